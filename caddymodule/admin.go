@@ -1,0 +1,100 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+func init() {
+	caddy.RegisterModule(Admin{})
+}
+
+// Admin adds the relay's endpoints to Caddy's admin API:
+//
+//	GET  /edgerelay/health        the node's state; 503 while events cannot reach it
+//	GET  /edgerelay/health/ready  the same
+//	GET  /edgerelay/health/live   200 while the process answers
+//	POST /edgerelay/publish       {"group": "…", "data": <any JSON>} sends data to a group
+type Admin struct{}
+
+// CaddyModule returns the Caddy module information.
+func (Admin) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "admin.api.edgerelay", New: func() caddy.Module { return new(Admin) }}
+}
+
+// Routes implements [caddy.AdminRouter].
+func (Admin) Routes() []caddy.AdminRoute {
+	health := withNode(http.MethodGet, func(n *node, w http.ResponseWriter, _ *http.Request) error { return n.writeHealth(w, true) })
+	return []caddy.AdminRoute{
+		{Pattern: "/edgerelay/health", Handler: health},
+		{Pattern: "/edgerelay/health/ready", Handler: health},
+		{Pattern: "/edgerelay/health/live", Handler: withNode(http.MethodGet, func(_ *node, w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Content-Type", "application/json")
+			_, err := w.Write([]byte("{\"status\":\"ok\"}\n"))
+			return err
+		})},
+		{Pattern: "/edgerelay/publish", Handler: withNode(http.MethodPost, (*node).servePublish)},
+	}
+}
+
+// withNode makes an admin handler of f, for one method.
+func withNode(method string, f func(*node, http.ResponseWriter, *http.Request) error) caddy.AdminHandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if r.Method != method {
+			w.Header().Set("Allow", method)
+			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("use %s", method)}
+		}
+		n := current()
+		if n == nil {
+			return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the configuration in force has no edgerelay")}
+		}
+		return f(n, w, r)
+	}
+}
+
+// publication is the body of POST /edgerelay/publish.
+type publication struct {
+	// Group is the full group name.
+	Group string `json:"group"`
+	// Data is the payload. Clients get its text as it stands here.
+	Data json.RawMessage `json:"data"`
+}
+
+// maxPublication is the longest body of a publish request in bytes.
+const maxPublication = 16 << 20
+
+func (n *node) servePublish(w http.ResponseWriter, r *http.Request) error {
+	receipt, status, err := n.publish(http.MaxBytesReader(w, r.Body, maxPublication), r)
+	if err != nil {
+		return caddy.APIError{HTTPStatus: status, Err: err}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(receipt)
+}
+
+// publish sends the publication that body holds.
+func (n *node) publish(body interface{ Read([]byte) (int, error) }, r *http.Request) (relay.Receipt, int, error) {
+	var p publication
+	if err := json.NewDecoder(body).Decode(&p); err != nil {
+		return relay.Receipt{}, http.StatusBadRequest, fmt.Errorf(`the body must be {"group": "…", "data": <JSON>}: %w`, err)
+	}
+	if !relay.ValidGroup(p.Group) {
+		return relay.Receipt{}, http.StatusBadRequest, fmt.Errorf("%q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", p.Group, relay.MaxGroupName)
+	}
+	if p.Data == nil {
+		return relay.Receipt{}, http.StatusBadRequest, errors.New("there is no data to publish")
+	}
+	receipt, err := n.hub.Publish(r.Context(), p.Group, p.Data)
+	if err != nil {
+		return receipt, http.StatusBadGateway, err
+	}
+	return receipt, http.StatusOK, nil
+}
+
+var _ caddy.AdminRouter = Admin{}

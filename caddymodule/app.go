@@ -1,0 +1,121 @@
+// Package caddymodule makes the relay a part of Caddy: the app `edgerelay`, the handler that takes
+// websocket upgrades, endpoints of the admin API, metrics and commands. It is the only package that imports Caddy.
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+}
+
+// App configures the relay. There is one for all sites.
+type App struct {
+	// ChannelLayer is where events come from: a module of edgerelay.channel_layers. Default: memory.
+	ChannelLayerRaw json.RawMessage `json:"channel_layer,omitempty" caddy:"namespace=edgerelay.channel_layers inline_key=kind"`
+	// Auth says who may connect and see what: a module of edgerelay.auth. There is no default.
+	AuthRaw json.RawMessage `json:"auth,omitempty" caddy:"namespace=edgerelay.auth inline_key=kind"`
+	// Origins are the pages that may connect besides those of the same host, such as
+	// "https://awx.example.com" or "https://*.example.com"; "*" is every page.
+	Origins []string `json:"origins,omitempty"`
+	// Unauthenticated says what becomes of a client that is not logged in: "close" (default) accepts the
+	// websocket and closes it cleanly, as AWX does, so that its browser code does not retry; "reject" answers 401.
+	Unauthenticated string `json:"unauthenticated,omitempty"`
+	// Limits bound what clients may use.
+	Limits *Limits `json:"limits,omitempty"`
+
+	layer  ChannelLayer
+	auth   Auth
+	limits relay.Limits
+	node   *node
+	log    *slog.Logger
+
+	authorizer relay.Authorizer
+	refusals   throttle
+}
+
+// ChannelLayer is what a module in the namespace edgerelay.channel_layers provides.
+type ChannelLayer interface {
+	// Place identifies what the layer connects to. While it stays the same over a reload, the
+	// open broker stays in use.
+	Place() string
+	// Open returns a broker that is not started yet.
+	Open(log *slog.Logger) (relay.Broker, error)
+	// Apply gives the settings to an open broker of the same place.
+	Apply(relay.Broker) error
+}
+
+// Auth is what a module in the namespace edgerelay.auth provides.
+type Auth interface {
+	// Authorizer returns the authorizer, and how often open sessions are checked again (0: never).
+	Authorizer() (a relay.Authorizer, recheck time.Duration, err error)
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision loads the parts of the configuration. It touches nothing that is running.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.log = ctx.Slogger()
+	if a.AuthRaw == nil {
+		return errors.New("edgerelay: it is not said who may connect: write auth awx <url>, auth caddy, or, for development, auth none")
+	}
+	if a.ChannelLayerRaw == nil {
+		a.ChannelLayerRaw = json.RawMessage(`{"kind": "memory"}`)
+	}
+	layer, err := ctx.LoadModule(a, "ChannelLayerRaw")
+	if err != nil {
+		return fmt.Errorf("edgerelay: channel_layer: %w", err)
+	}
+	a.layer = layer.(ChannelLayer)
+	auth, err := ctx.LoadModule(a, "AuthRaw")
+	if err != nil {
+		return fmt.Errorf("edgerelay: auth: %w", err)
+	}
+	a.auth = auth.(Auth)
+	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
+		return fmt.Errorf("edgerelay: unauthenticated is close or reject, not %q", a.Unauthenticated)
+	}
+	if a.limits, err = a.Limits.apply(); err != nil {
+		return err
+	}
+	value, _, err := nodes.LoadOrNew(nodeKey, newNode)
+	if err != nil {
+		return err
+	}
+	a.node = value.(*node)
+	a.node.register(ctx.GetMetricsRegistry())
+	return nil
+}
+
+// Start puts the configuration in force, for connections that are open already, too.
+func (a *App) Start() error { return a.node.attach(a) }
+
+// Stop withdraws the configuration. If an earlier one is still attached, as when a reload fails half-way, that one is in force again.
+func (a *App) Stop() error { return a.node.detach(a) }
+
+// Cleanup gives up the node; with its last configuration all websockets are closed.
+func (a *App) Cleanup() error {
+	if a.node == nil {
+		return nil
+	}
+	_, err := nodes.Delete(nodeKey)
+	return err
+}
+
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,135 @@
+package caddymodule
+
+import (
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("edgerelay", parseApp)
+	httpcaddyfile.RegisterHandlerDirective("edgerelay", parseHandler)
+	// After authentication, before everything that answers requests: the relay takes the upgrades of a site and leaves the rest.
+	httpcaddyfile.RegisterDirectiveOrder("edgerelay", httpcaddyfile.After, "request_header")
+	httpcaddyfile.RegisterHandlerDirective("edgerelay_health", parseHealth)
+	httpcaddyfile.RegisterDirectiveOrder("edgerelay_health", httpcaddyfile.After, "edgerelay")
+	httpcaddyfile.RegisterHandlerDirective("edgerelay_demo", parseDemo)
+	httpcaddyfile.RegisterDirectiveOrder("edgerelay_demo", httpcaddyfile.After, "edgerelay_health")
+}
+
+// parseApp reads the global option
+//
+//	edgerelay {
+//		channel_layer <kind> …
+//		auth <kind> …
+//		origins <origin>...
+//		unauthenticated close|reject
+//		limits { … }
+//	}
+func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		return nil, d.Err("edgerelay is configured twice")
+	}
+	d.Next()
+	if d.NextArg() {
+		return nil, d.ArgErr()
+	}
+	a := &App{}
+	for d.NextBlock(0) {
+		if err := a.unmarshalOption(d); err != nil {
+			return nil, err
+		}
+	}
+	return httpcaddyfile.App{Name: "edgerelay", Value: caddyconfig.JSON(a, nil)}, nil
+}
+
+func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
+	switch name := d.Val(); name {
+	case "channel_layer":
+		a.ChannelLayerRaw, err = guest(d, "edgerelay.channel_layers.", a.ChannelLayerRaw)
+	case "auth":
+		a.AuthRaw, err = guest(d, "edgerelay.auth.", a.AuthRaw)
+	case "origins":
+		origins := d.RemainingArgs()
+		if len(origins) == 0 {
+			return d.Err("origins needs at least one origin, such as https://awx.example.com")
+		}
+		a.Origins = append(a.Origins, origins...)
+	case "unauthenticated":
+		if !d.AllArgs(&a.Unauthenticated) {
+			return d.ArgErr()
+		}
+	case "limits":
+		if a.Limits == nil {
+			a.Limits = &Limits{}
+		}
+		err = a.Limits.unmarshal(d)
+	default:
+		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated and limits", name)
+	}
+	return err
+}
+
+// guest reads a module that is named by the next argument.
+func guest(d *caddyfile.Dispenser, namespace string, existing json.RawMessage) (json.RawMessage, error) {
+	option := d.Val()
+	if existing != nil {
+		return nil, d.Errf("%s is given twice", option)
+	}
+	if !d.NextArg() {
+		return nil, d.Errf("%s needs a kind", option)
+	}
+	kind := d.Val()
+	if _, err := caddy.GetModule(namespace + kind); err != nil {
+		return nil, d.Errf("there is no %s %q in this Caddy", option, kind)
+	}
+	module, err := caddyfile.UnmarshalModule(d, namespace+kind)
+	if err != nil {
+		return nil, err
+	}
+	return caddyconfig.JSONModuleObject(module, "kind", kind, nil), nil
+}
+
+// parseHandler reads
+//
+//	edgerelay [<matcher>] {
+//		path <path>...
+//	}
+func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h.Next()
+	if h.NextArg() {
+		return nil, h.ArgErr()
+	}
+	handler := &Handler{}
+	for h.NextBlock(0) {
+		if h.Val() != "path" {
+			return nil, h.Errf("edgerelay has no setting %q here; it has path (everything else belongs into the global option edgerelay)", h.Val())
+		}
+		paths := h.RemainingArgs()
+		if len(paths) == 0 {
+			return nil, h.ArgErr()
+		}
+		handler.Paths = append(handler.Paths, paths...)
+	}
+	return handler, nil
+}
+
+func parseHealth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h.Next()
+	if h.NextArg() || h.NextBlock(0) {
+		return nil, h.ArgErr()
+	}
+	return &HealthHandler{}, nil
+}
+
+func parseDemo(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h.Next()
+	if h.NextArg() || h.NextBlock(0) {
+		return nil, h.ArgErr()
+	}
+	return &DemoHandler{}, nil
+}

@@ -1,0 +1,70 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/edgerelay/edgerelay/examples/demo"
+	"github.com/edgerelay/edgerelay/relay/ws"
+)
+
+func init() {
+	caddy.RegisterModule(DemoHandler{})
+}
+
+// DemoHandler serves the demo page at /, and lets it publish with POST /publish. It is for development: it
+// works with `auth none` only.
+type DemoHandler struct {
+	app *App
+}
+
+// CaddyModule returns the Caddy module information.
+func (DemoHandler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.edgerelay_demo", New: func() caddy.Module { return new(DemoHandler) }}
+}
+
+// Provision finds the app and insists on `auth none`.
+func (h *DemoHandler) Provision(ctx caddy.Context) error {
+	app, err := ctx.App("edgerelay")
+	if err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	if _, ok := h.app.auth.(*AuthNone); !ok {
+		return errors.New("edgerelay_demo lets everybody publish; it works with auth none only: remove it from this site")
+	}
+	return nil
+}
+
+// ServeHTTP implements [caddyhttp.MiddlewareHandler].
+func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	switch {
+	case r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-cache")
+		_, err := w.Write(demo.Page)
+		return err
+	case r.URL.Path == "/publish" && r.Method == http.MethodPost:
+		if !ws.Origins(h.app.Origins).Allow(r) {
+			http.Error(w, "this page's origin may not publish", http.StatusForbidden)
+			return nil
+		}
+		receipt, status, err := h.app.node.publish(http.MaxBytesReader(w, r.Body, maxPublication), r)
+		if err != nil {
+			http.Error(w, err.Error(), status)
+			return nil
+		}
+		w.Header().Set("Content-Type", "application/json")
+		return json.NewEncoder(w).Encode(receipt)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+var (
+	_ caddy.Provisioner           = (*DemoHandler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*DemoHandler)(nil)
+)

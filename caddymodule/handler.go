@@ -1,0 +1,203 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/awx"
+	"github.com/edgerelay/edgerelay/relay/ws"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler takes websocket upgrades on the relay's paths; everything else goes on to the next handler.
+type Handler struct {
+	// Paths are the paths to take, with or without a slash at the end. Default: every path whose last
+	// segment is "websocket", such as /websocket/ and /api/websocket/, under any prefix.
+	Paths []string `json:"paths,omitempty"`
+
+	app *App
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.edgerelay", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision finds the app.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	app, err := ctx.App("edgerelay")
+	if err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	for _, p := range h.Paths {
+		if !strings.HasPrefix(p, "/") {
+			return errors.New("edgerelay: a path begins with a slash: " + p)
+		}
+	}
+	return nil
+}
+
+// ServeHTTP implements [caddyhttp.MiddlewareHandler]. It returns as soon as the websocket
+// stands: the connection is served by a goroutine of its own, so that nothing of the request stays in memory.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !ws.IsUpgrade(r) || !h.takes(r) {
+		return next.ServeHTTP(w, r)
+	}
+	h.upgrade(w, r)
+	return nil
+}
+
+// takes reports whether the request's path is one of the relay's. A rewrite before, such as try_files makes for a
+// single-page application, does not hide it.
+func (h *Handler) takes(r *http.Request) bool {
+	if h.takesPath(r.URL.Path) {
+		return true
+	}
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	return ok && original.URL != nil && h.takesPath(original.URL.Path)
+}
+
+func (h *Handler) takesPath(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	if len(h.Paths) == 0 {
+		return strings.HasSuffix(path, "/websocket")
+	}
+	for _, p := range h.Paths {
+		if path == strings.TrimSuffix(p, "/") {
+			return true
+		}
+	}
+	return false
+}
+
+// upgrade checks, in this order, the handshake, the limits, the origin and the user, and serves the websocket.
+func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
+	a, hub := h.app, h.app.node.hub
+	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
+		http.Error(w, reason, status)
+		return
+	}
+	address := clientAddress(r)
+	releaseAddress, err := hub.Admit(address)
+	if err != nil {
+		status := http.StatusServiceUnavailable
+		if errors.Is(err, relay.ErrTooManyFromAddress) {
+			status = http.StatusTooManyRequests
+		}
+		h.refuse(w, status, address, err.Error(), err)
+		return
+	}
+	served := false
+	defer func() {
+		if !served {
+			releaseAddress()
+		}
+	}()
+	if !ws.Origins(a.Origins).Allow(r) {
+		h.refuse(w, http.StatusForbidden, address, "this page's origin may not connect",
+			errors.New("origin "+r.Header.Get("Origin")+" is not "+r.Host+" and not among the configured origins"))
+		return
+	}
+	id, err := a.authorizer.Authenticate(r)
+	if errors.Is(err, relay.ErrUnauthenticated) {
+		h.turnAway(w, r, address)
+		return
+	}
+	if err != nil {
+		h.refuse(w, http.StatusServiceUnavailable, address, "it cannot be found out who you are at the moment", err)
+		return
+	}
+	releaseUser, err := hub.AdmitUser(id)
+	if err != nil {
+		h.refuse(w, http.StatusTooManyRequests, address, err.Error(), err)
+		return
+	}
+	conn, err := ws.Accept(w, r, hub.Limits().FrameSize)
+	if err != nil {
+		releaseUser()
+		return
+	}
+	client := &awx.Client{
+		Hub: hub, Session: hub.Open(conn, id, address),
+		Token: csrfToken(r), Log: h.app.node.log,
+	}
+	served = true
+	go func() {
+		defer releaseAddress()
+		defer releaseUser()
+		defer client.Session.Close()
+		client.Serve(conn)
+	}()
+}
+
+// turnAway tells a client that nobody is logged in.
+func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, address netip.Addr) {
+	h.note(slog.LevelInfo, address, errors.New("the client is not logged in"))
+	if h.app.Unauthenticated == "reject" {
+		http.Error(w, "not logged in", http.StatusUnauthorized)
+		return
+	}
+	conn, err := ws.Accept(w, r, h.app.node.hub.Limits().FrameSize)
+	if err != nil {
+		return
+	}
+	relay.Farewell(conn)
+	go func() { // until the client has answered the close frame
+		for err == nil {
+			_, _, err = conn.Read()
+		}
+	}()
+}
+
+// refuse answers a handshake that leads nowhere.
+func (h *Handler) refuse(w http.ResponseWriter, status int, address netip.Addr, reason string, err error) {
+	h.note(slog.LevelWarn, address, err)
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "5")
+	}
+	http.Error(w, reason, status)
+}
+
+// note logs a refusal, one a second.
+func (h *Handler) note(level slog.Level, address netip.Addr, err error) {
+	if skipped, ok := h.app.refusals.pass(); ok {
+		h.app.log.Log(context.Background(), level, "websocket refused", "address", address.String(), "reason", err.Error(), "unlogged_before", skipped)
+	}
+}
+
+// clientAddress is the address of the browser as Caddy knows it, behind trusted proxies, too.
+func clientAddress(r *http.Request) netip.Addr {
+	if s, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
+		if addr, err := netip.ParseAddr(s); err == nil {
+			return addr.Unmap()
+		}
+	}
+	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return addr.Addr().Unmap()
+}
+
+// csrfToken is the csrftoken cookie of the handshake; of several the last, as Django reads them.
+func csrfToken(r *http.Request) string {
+	token := ""
+	for _, c := range r.CookiesNamed("csrftoken") {
+		token = strings.Clone(c.Value)
+	}
+	return token
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

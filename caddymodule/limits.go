@@ -1,0 +1,114 @@
+package caddymodule
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// Limits bound what clients may use. What is left out has its default; 0 means no limit.
+type Limits struct {
+	// FrameSize is the longest message from a client, in bytes; a longer one closes the connection with 1009. Default: 64 KiB.
+	FrameSize *int `json:"frame_size,omitempty"`
+	// GroupsPerConnection is how many groups a client may be subscribed to. Default: 100.
+	GroupsPerConnection *int `json:"groups_per_connection,omitempty"`
+	// SubscribeRate is how many messages a client may send a second; five seconds' worth may come at once. Default: 20.
+	SubscribeRate *float64 `json:"subscribe_rate,omitempty"`
+	// ConnectionsPerUser bounds the open connections of one user. Default: 100.
+	ConnectionsPerUser *int `json:"connections_per_user,omitempty"`
+	// ConnectionsPerAddress bounds the open connections from one address. Default: 20000.
+	ConnectionsPerAddress *int `json:"connections_per_address,omitempty"`
+	// Connections bounds all open connections. Default: 100000.
+	Connections *int `json:"connections,omitempty"`
+	// QueuePerConnection is how many bytes may wait for a client that reads slowly; more closes it with 1008. Default: 1 MiB.
+	QueuePerConnection *int `json:"queue_per_connection,omitempty"`
+	// Ping is the time between pings. Default: 20s.
+	Ping *caddy.Duration `json:"ping,omitempty"`
+	// Silence is how long a client may send nothing, not even answers to pings. Default: 40s.
+	Silence *caddy.Duration `json:"silence,omitempty"`
+}
+
+// apply returns the limits with the defaults where nothing is set.
+func (l *Limits) apply() (relay.Limits, error) {
+	r := relay.DefaultLimits()
+	if l == nil {
+		return r, nil
+	}
+	set(&r.FrameSize, l.FrameSize)
+	set(&r.GroupsPerConnection, l.GroupsPerConnection)
+	set(&r.SubscribeRate, l.SubscribeRate)
+	set(&r.ConnectionsPerUser, l.ConnectionsPerUser)
+	set(&r.ConnectionsPerAddress, l.ConnectionsPerAddress)
+	set(&r.Connections, l.Connections)
+	set(&r.QueuePerConnection, l.QueuePerConnection)
+	set(&r.Ping, (*time.Duration)(l.Ping))
+	set(&r.Silence, (*time.Duration)(l.Silence))
+	if r.FrameSize <= 0 {
+		return r, errors.New("edgerelay: limits: frame_size must be above 0")
+	}
+	if r.Silence > 0 && r.Silence <= r.Ping {
+		return r, errors.New("edgerelay: limits: silence must be longer than ping, or clients that answer every ping are taken for dead")
+	}
+	for _, n := range []int{r.GroupsPerConnection, r.ConnectionsPerUser, r.ConnectionsPerAddress, r.Connections, r.QueuePerConnection} {
+		if n < 0 {
+			return r, errors.New("edgerelay: limits: a limit is a positive number, or 0 for none")
+		}
+	}
+	return r, nil
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// unmarshal reads the limits block.
+func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
+	counts := map[string]**int{
+		"groups_per_connection":   &l.GroupsPerConnection,
+		"connections_per_user":    &l.ConnectionsPerUser,
+		"connections_per_address": &l.ConnectionsPerAddress,
+		"connections":             &l.Connections,
+	}
+	sizes := map[string]**int{"frame_size": &l.FrameSize, "queue_per_connection": &l.QueuePerConnection}
+	times := map[string]**caddy.Duration{"ping": &l.Ping, "silence": &l.Silence}
+	for d.NextBlock(1) {
+		name := d.Val()
+		var value string
+		if !d.AllArgs(&value) {
+			return d.Errf("%s takes one value", name)
+		}
+		var err error
+		if to, ok := counts[name]; ok {
+			var n int
+			n, err = strconv.Atoi(value)
+			*to = &n
+		} else if to, ok := sizes[name]; ok {
+			var size uint64
+			size, err = humanize.ParseBytes(value)
+			n := int(size)
+			*to = &n
+		} else if to, ok := times[name]; ok {
+			var t caddy.Duration
+			t, err = duration(value)
+			*to = &t
+		} else if name == "subscribe_rate" {
+			var rate float64
+			rate, err = strconv.ParseFloat(value, 64)
+			l.SubscribeRate = &rate
+		} else {
+			return d.Errf("there is no limit %q; there are frame_size, groups_per_connection, subscribe_rate, connections_per_user, connections_per_address, connections, queue_per_connection, ping and silence", name)
+		}
+		if err != nil {
+			return d.Errf("%s: %v", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	nodeKey = "node"
+	// moveWait is how long a change of the channel layer may hold up a reload.
+	moveWait = 10 * time.Second
+	// closeWait is how long clients have to take their leave when the relay stops.
+	closeWait = 5 * time.Second
+)
+
+// nodes holds the one node of this process. It lives as long as any configuration uses it, so websockets survive reloads.
+var nodes = caddy.NewUsagePool()
+
+// node is what outlives configurations: the hub with its sessions, and the channel layer.
+type node struct {
+	hub *relay.Hub
+	log *slog.Logger
+	out *logOutlet
+
+	mu       sync.Mutex
+	attached []*App // the last one is in force
+	place    string // of the open broker
+}
+
+func newNode() (caddy.Destructor, error) {
+	out := &logOutlet{}
+	out.to.Store(slog.Default())
+	log := slog.New(out)
+	return &node{hub: relay.NewHub(log), log: log, out: out}, nil
+}
+
+// current returns the node of this process, nil if no configuration has one.
+func current() *node {
+	var n *node
+	nodes.Range(func(_, value any) bool {
+		n, _ = value.(*node)
+		return n == nil
+	})
+	return n
+}
+
+// attach puts a in force.
+func (n *node) attach(a *App) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.apply(a); err != nil {
+		return err
+	}
+	n.attached = append(n.attached, a)
+	return nil
+}
+
+// detach withdraws a.
+func (n *node) detach(a *App) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, other := range n.attached {
+		if other != a {
+			continue
+		}
+		last := i == len(n.attached)-1
+		n.attached = append(n.attached[:i:i], n.attached[i+1:]...)
+		if last && len(n.attached) > 0 {
+			return n.apply(n.attached[len(n.attached)-1])
+		}
+		return nil
+	}
+	return nil
+}
+
+// apply makes the hub follow a. n.mu is held.
+func (n *node) apply(a *App) error {
+	authorizer, recheck, err := a.auth.Authorizer()
+	if err != nil {
+		return err
+	}
+	n.out.to.Store(a.log)
+	if place := a.layer.Place(); place != n.place {
+		broker, err := a.layer.Open(n.log)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), moveWait)
+		defer cancel()
+		if err := n.hub.SetBroker(ctx, broker); err != nil {
+			if n.hub.Broker() != broker {
+				return err
+			}
+			n.log.Warn("the former channel layer could not be left in order", "error", err)
+		}
+		n.place = place
+	} else if err := a.layer.Apply(n.hub.Broker()); err != nil {
+		return err
+	}
+	a.authorizer = authorizer
+	n.hub.SetLimits(a.limits)
+	n.hub.SetAuthorizer(authorizer, recheck)
+	return nil
+}
+
+// Destruct closes all websockets with 1001 and leaves the channel layer.
+func (n *node) Destruct() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	began, open := time.Now(), n.hub.Stats().Sessions
+	err := n.hub.Close(ctx)
+	if open > 0 {
+		n.log.Info("all websockets are closed", "count", open, "took", time.Since(began).Round(time.Millisecond))
+	}
+	return err
+}
+
+// register adds the node's metrics to a configuration's registry, which is new with each.
+func (n *node) register(r *prometheus.Registry) {
+	if r == nil {
+		return
+	}
+	if err := r.Register(collector{n}); err != nil {
+		var already prometheus.AlreadyRegisteredError
+		if !errors.As(err, &already) {
+			n.log.Error("metrics are not available", "error", err)
+		}
+	}
+}
+
+// logOutlet passes log records to the logger of the configuration in force.
+type logOutlet struct {
+	to    atomic.Pointer[slog.Logger]
+	from  *logOutlet
+	attrs []slog.Attr
+}
+
+func (o *logOutlet) target() slog.Handler {
+	for o.from != nil {
+		o = o.from
+	}
+	return o.to.Load().Handler()
+}
+
+// Enabled implements [slog.Handler].
+func (o *logOutlet) Enabled(ctx context.Context, level slog.Level) bool {
+	return o.target().Enabled(ctx, level)
+}
+
+// Handle implements [slog.Handler].
+func (o *logOutlet) Handle(ctx context.Context, r slog.Record) error {
+	r.AddAttrs(o.attrs...)
+	return o.target().Handle(ctx, r)
+}
+
+// WithAttrs implements [slog.Handler].
+func (o *logOutlet) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &logOutlet{from: o, attrs: append(o.attrs[:len(o.attrs):len(o.attrs)], attrs...)}
+}
+
+// WithGroup implements [slog.Handler]; groups are not used here.
+func (o *logOutlet) WithGroup(string) slog.Handler { return o }
+
+// throttle lets one thing through a second and counts the rest.
+type throttle struct {
+	mu      sync.Mutex
+	last    time.Time
+	skipped int
+}
+
+// pass reports whether to go on, and how many were held back since it last said so.
+func (t *throttle) pass() (skipped int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.last) < time.Second {
+		t.skipped++
+		return 0, false
+	}
+	skipped, t.skipped = t.skipped, 0
+	t.last = time.Now()
+	return skipped, true
+}

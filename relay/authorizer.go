@@ -1,0 +1,52 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"net/http"
+)
+
+// Authorizer decides who may connect and which groups they may see.
+// All methods may be called concurrently.
+type Authorizer interface {
+	// Authenticate finds out who sends the handshake r. It returns ErrUnauthenticated for nobody,
+	// and any other error when the question could not be answered.
+	Authenticate(r *http.Request) (Identity, error)
+	// Authorize says whether id may see the group "<kind>-<item>". It returns ErrDenied if not, and any
+	// other error when the question could not be answered; both keep the client out.
+	Authorize(ctx context.Context, id Identity, kind, item string) error
+	// Recheck says whether a connected client is still logged in: ErrUnauthenticated ends its session,
+	// any other error leaves it as it is.
+	Recheck(ctx context.Context, id Identity) error
+}
+
+// Identity is who a client is.
+type Identity struct {
+	// ID is the user's id as a JSON value, as the accept frame shows it: a number where the identity provider has one, else a string.
+	ID string
+	// Key is the same id as plain text; limits count by it. Empty: connections are not counted by user.
+	Key string
+	// Name is the user's name for logs.
+	Name string
+	// Credentials is for the Authorizer that made the Identity. May be nil.
+	Credentials any
+}
+
+var (
+	// ErrUnauthenticated means that nobody is logged in with the credentials at hand.
+	ErrUnauthenticated = errors.New("not authenticated")
+	// ErrDenied means that a user may not see a group.
+	ErrDenied = errors.New("access denied")
+)
+
+// Open lets everybody see everything, as user 1. It is for development.
+type Open struct{}
+
+// Authenticate accepts everybody.
+func (Open) Authenticate(*http.Request) (Identity, error) { return Identity{ID: "1"}, nil }
+
+// Authorize allows every group.
+func (Open) Authorize(context.Context, Identity, string, string) error { return nil }
+
+// Recheck never ends a session.
+func (Open) Recheck(context.Context, Identity) error { return nil }

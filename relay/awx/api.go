@@ -1,0 +1,157 @@
+package awx
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/pyjson"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// slotWait is how long a question waits for its turn when many are asked at once.
+	slotWait = 30 * time.Second
+	// maxAnswer is how much of an answer is read.
+	maxAnswer = 1 << 20
+)
+
+// api asks AWX's HTTP API, a bounded number of questions at a time.
+type api struct {
+	base    string
+	timeout time.Duration
+	client  *http.Client
+	slots   chan struct{}
+}
+
+func newAPI(s Settings) (*api, error) {
+	u, err := url.Parse(s.URL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("auth awx: %q is not the address of an HTTP API; write it like http://127.0.0.1:8050", s.URL)
+	}
+	concurrency := max(s.Concurrency, 1)
+	transport := s.Transport
+	if transport == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.Proxy = nil
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = concurrency, concurrency
+		transport = t
+	}
+	return &api{
+		base:    strings.TrimSuffix(s.URL, "/"),
+		timeout: s.Timeout,
+		client: &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		slots: make(chan struct{}, concurrency),
+	}, nil
+}
+
+func (a *api) close() { a.client.CloseIdleConnections() }
+
+// get asks for a path below /api/v2/ with a client's credentials.
+func (a *api) get(c *credentials, path string) (status int, body []byte, err error) {
+	wait := time.NewTimer(slotWait)
+	defer wait.Stop()
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-wait.C:
+		return 0, nil, fmt.Errorf("AWX API: %d questions are under way and none ended in %v", cap(a.slots), slotWait)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+"/api/v2/"+path, nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("AWX API: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "edgerelay")
+	if c.cookie != "" {
+		req.Header.Set("Cookie", c.cookie)
+	}
+	if c.authorization != "" {
+		req.Header.Set("Authorization", c.authorization)
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return 0, nil, fmt.Errorf("AWX API: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, fmt.Errorf("AWX API: reading the answer to %s: %w", path, err)
+	}
+	return resp.StatusCode, body, nil
+}
+
+// unexpected is the error for an answer that says neither yes nor no.
+func (a *api) unexpected(path string, status int) error {
+	hint := ""
+	if status >= 300 && status < 400 {
+		hint = "; it redirects: is this the right scheme and address for auth awx?"
+	}
+	return fmt.Errorf("AWX API: %s/api/v2/%s answered %d %s%s", a.base, path, status, http.StatusText(status), hint)
+}
+
+// me finds out who the credentials belong to.
+func (a *api) me(c *credentials) (relay.Identity, error) {
+	status, body, err := a.get(c, "me/")
+	switch {
+	case err != nil:
+		return relay.Identity{}, err
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return relay.Identity{}, relay.ErrUnauthenticated
+	case status != http.StatusOK:
+		return relay.Identity{}, a.unexpected("me/", status)
+	}
+	var answer struct {
+		Results []struct {
+			ID       json.RawMessage `json:"id"`
+			Username string          `json:"username"`
+		} `json:"results"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return relay.Identity{}, fmt.Errorf("AWX API: the answer of %s/api/v2/me/ is not what AWX sends: %w", a.base, err)
+	}
+	if len(answer.Results) == 0 {
+		return relay.Identity{}, relay.ErrUnauthenticated
+	}
+	user := answer.Results[0]
+	id := relay.Identity{Name: user.Username, Credentials: c}
+	var number int64
+	var text string
+	switch {
+	case json.Unmarshal(user.ID, &number) == nil && string(user.ID) != "null":
+		id.Key = strconv.FormatInt(number, 10)
+		id.ID = id.Key
+	case json.Unmarshal(user.ID, &text) == nil && text != "":
+		id.Key = text
+		id.ID = string(pyjson.AppendString(nil, text))
+	default:
+		return relay.Identity{}, fmt.Errorf("AWX API: %s/api/v2/me/ names a user without an id", a.base)
+	}
+	return id, nil
+}
+
+// sees finds out whether the user may see an object.
+func (a *api) sees(c *credentials, resource, id string) (bool, error) {
+	path := resource + "/" + id + "/"
+	switch status, _, err := a.get(c, path); {
+	case err != nil:
+		return false, err
+	case status == http.StatusOK:
+		return true, nil
+	case status == http.StatusForbidden, status == http.StatusNotFound, status == http.StatusUnauthorized:
+		return false, nil
+	default:
+		return false, a.unexpected(path, status)
+	}
+}

@@ -1,0 +1,170 @@
+// Package awx speaks AWX's side of the relay: the client protocol that its browser code uses on
+// /websocket/, and the questions to its HTTP API about who a user is and what that user may see.
+package awx
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// joinWait is how long the answer to a subscription waits for the channel layer.
+	joinWait = 5 * time.Second
+	// authorizeWait bounds the questions to the authorizer for one message.
+	authorizeWait = 40 * time.Second
+	// authorizeAtOnce is how many of them one client may have under way.
+	authorizeAtOnce = 8
+	// burstSeconds is for how many seconds' worth of messages a client may save up.
+	burstSeconds = 5
+	// BroadcastGroup carries a copy of every event between nodes (AWX settings, BROADCAST_WEBSOCKET_GROUP_NAME). No client may join it.
+	BroadcastGroup = "broadcast-group_send"
+)
+
+// Messages is where a client's messages come from.
+type Messages interface {
+	// Read returns the next message and whether it is text; an error once there are no more.
+	Read() (text bool, message []byte, err error)
+}
+
+// Client serves the websocket of one logged-in browser.
+type Client struct {
+	Hub     *relay.Hub
+	Session *relay.Session
+	// Token is the csrftoken cookie of the handshake; without one every message is refused.
+	Token string
+	Log   *slog.Logger
+
+	budget  float64 // messages that the client may send now
+	counted time.Time
+	second  int64 // the Unix second in which refused were refused
+	refused int
+}
+
+// Serve greets the client and answers its messages until the connection ends.
+func (c *Client) Serve(messages Messages) {
+	id := c.Session.Identity()
+	c.Session.Send(acceptFrame(id.ID))
+	for {
+		text, message, err := messages.Read()
+		if err != nil {
+			return
+		}
+		if !c.allowed(time.Now()) {
+			continue
+		}
+		if err := c.handle(text, message); err != nil {
+			c.Session.Send(errorFrame(err.Error()))
+		}
+	}
+}
+
+// errDenied is AWX's answer to a wrong or missing token.
+var errDenied = errors.New("access denied to channel")
+
+// handle answers one message, or returns the error to answer it with.
+func (c *Client) handle(text bool, raw []byte) error {
+	if !text {
+		return errors.New("a message must be a text frame")
+	}
+	m, err := parseMessage(raw)
+	if err != nil {
+		return err
+	}
+	if c.Token == "" || subtle.ConstantTimeCompare([]byte(m.token), []byte(c.Token)) != 1 {
+		c.Log.Warn("client message refused: its xrftoken is not the csrftoken cookie of the handshake", "user", c.Session.Identity().Name)
+		return errDenied
+	}
+	if m.groups == nil {
+		return nil
+	}
+	wishes, fault := parseWishes(m.groups)
+	if limit := c.Hub.Limits().GroupsPerConnection; limit > 0 && len(wishes) > limit {
+		return relay.TooManyGroupsError{Wanted: len(wishes), Limit: limit}
+	}
+	groups := c.authorize(wishes)
+	if fault != nil {
+		return fault
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), joinWait)
+	defer cancel()
+	change, err := c.Hub.Subscribe(ctx, c.Session, groups)
+	switch {
+	case errors.As(err, new(relay.TooManyGroupsError)):
+		return err
+	case err != nil:
+		// The subscription stands and takes effect as soon as the layer is back: the client need not know.
+		c.Log.Warn("the channel layer has not taken a subscription in time; events arrive once it does", "groups", change.Joined, "error", err)
+	}
+	c.Session.Send(groupsFrame(change))
+	return nil
+}
+
+// authorize returns the groups that the client may see, and tells it of each other.
+func (c *Client) authorize(wishes []wish) []string {
+	ctx, cancel := context.WithTimeout(context.Background(), authorizeWait)
+	defer cancel()
+	id, auth := c.Session.Identity(), c.Hub.Authorizer()
+	errs := make([]error, len(wishes))
+	slots := make(chan struct{}, authorizeAtOnce)
+	var asking sync.WaitGroup
+	for i, w := range wishes {
+		if w.group() == BroadcastGroup {
+			errs[i] = relay.ErrDenied
+			continue
+		}
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = auth.Authorize(ctx, id, w.kind, w.item)
+		})
+	}
+	asking.Wait()
+
+	groups := make([]string, 0, len(wishes))
+	for i, w := range wishes {
+		if errs[i] == nil {
+			groups = append(groups, w.group())
+			continue
+		}
+		if !errors.Is(errs[i], relay.ErrDenied) {
+			c.Log.Error("could not find out whether a user may see a group; refused", "user", id.Name, "group", w.group(), "error", errs[i])
+		}
+		c.Session.Send(errorFrame(fmt.Sprintf("access denied to channel %s for resource id %s", w.kind, w.item)))
+	}
+	return groups
+}
+
+// allowed counts a message against the rate limit, and answers it with an error if it is one too many. A client that goes on
+// regardless is closed.
+func (c *Client) allowed(now time.Time) bool {
+	rate := c.Hub.Limits().SubscribeRate
+	if rate <= 0 {
+		return true
+	}
+	most := max(rate*burstSeconds, 1)
+	if c.counted.IsZero() {
+		c.budget = most
+	}
+	c.budget = min(most, c.budget+rate*now.Sub(c.counted).Seconds())
+	c.counted = now
+	if c.budget >= 1 {
+		c.budget--
+		return true
+	}
+	if now.Unix() != c.second {
+		c.second, c.refused = now.Unix(), 0
+	}
+	if c.refused++; float64(c.refused) > 2*most {
+		c.Session.Socket().Close(relay.ClosePolicy, "too many messages")
+		return false
+	}
+	c.Session.Send(errorFrame(fmt.Sprintf("too many messages: at most %g a second", rate)))
+	return false
+}

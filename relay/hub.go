@@ -1,0 +1,167 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Hub holds the sessions of one node, and carries events from the channel layer to them.
+// All methods may be called concurrently. It outlives configurations: limits, authorizer
+// and channel layer can be exchanged while sessions stay.
+type Hub struct {
+	log    *slog.Logger
+	shards []*shard
+	next   atomic.Uint64 // the shard of the next session, round robin
+
+	limits      atomic.Pointer[Limits]
+	authorizer  atomic.Pointer[Authorizer]
+	interceptor atomic.Pointer[Interceptor]
+	recheck     atomic.Int64 // time between rechecks in nanoseconds; 0: never
+
+	interest  interest
+	listeners listeners
+	admission admission
+	stats     counters
+
+	closing atomic.Bool
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+}
+
+// Interceptor filters and transforms events before the fan-out, once per event and node.
+// It gets them in the order of their groups, may be called concurrently, and must not
+// change the texts that it was given.
+type Interceptor interface {
+	Intercept(events []Event) []Event
+}
+
+// NewHub returns a running hub without a channel layer. It logs to log, which must not be nil.
+// Until SetAuthorizer is called, nobody is let in.
+func NewHub(log *slog.Logger) *Hub {
+	ctx, cancel := context.WithCancel(context.Background())
+	h := &Hub{
+		log:       log,
+		stop:      cancel,
+		admission: admission{byAddress: map[netip.Addr]int{}, byUser: map[string]int{}},
+	}
+	h.interest.groups = map[string]*membership{}
+	limits := DefaultLimits()
+	h.limits.Store(&limits)
+	h.SetAuthorizer(closedDoor{}, 0)
+	for range runtime.GOMAXPROCS(0) {
+		s := newShard(h)
+		h.shards = append(h.shards, s)
+		h.workers.Go(s.run)
+	}
+	h.workers.Go(func() { h.sweep(ctx) })
+	h.workers.Go(func() { h.recheckSessions(ctx) })
+	return h
+}
+
+// SetLimits puts limits in force, for open sessions too.
+func (h *Hub) SetLimits(l Limits) { h.limits.Store(&l) }
+
+// Limits returns the limits in force.
+func (h *Hub) Limits() *Limits { return h.limits.Load() }
+
+// SetAuthorizer puts a in force. Open sessions are checked by it from now on, every recheck (0: never).
+func (h *Hub) SetAuthorizer(a Authorizer, recheck time.Duration) {
+	h.authorizer.Store(&a)
+	h.recheck.Store(int64(recheck))
+}
+
+// Authorizer returns the authorizer in force.
+func (h *Hub) Authorizer() Authorizer { return *h.authorizer.Load() }
+
+// SetInterceptor puts i in force; nil removes it.
+func (h *Hub) SetInterceptor(i Interceptor) {
+	if i == nil {
+		h.interceptor.Store(nil)
+		return
+	}
+	h.interceptor.Store(&i)
+}
+
+// SetBroker starts b and moves all groups to it, without touching a session: the new layer is
+// joined before the old one is left. ctx bounds the wait for both; what is not
+// done by then goes on by itself.
+func (h *Hub) SetBroker(ctx context.Context, b Broker) error {
+	if err := b.Start(h); err != nil {
+		return err
+	}
+	old, groups := h.interest.exchange(b)
+	if len(groups) > 0 {
+		if err := b.Join(ctx, groups...); err != nil {
+			h.log.Warn("the new channel layer is not joined yet; events arrive once it can be reached",
+				"error", err, "health", b.Health().Detail)
+		}
+	}
+	if old != nil {
+		return old.Close(ctx)
+	}
+	return nil
+}
+
+// Broker returns the channel layer in force, nil if there is none.
+func (h *Hub) Broker() Broker { return h.interest.current() }
+
+// Publish sends text to a group through the channel layer.
+func (h *Hub) Publish(ctx context.Context, group string, text []byte) (Receipt, error) {
+	b := h.Broker()
+	if b == nil {
+		return Receipt{}, ErrClosed
+	}
+	return b.Publish(ctx, group, text)
+}
+
+// Close closes every socket with 1001, leaves the channel layer and stops the hub. When
+// ctx ends, what is still open is cut off.
+func (h *Hub) Close(ctx context.Context) error {
+	h.closing.Store(true)
+	var err error
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		if b, _ := h.interest.exchange(nil); b != nil {
+			err = b.Close(ctx)
+		}
+	}()
+	h.closeSessions(ctx)
+	<-left
+	h.stop()
+	for _, s := range h.shards {
+		s.queue.close()
+	}
+	h.workers.Wait()
+	return err
+}
+
+// closeSessions tells every client goodbye, in parallel, and waits until they are gone.
+func (h *Hub) closeSessions(ctx context.Context) {
+	for _, s := range h.shards {
+		h.workers.Go(func() {
+			for _, session := range s.all() {
+				session.socket.Close(CloseGoingAway, "the server is going away")
+			}
+		})
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for h.stats.sessions.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			for _, s := range h.shards {
+				for _, session := range s.all() {
+					session.socket.Kill()
+				}
+			}
+			return
+		}
+	}
+}

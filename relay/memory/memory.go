@@ -1,0 +1,121 @@
+// Package memory is a channel layer inside one process: for a single node without Redis, and the twin
+// of package redis in tests. Several nodes of one process can share a [Layer].
+package memory
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// Layer connects the nodes of one process.
+type Layer struct {
+	mu     sync.Mutex
+	groups map[string]map[*Broker]bool
+}
+
+// NewLayer returns an empty layer.
+func NewLayer() *Layer { return &Layer{groups: map[string]map[*Broker]bool{}} }
+
+// Broker is one node's view of a Layer. It implements [relay.Broker].
+type Broker struct {
+	layer *Layer
+	since time.Time
+
+	// order keeps events of concurrent publishers in one order for the sink.
+	order  sync.Mutex
+	sink   relay.Sink
+	closed bool
+}
+
+var _ relay.Broker = (*Broker)(nil)
+
+// Broker returns a new node's view.
+func (l *Layer) Broker() *Broker { return &Broker{layer: l, since: time.Now()} }
+
+// Start implements [relay.Broker].
+func (b *Broker) Start(sink relay.Sink) error {
+	b.order.Lock()
+	defer b.order.Unlock()
+	if b.sink != nil || b.closed {
+		return fmt.Errorf("memory layer: started already: %w", relay.ErrClosed)
+	}
+	b.sink = sink
+	return nil
+}
+
+// Join implements [relay.Broker].
+func (b *Broker) Join(_ context.Context, groups ...string) error {
+	b.layer.mu.Lock()
+	defer b.layer.mu.Unlock()
+	for _, g := range groups {
+		members := b.layer.groups[g]
+		if members == nil {
+			members = map[*Broker]bool{}
+			b.layer.groups[g] = members
+		}
+		members[b] = true
+	}
+	return nil
+}
+
+// Leave implements [relay.Broker].
+func (b *Broker) Leave(groups ...string) {
+	b.layer.mu.Lock()
+	defer b.layer.mu.Unlock()
+	for _, g := range groups {
+		delete(b.layer.groups[g], b)
+		if len(b.layer.groups[g]) == 0 {
+			delete(b.layer.groups, g)
+		}
+	}
+}
+
+// Publish implements [relay.Broker]: it returns when every member's sink has taken the event.
+func (b *Broker) Publish(_ context.Context, group string, text []byte) (relay.Receipt, error) {
+	if !relay.ValidGroup(group) {
+		return relay.Receipt{}, fmt.Errorf("publishing: %q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", group, relay.MaxGroupName)
+	}
+	b.layer.mu.Lock()
+	members := make([]*Broker, 0, len(b.layer.groups[group]))
+	for m := range b.layer.groups[group] {
+		members = append(members, m)
+	}
+	b.layer.mu.Unlock()
+	for _, m := range members {
+		m.deliver(relay.Event{Group: group, Text: text, NeedsRelay: m == b, Sent: time.Now()})
+	}
+	return relay.Receipt{Members: len(members)}, nil
+}
+
+func (b *Broker) deliver(ev relay.Event) {
+	b.order.Lock()
+	defer b.order.Unlock()
+	if b.sink != nil && !b.closed {
+		b.sink.Deliver([]relay.Event{ev})
+	}
+}
+
+// Health implements [relay.Broker]: the layer is always well.
+func (b *Broker) Health() relay.Health {
+	return relay.Health{OK: true, Detail: "memory channel layer", Since: b.since}
+}
+
+// Close implements [relay.Broker].
+func (b *Broker) Close(context.Context) error {
+	b.layer.mu.Lock()
+	for g, members := range b.layer.groups {
+		delete(members, b)
+		if len(members) == 0 {
+			delete(b.layer.groups, g)
+		}
+	}
+	b.layer.mu.Unlock()
+	b.order.Lock()
+	defer b.order.Unlock()
+	b.closed = true
+	return nil
+}

@@ -1,0 +1,70 @@
+package relay
+
+import "sync"
+
+// queueSize is how many bytes of frames may wait for a shard before Deliver blocks.
+const queueSize = 4 << 20
+
+// job is a buffer of count frames for the clients of one group on one shard.
+type job struct {
+	audience *audience
+	frames   []byte
+	count    int
+	own      bool // frames are not shared with other shards
+}
+
+// queue holds the jobs of one shard: any number of producers, one consumer.
+type queue struct {
+	mu      sync.Mutex
+	filled  sync.Cond
+	drained sync.Cond
+	jobs    []job
+	bytes   int
+	closed  bool
+}
+
+func (q *queue) init() {
+	q.filled.L = &q.mu
+	q.drained.L = &q.mu
+}
+
+// push adds a job; it waits while the queue is full.
+func (q *queue) push(j job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.bytes >= queueSize && !q.closed {
+		q.drained.Wait()
+	}
+	if q.closed {
+		return
+	}
+	q.jobs = append(q.jobs, j)
+	q.bytes += len(j.frames)
+	if len(q.jobs) == 1 {
+		q.filled.Signal()
+	}
+}
+
+// take waits for jobs and takes all of them; spare is reused for the next ones. It returns nil once the queue is closed.
+func (q *queue) take(spare []job) []job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.jobs) == 0 && !q.closed {
+		q.filled.Wait()
+	}
+	if q.closed {
+		return nil
+	}
+	jobs := q.jobs
+	q.jobs, q.bytes = spare[:0], 0
+	q.drained.Broadcast()
+	return jobs
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.filled.Broadcast()
+	q.drained.Broadcast()
+}

@@ -1,0 +1,389 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// inflightSuffix names the key of the messages that are being read.
+const inflightSuffix = "$inflight"
+
+// drainScript drops the messages in flight that have been handled, and returns the next ones. When none is in flight any
+// more, all that waits is put in flight at once, by renaming the key: no message is ever outside Redis
+// and unread, emitters have their whole capacity again, and nobody can insert below what we have peeked at.
+const drainScript = `local f=KEYS[1]..'` + inflightSuffix + `'
+local n=tonumber(ARGV[1])
+if n>0 then redis.call('ZREMRANGEBYRANK',f,0,n-1) end
+local m=redis.call('ZRANGE',f,0,ARGV[2]-1,'WITHSCORES')
+if #m==0 and redis.call('EXISTS',KEYS[1])==1 then
+redis.call('RENAME',KEYS[1],f)
+m=redis.call('ZRANGE',f,0,ARGV[2]-1,'WITHSCORES')
+end
+return m`
+
+var drainSHA = func() string {
+	sum := sha1.Sum([]byte(drainScript))
+	return hex.EncodeToString(sum[:])
+}()
+
+const (
+	// drainMost is how many messages are read in one round trip; fewer when they are large.
+	drainMost = 512
+	// drainBytes is how large a batch may grow before the next one is made smaller.
+	drainBytes = 4 << 20
+	// probeEvery is how long a quiet link goes without a command; each is answered, or the host is not well.
+	probeEvery = time.Second
+	// replyWait is how long a reply may take before the connection is given up.
+	replyWait = 10 * time.Second
+	// pollEvery is the pace where Redis cannot notify (before version 6).
+	pollEvery = 25 * time.Millisecond
+	// Time between attempts to connect.
+	retryFirst, retryMost = 50 * time.Millisecond, time.Second
+)
+
+// link is the connection to one host on which Redis notifies of changes to our groups there and, on the host that
+// keeps this node's channel key, on which messages are read.
+type link struct {
+	broker  *Broker
+	host    int
+	options *goredis.Options
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	drains  bool
+	sink    relay.Sink
+
+	mu        sync.Mutex
+	conn      *respConn
+	notifies  bool          // Redis pushes notifications
+	finishing chan struct{} // closed when all that waited has been delivered
+	finished  bool
+
+	// of the reading goroutine
+	woken   bool   // there may be messages
+	handled int    // messages in flight that have been delivered but not dropped yet
+	first   []byte // the first of these
+	most    int    // messages to ask for
+	unsure  bool   // the last command may or may not have been executed
+	events  []relay.Event
+}
+
+// run keeps the link up until ctx ends.
+func (l *link) run(ctx context.Context) {
+	l.most = drainMost
+	wait := retryFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.broker.health.lost(l.host, err)
+		if time.Since(began) > time.Second {
+			wait = retryFirst
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+// session connects, and reads until the connection breaks.
+func (l *link) session(ctx context.Context) error {
+	nc, err := l.dial(ctx, l.options.Network, l.options.Addr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = nc.Close() }()
+	conn := newRespConn(nc, l.pushed)
+	if err := l.greet(conn); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.conn = conn
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.conn = nil
+		l.mu.Unlock()
+	}()
+	l.broker.health.found(l.host)
+	// Whatever happened while nobody was listening, memberships may be gone.
+	l.broker.members.verifyHost(l.host)
+	l.woken = true
+	for ctx.Err() == nil {
+		if err := l.step(conn); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// greet authenticates, selects the database and asks for notifications.
+func (l *link) greet(conn *respConn) error {
+	o := l.options
+	user, password := o.Username, o.Password
+	if user == "" {
+		user = "default"
+	}
+	hello := []string{"HELLO", "3"}
+	if password != "" {
+		hello = append(hello, "AUTH", user, password)
+	}
+	notifies := false
+	defer func() {
+		l.mu.Lock()
+		l.notifies = notifies
+		l.mu.Unlock()
+	}()
+	_, err := conn.do(replyWait, hello...)
+	var refused replyError
+	switch {
+	case err == nil:
+		notifies = true
+	case errors.As(err, &refused) && (strings.HasPrefix(string(refused), "ERR unknown command") || strings.HasPrefix(string(refused), "NOPROTO")):
+		if password != "" {
+			auth := []string{"AUTH", password}
+			if o.Username != "" {
+				auth = []string{"AUTH", o.Username, password}
+			}
+			if _, err := conn.do(replyWait, auth...); err != nil {
+				return err
+			}
+		}
+	default:
+		return err
+	}
+	if o.DB != 0 {
+		if _, err := conn.do(replyWait, "SELECT", strconv.Itoa(o.DB)); err != nil {
+			return err
+		}
+	}
+	if !notifies {
+		return nil
+	}
+	// NOLOOP: what this connection changes itself is not news to it.
+	track := []string{"CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP", "PREFIX", groupKey(l.broker.place.Prefix, "")}
+	if l.drains {
+		track = append(track, "PREFIX", l.broker.channelKey())
+	}
+	if _, err := conn.do(replyWait, track...); errors.As(err, &refused) {
+		notifies = false
+		l.broker.log.Warn("redis does not notify of changes; it is polled instead, which costs more", "host", l.options.Addr, "error", err)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// pushed gets a notification: keys have changed, or with none named, everything has.
+func (l *link) pushed(kind string, keys []string) {
+	if kind != "invalidate" {
+		return
+	}
+	if len(keys) == 0 {
+		l.woken = true
+		l.broker.members.verifyHost(l.host)
+		return
+	}
+	groups := keys[:0]
+	for _, k := range keys {
+		if l.drains && k == l.broker.channelKey() {
+			l.woken = true
+		} else if g, ok := strings.CutPrefix(k, groupKey(l.broker.place.Prefix, "")); ok {
+			groups = append(groups, g)
+		}
+	}
+	l.broker.members.verify(groups)
+}
+
+// step reads what waits, or waits for something to read.
+func (l *link) step(conn *respConn) error {
+	if l.woken {
+		return l.drain(conn)
+	}
+	quiet := probeEvery
+	if l.drains && !l.notified() {
+		quiet = pollEvery
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(quiet)); err != nil {
+		return err
+	}
+	if l.isFinishing() { // looked at after setting the deadline, so that interrupt is never missed
+		l.woken = true
+		return nil
+	}
+	err := conn.wait()
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		if conn.r.Buffered() > 0 {
+			return errProtocol // a notification that stops in the middle
+		}
+		l.woken = true // a probe, and a net below the notifications
+		return nil
+	}
+	return err
+}
+
+// drain reads one batch and delivers it.
+func (l *link) drain(conn *respConn) error {
+	if !l.drains {
+		l.woken = false
+		_, err := conn.do(replyWait, "PING")
+		if err == nil {
+			l.broker.health.answered(l.host)
+		}
+		return err
+	}
+	drop := l.handled
+	if l.unsure {
+		drop = 0 // it may have been dropped already
+	}
+	args := []string{"EVALSHA", drainSHA, "1", l.broker.channelKey(), strconv.Itoa(drop), strconv.Itoa(l.most)}
+	wasUnsure := l.unsure
+	l.unsure = true
+	l.broker.health.asked(l.host)
+	reply, err := conn.do(replyWait, args...)
+	var refused replyError
+	if errors.As(err, &refused) {
+		l.unsure = wasUnsure // nothing was executed
+		if strings.HasPrefix(string(refused), "NOSCRIPT") {
+			_, err = conn.do(replyWait, "SCRIPT", "LOAD", drainScript)
+			return err
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	l.broker.health.answered(l.host)
+	l.unsure = false
+	if wasUnsure && l.handled > 0 && len(reply) > 0 && bytes.Equal(reply[0], l.first) {
+		return nil // delivered before the connection broke: drop these first
+	}
+	l.handled = len(reply) / 2
+	l.woken = l.handled == l.most
+	if l.handled == 0 {
+		l.first = nil
+		l.emptied()
+		return nil
+	}
+	l.first = bytes.Clone(reply[0])
+	l.deliver(reply)
+	return nil
+}
+
+// deliver decodes a batch, pairs of message and score, and hands it on.
+func (l *link) deliver(batch [][]byte) {
+	l.events = l.events[:0]
+	size := 0
+	for i := 0; i+1 < len(batch); i += 2 {
+		size += len(batch[i])
+		m, err := decode(l.broker.place.Serializer, batch[i])
+		if err != nil {
+			if l.broker.health.undecodable.Add(1) == 1 {
+				l.broker.log.Warn("a message in the channel layer cannot be decoded and is skipped; further ones are only counted (do the emitters use the same serializer?)", "error", err)
+			}
+			continue
+		}
+		l.events = l.broker.appendEvents(l.events, m, batch[i+1])
+	}
+	if size > drainBytes {
+		l.most = max(1, l.most/2)
+	} else if l.most < drainMost {
+		l.most = min(drainMost, 2*l.most)
+	}
+	if len(l.events) > 0 {
+		l.sink.Deliver(l.events)
+		clear(l.events)
+	}
+}
+
+// appendEvents makes events of a message: one for each of our groups that it is addressed to.
+func (b *Broker) appendEvents(events []relay.Event, m message, score []byte) []relay.Event {
+	var control *relay.Control
+	switch m.Type {
+	case internalMessage:
+	case "consumer.subscribe", "consumer.unsubscribe":
+		control = &relay.Control{Type: m.Type, Groups: m.Groups, Origin: m.Origin}
+	default:
+		b.health.ignored.Add(1)
+		return events
+	}
+	var sent time.Time
+	if s, err := strconv.ParseFloat(string(score), 64); err == nil {
+		sent = time.UnixMicro(int64(s * 1e6))
+	}
+	for _, channel := range m.Channels {
+		local, ok := strings.CutPrefix(channel, b.receiver)
+		if !ok {
+			continue
+		}
+		if group, ok := b.members.group(local); ok {
+			events = append(events, relay.Event{Group: group, Text: m.Text, NeedsRelay: m.NeedsRelay, Sent: sent, Control: control})
+		}
+	}
+	return events
+}
+
+// notified reports whether changes on the host become known by themselves.
+func (l *link) notified() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.notifies
+}
+
+func (l *link) isFinishing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.finishing != nil && !l.finished
+}
+
+// emptied notes that nothing waits any more, for finish.
+func (l *link) emptied() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.finishing != nil && !l.finished {
+		l.finished = true
+		close(l.finishing)
+	}
+}
+
+// finish waits until all that is in the channel key has been delivered. Groups must have been left before.
+func (l *link) finish(ctx context.Context) error {
+	l.mu.Lock()
+	if l.finishing == nil {
+		l.finishing = make(chan struct{})
+	}
+	done := l.finishing
+	l.mu.Unlock()
+	l.interrupt()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// interrupt ends the wait for a notification.
+func (l *link) interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		_ = l.conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}

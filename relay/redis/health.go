@@ -1,0 +1,146 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// answerWait is how long a host may take to answer before it counts as not well.
+	answerWait = 1500 * time.Millisecond
+	// watchEvery is how often a change of health is looked for, to log it.
+	watchEvery = 250 * time.Millisecond
+)
+
+// health is what is known of the hosts' state.
+type health struct {
+	undecodable, ignored atomic.Uint64
+	reconnects, repairs  atomic.Uint64
+
+	mu    sync.Mutex
+	hosts []hostHealth
+	ok    bool
+	since time.Time
+}
+
+type hostHealth struct {
+	up    bool
+	ever  bool
+	asked time.Time // when a question was sent that is not answered yet
+	err   error     // why it is not up
+}
+
+func newHealth(hosts int) *health {
+	return &health{hosts: make([]hostHealth, hosts), since: time.Now()}
+}
+
+func (h *health) lost(host int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hosts[host] = hostHealth{ever: h.hosts[host].ever, err: err}
+}
+
+func (h *health) found(host int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hosts[host].ever {
+		h.reconnects.Add(1)
+	}
+	h.hosts[host] = hostHealth{up: true, ever: true}
+}
+
+func (h *health) asked(host int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hosts[host].asked.IsZero() {
+		h.hosts[host].asked = time.Now()
+	}
+}
+
+func (h *health) answered(host int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hosts[host].asked = time.Time{}
+}
+
+// trouble says in one line what is wrong with the hosts, empty if nothing is.
+func (h *health) trouble(addr func(host int) string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var wrong []string
+	for i, host := range h.hosts {
+		switch {
+		case host.err != nil:
+			wrong = append(wrong, fmt.Sprintf("redis %s: %v", addr(i), host.err))
+		case !host.up:
+			wrong = append(wrong, fmt.Sprintf("redis %s: not connected yet", addr(i)))
+		case !host.asked.IsZero() && time.Since(host.asked) > answerWait:
+			wrong = append(wrong, fmt.Sprintf("redis %s: no answer for %v", addr(i), time.Since(host.asked).Round(100*time.Millisecond)))
+		}
+	}
+	return strings.Join(wrong, "; ")
+}
+
+// Health implements [relay.Broker].
+func (b *Broker) Health() relay.Health {
+	trouble := b.health.trouble(b.addr)
+	if trouble == "" {
+		trouble = b.members.trouble()
+	}
+	h := b.health
+	h.mu.Lock()
+	if ok := trouble == ""; ok != h.ok {
+		h.ok, h.since = ok, time.Now()
+	}
+	since := h.since
+	h.mu.Unlock()
+	detail := trouble
+	if detail == "" {
+		addrs := make([]string, len(b.hosts))
+		for i := range addrs {
+			addrs[i] = b.addr(i)
+		}
+		detail = "redis " + strings.Join(addrs, ", ")
+	}
+	return relay.Health{
+		OK: trouble == "", Detail: detail, Since: since,
+		Reconnects: h.reconnects.Load(), Repairs: h.repairs.Load(),
+		Undecodable: h.undecodable.Load(), Ignored: h.ignored.Load(),
+	}
+}
+
+func (b *Broker) addr(host int) string { return b.links[host].options.Addr }
+
+// watch logs every change of health.
+func (b *Broker) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	last := relay.Health{OK: true, Since: time.Now()}
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := b.Health()
+		switch {
+		case now.OK && !told:
+			b.log.Info("channel layer connected", "layer", now.Detail)
+		case now.OK && !last.OK:
+			b.log.Info("channel layer is well again", "layer", now.Detail, "after", time.Since(last.Since).Round(time.Millisecond), "repaired", now.Repairs)
+		case !now.OK && last.OK:
+			b.log.Error("channel layer is not well; clients stay connected and what redis still holds is delivered when it is back", "trouble", now.Detail)
+		}
+		told = true
+		if now.OK != last.OK || now.OK {
+			last = now
+		}
+	}
+}

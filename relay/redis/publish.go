@@ -1,0 +1,86 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// sendScript adds one message to each channel key that has room. KEYS: channel keys. ARGV: score, oldest score to
+// keep, expiry in seconds, then message and capacity for each key.
+var sendScript = goredis.NewScript(`local full=0
+for i,k in ipairs(KEYS) do
+redis.call('ZREMRANGEBYSCORE',k,0,ARGV[2])
+if redis.call('ZCARD',k)<tonumber(ARGV[3+2*i]) then
+redis.call('ZADD',k,ARGV[1],ARGV[2+2*i])
+redis.call('EXPIRE',k,ARGV[3])
+else
+full=full+1
+end
+end
+return full`)
+
+// Publish implements [relay.Broker], as RedisChannelLayer.group_send does.
+func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
+	if !relay.ValidGroup(group) {
+		return relay.Receipt{}, fmt.Errorf("publishing: %q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", group, relay.MaxGroupName)
+	}
+	if !utf8.Valid(text) {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is not UTF-8", group)
+	}
+	s := b.settings.Load()
+	now := time.Now()
+	key := groupKey(s.Prefix, group)
+
+	pipe := b.hosts[b.groupHost(group)].Pipeline()
+	pipe.ZRemRangeByScore(ctx, key, "0", strconv.FormatInt(now.Add(-s.GroupExpiry).Unix(), 10))
+	list := pipe.ZRange(ctx, key, 0, -1)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+	}
+	members := list.Val()
+	receipt := relay.Receipt{Members: len(members)}
+
+	byReceiver := map[string][]string{}
+	for _, m := range members {
+		byReceiver[receiver(m)] = append(byReceiver[receiver(m)], m)
+	}
+	type send struct {
+		keys []string
+		args []any
+	}
+	sends := make([]send, len(b.hosts))
+	for r, channels := range byReceiver {
+		raw, err := encode(s.Serializer, text, channels)
+		if err != nil {
+			return receipt, fmt.Errorf("publishing to %s: %w", group, err)
+		}
+		to := &sends[ringIndex(r, len(b.hosts))]
+		if to.args == nil {
+			to.args = []any{
+				strconv.FormatFloat(float64(now.UnixMicro())/1e6, 'f', 6, 64),
+				now.Add(-s.Expiry).Unix(),
+				int64(s.Expiry / time.Second),
+			}
+		}
+		to.keys = append(to.keys, s.Prefix+r)
+		to.args = append(to.args, raw, s.Capacity)
+	}
+	for i, to := range sends {
+		if to.keys == nil {
+			continue
+		}
+		full, err := sendScript.Run(ctx, b.hosts[i], to.keys, to.args...).Int()
+		if err != nil {
+			return receipt, fmt.Errorf("publishing to %s: %w", group, err)
+		}
+		receipt.OverCapacity += full
+	}
+	return receipt, nil
+}

@@ -1,0 +1,224 @@
+package redis
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+)
+
+// respConn is one connection to Redis that speaks RESP3 (or 2), for what a pooled client cannot do: wait for pushed
+// notifications between commands, and read a batch of messages into one piece of memory.
+type respConn struct {
+	net.Conn
+	r   *bufio.Reader
+	out []byte
+	// push gets every notification that Redis sends of its own accord.
+	push func(kind string, keys []string)
+}
+
+func newRespConn(c net.Conn, push func(kind string, keys []string)) *respConn {
+	return &respConn{Conn: c, r: bufio.NewReaderSize(c, 64<<10), push: push}
+}
+
+// replyError is an error that Redis answered with.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+
+// send writes one command.
+func (c *respConn) send(args ...string) error {
+	b := append(c.out[:0], '*')
+	b = strconv.AppendInt(b, int64(len(args)), 10)
+	b = append(b, "\r\n"...)
+	for _, a := range args {
+		b = append(b, '$')
+		b = strconv.AppendInt(b, int64(len(a)), 10)
+		b = append(append(append(b, "\r\n"...), a...), "\r\n"...)
+	}
+	c.out = b
+	_, err := c.Write(b)
+	return err
+}
+
+// do sends a command and reads its reply, within wait.
+func (c *respConn) do(wait time.Duration, args ...string) ([][]byte, error) {
+	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+		return nil, err
+	}
+	if err := c.send(args...); err != nil {
+		return nil, err
+	}
+	return c.reply()
+}
+
+// reply reads the next reply; notifications before it go to push. Of an array it returns the elements, of anything else one element.
+// Elements of one reply share memory.
+func (c *respConn) reply() ([][]byte, error) {
+	for {
+		kind, n, text, err := c.header()
+		if err != nil {
+			return nil, err
+		}
+		switch kind {
+		case '>':
+			if err := c.readPush(n); err != nil {
+				return nil, err
+			}
+		case '*', '~', '%':
+			if kind == '%' {
+				n *= 2
+			}
+			return c.elements(n, 0)
+		case '-', '!':
+			if kind == '!' {
+				b, err := c.bulk(nil, n)
+				if err != nil {
+					return nil, err
+				}
+				text = string(b)
+			}
+			return nil, replyError(text)
+		case '$', '=':
+			b, err := c.bulk(nil, n)
+			return [][]byte{b}, err
+		default:
+			return [][]byte{[]byte(text)}, nil
+		}
+	}
+}
+
+// wait reads one notification, or returns the error of the deadline.
+func (c *respConn) wait() error {
+	if _, err := c.r.Peek(1); err != nil {
+		return err
+	}
+	kind, n, _, err := c.header()
+	if err != nil {
+		return err
+	}
+	if kind != '>' {
+		return fmt.Errorf("redis sent %q where only a notification can come", kind)
+	}
+	return c.readPush(n)
+}
+
+// errProtocol means that what came is not RESP.
+var errProtocol = errors.New("this does not speak the Redis protocol")
+
+// header reads the line that begins a value: its kind and, for those that have one, its length.
+func (c *respConn) header() (kind byte, n int, text string, err error) {
+	line, err := c.r.ReadSlice('\n')
+	if err != nil {
+		return 0, 0, "", err
+	}
+	if len(line) < 3 || line[len(line)-2] != '\r' {
+		return 0, 0, "", errProtocol
+	}
+	kind, line = line[0], line[1:len(line)-2]
+	switch kind {
+	case '*', '$', '>', '~', '%', '!', '=':
+		n, err = strconv.Atoi(string(line))
+		if err != nil || n < -1 || n > 1<<29 {
+			return 0, 0, "", errProtocol
+		}
+		return kind, n, "", nil
+	case '+', '-', ':', ',', '#', '_', '(':
+		return kind, 0, string(line), nil
+	}
+	return 0, 0, "", errProtocol
+}
+
+// Bounds on what a reply may look like; ours are flat.
+const (
+	maxDepth = 4
+	roomSize = 64 << 10
+)
+
+// elements reads n values, and those inside them, as one flat list.
+func (c *respConn) elements(n, depth int) ([][]byte, error) {
+	if depth > maxDepth {
+		return nil, errProtocol
+	}
+	list := make([][]byte, 0, max(0, min(n, 4096)))
+	var room []byte // shared by small elements
+	for range n {
+		kind, n, text, err := c.header()
+		if err != nil {
+			return nil, err
+		}
+		switch kind {
+		case '$', '=', '!':
+			var b []byte
+			if n > roomSize/4 || n < 0 {
+				b, err = c.bulk(nil, n)
+			} else {
+				if n > cap(room)-len(room) {
+					room = make([]byte, 0, roomSize)
+				}
+				b, err = c.bulk(room[len(room):len(room):len(room)+n], n)
+				room = room[:len(room)+n]
+			}
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, b)
+		case '*', '~', '%', '>':
+			if kind == '%' {
+				n *= 2
+			}
+			inner, err := c.elements(n, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, inner...)
+		default:
+			list = append(list, []byte(text))
+		}
+	}
+	return list, nil
+}
+
+// bulk reads n bytes and the line's end, into room if they fit. A null has n = -1.
+func (c *respConn) bulk(room []byte, n int) ([]byte, error) {
+	if n < 0 {
+		return nil, nil
+	}
+	b := room[:0]
+	if cap(b) < n {
+		b = make([]byte, 0, min(n, 1<<20))
+	}
+	for len(b) < n { // grows as bytes come, not as they are promised
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		part := b[len(b):min(cap(b), n)]
+		if _, err := io.ReadFull(c.r, part); err != nil {
+			return nil, err
+		}
+		b = b[:len(b)+len(part)]
+	}
+	if _, err := c.r.Discard(2); err != nil {
+		return nil, err
+	}
+	return b[:n:n], nil
+}
+
+// readPush reads a notification of n elements: its kind and, flattened, the keys.
+func (c *respConn) readPush(n int) error {
+	list, err := c.elements(n, 0)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	keys := make([]string, 0, len(list)-1)
+	for _, k := range list[1:] {
+		if k != nil && len(k) > 0 {
+			keys = append(keys, string(k))
+		}
+	}
+	c.push(string(list[0]), keys)
+	return nil
+}

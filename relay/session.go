@@ -1,0 +1,102 @@
+package relay
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Session is one connected client: who it is and what it is subscribed to.
+type Session struct {
+	hub      *Hub
+	shard    *shard
+	socket   Socket
+	identity Identity
+	address  netip.Addr
+
+	at         int           // index in the shard's sessions
+	lastPing   atomic.Uint32 // Unix seconds
+	rechecking atomic.Bool
+
+	mu   sync.Mutex // guards subs; held while they change
+	subs []*subscription
+	gone bool
+}
+
+// Admit reserves room for a connection from address, before anything is known of it. Call release once, whatever
+// becomes of it. The error, if any, is one of this package's refusals or ErrClosed.
+func (h *Hub) Admit(address netip.Addr) (release func(), err error) {
+	if h.closing.Load() {
+		return nil, ErrClosed
+	}
+	if err := h.admission.address(address, h.Limits()); err != nil {
+		h.stats.refused.Add(1)
+		return nil, err
+	}
+	return func() { h.admission.releaseAddress(address) }, nil
+}
+
+// AdmitUser reserves room for a connection of a user. Call release once, whatever becomes of it.
+func (h *Hub) AdmitUser(id Identity) (release func(), err error) {
+	if err := h.admission.user(id.Key, h.Limits()); err != nil {
+		h.stats.refused.Add(1)
+		return nil, err
+	}
+	return func() { h.admission.releaseUser(id.Key) }, nil
+}
+
+// Open makes a session of a socket. Call Close on it when the socket is gone.
+func (h *Hub) Open(socket Socket, id Identity, address netip.Addr) *Session {
+	s := &Session{
+		hub: h, socket: socket, identity: id, address: address,
+		shard: h.shards[h.next.Add(1)%uint64(len(h.shards))],
+	}
+	s.lastPing.Store(uint32(time.Now().Unix()))
+	h.stats.sessions.Add(1)
+	h.stats.opened.Add(1)
+	s.shard.add(s)
+	if h.closing.Load() { // the round of goodbyes may have missed it
+		socket.Close(CloseGoingAway, "the server is going away")
+	}
+	return s
+}
+
+// Identity is who the client is.
+func (s *Session) Identity() Identity { return s.identity }
+
+// Socket is the client's websocket.
+func (s *Session) Socket() Socket { return s.socket }
+
+// Send writes one text frame to the client alone.
+func (s *Session) Send(text []byte) bool {
+	frame := AppendFrame(make([]byte, 0, frameSize(len(text))), text)
+	return s.socket.Send(frame, s.hub.Limits().QueuePerConnection)
+}
+
+// Close ends all subscriptions and forgets the session. It does not close the socket.
+func (s *Session) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
+	s.gone = true
+	s.drop(s.subs)
+	s.subs = nil
+	s.shard.remove(s)
+	s.hub.stats.sessions.Add(-1)
+}
+
+// drop ends subscriptions. s.mu is held.
+func (s *Session) drop(subs []*subscription) {
+	if len(subs) == 0 {
+		return
+	}
+	names := make([]string, len(subs))
+	for i, sub := range subs {
+		s.shard.unsubscribe(sub)
+		names[i] = sub.group
+	}
+	s.hub.interest.leave(names)
+}

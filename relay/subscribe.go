@@ -1,0 +1,66 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+)
+
+// Change says what a subscribe message did to a session's groups.
+type Change struct {
+	Current, Left, Joined []string
+}
+
+// TooManyGroupsError refuses a subscription to more groups than the limits allow.
+type TooManyGroupsError struct{ Wanted, Limit int }
+
+// Error says how many were wanted and how many are allowed.
+func (e TooManyGroupsError) Error() string {
+	return fmt.Sprintf("too many groups: %d wanted, at most %d a connection", e.Wanted, e.Limit)
+}
+
+// Subscribe makes groups the session's subscriptions, in place of all earlier ones; there must be no duplicates.
+// It returns when events of all of them reach the client. If the layer does not take the memberships
+// before ctx ends, they stand all the same, and that error is returned beside the change.
+func (h *Hub) Subscribe(ctx context.Context, s *Session, groups []string) (Change, error) {
+	if limit := h.Limits().GroupsPerConnection; limit > 0 && len(groups) > limit {
+		return Change{}, TooManyGroupsError{len(groups), limit}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return Change{}, ErrClosed
+	}
+	change := Change{Current: groups}
+
+	wanted := make(map[string]bool, len(groups))
+	for _, g := range groups {
+		wanted[g] = true
+	}
+	var kept, left []*subscription
+	held := make(map[string]bool, len(s.subs))
+	for _, sub := range s.subs {
+		held[sub.group] = true
+		if wanted[sub.group] {
+			kept = append(kept, sub)
+		} else {
+			left = append(left, sub)
+			change.Left = append(change.Left, sub.group)
+		}
+	}
+	for _, g := range groups {
+		if !held[g] {
+			change.Joined = append(change.Joined, g)
+		}
+	}
+
+	s.drop(left)
+	s.subs = kept
+	var err error
+	if len(change.Joined) > 0 {
+		err = h.interest.join(ctx, change.Joined)
+		for _, g := range change.Joined {
+			s.subs = append(s.subs, s.shard.subscribe(s, h.interest.name(g)))
+		}
+	}
+	return change, err
+}

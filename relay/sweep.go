@@ -1,0 +1,111 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// sweepParts is how many steps a round over all sessions takes; a round takes half a ping interval, so that no
+// client waits for its ping much longer than it should.
+const sweepParts = 20
+
+// sweep pings clients and ends those that have gone silent: one goroutine for all, instead of timers for each.
+func (h *Hub) sweep(ctx context.Context) {
+	for part := 0; ; part = (part + 1) % sweepParts {
+		limits := h.Limits()
+		step := max(limits.Ping/2/sweepParts, time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(step):
+		}
+		now := time.Now()
+		for _, shard := range h.shards {
+			for _, s := range shard.part(part, sweepParts) {
+				h.look(s, now, limits)
+			}
+		}
+	}
+}
+
+// look pings one client if it is time, or takes it for dead.
+func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
+	if silent := now.Sub(s.socket.LastRead()); limits.Silence > 0 && silent > limits.Silence {
+		h.stats.silent.Add(1)
+		s.socket.Kill()
+		return
+	}
+	if limits.Ping <= 0 {
+		return
+	}
+	last := time.Unix(int64(s.lastPing.Load()), 0)
+	if now.Sub(last) >= limits.Ping-limits.Ping/4 {
+		s.lastPing.Store(uint32(now.Unix()))
+		s.socket.Ping()
+	}
+}
+
+// recheckers is how many questions to the authorizer may be under way for sessions that are open already.
+const recheckers = 8
+
+// recheckSessions asks the authorizer again and again whether the clients are still logged in, each once in a recheck interval.
+func (h *Hub) recheckSessions(ctx context.Context) {
+	slots := make(chan struct{}, recheckers)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for part := 0; ; part = (part + 1) % sweepParts {
+		every := time.Duration(h.recheck.Load())
+		step := every / sweepParts
+		if every == 0 {
+			step = time.Second
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(max(step, time.Millisecond)):
+		}
+		if every == 0 {
+			continue
+		}
+		for _, shard := range h.shards {
+			for _, s := range shard.part(part, sweepParts) {
+				select {
+				case slots <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+				asking.Go(func() {
+					defer func() { <-slots }()
+					h.recheckOne(ctx, s)
+				})
+			}
+		}
+	}
+}
+
+// farewell is what AWX tells a client that is not logged in.
+var farewell = []byte(`{"close": true}`)
+
+// Farewell sends what a client that is not, or no longer, logged in gets, and closes its socket.
+func Farewell(s Socket) {
+	s.Send(AppendFrame(nil, farewell), 1<<20)
+	s.Close(CloseNormal, "")
+}
+
+func (h *Hub) recheckOne(ctx context.Context, s *Session) {
+	if !s.rechecking.CompareAndSwap(false, true) {
+		return
+	}
+	defer s.rechecking.Store(false)
+	err := h.Authorizer().Recheck(ctx, s.identity)
+	switch {
+	case errors.Is(err, ErrUnauthenticated):
+		h.stats.expired.Add(1)
+		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name)
+		Farewell(s.socket)
+	case err != nil && ctx.Err() == nil:
+		h.log.Warn("could not check whether a user is still logged in; its websocket stays", "user", s.identity.Name, "error", err)
+	}
+}

@@ -1,0 +1,321 @@
+// Package ws carries a client's websocket: coder/websocket does the handshake, reads frames and
+// answers pings on a net.Conn of our own, through which event frames that were encoded once for all
+// clients are written without waking a goroutine.
+package ws
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// closeWait is how long a client has to answer a close frame.
+	closeWait = 5 * time.Second
+	// slowWait is how long a client that was too slow has to take what the kernel holds for it, and the close frame
+	// behind that: it should learn why.
+	slowWait = 45 * time.Second
+	// stallWait is how long one write to a full socket may make no progress.
+	stallWait = 60 * time.Second
+)
+
+// Conn is a server-side websocket connection. It implements [relay.Socket]; Read is for one goroutine,
+// everything else may be called concurrently.
+type Conn struct {
+	proto    *websocket.Conn
+	net      net.Conn
+	direct   directWriter // writes that never block; nil where the connection has none
+	lastRead atomic.Int64 // Unix nanoseconds
+
+	mu       sync.Mutex
+	queue    [][]byte // what waits, oldest first; the first may be partly written already
+	written  int      // bytes of queue[0] that are gone
+	queued   int      // bytes in queue
+	flushing bool     // a goroutine is writing the queue
+	state    state
+}
+
+type state uint8
+
+const (
+	open     state = iota
+	closing        // our close frame is queued; nothing may follow it
+	finished       // the connection is closed
+)
+
+var _ relay.Socket = (*Conn)(nil)
+
+// Send implements [relay.Socket].
+func (c *Conn) Send(frames []byte, limit int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != open {
+		return false
+	}
+	if !c.flushing {
+		frames = c.tryWrite(frames)
+		if len(frames) == 0 {
+			return true
+		}
+	}
+	if limit > 0 && c.queued+len(frames) > limit {
+		c.close(relay.ClosePolicy, "slow reader: too much is waiting")
+		return false
+	}
+	c.enqueue(frames)
+	return true
+}
+
+// tryWrite writes what the socket takes now and returns the rest. c.mu is held and nothing waits.
+func (c *Conn) tryWrite(b []byte) []byte {
+	if c.direct == nil {
+		return b
+	}
+	n, err := c.direct.tryWrite(b)
+	if err != nil { // the reader sees the broken connection and ends the session
+		return nil
+	}
+	if n > 0 && n < len(b) {
+		// The rest starts in the middle of a frame: keep the whole buffer, so that close finds the boundary.
+		c.queue = append(c.queue, b)
+		c.written = n
+		c.queued += len(b) - n
+		c.startFlush()
+		return nil
+	}
+	return b[n:]
+}
+
+// enqueue lets b wait. c.mu is held.
+func (c *Conn) enqueue(b []byte) {
+	c.queue = append(c.queue, b)
+	c.queued += len(b)
+	c.startFlush()
+}
+
+func (c *Conn) startFlush() {
+	if !c.flushing {
+		c.flushing = true
+		go c.flush()
+	}
+}
+
+// flush writes the queue until it is empty. It is the only writer while it runs.
+func (c *Conn) flush() {
+	for {
+		c.mu.Lock()
+		if len(c.queue) == 0 || c.state == finished {
+			c.queue, c.written, c.queued, c.flushing = nil, 0, 0, false
+			_ = c.net.SetWriteDeadline(time.Time{}) // it would hold for direct writes, too
+			c.mu.Unlock()
+			return
+		}
+		b := c.queue[0][c.written:]
+		c.mu.Unlock()
+
+		_ = c.net.SetWriteDeadline(time.Now().Add(stallWait))
+		n, err := c.net.Write(b)
+		if err != nil {
+			c.Kill()
+			continue
+		}
+
+		c.mu.Lock()
+		if len(c.queue) > 0 { // close may have cut the queue, but never what is being written
+			c.queue[0] = nil
+			c.queue = c.queue[1:]
+			c.written = 0
+			c.queued -= n
+		}
+		c.mu.Unlock()
+	}
+}
+
+// Ping implements [relay.Socket].
+func (c *Conn) Ping() { c.control([]byte{0x89, 0}) }
+
+// control writes a control frame, behind what waits. It is dropped where the queue is not empty and the frame is a ping:
+// the client has something to read already.
+func (c *Conn) control(frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != open {
+		return
+	}
+	if !c.flushing {
+		if frame = c.tryWrite(frame); len(frame) == 0 {
+			return
+		}
+	}
+	if len(c.queue) > 0 && frame[0] == 0x89 {
+		return
+	}
+	if c.queued > maxControlQueue { // a flood of pings from a client that does not read the answers
+		c.close(relay.ClosePolicy, "slow reader: too much is waiting")
+		return
+	}
+	c.enqueue(frame)
+}
+
+// maxControlQueue bounds what may wait when a control frame is to be added.
+const maxControlQueue = 1 << 20
+
+// LastRead implements [relay.Socket].
+func (c *Conn) LastRead() time.Time { return time.Unix(0, c.lastRead.Load()) }
+
+// Close implements [relay.Socket].
+func (c *Conn) Close(code int, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == open {
+		c.close(code, reason)
+	}
+}
+
+// close sends a close frame in place of all that waits, except the frame that is half written, and cuts
+// the connection if the client does not answer. c.mu is held.
+func (c *Conn) close(code int, reason string) {
+	c.state = closing
+	wait := closeWait
+	if code == relay.ClosePolicy {
+		wait = slowWait
+	}
+	time.AfterFunc(wait, c.Kill)
+	if c.flushing && code != relay.ClosePolicy {
+		// A client that is merely behind gets what it is owed.
+		c.enqueue(closeFrame(code, reason))
+		return
+	}
+	if c.flushing && len(c.queue) > 0 {
+		// The flusher is writing queue[0]; what it has begun must be finished.
+		for i := range c.queue[1:] {
+			c.queue[1+i] = nil
+		}
+		c.queue = c.queue[:1]
+		c.queued = len(c.queue[0]) - c.written
+		c.enqueue(closeFrame(code, reason))
+		return
+	}
+	if rest := c.tryWrite(closeFrame(code, reason)); len(rest) > 0 {
+		c.enqueue(rest)
+	}
+}
+
+func closeFrame(code int, reason string) []byte {
+	frame := append(make([]byte, 0, 4+len(reason)), 0x88, byte(2+len(reason)))
+	frame = binary.BigEndian.AppendUint16(frame, uint16(code))
+	return append(frame, reason...)
+}
+
+// Kill implements [relay.Socket].
+func (c *Conn) Kill() {
+	c.mu.Lock()
+	c.state = finished
+	c.mu.Unlock()
+	if t, ok := c.net.(interface{ NetConn() net.Conn }); ok {
+		_ = t.NetConn().Close() // closing the TLS layer would wait to say goodbye
+		return
+	}
+	_ = c.net.Close()
+}
+
+// Errors of Read that are the client's fault. The connection is closed with the right code already.
+var (
+	errNotUTF8 = errors.New("a text frame is not UTF-8")
+)
+
+// Read returns the next message, and whether it is text, until the connection ends. A client that
+// breaks the websocket protocol is told so by the close code.
+func (c *Conn) Read() (text bool, message []byte, err error) {
+	kind, message, err := c.proto.Read(context.Background())
+	if err != nil {
+		c.finish(err)
+		return false, nil, err
+	}
+	if kind == websocket.MessageText && !utf8.Valid(message) {
+		c.Close(int(websocket.StatusInvalidFramePayloadData), "text that is not UTF-8")
+		c.finish(errNotUTF8)
+		return false, nil, errNotUTF8
+	}
+	return kind == websocket.MessageText, message, nil
+}
+
+// finish ends the connection after a read error, so that the client can still read why.
+func (c *Conn) finish(err error) {
+	if websocket.CloseStatus(err) == -1 && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		// Most violations have been answered by proto; for the others this is the answer.
+		c.Close(int(websocket.StatusProtocolError), "websocket protocol violation")
+		c.drain()
+	}
+	_ = c.proto.CloseNow()
+	c.Kill()
+}
+
+// drain stops sending and reads on for a moment: closing a connection with unread data in it
+// makes the kernel reset it, and the client would lose the close frame.
+func (c *Conn) drain() {
+	type closeWriter interface{ CloseWrite() error }
+	_ = c.net.SetReadDeadline(time.Now().Add(time.Second))
+	if cw, ok := c.net.(closeWriter); ok {
+		c.mu.Lock()
+		idle := !c.flushing
+		c.mu.Unlock()
+		if idle {
+			_ = cw.CloseWrite()
+		}
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(c.net, 1<<20))
+}
+
+// protoConn is the connection as coder/websocket sees it: what it writes are control frames.
+type protoConn struct {
+	net.Conn
+	c *Conn
+}
+
+// Read notes that the client is alive.
+func (p *protoConn) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	if n > 0 {
+		p.c.lastRead.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// Write sends one control frame of coder/websocket's, never blocking. After our own close frame it is swallowed.
+func (p *protoConn) Write(b []byte) (int, error) {
+	c := p.c
+	if b[0]&0x0f == 0x8 { // a close frame: the last one that we send
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.state == open {
+			c.state = closing
+			frame := append([]byte(nil), b...)
+			if !c.flushing {
+				frame = c.tryWrite(frame)
+			}
+			if len(frame) > 0 {
+				c.enqueue(frame)
+			}
+		}
+		return len(b), nil
+	}
+	c.control(append([]byte(nil), b...))
+	return len(b), nil
+}
+
+// Close ends the connection.
+func (p *protoConn) Close() error {
+	p.c.Kill()
+	return nil
+}
