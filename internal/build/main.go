@@ -1,0 +1,143 @@
+// Command build makes bin/caddy: the Caddy that xcaddy.json describes, with this
+// working tree in place of the published module.
+//
+//	go run ./internal/build [-config xcaddy.json] [-o bin/caddy] [-v]
+//
+// xcaddy itself reads no file; ours is the JSON form of its [xcaddy.Builder], and
+// the build is done by xcaddy's own library. Run it from the module's root.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/xcaddy"
+)
+
+func main() {
+	config := flag.String("config", "xcaddy.json", "the build's description, JSON of xcaddy.Builder")
+	output := flag.String("o", filepath.Join("bin", "caddy"), "where the binary goes")
+	verbose := flag.Bool("v", false, "show what xcaddy and the go command print")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := build(ctx, *config, *output, *verbose); err != nil {
+		fmt.Fprintln(os.Stderr, "build:", err)
+		os.Exit(1)
+	}
+}
+
+// build compiles the Caddy of the config file into output. A failed build leaves
+// an earlier binary as it was, and prints all that the tools said.
+func build(ctx context.Context, config, output string, verbose bool) error {
+	builder, err := load(config)
+	if err != nil {
+		return err
+	}
+	module, dir, err := mainModule(ctx)
+	if err != nil {
+		return err
+	}
+	builder.Replacements = append(builder.Replacements, xcaddy.NewReplace(module, dir))
+	if builder.Env, err = environment(ctx, os.Environ()); err != nil {
+		return err
+	}
+	transcript := new(transcript)
+	if verbose {
+		transcript.live = os.Stderr
+	}
+	builder.OnStep = transcript.step
+
+	fmt.Printf("building %s: Caddy %s with %s (minutes the first time, seconds after)\n",
+		output, builder.CaddyVersion, pluginNames(builder.Plugins))
+	start := time.Now()
+	// Beside the target, so that a running Caddy keeps its file and the last step is a rename.
+	fresh := output + ".new"
+	defer os.Remove(fresh)
+	if err := builder.Build(ctx, fresh); err != nil {
+		if !verbose {
+			os.Stderr.Write(transcript.all())
+		}
+		return fmt.Errorf("xcaddy could not build Caddy %s (its output is above; a module that could not be downloaded? see `go env GOPROXY`): %w",
+			builder.CaddyVersion, err)
+	}
+	if err := os.Rename(fresh, output); err != nil {
+		return fmt.Errorf("putting the new binary in place: %w", err)
+	}
+	fmt.Printf("built %s in %s\n", output, time.Since(start).Round(time.Second))
+	return nil
+}
+
+// mainModule tells the path and the folder of the module that this command is run in.
+func mainModule(ctx context.Context) (path, dir string, err error) {
+	out, err := goCommand(ctx, "list", "-m", "-f", "{{.Path}}\n{{.Dir}}")
+	if err != nil {
+		return "", "", err
+	}
+	path, dir, ok := strings.Cut(out, "\n")
+	if !ok || dir == "" {
+		return "", "", fmt.Errorf("no module here: run it from the root of the repository")
+	}
+	return path, dir, nil
+}
+
+// goCommand runs the go command and returns what it prints, trimmed.
+func goCommand(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func pluginNames(plugins []xcaddy.Dependency) string {
+	names := make([]string, len(plugins))
+	for i, p := range plugins {
+		names[i] = p.String()
+	}
+	return strings.Join(names, ", ")
+}
+
+// transcript keeps what the build prints, for the case that it fails.
+type transcript struct {
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	live io.Writer // also shown at once, unless nil
+}
+
+func (t *transcript) step(event *xcaddy.StepEvent) error {
+	_, err := io.Copy(t, event.Output)
+	return err
+}
+
+func (t *transcript) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.live != nil {
+		if _, err := t.live.Write(p); err != nil {
+			return 0, err
+		}
+	}
+	return t.buf.Write(p)
+}
+
+func (t *transcript) all() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return bytes.Clone(t.buf.Bytes())
+}
