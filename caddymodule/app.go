@@ -40,7 +40,6 @@ type App struct {
 	log    *slog.Logger
 
 	authorizer relay.Authorizer
-	refusals   throttle
 }
 
 // ChannelLayer is what a module in the namespace edgerelay.channel_layers provides.

@@ -172,7 +172,7 @@ func (h *Handler) refuse(w http.ResponseWriter, status int, address netip.Addr, 
 
 // note logs a refusal, one a second.
 func (h *Handler) note(level slog.Level, address netip.Addr, err error) {
-	if skipped, ok := h.app.refusals.pass(); ok {
+	if skipped, ok := h.app.node.refusals.pass(); ok {
 		h.app.log.Log(context.Background(), level, "websocket refused", "address", address.String(), "reason", err.Error(), "unlogged_before", skipped)
 	}
 }

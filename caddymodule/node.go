@@ -31,6 +31,8 @@ type node struct {
 	log *slog.Logger
 	out *logOutlet
 
+	refusals throttle
+
 	mu       sync.Mutex
 	attached []*App // the last one is in force
 	place    string // of the open broker
