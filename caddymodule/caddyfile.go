@@ -12,13 +12,19 @@ import (
 
 func init() {
 	httpcaddyfile.RegisterGlobalOption("edgerelay", parseApp)
-	httpcaddyfile.RegisterHandlerDirective("edgerelay", parseHandler)
-	// After authentication, before everything that answers requests: the relay takes the upgrades of a site and leaves the rest.
-	httpcaddyfile.RegisterDirectiveOrder("edgerelay", httpcaddyfile.After, "request_header")
-	httpcaddyfile.RegisterHandlerDirective("edgerelay_health", parseHealth)
-	httpcaddyfile.RegisterDirectiveOrder("edgerelay_health", httpcaddyfile.After, "edgerelay")
-	httpcaddyfile.RegisterHandlerDirective("edgerelay_demo", parseDemo)
-	httpcaddyfile.RegisterDirectiveOrder("edgerelay_demo", httpcaddyfile.After, "edgerelay_health")
+	// After authentication, before everything that answers requests: the relay takes the upgrades of a site and leaves the
+	// rest. Each registration goes right behind request_header, so the last one comes first.
+	for _, d := range []struct {
+		name  string
+		parse httpcaddyfile.UnmarshalHandlerFunc
+	}{
+		{"edgerelay_demo", parseDemo},
+		{"edgerelay_health", parseHealth},
+		{"edgerelay", parseHandler},
+	} {
+		httpcaddyfile.RegisterHandlerDirective(d.name, d.parse)
+		httpcaddyfile.RegisterDirectiveOrder(d.name, httpcaddyfile.After, "request_header")
+	}
 }
 
 // parseApp reads the global option
