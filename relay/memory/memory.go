@@ -24,6 +24,7 @@ func NewLayer() *Layer { return &Layer{groups: map[string]map[*Broker]bool{}} }
 type Broker struct {
 	layer *Layer
 	since time.Time
+	left  bool // guarded by layer.mu
 
 	// order keeps events of concurrent publishers in one order for the sink.
 	order  sync.Mutex
@@ -51,6 +52,9 @@ func (b *Broker) Start(sink relay.Sink) error {
 func (b *Broker) Join(_ context.Context, groups ...string) error {
 	b.layer.mu.Lock()
 	defer b.layer.mu.Unlock()
+	if b.left {
+		return fmt.Errorf("memory layer: %w", relay.ErrClosed)
+	}
 	for _, g := range groups {
 		members := b.layer.groups[g]
 		if members == nil {
@@ -107,6 +111,7 @@ func (b *Broker) Health() relay.Health {
 // Close implements [relay.Broker].
 func (b *Broker) Close(context.Context) error {
 	b.layer.mu.Lock()
+	b.left = true
 	for g, members := range b.layer.groups {
 		delete(members, b)
 		if len(members) == 0 {
