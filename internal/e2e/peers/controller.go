@@ -69,6 +69,9 @@ func StartController(t testing.TB, redisURL string) *Controller {
 	return c
 }
 
+// Addr returns host:port.
+func (c *Controller) Addr() string { return loopback(c.port) }
+
 // Restart starts the controller again on the same port, after Kill or Stop. Logins
 // remain.
 func (c *Controller) Restart() {
