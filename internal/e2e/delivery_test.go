@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+// 10,000 events from Python: every client gets exactly the texts of its groups, in
+// the order in which they were emitted, none lost and none doubled.
+func TestDelivery(t *testing.T) {
+	s := newStage(t)
+	_, relay := s.startRelay(t)
+	s.deliver(t, relay, 10_000, 24)
+}
+
+func (s *stage) deliver(t *testing.T, where site, count, clients int) {
+	t.Helper()
+	groups := []string{
+		"job_events-42", "job_events-44", "workflow_events-7",
+		"ad_hoc_command_events-5", "jobs-status_changed", "jobs-summary",
+	}
+	events := make([]peers.Event, count)
+	for i := range events {
+		// Uneven: some groups are busier than others; sizes of 0.1 to 2 KiB.
+		group := groups[(i*i+i/7)%len(groups)]
+		events[i] = peers.Event{Group: group, Text: fmt.Sprintf(
+			`{"counter": %d,  "group_name": %q, "stdout": "\u001b[0;32mok: [höst]\u001b[0m %s"}`,
+			i, group, strings.Repeat("x", i*37%1900))}
+	}
+
+	var wg sync.WaitGroup
+	results := make(chan error, clients)
+	for i := range clients {
+		// From one group to all of them, in every combination of neighbours.
+		mine := map[string]bool{}
+		for j := range 1 + i%len(groups) {
+			mine[groups[(i+j)%len(groups)]] = true
+		}
+		var names, texts []string
+		for _, g := range groups {
+			if mine[g] {
+				names = append(names, g)
+			}
+		}
+		for _, e := range events {
+			if mine[e.Group] {
+				texts = append(texts, e.Text)
+			}
+		}
+		c := subscriber(t, where.url, s.logins[peers.Alice], names...)
+		wg.Go(func() {
+			if err := expectTexts(c, texts); err != nil {
+				results <- fmt.Errorf("client %d of %q: %w", i, names, err)
+			}
+		})
+	}
+	begin := time.Now()
+	for chunk := range slices.Chunk(events, 250) {
+		s.emitter.Send(chunk...)
+	}
+	emitted := time.Since(begin)
+	wg.Wait()
+	close(results)
+	for err := range results {
+		t.Error(err)
+	}
+	t.Logf("%d events emitted in %v, the last one delivered %v later", count, emitted, time.Since(begin)-emitted)
+}

@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+// subscriber connects as a user and subscribes to full group names.
+func subscriber(t *testing.T, url string, login peers.Login, groups ...string) *peers.Client {
+	t.Helper()
+	c, err := trySubscriber(t, url, login, groups...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// trySubscriber is subscriber for goroutines other than the test's.
+func trySubscriber(t *testing.T, url string, login peers.Login, groups ...string) (*peers.Client, error) {
+	c, _, err := peers.Dial(t, url+"/websocket/", login.Header())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := expectKey(c, "accept"); err != nil {
+		return nil, err
+	}
+	answer, err := ask(c, login, groups...)
+	if err != nil {
+		return nil, err
+	}
+	if len(answer["groups_current"].([]any)) != len(groups) {
+		return nil, fmt.Errorf("subscribed to %q, answer %v", groups, answer)
+	}
+	return c, nil
+}
+
+// ask subscribes to full group names and returns the answer, be it an error.
+func ask(c *peers.Client, login peers.Login, groups ...string) (map[string]any, error) {
+	object := map[string][]string{}
+	for _, g := range groups {
+		kind, item, _ := strings.Cut(g, "-")
+		object[kind] = append(object[kind], item)
+	}
+	text, err := json.Marshal(map[string]any{"groups": object, "xrftoken": login.CSRF})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Send(string(text)); err != nil {
+		return nil, err
+	}
+	return expectKey(c, "groups_current", "error")
+}
+
+func expectKey(c *peers.Client, keys ...string) (map[string]any, error) {
+	text, err := c.Next(patience)
+	if err != nil {
+		return nil, err
+	}
+	var frame map[string]any
+	if err := json.Unmarshal([]byte(text), &frame); err != nil {
+		return nil, fmt.Errorf("%w: %.200q", err, text)
+	}
+	for _, key := range keys {
+		if _, ok := frame[key]; ok {
+			return frame, nil
+		}
+	}
+	return nil, fmt.Errorf("got %.200s, want one of %q in it", text, keys)
+}
+
+// nothingMore asks for something that is always refused, and expects the refusal
+// as the very next frame.
+func nothingMore(c *peers.Client) error {
+	if err := c.Send(`{"xrftoken": "not the token"}`); err != nil {
+		return err
+	}
+	got, err := c.Next(patience)
+	if err != nil {
+		return err
+	}
+	if got != deniedFrame {
+		return fmt.Errorf("got %.200q, want nothing more", got)
+	}
+	return nil
+}
+
+// expectTexts expects exactly these frames and nothing more.
+func expectTexts(c *peers.Client, texts []string) error {
+	for i, want := range texts {
+		got, err := c.Next(patience)
+		if err != nil {
+			return fmt.Errorf("event %d of %d: %w", i, len(texts), err)
+		}
+		if got != want {
+			return fmt.Errorf("event %d of %d:\ngot  %.200q\nwant %.200q", i, len(texts), got, want)
+		}
+	}
+	return nothingMore(c)
+}
+
+// publishHTTP publishes over the relay's part of Caddy's admin API.
+func publishHTTP(t *testing.T, r *peers.Relay, group, data string) {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{"group": group, "data": json.RawMessage(data)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post(r.Admin+"/edgerelay/publish", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode/100 != 2 {
+		t.Fatalf("publish: %s: %s", resp.Status, answer)
+	}
+}
+
+// publishCommand publishes with `caddy edgerelay publish`.
+func publishCommand(t *testing.T, r *peers.Relay, group, data string) {
+	t.Helper()
+	out, err := r.Command("edgerelay", "publish", "--address", strings.TrimPrefix(r.Admin, "http://"),
+		"--group", group, "--data", data).CombinedOutput()
+	if err != nil {
+		t.Fatalf("caddy edgerelay publish: %v\n%s", err, out)
+	}
+}

@@ -1,0 +1,147 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Client is a websocket client as a browser is one: it answers pings and reads on
+// its own. Its methods may be called from several goroutines.
+type Client struct {
+	conn   *websocket.Conn
+	frames chan string
+	ended  chan struct{}
+	err    error // why reading ended; read after ended is closed
+}
+
+// ErrQuiet is the error of a Next that waited in vain.
+var ErrQuiet = errors.New("no frame came")
+
+// ErrBinary is the error of a connection on which a binary frame came.
+var ErrBinary = errors.New("a binary frame came; all frames are to be text")
+
+// readAhead is how many frames a client takes that nobody has asked for. After
+// that it stops reading, as a page does whose script hangs.
+const readAhead = 1024
+
+// Dial opens a websocket. The URL may begin with http://; header is sent with the
+// handshake. On a refused handshake the response tells why. The connection ends
+// with the test.
+func Dial(t testing.TB, url string, header http.Header) (*Client, *http.Response, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, resp, err := websocket.Dial(ctx, strings.Replace(url, "http://", "ws://", 1), &websocket.DialOptions{
+		HTTPHeader:      header,
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, resp, err
+	}
+	conn.SetReadLimit(-1)
+	c := &Client{conn: conn, frames: make(chan string, readAhead), ended: make(chan struct{})}
+	reading, stop := context.WithCancel(context.Background())
+	go c.read(reading)
+	t.Cleanup(func() {
+		stop()
+		// An error says that it is closed already.
+		_ = conn.CloseNow()
+		<-c.ended
+	})
+	return c, resp, nil
+}
+
+func (c *Client) read(ctx context.Context) {
+	defer close(c.ended)
+	for {
+		kind, data, err := c.conn.Read(ctx)
+		if err == nil && kind == websocket.MessageBinary {
+			err = ErrBinary
+		}
+		if err != nil {
+			c.err = err
+			return
+		}
+		select {
+		case c.frames <- string(data):
+		case <-ctx.Done():
+			c.err = ctx.Err()
+			return
+		}
+	}
+}
+
+// Next returns the next text frame; ErrQuiet when none comes in time; and when the
+// connection has ended, after the last frame, why: see [CloseCode].
+func (c *Client) Next(within time.Duration) (string, error) {
+	select {
+	case f := <-c.frames:
+		return f, nil
+	default:
+	}
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case f := <-c.frames:
+		return f, nil
+	case <-c.ended:
+		// What was read before the end comes first.
+		select {
+		case f := <-c.frames:
+			return f, nil
+		default:
+			return "", c.err
+		}
+	case <-timer.C:
+		return "", fmt.Errorf("%w within %v", ErrQuiet, within)
+	}
+}
+
+// Ended is closed when the connection has ended, for whatever reason.
+func (c *Client) Ended() <-chan struct{} { return c.ended }
+
+// CloseCode returns the code of the close frame in an error of Next, or -1.
+func CloseCode(err error) int { return int(websocket.CloseStatus(err)) }
+
+// Send sends a text message in one frame, valid or not.
+func (c *Client) Send(text string) error {
+	return c.conn.Write(c.deadline(), websocket.MessageText, []byte(text))
+}
+
+// SendBinary sends a binary message.
+func (c *Client) SendBinary(data []byte) error {
+	return c.conn.Write(c.deadline(), websocket.MessageBinary, data)
+}
+
+// SendFragments sends one text message in several frames.
+func (c *Client) SendFragments(parts ...string) error {
+	w, err := c.conn.Writer(c.deadline(), websocket.MessageText)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if _, err := w.Write([]byte(part)); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// Ping sends a ping and waits for its pong.
+func (c *Client) Ping() error { return c.conn.Ping(c.deadline()) }
+
+// Close closes with a code and waits for the other side's answer.
+func (c *Client) Close(code int) error { return c.conn.Close(websocket.StatusCode(code), "") }
+
+// deadline bounds one call; its timer frees itself when it fires.
+func (c *Client) deadline() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(10*time.Second, cancel)
+	return ctx
+}

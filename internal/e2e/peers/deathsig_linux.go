@@ -1,0 +1,12 @@
+package peers
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// dieWithUs lets the kernel kill the process when the test binary ends without
+// running its cleanups, as it does when a test times out.
+func dieWithUs(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}

@@ -1,0 +1,41 @@
+package peers
+
+import (
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+var (
+	portsMu sync.Mutex
+	ports   = map[int]bool{}
+)
+
+// FreePort returns a TCP port of 127.0.0.1 that nothing listens on, and that no
+// other call in this process returns. It lies below the range from which the
+// kernel takes the ports of outgoing connections, so that a server can come back
+// on it while thousands of clients hold sockets.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	portsMu.Lock()
+	defer portsMu.Unlock()
+	for range 200 {
+		port := 12000 + rand.IntN(20000)
+		if ports[port] {
+			continue
+		}
+		l, err := net.Listen("tcp4", loopback(port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		ports[port] = true
+		return port
+	}
+	t.Fatal("no free TCP port between 12000 and 32000 on 127.0.0.1")
+	return 0
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -1,0 +1,146 @@
+package peers
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Process is a running program that belongs to one test. Its methods may be
+// called from several goroutines.
+type Process struct {
+	// Name stands in messages.
+	Name string
+
+	cmd  *exec.Cmd
+	log  logBuffer
+	done chan struct{}
+	err  error // of Wait; read after done is closed
+}
+
+// Start starts cmd. Its standard error, and its standard output unless cmd has a
+// place for it already, are kept and printed when the test fails. It is killed at
+// the end of the test if it still runs then.
+func Start(t testing.TB, name string, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{Name: name, cmd: cmd, done: make(chan struct{})}
+	if cmd.Stdout == nil {
+		cmd.Stdout = &p.log
+	}
+	cmd.Stderr = &p.log
+	// A grandchild that holds the pipes must not hold up the test.
+	cmd.WaitDelay = time.Second
+	dieWithUs(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("--- what %s (pid %d) wrote:\n%s", name, cmd.Process.Pid, p.Log())
+		}
+	})
+	return p
+}
+
+// Log returns what the process wrote so far; of very much, the beginning and
+// the end.
+func (p *Process) Log() string { return p.log.String() }
+
+// PID returns the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Signal sends a signal to the process, if it still runs.
+func (p *Process) Signal(sig os.Signal) {
+	// The only error is that it has ended already.
+	_ = p.cmd.Process.Signal(sig)
+}
+
+// Kill ends the process with SIGKILL and waits for its end.
+func (p *Process) Kill() {
+	p.Signal(syscall.SIGKILL)
+	<-p.done
+}
+
+// Stop ends the process with SIGTERM, and ends the test when it does not end
+// within the given time.
+func (p *Process) Stop(t testing.TB, within time.Duration) {
+	t.Helper()
+	p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		t.Fatalf("%s (pid %d) has not ended within %v of SIGTERM", p.Name, p.PID(), within)
+	}
+}
+
+// ready waits until check returns nil. A process that ends before that ends the
+// test at once.
+func (p *Process) ready(t testing.TB, within time.Duration, check func() error) {
+	t.Helper()
+	err := poll(within, p.done, check)
+	if err == nil {
+		return
+	}
+	select {
+	case <-p.done:
+		t.Fatalf("%s ended before it was ready (%v); mend a missing package with: %s\n%s", p.Name, p.err, install, p.Log())
+	default:
+		t.Fatalf("%s is not ready within %v: %v", p.Name, within, err)
+	}
+}
+
+// Halves of a log that is too long to keep whole, in bytes.
+const (
+	logHead = 64 << 10
+	logTail = 128 << 10
+)
+
+// logBuffer keeps the head and the tail of what is written to it.
+type logBuffer struct {
+	mu      sync.Mutex
+	head    bytes.Buffer
+	tail    []byte
+	dropped int
+}
+
+var _ io.Writer = (*logBuffer)(nil)
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(p)
+	if room := logHead - b.head.Len(); room > 0 {
+		take := min(room, len(p))
+		b.head.Write(p[:take])
+		p = p[take:]
+	}
+	b.tail = append(b.tail, p...)
+	if over := len(b.tail) - logTail; over > logTail {
+		b.tail = append([]byte(nil), b.tail[over:]...)
+		b.dropped += over
+	}
+	return n, nil
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.dropped == 0 {
+		return b.head.String() + string(b.tail)
+	}
+	return fmt.Sprintf("%s\n... %d bytes left out ...\n%s", b.head.String(), b.dropped, b.tail)
+}

@@ -1,0 +1,95 @@
+package peers
+
+import (
+	"context"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis is a real redis-server that keeps nothing on disk, as in AWX.
+type Redis struct {
+	*Process
+	// Addr is host:port, URL the same as a redis:// URL of database 0.
+	Addr, URL string
+
+	t    testing.TB
+	port int
+	args []string
+	dir  string
+}
+
+// StartRedis starts a redis-server on a free port and waits until it answers.
+// More arguments go to its command line: "--requirepass", "x".
+func StartRedis(t testing.TB, args ...string) *Redis {
+	t.Helper()
+	port := FreePort(t)
+	r := &Redis{
+		Addr: loopback(port),
+		URL:  "redis://" + loopback(port) + "/0",
+		t:    t, port: port, args: args, dir: t.TempDir(),
+	}
+	r.Restart()
+	return r
+}
+
+// Restart starts the server again on the same port, empty, after Kill or Stop.
+func (r *Redis) Restart() {
+	r.t.Helper()
+	args := append([]string{
+		"--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--dir", r.dir,
+		"--save", "", "--appendonly", "no", "--loglevel", "notice",
+		// 2,000 subscribers and their connections are no reason to evict.
+		"--maxmemory", "0",
+	}, r.args...)
+	r.Process = Start(r.t, "redis-server", exec.Command(Program(r.t, "redis-server"), args...))
+	client := r.Client()
+	defer client.Close()
+	r.ready(r.t, 10*time.Second, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		return client.Ping(ctx).Err()
+	})
+}
+
+// Client returns a client of database 0; the caller closes it.
+func (r *Redis) Client() *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr:       r.Addr,
+		MaxRetries: -1,
+		// An older server does not know the command this would send.
+		DisableIdentity: true,
+	})
+}
+
+// Do runs one Redis command and returns its reply; an error ends the test.
+func (r *Redis) Do(args ...any) any {
+	r.t.Helper()
+	client := r.Client()
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	reply, err := client.Do(ctx, args...).Result()
+	if err != nil {
+		r.t.Fatalf("redis %v: %v", args, err)
+	}
+	return reply
+}
+
+// KillClients closes every other connection that the server has and returns how
+// many there were.
+func (r *Redis) KillClients() int64 {
+	r.t.Helper()
+	killed := int64(0)
+	for _, kind := range []string{"normal", "pubsub"} {
+		n, ok := r.Do("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes").(int64)
+		if !ok {
+			r.t.Fatal("CLIENT KILL answered with something that is no number")
+		}
+		killed += n
+	}
+	return killed
+}

@@ -1,0 +1,140 @@
+package peers
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Relay is a Caddy with the edgerelay module.
+type Relay struct {
+	*Process
+	// URL is http://host:port of the site, Admin that of Caddy's admin API; both
+	// without a slash at the end.
+	URL, Admin string
+
+	t      testing.TB
+	binary string
+	env    []string
+	dir    string
+}
+
+// BinaryVariable names an environment variable with the path of a Caddy to test
+// instead of one built from the sources, such as the one that xcaddy built.
+const BinaryVariable = "EDGERELAY_CADDY"
+
+// StartRelay starts a Caddy with a Caddyfile and waits until its site and admin
+// API answer. In the Caddyfile, {$SITE} stands for the site's address and {$ADMIN} for
+// that of the admin API, here and in [Relay.Load].
+func StartRelay(t testing.TB, caddyfile string) *Relay {
+	t.Helper()
+	site, admin := loopback(FreePort(t)), loopback(FreePort(t))
+	dir := t.TempDir()
+	r := &Relay{
+		URL: "http://" + site, Admin: "http://" + admin,
+		t: t, binary: buildRelay(t), dir: dir,
+		env: append(os.Environ(),
+			"HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir),
+	}
+	file := filepath.Join(dir, "Caddyfile")
+	if err := os.WriteFile(file, []byte(r.expand(caddyfile)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.Process = Start(t, "relay", r.Command("run", "--config", file, "--adapter", "caddyfile"))
+	for _, address := range []string{r.Admin + "/config/", r.URL + "/"} {
+		r.ready(t, 30*time.Second, func() error {
+			resp, err := http.Get(address)
+			if err != nil {
+				return err
+			}
+			return resp.Body.Close()
+		})
+	}
+	return r
+}
+
+// Command returns a command of the relay's Caddy: "edgerelay", "publish", ...
+func (r *Relay) Command(args ...string) *exec.Cmd {
+	cmd := exec.Command(r.binary, args...)
+	cmd.Env = r.env
+	cmd.Dir = r.dir
+	return cmd
+}
+
+// Load gives the running Caddy a new Caddyfile, as `caddy reload` does, and
+// returns the error with which it refuses it.
+func (r *Relay) Load(caddyfile string) error {
+	resp, err := http.Post(r.Admin+"/load", "text/caddyfile", strings.NewReader(r.expand(caddyfile)))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("load: %s: %s", resp.Status, body)
+	}
+	return nil
+}
+
+func (r *Relay) expand(caddyfile string) string {
+	return strings.NewReplacer("{$SITE}", r.URL, "{$ADMIN}", strings.TrimPrefix(r.Admin, "http://")).Replace(caddyfile)
+}
+
+var (
+	buildOnce sync.Once
+	buildPath string
+	buildErr  error
+)
+
+// buildRelay returns the path of the Caddy to test; built once in a test process.
+func buildRelay(t testing.TB) string {
+	t.Helper()
+	buildOnce.Do(func() {
+		if given := os.Getenv(BinaryVariable); given != "" {
+			buildPath, buildErr = filepath.Abs(given)
+			return
+		}
+		root, err := moduleRoot()
+		if err != nil {
+			buildErr = err
+			return
+		}
+		dir, err := os.MkdirTemp("", "edgerelay-e2e-")
+		if err != nil {
+			buildErr = err
+			return
+		}
+		buildPath = filepath.Join(dir, "caddy")
+		cmd := exec.Command("go", "build", "-o", buildPath, "./caddymodule/cmd/caddy")
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			buildErr = fmt.Errorf("go build ./caddymodule/cmd/caddy: %w\n%s", err, out)
+		}
+	})
+	if buildErr != nil {
+		t.Fatal(buildErr)
+	}
+	return buildPath
+}
+
+// Main runs the tests of a package that starts relays and removes what was built
+// for them: func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if buildPath != "" && os.Getenv(BinaryVariable) == "" {
+		if err := os.RemoveAll(filepath.Dir(buildPath)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	return code
+}
