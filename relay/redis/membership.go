@@ -45,6 +45,7 @@ type group struct {
 	wanted      bool
 	placed      bool // in Redis, as far as we know
 	doubted     bool // placed, but something has happened to the group: look
+	leaving     bool // being removed right now
 	waiting     []chan struct{}
 }
 
@@ -72,7 +73,7 @@ func (m *membership) join(ctx context.Context, groups []string) error {
 			m.byLocal[g.local] = g
 		}
 		g.wanted = true
-		if !g.placed {
+		if !g.placed || g.leaving {
 			m.dirty[g] = true
 			done := make(chan struct{})
 			g.waiting = append(g.waiting, done)
@@ -133,7 +134,7 @@ func (m *membership) leaveAll(ctx context.Context) error {
 func (m *membership) group(local string) (string, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if g := m.byLocal[local]; g != nil {
+	if g := m.byLocal[local]; g != nil && (g.wanted || m.closed) {
 		return g.name, true
 	}
 	return "", false
@@ -291,6 +292,7 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 		switch {
 		case !g.wanted:
 			actions[i] = remove
+			g.leaving = true
 		case !g.placed:
 			actions[i] = add
 		case g.doubted:
@@ -331,6 +333,9 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 	if err != nil {
 		for i, g := range groups {
 			g.doubted = g.doubted || actions[i] == look
+			if actions[i] == remove { // perhaps it was
+				g.placed, g.leaving = false, false
+			}
 		}
 		return err
 	}
@@ -344,11 +349,7 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 				m.broker.health.repairs.Add(1)
 			}
 		case remove:
-			g.placed = false
-			if !g.wanted {
-				delete(m.groups, g.name)
-				delete(m.byLocal, g.local)
-			}
+			g.placed, g.leaving = false, false
 		}
 		m.settled(g)
 	}
@@ -357,11 +358,17 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 
 // settled clears a group's mark if it is as wanted. m.mu is held.
 func (m *membership) settled(g *group) {
-	if g.placed != g.wanted || g.doubted {
+	if g.placed != g.wanted || g.placed && g.doubted {
 		m.wake()
 		return
 	}
 	delete(m.dirty, g)
+	if !g.wanted {
+		delete(m.groups, g.name)
+		if !m.closed { // while closing, what was sent before is still delivered
+			delete(m.byLocal, g.local)
+		}
+	}
 	for _, done := range g.waiting {
 		close(done)
 	}

@@ -26,6 +26,9 @@ end
 end
 return full`)
 
+// readAttempts is how often reading a group's members is tried again.
+const readAttempts = 3
+
 // Publish implements [relay.Broker], as RedisChannelLayer.group_send does.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
 	if !relay.ValidGroup(group) {
@@ -38,13 +41,20 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	now := time.Now()
 	key := groupKey(s.Prefix, group)
 
-	pipe := b.hosts[b.groupHost(group)].Pipeline()
-	pipe.ZRemRangeByScore(ctx, key, "0", strconv.FormatInt(now.Add(-s.GroupExpiry).Unix(), 10))
-	list := pipe.ZRange(ctx, key, 0, -1)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+	var members []string
+	for attempt := 0; ; attempt++ { // connections that a restart of Redis broke are found out here, where trying again is harmless
+		pipe := b.hosts[b.groupHost(group)].Pipeline()
+		pipe.ZRemRangeByScore(ctx, key, "0", strconv.FormatInt(now.Add(-s.GroupExpiry).Unix(), 10))
+		list := pipe.ZRange(ctx, key, 0, -1)
+		_, err := pipe.Exec(ctx)
+		if err == nil {
+			members = list.Val()
+			break
+		}
+		if attempt == readAttempts || ctx.Err() != nil {
+			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+		}
 	}
-	members := list.Val()
 	receipt := relay.Receipt{Members: len(members)}
 
 	byReceiver := map[string][]string{}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -76,6 +77,7 @@ func options(url string) (*goredis.Options, error) {
 	}
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	o.MaxRetries = -1 // a message whose sending is retried blindly can arrive twice
 	o.DialTimeout = 3 * time.Second
 	o.ReadTimeout = 5 * time.Second
 	o.WriteTimeout = 5 * time.Second
@@ -93,5 +95,8 @@ func receiver(channel string) string {
 	}
 	return channel
 }
+
+// The pool would print every failed attempt to connect to standard error; health and the log tell it already.
+func init() { goredis.SetLogger(&logging.VoidLogger{}) }
 
 var _ relay.Broker = (*Broker)(nil)

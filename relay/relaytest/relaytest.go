@@ -153,17 +153,20 @@ func Run(t *testing.T, layer Layer) {
 		b, s := start(t)
 		other, os := start(t)
 		join(t, other, "again")
+		in := func() (n int) {
+			for _, text := range s.Texts("again") {
+				if text != "out" { // sent while the membership was ending
+					n++
+				}
+			}
+			return n
+		}
 		for round := range 20 {
 			join(t, b, "again")
 			publish(t, other, "again", fmt.Sprintf("in %d", round))
-			Eventually(t, "the event of a member", func() bool { return len(s.Events()) == round+1 })
+			Eventually(t, "the event of a member", func() bool { return in() == round+1 })
 			b.Leave("again")
 			Eventually(t, "the membership to end", func() bool { return publish(t, other, "again", "out").Members == 1 })
-		}
-		for _, text := range s.Texts("again") {
-			if text == "out" {
-				t.Fatal("an event came after the group was left")
-			}
 		}
 		if len(os.Events()) < 40 {
 			t.Errorf("the member that stayed got %d events", len(os.Events()))
