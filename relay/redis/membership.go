@@ -291,6 +291,7 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 		switch {
 		case !g.wanted:
 			actions[i] = remove
+			g.placed = false // who joins from here on has to wait until it is placed again
 		case !g.placed:
 			actions[i] = add
 		case g.doubted:
@@ -346,6 +347,7 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 		case remove:
 			g.placed = false
 			if !g.wanted {
+				g.doubted = false // or it would stay dirty, and later be removed from under a new group of its name
 				delete(m.groups, g.name)
 				delete(m.byLocal, g.local)
 			}
