@@ -173,7 +173,7 @@ func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if !d.Args(&a.URL) {
 		return d.Err("auth awx needs the address of AWX's HTTP API, such as http://127.0.0.1:8050")
 	}
-	for d.NextBlock(d.Nesting()) {
+	for d.NextBlock(0) {
 		name := d.Val()
 		var value string
 		if !d.AllArgs(&value) {

@@ -124,7 +124,7 @@ func (l *RedisLayer) Apply(b relay.Broker) error { return b.(*redis.Broker).Appl
 func (l *RedisLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	l.URLs = d.RemainingArgs()
-	for d.NextBlock(d.Nesting()) {
+	for d.NextBlock(0) {
 		name := d.Val()
 		args := d.RemainingArgs()
 		if name == "url" && len(args) > 0 {

@@ -53,7 +53,7 @@ func TestFaults(t *testing.T) {
 
 const (
 	paceInterval = 10 * time.Millisecond
-	paceCount    = 600
+	paceCount    = 10_000 // more than there is time for
 	// recovery is how long after a fault events may be missing.
 	recovery = 2 * time.Second
 	// transit is how long before a fault an event must have been sent to count as
@@ -95,6 +95,8 @@ func (s *stage) withstand(t *testing.T, where site, strike func(*testing.T, *sta
 	before := time.Now()
 	strike(t, s)
 	after := time.Now()
+	<-time.After(recovery + 2*time.Second) // how long there is traffic afterwards
+	s.emitter.StopPacing()
 	paced := wait()
 	if final := paced.Times[len(paced.Times)-1]; final.Before(after.Add(recovery + time.Second)) {
 		t.Fatalf("the events ended %v after the fault: too early to tell", final.Sub(after))

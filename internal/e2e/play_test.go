@@ -307,6 +307,26 @@ func wantText(text string) step {
 	}
 }
 
+// wantTexts expects these frames in any order: across groups there is none that
+// counts.
+func wantTexts(texts ...string) step {
+	return func(p *play) error {
+		missing := slices.Clone(texts)
+		for range texts {
+			got, err := p.current.Next(patience)
+			if err != nil {
+				return fmt.Errorf("want %q: %w", missing, err)
+			}
+			at := slices.Index(missing, got)
+			if at < 0 {
+				return fmt.Errorf("got %.200q, want one of %q", got, missing)
+			}
+			missing = slices.Delete(missing, at, at+1)
+		}
+		return nil
+	}
+}
+
 // wantError expects {"error": "..."} with any text.
 func wantError() step {
 	return func(p *play) error {

@@ -40,7 +40,7 @@ var eventScenes = []scene{
 		subscribe(`{"job_events": [42, 44], "jobs": ["summary"]}`),
 		answer("job_events-42 job_events-44 jobs-summary", "", "job_events-42 job_events-44 jobs-summary"),
 		publish("job_events-42", "1"), publish("jobs-summary", "2"), publish("job_events-44", "3"), publish("job_events-42", "4"),
-		wantText("1"), wantText("2"), wantText("3"), wantText("4"),
+		wantTexts("1", "2", "3", "4"),
 	}},
 	{"two clients of one group", []step{
 		openAs("one", Alice), openAs("two", Bob),

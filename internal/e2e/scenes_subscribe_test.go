@@ -24,7 +24,7 @@ var subscribeScenes = []scene{
 		subscribe(`{"jobs": ["summary"], "job_events": [42]}`),
 		answer("jobs-summary job_events-42", "jobs-status_changed", "job_events-42"),
 		publish("jobs-status_changed", "left"), publish("jobs-summary", "kept"), publish("job_events-42", "joined"),
-		wantText("kept"), wantText("joined"),
+		wantTexts("kept", "joined"),
 	}},
 	{"an empty object leaves everything", []step{
 		open(Alice),

@@ -317,6 +317,10 @@ func (b *Broker) appendEvents(events []relay.Event, m message, score []byte) []r
 	var control *relay.Control
 	switch m.Type {
 	case internalMessage:
+		if len(m.Text) == 0 { // Daphne sends no frame of it either
+			b.health.ignored.Add(1)
+			return events
+		}
 	case "consumer.subscribe", "consumer.unsubscribe":
 		control = &relay.Control{Type: m.Type, Groups: m.Groups, Origin: m.Origin}
 	default:
