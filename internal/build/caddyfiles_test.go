@@ -21,7 +21,7 @@ func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
 	cmd.Dir = filepath.Join("..", "..")
 	// Caddy keeps nothing of a validation in the home of who runs the tests; the go command keeps its cache.
 	home := t.TempDir()
-	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+home)
 	return cmd
 }
 
