@@ -1,0 +1,60 @@
+# edgerelay: `make` alone lists the targets.
+
+GO     ?= go
+CADDY  := bin/caddy
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+export GOTOOLCHAIN := local
+
+# What imports Caddy is compiled as xcaddy compiles it, so that one compilation of
+# Caddy (minutes) serves the binary, the tests and the linters.
+AS_XCADDY := CGO_ENABLED=0 GOFLAGS="$(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx"
+# What does not is tested under the race detector.
+RACED := /(relay|plugins|bench)(/|$$)
+
+SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins internal examples/demo -type f ! -name '*_test.go' 2>/dev/null)
+# Modules within the module: the SDK and the example plugins.
+NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path '*/node_modules/*' -exec dirname {} \;)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+run: build ## build and start the relay with its demo page on :8013
+	@echo "edgerelay: open http://localhost:8013/ (Ctrl-C stops it)"
+	@exec $(CADDY) run --config Caddyfile
+
+build: $(CADDY) ## bin/caddy, by xcaddy from xcaddy.json
+
+$(CADDY): $(SOURCES)
+	@$(GO) run ./internal/build -o $@
+
+test: test-deps $(CADDY) ## every test, with the real Redis, Django Channels, Daphne and Chromium
+	$(GO) test -race $$($(GO) list ./... | grep -E '$(RACED)')
+	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test $$($(GO) list ./... | grep -vE '$(RACED)')
+	@set -e; for dir in $(NESTED); do echo "cd $$dir && $(GO) test ./..."; (cd $$dir && $(GO) test ./...); done
+
+race: test-deps $(CADDY) ## every test under the race detector, Caddy too (compiles it once more)
+	$(GO) test -race ./...
+
+test-deps: ## install what the tests need (Debian, as root; nothing when all is there)
+	@scripts/install-test-deps.sh
+
+lint: ## gofumpt, go vet, staticcheck
+	@echo gofumpt; unformatted=$$($(GO) run $(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then echo "not formatted, make fmt does it:"; echo "$$unformatted"; exit 1; fi
+	@echo go vet; $(AS_XCADDY) $(GO) vet ./...
+	@echo staticcheck; $(AS_XCADDY) $(GO) run $(STATICCHECK) ./...
+
+fmt: ## format the Go files
+	@$(GO) run $(GOFUMPT) -l -w .
+
+bench: $(CADDY) ## the short benchmark, beside a bare write loop (two minutes; bench/README.md tells of the long one)
+	$(GO) run ./bench short
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
+
+clean: ## remove what was built
+	rm -rf bin
+
+.PHONY: help run build test race test-deps lint fmt bench fuzz clean

@@ -1,0 +1,158 @@
+package browser
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+const soon = 15 * time.Second // generous: the machine may be busy; a pass takes milliseconds
+
+const (
+	isConnected  = `document.querySelector("#state").dataset.state === "connected"`
+	isSubscribed = `document.querySelectorAll("#groups-current tr").length === 3`
+)
+
+// listed counts the events shown for a group that contain a text.
+func listed(group, text string) string {
+	return fmt.Sprintf(`[...document.querySelectorAll("#events li")].filter(li => li.dataset.group === %q && li.querySelector("code").textContent.includes(%q)).length`, group, text)
+}
+
+// publish fills in the page's form and sends it.
+func publish(group, payload string) chromedp.Action[chromedp.Void] {
+	return chromedp.Steps(
+		chromedp.SetValue(chromedp.CSS("#publish-group"), group),
+		chromedp.SetValue(chromedp.CSS("#publish-data"), payload),
+		chromedp.Click(chromedp.CSS("#publish-button")),
+	)
+}
+
+// The page of `make run`, in a real browser on the real relay.
+func TestDemoPage(t *testing.T) {
+	site := newSite(t)
+	site.start(t)
+	page := Open(t)
+
+	page.Do(t, chromedp.EmulateViewport(1180, 860), chromedp.Navigate(site.URL))
+	page.Wait(t, soon, isConnected)
+	page.Wait(t, soon, isSubscribed)
+
+	page.Do(t, publish("jobs-status_changed", `{"group_name": "jobs", "unified_job_id": 42, "status": "running", "big": 12345678901234567890}`))
+	page.Wait(t, soon, listed("jobs-status_changed", `"status": "running"`)+" === 1")
+	// The payload comes as it was published, to the last digit.
+	page.Wait(t, soon, listed("jobs-status_changed", `12345678901234567890`)+" === 1")
+
+	// Markup in a payload is text on the page.
+	page.Do(t, publish("job_events-42", `{"group_name": "job_events", "job": 42, "counter": 1, "stdout": "<img src=x onerror=alert(1)><b>ok</b>"}`))
+	page.Wait(t, soon, listed("job_events-42", "<img src=x")+" === 1")
+	page.Wait(t, soon, `document.querySelectorAll("#events img, #events b").length === 0`)
+
+	// The newest is on top, and each group has its count.
+	page.Wait(t, soon, `document.querySelector("#events li").dataset.group === "job_events-42"`)
+	page.Wait(t, soon, `document.querySelector('#groups-current [data-group="job_events-42"]').cells[1].textContent === "1"`)
+
+	// Another subscription replaces this one: what it leaves out no longer comes.
+	page.Do(t, chromedp.SetValue(chromedp.CSS("#groups"), "schedules: changed"), chromedp.Click(chromedp.CSS("#subscribe-button")))
+	page.Wait(t, soon, `document.querySelector("#groups-current").textContent.startsWith("schedules-changed")`)
+	page.Do(t, publish("jobs-status_changed", `{"group_name": "jobs", "status": "left out"}`))
+	page.Wait(t, soon, `document.querySelector("#publish-result").textContent === "published to jobs-status_changed"`)
+	page.Do(t, publish("schedules-changed", `{"n": 1}`)) // the only group: no group_name needed
+	page.Wait(t, soon, listed("schedules-changed", `{"n": 1}`)+" === 1")
+	page.Wait(t, soon, `!document.querySelector("#events").textContent.includes("left out")`)
+
+	if problems := page.Problems(); len(problems) > 0 {
+		t.Errorf("the browser's console: %q", problems)
+	}
+
+	// What is not JSON, or no group's name, is said beside the form; it never leaves, or is refused.
+	page.Do(t, publish("schedules-changed", `{"n": `))
+	page.Wait(t, soon, `document.querySelector("#publish-result.bad").textContent.startsWith("not JSON")`)
+	page.Do(t, publish("no such group!", `{}`))
+	page.Wait(t, soon, `document.querySelector("#publish-result.bad")?.textContent.startsWith("refused (400)")`)
+}
+
+// A relay that stops and comes back: the page says why, returns by itself on a new
+// socket and subscribes again.
+func TestDemoPageReconnects(t *testing.T) {
+	site := newSite(t)
+	site.start(t)
+	page := Open(t)
+	page.Do(t, chromedp.Navigate(site.URL))
+	page.Wait(t, soon, isConnected)
+	page.Wait(t, soon, isSubscribed)
+	// Every state is kept: each passes in less time than a poll takes.
+	page.Script(t, `states = []; new MutationObserver(() => {
+		states.push(document.querySelector("#state").textContent + ": " + document.querySelector("#detail").textContent);
+	}).observe(document.querySelector("#detail"), {childList: true}); 0`)
+
+	site.stop(t)
+	page.Wait(t, soon, `states.some(s => s.startsWith("waiting: closed with code 1001"))`)
+	site.start(t)
+	page.Wait(t, time.Minute, isConnected)
+	page.Script(t, `for (const row of document.querySelectorAll("#groups-current tr")) row.remove()`)
+	page.Wait(t, soon, isSubscribed)
+	page.Do(t, publish("jobs-summary", `{"group_name": "jobs", "summary": {}}`))
+	page.Wait(t, soon, listed("jobs-summary", `"summary"`)+" === 1")
+}
+
+// Takes the pictures: into the folder that EDGERELAY_SCREENSHOTS names, else into a
+// temporary one. What can be measured of a layout is: nothing is wider than its screen.
+func TestDemoPageFits(t *testing.T) {
+	dir := os.Getenv("EDGERELAY_SCREENSHOTS")
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	site := newSite(t)
+	site.start(t)
+	page := Open(t)
+	page.Do(t, chromedp.EmulateViewport(1180, 860), chromedp.Navigate(site.URL))
+	page.Wait(t, soon, isConnected)
+	page.Wait(t, soon, isSubscribed)
+	const events = 16
+	page.Script(t, `(async () => {
+		const send = (group, data) => fetch("publish", {method: "POST", body: JSON.stringify({group, data}), headers: {"Content-Type": "application/json"}});
+		await send("jobs-status_changed", {group_name: "jobs", unified_job_id: 42, status: "running", type: "job", unified_job_template_id: 7});
+		for (let n = 1; n <= 14; n++) await send("job_events-42", {group_name: "job_events", id: 100 + n, job: 42, counter: n, event: "runner_on_ok",
+			stdout: "\u001b[0;32mok: [web" + n + ".example.com]\u001b[0m", failed: false, changed: n % 3 === 0, task: "Install the packages"});
+		await send("jobs-status_changed", {group_name: "jobs", unified_job_id: 42, status: "successful", finished: "2026-11-22T10:00:00.000000Z", type: "job"});
+	})(); 0`)
+	page.Wait(t, soon, fmt.Sprintf(`document.querySelectorAll("#events li").length === %d`, events))
+	page.Wait(t, soon, `document.querySelector("#chart polyline").getAttribute("points").split(" ").some(p => !p.endsWith(",19.00"))`)
+	// The pictures show events per second, as a person would see them: not before the count is in.
+	page.Wait(t, soon, `!document.querySelector("#total").textContent.endsWith(" 0.0/s")`)
+
+	for _, view := range []struct {
+		name   string
+		width  int64
+		scheme string
+	}{{"demo", 1180, "light"}, {"demo-dark", 1180, "dark"}, {"demo-phone", 390, "light"}, {"demo-phone-small", 320, "dark"}} {
+		page.Do(t, chromedp.EmulateViewport(view.width, 860), prefers(view.scheme))
+		page.Screenshot(t, filepath.Join(dir, view.name+".png"))
+		if page.Holds(t, `document.documentElement.scrollWidth > document.documentElement.clientWidth`) {
+			t.Errorf("%s: the page is wider than its %d pixels", view.name, view.width)
+		}
+		if !page.Holds(t, isConnected) {
+			t.Errorf("%s: no longer connected", view.name)
+		}
+	}
+	if problems := page.Problems(); len(problems) > 0 {
+		t.Errorf("the browser's console: %q", problems)
+	}
+}
+
+// prefers sets the color scheme that the browser's user asks for.
+func prefers(scheme string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		})
+		return err
+	})
+}

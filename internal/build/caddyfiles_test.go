@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// caddyCommand runs the binary that EDGERELAY_CADDY names, as `make test` does with
+// bin/caddy, or else the development one, in the root of the repository.
+func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	program := os.Getenv("EDGERELAY_CADDY")
+	if program == "" {
+		program, args = "go", append([]string{"run", "./caddymodule/cmd/caddy"}, args...)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Dir = filepath.Join("..", "..")
+	// Caddy keeps nothing of a validation in the home of who runs the tests; the go command keeps its cache.
+	home := t.TempDir()
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+home)
+	return cmd
+}
+
+// Every Caddyfile that the repository shows is accepted, and formatted as Caddy formats.
+func TestCaddyfilesAreValid(t *testing.T) {
+	for _, file := range []string{"Caddyfile", "examples/awx/Caddyfile"} {
+		t.Run(file, func(t *testing.T) {
+			if out, err := caddyCommand(t, "adapt", "--config", file, "--validate").CombinedOutput(); err != nil {
+				t.Errorf("caddy adapt --validate: %v\n%s", err, out)
+			}
+			text, err := os.ReadFile(filepath.Join("..", "..", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			formatted, err := caddyCommand(t, "fmt", file).Output()
+			if err != nil || string(formatted) != string(text) {
+				t.Errorf("not formatted: run `caddy fmt --overwrite %s` (%v)", file, err)
+			}
+		})
+	}
+}
+
+func TestModulesAreInTheBinary(t *testing.T) {
+	out, err := caddyCommand(t, "list-modules").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := strings.Fields(string(out))
+	for _, want := range []string{
+		"edgerelay", "http.handlers.edgerelay", "http.handlers.edgerelay_demo", "admin.api.edgerelay",
+		"edgerelay.channel_layers.memory", "edgerelay.channel_layers.redis",
+		"edgerelay.auth.awx", "edgerelay.auth.caddy", "edgerelay.auth.none",
+	} {
+		if !slices.Contains(modules, want) {
+			t.Errorf("list-modules shows no %s", want)
+		}
+	}
+}

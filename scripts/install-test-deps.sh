@@ -1,0 +1,57 @@
+#!/bin/sh
+# Installs what the tests need beside Go: the real peers (Redis, Django Channels,
+# Daphne) and a browser, from Debian's own packages. Does nothing when all is there.
+set -eu
+
+missing=""
+need() { # package, test
+	package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+have() { command -v "$1"; }
+# Debian's Python, whatever else is first in PATH: the packages belong to it.
+imports() { /usr/bin/python3 -c "import $1"; }
+
+need redis-server have redis-server
+need daphne have daphne
+need python3-channels-redis imports channels_redis.core
+need python3-django imports django
+need python3-aiohttp imports aiohttp
+need chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome'
+need gcc have gcc # the race detector needs cgo
+need libc6-dev test -e /usr/include/stdlib.h
+
+if [ -z "$missing" ]; then
+	exit 0
+fi
+by_hand="apt-get update && apt-get install -y --no-install-recommends$missing"
+if ! command -v apt-get >/dev/null; then
+	echo "The tests need what Debian calls$missing; this system has no apt-get: install them with its own package manager." >&2
+	exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+	echo "The tests need$missing. As root: $by_hand" >&2
+	exit 1
+fi
+echo "installing$missing"
+
+# redis-server's package would start a service on the usual port; the tests start
+# their own. 101 is how policy-rc.d says "not now".
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod +x "$policy"
+	trap 'rm -f "$policy"' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+# shellcheck disable=SC2086 # a list of packages
+if ! { apt-get -o DPkg::Lock::Timeout=300 update &&
+	apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing; } >"$log" 2>&1 </dev/null; then
+	tail -n 30 "$log" >&2
+	rm -f "$log"
+	echo "Could not install$missing. By hand: $by_hand" >&2
+	exit 1
+fi
+rm -f "$log"
