@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -66,12 +65,10 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c := &Conn{net: nc, direct: newDirectWriter(nc)}
 	c.lastRead.Store(time.Now().UnixNano())
 	p := &protoConn{Conn: nc, c: c}
-	h.conn = c
-
-	var src io.Reader = p
-	if n := rw.Reader.Buffered(); n > 0 { // frames that came with the handshake
+	if n := rw.Reader.Buffered(); n > 0 {
 		early, _ := rw.Reader.Peek(n)
-		src = io.MultiReader(bytes.NewReader(bytes.Clone(early)), p)
+		p.early = bytes.Clone(early)
 	}
-	return p, bufio.NewReadWriter(bufio.NewReaderSize(src, readBuffer), bufio.NewWriterSize(p, writeBuffer)), nil
+	h.conn = c
+	return p, bufio.NewReadWriter(bufio.NewReaderSize(p, readBuffer), bufio.NewWriterSize(p, writeBuffer)), nil
 }

@@ -43,6 +43,7 @@ type Conn struct {
 	queued   int      // bytes in queue
 	flushing bool     // a goroutine is writing the queue
 	state    state
+	last     bool // the connection ends when the queue is empty
 }
 
 type state uint8
@@ -117,7 +118,11 @@ func (c *Conn) flush() {
 		if len(c.queue) == 0 || c.state == finished {
 			c.queue, c.written, c.queued, c.flushing = nil, 0, 0, false
 			_ = c.net.SetWriteDeadline(time.Time{}) // it would hold for direct writes, too
+			last := c.last
 			c.mu.Unlock()
+			if last {
+				c.Kill()
+			}
 			return
 		}
 		b := c.queue[0][c.written:]
@@ -257,8 +262,7 @@ func (c *Conn) finish(err error) {
 		c.Close(int(websocket.StatusProtocolError), "websocket protocol violation")
 		c.drain()
 	}
-	_ = c.proto.CloseNow()
-	c.Kill()
+	_ = c.proto.CloseNow() // closes protoConn
 }
 
 // drain stops sending and reads on for a moment: closing a connection with unread data in it
@@ -280,11 +284,19 @@ func (c *Conn) drain() {
 // protoConn is the connection as coder/websocket sees it: what it writes are control frames.
 type protoConn struct {
 	net.Conn
-	c *Conn
+	c     *Conn
+	early []byte // what came right behind the handshake
 }
 
 // Read notes that the client is alive.
 func (p *protoConn) Read(b []byte) (int, error) {
+	if len(p.early) > 0 {
+		n := copy(b, p.early)
+		if p.early = p.early[n:]; len(p.early) == 0 {
+			p.early = nil
+		}
+		return n, nil
+	}
 	n, err := p.Conn.Read(b)
 	if n > 0 {
 		p.c.lastRead.Store(time.Now().UnixNano())
@@ -314,8 +326,17 @@ func (p *protoConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close ends the connection.
+// Close ends the connection, once a close frame that is on its way has left.
 func (p *protoConn) Close() error {
-	p.c.Kill()
+	c := p.c
+	c.mu.Lock()
+	if c.state == closing && c.flushing {
+		c.last = true
+		c.mu.Unlock()
+		time.AfterFunc(closeWait, c.Kill)
+		return nil
+	}
+	c.mu.Unlock()
+	c.Kill()
 	return nil
 }

@@ -1,0 +1,510 @@
+package relay_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/relaytest"
+)
+
+// socket is a client's end that records what is sent.
+type socket struct {
+	mu     sync.Mutex
+	texts  []string
+	pings  int
+	code   int
+	killed bool
+	read   atomic.Int64
+	refuse bool
+}
+
+func newSocket() *socket {
+	s := &socket{}
+	s.read.Store(time.Now().UnixNano())
+	return s
+}
+
+func (s *socket) Send(frames []byte, _ int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse || s.code != 0 || s.killed {
+		return false
+	}
+	for len(frames) > 0 {
+		n, head := int(frames[1]), 2
+		switch n {
+		case 126:
+			n, head = int(binary.BigEndian.Uint16(frames[2:])), 4
+		case 127:
+			n, head = int(binary.BigEndian.Uint64(frames[2:])), 10
+		}
+		s.texts = append(s.texts, string(frames[head:head+n]))
+		frames = frames[head+n:]
+	}
+	return true
+}
+
+func (s *socket) Ping() { s.mu.Lock(); s.pings++; s.mu.Unlock() }
+
+func (s *socket) LastRead() time.Time { return time.Unix(0, s.read.Load()) }
+
+func (s *socket) Close(code int, _ string) { s.mu.Lock(); s.code = code; s.mu.Unlock() }
+
+func (s *socket) Kill() { s.mu.Lock(); s.killed = true; s.mu.Unlock() }
+
+func (s *socket) got() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.texts)
+}
+
+func (s *socket) closed() (code int, killed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.code, s.killed
+}
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// newHub returns a hub on a memory layer of its own, and an emitter on the same layer.
+func newHub(t testing.TB) (*relay.Hub, relay.Broker) {
+	t.Helper()
+	h := relay.NewHub(quiet)
+	layer := memory.NewLayer()
+	if err := h.SetBroker(context.Background(), layer.Broker()); err != nil {
+		t.Fatal(err)
+	}
+	h.SetAuthorizer(relay.Open{}, 0)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = h.Close(ctx)
+	})
+	return h, layer.Broker()
+}
+
+func open(h *relay.Hub) (*relay.Session, *socket) {
+	s := newSocket()
+	return h.Open(s, relay.Identity{ID: "1", Key: "1"}, netip.Addr{}), s
+}
+
+func subscribe(t testing.TB, h *relay.Hub, s *relay.Session, groups ...string) relay.Change {
+	t.Helper()
+	c, err := h.Subscribe(context.Background(), s, groups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func publish(t testing.TB, b relay.Broker, group, text string) {
+	t.Helper()
+	if _, err := b.Publish(context.Background(), group, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEventsReachTheirSubscribersOnly(t *testing.T) {
+	h, emitter := newHub(t)
+	type client struct {
+		socket *socket
+		groups []string
+	}
+	var clients []client
+	for i := range 50 {
+		session, s := open(h)
+		groups := []string{fmt.Sprint("g-", i%7)}
+		if i%3 == 0 {
+			groups = append(groups, "all")
+		}
+		subscribe(t, h, session, groups...)
+		clients = append(clients, client{s, groups})
+	}
+	want := map[string][]string{}
+	for i := range 500 {
+		group := fmt.Sprint("g-", i%8) // g-7 has no clients
+		if i%5 == 0 {
+			group = "all"
+		}
+		text := fmt.Sprintf("%s %d", group, i)
+		if i%50 == 0 {
+			text += string(make([]byte, 70_000)) // longer than what is joined
+		}
+		want[group] = append(want[group], text)
+		publish(t, emitter, group, text)
+	}
+	for i, c := range clients {
+		n := 0
+		for _, g := range c.groups {
+			n += len(want[g])
+		}
+		relaytest.Eventually(t, "all events", func() bool { return len(c.socket.got()) >= n })
+		byGroup := map[string][]string{}
+		for _, text := range c.socket.got() {
+			var group string
+			_, _ = fmt.Sscan(text, &group)
+			byGroup[group] = append(byGroup[group], text)
+		}
+		if len(byGroup) != len(c.groups) {
+			t.Fatalf("client %d got events of %d groups", i, len(byGroup))
+		}
+		for _, g := range c.groups {
+			if !slices.Equal(byGroup[g], want[g]) {
+				t.Errorf("client %d: events of %s are not those published, in their order", i, g)
+			}
+		}
+	}
+	if s := h.Stats(); s.Unheard != 0 || s.Missed != 0 {
+		t.Errorf("%+v", s) // the layer knows that nobody wants g-7
+	}
+}
+
+func TestSubscribeReplaces(t *testing.T) {
+	h, emitter := newHub(t)
+	session, s := open(h)
+	c := subscribe(t, h, session, "a", "b")
+	if !slices.Equal(c.Joined, []string{"a", "b"}) || c.Left != nil {
+		t.Errorf("%+v", c)
+	}
+	c = subscribe(t, h, session, "b", "c")
+	if !slices.Equal(c.Joined, []string{"c"}) || !slices.Equal(c.Left, []string{"a"}) || !slices.Equal(c.Current, []string{"b", "c"}) {
+		t.Errorf("%+v", c)
+	}
+	publish(t, emitter, "a", "a")
+	publish(t, emitter, "b", "b")
+	relaytest.Eventually(t, "the event of b", func() bool { return len(s.got()) > 0 })
+	if got := s.got(); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("got %q", got)
+	}
+	if c = subscribe(t, h, session); len(c.Left) != 2 || h.Stats().Groups != 0 {
+		t.Errorf("%+v, %d groups", c, h.Stats().Groups)
+	}
+}
+
+func TestTooManyGroupsChangeNothing(t *testing.T) {
+	h, _ := newHub(t)
+	limits := relay.DefaultLimits()
+	limits.GroupsPerConnection = 2
+	h.SetLimits(limits)
+	session, _ := open(h)
+	subscribe(t, h, session, "a", "b")
+	_, err := h.Subscribe(context.Background(), session, []string{"a", "b", "c"})
+	if !errors.As(err, new(relay.TooManyGroupsError)) {
+		t.Errorf("error %v", err)
+	}
+	if h.Stats().Groups != 2 {
+		t.Errorf("%d groups", h.Stats().Groups)
+	}
+}
+
+// TestNothingAfterUnsubscribe changes subscriptions while events flow; run it with -race.
+func TestNothingAfterUnsubscribe(t *testing.T) {
+	h, emitter := newHub(t)
+	stop := make(chan struct{})
+	var emitting, churning sync.WaitGroup
+	for g := range 4 {
+		emitting.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					publish(t, emitter, fmt.Sprint("g-", g), fmt.Sprint("g-", g))
+				}
+			}
+		})
+	}
+	for range 16 {
+		churning.Go(func() {
+			for range 50 {
+				session, s := open(h)
+				group := fmt.Sprint("g-", rand.N(4))
+				subscribe(t, h, session, group)
+				relaytest.Eventually(t, "an event", func() bool { return len(s.got()) > 0 })
+				subscribe(t, h, session)
+				n := len(s.got())
+				for _, text := range s.got() {
+					if text != group {
+						t.Errorf("got %q of another group", text)
+					}
+				}
+				subscribe(t, h, session, "quiet")
+				if len(s.got()) != n {
+					t.Error("an event came after the group was left")
+				}
+				session.Close()
+			}
+		})
+	}
+	churning.Wait()
+	close(stop)
+	emitting.Wait()
+	if s := h.Stats(); s.Sessions != 0 || s.Groups != 0 {
+		t.Errorf("left behind: %d sessions, %d groups", s.Sessions, s.Groups)
+	}
+}
+
+func TestInvalidTextIsDropped(t *testing.T) {
+	h, emitter := newHub(t)
+	session, s := open(h)
+	subscribe(t, h, session, "g")
+	publish(t, emitter, "g", "bad \xff")
+	publish(t, emitter, "g", "good")
+	relaytest.Eventually(t, "the good event", func() bool { return len(s.got()) == 1 })
+	if h.Stats().Invalid != 1 || s.got()[0] != "good" {
+		t.Errorf("%+v, %q", h.Stats(), s.got())
+	}
+}
+
+func TestBrokerIsExchangedUnderClients(t *testing.T) {
+	h, emitter := newHub(t)
+	session, s := open(h)
+	subscribe(t, h, session, "g")
+	publish(t, emitter, "g", "old layer")
+	next := memory.NewLayer()
+	if err := h.SetBroker(context.Background(), next.Broker()); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, emitter, "g", "nobody hears this")
+	publish(t, next.Broker(), "g", "new layer")
+	relaytest.Eventually(t, "both events", func() bool { return len(s.got()) == 2 })
+	if !slices.Equal(s.got(), []string{"old layer", "new layer"}) {
+		t.Errorf("got %q", s.got())
+	}
+	if code, killed := s.closed(); code != 0 || killed {
+		t.Error("the socket was closed")
+	}
+}
+
+func TestListenersAndWatchers(t *testing.T) {
+	h, emitter := newHub(t)
+	var joined, left []string
+	h.WatchInterest(func(j, l []string) { joined, left = append(joined, j...), append(left, l...) })
+	var heard []string
+	stop := h.Listen(context.Background(), "g", func(ev relay.Event) { heard = append(heard, string(ev.Text)) })
+	publish(t, emitter, "g", "1")
+	publish(t, emitter, "other", "2")
+	stop()
+	stop()
+	publish(t, emitter, "g", "3")
+	if !slices.Equal(heard, []string{"1"}) {
+		t.Errorf("heard %q", heard)
+	}
+	if !slices.Equal(joined, []string{"g"}) || !slices.Equal(left, []string{"g"}) {
+		t.Errorf("joined %q, left %q", joined, left)
+	}
+}
+
+// doubler is an interceptor that doubles what it likes and drops the rest.
+type doubler struct{}
+
+func (doubler) Intercept(events []relay.Event) []relay.Event {
+	var out []relay.Event
+	for _, ev := range events {
+		if string(ev.Text) != "dull" {
+			out = append(out, ev, ev)
+		}
+	}
+	return out
+}
+
+func TestInterceptor(t *testing.T) {
+	h, emitter := newHub(t)
+	session, s := open(h)
+	subscribe(t, h, session, "g")
+	h.SetInterceptor(doubler{})
+	publish(t, emitter, "g", "dull")
+	publish(t, emitter, "g", "bright")
+	h.SetInterceptor(nil)
+	publish(t, emitter, "g", "dull")
+	relaytest.Eventually(t, "three events", func() bool { return len(s.got()) == 3 })
+	if !slices.Equal(s.got(), []string{"bright", "bright", "dull"}) {
+		t.Errorf("got %q", s.got())
+	}
+}
+
+func TestAdmission(t *testing.T) {
+	h, _ := newHub(t)
+	limits := relay.DefaultLimits()
+	limits.Connections, limits.ConnectionsPerAddress, limits.ConnectionsPerUser = 3, 2, 1
+	h.SetLimits(limits)
+	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	release, err := h.Admit(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err1 := h.Admit(a)
+	_, err2 := h.Admit(a)
+	_, err3 := h.Admit(b)
+	_, err4 := h.Admit(b)
+	if err1 != nil || !errors.Is(err2, relay.ErrTooManyFromAddress) || err3 != nil || !errors.Is(err4, relay.ErrTooManyConnections) {
+		t.Error(err1, err2, err3, err4)
+	}
+	release()
+	if _, err := h.Admit(b); err != nil {
+		t.Error(err)
+	}
+	releaseUser, err := h.AdmitUser(relay.Identity{Key: "7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.AdmitUser(relay.Identity{Key: "7"}); !errors.Is(err, relay.ErrTooManyOfUser) {
+		t.Error(err)
+	}
+	releaseUser()
+	for range 2 {
+		if _, err := h.AdmitUser(relay.Identity{}); err != nil { // nobody in particular
+			t.Error(err)
+		}
+	}
+	if h.Stats().Refused != 3 {
+		t.Errorf("%d refusals counted", h.Stats().Refused)
+	}
+}
+
+func TestPingsAndSilence(t *testing.T) {
+	h, _ := newHub(t)
+	limits := relay.DefaultLimits()
+	limits.Ping, limits.Silence = 40*time.Millisecond, 200*time.Millisecond
+	_, silent := open(h)
+	_, alive := open(h)
+	alive.read.Store(time.Now().Add(time.Hour).UnixNano())
+	h.SetLimits(limits)
+	relaytest.Eventually(t, "the silent client to be given up", func() bool { _, killed := silent.closed(); return killed })
+	relaytest.Eventually(t, "pings", func() bool {
+		alive.mu.Lock()
+		defer alive.mu.Unlock()
+		return alive.pings >= 2
+	})
+	if code, killed := alive.closed(); code != 0 || killed {
+		t.Error("a live client was closed")
+	}
+}
+
+// fickle forgets a user.
+type fickle struct {
+	relay.Open
+	gone atomic.Bool
+	fail atomic.Bool
+}
+
+func (f *fickle) Recheck(context.Context, relay.Identity) error {
+	switch {
+	case f.fail.Load():
+		return errors.New("no answer")
+	case f.gone.Load():
+		return relay.ErrUnauthenticated
+	}
+	return nil
+}
+
+func (f *fickle) Authenticate(r *http.Request) (relay.Identity, error) { return f.Open.Authenticate(r) }
+
+func TestRecheckEndsSessions(t *testing.T) {
+	h, _ := newHub(t)
+	f := &fickle{}
+	f.fail.Store(true)
+	h.SetAuthorizer(f, 20*time.Millisecond)
+	_, s := open(h)
+	_, other := open(h)
+	f.gone.Store(true)
+	if code, _ := s.closed(); code != 0 {
+		t.Error("closed although the question failed")
+	}
+	f.fail.Store(false)
+	for _, s := range []*socket{s, other} {
+		relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
+		if got := s.got(); !slices.Equal(got, []string{`{"close": true}`}) {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+func TestCloseTellsEveryClient(t *testing.T) {
+	h, _ := newHub(t)
+	var sockets []*socket
+	var sessions []*relay.Session
+	for range 100 {
+		session, s := open(h)
+		sockets, sessions = append(sockets, s), append(sessions, session)
+	}
+	done := make(chan error)
+	go func() { done <- h.Close(context.Background()) }()
+	for i, s := range sockets {
+		relaytest.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseGoingAway })
+		sessions[i].Close()
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrClosed) {
+		t.Errorf("a closed hub admits: %v", err)
+	}
+}
+
+func TestValidGroup(t *testing.T) {
+	for name, want := range map[string]bool{
+		"jobs-status_changed": true, "A.b-9_": true, string(make([]byte, 5)): false, "": false, "a b": false, "ü": false,
+		"a/b": false, "a!b": false, "a\n": false, "٣": false,
+	} {
+		if relay.ValidGroup(name) != want {
+			t.Errorf("ValidGroup(%q) = %v", name, !want)
+		}
+	}
+	long := slices.Repeat([]byte("a"), 100)
+	if relay.ValidGroup(string(long)) || !relay.ValidGroup(string(long[:99])) {
+		t.Error("99 bytes are allowed, 100 are not")
+	}
+}
+
+// discard is a socket that costs nothing.
+type discard struct{}
+
+func (discard) Send([]byte, int) bool { return true }
+func (discard) Ping()                 {}
+func (discard) LastRead() time.Time   { return time.Now() }
+func (discard) Close(int, string)     {}
+func (discard) Kill()                 {}
+
+// BenchmarkDeliver measures the relay's own work for one event of 300 bytes: a batch of 64 for one group, and sockets that take
+// everything at no cost.
+func BenchmarkDeliver(b *testing.B) {
+	for _, clients := range []int{1, 1000, 10_000} {
+		b.Run(fmt.Sprint(clients), func(b *testing.B) {
+			h, _ := newHub(b)
+			for range clients {
+				session := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
+				subscribe(b, h, session, "g")
+			}
+			events := make([]relay.Event, 64)
+			text := slices.Repeat([]byte("x"), 300)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += len(events) {
+				for j := range events {
+					events[j] = relay.Event{Group: "g", Text: text}
+				}
+				h.Deliver(events)
+			}
+			want := uint64((b.N + 63) / 64 * 64 * clients)
+			for h.Stats().Deliveries < want {
+				time.Sleep(time.Microsecond)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(want), "ns/delivery")
+		})
+	}
+}
