@@ -130,8 +130,8 @@ func (s *stage) withstand(t *testing.T, where site, strike func(*testing.T, *sta
 			}
 		}
 	}
-	t.Logf("the fault took %v; the first event to arrive was sent %v after it; %d accepted events lost, %d refused by Redis",
-		after.Sub(before), resumed, lost, len(paced.Failed))
+	t.Logf("%s took %v; the first event to arrive was sent %v after it; %d accepted events lost, %d refused by Redis",
+		t.Name(), after.Sub(before), resumed, lost, len(paced.Failed))
 
 	if err := expectTexts(idle, []string{"idle"}); err != nil {
 		t.Errorf("a client that was quiet: %v", err)

@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait for a frame; only a failure uses it up.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A scene is a script that browsers play against a site.
 type scene struct {

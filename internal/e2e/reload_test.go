@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ func follow(c *peers.Client) *follower {
 				f.err = err
 				return
 			}
-			if want := fmt.Sprintf(`{"n": %d}`, f.next.Load()); text != want {
+			if want := `{"n": ` + strconv.FormatInt(f.next.Load(), 10) + `}`; text != want {
 				f.err = fmt.Errorf("got %.200q, want %s", text, want)
 				return
 			}
@@ -141,7 +142,7 @@ func TestReloads(t *testing.T) {
 		}
 	}
 
-	wait := s.emitter.Pace("jobs-summary", 0, 100_000, 100*time.Millisecond)
+	wait := s.emitter.Pace("jobs-summary", 0, 100_000, 150*time.Millisecond)
 	moving := func(n int64) {
 		t.Helper()
 		target := followers[0].next.Load() + n
