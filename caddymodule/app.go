@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -95,7 +96,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.node = value.(*node)
 	a.node.register(ctx.GetMetricsRegistry())
-	return nil
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	return events.(*caddyevents.App).On("stopping", a.node)
 }
 
 // Start puts the configuration in force, for connections that are open already, too.

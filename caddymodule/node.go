@@ -30,6 +30,8 @@ type node struct {
 	hub *relay.Hub
 	log *slog.Logger
 	out *logOutlet
+	// close ends the node; later calls wait for the first.
+	close func() error
 
 	refusals throttle
 
@@ -42,7 +44,9 @@ func newNode() (caddy.Destructor, error) {
 	out := &logOutlet{}
 	out.to.Store(slog.Default())
 	log := slog.New(out)
-	return &node{hub: relay.NewHub(log), log: log, out: out}, nil
+	n := &node{hub: relay.NewHub(log), log: log, out: out}
+	n.close = sync.OnceValue(n.shutDown)
+	return n, nil
 }
 
 // current returns the node of this process, nil if no configuration has one.
@@ -114,8 +118,20 @@ func (n *node) apply(a *App) error {
 	return nil
 }
 
+// Handle implements [caddyevents.Handler]: when the process is about to end, clients are told at once. Caddy's HTTP
+// server would hold Destruct up for as long as requests are under way.
+func (n *node) Handle(context.Context, caddy.Event) error {
+	if caddy.Exiting() {
+		go func() { _ = n.close() }()
+	}
+	return nil
+}
+
 // Destruct closes all websockets with 1001 and leaves the channel layer.
-func (n *node) Destruct() error {
+func (n *node) Destruct() error { return n.close() }
+
+// shutDown does the work of close, which runs it once.
+func (n *node) shutDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	began, open := time.Now(), n.hub.Stats().Sessions

@@ -57,4 +57,5 @@ func (closedDoor) Authenticate(*http.Request) (Identity, error) {
 }
 
 func (closedDoor) Authorize(context.Context, Identity, string, string) error { return errNoAuthorizer }
-func (closedDoor) Recheck(context.Context, Identity) error                   { return errNoAuthorizer }
+
+func (closedDoor) Recheck(context.Context, Identity) error { return errNoAuthorizer }
