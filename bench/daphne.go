@@ -75,7 +75,7 @@ func startDaphne(_ context.Context, s setup) (run *running, err error) {
 		return nil, err
 	}
 	run.stops = append(run.stops, front.stop)
-	run.held = []*process{server}
+	run.held, run.procs = []*process{server}, []*process{server, front}
 	run.pids = func() []int { return withChildren(front.pid(), server.pid(), run.redis.pid()) }
 	run.target = target{Addr: fmt.Sprintf("127.0.0.1:%d", port), Path: "/websocket/", Group: benchGroup, Dialect: dialectAWX, TLS: s.tls}
 	if run.emit, err = newGroupSender(run.redis.addr, benchGroup); err != nil {

@@ -155,7 +155,11 @@ func dial(addr string, source int) (int, error) {
 		return -1, fmt.Errorf("bind 127.0.0.%d: %w", source, err)
 	}
 	sa := &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}
-	if err := syscall.Connect(fd, sa); err != nil {
+	err = syscall.Connect(fd, sa)
+	for err == syscall.EINTR { // goes on waiting for the same connection
+		err = syscall.Connect(fd, sa)
+	}
+	if err != nil && err != syscall.EISCONN {
 		_ = syscall.Close(fd)
 		return -1, fmt.Errorf("connect %s: %w", addr, err)
 	}
@@ -182,4 +186,11 @@ func (c fdConn) Read(b []byte) (int, error) {
 	}
 }
 
-func (c fdConn) Write(b []byte) (int, error) { return syscall.Write(int(c), b) }
+func (c fdConn) Write(b []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(c), b)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}

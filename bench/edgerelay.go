@@ -74,7 +74,7 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (run *running, e
 	if err := p.ready(listening("tcp4", addr)); err != nil {
 		return nil, err
 	}
-	run.held = []*process{p}
+	run.held, run.procs = []*process{p}, []*process{p}
 	run.pids = func() []int {
 		if run.redis != nil {
 			return []int{p.pid(), run.redis.pid()}

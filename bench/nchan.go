@@ -94,7 +94,7 @@ func startNginx(s setup, head, servers string, port int) (*process, error) {
 		return nil, err
 	}
 	conf := strings.NewReplacer("{{head}}", head, "{{dir}}", s.dir, "{{files}}", strconv.Itoa(files),
-		"{{connections}}", strconv.Itoa(files-spareFiles/10), "{{servers}}", servers).Replace(nginxConf)
+		"{{connections}}", strconv.Itoa(2*files), "{{servers}}", servers).Replace(nginxConf)
 	file := filepath.Join(s.dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write nginx.conf: %w", err)

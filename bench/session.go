@@ -111,7 +111,7 @@ func (s *session) play(ctx context.Context) error {
 		r := m.row
 		if r.Skip == "" {
 			if err := m.measure(s, &r); err != nil {
-				r.Fault = err.Error()
+				r.Fault = err.Error() + s.run.lastWords(s.setup.dir)
 			}
 		}
 		s.rows = append(s.rows, r)
@@ -139,7 +139,7 @@ func (s *session) ramp() error {
 		return err
 	}
 	if err := s.fleet.connect(s.run.target, 32); err != nil {
-		r.Fault = fmt.Sprintf("connect: %v", err)
+		r.Fault = err.Error() + s.run.lastWords(s.setup.dir)
 		s.rows = append(s.rows, r)
 		return errors.New(r.Fault)
 	}

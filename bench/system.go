@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -42,6 +46,7 @@ type running struct {
 	redis  *redisServer // nil without
 	pids   func() []int // all server processes
 	gc     func() error // nil where the server offers none
+	procs  []*process   // those whose last words matter after a fault
 	held   []*process   // stopped by SIGSTOP while a key is filled, nil without Redis
 	stops  []func()     // run last to first
 	// subscribed counts the clients that the server knows, where it tells.
@@ -55,6 +60,27 @@ func (r *running) stop() {
 	for i := len(r.stops) - 1; i >= 0; i-- {
 		r.stops[i]()
 	}
+}
+
+// lastWords is the end of what the server's processes logged, "" when they are content.
+func (r *running) lastWords(dir string) string {
+	var words []string
+	for _, p := range r.procs {
+		words = append(words, lastLine(p.stderrTail()))
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "nginx-error.log")); err == nil {
+		words = append(words, lastLine(strings.TrimSpace(string(b))))
+	}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	if len(words) == 0 {
+		return ""
+	}
+	return strings.ReplaceAll("; last words: "+strings.Join(words, " / "), dir+"/", "")
+}
+
+func lastLine(s string) string {
+	line := s[strings.LastIndexByte(s, '\n')+1:]
+	return line[:min(len(line), 300)]
 }
 
 // systems lists all that can be measured, the bare loop first.
@@ -77,7 +103,7 @@ func startBare(_ context.Context, s setup) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	run := &running{stops: []func(){p.stop}, pids: func() []int { return []int{p.pid()} }}
+	run := &running{stops: []func(){p.stop}, procs: []*process{p}, pids: func() []int { return []int{p.pid()} }}
 	var at bareAddresses
 	if err := json.NewDecoder(p.stdout).Decode(&at); err != nil {
 		run.stop()
