@@ -27,7 +27,7 @@ const (
 
 // startDaphne starts what edgerelay replaces: nginx in front, Daphne with a Channels consumer behind it,
 // channels_redis and a Redis of its own, all from Debian.
-func startDaphne(_ context.Context, s setup) (run *running, err error) {
+func startDaphne(_ context.Context, s setup) (_ *running, err error) {
 	const python = "/usr/bin/python3"
 	daphne, err := need("daphne", "daphne python3-channels-redis python3-django")
 	if err != nil {
@@ -36,7 +36,7 @@ func startDaphne(_ context.Context, s setup) (run *running, err error) {
 	if out, err := exec.Command(python, "-c", "import channels, channels_redis, daphne, django").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("python modules are missing: apt-get install -y daphne python3-channels-redis python3-django: %w: %s", err, out)
 	}
-	run = &running{}
+	run := &running{}
 	defer func() {
 		if err != nil {
 			run.stop()

@@ -27,11 +27,11 @@ func startEdgerelayRedis(ctx context.Context, s setup) (*running, error) {
 
 // startEdgerelay starts the custom Caddy with the memory layer, published to over its admin API, or with a Redis of its own,
 // published to as Python does.
-func startEdgerelay(_ context.Context, s setup, withRedis bool) (run *running, err error) {
+func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err error) {
 	if !isFile(s.caddy) {
 		return nil, fmt.Errorf("no Caddy with edgerelay at %s: make build, or name one with -caddy", s.caddy)
 	}
-	run = &running{}
+	run := &running{}
 	defer func() {
 		if err != nil {
 			run.stop()
@@ -71,8 +71,10 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (run *running, e
 		return nil, err
 	}
 	run.stops = append(run.stops, p.stop)
-	if err := p.ready(listening("tcp4", addr)); err != nil {
-		return nil, err
+	for _, a := range []string{addr, admin} {
+		if err := p.ready(listening("tcp4", a)); err != nil {
+			return nil, err
+		}
 	}
 	run.held, run.procs = []*process{p}, []*process{p}
 	run.pids = func() []int {
