@@ -100,9 +100,13 @@ func (b *bareLoop) serve(conn net.Conn) {
 	if !b.greet(conn) {
 		return
 	}
-	b.mu.Lock()
+	b.mu.Lock() // a client that reads groups_current gets every event from then on
+	_, err := conn.Write(appendServerFrame(nil, opText, []byte(`{"groups_current": ["`+benchGroup+`"], "groups_left": [], "groups_joined": ["`+benchGroup+`"]}`)))
 	b.clients = append(b.clients, conn)
 	b.mu.Unlock()
+	if err != nil {
+		return
+	}
 	var buf [64]byte
 	for {
 		if _, err := conn.Read(buf[:]); err != nil {
@@ -111,6 +115,7 @@ func (b *bareLoop) serve(conn net.Conn) {
 	}
 }
 
+// greet answers the handshake and takes the subscribe message.
 func (b *bareLoop) greet(conn net.Conn) bool {
 	var buf [1024]byte
 	n := 0
@@ -128,9 +133,6 @@ func (b *bareLoop) greet(conn net.Conn) bool {
 	if _, err := conn.Write(appendServerFrame(hello, opText, []byte(`{"accept": true, "user": null}`))); err != nil {
 		return false
 	}
-	if _, err := conn.Read(buf[:]); err != nil { // the subscribe message comes in one segment
-		return false
-	}
-	_, err := conn.Write(appendServerFrame(nil, opText, []byte(`{"groups_current": ["`+benchGroup+`"], "groups_left": [], "groups_joined": ["`+benchGroup+`"]}`)))
+	_, err := conn.Read(buf[:]) // the subscribe message comes in one segment
 	return err == nil
 }

@@ -27,6 +27,7 @@ func (res *results) markdown() string {
 	}
 	b.WriteString("CPU-s/M: CPU seconds of all server processes per million deliveries, with the least and the most of the repetitions. × bare: that, divided by the bare loop's. bench/README.md tells how each figure is measured.\n")
 	res.fanOut(&b, kindBurst, "Bursts: published flat out")
+	res.fanOut(&b, kindBurst50, "Bursts of 50 events")
 	res.fanOut(&b, kindPaced, "Paced: one event at a time")
 	res.connects(&b)
 	res.drains(&b)

@@ -57,7 +57,7 @@ func (s *session) burst(r *row) error {
 	}
 	r.Seconds = spent.Seconds()
 	s.finish(r, &latency)
-	s.ceiling[r.Size] = r.PerSecond
+	s.ceiling[r.Size] = max(s.ceiling[r.Size], r.PerSecond)
 	return nil
 }
 

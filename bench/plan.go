@@ -15,7 +15,8 @@ type plan struct {
 	seconds float64 // length of a paced row
 	work    float64 // scales the length of burst rows
 	paced   bool
-	idleAt  int // connections of the idle sessions, 0: none
+	fifty   bool // bursts of 50 events, of the first size
+	idleAt  int  // connections of the idle sessions, 0: none
 	idleTLS bool
 	drain   bool
 	settle  time.Duration // how long memory may take to fall after a collection
@@ -28,14 +29,14 @@ func plans() map[string]*plan {
 	return map[string]*plan{
 		"full": {
 			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 3,
-			seconds: 5, work: 1, paced: true, idleAt: 10_000, idleTLS: true, drain: true, settle: 15 * time.Second,
+			seconds: 5, work: 1, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, settle: 15 * time.Second,
 		},
 		"short": {
 			systems: ours, clients: []int{1000, 5000}, sizes: []int{300, 2048}, reps: 1,
 			seconds: 3, work: 0.5, paced: true, idleAt: 10_000, settle: 4 * time.Second,
 		},
 		"ci": {
-			systems: ours, clients: []int{1000}, sizes: []int{300}, reps: 2,
+			systems: ours, clients: []int{1000}, sizes: []int{300}, reps: 3,
 			work: 0.4, bound: 0.5,
 		},
 	}
@@ -67,8 +68,13 @@ func (p *plan) measurements(s *session) []measurement {
 	if p.idleSession(s) {
 		return nil
 	}
-	for _, size := range p.sizes {
+	for i, size := range p.sizes {
 		ms = append(ms, measurement{p.burstRow(s, size), (*session).burst})
+		if p.fifty && i == 0 {
+			r := p.burstRow(s, size)
+			r.Kind, r.Burst = kindBurst50, min(r.Events, 50)
+			ms = append(ms, measurement{r, (*session).burst})
+		}
 		if p.paced {
 			ms = append(ms, measurement{p.pacedRow(s, size), (*session).pacedIfAble})
 		}

@@ -51,6 +51,7 @@ type kind string
 const (
 	kindConnect kind = "connect"
 	kindBurst   kind = "burst"
+	kindBurst50 kind = "bursts of 50"
 	kindPaced   kind = "paced"
 	kindDrain   kind = "drain"
 )
