@@ -59,7 +59,7 @@ func versions(names []string, caddy string) map[string]string {
 	note := func(key, program string, args ...string) {
 		out, err := exec.Command(program, args...).CombinedOutput()
 		if line, _, _ := bytes.Cut(bytes.TrimSpace(out), []byte("\n")); err == nil && len(line) > 0 {
-			v[key] = string(line)
+			v[key], _, _ = strings.Cut(string(line), " ") // Caddy's goes on with a checksum
 		}
 	}
 	debian := func(pkg string) { note(pkg, "dpkg-query", "-W", "-f", "${Version}", pkg) }

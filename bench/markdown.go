@@ -25,7 +25,7 @@ func (res *results) markdown() string {
 	if len(vs) > 0 {
 		fmt.Fprintf(&b, "Versions: %s.\n", strings.Join(vs, ", "))
 	}
-	b.WriteString("CPU-s/M: CPU seconds of all server processes per million deliveries, with the least and the most of the repetitions. × bare: that, divided by the bare loop's. bench/README.md tells how each figure is measured.\n")
+	b.WriteString("CPU-s/M: CPU seconds of all server processes per million deliveries, with the least and the most of the repetitions. × bare: that, divided by the bare loop's. °: others took more than a tenth of the machine meanwhile. bench/README.md tells how each figure is measured.\n")
 	res.fanOut(&b, kindBurst, "Bursts: published flat out")
 	res.fanOut(&b, kindBurst50, "Bursts of 50 events")
 	res.fanOut(&b, kindPaced, "Paced: one event at a time")
@@ -64,6 +64,14 @@ func (m *summary) why() string {
 	return ""
 }
 
+// disturbed marks a row during which somebody else worked on the machine.
+func (m *summary) disturbed() string {
+	if m.Others > 0.1 {
+		return "°"
+	}
+	return ""
+}
+
 func (res *results) fanOut(b *strings.Builder, k kind, title string) {
 	list := res.of(k)
 	if len(list) == 0 {
@@ -93,7 +101,7 @@ func (res *results) fanOut(b *strings.Builder, k kind, title string) {
 		if w := m.why(); w != "" {
 			fmt.Fprintf(b, " %s | | | |", w)
 		} else {
-			fmt.Fprintf(b, " %s | %s (%s – %s) | %s | %s / %s |", thousands(m.PerSecond), short(m.CPUPerM), short(m.Least), short(m.Most), short(m.ToBare), short(m.P50), short(m.P99))
+			fmt.Fprintf(b, " %s | %s (%s – %s) | %s | %s / %s |", thousands(m.PerSecond), short(m.CPUPerM)+m.disturbed(), short(m.Least), short(m.Most), short(m.ToBare), short(m.P50), short(m.P99))
 		}
 		if k == kindPaced {
 			fmt.Fprintf(b, " %.0f |", m.Rate)
@@ -155,7 +163,7 @@ func (res *results) drains(b *strings.Builder) {
 // short writes a figure with three significant digits or so.
 func short(v float64) string {
 	switch {
-	case v == 0:
+	case v <= 0: // none, or less than can be told
 		return "–"
 	case v < 0.1:
 		return fmt.Sprintf("%.3f", v)

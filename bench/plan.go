@@ -33,7 +33,7 @@ func plans() map[string]*plan {
 		},
 		"short": {
 			systems: ours, clients: []int{1000, 5000}, sizes: []int{300, 2048}, reps: 1,
-			seconds: 3, work: 0.5, paced: true, idleAt: 10_000, settle: 4 * time.Second,
+			seconds: 3, work: 0.5, paced: true, fifty: true, idleAt: 10_000, settle: 4 * time.Second,
 		},
 		"ci": {
 			systems: ours, clients: []int{1000}, sizes: []int{300}, reps: 3,
