@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -127,7 +129,7 @@ func (res *results) chartOf(file, title, unit string, k kind, figure func(*summa
 	at := make(map[string]int)
 	for _, m := range res.of(k) {
 		v := figure(&m)
-		if m.Clients == 1 || v == 0 && m.why() == "" {
+		if m.Clients == 1 || v == 0 && m.why() == "" || k == kindConnect && m.Clients < fewClients {
 			continue
 		}
 		if strings.HasPrefix(file, "redis") && !strings.HasSuffix(m.System, "redis") && m.System != "daphne" {

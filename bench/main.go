@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures how dear it is to fan events out to many websockets: edgerelay, the peers that
 // Debian offers and a bare write loop, side by side in one run on one machine. See README.md.
 package main

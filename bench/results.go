@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -10,15 +12,17 @@ import (
 
 // results is one run: where and of what, every row as measured, and their medians.
 type results struct {
-	Mode     string            `json:"mode"`
-	Date     string            `json:"date"`
-	Commit   string            `json:"commit"`
-	Dirty    bool              `json:"uncommitted_changes,omitempty"`
-	Reps     int               `json:"repetitions"`
-	Machine  machine           `json:"machine"`
-	Versions map[string]string `json:"versions"`
-	Medians  []summary         `json:"medians"`
-	Rows     []row             `json:"rows"`
+	Mode   string `json:"mode"`
+	Date   string `json:"date"`
+	Commit string `json:"commit"`
+	Dirty  bool   `json:"uncommitted_changes,omitempty"`
+	Reps   int    `json:"repetitions"`
+	// Interrupted runs lack their last rows.
+	Interrupted bool              `json:"interrupted,omitempty"`
+	Machine     machine           `json:"machine"`
+	Versions    map[string]string `json:"versions"`
+	Medians     []summary         `json:"medians"`
+	Rows        []row             `json:"rows"`
 }
 
 // summary is the median of each figure over the repetitions of one row. Faulty and skipped ones are named and
@@ -165,6 +169,9 @@ func (res *results) verdict(p *plan) error {
 		if m.ToBare == 0 || m.ToBare > p.bound {
 			errs = append(errs, fmt.Errorf("%s: %.2f times the bare loop's CPU for a delivery in bursts, the bound is %.2f", m.System, m.ToBare, p.bound))
 		}
+	}
+	if res.Interrupted {
+		errs = append(errs, errors.New("interrupted"))
 	}
 	if p.bound > 0 && checked == 0 && len(errs) == 0 {
 		errs = append(errs, errors.New("no burst of edgerelay's was measured"))

@@ -1,11 +1,13 @@
+//go:build linux
+
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -54,6 +56,11 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, sys := range list {
+		if err := sys.try(ctx, setup{caddy: caddy}); err != nil {
+			return nil, fmt.Errorf("%s: %w", sys.name, err)
+		}
+	}
 	res := &results{Mode: p.mode, Date: time.Now().Format(time.DateOnly)}
 	began := time.Now()
 	for rep := range p.reps {
@@ -65,23 +72,43 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 				s := &session{sys: sys, clients: k.clients, tls: k.tls, plan: p, setup: setup{caddy: caddy}}
 				err := s.play(ctx)
 				if ctx.Err() != nil {
-					return nil, ctx.Err()
+					res.Interrupted = true // what is done still counts
+					return res, nil
 				}
-				if err != nil && len(s.rows) == 0 {
-					// nothing runs: a missing package, a limit of this machine
-					if !strings.Contains(err.Error(), "ulimit") {
-						return nil, fmt.Errorf("%s: %w", sys.name, err)
-					}
-					r := s.newRow(kindConnect)
-					r.Skip = err.Error()
-					s.rows = append(s.rows, r)
-				}
+				s.account(err)
 				res.Rows = append(res.Rows, s.rows...)
 				p.tell(rep, began, s, err)
 			}
 		}
 	}
 	return res, nil
+}
+
+// try starts and stops a system, so that what is missing shows before an hour is spent.
+func (sys *system) try(ctx context.Context, s setup) (err error) {
+	if s.dir, err = os.MkdirTemp("", "edgerelay-bench-"); err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	defer os.RemoveAll(s.dir)
+	run, err := sys.start(ctx, s)
+	if err == nil {
+		run.stop()
+	}
+	return err
+}
+
+// account makes sure that a session which ended early has a row that says why.
+func (s *session) account(err error) {
+	if err == nil || len(s.rows) > 0 && s.rows[len(s.rows)-1].failed() {
+		return
+	}
+	r := s.newRow(kindConnect)
+	if errors.Is(err, errFiles) {
+		r.Skip = err.Error()
+	} else {
+		r.Fault = err.Error()
+	}
+	s.rows = append(s.rows, r)
 }
 
 // tell reports a session on standard error as it ends.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -74,6 +76,8 @@ type session struct {
 	ceiling map[int]float64
 }
 
+var errFiles = errors.New("open files in one process")
+
 // play starts the system, connects, measures what the plan asks for and stops all.
 // The error says that the rest of the session could not be measured; rows hold what was.
 func (s *session) play(ctx context.Context) error {
@@ -84,7 +88,7 @@ func (s *session) play(ctx context.Context) error {
 		return err
 	}
 	if n := int(float64(s.clients)*s.sys.filesPerClient) + spareFiles; n > files {
-		return fmt.Errorf("%d clients need about %d open files in one process, the limit here is %d (ulimit -Hn)", s.clients, n, files)
+		return fmt.Errorf("%d clients need about %d %w, the limit here is %d (ulimit -Hn)", s.clients, n, errFiles, files)
 	}
 	if s.setup.dir, err = os.MkdirTemp("", "edgerelay-bench-"); err != nil {
 		return fmt.Errorf("make a directory: %w", err)
