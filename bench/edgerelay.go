@@ -5,15 +5,12 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 //go:embed edgerelay.Caddyfile
@@ -85,6 +82,7 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 		}
 		return []int{p.pid()}
 	}
+	run.admin = admin
 	run.gc = func() error { return collectCaddy(admin) }
 	run.target = target{Addr: addr, Path: "/websocket/", Group: benchGroup, Dialect: dialectAWX, TLS: s.tls}
 	if withRedis {
@@ -107,17 +105,5 @@ func publishBody(event []byte) []byte {
 
 // collectCaddy has Caddy's own pprof endpoint collect garbage.
 func collectCaddy(admin string) error {
-	c := http.Client{Timeout: time.Minute}
-	res, err := c.Get("http://" + admin + "/debug/pprof/heap?gc=1")
-	if err != nil {
-		return fmt.Errorf("ask Caddy for a collection: %w", err)
-	}
-	defer res.Body.Close()
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
-		return fmt.Errorf("wait for Caddy's collection: %w", err)
-	}
-	if res.StatusCode != http.StatusOK {
-		return errors.New("Caddy refuses a collection: " + res.Status)
-	}
-	return nil
+	return pprof(admin, "heap?gc=1", io.Discard)
 }

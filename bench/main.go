@@ -58,6 +58,7 @@ func harness(args []string) error {
 	reps := flags.Int("reps", 0, "how often each row is measured")
 	idle := flags.Int("idle", -1, "connections of the idle-memory rows, 0 for none of these")
 	drain := flags.Bool("drain", false, "measure the drain of a filled key in any mode")
+	profiles := flags.String("profiles", "", "directory for CPU profiles of edgerelay, one a row")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -92,6 +93,11 @@ func harness(args []string) error {
 		p.idleAt = *idle
 	}
 	p.drain = p.drain || *drain
+	if p.profiles = *profiles; p.profiles != "" {
+		if err := os.MkdirAll(p.profiles, 0o755); err != nil {
+			return fmt.Errorf("make the profiles' directory: %w", err)
+		}
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	res, err := p.carryOut(ctx, *caddy)

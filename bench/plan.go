@@ -22,7 +22,9 @@ type plan struct {
 	idleTLS bool
 	drain   bool
 	settle  time.Duration // how long memory may take to fall after a collection
-	bound   float64       // ci: edgerelay's burst CPU per delivery against the bare loop's
+	// profiles is a directory for CPU profiles of edgerelay's rows, "" for none.
+	profiles string
+	bound    float64 // ci: edgerelay's burst CPU per delivery against the bare loop's
 }
 
 func plans() map[string]*plan {

@@ -115,8 +115,12 @@ func (s *session) play(ctx context.Context) error {
 		}
 		r := m.row
 		if r.Skip == "" {
+			profiled := s.profile(&r)
 			if err := m.measure(s, &r); err != nil {
 				r.Fault = err.Error() + s.run.lastWords(s.setup.dir)
+			}
+			if err := profiled(); err != nil {
+				return err
 			}
 		}
 		s.rows = append(s.rows, r)
@@ -143,6 +147,7 @@ func (s *session) ramp() error {
 	if err != nil {
 		return err
 	}
+	profiled := s.profile(&r)
 	if err := s.fleet.connect(s.run.target, 32); err != nil {
 		r.Fault = err.Error() + s.run.lastWords(s.setup.dir)
 		s.rows = append(s.rows, r)
@@ -152,6 +157,9 @@ func (s *session) ramp() error {
 		return err
 	}
 	if err := use.read(&r); err != nil {
+		return err
+	}
+	if err := profiled(); err != nil {
 		return err
 	}
 	n := float64(s.clients)

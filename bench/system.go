@@ -48,6 +48,7 @@ type running struct {
 	redis  *redisServer // nil without
 	pids   func() []int // all server processes
 	gc     func() error // nil where the server offers none
+	admin  string       // address of Caddy's admin API, "" without
 	procs  []*process   // those whose last words matter after a fault
 	held   []*process   // stopped by SIGSTOP while a key is filled, nil without Redis
 	stops  []func()     // run last to first
