@@ -1,0 +1,198 @@
+//go:build linux
+
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// target is where and how clients connect.
+type target struct {
+	Addr    string  `json:"addr"` // 127.0.0.1:port
+	Path    string  `json:"path"`
+	Group   string  `json:"group"`
+	Dialect dialect `json:"dialect"`
+	TLS     bool    `json:"tls"`
+}
+
+// dialTimeout bounds one client's connect, handshake and subscribe. Daphne needs
+// 3 ms for each, one after another, so a batch may wait.
+const dialTimeout = 60 * time.Second
+
+// clientsPerSource keeps well below the 28,000 ports that one source address has.
+const clientsPerSource = 10_000
+
+// connect opens n clients, parallel at a time, and watches them. firstSource is the
+// last byte of the first source address used, 127.0.0.<firstSource>.
+func (r *receiver) connect(t target, n, parallel, firstSource int) error {
+	r.mu.Lock()
+	base := len(r.clients)
+	r.clients = append(r.clients, make([]client, n)...)
+	for i := base; i < base+n; i++ {
+		r.clients[i] = client{fd: -1, next: firstSeq}
+	}
+	r.mu.Unlock()
+	var (
+		wg    sync.WaitGroup
+		once  sync.Once
+		first error
+		queue = make(chan int, n)
+	)
+	for i := range n {
+		queue <- base + i
+	}
+	close(queue)
+	for range min(parallel, n) {
+		wg.Go(func() {
+			for i := range queue {
+				if err := r.open(t, i, firstSource+i/clientsPerSource); err != nil {
+					once.Do(func() { first = fmt.Errorf("client %d of %d: %w", i+1, n, err) })
+					for range queue { // empty it: nobody else shall try
+					}
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+func (r *receiver) open(t target, i, source int) error {
+	fd, err := dial(t.Addr, source)
+	if err != nil {
+		return err
+	}
+	if t.TLS {
+		return r.openTLS(t, i, fd)
+	}
+	rest, err := open(fdConn(fd), t.Addr, t.Path, t.Group, t.Dialect)
+	if err != nil {
+		_ = syscall.Close(fd)
+		return err
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("make socket non-blocking: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clients[i].fd = fd
+	r.clients[i].rest = append([]byte(nil), r.consume(i, rest)...)
+	e := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(i)}
+	if err := syscall.EpollCtl(r.epoll, syscall.EPOLL_CTL_ADD, fd, &e); err != nil {
+		return fmt.Errorf("watch socket: %w", err)
+	}
+	return nil
+}
+
+// openTLS gives the socket to Go's TLS and reads it from a goroutine: dearer for the
+// receiver, whose cost no figure contains.
+func (r *receiver) openTLS(t target, i, fd int) error {
+	_ = syscall.SetNonblock(fd, true)
+	f := os.NewFile(uintptr(fd), "client")
+	raw, err := net.FileConn(f) // duplicates fd
+	_ = f.Close()
+	if err != nil {
+		return fmt.Errorf("socket to conn: %w", err)
+	}
+	host, _, _ := net.SplitHostPort(t.Addr)
+	conn := tls.Client(raw, &tls.Config{ServerName: host, InsecureSkipVerify: true})
+	_ = conn.SetDeadline(time.Now().Add(dialTimeout))
+	rest, err := open(conn, t.Addr, t.Path, t.Group, t.Dialect)
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	_ = conn.SetDeadline(time.Time{})
+	r.mu.Lock()
+	rest = append([]byte(nil), r.consume(i, rest)...)
+	r.mu.Unlock()
+	go r.readTLS(i, conn, rest)
+	return nil
+}
+
+func (r *receiver) readTLS(i int, conn net.Conn, kept []byte) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		r.mu.Lock()
+		if n > 0 {
+			kept = append([]byte(nil), r.consume(i, append(kept, buf[:n]...))...)
+		}
+		if err != nil {
+			r.hangUp(&r.clients[i], "")
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+	}
+}
+
+// ipBindAddressNoPort is IP_BIND_ADDRESS_NO_PORT of linux/in.h: the port is chosen at
+// connect, when the other end is known, so one port serves several servers.
+const ipBindAddressNoPort = 24
+
+// dial connects a blocking socket from 127.0.0.<source> to addr.
+func dial(addr string, source int) (int, error) {
+	to, err := net.ResolveTCPAddr("tcp4", addr)
+	if err != nil {
+		return -1, fmt.Errorf("resolve %s: %w", addr, err)
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, ipBindAddressNoPort, 1)
+	tv := syscall.NsecToTimeval(int64(dialTimeout))
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv)
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &tv)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(source)}}); err != nil {
+		_ = syscall.Close(fd)
+		return -1, fmt.Errorf("bind 127.0.0.%d: %w", source, err)
+	}
+	sa := &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}
+	err = syscall.Connect(fd, sa)
+	for err == syscall.EINTR { // goes on waiting for the same connection
+		err = syscall.Connect(fd, sa)
+	}
+	if err != nil && err != syscall.EISCONN {
+		_ = syscall.Close(fd)
+		return -1, fmt.Errorf("connect %s: %w", addr, err)
+	}
+	return fd, nil
+}
+
+// fdConn reads and writes a blocking socket.
+type fdConn int
+
+func (c fdConn) Read(b []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(c), b)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			return 0, os.ErrDeadlineExceeded
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, fmt.Errorf("closed by the server")
+		}
+		return n, nil
+	}
+}
+
+func (c fdConn) Write(b []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(c), b)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,120 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// spareFiles is what a process needs beside one descriptor per connection.
+const spareFiles = 300
+
+// maxFiles raises the soft limit of open files to the hard one, for this process
+// and those that it starts, and returns it.
+func maxFiles() (int, error) {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("read the limit of open files: %w", err)
+	}
+	l.Cur = l.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("raise the limit of open files: %w", err)
+	}
+	return int(min(l.Max, 1<<30)), nil
+}
+
+// fleet is the clients of one session, spread over as many receiver processes as the
+// limit of open files asks for.
+type fleet struct {
+	procs   []*process
+	in      []*json.Encoder
+	out     []*json.Decoder
+	clients int
+}
+
+// launch starts receivers for n clients, with at most perProcess in each.
+func launch(n, perProcess int) (*fleet, error) {
+	f := &fleet{clients: n}
+	for range (n + perProcess - 1) / perProcess {
+		p, err := startSelf("receive")
+		if err != nil {
+			f.stop()
+			return nil, err
+		}
+		f.procs = append(f.procs, p)
+		f.in = append(f.in, json.NewEncoder(p.stdin))
+		f.out = append(f.out, json.NewDecoder(p.stdout))
+	}
+	return f, nil
+}
+
+// connect opens all clients.
+func (f *fleet) connect(t target, parallel int) error {
+	share := f.clients / len(f.procs)
+	_, err := f.all(func(i int) order {
+		n := share
+		if i == 0 {
+			n += f.clients % len(f.procs)
+		}
+		return order{Do: "connect", Target: t, Clients: n, Parallel: parallel, Source: 1 + i*8}
+	})
+	return err
+}
+
+// begin starts a measurement that ends with the event until.
+func (f *fleet) begin(until, sample int64) error {
+	_, err := f.all(func(int) order { return order{Do: "begin", Until: until, Sample: sample} })
+	return err
+}
+
+// wait ends a measurement: every client has the event, or nothing came for stall.
+func (f *fleet) wait(stall time.Duration) (*tally, error) {
+	return f.all(func(int) order { return order{Do: "wait", StallMS: stall.Milliseconds()} })
+}
+
+// all gives every receiver its order at once and adds up their answers.
+func (f *fleet) all(make func(i int) order) (*tally, error) {
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		total tally
+		errs  []error
+	)
+	for i := range f.procs {
+		wg.Go(func() {
+			var a answer
+			err := f.in[i].Encode(make(i))
+			if err == nil {
+				err = f.out[i].Decode(&a)
+			}
+			if errors.Is(err, io.EOF) {
+				err = fmt.Errorf("receiver process ended: %s", f.procs[i].stderrTail())
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+			}
+			if a.Error != "" {
+				errs = append(errs, errors.New(a.Error))
+			}
+			if a.Tally != nil {
+				total.add(a.Tally)
+			}
+		})
+	}
+	wg.Wait()
+	return &total, errors.Join(errs...)
+}
+
+func (f *fleet) stop() {
+	for _, p := range f.procs {
+		p.stop()
+	}
+}

@@ -1,0 +1,128 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// The nonce and answer of RFC 6455, section 1.3: one pair serves every
+// client, for the key guards against confused proxies and not against us.
+const (
+	wsKey    = "dGhlIHNhbXBsZSBub25jZQ=="
+	wsAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+)
+
+// dialect says what a system expects after the handshake.
+type dialect string
+
+const (
+	// dialectAWX subscribes by a message and waits for groups_current.
+	dialectAWX dialect = "awx"
+	// dialectPlain is subscribed by its URL alone (nchan).
+	dialectPlain dialect = "plain"
+)
+
+// open makes the websocket handshake on rw and joins the group, and returns
+// the bytes that came after it. Read and write deadlines are the caller's.
+func open(rw io.ReadWriter, host, path, group string, d dialect) (rest []byte, err error) {
+	request := "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + wsKey + "\r\nOrigin: http://" + host + "\r\nCookie: csrftoken=x\r\n\r\n"
+	if _, err := io.WriteString(rw, request); err != nil {
+		return nil, fmt.Errorf("write handshake: %w", err)
+	}
+	in := &inbox{r: rw}
+	if err := in.response(); err != nil {
+		return nil, err
+	}
+	if d == dialectPlain {
+		return in.buf, nil
+	}
+	if _, err := in.text([]byte(`"accept"`)); err != nil {
+		return nil, fmt.Errorf("wait for accept: %w", err)
+	}
+	name, item := splitGroup(group)
+	subscribe := fmt.Sprintf(`{"groups": {%q: [%q]}, "xrftoken": "x"}`, name, item)
+	if _, err := rw.Write(appendClientFrame(nil, opText, []byte(subscribe))); err != nil {
+		return nil, fmt.Errorf("write subscribe: %w", err)
+	}
+	reply, err := in.text([]byte(`"groups_current"`))
+	if err != nil {
+		return nil, fmt.Errorf("wait for groups_current: %w", err)
+	}
+	if !bytes.Contains(reply, []byte(group)) {
+		return nil, fmt.Errorf("not in group %s after subscribing: %s", group, reply)
+	}
+	return in.buf, nil
+}
+
+// splitGroup cuts "jobs-status_changed" into the two halves of a subscribe message.
+func splitGroup(group string) (name, item string) {
+	i := bytes.IndexByte([]byte(group), '-')
+	return group[:i], group[i+1:]
+}
+
+// inbox holds what was read and not yet used.
+type inbox struct {
+	r   io.Reader
+	buf []byte
+}
+
+func (in *inbox) more() error {
+	var chunk [512]byte
+	n, err := in.r.Read(chunk[:])
+	in.buf = append(in.buf, chunk[:n]...)
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// response takes the 101 with the right answer to wsKey.
+func (in *inbox) response() error {
+	for {
+		if i := bytes.Index(in.buf, []byte("\r\n\r\n")); i >= 0 {
+			head := in.buf[:i]
+			in.buf = in.buf[i+4:]
+			if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) || !bytes.Contains(head, []byte(wsAccept)) {
+				return fmt.Errorf("handshake refused: %.200q", head)
+			}
+			return nil
+		}
+		if len(in.buf) > 16<<10 {
+			return errors.New("handshake answer is longer than 16 KiB")
+		}
+		if err := in.more(); err != nil {
+			return fmt.Errorf("read handshake answer: %w", err)
+		}
+	}
+}
+
+// text takes frames up to the first text that contains want, and returns that.
+func (in *inbox) text(want []byte) ([]byte, error) {
+	for {
+		f, n, err := parseFrame(in.buf)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			if err := in.more(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		in.buf = in.buf[n:]
+		if f.op == opClose {
+			return nil, fmt.Errorf("closed by the server: %q", f.payload)
+		}
+		if f.op == opText && bytes.Contains(f.payload, want) {
+			return f.payload, nil
+		}
+	}
+}

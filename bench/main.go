@@ -1,0 +1,120 @@
+//go:build linux
+
+// Command bench measures how dear it is to fan events out to many websockets: edgerelay, the peers that
+// Debian offers and a bare write loop, side by side in one run on one machine. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	if err := dispatch(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+const usage = `usage: go run ./bench [flags] full|short|ci
+
+  full   every row and every peer, three times over (about an hour)
+  short  the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (two minutes)
+  ci     bursts to 1,000 clients; fails when edgerelay loses, doubles or gets dear (40 seconds)
+
+`
+
+func dispatch(args []string) error {
+	if len(args) > 0 {
+		switch args[0] { // the processes that this program starts of itself
+		case "receive":
+			return receive()
+		case "bare":
+			if len(args) == 3 {
+				return serveBare(args[1], args[2])
+			}
+			return serveBare("", "")
+		}
+	}
+	return harness(args)
+}
+
+func harness(args []string) error {
+	root := moduleRoot()
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
+	caddy := flags.String("caddy", filepath.Join(root, "bin", "caddy"), "the Caddy with edgerelay in it")
+	out := flags.String("out", "", "directory of the results (default bench/results/<date>-<commit>; ci writes none by default)")
+	only := flags.String("systems", "", "comma-separated: bare, edgerelay, edgerelay-redis, nchan, daphne")
+	clients := flags.String("clients", "", "comma-separated numbers of clients of the fan-out rows; 0 for none of these")
+	reps := flags.Int("reps", 0, "how often each row is measured")
+	idle := flags.Int("idle", -1, "connections of the idle-memory rows, 0 for none of these")
+	drain := flags.Bool("drain", false, "measure the drain of a filled key in any mode")
+	profiles := flags.String("profiles", "", "directory for CPU profiles of edgerelay, one a row")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	p := plans()[flags.Arg(0)]
+	if p == nil || flags.NArg() != 1 {
+		flags.Usage()
+		return errors.New("say which: full, short or ci (flags come first)")
+	}
+	p.mode = flags.Arg(0)
+	if *only != "" {
+		p.systems = strings.Split(*only, ",")
+	}
+	if *clients != "" {
+		p.clients = nil
+		for f := range strings.SplitSeq(*clients, ",") {
+			n, err := strconv.Atoi(f)
+			if err != nil || n < 0 || n == 1 {
+				return fmt.Errorf("-clients %s: want numbers above 1", *clients)
+			}
+			if n > 0 {
+				p.clients = append(p.clients, n)
+			}
+		}
+	}
+	if *reps > 0 {
+		p.reps = *reps
+	}
+	if *idle >= 0 {
+		p.idleAt = *idle
+	}
+	p.drain = p.drain || *drain
+	if p.profiles = *profiles; p.profiles != "" {
+		if err := os.MkdirAll(p.profiles, 0o755); err != nil {
+			return fmt.Errorf("make the profiles' directory: %w", err)
+		}
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	res, err := p.carryOut(ctx, *caddy)
+	if err != nil {
+		return err
+	}
+	res.identify(root, p, *caddy)
+	fmt.Print(res.markdown())
+	dir := *out
+	if dir == "" && p.mode != "ci" {
+		dir = filepath.Join(root, "bench", "results", res.Date+"-"+res.Commit)
+	}
+	if dir != "" {
+		if err := res.save(dir); err != nil {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, "written to", dir)
+	}
+	return res.verdict(p)
+}

@@ -1,0 +1,190 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// markdown writes the run as text with tables.
+func (res *results) markdown() string {
+	var b strings.Builder
+	dirty := ""
+	if res.Dirty {
+		dirty = " with uncommitted changes"
+	}
+	m := res.Machine
+	fmt.Fprintf(&b, "# Fan-out, %s, commit %s%s\n\n", res.Date, res.Commit, dirty)
+	fmt.Fprintf(&b, "Mode `%s`, %d repetitions, medians. %s, %d cores, %.0f GiB, Linux %s, %s, %s; receivers on the same cores, loopback.\n",
+		res.Mode, res.Reps, m.CPU, m.Cores, m.MemGiB, m.Kernel, m.OS, m.Go)
+	var vs []string
+	for _, k := range slices.Sorted(maps.Keys(res.Versions)) {
+		vs = append(vs, k+" "+res.Versions[k])
+	}
+	if len(vs) > 0 {
+		fmt.Fprintf(&b, "Versions: %s.\n", strings.Join(vs, ", "))
+	}
+	b.WriteString("CPU-s/M: CPU seconds of all server processes per million deliveries, with the least and the most of the repetitions. × bare: that, divided by the bare loop's. °: others took more than a tenth of the machine meanwhile. bench/README.md tells how each figure is measured.\n")
+	res.fanOut(&b, kindBurst, "Bursts: published flat out")
+	res.fanOut(&b, kindBurst50, "Bursts of 50 events")
+	res.fanOut(&b, kindPaced, "Paced: one event at a time")
+	res.connects(&b)
+	res.drains(&b)
+	return b.String()
+}
+
+func (res *results) of(k kind) []summary {
+	var list []summary
+	for _, m := range res.Medians {
+		if m.Kind == k {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func titleOf(name string) string {
+	for _, s := range systems() {
+		if s.name == name {
+			return s.title
+		}
+	}
+	return name
+}
+
+// why is the text in place of figures, "" when there are some.
+func (m *summary) why() string {
+	switch {
+	case m.Faults > 0:
+		return fmt.Sprintf("FAULT (%d times): %s", m.Faults, strings.ReplaceAll(m.Fault, "|", "/"))
+	case m.Reps == 0:
+		return m.Skip
+	}
+	return ""
+}
+
+// disturbed marks a row during which somebody else worked on the machine.
+func (m *summary) disturbed() string {
+	if m.Others > 0.1 {
+		return "°"
+	}
+	return ""
+}
+
+func (res *results) fanOut(b *strings.Builder, k kind, title string) {
+	list := res.of(k)
+	if len(list) == 0 {
+		return
+	}
+	// by clients and size, the systems of one row of the plan next to each other
+	slices.SortStableFunc(list, func(x, y summary) int {
+		if x.Clients != y.Clients {
+			return x.Clients - y.Clients
+		}
+		return x.Size - y.Size
+	})
+	fmt.Fprintf(b, "\n## %s\n\n", title)
+	b.WriteString("| clients | event | system | deliveries/s | CPU-s/M | × bare | p50 / p99 ms |")
+	if k == kindPaced {
+		b.WriteString(" events/s | Redis in / out, bytes an event |")
+	} else {
+		b.WriteString(" events, in bursts of |")
+	}
+	b.WriteString("\n|--:|--:|---|--:|--:|--:|--:|--:|")
+	if k == kindPaced {
+		b.WriteString("--:|")
+	}
+	b.WriteString("\n")
+	for _, m := range list {
+		fmt.Fprintf(b, "| %s | %s | %s |", thousands(float64(m.Clients)), sizeName(m.Size), titleOf(m.System))
+		if w := m.why(); w != "" {
+			fmt.Fprintf(b, " %s | | | |", w)
+		} else {
+			fmt.Fprintf(b, " %s | %s (%s – %s) | %s | %s / %s |", thousands(m.PerSecond), short(m.CPUPerM)+m.disturbed(), short(m.Least), short(m.Most), short(m.ToBare), short(m.P50), short(m.P99))
+		}
+		if k == kindPaced {
+			fmt.Fprintf(b, " %.0f |", m.Rate)
+			if m.RedisIn > 0 {
+				fmt.Fprintf(b, " %s / %s |\n", thousands(m.RedisIn), thousands(m.RedisOut))
+			} else {
+				b.WriteString(" |\n")
+			}
+		} else {
+			fmt.Fprintf(b, " %s, %s |\n", thousands(float64(m.Events)), thousands(float64(m.Burst)))
+		}
+	}
+}
+
+// fewClients is below what memory and CPU of a ramp can be told from a server's own start.
+const fewClients = 1000
+
+func (res *results) connects(b *strings.Builder) {
+	list := res.of(kindConnect)
+	if len(list) == 0 {
+		return
+	}
+	slices.SortStableFunc(list, func(x, y summary) int { return x.Clients - y.Clients })
+	b.WriteString("\n## Connect and idle\n\n| clients | | system | CPU ms to connect | × bare | connects/s | KiB a connection, right after the ramp | after a collection |\n|--:|---|---|--:|--:|--:|--:|--:|\n")
+	for _, m := range list {
+		if m.Clients < fewClients && m.why() == "" {
+			continue
+		}
+		tls := "plain"
+		if m.TLS {
+			tls = "TLS"
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |", thousands(float64(m.Clients)), tls, titleOf(m.System))
+		if w := m.why(); w != "" {
+			fmt.Fprintf(b, " %s | | | | |\n", w)
+			continue
+		}
+		after := ""
+		if m.IdleAfterGC > 0 {
+			after = short(m.IdleAfterGC)
+		}
+		fmt.Fprintf(b, " %s | %s | %s | %s | %s |\n", short(m.ConnectCPU), short(m.ToBare), thousands(m.ConnectPerSec), short(m.IdleKiB), after)
+	}
+}
+
+func (res *results) drains(b *strings.Builder) {
+	list := res.of(kindDrain)
+	if len(list) == 0 {
+		return
+	}
+	b.WriteString("\n## Drain of a filled key\n\n| system | events | size | events/s | CPU-s per million events |\n|---|--:|--:|--:|--:|\n")
+	for _, m := range list {
+		fmt.Fprintf(b, "| %s | %s | %s |", titleOf(m.System), thousands(float64(m.Events)), sizeName(m.Size))
+		if w := m.why(); w != "" {
+			fmt.Fprintf(b, " %s | |\n", w)
+			continue
+		}
+		fmt.Fprintf(b, " %s | %s |\n", thousands(m.PerSecond), short(m.CPUPerM))
+	}
+}
+
+// short writes a figure with three significant digits or so.
+func short(v float64) string {
+	switch {
+	case v <= 0: // none, or less than can be told
+		return "–"
+	case v < 0.1:
+		return fmt.Sprintf("%.3f", v)
+	case v < 10:
+		return fmt.Sprintf("%.2f", v)
+	case v < 100:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return thousands(v)
+}
+
+// thousands writes a whole number with commas.
+func thousands(v float64) string {
+	s := fmt.Sprintf("%.0f", v)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,162 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// stall is how long nothing may come before a measurement is given up.
+const stall = 15 * time.Second
+
+// collect waits for the fleet and puts its counts into r; a client that missed or repeated an event, or
+// was closed, makes it a fault.
+func (s *session) collect(r *row) (*tally, error) {
+	t, err := s.fleet.wait(stall)
+	if err != nil {
+		return nil, err
+	}
+	r.Deliveries += t.Messages
+	r.Lost += t.Lost
+	r.Doubled += t.Doubled
+	r.Closed, r.Behind = t.Closed, t.Behind
+	if t.Lost+t.Doubled+t.Closed+t.Behind > 0 {
+		return t, fmt.Errorf("%d lost, %d doubled, %d clients closed, %d clients without the last event %s", t.Lost, t.Doubled, t.Closed, t.Behind, t.Error)
+	}
+	return t, nil
+}
+
+// burst publishes r.Events flat out, r.Burst at a time; each burst begins when the last client has the whole of the one before.
+// Time runs from the first publish to the last delivery, for each burst.
+func (s *session) burst(r *row) error {
+	s.src.resize(r.Size)
+	use, err := s.meter()
+	if err != nil {
+		return err
+	}
+	var spent time.Duration
+	var latency histogram
+	for left := r.Events; left > 0; left -= r.Burst {
+		n := min(left, r.Burst)
+		if err := s.fleet.begin(s.src.last()+int64(n), 16); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := s.run.emit.burst(s.src, n); err != nil {
+			return err
+		}
+		t, err := s.collect(r)
+		if err != nil {
+			return err
+		}
+		spent += time.UnixMicro(t.Last).Sub(began.Truncate(time.Microsecond))
+		latency.add(&t.Latency)
+	}
+	if err := use.read(r); err != nil {
+		return err
+	}
+	r.Seconds = spent.Seconds()
+	s.finish(r, &latency)
+	s.ceiling[r.Size] = max(s.ceiling[r.Size], r.PerSecond)
+	return nil
+}
+
+func (s *session) finish(r *row, latency *histogram) {
+	r.PerSecond = float64(r.Deliveries) / r.Seconds
+	r.CPUPerM = r.CPU / float64(r.Deliveries) * 1e6
+	r.P50 = latency.quantile(0.50).Seconds() * 1000
+	r.P99 = latency.quantile(0.99).Seconds() * 1000
+}
+
+// paced publishes r.Events one at a time, r.Rate a second, on a fixed timetable: an event that
+// comes late to be published does not move the ones after it.
+func (s *session) paced(r *row) error {
+	s.src.resize(r.Size)
+	if err := s.fleet.begin(s.src.last()+int64(r.Events), 1); err != nil {
+		return err
+	}
+	before, reading, err := s.redisMark()
+	if err != nil {
+		return err
+	}
+	use, err := s.meter()
+	if err != nil {
+		return err
+	}
+	gap := time.Duration(float64(time.Second) / r.Rate)
+	began := time.Now()
+	for i := range r.Events {
+		time.Sleep(time.Until(began.Add(time.Duration(i) * gap)))
+		if err := s.run.emit.one(s.src); err != nil {
+			return err
+		}
+	}
+	t, err := s.collect(r)
+	if err != nil {
+		return err
+	}
+	if err := use.read(r); err != nil {
+		return err
+	}
+	s.finish(r, &t.Latency)
+	if s.run.redis != nil {
+		after, err := s.run.redis.traffic()
+		if err != nil {
+			return err
+		}
+		d := after.minus(before).minus(reading)
+		r.RedisIn, r.RedisOut = float64(d.in)/float64(r.Events), float64(d.out)/float64(r.Events)
+	}
+	return nil
+}
+
+// redisMark reads Redis's traffic counters and what one such reading itself adds.
+func (s *session) redisMark() (now, reading traffic, err error) {
+	if s.run.redis == nil {
+		return now, reading, nil
+	}
+	first, err := s.run.redis.traffic()
+	if err != nil {
+		return now, reading, err
+	}
+	if now, err = s.run.redis.traffic(); err != nil {
+		return now, reading, err
+	}
+	return now, now.minus(first), nil
+}
+
+// drain fills the channel key of the node while its processes are stopped, lets them go and times how fast the
+// one client has it all.
+func (s *session) drain(r *row) error {
+	s.src.resize(r.Size)
+	if err := s.fleet.begin(s.src.last()+int64(r.Events), 16); err != nil {
+		return err
+	}
+	if err := hold(s.run.held, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	fillErr := s.run.redis.fillKey(benchGroup, s.src, r.Events)
+	use, err := s.meter()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := hold(s.run.held, syscall.SIGCONT); err != nil {
+		return err
+	}
+	if fillErr != nil {
+		return fillErr
+	}
+	t, err := s.collect(r)
+	if err != nil {
+		return err
+	}
+	if err := use.read(r); err != nil {
+		return err
+	}
+	r.Seconds = time.UnixMicro(t.Last).Sub(began.Truncate(time.Microsecond)).Seconds()
+	s.finish(r, &t.Latency)
+	return nil
+}

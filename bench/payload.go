@@ -1,0 +1,96 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// firstSeq is the sequence number of a session's first event. Ten digits, so
+// that the number has a fixed place and width and stays valid JSON.
+const firstSeq = 1_000_000_001
+
+// minPayload is the smallest event that holds the three fields.
+const minPayload = len(`{"seq":1000000001,"t":1700000000000000,"pad":""}`)
+
+const (
+	seqAt  = len(`{"seq":`)
+	seqEnd = seqAt + 10
+	timeAt = seqEnd + len(`,"t":`)
+	timeTo = timeAt + 16
+)
+
+// source makes the events of one session: numbered without a gap, of one size,
+// stamped with the wall clock at the moment they are made.
+type source struct {
+	next int64 // sequence number of the next event
+	pad  []byte
+}
+
+func newSource() *source { return &source{next: firstSeq} }
+
+// resize sets the length in bytes of the events to come.
+func (s *source) resize(size int) {
+	s.pad = bytes.Repeat([]byte("x"), max(0, size-minPayload))
+}
+
+// last is the sequence number of the newest event made, firstSeq-1 before any.
+func (s *source) last() int64 { return s.next - 1 }
+
+// event returns a new event. The caller owns the bytes.
+func (s *source) event() []byte {
+	b := make([]byte, 0, minPayload+len(s.pad))
+	b = append(b, `{"seq":`...)
+	b = strconv.AppendInt(b, s.next, 10)
+	b = append(b, `,"t":`...)
+	b = strconv.AppendInt(b, time.Now().UnixMicro(), 10)
+	b = append(b, `,"pad":"`...)
+	b = append(b, s.pad...)
+	b = append(b, `"}`...)
+	s.next++
+	return b
+}
+
+// parseEvent reads an event's sequence number and its time in microseconds of
+// the Unix clock. ok is false for any other text.
+func parseEvent(b []byte) (seq, micros int64, ok bool) {
+	if len(b) > timeTo && string(b[:seqAt]) == `{"seq":` && string(b[seqEnd:timeAt]) == `,"t":` {
+		seq, ok = digits(b[seqAt:seqEnd])
+		if !ok {
+			return 0, 0, false
+		}
+		micros, ok = digits(b[timeAt:timeTo])
+		return seq, micros, ok
+	}
+	// A server that encodes the JSON anew may change blanks and order.
+	var e struct {
+		Seq, T int64
+		Pad    *string
+	}
+	if json.Unmarshal(b, &e) != nil || e.Seq < firstSeq || e.Pad == nil {
+		return 0, 0, false
+	}
+	return e.Seq, e.T, true
+}
+
+func digits(b []byte) (n int64, ok bool) {
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+// sizeName writes an event size as people say it.
+func sizeName(n int) string {
+	if n >= 1024 && n%1024 == 0 {
+		return fmt.Sprintf("%d KiB", n/1024)
+	}
+	return fmt.Sprintf("%d B", n)
+}

@@ -1,0 +1,126 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// plan is what a mode measures.
+type plan struct {
+	mode    string
+	systems []string
+	clients []int // of the fan-out sessions
+	sizes   []int
+	reps    int
+	seconds float64 // length of a paced row
+	work    float64 // scales the length of burst rows
+	paced   bool
+	fifty   bool // bursts of 50 events, of the first size
+	idleAt  int  // connections of the idle sessions, 0: none
+	idleTLS bool
+	drain   bool
+	settle  time.Duration // how long memory may take to fall after a collection
+	// profiles is a directory for CPU profiles of edgerelay's rows, "" for none.
+	profiles string
+	bound    float64 // ci: edgerelay's burst CPU per delivery against the bare loop's
+}
+
+func plans() map[string]*plan {
+	all := []string{"bare", "edgerelay", "edgerelay-redis", "nchan", "daphne"}
+	ours := all[:3]
+	return map[string]*plan{
+		"full": {
+			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 3,
+			seconds: 5, work: 1, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, settle: 15 * time.Second,
+		},
+		"short": {
+			systems: ours, clients: []int{1000, 5000}, sizes: []int{300, 2048}, reps: 1,
+			seconds: 3, work: 0.5, paced: true, fifty: true, idleAt: 10_000, settle: 4 * time.Second,
+		},
+		"ci": {
+			systems: ours, clients: []int{1000}, sizes: []int{300}, reps: 3,
+			work: 0.4, bound: 0.5,
+		},
+	}
+}
+
+// Limits of one burst: what waits for a client stays below a relay's default queue of 1 MiB.
+const (
+	burstEvents = 1000
+	burstBytes  = 512 << 10
+)
+
+// measurement is one row to come.
+type measurement struct {
+	row     row
+	measure func(*session, *row) error
+}
+
+// measurements lists what follows the ramp of a session.
+func (p *plan) measurements(s *session) []measurement {
+	var ms []measurement
+	if p.drainSession(s) {
+		r := s.newRow(kindDrain)
+		r.Size, r.Events = 1024, 50_000
+		if s.sys.slow {
+			r.Events = 500
+		}
+		return []measurement{{r, (*session).drain}}
+	}
+	if p.idleSession(s) {
+		return nil
+	}
+	for i, size := range p.sizes {
+		ms = append(ms, measurement{p.burstRow(s, size), (*session).burst})
+		if p.fifty && i == 0 {
+			r := p.burstRow(s, size)
+			r.Kind, r.Burst = kindBurst50, min(r.Events, 50)
+			ms = append(ms, measurement{r, (*session).burst})
+		}
+		if p.paced {
+			ms = append(ms, measurement{p.pacedRow(s, size), (*session).pacedIfAble})
+		}
+	}
+	return ms
+}
+
+func (p *plan) drainSession(s *session) bool { return s.clients == 1 }
+func (p *plan) idleSession(s *session) bool  { return s.clients == p.idleAt }
+
+func (p *plan) burstRow(s *session, size int) row {
+	r := s.newRow(kindBurst)
+	r.Size = size
+	r.Events = max(3, int(float64(s.sys.burstDeliveries)*p.work)/s.clients)
+	r.Burst = min(r.Events, burstEvents, burstBytes/size)
+	return r
+}
+
+func (p *plan) pacedRow(s *session, size int) row {
+	r := s.newRow(kindPaced)
+	r.Size, r.Rate = size, paceFor(s.clients)
+	r.Events = int(r.Rate * p.seconds)
+	return r
+}
+
+// paceFor is the rate of the paced rows: 10 events a second, 2 where the bare loop itself could not keep up with that.
+func paceFor(clients int) float64 {
+	if clients > 5000 {
+		return 2
+	}
+	return 10
+}
+
+// headroom is how much faster than the pace a system's bursts must be for the paced row to make sense.
+const headroom = 1.2
+
+// pacedIfAble measures a paced row unless the bursts of this session showed that the system cannot hold the pace.
+func (s *session) pacedIfAble(r *row) error {
+	want := r.Rate * float64(s.clients)
+	if top := s.ceiling[r.Size]; top < want*headroom {
+		r.Skip = fmt.Sprintf("not sustainable: %.0f/s of %.0f/s in bursts", top, want)
+		return nil
+	}
+	return s.paced(r)
+}

@@ -1,0 +1,51 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// pprof copies what Caddy's pprof endpoint answers.
+func pprof(admin, what string, to io.Writer) error {
+	c := http.Client{Timeout: 2 * time.Minute}
+	res, err := c.Get("http://" + admin + "/debug/pprof/" + what)
+	if err != nil {
+		return fmt.Errorf("ask Caddy for %s: %w", what, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("Caddy refuses %s: %s", what, res.Status)
+	}
+	if _, err := io.Copy(to, res.Body); err != nil {
+		return fmt.Errorf("read Caddy's %s: %w", what, err)
+	}
+	return nil
+}
+
+// profile records Caddy's CPU while a row is measured, into the plan's directory. The row's figures contain
+// what profiling takes: a percent or two of CPU, and some memory.
+func (s *session) profile(r *row) (wait func() error) {
+	dir := s.plan.profiles
+	if dir == "" || s.run.admin == "" {
+		return func() error { return nil }
+	}
+	name := strings.ReplaceAll(fmt.Sprintf("%s-%s-%d-%d.pprof", r.System, r.Kind, r.Clients, r.Size), " ", "-")
+	done := make(chan error, 1)
+	go func() {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			done <- fmt.Errorf("write profile: %w", err)
+			return
+		}
+		defer f.Close()
+		done <- pprof(s.run.admin, fmt.Sprintf("profile?seconds=%.0f", max(1, s.plan.seconds)), f)
+	}()
+	return func() error { return <-done }
+}

@@ -1,0 +1,253 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// tally is what a receiver counted since the last begin.
+type tally struct {
+	Messages int64     `json:"messages"` // events, all clients together
+	Bytes    int64     `json:"bytes"`    // payload bytes of these
+	Lost     int64     `json:"lost"`     // sequence numbers that a client never saw
+	Doubled  int64     `json:"doubled"`  // sequence numbers seen again or late
+	Closed   int64     `json:"closed"`   // clients whose connection ended
+	Behind   int64     `json:"behind"`   // clients that have not seen the awaited event
+	Last     int64     `json:"last"`     // Unix microseconds of the last read
+	Error    string    `json:"error,omitempty"`
+	Latency  histogram `json:"latency"`
+}
+
+// add puts o's counts into t.
+func (t *tally) add(o *tally) {
+	t.Messages += o.Messages
+	t.Bytes += o.Bytes
+	t.Lost += o.Lost
+	t.Doubled += o.Doubled
+	t.Closed += o.Closed
+	t.Behind += o.Behind
+	t.Last = max(t.Last, o.Last)
+	if t.Error == "" {
+		t.Error = o.Error
+	}
+	t.Latency.add(&o.Latency)
+}
+
+// client is one open websocket: 48 bytes, and a buffer only while a frame is cut.
+type client struct {
+	fd     int
+	next   int64  // sequence number that must come next
+	rest   []byte // the beginning of a frame whose end has not come
+	closed bool
+}
+
+// receiver reads many websockets with one thread: level-triggered epoll, one
+// read of up to readSize bytes a turn, every whole frame in it counted in place.
+type receiver struct {
+	mu      sync.Mutex // held for a whole epoll batch, so commands see it at rest
+	epoll   int
+	clients []client
+	tally   tally
+	sample  int64 // a latency is recorded where (client + sequence number) % sample == 0
+	until   int64 // sequence number that ends the measurement
+	reached int   // clients that have seen it
+	done    chan struct{}
+}
+
+const readSize = 256 << 10
+
+func newReceiver() (*receiver, error) {
+	fd, err := syscall.EpollCreate1(0)
+	if err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	return &receiver{epoll: fd, sample: 1, done: make(chan struct{})}, nil
+}
+
+// begin zeroes the counts and awaits the event until at every client.
+func (r *receiver) begin(until, sample int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tally = tally{}
+	r.until, r.sample = until, max(sample, 1)
+	r.reached = 0
+	r.done = make(chan struct{})
+	for i := range r.clients {
+		if r.clients[i].next > until {
+			r.reached++
+		}
+	}
+	if r.reached == len(r.clients) {
+		close(r.done)
+	}
+}
+
+// wait returns the counts when every client has the awaited event, or when
+// nothing has come for stall.
+func (r *receiver) wait(stall time.Duration) tally {
+	r.mu.Lock()
+	done := r.done
+	seen := r.tally.Messages
+	r.mu.Unlock()
+	tick := time.NewTicker(stall)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return r.snapshot()
+		case <-tick.C:
+			now := r.snapshot()
+			if now.Messages == seen {
+				return now
+			}
+			seen = now.Messages
+		}
+	}
+}
+
+func (r *receiver) snapshot() tally {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.tally
+	t.Behind = int64(len(r.clients) - r.reached)
+	for i := range r.clients {
+		if r.clients[i].closed {
+			t.Closed++
+		}
+	}
+	return t
+}
+
+// loop reads for ever; it belongs on a thread of its own.
+func (r *receiver) loop() error {
+	buf := make([]byte, readSize+64<<10)
+	events := make([]syscall.EpollEvent, 512)
+	for {
+		n, err := syscall.EpollWait(r.epoll, events, -1)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("epoll wait: %w", err)
+		}
+		r.mu.Lock()
+		for _, e := range events[:n] {
+			r.read(int(e.Fd), buf)
+		}
+		r.mu.Unlock()
+	}
+}
+
+// read takes what waits on client i's socket. e.Fd of its epoll event is i.
+func (r *receiver) read(i int, buf []byte) {
+	c := &r.clients[i]
+	kept := copy(buf, c.rest)
+	if len(buf)-kept < readSize/2 { // an event longer than the spare room
+		buf = append(buf[:kept:kept], make([]byte, readSize)...)
+	}
+	n, err := rawRead(c.fd, buf[kept:])
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		return
+	}
+	if n <= 0 {
+		r.hangUp(c, "")
+		return
+	}
+	left := r.consume(i, buf[:kept+n])
+	c.rest = append(c.rest[:0], left...)
+	if len(left) == 0 && cap(c.rest) > 0 {
+		c.rest = nil
+	}
+}
+
+// rawRead skips the scheduler's bookkeeping: the socket never blocks.
+func rawRead(fd int, b []byte) (int, error) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// consume counts client i's whole frames in b and returns what is left over.
+// The caller holds mu.
+func (r *receiver) consume(i int, b []byte) []byte {
+	c := &r.clients[i]
+	now := time.Now().UnixMicro()
+	r.tally.Last = now
+	for {
+		f, n, err := parseFrame(b)
+		if err != nil {
+			r.hangUp(c, err.Error())
+			return nil
+		}
+		if n == 0 {
+			return b
+		}
+		b = b[n:]
+		switch f.op {
+		case opText:
+			r.event(i, c, f.payload, now)
+		case opPing:
+			r.send(c, appendClientFrame(nil, opPong, f.payload))
+		case opClose:
+			code := 1005
+			if len(f.payload) >= 2 {
+				code = int(binary.BigEndian.Uint16(f.payload))
+			}
+			r.hangUp(c, fmt.Sprintf("closed by the server: %d %.100q", code, f.payload[min(2, len(f.payload)):]))
+			return nil
+		}
+	}
+}
+
+func (r *receiver) event(i int, c *client, payload []byte, now int64) {
+	seq, micros, ok := parseEvent(payload)
+	if !ok {
+		return // a control message of the dialect
+	}
+	r.tally.Messages++
+	r.tally.Bytes += int64(len(payload))
+	if seq < c.next {
+		r.tally.Doubled++
+		return
+	}
+	r.tally.Lost += seq - c.next
+	if c.next <= r.until && seq >= r.until {
+		if r.reached++; r.reached == len(r.clients) {
+			close(r.done)
+		}
+	}
+	c.next = seq + 1
+	if (int64(i)+seq)%r.sample == 0 {
+		r.tally.Latency.record(now - micros)
+	}
+}
+
+// send writes a control frame; a full socket loses it, which the server's own time limits notice.
+func (r *receiver) send(c *client, b []byte) {
+	if c.fd >= 0 {
+		_, _ = syscall.Write(c.fd, b)
+	}
+}
+
+func (r *receiver) hangUp(c *client, why string) {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	if why != "" && r.tally.Error == "" {
+		r.tally.Error = why
+	}
+	if c.fd >= 0 {
+		_ = syscall.EpollCtl(r.epoll, syscall.EPOLL_CTL_DEL, c.fd, nil)
+		_ = syscall.Close(c.fd)
+		c.fd = -1
+	}
+}

@@ -1,0 +1,107 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// sample is a run with every kind of row, a skipped one and a faulty one.
+func sample() *results {
+	res := &results{Mode: "full", Date: "2026-01-02", Commit: "abc1234", Reps: 1, Machine: thisMachine()}
+	for i, sys := range systems() {
+		v := float64(i + 1)
+		res.Rows = append(res.Rows,
+			row{System: sys.name, Kind: kindConnect, Clients: 10_000, ConnectCPU: v, IdleKiB: v * 7, IdleAfterGC: v * 5, ConnectPerSec: 1000},
+			row{System: sys.name, Kind: kindBurst, Clients: 1000, Size: 300, Events: 1000, Burst: 500, CPUPerM: v, PerSecond: 1e6 / v, P50: v, P99: 2 * v},
+			row{System: sys.name, Kind: kindBurst50, Clients: 1000, Size: 300, Events: 1000, Burst: 50, CPUPerM: v, PerSecond: 1e6 / v, P50: v, P99: 2 * v},
+			row{System: sys.name, Kind: kindDrain, Clients: 1, Size: 1024, Events: 500, CPUPerM: v, PerSecond: 1e5},
+		)
+		paced := row{System: sys.name, Kind: kindPaced, Clients: 1000, Size: 2048, Events: 50, Rate: 10, CPUPerM: v, PerSecond: 1e4, P50: v, P99: 2 * v, Others: 0.5}
+		switch sys.name {
+		case "daphne":
+			paced = row{System: sys.name, Kind: kindPaced, Clients: 1000, Size: 2048, Skip: "not sustainable: 1/s of 2/s & <more>"}
+		case "edgerelay-redis":
+			paced.RedisIn, paced.RedisOut = 1600, 700
+		case "nchan":
+			paced.Fault = "1 lost | twice"
+		}
+		res.Rows = append(res.Rows, paced)
+	}
+	res.Medians = summarize(res.Rows)
+	return res
+}
+
+func TestTablesAreEven(t *testing.T) {
+	text := sample().markdown()
+	columns, tables := 0, 0
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "|") {
+			columns = 0
+			continue
+		}
+		n := strings.Count(line, "|")
+		if columns == 0 {
+			columns, tables = n, tables+1
+		}
+		if n != columns {
+			t.Errorf("%d of %d columns: %s", n-1, columns-1, line)
+		}
+	}
+	if tables != 5 {
+		t.Errorf("%d tables, want 5:\n%s", tables, text)
+	}
+	for _, want := range []string{"abc1234", "not sustainable", "FAULT (1 times): 1 lost / twice", "1,600 / 700", "°"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+}
+
+func TestSavedRun(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	res := sample()
+	if err := res.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "results.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back results
+	if err := json.Unmarshal(b, &back); err != nil || len(back.Rows) != len(res.Rows) || back.Medians[1].ToBare != res.Medians[1].ToBare {
+		t.Errorf("results.json does not come back: %v", err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	charts := res.charts()
+	if len(charts) != 7 {
+		t.Errorf("%d charts, want 7", len(charts))
+	}
+	for _, c := range charts {
+		if !strings.Contains(string(text), "("+c.file+")") {
+			t.Errorf("README.md does not show %s", c.file)
+		}
+		f, err := os.Open(filepath.Join(dir, c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for d := xml.NewDecoder(f); ; {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", c.file, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,180 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// results is one run: where and of what, every row as measured, and their medians.
+type results struct {
+	Mode   string `json:"mode"`
+	Date   string `json:"date"`
+	Commit string `json:"commit"`
+	Dirty  bool   `json:"uncommitted_changes,omitempty"`
+	Reps   int    `json:"repetitions"`
+	// Interrupted runs lack their last rows.
+	Interrupted bool              `json:"interrupted,omitempty"`
+	Machine     machine           `json:"machine"`
+	Versions    map[string]string `json:"versions"`
+	Medians     []summary         `json:"medians"`
+	Rows        []row             `json:"rows"`
+}
+
+// summary is the median of each figure over the repetitions of one row. Faulty and skipped ones are named and
+// take no part.
+type summary struct {
+	row
+	Reps   int     `json:"repetitions"`
+	Least  float64 `json:"cpu_per_million_least"`
+	Most   float64 `json:"cpu_per_million_most"`
+	ToBare float64 `json:"ratio_to_bare_loop"` // of CPU per delivery, per connect for connects; 0 without one
+	Faults int     `json:"faults"`
+}
+
+// identify completes the run with what does not come from measuring.
+func (res *results) identify(root string, p *plan, caddy string) {
+	res.Commit, res.Dirty = commit(root)
+	res.Reps = p.reps
+	res.Machine = thisMachine()
+	res.Versions = versions(p.systems, caddy)
+	res.Medians = summarize(res.Rows)
+}
+
+// rowKey is what rows of several repetitions have in common.
+type rowKey struct {
+	System  string
+	Kind    kind
+	Clients int
+	Size    int
+	TLS     bool
+}
+
+func (r *row) key() rowKey { return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS} }
+
+// summarize makes one summary of the rows of each key, in the order of their first.
+func summarize(rows []row) []summary {
+	var order []rowKey
+	byKey := make(map[rowKey][]row)
+	for _, r := range rows {
+		if _, seen := byKey[r.key()]; !seen {
+			order = append(order, r.key())
+		}
+		byKey[r.key()] = append(byKey[r.key()], r)
+	}
+	var all []summary
+	for _, k := range order {
+		all = append(all, medianOf(byKey[k]))
+	}
+	for i := range all {
+		k := all[i].key()
+		k.System = "bare"
+		for j := range all {
+			if b := &all[j]; b.key() == k {
+				all[i].ToBare = ratio(all[i].CPUPerM, b.CPUPerM)
+				if k.Kind == kindConnect {
+					all[i].ToBare = ratio(all[i].ConnectCPU, b.ConnectCPU)
+				}
+			}
+		}
+	}
+	return all
+}
+
+func medianOf(rows []row) summary {
+	var good []row
+	s := summary{row: rows[0]}
+	for _, r := range rows {
+		switch {
+		case r.Fault != "":
+			s.Faults++
+			s.Fault = r.Fault
+		case r.Skip != "":
+			s.Skip = r.Skip
+		default:
+			good = append(good, r)
+		}
+	}
+	if s.Reps = len(good); s.Reps == 0 {
+		return s
+	}
+	fault := s.Fault
+	s.row = good[0]
+	s.Fault = fault
+	for _, f := range []func(*row) *float64{
+		func(r *row) *float64 { return &r.Seconds }, func(r *row) *float64 { return &r.PerSecond },
+		func(r *row) *float64 { return &r.CPU }, func(r *row) *float64 { return &r.CPUPerM },
+		func(r *row) *float64 { return &r.P50 }, func(r *row) *float64 { return &r.P99 },
+		func(r *row) *float64 { return &r.RedisIn }, func(r *row) *float64 { return &r.RedisOut },
+		func(r *row) *float64 { return &r.ConnectCPU }, func(r *row) *float64 { return &r.ConnectPerSec },
+		func(r *row) *float64 { return &r.IdleKiB }, func(r *row) *float64 { return &r.IdleAfterGC },
+		func(r *row) *float64 { return &r.Others },
+	} {
+		var v []float64
+		for i := range good {
+			v = append(v, *f(&good[i]))
+		}
+		*f(&s.row) = median(v)
+	}
+	var v []float64
+	for _, r := range good {
+		v = append(v, r.CPUPerM)
+	}
+	s.Least, s.Most = spread(v)
+	return s
+}
+
+// save writes results.json, README.md and the charts.
+func (res *results) save(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the results' directory: %w", err)
+	}
+	b, err := json.MarshalIndent(res, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode results: %w", err)
+	}
+	files := map[string][]byte{"results.json": append(b, '\n')}
+	text := res.markdown()
+	for _, c := range res.charts() {
+		files[c.file] = c.svg()
+		text += fmt.Sprintf("\n![%s](%s)\n", c.title, c.file)
+	}
+	files["README.md"] = []byte(text)
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return fmt.Errorf("write results: %w", err)
+		}
+	}
+	return nil
+}
+
+// verdict is an error when one of edgerelay's rows or the bare loop's is faulty, or when a burst of edgerelay's costs
+// more than the plan's bound.
+func (res *results) verdict(p *plan) error {
+	var errs []error
+	checked := 0
+	for _, m := range res.Medians {
+		ours := m.System == "edgerelay" || m.System == "edgerelay-redis"
+		if (ours || m.System == "bare") && m.Faults > 0 {
+			errs = append(errs, fmt.Errorf("%s, %d clients, %s: %s", m.System, m.Clients, m.Kind, m.Fault))
+		}
+		if !ours || m.Kind != kindBurst || p.bound == 0 {
+			continue
+		}
+		checked++
+		if m.ToBare == 0 || m.ToBare > p.bound {
+			errs = append(errs, fmt.Errorf("%s: %.2f times the bare loop's CPU for a delivery in bursts, the bound is %.2f", m.System, m.ToBare, p.bound))
+		}
+	}
+	if res.Interrupted {
+		errs = append(errs, errors.New("interrupted"))
+	}
+	if p.bound > 0 && checked == 0 && len(errs) == 0 {
+		errs = append(errs, errors.New("no burst of edgerelay's was measured"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,285 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// row is one measured figure or the reason why there is none. Fields that a kind does not
+// measure stay zero.
+type row struct {
+	System  string  `json:"system"`
+	Kind    kind    `json:"kind"`
+	Clients int     `json:"clients"`
+	Size    int     `json:"size,omitempty"`
+	TLS     bool    `json:"tls,omitempty"`
+	Rate    float64 `json:"rate,omitempty"`   // events a second, paced rows
+	Events  int     `json:"events,omitempty"` // in all
+	Burst   int     `json:"burst,omitempty"`  // events in one burst
+
+	Deliveries int64   `json:"deliveries,omitempty"`
+	Seconds    float64 `json:"seconds,omitempty"`
+	PerSecond  float64 `json:"deliveries_per_second,omitempty"`
+	CPU        float64 `json:"cpu_seconds,omitempty"` // of all server processes
+	CPUPerM    float64 `json:"cpu_seconds_per_million_deliveries,omitempty"`
+	P50        float64 `json:"p50_ms,omitempty"`
+	P99        float64 `json:"p99_ms,omitempty"`
+	RedisIn    float64 `json:"redis_in_bytes_per_event,omitempty"`
+	RedisOut   float64 `json:"redis_out_bytes_per_event,omitempty"`
+
+	ConnectCPU    float64 `json:"connect_cpu_ms,omitempty"`
+	ConnectPerSec float64 `json:"connects_per_second,omitempty"`
+	IdleKiB       float64 `json:"idle_kib_per_connection,omitempty"`
+	IdleAfterGC   float64 `json:"idle_kib_per_connection_after_gc,omitempty"`
+
+	Lost    int64 `json:"lost"`
+	Doubled int64 `json:"doubled"`
+	Closed  int64 `json:"closed"`
+	Behind  int64 `json:"behind"` // clients that did not get the last event
+	// Others is the share of all cores' time that neither servers nor this program's processes took: the noise.
+	Others float64 `json:"other_cpu_share"`
+	Skip   string  `json:"skipped,omitempty"` // why it was not measured
+	Fault  string  `json:"fault,omitempty"`   // why it does not count
+}
+
+type kind string
+
+const (
+	kindConnect kind = "connect"
+	kindBurst   kind = "burst"
+	kindBurst50 kind = "bursts of 50"
+	kindPaced   kind = "paced"
+	kindDrain   kind = "drain"
+)
+
+// failed tells whether the system under test broke its promise in this row.
+func (r *row) failed() bool { return r.Fault != "" }
+
+// session is one start of one system with one number of clients.
+type session struct {
+	sys     *system
+	clients int
+	tls     bool
+	plan    *plan
+	setup   setup
+	run     *running
+	fleet   *fleet
+	src     *source
+	rows    []row
+	// ceiling is the deliveries a second of the bursts by size, to tell which paces make sense.
+	ceiling map[int]float64
+}
+
+var errFiles = errors.New("open files in one process")
+
+// play starts the system, connects, measures what the plan asks for and stops all.
+// The error says that the rest of the session could not be measured; rows hold what was.
+func (s *session) play(ctx context.Context) error {
+	s.ceiling = make(map[int]float64)
+	s.src = newSource()
+	files, err := maxFiles()
+	if err != nil {
+		return err
+	}
+	if n := int(float64(s.clients)*s.sys.filesPerClient) + spareFiles; n > files {
+		return fmt.Errorf("%d clients need about %d %w, the limit here is %d (ulimit -Hn)", s.clients, n, errFiles, files)
+	}
+	if s.setup.dir, err = os.MkdirTemp("", "edgerelay-bench-"); err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	defer os.RemoveAll(s.setup.dir)
+	if s.setup.cert, err = newCertificate(s.setup.dir); err != nil {
+		return err
+	}
+	s.setup.clients, s.setup.tls = s.clients, s.tls
+	if s.run, err = s.sys.start(ctx, s.setup); err != nil {
+		return err
+	}
+	defer s.run.stop()
+	if s.fleet, err = launch(s.clients, files-spareFiles); err != nil {
+		return err
+	}
+	defer s.fleet.stop()
+	if err := s.ramp(); err != nil {
+		return err
+	}
+	for _, m := range s.plan.measurements(s) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r := m.row
+		if r.Skip == "" {
+			profiled := s.profile(&r)
+			if err := m.measure(s, &r); err != nil {
+				r.Fault = err.Error() + s.run.lastWords(s.setup.dir)
+			}
+			if err := profiled(); err != nil {
+				return err
+			}
+		}
+		s.rows = append(s.rows, r)
+		if r.failed() {
+			return fmt.Errorf("%s: %s", r.Kind, r.Fault)
+		}
+	}
+	return nil
+}
+
+// newRow begins a row of this session.
+func (s *session) newRow(k kind) row {
+	return row{System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls}
+}
+
+// ramp connects all clients and records what that cost.
+func (s *session) ramp() error {
+	r := s.newRow(kindConnect)
+	before, err := rssOf(s.run.pids())
+	if err != nil {
+		return err
+	}
+	use, err := s.meter()
+	if err != nil {
+		return err
+	}
+	profiled := s.profile(&r)
+	if err := s.fleet.connect(s.run.target, 32); err != nil {
+		r.Fault = err.Error() + s.run.lastWords(s.setup.dir)
+		s.rows = append(s.rows, r)
+		return errors.New(r.Fault)
+	}
+	if err := s.allSubscribed(); err != nil {
+		return err
+	}
+	if err := use.read(&r); err != nil {
+		return err
+	}
+	if err := profiled(); err != nil {
+		return err
+	}
+	n := float64(s.clients)
+	r.ConnectCPU = r.CPU * 1000 / n
+	r.ConnectPerSec = n / r.Seconds
+	after, err := rssOf(s.run.pids())
+	if err != nil {
+		return err
+	}
+	r.IdleKiB = float64(after-before) / 1024 / n
+	if s.plan.idleAt == s.clients && s.run.gc != nil {
+		least, err := s.settle()
+		if err != nil {
+			return err
+		}
+		r.IdleAfterGC = float64(least-before) / 1024 / n
+	}
+	s.rows = append(s.rows, r)
+	return nil
+}
+
+// settle collects garbage and returns the memory once it has stopped falling: Go gives
+// pages back to the system bit by bit.
+func (s *session) settle() (int64, error) {
+	for range 2 { // the first may end a cycle under way
+		if err := s.run.gc(); err != nil {
+			return 0, err
+		}
+	}
+	least, still := int64(1<<62), 0
+	for deadline := time.Now().Add(s.plan.settle); still < 4 && time.Now().Before(deadline); {
+		now, err := rssOf(s.run.pids())
+		if err != nil {
+			return 0, err
+		}
+		if still++; now < least-least/200 {
+			still = 0
+		}
+		least = min(least, now)
+		time.Sleep(250 * time.Millisecond)
+	}
+	return least, nil
+}
+
+// allSubscribed waits until the server counts every client, where it can be asked.
+func (s *session) allSubscribed() error {
+	if s.run.subscribed == nil {
+		return nil
+	}
+	if err := s.run.emit.one(s.src); err != nil { // makes the channel; nobody counts this event
+		return fmt.Errorf("first event: %w", err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		n, err := s.run.subscribed()
+		if err != nil {
+			return err
+		}
+		if n == s.clients {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the server knows %d of %d clients after 30 s", n, s.clients)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// meter notes where the clocks stand.
+type meter struct {
+	s             *session
+	at            time.Time
+	cpu, own, all time.Duration
+}
+
+func (s *session) meter() (*meter, error) {
+	m := &meter{s: s}
+	var err error
+	if m.cpu, err = cpuOf(s.run.pids()); err != nil {
+		return nil, err
+	}
+	if m.own, err = cpuOf(s.ownPIDs()); err != nil {
+		return nil, err
+	}
+	m.all, m.at = machineBusy(), time.Now()
+	return m, nil
+}
+
+func (s *session) ownPIDs() []int {
+	pids := []int{os.Getpid()}
+	for _, p := range s.fleet.procs {
+		pids = append(pids, p.pid())
+	}
+	return pids
+}
+
+// read adds the time and CPU since the meter was made to r.
+func (m *meter) read(r *row) error {
+	cpu, err := cpuOf(m.s.run.pids())
+	if err != nil {
+		return err
+	}
+	own, err := cpuOf(m.s.ownPIDs())
+	if err != nil {
+		return err
+	}
+	wall := time.Since(m.at)
+	r.CPU += (cpu - m.cpu).Seconds()
+	r.Seconds += wall.Seconds()
+	others := (machineBusy() - m.all) - (cpu - m.cpu) - (own - m.own)
+	if wall > time.Second/2 { // the whole machine's time is known in ticks only
+		r.Others = max(0, ratio(others.Seconds(), wall.Seconds()*float64(cores())))
+	}
+	return nil
+}
+
+func hold(ps []*process, sig syscall.Signal) error {
+	for _, p := range ps {
+		if err := p.cmd.Process.Signal(sig); err != nil {
+			return fmt.Errorf("signal %d: %w", p.pid(), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+//go:build linux
+
+package main
+
+import "slices"
+
+// median returns the middle value, the mean of the two middle ones for an even
+// number, and 0 for none. It does not change v.
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	s := slices.Clone(v)
+	slices.Sort(s)
+	mid := len(s) / 2
+	if len(s)%2 == 1 {
+		return s[mid]
+	}
+	return (s[mid-1] + s[mid]) / 2
+}
+
+// spread returns the least and the greatest value, 0 and 0 for none.
+func spread(v []float64) (least, most float64) {
+	if len(v) == 0 {
+		return 0, 0
+	}
+	return slices.Min(v), slices.Max(v)
+}
+
+// ratio divides, and returns 0 where there is nothing to divide by.
+func ratio(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
