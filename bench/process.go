@@ -59,6 +59,7 @@ func start(cmd *exec.Cmd, pipes bool) (*process, error) {
 	p := &process{cmd: cmd, log: &logTail{}, exited: make(chan struct{})}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = p.log
+	cmd.WaitDelay = time.Second // a grandchild may hold the log open
 	if pipes {
 		var err error
 		if p.stdin, err = cmd.StdinPipe(); err != nil {
@@ -74,7 +75,7 @@ func start(cmd *exec.Cmd, pipes bool) (*process, error) {
 		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
 	}
 	go func() {
-		_, _ = cmd.Process.Wait()
+		_ = cmd.Wait() // after it the log is whole
 		close(p.exited)
 	}()
 	return p, nil
@@ -94,9 +95,6 @@ func (p *process) stop() {
 		case <-time.After(5 * time.Second):
 			_ = p.cmd.Process.Kill()
 			<-p.exited
-		}
-		if p.stdout != nil {
-			_ = p.stdout.Close()
 		}
 	})
 }

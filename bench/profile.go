@@ -21,7 +21,7 @@ func pprof(admin, what string, to io.Writer) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("Caddy refuses %s: %s", what, res.Status)
+		return fmt.Errorf("refused %s by Caddy: %s", what, res.Status)
 	}
 	if _, err := io.Copy(to, res.Body); err != nil {
 		return fmt.Errorf("read Caddy's %s: %w", what, err)
