@@ -26,9 +26,9 @@ func main() {
 
 const usage = `usage: go run ./bench [flags] full|short|ci
 
-  full   every row and every peer, three times over (about an hour)
+  full   every row and every peer, three times over (forty minutes)
   short  the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (two minutes)
-  ci     bursts to 1,000 clients; fails when edgerelay loses, doubles or gets dear (40 seconds)
+  ci     bursts to 1,000 clients; fails when edgerelay loses, doubles or gets dear (20 seconds)
 
 `
 

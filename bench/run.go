@@ -84,7 +84,7 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 	return res, nil
 }
 
-// try starts and stops a system, so that what is missing shows before an hour is spent.
+// try starts and stops a system, so that what is missing shows before much time is spent.
 func (sys *system) try(ctx context.Context, s setup) (err error) {
 	if s.dir, err = os.MkdirTemp("", "edgerelay-bench-"); err != nil {
 		return fmt.Errorf("make a directory: %w", err)
