@@ -90,8 +90,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	address := clientAddress(r)
-	releaseAddress, err := hub.Admit(address)
-	if err != nil {
+	if err := hub.Admit(address); err != nil {
 		status := http.StatusServiceUnavailable
 		if errors.Is(err, relay.ErrTooManyFromAddress) {
 			status = http.StatusTooManyRequests
@@ -102,7 +101,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	served := false
 	defer func() {
 		if !served {
-			releaseAddress()
+			hub.Dismiss(address)
 		}
 	}()
 	if !ws.Origins(a.Origins).Allow(r) {
@@ -119,14 +118,13 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, http.StatusServiceUnavailable, address, "it cannot be found out who you are at the moment", err)
 		return
 	}
-	releaseUser, err := hub.AdmitUser(id)
-	if err != nil {
+	if err := hub.AdmitUser(id); err != nil {
 		h.refuse(w, http.StatusTooManyRequests, address, err.Error(), err)
 		return
 	}
 	conn, err := ws.Accept(w, r, hub.Limits().FrameSize)
 	if err != nil {
-		releaseUser()
+		hub.DismissUser(id)
 		return
 	}
 	client := &awx.Client{
@@ -134,12 +132,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		Token: csrfToken(r), Log: h.app.node.log,
 	}
 	served = true
-	go func() {
-		defer releaseAddress()
-		defer releaseUser()
-		defer client.Session.Close()
-		client.Serve(conn)
-	}()
+	go client.Serve(conn)
 }
 
 // turnAway tells a client that nobody is logged in.

@@ -99,6 +99,8 @@ func newHub(t testing.TB) (*relay.Hub, relay.Broker) {
 
 func open(h *relay.Hub) (*relay.Session, *socket) {
 	s := newSocket()
+	_ = h.Admit(netip.Addr{})
+	_ = h.AdmitUser(relay.Identity{Key: "1"})
 	return h.Open(s, relay.Identity{ID: "1", Key: "1"}, netip.Addr{}), s
 }
 
@@ -343,31 +345,30 @@ func TestAdmission(t *testing.T) {
 	limits.Connections, limits.ConnectionsPerAddress, limits.ConnectionsPerUser = 3, 2, 1
 	h.SetLimits(limits)
 	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
-	release, err := h.Admit(a)
-	if err != nil {
+	if err := h.Admit(a); err != nil {
 		t.Fatal(err)
 	}
-	_, err1 := h.Admit(a)
-	_, err2 := h.Admit(a)
-	_, err3 := h.Admit(b)
-	_, err4 := h.Admit(b)
+	err1, err2, err3, err4 := h.Admit(a), h.Admit(a), h.Admit(b), h.Admit(b)
 	if err1 != nil || !errors.Is(err2, relay.ErrTooManyFromAddress) || err3 != nil || !errors.Is(err4, relay.ErrTooManyConnections) {
 		t.Error(err1, err2, err3, err4)
 	}
-	release()
-	if _, err := h.Admit(b); err != nil {
+	h.Dismiss(a)
+	if err := h.Admit(b); err != nil {
 		t.Error(err)
 	}
-	releaseUser, err := h.AdmitUser(relay.Identity{Key: "7"})
-	if err != nil {
+	user := relay.Identity{Key: "7"}
+	if err := h.AdmitUser(user); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.AdmitUser(relay.Identity{Key: "7"}); !errors.Is(err, relay.ErrTooManyOfUser) {
+	if err := h.AdmitUser(user); !errors.Is(err, relay.ErrTooManyOfUser) {
 		t.Error(err)
 	}
-	releaseUser()
+	h.DismissUser(user)
+	if err := h.AdmitUser(user); err != nil {
+		t.Error(err)
+	}
 	for range 2 {
-		if _, err := h.AdmitUser(relay.Identity{}); err != nil { // nobody in particular
+		if err := h.AdmitUser(relay.Identity{}); err != nil { // nobody in particular
 			t.Error(err)
 		}
 	}
@@ -451,7 +452,7 @@ func TestCloseTellsEveryClient(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if _, err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrClosed) {
+	if err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrClosed) {
 		t.Errorf("a closed hub admits: %v", err)
 	}
 }

@@ -24,29 +24,36 @@ type Session struct {
 	gone bool
 }
 
-// Admit reserves room for a connection from address, before anything is known of it. Call release once, whatever
-// becomes of it. The error, if any, is one of this package's refusals or ErrClosed.
-func (h *Hub) Admit(address netip.Addr) (release func(), err error) {
+// Admit reserves room for a connection from address, before anything else is known of it. The reservation goes over to the
+// session that is opened, or is given back with Dismiss. The error is one of this package's refusals or ErrClosed.
+func (h *Hub) Admit(address netip.Addr) error {
 	if h.closing.Load() {
-		return nil, ErrClosed
+		return ErrClosed
 	}
-	if err := h.admission.address(address, h.Limits()); err != nil {
+	err := h.admission.address(address, h.Limits())
+	if err != nil {
 		h.stats.refused.Add(1)
-		return nil, err
 	}
-	return func() { h.admission.releaseAddress(address) }, nil
+	return err
 }
 
-// AdmitUser reserves room for a connection of a user. Call release once, whatever becomes of it.
-func (h *Hub) AdmitUser(id Identity) (release func(), err error) {
-	if err := h.admission.user(id.Key, h.Limits()); err != nil {
+// Dismiss gives back what Admit reserved.
+func (h *Hub) Dismiss(address netip.Addr) { h.admission.releaseAddress(address) }
+
+// AdmitUser reserves room for a connection of a user. The reservation goes over to the session that is opened, or is
+// given back with DismissUser.
+func (h *Hub) AdmitUser(id Identity) error {
+	err := h.admission.user(id.Key, h.Limits())
+	if err != nil {
 		h.stats.refused.Add(1)
-		return nil, err
 	}
-	return func() { h.admission.releaseUser(id.Key) }, nil
+	return err
 }
 
-// Open makes a session of a socket. Call Close on it when the socket is gone.
+// DismissUser gives back what AdmitUser reserved.
+func (h *Hub) DismissUser(id Identity) { h.admission.releaseUser(id.Key) }
+
+// Open makes a session of a socket whose address and user have been admitted. Call Close on it when the socket is gone.
 func (h *Hub) Open(socket Socket, id Identity, address netip.Addr) *Session {
 	s := &Session{
 		hub: h, socket: socket, identity: id, address: address,
@@ -74,7 +81,7 @@ func (s *Session) Send(text []byte) bool {
 	return s.socket.Send(frame, s.hub.Limits().QueuePerConnection)
 }
 
-// Close ends all subscriptions and forgets the session. It does not close the socket.
+// Close ends all subscriptions, gives back the reservations and forgets the session. It does not close the socket.
 func (s *Session) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,6 +92,8 @@ func (s *Session) Close() {
 	s.drop(s.subs)
 	s.subs = nil
 	s.shard.remove(s)
+	s.hub.admission.releaseUser(s.identity.Key)
+	s.hub.admission.releaseAddress(s.address)
 	s.hub.stats.sessions.Add(-1)
 }
 

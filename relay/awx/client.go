@@ -47,21 +47,33 @@ type Client struct {
 	refused int
 }
 
-// Serve greets the client and answers its messages until the connection ends.
+// Serve greets the client, answers its messages until the connection ends, and closes the session.
 func (c *Client) Serve(messages Messages) {
-	id := c.Session.Identity()
-	c.Session.Send(acceptFrame(id.ID))
+	defer c.Session.Close()
+	c.Session.Send(acceptFrame(c.Session.Identity().ID))
+	answered := make(chan struct{})
 	for {
 		text, message, err := messages.Read()
 		if err != nil {
 			return
 		}
-		if !c.allowed(time.Now()) {
-			continue
-		}
-		if err := c.handle(text, message); err != nil {
-			c.Session.Send(errorFrame(err.Error()))
-		}
+		// On a goroutine of its own: reading JSON takes a deep stack, which this one, that waits for as long as
+		// the client is there, would keep.
+		go func() {
+			c.answer(text, message)
+			answered <- struct{}{}
+		}()
+		<-answered
+	}
+}
+
+// answer deals with one message.
+func (c *Client) answer(text bool, message []byte) {
+	if !c.allowed(time.Now()) {
+		return
+	}
+	if err := c.handle(text, message); err != nil {
+		c.Session.Send(errorFrame(err.Error()))
 	}
 }
 

@@ -1,74 +1,69 @@
 package ws
 
 import (
-	"bufio"
 	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
-
-	"github.com/coder/websocket"
-)
-
-// Buffers of a connection, in bytes: client messages are small, and coder/websocket writes only control frames.
-const (
-	readBuffer  = 256
-	writeBuffer = 160
 )
 
 // Accept upgrades a request to a websocket. The request must have been found sound by
 // [CheckUpgrade], and its origin acceptable, before. frameSize is the longest message, in bytes,
-// that the client may send. On an error the response has been written.
+// that the client may send. Of subprotocols the first that the client offers is agreed. On an error the response has been written.
 func Accept(w http.ResponseWriter, r *http.Request, frameSize int, subprotocols ...string) (*Conn, error) {
-	h := &hijacker{ResponseWriter: w}
-	proto, err := websocket.Accept(h, r, &websocket.AcceptOptions{
-		InsecureSkipVerify: true, // the caller's business
-		CompressionMode:    websocket.CompressionDisabled,
-		Subprotocols:       subprotocols,
-	})
+	c := &Conn{limit: frameSize}
+	h := w.Header()
+	h.Set("Upgrade", "websocket")
+	h.Set("Connection", "Upgrade")
+	h.Set("Sec-WebSocket-Accept", acceptKey(r.Header.Get("Sec-WebSocket-Key")))
+	for _, p := range subprotocols {
+		if hasToken(r.Header, "Sec-WebSocket-Protocol", p) {
+			h.Set("Sec-WebSocket-Protocol", p)
+			c.subprotocol = p
+			break
+		}
+	}
+	w.WriteHeader(http.StatusSwitchingProtocols)
+
+	nc, early, err := hijack(w)
 	if err != nil {
+		http.Error(w, "no websocket is possible on this connection", http.StatusNotImplemented)
 		return nil, fmt.Errorf("upgrading to websocket: %w", err)
 	}
-	proto.SetReadLimit(int64(frameSize))
-	h.conn.proto = proto
-	return h.conn, nil
+	c.net, c.direct, c.early = nc, newDirectWriter(nc), early
+	c.lastRead.Store(time.Now().UnixNano())
+	return c, nil
 }
 
-// Subprotocol is what was agreed in the handshake.
-func (c *Conn) Subprotocol() string { return c.proto.Subprotocol() }
-
-// hijacker gives coder/websocket our own connection and small buffers, where net/http's would keep 8 KiB per client.
-type hijacker struct {
-	http.ResponseWriter
-	conn *Conn
+// acceptKey proves to the client that its handshake was understood (RFC 6455 section 4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// Hijack implements [http.Hijacker]. It takes the connection from the innermost writer:
-// wrappers, such as that of an access log, would stand between us and the socket for as long as it lives.
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	inner := h.ResponseWriter
+// hijack takes the connection, and what the client has sent already, from the innermost writer: wrappers,
+// such as that of an access log, would stand between us and the socket for as long as it lives.
+func hijack(w http.ResponseWriter) (net.Conn, []byte, error) {
 	for {
-		u, ok := inner.(interface{ Unwrap() http.ResponseWriter })
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
 			break
 		}
-		inner = u.Unwrap()
+		w = u.Unwrap()
 	}
-	nc, rw, err := http.NewResponseController(inner).Hijack()
+	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	// net/http may have left deadlines of its own for the request.
-	_ = nc.SetDeadline(time.Time{})
-
-	c := &Conn{net: nc, direct: newDirectWriter(nc)}
-	c.lastRead.Store(time.Now().UnixNano())
-	p := &protoConn{Conn: nc, c: c}
+	_ = nc.SetDeadline(time.Time{}) // net/http may have left deadlines of its own for the request
+	var early []byte
 	if n := rw.Reader.Buffered(); n > 0 {
-		early, _ := rw.Reader.Peek(n)
-		p.early = bytes.Clone(early)
+		waiting, _ := rw.Reader.Peek(n)
+		early = bytes.Clone(waiting)
 	}
-	h.conn = c
-	return p, bufio.NewReadWriter(bufio.NewReaderSize(p, readBuffer), bufio.NewWriterSize(p, writeBuffer)), nil
+	return nc, early, nil
 }

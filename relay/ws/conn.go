@@ -1,20 +1,14 @@
-// Package ws carries a client's websocket: coder/websocket does the handshake, reads frames and
-// answers pings on a net.Conn of our own, through which event frames that were encoded once for all
-// clients are written without waking a goroutine.
+// Package ws is the server's end of a client's websocket (RFC 6455), made for connections that are many and mostly
+// idle: frames that were encoded once for all clients are written with one system call and without
+// waking a goroutine, and a connection that waits holds no buffers.
 package ws
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
-
-	"github.com/coder/websocket"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -32,10 +26,16 @@ const (
 // Conn is a server-side websocket connection. It implements [relay.Socket]; Read is for one goroutine,
 // everything else may be called concurrently.
 type Conn struct {
-	proto    *websocket.Conn
-	net      net.Conn
-	direct   directWriter // writes that never block; nil where the connection has none
-	lastRead atomic.Int64 // Unix nanoseconds
+	net         net.Conn
+	direct      directWriter // writes that never block; nil where the connection has none
+	subprotocol string
+	limit       int          // bytes of a client's message
+	lastRead    atomic.Int64 // Unix nanoseconds
+
+	// Of the reader: what has been read and not been used, c.in[c.start:c.end], and before that what came with the handshake.
+	early      []byte
+	in         [64]byte
+	start, end uint8
 
 	mu       sync.Mutex
 	queue    [][]byte // what waits, oldest first; the first may be partly written already
@@ -147,7 +147,7 @@ func (c *Conn) flush() {
 }
 
 // Ping implements [relay.Socket].
-func (c *Conn) Ping() { c.control([]byte{0x89, 0}) }
+func (c *Conn) Ping() { c.control([]byte{finBit | opPing, 0}) }
 
 // control writes a control frame, behind what waits. It is dropped where the queue is not empty and the frame is a ping:
 // the client has something to read already.
@@ -162,7 +162,7 @@ func (c *Conn) control(frame []byte) {
 			return
 		}
 	}
-	if len(c.queue) > 0 && frame[0] == 0x89 {
+	if len(c.queue) > 0 && frame[0] == finBit|opPing {
 		return
 	}
 	if c.queued > maxControlQueue { // a flood of pings from a client that does not read the answers
@@ -217,10 +217,36 @@ func (c *Conn) close(code int, reason string) {
 }
 
 func closeFrame(code int, reason string) []byte {
-	frame := append(make([]byte, 0, 4+len(reason)), 0x88, byte(2+len(reason)))
+	frame := append(make([]byte, 0, 4+len(reason)), finBit|opClose, byte(2+len(reason)))
 	frame = binary.BigEndian.AppendUint16(frame, uint16(code))
 	return append(frame, reason...)
 }
+
+// answerClose answers the client's close frame with the same code, unless we have sent ours already.
+func (c *Conn) answerClose(code []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != open {
+		return
+	}
+	c.state = closing
+	frame := append([]byte{finBit | opClose, byte(len(code))}, code...)
+	if !c.flushing {
+		frame = c.tryWrite(frame)
+	}
+	if len(frame) > 0 {
+		c.enqueue(frame)
+	}
+}
+
+func (c *Conn) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state == open
+}
+
+// Subprotocol is what was agreed in the handshake, empty if nothing was.
+func (c *Conn) Subprotocol() string { return c.subprotocol }
 
 // Kill implements [relay.Socket].
 func (c *Conn) Kill() {
@@ -232,111 +258,4 @@ func (c *Conn) Kill() {
 		return
 	}
 	_ = c.net.Close()
-}
-
-// Errors of Read that are the client's fault. The connection is closed with the right code already.
-var (
-	errNotUTF8 = errors.New("a text frame is not UTF-8")
-)
-
-// Read returns the next message, and whether it is text, until the connection ends. A client that
-// breaks the websocket protocol is told so by the close code.
-func (c *Conn) Read() (text bool, message []byte, err error) {
-	kind, message, err := c.proto.Read(context.Background())
-	if err != nil {
-		c.finish(err)
-		return false, nil, err
-	}
-	if kind == websocket.MessageText && !utf8.Valid(message) {
-		c.Close(int(websocket.StatusInvalidFramePayloadData), "text that is not UTF-8")
-		c.finish(errNotUTF8)
-		return false, nil, errNotUTF8
-	}
-	return kind == websocket.MessageText, message, nil
-}
-
-// finish ends the connection after a read error, so that the client can still read why.
-func (c *Conn) finish(err error) {
-	if websocket.CloseStatus(err) == -1 && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-		// Most violations have been answered by proto; for the others this is the answer.
-		c.Close(int(websocket.StatusProtocolError), "websocket protocol violation")
-		c.drain()
-	}
-	_ = c.proto.CloseNow() // closes protoConn
-}
-
-// drain stops sending and reads on for a moment: closing a connection with unread data in it
-// makes the kernel reset it, and the client would lose the close frame.
-func (c *Conn) drain() {
-	type closeWriter interface{ CloseWrite() error }
-	_ = c.net.SetReadDeadline(time.Now().Add(time.Second))
-	if cw, ok := c.net.(closeWriter); ok {
-		c.mu.Lock()
-		idle := !c.flushing
-		c.mu.Unlock()
-		if idle {
-			_ = cw.CloseWrite()
-		}
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(c.net, 1<<20))
-}
-
-// protoConn is the connection as coder/websocket sees it: what it writes are control frames.
-type protoConn struct {
-	net.Conn
-	c     *Conn
-	early []byte // what came right behind the handshake
-}
-
-// Read notes that the client is alive.
-func (p *protoConn) Read(b []byte) (int, error) {
-	if len(p.early) > 0 {
-		n := copy(b, p.early)
-		if p.early = p.early[n:]; len(p.early) == 0 {
-			p.early = nil
-		}
-		return n, nil
-	}
-	n, err := p.Conn.Read(b)
-	if n > 0 {
-		p.c.lastRead.Store(time.Now().UnixNano())
-	}
-	return n, err
-}
-
-// Write sends one control frame of coder/websocket's, never blocking. After our own close frame it is swallowed.
-func (p *protoConn) Write(b []byte) (int, error) {
-	c := p.c
-	if b[0]&0x0f == 0x8 { // a close frame: the last one that we send
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.state == open {
-			c.state = closing
-			frame := append([]byte(nil), b...)
-			if !c.flushing {
-				frame = c.tryWrite(frame)
-			}
-			if len(frame) > 0 {
-				c.enqueue(frame)
-			}
-		}
-		return len(b), nil
-	}
-	c.control(append([]byte(nil), b...))
-	return len(b), nil
-}
-
-// Close ends the connection, once a close frame that is on its way has left.
-func (p *protoConn) Close() error {
-	c := p.c
-	c.mu.Lock()
-	if c.state == closing && c.flushing {
-		c.last = true
-		c.mu.Unlock()
-		time.AfterFunc(closeWait, c.Kill)
-		return nil
-	}
-	c.mu.Unlock()
-	c.Kill()
-	return nil
 }

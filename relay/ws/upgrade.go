@@ -17,7 +17,7 @@ func CheckUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason st
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
 		return http.StatusMethodNotAllowed, "a websocket handshake is a GET request"
-	case !r.ProtoAtLeast(1, 1):
+	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor > 1:
 		return http.StatusUpgradeRequired, "a websocket handshake needs HTTP/1.1"
 	case !hasToken(r.Header, "Connection", "upgrade"):
 		return http.StatusBadRequest, "the Connection header of a websocket handshake must contain Upgrade"
