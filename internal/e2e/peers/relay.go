@@ -27,7 +27,8 @@ type Relay struct {
 }
 
 // BinaryVariable names an environment variable with the path of a Caddy to test
-// instead of one built from the sources, such as the one that xcaddy built.
+// instead of one built from the sources, such as the one that xcaddy built, or one built
+// with -race: what its race detector finds fails the test.
 const BinaryVariable = "EDGERELAY_CADDY"
 
 // StartRelay starts a Caddy with a Caddyfile and waits until its site and admin
@@ -48,6 +49,13 @@ func StartRelay(t testing.TB, caddyfile string) *Relay {
 		t.Fatal(err)
 	}
 	r.Process = Start(t, "relay", r.Command("run", "--config", file, "--adapter", "caddyfile"))
+	t.Cleanup(func() {
+		for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "\"panic\""} {
+			if strings.Contains(r.Log(), bad) {
+				t.Errorf("the relay wrote %q", bad)
+			}
+		}
+	})
 	for _, address := range []string{r.Admin + "/config/", r.URL + "/"} {
 		r.ready(t, 30*time.Second, func() error {
 			resp, err := http.Get(address)
