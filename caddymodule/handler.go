@@ -132,6 +132,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		Token: csrfToken(r), Log: h.app.node.log,
 	}
 	served = true
+	client.Greet()
 	go client.Serve(conn)
 }
 

@@ -31,93 +31,106 @@ func (h *Hub) Deliver(events []Event) {
 	batches.Put(b)
 }
 
-// batch sorts events by group and encodes each group's into shared buffers.
+// batch encodes events into shared buffers, and makes of each run of events for one group a job for every shard that has
+// clients of it.
 type batch struct {
-	index     map[string]int
-	runs      []run
-	audiences []*audience // one per run and shard
+	heard map[string][]*audience // by group: its audience on each shard, nil where there is none
+	slots []*audience            // memory for these
+	jobs  [][]job                // by shard
+	bytes []int
+	sound []bool
 }
 
-// run is what a batch holds for one group.
-type run struct {
-	wanted int // bytes of frames still to come
-	buf    []byte
-	count  int
-	heard  bool // some shard has clients of the group
-}
-
-var batches = sync.Pool{New: func() any { return &batch{index: map[string]int{}} }}
+var batches = sync.Pool{New: func() any { return &batch{heard: map[string][]*audience{}} }}
 
 func (b *batch) fill(h *Hub, events []Event) {
-	sound := events[:0]
-	for _, ev := range events {
-		if ev.Control != nil {
-			continue
-		}
-		if !utf8.Valid(ev.Text) { // a browser would fail the whole connection
+	if len(b.jobs) < len(h.shards) {
+		b.jobs, b.bytes = make([][]job, len(h.shards)), make([]int, len(h.shards))
+	}
+	wanted := 0 // bytes of frames still to come
+	for i := range events {
+		ev := &events[i]
+		heard := ev.Control == nil
+		if heard && !utf8.Valid(ev.Text) { // a browser would fail the whole connection
 			h.stats.invalid.Add(1)
-			continue
-		}
-		b.run(h, ev.Group).wanted += frameSize(len(ev.Text))
-		sound = append(sound, ev)
-	}
-	for i := range sound {
-		ev := &sound[i]
-		at := b.index[ev.Group]
-		r := &b.runs[at]
-		if !r.heard {
+			heard = false
+		} else if heard && b.audiences(h, ev.Group) == nil {
 			h.stats.unheard.Add(1)
+			heard = false
+		}
+		if heard {
+			wanted += frameSize(len(ev.Text))
+		}
+		b.sound = append(b.sound, heard)
+	}
+
+	var buf []byte // buf[start:] are count frames for group
+	var group string
+	start, count := 0, 0
+	end := func() {
+		if count == 0 {
+			return
+		}
+		frames := buf[start:len(buf):len(buf)]
+		for i, a := range b.heard[group] {
+			if a != nil {
+				b.jobs[i] = append(b.jobs[i], job{a, frames, count})
+				b.bytes[i] += len(frames)
+			}
+		}
+		start, count = len(buf), 0
+	}
+	for i := range events {
+		if !b.sound[i] {
 			continue
 		}
+		ev := &events[i]
 		size := frameSize(len(ev.Text))
-		if r.buf != nil && len(r.buf)+size > cap(r.buf) {
-			b.flush(h, at)
+		if ev.Group != group || len(buf)+size > cap(buf) {
+			end()
+			group = ev.Group
 		}
-		if r.buf == nil {
-			r.buf = make([]byte, 0, max(size, min(r.wanted, joinSize)))
+		if len(buf)+size > cap(buf) {
+			buf, start = make([]byte, 0, max(size, min(wanted, joinSize))), 0
 		}
-		r.buf = AppendFrame(r.buf, ev.Text)
-		r.count++
-		r.wanted -= size
+		buf = AppendFrame(buf, ev.Text)
+		count++
+		wanted -= size
 	}
-	for at := range b.runs {
-		b.flush(h, at)
+	end()
+	for i, s := range h.shards {
+		if len(b.jobs[i]) > 0 {
+			s.queue.push(b.jobs[i], b.bytes[i])
+		}
 	}
 }
 
-// run finds the run of a group, or begins it.
-func (b *batch) run(h *Hub, group string) *run {
-	if at, ok := b.index[group]; ok {
-		return &b.runs[at]
+// audiences returns the audiences of a group by shard, nil if it has no clients here.
+func (b *batch) audiences(h *Hub, group string) []*audience {
+	if as, ok := b.heard[group]; ok {
+		return as
 	}
-	b.index[group] = len(b.runs)
-	r := run{}
+	from := len(b.slots)
+	any := false
 	for _, s := range h.shards {
 		a := s.audience(group)
-		r.heard = r.heard || a != nil
-		b.audiences = append(b.audiences, a)
+		any = any || a != nil
+		b.slots = append(b.slots, a)
 	}
-	b.runs = append(b.runs, r)
-	return &b.runs[len(b.runs)-1]
-}
-
-// flush queues what run at has encoded so far on every shard that has clients of it.
-func (b *batch) flush(h *Hub, at int) {
-	r := &b.runs[at]
-	if len(r.buf) == 0 {
-		return
+	var as []*audience
+	if any {
+		as = b.slots[from:len(b.slots):len(b.slots)]
 	}
-	for i, s := range h.shards {
-		if a := b.audiences[at*len(h.shards)+i]; a != nil {
-			s.queue.push(job{audience: a, frames: r.buf, count: r.count})
-		}
-	}
-	r.buf, r.count = nil, 0
+	b.heard[group] = as
+	return as
 }
 
 func (b *batch) reset() {
-	clear(b.index)
-	clear(b.runs)
-	clear(b.audiences)
-	b.runs, b.audiences = b.runs[:0], b.audiences[:0]
+	clear(b.heard)
+	clear(b.slots)
+	for i := range b.jobs {
+		clear(b.jobs[i])
+		b.jobs[i], b.bytes[i] = b.jobs[i][:0], 0
+	}
+	b.slots, b.sound = b.slots[:0], b.sound[:0]
 }

@@ -10,7 +10,6 @@ type job struct {
 	audience *audience
 	frames   []byte
 	count    int
-	own      bool // frames are not shared with other shards
 }
 
 // queue holds the jobs of one shard: any number of producers, one consumer.
@@ -28,8 +27,8 @@ func (q *queue) init() {
 	q.drained.L = &q.mu
 }
 
-// push adds a job; it waits while the queue is full.
-func (q *queue) push(j job) {
+// push adds jobs, of bytes bytes together; it waits while the queue is full.
+func (q *queue) push(jobs []job, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.bytes >= queueSize && !q.closed {
@@ -38,11 +37,11 @@ func (q *queue) push(j job) {
 	if q.closed {
 		return
 	}
-	q.jobs = append(q.jobs, j)
-	q.bytes += len(j.frames)
-	if len(q.jobs) == 1 {
+	if len(q.jobs) == 0 {
 		q.filled.Signal()
 	}
+	q.jobs = append(q.jobs, jobs...)
+	q.bytes += bytes
 }
 
 // take waits for jobs and takes all of them; spare is reused for the next ones. It returns nil once the queue is closed.

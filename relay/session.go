@@ -16,6 +16,7 @@ type Session struct {
 	address  netip.Addr
 
 	at         int           // index in the shard's sessions
+	seq        sequence      // of the shard's worker
 	lastPing   atomic.Uint32 // Unix seconds
 	rechecking atomic.Bool
 

@@ -3,25 +3,25 @@ package relay
 import "sync"
 
 // shard owns a part of the sessions. Its worker is the only one that writes events to them, so
-// that every client sees one order, and no two workers meet at a socket.
+// that every client sees the events of all its groups in one order, and no two workers meet at a socket.
 type shard struct {
 	hub   *Hub
 	queue queue
 
-	mu        sync.RWMutex // guards audiences
+	// round is held by the worker while it writes what it has taken from the queue, and by who changes subscriptions.
+	round sync.Mutex
+	gather
+
+	mu        sync.RWMutex // guards the map; after round, where both are held
 	audiences map[string]*audience
 
 	sessionsMu sync.Mutex
 	sessions   []*Session
 }
 
-// audience is the sessions of one shard that are subscribed to one group.
+// audience is the sessions of one shard that are subscribed to one group. It is guarded by the shard's round.
 type audience struct {
-	mu   sync.Mutex
 	subs []*subscription
-	dead bool // removed from the shard, because nobody was left
-
-	merging int // the worker's: index into its merged jobs, plus one
 }
 
 // subscription ties a session to an audience.
@@ -29,7 +29,7 @@ type subscription struct {
 	session  *Session
 	audience *audience
 	group    string
-	at       int // index in audience.subs, guarded by audience.mu
+	at       int // index in audience.subs
 }
 
 func newShard(h *Hub) *shard {
@@ -40,62 +40,16 @@ func newShard(h *Hub) *shard {
 
 // run is the shard's worker.
 func (s *shard) run() {
-	var jobs, merged []job
+	var jobs []job
 	for {
 		if jobs = s.queue.take(jobs); jobs == nil {
 			return
 		}
-		merged = merge(merged[:0], jobs)
-		for i := range merged {
-			s.write(merged[i])
-		}
+		s.round.Lock()
+		s.write(s.hub, jobs)
+		s.round.Unlock()
 		clear(jobs)
-		clear(merged)
 	}
-}
-
-// merge joins the jobs of each audience, up to joinSize bytes a buffer, so that what has waited leaves together.
-func merge(merged, jobs []job) []job {
-	if len(jobs) == 1 {
-		return append(merged, jobs[0])
-	}
-	for _, j := range jobs {
-		at := j.audience.merging - 1
-		if at < 0 || len(merged[at].frames)+len(j.frames) > joinSize {
-			merged = append(merged, j)
-			j.audience.merging = len(merged)
-			continue
-		}
-		m := &merged[at]
-		if !m.own || cap(m.frames)-len(m.frames) < len(j.frames) {
-			grown := make([]byte, len(m.frames), min(joinSize, 4*(len(m.frames)+len(j.frames))))
-			copy(grown, m.frames)
-			m.frames, m.own = grown, true
-		}
-		m.frames = append(m.frames, j.frames...)
-		m.count += j.count
-	}
-	for i := range merged {
-		merged[i].audience.merging = 0
-	}
-	return merged
-}
-
-// write sends a job's frames to every session of its audience.
-func (s *shard) write(j job) {
-	limit := s.hub.Limits().QueuePerConnection
-	j.audience.mu.Lock()
-	sent := 0
-	for _, sub := range j.audience.subs {
-		if sub.session.socket.Send(j.frames, limit) {
-			sent++
-		}
-	}
-	n := len(j.audience.subs)
-	j.audience.mu.Unlock()
-	s.hub.stats.deliveries.Add(uint64(sent * j.count))
-	s.hub.stats.bytes.Add(uint64(sent * len(j.frames)))
-	s.hub.stats.missed.Add(uint64((n - sent) * j.count))
 }
 
 // audience returns the audience of a group, nil if no session of this shard is subscribed to it.
@@ -107,45 +61,33 @@ func (s *shard) audience(group string) *audience {
 
 // subscribe adds session to the audience of a group.
 func (s *shard) subscribe(session *Session, group string) *subscription {
-	sub := &subscription{session: session, group: group}
-	for {
+	s.round.Lock()
+	defer s.round.Unlock()
+	a := s.audience(group)
+	if a == nil {
+		a = &audience{}
 		s.mu.Lock()
-		a := s.audiences[group]
-		if a == nil {
-			a = &audience{}
-			s.audiences[group] = a
-		}
+		s.audiences[group] = a
 		s.mu.Unlock()
-
-		a.mu.Lock()
-		if a.dead { // emptied meanwhile
-			a.mu.Unlock()
-			continue
-		}
-		sub.audience, sub.at = a, len(a.subs)
-		a.subs = append(a.subs, sub)
-		a.mu.Unlock()
-		return sub
 	}
+	sub := &subscription{session: session, audience: a, group: group, at: len(a.subs)}
+	a.subs = append(a.subs, sub)
+	return sub
 }
 
 // unsubscribe takes sub out of its audience. When it returns, nothing of the group is written to the session any more.
 func (s *shard) unsubscribe(sub *subscription) {
+	s.round.Lock()
+	defer s.round.Unlock()
 	a := sub.audience
-	a.mu.Lock()
 	last := len(a.subs) - 1
 	a.subs[sub.at] = a.subs[last]
 	a.subs[sub.at].at = sub.at
 	a.subs[last] = nil
 	a.subs = a.subs[:last]
-	a.dead = last == 0
-	dead := a.dead
-	a.mu.Unlock()
-	if dead {
+	if last == 0 {
 		s.mu.Lock()
-		if s.audiences[sub.group] == a {
-			delete(s.audiences, sub.group)
-		}
+		delete(s.audiences, sub.group)
 		s.mu.Unlock()
 	}
 }

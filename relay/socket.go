@@ -9,6 +9,8 @@ type Socket interface {
 	// buffer is shared with other sockets and must not be changed. A socket whose queue would grow
 	// beyond limit bytes is closed instead, and Send returns false.
 	Send(frames []byte, limit int) bool
+	// SendCopy is Send for a buffer that the caller uses again afterwards.
+	SendCopy(frames []byte, limit int) bool
 	// Ping sends a ping frame.
 	Ping()
 	// LastRead is when bytes last came from the client.

@@ -47,19 +47,20 @@ type Client struct {
 	refused int
 }
 
-// Serve greets the client, answers its messages until the connection ends, and closes the session.
+// Greet tells the client that it is logged in.
+func (c *Client) Greet() { c.Session.Send(acceptFrame(c.Session.Identity().ID)) }
+
+// Serve answers the client's messages until the connection ends, and closes the session. The goroutine that it
+// runs on lives as long as the client, and should have done nothing before: its stack stays as large as it ever was.
 func (c *Client) Serve(messages Messages) {
 	defer c.Session.Close()
-	c.Session.Send(acceptFrame(c.Session.Identity().ID))
 	answered := make(chan struct{})
 	for {
 		text, message, err := messages.Read()
 		if err != nil {
 			return
 		}
-		// On a goroutine of its own: reading JSON takes a deep stack, which this one, that waits for as long as
-		// the client is there, would keep.
-		go func() {
+		go func() { // reading JSON takes a deep stack
 			c.answer(text, message)
 			answered <- struct{}{}
 		}()

@@ -4,6 +4,7 @@
 package ws
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
 	"sync"
@@ -38,8 +39,7 @@ type Conn struct {
 	start, end uint8
 
 	mu       sync.Mutex
-	queue    [][]byte // what waits, oldest first; the first may be partly written already
-	written  int      // bytes of queue[0] that are gone
+	queue    [][]byte // what waits, oldest first; the first is being written, from wherever it starts
 	queued   int      // bytes in queue
 	flushing bool     // a goroutine is writing the queue
 	state    state
@@ -57,14 +57,20 @@ const (
 var _ relay.Socket = (*Conn)(nil)
 
 // Send implements [relay.Socket].
-func (c *Conn) Send(frames []byte, limit int) bool {
+func (c *Conn) Send(frames []byte, limit int) bool { return c.send(frames, limit, false) }
+
+// SendCopy implements [relay.Socket].
+func (c *Conn) SendCopy(frames []byte, limit int) bool { return c.send(frames, limit, true) }
+
+// send writes frames, or lets them wait. A borrowed buffer is copied before it is kept.
+func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state != open {
 		return false
 	}
 	if !c.flushing {
-		frames = c.tryWrite(frames)
+		frames = c.tryWrite(frames, borrowed)
 		if len(frames) == 0 {
 			return true
 		}
@@ -73,12 +79,15 @@ func (c *Conn) Send(frames []byte, limit int) bool {
 		c.close(relay.ClosePolicy, "slow reader: too much is waiting")
 		return false
 	}
+	if borrowed {
+		frames = bytes.Clone(frames)
+	}
 	c.enqueue(frames)
 	return true
 }
 
 // tryWrite writes what the socket takes now and returns the rest. c.mu is held and nothing waits.
-func (c *Conn) tryWrite(b []byte) []byte {
+func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
 	if c.direct == nil {
 		return b
 	}
@@ -87,11 +96,12 @@ func (c *Conn) tryWrite(b []byte) []byte {
 		return nil
 	}
 	if n > 0 && n < len(b) {
-		// The rest starts in the middle of a frame: keep the whole buffer, so that close finds the boundary.
-		c.queue = append(c.queue, b)
-		c.written = n
-		c.queued += len(b) - n
-		c.startFlush()
+		// The rest may start in the middle of a frame: as the head of the queue it is written whatever comes.
+		rest := b[n:]
+		if borrowed {
+			rest = bytes.Clone(rest)
+		}
+		c.enqueue(rest)
 		return nil
 	}
 	return b[n:]
@@ -116,7 +126,7 @@ func (c *Conn) flush() {
 	for {
 		c.mu.Lock()
 		if len(c.queue) == 0 || c.state == finished {
-			c.queue, c.written, c.queued, c.flushing = nil, 0, 0, false
+			c.queue, c.queued, c.flushing = nil, 0, false
 			_ = c.net.SetWriteDeadline(time.Time{}) // it would hold for direct writes, too
 			last := c.last
 			c.mu.Unlock()
@@ -125,7 +135,7 @@ func (c *Conn) flush() {
 			}
 			return
 		}
-		b := c.queue[0][c.written:]
+		b := c.queue[0]
 		c.mu.Unlock()
 
 		_ = c.net.SetWriteDeadline(time.Now().Add(stallWait))
@@ -139,7 +149,6 @@ func (c *Conn) flush() {
 		if len(c.queue) > 0 { // close may have cut the queue, but never what is being written
 			c.queue[0] = nil
 			c.queue = c.queue[1:]
-			c.written = 0
 			c.queued -= n
 		}
 		c.mu.Unlock()
@@ -158,7 +167,7 @@ func (c *Conn) control(frame []byte) {
 		return
 	}
 	if !c.flushing {
-		if frame = c.tryWrite(frame); len(frame) == 0 {
+		if frame = c.tryWrite(frame, false); len(frame) == 0 {
 			return
 		}
 	}
@@ -207,11 +216,11 @@ func (c *Conn) close(code int, reason string) {
 			c.queue[1+i] = nil
 		}
 		c.queue = c.queue[:1]
-		c.queued = len(c.queue[0]) - c.written
+		c.queued = len(c.queue[0])
 		c.enqueue(closeFrame(code, reason))
 		return
 	}
-	if rest := c.tryWrite(closeFrame(code, reason)); len(rest) > 0 {
+	if rest := c.tryWrite(closeFrame(code, reason), false); len(rest) > 0 {
 		c.enqueue(rest)
 	}
 }
@@ -232,7 +241,7 @@ func (c *Conn) answerClose(code []byte) {
 	c.state = closing
 	frame := append([]byte{finBit | opClose, byte(len(code))}, code...)
 	if !c.flushing {
-		frame = c.tryWrite(frame)
+		frame = c.tryWrite(frame, false)
 	}
 	if len(frame) > 0 {
 		c.enqueue(frame)

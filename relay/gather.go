@@ -1,0 +1,172 @@
+package relay
+
+// gather collects, over all jobs of a round, what each session is to get, so that a client gets all of it with one
+// write and in the order in which it was delivered, whatever groups it came for. Sessions that get the
+// same sequence of jobs share one joined buffer.
+type gather struct {
+	touched []*Session
+	steps   []step
+	joined  map[uint64]*joined
+	scratch []byte // for sequences that only one session gets
+}
+
+// step is one job in a session's sequence.
+type step struct {
+	job  int32
+	next int32 // index into steps, -1 at the end
+}
+
+// sequence is what a session is to get in this round. It belongs to the shard's worker.
+type sequence struct {
+	first, last int32  // indexes into steps, plus one; 0: nothing
+	sign        uint64 // of the jobs in it
+	count       int32  // events in it
+}
+
+// joined is the buffers of a sequence, made when a second session asks for them.
+type joined struct {
+	like  *Session // a session with this sequence
+	uses  int
+	parts [][]byte
+}
+
+// write sends the jobs' frames to the sessions of their audiences.
+func (g *gather) write(h *Hub, jobs []job) {
+	for i := range jobs {
+		for _, sub := range jobs[i].audience.subs {
+			g.add(sub.session, int32(i), jobs[i].count)
+		}
+	}
+	if len(jobs) > 1 {
+		g.findEqual()
+	}
+	limit := h.Limits().QueuePerConnection
+	var deliveries, bytes, missed uint64
+	for _, s := range g.touched {
+		if n, ok := g.send(s, jobs, limit); ok {
+			deliveries += uint64(s.seq.count)
+			bytes += uint64(n)
+		} else {
+			missed += uint64(s.seq.count)
+		}
+	}
+	for _, s := range g.touched {
+		s.seq = sequence{}
+	}
+	clear(g.touched)
+	clear(g.joined)
+	g.touched, g.steps = g.touched[:0], g.steps[:0]
+	if cap(g.scratch) > 4*joinSize {
+		g.scratch = nil
+	}
+	h.stats.deliveries.Add(deliveries)
+	h.stats.bytes.Add(bytes)
+	h.stats.missed.Add(missed)
+}
+
+// add appends a job to what a session is to get.
+func (g *gather) add(s *Session, job int32, count int) {
+	g.steps = append(g.steps, step{job, -1})
+	at := int32(len(g.steps))
+	if s.seq.first == 0 {
+		s.seq.first = at
+		g.touched = append(g.touched, s)
+	} else {
+		g.steps[s.seq.last-1].next = at - 1
+	}
+	s.seq.last = at
+	s.seq.sign = (s.seq.sign ^ uint64(job+1)) * 0x9e3779b97f4a7c15
+	s.seq.count += int32(count)
+}
+
+// findEqual counts the sessions that get the same sequence.
+func (g *gather) findEqual() {
+	if g.joined == nil {
+		g.joined = map[uint64]*joined{}
+	}
+	for _, s := range g.touched {
+		if s.seq.first == s.seq.last {
+			continue
+		}
+		if j := g.joined[s.seq.sign]; j != nil {
+			j.uses++
+		} else {
+			g.joined[s.seq.sign] = &joined{like: s, uses: 1}
+		}
+	}
+}
+
+// send writes a session's sequence and returns how many bytes it is.
+func (g *gather) send(s *Session, jobs []job, limit int) (int, bool) {
+	if s.seq.first == s.seq.last {
+		frames := jobs[g.steps[s.seq.first-1].job].frames
+		return len(frames), s.socket.Send(frames, limit)
+	}
+	j := g.joined[s.seq.sign]
+	if j.uses == 1 || !g.equal(s, j.like) {
+		return g.sendAlone(s, jobs, limit)
+	}
+	if j.parts == nil {
+		j.parts = g.join(s, jobs)
+	}
+	n := 0
+	for _, part := range j.parts {
+		if !s.socket.Send(part, limit) {
+			return n, false
+		}
+		n += len(part)
+	}
+	return n, true
+}
+
+// equal reports whether two sessions get the same sequence: signs can be equal by chance.
+func (g *gather) equal(a, b *Session) bool {
+	if a == b {
+		return true
+	}
+	i, k := a.seq.first-1, b.seq.first-1
+	for i >= 0 && k >= 0 {
+		if g.steps[i].job != g.steps[k].job {
+			return false
+		}
+		i, k = g.steps[i].next, g.steps[k].next
+	}
+	return i == k
+}
+
+// join makes shared buffers of a sequence, up to joinSize bytes each.
+func (g *gather) join(s *Session, jobs []job) (parts [][]byte) {
+	size := 0
+	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
+		size += len(jobs[g.steps[i].job].frames)
+	}
+	var part []byte
+	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
+		frames := jobs[g.steps[i].job].frames
+		if len(part)+len(frames) > cap(part) {
+			if part != nil {
+				parts = append(parts, part)
+			}
+			part = make([]byte, 0, max(len(frames), min(size, joinSize)))
+		}
+		part = append(part, frames...)
+		size -= len(frames)
+	}
+	return append(parts, part)
+}
+
+// sendAlone writes a sequence that no other session gets, without allocating.
+func (g *gather) sendAlone(s *Session, jobs []job, limit int) (n int, ok bool) {
+	ok = true
+	g.scratch = g.scratch[:0]
+	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
+		frames := jobs[g.steps[i].job].frames
+		if len(g.scratch) > 0 && len(g.scratch)+len(frames) > joinSize {
+			ok = ok && s.socket.SendCopy(g.scratch, limit)
+			g.scratch = g.scratch[:0]
+		}
+		g.scratch = append(g.scratch, frames...)
+		n += len(frames)
+	}
+	return n, ok && s.socket.SendCopy(g.scratch, limit)
+}
