@@ -32,14 +32,16 @@ type joined struct {
 
 // write sends the jobs' frames to the sessions of their audiences.
 func (g *gather) write(h *Hub, jobs []job) {
+	if len(jobs) == 1 {
+		g.writeOne(h, jobs[0])
+		return
+	}
 	for i := range jobs {
 		for _, sub := range jobs[i].audience.subs {
 			g.add(sub.session, int32(i), jobs[i].count)
 		}
 	}
-	if len(jobs) > 1 {
-		g.findEqual()
-	}
+	g.findEqual()
 	limit := h.Limits().QueuePerConnection
 	var deliveries, bytes, missed uint64
 	for _, s := range g.touched {
@@ -62,6 +64,19 @@ func (g *gather) write(h *Hub, jobs []job) {
 	h.stats.deliveries.Add(deliveries)
 	h.stats.bytes.Add(bytes)
 	h.stats.missed.Add(missed)
+}
+
+// writeOne is write for a job alone, the usual case of a quiet system: every session is touched once.
+func (g *gather) writeOne(h *Hub, j job) {
+	limit, sent := h.Limits().QueuePerConnection, 0
+	for _, sub := range j.audience.subs {
+		if sub.session.socket.Send(j.frames, limit) {
+			sent++
+		}
+	}
+	h.stats.deliveries.Add(uint64(sent * j.count))
+	h.stats.bytes.Add(uint64(sent * len(j.frames)))
+	h.stats.missed.Add(uint64((len(j.audience.subs) - sent) * j.count))
 }
 
 // add appends a job to what a session is to get.
