@@ -28,6 +28,9 @@ import (
 // The host sets it before each call and reads what is left afterwards; below zero means that the budget was spent.
 const FuelGlobal = "edgerelay.fuel"
 
+// StartExport is the export name of the start function if [Options.ExportStart] is set and the module has one.
+const StartExport = "edgerelay.start"
+
 // ErrMalformed is wrapped by every error about bytes that are not a WebAssembly core 2.0 module.
 var ErrMalformed = errors.New("malformed WebAssembly module")
 
@@ -35,6 +38,9 @@ var ErrMalformed = errors.New("malformed WebAssembly module")
 type Options struct {
 	// InitialFuel is the counter's value at instantiation: the budget of the start function, which runs before a host can set one.
 	InitialFuel int64
+	// ExportStart turns the start section into an export, so that the host calls the start function itself once the module is
+	// instantiated and can tell a spent budget from a trap.
+	ExportStart bool
 	// MaxTableElements caps every table of the module, so that table.grow cannot take host memory; 0 means no cap.
 	// A module that asks for a larger table at once is refused.
 	MaxTableElements uint32
@@ -96,6 +102,13 @@ func (m *module) rewrite(o Options) ([]byte, error) {
 	out := make([]byte, 0, len(code)+m.size+256)
 	out = append(out, header...)
 	doneGlobal, doneExport := false, false
+	var exports []byte
+	exported := uint32(1)
+	exports = appendExport(exports, FuelGlobal, externGlobal, fuel)
+	if o.ExportStart && m.hasStart {
+		exported++
+		exports = appendExport(exports, StartExport, externFunc, m.start)
+	}
 	// before adds the sections the original lacks, in their place.
 	before := func(r int) {
 		if !doneGlobal && r > rank(secGlobal) {
@@ -103,7 +116,7 @@ func (m *module) rewrite(o Options) ([]byte, error) {
 			doneGlobal = true
 		}
 		if !doneExport && r > rank(secExport) {
-			out = appendSection(out, secExport, appendFuelExport([]byte{1}, fuel))
+			out = appendSection(out, secExport, append([]byte{byte(exported)}, exports...))
 			doneExport = true
 		}
 	}
@@ -121,11 +134,15 @@ func (m *module) rewrite(o Options) ([]byte, error) {
 			}
 			out = appendSection(out, s.id, body)
 		case secGlobal:
-			out = appendSection(out, s.id, appendFuelGlobal(recount(s.body), o.InitialFuel))
+			out = appendSection(out, s.id, appendFuelGlobal(recount(s.body, 1), o.InitialFuel))
 			doneGlobal = true
 		case secExport:
-			out = appendSection(out, s.id, appendFuelExport(recount(s.body), fuel))
+			out = appendSection(out, s.id, append(recount(s.body, exported), exports...))
 			doneExport = true
+		case secStart:
+			if !o.ExportStart {
+				out = appendSection(out, s.id, s.body)
+			}
 		case secCode:
 			out = appendSection(out, s.id, code)
 		default:
@@ -136,11 +153,11 @@ func (m *module) rewrite(o Options) ([]byte, error) {
 	return out, nil
 }
 
-// recount copies a section's body with the leading element count raised by one.
-func recount(body []byte) []byte {
+// recount copies a section's body with the leading element count raised.
+func recount(body []byte, by uint32) []byte {
 	r := reader{b: body}
 	n := r.u32()
-	return append(appendU32(nil, n+1), body[r.pos:]...)
+	return append(appendU32(nil, n+by), body[r.pos:]...)
 }
 
 func appendFuelGlobal(b []byte, initial int64) []byte {
@@ -149,10 +166,10 @@ func appendFuelGlobal(b []byte, initial int64) []byte {
 	return append(b, opEnd)
 }
 
-func appendFuelExport(b []byte, index uint32) []byte {
-	b = appendU32(b, uint32(len(FuelGlobal)))
-	b = append(b, FuelGlobal...)
-	b = append(b, externGlobal)
+func appendExport(b []byte, name string, kind byte, index uint32) []byte {
+	b = appendU32(b, uint32(len(name)))
+	b = append(b, name...)
+	b = append(b, kind)
 	return appendU32(b, index)
 }
 

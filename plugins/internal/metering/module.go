@@ -42,6 +42,8 @@ type module struct {
 	importedFuncs uint32
 	funcs         []uint32 // type index of every function, imported ones first
 	globals       uint32   // imported and defined
+	start         uint32   // the start function
+	hasStart      bool
 	code          []byte
 }
 
@@ -122,12 +124,19 @@ func (m *module) section(s section) error {
 		}
 	case secExport:
 		for n := r.u32(); n > 0 && r.err == nil; n-- {
-			if r.name() == FuelGlobal {
-				return fmt.Errorf("the module exports %q, a name the host needs: rename it, or give the original module if this one is metered already", FuelGlobal)
+			if name := r.name(); name == FuelGlobal || name == StartExport {
+				return fmt.Errorf("the module exports %q, a name the host needs: rename it, or give the original module if this one is metered already", name)
 			}
 			if kind, index := r.byte(), r.u32(); kind == externGlobal && index >= m.globals {
 				r.fail("an export names global %d of %d", index, m.globals)
 			}
+		}
+	case secStart:
+		m.start, m.hasStart = r.u32(), true
+		if uint64(m.start) >= uint64(len(m.funcs)) {
+			r.fail("function %d of %d is to start", m.start, len(m.funcs))
+		} else if t := m.types[m.funcs[m.start]]; len(t.params)+len(t.results) > 0 {
+			r.fail("the start function takes or gives values")
 		}
 	case secCode:
 		m.code = s.body
