@@ -124,6 +124,7 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 		pl := next[specs[i].Name]
 		order[i] = pl.name
 		pl.spec.Store(&specs[i])
+		pl.env.kv.resize(specs[i].KV)
 		if loaded[i] == nil {
 			continue
 		}

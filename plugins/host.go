@@ -73,13 +73,16 @@ func (in *instance) write(p, limit uint64, b []byte) {
 func hostLog(in *instance, stack []uint64) {
 	text := in.read(stack[1], stack[2])
 	text = text[:min(len(text), maxLogText)]
-	in.charge(int64(len(text)) / 16)
+	in.charge(int64(len(text)) / 4)
 	level := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}[min(uint32(stack[0]), 3)]
 	in.log(level, string(text))
 }
 
 func (in *instance) log(level slog.Level, text string) {
 	in.lastLog = text
+	if in.said == "" {
+		in.said = text
+	}
 	in.env.log.write(level, text)
 }
 

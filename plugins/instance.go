@@ -51,6 +51,7 @@ type instance struct {
 	text    []byte        // scratch
 	spent   int64         // fuel of the last call
 	lastLog string
+	said    string // the first line of the call, which tells why a language's runtime gave up
 }
 
 // environment is what instances of one plugin share: it outlives the module.
@@ -208,6 +209,7 @@ func (in *instance) begin(a string, b []byte) *Failure {
 	}
 	copy(buf, a)
 	copy(buf[len(a):], b)
+	in.said = ""
 	in.document = b
 	in.audience = everybody
 	in.emits = in.emits[:0]
@@ -345,6 +347,8 @@ func (in *instance) failure(call string, err error) *Failure {
 		f.Kind, f.Err = KindFuel, errors.New("stack overflow: the module recurses too deeply")
 	case int64(in.fuel.Get()) < 0:
 		f.Kind = KindFuel
+	case in.said != "":
+		f.Err = fmt.Errorf("%s; it logged: %.200s", text, in.said)
 	default:
 		f.Err = errors.New(text)
 	}

@@ -8,10 +8,10 @@ import (
 
 // store is a plugin's key-value store: in memory, shared by its instances, bounded in bytes of keys and values. Safe for concurrent use.
 type store struct {
-	limit int
-	now   func() time.Time
+	now func() time.Time
 
 	mu      sync.Mutex
+	limit   int
 	entries map[string]entry
 	size    int
 }
@@ -64,6 +64,13 @@ func (s *store) incr(key []byte, delta int64, ttl time.Duration) (int64, bool) {
 	}
 	n += delta
 	return n, s.put(key, strconv.FormatInt(n, 10), e.expires)
+}
+
+// resize changes the limit; what is there stays.
+func (s *store) resize(limit int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit = limit
 }
 
 func (s *store) bytes() int {

@@ -5,7 +5,7 @@ import "fmt"
 const (
 	runLength     = 64     // instructions in a row that cost one unit
 	maxLocals     = 50_000 // what engines accept; also keeps frame sizes far from overflow
-	growPageShift = 10     // memory.grow costs 1024 units a page …
+	growPageShift = 11     // memory.grow costs 2048 units a page …
 	growPageCap   = 1024   // … for at most so many pages: a request beyond the limit fails and costs nothing
 )
 

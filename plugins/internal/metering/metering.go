@@ -7,8 +7,8 @@
 // # What is charged
 //
 //   - one unit at every function entry and every round of a loop, checked there;
-//   - one unit for every 64 instructions in a row (loads count two, divisions eight), so that long straight code is not free;
-//   - the length of bulk memory operations in units of 16 bytes, of table operations in pairs of elements, of memory.grow at 1024 a page;
+//   - one unit for every 64 instructions in a row (loads count two, divisions sixteen), so that long straight code is not free;
+//   - the length of bulk memory operations in units of 16 bytes, of table operations in pairs of elements, of memory.grow at 2048 a page;
 //   - at the entry of a function that calls others, one unit for each 16 bytes its frame may take on the host's stack, given back when
 //     it returns. Fuel therefore bounds the depth of recursion and the host memory it costs, whatever a frame's size.
 //

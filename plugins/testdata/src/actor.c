@@ -109,7 +109,7 @@ EXPORT(ev_on_event) uint64_t on_event(int32_t gn, int32_t pn) {
   if (is("text")) { out[0] = 0xc3; out[1] = 0x28; return PACK(out, 2); }
   if (is("not_json")) return PACK("{", 1);
   if (is("range")) return PACK(0xfffffff0u, 4096);
-  if (is("huge")) return PACK(in, sizeof in);
+  if (is("huge")) return PACK(in, sizeof in + 1);
   if (is("reserved")) return 77;
   if (is("trap")) __builtin_trap();
   if (is("loop")) for (;;) sink++;
