@@ -123,7 +123,7 @@ func (s *script) run(path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.runtime.InstantiateWithConfig(ctx, host, wazero.NewModuleConfig()); err != nil {
+	if _, err := s.runtime.InstantiateWithConfig(ctx, host, wazero.NewModuleConfig().WithName("spectest")); err != nil {
 		t.Fatal(err)
 	}
 	for i := 0; i < len(file.Commands); i++ {
