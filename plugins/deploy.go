@@ -134,6 +134,11 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 			drain = append(drain, func() { pl.install(loaded[i]) })
 		}
 	}
+	for _, pl := range next {
+		if pl.spec.Load().OnError != OnErrorLastGood {
+			drain = append(drain, func() { pl.retire(pl.good.Swap(nil)) })
+		}
+	}
 	for name, pl := range p.plugins {
 		if next[name] == nil {
 			drain = append(drain, pl.remove)

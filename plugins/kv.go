@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ type store struct {
 	limit   int
 	entries map[string]entry
 	size    int
+	soonest int64 // no entry expires before; keeps a full store from being searched in vain
 }
 
 type entry struct {
@@ -25,7 +27,7 @@ type entry struct {
 const entryCost = 64
 
 func newStore(limit int, now func() time.Time) *store {
-	return &store{limit: limit, now: now, entries: map[string]entry{}}
+	return &store{limit: limit, now: now, entries: map[string]entry{}, soonest: math.MaxInt64}
 }
 
 // get appends the value to buf.
@@ -120,15 +122,26 @@ func (s *store) put(key []byte, value string, expires int64) bool {
 	}
 	s.size += grow
 	s.entries[string(key)] = entry{value, expires}
+	if expires != 0 {
+		s.soonest = min(s.soonest, expires)
+	}
 	return true
 }
 
 // expire removes what has expired. It runs only when room is short.
 func (s *store) expire() {
 	now := s.now().UnixNano()
+	if now < s.soonest {
+		return
+	}
+	s.soonest = math.MaxInt64
 	for k, e := range s.entries {
-		if e.expires != 0 && now >= e.expires {
+		switch {
+		case e.expires == 0:
+		case now >= e.expires:
 			s.remove(k)
+		default:
+			s.soonest = min(s.soonest, e.expires)
 		}
 	}
 }

@@ -161,7 +161,7 @@ func (p *plugin) install(m *module) {
 	p.mu.Lock()
 	p.previous = &old.spec
 	p.mu.Unlock()
-	if m != nil && m.spec.OnError == OnErrorLastGood && old.total().worked() {
+	if m != nil && p.spec.Load().OnError == OnErrorLastGood && old.total().worked() {
 		old = p.good.Swap(old)
 	}
 	p.retire(old)

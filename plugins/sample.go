@@ -77,11 +77,16 @@ type Trial struct {
 }
 
 // Try loads a plugin for a trial. Its log lines go to o.Logger. Close the Trial after use.
-func Try(ctx context.Context, o Options, spec Spec) (*Trial, error) {
+func Try(ctx context.Context, o Options, spec Spec) (_ *Trial, err error) {
 	p, err := New(o)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			_ = p.Close()
+		}
+	}()
 	spec.Instances = 1
 	if spec, err = spec.withDefaults(); err != nil {
 		return nil, err
