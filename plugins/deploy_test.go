@@ -69,8 +69,11 @@ func TestApplyRefusesAsAWhole(t *testing.T) {
 	}{
 		{"no wasm", []Spec{good, {Name: "x", Wasm: []byte("text")}}, `plugin x: malformed WebAssembly module: it does not begin with "\0asm"`},
 		{"twice", []Spec{good, good}, "plugin actor is there twice"},
-		{"settings", []Spec{good, {Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1, Groups: []string{""}}},
-			"a plugin's name is"},
+		{
+			"settings",
+			[]Spec{good, {Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1, Groups: []string{""}}},
+			"a plugin's name is",
+		},
 		{"no module", []Spec{{Name: "x"}}, "there is no module"},
 		{"shadow of nothing", []Spec{good, {Name: "x", Wasm: fixture(t, "pass"), ShadowOf: "y"}}, "plugin x is to shadow y, which is no plugin in effect"},
 		{"ev_init", []Spec{{Name: "actor", Wasm: good.Wasm, Groups: good.Groups, Grants: Grants, Config: []byte(`"refuse"`)}}, "ev_init refuses with 7: the config says so"},

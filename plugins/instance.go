@@ -47,7 +47,6 @@ type instance struct {
 	slept   time.Duration // how far the guest's clock was moved forward
 	ticks   int64         // readings of the clock that stands for the real one
 	output  []byte        // an unfinished line on standard output or error
-	path    []byte        // scratch
 	text    []byte        // scratch
 	spent   int64         // fuel of the last call
 	lastLog string

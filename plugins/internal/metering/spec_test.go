@@ -337,8 +337,8 @@ func same(text string, got, want uint64, width int, float bool) error {
 		if got&exponent == exponent && got&quiet != 0 {
 			return nil
 		}
-	case float && want&exponent == exponent && want&(quiet|quiet-1) != 0:
-		if got&exponent == exponent && got&(quiet|quiet-1) != 0 {
+	case float && want&exponent == exponent && want&(quiet|(quiet-1)) != 0:
+		if got&exponent == exponent && got&(quiet|(quiet-1)) != 0 {
 			return nil
 		}
 	case got == want:
