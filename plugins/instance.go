@@ -91,7 +91,7 @@ func (m *module) instantiate(ctx context.Context, env *environment) (in *instanc
 		}
 	}()
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	if in.mod, err = m.runtime.InstantiateModule(in, m.compiled, config); err != nil {
+	if in.mod, err = m.runtime.InstantiateModule(withMemory(ctx), m.compiled, config); err != nil {
 		return in, fmt.Errorf("instantiate the module: %s", brief(err))
 	}
 	in.mem = in.mod.Memory()

@@ -16,7 +16,7 @@ import (
 )
 
 // maxTable bounds a guest's tables: eight bytes of host memory an element.
-const maxTable = 1 << 20
+const maxTable = 1 << 17
 
 // errReplaced tells a caller that the module was replaced under its feet; the plugin's current one takes the event.
 var errReplaced = errors.New("the module has been replaced")
