@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 )
@@ -129,6 +131,57 @@ func BenchmarkCall(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkSwap paces 20,000 events a second through a plugin, with and without a deploy every 50 ms, and reports the longest time
+// that an event took. Beside the plugin's own pauses that shows what the machine was busy with: compare the two.
+func BenchmarkSwap(b *testing.B) {
+	for _, swap := range []bool{false, true} {
+		b.Run(fmt.Sprintf("swap=%v", swap), func(b *testing.B) {
+			p := pipeline(b, Options{}, actor(b))
+			modules := [][]byte{fixture(b, "pass"), fixture(b, "actor")}
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			swaps := 0
+			if swap {
+				wg.Go(func() {
+					tick := time.NewTicker(50 * time.Millisecond)
+					defer tick.Stop()
+					for {
+						select {
+						case <-stop:
+							return
+						case <-tick.C:
+						}
+						if err := p.Deploy(context.Background(), "actor", modules[swaps%2]); err != nil {
+							b.Error(err)
+						}
+						swaps++
+					}
+				})
+			}
+			payload := do("pass")
+			out := make([]Output, 0, 4)
+			var worst time.Duration
+			lost := 0
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for b.Loop() { // an iteration is a millisecond of twenty events
+				<-tick.C
+				for i := range 20 {
+					start := time.Now()
+					out = p.Process([]string{"g1", "g2", "g3"}[i%3], payload, out[:0])
+					worst = max(worst, time.Since(start))
+					lost += 1 - len(out)
+				}
+			}
+			close(stop)
+			wg.Wait()
+			b.ReportMetric(float64(worst.Microseconds())/1000, "worst-ms")
+			b.ReportMetric(float64(swaps), "swaps")
+			b.ReportMetric(float64(lost), "lost")
 		})
 	}
 }

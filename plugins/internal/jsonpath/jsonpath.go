@@ -186,22 +186,35 @@ func skip(doc []byte, i int) int {
 	return i
 }
 
-// skipString returns the position after the string that begins at i, or -1.
+// skipString returns the position after the string that begins at i, or -1. Short strings, and text thick with escapes, go byte by
+// byte; long plain text from quote to quote.
 func skipString(doc []byte, i int) int {
-	for from := i + 1; ; {
-		q := bytes.IndexByte(doc[from:], '"')
+	const near = 48
+	for j := i + 1; ; {
+		for end := min(j+near, len(doc)); j < end; j++ {
+			switch doc[j] {
+			case '"':
+				return j + 1
+			case '\\':
+				j++
+			}
+		}
+		if j >= len(doc) {
+			return -1
+		}
+		q := bytes.IndexByte(doc[j:], '"')
 		if q < 0 {
 			return -1
 		}
-		q += from
+		q += j
 		// The quote is escaped if an odd number of backslashes stands before it.
 		n := 0
-		for q-1-n > i && doc[q-1-n] == '\\' {
+		for q-1-n >= j && doc[q-1-n] == '\\' {
 			n++
 		}
 		if n%2 == 0 {
 			return q + 1
 		}
-		from = q + 1
+		j = q + 1
 	}
 }

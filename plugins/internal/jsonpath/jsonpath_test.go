@@ -2,6 +2,7 @@ package jsonpath
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"reflect"
 	"strconv"
 	"strings"
@@ -44,6 +45,28 @@ func TestFindOnBrokenText(t *testing.T) {
 		Find([]byte(s), []byte("a.b.0"))
 		Find([]byte(s), []byte("0"))
 		Find([]byte(s), nil)
+	}
+}
+
+// TestFindBehindStrings: whatever a string holds and however long it is, the member behind it is found.
+func TestFindBehindStrings(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		b := make([]byte, rnd.IntN(150))
+		for i := range b {
+			b[i] = `x\\""yz,}`[rnd.IntN(9)]
+			if rnd.IntN(3) > 0 {
+				b[i] = 'x'
+			}
+		}
+		doc, err := json.Marshal(map[string]string{"a" + string(b): string(b), "b": "found"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, to, ok := Find(doc, []byte("b"))
+		if !ok || string(doc[from:to]) != `"found"` {
+			t.Fatalf("in %s: %q", doc, doc[from:to])
+		}
 	}
 }
 
