@@ -1,0 +1,437 @@
+package plugins
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// versioned gives a Spec whose plugin replaces every event that says {"do":"config"} by its configuration.
+func versioned(t testing.TB, version int) Spec {
+	s := actor(t)
+	s.Config = json.RawMessage(fmt.Sprint(version))
+	return s
+}
+
+func TestApplyReusesWhatIsUnchanged(t *testing.T) {
+	ctx := context.Background()
+	p := pipeline(t, Options{}, actor(t))
+	count := func() string { return show(p.Process("g1", do("calls"), nil)) }
+	if got := count(); got != "g1 1" {
+		t.Fatal(got)
+	}
+	// Other groups, another policy, another neighbour: the instance goes on.
+	s := actor(t)
+	s.Groups, s.OnError = []string{"g1", "h"}, OnErrorDrop
+	if err := p.Apply(ctx, []Spec{{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"x"}}, s}); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(); got != "g1 2" {
+		t.Errorf("after a reload that leaves module and settings as they are, the instance counts %q, want g1 2", got)
+	}
+	if got := show(p.Process("g2", do("drop"), nil)); got == "" {
+		t.Error("the old patterns are still in force")
+	}
+	if got := show(p.Process("h", do("trap"), nil)); got != "" {
+		t.Error("the new policy is not in force")
+	}
+	s.Config = json.RawMessage("1")
+	if err := p.Apply(ctx, []Spec{s}); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(); got != "g1 1" {
+		t.Errorf("after a change of the configuration the instance counts %q, want a new one: g1 1", got)
+	}
+	if err := p.Apply(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(); got != "g1 "+string(do("calls")) || len(p.Health()) != 0 {
+		t.Errorf("after the plugin is gone an event gives %q", got)
+	}
+}
+
+func TestApplyRefusesAsAWhole(t *testing.T) {
+	p := pipeline(t, Options{}, versioned(t, 1))
+	good := versioned(t, 2)
+	for _, c := range []struct {
+		name  string
+		specs []Spec
+		want  string
+	}{
+		{"no wasm", []Spec{good, {Name: "x", Wasm: []byte("text")}}, `plugin x: malformed WebAssembly module: it does not begin with "\0asm"`},
+		{"twice", []Spec{good, good}, "plugin actor is there twice"},
+		{
+			"settings",
+			[]Spec{good, {Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1, Groups: []string{""}}},
+			"a plugin's name is",
+		},
+		{"no module", []Spec{{Name: "x"}}, "there is no module"},
+		{"shadow of nothing", []Spec{good, {Name: "x", Wasm: fixture(t, "pass"), ShadowOf: "y"}}, "plugin x is to shadow y, which is no plugin in effect"},
+		{"ev_init", []Spec{{Name: "actor", Wasm: good.Wasm, Groups: good.Groups, Grants: Grants, Config: []byte(`"refuse"`)}}, "ev_init refuses with 7: the config says so"},
+	} {
+		err := p.Apply(context.Background(), c.specs)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+		if got := show(p.Process("g1", do("config"), nil)); got != "g1 1" {
+			t.Errorf("%s: afterwards an event gives %q, want the old pipeline", c.name, got)
+		}
+	}
+	if err := p.Apply(context.Background(), []Spec{{Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1, Groups: []string{""}}}); err == nil ||
+		strings.Count(err.Error(), "\n") != 5 {
+		t.Errorf("not all faults of a spec are told at once: %v", err)
+	}
+}
+
+func TestDeployAndRollback(t *testing.T) {
+	ctx := context.Background()
+	p := pipeline(t, Options{}, actor(t))
+	act := func() string { return show(p.Process("g1", do("replace", "with", "{}"), nil)) }
+	pass := "g1 " + string(do("replace", "with", "{}"))
+	if err := p.Rollback(ctx, "actor"); err == nil || !strings.Contains(err.Error(), "has had no other module") {
+		t.Errorf("a rollback to nothing: %v", err)
+	}
+	if err := p.Deploy(ctx, "nobody", fixture(t, "pass")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a deploy to nobody: %v", err)
+	}
+	if err := p.Deploy(ctx, "actor", fixture(t, "hostile/start")); err == nil || act() != "g1 {}" {
+		t.Errorf("a bad deploy: %v", err)
+	}
+	if err := p.Deploy(ctx, "actor", fixture(t, "pass")); err != nil || act() != pass {
+		t.Errorf("deploy: %v, %s", err, act())
+	}
+	if h := p.Health()[0]; h.Hash != Hash(fixture(t, "pass")) || h.Deploys != 1 || h.Hooks != "on_event" || h.Calls != 2 {
+		t.Errorf("health after a deploy: %+v", h)
+	}
+	if err := p.Rollback(ctx, "actor"); err != nil || act() != "g1 {}" {
+		t.Errorf("rollback: %v, %s", err, act())
+	}
+	if err := p.Rollback(ctx, "actor"); err != nil || act() != pass {
+		t.Errorf("rollback of the rollback: %v, %s", err, act())
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{p.Deploy(ctx, "actor", nil), p.Apply(ctx, nil)} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+	if act() != pass {
+		t.Error("after Close events do not pass")
+	}
+}
+
+// TestSwapUnderLoad: with events of many groups from several callers, a plugin is replaced again and again. Every event is answered
+// by exactly one version, none is lost, and no caller sees an older version after a newer one.
+func TestSwapUnderLoad(t *testing.T) {
+	const callers, swaps = 4, 25
+	spec := versioned(t, 0)
+	spec.Instances = 2
+	p := pipeline(t, Options{}, spec)
+	var stop atomic.Bool
+	var events atomic.Int64
+	var worst atomic.Int64
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			event, last := do("config"), 0
+			out := make([]Output, 0, 1)
+			for i := 0; !stop.Load(); i++ {
+				start := time.Now()
+				out = p.Process(fmt.Sprintf("g%d-%d", c, i%50), event, out[:0])
+				if d := int64(time.Since(start)); d > worst.Load() {
+					worst.Store(d)
+				}
+				v := -1
+				if len(out) == 1 {
+					_, _ = fmt.Sscan(string(out[0].Payload), &v)
+				}
+				if v < last {
+					t.Errorf("an event gives %q after version %d", show(out), last)
+					return
+				}
+				last = v
+				events.Add(1)
+			}
+		})
+	}
+	for v := 1; v <= swaps; v++ {
+		spec := versioned(t, v)
+		spec.Instances = 2
+		if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
+			t.Error(err)
+		}
+		seen := events.Load()
+		eventually(t, "events go on", func() bool { return events.Load() > seen+20 || t.Failed() })
+	}
+	stop.Store(true)
+	wg.Wait()
+	h := p.Health()[0]
+	if h.Calls != uint64(events.Load()) || h.Replaced != h.Calls {
+		t.Errorf("%d events, %d calls, %d replaced", events.Load(), h.Calls, h.Replaced)
+	}
+	t.Logf("%d events over %d swaps, the worst took %v", events.Load(), swaps, time.Duration(worst.Load()))
+}
+
+// TestReloadsKeepMemoryFlat replaces a plugin many times and looks at what the process keeps.
+func TestReloadsKeepMemoryFlat(t *testing.T) {
+	reloads := 1000
+	if testing.Short() {
+		reloads = 100
+	}
+	p := pipeline(t, Options{}, versioned(t, 0))
+	a, b := fixture(t, "pass"), fixture(t, "actor")
+	measure := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var early uint64
+	for i := range reloads {
+		wasm := a
+		if i%2 == 1 {
+			wasm = b
+		}
+		if err := p.Deploy(context.Background(), "actor", wasm); err != nil {
+			t.Fatal(err)
+		}
+		p.Process("g1", do("calls"), nil)
+		if i == reloads/10-1 { // the same module is live as at the end
+			early = measure()
+		}
+	}
+	late := measure()
+	t.Logf("heap after %d reloads %d KiB, after %d %d KiB", reloads/10, early>>10, reloads, late>>10)
+	if late > early+512<<10 {
+		t.Errorf("the heap grew from %d to %d KiB", early>>10, late>>10)
+	}
+}
+
+func TestLastGood(t *testing.T) {
+	ctx := context.Background()
+	spec := Spec{Name: "p", Wasm: fixture(t, "hostile/trap"), Groups: []string{"*"}, OnError: OnErrorLastGood, Grants: Grants, Instances: 1}
+	p := pipeline(t, Options{}, spec)
+	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "" {
+		t.Errorf("without a good version an event gives %q, want it dropped", got)
+	}
+	if err := p.Deploy(ctx, "p", fixture(t, "actor")); err != nil {
+		t.Fatal(err)
+	}
+	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" {
+		t.Fatalf("the good version gives %q", got)
+	}
+	if err := p.Deploy(ctx, "p", fixture(t, "hostile/trap")); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // also once the breaker is open
+		if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" {
+			t.Fatalf("under a bad version an event gives %q, want what the last good one does", got)
+		}
+	}
+	if h := p.Health()[0]; h.Breaker != "open" || h.Bypassed != 15 || h.Failures[KindTrap] != 6 {
+		t.Errorf("health: %+v", h)
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	var now atomic.Int64
+	clock := func() time.Time { return time.Unix(1_700_000_000, now.Load()) }
+	spec := actor(t)
+	spec.OnError, spec.MaxFailures, spec.Cooldown = OnErrorDrop, 3, time.Second
+	p := pipeline(t, Options{Now: clock}, spec)
+	state := func() Health { return p.Health()[0] }
+	run := func(what string) string { return show(p.Process("g1", do(what, "with", "{}"), nil)) }
+
+	for range 2 {
+		run("trap")
+	}
+	if run("replace") != "g1 {}" || state().Breaker != "closed" {
+		t.Error("a success between failures does not count")
+	}
+	for range 3 {
+		if got := run("trap"); got != "" {
+			t.Errorf("on_error drop gives %q", got)
+		}
+	}
+	calls := state().Calls
+	if run("replace") != "" || state().Breaker != "open" || state().Calls != calls || state().Bypassed != 1 {
+		t.Errorf("after three failures in a row the plugin is still called: %+v", state())
+	}
+	now.Add(int64(time.Second))
+	if state().Breaker != "half-open" || run("trap") != "" || state().Calls != calls+1 || run("replace") != "" || state().Breaker != "open" {
+		t.Errorf("a failing try does not set the plugin aside again: %+v", state())
+	}
+	now.Add(int64(time.Second)) // twice the time now
+	if run("replace") != "" {
+		t.Error("the cooldown did not double")
+	}
+	now.Add(int64(time.Second))
+	if run("replace") != "g1 {}" || state().Breaker != "closed" {
+		t.Errorf("a try that succeeds does not end it: %+v", state())
+	}
+}
+
+// TestFailuresAreVoid: what a failed call emitted is not delivered, and the event passes as it came.
+func TestFailuresAreVoid(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	for _, what := range []string{"emit_then_fail", "error", "text", "range", "huge", "reserved", "trap", "loop", "recurse", "pointer"} {
+		ev := do(what)
+		if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) {
+			t.Errorf("%s gives %.200q, want the event as it came", what, got)
+		}
+		if got := show(p.Process("g1", do("calls"), nil)); got != "g1 1" {
+			t.Errorf("after %s the instance is not a new one: %q", what, got)
+		}
+	}
+	if h := p.Health()[0]; !strings.Contains(h.LastError, "lies outside its memory") || len(h.Failures) != 7 {
+		t.Errorf("health: %+v", h)
+	}
+	spec := actor(t)
+	spec.JSON = true
+	if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
+		t.Fatal(err)
+	}
+	ev := do("not_json")
+	if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) || p.Health()[0].Failures[KindText] != 2 {
+		t.Errorf("a result that is not JSON gives %q", got)
+	}
+}
+
+func TestShadow(t *testing.T) {
+	ctx := context.Background()
+	live := actor(t)
+	beside := actor(t)
+	beside.Name, beside.Shadow = "alone", true
+	candidate := Spec{Name: "candidate", Wasm: fixture(t, "pass"), ShadowOf: "actor"}
+	twin := actor(t)
+	twin.Name, twin.ShadowOf = "twin", "actor"
+	p := pipeline(t, Options{}, beside, live, candidate, twin)
+	for event, want := range map[string]string{
+		string(do("replace", "with", "{}")): "g1 {}",
+		string(do("drop")):                  "",
+		string(do("pass")):                  "g1 " + string(do("pass")),
+		string(do("split")):                 `g1 {"part":1}; g1 {"part":2}; g1 {"part":3} to 110`,
+	} {
+		if got := show(p.Process("g1", []byte(event), nil)); got != want {
+			t.Errorf("%s gives %q, want %q: shadows have no effect", event, got, want)
+		}
+	}
+	for i, want := range []struct{ same, differ uint64 }{{1, 3}, {0, 0}, {1, 3}, {4, 0}} {
+		if h := p.Health()[i]; h.Same != want.same || h.Differ != want.differ {
+			t.Errorf("%s: %d alike, %d not; want %v", h.Name, h.Same, h.Differ, want)
+		}
+	}
+	if d, err := p.Subscribe(ctx, []byte(`{"do":"allow"}`), "g1"); !d.Allow || err != nil {
+		t.Errorf("%+v %v", d, err)
+	}
+}
+
+func TestSamples(t *testing.T) {
+	ctx := context.Background()
+	p := pipeline(t, Options{})
+	try := func(s ...Sample) error {
+		spec := actor(t)
+		spec.Samples = s
+		return p.Check(ctx, spec)
+	}
+	if err := try(
+		Sample{Group: "g1", Payload: do("drop"), Verdict: "drop"},
+		Sample{Group: "g1", Payload: do("replace", "with", `{"a":1}`), Verdict: "replace", Output: json.RawMessage(`{ "a": 1 }`)},
+		Sample{Group: "g1", Payload: do("kv_incr")}, Sample{Group: "g1", Payload: do("metric")},
+	); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct {
+		s    Sample
+		want string
+	}{
+		{Sample{Group: "g1", Payload: do("pass"), Verdict: "drop"}, "sample 1 (g1): the verdict is pass instead of drop"},
+		{Sample{Group: "g1", Payload: do("replace", "with", "{}"), Output: json.RawMessage(`[]`)}, `the output is "{}" instead of "[]"`},
+		{Sample{Group: "g1", Payload: do("trap")}, "sample 1 (g1): plugin actor: ev_on_event: wasm error: unreachable"},
+	} {
+		if err := try(c.s); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+	// Trying samples leaves no trace.
+	spec := actor(t)
+	spec.Samples = []Sample{{Group: "g1", Payload: do("kv_incr")}, {Group: "g1", Payload: do("metric")}}
+	if err := p.Apply(ctx, []Spec{spec}); err != nil {
+		t.Fatal(err)
+	}
+	if h := p.Health()[0]; h.KV != 0 || len(h.Metrics) != 0 || h.Calls != 0 {
+		t.Errorf("samples left a trace: %+v", h)
+	}
+}
+
+func TestCache(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	pipeline(t, Options{CacheDir: dir}, actor(t))
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the cache's mode is %v, want 0700 (%v)", info.Mode(), err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*", "*")); len(files) == 0 {
+		t.Error("nothing was cached")
+	}
+	pipeline(t, Options{CacheDir: dir}, actor(t))
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Options{CacheDir: dir}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+		t.Errorf("a cache that anyone may write to: %v", err)
+	}
+}
+
+func TestLogs(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	p := pipeline(t, Options{Now: func() time.Time { return now }}, actor(t))
+	p.Process("g1", do("log"), nil)
+	lines, err := p.Logs("actor")
+	if err != nil || len(lines) != logBurst || lines[0].Text != "a line" {
+		t.Fatalf("%d lines of 300 went through, want %d (%v)", len(lines), logBurst, err)
+	}
+	now = now.Add(time.Minute)
+	p.Process("g1", do("error"), nil)
+	p.Process("g1", do("log"), nil)
+	lines, _ = p.Logs("actor")
+	if len(lines) != logKept || lines[len(lines)-1].Text != "a line" || lines[100].Text != "it was asked for" ||
+		lines[101].Text != "plugin actor: ev_on_event: the plugin reports an error: it was asked for" {
+		t.Errorf("%d lines are kept; two of them: %q, %q", len(lines), lines[100].Text, lines[101].Text)
+	}
+	if _, err := p.Logs("nobody"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestTrial(t *testing.T) {
+	tr, err := Try(context.Background(), Options{Logger: quiet}, actor(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	got := tr.Event("g1", do("split"))
+	if got.Verdict != Replace || show(got.Outputs) != ` {"part":1};  {"part":2};  {"part":3} to 110` || got.Fuel < 10 || got.Duration <= 0 || got.Memory < 1<<20 || got.Err != nil {
+		t.Errorf("%+v", got)
+	}
+	for range 20 { // a trial has no breaker
+		if got := tr.Event("g1", do("trap")); got.Verdict != Failed || got.Err == nil || errors.Is(got.Err, errOpen) {
+			t.Errorf("%+v", got)
+		}
+	}
+	if tr.Hooks() != OnEvent|OnSubscribe|OnClass {
+		t.Error(tr.Hooks())
+	}
+}

@@ -1,0 +1,75 @@
+package plugins
+
+import (
+	"context"
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// FuzzResult lets a guest answer every hook with arbitrary bits.
+func FuzzResult(f *testing.F) {
+	for _, v := range []uint64{0, 1, 2, 3, 0x100, 0x13f, 0x140, 1 << 32, 0x10<<32 | 8, 0xfffffff0<<32 | 16, 0x10<<32 | 0xffffffff, 0xffff<<32 | 1, 0x10000 << 32, ^uint64(0)} {
+		f.Add(v)
+	}
+	p := pipeline(f, Options{}, Spec{Name: "result", Wasm: fixture(f, "result"), Groups: []string{"*"}, MaxFailures: 1 << 20, Instances: 1, MaxResult: 4096})
+	f.Fuzz(func(t *testing.T, v uint64) {
+		payload := binary.LittleEndian.AppendUint64(nil, v)
+		out := p.Process("g", payload, nil)
+		drops := v == resultDrop
+		if len(out) != 1 && !drops || drops && len(out) != 0 {
+			t.Fatalf("%#x gives %d outputs", v, len(out))
+		}
+		for _, o := range out {
+			if string(o.Payload) != string(payload) && (!utf8.Valid(o.Payload) || len(o.Payload) > 4096) {
+				t.Fatalf("%#x gives a payload that was to be refused: %q", v, o.Payload)
+			}
+		}
+		p.Render(1, "g", payload)
+		d, err := p.Subscribe(context.Background(), strconv.AppendUint(nil, v, 10), "g")
+		known := v <= resultDrop || v >= resultClass && v < resultClass+64
+		if d.Allow && err != nil || d.Class > 63 || known && err != nil || known && d.Allow == (v == resultDrop) || v>>32 == 0 && !known && err == nil {
+			t.Fatalf("%#x: %+v %v", v, d, err)
+		}
+	})
+}
+
+// FuzzHostFunctions lets a guest call every host function with arbitrary arguments: pointers, lengths, masks, times.
+func FuzzHostFunctions(f *testing.F) {
+	seed := func(n byte, args ...uint64) {
+		b := []byte{n}
+		for _, a := range args {
+			b = binary.LittleEndian.AppendUint64(b, a)
+		}
+		f.Add(b)
+	}
+	const far, minus = 0xfffffff0, ^uint64(0)
+	for n := range byte(24) {
+		seed(n, 0, 0, 0, 0, 0)
+		seed(n, 64, 4, 64, 4, 16)
+		seed(n, 64, 4, 128, 0, 16)
+		seed(n, far, far, far, far, far)
+		seed(n, minus, minus, minus, minus, minus)
+		seed(n, 1, 0, 1024, 1, 1<<20)
+		seed(n, 2, 4096, 1, 4096, 4096)
+	}
+	spec := Spec{Name: "caller", Wasm: fixture(f, "caller"), Groups: []string{"*"}, Grants: Grants, MaxFailures: 1 << 20, Instances: 1, KV: 4096}
+	p := pipeline(f, Options{}, spec)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		out := p.Process("g", payload, nil)
+		const audience = 4 // may leave nobody
+		if len(out) > 1+maxEmits || len(out) == 0 && (len(payload) == 0 || payload[0] != audience) {
+			t.Fatalf("%d outputs", len(out))
+		}
+		for _, o := range out[min(1, len(out)):] {
+			if !utf8.Valid(o.Payload) || !groupName([]byte(o.Group)) {
+				t.Fatalf("an event that was to be refused: %q %q", o.Group, o.Payload)
+			}
+		}
+		if h := p.Health()[0]; h.KV > 4096 || len(h.Metrics) > maxMetrics || strings.Contains(h.LastError, "runtime error") {
+			t.Fatalf("%+v", h)
+		}
+	})
+}

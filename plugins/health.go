@@ -1,0 +1,106 @@
+package plugins
+
+import (
+	"fmt"
+	"os"
+	"time"
+)
+
+// Health is a snapshot of one plugin. Counters run from the plugin's first appearance, across versions of its module.
+type Health struct {
+	Name   string    `json:"name"`
+	Hash   string    `json:"hash"` // of the module's bytes, see Hash
+	Size   int       `json:"size"` // of the module in bytes
+	Hooks  string    `json:"hooks"`
+	Groups []string  `json:"groups"`
+	Shadow bool      `json:"shadow,omitempty"`
+	Loaded time.Time `json:"loaded"`
+
+	Calls      uint64          `json:"calls"` // of all hooks, failed ones included
+	Passed     uint64          `json:"passed"`
+	Dropped    uint64          `json:"dropped"`
+	Replaced   uint64          `json:"replaced"`
+	Emitted    uint64          `json:"emitted"`
+	Subscribes uint64          `json:"subscribes"`
+	Denied     uint64          `json:"denied"`
+	Rendered   uint64          `json:"rendered"`
+	Failures   map[Kind]uint64 `json:"failures"`
+	Bypassed   uint64          `json:"bypassed"` // events that on_error answered while the plugin was set aside
+	Same       uint64          `json:"same,omitempty"`
+	Differ     uint64          `json:"differ,omitempty"` // of a shadow: decisions unlike the original's
+	Deploys    uint64          `json:"deploys"`
+
+	Fuel      uint64 `json:"fuel"` // units spent by all calls
+	FuelLimit int64  `json:"fuel_limit"`
+	Instances int    `json:"instances"`
+	Memory    uint64 `json:"memory"` // bytes of linear memory of all instances
+	KV        int    `json:"kv"`     // bytes in the key-value store
+
+	Breaker     string            `json:"breaker"` // closed, open or half-open
+	LastError   string            `json:"last_error,omitempty"`
+	LastErrorAt time.Time         `json:"last_error_at,omitzero"`
+	Metrics     map[string]uint64 `json:"metrics,omitempty"` // the plugin's own counters
+}
+
+// Health returns a snapshot of every plugin, in the order of the pipeline.
+func (p *Pipeline) Health() []Health {
+	p.mu.Lock()
+	list := make([]*plugin, len(p.order))
+	for i, name := range p.order {
+		list[i] = p.plugins[name]
+	}
+	p.mu.Unlock()
+	out := make([]Health, 0, len(list))
+	for _, pl := range list {
+		if h, ok := pl.health(); ok {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+func (p *plugin) health() (Health, bool) {
+	m, spec := p.live.Load(), p.spec.Load()
+	if m == nil {
+		return Health{}, false
+	}
+	t := m.total()
+	if good := p.good.Load(); good != nil {
+		g := good.total()
+		t.add(&g)
+	}
+	p.mu.Lock()
+	t.add(&p.past)
+	p.mu.Unlock()
+	h := Health{
+		Name: p.name, Hash: m.hash, Size: len(m.spec.Wasm), Hooks: m.hooks.String(), Groups: spec.Groups, Shadow: spec.Shadow, Loaded: m.loaded,
+		Calls: t.calls, Passed: t.verdicts[Pass], Dropped: t.verdicts[Drop], Replaced: t.verdicts[Replace], Emitted: t.emitted,
+		Subscribes: t.subscribes, Denied: t.denies, Rendered: t.renders, Failures: map[Kind]uint64{},
+		Bypassed: p.bypassed.Load(), Same: p.same.Load(), Differ: p.differ.Load(), Deploys: p.deploys.Load(),
+		Fuel: t.fuel, FuelLimit: m.spec.Fuel, Instances: len(m.slots), Memory: m.memory(), KV: p.env.kv.bytes(),
+		Breaker: m.breaker.state(), Metrics: p.env.metrics.snapshot(),
+	}
+	for i, k := range kinds {
+		if n := t.failures[i]; n > 0 {
+			h.Failures[k] = n
+		}
+	}
+	if n := p.overflow.Load(); n > 0 {
+		h.Failures[KindOutputs] = n
+	}
+	if t.last != nil {
+		h.LastError, h.LastErrorAt = t.last.Error(), t.lastAt
+	}
+	return h, true
+}
+
+// Logs returns the last lines of a plugin, oldest first.
+func (p *Pipeline) Logs(name string) ([]LogLine, error) {
+	p.mu.Lock()
+	pl := p.plugins[name]
+	p.mu.Unlock()
+	if pl == nil {
+		return nil, fmt.Errorf("there is no plugin %q: %w", name, os.ErrNotExist)
+	}
+	return pl.env.log.snapshot(), nil
+}

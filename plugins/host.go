@@ -1,0 +1,223 @@
+package plugins
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/edgerelay/edgerelay/plugins/internal/jsonpath"
+)
+
+// hostModule is the name of the import module of ABI 1.
+const hostModule = "ev1"
+
+// hostFunction is one import that a guest may use. call reads its arguments from the stack and leaves its result there.
+type hostFunction struct {
+	name  string
+	sig   signature
+	grant Grant
+	cost  int64 // fuel of a call, beside what call itself charges
+	call  func(in *instance, stack []uint64)
+}
+
+var hostFunctions = []hostFunction{
+	{"log", sig(types(i32, i32, i32)), "", 100, hostLog},
+	{"config", sig(types(i32, i32), i32), "", 10, hostConfig},
+	{"json_get", sig(types(i32, i32, i32, i32), i32), "", 10, hostJSONGet},
+	{"json_find", sig(types(i32, i32), i64), "", 10, hostJSONFind},
+	{"audience", sig(types(i64)), "", 5, hostAudience},
+	{"emit", sig(types(i32, i32, i32, i32, i64), i32), GrantEmit, 20, hostEmit},
+	{"metric_add", sig(types(i32, i32, i64), i32), GrantMetrics, 20, hostMetricAdd},
+	{"kv_get", sig(types(i32, i32, i32, i32), i32), GrantKV, 20, hostKVGet},
+	{"kv_set", sig(types(i32, i32, i32, i32, i64), i32), GrantKV, 30, hostKVSet},
+	{"kv_incr", sig(types(i32, i32, i64, i64), i64), GrantKV, 30, hostKVIncr},
+	{"now_ms", sig(nil, i64), GrantClock, 10, hostNow},
+}
+
+// buildHost offers functions under a module name.
+func buildHost(ctx context.Context, r wazero.Runtime, name string, functions []hostFunction) error {
+	b := r.NewHostModuleBuilder(name)
+	for _, f := range functions {
+		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
+			in := ctx.(*instance) // every call into a guest is made with its instance as the context
+			in.charge(f.cost)
+			f.call(in, stack)
+		}), f.sig.params, f.sig.results).Export(f.name)
+	}
+	_, err := b.Instantiate(ctx)
+	return err
+}
+
+// read returns a view of guest memory; it must not be kept. A range outside ends the call.
+func (in *instance) read(p, n uint64) []byte {
+	b, ok := in.mem.Read(uint32(p), uint32(n))
+	if !ok {
+		in.abort(KindRange, "the plugin passes %#x + %d, which lies outside its memory of %d bytes", uint32(p), uint32(n), in.mem.Size())
+	}
+	return b
+}
+
+// write copies b to guest memory if it fits into limit bytes.
+func (in *instance) write(p, limit uint64, b []byte) {
+	if uint64(len(b)) <= uint64(uint32(limit)) {
+		copy(in.read(p, uint64(len(b))), b)
+	}
+}
+
+func hostLog(in *instance, stack []uint64) {
+	text := in.read(stack[1], stack[2])
+	text = text[:min(len(text), maxLogText)]
+	in.charge(int64(len(text)) / 4)
+	level := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}[min(uint32(stack[0]), 3)]
+	in.log(level, string(text))
+}
+
+func (in *instance) log(level slog.Level, text string) {
+	in.lastLog = text
+	if in.said == "" {
+		in.said = text
+	}
+	in.env.log.write(level, text)
+}
+
+func hostConfig(in *instance, stack []uint64) {
+	config := in.m.spec.Config
+	in.charge(int64(len(config)) / 16)
+	in.write(stack[0], stack[1], config)
+	stack[0] = uint64(len(config))
+}
+
+// find looks a path up in the call's document.
+func (in *instance) find(p, n uint64) (from, to int, ok bool) {
+	path := in.read(p, n)
+	in.charge(int64(len(in.document)+len(path)) / 4)
+	return jsonpath.Find(in.document, path)
+}
+
+func hostJSONGet(in *instance, stack []uint64) {
+	from, to, ok := in.find(stack[0], stack[1])
+	if !ok {
+		stack[0] = uint64(math.MaxUint32) // -1
+		return
+	}
+	text := jsonpath.Text(in.document[from:to])
+	in.charge(int64(len(text)) / 16)
+	in.write(stack[2], stack[3], text)
+	stack[0] = uint64(len(text))
+}
+
+func hostJSONFind(in *instance, stack []uint64) {
+	from, to, ok := in.find(stack[0], stack[1])
+	if !ok {
+		stack[0] = math.MaxUint64 // -1
+		return
+	}
+	stack[0] = uint64(from)<<32 | uint64(to-from)
+}
+
+func hostAudience(in *instance, stack []uint64) {
+	if in.effects {
+		in.audience &= stack[0]
+	}
+}
+
+func hostEmit(in *instance, stack []uint64) {
+	group, payload, mask := in.read(stack[0], stack[1]), in.read(stack[2], stack[3]), stack[4]
+	stack[0] = uint64(uint32(in.emit(group, payload, mask)))
+}
+
+// emit queues an event and returns 0, or a refusal that the guest may act upon.
+func (in *instance) emit(group, payload []byte, mask uint64) int32 {
+	if !in.effects {
+		return 0
+	}
+	in.charge(int64(len(payload)) / 4)
+	other := len(group) > 0 && string(group) != in.group
+	switch {
+	case len(in.emits) >= maxEmits:
+		return -1
+	case len(payload) > in.m.spec.MaxResult:
+		return -2
+	case other && in.hops >= maxHops:
+		return -3
+	case other && !groupName(group), !utf8.Valid(payload):
+		return -4
+	}
+	e := emission{payload: slices.Clone(payload), audience: mask}
+	if other {
+		e.group = string(group)
+	}
+	if e.payload == nil {
+		e.payload = []byte{}
+	}
+	in.emits = append(in.emits, e)
+	return 0
+}
+
+// groupName holds a name to what the channel layer allows (PROTOCOL: ASCII letters, digits, hyphen, underscore, full stop; under 100).
+func groupName(b []byte) bool {
+	if len(b) == 0 || len(b) > maxGroupName {
+		return false
+	}
+	for _, c := range b {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	return true
+}
+
+func hostMetricAdd(in *instance, stack []uint64) {
+	stack[0] = uint64(uint32(in.env.metrics.add(in.read(stack[0], stack[1]), int64(stack[2]))))
+}
+
+func hostKVGet(in *instance, stack []uint64) {
+	key := in.read(stack[0], stack[1])
+	value, ok := in.env.kv.get(key, in.text[:0])
+	if !ok {
+		stack[0] = uint64(math.MaxUint32)
+		return
+	}
+	in.text = value
+	in.charge(int64(len(key)+len(value)) / 16)
+	in.write(stack[2], stack[3], value)
+	stack[0] = uint64(len(value))
+}
+
+func hostKVSet(in *instance, stack []uint64) {
+	key, value := in.read(stack[0], stack[1]), in.read(stack[2], stack[3])
+	in.charge(int64(len(key)+len(value)) / 4)
+	if in.env.kv.set(key, value, ttl(stack[4])) {
+		stack[0] = 0
+	} else {
+		stack[0] = uint64(math.MaxUint32)
+	}
+}
+
+func hostKVIncr(in *instance, stack []uint64) {
+	key := in.read(stack[0], stack[1])
+	in.charge(int64(len(key)) / 4)
+	n, ok := in.env.kv.incr(key, int64(stack[2]), ttl(stack[3]))
+	if !ok {
+		n = math.MinInt64
+	}
+	stack[0] = uint64(n)
+}
+
+// ttl turns milliseconds into a duration; what is absurdly long means for ever.
+func ttl(ms uint64) time.Duration {
+	if ms > uint64(math.MaxInt64/time.Millisecond) {
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+func hostNow(in *instance, stack []uint64) {
+	stack[0] = uint64(in.env.now().UnixMilli())
+}

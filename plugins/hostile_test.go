@@ -1,0 +1,166 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Modules that must be refused when they are loaded, and what the error says.
+var refused = map[string]string{
+	"start":           "the start function: out of fuel after 20000000 units",
+	"start_trap":      "the start function: wasm error: unreachable",
+	"init":            "ev_init: out of fuel",
+	"init_refuses":    "ev_init refuses with 1: no words are configured",
+	"version":         "built for plugin ABI 2, this host serves 1",
+	"buffer_range":    "the input buffer 0x7fffff00 + 4096 lies outside the memory of 65536 bytes",
+	"buffer_refused":  "the module refuses an input buffer of 4096 bytes",
+	"table_huge":      "a table of 4294967295 elements is larger than the limit",
+	"memory_huge":     "over limit of 256 pages",
+	"import_unknown":  "it imports env.system: only ev1 and wasi_snapshot_preview1 are offered\nit imports ev1.read_file, which ABI 1 does not have\nit imports ev1.log as (i64) -> () instead of (i32, i32, i32) -> ()",
+	"import_granted":  `needs the grant "emit"`,
+	"import_memory":   "it imports its memory: export one instead",
+	"exports_missing": `no memory is exported as "memory"; ev_abi_version () -> (i32) is not exported: it tells which ABI the module was built for; ev_buffer (i32) -> (i32) is not exported: it gives the address of the input buffer; ev_on_event has type (i32) -> (i32) instead of (i32, i32) -> (i64)`,
+	"command":         "it is a command with _start; build a reactor instead",
+}
+
+// Modules that load and fail at the first event, the kind of the failure and what the error says.
+var failing = map[string]struct {
+	kind Kind
+	want string
+}{
+	"loop":             {KindFuel, "out of fuel after 1000000 units"},
+	"mutual_recursion": {KindFuel, "out of fuel"},
+	"recursion":        {KindFuel, "out of fuel"},
+	"fibonacci":        {KindFuel, "out of fuel"},
+	"memory_hog":       {KindFuel, "out of fuel"},
+	"memory_grow":      {KindTrap, "unreachable"}, // it gets its no
+	"result_huge":      {KindTooLarge, "the result has 6000000 bytes, more than max_result, 1048576"},
+	"result_range":     {KindRange, "the result 0xfffffff0 + 4096 lies outside the memory of 65536 bytes"},
+	"result_length":    {KindTooLarge, "4294967280 bytes"},
+	"result_text":      {KindText, "the result is not UTF-8"},
+	"result_unknown":   {KindResult, "0x63 is no result that ABI 1 knows"},
+	"trap":             {KindTrap, "wasm error: unreachable"},
+	"divide":           {KindTrap, "integer divide by zero"},
+	"out_of_bounds":    {KindTrap, "out of bounds memory access"},
+	"sleep":            {KindFuel, "out of fuel"},
+	"exit":             {KindExit, "the plugin exits with code 3"},
+	"random":           {KindFuel, "out of fuel"},
+	"log_flood":        {KindFuel, "out of fuel"},
+	"pointer":          {KindRange, "the plugin passes 0xfffffff0 + 100, which lies outside its memory"},
+	"table_grow":       {KindFuel, "out of fuel"},
+	"table_fill":       {KindFuel, "out of fuel"},
+	"bulk_copy":        {KindFuel, "out of fuel"},
+	"straight":         {KindFuel, "out of fuel"},
+}
+
+// patience is what one hostile call may take on a busy machine. The aim is milliseconds; a guest that is not stopped takes for ever.
+const patience = 2 * time.Second
+
+func TestHostileFixturesAreAllTested(t *testing.T) {
+	files, err := filepath.Glob("testdata/hostile/*.wasm")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no fixtures: %v", err)
+	}
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), ".wasm")
+		if _, ok := failing[name]; !ok && refused[name] == "" {
+			t.Errorf("%s is not tested", f)
+		}
+	}
+	if len(files) != len(failing)+len(refused) {
+		t.Errorf("%d fixtures, %d expectations", len(files), len(failing)+len(refused))
+	}
+}
+
+func TestHostileModulesAreRefused(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	for name, want := range refused {
+		start := time.Now()
+		err := p.Apply(context.Background(), []Spec{actor(t), {Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"*"}}})
+		took := time.Since(start)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "plugin "+name+": ") {
+			t.Errorf("%s: %v\n\twant %q", name, err, want)
+		}
+		if took > patience {
+			t.Errorf("%s took %v to be refused", name, took)
+		}
+		// The pipeline is as it was.
+		if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" || len(p.Health()) != 1 {
+			t.Errorf("%s: after the refusal an event gives %q", name, got)
+		}
+	}
+}
+
+func TestHostileCalls(t *testing.T) {
+	for name, c := range failing {
+		t.Run(name, func(t *testing.T) {
+			tr, err := Try(context.Background(), Options{Logger: quiet}, Spec{Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"*"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tr.Close()
+			for range 2 { // the second meets a new instance
+				got := tr.Event("g1", []byte(`{"a":1}`))
+				var f *Failure
+				if got.Verdict != Failed || !errors.As(got.Err, &f) || f.Kind != c.kind || !strings.Contains(f.Error(), c.want) || f.Plugin != name {
+					t.Errorf("%v %v\n\twant %s, %q", got.Verdict, got.Err, c.kind, c.want)
+				}
+				t.Logf("%v, %d units, %d KiB", got.Duration, got.Fuel, got.Memory>>10)
+				if got.Duration > patience || got.Memory > DefaultMemory {
+					t.Errorf("it took %v and %d bytes", got.Duration, got.Memory)
+				}
+			}
+		})
+	}
+}
+
+// TestNeighbours: while every hostile module is called as fast as it fails, another group's events all come through, and the garbage
+// collector, which has to stop every thread, is not held up.
+func TestNeighbours(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for name := range failing {
+		t.Run(name, func(t *testing.T) {
+			spec := Spec{Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"bad"}, Instances: 1, Cooldown: time.Nanosecond}
+			p := pipeline(t, Options{}, actor(t), spec)
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						p.Process("bad", []byte("{}"), nil)
+					}
+				}
+			})
+			var worst, gc time.Duration
+			out := make([]Output, 0, 1)
+			for range 20 {
+				start := time.Now()
+				out = p.Process("g1", do("replace", "with", "{}"), out[:0])
+				worst = max(worst, time.Since(start))
+				if show(out) != "g1 {}" {
+					t.Fatalf("the neighbour gets %q", show(out))
+				}
+				start = time.Now()
+				runtime.GC()
+				gc = max(gc, time.Since(start))
+			}
+			close(stop)
+			wg.Wait()
+			t.Logf("worst neighbour %v, worst collection %v", worst, gc)
+			if worst > patience || gc > patience {
+				t.Errorf("the neighbour waited %v, the collector %v", worst, gc)
+			}
+		})
+	}
+}

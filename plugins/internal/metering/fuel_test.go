@@ -1,0 +1,169 @@
+package metering_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/edgerelay/edgerelay/plugins/internal/metering"
+)
+
+// fuelModule instantiates testdata/fuel.wasm, metered.
+func fuelModule(t testing.TB, o metering.Options) api.Module {
+	t.Helper()
+	wasm, err := os.ReadFile("testdata/fuel.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metered, err := metering.Rewrite(wasm, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	r := wazero.NewRuntime(ctx)
+	t.Cleanup(func() { r.Close(ctx) })
+	m, err := r.InstantiateWithConfig(ctx, metered, wazero.NewModuleConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestCosts(t *testing.T) {
+	m := fuelModule(t, metering.Options{InitialFuel: 1000})
+	fuel := m.ExportedGlobal(metering.FuelGlobal).(api.MutableGlobal)
+	spend := func(budget int64, f string, args ...uint64) (int64, error) {
+		fuel.Set(uint64(budget))
+		_, err := m.ExportedFunction(f).Call(context.Background(), args...)
+		return budget - int64(fuel.Get()), err
+	}
+	for _, c := range []struct {
+		f    string
+		arg  uint64
+		want int64
+	}{
+		{"leaf", 0, 1},
+		{"caller", 0, 2},       // its frame's charge is given back
+		{"loop", 1, 2},         // entry and one round
+		{"loop", 1000, 1001},   //
+		{"straight", 0, 1 + 4}, // 256 additions
+		{"fill", 0, 2},
+		{"fill", 16, 3},
+		{"fill", 65536, 2 + 4096},
+		{"grow", 0, 2},
+		{"grow", 1, 2 + 2048},
+		{"grow", 100_000, 2}, // more than can be had costs nothing
+		{"recurse", 0, 1},
+		{"recurse", 100, 101},
+	} {
+		if got, err := spend(1<<40, c.f, c.arg); err != nil || got != c.want {
+			t.Errorf("%s(%d) costs %d (%v), want %d", c.f, c.arg, got, err, c.want)
+		}
+	}
+
+	// The budget is exact: what a call needs at its peak is enough, and one less is not.
+	if _, err := spend(1001, "loop", 1000); err != nil {
+		t.Errorf("with the fuel it needs, the loop ends with %v", err)
+	}
+	if got, err := spend(1000, "loop", 1000); err == nil || got != 1001 {
+		t.Errorf("with one unit less it spends %d and ends with %v", got, err)
+	}
+
+	// Depth is bounded by fuel, at a rate that bounds the host's stack to 16 bytes a unit.
+	if _, err := spend(100_000, "recurse", 100_000); err == nil {
+		t.Error("a recursion of 100,000 frames fits into 100,000 units")
+	}
+	if _, err := spend(100_000, "recurse", 10_000); err != nil {
+		t.Errorf("a recursion of 10,000 frames does not fit into 100,000 units: %v", err)
+	}
+}
+
+func TestStartFunction(t *testing.T) {
+	if got := fuelModule(t, metering.Options{InitialFuel: 1000}).ExportedGlobal("started").Get(); got != 1 {
+		t.Error("the start function did not run at instantiation")
+	}
+	m := fuelModule(t, metering.Options{InitialFuel: 1000, ExportStart: true})
+	if got := m.ExportedGlobal("started").Get(); got != 0 {
+		t.Error("the start function ran at instantiation")
+	}
+	if _, err := m.ExportedFunction(metering.StartExport).Call(context.Background()); err != nil || m.ExportedGlobal("started").Get() != 1 {
+		t.Errorf("the exported start function does not start: %v", err)
+	}
+}
+
+func TestTableCap(t *testing.T) {
+	m := fuelModule(t, metering.Options{InitialFuel: 1 << 40, MaxTableElements: 100})
+	for by, want := range map[uint64]int32{50: 10, 1000: -1} {
+		got, err := m.ExportedFunction("table_grow").Call(context.Background(), by)
+		if err != nil || int32(got[0]) != want {
+			t.Errorf("growing the table by %d gives %v (%v), want %d", by, got, err, want)
+		}
+	}
+}
+
+func TestMeteredTwice(t *testing.T) {
+	wasm, err := os.ReadFile("testdata/fuel.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	once, err := metering.Rewrite(wasm, metering.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := metering.Rewrite(once, metering.Options{}); err == nil || errors.Is(err, metering.ErrMalformed) {
+		t.Errorf("a metered module is metered again: %v", err)
+	}
+}
+
+// BenchmarkOverhead compares loops before and after rewriting.
+func BenchmarkOverhead(b *testing.B) {
+	wasm, err := os.ReadFile("testdata/fuel.wasm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	metered, err := metering.Rewrite(wasm, metering.Options{InitialFuel: 1 << 60})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := context.Background()
+	for _, f := range []string{"leaf", "caller", "loop", "scan", "straight", "recurse"} {
+		for name, module := range map[string][]byte{"plain": wasm, "metered": metered} {
+			b.Run(f+"/"+name, func(b *testing.B) {
+				r := wazero.NewRuntime(ctx)
+				defer r.Close(ctx)
+				m, err := r.Instantiate(ctx, module)
+				if err != nil {
+					b.Fatal(err)
+				}
+				fn := m.ExportedFunction(f)
+				stack := []uint64{0}
+				for b.Loop() {
+					stack[0] = 1000
+					if err := fn.CallWithStack(ctx, stack); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkRewrite measures the rewriter on the largest module of the specification's suite.
+func BenchmarkRewrite(b *testing.B) {
+	var largest []byte
+	for _, m := range specModules(b, 1<<24) {
+		if len(m.wasm) > len(largest) {
+			largest = m.wasm
+		}
+	}
+	b.SetBytes(int64(len(largest)))
+	for b.Loop() {
+		if _, err := metering.Rewrite(largest, metering.Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,319 @@
+package metering
+
+// instruction copies the next instruction, with charges before it where they are due, and follows its effect.
+func (b *body) instruction() {
+	r := &b.r
+	start := r.pos
+	op := r.byte()
+	d := plain[op]
+	if d.imm == immBad && r.err == nil {
+		r.fail("unsupported WebAssembly feature: opcode %#x (%s); build for core 2.0", op, feature(op))
+		return
+	}
+	b.cost(d.cost) // before the copy, so that a charge precedes its instruction
+	if d.imm != immOwn {
+		b.immediate(d.imm)
+		b.adjust(int(d.delta))
+		b.copy(start)
+		return
+	}
+	switch op {
+	case opUnreachable:
+		b.copy(start)
+		b.die()
+	case opBlock, opLoop, opIf:
+		b.enter(op, start)
+	case opElse:
+		b.otherwise(start)
+	case opEnd:
+		b.leave(start)
+	case opBr:
+		b.branch(r.u32())
+		b.copy(start)
+		b.die()
+	case opBrIf:
+		b.adjust(-1)
+		b.branch(r.u32())
+		b.copy(start)
+	case opBrTable:
+		b.adjust(-1)
+		n := r.u32()
+		for i := uint32(0); i <= n && r.err == nil; i++ {
+			b.branch(r.u32())
+			if i == n {
+				break // n may be the greatest uint32
+			}
+		}
+		b.copy(start)
+		b.die()
+	case opReturn:
+		b.branch(uint32(len(b.ctrl) - 1))
+		b.rets = append(b.rets, returnSite{at: len(b.out), depth: len(b.ctrl) - 1})
+		b.copy(start)
+		b.die()
+	case opCall:
+		i := r.u32()
+		if uint64(i) >= uint64(len(b.m.funcs)) {
+			r.fail("call of function %d of %d", i, len(b.m.funcs))
+			return
+		}
+		b.call(b.m.types[b.m.funcs[i]])
+		b.copy(start)
+	case opCallIndirect:
+		t := b.m.typeIndex(r)
+		r.u32() // the table
+		if r.err != nil {
+			return
+		}
+		b.adjust(-1)
+		b.call(b.m.types[t])
+		b.copy(start)
+	case opSelectT:
+		if r.u32() != 1 {
+			r.fail("select of other than one type")
+		}
+		b.wide = b.wide || r.valType() == typeV128
+		b.adjust(-2)
+		b.copy(start)
+	case opLocalGet, opLocalSet, opLocalTee:
+		if i := r.u32(); i >= b.locals {
+			r.fail("local %d of %d", i, b.locals)
+		}
+		b.adjust(int(d.delta))
+		b.copy(start)
+	case opGlobalGet, opGlobalSet:
+		if i := r.u32(); i >= b.m.globals {
+			r.fail("global %d of %d", i, b.m.globals)
+		}
+		b.adjust(int(d.delta))
+		b.copy(start)
+	case opTableGet, opTableSet, opRefFunc:
+		r.u32()
+		b.adjust(int(d.delta))
+		b.copy(start)
+	case opRefNull:
+		r.refType()
+		b.adjust(1)
+		b.copy(start)
+	case opMemoryGrow:
+		r.byte()
+		b.chargePages()
+		b.copy(start)
+	case opPrefixMisc:
+		b.misc(start)
+	case opPrefixSIMD:
+		b.vector(start)
+	}
+}
+
+// copy appends the instruction from start to the reader's position as it came.
+func (b *body) copy(start int) {
+	if b.r.err == nil {
+		b.out = append(b.out, b.r.b[start:b.r.pos]...)
+	}
+}
+
+// immediate passes over what follows an opcode.
+func (b *body) immediate(k imm) {
+	r := &b.r
+	switch k {
+	case immMemory, immMemoryLane:
+		if r.u32() >= 32 {
+			r.fail("bad alignment; several memories are not supported")
+		}
+		r.u32()
+		if k == immMemoryLane {
+			r.byte()
+		}
+	case immLane:
+		r.byte()
+	case imm16:
+		r.bytes(16)
+	case immI32:
+		r.skipLEB(5)
+	case immI64:
+		r.skipLEB(10)
+	case immF32:
+		r.bytes(4)
+	case immF64:
+		r.bytes(8)
+	}
+}
+
+// misc handles 0xfc: saturating conversions, bulk memory, tables.
+func (b *body) misc(start int) {
+	r := &b.r
+	sub := r.u32()
+	switch {
+	case sub <= 7: // trunc_sat
+		b.cost(1)
+	case sub == 8: // memory.init
+		r.u32()
+		r.byte()
+		b.chargeLength(4)
+		b.adjust(-3)
+	case sub == 9, sub == 13: // data.drop, elem.drop
+		b.cost(2)
+		r.u32()
+	case sub == 10: // memory.copy
+		r.byte()
+		r.byte()
+		b.chargeLength(4)
+		b.adjust(-3)
+	case sub == 11: // memory.fill
+		r.byte()
+		b.chargeLength(4)
+		b.adjust(-3)
+	case sub == 12, sub == 14: // table.init, table.copy
+		r.u32()
+		r.u32()
+		b.chargeLength(1)
+		b.adjust(-3)
+	case sub == 15: // table.grow
+		r.u32()
+		b.chargeLength(1)
+		b.adjust(-1)
+	case sub == 16: // table.size
+		b.cost(1)
+		r.u32()
+		b.adjust(1)
+	case sub == 17: // table.fill
+		r.u32()
+		b.chargeLength(1)
+		b.adjust(-3)
+	default:
+		r.fail("unsupported WebAssembly feature: opcode 0xfc %d", sub)
+	}
+	b.copy(start)
+}
+
+// vector handles 0xfd.
+func (b *body) vector(start int) {
+	sub := b.r.u32()
+	if sub > 0xff || simd[sub].imm == immBad {
+		b.r.fail("unsupported WebAssembly feature: opcode 0xfd %#x (relaxed SIMD or unknown)", sub)
+		return
+	}
+	b.wide = true
+	b.cost(simd[sub].cost)
+	b.immediate(simd[sub].imm)
+	b.adjust(int(simd[sub].delta))
+	b.copy(start)
+}
+
+func (b *body) call(t funcType) {
+	b.adjust(-len(t.params))
+	if !b.dead {
+		b.calls = true
+		b.deep = max(b.deep, b.height+max(len(t.params), len(t.results)))
+	}
+	b.adjust(len(t.results))
+}
+
+// die marks what follows as unreachable until the construct ends.
+func (b *body) die() {
+	b.dead = true
+	b.height = b.ctrl[len(b.ctrl)-1].height
+}
+
+// branch notes a branch to the label depth constructs out.
+func (b *body) branch(depth uint32) {
+	if uint64(depth) >= uint64(len(b.ctrl)) {
+		b.r.fail("a branch out of %d constructs, of %d", depth, len(b.ctrl))
+		return
+	}
+	if f := &b.ctrl[len(b.ctrl)-1-int(depth)]; f.kind != opLoop && !b.dead {
+		f.run = max(f.run, b.run)
+	}
+}
+
+func (b *body) enter(op byte, start int) {
+	r := &b.r
+	f := frame{kind: op, run: -1, dead: b.dead}
+	switch c := r.byte(); {
+	case c == typeEmpty:
+	case c&0xc0 == 0x40: // a single negative byte: a value type
+		one := reader{b: []byte{c}}
+		if one.valType(); one.err != nil {
+			r.fail("unknown block type %#x", c)
+		}
+		f.results = 1
+	default:
+		r.pos-- // a non-negative s33
+		i := uint64(0)
+		for shift := 0; ; shift += 7 {
+			c := r.byte()
+			i |= uint64(c&0x7f) << shift
+			if c < 0x80 {
+				if c&0x40 != 0 {
+					r.fail("a negative block type")
+				}
+				break
+			}
+			if shift == 28 {
+				r.fail("a block type too long")
+				break
+			}
+		}
+		if r.err == nil && i >= uint64(len(b.m.types)) {
+			r.fail("block type %d of %d", i, len(b.m.types))
+		}
+		if r.err == nil {
+			f.params, f.results = len(b.m.types[i].params), len(b.m.types[i].results)
+		}
+	}
+	if r.err != nil {
+		return
+	}
+	if op == opIf {
+		b.adjust(-1)
+		b.cost(1)
+		f.ifRun = b.run
+	}
+	b.adjust(-f.params)
+	f.height = b.height
+	b.height += f.params
+	b.copy(start)
+	b.ctrl = append(b.ctrl, f)
+	if op == opLoop {
+		b.out = b.appendCheckedCharge(b.out, 1)
+		b.run = 0
+	}
+}
+
+func (b *body) otherwise(start int) {
+	f := &b.ctrl[len(b.ctrl)-1]
+	if f.kind != opIf {
+		b.r.fail("else without if")
+		return
+	}
+	b.settle(f)
+	f.kind = opElse
+	b.dead, b.run = f.dead, f.ifRun
+	b.height = f.height + f.params
+	b.copy(start)
+}
+
+func (b *body) leave(start int) {
+	f := &b.ctrl[len(b.ctrl)-1]
+	b.settle(f)
+	if f.kind == opIf && !f.dead {
+		f.run = max(f.run, f.ifRun) // the condition may have been false
+	}
+	b.dead = f.dead || f.run < 0
+	b.run = max(f.run, 0)
+	b.height = f.height + f.results
+	b.copy(start)
+	b.ctrl = b.ctrl[:len(b.ctrl)-1]
+}
+
+// settle ends a reachable stretch of code at its construct's end.
+func (b *body) settle(f *frame) {
+	if b.dead {
+		return
+	}
+	if b.height != f.height+f.results {
+		b.r.fail("a block ends with %d values instead of %d", b.height-f.height, f.results)
+	}
+	f.run = max(f.run, b.run)
+}

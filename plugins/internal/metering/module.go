@@ -1,0 +1,313 @@
+package metering
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+var header = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
+
+// Value types.
+const (
+	typeI32       = 0x7f
+	typeI64       = 0x7e
+	typeF32       = 0x7d
+	typeF64       = 0x7c
+	typeV128      = 0x7b
+	typeFuncref   = 0x70
+	typeExternref = 0x6f
+	typeEmpty     = 0x40
+)
+
+// Kinds of imports and exports.
+const (
+	externFunc   = 0
+	externTable  = 1
+	externMemory = 2
+	externGlobal = 3
+)
+
+// funcType is a function type; the slices point into the module.
+type funcType struct{ params, results []byte }
+
+// module is what the rewriter must know of a module.
+type module struct {
+	size     int
+	sections []section
+
+	types         []funcType
+	typesRaw      []byte // the types as they came, without the count
+	typesAdded    []funcType
+	importedFuncs uint32
+	funcs         []uint32 // type index of every function, imported ones first
+	globals       uint32   // imported and defined
+	start         uint32   // the start function
+	hasStart      bool
+	code          []byte
+}
+
+func parse(wasm []byte) (*module, error) {
+	if len(wasm) < len(header) || !bytes.Equal(wasm[:4], header[:4]) {
+		return nil, malformed(`it does not begin with "\0asm"; is it a .wasm file?`)
+	}
+	if !bytes.Equal(wasm[4:8], header[4:]) {
+		return nil, malformed("version %#x is not 1: components are not supported, only core modules", wasm[4:8])
+	}
+	m := &module{size: len(wasm)}
+	r := reader{b: wasm, pos: len(header)}
+	last := 0
+	for !r.done() {
+		id := r.byte()
+		s := section{id: id, body: r.bytes(r.u32())}
+		if r.err != nil {
+			return nil, fmt.Errorf("section %d: %w", id, r.err)
+		}
+		if id > secDataCount {
+			if id == 13 {
+				return nil, errors.New("unsupported WebAssembly feature: exceptions (a tag section)")
+			}
+			return nil, malformed("unknown section %d", id)
+		}
+		if id != secCustom {
+			if rank(id) <= last {
+				return nil, malformed("section %d is out of order or twice there", id)
+			}
+			last = rank(id)
+		}
+		if err := m.section(s); err != nil {
+			return nil, fmt.Errorf("section %d: %w", id, err)
+		}
+	}
+	if n := len(m.funcs) - int(m.importedFuncs); n > 0 && m.code == nil {
+		return nil, malformed("%d functions are declared and no code is there", n)
+	}
+	return m, nil
+}
+
+// section reads what matters of one section and keeps it.
+func (m *module) section(s section) error {
+	r := reader{b: s.body}
+	switch s.id {
+	case secCustom:
+		if name := r.name(); len(name) > 6 && name[:7] == ".debug_" {
+			return r.err // DWARF gives positions in the code, which move
+		}
+		if r.err == nil {
+			m.sections = append(m.sections, s)
+		}
+		return r.err
+	case secType:
+		n := r.u32()
+		m.typesRaw = r.b[r.pos:]
+		for ; n > 0 && r.err == nil; n-- {
+			if c := r.byte(); c != 0x60 && r.err == nil {
+				return fmt.Errorf("unsupported WebAssembly feature: type form %#x (GC)", c)
+			}
+			m.types = append(m.types, funcType{params: r.valTypes(), results: r.valTypes()})
+		}
+	case secImport:
+		m.imports(&r)
+	case secFunction:
+		for n := r.u32(); n > 0 && r.err == nil; n-- {
+			m.funcs = append(m.funcs, m.typeIndex(&r))
+		}
+	case secGlobal:
+		n := r.u32()
+		m.globals += n
+		for ; n > 0 && r.err == nil; n-- {
+			r.valType()
+			if r.byte() > 1 {
+				r.fail("bad mutability of a global")
+			}
+			r.constExpr(m.globals - n)
+		}
+	case secExport:
+		for n := r.u32(); n > 0 && r.err == nil; n-- {
+			if name := r.name(); name == FuelGlobal || name == StartExport {
+				return fmt.Errorf("the module exports %q, a name the host needs: rename it, or give the original module if this one is metered already", name)
+			}
+			if kind, index := r.byte(), r.u32(); kind == externGlobal && index >= m.globals {
+				r.fail("an export names global %d of %d", index, m.globals)
+			}
+		}
+	case secStart:
+		m.start, m.hasStart = r.u32(), true
+		if uint64(m.start) >= uint64(len(m.funcs)) {
+			r.fail("function %d of %d is to start", m.start, len(m.funcs))
+		} else if t := m.types[m.funcs[m.start]]; len(t.params)+len(t.results) > 0 {
+			r.fail("the start function takes or gives values")
+		}
+	case secCode:
+		m.code = s.body
+		m.sections = append(m.sections, s)
+		return nil // read as it is rewritten
+	default:
+		m.sections = append(m.sections, s)
+		return nil // goes through as it is
+	}
+	if r.err == nil && !r.done() && s.id != secTable {
+		r.fail("%d bytes too many", len(r.b)-r.pos)
+	}
+	m.sections = append(m.sections, s)
+	return r.err
+}
+
+func (m *module) imports(r *reader) {
+	for n := r.u32(); n > 0 && r.err == nil; n-- {
+		r.name()
+		r.name()
+		switch kind := r.byte(); kind {
+		case externFunc:
+			m.funcs = append(m.funcs, m.typeIndex(r))
+			m.importedFuncs++
+		case externTable:
+			r.refType()
+			r.limits()
+		case externMemory:
+			r.limits()
+		case externGlobal:
+			r.valType()
+			r.byte()
+			m.globals++
+		default:
+			r.fail("unknown kind of import %d", kind)
+		}
+	}
+}
+
+func (m *module) typeIndex(r *reader) uint32 {
+	i := r.u32()
+	if uint64(i) >= uint64(len(m.types)) {
+		r.fail("type %d of %d", i, len(m.types))
+		return 0
+	}
+	return i
+}
+
+// typeSection returns the types with those added that the rewritten code needs.
+func (m *module) typeSection() []byte {
+	b := appendU32(nil, uint32(len(m.types)+len(m.typesAdded)))
+	b = append(b, m.typesRaw...)
+	for _, t := range m.typesAdded {
+		b = append(b, 0x60, 0)
+		b = appendU32(b, uint32(len(t.results)))
+		b = append(b, t.results...)
+	}
+	return b
+}
+
+// resultType returns the index of the type () -> results.
+func (m *module) resultType(results []byte) uint32 {
+	for i, t := range m.typesAdded {
+		if bytes.Equal(t.results, results) {
+			return uint32(len(m.types) + i)
+		}
+	}
+	m.typesAdded = append(m.typesAdded, funcType{results: results})
+	return uint32(len(m.types) + len(m.typesAdded) - 1)
+}
+
+// tableSection returns the tables with their maxima lowered to limit.
+func (m *module) tableSection(body []byte, limit uint32) ([]byte, error) {
+	if limit == 0 {
+		return body, nil
+	}
+	r := reader{b: body}
+	n := r.u32()
+	out := appendU32(nil, n)
+	for ; n > 0 && r.err == nil; n-- {
+		t := r.refType()
+		least, most, bounded := r.limits()
+		if least > limit {
+			return nil, fmt.Errorf("a table of %d elements is larger than the limit of %d", least, limit)
+		}
+		if !bounded || most > limit {
+			most = limit
+		}
+		out = append(out, t, 1)
+		out = appendU32(out, least)
+		out = appendU32(out, most)
+	}
+	if r.err == nil && !r.done() {
+		r.fail("%d bytes too many in the table section", len(r.b)-r.pos)
+	}
+	return out, r.err
+}
+
+func (r *reader) valType() byte {
+	t := r.byte()
+	switch t {
+	case typeI32, typeI64, typeF32, typeF64, typeV128, typeFuncref, typeExternref:
+	default:
+		r.fail("unknown value type %#x", t)
+	}
+	return t
+}
+
+func (r *reader) valTypes() []byte {
+	n := r.u32()
+	b := r.bytes(n)
+	for _, t := range b {
+		one := reader{b: []byte{t}}
+		if one.valType(); one.err != nil {
+			r.fail("unknown value type %#x", t)
+			return nil
+		}
+	}
+	return b
+}
+
+func (r *reader) refType() byte {
+	t := r.byte()
+	if t != typeFuncref && t != typeExternref {
+		r.fail("unknown reference type %#x", t)
+	}
+	return t
+}
+
+func (r *reader) limits() (least, most uint32, bounded bool) {
+	flag := r.byte()
+	if flag > 1 {
+		r.fail("limits of kind %d: shared and 64-bit memories are not supported", flag)
+		return
+	}
+	least = r.u32()
+	if flag == 1 {
+		most, bounded = r.u32(), true
+	}
+	return
+}
+
+// constExpr passes over an initializer that may name the first globals globals.
+func (r *reader) constExpr(globals uint32) {
+	for r.err == nil {
+		switch op := r.byte(); op {
+		case opEnd:
+			return
+		case opI32Const:
+			r.skipLEB(5)
+		case opI64Const:
+			r.skipLEB(10)
+		case opF32Const:
+			r.bytes(4)
+		case opF64Const:
+			r.bytes(8)
+		case opGlobalGet:
+			if i := r.u32(); i >= globals {
+				r.fail("an initializer names global %d of %d", i, globals)
+			}
+		case opRefNull:
+			r.refType()
+		case opRefFunc:
+			r.u32()
+		case opPrefixSIMD:
+			if r.u32() != simdConst {
+				r.fail("an initializer is not constant")
+			}
+			r.bytes(16)
+		default:
+			r.fail("an initializer is not constant: opcode %#x", op)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package metering
+
+import "unicode/utf8"
+
+// reader walks bytes from outside. The first fault sticks in err; every read after it returns zero, so that callers may check once.
+type reader struct {
+	b   []byte
+	pos int
+	err error
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = malformed(format, args...)
+		r.pos = len(r.b)
+	}
+}
+
+func (r *reader) done() bool { return r.pos >= len(r.b) }
+
+func (r *reader) byte() byte {
+	if r.pos >= len(r.b) {
+		r.fail("unexpected end")
+		return 0
+	}
+	c := r.b[r.pos]
+	r.pos++
+	return c
+}
+
+// bytes returns the next n bytes without copying them.
+func (r *reader) bytes(n uint32) []byte {
+	if uint64(n) > uint64(len(r.b)-r.pos) {
+		r.fail("length %d reaches beyond the end", n)
+		return nil
+	}
+	s := r.b[r.pos : r.pos+int(n)]
+	r.pos += int(n)
+	return s
+}
+
+// u32 reads an unsigned LEB128 of at most five bytes.
+func (r *reader) u32() uint32 {
+	if r.pos < len(r.b) && r.b[r.pos] < 0x80 { // one byte is what nearly all are
+		r.pos++
+		return uint32(r.b[r.pos-1])
+	}
+	var v uint32
+	for shift := 0; shift < 35; shift += 7 {
+		c := r.byte()
+		if shift == 28 && c > 0x0f {
+			r.fail("integer too large")
+			return 0
+		}
+		v |= uint32(c&0x7f) << shift
+		if c < 0x80 {
+			return v
+		}
+	}
+	return 0
+}
+
+// skipLEB passes over a LEB128 of at most max bytes; its value is left to the engine's own validation.
+func (r *reader) skipLEB(max int) {
+	for range max {
+		if r.byte() < 0x80 {
+			return
+		}
+	}
+	r.fail("integer representation too long")
+}
+
+func (r *reader) name() string {
+	b := r.bytes(r.u32())
+	if !utf8.Valid(b) {
+		r.fail("a name is not UTF-8")
+		return ""
+	}
+	return string(b)
+}
+
+func appendU32(b []byte, v uint32) []byte {
+	for v >= 0x80 {
+		b = append(b, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(b, byte(v))
+}
+
+func appendS64(b []byte, v int64) []byte {
+	for {
+		c := byte(v & 0x7f)
+		v >>= 7
+		if (v == 0 && c&0x40 == 0) || (v == -1 && c&0x40 != 0) {
+			return append(b, c)
+		}
+		b = append(b, c|0x80)
+	}
+}

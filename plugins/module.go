@@ -1,0 +1,287 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/edgerelay/edgerelay/plugins/internal/metering"
+)
+
+// maxTable bounds a guest's tables: eight bytes of host memory an element.
+const maxTable = 1 << 17
+
+// errReplaced tells a caller that the module was replaced under its feet; the plugin's current one takes the event.
+var errReplaced = errors.New("the module has been replaced")
+
+// errOpen tells that the breaker is open.
+var errOpen = errors.New("the plugin is set aside after failures in a row")
+
+// module is a loaded module: compiled code and the instances that run it. It is the unit that is swapped.
+type module struct {
+	spec     Spec
+	key      string
+	hash     string
+	env      *environment
+	runtime  wazero.Runtime
+	compiled wazero.CompiledModule
+	hooks    Hook
+	loaded   time.Time
+	breaker  breaker
+
+	slots     []slot
+	spare     chan *instance // one, to take a failed one's place at once
+	refilling atomic.Bool
+	background
+}
+
+// background are the goroutines that build instances; close waits for them.
+type background struct {
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// slot holds one instance. Its lock is held during a call.
+type slot struct {
+	mu     sync.Mutex
+	in     *instance // nil after a failure, until the next call
+	closed bool
+	tally  tally
+	_      [64]byte // so that neighbours do not share a cache line
+}
+
+// load compiles a module, checks it against the ABI, tries its samples and starts its instances. Nothing of it is visible before.
+func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module, err error) {
+	m = &module{
+		spec: spec, key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
+		slots: make([]slot, spec.Instances), spare: make(chan *instance, 1),
+		breaker: breaker{limit: int32(spec.MaxFailures), cooldown: spec.Cooldown, now: h.now},
+	}
+	defer func() {
+		if r := recover(); r != nil { // a bug of the engine must not cost the server
+			err = fmt.Errorf("the engine failed on this module: %v", r)
+		}
+		if err != nil {
+			m.close()
+			m, err = nil, fmt.Errorf("plugin %s: %w", spec.Name, err)
+		}
+	}()
+	metered, err := metering.Rewrite(spec.Wasm, metering.Options{InitialFuel: spec.InitFuel, ExportStart: true, MaxTableElements: maxTable})
+	if err != nil {
+		return m, err
+	}
+	config := wazero.NewRuntimeConfig().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithMemoryLimitPages(uint32(spec.Memory >> 16)).
+		WithDebugInfoEnabled(false).
+		WithCompilationCache(h.cache)
+	m.runtime = wazero.NewRuntimeWithConfig(ctx, config)
+	if m.compiled, err = m.runtime.CompileModule(ctx, metered); err != nil {
+		return m, fmt.Errorf("compile the module: %w", err)
+	}
+	if m.hooks, err = checkExports(m.compiled); err != nil {
+		return m, err
+	}
+	if err = m.checkImports(); err != nil {
+		return m, err
+	}
+	if err = buildHost(ctx, m.runtime, hostModule, hostFunctions); err != nil {
+		return m, err
+	}
+	if err = buildHost(ctx, m.runtime, wasiModule, wasiFunctions); err != nil {
+		return m, err
+	}
+	if err = m.trySamples(); err != nil {
+		return m, err
+	}
+	for i := range m.slots {
+		if err = ctx.Err(); err != nil {
+			return m, err
+		}
+		if m.slots[i].in, err = m.instantiate(context.Background(), env); err != nil {
+			return m, err
+		}
+	}
+	m.refill()
+	return m, nil
+}
+
+// checkImports refuses what no host function serves or no grant covers, all faults at once.
+func (m *module) checkImports() error {
+	var faults []error
+	if mems := m.compiled.ImportedMemories(); len(mems) > 0 {
+		faults = append(faults, errors.New("it imports its memory: export one instead"))
+	}
+	for _, f := range m.compiled.ImportedFunctions() {
+		mod, name, _ := f.Import()
+		var known *hostFunction
+		list := hostFunctions
+		switch mod {
+		case hostModule:
+		case wasiModule:
+			list = wasiFunctions
+		default:
+			faults = append(faults, fmt.Errorf("it imports %s.%s: only %s and %s are offered", mod, name, hostModule, wasiModule))
+			continue
+		}
+		for i := range list {
+			if list[i].name == name {
+				known = &list[i]
+			}
+		}
+		got := signature{f.ParamTypes(), f.ResultTypes()}
+		switch {
+		case known == nil:
+			faults = append(faults, fmt.Errorf("it imports %s.%s, which ABI %d does not have", mod, name, ABIVersion))
+		case !got.equal(known.sig):
+			faults = append(faults, fmt.Errorf("it imports %s.%s as %s instead of %s", mod, name, got, known.sig))
+		case !m.spec.granted(known.grant):
+			faults = append(faults, fmt.Errorf("it imports %s.%s, which needs the grant %q in the plugin's block", mod, name, known.grant))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// acquire locks the slot that serves the group with this hash, with an instance in it. Unless there is an error, release must follow.
+// errReplaced and errOpen mean that the module was not asked; any other error is a failure that is already noted.
+func (m *module) acquire(hash uint64) (*slot, error) {
+	if !m.breaker.allow() {
+		return nil, errOpen
+	}
+	s := &m.slots[hash%uint64(len(m.slots))]
+	s.mu.Lock()
+	if s.in == nil {
+		if s.closed {
+			s.mu.Unlock()
+			m.breaker.probing.Store(false)
+			return nil, errReplaced
+		}
+		if f := m.ready(s); f != nil {
+			return nil, m.release(s, f)
+		}
+	}
+	return s, nil
+}
+
+// release ends what acquire began: it counts the call and, after a failure, throws the instance away.
+func (m *module) release(s *slot, f *Failure) error {
+	s.tally.calls++
+	if f == nil {
+		s.tally.fuel += uint64(s.in.spent)
+		s.mu.Unlock()
+		m.breaker.done(true)
+		return nil
+	}
+	m.failed(s, f)
+	s.mu.Unlock()
+	if m.breaker.done(false) {
+		m.env.log.write(slog.LevelError, fmt.Sprintf("set aside for %v after %d failures in a row; the last: %v", m.spec.Cooldown, m.spec.MaxFailures, f))
+	}
+	return f
+}
+
+// ready makes sure that the slot has an instance: after a failure the spare one, or else a new one, which takes as long as it takes
+// to start.
+func (m *module) ready(s *slot) *Failure {
+	select {
+	case s.in = <-m.spare:
+		m.refill()
+		return nil
+	default:
+	}
+	in, err := m.instantiate(context.Background(), m.env)
+	if err != nil {
+		return &Failure{Plugin: m.spec.Name, Kind: KindStart, Call: "a new instance", Err: err}
+	}
+	s.in = in
+	return nil
+}
+
+// failed notes a failure and throws the slot's instance away.
+func (m *module) failed(s *slot, f *Failure) {
+	f.Plugin = m.spec.Name
+	s.tally.failures[f.Kind.index()]++
+	s.tally.last, s.tally.lastAt = f, m.breaker.now()
+	if s.in != nil {
+		if spent := m.spec.Fuel - int64(s.in.fuel.Get()); spent > 0 {
+			s.tally.fuel += uint64(spent)
+		}
+		s.in.close()
+		s.in = nil
+	}
+	m.env.log.write(slog.LevelWarn, f.Error())
+	m.refill()
+}
+
+// refill builds a spare instance in the background unless there is one or one is on its way.
+func (m *module) refill() {
+	if len(m.spare) > 0 || !m.refilling.CompareAndSwap(false, true) {
+		return
+	}
+	m.background.mu.Lock()
+	defer m.background.mu.Unlock()
+	if m.closed {
+		m.refilling.Store(false)
+		return
+	}
+	m.wg.Go(func() {
+		in, err := m.instantiate(context.Background(), m.env)
+		m.refilling.Store(false)
+		if err != nil {
+			m.env.log.write(slog.LevelWarn, "build a spare instance: "+err.Error())
+			return
+		}
+		select {
+		case m.spare <- in:
+		default:
+			in.close()
+		}
+	})
+}
+
+// close drains: it waits for every call under way, then frees instances and code. Callers that come later get errReplaced.
+func (m *module) close() {
+	m.background.mu.Lock()
+	m.closed = true
+	m.background.mu.Unlock()
+	m.wg.Wait()
+	for i := range m.slots {
+		s := &m.slots[i]
+		s.mu.Lock()
+		s.closed = true
+		if s.in != nil {
+			s.in.close()
+			s.in = nil
+		}
+		s.mu.Unlock()
+	}
+	select {
+	case in := <-m.spare:
+		in.close()
+	default:
+	}
+	if m.runtime != nil {
+		_ = m.runtime.Close(context.Background())
+	}
+}
+
+// memory adds up what the instances' linear memories take now.
+func (m *module) memory() (bytes uint64) {
+	for i := range m.slots {
+		s := &m.slots[i]
+		s.mu.Lock()
+		if s.in != nil {
+			bytes += uint64(s.in.mem.Size())
+		}
+		s.mu.Unlock()
+	}
+	return bytes
+}

@@ -1,0 +1,174 @@
+package plugins
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestMatch(t *testing.T) {
+	for _, c := range []struct {
+		pattern, yes, no string
+	}{
+		{"job_events-*", "job_events-1 job_events- job_events-*", "job_events job-events-1 xjob_events-1"},
+		{"*", "a job-1", ""},
+		{"jobs", "jobs", "job jobss"},
+		{"*-1", "a-1 -1 --1", "a-12 1"},
+		{"a*b*c", "abc aXbYc abbcc acbc", "ab abcd cba"},
+		{"**a", "a ba", "b ab"},
+		{"a.b", "a.b", "aXb"},
+	} {
+		for _, s := range strings.Fields(c.yes) {
+			if !match(c.pattern, s) {
+				t.Errorf("%s does not match %s", c.pattern, s)
+			}
+		}
+		for _, s := range strings.Fields(c.no) {
+			if match(c.pattern, s) {
+				t.Errorf("%s matches %s", c.pattern, s)
+			}
+		}
+	}
+	if match("a", "") || !match("*", "") {
+		t.Error("the empty name is matched wrongly")
+	}
+	start := time.Now()
+	if match(strings.Repeat("*a", 100)+"b", strings.Repeat("a", 120)) || time.Since(start) > time.Second {
+		t.Errorf("a bad pattern takes %v", time.Since(start))
+	}
+}
+
+// TestRoutesForget: more groups than the table has places are all routed rightly.
+func TestRoutesForget(t *testing.T) {
+	p := pipeline(t, Options{}, Spec{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"g-*"}})
+	for range 2 {
+		for i := range 20_000 {
+			if !p.Matches(fmt.Sprint("g-", i)) || p.Matches(fmt.Sprint("h-", i)) {
+				t.Fatal("a group is routed wrongly")
+			}
+		}
+	}
+}
+
+func TestStore(t *testing.T) {
+	now := time.Unix(100, 0)
+	s := newStore(1000, func() time.Time { return now })
+	get := func(k string) string {
+		v, ok := s.get([]byte(k), nil)
+		if !ok {
+			return "-"
+		}
+		return string(v)
+	}
+	set := func(k, v string, ttl time.Duration) bool { return s.set([]byte(k), []byte(v), ttl) }
+	if !set("a", "1", time.Second) || !set("b", "2", 0) || get("a") != "1" || get("b") != "2" {
+		t.Fatal("values are not kept")
+	}
+	if set("big", strings.Repeat("x", 1000), 0) || get("big") != "-" {
+		t.Error("the limit is not kept")
+	}
+	if !set("c", strings.Repeat("x", 700), 0) || set("d", strings.Repeat("x", 50), 0) {
+		t.Error("the sizes are not added up")
+	}
+	if !set("c", strings.Repeat("y", 700), 0) {
+		t.Error("a value cannot be replaced by one of its size in a full store")
+	}
+	now = now.Add(time.Second)
+	if !set("d", strings.Repeat("x", 50), 0) || get("a") != "-" {
+		t.Error("what has expired makes no room")
+	}
+	set("b", "", 0)
+	set("c", "", 0)
+	set("d", "", 0)
+	if s.bytes() != 0 || len(s.entries) != 0 {
+		t.Errorf("an empty store has %d bytes", s.bytes())
+	}
+	for i, want := range []int64{5, 8} {
+		if n, ok := s.incr([]byte("n"), 5-2*int64(i), time.Second); n != want || !ok {
+			t.Errorf("the count is %d, want %d", n, want)
+		}
+	}
+	set("text", "x", 0)
+	if _, ok := s.incr([]byte("text"), 1, 0); ok {
+		t.Error("a text is counted")
+	}
+	if ttl(math.MaxUint64) != 0 || ttl(5) != 5*time.Millisecond {
+		t.Error("times to live are read wrongly")
+	}
+}
+
+// TestBreakerTriesOnce: of many callers at the end of a cooldown one makes the try.
+func TestBreakerTriesOnce(t *testing.T) {
+	var now atomic.Int64
+	b := &breaker{limit: 1, cooldown: time.Second, now: func() time.Time { return time.Unix(1000, now.Load()) }}
+	if !b.allow() || !b.done(false) || b.allow() {
+		t.Fatal("it does not open")
+	}
+	now.Add(int64(time.Second))
+	var tries atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if b.allow() {
+				tries.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if tries.Load() != 1 {
+		t.Errorf("%d callers try", tries.Load())
+	}
+	b.done(true)
+	if !b.allow() || b.state() != "closed" {
+		t.Error("a try that succeeds does not close it")
+	}
+}
+
+func TestMetricNames(t *testing.T) {
+	var c counters
+	for name, want := range map[string]int32{"a": 0, "_a_1": 0, "": -1, "1a": -1, "A": -1, "a-b": -1, strings.Repeat("a", 65): -1} {
+		if got := c.add([]byte(name), 1); got != want {
+			t.Errorf("%q gives %d, want %d", name, got, want)
+		}
+	}
+	if c.add([]byte("a"), -1) != -1 || c.snapshot()["a"] != 1 {
+		t.Error("a counter counts down")
+	}
+}
+
+// TestConcurrentUse: everything at once, for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	spec := actor(t)
+	spec.Instances = 2
+	p := pipeline(t, Options{}, spec)
+	var wg sync.WaitGroup
+	for c := range 3 {
+		wg.Go(func() {
+			for i := range 200 {
+				group := fmt.Sprintf("g%d", (c*i)%7)
+				p.Process(group, do([]string{"pass", "drop", "trap", "split", "kv_incr", "metric", "log"}[i%7]), nil)
+				p.Render(uint8(i), group, []byte("{}"))
+				_, _ = p.Subscribe(t.Context(), []byte(`{"do":"class"}`), group)
+			}
+		})
+	}
+	wg.Go(func() {
+		for i := range 10 {
+			s := spec
+			s.OnError = []OnError{OnErrorPass, OnErrorLastGood}[i%2]
+			s.Groups = []string{fmt.Sprintf("g%d*", i%3), "g*"}
+			s.Fuel = DefaultFuel + int64(i%3)
+			if err := p.Apply(t.Context(), []Spec{s}); err != nil {
+				t.Error(err)
+			}
+			p.Health()
+			_, _ = p.Logs("actor")
+			_ = p.Rollback(t.Context(), "actor")
+		}
+	})
+	wg.Wait()
+}

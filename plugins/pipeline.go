@@ -1,0 +1,224 @@
+package plugins
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+)
+
+// Output is an event that leaves the pipeline.
+type Output struct {
+	Group   string
+	Payload []byte
+	// Audience holds a bit for each subscriber class that gets the event; all are set unless a plugin said otherwise.
+	Audience uint64
+	// PerClass tells that a plugin of the group renders payloads: call Render for each class present instead of sending Payload.
+	PerClass bool
+}
+
+// Decision is what the plugins say to a subscription.
+type Decision struct {
+	Allow bool
+	// Class of the subscriber, 0 to 63.
+	Class uint8
+	// Reason of a denial, for the log and the client; may be empty.
+	Reason string
+	// Plugin that denied.
+	Plugin string
+}
+
+// Pipeline takes events through plugins. Its methods are safe for concurrent use; events of one group keep their order if they come
+// from one caller at a time.
+type Pipeline struct {
+	host *host
+	seed maphash.Seed
+
+	routes atomic.Pointer[routes]
+
+	mu      sync.Mutex // of changes
+	plugins map[string]*plugin
+	order   []string
+	closed  bool
+}
+
+// Process takes an event through the plugins of its group and appends what comes out to out: nothing if a plugin dropped it, several
+// events if one split it or sent some to other groups. It does not block on anything but a guest's budget, keeps neither argument, and
+// does not allocate for an event that passes. Outputs of the event's own group come in order; an output may share payload's bytes.
+func (p *Pipeline) Process(group string, payload []byte, out []Output) []Output {
+	r := p.routes.Load()
+	way := r.of(group)
+	ev := Output{Group: group, Payload: payload, Audience: everybody}
+	if len(way.steps) == 0 {
+		return append(out, ev)
+	}
+	return r.walk(way, 0, &ev, 0, out, len(out)+maxOutputs)
+}
+
+// walk takes an event through the steps of its way from the given one on.
+func (r *routes) walk(way *route, from int, ev *Output, hops int, out []Output, limit int) []Output {
+	var res result
+	for i := from; i < len(way.steps); i++ {
+		s := &way.steps[i]
+		s.event(way.hash, way.group, ev.Payload, hops, &res)
+		if s.shadow || len(s.shadows) > 0 {
+			way.compare(s, ev.Payload, hops, &res)
+			if s.shadow {
+				continue
+			}
+		}
+		if len(res.emits) > 0 {
+			return r.split(way, i, ev, &res, hops, out, limit)
+		}
+		if res.verdict == Drop {
+			return out
+		}
+		ev.apply(&res)
+	}
+	return way.arrive(ev, out, limit)
+}
+
+// split goes on with an event's own output first and with what was emitted afterwards.
+func (r *routes) split(way *route, at int, ev *Output, res *result, hops int, out []Output, limit int) []Output {
+	before := ev.Audience
+	if res.verdict != Drop {
+		ev.apply(res)
+		out = r.walk(way, at+1, ev, hops, out, limit)
+	}
+	for _, e := range res.emits {
+		if len(out) >= limit {
+			way.steps[at].overflow.Add(1)
+			continue
+		}
+		if e.group == "" {
+			out = r.walk(way, at+1, &Output{Group: way.group, Payload: e.payload, Audience: before & e.audience}, hops, out, limit)
+			continue
+		}
+		// An audience is of one group's classes; another group begins with its own.
+		out = r.walk(r.of(e.group), 0, &Output{Group: e.group, Payload: e.payload, Audience: e.audience}, hops+1, out, limit)
+	}
+	return out
+}
+
+// arrive appends an event that is through.
+func (way *route) arrive(ev *Output, out []Output, limit int) []Output {
+	if len(out) >= limit || ev.Audience == 0 {
+		return out
+	}
+	for i := range way.steps {
+		if m := way.steps[i].live.Load(); m != nil && m.hooks&OnClass != 0 && !way.steps[i].shadow {
+			ev.PerClass = true
+		}
+	}
+	return append(out, *ev)
+}
+
+// compare lets a step's shadows decide too, and counts whether they decide alike. A shadow that is a step is compared with pass.
+func (way *route) compare(s *step, payload []byte, hops int, res *result) {
+	if s.shadow {
+		s.count(&result{audience: everybody}, res)
+	}
+	for _, sh := range s.shadows {
+		var other result
+		sh.event(way.hash, way.group, payload, hops, &other)
+		sh.count(res, &other)
+	}
+}
+
+func (ev *Output) apply(res *result) {
+	if res.verdict == Replace {
+		ev.Payload = res.payload
+	}
+	ev.Audience &= res.audience
+}
+
+// count notes whether a shadow decided like the original.
+func (p *plugin) count(original, shadow *result) {
+	same := original.verdict == shadow.verdict && bytes.Equal(original.payload, shadow.payload) &&
+		original.audience == shadow.audience && len(original.emits) == len(shadow.emits)
+	for i := 0; same && i < len(original.emits); i++ {
+		a, b := original.emits[i], shadow.emits[i]
+		same = a.group == b.group && a.audience == b.audience && bytes.Equal(a.payload, b.payload)
+	}
+	if same {
+		p.same.Add(1)
+	} else {
+		p.differ.Add(1)
+	}
+}
+
+// Render gives what subscribers of a class are shown of an event, an Output with PerClass set. It reports false if they get nothing.
+// The payload may share the argument's bytes.
+func (p *Pipeline) Render(class uint8, group string, payload []byte) ([]byte, bool) {
+	way := p.routes.Load().of(group)
+	for i := range way.steps {
+		s := &way.steps[i]
+		if s.shadow {
+			continue
+		}
+		switch res := s.render(way.hash, class&63, way.group, payload); res.verdict {
+		case Drop:
+			return nil, false
+		case Replace:
+			payload = res.payload
+		}
+	}
+	return payload, true
+}
+
+// Subscribe asks the group's plugins whether a user may subscribe, and for the class they are in. user is a JSON value, nil for none.
+// Every plugin must allow; the first that names a class decides on it. The error tells of a plugin that failed, for which the Decision
+// is then a denial, or of a context that is done.
+func (p *Pipeline) Subscribe(ctx context.Context, user []byte, group string) (Decision, error) {
+	way := p.routes.Load().of(group)
+	d := Decision{Allow: true}
+	var request []byte
+	classified := false
+	for i := range way.steps {
+		s := &way.steps[i]
+		if m := s.live.Load(); s.shadow || m == nil || m.hooks&OnSubscribe == 0 {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return Decision{Plugin: s.name}, fmt.Errorf("plugin %s was not asked: %w", s.name, err)
+		}
+		if request == nil {
+			var err error
+			if request, err = subscribeRequest(user, group); err != nil {
+				return Decision{Plugin: s.name}, err
+			}
+		}
+		answer, named, err := s.subscribe(way.hash, request)
+		if err != nil {
+			return Decision{Plugin: s.name, Reason: "the plugin failed"}, fmt.Errorf("plugin %s decides about group %s: %w", s.name, group, err)
+		}
+		if !answer.Allow {
+			answer.Plugin = s.name
+			return answer, nil
+		}
+		if named && !classified {
+			d.Class, classified = answer.Class, true
+		}
+	}
+	return d, nil
+}
+
+func subscribeRequest(user []byte, group string) ([]byte, error) {
+	if len(user) == 0 {
+		user = []byte("null")
+	}
+	request, err := json.Marshal(struct {
+		User  json.RawMessage `json:"user"`
+		Group string          `json:"group"`
+	}{user, group})
+	if err != nil {
+		return nil, fmt.Errorf("the user is not a JSON value: %w", err)
+	}
+	return request, nil
+}
+
+// Matches tells whether any plugin is bound to the group.
+func (p *Pipeline) Matches(group string) bool { return len(p.routes.Load().of(group).steps) > 0 }

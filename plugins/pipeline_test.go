@@ -1,0 +1,256 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// show writes outputs down for comparison: "group payload" in order, the audience if it is not everybody.
+func show(out []Output) string {
+	var lines []string
+	for _, o := range out {
+		line := o.Group + " " + string(o.Payload)
+		if o.Audience != everybody {
+			line += fmt.Sprintf(" to %b", o.Audience)
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "; ")
+}
+
+func TestVerdicts(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_123)
+	spec := actor(t)
+	spec.Config = []byte(`{"words": ["a"]}`)
+	p := pipeline(t, Options{Now: func() time.Time { return now }}, spec)
+	pass := string(do("pass"))
+	for _, c := range []struct {
+		name, event, want string
+	}{
+		{"pass", pass, "g1 " + pass},
+		{"not an object", "[]", "g1 []"},
+		{"drop", string(do("drop")), ""},
+		{"replace", string(do("replace", "with", `{"x":1}`)), `g1 {"x":1}`},
+		{"an empty payload", string(do("empty")), "g1 "},
+		{"the buffer itself: group", string(do("group")), "g1 g1"},
+		{"the buffer itself: payload", string(do("payload")), "g1 " + string(do("payload"))},
+		{"split", string(do("split")), `g1 {"part":1}; g1 {"part":2}; g1 {"part":3} to 110`},
+		{"another group", string(do("route", "to", "alerts", "with", "{}")), "alerts {}"},
+		{"its own group by name", string(do("route", "to", "g1", "with", "{}")), "g1 {}"},
+		{"too many emitted", string(do("flood")), "g1 -1" + strings.Repeat("; g1 {}", maxEmits)},
+		{"refused emits", string(do("bad_emit")), "g1 -44"},
+		{"audience", string(do("audience")), "g1 " + string(do("audience")) + " to 100"},
+		{"nobody", string(do("nobody")), ""},
+		{"config", string(do("config")), `g1 {"words": ["a"]}`},
+		{"json_get: a decoded string", string(do("get", "path", "do")), "g1 get"},
+		{"json_get: escapes", string(do("get", "path", "x", "x", "a\"\né")), "g1 a\"\né"},
+		{"json_get: missing", string(do("get", "path", "no.such")), "g1 -1"},
+		{"json_get: not a string", `{"do":"get","path":"a.1.b","a":[0,{"b": {"c":null}}]}`, `g1 {"c":null}`},
+		{"json_find", `{"do":"find","path":"a.0","a":[ "x" ]}`, `g1 "x"`},
+		{"json_find: missing", `{"do":"find","path":"a.1","a":[ "x" ]}`, `g1 -1`},
+		{"now", string(do("now")), "g1 1700000000123"},
+		{"metric", string(do("metric")), "g1 -1"},
+		{"too many metrics", string(do("metrics")), "g1 -2"},
+		{"kv: missing", string(do("kv_get")), "g1 -1"},
+		{"kv: set", string(do("kv_set", "with", "v1")), "g1 0"},
+		{"kv: get", string(do("kv_get")), "g1 v1"},
+		{"kv: delete", string(do("kv_set", "with", "")), "g1 0"},
+		{"kv: deleted", string(do("kv_get")), "g1 -1"},
+		{"kv: count", string(do("kv_incr")), "g1 1"},
+		{"kv: count again", string(do("kv_incr")), "g1 2"},
+	} {
+		got := show(p.Process("g1", []byte(c.event), nil))
+		if got != c.want {
+			t.Errorf("%s: %s gives\n\t%s, want\n\t%s", c.name, c.event, got, c.want)
+		}
+	}
+	now = now.Add(time.Second)
+	if got := show(p.Process("g1", do("kv_incr"), nil)); got != "g1 1" {
+		t.Errorf("after the TTL the count gives %s, want 1", got)
+	}
+	if got := show(p.Process("g1", do("kv_fill"), nil)); !strings.HasPrefix(got, "g1 9") || len(got) != len("g1 999") {
+		t.Errorf("a store of 1 MiB takes %s entries of about 1,070 bytes", got)
+	}
+	if h := p.Health()[0]; h.Metrics["seen_total"] != 2 || len(h.Metrics) != maxMetrics || h.KV > 1<<20 || len(h.Failures) != 0 {
+		t.Errorf("health: %+v", h)
+	}
+}
+
+// TestChain: plugins run in order, each on what the one before it made; what was split off goes on with the next.
+func TestChain(t *testing.T) {
+	a, b := actor(t), actor(t)
+	b.Name, b.Groups = "second", []string{"g*", "alerts"}
+	p := pipeline(t, Options{}, a, b)
+	inner := string(do("replace", "with", "{}"))
+	for _, c := range []struct{ event, want string }{
+		{string(do("replace", "with", inner)), "g1 {}"},
+		{string(do("replace", "with", string(do("drop")))), ""},
+		{string(do("route", "to", "g1", "with", inner)), "g1 {}"},                                           // not to the first again
+		{string(do("route", "to", "alerts", "with", inner)), "alerts {}"},                                   // the other group's chain
+		{string(do("route", "to", "alerts", "with", string(do("route", "to", "x", "with", "{}")))), "x {}"}, // two hops
+	} {
+		if got := show(p.Process("g1", []byte(c.event), nil)); got != c.want {
+			t.Errorf("%s gives %s, want %s", c.event, got, c.want)
+		}
+	}
+}
+
+// TestHops: an event that is sent round and round stops at the fourth hop, and the guest is told.
+func TestHops(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	ev := "{}"
+	for i := range 6 {
+		ev = string(do("route", "to", fmt.Sprintf("g-%d", i), "with", ev))
+	}
+	if got := show(p.Process("g1", []byte(ev), nil)); got != "g-2 -3" {
+		t.Errorf("the fifth hop gives %q, want -3 to the guest in the group of the fourth", got)
+	}
+}
+
+// TestAmplification: however plugins multiply, one event becomes a bounded number.
+func TestAmplification(t *testing.T) {
+	specs := make([]Spec, 4)
+	for i := range specs {
+		specs[i] = Spec{Name: fmt.Sprint("p", i), Wasm: fixture(t, "multiply"), Groups: []string{"*"}, Grants: Grants, Instances: 1}
+	}
+	p := pipeline(t, Options{}, specs...)
+	before := []Output{{Group: "earlier"}}
+	out := p.Process("g1", []byte("{}"), before)
+	if len(out) != 1+maxOutputs {
+		t.Errorf("%d outputs, want %d after the one that was there", len(out)-1, maxOutputs)
+	}
+	n := uint64(0)
+	for _, h := range p.Health() {
+		n += h.Failures[KindOutputs]
+	}
+	if n == 0 {
+		t.Error("nothing tells that outputs were left out")
+	}
+}
+
+func TestGroupsWithoutPlugins(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	payload := do("drop")
+	if got := show(p.Process("other", payload, nil)); got != "other "+string(payload) {
+		t.Errorf("a group that no plugin matches gives %q", got)
+	}
+	if p.Matches("other") || !p.Matches("g2") {
+		t.Error("Matches is wrong")
+	}
+	if h := p.Health()[0]; h.Calls != 0 {
+		t.Errorf("the plugin was called %d times for a group it does not match", h.Calls)
+	}
+}
+
+func TestPassDoesNotAllocate(t *testing.T) {
+	p := pipeline(t, Options{}, Spec{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"*"}})
+	payload := []byte(`{"a":1}`)
+	out := make([]Output, 0, 4)
+	for _, group := range []string{"g", "h"} {
+		p.Process(group, payload, out)
+		if n := testing.AllocsPerRun(1000, func() { out = p.Process(group, payload, out[:0]) }); n != 0 {
+			t.Errorf("%v allocations for an event that passes", n)
+		}
+	}
+}
+
+// TestGroupAffinity: all events of a group meet the same instance, whoever brings them.
+func TestGroupAffinity(t *testing.T) {
+	spec := actor(t)
+	spec.Instances = 4
+	p := pipeline(t, Options{}, spec)
+	used := map[string]int{}
+	for i := 1; i <= 20; i++ {
+		group := fmt.Sprint("g", i)
+		first := show(p.Process(group, do("calls"), nil))
+		var a, b int
+		fmt.Sscanf(first, group+" %d", &a)
+		fmt.Sscanf(show(p.Process(group, do("calls"), nil)), group+" %d", &b)
+		if b != a+1 {
+			t.Errorf("group %s: call %d follows call %d of its instance", group, b, a)
+		}
+		used[first[strings.Index(first, " "):]]++
+	}
+	if used[" 1"] < 2 {
+		t.Errorf("twenty groups meet %d instances of four", used[" 1"])
+	}
+}
+
+func TestLargeEvents(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	for _, size := range []int{0, 1, 4095, 4096, 5000, 1 << 19, 1 << 20} {
+		ev := []byte(`{"do":"payload","pad":"` + strings.Repeat("x", size) + `"}`)
+		out := p.Process("g1", ev, nil)
+		if size < 1<<20 && (len(out) != 1 || string(out[0].Payload) != string(ev)) {
+			t.Errorf("an event of %d bytes does not come back", len(ev))
+		}
+	}
+	h := p.Health()[0]
+	if h.Failures[KindTooLarge] != 1 || !strings.Contains(h.LastError, "refuses an input buffer") {
+		t.Errorf("an event larger than the guest takes: %v, %s", h.Failures, h.LastError)
+	}
+}
+
+func TestSubscribe(t *testing.T) {
+	a, b := actor(t), actor(t)
+	b.Name = "second"
+	b.Groups = []string{"g-both"}
+	p := pipeline(t, Options{}, a, b)
+	ctx := context.Background()
+	for _, c := range []struct {
+		group, user string
+		want        Decision
+		err         string
+	}{
+		{"g1", `{"do":"allow"}`, Decision{Allow: true}, ""},
+		{"g1", ``, Decision{Allow: true}, ""},
+		{"other", `{"do":"deny"}`, Decision{Allow: true}, ""},
+		{"g1", `{"do":"deny"}`, Decision{Plugin: "actor"}, ""},
+		{"g1", `{"do":"reason"}`, Decision{Plugin: "actor", Reason: "not yours"}, ""},
+		{"g1", `{"do":"group"}`, Decision{Plugin: "actor", Reason: "g1"}, ""},
+		{"g-both", `{"do":"class"}`, Decision{Allow: true, Class: 5}, ""},
+		{"g1", `{"do":"error"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "reports an error"},
+		{"g1", `{"do":"trap"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "unreachable"},
+		{"g1", `{"do":"reserved"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "no result that ABI 1 knows"},
+		{"g1", `not JSON`, Decision{Plugin: "actor"}, "not a JSON value"},
+	} {
+		d, err := p.Subscribe(ctx, []byte(c.user), c.group)
+		if d != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s to %s: %+v, %v; want %+v, %q", c.user, c.group, d, err, c.want, c.err)
+		}
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if d, err := p.Subscribe(gone, nil, "g1"); d.Allow || err == nil {
+		t.Errorf("a context that is done: %+v, %v", d, err)
+	}
+}
+
+func TestRender(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	out := p.Process("g1", []byte("{}"), nil)
+	if len(out) != 1 || !out[0].PerClass {
+		t.Fatalf("the output does not ask for rendering: %+v", out)
+	}
+	for class, want := range map[uint8]string{0: "{}", 5: `{"for":5}`, 63: `{"for":63}`, 8: "", 9: ""} {
+		got, ok := p.Render(class, "g1", out[0].Payload)
+		if ok != (want != "") || string(got) != want {
+			t.Errorf("class %d: %q %v, want %q", class, got, ok, want) // 8 is dropped; 9 fails, and failing hides
+		}
+	}
+	spec := actor(t)
+	spec.OnError = OnErrorPass
+	if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := p.Render(9, "g1", []byte("{}")); !ok || string(got) != "{}" {
+		t.Errorf("on_error pass: class 9 gets %q %v", got, ok)
+	}
+	q := pipeline(t, Options{}, Spec{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"*"}})
+	if out := q.Process("g1", []byte("{}"), nil); out[0].PerClass {
+		t.Error("without on_class an output asks for rendering")
+	}
+}

@@ -1,0 +1,191 @@
+package plugins
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// plugin is what keeps a name across versions of its module: logs, counters, store, policy. Its methods are safe for concurrent use.
+type plugin struct {
+	name string
+	env  *environment
+
+	spec atomic.Pointer[Spec]   // in force
+	live atomic.Pointer[module] // nil once the plugin is removed
+	good atomic.Pointer[module] // with last_good: the module before live, if it worked
+
+	bypassed atomic.Uint64 // events that the policy answered while the plugin was set aside
+	overflow atomic.Uint64 // emitted events left out for maxOutputs
+	same     atomic.Uint64 // of a shadow: decisions like the original's
+	differ   atomic.Uint64 // of a shadow: other decisions
+	deploys  atomic.Uint64
+
+	mu       sync.Mutex
+	past     tally // of modules that are gone
+	previous *Spec // for Rollback
+}
+
+func newPlugin(name string, logger *slog.Logger, kv int, now func() time.Time) *plugin {
+	return &plugin{name: name, env: &environment{
+		log: newLogbook(logger, name, now), metrics: &counters{}, kv: newStore(kv, now), now: now,
+	}}
+}
+
+// acquire takes an instance of the live module, again if the module was replaced in between. m is nil if it has no such hook.
+func (p *plugin) acquire(hook Hook, hash uint64) (m *module, s *slot, err error) {
+	for {
+		m = p.live.Load()
+		if m == nil || m.hooks&hook == 0 {
+			return nil, nil, nil
+		}
+		if s, err = m.acquire(hash); err != errReplaced {
+			if err == errOpen {
+				p.bypassed.Add(1)
+			}
+			return m, s, err
+		}
+	}
+}
+
+// lastGood takes an instance of the module that ran before, if the policy wants it and there is one.
+func (p *plugin) lastGood(hook Hook, hash uint64) (m *module, s *slot) {
+	if p.spec.Load().OnError != OnErrorLastGood {
+		return nil, nil
+	}
+	if m = p.good.Load(); m == nil || m.hooks&hook == 0 {
+		return nil, nil
+	}
+	s, err := m.acquire(hash)
+	if err != nil {
+		return nil, nil
+	}
+	return m, s
+}
+
+// event decides about an event and sets res. It never fails: after an error the policy decides.
+func (p *plugin) event(hash uint64, group string, payload []byte, hops int, res *result) {
+	m, s, err := p.acquire(OnEvent, hash)
+	if s != nil {
+		err = m.event(s, group, payload, hops, res)
+	}
+	if err == nil {
+		if s == nil {
+			*res = result{audience: everybody}
+		}
+		return
+	}
+	*res = result{audience: everybody}
+	switch p.spec.Load().OnError {
+	case OnErrorDrop:
+		res.verdict = Drop
+	case OnErrorLastGood:
+		if m, s := p.lastGood(OnEvent, hash); s == nil || m.event(s, group, payload, hops, res) != nil {
+			*res = result{verdict: Drop}
+		}
+	}
+}
+
+func (m *module) event(s *slot, group string, payload []byte, hops int, res *result) error {
+	f := s.in.event(group, payload, hops, res)
+	if f == nil {
+		s.tally.verdicts[res.verdict]++
+		s.tally.emitted += uint64(len(res.emits))
+	}
+	return m.release(s, f)
+}
+
+// render decides what a class is shown of an event.
+func (p *plugin) render(hash uint64, class uint8, group string, payload []byte) (res result) {
+	m, s, err := p.acquire(OnClass, hash)
+	if s != nil {
+		err = m.class(s, class, group, payload, &res)
+	}
+	if err == nil {
+		return res
+	}
+	if p.spec.Load().OnError == OnErrorPass {
+		return result{}
+	}
+	if m, s := p.lastGood(OnClass, hash); s != nil && m.class(s, class, group, payload, &res) == nil {
+		return res
+	}
+	return result{verdict: Drop}
+}
+
+func (m *module) class(s *slot, class uint8, group string, payload []byte, res *result) error {
+	f := s.in.class(class, group, payload, res)
+	if f == nil {
+		s.tally.renders++
+	}
+	return m.release(s, f)
+}
+
+// subscribe decides about a subscription. An error denies.
+func (p *plugin) subscribe(hash uint64, request []byte) (d Decision, named bool, err error) {
+	m, s, err := p.acquire(OnSubscribe, hash)
+	if m == nil {
+		return Decision{Allow: true}, false, nil
+	}
+	if s != nil {
+		d, named, err = m.subscribe(s, request)
+	}
+	if err != nil {
+		if m, s := p.lastGood(OnSubscribe, hash); s != nil {
+			d, named, err = m.subscribe(s, request)
+		}
+	}
+	return d, named, err
+}
+
+func (m *module) subscribe(s *slot, request []byte) (Decision, bool, error) {
+	d, named, f := s.in.subscribe(request)
+	if f == nil {
+		s.tally.subscribes++
+		if !d.Allow {
+			s.tally.denies++
+		}
+	}
+	return d, named, m.release(s, f)
+}
+
+// install makes m the live module between two events and frees the one before it, unless last_good keeps that one. It returns when
+// every call under way has ended.
+func (p *plugin) install(m *module) {
+	old := p.live.Swap(m)
+	if old == nil {
+		return
+	}
+	p.deploys.Add(1)
+	p.mu.Lock()
+	p.previous = &old.spec
+	p.mu.Unlock()
+	if m != nil && p.spec.Load().OnError == OnErrorLastGood && old.total().worked() {
+		old = p.good.Swap(old)
+	}
+	p.retire(old)
+}
+
+// remove ends the plugin.
+func (p *plugin) remove() {
+	p.retire(p.live.Swap(nil))
+	p.retire(p.good.Swap(nil))
+}
+
+// retire closes a module and keeps its figures.
+func (p *plugin) retire(m *module) {
+	if m == nil {
+		return
+	}
+	m.close()
+	t := m.total()
+	p.mu.Lock()
+	p.past.add(&t)
+	p.mu.Unlock()
+}
+
+// worked tells whether a module did anything without failing.
+func (t tally) worked() bool {
+	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders > 0
+}

@@ -1,0 +1,44 @@
+package plugins
+
+import "time"
+
+// tally counts what went through one slot; the slot's lock guards it, so that counting costs no atomic operation.
+type tally struct {
+	calls, fuel        uint64
+	verdicts           [3]uint64 // by Verdict, of on_event
+	emitted            uint64
+	subscribes, denies uint64
+	renders            uint64
+	failures           [len(kinds)]uint64
+	last               *Failure
+	lastAt             time.Time
+}
+
+func (t *tally) add(o *tally) {
+	t.calls += o.calls
+	t.fuel += o.fuel
+	for i := range t.verdicts {
+		t.verdicts[i] += o.verdicts[i]
+	}
+	t.emitted += o.emitted
+	t.subscribes += o.subscribes
+	t.denies += o.denies
+	t.renders += o.renders
+	for i := range t.failures {
+		t.failures[i] += o.failures[i]
+	}
+	if o.lastAt.After(t.lastAt) {
+		t.last, t.lastAt = o.last, o.lastAt
+	}
+}
+
+// total adds up a module's slots.
+func (m *module) total() (t tally) {
+	for i := range m.slots {
+		s := &m.slots[i]
+		s.mu.Lock()
+		t.add(&s.tally)
+		s.mu.Unlock()
+	}
+	return t
+}

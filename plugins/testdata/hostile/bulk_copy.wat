@@ -1,0 +1,9 @@
+;; It copies all of its memory for ever.
+(module
+  (memory (export "memory") 1)
+  (func (export "ev_abi_version") (result i32) (i32.const 1))
+  (func (export "ev_buffer") (param i32) (result i32) (i32.const 1024))
+  (func (export "ev_on_event") (param i32 i32) (result i64)
+    (drop (memory.grow (i32.const 200)))
+    (loop (memory.copy (i32.const 0) (i32.const 1) (i32.const 13000000)) (br 0))
+    (i64.const 0)))

@@ -1,0 +1,8 @@
+;; It imports a function that needs a grant.
+(module
+  (import "ev1" "emit" (func (param i32 i32 i32 i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "ev_abi_version") (result i32) (i32.const 1))
+  (func (export "ev_buffer") (param i32) (result i32) (i32.const 1024))
+  (func (export "ev_on_event") (param i32 i32) (result i64)
+    (i64.const 0)))

@@ -1,0 +1,10 @@
+;; It imports what nobody offers.
+(module
+  (import "env" "system" (func (param i32) (result i32)))
+  (import "ev1" "read_file" (func (param i32) (result i32)))
+  (import "ev1" "log" (func (param i64)))
+  (memory (export "memory") 1)
+  (func (export "ev_abi_version") (result i32) (i32.const 1))
+  (func (export "ev_buffer") (param i32) (result i32) (i32.const 1024))
+  (func (export "ev_on_event") (param i32 i32) (result i64)
+    (i64.const 0)))

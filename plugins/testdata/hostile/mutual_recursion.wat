@@ -1,0 +1,9 @@
+;; Two functions call each other for ever, without a loop.
+(module
+  (memory (export "memory") 1)
+  (func $a (result i64) (call $b))
+  (func $b (result i64) (call $a))
+  (func (export "ev_abi_version") (result i32) (i32.const 1))
+  (func (export "ev_buffer") (param i32) (result i32) (i32.const 1024))
+  (func (export "ev_on_event") (param i32 i32) (result i64)
+    (call $a)))

@@ -1,0 +1,8 @@
+;; Its result is not UTF-8.
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 16) "\c3\28")
+  (func (export "ev_abi_version") (result i32) (i32.const 1))
+  (func (export "ev_buffer") (param i32) (result i32) (i32.const 1024))
+  (func (export "ev_on_event") (param i32 i32) (result i64)
+    (i64.const 0x0000001000000002)))

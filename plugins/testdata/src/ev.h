@@ -1,0 +1,16 @@
+/* The imports of plugin ABI 1 for the fixtures; plugin authors use the SDK. */
+#include <stdint.h>
+#define IMPORT(name) __attribute__((import_module("ev1"), import_name(#name)))
+#define EXPORT(name) __attribute__((export_name(#name)))
+IMPORT(log) void ev_log(int32_t level, const void *p, int32_t n);
+IMPORT(config) int32_t ev_config(void *p, int32_t cap);
+IMPORT(json_get) int32_t ev_json_get(const void *path, int32_t n, void *p, int32_t cap);
+IMPORT(json_find) int64_t ev_json_find(const void *path, int32_t n);
+IMPORT(audience) void ev_audience(int64_t mask);
+IMPORT(emit) int32_t ev_emit(const void *g, int32_t gn, const void *p, int32_t n, int64_t mask);
+IMPORT(metric_add) int32_t ev_metric_add(const void *name, int32_t n, int64_t delta);
+IMPORT(kv_get) int32_t ev_kv_get(const void *k, int32_t kn, void *p, int32_t cap);
+IMPORT(kv_set) int32_t ev_kv_set(const void *k, int32_t kn, const void *p, int32_t n, int64_t ttl);
+IMPORT(kv_incr) int64_t ev_kv_incr(const void *k, int32_t kn, int64_t delta, int64_t ttl);
+IMPORT(now_ms) int64_t ev_now_ms(void);
+#define PACK(p, n) ((uint64_t)(uint32_t)(p) << 32 | (uint32_t)(n))

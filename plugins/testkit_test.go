@@ -1,0 +1,77 @@
+package plugins
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// fixture reads a guest. The sources are beside it; testdata/build.sh rebuilds them.
+func fixture(t testing.TB, name string) []byte {
+	t.Helper()
+	wasm, err := os.ReadFile(filepath.Join("testdata", name+".wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wasm
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// pipeline makes a Pipeline of the specs and closes it with the test.
+func pipeline(t testing.TB, o Options, specs ...Spec) *Pipeline {
+	t.Helper()
+	if o.Logger == nil {
+		o.Logger = quiet
+	}
+	p, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	if err := p.Apply(context.Background(), specs); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// actor is the Spec of the plugin that does what an event says.
+func actor(t testing.TB) Spec {
+	return Spec{Name: "actor", Wasm: fixture(t, "actor"), Groups: []string{"g*"}, Grants: Grants, Instances: 1}
+}
+
+// do builds the event that makes the actor act.
+func do(what string, more ...string) []byte {
+	m := map[string]string{"do": what}
+	for i := 0; i+1 < len(more); i += 2 {
+		m[more[i]] = more[i+1]
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// eventually polls until ok holds or ten seconds are over.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not within ten seconds: %s", what)
+		case <-tick.C:
+		}
+	}
+}
