@@ -41,6 +41,7 @@ type App struct {
 	log    *slog.Logger
 
 	authorizer relay.Authorizer
+	recheck    time.Duration
 }
 
 // ChannelLayer is what a module in the namespace edgerelay.channel_layers provides.
@@ -84,6 +85,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
 	a.auth = auth.(Auth)
+	if a.authorizer, a.recheck, err = a.auth.Authorizer(); err != nil {
+		return err
+	}
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
 		return fmt.Errorf("edgerelay: unauthenticated is close or reject, not %q", a.Unauthenticated)
 	}

@@ -108,7 +108,6 @@ type AuthAWX struct {
 	// SessionCookie is the cookie that names a login. Default: awx_sessionid.
 	SessionCookie string `json:"session_cookie,omitempty"`
 
-	settings   awx.Settings
 	authorizer *awx.Authorizer
 }
 

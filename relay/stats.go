@@ -9,11 +9,11 @@ import (
 
 // counters are the hub's own; each is changed once per event or connection at most, never per socket and event.
 type counters struct {
-	sessions                               atomic.Int64
-	opened, refused, silent, slow, expired atomic.Uint64
-	events                                 [sources]atomic.Uint64
-	deliveries, bytes, missed              atomic.Uint64
-	unheard, invalid                       atomic.Uint64
+	sessions                         atomic.Int64
+	opened, refused, silent, expired atomic.Uint64
+	events                           [sources]atomic.Uint64
+	deliveries, bytes, missed        atomic.Uint64
+	unheard, invalid                 atomic.Uint64
 }
 
 // Stats is a snapshot of what a hub holds and has done since it was made.

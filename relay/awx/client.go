@@ -17,8 +17,9 @@ import (
 const (
 	// joinWait is how long the answer to a subscription waits for the channel layer.
 	joinWait = 5 * time.Second
-	// authorizeWait bounds the questions to the authorizer for one message.
-	authorizeWait = 40 * time.Second
+	// authorizeWait bounds the questions to the authorizer for one message. With joinWait it stays well below the time
+	// after which a client whose frames nobody reads is taken for dead.
+	authorizeWait = 15 * time.Second
 	// authorizeAtOnce is how many of them one client may have under way.
 	authorizeAtOnce = 8
 	// burstSeconds is for how many seconds' worth of messages a client may save up.

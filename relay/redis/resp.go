@@ -215,7 +215,7 @@ func (c *respConn) readPush(n int) error {
 	}
 	keys := make([]string, 0, len(list)-1)
 	for _, k := range list[1:] {
-		if k != nil && len(k) > 0 {
+		if len(k) > 0 {
 			keys = append(keys, string(k))
 		}
 	}
