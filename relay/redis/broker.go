@@ -123,8 +123,7 @@ func (b *Broker) Close(ctx context.Context) error {
 			}
 		}
 		if err == nil {
-			key := b.channelKey()
-			err = b.hosts[ringIndex(b.receiver, len(b.hosts))].Del(ctx, key, key+inflightSuffix).Err()
+			err = b.hosts[ringIndex(b.receiver, len(b.hosts))].Del(ctx, b.channelKey(), b.inflightKey()).Err()
 		}
 		b.stop()
 		for _, l := range b.links {
@@ -143,6 +142,11 @@ func (b *Broker) Close(ctx context.Context) error {
 
 // channelKey is where this node's messages wait.
 func (b *Broker) channelKey() string { return b.place.Prefix + b.receiver }
+
+// inflightKey is where they are read from. It is short, since every event pays for it, and no emitter's prefix leads to it.
+func (b *Broker) inflightKey() string {
+	return b.place.Prefix + "$" + b.receiver[len("specific."):][:16]
+}
 
 // groupHost is the host that keeps a group.
 func (b *Broker) groupHost(group string) int { return ringIndex(group, len(b.hosts)) }

@@ -3,8 +3,6 @@ package redis
 import (
 	"bytes"
 	"context"
-	"crypto/sha1"
-	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -18,26 +16,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// inflightSuffix names the key of the messages that are being read.
-const inflightSuffix = "$inflight"
-
-// drainScript drops the messages in flight that have been handled, and returns the next ones. When none is in flight any
-// more, all that waits is put in flight at once, by renaming the key: no message is ever outside Redis
-// and unread, emitters have their whole capacity again, and nobody can insert below what we have peeked at.
-const drainScript = `local f=KEYS[1]..'` + inflightSuffix + `'
-local n=tonumber(ARGV[1])
-if n>0 then redis.call('ZREMRANGEBYRANK',f,0,n-1) end
-local m=redis.call('ZRANGE',f,0,ARGV[2]-1,'WITHSCORES')
-if #m==0 and redis.call('EXISTS',KEYS[1])==1 then
-redis.call('RENAME',KEYS[1],f)
-m=redis.call('ZRANGE',f,0,ARGV[2]-1,'WITHSCORES')
-end
-return m`
-
-var drainSHA = func() string {
-	sum := sha1.Sum([]byte(drainScript))
-	return hex.EncodeToString(sum[:])
-}()
+// How messages leave the channel key: it is renamed to the node's in-flight key, at once and whole, and read from there in
+// batches. No message is ever outside Redis and unread, emitters have their whole capacity again, and
+// nobody can insert below what has been read. What is in flight and handled is dropped with the next batch, or replaced by the next renaming. All in plain
+// commands: of what a script changes, Redis would notify the connection that called it.
 
 const (
 	// drainMost is how many messages are read in one round trip; fewer when they are large.
@@ -72,10 +54,12 @@ type link struct {
 
 	// of the reading goroutine
 	woken   bool   // there may be messages
-	handled int    // messages in flight that have been delivered but not dropped yet
+	probing bool   // nobody said so, and it is time to ask
+	handled int    // messages at the head of those in flight that have been delivered
 	first   []byte // the first of these
+	more    bool   // there may be others behind them
+	unsure  bool   // the last commands may or may not have been executed
 	most    int    // messages to ask for
-	unsure  bool   // the last command may or may not have been executed
 	events  []relay.Event
 }
 
@@ -232,7 +216,7 @@ func (l *link) step(conn *respConn) error {
 		if conn.r.Buffered() > 0 {
 			return errProtocol // a notification that stops in the middle
 		}
-		l.woken = true // a probe, and a net below the notifications
+		l.woken, l.probing = true, true // a net below the notifications, and a sign of life
 		return nil
 	}
 	return err
@@ -248,41 +232,69 @@ func (l *link) drain(conn *respConn) error {
 		}
 		return err
 	}
-	drop := l.handled
-	if l.unsure {
-		drop = 0 // it may have been dropped already
-	}
-	args := []string{"EVALSHA", drainSHA, "1", l.broker.channelKey(), strconv.Itoa(drop), strconv.Itoa(l.most)}
-	wasUnsure := l.unsure
-	l.unsure = true
-	l.broker.health.asked(l.host)
-	reply, err := conn.do(replyWait, args...)
-	var refused replyError
-	if errors.As(err, &refused) {
-		l.unsure = wasUnsure // nothing was executed
-		if strings.HasPrefix(string(refused), "NOSCRIPT") {
-			_, err = conn.do(replyWait, "SCRIPT", "LOAD", drainScript)
+	key, inflight := l.broker.channelKey(), l.broker.inflightKey()
+	if l.probing {
+		l.probing = false
+		l.broker.health.asked(l.host)
+		n, err := conn.do(replyWait, "EXISTS", key)
+		if err != nil {
 			return err
 		}
+		l.broker.health.answered(l.host)
+		l.woken = string(n[0]) != "0"
+		return nil
+	}
+	read := []string{"ZRANGE", inflight, "0", strconv.Itoa(l.most - 1), "WITHSCORES"}
+	l.broker.health.asked(l.host)
+	wasUnsure := l.unsure
+	l.unsure = true
+	var err error
+	renamed := false
+	switch {
+	case wasUnsure: // look before anything is changed
+		err = conn.sendAll(replyWait, read)
+	case l.more:
+		if err = conn.sendAll(replyWait, []string{"ZREMRANGEBYRANK", inflight, "0", strconv.Itoa(l.handled - 1)}, read); err == nil {
+			_, err = conn.reply()
+		}
+	default:
+		if err = conn.sendAll(replyWait, []string{"RENAME", key, inflight}, read); err == nil {
+			_, err = conn.reply()
+			renamed = err == nil
+			var refused replyError
+			if errors.As(err, &refused) && strings.HasPrefix(string(refused), "ERR no such key") {
+				err = nil
+			}
+		}
+	}
+	if err != nil {
 		return err
 	}
+	batch, err := conn.reply()
 	if err != nil {
 		return err
 	}
 	l.broker.health.answered(l.host)
 	l.unsure = false
-	if wasUnsure && l.handled > 0 && len(reply) > 0 && bytes.Equal(reply[0], l.first) {
-		return nil // delivered before the connection broke: drop these first
-	}
-	l.handled = len(reply) / 2
-	l.woken = l.handled == l.most
-	if l.handled == 0 {
-		l.first = nil
-		l.emptied()
+	known := l.handled > 0 && len(batch) > 0 && bytes.Equal(batch[0], l.first)
+	switch {
+	case wasUnsure && known: // delivered before the connection broke; there may be others behind, and in the channel key
+		l.more = true
+		return nil
+	case !wasUnsure && !l.more && !renamed, len(batch) == 0:
+		// Nothing was waiting. What is in flight, if anything, is handled.
+		l.woken = l.more || wasUnsure
+		l.more = false
+		if !l.woken {
+			l.emptied()
+		}
 		return nil
 	}
-	l.first = bytes.Clone(reply[0])
-	l.deliver(reply)
+	l.handled = len(batch) / 2
+	l.more = l.handled == l.most
+	l.woken = l.more || wasUnsure
+	l.first = bytes.Clone(batch[0])
+	l.deliver(batch)
 	return nil
 }
 

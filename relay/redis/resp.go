@@ -29,9 +29,9 @@ type replyError string
 
 func (e replyError) Error() string { return string(e) }
 
-// send writes one command.
-func (c *respConn) send(args ...string) error {
-	b := append(c.out[:0], '*')
+// appendCommand appends a command as it is sent.
+func appendCommand(b []byte, args []string) []byte {
+	b = append(b, '*')
 	b = strconv.AppendInt(b, int64(len(args)), 10)
 	b = append(b, "\r\n"...)
 	for _, a := range args {
@@ -39,17 +39,25 @@ func (c *respConn) send(args ...string) error {
 		b = strconv.AppendInt(b, int64(len(a)), 10)
 		b = append(append(append(b, "\r\n"...), a...), "\r\n"...)
 	}
-	c.out = b
-	_, err := c.Write(b)
+	return b
+}
+
+// sendAll sends commands in one piece. Their replies must come within wait.
+func (c *respConn) sendAll(wait time.Duration, commands ...[]string) error {
+	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+		return err
+	}
+	c.out = c.out[:0]
+	for _, args := range commands {
+		c.out = appendCommand(c.out, args)
+	}
+	_, err := c.Write(c.out)
 	return err
 }
 
 // do sends a command and reads its reply, within wait.
 func (c *respConn) do(wait time.Duration, args ...string) ([][]byte, error) {
-	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
-		return nil, err
-	}
-	if err := c.send(args...); err != nil {
+	if err := c.sendAll(wait, args); err != nil {
 		return nil, err
 	}
 	return c.reply()
