@@ -122,7 +122,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, http.StatusTooManyRequests, address, err.Error(), err)
 		return
 	}
-	conn, err := ws.Accept(w, r, hub.Limits().FrameSize)
+	conn, err := ws.Accept(w, r, a.node.frameSize)
 	if err != nil {
 		hub.DismissUser(id)
 		return
@@ -143,7 +143,7 @@ func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, address netip
 		http.Error(w, "not logged in", http.StatusUnauthorized)
 		return
 	}
-	conn, err := ws.Accept(w, r, h.app.node.hub.Limits().FrameSize)
+	conn, err := ws.Accept(w, r, h.app.node.frameSize)
 	if err != nil {
 		return
 	}

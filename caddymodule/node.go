@@ -32,6 +32,8 @@ type node struct {
 	out *logOutlet
 	// close ends the node; later calls wait for the first.
 	close func() error
+	// frameSize is the limit in force; one function for all connections.
+	frameSize func() int
 
 	refusals throttle
 
@@ -46,6 +48,7 @@ func newNode() (caddy.Destructor, error) {
 	log := slog.New(out)
 	n := &node{hub: relay.NewHub(log), log: log, out: out}
 	n.close = sync.OnceValue(n.shutDown)
+	n.frameSize = func() int { return n.hub.Limits().FrameSize }
 	return n, nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -99,10 +101,15 @@ func (c *Client) handle(text bool, raw []byte) error {
 		return nil
 	}
 	wishes, fault := parseWishes(m.groups)
-	if limit := c.Hub.Limits().GroupsPerConnection; limit > 0 && len(wishes) > limit {
-		return relay.TooManyGroupsError{Wanted: len(wishes), Limit: limit}
+	allowed := map[wish]error{}
+	for _, w := range wishes {
+		allowed[w] = nil
 	}
-	groups := c.authorize(wishes)
+	if limit := c.Hub.Limits().GroupsPerConnection; limit > 0 && len(allowed) > limit {
+		return relay.TooManyGroupsError{Wanted: len(allowed), Limit: limit}
+	}
+	c.authorize(allowed)
+	groups := c.admitted(wishes, allowed)
 	if fault != nil {
 		return fault
 	}
@@ -120,35 +127,45 @@ func (c *Client) handle(text bool, raw []byte) error {
 	return nil
 }
 
-// authorize returns the groups that the client may see, and tells it of each other.
-func (c *Client) authorize(wishes []wish) []string {
+// authorize finds out for each wish whether the client may see its group: nil, or why not.
+func (c *Client) authorize(wishes map[wish]error) {
 	ctx, cancel := context.WithTimeout(context.Background(), authorizeWait)
 	defer cancel()
 	id, auth := c.Session.Identity(), c.Hub.Authorizer()
-	errs := make([]error, len(wishes))
+	var mu sync.Mutex // guards wishes
 	slots := make(chan struct{}, authorizeAtOnce)
 	var asking sync.WaitGroup
-	for i, w := range wishes {
-		if w.group() == BroadcastGroup {
-			errs[i] = relay.ErrDenied
-			continue
-		}
+	for _, w := range slices.Collect(maps.Keys(wishes)) {
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			errs[i] = auth.Authorize(ctx, id, w.kind, w.item)
+			err := relay.ErrDenied
+			if w.group() != BroadcastGroup {
+				err = auth.Authorize(ctx, id, w.kind, w.item)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			wishes[w] = err
 		})
 	}
 	asking.Wait()
+}
 
+// admitted returns the groups that the client may see, each once, and tells it of the others, each time that it asked for one.
+func (c *Client) admitted(wishes []wish, allowed map[wish]error) []string {
 	groups := make([]string, 0, len(wishes))
-	for i, w := range wishes {
-		if errs[i] == nil {
-			groups = append(groups, w.group())
+	held := make(map[string]bool, len(wishes))
+	for _, w := range wishes {
+		err := allowed[w]
+		if err == nil {
+			if g := w.group(); !held[g] {
+				held[g] = true
+				groups = append(groups, g)
+			}
 			continue
 		}
-		if !errors.Is(errs[i], relay.ErrDenied) {
-			c.Log.Error("could not find out whether a user may see a group; refused", "user", id.Name, "group", w.group(), "error", errs[i])
+		if !errors.Is(err, relay.ErrDenied) {
+			c.Log.Error("could not find out whether a user may see a group; refused", "user", c.Session.Identity().Name, "group", w.group(), "error", err)
 		}
 		c.Session.Send(errorFrame(fmt.Sprintf("access denied to channel %s for resource id %s", w.kind, w.item)))
 	}

@@ -42,8 +42,7 @@ func (w wish) group() string { return w.kind + "-" + w.item }
 // errNotList is the refusal of groups whose value is not a list.
 var errNotList = errors.New("access denied to channel")
 
-// parseWishes reads the groups object in its own order, each group once. With an error it returns the
-// wishes that came before the fault.
+// parseWishes reads the groups object in its own order. With an error it returns the wishes that came before the fault.
 func parseWishes(raw json.RawMessage) ([]wish, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
@@ -68,7 +67,6 @@ func parseWishes(raw json.RawMessage) ([]wish, error) {
 	}
 
 	var wishes []wish
-	seen := map[string]bool{}
 	for _, kind := range order {
 		var items []json.RawMessage
 		if lists[kind][0] != '[' || json.Unmarshal(lists[kind], &items) != nil {
@@ -81,10 +79,7 @@ func parseWishes(raw json.RawMessage) ([]wish, error) {
 				return wishes, fmt.Errorf("no such group: %s-%s: a group name is 1 to %d ASCII letters, digits, '-', '_' or '.'",
 					abbreviate(kind), abbreviate(strings.Trim(string(raw), `"`)), relay.MaxGroupName)
 			}
-			if !seen[w.group()] {
-				seen[w.group()] = true
-				wishes = append(wishes, w)
-			}
+			wishes = append(wishes, w)
 		}
 	}
 	return wishes, nil

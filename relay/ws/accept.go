@@ -12,10 +12,10 @@ import (
 )
 
 // Accept upgrades a request to a websocket. The request must have been found sound by
-// [CheckUpgrade], and its origin acceptable, before. frameSize is the longest message, in bytes,
+// [CheckUpgrade], and its origin acceptable, before. limit is asked for the longest message, in bytes,
 // that the client may send. Of subprotocols the first that the client offers is agreed. On an error the response has been written.
-func Accept(w http.ResponseWriter, r *http.Request, frameSize int, subprotocols ...string) (*Conn, error) {
-	c := &Conn{limit: frameSize}
+func Accept(w http.ResponseWriter, r *http.Request, limit func() int, subprotocols ...string) (*Conn, error) {
+	c := &Conn{limit: limit}
 	h := w.Header()
 	h.Set("Upgrade", "websocket")
 	h.Set("Connection", "Upgrade")

@@ -30,7 +30,7 @@ type Conn struct {
 	net         net.Conn
 	direct      directWriter // writes that never block; nil where the connection has none
 	subprotocol string
-	limit       int          // bytes of a client's message
+	limit       func() int   // bytes of a client's message
 	lastRead    atomic.Int64 // Unix nanoseconds
 
 	// Of the reader: what has been read and not been used, c.in[c.start:c.end], and before that what came with the handshake.
@@ -128,10 +128,13 @@ func (c *Conn) flush() {
 		if len(c.queue) == 0 || c.state == finished {
 			c.queue, c.queued, c.flushing = nil, 0, false
 			_ = c.net.SetWriteDeadline(time.Time{}) // it would hold for direct writes, too
-			last := c.last
+			last, goodbye := c.last, c.state == closing
 			c.mu.Unlock()
-			if last {
+			switch {
+			case last:
 				c.Kill()
+			case goodbye: // the close frame has left: from here on it is the client's turn
+				time.AfterFunc(closeWait, c.Kill)
 			}
 			return
 		}

@@ -85,7 +85,7 @@ func (c *Conn) readMessage() (text bool, message []byte, err error) {
 			return false, nil, violation{codeProtocol, "unknown opcode"}
 		case begun != (h.opcode == opContinuation):
 			return false, nil, violation{codeProtocol, "a fragment out of place"}
-		case h.length > uint64(c.limit-len(message)):
+		case h.length > uint64(max(0, c.limit()-len(message))):
 			return false, nil, violation{codeTooBig, "message too long"}
 		}
 		if !begun {
