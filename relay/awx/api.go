@@ -3,6 +3,7 @@ package awx
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -33,7 +34,12 @@ type api struct {
 func newAPI(s Settings) (*api, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("auth awx: %q is not the address of an HTTP API; write it like http://127.0.0.1:8050", s.URL)
+		// Not repeated: it may hold a secret.
+		return nil, errors.New("auth awx: the url is not the address of an HTTP API; write it like http://127.0.0.1:8050")
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		// A user there would be the identity of every client.
+		return nil, errors.New("auth awx: the url must have no user, query or fragment: each client is asked for with its own credentials; write it like http://127.0.0.1:8050")
 	}
 	concurrency := max(s.Concurrency, 1)
 	transport := s.Transport
@@ -57,16 +63,18 @@ func newAPI(s Settings) (*api, error) {
 func (a *api) close() { a.client.CloseIdleConnections() }
 
 // get asks for a path below /api/v2/ with a client's credentials.
-func (a *api) get(c *credentials, path string) (status int, body []byte, err error) {
+func (a *api) get(ctx context.Context, c *credentials, path string) (status int, body []byte, err error) {
 	wait := time.NewTimer(slotWait)
 	defer wait.Stop()
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return 0, nil, ctx.Err()
 	case <-wait.C:
 		return 0, nil, fmt.Errorf("AWX API: %d questions are under way and none ended in %v", cap(a.slots), slotWait)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+"/api/v2/"+path, nil)
 	if err != nil {
@@ -102,8 +110,8 @@ func (a *api) unexpected(path string, status int) error {
 }
 
 // me finds out who the credentials belong to.
-func (a *api) me(c *credentials) (relay.Identity, error) {
-	status, body, err := a.get(c, "me/")
+func (a *api) me(ctx context.Context, c *credentials) (relay.Identity, error) {
+	status, body, err := a.get(ctx, c, "me/")
 	switch {
 	case err != nil:
 		return relay.Identity{}, err
@@ -142,9 +150,9 @@ func (a *api) me(c *credentials) (relay.Identity, error) {
 }
 
 // sees finds out whether the user may see an object.
-func (a *api) sees(c *credentials, resource, id string) (bool, error) {
+func (a *api) sees(ctx context.Context, c *credentials, resource, id string) (bool, error) {
 	path := resource + "/" + id + "/"
-	switch status, _, err := a.get(c, path); {
+	switch status, _, err := a.get(ctx, c, path); {
 	case err != nil:
 		return false, err
 	case status == http.StatusOK:

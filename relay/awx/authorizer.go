@@ -3,6 +3,7 @@ package awx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -35,6 +36,10 @@ func DefaultSettings() Settings {
 
 // failureCache is how long a failure to answer is remembered, so that an API in trouble is not asked by everybody at once.
 const failureCache = time.Second
+
+// maxCredentials is how many bytes of credentials are taken: they stay in memory as long as the client is
+// connected. Servers before Django take no longer header.
+const maxCredentials = 16 << 10
 
 // checked are the kinds that AWX's own consumer checks; owned are those that a strict authorizer checks besides.
 // The values are resources below /api/v2/.
@@ -96,11 +101,14 @@ func (a *Authorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	if c.key == "" {
 		return relay.Identity{}, relay.ErrUnauthenticated
 	}
+	if len(c.cookie)+len(c.authorization) > maxCredentials {
+		return relay.Identity{}, fmt.Errorf("the cookies of the handshake are longer than %d bytes", maxCredentials)
+	}
 	return a.identify(r.Context(), c)
 }
 
 func (a *Authorizer) identify(ctx context.Context, c *credentials) (relay.Identity, error) {
-	return a.users.get(ctx, c.key, func() (relay.Identity, error) { return a.api.me(c) })
+	return a.users.get(ctx, c.key, func(ctx context.Context) (relay.Identity, error) { return a.api.me(ctx, c) })
 }
 
 // Recheck implements [relay.Authorizer].
@@ -132,7 +140,9 @@ func (a *Authorizer) Authorize(ctx context.Context, id relay.Identity, kind, ite
 	if !ok || !isID(item) {
 		return relay.ErrDenied
 	}
-	sees, err := a.objects.get(ctx, c.key+"\x00"+resource+"/"+item, func() (bool, error) { return a.api.sees(c, resource, item) })
+	sees, err := a.objects.get(ctx, c.key+"\x00"+resource+"/"+item, func(ctx context.Context) (bool, error) {
+		return a.api.sees(ctx, c, resource, item)
+	})
 	if err == nil && !sees {
 		return relay.ErrDenied
 	}
@@ -155,13 +165,16 @@ func (a *Authorizer) credentials(r *http.Request) *credentials {
 		authorization: strings.Clone(r.Header.Get("Authorization")),
 	}
 	var sessions, others []string
-	for _, cookie := range r.Cookies() {
-		switch cookie.Name {
-		case a.settings.SessionCookie:
-			sessions = append(sessions, cookie.Value)
-		case "csrftoken":
+	// Not r.Cookies: it leaves out what Django reads, and then two logins could look the same.
+	for pair := range strings.SplitSeq(c.cookie, ";") {
+		pair = strings.TrimSpace(pair)
+		name, value, _ := strings.Cut(pair, "=")
+		switch name = strings.TrimSpace(name); {
+		case name == "csrftoken" || name == "":
+		case name == a.settings.SessionCookie && strings.Trim(value, `" `) != "":
+			sessions = append(sessions, pair)
 		default:
-			others = append(others, cookie.Name+"="+cookie.Value)
+			others = append(others, pair)
 		}
 	}
 	switch {

@@ -19,6 +19,8 @@ type answer[V any] struct {
 	value   V
 	err     error
 	expires time.Time // valid once done is closed
+	waiting int       // callers that have not given up; guarded by cache.mu
+	abandon context.CancelFunc
 }
 
 // sweepSize is from how many answers on expired ones are looked for.
@@ -28,28 +30,46 @@ func newCache[V any](keep func(V, error) time.Duration) *cache[V] {
 	return &cache[V]{keep: keep, answer: map[string]*answer[V]{}}
 }
 
-// get returns the answer for key, asking if nobody has lately. ask runs to its end even if ctx, which only bounds the wait, is over before.
-func (c *cache[V]) get(ctx context.Context, key string, ask func() (V, error)) (V, error) {
+// get returns the answer for key, asking if nobody has lately. The question outlives a caller whose ctx ends, as
+// long as another one waits for the answer; ask's context ends when nobody does.
+func (c *cache[V]) get(ctx context.Context, key string, ask func(context.Context) (V, error)) (V, error) {
 	now := time.Now()
 	c.mu.Lock()
 	a := c.answer[key]
 	if a == nil || a.expired(now) {
 		c.sweep(now)
-		a = &answer[V]{done: make(chan struct{})}
+		asking, abandon := context.WithCancel(context.Background())
+		a = &answer[V]{done: make(chan struct{}), abandon: abandon}
 		c.answer[key] = a
 		go func() {
-			a.value, a.err = ask()
+			defer abandon()
+			a.value, a.err = ask(asking)
 			a.expires = time.Now().Add(c.keep(a.value, a.err))
 			close(a.done)
 		}()
 	}
+	a.waiting++
 	c.mu.Unlock()
 	select {
 	case <-a.done:
 		return a.value, a.err
 	case <-ctx.Done():
+		c.giveUp(key, a)
 		var none V
 		return none, ctx.Err()
+	}
+}
+
+// giveUp counts one caller less, and drops the question with the last one.
+func (c *cache[V]) giveUp(key string, a *answer[V]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.waiting--; a.waiting > 0 {
+		return
+	}
+	a.abandon()
+	if c.answer[key] == a {
+		delete(c.answer, key)
 	}
 }
 

@@ -1,0 +1,98 @@
+package pyjson_test
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/pyjson"
+)
+
+// Every line of input is a JSON list of strings, written by Go; every line of output is what Python makes of it.
+const dumps = `
+import json, sys
+for line in sys.stdin:
+    print(json.dumps(json.loads(line)))
+`
+
+// python writes lists as Python does.
+func python(t *testing.T, lists [][]string) []string {
+	t.Helper()
+	var in strings.Builder
+	for _, list := range lists {
+		line, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Write(append(line, '\n'))
+	}
+	cmd := exec.Command("/usr/bin/python3", "-c", dumps)
+	cmd.Stdin = strings.NewReader(in.String())
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("python3: %v; is it missing? apt-get install python3", err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	if len(lines) != len(lists) {
+		t.Fatalf("%d answers to %d questions", len(lines), len(lists))
+	}
+	return lines
+}
+
+func TestAsPythonWrites(t *testing.T) {
+	lists := [][]string{nil, {}, {""}, {"a", "b"}}
+	lists[0] = []string{} // Go writes null for nil
+	var every []string
+	for r := rune(0); r <= 0x10ffff; r++ {
+		switch {
+		case 0xd800 <= r && r <= 0xdfff: // no character of its own
+		case r < 0x3000 || 0xd7f0 <= r && r < 0xe010 || r >= 0xfff0 && r < 0x10010 || r%997 == 0 || r >= 0x10fff0:
+			every = append(every, string(r))
+		}
+	}
+	lists = append(lists, every)
+	random := rand.New(rand.NewPCG(1, 2))
+	alphabet := []rune("\x00\x01\x1f\b\f\n\r\t \"\\/<>&'\x7f\u0080\u00ffäß\u2028\u2029\ufeff\ufffd\uffff\U00010000\U0001f600\U0010ffff{}[]:,az09")
+	for range 500 {
+		list := make([]string, random.IntN(6))
+		for i := range list {
+			runes := make([]rune, random.IntN(40))
+			for j := range runes {
+				runes[j] = alphabet[random.IntN(len(alphabet))]
+			}
+			list[i] = string(runes)
+		}
+		lists = append(lists, list)
+	}
+	for i, want := range python(t, lists) {
+		if got := string(pyjson.AppendStrings(nil, lists[i])); got != want {
+			t.Errorf("got  %.300s\nwant %.300s", got, want)
+		}
+	}
+}
+
+// Bytes that are no UTF-8, lone surrogates among them, become U+FFFD.
+func TestInvalidUTF8(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\xffb":       `"a\ufffdb"`,
+		"\xed\xa0\x80": `"\ufffd\ufffd\ufffd"`,
+		"\xf0\x9f":     `"\ufffd\ufffd"`,
+	} {
+		if got := string(pyjson.AppendString(nil, in)); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
+func FuzzAppendString(f *testing.F) {
+	f.Add("a\x00\U0001f600\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		var back string
+		got := pyjson.AppendString(nil, s)
+		if err := json.Unmarshal(got, &back); err != nil || back != strings.ToValidUTF8(s, "\ufffd") && back != string([]rune(s)) {
+			t.Errorf("%q became %s, %q, %v", s, got, back, err)
+		}
+	})
+}
