@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/redis"
 )
 
 const secret = "a secret with ümlauts and 🔑"
@@ -45,9 +47,27 @@ func peersOf(urls ...string) option {
 
 // newNode makes a node whose backplane is not running yet; its URL is known.
 func newNode(t testing.TB, layer *memory.Layer) *node {
-	n := &node{t: t, layer: layer}
+	n := newNodeOn(t, layer.Broker())
+	n.layer = layer
+	return n
+}
+
+// newRedisNode makes a node with a channel layer in Redis.
+func newRedisNode(t testing.TB, url string) *node {
+	t.Helper()
+	s := redis.DefaultSettings()
+	s.URLs, s.Capacity = []string{url}, 10000
+	b, err := redis.New(s, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newNodeOn(t, b)
+}
+
+func newNodeOn(t testing.TB, b relay.Broker) *node {
+	n := &node{t: t}
 	n.hub = relay.NewHub(slog.New(slog.NewTextHandler(io.Discard, nil)))
-	if err := n.hub.SetBroker(context.Background(), layer.Broker()); err != nil {
+	if err := n.hub.SetBroker(context.Background(), b); err != nil {
 		t.Fatal(err)
 	}
 	n.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -183,11 +203,23 @@ func (c *client) exactly(t testing.TB, want map[string]bool) {
 	t.Helper()
 	eventually(t, 20*time.Second, func() error {
 		if got := c.count(); got < len(want) {
-			return fmt.Errorf("a client has %d of %d events", got, len(want))
+			return fmt.Errorf("a client has %d of %d events, not %q", got, len(want), c.missing(want))
 		}
 		return nil
 	})
 	c.once(t, want)
+}
+
+// missing is one of the texts that have not come.
+func (c *client) missing(want map[string]bool) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for text := range want {
+		if !slices.Contains(c.texts, text) {
+			return text
+		}
+	}
+	return ""
 }
 
 // once checks that each wanted text came once so far, and nothing else.
