@@ -155,6 +155,9 @@ type client struct {
 func (n *node) client(groups ...string) *client {
 	n.t.Helper()
 	c := &client{}
+	if err := n.hub.Admit(netip.Addr{}); err != nil {
+		n.t.Fatal(err)
+	}
 	c.s = n.hub.Open(c, relay.Identity{}, netip.Addr{})
 	n.t.Cleanup(c.s.Close)
 	c.subscribe(n, groups...)

@@ -47,7 +47,7 @@ type Peer struct {
 
 // Peers lists all peers, those that this node dials first.
 func (b *Backplane) Peers() []Peer {
-	var peers []Peer
+	peers := []Peer{}
 	b.mu.Lock()
 	dialers := make([]*dialer, 0, len(b.dialers))
 	for _, d := range b.dialers {
@@ -104,4 +104,18 @@ func (l *link) describe(p *Peer) {
 	p.Dropped, p.Faults = l.dropped.Load(), l.faults.Load()
 	p.EventsIn, p.EventsOut = l.eventsIn.Load(), l.eventsOut.Load()
 	p.FramesIn, p.FramesOut = l.framesIn.Load(), l.framesOut.Load()
+}
+
+// Status is what is known of the cluster.
+type Status struct {
+	// Node is the id of this node's run, Name its name, Layer the identity of its channel layer.
+	Node  string `json:"node"`
+	Name  string `json:"name"`
+	Layer string `json:"layer"`
+	Peers []Peer `json:"peers"`
+}
+
+// Status returns the state of this node and all peers.
+func (b *Backplane) Status() Status {
+	return Status{Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Peers: b.Peers()}
 }
