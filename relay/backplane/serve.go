@@ -25,7 +25,7 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 	switch {
 	case errors.As(err, &refusal):
 	case r.Header.Get(nodeHeader) == b.id:
-		b.refused(r, RefusedSelf, 0)
+		b.stats.refuse(RefusedSelf) // nothing to worry about: this node is on its own list of peers
 		http.Error(w, http.StatusText(http.StatusLoopDetected), http.StatusLoopDetected)
 		return
 	case s.Dialect == EdgeRelay && !native:
