@@ -23,8 +23,6 @@ func AppendString(dst []byte, s string) []byte {
 			dst = append(dst, `\f`...)
 		case 0x20 <= r && r < 0x7f:
 			dst = append(dst, byte(r))
-		case r == 0x7f: // Python leaves DEL alone
-			dst = append(dst, 0x7f)
 		case r <= 0xffff:
 			dst = appendUnit(dst, uint16(r))
 		default:
