@@ -63,6 +63,7 @@ func (r *Redis) Run(ctx context.Context, found func([]backplane.Target)) {
 	}
 	options.DisableIdentity = true
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	options.MaxRetries, options.DialerRetries = -1, 1 // the next announcement is the retry
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
 	client := goredis.NewClient(options)
 	defer func() { _ = client.Close() }()
