@@ -20,6 +20,7 @@ func init() {
 //	GET  /edgerelay/health        the node's state; 503 while events cannot reach it
 //	GET  /edgerelay/health/ready  the same
 //	GET  /edgerelay/health/live   200 while the process answers
+//	GET  /edgerelay/peers         the nodes of the backplane, their state, lag and drops
 //	POST /edgerelay/publish       {"group": "…", "data": <any JSON>} sends data to a group
 type Admin struct{}
 
@@ -39,6 +40,7 @@ func (Admin) Routes() []caddy.AdminRoute {
 			_, err := w.Write([]byte("{\"status\":\"ok\"}\n"))
 			return err
 		})},
+		{Pattern: "/edgerelay/peers", Handler: withNode(http.MethodGet, (*node).servePeers)},
 		{Pattern: "/edgerelay/publish", Handler: withNode(http.MethodPost, (*node).servePublish)},
 	}
 }
@@ -56,6 +58,16 @@ func withNode(method string, f func(*node, http.ResponseWriter, *http.Request) e
 		}
 		return f(n, w, r)
 	}
+}
+
+// servePeers lists the nodes of the backplane.
+func (n *node) servePeers(w http.ResponseWriter, _ *http.Request) error {
+	plane := n.plane.Load()
+	if plane == nil {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the configuration in force has no backplane")}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(plane.Status())
 }
 
 // publication is the body of POST /edgerelay/publish.

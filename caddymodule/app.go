@@ -33,6 +33,8 @@ type App struct {
 	Unauthenticated string `json:"unauthenticated,omitempty"`
 	// Limits bound what clients may use.
 	Limits *Limits `json:"limits,omitempty"`
+	// Backplane connects this node to others; without it there is one node, or all share one channel layer.
+	Backplane *Backplane `json:"backplane,omitempty"`
 
 	layer  ChannelLayer
 	auth   Auth
@@ -99,6 +101,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.node = value.(*node)
+	if a.Backplane != nil {
+		if err := a.Backplane.provision(a.node.log); err != nil {
+			return err
+		}
+	}
 	a.node.register(ctx.GetMetricsRegistry())
 	events, err := ctx.App("events")
 	if err != nil {

@@ -35,6 +35,7 @@ func init() {
 //		origins <origin>...
 //		unauthenticated close|reject
 //		limits { … }
+//		backplane { … }
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
@@ -74,8 +75,14 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 			a.Limits = &Limits{}
 		}
 		err = a.Limits.unmarshal(d)
+	case "backplane":
+		if a.Backplane != nil {
+			return d.Err("backplane is given twice")
+		}
+		a.Backplane = &Backplane{}
+		err = a.Backplane.unmarshal(d)
 	default:
-		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated and limits", name)
+		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits and backplane", name)
 	}
 	return err
 }

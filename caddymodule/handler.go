@@ -13,6 +13,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/awx"
+	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/ws"
 )
 
@@ -52,21 +53,43 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // ServeHTTP implements [caddyhttp.MiddlewareHandler]. It returns as soon as the websocket
 // stands: the connection is served by a goroutine of its own, so that nothing of the request stays in memory.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if !ws.IsUpgrade(r) || !h.takes(r) {
+	if !ws.IsUpgrade(r) {
+		return next.ServeHTTP(w, r)
+	}
+	if plane := h.app.node.plane.Load(); plane != nil && h.app.Backplane != nil {
+		if endpoint, ok := original(r, backplane.Endpoint); ok {
+			if status, reason := ws.CheckUpgrade(w, r); status != 0 {
+				http.Error(w, reason, status)
+				return nil
+			}
+			plane.Serve(w, r, endpoint)
+			return nil
+		}
+	}
+	if !h.takes(r) {
 		return next.ServeHTTP(w, r)
 	}
 	h.upgrade(w, r)
 	return nil
 }
 
-// takes reports whether the request's path is one of the relay's. A rewrite before, such as try_files makes for a
+// original asks of a path what it is, as it stands now and as the client sent it: a rewrite before, such as try_files makes for a
 // single-page application, does not hide it.
-func (h *Handler) takes(r *http.Request) bool {
-	if h.takesPath(r.URL.Path) {
-		return true
+func original[T any](r *http.Request, what func(path string) (T, bool)) (T, bool) {
+	if is, ok := what(r.URL.Path); ok {
+		return is, true
 	}
-	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	return ok && original.URL != nil && h.takesPath(original.URL.Path)
+	if sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && sent.URL != nil {
+		return what(sent.URL.Path)
+	}
+	var none T
+	return none, false
+}
+
+// takes reports whether the request's path is one of the relay's.
+func (h *Handler) takes(r *http.Request) bool {
+	_, ok := original(r, func(path string) (struct{}, bool) { return struct{}{}, h.takesPath(path) })
+	return ok
 }
 
 func (h *Handler) takesPath(path string) bool {

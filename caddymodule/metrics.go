@@ -31,6 +31,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descConnections, descGroups, descOpened, descEnded, descEvents, descDropped, descDeliveries, descMissed, descBytes,
 		descLayerUp, descReconnects, descRepairs, descUndecodable, descIgnored,
+		descPeers, descPeerRTT, descPeerLag, descPeerFrames, descPeerEvents, descPeerDropped, descPeerRefused, descClockSkew,
 	} {
 		ch <- d
 	}
@@ -58,6 +59,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descDeliveries, s.Deliveries)
 	count(descMissed, s.Missed)
 	count(descBytes, s.Bytes)
+	if plane := c.node.plane.Load(); plane != nil {
+		collectBackplane(plane, gauge, count)
+	}
 	if b := c.node.hub.Broker(); b != nil {
 		h := b.Health()
 		up := 0.0

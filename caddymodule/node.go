@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
 const (
@@ -40,6 +41,9 @@ type node struct {
 	mu       sync.Mutex
 	attached []*App // the last one is in force
 	place    string // of the open broker
+
+	plane       atomic.Pointer[backplane.Backplane] // nil if none is configured
+	planeConfig *Backplane                          // in force; guarded by mu
 }
 
 func newNode() (caddy.Destructor, error) {
@@ -113,7 +117,7 @@ func (n *node) apply(a *App) error {
 	}
 	n.hub.SetLimits(a.limits)
 	n.hub.SetAuthorizer(a.authorizer, a.recheck)
-	return nil
+	return n.applyBackplane(a.Backplane)
 }
 
 // Handle implements [caddyevents.Handler]: when the process is about to end, clients are told at once. Caddy's HTTP
@@ -133,7 +137,16 @@ func (n *node) shutDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	began, open := time.Now(), n.hub.Stats().Sessions
+	var leaving sync.WaitGroup
+	if plane := n.plane.Load(); plane != nil {
+		leaving.Go(func() {
+			if err := plane.Close(ctx); err != nil {
+				n.log.Warn("the backplane could not be left in order; peers notice by themselves", "error", err)
+			}
+		})
+	}
 	err := n.hub.Close(ctx)
+	leaving.Wait()
 	if open > 0 {
 		n.log.Info("all websockets are closed", "count", open, "took", time.Since(began).Round(time.Millisecond))
 	}

@@ -110,13 +110,19 @@ func (h *Hub) SetBroker(ctx context.Context, b Broker) error {
 // Broker returns the channel layer in force, nil if there is none.
 func (h *Hub) Broker() Broker { return h.interest.current() }
 
-// Publish sends text to a group through the channel layer.
+// Publish sends text to a group through the channel layer, and to peers.
 func (h *Hub) Publish(ctx context.Context, group string, text []byte) (Receipt, error) {
 	b := h.Broker()
 	if b == nil {
 		return Receipt{}, ErrClosed
 	}
-	return b.Publish(ctx, group, text)
+	receipt, err := b.Publish(ctx, group, text)
+	if err == nil {
+		if p := h.Backplane(); p != nil {
+			err = p.Published(ctx, group, text)
+		}
+	}
+	return receipt, err
 }
 
 // Close closes every socket with 1001, leaves the channel layer and stops the hub. When

@@ -301,22 +301,53 @@ func TestBrokerIsExchangedUnderClients(t *testing.T) {
 	}
 }
 
-func TestListenersAndWatchers(t *testing.T) {
+// witness is a backplane that notes what it is told.
+type witness struct {
+	joined, left, published []string
+	waited                  int
+}
+
+func (w *witness) Interest(joined, left []string) func(context.Context) {
+	w.joined, w.left = append(w.joined, joined...), append(w.left, left...)
+	return func(context.Context) { w.waited++ }
+}
+
+func (w *witness) Published(_ context.Context, group string, _ []byte) error {
+	w.published = append(w.published, group)
+	return nil
+}
+
+func TestListenersAndBackplane(t *testing.T) {
 	h, emitter := newHub(t)
-	var joined, left []string
-	h.WatchInterest(func(j, l []string) { joined, left = append(joined, j...), append(left, l...) })
+	early, _ := open(h)
+	subscribe(t, h, early, "early")
+	w := &witness{}
+	h.SetBackplane(w)
 	var heard []string
 	stop := h.Listen(context.Background(), "g", func(ev relay.Event) { heard = append(heard, string(ev.Text)) })
 	publish(t, emitter, "g", "1")
 	publish(t, emitter, "other", "2")
+	if got := h.Stats().Groups; got != 1 {
+		t.Errorf("%d groups have clients", got)
+	}
+	one, _ := open(h)
+	two, _ := open(h)
+	subscribe(t, h, one, "g", "early")
+	subscribe(t, h, two, "g")
+	subscribe(t, h, one)
 	stop()
 	stop()
+	two.Close()
 	publish(t, emitter, "g", "3")
 	if !slices.Equal(heard, []string{"1"}) {
 		t.Errorf("heard %q", heard)
 	}
-	if !slices.Equal(joined, []string{"g"}) || !slices.Equal(left, []string{"g"}) {
-		t.Errorf("joined %q, left %q", joined, left)
+	// A listener is nobody that peers need to know of; of clients, the first and the last.
+	if !slices.Equal(w.joined, []string{"early", "g"}) || !slices.Equal(w.left, []string{"g"}) || w.waited != 1 {
+		t.Errorf("joined %q, left %q, waited %d times", w.joined, w.left, w.waited)
+	}
+	if _, err := h.Publish(context.Background(), "g", []byte("4")); err != nil || !slices.Equal(w.published, []string{"g"}) {
+		t.Errorf("published %q, %v", w.published, err)
 	}
 }
 

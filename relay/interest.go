@@ -11,21 +11,25 @@ type interest struct {
 	mu     sync.Mutex
 	broker Broker
 	groups map[string]*membership
-	// watch, if set, hears of groups that got their first or lost their last subscription.
-	watch func(joined, left []string)
+	// backplane, if there is one, hears of groups that got their first or lost their last client.
+	backplane Backplane
+	heard     int // groups with a client
 }
 
 // membership is this node's part in one group.
 type membership struct {
-	group string // the one copy of the name that all subscriptions share
-	count int
-	ready chan struct{} // closed once the first join has been tried
+	group   string // the one copy of the name that all subscriptions share
+	count   int
+	clients int           // how many of count are clients; the rest are listeners, which peers need not know of
+	ready   chan struct{} // closed once the first join has been tried
+	told    chan struct{} // closed once peers have been told of the first client; guarded by interest.mu
 }
 
 // join counts one more subscription to each group, and returns when all of them are joined in the
-// layer, or with ctx's error. They count either way.
-func (i *interest) join(ctx context.Context, groups []string) error {
-	var first, wait []*membership
+// layer, or with ctx's error. They count either way. Those of clients are made known to peers.
+func (i *interest) join(ctx context.Context, groups []string, clients bool) error {
+	var first, firstClients, wait []*membership
+	told := make(chan struct{})
 	i.mu.Lock()
 	for _, g := range groups {
 		m := i.groups[g]
@@ -37,13 +41,19 @@ func (i *interest) join(ctx context.Context, groups []string) error {
 			wait = append(wait, m)
 		}
 		m.count++
+		if !clients {
+			continue
+		}
+		if m.clients++; m.clients == 1 {
+			m.told = told
+			firstClients = append(firstClients, m)
+		} else {
+			wait = append(wait, m)
+		}
 	}
-	names := make([]string, len(first))
-	for n, m := range first {
-		names[n] = m.group
-	}
-	if len(first) > 0 && i.watch != nil {
-		i.watch(names, nil)
+	var peersReady func(context.Context)
+	if i.heard += len(firstClients); len(firstClients) > 0 && i.backplane != nil {
+		peersReady = i.backplane.Interest(names(firstClients), nil)
 	}
 	broker := i.broker
 	i.mu.Unlock()
@@ -51,20 +61,51 @@ func (i *interest) join(ctx context.Context, groups []string) error {
 	var err error
 	if len(first) > 0 {
 		if broker != nil {
-			err = broker.Join(ctx, names...)
+			err = broker.Join(ctx, names(first)...)
 		}
 		for _, m := range first {
 			close(m.ready)
 		}
 	}
+	if peersReady != nil {
+		peersReady(ctx)
+	}
+	close(told)
 	for _, m := range wait {
-		select {
-		case <-m.ready:
-		case <-ctx.Done():
-			return ctx.Err()
+		if e := i.await(ctx, m, clients); e != nil {
+			return e
 		}
 	}
 	return err
+}
+
+// await waits until somebody else's join of a group has been tried.
+func (i *interest) await(ctx context.Context, m *membership, clients bool) error {
+	select {
+	case <-m.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !clients {
+		return nil
+	}
+	i.mu.Lock()
+	told := m.told
+	i.mu.Unlock()
+	select {
+	case <-told:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func names(ms []*membership) []string {
+	list := make([]string, len(ms))
+	for n, m := range ms {
+		list[n] = m.group
+	}
+	return list
 }
 
 // name returns the shared copy of a group's name.
@@ -78,27 +119,31 @@ func (i *interest) name(group string) string {
 }
 
 // leave takes back one subscription to each group.
-func (i *interest) leave(groups []string) {
+func (i *interest) leave(groups []string, clients bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	var last []string
+	var last, lastClients []string
 	for _, g := range groups {
-		if m := i.groups[g]; m != nil {
-			if m.count--; m.count == 0 {
-				delete(i.groups, g)
-				last = append(last, g)
+		m := i.groups[g]
+		if m == nil {
+			continue
+		}
+		if clients {
+			if m.clients--; m.clients == 0 {
+				lastClients = append(lastClients, g)
 			}
 		}
-	}
-	if len(last) == 0 {
-		return
+		if m.count--; m.count == 0 {
+			delete(i.groups, g)
+			last = append(last, g)
+		}
 	}
 	// Told under the lock: a join of the same group must not overtake it.
-	if i.broker != nil {
+	if len(last) > 0 && i.broker != nil {
 		i.broker.Leave(last...)
 	}
-	if i.watch != nil {
-		i.watch(nil, last)
+	if i.heard -= len(lastClients); len(lastClients) > 0 && i.backplane != nil {
+		i.backplane.Interest(nil, lastClients)
 	}
 }
 
@@ -119,28 +164,22 @@ func (i *interest) current() Broker {
 	return i.broker
 }
 
-// size is the number of groups that have a local subscription.
+// size is the number of groups that have a client.
 func (i *interest) size() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return len(i.groups)
+	return i.heard
 }
 
-// Interested returns the groups that have a local subscription.
+// Interested returns the groups that clients of this node are subscribed to.
 func (h *Hub) Interested() []string {
 	h.interest.mu.Lock()
 	defer h.interest.mu.Unlock()
-	groups := make([]string, 0, len(h.interest.groups))
-	for g := range h.interest.groups {
-		groups = append(groups, g)
+	var groups []string
+	for g, m := range h.interest.groups {
+		if m.clients > 0 {
+			groups = append(groups, g)
+		}
 	}
 	return groups
-}
-
-// WatchInterest calls fn whenever groups get their first local subscription or lose their last; nil ends it.
-// Calls come one after another and in order; fn must neither block nor call the hub.
-func (h *Hub) WatchInterest(fn func(joined, left []string)) {
-	h.interest.mu.Lock()
-	defer h.interest.mu.Unlock()
-	h.interest.watch = fn
 }

@@ -49,7 +49,7 @@ func (h *Hub) Listen(ctx context.Context, group string, fn func(Event)) (stop fu
 	h.listeners.change(group, func(ls []*listener) []*listener {
 		return append(append([]*listener(nil), ls...), own)
 	})
-	_ = h.interest.join(ctx, []string{group})
+	_ = h.interest.join(ctx, []string{group}, false)
 	return sync.OnceFunc(func() {
 		h.listeners.change(group, func(ls []*listener) []*listener {
 			var rest []*listener
@@ -60,6 +60,6 @@ func (h *Hub) Listen(ctx context.Context, group string, fn func(Event)) (stop fu
 			}
 			return rest
 		})
-		h.interest.leave([]string{group})
+		h.interest.leave([]string{group}, false)
 	})
 }

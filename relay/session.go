@@ -108,5 +108,5 @@ func (s *Session) drop(subs []*subscription) {
 		s.shard.unsubscribe(sub)
 		names[i] = sub.group
 	}
-	s.hub.interest.leave(names)
+	s.hub.interest.leave(names, true)
 }

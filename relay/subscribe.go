@@ -57,7 +57,7 @@ func (h *Hub) Subscribe(ctx context.Context, s *Session, groups []string) (Chang
 	s.subs = kept
 	var err error
 	if len(change.Joined) > 0 {
-		err = h.interest.join(ctx, change.Joined)
+		err = h.interest.join(ctx, change.Joined, true)
 		for _, g := range change.Joined {
 			s.subs = append(s.subs, s.shard.subscribe(s, h.interest.name(g)))
 		}

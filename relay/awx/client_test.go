@@ -58,6 +58,8 @@ func (s *socket) Close(code int, _ string) {
 	}
 }
 
+func (s *socket) SendCopy(frames []byte, limit int) bool { return s.Send(frames, limit) }
+
 func (s *socket) Ping()               {}
 func (s *socket) Kill()               { s.Close(1006, "") }
 func (s *socket) LastRead() time.Time { return time.Now() }
@@ -75,10 +77,16 @@ func (s *socket) take() []string {
 type script struct {
 	messages [][]byte
 	binary   bool
+	// If set, the client stays after its last message: read is closed then, and the connection ends with leave.
+	read, leave chan struct{}
 }
 
 func (s *script) Read() (bool, []byte, error) {
 	if len(s.messages) == 0 {
+		if s.read != nil {
+			close(s.read)
+			<-s.leave
+		}
 		return false, nil, io.EOF
 	}
 	m := s.messages[0]
@@ -134,13 +142,22 @@ func play(t testing.TB, h *relay.Hub, messages ...string) (*socket, []string) {
 	t.Helper()
 	s := &socket{ended: make(chan struct{})}
 	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
-	t.Cleanup(session.Close)
 	c := &awx.Client{Hub: h, Session: session, Token: token, Log: slog.New(slog.DiscardHandler)}
-	in := &script{}
+	in := &script{read: make(chan struct{}), leave: make(chan struct{})}
 	for _, m := range messages {
 		in.messages = append(in.messages, []byte(m))
 	}
-	c.Serve(in)
+	c.Greet()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		c.Serve(in)
+	}()
+	t.Cleanup(func() {
+		close(in.leave)
+		<-served
+	})
+	<-in.read
 	frames := s.take()
 	if len(frames) == 0 || frames[0] != `{"accept": true, "user": 7}` {
 		t.Fatalf("greeted with %q", frames)
@@ -244,6 +261,7 @@ func TestBinaryMessage(t *testing.T) {
 	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
 	defer session.Close()
 	c := &awx.Client{Hub: h, Session: session, Token: token, Log: slog.New(slog.DiscardHandler)}
+	c.Greet()
 	c.Serve(&script{binary: true, messages: [][]byte{[]byte(groups(`{"a": [1]}`))}})
 	if got := s.take(); len(got) != 2 || got[1] != `{"error": "a message must be a text frame"}` {
 		t.Errorf("%q", got)
@@ -260,6 +278,7 @@ func TestNoToken(t *testing.T) {
 	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
 	defer session.Close()
 	c := &awx.Client{Hub: h, Session: session, Log: slog.New(slog.DiscardHandler)}
+	c.Greet()
 	c.Serve(&script{messages: [][]byte{[]byte(`{"groups": {"a": [1]}, "xrftoken": ""}`), []byte(`{"groups": {"a": [1]}}`)}})
 	if got := s.take(); !slices.Equal(got[1:], []string{denied, denied}) {
 		t.Errorf("%q", got)
@@ -359,6 +378,7 @@ func FuzzClientMessage(f *testing.F) {
 		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
 		defer session.Close()
 		c := &awx.Client{Hub: h, Session: session, Token: token, Log: slog.New(slog.DiscardHandler)}
+		c.Greet()
 		c.Serve(&script{messages: [][]byte{bytes.Clone(raw)}})
 		for _, frame := range s.take() {
 			var answer struct {

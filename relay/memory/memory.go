@@ -4,6 +4,7 @@ package memory
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"time"
@@ -13,12 +14,13 @@ import (
 
 // Layer connects the nodes of one process.
 type Layer struct {
+	id     string
 	mu     sync.Mutex
 	groups map[string]map[*Broker]bool
 }
 
 // NewLayer returns an empty layer.
-func NewLayer() *Layer { return &Layer{groups: map[string]map[*Broker]bool{}} }
+func NewLayer() *Layer { return &Layer{id: rand.Text(), groups: map[string]map[*Broker]bool{}} }
 
 // Broker is one node's view of a Layer. It implements [relay.Broker].
 type Broker struct {
@@ -90,7 +92,7 @@ func (b *Broker) Publish(_ context.Context, group string, text []byte) (relay.Re
 	}
 	b.layer.mu.Unlock()
 	for _, m := range members {
-		m.deliver(relay.Event{Group: group, Text: text, NeedsRelay: m == b, Sent: time.Now()})
+		m.deliver(relay.Event{Group: group, Text: text, NeedsRelay: true, Sent: time.Now()})
 	}
 	return relay.Receipt{Members: len(members)}, nil
 }
@@ -102,6 +104,9 @@ func (b *Broker) deliver(ev relay.Event) {
 		b.sink.Deliver([]relay.Event{ev})
 	}
 }
+
+// LayerID identifies the layer: nodes of the same one see the same events.
+func (b *Broker) LayerID(context.Context) (string, error) { return "memory-" + b.layer.id, nil }
 
 // Health implements [relay.Broker]: the layer is always well.
 func (b *Broker) Health() relay.Health {

@@ -24,6 +24,7 @@ type Relay struct {
 	binary string
 	env    []string
 	dir    string
+	file   string
 }
 
 // BinaryVariable names an environment variable with the path of a Caddy to test
@@ -40,18 +41,26 @@ func StartRelay(t testing.TB, caddyfile string) *Relay {
 	dir := t.TempDir()
 	r := &Relay{
 		URL: "http://" + site, Admin: "http://" + admin,
-		t: t, binary: buildRelay(t), dir: dir,
+		t: t, binary: buildRelay(t), dir: dir, file: filepath.Join(dir, "Caddyfile"),
 		env: append(os.Environ(),
 			"HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir),
 	}
-	file := filepath.Join(dir, "Caddyfile")
-	if err := os.WriteFile(file, []byte(r.expand(caddyfile)), 0o600); err != nil {
+	r.Restart(caddyfile)
+	return r
+}
+
+// Restart starts the relay again at the same addresses with a Caddyfile, after Kill or Stop, and waits until it answers.
+func (r *Relay) Restart(caddyfile string) {
+	r.t.Helper()
+	t := r.t
+	if err := os.WriteFile(r.file, []byte(r.expand(caddyfile)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.Process = Start(t, "relay", r.Command("run", "--config", file, "--adapter", "caddyfile"))
+	r.Process = Start(t, "relay", r.Command("run", "--config", r.file, "--adapter", "caddyfile"))
+	process := r.Process
 	t.Cleanup(func() {
 		for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "\"panic\""} {
-			if strings.Contains(r.Log(), bad) {
+			if strings.Contains(process.Log(), bad) {
 				t.Errorf("the relay wrote %q", bad)
 			}
 		}
@@ -65,7 +74,6 @@ func StartRelay(t testing.TB, caddyfile string) *Relay {
 			return resp.Body.Close()
 		})
 	}
-	return r
 }
 
 // Command returns a command of the relay's Caddy: "edgerelay", "publish", ...

@@ -1,0 +1,72 @@
+package peers
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// The generations of Python nodes, by the endpoint that they serve.
+const (
+	// BroadcastNode is a node of AWX 9 to 21.
+	BroadcastNode = "broadcast"
+	// RelayNode is a node of AWX 22 or later.
+	RelayNode = "relay"
+)
+
+// ClusterNode is a Python node of an AWX cluster: consumers under a real Daphne, a dialling process on aiohttp, and the real
+// channels_redis between them.
+type ClusterNode struct {
+	// URL is http://host:port of Daphne, without a slash at the end.
+	URL string
+	// Served and Dialling are the processes; each is nil until it is started.
+	Served, Dialling *Process
+
+	t          testing.TB
+	generation string
+	port       int
+	env        []string
+}
+
+// NewClusterNode prepares a node of a generation, on a Redis of its own; nothing runs yet.
+func NewClusterNode(t testing.TB, generation, redisURL, secret string) *ClusterNode {
+	port := FreePort(t)
+	return &ClusterNode{
+		URL: "http://" + loopback(port), t: t, generation: generation, port: port,
+		env: append(os.Environ(), "CLUSTER_REDIS="+redisURL, "CLUSTER_SECRET="+secret,
+			"CLUSTER_GENERATION="+generation, "CLUSTER_RETRY=0.5"),
+	}
+}
+
+// Serve starts Daphne with the node's endpoint and waits until it answers.
+func (c *ClusterNode) Serve() {
+	c.t.Helper()
+	c.Served = c.start("daphne", "-m", "daphne", "--bind", "127.0.0.1", "--port", strconv.Itoa(c.port),
+		"--verbosity", "1", "cluster.asgi:application")
+	c.Served.ready(c.t, 20*time.Second, func() error {
+		resp, err := http.Get(c.URL + "/")
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	})
+}
+
+// Dial starts the process that dials nodes: wsbroadcast or wsrelay in AWX.
+func (c *ClusterNode) Dial(urls ...string) {
+	c.t.Helper()
+	c.Dialling = c.start("aiohttp", append([]string{"-m", "cluster.dial", c.generation}, urls...)...)
+}
+
+func (c *ClusterNode) start(name string, args ...string) *Process {
+	c.t.Helper()
+	cmd := exec.Command(Program(c.t, python), append([]string{"-u", "-B"}, args...)...)
+	cmd.Dir = filepath.Join(Root(c.t), "internal", "e2e", "testdata", "python")
+	cmd.Env = c.env
+	return Start(c.t, fmt.Sprintf("%s (%s node)", name, c.generation), cmd)
+}

@@ -1,0 +1,319 @@
+package backplane
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// Backplane is this node's part in the cluster. All methods may be called concurrently. It implements [relay.Backplane].
+type Backplane struct {
+	hub      *relay.Hub
+	log      *slog.Logger
+	id       string // of this node and run
+	settings atomic.Pointer[Settings]
+	client   atomic.Pointer[http.Client]
+	tap      tap
+	layer    layer
+	stats    counters
+	store    chan []byte // metrics on their way into the layer's Redis
+
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu          sync.Mutex
+	closed      bool
+	discoveries map[string]context.CancelFunc
+	found       map[string][]Target // by discovery
+	dialers     map[string]*dialer  // by URL
+	links       map[*link]struct{}
+	changed     chan struct{}         // closed and replaced when links change
+	verdicts    map[string]bool       // by URL of a Python peer: it is on our layer
+	memory      map[string]remembered // by URL of a Python web node: what it wanted
+
+	interest interest
+	refusals refusals
+}
+
+var _ relay.Backplane = (*Backplane)(nil)
+
+// New returns a Backplane that is not running yet. It delivers to hub, and logs to log.
+func New(hub *relay.Hub, s Settings, log *slog.Logger) (*Backplane, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	b := &Backplane{
+		hub: hub, log: log, id: rand.Text(),
+		store:       make(chan []byte, 256),
+		discoveries: map[string]context.CancelFunc{},
+		found:       map[string][]Target{},
+		dialers:     map[string]*dialer{},
+		links:       map[*link]struct{}{},
+		changed:     make(chan struct{}),
+		verdicts:    map[string]bool{},
+		memory:      map[string]remembered{},
+	}
+	b.tap.init(b)
+	b.interest.init()
+	b.refusals.last = map[Refusal]time.Time{}
+	b.stats.dropped, b.stats.refused = map[string]uint64{}, map[Refusal]uint64{}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.use(s)
+	return b, nil
+}
+
+// ID identifies this node among relays; it is new with each run.
+func (b *Backplane) ID() string { return b.id }
+
+func (b *Backplane) use(s Settings) {
+	s = s.withDefaults()
+	old := b.settings.Swap(&s)
+	if old == nil || old.TLS != s.TLS {
+		b.client.Store(newClient(s.TLS))
+	}
+}
+
+// Start begins to look for peers and to carry events. The hub must have a channel layer.
+func (b *Backplane) Start() {
+	b.readLayer(b.ctx)
+	b.running.Go(b.watchLayer)
+	b.running.Go(b.storeMetrics)
+	b.running.Go(b.tap.listenBroadcast)
+	b.hub.SetBackplane(b)
+	b.discover()
+}
+
+// Apply puts new settings in force. Connections to peers stay, unless the dialect or TLS has changed.
+func (b *Backplane) Apply(s Settings) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	old := b.settings.Load()
+	b.use(s)
+	if now := b.settings.Load(); old.Dialect != now.Dialect || old.TLS != now.TLS {
+		b.disconnect("the settings have changed")
+	}
+	b.discover()
+	return nil
+}
+
+// discover runs the discoveries of the settings in force, and ends others.
+func (b *Backplane) discover() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	wanted := map[string]Discovery{}
+	for _, d := range b.settings.Load().Discoveries {
+		wanted[d.Key()] = d
+	}
+	for key, cancel := range b.discoveries {
+		if wanted[key] == nil {
+			cancel()
+			delete(b.discoveries, key)
+			delete(b.found, key)
+		}
+	}
+	for key, d := range wanted {
+		if b.discoveries[key] != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(b.ctx)
+		b.discoveries[key] = cancel
+		b.running.Go(func() {
+			d.Run(ctx, func(targets []Target) {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				if ctx.Err() == nil {
+					b.found[key] = append([]Target(nil), targets...)
+					b.dialFound()
+				}
+			})
+		})
+	}
+	b.dialFound()
+}
+
+// dialFound dials what discoveries have found, and ends dialling what none finds any more. b.mu is held.
+func (b *Backplane) dialFound() {
+	if b.closed {
+		return
+	}
+	wanted := map[string]Target{}
+	for _, targets := range b.found {
+		for _, t := range targets {
+			if other, ok := wanted[t.URL]; !ok || other.Dialect == Auto {
+				wanted[t.URL] = t
+			}
+		}
+	}
+	for url, d := range b.dialers {
+		if t, ok := wanted[url]; !ok || t != d.target {
+			d.cancel()
+			delete(b.dialers, url)
+		}
+	}
+	own := b.settings.Load().Advertise
+	for url, t := range wanted {
+		if b.dialers[url] != nil || url == own {
+			continue
+		}
+		ctx, cancel := context.WithCancel(b.ctx)
+		d := newDialer(b, t, cancel)
+		b.dialers[url] = d
+		b.running.Go(func() { d.run(ctx) })
+	}
+}
+
+// spawn runs f, unless the backplane is closing; Close waits for it.
+func (b *Backplane) spawn(f func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.running.Go(f)
+	return true
+}
+
+// add makes a link known; false if the backplane is closing.
+func (b *Backplane) add(l *link) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.links[l] = struct{}{}
+	b.announceChange()
+	return true
+}
+
+func (b *Backplane) remove(l *link) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.links, l)
+	b.announceChange()
+}
+
+func (b *Backplane) announceChange() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// linkTo finds an established link to a relay other than except.
+func (b *Backplane) linkTo(node string, except *link) (other *link, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for l := range b.links {
+		if l != except && l.node == node && l.dialect == EdgeRelay {
+			return l, b.changed
+		}
+	}
+	return nil, b.changed
+}
+
+func (b *Backplane) allLinks() []*link {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	links := make([]*link, 0, len(b.links))
+	for l := range b.links {
+		links = append(links, l)
+	}
+	return links
+}
+
+// disconnect ends all links; those that this node dialled are dialled again.
+func (b *Backplane) disconnect(why string) {
+	for _, l := range b.allLinks() {
+		l.end(errors.New(why))
+	}
+}
+
+// Published implements [relay.Backplane]: it puts the wrapped copy into the layer that peers of the broadcast dialect
+// expect, as an AWX emitter does.
+func (b *Backplane) Published(ctx context.Context, group string, text []byte) error {
+	if d := b.settings.Load().Dialect; d != Auto && d != Broadcast || group == broadcastGroup {
+		return nil
+	}
+	broker := b.hub.Broker()
+	if broker == nil {
+		return relay.ErrClosed
+	}
+	_, err := broker.Publish(ctx, broadcastGroup, appendBroadcast(nil, group, text))
+	return err
+}
+
+// deliver hands events of a peer to local clients, and metrics to the layer.
+func (b *Backplane) deliver(l *link, events []relay.Event) {
+	rest := events[:0]
+	for _, ev := range events {
+		if ev.Group == metricsGroup {
+			select {
+			case b.store <- ev.Text:
+			default: // the next ones replace them anyway
+			}
+			continue
+		}
+		rest = append(rest, ev)
+	}
+	if len(rest) == 0 {
+		return
+	}
+	l.eventsIn.Add(uint64(len(rest)))
+	b.stats.eventsIn.Add(uint64(len(rest)))
+	b.hub.Deliver(rest)
+}
+
+// Close leaves the cluster: it takes back what was announced and closes all links. It returns when that is done or ctx ends.
+func (b *Backplane) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	b.mu.Unlock()
+	if b.hub.Backplane() == relay.Backplane(b) {
+		b.hub.SetBackplane(nil)
+	}
+	var goodbyes sync.WaitGroup
+	for _, l := range b.allLinks() {
+		goodbyes.Go(func() { l.goodbye(websocket.StatusGoingAway, "the node is going away") })
+	}
+	goodbyes.Wait()
+	b.stop()
+	done := make(chan struct{})
+	go func() {
+		b.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sleep waits, and reports whether ctx still lives.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

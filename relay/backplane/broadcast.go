@@ -1,0 +1,65 @@
+package backplane
+
+import (
+	"context"
+
+	"github.com/coder/websocket"
+)
+
+// serveBroadcast serves a Python node of AWX 9 to 21 that has dialled this one: it gets all events, and sends none.
+func (l *link) serveBroadcast() error {
+	l.verdict.init()
+	l.queue.hold()
+	l.send = func(events []*event) error {
+		for _, e := range events {
+			if err := l.write(websocket.MessageText, e.text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	l.receive = func(websocket.MessageType, []byte) error { return nil }
+	l.b.spawn(func() {
+		defer l.listenProbe()()
+		sent := false
+		l.findOut(func(context.Context) (bool, error) {
+			if !sent { // the node reads in order: once is enough
+				sent = true
+				l.queue.say(appendBroadcast(nil, l.verdict.probe, []byte("{}")))
+			}
+			return false, nil
+		}, l.openQueue)
+	})
+	l.b.tap.everything(l)
+	return l.run()
+}
+
+// openQueue lets events to a Python node go, or stops them.
+func (l *link) openQueue(o outcome) {
+	if o == shared {
+		l.queue.mute()
+	} else {
+		l.queue.release()
+	}
+}
+
+// readBroadcast reads from a Python node of AWX 9 to 21 that this node has dialled.
+func (l *link) readBroadcast() error {
+	l.verdict.init()
+	l.receive = func(_ websocket.MessageType, b []byte) error {
+		group, text, err := decodeBroadcast(b)
+		if err != nil {
+			l.fault(err.(fault))
+			return nil
+		}
+		l.take(group, text)
+		return nil
+	}
+	l.b.spawn(func() {
+		l.findOut(func(ctx context.Context) (bool, error) {
+			_, err := l.b.publish(ctx, broadcastGroup, appendBroadcast(nil, l.verdict.probe, []byte("{}")))
+			return false, err
+		}, func(outcome) {})
+	})
+	return l.run()
+}

@@ -1,0 +1,288 @@
+package backplane
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// retryFirst is the pause before the first attempt to dial a peer again; it doubles up to Settings.Retry.
+	retryFirst = 250 * time.Millisecond
+	// selfWait is how long an address that turned out to be this node's own is left alone.
+	selfWait = time.Minute
+	// nodeHeader tells a relay who dials, so that none speaks with itself.
+	nodeHeader = "Edgerelay-Node"
+)
+
+// State is what a peer is doing.
+type State string
+
+// The states of a peer.
+const (
+	StateConnecting State = "connecting"
+	StateConnected  State = "connected"
+	// StateWaiting is a pause before the next attempt; the peer's error says what went wrong.
+	StateWaiting State = "waiting"
+	// StateRefused is a pause after the peer did not accept our secret.
+	StateRefused State = "refused"
+	// StateRedundant is a peer to which there is another connection, such as one that it dialled itself.
+	StateRedundant State = "redundant"
+	// StateSelf is an address that turned out to be this node's own.
+	StateSelf State = "self"
+)
+
+// dialer keeps a connection to one URL.
+type dialer struct {
+	b      *Backplane
+	target Target
+	cancel context.CancelFunc
+
+	endpoint Dialect // Broadcast or Relay: what to try next
+	secret   int     // index of the secret to use next
+
+	mu     sync.Mutex
+	state  State
+	since  time.Time
+	err    error
+	link   *link
+	node   string // of the relay there, once known
+	logged time.Time
+}
+
+func newDialer(b *Backplane, t Target, cancel context.CancelFunc) *dialer {
+	d := &dialer{b: b, target: t, cancel: cancel, endpoint: Broadcast, state: StateConnecting, since: time.Now()}
+	if t.Dialect == Relay {
+		d.endpoint = Relay
+	}
+	return d
+}
+
+// newClient returns an HTTP client for handshakes.
+func newClient(config *tls.Config) *http.Client {
+	dial := &net.Dialer{Timeout: handshakeWait, KeepAlive: 15 * time.Second}
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial.DialContext(ctx, network, address)
+			shrinkBuffer(conn)
+			return conn, err
+		},
+		TLSClientConfig:     config,
+		TLSHandshakeTimeout: handshakeWait,
+		DisableKeepAlives:   true,
+		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{}, // a websocket needs HTTP/1.1
+	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// shrinkBuffer bounds what the kernel keeps for a peer.
+func shrinkBuffer(conn net.Conn) {
+	if c, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
+		_ = c.SetWriteBuffer(socketBuffer) // the default works, too
+	}
+}
+
+// run dials until ctx ends.
+func (d *dialer) run(ctx context.Context) {
+	wait := retryFirst
+	for ctx.Err() == nil {
+		d.set(StateConnecting, nil)
+		began := time.Now()
+		err := d.connect(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		most := d.b.settings.Load().Retry
+		switch {
+		case errors.Is(err, RefusedSelf):
+			d.set(StateSelf, nil)
+			sleep(ctx, jitter(selfWait))
+			continue
+		case errors.Is(err, errRedundant):
+			d.set(StateRedundant, nil)
+			d.awaitNeed(ctx)
+			wait = retryFirst
+		case errors.Is(err, RefusedSecret):
+			d.set(StateRefused, err)
+			wait = most
+		default:
+			d.set(StateWaiting, err)
+		}
+		if time.Since(began) > most {
+			wait = retryFirst
+		}
+		if !sleep(ctx, jitter(min(wait, most))) {
+			return
+		}
+		wait = min(2*wait, most)
+	}
+}
+
+// jitter varies a time by a fifth, so that nodes do not all dial at once.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + rand.N(2*d/5+1)
+}
+
+// awaitNeed waits until no other connection to the same node is left.
+func (d *dialer) awaitNeed(ctx context.Context) {
+	for {
+		other, changed := d.b.linkTo(d.node, nil)
+		if other == nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// set notes the state, and logs what an operator should know, the same trouble once a minute.
+func (d *dialer) set(s State, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != s || d.since.IsZero() {
+		d.since = time.Now()
+	}
+	d.state = s
+	if s != StateConnecting {
+		d.err = err
+	}
+	if err != nil && time.Since(d.logged) > time.Minute {
+		d.logged = time.Now()
+		d.b.log.Warn("a peer cannot be reached; it is dialled again and again", "peer", d.target.URL, "error", err)
+	}
+	if s == StateConnected {
+		d.logged = time.Time{}
+	}
+}
+
+// connect dials and serves the connection until it ends. It tries the endpoints of both generations before it gives up.
+func (d *dialer) connect(ctx context.Context) error {
+	dialect := d.b.settings.Load().Dialect
+	if dialect == Broadcast || dialect == Relay {
+		return d.try(ctx, dialect)
+	}
+	err := d.try(ctx, d.endpoint)
+	var other endpointError
+	if !errors.As(err, &other) {
+		return err
+	}
+	d.endpoint = map[Dialect]Dialect{Broadcast: Relay, Relay: Broadcast}[d.endpoint]
+	if second := d.try(ctx, d.endpoint); !errors.As(second, &other) {
+		return second
+	}
+	return err // neither is there; the first answer tells more
+}
+
+// endpointError is an answer that may mean that the peer is of the other generation.
+type endpointError struct{ error }
+
+func (e endpointError) Unwrap() error { return e.error }
+
+// try dials one endpoint.
+func (d *dialer) try(ctx context.Context, endpoint Dialect) error {
+	s := d.b.settings.Load()
+	secret := s.Secrets[d.secret%len(s.Secrets)]
+	options := &websocket.DialOptions{
+		HTTPClient:      d.b.client.Load(),
+		HTTPHeader:      http.Header{headerName: {Header(secret, time.Now())}, nodeHeader: {d.b.id}},
+		CompressionMode: websocket.CompressionDisabled,
+	}
+	if s.Dialect == Auto || s.Dialect == EdgeRelay {
+		options.Subprotocols = []string{subprotocol}
+	}
+	dialing, cancel := context.WithTimeout(ctx, handshakeWait)
+	defer cancel()
+	conn, resp, err := websocket.Dial(dialing, strings.TrimSuffix(d.target.URL, "/")+"/websocket/"+string(endpoint)+"/", options)
+	if err != nil {
+		return d.explain(resp, err)
+	}
+	l := d.b.newLink(conn, endpoint)
+	l.dialed, l.url = true, d.target.URL
+	stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
+	defer stop()
+	defer l.end(nil)
+	switch {
+	case conn.Subprotocol() == subprotocol:
+		l.dialect = EdgeRelay
+		err = d.meetRelay(l, secret)
+	case s.Dialect == EdgeRelay:
+		l.goodbye(websocket.StatusPolicyViolation, "edgerelay.v1 only")
+		return errors.New("the peer does not speak edgerelay.v1, and dialect edgerelay allows nothing else")
+	case endpoint == Broadcast:
+		d.connected(l)
+		err = l.readBroadcast()
+	default:
+		d.connected(l)
+		err = l.feedWeb()
+	}
+	d.disconnected(l, err)
+	return err
+}
+
+// meetRelay shakes hands with a relay, and serves the connection unless it is one too many.
+func (d *dialer) meetRelay(l *link, secret string) error {
+	if err := l.greetServer(secret); err != nil {
+		l.goodbye(websocket.StatusPolicyViolation, "handshake")
+		return err
+	}
+	d.mu.Lock()
+	d.node = l.node
+	d.mu.Unlock()
+	// When both sides dial, the connection that the smaller id dialled stays.
+	if other, _ := d.b.linkTo(l.node, l); other != nil && (other.dialed || d.b.id > l.node) {
+		l.goodbye(websocket.StatusNormalClosure, "redundant")
+		return errRedundant
+	}
+	d.connected(l)
+	return l.serveV1()
+}
+
+func (d *dialer) connected(l *link) {
+	d.mu.Lock()
+	d.link = l
+	d.mu.Unlock()
+	d.set(StateConnected, nil)
+	d.b.log.Info("connected to a peer", "peer", l.String(), "dialect", l.dialect)
+}
+
+func (d *dialer) disconnected(l *link, err error) {
+	d.mu.Lock()
+	had := d.link == l
+	d.link = nil
+	d.mu.Unlock()
+	if had && l.b.ctx.Err() == nil {
+		d.b.log.Warn("the connection to a peer has ended", "peer", l.String(), "error", err, "after", time.Since(l.began).Round(time.Millisecond))
+	}
+}
+
+// explain makes an error of a handshake that failed.
+func (d *dialer) explain(resp *http.Response, err error) error {
+	if resp == nil {
+		return err
+	}
+	switch resp.StatusCode {
+	case http.StatusForbidden, http.StatusUnauthorized:
+		d.secret++ // the peer may know only the other one
+		hint := ""
+		if theirs, e := http.ParseTime(resp.Header.Get("Date")); e == nil {
+			hint = fmt.Sprintf("; its clock is %v behind ours", time.Since(theirs).Round(time.Second))
+		}
+		return endpointError{fmt.Errorf("the peer answers %s%s: %w", resp.Status, hint, RefusedSecret)}
+	case http.StatusLoopDetected:
+		return RefusedSelf
+	case http.StatusSwitchingProtocols:
+		return err
+	}
+	return endpointError{fmt.Errorf("the peer answers %s where the websocket should be", resp.Status)}
+}

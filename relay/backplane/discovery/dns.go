@@ -1,0 +1,101 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay/backplane"
+)
+
+// DNS finds peers behind a name, such as that of a Kubernetes headless service, and follows it as it changes.
+type DNS struct {
+	// Name is looked up: A and AAAA records, or SRV records where it begins with an underscore, as in
+	// _http._tcp.edgerelay.awx.svc.cluster.local.
+	Name string
+	// Scheme is http or https; Port is for A and AAAA records.
+	Scheme string
+	Port   int
+	// Every is the time between look-ups. Default: 10 s.
+	Every time.Duration
+	// Resolver is the system's if nil.
+	Resolver *net.Resolver
+	Log      *slog.Logger
+}
+
+var _ backplane.Discovery = (*DNS)(nil)
+
+// Key implements [backplane.Discovery].
+func (d *DNS) Key() string {
+	return fmt.Sprint("dns ", d.Scheme, " ", d.Name, ":", d.Port, " ", d.Every)
+}
+
+// Run implements [backplane.Discovery].
+func (d *DNS) Run(ctx context.Context, found func([]backplane.Target)) {
+	every := d.Every
+	if every <= 0 {
+		every = 10 * time.Second
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var last []backplane.Target
+	failing := false
+	for {
+		targets, err := d.lookup(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			if !failing {
+				d.Log.Warn("peers cannot be looked up in DNS; those that are known stay", "name", d.Name, "error", err)
+			}
+		case err == nil && (last == nil || !slices.Equal(targets, last)):
+			last = targets
+			d.Log.Info("peers in DNS", "name", d.Name, "count", len(targets))
+			found(targets)
+		}
+		failing = err != nil
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *DNS) lookup(ctx context.Context) ([]backplane.Target, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	resolver := d.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	targets := []backplane.Target{}
+	add := func(host string, port int) {
+		targets = append(targets, backplane.Target{
+			URL: d.Scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port)), Dialect: backplane.Auto,
+		})
+	}
+	if strings.HasPrefix(d.Name, "_") {
+		_, records, err := resolver.LookupSRV(ctx, "", "", d.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range records {
+			add(strings.TrimSuffix(r.Target, "."), int(r.Port))
+		}
+	} else {
+		addresses, err := resolver.LookupNetIP(ctx, "ip", d.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addresses {
+			add(a.Unmap().String(), d.Port)
+		}
+	}
+	slices.SortFunc(targets, func(x, y backplane.Target) int { return strings.Compare(x.URL, y.URL) })
+	return slices.Compact(targets), nil
+}

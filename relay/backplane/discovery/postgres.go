@@ -1,0 +1,214 @@
+package discovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/edgerelay/edgerelay/internal/pyjson"
+	"github.com/edgerelay/edgerelay/relay/backplane"
+)
+
+// heartbeats is the PostgreSQL channel on which AWX's web nodes announce themselves.
+const heartbeats = "web_ws_heartbeat"
+
+// Postgres finds web nodes of AWX 22 and later by their heartbeats, and announces this node as one of them, so that
+// Python task nodes dial it.
+type Postgres struct {
+	// DSN is the connection string, as in postgres://awx:password@db/awx. LISTEN needs a session: no PgBouncer in transaction mode.
+	DSN string
+	// Hostname is this node's name in the cluster; IP, if known, the address that task nodes are to dial.
+	Hostname, IP string
+	// Scheme and Port are those of all nodes, as BROADCAST_WEBSOCKET_PROTOCOL and _PORT in AWX.
+	Scheme string
+	Port   int
+	// Every is the time between heartbeats, Silence how long a node without one is kept. Defaults: 15 s and 60 s.
+	Every, Silence time.Duration
+	Log            *slog.Logger
+}
+
+var _ backplane.Discovery = (*Postgres)(nil)
+
+// Key implements [backplane.Discovery].
+func (p *Postgres) Key() string {
+	return fmt.Sprint("postgres ", fingerprint(p.DSN), " ", p.Hostname, " ", p.IP, " ", p.Scheme, ":", p.Port, " ", p.Every, " ", p.Silence)
+}
+
+// Validate says what is wrong, if anything.
+func (p *Postgres) Validate() error {
+	if _, err := pgx.ParseConfig(p.DSN); err != nil { // its text may hold the password
+		return errors.New("backplane: discovery postgres: the connection string cannot be read; write it like postgres://user:password@host:5432/awx")
+	}
+	if p.Hostname == "" {
+		return errors.New("backplane: discovery postgres: this node has no name; write node_name <name>")
+	}
+	return nil
+}
+
+// heartbeat is what web nodes send.
+type heartbeat struct {
+	Hostname string  `json:"hostname"`
+	IP       *string `json:"ip"`
+	Action   string  `json:"action"`
+}
+
+// webNode is a node that was heard of.
+type webNode struct {
+	address string
+	heard   time.Time
+}
+
+// Run implements [backplane.Discovery].
+func (p *Postgres) Run(ctx context.Context, found func([]backplane.Target)) {
+	nodes := map[string]webNode{}
+	wait := time.Second
+	failing := false
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := p.session(ctx, nodes, found)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			wait, failing = time.Second, false
+		}
+		if !failing {
+			p.Log.Warn("PostgreSQL cannot be reached: other nodes do not hear of this one; those that are known stay", "error", err)
+		}
+		failing = true
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+		wait = min(2*wait, 10*time.Second)
+	}
+}
+
+// session connects, announces and listens until the connection breaks.
+func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found func([]backplane.Target)) error {
+	connecting, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(connecting, p.DSN)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if ctx.Err() != nil && !conn.IsClosed() {
+			_ = p.announce(goodbye, conn, "offline") // peers forget it anyway
+		}
+		_ = conn.Close(goodbye)
+	}()
+	if _, err := conn.Exec(connecting, "LISTEN "+heartbeats); err != nil {
+		return err
+	}
+	p.Log.Info("listening to heartbeats of web nodes", "channel", heartbeats, "hostname", p.Hostname)
+	every, silence := p.Every, p.Silence
+	if every <= 0 {
+		every = 15 * time.Second
+	}
+	if silence <= 0 {
+		silence = 4 * every
+	}
+	for name, n := range nodes { // what was missed while there was no connection is nobody's fault
+		n.heard = time.Now()
+		nodes[name] = n
+	}
+	due := time.Now()
+	for {
+		if now := time.Now(); !now.Before(due) {
+			if err := p.announce(ctx, conn, "online"); err != nil {
+				return err
+			}
+			due = now.Add(every)
+			if forget(nodes, now.Add(-silence)) {
+				found(p.targets(nodes))
+			}
+		}
+		waiting, cancel := context.WithDeadline(ctx, due)
+		n, err := conn.WaitForNotification(waiting)
+		expired := waiting.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err != nil {
+			if expired && !conn.IsClosed() {
+				continue
+			}
+			return err
+		}
+		if p.hear(nodes, n.Payload) {
+			found(p.targets(nodes))
+		}
+	}
+}
+
+// announce sends a heartbeat, byte for byte as AWX's run_ws_heartbeat does.
+func (p *Postgres) announce(ctx context.Context, conn *pgx.Conn, action string) error {
+	payload := pyjson.AppendString([]byte(`{"hostname": `), p.Hostname)
+	payload = append(payload, `, "ip": `...)
+	if p.IP == "" {
+		payload = append(payload, "null"...)
+	} else {
+		payload = pyjson.AppendString(payload, p.IP)
+	}
+	payload = append(pyjson.AppendString(append(payload, `, "action": `...), action), '}')
+	_, err := conn.Exec(ctx, "SELECT pg_notify($1, $2)", heartbeats, string(payload))
+	return err
+}
+
+// hear takes a heartbeat in, and reports whether it changes anything. What is not sound is passed over.
+func (p *Postgres) hear(nodes map[string]webNode, payload string) (changed bool) {
+	var h heartbeat
+	if json.Unmarshal([]byte(payload), &h) != nil || h.Hostname == "" || h.Hostname == p.Hostname {
+		return false
+	}
+	before, known := nodes[h.Hostname]
+	switch h.Action {
+	case "online":
+		address := h.Hostname
+		if h.IP != nil && *h.IP != "" {
+			address = *h.IP
+		}
+		if _, err := backplane.ParseURL(p.url(address)); err != nil || strings.ContainsAny(address, "/@?#") {
+			return false
+		}
+		nodes[h.Hostname] = webNode{address, time.Now()}
+		return !known || before.address != address
+	case "offline":
+		delete(nodes, h.Hostname)
+		return known
+	}
+	return false
+}
+
+func forget(nodes map[string]webNode, before time.Time) (changed bool) {
+	for name, n := range nodes {
+		if n.heard.Before(before) {
+			delete(nodes, name)
+			changed = true
+		}
+	}
+	return changed
+}
+
+func (p *Postgres) url(address string) string {
+	return p.Scheme + "://" + net.JoinHostPort(address, strconv.Itoa(p.Port))
+}
+
+func (p *Postgres) targets(nodes map[string]webNode) []backplane.Target {
+	targets := []backplane.Target{}
+	for _, n := range nodes {
+		targets = append(targets, backplane.Target{URL: p.url(n.address), Dialect: backplane.Relay})
+	}
+	slices.SortFunc(targets, func(x, y backplane.Target) int { return strings.Compare(x.URL, y.URL) })
+	return slices.Compact(targets)
+}

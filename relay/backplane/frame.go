@@ -1,0 +1,180 @@
+package backplane
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/edgerelay/edgerelay/internal/pyjson"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// Groups with a meaning of their own.
+const (
+	// broadcastGroup holds, in each node's layer, copies of all events for peers of the broadcast dialect, and
+	// what web nodes tell task nodes about subscriptions.
+	broadcastGroup = "broadcast-group_send"
+	// metricsGroup carries figures of AWX's subsystems from node to node.
+	metricsGroup = "metrics"
+	// ownPrefix begins groups that relays use among themselves.
+	ownPrefix = "edgerelay."
+)
+
+// internalMessage is the type of a message that holds an event.
+const internalMessage = "internal.message"
+
+// fault is why something from a peer was not taken. It is a metric's label, and an error.
+type fault string
+
+const (
+	faultTooLarge  fault = "too_large"
+	faultBroken    fault = "broken_frame"
+	faultGroup     fault = "invalid_group"
+	faultUTF8      fault = "invalid_utf8"
+	faultType      fault = "unknown_type"
+	faultLimit     fault = "too_many_groups"
+	faultSource    fault = "not_asked_for"
+	faultSameLayer fault = "same_layer"
+	faultQueue     fault = "queue_full"
+)
+
+// Error describes the fault.
+func (f fault) Error() string { return strings.ReplaceAll(string(f), "_", " ") }
+
+// checkGroup refuses groups that no peer may send events for.
+func checkGroup(group string) error {
+	if !relay.ValidGroup(group) || group == broadcastGroup {
+		return faultGroup
+	}
+	return nil
+}
+
+// decodeBroadcast reads a frame of the broadcast dialect: {"group": "…", "message": "<payload>"}.
+func decodeBroadcast(b []byte) (group string, text []byte, err error) {
+	if !utf8.Valid(b) {
+		return "", nil, faultUTF8
+	}
+	var f struct {
+		Group   string  `json:"group"`
+		Message *string `json:"message"`
+	}
+	if err := json.Unmarshal(b, &f); err != nil || f.Message == nil {
+		return "", nil, faultBroken
+	}
+	return f.Group, []byte(*f.Message), checkGroup(f.Group)
+}
+
+// groupOf finds the group of a broadcast frame as Python writes it, without decoding the payload.
+func groupOf(b []byte) (group string, ok bool) {
+	rest, ok := bytes.CutPrefix(b, []byte(`{"group": "`))
+	if !ok {
+		rest, ok = bytes.CutPrefix(b, []byte(`{"group":"`))
+	}
+	if !ok {
+		return "", false
+	}
+	end := bytes.IndexByte(rest, '"')
+	if end < 0 || end > relay.MaxGroupName {
+		return "", false
+	}
+	return string(rest[:end]), relay.ValidGroup(string(rest[:end]))
+}
+
+// appendBroadcast writes a frame of the broadcast dialect as Python does.
+func appendBroadcast(dst []byte, group string, text []byte) []byte {
+	dst = pyjson.AppendString(append(dst, `{"group": `...), group)
+	dst = pyjson.AppendString(append(dst, `, "message": `...), string(text))
+	return append(dst, '}')
+}
+
+// relayFrame is a frame of the relay dialect, in either direction.
+type relayFrame struct {
+	// From a task node.
+	Group   string `json:"group"`
+	Message *struct {
+		Type string `json:"type"`
+		Text string `json:"text"`
+	} `json:"message"`
+	// From a web node.
+	Type   string   `json:"type"`
+	Groups []string `json:"groups"`
+	Origin string   `json:"origin_channel"`
+}
+
+func decodeRelay(b []byte) (f relayFrame, err error) {
+	if !utf8.Valid(b) {
+		return f, faultUTF8
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		return f, faultBroken
+	}
+	return f, nil
+}
+
+// event takes the event out of a task node's frame.
+func (f relayFrame) event() (group string, text []byte, err error) {
+	switch {
+	case f.Message == nil:
+		return "", nil, faultBroken
+	case f.Message.Type != internalMessage:
+		return "", nil, faultType
+	}
+	return f.Group, []byte(f.Message.Text), checkGroup(f.Group)
+}
+
+// appendRelay writes an event as AWX's wsrelay does.
+func appendRelay(dst []byte, group string, text []byte) []byte {
+	dst = pyjson.AppendString(append(dst, `{"group": `...), group)
+	dst = append(dst, `, "message": {"type": "`+internalMessage+`", "text": `...)
+	return append(pyjson.AppendString(dst, string(text)), `}}`...)
+}
+
+// appendSubscription writes what a web node tells a task node: kind is subscribe or unsubscribe.
+func appendSubscription(dst []byte, kind string, groups []string, origin string) []byte {
+	dst = append(dst, `{"type": "consumer.`+kind+`", "groups": `...)
+	dst = pyjson.AppendStrings(dst, groups)
+	dst = pyjson.AppendString(append(dst, `, "origin_channel": `...), origin)
+	return append(dst, '}')
+}
+
+// appendBatched writes an event of an edgerelay.v1 batch: lengths as uvarints before group and text.
+func appendBatched(dst []byte, group string, text []byte) []byte {
+	dst = append(binary.AppendUvarint(dst, uint64(len(group))), group...)
+	return append(binary.AppendUvarint(dst, uint64(len(text))), text...)
+}
+
+// decodeBatch reads a batch of events. The texts are parts of b. Events that are not sound are left out, and bad is called
+// with the reason; after a break in the framing nothing more can be read.
+func decodeBatch(b []byte, events []relay.Event, bad func(fault)) []relay.Event {
+	next := func() ([]byte, bool) {
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n > uint64(len(b)-size) {
+			return nil, false
+		}
+		part := b[size : size+int(n)]
+		b = b[size+int(n):]
+		return part, true
+	}
+	for len(b) > 0 {
+		group, ok := next()
+		if !ok {
+			bad(faultBroken)
+			return events
+		}
+		text, ok := next()
+		switch {
+		case !ok:
+			bad(faultBroken)
+			return events
+		case checkGroup(string(group)) != nil:
+			bad(faultGroup)
+		case !utf8.Valid(text):
+			bad(faultUTF8)
+		default:
+			events = append(events, relay.Event{Group: string(group), Text: text, Source: relay.FromPeer})
+		}
+	}
+	return events
+}

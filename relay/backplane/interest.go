@@ -1,0 +1,126 @@
+package backplane
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// interest is what this node's clients want, and which peers are told of it.
+type interest struct {
+	mu     sync.Mutex
+	groups map[string]struct{}
+	relays map[*link]struct{} // established links to relays; those chosen as source are told
+	tasks  map[*link]struct{} // Python task nodes, all of which are told
+}
+
+// peerState is what this node knows and has asked of a relay. It is guarded by interest.mu unless it says otherwise.
+type peerState struct {
+	layer  string // identity of the peer's channel layer
+	source atomic.Bool
+	asked  uint64 // sequence number of the last change told
+	joined atomic.Uint64
+	acked  chan struct{} // closed and replaced when joined grows
+	slow   atomic.Bool   // an answer took longer than clients may be kept waiting
+}
+
+func (i *interest) init() {
+	i.groups = map[string]struct{}{}
+	i.relays = map[*link]struct{}{}
+	i.tasks = map[*link]struct{}{}
+}
+
+// list returns all groups that clients want. i.mu is held.
+func (i *interest) list() []string {
+	groups := make([]string, 0, len(i.groups))
+	for g := range i.groups {
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// Interest implements [relay.Backplane].
+func (b *Backplane) Interest(joined, left []string) (wait func(context.Context)) {
+	i := &b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, g := range joined {
+		i.groups[g] = struct{}{}
+	}
+	for _, g := range left {
+		delete(i.groups, g)
+	}
+	type answer struct {
+		link *link
+		seq  uint64
+	}
+	var answers []answer
+	for l := range i.relays {
+		if !l.peer.source.Load() {
+			continue
+		}
+		seq := l.ask(false, joined, left)
+		if len(joined) > 0 && !l.peer.slow.Load() {
+			answers = append(answers, answer{l, seq})
+		}
+	}
+	for l := range i.tasks {
+		l.subscribe(joined, left)
+	}
+	if len(answers) == 0 {
+		return nil
+	}
+	return func(ctx context.Context) {
+		timeout := time.NewTimer(b.settings.Load().JoinWait)
+		defer timeout.Stop()
+		for n, a := range answers {
+			if a.link.await(ctx, a.seq, timeout.C) {
+				continue
+			}
+			for _, late := range answers[n:] { // the time is over for all that have not answered
+				if late.link.peer.joined.Load() < late.seq {
+					late.link.peer.slow.Store(true)
+				}
+			}
+			return
+		}
+	}
+}
+
+// await waits until the peer has said that it sends what was asked for up to seq.
+func (l *link) await(ctx context.Context, seq uint64, timeout <-chan time.Time) bool {
+	for {
+		l.b.interest.mu.Lock()
+		acked := l.peer.acked
+		l.b.interest.mu.Unlock()
+		if l.peer.joined.Load() >= seq {
+			return true
+		}
+		select {
+		case <-acked:
+		case <-l.ctx.Done():
+			return true
+		case <-ctx.Done():
+			return false
+		case <-timeout:
+			return false
+		}
+	}
+}
+
+// acknowledged notes the peer's answer.
+func (l *link) acknowledged(seq uint64) {
+	i := &l.b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if seq > l.peer.asked {
+		return
+	}
+	l.peer.joined.Store(seq)
+	if seq == l.peer.asked {
+		l.peer.slow.Store(false)
+	}
+	close(l.peer.acked)
+	l.peer.acked = make(chan struct{})
+}

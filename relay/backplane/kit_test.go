@@ -1,0 +1,321 @@
+package backplane_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/redis"
+)
+
+const secret = "a secret with ümlauts and 🔑"
+
+// node is a relay in this process: hub, layer, backplane and an HTTP server.
+type node struct {
+	t      testing.TB
+	hub    *relay.Hub
+	layer  *memory.Layer
+	plane  *backplane.Backplane
+	server *httptest.Server
+}
+
+type option func(*backplane.Settings)
+
+func peersOf(urls ...string) option {
+	return func(s *backplane.Settings) {
+		var list backplane.Static
+		for _, u := range urls {
+			list = append(list, backplane.Target{URL: u, Dialect: backplane.Auto})
+		}
+		s.Discoveries = append(s.Discoveries, list)
+	}
+}
+
+// newNode makes a node whose backplane is not running yet; its URL is known.
+func newNode(t testing.TB, layer *memory.Layer) *node {
+	n := newNodeOn(t, layer.Broker())
+	n.layer = layer
+	return n
+}
+
+// newRedisNode makes a node with a channel layer in Redis.
+func newRedisNode(t testing.TB, url string) *node {
+	t.Helper()
+	s := redis.DefaultSettings()
+	s.URLs, s.Capacity = []string{url}, 10000
+	b, err := redis.New(s, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newNodeOn(t, b)
+}
+
+func newNodeOn(t testing.TB, b relay.Broker) *node {
+	n := &node{t: t}
+	n.hub = relay.NewHub(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err := n.hub.SetBroker(context.Background(), b); err != nil {
+		t.Fatal(err)
+	}
+	n.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if e, ok := backplane.Endpoint(r.URL.Path); ok {
+			n.plane.Serve(w, r, e)
+			return
+		}
+		http.NotFound(w, r)
+	}))
+	return n
+}
+
+// lockedLog is a log that can be read while it is written.
+type lockedLog struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// start runs the backplane with settings that suit a test.
+func (n *node) start(options ...option) *lockedLog {
+	n.t.Helper()
+	s := backplane.Settings{
+		Secrets: backplane.Secrets{secret}, Name: n.server.Listener.Addr().String(),
+		Retry: 500 * time.Millisecond, ProbeWait: 300 * time.Millisecond, JoinWait: 5 * time.Second,
+	}
+	for _, o := range options {
+		o(&s)
+	}
+	log := &lockedLog{}
+	plane, err := backplane.New(n.hub, s, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.plane = plane
+	plane.Start()
+	n.t.Cleanup(func() {
+		n.close()
+		if n.t.Failed() {
+			n.t.Logf("log of %s:\n%s", n.server.URL, log.String())
+		}
+	})
+	return log
+}
+
+func (n *node) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := n.plane.Close(ctx); err != nil {
+		n.t.Errorf("closing the backplane: %v", err)
+	}
+	if err := n.hub.Close(ctx); err != nil {
+		n.t.Errorf("closing the hub: %v", err)
+	}
+	n.server.Close()
+}
+
+// emit publishes as an emitter of the layer that is none of the nodes: with needs_relay.
+func (n *node) emit(group, text string) {
+	n.t.Helper()
+	b := n.layer.Broker()
+	if _, err := b.Publish(context.Background(), group, []byte(text)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// client is a session whose socket keeps what it gets.
+type client struct {
+	mu    sync.Mutex
+	texts []string
+	s     *relay.Session
+}
+
+func (n *node) client(groups ...string) *client {
+	n.t.Helper()
+	c := &client{}
+	if err := n.hub.Admit(netip.Addr{}); err != nil {
+		n.t.Fatal(err)
+	}
+	c.s = n.hub.Open(c, relay.Identity{}, netip.Addr{})
+	n.t.Cleanup(c.s.Close)
+	c.subscribe(n, groups...)
+	return c
+}
+
+func (c *client) subscribe(n *node, groups ...string) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := n.hub.Subscribe(ctx, c.s, groups); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (c *client) Send(frames []byte, _ int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(frames) > 0 {
+		size, head := int(frames[1]), 2
+		switch size {
+		case 126:
+			size, head = int(binary.BigEndian.Uint16(frames[2:])), 4
+		case 127:
+			size, head = int(binary.BigEndian.Uint64(frames[2:])), 10
+		}
+		c.texts = append(c.texts, string(frames[head:head+size]))
+		frames = frames[head+size:]
+	}
+	return true
+}
+
+func (c *client) SendCopy(frames []byte, limit int) bool { return c.Send(frames, limit) }
+
+func (c *client) Ping()               {}
+func (c *client) LastRead() time.Time { return time.Now() }
+func (c *client) Close(int, string)   { c.s.Close() }
+func (c *client) Kill()               { c.s.Close() }
+
+func (c *client) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.texts)
+}
+
+// exactly waits until the client has as many texts as wanted, and checks that each came once.
+func (c *client) exactly(t testing.TB, want map[string]bool) {
+	t.Helper()
+	eventually(t, 20*time.Second, func() error {
+		if got := c.count(); got < len(want) {
+			return fmt.Errorf("a client has %d of %d events, not %q", got, len(want), c.missing(want))
+		}
+		return nil
+	})
+	c.once(t, want)
+}
+
+// missing is one of the texts that have not come.
+func (c *client) missing(want map[string]bool) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for text := range want {
+		if !slices.Contains(c.texts, text) {
+			return text
+		}
+	}
+	return ""
+}
+
+// once checks that each wanted text came once so far, and nothing else.
+func (c *client) once(t testing.TB, want map[string]bool) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := map[string]int{}
+	for _, text := range c.texts {
+		seen[text]++
+		if !want[text] {
+			t.Errorf("unexpected event %q", text)
+		}
+	}
+	for text := range want {
+		if seen[text] != 1 {
+			t.Errorf("event %q came %d times", text, seen[text])
+		}
+	}
+}
+
+func eventually(t testing.TB, within time.Duration, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %v", within, err)
+		}
+		<-tick.C
+	}
+}
+
+// mesh starts nodes that know each other's URLs (and their own), and waits until each listens to
+// every foreign layer.
+func mesh(t testing.TB, nodes []*node, options ...option) {
+	t.Helper()
+	var urls []string
+	layers := map[*memory.Layer]bool{}
+	for _, n := range nodes {
+		urls = append(urls, n.server.URL)
+		layers[n.layer] = true
+	}
+	for _, n := range nodes {
+		n.start(append([]option{peersOf(urls...)}, options...)...)
+	}
+	for _, n := range nodes {
+		n.awaitSources(len(layers) - 1)
+	}
+}
+
+func (n *node) sources() int {
+	sources := 0
+	for _, p := range n.plane.Peers() {
+		if p.Source && p.State == backplane.StateConnected {
+			sources++
+		}
+	}
+	return sources
+}
+
+func (n *node) awaitSources(want int) {
+	n.t.Helper()
+	eventually(n.t, 30*time.Second, func() error {
+		if got := n.sources(); got != want {
+			return fmt.Errorf("%s listens to %d of %d layers", n.server.URL, got, want)
+		}
+		return nil
+	})
+}
+
+// leakCheck fails the test when goroutines are left at its end.
+func leakCheck(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Cleanup(func() {
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		deadline := time.Now().Add(10 * time.Second)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for runtime.NumGoroutine() > before {
+			if time.Now().After(deadline) {
+				buf := make([]byte, 1<<20)
+				t.Errorf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
+				return
+			}
+			<-tick.C
+		}
+	})
+}

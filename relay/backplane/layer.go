@@ -1,0 +1,153 @@
+package backplane
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// layerEvery is how often the layer's identity is read again; a Redis that was emptied has a new one.
+	layerEvery = 15 * time.Second
+	// layerWait is how long reading it may take.
+	layerWait = 2 * time.Second
+)
+
+// identified is a channel layer that can tell whether it is the same as another node's.
+type identified interface {
+	LayerID(ctx context.Context) (string, error)
+}
+
+// layer is the identity of this node's channel layer, empty as long as it is not known.
+type layer struct {
+	reading sync.Mutex // held while it is read
+
+	mu      sync.Mutex
+	broker  relay.Broker
+	id      string
+	failing bool
+}
+
+func (b *Backplane) ownLayer() string {
+	b.layer.mu.Lock()
+	defer b.layer.mu.Unlock()
+	return b.layer.id
+}
+
+// readLayer reads the identity, and tells peers if it is another than before. While the layer
+// cannot be asked, it is taken to be the one it was.
+func (b *Backplane) readLayer(ctx context.Context) {
+	b.layer.reading.Lock()
+	defer b.layer.reading.Unlock()
+	broker := b.hub.Broker()
+	if broker == nil {
+		return
+	}
+	id := "node-" + b.id
+	if asked, ok := broker.(identified); ok {
+		ctx, cancel := context.WithTimeout(ctx, layerWait)
+		defer cancel()
+		var err error
+		if id, err = asked.LayerID(ctx); err != nil {
+			b.layer.mu.Lock()
+			first := !b.layer.failing
+			b.layer.failing = true
+			b.layer.mu.Unlock()
+			if first {
+				b.log.Warn("the channel layer's identity cannot be read; until it was once, events are not exchanged with other relays", "error", err)
+			}
+			return
+		}
+	}
+	b.layer.mu.Lock()
+	moved := b.layer.broker != nil && b.layer.broker != broker
+	changed := b.layer.id != id
+	b.layer.broker, b.layer.id, b.layer.failing = broker, id, false
+	b.layer.mu.Unlock()
+	if changed {
+		b.sayLayer(id)
+		b.chooseSources()
+	}
+	if moved { // what was found out about Python nodes held for the old layer
+		for _, l := range b.allLinks() {
+			if l.dialect != EdgeRelay {
+				l.end(errMoved)
+			}
+		}
+	}
+}
+
+// watchLayer reads the identity when the broker is another one, and now and then.
+func (b *Backplane) watchLayer() {
+	read := time.Now()
+	for sleep(b.ctx, time.Second) {
+		b.layer.mu.Lock()
+		due := b.layer.id == "" || b.layer.broker != b.hub.Broker()
+		b.layer.mu.Unlock()
+		if due || time.Since(read) >= layerEvery {
+			b.readLayer(b.ctx)
+			read = time.Now()
+		}
+	}
+}
+
+// sayLayer tells all relays.
+func (b *Backplane) sayLayer(id string) {
+	i := &b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for l := range i.relays {
+		l.say(message{Type: "layer", Layer: id})
+	}
+}
+
+// peerLayer notes the identity of a relay's layer. If it was ours until now, ours may just have changed, too.
+func (l *link) peerLayer(id string) {
+	i := &l.b.interest
+	i.mu.Lock()
+	before := l.peer.layer
+	l.peer.layer = id
+	i.mu.Unlock()
+	if own := l.b.ownLayer(); own == "" || id != before && (own == before || own == id) {
+		l.b.readLayer(l.ctx)
+	}
+	l.b.chooseSources()
+}
+
+// chooseSources picks, for each foreign layer, one link whose peer sends this node the layer's events. A choice
+// stands as long as the link does.
+func (b *Backplane) chooseSources() {
+	own := b.ownLayer()
+	i := &b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	chosen := map[string]*link{}
+	for l := range i.relays {
+		if l.peer.source.Load() {
+			chosen[l.peer.layer] = l
+		}
+	}
+	for l := range i.relays {
+		if chosen[l.peer.layer] == nil {
+			chosen[l.peer.layer] = l
+		}
+	}
+	for l := range i.relays {
+		foreign := own != "" && l.peer.layer != "" && l.peer.layer != own
+		wanted := foreign && chosen[l.peer.layer] == l
+		if wanted == l.peer.source.Load() {
+			continue
+		}
+		l.peer.source.Store(wanted)
+		var groups []string
+		if wanted {
+			groups = i.list()
+			if _, ok := b.hub.Broker().(setter); ok {
+				groups = append(groups, metricsGroup)
+			}
+		}
+		l.ask(true, groups, nil)
+	}
+}

@@ -1,0 +1,242 @@
+package backplane
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// batchBytes is how much is written to a peer before it is looked whether anything else is to be said.
+	batchBytes = 64 << 10
+	// socketBuffer is the kernel's buffer for a peer: what is in it can no longer be dropped, and delays pings.
+	socketBuffer = 512 << 10
+	// goodbyeWait is how long a peer has to answer a close frame.
+	goodbyeWait = 500 * time.Millisecond
+)
+
+// link is one websocket connection with a peer, in any dialect.
+type link struct {
+	b       *Backplane
+	conn    *websocket.Conn
+	dialect Dialect // Broadcast, Relay or EdgeRelay
+	dialed  bool
+	url     string // that this node dialled
+	address string // of who dialled this node
+	began   time.Time
+	skew    time.Duration // of the dialling node's clock
+	queue   *queue
+	// send writes events; nil where none are ever sent.
+	send func(events []*event) error
+	// receive takes one message. An error ends the link.
+	receive func(kind websocket.MessageType, b []byte) error
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	// Of relays.
+	node, name string
+	peer       peerState
+	answered   chan struct{} // closed once the last change of interest was answered; of the reading goroutine
+
+	// Of Python nodes.
+	verdict verdict
+
+	progress            atomic.Int64 // Unix nanoseconds of the last read or write that was done
+	rtt                 atomic.Int64 // nanoseconds
+	eventsIn, eventsOut atomic.Uint64
+	framesIn, framesOut atomic.Uint64
+	dropped, faults     atomic.Uint64
+
+	wantsMu sync.Mutex
+	wants   map[string]map[string]struct{} // groups that the peer asked for, and which channels of it
+}
+
+// newLink wraps a connection.
+func (b *Backplane) newLink(conn *websocket.Conn, dialect Dialect) *link {
+	l := &link{
+		b: b, conn: conn, dialect: dialect, began: time.Now(),
+		queue: newQueue(b.settings.Load().QueueBytes),
+		wants: map[string]map[string]struct{}{},
+	}
+	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
+	l.progress.Store(time.Now().UnixNano())
+	conn.SetReadLimit(-1) // readMessage bounds what is kept
+	return l
+}
+
+// run serves the link until it ends, and returns why.
+func (l *link) run() error {
+	if !l.b.add(l) {
+		_ = l.conn.CloseNow()
+		return errors.New("closing")
+	}
+	defer l.b.remove(l)
+	var workers sync.WaitGroup
+	workers.Go(l.writeLoop)
+	workers.Go(l.pingLoop)
+	for {
+		kind, message, err := l.readMessage()
+		if err == nil {
+			l.framesIn.Add(1)
+			l.b.stats.framesIn.Add(1)
+			err = l.receive(kind, message)
+		}
+		if err != nil {
+			l.end(err)
+			break
+		}
+	}
+	_ = l.conn.CloseNow()
+	workers.Wait()
+	l.b.tap.removeAll(l)
+	return context.Cause(l.ctx)
+}
+
+// end gives the link up.
+func (l *link) end(why error) { l.cancel(why) }
+
+// goodbye closes the link with a close frame.
+func (l *link) goodbye(code websocket.StatusCode, reason string) {
+	timer := time.AfterFunc(goodbyeWait, func() { _ = l.conn.CloseNow() })
+	defer timer.Stop()
+	_ = l.conn.Close(code, reason)
+}
+
+// readMessage reads the next message that is not too large.
+func (l *link) readMessage() (websocket.MessageType, []byte, error) {
+	for {
+		kind, r, err := l.conn.Reader(l.ctx)
+		if err != nil {
+			return 0, nil, err
+		}
+		limit := l.b.settings.Load().FrameSize
+		var buf bytes.Buffer
+		_, err = buf.ReadFrom(io.LimitReader(r, int64(limit)+1))
+		if err != nil {
+			return 0, nil, err
+		}
+		l.progress.Store(time.Now().UnixNano())
+		if buf.Len() <= limit {
+			return kind, buf.Bytes(), nil
+		}
+		l.fault(faultTooLarge)
+		buf = bytes.Buffer{}
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// fault counts something of the peer's that was not taken, and logs the first.
+func (l *link) fault(f fault) {
+	l.b.stats.drop(f, 1)
+	if l.faults.Add(1) == 1 {
+		l.b.log.Warn("a peer sent something that is not taken; further ones are only counted", "peer", l.String(), "reason", f.Error())
+	}
+}
+
+// push queues an event for the peer.
+func (l *link) push(e *event) {
+	dropped, first := l.queue.push(e)
+	if dropped == 0 {
+		return
+	}
+	l.dropped.Add(uint64(dropped))
+	l.b.stats.drop(faultQueue, dropped)
+	if first {
+		l.b.log.Warn("a peer does not keep up: its oldest events are dropped from now on", "peer", l.String(), "queue_bytes", l.queue.limit)
+	}
+}
+
+// writeLoop writes what is queued.
+func (l *link) writeLoop() {
+	var events []*event
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-l.queue.signal:
+		}
+		control, batch, recovered := l.queue.take(events[:0], batchBytes)
+		events = batch
+		for _, message := range control {
+			if err := l.write(websocket.MessageText, message); err != nil {
+				l.end(err)
+				return
+			}
+		}
+		if len(events) > 0 {
+			if err := l.send(events); err != nil {
+				l.end(err)
+				return
+			}
+			l.eventsOut.Add(uint64(len(events)))
+			l.b.stats.eventsOut.Add(uint64(len(events)))
+			clear(events)
+		}
+		if recovered > 0 {
+			l.b.log.Warn("a peer keeps up again", "peer", l.String(), "events_dropped_meanwhile", recovered)
+			l.lost(recovered)
+		}
+	}
+}
+
+// write writes one message; a peer that takes nothing for a while is given up.
+func (l *link) write(kind websocket.MessageType, b []byte) error {
+	ctx, cancel := context.WithTimeout(l.ctx, l.b.settings.Load().Silence)
+	defer cancel()
+	if err := l.conn.Write(ctx, kind, b); err != nil {
+		return err
+	}
+	l.progress.Store(time.Now().UnixNano())
+	l.framesOut.Add(1)
+	l.b.stats.framesOut.Add(1)
+	return nil
+}
+
+// errSilent ends a link whose peer neither answers nor takes anything.
+var errSilent = errors.New("no answer to a ping")
+
+// pingLoop measures the round-trip time and finds out when the peer is gone.
+func (l *link) pingLoop() {
+	for {
+		s := l.b.settings.Load()
+		ctx, cancel := context.WithTimeout(l.ctx, s.Silence)
+		began := time.Now()
+		err := l.conn.Ping(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			l.rtt.Store(int64(time.Since(began)))
+			l.progress.Store(time.Now().UnixNano())
+		case l.ctx.Err() != nil:
+			return
+		case time.Since(time.Unix(0, l.progress.Load())) >= s.Silence:
+			l.end(errSilent)
+			return
+		}
+		if !sleep(l.ctx, s.Ping) {
+			return
+		}
+	}
+}
+
+// String names the peer in logs.
+func (l *link) String() string {
+	switch {
+	case l.name != "" && l.url != "":
+		return l.name + " (" + l.url + ")"
+	case l.url != "":
+		return l.url
+	case l.name != "":
+		return l.name + " (" + l.address + ")"
+	}
+	return l.address
+}

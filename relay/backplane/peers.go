@@ -1,0 +1,121 @@
+package backplane
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Peer is the state of one connection with another node, or of an address that is being dialled.
+type Peer struct {
+	// URL is set where this node dials; Address where the other has dialled.
+	URL     string `json:"url,omitempty"`
+	Address string `json:"address,omitempty"`
+	// Name, Node and Layer are what a relay says of itself: its name, the id of its run, the identity of its channel layer.
+	Name  string `json:"name,omitempty"`
+	Node  string `json:"node,omitempty"`
+	Layer string `json:"layer,omitempty"`
+	// State is what goes on; Error why the last attempt failed.
+	State State  `json:"state"`
+	Error string `json:"error,omitempty"`
+	// Since is when the state began.
+	Since time.Time `json:"since"`
+	// Dialect is broadcast, relay or edgerelay.
+	Dialect Dialect `json:"dialect,omitempty"`
+	// SameLayer is set when the peer is on this node's channel layer: no events are exchanged then.
+	SameLayer bool `json:"same_layer"`
+	// Source is set when the events of the peer's layer come from this peer; of several with one layer it is one.
+	Source bool `json:"source"`
+	// Groups is how many groups the peer wants of this node.
+	Groups int `json:"groups"`
+	// RTT is the time of the last ping; ClockBehind how far the dialling node's clock is behind this one's. In seconds.
+	RTT         float64 `json:"rtt_seconds"`
+	ClockBehind float64 `json:"clock_behind_seconds"`
+	// Queued events and bytes wait for the peer, the oldest for Lag seconds.
+	Queued      int     `json:"queued"`
+	QueuedBytes int     `json:"queued_bytes"`
+	Lag         float64 `json:"lag_seconds"`
+	// Dropped events did not fit into the queue; Faults counts what was not taken from the peer.
+	Dropped uint64 `json:"dropped"`
+	Faults  uint64 `json:"faults"`
+	// EventsIn and EventsOut were exchanged over this connection, in FramesIn and FramesOut websocket messages.
+	EventsIn  uint64 `json:"events_in"`
+	EventsOut uint64 `json:"events_out"`
+	FramesIn  uint64 `json:"frames_in"`
+	FramesOut uint64 `json:"frames_out"`
+}
+
+// Peers lists all peers, those that this node dials first.
+func (b *Backplane) Peers() []Peer {
+	peers := []Peer{}
+	b.mu.Lock()
+	dialers := make([]*dialer, 0, len(b.dialers))
+	for _, d := range b.dialers {
+		dialers = append(dialers, d)
+	}
+	b.mu.Unlock()
+	for _, d := range dialers {
+		d.mu.Lock()
+		l, p := d.link, Peer{URL: d.target.URL, Node: d.node, State: d.state, Since: d.since}
+		if d.err != nil && d.state != StateConnected {
+			p.Error = d.err.Error()
+		}
+		d.mu.Unlock()
+		if l != nil {
+			l.describe(&p)
+		}
+		peers = append(peers, p)
+	}
+	for _, l := range b.allLinks() {
+		if !l.dialed {
+			p := Peer{Address: l.address, State: StateConnected, Since: l.began}
+			l.describe(&p)
+			peers = append(peers, p)
+		}
+	}
+	slices.SortFunc(peers, func(x, y Peer) int {
+		return cmp.Or(-cmp.Compare(x.URL, y.URL), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Address, y.Address))
+	})
+	return peers
+}
+
+func (l *link) describe(p *Peer) {
+	p.Name, p.Node, p.Dialect = l.name, l.node, l.dialect
+	own := l.b.ownLayer()
+	l.b.interest.mu.Lock()
+	p.Layer = l.peer.layer
+	l.b.interest.mu.Unlock()
+	if l.dialect == EdgeRelay {
+		p.SameLayer = own != "" && p.Layer == own
+		p.Source = l.peer.source.Load()
+	} else {
+		p.SameLayer = l.verdict.is() == shared
+		p.Source = l.verdict.is() == distinct && l.dialed == (l.dialect == Broadcast)
+	}
+	l.wantsMu.Lock()
+	p.Groups = len(l.wants)
+	l.wantsMu.Unlock()
+	p.RTT = time.Duration(l.rtt.Load()).Seconds()
+	p.ClockBehind = l.skew.Seconds()
+	var since time.Time
+	if p.Queued, p.QueuedBytes, since = l.queue.load(); !since.IsZero() {
+		p.Lag = time.Since(since).Seconds()
+	}
+	p.Dropped, p.Faults = l.dropped.Load(), l.faults.Load()
+	p.EventsIn, p.EventsOut = l.eventsIn.Load(), l.eventsOut.Load()
+	p.FramesIn, p.FramesOut = l.framesIn.Load(), l.framesOut.Load()
+}
+
+// Status is what is known of the cluster.
+type Status struct {
+	// Node is the id of this node's run, Name its name, Layer the identity of its channel layer.
+	Node  string `json:"node"`
+	Name  string `json:"name"`
+	Layer string `json:"layer"`
+	Peers []Peer `json:"peers"`
+}
+
+// Status returns the state of this node and all peers.
+func (b *Backplane) Status() Status {
+	return Status{Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Peers: b.Peers()}
+}

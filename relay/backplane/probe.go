@@ -1,0 +1,187 @@
+package backplane
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// A Python node does not say which Redis it uses. If it is ours, all that it would send has reached us through the layer
+// already, and what we would send it comes back to us. So each connection with one begins with a probe: a message
+// for a group that only this connection knows, which shows whether it comes round.
+
+// heldBytes bounds the events of a peer that wait for the outcome of its probe.
+const heldBytes = 8 << 20
+
+// verdict says whether a Python node is on the same channel layer as this one.
+type verdict struct {
+	probe string        // the group of the probe
+	seen  chan struct{} // closed when the probe came round
+	once  sync.Once
+
+	mu    sync.Mutex
+	state outcome
+	held  []relay.Event
+	bytes int
+}
+
+type outcome uint8
+
+const (
+	pending outcome = iota
+	distinct
+	shared
+)
+
+func (v *verdict) init() {
+	v.probe = ownPrefix + "probe." + rand.Text()
+	v.seen = make(chan struct{})
+}
+
+// came notes that the probe has come round.
+func (v *verdict) came() { v.once.Do(func() { close(v.seen) }) }
+
+func (v *verdict) is() outcome {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.state
+}
+
+// take handles an event from a Python node: it is held until the verdict, delivered, or dropped because
+// the layer brings it, too.
+func (l *link) take(group string, text []byte) {
+	v := &l.verdict
+	if strings.HasPrefix(group, ownPrefix) { // a probe, ours or another node's
+		if group == v.probe {
+			v.came()
+		}
+		return
+	}
+	ev := relay.Event{Group: group, Text: text, Source: relay.FromPeer}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch v.state {
+	case shared:
+		l.b.stats.drop(faultSameLayer, 1)
+	case distinct:
+		l.b.deliver(l, []relay.Event{ev})
+	case pending:
+		v.held = append(v.held, ev)
+		v.bytes += len(text)
+		for v.bytes > heldBytes && len(v.held) > 1 {
+			v.bytes -= len(v.held[0].Text)
+			v.held[0] = relay.Event{}
+			v.held = v.held[1:]
+			l.dropped.Add(1)
+			l.b.stats.drop(faultQueue, 1)
+		}
+	}
+}
+
+// settle reaches a verdict. The last one stands.
+func (l *link) settle(o outcome) {
+	v := &l.verdict
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	held := v.held
+	v.held, v.bytes = nil, 0
+	if o == distinct && len(held) > 0 {
+		l.b.deliver(l, held)
+	}
+	if o == shared {
+		l.b.stats.drop(faultSameLayer, len(held))
+		if v.state != shared {
+			l.b.log.Info("a peer is on this node's own channel layer: events are exchanged through that alone", "peer", l.String())
+		}
+	}
+	v.state = o
+	if l.url != "" {
+		l.b.mu.Lock()
+		l.b.verdicts[l.url] = o == shared
+		l.b.mu.Unlock()
+	}
+}
+
+// listenProbe hears of the probe if it comes to our layer.
+func (l *link) listenProbe() (stop func()) {
+	ctx, cancel := context.WithTimeout(l.ctx, layerWait)
+	defer cancel()
+	return l.b.hub.Listen(ctx, l.verdict.probe, func(ev relay.Event) {
+		if ev.Source == relay.FromLayer {
+			l.verdict.came()
+		}
+	})
+}
+
+// findOut reaches the verdict: ask sends the probe, and may find out by itself. decided is called with each verdict, for what
+// is to be done besides. A node that was on another layer when it was last connected is not kept waiting.
+func (l *link) findOut(ask func(ctx context.Context) (same bool, err error), decided func(o outcome)) {
+	conclude := func(o outcome) {
+		l.settle(o)
+		decided(o)
+	}
+	l.b.mu.Lock()
+	same, known := l.b.verdicts[l.url]
+	l.b.mu.Unlock()
+	early := known && !same
+	if early {
+		conclude(distinct)
+	}
+	limit := l.b.settings.Load().ProbeWait
+	var waited time.Duration
+	for step := limit / 32; waited < limit; {
+		same, err := l.askHealthy(ask)
+		if same {
+			l.verdict.came()
+		}
+		if err == nil { // while the layer cannot be asked, time does not count
+			waited += step
+		}
+		timer := time.NewTimer(step)
+		select {
+		case <-l.verdict.seen:
+			timer.Stop()
+			conclude(shared)
+			return
+		case <-l.ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		step = min(2*step, limit/4)
+	}
+	if !early {
+		conclude(distinct)
+	}
+	late := time.NewTimer(10 * limit)
+	defer late.Stop()
+	select {
+	case <-l.verdict.seen:
+		conclude(shared)
+	case <-late.C:
+	case <-l.ctx.Done():
+	}
+}
+
+func (l *link) askHealthy(ask func(ctx context.Context) (bool, error)) (bool, error) {
+	broker := l.b.hub.Broker()
+	if broker == nil || !broker.Health().OK {
+		return false, relay.ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, layerWait)
+	defer cancel()
+	return ask(ctx)
+}
+
+// publish sends a text to a group of our layer as it is.
+func (b *Backplane) publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
+	broker := b.hub.Broker()
+	if broker == nil {
+		return relay.Receipt{}, relay.ErrClosed
+	}
+	return broker.Publish(ctx, group, text)
+}

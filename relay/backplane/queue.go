@@ -1,0 +1,158 @@
+package backplane
+
+import (
+	"sync"
+	"time"
+)
+
+// event is one event on its way to peers, shared between their queues.
+type event struct {
+	group string
+	text  []byte // as the layer had it: for a broadcast peer the frame, for others the payload
+	since time.Time
+
+	once  sync.Once
+	frame []byte // of the dialect relay
+}
+
+// cost is what an event counts in a queue, in bytes.
+func (e *event) cost() int { return len(e.text) + len(e.group) + 64 }
+
+// queue holds what waits for one peer: messages about the connection, which are never dropped, and events, of
+// which the oldest are dropped when there are too many.
+type queue struct {
+	signal chan struct{} // holds one token while there may be something to take
+
+	mu       sync.Mutex
+	limit    int
+	control  [][]byte
+	events   []*event // a ring: count events from first on
+	first    int
+	count    int
+	bytes    int
+	held     bool   // events wait until release
+	muted    bool   // events are not taken at all
+	dropping bool   // events were dropped since the queue was last empty
+	dropped  uint64 // since then
+}
+
+func newQueue(limit int) *queue {
+	return &queue{signal: make(chan struct{}, 1), limit: limit}
+}
+
+func (q *queue) wake() {
+	select {
+	case q.signal <- struct{}{}:
+	default:
+	}
+}
+
+// push adds an event. It returns how many were dropped for it, and whether these are the first of a series.
+func (q *queue) push(e *event) (dropped int, first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.muted {
+		return 0, false
+	}
+	if q.count == len(q.events) {
+		grown := make([]*event, max(64, 2*q.count))
+		for i := range q.count {
+			grown[i] = q.events[(q.first+i)%len(q.events)]
+		}
+		q.events, q.first = grown, 0
+	}
+	q.events[(q.first+q.count)%len(q.events)] = e
+	q.count++
+	q.bytes += e.cost()
+	for q.bytes > q.limit && q.count > 1 {
+		q.pop()
+		dropped++
+	}
+	if dropped > 0 {
+		first = !q.dropping
+		q.dropping = true
+		q.dropped += uint64(dropped)
+	}
+	if !q.held {
+		q.wake()
+	}
+	return dropped, first
+}
+
+// pop removes the oldest event. q.mu is held and there is one.
+func (q *queue) pop() *event {
+	e := q.events[q.first]
+	q.events[q.first] = nil
+	q.first = (q.first + 1) % len(q.events)
+	q.count--
+	q.bytes -= e.cost()
+	return e
+}
+
+// say adds a message about the connection.
+func (q *queue) say(message []byte) {
+	q.mu.Lock()
+	q.control = append(q.control, message)
+	q.mu.Unlock()
+	q.wake()
+}
+
+// take removes what waits: all messages, and events up to most bytes. When that ends a series of drops, recovered is
+// how many there were.
+func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, recovered uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	control, q.control = q.control, nil
+	if q.held {
+		return control, events, 0
+	}
+	for size := 0; q.count > 0 && size < most; {
+		e := q.pop()
+		size += e.cost()
+		events = append(events, e)
+	}
+	if q.count > 0 {
+		q.wake()
+		return control, events, 0
+	}
+	if len(q.events) > 1024 { // do not keep what one burst needed
+		q.events = nil
+		q.first = 0
+	}
+	if q.dropping {
+		recovered, q.dropping, q.dropped = q.dropped, false, 0
+	}
+	return control, events, recovered
+}
+
+// hold keeps events back until release.
+func (q *queue) hold() {
+	q.mu.Lock()
+	q.held = true
+	q.mu.Unlock()
+}
+
+func (q *queue) release() {
+	q.mu.Lock()
+	q.held = false
+	q.mu.Unlock()
+	q.wake()
+}
+
+// mute drops all events and takes no more, silently.
+func (q *queue) mute() {
+	q.mu.Lock()
+	q.muted = true
+	q.events, q.first, q.count, q.bytes = nil, 0, 0, 0
+	q.mu.Unlock()
+}
+
+// load is how many events and bytes wait, and since when the oldest does.
+func (q *queue) load() (events, bytes int, since time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.count > 0 {
+		since = q.events[q.first].since
+	}
+	return q.count, q.bytes, since
+}

@@ -1,0 +1,71 @@
+package backplane
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestQueueDropsTheOldest(t *testing.T) {
+	one := &event{group: "g", text: []byte("0000")}
+	q := newQueue(10 * one.cost())
+	var dropped, firsts int
+	for i := range 25 {
+		n, first := q.push(&event{group: "g", text: fmt.Appendf(nil, "%04d", i)})
+		dropped += n
+		if first {
+			firsts++
+		}
+	}
+	if dropped != 15 || firsts != 1 {
+		t.Errorf("%d dropped, %d series", dropped, firsts)
+	}
+	q.say([]byte("control"))
+	control, events, recovered := q.take(nil, 3*one.cost())
+	if len(control) != 1 || len(events) != 3 || recovered != 0 || string(events[0].text) != "0015" {
+		t.Errorf("%q, %d events from %s, recovered %d", control, len(events), events[0].text, recovered)
+	}
+	_, events, recovered = q.take(nil, 1<<20)
+	if len(events) != 7 || recovered != 15 || string(events[6].text) != "0024" {
+		t.Errorf("%d events, recovered %d", len(events), recovered)
+	}
+	if n, bytes, since := q.load(); n != 0 || bytes != 0 || !since.IsZero() {
+		t.Errorf("%d events of %d bytes are left", n, bytes)
+	}
+	// An event that alone is too large is still carried.
+	if n, _ := q.push(&event{group: "g", text: make([]byte, 20*one.cost())}); n != 0 {
+		t.Error("dropped")
+	}
+}
+
+func TestQueueHeldAndMuted(t *testing.T) {
+	q := newQueue(1 << 20)
+	q.hold()
+	q.push(&event{group: "g", text: []byte("1")})
+	q.say([]byte("probe"))
+	if control, events, _ := q.take(nil, 1<<20); len(control) != 1 || len(events) != 0 {
+		t.Errorf("%q, %d events", control, len(events))
+	}
+	q.release()
+	<-q.signal
+	if _, events, _ := q.take(nil, 1<<20); len(events) != 1 {
+		t.Errorf("%d events after release", len(events))
+	}
+	q.mute()
+	q.push(&event{group: "g", text: []byte("2")})
+	if n, _, _ := q.load(); n != 0 {
+		t.Errorf("%d events in a muted queue", n)
+	}
+}
+
+func TestMetricsKey(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"instance": "a", "metrics_namespace": "dispatcher", "metrics": "x"}`: "awx_metrics-dispatcher_instance_a",
+		`{"instance": "a", "metrics": "x"}`:                                    "awx_metrics_instance_a",
+		`{"metrics": "x"}`:                                                     "", `[]`: "", `{"instance": 3}`: "",
+	} {
+		key, _, ok := metricsKey([]byte(text))
+		if key != want || ok != (want != "") {
+			t.Errorf("%s: %q %v", text, key, ok)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package backplane
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/pyjson"
+)
+
+// tolerance is how far the clocks of two nodes may be apart, as in AWX.
+const tolerance = 300 * time.Second
+
+// headerName carries the proof that a node knows the cluster's secret.
+const headerName = "secret"
+
+// Refusal is why a node was not let in. It is a metric's label, and an error.
+type Refusal string
+
+// The reasons of refusal.
+const (
+	RefusedMissing   Refusal = "missing_header"
+	RefusedMalformed Refusal = "malformed_header"
+	RefusedSecret    Refusal = "wrong_secret"
+	RefusedClock     Refusal = "clock_skew"
+	RefusedProof     Refusal = "wrong_proof"
+	RefusedSelf      Refusal = "own_node"
+	RefusedDialect   Refusal = "dialect_off"
+)
+
+// Error says what is wrong and what mends it.
+func (r Refusal) Error() string {
+	switch r {
+	case RefusedMissing:
+		return "there is no secret header: a client that is no node, or a proxy that removes the header"
+	case RefusedMalformed:
+		return "the secret header is not of the form HMAC-SHA256 <seconds>:<hex>"
+	case RefusedSecret:
+		return "the other node has another secret: set the same BROADCAST_WEBSOCKET_SECRET on all nodes"
+	case RefusedClock:
+		return "the clocks are more than 300 seconds apart, or the header was recorded earlier: synchronize the clocks"
+	case RefusedProof:
+		return "the handshake's proof does not fit its nonce: a replay, or another secret"
+	case RefusedSelf:
+		return "the node has dialled itself"
+	case RefusedDialect:
+		return "this node speaks edgerelay.v1 only (dialect edgerelay)"
+	}
+	return string(r)
+}
+
+// Secrets are the values that nodes prove to know: the first is used, all are accepted, so that a secret can be
+// exchanged node by node.
+type Secrets []string
+
+// Header returns the header's value at a time, byte for byte as AWX makes it.
+func Header(secret string, now time.Time) string {
+	nonce := strconv.FormatInt(now.Unix(), 10)
+	return "HMAC-SHA256 " + nonce + ":" + signNonce(secret, nonce)
+}
+
+// signNonce is the HMAC of Python's json.dumps({"secret": secret, "nonce": nonce}), keyed with the secret itself.
+func signNonce(secret, nonce string) string {
+	message := pyjson.AppendString([]byte(`{"secret": `), secret)
+	message = pyjson.AppendString(append(message, `, "nonce": `...), nonce)
+	return sign(secret, append(message, '}'))
+}
+
+func sign(secret string, message []byte) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(message)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// Verify checks a header's value. It returns the secret that fits, and how far the sender's clock is behind this
+// node's (also when that is why it is refused); or a [Refusal].
+func (s Secrets) Verify(header string, now time.Time) (secret string, skew time.Duration, err error) {
+	if header == "" {
+		return "", 0, RefusedMissing
+	}
+	payload, ok := strings.CutPrefix(header, "HMAC-SHA256 ")
+	nonce, signature, found := strings.Cut(payload, ":")
+	if !ok || !found || nonce == "" || len(nonce) > 20 {
+		return "", 0, RefusedMalformed
+	}
+	for _, candidate := range s { // all of them, so that time does not tell which one fits
+		if hmac.Equal([]byte(signNonce(candidate, nonce)), []byte(signature)) && secret == "" {
+			secret = candidate
+		}
+	}
+	if secret == "" {
+		return "", 0, RefusedSecret
+	}
+	seconds, err := strconv.ParseInt(nonce, 10, 64)
+	if err != nil {
+		return "", 0, RefusedMalformed
+	}
+	skew = now.Truncate(time.Second).Sub(time.Unix(seconds, 0))
+	if skew > tolerance || skew < -tolerance {
+		return "", skew, RefusedClock
+	}
+	return secret, skew, nil
+}

@@ -1,0 +1,147 @@
+package backplane
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Serve answers the handshake of another node at the endpoint that path names (see [Endpoint]). It returns as soon as the websocket
+// stands or is refused. Who does not prove to know the secret gets 403 and learns nothing.
+func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Dialect) {
+	s := b.settings.Load()
+	_, skew, err := s.Secrets.Verify(r.Header.Get(headerName), time.Now())
+	var refusal Refusal
+	if err == nil || errors.Is(err, RefusedClock) {
+		b.stats.skew.Store(int64(skew))
+	}
+	native := (s.Dialect == Auto || s.Dialect == EdgeRelay) && offers(r, subprotocol)
+	switch {
+	case errors.As(err, &refusal):
+	case r.Header.Get(nodeHeader) == b.id:
+		b.stats.refuse(RefusedSelf) // nothing to worry about: this node is on its own list of peers
+		http.Error(w, http.StatusText(http.StatusLoopDetected), http.StatusLoopDetected)
+		return
+	case s.Dialect == EdgeRelay && !native:
+		refusal = RefusedDialect
+	}
+	if refusal != "" {
+		b.refused(r, refusal, skew)
+		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
+		return
+	}
+	options := &websocket.AcceptOptions{
+		InsecureSkipVerify: true, // nodes are no pages; the secret tells them
+		CompressionMode:    websocket.CompressionDisabled,
+	}
+	if native {
+		options.Subprotocols = []string{subprotocol}
+		endpoint = EdgeRelay
+	}
+	conn, err := websocket.Accept(tuned{w}, r, options)
+	if err != nil {
+		return // answered
+	}
+	l := b.newLink(conn, endpoint)
+	l.address, l.skew = r.RemoteAddr, skew
+	if !b.spawn(func() { b.serveLink(l) }) {
+		_ = conn.CloseNow()
+	}
+}
+
+// serveLink serves a node that has dialled this one.
+func (b *Backplane) serveLink(l *link) {
+	defer l.end(nil)
+	var err error
+	switch l.dialect {
+	case EdgeRelay:
+		if err = l.greetClient(); err != nil {
+			if errors.Is(err, RefusedProof) {
+				b.stats.refuse(RefusedProof)
+				b.log.Warn("a node was refused", "address", l.address, "reason", err.Error())
+			}
+			l.goodbye(websocket.StatusPolicyViolation, "handshake")
+			return
+		}
+		b.log.Info("a peer has connected", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
+		err = l.serveV1()
+	case Broadcast:
+		b.log.Info("a peer has connected", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
+		err = l.serveBroadcast()
+	default:
+		b.log.Info("a peer has connected", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
+		err = l.serveTask()
+	}
+	if b.ctx.Err() == nil {
+		b.log.Info("a peer is gone", "peer", l.String(), "error", err, "after", time.Since(l.began).Round(time.Millisecond))
+	}
+}
+
+// Endpoint returns which endpoint a request's path names, whatever prefix comes before it.
+func Endpoint(path string) (endpoint Dialect, ok bool) {
+	path = strings.TrimSuffix(path, "/")
+	switch {
+	case strings.HasSuffix(path, "/websocket/broadcast"):
+		return Broadcast, true
+	case strings.HasSuffix(path, "/websocket/relay"):
+		return Relay, true
+	}
+	return "", false
+}
+
+func offers(r *http.Request, protocol string) bool {
+	for _, line := range r.Header.Values("Sec-Websocket-Protocol") {
+		for offered := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(offered), protocol) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refusals says when a refusal was last logged, by reason: each once a second at most.
+type refusals struct {
+	mu   sync.Mutex
+	last map[Refusal]time.Time
+}
+
+func (b *Backplane) refused(r *http.Request, why Refusal, skew time.Duration) {
+	b.stats.refuse(why)
+	b.refusals.mu.Lock()
+	quiet := time.Since(b.refusals.last[why]) < time.Second
+	if !quiet {
+		b.refusals.last[why] = time.Now()
+	}
+	b.refusals.mu.Unlock()
+	if quiet {
+		return
+	}
+	attrs := []any{"address", r.RemoteAddr, "path", r.URL.Path, "reason", why.Error()}
+	if skew != 0 {
+		attrs = append(attrs, "clock_behind", skew)
+	}
+	b.log.Warn("a node was refused", attrs...)
+}
+
+// tuned hands out the connection with a buffer of a bounded size.
+type tuned struct{ http.ResponseWriter }
+
+// Unwrap is for [http.NewResponseController].
+func (t tuned) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+// Hijack implements [http.Hijacker].
+func (t tuned) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
+	if err == nil {
+		_ = conn.SetDeadline(time.Time{}) // the server's are for requests
+		shrinkBuffer(conn)
+	}
+	return conn, rw, err
+}

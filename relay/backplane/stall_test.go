@@ -1,0 +1,138 @@
+package backplane_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/memory"
+)
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// One peer's link stalls, without a word, under load: nobody else waits, memory stays, the oldest events are dropped for that
+// peer alone, and when the link works again the peer is back by itself.
+func TestStalledLink(t *testing.T) {
+	leakCheck(t)
+	source, near, far := newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer())
+	link := newProxy(t, source.server.Listener.Addr().String())
+	quick := func(s *backplane.Settings) {
+		s.Ping, s.Silence = 500*time.Millisecond, 3*time.Second
+		s.QueueBytes = 1 << 20
+	}
+	log := source.start(quick)
+	near.start(quick, peersOf(source.server.URL))
+	far.start(quick, peersOf(link.url)) // the only way between far and source
+	for _, n := range []*node{near, far} {
+		n.awaitSources(1)
+	}
+	source.awaitSources(2)
+	local, onNear, onFar := source.client("g-1"), near.client("g-1"), far.client("g-1")
+	text := strings.Repeat("x", 1000)
+	emit := func(from, n int) (texts []string) {
+		for i := from; i < from+n; i++ {
+			event := fmt.Sprintf(`{"n": %d, "x": %q}`, i, text)
+			source.emit("g-1", event)
+			texts = append(texts, event)
+		}
+		return texts
+	}
+	first := emit(0, 100)
+	for _, c := range []*client{local, onNear, onFar} {
+		c.exactly(t, set(first))
+	}
+
+	link.set(true, 0)
+	before := heap()
+	began := time.Now()
+	stalled := emit(100, 20_000) // 20 MB, twenty times what may wait
+	took := time.Since(began)
+	local.exactly(t, set(first, stalled))
+	onNear.exactly(t, set(first, stalled))
+	neighbours := time.Since(began)
+	for _, c := range []*client{local, onNear} { // the test's own memory of what came
+		c.mu.Lock()
+		c.texts = nil
+		c.mu.Unlock()
+	}
+	stalled = nil
+	grown := int64(heap()) - int64(before)
+	t.Logf("20,000 events of 1 KB in %v, at the neighbour after %v; the heap grew by %d KiB", took, neighbours, grown>>10)
+	if grown > 12<<20 {
+		t.Errorf("the heap grew by %d bytes", grown)
+	}
+	if s := source.plane.Stats(); s.Dropped["queue_full"] < 10_000 {
+		t.Errorf("dropped: %v", s.Dropped)
+	}
+	if !strings.Contains(log.String(), "does not keep up") {
+		t.Error("the log does not say that events are dropped")
+	}
+
+	// The stalled connection is given up, and a new one is made once there is a way.
+	eventually(t, 20*time.Second, func() error {
+		if n := source.sources(); n != 1 {
+			return fmt.Errorf("the source still listens to %d peers", n)
+		}
+		return nil
+	})
+	link.set(false, 0)
+	healed := time.Now()
+	far.awaitSources(1)
+	source.awaitSources(2)
+	t.Logf("healed %v after the link", time.Since(healed).Round(time.Millisecond))
+	again := far.client("g-2")
+	source.emit("g-2", "after")
+	again.exactly(t, set([]string{"after"}))
+}
+
+// A link that is only slow stays up, loses the oldest events, and says how many.
+func TestSlowLink(t *testing.T) {
+	leakCheck(t)
+	source, far := newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer())
+	link := newProxy(t, source.server.Listener.Addr().String())
+	small := func(s *backplane.Settings) {
+		s.Ping, s.Silence, s.QueueBytes = 200*time.Millisecond, 5*time.Second, 256<<10
+	}
+	log := source.start(small)
+	farLog := far.start(small, peersOf(link.url))
+	far.awaitSources(1)
+	source.awaitSources(1)
+	c := far.client("g-1")
+	link.set(false, 3*time.Millisecond) // about a megabyte a second
+	const count = 6000
+	for i := range count {
+		source.emit("g-1", fmt.Sprintf(`{"n": %d, "x": %q}`, i, strings.Repeat("x", 1000)))
+	}
+	last := fmt.Sprintf(`{"n": %d,`, count-1)
+	eventually(t, 30*time.Second, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if n := len(c.texts); n == 0 || !strings.HasPrefix(c.texts[n-1], last) {
+			return fmt.Errorf("%d events so far", n)
+		}
+		return nil
+	})
+	eventually(t, 10*time.Second, func() error {
+		dropped := source.plane.Stats().Dropped["queue_full"]
+		if got := uint64(c.count()); got+dropped != count {
+			return fmt.Errorf("%d came and %d were dropped of %d", got, dropped, count)
+		}
+		if dropped == 0 || !strings.Contains(log.String(), "keeps up again") || !strings.Contains(farLog.String(), "events from a peer are lost") {
+			return fmt.Errorf("%d dropped, and the logs do not say so on both sides", dropped)
+		}
+		return nil
+	})
+	for _, p := range source.plane.Peers() {
+		if p.State != backplane.StateConnected || time.Since(p.Since) < 500*time.Millisecond || p.RTT <= 0 {
+			t.Errorf("%+v", p)
+		}
+	}
+}

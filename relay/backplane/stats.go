@@ -1,0 +1,60 @@
+package backplane
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Stats are a backplane's figures since it was made.
+type Stats struct {
+	// FramesIn, FramesOut, EventsIn and EventsOut count websocket messages and events. EventsIn are those handed to local clients.
+	FramesIn, FramesOut, EventsIn, EventsOut uint64
+	// Dropped counts what was not passed on, by reason.
+	Dropped map[string]uint64
+	// Refused counts handshakes that were not let in, by reason.
+	Refused map[Refusal]uint64
+	// ClockSkew is how far another node's clock was behind this one's at the last handshake with a right secret.
+	ClockSkew time.Duration
+}
+
+type counters struct {
+	framesIn, framesOut, eventsIn, eventsOut atomic.Uint64
+	skew                                     atomic.Int64
+
+	mu      sync.Mutex
+	dropped map[string]uint64
+	refused map[Refusal]uint64
+}
+
+func (c *counters) drop(why fault, n int) {
+	c.mu.Lock()
+	c.dropped[string(why)] += uint64(n)
+	c.mu.Unlock()
+}
+
+func (c *counters) refuse(why Refusal) {
+	c.mu.Lock()
+	c.refused[why]++
+	c.mu.Unlock()
+}
+
+// Stats returns the figures now.
+func (b *Backplane) Stats() Stats {
+	c := &b.stats
+	s := Stats{
+		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(),
+		EventsIn: c.eventsIn.Load(), EventsOut: c.eventsOut.Load(),
+		Dropped: map[string]uint64{}, Refused: map[Refusal]uint64{},
+		ClockSkew: time.Duration(c.skew.Load()),
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, v := range c.dropped {
+		s.Dropped[k] = v
+	}
+	for k, v := range c.refused {
+		s.Refused[k] = v
+	}
+	return s
+}

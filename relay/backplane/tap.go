@@ -1,0 +1,202 @@
+package backplane
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// listenWait is how long a membership on behalf of peers is waited for; it comes about all the same later.
+const listenWait = 10 * time.Second
+
+// tap takes events out of this node's layer for peers that asked for their groups. It is a member of each such group once,
+// however many peers want it.
+type tap struct {
+	b *Backplane
+
+	mu     sync.Mutex
+	groups map[string]*tapped
+
+	broadcast atomic.Pointer[[]*link] // peers of the broadcast dialect, which get everything
+}
+
+// tapped is one group that peers want.
+type tapped struct {
+	tap   *tap
+	sinks atomic.Pointer[[]*link]
+	ready chan struct{} // closed when events arrive, or listenWait is over
+
+	// guarded by tap.mu
+	stop func()
+	gone bool
+}
+
+func (t *tap) init(b *Backplane) {
+	t.b = b
+	t.groups = map[string]*tapped{}
+	t.broadcast.Store(&[]*link{})
+}
+
+// add sends the groups' events to l from now on. The function that it returns waits until that is so.
+func (t *tap) add(l *link, groups []string) (wait func(context.Context)) {
+	var ready []chan struct{}
+	t.mu.Lock()
+	for _, name := range groups {
+		g := t.groups[name]
+		if g == nil {
+			g = &tapped{tap: t, ready: make(chan struct{})}
+			g.sinks.Store(&[]*link{})
+			t.groups[name] = g
+			go g.listen(name)
+		}
+		change(&g.sinks, l, true)
+		ready = append(ready, g.ready)
+	}
+	t.mu.Unlock()
+	return func(ctx context.Context) {
+		for _, r := range ready {
+			select {
+			case <-r:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// remove takes groups back.
+func (t *tap) remove(l *link, groups []string) {
+	var stops []func()
+	t.mu.Lock()
+	for _, name := range groups {
+		g := t.groups[name]
+		if g == nil {
+			continue
+		}
+		if change(&g.sinks, l, false); len(*g.sinks.Load()) > 0 {
+			continue
+		}
+		delete(t.groups, name)
+		g.gone = true
+		if g.stop != nil {
+			stops = append(stops, g.stop)
+		}
+	}
+	t.mu.Unlock()
+	for _, stop := range stops {
+		stop()
+	}
+}
+
+// removeAll takes back all that a link wanted.
+func (t *tap) removeAll(l *link) {
+	l.wantsMu.Lock()
+	groups := make([]string, 0, len(l.wants))
+	for g := range l.wants {
+		groups = append(groups, g)
+	}
+	l.wantsMu.Unlock()
+	t.remove(l, groups)
+	t.mu.Lock()
+	change(&t.broadcast, l, false)
+	t.mu.Unlock()
+}
+
+// everything sends l what emitters put into broadcast-group_send.
+func (t *tap) everything(l *link) {
+	t.mu.Lock()
+	change(&t.broadcast, l, true)
+	t.mu.Unlock()
+}
+
+// change adds a link to a list that others are reading, or removes it. tap.mu is held.
+func change(list *atomic.Pointer[[]*link], l *link, add bool) {
+	var next []*link
+	for _, other := range *list.Load() {
+		if other != l {
+			next = append(next, other)
+		}
+	}
+	if add {
+		next = append(next, l)
+	}
+	list.Store(&next)
+}
+
+func (g *tapped) listen(name string) {
+	ctx, cancel := context.WithTimeout(g.tap.b.ctx, listenWait)
+	defer cancel()
+	stop := g.tap.b.hub.Listen(ctx, name, g.hear)
+	g.tap.mu.Lock()
+	gone := g.gone
+	g.stop = stop
+	close(g.ready)
+	g.tap.mu.Unlock()
+	if gone {
+		stop()
+	}
+}
+
+// hear gets an event of the group. Those without needs_relay came from elsewhere, or travel as a wrapped copy.
+func (g *tapped) hear(ev relay.Event) {
+	if ev.Source != relay.FromLayer || ev.Control != nil || !ev.NeedsRelay && !g.tap.b.settings.Load().AnyEvent {
+		return
+	}
+	g.pass(ev.Group, ev.Text)
+}
+
+func (g *tapped) pass(group string, text []byte) {
+	sinks := *g.sinks.Load()
+	if len(sinks) == 0 {
+		return
+	}
+	e := &event{group: group, text: text, since: time.Now()}
+	for _, l := range sinks {
+		l.push(e)
+	}
+}
+
+// listenBroadcast listens to broadcast-group_send until the backplane ends.
+func (t *tap) listenBroadcast() {
+	ctx, cancel := context.WithTimeout(t.b.ctx, listenWait)
+	stop := t.b.hub.Listen(ctx, broadcastGroup, t.hearBroadcast)
+	cancel()
+	<-t.b.ctx.Done()
+	stop()
+}
+
+// hearBroadcast gets a wrapped copy. Peers of the broadcast dialect get it as it is. Others get the event
+// in it, unless it is marked: then it is in its own group, too.
+func (t *tap) hearBroadcast(ev relay.Event) {
+	if ev.Source != relay.FromLayer || ev.Control != nil {
+		return
+	}
+	if sinks := *t.broadcast.Load(); len(sinks) > 0 {
+		e := &event{text: ev.Text, since: time.Now()}
+		for _, l := range sinks {
+			l.push(e)
+		}
+	}
+	if ev.NeedsRelay || t.b.settings.Load().AnyEvent {
+		return
+	}
+	if name, ok := groupOf(ev.Text); ok && t.find(name) == nil {
+		return // nobody wants it: spare the decoding
+	}
+	group, text, err := decodeBroadcast(ev.Text)
+	if err != nil {
+		return
+	}
+	if g := t.find(group); g != nil {
+		g.pass(group, text)
+	}
+}
+
+func (t *tap) find(group string) *tapped {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.groups[group]
+}

@@ -1,0 +1,316 @@
+package backplane
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// The dialect edgerelay.v1 is agreed as a websocket subprotocol. Text frames hold one [message], binary frames a batch of
+// events (frame.go). It begins with three messages: the dialled node's hello with a nonce, the dialling node's
+// hello with its own nonce and a proof over both and both names, and the dialled node's welcome with its proof. So neither side
+// takes a recorded handshake for a fresh one. After that both sides may send everything at any time.
+
+// subprotocol is the name of the dialect in the handshake.
+const subprotocol = "edgerelay.v1"
+
+// handshakeWait bounds the handshake.
+const handshakeWait = 10 * time.Second
+
+// message is everything that relays tell each other but events.
+type message struct {
+	// Type is hello, welcome, layer, interest, joined or lost.
+	Type string `json:"type"`
+	// Node, Name and Layer introduce the sender; Layer alone tells that its channel layer has another identity now.
+	Node  string `json:"node,omitempty"`
+	Name  string `json:"name,omitempty"`
+	Layer string `json:"layer,omitempty"`
+	Nonce string `json:"nonce,omitempty"`
+	Proof string `json:"proof,omitempty"`
+	// Join and Leave change what the sender wants; with Reset, Join replaces it. Seq counts these messages, and
+	// names in joined the last one that is in effect.
+	Seq   uint64   `json:"seq,omitempty"`
+	Reset bool     `json:"reset,omitempty"`
+	Join  []string `json:"join,omitempty"`
+	Leave []string `json:"leave,omitempty"`
+	// Count is how many events for the receiver were dropped because it did not keep up.
+	Count uint64 `json:"count,omitempty"`
+}
+
+const (
+	// groupsPerMessage is how many groups are named in one message at most.
+	groupsPerMessage = 1000
+	// maxWants bounds the groups that one peer may ask for.
+	maxWants = 200_000
+	// maxIdentity bounds the length of a node's id, name and layer.
+	maxIdentity = 256
+)
+
+var (
+	errMoved     = errors.New("this node has moved to another channel layer")
+	errRedundant = errors.New("there is a connection to this node already")
+)
+
+// proof shows that a side knows the secret and takes part in this very handshake.
+func proof(secret, side string, server, client message) string {
+	return sign(secret, fmt.Appendf(nil, "edgerelay.v1 %s %q %q %q %q %q %q", side,
+		server.Nonce, server.Node, server.Layer, client.Nonce, client.Node, client.Layer))
+}
+
+func (b *Backplane) hello() message {
+	return message{Type: "hello", Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Nonce: rand.Text()}
+}
+
+// greetClient is the dialled node's part of the handshake.
+func (l *link) greetClient() error {
+	ctx, cancel := context.WithTimeout(l.ctx, handshakeWait)
+	defer cancel()
+	own := l.b.hello()
+	if err := l.sayNow(ctx, own); err != nil {
+		return err
+	}
+	theirs, err := l.hear(ctx, "hello")
+	if err != nil {
+		return err
+	}
+	for _, secret := range l.b.settings.Load().Secrets {
+		if hmac.Equal([]byte(proof(secret, "client", own, theirs)), []byte(theirs.Proof)) {
+			l.introduce(theirs)
+			return l.sayNow(ctx, message{Type: "welcome", Proof: proof(secret, "server", own, theirs)})
+		}
+	}
+	return RefusedProof
+}
+
+// greetServer is the dialling node's part. secret is the one that the header was made with.
+func (l *link) greetServer(secret string) error {
+	ctx, cancel := context.WithTimeout(l.ctx, handshakeWait)
+	defer cancel()
+	theirs, err := l.hear(ctx, "hello")
+	if err != nil {
+		return err
+	}
+	if theirs.Node == l.b.id {
+		return RefusedSelf
+	}
+	own := l.b.hello()
+	own.Proof = proof(secret, "client", theirs, own)
+	if err := l.sayNow(ctx, own); err != nil {
+		return err
+	}
+	welcome, err := l.hear(ctx, "welcome")
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal([]byte(proof(secret, "server", theirs, own)), []byte(welcome.Proof)) {
+		return RefusedProof
+	}
+	l.introduce(theirs)
+	return nil
+}
+
+func (l *link) introduce(hello message) {
+	l.node, l.name = hello.Node, hello.Name
+	l.peer.layer = hello.Layer
+	l.peer.acked = make(chan struct{})
+}
+
+func (l *link) sayNow(ctx context.Context, m message) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return l.conn.Write(ctx, websocket.MessageText, b)
+}
+
+// hear reads a message of the handshake.
+func (l *link) hear(ctx context.Context, kind string) (m message, err error) {
+	l.conn.SetReadLimit(8 << 10)
+	defer l.conn.SetReadLimit(-1)
+	_, b, err := l.conn.Read(ctx)
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(b, &m); err != nil || m.Type != kind {
+		return m, fmt.Errorf("the peer's %s is missing in the handshake", kind)
+	}
+	if len(m.Node) > maxIdentity || len(m.Name) > maxIdentity || len(m.Layer) > maxIdentity || kind == "hello" && m.Node == "" {
+		return m, errors.New("the peer's hello is not sound")
+	}
+	return m, nil
+}
+
+// serveV1 serves an established link to a relay until it ends.
+func (l *link) serveV1() error {
+	l.send = l.sendBatch
+	l.receive = l.receiveV1
+	i := &l.b.interest
+	i.mu.Lock()
+	i.relays[l] = struct{}{}
+	layer := l.peer.layer
+	if own := l.b.ownLayer(); own != "" { // it may have changed since the hello
+		l.say(message{Type: "layer", Layer: own})
+	}
+	i.mu.Unlock()
+	defer func() {
+		i.mu.Lock()
+		delete(i.relays, l)
+		i.mu.Unlock()
+		l.b.chooseSources()
+	}()
+	l.peerLayer(layer)
+	return l.run()
+}
+
+// say queues a message.
+func (l *link) say(m message) {
+	b, err := json.Marshal(m)
+	if err != nil { // strings and numbers always can be
+		panic(err)
+	}
+	l.queue.say(b)
+}
+
+// ask tells the peer what this node wants. interest.mu is held. It returns the number of the last message.
+func (l *link) ask(reset bool, join, leave []string) uint64 {
+	for reset || len(join) > 0 || len(leave) > 0 {
+		l.peer.asked++
+		m := message{Type: "interest", Seq: l.peer.asked, Reset: reset}
+		m.Join, join = cut(join)
+		m.Leave, leave = cut(leave)
+		reset = false
+		l.say(m)
+	}
+	return l.peer.asked
+}
+
+func cut(groups []string) (some, rest []string) {
+	n := min(len(groups), groupsPerMessage)
+	return groups[:n], groups[n:]
+}
+
+// lost tells a relay how many events it did not get.
+func (l *link) lost(n uint64) {
+	if l.dialect == EdgeRelay {
+		l.say(message{Type: "lost", Count: n})
+	}
+}
+
+func (l *link) sendBatch(events []*event) error {
+	size := 0
+	for _, e := range events {
+		size += e.cost()
+	}
+	batch := make([]byte, 0, size)
+	for _, e := range events {
+		batch = appendBatched(batch, e.group, e.text)
+	}
+	return l.write(websocket.MessageBinary, batch)
+}
+
+func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
+	if kind == websocket.MessageBinary {
+		events := decodeBatch(b, nil, l.fault)
+		if !l.peer.source.Load() { // another node with the same layer has taken over, or it is our own
+			l.b.stats.drop(faultSource, len(events))
+			return nil
+		}
+		l.b.deliver(l, events)
+		return nil
+	}
+	var m message
+	if err := json.Unmarshal(b, &m); err != nil {
+		l.fault(faultBroken)
+		return nil
+	}
+	switch m.Type {
+	case "interest":
+		l.wanted(m)
+	case "joined":
+		l.acknowledged(m.Seq)
+	case "layer":
+		if len(m.Layer) > maxIdentity {
+			l.fault(faultBroken)
+			return nil
+		}
+		l.peerLayer(m.Layer)
+	case "lost":
+		l.b.log.Warn("events from a peer are lost: this node, or the way to it, did not keep up", "peer", l.String(), "events", m.Count)
+	default:
+		l.fault(faultType)
+	}
+	return nil
+}
+
+// wanted puts a change of the peer's interest into effect, and answers when events of what it joined arrive.
+func (l *link) wanted(m message) {
+	i := &l.b.interest
+	i.mu.Lock()
+	same := l.peer.layer == l.b.ownLayer()
+	i.mu.Unlock()
+	if same {
+		m.Reset, m.Join, m.Leave = true, nil, nil
+	}
+	join, leave := l.want(m.Reset, m.Join, m.Leave)
+	l.b.tap.remove(l, leave)
+	wait := l.b.tap.add(l, join)
+	before, answered := l.answered, make(chan struct{})
+	l.answered = answered
+	go func() {
+		defer close(answered)
+		ctx, cancel := context.WithTimeout(l.ctx, listenWait)
+		defer cancel()
+		wait(ctx)
+		if before != nil { // in order: an answer stands for all that was asked before, too
+			<-before
+		}
+		l.say(message{Type: "joined", Seq: m.Seq})
+	}()
+}
+
+// want changes the set of groups that a relay wants, and returns the difference.
+func (l *link) want(reset bool, join, leave []string) (joined, left []string) {
+	l.wantsMu.Lock()
+	defer l.wantsMu.Unlock()
+	if reset {
+		keep := map[string]bool{}
+		for _, g := range join {
+			keep[g] = true
+		}
+		for g := range l.wants {
+			if !keep[g] {
+				leave = append(leave, g)
+			}
+		}
+	}
+	for _, g := range leave {
+		if _, ok := l.wants[g]; ok {
+			delete(l.wants, g)
+			left = append(left, g)
+		}
+	}
+	for _, g := range join {
+		if _, ok := l.wants[g]; ok {
+			continue
+		}
+		if !relay.ValidGroup(g) || g == broadcastGroup {
+			l.fault(faultGroup)
+			continue
+		}
+		if len(l.wants) >= maxWants {
+			l.fault(faultLimit)
+			continue
+		}
+		l.wants[g] = nil
+		joined = append(joined, g)
+	}
+	return joined, left
+}
