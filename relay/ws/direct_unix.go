@@ -15,11 +15,11 @@ type directWriter interface {
 	tryWrite(b []byte) (int, error)
 }
 
-// newDirectWriter returns the direct way to conn, or nil if there is none, as under TLS.
+// newDirectWriter returns the direct way to conn, or nil if there is none.
 func newDirectWriter(conn net.Conn) directWriter {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return nil
+		return newTLSWriter(conn)
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
