@@ -31,11 +31,13 @@ type body struct {
 	wide   bool   // uses v128, whose slots are 16 bytes
 	bulk   bool   // needs the i32 scratch local
 	calls  bool
-	dead   bool
-	run    int // uncharged cost
-	height int
-	deep   int          // greatest operand stack at a call
-	rets   []returnSite // a function that gives stack back leaves through its end
+	// constructs counts blocks, loops and ifs.
+	constructs int
+	dead       bool
+	run        int // uncharged cost
+	height     int
+	deep       int          // greatest operand stack at a call
+	rets       []returnSite // a function that gives stack back leaves through its end
 }
 
 type returnSite struct{ at, depth int }
@@ -82,7 +84,7 @@ func (m *module) rewriteCode(fuel uint32) ([]byte, error) {
 func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 	b.out, b.ctrl, b.rets = b.out[:0], b.ctrl[:0], b.rets[:0]
 	b.wide, b.bulk, b.calls, b.dead = false, false, false, false
-	b.run, b.height, b.deep = 0, 0, 0
+	b.run, b.height, b.deep, b.constructs = 0, 0, 0, 0
 
 	groups := b.r.u32()
 	declared := b.r.pos

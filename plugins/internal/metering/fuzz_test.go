@@ -167,6 +167,17 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
+	var many []byte
+	for range 8193 {
+		many = append(many, 0x02, 0x40, 0x0b)
+	}
+	size := len(many) + 2
+	code := append([]byte{1, byte(size) | 0x80, byte(size>>7) | 0x80, byte(size >> 14), 0}, append(many, 0x0b)...)
+	size = len(code)
+	wasm := append([]byte(one), 0x0a, byte(size)|0x80, byte(size>>7)|0x80, byte(size>>14))
+	if _, err := metering.Rewrite(append(wasm, code...), metering.Options{}); err == nil || !strings.Contains(err.Error(), "more than 8192 blocks") {
+		t.Errorf("a function that takes minutes to compile: %v", err)
+	}
 	// A name section that lies is left out; it cannot make a module invalid.
 	lies := h + "\x00\x0b\x04name\x01\x04\xff\xff\xff\x0f"
 	if out, err := metering.Rewrite([]byte(lies), metering.Options{}); err != nil || strings.Contains(string(out), "name\x01") {

@@ -37,6 +37,9 @@ const (
 	allLocals   = 4_000_000 // … and of all
 	maxTables   = 16
 	maxValues   = 1000 // parameters, and results, of a function
+
+	// Compiling takes time quadratic in a function's blocks, and nothing can end it: 13 s for 20,000. Go's encoding/json has 799.
+	maxConstructs = 8192
 )
 
 // funcType is a function type; the slices point into the module.
