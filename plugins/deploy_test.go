@@ -417,7 +417,7 @@ func TestLogs(t *testing.T) {
 }
 
 func TestTrial(t *testing.T) {
-	tr, err := Try(context.Background(), Options{Logger: quiet}, actor(t))
+	tr, err := Try(context.Background(), Options{Logger: quiet, startWait: time.Minute}, actor(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,7 +439,7 @@ func TestTrial(t *testing.T) {
 // TestSlowStart: while a new instance takes its time to start, events are answered by the policy and not held up.
 func TestSlowStart(t *testing.T) {
 	spec := Spec{Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1, InitFuel: 1 << 40, MaxFailures: 1000}
-	p := pipeline(t, Options{}, spec)
+	p := pipeline(t, Options{startWait: defaultStartWait}, spec)
 	var worst time.Duration
 	for range 12 {
 		start := time.Now()

@@ -100,7 +100,7 @@ func TestHostileModulesAreRefused(t *testing.T) {
 func TestHostileCalls(t *testing.T) {
 	for name, c := range failing {
 		t.Run(name, func(t *testing.T) {
-			tr, err := Try(context.Background(), Options{Logger: quiet}, Spec{Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"*"}})
+			tr, err := Try(context.Background(), Options{Logger: quiet, startWait: time.Minute}, Spec{Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"*"}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -18,8 +18,8 @@ import (
 // maxTable bounds a guest's tables: eight bytes of host memory an element.
 const maxTable = 1 << 17
 
-// startWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go in 5.
-const startWait = 20 * time.Millisecond
+// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go in 5.
+const defaultStartWait = 20 * time.Millisecond
 
 // errReplaced tells a caller that the module was replaced under its feet; the plugin's current one takes the event.
 var errReplaced = errors.New("the module has been replaced")
@@ -42,6 +42,8 @@ type module struct {
 	slots  []slot
 	spare  chan *instance // one, to take a failed one's place at once
 	broken chan struct{}  // an instance did not start
+
+	startWait time.Duration
 	background
 }
 
@@ -66,7 +68,7 @@ type slot struct {
 func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module, err error) {
 	m = &module{
 		spec: spec, key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
-		slots: make([]slot, spec.Instances), spare: make(chan *instance, 1), broken: make(chan struct{}),
+		slots: make([]slot, spec.Instances), spare: make(chan *instance, 1), broken: make(chan struct{}), startWait: h.startWait,
 		breaker: breaker{limit: int32(spec.MaxFailures), cooldown: spec.Cooldown, now: h.now},
 	}
 	defer func() {
@@ -202,7 +204,7 @@ func (m *module) release(s *slot, f *Failure) error {
 }
 
 // ready gives the slot an instance after a failure: the spare one, or the next that is built in the background. It waits for that no
-// longer than startWait, because whoever brings the event has others to bring.
+// longer than the host allows, because whoever brings the event has others to bring.
 func (m *module) ready(s *slot) error {
 	for waiting := (<-chan time.Time)(nil); ; {
 		select {
@@ -215,7 +217,7 @@ func (m *module) ready(s *slot) error {
 			return errReplaced
 		}
 		if waiting == nil {
-			timer := time.NewTimer(startWait)
+			timer := time.NewTimer(m.startWait)
 			defer timer.Stop()
 			waiting = timer.C
 		}
@@ -226,7 +228,7 @@ func (m *module) ready(s *slot) error {
 		case <-m.broken:
 			return &Failure{Kind: KindStart, Call: "a new instance", Err: errors.New("it did not start; the log says why")}
 		case <-waiting:
-			return &Failure{Kind: KindStart, Call: "a new instance", Err: fmt.Errorf("none is ready within %v", startWait)}
+			return &Failure{Kind: KindStart, Call: "a new instance", Err: fmt.Errorf("none is ready within %v", m.startWait)}
 		}
 	}
 }
