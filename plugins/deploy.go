@@ -23,6 +23,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock; default time.Now.
 	Now func() time.Time
+
+	startWait time.Duration // default defaultStartWait
 }
 
 // host is what all modules share.
@@ -30,11 +32,14 @@ type host struct {
 	cache  wazero.CompilationCache
 	logger *slog.Logger
 	now    func() time.Time
+
+	startWait time.Duration
 }
 
 // New returns an empty Pipeline, which passes every event. Close it after use.
 func New(o Options) (*Pipeline, error) {
-	h := &host{logger: o.Logger, now: o.Now}
+	h := &host{logger: o.Logger, now: o.Now, startWait: o.startWait}
+	def(&h.startWait, defaultStartWait)
 	if h.logger == nil {
 		h.logger = slog.Default()
 	}

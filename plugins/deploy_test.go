@@ -417,7 +417,7 @@ func TestLogs(t *testing.T) {
 }
 
 func TestTrial(t *testing.T) {
-	tr, err := Try(context.Background(), Options{Logger: quiet}, actor(t))
+	tr, err := Try(context.Background(), Options{Logger: quiet, startWait: time.Minute}, actor(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -434,4 +434,26 @@ func TestTrial(t *testing.T) {
 	if tr.Hooks() != OnEvent|OnSubscribe|OnClass {
 		t.Error(tr.Hooks())
 	}
+}
+
+// TestSlowStart: while a new instance takes its time to start, events are answered by the policy and not held up.
+func TestSlowStart(t *testing.T) {
+	spec := Spec{Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1, InitFuel: 1 << 40, MaxFailures: 1000}
+	p := pipeline(t, Options{startWait: defaultStartWait}, spec)
+	var worst time.Duration
+	for range 12 {
+		start := time.Now()
+		if got := show(p.Process("g1", []byte("{}"), nil)); got != "g1 {}" {
+			t.Fatalf("an event gives %q", got)
+		}
+		worst = max(worst, time.Since(start))
+	}
+	h := p.Health()[0]
+	if h.Failures[KindStart] == 0 || h.Failures[KindTrap] == 0 || worst > time.Second {
+		t.Errorf("failures %v, the longest wait %v", h.Failures, worst)
+	}
+	eventually(t, "the plugin is called again once an instance is ready", func() bool {
+		p.Process("g1", []byte("{}"), nil)
+		return p.Health()[0].Failures[KindTrap] > h.Failures[KindTrap]
+	})
 }

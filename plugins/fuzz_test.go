@@ -3,6 +3,7 @@ package plugins
 import (
 	"context"
 	"encoding/binary"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -72,4 +73,69 @@ func FuzzHostFunctions(f *testing.F) {
 			t.Fatalf("%+v", h)
 		}
 	})
+}
+
+// tryModule loads bytes as a plugin and, if they load, gives it a few events of every kind. Whatever the bytes, the host stands.
+func tryModule(t *testing.T, wasm []byte) (loaded bool) {
+	t.Helper()
+	if len(wasm) == 0 {
+		return false
+	}
+	spec := Spec{Name: "fuzz", Wasm: wasm, Groups: []string{"*"}, Grants: Grants, Instances: 1, Fuel: 10_000, InitFuel: 100_000, Memory: 4 << 20, MaxResult: 1 << 20}
+	p, err := New(Options{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
+		if strings.Contains(err.Error(), "runtime error") {
+			t.Fatalf("a module panics the host: %v", err)
+		}
+		return false
+	}
+	for _, event := range [][]byte{[]byte("{}"), do("split"), do("kv_set", "with", "v"), do("get", "path", "do"), do("log")} {
+		for _, o := range p.Process("g1", event, nil) {
+			if !utf8.Valid(o.Payload) || len(o.Payload) > 1<<20 {
+				t.Fatalf("an output that was to be refused: %.100q", o.Payload)
+			}
+		}
+		p.Render(3, "g1", event)
+		_, _ = p.Subscribe(context.Background(), event, "g1")
+	}
+	if h := p.Health()[0]; strings.Contains(h.LastError, "runtime error") {
+		t.Fatalf("a module panics a host function: %s", h.LastError)
+	}
+	return true
+}
+
+// FuzzModule loads arbitrary bytes, beginning with the fixtures.
+func FuzzModule(f *testing.F) {
+	for _, name := range []string{"pass", "actor", "filter", "caller", "result", "multiply"} {
+		f.Add(fixture(f, name))
+	}
+	f.Fuzz(func(t *testing.T, wasm []byte) { tryModule(t, wasm) })
+}
+
+// TestMutatedGuests changes bytes of real plugins, the same in every run.
+func TestMutatedGuests(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	loaded := 0
+	for _, name := range []string{"pass", "actor", "filter", "multiply"} {
+		wasm := fixture(t, name)
+		for i := range 500 {
+			m := append([]byte(nil), wasm...)
+			if at := 8 + rnd.IntN(len(m)-8); i%2 == 0 {
+				m[at] = byte(rnd.Uint32())
+			} else {
+				m[at] ^= 1 << rnd.IntN(7)
+			}
+			if tryModule(t, m) {
+				loaded++
+			}
+		}
+	}
+	if loaded < 100 {
+		t.Errorf("only %d mutated modules loaded: the test tries too little", loaded)
+	}
+	t.Logf("%d of 2000 loaded", loaded)
 }

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -17,6 +17,9 @@ import (
 
 // maxTable bounds a guest's tables: eight bytes of host memory an element.
 const maxTable = 1 << 17
+
+// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go in 5.
+const defaultStartWait = 20 * time.Millisecond
 
 // errReplaced tells a caller that the module was replaced under its feet; the plugin's current one takes the event.
 var errReplaced = errors.New("the module has been replaced")
@@ -36,17 +39,20 @@ type module struct {
 	loaded   time.Time
 	breaker  breaker
 
-	slots     []slot
-	spare     chan *instance // one, to take a failed one's place at once
-	refilling atomic.Bool
+	slots  []slot
+	spare  chan *instance // one, to take a failed one's place at once
+	broken chan struct{}  // an instance did not start
+
+	startWait time.Duration
 	background
 }
 
 // background are the goroutines that build instances; close waits for them.
 type background struct {
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup
+	mu        sync.Mutex
+	closed    bool
+	refilling bool
+	wg        sync.WaitGroup
 }
 
 // slot holds one instance. Its lock is held during a call.
@@ -62,7 +68,7 @@ type slot struct {
 func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module, err error) {
 	m = &module{
 		spec: spec, key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
-		slots: make([]slot, spec.Instances), spare: make(chan *instance, 1),
+		slots: make([]slot, spec.Instances), spare: make(chan *instance, 1), broken: make(chan struct{}), startWait: h.startWait,
 		breaker: breaker{limit: int32(spec.MaxFailures), cooldown: spec.Cooldown, now: h.now},
 	}
 	defer func() {
@@ -85,6 +91,9 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		WithCompilationCache(h.cache)
 	m.runtime = wazero.NewRuntimeWithConfig(ctx, config)
 	if m.compiled, err = m.runtime.CompileModule(ctx, metered); err != nil {
+		if strings.Contains(err.Error(), "over limit") {
+			return m, fmt.Errorf("compile the module: %w: raise the plugin's memory, now %d bytes", err, spec.Memory)
+		}
 		return m, fmt.Errorf("compile the module: %w", err)
 	}
 	if m.hooks, err = checkExports(m.compiled); err != nil {
@@ -164,8 +173,14 @@ func (m *module) acquire(hash uint64) (*slot, error) {
 			m.breaker.probing.Store(false)
 			return nil, errReplaced
 		}
-		if f := m.ready(s); f != nil {
-			return nil, m.release(s, f)
+		switch err := m.ready(s).(type) {
+		case nil:
+		case *Failure:
+			return nil, m.release(s, err)
+		default:
+			s.mu.Unlock()
+			m.breaker.probing.Store(false)
+			return nil, err
 		}
 	}
 	return s, nil
@@ -188,21 +203,34 @@ func (m *module) release(s *slot, f *Failure) error {
 	return f
 }
 
-// ready makes sure that the slot has an instance: after a failure the spare one, or else a new one, which takes as long as it takes
-// to start.
-func (m *module) ready(s *slot) *Failure {
-	select {
-	case s.in = <-m.spare:
-		m.refill()
-		return nil
-	default:
+// ready gives the slot an instance after a failure: the spare one, or the next that is built in the background. It waits for that no
+// longer than the host allows, because whoever brings the event has others to bring.
+func (m *module) ready(s *slot) error {
+	for waiting := (<-chan time.Time)(nil); ; {
+		select {
+		case s.in = <-m.spare:
+			m.refill()
+			return nil
+		default:
+		}
+		if !m.refill() {
+			return errReplaced
+		}
+		if waiting == nil {
+			timer := time.NewTimer(m.startWait)
+			defer timer.Stop()
+			waiting = timer.C
+		}
+		select {
+		case s.in = <-m.spare:
+			m.refill()
+			return nil
+		case <-m.broken:
+			return &Failure{Kind: KindStart, Call: "a new instance", Err: errors.New("it did not start; the log says why")}
+		case <-waiting:
+			return &Failure{Kind: KindStart, Call: "a new instance", Err: fmt.Errorf("none is ready within %v", m.startWait)}
+		}
 	}
-	in, err := m.instantiate(context.Background(), m.env)
-	if err != nil {
-		return &Failure{Plugin: m.spec.Name, Kind: KindStart, Call: "a new instance", Err: err}
-	}
-	s.in = in
-	return nil
 }
 
 // failed notes a failure and throws the slot's instance away.
@@ -221,30 +249,39 @@ func (m *module) failed(s *slot, f *Failure) {
 	m.refill()
 }
 
-// refill builds a spare instance in the background unless there is one or one is on its way.
-func (m *module) refill() {
-	if len(m.spare) > 0 || !m.refilling.CompareAndSwap(false, true) {
-		return
-	}
+// refill builds a spare instance in the background unless there is one or one is on its way. It reports false once the module is
+// being closed.
+func (m *module) refill() bool {
 	m.background.mu.Lock()
 	defer m.background.mu.Unlock()
 	if m.closed {
-		m.refilling.Store(false)
-		return
+		return false
 	}
+	if len(m.spare) > 0 || m.refilling {
+		return true
+	}
+	m.refilling = true
 	m.wg.Go(func() {
 		in, err := m.instantiate(context.Background(), m.env)
-		m.refilling.Store(false)
+		// First this, so that whoever takes the new one can order the next.
+		m.background.mu.Lock()
+		m.refilling = false
+		m.background.mu.Unlock()
 		if err != nil {
-			m.env.log.write(slog.LevelWarn, "build a spare instance: "+err.Error())
+			m.env.log.write(slog.LevelWarn, "a new instance did not start: "+err.Error())
+			select {
+			case m.broken <- struct{}{}:
+			default: // nobody waits
+			}
 			return
 		}
 		select {
 		case m.spare <- in:
-		default:
+		default: // another was quicker
 			in.close()
 		}
 	})
+	return true
 }
 
 // close drains: it waits for every call under way, then frees instances and code. Callers that come later get errReplaced.

@@ -78,6 +78,7 @@ type Trial struct {
 
 // Try loads a plugin for a trial. Its log lines go to o.Logger. Close the Trial after use.
 func Try(ctx context.Context, o Options, spec Spec) (_ *Trial, err error) {
+	def(&o.startWait, time.Minute) // a trial has nobody to hold up
 	p, err := New(o)
 	if err != nil {
 		return nil, err

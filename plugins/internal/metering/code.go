@@ -3,10 +3,9 @@ package metering
 import "fmt"
 
 const (
-	runLength     = 64     // instructions in a row that cost one unit
-	maxLocals     = 50_000 // what engines accept; also keeps frame sizes far from overflow
-	growPageShift = 11     // memory.grow costs 2048 units a page …
-	growPageCap   = 1024   // … for at most so many pages: a request beyond the limit fails and costs nothing
+	runLength     = 64   // instructions in a row that cost one unit
+	growPageShift = 11   // memory.grow costs 2048 units a page …
+	growPageCap   = 1024 // … for at most so many pages: a request beyond the limit fails and costs nothing
 )
 
 // frame is one entry of the control stack.
@@ -32,11 +31,13 @@ type body struct {
 	wide   bool   // uses v128, whose slots are 16 bytes
 	bulk   bool   // needs the i32 scratch local
 	calls  bool
-	dead   bool
-	run    int // uncharged cost
-	height int
-	deep   int          // greatest operand stack at a call
-	rets   []returnSite // a function that gives stack back leaves through its end
+	// constructs counts blocks, loops and ifs.
+	constructs int
+	dead       bool
+	run        int // uncharged cost
+	height     int
+	deep       int          // greatest operand stack at a call
+	rets       []returnSite // a function that gives stack back leaves through its end
 }
 
 type returnSite struct{ at, depth int }
@@ -56,6 +57,7 @@ func (m *module) rewriteCode(fuel uint32) ([]byte, error) {
 	out = appendU32(out, n)
 	b := body{m: m, fuel: fuel}
 	var scratch []byte
+	all := uint64(0)
 	for i := range int(n) {
 		code := r.bytes(r.u32())
 		if r.err != nil {
@@ -65,6 +67,9 @@ func (m *module) rewriteCode(fuel uint32) ([]byte, error) {
 		var err error
 		if scratch, err = b.rewrite(scratch[:0], m.types[m.funcs[int(m.importedFuncs)+i]]); err != nil {
 			return nil, fmt.Errorf("code of function %d: %w", int(m.importedFuncs)+i, err)
+		}
+		if all += uint64(b.locals); all > allLocals {
+			return nil, malformed("more than %d locals in all", allLocals)
 		}
 		out = appendU32(out, uint32(len(scratch)))
 		out = append(out, scratch...)
@@ -79,7 +84,7 @@ func (m *module) rewriteCode(fuel uint32) ([]byte, error) {
 func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 	b.out, b.ctrl, b.rets = b.out[:0], b.ctrl[:0], b.rets[:0]
 	b.wide, b.bulk, b.calls, b.dead = false, false, false, false
-	b.run, b.height, b.deep = 0, 0, 0
+	b.run, b.height, b.deep, b.constructs = 0, 0, 0, 0
 
 	groups := b.r.u32()
 	declared := b.r.pos
@@ -92,7 +97,7 @@ func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 		if b.r.err != nil {
 			return nil, b.r.err
 		}
-		if locals > maxLocals {
+		if locals > maxLocals { // which also keeps frame sizes far from overflow
 			return nil, malformed("more than %d locals", maxLocals)
 		}
 	}

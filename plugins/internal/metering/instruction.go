@@ -230,6 +230,10 @@ func (b *body) branch(depth uint32) {
 func (b *body) enter(op byte, start int) {
 	r := &b.r
 	f := frame{kind: op, run: -1, dead: b.dead}
+	if b.constructs++; b.constructs > maxConstructs {
+		r.fail("more than %d blocks, loops and ifs in one function", maxConstructs)
+		return
+	}
 	switch c := r.byte(); {
 	case c == typeEmpty:
 	case c&0xc0 == 0x40: // a single negative byte: a value type

@@ -28,6 +28,20 @@ const (
 	externGlobal = 3
 )
 
+// Bounds on what a module may hold, so that decoding a large hostile one takes a bounded multiple of its size. Go's largest guests hold
+// some thousands of functions and locals.
+const (
+	maxCount    = 100_000   // types, imports, functions, globals, exports, segments, names: of each
+	maxElements = 1_000_000 // of all element segments
+	maxLocals   = 50_000    // of one function …
+	allLocals   = 4_000_000 // … and of all
+	maxTables   = 16
+	maxValues   = 1000 // parameters, and results, of a function
+
+	// Compiling takes time quadratic in a function's blocks, and nothing can end it: 13 s for 20,000. Go's encoding/json has 799.
+	maxConstructs = 8192
+)
+
 // funcType is a function type; the slices point into the module.
 type funcType struct{ params, results []byte }
 
@@ -90,15 +104,14 @@ func (m *module) section(s section) error {
 	r := reader{b: s.body}
 	switch s.id {
 	case secCustom:
-		if name := r.name(); len(name) > 6 && name[:7] == ".debug_" {
-			return r.err // DWARF gives positions in the code, which move
+		if r.name() == "name" {
+			if s.body = names(s.body); s.body != nil {
+				m.sections = append(m.sections, s)
+			}
 		}
-		if r.err == nil {
-			m.sections = append(m.sections, s)
-		}
-		return r.err
+		return r.err // others say nothing to us, or, as DWARF does, give positions in the code, which move
 	case secType:
-		n := r.u32()
+		n := r.count("types")
 		m.typesRaw = r.b[r.pos:]
 		for ; n > 0 && r.err == nil; n-- {
 			if c := r.byte(); c != 0x60 && r.err == nil {
@@ -109,11 +122,20 @@ func (m *module) section(s section) error {
 	case secImport:
 		m.imports(&r)
 	case secFunction:
-		for n := r.u32(); n > 0 && r.err == nil; n-- {
+		for n := r.count("functions"); n > 0 && r.err == nil; n-- {
 			m.funcs = append(m.funcs, m.typeIndex(&r))
 		}
+	case secTable:
+		for n := r.count("tables"); n > 0 && r.err == nil; n-- {
+			r.refType()
+			r.limits()
+		}
+	case secMemory:
+		for n := r.count("memories"); n > 0 && r.err == nil; n-- {
+			r.limits()
+		}
 	case secGlobal:
-		n := r.u32()
+		n := r.count("globals")
 		m.globals += n
 		for ; n > 0 && r.err == nil; n-- {
 			r.valType()
@@ -123,7 +145,7 @@ func (m *module) section(s section) error {
 			r.constExpr(m.globals - n)
 		}
 	case secExport:
-		for n := r.u32(); n > 0 && r.err == nil; n-- {
+		for n := r.count("exports"); n > 0 && r.err == nil; n-- {
 			if name := r.name(); name == FuelGlobal || name == StartExport {
 				return fmt.Errorf("the module exports %q, a name the host needs: rename it, or give the original module if this one is metered already", name)
 			}
@@ -138,15 +160,18 @@ func (m *module) section(s section) error {
 		} else if t := m.types[m.funcs[m.start]]; len(t.params)+len(t.results) > 0 {
 			r.fail("the start function takes or gives values")
 		}
+	case secElement:
+		m.elements(&r)
+	case secDataCount:
+		r.u32()
+	case secData:
+		m.data(&r)
 	case secCode:
 		m.code = s.body
 		m.sections = append(m.sections, s)
 		return nil // read as it is rewritten
-	default:
-		m.sections = append(m.sections, s)
-		return nil // goes through as it is
 	}
-	if r.err == nil && !r.done() && s.id != secTable {
+	if r.err == nil && !r.done() {
 		r.fail("%d bytes too many", len(r.b)-r.pos)
 	}
 	m.sections = append(m.sections, s)
@@ -154,7 +179,7 @@ func (m *module) section(s section) error {
 }
 
 func (m *module) imports(r *reader) {
-	for n := r.u32(); n > 0 && r.err == nil; n-- {
+	for n := r.count("imports"); n > 0 && r.err == nil; n-- {
 		r.name()
 		r.name()
 		switch kind := r.byte(); kind {
@@ -213,10 +238,13 @@ func (m *module) tableSection(body []byte, limit uint32) ([]byte, error) {
 	if limit == 0 {
 		return body, nil
 	}
-	r := reader{b: body}
+	r := reader{b: body} // read before, and sound
 	n := r.u32()
+	if n > maxTables {
+		return nil, fmt.Errorf("%d tables are more than %d", n, maxTables)
+	}
 	out := appendU32(nil, n)
-	for ; n > 0 && r.err == nil; n-- {
+	for ; n > 0; n-- {
 		t := r.refType()
 		least, most, bounded := r.limits()
 		if least > limit {
@@ -229,10 +257,7 @@ func (m *module) tableSection(body []byte, limit uint32) ([]byte, error) {
 		out = appendU32(out, least)
 		out = appendU32(out, most)
 	}
-	if r.err == nil && !r.done() {
-		r.fail("%d bytes too many in the table section", len(r.b)-r.pos)
-	}
-	return out, r.err
+	return out, nil
 }
 
 func (r *reader) valType() byte {
@@ -247,6 +272,9 @@ func (r *reader) valType() byte {
 
 func (r *reader) valTypes() []byte {
 	n := r.u32()
+	if n > maxValues {
+		r.fail("%d parameters or results, more than %d", n, maxValues)
+	}
 	b := r.bytes(n)
 	for _, t := range b {
 		one := reader{b: []byte{t}}

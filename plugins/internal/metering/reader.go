@@ -70,6 +70,20 @@ func (r *reader) skipLEB(max int) {
 	r.fail("integer representation too long")
 }
 
+// count reads how many of something follow, each at least a byte long.
+func (r *reader) count(what string) uint32 {
+	n := r.u32()
+	switch {
+	case n > maxCount:
+		r.fail("%d %s, more than %d", n, what, maxCount)
+	case uint64(n) > uint64(len(r.b)-r.pos):
+		r.fail("%d %s reach beyond the end", n, what)
+	default:
+		return n
+	}
+	return 0
+}
+
 func (r *reader) name() string {
 	b := r.bytes(r.u32())
 	if !utf8.Valid(b) {

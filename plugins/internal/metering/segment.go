@@ -1,0 +1,90 @@
+package metering
+
+// What is here goes through the rewriter unchanged, and is read only so that wazero may trust it: its decoder allocates as many
+// elements as a section claims to hold before it looks for them, which lets a module of 15 bytes ask for 250 GB.
+
+// elements checks the element section. An element is a function's index or an initializer; flags tell which fields stand before them.
+func (m *module) elements(r *reader) {
+	const passive, explicit, expressions = 1, 2, 4
+	total := uint64(0)
+	for n := r.count("element segments"); n > 0 && r.err == nil; n-- {
+		flags := r.u32()
+		if flags > 7 {
+			r.fail("unknown kind %d of element segment", flags)
+			return
+		}
+		if flags&passive == 0 {
+			if flags&explicit != 0 {
+				r.u32() // the table
+			}
+			r.constExpr(m.globals)
+		}
+		if flags&(passive|explicit) != 0 {
+			if flags&expressions != 0 {
+				r.refType()
+			} else if r.byte() != 0 {
+				r.fail("unknown kind of elements")
+			}
+		}
+		k := r.u32()
+		if total += uint64(k); total > maxElements {
+			r.fail("more than %d elements", maxElements)
+		}
+		for ; k > 0 && r.err == nil; k-- {
+			if flags&expressions != 0 {
+				r.constExpr(m.globals)
+			} else {
+				r.u32()
+			}
+		}
+	}
+}
+
+// data checks the data section.
+func (m *module) data(r *reader) {
+	for n := r.count("data segments"); n > 0 && r.err == nil; n-- {
+		switch kind := r.u32(); kind {
+		case 0:
+			r.constExpr(m.globals)
+		case 1:
+		case 2:
+			r.u32()
+			r.constExpr(m.globals)
+		default:
+			r.fail("unknown kind %d of data segment", kind)
+		}
+		r.bytes(r.u32())
+	}
+}
+
+// names returns a name section with the names of the module and of its functions, which stack traces show, and nothing else. A name
+// section that is not sound is left out: it has no bearing on what a module does.
+func names(body []byte) []byte {
+	r := reader{b: body}
+	r.name() // "name"
+	out := append([]byte(nil), r.b[:r.pos]...)
+	for !r.done() {
+		from := r.pos
+		id := r.byte()
+		sub := reader{b: r.bytes(r.u32())}
+		switch id {
+		case 0:
+			sub.name()
+		case 1:
+			for n := sub.count("names"); n > 0 && sub.err == nil; n-- {
+				sub.u32()
+				sub.name()
+			}
+		default:
+			continue
+		}
+		if r.err != nil || sub.err != nil || !sub.done() {
+			return nil
+		}
+		out = append(out, r.b[from:r.pos]...)
+	}
+	if r.err != nil {
+		return nil
+	}
+	return out
+}
