@@ -257,6 +257,11 @@ func (b *Backplane) sameTLS(other *Backplane) bool {
 // n.mu is held.
 func (n *node) applyBackplane(config *Backplane) error {
 	plane := n.plane.Load()
+	if plane != nil && config != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), moveWait)
+		defer cancel()
+		plane.Refresh(ctx)
+	}
 	switch {
 	case config == nil && plane == nil:
 		return nil
