@@ -118,7 +118,9 @@ func (b *Backplane) provision(log *slog.Logger) (err error) {
 	if s.Name == "" {
 		s.Name, _ = os.Hostname() // only a name for people, but for postgres, which checks
 	}
-	s.Secrets = backplane.Secrets{expand("secret", b.Secret)}
+	if b.Secret != "" { // Validate tells that it is missing
+		s.Secrets = backplane.Secrets{expand("secret", b.Secret)}
+	}
 	if b.SecretPrevious != "" {
 		s.Secrets = append(s.Secrets, expand("secret_previous", b.SecretPrevious))
 	}
