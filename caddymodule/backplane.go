@@ -118,7 +118,9 @@ func (b *Backplane) provision(log *slog.Logger) (err error) {
 	if s.Name == "" {
 		s.Name, _ = os.Hostname() // only a name for people, but for postgres, which checks
 	}
-	s.Secrets = backplane.Secrets{expand("secret", b.Secret)}
+	if b.Secret != "" { // Validate tells that it is missing
+		s.Secrets = backplane.Secrets{expand("secret", b.Secret)}
+	}
 	if b.SecretPrevious != "" {
 		s.Secrets = append(s.Secrets, expand("secret_previous", b.SecretPrevious))
 	}
@@ -257,6 +259,11 @@ func (b *Backplane) sameTLS(other *Backplane) bool {
 // n.mu is held.
 func (n *node) applyBackplane(config *Backplane) error {
 	plane := n.plane.Load()
+	if plane != nil && config != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), moveWait)
+		defer cancel()
+		plane.Refresh(ctx)
+	}
 	switch {
 	case config == nil && plane == nil:
 		return nil

@@ -111,10 +111,14 @@ func (b *Backplane) unmarshal(d *caddyfile.Dispenser) error {
 			if to := texts[name]; to != nil {
 				*to = value
 			} else if to := times[name]; to != nil {
-				*to, err = duration(value)
+				if *to, err = duration(value); err != nil {
+					return d.Errf("%s: %v", name, err)
+				}
 			} else if to := sizes[name]; to != nil {
 				var n uint64
-				n, err = humanize.ParseBytes(value)
+				if n, err = humanize.ParseBytes(value); err != nil {
+					return d.Errf("%s: %q is not a size such as 8MiB", name, value)
+				}
 				*to = int(n)
 			} else {
 				return d.Errf("backplane has no setting %q; it has secret, peers, dialect, emitters, node_name, advertise, tls_ca, tls_server_name, tls_insecure_skip_verify, retry, ping, silence, subscribe_wait, queue_per_peer, frame_size, dns, redis and postgres", name)

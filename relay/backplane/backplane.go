@@ -122,7 +122,6 @@ func (b *Backplane) discover() {
 		if wanted[key] == nil {
 			cancel()
 			delete(b.discoveries, key)
-			delete(b.found, key)
 		}
 	}
 	for key, d := range wanted {
@@ -137,12 +136,29 @@ func (b *Backplane) discover() {
 				defer b.mu.Unlock()
 				if ctx.Err() == nil {
 					b.found[key] = append([]Target(nil), targets...)
+					b.forgetFound()
 					b.dialFound()
 				}
 			})
 		})
 	}
+	b.forgetFound()
 	b.dialFound()
+}
+
+// forgetFound drops what discoveries have found that are no longer in force, as soon as all others have found
+// something: until then their peers may be the same. b.mu is held.
+func (b *Backplane) forgetFound() {
+	for key := range b.discoveries {
+		if _, ok := b.found[key]; !ok {
+			return
+		}
+	}
+	for key := range b.found {
+		if b.discoveries[key] == nil {
+			delete(b.found, key)
+		}
+	}
 }
 
 // dialFound dials what discoveries have found, and ends dialling what none finds any more. b.mu is held.

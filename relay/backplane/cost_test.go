@@ -63,14 +63,15 @@ func TestFullMesh(t *testing.T) {
 	for _, n := range nodes {
 		clients = append(clients, n.client("job_events-1"))
 	}
+	awaitWants(t, nodes, count)
 	const events = 2000
-	measure := func(name string, want int) {
+	measure := func(name string, want, emitters int) {
 		began, cpu = time.Now(), cpuTime(t)
 		for i := range events {
-			nodes[i%count].emit("job_events-1", fmt.Sprintf(`{"n": %d, "stdout": %q}`, i, strings.Repeat("x", 1000)))
+			nodes[i%emitters].emit("job_events-1", fmt.Sprintf(`{"n": %d, "stdout": %q}`, i, strings.Repeat("x", 1000)))
 		}
 		for _, c := range clients[:want] {
-			eventually(t, 60*time.Second, func() error {
+			eventually(t, 2*time.Minute, func() error {
 				if got := c.count(); got < events {
 					return fmt.Errorf("%d of %d events", got, events)
 				}
@@ -84,15 +85,37 @@ func TestFullMesh(t *testing.T) {
 			if got := c.count(); got != events {
 				t.Errorf("%d events at a client", got)
 			}
-			c.mu.Lock()
-			c.texts = nil
-			c.mu.Unlock()
+			c.forget()
 		}
 	}
-	measure("all nodes want it", count)
+	measure("all nodes want them, one emits", count, 1)
+	measure("all nodes want them, all emit in turn", count, count)
 	few := min(5, count)
 	for i, c := range clients[few:] {
 		c.subscribe(nodes[few+i])
 	}
-	measure(fmt.Sprint(few, " nodes want it"), few)
+	awaitWants(t, nodes, few)
+	measure(fmt.Sprint(few, " nodes want them, one emits"), few, 1)
+	measure(fmt.Sprint(few, " nodes want them, all emit in turn"), few, count)
+}
+
+// awaitWants waits until every node has heard that the first few nodes, and no others, want one group of it.
+func awaitWants(t *testing.T, nodes []*node, few int) {
+	t.Helper()
+	for i, n := range nodes {
+		want := few
+		if i < few {
+			want-- // itself
+		}
+		eventually(t, 2*time.Minute, func() error {
+			got := 0
+			for _, p := range n.plane.Peers() {
+				got += p.Groups
+			}
+			if got != want {
+				return fmt.Errorf("node %d knows of %d wishes, want %d", i, got, want)
+			}
+			return nil
+		})
+	}
 }

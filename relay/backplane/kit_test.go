@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,11 +27,12 @@ const secret = "a secret with ümlauts and 🔑"
 
 // node is a relay in this process: hub, layer, backplane and an HTTP server.
 type node struct {
-	t      testing.TB
-	hub    *relay.Hub
-	layer  *memory.Layer
-	plane  *backplane.Backplane
-	server *httptest.Server
+	t       testing.TB
+	hub     *relay.Hub
+	layer   *memory.Layer
+	plane   *backplane.Backplane
+	serving atomic.Pointer[backplane.Backplane] // the same, for requests that come before it runs
+	server  *httptest.Server
 }
 
 type option func(*backplane.Settings)
@@ -71,8 +73,9 @@ func newNodeOn(t testing.TB, b relay.Broker) *node {
 		t.Fatal(err)
 	}
 	n.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if e, ok := backplane.Endpoint(r.URL.Path); ok {
-			n.plane.Serve(w, r, e)
+		plane := n.serving.Load()
+		if e, ok := backplane.Endpoint(r.URL.Path); ok && plane != nil {
+			plane.Serve(w, r, e)
 			return
 		}
 		http.NotFound(w, r)
@@ -114,6 +117,7 @@ func (n *node) start(options ...option) *lockedLog {
 		n.t.Fatal(err)
 	}
 	n.plane = plane
+	n.serving.Store(plane)
 	plane.Start()
 	n.t.Cleanup(func() {
 		n.close()
@@ -203,6 +207,13 @@ func (c *client) count() int {
 	return len(c.texts)
 }
 
+// forget lets go of what came so far.
+func (c *client) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.texts = nil
+}
+
 // exactly waits until the client has as many texts as wanted, and checks that each came once.
 func (c *client) exactly(t testing.TB, want map[string]bool) {
 	t.Helper()
@@ -221,7 +232,7 @@ func (c *client) missing(want map[string]bool) string {
 	defer c.mu.Unlock()
 	for text := range want {
 		if !slices.Contains(c.texts, text) {
-			return text
+			return fmt.Sprintf("%.80s", text)
 		}
 	}
 	return ""
@@ -293,7 +304,7 @@ func (n *node) sources() int {
 
 func (n *node) awaitSources(want int) {
 	n.t.Helper()
-	eventually(n.t, 30*time.Second, func() error {
+	eventually(n.t, 2*time.Minute, func() error {
 		if got := n.sources(); got != want {
 			return fmt.Errorf("%s listens to %d of %d layers", n.server.URL, got, want)
 		}

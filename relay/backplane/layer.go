@@ -79,6 +79,16 @@ func (b *Backplane) readLayer(ctx context.Context) {
 	}
 }
 
+// Refresh takes notice at once that the hub has another channel layer; otherwise it takes a second.
+func (b *Backplane) Refresh(ctx context.Context) {
+	b.layer.mu.Lock()
+	moved := b.layer.broker != b.hub.Broker()
+	b.layer.mu.Unlock()
+	if moved {
+		b.readLayer(ctx)
+	}
+}
+
 // watchLayer reads the identity when the broker is another one, and now and then.
 func (b *Backplane) watchLayer() {
 	read := time.Now()

@@ -37,37 +37,59 @@ func TestStalledLink(t *testing.T) {
 	source.awaitSources(2)
 	local, onNear, onFar := source.client("g-1"), near.client("g-1"), far.client("g-1")
 	text := strings.Repeat("x", 1000)
-	emit := func(from, n int) (texts []string) {
-		for i := from; i < from+n; i++ {
-			event := fmt.Sprintf(`{"n": %d, "x": %q}`, i, text)
-			source.emit("g-1", event)
-			texts = append(texts, event)
+	next := 0
+	// load emits events as fast as the neighbour gets them, and expects each once there and at the source.
+	load := func(count int) time.Duration {
+		t.Helper()
+		for _, c := range []*client{local, onNear} {
+			c.forget()
 		}
-		return texts
+		want := map[string]bool{}
+		began := time.Now()
+		for n := range count {
+			event := fmt.Sprintf(`{"n": %d, "x": %q}`, next, text)
+			next++
+			source.emit("g-1", event)
+			want[event] = true
+			if n%200 == 199 {
+				eventually(t, 20*time.Second, func() error {
+					if got := onNear.count(); got <= n {
+						return fmt.Errorf("the neighbour has %d of %d events", got, n+1)
+					}
+					return nil
+				})
+			}
+		}
+		took := time.Since(began)
+		local.exactly(t, want)
+		onNear.exactly(t, want)
+		return took
 	}
-	first := emit(0, 100)
-	for _, c := range []*client{local, onNear, onFar} {
-		c.exactly(t, set(first))
+	load(200)
+	eventually(t, 10*time.Second, func() error {
+		if got := onFar.count(); got != 200 {
+			return fmt.Errorf("%d of 200 events at the far node", got)
+		}
+		return nil
+	})
+	const count = 20_000 // 20 MB, twenty times what may wait
+	healthy := load(count)
+	for _, c := range []*client{local, onNear, onFar} { // the test's own memory of what came
+		c.forget()
 	}
-
 	link.set(true, 0)
 	before := heap()
-	began := time.Now()
-	stalled := emit(100, 20_000) // 20 MB, twenty times what may wait
-	took := time.Since(began)
-	local.exactly(t, set(first, stalled))
-	onNear.exactly(t, set(first, stalled))
-	neighbours := time.Since(began)
-	for _, c := range []*client{local, onNear} { // the test's own memory of what came
-		c.mu.Lock()
-		c.texts = nil
-		c.mu.Unlock()
+	stalled := load(count)
+	for _, c := range []*client{local, onNear, onFar} {
+		c.forget()
 	}
-	stalled = nil
 	grown := int64(heap()) - int64(before)
-	t.Logf("20,000 events of 1 KB in %v, at the neighbour after %v; the heap grew by %d KiB", took, neighbours, grown>>10)
+	t.Logf("%d events of 1 KB: %v with a healthy link, %v with a stalled one; the heap grew by %d KiB", count, healthy, stalled, grown>>10)
 	if grown > 12<<20 {
 		t.Errorf("the heap grew by %d bytes", grown)
+	}
+	if stalled > 3*healthy {
+		t.Errorf("the neighbour was held up: %v instead of %v", stalled, healthy)
 	}
 	if s := source.plane.Stats(); s.Dropped["queue_full"] < 10_000 {
 		t.Errorf("dropped: %v", s.Dropped)

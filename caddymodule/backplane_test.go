@@ -1,0 +1,137 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/edgerelay/edgerelay/relay/backplane"
+)
+
+// parseBackplane reads a backplane block and provisions it as Caddy does, by way of JSON.
+func parseBackplane(t *testing.T, block string) (*Backplane, error) {
+	t.Helper()
+	d := caddyfile.NewTestDispenser("backplane {\n" + block + "\n}")
+	d.Next()
+	var parsed, b Backplane
+	if err := parsed.unmarshal(d); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(&parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &b); err != nil {
+		t.Fatal(err)
+	}
+	return &b, b.provision(slog.New(slog.NewTextHandler(io.Discard, nil)))
+}
+
+func TestBackplaneBlock(t *testing.T) {
+	t.Setenv("CLUSTER_SECRET", "the current one")
+	t.Setenv("CLUSTER_PEERS", "http://10.0.0.4, http://10.0.0.5/")
+	b, err := parseBackplane(t, `
+		secret {env.CLUSTER_SECRET} previous
+		peers http://10.0.0.2 https://node3.example.com:8443
+		peers {env.CLUSTER_PEERS}
+		dialect auto
+		node_name node1
+		advertise http://10.0.0.1:8013/
+		retry 3s
+		ping 5
+		silence 12s
+		subscribe_wait 100ms
+		queue_per_peer 4MiB
+		frame_size 2MiB
+		dns relay.awx.svc.cluster.local:8013 {
+			every 30s
+		}
+		dns _https._tcp.relay.example.com {
+			scheme https
+		}
+		redis redis://10.0.0.9:6379/1
+		postgres postgres://awx:password@db/awx {
+			ip 10.0.0.1
+			scheme http
+			port 8013
+		}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := b.settings
+	if len(s.Secrets) != 2 || s.Secrets[0] != "the current one" || s.Secrets[1] != "previous" || s.Name != "node1" ||
+		s.Advertise != "http://10.0.0.1:8013" || s.Retry != 3*time.Second || s.Ping != 5*time.Second || s.Silence != 12*time.Second ||
+		s.JoinWait != 100*time.Millisecond || s.QueueBytes != 4<<20 || s.FrameSize != 2<<20 || len(s.Discoveries) != 5 {
+		t.Errorf("%+v", s)
+	}
+	list := s.Discoveries[0].(backplane.Static)
+	var urls []string
+	for _, p := range list {
+		urls = append(urls, p.URL)
+	}
+	if got := strings.Join(urls, " "); got != "http://10.0.0.2 https://node3.example.com:8443 http://10.0.0.4 http://10.0.0.5" {
+		t.Errorf("peers %s", got)
+	}
+	// The configuration that Caddy shows holds no secret that came from outside.
+	text, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "the current one") || !strings.Contains(string(text), "{env.CLUSTER_SECRET}") {
+		t.Errorf("%s", text)
+	}
+	same, err := parseBackplane(t, "secret {env.CLUSTER_SECRET}\npeers http://10.0.0.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := parseBackplane(t, "secret {env.CLUSTER_SECRET}\npeers http://10.0.0.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CLUSTER_SECRET", "the next one")
+	other, err := parseBackplane(t, "secret {env.CLUSTER_SECRET}\npeers http://10.0.0.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same.key != again.key || same.key == other.key {
+		t.Error("the key does not tell settings apart")
+	}
+}
+
+func TestBackplaneMistakes(t *testing.T) {
+	junk := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(junk, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for block, want := range map[string]string{
+		"peers http://a":                          "no secret",
+		"secret {env.NOT_SET_ANYWHERE}":           "NOT_SET_ANYWHERE",
+		"secret a b c":                            "previous",
+		"secret s\npeers":                         "peers needs",
+		"secret s\npeers node2":                   `"node2"`,
+		"secret s\ndialect morse":                 `"morse"`,
+		"secret s\nemitters none":                 `"none"`,
+		"secret s\nping soon":                     "ping",
+		"secret s\nqueue_per_peer much":           "queue_per_peer",
+		"secret s\nspeed 3":                       "it has secret, peers",
+		"secret s\ndns name:port":                 "not a port",
+		"secret s\ndns name {\n scheme gopher\n}": "gopher",
+		"secret s\ndns name {\n ip 1\n}":          `no setting "ip"`,
+		"secret s\nredis redis://r":               "advertise",
+		"secret s\nadvertise http://a\nredis x":   "redis://user",
+		"secret s\nnode_name n\npostgres ://":     "postgres://user",
+		"secret s\ntls_ca " + junk:                "no certificate in PEM",
+		"secret s\ntls_ca /does/not/exist":        "tls_ca",
+	} {
+		if _, err := parseBackplane(t, block); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want something about %s", block, err, want)
+		}
+	}
+}
