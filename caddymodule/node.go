@@ -90,11 +90,6 @@ func (n *node) detach(a *App) error {
 
 // apply makes the hub follow a. n.mu is held.
 func (n *node) apply(a *App) error {
-	authorizer, recheck, err := a.auth.Authorizer()
-	if err != nil {
-		return err
-	}
-	n.out.to.Store(a.log)
 	if place := a.layer.Place(); place != n.place {
 		broker, err := a.layer.Open(n.log)
 		if err != nil {
@@ -112,9 +107,9 @@ func (n *node) apply(a *App) error {
 	} else if err := a.layer.Apply(n.hub.Broker()); err != nil {
 		return err
 	}
-	a.authorizer = authorizer
+	n.out.to.Store(a.log)
 	n.hub.SetLimits(a.limits)
-	n.hub.SetAuthorizer(authorizer, recheck)
+	n.hub.SetAuthorizer(a.authorizer, a.recheck)
 	return nil
 }
 
