@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -91,9 +93,17 @@ func (n *node) servePublish(w http.ResponseWriter, r *http.Request) error {
 }
 
 // publish sends the publication that body holds.
-func (n *node) publish(body interface{ Read([]byte) (int, error) }, r *http.Request) (relay.Receipt, int, error) {
+func (n *node) publish(body io.Reader, r *http.Request) (relay.Receipt, int, error) {
 	var p publication
-	if err := json.NewDecoder(body).Decode(&p); err != nil {
+	dec := json.NewDecoder(body)
+	err := dec.Decode(&p)
+	if _, more := dec.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("something follows it")
+	}
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return relay.Receipt{}, http.StatusRequestEntityTooLarge, fmt.Errorf("the body is longer than %d bytes", maxPublication)
+	}
+	if err != nil {
 		return relay.Receipt{}, http.StatusBadRequest, fmt.Errorf(`the body must be {"group": "…", "data": <JSON>}: %w`, err)
 	}
 	if !relay.ValidGroup(p.Group) {
@@ -101,6 +111,9 @@ func (n *node) publish(body interface{ Read([]byte) (int, error) }, r *http.Requ
 	}
 	if p.Data == nil {
 		return relay.Receipt{}, http.StatusBadRequest, errors.New("there is no data to publish")
+	}
+	if !utf8.Valid(p.Data) {
+		return relay.Receipt{}, http.StatusBadRequest, errors.New("the data is not UTF-8")
 	}
 	receipt, err := n.hub.Publish(r.Context(), p.Group, p.Data)
 	if err != nil {

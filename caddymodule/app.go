@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -36,14 +38,13 @@ type App struct {
 	// Backplane connects this node to others; without it there is one node, or all share one channel layer.
 	Backplane *Backplane `json:"backplane,omitempty"`
 
-	layer  ChannelLayer
-	auth   Auth
-	limits relay.Limits
-	node   *node
-	log    *slog.Logger
-
+	layer      ChannelLayer
 	authorizer relay.Authorizer
 	recheck    time.Duration
+	open       bool // auth none
+	limits     relay.Limits
+	node       *node
+	log        *slog.Logger
 }
 
 // ChannelLayer is what a module in the namespace edgerelay.channel_layers provides.
@@ -86,12 +87,16 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
-	a.auth = auth.(Auth)
-	if a.authorizer, a.recheck, err = a.auth.Authorizer(); err != nil {
-		return err
+	// Here, and not in Start: the HTTP server may start before this app does.
+	if a.authorizer, a.recheck, err = auth.(Auth).Authorizer(); err != nil {
+		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
+	_, a.open = auth.(*AuthNone)
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
 		return fmt.Errorf("edgerelay: unauthenticated is close or reject, not %q", a.Unauthenticated)
+	}
+	if err := checkOrigins(a.Origins); err != nil {
+		return err
 	}
 	if a.limits, err = a.Limits.apply(); err != nil {
 		return err
@@ -112,6 +117,21 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	return events.(*caddyevents.App).On("stopping", a.node)
+}
+
+// checkOrigins refuses what no browser sends as its origin, and what would never match therefore.
+func checkOrigins(origins []string) error {
+	for _, o := range origins {
+		scheme, host, ok := strings.Cut(o, "://")
+		if !ok {
+			scheme, host = "https", o
+		}
+		u, err := url.Parse(scheme + "://" + host)
+		if o != "*" && (err != nil || u.Host == "" || u.Host != host) {
+			return fmt.Errorf("edgerelay: origins: %q is no origin; write scheme and host without a path, such as https://awx.example.com, or * for every page", o)
+		}
+	}
+	return nil
 }
 
 // Start puts the configuration in force, for connections that are open already, too.

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -121,7 +122,10 @@ func (a *AuthAWX) Provision(caddy.Context) (err error) {
 	s := awx.DefaultSettings()
 	s.URL, err = caddy.NewReplacer().ReplaceOrErr(a.URL, true, true)
 	if err != nil {
-		return err
+		return fmt.Errorf("auth awx: url: %w", err)
+	}
+	if a.Cache < 0 || a.Timeout < 0 || a.Concurrency < 0 {
+		return errors.New("auth awx: cache, timeout and concurrency must be above 0")
 	}
 	s.Strict = !a.Lax
 	if a.Cache > 0 {
@@ -172,6 +176,9 @@ func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if !d.Args(&a.URL) {
 		return d.Err("auth awx needs the address of AWX's HTTP API, such as http://127.0.0.1:8050")
 	}
+	if d.NextArg() {
+		return d.Err("auth awx takes one address")
+	}
 	for d.NextBlock(0) {
 		name := d.Val()
 		var value string
@@ -186,17 +193,19 @@ func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			a.Lax = value == "off"
 		case "cache":
-			a.Cache, err = duration(value)
+			a.Cache, err = positive(value)
 		case "recheck":
 			if value == "off" {
 				a.Recheck = caddy.Duration(-time.Second)
 			} else {
-				a.Recheck, err = duration(value)
+				a.Recheck, err = positive(value)
 			}
 		case "timeout":
-			a.Timeout, err = duration(value)
+			a.Timeout, err = positive(value)
 		case "concurrency":
-			a.Concurrency, err = strconv.Atoi(value)
+			if a.Concurrency, err = strconv.Atoi(value); err != nil || a.Concurrency <= 0 {
+				return d.Errf("concurrency is a number above 0, not %q", value)
+			}
 		case "session_cookie":
 			a.SessionCookie = value
 		default:

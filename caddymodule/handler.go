@@ -134,7 +134,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 	id, err := a.authorizer.Authenticate(r)
 	if errors.Is(err, relay.ErrUnauthenticated) {
-		h.turnAway(w, r, address)
+		served = h.turnAway(w, r, address, func() { hub.Dismiss(address) })
 		return
 	}
 	if err != nil {
@@ -159,23 +159,25 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	go client.Serve(conn)
 }
 
-// turnAway tells a client that nobody is logged in.
-func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, address netip.Addr) {
+// turnAway tells a client that nobody is logged in. It reports whether there is a websocket, which release is called after.
+func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, address netip.Addr, release func()) bool {
 	h.note(slog.LevelInfo, address, errors.New("the client is not logged in"))
 	if h.app.Unauthenticated == "reject" {
 		http.Error(w, "not logged in", http.StatusUnauthorized)
-		return
+		return false
 	}
 	conn, err := ws.Accept(w, r, h.app.node.frameSize)
 	if err != nil {
-		return
+		return false
 	}
 	relay.Farewell(conn)
 	go func() { // until the client has answered the close frame
+		defer release()
 		for err == nil {
 			_, _, err = conn.Read()
 		}
 	}()
+	return true
 }
 
 // refuse answers a handshake that leads nowhere.

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"time"
 
@@ -52,8 +53,14 @@ func (l *Limits) apply() (relay.Limits, error) {
 	if r.FrameSize <= 0 {
 		return r, errors.New("edgerelay: limits: frame_size must be above 0")
 	}
-	if r.Silence > 0 && r.Silence <= r.Ping {
+	if r.Ping < 0 || r.Silence < 0 {
+		return r, errors.New("edgerelay: limits: ping and silence are durations, or 0 for none")
+	}
+	if r.Silence > 0 && (r.Ping == 0 || r.Silence <= r.Ping) {
 		return r, errors.New("edgerelay: limits: silence must be longer than ping, or clients that answer every ping are taken for dead")
+	}
+	if !(r.SubscribeRate >= 0 && r.SubscribeRate <= math.MaxInt32) {
+		return r, errors.New("edgerelay: limits: subscribe_rate is a number of messages a second, or 0 for no limit")
 	}
 	for _, n := range []int{r.GroupsPerConnection, r.ConnectionsPerUser, r.ConnectionsPerAddress, r.Connections, r.QueuePerConnection} {
 		if n < 0 {
@@ -83,7 +90,7 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 		name := d.Val()
 		var value string
 		if !d.AllArgs(&value) {
-			return d.Errf("%s takes one value", name)
+			return d.Errf("limits: %s takes one value", name)
 		}
 		var err error
 		if to, ok := counts[name]; ok {
@@ -92,7 +99,9 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 			*to = &n
 		} else if to, ok := sizes[name]; ok {
 			var size uint64
-			size, err = humanize.ParseBytes(value)
+			if size, err = humanize.ParseBytes(value); size > math.MaxInt32 {
+				return d.Errf("%s: %s is too much", name, value)
+			}
 			n := int(size)
 			*to = &n
 		} else if to, ok := times[name]; ok {
@@ -101,13 +110,15 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 			*to = &t
 		} else if name == "subscribe_rate" {
 			var rate float64
-			rate, err = strconv.ParseFloat(value, 64)
+			if rate, err = strconv.ParseFloat(value, 64); !(rate >= 0 && rate <= math.MaxInt32) { // JSON knows neither NaN nor infinity
+				return d.Errf("limits: subscribe_rate is a number of messages a second, or 0 for no limit, not %q", value)
+			}
 			l.SubscribeRate = &rate
 		} else {
 			return d.Errf("there is no limit %q; there are frame_size, groups_per_connection, subscribe_rate, connections_per_user, connections_per_address, connections, queue_per_connection, ping and silence", name)
 		}
 		if err != nil {
-			return d.Errf("%s: %v", name, err)
+			return d.Errf("limits: %s %s: %v", name, value, err)
 		}
 	}
 	return nil

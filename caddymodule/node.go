@@ -71,6 +71,9 @@ func (n *node) attach(a *App) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.apply(a); err != nil {
+		if last := len(n.attached) - 1; last >= 0 { // some of it may be in force already
+			err = errors.Join(err, n.apply(n.attached[last]))
+		}
 		return err
 	}
 	n.attached = append(n.attached, a)
@@ -97,7 +100,6 @@ func (n *node) detach(a *App) error {
 
 // apply makes the hub follow a. n.mu is held.
 func (n *node) apply(a *App) error {
-	n.out.to.Store(a.log)
 	if place := a.layer.Place(); place != n.place {
 		broker, err := a.layer.Open(n.log)
 		if err != nil {
@@ -115,6 +117,7 @@ func (n *node) apply(a *App) error {
 	} else if err := a.layer.Apply(n.hub.Broker()); err != nil {
 		return err
 	}
+	n.out.to.Store(a.log)
 	n.hub.SetLimits(a.limits)
 	n.hub.SetAuthorizer(a.authorizer, a.recheck)
 	return n.applyBackplane(a.Backplane)

@@ -16,6 +16,9 @@ func (h *Hub) sweep(ctx context.Context) {
 	for part := 0; ; part = (part + 1) % sweepParts {
 		limits := h.Limits()
 		step := max(limits.Ping/2/sweepParts, time.Millisecond)
+		if limits.Ping <= 0 {
+			step = time.Second
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -24,6 +24,9 @@ func CheckUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason st
 	case r.Header.Get("Sec-Websocket-Version") != "13":
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return http.StatusUpgradeRequired, "only websocket version 13 is spoken here"
+	case r.ContentLength != 0: // its bytes would be taken for frames
+		w.Header().Set("Connection", "close")
+		return http.StatusBadRequest, "a websocket handshake has no body"
 	case len(keys) != 1 || !validKey(keys[0]):
 		return http.StatusBadRequest, "a websocket handshake needs one Sec-WebSocket-Key of 16 bytes in base64"
 	}

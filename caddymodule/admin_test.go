@@ -1,0 +1,149 @@
+package caddymodule
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+func (s *site) get(url string) (int, string) {
+	s.t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestAdminPublish(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none", "edgerelay")
+	c := s.subscribe("jobs-summary")
+	for body, want := range map[string]int{
+		``: 400, `{`: 400, `[]`: 400, `null`: 400, `{}`: 400, `"x"`: 400,
+		`{"group": "jobs-summary"}`:   400,
+		`{"data": 1}`:                 400,
+		`{"group": "", "data": 1}`:    400,
+		`{"group": 5, "data": 1}`:     400,
+		`{"group": "a b", "data": 1}`: 400,
+		`{"group": "` + strings.Repeat("x", 100) + `", "data": 1}`:                 400,
+		`{"group": "jobs-summary", "data": 1} x`:                                   400,
+		`{"group": "jobs-summary", "data": 1}{}`:                                   400,
+		`{"group": "jobs-summary", "data": {]}`:                                    400,
+		"{\"group\": \"jobs-summary\", \"data\": \"\xff\"}":                        400,
+		`{"group": "jobs-summary", "data": "` + strings.Repeat("x", 16<<20) + `"}`: 413,
+		`{"group": "nobody", "data": 1}`:                                           200,
+	} {
+		if status, answer := s.post("/edgerelay/publish", body); status != want || answer == "" {
+			t.Errorf("%.100q: %d %.200s, want %d", body, status, answer, want)
+		}
+	}
+	// The data's text arrives byte for byte.
+	for _, data := range []string{`null`, `1.50`, `"\u00e4ä"`, `{"b":1,  "a" : [1e2, 1E2, 0.10], "b": 2}`, "{\n\t\"x\": 1\n}", `"` + strings.Repeat("é", 1<<20) + `"`} {
+		if status, answer := s.post("/edgerelay/publish", `{"group": "jobs-summary", "data": `+data+`}`); status != 200 {
+			t.Fatal(status, answer)
+		}
+		next(t, c, data)
+	}
+	if status, _ := s.get("http://" + s.admin + "/edgerelay/publish"); status != 405 {
+		t.Errorf("GET publish: %d", status)
+	}
+}
+
+func TestHealthAndMetrics(t *testing.T) {
+	s := newSite(t)
+	const site = "edgerelay\nedgerelay_health\nhandle /metrics {\nmetrics\n}\nrespond next"
+	for range 2 { // the second time after a reload
+		s.mustLoad("auth none", site)
+		_ = s.subscribe("jobs-summary")
+		for _, url := range []string{"http://" + s.admin + "/edgerelay/health", "http://" + s.admin + "/edgerelay/health/ready", "http://" + s.addr + "/health"} {
+			if status, body := s.get(url); status != 200 || !strings.Contains(body, `"status":"ok"`) {
+				t.Errorf("%s: %d %s", url, status, body)
+			}
+		}
+		for _, url := range []string{"http://" + s.admin + "/metrics", "http://" + s.addr + "/metrics"} {
+			if status, body := s.get(url); status != 200 || !strings.Contains(body, "edgerelay_connections ") || !strings.Contains(body, "edgerelay_channel_layer_up 1") {
+				t.Errorf("%s: %d, without our metrics:\n%.2000s", url, status, body)
+			}
+		}
+		if status, _ := s.post("/edgerelay/health", ""); status != 405 {
+			t.Errorf("POST health: %d", status)
+		}
+		if resp, err := http.Post("http://"+s.addr+"/health", "", nil); err != nil {
+			t.Error(err)
+		} else {
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if string(body) != "next" {
+				t.Errorf("POST /health of the site: %s", body)
+			}
+		}
+	}
+	// A layer that cannot be reached: 503, and in public no address.
+	down := fmt.Sprint("127.0.0.1:", peers.FreePort(t))
+	s.mustLoad("auth none\nchannel_layer redis redis://:hunter2@"+down, site)
+	if status, body := s.get("http://" + s.addr + "/health"); status != 503 || strings.Contains(body, down) {
+		t.Errorf("public health without Redis: %d %s", status, body)
+	}
+	if status, body := s.get("http://" + s.admin + "/edgerelay/health"); status != 503 || !strings.Contains(body, down) || strings.Contains(body, "hunter2") {
+		t.Errorf("health without Redis: %d %s", status, body)
+	}
+	if status, _ := s.get("http://" + s.admin + "/edgerelay/health/live"); status != 200 {
+		t.Errorf("live without Redis: %d", status)
+	}
+	// A configuration without the relay.
+	if err := s.load(fmt.Sprintf("{\nadmin %s\npersist_config off\nlog {\noutput discard\n}\n}\n%s {\nrespond x\n}\n", s.admin, s.addr2())); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := s.get("http://" + s.admin + "/edgerelay/health"); status != 503 && status != 404 {
+		t.Errorf("health without the relay: %d %s", status, body)
+	}
+}
+
+// `caddy edgerelay publish` keeps the data's text.
+func TestPublishCommand(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none", "edgerelay")
+	c := s.subscribe("jobs-summary")
+	binary := filepath.Join(t.TempDir(), "caddy")
+	if out, err := exec.Command("go", "build", "-o", binary, "./cmd/caddy").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	run := func(stdin string, args ...string) (string, error) {
+		cmd := exec.Command(binary, append([]string{"edgerelay", "publish", "--address", s.admin}, args...)...)
+		cmd.Stdin = strings.NewReader(stdin)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		err := cmd.Run()
+		return out.String(), err
+	}
+	const data = `{"b": 1.50,  "a":"\u00e4ä", "b": 1E2}`
+	if out, err := run("", "--group", "jobs-summary", "--data", data); err != nil || out != "{\"members\":1,\"over_capacity\":0}\n" {
+		t.Errorf("%s, %v", out, err)
+	}
+	next(t, c, data)
+	if out, err := run(" "+data+"\n", "-g", "jobs-summary", "-d", "-"); err != nil {
+		t.Errorf("%s, %v", out, err)
+	}
+	next(t, c, data)
+	for _, args := range [][]string{
+		{}, {"--group", "x"}, {"--data", "1"}, {"--group", "a b", "--data", "1"}, {"--group", "x", "--data", "text"}, {"--group", `x", "data": 2, "y": "`, "--data", "1"},
+		{"--group", "x", "--data", "1} {"}, {"--group", "x", "--data", "1", "more"}, {"--group", "x", "--data", "\"\xff\""},
+	} {
+		if out, err := run("", args...); err == nil || out == "" {
+			t.Errorf("%q: %s, %v; want an error", args, out, err)
+		}
+	}
+}

@@ -1,0 +1,399 @@
+package caddymodule
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const patience = 10 * time.Second
+
+// site is a Caddy in this process.
+type site struct {
+	t           testing.TB
+	addr, admin string // host:port
+	dir         string
+}
+
+// newSite picks ports; load starts the site.
+func newSite(t testing.TB) *site {
+	s := &site{
+		t:    t,
+		addr: fmt.Sprint("127.0.0.1:", peers.FreePort(t)), admin: fmt.Sprint("127.0.0.1:", peers.FreePort(t)),
+		dir: t.TempDir(),
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// file is a Caddyfile with lines in the global option edgerelay, and directives in the one site.
+func (s *site) file(lines, directives string) string {
+	return fmt.Sprintf(`{
+	admin %s
+	persist_config off
+	skip_install_trust
+	auto_https disable_redirects
+	grace_period 1s
+	storage file_system %s
+	log {
+		output discard
+	}
+	edgerelay {
+%s
+	}
+}
+`, s.admin, s.dir, lines) + s.addr2() + " {\n" + directives + "\n}\n"
+}
+
+func (s *site) addr2() string { return "http://" + s.addr }
+
+// load gives Caddy a Caddyfile.
+func (s *site) load(caddyfile string) error {
+	config, err := adapt(caddyfile)
+	if err != nil {
+		return err
+	}
+	return caddy.Load(config, true)
+}
+
+func (s *site) mustLoad(lines, directives string) {
+	s.t.Helper()
+	if err := s.load(s.file(lines, directives)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+const shake = "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+
+// ask sends a handshake for a path, with more header lines, and returns the answer. The connection stays open until the test ends.
+func (s *site) ask(path string, headers ...string) (*http.Response, string) {
+	s.t.Helper()
+	request := fmt.Sprintf(shake, path, s.addr)
+	for _, h := range headers {
+		name, _, _ := strings.Cut(h, ":")
+		lines := strings.SplitAfter(request, "\r\n")
+		for i, line := range lines { // replaces the line of the same name
+			if strings.HasPrefix(line, name+":") {
+				lines[i] = ""
+			}
+		}
+		request = strings.Join(lines, "") + h + "\r\n"
+	}
+	return s.raw(request + "\r\n")
+}
+
+// raw sends bytes and reads one response.
+func (s *site) raw(request string) (*http.Response, string) {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, request); err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp, ""
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// dial opens a websocket and reads the greeting.
+func (s *site) dial(path string, header http.Header) *peers.Client {
+	s.t.Helper()
+	c, resp, err := peers.Dial(s.t, "http://"+s.addr+path, header)
+	if err != nil {
+		s.t.Fatalf("%v: %v", resp, err)
+	}
+	return c
+}
+
+func next(t testing.TB, c *peers.Client, want string) {
+	t.Helper()
+	if got, err := c.Next(patience); err != nil || got != want {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+}
+
+var csrf = http.Header{"Cookie": {"csrftoken=t"}}
+
+func subscription(group string) string {
+	kind, item, _ := strings.Cut(group, "-")
+	return fmt.Sprintf(`{"groups": {%q: [%q]}, "xrftoken": "t"}`, kind, item)
+}
+
+// subscribe opens a websocket that listens to one group.
+func (s *site) subscribe(group string) *peers.Client {
+	s.t.Helper()
+	c := s.dial("/websocket/", csrf)
+	next(s.t, c, `{"accept": true, "user": 1}`)
+	if err := c.Send(subscription(group)); err != nil {
+		s.t.Fatal(err)
+	}
+	next(s.t, c, fmt.Sprintf(`{"groups_current": [%q], "groups_left": [], "groups_joined": [%q]}`, group, group))
+	return c
+}
+
+// post sends a body to the admin API.
+func (s *site) post(path, body string) (int, string) {
+	s.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, "http://"+s.admin+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Close = true // the admin server is another one after a reload
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+func TestPaths(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none", `edgerelay
+		respond "next"`)
+	for path, ours := range map[string]bool{
+		"/websocket": true, "/websocket/": true, "/api/websocket/": true, "/api/gw/v2/websocket/": true, "/a/b/c/websocket?x=1": true,
+		"/": false, "/websockets/": false, "/xwebsocket": false, "/websocket/x": false, "/websocket//": false, "/WEBSOCKET/": false,
+	} {
+		resp, body := s.ask(path)
+		if got := resp.StatusCode == 101; got != ours || !ours && body != "next" {
+			t.Errorf("%s: %d %q, want it to be the relay's: %v", path, resp.StatusCode, body, ours)
+		}
+	}
+	s.mustLoad("auth none", `edgerelay {
+			path /ws /live/
+			path /third
+		}
+		respond "next"`)
+	for path, ours := range map[string]bool{"/ws": true, "/ws/": true, "/live": true, "/third/": true, "/websocket/": false, "/x/ws": false} {
+		if resp, _ := s.ask(path); (resp.StatusCode == 101) != ours {
+			t.Errorf("%s: %d", path, resp.StatusCode)
+		}
+	}
+	s.mustLoad("auth none", `@inside path /inside/*
+		edgerelay @inside
+		respond "next"`)
+	for path, ours := range map[string]bool{"/inside/websocket/": true, "/outside/websocket/": false} {
+		if resp, _ := s.ask(path); (resp.StatusCode == 101) != ours {
+			t.Errorf("%s: %d", path, resp.StatusCode)
+		}
+	}
+}
+
+// Whatever else stands in the site block keeps working, and does not hide the websocket.
+func TestNeighbours(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "backend %s %s", r.URL.Path, r.Header.Get("Upgrade"))
+	}))
+	defer backend.Close()
+	www := t.TempDir()
+	if err := os.WriteFile(filepath.Join(www, "index.html"), []byte("the page"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t)
+	for directives, answer := range map[string]string{
+		"edgerelay\nrespond \"plain\"":                                                "plain",
+		"edgerelay\nreverse_proxy " + backend.URL:                                     "backend /websocket/ ",
+		"edgerelay\nroot * " + www + "\ntry_files {path} /index.html\nfile_server":    "the page",
+		"encode gzip\nlog\nheader X-Y z\nedgerelay\nrespond \"plain\"":                "plain",
+		"route {\nedgerelay\nrespond \"plain\"\n}":                                    "plain",
+		"handle /other/* {\nrespond no\n}\nhandle {\nedgerelay\nrespond \"plain\"\n}": "plain",
+	} {
+		s.mustLoad("auth none", directives)
+		c := s.subscribe("jobs-summary")
+		if status, body := s.post("/edgerelay/publish", `{"group": "jobs-summary", "data": {"n":  1e2}}`); status != 200 || body != "{\"members\":1,\"over_capacity\":0}\n" {
+			t.Errorf("%s: publish: %d %s", directives, status, body)
+		}
+		next(t, c, `{"n":  1e2}`)
+		if _, body := s.raw("GET /websocket/ HTTP/1.1\r\nHost: " + s.addr + "\r\nConnection: close\r\n\r\n"); body != answer {
+			t.Errorf("%s: without an upgrade: %q, want %q", directives, body, answer)
+		}
+		if _, body := s.raw("GET /websocket/ HTTP/1.1\r\nHost: " + s.addr + "\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"); !strings.HasPrefix(body, answer) {
+			t.Errorf("%s: another upgrade: %q, want %q", directives, body, answer)
+		}
+	}
+}
+
+func TestHandshakesRefused(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none\norigins https://good.example https://*.wide.example", "edgerelay\nrespond next")
+	for _, c := range []struct {
+		status  int
+		headers []string
+	}{
+		{101, nil},
+		{426, []string{"Sec-WebSocket-Version: 8"}},
+		{400, []string{"Sec-WebSocket-Key: short"}},
+		{400, []string{"Sec-WebSocket-Key:"}},
+		{400, []string{"Connection: keep-alive"}},
+		{400, []string{"Content-Length: 5"}},
+		{400, []string{"Transfer-Encoding: chunked"}},
+		{101, []string{"Origin: http://" + s.addr}},
+		{101, []string{"Origin: https://good.example"}},
+		{101, []string{"Origin: https://a.wide.example"}},
+		{403, []string{"Origin: https://wide.example"}},
+		{403, []string{"Origin: https://evilwide.example"}},
+		{403, []string{"Origin: http://good.example"}},
+		{403, []string{"Origin: https://good.example.evil.example"}},
+		{403, []string{"Origin: null"}},
+		{403, []string{"Origin: http://127.0.0.1:1"}},
+		{403, []string{"Origin: https://good.example@evil.example"}},
+		{403, []string{"Origin: %"}},
+	} {
+		if resp, body := s.ask("/websocket/", c.headers...); resp.StatusCode != c.status || c.status != 101 && body == "" {
+			t.Errorf("%q: %d %q, want %d", c.headers, resp.StatusCode, body, c.status)
+		}
+	}
+	resp, body := s.raw(strings.Replace(fmt.Sprintf(shake, "/websocket/", s.addr), "GET", "POST", 1) + "\r\n")
+	if resp.StatusCode != 405 || resp.Header.Get("Allow") != "GET" {
+		t.Errorf("POST: %d %q", resp.StatusCode, body)
+	}
+	resp, body = s.raw(strings.Replace(fmt.Sprintf(shake, "/websocket/", s.addr), "HTTP/1.1", "HTTP/1.0", 1) + "\r\n")
+	if resp.StatusCode != 426 {
+		t.Errorf("HTTP/1.0: %d %q", resp.StatusCode, body)
+	}
+}
+
+func TestConnectionLimits(t *testing.T) {
+	for limit, status := range map[string]int{"connections_per_user 2": 429, "connections_per_address 2": 429, "connections 2": 503} {
+		t.Run(limit, func(t *testing.T) {
+			s := newSite(t)
+			s.mustLoad("auth caddy\nlimits {\n"+limit+"\n}", "basic_auth {\nalice "+hash+"\n}\nedgerelay")
+			alice := http.Header{"Authorization": {"Basic YWxpY2U6cHc="}}
+			first, second := s.dial("/websocket/", alice), s.dial("/websocket/", alice)
+			next(t, first, `{"accept": true, "user": "alice"}`)
+			next(t, second, `{"accept": true, "user": "alice"}`)
+			resp, body := s.ask("/websocket/", "Authorization: Basic YWxpY2U6cHc=")
+			if resp.StatusCode != status || resp.Header.Get("Retry-After") == "" || body == "" {
+				t.Errorf("the third: %d, Retry-After %q, %q; want %d", resp.StatusCode, resp.Header.Get("Retry-After"), body, status)
+			}
+			if err := first.Close(1000); err != nil {
+				t.Error(err)
+			}
+			peers.Eventually(t, patience, "there is room again", func() error {
+				if resp, _ := s.ask("/websocket/", "Authorization: Basic YWxpY2U6cHc="); resp.StatusCode != 101 {
+					return fmt.Errorf("%d", resp.StatusCode)
+				}
+				return nil
+			})
+			if resp, _ := s.ask("/websocket/"); resp.StatusCode != 401 {
+				t.Errorf("without a password: %d", resp.StatusCode)
+			}
+		})
+	}
+}
+
+// hash is bcrypt of "pw" at the lowest cost.
+const hash = "$2a$14$wMiBQtoRzDaFPxE03MqgPOngz2d0tJuM1qtwaWoSGkFwtAFRpbDm."
+
+// Clients that are not logged in count against the limits as long as their websocket stands.
+func TestTurnedAway(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth caddy\nlimits {\nconnections_per_address 1\n}", "edgerelay")
+	silent, _ := s.ask("/websocket/") // does not answer the close frame
+	if silent.StatusCode != 101 {
+		t.Fatal(silent.Status)
+	}
+	if resp, _ := s.ask("/websocket/"); resp.StatusCode != 429 {
+		t.Errorf("the second: %d", resp.StatusCode)
+	}
+	peers.Eventually(t, patience, "the silent client is cut off", func() error {
+		if resp, _ := s.ask("/websocket/"); resp.StatusCode != 101 {
+			return errors.New(resp.Status)
+		}
+		return nil
+	})
+
+	s.mustLoad("auth caddy", "edgerelay")
+	c := s.dial("/websocket/", nil)
+	next(t, c, `{"close": true}`)
+	if _, err := c.Next(patience); peers.CloseCode(err) != 1000 {
+		t.Errorf("closed with %v", err)
+	}
+	s.mustLoad("auth caddy\nunauthenticated reject", "edgerelay")
+	if resp, body := s.ask("/websocket/"); resp.StatusCode != 401 || body == "" {
+		t.Errorf("reject: %d %q", resp.StatusCode, body)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	s := newSite(t)
+	file := strings.Replace(s.file("auth none", "tls internal\nlog\nencode gzip\nedgerelay\nrespond next"), s.addr2(), "https://"+strings.Replace(s.addr, "127.0.0.1", "localhost", 1), 1)
+	if err := s.load(file); err != nil {
+		t.Fatal(err)
+	}
+	config := &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"http/1.1"}}
+	var conn *tls.Conn
+	peers.Eventually(t, patience, "there is a certificate", func() (err error) {
+		conn, err = tls.Dial("tcp", s.addr, config)
+		return err
+	})
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(conn, shake+"Origin: https://localhost:%s\r\n\r\n", "/websocket/", strings.Replace(s.addr, "127.0.0.1", "localhost", 1), s.addr[strings.LastIndexByte(s.addr, ':')+1:])
+	r := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 101 {
+		t.Fatal(resp, err)
+	}
+	want := relay.AppendFrame(nil, []byte(`{"accept": true, "user": 1}`))
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Behind a trusted proxy the address of the browser counts, and nobody else can name one.
+func TestClientAddress(t *testing.T) {
+	for trusted, status := range map[string]int{"trusted_proxies static 127.0.0.1/32": 101, "": 429} {
+		s := newSite(t)
+		file := strings.Replace(s.file("auth none\nlimits {\nconnections_per_address 1\n}", "edgerelay"), "edgerelay {", "servers {\n"+trusted+"\n}\nedgerelay {", 1)
+		if err := s.load(file); err != nil {
+			t.Fatal(err)
+		}
+		if resp, _ := s.ask("/websocket/", "X-Forwarded-For: 10.0.0.1"); resp.StatusCode != 101 {
+			t.Fatal(resp.Status)
+		}
+		if resp, _ := s.ask("/websocket/", "X-Forwarded-For: 10.0.0.2"); resp.StatusCode != status {
+			t.Errorf("%q: another client: %d, want %d", trusted, resp.StatusCode, status)
+		}
+		if resp, _ := s.ask("/websocket/", "X-Forwarded-For: 10.0.0.1"); resp.StatusCode != 429 {
+			t.Errorf("%q: the same client: %d", trusted, resp.StatusCode)
+		}
+	}
+}
