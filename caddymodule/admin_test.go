@@ -33,11 +33,11 @@ func TestAdminPublish(t *testing.T) {
 	c := s.subscribe("jobs-summary")
 	for body, want := range map[string]int{
 		``: 400, `{`: 400, `[]`: 400, `null`: 400, `{}`: 400, `"x"`: 400,
-		`{"group": "jobs-summary"}`:   400,
-		`{"data": 1}`:                 400,
-		`{"group": "", "data": 1}`:    400,
-		`{"group": 5, "data": 1}`:     400,
-		`{"group": "a b", "data": 1}`: 400,
+		`{"group": "jobs-summary"}`:                                                400,
+		`{"data": 1}`:                                                              400,
+		`{"group": "", "data": 1}`:                                                 400,
+		`{"group": 5, "data": 1}`:                                                  400,
+		`{"group": "a b", "data": 1}`:                                              400,
 		`{"group": "` + strings.Repeat("x", 100) + `", "data": 1}`:                 400,
 		`{"group": "jobs-summary", "data": 1} x`:                                   400,
 		`{"group": "jobs-summary", "data": 1}{}`:                                   400,
@@ -139,8 +139,15 @@ func TestPublishCommand(t *testing.T) {
 	}
 	next(t, c, data)
 	for _, args := range [][]string{
-		{}, {"--group", "x"}, {"--data", "1"}, {"--group", "a b", "--data", "1"}, {"--group", "x", "--data", "text"}, {"--group", `x", "data": 2, "y": "`, "--data", "1"},
-		{"--group", "x", "--data", "1} {"}, {"--group", "x", "--data", "1", "more"}, {"--group", "x", "--data", "\"\xff\""},
+		{},
+		{"--group", "x"},
+		{"--data", "1"},
+		{"--group", "a b", "--data", "1"},
+		{"--group", "x", "--data", "text"},
+		{"--group", `x", "data": 2, "y": "`, "--data", "1"},
+		{"--group", "x", "--data", "1} {"},
+		{"--group", "x", "--data", "1", "more"},
+		{"--group", "x", "--data", "\"\xff\""},
 	} {
 		if out, err := run("", args...); err == nil || out == "" {
 			t.Errorf("%q: %s, %v; want an error", args, out, err)
