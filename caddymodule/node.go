@@ -21,6 +21,8 @@ const (
 	moveWait = 10 * time.Second
 	// closeWait is how long clients have to take their leave when the relay stops.
 	closeWait = 5 * time.Second
+	// leaveWait is how long peers have to take what waits for them then.
+	leaveWait = 3 * time.Second
 )
 
 // nodes holds the one node of this process. It lives as long as any configuration uses it, so websockets survive reloads.
@@ -140,16 +142,14 @@ func (n *node) shutDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	began, open := time.Now(), n.hub.Stats().Sessions
-	var leaving sync.WaitGroup
-	if plane := n.plane.Load(); plane != nil {
-		leaving.Go(func() {
-			if err := plane.Close(ctx); err != nil {
-				n.log.Warn("the backplane could not be left in order; peers notice by themselves", "error", err)
-			}
-		})
-	}
 	err := n.hub.Close(ctx)
-	leaving.Wait()
+	if plane := n.plane.Load(); plane != nil { // after the hub: what it still had is on its way to peers
+		leaving, cancel := context.WithTimeout(context.Background(), leaveWait)
+		defer cancel()
+		if err := plane.Close(leaving); err != nil {
+			n.log.Warn("the backplane could not be left in order; peers notice by themselves", "error", err)
+		}
+	}
 	if open > 0 {
 		n.log.Info("all websockets are closed", "count", open, "took", time.Since(began).Round(time.Millisecond))
 	}

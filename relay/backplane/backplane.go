@@ -305,7 +305,10 @@ func (b *Backplane) Close(ctx context.Context) error {
 	}
 	var goodbyes sync.WaitGroup
 	for _, l := range b.allLinks() {
-		goodbyes.Go(func() { l.goodbye(websocket.StatusGoingAway, "the node is going away") })
+		goodbyes.Go(func() {
+			l.flush()
+			l.goodbye(websocket.StatusGoingAway, "the node is going away")
+		})
 	}
 	goodbyes.Wait()
 	b.stop()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -66,13 +67,20 @@ func newRedisNode(t testing.TB, url string) *node {
 	return newNodeOn(t, b)
 }
 
-func newNodeOn(t testing.TB, b relay.Broker) *node {
+func newNodeOn(t testing.TB, b relay.Broker) *node { return newNodeAt(t, b, "127.0.0.1:0") }
+
+// newNodeAt makes a node that listens on an address.
+func newNodeAt(t testing.TB, b relay.Broker, address string) *node {
 	n := &node{t: t}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
 	n.hub = relay.NewHub(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err := n.hub.SetBroker(context.Background(), b); err != nil {
 		t.Fatal(err)
 	}
-	n.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	n.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		plane := n.serving.Load()
 		if e, ok := backplane.Endpoint(r.URL.Path); ok && plane != nil {
 			plane.Serve(w, r, e)
@@ -80,6 +88,9 @@ func newNodeOn(t testing.TB, b relay.Broker) *node {
 		}
 		http.NotFound(w, r)
 	}))
+	_ = n.server.Listener.Close()
+	n.server.Listener = listener
+	n.server.Start()
 	return n
 }
 

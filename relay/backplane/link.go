@@ -17,6 +17,8 @@ const (
 	batchBytes = 64 << 10
 	// socketBuffer is the kernel's buffer for a peer: what is in it can no longer be dropped, and delays pings.
 	socketBuffer = 512 << 10
+	// flushWait is how long a node that leaves waits for its peers to take what is queued for them.
+	flushWait = time.Second
 	// goodbyeWait is how long a peer has to answer a close frame.
 	goodbyeWait = 500 * time.Millisecond
 )
@@ -102,6 +104,16 @@ func (l *link) run() error {
 // end gives the link up.
 func (l *link) end(why error) { l.cancel(why) }
 
+// flush waits until everything that is queued for the peer has been written, but not for long.
+func (l *link) flush() {
+	deadline := time.Now().Add(flushWait)
+	for !l.queue.idle() && time.Now().Before(deadline) {
+		if !sleep(l.ctx, 2*time.Millisecond) {
+			return
+		}
+	}
+}
+
 // goodbye closes the link with a close frame.
 func (l *link) goodbye(code websocket.StatusCode, reason string) {
 	timer := time.AfterFunc(goodbyeWait, func() { _ = l.conn.CloseNow() })
@@ -185,6 +197,7 @@ func (l *link) writeLoop() {
 			l.b.log.Warn("a peer keeps up again", "peer", l.String(), "events_dropped_meanwhile", recovered)
 			l.lost(recovered)
 		}
+		l.queue.wrote()
 	}
 }
 

@@ -30,6 +30,7 @@ type queue struct {
 	first    int
 	count    int
 	bytes    int
+	writing  bool   // what was taken last is not known to be written
 	held     bool   // events wait until release
 	muted    bool   // events are not taken at all
 	dropping bool   // events were dropped since the queue was last empty
@@ -103,6 +104,7 @@ func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, r
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	control, q.control = q.control, nil
+	q.writing = true
 	if q.held {
 		return control, events, 0
 	}
@@ -123,6 +125,20 @@ func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, r
 		recovered, q.dropping, q.dropped = q.dropped, false, 0
 	}
 	return control, events, recovered
+}
+
+// wrote notes that what was taken last is written.
+func (q *queue) wrote() {
+	q.mu.Lock()
+	q.writing = false
+	q.mu.Unlock()
+}
+
+// idle reports whether nothing waits or is being written.
+func (q *queue) idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.count == 0 && len(q.control) == 0 && !q.writing
 }
 
 // hold keeps events back until release.
