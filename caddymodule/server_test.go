@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,19 +168,25 @@ func (s *site) subscribe(group string) *peers.Client {
 // post sends a body to the admin API.
 func (s *site) post(path, body string) (int, string) {
 	s.t.Helper()
-	req, err := http.NewRequest(http.MethodPost, "http://"+s.admin+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		req, err := http.NewRequest(http.MethodPost, "http://"+s.admin+path, strings.NewReader(body))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Close = true // the admin server is another one after a reload
+		resp, err := http.DefaultClient.Do(req)
+		if errors.Is(err, syscall.ECONNRESET) && time.Now().Before(deadline) {
+			continue // the former one was still on its way out
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Close = true // the admin server is another one after a reload
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(b)
 }
 
 func TestPaths(t *testing.T) {
