@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
@@ -124,5 +126,31 @@ func TestClientsDuringAReload(t *testing.T) {
 				t.Fatalf("client %d: %v", served, err)
 			}
 		}
+	}
+}
+
+// The HTTP server may start before the app does, and must find an authorizer then.
+func TestAuthorizerBeforeStart(t *testing.T) {
+	config, err := adapt(global("auth none"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c *caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
+		t.Fatal(err)
+	}
+	ctx, err := caddy.ProvisionContext(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := ctx.App("edgerelay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if app.(*App).authorizer == nil {
+		t.Error("no authorizer before Start")
+	}
+	if err := app.(*App).Cleanup(); err != nil {
+		t.Error(err)
 	}
 }

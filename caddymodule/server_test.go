@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -106,7 +105,11 @@ func (s *site) ask(path string, headers ...string) (*http.Response, string) {
 // raw sends bytes and reads one response.
 func (s *site) raw(request string) (*http.Response, string) {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.addr)
+	var conn net.Conn
+	err := again(func() (err error) {
+		conn, err = net.Dial("tcp", s.addr)
+		return err
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -132,11 +135,26 @@ func (s *site) raw(request string) (*http.Response, string) {
 // dial opens a websocket and reads the greeting.
 func (s *site) dial(path string, header http.Header) *peers.Client {
 	s.t.Helper()
-	c, resp, err := peers.Dial(s.t, "http://"+s.addr+path, header)
+	var c *peers.Client
+	err := again(func() (err error) {
+		c, _, err = peers.Dial(s.t, "http://"+s.addr+path, header)
+		return err
+	})
 	if err != nil {
-		s.t.Fatalf("%v: %v", resp, err)
+		s.t.Fatal(err)
 	}
 	return c
+}
+
+// again tries what a reload may have broken: the kernel resets connections that wait at a listener
+// of the former configuration.
+func again(f func() error) (err error) {
+	for range 5 {
+		if err = f(); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 func next(t testing.TB, c *peers.Client, want string) {
@@ -168,25 +186,23 @@ func (s *site) subscribe(group string) *peers.Client {
 // post sends a body to the admin API.
 func (s *site) post(path, body string) (int, string) {
 	s.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
+	var resp *http.Response
+	err := again(func() error {
 		req, err := http.NewRequest(http.MethodPost, "http://"+s.admin+path, strings.NewReader(body))
 		if err != nil {
-			s.t.Fatal(err)
+			return err
 		}
 		req.Header.Set("Content-Type", "application/json")
 		req.Close = true // the admin server is another one after a reload
-		resp, err := http.DefaultClient.Do(req)
-		if errors.Is(err, syscall.ECONNRESET) && time.Now().Before(deadline) {
-			continue // the former one was still on its way out
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, _ := io.ReadAll(resp.Body)
-		return resp.StatusCode, string(b)
+		resp, err = http.DefaultClient.Do(req)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
 	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
 }
 
 func TestPaths(t *testing.T) {
