@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -60,9 +61,7 @@ func (i *interest) join(ctx context.Context, groups []string, clients bool) erro
 
 	var err error
 	if len(first) > 0 {
-		if broker != nil {
-			err = broker.Join(ctx, names(first)...)
-		}
+		err = i.joinLayer(ctx, broker, names(first))
 		for _, m := range first {
 			close(m.ready)
 		}
@@ -77,6 +76,19 @@ func (i *interest) join(ctx context.Context, groups []string, clients bool) erro
 		}
 	}
 	return err
+}
+
+// joinLayer joins groups in the layer; in the next one, if the layer is exchanged meanwhile.
+func (i *interest) joinLayer(ctx context.Context, broker Broker, groups []string) error {
+	for broker != nil {
+		err := broker.Join(ctx, groups...)
+		next := i.current()
+		if !errors.Is(err, ErrClosed) || next == broker {
+			return err
+		}
+		broker = next
+	}
+	return nil
 }
 
 // await waits until somebody else's join of a group has been tried.

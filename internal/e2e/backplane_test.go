@@ -84,6 +84,7 @@ type peerState struct {
 	Source                       bool
 	SameLayer                    bool `json:"same_layer"`
 	Since                        time.Time
+	Groups                       int
 	Dropped                      uint64
 	Faults                       uint64
 }

@@ -178,6 +178,7 @@ func (b *Backplane) dialFound() {
 		if t, ok := wanted[url]; !ok || t != d.target {
 			d.cancel()
 			delete(b.dialers, url)
+			delete(b.verdicts, url)
 		}
 	}
 	own := b.settings.Load().Advertise

@@ -157,7 +157,8 @@ func (d *dialer) set(s State, err error) {
 	if s != StateConnecting {
 		d.err = err
 	}
-	if err != nil && time.Since(d.logged) > time.Minute {
+	var ended endedError // was logged as such
+	if err != nil && !errors.As(err, &ended) && time.Since(d.logged) > time.Minute {
 		d.logged = time.Now()
 		d.b.log.Warn("a peer cannot be reached; it is dialled again and again", "peer", d.target.URL, "error", err)
 	}
@@ -188,6 +189,11 @@ func (d *dialer) connect(ctx context.Context) error {
 type endpointError struct{ error }
 
 func (e endpointError) Unwrap() error { return e.error }
+
+// endedError is why an established connection has ended.
+type endedError struct{ error }
+
+func (e endedError) Unwrap() error { return e.error }
 
 // try dials one endpoint.
 func (d *dialer) try(ctx context.Context, endpoint Dialect) error {
@@ -226,7 +232,9 @@ func (d *dialer) try(ctx context.Context, endpoint Dialect) error {
 		d.connected(l)
 		err = l.feedWeb()
 	}
-	d.disconnected(l, err)
+	if d.disconnected(l, err) {
+		return endedError{err}
+	}
 	return err
 }
 
@@ -256,7 +264,8 @@ func (d *dialer) connected(l *link) {
 	d.b.log.Info("connected to a peer", "peer", l.String(), "dialect", l.dialect)
 }
 
-func (d *dialer) disconnected(l *link, err error) {
+// disconnected notes that a link has ended, and reports whether it ever stood.
+func (d *dialer) disconnected(l *link, err error) bool {
 	d.mu.Lock()
 	had := d.link == l
 	d.link = nil
@@ -264,6 +273,7 @@ func (d *dialer) disconnected(l *link, err error) {
 	if had && l.b.ctx.Err() == nil {
 		d.b.log.Warn("the connection to a peer has ended", "peer", l.String(), "error", err, "after", time.Since(l.began).Round(time.Millisecond))
 	}
+	return had
 }
 
 // explain makes an error of a handshake that failed.

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// interest is what this node's clients want, and which peers are told of it.
+// interest is what this node's clients want, and which peers are told of it. The hub calls in under a lock
+// of its own, so nothing may call the hub while mu is held.
 type interest struct {
 	mu     sync.Mutex
 	groups map[string]struct{}

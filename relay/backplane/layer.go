@@ -20,7 +20,8 @@ type identified interface {
 	LayerID(ctx context.Context) (string, error)
 }
 
-// layer is the identity of this node's channel layer, empty as long as it is not known.
+// layer is the identity of this node's channel layer, empty as long as it is not known. Nothing may call the hub
+// while mu is held.
 type layer struct {
 	reading sync.Mutex // held while it is read
 
@@ -81,8 +82,9 @@ func (b *Backplane) readLayer(ctx context.Context) {
 
 // Refresh takes notice at once that the hub has another channel layer; otherwise it takes a second.
 func (b *Backplane) Refresh(ctx context.Context) {
+	broker := b.hub.Broker()
 	b.layer.mu.Lock()
-	moved := b.layer.broker != b.hub.Broker()
+	moved := b.layer.broker != broker
 	b.layer.mu.Unlock()
 	if moved {
 		b.readLayer(ctx)
@@ -93,8 +95,9 @@ func (b *Backplane) Refresh(ctx context.Context) {
 func (b *Backplane) watchLayer() {
 	read := time.Now()
 	for sleep(b.ctx, time.Second) {
+		broker := b.hub.Broker()
 		b.layer.mu.Lock()
-		due := b.layer.id == "" || b.layer.broker != b.hub.Broker()
+		due := b.layer.id == "" || b.layer.broker != broker
 		b.layer.mu.Unlock()
 		if due || time.Since(read) >= layerEvery {
 			b.readLayer(b.ctx)
@@ -130,6 +133,7 @@ func (l *link) peerLayer(id string) {
 // stands as long as the link does.
 func (b *Backplane) chooseSources() {
 	own := b.ownLayer()
+	_, stores := b.hub.Broker().(setter) // asked before the lock: the hub calls Interest under its own
 	i := &b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -154,7 +158,7 @@ func (b *Backplane) chooseSources() {
 		var groups []string
 		if wanted {
 			groups = i.list()
-			if _, ok := b.hub.Broker().(setter); ok {
+			if stores {
 				groups = append(groups, metricsGroup)
 			}
 		}

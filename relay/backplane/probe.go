@@ -99,11 +99,11 @@ func (l *link) settle(o outcome) {
 		}
 	}
 	v.state = o
-	if l.url != "" {
-		l.b.mu.Lock()
+	l.b.mu.Lock()
+	if l.b.dialers[l.url] != nil { // not for one that is no longer found
 		l.b.verdicts[l.url] = o == shared
-		l.b.mu.Unlock()
 	}
+	l.b.mu.Unlock()
 }
 
 // listenProbe hears of the probe if it comes to our layer.

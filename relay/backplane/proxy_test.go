@@ -113,3 +113,12 @@ func (p *proxy) copy(to, from net.Conn) {
 		}
 	}
 }
+
+// cut ends all connections over the link.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}

@@ -181,6 +181,11 @@ func (l *link) remember() {
 	l.wants = map[string]map[string]struct{}{}
 	l.wantsMu.Unlock()
 	l.b.mu.Lock()
+	for url, m := range l.b.memory {
+		if time.Since(m.lost) > rememberWait {
+			delete(l.b.memory, url)
+		}
+	}
 	l.b.memory[l.url] = remembered{wants, time.Now()}
 	l.b.mu.Unlock()
 }
