@@ -203,29 +203,29 @@ func (c *Conn) Close(code int, reason string) {
 // the connection if the client does not answer. c.mu is held.
 func (c *Conn) close(code int, reason string) {
 	c.state = closing
+	frame := closeFrame(code, reason)
+	switch {
+	case !c.flushing:
+		if rest := c.tryWrite(frame, false); len(rest) > 0 {
+			c.enqueue(rest)
+		}
+	case code != relay.ClosePolicy: // a client that is merely behind gets what it is owed
+		c.enqueue(frame)
+	default: // the flusher may be writing queue[0]; what it has begun must be finished
+		for i := 1; i < len(c.queue); i++ {
+			c.queue[i] = nil
+		}
+		c.queue, c.queued = c.queue[:min(1, len(c.queue))], 0
+		if len(c.queue) > 0 {
+			c.queued = len(c.queue[0])
+		}
+		c.enqueue(frame)
+	}
 	wait := closeWait
-	if code == relay.ClosePolicy {
+	if c.flushing && code == relay.ClosePolicy {
 		wait = slowWait
 	}
 	time.AfterFunc(wait, c.Kill)
-	if c.flushing && code != relay.ClosePolicy {
-		// A client that is merely behind gets what it is owed.
-		c.enqueue(closeFrame(code, reason))
-		return
-	}
-	if c.flushing && len(c.queue) > 0 {
-		// The flusher is writing queue[0]; what it has begun must be finished.
-		for i := range c.queue[1:] {
-			c.queue[1+i] = nil
-		}
-		c.queue = c.queue[:1]
-		c.queued = len(c.queue[0])
-		c.enqueue(closeFrame(code, reason))
-		return
-	}
-	if rest := c.tryWrite(closeFrame(code, reason), false); len(rest) > 0 {
-		c.enqueue(rest)
-	}
 }
 
 func closeFrame(code int, reason string) []byte {
