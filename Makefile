@@ -32,6 +32,7 @@ $(CADDY): $(SOURCES)
 
 test: test-deps $(CADDY) ## every test, with the real Redis, Django Channels, Daphne and Chromium
 	$(GO) test -race $$($(GO) list ./... | grep -E '$(RACED)')
+	$(GO) test -run FullMesh ./relay/backplane
 	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test $$($(GO) list ./... | grep -vE '$(RACED)')
 	@set -e; for dir in $(NESTED); do echo "cd $$dir && $(GO) test ./..."; (cd $$dir && $(GO) test ./...); done
 

@@ -14,7 +14,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/memory"
 )
 
-// meshVariable names an environment variable with the number of nodes of TestFullMesh, 50 if it is not set.
+// meshVariable names an environment variable with the number of nodes of TestFullMesh, meshNodes if it is not set.
 const meshVariable = "EDGERELAY_MESH_NODES"
 
 func cpuTime(t *testing.T) time.Duration {
@@ -29,7 +29,7 @@ func cpuTime(t *testing.T) time.Duration {
 // Fifty relays in one process make a full mesh; what that costs is written down.
 func TestFullMesh(t *testing.T) {
 	leakCheck(t)
-	count := 50
+	count := meshNodes
 	if text := os.Getenv(meshVariable); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
