@@ -15,7 +15,11 @@ import (
 
 func (s *site) get(url string) (int, string) {
 	s.t.Helper()
-	resp, err := http.Get(url)
+	var resp *http.Response
+	err := again(func() (err error) {
+		resp, err = http.Get(url)
+		return err
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -33,11 +37,11 @@ func TestAdminPublish(t *testing.T) {
 	c := s.subscribe("jobs-summary")
 	for body, want := range map[string]int{
 		``: 400, `{`: 400, `[]`: 400, `null`: 400, `{}`: 400, `"x"`: 400,
-		`{"group": "jobs-summary"}`:                                                400,
-		`{"data": 1}`:                                                              400,
-		`{"group": "", "data": 1}`:                                                 400,
-		`{"group": 5, "data": 1}`:                                                  400,
-		`{"group": "a b", "data": 1}`:                                              400,
+		`{"group": "jobs-summary"}`:   400,
+		`{"data": 1}`:                 400,
+		`{"group": "", "data": 1}`:    400,
+		`{"group": 5, "data": 1}`:     400,
+		`{"group": "a b", "data": 1}`: 400,
 		`{"group": "` + strings.Repeat("x", 100) + `", "data": 1}`:                 400,
 		`{"group": "jobs-summary", "data": 1} x`:                                   400,
 		`{"group": "jobs-summary", "data": 1}{}`:                                   400,

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,20 +106,20 @@ func (s *site) ask(path string, headers ...string) (*http.Response, string) {
 // raw sends bytes and reads one response.
 func (s *site) raw(request string) (*http.Response, string) {
 	s.t.Helper()
-	var conn net.Conn
-	err := again(func() (err error) {
-		conn, err = net.Dial("tcp", s.addr)
+	var resp *http.Response
+	err := again(func() error {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			return err
+		}
+		s.t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := io.WriteString(conn, request); err != nil {
+			return err
+		}
+		resp, err = http.ReadResponse(bufio.NewReader(conn), nil)
 		return err
 	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(conn, request); err != nil {
-		s.t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -148,13 +149,15 @@ func (s *site) dial(path string, header http.Header) *peers.Client {
 
 // again tries what a reload may have broken: the kernel resets connections that wait at a listener
 // of the former configuration.
-func again(f func() error) (err error) {
-	for range 5 {
-		if err = f(); err == nil {
-			return nil
+func again(f func() error) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := f()
+		broken := errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if !broken || time.Now().After(deadline) {
+			return err
 		}
 	}
-	return err
 }
 
 func next(t testing.TB, c *peers.Client, want string) {
