@@ -37,11 +37,11 @@ func TestAdminPublish(t *testing.T) {
 	c := s.subscribe("jobs-summary")
 	for body, want := range map[string]int{
 		``: 400, `{`: 400, `[]`: 400, `null`: 400, `{}`: 400, `"x"`: 400,
-		`{"group": "jobs-summary"}`:   400,
-		`{"data": 1}`:                 400,
-		`{"group": "", "data": 1}`:    400,
-		`{"group": 5, "data": 1}`:     400,
-		`{"group": "a b", "data": 1}`: 400,
+		`{"group": "jobs-summary"}`:                                                400,
+		`{"data": 1}`:                                                              400,
+		`{"group": "", "data": 1}`:                                                 400,
+		`{"group": 5, "data": 1}`:                                                  400,
+		`{"group": "a b", "data": 1}`:                                              400,
 		`{"group": "` + strings.Repeat("x", 100) + `", "data": 1}`:                 400,
 		`{"group": "jobs-summary", "data": 1} x`:                                   400,
 		`{"group": "jobs-summary", "data": 1}{}`:                                   400,

@@ -87,24 +87,39 @@ func (h *Hub) SetInterceptor(i Interceptor) {
 	h.interceptor.Store(&i)
 }
 
+// How long a change of the channel layer waits for the new one to be joined, and for the old one to be left: less if that does not
+// answer anyway, which may be why it is exchanged.
+const (
+	moveJoinWait  = 3 * time.Second
+	moveLeaveWait = 5 * time.Second
+	moveDeadWait  = time.Second
+)
+
 // SetBroker starts b and moves all groups to it, without touching a session: the new layer is
-// joined before the old one is left. ctx bounds the wait for both; what is not
-// done by then goes on by itself.
+// joined before the old one is left. What is not done within a few seconds, or when ctx ends, goes on by itself.
 func (h *Hub) SetBroker(ctx context.Context, b Broker) error {
 	if err := b.Start(h); err != nil {
 		return err
 	}
 	old, groups := h.interest.exchange(b)
 	if len(groups) > 0 {
-		if err := b.Join(ctx, groups...); err != nil {
+		joining, cancel := context.WithTimeout(ctx, moveJoinWait)
+		if err := b.Join(joining, groups...); err != nil {
 			h.log.Warn("the new channel layer is not joined yet; events arrive once it can be reached",
 				"error", err, "health", b.Health().Detail)
 		}
+		cancel()
 	}
-	if old != nil {
-		return old.Close(ctx)
+	if old == nil {
+		return nil
 	}
-	return nil
+	wait := moveLeaveWait
+	if !old.Health().OK {
+		wait = moveDeadWait
+	}
+	leaving, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return old.Close(leaving)
 }
 
 // Broker returns the channel layer in force, nil if there is none.
