@@ -33,10 +33,11 @@ type pluginStatus struct {
 
 // status lists the plugins in their order.
 func (h *pluginHost) status() []pluginStatus {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	healths := h.pipeline.Health()
+	h.shown.Lock()
+	defer h.shown.Unlock()
 	list := []pluginStatus{}
-	for _, health := range h.pipeline.Health() {
+	for _, health := range healths {
 		s := pluginStatus{Health: health}
 		if p := h.find(health.Name); p != nil {
 			s.File, s.From, s.At = p.Plugin.file, p.version.from, p.version.at

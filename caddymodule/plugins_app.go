@@ -17,7 +17,7 @@ func (a *App) provisionPlugins(ctx caddy.Context) error {
 	if a.node.hasConfig() {
 		return nil
 	}
-	return checkPlugins(ctx, a.Plugins, a.modules, a.log)
+	return checkPlugins(ctx, a.Plugins, a.modules)
 }
 
 // applyPlugins makes the plugins follow a. n.mu is held.

@@ -29,10 +29,12 @@ type pluginHost struct {
 	stop     context.CancelFunc
 	watching sync.WaitGroup
 
-	mu      sync.Mutex // of changes
+	mu      sync.Mutex // held by who changes something, for as long as it takes to compile
 	store   moduleStore
-	running []*runningPlugin  // in the order of the pipeline
 	sources map[string]func() // by group: ends the membership that plugins need
+
+	shown   sync.Mutex       // guards what follows against readers that do not wait for a change
+	running []*runningPlugin // in the order of the pipeline
 }
 
 // sourceWait is how long a reload waits for the membership in plugins' groups.
@@ -96,10 +98,7 @@ func (h *pluginHost) apply(ctx context.Context, list []*Plugin, store moduleStor
 	if err != nil {
 		return err
 	}
-	specs := make([]plugins.Spec, len(next))
-	for i, p := range next {
-		specs[i] = p.spec
-		specs[i].Wasm = p.version.wasm
+	for _, p := range next {
 		if old := h.find(p.Name); old != nil {
 			p.previous = old.previous
 			if old.version.hash() != p.version.hash() {
@@ -107,10 +106,11 @@ func (h *pluginHost) apply(ctx context.Context, list []*Plugin, store moduleStor
 			}
 		}
 	}
-	if err := h.filter.Apply(ctx, specs); err != nil {
+	if err := h.filter.Apply(ctx, specs(next)); err != nil {
 		return fmt.Errorf("edgerelay: %w", err)
 	}
-	h.running, h.store = next, store
+	h.store = store
+	h.show(func() { h.running = next })
 	h.joinSources()
 	return nil
 }
@@ -165,7 +165,7 @@ func deployed(ctx context.Context, store moduleStore, name string, d *deployment
 func (v *moduleVersion) hash() string { return plugins.Hash(v.wasm) }
 
 // checkPlugins does what apply would, without effect: it is what `caddy validate` wants to know.
-func checkPlugins(ctx context.Context, list []*Plugin, store moduleStore, log *slog.Logger) error {
+func checkPlugins(ctx context.Context, list []*Plugin, store moduleStore) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -173,23 +173,28 @@ func checkPlugins(ctx context.Context, list []*Plugin, store moduleStore, log *s
 	if err != nil {
 		return err
 	}
-	pipeline, err := newPipeline(log)
+	pipeline, err := newPipeline(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = pipeline.Close() }()
-	var faults []error
-	for _, p := range next {
-		spec := p.spec
-		spec.Wasm = p.version.wasm
-		if err := pipeline.Check(ctx, spec); err != nil {
-			faults = append(faults, fmt.Errorf("edgerelay: %w", err))
-		}
+	if err := pipeline.Apply(ctx, specs(next)); err != nil {
+		return fmt.Errorf("edgerelay: %w", err)
 	}
-	return errors.Join(faults...)
+	return nil
 }
 
-// find returns a running plugin by its name. h.mu is held.
+// specs are the settings and modules of plugins.
+func specs(list []*runningPlugin) []plugins.Spec {
+	specs := make([]plugins.Spec, len(list))
+	for i, p := range list {
+		specs[i] = p.spec
+		specs[i].Wasm = p.version.wasm
+	}
+	return specs
+}
+
+// find returns a running plugin by its name. h.mu or h.shown is held.
 func (h *pluginHost) find(name string) *runningPlugin {
 	for _, p := range h.running {
 		if p.Name == name {
@@ -254,12 +259,24 @@ func (h *pluginHost) run(ctx context.Context, p *runningPlugin, v moduleVersion)
 	if err := h.pipeline.Deploy(ctx, p.Name, v.wasm); err != nil {
 		return err
 	}
-	if before := p.version; before.hash() != v.hash() {
-		p.previous = before.wasm
+	before := p.version
+	h.show(func() {
+		if before.hash() != v.hash() {
+			p.previous = before.wasm
+		}
+		p.version, p.refused = v, refusal{}
+	})
+	if before.hash() != v.hash() {
 		h.log.Info("a plugin runs another module", "plugin", p.Name, "from", v.from, "hash", v.hash(), "before", before.hash())
 	}
-	p.version, p.refused = v, refusal{}
 	return nil
+}
+
+// show makes a change that readers see.
+func (h *pluginHost) show(change func()) {
+	h.shown.Lock()
+	defer h.shown.Unlock()
+	change()
 }
 
 // joinSources makes the node a member of the groups that plugins take events from to send them elsewhere, even if no client

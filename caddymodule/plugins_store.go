@@ -73,6 +73,9 @@ func (s moduleStore) deploy(ctx context.Context, name string, wasm, previous []b
 	}
 	defer func() { err = errors.Join(err, s.storage.Unlock(context.WithoutCancel(ctx), lock)) }()
 	d := &deployment{Hash: plugins.Hash(wasm), At: time.Now()}
+	if last, err := s.last(ctx, name); err == nil && last != nil && !d.At.After(last.At) { // another node's clock is ahead
+		d.At = last.At.Add(1)
+	}
 	keep := map[string][]byte{d.Hash: wasm}
 	if previous != nil {
 		d.Previous = plugins.Hash(previous)

@@ -149,14 +149,14 @@ func compare(ev plugins.Sample, tr plugins.Trace) error {
 		return tr.Err
 	case ev.Verdict != "" && ev.Verdict != tr.Verdict.String():
 		return fmt.Errorf("the verdict should be %s", ev.Verdict)
-	case ev.Output != nil && (tr.Verdict != plugins.Replace || !sameJSON(ev.Output, tr.Outputs[0].Payload)):
+	case ev.Output != nil && (tr.Verdict != plugins.Replace || !equalJSON(ev.Output, tr.Outputs[0].Payload)):
 		return fmt.Errorf("the output should be %s", ev.Output)
 	}
 	return nil
 }
 
-// sameJSON compares two JSON texts but for white space.
-func sameJSON(a, b []byte) bool {
+// equalJSON compares two JSON texts but for white space.
+func equalJSON(a, b []byte) bool {
 	var x, y bytes.Buffer
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }

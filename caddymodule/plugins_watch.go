@@ -98,5 +98,5 @@ func (h *pluginHost) refuse(p *runningPlugin, what, message string, err error) {
 	if p.refused.what != what {
 		h.log.Error(message, "plugin", p.Name, "error", err)
 	}
-	p.refused = refusal{what, err}
+	h.show(func() { p.refused = refusal{what, err} })
 }

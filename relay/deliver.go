@@ -48,8 +48,9 @@ type batch struct {
 	jobs  [][]job                // by shard
 	bytes []int
 
-	pieces []piece
-	wanted int // bytes of their frames that are still to come
+	classes  []uint64  // by event: the classes that get something of it
+	variants []variant // of events that are rendered by class, in order
+	wanted   int       // bytes of frames still to come
 }
 
 var batches = sync.Pool{New: func() any { return &batch{heard: map[string][]*audience{}} }}
@@ -60,18 +61,18 @@ func (b *batch) fill(h *Hub, events []Event) {
 	}
 	for i := range events {
 		ev := &events[i]
-		if ev.Control != nil {
-			continue
+		var classes uint64
+		if ev.Control == nil {
+			switch as := b.audiences(h, ev.Group); {
+			case as == nil:
+				h.stats.unheard.Add(1)
+			case ev.Redaction != nil:
+				classes = b.redact(h, i, ev, presentIn(as))
+			case b.take(h, ev.Text):
+				classes = everybody
+			}
 		}
-		as := b.audiences(h, ev.Group)
-		switch {
-		case as == nil:
-			h.stats.unheard.Add(1)
-		case ev.Redaction != nil:
-			b.redact(h, ev, presentIn(as))
-		default:
-			b.add(h, ev.Group, ev.Text, everybody)
-		}
+		b.classes = append(b.classes, classes)
 	}
 
 	var buf []byte // buf[start:] are count frames for classes of group
@@ -91,19 +92,30 @@ func (b *batch) fill(h *Hub, events []Event) {
 		}
 		start, count = len(buf), 0
 	}
-	for i := range b.pieces {
-		p := &b.pieces[i]
-		size := frameSize(len(p.text))
-		if p.group != group || p.classes != classes || len(buf)+size > cap(buf) {
+	put := func(to string, of uint64, text []byte) {
+		size := frameSize(len(text))
+		if to != group || of != classes || len(buf)+size > cap(buf) {
 			end()
-			group, classes = p.group, p.classes
+			group, classes = to, of
 		}
 		if len(buf)+size > cap(buf) {
 			buf, start = make([]byte, 0, max(size, min(b.wanted, joinSize))), 0
 		}
-		buf = AppendFrame(buf, p.text)
+		buf = AppendFrame(buf, text)
 		count++
 		b.wanted -= size
+	}
+	variants := b.variants
+	for i := range events {
+		switch ev := &events[i]; {
+		case b.classes[i] == 0:
+		case ev.Redaction == nil || ev.Redaction.Render == nil:
+			put(ev.Group, b.classes[i], ev.Text)
+		default:
+			for ; len(variants) > 0 && variants[0].event == i; variants = variants[1:] {
+				put(ev.Group, variants[0].classes, variants[0].text)
+			}
+		}
 	}
 	end()
 	for i, s := range h.shards {
@@ -113,14 +125,14 @@ func (b *batch) fill(h *Hub, events []Event) {
 	}
 }
 
-// add takes a text to be sent.
-func (b *batch) add(h *Hub, group string, text []byte, classes uint64) {
+// take counts a text that is to be sent, if it can be.
+func (b *batch) take(h *Hub, text []byte) bool {
 	if !utf8.Valid(text) { // a browser would fail the whole connection
 		h.stats.invalid.Add(1)
-		return
+		return false
 	}
-	b.pieces = append(b.pieces, piece{group, text, classes})
 	b.wanted += frameSize(len(text))
+	return true
 }
 
 // audiences returns the audiences of a group by shard, nil if it has no clients here.
@@ -150,6 +162,6 @@ func (b *batch) reset() {
 		clear(b.jobs[i])
 		b.jobs[i], b.bytes[i] = b.jobs[i][:0], 0
 	}
-	clear(b.pieces)
-	b.slots, b.pieces, b.wanted = b.slots[:0], b.pieces[:0], 0
+	clear(b.variants)
+	b.slots, b.classes, b.variants, b.wanted = b.slots[:0], b.classes[:0], b.variants[:0], 0
 }

@@ -19,24 +19,24 @@ type Redaction struct {
 // everybody is all classes.
 const everybody = ^uint64(0)
 
-// piece is a text for the subscribers of a group that are of certain classes.
-type piece struct {
-	group   string
+// variant is a text that the subscribers of certain classes get of an event.
+type variant struct {
+	event   int // index
 	text    []byte
 	classes uint64
 }
 
-// redact makes the pieces of an event of which not everybody gets the same; present are the classes of its subscribers.
-func (b *batch) redact(h *Hub, ev *Event, present uint64) {
+// redact returns the classes that get something of an event of which not everybody gets the same; present are those of its
+// subscribers. If it is to be rendered, its variants are made.
+func (b *batch) redact(h *Hub, event int, ev *Event, present uint64) (heard uint64) {
 	classes := ev.Redaction.Classes & present
-	if classes == 0 {
-		return
-	}
 	if ev.Redaction.Render == nil {
-		b.add(h, ev.Group, ev.Text, ev.Redaction.Classes)
-		return
+		if classes == 0 || !b.take(h, ev.Text) {
+			return 0
+		}
+		return ev.Redaction.Classes
 	}
-	from := len(b.pieces)
+	from := len(b.variants)
 next:
 	for ; classes != 0; classes &= classes - 1 {
 		class := uint8(bits.TrailingZeros64(classes))
@@ -44,14 +44,20 @@ next:
 		if !ok {
 			continue
 		}
-		for i := from; i < len(b.pieces); i++ {
-			if p := &b.pieces[i]; bytes.Equal(p.text, text) {
-				p.classes |= 1 << class
+		for i := from; i < len(b.variants); i++ {
+			if v := &b.variants[i]; bytes.Equal(v.text, text) {
+				v.classes |= 1 << class
 				continue next
 			}
 		}
-		b.add(h, ev.Group, text, 1<<class)
+		if b.take(h, text) {
+			b.variants = append(b.variants, variant{event, text, 1 << class})
+		}
 	}
+	for _, v := range b.variants[from:] {
+		heard |= v.classes
+	}
+	return heard
 }
 
 // presentIn returns the classes of all subscribers in some audiences.

@@ -184,9 +184,12 @@ func TestPlugins(t *testing.T) {
 		if err != nil || fmt.Sprint(answer["groups_current"]) != "[jobs-summary]" {
 			t.Errorf("answer %v, %v", answer, err)
 		}
-		if !strings.Contains(r.Log(), "bob is not to know") {
-			t.Error("the reason is not in the log")
-		}
+		peers.Eventually(t, patience, "the reason is in the log", func() error {
+			if !strings.Contains(r.Log(), "bob is not to know") {
+				return errors.New("it is not")
+			}
+			return nil
+		})
 	})
 	t.Run("shadow", func(t *testing.T) {
 		c := subscriber(t, r.URL, alice, "jobs-shaded")
