@@ -24,6 +24,10 @@ func init() {
 //	GET  /edgerelay/health/live   200 while the process answers
 //	GET  /edgerelay/peers         the nodes of the backplane, their state, lag and drops
 //	POST /edgerelay/publish       {"group": "…", "data": <any JSON>} sends data to a group
+//	GET  /edgerelay/plugins       the plugins, their state and figures
+//	PUT  /edgerelay/plugins/<name>          the body becomes the plugin's module, on every node of the storage
+//	POST /edgerelay/plugins/<name>/rollback back to the module before
+//	GET  /edgerelay/plugins/<name>/logs     the plugin's last lines
 type Admin struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -43,6 +47,10 @@ func (Admin) Routes() []caddy.AdminRoute {
 			return err
 		})},
 		{Pattern: "/edgerelay/peers", Handler: withNode(http.MethodGet, (*node).servePeers)},
+		{Pattern: "/edgerelay/plugins", Handler: withNode(http.MethodGet, (*node).servePlugins)},
+		{Pattern: "/edgerelay/plugins/{name}", Handler: withNode(http.MethodPut, (*node).serveDeploy)},
+		{Pattern: "/edgerelay/plugins/{name}/rollback", Handler: withNode(http.MethodPost, (*node).serveRollback)},
+		{Pattern: "/edgerelay/plugins/{name}/logs", Handler: withNode(http.MethodGet, (*node).servePluginLogs)},
 		{Pattern: "/edgerelay/publish", Handler: withNode(http.MethodPost, (*node).servePublish)},
 	}
 }

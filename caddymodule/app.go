@@ -37,6 +37,8 @@ type App struct {
 	Limits *Limits `json:"limits,omitempty"`
 	// Backplane connects this node to others; without it there is one node, or all share one channel layer.
 	Backplane *Backplane `json:"backplane,omitempty"`
+	// Plugins filter and transform events, in this order.
+	Plugins []*Plugin `json:"plugins,omitempty"`
 
 	layer      ChannelLayer
 	authorizer relay.Authorizer
@@ -45,6 +47,7 @@ type App struct {
 	limits     relay.Limits
 	node       *node
 	log        *slog.Logger
+	modules    moduleStore
 }
 
 // ChannelLayer is what a module in the namespace edgerelay.channel_layers provides.
@@ -110,6 +113,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if err := a.Backplane.provision(a.node.log); err != nil {
 			return err
 		}
+	}
+	if err := a.provisionPlugins(ctx); err != nil {
+		return err
 	}
 	a.node.register(ctx.GetMetricsRegistry())
 	events, err := ctx.App("events")

@@ -36,6 +36,7 @@ func init() {
 //		unauthenticated close|reject
 //		limits { … }
 //		backplane { … }
+//		plugin <name> <file> { … }
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
@@ -81,8 +82,12 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		}
 		a.Backplane = &Backplane{}
 		err = a.Backplane.unmarshal(d)
+	case "plugin":
+		p := &Plugin{}
+		err = p.unmarshal(d)
+		a.Plugins = append(a.Plugins, p)
 	default:
-		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits and backplane", name)
+		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits, backplane and plugin", name)
 	}
 	return err
 }

@@ -52,6 +52,8 @@ type status struct {
 	// Connections and Groups are how many there are on this node.
 	Connections int `json:"connections"`
 	Groups      int `json:"groups"`
+	// Plugins tells of plugins that do not do their work: see GET /edgerelay/plugins.
+	Plugins []pluginTrouble `json:"plugins,omitempty"`
 }
 
 // writeHealth answers with the node's state; in public without details of addresses.
@@ -65,7 +67,9 @@ func (n *node) writeHealth(w http.ResponseWriter, details bool) error {
 	if s.ChannelLayer.OK {
 		s.Status, code = "ok", http.StatusOK
 	}
-	if !details {
+	if details {
+		s.Plugins = n.pluginTroubles()
+	} else {
 		s.ChannelLayer.Detail = ""
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -32,6 +32,8 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 		descConnections, descGroups, descOpened, descEnded, descEvents, descDropped, descDeliveries, descMissed, descBytes,
 		descLayerUp, descReconnects, descRepairs, descUndecodable, descIgnored,
 		descPeers, descPeerRTT, descPeerLag, descPeerFrames, descPeerEvents, descPeerDropped, descPeerRefused, descClockSkew,
+		descPluginCalls, descPluginVerdicts, descPluginFuel, descPluginFailures, descPluginBypassed, descPluginBreaker, descPluginShadow,
+		descPluginDeploys, descPluginMemory, descPluginKV, descPluginCounter, descPluginWaiting,
 	} {
 		ch <- d
 	}
@@ -61,6 +63,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descBytes, s.Bytes)
 	if plane := c.node.plane.Load(); plane != nil {
 		collectBackplane(plane, gauge, count)
+	}
+	if h := c.node.plugins.Load(); h != nil {
+		collectPlugins(h, gauge, count)
 	}
 	if b := c.node.hub.Broker(); b != nil {
 		h := b.Health()

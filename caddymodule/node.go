@@ -46,6 +46,7 @@ type node struct {
 
 	plane       atomic.Pointer[backplane.Backplane] // nil if none is configured
 	planeConfig *Backplane                          // in force; guarded by mu
+	plugins     atomic.Pointer[pluginHost]          // nil until a configuration has plugins
 }
 
 func newNode() (caddy.Destructor, error) {
@@ -72,14 +73,25 @@ func current() *node {
 func (n *node) attach(a *App) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.applyPlugins(a); err != nil { // first: if they are refused, nothing has changed
+		return err
+	}
 	if err := n.apply(a); err != nil {
 		if last := len(n.attached) - 1; last >= 0 { // some of it may be in force already
 			err = errors.Join(err, n.apply(n.attached[last]))
+			n.restorePlugins(n.attached[last])
 		}
 		return err
 	}
 	n.attached = append(n.attached, a)
 	return nil
+}
+
+// hasConfig tells whether a configuration is in force.
+func (n *node) hasConfig() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.attached) > 0
 }
 
 // detach withdraws a.
@@ -93,7 +105,9 @@ func (n *node) detach(a *App) error {
 		last := i == len(n.attached)-1
 		n.attached = append(n.attached[:i:i], n.attached[i+1:]...)
 		if last && len(n.attached) > 0 {
-			return n.apply(n.attached[len(n.attached)-1])
+			now := n.attached[len(n.attached)-1]
+			n.restorePlugins(now)
+			return n.apply(now)
 		}
 		return nil
 	}
@@ -149,6 +163,9 @@ func (n *node) shutDown() error {
 		if err := plane.Close(leaving); err != nil {
 			n.log.Warn("the backplane could not be left in order; peers notice by themselves", "error", err)
 		}
+	}
+	if h := n.plugins.Load(); h != nil {
+		err = errors.Join(err, h.close())
 	}
 	if open > 0 {
 		n.log.Info("all websockets are closed", "count", open, "took", time.Since(began).Round(time.Millisecond))

@@ -52,6 +52,7 @@ func New(o Options) (*Pipeline, error) {
 	}
 	p := &Pipeline{host: h, seed: maphash.MakeSeed(), plugins: map[string]*plugin{}}
 	p.routes.Store(newRoutes(nil, p.seed))
+	p.order.Store(new([]*plugin))
 	return p, nil
 }
 
@@ -124,10 +125,10 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 	}
 
 	var drain []func()
-	order := make([]string, len(specs))
+	order := make([]*plugin, len(specs))
 	for i := range specs {
 		pl := next[specs[i].Name]
-		order[i] = pl.name
+		order[i] = pl
 		pl.spec.Store(&specs[i])
 		pl.env.kv.resize(specs[i].KV)
 		if loaded[i] == nil {
@@ -149,7 +150,8 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 			drain = append(drain, pl.remove)
 		}
 	}
-	p.plugins, p.order = next, order
+	p.plugins = next
+	p.order.Store(&order)
 	p.routes.Store(newRoutes(bind(specs, next), p.seed))
 	for _, f := range drain {
 		f()
@@ -278,6 +280,7 @@ func (p *Pipeline) Close() error {
 	for _, pl := range p.plugins {
 		pl.remove()
 	}
-	p.plugins, p.order = map[string]*plugin{}, nil
+	p.plugins = map[string]*plugin{}
+	p.order.Store(new([]*plugin))
 	return p.host.cache.Close(context.Background())
 }

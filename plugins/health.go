@@ -44,12 +44,7 @@ type Health struct {
 
 // Health returns a snapshot of every plugin, in the order of the pipeline.
 func (p *Pipeline) Health() []Health {
-	p.mu.Lock()
-	list := make([]*plugin, len(p.order))
-	for i, name := range p.order {
-		list[i] = p.plugins[name]
-	}
-	p.mu.Unlock()
+	list := *p.order.Load()
 	out := make([]Health, 0, len(list))
 	for _, pl := range list {
 		if h, ok := pl.health(); ok {
@@ -96,11 +91,10 @@ func (p *plugin) health() (Health, bool) {
 
 // Logs returns the last lines of a plugin, oldest first.
 func (p *Pipeline) Logs(name string) ([]LogLine, error) {
-	p.mu.Lock()
-	pl := p.plugins[name]
-	p.mu.Unlock()
-	if pl == nil {
-		return nil, fmt.Errorf("there is no plugin %q: %w", name, os.ErrNotExist)
+	for _, pl := range *p.order.Load() {
+		if pl.name == name {
+			return pl.env.log.snapshot(), nil
+		}
 	}
-	return pl.env.log.snapshot(), nil
+	return nil, fmt.Errorf("there is no plugin %q: %w", name, os.ErrNotExist)
 }

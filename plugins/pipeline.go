@@ -38,10 +38,10 @@ type Pipeline struct {
 	seed maphash.Seed
 
 	routes atomic.Pointer[routes]
+	order  atomic.Pointer[[]*plugin] // for who looks, and does not wait for a change
 
 	mu      sync.Mutex // of changes
 	plugins map[string]*plugin
-	order   []string
 	closed  bool
 }
 

@@ -28,6 +28,8 @@ type Identity struct {
 	Key string
 	// Name is the user's name for logs.
 	Name string
+	// Profile is what else is known of the user, a JSON object for plugins. May be nil.
+	Profile []byte
 	// Credentials is for the Authorizer that made the Identity. May be nil.
 	Credentials any
 }

@@ -25,6 +25,15 @@ func (h *Hub) Deliver(events []Event) {
 	if i := h.interceptor.Load(); i != nil {
 		events = (*i).Intercept(events)
 	}
+	h.Forward(events)
+}
+
+// Forward writes events to the clients of their groups, past listeners and the interceptor. It is how an [Interceptor] delivers
+// what it has kept back. As with Deliver, the caller has the slice back afterwards.
+func (h *Hub) Forward(events []Event) {
+	if len(events) == 0 {
+		return
+	}
 	b := batches.Get().(*batch)
 	b.fill(h, events)
 	b.reset()
@@ -38,7 +47,10 @@ type batch struct {
 	slots []*audience            // memory for these
 	jobs  [][]job                // by shard
 	bytes []int
-	sound []bool
+
+	classes  []uint64  // by event: the classes that get something of it
+	variants []variant // of events that are rendered by class, in order
+	wanted   int       // bytes of frames still to come
 }
 
 var batches = sync.Pool{New: func() any { return &batch{heard: map[string][]*audience{}} }}
@@ -47,25 +59,25 @@ func (b *batch) fill(h *Hub, events []Event) {
 	if len(b.jobs) < len(h.shards) {
 		b.jobs, b.bytes = make([][]job, len(h.shards)), make([]int, len(h.shards))
 	}
-	wanted := 0 // bytes of frames still to come
 	for i := range events {
 		ev := &events[i]
-		heard := ev.Control == nil
-		if heard && !utf8.Valid(ev.Text) { // a browser would fail the whole connection
-			h.stats.invalid.Add(1)
-			heard = false
-		} else if heard && b.audiences(h, ev.Group) == nil {
-			h.stats.unheard.Add(1)
-			heard = false
+		var classes uint64
+		if ev.Control == nil {
+			switch as := b.audiences(h, ev.Group); {
+			case as == nil:
+				h.stats.unheard.Add(1)
+			case ev.Redaction != nil:
+				classes = b.redact(h, i, ev, presentIn(as))
+			case b.take(h, ev.Text):
+				classes = everybody
+			}
 		}
-		if heard {
-			wanted += frameSize(len(ev.Text))
-		}
-		b.sound = append(b.sound, heard)
+		b.classes = append(b.classes, classes)
 	}
 
-	var buf []byte // buf[start:] are count frames for group
+	var buf []byte // buf[start:] are count frames for classes of group
 	var group string
+	var classes uint64
 	start, count := 0, 0
 	end := func() {
 		if count == 0 {
@@ -74,28 +86,36 @@ func (b *batch) fill(h *Hub, events []Event) {
 		frames := buf[start:len(buf):len(buf)]
 		for i, a := range b.heard[group] {
 			if a != nil {
-				b.jobs[i] = append(b.jobs[i], job{a, frames, count})
+				b.jobs[i] = append(b.jobs[i], job{a, frames, count, classes})
 				b.bytes[i] += len(frames)
 			}
 		}
 		start, count = len(buf), 0
 	}
-	for i := range events {
-		if !b.sound[i] {
-			continue
-		}
-		ev := &events[i]
-		size := frameSize(len(ev.Text))
-		if ev.Group != group || len(buf)+size > cap(buf) {
+	put := func(to string, of uint64, text []byte) {
+		size := frameSize(len(text))
+		if to != group || of != classes || len(buf)+size > cap(buf) {
 			end()
-			group = ev.Group
+			group, classes = to, of
 		}
 		if len(buf)+size > cap(buf) {
-			buf, start = make([]byte, 0, max(size, min(wanted, joinSize))), 0
+			buf, start = make([]byte, 0, max(size, min(b.wanted, joinSize))), 0
 		}
-		buf = AppendFrame(buf, ev.Text)
+		buf = AppendFrame(buf, text)
 		count++
-		wanted -= size
+		b.wanted -= size
+	}
+	variants := b.variants
+	for i := range events {
+		switch ev := &events[i]; {
+		case b.classes[i] == 0:
+		case ev.Redaction == nil || ev.Redaction.Render == nil:
+			put(ev.Group, b.classes[i], ev.Text)
+		default:
+			for ; len(variants) > 0 && variants[0].event == i; variants = variants[1:] {
+				put(ev.Group, variants[0].classes, variants[0].text)
+			}
+		}
 	}
 	end()
 	for i, s := range h.shards {
@@ -103,6 +123,16 @@ func (b *batch) fill(h *Hub, events []Event) {
 			s.queue.push(b.jobs[i], b.bytes[i])
 		}
 	}
+}
+
+// take counts a text that is to be sent, if it can be.
+func (b *batch) take(h *Hub, text []byte) bool {
+	if !utf8.Valid(text) { // a browser would fail the whole connection
+		h.stats.invalid.Add(1)
+		return false
+	}
+	b.wanted += frameSize(len(text))
+	return true
 }
 
 // audiences returns the audiences of a group by shard, nil if it has no clients here.
@@ -132,5 +162,6 @@ func (b *batch) reset() {
 		clear(b.jobs[i])
 		b.jobs[i], b.bytes[i] = b.jobs[i][:0], 0
 	}
-	b.slots, b.sound = b.slots[:0], b.sound[:0]
+	clear(b.variants)
+	b.slots, b.classes, b.variants, b.wanted = b.slots[:0], b.classes[:0], b.variants[:0], 0
 }

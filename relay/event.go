@@ -19,6 +19,8 @@ type Event struct {
 	// Control is nil for an event that is meant for clients. Otherwise the message is one that
 	// nodes exchange about subscriptions, and Text is empty.
 	Control *Control
+	// Redaction is nil for an event that every subscriber gets as it is.
+	Redaction *Redaction
 }
 
 // Control is a message of type consumer.subscribe or consumer.unsubscribe, with which a web

@@ -38,7 +38,9 @@ func (g *gather) write(h *Hub, jobs []job) {
 	}
 	for i := range jobs {
 		for _, sub := range jobs[i].audience.subs {
-			g.add(sub.session, int32(i), jobs[i].count)
+			if jobs[i].classes>>(sub.class&63)&1 != 0 {
+				g.add(sub.session, int32(i), jobs[i].count)
+			}
 		}
 	}
 	g.findEqual()
@@ -68,15 +70,19 @@ func (g *gather) write(h *Hub, jobs []job) {
 
 // writeOne is write for a job alone, the usual case of a quiet system: every session is touched once.
 func (g *gather) writeOne(h *Hub, j job) {
-	limit, sent := h.Limits().QueuePerConnection, 0
+	limit, sent, due := h.Limits().QueuePerConnection, 0, 0
 	for _, sub := range j.audience.subs {
+		if j.classes>>(sub.class&63)&1 == 0 {
+			continue
+		}
+		due++
 		if sub.session.socket.Send(j.frames, limit) {
 			sent++
 		}
 	}
 	h.stats.deliveries.Add(uint64(sent * j.count))
 	h.stats.bytes.Add(uint64(sent * len(j.frames)))
-	h.stats.missed.Add(uint64((len(j.audience.subs) - sent) * j.count))
+	h.stats.missed.Add(uint64((due - sent) * j.count))
 }
 
 // add appends a job to what a session is to get.

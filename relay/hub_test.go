@@ -354,6 +354,8 @@ func TestListenersAndBackplane(t *testing.T) {
 // doubler is an interceptor that doubles what it likes and drops the rest.
 type doubler struct{}
 
+func (doubler) Classify(context.Context, relay.Identity, string) (uint8, error) { return 0, nil }
+
 func (doubler) Intercept(events []relay.Event) []relay.Event {
 	var out []relay.Event
 	for _, ev := range events {

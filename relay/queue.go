@@ -5,11 +5,12 @@ import "sync"
 // queueSize is how many bytes of frames may wait for a shard before Deliver blocks.
 const queueSize = 4 << 20
 
-// job is a buffer of count frames for the clients of one group on one shard.
+// job is a buffer of count frames for the clients of one group on one shard, as far as they are of certain classes.
 type job struct {
 	audience *audience
 	frames   []byte
 	count    int
+	classes  uint64
 }
 
 // queue holds the jobs of one shard: any number of producers, one consumer.

@@ -1,6 +1,9 @@
 package relay
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // shard owns a part of the sessions. Its worker is the only one that writes events to them, so
 // that every client sees the events of all its groups in one order, and no two workers meet at a socket.
@@ -21,7 +24,10 @@ type shard struct {
 
 // audience is the sessions of one shard that are subscribed to one group. It is guarded by the shard's round.
 type audience struct {
-	subs []*subscription
+	subs    []*subscription
+	classed map[uint8]int // subscribers by class, of those that are not of class 0; nil if all are
+	others  int           // how many these are
+	present atomic.Uint64 // the classes there are; read without the round
 }
 
 // subscription ties a session to an audience.
@@ -30,6 +36,7 @@ type subscription struct {
 	audience *audience
 	group    string
 	at       int // index in audience.subs
+	class    uint8
 }
 
 func newShard(h *Hub) *shard {
@@ -60,7 +67,7 @@ func (s *shard) audience(group string) *audience {
 }
 
 // subscribe adds session to the audience of a group.
-func (s *shard) subscribe(session *Session, group string) *subscription {
+func (s *shard) subscribe(session *Session, group string, class uint8) *subscription {
 	s.round.Lock()
 	defer s.round.Unlock()
 	a := s.audience(group)
@@ -70,8 +77,9 @@ func (s *shard) subscribe(session *Session, group string) *subscription {
 		s.audiences[group] = a
 		s.mu.Unlock()
 	}
-	sub := &subscription{session: session, audience: a, group: group, at: len(a.subs)}
+	sub := &subscription{session: session, audience: a, group: group, at: len(a.subs), class: class}
 	a.subs = append(a.subs, sub)
+	a.enter(class)
 	return sub
 }
 
@@ -85,6 +93,7 @@ func (s *shard) unsubscribe(sub *subscription) {
 	a.subs[sub.at].at = sub.at
 	a.subs[last] = nil
 	a.subs = a.subs[:last]
+	a.leave(sub.class)
 	if last == 0 {
 		s.mu.Lock()
 		delete(s.audiences, sub.group)

@@ -22,6 +22,11 @@ func (e TooManyGroupsError) Error() string {
 // It returns when events of all of them reach the client. If the layer does not take the memberships
 // before ctx ends, they stand all the same, and that error is returned beside the change.
 func (h *Hub) Subscribe(ctx context.Context, s *Session, groups []string) (Change, error) {
+	return h.SubscribeAs(ctx, s, groups, nil)
+}
+
+// SubscribeAs is Subscribe with a class, 0 to 63, for each group; nil means 0 for all. See [Redaction].
+func (h *Hub) SubscribeAs(ctx context.Context, s *Session, groups []string, classes []uint8) (Change, error) {
 	if limit := h.Limits().GroupsPerConnection; limit > 0 && len(groups) > limit {
 		return Change{}, TooManyGroupsError{len(groups), limit}
 	}
@@ -32,16 +37,22 @@ func (h *Hub) Subscribe(ctx context.Context, s *Session, groups []string) (Chang
 	}
 	change := Change{Current: groups}
 
-	wanted := make(map[string]bool, len(groups))
-	for _, g := range groups {
-		wanted[g] = true
+	wanted := make(map[string]uint8, len(groups)) // with the class
+	for i, g := range groups {
+		wanted[g] = 0
+		if classes != nil {
+			wanted[g] = classes[i] & 63
+		}
 	}
 	var kept, left []*subscription
 	held := make(map[string]bool, len(s.subs))
 	for _, sub := range s.subs {
 		held[sub.group] = true
-		if wanted[sub.group] {
+		if class, ok := wanted[sub.group]; ok {
 			kept = append(kept, sub)
+			if class != sub.class {
+				s.shard.reclassify(sub, class)
+			}
 		} else {
 			left = append(left, sub)
 			change.Left = append(change.Left, sub.group)
@@ -59,7 +70,7 @@ func (h *Hub) Subscribe(ctx context.Context, s *Session, groups []string) (Chang
 	if len(change.Joined) > 0 {
 		err = h.interest.join(ctx, change.Joined, true)
 		for _, g := range change.Joined {
-			s.subs = append(s.subs, s.shard.subscribe(s, h.interest.name(g)))
+			s.subs = append(s.subs, s.shard.subscribe(s, h.interest.name(g), wanted[g]))
 		}
 	}
 	return change, err

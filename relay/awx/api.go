@@ -122,8 +122,10 @@ func (a *api) me(ctx context.Context, c *credentials) (relay.Identity, error) {
 	}
 	var answer struct {
 		Results []struct {
-			ID       json.RawMessage `json:"id"`
-			Username string          `json:"username"`
+			ID        json.RawMessage `json:"id"`
+			Username  string          `json:"username"`
+			Superuser bool            `json:"is_superuser"`
+			Auditor   bool            `json:"is_system_auditor"`
 		} `json:"results"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -146,6 +148,8 @@ func (a *api) me(ctx context.Context, c *credentials) (relay.Identity, error) {
 	default:
 		return relay.Identity{}, fmt.Errorf("AWX API: %s/api/v2/me/ names a user without an id", a.base)
 	}
+	id.Profile = fmt.Appendf(nil, `{"id": %s, "username": %s, "is_superuser": %t, "is_system_auditor": %t}`,
+		id.ID, pyjson.AppendString(nil, user.Username), user.Superuser, user.Auditor)
 	return id, nil
 }
 

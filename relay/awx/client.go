@@ -101,21 +101,21 @@ func (c *Client) handle(text bool, raw []byte) error {
 		return nil
 	}
 	wishes, fault := parseWishes(m.groups)
-	allowed := map[wish]error{}
+	allowed := map[wish]standing{}
 	for _, w := range wishes {
-		allowed[w] = nil
+		allowed[w] = standing{}
 	}
 	if limit := c.Hub.Limits().GroupsPerConnection; limit > 0 && len(allowed) > limit {
 		return relay.TooManyGroupsError{Wanted: len(allowed), Limit: limit}
 	}
 	c.authorize(allowed)
-	groups := c.admitted(wishes, allowed)
+	groups, classes := c.admitted(wishes, allowed)
 	if fault != nil {
 		return fault
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), joinWait)
 	defer cancel()
-	change, err := c.Hub.Subscribe(ctx, c.Session, groups)
+	change, err := c.Hub.SubscribeAs(ctx, c.Session, groups, classes)
 	switch {
 	case errors.As(err, new(relay.TooManyGroupsError)):
 		return err
@@ -127,8 +127,14 @@ func (c *Client) handle(text bool, raw []byte) error {
 	return nil
 }
 
-// authorize finds out for each wish whether the client may see its group: nil, or why not.
-func (c *Client) authorize(wishes map[wish]error) {
+// standing is what was found out about a wish: the client's class in the group, or why it may not see it.
+type standing struct {
+	class uint8
+	err   error
+}
+
+// authorize finds out for each wish whether the client may see its group.
+func (c *Client) authorize(wishes map[wish]standing) {
 	ctx, cancel := context.WithTimeout(context.Background(), authorizeWait)
 	defer cancel()
 	id, auth := c.Session.Identity(), c.Hub.Authorizer()
@@ -139,37 +145,45 @@ func (c *Client) authorize(wishes map[wish]error) {
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			err := relay.ErrDenied
+			a := standing{err: relay.ErrDenied}
 			if w.group() != BroadcastGroup {
-				err = auth.Authorize(ctx, id, w.kind, w.item)
+				a.err = auth.Authorize(ctx, id, w.kind, w.item)
+			}
+			if a.err == nil {
+				a.class, a.err = c.Hub.Classify(ctx, id, w.group())
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			wishes[w] = err
+			wishes[w] = a
 		})
 	}
 	asking.Wait()
 }
 
-// admitted returns the groups that the client may see, each once, and tells it of the others, each time that it asked for one.
-func (c *Client) admitted(wishes []wish, allowed map[wish]error) []string {
-	groups := make([]string, 0, len(wishes))
+// admitted returns the groups that the client may see, each once, with its classes in them, and tells it of the others, each time
+// that it asked for one.
+func (c *Client) admitted(wishes []wish, allowed map[wish]standing) (groups []string, classes []uint8) {
+	groups, classes = make([]string, 0, len(wishes)), make([]uint8, 0, len(wishes))
 	held := make(map[string]bool, len(wishes))
 	for _, w := range wishes {
-		err := allowed[w]
+		err := allowed[w].err
 		if err == nil {
 			if g := w.group(); !held[g] {
 				held[g] = true
-				groups = append(groups, g)
+				groups, classes = append(groups, g), append(classes, allowed[w].class)
 			}
 			continue
 		}
-		if !errors.Is(err, relay.ErrDenied) {
+		switch {
+		case err == relay.ErrDenied:
+		case errors.Is(err, relay.ErrDenied): // with a reason, by a plugin
+			c.Log.Info("a subscription is denied", "user", c.Session.Identity().Name, "group", w.group(), "reason", err)
+		default:
 			c.Log.Error("could not find out whether a user may see a group; refused", "user", c.Session.Identity().Name, "group", w.group(), "error", err)
 		}
 		c.Session.Send(errorFrame(fmt.Sprintf("access denied to channel %s for resource id %s", w.kind, w.item)))
 	}
-	return groups
+	return groups, classes
 }
 
 // allowed counts a message against the rate limit, and answers it with an error if it is one too many. A client that goes on

@@ -1,0 +1,139 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"text/tabwriter"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+func pluginCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "plugin <command>", Short: "Look after the plugins of a running relay, and try plugins out"}
+	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginLogsCommand(), pluginTestCommand())
+	return cmd
+}
+
+// adminCommand makes a command that speaks to the admin API.
+func adminCommand(use, short, long string, args int, run func(address string, args []string) error) *cobra.Command {
+	var address string
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(args), SilenceUsage: true,
+		RunE: func(_ *cobra.Command, args []string) error { return exit(run(address, args)) },
+	}
+	cmd.Flags().StringVar(&address, "address", "localhost:2019", "the address of Caddy's admin API")
+	return cmd
+}
+
+// exit gives a failed command the exit code of Caddy's own.
+func exit(err error) error {
+	if err == nil {
+		return nil
+	}
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return caddy.ExitCodeFailedStartup, err })(&cobra.Command{}, nil)
+}
+
+// ask sends a request to the admin API and reads the JSON of the answer.
+func ask(address, method, path string, body []byte, answer any) error {
+	resp, err := caddycmd.AdminAPIRequest(address, method, path, http.Header{"Content-Type": {"application/wasm"}}, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+func pluginListCommand() *cobra.Command {
+	return adminCommand("list", "List the plugins", "Lists the plugins in the order in which events go through them.", 0, func(address string, _ []string) error {
+		var list []pluginStatus
+		if err := ask(address, http.MethodGet, "/edgerelay/plugins", nil, &list); err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tLAST ERROR")
+		for _, p := range list {
+			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.80s\n", p.Name, p.state(), p.Hash, p.From,
+				p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied, p.failures(), p.Fuel/max(p.Calls, 1), p.LastError)
+		}
+		return w.Flush()
+	})
+}
+
+// state is one word for people.
+func (p *pluginStatus) state() string {
+	switch {
+	case p.Breaker == "open":
+		return "set-aside"
+	case p.Breaker == "half-open":
+		return "on-trial"
+	case p.Refused != "":
+		return "update-refused"
+	case p.Shadow:
+		return "shadow"
+	}
+	return "runs"
+}
+
+func (p *pluginStatus) failures() (n uint64) {
+	for _, of := range p.Failures {
+		n += of
+	}
+	return n
+}
+
+func pluginDeployCommand() *cobra.Command {
+	return adminCommand("deploy <name> <file>", "Deploy a module",
+		"Makes a .wasm file the module of a configured plugin, on every node that shares Caddy's storage. The module is checked first; one that\n"+
+			"is refused changes nothing.", 2, func(address string, args []string) error {
+			wasm, err := os.ReadFile(args[1])
+			if err != nil {
+				return err
+			}
+			return change(address, http.MethodPut, "/edgerelay/plugins/"+url.PathEscape(args[0]), wasm)
+		})
+}
+
+func pluginRollbackCommand() *cobra.Command {
+	return adminCommand("rollback <name>", "Go back to the module before",
+		"Deploys the module that ran before the last change. Twice is there and back.", 1, func(address string, args []string) error {
+			return change(address, http.MethodPost, "/edgerelay/plugins/"+url.PathEscape(args[0])+"/rollback", nil)
+		})
+}
+
+// change makes a request that changes a plugin's module, and tells what runs now.
+func change(address, method, path string, body []byte) error {
+	var p pluginStatus
+	if err := ask(address, method, path, body, &p); err != nil {
+		return err
+	}
+	fmt.Printf("%s runs %.12s (%s)\n", p.Name, p.Hash, p.Hooks)
+	return nil
+}
+
+func pluginLogsCommand() *cobra.Command {
+	return adminCommand("logs <name>", "Show a plugin's last log lines", "", 1, func(address string, args []string) error {
+		var lines []plugins.LogLine
+		if err := ask(address, http.MethodGet, "/edgerelay/plugins/"+url.PathEscape(args[0])+"/logs", nil, &lines); err != nil {
+			return err
+		}
+		return printLogs(os.Stdout, lines)
+	})
+}
+
+func printLogs(w io.Writer, lines []plugins.LogLine) error {
+	for _, l := range lines {
+		if _, err := fmt.Fprintf(w, "%s %-5s %s\n", l.Time.Format("2006-01-02T15:04:05.000Z07:00"), l.Level, l.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}

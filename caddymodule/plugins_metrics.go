@@ -1,0 +1,54 @@
+package caddymodule
+
+import "github.com/prometheus/client_golang/prometheus"
+
+var (
+	descPluginCalls    = desc("plugin_calls_total", "Calls of a plugin's hooks, failed ones included.", "plugin")
+	descPluginVerdicts = desc("plugin_verdicts_total", "What a plugin decided.", "plugin", "verdict")
+	descPluginFuel     = desc("plugin_fuel_total", "Units of fuel spent by a plugin.", "plugin")
+	descPluginFailures = desc("plugin_failures_total", "Failed calls of a plugin, by kind.", "plugin", "kind")
+	descPluginBypassed = desc("plugin_bypassed_total", "Events that on_error answered while a plugin was set aside.", "plugin")
+	descPluginBreaker  = desc("plugin_breaker_open", "1 while a plugin is set aside after failures in a row.", "plugin")
+	descPluginShadow   = desc("plugin_shadow_total", "Decisions of a shadow, by whether the original decided the same.", "plugin", "result")
+	descPluginDeploys  = desc("plugin_deploys_total", "Times that a plugin's module was swapped.", "plugin")
+	descPluginMemory   = desc("plugin_memory_bytes", "Linear memory of all instances of a plugin.", "plugin")
+	descPluginKV       = desc("plugin_kv_bytes", "Bytes in a plugin's key-value store.", "plugin")
+	descPluginCounter  = desc("plugin_counter_total", "What a plugin counts itself.", "plugin", "counter")
+	descPluginWaiting  = desc("plugin_waiting_events", "Events that wait for their plugins.")
+)
+
+// collectPlugins shows the figures of a node's plugins.
+func collectPlugins(h *pluginHost, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+	gauge(descPluginWaiting, float64(h.filter.Waiting()))
+	for _, p := range h.pipeline.Health() {
+		name := p.Name
+		count(descPluginCalls, p.Calls, name)
+		count(descPluginVerdicts, p.Passed, name, "pass")
+		count(descPluginVerdicts, p.Dropped, name, "drop")
+		count(descPluginVerdicts, p.Replaced, name, "replace")
+		count(descPluginVerdicts, p.Emitted, name, "emit")
+		count(descPluginVerdicts, p.Rendered, name, "render")
+		count(descPluginVerdicts, p.Subscribes-p.Denied, name, "allow")
+		count(descPluginVerdicts, p.Denied, name, "deny")
+		count(descPluginFuel, p.Fuel, name)
+		for kind, n := range p.Failures {
+			count(descPluginFailures, n, name, string(kind))
+		}
+		count(descPluginBypassed, p.Bypassed, name)
+		open := 0.0
+		if p.Breaker != "closed" {
+			open = 1
+		}
+		gauge(descPluginBreaker, open, name)
+		if p.Shadow {
+			count(descPluginShadow, p.Same, name, "same")
+			count(descPluginShadow, p.Differ, name, "differ")
+		}
+		count(descPluginDeploys, p.Deploys, name)
+		gauge(descPluginMemory, float64(p.Memory), name)
+		gauge(descPluginKV, float64(p.KV), name)
+		for counter, n := range p.Metrics {
+			count(descPluginCounter, n, name, counter)
+		}
+	}
+}

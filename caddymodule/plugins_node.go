@@ -1,0 +1,318 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/edgerelay/edgerelay/internal/filter"
+	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// pluginHost runs a node's plugins. It lives with the node, so that instances survive reloads. Its methods are safe for concurrent use.
+type pluginHost struct {
+	hub      *relay.Hub
+	log      *slog.Logger
+	pipeline *plugins.Pipeline
+	filter   *filter.Filter
+	stop     context.CancelFunc
+	watching sync.WaitGroup
+
+	mu      sync.Mutex // held by who changes something, for as long as it takes to compile
+	store   moduleStore
+	sources map[string]func() // by group: ends the membership that plugins need
+
+	shown   sync.Mutex       // guards what follows against readers that do not wait for a change
+	running []*runningPlugin // in the order of the pipeline
+}
+
+// sourceWait is how long a reload waits for the membership in plugins' groups.
+const sourceWait = 2 * time.Second
+
+// runningPlugin is a configured plugin and the module that it runs.
+type runningPlugin struct {
+	*Plugin
+	version  moduleVersion
+	previous []byte // the module before; nil if there was none
+	file     fileState
+	refused  refusal
+}
+
+// moduleVersion is a module and where it is from.
+type moduleVersion struct {
+	wasm []byte
+	// from is "file" or "deploy".
+	from string
+	// at is when the file was changed or the module was deployed; the newer one runs.
+	at time.Time
+}
+
+// refusal is a new version that was not taken.
+type refusal struct {
+	what string // identifies the version, so that it is tried once
+	err  error
+}
+
+// newPipeline returns an empty pipeline that keeps compiled modules in Caddy's data directory, if it can.
+func newPipeline(log *slog.Logger) (*plugins.Pipeline, error) {
+	dir := filepath.Join(caddy.AppDataDir(), "edgerelay", "plugins-cache")
+	pipeline, err := plugins.New(plugins.Options{CacheDir: dir, Logger: log})
+	if err == nil {
+		return pipeline, nil
+	}
+	log.Warn("compiled plugins are not kept on disk; every start compiles them again", "error", err)
+	return plugins.New(plugins.Options{Logger: log})
+}
+
+func newPluginHost(hub *relay.Hub, log *slog.Logger) (*pluginHost, error) {
+	pipeline, err := newPipeline(log)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	h := &pluginHost{
+		hub: hub, log: log, pipeline: pipeline, stop: stop, sources: map[string]func(){},
+		filter: filter.New(pipeline, hub.Forward),
+	}
+	h.watching.Go(func() { h.watch(ctx) })
+	hub.SetInterceptor(h.filter)
+	return h, nil
+}
+
+// apply makes list the pipeline, with the newest module of each plugin. If one is refused, nothing changes.
+func (h *pluginHost) apply(ctx context.Context, list []*Plugin, store moduleStore) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next, err := load(ctx, list, store)
+	if err != nil {
+		return err
+	}
+	for _, p := range next {
+		if old := h.find(p.Name); old != nil {
+			p.previous = old.previous
+			if old.version.hash() != p.version.hash() {
+				p.previous = old.version.wasm
+			}
+		}
+	}
+	if err := h.filter.Apply(ctx, specs(next)); err != nil {
+		return fmt.Errorf("edgerelay: %w", err)
+	}
+	h.store = store
+	h.show(func() { h.running = next })
+	h.joinSources()
+	return nil
+}
+
+// load finds the newest module of each plugin.
+func load(ctx context.Context, list []*Plugin, store moduleStore) ([]*runningPlugin, error) {
+	next := make([]*runningPlugin, len(list))
+	var faults []error
+	for i, p := range list {
+		next[i] = &runningPlugin{Plugin: p}
+		if err := next[i].load(ctx, store); err != nil {
+			faults = append(faults, fmt.Errorf("edgerelay: %w", err))
+		}
+	}
+	return next, errors.Join(faults...)
+}
+
+func (p *runningPlugin) load(ctx context.Context, store moduleStore) error {
+	var fileErr error
+	if p.file, fileErr = stateOf(p.Plugin.file); fileErr == nil {
+		p.version.wasm, fileErr = os.ReadFile(p.Plugin.file)
+		p.version.from, p.version.at = "file", p.file.changed
+	}
+	d, err := store.last(ctx, p.Name)
+	if err != nil {
+		return err
+	}
+	if d == nil || fileErr == nil && !d.At.After(p.version.at) {
+		if fileErr != nil {
+			return fmt.Errorf("plugin %s: read its module: %w", p.Name, fileErr)
+		}
+		return nil
+	}
+	if p.version, err = deployed(ctx, store, p.Name, d); err != nil {
+		return err
+	}
+	if d.Previous != "" {
+		p.previous, err = store.module(ctx, p.Name, d.Previous)
+		if errors.Is(err, fs.ErrNotExist) { // a rollback is all that is lost
+			p.previous, err = nil, nil
+		}
+	}
+	return err
+}
+
+// deployed loads the module of a deployment.
+func deployed(ctx context.Context, store moduleStore, name string, d *deployment) (moduleVersion, error) {
+	wasm, err := store.module(ctx, name, d.Hash)
+	return moduleVersion{wasm: wasm, from: "deploy", at: d.At}, err
+}
+
+func (v *moduleVersion) hash() string { return plugins.Hash(v.wasm) }
+
+// checkPlugins does what apply would, without effect: it is what `caddy validate` wants to know.
+func checkPlugins(ctx context.Context, list []*Plugin, store moduleStore) error {
+	if len(list) == 0 {
+		return nil
+	}
+	next, err := load(ctx, list, store)
+	if err != nil {
+		return err
+	}
+	pipeline, err := newPipeline(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pipeline.Close() }()
+	if err := pipeline.Apply(ctx, specs(next)); err != nil {
+		return fmt.Errorf("edgerelay: %w", err)
+	}
+	return nil
+}
+
+// specs are the settings and modules of plugins.
+func specs(list []*runningPlugin) []plugins.Spec {
+	specs := make([]plugins.Spec, len(list))
+	for i, p := range list {
+		specs[i] = p.spec
+		specs[i].Wasm = p.version.wasm
+	}
+	return specs
+}
+
+// find returns a running plugin by its name. h.mu or h.shown is held.
+func (h *pluginHost) find(name string) *runningPlugin {
+	for _, p := range h.running {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+var (
+	errNoPlugin   = errors.New("there is no such plugin in the configuration")
+	errNoPrevious = errors.New("there is no other module to go back to")
+)
+
+// deploy makes wasm the module of a plugin on every node of the storage. A module that is refused changes nothing.
+func (h *pluginHost) deploy(ctx context.Context, name string, wasm []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.deployLocked(ctx, name, wasm)
+}
+
+func (h *pluginHost) deployLocked(ctx context.Context, name string, wasm []byte) error {
+	p := h.find(name)
+	if p == nil {
+		return fmt.Errorf("%q: %w", name, errNoPlugin)
+	}
+	spec := p.spec
+	spec.Wasm = wasm
+	if err := h.pipeline.Check(ctx, spec); err != nil {
+		return err
+	}
+	previous := p.version.wasm
+	if p.version.hash() == plugins.Hash(wasm) {
+		previous = p.previous
+	}
+	d, err := h.store.deploy(ctx, name, wasm, previous)
+	if d == nil {
+		return err
+	}
+	if err != nil {
+		h.log.Warn("a plugin's deployment could not be finished in order", "plugin", name, "error", err)
+	}
+	return h.run(ctx, p, moduleVersion{wasm: wasm, from: "deploy", at: d.At})
+}
+
+// rollback deploys the module that ran before.
+func (h *pluginHost) rollback(ctx context.Context, name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.find(name)
+	if p == nil {
+		return fmt.Errorf("%q: %w", name, errNoPlugin)
+	}
+	if p.previous == nil {
+		return fmt.Errorf("%q: %w", name, errNoPrevious)
+	}
+	return h.deployLocked(ctx, name, p.previous)
+}
+
+// run swaps a plugin's module. h.mu is held.
+func (h *pluginHost) run(ctx context.Context, p *runningPlugin, v moduleVersion) error {
+	if err := h.pipeline.Deploy(ctx, p.Name, v.wasm); err != nil {
+		return err
+	}
+	before := p.version
+	h.show(func() {
+		if before.hash() != v.hash() {
+			p.previous = before.wasm
+		}
+		p.version, p.refused = v, refusal{}
+	})
+	if before.hash() != v.hash() {
+		h.log.Info("a plugin runs another module", "plugin", p.Name, "from", v.from, "hash", v.hash(), "before", before.hash())
+	}
+	return nil
+}
+
+// show makes a change that readers see.
+func (h *pluginHost) show(change func()) {
+	h.shown.Lock()
+	defer h.shown.Unlock()
+	change()
+}
+
+// joinSources makes the node a member of the groups that plugins take events from to send them elsewhere, even if no client
+// of this node listens there. Patterns cannot be joined. h.mu is held.
+func (h *pluginHost) joinSources() {
+	wanted := map[string]bool{}
+	for _, p := range h.running {
+		if p.Shadow || p.ShadowOf != "" || !slices.Contains(p.Grants, string(plugins.GrantEmit)) {
+			continue
+		}
+		for _, g := range p.Groups {
+			if !strings.Contains(g, "*") && relay.ValidGroup(g) {
+				wanted[g] = true
+			}
+		}
+	}
+	for g, leave := range h.sources {
+		if !wanted[g] {
+			leave()
+			delete(h.sources, g)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), sourceWait) // after it the layer goes on by itself
+	defer cancel()
+	for g := range wanted {
+		if h.sources[g] == nil {
+			h.sources[g] = h.hub.Listen(ctx, g, func(relay.Event) {})
+		}
+	}
+}
+
+// close ends all plugins. Events go on without them: call it when there are no clients any more.
+func (h *pluginHost) close() error {
+	h.stop()
+	h.watching.Wait()
+	h.hub.SetInterceptor(nil)
+	h.filter.Close()
+	return h.pipeline.Close()
+}

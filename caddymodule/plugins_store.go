@@ -1,0 +1,107 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// deployment says which module of a plugin was deployed last, for all nodes that share a storage.
+type deployment struct {
+	// Hash and Previous name modules by content, see [plugins.Hash]; Previous is what a rollback deploys, and may be empty.
+	Hash     string `json:"hash"`
+	Previous string `json:"previous,omitempty"`
+	// At is when it was deployed.
+	At time.Time `json:"at"`
+}
+
+// moduleStore keeps deployed modules in Caddy's storage:
+//
+//	edgerelay/plugins/<name>/deployment.json
+//	edgerelay/plugins/<name>/<hash>.wasm
+type moduleStore struct{ storage certmagic.Storage }
+
+func storeKey(name, file string) string { return path.Join("edgerelay", "plugins", name, file) }
+
+func moduleKey(name, hash string) string { return storeKey(name, hash+".wasm") }
+
+// last returns a plugin's last deployment, nil if there is none.
+func (s moduleStore) last(ctx context.Context, name string) (*deployment, error) {
+	b, err := s.storage.Load(ctx, storeKey(name, "deployment.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: ask the storage for a deployment: %w", name, err)
+	}
+	var d deployment
+	if err := json.Unmarshal(b, &d); err != nil || d.Hash == "" {
+		return nil, fmt.Errorf("plugin %s: the deployment in the storage cannot be read (%v): deploy again", name, err)
+	}
+	return &d, nil
+}
+
+// module returns a module that was deployed.
+func (s moduleStore) module(ctx context.Context, name, hash string) ([]byte, error) {
+	wasm, err := s.storage.Load(ctx, moduleKey(name, hash))
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: load the deployed module %.12s: %w", name, hash, err)
+	}
+	if plugins.Hash(wasm) != hash {
+		return nil, fmt.Errorf("plugin %s: the module %.12s in the storage is damaged: deploy again", name, hash)
+	}
+	return wasm, nil
+}
+
+// deploy makes wasm the module of a plugin and keeps previous, which may be nil, for a rollback.
+func (s moduleStore) deploy(ctx context.Context, name string, wasm, previous []byte) (_ *deployment, err error) {
+	fail := func(err error) (*deployment, error) {
+		return nil, fmt.Errorf("plugin %s: keep the module in the storage: %w", name, err)
+	}
+	lock := "edgerelay-plugin-" + name
+	if err := s.storage.Lock(ctx, lock); err != nil {
+		return fail(err)
+	}
+	defer func() { err = errors.Join(err, s.storage.Unlock(context.WithoutCancel(ctx), lock)) }()
+	d := &deployment{Hash: plugins.Hash(wasm), At: time.Now()}
+	if last, err := s.last(ctx, name); err == nil && last != nil && !d.At.After(last.At) { // another node's clock is ahead
+		d.At = last.At.Add(1)
+	}
+	keep := map[string][]byte{d.Hash: wasm}
+	if previous != nil {
+		d.Previous = plugins.Hash(previous)
+		keep[d.Previous] = previous
+	}
+	for hash, module := range keep {
+		if err := s.storage.Store(ctx, moduleKey(name, hash), module); err != nil {
+			return fail(err)
+		}
+	}
+	record, err := json.Marshal(d)
+	if err != nil {
+		return fail(err)
+	}
+	if err := s.storage.Store(ctx, storeKey(name, "deployment.json"), record); err != nil {
+		return fail(err)
+	}
+	keys, err := s.storage.List(ctx, storeKey(name, ""), false)
+	if err != nil {
+		return d, nil // old modules are left over, nothing more
+	}
+	for _, key := range keys {
+		hash, isModule := strings.CutSuffix(path.Base(key), ".wasm")
+		if isModule && keep[hash] == nil {
+			_ = s.storage.Delete(ctx, key)
+		}
+	}
+	return d, nil
+}

@@ -1,0 +1,161 @@
+package filter
+
+import (
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// laneSize is how many bytes of events may wait in a lane before Intercept does.
+	laneSize = 8 << 20
+	// eventSize is what an event counts for besides its text.
+	eventSize = 256
+	// What comes out of the plugins leaves in batches of forwardAtOnce events, and after forwardWait at the latest.
+	forwardAtOnce = 64
+	forwardWait   = time.Millisecond
+)
+
+// lane is a queue of events before their plugins, and the goroutine that takes them through.
+type lane struct {
+	filter *Filter
+
+	mu      sync.Mutex
+	filled  sync.Cond
+	drained sync.Cond
+	events  []relay.Event
+	bytes   int
+	closed  bool
+
+	// The groups of events that wait, and of those that the worker has.
+	queued, working map[string]struct{}
+	// changes under way to the pipeline; unsettled from the first until the lane has been empty after the last.
+	changes   int
+	unsettled bool
+}
+
+func newLane(f *Filter) *lane {
+	l := &lane{filter: f, queued: map[string]struct{}{}, working: map[string]struct{}{}}
+	l.filled.L, l.drained.L = &l.mu, &l.mu
+	return l
+}
+
+// push adds events of one group. It waits while the lane is full.
+func (l *lane) push(run []relay.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(run)
+}
+
+// follow adds events of one group if earlier ones of it are still in the lane.
+func (l *lane) follow(run []relay.Event) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, queued := l.queued[run[0].Group]
+	_, working := l.working[run[0].Group]
+	if !queued && !working {
+		return false
+	}
+	l.add(run)
+	return true
+}
+
+func (l *lane) add(run []relay.Event) {
+	for l.bytes >= laneSize && !l.closed {
+		l.drained.Wait()
+	}
+	if l.closed {
+		return
+	}
+	if len(l.events) == 0 {
+		l.filled.Signal()
+	}
+	l.queued[run[0].Group] = struct{}{}
+	l.events = append(l.events, run...)
+	for i := range run {
+		l.bytes += eventSize + len(run[i].Text)
+	}
+}
+
+// take waits for events and takes all of them; spare is reused for the next ones. It returns nil once the lane is closed.
+func (l *lane) take(spare []relay.Event) []relay.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.working)
+	for len(l.events) == 0 && !l.closed {
+		if l.unsettled && l.changes == 0 {
+			l.unsettled = false
+			l.filter.settling.Add(-1)
+		}
+		l.filled.Wait()
+	}
+	if l.closed {
+		return nil
+	}
+	events := l.events
+	l.events, l.bytes = spare[:0], 0
+	l.queued, l.working = l.working, l.queued
+	l.drained.Broadcast()
+	return events
+}
+
+// run is the lane's goroutine.
+func (l *lane) run() {
+	f := l.filter
+	var events, out []relay.Event
+	var outputs []plugins.Output
+	for {
+		if events = l.take(events); events == nil {
+			return
+		}
+		last := time.Now()
+		for i := range events {
+			outputs, out = f.process(&events[i], outputs, out)
+			if len(out) >= forwardAtOnce || time.Since(last) > forwardWait {
+				f.forward(out)
+				clear(out)
+				out, last = out[:0], time.Now()
+			}
+		}
+		f.forward(out)
+		clear(out)
+		clear(outputs[:cap(outputs)])
+		clear(events)
+		out = out[:0]
+	}
+}
+
+// unsettle announces a change to the pipeline.
+func (l *lane) unsettle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changes++
+	if !l.unsettled {
+		l.unsettled = true
+		l.filter.settling.Add(1)
+	}
+}
+
+// settle ends a change.
+func (l *lane) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changes--
+	l.filled.Signal()
+}
+
+func (l *lane) waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.events)
+}
+
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.filled.Broadcast()
+	l.drained.Broadcast()
+}

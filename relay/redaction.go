@@ -1,0 +1,122 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"math/bits"
+)
+
+// Redaction says what subscribers of which class are shown of an event. A subscription's class, 0 to 63, is
+// what [Hub.SubscribeAs] was told; 0 unless an [Interceptor] said otherwise.
+type Redaction struct {
+	// Classes has bit c set if subscribers of class c get the event.
+	Classes uint64
+	// Render, if not nil, returns what subscribers of a class get in place of the event's text, and false if they get nothing. It is
+	// called once for each class that has subscribers on this node.
+	Render func(class uint8) (text []byte, ok bool)
+}
+
+// everybody is all classes.
+const everybody = ^uint64(0)
+
+// variant is a text that the subscribers of certain classes get of an event.
+type variant struct {
+	event   int // index
+	text    []byte
+	classes uint64
+}
+
+// redact returns the classes that get something of an event of which not everybody gets the same; present are those of its
+// subscribers. If it is to be rendered, its variants are made.
+func (b *batch) redact(h *Hub, event int, ev *Event, present uint64) (heard uint64) {
+	classes := ev.Redaction.Classes & present
+	if ev.Redaction.Render == nil {
+		if classes == 0 || !b.take(h, ev.Text) {
+			return 0
+		}
+		return ev.Redaction.Classes
+	}
+	from := len(b.variants)
+next:
+	for ; classes != 0; classes &= classes - 1 {
+		class := uint8(bits.TrailingZeros64(classes))
+		text, ok := ev.Redaction.Render(class)
+		if !ok {
+			continue
+		}
+		for i := from; i < len(b.variants); i++ {
+			if v := &b.variants[i]; bytes.Equal(v.text, text) {
+				v.classes |= 1 << class
+				continue next
+			}
+		}
+		if b.take(h, text) {
+			b.variants = append(b.variants, variant{event, text, 1 << class})
+		}
+	}
+	for _, v := range b.variants[from:] {
+		heard |= v.classes
+	}
+	return heard
+}
+
+// presentIn returns the classes of all subscribers in some audiences.
+func presentIn(as []*audience) (classes uint64) {
+	for _, a := range as {
+		if a != nil {
+			classes |= a.present.Load()
+		}
+	}
+	return classes
+}
+
+// enter counts a subscriber of a class in. The shard's round is held.
+func (a *audience) enter(class uint8) {
+	if class != 0 {
+		if a.classed == nil {
+			a.classed = map[uint8]int{}
+		}
+		a.classed[class]++
+		a.others++
+	}
+	a.mark()
+}
+
+// leave counts a subscriber of a class out. The shard's round is held.
+func (a *audience) leave(class uint8) {
+	if class != 0 {
+		if a.classed[class]--; a.classed[class] == 0 {
+			delete(a.classed, class)
+		}
+		a.others--
+	}
+	a.mark()
+}
+
+func (a *audience) mark() {
+	var present uint64
+	if len(a.subs) > a.others {
+		present = 1
+	}
+	for class := range a.classed {
+		present |= 1 << class
+	}
+	a.present.Store(present)
+}
+
+// reclassify gives a subscription another class.
+func (s *shard) reclassify(sub *subscription, class uint8) {
+	s.round.Lock()
+	defer s.round.Unlock()
+	sub.audience.leave(sub.class)
+	sub.class = class
+	sub.audience.enter(class)
+}
+
+// Classify asks the interceptor for the class of a subscription that the authorizer has allowed. An error denies it.
+func (h *Hub) Classify(ctx context.Context, id Identity, group string) (class uint8, err error) {
+	if i := h.interceptor.Load(); i != nil {
+		return (*i).Classify(ctx, id, group)
+	}
+	return 0, nil
+}
