@@ -12,22 +12,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // Root is the root of the repository, seen from a package two levels below it.
 const Root = "../.."
 
-// Sample is a line of an events.ndjson.
+// Sample is a line of an events.ndjson or, with a class to render for, of a classes.ndjson.
 type Sample struct {
-	Class   uint8           `json:"class"`
-	Group   string          `json:"group"`
-	Payload json.RawMessage `json:"payload"`
-	Verdict string          `json:"verdict"`
-	Output  json.RawMessage `json:"output"`
-	Emits   []struct {
-		Group   string          `json:"group"`
-		Payload json.RawMessage `json:"payload"`
-	} `json:"emits"`
+	Class uint8 `json:"class"`
+	plugins.Sample
 }
 
 // Samples reads an events.ndjson; a file without samples fails the test.

@@ -54,7 +54,9 @@ func (e Example) hold(t *testing.T, wasm []byte) {
 		e.holdClasses(t, start(t, c, e.spec(wasm)))
 		return
 	}
+	spec := e.spec(wasm)
 	for i, s := range Samples(t, e.Dir()+"/events.ndjson") {
+		spec.Samples = append(spec.Samples, s.Sample)
 		tr := trial.Event(s.Group, s.Payload)
 		if tr.Verdict.String() != s.Verdict {
 			t.Errorf("sample %d: the verdict is %s instead of %s (%v)", i+1, tr.Verdict, s.Verdict, tr.Err)
@@ -77,10 +79,14 @@ func (e Example) hold(t *testing.T, wasm []byte) {
 			}
 		}
 	}
+	// A relay that is given the file checks the same.
+	if err := start(t, c).Check(context.Background(), spec); err != nil {
+		t.Error(err)
+	}
 }
 
 func (e Example) holdClasses(t *testing.T, p *plugins.Pipeline) {
-	for i, s := range Samples(t, e.Dir()+"/events.ndjson") {
+	for i, s := range Samples(t, e.Dir()+"/classes.ndjson") {
 		out, ok := p.Render(s.Class, s.Group, s.Payload)
 		switch {
 		case !ok && s.Verdict != "drop":

@@ -40,7 +40,7 @@ func setup() error {
 }
 
 func onSubscribe(r *edgerelay.Request) edgerelay.Answer {
-	name, _ := r.Text("user.name")
+	name, _ := r.Text("user.username")
 	if r.Is("user.is_superuser", "true") || name != "" && slices.Contains(names, name) {
 		return edgerelay.AllowAs(privileged)
 	}

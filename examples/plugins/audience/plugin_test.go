@@ -15,7 +15,7 @@ func host(t *testing.T) *edgerelay.Host {
 }
 
 func TestSamples(t *testing.T) {
-	if err := host(t).ClassSamples(onClass, "events.ndjson"); err != nil {
+	if err := host(t).ClassSamples(onClass, "classes.ndjson"); err != nil {
 		t.Error(err)
 	}
 }
@@ -23,11 +23,11 @@ func TestSamples(t *testing.T) {
 func TestClasses(t *testing.T) {
 	h := host(t)
 	for user, class := range map[string]uint8{
-		`{"name":"alice"}`:                    privileged,
-		`{"name":"bob"}`:                      public,
-		`{"name":"bob","is_superuser":true}`:  privileged,
-		`{"name":"bob","is_superuser":false}`: public,
-		`null`:                                public,
+		`{"username":"alice"}`:                    privileged,
+		`{"username":"bob"}`:                      public,
+		`{"username":"bob","is_superuser":true}`:  privileged,
+		`{"username":"bob","is_superuser":false}`: public,
+		`null`: public,
 	} {
 		if d := h.Subscribe(onSubscribe, user, "job_events-42"); !d.Allow || d.Class != class {
 			t.Errorf("%s: %+v", user, d)
