@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the plugins of C, Rust and AssemblyScript that are committed as .wasm: the
 # examples' plugin.wasm, the tests' and the benchmarks'. Go's are built by the tests.
+# Also renews the copy of the Go SDK that new projects get.
 # Usage: build-plugins.sh [<folder>]: there instead of beside their sources.
 # Needs what scripts/install-test-deps.sh installs, or rustup's wasm32-unknown-unknown.
 set -eu
@@ -77,3 +78,13 @@ for f in examples/plugins/*/plugin.* internal/guests/testdata/*.*; do
 	"$build" "$f" "$name" "$to"
 	chmod 644 "$to"
 done
+
+if [ -z "$into" ]; then
+	rm -f sdk/templates/go/edgerelay/*
+	for f in sdk/go/*.go; do
+		case $f in
+		*_test.go) ;;
+		*) cp "$f" "sdk/templates/go/edgerelay/$(basename "$f").tmpl" ;;
+		esac
+	done
+fi

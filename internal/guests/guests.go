@@ -5,8 +5,10 @@ package guests
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,4 +115,29 @@ func (e Example) Wasm(t testing.TB) []byte {
 		t.Fatal(fmt.Errorf("%w: scripts/build-plugins.sh builds it", err))
 	}
 	return wasm
+}
+
+// HoldProject builds a plugin project, as its README says, and holds it to its samples.
+func HoldProject(t testing.TB, dir string) {
+	t.Helper()
+	cmd := exec.Command("sh", "build.sh")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOPROXY=off", "GOWORK=off")
+	Run(t, cmd)
+	wasm, err := os.ReadFile(filepath.Join(dir, "plugin.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := plugins.Spec{Name: "project", Wasm: wasm, JSON: true}
+	for _, s := range Samples(t, filepath.Join(dir, "events.ndjson")) {
+		spec.Samples = append(spec.Samples, s.Sample)
+	}
+	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Check(context.Background(), spec); err != nil {
+		t.Error(err)
+	}
 }

@@ -166,3 +166,24 @@ func show(tr plugins.Trace) string {
 	}
 	return out
 }
+
+// HoldRebuilt holds modules that were built afresh to what the committed ones are held to.
+func HoldRebuilt(t *testing.T, dir string) {
+	read := func(name string) []byte {
+		wasm, err := os.ReadFile(filepath.Join(dir, name+".wasm"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wasm
+	}
+	for _, language := range probes {
+		if language != "go" {
+			t.Run(language, func(t *testing.T) { holdProbe(t, read("probe-"+language)) })
+		}
+	}
+	for _, e := range examples {
+		if !e.Go {
+			t.Run(e.Name, func(t *testing.T) { e.hold(t, read(e.Name)) })
+		}
+	}
+}
