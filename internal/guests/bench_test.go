@@ -23,6 +23,9 @@ func BenchmarkFilter(b *testing.B) {
 		wasm []byte
 	}{
 		{"go-sdk", BuildGo(b, filepath.Join("testdata", "filter-go"))},
+		{"c-sdk", committed(b, "filter-c")},
+		{"rust-sdk", committed(b, "filter-rs")},
+		{"assemblyscript-sdk", committed(b, "filter-ts")},
 	}
 	for _, size := range []int{300, 1024, 4096} {
 		payload := event(size)

@@ -23,7 +23,13 @@ func probe(t testing.TB, language string) []byte {
 	if language == "go" {
 		return BuildGo(t, filepath.Join("testdata", "probe-go"))
 	}
-	wasm, err := os.ReadFile(filepath.Join("testdata", "probe-"+language+".wasm"))
+	return committed(t, "probe-"+language)
+}
+
+// committed reads a module of testdata.
+func committed(t testing.TB, name string) []byte {
+	t.Helper()
+	wasm, err := os.ReadFile(filepath.Join("testdata", name+".wasm"))
 	if err != nil {
 		t.Fatalf("%v: scripts/build-plugins.sh builds it", err)
 	}
