@@ -14,7 +14,7 @@ AS_XCADDY := CGO_ENABLED=0 GOFLAGS="$(shell $(GO) env GOFLAGS) -trimpath -tags=n
 # the whole suite of the WebAssembly specification to go through.
 RACED := /(relay|bench)(/|$$)|/plugins$$
 
-SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins internal examples/demo -type f ! -name '*_test.go' 2>/dev/null)
+SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins sdk internal examples/demo -type f -not -path '*/node_modules/*' ! -name '*_test.go' 2>/dev/null)
 # Modules within the module: the SDK and the example plugins.
 NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path '*/node_modules/*' -exec dirname {} \;)
 
@@ -53,10 +53,13 @@ fmt: ## format the Go files
 bench: $(CADDY) ## the short benchmark, beside a bare write loop (two minutes; bench/README.md tells of the long one)
 	$(GO) run ./bench short
 
+plugins: test-deps ## build the plugins that are committed as .wasm (C, Rust, AssemblyScript)
+	@scripts/build-plugins.sh
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help run build test race test-deps lint fmt bench fuzz clean
+.PHONY: help run build test race test-deps lint fmt bench plugins fuzz clean

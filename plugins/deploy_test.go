@@ -350,6 +350,7 @@ func TestSamples(t *testing.T) {
 		Sample{Group: "g1", Payload: do("drop"), Verdict: "drop"},
 		Sample{Group: "g1", Payload: do("replace", "with", `{"a":1}`), Verdict: "replace", Output: json.RawMessage(`{ "a": 1 }`)},
 		Sample{Group: "g1", Payload: do("kv_incr")}, Sample{Group: "g1", Payload: do("metric")},
+		Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}},
 	); err != nil {
 		t.Error(err)
 	}
@@ -359,6 +360,8 @@ func TestSamples(t *testing.T) {
 	}{
 		{Sample{Group: "g1", Payload: do("pass"), Verdict: "drop"}, "sample 1 (g1): the verdict is pass instead of drop"},
 		{Sample{Group: "g1", Payload: do("replace", "with", "{}"), Output: json.RawMessage(`[]`)}, `the output is "{}" instead of "[]"`},
+		{Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}}, "0 events are emitted instead of 1"},
+		{Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"c", json.RawMessage(`{}`)}}}, `emitted is "{}" to "b" instead of "{}" to "c"`},
 		{Sample{Group: "g1", Payload: do("trap")}, "sample 1 (g1): plugin actor: ev_on_event: wasm error: unreachable"},
 	} {
 		if err := try(c.s); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -29,6 +29,7 @@ type hostFunction struct {
 var hostFunctions = []hostFunction{
 	{"log", sig(types(i32, i32, i32)), "", 100, hostLog},
 	{"config", sig(types(i32, i32), i32), "", 10, hostConfig},
+	{"config_get", sig(types(i32, i32, i32, i32), i32), "", 10, hostConfigGet},
 	{"json_get", sig(types(i32, i32, i32, i32), i32), "", 10, hostJSONGet},
 	{"json_find", sig(types(i32, i32), i64), "", 10, hostJSONFind},
 	{"audience", sig(types(i64)), "", 5, hostAudience},
@@ -93,27 +94,30 @@ func hostConfig(in *instance, stack []uint64) {
 	stack[0] = uint64(len(config))
 }
 
-// find looks a path up in the call's document.
-func (in *instance) find(p, n uint64) (from, to int, ok bool) {
+// find looks a path up in a document.
+func (in *instance) find(document []byte, p, n uint64) (from, to int, ok bool) {
 	path := in.read(p, n)
-	in.charge(int64(len(in.document)+len(path)) / 4)
-	return jsonpath.Find(in.document, path)
+	in.charge(int64(len(document)+len(path)) / 4)
+	return jsonpath.Find(document, path)
 }
 
-func hostJSONGet(in *instance, stack []uint64) {
-	from, to, ok := in.find(stack[0], stack[1])
+func hostConfigGet(in *instance, stack []uint64) { in.get(in.m.spec.Config, stack) }
+func hostJSONGet(in *instance, stack []uint64)   { in.get(in.document, stack) }
+
+func (in *instance) get(document []byte, stack []uint64) {
+	from, to, ok := in.find(document, stack[0], stack[1])
 	if !ok {
 		stack[0] = uint64(math.MaxUint32) // -1
 		return
 	}
-	text := jsonpath.Text(in.document[from:to])
+	text := jsonpath.Text(document[from:to])
 	in.charge(int64(len(text)) / 16)
 	in.write(stack[2], stack[3], text)
 	stack[0] = uint64(len(text))
 }
 
 func hostJSONFind(in *instance, stack []uint64) {
-	from, to, ok := in.find(stack[0], stack[1])
+	from, to, ok := in.find(in.document, stack[0], stack[1])
 	if !ok {
 		stack[0] = math.MaxUint64 // -1
 		return

@@ -45,6 +45,8 @@ func TestVerdicts(t *testing.T) {
 		{"audience", string(do("audience")), "g1 " + string(do("audience")) + " to 100"},
 		{"nobody", string(do("nobody")), ""},
 		{"config", string(do("config")), `g1 {"words": ["a"]}`},
+		{"config_get", string(do("config_get", "path", "words.0")), "g1 a"},
+		{"config_get: missing", string(do("config_get", "path", "words.1")), "g1 -1"},
 		{"json_get: a decoded string", string(do("get", "path", "do")), "g1 get"},
 		{"json_get: escapes", string(do("get", "path", "x", "x", "a\"\né")), "g1 a\"\né"},
 		{"json_get: missing", string(do("get", "path", "no.such")), "g1 -1"},

@@ -43,6 +43,24 @@ func (m *module) trySamples() error {
 		if len(s.Output) > 0 && !sameJSON(s.Output, res.payload) {
 			return fmt.Errorf("sample %d (%s): the output is %.200q instead of %.200q", i+1, s.Group, res.payload, s.Output)
 		}
+		if err := s.emitted(res.emits); err != nil {
+			return fmt.Errorf("sample %d (%s): %w", i+1, s.Group, err)
+		}
+	}
+	return nil
+}
+
+func (s *Sample) emitted(got []emission) error {
+	if len(s.Emits) == 0 {
+		return nil
+	}
+	if len(got) != len(s.Emits) {
+		return fmt.Errorf("%d events are emitted instead of %d", len(got), len(s.Emits))
+	}
+	for i, want := range s.Emits {
+		if got[i].group != want.Group || !sameJSON(want.Payload, got[i].payload) {
+			return fmt.Errorf("emitted is %.200q to %q instead of %.200q to %q", got[i].payload, got[i].group, want.Payload, want.Group)
+		}
 	}
 	return nil
 }

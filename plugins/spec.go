@@ -87,6 +87,14 @@ type Sample struct {
 	Verdict string `json:"verdict,omitempty"`
 	// Output is the payload that replace must give, compared as JSON; empty leaves it open.
 	Output json.RawMessage `json:"output,omitempty"`
+	// Emits are the events that must be emitted, in order; none leaves it open.
+	Emits []SampleEmission `json:"emits,omitempty"`
+}
+
+// SampleEmission is an event that a plugin must emit; an empty Group is the sample's own.
+type SampleEmission struct {
+	Group   string          `json:"group"`
+	Payload json.RawMessage `json:"payload"`
 }
 
 // Defaults.

@@ -21,6 +21,15 @@ need python3-aiohttp imports aiohttp
 need chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome'
 need gcc have gcc # the race detector needs cgo
 need libc6-dev test -e /usr/include/stdlib.h
+# What builds plugins: C, Rust, AssemblyScript (npm fetches its compiler).
+need clang-16 sh -c 'command -v clang-16 || command -v clang'
+need lld-16 sh -c 'command -v wasm-ld-16 || command -v wasm-ld'
+wasm_rust() { test -d "$("$1" --print target-libdir --target wasm32-unknown-unknown)"; }
+if ! wasm_rust rustc 2>/dev/null; then # rustup's may be there, and know no WebAssembly
+	need rustc have /usr/bin/rustc
+	need libstd-rust-dev-wasm32 wasm_rust /usr/bin/rustc
+fi
+need npm have npm
 
 if [ -z "$missing" ]; then
 	exit 0

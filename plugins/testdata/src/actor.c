@@ -106,6 +106,11 @@ EXPORT(ev_on_event) uint64_t on_event(int32_t gn, int32_t pn) {
   if (is("now")) return answer_number(ev_now_ms());
   if (is("calls")) return answer_number(calls);
   if (is("config")) { n = ev_config(out, sizeof out); return PACK(out, n); }
+  if (is("config_get")) {
+    n = ARG("path", scratch);
+    int32_t m = ev_config_get(scratch, n, out, sizeof out);
+    return m < 0 ? answer_number(m) : PACK(out, m);
+  }
   if (is("text")) { out[0] = 0xc3; out[1] = 0x28; return PACK(out, 2); }
   if (is("not_json")) return PACK("{", 1);
   if (is("range")) return PACK(0xfffffff0u, 4096);

@@ -4,6 +4,7 @@
 #define EXPORT(name) __attribute__((export_name(#name)))
 IMPORT(log) void ev_log(int32_t level, const void *p, int32_t n);
 IMPORT(config) int32_t ev_config(void *p, int32_t cap);
+IMPORT(config_get) int32_t ev_config_get(const void *path, int32_t n, void *p, int32_t cap);
 IMPORT(json_get) int32_t ev_json_get(const void *path, int32_t n, void *p, int32_t cap);
 IMPORT(json_find) int64_t ev_json_find(const void *path, int32_t n);
 IMPORT(audience) void ev_audience(int64_t mask);

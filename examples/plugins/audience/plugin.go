@@ -1,0 +1,77 @@
+// Command audience is an edgerelay plugin that shows results of jobs to the privileged alone: everybody else gets the events without
+// the fields named in its configuration.
+package main
+
+import (
+	"errors"
+	"slices"
+
+	edgerelay "github.com/edgerelay/edgerelay/sdk/go"
+)
+
+// Classes of subscribers. Who was never asked about is in class 0 and sees less.
+const (
+	public     = 0
+	privileged = 1
+)
+
+var (
+	names []string // of privileged users
+	strip []string // paths
+)
+
+//go:wasmexport ev_init
+func Init() int32 { return edgerelay.Init(setup) }
+
+//go:wasmexport ev_on_subscribe
+func OnSubscribe(request uint32) uint64 { return edgerelay.OnSubscribe(request, onSubscribe) }
+
+//go:wasmexport ev_on_class
+func OnClass(class, group, payload uint32) uint64 {
+	return edgerelay.OnClass(class, group, payload, onClass)
+}
+
+func setup() error {
+	names, strip = edgerelay.ConfigList("privileged"), edgerelay.ConfigList("strip")
+	if len(strip) == 0 {
+		return errors.New(`config: say which fields to strip: {"strip": ["event_data.res", "stdout"]}`)
+	}
+	return nil
+}
+
+func onSubscribe(r *edgerelay.Request) edgerelay.Answer {
+	name, _ := r.Text("user.username")
+	if r.Is("user.is_superuser", "true") || name != "" && slices.Contains(names, name) {
+		return edgerelay.AllowAs(privileged)
+	}
+	return edgerelay.AllowAs(public)
+}
+
+// onClass is asked once for every class among a group's subscribers, however many there are.
+func onClass(class uint8, e *edgerelay.Event) edgerelay.Verdict {
+	if class == privileged {
+		return edgerelay.Pass
+	}
+	type span struct{ from, to int }
+	var spans []span
+	for _, path := range strip {
+		if from, to, ok := e.Find(path); ok {
+			spans = append(spans, span{from, to})
+		}
+	}
+	if len(spans) == 0 {
+		return edgerelay.Pass
+	}
+	slices.SortFunc(spans, func(a, b span) int { return a.from - b.from })
+	out, done := make([]byte, 0, len(e.Payload)), 0
+	for _, s := range spans {
+		if s.from < done { // a part of the last one
+			continue
+		}
+		out = append(append(out, e.Payload[done:s.from]...), "null"...)
+		done = s.to
+	}
+	return edgerelay.Replace(append(out, e.Payload[done:]...))
+}
+
+func main() {}

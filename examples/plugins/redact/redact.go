@@ -1,0 +1,325 @@
+package main
+
+import "bytes"
+
+const defaultMask = "********"
+
+// defaultWords mark a secret wherever a name contains one of them.
+var defaultWords = []string{
+	"password", "passwd", "passphrase", "become_pass", "ssh_pass", "secret", "token", "api_key", "apikey", "private_key", "authorization",
+}
+
+// redactor masks secrets in JSON text without decoding it: in values of members whose name contains a word, and, in the text of any
+// other string, after a word with = or : or after an option (--password x), in URLs (//user:x@host) and in PEM private keys.
+// When in doubt it masks more. What it gives is JSON if what it was given is.
+type redactor struct {
+	words [][]byte // in lower case
+	first [256]bool
+	mask  []byte
+
+	doc, out []byte
+	done     int // doc[:done] is in out
+}
+
+func newRedactor(words []string, mask string) *redactor {
+	r := &redactor{mask: []byte(mask)}
+	for _, w := range words {
+		word := bytes.ToLower([]byte(w))
+		r.words = append(r.words, word)
+		r.first[word[0]], r.first[upper(word[0])] = true, true
+	}
+	return r
+}
+
+// redact returns a redacted copy, nil if there is nothing to redact. The copy is good until the next call.
+func (r *redactor) redact(doc []byte) []byte {
+	r.doc, r.out, r.done = doc, r.out[:0], 0
+	depth, within := 0, 0 // within: the depth of the container that a secret's name stands for
+	named := false        // the name before this value is a secret's
+	for i := 0; i < len(doc); {
+		switch c := doc[i]; {
+		case c == '"':
+			end := stringEnd(doc, i)
+			if next := skipSpace(doc, end, len(doc)); next < len(doc) && doc[next] == ':' {
+				named = r.contains(doc[i+1 : end-1])
+				i = next + 1
+				continue
+			}
+			if named || within > 0 {
+				r.cover(i+1, end-1, false)
+			} else {
+				r.text(i+1, end-1)
+			}
+			named, i = false, end
+		case c == '{' || c == '[':
+			depth++
+			if named && within == 0 {
+				within = depth
+			}
+			named = false
+			i++
+		case c == '}' || c == ']':
+			if depth == within {
+				within = 0
+			}
+			depth--
+			named = false
+			i++
+		case c == '-' || c >= '0' && c <= '9':
+			end := i
+			for end < len(doc) && (nameByte(doc[end]) || doc[end] == '.' || doc[end] == '+') {
+				end++
+			}
+			if named || within > 0 {
+				r.cover(i, end, true)
+			}
+			named, i = false, end
+		default:
+			named = named && c != ','
+			i++
+		}
+	}
+	if r.done == 0 {
+		return nil
+	}
+	return append(r.out, doc[r.done:]...)
+}
+
+// cover puts the mask in the place of doc[from:to], with quotes around it if it takes a number's place.
+func (r *redactor) cover(from, to int, quotes bool) {
+	if from >= to || bytes.Equal(r.doc[from:to], r.mask) {
+		return
+	}
+	r.out = append(r.out, r.doc[r.done:from]...)
+	if quotes {
+		r.out = append(r.out, '"')
+	}
+	r.out = append(r.out, r.mask...)
+	if quotes {
+		r.out = append(r.out, '"')
+	}
+	r.done = to
+}
+
+// text masks secrets in doc[from:to], the inside of a string.
+func (r *redactor) text(from, to int) {
+	for i := from; i < to; {
+		switch c := r.doc[i]; {
+		case c == '\\':
+			i += 2
+		case c == ':' && r.at(i, to, "://"):
+			i = r.userinfo(i+3, to)
+		case c == '-' && r.at(i, to, "-----begin "):
+			i = r.privateKey(i, to)
+		case r.first[c]:
+			if n := r.word(i, to); n > 0 {
+				i = r.assignment(from, i, i+n, to)
+			} else {
+				i++
+			}
+		default:
+			i++
+		}
+	}
+}
+
+// userinfo masks the password of a URL whose authority begins at i.
+func (r *redactor) userinfo(i, to int) int {
+	colon := -1
+	for ; i < to; i++ {
+		switch c := r.doc[i]; {
+		case c == ':' && colon < 0:
+			colon = i
+		case c == '@':
+			if colon >= 0 {
+				r.cover(colon+1, i, false)
+			}
+			return i
+		case c <= ' ' || c == '/' || c == '\\' || c == '\'':
+			return i
+		}
+	}
+	return i
+}
+
+// privateKey masks what follows the first line of a PEM private key, which begins at i.
+func (r *redactor) privateKey(i, to int) int {
+	const dashes = 11
+	for head := i + dashes; head < min(i+64, to); head++ {
+		if r.at(head, to, "private key-----") {
+			body := head + len("private key-----")
+			end := body
+			for end < to && !r.at(end, to, "-----end") {
+				end++
+			}
+			r.cover(body, end, false)
+			return end
+		}
+	}
+	return i + dashes
+}
+
+// assignment masks the value that belongs to the word doc[word:i], if one does. from is where the text begins.
+func (r *redactor) assignment(from, word, i, to int) int {
+	for i < to && nameByte(r.doc[i]) {
+		i++
+	}
+	p := r.quote(i, to)
+	gap := skipSpace(r.doc, p, to)
+	switch {
+	case gap < to && (r.doc[gap] == '=' || r.doc[gap] == ':'):
+		p = skipSpace(r.doc, gap+1, to)
+	case gap > i && p == i && r.option(from, word):
+		p = gap
+	default:
+		return i
+	}
+	for _, scheme := range []string{"bearer ", "basic ", "token "} {
+		if r.at(p, to, scheme) {
+			p = skipSpace(r.doc, p+len(scheme), to)
+			break
+		}
+	}
+	end := p
+	if open := r.quote(p, to); open > p {
+		end, p = r.closing(open, to, open-p-1), open
+	} else {
+		end = r.bare(p, to)
+	}
+	r.cover(p, end, false)
+	return end
+}
+
+// option reports whether the name that the word at i belongs to begins with a dash.
+func (r *redactor) option(from, i int) bool {
+	for i > from && nameByte(r.doc[i-1]) {
+		i--
+	}
+	return r.doc[i] == '-'
+}
+
+// quote returns the position after a quotation mark at i, itself escaped or not; i if there is none.
+func (r *redactor) quote(i, to int) int {
+	p := i
+	for p < to && r.doc[p] == '\\' {
+		p++
+	}
+	if p < to && (r.doc[p] == '"' || p == i && r.doc[p] == '\'') {
+		return p + 1
+	}
+	return i
+}
+
+// closing returns where the quotation mark begins that ends what began before open, one with as many backslashes.
+func (r *redactor) closing(open, to, backslashes int) int {
+	mark, run := r.doc[open-1], 0
+	for i := open; i < to; i++ {
+		switch c := r.doc[i]; {
+		case c == '\\':
+			run++
+			continue
+		case c == mark && run == backslashes:
+			return i - run
+		}
+		run = 0
+	}
+	return to
+}
+
+// bare returns where a value without quotation marks ends: at a space, a line's end, a quotation mark, a control character.
+func (r *redactor) bare(i, to int) int {
+	for i < to {
+		c := r.doc[i]
+		if c <= ' ' || c == '\'' {
+			return i
+		}
+		if c != '\\' {
+			i++
+			continue
+		}
+		if i+1 >= to {
+			return to
+		}
+		switch e := r.doc[i+1]; {
+		case e == '\\' || e == '/':
+			i += 2
+		case e == 'u' && i+6 <= to && !(r.doc[i+2] == '0' && r.doc[i+3] == '0' && r.doc[i+4] < '2'):
+			i += 6
+		default:
+			return i
+		}
+	}
+	return to
+}
+
+// word returns the length of the word at i, 0 if there is none.
+func (r *redactor) word(i, to int) int {
+	for _, w := range r.words {
+		if r.at(i, to, string(w)) {
+			return len(w)
+		}
+	}
+	return 0
+}
+
+func (r *redactor) contains(name []byte) bool {
+	for i, c := range name {
+		if !r.first[c] {
+			continue
+		}
+		for _, w := range r.words {
+			if len(name)-i >= len(w) && equalFold(name[i:i+len(w)], string(w)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// at reports whether text, in lower case, stands at i, in either case.
+func (r *redactor) at(i, to int, text string) bool {
+	return to-i >= len(text) && equalFold(r.doc[i:i+len(text)], text)
+}
+
+func equalFold(b []byte, lower string) bool {
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func upper(c byte) byte {
+	if c >= 'a' && c <= 'z' {
+		return c - 'a' + 'A'
+	}
+	return c
+}
+
+func nameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
+
+func skipSpace(b []byte, i, to int) int {
+	for i < to && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// stringEnd returns the position after the string that begins at i; without an end, one after the text, so that its inside is what is left.
+func stringEnd(b []byte, i int) int {
+	for i++; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(b) + 1
+}

@@ -1,0 +1,61 @@
+package guests
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// event is an AWX-like job event of a size, its status near the end.
+func event(size int) []byte {
+	head, tail := `{"group_name":"job_events","job":42,"uuid":"0c9d2a8e","stdout":"`, `","event":"runner_on_failed","status":"failed"}`
+	return []byte(head + strings.Repeat("x", size-len(head)-len(tail)) + tail)
+}
+
+// BenchmarkFilter measures a filter on one field, written with an SDK, on the real host with fuel on, beside the same in native Go.
+func BenchmarkFilter(b *testing.B) {
+	modules := []struct {
+		name string
+		wasm []byte
+	}{
+		{"go-sdk", BuildGo(b, filepath.Join("testdata", "filter-go"))},
+		{"c-sdk", committed(b, "filter-c")},
+		{"rust-sdk", committed(b, "filter-rs")},
+		{"assemblyscript-sdk", committed(b, "filter-ts")},
+	}
+	for _, size := range []int{300, 1024, 4096} {
+		payload := event(size)
+		for _, m := range modules {
+			p := start(b, newClock(), plugins.Spec{Name: "filter", Wasm: m.wasm, Groups: []string{"*"}, Instances: 1})
+			b.Run(fmt.Sprintf("%d/%s", size, m.name), func(b *testing.B) {
+				b.ReportAllocs()
+				out := make([]plugins.Output, 0, 4)
+				for b.Loop() {
+					out = p.Process("job_events-42", payload, out[:0])
+				}
+				if len(out) != 1 {
+					b.Fatalf("%d outputs", len(out))
+				}
+			})
+		}
+		b.Run(fmt.Sprintf("%d/native", size), func(b *testing.B) {
+			b.ReportAllocs()
+			passed := 0
+			for b.Loop() {
+				var v struct {
+					Status string `json:"status"`
+				}
+				if json.Unmarshal(payload, &v) == nil && v.Status == "failed" {
+					passed++
+				}
+			}
+			if passed == 0 {
+				b.Fatal("nothing passed")
+			}
+		})
+	}
+}

@@ -1,0 +1,143 @@
+// Package guests builds WebAssembly plugins and holds them to golden samples on the real host, for the tests of SDKs, examples and
+// templates.
+package guests
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// Root is the root of the repository, seen from a package two levels below it.
+const Root = "../.."
+
+// Sample is a line of an events.ndjson or, with a class to render for, of a classes.ndjson.
+type Sample struct {
+	Class uint8 `json:"class"`
+	plugins.Sample
+}
+
+// Samples reads an events.ndjson; a file without samples fails the test.
+func Samples(t testing.TB, file string) (samples []Sample) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		var s Sample
+		d := json.NewDecoder(bytes.NewReader(lines.Bytes()))
+		d.DisallowUnknownFields() // a misspelt expectation would expect nothing
+		if err := d.Decode(&s); err != nil {
+			t.Fatalf("%s, sample %d: %v", file, len(samples)+1, err)
+		}
+		if s.Verdict == "" {
+			t.Fatalf("%s, sample %d expects no verdict", file, len(samples)+1)
+		}
+		samples = append(samples, s)
+	}
+	if err := lines.Err(); err != nil || len(samples) == 0 {
+		t.Fatalf("%s: %d samples, %v", file, len(samples), err)
+	}
+	return samples
+}
+
+// BuildGo compiles a Go plugin as its README says and returns the module.
+func BuildGo(t testing.TB, dir string) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "plugin.wasm")
+	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
+	cmd.Dir = dir
+	// The flags of this run are not the plugin's, and nothing is to be fetched.
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "GOPROXY=off", "GOWORK=off", "CGO_ENABLED=0")
+	Run(t, cmd)
+	wasm, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wasm
+}
+
+// Run runs a command and fails the test with what it wrote if it fails.
+func Run(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return string(out)
+}
+
+// SameJSON compares JSON but for the space between tokens, and anything else byte by byte.
+func SameJSON(a, b []byte) bool {
+	var x, y bytes.Buffer
+	if json.Compact(&x, a) != nil || json.Compact(&y, b) != nil {
+		return bytes.Equal(a, b)
+	}
+	return bytes.Equal(x.Bytes(), y.Bytes())
+}
+
+// Example is one of examples/plugins.
+type Example struct {
+	Name   string // its folder
+	Go     bool   // built from source, where others have a committed plugin.wasm
+	Config string // for the samples
+	Grants []string
+}
+
+// Dir returns the example's folder.
+func (e Example) Dir() string { return filepath.Join(Root, "examples", "plugins", e.Name) }
+
+// Wasm returns the example's module.
+func (e Example) Wasm(t testing.TB) []byte {
+	t.Helper()
+	if e.Go {
+		return BuildGo(t, e.Dir())
+	}
+	wasm, err := os.ReadFile(filepath.Join(e.Dir(), "plugin.wasm"))
+	if err != nil {
+		t.Fatal(fmt.Errorf("%w: scripts/build-plugins.sh builds it", err))
+	}
+	return wasm
+}
+
+// HoldProject builds a plugin project, as its README says, and holds it to its samples.
+func HoldProject(t testing.TB, dir string) {
+	t.Helper()
+	cmd := exec.Command("sh", "build.sh")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOPROXY=off", "GOWORK=off")
+	Run(t, cmd)
+	wasm, err := os.ReadFile(filepath.Join(dir, "plugin.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := plugins.Spec{Name: "project", Wasm: wasm, JSON: true}
+	for _, s := range Samples(t, filepath.Join(dir, "events.ndjson")) {
+		spec.Samples = append(spec.Samples, s.Sample)
+	}
+	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Check(context.Background(), spec); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,98 @@
+package guests
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// clock is a clock that the test moves.
+type clock struct{ now time.Time }
+
+func newClock() *clock { return &clock{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)} }
+
+// spec binds an example to every group.
+func (e Example) spec(wasm []byte) plugins.Spec {
+	s := plugins.Spec{Name: e.Name, Wasm: wasm, Groups: []string{"*"}, Instances: 1, JSON: true}
+	if e.Config != "" {
+		s.Config = []byte(e.Config)
+	}
+	for _, g := range e.Grants {
+		s.Grants = append(s.Grants, plugins.Grant(g))
+	}
+	return s
+}
+
+// start runs plugins on the real host.
+func start(t testing.TB, c *clock, specs ...plugins.Spec) *plugins.Pipeline {
+	t.Helper()
+	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return c.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	if err := p.Apply(context.Background(), specs); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// hold gives the samples to a module on the real host and reports what differs.
+func (e Example) hold(t *testing.T, wasm []byte) {
+	t.Helper()
+	c := newClock()
+	options := plugins.Options{Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return c.now }}
+	trial, err := plugins.Try(context.Background(), options, e.spec(wasm))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trial.Close()
+	if trial.Hooks()&plugins.OnClass != 0 {
+		e.holdClasses(t, start(t, c, e.spec(wasm)))
+		return
+	}
+	spec := e.spec(wasm)
+	for i, s := range Samples(t, e.Dir()+"/events.ndjson") {
+		spec.Samples = append(spec.Samples, s.Sample)
+		tr := trial.Event(s.Group, s.Payload)
+		if tr.Verdict.String() != s.Verdict {
+			t.Errorf("sample %d: the verdict is %s instead of %s (%v)", i+1, tr.Verdict, s.Verdict, tr.Err)
+			continue
+		}
+		emitted := tr.Outputs
+		if s.Verdict != "drop" {
+			emitted = emitted[1:]
+			if len(s.Output) > 0 && !SameJSON(tr.Outputs[0].Payload, s.Output) {
+				t.Errorf("sample %d: the output is\n%s instead of\n%s", i+1, tr.Outputs[0].Payload, s.Output)
+			}
+		}
+		if len(emitted) != len(s.Emits) {
+			t.Errorf("sample %d: %d events are emitted instead of %d", i+1, len(emitted), len(s.Emits))
+			continue
+		}
+		for j, m := range s.Emits {
+			if emitted[j].Group != m.Group || !SameJSON(emitted[j].Payload, m.Payload) {
+				t.Errorf("sample %d: emitted is\n%s to %s instead of\n%s to %s", i+1, emitted[j].Payload, emitted[j].Group, m.Payload, m.Group)
+			}
+		}
+	}
+	// A relay that is given the file checks the same.
+	if err := start(t, c).Check(context.Background(), spec); err != nil {
+		t.Error(err)
+	}
+}
+
+func (e Example) holdClasses(t *testing.T, p *plugins.Pipeline) {
+	for i, s := range Samples(t, e.Dir()+"/classes.ndjson") {
+		out, ok := p.Render(s.Class, s.Group, s.Payload)
+		switch {
+		case !ok && s.Verdict != "drop":
+			t.Errorf("sample %d: nothing is rendered", i+1)
+		case s.Verdict == "pass" && string(out) != string(s.Payload), s.Verdict == "replace" && !SameJSON(out, s.Output):
+			t.Errorf("sample %d: rendered is\n%s", i+1, out)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+// The probe does what an event's "do" says, by every function of the SDK: the four SDKs' probes must do the same.
+package main
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	edgerelay "github.com/edgerelay/edgerelay/sdk/go"
+)
+
+//go:wasmexport ev_init
+func Init() int32 {
+	return edgerelay.Init(func() error {
+		if why, ok := edgerelay.ConfigText("refuse"); ok {
+			return errors.New(why)
+		}
+		return nil
+	})
+}
+
+//go:wasmexport ev_on_event
+func OnEvent(group, payload uint32) uint64 { return edgerelay.OnEvent(group, payload, onEvent) }
+
+//go:wasmexport ev_on_class
+func OnClass(class, group, payload uint32) uint64 {
+	return edgerelay.OnClass(class, group, payload, onClass)
+}
+
+//go:wasmexport ev_on_subscribe
+func OnSubscribe(request uint32) uint64 { return edgerelay.OnSubscribe(request, onSubscribe) }
+
+func say(s string) edgerelay.Verdict { return edgerelay.Replace([]byte(s)) }
+
+func number(n int64) edgerelay.Verdict { return say(strconv.FormatInt(n, 10)) }
+
+func yes(b bool) edgerelay.Verdict {
+	if b {
+		return say("yes")
+	}
+	return say("no")
+}
+
+func orNone(s string, ok bool) edgerelay.Verdict {
+	if !ok {
+		return say("none")
+	}
+	return say(s)
+}
+
+func onEvent(e *edgerelay.Event) edgerelay.Verdict {
+	arg := func(name string) string { s, _ := e.Text(name); return s }
+	switch arg("do") {
+	case "drop":
+		return edgerelay.Drop
+	case "error":
+		return edgerelay.Fail("it was asked for")
+	case "replace":
+		return say(arg("with"))
+	case "insert":
+		return e.Insert(`"seen":true`)
+	case "group":
+		return say(e.Group)
+	case "payload":
+		return edgerelay.Replace(e.Payload)
+	case "text":
+		return orNone(e.Text(arg("path")))
+	case "is":
+		return yes(e.Is(arg("path"), arg("want")))
+	case "has":
+		return yes(e.Has(arg("path")))
+	case "int":
+		n, ok := e.Int(arg("path"))
+		if !ok {
+			n = -1
+		}
+		return number(n)
+	case "find":
+		from, to, ok := e.Find(arg("path"))
+		return orNone(string(e.Payload[from:to]), ok)
+	case "emit":
+		var err edgerelay.EmitError
+		if errors.As(edgerelay.Emit(arg("to"), []byte(arg("with"))), &err) {
+			return number(int64(err))
+		}
+		return number(0)
+	case "emit_for":
+		_ = edgerelay.EmitFor("", []byte("{}"), 2)
+	case "audience":
+		edgerelay.Audience(6)
+		edgerelay.Audience(12)
+	case "count":
+		return yes(edgerelay.Count(arg("name"), 2))
+	case "kv_set":
+		return yes(edgerelay.KVSet(arg("key"), arg("value"), 1000))
+	case "kv_get":
+		return orNone(edgerelay.KVGet(arg("key")))
+	case "kv_incr":
+		n, ok := edgerelay.KVIncr(arg("key"), 3, 1000)
+		return orNone(strconv.FormatInt(n, 10), ok)
+	case "now":
+		return number(edgerelay.Now())
+	case "config":
+		return edgerelay.Replace(edgerelay.Config())
+	case "config_text":
+		return orNone(edgerelay.ConfigText(arg("path")))
+	case "config_int":
+		return number(edgerelay.ConfigInt(arg("path"), -1))
+	case "config_list":
+		return say(strings.Join(edgerelay.ConfigList(arg("path")), ","))
+	}
+	return edgerelay.Pass
+}
+
+func onClass(class uint8, e *edgerelay.Event) edgerelay.Verdict {
+	switch class {
+	case 1:
+		return edgerelay.Drop
+	case 2:
+		return say(e.Group)
+	}
+	return edgerelay.Pass
+}
+
+func onSubscribe(r *edgerelay.Request) edgerelay.Answer {
+	switch s, _ := r.Text("user.do"); s {
+	case "deny":
+		return edgerelay.Deny
+	case "reason":
+		return edgerelay.DenyBecause("not yours")
+	case "class":
+		return edgerelay.AllowAs(5)
+	}
+	return edgerelay.Allow
+}
+
+func main() {}

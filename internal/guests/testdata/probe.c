@@ -1,0 +1,97 @@
+/* The probe, see probe-go. */
+#include "../../../sdk/c/edgerelay.h"
+
+static char out[1 << 17], doing[64], a[1 << 16], b[1 << 16];
+
+static int is(const char *s) { return ev_equal(doing, s, ev_len(s) + 1); }
+static ev_result say(const char *s) {
+  uint32_t n = ev_len(s);
+  ev_copy(out, s, n);
+  return ev_replace(out, n);
+}
+static ev_result yes(int v) { return say(v ? "yes" : "no"); }
+static ev_result or_none(const char *p, int32_t n) { return n < 0 ? say("none") : ev_replace(p, n); }
+static ev_result number(int64_t v) {
+  char d[24];
+  uint32_t n = 0, m = 0;
+  if (v < 0) out[m++] = '-', v = -v;
+  do d[n++] = (char)('0' + v % 10);
+  while ((v /= 10));
+  while (n) out[m++] = d[--n];
+  return ev_replace(out, m);
+}
+static char *arg(const char *name, char *to, uint32_t cap, int32_t *n) {
+  *n = ev_text(name, to, cap - 1);
+  if (*n < 0 || *n >= (int32_t)cap) *n = 0;
+  to[*n] = 0;
+  return to;
+}
+
+EV_ON_INIT() {
+  int32_t n = ev_config_text("refuse", a, sizeof a - 1);
+  if (n < 0) return 0;
+  a[n] = 0;
+  return (int32_t)ev_fail(a);
+}
+
+EV_ON_EVENT(e) {
+  int32_t n, m;
+  arg("do", doing, sizeof doing, &n);
+  if (is("drop")) return EV_DROP;
+  if (is("error")) return ev_fail("it was asked for");
+  if (is("replace")) return arg("with", out, sizeof out, &n), ev_replace(out, n);
+  if (is("insert")) return ev_insert(e, "\"seen\":true", 11, out, sizeof out);
+  if (is("group")) return ev_replace(e->group, e->group_len);
+  if (is("payload")) return ev_replace(e->payload, e->payload_len);
+  arg("path", a, sizeof a, &n);
+  if (is("text")) return n = ev_text(a, out, sizeof out), or_none(out, n);
+  if (is("is")) return yes(ev_is(a, arg("want", b, sizeof b, &m)));
+  if (is("has")) return yes(ev_has(a));
+  if (is("int")) {
+    int64_t v;
+    return number(ev_int(a, &v) ? v : -1);
+  }
+  if (is("find")) {
+    ev_range r;
+    return ev_find(a, &r) ? ev_replace(e->payload + r.from, r.to - r.from) : say("none");
+  }
+  if (is("config")) return ev_replace(out, ev_config(out, sizeof out));
+  if (is("config_text")) return n = ev_config_text(a, out, sizeof out), or_none(out, n);
+  if (is("config_int")) return number(ev_config_int(a, -1));
+  if (is("config_list")) {
+    uint32_t at = 0;
+    for (uint32_t i = 0; (n = ev_config_item(a, i, out + at + !!i, sizeof out - at - 1)) >= 0; i++) {
+      if (i) out[at++] = ',';
+      at += n;
+    }
+    return ev_replace(out, at);
+  }
+  if (is("emit")) return arg("with", b, sizeof b, &m), arg("to", a, sizeof a, &n), number(ev_emit(a, b, m));
+  if (is("emit_for")) ev_emit_for("", "{}", 2, 2);
+  if (is("audience")) ev_audience(6), ev_audience(12);
+  if (is("count")) return yes(ev_count(arg("name", a, sizeof a, &n), 2));
+  if (is("now")) return number(ev_now());
+  arg("key", a, sizeof a, &n);
+  if (is("kv_set")) return arg("value", b, sizeof b, &m), yes(ev_kv_set(a, b, m, 1000));
+  if (is("kv_get")) return n = ev_kv_get(a, out, sizeof out), or_none(out, n);
+  if (is("kv_incr")) {
+    int64_t sum = ev_kv_incr(a, 3, 1000);
+    return sum == INT64_MIN ? say("none") : number(sum);
+  }
+  return EV_PASS;
+}
+
+EV_ON_CLASS(class, e) {
+  if (class == 1) return EV_DROP;
+  if (class == 2) return ev_replace(e->group, e->group_len);
+  return EV_PASS;
+}
+
+EV_ON_SUBSCRIBE() {
+  int32_t n;
+  arg("user.do", doing, sizeof doing, &n);
+  if (is("deny")) return EV_DENY;
+  if (is("reason")) return ev_deny_because("not yours");
+  if (is("class")) return EV_ALLOW_AS(5);
+  return EV_ALLOW;
+}

@@ -1,0 +1,86 @@
+//! The probe, see probe-go.
+use edgerelay::*;
+
+on_init!(init);
+on_event!(event);
+on_class!(class);
+on_subscribe!(subscribe);
+
+fn init() -> Result<(), String> {
+    config_text("refuse").map_or(Ok(()), Err)
+}
+
+fn say(s: impl ToString) -> Verdict {
+    Verdict::Replace(s.to_string().into_bytes())
+}
+
+fn yes(b: bool) -> Verdict {
+    say(if b { "yes" } else { "no" })
+}
+
+fn or_none<T: ToString>(s: Option<T>) -> Verdict {
+    s.map_or(say("none"), say)
+}
+
+fn event(e: &mut Event) -> Verdict {
+    let arg = |name| e.text(name).unwrap_or_default();
+    match arg("do").as_str() {
+        "drop" => Verdict::Drop,
+        "error" => Verdict::Error("it was asked for".into()),
+        "replace" => say(arg("with")),
+        "insert" => e.insert("\"seen\":true"),
+        "group" => say(e.group),
+        "payload" => Verdict::Replace(e.payload.to_vec()),
+        "text" => or_none(e.text(&arg("path"))),
+        "is" => yes(e.is(&arg("path"), &arg("want"))),
+        "has" => yes(e.has(&arg("path"))),
+        "int" => say(e.int(&arg("path")).unwrap_or(-1)),
+        "find" => match e.find(&arg("path")) {
+            Some(r) => Verdict::Replace(e.payload[r].to_vec()),
+            None => say("none"),
+        },
+        "emit" => say(match emit(&arg("to"), arg("with").as_bytes()) {
+            Ok(()) => 0,
+            Err(EmitError::TooMany) => -1,
+            Err(EmitError::TooLong) => -2,
+            Err(EmitError::Hops) => -3,
+            Err(EmitError::Name) => -4,
+        }),
+        "emit_for" => {
+            let _ = emit_for("", b"{}", 2);
+            Verdict::Pass
+        }
+        "audience" => {
+            audience(6);
+            audience(12);
+            Verdict::Pass
+        }
+        "count" => yes(count(&arg("name"), 2)),
+        "kv_set" => yes(kv_set(&arg("key"), &arg("value"), 1000)),
+        "kv_get" => or_none(kv_get(&arg("key"))),
+        "kv_incr" => or_none(kv_incr(&arg("key"), 3, 1000)),
+        "now" => say(now()),
+        "config" => say(config()),
+        "config_text" => or_none(config_text(&arg("path"))),
+        "config_int" => say(config_int(&arg("path")).unwrap_or(-1)),
+        "config_list" => say(config_list(&arg("path")).join(",")),
+        _ => Verdict::Pass,
+    }
+}
+
+fn class(class: u8, e: &mut Event) -> Verdict {
+    match class {
+        1 => Verdict::Drop,
+        2 => say(e.group),
+        _ => Verdict::Pass,
+    }
+}
+
+fn subscribe(r: &Request) -> Answer {
+    match r.text("user.do").unwrap_or_default().as_str() {
+        "deny" => Answer::Deny,
+        "reason" => Answer::DenyBecause("not yours".into()),
+        "class" => Answer::AllowAs(5),
+        _ => Answer::Allow,
+    }
+}

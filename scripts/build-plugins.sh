@@ -1,0 +1,90 @@
+#!/bin/sh
+# Builds the plugins of C, Rust and AssemblyScript that are committed as .wasm: the
+# examples' plugin.wasm, the tests' and the benchmarks'. Go's are built by the tests.
+# Also renews the copy of the Go SDK that new projects get.
+# Usage: build-plugins.sh [<folder>]: there instead of beside their sources.
+# Needs what scripts/install-test-deps.sh installs, or rustup's wasm32-unknown-unknown.
+set -eu
+cd "$(dirname "$0")/.."
+into=${1:-}
+mkdir -p "${into:-.}"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+place() { # source file, name of its own, name beside its source
+	if [ -n "$into" ]; then
+		echo "$into/$2.wasm"
+	else
+		echo "$(dirname "$1")/$3.wasm"
+	fi
+}
+first() { # the first of the commands that is there
+	for c; do
+		if command -v "$c" >/dev/null; then
+			echo "$c"
+			return
+		fi
+	done
+	echo "none of $* is there: scripts/install-test-deps.sh" >&2
+	exit 1
+}
+
+build_c() {
+	"$clang" --target=wasm32 -O2 -nostdlib -mbulk-memory -Wall -Wextra -Werror -c "$1" -o "$work/$2.o"
+	"$ld" --no-entry -z stack-size=65536 --strip-all -o "$3" "$work/$2.o"
+}
+rust() {
+	"$rustc" --edition 2021 --target wasm32-unknown-unknown -D warnings -C opt-level=3 -C panic=abort "$@"
+}
+build_rust() {
+	rust --crate-type cdylib --crate-name plugin -C lto -C strip=symbols -C linker="$ld" -C linker-flavor=wasm-ld \
+		--extern edgerelay="$work/libedgerelay.rlib" -o "$3" "$1"
+}
+build_as() {
+	"$asc" "$1" -O3 --runtime incremental --noAssert --use abort= -o "$3"
+}
+
+clang=$(first clang-16 clang)
+ld=$(first wasm-ld-16 wasm-ld)
+rustc=""
+for c in "${RUSTC:-rustc}" /usr/bin/rustc; do # rustup's may come first and know no WebAssembly
+	if [ -d "$("$c" --print target-libdir --target wasm32-unknown-unknown 2>/dev/null)" ]; then
+		rustc=$c
+		break
+	fi
+done
+if [ -z "$rustc" ]; then
+	echo "no rustc for wasm32-unknown-unknown: scripts/install-test-deps.sh" >&2
+	exit 1
+fi
+asc=sdk/assemblyscript/node_modules/.bin/asc
+if [ ! -x "$asc" ]; then
+	(cd sdk/assemblyscript && npm ci --silent --no-audit --no-fund)
+fi
+
+rust --crate-type rlib --crate-name edgerelay -o "$work/libedgerelay.rlib" sdk/rust/src/lib.rs
+for f in examples/plugins/*/plugin.* internal/guests/testdata/*.*; do
+	case $f in
+	examples/*) name=$(basename "$(dirname "$f")") file=plugin ;;
+	*) name=$(basename "$f" | tr . -) file=$name ;;
+	esac
+	case $f in
+	*.c) build=build_c ;;
+	*.rs) build=build_rust ;;
+	*.ts) build=build_as ;;
+	*) continue ;;
+	esac
+	to=$(place "$f" "$name" "$file")
+	"$build" "$f" "$name" "$to"
+	chmod 644 "$to"
+done
+
+if [ -z "$into" ]; then
+	rm -f sdk/templates/go/edgerelay/*
+	for f in sdk/go/*.go; do
+		case $f in
+		*_test.go) ;;
+		*) cp "$f" "sdk/templates/go/edgerelay/$(basename "$f").tmpl" ;;
+		esac
+	done
+fi

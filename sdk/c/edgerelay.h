@@ -1,0 +1,212 @@
+/* Plugins of the edgerelay websocket relay in C: plugin ABI 1 in one header, without a C library.
+ *
+ *     #include "edgerelay.h"
+ *
+ *     EV_ON_EVENT(e) {
+ *       return ev_is("status", "failed") ? EV_PASS : EV_DROP;
+ *     }
+ *
+ * Built with clang and lld (on Debian clang-16 and wasm-ld-16):
+ *
+ *     clang --target=wasm32 -O2 -nostdlib -mbulk-memory -c plugin.c -o plugin.o
+ *     wasm-ld --no-entry -z stack-size=65536 --strip-all -o plugin.wasm plugin.o
+ *
+ * A hook that is not defined costs the relay nothing; a host function that is not called is not imported. Those marked with a grant
+ * need it in the plugin's block of the Caddyfile. Text is UTF-8 with a length; where a function takes const char *, it ends with a 0.
+ * An instance does one call at a time, so static variables need no locks; instances share no memory, but for the key-value store.
+ */
+#ifndef EDGERELAY_H
+#define EDGERELAY_H
+
+#include <stdint.h>
+
+/* The largest event, group name and payload together; the relay counts a larger one as a failure. */
+#ifndef EV_MAX_EVENT
+#define EV_MAX_EVENT (1 << 20)
+#endif
+
+/* Results of hooks, and those that carry bytes: ev_replace, ev_deny_because. */
+typedef uint64_t ev_result;
+#define EV_PASS ((ev_result)0)  /* as it came; from on_subscribe: allow */
+#define EV_DROP ((ev_result)1)  /* it ends here, or this class does not get it */
+#define EV_ERROR ((ev_result)2) /* the plugin failed; say why by ev_fail */
+#define EV_ALLOW ((ev_result)0)
+#define EV_DENY ((ev_result)1)
+#define EV_ALLOW_AS(class) ((ev_result)(0x100 + (class))) /* of audience class 0 to 63 */
+
+/* An event. The bytes may be changed in place, and are gone when the hook returns; none of them ends with a 0. */
+typedef struct {
+  char *group;
+  uint32_t group_len;
+  char *payload;
+  uint32_t payload_len;
+} ev_event;
+
+/* A range of the payload. */
+typedef struct {
+  uint32_t from, to;
+} ev_range;
+
+enum { EV_DEBUG, EV_INFO, EV_WARN, EV_ERR };
+
+/* Why ev_emit refuses. */
+enum { EV_TOO_MANY = -1, EV_TOO_LONG = -2, EV_HOPS = -3, EV_BAD_NAME = -4 };
+
+#define EV_EVERYBODY ((uint64_t)-1)
+#define EV_EXPORT(name) __attribute__((export_name(name)))
+
+/* Hooks: each macro is followed by a body that returns an ev_result. */
+#define EV_ON_EVENT(e)                                                     \
+  static ev_result ev__on_event(const ev_event *e);                        \
+  EV_EXPORT("ev_on_event") uint64_t ev__event(uint32_t gn, uint32_t pn) {  \
+    ev_event ev = {ev__input, gn, ev__input + gn, pn};                     \
+    return ev__on_event(&ev);                                              \
+  }                                                                        \
+  static ev_result ev__on_event(const ev_event *e)
+#define EV_ON_CLASS(class, e)                                                              \
+  static ev_result ev__on_class(uint32_t class, const ev_event *e);                        \
+  EV_EXPORT("ev_on_class") uint64_t ev__class(uint32_t c, uint32_t gn, uint32_t pn) {      \
+    ev_event ev = {ev__input, gn, ev__input + gn, pn};                                     \
+    return ev__on_class(c, &ev);                                                           \
+  }                                                                                        \
+  static ev_result ev__on_class(uint32_t class, const ev_event *e)
+/* on_subscribe: ev_text("group", …) and ev_text("user.…", …) tell who asks for what. */
+#define EV_ON_SUBSCRIBE()                                                        \
+  static ev_result ev__on_subscribe(void);                                       \
+  EV_EXPORT("ev_on_subscribe") uint64_t ev__subscribe(uint32_t n) {              \
+    (void)n;                                                                     \
+    return ev__on_subscribe();                                                   \
+  }                                                                              \
+  static ev_result ev__on_subscribe(void)
+/* on_init runs before any event; it returns 0, or, after ev_fail(why), something else to refuse the plugin. */
+#define EV_ON_INIT() EV_EXPORT("ev_init") int32_t ev__init(void)
+
+#define EV_IMPORT(name) __attribute__((import_module("ev1"), import_name(name)))
+EV_IMPORT("log") void ev__log(int32_t level, const void *p, uint32_t n);
+EV_IMPORT("config") int32_t ev__config(void *p, uint32_t cap);
+EV_IMPORT("config_get") int32_t ev__config_get(const void *path, uint32_t n, void *p, uint32_t cap);
+EV_IMPORT("json_get") int32_t ev__json_get(const void *path, uint32_t n, void *p, uint32_t cap);
+EV_IMPORT("json_find") int64_t ev__json_find(const void *path, uint32_t n);
+EV_IMPORT("audience") void ev__audience(uint64_t mask);
+EV_IMPORT("emit") int32_t ev__emit(const void *g, uint32_t gn, const void *p, uint32_t n, uint64_t mask);
+EV_IMPORT("metric_add") int32_t ev__metric_add(const void *name, uint32_t n, int64_t delta);
+EV_IMPORT("kv_get") int32_t ev__kv_get(const void *k, uint32_t kn, void *p, uint32_t cap);
+EV_IMPORT("kv_set") int32_t ev__kv_set(const void *k, uint32_t kn, const void *p, uint32_t n, int64_t ttl);
+EV_IMPORT("kv_incr") int64_t ev__kv_incr(const void *k, uint32_t kn, int64_t delta, int64_t ttl);
+EV_IMPORT("now_ms") int64_t ev__now_ms(void);
+
+static char ev__input[EV_MAX_EVENT];
+EV_EXPORT("ev_abi_version") int32_t ev__abi_version(void) { return 1; }
+EV_EXPORT("ev_buffer") uint32_t ev__buffer(uint32_t size) { return size <= EV_MAX_EVENT ? (uint32_t)ev__input : 0; }
+
+#define EV_API static inline __attribute__((unused))
+
+EV_API uint32_t ev_len(const char *s) {
+  uint32_t n = 0;
+  while (s[n]) n++;
+  return n;
+}
+EV_API void ev_copy(void *to, const void *from, uint32_t n) { __builtin_memcpy(to, from, n); }
+EV_API int ev_equal(const void *a, const void *b, uint32_t n) {
+  const char *x = (const char *)a, *y = (const char *)b;
+  for (uint32_t i = 0; i < n; i++)
+    if (x[i] != y[i]) return 0;
+  return 1;
+}
+
+/* The payload becomes n bytes at p, which stay as they are until the next call. */
+EV_API ev_result ev_replace(const void *p, uint32_t n) { return (uint64_t)(uint32_t)p << 32 | n; }
+EV_API ev_result ev_deny_because(const char *why) { return ev_replace(why, ev_len(why)); }
+
+EV_API void ev_log(int32_t level, const char *text) { ev__log(level, text, ev_len(text)); }
+EV_API ev_result ev_fail(const char *why) { return ev_log(EV_ERR, why), EV_ERROR; }
+
+/* Values of the payload, or of the request. A path is names and positions joined by dots: event_data.res.0.stdout; a backslash escapes
+ * a dot. ev_text writes a string decoded, anything else as JSON text, if it fits into cap bytes, and returns its length, -1 for none. */
+EV_API int32_t ev_text(const char *path, void *p, uint32_t cap) { return ev__json_get(path, ev_len(path), p, cap); }
+EV_API int ev_has(const char *path) { return ev__json_find(path, ev_len(path)) >= 0; }
+EV_API int ev_is(const char *path, const char *want) {
+  char s[256];
+  uint32_t n = ev_len(want);
+  return ev_text(path, s, sizeof s) == (int32_t)n && n <= sizeof s && ev_equal(s, want, n);
+}
+/* Where the value stands in the payload as JSON text, quotes included; 0 for none. */
+EV_API int ev_find(const char *path, ev_range *r) {
+  int64_t at = ev__json_find(path, ev_len(path));
+  if (at < 0) return 0;
+  r->from = (uint32_t)(at >> 32);
+  r->to = r->from + (uint32_t)at;
+  return 1;
+}
+EV_API int ev__number(const char *s, int32_t n, int64_t *v) {
+  int32_t i = n > 0 && s[0] == '-';
+  if (n <= i || n > 19) return 0;
+  *v = 0;
+  for (; i < n; i++) {
+    if (s[i] < '0' || s[i] > '9') return 0;
+    *v = *v * 10 + (s[i] - '0');
+  }
+  if (s[0] == '-') *v = -*v;
+  return 1;
+}
+EV_API int ev_int(const char *path, int64_t *v) {
+  char s[24];
+  return ev__number(s, ev_text(path, s, sizeof s), v);
+}
+
+/* The configuration. */
+EV_API int32_t ev_config(void *p, uint32_t cap) { return ev__config(p, cap); }
+EV_API int32_t ev_config_text(const char *path, void *p, uint32_t cap) { return ev__config_get(path, ev_len(path), p, cap); }
+EV_API int64_t ev_config_int(const char *path, int64_t otherwise) {
+  char s[24];
+  int64_t v;
+  return ev__number(s, ev_config_text(path, s, sizeof s), &v) ? v : otherwise;
+}
+/* Element i of the array at a path of at most 200 bytes, as ev_config_text gives it. */
+EV_API int32_t ev_config_item(const char *path, uint32_t i, void *p, uint32_t cap) {
+  char full[216], digits[10];
+  uint32_t n = ev_len(path), d = 0;
+  if (n > 200) return -1;
+  ev_copy(full, path, n);
+  if (n) full[n++] = '.';
+  do digits[d++] = (char)('0' + i % 10);
+  while ((i /= 10));
+  while (d) full[n++] = digits[--d];
+  return ev__config_get(full, n, p, cap);
+}
+
+/* Only classes in mask get the event: bit c stands for class c. */
+EV_API void ev_audience(uint64_t mask) { ev__audience(mask); }
+/* Sends another event, to a group or, group being "", to the event's own; 0 or a refusal. Grant: emit. */
+EV_API int32_t ev_emit_for(const char *group, const void *p, uint32_t n, uint64_t mask) {
+  return ev__emit(group, ev_len(group), p, n, mask);
+}
+EV_API int32_t ev_emit(const char *group, const void *p, uint32_t n) { return ev_emit_for(group, p, n, EV_EVERYBODY); }
+/* Adds to a counter; true if the host took it. Grant: metrics. */
+EV_API int ev_count(const char *name, int64_t delta) { return ev__metric_add(name, ev_len(name), delta) == 0; }
+/* The store. ttl in milliseconds, 0 for ever; no bytes delete. ev_kv_incr gives INT64_MIN if it cannot. Grant: kv. */
+EV_API int32_t ev_kv_get(const char *key, void *p, uint32_t cap) { return ev__kv_get(key, ev_len(key), p, cap); }
+EV_API int ev_kv_set(const char *key, const void *p, uint32_t n, int64_t ttl) { return ev__kv_set(key, ev_len(key), p, n, ttl) == 0; }
+EV_API int64_t ev_kv_incr(const char *key, int64_t delta, int64_t ttl) { return ev__kv_incr(key, ev_len(key), delta, ttl); }
+/* Unix time in milliseconds. Grant: clock. */
+EV_API int64_t ev_now(void) { return ev__now_ms(); }
+
+/* The payload, a JSON object, with more members at its end, made in out of cap bytes. Passes what is no object. */
+EV_API ev_result ev_insert(const ev_event *e, const char *members, uint32_t n, char *out, uint32_t cap) {
+  const char *p = e->payload;
+  uint32_t start = 0, end = e->payload_len, last;
+#define EV__SPACE(c) ((c) == ' ' || (c) == '\n' || (c) == '\t' || (c) == '\r')
+  while (end && EV__SPACE(p[end - 1])) end--;
+  while (start < end && EV__SPACE(p[start])) start++;
+  if (!n || end < start + 2 || p[start] != '{' || p[--end] != '}') return EV_PASS;
+  if (n > cap || end + 2 > cap - n) return ev_fail("ev_insert: the buffer is too small");
+  for (last = end - 1; EV__SPACE(p[last]);) last--;
+#undef EV__SPACE
+  ev_copy(out, p, end);
+  if (last > start) out[end++] = ',';
+  ev_copy(out + end, members, n);
+  out[end + n] = '}';
+  return ev_replace(out, end + n + 1);
+}
+
+#endif

@@ -1,0 +1,3 @@
+module github.com/edgerelay/edgerelay/sdk/go
+
+go 1.24

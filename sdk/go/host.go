@@ -1,0 +1,111 @@
+package edgerelay
+
+import "strconv"
+
+// Level is how much a log line matters.
+type Level int32
+
+// Levels.
+const (
+	LevelDebug Level = iota
+	LevelInfo
+	LevelWarn
+	LevelError
+)
+
+// Log writes a line to the relay's log, which takes a bounded number of them. Text beyond 4 KiB is cut.
+func Log(level Level, text string) { hostLog(int32(level), text) }
+
+// Config returns the plugin's configuration, a JSON text; "null" if it has none.
+func Config() []byte {
+	b := make([]byte, hostConfig(nil))
+	return b[:min(hostConfig(b), len(b))]
+}
+
+// ConfigText returns a value of the configuration by its path, as [Document.Text] does of a payload.
+func ConfigText(path string) (string, bool) { return text(hostConfigGet, path) }
+
+// ConfigInt returns an integer of the configuration, or what to use without one.
+func ConfigInt(path string, otherwise int64) int64 {
+	if n, ok := integer(hostConfigGet, path); ok {
+		return n
+	}
+	return otherwise
+}
+
+// ConfigList returns the array at path, each element as [ConfigText] gives it; nil if there is none.
+func ConfigList(path string) (list []string) {
+	if path != "" {
+		path += "."
+	}
+	for i := 0; ; i++ {
+		s, ok := ConfigText(path + strconv.Itoa(i))
+		if !ok {
+			return list
+		}
+		list = append(list, s)
+	}
+}
+
+// Everybody is the audience of all classes.
+const Everybody = ^uint64(0)
+
+// Audience restricts the event at hand, as far as this plugin lets it go on, to subscribers whose class is in mask: bit c stands for
+// class c. It has no effect in other hooks than [OnEvent].
+func Audience(mask uint64) { hostAudience(mask) }
+
+// EmitError is why an event was not emitted.
+type EmitError int32
+
+// Reasons.
+const (
+	ErrTooMany EmitError = -1 // more than 16 in one call
+	ErrTooLong EmitError = -2 // longer than the plugin's max_result
+	ErrHops    EmitError = -3 // sent from group to group too often
+	ErrName    EmitError = -4 // no name of a group (1 to 99 of A-Z a-z 0-9 - _ .), or the payload is not UTF-8
+)
+
+// Error says it in words.
+func (e EmitError) Error() string {
+	switch e {
+	case ErrTooMany:
+		return "emit: too many events in one call"
+	case ErrTooLong:
+		return "emit: the payload is too long"
+	case ErrHops:
+		return "emit: sent from group to group too often"
+	}
+	return "emit: not the name of a group, or the payload is not UTF-8"
+}
+
+// Emit sends another event: to group, or to the event's own group if group is empty. It leaves after the event itself, and only if
+// the hook succeeds. It has no effect in other hooks than [OnEvent]. Grant: emit.
+func Emit(group string, payload []byte) error { return EmitFor(group, payload, Everybody) }
+
+// EmitFor is [Emit] for subscribers of some classes, see [Audience].
+func EmitFor(group string, payload []byte, mask uint64) error {
+	if code := hostEmit(group, payload, mask); code != 0 {
+		return EmitError(code)
+	}
+	return nil
+}
+
+// Count adds to a counter of the plugin's metrics; names are [a-z_][a-z0-9_]*, 32 of them at most. It reports whether the host took
+// it. Grant: metrics.
+func Count(name string, delta int64) bool { return hostMetricAdd(name, delta) == 0 }
+
+// KVGet reads from the plugin's store, which its instances on this node share. Grant: kv.
+func KVGet(key string) (string, bool) { return text(hostKVGet, key) }
+
+// KVSet stores a value for ttl milliseconds, 0 for ever; an empty value deletes. It reports whether there was room. Grant: kv.
+func KVSet(key, value string, ttl int64) bool { return hostKVSet(key, value, ttl) == 0 }
+
+// KVIncr adds to a decimal number in the store, 0 if it is missing, and returns the sum. ttl, in milliseconds, counts from the key's
+// first use. It reports false if the store is full or the value no number. Grant: kv.
+func KVIncr(key string, delta, ttl int64) (int64, bool) {
+	n := hostKVIncr(key, delta, ttl)
+	return n, n != -1<<63
+}
+
+// Now returns Unix time in milliseconds. Grant: clock.
+func Now() int64 { return hostNow() }

@@ -1,0 +1,58 @@
+//! The host functions, module `ev1` of plugin ABI 1.
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[cfg(target_arch = "wasm32")]
+mod import {
+    #[link(wasm_import_module = "ev1")]
+    extern "C" {
+        pub fn log(level: i32, p: *const u8, n: usize);
+        pub fn config(p: *mut u8, cap: usize) -> i32;
+        pub fn config_get(path: *const u8, n: usize, p: *mut u8, cap: usize) -> i32;
+        pub fn json_get(path: *const u8, n: usize, p: *mut u8, cap: usize) -> i32;
+        pub fn json_find(path: *const u8, n: usize) -> i64;
+        pub fn audience(mask: u64);
+        pub fn emit(g: *const u8, gn: usize, p: *const u8, n: usize, mask: u64) -> i32;
+        pub fn metric_add(name: *const u8, n: usize, delta: i64) -> i32;
+        pub fn kv_get(k: *const u8, kn: usize, p: *mut u8, cap: usize) -> i32;
+        pub fn kv_set(k: *const u8, kn: usize, p: *const u8, n: usize, ttl: i64) -> i32;
+        pub fn kv_incr(k: *const u8, kn: usize, delta: i64, ttl: i64) -> i64;
+        pub fn now_ms() -> i64;
+    }
+}
+
+/// Defines functions that call the host, and panic where there is none.
+macro_rules! functions {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $call:expr;)*) => {$(
+        #[cfg(target_arch = "wasm32")]
+        pub fn $name($($arg: $type),*) $(-> $result)? {
+            unsafe { $call }
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        pub fn $name($(_: $type),*) $(-> $result)? {
+            panic!(concat!("edgerelay: the host's ", stringify!($name), " does not exist outside WebAssembly"))
+        }
+    )*};
+}
+
+functions! {
+    fn log(level: Level, text: &str) = import::log(level as i32, text.as_ptr(), text.len());
+    fn config(b: &mut [u8]) -> i32 = import::config(b.as_mut_ptr(), b.len());
+    fn config_get(path: &str, b: &mut [u8]) -> i32 = import::config_get(path.as_ptr(), path.len(), b.as_mut_ptr(), b.len());
+    fn json_get(path: &str, b: &mut [u8]) -> i32 = import::json_get(path.as_ptr(), path.len(), b.as_mut_ptr(), b.len());
+    fn json_find(path: &str) -> i64 = import::json_find(path.as_ptr(), path.len());
+    fn audience(mask: u64) = import::audience(mask);
+    fn emit(group: &str, p: &[u8], mask: u64) -> i32 = import::emit(group.as_ptr(), group.len(), p.as_ptr(), p.len(), mask);
+    fn metric_add(name: &str, delta: i64) -> i32 = import::metric_add(name.as_ptr(), name.len(), delta);
+    fn kv_get(key: &str, b: &mut [u8]) -> i32 = import::kv_get(key.as_ptr(), key.len(), b.as_mut_ptr(), b.len());
+    fn kv_set(key: &str, v: &str, ttl: i64) -> i32 = import::kv_set(key.as_ptr(), key.len(), v.as_ptr(), v.len(), ttl);
+    fn kv_incr(key: &str, delta: i64, ttl: i64) -> i64 = import::kv_incr(key.as_ptr(), key.len(), delta, ttl);
+    fn now() -> i64 = import::now_ms();
+}

@@ -1,0 +1,14 @@
+//! Of all events that have a status it lets failures through, and marks them.
+use edgerelay::{Event, Verdict};
+
+edgerelay::on_event!(filter);
+
+fn filter(e: &mut Event) -> Verdict {
+    if e.is("status", "failed") {
+        e.insert("\"seen\":true")
+    } else if e.has("status") {
+        Verdict::Drop
+    } else {
+        Verdict::Pass
+    }
+}
