@@ -19,6 +19,7 @@ need python3-channels-redis imports channels_redis.core
 need python3-django imports django
 need python3-aiohttp imports aiohttp
 need chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome'
+need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 need gcc have gcc # the race detector needs cgo
 need libc6-dev test -e /usr/include/stdlib.h
 # What builds plugins: C, Rust, AssemblyScript (npm fetches its compiler).
