@@ -19,7 +19,7 @@ import (
 
 func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin <command>", Short: "Look after the plugins of a running relay, and try plugins out"}
-	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginLogsCommand(), pluginTestCommand())
+	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginLogsCommand(), pluginTestCommand(), pluginNewCommand())
 	return cmd
 }
 

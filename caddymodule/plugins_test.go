@@ -217,13 +217,15 @@ func TestPluginTrial(t *testing.T) {
 {"group": "g", "payload": {"do": "replace", "with": "{\"a\": 1}"}, "verdict": "replace", "output": {"a":1}}
 {"group": "g", "payload": {"do": "split"}}
 {"group": "g", "payload": {"do": "pass"}, "verdict": "pass"}
+{"group": "g", "payload": {"do": "route", "to": "b", "with": "1"}, "verdict": "drop", "emits": [{"group": "b", "payload": 1}]}
+{"group": "g", "payload": {"do": "split"}, "emits": [{"group": "", "payload": {"part":2}}, {"group": "", "payload": {"part":3}}]}
 `)
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	for _, want := range []string{
 		"1  drop     test  fuel ", "3  replace  g  fuel ", "→ g  {\"a\": 1}\n", "→ g  {\"part\":2}\n", "→ g  classes 0x6  {\"part\":3}\n",
-		"memory ", "4 events, 0 wrong; on average fuel ",
+		"memory ", "6 events, 0 wrong; on average fuel ",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the output lacks %q:\n%s", want, out)
@@ -233,10 +235,12 @@ func TestPluginTrial(t *testing.T) {
 		"":               "there are no events",
 		"nonsense":       "line 1: it is not JSON",
 		`{"do": "loop"}`: "1 of 1 events went wrong",
-		`{"payload": {"do": "drop"}, "verdict": "pass"}` + "\n" + `{"do": "pass"}`: "1 of 2 events went wrong",
-		`{"payload": {"do": "replace", "with": "2"}, "output": 1}`:                 "1 of 1 events went wrong",
-		`{"payload": {"do": "pass"}, "output": 1}`:                                 "1 of 1 events went wrong",
-		`{"payload": 1, "group": 7}`:                                               "line 1: ",
+		`{"payload": {"do": "drop"}, "verdict": "pass"}` + "\n" + `{"do": "pass"}`:                      "1 of 2 events went wrong",
+		`{"payload": {"do": "replace", "with": "2"}, "output": 1}`:                                      "1 of 1 events went wrong",
+		`{"payload": {"do": "pass"}, "output": 1}`:                                                      "1 of 1 events went wrong",
+		`{"payload": {"do": "pass"}, "emits": [{"group": "b", "payload": 1}]}`:                          "1 of 1 events went wrong",
+		`{"payload": {"do": "route", "to": "c", "with": "1"}, "emits": [{"group": "b", "payload": 1}]}`: "1 of 1 events went wrong",
+		`{"payload": 1, "group": 7}`:                                                                    "line 1: ",
 	} {
 		if out, err := run(events); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q in it\n%s", events, err, want, out)

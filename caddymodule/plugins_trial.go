@@ -25,8 +25,8 @@ func pluginTestCommand() *cobra.Command {
 		Use:   "test <file.wasm> <events.ndjson|->",
 		Short: "Run a plugin on events, without a server",
 		Long: "Runs a plugin on events, one JSON object a line, and shows for each its verdict, fuel, time and memory, and what came out. A line is\n" +
-			"{\"group\": \"…\", \"payload\": <JSON>}, with \"verdict\" and \"output\" if they are to be checked; a line without \"payload\" is a payload\n" +
-			"itself. It fails if the plugin fails on an event, or does something else than the line says.",
+			"{\"group\": \"…\", \"payload\": <JSON>}, with \"verdict\", \"output\" and \"emits\" if they are to be checked; a line without \"payload\"\n" +
+			"is a payload itself. It fails if the plugin fails on an event, or does something else than the line says.",
 		Example:      `  caddy edgerelay plugin test redact.wasm events.ndjson --config '{"words": ["password"]}'`,
 		Args:         cobra.ExactArgs(2),
 		SilenceUsage: true,
@@ -151,6 +151,21 @@ func compare(ev plugins.Sample, tr plugins.Trace) error {
 		return fmt.Errorf("the verdict should be %s", ev.Verdict)
 	case ev.Output != nil && (tr.Verdict != plugins.Replace || !equalJSON(ev.Output, tr.Outputs[0].Payload)):
 		return fmt.Errorf("the output should be %s", ev.Output)
+	}
+	if len(ev.Emits) == 0 {
+		return nil
+	}
+	emitted := tr.Outputs
+	if tr.Verdict != plugins.Drop {
+		emitted = emitted[1:] // the event's own output
+	}
+	if len(emitted) != len(ev.Emits) {
+		return fmt.Errorf("there should be %d emitted events", len(ev.Emits))
+	}
+	for i, want := range ev.Emits {
+		if emitted[i].Group != want.Group || !equalJSON(want.Payload, emitted[i].Payload) {
+			return fmt.Errorf("emitted should be %s to %q", want.Payload, want.Group)
+		}
 	}
 	return nil
 }

@@ -111,6 +111,17 @@ func adminGet(t testing.TB, r *peers.Relay, path string) string {
 	return string(text)
 }
 
+// figures are the relay's metrics of events, for a failure's message.
+func figures(t testing.TB, r *peers.Relay) string {
+	var list []string
+	for line := range strings.Lines(adminGet(t, r, "/metrics")) {
+		if strings.HasPrefix(line, "edgerelay_") {
+			list = append(list, line)
+		}
+	}
+	return strings.Join(list, "")
+}
+
 func expect(t testing.TB, c *peers.Client, texts ...string) {
 	t.Helper()
 	if err := expectTexts(c, texts); err != nil {
@@ -374,7 +385,7 @@ func TestPluginSwap(t *testing.T) {
 	for i := range count {
 		text, err := c.Next(patience)
 		if err != nil {
-			t.Fatalf("event %d: %v", i, err)
+			t.Fatalf("event %d: %v; the relay counts\n%s", i, err, figures(t, r))
 		}
 		word, rest, ok := strings.Cut(strings.TrimPrefix(text, `{"`), `":true,`)
 		if !ok || versions[word] == nil || rest != fmt.Sprintf(`"n": %d}`, i) {
