@@ -59,3 +59,23 @@ func BenchmarkFilter(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRedact measures the redactors on an event with one secret.
+func BenchmarkRedact(b *testing.B) {
+	for _, name := range []string{"redact", "redact-c"} {
+		e := example(b, name)
+		p := start(b, newClock(), e.spec(e.Wasm(b)))
+		for _, size := range []int{300, 4096} {
+			payload := []byte(strings.Replace(string(event(size)), "xxxxxxxxxxxxxx", "password=x xxx", 1))
+			b.Run(fmt.Sprintf("%d/%s", size, name), func(b *testing.B) {
+				out := make([]plugins.Output, 0, 4)
+				for b.Loop() {
+					out = p.Process("job_events-42", payload, out[:0])
+				}
+				if len(out) != 1 || !strings.Contains(string(out[0].Payload), "password=********") {
+					b.Fatalf("%s", out[0].Payload)
+				}
+			})
+		}
+	}
+}

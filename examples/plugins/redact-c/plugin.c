@@ -14,6 +14,7 @@ static struct {
   uint32_t n;
 } word[WORDS];
 static uint8_t first[256]; /* what words begin with, in either case */
+static uint8_t stops[256]; /* what is worth a look inside a string */
 
 static const char *doc;
 static char out[OUT];
@@ -33,6 +34,7 @@ static int add_word(const char *p, uint32_t n) {
   word[words].p = text + used;
   word[words++].n = n;
   first[(uint8_t)lower(p[0])] = first[(uint8_t)upper(p[0])] = 1;
+  stops[(uint8_t)lower(p[0])] = stops[(uint8_t)upper(p[0])] = 1;
   for (uint32_t i = 0; i < n; i++) text[used++] = lower(p[i]);
   return 1;
 }
@@ -48,6 +50,7 @@ EV_ON_INIT() {
     if (n > (int32_t)sizeof w || !add_word(w, n)) return (int32_t)ev_fail("config: a word is empty, or there are too many");
   if (!words)
     for (uint32_t i = 0; i < sizeof default_words / sizeof *default_words; i++) add_word(default_words[i], ev_len(default_words[i]));
+  stops['\\'] = stops[':'] = stops['-'] = 1;
   return 0;
 }
 
@@ -186,7 +189,8 @@ static void inside(uint32_t from, uint32_t to) {
   for (uint32_t i = from; i < to;) {
     char c = doc[i];
     uint32_t n;
-    if (c == '\\') i += 2;
+    if (!stops[(uint8_t)c]) i++;
+    else if (c == '\\') i += 2;
     else if (c == ':' && AT(i, to, "://")) i = userinfo(i + 3, to);
     else if (c == '-' && AT(i, to, "-----begin ")) i = private_key(i, to);
     else if (first[(uint8_t)c] && (n = word_at(i, to))) i = assignment(from, i, i + n, to);

@@ -13,8 +13,9 @@ var defaultWords = []string{
 // other string, after a word with = or : or after an option (--password x), in URLs (//user:x@host) and in PEM private keys.
 // When in doubt it masks more. What it gives is JSON if what it was given is.
 type redactor struct {
-	words [][]byte // in lower case
-	first [256]bool
+	words [][]byte  // in lower case
+	first [256]bool // what words begin with, in either case
+	stops [256]bool // what is worth a look inside a string
 	mask  []byte
 
 	doc, out []byte
@@ -27,6 +28,10 @@ func newRedactor(words []string, mask string) *redactor {
 		word := bytes.ToLower([]byte(w))
 		r.words = append(r.words, word)
 		r.first[word[0]], r.first[upper(word[0])] = true, true
+	}
+	r.stops = r.first
+	for _, c := range []byte(`\:-`) {
+		r.stops[c] = true
 	}
 	return r
 }
@@ -103,8 +108,11 @@ func (r *redactor) cover(from, to int, quotes bool) {
 
 // text masks secrets in doc[from:to], the inside of a string.
 func (r *redactor) text(from, to int) {
-	for i := from; i < to; {
-		switch c := r.doc[i]; {
+	doc, stops := r.doc[:to], &r.stops
+	for i := from; i < len(doc); {
+		switch c := doc[i]; {
+		case !stops[c]:
+			i++
 		case c == '\\':
 			i += 2
 		case c == ':' && r.at(i, to, "://"):
