@@ -50,8 +50,9 @@ lint: ## gofumpt, go vet, staticcheck
 fmt: ## format the Go files
 	@$(GO) run $(GOFUMPT) -l -w .
 
-bench: $(CADDY) ## the short benchmark, beside a bare write loop (two minutes; bench/README.md tells of the long one)
+bench: $(CADDY) ## the short benchmark, beside a bare write loop, and that of plugins beside native Go (bench/README.md tells of the long one)
 	$(GO) run ./bench short
+	$(GO) test -run '^$$' -bench . -benchtime 0.3s ./plugins ./internal/guests
 
 plugins: test-deps ## build the plugins that are committed as .wasm (C, Rust, AssemblyScript)
 	@scripts/build-plugins.sh
