@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -87,9 +89,18 @@ func (r *Relay) Command(args ...string) *exec.Cmd {
 // Load gives the running Caddy a new Caddyfile, as `caddy reload` does, and
 // returns the error with which it refuses it.
 func (r *Relay) Load(caddyfile string) error {
-	resp, err := http.Post(r.Admin+"/load", "text/caddyfile", strings.NewReader(r.expand(caddyfile)))
-	if err != nil {
-		return err
+	deadline := time.Now().Add(10 * time.Second)
+	var resp *http.Response
+	for {
+		var err error
+		resp, err = http.Post(r.Admin+"/load", "text/caddyfile", strings.NewReader(r.expand(caddyfile)))
+		if err == nil {
+			break
+		}
+		// The admin API of the configuration before is on its way out, and took this connection with it.
+		if !errors.Is(err, syscall.ECONNRESET) || time.Now().After(deadline) {
+			return err
+		}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
