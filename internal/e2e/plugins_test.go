@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -380,7 +381,15 @@ func TestPluginSwap(t *testing.T) {
 			}
 		}
 	}()
-	go s.emitter.Send(events...)
+	// A part is sent when at most four are on their way: over capacity, the emitter itself would drop.
+	const part = 1000
+	room := make(chan struct{}, 4)
+	go func() {
+		for events := range slices.Chunk(events, part) {
+			room <- struct{}{}
+			s.emitter.Send(events...)
+		}
+	}()
 	seen := map[string]int{}
 	for i := range count {
 		text, err := c.Next(patience)
@@ -392,6 +401,9 @@ func TestPluginSwap(t *testing.T) {
 			t.Fatalf("event %d is %q", i, text)
 		}
 		seen[word]++
+		if (i+1)%part == 0 {
+			<-room
+		}
 	}
 	took := time.Since(begin)
 	close(stop)
