@@ -6,23 +6,22 @@
 // # The path of one event
 //
 //  1. A Python emitter calls channel_layer.group_send. The event lands in this node's
-//     channel key in Redis. drain (redis/drain.go) pops all that waits there in one
+//     channel key in Redis. drain (redis/drain.go) takes what waits there in one
 //     round trip, in order, and decodes it (redis/message.go).
 //  2. The batch goes to [Hub.Deliver] (deliver.go), as does what comes from peers
-//     and from the memory layer.
-//  3. The [Interceptor], if any, filters and transforms each event once (deliver.go).
-//  4. Events of one group are encoded into one shared buffer of websocket frames,
-//     once for all clients (frame.go), and queued on each shard that has clients of it.
-//  5. Each shard's worker (shard.go) joins what waits for a group and hands the buffer
-//     to every subscribed session's [Socket].
-//  6. [ws.Conn.Send] (ws/conn.go) writes it with one non-blocking system call. What a full
+//     (package backplane) and from the memory layer.
+//  3. The [Interceptor], if any, takes each event through the plugins of its group, once (package
+//     internal/filter), and gives back what is to be delivered.
+//  4. fill (deliver.go) encodes the batch into shared buffers of websocket frames (frame.go), once
+//     for all clients, and queues them on each shard that has clients of their groups (queue.go).
+//  5. The shard's worker (shard.go) collects what waits for each of its sessions (gather.go), and
+//     hands it to the session's [Socket] in one piece.
+//  6. Send (ws/conn.go) writes it with one system call that does not block. What a full
 //     socket does not take waits in that session's own queue, up to a limit.
 //
 // # The path of one subscription
 //
 // A client frame is read by ws, understood and authorized by package awx, and becomes
 // [Hub.Subscribe] (subscribe.go): the group is joined in the channel layer if this node was
-// not yet a member (interest.go), then the session is added to its shard's audience.
-//
-// [ws.Conn.Send]: https://pkg.go.dev/github.com/edgerelay/edgerelay/relay/ws#Conn.Send
+// not yet a member, and made known to peers (interest.go), then the session is added to its shard's audience (shard.go).
 package relay
