@@ -20,16 +20,23 @@ type site struct {
 	URL string
 
 	program, config string
+	dir             string // to run in; empty: the test's own
 	home            string
 	process         *os.Process
 	ended           chan error // the process's end, once
 	output          output
 }
 
-// newSite writes the root Caddyfile with its two ports replaced by free ones.
+// newSite is a site of the root Caddyfile.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "Caddyfile"))
+	return newSiteOf(t, filepath.Join("..", "..", "Caddyfile"))
+}
+
+// newSiteOf writes a Caddyfile anew with its two ports replaced by free ones.
+func newSiteOf(t *testing.T, file string) *site {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +47,7 @@ func newSite(t *testing.T) *site {
 		"localhost:2019": fmt.Sprintf("localhost:%d", admin),
 	} {
 		if strings.Count(config, old) != 1 {
-			t.Fatalf("the root Caddyfile has %q not exactly once", old)
+			t.Fatalf("%s has %q not exactly once", file, old)
 		}
 		config = strings.Replace(config, old, fresh, 1)
 	}
@@ -85,6 +92,7 @@ func (s *site) start(t *testing.T) {
 	t.Helper()
 	cmd := exec.Command(s.program, "run", "--config", s.config, "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_DATA_HOME="+s.home)
+	cmd.Dir = s.dir
 	cmd.Stdout, cmd.Stderr = &s.output, &s.output
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("starting %s: %v", s.program, err)

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/edgerelay/edgerelay/plugins"
@@ -58,9 +59,15 @@ func Samples(t testing.TB, file string) (samples []Sample) {
 	return samples
 }
 
-// BuildGo compiles a Go plugin as its README says and returns the module.
+// built are the modules that BuildGo has built, by folder.
+var built sync.Map
+
+// BuildGo compiles a Go plugin as its README says, once a run, and returns the module.
 func BuildGo(t testing.TB, dir string) []byte {
 	t.Helper()
+	if wasm, ok := built.Load(dir); ok {
+		return wasm.([]byte)
+	}
 	out := filepath.Join(t.TempDir(), "plugin.wasm")
 	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
 	cmd.Dir = dir
@@ -71,6 +78,7 @@ func BuildGo(t testing.TB, dir string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	built.Store(dir, wasm)
 	return wasm
 }
 

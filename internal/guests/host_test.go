@@ -3,11 +3,32 @@ package guests
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
 )
+
+// cacheDir keeps compiled modules for the run of the tests.
+var cacheDir string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "guests")
+	if err != nil {
+		panic(err)
+	}
+	cacheDir = filepath.Join(dir, "cache")
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// options are the host's for tests: silent, with a clock of the test's.
+func options(c *clock) plugins.Options {
+	return plugins.Options{CacheDir: cacheDir, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return c.now }}
+}
 
 // clock is a clock that the test moves.
 type clock struct{ now time.Time }
@@ -29,7 +50,7 @@ func (e Example) spec(wasm []byte) plugins.Spec {
 // start runs plugins on the real host.
 func start(t testing.TB, c *clock, specs ...plugins.Spec) *plugins.Pipeline {
 	t.Helper()
-	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return c.now }})
+	p, err := plugins.New(options(c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +65,7 @@ func start(t testing.TB, c *clock, specs ...plugins.Spec) *plugins.Pipeline {
 func (e Example) hold(t *testing.T, wasm []byte) {
 	t.Helper()
 	c := newClock()
-	options := plugins.Options{Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return c.now }}
-	trial, err := plugins.Try(context.Background(), options, e.spec(wasm))
+	trial, err := plugins.Try(context.Background(), options(c), e.spec(wasm))
 	if err != nil {
 		t.Fatal(err)
 	}

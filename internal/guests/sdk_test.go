@@ -4,13 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
 )
@@ -118,8 +116,7 @@ var probeCases = []struct{ payload, want string }{
 func holdProbe(t *testing.T, wasm []byte) {
 	t.Helper()
 	c := newClock()
-	options := plugins.Options{Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return c.now }}
-	trial, err := plugins.Try(context.Background(), options, probeSpec(wasm))
+	trial, err := plugins.Try(context.Background(), options(c), probeSpec(wasm))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 for rustc in "${RUSTC:-rustc}" /usr/bin/rustc; do # one that knows WebAssembly
 	if [ -d "$("$rustc" --print target-libdir --target wasm32-unknown-unknown 2>/dev/null)" ]; then break; fi
 done
-set -- --edition 2021 --target wasm32-unknown-unknown -C opt-level=3 -C panic=abort
+set -- --edition 2021 --target wasm32-unknown-unknown --remap-path-prefix "$PWD=." -C opt-level=3 -C panic=abort
 "$rustc" "$@" --crate-type rlib --crate-name edgerelay -o libedgerelay.rlib edgerelay/src/lib.rs
 for ld in wasm-ld wasm-ld-16; do # Debian's; rustup's Rust brings its own
 	if command -v "$ld" >/dev/null; then set -- "$@" -C linker="$ld" -C linker-flavor=wasm-ld && break; fi
