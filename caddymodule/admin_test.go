@@ -35,18 +35,19 @@ func TestAdminPublish(t *testing.T) {
 	s := newSite(t)
 	s.mustLoad("auth none", "edgerelay")
 	c := s.subscribe("jobs-summary")
+	tooLong := `{"group": "` + strings.Repeat("x", 100) + `", "data": 1}`
 	for body, want := range map[string]int{
 		``: 400, `{`: 400, `[]`: 400, `null`: 400, `{}`: 400, `"x"`: 400,
-		`{"group": "jobs-summary"}`:                                                400,
-		`{"data": 1}`:                                                              400,
-		`{"group": "", "data": 1}`:                                                 400,
-		`{"group": 5, "data": 1}`:                                                  400,
-		`{"group": "a b", "data": 1}`:                                              400,
-		`{"group": "` + strings.Repeat("x", 100) + `", "data": 1}`:                 400,
-		`{"group": "jobs-summary", "data": 1} x`:                                   400,
-		`{"group": "jobs-summary", "data": 1}{}`:                                   400,
-		`{"group": "jobs-summary", "data": {]}`:                                    400,
-		"{\"group\": \"jobs-summary\", \"data\": \"\xff\"}":                        400,
+		`{"group": "jobs-summary"}`:                         400,
+		`{"data": 1}`:                                       400,
+		`{"group": "", "data": 1}`:                          400,
+		`{"group": 5, "data": 1}`:                           400,
+		`{"group": "a b", "data": 1}`:                       400,
+		tooLong:                                             400,
+		`{"group": "jobs-summary", "data": 1} x`:            400,
+		`{"group": "jobs-summary", "data": 1}{}`:            400,
+		`{"group": "jobs-summary", "data": {]}`:             400,
+		"{\"group\": \"jobs-summary\", \"data\": \"\xff\"}": 400,
 		`{"group": "jobs-summary", "data": "` + strings.Repeat("x", 16<<20) + `"}`: 413,
 		`{"group": "nobody", "data": 1}`:                                           200,
 	} {

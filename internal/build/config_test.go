@@ -55,7 +55,7 @@ func TestLoadRefuses(t *testing.T) {
 
 func TestLocalFirst(t *testing.T) {
 	for in, want := range map[string]string{
-		"https://proxy.golang.org,direct":          "https://proxy.golang.org|off",
+		"https://modules.example,direct":           "https://modules.example|off",
 		"https://a.example,https://b.example":      "https://a.example|https://b.example|off",
 		"https://a.example|direct":                 "https://a.example|off",
 		"https://a.example,off":                    "https://a.example|off",
