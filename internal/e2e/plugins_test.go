@@ -234,20 +234,31 @@ func TestPlugins(t *testing.T) {
 	})
 }
 
-// A plugin that loops for ever costs its own events and nobody else's: neighbours get all of theirs in time.
-func TestHostilePlugin(t *testing.T) {
+// villains are the modules of the plugin host's tests that load and then misbehave at every event.
+var villains = strings.Fields(`mutual_recursion recursion fibonacci memory_hog memory_grow result_huge result_range result_length result_text
+	result_unknown trap divide out_of_bounds sleep exit random log_flood pointer table_grow table_fill bulk_copy straight`)
+
+// Plugins that loop for ever, or do any other harm, cost their own events and nobody else's: a thousand neighbours get all of theirs in time.
+func TestHostilePlugins(t *testing.T) {
 	s := newStage(t)
-	r := peers.StartRelay(t, strings.Replace(s.withPlugins(
+	blocks := []string{
 		plugin("hostile", guest(t, "hostile/loop"), "groups loops-*", "on_error pass"),
 		plugin("filter", guest(t, "filter"), "groups tags-*"),
-	), "auth awx", "limits {\nconnections_per_user 5000\nconnections_per_address 5000\n}\nauth awx", 1))
+	}
+	var haunts []string // the villains' groups
+	for _, name := range villains {
+		haunts = append(haunts, "bad-"+name)
+		blocks = append(blocks, plugin(name, guest(t, "hostile/"+name), "groups bad-"+name, "on_error pass", "instances 1"))
+	}
+	r := peers.StartRelay(t, strings.Replace(s.withPlugins(blocks...), "auth awx", "limits {\nconnections_per_user 5000\nconnections_per_address 5000\n}\nauth awx", 1))
 	login := s.logins[peers.Alice]
 	victim := subscriber(t, r.URL, login, "loops-1")
-	neighbours := make([]*timed, 300)
+	crowd := subscriber(t, r.URL, login, haunts...)
+	neighbours := make([]*timed, 1000)
 	for i := range neighbours {
 		neighbours[i] = stopwatch(subscriber(t, r.URL, login, "jobs-summary"))
 	}
-	const events, interval, most = 100, 10 * time.Millisecond, 50 * time.Millisecond
+	const events, interval, most = 30, 40 * time.Millisecond, 50 * time.Millisecond
 	sent, hostile := 0, 0
 	// round lets neighbours get events, with or without hostile ones between, and returns the longest that one was on its way.
 	round := func(attack bool) time.Duration {
@@ -256,6 +267,9 @@ func TestHostilePlugin(t *testing.T) {
 			for range 20 {
 				publishHTTP(t, r, "loops-1", fmt.Sprintf(`{"n":%d}`, hostile))
 				hostile++
+			}
+			for _, group := range haunts {
+				publishHTTP(t, r, group, fmt.Sprintf("%q", group))
 			}
 		}
 		paced := wait()
@@ -281,7 +295,7 @@ func TestHostilePlugin(t *testing.T) {
 	var quiet, under time.Duration
 	for try := 1; ; try++ {
 		quiet, under = round(false), round(true)
-		t.Logf("longest way of an event: %v in peace, %v beside the endless loop", quiet, under)
+		t.Logf("longest way of an event: %v in peace, %v beside hostile plugins", quiet, under)
 		if under <= max(most, quiet*3/2) { // on a machine with other work, peace is the measure
 			break
 		}
@@ -294,6 +308,17 @@ func TestHostilePlugin(t *testing.T) {
 		want = append(want, fmt.Sprintf(`{"n":%d}`, i))
 	}
 	expect(t, victim, want...) // on_error pass
+	seen := map[string]int{}
+	for range hostile / 20 * len(haunts) {
+		text, err := crowd.Next(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[text]++
+	}
+	if len(seen) != len(haunts) {
+		t.Errorf("events of %d of %d groups came", len(seen), len(haunts))
+	}
 	row := pluginRowOf(t, r, "hostile")
 	if row.Failures[plugins.KindFuel] < 5 || row.Bypassed == 0 || row.Breaker == "closed" {
 		t.Errorf("the plugin failed %v, %d events went past it, the breaker is %s", row.Failures, row.Bypassed, row.Breaker)
