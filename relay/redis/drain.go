@@ -80,6 +80,8 @@ func (l *link) drain(conn *respConn) error {
 		l.woken = string(n[0]) != "0"
 		return nil
 	}
+	// From here on a notification counts, even one that comes between the two replies: its message may have come after the renaming.
+	l.woken = false
 	read := []string{"ZRANGE", inflight, "0", strconv.Itoa(l.most - 1), "WITHSCORES"}
 	l.broker.health.asked(l.host)
 	wasUnsure := l.unsure
@@ -115,11 +117,11 @@ func (l *link) drain(conn *respConn) error {
 	known := l.handled > 0 && len(batch) > 0 && bytes.Equal(batch[0], l.first)
 	switch {
 	case wasUnsure && known: // delivered before the connection broke; there may be others behind, and in the channel key
-		l.more = true
+		l.more, l.woken = true, true
 		return nil
 	case !wasUnsure && !l.more && !renamed, len(batch) == 0:
 		// Nothing was waiting. What is in flight, if anything, is handled.
-		l.woken = l.more || wasUnsure
+		l.woken = l.woken || l.more || wasUnsure
 		l.more = false
 		if !l.woken {
 			l.emptied()
@@ -128,7 +130,7 @@ func (l *link) drain(conn *respConn) error {
 	}
 	l.handled = len(batch) / 2
 	l.more = l.handled == l.most
-	l.woken = l.more || wasUnsure
+	l.woken = l.woken || l.more || wasUnsure
 	l.first = bytes.Clone(batch[0])
 	l.deliver(batch)
 	return nil
