@@ -57,10 +57,20 @@ bench: $(CADDY) ## the short benchmark, beside a bare write loop, and that of pl
 plugins: test-deps ## build the plugins that are committed as .wasm (C, Rust, AssemblyScript)
 	@scripts/build-plugins.sh
 
+reference: ## docs/configuration.md, from the comments beside the code
+	$(GO) run ./internal/docs reference
+
+docs: ## bin/docs, a static site of the documentation
+	$(GO) run ./internal/docs site bin/docs
+
+docs-serve: $(CADDY) docs ## the documentation on :8014, served by bin/caddy
+	@echo "docs: open http://localhost:8014/ (Ctrl-C stops it)"
+	@exec $(CADDY) run --config docs/Caddyfile
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help run build test race test-deps lint fmt bench plugins fuzz clean
+.PHONY: help run build test race test-deps lint fmt bench plugins reference docs docs-serve fuzz clean

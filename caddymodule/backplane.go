@@ -28,10 +28,10 @@ type Backplane struct {
 	SecretPrevious string `json:"secret_previous,omitempty"`
 	// Peers are the URLs of other nodes, such as http://10.0.0.2 or https://node2.example.com. This node may be among them.
 	Peers []string `json:"peers,omitempty"`
-	// Dialect is auto (default), broadcast, relay or edgerelay: the first speaks with every node as it can, the next two
+	// Dialect is "auto" (default), "broadcast", "relay" or "edgerelay": the first speaks with every node as it can, the next two
 	// do what an AWX node of that generation does (9 to 21; 22 and later), the last refuses Python nodes.
 	Dialect string `json:"dialect,omitempty"`
-	// Emitters is awx (default), where only events marked or wrapped as AWX does travel to peers, or any, where all do.
+	// Emitters is "awx" (default), where only events marked or wrapped as AWX does travel to peers, or "any", where all do.
 	Emitters string `json:"emitters,omitempty"`
 	// NodeName is this node's name among its peers. Default: the host's name.
 	NodeName string `json:"node_name,omitempty"`

@@ -136,6 +136,7 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	return handler, nil
 }
 
+// parseHealth reads `edgerelay_health`.
 func parseHealth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next()
 	if h.NextArg() || h.NextBlock(0) {
@@ -144,6 +145,7 @@ func parseHealth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	return &HealthHandler{}, nil
 }
 
+// parseDemo reads `edgerelay_demo`.
 func parseDemo(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next()
 	if h.NextArg() || h.NextBlock(0) {

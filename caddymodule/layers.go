@@ -60,7 +60,7 @@ type RedisLayer struct {
 	Expiry caddy.Duration `json:"expiry,omitempty"`
 	// GroupExpiry is how long a membership lasts that is not renewed. Default: 24h (AWX: 157784760s).
 	GroupExpiry caddy.Duration `json:"group_expiry,omitempty"`
-	// Serializer is msgpack (default) or json.
+	// Serializer is "msgpack" (default) or "json".
 	Serializer string `json:"serializer,omitempty"`
 
 	settings redis.Settings

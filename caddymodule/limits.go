@@ -76,7 +76,19 @@ func set[T any](to *T, from *T) {
 	}
 }
 
-// unmarshal reads the limits block.
+// unmarshal reads
+//
+//	limits {
+//		frame_size              <size>
+//		groups_per_connection   <number>
+//		subscribe_rate          <messages a second>
+//		connections_per_user    <number>
+//		connections_per_address <number>
+//		connections             <number>
+//		queue_per_connection    <size>
+//		ping                    <duration>
+//		silence                 <duration>
+//	}
 func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 	counts := map[string]**int{
 		"groups_per_connection":   &l.GroupsPerConnection,

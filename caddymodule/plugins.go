@@ -27,8 +27,8 @@ type Plugin struct {
 	Groups []string `json:"groups,omitempty"`
 	// Config is what the plugin gets as its configuration, any JSON.
 	Config json.RawMessage `json:"config,omitempty"`
-	// OnError says what becomes of an event when the plugin fails or is set aside: pass, drop or last_good (the version that ran before
-	// decides). Default: pass; drop where the plugin renders by class. A failing on_subscribe always denies.
+	// OnError says what becomes of an event when the plugin fails or is set aside: "pass", "drop" or "last_good" (the version that ran before
+	// decides). Default: "pass"; "drop" where the plugin renders by class. A failing on_subscribe always denies.
 	OnError string `json:"on_error,omitempty"`
 	// Grants are what the plugin may use besides its log and configuration: emit, metrics, kv, clock.
 	Grants []string `json:"grants,omitempty"`
@@ -46,9 +46,9 @@ type Plugin struct {
 	JSON bool `json:"json,omitempty"`
 	// KV bounds the plugin's key-value store, in bytes. Default: 1 MiB.
 	KV int `json:"kv,omitempty"`
-	// MaxFailures in a row set the plugin aside. Default: 5.
+	// MaxFailures is how many failures in a row set the plugin aside. Default: 5.
 	MaxFailures int `json:"max_failures,omitempty"`
-	// Cooldown is for how long. Default: 5s; doubled, up to 32 times, while it goes on failing.
+	// Cooldown is how long it then stays aside. Default: 5s; doubled, up to 32 times, while it goes on failing.
 	Cooldown caddy.Duration `json:"cooldown,omitempty"`
 	// Samples is a file of events, one JSON object a line ({"group", "payload", "verdict", "output"}), that a module must
 	// get right before it runs.

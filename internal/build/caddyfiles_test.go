@@ -27,7 +27,7 @@ func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
 
 // Every Caddyfile that the repository shows is accepted, and formatted as Caddy formats.
 func TestCaddyfilesAreValid(t *testing.T) {
-	for _, file := range []string{"Caddyfile", "examples/awx/Caddyfile"} {
+	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "examples/awx/Caddyfile"} {
 		t.Run(file, func(t *testing.T) {
 			if out, err := caddyCommand(t, "adapt", "--config", file, "--validate").CombinedOutput(); err != nil {
 				t.Errorf("caddy adapt --validate: %v\n%s", err, out)

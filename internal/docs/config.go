@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// configPackage is where the structs of the configuration are; Caddy need not be compiled to read them.
+const configPackage = "caddymodule"
+
+// config is what a package says of its configuration.
+type config struct {
+	// structs are the struct types, by name.
+	structs map[string]*structType
+	// modules are the types that are Caddy modules, in the order of the files.
+	modules []*structType
+}
+
+// structType is a struct with settings.
+type structType struct {
+	name   string
+	doc    string
+	id     string // of the Caddy module; empty: a part of one
+	fields []field
+	// grammar are the blocks of Caddyfile that the functions which read this type show in their comments.
+	grammar []string
+}
+
+// field is a setting; several keys where one comment tells of several fields.
+type field struct {
+	keys      []string // in JSON
+	names     []string // in Go
+	types     []ast.Expr
+	doc       string
+	namespace string // of the modules that may stand here
+}
+
+// readConfig reads the Go files of a directory.
+func readConfig(dir string) (*config, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("no Go files in %s: run this in the module's root (%v)", dir, err)
+	}
+	c := &config{structs: map[string]*structType{}}
+	var parsed []*ast.File
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments)
+		if err != nil {
+			return nil, err
+		}
+		parsed = append(parsed, f)
+		for _, d := range f.Decls {
+			if d, ok := d.(*ast.GenDecl); ok {
+				if err := c.addTypes(d); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	for _, f := range parsed {
+		for _, d := range f.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok {
+				c.addFunc(d)
+			}
+		}
+	}
+	return c, nil
+}
+
+func (c *config) addTypes(d *ast.GenDecl) error {
+	for _, spec := range d.Specs {
+		spec, ok := spec.(*ast.TypeSpec)
+		if !ok {
+			continue
+		}
+		st, ok := spec.Type.(*ast.StructType)
+		if !ok || !spec.Name.IsExported() {
+			continue
+		}
+		doc := spec.Doc
+		if doc == nil {
+			doc = d.Doc
+		}
+		s := &structType{name: spec.Name.Name, doc: doc.Text()}
+		for _, f := range st.Fields.List {
+			if err := s.addField(f); err != nil {
+				return err
+			}
+		}
+		c.structs[s.name] = s
+	}
+	return nil
+}
+
+func (s *structType) addField(f *ast.Field) error {
+	if f.Tag == nil || len(f.Names) != 1 || !f.Names[0].IsExported() {
+		return nil
+	}
+	text, err := strconv.Unquote(f.Tag.Value)
+	if err != nil {
+		return err
+	}
+	tag := reflect.StructTag(text)
+	key, _, _ := strings.Cut(tag.Get("json"), ",")
+	if key == "" || key == "-" {
+		return nil
+	}
+	doc := f.Doc.Text()
+	if doc == "" {
+		doc = f.Comment.Text()
+	}
+	fresh := field{keys: []string{key}, names: []string{f.Names[0].Name}, types: []ast.Expr{f.Type}, doc: doc}
+	if _, ns, ok := strings.Cut(tag.Get("caddy"), "namespace="); ok {
+		fresh.namespace, _, _ = strings.Cut(ns, " ")
+		// The comment tells of the setting, whose name in Go has Raw at its end.
+		fresh.names[0] = strings.TrimSuffix(fresh.names[0], "Raw")
+	}
+	if doc != "" {
+		s.fields = append(s.fields, fresh)
+		return nil
+	}
+	if len(s.fields) == 0 {
+		return fmt.Errorf("%s.%s has no comment: say what it means and what its default is", s.name, f.Names[0].Name)
+	}
+	// One comment above several fields tells of all.
+	last := &s.fields[len(s.fields)-1]
+	last.keys = append(last.keys, key)
+	last.names = append(last.names, fresh.names[0])
+	last.types = append(last.types, f.Type)
+	return nil
+}
+
+// addFunc takes a module's ID from its CaddyModule method, and the grammar from the comments of functions that read Caddyfiles.
+func (c *config) addFunc(d *ast.FuncDecl) {
+	about := c.about(d)
+	if about == nil {
+		return
+	}
+	if d.Name.Name == "CaddyModule" {
+		ast.Inspect(d.Body, func(n ast.Node) bool {
+			if kv, ok := n.(*ast.KeyValueExpr); ok && fmt.Sprint(kv.Key) == "ID" {
+				if value, ok := kv.Value.(*ast.BasicLit); ok {
+					about.id, _ = strconv.Unquote(value.Value)
+				}
+			}
+			return true
+		})
+		c.modules = append(c.modules, about)
+		return
+	}
+	about.grammar = append(about.grammar, grammar(d.Doc.Text())...)
+}
+
+// about tells which type a function is about: its receiver's, or the first one that it makes.
+func (c *config) about(d *ast.FuncDecl) *structType {
+	if d.Recv != nil {
+		t := d.Recv.List[0].Type
+		if star, ok := t.(*ast.StarExpr); ok {
+			t = star.X
+		}
+		return c.structs[fmt.Sprint(t)]
+	}
+	var made *structType
+	if d.Body != nil && d.Doc != nil {
+		ast.Inspect(d.Body, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.CompositeLit); ok && made == nil {
+				if id, ok := lit.Type.(*ast.Ident); ok {
+					made = c.structs[id.Name]
+				}
+			}
+			return made == nil
+		})
+	}
+	return made
+}
+
+var readsOneLine = regexp.MustCompile("reads `([^`]+)`")
+
+// grammar returns the Caddyfile that a comment shows: after "reads", an indented block or one line between backticks.
+func grammar(doc string) []string {
+	if !strings.Contains(doc, "reads") {
+		return nil
+	}
+	var lines []string
+	for line := range strings.Lines(doc) {
+		if line, ok := strings.CutPrefix(line, "\t"); ok {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) > 0 {
+		return []string{strings.TrimRight(strings.Join(lines, ""), "\n")}
+	}
+	if m := readsOneLine.FindStringSubmatch(doc); m != nil {
+		return []string{m[1]}
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// referenceFile is what `make reference` writes.
+const referenceFile = "docs/configuration.md"
+
+// chapters are the modules of the reference, by the namespace they are in.
+var chapters = []struct {
+	title, intro string
+	prefix       string
+	// caddyfile is what stands before the module's name in a Caddyfile.
+	caddyfile string
+}{
+	{"Global option", "There is one `edgerelay` for all sites. In JSON it is `apps.edgerelay`.", "edgerelay", ""},
+	{"Channel layers", "Where events come from: what stands after `channel_layer`. In JSON, `kind` names the layer.", "edgerelay.channel_layers.", "channel_layer "},
+	{"Authenticators", "Who may connect, and see what: what stands after `auth`. In JSON, `kind` names the authenticator.", "edgerelay.auth.", "auth "},
+	{"Directives of a site", "They may stand in every site, in any order. In JSON they are HTTP handlers, named by `handler`.", "http.handlers.", ""},
+}
+
+// reference writes the Markdown page of all settings.
+func reference(dir string) ([]byte, error) {
+	c, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{config: c, placed: map[string]string{}}
+	w.line("# Configuration reference")
+	w.line("")
+	w.line("<!-- Made from the comments in caddymodule/ by `make reference`: change those. -->")
+	w.line("")
+	w.line("Every setting, from the comments beside the code that reads it. JSON is Caddy's own configuration, the Caddyfile a shorter way to write it:")
+	w.line("`caddy adapt` shows what one becomes. Where the names differ, the block of Caddyfile shows it. In it, `<…>` is a value, `[…]` may be left out, `…|…` is a choice.")
+	w.line("A duration is written like `30s`, `5m` or `1d`, a bare number is seconds; a size like `64KiB` or `1MiB`. In JSON a size is a number of bytes.")
+	for _, ch := range chapters {
+		w.line("")
+		w.line("## " + ch.title)
+		w.line("")
+		w.line(ch.intro)
+		modules := slices.Clone(c.modules)
+		slices.SortStableFunc(modules, func(a, b *structType) int { return strings.Compare(a.id, b.id) })
+		for _, m := range modules {
+			name, ok := strings.CutPrefix(m.id, ch.prefix)
+			if !ok || strings.Contains(name, ".") || ch.prefix == "edgerelay" && name != "" {
+				continue
+			}
+			if name == "" {
+				name = m.id
+			}
+			w.module(m, ch.caddyfile+name, 3)
+		}
+	}
+	return w.Bytes(), nil
+}
+
+type writer struct {
+	bytes.Buffer
+	config *config
+	placed map[string]string // struct → the anchor of its section
+}
+
+func (w *writer) line(s string) { w.WriteString(s); w.WriteByte('\n') }
+
+// module writes the section of a struct, and those of the structs in its settings.
+func (w *writer) module(s *structType, title string, level int) {
+	w.placed[s.name] = slug(title)
+	w.line("")
+	w.line(strings.Repeat("#", level) + " " + title)
+	w.line("")
+	if len(s.grammar) > 0 {
+		w.line("```caddyfile")
+		w.line(strings.Join(s.grammar, "\n\n"))
+		w.line("```")
+		w.line("")
+	}
+	w.line(s.sentence(s.doc, nil))
+	if len(s.fields) == 0 {
+		return
+	}
+	// Named here, so that the rows can link to them.
+	type part struct {
+		s     *structType
+		title string
+	}
+	var parts []part
+	for _, f := range s.fields {
+		for i, t := range f.types {
+			if inner := w.config.structs[structName(t)]; inner != nil && w.placed[inner.name] == "" {
+				of := title + ": "
+				if s.id == "edgerelay" {
+					of = ""
+				}
+				parts = append(parts, part{inner, of + f.keys[i]})
+				w.placed[inner.name] = slug(of + f.keys[i])
+			}
+		}
+	}
+	w.line("")
+	w.line("| JSON | type | meaning |")
+	w.line("|---|---|---|")
+	for _, f := range s.fields {
+		var keys, types []string
+		for i, key := range f.keys {
+			keys = append(keys, "`"+key+"`")
+			if t := w.typeOf(f.types[i], f.namespace); !slices.Contains(types, t) {
+				types = append(types, t)
+			}
+		}
+		w.line(fmt.Sprintf("| %s | %s | %s |", strings.Join(keys, ", "), strings.Join(types, ", "), s.sentence(f.doc, &f)))
+	}
+	for _, p := range parts {
+		w.module(p.s, p.title, min(level+1, 4))
+	}
+}
+
+// structName is the name of the struct of this package in a type, however it is wrapped.
+func structName(t ast.Expr) string {
+	switch t := t.(type) {
+	case *ast.StarExpr:
+		return structName(t.X)
+	case *ast.ArrayType:
+		return structName(t.Elt)
+	case *ast.MapType:
+		return structName(t.Value)
+	case *ast.Ident:
+		return t.Name
+	}
+	return ""
+}
+
+// typeOf says a type as a person who writes JSON would.
+func (w *writer) typeOf(t ast.Expr, namespace string) string {
+	if namespace != "" {
+		return "a module of `" + namespace + "`"
+	}
+	switch t := t.(type) {
+	case *ast.StarExpr:
+		return w.typeOf(t.X, "")
+	case *ast.ArrayType:
+		return "list of " + w.typeOf(t.Elt, "")
+	case *ast.MapType:
+		return "object of " + w.typeOf(t.Value, "")
+	case *ast.SelectorExpr:
+		switch name := fmt.Sprint(t.X) + "." + t.Sel.Name; name {
+		case "caddy.Duration":
+			return "duration"
+		case "json.RawMessage":
+			return "any JSON"
+		default:
+			return "`" + name + "`"
+		}
+	case *ast.Ident:
+		if w.placed[t.Name] != "" {
+			return "[object](#" + w.placed[t.Name] + ")"
+		}
+		switch t.Name {
+		case "bool":
+			return "boolean"
+		case "int", "int64", "uint64", "float64":
+			return "number"
+		default:
+			return t.Name
+		}
+	}
+	return "any"
+}
+
+var (
+	docLink = regexp.MustCompile(`\[([\w.*]+)\]`)
+	// asCode are values within sentences: quoted, placeholders, addresses, dotted names.
+	asCode = regexp.MustCompile("`[^`]*`" + `|"([^" ]+)"|(\{[a-z]+\.[^} ]+\}|\b[a-z]+://[^\s,;)]*[^\s,;).:]|\bedgerelay\.[a-z_]+\b)`)
+	// escaped is what would be Markdown.
+	escaped = strings.NewReplacer("*", `\*`, "<", `\<`, "|", `\|`)
+)
+
+// sentence turns a comment into Markdown on one line, with fields called as in JSON.
+func (s *structType) sentence(doc string, f *field) string {
+	doc = strings.Join(strings.Fields(doc), " ")
+	doc = docLink.ReplaceAllString(doc, "$1")
+	subject := s.name
+	if f != nil {
+		subject = f.names[0]
+	}
+	// "Limits bound what …" beside a heading or key that says limits already.
+	if rest, ok := strings.CutPrefix(doc, subject+" "); ok && (f == nil || len(f.keys) == 1) {
+		for _, be := range []string{"is ", "are "} {
+			rest = strings.TrimPrefix(rest, be)
+		}
+		doc = strings.ToUpper(rest[:1]) + rest[1:]
+	}
+	for _, f := range s.fields {
+		for i, name := range f.names {
+			key := "`" + f.keys[i] + "`"
+			if strings.ToUpper(name) == name { // JSON, URL, KV: words, too, but where a sentence begins with them
+				doc = regexp.MustCompile(`(^|[.;] )`+name+` (is|are|has|bounds|demands)\b`).ReplaceAllString(doc, "${1}"+key+" ${2}")
+				continue
+			}
+			doc = regexp.MustCompile(`(^|[^\w"'`+"`"+`.])`+name+`\b`).ReplaceAllString(doc, "${1}"+key)
+		}
+	}
+	var b strings.Builder
+	for rest := doc; ; {
+		at := asCode.FindStringSubmatchIndex(rest)
+		if at == nil {
+			b.WriteString(escaped.Replace(rest))
+			return b.String()
+		}
+		b.WriteString(escaped.Replace(rest[:at[0]]))
+		switch code := rest[at[0]:at[1]]; {
+		case at[2] >= 0:
+			code = rest[at[2]:at[3]]
+			fallthrough
+		case at[4] >= 0:
+			b.WriteString("`" + strings.ReplaceAll(code, "|", `\|`) + "`")
+		default:
+			b.WriteString(strings.ReplaceAll(code, "|", `\|`))
+		}
+		rest = rest[at[1]:]
+	}
+}

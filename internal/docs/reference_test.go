@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The reference in docs/ says what the code says.
+func TestReferenceIsFresh(t *testing.T) {
+	fresh, err := reference(filepath.Join(root, configPackage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	committed, err := os.ReadFile(filepath.Join(root, referenceFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(fresh, committed) {
+		t.Errorf("%s is not what the comments in %s say now: run `make reference` and commit it", referenceFile, configPackage)
+	}
+}
+
+// Every module that can be configured is in the reference, with the Caddyfile that it reads.
+func TestReferenceIsWhole(t *testing.T) {
+	c, err := readConfig(filepath.Join(root, configPackage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := reference(filepath.Join(root, configPackage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range c.modules {
+		if strings.HasPrefix(m.id, "admin.") {
+			continue // nothing to configure
+		}
+		if len(m.grammar) == 0 {
+			t.Errorf("no comment shows the Caddyfile of %s: write \"reads\" and the block above the function that reads it", m.id)
+		}
+		for _, f := range m.fields {
+			if !bytes.Contains(text, []byte("`"+f.keys[0]+"`")) {
+				t.Errorf("the reference lacks %s of %s", f.keys[0], m.id)
+			}
+		}
+	}
+	if n := len(c.modules); n < 9 {
+		t.Errorf("only %d modules found", n)
+	}
+}
+
+func TestReadConfig(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "x.go", `package x
+
+// Thing does "much" with {env.THINGS} or * of [Other].
+type Thing struct {
+	// Name is what it is called; MaxSize bounds it, as at http://a.example/x. Default: a|b.
+	Name    string `+"`json:\"name,omitempty\"`"+`
+	MaxSize *int   `+"`json:\"max_size\"`"+`
+	// Parts are within.
+	Parts []*Part `+"`json:\"parts\"`"+`
+	hidden int
+}
+
+// Part is a part.
+type Part struct {
+	// Left is on the left.
+	Left bool `+"`json:\"left\"`"+` // not this
+}
+
+func (Thing) CaddyModule() caddy.ModuleInfo { return caddy.ModuleInfo{ID: "http.handlers.thing"} }
+
+// parse reads
+//
+//	thing <name>
+func parse() { x := &Thing{}; _ = x }
+`)
+	text, err := reference(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"### thing\n\n```caddyfile\nthing <name>\n```\n\nDoes `much` with `{env.THINGS}` or \\* of Other.\n",
+		"| `name`, `max_size` | string, number | `name` is what it is called; `max_size` bounds it, as at `http://a.example/x`. Default: a\\|b. |\n",
+		"| `parts` | list of [object](#thing-parts) | Within. |\n",
+		"#### thing: parts\n\nA part.\n\n| JSON | type | meaning |\n|---|---|---|\n| `left` | boolean | On the left. |\n",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the reference lacks\n%s\nit is\n%s", want, text)
+		}
+	}
+	write(t, dir, "x.go", "package x\ntype T struct { A int `json:\"a\"` }\n")
+	if _, err := reference(dir); err == nil || !strings.Contains(err.Error(), "T.A has no comment") {
+		t.Errorf("a setting without comment: %v", err)
+	}
+}
