@@ -28,10 +28,39 @@ type Identity struct {
 	Key string
 	// Name is the user's name for logs.
 	Name string
-	// Profile is what else is known of the user, a JSON object for plugins. May be nil.
-	Profile []byte
+	// Profile is what else is known of the user, a JSON object for plugins. May be empty.
+	Profile string
+	// Kind is what sort of user it is; sessions are counted by it.
+	Kind Kind
 	// Credentials is for the Authorizer that made the Identity. May be nil.
 	Credentials any
+}
+
+// Kind is a sort of user.
+type Kind uint8
+
+const (
+	// User is somebody whom the identity provider knows and says nothing particular about.
+	User Kind = iota
+	// Superuser may see and do everything, Auditor see everything.
+	Superuser
+	Auditor
+	// Anybody is nobody in particular: nobody was asked who it is.
+	Anybody
+	kinds
+)
+
+// String returns the kind's name as metrics show it.
+func (k Kind) String() string {
+	return [...]string{"user", "superuser", "auditor", "anybody"}[k.index()]
+}
+
+// index is k, or User where that is no kind.
+func (k Kind) index() Kind {
+	if k < kinds {
+		return k
+	}
+	return User
 }
 
 var (
@@ -45,7 +74,9 @@ var (
 type Open struct{}
 
 // Authenticate accepts everybody.
-func (Open) Authenticate(*http.Request) (Identity, error) { return Identity{ID: "1"}, nil }
+func (Open) Authenticate(*http.Request) (Identity, error) {
+	return Identity{ID: "1", Kind: Anybody}, nil
+}
 
 // Authorize allows every group.
 func (Open) Authorize(context.Context, Identity, string, string) error { return nil }

@@ -15,6 +15,9 @@ func (h *Hub) Deliver(events []Event) {
 	for i := range events {
 		h.stats.events[events[i].Source].Add(1)
 	}
+	if t := h.tracing.Load(); t != nil {
+		t.sample(events)
+	}
 	if ls := h.listeners.load(); ls != nil {
 		for i := range events {
 			for _, l := range ls[events[i].Group] {
@@ -59,25 +62,24 @@ func (b *batch) fill(h *Hub, events []Event) {
 	if len(b.jobs) < len(h.shards) {
 		b.jobs, b.bytes = make([][]job, len(h.shards)), make([]int, len(h.shards))
 	}
+	if h.tracing.Load() != nil {
+		begin(events)
+	}
+	fanned := uint64(0)
 	for i := range events {
-		ev := &events[i]
-		var classes uint64
-		if ev.Control == nil {
-			switch as := b.audiences(h, ev.Group); {
-			case as == nil:
-				h.stats.unheard.Add(1)
-			case ev.Redaction != nil:
-				classes = b.redact(h, i, ev, presentIn(as))
-			case b.take(h, ev.Text):
-				classes = everybody
-			}
+		classes := b.judge(h, i, &events[i])
+		if classes != 0 {
+			fanned++
 		}
 		b.classes = append(b.classes, classes)
 	}
+	h.stats.fanned.Add(fanned)
 
 	var buf []byte // buf[start:] are count frames for classes of group
 	var group string
 	var classes uint64
+	var sent int64
+	var traced *journey
 	start, count := 0, 0
 	end := func() {
 		if count == 0 {
@@ -86,17 +88,21 @@ func (b *batch) fill(h *Hub, events []Event) {
 		frames := buf[start:len(buf):len(buf)]
 		for i, a := range b.heard[group] {
 			if a != nil {
-				b.jobs[i] = append(b.jobs[i], job{a, frames, count, classes})
+				b.jobs[i] = append(b.jobs[i], job{a, frames, count, classes, sent, traced})
 				b.bytes[i] += len(frames)
+				traced.queue()
 			}
 		}
 		start, count = len(buf), 0
 	}
-	put := func(to string, of uint64, text []byte) {
+	put := func(ev *Event, of uint64, text []byte) {
 		size := frameSize(len(text))
-		if to != group || of != classes || len(buf)+size > cap(buf) {
+		if ev.Group != group || of != classes || ev.journey != traced || len(buf)+size > cap(buf) {
 			end()
-			group, classes = to, of
+			group, classes, traced = ev.Group, of, ev.journey
+		}
+		if count == 0 {
+			sent = stamp(ev.Sent)
 		}
 		if len(buf)+size > cap(buf) {
 			buf, start = make([]byte, 0, max(size, min(b.wanted, joinSize))), 0
@@ -110,10 +116,10 @@ func (b *batch) fill(h *Hub, events []Event) {
 		switch ev := &events[i]; {
 		case b.classes[i] == 0:
 		case ev.Redaction == nil || ev.Redaction.Render == nil:
-			put(ev.Group, b.classes[i], ev.Text)
+			put(ev, b.classes[i], ev.Text)
 		default:
 			for ; len(variants) > 0 && variants[0].event == i; variants = variants[1:] {
-				put(ev.Group, variants[0].classes, variants[0].text)
+				put(ev, variants[0].classes, variants[0].text)
 			}
 		}
 	}
@@ -123,12 +129,44 @@ func (b *batch) fill(h *Hub, events []Event) {
 			s.queue.push(b.jobs[i], b.bytes[i])
 		}
 	}
+	if h.tracing.Load() != nil {
+		for i := range events {
+			events[i].journey.settle()
+		}
+	}
 }
 
-// take counts a text that is to be sent, if it can be.
-func (b *batch) take(h *Hub, text []byte) bool {
-	if !utf8.Valid(text) { // a browser would fail the whole connection
+// judge returns the classes that get something of an event, 0 if nobody does; why not is counted.
+func (b *batch) judge(h *Hub, i int, ev *Event) (classes uint64) {
+	if ev.Control != nil {
+		h.stats.control.Add(1)
+		return 0
+	}
+	as := b.audiences(h, ev.Group)
+	switch {
+	case as == nil:
+		h.stats.unheard.Add(1)
+		ev.journey.fail("no_client")
+		return 0
+	case ev.Redaction != nil:
+		classes = b.redact(i, ev, presentIn(as))
+	case b.take(ev.Text):
+		return everybody
+	default:
 		h.stats.invalid.Add(1)
+		ev.journey.fail("not_utf8")
+		return 0
+	}
+	if classes == 0 {
+		h.stats.hidden.Add(1)
+		ev.journey.fail("hidden")
+	}
+	return classes
+}
+
+// take makes room for a text, if it can be sent: a browser would fail the whole connection over one that is not UTF-8.
+func (b *batch) take(text []byte) bool {
+	if !utf8.Valid(text) {
 		return false
 	}
 	b.wanted += frameSize(len(text))

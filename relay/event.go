@@ -21,6 +21,8 @@ type Event struct {
 	Control *Control
 	// Redaction is nil for an event that every subscriber gets as it is.
 	Redaction *Redaction
+
+	journey *journey // nil but for those that are sampled, see Hub.Trace
 }
 
 // Control is a message of type consumer.subscribe or consumer.unsubscribe, with which a web

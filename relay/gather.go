@@ -45,13 +45,13 @@ func (g *gather) write(h *Hub, jobs []job) {
 	}
 	g.findEqual()
 	limit := h.Limits().QueuePerConnection
-	var deliveries, bytes, missed uint64
+	var deliveries, bytes uint64
 	for _, s := range g.touched {
 		if n, ok := g.send(s, jobs, limit); ok {
 			deliveries += uint64(s.seq.count)
 			bytes += uint64(n)
 		} else {
-			missed += uint64(s.seq.count)
+			h.miss(s, int(s.seq.count))
 		}
 	}
 	for _, s := range g.touched {
@@ -65,24 +65,23 @@ func (g *gather) write(h *Hub, jobs []job) {
 	}
 	h.stats.deliveries.Add(deliveries)
 	h.stats.bytes.Add(bytes)
-	h.stats.missed.Add(missed)
 }
 
 // writeOne is write for a job alone, the usual case of a quiet system: every session is touched once.
 func (g *gather) writeOne(h *Hub, j job) {
-	limit, sent, due := h.Limits().QueuePerConnection, 0, 0
+	limit, sent := h.Limits().QueuePerConnection, 0
 	for _, sub := range j.audience.subs {
 		if j.classes>>(sub.class&63)&1 == 0 {
 			continue
 		}
-		due++
 		if sub.session.socket.Send(j.frames, limit) {
 			sent++
+		} else {
+			h.miss(sub.session, j.count)
 		}
 	}
 	h.stats.deliveries.Add(uint64(sent * j.count))
 	h.stats.bytes.Add(uint64(sent * len(j.frames)))
-	h.stats.missed.Add(uint64((due - sent) * j.count))
 }
 
 // add appends a job to what a session is to get.

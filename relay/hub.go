@@ -27,6 +27,8 @@ type Hub struct {
 	listeners listeners
 	admission admission
 	stats     counters
+	lag       lag
+	tracing   atomic.Pointer[tracing]
 
 	closing atomic.Bool
 	stop    context.CancelFunc

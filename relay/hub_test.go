@@ -30,6 +30,9 @@ type socket struct {
 	killed bool
 	read   atomic.Int64
 	refuse bool
+
+	waiting int
+	slow    bool
 }
 
 func newSocket() *socket {
@@ -61,6 +64,8 @@ func (s *socket) Send(frames []byte, _ int) bool {
 func (s *socket) SendCopy(frames []byte, limit int) bool { return s.Send(frames, limit) }
 
 func (s *socket) Ping() { s.mu.Lock(); s.pings++; s.mu.Unlock() }
+
+func (s *socket) Waiting() (int, bool) { s.mu.Lock(); defer s.mu.Unlock(); return s.waiting, s.slow }
 
 func (s *socket) LastRead() time.Time { return time.Unix(0, s.read.Load()) }
 
@@ -520,6 +525,7 @@ type discard struct{}
 func (discard) Send([]byte, int) bool     { return true }
 func (discard) SendCopy([]byte, int) bool { return true }
 func (discard) Ping()                     {}
+func (discard) Waiting() (int, bool)      { return 0, false }
 func (discard) LastRead() time.Time       { return time.Now() }
 func (discard) Close(int, string)         {}
 func (discard) Kill()                     {}
@@ -535,12 +541,12 @@ func BenchmarkDeliver(b *testing.B) {
 				subscribe(b, h, session, "g")
 			}
 			events := make([]relay.Event, 64)
-			text := slices.Repeat([]byte("x"), 300)
+			text, sent := slices.Repeat([]byte("x"), 300), time.Now()
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := 0; i < b.N; i += len(events) {
 				for j := range events {
-					events[j] = relay.Event{Group: "g", Text: text}
+					events[j] = relay.Event{Group: "g", Text: text, Sent: sent}
 				}
 				h.Deliver(events)
 			}

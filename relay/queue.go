@@ -11,6 +11,8 @@ type job struct {
 	frames   []byte
 	count    int
 	classes  uint64
+	sent     int64    // Unix microseconds: when the oldest of the events was published; 0 if unknown
+	journey  *journey // of the one event in it, if that is sampled
 }
 
 // queue holds the jobs of one shard: any number of producers, one consumer.
@@ -59,6 +61,13 @@ func (q *queue) take(spare []job) []job {
 	q.jobs, q.bytes = spare[:0], 0
 	q.drained.Broadcast()
 	return jobs
+}
+
+// waiting is how many bytes of frames wait.
+func (q *queue) waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes
 }
 
 func (q *queue) close() {

@@ -28,10 +28,10 @@ type variant struct {
 
 // redact returns the classes that get something of an event of which not everybody gets the same; present are those of its
 // subscribers. If it is to be rendered, its variants are made.
-func (b *batch) redact(h *Hub, event int, ev *Event, present uint64) (heard uint64) {
+func (b *batch) redact(event int, ev *Event, present uint64) (heard uint64) {
 	classes := ev.Redaction.Classes & present
 	if ev.Redaction.Render == nil {
-		if classes == 0 || !b.take(h, ev.Text) {
+		if classes == 0 || !b.take(ev.Text) {
 			return 0
 		}
 		return ev.Redaction.Classes
@@ -50,7 +50,7 @@ next:
 				continue next
 			}
 		}
-		if b.take(h, text) {
+		if b.take(text) {
 			b.variants = append(b.variants, variant{event, text, 1 << class})
 		}
 	}
@@ -58,6 +58,23 @@ next:
 		heard |= v.classes
 	}
 	return heard
+}
+
+// reach is how many subscribers of some classes there are. The shard's round is held.
+func (a *audience) reach(classes uint64) int {
+	if classes == everybody || a.others == 0 && classes&1 != 0 {
+		return len(a.subs)
+	}
+	n := 0
+	if classes&1 != 0 {
+		n = len(a.subs) - a.others
+	}
+	for class, count := range a.classed {
+		if classes>>(class&63)&1 != 0 {
+			n += count
+		}
+	}
+	return n
 }
 
 // presentIn returns the classes of all subscribers in some audiences.

@@ -23,6 +23,7 @@ type Session struct {
 	mu   sync.Mutex // guards subs; held while they change
 	subs []*subscription
 	gone bool
+	slow bool // closed because it read too slowly, and counted; of the shard's worker
 }
 
 // Admit reserves room for a connection from address, before anything else is known of it. The reservation goes over to the
@@ -62,6 +63,7 @@ func (h *Hub) Open(socket Socket, id Identity, address netip.Addr) *Session {
 	}
 	s.lastPing.Store(uint32(time.Now().Unix()))
 	h.stats.sessions.Add(1)
+	h.stats.byKind[id.Kind.index()].Add(1)
 	h.stats.opened.Add(1)
 	s.shard.add(s)
 	if h.closing.Load() { // the round of goodbyes may have missed it
@@ -96,6 +98,7 @@ func (s *Session) Close() {
 	s.hub.admission.releaseUser(s.identity.Key)
 	s.hub.admission.releaseAddress(s.address)
 	s.hub.stats.sessions.Add(-1)
+	s.hub.stats.byKind[s.identity.Kind.index()].Add(-1)
 }
 
 // drop ends subscriptions. s.mu is held.

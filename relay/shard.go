@@ -54,6 +54,7 @@ func (s *shard) run() {
 		}
 		s.round.Lock()
 		s.write(s.hub, jobs)
+		s.hub.lag.record(jobs)
 		s.round.Unlock()
 		clear(jobs)
 	}

@@ -13,6 +13,8 @@ type Socket interface {
 	SendCopy(frames []byte, limit int) bool
 	// Ping sends a ping frame.
 	Ping()
+	// Waiting is how many bytes wait because the client reads slowly, and whether it was closed because they were too many.
+	Waiting() (bytes int, slow bool)
 	// LastRead is when bytes last came from the client.
 	LastRead() time.Time
 	// Close sends a close frame with code and reason and ends the connection when the client has

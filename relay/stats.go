@@ -10,34 +10,53 @@ import (
 // counters are the hub's own; each is changed once per event or connection at most, never per socket and event.
 type counters struct {
 	sessions                         atomic.Int64
+	byKind                           [kinds]atomic.Int64
 	opened, refused, silent, expired atomic.Uint64
 	events                           [sources]atomic.Uint64
 	deliveries, bytes, missed        atomic.Uint64
-	unheard, invalid                 atomic.Uint64
+	missedSlow, slow                 atomic.Uint64
+	fanned                           atomic.Uint64
+	unheard, invalid, hidden         atomic.Uint64
+	control                          atomic.Uint64
 }
 
 // Stats is a snapshot of what a hub holds and has done since it was made.
 type Stats struct {
 	// Sessions is the number of open sessions, Groups of groups with a local subscription.
 	Sessions, Groups int
+	// ByKind is how many sessions each kind of user has.
+	ByKind map[Kind]int
 	// Opened counts sessions ever opened; Refused, connections refused by a limit.
 	Opened, Refused uint64
 	// Silent counts sessions ended because nothing came from the client, Expired because its login ended.
 	Silent, Expired uint64
+	// Slow counts sessions ended because the client read too slowly.
+	Slow uint64
 	// EventsFromLayer and EventsFromPeers count events in, by where they came from.
 	EventsFromLayer, EventsFromPeers uint64
 	// Deliveries and Bytes count events handed to sockets, and the bytes of their frames.
 	Deliveries, Bytes uint64
-	// Missed counts deliveries that failed because the socket was closing or its queue was full.
-	Missed uint64
-	// Unheard counts events without a local client, Invalid those whose text is not UTF-8. Neither was delivered.
-	Unheard, Invalid uint64
+	// Missed counts deliveries that failed because the socket was closing or its queue was full; MissedSlow those of clients that
+	// were closed because they read too slowly.
+	Missed, MissedSlow uint64
+	// Fanned counts events that were queued for one client at least. All others are counted by what became of them: Unheard had
+	// no local client, Invalid were not UTF-8, Hidden were for classes of subscribers that are not here, and Control are messages between nodes. With
+	// plugins, which drop and add events, these do not sum up to the events that came in.
+	Fanned, Unheard, Invalid, Hidden, Control uint64
+	// Lag is how long deliveries took from the emitter on.
+	Lag Lag
 }
 
 // Stats returns the hub's figures now.
 func (h *Hub) Stats() Stats {
 	c := &h.stats
+	byKind := make(map[Kind]int, kinds)
+	for k := range kinds {
+		byKind[k] = int(c.byKind[k].Load())
+	}
 	return Stats{
+		ByKind: byKind, Slow: c.slow.Load(), MissedSlow: c.missedSlow.Load(),
+		Fanned: c.fanned.Load(), Hidden: c.hidden.Load(), Control: c.control.Load(), Lag: h.lag.snapshot(),
 		Sessions: int(c.sessions.Load()), Groups: h.interest.size(),
 		Opened: c.opened.Load(), Refused: c.refused.Load(),
 		Silent: c.silent.Load(), Expired: c.expired.Load(),
@@ -45,6 +64,46 @@ func (h *Hub) Stats() Stats {
 		Deliveries: c.deliveries.Load(), Bytes: c.bytes.Load(), Missed: c.missed.Load(),
 		Unheard: c.unheard.Load(), Invalid: c.invalid.Load(),
 	}
+}
+
+// miss counts events that a session did not get, and notes the first time that this is because its client reads too slowly. It is
+// called by the worker of the session's shard.
+func (h *Hub) miss(s *Session, events int) {
+	h.stats.missed.Add(uint64(events))
+	if _, slow := s.socket.Waiting(); !slow {
+		return
+	}
+	h.stats.missedSlow.Add(uint64(events))
+	if s.slow {
+		return
+	}
+	s.slow = true
+	h.stats.slow.Add(1)
+	go h.log.Info("a client reads too slowly; its websocket is closed", // not here: a log may block
+		"user", s.identity.Name, "address", s.address.String(), "queue_bytes", h.Limits().QueuePerConnection)
+}
+
+// Backlog is what waits on its way to the clients.
+type Backlog struct {
+	// Shards is how many bytes of frames wait for each shard's worker.
+	Shards []int
+	// Sockets is how many sockets were full, and SocketBytes what waits for them, MostBytes for the one with the most.
+	Sockets, SocketBytes, MostBytes int
+}
+
+// Backlog looks through all sessions for those that read slowly.
+func (h *Hub) Backlog() (b Backlog) {
+	for _, s := range h.shards {
+		b.Shards = append(b.Shards, s.queue.waiting())
+		for _, session := range s.all() {
+			if n, _ := session.socket.Waiting(); n > 0 {
+				b.Sockets++
+				b.SocketBytes += n
+				b.MostBytes = max(b.MostBytes, n)
+			}
+		}
+	}
+	return b
 }
 
 // closedDoor is the authorizer of a hub that has none.

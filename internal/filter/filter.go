@@ -27,6 +27,7 @@ type Filter struct {
 	workers  sync.WaitGroup
 	// settling counts the lanes that may hold events of groups which have no plugins any more.
 	settling atomic.Int32
+	dropped  atomic.Uint64
 }
 
 var _ relay.Interceptor = (*Filter)(nil)
@@ -84,6 +85,10 @@ func (f *Filter) lane(group string) *lane {
 // process takes an event through its plugins and appends what comes out of them to out.
 func (f *Filter) process(ev *relay.Event, outputs []plugins.Output, out []relay.Event) ([]plugins.Output, []relay.Event) {
 	outputs = f.pipeline.Process(ev.Group, ev.Text, outputs[:0])
+	if len(outputs) == 0 {
+		f.dropped.Add(1)
+		ev.Discard("plugin")
+	}
 	for i := range outputs {
 		o := &outputs[i]
 		result := *ev
@@ -110,8 +115,8 @@ func (f *Filter) Classify(ctx context.Context, id relay.Identity, group string) 
 	if !f.pipeline.Matches(group) {
 		return 0, nil
 	}
-	user := id.Profile
-	if user == nil {
+	user := []byte(id.Profile)
+	if len(user) == 0 {
 		var err error
 		if user, err = json.Marshal(struct {
 			ID       json.RawMessage `json:"id"`
@@ -151,6 +156,9 @@ func (f *Filter) Waiting() (events int) {
 	}
 	return events
 }
+
+// Dropped is how many events have left the plugins as nothing.
+func (f *Filter) Dropped() uint64 { return f.dropped.Load() }
 
 // Close stops the lanes; what waits in them is dropped.
 func (f *Filter) Close() {

@@ -152,8 +152,8 @@ func TestClassify(t *testing.T) {
 		class  uint8
 		denied string
 	}{
-		{relay.Identity{ID: "2", Profile: []byte(`{"username": "alice", "is_superuser": true}`)}, "jobs-secret", 1, ""},
-		{relay.Identity{ID: "2", Profile: []byte(`{"username": "alice", "is_superuser": true}`)}, "elsewhere", 0, ""},
+		{relay.Identity{ID: "2", Profile: `{"username": "alice", "is_superuser": true}`}, "jobs-secret", 1, ""},
+		{relay.Identity{ID: "2", Profile: `{"username": "alice", "is_superuser": true}`}, "elsewhere", 0, ""},
 		{relay.Identity{ID: "3", Name: "bob"}, "jobs-summary", 0, ""},
 		{relay.Identity{ID: "3", Name: "bob"}, "jobs-secret", 0, "access denied by plugin classes: bob is not to know"},
 	} {
@@ -166,7 +166,7 @@ func TestClassify(t *testing.T) {
 		}
 	}
 	// A plugin that fails keeps the client out, and that is not called a denial.
-	if _, err := f.Classify(ctx, relay.Identity{ID: "1", Profile: []byte(`{"do": "trap"}`)}, "x"); err == nil || errors.Is(err, relay.ErrDenied) {
+	if _, err := f.Classify(ctx, relay.Identity{ID: "1", Profile: `{"do": "trap"}`}, "x"); err == nil || errors.Is(err, relay.ErrDenied) {
 		t.Errorf("a failing plugin: %v", err)
 	}
 }

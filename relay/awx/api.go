@@ -148,7 +148,13 @@ func (a *api) me(ctx context.Context, c *credentials) (relay.Identity, error) {
 	default:
 		return relay.Identity{}, fmt.Errorf("AWX API: %s/api/v2/me/ names a user without an id", a.base)
 	}
-	id.Profile = fmt.Appendf(nil, `{"id": %s, "username": %s, "is_superuser": %t, "is_system_auditor": %t}`,
+	switch {
+	case user.Superuser:
+		id.Kind = relay.Superuser
+	case user.Auditor:
+		id.Kind = relay.Auditor
+	}
+	id.Profile = fmt.Sprintf(`{"id": %s, "username": %s, "is_superuser": %t, "is_system_auditor": %t}`,
 		id.ID, pyjson.AppendString(nil, user.Username), user.Superuser, user.Auditor)
 	return id, nil
 }

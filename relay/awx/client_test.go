@@ -64,6 +64,8 @@ func (s *socket) Ping()               {}
 func (s *socket) Kill()               { s.Close(1006, "") }
 func (s *socket) LastRead() time.Time { return time.Now() }
 
+func (s *socket) Waiting() (int, bool) { return 0, false }
+
 // take returns the frames that have come since the last call.
 func (s *socket) take() []string {
 	s.mu.Lock()

@@ -209,8 +209,10 @@ func (c *client) SendCopy(frames []byte, limit int) bool { return c.Send(frames,
 
 func (c *client) Ping()               {}
 func (c *client) LastRead() time.Time { return time.Now() }
-func (c *client) Close(int, string)   { c.s.Close() }
-func (c *client) Kill()               { c.s.Close() }
+
+func (c *client) Waiting() (int, bool) { return 0, false }
+func (c *client) Close(int, string)    { c.s.Close() }
+func (c *client) Kill()                { c.s.Close() }
 
 func (c *client) count() int {
 	c.mu.Lock()

@@ -44,6 +44,7 @@ type Conn struct {
 	flushing bool     // a goroutine is writing the queue
 	state    state
 	last     bool // the connection ends when the queue is empty
+	slow     bool // closed because too much waited
 }
 
 type state uint8
@@ -76,7 +77,7 @@ func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
 		}
 	}
 	if limit > 0 && c.queued+len(frames) > limit {
-		c.close(relay.ClosePolicy, "slow reader: too much is waiting")
+		c.closeSlow()
 		return false
 	}
 	if borrowed {
@@ -178,7 +179,7 @@ func (c *Conn) control(frame []byte) {
 		return
 	}
 	if c.queued > maxControlQueue { // a flood of pings from a client that does not read the answers
-		c.close(relay.ClosePolicy, "slow reader: too much is waiting")
+		c.closeSlow()
 		return
 	}
 	c.enqueue(frame)

@@ -288,6 +288,9 @@ func TestSlowReader(t *testing.T) {
 				for i := range 20 {
 					frames = relay.AppendFrame(frames, fmt.Appendf(nil, "%d %s", sent+i, strings.Repeat("z", 500)))
 				}
+				if _, slow := conn.Waiting(); slow {
+					t.Fatal("slow before the limit is reached")
+				}
 				if !conn.Send(frames, limit) {
 					break
 				}
@@ -297,6 +300,9 @@ func TestSlowReader(t *testing.T) {
 			}
 			if conn.Send(relay.AppendFrame(nil, []byte("x")), limit) {
 				t.Error("a closing connection takes more")
+			}
+			if waiting, slow := conn.Waiting(); waiting == 0 || !slow {
+				t.Errorf("%d bytes wait, slow %v; want some, and slow", waiting, slow)
 			}
 			got := 0
 			for {

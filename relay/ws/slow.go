@@ -1,0 +1,16 @@
+package ws
+
+import "github.com/edgerelay/edgerelay/relay"
+
+// closeSlow closes a client for which too much waits. c.mu is held.
+func (c *Conn) closeSlow() {
+	c.slow = true
+	c.close(relay.ClosePolicy, "slow reader: too much is waiting")
+}
+
+// Waiting implements [relay.Socket].
+func (c *Conn) Waiting() (bytes int, slow bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queued, c.slow
+}
