@@ -22,17 +22,16 @@ const (
 	drainMost = 512
 	// drainBytes is how large a batch may grow before the next one is made smaller.
 	drainBytes = 4 << 20
-	// probeEvery is how long a quiet link goes without a command; each is answered, or the host is not well.
-	probeEvery = time.Second
-	// replyWait is how long a reply may take before the connection is given up.
-	replyWait = 10 * time.Second
 	// pollEvery is the pace where Redis cannot notify (before version 6).
 	pollEvery = 25 * time.Millisecond
 )
 
 // step reads what waits, or waits for something to read.
 func (l *link) step(conn *respConn) error {
-	if l.woken {
+	switch {
+	case l.probing:
+		return l.probe(conn)
+	case l.woken && l.drains:
 		return l.drain(conn)
 	}
 	quiet := probeEvery
@@ -52,7 +51,7 @@ func (l *link) step(conn *respConn) error {
 		if conn.r.Buffered() > 0 {
 			return errProtocol // a notification that stops in the middle
 		}
-		l.woken, l.probing = true, true // a net below the notifications, and a sign of life
+		l.probing = true // a net below the notifications, and a sign of life
 		return nil
 	}
 	return err
@@ -60,26 +59,7 @@ func (l *link) step(conn *respConn) error {
 
 // drain reads one batch and delivers it.
 func (l *link) drain(conn *respConn) error {
-	if !l.drains {
-		l.woken = false
-		_, err := conn.do(replyWait, "PING")
-		if err == nil {
-			l.broker.health.answered(l.host)
-		}
-		return err
-	}
 	key, inflight := l.broker.channelKey(), l.broker.inflightKey()
-	if l.probing {
-		l.probing = false
-		l.broker.health.asked(l.host)
-		n, err := conn.do(replyWait, "EXISTS", key)
-		if err != nil {
-			return err
-		}
-		l.broker.health.answered(l.host)
-		l.woken = string(n[0]) != "0"
-		return nil
-	}
 	// From here on a notification counts, even one that comes between the two replies: its message may have come after the renaming.
 	l.woken = false
 	read := []string{"ZRANGE", inflight, "0", strconv.Itoa(l.most - 1), "WITHSCORES"}

@@ -13,7 +13,7 @@ import (
 
 const (
 	// answerWait is how long a host may take to answer before it counts as not well.
-	answerWait = 1500 * time.Millisecond
+	answerWait = time.Second
 	// watchEvery is how often a change of health is looked for, to log it.
 	watchEvery = 250 * time.Millisecond
 )
@@ -33,7 +33,9 @@ type hostHealth struct {
 	up    bool
 	ever  bool
 	asked time.Time // when a question was sent that is not answered yet
-	err   error     // why it is not up
+	err   error     // why it is not up, or was not the last time
+	// refusal is why the host is up and takes no writes: its memory is full, its replicas or its disk are missing.
+	refusal error
 }
 
 func newHealth(hosts int) *health {
@@ -52,7 +54,26 @@ func (h *health) found(host int) {
 	if h.hosts[host].ever {
 		h.reconnects.Add(1)
 	}
-	h.hosts[host] = hostHealth{up: true, ever: true}
+	h.hosts[host].up, h.hosts[host].ever = true, true
+}
+
+// refuses notes why a host takes no writes, or with nil, that it takes them.
+func (h *health) refuses(host int, why error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hosts[host].refusal = why
+}
+
+// lastLoss is why a connection broke the last time.
+func (h *health) lastLoss() (err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, host := range h.hosts {
+		if host.err != nil {
+			err = host.err
+		}
+	}
+	return err
 }
 
 func (h *health) asked(host int) {
@@ -76,10 +97,12 @@ func (h *health) trouble(addr func(host int) string) string {
 	var wrong []string
 	for i, host := range h.hosts {
 		switch {
-		case host.err != nil:
+		case !host.up && host.err != nil:
 			wrong = append(wrong, fmt.Sprintf("redis %s: %v", addr(i), host.err))
 		case !host.up:
 			wrong = append(wrong, fmt.Sprintf("redis %s: not connected yet", addr(i)))
+		case host.refusal != nil:
+			wrong = append(wrong, fmt.Sprintf("redis %s takes no events: %v", addr(i), host.refusal))
 		case !host.asked.IsZero() && time.Since(host.asked) > answerWait:
 			wrong = append(wrong, fmt.Sprintf("redis %s: no answer for %v", addr(i), time.Since(host.asked).Round(100*time.Millisecond)))
 		}
@@ -117,7 +140,7 @@ func (b *Broker) Health() relay.Health {
 
 func (b *Broker) addr(host int) string { return b.links[host].options.Addr }
 
-// watch logs every change of health.
+// watch logs every change of health, and what was over before it could be seen.
 func (b *Broker) watch(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -135,6 +158,10 @@ func (b *Broker) watch(ctx context.Context) {
 			b.log.Info("channel layer connected", "layer", now.Detail)
 		case now.OK && !last.OK:
 			b.log.Info("channel layer is well again", "layer", now.Detail, "after", time.Since(last.Since).Round(time.Millisecond), "repaired", now.Repairs)
+		case now.OK && now.Reconnects > last.Reconnects:
+			b.log.Warn("the connection to redis broke and was made again", "error", b.health.lastLoss(), "repaired", now.Repairs-last.Repairs)
+		case now.OK && now.Repairs > last.Repairs:
+			b.log.Warn("memberships had vanished from redis and were put back", "groups", now.Repairs-last.Repairs)
 		case !now.OK && last.OK:
 			b.log.Error("channel layer is not well; clients stay connected and what redis still holds is delivered when it is back", "trouble", now.Detail)
 		}

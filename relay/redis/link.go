@@ -16,7 +16,7 @@ import (
 )
 
 // Time between attempts to connect.
-const retryFirst, retryMost = 50 * time.Millisecond, time.Second
+const retryFirst, retryMost = 50 * time.Millisecond, 500 * time.Millisecond
 
 // link is the connection to one host on which Redis notifies of changes to our groups there and, on the host that
 // keeps this node's channel key, on which messages are read.
@@ -35,13 +35,14 @@ type link struct {
 	finished  bool
 
 	// of the reading goroutine
-	woken   bool   // there may be messages
-	probing bool   // nobody said so, and it is time to ask
-	handled int    // messages at the head of those in flight that have been delivered
-	first   []byte // the first of these
-	more    bool   // there may be others behind them
-	unsure  bool   // the last commands may or may not have been executed
-	most    int    // messages to ask for
+	woken   bool      // there may be messages
+	probing bool      // it is time to ask
+	tried   time.Time // when it was last asked whether the host takes writes
+	handled int       // messages at the head of those in flight that have been delivered
+	first   []byte    // the first of these
+	more    bool      // there may be others behind them
+	unsure  bool      // the last commands may or may not have been executed
+	most    int       // messages to ask for
 	events  []relay.Event
 }
 
@@ -86,6 +87,10 @@ func (l *link) session(ctx context.Context) error {
 		l.conn = nil
 		l.mu.Unlock()
 	}()
+	l.tried = time.Time{}
+	if err := l.probe(conn); err != nil { // before it counts as found: a replica is no use
+		return err
+	}
 	l.broker.health.found(l.host)
 	// Whatever happened while nobody was listening, memberships may be gone.
 	l.broker.members.verifyHost(l.host)

@@ -318,13 +318,14 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 			pipe.ZRem(ctx, key, member)
 		}
 	}
-	_, err := pipe.Exec(ctx)
-	if errors.Is(err, goredis.Nil) { // a look that found nothing
+	replies, err := pipe.Exec(ctx)
+	if errors.Is(err, goredis.Nil) { // a look that found nothing; others may have failed behind it
 		err = nil
 	}
-	for _, l := range looks {
-		if l != nil && l.Err() != nil && !errors.Is(l.Err(), goredis.Nil) {
-			err = l.Err()
+	for _, r := range replies {
+		if r.Err() != nil && !errors.Is(r.Err(), goredis.Nil) {
+			err = r.Err()
+			break
 		}
 	}
 
