@@ -29,7 +29,7 @@ const (
 // step reads what waits, or waits for something to read.
 func (l *link) step(conn *respConn) error {
 	switch {
-	case l.probing:
+	case l.probing, l.refused && time.Since(l.tried) >= probeEvery: // there may be traffic all the same
 		return l.probe(conn)
 	case l.woken && l.drains:
 		return l.drain(conn)

@@ -38,6 +38,7 @@ type link struct {
 	woken   bool      // there may be messages
 	probing bool      // it is time to ask
 	tried   time.Time // when it was last asked whether the host takes writes
+	refused bool      // it did not
 	handled int       // messages at the head of those in flight that have been delivered
 	first   []byte    // the first of these
 	more    bool      // there may be others behind them

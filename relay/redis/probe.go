@@ -45,10 +45,11 @@ func (l *link) probe(conn *respConn) error {
 	case "READONLY": // a replica: whoever is the master now may be found by connecting again
 		return err
 	case "OOM", "NOREPLICAS", "MISCONF":
-		l.broker.health.refuses(l.host, err)
+		l.refused = true
 	default: // taken, or it may not be asked, which says nothing
-		l.broker.health.refuses(l.host, nil)
+		l.refused, err = false, nil
 	}
+	l.broker.health.refuses(l.host, err)
 	l.found(waiting)
 	return nil
 }
