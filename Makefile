@@ -67,10 +67,13 @@ docs-serve: $(CADDY) docs ## the documentation on :8014, served by bin/caddy
 	@echo "docs: open http://localhost:8014/ (Ctrl-C stops it)"
 	@exec $(CADDY) run --config docs/Caddyfile
 
+dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of materials
+	$(GO) run ./internal/dist
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help run build test race test-deps lint fmt bench plugins reference docs docs-serve fuzz clean
+.PHONY: help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist fuzz clean

@@ -20,6 +20,10 @@ need python3-django imports django
 need python3-aiohttp imports aiohttp
 need chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome'
 need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
+# The site that the migration is rehearsed with. uwsgi-core is the program without a service.
+need nginx-light have nginx
+need uwsgi-core have uwsgi
+need uwsgi-plugin-python3 test -e /usr/lib/uwsgi/plugins/python3_plugin.so
 need gcc have gcc # the race detector needs cgo
 need libc6-dev test -e /usr/include/stdlib.h
 # What builds plugins: C, Rust, AssemblyScript (npm fetches its compiler).

@@ -21,15 +21,15 @@ func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
 	cmd.Dir = filepath.Join("..", "..")
 	// Caddy keeps nothing of a validation in the home of who runs the tests; the go command keeps its cache.
 	home := t.TempDir()
-	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+home)
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+home, "BROADCAST_WEBSOCKET_SECRET=for the example")
 	return cmd
 }
 
 // Every Caddyfile that the repository shows is accepted, and formatted as Caddy formats.
 func TestCaddyfilesAreValid(t *testing.T) {
-	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "examples/awx/Caddyfile"} {
+	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "deploy/container/Caddyfile", "examples/awx/Caddyfile", "examples/awx/Caddyfile.pod", "examples/django/Caddyfile"} {
 		t.Run(file, func(t *testing.T) {
-			if out, err := caddyCommand(t, "adapt", "--config", file, "--validate").CombinedOutput(); err != nil {
+			if out, err := caddyCommand(t, "adapt", "--config", file, "--adapter", "caddyfile", "--validate").CombinedOutput(); err != nil {
 				t.Errorf("caddy adapt --validate: %v\n%s", err, out)
 			}
 			text, err := os.ReadFile(filepath.Join("..", "..", file))

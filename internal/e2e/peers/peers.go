@@ -21,7 +21,7 @@ import (
 )
 
 // install is the remedy named when a program or a Python package is missing.
-const install = "apt-get install --yes redis-server daphne python3-channels-redis python3-aiohttp"
+const install = "apt-get install --yes redis-server daphne python3-channels-redis python3-aiohttp nginx-light uwsgi-core uwsgi-plugin-python3"
 
 const modulePath = "github.com/edgerelay/edgerelay"
 

@@ -1,0 +1,56 @@
+/** What to subscribe to: kind of group → items, such as `{ jobs: ["status_changed"], job_events: [42] }`. */
+export type Groups = Record<string, readonly (string | number)[]>;
+/** The state of a job, in the group `jobs-status_changed`. */
+export interface JobStatus {
+    group_name: "jobs";
+    unified_job_id: number;
+    status: string;
+    type?: string;
+    finished?: string;
+    unified_job_template_id?: number;
+    [more: string]: unknown;
+}
+/** A line of output of a job or the like, in the groups `job_events-<id>`, `ad_hoc_command_events-<id>` and so on. */
+export interface OutputEvent {
+    group_name: "job_events" | "ad_hoc_command_events" | "project_update_events" | "inventory_update_events" | "system_job_events";
+    id: number;
+    counter: number;
+    event: string;
+    stdout?: string;
+    start_line?: number;
+    end_line?: number;
+    failed?: boolean;
+    changed?: boolean;
+    [more: string]: unknown;
+}
+/** Any other event of AWX, such as those of workflows, schedules and inventories. */
+export interface OtherEvent {
+    group_name?: string;
+    [more: string]: unknown;
+}
+/** What AWX sends. A site of its own passes its own type to the client. */
+export type AWXEvent = JobStatus | OutputEvent | OtherEvent;
+/** A frame, understood. */
+export type Frame = {
+    kind: "accepted";
+    user: number | string;
+} | {
+    kind: "close";
+} | {
+    kind: "groups";
+    current: string[];
+    joined: string[];
+    left: string[];
+} | {
+    kind: "refused";
+    message: string;
+} | {
+    kind: "event";
+    data: unknown;
+} | {
+    kind: "broken";
+};
+/** Reads one frame of the server. Whatever is not the protocol's own is an event. */
+export declare function read(text: string): Frame;
+/** The value of a cookie; of several with one name the last, as Django reads them. */
+export declare function cookie(cookies: string, name: string): string;

@@ -1,0 +1,304 @@
+import { pause, type Backoff } from "./backoff.js";
+import { cookie, read, type AWXEvent, type Groups } from "./protocol.js";
+
+export type { Backoff } from "./backoff.js";
+export type { AWXEvent, Groups, JobStatus, OtherEvent, OutputEvent } from "./protocol.js";
+
+/**
+ * - `connecting`: a socket is being opened, or has not been greeted yet
+ * - `open`: connected and logged in
+ * - `waiting`: not connected; there will be another attempt
+ * - `loggedout`: the server knows no user; nothing is tried until `connect()` is called
+ * - `closed`: `close()` was called
+ */
+export type State = "connecting" | "open" | "waiting" | "loggedout" | "closed";
+
+/** What can be listened to, and what listeners get. */
+export interface Happenings<E> {
+  /** The state has changed. `code` is that of the close frame, 1006 without one; `retryIn` milliseconds until the next attempt. */
+  state: { state: State; code?: number; reason?: string; retryIn?: number };
+  /** Logged in as this user. */
+  accepted: { user: number | string };
+  /**
+   * The server has answered a subscription. `again`: it is the first answer after a lost connection, and events may have been
+   * missed meanwhile: fetch what the page shows.
+   */
+  groups: { current: string[]; joined: string[]; left: string[]; again: boolean };
+  /** An event of one of the groups. */
+  event: E;
+  /** The server has refused something: a group that the user may not see, too many groups, … The connection stays. */
+  refused: { message: string };
+}
+
+/** Settings of a client; all may be left out. */
+export interface Options {
+  /** Address of the websocket. Default: `/websocket/` on the page's own host. */
+  url?: string;
+  /** What to subscribe to at first. */
+  groups?: Groups;
+  /** The token to prove with that this page may subscribe. Default: the cookie `csrftoken`. Asked for at each connection. */
+  token?: () => string;
+  backoff?: Backoff;
+  /** Milliseconds within which the server must greet, or answer a subscription. Default: 15 000. */
+  patience?: number;
+  /** Milliseconds that a connection must stand for earlier failures to be forgotten. Default: 10 000. */
+  stable?: number;
+  /** Milliseconds without a frame after which a page that becomes visible, or is online again, asks whether the server is still there. Default: 30 000. */
+  quiet?: number;
+  /** What the client takes from its surroundings; for tests. */
+  environment?: Partial<Environment>;
+}
+
+/** The parts of a browser that the client uses. */
+export interface Environment {
+  WebSocket: new (url: string) => WebSocket;
+  document: Pick<Document, "cookie" | "visibilityState" | "addEventListener" | "removeEventListener"> | undefined;
+  window: Pick<Window, "addEventListener" | "removeEventListener"> | undefined;
+  location: Pick<Location, "href"> | undefined;
+  setTimeout(run: () => void, after: number): unknown;
+  clearTimeout(timer: unknown): void;
+  now(): number;
+  random(): number;
+  /** Shows the error of a listener. */
+  report(error: unknown): void;
+}
+
+function browser(): Environment {
+  const here = globalThis as Partial<Pick<typeof globalThis, "document" | "window" | "location">> & typeof globalThis;
+  return {
+    WebSocket: here.WebSocket,
+    document: here.document,
+    window: here.window,
+    location: here.location,
+    setTimeout: (run, after) => here.setTimeout(run, after),
+    clearTimeout: (timer) => here.clearTimeout(timer as number),
+    now: () => Date.now(),
+    random: () => Math.random(),
+    report: (error) => reportError(error),
+  };
+}
+
+const OPEN = 1; // WebSocket.OPEN, where there may be no such global
+
+/**
+ * A subscription to groups that outlives connections: it opens a new socket whenever one is lost, and subscribes again on it.
+ *
+ * `E` is the type of events; nothing checks it at run time.
+ */
+export class Client<E = AWXEvent> {
+  #options: Options;
+  #env: Environment;
+  #url: string;
+  #listeners = new Map<keyof Happenings<E>, Set<(happening: never) => void>>();
+
+  #state: State = "closed";
+  #groups: Groups;
+  #socket: WebSocket | null = null;
+  #greeted = false; // on this socket
+  #token = ""; // the one that this socket's handshake had
+  #answered: WebSocket | null = null; // the socket on which a subscription was answered last
+  #loggedOut = false; // the server said so on this socket
+  #failures = 0;
+  #heard = 0; // when the last frame came
+  #retry: unknown; // timer until the next attempt
+  #watch: unknown; // timer for an answer that is due
+  #settle: unknown; // timer until the connection counts as stable
+
+  constructor(options: Options = {}) {
+    this.#options = options;
+    this.#env = { ...browser(), ...options.environment };
+    this.#groups = options.groups ?? {};
+    const url = new URL(options.url ?? "/websocket/", this.#env.location?.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    this.#url = url.href;
+  }
+
+  /** The state now. */
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Calls a function whenever something happens. Returns a function that ends that. */
+  on<K extends keyof Happenings<E>>(what: K, listener: (happening: Happenings<E>[K]) => void): () => void {
+    let set = this.#listeners.get(what);
+    if (!set) this.#listeners.set(what, (set = new Set()));
+    set.add(listener);
+    return () => void set.delete(listener);
+  }
+
+  /** Connects, and stays connected until `close()`. Also tries again at once where it waits or was logged out. */
+  connect(): this {
+    if (this.#state === "connecting" || this.#state === "open") return this;
+    if (this.#state === "closed") this.#attend(true);
+    this.#open();
+    return this;
+  }
+
+  /** Replaces what is subscribed to; now, or once there is a connection. `{}` leaves everything. */
+  subscribe(groups: Groups): void {
+    this.#groups = groups;
+    this.#ask();
+  }
+
+  /** Disconnects for good. `connect()` begins anew. */
+  close(): void {
+    this.#attend(false);
+    this.#drop(1000);
+    this.#failures = 0;
+    this.#answered = null;
+    this.#enter({ state: "closed" });
+  }
+
+  #open(): void {
+    this.#drop();
+    this.#enter({ state: "connecting" });
+    this.#greeted = this.#loggedOut = false;
+    this.#token = this.#options.token?.() ?? cookie(this.#env.document?.cookie ?? "", "csrftoken");
+    let socket: WebSocket;
+    try {
+      socket = new this.#env.WebSocket(this.#url);
+    } catch (error) {
+      this.#lost(1006, String(error)); // blocked by a policy of the page, for instance
+      return;
+    }
+    this.#socket = socket;
+    // A socket that was given up says nothing any more, whatever comes of it.
+    socket.onmessage = ({ data }) => socket === this.#socket && this.#take(String(data));
+    socket.onclose = ({ code, reason }) => socket === this.#socket && this.#lost(code, reason);
+    this.#expect("the server does not greet");
+  }
+
+  /** Gives the socket and all timers up. */
+  #drop(code?: number): void {
+    const socket = this.#socket;
+    this.#socket = null;
+    for (const timer of [this.#retry, this.#watch, this.#settle]) this.#env.clearTimeout(timer);
+    this.#retry = this.#watch = this.#settle = undefined;
+    if (socket) {
+      socket.onmessage = socket.onclose = null;
+      socket.close(code);
+    }
+  }
+
+  #lost(code: number, reason: string): void {
+    this.#drop();
+    if (this.#loggedOut) {
+      this.#failures = 0;
+      this.#enter({ state: "loggedout", code, reason });
+      return;
+    }
+    // 1001 and 1012: the server stops or restarts. 1006: no close frame; the network, a proxy, or a refused handshake.
+    const leaving = code === 1001 || code === 1012;
+    const after = pause(this.#options.backoff ?? {}, this.#failures, leaving, this.#env.random());
+    this.#failures++;
+    this.#retry = this.#env.setTimeout(() => this.#open(), after);
+    this.#enter({ state: "waiting", code, reason, retryIn: Math.round(after) });
+  }
+
+  #take(text: string): void {
+    this.#heard = this.#env.now();
+    const frame = read(text);
+    switch (frame.kind) {
+      case "accepted":
+        this.#greeted = true;
+        this.#env.clearTimeout(this.#watch);
+        this.#settle = this.#env.setTimeout(() => (this.#failures = 0), this.#options.stable ?? 10_000);
+        this.#enter({ state: "open" });
+        this.#tell("accepted", { user: frame.user });
+        this.#ask();
+        break;
+      case "close":
+        this.#loggedOut = true;
+        break;
+      case "groups": {
+        this.#env.clearTimeout(this.#watch);
+        const { current, joined, left } = frame;
+        const again = this.#answered !== null && this.#answered !== this.#socket;
+        this.#answered = this.#socket;
+        this.#tell("groups", { current, joined, left, again });
+        break;
+      }
+      case "refused":
+        this.#env.clearTimeout(this.#watch);
+        if (frame.message === "access denied to channel" && this.#stale()) {
+          // A login since the handshake has changed the cookie: a new handshake brings the new one.
+          this.#lost(1000, "the token has changed");
+          break;
+        }
+        this.#tell("refused", { message: frame.message });
+        break;
+      case "event":
+        this.#tell("event", frame.data as E);
+        break;
+    }
+  }
+
+  #stale(): boolean {
+    const token = this.#options.token?.() ?? cookie(this.#env.document?.cookie ?? "", "csrftoken");
+    return token !== "" && token !== this.#token;
+  }
+
+  /** Sends the subscription, if there is a connection to send it on. Otherwise it is sent once there is. */
+  #ask(): void {
+    const socket = this.#socket;
+    if (!socket || !this.#greeted || socket.readyState !== OPEN) return;
+    socket.send(JSON.stringify({ groups: this.#groups, xrftoken: this.#token }));
+    this.#expect("the server does not answer");
+  }
+
+  /** Gives the socket up unless the server says something soon. */
+  #expect(complaint: string): void {
+    this.#env.clearTimeout(this.#watch);
+    this.#watch = this.#env.setTimeout(() => this.#lost(1006, complaint), this.#options.patience ?? 15_000);
+  }
+
+  /** What the page tells: it is seen again, the network is back, it is put away with the "back" button. */
+  #wake = (): void => {
+    if (this.#env.document?.visibilityState === "hidden") return;
+    if (this.#state === "waiting") this.#open();
+    // A computer that slept has sockets that only seem to stand. The answer to a subscription tells, or its absence.
+    else if (this.#state === "open" && this.#env.now() - this.#heard > (this.#options.quiet ?? 30_000)) this.#ask();
+  };
+
+  #leave = (): void => {
+    // A page with an open socket is not kept for the way back.
+    if (this.#state !== "connecting" && this.#state !== "open" && this.#state !== "waiting") return;
+    this.#drop(1000);
+    this.#enter({ state: "waiting" });
+  };
+
+  #attend(on: boolean): void {
+    const { window, document } = this.#env;
+    for (const [target, what, run] of [
+      [document, "visibilitychange", this.#wake],
+      [window, "online", this.#wake],
+      [window, "pageshow", this.#wake],
+      [window, "pagehide", this.#leave],
+    ] as const) {
+      if (on) target?.addEventListener(what, run);
+      else target?.removeEventListener(what, run);
+    }
+  }
+
+  #enter(happening: Happenings<E>["state"]): void {
+    if (happening.state === this.#state && happening.state !== "waiting") return;
+    this.#state = happening.state;
+    this.#tell("state", happening);
+  }
+
+  #tell<K extends keyof Happenings<E>>(what: K, happening: Happenings<E>[K]): void {
+    for (const listener of [...(this.#listeners.get(what) ?? [])]) {
+      try {
+        (listener as (h: Happenings<E>[K]) => void)(happening);
+      } catch (error) {
+        // A listener that fails must not cost others their event, and must be seen.
+        this.#env.report(error);
+      }
+    }
+  }
+}
+
+/** Connects a new client: `connect({ groups: { jobs: ["status_changed"] } }).on("event", …)`. */
+export function connect<E = AWXEvent>(options: Options = {}): Client<E> {
+  return new Client<E>(options).connect();
+}
