@@ -1,0 +1,106 @@
+package peers
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// OldSite is a small Django site in AWX's shape as it is served without the relay: nginx before uWSGI, which runs the
+// application, and Daphne, which serves websockets. Each is a process that can be stopped and started again.
+type OldSite struct {
+	// URL is where nginx answers, HTTP where uWSGI speaks HTTP; without a slash at the end.
+	URL, HTTP string
+	// Static is the folder of static files.
+	Static string
+
+	NGINX, UWSGI, Daphne *Process
+
+	t            testing.TB
+	env          []string
+	python, conf string
+	port, daphne int
+}
+
+// StartOldSite starts all of it on one Redis, and waits until it answers.
+func StartOldSite(t testing.TB, redisURL string) *OldSite {
+	t.Helper()
+	s := &OldSite{
+		t: t, port: FreePort(t), daphne: FreePort(t),
+		python: filepath.Join(Root(t), "internal", "e2e", "testdata", "python"),
+		env: append(os.Environ(), "CONTROLLER_REDIS="+redisURL, "CONTROLLER_STATE="+t.TempDir(),
+			"DJANGO_SETTINGS_MODULE=awxsite.settings", "PYTHONDONTWRITEBYTECODE=1"),
+	}
+	s.URL = "http://" + loopback(s.port)
+	s.Static = filepath.Join(s.python, "awxsite", "static")
+	socket, web := FreePort(t), FreePort(t)
+	s.HTTP = "http://" + loopback(web)
+	s.writeConf(socket)
+
+	// The uwsgi protocol for nginx and HTTP for Caddy, at once.
+	uwsgi := exec.Command(Program(t, "uwsgi"), "--plugin", "python3", "--socket", loopback(socket), "--http-socket", loopback(web),
+		"--module", "awxsite.wsgi:application", "--pythonpath", s.python, "--need-app", "--die-on-term", "--threads", "4", "--buffer-size", "32768")
+	uwsgi.Env = s.env
+	uwsgi.Dir = s.python
+	s.UWSGI = Start(t, "uwsgi", uwsgi)
+	s.UWSGI.ready(t, 20*time.Second, answers(s.HTTP+"/stats/"))
+	s.StartDaphne()
+	s.StartNGINX()
+	return s
+}
+
+func (s *OldSite) writeConf(uwsgi int) {
+	template, err := os.ReadFile(filepath.Join(s.python, "awxsite", "nginx.conf.in"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	dir := s.t.TempDir()
+	s.conf = filepath.Join(dir, "nginx.conf")
+	text := strings.NewReplacer("@DIR@", dir, "@PORT@", strconv.Itoa(s.port), "@UWSGI@", strconv.Itoa(uwsgi),
+		"@DAPHNE@", strconv.Itoa(s.daphne), "@STATIC@", s.Static).Replace(string(template))
+	if err := os.WriteFile(s.conf, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// StartNGINX starts nginx, at first or after it was stopped.
+func (s *OldSite) StartNGINX() {
+	s.t.Helper()
+	s.NGINX = Start(s.t, "nginx", exec.Command(Program(s.t, "nginx"), "-p", filepath.Dir(s.conf), "-e", "stderr", "-c", s.conf))
+	s.NGINX.ready(s.t, 10*time.Second, answers(s.URL+"/stats/"))
+}
+
+// StartDaphne starts Daphne, at first or after it was stopped.
+func (s *OldSite) StartDaphne() {
+	s.t.Helper()
+	cmd := exec.Command(Program(s.t, python), "-u", "-B", "-m", "daphne", "--bind", "127.0.0.1", "--port", strconv.Itoa(s.daphne),
+		"--verbosity", "0", "--websocket_timeout", "-1", "controller.asgi:application")
+	cmd.Dir = s.python
+	cmd.Env = s.env
+	s.Daphne = Start(s.t, "daphne", cmd)
+	s.Daphne.ready(s.t, 20*time.Second, answers("http://"+loopback(s.daphne)+"/stats/"))
+}
+
+// answers returns a check that an address answers with 200.
+func answers(url string) func() error {
+	return func() error {
+		resp, err := http.Get(url)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return &statusError{url, resp.Status}
+		}
+		return nil
+	}
+}
+
+type statusError struct{ url, status string }
+
+func (e *statusError) Error() string { return e.url + ": " + e.status }
