@@ -50,6 +50,7 @@ func sameJSON(t *testing.T, got []byte, want string) {
 
 func TestCaddyfile(t *testing.T) {
 	t.Setenv("ADV_REDIS", "redis://:hunter2@127.0.0.1:6379/0")
+	t.Setenv("ADV_KEY", "hunter2")
 	for name, c := range map[string]struct{ lines, want string }{
 		"shortest":        {`auth none`, `{"auth": {"kind": "none"}}`},
 		"auth caddy":      {`auth caddy`, `{"auth": {"kind": "caddy"}}`},
@@ -95,6 +96,46 @@ func TestCaddyfile(t *testing.T) {
 			"origins": ["https://awx.example.com", "https://*.example.org", "*.example.net"],
 			"unauthenticated": "reject",
 			"limits": {"frame_size": 32768, "groups_per_connection": 100, "subscribe_rate": 2.5, "connections_per_user": 100, "connections_per_address": 0, "connections": 50000, "queue_per_connection": 1048576, "ping": 10000000000, "silence": 60000000000}}`},
+		"redis by sentinel": {`
+			channel_layer redis {
+				sentinel {
+					master one two
+					addresses 10.0.0.1:26379 10.0.0.2:26379
+					username relay
+					password {env.ADV_KEY}
+					database 2
+					sentinel_password {env.ADV_KEY}
+				}
+				tls {
+					server_name redis.example.com
+					insecure_skip_verify
+				}
+				pool {
+					size 20
+					min_idle 2
+					dial_timeout 1s
+					read_timeout 2
+					retries 0
+					max_backoff 1s
+				}
+				symmetric_encryption_keys {env.ADV_KEY} {env.ADV_REDIS}
+				channel_capacity http.request* 20
+				channel_capacity regexp ^specific 2000
+			}
+			auth none`, `{
+			"channel_layer": {"kind": "redis",
+				"sentinels": [
+					{"master": "one", "addresses": ["10.0.0.1:26379", "10.0.0.2:26379"], "username": "relay", "password": "{env.ADV_KEY}", "database": 2, "sentinel_password": "{env.ADV_KEY}"},
+					{"master": "two", "addresses": ["10.0.0.1:26379", "10.0.0.2:26379"], "username": "relay", "password": "{env.ADV_KEY}", "database": 2, "sentinel_password": "{env.ADV_KEY}"}],
+				"tls": {"server_name": "redis.example.com", "insecure_skip_verify": true},
+				"pool": {"size": 20, "min_idle": 2, "dial_timeout": 1000000000, "read_timeout": 2000000000, "retries": 0, "max_backoff": 1000000000},
+				"symmetric_encryption_keys": ["{env.ADV_KEY}", "{env.ADV_REDIS}"],
+				"channel_capacity": [{"pattern": "http.request*", "capacity": 20}, {"pattern": "^specific", "regexp": true, "capacity": 2000}]},
+			"auth": {"kind": "none"}}`},
+		"redis_pubsub": {
+			"channel_layer redis_pubsub redis://127.0.0.1:6379 {\nprefix p\nresync `{\"resync\": true}`\nsymmetric_encryption_keys {env.ADV_KEY}\n}\nauth none",
+			`{"channel_layer": {"kind": "redis_pubsub", "urls": ["redis://127.0.0.1:6379"], "prefix": "p", "resync": "{\"resync\": true}", "symmetric_encryption_keys": ["{env.ADV_KEY}"]}, "auth": {"kind": "none"}}`,
+		},
 		"lax, no recheck": {
 			"auth awx http://h {\nstrict off\nrecheck off\n}",
 			`{"auth": {"kind": "awx", "url": "http://h", "lax": true, "recheck": -1000000000}}`,
@@ -162,10 +203,33 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"redis unset":         {"auth none\nchannel_layer redis {env.ADV_UNSET}", "env.ADV_UNSET"},
 		"redis unknown":       {"auth none\nchannel_layer redis {\nfoo 1\n}", `no setting "foo"; it has url`},
 		"redis no value":      {"auth none\nchannel_layer redis {\nprefix\n}", "prefix takes one value"},
-		"redis no url":        {"auth none\nchannel_layer redis {\nurl\n}", "url takes one value"},
+		"redis no url":        {"auth none\nchannel_layer redis {\nurl\n}", "url takes at least one url"},
 		"redis capacity":      {"auth none\nchannel_layer redis {\ncapacity many\n}", "capacity:"},
 		"redis capacity -1":   {"auth none\nchannel_layer redis {\ncapacity -1\n}", "capacity must be above 0"},
 		"redis expiry":        {"auth none\nchannel_layer redis {\nexpiry 1ms\n}", "at least 1s"},
+		"redis no key":        {"auth none\nchannel_layer redis {\nsymmetric_encryption_keys\n}", "{env.CHANNELS_KEY}"},
+		"redis unset key":     {"auth none\nchannel_layer redis {\nsymmetric_encryption_keys {env.ADV_UNSET}\n}", "env.ADV_UNSET"},
+		"redis no file":       {"auth none\nchannel_layer redis {\nsymmetric_encryption_keys {file./nowhere/key}\n}", "/nowhere/key"},
+		"redis pattern":       {"auth none\nchannel_layer redis {\nchannel_capacity http*\n}", "channel_capacity http.request* 20"},
+		"redis bad pattern":   {"auth none\nchannel_layer redis {\nchannel_capacity regexp ( 20\n}", "channel_capacity ("},
+		"redis pattern of 0":  {"auth none\nchannel_layer redis {\nchannel_capacity x 0\n}", "above 0"},
+		"sentinel bare":       {"auth none\nchannel_layer redis {\nsentinel mymaster\n}", "master mymaster"},
+		"sentinel no master":  {"auth none\nchannel_layer redis {\nsentinel {\naddresses a:1\n}\n}", "master mymaster"},
+		"sentinel address":    {"auth none\nchannel_layer redis {\nsentinel {\nmaster m\naddresses a\n}\n}", "host:port"},
+		"sentinel unknown":    {"auth none\nchannel_layer redis {\nsentinel {\nfoo 1\n}\n}", `no setting "foo"; it has master`},
+		"sentinel and url":    {"auth none\nchannel_layer redis redis://h {\nsentinel {\nmaster m\naddresses a:1\n}\n}", "exclude each other"},
+		"tls without rediss":  {"auth none\nchannel_layer redis redis://h {\ntls {\nserver_name x\n}\n}", "rediss://"},
+		"tls unknown":         {"auth none\nchannel_layer redis rediss://h {\ntls {\nfoo 1\n}\n}", `no setting "foo"; it has ca`},
+		"tls no file":         {"auth none\nchannel_layer redis rediss://h {\ntls {\nca /nowhere/ca.pem\n}\n}", "/nowhere/ca.pem"},
+		"tls half a pair":     {"auth none\nchannel_layer redis rediss://h {\ntls {\ncert x\n}\n}", "cert and key go together"},
+		"pubsub unknown":      {"auth none\nchannel_layer redis_pubsub {\nfoo 1\n}", `no setting "foo"; it has url`},
+		"pubsub capacity":     {"auth none\nchannel_layer redis_pubsub {\ncapacity 1\n}", "channel_layer redis"},
+		"pubsub resync":       {"auth none\nchannel_layer redis_pubsub {\nresync hello\n}", `{"resync": true}`},
+		"pubsub resync what":  {"auth none\nchannel_layer redis_pubsub {\nresync\n}", "in backquotes"},
+		"pool unknown":        {"auth none\nchannel_layer redis {\npool {\nfoo 1\n}\n}", `no setting "foo"; it has size`},
+		"pool no number":      {"auth none\nchannel_layer redis {\npool {\nsize -1\n}\n}", "size takes a number"},
+		"pool no time":        {"auth none\nchannel_layer redis {\npool {\ndial_timeout soon\n}\n}", "dial_timeout: this is no duration"},
+		"pool backoff":        {"auth none\nchannel_layer redis {\npool {\nmin_backoff 2s\n}\n}", "min_backoff is above max_backoff"},
 		"redis serializer":    {"auth none\nchannel_layer redis {\nserializer xml\n}", "msgpack, json"},
 		"origins what":        {"auth none\norigins", "https://awx.example.com"},
 		"origins with a path": {"auth none\norigins https://awx.example.com/", "without a path"},

@@ -22,6 +22,7 @@ var (
 	descLayerUp     = desc("channel_layer_up", "1 while the channel layer is reachable and all groups are joined.")
 	descReconnects  = desc("channel_layer_reconnects_total", "Connections to the channel layer made again.")
 	descRepairs     = desc("channel_layer_repairs_total", "Group memberships that had vanished and were put back.")
+	descGaps        = desc("channel_layer_gaps_total", "Times in which events may have been missed, in a layer that keeps nothing.")
 	descUndecodable = desc("channel_layer_undecodable_total", "Messages skipped because they could not be decoded.")
 	descIgnored     = desc("channel_layer_ignored_total", "Messages of a type that does not concern the relay.")
 )
@@ -30,7 +31,7 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descConnections, descGroups, descOpened, descEnded, descEvents, descDropped, descDeliveries, descMissed, descBytes,
-		descLayerUp, descReconnects, descRepairs, descUndecodable, descIgnored,
+		descLayerUp, descReconnects, descRepairs, descGaps, descUndecodable, descIgnored,
 		descPeers, descPeerRTT, descPeerLag, descPeerFrames, descPeerEvents, descPeerDropped, descPeerRefused, descClockSkew,
 		descPluginCalls, descPluginVerdicts, descPluginFuel, descPluginFailures, descPluginBypassed, descPluginBreaker, descPluginShadow,
 		descPluginDeploys, descPluginMemory, descPluginKV, descPluginCounter, descPluginWaiting,
@@ -76,6 +77,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descLayerUp, up)
 		count(descReconnects, h.Reconnects)
 		count(descRepairs, h.Repairs)
+		count(descGaps, h.Gaps)
 		count(descUndecodable, h.Undecodable)
 		count(descIgnored, h.Ignored)
 	}

@@ -52,6 +52,8 @@ type Health struct {
 	Reconnects uint64 `json:"reconnects"`
 	// Repairs counts memberships that had vanished from the layer and were put back.
 	Repairs uint64 `json:"repairs"`
+	// Gaps counts times in which events may have been missed, in layers that keep nothing.
+	Gaps uint64 `json:"gaps"`
 	// Undecodable counts messages that were skipped because they could not be understood.
 	Undecodable uint64 `json:"undecodable"`
 	// Ignored counts messages of a type that is none of the relay's business.

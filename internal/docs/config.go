@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -30,6 +31,8 @@ type structType struct {
 	doc    string
 	id     string // of the Caddy module; empty: a part of one
 	fields []field
+	// embedded are the structs whose settings are this one's, too.
+	embedded []string
 	// grammar are the blocks of Caddyfile that the functions which read this type show in their comments.
 	grammar []string
 }
@@ -72,6 +75,13 @@ func readConfig(dir string) (*config, error) {
 			}
 		}
 	}
+	for _, s := range c.structs {
+		for _, name := range s.embedded {
+			if e := c.structs[name]; e != nil {
+				s.fields = append(slices.Clone(e.fields), s.fields...)
+			}
+		}
+	}
 	for _, f := range parsed {
 		for _, d := range f.Decls {
 			if d, ok := d.(*ast.FuncDecl); ok {
@@ -108,6 +118,10 @@ func (c *config) addTypes(d *ast.GenDecl) error {
 }
 
 func (s *structType) addField(f *ast.Field) error {
+	if id, ok := f.Type.(*ast.Ident); ok && len(f.Names) == 0 && f.Tag == nil {
+		s.embedded = append(s.embedded, id.Name)
+		return nil
+	}
 	if f.Tag == nil || len(f.Names) != 1 || !f.Names[0].IsExported() {
 		return nil
 	}

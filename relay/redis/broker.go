@@ -10,19 +10,17 @@ import (
 	"sync"
 	"sync/atomic"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/edgerelay/edgerelay/relay"
 )
 
 // Broker is one node's part in a Redis channel layer. It implements [relay.Broker].
 type Broker struct {
-	place    Settings // URLs, Prefix and Serializer; the rest is in settings
-	settings atomic.Pointer[Settings]
+	place    Settings // what makes up its Place, such as Prefix; the rest is in settings
+	settings atomic.Pointer[inForce]
 	log      *slog.Logger
 
 	receiver string // the node's channel name up to and including '!'
-	hosts    []*goredis.Client
+	hosts    *ring
 	links    []*link // one for each host
 	members  *membership
 	health   *health
@@ -36,7 +34,12 @@ type Broker struct {
 
 // New returns a Broker of its own channel name. It connects when it is started.
 func New(s Settings, log *slog.Logger) (*Broker, error) {
-	if err := s.Validate(); err != nil {
+	settings, err := s.prepare()
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := newRing(s.Hosts)
+	if err != nil {
 		return nil, err
 	}
 	var id [16]byte
@@ -44,34 +47,39 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	b := &Broker{
 		place:    s,
 		log:      log,
+		hosts:    hosts,
 		receiver: "specific." + hex.EncodeToString(id[:]) + "!",
 	}
-	b.settings.Store(&s)
-	b.health = newHealth(len(s.URLs))
+	b.settings.Store(settings)
+	b.health = newHealth(hosts.size)
 	b.members = newMembership(b)
-	for i, url := range s.URLs {
-		o, err := options(url)
-		if err != nil {
-			return nil, err
-		}
-		b.hosts = append(b.hosts, goredis.NewClient(o))
-		b.links = append(b.links, &link{
-			broker: b, host: i, options: o, dial: goredis.NewDialer(o),
-			drains: i == ringIndex(b.receiver, len(s.URLs)),
-		})
+	for i := range hosts.size {
+		b.links = append(b.links, &link{broker: b, host: i, drains: i == hosts.index(b.receiver), replays: &replays{}})
 	}
 	return b, nil
 }
 
-// Apply changes the settings that can change while the Broker runs: all but what makes up its Place.
+// Apply changes the settings that can change while the Broker runs: all but what makes up its Place. New keys count from the next
+// message on; new addresses, credentials and timeouts mean new connections.
 func (b *Broker) Apply(s Settings) error {
-	if err := s.Validate(); err != nil {
+	settings, err := s.prepare()
+	if err != nil {
 		return err
 	}
 	if s.Place() != b.place.Place() {
 		return errors.New("redis channel layer: another place needs another Broker")
 	}
-	b.settings.Store(&s)
+	moved, err := b.hosts.apply(s.Hosts)
+	if err != nil {
+		return err
+	}
+	b.settings.Store(settings)
+	b.health.forgive()
+	if moved {
+		for _, l := range b.links {
+			l.interrupt()
+		}
+	}
 	b.members.refreshAll() // group_expiry may have changed
 	return nil
 }
@@ -87,7 +95,9 @@ func (b *Broker) Start(sink relay.Sink) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
 	b.running.Go(func() { b.members.run(ctx) })
-	b.running.Go(func() { b.watch(ctx) })
+	b.running.Go(func() {
+		b.health.watch(ctx, b.log, b.Health, "channel layer is not well; clients stay connected and what redis still holds is delivered when it is back")
+	})
 	for _, l := range b.links {
 		l.sink = sink
 		b.running.Go(func() { l.run(ctx) })
@@ -123,7 +133,7 @@ func (b *Broker) Close(ctx context.Context) error {
 			}
 		}
 		if err == nil {
-			err = b.hosts[ringIndex(b.receiver, len(b.hosts))].Del(ctx, b.channelKey(), b.inflightKey()).Err()
+			err = b.hosts.client(b.hosts.index(b.receiver)).Del(ctx, b.channelKey(), b.inflightKey()).Err()
 		}
 		b.stop()
 		for _, l := range b.links {
@@ -131,9 +141,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		}
 		b.running.Wait()
 	}
-	for _, h := range b.hosts {
-		_ = h.Close()
-	}
+	b.hosts.close()
 	if err != nil {
 		return fmt.Errorf("leaving the redis channel layer (its keys expire by themselves): %w", err)
 	}
@@ -147,6 +155,3 @@ func (b *Broker) channelKey() string { return b.place.Prefix + b.receiver }
 func (b *Broker) inflightKey() string {
 	return b.place.Prefix + "$" + b.receiver[len("specific."):][:16]
 }
-
-// groupHost is the host that keeps a group.
-func (b *Broker) groupHost(group string) int { return ringIndex(group, len(b.hosts)) }

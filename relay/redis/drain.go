@@ -103,7 +103,8 @@ func (l *link) drain(conn *respConn) error {
 		// Nothing was waiting. What is in flight, if anything, is handled.
 		l.woken = l.woken || l.more || wasUnsure
 		l.more = false
-		if !l.woken {
+		if !l.woken && !l.former {
+			l.replays.over()
 			l.emptied()
 		}
 		return nil
@@ -120,13 +121,15 @@ func (l *link) drain(conn *respConn) error {
 func (l *link) deliver(batch [][]byte) {
 	l.events = l.events[:0]
 	size := 0
+	codec := &l.broker.settings.Load().codec
 	for i := 0; i+1 < len(batch); i += 2 {
 		size += len(batch[i])
-		m, err := decode(l.broker.place.Serializer, batch[i])
+		if l.replays.seen(batch[i]) {
+			continue
+		}
+		m, err := codec.decode(batch[i])
 		if err != nil {
-			if l.broker.health.undecodable.Add(1) == 1 {
-				l.broker.log.Warn("a message in the channel layer cannot be decoded and is skipped; further ones are only counted (do the emitters use the same serializer?)", "error", err)
-			}
+			l.broker.health.notUnderstood(l.broker.log, err)
 			continue
 		}
 		l.events = l.broker.appendEvents(l.events, m, batch[i+1])
@@ -144,30 +147,21 @@ func (l *link) deliver(batch [][]byte) {
 
 // appendEvents makes events of a message: one for each of our groups that it is addressed to.
 func (b *Broker) appendEvents(events []relay.Event, m message, score []byte) []relay.Event {
-	var control *relay.Control
-	switch m.Type {
-	case internalMessage:
-		if len(m.Text) == 0 { // Daphne sends no frame of it either
-			b.health.ignored.Add(1)
-			return events
-		}
-	case "consumer.subscribe", "consumer.unsubscribe":
-		control = &relay.Control{Type: m.Type, Groups: m.Groups, Origin: m.Origin}
-	default:
+	ev, ok := m.event()
+	if !ok {
 		b.health.ignored.Add(1)
 		return events
 	}
-	var sent time.Time
 	if s, err := strconv.ParseFloat(string(score), 64); err == nil {
-		sent = time.UnixMicro(int64(s * 1e6))
+		ev.Sent = time.UnixMicro(int64(s * 1e6))
 	}
 	for _, channel := range m.Channels {
 		local, ok := strings.CutPrefix(channel, b.receiver)
 		if !ok {
 			continue
 		}
-		if group, ok := b.members.group(local); ok {
-			events = append(events, relay.Event{Group: group, Text: m.Text, NeedsRelay: m.NeedsRelay, Sent: sent, Control: control})
+		if ev.Group, ok = b.members.group(local); ok {
+			events = append(events, ev)
 		}
 	}
 	return events

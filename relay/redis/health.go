@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,11 +23,14 @@ const (
 type health struct {
 	undecodable, ignored atomic.Uint64
 	reconnects, repairs  atomic.Uint64
+	told                 atomic.Bool // that there are undecodable messages
+	gaps                 atomic.Uint64
 
 	mu    sync.Mutex
 	hosts []hostHealth
 	ok    bool
 	since time.Time
+	gap   string // the last one
 }
 
 type hostHealth struct {
@@ -42,6 +46,25 @@ func newHealth(hosts int) *health {
 	return &health{hosts: make([]hostHealth, hosts), since: time.Now()}
 }
 
+// notUnderstood counts a message that cannot be decoded; the first is worth a line in the log.
+func (h *health) notUnderstood(log *slog.Logger, err error) {
+	h.undecodable.Add(1)
+	if !h.told.Swap(true) {
+		log.Warn("a message in the channel layer cannot be decoded and is skipped; further ones are only counted (do the emitters use the same serializer and symmetric_encryption_keys?)", "error", err)
+	}
+}
+
+// forgive makes the next undecodable message worth a line again, since settings have changed.
+func (h *health) forgive() { h.told.Store(false) }
+
+// missed makes a gap known.
+func (h *health) missed(gap string) {
+	h.gaps.Add(1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gap = gap
+}
+
 func (h *health) lost(host int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,6 +78,13 @@ func (h *health) found(host int) {
 		h.reconnects.Add(1)
 	}
 	h.hosts[host].up, h.hosts[host].ever = true, true
+}
+
+// replaced notes that a connection is exchanged for another because the settings say so: that is no reconnect.
+func (h *health) replaced(host int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hosts[host].ever = false
 }
 
 // refuses notes why a host takes no writes, or with nil, that it takes them.
@@ -111,37 +141,41 @@ func (h *health) trouble(addr func(host int) string) string {
 }
 
 // Health implements [relay.Broker].
-func (b *Broker) Health() relay.Health {
-	trouble := b.health.trouble(b.addr)
+func (b *Broker) Health() relay.Health { return b.health.report(b.hosts, b.members.trouble) }
+
+// report is the state of a layer: that of its hosts and, if they are well, what else may be wrong.
+func (h *health) report(hosts *ring, more func() string) relay.Health {
+	addr := func(host int) string { return hosts.route(host).addr() }
+	trouble := h.trouble(addr)
 	if trouble == "" {
-		trouble = b.members.trouble()
+		trouble = more()
 	}
-	h := b.health
 	h.mu.Lock()
 	if ok := trouble == ""; ok != h.ok {
 		h.ok, h.since = ok, time.Now()
 	}
-	since := h.since
+	since, gap := h.since, h.gap
 	h.mu.Unlock()
 	detail := trouble
 	if detail == "" {
-		addrs := make([]string, len(b.hosts))
+		addrs := make([]string, hosts.size)
 		for i := range addrs {
-			addrs[i] = b.addr(i)
+			addrs[i] = addr(i)
 		}
 		detail = "redis " + strings.Join(addrs, ", ")
+		if gap != "" {
+			detail += "; " + gap
+		}
 	}
 	return relay.Health{
 		OK: trouble == "", Detail: detail, Since: since,
-		Reconnects: h.reconnects.Load(), Repairs: h.repairs.Load(),
+		Reconnects: h.reconnects.Load(), Repairs: h.repairs.Load(), Gaps: h.gaps.Load(),
 		Undecodable: h.undecodable.Load(), Ignored: h.ignored.Load(),
 	}
 }
 
-func (b *Broker) addr(host int) string { return b.links[host].options.Addr }
-
-// watch logs every change of health, and what was over before it could be seen.
-func (b *Broker) watch(ctx context.Context) {
+// watch logs every change of health, and what was over before it could be seen; unwell says what it means that the layer is not well.
+func (h *health) watch(ctx context.Context, log *slog.Logger, health func() relay.Health, unwell string) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	last := relay.Health{OK: true, Since: time.Now()}
@@ -152,18 +186,18 @@ func (b *Broker) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now := b.Health()
+		now := health()
 		switch {
 		case now.OK && !told:
-			b.log.Info("channel layer connected", "layer", now.Detail)
+			log.Info("channel layer connected", "layer", now.Detail)
 		case now.OK && !last.OK:
-			b.log.Info("channel layer is well again", "layer", now.Detail, "after", time.Since(last.Since).Round(time.Millisecond), "repaired", now.Repairs)
+			log.Info("channel layer is well again", "layer", now.Detail, "after", time.Since(last.Since).Round(time.Millisecond), "repaired", now.Repairs)
 		case now.OK && now.Reconnects > last.Reconnects:
-			b.log.Warn("the connection to redis broke and was made again", "error", b.health.lastLoss(), "repaired", now.Repairs-last.Repairs)
+			log.Warn("the connection to redis broke and was made again", "error", h.lastLoss(), "repaired", now.Repairs-last.Repairs)
 		case now.OK && now.Repairs > last.Repairs:
-			b.log.Warn("memberships had vanished from redis and were put back", "groups", now.Repairs-last.Repairs)
+			log.Warn("memberships had vanished from redis and were put back", "groups", now.Repairs-last.Repairs)
 		case !now.OK && last.OK:
-			b.log.Error("channel layer is not well; clients stay connected and what redis still holds is delivered when it is back", "trouble", now.Detail)
+			log.Error(unwell, "trouble", now.Detail)
 		}
 		told = true
 		if now.OK != last.OK || now.OK {

@@ -1,10 +1,10 @@
 package redis
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,12 +21,10 @@ const retryFirst, retryMost = 50 * time.Millisecond, 500 * time.Millisecond
 // link is the connection to one host on which Redis notifies of changes to our groups there and, on the host that
 // keeps this node's channel key, on which messages are read.
 type link struct {
-	broker  *Broker
-	host    int
-	options *goredis.Options
-	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	drains  bool
-	sink    relay.Sink
+	broker *Broker
+	host   int
+	drains bool
+	sink   relay.Sink
 
 	mu        sync.Mutex
 	conn      *respConn
@@ -35,6 +33,7 @@ type link struct {
 	finished  bool
 
 	// of the reading goroutine
+	route   *route    // that the connection was made by
 	woken   bool      // there may be messages
 	probing bool      // it is time to ask
 	tried   time.Time // when it was last asked whether the host takes writes
@@ -45,7 +44,15 @@ type link struct {
 	unsure  bool      // the last commands may or may not have been executed
 	most    int       // messages to ask for
 	events  []relay.Event
+	replays *replays
+	former  bool // it lingers at a former master
 }
+
+// Why a connection that works is ended.
+var (
+	errMoved  = errors.New("the settings of the connection have changed")
+	errFormer = errors.New("the sentinels name another master")
+)
 
 // run keeps the link up until ctx ends.
 func (l *link) run(ctx context.Context) {
@@ -57,7 +64,15 @@ func (l *link) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if l.moved() {
+			l.broker.health.replaced(l.host)
+			wait = retryFirst
+			continue
+		}
 		l.broker.health.lost(l.host, err)
+		if errors.Is(err, errFormer) {
+			continue
+		}
 		if time.Since(began) > time.Second {
 			wait = retryFirst
 		}
@@ -71,11 +86,17 @@ func (l *link) run(ctx context.Context) {
 
 // session connects, and reads until the connection breaks.
 func (l *link) session(ctx context.Context) error {
-	nc, err := l.dial(ctx, l.options.Network, l.options.Addr)
+	l.route = l.broker.hosts.route(l.host)
+	nc, err := l.route.dial(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = nc.Close() }()
+	lingers := false
+	defer func() {
+		if !lingers {
+			_ = nc.Close()
+		}
+	}()
 	conn := newRespConn(nc, l.pushed)
 	if err := l.greet(conn); err != nil {
 		return err
@@ -96,7 +117,17 @@ func (l *link) session(ctx context.Context) error {
 	// Whatever happened while nobody was listening, memberships may be gone.
 	l.broker.members.verifyHost(l.host)
 	l.woken = true
+	l.replays.begin()
 	for ctx.Err() == nil {
+		if l.moved() {
+			return errMoved
+		}
+		if former(nc) {
+			if lingers = l.drains; lingers {
+				l.linger(ctx, conn)
+			}
+			return errFormer
+		}
 		if err := l.step(conn); err != nil {
 			return err
 		}
@@ -104,9 +135,36 @@ func (l *link) session(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// lingerFor is how long a former master is read from at most.
+const lingerFor = time.Minute
+
+// linger goes on reading from a former master while the link goes on to the new one. Sentinels can take ten seconds to tell a master that it is
+// none any more, and emitters go on sending there until they are cut off.
+func (l *link) linger(ctx context.Context, conn *respConn) {
+	old := &link{
+		broker: l.broker, host: l.host, drains: true, sink: l.sink, route: l.route, notifies: l.notifies,
+		woken: true, handled: l.handled, first: l.first, more: l.more, unsure: l.unsure, most: l.most,
+		replays: l.replays, former: true,
+	}
+	l.handled, l.first, l.more, l.unsure = 0, nil, false, false
+	conn.push = old.pushed
+	l.broker.running.Go(func() {
+		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+		for end := time.Now().Add(lingerFor); time.Now().Before(end); {
+			if err := old.step(conn); err != nil {
+				break
+			}
+		}
+		_ = conn.Close()
+	})
+}
+
+// moved tells whether there is a new way to the host.
+func (l *link) moved() bool { return l.route != l.broker.hosts.route(l.host) }
+
 // greet authenticates, selects the database and asks for notifications.
 func (l *link) greet(conn *respConn) error {
-	o := l.options
+	o := l.route.options
 	user, password := o.Username, o.Password
 	if user == "" {
 		user = "default"
@@ -127,14 +185,8 @@ func (l *link) greet(conn *respConn) error {
 	case err == nil:
 		notifies = true
 	case errors.As(err, &refused) && (strings.HasPrefix(string(refused), "ERR unknown command") || strings.HasPrefix(string(refused), "NOPROTO")):
-		if password != "" {
-			auth := []string{"AUTH", password}
-			if o.Username != "" {
-				auth = []string{"AUTH", o.Username, password}
-			}
-			if _, err := conn.do(replyWait, auth...); err != nil {
-				return err
-			}
+		if err := conn.auth(o); err != nil {
+			return err
 		}
 	default:
 		return err
@@ -154,15 +206,28 @@ func (l *link) greet(conn *respConn) error {
 	}
 	if _, err := conn.do(replyWait, track...); errors.As(err, &refused) {
 		notifies = false
-		l.broker.log.Warn("redis does not notify of changes; it is polled instead, which costs more", "host", l.options.Addr, "error", err)
+		l.broker.log.Warn("redis does not notify of changes; it is polled instead, which costs more", "host", l.route.addr(), "error", err)
 	} else if err != nil {
 		return err
 	}
 	return nil
 }
 
+// auth authenticates on a connection without HELLO.
+func (c *respConn) auth(o *goredis.Options) error {
+	if o.Password == "" {
+		return nil
+	}
+	auth := []string{"AUTH", o.Password}
+	if o.Username != "" {
+		auth = []string{"AUTH", o.Username, o.Password}
+	}
+	_, err := c.do(replyWait, auth...)
+	return err
+}
+
 // pushed gets a notification: keys have changed, or with none named, everything has.
-func (l *link) pushed(kind string, keys []string) {
+func (l *link) pushed(kind string, keys [][]byte) {
 	if kind != "invalidate" {
 		return
 	}
@@ -171,12 +236,12 @@ func (l *link) pushed(kind string, keys []string) {
 		l.broker.members.verifyHost(l.host)
 		return
 	}
-	groups := keys[:0]
+	var groups []string
 	for _, k := range keys {
-		if l.drains && k == l.broker.channelKey() {
+		if l.drains && string(k) == l.broker.channelKey() {
 			l.woken = true
-		} else if g, ok := strings.CutPrefix(k, groupKey(l.broker.place.Prefix, "")); ok {
-			groups = append(groups, g)
+		} else if g, ok := bytes.CutPrefix(k, []byte(groupKey(l.broker.place.Prefix, ""))); ok {
+			groups = append(groups, string(g))
 		}
 	}
 	l.broker.members.verify(groups)

@@ -160,7 +160,7 @@ func (m *membership) verify(names []string) {
 func (m *membership) verifyHost(host int) {
 	m.mu.Lock()
 	for _, g := range m.groups {
-		if m.broker.groupHost(g.name) == host && g.placed {
+		if m.broker.hosts.index(g.name) == host && g.placed {
 			g.doubted = true
 			m.dirty[g] = true
 		}
@@ -218,7 +218,7 @@ func (m *membership) run(ctx context.Context) {
 		}
 		if time.Since(audited) >= audit {
 			audited = time.Now()
-			for host := range m.broker.hosts {
+			for host := range m.broker.hosts.size {
 				m.verifyHost(host)
 			}
 		}
@@ -251,10 +251,10 @@ func (m *membership) trouble() string {
 
 // settle deals with all groups that are not in line.
 func (m *membership) settle(ctx context.Context) {
-	byHost := make([][]*group, len(m.broker.hosts))
+	byHost := make([][]*group, m.broker.hosts.size)
 	m.mu.Lock()
 	for g := range m.dirty {
-		host := m.broker.groupHost(g.name)
+		host := m.broker.hosts.index(g.name)
 		byHost[host] = append(byHost[host], g)
 	}
 	m.mu.Unlock()
@@ -262,7 +262,7 @@ func (m *membership) settle(ctx context.Context) {
 	for host, groups := range byHost {
 		for len(groups) > 0 {
 			n := min(len(groups), pipelineSize)
-			if err := m.settleSome(ctx, m.broker.hosts[host], groups[:n]); err != nil {
+			if err := m.settleSome(ctx, m.broker.hosts.client(host), groups[:n]); err != nil {
 				failing = err
 				break
 			}

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tinylib/msgp/msgp"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // randomPrefix is the length in bytes of the random prefix that makes every message of a sorted set unique.
@@ -22,17 +25,60 @@ type message struct {
 	Channels   []string // the channels that it is for, in full
 }
 
+// event is what the message means to the relay; false if nothing.
+func (m *message) event() (relay.Event, bool) {
+	switch m.Type {
+	case internalMessage:
+		// Of an empty text Daphne sends no frame either.
+		return relay.Event{Text: m.Text, NeedsRelay: m.NeedsRelay}, len(m.Text) > 0
+	case "consumer.subscribe", "consumer.unsubscribe":
+		return relay.Event{
+			Text: m.Text, NeedsRelay: m.NeedsRelay,
+			Control: &relay.Control{Type: m.Type, Groups: m.Groups, Origin: m.Origin},
+		}, true
+	}
+	return relay.Event{}, false
+}
+
 var errTooShort = errors.New("shorter than its random prefix")
 
-// decode reads a message as it is kept in Redis. Text is a part of raw.
-func decode(serializer string, raw []byte) (message, error) {
-	if len(raw) < randomPrefix {
+// codec turns messages into bytes and back, as the emitters' settings have it.
+type codec struct {
+	json   bool
+	keys   keyring
+	random int           // random bytes before each message
+	ttl    time.Duration // of encrypted messages; 0: any age
+}
+
+// newCodec returns a codec without random bytes and bound on age.
+func newCodec(serializer string, keys []string) (codec, error) {
+	if serializer != "msgpack" && serializer != "json" {
+		return codec{}, fmt.Errorf("serializer %q is not one of msgpack, json", serializer)
+	}
+	for _, k := range keys {
+		if k == "" {
+			return codec{}, errors.New("one of symmetric_encryption_keys is empty")
+		}
+	}
+	return codec{json: serializer == "json", keys: newKeyring(keys)}, nil
+}
+
+// decode reads a message as it is kept in Redis. Text is a part of raw, unless that is encrypted.
+func (c *codec) decode(raw []byte) (message, error) {
+	if len(raw) < c.random {
 		return message{}, errTooShort
 	}
-	if serializer == "json" {
-		return decodeJSON(raw[randomPrefix:])
+	raw = raw[c.random:]
+	if len(c.keys) > 0 {
+		var err error
+		if raw, err = c.keys.open(raw, c.ttl, time.Now()); err != nil {
+			return message{}, err
+		}
 	}
-	return decodeMsgpack(raw[randomPrefix:])
+	if c.json {
+		return decodeJSON(raw)
+	}
+	return decodeMsgpack(raw)
 }
 
 func decodeMsgpack(b []byte) (m message, err error) {
@@ -135,28 +181,45 @@ func decodeJSON(b []byte) (message, error) {
 	return message{m.Type, []byte(m.Text), m.NeedsRelay, m.Groups, m.Origin, m.Channels}, nil
 }
 
-// encode writes an event for channels, as an AWX emitter does.
-func encode(serializer string, text []byte, channels []string) ([]byte, error) {
-	b := make([]byte, randomPrefix, randomPrefix+128+len(text)+64*len(channels))
+// encode writes an event for channels, as an AWX emitter does; without channels, for whoever hears it.
+func (c *codec) encode(text []byte, channels []string) ([]byte, error) {
+	room := c.random + 128 + len(text) + 64*len(channels)
+	b := make([]byte, c.random, room)
 	_, _ = rand.Read(b) // never fails
-	if serializer == "json" {
-		j, err := json.Marshal(map[string]any{
-			"type": internalMessage, "text": string(text), "needs_relay": true, "__asgi_channel__": channels,
-		})
+	if len(c.keys) > 0 {
+		plain, err := c.appendMessage(make([]byte, 0, room), text, channels)
 		if err != nil {
 			return nil, err
 		}
-		return append(b, j...), nil
+		return c.keys.seal(b, plain, time.Now()), nil
 	}
-	b = msgp.AppendMapHeader(b, 4)
+	return c.appendMessage(b, text, channels)
+}
+
+func (c *codec) appendMessage(b, text []byte, channels []string) ([]byte, error) {
+	if c.json {
+		m := map[string]any{"type": internalMessage, "text": string(text), "needs_relay": true}
+		if channels != nil {
+			m["__asgi_channel__"] = channels
+		}
+		j, err := json.Marshal(m)
+		return append(b, j...), err
+	}
+	n := uint32(3)
+	if channels != nil {
+		n++
+	}
+	b = msgp.AppendMapHeader(b, n)
 	b = msgp.AppendString(msgp.AppendString(b, "type"), internalMessage)
 	b = msgp.AppendString(b, "text")
 	b = msgp.AppendStringFromBytes(b, text)
 	b = msgp.AppendBool(msgp.AppendString(b, "needs_relay"), true)
-	b = msgp.AppendString(b, "__asgi_channel__")
-	b = msgp.AppendArrayHeader(b, uint32(len(channels)))
-	for _, c := range channels {
-		b = msgp.AppendString(b, c)
+	if channels != nil {
+		b = msgp.AppendString(b, "__asgi_channel__")
+		b = msgp.AppendArrayHeader(b, uint32(len(channels)))
+		for _, c := range channels {
+			b = msgp.AppendString(b, c)
+		}
 	}
 	return b, nil
 }

@@ -10,14 +10,33 @@ import (
 	"time"
 )
 
+// testCodec is that of the core layer: a serializer, and " encrypted".
+func testCodec(t testing.TB, kind string) codec {
+	serializer, encrypted := strings.CutSuffix(kind, " encrypted")
+	s := DefaultSettings()
+	s.Serializer = serializer
+	if encrypted {
+		s.EncryptionKeys = []string{"new", "old"}
+	}
+	f, err := s.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.codec
+}
+
 func TestMessageRoundTrip(t *testing.T) {
-	for _, serializer := range []string{"msgpack", "json"} {
+	for _, serializer := range []string{"msgpack", "json", "msgpack encrypted", "json encrypted"} {
 		text := []byte("{\"x\":  \"\\u001b[0m é\"}")
-		raw, err := encode(serializer, text, []string{"specific.a!1", "specific.a!2"})
+		c := testCodec(t, serializer)
+		raw, err := c.encode(text, []string{"specific.a!1", "specific.a!2"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := decode(serializer, raw)
+		if bytes.Contains(raw, []byte(internalMessage)) != (len(c.keys) == 0) {
+			t.Errorf("%s: %q", serializer, raw)
+		}
+		m, err := c.decode(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +55,8 @@ func TestMessageOfPython(t *testing.T) {
 		{"json", `{"type": "internal.message", "text": "{\"a\": \"\u00e9\"}", "__asgi_channel__": ["s.a!"]}`, `{"a": "é"}`, "s.a!"},
 		{"json", `{"type": "internal.message", "text": "1", "__asgi_channel__": "s.a!"}`, `1`, "s.a!"},
 	} {
-		m, err := decode(c.serializer, []byte(prefix+c.raw))
+		codec := testCodec(t, c.serializer)
+		m, err := codec.decode([]byte(prefix + c.raw))
 		if err != nil {
 			t.Errorf("%q: %v", c.raw, err)
 			continue
@@ -48,18 +68,17 @@ func TestMessageOfPython(t *testing.T) {
 }
 
 func FuzzMessage(f *testing.F) {
-	raw, _ := encode("msgpack", []byte(`{"a":1}`), []string{"specific.a!1"})
-	f.Add(raw, false)
-	raw, _ = encode("json", []byte(`{"a":1}`), []string{"specific.a!1"})
-	f.Add(raw, true)
-	f.Add([]byte("123456789012\xdf\xff\xff\xff\xff"), false)
-	f.Add([]byte("123456789012\x81\xa6groups\xdd\xff\xff\xff\xff"), false)
-	f.Fuzz(func(t *testing.T, raw []byte, json bool) {
-		serializer := "msgpack"
-		if json {
-			serializer = "json"
-		}
-		m, err := decode(serializer, raw)
+	var codecs []codec
+	for i, kind := range []string{"msgpack", "json", "msgpack encrypted"} {
+		codecs = append(codecs, testCodec(f, kind))
+		raw, _ := codecs[i].encode([]byte(`{"a":1}`), []string{"specific.a!1"})
+		f.Add(raw, i)
+	}
+	f.Add([]byte("123456789012\xdf\xff\xff\xff\xff"), 0)
+	f.Add([]byte("123456789012\x81\xa6groups\xdd\xff\xff\xff\xff"), 0)
+	f.Fuzz(func(t *testing.T, raw []byte, kind int) {
+		c := codecs[uint(kind)%uint(len(codecs))]
+		m, err := c.decode(raw)
 		if err == nil && len(m.Text) > 2*len(raw)+8 {
 			t.Errorf("%d bytes of text from %d", len(m.Text), len(raw))
 		}
@@ -111,7 +130,7 @@ func FuzzRESP(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		c := &respConn{r: bufio.NewReader(bytes.NewReader(b)), push: func(string, []string) {}}
+		c := &respConn{r: bufio.NewReader(bytes.NewReader(b)), push: func(string, [][]byte) {}}
 		for range 16 {
 			if _, err := c.reply(); err != nil {
 				if _, ok := err.(replyError); !ok {
@@ -126,7 +145,9 @@ func TestPushesBetweenReplies(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer func() { _ = ours.Close() }()
 	var pushed []string
-	c := newRespConn(ours, func(kind string, keys []string) { pushed = append(pushed, kind+":"+strings.Join(keys, ",")) })
+	c := newRespConn(ours, func(kind string, keys [][]byte) {
+		pushed = append(pushed, kind+":"+string(bytes.Join(keys, []byte(","))))
+	})
 	go func() {
 		buf := make([]byte, 1024)
 		n, _ := theirs.Read(buf)
@@ -145,5 +166,19 @@ func TestPushesBetweenReplies(t *testing.T) {
 	}
 	if want := []string{"invalidate:a,b", "invalidate:"}; !slices.Equal(pushed, want) {
 		t.Errorf("pushed %q, want %q", pushed, want)
+	}
+}
+
+func TestCompleteValues(t *testing.T) {
+	const message = "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\nab\r\n\r\n"
+	for text, want := range map[string]bool{
+		message: true, message + "*": true, "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n": true,
+		"": false, "*": false, "*3\r\n": false, message[:len(message)-1]: false, message[:12]: false, "+PONG\r\n": false, "*x\r\n": false,
+	} {
+		c := &respConn{r: bufio.NewReader(strings.NewReader(text))}
+		_, _ = c.r.Peek(len(text))
+		if got := c.complete(); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
 	}
 }

@@ -26,9 +26,6 @@ end
 end
 return full`)
 
-// readAttempts is how often reading a group's members is tried again.
-const readAttempts = 3
-
 // Publish implements [relay.Broker], as RedisChannelLayer.group_send does.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
 	if !relay.ValidGroup(group) {
@@ -42,8 +39,9 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	key := groupKey(s.Prefix, group)
 
 	var members []string
+	pool := s.Pool.withDefaults()
 	for attempt := 0; ; attempt++ { // connections that a restart of Redis broke are found out here, where trying again is harmless
-		pipe := b.hosts[b.groupHost(group)].Pipeline()
+		pipe := b.hosts.client(b.hosts.index(group)).Pipeline()
 		pipe.ZRemRangeByScore(ctx, key, "0", strconv.FormatInt(now.Add(-s.GroupExpiry).Unix(), 10))
 		list := pipe.ZRange(ctx, key, 0, -1)
 		_, err := pipe.Exec(ctx)
@@ -51,8 +49,12 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 			members = list.Val()
 			break
 		}
-		if attempt == readAttempts || ctx.Err() != nil {
+		if attempt >= pool.Retries || ctx.Err() != nil {
 			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+		}
+		select {
+		case <-time.After(pool.backoff(attempt)):
+		case <-ctx.Done():
 		}
 	}
 	receipt := relay.Receipt{Members: len(members)}
@@ -65,13 +67,13 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 		keys []string
 		args []any
 	}
-	sends := make([]send, len(b.hosts))
+	sends := make([]send, b.hosts.size)
 	for r, channels := range byReceiver {
-		raw, err := encode(s.Serializer, text, channels)
+		raw, err := s.codec.encode(text, channels)
 		if err != nil {
 			return receipt, fmt.Errorf("publishing to %s: %w", group, err)
 		}
-		to := &sends[ringIndex(r, len(b.hosts))]
+		to := &sends[b.hosts.index(r)]
 		if to.args == nil {
 			to.args = []any{
 				strconv.FormatFloat(float64(now.UnixMicro())/1e6, 'f', 6, 64),
@@ -80,13 +82,13 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 			}
 		}
 		to.keys = append(to.keys, s.Prefix+r)
-		to.args = append(to.args, raw, s.Capacity)
+		to.args = append(to.args, raw, s.capacity(channels[0]))
 	}
 	for i, to := range sends {
 		if to.keys == nil {
 			continue
 		}
-		full, err := sendScript.Run(ctx, b.hosts[i], to.keys, to.args...).Int()
+		full, err := sendScript.Run(ctx, b.hosts.client(i), to.keys, to.args...).Int()
 		if err != nil {
 			return receipt, fmt.Errorf("publishing to %s: %w", group, err)
 		}

@@ -238,6 +238,24 @@ func TestJunkIsSkipped(t *testing.T) {
 	}
 }
 
+func TestChannelCapacityOfOthers(t *testing.T) {
+	server := peers.StartRedis(t)
+	s := settings(server)
+	s.ChannelCapacity = []redis.ChannelCapacity{{Pattern: "http.request*", Capacity: 2}}
+	b, sink := start(t, s, "g")
+	server.Do("ZADD", "asgi:group:g", time.Now().Unix(), "http.request.abc!1")
+	for i := range 4 {
+		r, err := b.Publish(context.Background(), "g", []byte("x"))
+		if want := i / 2; err != nil || r.OverCapacity != min(want, 1) || r.Members != 2 {
+			t.Errorf("event %d: %+v, %v", i, r, err)
+		}
+	}
+	if n := server.Do("ZCARD", "asgihttp.request.abc!"); n != int64(2) {
+		t.Errorf("%v messages wait where two may", n)
+	}
+	relaytest.Eventually(t, "all events at the node", func() bool { return len(sink.Texts("g")) == 4 })
+}
+
 func TestCloseLeavesNothing(t *testing.T) {
 	server := peers.StartRedis(t)
 	groups := make([]string, 700)

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,13 +15,14 @@ import (
 // notifications between commands, and read a batch of messages into one piece of memory.
 type respConn struct {
 	net.Conn
-	r   *bufio.Reader
-	out []byte
+	r    *bufio.Reader
+	out  []byte
+	room []byte // shared by small elements of replies
 	// push gets every notification that Redis sends of its own accord.
-	push func(kind string, keys []string)
+	push func(kind string, args [][]byte)
 }
 
-func newRespConn(c net.Conn, push func(kind string, keys []string)) *respConn {
+func newRespConn(c net.Conn, push func(kind string, args [][]byte)) *respConn {
 	return &respConn{Conn: c, r: bufio.NewReaderSize(c, 64<<10), push: push}
 }
 
@@ -44,7 +46,15 @@ func appendCommand(b []byte, args []string) []byte {
 
 // sendAll sends commands in one piece. Their replies must come within wait.
 func (c *respConn) sendAll(wait time.Duration, commands ...[]string) error {
-	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return err
+	}
+	return c.send(wait, commands...)
+}
+
+// send sends commands in one piece, within wait. Another goroutine may read.
+func (c *respConn) send(wait time.Duration, commands ...[]string) error {
+	if err := c.SetWriteDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
 	c.out = c.out[:0]
@@ -64,7 +74,7 @@ func (c *respConn) do(wait time.Duration, args ...string) ([][]byte, error) {
 }
 
 // reply reads the next reply; notifications before it go to push. Of an array it returns the elements, of anything else one element.
-// Elements of one reply share memory.
+// Elements of replies share memory.
 func (c *respConn) reply() ([][]byte, error) {
 	for {
 		kind, n, text, err := c.header()
@@ -152,7 +162,6 @@ func (c *respConn) elements(n, depth int) ([][]byte, error) {
 		return nil, errProtocol
 	}
 	list := make([][]byte, 0, max(0, min(n, 4096)))
-	var room []byte // shared by small elements
 	for range n {
 		kind, n, text, err := c.header()
 		if err != nil {
@@ -164,11 +173,11 @@ func (c *respConn) elements(n, depth int) ([][]byte, error) {
 			if n > roomSize/4 || n < 0 {
 				b, err = c.bulk(nil, n)
 			} else {
-				if n > cap(room)-len(room) {
-					room = make([]byte, 0, roomSize)
+				if n > cap(c.room)-len(c.room) {
+					c.room = make([]byte, 0, roomSize)
 				}
-				b, err = c.bulk(room[len(room):len(room):len(room)+n], n)
-				room = room[:len(room)+n]
+				b, err = c.bulk(c.room[len(c.room):len(c.room):len(c.room)+n], n)
+				c.room = c.room[:len(c.room)+n]
 			}
 			if err != nil {
 				return nil, err
@@ -215,18 +224,50 @@ func (c *respConn) bulk(room []byte, n int) ([]byte, error) {
 	return b[:n:n], nil
 }
 
-// readPush reads a notification of n elements: its kind and, flattened, the keys.
+// readPush reads a notification of n elements: its kind and, flattened, the rest. A null among them is left out.
 func (c *respConn) readPush(n int) error {
 	list, err := c.elements(n, 0)
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	keys := make([]string, 0, len(list)-1)
-	for _, k := range list[1:] {
-		if len(k) > 0 {
-			keys = append(keys, string(k))
+	args := list[1:1]
+	for _, a := range list[1:] {
+		if len(a) > 0 {
+			args = append(args, a)
 		}
 	}
-	c.push(string(list[0]), keys)
+	c.push(string(list[0]), args)
 	return nil
+}
+
+// complete tells whether the next value, a flat list, is here already, so that reading it waits for nothing.
+func (c *respConn) complete() bool {
+	b, _ := c.r.Peek(c.r.Buffered())
+	line := func() (kind byte, n int, ok bool) {
+		end := bytes.IndexByte(b, '\n')
+		if end < 2 {
+			return 0, 0, false
+		}
+		kind = b[0]
+		n, err := strconv.Atoi(string(b[1 : end-1]))
+		b = b[end+1:]
+		return kind, n, err == nil
+	}
+	kind, n, ok := line()
+	if !ok || kind != '*' {
+		return false
+	}
+	for range n {
+		kind, size, ok := line()
+		if !ok {
+			return false
+		}
+		if kind == '$' && size >= 0 {
+			if len(b) < size+2 {
+				return false
+			}
+			b = b[size+2:]
+		}
+	}
+	return true
 }

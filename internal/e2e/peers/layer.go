@@ -21,6 +21,9 @@ const python = "/usr/bin/python3"
 const (
 	CoreLayer   = "channels_redis.core.RedisChannelLayer"
 	PubSubLayer = "channels_redis.pubsub.RedisPubSubChannelLayer"
+	// These have the settings of later versions, if the installed one has not: testdata/python/later.py.
+	LaterCoreLayer   = "later.CoreLayer"
+	LaterPubSubLayer = "later.PubSubLayer"
 )
 
 // Layer is a channel layer of the real channels_redis in a Python process of its

@@ -36,6 +36,16 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 	return r
 }
 
+// AlsoTLS makes StartRedis listen on a second port that speaks TLS, and ask for a client's certificate there. It returns the port's address.
+func AlsoTLS(t testing.TB, c Certificates) (args []string, addr string) {
+	t.Helper()
+	port := FreePort(t)
+	return []string{
+		"--tls-port", strconv.Itoa(port), "--tls-auth-clients", "yes",
+		"--tls-cert-file", c.Cert, "--tls-key-file", c.Key, "--tls-ca-cert-file", c.CA,
+	}, loopback(port)
+}
+
 // Restart starts the server again on the same port, empty, after Kill or Stop.
 func (r *Redis) Restart() {
 	r.t.Helper()

@@ -1,0 +1,99 @@
+package caddymodule
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/redis"
+)
+
+func init() {
+	caddy.RegisterModule(RedisPubSubLayer{})
+}
+
+// RedisPubSubLayer is the channel layer of channels_redis's RedisPubSubChannelLayer. The settings have the names and defaults of Python's CHANNEL_LAYERS and
+// must be the same there. Redis keeps nothing in this layer: events that are sent while its connection is broken are lost.
+type RedisPubSubLayer struct {
+	RedisCommon
+	// Resync is a JSON text that clients get once when events of their groups may have been missed. Default: none.
+	Resync string `json:"resync,omitempty"`
+
+	settings redis.PubSubSettings
+}
+
+// CaddyModule returns the Caddy module information.
+func (RedisPubSubLayer) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.redis_pubsub", New: func() caddy.Module { return new(RedisPubSubLayer) }}
+}
+
+// Provision checks the settings.
+func (l *RedisPubSubLayer) Provision(caddy.Context) (err error) {
+	s := redis.DefaultPubSubSettings()
+	if s.Hosts, s.EncryptionKeys, err = l.expand(s.Hosts); err != nil {
+		return fmt.Errorf("channel_layer redis_pubsub: %w", err)
+	}
+	if l.Prefix != "" {
+		s.Prefix = l.Prefix
+	}
+	if l.Serializer != "" {
+		s.Serializer = l.Serializer
+	}
+	s.Resync = l.Resync
+	l.settings = s
+	return s.Validate()
+}
+
+// Place implements [ChannelLayer].
+func (l *RedisPubSubLayer) Place() string { return l.settings.Place() }
+
+// Open implements [ChannelLayer].
+func (l *RedisPubSubLayer) Open(log *slog.Logger) (relay.Broker, error) {
+	return redis.NewPubSub(l.settings, log)
+}
+
+// Apply implements [ChannelLayer].
+func (l *RedisPubSubLayer) Apply(b relay.Broker) error { return b.(*redis.PubSub).Apply(l.settings) }
+
+// UnmarshalCaddyfile reads
+//
+//	channel_layer redis_pubsub [<url>...] {
+//		url          <url>...
+//		sentinel     { … }
+//		tls          { … }
+//		pool         { … }
+//		prefix       <prefix>
+//		serializer   msgpack|json
+//		symmetric_encryption_keys <key>...
+//		resync       <json>
+//	}
+func (l *RedisPubSubLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	l.URLs = d.RemainingArgs()
+	for d.NextBlock(0) {
+		name := d.Val()
+		known, err := l.unmarshalOption(d)
+		switch {
+		case err != nil:
+			return err
+		case known:
+		case name == "resync":
+			if err := oneValue(d, &l.Resync); err != nil {
+				return d.Err("resync takes one JSON text in backquotes: resync `{\"resync\": true}`")
+			}
+		case name == "capacity" || name == "channel_capacity" || name == "expiry" || name == "group_expiry":
+			return d.Errf("channel_layer redis_pubsub has no %s, since Redis keeps nothing in it; do the emitters use channels_redis.core.RedisChannelLayer? Then write channel_layer redis", name)
+		default:
+			return d.Errf("channel_layer redis_pubsub has no setting %q; it has %s and resync", name, redisOptions)
+		}
+	}
+	return nil
+}
+
+var (
+	_ ChannelLayer      = (*RedisPubSubLayer)(nil)
+	_ caddy.Provisioner = (*RedisPubSubLayer)(nil)
+)

@@ -1,0 +1,269 @@
+package redis
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// PubSubSettings are those of channels_redis's RedisPubSubChannelLayer, under its names. They must be the same at every emitter.
+type PubSubSettings struct {
+	// Hosts are the hosts of the ring. Their database numbers mean nothing to Redis's pub/sub.
+	Hosts
+	// Prefix begins the name of every pub/sub channel; "asgi" unless the emitters say otherwise.
+	Prefix string
+	// Serializer is "msgpack" or "json".
+	Serializer string
+	// EncryptionKeys, if any, encrypt messages: the first does, each decrypts.
+	EncryptionKeys []string
+	// Resync is a JSON text that clients get once when events of their groups may have been missed; empty: none.
+	Resync string
+}
+
+// DefaultPubSubSettings are channels_redis's defaults, on the local host.
+func DefaultPubSubSettings() PubSubSettings {
+	return PubSubSettings{Hosts: Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}}, Prefix: "asgi", Serializer: "msgpack"}
+}
+
+// Place identifies what cannot change under an open PubSub, as [Settings.Place] does.
+func (s PubSubSettings) Place() string {
+	return fmt.Sprintf("redis_pubsub %s%q %s", s.place(), s.Prefix, s.Serializer)
+}
+
+// Validate says what is wrong with the settings, if anything.
+func (s PubSubSettings) Validate() error {
+	_, err := s.prepare()
+	return err
+}
+
+// pubSubInForce are settings made ready for use.
+type pubSubInForce struct {
+	PubSubSettings
+	codec codec
+}
+
+func (s PubSubSettings) prepare() (*pubSubInForce, error) {
+	fail := func(err error) (*pubSubInForce, error) {
+		return nil, fmt.Errorf("channel_layer redis_pubsub: %w", err)
+	}
+	if _, err := s.options(); err != nil {
+		return fail(err)
+	}
+	if s.Prefix == "" {
+		return fail(errors.New("prefix must not be empty"))
+	}
+	if s.Resync != "" && !json.Valid([]byte(s.Resync)) {
+		return fail(errors.New("resync must be JSON, such as {\"resync\": true}"))
+	}
+	codec, err := newCodec(s.Serializer, s.EncryptionKeys)
+	if err != nil {
+		return fail(err)
+	}
+	return &pubSubInForce{s, codec}, nil
+}
+
+// PubSub is one node's part in a channel layer of RedisPubSubChannelLayer: Redis keeps nothing, so an event reaches who is subscribed
+// at that moment, and what comes while a connection is broken is lost. It implements [relay.Broker].
+type PubSub struct {
+	place    PubSubSettings
+	settings atomic.Pointer[pubSubInForce]
+	log      *slog.Logger
+	hosts    *ring
+	links    []*subscriber // one for each host
+	health   *health
+
+	mu      sync.Mutex
+	started bool
+	closed  bool
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+// NewPubSub returns a PubSub. It connects when it is started.
+func NewPubSub(s PubSubSettings, log *slog.Logger) (*PubSub, error) {
+	settings, err := s.prepare()
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := newRing(s.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	p := &PubSub{place: s, log: log, hosts: hosts, health: newHealth(hosts.size)}
+	p.settings.Store(settings)
+	for i := range hosts.size {
+		p.links = append(p.links, newSubscriber(p, i))
+	}
+	return p, nil
+}
+
+// Apply changes the settings that can change while the PubSub runs: all but what makes up its Place. New addresses, credentials and
+// timeouts mean new connections, and thereby a short gap.
+func (p *PubSub) Apply(s PubSubSettings) error {
+	settings, err := s.prepare()
+	if err != nil {
+		return err
+	}
+	if s.Place() != p.place.Place() {
+		return errors.New("redis_pubsub channel layer: another place needs another PubSub")
+	}
+	moved, err := p.hosts.apply(s.Hosts)
+	if err != nil {
+		return err
+	}
+	p.settings.Store(settings)
+	p.health.forgive()
+	if moved {
+		for _, l := range p.links {
+			l.cut()
+		}
+	}
+	return nil
+}
+
+// Start implements [relay.Broker].
+func (p *PubSub) Start(sink relay.Sink) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.started || p.closed {
+		return fmt.Errorf("redis_pubsub channel layer: started already: %w", relay.ErrClosed)
+	}
+	p.started = true
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	p.running.Go(func() {
+		p.health.watch(ctx, p.log, p.Health, "channel layer is not well; clients stay connected, but what is sent meanwhile is lost to them")
+	})
+	for _, l := range p.links {
+		l.sink = sink
+		p.running.Go(func() { l.run(ctx) })
+	}
+	return nil
+}
+
+// channel is the pub/sub channel of a group.
+func (p *PubSub) channel(group string) string { return p.place.Prefix + "__group__" + group }
+
+// byLink sorts groups by the host that keeps them: the hash is of the whole name of the channel.
+func (p *PubSub) byLink(groups []string) map[*subscriber][]string {
+	sorted := map[*subscriber][]string{}
+	for _, g := range groups {
+		l := p.links[p.hosts.index(p.channel(g))]
+		sorted[l] = append(sorted[l], g)
+	}
+	return sorted
+}
+
+// Join implements [relay.Broker].
+func (p *PubSub) Join(ctx context.Context, groups ...string) error {
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return fmt.Errorf("redis_pubsub channel layer: %w", relay.ErrClosed)
+	}
+	var waiting []<-chan struct{}
+	for l, names := range p.byLink(groups) {
+		waiting = append(waiting, l.join(names)...)
+	}
+	for _, done := range waiting {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return fmt.Errorf("subscribing to %d groups in redis: %w", len(groups), ctx.Err())
+		}
+	}
+	return nil
+}
+
+// Leave implements [relay.Broker].
+func (p *PubSub) Leave(groups ...string) {
+	for l, names := range p.byLink(groups) {
+		l.leave(names)
+	}
+}
+
+// Publish implements [relay.Broker], as RedisPubSubChannelLayer.group_send does. Members are the nodes and Python processes that
+// Redis has handed the event to.
+func (p *PubSub) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
+	if !relay.ValidGroup(group) {
+		return relay.Receipt{}, fmt.Errorf("publishing: %q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", group, relay.MaxGroupName)
+	}
+	if !utf8.Valid(text) {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is not UTF-8", group)
+	}
+	raw, err := p.settings.Load().codec.encode(text, nil)
+	if err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+	}
+	channel := p.channel(group)
+	n, err := p.hosts.client(p.hosts.index(channel)).Publish(ctx, channel, raw).Result()
+	if err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+	}
+	return relay.Receipt{Members: int(n)}, nil
+}
+
+// Health implements [relay.Broker].
+func (p *PubSub) Health() relay.Health { return p.health.report(p.hosts, p.trouble) }
+
+// trouble says how many groups are not subscribed although the hosts are well.
+func (p *PubSub) trouble() string {
+	waiting := 0
+	for _, l := range p.links {
+		waiting += l.overdue()
+	}
+	if waiting == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d groups are not subscribed yet", waiting)
+}
+
+// Close implements [relay.Broker].
+func (p *PubSub) Close(ctx context.Context) error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	started := p.started
+	p.mu.Unlock()
+	var err error
+	if started {
+		for _, l := range p.links {
+			if err == nil {
+				err = l.leaveAll(ctx)
+			}
+		}
+		p.stop()
+		for _, l := range p.links {
+			l.cut()
+		}
+		p.running.Wait()
+	}
+	p.hosts.close()
+	if err != nil {
+		return fmt.Errorf("leaving the redis_pubsub channel layer: %w", err)
+	}
+	return nil
+}
+
+// LayerID identifies the channel layer, as [Broker.LayerID] does: pub/sub is one for all databases of a Redis, so the text is in the first.
+func (p *PubSub) LayerID(ctx context.Context) (string, error) {
+	return layerID(ctx, p.hosts.client(0), "edgerelay:pubsub:"+p.place.Prefix, "redis.call('SELECT',0)\n")
+}
+
+// Set stores a string beside the channel layer, as Python's Redis client does.
+func (p *PubSub) Set(ctx context.Context, key, value string) error {
+	return set(ctx, p.hosts.client(0), key, value)
+}
+
+var _ relay.Broker = (*PubSub)(nil)

@@ -1,0 +1,57 @@
+package redis
+
+import "sync"
+
+// remembered is how many messages a failover may take back.
+const remembered = 4096
+
+type messageID = [randomPrefix]byte
+
+// replays finds messages that were delivered already. A master that takes over in a failover may lack the last that the
+// former one was told, such as that messages have been read: they would be read again. The random bytes before a message tell it apart.
+type replays struct {
+	mu      sync.Mutex
+	recent  []messageID // a ring of the last ones, next being the oldest
+	next    int
+	suspect map[messageID]bool // what may come again; nil: nothing
+}
+
+// begin is called when a connection has been made.
+func (r *replays) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.suspect = make(map[messageID]bool, len(r.recent))
+	for _, id := range r.recent {
+		r.suspect[id] = true
+	}
+}
+
+// over is called when nothing waits any more: what can come again has come.
+func (r *replays) over() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.suspect = nil
+}
+
+// seen tells whether a message was delivered already, and remembers it.
+func (r *replays) seen(raw []byte) bool {
+	if len(raw) < randomPrefix {
+		return false
+	}
+	id := messageID(raw)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.suspect != nil {
+		if r.suspect[id] {
+			return true
+		}
+		r.suspect[id] = true
+	}
+	if len(r.recent) < remembered {
+		r.recent = append(r.recent, id)
+		return false
+	}
+	r.recent[r.next] = id
+	r.next = (r.next + 1) % remembered
+	return false
+}
