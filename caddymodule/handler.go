@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -145,7 +147,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, http.StatusTooManyRequests, address, err.Error(), err)
 		return
 	}
-	conn, err := ws.Accept(w, r, a.node.frameSize)
+	conn, err := ws.Accept(unwatched(w), r, a.node.frameSize, awx.Greeting(id))
 	if err != nil {
 		hub.DismissUser(id)
 		return
@@ -155,8 +157,22 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		Token: csrfToken(r), Log: h.app.node.log,
 	}
 	served = true
-	client.Greet()
 	go client.Serve(conn)
+}
+
+// watchers are the wrappers that Caddy puts around each response to watch for stalls. They want nothing of a websocket's handshake, so
+// that it can be written past them, in one piece with the greeting; others, such as an access log's, must see it.
+var watchers = []string{"*caddyhttp.IdleTimeoutWriter", "*caddyhttp.readDeadlineWriter"}
+
+// unwatched takes the watchers off.
+func unwatched(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok || !slices.Contains(watchers, reflect.TypeOf(w).String()) {
+			return w
+		}
+		w = u.Unwrap()
+	}
 }
 
 // turnAway tells a client that nobody is logged in. It reports whether there is a websocket, which release is called after.
@@ -166,7 +182,7 @@ func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, address netip
 		http.Error(w, "not logged in", http.StatusUnauthorized)
 		return false
 	}
-	conn, err := ws.Accept(w, r, h.app.node.frameSize)
+	conn, err := ws.Accept(w, r, h.app.node.frameSize, nil)
 	if err != nil {
 		return false
 	}

@@ -1,5 +1,7 @@
 package relay
 
+import "runtime"
+
 // gather collects, over all jobs of a round, what each session is to get, so that a client gets all of it with one
 // write and in the order in which it was delivered, whatever groups it came for. Sessions that get the
 // same sequence of jobs share one joined buffer.
@@ -30,6 +32,10 @@ type joined struct {
 	parts [][]byte
 }
 
+// yieldEvery is after how many writes, of some microseconds each, a worker lets others have its processor: the scheduler, which
+// does not hear of writes that cannot block, would leave it to the worker for ten milliseconds.
+const yieldEvery = 64
+
 // write sends the jobs' frames to the sessions of their audiences.
 func (g *gather) write(h *Hub, jobs []job) {
 	if len(jobs) == 1 {
@@ -46,7 +52,10 @@ func (g *gather) write(h *Hub, jobs []job) {
 	g.findEqual()
 	limit := h.Limits().QueuePerConnection
 	var deliveries, bytes uint64
-	for _, s := range g.touched {
+	for i, s := range g.touched {
+		if i%yieldEvery == yieldEvery-1 {
+			runtime.Gosched()
+		}
 		if n, ok := g.send(s, jobs, limit); ok {
 			deliveries += uint64(s.seq.count)
 			bytes += uint64(n)
@@ -70,11 +79,14 @@ func (g *gather) write(h *Hub, jobs []job) {
 // writeOne is write for a job alone, the usual case of a quiet system: every session is touched once.
 func (g *gather) writeOne(h *Hub, j job) {
 	limit, sent := h.Limits().QueuePerConnection, 0
-	for _, sub := range j.audience.subs {
-		if j.classes>>(sub.class&63)&1 == 0 {
+	for i, sub := range j.audience.subs {
+		if i%yieldEvery == yieldEvery-1 {
+			runtime.Gosched()
+		}
+		if j.classes != everybody && j.classes>>(sub.class&63)&1 == 0 {
 			continue
 		}
-		if sub.session.socket.Send(j.frames, limit) {
+		if sub.socket.Send(j.frames, limit) {
 			sent++
 		} else {
 			h.miss(sub.session, j.count)

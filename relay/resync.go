@@ -31,7 +31,7 @@ func (s *shard) union(groups []string) *audience {
 		for _, sub := range a.subs {
 			if !seen[sub.session] {
 				seen[sub.session] = true
-				union.subs = append(union.subs, &subscription{session: sub.session})
+				union.subs = append(union.subs, sub)
 			}
 		}
 	}

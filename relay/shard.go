@@ -24,10 +24,16 @@ type shard struct {
 
 // audience is the sessions of one shard that are subscribed to one group. It is guarded by the shard's round.
 type audience struct {
-	subs    []*subscription
+	subs    []subscriber
 	classed map[uint8]int // subscribers by class, of those that are not of class 0; nil if all are
 	others  int           // how many these are
 	present atomic.Uint64 // the classes there are; read without the round
+}
+
+// subscriber is a subscription as the worker goes through them: with the socket at hand, for the memory between is cold each time.
+type subscriber struct {
+	socket Socket
+	*subscription
 }
 
 // subscription ties a session to an audience.
@@ -79,7 +85,7 @@ func (s *shard) subscribe(session *Session, group string, class uint8) *subscrip
 		s.mu.Unlock()
 	}
 	sub := &subscription{session: session, audience: a, group: group, at: len(a.subs), class: class}
-	a.subs = append(a.subs, sub)
+	a.subs = append(a.subs, subscriber{session.socket, sub})
 	a.enter(class)
 	return sub
 }
@@ -92,7 +98,7 @@ func (s *shard) unsubscribe(sub *subscription) {
 	last := len(a.subs) - 1
 	a.subs[sub.at] = a.subs[last]
 	a.subs[sub.at].at = sub.at
-	a.subs[last] = nil
+	a.subs[last] = subscriber{}
 	a.subs = a.subs[:last]
 	a.leave(sub.class)
 	if last == 0 {

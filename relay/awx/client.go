@@ -50,8 +50,8 @@ type Client struct {
 	refused int
 }
 
-// Greet tells the client that it is logged in.
-func (c *Client) Greet() { c.Session.Send(acceptFrame(c.Session.Identity().ID)) }
+// Greeting is the first frame that a client gets, encoded: it is logged in.
+func Greeting(id relay.Identity) []byte { return relay.AppendFrame(nil, acceptFrame(id.ID)) }
 
 // Serve answers the client's messages until the connection ends, and closes the session. The goroutine that it
 // runs on lives as long as the client, and should have done nothing before: its stack stays as large as it ever was.
@@ -139,22 +139,30 @@ func (c *Client) authorize(wishes map[wish]standing) {
 	defer cancel()
 	id, auth := c.Session.Identity(), c.Hub.Authorizer()
 	var mu sync.Mutex // guards wishes
+	ask := func(w wish) {
+		a := standing{err: relay.ErrDenied}
+		if w.group() != BroadcastGroup {
+			a.err = auth.Authorize(ctx, id, w.kind, w.item)
+		}
+		if a.err == nil {
+			a.class, a.err = c.Hub.Classify(ctx, id, w.group())
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		wishes[w] = a
+	}
 	slots := make(chan struct{}, authorizeAtOnce)
 	var asking sync.WaitGroup
-	for _, w := range slices.Collect(maps.Keys(wishes)) {
+	list := slices.Collect(maps.Keys(wishes))
+	for i, w := range list {
+		if i == len(list)-1 { // nothing else is to be done meanwhile
+			ask(w)
+			break
+		}
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			a := standing{err: relay.ErrDenied}
-			if w.group() != BroadcastGroup {
-				a.err = auth.Authorize(ctx, id, w.kind, w.item)
-			}
-			if a.err == nil {
-				a.class, a.err = c.Hub.Classify(ctx, id, w.group())
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			wishes[w] = a
+			ask(w)
 		})
 	}
 	asking.Wait()

@@ -149,7 +149,7 @@ func play(t testing.TB, h *relay.Hub, messages ...string) (*socket, []string) {
 	for _, m := range messages {
 		in.messages = append(in.messages, []byte(m))
 	}
-	c.Greet()
+	s.Send(awx.Greeting(session.Identity()), 0)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -263,7 +263,7 @@ func TestBinaryMessage(t *testing.T) {
 	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
 	defer session.Close()
 	c := &awx.Client{Hub: h, Session: session, Token: token, Log: slog.New(slog.DiscardHandler)}
-	c.Greet()
+	s.Send(awx.Greeting(session.Identity()), 0)
 	c.Serve(&script{binary: true, messages: [][]byte{[]byte(groups(`{"a": [1]}`))}})
 	if got := s.take(); len(got) != 2 || got[1] != `{"error": "a message must be a text frame"}` {
 		t.Errorf("%q", got)
@@ -280,7 +280,7 @@ func TestNoToken(t *testing.T) {
 	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
 	defer session.Close()
 	c := &awx.Client{Hub: h, Session: session, Log: slog.New(slog.DiscardHandler)}
-	c.Greet()
+	s.Send(awx.Greeting(session.Identity()), 0)
 	c.Serve(&script{messages: [][]byte{[]byte(`{"groups": {"a": [1]}, "xrftoken": ""}`), []byte(`{"groups": {"a": [1]}}`)}})
 	if got := s.take(); !slices.Equal(got[1:], []string{denied, denied}) {
 		t.Errorf("%q", got)
@@ -380,7 +380,7 @@ func FuzzClientMessage(f *testing.F) {
 		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
 		defer session.Close()
 		c := &awx.Client{Hub: h, Session: session, Token: token, Log: slog.New(slog.DiscardHandler)}
-		c.Greet()
+		s.Send(awx.Greeting(session.Identity()), 0)
 		c.Serve(&script{messages: [][]byte{bytes.Clone(raw)}})
 		for _, frame := range s.take() {
 			var answer struct {

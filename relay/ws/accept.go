@@ -13,8 +13,9 @@ import (
 
 // Accept upgrades a request to a websocket. The request must have been found sound by
 // [CheckUpgrade], and its origin acceptable, before. limit is asked for the longest message, in bytes,
-// that the client may send. Of subprotocols the first that the client offers is agreed. On an error the response has been written.
-func Accept(w http.ResponseWriter, r *http.Request, limit func() int, subprotocols ...string) (*Conn, error) {
+// that the client may send. greeting are encoded frames that the client gets first, behind the response and with it in one
+// piece. Of subprotocols the first that the client offers is agreed. On an error the response has been written.
+func Accept(w http.ResponseWriter, r *http.Request, limit func() int, greeting []byte, subprotocols ...string) (*Conn, error) {
 	c := &Conn{limit: limit}
 	h := w.Header()
 	h.Set("Upgrade", "websocket")
@@ -27,16 +28,38 @@ func Accept(w http.ResponseWriter, r *http.Request, limit func() int, subprotoco
 			break
 		}
 	}
-	w.WriteHeader(http.StatusSwitchingProtocols)
-
-	nc, early, err := hijack(w)
+	inner := innermost(w)
+	var first []byte
+	if inner == w {
+		first = appendResponse(make([]byte, 0, 512), h)
+	} else {
+		w.WriteHeader(http.StatusSwitchingProtocols) // for those in between, such as an access log
+	}
+	nc, early, err := hijack(inner)
 	if err != nil {
+		for _, name := range []string{"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"} {
+			h.Del(name)
+		}
 		http.Error(w, "no websocket is possible on this connection", http.StatusNotImplemented)
 		return nil, fmt.Errorf("upgrading to websocket: %w", err)
 	}
-	c.net, c.direct, c.early = nc, newDirectWriter(nc), early
+	c.net, c.socket, c.early = nc, socketOf(nc), early
+	if c.socket == noSocket {
+		c.direct = newDirectWriter(nc)
+	}
 	c.lastRead.Store(time.Now().UnixNano())
+	if first = append(first, greeting...); len(first) > 0 {
+		c.Send(first, 0)
+	}
 	return c, nil
+}
+
+// appendResponse appends the response that ends the handshake, as net/http would write it.
+func appendResponse(b []byte, h http.Header) []byte {
+	buf := bytes.NewBuffer(append(b, "HTTP/1.1 101 Switching Protocols\r\n"...))
+	_ = h.Write(buf) // into memory; line breaks in values are replaced
+	buf.WriteString("\r\n")
+	return buf.Bytes()
 }
 
 // acceptKey proves to the client that its handshake was understood (RFC 6455 section 4.2.2).
@@ -45,21 +68,24 @@ func acceptKey(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// hijack takes the connection, and what the client has sent already, from the innermost writer: wrappers,
-// such as that of an access log, would stand between us and the socket for as long as it lives.
-func hijack(w http.ResponseWriter) (net.Conn, []byte, error) {
+// innermost is the writer beneath all wrappers. One such as that of an access log would stand between us and the
+// socket for as long as it lives.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			break
+			return w
 		}
 		w = u.Unwrap()
 	}
-	nc, rw, err := http.NewResponseController(w).Hijack()
+}
+
+// hijack takes the connection, and what the client has sent already.
+func hijack(w http.ResponseWriter) (net.Conn, []byte, error) {
+	nc, rw, err := http.NewResponseController(w).Hijack() // and deadlines of the request are lifted
 	if err != nil {
 		return nil, nil, err
 	}
-	_ = nc.SetDeadline(time.Time{}) // net/http may have left deadlines of its own for the request
 	var early []byte
 	if n := rw.Reader.Buffered(); n > 0 {
 		waiting, _ := rw.Reader.Peek(n)

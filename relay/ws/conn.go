@@ -27,8 +27,18 @@ const (
 // Conn is a server-side websocket connection. It implements [relay.Socket]; Read is for one goroutine,
 // everything else may be called concurrently.
 type Conn struct {
+	// All that a write to a client that keeps up looks at lies together: it is cold in the cache each time.
+	mu       sync.Mutex
+	socket   int32 // for writes that never block; noSocket where the connection is not a plain one
+	state    state
+	flushing bool     // a goroutine is writing the queue
+	last     bool     // the connection ends when the queue is empty
+	slow     bool     // closed because too much waited
+	queue    [][]byte // what waits, oldest first; the first is being written, from wherever it starts
+	queued   int      // bytes in queue
+
+	direct      directWriter // the same for others, such as TLS; nil where there is none
 	net         net.Conn
-	direct      directWriter // writes that never block; nil where the connection has none
 	subprotocol string
 	limit       func() int   // bytes of a client's message
 	lastRead    atomic.Int64 // Unix nanoseconds
@@ -37,14 +47,6 @@ type Conn struct {
 	early      []byte
 	in         [64]byte
 	start, end uint8
-
-	mu       sync.Mutex
-	queue    [][]byte // what waits, oldest first; the first is being written, from wherever it starts
-	queued   int      // bytes in queue
-	flushing bool     // a goroutine is writing the queue
-	state    state
-	last     bool // the connection ends when the queue is empty
-	slow     bool // closed because too much waited
 }
 
 type state uint8
@@ -89,10 +91,16 @@ func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
 
 // tryWrite writes what the socket takes now and returns the rest. c.mu is held and nothing waits.
 func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
-	if c.direct == nil {
+	var n int
+	var err error
+	switch {
+	case c.socket != noSocket:
+		n, err = sendNow(c.socket, b)
+	case c.direct != nil:
+		n, err = c.direct.tryWrite(b)
+	default:
 		return b
 	}
-	n, err := c.direct.tryWrite(b)
 	if err != nil { // the reader sees the broken connection and ends the session
 		return nil
 	}

@@ -33,7 +33,7 @@ func newServer(t testing.TB, secure bool) *server {
 			http.Error(w, reason, status)
 			return
 		}
-		c, err := ws.Accept(w, r, func() int { return 4096 })
+		c, err := ws.Accept(w, r, func() int { return 4096 }, nil)
 		if err != nil {
 			t.Error(err)
 			return

@@ -1,0 +1,56 @@
+//go:build linux && !386
+
+package ws
+
+import (
+	"net"
+	"syscall"
+	"unsafe"
+)
+
+// A socket is written by its number, past net.Conn and the runtime's poller: their locks, cold in the cache at every client,
+// cost as much as a quarter of the system call. The number is good until Kill, which the Conn's lock keeps
+// apart from writing.
+
+// noSocket is the number of a connection that is not a plain socket.
+const noSocket = -1
+
+// socketOf returns the number of a TCP or Unix socket, noSocket for anything else.
+func socketOf(conn net.Conn) int32 {
+	var raw syscall.RawConn
+	var err error
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		raw, err = c.SyscallConn()
+	case *net.UnixConn:
+		raw, err = c.SyscallConn()
+	default:
+		return noSocket
+	}
+	if err != nil {
+		return noSocket
+	}
+	number := int32(noSocket)
+	if err := raw.Control(func(fd uintptr) { number = int32(fd) }); err != nil {
+		return noSocket
+	}
+	return number
+}
+
+// sendNow returns how many bytes the socket took without waiting, possibly none.
+func sendNow(socket int32, b []byte) (int, error) {
+	for {
+		// Raw: it does not block, so the scheduler need not know.
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(socket), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EAGAIN:
+			return 0, nil
+		case syscall.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
