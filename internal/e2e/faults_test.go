@@ -20,6 +20,8 @@ type fault struct {
 	lasts        time.Duration
 	// counted: it may be over before anybody looks, and is seen in the counters.
 	counted bool
+	// slow: it takes its time, and is to be seen from its end on.
+	slow bool
 	// held: it strikes while events wait in Redis, because the link to it stalls.
 	held bool
 	// lossless: Redis keeps its messages, so that every event that was accepted arrives.

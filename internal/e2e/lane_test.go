@@ -31,8 +31,9 @@ const (
 type lane struct {
 	t       *testing.T
 	redis   *peers.Redis
-	admin   *goredis.Client // past the link, as a user of its own where there is a password
-	link    *peers.Proxy
+	admin   *goredis.Client              // past the link, as a user of its own where there is a password
+	link    *peers.Proxy                 // nil with Sentinel
+	hosts   func(password string) string // the lines of channel_layer redis that say where
 	relay   *peers.Relay
 	emitter *peers.Layer
 	crowd   *crowd
@@ -43,6 +44,12 @@ type lane struct {
 
 func startLane(t *testing.T, redis *peers.Redis, password string) *lane {
 	l := &lane{t: t, redis: redis, link: peers.StartProxy(t, redis.Addr)}
+	l.hosts = func(password string) string {
+		if password != "" {
+			password = ":" + password + "@"
+		}
+		return "url redis://" + password + l.link.Addr + "/0"
+	}
 	url := redis.URL
 	options := &goredis.Options{Addr: redis.Addr, MaxRetries: -1, ReadTimeout: 10 * time.Second, DisableIdentity: true}
 	if password != "" {
@@ -52,6 +59,14 @@ func startLane(t *testing.T, redis *peers.Redis, password string) *lane {
 	l.admin = goredis.NewClient(options)
 	t.Cleanup(func() { _ = l.admin.Close() })
 	l.emitter = peers.StartEmitter(t, url)
+	l.people(password)
+	return l
+}
+
+// people starts the relay and its clients.
+func (l *lane) people(password string) {
+	t := l.t
+	t.Helper()
 	l.relay = peers.StartRelay(t, l.caddyfile(password))
 	l.crowd = gather(t, l.addr(), *crowdSize, "jobs", "summary")
 	quiet, err := l.siege().subscribe("jobs", "status_changed")
@@ -60,18 +75,15 @@ func startLane(t *testing.T, redis *peers.Redis, password string) *lane {
 	}
 	l.quiet = quiet
 	t.Cleanup(func() { _ = quiet.Close() })
-	return l
 }
 
 func (l *lane) caddyfile(password string) string {
-	if password != "" {
-		password = ":" + password + "@"
-	}
 	return `{
 	admin {$ADMIN}
 	persist_config off
 	edgerelay {
-		channel_layer redis redis://` + password + l.link.Addr + `/0 {
+		channel_layer redis {
+			` + l.hosts(password) + `
 			capacity 10000
 			group_expiry 157784760s
 		}
@@ -231,6 +243,9 @@ func (l *lane) suffer(f fault) {
 	struck := time.Now()
 	f.strike(l)
 	over := time.Now()
+	if f.slow {
+		struck = over
+	}
 	if f.held {
 		l.link.Resume()
 	}

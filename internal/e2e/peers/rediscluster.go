@@ -1,0 +1,154 @@
+package peers
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisCluster is a Redis Cluster of real servers. The slots are shared out evenly between the masters.
+type RedisCluster struct {
+	Masters []*Redis
+	// Replicas holds one replica of each of the first masters.
+	Replicas []*Redis
+
+	t     testing.TB
+	buses map[*Redis]int
+}
+
+// clusterSlots is how many slots every cluster has.
+const clusterSlots = 16384
+
+// StartRedisCluster starts a cluster and waits until all its nodes agree on it. More arguments go to each server.
+func StartRedisCluster(t testing.TB, masters, replicas int, args ...string) *RedisCluster {
+	t.Helper()
+	c := &RedisCluster{t: t, buses: map[*Redis]int{}}
+	start := func() *Redis {
+		bus := FreePort(t)
+		r := StartRedis(t, append([]string{
+			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-config-file", "nodes.conf",
+			"--cluster-node-timeout", "1500", "--cluster-require-full-coverage", "no",
+		}, args...)...)
+		c.buses[r] = bus
+		return r
+	}
+	for i := range masters {
+		m := start()
+		c.Masters = append(c.Masters, m)
+		m.Do("CLUSTER", "ADDSLOTSRANGE", i*clusterSlots/masters, (i+1)*clusterSlots/masters-1)
+		m.Do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
+	}
+	for range replicas {
+		c.Replicas = append(c.Replicas, start())
+	}
+	for _, r := range c.nodes()[1:] {
+		c.Masters[0].Do("CLUSTER", "MEET", "127.0.0.1", r.port, c.buses[r])
+	}
+	c.agree(masters, 0)
+	for i, r := range c.Replicas {
+		r.Do("CLUSTER", "REPLICATE", c.ID(c.Masters[i]))
+	}
+	c.agree(masters, replicas)
+	return c
+}
+
+func (c *RedisCluster) nodes() []*Redis {
+	return append(c.Masters[:len(c.Masters):len(c.Masters)], c.Replicas...)
+}
+
+// agree waits until every node knows all masters and replicas, and finds the cluster well.
+func (c *RedisCluster) agree(masters, replicas int) {
+	c.t.Helper()
+	Eventually(c.t, 20*time.Second, "the cluster to be complete", func() error {
+		for _, r := range c.nodes() {
+			info, nodes := r.Do("CLUSTER", "INFO").(string), r.Do("CLUSTER", "NODES").(string)
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_assigned:16384") ||
+				strings.Count(nodes, "\n") != len(c.nodes()) || strings.Contains(nodes, "handshake") ||
+				strings.Count(nodes, "slave ") != replicas {
+				return fmt.Errorf("%s\n%s", info, nodes)
+			}
+		}
+		return nil
+	})
+	if replicas == 0 {
+		return
+	}
+	Eventually(c.t, 20*time.Second, "the replicas to follow", func() error {
+		for _, r := range c.Replicas {
+			if info := r.Do("INFO", "replication").(string); !strings.Contains(info, "master_link_status:up") {
+				return fmt.Errorf("%s", info)
+			}
+		}
+		return nil
+	})
+}
+
+// ID is a node's name in the cluster.
+func (c *RedisCluster) ID(r *Redis) string {
+	c.t.Helper()
+	return r.Do("CLUSTER", "MYID").(string)
+}
+
+// Addresses are those of all masters.
+func (c *RedisCluster) Addresses() []string {
+	list := make([]string, len(c.Masters))
+	for i, m := range c.Masters {
+		list[i] = m.Addr
+	}
+	return list
+}
+
+// Slot is the slot of a key.
+func (c *RedisCluster) Slot(key string) int {
+	c.t.Helper()
+	return int(c.Masters[0].Do("CLUSTER", "KEYSLOT", key).(int64))
+}
+
+// Owner is the number of the master that has a slot, as one of them sees it.
+func (c *RedisCluster) Owner(slot int) int {
+	c.t.Helper()
+	client := c.Masters[0].Client()
+	defer client.Close()
+	ranges, err := client.ClusterSlots(context.Background()).Result()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, r := range ranges {
+		if slot < r.Start || slot > r.End {
+			continue
+		}
+		for i, m := range c.Masters {
+			if r.Nodes[0].Addr == m.Addr {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// Move gives an empty slot to another master, as resharding does.
+func (c *RedisCluster) Move(slot, to int) {
+	c.t.Helper()
+	from := c.Owner(slot)
+	source, target := c.ID(c.Masters[from]), c.ID(c.Masters[to])
+	c.Masters[to].Do("CLUSTER", "SETSLOT", slot, "IMPORTING", source)
+	c.Masters[from].Do("CLUSTER", "SETSLOT", slot, "MIGRATING", target)
+	for _, i := range []int{to, from} {
+		c.Masters[i].Do("CLUSTER", "SETSLOT", slot, "NODE", target)
+	}
+	for i, m := range c.Masters {
+		if i != to && i != from {
+			m.Do("CLUSTER", "SETSLOT", slot, "NODE", target)
+		}
+	}
+}
+
+// Client returns a client of the cluster; the caller closes it.
+func (c *RedisCluster) Client() *redis.ClusterClient {
+	return redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addresses(), DisableIdentity: true})
+}

@@ -1,0 +1,184 @@
+package sharded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// watchEvery is how often a change of health is looked for, to log it.
+const watchEvery = 250 * time.Millisecond
+
+// health is what is counted. The plain fields are guarded by Broker.mu.
+type health struct {
+	ok         bool
+	since      time.Time
+	reconnects uint64
+	seen       map[string]bool // addresses that were connected to once
+	gaps       uint64
+	gap        string        // the last one
+	back       []string      // groups that were interrupted and are not told of yet
+	longest    time.Duration // of these
+	bad        atomic.Uint64
+}
+
+// found notes that a listener is connected. Nothing is wrong with its node.
+func (b *Broker) found(l *listener) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.troubles, l.addr)
+	if b.health.seen == nil {
+		b.health.seen = map[string]bool{}
+	}
+	if b.health.seen[l.addr] {
+		b.health.reconnects++
+	}
+	b.health.seen[l.addr] = true
+}
+
+// undecodable counts what is not a message of ours; the first is worth a line in the log.
+func (b *Broker) undecodable(err error) {
+	if b.health.bad.Add(1) == 1 {
+		b.log.Warn("a message in the channel layer cannot be decoded and is skipped; further ones are only counted (does somebody else publish to these channels?)", "error", err)
+	}
+}
+
+// trouble says in one line what is wrong, empty if nothing is. b.mu is held.
+func (b *Broker) trouble() string {
+	var wrong []string
+	if len(b.known) == 0 {
+		err := b.unknown
+		if err == nil {
+			err = errors.New("not connected yet")
+		}
+		return fmt.Sprintf("redis cluster %s: %v", strings.Join(b.place.Addresses, ", "), err)
+	}
+	for addr := range b.known {
+		l := b.listeners[addr]
+		switch err := b.troubles[addr]; {
+		case err != nil:
+			wrong = append(wrong, fmt.Sprintf("redis %s: %v", addr, err))
+		case l != nil:
+			if t := l.trouble(); t != "" {
+				wrong = append(wrong, fmt.Sprintf("redis %s: %s", addr, t))
+			}
+		}
+	}
+	slices.Sort(wrong)
+	late := 0
+	for g := range b.missing {
+		if !g.deaf.IsZero() || time.Since(g.asked) > answerWait {
+			late++
+		}
+	}
+	if late > 0 {
+		reason := b.refusal
+		if reason == nil {
+			reason = b.lastLoss
+		}
+		wrong = append(wrong, fmt.Sprintf("%d groups are not joined: %v", late, reason))
+	}
+	return strings.Join(wrong, "; ")
+}
+
+// trouble says what is wrong with a node, empty if nothing is.
+func (l *listener) trouble() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.busy && !l.asked.IsZero() && time.Since(l.asked) > answerWait:
+		return fmt.Sprintf("no answer for %v", time.Since(l.asked).Round(100*time.Millisecond))
+	case l.state != "" && l.state != "ok":
+		return "cluster_state:" + l.state
+	case !l.up:
+		return "not connected yet"
+	}
+	return ""
+}
+
+// well tells whether the node is in the cluster's majority, as far as it knows.
+func (l *listener) well() bool { return l.trouble() == "" }
+
+// Health implements [relay.Broker].
+func (b *Broker) Health() relay.Health {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	detail := b.trouble()
+	ok := detail == ""
+	h := &b.health
+	if ok != h.ok {
+		h.ok, h.since = ok, time.Now()
+	}
+	if ok {
+		addrs := make([]string, 0, len(b.known))
+		for addr := range b.known {
+			addrs = append(addrs, addr)
+		}
+		slices.Sort(addrs)
+		detail = "redis cluster " + strings.Join(addrs, ", ")
+		if h.gap != "" {
+			detail += "; " + h.gap
+		}
+	}
+	return relay.Health{
+		OK: ok, Detail: detail, Since: h.since,
+		Reconnects: h.reconnects, Gaps: h.gaps, Undecodable: h.bad.Load(),
+	}
+}
+
+// watch logs every change of health, and every gap.
+func (b *Broker) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	last := relay.Health{OK: true, Since: time.Now()}
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := b.Health()
+		switch {
+		case now.OK && !told:
+			b.log.Info("channel layer connected", "layer", now.Detail)
+		case now.OK && !last.OK:
+			b.log.Info("channel layer is well again", "layer", now.Detail, "after", time.Since(last.Since).Round(time.Millisecond))
+		case !now.OK && last.OK:
+			b.log.Error("channel layer is not well; clients stay connected, and events of the groups concerned are lost until it is back", "trouble", now.Detail)
+		}
+		b.tellGap()
+		told = true
+		if now.OK != last.OK || now.OK {
+			last = now
+		}
+	}
+}
+
+// tellGap makes known which groups may have missed events, once they are heard again.
+func (b *Broker) tellGap() {
+	b.mu.Lock()
+	h := &b.health
+	groups, longest := h.back, h.longest.Round(time.Millisecond)
+	h.back, h.longest = nil, 0
+	if len(groups) > 0 {
+		h.gaps++
+		h.gap = fmt.Sprintf("events of %d groups may have been missed in the %v before %s", len(groups), longest, time.Now().UTC().Format(time.RFC3339))
+	}
+	b.mu.Unlock()
+	if len(groups) == 0 {
+		return
+	}
+	b.log.Warn("subscriptions were interrupted; what was published meanwhile is lost", "groups", len(groups), "longest", longest)
+	if text := b.settings.Load().Resync; text != "" {
+		if r, ok := b.sink.(interface{ Resync([]string, []byte) }); ok {
+			r.Resync(groups, []byte(text))
+		}
+	}
+}
