@@ -71,14 +71,19 @@ func TestFaults(t *testing.T) {
 				strike: func(l *lane) { l.link.Stall() }, mend: func(l *lane) { l.link.Resume() },
 			},
 			{
-				name: "password changed, put right after 3 s", lasts: 3 * time.Second, held: true, lossless: true,
+				name: "password changed, the relay told by a reload after 3 s", lasts: 3 * time.Second, held: true, lossless: true,
 				strike: func(l *lane) {
 					l.do("CONFIG", "SET", "requirepass", "new")
 					l.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 				},
-				mend: func(l *lane) { l.do("CONFIG", "SET", "requirepass", "old") },
+				mend: func(l *lane) {
+					if err := l.relay.Load(l.caddyfile("new")); err != nil {
+						l.t.Fatal(err)
+					}
+				},
 			},
 		}},
+		{"a Redis that Sentinel watches", newWatchedLane, failovers},
 	} {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()

@@ -33,6 +33,7 @@ type lane struct {
 	redis   *peers.Redis
 	admin   *goredis.Client              // past the link, as a user of its own where there is a password
 	link    *peers.Proxy                 // nil with Sentinel
+	watched *watched                     // nil without
 	hosts   func(password string) string // the lines of channel_layer redis that say where
 	relay   *peers.Relay
 	emitter *peers.Layer

@@ -19,13 +19,13 @@ type Conn struct {
 	r    *bufio.Reader
 	out  []byte
 	room []byte // shared by small elements of replies
-	// push gets every notification that Redis sends of its own accord.
-	push func(kind string, args [][]byte)
+	// Push gets every notification that Redis sends of its own accord, from the goroutine that reads, which may exchange it.
+	Push func(kind string, args [][]byte)
 }
 
-// New speaks on a connection; push gets every notification that Redis sends of its own accord, from the goroutine that reads.
+// New speaks on a connection.
 func New(c net.Conn, push func(kind string, args [][]byte)) *Conn {
-	return &Conn{Conn: c, r: bufio.NewReaderSize(c, 64<<10), push: push}
+	return &Conn{Conn: c, r: bufio.NewReaderSize(c, 64<<10), Push: push}
 }
 
 // Buffered is how many bytes have come and are not read yet.
@@ -242,7 +242,7 @@ func (c *Conn) readPush(n int) error {
 			args = append(args, a)
 		}
 	}
-	c.push(string(list[0]), args)
+	c.Push(string(list[0]), args)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -64,6 +65,50 @@ func TestReplies(t *testing.T) {
 				t.Errorf("sent %q, %v", s.written.String(), err)
 			}
 		})
+	}
+}
+
+func TestPushesBetweenReplies(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer func() { _ = ours.Close() }()
+	var pushed []string
+	c := resp.New(ours, func(kind string, keys [][]byte) {
+		pushed = append(pushed, kind+":"+string(bytes.Join(keys, []byte(","))))
+	})
+	go func() {
+		buf := make([]byte, 1024)
+		n, _ := theirs.Read(buf)
+		if string(buf[:n]) != "*1\r\n$4\r\nPING\r\n" {
+			_ = theirs.Close()
+			return
+		}
+		_, _ = theirs.Write([]byte(">2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n+PONG\r\n>2\r\n$10\r\ninvalidate\r\n_\r\n"))
+	}()
+	reply, err := c.Do(5*time.Second, "PING")
+	if err != nil || len(reply) != 1 || string(reply[0]) != "PONG" {
+		t.Fatalf("%q, %v", reply, err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"invalidate:a,b", "invalidate:"}; !slices.Equal(pushed, want) {
+		t.Errorf("pushed %q, want %q", pushed, want)
+	}
+}
+
+func TestCompleteValues(t *testing.T) {
+	const message = "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\nab\r\n\r\n"
+	for text, want := range map[string]bool{
+		message: true, message + "*": true, ">" + message[1:]: true, "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n": true,
+		"": false, "*": false, "*3\r\n": false, message[:len(message)-1]: false, message[:12]: false, "+PONG\r\n": false, "*x\r\n": false,
+	} {
+		c := resp.New(&said{Reader: strings.NewReader("+OK\r\n" + text)}, nil)
+		if _, err := c.Reply(); err != nil { // reads all that there is
+			t.Fatal(err)
+		}
+		if got := c.Complete(); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/resp"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -27,7 +28,7 @@ const (
 )
 
 // step reads what waits, or waits for something to read.
-func (l *link) step(conn *respConn) error {
+func (l *link) step(conn *resp.Conn) error {
 	switch {
 	case l.probing, l.refused && time.Since(l.tried) >= probeEvery: // there may be traffic all the same
 		return l.probe(conn)
@@ -45,11 +46,11 @@ func (l *link) step(conn *respConn) error {
 		l.woken = true
 		return nil
 	}
-	err := conn.wait()
+	err := conn.Wait()
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		if conn.r.Buffered() > 0 {
-			return errProtocol // a notification that stops in the middle
+		if conn.Buffered() > 0 {
+			return resp.ErrProtocol // a notification that stops in the middle
 		}
 		l.probing = true // a net below the notifications, and a sign of life
 		return nil
@@ -58,7 +59,7 @@ func (l *link) step(conn *respConn) error {
 }
 
 // drain reads one batch and delivers it.
-func (l *link) drain(conn *respConn) error {
+func (l *link) drain(conn *resp.Conn) error {
 	key, inflight := l.broker.channelKey(), l.broker.inflightKey()
 	// From here on a notification counts, even one that comes between the two replies: its message may have come after the renaming.
 	l.woken = false
@@ -70,16 +71,16 @@ func (l *link) drain(conn *respConn) error {
 	renamed := false
 	switch {
 	case wasUnsure: // look before anything is changed
-		err = conn.sendAll(replyWait, read)
+		err = conn.SendAll(replyWait, read)
 	case l.more:
-		if err = conn.sendAll(replyWait, []string{"ZREMRANGEBYRANK", inflight, "0", strconv.Itoa(l.handled - 1)}, read); err == nil {
-			_, err = conn.reply()
+		if err = conn.SendAll(replyWait, []string{"ZREMRANGEBYRANK", inflight, "0", strconv.Itoa(l.handled - 1)}, read); err == nil {
+			_, err = conn.Reply()
 		}
 	default:
-		if err = conn.sendAll(replyWait, []string{"RENAME", key, inflight}, read); err == nil {
-			_, err = conn.reply()
+		if err = conn.SendAll(replyWait, []string{"RENAME", key, inflight}, read); err == nil {
+			_, err = conn.Reply()
 			renamed = err == nil
-			var refused replyError
+			var refused resp.Error
 			if errors.As(err, &refused) && strings.HasPrefix(string(refused), "ERR no such key") {
 				err = nil
 			}
@@ -88,7 +89,7 @@ func (l *link) drain(conn *respConn) error {
 	if err != nil {
 		return err
 	}
-	batch, err := conn.reply()
+	batch, err := conn.Reply()
 	if err != nil {
 		return err
 	}

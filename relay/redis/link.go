@@ -12,6 +12,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/edgerelay/edgerelay/internal/resp"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -27,7 +28,7 @@ type link struct {
 	sink   relay.Sink
 
 	mu        sync.Mutex
-	conn      *respConn
+	conn      *resp.Conn
 	notifies  bool          // Redis pushes notifications
 	finishing chan struct{} // closed when all that waited has been delivered
 	finished  bool
@@ -97,7 +98,7 @@ func (l *link) session(ctx context.Context) error {
 			_ = nc.Close()
 		}
 	}()
-	conn := newRespConn(nc, l.pushed)
+	conn := resp.New(nc, l.pushed)
 	if err := l.greet(conn); err != nil {
 		return err
 	}
@@ -140,14 +141,14 @@ const lingerFor = time.Minute
 
 // linger goes on reading from a former master while the link goes on to the new one. Sentinels can take ten seconds to tell a master that it is
 // none any more, and emitters go on sending there until they are cut off.
-func (l *link) linger(ctx context.Context, conn *respConn) {
+func (l *link) linger(ctx context.Context, conn *resp.Conn) {
 	old := &link{
 		broker: l.broker, host: l.host, drains: true, sink: l.sink, route: l.route, notifies: l.notifies,
 		woken: true, handled: l.handled, first: l.first, more: l.more, unsure: l.unsure, most: l.most,
 		replays: l.replays, former: true,
 	}
 	l.handled, l.first, l.more, l.unsure = 0, nil, false, false
-	conn.push = old.pushed
+	conn.Push = old.pushed
 	l.broker.running.Go(func() {
 		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 		for end := time.Now().Add(lingerFor); time.Now().Before(end); {
@@ -163,7 +164,7 @@ func (l *link) linger(ctx context.Context, conn *respConn) {
 func (l *link) moved() bool { return l.route != l.broker.hosts.route(l.host) }
 
 // greet authenticates, selects the database and asks for notifications.
-func (l *link) greet(conn *respConn) error {
+func (l *link) greet(conn *resp.Conn) error {
 	o := l.route.options
 	user, password := o.Username, o.Password
 	if user == "" {
@@ -179,20 +180,20 @@ func (l *link) greet(conn *respConn) error {
 		l.notifies = notifies
 		l.mu.Unlock()
 	}()
-	_, err := conn.do(replyWait, hello...)
-	var refused replyError
+	_, err := conn.Do(replyWait, hello...)
+	var refused resp.Error
 	switch {
 	case err == nil:
 		notifies = true
 	case errors.As(err, &refused) && (strings.HasPrefix(string(refused), "ERR unknown command") || strings.HasPrefix(string(refused), "NOPROTO")):
-		if err := conn.auth(o); err != nil {
+		if err := auth(conn, o); err != nil {
 			return err
 		}
 	default:
 		return err
 	}
 	if o.DB != 0 {
-		if _, err := conn.do(replyWait, "SELECT", strconv.Itoa(o.DB)); err != nil {
+		if _, err := conn.Do(replyWait, "SELECT", strconv.Itoa(o.DB)); err != nil {
 			return err
 		}
 	}
@@ -204,7 +205,7 @@ func (l *link) greet(conn *respConn) error {
 	if l.drains {
 		track = append(track, "PREFIX", l.broker.channelKey())
 	}
-	if _, err := conn.do(replyWait, track...); errors.As(err, &refused) {
+	if _, err := conn.Do(replyWait, track...); errors.As(err, &refused) {
 		notifies = false
 		l.broker.log.Warn("redis does not notify of changes; it is polled instead, which costs more", "host", l.route.addr(), "error", err)
 	} else if err != nil {
@@ -214,7 +215,7 @@ func (l *link) greet(conn *respConn) error {
 }
 
 // auth authenticates on a connection without HELLO.
-func (c *respConn) auth(o *goredis.Options) error {
+func auth(c *resp.Conn, o *goredis.Options) error {
 	if o.Password == "" {
 		return nil
 	}
@@ -222,7 +223,7 @@ func (c *respConn) auth(o *goredis.Options) error {
 	if o.Username != "" {
 		auth = []string{"AUTH", o.Username, o.Password}
 	}
-	_, err := c.do(replyWait, auth...)
+	_, err := c.Do(replyWait, auth...)
 	return err
 }
 

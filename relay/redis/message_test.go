@@ -1,13 +1,10 @@
 package redis
 
 import (
-	"bufio"
 	"bytes"
-	"net"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // testCodec is that of the core layer: a serializer, and " encrypted".
@@ -117,68 +114,6 @@ func TestRing(t *testing.T) {
 	} {
 		if got := ringIndex(c.value, c.n); got != c.want {
 			t.Errorf("ringIndex(%q, %d) = %d, want %d", c.value, c.n, got, c.want)
-		}
-	}
-}
-
-func FuzzRESP(f *testing.F) {
-	for _, s := range []string{
-		"*2\r\n$3\r\nabc\r\n$1\r\n1\r\n", "+OK\r\n", "-ERR no\r\n", ":1\r\n", "_\r\n", "$-1\r\n", "*-1\r\n", "%1\r\n+a\r\n:1\r\n",
-		">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n+OK\r\n", ">2\r\n$10\r\ninvalidate\r\n_\r\n+OK\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n",
-		"$536870912\r\nabc", "*536870912\r\n", "!5\r\nERR x\r\n",
-	} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		c := &respConn{r: bufio.NewReader(bytes.NewReader(b)), push: func(string, [][]byte) {}}
-		for range 16 {
-			if _, err := c.reply(); err != nil {
-				if _, ok := err.(replyError); !ok {
-					return
-				}
-			}
-		}
-	})
-}
-
-func TestPushesBetweenReplies(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer func() { _ = ours.Close() }()
-	var pushed []string
-	c := newRespConn(ours, func(kind string, keys [][]byte) {
-		pushed = append(pushed, kind+":"+string(bytes.Join(keys, []byte(","))))
-	})
-	go func() {
-		buf := make([]byte, 1024)
-		n, _ := theirs.Read(buf)
-		if string(buf[:n]) != "*1\r\n$4\r\nPING\r\n" {
-			_ = theirs.Close()
-			return
-		}
-		_, _ = theirs.Write([]byte(">2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n+PONG\r\n>2\r\n$10\r\ninvalidate\r\n_\r\n"))
-	}()
-	reply, err := c.do(5*time.Second, "PING")
-	if err != nil || len(reply) != 1 || string(reply[0]) != "PONG" {
-		t.Fatalf("%q, %v", reply, err)
-	}
-	if err := c.wait(); err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{"invalidate:a,b", "invalidate:"}; !slices.Equal(pushed, want) {
-		t.Errorf("pushed %q, want %q", pushed, want)
-	}
-}
-
-func TestCompleteValues(t *testing.T) {
-	const message = "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4\r\nab\r\n\r\n"
-	for text, want := range map[string]bool{
-		message: true, message + "*": true, "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n": true,
-		"": false, "*": false, "*3\r\n": false, message[:len(message)-1]: false, message[:12]: false, "+PONG\r\n": false, "*x\r\n": false,
-	} {
-		c := &respConn{r: bufio.NewReader(strings.NewReader(text))}
-		_, _ = c.r.Peek(len(text))
-		if got := c.complete(); got != want {
-			t.Errorf("%q: %v", text, got)
 		}
 	}
 }

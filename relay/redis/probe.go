@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/resp"
 )
 
 const (
@@ -15,12 +17,12 @@ const (
 
 // probe looks for signs of life, for messages that nobody told of, and whether the host takes writes: one that does not gets no
 // events from emitters, and would not be noticed by reading.
-func (l *link) probe(conn *respConn) error {
+func (l *link) probe(conn *resp.Conn) error {
 	l.probing = false
 	l.broker.health.asked(l.host)
 	look := []string{"EXISTS", l.broker.channelKey()}
 	if time.Since(l.tried) < probeEvery { // a polled host is asked much more often
-		waiting, err := conn.do(replyWait, look...)
+		waiting, err := conn.Do(replyWait, look...)
 		if err != nil {
 			return err
 		}
@@ -29,15 +31,15 @@ func (l *link) probe(conn *respConn) error {
 	}
 	// Of a member that is not there, in a key that is not there: it changes nothing, and is refused all the same.
 	l.tried = time.Now()
-	if err := conn.sendAll(replyWait, look, []string{"ZADD", groupKey(l.broker.place.Prefix, ""), "XX", "0", "-"}); err != nil {
+	if err := conn.SendAll(replyWait, look, []string{"ZADD", groupKey(l.broker.place.Prefix, ""), "XX", "0", "-"}); err != nil {
 		return err
 	}
-	waiting, err := conn.reply()
+	waiting, err := conn.Reply()
 	if err != nil {
 		return err
 	}
-	_, err = conn.reply()
-	var refused replyError
+	_, err = conn.Reply()
+	var refused resp.Error
 	if err != nil && !errors.As(err, &refused) {
 		return err
 	}

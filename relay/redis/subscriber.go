@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/resp"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -21,7 +22,7 @@ type subscriber struct {
 	kick  chan struct{}
 
 	mu      sync.Mutex
-	conn    *respConn                // nil while there is none
+	conn    *resp.Conn               // nil while there is none
 	groups  map[string]*subscription // by pub/sub channel: wanted, or not ended yet
 	dirty   []*subscription          // to be looked at by the writer
 	missing int                      // groups that were subscribed when the connection broke, and are not again
@@ -167,8 +168,8 @@ func (s *subscriber) session(ctx context.Context, route *route) error {
 	}
 	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	defer func() { _ = nc.Close() }()
-	conn := newRespConn(nc, func(string, [][]byte) {})
-	if err := conn.auth(route.options); err != nil {
+	conn := resp.New(nc, func(string, [][]byte) {})
+	if err := auth(conn, route.options); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -216,7 +217,7 @@ func (s *subscriber) broken() {
 }
 
 // write sends what is wanted until ctx ends, and a question where nothing is, so that a host that says nothing is noticed.
-func (s *subscriber) write(ctx context.Context, conn *respConn) error {
+func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	for {
@@ -228,7 +229,7 @@ func (s *subscriber) write(ctx context.Context, conn *respConn) error {
 				return errFormer
 			}
 			s.layer.health.asked(s.host)
-			if err := conn.send(replyWait, []string{"PING"}); err != nil {
+			if err := conn.Send(replyWait, []string{"PING"}); err != nil {
 				return err
 			}
 		case <-s.kick:
@@ -237,7 +238,7 @@ func (s *subscriber) write(ctx context.Context, conn *respConn) error {
 				if len(commands) == 0 {
 					break
 				}
-				if err := conn.send(replyWait, commands...); err != nil {
+				if err := conn.Send(replyWait, commands...); err != nil {
 					return err
 				}
 			}
@@ -329,15 +330,15 @@ func (s *subscriber) found(sub *subscription) {
 }
 
 // read takes what Redis sends until the connection breaks.
-func (s *subscriber) read(conn *respConn) error {
+func (s *subscriber) read(conn *resp.Conn) error {
 	gap := s.openGap()
 	for {
 		if err := conn.SetReadDeadline(time.Now().Add(replyWait)); err != nil {
 			return err
 		}
-		value, err := conn.reply()
+		value, err := conn.Reply()
 		if err != nil {
-			var refused replyError
+			var refused resp.Error
 			if errors.As(err, &refused) {
 				err = fmt.Errorf("%w (the user needs the channels %s__group__*)", err, s.layer.place.Prefix)
 			}
@@ -354,7 +355,7 @@ func (s *subscriber) read(conn *respConn) error {
 			s.layer.health.answered(s.host)
 			s.alive(gap)
 		}
-		if len(s.events) > 0 && (len(s.events) >= drainMost || !conn.complete()) {
+		if len(s.events) > 0 && (len(s.events) >= drainMost || !conn.Complete()) {
 			s.sink.Deliver(s.events)
 			clear(s.events)
 			s.events = s.events[:0]

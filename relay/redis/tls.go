@@ -20,6 +20,9 @@ type TLS struct {
 	Insecure bool
 }
 
+// Config is the configuration of one connection; the name to verify, where none is set, is up to who dials.
+func (t *TLS) Config() (*tls.Config, error) { return t.apply(&tls.Config{}) }
+
 // apply adds the details to c.
 func (t *TLS) apply(c *tls.Config) (*tls.Config, error) {
 	c.MinVersion = tls.VersionTLS12

@@ -177,7 +177,7 @@ func (b *Broker) tellGap() {
 	}
 	b.log.Warn("subscriptions were interrupted; what was published meanwhile is lost", "groups", len(groups), "longest", longest)
 	if text := b.settings.Load().Resync; text != "" {
-		if r, ok := b.sink.(interface{ Resync([]string, []byte) }); ok {
+		if r, ok := b.sink.(relay.Resyncer); ok {
 			r.Resync(groups, []byte(text))
 		}
 	}

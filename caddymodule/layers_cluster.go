@@ -1,0 +1,145 @@
+package caddymodule
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/redis"
+	"github.com/edgerelay/edgerelay/relay/sharded"
+)
+
+func init() {
+	caddy.RegisterModule(RedisClusterLayer{})
+}
+
+// RedisClusterLayer is a channel layer of our own on Redis Cluster or Valkey, for sites without Python emitters that have outgrown one
+// Redis: sharded pub/sub (Redis 7). Redis keeps nothing in this layer: events that are sent while a subscription is interrupted are lost.
+// Placeholders such as {env.REDIS_PASSWORD} are replaced.
+type RedisClusterLayer struct {
+	// Addresses are some nodes of the cluster, host:port; the others are found by them. Default: 127.0.0.1:6379.
+	Addresses []string `json:"addresses,omitempty"`
+	// Prefix begins every channel name, and must be the same on every node. Default: edgerelay.
+	Prefix string `json:"prefix,omitempty"`
+	// Username and Password are those of all nodes of the cluster.
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+	// TLS encrypts all connections. Default: plain ones.
+	TLS *RedisTLS `json:"tls,omitempty"`
+	// Resync is a JSON text that clients get once when events of their groups may have been missed. Default: none.
+	Resync string `json:"resync,omitempty"`
+
+	settings sharded.Settings
+}
+
+// CaddyModule returns the Caddy module information.
+func (RedisClusterLayer) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.redis_cluster", New: func() caddy.Module { return new(RedisClusterLayer) }}
+}
+
+// Provision checks the settings.
+func (l *RedisClusterLayer) Provision(caddy.Context) error {
+	s := sharded.DefaultSettings()
+	repl := caddy.NewReplacer()
+	var failed error
+	expand := func(setting, text string) string {
+		expanded, err := repl.ReplaceOrErr(text, true, true)
+		if text != "" && err != nil && failed == nil {
+			failed = fmt.Errorf("channel_layer redis_cluster: %s: %w", setting, err)
+		}
+		return expanded
+	}
+	if len(l.Addresses) > 0 {
+		s.Addresses = nil
+	}
+	for _, a := range l.Addresses {
+		s.Addresses = append(s.Addresses, expand("address", a))
+	}
+	if l.Prefix != "" {
+		s.Prefix = l.Prefix
+	}
+	s.Username, s.Password, s.Resync = expand("username", l.Username), expand("password", l.Password), l.Resync
+	if t := l.TLS; t != nil {
+		details := redis.TLS{
+			CA: expand("tls: ca", t.CA), Cert: expand("tls: cert", t.Cert), Key: expand("tls: key", t.Key),
+			ServerName: expand("tls: server_name", t.ServerName), Insecure: t.InsecureSkipVerify,
+		}
+		s.TLS = func() (*tls.Config, error) { return details.Config() }
+	}
+	if failed != nil {
+		return failed
+	}
+	l.settings = s
+	return s.Validate()
+}
+
+// Place implements [ChannelLayer].
+func (l *RedisClusterLayer) Place() string { return l.settings.Place() }
+
+// Open implements [ChannelLayer].
+func (l *RedisClusterLayer) Open(log *slog.Logger) (relay.Broker, error) {
+	return sharded.New(l.settings, log)
+}
+
+// Apply implements [ChannelLayer].
+func (l *RedisClusterLayer) Apply(b relay.Broker) error { return b.(*sharded.Broker).Apply(l.settings) }
+
+// UnmarshalCaddyfile reads
+//
+//	channel_layer redis_cluster [<host:port>...] {
+//		address  <host:port>...
+//		prefix   <prefix>
+//		username <name>
+//		password <password>
+//		tls      { … }
+//		resync   <json>
+//	}
+func (l *RedisClusterLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	l.Addresses = d.RemainingArgs()
+	for d.NextBlock(0) {
+		var err error
+		switch name := d.Val(); name {
+		case "address":
+			addresses := d.RemainingArgs()
+			if len(addresses) == 0 {
+				return d.Err("address takes at least one node, such as 10.0.0.1:6379")
+			}
+			l.Addresses = append(l.Addresses, addresses...)
+		case "prefix":
+			err = oneValue(d, &l.Prefix)
+		case "username":
+			err = oneValue(d, &l.Username)
+		case "password":
+			err = oneValue(d, &l.Password)
+		case "tls":
+			if l.TLS == nil {
+				l.TLS = &RedisTLS{}
+			}
+			if d.CountRemainingArgs() == 0 {
+				err = l.TLS.unmarshal(d)
+			} else {
+				err = d.Err("tls takes a block, which may be empty: tls { }")
+			}
+		case "resync":
+			if oneValue(d, &l.Resync) != nil {
+				err = d.Err("resync takes one JSON text in backquotes: resync `{\"resync\": true}`")
+			}
+		default:
+			err = d.Errf("channel_layer redis_cluster has no setting %q; it has address, prefix, username, password, tls and resync", name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var (
+	_ ChannelLayer      = (*RedisClusterLayer)(nil)
+	_ caddy.Provisioner = (*RedisClusterLayer)(nil)
+)
