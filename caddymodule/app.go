@@ -39,6 +39,11 @@ type App struct {
 	Backplane *Backplane `json:"backplane,omitempty"`
 	// Plugins filter and transform events, in this order.
 	Plugins []*Plugin `json:"plugins,omitempty"`
+	// TraceEvents makes an OpenTelemetry span of one event in so many, where a site that uses edgerelay has Caddy's directive tracing.
+	// Default: 0, none.
+	TraceEvents int `json:"trace_events,omitempty"`
+	// AWXMetrics shows the peers of the backplane in the metrics by AWX's own names, too. Default: false.
+	AWXMetrics bool `json:"awx_metrics,omitempty"`
 
 	layer      ChannelLayer
 	authorizer relay.Authorizer
@@ -97,6 +102,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	_, a.open = auth.(*AuthNone)
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
 		return fmt.Errorf("edgerelay: unauthenticated is close or reject, not %q", a.Unauthenticated)
+	}
+	if a.TraceEvents < 0 {
+		return fmt.Errorf("edgerelay: trace_events is how many events there are for each that is traced, such as 1000, or 0 for none; not %d", a.TraceEvents)
 	}
 	if err := checkOrigins(a.Origins); err != nil {
 		return err

@@ -140,6 +140,7 @@ func (a *AuthAWX) Provision(caddy.Context) (err error) {
 	if a.SessionCookie != "" {
 		s.SessionCookie = a.SessionCookie
 	}
+	s.Wrap = newTracedTransport
 	a.authorizer, err = awx.NewAuthorizer(s)
 	return err
 }

@@ -37,6 +37,8 @@ func init() {
 //		limits { … }
 //		backplane { … }
 //		plugin <name> <file> { … }
+//		trace_events <events>|off
+//		awx_metrics on|off
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
@@ -86,8 +88,10 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		p := &Plugin{}
 		err = p.unmarshal(d)
 		a.Plugins = append(a.Plugins, p)
+	case "trace_events", "awx_metrics":
+		err = a.unmarshalObservation(d)
 	default:
-		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits, backplane and plugin", name)
+		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits, backplane, plugin, trace_events and awx_metrics", name)
 	}
 	return err
 }

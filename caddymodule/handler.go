@@ -12,6 +12,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/awx"
@@ -110,7 +113,11 @@ func (h *Handler) takesPath(path string) bool {
 // upgrade checks, in this order, the handshake, the limits, the origin and the user, and serves the websocket.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	a, hub := h.app, h.app.node.hub
+	r, span := startUpgrade(r)
+	defer span.End()
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
+		a.node.rejected[badHandshake].Add(1)
+		span.SetAttributes(attribute.String("edgerelay.rejected", badHandshake.String()))
 		http.Error(w, reason, status)
 		return
 	}
@@ -120,7 +127,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, relay.ErrTooManyFromAddress) {
 			status = http.StatusTooManyRequests
 		}
-		h.refuse(w, status, address, err.Error(), err)
+		h.refuse(w, r, status, rejectedLimit, address, err.Error(), err)
 		return
 	}
 	served := false
@@ -130,21 +137,21 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	if !ws.Origins(a.Origins).Allow(r) {
-		h.refuse(w, http.StatusForbidden, address, "this page's origin may not connect",
+		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, address, "this page's origin may not connect",
 			errors.New("origin "+r.Header.Get("Origin")+" is not "+r.Host+" and not among the configured origins"))
 		return
 	}
-	id, err := a.authorizer.Authenticate(r)
+	id, err := authenticate(a.authorizer, r)
 	if errors.Is(err, relay.ErrUnauthenticated) {
 		served = h.turnAway(w, r, address, func() { hub.Dismiss(address) })
 		return
 	}
 	if err != nil {
-		h.refuse(w, http.StatusServiceUnavailable, address, "it cannot be found out who you are at the moment", err)
+		h.refuse(w, r, http.StatusServiceUnavailable, rejectedAuth, address, "it cannot be found out who you are at the moment", err)
 		return
 	}
 	if err := hub.AdmitUser(id); err != nil {
-		h.refuse(w, http.StatusTooManyRequests, address, err.Error(), err)
+		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
 		return
 	}
 	conn, err := ws.Accept(unwatched(w), r, a.node.frameSize, awx.Greeting(id))
@@ -153,10 +160,12 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	client := &awx.Client{
-		Hub: hub, Session: hub.Open(conn, id, address),
-		Token: csrfToken(r), Log: h.app.node.log,
+		Shared: &a.node.clients, Session: hub.Open(conn, id, address),
+		Token: csrfToken(r), Trace: traceMessages(span, id),
 	}
 	served = true
+	span.SetAttributes(userAttributes(id)...)
+	a.node.events.follow(span)
 	go client.Serve(conn)
 }
 
@@ -177,7 +186,7 @@ func unwatched(w http.ResponseWriter) http.ResponseWriter {
 
 // turnAway tells a client that nobody is logged in. It reports whether there is a websocket, which release is called after.
 func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, address netip.Addr, release func()) bool {
-	h.note(slog.LevelInfo, address, errors.New("the client is not logged in"))
+	h.note(r, slog.LevelInfo, rejectedNobody, address, errors.New("the client is not logged in"))
 	if h.app.Unauthenticated == "reject" {
 		http.Error(w, "not logged in", http.StatusUnauthorized)
 		return false
@@ -197,19 +206,30 @@ func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, address netip
 }
 
 // refuse answers a handshake that leads nowhere.
-func (h *Handler) refuse(w http.ResponseWriter, status int, address netip.Addr, reason string, err error) {
-	h.note(slog.LevelWarn, address, err)
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why rejection, address netip.Addr, reason string, err error) {
+	level := slog.LevelInfo // a client's doing, but for:
+	switch why {
+	case rejectedAuth:
+		level = slog.LevelError
+	case rejectedLimit, rejectedOrigin: // perhaps a setting that should be another
+		level = slog.LevelWarn
+	}
+	h.note(r, level, why, address, err)
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "5")
 	}
 	http.Error(w, reason, status)
 }
 
-// note logs a refusal, one a second.
-func (h *Handler) note(level slog.Level, address netip.Addr, err error) {
-	if skipped, ok := h.app.node.refusals.pass(); ok {
-		h.app.log.Log(context.Background(), level, "websocket refused", "address", address.String(), "reason", err.Error(), "unlogged_before", skipped)
+// note counts and logs a rejection.
+func (h *Handler) note(r *http.Request, level slog.Level, why rejection, address netip.Addr, err error) {
+	h.app.node.rejected[why].Add(1)
+	span := trace.SpanFromContext(r.Context())
+	span.SetAttributes(attribute.String("edgerelay.rejected", why.String()))
+	if why == rejectedAuth {
+		span.SetStatus(codes.Error, err.Error())
 	}
+	h.app.node.log.Log(context.Background(), level, why.message(), "address", address.String(), "reason", err.Error(), "remedy", why.remedy())
 }
 
 // clientAddress is the address of the browser as Caddy knows it, behind trusted proxies, too.

@@ -1,44 +1,88 @@
 package caddymodule
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"runtime/debug"
+	"strconv"
+	"sync"
 
-// collector shows a node's figures to Prometheus.
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// collector shows a node's figures to Prometheus. docs/observability.md lists them; a test compares it with what is here.
 type collector struct{ node *node }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("edgerelay_"+name, help, labels, nil)
+	d := prometheus.NewDesc("edgerelay_"+name, help, labels, nil)
+	descs = append(descs, d)
+	return d
 }
 
+// descs are all there are.
+var descs []*prometheus.Desc
+
 var (
+	descBuild       = desc("build_info", "1, with the version of the relay and of Go.", "version", "go")
 	descConnections = desc("connections", "Open websocket connections.")
+	descSessions    = desc("sessions", "Open websocket connections by kind of user: user, superuser, auditor, or anybody where nobody is asked.", "user")
 	descGroups      = desc("groups", "Groups with a local subscription.")
 	descOpened      = desc("connections_opened_total", "Websocket connections opened.")
 	descEnded       = desc("connections_ended_total", "Connections that the relay refused or ended, by reason.", "reason")
-	descEvents      = desc("events_total", "Events that reached this node, by source.", "source")
-	descDropped     = desc("events_dropped_total", "Events that no local client got, by reason.", "reason")
-	descDeliveries  = desc("deliveries_total", "Events handed to client sockets.")
-	descMissed      = desc("deliveries_missed_total", "Events a client did not get because it was closing or read too slowly.")
-	descBytes       = desc("delivered_bytes_total", "Bytes of frames handed to client sockets.")
+	descMessages    = desc("client_messages_total", "Messages from clients, by what became of them.", "result")
+	descSubscribed  = desc("subscriptions_total", "Groups that clients asked for, by the decision.", "result")
+
+	descEvents     = desc("events_total", "Events that reached this node, by source.", "source")
+	descFanned     = desc("events_fanned_out_total", "Events that were queued for one client at least.")
+	descDropped    = desc("events_dropped_total", "Events that no local client got, by reason.", "reason")
+	descDeliveries = desc("deliveries_total", "Events handed to client sockets.")
+	descMissed     = desc("deliveries_missed_total", "Events a client did not get although it was subscribed, by reason.", "reason")
+	descBytes      = desc("delivered_bytes_total", "Bytes of frames handed to client sockets.")
+	descLag        = desc("delivery_lag_seconds", "Time from an event's publication, by the emitter's clock, until it was written to its clients' sockets.")
+	descSkewed     = desc("delivery_clock_skew_total", "Deliveries before the event was published: the emitter's clock is ahead. They are in the lowest bucket of the lag.")
+	descShardQueue = desc("shard_queue_bytes", "Bytes of frames that wait for a shard's worker.", "shard")
+	descSlow       = desc("slow_sockets", "Sockets that are full, so that events wait for their clients.")
+	descSlowBytes  = desc("slow_socket_bytes", "Bytes that wait for slow clients.")
+	descSlowMost   = desc("slow_socket_most_bytes", "Bytes that wait for the client with the most.")
+
 	descLayerUp     = desc("channel_layer_up", "1 while the channel layer is reachable and all groups are joined.")
 	descReconnects  = desc("channel_layer_reconnects_total", "Connections to the channel layer made again.")
 	descRepairs     = desc("channel_layer_repairs_total", "Group memberships that had vanished and were put back.")
 	descGaps        = desc("channel_layer_gaps_total", "Times in which events may have been missed, in a layer that keeps nothing.")
+	descTrips       = desc("channel_layer_round_trips_total", "Questions to the channel layer that were answered; several commands sent together are one.")
+	descTripTime    = desc("channel_layer_round_trip_seconds_total", "Time that these took.")
 	descUndecodable = desc("channel_layer_undecodable_total", "Messages skipped because they could not be decoded.")
 	descIgnored     = desc("channel_layer_ignored_total", "Messages of a type that does not concern the relay.")
+
+	descAuthAsked   = desc("auth_questions_total", "Questions to auth awx about users and objects, by what answered: the cache, a request under way, or a request of its own.", "about", "answered_by")
+	descAuthAnswers = desc("auth_answers_total", "Answers of AWX's API: yes, no, or an error.", "about", "answer")
+	descAuthTime    = desc("auth_seconds_total", "Time that AWX's API took for these answers, the wait for a turn included.", "about")
+
+	descSuppressed = desc("log_lines_suppressed_total", "Log lines that were left out because there were too many with the same message.")
 )
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		descConnections, descGroups, descOpened, descEnded, descEvents, descDropped, descDeliveries, descMissed, descBytes,
-		descLayerUp, descReconnects, descRepairs, descGaps, descUndecodable, descIgnored,
-		descPeers, descPeerRTT, descPeerLag, descPeerFrames, descPeerEvents, descPeerDropped, descPeerRefused, descClockSkew,
-		descPluginCalls, descPluginVerdicts, descPluginFuel, descPluginFailures, descPluginBypassed, descPluginBreaker, descPluginShadow,
-		descPluginDeploys, descPluginMemory, descPluginKV, descPluginCounter, descPluginWaiting,
-	} {
+	for _, d := range descs {
 		ch <- d
 	}
 }
+
+// version is the relay's, as it was built into this Caddy.
+var version = sync.OnceValue(func() (v struct{ relay, golang string }) {
+	v.relay = "unknown"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.golang = info.GoVersion
+	for _, m := range append(info.Deps, &info.Main) {
+		if m.Path == "github.com/edgerelay/edgerelay" {
+			v.relay = m.Version
+		}
+	}
+	return v
+})
 
 // Collect implements [prometheus.Collector].
 func (c collector) Collect(ch chan<- prometheus.Metric) {
@@ -48,26 +92,14 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	s := c.node.hub.Stats()
-	gauge(descConnections, float64(s.Sessions))
-	gauge(descGroups, float64(s.Groups))
-	count(descOpened, s.Opened)
-	count(descEnded, s.Refused, "limit")
-	count(descEnded, s.Silent, "silent")
-	count(descEnded, s.Expired, "login_ended")
-	count(descEvents, s.EventsFromLayer, "layer")
-	count(descEvents, s.EventsFromPeers, "peer")
-	count(descDropped, s.Unheard, "no_client")
-	count(descDropped, s.Invalid, "not_utf8")
-	count(descDeliveries, s.Deliveries)
-	count(descMissed, s.Missed)
-	count(descBytes, s.Bytes)
-	if plane := c.node.plane.Load(); plane != nil {
-		collectBackplane(plane, gauge, count)
+	seconds := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
-	if h := c.node.plugins.Load(); h != nil {
-		collectPlugins(h, gauge, count)
-	}
+	gauge(descBuild, 1, version().relay, version().golang)
+	stats := c.node.hub.Stats()
+	c.collectConnections(stats, gauge, count)
+	c.collectEvents(stats, gauge, count)
+	ch <- lagHistogram(stats.Lag)
 	if b := c.node.hub.Broker(); b != nil {
 		h := b.Health()
 		up := 0.0
@@ -78,7 +110,83 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(descReconnects, h.Reconnects)
 		count(descRepairs, h.Repairs)
 		count(descGaps, h.Gaps)
+		count(descTrips, h.RoundTrips)
+		seconds(descTripTime, h.RoundTripSeconds)
 		count(descUndecodable, h.Undecodable)
 		count(descIgnored, h.Ignored)
 	}
+	collectAuth(c.node.hub.Authorizer(), count, seconds)
+	if plane := c.node.plane.Load(); plane != nil {
+		collectBackplane(plane, gauge, count)
+	}
+	if h := c.node.plugins.Load(); h != nil {
+		collectPlugins(h, gauge, count)
+	}
+	count(descSuppressed, c.node.logged.suppressed.Load())
+}
+
+func (c collector) collectConnections(s relay.Stats, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+	gauge(descConnections, float64(s.Sessions))
+	for kind, n := range s.ByKind {
+		gauge(descSessions, float64(n), kind.String())
+	}
+	gauge(descGroups, float64(s.Groups))
+	count(descOpened, s.Opened)
+	count(descEnded, s.Refused, "limit")
+	count(descEnded, s.Silent, "silent")
+	count(descEnded, s.Expired, "login_ended")
+	count(descEnded, s.Slow, "slow_reader")
+	for reason := range rejections {
+		if rejection(reason) != rejectedLimit { // the hub has counted these
+			count(descEnded, c.node.rejected[reason].Load(), rejection(reason).String())
+		}
+	}
+	m := &c.node.clients.Stats
+	count(descEnded, m.Flooded.Load(), "too_many_messages")
+	count(descMessages, m.Taken.Load(), "ok")
+	count(descMessages, m.Refused.Load(), "refused")
+	count(descMessages, m.TooMany.Load(), "too_many")
+	count(descSubscribed, m.Allowed.Load(), "allowed")
+	count(descSubscribed, m.Denied.Load(), "denied")
+	count(descSubscribed, m.Failed.Load(), "error")
+}
+
+func (c collector) collectEvents(s relay.Stats, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+	count(descEvents, s.EventsFromLayer, "layer")
+	count(descEvents, s.EventsFromPeers, "peer")
+	count(descFanned, s.Fanned)
+	count(descDropped, s.Unheard, "no_client")
+	count(descDropped, s.Invalid, "not_utf8")
+	count(descDropped, s.Hidden, "hidden")
+	count(descDropped, s.Control, "node_message")
+	dropped := uint64(0)
+	if h := c.node.plugins.Load(); h != nil {
+		dropped = h.filter.Dropped()
+	}
+	count(descDropped, dropped, "plugin")
+	count(descDeliveries, s.Deliveries)
+	count(descMissed, s.MissedSlow, "slow_reader")
+	count(descMissed, s.Missed-min(s.Missed, s.MissedSlow), "closing")
+	count(descBytes, s.Bytes)
+	count(descSkewed, s.Lag.Skewed)
+	backlog := c.node.hub.Backlog()
+	for i, n := range backlog.Shards {
+		gauge(descShardQueue, float64(n), strconv.Itoa(i))
+	}
+	gauge(descSlow, float64(backlog.Sockets))
+	gauge(descSlowBytes, float64(backlog.SocketBytes))
+	gauge(descSlowMost, float64(backlog.MostBytes))
+}
+
+// lagHistogram makes Prometheus's histogram, which is cumulative, of the hub's.
+func lagHistogram(lag relay.Lag) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(relay.LagBounds))
+	total := uint64(0)
+	for i, n := range lag.Counts {
+		total += n
+		if i < len(relay.LagBounds) {
+			buckets[relay.LagBounds[i].Seconds()] = total
+		}
+	}
+	return prometheus.MustNewConstHistogram(descLag, total, lag.Sum.Seconds(), buckets)
 }

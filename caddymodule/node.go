@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/awx"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
@@ -38,7 +39,13 @@ type node struct {
 	// frameSize is the limit in force; one function for all connections.
 	frameSize func() int
 
-	refusals throttle
+	rejected [rejections]atomic.Uint64 // handshakes, by reason
+	clients  awx.Shared
+	logged   *logMeter
+	events   eventTracer
+
+	awxMetrics atomic.Bool // in force
+	awxPeers   *awxPeers
 
 	mu       sync.Mutex
 	attached []*App // the last one is in force
@@ -52,8 +59,10 @@ type node struct {
 func newNode() (caddy.Destructor, error) {
 	out := &logOutlet{}
 	out.to.Store(slog.Default())
-	log := slog.New(out)
-	n := &node{hub: relay.NewHub(log), log: log, out: out}
+	limited := newThrottled(out)
+	log := slog.New(limited)
+	n := &node{hub: relay.NewHub(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers()}
+	n.clients.Hub, n.clients.Log = n.hub, log
 	n.close = sync.OnceValue(n.shutDown)
 	n.frameSize = func() int { return n.hub.Limits().FrameSize }
 	return n, nil
@@ -136,6 +145,8 @@ func (n *node) apply(a *App) error {
 	n.out.to.Store(a.log)
 	n.hub.SetLimits(a.limits)
 	n.hub.SetAuthorizer(a.authorizer, a.recheck)
+	n.hub.Trace(a.TraceEvents, n.events.report)
+	n.awxMetrics.Store(a.AWXMetrics)
 	return n.applyBackplane(a.Backplane)
 }
 
@@ -178,9 +189,8 @@ func (n *node) register(r *prometheus.Registry) {
 	if r == nil {
 		return
 	}
-	if err := r.Register(collector{n}); err != nil {
-		var already prometheus.AlreadyRegisteredError
-		if !errors.As(err, &already) {
+	for _, c := range []prometheus.Collector{collector{n}, awxCollector{n}} {
+		if err := r.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			n.log.Error("metrics are not available", "error", err)
 		}
 	}
@@ -218,23 +228,3 @@ func (o *logOutlet) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup implements [slog.Handler]; groups are not used here.
 func (o *logOutlet) WithGroup(string) slog.Handler { return o }
-
-// throttle lets one thing through a second and counts the rest.
-type throttle struct {
-	mu      sync.Mutex
-	last    time.Time
-	skipped int
-}
-
-// pass reports whether to go on, and how many were held back since it last said so.
-func (t *throttle) pass() (skipped int, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if time.Since(t.last) < time.Second {
-		t.skipped++
-		return 0, false
-	}
-	skipped, t.skipped = t.skipped, 0
-	t.last = time.Now()
-	return skipped, true
-}

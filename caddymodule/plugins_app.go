@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -28,7 +29,7 @@ func (n *node) applyPlugins(a *App) error {
 			return nil
 		}
 		var err error
-		if h, err = newPluginHost(n.hub, n.log); err != nil {
+		if h, err = newPluginHost(n.hub, n.log, slog.New(n.out)); err != nil {
 			return err
 		}
 		n.plugins.Store(h)

@@ -75,8 +75,9 @@ func newPipeline(log *slog.Logger) (*plugins.Pipeline, error) {
 	return plugins.New(plugins.Options{Logger: log})
 }
 
-func newPluginHost(hub *relay.Hub, log *slog.Logger) (*pluginHost, error) {
-	pipeline, err := newPipeline(log)
+// newPluginHost logs to log; what plugins write, which is bounded already, to lines.
+func newPluginHost(hub *relay.Hub, log, lines *slog.Logger) (*pluginHost, error) {
+	pipeline, err := newPipeline(lines)
 	if err != nil {
 		return nil, err
 	}

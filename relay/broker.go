@@ -56,6 +56,10 @@ type Health struct {
 	Gaps uint64 `json:"gaps"`
 	// Undecodable counts messages that were skipped because they could not be understood.
 	Undecodable uint64 `json:"undecodable"`
+	// RoundTrips counts questions to the layer that were answered, RoundTripSeconds the time until they were. Several commands that were
+	// sent together are one.
+	RoundTrips       uint64  `json:"round_trips"`
+	RoundTripSeconds float64 `json:"round_trip_seconds"`
 	// Ignored counts messages of a type that is none of the relay's business.
 	Ignored uint64 `json:"ignored"`
 }

@@ -23,7 +23,7 @@ type Lag struct {
 	Skewed uint64
 }
 
-// lag is what workers add to: twice for each job, never for each socket.
+// lag is what workers add to: for each job at most, never for each socket.
 type lag struct {
 	counts [len(LagBounds) + 1]atomic.Uint64
 	sum    atomic.Int64 // microseconds
@@ -38,37 +38,61 @@ func stamp(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
+// lagMicros is LagBounds in microseconds.
+var lagMicros = func() (micros [len(LagBounds)]int64) {
+	for i, bound := range LagBounds {
+		micros[i] = bound.Microseconds()
+	}
+	return micros
+}()
+
 // record counts the jobs of a round that has been written. The shard's round is held.
 func (l *lag) record(jobs []job) {
 	now := time.Now()
 	micros := now.UnixMicro()
+	bucket, n, sum := 0, uint64(0), int64(0) // of jobs in a row with one bucket
 	for i := range jobs {
 		j := &jobs[i]
 		if j.sent == 0 && j.journey == nil {
 			continue
 		}
 		clients := j.audience.reach(j.classes)
-		if j.sent != 0 {
-			l.add(micros-j.sent, uint64(clients*j.count))
-		}
 		if j.journey != nil {
 			j.journey.write(now, clients)
 		}
+		if j.sent == 0 {
+			continue
+		}
+		took, count := micros-j.sent, uint64(clients*j.count)
+		if took < 0 {
+			l.skewed.Add(count)
+			took = 0
+		}
+		if b := bucketOf(took); b != bucket {
+			l.add(bucket, n, sum)
+			bucket, n, sum = b, 0, 0
+		}
+		n += count
+		sum += took * int64(count)
 	}
+	l.add(bucket, n, sum)
 }
 
-// add counts n deliveries that took some microseconds.
-func (l *lag) add(micros int64, n uint64) {
-	if micros < 0 {
-		l.skewed.Add(n)
-		micros = 0
+// bucketOf returns the bucket of a time in microseconds.
+func bucketOf(micros int64) int {
+	for i := range lagMicros {
+		if micros <= lagMicros[i] {
+			return i
+		}
 	}
-	bucket := 0
-	for bucket < len(LagBounds) && micros > LagBounds[bucket].Microseconds() {
-		bucket++
+	return len(lagMicros)
+}
+
+func (l *lag) add(bucket int, n uint64, sum int64) {
+	if n > 0 {
+		l.counts[bucket].Add(n)
+		l.sum.Add(sum)
 	}
-	l.counts[bucket].Add(n)
-	l.sum.Add(micros * int64(n))
 }
 
 func (l *lag) snapshot() (s Lag) {

@@ -75,6 +75,9 @@ func (h *Hub) Open(socket Socket, id Identity, address netip.Addr) *Session {
 // Identity is who the client is.
 func (s *Session) Identity() Identity { return s.identity }
 
+// Address is where the client is, as the proxy in front of the relay tells it.
+func (s *Session) Address() netip.Addr { return s.address }
+
 // Socket is the client's websocket.
 func (s *Session) Socket() Socket { return s.socket }
 

@@ -37,6 +37,7 @@ func (h *Hub) sweep(ctx context.Context) {
 func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 	if silent := now.Sub(s.socket.LastRead()); limits.Silence > 0 && silent > limits.Silence {
 		h.stats.silent.Add(1)
+		h.log.Debug("a client is silent; its websocket is cut", "user", s.identity.Name, "address", s.address.String(), "silent", silent.Round(time.Millisecond))
 		s.socket.Kill()
 		return
 	}
@@ -106,9 +107,9 @@ func (h *Hub) recheckOne(ctx context.Context, s *Session) {
 	switch {
 	case errors.Is(err, ErrUnauthenticated):
 		h.stats.expired.Add(1)
-		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name)
+		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address", s.address.String())
 		Farewell(s.socket)
 	case err != nil && ctx.Err() == nil:
-		h.log.Warn("could not check whether a user is still logged in; its websocket stays", "user", s.identity.Name, "error", err)
+		h.log.Warn("could not check whether a user is still logged in; its websocket stays", "user", s.identity.Name, "address", s.address.String(), "error", err)
 	}
 }

@@ -35,6 +35,7 @@ if ! wasm_rust rustc 2>/dev/null; then # rustup's may be there, and know no WebA
 	need libstd-rust-dev-wasm32 wasm_rust /usr/bin/rustc
 fi
 need npm have npm
+need prometheus have promtool # the alerts and the dashboard's queries
 
 if [ -z "$missing" ]; then
 	exit 0

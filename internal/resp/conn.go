@@ -21,6 +21,9 @@ type Conn struct {
 	room []byte // shared by small elements of replies
 	// Push gets every notification that Redis sends of its own accord, from the goroutine that reads, which may exchange it.
 	Push func(kind string, args [][]byte)
+	// Answered, if not nil, is told of each round trip how long it took, when its first reply comes. asked is when what is under way was sent.
+	Answered func(took time.Duration)
+	asked    time.Time
 }
 
 // New speaks on a connection.
@@ -67,6 +70,7 @@ func (c *Conn) Send(wait time.Duration, commands ...[]string) error {
 	for _, args := range commands {
 		c.out = appendCommand(c.out, args)
 	}
+	c.asked = time.Now()
 	_, err := c.Write(c.out)
 	return err
 }
@@ -87,11 +91,17 @@ func (c *Conn) Reply() ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch kind {
-		case '>':
+		if kind == '>' {
 			if err := c.readPush(n); err != nil {
 				return nil, err
 			}
+			continue
+		}
+		if c.Answered != nil && !c.asked.IsZero() { // the first reply of a round trip
+			c.Answered(time.Since(c.asked))
+			c.asked = time.Time{}
+		}
+		switch kind {
 		case '*', '~', '%':
 			if kind == '%' {
 				n *= 2

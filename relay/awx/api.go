@@ -49,6 +49,9 @@ func newAPI(s Settings) (*api, error) {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = concurrency, concurrency
 		transport = t
 	}
+	if s.Wrap != nil {
+		transport = s.Wrap(transport)
+	}
 	return &api{
 		base:    strings.TrimSuffix(s.URL, "/"),
 		timeout: s.Timeout,

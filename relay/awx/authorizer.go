@@ -27,6 +27,9 @@ type Settings struct {
 	SessionCookie string
 	// Transport carries the requests; nil: one of the authorizer's own.
 	Transport http.RoundTripper
+	// Wrap, if not nil, returns what carries the requests in place of a transport, such as one that traces them. The context of a request
+	// has the values of the handshake's or subscription's that asked first.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // DefaultSettings are the settings where nothing else is configured.
@@ -87,8 +90,8 @@ func NewAuthorizer(s Settings) (*Authorizer, error) {
 	return &Authorizer{
 		settings: s,
 		api:      api,
-		users:    newCache(func(_ relay.Identity, err error) time.Duration { return keep(err) }),
-		objects:  newCache(func(_ bool, err error) time.Duration { return keep(err) }),
+		users:    newCache(func(_ relay.Identity, err error) time.Duration { return keep(err) }, func(relay.Identity) bool { return true }),
+		objects:  newCache(func(_ bool, err error) time.Duration { return keep(err) }, func(sees bool) bool { return sees }),
 	}, nil
 }
 

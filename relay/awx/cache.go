@@ -8,7 +8,9 @@ import (
 
 // cache keeps answers for a while and lets all who ask the same thing at once share one question.
 type cache[V any] struct {
-	keep   func(V, error) time.Duration // how long an answer is good
+	keep func(V, error) time.Duration // how long an answer is good
+	yes  func(V) bool                 // for the figures
+	questions
 	mu     sync.Mutex
 	answer map[string]*answer[V]
 	swept  time.Time
@@ -26,25 +28,36 @@ type answer[V any] struct {
 // sweepSize is from how many answers on expired ones are looked for.
 const sweepSize = 1024
 
-func newCache[V any](keep func(V, error) time.Duration) *cache[V] {
-	return &cache[V]{keep: keep, answer: map[string]*answer[V]{}}
+func newCache[V any](keep func(V, error) time.Duration, yes func(V) bool) *cache[V] {
+	return &cache[V]{keep: keep, yes: yes, answer: map[string]*answer[V]{}}
 }
 
 // get returns the answer for key, asking if nobody has lately. The question outlives a caller whose ctx ends, as
-// long as another one waits for the answer; ask's context ends when nobody does.
+// long as another one waits for the answer; ask's context has the values of the first caller's, and ends when nobody waits.
 func (c *cache[V]) get(ctx context.Context, key string, ask func(context.Context) (V, error)) (V, error) {
 	now := time.Now()
 	c.mu.Lock()
 	a := c.answer[key]
-	if a == nil || a.expired(now) {
+	switch {
+	case a != nil && !a.ended():
+		c.shared.Add(1)
+	case a != nil && !now.After(a.expires):
+		c.cached.Add(1)
+	default:
+		c.asked.Add(1)
 		c.sweep(now)
-		asking, abandon := context.WithCancel(context.Background())
+		asking, abandon := context.WithCancel(context.WithoutCancel(ctx))
 		a = &answer[V]{done: make(chan struct{}), abandon: abandon}
 		c.answer[key] = a
 		go func() {
 			defer abandon()
 			a.value, a.err = ask(asking)
-			a.expires = time.Now().Add(c.keep(a.value, a.err))
+			ended := time.Now()
+			c.ended(c.yes(a.value), a.err, ended.Sub(now))
+			a.expires = ended.Add(c.keep(a.value, a.err))
+			c.mu.Lock()
+			a.abandon = func() {} // the other one would keep what the first caller's context holds, such as its request, in memory
+			c.mu.Unlock()
 			close(a.done)
 		}()
 	}
@@ -73,14 +86,16 @@ func (c *cache[V]) giveUp(key string, a *answer[V]) {
 	}
 }
 
-func (a *answer[V]) expired(now time.Time) bool {
+func (a *answer[V]) ended() bool {
 	select {
 	case <-a.done:
-		return now.After(a.expires)
+		return true
 	default:
 		return false
 	}
 }
+
+func (a *answer[V]) expired(now time.Time) bool { return a.ended() && now.After(a.expires) }
 
 // sweep forgets expired answers now and then. c.mu is held.
 func (c *cache[V]) sweep(now time.Time) {

@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -38,11 +37,12 @@ type Messages interface {
 
 // Client serves the websocket of one logged-in browser.
 type Client struct {
-	Hub     *relay.Hub
+	*Shared
 	Session *relay.Session
 	// Token is the csrftoken cookie of the handshake; without one every message is refused.
 	Token string
-	Log   *slog.Logger
+	// Trace, if not nil, gives the questions about the groups of one message a context, and is told how they ended.
+	Trace func(ctx context.Context, groups int) (asking context.Context, end func(denied, failed int))
 
 	budget  float64 // messages that the client may send now
 	counted time.Time
@@ -76,7 +76,11 @@ func (c *Client) answer(text bool, message []byte) {
 	if !c.allowed(time.Now()) {
 		return
 	}
-	if err := c.handle(text, message); err != nil {
+	err := c.handle(text, message)
+	if err == nil {
+		c.Stats.Taken.Add(1)
+	} else {
+		c.Stats.Refused.Add(1)
 		c.Session.Send(errorFrame(err.Error()))
 	}
 }
@@ -94,7 +98,7 @@ func (c *Client) handle(text bool, raw []byte) error {
 		return err
 	}
 	if c.Token == "" || subtle.ConstantTimeCompare([]byte(m.token), []byte(c.Token)) != 1 {
-		c.Log.Warn("client message refused: its xrftoken is not the csrftoken cookie of the handshake", "user", c.Session.Identity().Name)
+		c.Log.Info("a client's message is refused: its xrftoken is not the csrftoken cookie of the handshake", "user", c.Session.Identity().Name, "address", c.Session.Address().String())
 		return errDenied
 	}
 	if m.groups == nil {
@@ -137,6 +141,11 @@ type standing struct {
 func (c *Client) authorize(wishes map[wish]standing) {
 	ctx, cancel := context.WithTimeout(context.Background(), authorizeWait)
 	defer cancel()
+	if c.Trace != nil {
+		asking, end := c.Trace(ctx, len(wishes))
+		ctx = asking
+		defer func() { end(count(wishes)) }()
+	}
 	id, auth := c.Session.Identity(), c.Hub.Authorizer()
 	var mu sync.Mutex // guards wishes
 	ask := func(w wish) {
@@ -168,6 +177,19 @@ func (c *Client) authorize(wishes map[wish]standing) {
 	asking.Wait()
 }
 
+// count returns how many wishes are denied, and of how many it could not be found out.
+func count(wishes map[wish]standing) (denied, failed int) {
+	for _, s := range wishes {
+		switch {
+		case errors.Is(s.err, relay.ErrDenied):
+			denied++
+		case s.err != nil:
+			failed++
+		}
+	}
+	return denied, failed
+}
+
 // admitted returns the groups that the client may see, each once, with its classes in them, and tells it of the others, each time
 // that it asked for one.
 func (c *Client) admitted(wishes []wish, allowed map[wish]standing) (groups []string, classes []uint8) {
@@ -176,14 +198,21 @@ func (c *Client) admitted(wishes []wish, allowed map[wish]standing) (groups []st
 	for _, w := range wishes {
 		err := allowed[w].err
 		if err == nil {
+			c.Stats.Allowed.Add(1)
 			if g := w.group(); !held[g] {
 				held[g] = true
 				groups, classes = append(groups, g), append(classes, allowed[w].class)
 			}
 			continue
 		}
+		if errors.Is(err, relay.ErrDenied) {
+			c.Stats.Denied.Add(1)
+		} else {
+			c.Stats.Failed.Add(1)
+		}
 		switch {
 		case err == relay.ErrDenied:
+			c.Log.Debug("a subscription is denied", "user", c.Session.Identity().Name, "group", w.group(), "reason", err)
 		case errors.Is(err, relay.ErrDenied): // with a reason, by a plugin
 			c.Log.Info("a subscription is denied", "user", c.Session.Identity().Name, "group", w.group(), "reason", err)
 		default:
@@ -214,7 +243,12 @@ func (c *Client) allowed(now time.Time) bool {
 	if now.Unix() != c.second {
 		c.second, c.refused = now.Unix(), 0
 	}
+	c.Stats.TooMany.Add(1)
 	if c.refused++; float64(c.refused) > 2*most {
+		if c.refused == int(2*most)+1 {
+			c.Stats.Flooded.Add(1)
+			c.Log.Info("a client sends too many messages; its websocket is closed", "user", c.Session.Identity().Name, "address", c.Session.Address().String(), "messages_a_second", rate)
+		}
 		c.Session.Socket().Close(relay.ClosePolicy, "too many messages")
 		return false
 	}

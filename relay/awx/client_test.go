@@ -21,6 +21,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/memory"
 )
 
+func shared(h *relay.Hub) *awx.Shared {
+	return &awx.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}
+}
+
 // socket keeps what a client would have read.
 type socket struct {
 	mu     sync.Mutex
@@ -144,7 +148,7 @@ func play(t testing.TB, h *relay.Hub, messages ...string) (*socket, []string) {
 	t.Helper()
 	s := &socket{ended: make(chan struct{})}
 	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
-	c := &awx.Client{Hub: h, Session: session, Token: token, Log: slog.New(slog.DiscardHandler)}
+	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 	in := &script{read: make(chan struct{}), leave: make(chan struct{})}
 	for _, m := range messages {
 		in.messages = append(in.messages, []byte(m))
@@ -262,7 +266,7 @@ func TestBinaryMessage(t *testing.T) {
 	s := &socket{ended: make(chan struct{})}
 	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
 	defer session.Close()
-	c := &awx.Client{Hub: h, Session: session, Token: token, Log: slog.New(slog.DiscardHandler)}
+	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 	s.Send(awx.Greeting(session.Identity()), 0)
 	c.Serve(&script{binary: true, messages: [][]byte{[]byte(groups(`{"a": [1]}`))}})
 	if got := s.take(); len(got) != 2 || got[1] != `{"error": "a message must be a text frame"}` {
@@ -279,7 +283,7 @@ func TestNoToken(t *testing.T) {
 	s := &socket{ended: make(chan struct{})}
 	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
 	defer session.Close()
-	c := &awx.Client{Hub: h, Session: session, Log: slog.New(slog.DiscardHandler)}
+	c := &awx.Client{Shared: shared(h), Session: session}
 	s.Send(awx.Greeting(session.Identity()), 0)
 	c.Serve(&script{messages: [][]byte{[]byte(`{"groups": {"a": [1]}, "xrftoken": ""}`), []byte(`{"groups": {"a": [1]}}`)}})
 	if got := s.take(); !slices.Equal(got[1:], []string{denied, denied}) {
@@ -379,7 +383,7 @@ func FuzzClientMessage(f *testing.F) {
 		s := &socket{ended: make(chan struct{})}
 		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
 		defer session.Close()
-		c := &awx.Client{Hub: h, Session: session, Token: token, Log: slog.New(slog.DiscardHandler)}
+		c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 		s.Send(awx.Greeting(session.Identity()), 0)
 		c.Serve(&script{messages: [][]byte{bytes.Clone(raw)}})
 		for _, frame := range s.take() {

@@ -194,7 +194,7 @@ func (l *link) writeLoop() {
 			clear(events)
 		}
 		if recovered > 0 {
-			l.b.log.Warn("a peer keeps up again", "peer", l.String(), "events_dropped_meanwhile", recovered)
+			l.b.log.Info("a peer keeps up again", "peer", l.String(), "events_dropped_meanwhile", recovered)
 			l.lost(recovered)
 		}
 		l.queue.wrote()

@@ -171,6 +171,7 @@ func (h *health) report(hosts *ring, more func() string) relay.Health {
 		OK: trouble == "", Detail: detail, Since: since,
 		Reconnects: h.reconnects.Load(), Repairs: h.repairs.Load(), Gaps: h.gaps.Load(),
 		Undecodable: h.undecodable.Load(), Ignored: h.ignored.Load(),
+		RoundTrips: hosts.trips.count.Load(), RoundTripSeconds: time.Duration(hosts.trips.nanos.Load()).Seconds(),
 	}
 }
 

@@ -99,6 +99,7 @@ func (l *link) session(ctx context.Context) error {
 		}
 	}()
 	conn := resp.New(nc, l.pushed)
+	conn.Answered = l.broker.hosts.trips.add
 	if err := l.greet(conn); err != nil {
 		return err
 	}

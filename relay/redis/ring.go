@@ -26,6 +26,7 @@ const retireAfter = 15 * time.Second
 type ring struct {
 	size   int
 	routes atomic.Pointer[[]*route]
+	trips  trips // over all hosts, and routes
 
 	mu      sync.Mutex
 	hosts   Hosts
@@ -39,8 +40,16 @@ func newRing(h Hosts) (*ring, error) {
 		return nil, err
 	}
 	r := &ring{size: len(routes), hosts: h}
+	r.watch(routes)
 	r.routes.Store(&routes)
 	return r, nil
+}
+
+// watch counts the round trips of routes.
+func (r *ring) watch(routes []*route) {
+	for _, route := range routes {
+		route.client.AddHook(tripHook{&r.trips})
+	}
 }
 
 // index is the host that keeps value.
@@ -61,6 +70,7 @@ func (r *ring) apply(h Hosts) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	r.watch(routes)
 	old := *r.routes.Swap(&routes)
 	r.hosts = h
 	r.retired = append(r.retired, old...)

@@ -169,6 +169,7 @@ func (s *subscriber) session(ctx context.Context, route *route) error {
 	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	defer func() { _ = nc.Close() }()
 	conn := resp.New(nc, func(string, [][]byte) {})
+	conn.Answered = s.layer.hosts.trips.add
 	if err := auth(conn, route.options); err != nil {
 		return err
 	}

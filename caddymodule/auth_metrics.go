@@ -1,0 +1,28 @@
+package caddymodule
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/awx"
+)
+
+// collectAuth shows what an authorizer asked, if it is one that asks. Its figures begin anew with each configuration.
+func collectAuth(a relay.Authorizer, count func(*prometheus.Desc, uint64, ...string), seconds func(*prometheus.Desc, float64, ...string)) {
+	asking, ok := a.(interface {
+		Stats() (users, objects awx.Questions)
+	})
+	if !ok {
+		return
+	}
+	users, objects := asking.Stats()
+	for about, q := range map[string]awx.Questions{"user": users, "object": objects} {
+		count(descAuthAsked, q.Cached, about, "cache")
+		count(descAuthAsked, q.Shared, about, "request_under_way")
+		count(descAuthAsked, q.Asked, about, "request")
+		count(descAuthAnswers, q.Yes, about, "yes")
+		count(descAuthAnswers, q.No, about, "no")
+		count(descAuthAnswers, q.Failed, about, "error")
+		seconds(descAuthTime, q.Time.Seconds(), about)
+	}
+}

@@ -1,0 +1,96 @@
+package caddymodule
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// messages are the log lines of the source below some directories, as "| level | message |".
+func messages(t *testing.T, dirs ...string) (rows []string) {
+	levels := map[string]string{"Debug": "debug", "Info": "info", "Warn": "warn", "Error": "error"}
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok || len(call.Args) == 0 {
+					return true
+				}
+				f, ok := call.Fun.(*ast.SelectorExpr)
+				if !ok || levels[f.Sel.Name] == "" {
+					return true
+				}
+				on := ""
+				switch x := f.X.(type) {
+				case *ast.Ident:
+					on = x.Name
+				case *ast.SelectorExpr:
+					on = x.Sel.Name
+				}
+				if text, ok := call.Args[0].(*ast.BasicLit); ok && strings.EqualFold(on, "log") {
+					message, err := strconv.Unquote(text.Value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					rows = append(rows, fmt.Sprintf("| %s | %s |", levels[f.Sel.Name], message))
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return rows
+}
+
+// The table of log lines in the documentation is what the source has, and nothing else.
+func TestLogLinesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := messages(t, ".", "../relay")
+	if len(rows) < 30 {
+		t.Fatalf("only %d log lines found in the source", len(rows))
+	}
+	for why := range rejections {
+		if why != badHandshake { // is counted, not logged
+			level := map[rejection]string{rejectedLimit: "warn", rejectedOrigin: "warn", rejectedAuth: "error", rejectedNobody: "info"}[why]
+			rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.message()))
+		}
+	}
+	for _, unwell := range []string{"clients stay connected and what redis still holds is delivered when it is back", "clients stay connected, but what is sent meanwhile is lost to them"} {
+		rows = append(rows, "| error | channel layer is not well; "+unwell+" |")
+	}
+	rows = append(rows, "| error | a changed plugin file is refused; the module before it goes on |", "| error | the storage does not say whether a plugin has been deployed |",
+		"| error | a deployed plugin is refused on this node; the module before it goes on |")
+	for _, row := range rows {
+		if !strings.Contains(string(text), "\n"+row+" ") {
+			t.Errorf("docs/observability.md has no line\n%s", row)
+		}
+	}
+	for line := range strings.Lines(string(text)) {
+		for _, level := range []string{"debug", "info", "warn", "error"} {
+			if strings.HasPrefix(line, "| "+level+" |") && !slices.ContainsFunc(rows, func(r string) bool { return strings.HasPrefix(line, r) }) {
+				t.Errorf("docs/observability.md has a log line that the source has not:\n%s", line)
+			}
+		}
+	}
+}
