@@ -11,7 +11,7 @@ func BenchmarkLag(b *testing.B) {
 	for _, n := range []int{1, 100} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var l lag
-			a := &audience{subs: make([]*subscription, 1000)}
+			a := &audience{subs: make([]subscriber, 1000)}
 			jobs := make([]job, n)
 			for i := range jobs {
 				jobs[i] = job{audience: a, count: 3, classes: everybody, sent: time.Now().Add(-30 * time.Millisecond).UnixMicro()}
