@@ -1,12 +1,14 @@
 package caddymodule
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
@@ -68,6 +70,34 @@ func TestSecretsAreRotatedByReload(t *testing.T) {
 	}
 	if current().hub.Broker() != broker {
 		t.Error("the broker was exchanged")
+	}
+}
+
+// A failover closes no client, and all get the first event after it.
+func TestFailoverOfASite(t *testing.T) {
+	first := peers.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	_ = peers.StartReplica(t, first)
+	sentinels := peers.StartSentinels(t, "mymaster", first, 1, 3, "")
+	s := newSite(t)
+	s.mustLoad("auth none\nchannel_layer redis {\nsentinel {\nmaster mymaster\naddresses "+strings.Join(sentinels.Addrs, " ")+"\n}\n}", "edgerelay")
+	var clients []*peers.Client
+	for range 20 {
+		clients = append(clients, s.subscribe("jobs-summary"))
+	}
+	first.Kill()
+	deadline := time.Now().Add(patience)
+	for n := 0; ; n++ {
+		status, body := s.post("/edgerelay/publish", fmt.Sprintf(`{"group": "jobs-summary", "data": %d}`, n))
+		if status != http.StatusOK {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d %s", status, body)
+			}
+			continue
+		}
+		for _, c := range clients {
+			next(t, c, fmt.Sprint(n))
+		}
+		return
 	}
 }
 

@@ -279,7 +279,7 @@ func (c *Conn) Complete() bool {
 			return false
 		}
 		if kind == '$' && size >= 0 {
-			if len(b) < size+2 {
+			if size > len(b)-2 {
 				return false
 			}
 			b = b[size+2:]

@@ -101,6 +101,7 @@ func TestCompleteValues(t *testing.T) {
 	for text, want := range map[string]bool{
 		message: true, message + "*": true, ">" + message[1:]: true, "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n": true,
 		"": false, "*": false, "*3\r\n": false, message[:len(message)-1]: false, message[:12]: false, "+PONG\r\n": false, "*x\r\n": false,
+		"*1\r\n$9223372036854775807\r\nx\r\n": false,
 	} {
 		c := resp.New(&said{Reader: strings.NewReader("+OK\r\n" + text)}, nil)
 		if _, err := c.Reply(); err != nil { // reads all that there is
