@@ -19,11 +19,7 @@ func (h *Hub) Deliver(events []Event) {
 		t.sample(events)
 	}
 	if ls := h.listeners.load(); ls != nil {
-		for i := range events {
-			for _, l := range ls[events[i].Group] {
-				l.fn(events[i])
-			}
-		}
+		ls.hear(events)
 	}
 	if i := h.interceptor.Load(); i != nil {
 		events = (*i).Intercept(events)
@@ -36,6 +32,9 @@ func (h *Hub) Deliver(events []Event) {
 func (h *Hub) Forward(events []Event) {
 	if len(events) == 0 {
 		return
+	}
+	if ls := h.watchers.load(); ls != nil {
+		ls.hear(events)
 	}
 	b := batches.Get().(*batch)
 	b.fill(h, events)
@@ -88,6 +87,7 @@ func (b *batch) fill(h *Hub, events []Event) {
 		frames := buf[start:len(buf):len(buf)]
 		for i, a := range b.heard[group] {
 			if a != nil {
+				a.events.Add(uint32(count))
 				b.jobs[i] = append(b.jobs[i], job{a, frames, count, classes, sent, traced})
 				b.bytes[i] += len(frames)
 				traced.queue()

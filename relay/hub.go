@@ -24,7 +24,8 @@ type Hub struct {
 	recheck     atomic.Int64 // time between rechecks in nanoseconds; 0: never
 
 	interest  interest
-	listeners listeners
+	listeners listeners // hear events as they come
+	watchers  listeners // hear them as clients get them, after the interceptor
 	admission admission
 	stats     counters
 	lag       lag

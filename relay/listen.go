@@ -9,12 +9,23 @@ import (
 // listeners are the node's own consumers of groups, such as the backplane.
 type listeners struct {
 	mu      sync.Mutex
-	byGroup atomic.Pointer[map[string][]*listener]
+	byGroup atomic.Pointer[byGroup]
 }
 
 type listener struct{ fn func(Event) }
 
-func (l *listeners) load() map[string][]*listener {
+type byGroup map[string][]*listener
+
+// hear calls the listeners of each event's group.
+func (ls byGroup) hear(events []Event) {
+	for i := range events {
+		for _, l := range ls[events[i].Group] {
+			l.fn(events[i])
+		}
+	}
+}
+
+func (l *listeners) load() byGroup {
 	if p := l.byGroup.Load(); p != nil {
 		return *p
 	}
@@ -25,7 +36,7 @@ func (l *listeners) load() map[string][]*listener {
 func (l *listeners) change(group string, edit func([]*listener) []*listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	next := map[string][]*listener{}
+	next := byGroup{}
 	for g, ls := range l.load() {
 		next[g] = ls
 	}
@@ -45,13 +56,18 @@ func (l *listeners) change(group string, edit func([]*listener) []*listener) {
 // must be quick. The group stays joined until stop is called. If ctx ends before the
 // layer has taken the membership, Listen returns all the same and the layer goes on trying.
 func (h *Hub) Listen(ctx context.Context, group string, fn func(Event)) (stop func()) {
+	return h.listen(ctx, &h.listeners, group, false, fn)
+}
+
+// listen makes fn one of the listeners of a group. If it is a client's, peers are asked for the group's events, too.
+func (h *Hub) listen(ctx context.Context, among *listeners, group string, client bool, fn func(Event)) (stop func()) {
 	own := &listener{fn}
-	h.listeners.change(group, func(ls []*listener) []*listener {
+	among.change(group, func(ls []*listener) []*listener {
 		return append(append([]*listener(nil), ls...), own)
 	})
-	_ = h.interest.join(ctx, []string{group}, false)
+	_ = h.interest.join(ctx, []string{group}, client)
 	return sync.OnceFunc(func() {
-		h.listeners.change(group, func(ls []*listener) []*listener {
+		among.change(group, func(ls []*listener) []*listener {
 			var rest []*listener
 			for _, l := range ls {
 				if l != own {
@@ -60,6 +76,6 @@ func (h *Hub) Listen(ctx context.Context, group string, fn func(Event)) (stop fu
 			}
 			return rest
 		})
-		h.interest.leave([]string{group}, false)
+		h.interest.leave([]string{group}, client)
 	})
 }

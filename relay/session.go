@@ -15,7 +15,8 @@ type Session struct {
 	identity Identity
 	address  netip.Addr
 
-	at         int           // index in the shard's sessions
+	at         int32         // index in the shard's sessions
+	opened     uint32        // Unix seconds
 	seq        sequence      // of the shard's worker
 	lastPing   atomic.Uint32 // Unix seconds
 	rechecking atomic.Bool
@@ -24,6 +25,7 @@ type Session struct {
 	subs []*subscription
 	gone bool
 	slow bool // closed because it read too slowly, and counted; of the shard's worker
+	id   uint32 // beside gone, where it takes no room
 }
 
 // Admit reserves room for a connection from address, before anything else is known of it. The reservation goes over to the
@@ -57,11 +59,13 @@ func (h *Hub) DismissUser(id Identity) { h.admission.releaseUser(id.Key) }
 
 // Open makes a session of a socket whose address and user have been admitted. Call Close on it when the socket is gone.
 func (h *Hub) Open(socket Socket, id Identity, address netip.Addr) *Session {
+	number, now := h.next.Add(1), uint32(time.Now().Unix())
 	s := &Session{
 		hub: h, socket: socket, identity: id, address: address,
-		shard: h.shards[h.next.Add(1)%uint64(len(h.shards))],
+		shard: h.shards[number%uint64(len(h.shards))],
+		id:    uint32(number), opened: now,
 	}
-	s.lastPing.Store(uint32(time.Now().Unix()))
+	s.lastPing.Store(now)
 	h.stats.sessions.Add(1)
 	h.stats.byKind[id.Kind.index()].Add(1)
 	h.stats.opened.Add(1)

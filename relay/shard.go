@@ -28,6 +28,10 @@ type audience struct {
 	classed map[uint8]int // subscribers by class, of those that are not of class 0; nil if all are
 	others  int           // how many these are
 	present atomic.Uint64 // the classes there are; read without the round
+
+	events atomic.Uint32 // delivered to it, of which seen were there at the last look, and rate a second came up to then; see groups.go
+	seen   atomic.Uint32
+	rate   atomic.Uint32 // bits of a float32
 }
 
 // subscriber is a subscription as the worker goes through them: with the socket at hand, for the memory between is cold each time.
@@ -111,7 +115,7 @@ func (s *shard) unsubscribe(sub *subscription) {
 func (s *shard) add(session *Session) {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()
-	session.at = len(s.sessions)
+	session.at = int32(len(s.sessions))
 	s.sessions = append(s.sessions, session)
 }
 
