@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/edgerelay/edgerelay/docs"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -19,6 +20,13 @@ func init() {
 
 // Admin adds the relay's endpoints to Caddy's admin API:
 //
+//	GET  /edgerelay/status        the node's figures
+//	GET  /edgerelay/overview      the same with the top groups, the slowest clients, peers, plugins and the last two minutes
+//	GET  /edgerelay/connections   the clients, by page; ?user= ?group= ?address= ?sort=slowest
+//	POST /edgerelay/connections/close       {"user": "…"} closes websockets
+//	GET  /edgerelay/groups        the groups, by page; ?prefix= ?sort=rate
+//	GET  /edgerelay/groups/<name>/tail      the group's events as they come
+//	GET  /edgerelay/openapi.json  all of this as OpenAPI
 //	GET  /edgerelay/health        the node's state; 503 while events cannot reach it
 //	GET  /edgerelay/health/ready  the same
 //	GET  /edgerelay/health/live   200 while the process answers
@@ -39,6 +47,13 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 func (Admin) Routes() []caddy.AdminRoute {
 	health := withNode(http.MethodGet, func(n *node, w http.ResponseWriter, _ *http.Request) error { return n.writeHealth(w, true) })
 	return []caddy.AdminRoute{
+		{Pattern: "/edgerelay/openapi.json", Handler: caddy.AdminHandlerFunc(serveOpenAPI)},
+		{Pattern: "/edgerelay/status", Handler: withNode(http.MethodGet, (*node).serveStatus)},
+		{Pattern: "/edgerelay/overview", Handler: withNode(http.MethodGet, (*node).serveOverview)},
+		{Pattern: "/edgerelay/connections", Handler: withNode(http.MethodGet, (*node).serveConnections)},
+		{Pattern: "/edgerelay/connections/close", Handler: withNode(http.MethodPost, (*node).serveClose)},
+		{Pattern: "/edgerelay/groups", Handler: withNode(http.MethodGet, (*node).serveGroups)},
+		{Pattern: "/edgerelay/groups/{name}/tail", Handler: withNode(http.MethodGet, (*node).serveTail)},
 		{Pattern: "/edgerelay/health", Handler: health},
 		{Pattern: "/edgerelay/health/ready", Handler: health},
 		{Pattern: "/edgerelay/health/live", Handler: withNode(http.MethodGet, func(_ *node, w http.ResponseWriter, _ *http.Request) error {
@@ -55,12 +70,21 @@ func (Admin) Routes() []caddy.AdminRoute {
 	}
 }
 
+// serveOpenAPI describes the API.
+func serveOpenAPI(w http.ResponseWriter, r *http.Request) error {
+	if err := onlyMethod(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err := w.Write(docs.OpenAPI)
+	return err
+}
+
 // withNode makes an admin handler of f, for one method.
 func withNode(method string, f func(*node, http.ResponseWriter, *http.Request) error) caddy.AdminHandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if r.Method != method {
-			w.Header().Set("Allow", method)
-			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("use %s", method)}
+		if err := onlyMethod(w, r, method); err != nil {
+			return err
 		}
 		n := current()
 		if n == nil {
@@ -68,6 +92,14 @@ func withNode(method string, f func(*node, http.ResponseWriter, *http.Request) e
 		}
 		return f(n, w, r)
 	}
+}
+
+func onlyMethod(w http.ResponseWriter, r *http.Request, method string) error {
+	if r.Method == method {
+		return nil
+	}
+	w.Header().Set("Allow", method)
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("use %s", method)}
 }
 
 // servePeers lists the nodes of the backplane.

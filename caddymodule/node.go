@@ -47,6 +47,10 @@ type node struct {
 	awxMetrics atomic.Bool // in force
 	awxPeers   *awxPeers
 
+	started   time.Time
+	monitor   *monitor
+	overviews overviews
+
 	mu       sync.Mutex
 	attached []*App // the last one is in force
 	place    string // of the open broker
@@ -61,8 +65,9 @@ func newNode() (caddy.Destructor, error) {
 	out.to.Store(slog.Default())
 	limited := newThrottled(out)
 	log := slog.New(limited)
-	n := &node{hub: relay.NewHub(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers()}
+	n := &node{hub: relay.NewHub(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers(), started: time.Now()}
 	n.clients.Hub, n.clients.Log = n.hub, log
+	n.monitor = newMonitor(n.hub)
 	n.close = sync.OnceValue(n.shutDown)
 	n.frameSize = func() int { return n.hub.Limits().FrameSize }
 	return n, nil
@@ -166,6 +171,7 @@ func (n *node) Destruct() error { return n.close() }
 func (n *node) shutDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
+	n.monitor.stop()
 	began, open := time.Now(), n.hub.Stats().Sessions
 	err := n.hub.Close(ctx)
 	if plane := n.plane.Load(); plane != nil { // after the hub: what it still had is on its way to peers

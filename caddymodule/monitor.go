@@ -1,0 +1,120 @@
+package caddymodule
+
+import (
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// sampleEvery is the time between two samples, historySize how many are kept.
+	sampleEvery = time.Second
+	historySize = 120
+)
+
+// monitor samples the hub's figures once a second, so that rates and their recent past are there when somebody looks. Its methods
+// are safe for concurrent use.
+type monitor struct {
+	hub  *relay.Hub
+	stop func()
+
+	mu      sync.Mutex
+	last    relay.Stats
+	history []sample // the oldest first
+	// The channel layer's repairs, and when their number last changed.
+	repairs    uint64
+	repairedAt time.Time
+
+	measuring sync.Mutex
+	measured  time.Time // when groups were last measured
+}
+
+// sample is what happened in one second, and what there was at its end.
+type sample struct {
+	Connections int     `json:"connections"`
+	Groups      int     `json:"groups"`
+	Events      float64 `json:"events"`
+	Deliveries  float64 `json:"deliveries"`
+	Bytes       float64 `json:"bytes"`
+	Dropped     float64 `json:"dropped"`
+}
+
+func newMonitor(hub *relay.Hub) *monitor {
+	m := &monitor{hub: hub, last: hub.Stats(), measured: time.Now()}
+	tick, done, ended := time.NewTicker(sampleEvery), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		before := time.Now()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			now := time.Now()
+			m.sample(now, now.Sub(before))
+			before = now
+		}
+	}()
+	m.stop = sync.OnceFunc(func() {
+		tick.Stop()
+		close(done)
+		<-ended
+	})
+	return m
+}
+
+func (m *monitor) sample(now time.Time, elapsed time.Duration) {
+	s := m.hub.Stats()
+	var repairs uint64
+	if b := m.hub.Broker(); b != nil {
+		repairs = b.Health().Repairs
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if repairs > m.repairs {
+		m.repairedAt = now
+	}
+	m.repairs = repairs
+	rate := func(after, before uint64) float64 { return float64(after-before) / elapsed.Seconds() }
+	l := m.last
+	m.last = s
+	if len(m.history) == historySize {
+		m.history = append(m.history[:0], m.history[1:]...)
+	}
+	m.history = append(m.history, sample{
+		Connections: s.Sessions, Groups: s.Groups,
+		Events:     rate(s.EventsFromLayer+s.EventsFromPeers, l.EventsFromLayer+l.EventsFromPeers),
+		Deliveries: rate(s.Deliveries, l.Deliveries),
+		Bytes:      rate(s.Bytes, l.Bytes),
+		Dropped:    rate(s.Missed+s.Invalid, l.Missed+l.Invalid),
+	})
+}
+
+// recent returns the samples there are, the oldest first, and when a membership last had to be put back.
+func (m *monitor) recent() (history []sample, repairedAt time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]sample{}, m.history...), m.repairedAt
+}
+
+// now returns the newest sample.
+func (m *monitor) now() sample {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.history) == 0 {
+		return sample{Connections: m.last.Sessions, Groups: m.last.Groups}
+	}
+	return m.history[len(m.history)-1]
+}
+
+// measureGroups brings the rates of groups up to date, if nobody has done so within the last second.
+func (m *monitor) measureGroups() {
+	m.measuring.Lock()
+	defer m.measuring.Unlock()
+	if elapsed := time.Since(m.measured); elapsed >= sampleEvery {
+		m.measured = m.measured.Add(elapsed)
+		m.hub.MeasureGroups(elapsed)
+	}
+}

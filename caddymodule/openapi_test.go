@@ -1,0 +1,268 @@
+package caddymodule
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/edgerelay/edgerelay/docs"
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+// contract is docs/openapi.json with what has been seen of it.
+type contract struct {
+	t        *testing.T
+	compiler *jsonschema.Compiler
+	paths    map[string]map[string]struct {
+		Responses map[string]struct {
+			Content map[string]json.RawMessage
+		}
+	}
+	answered map[string]bool // method and path
+}
+
+func newContract(t *testing.T) *contract {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(docs.OpenAPI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &contract{t: t, compiler: jsonschema.NewCompiler(), answered: map[string]bool{}}
+	c.compiler.DefaultDraft(jsonschema.Draft2020)
+	c.compiler.AssertFormat()
+	if err := c.compiler.AddResource("openapi.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	var spec struct{ Paths json.RawMessage }
+	if err := json.Unmarshal(docs.OpenAPI, &spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(spec.Paths, &c.paths); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// check holds an answer to what is documented for it.
+func (c *contract) check(method, path string, status int, kind, body string) {
+	c.t.Helper()
+	responses := c.paths[path][strings.ToLower(method)].Responses
+	documented, ok := responses[fmt.Sprint(status)]
+	if !ok {
+		c.t.Errorf("%s %s answers %d, which is not documented: %s", method, path, status, body)
+		return
+	}
+	kind, _, _ = strings.Cut(kind, ";")
+	if _, ok := documented.Content[kind]; !ok {
+		c.t.Errorf("%s %s: %d is documented, but not as %q", method, path, status, kind)
+		return
+	}
+	escape := strings.NewReplacer("~", "~0", "/", "~1").Replace
+	schema, err := c.compiler.Compile(fmt.Sprintf("openapi.json#/paths/%s/%s/responses/%d/content/%s/schema", escape(path), strings.ToLower(method), status, escape(kind)))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for line := range strings.Lines(body) {
+		if kind == "application/json" {
+			line = body
+		}
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		if err != nil {
+			c.t.Fatalf("%s %s: %v: %s", method, path, err, body)
+		}
+		if err := schema.Validate(value); err != nil {
+			c.t.Errorf("%s %s %d: %v\n%s", method, path, status, err, body)
+		}
+		if kind == "application/json" {
+			break
+		}
+	}
+	if status == http.StatusOK {
+		c.answered[method+" "+path] = true
+	}
+}
+
+// Every documented path answers as documented, and every path that answers is documented.
+func TestAdminAPIKeepsItsContract(t *testing.T) {
+	c := newContract(t)
+	var served, documented []string
+	for _, route := range (Admin{}).Routes() {
+		served = append(served, route.Pattern)
+	}
+	for path := range c.paths {
+		documented = append(documented, path)
+	}
+	slices.Sort(served)
+	slices.Sort(documented)
+	if !slices.Equal(served, documented) {
+		t.Errorf("served     %q\ndocumented %q", served, documented)
+	}
+
+	s := newSite(t)
+	call := func(method, path, query, body string) string {
+		t.Helper()
+		concrete := strings.NewReplacer("/plugins/{name}", "/plugins/p", "/groups/{name}", "/groups/jobs-summary").Replace(path)
+		var answer string
+		err := again(func() error {
+			req, err := http.NewRequest(method, "http://"+s.admin+concrete+query, strings.NewReader(body))
+			if err != nil {
+				return err
+			}
+			req.Close = true
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			read := io.ReadAll
+			if path == "/edgerelay/groups/{name}/tail" && resp.StatusCode == 200 {
+				read = func(r io.Reader) ([]byte, error) { // it never ends: one event
+					publish := `{"group": "jobs-summary", "data": {"a": 1}}`
+					if status, answer := s.post("/edgerelay/publish", publish); status != 200 {
+						return nil, fmt.Errorf("publish: %d %s", status, answer)
+					}
+					return bufio.NewReader(r).ReadBytes('\n')
+				}
+			}
+			b, err := read(resp.Body)
+			if err != nil {
+				return err
+			}
+			answer = string(b)
+			c.check(method, path, resp.StatusCode, resp.Header.Get("Content-Type"), answer)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+
+	// A node on which everything has happened: a client, an event, a peer that is away, a plugin that has failed.
+	away := fmt.Sprint("http://127.0.0.1:", peers.FreePort(t))
+	s.mustLoad("auth none\nbackplane {\nsecret x\npeers "+away+"\n}\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}", "edgerelay")
+	client := s.subscribe("jobs-summary")
+	call("POST", "/edgerelay/publish", "", `{"group": "jobs-summary", "data": {}}`)
+	next(t, client, "{}")
+	call("PUT", "/edgerelay/plugins/{name}", "", string(pluginBytes(t, "filter")))
+	call("PUT", "/edgerelay/plugins/{name}", "", "no module")
+	call("POST", "/edgerelay/plugins/{name}/rollback", "", "")
+	call("POST", "/edgerelay/publish", "", `{"group": "a b", "data": {}}`)
+	for _, query := range []string{"", "?limit=1", "?sort=slowest&user=1", "?group=jobs-summary&address=127.0.0.0/8&id=1&after=0", "?limit=0", "?sort=x", "?usr=1", "?address=x"} {
+		call("GET", "/edgerelay/connections", query, "")
+	}
+	for _, query := range []string{"", "?limit=1&prefix=jobs&after=a", "?sort=rate", "?sort=subscribers", "?limit=1001", "?sort=x", "?x=1"} {
+		call("GET", "/edgerelay/groups", query, "")
+	}
+	for _, query := range []string{"", "?raw=true", "?class=3", "?class=64", "?raw=x", "?x=1"} {
+		call("GET", "/edgerelay/groups/{name}/tail", query, "")
+	}
+	for _, body := range []string{``, `{}`, `[]`, `{"usr": "x"}`, `{"user": "x"} x`, `{"user": "x", "code": 1006}`, `{"user": "x", "reason": "` + strings.Repeat("x", 124) + `"}`, `{"address": "x"}`} {
+		if answer := call("POST", "/edgerelay/connections/close", "", body); !strings.HasPrefix(answer, `{"error":`) {
+			t.Errorf("close %s: %s", body, answer)
+		}
+	}
+	if answer := call("POST", "/edgerelay/connections/close", "", `{"address": "127.0.0.1", "group": "jobs-summary", "code": 4001, "reason": "moved"}`); answer != "{\"closed\":1}\n" {
+		t.Errorf("close: %s", answer)
+	}
+	_, err := client.Next(patience)
+	for err == nil { // the tails' events
+		_, err = client.Next(patience)
+	}
+	if peers.CloseCode(err) != 4001 || !strings.Contains(err.Error(), "moved") {
+		t.Errorf("the client was closed with %v", err)
+	}
+	for path, methods := range c.paths { // what has not been called yet; and every path with a method that it does not have
+		for method := range methods {
+			if method = strings.ToUpper(method); method == "GET" && !c.answered["GET "+path] {
+				call(method, path, "", "")
+			}
+			if !c.answered[method+" "+path] {
+				t.Errorf("%s %s was never answered with 200", method, path)
+			}
+			if resp, err := http.DefaultClient.Do(wrongMethod(t, s.admin, path)); err != nil {
+				t.Error(err)
+			} else if resp.Body.Close(); resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != method {
+				t.Errorf("DELETE %s: %d, allow %q", path, resp.StatusCode, resp.Header.Get("Allow"))
+			}
+		}
+	}
+
+	// The bare minimum, and a layer that is away.
+	s.mustLoad("auth none\nchannel_layer redis redis://"+fmt.Sprint("127.0.0.1:", peers.FreePort(t)), "edgerelay")
+	for _, path := range []string{"status", "overview", "health", "health/ready", "health/live", "peers", "plugins", "connections", "groups"} {
+		call("GET", "/edgerelay/"+path, "", "")
+	}
+}
+
+func wrongMethod(t *testing.T, admin, path string) *http.Request {
+	req, err := http.NewRequest(http.MethodDelete, "http://"+admin+strings.ReplaceAll(path, "{name}", "p"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+// A tail shows events as they come, says what it leaves out, and a reader that stops holds up nobody.
+func TestAdminTail(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}", "edgerelay")
+	tail := func(query string) *bufio.Reader {
+		resp, err := http.Get("http://" + s.admin + "/edgerelay/groups/jobs-summary/tail" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return bufio.NewReaderSize(resp.Body, 1<<20)
+	}
+	line := func(r *bufio.Reader) (e struct {
+		Data    any
+		Text    string
+		Dropped int
+	},
+	) {
+		t.Helper()
+		b, err := r.ReadBytes('\n')
+		if err != nil || json.Unmarshal(b, &e) != nil {
+			t.Fatalf("%s, %v", b, err)
+		}
+		return e
+	}
+	raw, plain := tail("?raw=true"), tail("")
+	if status, body := s.post("/edgerelay/publish", `{"group": "jobs-summary", "data": {"n":
+		12345678901234567890}}`); status != 200 {
+		t.Fatal(status, body)
+	}
+	for name, r := range map[string]*bufio.Reader{"raw": raw, "plain": plain} {
+		if got, err := r.ReadString('\n'); err != nil || !strings.Contains(got, `"data":{"n":12345678901234567890}`) {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+	}
+
+	// Nobody reads raw: what the sockets do not hold is dropped after a while, and publishing goes on.
+	large := `{"group": "jobs-summary", "data": "` + strings.Repeat("x", 1<<20) + `"}`
+	const sent = 24
+	for range sent {
+		if status, body := s.post("/edgerelay/publish", large); status != 200 {
+			t.Fatal(status, body)
+		}
+	}
+	got, dropped := 0, 0
+	for got+dropped < sent {
+		e := line(raw)
+		dropped += e.Dropped
+		if e.Data != nil {
+			got++
+		}
+	}
+	if dropped == 0 {
+		t.Errorf("%d events of 1 MiB fitted", got)
+	}
+}

@@ -1,0 +1,148 @@
+package caddymodule
+
+import (
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// nodeStatus is what GET /edgerelay/status answers.
+type nodeStatus struct {
+	// Status is "ok" while events can reach this node, else "unavailable".
+	Status string `json:"status"`
+	// Version is the module's, Started when the node was made.
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// ChannelLayer is the state of the channel layer.
+	ChannelLayer layerStatus `json:"channel_layer"`
+	// Connections and Groups are how many there are on this node.
+	Connections int `json:"connections"`
+	Groups      int `json:"groups"`
+	// Rates are of the last second.
+	Rates rates `json:"rates"`
+	// Totals are since the node was made.
+	Totals totals `json:"totals"`
+	// Dropped counts what did not arrive, by reason; Ended connections that the relay refused or ended.
+	Dropped map[string]uint64 `json:"dropped"`
+	Ended   map[string]uint64 `json:"ended"`
+	// Peers counts the nodes of the backplane; absent without one.
+	Peers *peerCount `json:"peers,omitempty"`
+	// Plugins tells of plugins that do not do their work.
+	Plugins []pluginTrouble `json:"plugins"`
+	// Limits are the limits in force.
+	Limits limitStatus `json:"limits"`
+	// Process is the process that all this runs in.
+	Process processStatus `json:"process"`
+}
+
+type layerStatus struct {
+	relay.Health
+	// RepairedAt is when a membership that had vanished was last put back.
+	RepairedAt time.Time `json:"repaired_at,omitzero"`
+}
+
+type rates struct {
+	Events     float64 `json:"events"`
+	Deliveries float64 `json:"deliveries"`
+	Bytes      float64 `json:"bytes"`
+}
+
+type totals struct {
+	Opened          uint64 `json:"connections_opened"`
+	EventsFromLayer uint64 `json:"events_from_layer"`
+	EventsFromPeers uint64 `json:"events_from_peers"`
+	Deliveries      uint64 `json:"deliveries"`
+	Bytes           uint64 `json:"bytes"`
+}
+
+type peerCount struct {
+	Connected int `json:"connected"`
+	Known     int `json:"known"`
+}
+
+type limitStatus struct {
+	Connections        int `json:"connections"`
+	QueuePerConnection int `json:"queue_per_connection"`
+}
+
+type processStatus struct {
+	// FileLimit is how many file descriptors there may be, 0 if that is not known. Each connection takes one.
+	FileLimit uint64 `json:"file_limit"`
+	// Memory is what the process has of the operating system, in bytes.
+	Memory     uint64  `json:"memory_bytes"`
+	CPUSeconds float64 `json:"cpu_seconds"`
+	Goroutines int     `json:"goroutines"`
+}
+
+func (n *node) serveStatus(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, n.status()) }
+
+// status gathers the node's figures.
+func (n *node) status() nodeStatus {
+	stats, now := n.hub.Stats(), n.monitor.now()
+	limits := n.hub.Limits()
+	_, repairedAt := n.monitor.recent()
+	s := nodeStatus{
+		Status: "unavailable", Version: version(), Started: n.started,
+		Connections: stats.Sessions, Groups: stats.Groups,
+		Rates: rates{now.Events, now.Deliveries, now.Bytes},
+		Totals: totals{
+			Opened: stats.Opened, EventsFromLayer: stats.EventsFromLayer, EventsFromPeers: stats.EventsFromPeers,
+			Deliveries: stats.Deliveries, Bytes: stats.Bytes,
+		},
+		Dropped: map[string]uint64{"no_client": stats.Unheard, "not_utf8": stats.Invalid, "slow_or_closing": stats.Missed},
+		Ended:   map[string]uint64{"limit": stats.Refused, "silent": stats.Silent, "login_ended": stats.Expired},
+		Plugins: n.pluginTroubles(),
+		Limits:  limitStatus{limits.Connections, limits.QueuePerConnection},
+		Process: process(),
+	}
+	if s.Plugins == nil {
+		s.Plugins = []pluginTrouble{}
+	}
+	if b := n.hub.Broker(); b != nil {
+		s.ChannelLayer = layerStatus{b.Health(), repairedAt}
+	}
+	if s.ChannelLayer.OK {
+		s.Status = "ok"
+	}
+	if plane := n.plane.Load(); plane != nil {
+		s.Peers = &peerCount{}
+		for _, p := range plane.Peers() {
+			s.Peers.Known++
+			if p.State == "connected" {
+				s.Peers.Connected++
+			}
+		}
+	}
+	return s
+}
+
+func process() processStatus {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}}
+	metrics.Read(samples)
+	return processStatus{
+		FileLimit: fileLimit(), CPUSeconds: cpuTime().Seconds(),
+		Memory: samples[0].Value.Uint64(), Goroutines: runtime.NumGoroutine(),
+	}
+}
+
+// version is that of this module in the binary, with the revision of a build from a working tree.
+func version() string {
+	const path = "github.com/edgerelay/edgerelay"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if info.Main.Path == path {
+		return info.Main.Version
+	}
+	for _, d := range info.Deps {
+		if d.Path == path {
+			return d.Version
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,9 @@
+// Package docs holds what of the documentation the binary serves itself.
+package docs
+
+import _ "embed"
+
+// OpenAPI describes the relay's part of Caddy's admin API, as OpenAPI 3.1.
+//
+//go:embed openapi.json
+var OpenAPI []byte
