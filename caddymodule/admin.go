@@ -26,6 +26,7 @@ func init() {
 //	POST /edgerelay/connections/close       {"user": "…"} closes websockets
 //	GET  /edgerelay/groups        the groups, by page; ?prefix= ?sort=rate
 //	GET  /edgerelay/groups/<name>/tail      the group's events as they come
+//	POST /edgerelay/doctor        looks for what is wrong on the way of an event
 //	GET  /edgerelay/openapi.json  all of this as OpenAPI
 //	GET  /edgerelay/health        the node's state; 503 while events cannot reach it
 //	GET  /edgerelay/health/ready  the same
@@ -54,6 +55,7 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/edgerelay/connections/close", Handler: withNode(http.MethodPost, (*node).serveClose)},
 		{Pattern: "/edgerelay/groups", Handler: withNode(http.MethodGet, (*node).serveGroups)},
 		{Pattern: "/edgerelay/groups/{name}/tail", Handler: withNode(http.MethodGet, (*node).serveTail)},
+		{Pattern: "/edgerelay/doctor", Handler: withNode(http.MethodPost, (*node).serveDoctor)},
 		{Pattern: "/edgerelay/health", Handler: health},
 		{Pattern: "/edgerelay/health/ready", Handler: health},
 		{Pattern: "/edgerelay/health/live", Handler: withNode(http.MethodGet, func(_ *node, w http.ResponseWriter, _ *http.Request) error {
@@ -88,11 +90,16 @@ func withNode(method string, f func(*node, http.ResponseWriter, *http.Request) e
 		}
 		n := current()
 		if n == nil {
-			return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the configuration in force has no edgerelay")}
+			return errNoConfig
 		}
 		return f(n, w, r)
 	}
 }
+
+var (
+	errNoConfig  = caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the configuration in force has no edgerelay")}
+	errExamining = caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("an examination is under way; wait for its end")}
+)
 
 func onlyMethod(w http.ResponseWriter, r *http.Request, method string) error {
 	if r.Method == method {

@@ -19,6 +19,7 @@ func init() {
 		parse httpcaddyfile.UnmarshalHandlerFunc
 	}{
 		{"edgerelay_demo", parseDemo},
+		{"edgerelay_console", parseConsole},
 		{"edgerelay_health", parseHealth},
 		{"edgerelay", parseHandler},
 	} {

@@ -11,6 +11,8 @@ const (
 	// sampleEvery is the time between two samples, historySize how many are kept.
 	sampleEvery = time.Second
 	historySize = 120
+	// lagOver is how many samples the lag of a status is of.
+	lagOver = 30
 )
 
 // monitor samples the hub's figures once a second, so that rates and their recent past are there when somebody looks. Its methods
@@ -21,7 +23,8 @@ type monitor struct {
 
 	mu      sync.Mutex
 	last    relay.Stats
-	history []sample // the oldest first
+	history []sample    // the oldest first
+	lags    []relay.Lag // as many as lagOver, the oldest first
 	// The channel layer's repairs, and when their number last changed.
 	repairs    uint64
 	repairedAt time.Time
@@ -38,9 +41,18 @@ type sample struct {
 	Deliveries  float64 `json:"deliveries"`
 	Bytes       float64 `json:"bytes"`
 	Dropped     float64 `json:"dropped"`
+	// Lag is how long 99 of 100 deliveries of the second took at most, in seconds; 0 if there were none.
+	Lag float64 `json:"lag"`
 }
 
-func newMonitor(hub *relay.Hub) *monitor {
+// lagStatus is how long deliveries took from the emitter to the socket, in seconds, as far as a histogram tells: the upper bounds of its buckets.
+type lagStatus struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+}
+
+// newMonitor begins to sample a hub's figures; with each sample it calls also.
+func newMonitor(hub *relay.Hub, also func(now time.Time)) *monitor {
 	m := &monitor{hub: hub, last: hub.Stats(), measured: time.Now()}
 	tick, done, ended := time.NewTicker(sampleEvery), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -54,6 +66,7 @@ func newMonitor(hub *relay.Hub) *monitor {
 			}
 			now := time.Now()
 			m.sample(now, now.Sub(before))
+			also(now)
 			before = now
 		}
 	}()
@@ -80,6 +93,10 @@ func (m *monitor) sample(now time.Time, elapsed time.Duration) {
 	rate := func(after, before uint64) float64 { return float64(after-before) / elapsed.Seconds() }
 	l := m.last
 	m.last = s
+	if len(m.lags) == lagOver {
+		m.lags = append(m.lags[:0], m.lags[1:]...)
+	}
+	m.lags = append(m.lags, s.Lag)
 	if len(m.history) == historySize {
 		m.history = append(m.history[:0], m.history[1:]...)
 	}
@@ -89,6 +106,7 @@ func (m *monitor) sample(now time.Time, elapsed time.Duration) {
 		Deliveries: rate(s.Deliveries, l.Deliveries),
 		Bytes:      rate(s.Bytes, l.Bytes),
 		Dropped:    rate(s.Missed+s.Invalid, l.Missed+l.Invalid),
+		Lag:        quantile(&s.Lag, &l.Lag, 0.99),
 	})
 }
 
@@ -107,6 +125,37 @@ func (m *monitor) now() sample {
 		return sample{Connections: m.last.Sessions, Groups: m.last.Groups}
 	}
 	return m.history[len(m.history)-1]
+}
+
+// lag returns the lag of the last half minute.
+func (m *monitor) lag() lagStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.lags) == 0 {
+		return lagStatus{}
+	}
+	return lagStatus{quantile(&m.last.Lag, &m.lags[0], 0.5), quantile(&m.last.Lag, &m.lags[0], 0.99)}
+}
+
+// quantile returns the upper bound, in seconds, of the bucket in which a quantile of the deliveries between two histograms
+// is; 0 if there were none.
+func quantile(after, before *relay.Lag, q float64) float64 {
+	total := uint64(0)
+	for i := range after.Counts {
+		total += after.Counts[i] - before.Counts[i]
+	}
+	if total == 0 {
+		return 0
+	}
+	rank := uint64(q * float64(total))
+	for i, bound := range relay.LagBounds {
+		n := after.Counts[i] - before.Counts[i]
+		if n > rank {
+			return bound.Seconds()
+		}
+		rank -= n
+	}
+	return 2 * relay.LagBounds[len(relay.LagBounds)-1].Seconds()
 }
 
 // measureGroups brings the rates of groups up to date, if nobody has done so within the last second.

@@ -51,6 +51,9 @@ type node struct {
 	monitor   *monitor
 	overviews overviews
 
+	consoleTails consoleTails
+	examining    sync.Mutex // held during an examination; one at a time is enough
+
 	mu       sync.Mutex
 	attached []*App // the last one is in force
 	place    string // of the open broker
@@ -67,7 +70,7 @@ func newNode() (caddy.Destructor, error) {
 	log := slog.New(limited)
 	n := &node{hub: relay.NewHub(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers(), started: time.Now()}
 	n.clients.Hub, n.clients.Log = n.hub, log
-	n.monitor = newMonitor(n.hub)
+	n.monitor = newMonitor(n.hub, func(now time.Time) { n.consoleTails.closeIdle(now.Add(-consoleTailIdle)) })
 	n.close = sync.OnceValue(n.shutDown)
 	n.frameSize = func() int { return n.hub.Limits().FrameSize }
 	return n, nil

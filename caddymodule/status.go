@@ -24,6 +24,10 @@ type nodeStatus struct {
 	Groups      int `json:"groups"`
 	// Rates are of the last second.
 	Rates rates `json:"rates"`
+	// Lag is of the last half minute.
+	Lag lagStatus `json:"lag"`
+	// Users counts connections by kind of user.
+	Users map[string]int `json:"users"`
 	// Totals are since the node was made.
 	Totals totals `json:"totals"`
 	// Dropped counts what did not arrive, by reason; Ended connections that the relay refused or ended.
@@ -78,7 +82,9 @@ type processStatus struct {
 	Goroutines int     `json:"goroutines"`
 }
 
-func (n *node) serveStatus(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, n.status()) }
+func (n *node) serveStatus(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, n.status())
+}
 
 // status gathers the node's figures.
 func (n *node) status() nodeStatus {
@@ -93,11 +99,19 @@ func (n *node) status() nodeStatus {
 			Opened: stats.Opened, EventsFromLayer: stats.EventsFromLayer, EventsFromPeers: stats.EventsFromPeers,
 			Deliveries: stats.Deliveries, Bytes: stats.Bytes,
 		},
-		Dropped: map[string]uint64{"no_client": stats.Unheard, "not_utf8": stats.Invalid, "slow_or_closing": stats.Missed},
-		Ended:   map[string]uint64{"limit": stats.Refused, "silent": stats.Silent, "login_ended": stats.Expired},
+		Lag:   n.monitor.lag(),
+		Users: map[string]int{},
+		Dropped: map[string]uint64{
+			"no_client": stats.Unheard, "not_utf8": stats.Invalid, "hidden": stats.Hidden,
+			"slow_reader": stats.MissedSlow, "closing": stats.Missed - stats.MissedSlow,
+		},
+		Ended:   map[string]uint64{"limit": stats.Refused, "silent": stats.Silent, "login_ended": stats.Expired, "slow_reader": stats.Slow},
 		Plugins: n.pluginTroubles(),
 		Limits:  limitStatus{limits.Connections, limits.QueuePerConnection},
 		Process: process(),
+	}
+	for kind, count := range stats.ByKind {
+		s.Users[kind.String()] = count
 	}
 	if s.Plugins == nil {
 		s.Plugins = []pluginTrouble{}

@@ -24,7 +24,7 @@ type Session struct {
 	mu   sync.Mutex // guards subs; held while they change
 	subs []*subscription
 	gone bool
-	slow bool // closed because it read too slowly, and counted; of the shard's worker
+	slow bool   // closed because it read too slowly, and counted; of the shard's worker
 	id   uint32 // beside gone, where it takes no room
 }
 

@@ -95,6 +95,9 @@ func NewAuthorizer(s Settings) (*Authorizer, error) {
 	}, nil
 }
 
+// Settings are what the authorizer was made with.
+func (a *Authorizer) Settings() Settings { return a.settings }
+
 // Close gives up idle connections to the API.
 func (a *Authorizer) Close() { a.api.close() }
 

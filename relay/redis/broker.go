@@ -24,6 +24,7 @@ type Broker struct {
 	links    []*link // one for each host
 	members  *membership
 	health   *health
+	peak     atomic.Int64 // most messages that waited at once
 
 	mu      sync.Mutex
 	started bool

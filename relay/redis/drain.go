@@ -114,6 +114,12 @@ func (l *link) drain(conn *resp.Conn) error {
 	l.more = l.handled == l.most
 	l.woken = l.woken || l.more || wasUnsure
 	l.first = bytes.Clone(batch[0])
+	if renamed {
+		l.waited = 0
+	}
+	if l.waited += l.handled; int64(l.waited) > l.broker.peak.Load() {
+		l.broker.peak.Store(int64(l.waited))
+	}
 	l.deliver(batch)
 	return nil
 }

@@ -42,6 +42,7 @@ type link struct {
 	handled int       // messages at the head of those in flight that have been delivered
 	first   []byte    // the first of these
 	more    bool      // there may be others behind them
+	waited  int       // messages read since the channel key was last renamed
 	unsure  bool      // the last commands may or may not have been executed
 	most    int       // messages to ask for
 	events  []relay.Event

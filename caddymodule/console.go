@@ -1,0 +1,175 @@
+package caddymodule
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+func init() {
+	caddy.RegisterModule(ConsoleHandler{})
+}
+
+// defaultConsole is where the console is unless the configuration says otherwise.
+const defaultConsole = "/edgerelay/"
+
+// ConsoleHandler serves a live view of the relay to operators: one page, which reads and changes nothing. Who asks is authenticated as
+// for a websocket, and must be an operator.
+type ConsoleHandler struct {
+	// Path is where the console is. Default: /edgerelay/.
+	Path string `json:"path,omitempty"`
+	// Operators are the ids or names of the users who may see it. Default: AWX's superusers; with `auth none` everybody.
+	Operators []string `json:"operators,omitempty"`
+
+	app  *App
+	path string // with a slash at the end
+}
+
+// CaddyModule returns the Caddy module information.
+func (ConsoleHandler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.edgerelay_console", New: func() caddy.Module { return new(ConsoleHandler) }}
+}
+
+// Provision finds the app.
+func (h *ConsoleHandler) Provision(ctx caddy.Context) error {
+	app, err := ctx.App("edgerelay")
+	if err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	if h.path = h.Path; h.path == "" {
+		h.path = defaultConsole
+	}
+	if !strings.HasPrefix(h.path, "/") || path.Clean(h.path) == "/" {
+		return fmt.Errorf("edgerelay_console: %q cannot be its path; write one like /edgerelay/", h.Path)
+	}
+	h.path = strings.TrimSuffix(h.path, "/") + "/"
+	if _, ok := h.app.authorizer.(caddyAuthorizer); ok && len(h.Operators) == 0 {
+		return errors.New("edgerelay_console: auth caddy knows no superusers; say who may see the console: edgerelay_console { operators <user>… }")
+	}
+	return nil
+}
+
+//go:embed console/page.html
+var consolePage []byte
+
+// consolePolicy lets the page run its own script and speak to its own server, and nothing else.
+var consolePolicy = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+	inlineHash("script"), inlineHash("style"))
+
+// inlineHash is the hash of the page's one element of a kind, as a policy names it.
+func inlineHash(tag string) string {
+	_, rest, _ := bytes.Cut(consolePage, []byte("<"+tag+">"))
+	text, _, _ := bytes.Cut(rest, []byte("</"+tag+">"))
+	sum := sha256.Sum256(text)
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// ServeHTTP implements [caddyhttp.MiddlewareHandler].
+func (h *ConsoleHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if r.URL.Path+"/" == h.path {
+		w.Header().Set("Location", path.Base(h.path)+"/") // relative, so that it holds behind a prefix
+		w.WriteHeader(http.StatusPermanentRedirect)
+		return nil
+	}
+	what, ours := strings.CutPrefix(r.URL.Path, h.path)
+	if !ours || what != "" && what != "overview" && what != "tail" {
+		return next.ServeHTTP(w, r)
+	}
+	header := w.Header()
+	header.Set("Content-Security-Policy", consolePolicy)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Cache-Control", "no-store")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		header.Set("Allow", "GET, HEAD")
+		http.Error(w, "the console is for reading", http.StatusMethodNotAllowed)
+		return nil
+	}
+	if from := r.Header.Get("Sec-Fetch-Site"); what != "" && from != "" && from != "same-origin" && from != "none" {
+		http.Error(w, "another site may not read this", http.StatusForbidden)
+		return nil
+	}
+	id, status, err := h.operator(r)
+	if err != nil {
+		http.Error(w, err.Error(), status)
+		return nil
+	}
+	switch what {
+	case "overview":
+		return h.app.node.serveOverview(w, r)
+	case "tail":
+		return h.serveTail(w, r, id)
+	}
+	header.Set("Content-Type", "text/html; charset=utf-8")
+	_, err = w.Write(consolePage)
+	return err
+}
+
+// operator finds out who asks, and whether it is an operator.
+func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status int, err error) {
+	id, err = h.app.authorizer.Authenticate(r)
+	switch {
+	case errors.Is(err, relay.ErrUnauthenticated):
+		return id, http.StatusUnauthorized, errors.New("not logged in: log in as an operator, then come back")
+	case err != nil:
+		h.app.log.Warn("the console cannot find out who asks", "error", err)
+		return id, http.StatusServiceUnavailable, errors.New("it cannot be found out who you are at the moment")
+	case h.allows(id):
+		return id, 0, nil
+	}
+	return id, http.StatusForbidden, errors.New("the console is for operators only")
+}
+
+func (h *ConsoleHandler) allows(id relay.Identity) bool {
+	if len(h.Operators) == 0 {
+		return h.app.open || id.Kind == relay.Superuser
+	}
+	return id.Key != "" && slices.Contains(h.Operators, id.Key) || id.Name != "" && slices.Contains(h.Operators, id.Name)
+}
+
+// parseConsole reads
+//
+//	edgerelay_console [<matcher>] [<path>] {
+//		operators <user>...
+//	}
+func parseConsole(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h.Next()
+	handler := &ConsoleHandler{}
+	if h.NextArg() {
+		handler.Path = h.Val()
+	}
+	if h.NextArg() {
+		return nil, h.ArgErr()
+	}
+	for h.NextBlock(0) {
+		if h.Val() != "operators" {
+			return nil, h.Errf("edgerelay_console has no setting %q; it has operators", h.Val())
+		}
+		users := h.RemainingArgs()
+		if len(users) == 0 {
+			return nil, h.Err("operators needs at least one user's id or name")
+		}
+		handler.Operators = append(handler.Operators, users...)
+	}
+	return handler, nil
+}
+
+var (
+	_ caddy.Provisioner           = (*ConsoleHandler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*ConsoleHandler)(nil)
+)

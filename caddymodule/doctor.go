@@ -1,0 +1,138 @@
+package caddymodule
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/doctor"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/awx"
+	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/redis"
+)
+
+// diagnosis is what POST /edgerelay/doctor answers.
+type diagnosis struct {
+	Findings []doctor.Finding `json:"findings"`
+}
+
+// examineWait bounds an examination; each check has its own bounds within it.
+const examineWait = time.Minute
+
+func (n *node) serveDoctor(w http.ResponseWriter, r *http.Request) error {
+	a := n.inForce()
+	if a == nil {
+		return errNoConfig
+	}
+	if !n.examining.TryLock() {
+		return errExamining
+	}
+	defer n.examining.Unlock()
+	ctx, cancel := context.WithTimeout(r.Context(), examineWait)
+	defer cancel()
+	return writeJSON(w, diagnosis{a.examine(ctx, n.hub, n)})
+}
+
+// inForce returns the configuration in force, nil if there is none.
+func (n *node) inForce() *App {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.attached) == 0 {
+		return nil
+	}
+	return n.attached[len(n.attached)-1]
+}
+
+// examine looks at everything that a names, with a hub whose channel layer is a's. running is the node if it is in operation, else nil.
+func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list []doctor.Finding) {
+	asAWX, isAWX := a.authorizer.(*awx.Authorizer)
+	if layer, ok := a.layer.(*RedisLayer); ok {
+		list = append(list, examineRedis(ctx, layer.settings)...)
+		if isAWX {
+			list = append(list, doctor.AWXCapacity(layer.settings.Capacity))
+		}
+		if broker, ok := hub.Broker().(*redis.Broker); ok && running != nil {
+			_, repairedAt := running.monitor.recent()
+			list = append(list, doctor.Peak(broker.Peak(), layer.settings.Capacity), doctor.Wiped(broker.Health().Repairs, repairedAt))
+		}
+	}
+	if isAWX {
+		list = append(list, doctor.AWX(ctx, asAWX.Settings().URL, asAWX.Settings().SessionCookie)...)
+	}
+	if a.Backplane != nil {
+		list = append(list, a.examinePeers(ctx, running)...)
+	}
+	if running != nil { // of this process; the command's own would tell nothing
+		list = append(list, doctor.Files(fileLimit(), a.limits.Connections))
+		stats := hub.Stats()
+		list = append(list, doctor.Clocks(stats.Lag.Skewed, stats.Deliveries))
+	}
+	return append(list, doctor.RoundTrip(ctx, hub))
+}
+
+func examineRedis(ctx context.Context, s redis.Settings) (list []doctor.Finding) {
+	hosts, err := s.Clients()
+	if err != nil { // validated before
+		return nil
+	}
+	defer func() {
+		for _, h := range hosts {
+			_ = h.Close()
+		}
+	}()
+	reachable := true
+	for _, h := range hosts {
+		found := doctor.Redis(ctx, h)
+		if list = append(list, found...); found[0].Level == doctor.Failure {
+			reachable = false
+			continue
+		}
+		list = append(list, doctor.Access(ctx, h, s.Prefix)...)
+	}
+	if reachable {
+		list = append(list, doctor.Prefix(ctx, hosts, s.Prefix), doctor.Capacity(ctx, hosts, s.Prefix, s.Capacity))
+	}
+	return list
+}
+
+// examinePeers shakes hands with all peers that are listed or were found, at once.
+func (a *App) examinePeers(ctx context.Context, running *node) []doctor.Finding {
+	s := a.Backplane.settings
+	known := map[string]bool{}
+	var urls []string
+	add := func(url string) {
+		if url = strings.TrimSuffix(url, "/"); url != "" && !known[url] {
+			known[url] = true
+			urls = append(urls, url)
+		}
+	}
+	for _, d := range s.Discoveries {
+		if list, ok := d.(backplane.Static); ok {
+			for _, target := range list {
+				add(target.URL)
+			}
+		}
+	}
+	if running != nil {
+		if plane := running.plane.Load(); plane != nil {
+			for _, p := range plane.Peers() {
+				add(p.URL)
+			}
+		}
+	}
+	list := make([]doctor.Finding, len(urls))
+	var asking sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for i, url := range urls {
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			list[i] = doctor.Peer(ctx, url, s.Secrets, s.TLS)
+		})
+	}
+	asking.Wait()
+	return list
+}
