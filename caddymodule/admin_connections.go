@@ -72,13 +72,13 @@ func (n *node) serveConnections(w http.ResponseWriter, r *http.Request) error {
 	var page connectionPage
 	switch sort := q.Get("sort"); sort {
 	case "", "id":
-		sessions, page.Total = n.hub.Sessions(filter, uint32(after), limit+1)
-		if len(sessions) > limit {
+		sessions, page.Total = n.hub.Sessions(filter, uint32(after), int(limit)+1)
+		if len(sessions) > int(limit) {
 			sessions = sessions[:limit]
 			page.Next = sessions[limit-1].ID
 		}
 	case "slowest":
-		sessions, page.Total = n.hub.SlowestSessions(filter, limit)
+		sessions, page.Total = n.hub.SlowestSessions(filter, int(limit))
 	default:
 		return badRequest(fmt.Errorf("sort is id or slowest, not %q", sort))
 	}
@@ -149,12 +149,12 @@ func sessionFilter(id uint32, user, group, address string) (f relay.SessionFilte
 }
 
 // number reads a parameter between least and most.
-func number(q url.Values, name string, otherwise, least, most int) (int, error) {
+func number(q url.Values, name string, otherwise, least, most int64) (int64, error) {
 	text := q.Get(name)
 	if text == "" {
 		return otherwise, nil
 	}
-	n, err := strconv.Atoi(text)
+	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < least || n > most {
 		return 0, fmt.Errorf("%s is a number from %d to %d, not %q", name, least, most, text)
 	}

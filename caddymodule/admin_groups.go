@@ -48,8 +48,8 @@ func (n *node) serveGroups(w http.ResponseWriter, r *http.Request) error {
 		return badRequest(err)
 	}
 	var page groupPage
-	page.Groups, page.Total = n.groups(q.Get("prefix"), order, q.Get("after"), limit+1)
-	if len(page.Groups) > limit {
+	page.Groups, page.Total = n.groups(q.Get("prefix"), order, q.Get("after"), int(limit)+1)
+	if len(page.Groups) > int(limit) {
 		page.Groups = page.Groups[:limit]
 		if order == relay.GroupsByName {
 			page.Next = page.Groups[limit-1].Group

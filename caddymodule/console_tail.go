@@ -81,7 +81,7 @@ func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id re
 		http.Error(w, "it cannot be found out whether you may see this group", http.StatusServiceUnavailable)
 		return nil
 	}
-	return writeJSON(w, t.since(after))
+	return writeJSON(w, t.since(int(after)))
 }
 
 // openTail begins to follow a group, as the operator would get it as a client.

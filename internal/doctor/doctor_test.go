@@ -57,15 +57,15 @@ func TestRedis(t *testing.T) {
 	}
 
 	memory := func() Finding { t.Helper(); list := Redis(ctx, c); return list[len(list)-1] }
-	r.Do("CONFIG", "SET", "maxmemory", "100mb")
+	r.Do("CONFIG", "SET", "maxmemory", "20mb")
 	expect(t, memory(), OK)
 	r.Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 	expect(t, memory(), Warning, "evicts", "noeviction")
-	r.Do("SET", "fill", strings.Repeat("x", 90<<20))
+	r.Do("SET", "fill", strings.Repeat("x", 17<<20))
 	expect(t, memory(), Failure, "evicts", "raise maxmemory")
 	r.Do("CONFIG", "SET", "maxmemory-policy", "noeviction")
 	expect(t, memory(), Failure, "refuses emitters")
-	r.Do("CONFIG", "SET", "maxmemory", "50mb") // over its limit: it takes nothing any more
+	r.Do("CONFIG", "SET", "maxmemory", "10mb") // over its limit: it takes nothing any more
 	expect(t, Access(ctx, c, "asgi")[0], Failure, "full")
 	r.Do("CONFIG", "SET", "maxmemory", "0")
 

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	tripWait = 10 * time.Second
+	tripWait = 5 * time.Second
 	tripSlow = 100 * time.Millisecond
 	trips    = 5
 )

@@ -1,0 +1,146 @@
+package caddymodule
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// Only operators see the console, by the same login as a websocket.
+func TestConsoleIsForOperators(t *testing.T) {
+	down := false
+	awx := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session, err := r.Cookie("awx_sessionid")
+		switch {
+		case down:
+			w.WriteHeader(http.StatusBadGateway)
+		case err != nil || session.Value == "old":
+			w.WriteHeader(http.StatusUnauthorized)
+		case strings.HasPrefix(r.URL.Path, "/api/v2/jobs/"):
+			w.WriteHeader(http.StatusForbidden)
+		default:
+			fmt.Fprintf(w, `{"count": 1, "results": [{"id": 7, "username": %q, "is_superuser": %t}]}`, session.Value, session.Value == "root")
+		}
+	}))
+	defer awx.Close()
+	s := newSite(t)
+	get := func(path, session string) (*http.Response, string) {
+		t.Helper()
+		var resp *http.Response
+		var body []byte
+		err := again(func() error {
+			req, err := http.NewRequest(http.MethodGet, "http://"+s.addr+path, nil)
+			if err != nil {
+				return err
+			}
+			req.Close = true
+			if session != "" {
+				req.Header.Set("Cookie", "awx_sessionid="+session)
+			}
+			if resp, err = http.DefaultTransport.RoundTrip(req); err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			body, err = io.ReadAll(resp.Body)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(body)
+	}
+	expect := func(path, session string, want int) string {
+		t.Helper()
+		resp, body := get(path, session)
+		if resp.StatusCode != want {
+			t.Errorf("%s as %q: %d %.200s, want %d", path, session, resp.StatusCode, body, want)
+		}
+		return body
+	}
+
+	s.mustLoad("auth awx "+awx.URL+" {\ncache 1ms\n}", "edgerelay\nedgerelay_console\nrespond next")
+	for _, path := range []string{"/edgerelay/", "/edgerelay/overview", "/edgerelay/tail?group=jobs-summary"} {
+		expect(path, "", 401)
+		expect(path, "old", 401)
+		expect(path, "alice", 403)
+		expect(path, "root", 200)
+		resp, _ := get(path, "root")
+		if policy := resp.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'; script-src 'sha256-") || resp.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %q", path, resp.Header)
+		}
+	}
+	if body := expect("/edgerelay/", "root", 200); strings.Contains(body, "http://") && strings.Count(body, "http://") != strings.Count(body, "http://www.w3.org/2000/svg") || strings.Contains(body, "https://") {
+		t.Error("the page names another server")
+	}
+	expect("/edgerelay/tail?group=job_events-42", "root", 403) // AWX says so
+	down = true
+	expect("/edgerelay/overview", "root", 503)
+	down = false
+	if body := expect("/edgerelayed", "", 200); body != "next" {
+		t.Errorf("beside the console: %s", body)
+	}
+
+	s.mustLoad("auth awx "+awx.URL+" {\ncache 1ms\n}", "edgerelay_console /ops/relay {\noperators alice 8\n}\nrespond next")
+	expect("/ops/relay/", "alice", 200)
+	expect("/ops/relay/", "root", 403)
+	if resp, _ := get("/ops/relay", ""); resp.StatusCode != 308 || resp.Header.Get("Location") != "relay/" {
+		t.Errorf("%d %q", resp.StatusCode, resp.Header)
+	}
+	if body := expect("/edgerelay/", "alice", 200); body != "next" {
+		t.Errorf("where the console is not: %s", body)
+	}
+
+	for lines, want := range map[string]string{
+		"edgerelay_console":                       "operators <user>",
+		"edgerelay_console / {\noperators a\n}":   "cannot be its path",
+		"edgerelay_console ops {\noperators a\n}": "cannot be its path",
+		"edgerelay_console {\noperators\n}":       "at least one",
+		"edgerelay_console {\noperator a\n}":      "no setting",
+		"edgerelay_console /a /b":                 "rong argument",
+	} {
+		if err := s.load(s.file("auth caddy", lines)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", lines, err, want)
+		}
+	}
+}
+
+// A tail that no page asks for any more is closed.
+func TestConsoleTailsEnd(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none", "edgerelay_console")
+	n := current()
+	for i := range consoleTailsMost {
+		if status, body := s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-%d", s.addr, i)); status != 200 {
+			t.Fatal(status, body)
+		}
+	}
+	if status, _ := s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=more", s.addr)); status != 429 {
+		t.Errorf("one too many: %d", status)
+	}
+	if got := n.hub.Stats().Groups; got != consoleTailsMost {
+		t.Errorf("%d groups", got)
+	}
+	for range 3 {
+		s.post("/edgerelay/publish", `{"group": "jobs-0", "data": 1}`)
+	}
+	_, body := s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-0", s.addr))
+	if !strings.Contains(body, `"next":3,"dropped":0`) || strings.Count(body, `"text":"1"`) != 3 {
+		t.Error(body)
+	}
+	if _, body = s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-0&after=2", s.addr)); strings.Count(body, `"text":"1"`) != 1 {
+		t.Error(body)
+	}
+	for range 600 {
+		s.post("/edgerelay/publish", `{"group": "jobs-0", "data": 1}`)
+	}
+	if _, body = s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-0&after=3", s.addr)); !strings.Contains(body, `"next":603,"dropped":400`) || strings.Count(body, `"text":"1"`) != consoleTailKeep {
+		t.Errorf("%.300s", body)
+	}
+	n.consoleTails.closeIdle(n.started.AddDate(1, 0, 0))
+	if got := n.hub.Stats().Groups; got != 0 {
+		t.Errorf("%d groups afterwards", got)
+	}
+}
