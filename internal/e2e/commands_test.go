@@ -48,6 +48,9 @@ const commandSite = `{
 			capacity 10000
 		}
 		auth none
+		limits {
+			connections 500
+		}
 		%s
 	}
 }
