@@ -142,12 +142,12 @@ func TestConsole(t *testing.T) {
 	page.Do(t, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(s.URL+"edgerelay"))
 	page.Wait(t, soon, `document.querySelector("#status").textContent === "ok"`)
 	page.Wait(t, soon, `location.pathname === "/edgerelay/" && document.querySelector("[data-tile=Connections] .value").textContent === "17"`)
-	page.Wait(t, soon, `document.querySelector("#plugins").textContent.includes("redact") && document.querySelector("#peers .why")`)
+	page.Wait(t, soon, `document.querySelector("#plugins").textContent.includes("redact") && document.querySelector("#peers .note")`)
 
 	for i := range 10 {
 		publishTo(t, admin, "job_events-42", fmt.Sprint(i))
 	}
-	page.Wait(t, soon, `document.querySelector("#layer").textContent.includes("10 from the layer")`)
+	page.Wait(t, soon, `document.querySelector("#layer").textContent.includes("120, 360 B")`)
 	page.Wait(t, soon, `document.querySelector("#groups button").textContent === "job_events-42"`)
 	page.Wait(t, soon, `document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d").includes("L")`)
 

@@ -61,7 +61,11 @@ func TestRedis(t *testing.T) {
 	expect(t, memory(), OK)
 	r.Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 	expect(t, memory(), Warning, "evicts", "noeviction")
-	r.Do("SET", "fill", strings.Repeat("x", 17<<20))
+	for i := range 170 { // in small pieces: buffers count, too
+		if err := c.Set(ctx, fmt.Sprint("fill", i), strings.Repeat("x", 100<<10), 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	expect(t, memory(), Failure, "evicts", "raise maxmemory")
 	r.Do("CONFIG", "SET", "maxmemory-policy", "noeviction")
 	expect(t, memory(), Failure, "refuses emitters")

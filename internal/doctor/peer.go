@@ -44,9 +44,12 @@ func Peer(ctx context.Context, url string, secrets backplane.Secrets, config *tl
 				return fail(check, "is the node running, is this its address, and does a firewall let this node through?", "%s cannot be reached: %v", url, err)
 			}
 			_ = resp.Body.Close()
-			last = received(url, resp)
+			found := received(url, resp)
 			if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusForbidden {
-				return last
+				return found
+			}
+			if last.Check == "" || resp.StatusCode == http.StatusForbidden { // which tells more than that the other generation's endpoint is not there
+				last = found
 			}
 		}
 	}
