@@ -19,7 +19,6 @@ func init() {
 		parse httpcaddyfile.UnmarshalHandlerFunc
 	}{
 		{"edgerelay_demo", parseDemo},
-		{"edgerelay_console", parseConsole},
 		{"edgerelay_health", parseHealth},
 		{"edgerelay", parseHandler},
 	} {

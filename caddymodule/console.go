@@ -21,6 +21,9 @@ import (
 
 func init() {
 	caddy.RegisterModule(ConsoleHandler{})
+	// Not as a handler: that would take the path for a matcher.
+	httpcaddyfile.RegisterDirective("edgerelay_console", parseConsole)
+	httpcaddyfile.RegisterDirectiveOrder("edgerelay_console", httpcaddyfile.After, "request_header")
 }
 
 // defaultConsole is where the console is unless the configuration says otherwise.
@@ -144,14 +147,16 @@ func (h *ConsoleHandler) allows(id relay.Identity) bool {
 
 // parseConsole reads
 //
-//	edgerelay_console [<matcher>] [<path>] {
+//	edgerelay_console [<path>] {
 //		operators <user>...
 //	}
-func parseConsole(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+func parseConsole(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
 	handler := &ConsoleHandler{}
 	if h.NextArg() {
-		handler.Path = h.Val()
+		if handler.Path = h.Val(); !strings.HasPrefix(handler.Path, "/") {
+			return nil, h.Errf("edgerelay_console takes a path like %s, not %q; what a matcher would do, a handle block around it does", defaultConsole, handler.Path)
+		}
 	}
 	if h.NextArg() {
 		return nil, h.ArgErr()
@@ -166,7 +171,7 @@ func parseConsole(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		}
 		handler.Operators = append(handler.Operators, users...)
 	}
-	return handler, nil
+	return h.NewRoute(nil, handler), nil
 }
 
 var (
