@@ -59,6 +59,14 @@ func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list 
 			list = append(list, doctor.Peak(broker.Peak(), layer.settings.Capacity), doctor.Wiped(broker.Health().Repairs, repairedAt))
 		}
 	}
+	if layer, ok := a.layer.(*RedisPubSubLayer); ok { // nothing is stored there that could be full, vanish or expire
+		if hosts, closeAll, err := layer.settings.Clients(); err == nil {
+			for _, h := range hosts {
+				list = append(list, doctor.Redis(ctx, h)...)
+			}
+			closeAll()
+		}
+	}
 	if isAWX {
 		list = append(list, doctor.AWX(ctx, asAWX.Settings().URL, asAWX.Settings().SessionCookie)...)
 	}
@@ -74,15 +82,11 @@ func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list 
 }
 
 func examineRedis(ctx context.Context, s redis.Settings) (list []doctor.Finding) {
-	hosts, err := s.Clients()
+	hosts, closeAll, err := s.Clients()
 	if err != nil { // validated before
 		return nil
 	}
-	defer func() {
-		for _, h := range hosts {
-			_ = h.Close()
-		}
-	}()
+	defer closeAll()
 	reachable := true
 	for _, h := range hosts {
 		found := doctor.Redis(ctx, h)

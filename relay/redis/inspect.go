@@ -2,20 +2,20 @@ package redis
 
 import goredis "github.com/redis/go-redis/v9"
 
-// Clients returns a client for each host, as a Broker uses it. They connect when they are used; the caller closes them.
-func (s Settings) Clients() ([]*goredis.Client, error) {
-	if err := s.Validate(); err != nil {
-		return nil, err
+// Clients returns a client for each host, as a Broker uses it, and a function that closes them. They connect when they are used.
+func (h Hosts) Clients() (clients []*goredis.Client, closeAll func(), err error) {
+	routes, err := h.routes()
+	if err != nil {
+		return nil, nil, err
 	}
-	var clients []*goredis.Client
-	for _, url := range s.URLs {
-		o, err := options(url)
-		if err != nil {
-			return nil, err
+	for _, r := range routes {
+		clients = append(clients, r.client)
+	}
+	return clients, func() {
+		for _, r := range routes {
+			r.close()
 		}
-		clients = append(clients, goredis.NewClient(o))
-	}
-	return clients, nil
+	}, nil
 }
 
 // Peak is the most messages that ever waited for this node at once.
