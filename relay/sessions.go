@@ -107,7 +107,7 @@ func (h *Hub) eachSession(f SessionFilter, fn func(*Session)) {
 // subscribers returns the sessions that are subscribed to a group.
 func (s *shard) subscribers(group string) []*Session {
 	s.round.Lock()
-	var subs []*subscription
+	var subs []subscriber
 	if a := s.audience(group); a != nil {
 		subs = append(subs, a.subs...)
 	}
