@@ -101,7 +101,7 @@ func accept(ctx context.Context, hub *relay.Hub, w http.ResponseWriter, r *http.
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return err
 	}
-	conn, err := ws.Accept(w, r, func() int { return 1024 })
+	conn, err := ws.Accept(w, r, func() int { return 1024 }, nil)
 	if err != nil {
 		hub.Dismiss(address)
 		return err
