@@ -61,9 +61,9 @@ func (n *node) serveConnections(w http.ResponseWriter, r *http.Request) error {
 	if err := onlyParameters(q, "id", "user", "group", "address", "sort", "limit", "after"); err != nil {
 		return err
 	}
-	id, err1 := number(q, "id", 0, 1, math.MaxUint32)
-	limit, err2 := number(q, "limit", pageSize, 1, maxPageSize)
-	after, err3 := number(q, "after", 0, 0, math.MaxUint32)
+	id, err1 := parameter(q, "id", 0, 1, math.MaxUint32)
+	limit, err2 := parameter(q, "limit", pageSize, 1, maxPageSize)
+	after, err3 := parameter(q, "after", 0, 0, math.MaxUint32)
 	filter, err4 := sessionFilter(uint32(id), q.Get("user"), q.Get("group"), q.Get("address"))
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return badRequest(err)
@@ -148,8 +148,8 @@ func sessionFilter(id uint32, user, group, address string) (f relay.SessionFilte
 	return f, nil
 }
 
-// number reads a parameter between least and most.
-func number(q url.Values, name string, otherwise, least, most int64) (int64, error) {
+// parameter reads a number between least and most.
+func parameter(q url.Values, name string, otherwise, least, most int64) (int64, error) {
 	text := q.Get(name)
 	if text == "" {
 		return otherwise, nil

@@ -39,7 +39,7 @@ func (n *node) serveGroups(w http.ResponseWriter, r *http.Request) error {
 	if err := onlyParameters(q, "prefix", "sort", "limit", "after"); err != nil {
 		return err
 	}
-	limit, err := number(q, "limit", pageSize, 1, maxPageSize)
+	limit, err := parameter(q, "limit", pageSize, 1, maxPageSize)
 	order, ok := groupOrders[q.Get("sort")]
 	if !ok {
 		err = errors.Join(err, fmt.Errorf("sort is name, rate or subscribers, not %q", q.Get("sort")))
@@ -112,7 +112,7 @@ func (n *node) serveTail(w http.ResponseWriter, r *http.Request) error {
 	if raw := q.Get("raw"); raw != "" && raw != "true" && raw != "false" {
 		return badRequest(fmt.Errorf("raw is true or false, not %q", raw))
 	}
-	class, err := number(q, "class", 0, 0, 63)
+	class, err := parameter(q, "class", 0, 0, 63)
 	if err != nil {
 		return badRequest(err)
 	}

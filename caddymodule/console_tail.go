@@ -64,7 +64,7 @@ var errTooManyTails = errors.New("too many groups are being followed; end anothe
 func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id relay.Identity) error {
 	q, n := r.URL.Query(), h.app.node
 	group := q.Get("group")
-	after, err := number(q, "after", 0, 0, 1<<53)
+	after, err := parameter(q, "after", 0, 0, 1<<53)
 	if err != nil || !relay.ValidGroup(group) || group == awx.BroadcastGroup {
 		http.Error(w, fmt.Sprintf("%.120q is not a group that can be followed", group), http.StatusBadRequest)
 		return nil
