@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
@@ -92,7 +91,7 @@ func (n *node) status() nodeStatus {
 	limits := n.hub.Limits()
 	_, repairedAt := n.monitor.recent()
 	s := nodeStatus{
-		Status: "unavailable", Version: version(), Started: n.started,
+		Status: "unavailable", Version: version().relay, Started: n.started,
 		Connections: stats.Sessions, Groups: stats.Groups,
 		Rates: rates{now.Events, now.Deliveries, now.Bytes},
 		Totals: totals{
@@ -141,22 +140,4 @@ func process() processStatus {
 		FileLimit: fileLimit(), CPUSeconds: cpuTime().Seconds(),
 		Memory: samples[0].Value.Uint64(), Goroutines: runtime.NumGoroutine(),
 	}
-}
-
-// version is that of this module in the binary, with the revision of a build from a working tree.
-func version() string {
-	const path = "github.com/edgerelay/edgerelay"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if info.Main.Path == path {
-		return info.Main.Version
-	}
-	for _, d := range info.Deps {
-		if d.Path == path {
-			return d.Version
-		}
-	}
-	return "unknown"
 }
