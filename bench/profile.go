@@ -29,6 +29,30 @@ func pprof(admin, what string, to io.Writer) error {
 	return nil
 }
 
+// profileMemory keeps what Caddy's heap holds now, and the runtime's own account of it, in the plan's directory.
+func (s *session) profileMemory(when string) error {
+	dir := s.plan.profiles
+	if dir == "" || s.run.admin == "" {
+		return nil
+	}
+	kind := "plain"
+	if s.tls {
+		kind = "tls"
+	}
+	for suffix, what := range map[string]string{"heap.pprof": "heap", "memstats.txt": "heap?debug=1", "goroutines.txt": "goroutine?debug=1"} {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-%s-%s-%d.%s", s.sys.name, when, kind, s.clients, suffix)))
+		if err != nil {
+			return fmt.Errorf("write profile: %w", err)
+		}
+		err = pprof(s.run.admin, what, f)
+		_ = f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // profile records Caddy's CPU while a row is measured, into the plan's directory. The row's figures contain
 // what profiling takes: a percent or two of CPU, and some memory.
 func (s *session) profile(r *row) (wait func() error) {

@@ -171,8 +171,14 @@ func (s *session) ramp() error {
 	}
 	r.IdleKiB = float64(after-before) / 1024 / n
 	if s.plan.idleAt == s.clients && s.run.gc != nil {
+		if err := s.profileMemory("ramped"); err != nil {
+			return err
+		}
 		least, err := s.settle()
 		if err != nil {
+			return err
+		}
+		if err := s.profileMemory("settled"); err != nil {
 			return err
 		}
 		r.IdleAfterGC = float64(least-before) / 1024 / n

@@ -86,6 +86,7 @@ func hijack(w http.ResponseWriter) (net.Conn, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	shrinkTLS(nc)
 	var early []byte
 	if n := rw.Reader.Buffered(); n > 0 {
 		waiting, _ := rw.Reader.Peek(n)
