@@ -19,6 +19,14 @@ type target struct {
 	Group   string  `json:"group"`
 	Dialect dialect `json:"dialect"`
 	TLS     bool    `json:"tls"`
+	// Spread is in how many groups the events are; 0 and 1: all in Group. See spread.go.
+	Spread int `json:"spread,omitempty"`
+	Of     int `json:"of,omitempty"`    // clients of the whole fleet
+	First  int `json:"first,omitempty"` // place in the fleet of this receiver's first client
+	// Users is how many logins the clients have among them, 0: none.
+	Users int `json:"users,omitempty"`
+	// Slow is how many of this receiver's clients, its last ones, read slowly. See slow.go.
+	Slow int `json:"slow,omitempty"`
 }
 
 // dialTimeout bounds one client's connect, handshake and subscribe. Daphne needs
@@ -34,9 +42,11 @@ func (r *receiver) connect(t target, n, parallel, firstSource int) error {
 	r.mu.Lock()
 	base := len(r.clients)
 	r.clients = append(r.clients, make([]client, n)...)
+	r.step = t.step()
 	for i := base; i < base+n; i++ {
-		r.clients[i] = client{fd: -1, next: firstSeq}
+		r.clients[i] = client{fd: -1, next: firstSeq + int64(t.First+i-base)%r.step, slow: i >= base+n-t.Slow}
 	}
+	r.slow += t.Slow
 	r.mu.Unlock()
 	var (
 		wg    sync.WaitGroup
@@ -51,7 +61,7 @@ func (r *receiver) connect(t target, n, parallel, firstSource int) error {
 	for range min(parallel, n) {
 		wg.Go(func() {
 			for i := range queue {
-				if err := r.open(t, i, firstSource+i/clientsPerSource); err != nil {
+				if err := r.open(t, i, t.First+i-base, firstSource+i/clientsPerSource); err != nil {
 					once.Do(func() { first = fmt.Errorf("client %d of %d: %w", i+1, n, err) })
 					for range queue { // empty it: nobody else shall try
 					}
@@ -61,18 +71,26 @@ func (r *receiver) connect(t target, n, parallel, firstSource int) error {
 		})
 	}
 	wg.Wait()
+	if t.Slow > 0 {
+		go r.dribble()
+	}
 	return first
 }
 
-func (r *receiver) open(t target, i, source int) error {
-	fd, err := dial(t.Addr, source)
+// open connects client i, which is the place-th of the fleet.
+func (r *receiver) open(t target, i, place, source int) error {
+	room := 0
+	if r.clients[i].slow {
+		room = slowRoom
+	}
+	fd, err := dial(t.Addr, source, room)
 	if err != nil {
 		return err
 	}
 	if t.TLS {
-		return r.openTLS(t, i, fd)
+		return r.openTLS(t, i, place, fd)
 	}
-	rest, err := open(fdConn(fd), t.Addr, t.Path, t.Group, t.Dialect)
+	rest, err := open(fdConn(fd), t, place)
 	if err != nil {
 		_ = syscall.Close(fd)
 		return err
@@ -84,6 +102,9 @@ func (r *receiver) open(t target, i, source int) error {
 	defer r.mu.Unlock()
 	r.clients[i].fd = fd
 	r.clients[i].rest = append([]byte(nil), r.consume(i, rest)...)
+	if r.clients[i].slow {
+		return nil
+	}
 	e := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(i)}
 	if err := syscall.EpollCtl(r.epoll, syscall.EPOLL_CTL_ADD, fd, &e); err != nil {
 		return fmt.Errorf("watch socket: %w", err)
@@ -93,7 +114,7 @@ func (r *receiver) open(t target, i, source int) error {
 
 // openTLS gives the socket to Go's TLS and reads it from a goroutine: dearer for the
 // receiver, whose cost no figure contains.
-func (r *receiver) openTLS(t target, i, fd int) error {
+func (r *receiver) openTLS(t target, i, place, fd int) error {
 	_ = syscall.SetNonblock(fd, true)
 	f := os.NewFile(uintptr(fd), "client")
 	raw, err := net.FileConn(f) // duplicates fd
@@ -104,7 +125,7 @@ func (r *receiver) openTLS(t target, i, fd int) error {
 	host, _, _ := net.SplitHostPort(t.Addr)
 	conn := tls.Client(raw, &tls.Config{ServerName: host, InsecureSkipVerify: true})
 	_ = conn.SetDeadline(time.Now().Add(dialTimeout))
-	rest, err := open(conn, t.Addr, t.Path, t.Group, t.Dialect)
+	rest, err := open(conn, t, place)
 	if err != nil {
 		_ = conn.Close()
 		return err
@@ -138,8 +159,9 @@ func (r *receiver) readTLS(i int, conn net.Conn, kept []byte) {
 // connect, when the other end is known, so one port serves several servers.
 const ipBindAddressNoPort = 24
 
-// dial connects a blocking socket from 127.0.0.<source> to addr.
-func dial(addr string, source int) (int, error) {
+// dial connects a blocking socket from 127.0.0.<source> to addr. room bounds what the kernel keeps
+// for it unread, 0: as it likes.
+func dial(addr string, source, room int) (int, error) {
 	to, err := net.ResolveTCPAddr("tcp4", addr)
 	if err != nil {
 		return -1, fmt.Errorf("resolve %s: %w", addr, err)
@@ -149,6 +171,9 @@ func dial(addr string, source int) (int, error) {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
 	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, ipBindAddressNoPort, 1)
+	if room > 0 {
+		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, room)
+	}
 	tv := syscall.NsecToTimeval(int64(dialTimeout))
 	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv)
 	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &tv)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -59,12 +60,13 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 		site, certLine = "https://"+addr, "tls "+s.cert.certFile+" "+s.cert.keyFile
 	}
 	file := filepath.Join(s.dir, "Caddyfile")
-	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{site}}", site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
+	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{auth}}", cmp.Or(s.auth, "none"), "{{site}}", site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write the Caddyfile: %w", err)
 	}
 	cmd := exec.Command(s.caddy, "run", "--config", file, "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "HOME="+s.dir)
+	cmd.Env = append(cmd.Env, s.env...)
 	p, err := start(cmd, false)
 	if err != nil {
 		return nil, err
@@ -85,6 +87,7 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 	run.admin = admin
 	run.gc = func() error { return collectCaddy(admin) }
 	run.target = target{Addr: addr, Path: "/websocket/", Group: benchGroup, Dialect: dialectAWX, TLS: s.tls}
+	run.server = p
 	if withRedis {
 		run.emit, err = newGroupSender(run.redis.addr, benchGroup)
 		return run, err

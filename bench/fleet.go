@@ -36,11 +36,12 @@ type fleet struct {
 	in      []*json.Encoder
 	out     []*json.Decoder
 	clients int
+	source  int // last byte of the first source address
 }
 
 // launch starts receivers for n clients, with at most perProcess in each.
 func launch(n, perProcess int) (*fleet, error) {
-	f := &fleet{clients: n}
+	f := &fleet{clients: n, source: 1}
 	for range (n + perProcess - 1) / perProcess {
 		p, err := startSelf("receive")
 		if err != nil {
@@ -56,14 +57,36 @@ func launch(n, perProcess int) (*fleet, error) {
 
 // connect opens all clients.
 func (f *fleet) connect(t target, parallel int) error {
-	share := f.clients / len(f.procs)
 	_, err := f.all(func(i int) order {
-		n := share
-		if i == 0 {
-			n += f.clients % len(f.procs)
-		}
-		return order{Do: "connect", Target: t, Clients: n, Parallel: parallel, Source: 1 + i*8}
+		t, n := f.part(t, i)
+		return order{Do: "connect", Target: t, Clients: n, Parallel: parallel, Source: f.source + i*8}
 	})
+	return err
+}
+
+// part is what of a target is for the i-th receiver, and how many clients that has.
+func (f *fleet) part(t target, i int) (target, int) {
+	share, more := f.clients/len(f.procs), f.clients%len(f.procs)
+	t.Of, t.First = f.clients, i*share+min(i, 1)*more
+	if i == 0 {
+		return t, share + more
+	}
+	t.Slow = 0
+	return t, share
+}
+
+// change has every client subscribe to the groups of t, and waits for all answers.
+func (f *fleet) change(t target) error {
+	_, err := f.all(func(i int) order {
+		t, _ := f.part(t, i)
+		return order{Do: "switch", Target: t}
+	})
+	return err
+}
+
+// cut ends a measurement that is under way with the event until.
+func (f *fleet) cut(until int64) error {
+	_, err := f.all(func(int) order { return order{Do: "cut", Until: until} })
 	return err
 }
 

@@ -26,11 +26,15 @@ const (
 	dialectPlain dialect = "plain"
 )
 
-// open makes the websocket handshake on rw and joins the group, and returns
+// open makes the websocket handshake on rw as the place-th client of the fleet, joins its groups, and returns
 // the bytes that came after it. Read and write deadlines are the caller's.
-func open(rw io.ReadWriter, host, path, group string, d dialect) (rest []byte, err error) {
-	request := "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + wsKey + "\r\nOrigin: http://" + host + "\r\nCookie: csrftoken=x\r\n\r\n"
+func open(rw io.ReadWriter, t target, place int) (rest []byte, err error) {
+	cookie := "csrftoken=x"
+	if t.Users > 0 {
+		cookie += fmt.Sprintf("; awx_sessionid=user%d", place%t.Users+1)
+	}
+	request := "GET " + t.Path + " HTTP/1.1\r\nHost: " + t.Addr + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + wsKey + "\r\nOrigin: http://" + t.Addr + "\r\nCookie: " + cookie + "\r\n\r\n"
 	if _, err := io.WriteString(rw, request); err != nil {
 		return nil, fmt.Errorf("write handshake: %w", err)
 	}
@@ -38,31 +42,24 @@ func open(rw io.ReadWriter, host, path, group string, d dialect) (rest []byte, e
 	if err := in.response(); err != nil {
 		return nil, err
 	}
-	if d == dialectPlain {
+	if t.Dialect == dialectPlain {
 		return in.buf, nil
 	}
 	if _, err := in.text([]byte(`"accept"`)); err != nil {
 		return nil, fmt.Errorf("wait for accept: %w", err)
 	}
-	name, item := splitGroup(group)
-	subscribe := fmt.Sprintf(`{"groups": {%q: [%q]}, "xrftoken": "x"}`, name, item)
-	if _, err := rw.Write(appendClientFrame(nil, opText, []byte(subscribe))); err != nil {
+	groups := t.groupsOf(place)
+	if _, err := rw.Write(appendClientFrame(nil, opText, subscription(groups))); err != nil {
 		return nil, fmt.Errorf("write subscribe: %w", err)
 	}
 	reply, err := in.text([]byte(`"groups_current"`))
 	if err != nil {
 		return nil, fmt.Errorf("wait for groups_current: %w", err)
 	}
-	if !bytes.Contains(reply, []byte(group)) {
-		return nil, fmt.Errorf("not in group %s after subscribing: %s", group, reply)
+	if last := groups[len(groups)-1]; !bytes.Contains(reply, []byte(last)) {
+		return nil, fmt.Errorf("not in group %s after subscribing: %.200s", last, reply)
 	}
 	return in.buf, nil
-}
-
-// splitGroup cuts "jobs-status_changed" into the two halves of a subscribe message.
-func splitGroup(group string) (name, item string) {
-	i := bytes.IndexByte([]byte(group), '-')
-	return group[:i], group[i+1:]
 }
 
 // inbox holds what was read and not yet used.

@@ -21,6 +21,11 @@ type plan struct {
 	idleAt  int  // connections of the idle sessions, 0: none
 	idleTLS bool
 	drain   bool
+	beside  int           // clients of the sessions with and without slow readers, 0: none
+	storm   int           // clients of a storm, 0: none
+	groups  []int         // that events are spread over, a session each
+	rates   []float64     // events a second, a row each
+	env     []string      // of edgerelay's process
 	settle  time.Duration // how long memory may take to fall after a collection
 	// profiles is a directory for CPU profiles of edgerelay's rows, "" for none.
 	profiles string
@@ -32,13 +37,15 @@ func plans() map[string]*plan {
 	ours := all[:3]
 	return map[string]*plan{
 		"full": {
-			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 3,
-			seconds: 5, work: 1, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, settle: 15 * time.Second,
+			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 2,
+			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000, storm: 10_000, settle: 10 * time.Second,
 		},
 		"short": {
 			systems: ours, clients: []int{1000, 5000}, sizes: []int{300, 2048}, reps: 1,
 			seconds: 3, work: 0.5, paced: true, fifty: true, idleAt: 10_000, settle: 4 * time.Second,
 		},
+		"slow":  {systems: ours, reps: 3, seconds: 8, beside: 5000},
+		"storm": {systems: ours, reps: 1, seconds: 5, storm: 10_000},
 		"ci": {
 			systems: ours, clients: []int{1000}, sizes: []int{300}, reps: 3,
 			work: 0.4, bound: 0.5,
@@ -69,8 +76,17 @@ func (p *plan) measurements(s *session) []measurement {
 		}
 		return []measurement{{r, (*session).drain}}
 	}
-	if p.idleSession(s) {
+	switch {
+	case p.idleSession(s):
 		return nil
+	case s.beside:
+		return []measurement{{p.besideRow(s), (*session).besideSlow}}
+	case s.storm:
+		return p.stormRows(s)
+	case s.groups > 0:
+		return p.spreadRows(s)
+	case s.rates:
+		return p.rateRows(s)
 	}
 	for i, size := range p.sizes {
 		ms = append(ms, measurement{p.burstRow(s, size), (*session).burst})
@@ -86,8 +102,10 @@ func (p *plan) measurements(s *session) []measurement {
 	return ms
 }
 
-func (p *plan) drainSession(s *session) bool { return s.clients == 1 }
-func (p *plan) idleSession(s *session) bool  { return s.clients == p.idleAt }
+func (p *plan) drainSession(s *session) bool { return s.sessionKey == sessionKey{clients: 1} }
+func (p *plan) idleSession(s *session) bool {
+	return s.sessionKey == sessionKey{clients: p.idleAt, tls: s.tls}
+}
 
 func (p *plan) burstRow(s *session, size int) row {
 	r := s.newRow(kindBurst)

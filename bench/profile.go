@@ -4,30 +4,10 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 )
-
-// pprof copies what Caddy's pprof endpoint answers.
-func pprof(admin, what string, to io.Writer) error {
-	c := http.Client{Timeout: 2 * time.Minute}
-	res, err := c.Get("http://" + admin + "/debug/pprof/" + what)
-	if err != nil {
-		return fmt.Errorf("ask Caddy for %s: %w", what, err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("refused %s by Caddy: %s", what, res.Status)
-	}
-	if _, err := io.Copy(to, res.Body); err != nil {
-		return fmt.Errorf("read Caddy's %s: %w", what, err)
-	}
-	return nil
-}
 
 // profileMemory keeps what Caddy's heap holds now, and the runtime's own account of it, in the plan's directory.
 func (s *session) profileMemory(when string) error {

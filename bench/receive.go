@@ -15,7 +15,7 @@ import (
 // order is one command to a receiver process, a JSON line on its standard input.
 // Each is answered by one JSON line, an answer.
 type order struct {
-	Do       string `json:"do"` // connect, begin or wait
+	Do       string `json:"do"` // connect, begin, cut, wait or switch
 	Target   target `json:"target"`
 	Clients  int    `json:"clients"`
 	Parallel int    `json:"parallel"`
@@ -58,6 +58,12 @@ func receive() error {
 			}
 		case "begin":
 			r.begin(o.Until, o.Sample)
+		case "cut":
+			r.cut(o.Until)
+		case "switch":
+			if err := r.change(o.Target); err != nil {
+				a.Error = err.Error()
+			}
 		case "wait":
 			t := r.wait(time.Duration(o.StallMS) * time.Millisecond)
 			a.Tally = &t

@@ -13,13 +13,15 @@ import (
 
 // tally is what a receiver counted since the last begin.
 type tally struct {
-	Messages int64     `json:"messages"` // events, all clients together
-	Bytes    int64     `json:"bytes"`    // payload bytes of these
-	Lost     int64     `json:"lost"`     // sequence numbers that a client never saw
-	Doubled  int64     `json:"doubled"`  // sequence numbers seen again or late
-	Closed   int64     `json:"closed"`   // clients whose connection ended
-	Behind   int64     `json:"behind"`   // clients that have not seen the awaited event
-	Last     int64     `json:"last"`     // Unix microseconds of the last read
+	Messages int64     `json:"messages"`  // events, all clients together
+	Bytes    int64     `json:"bytes"`     // payload bytes of these
+	Lost     int64     `json:"lost"`      // sequence numbers that a client never saw
+	Doubled  int64     `json:"doubled"`   // sequence numbers seen again or late
+	Closed   int64     `json:"closed"`    // clients whose connection ended
+	Behind   int64     `json:"behind"`    // clients that have not seen the awaited event
+	Last     int64     `json:"last"`      // Unix microseconds of the last read
+	SlowEnds int64     `json:"slow_ends"` // slow readers whose connection ended
+	Answers  int64     `json:"answers"`   // groups_current
 	Error    string    `json:"error,omitempty"`
 	Latency  histogram `json:"latency"`
 }
@@ -33,6 +35,8 @@ func (t *tally) add(o *tally) {
 	t.Closed += o.Closed
 	t.Behind += o.Behind
 	t.Last = max(t.Last, o.Last)
+	t.SlowEnds += o.SlowEnds
+	t.Answers += o.Answers
 	if t.Error == "" {
 		t.Error = o.Error
 	}
@@ -45,6 +49,7 @@ type client struct {
 	next   int64  // sequence number that must come next
 	rest   []byte // the beginning of a frame whose end has not come
 	closed bool
+	slow   bool // read by dribble, and not waited for
 }
 
 // receiver reads many websockets with one thread: level-triggered epoll, one
@@ -57,7 +62,11 @@ type receiver struct {
 	sample  int64 // a latency is recorded where (client + sequence number) % sample == 0
 	until   int64 // sequence number that ends the measurement
 	reached int   // clients that have seen it
+	step    int64 // between a client's sequence numbers
+	slow    int   // clients that are not waited for
 	done    chan struct{}
+	answers chan struct{} // closed at the awaited number of answers
+	awaited int64
 }
 
 const readSize = 256 << 10
@@ -67,7 +76,7 @@ func newReceiver() (*receiver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	return &receiver{epoll: fd, sample: 1, done: make(chan struct{})}, nil
+	return &receiver{epoll: fd, sample: 1, step: 1, done: make(chan struct{})}, nil
 }
 
 // begin zeroes the counts and awaits the event until at every client.
@@ -75,15 +84,26 @@ func (r *receiver) begin(until, sample int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tally = tally{}
-	r.until, r.sample = until, max(sample, 1)
-	r.reached = 0
-	r.done = make(chan struct{})
+	r.sample = max(sample, 1)
+	r.await(until)
+}
+
+// cut ends the measurement under way with the event until.
+func (r *receiver) cut(until int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.await(until)
+}
+
+// await counts who has the event until already. r.mu is held.
+func (r *receiver) await(until int64) {
+	r.until, r.reached, r.done = until, 0, make(chan struct{})
 	for i := range r.clients {
-		if r.clients[i].next > until {
+		if c := &r.clients[i]; c.next > until && !c.slow {
 			r.reached++
 		}
 	}
-	if r.reached == len(r.clients) {
+	if r.reached == len(r.clients)-r.slow {
 		close(r.done)
 	}
 }
@@ -115,9 +135,12 @@ func (r *receiver) snapshot() tally {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.tally
-	t.Behind = int64(len(r.clients) - r.reached)
+	t.Behind = int64(len(r.clients) - r.slow - r.reached)
 	for i := range r.clients {
-		if r.clients[i].closed {
+		switch c := &r.clients[i]; {
+		case c.closed && c.slow:
+			t.SlowEnds++
+		case c.closed:
 			t.Closed++
 		}
 	}
@@ -210,7 +233,11 @@ func (r *receiver) consume(i int, b []byte) []byte {
 func (r *receiver) event(i int, c *client, payload []byte, now int64) {
 	seq, micros, ok := parseEvent(payload)
 	if !ok {
-		return // a control message of the dialect
+		r.answer(payload)
+		return
+	}
+	if c.slow {
+		return
 	}
 	r.tally.Messages++
 	r.tally.Bytes += int64(len(payload))
@@ -218,13 +245,13 @@ func (r *receiver) event(i int, c *client, payload []byte, now int64) {
 		r.tally.Doubled++
 		return
 	}
-	r.tally.Lost += seq - c.next
-	if c.next <= r.until && seq >= r.until {
-		if r.reached++; r.reached == len(r.clients) {
+	r.tally.Lost += (seq - c.next) / r.step
+	if c.next <= r.until && seq+r.step > r.until {
+		if r.reached++; r.reached == len(r.clients)-r.slow {
 			close(r.done)
 		}
 	}
-	c.next = seq + 1
+	c.next = seq + r.step
 	if (int64(i)+seq)%r.sample == 0 {
 		r.tally.Latency.record(now - micros)
 	}
@@ -242,6 +269,9 @@ func (r *receiver) hangUp(c *client, why string) {
 		return
 	}
 	c.closed = true
+	if c.slow {
+		why = ""
+	}
 	if why != "" && r.tally.Error == "" {
 		r.tally.Error = why
 	}

@@ -17,7 +17,7 @@ func numbered(seq int64) []byte {
 
 // fakeReceiver has n clients without sockets.
 func fakeReceiver(n int) *receiver {
-	r := &receiver{sample: 1, done: make(chan struct{})}
+	r := &receiver{sample: 1, step: 1, done: make(chan struct{})}
 	for range n {
 		r.clients = append(r.clients, client{fd: -1, next: firstSeq})
 	}

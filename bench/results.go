@@ -52,9 +52,14 @@ type rowKey struct {
 	Clients int
 	Size    int
 	TLS     bool
+	Groups  int
+	Slow    int
+	Rate    float64
 }
 
-func (r *row) key() rowKey { return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS} }
+func (r *row) key() rowKey {
+	return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate}
+}
 
 // summarize makes one summary of the rows of each key, in the order of their first.
 func summarize(rows []row) []summary {
@@ -112,7 +117,8 @@ func medianOf(rows []row) summary {
 		func(r *row) *float64 { return &r.RedisIn }, func(r *row) *float64 { return &r.RedisOut },
 		func(r *row) *float64 { return &r.ConnectCPU }, func(r *row) *float64 { return &r.ConnectPerSec },
 		func(r *row) *float64 { return &r.IdleKiB }, func(r *row) *float64 { return &r.IdleAfterGC },
-		func(r *row) *float64 { return &r.Others },
+		func(r *row) *float64 { return &r.Others }, func(r *row) *float64 { return &r.RedisCPU },
+		func(r *row) *float64 { return &r.QueueKiB }, func(r *row) *float64 { return &r.CalmP99 },
 	} {
 		var v []float64
 		for i := range good {

@@ -15,6 +15,28 @@ import (
 type sessionKey struct {
 	clients int
 	tls     bool
+	groups  int  // that events are spread over, 0: one
+	slow    int  // clients that read slowly
+	beside  bool // measures what the others feel of slow readers
+	storm   bool // measures a storm of connects
+	rates   bool // measures a series of paces
+}
+
+func (k sessionKey) String() string {
+	s := fmt.Sprintf("%d clients", k.clients)
+	if k.tls {
+		s += ", TLS"
+	}
+	if k.groups > 0 {
+		s += fmt.Sprintf(", %d groups", k.groups)
+	}
+	if k.beside {
+		s += fmt.Sprintf(", %d slow readers", k.slow)
+	}
+	if k.storm {
+		s += ", storm"
+	}
+	return s
 }
 
 // keys lists the sessions of one repetition. One client means the drain.
@@ -31,6 +53,18 @@ func (p *plan) keys() []sessionKey {
 	}
 	if p.drain {
 		ks = append(ks, sessionKey{clients: 1})
+	}
+	if p.beside > 0 {
+		ks = append(ks, sessionKey{clients: p.beside, beside: true}, sessionKey{clients: p.beside, beside: true, slow: p.beside / 100})
+	}
+	if p.storm > 0 {
+		ks = append(ks, sessionKey{clients: stormed, storm: true})
+	}
+	for _, g := range p.groups {
+		ks = append(ks, sessionKey{clients: spreadClients, groups: g})
+	}
+	if len(p.rates) > 0 {
+		ks = append(ks, sessionKey{clients: rateClients, rates: true})
 	}
 	return ks
 }
@@ -66,10 +100,10 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 	for rep := range p.reps {
 		for _, k := range p.keys() {
 			for _, sys := range list {
-				if k.clients == 1 && !sys.redis {
+				if !p.plays(rep, k, sys) {
 					continue
 				}
-				s := &session{sys: sys, clients: k.clients, tls: k.tls, plan: p, setup: setup{caddy: caddy}}
+				s := &session{sys: sys, sessionKey: k, plan: p, setup: setup{caddy: caddy, env: p.env}}
 				err := s.play(ctx)
 				if ctx.Err() != nil {
 					res.Interrupted = true // what is done still counts
@@ -82,6 +116,22 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 		}
 	}
 	return res, nil
+}
+
+// plays tells whether a system takes part in a session. Slow ones are measured once: what they cost is a
+// hundred times what the repetitions spread.
+func (p *plan) plays(rep int, k sessionKey, sys *system) bool {
+	switch {
+	case rep > 0 && sys.slow:
+		return false
+	case k.clients == 1, k.groups > 0, k.rates:
+		return sys.redis && (k.clients == 1 || !sys.slow)
+	case k.beside:
+		return sys.name == "edgerelay" || sys.name == "edgerelay-redis"
+	case k.storm:
+		return sys.name == "bare" || sys.name == "edgerelay-redis"
+	}
+	return true
 }
 
 // try starts and stops a system, so that what is missing shows before much time is spent.
@@ -113,11 +163,7 @@ func (s *session) account(err error) {
 
 // tell reports a session on standard error as it ends.
 func (p *plan) tell(rep int, began time.Time, s *session, err error) {
-	fmt.Fprintf(os.Stderr, "[%6.1f s] %d/%d %s, %d clients", time.Since(began).Seconds(), rep+1, p.reps, s.sys.name, s.clients)
-	if s.tls {
-		fmt.Fprint(os.Stderr, ", TLS")
-	}
-	fmt.Fprintln(os.Stderr)
+	fmt.Fprintf(os.Stderr, "[%6.1f s] %d/%d %s, %v\n", time.Since(began).Seconds(), rep+1, p.reps, s.sys.name, s.sessionKey)
 	for _, r := range s.rows {
 		fmt.Fprintln(os.Stderr, "          ", r.line())
 	}
@@ -140,6 +186,17 @@ func (r *row) line() string {
 	case r.Kind == kindConnect:
 		return fmt.Sprintf("%s: %.3f ms CPU each, %.0f/s, %.1f KiB each, %.1f after a collection; others took %.0f %%",
 			head, r.ConnectCPU, r.ConnectPerSec, r.IdleKiB, r.IdleAfterGC, r.Others*100)
+	case r.Kind == kindStorm:
+		return fmt.Sprintf("%s: %d clients of %d users in %.2f s, %d questions to the API, deliveries meanwhile p50 %.1f p99 %.1f ms (before: %.1f)",
+			head, r.Arrived, r.Users, r.Seconds, r.Questions, r.P50, r.P99, r.CalmP99)
+	case r.Kind == kindSwitch:
+		return fmt.Sprintf("%s: %d clients to %d groups in %.2f s, %d commands to Redis, %d questions to the API", head, r.Clients, r.Groups, r.Seconds, r.RedisCommands, r.Questions)
+	}
+	if r.Groups > 0 {
+		head += fmt.Sprintf(", %d groups", r.Groups)
+	}
+	if r.Kind == kindRate {
+		head += fmt.Sprintf(" at %.0f/s", r.Rate)
 	}
 	return fmt.Sprintf("%s: %d events, %.0f/s, %.2f CPU-s/M, p50 %.1f p99 %.1f ms, Redis %.0f in %.0f out; others took %.0f %%",
 		head, r.Events, r.PerSecond, r.CPUPerM, r.P50, r.P99, r.RedisIn, r.RedisOut, r.Others*100)

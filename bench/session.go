@@ -19,9 +19,11 @@ type row struct {
 	Clients int     `json:"clients"`
 	Size    int     `json:"size,omitempty"`
 	TLS     bool    `json:"tls,omitempty"`
-	Rate    float64 `json:"rate,omitempty"`   // events a second, paced rows
-	Events  int     `json:"events,omitempty"` // in all
-	Burst   int     `json:"burst,omitempty"`  // events in one burst
+	Groups  int     `json:"groups,omitempty"`       // that events are spread over
+	Slow    int     `json:"slow_readers,omitempty"` // among the clients
+	Rate    float64 `json:"rate,omitempty"`         // events a second, paced rows
+	Events  int     `json:"events,omitempty"`       // in all
+	Burst   int     `json:"burst,omitempty"`        // events in one burst
 
 	Deliveries int64   `json:"deliveries,omitempty"`
 	Seconds    float64 `json:"seconds,omitempty"`
@@ -32,6 +34,16 @@ type row struct {
 	P99        float64 `json:"p99_ms,omitempty"`
 	RedisIn    float64 `json:"redis_in_bytes_per_event,omitempty"`
 	RedisOut   float64 `json:"redis_out_bytes_per_event,omitempty"`
+	RedisCPU   float64 `json:"redis_cpu_seconds,omitempty"` // part of CPU
+
+	SlowEnds int64   `json:"slow_readers_closed,omitempty"`
+	QueueKiB float64 `json:"kib_per_slow_reader,omitempty"` // growth of the resident memory while they do not read
+
+	Arrived       int     `json:"arrived,omitempty"` // clients of a storm
+	Users         int     `json:"users,omitempty"`
+	Questions     int64   `json:"questions_to_the_api,omitempty"`
+	CalmP99       float64 `json:"calm_p99_ms,omitempty"` // before the storm
+	RedisCommands int64   `json:"redis_commands,omitempty"`
 
 	ConnectCPU    float64 `json:"connect_cpu_ms,omitempty"`
 	ConnectPerSec float64 `json:"connects_per_second,omitempty"`
@@ -56,6 +68,10 @@ const (
 	kindBurst50 kind = "bursts of 50"
 	kindPaced   kind = "paced"
 	kindDrain   kind = "drain"
+	kindBeside  kind = "beside slow readers"
+	kindStorm   kind = "storm of connects"
+	kindSwitch  kind = "storm of subscriptions"
+	kindRate    kind = "rate"
 )
 
 // failed tells whether the system under test broke its promise in this row.
@@ -63,18 +79,22 @@ func (r *row) failed() bool { return r.Fault != "" }
 
 // session is one start of one system with one number of clients.
 type session struct {
-	sys     *system
-	clients int
-	tls     bool
-	plan    *plan
-	setup   setup
-	run     *running
-	fleet   *fleet
-	src     *source
-	rows    []row
+	sys *system
+	sessionKey
+	plan  *plan
+	setup setup
+	run   *running
+	fleet *fleet
+	more  *fleet // of a storm, nil without
+	src   *source
+	rows  []row
+	api   *fakeAPI // nil without
 	// ceiling is the deliveries a second of the bursts by size, to tell which paces make sense.
 	ceiling map[int]float64
 }
+
+// errPace means that the emitter and Redis did not keep the pace, so that there is no figure for it.
+var errPace = errors.New("the pace was not held")
 
 var errFiles = errors.New("open files in one process")
 
@@ -98,14 +118,30 @@ func (s *session) play(ctx context.Context) error {
 		return err
 	}
 	s.setup.clients, s.setup.tls = s.clients, s.tls
+	if s.storm {
+		if s.api, err = startFakeAPI(); err != nil {
+			return err
+		}
+		defer s.api.close()
+		s.setup.auth = "awx " + s.api.url()
+	}
 	if s.run, err = s.sys.start(ctx, s.setup); err != nil {
 		return err
 	}
 	defer s.run.stop()
+	s.run.target.Spread, s.run.target.Slow = s.groups, s.slow
+	if s.storm {
+		s.run.target.Users = stormUsers
+	}
 	if s.fleet, err = launch(s.clients, files-spareFiles); err != nil {
 		return err
 	}
 	defer s.fleet.stop()
+	defer func() {
+		if s.more != nil {
+			s.more.stop()
+		}
+	}()
 	if err := s.ramp(); err != nil {
 		return err
 	}
@@ -118,6 +154,9 @@ func (s *session) play(ctx context.Context) error {
 			profiled := s.profile(&r)
 			if err := m.measure(s, &r); err != nil {
 				r.Fault = err.Error() + s.run.lastWords(s.setup.dir)
+				if errors.Is(err, errPace) { // nothing was lost
+					r.Fault, r.Skip = "", err.Error()
+				}
 			}
 			if err := profiled(); err != nil {
 				return err
@@ -133,7 +172,7 @@ func (s *session) play(ctx context.Context) error {
 
 // newRow begins a row of this session.
 func (s *session) newRow(k kind) row {
-	return row{System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls}
+	return row{System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls, Groups: s.groups, Slow: s.slow}
 }
 
 // ramp connects all clients and records what that cost.
@@ -170,7 +209,7 @@ func (s *session) ramp() error {
 		return err
 	}
 	r.IdleKiB = float64(after-before) / 1024 / n
-	if s.plan.idleAt == s.clients && s.run.gc != nil {
+	if s.plan.idleSession(s) && s.run.gc != nil {
 		if err := s.profileMemory("ramped"); err != nil {
 			return err
 		}
@@ -238,6 +277,7 @@ type meter struct {
 	s             *session
 	at            time.Time
 	cpu, own, all time.Duration
+	redis         time.Duration
 }
 
 func (s *session) meter() (*meter, error) {
@@ -249,14 +289,29 @@ func (s *session) meter() (*meter, error) {
 	if m.own, err = cpuOf(s.ownPIDs()); err != nil {
 		return nil, err
 	}
+	if m.redis, err = cpuOf(s.redisPIDs()); err != nil {
+		return nil, err
+	}
 	m.all, m.at = machineBusy(), time.Now()
 	return m, nil
+}
+
+func (s *session) redisPIDs() []int {
+	if s.run.redis == nil {
+		return nil
+	}
+	return []int{s.run.redis.pid()}
 }
 
 func (s *session) ownPIDs() []int {
 	pids := []int{os.Getpid()}
 	for _, p := range s.fleet.procs {
 		pids = append(pids, p.pid())
+	}
+	if s.more != nil {
+		for _, p := range s.more.procs {
+			pids = append(pids, p.pid())
+		}
 	}
 	return pids
 }
@@ -271,6 +326,11 @@ func (m *meter) read(r *row) error {
 	if err != nil {
 		return err
 	}
+	redis, err := cpuOf(m.s.redisPIDs())
+	if err != nil {
+		return err
+	}
+	r.RedisCPU += (redis - m.redis).Seconds()
 	wall := time.Since(m.at)
 	r.CPU += (cpu - m.cpu).Seconds()
 	r.Seconds += wall.Seconds()

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 func TestSessionOfTheBareLoop(t *testing.T) {
 	p := &plan{systems: []string{"bare"}, sizes: []int{300, 2048}, work: 0.02, paced: true, fifty: true, seconds: 0.3}
 	for _, tls := range []bool{false, true} {
-		s := &session{sys: systems()[0], clients: 100, tls: tls, plan: p}
+		s := &session{sys: systems()[0], sessionKey: sessionKey{clients: 100, tls: tls}, plan: p}
 		if err := s.play(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestSessionTellsAFault(t *testing.T) {
 		}
 		return r, err
 	}
-	s := &session{sys: &lossy, clients: 10, plan: &plan{sizes: []int{300}, work: 0.001}}
+	s := &session{sys: &lossy, sessionKey: sessionKey{clients: 10}, plan: &plan{sizes: []int{300}, work: 0.001}}
 	if s.play(context.Background()) == nil {
 		t.Fatal("a lost event passes")
 	}
@@ -84,7 +84,7 @@ func TestTooFewFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &session{sys: systems()[0], clients: files, plan: &plan{}}
+	s := &session{sys: systems()[0], sessionKey: sessionKey{clients: files}, plan: &plan{}}
 	s.account(s.play(context.Background()))
 	if len(s.rows) != 1 || s.rows[0].Skip == "" || s.rows[0].failed() {
 		t.Errorf("%+v", s.rows)

@@ -39,6 +39,8 @@ type setup struct {
 	tls     bool
 	caddy   string // path of the custom Caddy
 	cert    certificate
+	auth    string   // of edgerelay, "" for none
+	env     []string // of edgerelay, besides this process's own
 }
 
 // running is a started system.
@@ -50,6 +52,7 @@ type running struct {
 	gc     func() error // nil where the server offers none
 	admin  string       // address of Caddy's admin API, "" without
 	procs  []*process   // those whose last words matter after a fault
+	server *process     // Caddy, nil without
 	held   []*process   // stopped by SIGSTOP while a key is filled, nil without Redis
 	stops  []func()     // run last to first
 	// subscribed counts the clients that the server knows, where it tells.

@@ -1,0 +1,67 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// metric reads one figure without labels from Caddy's metrics.
+func metric(admin, name string) (float64, error) {
+	var text strings.Builder
+	if err := ask(admin, "/metrics", &text); err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text.String()) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("no metric %s", name)
+}
+
+// memStats reads figures of Go's memory by their names in runtime.MemStats, after a collection.
+func memStats(admin string) (map[string]int64, error) {
+	var text strings.Builder
+	if err := ask(admin, "/debug/pprof/heap?gc=1&debug=1", &text); err != nil {
+		return nil, err
+	}
+	figures := map[string]int64{}
+	for lines := bufio.NewScanner(strings.NewReader(text.String())); lines.Scan(); {
+		name, value, ok := strings.Cut(strings.TrimPrefix(lines.Text(), "# "), " = ")
+		value, _, _ = strings.Cut(value, " ") // "Stack = inuse / sys"
+		if n, err := strconv.ParseInt(value, 10, 64); ok && err == nil {
+			figures[name] = n
+		}
+	}
+	if figures["HeapAlloc"] == 0 {
+		return nil, fmt.Errorf("no HeapAlloc in Caddy's heap profile")
+	}
+	return figures, nil
+}
+
+// ask copies what Caddy's admin API answers.
+func ask(admin, path string, to io.Writer) error {
+	c := http.Client{Timeout: 2 * time.Minute}
+	res, err := c.Get("http://" + admin + path)
+	if err != nil {
+		return fmt.Errorf("ask Caddy for %s: %w", path, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("refused %s by Caddy: %s", path, res.Status)
+	}
+	if _, err := io.Copy(to, res.Body); err != nil {
+		return fmt.Errorf("read Caddy's %s: %w", path, err)
+	}
+	return nil
+}
+
+// pprof copies what Caddy's pprof endpoint answers.
+func pprof(admin, what string, to io.Writer) error { return ask(admin, "/debug/pprof/"+what, to) }

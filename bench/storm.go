@@ -1,0 +1,137 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+const (
+	// stormed is how many clients are there before a storm, and go on getting events during it.
+	stormed = 1000
+	// stormUsers is how many logins all clients of a storm have among them.
+	stormUsers = 100
+	// stormParallel is how many of them are on their way in at any time.
+	stormParallel = 1000
+	// stormGroups is how many groups a storm of subscriptions goes to.
+	stormGroups = 50
+)
+
+// stormRows are: a storm of connects; and, where the server has groups in Redis, all clients changing their groups at once.
+func (p *plan) stormRows(s *session) []measurement {
+	connects := s.newRow(kindStorm)
+	connects.Size, connects.Rate, connects.Arrived, connects.Users = 300, 10, p.storm, stormUsers
+	ms := []measurement{{connects, (*session).stormOfConnects}}
+	if s.sys.redis {
+		changes := s.newRow(kindSwitch)
+		changes.Clients, changes.Groups = s.clients+p.storm, stormGroups
+		ms = append(ms, measurement{changes, (*session).stormOfChanges})
+	}
+	return ms
+}
+
+// stormOfConnects lets many clients come in while those that are there get events, and measures how long these take.
+func (s *session) stormOfConnects(r *row) error {
+	calm := *r
+	calm.Events = int(r.Rate * s.plan.seconds)
+	s.src.resize(r.Size)
+	if err := s.paced(&calm); err != nil {
+		return err
+	}
+	r.CalmP99 = calm.P99
+	files, err := maxFiles()
+	if err != nil {
+		return err
+	}
+	if s.more, err = launch(r.Arrived, files-spareFiles); err != nil {
+		return err
+	}
+	s.more.source = 101
+	asked := s.api.asked.Load()
+	use, err := s.meter()
+	if err != nil {
+		return err
+	}
+	if err := s.fleet.begin(s.src.last()+1<<30, 1); err != nil { // its end is not known yet
+		return err
+	}
+	began := time.Now()
+	in := make(chan error, 1)
+	go func() { in <- s.more.connect(s.run.target, stormParallel) }()
+	gap := time.Duration(float64(time.Second) / r.Rate)
+	for at, arrived := began, false; !arrived; at = at.Add(gap) {
+		select {
+		case err := <-in:
+			if err != nil {
+				return fmt.Errorf("the storm: %w", err)
+			}
+			arrived = true
+		case <-time.After(time.Until(at)):
+			if err := s.run.emit.one(s.src); err != nil {
+				return err
+			}
+			r.Events++
+		}
+	}
+	took := time.Since(began)
+	if err := use.read(r); err != nil {
+		return err
+	}
+	if err := s.fleet.cut(s.src.last()); err != nil {
+		return err
+	}
+	t, err := s.collect(r)
+	if err != nil {
+		return err
+	}
+	r.Seconds = took.Seconds()
+	s.finish(r, &t.Latency)
+	r.CPUPerM = 0 // connects are in it
+	r.ConnectCPU = r.CPU * 1000 / float64(r.Arrived)
+	r.ConnectPerSec = float64(r.Arrived) / r.Seconds
+	r.Questions = s.api.asked.Load() - asked
+	return nil
+}
+
+// stormOfChanges has every client leave its group for one of a few others at once, and counts what Redis is told.
+func (s *session) stormOfChanges(r *row) error {
+	asked := s.api.asked.Load()
+	before, own, err := s.run.redis.commands()
+	if err != nil {
+		return err
+	}
+	t := s.run.target
+	t.Spread = stormGroups
+	began := time.Now()
+	for _, f := range []*fleet{s.fleet, s.more} {
+		if err := f.change(t); err != nil {
+			return err
+		}
+	}
+	r.Seconds = time.Since(began).Seconds()
+	after, _, err := s.run.redis.commands()
+	if err != nil {
+		return err
+	}
+	r.RedisCommands = after - before - own
+	r.Questions = s.api.asked.Load() - asked
+	return nil
+}
+
+// commands is how many commands Redis has executed, and how many of the same a reading adds.
+func (r *redisServer) commands() (total, reading int64, err error) {
+	reply, err := r.ctl.do("INFO", "commandstats")
+	if err != nil {
+		return 0, 0, fmt.Errorf("INFO commandstats: %w", err)
+	}
+	for line := range strings.Lines(reply.text) {
+		_, rest, ok := strings.Cut(line, ":calls=")
+		var n int64
+		if _, err := fmt.Sscan(strings.SplitN(rest, ",", 2)[0], &n); ok && err == nil {
+			total += n
+		}
+	}
+	return total, 1, nil
+}
