@@ -5,6 +5,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -161,13 +162,16 @@ func (g *groupSender) replies(n int) error {
 	return nil
 }
 
+// errNoMembers means that a group is empty, so that nobody would get the event.
+var errNoMembers = errors.New("it is empty: nobody would get the event")
+
 func (g *groupSender) takeMembers() error {
 	r, err := g.redis.reply()
 	if err != nil {
 		return fmt.Errorf("read the group: %w", err)
 	}
 	if len(r.array) == 0 {
-		return fmt.Errorf("group %s is empty: nobody would get the event", g.group)
+		return fmt.Errorf("group %s: %w", g.group, errNoMembers)
 	}
 	g.members = g.members[:0]
 	for _, m := range r.array {

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -24,11 +25,16 @@ func main() {
 	}
 }
 
-const usage = `usage: go run ./bench [flags] full|short|ci
+const usage = `usage: go run ./bench [flags] <mode>
 
-  full   every row and every peer, three times over (forty minutes)
-  short  the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (two minutes)
-  ci     bursts to 1,000 clients; fails when edgerelay loses, doubles or gets dear (20 seconds)
+  full    every row and every peer (twenty-five minutes)
+  short   the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (two minutes)
+  ci      bursts to 1,000 clients; fails when edgerelay loses, doubles or gets dear (20 seconds)
+  slow    what 5,000 clients feel of 50 slow readers among them
+  storm   10,000 clients come at once, and then all change their groups at once
+  growth  how cost moves with clients, groups, events a second and nodes (six minutes)
+  churn   a million connections made and ended: fails when memory, goroutines, files or Redis keys grow (ten minutes)
+  day     24 hours of a site of 200 browsers as fast as they go; fails likewise (three minutes)
 
 `
 
@@ -42,6 +48,10 @@ func dispatch(args []string) error {
 				return serveBare(args[1], args[2])
 			}
 			return serveBare("", "")
+		case "nodes":
+			if len(args) == 3 {
+				return serveNodes(args[1], args[2])
+			}
 		}
 	}
 	return harness(args)
@@ -58,6 +68,8 @@ func harness(args []string) error {
 	reps := flags.Int("reps", 0, "how often each row is measured")
 	idle := flags.Int("idle", -1, "connections of the idle-memory rows, 0 for none of these")
 	drain := flags.Bool("drain", false, "measure the drain of a filled key in any mode")
+	scale := flags.Float64("scale", 1, "makes growth, churn and day shorter: 0.02 is 20,000 connections of churn")
+	serverEnv := flags.String("env", "", "comma-separated variables for edgerelay's process, such as GOGC=50")
 	profiles := flags.String("profiles", "", "directory for CPU profiles of edgerelay, one a row")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -65,12 +77,19 @@ func harness(args []string) error {
 		}
 		return err
 	}
+	study := studies[flags.Arg(0)]
 	p := plans()[flags.Arg(0)]
+	if study != nil {
+		p = &plan{reps: 1, systems: []string{"edgerelay-redis"}}
+	}
 	if p == nil || flags.NArg() != 1 {
 		flags.Usage()
-		return errors.New("say which: full, short or ci (flags come first)")
+		return errors.New("say which mode (flags come first)")
 	}
 	p.mode = flags.Arg(0)
+	if *serverEnv != "" {
+		p.env = strings.Split(*serverEnv, ",")
+	}
 	if *only != "" {
 		p.systems = strings.Split(*only, ",")
 	}
@@ -100,15 +119,19 @@ func harness(args []string) error {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	res, err := p.carryOut(ctx, *caddy)
-	if err != nil {
+	var res *results
+	var err, verdict error
+	if study != nil {
+		res = &results{Mode: p.mode, Date: time.Now().Format(time.DateOnly)}
+		verdict = study(ctx, res, *caddy, *scale)
+	} else if res, err = p.carryOut(ctx, *caddy); err != nil {
 		return err
 	}
 	res.identify(root, p, *caddy)
 	fmt.Print(res.markdown())
 	dir := *out
 	if dir == "" && p.mode != "ci" {
-		dir = filepath.Join(root, "bench", "results", res.Date+"-"+res.Commit)
+		dir = filepath.Join(root, "bench", "results", res.name())
 	}
 	if dir != "" {
 		if err := res.save(dir); err != nil {
@@ -116,5 +139,10 @@ func harness(args []string) error {
 		}
 		fmt.Fprintln(os.Stderr, "written to", dir)
 	}
-	return res.verdict(p)
+	return errors.Join(verdict, res.verdict(p))
+}
+
+// studies are the modes that are more than rows. What one could not measure, or found grown, is its error.
+var studies = map[string]func(ctx context.Context, res *results, caddy string, scale float64) error{
+	"growth": growth, "churn": churn, "day": day,
 }

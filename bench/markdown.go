@@ -33,6 +33,11 @@ func (res *results) markdown() string {
 	res.fanOut(&b, kindPaced, "Paced: one event at a time")
 	res.connects(&b)
 	res.drains(&b)
+	res.besides(&b)
+	res.storms(&b)
+	for i := range res.Curves {
+		res.Curves[i].markdown(&b)
+	}
 	return b.String()
 }
 
@@ -162,6 +167,50 @@ func (res *results) drains(b *strings.Builder) {
 			continue
 		}
 		fmt.Fprintf(b, " %s | %s |\n", thousands(m.PerSecond), short(m.CPUPerM))
+	}
+}
+
+func (res *results) besides(b *strings.Builder) {
+	list := res.of(kindBeside)
+	if len(list) == 0 {
+		return
+	}
+	b.WriteString("\n## Beside slow readers\n\n| system | clients | of them at 1 KB/s | event | events/s | p50 / p99 ms of the others | CPU-s/M | KiB resident for each slow reader | given up after more than the limit |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
+	for _, m := range list {
+		fmt.Fprintf(b, "| %s | %s | %d | %s | %.0f |", titleOf(m.System), thousands(float64(m.Clients)), m.Slow, sizeName(m.Size), m.Rate)
+		switch w := m.why(); {
+		case w != "":
+			fmt.Fprintf(b, " %s | | | |\n", w)
+		case m.Slow == 0:
+			fmt.Fprintf(b, " %s / %s | %s | | |\n", short(m.P50), short(m.P99), short(m.CPUPerM)+m.disturbed())
+		default:
+			fmt.Fprintf(b, " %s / %s | %s | %s | %d |\n", short(m.P50), short(m.P99), short(m.CPUPerM)+m.disturbed(), short(m.QueueKiB), m.SlowEnds)
+		}
+	}
+}
+
+func (res *results) storms(b *strings.Builder) {
+	if list := res.of(kindStorm); len(list) > 0 {
+		b.WriteString("\n## A storm of connects\n\n| system | clients that come | logins | a second | CPU ms each | questions to the API | p99 ms of the 1,000 that were there: before | during |\n|---|--:|--:|--:|--:|--:|--:|--:|\n")
+		for _, m := range list {
+			fmt.Fprintf(b, "| %s | %s | %d |", titleOf(m.System), thousands(float64(m.Arrived)), m.Users)
+			if w := m.why(); w != "" {
+				fmt.Fprintf(b, " %s | | | | |\n", w)
+				continue
+			}
+			fmt.Fprintf(b, " %s | %s | %d | %s | %s |\n", thousands(m.ConnectPerSec), short(m.ConnectCPU)+m.disturbed(), m.Questions, short(m.CalmP99), short(m.P99))
+		}
+	}
+	if list := res.of(kindSwitch); len(list) > 0 {
+		b.WriteString("\n## A storm of subscriptions\n\n| system | clients that change | to groups | seconds | commands to Redis | questions to the API |\n|---|--:|--:|--:|--:|--:|\n")
+		for _, m := range list {
+			fmt.Fprintf(b, "| %s | %s | %d |", titleOf(m.System), thousands(float64(m.Clients)), m.Groups)
+			if w := m.why(); w != "" {
+				fmt.Fprintf(b, " %s | | |\n", w)
+				continue
+			}
+			fmt.Fprintf(b, " %s | %s | %s |\n", short(m.Seconds), thousands(float64(m.RedisCommands)), thousands(float64(m.Questions)))
+		}
 	}
 }
 

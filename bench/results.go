@@ -22,7 +22,8 @@ type results struct {
 	Machine     machine           `json:"machine"`
 	Versions    map[string]string `json:"versions"`
 	Medians     []summary         `json:"medians"`
-	Rows        []row             `json:"rows"`
+	Rows        []row             `json:"rows,omitempty"`
+	Curves      []curve           `json:"curves,omitempty"`
 }
 
 // summary is the median of each figure over the repetitions of one row. Faulty and skipped ones are named and
@@ -134,6 +135,14 @@ func medianOf(rows []row) summary {
 	return s
 }
 
+// name is that of the run's directory; the usual modes are told apart by date and commit alone.
+func (res *results) name() string {
+	if res.Mode == "full" || res.Mode == "short" {
+		return res.Date + "-" + res.Commit
+	}
+	return res.Date + "-" + res.Commit + "-" + res.Mode
+}
+
 // save writes results.json, README.md and the charts.
 func (res *results) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -148,6 +157,14 @@ func (res *results) save(dir string) error {
 	for _, c := range res.charts() {
 		files[c.file] = c.svg()
 		text += fmt.Sprintf("\n![%s](%s)\n", c.title, c.file)
+	}
+	for i := range res.Curves {
+		c := &res.Curves[i]
+		for n, chart := range c.Charts {
+			file := fmt.Sprintf("%s-%d.svg", c.Name, n+1)
+			files[file] = c.svg(chart)
+			text += fmt.Sprintf("\n![%s](%s)\n", chart.Title, file)
+		}
 	}
 	files["README.md"] = []byte(text)
 	for name, content := range files {

@@ -11,7 +11,7 @@ import (
 
 // TestMain lets the test binary be what the harness starts of itself: a receiver or a bare loop.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "receive" || os.Args[1] == "bare") {
+	if len(os.Args) > 1 && (os.Args[1] == "receive" || os.Args[1] == "bare" || os.Args[1] == "nodes") {
 		if err := dispatch(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
