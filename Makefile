@@ -50,9 +50,17 @@ lint: ## gofumpt, go vet, staticcheck
 fmt: ## format the Go files
 	@$(GO) run $(GOFUMPT) -l -w .
 
-bench: $(CADDY) ## the short benchmark, beside a bare write loop, and that of plugins beside native Go (bench/README.md tells of the long one)
+bench: $(CADDY) ## the benchmark beside every peer and a bare write loop, with table and charts in bench/results (25 minutes, an idle machine)
+	$(GO) run ./bench full
+
+bench-short: $(CADDY) ## the bare loop and the relay alone (two minutes)
 	$(GO) run ./bench short
-	$(GO) test -run '^$$' -bench . -benchtime 0.3s ./plugins ./internal/guests
+
+bench-ci: $(CADDY) ## fails when the relay loses an event, or a delivery gets dear by the measure of the bare loop (20 seconds)
+	$(GO) run ./bench ci
+
+bench-micro: ## go test -bench of every hot path; BASE=<commit> compares with that one by benchstat
+	@scripts/bench-micro.sh $(BASE)
 
 plugins: test-deps ## build the plugins that are committed as .wasm (C, Rust, AssemblyScript)
 	@scripts/build-plugins.sh
@@ -76,4 +84,4 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist fuzz clean
+.PHONY: help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist fuzz clean bench-short bench-ci bench-micro

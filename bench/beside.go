@@ -5,10 +5,14 @@ package main
 // besideRow measures what the others feel when one client in a hundred reads a kilobyte a second: sessions with and without them take turns.
 func (p *plan) besideRow(s *session) row {
 	r := s.newRow(kindBeside)
-	r.Size, r.Rate = 2048, paceFor(s.clients)
+	r.Size, r.Rate = 2048, besideRate
 	r.Events = int(r.Rate * p.seconds)
 	return r
 }
+
+// besideRate is how many events a second there are: half of what the paced rows have, for latency near a core's limit would tell of the
+// limit. It is ten times what a slow reader takes.
+const besideRate = 5
 
 // slowBacklog is what is published before the measurement, so that slow readers have a queue at the server from
 // the first event on; with what follows it stays below the default limit of 1 MiB.

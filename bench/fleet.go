@@ -40,10 +40,13 @@ type fleet struct {
 }
 
 // launch starts receivers for n clients, with at most perProcess in each.
-func launch(n, perProcess int) (*fleet, error) {
+func launch(n, perProcess int) (*fleet, error) { return launchNice(n, perProcess, 0) }
+
+// launchNice starts receivers that take second place to the servers and to other receivers, as nice(1) has it.
+func launchNice(n, perProcess, nice int) (*fleet, error) {
 	f := &fleet{clients: n, source: 1}
 	for range (n + perProcess - 1) / perProcess {
-		p, err := startSelf("receive")
+		p, err := startNice(nice, "receive")
 		if err != nil {
 			f.stop()
 			return nil, err

@@ -64,6 +64,7 @@ func (c *countingSocket) Ping()                                  {}
 func (c *countingSocket) LastRead() time.Time                    { return time.Now() }
 func (c *countingSocket) Close(int, string)                      {}
 func (c *countingSocket) Kill()                                  {}
+func (c *countingSocket) Waiting() (int, bool)                   { return 0, false }
 
 // serveNodes is the hidden subcommand of the nodes: n of them on one Redis, or, where addr is empty, with a layer each and a
 // full mesh of the backplane between them.

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,6 +53,18 @@ func startSelf(args ...string) (*process, error) {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	return start(exec.Command(self, args...), true)
+}
+
+// startNice is startSelf by nice(1), with which all threads to come have the lower priority.
+func startNice(nice int, args ...string) (*process, error) {
+	if nice == 0 {
+		return startSelf(args...)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return start(exec.Command("nice", append([]string{"-n", strconv.Itoa(nice), self}, args...)...), true)
 }
 
 // start runs cmd so that it dies with the harness. With pipes, its input and output are
@@ -136,14 +150,20 @@ func listening(network, addr string) func() error {
 	}
 }
 
-// freePort finds a loopback port that nobody listens on.
+// freePort finds a port that nobody listens on and that no connection's own end has: below the range
+// from which the kernel gives these (net.ipv4.ip_local_port_range begins at 32768).
 func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	var failed error
+	for range 100 {
+		port := 12_000 + rand.IntN(20_000)
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)) // as Caddy does
+		if err != nil {
+			failed = err
+			continue
+		}
+		return port, l.Close()
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("find a free port: %w", failed)
 }
 
 // need finds an installed program or says how to install it.

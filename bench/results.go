@@ -193,6 +193,9 @@ func (res *results) verdict(p *plan) error {
 			errs = append(errs, fmt.Errorf("%s: %.2f times the bare loop's CPU for a delivery in bursts, the bound is %.2f", m.System, m.ToBare, p.bound))
 		}
 	}
+	if p.mode == "storm" {
+		errs = append(errs, res.stormVerdict()...)
+	}
 	if res.Interrupted {
 		errs = append(errs, errors.New("interrupted"))
 	}

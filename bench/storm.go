@@ -15,6 +15,9 @@ const (
 	stormUsers = 100
 	// stormParallel is how many of them are on their way in at any time.
 	stormParallel = 1000
+	// stormNice is their processes' nice value: in earnest they have machines of their own, and a thousand threads that dial would take the
+	// cores from the server and from those that are measured.
+	stormNice = 15
 	// stormGroups is how many groups a storm of subscriptions goes to.
 	stormGroups = 50
 )
@@ -45,7 +48,7 @@ func (s *session) stormOfConnects(r *row) error {
 	if err != nil {
 		return err
 	}
-	if s.more, err = launch(r.Arrived, files-spareFiles); err != nil {
+	if s.more, err = launchNice(r.Arrived, files-spareFiles, stormNice); err != nil {
 		return err
 	}
 	s.more.source = 101
@@ -134,4 +137,28 @@ func (r *redisServer) commands() (total, reading int64, err error) {
 		}
 	}
 	return total, 1, nil
+}
+
+// cacheSeconds is how long auth awx keeps an answer, by default.
+const cacheSeconds = 5
+
+// stormVerdict holds the storms to what they may cost: one question for each user (and again when the answer has grown old), and commands by
+// the groups that are joined and left, not by the clients.
+func (res *results) stormVerdict() (errs []error) {
+	for _, r := range res.Rows {
+		if r.failed() || r.System == "bare" {
+			continue
+		}
+		switch r.Kind {
+		case kindStorm:
+			if most := int64(r.Users) * (1 + int64(r.Seconds/cacheSeconds)); r.Questions > most {
+				errs = append(errs, fmt.Errorf("%d clients of %d users asked the API %d times in %.1f s, more than %d", r.Arrived, r.Users, r.Questions, r.Seconds, most))
+			}
+		case kindSwitch:
+			if most := int64(10 * r.Groups); r.RedisCommands > most {
+				errs = append(errs, fmt.Errorf("%d clients that change to %d groups cost Redis %d commands, more than %d", r.Clients, r.Groups, r.RedisCommands, most))
+			}
+		}
+	}
+	return errs
 }

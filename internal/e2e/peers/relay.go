@@ -117,6 +117,12 @@ func (r *Relay) expand(caddyfile string) string {
 	return strings.NewReplacer("{$SITE}", r.URL, "{$ADMIN}", strings.TrimPrefix(r.Admin, "http://")).Replace(caddyfile)
 }
 
+// RelayBinary returns the path of the Caddy to test.
+func RelayBinary(t testing.TB) string {
+	t.Helper()
+	return buildRelay(t)
+}
+
 var (
 	buildOnce sync.Once
 	buildPath string

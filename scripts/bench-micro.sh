@@ -1,0 +1,25 @@
+#!/bin/sh
+# The micro-benchmarks of all hot paths. With a commit: there and here in turn, compared by benchstat.
+#   scripts/bench-micro.sh [<commit>]      BENCH=<regexp> COUNT=6 BENCHTIME=0.3s PACKAGES="./relay ./relay/ws"
+set -eu
+cd "$(dirname "$0")/.."
+packages=${PACKAGES:-./relay ./relay/ws ./relay/redis ./relay/awx ./relay/backplane ./plugins ./internal/filter ./internal/guests}
+export GOTOOLCHAIN=local
+# shellcheck disable=SC2086
+run() { go test -run '^$' -bench "${BENCH:-.}" -benchmem -benchtime "${BENCHTIME:-0.3s}" $packages; }
+
+if [ $# -eq 0 ]; then
+	run
+	exit
+fi
+
+work=$(mktemp -d)
+trap 'git worktree remove --force "$work/base" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
+git worktree add --detach --quiet "$work/base" "$1"
+# Turn by turn, so that what a neighbour on the machine takes falls on both. What has no benchmark there is left out.
+for i in $(seq "${COUNT:-6}"); do
+	echo "round $i of ${COUNT:-6}" >&2
+	(cd "$work/base" && run) >>"$work/base.txt" 2>/dev/null || true
+	run >>"$work/now.txt"
+done
+go run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da "base=$work/base.txt" "now=$work/now.txt"
