@@ -127,8 +127,8 @@ func groupCurve(rows []summary) curve {
 func rateCurve(rows []summary) curve {
 	c := curve{
 		Name: "rate", Title: "Events a second", X: "events a second", Log: true,
-		Text: fmt.Sprintf("%d clients in one group, events of 300 B at a steady pace; above 200 a second those that are due are sent together every %v. Redis's part is mostly the emitters' own script.",
-			rateClients, rateTick),
+		Text: fmt.Sprintf("%d clients in one group, events of 300 B at a steady pace; above 200 a second those that are due are sent together every %v. Redis's part is mostly the emitters' own script; above %s a second they are put into the node's key with the one ZADD that the script comes to.",
+			rateClients, rateTick, thousands(scriptRate)),
 		Columns: []string{"Caddy: CPU µs an event", "Redis: CPU µs an event", "Caddy: cores in use", "p50 ms", "p99 ms", "Redis bytes in an event", "out"},
 		Charts: []curveChart{
 			{"CPU for an event, by events a second", "microseconds", []int{0, 1}},

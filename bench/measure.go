@@ -40,7 +40,7 @@ func (s *session) burst(r *row) error {
 	var latency histogram
 	for left := r.Events; left > 0; left -= r.Burst {
 		n := min(left, r.Burst)
-		if err := s.fleet.begin(s.src.last()+int64(n), 16); err != nil {
+		if err := s.fleet.begin(s.src.last()+int64(n), s.sample()); err != nil {
 			return err
 		}
 		began := time.Now()
@@ -61,6 +61,14 @@ func (s *session) burst(r *row) error {
 	s.finish(r, &latency)
 	s.ceiling[r.Size] = max(s.ceiling[r.Size], r.PerSecond)
 	return nil
+}
+
+// sample is of how many deliveries in a burst one is timed. Where a client gets only some of the events, all are.
+func (s *session) sample() int64 {
+	if s.groups > 1 {
+		return 1
+	}
+	return 16
 }
 
 func (s *session) finish(r *row, latency *histogram) {

@@ -118,7 +118,7 @@ func (p *plan) burstRow(s *session, size int) row {
 func (p *plan) pacedRow(s *session, size int) row {
 	r := s.newRow(kindPaced)
 	r.Size, r.Rate = size, paceFor(s.clients)
-	r.Events = int(r.Rate * p.seconds)
+	r.Events = max(5, int(r.Rate*p.seconds))
 	return r
 }
 

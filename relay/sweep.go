@@ -35,7 +35,9 @@ func (h *Hub) sweep(ctx context.Context) {
 
 // look pings one client if it is time, or takes it for dead.
 func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
-	if silent := now.Sub(s.socket.LastRead()); limits.Silence > 0 && silent > limits.Silence {
+	last, read := time.Unix(int64(s.lastPing.Load()), 0), s.socket.LastRead()
+	// Nobody is given up who was not asked: a round may come late, and miss a session that moves to another part as others come and go.
+	if asked := limits.Ping <= 0 || last.After(read); asked && limits.Silence > 0 && now.Sub(read) > limits.Silence {
 		h.stats.silent.Add(1)
 		h.log.Debug("a client is silent; its websocket is cut", "user", s.identity.Name, "address", s.address.String(), "silent", silent.Round(time.Millisecond))
 		s.socket.Kill()
@@ -44,7 +46,6 @@ func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 	if limits.Ping <= 0 {
 		return
 	}
-	last := time.Unix(int64(s.lastPing.Load()), 0)
 	if now.Sub(last) >= limits.Ping-limits.Ping/4 {
 		s.lastPing.Store(uint32(now.Unix()))
 		s.socket.Ping()
