@@ -106,6 +106,9 @@ func axisLabel(power float64) string {
 
 // charts draws what was measured.
 func (res *results) charts() []*chart {
+	if res.Mode == "growth" {
+		return nil
+	}
 	all := []*chart{
 		res.chartOf("burst-cpu.svg", "CPU for a million deliveries in bursts: less is better", "CPU seconds", kindBurst, func(m *summary) float64 { return m.CPUPerM }),
 		res.chartOf("burst-rate.svg", "Deliveries a second in bursts: more is better", "deliveries/s", kindBurst, func(m *summary) float64 { return m.PerSecond }),

@@ -28,10 +28,12 @@ func (res *results) markdown() string {
 		fmt.Fprintf(&b, "Versions: %s.\n", strings.Join(vs, ", "))
 	}
 	b.WriteString("CPU-s/M: CPU seconds of all server processes per million deliveries, with the least and the most of the repetitions. × bare: that, divided by the bare loop's. °: others took more than a tenth of the machine meanwhile. bench/README.md tells how each figure is measured.\n")
-	res.fanOut(&b, kindBurst, "Bursts: published flat out")
-	res.fanOut(&b, kindBurst50, "Bursts of 50 events")
-	res.fanOut(&b, kindPaced, "Paced: one event at a time")
-	res.connects(&b)
+	if res.Mode != "growth" { // whose rows are the points of its curves
+		res.fanOut(&b, kindBurst, "Bursts: published flat out")
+		res.fanOut(&b, kindBurst50, "Bursts of 50 events")
+		res.fanOut(&b, kindPaced, "Paced: one event at a time")
+		res.connects(&b)
+	}
 	res.drains(&b)
 	res.besides(&b)
 	res.storms(&b)
