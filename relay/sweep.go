@@ -37,7 +37,8 @@ func (h *Hub) sweep(ctx context.Context) {
 func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 	last, read := time.Unix(int64(s.lastPing.Load()), 0), s.socket.LastRead()
 	// Nobody is given up who was not asked: a round may come late, and miss a session that moves to another part as others come and go.
-	if asked := limits.Ping <= 0 || last.After(read); asked && limits.Silence > 0 && now.Sub(read) > limits.Silence {
+	asked := limits.Ping <= 0 || last.After(read)
+	if silent := now.Sub(read); asked && limits.Silence > 0 && silent > limits.Silence {
 		h.stats.silent.Add(1)
 		h.log.Debug("a client is silent; its websocket is cut", "user", s.identity.Name, "address", s.address.String(), "silent", silent.Round(time.Millisecond))
 		s.socket.Kill()
