@@ -94,7 +94,7 @@ func (caddyAuthorizer) Recheck(context.Context, relay.Identity) error { return n
 
 // AuthAWX asks AWX's HTTP API who the user is and what the user may see, with the Cookie and Authorization headers of the handshake.
 type AuthAWX struct {
-	// URL is where AWX's HTTP API answers, such as http://127.0.0.1:8050.
+	// URL is where AWX's HTTP API answers, such as http://127.0.0.1:8054.
 	URL string `json:"url,omitempty"`
 	// Lax checks only the three kinds of group that AWX itself checks. Default: all kinds that belong to an object or a user.
 	Lax bool `json:"lax,omitempty"`
@@ -175,7 +175,7 @@ func (a *AuthAWX) Authorizer() (relay.Authorizer, time.Duration, error) {
 func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.Args(&a.URL) {
-		return d.Err("auth awx needs the address of AWX's HTTP API, such as http://127.0.0.1:8050")
+		return d.Err("auth awx needs the address of AWX's HTTP API, such as http://127.0.0.1:8054")
 	}
 	if d.NextArg() {
 		return d.Err("auth awx takes one address")

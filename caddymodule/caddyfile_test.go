@@ -69,7 +69,7 @@ func TestCaddyfile(t *testing.T) {
 				group_expiry 157784760s
 				serializer json
 			}
-			auth awx http://127.0.0.1:8050 {
+			auth awx http://127.0.0.1:8054 {
 				strict on
 				cache 5s
 				recheck 60s
@@ -92,7 +92,7 @@ func TestCaddyfile(t *testing.T) {
 				silence 1m
 			}`, `{
 			"channel_layer": {"kind": "redis", "urls": ["redis://127.0.0.1:6379/0"], "prefix": "asgi", "capacity": 10000, "expiry": 60000000000, "group_expiry": 157784760000000000, "serializer": "json"},
-			"auth": {"kind": "awx", "url": "http://127.0.0.1:8050", "cache": 5000000000, "recheck": 60000000000, "timeout": 2500000000, "concurrency": 8, "session_cookie": "sessionid"},
+			"auth": {"kind": "awx", "url": "http://127.0.0.1:8054", "cache": 5000000000, "recheck": 60000000000, "timeout": 2500000000, "concurrency": 8, "session_cookie": "sessionid"},
 			"origins": ["https://awx.example.com", "https://*.example.org", "*.example.net"],
 			"unauthenticated": "reject",
 			"limits": {"frame_size": 32768, "groups_per_connection": 100, "subscribe_rate": 2.5, "connections_per_user": 100, "connections_per_address": 0, "connections": 50000, "queue_per_connection": 1048576, "ping": 10000000000, "silence": 60000000000}}`},
@@ -184,7 +184,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"auth none block":     {"auth none {\nx\n}", "auth none has no settings"},
 		"auth caddy block":    {"auth caddy {\nx\n}", "auth caddy has no settings"},
 		"memory with more":    {"auth none\nchannel_layer memory x", "channel_layer memory has no settings"},
-		"awx without url":     {`auth awx`, "http://127.0.0.1:8050"},
+		"awx without url":     {`auth awx`, "http://127.0.0.1:8054"},
 		"awx with two urls":   {`auth awx http://a http://b`, "one address"},
 		"awx unknown":         {"auth awx http://a {\nfoo 1\n}", `no setting "foo"; it has strict`},
 		"awx no value":        {"auth awx http://a {\ncache\n}", "cache takes one value"},
@@ -197,10 +197,10 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"awx timeout huge":    {"auth awx http://a {\ntimeout 1e300\n}", "no duration"},
 		"awx concurrency":     {"auth awx http://a {\nconcurrency -1\n}", "above 0"},
 		"awx concurrency x":   {"auth awx http://a {\nconcurrency x\n}", "above 0"},
-		"awx bad scheme":      {`auth awx ftp://a`, "http://127.0.0.1:8050"},
-		"awx no scheme":       {`auth awx 127.0.0.1:8050`, "http://127.0.0.1:8050"},
+		"awx bad scheme":      {`auth awx ftp://a`, "http://127.0.0.1:8054"},
+		"awx no scheme":       {`auth awx 127.0.0.1:8054`, "http://127.0.0.1:8054"},
 		"awx user":            {`auth awx http://svc:{env.ADV_SECRET}@a`, "no user"},
-		"awx bad with secret": {`auth awx ht!tp://{env.ADV_SECRET}`, "http://127.0.0.1:8050"},
+		"awx bad with secret": {`auth awx ht!tp://{env.ADV_SECRET}`, "http://127.0.0.1:8054"},
 		"awx unset":           {`auth awx {env.ADV_UNSET}`, "env.ADV_UNSET"},
 		"redis bad url":       {"auth none\nchannel_layer redis http://:{env.ADV_SECRET}@h", "redis://user:password@host:6379/0"},
 		"redis bad port":      {"auth none\nchannel_layer redis redis://:{env.ADV_SECRET}@h:port", "redis://user:password@host:6379/0"},

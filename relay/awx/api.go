@@ -35,11 +35,11 @@ func newAPI(s Settings) (*api, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		// Not repeated: it may hold a secret.
-		return nil, errors.New("auth awx: the url is not the address of an HTTP API; write it like http://127.0.0.1:8050")
+		return nil, errors.New("auth awx: the url is not the address of an HTTP API; write it like http://127.0.0.1:8054")
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		// A user there would be the identity of every client.
-		return nil, errors.New("auth awx: the url must have no user, query or fragment: each client is asked for with its own credentials; write it like http://127.0.0.1:8050")
+		return nil, errors.New("auth awx: the url must have no user, query or fragment: each client is asked for with its own credentials; write it like http://127.0.0.1:8054")
 	}
 	concurrency := max(s.Concurrency, 1)
 	transport := s.Transport

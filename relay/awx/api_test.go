@@ -327,7 +327,7 @@ func TestLongCredentials(t *testing.T) {
 
 func TestURLs(t *testing.T) {
 	for _, u := range []string{
-		"", "127.0.0.1:8050", "//host", "ftp://host", "http://", "http:///path", "unix:///run/awx.sock", "http://host:port", "http://ho st",
+		"", "127.0.0.1:8054", "//host", "ftp://host", "http://", "http:///path", "unix:///run/awx.sock", "http://host:port", "http://ho st",
 		"http://svc:hunter2@host", "http://svc@host", "http://host/?token=hunter2", "http://host/#hunter2", "http://svc:hunter2@host:port",
 	} {
 		s := awx.DefaultSettings()
@@ -336,7 +336,7 @@ func TestURLs(t *testing.T) {
 		if err == nil {
 			a.Close()
 			t.Errorf("%q is taken as an address", u)
-		} else if !strings.Contains(err.Error(), "http://127.0.0.1:8050") || strings.Contains(err.Error(), "hunter2") {
+		} else if !strings.Contains(err.Error(), "http://127.0.0.1:8054") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v", u, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // Settings say how AWX's HTTP API is asked.
 type Settings struct {
-	// URL is where AWX's HTTP API answers, such as "http://127.0.0.1:8050".
+	// URL is where AWX's HTTP API answers, such as "http://127.0.0.1:8054".
 	URL string
 	// Strict asks about every kind of object that has an owner, not only the three that AWX itself checks.
 	Strict bool
