@@ -9,7 +9,7 @@ import (
 )
 
 // The long runs of the benchmark program in short: real clients, a real Caddy and a real Redis, and its own verdict on what
-// may not grow and what may not cost more. The long ones are `go run ./bench churn`, `day` and `storm`.
+// may not grow. The long ones are `go run ./bench churn` and `day`.
 func TestEndurance(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "bench")
 	build := exec.Command("go", "build", "-o", program, "./bench")
@@ -23,7 +23,6 @@ func TestEndurance(t *testing.T) {
 	}{
 		{"20,000 connections leave nothing behind", []string{"-scale", "0.02", "churn"}},
 		{"a short day leaves nothing behind", []string{"-scale", "0.01", "day"}},
-		{"10,000 clients that come and subscribe at once", []string{"-systems", "edgerelay-redis", "storm"}},
 	} {
 		t.Run(run.name, func(t *testing.T) {
 			args := append([]string{"-caddy", peers.RelayBinary(t), "-out", t.TempDir()}, run.args...)
