@@ -58,6 +58,7 @@ func (c *Conn) SendAll(wait time.Duration, commands ...[]string) error {
 	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
+	c.asked = time.Now() // not in Send, beside which another goroutine may read
 	return c.Send(wait, commands...)
 }
 
@@ -70,7 +71,6 @@ func (c *Conn) Send(wait time.Duration, commands ...[]string) error {
 	for _, args := range commands {
 		c.out = appendCommand(c.out, args)
 	}
-	c.asked = time.Now()
 	_, err := c.Write(c.out)
 	return err
 }
