@@ -32,6 +32,7 @@ func init() {
 //	GET  /edgerelay/health/ready  the same
 //	GET  /edgerelay/health/live   200 while the process answers
 //	GET  /edgerelay/peers         the nodes of the backplane, their state, lag and drops
+//	POST /edgerelay/drain         {"duration": "30s", "rate": 500}, both optional, sends clients to other nodes; GET tells how far it is, DELETE cancels it
 //	POST /edgerelay/publish       {"group": "…", "data": <any JSON>} sends data to a group
 //	GET  /edgerelay/plugins       the plugins, their state and figures
 //	PUT  /edgerelay/plugins/<name>          the body becomes the plugin's module, on every node of the storage
@@ -63,6 +64,7 @@ func (Admin) Routes() []caddy.AdminRoute {
 			_, err := w.Write([]byte("{\"status\":\"ok\"}\n"))
 			return err
 		})},
+		{Pattern: "/edgerelay/drain", Handler: caddy.AdminHandlerFunc(serveDrain)},
 		{Pattern: "/edgerelay/peers", Handler: withNode(http.MethodGet, (*node).servePeers)},
 		{Pattern: "/edgerelay/plugins", Handler: withNode(http.MethodGet, (*node).servePlugins)},
 		{Pattern: "/edgerelay/plugins/{name}", Handler: withNode(http.MethodPut, (*node).serveDeploy)},

@@ -35,6 +35,8 @@ type App struct {
 	Unauthenticated string `json:"unauthenticated,omitempty"`
 	// Limits bound what clients may use.
 	Limits *Limits `json:"limits,omitempty"`
+	// Drain says how fast clients leave when the relay stops. Default: all at once.
+	Drain *Drain `json:"drain,omitempty"`
 	// Backplane connects this node to others; without it there is one node, or all share one channel layer.
 	Backplane *Backplane `json:"backplane,omitempty"`
 	// Plugins filter and transform events, in this order.
@@ -50,6 +52,7 @@ type App struct {
 	recheck    time.Duration
 	open       bool // auth none
 	limits     relay.Limits
+	stopPace   *relay.Pace // nil: at once
 	node       *node
 	log        *slog.Logger
 	modules    moduleStore
@@ -111,6 +114,13 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	if a.limits, err = a.Limits.apply(); err != nil {
 		return err
+	}
+	if a.Drain != nil {
+		pace, err := a.Drain.pace()
+		if err != nil {
+			return fmt.Errorf("edgerelay: %w", err)
+		}
+		a.stopPace = &pace
 	}
 	value, _, err := nodes.LoadOrNew(nodeKey, newNode)
 	if err != nil {

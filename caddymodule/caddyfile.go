@@ -35,6 +35,7 @@ func init() {
 //		origins <origin>...
 //		unauthenticated close|reject
 //		limits { … }
+//		drain [<duration>] { … }
 //		backplane { … }
 //		plugin <name> <file> { … }
 //		trace_events <events>|off
@@ -78,6 +79,12 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 			a.Limits = &Limits{}
 		}
 		err = a.Limits.unmarshal(d)
+	case "drain":
+		if a.Drain != nil {
+			return d.Err("drain is given twice")
+		}
+		a.Drain = &Drain{}
+		err = a.Drain.unmarshal(d)
 	case "backplane":
 		if a.Backplane != nil {
 			return d.Err("backplane is given twice")
@@ -91,7 +98,7 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	case "trace_events", "awx_metrics":
 		err = a.unmarshalObservation(d)
 	default:
-		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits, backplane, plugin, trace_events and awx_metrics", name)
+		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits, drain, backplane, plugin, trace_events and awx_metrics", name)
 	}
 	return err
 }

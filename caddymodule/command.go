@@ -24,7 +24,7 @@ func init() {
 		Short: "Commands for the realtime relay",
 		Long:  "Commands for a running relay. They speak to it through Caddy's admin API.",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(), doctorCommand(), benchCommand(), pluginCommand())
+			cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(), drainCommand(), doctorCommand(), benchCommand(), pluginCommand())
 		},
 	})
 }

@@ -45,13 +45,15 @@ func (h *HealthHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next c
 
 // status is what health endpoints answer.
 type status struct {
-	// Status is "ok" or "unavailable".
+	// Status is "ok", "draining" while clients are sent to other nodes and afterwards, or "unavailable".
 	Status string `json:"status"`
 	// ChannelLayer is the state of the channel layer.
 	ChannelLayer relay.Health `json:"channel_layer"`
 	// Connections and Groups are how many there are on this node.
 	Connections int `json:"connections"`
 	Groups      int `json:"groups"`
+	// Drain tells how far a drain is.
+	Drain *relay.DrainStatus `json:"drain,omitempty"`
 	// Plugins tells of plugins that do not do their work: see GET /edgerelay/plugins.
 	Plugins []pluginTrouble `json:"plugins,omitempty"`
 }
@@ -64,7 +66,10 @@ func (n *node) writeHealth(w http.ResponseWriter, details bool) error {
 		s.ChannelLayer = b.Health()
 	}
 	code := http.StatusServiceUnavailable
-	if s.ChannelLayer.OK {
+	switch drain := n.hub.DrainStatus(); {
+	case drain.State != "off":
+		s.Status, s.Drain = "draining", &drain
+	case s.ChannelLayer.OK:
 		s.Status, code = "ok", http.StatusOK
 	}
 	if details {

@@ -58,6 +58,7 @@ type node struct {
 	attached []*App // the last one is in force
 	place    string // of the open broker
 
+	stopPace    atomic.Pointer[relay.Pace]          // at which clients leave at the end; nil: at once
 	plane       atomic.Pointer[backplane.Backplane] // nil if none is configured
 	planeConfig *Backplane                          // in force; guarded by mu
 	plugins     atomic.Pointer[pluginHost]          // nil until a configuration has plugins
@@ -151,6 +152,7 @@ func (n *node) apply(a *App) error {
 		return err
 	}
 	n.out.to.Store(a.log)
+	n.stopPace.Store(a.stopPace)
 	n.hub.SetLimits(a.limits)
 	n.hub.SetAuthorizer(a.authorizer, a.recheck)
 	n.hub.Trace(a.TraceEvents, n.events.report)
@@ -167,11 +169,12 @@ func (n *node) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// Destruct closes all websockets with 1001 and leaves the channel layer.
+// Destruct closes all websockets, at the pace of the configuration that was in force last, and leaves the channel layer.
 func (n *node) Destruct() error { return n.close() }
 
 // shutDown does the work of close, which runs it once.
 func (n *node) shutDown() error {
+	n.drainForStop()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	n.monitor.stop()

@@ -31,6 +31,10 @@ type Hub struct {
 	lag       lag
 	tracing   atomic.Pointer[tracing]
 
+	drainMu  sync.Mutex
+	drain    *drain // nil if there is none
+	draining atomic.Bool
+
 	closing atomic.Bool
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -147,7 +151,7 @@ func (h *Hub) Publish(ctx context.Context, group string, text []byte) (Receipt, 
 	return receipt, err
 }
 
-// Close closes every socket with 1001, leaves the channel layer and stops the hub. When
+// Close closes every socket with 1001, or 1012 if it was being drained, leaves the channel layer and stops the hub. When
 // ctx ends, what is still open is cut off.
 func (h *Hub) Close(ctx context.Context) error {
 	h.closing.Store(true)
@@ -161,6 +165,7 @@ func (h *Hub) Close(ctx context.Context) error {
 	}()
 	h.closeSessions(ctx)
 	<-left
+	h.Undrain()
 	h.stop()
 	for _, s := range h.shards {
 		s.queue.close()
@@ -171,10 +176,11 @@ func (h *Hub) Close(ctx context.Context) error {
 
 // closeSessions tells every client goodbye, in parallel, and waits until they are gone.
 func (h *Hub) closeSessions(ctx context.Context) {
+	code, reason := h.goingAway()
 	for _, s := range h.shards {
 		h.workers.Go(func() {
 			for _, session := range s.all() {
-				session.socket.Close(CloseGoingAway, "the server is going away")
+				session.socket.Close(code, reason)
 			}
 		})
 	}
@@ -184,10 +190,8 @@ func (h *Hub) closeSessions(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			for _, s := range h.shards {
-				for _, session := range s.all() {
-					session.socket.Kill()
-				}
+			for _, session := range h.everybody() {
+				session.socket.Kill()
 			}
 			return
 		}

@@ -34,7 +34,10 @@ func (h *Hub) Admit(address netip.Addr) error {
 	if h.closing.Load() {
 		return ErrClosed
 	}
-	err := h.admission.address(address, h.Limits())
+	err := ErrDraining
+	if !h.draining.Load() {
+		err = h.admission.address(address, h.Limits())
+	}
 	if err != nil {
 		h.stats.refused.Add(1)
 	}
@@ -70,8 +73,8 @@ func (h *Hub) Open(socket Socket, id Identity, address netip.Addr) *Session {
 	h.stats.byKind[id.Kind.index()].Add(1)
 	h.stats.opened.Add(1)
 	s.shard.add(s)
-	if h.closing.Load() { // the round of goodbyes may have missed it
-		socket.Close(CloseGoingAway, "the server is going away")
+	if h.closing.Load() || h.draining.Load() { // the round of goodbyes may have missed it
+		socket.Close(h.goingAway())
 	}
 	return s
 }

@@ -29,4 +29,5 @@ const (
 	CloseNormal    = 1000
 	CloseGoingAway = 1001
 	ClosePolicy    = 1008
+	CloseRestart   = 1012
 )

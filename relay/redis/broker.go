@@ -23,6 +23,7 @@ type Broker struct {
 	hosts    *ring
 	links    []*link // one for each host
 	members  *membership
+	beats    *heartbeat
 	health   *health
 	peak     atomic.Int64 // most messages that waited at once
 
@@ -54,6 +55,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	b.settings.Store(settings)
 	b.health = newHealth(hosts.size)
 	b.members = newMembership(b)
+	b.beats = newHeartbeat(b)
 	for i := range hosts.size {
 		b.links = append(b.links, &link{broker: b, host: i, drains: i == hosts.index(b.receiver), replays: &replays{}})
 	}
@@ -99,6 +101,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 	b.running.Go(func() {
 		b.health.watch(ctx, b.log, b.Health, "channel layer is not well; clients stay connected and what redis still holds is delivered when it is back")
 	})
+	b.running.Go(func() { b.beats.run(ctx) })
 	for _, l := range b.links {
 		l.sink = sink
 		b.running.Go(func() { l.run(ctx) })
@@ -141,6 +144,9 @@ func (b *Broker) Close(ctx context.Context) error {
 			l.interrupt()
 		}
 		b.running.Wait()
+		if err == nil {
+			err = b.beats.leave(ctx)
+		}
 	}
 	b.hosts.close()
 	if err != nil {
@@ -153,6 +159,8 @@ func (b *Broker) Close(ctx context.Context) error {
 func (b *Broker) channelKey() string { return b.place.Prefix + b.receiver }
 
 // inflightKey is where they are read from. It is short, since every event pays for it, and no emitter's prefix leads to it.
-func (b *Broker) inflightKey() string {
-	return b.place.Prefix + "$" + b.receiver[len("specific."):][:16]
+func (b *Broker) inflightKey() string { return inflightKey(b.place.Prefix, b.receiver) }
+
+func inflightKey(prefix, receiver string) string {
+	return prefix + "$" + receiver[len("specific."):][:16]
 }

@@ -1,0 +1,23 @@
+package redis
+
+import "time"
+
+// Crash ends a Broker as kill -9 does: it leaves everything in Redis.
+func (b *Broker) Crash() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.stop()
+	for _, l := range b.links {
+		l.interrupt()
+	}
+	b.running.Wait()
+	for _, h := range b.hosts {
+		_ = h.Close()
+	}
+}
+
+// SetBeat makes a Broker that is not started yet notice deaths sooner.
+func (b *Broker) SetBeat(every, lasts, missing time.Duration) {
+	b.beats.times = beatTimes{every, lasts, missing}
+}

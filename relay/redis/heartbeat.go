@@ -1,0 +1,230 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// How nodes that died leave the channel layer. Memberships last for years at AWX's setting, and emitters fill a dead member's
+// channel key until it is full, so nodes watch over each other: each one keeps a key of short life on the host that has its channel key, and its
+// name in a set there. Whose key has gone, and stays away, is taken out of all groups by one of the others, or by its own successor. Whoever never
+// had a key, such as Daphne or any other member of Python's, is never touched. Both keys are outside the prefix, under which Django deletes
+// everything. Their lives are Redis's matter and the wait is by monotonic clocks, so that no step of a wall clock makes a node look dead.
+
+// beatTimes are the periods of the heartbeat.
+type beatTimes struct {
+	every   time.Duration // between beats, and between looks at the others
+	lasts   time.Duration // the life of a beat
+	missing time.Duration // how long none must have been seen before a node counts as dead
+}
+
+// usualBeat makes a node count as dead 45 to 65 seconds after its end: not much sooner than its messages would expire.
+var usualBeat = beatTimes{every: 10 * time.Second, lasts: 35 * time.Second, missing: 15 * time.Second}
+
+// heartbeat keeps this node's beat, and watches those of the others.
+type heartbeat struct {
+	broker *Broker
+	times  beatTimes
+	missed map[missedNode]time.Time // when a beat was first found missing; of the running goroutine
+	warned bool
+}
+
+// missedNode is a node by the host that keeps its beat.
+type missedNode struct {
+	host     int
+	receiver string
+}
+
+func newHeartbeat(b *Broker) *heartbeat {
+	return &heartbeat{broker: b, times: usualBeat, missed: map[missedNode]time.Time{}}
+}
+
+// ownReceiver is what the receiver of one of our nodes looks like.
+var ownReceiver = regexp.MustCompile(`^specific\.[0-9a-f]{32}!$`)
+
+// rosterKey is the set of the nodes that have their channel keys on a host.
+func (h *heartbeat) rosterKey() string { return "edgerelay:nodes:" + h.broker.place.Prefix }
+
+// beatKey lives while a node does.
+func (h *heartbeat) beatKey(receiver string) string {
+	return "edgerelay:node:" + h.broker.place.Prefix + ":" + receiver
+}
+
+// home is the host that keeps a node's channel key, and its beat.
+func (h *heartbeat) home(receiver string) int { return ringIndex(receiver, len(h.broker.hosts)) }
+
+// run beats until ctx ends.
+func (h *heartbeat) run(ctx context.Context) {
+	tick := time.NewTicker(h.times.every)
+	defer tick.Stop()
+	for {
+		err := h.beat(ctx)
+		for host := range h.broker.hosts {
+			err = errors.Join(err, h.watch(ctx, host))
+		}
+		var refused goredis.Error
+		if errors.As(err, &refused) && !h.warned && strings.HasPrefix(refused.Error(), "NOPERM") {
+			h.warned = true
+			h.broker.log.Warn("this node cannot be taken out of its groups should it die, nor can it do so for others; give the redis user access to edgerelay:*", "error", err)
+		} // all else, health tells
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// beat says that this node is alive.
+func (h *heartbeat) beat(ctx context.Context) error {
+	own := h.broker.receiver
+	pipe := h.broker.hosts[h.home(own)].Pipeline()
+	pipe.SAdd(ctx, h.rosterKey(), own)
+	pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
+	_, err := pipe.Exec(ctx)
+	return err
+}
+
+// leave takes this node's beat away.
+func (h *heartbeat) leave(ctx context.Context) error {
+	own := h.broker.receiver
+	pipe := h.broker.hosts[h.home(own)].Pipeline()
+	pipe.SRem(ctx, h.rosterKey(), own)
+	pipe.Del(ctx, h.beatKey(own))
+	_, err := pipe.Exec(ctx)
+	return err
+}
+
+// watch looks for the beats of all nodes of a host, and buries the dead.
+func (h *heartbeat) watch(ctx context.Context, host int) error {
+	c := h.broker.hosts[host]
+	roster, err := c.SMembers(ctx, h.rosterKey()).Result()
+	if err != nil {
+		return err
+	}
+	pipe := c.Pipeline()
+	beats := make(map[string]*goredis.IntCmd, len(roster))
+	for _, receiver := range roster {
+		if receiver != h.broker.receiver && ownReceiver.MatchString(receiver) {
+			beats[receiver] = pipe.Exists(ctx, h.beatKey(receiver))
+		}
+	}
+	if len(beats) > 0 {
+		if _, err := pipe.Exec(ctx); err != nil {
+			return err
+		}
+	}
+	for node := range h.missed {
+		if node.host == host && beats[node.receiver] == nil { // somebody else has buried it
+			delete(h.missed, node)
+		}
+	}
+	for receiver, beat := range beats {
+		node := missedNode{host, receiver}
+		since, missing := h.missed[node]
+		switch {
+		case beat.Val() > 0:
+			delete(h.missed, node)
+		case !missing:
+			h.missed[node] = time.Now()
+		case time.Since(since) >= h.times.missing:
+			if err := h.bury(ctx, node); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bury takes a dead node out of the channel layer, unless another node is about it.
+func (h *heartbeat) bury(ctx context.Context, node missedNode) error {
+	c := h.broker.hosts[node.host]
+	claim := "edgerelay:bury:" + h.broker.place.Prefix + ":" + node.receiver
+	ours, err := c.SetNX(ctx, claim, h.broker.receiver, h.times.lasts).Result()
+	if err != nil || !ours {
+		return err
+	}
+	began, groups := time.Now(), 0
+	for _, host := range h.broker.hosts {
+		n, err := h.expel(ctx, host, node.receiver)
+		if groups += n; err != nil {
+			return err
+		}
+	}
+	pipe := c.Pipeline()
+	pipe.Del(ctx, h.broker.place.Prefix+node.receiver, inflightKey(h.broker.place.Prefix, node.receiver), claim)
+	pipe.SRem(ctx, h.rosterKey(), node.receiver)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return err
+	}
+	delete(h.missed, node)
+	h.broker.log.Info("a node that has died was taken out of the channel layer",
+		"node", node.receiver, "groups", groups, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// expel takes all channels of a receiver out of the groups that a host keeps. Its own channel names say which they are.
+func (h *heartbeat) expel(ctx context.Context, c *goredis.Client, receiver string) (groups int, err error) {
+	pattern := globEscape(groupKey(h.broker.place.Prefix, "")) + "*"
+	for cursor := uint64(0); ; {
+		keys, next, err := c.Scan(ctx, cursor, pattern, pipelineSize).Result()
+		if err != nil {
+			return groups, err
+		}
+		n, err := expelFrom(ctx, c, keys, receiver)
+		if groups += n; err != nil || next == 0 {
+			return groups, err
+		}
+		cursor = next
+	}
+}
+
+// expelFrom is expel for some groups.
+func expelFrom(ctx context.Context, c *goredis.Client, keys []string, receiver string) (groups int, err error) {
+	cursors := make(map[string]uint64, len(keys))
+	for _, k := range keys {
+		cursors[k] = 0
+	}
+	for len(cursors) > 0 {
+		look, scans := c.Pipeline(), make(map[string]*goredis.ScanCmd, len(cursors))
+		for k, cursor := range cursors {
+			scans[k] = look.ZScan(ctx, k, cursor, receiver+"*", 1000)
+		}
+		if _, err := look.Exec(ctx); err != nil && !isReply(err) { // a key of another type is no group
+			return groups, err
+		}
+		remove, any := c.Pipeline(), false
+		for k, scan := range scans {
+			found, next, err := scan.Result()
+			for i := 0; i < len(found); i += 2 { // members and scores
+				remove.ZRem(ctx, k, found[i])
+				groups++
+				any = true
+			}
+			if cursors[k] = next; next == 0 || err != nil {
+				delete(cursors, k)
+			}
+		}
+		if any {
+			if _, err := remove.Exec(ctx); err != nil {
+				return groups, err
+			}
+		}
+	}
+	return groups, nil
+}
+
+func isReply(err error) bool {
+	var reply goredis.Error
+	return errors.As(err, &reply)
+}
+
+// globEscape makes a pattern of Redis that matches s alone.
+func globEscape(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(s)
+}
