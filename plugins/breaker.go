@@ -12,7 +12,7 @@ type breaker struct {
 	now      func() time.Time
 
 	failures  atomic.Int32 // in a row
-	openUntil atomic.Int64 // Unix nanoseconds; 0: closed
+	openUntil atomic.Int64 // ticks; 0: closed
 	probing   atomic.Bool  // half open: one call is under way
 	tries     atomic.Int32 // probes that failed
 }
@@ -23,7 +23,7 @@ func (b *breaker) allow() bool {
 	if until == 0 {
 		return true
 	}
-	return b.now().UnixNano() >= until && b.probing.CompareAndSwap(false, true)
+	return ticks(b.now()) >= until && b.probing.CompareAndSwap(false, true)
 }
 
 // done reports how a call went, and whether the breaker opened for it.
@@ -52,7 +52,7 @@ func (b *breaker) done(ok bool) (opened bool) {
 }
 
 func (b *breaker) open(tries int32) {
-	b.openUntil.Store(b.now().Add(b.cooldown << min(tries, 5)).UnixNano())
+	b.openUntil.Store(ticks(b.now().Add(b.cooldown << min(tries, 5))))
 }
 
 // state names the breaker's state for people.
@@ -60,7 +60,7 @@ func (b *breaker) state() string {
 	switch until := b.openUntil.Load(); {
 	case until == 0:
 		return "closed"
-	case b.probing.Load() || b.now().UnixNano() >= until:
+	case b.probing.Load() || ticks(b.now()) >= until:
 		return "half-open"
 	}
 	return "open"

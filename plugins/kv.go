@@ -20,7 +20,7 @@ type store struct {
 
 type entry struct {
 	value   string
-	expires int64 // Unix nanoseconds; 0: never
+	expires int64 // ticks; 0: never
 }
 
 // entryCost stands for what an entry takes beside its bytes, so that empty values are not free.
@@ -85,12 +85,12 @@ func (s *store) expiry(ttl time.Duration) int64 {
 	if ttl <= 0 {
 		return 0
 	}
-	return s.now().Add(ttl).UnixNano()
+	return ticks(s.now().Add(ttl))
 }
 
 func (s *store) live(key []byte) (entry, bool) {
 	e, ok := s.entries[string(key)]
-	if ok && e.expires != 0 && s.now().UnixNano() >= e.expires {
+	if ok && e.expires != 0 && ticks(s.now()) >= e.expires {
 		s.remove(string(key))
 		return entry{}, false
 	}
@@ -130,7 +130,7 @@ func (s *store) put(key []byte, value string, expires int64) bool {
 
 // expire removes what has expired. It runs only when room is short.
 func (s *store) expire() {
-	now := s.now().UnixNano()
+	now := ticks(s.now())
 	if now < s.soonest {
 		return
 	}

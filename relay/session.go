@@ -18,7 +18,7 @@ type Session struct {
 	at         int32         // index in the shard's sessions
 	opened     uint32        // Unix seconds
 	seq        sequence      // of the shard's worker
-	lastPing   atomic.Uint32 // Unix seconds
+	lastPing   atomic.Uint32 // seconds of Ticks
 	rechecking atomic.Bool
 
 	mu   sync.Mutex // guards subs; held while they change
@@ -68,7 +68,7 @@ func (h *Hub) Open(socket Socket, id Identity, address netip.Addr) *Session {
 		shard: h.shards[number%uint64(len(h.shards))],
 		id:    uint32(number), opened: now,
 	}
-	s.lastPing.Store(now)
+	s.lastPing.Store(seconds(time.Now()))
 	h.stats.sessions.Add(1)
 	h.stats.byKind[id.Kind.index()].Add(1)
 	h.stats.opened.Add(1)

@@ -35,9 +35,9 @@ func (h *Hub) sweep(ctx context.Context) {
 
 // look pings one client if it is time, or takes it for dead.
 func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
-	last, read := time.Unix(int64(s.lastPing.Load()), 0), s.socket.LastRead()
+	last, read := At(int64(s.lastPing.Load())*int64(time.Second)), s.socket.LastRead()
 	// Nobody is given up who was not asked: a round may come late, and miss a session that moves to another part as others come and go.
-	asked := limits.Ping <= 0 || last.After(read)
+	asked := limits.Ping <= 0 || last.After(read) && now.Sub(last) >= limits.Ping/4
 	if silent := now.Sub(read); asked && limits.Silence > 0 && silent > limits.Silence {
 		h.stats.silent.Add(1)
 		h.log.Debug("a client is silent; its websocket is cut", "user", s.identity.Name, "address", s.address.String(), "silent", silent.Round(time.Millisecond))
@@ -48,7 +48,7 @@ func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 		return
 	}
 	if now.Sub(last) >= limits.Ping-limits.Ping/4 {
-		s.lastPing.Store(uint32(now.Unix()))
+		s.lastPing.Store(seconds(now))
 		s.socket.Ping()
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 const (
@@ -50,7 +52,7 @@ type link struct {
 	// Of Python nodes.
 	verdict verdict
 
-	progress            atomic.Int64 // Unix nanoseconds of the last read or write that was done
+	progress            atomic.Int64 // relay.Ticks of the last read or write that was done
 	rtt                 atomic.Int64 // nanoseconds
 	eventsIn, eventsOut atomic.Uint64
 	framesIn, framesOut atomic.Uint64
@@ -68,7 +70,7 @@ func (b *Backplane) newLink(conn *websocket.Conn, dialect Dialect) *link {
 		wants: map[string]map[string]struct{}{},
 	}
 	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
-	l.progress.Store(time.Now().UnixNano())
+	l.progress.Store(relay.Ticks(time.Now()))
 	conn.SetReadLimit(-1) // readMessage bounds what is kept
 	return l
 }
@@ -134,7 +136,7 @@ func (l *link) readMessage() (websocket.MessageType, []byte, error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		l.progress.Store(time.Now().UnixNano())
+		l.progress.Store(relay.Ticks(time.Now()))
 		if buf.Len() <= limit {
 			return kind, buf.Bytes(), nil
 		}
@@ -208,7 +210,7 @@ func (l *link) write(kind websocket.MessageType, b []byte) error {
 	if err := l.conn.Write(ctx, kind, b); err != nil {
 		return err
 	}
-	l.progress.Store(time.Now().UnixNano())
+	l.progress.Store(relay.Ticks(time.Now()))
 	l.framesOut.Add(1)
 	l.b.stats.framesOut.Add(1)
 	return nil
@@ -228,10 +230,10 @@ func (l *link) pingLoop() {
 		switch {
 		case err == nil:
 			l.rtt.Store(int64(time.Since(began)))
-			l.progress.Store(time.Now().UnixNano())
+			l.progress.Store(relay.Ticks(time.Now()))
 		case l.ctx.Err() != nil:
 			return
-		case time.Since(time.Unix(0, l.progress.Load())) >= s.Silence:
+		case time.Since(relay.At(l.progress.Load())) >= s.Silence:
 			l.end(errSilent)
 			return
 		}

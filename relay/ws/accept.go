@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // Accept upgrades a request to a websocket. The request must have been found sound by
@@ -47,7 +49,7 @@ func Accept(w http.ResponseWriter, r *http.Request, limit func() int, greeting [
 	if c.socket == noSocket {
 		c.direct = newDirectWriter(nc)
 	}
-	c.lastRead.Store(time.Now().UnixNano())
+	c.lastRead.Store(relay.Ticks(time.Now()))
 	if first = append(first, greeting...); len(first) > 0 {
 		c.Send(first, 0)
 	}

@@ -41,7 +41,7 @@ type Conn struct {
 	net         net.Conn
 	subprotocol string
 	limit       func() int   // bytes of a client's message
-	lastRead    atomic.Int64 // Unix nanoseconds
+	lastRead    atomic.Int64 // relay.Ticks
 
 	// Of the reader: what has been read and not been used, c.in[c.start:c.end], and before that what came with the handshake.
 	early      []byte
@@ -197,7 +197,7 @@ func (c *Conn) control(frame []byte) {
 const maxControlQueue = 1 << 20
 
 // LastRead implements [relay.Socket].
-func (c *Conn) LastRead() time.Time { return time.Unix(0, c.lastRead.Load()) }
+func (c *Conn) LastRead() time.Time { return relay.At(c.lastRead.Load()) }
 
 // Close implements [relay.Socket].
 func (c *Conn) Close(code int, reason string) {

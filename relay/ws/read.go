@@ -6,6 +6,8 @@ import (
 	"io"
 	"time"
 	"unicode/utf8"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // Opcodes of RFC 6455 section 5.2.
@@ -255,7 +257,7 @@ func (c *Conn) readNet(b []byte) (int, error) {
 	}
 	n, err := c.net.Read(b)
 	if n > 0 {
-		c.lastRead.Store(time.Now().UnixNano())
+		c.lastRead.Store(relay.Ticks(time.Now()))
 	}
 	return n, err
 }

@@ -1,0 +1,69 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+// deathNoticed is how long a node that was killed may stay a member of its groups.
+const deathNoticed = 75 * time.Second
+
+// A relay is killed. Its clients go elsewhere at once; what it left in Redis is taken away by the other one, or by itself when it is started
+// again and is alone.
+func TestKillOfARelay(t *testing.T) {
+	for name, successor := range map[string]bool{"another relay is there": false, "it is started again": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redis := peers.StartRedis(t)
+			emitter := peers.StartEmitter(t, redis.URL)
+			dead := peers.StartRelay(t, openSite(redis.URL, ""))
+			live := dead
+			if !successor {
+				live = peers.StartRelay(t, openSite(redis.URL, ""))
+			}
+			_, wait := crowd(t, dead.URL, "jobs-summary", 50)
+			_, _ = crowd(t, dead.URL, "job_events-42", 1)
+			// The other node watches from its first beat on.
+			peers.Eventually(t, patience, "the beat of each node", func() error {
+				if keys := redis.Do("KEYS", "edgerelay:node:*").([]any); len(keys) != map[bool]int{true: 1, false: 2}[successor] {
+					return fmt.Errorf("%v", keys)
+				}
+				return nil
+			})
+			python := "specific." + strings.Repeat("0", 32) + "!x"
+			redis.Do("ZADD", "asgi:group:jobs-summary", time.Now().Unix(), python)
+
+			dead.Kill()
+			killed := time.Now()
+			if successor {
+				dead.Restart(openSite(redis.URL, ""))
+			}
+			wait()
+			again, _ := crowd(t, live.URL, "jobs-summary", 50)
+			t.Logf("all 50 clients are subscribed again %v after the kill", time.Since(killed).Round(time.Millisecond))
+			emitter.Send(peers.Event{Group: "jobs-summary", Text: `"x"`})
+			peers.Eventually(t, patience, "the event reaches the clients", func() error {
+				for i, s := range again {
+					if s.events.Load() != 1 {
+						return fmt.Errorf("client %d has %d", i, s.events.Load())
+					}
+				}
+				return nil
+			})
+			peers.Eventually(t, deathNoticed-time.Since(killed), "the dead node is no member any more", func() error {
+				if m := emitter.Members(redis.URL, "job_events-42"); len(m) != 0 {
+					return fmt.Errorf("job_events-42: %q", m)
+				}
+				if m := emitter.Members(redis.URL, "jobs-summary"); len(m) != 2 || m[0] != python && m[1] != python {
+					return fmt.Errorf("jobs-summary: %q", m)
+				}
+				return nil
+			})
+			t.Logf("the dead node is out of its groups %v after the kill", time.Since(killed).Round(time.Millisecond))
+		})
+	}
+}

@@ -1,0 +1,46 @@
+package relay
+
+import (
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/stepped"
+)
+
+// still is a socket that notes pings and its end.
+type still struct {
+	read   time.Time
+	pings  int
+	killed bool
+}
+
+func (*still) Send([]byte, int) bool     { return true }
+func (*still) SendCopy([]byte, int) bool { return true }
+func (s *still) Ping()                   { s.pings++ }
+func (s *still) LastRead() time.Time     { return s.read }
+func (*still) Close(int, string)         {}
+func (s *still) Kill()                   { s.killed = true }
+
+// The wall clock is set: nobody is taken for silent who is not, or pinged at the wrong time, and who is silent is found out.
+func TestClockSteps(t *testing.T) {
+	h, limits := &Hub{}, &Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
+	for _, step := range []time.Duration{-time.Hour, 0, time.Hour} {
+		now := time.Now()
+		socket := &still{read: At(Ticks(now))}
+		s := &Session{socket: socket}
+		s.lastPing.Store(seconds(now))
+		for _, c := range []struct {
+			after  time.Duration
+			pings  int
+			killed bool
+		}{
+			{time.Second, 0, false}, {10 * time.Second, 0, false}, {20 * time.Second, 1, false}, {25 * time.Second, 1, false},
+			{39 * time.Second, 2, false}, {41 * time.Second, 2, true},
+		} {
+			h.look(s, stepped.By(now.Add(c.after), step), limits)
+			if socket.pings != c.pings || socket.killed != c.killed {
+				t.Errorf("a step of %v, after %v: %d pings, killed %v; want %d, %v", step, c.after, socket.pings, socket.killed, c.pings, c.killed)
+			}
+		}
+	}
+}
