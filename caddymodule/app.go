@@ -53,9 +53,13 @@ type App struct {
 	open       bool // auth none
 	limits     relay.Limits
 	stopPace   *relay.Pace // nil: at once
-	node       *node
-	log        *slog.Logger
-	modules    moduleStore
+	files      int         // that the process may have open, 0 for any number
+
+	wantedConnections int // what the limit was to be before files bounded it
+
+	node    *node
+	log     *slog.Logger
+	modules moduleStore
 }
 
 // ChannelLayer is what a module in the namespace edgerelay.channel_layers provides.
@@ -115,6 +119,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.limits, err = a.Limits.apply(); err != nil {
 		return err
 	}
+	a.limitByFiles()
 	if a.Drain != nil {
 		pace, err := a.Drain.pace()
 		if err != nil {

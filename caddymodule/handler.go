@@ -47,6 +47,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
+	h.app.markLastFiles(ctx)
 	for _, p := range h.Paths {
 		if !strings.HasPrefix(p, "/") {
 			return errors.New("edgerelay: a path begins with a slash: " + p)
@@ -122,12 +123,17 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	address := clientAddress(r)
+	if err := a.checkFiles(r); err != nil {
+		hub.CountRefusal()
+		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.remedy(err))
+		return
+	}
 	if err := hub.Admit(address); err != nil {
 		status := http.StatusServiceUnavailable
 		if errors.Is(err, relay.ErrTooManyFromAddress) {
 			status = http.StatusTooManyRequests
 		}
-		h.refuse(w, r, status, rejectedLimit, address, err.Error(), err)
+		h.refuse(w, r, status, rejectedLimit, address, err.Error(), a.remedy(err))
 		return
 	}
 	served := false

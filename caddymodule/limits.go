@@ -25,10 +25,14 @@ type Limits struct {
 	ConnectionsPerUser *int `json:"connections_per_user,omitempty"`
 	// ConnectionsPerAddress bounds the open connections from one address. Default: 20000.
 	ConnectionsPerAddress *int `json:"connections_per_address,omitempty"`
-	// Connections bounds all open connections. Default: 100000.
+	// Connections bounds all open connections. Default: 100000. File descriptors (RLIMIT_NOFILE) bound them, too: some are kept for all that is no websocket.
 	Connections *int `json:"connections,omitempty"`
 	// QueuePerConnection is how many bytes may wait for a client that reads slowly; more closes it with 1008. Default: 1 MiB.
 	QueuePerConnection *int `json:"queue_per_connection,omitempty"`
+	// QueueTotal is how many bytes may wait for all of them together; more closes those for which the most waits, with 1008. A text that
+	// waits for several counts for each, so that this says little about memory, by which readers are closed anyway where GOMEMLIMIT or a
+	// container's limit is set. Default: no limit.
+	QueueTotal *int `json:"queue_total,omitempty"`
 	// Ping is the time between pings. Default: 20s.
 	Ping *caddy.Duration `json:"ping,omitempty"`
 	// Silence is how long a client may send nothing, not even answers to pings. Default: 40s.
@@ -48,6 +52,7 @@ func (l *Limits) apply() (relay.Limits, error) {
 	set(&r.ConnectionsPerAddress, l.ConnectionsPerAddress)
 	set(&r.Connections, l.Connections)
 	set(&r.QueuePerConnection, l.QueuePerConnection)
+	set(&r.QueueTotal, l.QueueTotal)
 	set(&r.Ping, (*time.Duration)(l.Ping))
 	set(&r.Silence, (*time.Duration)(l.Silence))
 	if r.FrameSize <= 0 {
@@ -62,7 +67,7 @@ func (l *Limits) apply() (relay.Limits, error) {
 	if !(r.SubscribeRate >= 0 && r.SubscribeRate <= math.MaxInt32) {
 		return r, errors.New("edgerelay: limits: subscribe_rate is a number of messages a second, or 0 for no limit")
 	}
-	for _, n := range []int{r.GroupsPerConnection, r.ConnectionsPerUser, r.ConnectionsPerAddress, r.Connections, r.QueuePerConnection} {
+	for _, n := range []int{r.GroupsPerConnection, r.ConnectionsPerUser, r.ConnectionsPerAddress, r.Connections, r.QueuePerConnection, r.QueueTotal} {
 		if n < 0 {
 			return r, errors.New("edgerelay: limits: a limit is a positive number, or 0 for none")
 		}
@@ -96,7 +101,7 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 		"connections_per_address": &l.ConnectionsPerAddress,
 		"connections":             &l.Connections,
 	}
-	sizes := map[string]**int{"frame_size": &l.FrameSize, "queue_per_connection": &l.QueuePerConnection}
+	sizes := map[string]**int{"frame_size": &l.FrameSize, "queue_per_connection": &l.QueuePerConnection, "queue_total": &l.QueueTotal}
 	times := map[string]**caddy.Duration{"ping": &l.Ping, "silence": &l.Silence}
 	for d.NextBlock(1) {
 		name := d.Val()
@@ -111,7 +116,7 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 			*to = &n
 		} else if to, ok := sizes[name]; ok {
 			var size uint64
-			if size, err = humanize.ParseBytes(value); size > math.MaxInt32 {
+			if size, err = humanize.ParseBytes(value); size > math.MaxInt32 && (name != "queue_total" || size > math.MaxInt64/2) {
 				return d.Errf("%s: %s is too much", name, value)
 			}
 			n := int(size)
@@ -127,7 +132,7 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 			}
 			l.SubscribeRate = &rate
 		} else {
-			return d.Errf("there is no limit %q; there are frame_size, groups_per_connection, subscribe_rate, connections_per_user, connections_per_address, connections, queue_per_connection, ping and silence", name)
+			return d.Errf("there is no limit %q; there are frame_size, groups_per_connection, subscribe_rate, connections_per_user, connections_per_address, connections, queue_per_connection, queue_total, ping and silence", name)
 		}
 		if err != nil {
 			return d.Errf("limits: %s %s: %v", name, value, err)

@@ -134,6 +134,8 @@ func (c collector) collectConnections(s relay.Stats, gauge func(*prometheus.Desc
 	count(descOpened, s.Opened)
 	count(descEnded, s.Refused, "limit")
 	count(descEnded, s.Silent, "silent")
+	count(descEnded, s.Drained, "drained")
+	count(descEnded, s.Shed, "memory")
 	count(descEnded, s.Expired, "login_ended")
 	count(descEnded, s.Slow, "slow_reader")
 	for reason := range rejections {

@@ -102,6 +102,7 @@ func (n *node) attach(a *App) error {
 		return err
 	}
 	n.attached = append(n.attached, a)
+	a.tellFiles()
 	return nil
 }
 

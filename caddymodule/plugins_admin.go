@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -117,6 +118,9 @@ func (h *pluginHost) answer(w http.ResponseWriter, r *http.Request) error {
 	return pluginError(errNoPlugin)
 }
 
+// fullDisk tells whether there was no room for something.
+func fullDisk(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 func pluginError(err error) error {
 	code := http.StatusUnprocessableEntity
 	var storage *fs.PathError
@@ -125,6 +129,8 @@ func pluginError(err error) error {
 		code = http.StatusNotFound
 	case errors.Is(err, errNoPrevious):
 		code = http.StatusConflict
+	case fullDisk(err):
+		code = http.StatusInsufficientStorage
 	case errors.As(err, &storage):
 		code = http.StatusInternalServerError
 	}

@@ -65,6 +65,9 @@ func (s moduleStore) module(ctx context.Context, name, hash string) ([]byte, err
 // deploy makes wasm the module of a plugin and keeps previous, which may be nil, for a rollback.
 func (s moduleStore) deploy(ctx context.Context, name string, wasm, previous []byte) (_ *deployment, err error) {
 	fail := func(err error) (*deployment, error) {
+		if fullDisk(err) {
+			err = fmt.Errorf("%w: make room and deploy again; the module before runs on", err)
+		}
 		return nil, fmt.Errorf("plugin %s: keep the module in the storage: %w", name, err)
 	}
 	lock := "edgerelay-plugin-" + name

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -84,13 +86,13 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	if err != nil {
 		return m, err
 	}
-	config := wazero.NewRuntimeConfig().
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(uint32(spec.Memory >> 16)).
-		WithDebugInfoEnabled(false).
-		WithCompilationCache(h.cache)
-	m.runtime = wazero.NewRuntimeWithConfig(ctx, config)
-	if m.compiled, err = m.runtime.CompileModule(ctx, metered); err != nil {
+	err = m.compile(ctx, metered, h.cache)
+	if faultOfDisk(err) { // it costs the next start the compilation, and this one nothing
+		h.logger.Warn("a compiled plugin is not kept on disk; the next start compiles it again", "plugin", spec.Name, "error", err)
+		_ = m.runtime.Close(ctx)
+		err = m.compile(ctx, metered, nil)
+	}
+	if err != nil {
 		if strings.Contains(err.Error(), "over limit") {
 			return m, fmt.Errorf("compile the module: %w: raise the plugin's memory, now %d bytes", err, spec.Memory)
 		}
@@ -121,6 +123,25 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	}
 	m.refill()
 	return m, nil
+}
+
+// faultOfDisk tells whether the cache of compiled modules could not be read or written: the disk is full, or has faults.
+func faultOfDisk(err error) bool {
+	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) || errors.As(err, new(*os.SyscallError))
+}
+
+// compile makes the module's runtime, and compiles it there; without a cache the runtime keeps what it has compiled.
+func (m *module) compile(ctx context.Context, wasm []byte, cache wazero.CompilationCache) (err error) {
+	config := wazero.NewRuntimeConfig().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithMemoryLimitPages(uint32(m.spec.Memory >> 16)).
+		WithDebugInfoEnabled(false)
+	if cache != nil {
+		config = config.WithCompilationCache(cache)
+	}
+	m.runtime = wazero.NewRuntimeWithConfig(ctx, config)
+	m.compiled, err = m.runtime.CompileModule(ctx, wasm)
+	return err
 }
 
 // checkImports refuses what no host function serves or no grant covers, all faults at once.

@@ -20,6 +20,7 @@ func (s *still) Ping()                   { s.pings++ }
 func (s *still) LastRead() time.Time     { return s.read }
 func (*still) Close(int, string)         {}
 func (s *still) Kill()                   { s.killed = true }
+func (*still) Waiting() (int, bool)      { return 0, false }
 
 // The wall clock is set: nobody is taken for silent who is not, or pinged at the wrong time, and who is silent is found out.
 func TestClockSteps(t *testing.T) {

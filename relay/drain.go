@@ -96,6 +96,7 @@ func (h *Hub) sendAway(ctx context.Context, d *drain, sessions []*Session, takes
 			sessions[next].socket.Close(CloseRestart, goodbye)
 			sessions[next] = nil
 			d.told++
+			h.stats.drained.Add(1)
 		}
 		h.drainMu.Unlock()
 		if next == len(sessions) {

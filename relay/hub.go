@@ -35,6 +35,7 @@ type Hub struct {
 	drain    *drain // nil if there is none
 	draining atomic.Bool
 
+	short   atomic.Bool // of memory, with nobody left to let go
 	closing atomic.Bool
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -70,6 +71,7 @@ func NewHub(log *slog.Logger) *Hub {
 		h.workers.Go(s.run)
 	}
 	h.workers.Go(func() { h.sweep(ctx) })
+	h.workers.Go(func() { h.watchMemory(ctx) })
 	h.workers.Go(func() { h.recheckSessions(ctx) })
 	return h
 }

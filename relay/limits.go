@@ -21,6 +21,9 @@ type Limits struct {
 	Connections           int
 	// QueuePerConnection is how many bytes may wait for a client that reads slowly; more closes it with 1008.
 	QueuePerConnection int
+	// QueueTotal is how many bytes may wait for all of them together; more closes those for which the most waits, with 1008.
+	// A buffer that waits for several counts for each.
+	QueueTotal int
 	// Ping is the time between pings to a client.
 	Ping time.Duration
 	// Silence is how long a client may send nothing, not even an answer to a ping, before it is taken for dead.

@@ -34,8 +34,13 @@ func (h *Hub) Admit(address netip.Addr) error {
 	if h.closing.Load() {
 		return ErrClosed
 	}
-	err := ErrDraining
-	if !h.draining.Load() {
+	var err error
+	switch {
+	case h.draining.Load():
+		err = ErrDraining
+	case h.short.Load():
+		err = ErrNoMemory
+	default:
 		err = h.admission.address(address, h.Limits())
 	}
 	if err != nil {
@@ -43,6 +48,9 @@ func (h *Hub) Admit(address netip.Addr) error {
 	}
 	return err
 }
+
+// CountRefusal counts a connection that was refused by a limit which the hub does not know.
+func (h *Hub) CountRefusal() { h.stats.refused.Add(1) }
 
 // Dismiss gives back what Admit reserved.
 func (h *Hub) Dismiss(address netip.Addr) { h.admission.releaseAddress(address) }

@@ -12,6 +12,7 @@ type counters struct {
 	sessions                         atomic.Int64
 	byKind                           [kinds]atomic.Int64
 	opened, refused, silent, expired atomic.Uint64
+	drained, shed                    atomic.Uint64
 	events                           [sources]atomic.Uint64
 	deliveries, bytes, missed        atomic.Uint64
 	missedSlow, slow                 atomic.Uint64
@@ -30,6 +31,8 @@ type Stats struct {
 	Opened, Refused uint64
 	// Silent counts sessions ended because nothing came from the client, Expired because its login ended.
 	Silent, Expired uint64
+	// Drained counts sessions that were sent to other nodes, Shed those ended because memory was short.
+	Drained, Shed uint64
 	// Slow counts sessions ended because the client read too slowly.
 	Slow uint64
 	// EventsFromLayer and EventsFromPeers count events in, by where they came from.
@@ -59,6 +62,7 @@ func (h *Hub) Stats() Stats {
 		Fanned: c.fanned.Load(), Hidden: c.hidden.Load(), Control: c.control.Load(), Lag: h.lag.snapshot(),
 		Sessions: int(c.sessions.Load()), Groups: h.interest.size(),
 		Opened: c.opened.Load(), Refused: c.refused.Load(),
+		Drained: c.drained.Load(), Shed: c.shed.Load(),
 		Silent: c.silent.Load(), Expired: c.expired.Load(),
 		EventsFromLayer: c.events[FromLayer].Load(), EventsFromPeers: c.events[FromPeer].Load(),
 		Deliveries: c.deliveries.Load(), Bytes: c.bytes.Load(), Missed: c.missed.Load(),

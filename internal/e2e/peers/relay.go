@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,7 @@ type Relay struct {
 
 	t      testing.TB
 	binary string
+	under  []string
 	env    []string
 	dir    string
 	file   string
@@ -39,11 +41,17 @@ const BinaryVariable = "EDGERELAY_CADDY"
 // that of the admin API, here and in [Relay.Load].
 func StartRelay(t testing.TB, caddyfile string) *Relay {
 	t.Helper()
+	return StartRelayUnder(t, caddyfile)
+}
+
+// StartRelayUnder is StartRelay by a command that takes another one as its last arguments and becomes that, such as prlimit.
+func StartRelayUnder(t testing.TB, caddyfile string, under ...string) *Relay {
+	t.Helper()
 	site, admin := loopback(FreePort(t)), loopback(FreePort(t))
 	dir := t.TempDir()
 	r := &Relay{
 		URL: "http://" + site, Admin: "http://" + admin,
-		t: t, binary: buildRelay(t), dir: dir, file: filepath.Join(dir, "Caddyfile"),
+		t: t, binary: buildRelay(t), under: under, dir: dir, file: filepath.Join(dir, "Caddyfile"),
 		env: append(os.Environ(),
 			"HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir),
 	}
@@ -58,7 +66,10 @@ func (r *Relay) Restart(caddyfile string) {
 	if err := os.WriteFile(r.file, []byte(r.expand(caddyfile)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.Process = Start(t, "relay", r.Command("run", "--config", r.file, "--adapter", "caddyfile"))
+	run := append(slices.Clone(r.under), r.binary, "run", "--config", r.file, "--adapter", "caddyfile")
+	cmd := exec.Command(run[0], run[1:]...)
+	cmd.Env, cmd.Dir = r.env, r.dir
+	r.Process = Start(t, "relay", cmd)
 	process := r.Process
 	t.Cleanup(func() {
 		for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "\"panic\""} {

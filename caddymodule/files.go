@@ -1,0 +1,118 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"syscall"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// A connection needs a file descriptor, and a process that has none left can neither accept nor reach Redis nor write its log. So fewer
+// connections are let in than there are descriptors, whatever the limits say.
+
+// fileReserve is how many of n file descriptors are kept for all that is no websocket: channel layer, proxied requests, files, logs.
+func fileReserve(n int) int { return max(64, min(n/32, 1024)) }
+
+// withinFiles returns the limit on connections that n file descriptors leave of a configured one; 0 is none, for both.
+func withinFiles(connections, n int) int {
+	if n <= 0 {
+		return connections
+	}
+	room := max(1, n-fileReserve(n))
+	if connections <= 0 {
+		return room
+	}
+	return min(connections, room)
+}
+
+// limitByFiles lowers a limit that the file descriptors do not allow.
+func (a *App) limitByFiles() {
+	a.files = openFiles()
+	a.wantedConnections = a.limits.Connections
+	a.limits.Connections = withinFiles(a.wantedConnections, a.files)
+}
+
+// byFiles tells whether the limit on connections is due to the file descriptors.
+func (a *App) byFiles() bool { return a.limits.Connections != a.wantedConnections }
+
+// tellFiles logs that there can be fewer connections than the configuration asks for.
+func (a *App) tellFiles() {
+	if !a.byFiles() {
+		return
+	}
+	level, wanted := slog.LevelInfo, any(a.wantedConnections)
+	if a.Limits != nil && a.Limits.Connections != nil {
+		level = slog.LevelWarn
+	}
+	if a.wantedConnections == 0 {
+		wanted = "any number"
+	}
+	a.log.Log(context.Background(), level, "there can be fewer websockets than the limit, for want of file descriptors; raise LimitNOFILE= of the systemd unit, or ulimit -n",
+		"connections", a.limits.Connections, "limit", wanted, "file_descriptors", a.files)
+}
+
+// errNoFiles is why a connection is refused although the limits allow it.
+var errNoFiles = errors.New("the relay holds as many connections as it can")
+
+// lastFiles marks the context of connections that have one of the last file descriptors.
+type lastFiles struct{}
+
+// markLastFiles has the server of a site mark connections whose own descriptor shows that nearly all are in use. The kernel gives the lowest
+// one that is free, so this costs no counting, and it also knows what others in the process use.
+func (a *App) markLastFiles(ctx caddy.Context) {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || a.files <= 0 {
+		return
+	}
+	last := a.files - fileReserve(a.files)/2
+	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
+		if descriptor(c) >= last {
+			return context.WithValue(ctx, lastFiles{}, true)
+		}
+		return ctx
+	})
+}
+
+// checkFiles refuses what came over a connection that is marked.
+func (a *App) checkFiles(r *http.Request) error {
+	if r.Context().Value(lastFiles{}) != nil {
+		return errNoFiles
+	}
+	return nil
+}
+
+// remedy adds to a refusal what its reader can do about it.
+func (a *App) remedy(err error) error {
+	if errors.Is(err, errNoFiles) || errors.Is(err, relay.ErrTooManyConnections) && a.byFiles() {
+		return fmt.Errorf("%w: nearly all of its %d file descriptors are in use; raise LimitNOFILE= of the systemd unit, or ulimit -n", err, a.files)
+	}
+	return err
+}
+
+// descriptor is the number of a connection's file descriptor, -1 if it is unknown.
+func descriptor(conn net.Conn) int {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return -1
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1
+	}
+	n := -1
+	_ = raw.Control(func(fd uintptr) { n = int(min(fd, math.MaxInt32)) })
+	return n
+}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package caddymodule
+
+// openFiles is how many files this process may have open; it has no limit worth knowing here.
+func openFiles() int { return 0 }
