@@ -25,8 +25,8 @@ func TestKillOfARelay(t *testing.T) {
 			if !successor {
 				live = peers.StartRelay(t, openSite(redis.URL, ""))
 			}
-			_, wait := crowd(t, dead.URL, "jobs-summary", 50)
-			_, _ = crowd(t, dead.URL, "job_events-42", 1)
+			_, wait := spectators(t, dead.URL, "jobs-summary", 50)
+			_, _ = spectators(t, dead.URL, "job_events-42", 1)
 			// The other node watches from its first beat on.
 			peers.Eventually(t, patience, "the beat of each node", func() error {
 				if keys := redis.Do("KEYS", "edgerelay:node:*").([]any); len(keys) != map[bool]int{true: 1, false: 2}[successor] {
@@ -43,7 +43,7 @@ func TestKillOfARelay(t *testing.T) {
 				dead.Restart(openSite(redis.URL, ""))
 			}
 			wait()
-			again, _ := crowd(t, live.URL, "jobs-summary", 50)
+			again, _ := spectators(t, live.URL, "jobs-summary", 50)
 			t.Logf("all 50 clients are subscribed again %v after the kill", time.Since(killed).Round(time.Millisecond))
 			emitter.Send(peers.Event{Group: "jobs-summary", Text: `"x"`})
 			peers.Eventually(t, patience, "the event reaches the clients", func() error {

@@ -43,8 +43,8 @@ func openSite(redisURL, more string) string {
 `
 }
 
-// arrival is an event, and when it came.
-type arrival struct {
+// sight is an event, and when it came.
+type sight struct {
 	text string
 	at   time.Time
 }
@@ -53,13 +53,13 @@ type arrival struct {
 type spectator struct {
 	raw    *peers.Raw
 	events atomic.Int64
-	came   []arrival
+	came   []sight
 	ended  time.Time
 	err    error
 }
 
-// crowd connects n clients that are subscribed to a group. wait waits until all connections have ended.
-func crowd(t *testing.T, url, group string, n int) (all []*spectator, wait func()) {
+// spectators connects n clients that are subscribed to a group. wait waits until all connections have ended.
+func spectators(t *testing.T, url, group string, n int) (all []*spectator, wait func()) {
 	t.Helper()
 	all = make([]*spectator, n)
 	errs := make([]error, n)
@@ -82,7 +82,7 @@ func crowd(t *testing.T, url, group string, n int) (all []*spectator, wait func(
 					for s.err == nil {
 						var text string
 						if text, s.err = raw.Next(time.Minute); s.err == nil {
-							s.came = append(s.came, arrival{text, time.Now()})
+							s.came = append(s.came, sight{text, time.Now()})
 							s.events.Add(1)
 						}
 					}
@@ -133,7 +133,7 @@ func TestDrainOfTenThousand(t *testing.T) {
 	const clients, over, every = 10_000, 5 * time.Second, 400 * time.Millisecond
 	redis := peers.StartRedis(t)
 	r := peers.StartRelay(t, openSite(redis.URL, "drain 5s"))
-	all, wait := crowd(t, r.URL, "jobs-summary", clients)
+	all, wait := spectators(t, r.URL, "jobs-summary", clients)
 	emitter := peers.StartEmitter(t, redis.URL)
 	paced := emitter.Pace("jobs-summary", 0, 10_000, every)
 	peers.Eventually(t, patience, "the events flow", func() error {
@@ -248,7 +248,7 @@ func TestSIGTERMAtABadMoment(t *testing.T) {
 			t.Parallel()
 			redis := peers.StartRedis(t)
 			r := peers.StartRelay(t, openSite(redis.URL, moment.option))
-			all, wait := crowd(t, r.URL, "jobs-summary", clients)
+			all, wait := spectators(t, r.URL, "jobs-summary", clients)
 			moment.before(t, r, redis)
 			began := time.Now()
 			r.Stop(t, moment.within)
