@@ -12,9 +12,7 @@ func (b *Broker) Crash() {
 		l.interrupt()
 	}
 	b.running.Wait()
-	for _, h := range b.hosts {
-		_ = h.Close()
-	}
+	b.hosts.close()
 }
 
 // SetBeat makes a Broker that is not started yet notice deaths sooner.

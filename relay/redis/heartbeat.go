@@ -31,7 +31,7 @@ type heartbeat struct {
 	broker *Broker
 	times  beatTimes
 	missed map[missedNode]time.Time // when a beat was first found missing; of the running goroutine
-	warned bool
+	warned bool                     // there is no access to its keys
 }
 
 // missedNode is a node by the host that keeps its beat.
@@ -56,7 +56,7 @@ func (h *heartbeat) beatKey(receiver string) string {
 }
 
 // home is the host that keeps a node's channel key, and its beat.
-func (h *heartbeat) home(receiver string) int { return ringIndex(receiver, len(h.broker.hosts)) }
+func (h *heartbeat) home(receiver string) int { return h.broker.hosts.index(receiver) }
 
 // run beats until ctx ends.
 func (h *heartbeat) run(ctx context.Context) {
@@ -64,7 +64,7 @@ func (h *heartbeat) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		err := h.beat(ctx)
-		for host := range h.broker.hosts {
+		for host := range h.broker.hosts.size {
 			err = errors.Join(err, h.watch(ctx, host))
 		}
 		var refused goredis.Error
@@ -83,7 +83,7 @@ func (h *heartbeat) run(ctx context.Context) {
 // beat says that this node is alive.
 func (h *heartbeat) beat(ctx context.Context) error {
 	own := h.broker.receiver
-	pipe := h.broker.hosts[h.home(own)].Pipeline()
+	pipe := h.broker.hosts.client(h.home(own)).Pipeline()
 	pipe.SAdd(ctx, h.rosterKey(), own)
 	pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
 	_, err := pipe.Exec(ctx)
@@ -92,8 +92,11 @@ func (h *heartbeat) beat(ctx context.Context) error {
 
 // leave takes this node's beat away.
 func (h *heartbeat) leave(ctx context.Context) error {
+	if h.warned {
+		return nil
+	}
 	own := h.broker.receiver
-	pipe := h.broker.hosts[h.home(own)].Pipeline()
+	pipe := h.broker.hosts.client(h.home(own)).Pipeline()
 	pipe.SRem(ctx, h.rosterKey(), own)
 	pipe.Del(ctx, h.beatKey(own))
 	_, err := pipe.Exec(ctx)
@@ -102,7 +105,7 @@ func (h *heartbeat) leave(ctx context.Context) error {
 
 // watch looks for the beats of all nodes of a host, and buries the dead.
 func (h *heartbeat) watch(ctx context.Context, host int) error {
-	c := h.broker.hosts[host]
+	c := h.broker.hosts.client(host)
 	roster, err := c.SMembers(ctx, h.rosterKey()).Result()
 	if err != nil {
 		return err
@@ -143,15 +146,15 @@ func (h *heartbeat) watch(ctx context.Context, host int) error {
 
 // bury takes a dead node out of the channel layer, unless another node is about it.
 func (h *heartbeat) bury(ctx context.Context, node missedNode) error {
-	c := h.broker.hosts[node.host]
+	c := h.broker.hosts.client(node.host)
 	claim := "edgerelay:bury:" + h.broker.place.Prefix + ":" + node.receiver
 	ours, err := c.SetNX(ctx, claim, h.broker.receiver, h.times.lasts).Result()
 	if err != nil || !ours {
 		return err
 	}
 	began, groups := time.Now(), 0
-	for _, host := range h.broker.hosts {
-		n, err := h.expel(ctx, host, node.receiver)
+	for host := range h.broker.hosts.size {
+		n, err := h.expel(ctx, h.broker.hosts.client(host), node.receiver)
 		if groups += n; err != nil {
 			return err
 		}
