@@ -119,7 +119,9 @@ func (h *pluginHost) answer(w http.ResponseWriter, r *http.Request) error {
 }
 
 // fullDisk tells whether there was no room for something.
-func fullDisk(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+func fullDisk(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
 func pluginError(err error) error {
 	code := http.StatusUnprocessableEntity
