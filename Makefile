@@ -78,10 +78,13 @@ docs-serve: $(CADDY) docs ## the documentation on :8014, served by bin/caddy
 dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of materials
 	$(GO) run ./internal/dist
 
+soak: test-deps $(CADDY) ## an hour of trouble, after which all is where it was and every event accounted for (SOAK=10m: less)
+	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/soak -run Soak -count 1 -timeout 0 -v
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist fuzz clean bench-short bench-ci bench-micro
+.PHONY: help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist soak fuzz clean bench-short bench-ci bench-micro

@@ -1,0 +1,119 @@
+package soak
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// fate is what became of an event on its way into Redis.
+type fate struct {
+	at      time.Time // before it was sent
+	done    time.Time
+	err     error
+	receipt relay.Receipt
+	quiet   bool // the plugin drops it
+	arrived bool
+}
+
+// ledger keeps account of the events of one group.
+type ledger struct {
+	group string
+
+	mu     sync.Mutex
+	events []fate
+	next   int // the least number that may arrive
+	faults []string
+}
+
+// publish notes the next event, which send sends.
+func (l *ledger) publish(quiet bool, send func(n int) (relay.Receipt, error)) {
+	l.mu.Lock()
+	n := len(l.events)
+	l.events = append(l.events, fate{at: time.Now(), quiet: quiet})
+	l.mu.Unlock()
+	receipt, err := send(n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := &l.events[n]
+	e.done, e.receipt, e.err = time.Now(), receipt, err
+}
+
+// arrive notes an event at the group's witness.
+func (l *ledger) arrive(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case n < 0 || n >= len(l.events):
+		l.fault("event %d was never sent", n)
+	case l.events[n].arrived:
+		l.fault("event %d came twice", n)
+	case n < l.next:
+		l.fault("event %d came after %d", n, l.next-1)
+	case l.events[n].quiet:
+		l.fault("event %d came although the plugin drops it", n)
+	default:
+		l.events[n].arrived, l.next = true, n+1
+	}
+}
+
+func (l *ledger) fault(format string, args ...any) {
+	if len(l.faults) < 10 {
+		l.faults = append(l.faults, l.group+": "+fmt.Sprintf(format, args...))
+	}
+}
+
+// outage is a time in which Redis lost what it held.
+type outage struct{ from, to time.Time }
+
+// account is what became of the events of a group.
+type account struct {
+	published, delivered, plugin, refused, withRedis, full, unknown int
+}
+
+func (a *account) add(b account) {
+	a.published += b.published
+	a.delivered += b.delivered
+	a.plugin += b.plugin
+	a.refused += b.refused
+	a.full += b.full
+	a.withRedis += b.withRedis
+	a.unknown += b.unknown
+}
+
+// close draws the balance. An event that did not arrive has another reason, or is unknown.
+func (l *ledger) close(outages []outage) (a account, faults []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n, e := range l.events {
+		a.published++
+		switch {
+		case e.arrived:
+			a.delivered++
+		case e.err != nil:
+			a.refused++
+		case lostWith(outages, e):
+			a.withRedis++
+		case e.receipt.OverCapacity > 0:
+			a.full++
+		case e.quiet && e.receipt.Members > 0:
+			a.plugin++
+		default:
+			a.unknown++
+			l.fault("event %d, sent at %s to %d members, is lost", n, e.at.Format("15:04:05.000"), e.receipt.Members)
+		}
+	}
+	return a, l.faults
+}
+
+// lostWith tells whether Redis may have lost an event, or its group's members, while it was on its way.
+func lostWith(outages []outage, e fate) bool {
+	for _, o := range outages {
+		if e.done.After(o.from) && e.at.Before(o.to) {
+			return true
+		}
+	}
+	return false
+}

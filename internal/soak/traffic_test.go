@@ -1,0 +1,146 @@
+package soak
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/redis"
+)
+
+// emit publishes events for all groups in turn, at a rate, until ctx ends.
+func emit(ctx context.Context, b *redis.Broker, ledgers []*ledger, rate int) {
+	tick := time.NewTicker(time.Second / time.Duration(rate))
+	defer tick.Stop()
+	for i := 0; ctx.Err() == nil; i++ {
+		l := ledgers[i%len(ledgers)]
+		quiet := i%10 == 0
+		l.publish(quiet, func(n int) (relay.Receipt, error) {
+			return b.Publish(context.Background(), l.group, text(l.group, n, quiet))
+		})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// loud is the kind of groups with more than a slow client takes.
+const loud = "ad_hoc_command_events"
+
+// shout publishes long events for them, which nobody keeps account of.
+func shout(ctx context.Context, b *redis.Broker) {
+	long := fmt.Appendf(nil, "%q", strings.Repeat("x", 64<<10))
+	for n := 0; ctx.Err() == nil; n++ {
+		_, _ = b.Publish(ctx, fmt.Sprint(loud, "-", n%2), long)
+		pause(ctx, 12*time.Millisecond)
+	}
+}
+
+// text is an event as AWX has them. The plugin quiet drops those that are quiet.
+func text(group string, n int, quiet bool) []byte {
+	event := "runner_on_failed"
+	if quiet {
+		event = "runner_on_ok"
+	}
+	filler := "x"
+	if n%50 == 0 { // a long one now and then
+		filler = fmt.Sprintf("%06000d", n)
+	}
+	return fmt.Appendf(nil, `{"n": %d, "group_name": %q, "event": %q, "changed": false, "stdout": %q}`, n, group, event, filler)
+}
+
+// witness listens to a group for the whole time.
+func witness(url string, l *ledger) (*peers.Raw, <-chan error, error) {
+	raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := raw.Subscribe("t", l.group); err != nil {
+		return nil, nil, err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			text, err := raw.Next(5 * time.Minute)
+			if err != nil {
+				ended <- err
+				return
+			}
+			var event struct{ N int }
+			if err := json.Unmarshal([]byte(text), &event); err != nil {
+				ended <- fmt.Errorf("%w: %.100q", err, text)
+				return
+			}
+			l.arrive(event.N)
+		}
+	}()
+	return raw, ended, nil
+}
+
+// guests counts clients that came and went.
+type guests struct{ served, failed, slow atomic.Int64 }
+
+// comeAndGo is a client that connects, listens for a moment and leaves, again and again; politely or not.
+func (g *guests) comeAndGo(ctx context.Context, urls []string, groups int) {
+	for ctx.Err() == nil {
+		url := urls[rand.IntN(len(urls))]
+		raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+		if err == nil {
+			for range 1 + rand.IntN(3) {
+				if err = raw.Subscribe("t", fmt.Sprint("job_events-", rand.IntN(2*groups))); err != nil {
+					break
+				}
+				_, _ = raw.Next(time.Duration(rand.IntN(300)) * time.Millisecond)
+			}
+			if rand.IntN(2) == 0 {
+				_ = raw.Send(`{"groups": {}, "xrftoken": "t"}`)
+			}
+			raw.Close()
+		}
+		if err != nil {
+			g.failed.Add(1)
+			pause(ctx, 50*time.Millisecond)
+		} else {
+			g.served.Add(1)
+		}
+	}
+}
+
+// dawdle is a client that listens to everything and does not read; when it is closed for that, it comes back.
+func (g *guests) dawdle(ctx context.Context, url, group string, asleep time.Duration) {
+	for ctx.Err() == nil {
+		raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+		if err == nil {
+			_ = raw.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+			err = raw.Subscribe("t", group)
+		}
+		if err != nil {
+			pause(ctx, 100*time.Millisecond)
+			continue
+		}
+		pause(ctx, asleep)
+		for err == nil { // now it reads all at once, up to the reason why it was closed, if it was
+			_, err = raw.Next(100 * time.Millisecond)
+		}
+		if closed := (peers.ClosedError{}); errors.As(err, &closed) && closed.Code == relay.ClosePolicy {
+			g.slow.Add(1)
+		}
+		raw.Close()
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,152 @@
+package soak
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+// trouble is what befalls the relay.
+type trouble struct {
+	t                              *testing.T
+	relay                          *peers.Relay
+	redis                          *peers.Redis
+	file                           func(variant int) string // the relay's Caddyfile
+	reloads, swaps, restarts, ends atomic.Int64
+
+	mu      sync.Mutex
+	outages []outage
+}
+
+// settle is how long after Redis is back its members may be missing, and before its end an event may have been under way.
+const settle, transit = 2 * time.Second, 500 * time.Millisecond
+
+// reload exchanges the configuration, again and again.
+func (tr *trouble) reload(ctx context.Context, every time.Duration) {
+	for variant := 1; ctx.Err() == nil; variant++ {
+		pause(ctx, every)
+		if err := tr.relay.Load(tr.file(variant)); err != nil {
+			tr.t.Errorf("reload: %v", err)
+			return
+		}
+		tr.reloads.Add(1)
+	}
+}
+
+// swap deploys a module that does the same, but is another one.
+func (tr *trouble) swap(ctx context.Context, every time.Duration) {
+	wasm, err := os.ReadFile(filepath.Join(peers.Root(tr.t), "examples", "plugins", "quiet", "plugin.wasm"))
+	if err != nil {
+		tr.t.Error(err)
+		return
+	}
+	for n := byte(0); ctx.Err() == nil; n++ {
+		pause(ctx, every)
+		module := append(bytes.Clone(wasm), 0, 3, 1, 'n', n) // a custom section
+		req, err := http.NewRequest(http.MethodPut, tr.relay.Admin+"/edgerelay/plugins/quiet", bytes.NewReader(module))
+		if err != nil {
+			tr.t.Error(err)
+			return
+		}
+		req.Close = true
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil { // the admin API of the configuration before a reload took the connection with it
+			continue
+		}
+		answer, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			tr.t.Errorf("deploy: %s %s", resp.Status, answer)
+			return
+		}
+		tr.swaps.Add(1)
+	}
+}
+
+// restartRedis kills Redis, which keeps nothing, and starts it again.
+func (tr *trouble) restartRedis(ctx context.Context, every time.Duration) {
+	for ctx.Err() == nil {
+		pause(ctx, every)
+		if ctx.Err() != nil {
+			return
+		}
+		from := time.Now()
+		tr.redis.Kill()
+		pause(ctx, time.Second)
+		tr.redis.Restart()
+		tr.well()
+		tr.mu.Lock()
+		tr.outages = append(tr.outages, outage{from.Add(-transit), time.Now().Add(settle)})
+		tr.mu.Unlock()
+		tr.restarts.Add(1)
+	}
+}
+
+// well waits until the relay says that its channel layer is well.
+func (tr *trouble) well() {
+	for until := time.Now().Add(30 * time.Second); ; {
+		if _, err := get(tr.relay.Admin + "/edgerelay/health"); err == nil {
+			return
+		} else if time.Now().After(until) {
+			tr.t.Errorf("not well 30 s after redis is back: %v", err)
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// comeAndGo ends a neighbour and starts it again: in order, or, where there is time for its burial, by kill -9.
+func (tr *trouble) comeAndGo(ctx context.Context, neighbour *peers.Relay, caddyfile string, every time.Duration, kill bool) {
+	for n := 0; ctx.Err() == nil; n++ {
+		pause(ctx, every)
+		if ctx.Err() != nil {
+			return
+		}
+		if kill && n%2 == 1 {
+			neighbour.Kill()
+		} else {
+			neighbour.Stop(tr.t, 30*time.Second)
+		}
+		pause(ctx, every/4)
+		neighbour.Restart(caddyfile)
+		tr.ends.Add(1)
+	}
+}
+
+// caddyfile is a relay's; more are lines of its option edgerelay.
+func caddyfile(redisURL, more string) string {
+	return fmt.Sprintf(`{
+	admin {$ADMIN}
+	skip_install_trust
+	metrics
+	log {
+		level WARN
+	}
+	edgerelay {
+		channel_layer redis {
+			url %s
+			capacity 10000
+			group_expiry 157784760s
+		}
+		auth none
+%s
+	}
+}
+{$SITE} {
+	edgerelay_health
+	edgerelay
+	respond ok
+}
+`, redisURL, strings.TrimRight(more, "\n"))
+}

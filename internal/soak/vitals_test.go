@@ -1,0 +1,90 @@
+package soak
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+// vitals are a relay's measures.
+type vitals struct {
+	goroutines, files int
+	heap, resident    int // bytes; the heap after a collection
+	connections       int
+	keys              []string // in Redis
+}
+
+// measure takes a relay's measures.
+func measure(t *testing.T, r *peers.Relay, redis *peers.Redis) (v vitals, err error) {
+	if _, err := get(r.Admin + "/debug/pprof/heap?gc=1"); err != nil {
+		return v, err
+	}
+	profile, err := get(r.Admin + "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		return v, err
+	}
+	if _, err := fmt.Sscanf(profile, "goroutine profile: total %d", &v.goroutines); err != nil {
+		return v, err
+	}
+	files, err := os.ReadDir(fmt.Sprint("/proc/", r.PID(), "/fd"))
+	if err != nil {
+		return v, err
+	}
+	v.files = len(files)
+	status, err := os.ReadFile(fmt.Sprint("/proc/", r.PID(), "/status"))
+	if err != nil {
+		return v, err
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	if _, err := fmt.Sscanf(rest, "%d kB", &v.resident); err != nil {
+		return v, err
+	}
+	v.resident <<= 10
+	m, err := metrics(r)
+	if err != nil {
+		return v, err
+	}
+	v.heap, v.connections = int(m["go_memstats_heap_inuse_bytes"]), int(m["edgerelay_connections"])
+	for _, k := range redis.Do("KEYS", "*").([]any) {
+		v.keys = append(v.keys, k.(string))
+	}
+	return v, nil
+}
+
+// metrics reads a relay's metrics, by name and labels.
+func metrics(r *peers.Relay) (map[string]float64, error) {
+	text, err := get(r.Admin + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]float64{}
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		line := lines.Text()
+		if i := strings.LastIndexByte(line, ' '); i > 0 && !strings.HasPrefix(line, "#") {
+			if v, err := strconv.ParseFloat(line[i+1:], 64); err == nil {
+				m[line[:i]] = v
+			}
+		}
+	}
+	return m, nil
+}
+
+func get(url string) (string, error) {
+	resp, err := http.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return string(body), err
+}
