@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func (*still) Waiting() (int, bool)      { return 0, false }
 
 // The wall clock is set: nobody is taken for silent who is not, or pinged at the wrong time, and who is silent is found out.
 func TestClockSteps(t *testing.T) {
-	h, limits := &Hub{}, &Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
+	h, limits := &Hub{log: slog.New(slog.DiscardHandler)}, &Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
 	for _, step := range []time.Duration{-time.Hour, 0, time.Hour} {
 		now := time.Now()
 		socket := &still{read: At(Ticks(now))}
@@ -48,7 +49,7 @@ func TestClockSteps(t *testing.T) {
 
 // Whom the rounds have missed for long is asked before it is taken for silent.
 func TestWhoWasNotAskedIsNotSilent(t *testing.T) {
-	h, limits := &Hub{}, &Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
+	h, limits := &Hub{log: slog.New(slog.DiscardHandler)}, &Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
 	now := time.Now()
 	socket := &still{read: now}
 	s := &Session{socket: socket}
