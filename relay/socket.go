@@ -15,7 +15,7 @@ type Socket interface {
 	Ping()
 	// Waiting is how many bytes wait because the client reads slowly, and whether it was closed because they were too many.
 	Waiting() (bytes int, slow bool)
-	// LastRead is when bytes last came from the client.
+	// LastRead is when bytes last came from the client, or a client that is behind took some.
 	LastRead() time.Time
 	// Close sends a close frame with code and reason and ends the connection when the client has
 	// answered it or a few seconds have passed.

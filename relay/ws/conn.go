@@ -20,8 +20,9 @@ const (
 	// slowWait is how long a client that was too slow has to take what the kernel holds for it, and the close frame
 	// behind that: it should learn why.
 	slowWait = 45 * time.Second
-	// stallWait is how long one write to a full socket may make no progress.
+	// stallWait is how long a full socket may take for a piece of slowPiece bytes.
 	stallWait = 60 * time.Second
+	slowPiece = 16 << 10
 )
 
 // Conn is a server-side websocket connection. It implements [relay.Socket]; Read is for one goroutine,
@@ -150,9 +151,7 @@ func (c *Conn) flush() {
 		b := c.queue[0]
 		c.mu.Unlock()
 
-		_ = c.net.SetWriteDeadline(time.Now().Add(stallWait))
-		n, err := c.net.Write(b)
-		if err != nil {
+		if err := c.writePieces(b); err != nil {
 			c.Kill()
 			continue
 		}
@@ -161,10 +160,25 @@ func (c *Conn) flush() {
 		if len(c.queue) > 0 { // close may have cut the queue, but never what is being written
 			c.queue[0] = nil
 			c.queue = c.queue[1:]
-			c.queued -= n
+			c.queued -= len(b)
 		}
 		c.mu.Unlock()
 	}
+}
+
+// writePieces writes b to a client that is behind, and waits for it: stallWait for each piece. What the client takes is a sign of life,
+// since it is not pinged while something waits.
+func (c *Conn) writePieces(b []byte) error {
+	for len(b) > 0 {
+		_ = c.net.SetWriteDeadline(time.Now().Add(stallWait))
+		n, err := c.net.Write(b[:min(len(b), slowPiece)])
+		if err != nil {
+			return err
+		}
+		c.lastRead.Store(relay.Ticks(time.Now()))
+		b = b[n:]
+	}
+	return nil
 }
 
 // Ping implements [relay.Socket].
