@@ -13,6 +13,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 	"github.com/edgerelay/edgerelay/relay/sharded"
 )
@@ -333,6 +334,37 @@ func TestCredentials(t *testing.T) {
 	if err := b.Apply(s); err == nil {
 		t.Error("another prefix was applied to an open broker")
 	}
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	files := peers.MakeCertificates(t)
+	c := peers.StartRedisCluster(t, 3, 0, "--tls-port", "{tls-port}", "--tls-cluster", "yes", "--tls-auth-clients", "yes",
+		"--tls-cert-file", files.Cert, "--tls-key-file", files.Key, "--tls-ca-cert-file", files.CA, "--tls-client-cert-file", files.ClientCert, "--tls-client-key-file", files.ClientKey)
+	details := redis.TLS{CA: files.CA, Cert: files.ClientCert, Key: files.ClientKey}
+	s := settings(c.TLS[0])
+	s.TLS = details.Config
+	groups := names(10)
+	b, sink := start(t, s, groups...)
+	for _, g := range groups {
+		if r, err := b.Publish(context.Background(), g, []byte("1")); err != nil || r.Members != 1 {
+			t.Errorf("%s: %+v, %v", g, r, err)
+		}
+	}
+	relaytest.Eventually(t, "the events", func() bool { return len(sink.Events()) == len(groups) })
+	for _, addr := range c.TLS {
+		if !strings.Contains(b.Health().Detail, addr) {
+			t.Errorf("not connected to %s: %s", addr, b.Health().Detail)
+		}
+	}
+	elsewhere := redis.TLS{Cert: files.ClientCert, Key: files.ClientKey}
+	s.TLS = elsewhere.Config
+	stranger := newBroker(t, s)
+	if err := stranger.Start(&relaytest.Sink{}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stranger.Close(context.Background()) }()
+	relaytest.Eventually(t, "an unknown authority to be refused", func() bool { return strings.Contains(stranger.Health().Detail, "unknown authority") })
 }
 
 func TestStartsWithoutCluster(t *testing.T) {

@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,8 @@ type RedisCluster struct {
 	Masters []*Redis
 	// Replicas holds one replica of each of the first masters.
 	Replicas []*Redis
+	// TLS holds the addresses for encrypted connections, if the arguments ask for them.
+	TLS []string
 
 	t     testing.TB
 	buses map[*Redis]int
@@ -24,16 +27,23 @@ type RedisCluster struct {
 // clusterSlots is how many slots every cluster has.
 const clusterSlots = 16384
 
-// StartRedisCluster starts a cluster and waits until all its nodes agree on it. More arguments go to each server.
+// StartRedisCluster starts a cluster and waits until all its nodes agree on it. More arguments go to each server;
+// among them, "{tls-port}" is another free port for each.
 func StartRedisCluster(t testing.TB, masters, replicas int, args ...string) *RedisCluster {
 	t.Helper()
 	c := &RedisCluster{t: t, buses: map[*Redis]int{}}
 	start := func() *Redis {
 		bus := FreePort(t)
+		own := slices.Clone(args)
+		if i := slices.Index(own, "{tls-port}"); i >= 0 {
+			port := FreePort(t)
+			own[i] = strconv.Itoa(port)
+			c.TLS = append(c.TLS, loopback(port))
+		}
 		r := StartRedis(t, append([]string{
 			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-config-file", "nodes.conf",
 			"--cluster-node-timeout", "1500", "--cluster-require-full-coverage", "no",
-		}, args...)...)
+		}, own...)...)
 		c.buses[r] = bus
 		return r
 	}
@@ -46,8 +56,12 @@ func StartRedisCluster(t testing.TB, masters, replicas int, args ...string) *Red
 	for range replicas {
 		c.Replicas = append(c.Replicas, start())
 	}
-	for _, r := range c.nodes()[1:] {
-		c.Masters[0].Do("CLUSTER", "MEET", "127.0.0.1", r.port, c.buses[r])
+	for i, r := range c.nodes()[1:] {
+		port := strconv.Itoa(r.port)
+		if len(c.TLS) > 0 {
+			_, port, _ = strings.Cut(c.TLS[i+1], ":")
+		}
+		c.Masters[0].Do("CLUSTER", "MEET", "127.0.0.1", port, c.buses[r])
 	}
 	c.agree(masters, 0)
 	for i, r := range c.Replicas {
