@@ -27,10 +27,10 @@ func (q *quietSocket) Kill()                   { q.killed = true }
 func TestNobodyIsGivenUpUnasked(t *testing.T) {
 	h := &Hub{log: slog.New(slog.NewTextHandler(io.Discard, nil)), admission: admission{byAddress: map[netip.Addr]int{}, byUser: map[string]int{}}}
 	limits := DefaultLimits()
-	start := time.Unix(1_800_000_000, 0)
+	start := epoch.Add(time.Hour)
 	socket := &quietSocket{read: start}
 	s := &Session{hub: h, socket: socket}
-	s.lastPing.Store(uint32(start.Add(-20 * time.Second).Unix()))
+	s.lastPing.Store(seconds(start.Add(-20 * time.Second)))
 
 	h.look(s, start.Add(time.Minute), &limits)
 	if socket.killed || socket.pings != 1 {
