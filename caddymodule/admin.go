@@ -143,32 +143,40 @@ func (n *node) servePublish(w http.ResponseWriter, r *http.Request) error {
 
 // publish sends the publication that body holds.
 func (n *node) publish(body io.Reader, r *http.Request) (relay.Receipt, int, error) {
-	var p publication
-	dec := json.NewDecoder(body)
-	err := dec.Decode(&p)
-	if _, more := dec.Token(); err == nil && !errors.Is(more, io.EOF) {
-		err = errors.New("something follows it")
-	}
-	if errors.As(err, new(*http.MaxBytesError)) {
-		return relay.Receipt{}, http.StatusRequestEntityTooLarge, fmt.Errorf("the body is longer than %d bytes", maxPublication)
-	}
+	p, status, err := readPublication(body)
 	if err != nil {
-		return relay.Receipt{}, http.StatusBadRequest, fmt.Errorf(`the body must be {"group": "…", "data": <JSON>}: %w`, err)
-	}
-	if !relay.ValidGroup(p.Group) {
-		return relay.Receipt{}, http.StatusBadRequest, fmt.Errorf("%q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", p.Group, relay.MaxGroupName)
-	}
-	if p.Data == nil {
-		return relay.Receipt{}, http.StatusBadRequest, errors.New("there is no data to publish")
-	}
-	if !utf8.Valid(p.Data) {
-		return relay.Receipt{}, http.StatusBadRequest, errors.New("the data is not UTF-8")
+		return relay.Receipt{}, status, err
 	}
 	receipt, err := n.hub.Publish(r.Context(), p.Group, p.Data)
 	if err != nil {
 		return receipt, http.StatusBadGateway, err
 	}
 	return receipt, http.StatusOK, nil
+}
+
+// readPublication reads and checks the body of a publish request.
+func readPublication(body io.Reader) (p publication, status int, err error) {
+	dec := json.NewDecoder(body)
+	err = dec.Decode(&p)
+	if _, more := dec.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("something follows it")
+	}
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return p, http.StatusRequestEntityTooLarge, fmt.Errorf("the body is longer than %d bytes", maxPublication)
+	}
+	if err != nil {
+		return p, http.StatusBadRequest, fmt.Errorf(`the body must be {"group": "…", "data": <JSON>}: %w`, err)
+	}
+	if !relay.ValidGroup(p.Group) {
+		return p, http.StatusBadRequest, fmt.Errorf("%q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", p.Group, relay.MaxGroupName)
+	}
+	if p.Data == nil {
+		return p, http.StatusBadRequest, errors.New("there is no data to publish")
+	}
+	if !utf8.Valid(p.Data) {
+		return p, http.StatusBadRequest, errors.New("the data is not UTF-8")
+	}
+	return p, http.StatusOK, nil
 }
 
 var _ caddy.AdminRouter = Admin{}

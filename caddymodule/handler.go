@@ -64,6 +64,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if plane := h.app.node.plane.Load(); plane != nil && h.app.Backplane != nil {
 		if endpoint, ok := original(r, backplane.Endpoint); ok {
+			closeUnlessUpgraded(w)
 			if status, reason := ws.CheckUpgrade(w, r); status != 0 {
 				http.Error(w, reason, status)
 				return nil
@@ -75,9 +76,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !h.takes(r) {
 		return next.ServeHTTP(w, r)
 	}
+	closeUnlessUpgraded(w)
 	h.upgrade(w, r)
 	return nil
 }
+
+// closeUnlessUpgraded ends the connection of a handshake that is refused: a proxy that has not looked at the answer takes what the client
+// sends next for frames, and it must not be read as a request. An upgrade sets the header anew.
+func closeUnlessUpgraded(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
 
 // original asks of a path what it is, as it stands now and as the client sent it: a rewrite before, such as try_files makes for a
 // single-page application, does not hide it.

@@ -1,13 +1,29 @@
 #!/bin/sh
-# Runs every fuzz target of the module for a short while: scripts/fuzz.sh [time, default 10s].
+# Runs every fuzz target of the module for a while: scripts/fuzz.sh [time, default 10s] [packages, default all], such as
+# scripts/fuzz.sh 2m ./relay/ws. What a target fails on is kept in its testdata/fuzz by go test itself; with KEEP=n the n
+# smallest inputs that found something new are put there, too, for every later `go test` to go through.
 set -eu
 time=${1:-10s}
+keep=${KEEP:-0}
+[ $# -gt 0 ] && shift
+go=${GO:-go}
+cache=$($go env GOCACHE)/fuzz
+# As the Makefile compiles what imports Caddy, so that one compilation serves all.
+flags="$($go env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx"
 found=0
-for dir in $(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do
-	for target in $(grep -h '^func Fuzz' "$dir"/*_test.go | sed 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/'); do
+for file in $(grep -rl --include='*_test.go' '^func Fuzz' "${@:-.}" | sort); do
+	dir=$(dirname "$file")
+	for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$file"); do
 		found=$((found + 1))
 		echo "$dir $target"
-		(cd "$dir" && go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" .) </dev/null
+		(cd "$dir" && CGO_ENABLED=0 GOFLAGS="$flags" $go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" .) </dev/null
+		[ "$keep" -gt 0 ] || continue
+		new=$cache/$(cd "$dir" && $go list .)/$target
+		[ -d "$new" ] || continue
+		mkdir -p "$dir/testdata/fuzz/$target"
+		ls -Sr "$new" | head -n "$keep" | while read -r input; do
+			cp "$new/$input" "$dir/testdata/fuzz/$target/"
+		done
 	done
 done
 echo "$found fuzz targets, $time each"

@@ -47,6 +47,7 @@ func newAPI(s Settings) (*api, error) {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.Proxy = nil
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = concurrency, concurrency
+		t.MaxResponseHeaderBytes = maxAnswer
 		transport = t
 	}
 	if s.Wrap != nil {

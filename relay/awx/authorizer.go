@@ -2,6 +2,7 @@ package awx
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -72,7 +73,7 @@ var _ relay.Authorizer = (*Authorizer)(nil)
 // credentials are what a handshake proved its user's identity with.
 type credentials struct {
 	cookie, authorization string
-	key                   string // equal for handshakes that must get the same answers
+	key                   string // equal for handshakes that must get the same answers; empty without credentials
 }
 
 // NewAuthorizer returns an authorizer, or an error that says what is wrong with the URL.
@@ -170,29 +171,36 @@ func (a *Authorizer) credentials(r *http.Request) *credentials {
 		cookie:        strings.Join(r.Header.Values("Cookie"), "; "),
 		authorization: strings.Clone(r.Header.Get("Authorization")),
 	}
+	var key string
 	var sessions, others []string
+	empty := false // the session cookie, if there is one
 	// Not r.Cookies: it leaves out what Django reads, and then two logins could look the same.
 	for pair := range strings.SplitSeq(c.cookie, ";") {
 		pair = strings.TrimSpace(pair)
 		name, value, _ := strings.Cut(pair, "=")
 		switch name = strings.TrimSpace(name); {
 		case name == "csrftoken" || name == "":
-		case name == a.settings.SessionCookie && strings.Trim(value, `" `) != "":
+		case name == a.settings.SessionCookie:
 			sessions = append(sessions, pair)
+			empty = strings.Trim(value, `" `) == ""
 		default:
 			others = append(others, pair)
 		}
 	}
 	switch {
-	case len(sessions) == 1:
-		c.key = "session\x00" + sessions[0]
+	case len(sessions) == 1 && !empty:
+		key = "session\x00" + sessions[0]
 	case len(sessions) > 1:
-		c.key = "cookies\x00" + c.cookie
-	case len(others) > 0:
-		c.key = "cookies\x00" + strings.Join(others, "; ")
+		key = "cookies\x00" + c.cookie
+	case len(sessions)+len(others) > 0:
+		key = "cookies\x00" + strings.Join(append(others, sessions...), "; ")
 	}
 	if c.authorization != "" {
-		c.key += "\x00authorization\x00" + c.authorization
+		key += "\x00authorization\x00" + c.authorization
+	}
+	if key != "" { // a digest: who sends long cookies must not fill the cache with them
+		sum := sha256.Sum256([]byte(key))
+		c.key = string(sum[:])
 	}
 	return c
 }

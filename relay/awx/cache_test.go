@@ -42,7 +42,7 @@ func TestConcurrentAskersShare(t *testing.T) {
 		<-full // nobody is answered before the bound is reached
 		byCookie(w, r)
 	})
-	a := c.authorizer(t, func(s *awx.Settings) { s.Concurrency, s.Cache = concurrency, time.Hour })
+	a := c.authorizer(t, func(s *awx.Settings) { s.Concurrency, s.Cache, s.Timeout = concurrency, time.Hour, time.Minute })
 	var group sync.WaitGroup
 	start := make(chan struct{})
 	for i := range askers {

@@ -191,10 +191,11 @@ func count(wishes map[wish]standing) (denied, failed int) {
 }
 
 // admitted returns the groups that the client may see, each once, with its classes in them, and tells it of the others, each time
-// that it asked for one.
+// that it asked for one; but not more often than it may have groups, or a short message could ask for ten thousand answers.
 func (c *Client) admitted(wishes []wish, allowed map[wish]standing) (groups []string, classes []uint8) {
 	groups, classes = make([]string, 0, len(wishes)), make([]uint8, 0, len(wishes))
 	held := make(map[string]bool, len(wishes))
+	told, most := 0, c.Hub.Limits().GroupsPerConnection
 	for _, w := range wishes {
 		err := allowed[w].err
 		if err == nil {
@@ -209,6 +210,9 @@ func (c *Client) admitted(wishes []wish, allowed map[wish]standing) (groups []st
 			c.Stats.Denied.Add(1)
 		} else {
 			c.Stats.Failed.Add(1)
+		}
+		if told++; most > 0 && told > most {
+			continue
 		}
 		switch {
 		case err == relay.ErrDenied:

@@ -202,6 +202,7 @@ func (h Hosts) routes() ([]*route, error) {
 			r.dial = func(ctx context.Context) (net.Conn, error) { return r.master.connect(ctx, true) }
 			o.Dialer = r.master.dialMaster
 		}
+		o.Dialer = guarded(o.Dialer)
 		r.client = goredis.NewClient(o)
 		list[i] = r
 	}

@@ -35,6 +35,7 @@ type Conn struct {
 	flushing bool     // a goroutine is writing the queue
 	last     bool     // the connection ends when the queue is empty
 	slow     bool     // closed because too much waited
+	shut     bool     // our direction ends when the queue is empty
 	queue    [][]byte // what waits, oldest first; the first is being written, from wherever it starts
 	queued   int      // bytes in queue
 
@@ -79,7 +80,7 @@ func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
 			return true
 		}
 	}
-	if limit > 0 && c.queued+len(frames) > limit {
+	if limit > 0 && c.queued > 0 && c.queued+len(frames) > limit { // one that is longer than the limit is nobody's fault
 		c.closeSlow()
 		return false
 	}
@@ -138,8 +139,11 @@ func (c *Conn) flush() {
 		if len(c.queue) == 0 || c.state == finished {
 			c.queue, c.queued, c.flushing = nil, 0, false
 			_ = c.net.SetWriteDeadline(time.Time{}) // it would hold for direct writes, too
-			last, goodbye := c.last, c.state == closing
+			last, goodbye, shut := c.last, c.state == closing, c.shut
 			c.mu.Unlock()
+			if shut {
+				c.closeWrite()
+			}
 			switch {
 			case last:
 				c.Kill()
@@ -282,6 +286,13 @@ func (c *Conn) isOpen() bool {
 
 // Subprotocol is what was agreed in the handshake, empty if nothing was.
 func (c *Conn) Subprotocol() string { return c.subprotocol }
+
+// closeWrite ends our direction of the connection.
+func (c *Conn) closeWrite() {
+	if cw, ok := c.net.(interface{ CloseWrite() error }); ok {
+		_ = cw.CloseWrite()
+	}
+}
 
 // Kill implements [relay.Socket].
 func (c *Conn) Kill() {

@@ -28,6 +28,8 @@ const (
 	maxControl = 125
 	// firstPiece is how much memory a message gets before its bytes have come.
 	firstPiece = 512
+	// maxPings is how many pings a client may send a second: a ping is six bytes, and its answer a system call.
+	maxPings = 100
 )
 
 // Close codes for what a client can do wrong (RFC 6455 section 7.4.1).
@@ -47,6 +49,9 @@ type violation struct {
 }
 
 func (v violation) Error() string { return v.reason }
+
+// errNotUTF8 ends a text that cannot become UTF-8 any more.
+var errNotUTF8 = violation{codeNotUTF8, "text that is not UTF-8"}
 
 // errClosed means that the client has ended the connection in order.
 var errClosed = errors.New("closed by the client")
@@ -70,13 +75,22 @@ func (c *Conn) Read() (text bool, message []byte, err error) {
 }
 
 func (c *Conn) readMessage() (text bool, message []byte, err error) {
-	begun := false
+	begun, checked := false, 0
+	pings, since := 0, int64(0)
 	for {
 		h, err := c.readHeader()
 		if err != nil {
 			return false, nil, err
 		}
 		if h.opcode >= opClose {
+			if h.opcode == opPing {
+				if now := c.lastRead.Load(); now-since >= int64(time.Second) {
+					pings, since = 0, now
+				}
+				if pings++; pings > maxPings {
+					return false, nil, violation{relay.ClosePolicy, "too many pings"}
+				}
+			}
 			if err := c.readControl(h); err != nil {
 				return false, nil, err
 			}
@@ -93,19 +107,19 @@ func (c *Conn) readMessage() (text bool, message []byte, err error) {
 		if !begun {
 			begun, text = true, h.opcode == opText
 		}
-		if message, err = c.readPayload(message, h); err != nil {
+		if message, checked, err = c.readPayload(message, h, text, checked); err != nil {
 			return false, nil, err
 		}
 		if !h.fin {
 			continue
 		}
-		if text && !utf8.Valid(message) {
-			return false, nil, violation{codeNotUTF8, "text that is not UTF-8"}
+		if text && checked < len(message) {
+			return false, nil, errNotUTF8
 		}
 		if c.isOpen() {
 			return text, message, nil
 		}
-		begun, message = false, nil // we have said goodbye: only the answer to that is of interest
+		begun, checked, message = false, 0, nil // we have said goodbye: only the answer to that is of interest
 	}
 }
 
@@ -146,8 +160,9 @@ func (c *Conn) readHeader() (h header, err error) {
 	return h, nil
 }
 
-// readPayload appends a frame's payload to message. Memory grows as bytes come, not as they are promised.
-func (c *Conn) readPayload(message []byte, h header) ([]byte, error) {
+// readPayload appends a frame's payload to message. Memory grows as bytes come, not as they are promised. Text is checked as
+// it comes, too: up to checked it has been, and the new place is returned.
+func (c *Conn) readPayload(message []byte, h header, text bool, checked int) ([]byte, int, error) {
 	from := len(message)
 	for rest := int(h.length); rest > 0; {
 		if len(message) == cap(message) {
@@ -158,24 +173,45 @@ func (c *Conn) readPayload(message []byte, h header) ([]byte, error) {
 		piece := message[len(message):min(cap(message), len(message)+rest)]
 		n, err := c.readSome(piece)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
+		unmask(piece[:n], h.mask, len(message)-from)
 		message = message[:len(message)+n]
 		rest -= n
+		if text {
+			whole, ok := wholeRunes(message[checked:])
+			if !ok {
+				return nil, 0, errNotUTF8
+			}
+			checked += whole
+		}
 	}
-	unmask(message[from:], h.mask)
-	return message, nil
+	return message, checked, nil
 }
 
-func unmask(b []byte, mask [4]byte) {
+// unmask takes the mask off what stands at a place in its frame's payload.
+func unmask(b []byte, mask [4]byte, at int) {
 	for i := range b {
-		b[i] ^= mask[i&3]
+		b[i] ^= mask[(at+i)&3]
 	}
+}
+
+// wholeRunes returns how much of b is whole characters. What follows may be the beginning of one; it is
+// not ok if it cannot be.
+func wholeRunes(b []byte) (n int, ok bool) {
+	if utf8.Valid(b) {
+		return len(b), true
+	}
+	n = len(b) - 1
+	for n > 0 && n > len(b)-utf8.UTFMax && !utf8.RuneStart(b[n]) {
+		n--
+	}
+	return n, utf8.Valid(b[:n]) && !utf8.FullRune(b[n:])
 }
 
 // readControl reads a control frame and does what it asks for. errClosed ends the connection.
 func (c *Conn) readControl(h header) error {
-	payload, err := c.readPayload(nil, h)
+	payload, _, err := c.readPayload(nil, h, false, 0)
 	if err != nil {
 		return err
 	}
@@ -286,13 +322,12 @@ func (c *Conn) finish(err error) {
 // makes the kernel reset it, and the client would lose the close frame.
 func (c *Conn) drain() {
 	_ = c.net.SetReadDeadline(time.Now().Add(time.Second))
-	if cw, ok := c.net.(interface{ CloseWrite() error }); ok {
-		c.mu.Lock()
-		idle := !c.flushing
-		c.mu.Unlock()
-		if idle {
-			_ = cw.CloseWrite()
-		}
+	c.mu.Lock()
+	c.shut = c.flushing // then the flusher does it, behind the close frame
+	idle := !c.flushing
+	c.mu.Unlock()
+	if idle {
+		c.closeWrite()
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(c.net, 1<<20))
 }

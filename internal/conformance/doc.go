@@ -1,0 +1,20 @@
+// Package conformance holds the running relay, a real Caddy, to RFC 6455, over plain TCP and over TLS. Its tests send
+// single frames, well-formed and not, and look at each byte that comes back.
+//
+// The cases have numbers of our own, in the categories that the Autobahn test suite uses:
+//
+//	1   framing        lengths of 7, 16 and 64 bits in both directions, in pieces of any size; masks
+//	2   pings, pongs   payloads, order, unasked pongs, the server's own pings, a flood
+//	3   reserved bits  each of them, in every kind of frame
+//	4   opcodes        all that are not defined
+//	5   fragmentation  with control frames between, out of place, empty, one byte each
+//	6   UTF-8          every boundary of the encoding, whole and split at every byte; failing at the first wrong byte
+//	7   close          codes, reasons, what follows a close, half-closed connections
+//	9   limits         the longest message, and longer ones, whole, in fragments and merely announced
+//	10  handshake      the RFC's own example, frames that come with it, header forms
+//	12  compression    offers are declined, compressed frames refused
+//
+// Categories 9 of Autobahn (throughput) and 13 (parameters of compression) have no counterpart: bench measures the former, and the
+// relay does not compress. The relay is no echo server, so cases use its own protocol to see what arrived: a subscription
+// is answered with the group's name, other text with an error that tells what was wrong with it.
+package conformance

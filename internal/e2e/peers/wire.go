@@ -1,0 +1,179 @@
+package peers
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Wire is one connection to a relay, byte by byte: for requests and frames that no client library sends.
+type Wire struct {
+	net.Conn
+	Host string // host:port
+	r    *bufio.Reader
+}
+
+// Frame is a websocket frame as a server sends it.
+type Frame struct {
+	// First is the first byte: FIN, the reserved bits and the opcode.
+	First   byte
+	Payload []byte
+}
+
+// wireWait bounds everything that happens on one Wire.
+const wireWait = time.Minute
+
+// DialWire connects to an http:// or https:// URL; certificates are not checked. The connection ends with the test.
+func DialWire(t testing.TB, url string) (*Wire, error) {
+	scheme, host, _ := strings.Cut(url, "://")
+	w := &Wire{Host: host}
+	conn, err := net.DialTimeout("tcp", host, wireWait)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(wireWait)); err != nil {
+		return nil, err
+	}
+	w.Conn = conn
+	if scheme == "https" {
+		name, _, _ := net.SplitHostPort(host)
+		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: name, NextProtos: []string{"http/1.1"}})
+		if err := secure.Handshake(); err != nil {
+			return nil, err
+		}
+		w.Conn = secure
+	}
+	w.r = bufio.NewReader(w.Conn)
+	return w, nil
+}
+
+// Write sends text as it stands.
+func (w *Wire) Write(text string) error {
+	_, err := io.WriteString(w.Conn, text)
+	return err
+}
+
+// Chop sends text in pieces of n bytes.
+func (w *Wire) Chop(text string, n int) error {
+	for len(text) > 0 {
+		piece := text[:min(n, len(text))]
+		if err := w.Write(piece); err != nil {
+			return err
+		}
+		text = text[len(piece):]
+	}
+	return nil
+}
+
+// Handshake is a sound handshake for a path, but for the given header lines, such as "Upgrade: h2c": they stand in place of all lines
+// of the same name. A line without a value leaves the header out.
+func (w *Wire) Handshake(path string, headers ...string) string {
+	lines := []string{
+		"Host: " + w.Host, "Upgrade: websocket", "Connection: Upgrade",
+		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+	}
+	for _, h := range headers {
+		name, _, _ := strings.Cut(h, ":")
+		kept := lines[:0:0]
+		for _, l := range lines[:5:5] {
+			if !strings.HasPrefix(l, name+":") {
+				kept = append(kept, l)
+			} else {
+				kept = append(kept, "")
+			}
+		}
+		lines = append(kept, lines[5:]...)
+		if !strings.HasSuffix(h, ":") {
+			lines = append(lines, h)
+		}
+	}
+	request := "GET " + path + " HTTP/1.1\r\n"
+	for _, l := range lines {
+		if l != "" {
+			request += l + "\r\n"
+		}
+	}
+	return request + "\r\n"
+}
+
+// Response reads the answer to a request; the body, too, unless it is a websocket.
+func (w *Wire) Response() (*http.Response, string, error) {
+	resp, err := http.ReadResponse(w.r, nil)
+	if err != nil || resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp, "", err
+	}
+	body, err := io.ReadAll(resp.Body)
+	return resp, string(body), err
+}
+
+// Shake opens a websocket.
+func (w *Wire) Shake(path string, headers ...string) error {
+	if err := w.Write(w.Handshake(path, headers...)); err != nil {
+		return err
+	}
+	resp, body, err := w.Response()
+	if err == nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return err
+}
+
+// Frame reads the next frame; io.EOF when the connection has ended in order.
+func (w *Wire) Frame() (f Frame, err error) {
+	var head [10]byte
+	if _, err := io.ReadFull(w.r, head[:2]); err != nil {
+		return f, err
+	}
+	f.First = head[0]
+	n := uint64(head[1])
+	switch {
+	case n&0x80 != 0:
+		return f, fmt.Errorf("the server masks: % x", head[:2])
+	case n == 126:
+		_, err = io.ReadFull(w.r, head[2:4])
+		if n = uint64(binary.BigEndian.Uint16(head[2:])); n < 126 {
+			return f, fmt.Errorf("%d bytes need no length of 16 bits", n)
+		}
+	case n == 127:
+		_, err = io.ReadFull(w.r, head[2:10])
+		if n = binary.BigEndian.Uint64(head[2:]); n <= 0xffff {
+			return f, fmt.Errorf("%d bytes need no length of 64 bits", n)
+		}
+	}
+	if err != nil {
+		return f, err
+	}
+	if n > 1<<30 {
+		return f, fmt.Errorf("a frame of %d bytes", n)
+	}
+	f.Payload = make([]byte, n)
+	_, err = io.ReadFull(w.r, f.Payload)
+	return f, err
+}
+
+// MaskedFrame is a frame as a client sends it; first is FIN, the reserved bits and the opcode.
+func MaskedFrame(first byte, payload string) string {
+	b := []byte{first}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n <= 0xffff:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	mask := [4]byte{0xa1, 0x2b, 0xf3, 0x04}
+	b = append(b, mask[:]...)
+	for i := range len(payload) {
+		b = append(b, payload[i]^mask[i%4])
+	}
+	return string(b)
+}

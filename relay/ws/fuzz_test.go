@@ -1,0 +1,201 @@
+package ws
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+// tape is a connection that plays bytes in pieces, and records what is written.
+type tape struct {
+	net.Conn
+	in    []byte
+	piece int
+	out   bytes.Buffer
+}
+
+func (t *tape) Read(b []byte) (int, error) {
+	if len(t.in) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, t.in[:min(len(t.in), t.piece)])
+	t.in = t.in[n:]
+	return n, nil
+}
+
+func (t *tape) tryWrite(b []byte) (int, error) { return t.out.Write(b) }
+
+const fuzzLimit = 300
+
+// play reads messages until the connection ends, and tells what it saw in words.
+func play(stream []byte, piece int) (seen []string) {
+	t := &tape{in: stream, piece: piece}
+	c := &Conn{net: t, socket: noSocket, direct: t, limit: func() int { return fuzzLimit }}
+	c.lastRead.Store(time.Now().UnixNano())
+	for {
+		text, message, err := c.readMessage()
+		for out := t.out.Next(t.out.Len()); len(out) > 0; out = out[2+out[1]:] { // all that is written here is short
+			if out[0] == finBit|opPong {
+				seen = append(seen, fmt.Sprintf("pong %q", out[2:2+out[1]]))
+			} else {
+				seen = append(seen, fmt.Sprintf("answer %#x %q", out[0], out[2:2+out[1]]))
+			}
+		}
+		var wrong violation
+		switch {
+		case errors.As(err, &wrong):
+			return append(seen, fmt.Sprint("close ", wrong.code))
+		case err != nil:
+			return seen
+		}
+		seen = append(seen, fmt.Sprintf("text %v %q", text, message))
+	}
+}
+
+// expect says what RFC 6455 wants to be seen, with all bytes at hand.
+func expect(b []byte) (seen []string) {
+	var message []byte
+	kind := byte(0) // of the message that is under way
+	for {
+		if len(b) < 2 {
+			return seen
+		}
+		fin, opcode, short := b[0]&0x80 != 0, b[0]&0x0f, int(b[1]&0x7f)
+		if b[0]&0x70 != 0 || b[1]&0x80 == 0 {
+			return append(seen, "close 1002")
+		}
+		size := 2 + map[int]int{126: 2, 127: 8}[short]
+		if len(b) < size {
+			return seen
+		}
+		n := uint64(short)
+		switch short {
+		case 126:
+			n = uint64(binary.BigEndian.Uint16(b[2:]))
+		case 127:
+			n = binary.BigEndian.Uint64(b[2:])
+		}
+		if n >= 1<<63 || opcode >= 8 && (n > 125 || !fin) {
+			return append(seen, "close 1002")
+		}
+		if len(b) < size+4 {
+			return seen
+		}
+		known := opcode <= 2 || opcode == 8 || opcode == 9 || opcode == 10
+		if opcode < 8 {
+			switch {
+			case !known, kind == 0 && opcode == 0, kind != 0 && opcode != 0:
+				return append(seen, "close 1002")
+			case n > uint64(fuzzLimit-len(message)):
+				return append(seen, "close 1009")
+			}
+		}
+		mask, payload := b[size:size+4], bytes.Clone(b[size+4:])
+		cut := uint64(len(payload)) < n
+		if !cut {
+			payload = payload[:n]
+		}
+		for i := range payload {
+			payload[i] ^= mask[i%4]
+		}
+		if opcode < 8 {
+			if kind == 0 {
+				kind = opcode
+			}
+			message = append(message, payload...)
+			if kind == opText && !mayBecomeText(message, fin && !cut) {
+				return append(seen, "close 1007")
+			}
+		}
+		if cut {
+			return seen
+		}
+		b = b[uint64(size)+4+n:]
+		switch {
+		case !known:
+			return append(seen, "close 1002")
+		case opcode == opPing:
+			seen = append(seen, fmt.Sprintf("pong %q", payload))
+		case opcode == opClose && len(payload) == 0:
+			return append(seen, `answer 0x88 ""`)
+		case opcode == opClose && (len(payload) == 1 || !validCode(int(binary.BigEndian.Uint16(payload)))):
+			return append(seen, "close 1002")
+		case opcode == opClose && !utf8.Valid(payload[2:]):
+			return append(seen, "close 1007")
+		case opcode == opClose:
+			return append(seen, fmt.Sprintf("answer 0x88 %q", payload[:2]))
+		case opcode <= opBinary && fin:
+			seen = append(seen, fmt.Sprintf("text %v %q", kind == opText, message))
+			kind, message = 0, nil
+		}
+	}
+}
+
+// mayBecomeText decodes one character after the other.
+func mayBecomeText(b []byte, whole bool) bool {
+	for len(b) > 0 {
+		if r, size := utf8.DecodeRune(b); r == utf8.RuneError && size < 2 {
+			return !whole && !utf8.FullRune(b)
+		}
+		_, size := utf8.DecodeRune(b)
+		b = b[size:]
+	}
+	return true
+}
+
+// FuzzFrames holds the reader to a second one, which is slow and has all bytes at hand. Pieces may cut frames anywhere.
+func FuzzFrames(f *testing.F) {
+	masked := func(first byte, payload string) string {
+		return string([]byte{first, 0x80 | byte(len(payload)), 0, 0, 0, 0}) + payload
+	}
+	for _, s := range []string{
+		masked(0x81, "text"), masked(0x82, "\xff"), masked(0x01, "\xce") + masked(0x89, "ping") + masked(0x80, "\xba"), masked(0x88, "\x03\xe8bye"), masked(0x88, ""), masked(0x88, "\x03"),
+		masked(0x01, "κόσμε\xf4") + masked(0x80, "\x90"), masked(0xc1, "x"), masked(0x80, "x"), masked(0x83, ""), "\x81\x01x", masked(0x01, "a") + masked(0x81, "b"), masked(0x8b, ""),
+		"\x81\xfe\x01\x2c\x00\x00\x00\x00" + strings.Repeat("x", 300), "\x81\xfe\x01\x2d\x00\x00\x00\x00", "\x81\xff\x80\x00\x00\x00\x00\x00\x00\x00", "\x81\xff\x00\x00\x00\x00\x00\x00\x00\x01\x01\x02\x03\x04y", "\x89\xfe\x00\x7e",
+		masked(0x01, "") + masked(0x00, "") + masked(0x80, ""), masked(0x81, "\xed\xa0\x80"), masked(0x81, "\xf4\x90\x80\x80"), masked(0x88, "\x03\xe8\xff"), masked(0x88, "\x03\xed"),
+	} {
+		f.Add([]byte(s), uint8(1))
+		f.Add([]byte(s), uint8(255))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte, piece uint8) {
+		if bytes.Count(stream, []byte{0x89}) > maxPings { // a matter of time
+			return
+		}
+		want := expect(stream)
+		if got := play(bytes.Clone(stream), int(piece)+1); strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("% x in pieces of %d:\ngot  %q\nwant %q", stream, int(piece)+1, got, want)
+		}
+	})
+}
+
+// FuzzOrigins looks for an origin that is let in without being one of the two that are named, or of the same host.
+func FuzzOrigins(f *testing.F) {
+	for _, o := range []string{"https://ui.example.com", "https://a.wide.example", "http://site.example:8013", "null", "https://ui.example.com@evil", "https://ui.example.com:443", "HTTPS://UI.EXAMPLE.COM", "https://x.wide.example:1", "//ui.example.com", "https://[::1]:80", "https://ui.example.com/x"} {
+		f.Add(o, "site.example:8013")
+	}
+	allowed := Origins{"https://ui.example.com", "https://*.wide.example"}
+	f.Fuzz(func(t *testing.T, origin, host string) {
+		r := &http.Request{Header: http.Header{"Origin": {origin}}, Host: host}
+		if !allowed.Allow(r) {
+			return
+		}
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" {
+			t.Fatalf("%q is let in", origin)
+		}
+		name, named := strings.ToLower(u.Host), strings.EqualFold(u.Scheme, "https")
+		same := strings.EqualFold(strings.TrimSuffix(strings.TrimSuffix(name, ":80"), ":443"), strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(host), ":80"), ":443"))
+		if !same && !(named && (strings.TrimSuffix(name, ":443") == "ui.example.com" || strings.HasSuffix(name, ".wide.example"))) {
+			t.Errorf("%q is let in at %q", origin, host)
+		}
+	})
+}
