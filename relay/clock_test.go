@@ -36,8 +36,13 @@ func TestClockSteps(t *testing.T) {
 			pings  int
 			killed bool
 		}{
-			{time.Second, 0, false}, {10 * time.Second, 0, false}, {20 * time.Second, 1, false}, {25 * time.Second, 1, false},
-			{39 * time.Second, 2, false}, {41 * time.Second, 2, false}, {45 * time.Second, 2, true},
+			{time.Second, 0, false},
+			{10 * time.Second, 0, false},
+			{20 * time.Second, 1, false},
+			{25 * time.Second, 1, false},
+			{39 * time.Second, 2, false},
+			{41 * time.Second, 2, false},
+			{45 * time.Second, 2, true},
 		} {
 			h.look(s, stepped.By(now.Add(c.after), step), limits)
 			if socket.pings != c.pings || socket.killed != c.killed {

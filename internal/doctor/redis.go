@@ -115,9 +115,20 @@ func Access(ctx context.Context, host *redis.Client, prefix string) []Finding {
 	addr, name := host.Options().Addr, strings.ToLower(rand.Text())
 	group, channel, inflight := prefix+":group:edgerelay-doctor-"+name, prefix+"specific."+name+"!", prefix+"$"+name
 	for _, command := range [][]any{
-		{"zadd", group, 1, "x"}, {"expire", group, 10}, {"zscore", group, "x"}, {"zrange", group, 0, -1}, {"zremrangebyscore", group, 0, 0}, {"zrem", group, "x"},
-		{"zadd", channel, 1, "x"}, {"expire", channel, 10}, {"zcount", channel, "-inf", "+inf"}, {"exists", channel}, {"rename", channel, inflight},
-		{"zrange", inflight, 0, 0, "withscores"}, {"zremrangebyrank", inflight, 0, 0}, {"del", channel, inflight, group},
+		{"zadd", group, 1, "x"},
+		{"expire", group, 10},
+		{"zscore", group, "x"},
+		{"zrange", group, 0, -1},
+		{"zremrangebyscore", group, 0, 0},
+		{"zrem", group, "x"},
+		{"zadd", channel, 1, "x"},
+		{"expire", channel, 10},
+		{"zcount", channel, "-inf", "+inf"},
+		{"exists", channel},
+		{"rename", channel, inflight},
+		{"zrange", inflight, 0, 0, "withscores"},
+		{"zremrangebyrank", inflight, 0, 0},
+		{"del", channel, inflight, group},
 	} {
 		err := host.Do(ctx, command...).Err()
 		switch {

@@ -137,7 +137,7 @@ type traffic struct {
 	groups []string
 	mu     sync.Mutex
 	sent   map[string][]time.Time // when each number was accepted; zero if it was not
-	stop func()
+	stop   func()
 }
 
 func publish(b *sharded.Broker, groups []string, pause time.Duration) *traffic {
