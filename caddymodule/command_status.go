@@ -37,7 +37,7 @@ func statusCommand() *cobra.Command {
 			} else {
 				writeStatus(os.Stdout, &s)
 			}
-			if s.Status != "ok" {
+			if s.Status != "ok" && s.Drain == nil {
 				return fmt.Errorf("events cannot reach the relay: %s", printable(s.ChannelLayer.Detail))
 			}
 			return nil
@@ -54,6 +54,9 @@ func writeStatus(w io.Writer, s *nodeStatus) {
 	line("edgerelay", "%s, version %s, up %s", s.Status, s.Version, since(s.Started))
 	line("channel layer", "%s, %s for %s, %d reconnects, %d memberships put back", s.ChannelLayer.Detail, well(s.ChannelLayer.OK), since(s.ChannelLayer.Since),
 		s.ChannelLayer.Reconnects, s.ChannelLayer.Repairs)
+	if s.Drain != nil {
+		line("drain", "%s, %d of %d clients told, %d still here; new ones are refused", s.Drain.State, s.Drain.Told, s.Drain.Clients, s.Drain.Open)
+	}
 	most := "no limit"
 	if s.Limits.Connections > 0 {
 		most = "at most " + humanize.Comma(int64(s.Limits.Connections))

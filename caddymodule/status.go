@@ -11,8 +11,10 @@ import (
 
 // nodeStatus is what GET /edgerelay/status answers.
 type nodeStatus struct {
-	// Status is "ok" while events can reach this node, else "unavailable".
+	// Status is "ok", "draining" while clients are sent to other nodes and afterwards, or "unavailable".
 	Status string `json:"status"`
+	// Drain tells how far a drain is.
+	Drain *relay.DrainStatus `json:"drain,omitempty"`
 	// Version is the module's, Started when the node was made.
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
@@ -118,7 +120,10 @@ func (n *node) status() nodeStatus {
 	if b := n.hub.Broker(); b != nil {
 		s.ChannelLayer = layerStatus{b.Health(), repairedAt}
 	}
-	if s.ChannelLayer.OK {
+	switch drain := n.hub.DrainStatus(); {
+	case drain.State != "off":
+		s.Status, s.Drain = "draining", &drain
+	case s.ChannelLayer.OK:
 		s.Status = "ok"
 	}
 	if plane := n.plane.Load(); plane != nil {
