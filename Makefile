@@ -79,7 +79,7 @@ dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of mater
 	$(GO) run ./internal/dist
 
 soak: test-deps $(CADDY) ## an hour of trouble, after which all is where it was and every event accounted for (SOAK=10m: less)
-	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/soak -run Soak -count 1 -timeout 0 -v
+	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test -tags=nobadger,nomysql,nopgx,soak ./internal/soak -run Soak -count 1 -timeout 0 -v
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)

@@ -18,12 +18,22 @@ func metric(admin, name string) (float64, error) {
 	if err := ask(admin, "/metrics", &text); err != nil {
 		return 0, err
 	}
+	sum, found := 0.0, false
 	for line := range strings.Lines(text.String()) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest[0] != ' ' && rest[0] != '{' {
+			continue
 		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(strings.TrimSpace(rest), ' ')+1:]), 64)
+		if err != nil {
+			return 0, fmt.Errorf("read metric %s: %w", name, err)
+		}
+		sum, found = sum+value, true
 	}
-	return 0, fmt.Errorf("no metric %s", name)
+	if !found {
+		return 0, fmt.Errorf("no metric %s", name)
+	}
+	return sum, nil
 }
 
 // memStats reads figures of Go's memory by their names in runtime.MemStats, after a collection.
