@@ -186,8 +186,10 @@ func TestWhatReachesTheAPI(t *testing.T) {
 		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
 	}
 	answers := map[string]http.HandlerFunc{
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+"/api/v2/me/", 307) },
-		"html":     body("<!DOCTYPE html><title>Log in</title>"), "array": body(`[{"id": 2}]`), "string": body(`"admin"`), "nothing": body(""),
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, thief.URL+"/api/v2/me/", http.StatusTemporaryRedirect)
+		},
+		"html": body("<!DOCTYPE html><title>Log in</title>"), "array": body(`[{"id": 2}]`), "string": body(`"admin"`), "nothing": body(""),
 		"wrongtype": body(`{"results": {"id": 2}}`), "deep": body(strings.Repeat(`{"results":[`, 100_000)), "noid": body(`{"results": [{"username": "admin"}]}`),
 		"headers": func(w http.ResponseWriter, _ *http.Request) {
 			for i := range 300 {

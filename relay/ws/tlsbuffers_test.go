@@ -47,8 +47,8 @@ func TestShrinkTLSGivesBackWhatTheHandshakeTook(t *testing.T) {
 }
 
 func TestShrinkTLSWithoutTheFields(t *testing.T) {
-	type other struct{ rawInput []byte }
-	if got := bufferFields(reflect.TypeFor[other](), "rawInput", "hand"); len(got) != 0 {
+	type other struct{ RawInput []byte }
+	if got := bufferFields(reflect.TypeFor[other](), "RawInput", "hand"); len(got) != 0 {
 		t.Errorf("found buffers at %v where there are none", got)
 	}
 	plain, other2 := net.Pipe()

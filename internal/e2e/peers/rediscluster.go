@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -128,16 +129,17 @@ func (c *RedisCluster) Owner(slot int) int {
 	c.t.Helper()
 	client := c.Masters[0].Client()
 	defer client.Close()
-	ranges, err := client.ClusterSlots(context.Background()).Result()
+	shards, err := client.ClusterShards(context.Background()).Result()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	for _, r := range ranges {
-		if slot < r.Start || slot > r.End {
+	for _, shard := range shards {
+		if !slices.ContainsFunc(shard.Slots, func(r redis.SlotRange) bool { return int64(slot) >= r.Start && int64(slot) <= r.End }) {
 			continue
 		}
-		for i, m := range c.Masters {
-			if r.Nodes[0].Addr == m.Addr {
+		for _, n := range shard.Nodes {
+			addr := net.JoinHostPort(n.IP, strconv.FormatInt(n.Port, 10))
+			if i := slices.IndexFunc(c.Masters, func(m *Redis) bool { return m.Addr == addr }); i >= 0 && n.Role == "master" {
 				return i
 			}
 		}
