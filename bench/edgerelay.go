@@ -92,11 +92,7 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 		run.emit, err = newGroupSender(run.redis.addr, benchGroup)
 		return run, err
 	}
-	e := &httpEmitter{addr: admin, path: "/edgerelay/publish", wrap: publishBody}
-	if err := e.dial(); err != nil {
-		return nil, err
-	}
-	run.emit = e
+	run.emit = &httpEmitter{addr: admin, path: "/edgerelay/publish", wrap: publishBody}
 	return run, nil
 }
 

@@ -60,14 +60,24 @@ type httpEmitter struct {
 	conn       net.Conn
 	r          *bufio.Reader
 	w          *bufio.Writer
+	used       time.Time
 }
 
-func (e *httpEmitter) dial() error {
-	c, err := net.Dial("tcp", e.addr)
-	if err != nil {
-		return fmt.Errorf("connect to %s to publish: %w", e.addr, err)
+// httpRest is how long a connection may have been idle to be used once more: servers end idle ones, Caddy's admin API one
+// that has sent nothing for five seconds, and a ramp can take longer.
+const httpRest = 2 * time.Second
+
+// ready sees to a connection that the server has not given up.
+func (e *httpEmitter) ready() error {
+	if e.conn == nil || time.Since(e.used) > httpRest {
+		e.close()
+		c, err := net.Dial("tcp", e.addr)
+		if err != nil {
+			return fmt.Errorf("connect to %s to publish: %w", e.addr, err)
+		}
+		e.conn, e.r, e.w = c, bufio.NewReader(c), bufio.NewWriterSize(c, 64<<10)
 	}
-	e.conn, e.r, e.w = c, bufio.NewReader(c), bufio.NewWriterSize(c, 64<<10)
+	_ = e.conn.SetDeadline(time.Now().Add(emitTimeout))
 	return nil
 }
 
@@ -100,7 +110,10 @@ func (e *httpEmitter) response() error {
 const pipelined = 64
 
 func (e *httpEmitter) burst(s *source, n int) error {
-	_ = e.conn.SetDeadline(time.Now().Add(emitTimeout))
+	if err := e.ready(); err != nil {
+		return err
+	}
+	defer func() { e.used = time.Now() }()
 	sent := make(chan struct{}, pipelined)
 	failed := make(chan error, 1)
 	go func() {
@@ -126,7 +139,10 @@ func (e *httpEmitter) burst(s *source, n int) error {
 }
 
 func (e *httpEmitter) one(s *source) error {
-	_ = e.conn.SetDeadline(time.Now().Add(emitTimeout))
+	if err := e.ready(); err != nil {
+		return err
+	}
+	defer func() { e.used = time.Now() }()
 	e.request(s.event())
 	if err := e.w.Flush(); err != nil {
 		return fmt.Errorf("publish: %w", err)
@@ -134,4 +150,8 @@ func (e *httpEmitter) one(s *source) error {
 	return e.response()
 }
 
-func (e *httpEmitter) close() { _ = e.conn.Close() }
+func (e *httpEmitter) close() {
+	if e.conn != nil {
+		_ = e.conn.Close()
+	}
+}

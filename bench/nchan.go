@@ -43,10 +43,6 @@ func startNchan(_ context.Context, s setup) (*running, error) {
 	run := &running{stops: []func(){p.stop}, pids: func() []int { return withChildren(p.pid()) }}
 	run.target = target{Addr: fmt.Sprintf("127.0.0.1:%d", port), Path: "/websocket/", Group: benchGroup, Dialect: dialectPlain, TLS: s.tls}
 	e := &httpEmitter{addr: fmt.Sprintf("127.0.0.1:%d", publish), path: "/publish", header: "Accept: text/json\r\n"}
-	if err := e.dial(); err != nil {
-		run.stop()
-		return nil, err
-	}
 	run.emit = e
 	run.subscribed = func() (int, error) { return nchanSubscribers("http://" + e.addr + "/publish") }
 	return run, nil
