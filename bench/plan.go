@@ -38,11 +38,11 @@ func plans() map[string]*plan {
 	return map[string]*plan{
 		"full": {
 			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 2,
-			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000, storm: 10_000, settle: 10 * time.Second,
+			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000, storm: 10_000, settle: 12 * time.Second,
 		},
 		"short": {
 			systems: ours, clients: []int{1000, 5000}, sizes: []int{300, 2048}, reps: 1,
-			seconds: 3, work: 0.5, paced: true, fifty: true, idleAt: 10_000, settle: 4 * time.Second,
+			seconds: 3, work: 0.5, paced: true, fifty: true, idleAt: 10_000, settle: 10 * time.Second,
 		},
 		"slow":  {systems: ours[1:], reps: 3, seconds: 8, beside: 5000},
 		"storm": {systems: ours, reps: 1, seconds: 5, storm: 10_000},

@@ -227,7 +227,7 @@ func (s *session) ramp() error {
 }
 
 // settle collects garbage and returns the memory once it has stopped falling: Go gives
-// pages back to the system bit by bit.
+// pages back to the system bit by bit, with pauses of seconds.
 func (s *session) settle() (int64, error) {
 	for range 2 { // the first may end a cycle under way
 		if err := s.run.gc(); err != nil {
@@ -235,7 +235,7 @@ func (s *session) settle() (int64, error) {
 		}
 	}
 	least, still := int64(1<<62), 0
-	for deadline := time.Now().Add(s.plan.settle); still < 4 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(s.plan.settle); still < 14 && time.Now().Before(deadline); {
 		now, err := rssOf(s.run.pids())
 		if err != nil {
 			return 0, err

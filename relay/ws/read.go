@@ -74,53 +74,71 @@ func (c *Conn) Read() (text bool, message []byte, err error) {
 	return text, message, err
 }
 
+// incoming is a message that is being read. A client at rest waits under readMessage, on a stack that is to stay at the
+// 2 KiB it began with: so what the calls share is here once, and what only some messages need is in calls of its own.
+type incoming struct {
+	bytes   []byte
+	checked int // how much of bytes is known to be UTF-8
+	begun   bool
+	text    bool
+	pings   uint8 // since then
+	since   int64 // Ticks
+}
+
 func (c *Conn) readMessage() (text bool, message []byte, err error) {
-	begun, checked := false, 0
-	pings, since := 0, int64(0)
+	var m incoming
 	for {
 		h, err := c.readHeader()
-		if err != nil {
-			return false, nil, err
-		}
-		if h.opcode >= opClose {
-			if h.opcode == opPing {
-				if now := c.lastRead.Load(); now-since >= int64(time.Second) {
-					pings, since = 0, now
-				}
-				if pings++; pings > maxPings {
-					return false, nil, violation{relay.ClosePolicy, "too many pings"}
-				}
-			}
-			if err := c.readControl(h); err != nil {
-				return false, nil, err
-			}
-			continue
+		if err == nil {
+			err = c.readFrame(&m, h)
 		}
 		switch {
-		case h.opcode > opBinary:
-			return false, nil, violation{codeProtocol, "unknown opcode"}
-		case begun != (h.opcode == opContinuation):
-			return false, nil, violation{codeProtocol, "a fragment out of place"}
-		case h.length > uint64(max(0, c.limit()-len(message))):
-			return false, nil, violation{codeTooBig, "message too long"}
-		}
-		if !begun {
-			begun, text = true, h.opcode == opText
-		}
-		if message, checked, err = c.readPayload(message, h, text, checked); err != nil {
+		case err != nil:
 			return false, nil, err
+		case h.opcode >= opClose || !h.fin:
+		case c.isOpen():
+			return m.text, m.bytes, nil
+		default:
+			m = incoming{} // we have said goodbye: only the answer to that is of interest
 		}
-		if !h.fin {
-			continue
-		}
-		if text && checked < len(message) {
-			return false, nil, errNotUTF8
-		}
-		if c.isOpen() {
-			return text, message, nil
-		}
-		begun, checked, message = false, 0, nil // we have said goodbye: only the answer to that is of interest
 	}
+}
+
+// readFrame reads what follows a frame's head. Where it is the last of a message, m is that message.
+func (c *Conn) readFrame(m *incoming, h header) error {
+	if h.opcode >= opClose {
+		if h.opcode == opPing && m.tooManyPings(c.lastRead.Load()) {
+			return violation{relay.ClosePolicy, "too many pings"}
+		}
+		return c.readControl(h)
+	}
+	switch {
+	case h.opcode > opBinary:
+		return violation{codeProtocol, "unknown opcode"}
+	case m.begun != (h.opcode == opContinuation):
+		return violation{codeProtocol, "a fragment out of place"}
+	case h.length > uint64(max(0, c.limit()-len(m.bytes))):
+		return violation{codeTooBig, "message too long"}
+	}
+	if !m.begun {
+		m.begun, m.text = true, h.opcode == opText
+	}
+	if err := c.readPayload(m, h); err != nil {
+		return err
+	}
+	if h.fin && m.text && m.checked < len(m.bytes) {
+		return errNotUTF8
+	}
+	return nil
+}
+
+// tooManyPings counts a ping.
+func (m *incoming) tooManyPings(now int64) bool {
+	if now-m.since >= int64(time.Second) {
+		m.pings, m.since = 0, now
+	}
+	m.pings++
+	return m.pings > maxPings
 }
 
 // readHeader reads and checks the head of a frame.
@@ -160,33 +178,48 @@ func (c *Conn) readHeader() (h header, err error) {
 	return h, nil
 }
 
-// readPayload appends a frame's payload to message. Memory grows as bytes come, not as they are promised. Text is checked as
-// it comes, too: up to checked it has been, and the new place is returned.
-func (c *Conn) readPayload(message []byte, h header, text bool, checked int) ([]byte, int, error) {
-	from := len(message)
-	for rest := int(h.length); rest > 0; {
-		if len(message) == cap(message) {
-			grown := make([]byte, len(message), len(message)+min(rest, max(firstPiece, len(message))))
-			copy(grown, message)
-			message = grown
-		}
-		piece := message[len(message):min(cap(message), len(message)+rest)]
-		n, err := c.readSome(piece)
+// readPayload appends a frame's payload to m. Memory grows as bytes come, not as they are promised.
+func (c *Conn) readPayload(m *incoming, h header) error {
+	from := len(m.bytes)
+	for end := from + int(h.length); len(m.bytes) < end; {
+		n, err := c.readSome(m.room(end))
 		if err != nil {
-			return nil, 0, err
+			return err
 		}
-		unmask(piece[:n], h.mask, len(message)-from)
-		message = message[:len(message)+n]
-		rest -= n
-		if text {
-			whole, ok := wholeRunes(message[checked:])
-			if !ok {
-				return nil, 0, errNotUTF8
-			}
-			checked += whole
+		if !m.took(n, from, h.mask) {
+			return errNotUTF8
 		}
 	}
-	return message, checked, nil
+	return nil
+}
+
+// room is where the next bytes up to end go.
+//
+//go:noinline
+func (m *incoming) room(end int) []byte {
+	n := len(m.bytes)
+	if n == cap(m.bytes) {
+		grown := make([]byte, n, n+min(end-n, max(firstPiece, n)))
+		copy(grown, m.bytes)
+		m.bytes = grown
+	}
+	return m.bytes[n:min(cap(m.bytes), end)]
+}
+
+// took makes n bytes of room part of the message, whose frame's payload stands at from. Text is checked as it comes: it is
+// not ok once it cannot become UTF-8 any more.
+//
+//go:noinline
+func (m *incoming) took(n, from int, mask [4]byte) (ok bool) {
+	at := len(m.bytes)
+	m.bytes = m.bytes[:at+n]
+	unmask(m.bytes[at:], mask, at-from)
+	if !m.text {
+		return true
+	}
+	whole, ok := wholeRunes(m.bytes[m.checked:])
+	m.checked += whole
+	return ok
 }
 
 // unmask takes the mask off what stands at a place in its frame's payload.
@@ -211,11 +244,18 @@ func wholeRunes(b []byte) (n int, ok bool) {
 
 // readControl reads a control frame and does what it asks for. errClosed ends the connection.
 func (c *Conn) readControl(h header) error {
-	payload, _, err := c.readPayload(nil, h, false, 0)
-	if err != nil {
+	var m incoming
+	if err := c.readPayload(&m, h); err != nil {
 		return err
 	}
-	switch h.opcode {
+	return c.obey(h.opcode, m.bytes)
+}
+
+// obey does what a control frame asks for.
+//
+//go:noinline
+func (c *Conn) obey(opcode byte, payload []byte) error {
+	switch opcode {
 	case opPong:
 		return nil
 	case opPing:
@@ -293,10 +333,15 @@ func (c *Conn) readNet(b []byte) (int, error) {
 	}
 	n, err := c.net.Read(b)
 	if n > 0 {
-		c.lastRead.Store(relay.Ticks(time.Now()))
+		c.lives()
 	}
 	return n, err
 }
+
+// lives notes that the client does.
+//
+//go:noinline
+func (c *Conn) lives() { c.lastRead.Store(relay.Ticks(time.Now())) }
 
 // finish ends the connection after a read error, so that the client can still read why.
 func (c *Conn) finish(err error) {
