@@ -24,7 +24,7 @@ func BenchmarkMessage(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if _, err := parseWishes(m.groups); err != nil {
+				if _, err := m.wishes(); err != nil {
 					b.Fatal(err)
 				}
 			}

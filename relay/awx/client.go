@@ -101,10 +101,10 @@ func (c *Client) handle(text bool, raw []byte) error {
 		c.Log.Info("a client's message is refused: its xrftoken is not the csrftoken cookie of the handshake", "user", c.Session.Identity().Name, "address", c.Session.Address().String())
 		return errDenied
 	}
-	if m.groups == nil {
+	if !m.asks {
 		return nil
 	}
-	wishes, fault := parseWishes(m.groups)
+	wishes, fault := m.wishes()
 	allowed := map[wish]standing{}
 	for _, w := range wishes {
 		allowed[w] = standing{}

@@ -14,11 +14,21 @@ import (
 // message is what a client sends: {"groups": {"<kind>": [<item>, …], …}, "xrftoken": "…"}.
 type message struct {
 	token  string
-	groups json.RawMessage // nil if there is no such key
+	asks   bool            // it has groups
+	plain  []wish          // for these, where parsePlain has read them
+	groups json.RawMessage // else what stands there
 }
 
-// parseMessage reads a client's text frame. Keys are exact, and the last of equal keys counts, as in Python.
+// parseMessage reads a client's text frame.
 func parseMessage(text []byte) (message, error) {
+	if m, ok := parsePlain(text); ok {
+		return m, nil
+	}
+	return parseAny(text)
+}
+
+// parseAny reads what parsePlain does not. Keys are exact, and the last of equal keys counts, as in Python.
+func parseAny(text []byte) (message, error) {
 	var m message
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(text, &object); err != nil || object == nil {
@@ -27,8 +37,16 @@ func parseMessage(text []byte) (message, error) {
 	if raw, ok := object["xrftoken"]; ok {
 		_ = json.Unmarshal(raw, &m.token) // anything but a string is no token
 	}
-	m.groups = object["groups"]
+	m.groups, m.asks = object["groups"]
 	return m, nil
+}
+
+// wishes are the groups that the message asks for, in its own order. With an error it returns those that came before the fault.
+func (m message) wishes() ([]wish, error) {
+	if m.groups == nil {
+		return m.plain, nil
+	}
+	return parseWishes(m.groups)
 }
 
 // wish is one group that a client asks for.
