@@ -11,7 +11,7 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 GOTOOLCHAIN=local go build -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx -ldflags="-s -w" -o /out/usr/bin/caddy ./caddymodule/cmd/caddy
+RUN CGO_ENABLED=0 GOTOOLCHAIN=local go build -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx -ldflags="-s -w" -pgo=deploy/default.pgo -o /out/usr/bin/caddy ./caddymodule/cmd/caddy
 RUN mkdir -p /out/etc/ssl/certs /out/etc/edgerelay /out/tmp /data \
 	&& cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
 	&& cp deploy/container/Caddyfile /out/etc/edgerelay/ \

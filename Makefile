@@ -25,10 +25,10 @@ run: build ## build and start the relay with its demo page on :8013
 	@echo "edgerelay: open http://localhost:8013/ (Ctrl-C stops it)"
 	@exec $(CADDY) run --config Caddyfile
 
-build: $(CADDY) ## bin/caddy, by xcaddy from xcaddy.json
+build: $(CADDY) ## bin/caddy, by xcaddy from xcaddy.json (PGO=deploy/default.pgo: optimized as releases are)
 
 $(CADDY): $(SOURCES)
-	@$(GO) run ./internal/build -o $@
+	@$(GO) run ./internal/build -o $@ $(if $(PGO),-pgo $(PGO))
 
 test: test-deps $(CADDY) ## every test, with the real Redis, Django Channels, Daphne and Chromium
 	$(GO) test -race $$($(GO) list ./... | grep -E '$(RACED)')
@@ -59,6 +59,9 @@ bench-short: $(CADDY) ## the bare loop and the relay alone (two minutes)
 bench-ci: $(CADDY) ## fails when the relay loses an event, or a delivery gets dear by the measure of the bare loop (20 seconds)
 	$(GO) run ./bench ci
 
+pgo: $(CADDY) ## deploy/default.pgo anew, from what bench-short does (two minutes, an idle machine)
+	@scripts/pgo.sh
+
 bench-micro: ## go test -bench of every hot path; BASE=<commit> compares with that one by benchstat
 	@scripts/bench-micro.sh $(BASE)
 
@@ -87,4 +90,4 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist soak fuzz clean bench-short bench-ci bench-micro
+.PHONY: pgo help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist soak fuzz clean bench-short bench-ci bench-micro
