@@ -1,4 +1,4 @@
-package e2e
+package soak
 
 import (
 	"os/exec"
@@ -13,7 +13,7 @@ import (
 func TestEndurance(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "bench")
 	build := exec.Command("go", "build", "-o", program, "./bench")
-	build.Dir = "../.."
+	build.Dir = filepath.Join("..", "..")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build ./bench: %v\n%s", err, out)
 	}
