@@ -169,8 +169,16 @@ func TestAlerts(t *testing.T) {
 	if n := strings.Count(string(raw), "- alert:"); len(alerts) != n || n == 0 {
 		t.Fatalf("read %d of %d alerts", len(alerts), n)
 	}
+	const casesFile = "testdata/alerts.yml"
+	cases, err := os.ReadFile(casesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, a := range alerts {
 		check(t, a[1], a[2], a[3], rows)
+		if !strings.Contains(string(cases), a[1]) {
+			t.Errorf("%s has no case of the alert %s", casesFile, a[1])
+		}
 		if !strings.Contains(string(docs), "| `"+a[1]+"` |") {
 			t.Errorf("docs/observability.md does not name the alert %s", a[1])
 		}
@@ -179,5 +187,5 @@ func TestAlerts(t *testing.T) {
 		}
 	}
 	promtool(t, "check", "rules", rulesFile)
-	promtool(t, "test", "rules", "testdata/alerts.yml")
+	promtool(t, "test", "rules", casesFile)
 }
