@@ -3,7 +3,6 @@ package ws
 import (
 	"encoding/binary"
 	"errors"
-	"io"
 	"time"
 	"unicode/utf8"
 
@@ -242,50 +241,6 @@ func wholeRunes(b []byte) (n int, ok bool) {
 	return n, utf8.Valid(b[:n]) && !utf8.FullRune(b[n:])
 }
 
-// readControl reads a control frame and does what it asks for. errClosed ends the connection.
-func (c *Conn) readControl(h header) error {
-	var m incoming
-	if err := c.readPayload(&m, h); err != nil {
-		return err
-	}
-	return c.obey(h.opcode, m.bytes)
-}
-
-// obey does what a control frame asks for.
-//
-//go:noinline
-func (c *Conn) obey(opcode byte, payload []byte) error {
-	switch opcode {
-	case opPong:
-		return nil
-	case opPing:
-		c.control(append([]byte{finBit | opPong, byte(len(payload))}, payload...))
-		return nil
-	case opClose:
-		switch {
-		case len(payload) == 0:
-			c.answerClose(nil)
-		case len(payload) == 1, !validCode(int(binary.BigEndian.Uint16(payload))):
-			return violation{codeProtocol, "a close code that cannot be"}
-		case !utf8.Valid(payload[2:]):
-			return violation{codeNotUTF8, "a close reason that is not UTF-8"}
-		default:
-			c.answerClose(payload[:2])
-		}
-		return errClosed
-	}
-	return violation{codeProtocol, "unknown opcode"}
-}
-
-// validCode reports whether a close code may be on the wire.
-func validCode(code int) bool {
-	switch code {
-	case 1004, codeNoCode, codeAbnormal, codeTLSFailed:
-		return false
-	}
-	return 1000 <= code && code <= 1014 || 3000 <= code && code <= 4999
-}
-
 // take returns the next n bytes, which are good until the next read; n is at most len(c.in).
 func (c *Conn) take(n int) ([]byte, error) {
 	for int(c.end-c.start) < n {
@@ -342,37 +297,3 @@ func (c *Conn) readNet(b []byte) (int, error) {
 //
 //go:noinline
 func (c *Conn) lives() { c.lastRead.Store(relay.Ticks(time.Now())) }
-
-// finish ends the connection after a read error, so that the client can still read why.
-func (c *Conn) finish(err error) {
-	var wrong violation
-	switch {
-	case errors.As(err, &wrong):
-		c.Close(wrong.code, wrong.reason)
-		c.drain()
-	case errors.Is(err, errClosed):
-		c.mu.Lock()
-		if c.flushing {
-			c.last = true
-			c.mu.Unlock()
-			time.AfterFunc(closeWait, c.Kill)
-			return
-		}
-		c.mu.Unlock()
-	}
-	c.Kill()
-}
-
-// drain stops sending and reads on for a moment: closing a connection with unread data in it
-// makes the kernel reset it, and the client would lose the close frame.
-func (c *Conn) drain() {
-	_ = c.net.SetReadDeadline(time.Now().Add(time.Second))
-	c.mu.Lock()
-	c.shut = c.flushing // then the flusher does it, behind the close frame
-	idle := !c.flushing
-	c.mu.Unlock()
-	if idle {
-		c.closeWrite()
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(c.net, 1<<20))
-}
