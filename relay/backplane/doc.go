@@ -16,5 +16,5 @@
 // that are wrapped in the group broadcast-group_send. What a peer sent goes to local clients and no further.
 // A peer on the same layer is neither sent to nor listened to: relays tell each other the identity of their layer
 // (layer.go), Python nodes are found out by a probe (probe.go). Of several nodes with the same foreign layer
-// a relay listens to one (source.go).
+// a relay listens to one (layer.go).
 package backplane
