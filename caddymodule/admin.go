@@ -167,8 +167,8 @@ func readPublication(body io.Reader) (p publication, status int, err error) {
 	if err != nil {
 		return p, http.StatusBadRequest, fmt.Errorf(`the body must be {"group": "…", "data": <JSON>}: %w`, err)
 	}
-	if !relay.ValidGroup(p.Group) {
-		return p, http.StatusBadRequest, fmt.Errorf("%q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", p.Group, relay.MaxGroupName)
+	if err := relay.CheckGroup(p.Group); err != nil {
+		return p, http.StatusBadRequest, err
 	}
 	if p.Data == nil {
 		return p, http.StatusBadRequest, errors.New("there is no data to publish")

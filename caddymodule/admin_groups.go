@@ -105,8 +105,8 @@ func (n *node) serveTail(w http.ResponseWriter, r *http.Request) error {
 	if err := onlyParameters(q, "raw", "class"); err != nil {
 		return err
 	}
-	if !relay.ValidGroup(group) {
-		return badRequest(fmt.Errorf("%q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", group, relay.MaxGroupName))
+	if err := relay.CheckGroup(group); err != nil {
+		return badRequest(err)
 	}
 	o := relay.TailOptions{Raw: q.Get("raw") == "true"}
 	if raw := q.Get("raw"); raw != "" && raw != "true" && raw != "false" {

@@ -54,6 +54,7 @@ const (
 	Failed // the call failed and the plugin's policy answered
 )
 
+// String returns the verdict as metrics and samples name it.
 func (v Verdict) String() string {
 	return [...]string{"pass", "drop", "replace", "failed"}[v&3]
 }
@@ -68,6 +69,7 @@ const (
 	OnClass
 )
 
+// String returns the hooks of a set, as modules export them but for the prefix "ev_".
 func (h Hook) String() string {
 	var names []string
 	for i, n := range []string{"on_event", "on_subscribe", "on_class"} {

@@ -30,10 +30,12 @@ type Failure struct {
 	Err    error
 }
 
+// Error names the plugin, the call and the cause.
 func (f *Failure) Error() string {
 	return fmt.Sprintf("plugin %s: %s: %v", f.Plugin, f.Call, f.Err)
 }
 
+// Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
 func (k Kind) index() int {

@@ -42,8 +42,9 @@ type Kind uint8
 const (
 	// User is somebody whom the identity provider knows and says nothing particular about.
 	User Kind = iota
-	// Superuser may see and do everything, Auditor see everything.
+	// Superuser may see and do everything.
 	Superuser
+	// Auditor may see everything.
 	Auditor
 	// Anybody is nobody in particular: nobody was asked who it is.
 	Anybody

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -83,4 +84,12 @@ func ValidGroup(name string) bool {
 		}
 	}
 	return true
+}
+
+// CheckGroup is ValidGroup as an error that says what a name may be.
+func CheckGroup(name string) error {
+	if !ValidGroup(name) {
+		return fmt.Errorf("%q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", name, MaxGroupName)
+	}
+	return nil
 }

@@ -82,8 +82,8 @@ func (b *Broker) Leave(groups ...string) {
 
 // Publish implements [relay.Broker]: it returns when every member's sink has taken the event.
 func (b *Broker) Publish(_ context.Context, group string, text []byte) (relay.Receipt, error) {
-	if !relay.ValidGroup(group) {
-		return relay.Receipt{}, fmt.Errorf("publishing: %q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", group, relay.MaxGroupName)
+	if err := relay.CheckGroup(group); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
 	b.layer.mu.Lock()
 	members := make([]*Broker, 0, len(b.layer.groups[group]))

@@ -28,8 +28,8 @@ return full`)
 
 // Publish implements [relay.Broker], as RedisChannelLayer.group_send does.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
-	if !relay.ValidGroup(group) {
-		return relay.Receipt{}, fmt.Errorf("publishing: %q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", group, relay.MaxGroupName)
+	if err := relay.CheckGroup(group); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
 	if !utf8.Valid(text) {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is not UTF-8", group)

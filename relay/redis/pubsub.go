@@ -193,8 +193,8 @@ func (p *PubSub) Leave(groups ...string) {
 // Publish implements [relay.Broker], as RedisPubSubChannelLayer.group_send does. Members are the nodes and Python processes that
 // Redis has handed the event to.
 func (p *PubSub) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
-	if !relay.ValidGroup(group) {
-		return relay.Receipt{}, fmt.Errorf("publishing: %q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", group, relay.MaxGroupName)
+	if err := relay.CheckGroup(group); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
 	if !utf8.Valid(text) {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is not UTF-8", group)

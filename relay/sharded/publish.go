@@ -49,8 +49,8 @@ func (b *Broker) channel(group string) string { return b.place.Prefix + ":" + gr
 // Publish implements [relay.Broker]. What certainly did not happen, as where a slot has moved, is tried again until ctx ends, five
 // seconds at most; what may have happened is not.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
-	if !relay.ValidGroup(group) {
-		return relay.Receipt{}, fmt.Errorf("publishing: %q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", group, relay.MaxGroupName)
+	if err := relay.CheckGroup(group); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
 	if !utf8.Valid(text) || len(text) == 0 {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is empty or not UTF-8", group)
