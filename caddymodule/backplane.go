@@ -97,20 +97,13 @@ type PostgresDiscovery struct {
 }
 
 // provision checks the settings and makes those of package backplane of them. It touches nothing outside.
-func (b *Backplane) provision(log *slog.Logger) (err error) {
+func (b *Backplane) provision(log *slog.Logger) error {
 	fail := func(setting string, err error) error { return fmt.Errorf("edgerelay: backplane: %s: %w", setting, err) }
-	repl := caddy.NewReplacer()
-	expand := func(setting, text string) string {
-		expanded, e := repl.ReplaceOrErr(text, true, true)
-		if e != nil && err == nil {
-			err = fail(setting, e)
-		}
-		return expanded
-	}
+	replaced := newPlaceholders()
 	s := backplane.Settings{
 		Dialect:   backplane.Dialect(b.Dialect),
-		Name:      expand("node_name", b.NodeName),
-		Advertise: strings.TrimSuffix(expand("advertise", b.Advertise), "/"),
+		Name:      replaced.in("node_name", b.NodeName),
+		Advertise: strings.TrimSuffix(replaced.in("advertise", b.Advertise), "/"),
 		Retry:     time.Duration(b.Retry), Ping: time.Duration(b.Ping), Silence: time.Duration(b.Silence),
 		JoinWait: time.Duration(b.SubscribeWait), QueueBytes: b.QueuePerPeer, FrameSize: b.FrameSize,
 		AnyEvent: b.Emitters == "any",
@@ -119,17 +112,17 @@ func (b *Backplane) provision(log *slog.Logger) (err error) {
 		s.Name, _ = os.Hostname() // only a name for people, but for postgres, which checks
 	}
 	if b.Secret != "" { // Validate tells that it is missing
-		s.Secrets = backplane.Secrets{expand("secret", b.Secret)}
+		s.Secrets = backplane.Secrets{replaced.in("secret", b.Secret)}
 	}
 	if b.SecretPrevious != "" {
-		s.Secrets = append(s.Secrets, expand("secret_previous", b.SecretPrevious))
+		s.Secrets = append(s.Secrets, replaced.in("secret_previous", b.SecretPrevious))
 	}
 	if b.Emitters != "" && b.Emitters != "awx" && b.Emitters != "any" {
 		return fmt.Errorf("edgerelay: backplane: emitters is awx or any, not %q", b.Emitters)
 	}
 	var list backplane.Static
 	for _, p := range b.Peers {
-		for _, u := range strings.FieldsFunc(expand("peers", p), func(r rune) bool { return r == ' ' || r == ',' }) {
+		for _, u := range strings.FieldsFunc(replaced.in("peers", p), func(r rune) bool { return r == ' ' || r == ',' }) {
 			if _, e := backplane.ParseURL(u); e != nil {
 				return fmt.Errorf("edgerelay: %w", e)
 			}
@@ -140,7 +133,7 @@ func (b *Backplane) provision(log *slog.Logger) (err error) {
 		s.Discoveries = append(s.Discoveries, list)
 	}
 	for _, d := range b.DNS {
-		name := expand("dns", d.Name)
+		name := replaced.in("dns", d.Name)
 		scheme, port, e := schemeAndPort(d.Scheme, "http", d.Port)
 		if e != nil {
 			return fail("dns", e)
@@ -158,7 +151,7 @@ func (b *Backplane) provision(log *slog.Logger) (err error) {
 	}
 	for _, d := range b.Redis {
 		r := &discovery.Redis{
-			URL: expand("redis", d.URL), Advertise: s.Advertise, Every: time.Duration(d.Every), TTL: 3 * time.Duration(d.Every), Log: log,
+			URL: replaced.in("redis", d.URL), Advertise: s.Advertise, Every: time.Duration(d.Every), TTL: 3 * time.Duration(d.Every), Log: log,
 		}
 		if e := r.Validate(); e != nil {
 			return fmt.Errorf("edgerelay: %w", e)
@@ -171,7 +164,7 @@ func (b *Backplane) provision(log *slog.Logger) (err error) {
 			return fail("postgres", e)
 		}
 		p := &discovery.Postgres{
-			DSN: expand("postgres", d.DSN), Hostname: s.Name, IP: expand("postgres: ip", d.IP),
+			DSN: replaced.in("postgres", d.DSN), Hostname: s.Name, IP: replaced.in("postgres: ip", d.IP),
 			Scheme: scheme, Port: port, Every: time.Duration(d.Every), Log: log,
 		}
 		if e := p.Validate(); e != nil {
@@ -179,8 +172,8 @@ func (b *Backplane) provision(log *slog.Logger) (err error) {
 		}
 		s.Discoveries = append(s.Discoveries, p)
 	}
-	if err != nil {
-		return err
+	if err := replaced.err; err != nil {
+		return fmt.Errorf("edgerelay: backplane: %w", err)
 	}
 	if err := b.provisionTLS(&s); err != nil {
 		return fail("tls_ca", err)

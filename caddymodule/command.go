@@ -30,7 +30,8 @@ func init() {
 }
 
 func publishCommand() *cobra.Command {
-	var group, data, address string
+	var group, data string
+	var address *string
 	cmd := &cobra.Command{
 		Use:   "publish --group <name> --data <JSON|->",
 		Short: "Send an event to a group",
@@ -55,7 +56,7 @@ func publishCommand() *cobra.Command {
 			// Not json.Marshal: it would rewrite the data, which clients get as it is written.
 			body := pyjson.AppendString([]byte(`{"group": `), group)
 			body = append(append(append(body, `, "data": `...), strings.TrimSpace(data)...), '}')
-			resp, err := caddycmd.AdminAPIRequest(address, http.MethodPost, "/edgerelay/publish",
+			resp, err := caddycmd.AdminAPIRequest(*address, http.MethodPost, "/edgerelay/publish",
 				http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(body))
 			if err != nil {
 				return caddy.ExitCodeFailedStartup, err
@@ -67,6 +68,6 @@ func publishCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&group, "group", "g", "", "the full group name, such as job_events-42")
 	cmd.Flags().StringVarP(&data, "data", "d", "", "the payload as JSON; - reads it from standard input")
-	cmd.Flags().StringVar(&address, "address", "localhost:2019", "the address of Caddy's admin API")
+	address = adminAddress(cmd)
 	return cmd
 }

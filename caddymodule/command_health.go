@@ -11,7 +11,7 @@ import (
 )
 
 func healthCommand() *cobra.Command {
-	var address string
+	var address *string
 	var live bool
 	cmd := &cobra.Command{
 		Use:   "health [--live]",
@@ -24,7 +24,7 @@ func healthCommand() *cobra.Command {
 			if live {
 				path = "/edgerelay/health/live"
 			}
-			resp, err := caddycmd.AdminAPIRequest(address, http.MethodGet, path, nil, nil)
+			resp, err := caddycmd.AdminAPIRequest(*address, http.MethodGet, path, nil, nil)
 			if err != nil {
 				return caddy.ExitCodeFailedStartup, err
 			}
@@ -34,6 +34,6 @@ func healthCommand() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "ask only whether the process answers")
-	cmd.Flags().StringVar(&address, "address", "localhost:2019", "the address of Caddy's admin API")
+	address = adminAddress(cmd)
 	return cmd
 }

@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 
@@ -9,7 +8,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/redis"
 	"github.com/edgerelay/edgerelay/relay/sharded"
 )
 
@@ -44,34 +42,22 @@ func (RedisClusterLayer) CaddyModule() caddy.ModuleInfo {
 // Provision checks the settings.
 func (l *RedisClusterLayer) Provision(caddy.Context) error {
 	s := sharded.DefaultSettings()
-	repl := caddy.NewReplacer()
-	var failed error
-	expand := func(setting, text string) string {
-		expanded, err := repl.ReplaceOrErr(text, true, true)
-		if text != "" && err != nil && failed == nil {
-			failed = fmt.Errorf("channel_layer redis_cluster: %s: %w", setting, err)
-		}
-		return expanded
-	}
+	replaced := newPlaceholders()
 	if len(l.Addresses) > 0 {
 		s.Addresses = nil
 	}
 	for _, a := range l.Addresses {
-		s.Addresses = append(s.Addresses, expand("address", a))
+		s.Addresses = append(s.Addresses, replaced.in("address", a))
 	}
 	if l.Prefix != "" {
 		s.Prefix = l.Prefix
 	}
-	s.Username, s.Password, s.Resync = expand("username", l.Username), expand("password", l.Password), l.Resync
+	s.Username, s.Password, s.Resync = replaced.in("username", l.Username), replaced.in("password", l.Password), l.Resync
 	if t := l.TLS; t != nil {
-		details := redis.TLS{
-			CA: expand("tls: ca", t.CA), Cert: expand("tls: cert", t.Cert), Key: expand("tls: key", t.Key),
-			ServerName: expand("tls: server_name", t.ServerName), Insecure: t.InsecureSkipVerify,
-		}
-		s.TLS = func() (*tls.Config, error) { return details.Config() }
+		s.TLS = t.settings(replaced).Config
 	}
-	if failed != nil {
-		return failed
+	if err := replaced.err; err != nil {
+		return fmt.Errorf("channel_layer redis_cluster: %w", err)
 	}
 	l.settings = s
 	return s.Validate()

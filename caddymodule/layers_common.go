@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
@@ -85,39 +84,26 @@ type RedisPool struct {
 
 // expand replaces placeholders. Without hosts it keeps those given.
 func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string, err error) {
-	repl := caddy.NewReplacer()
-	expand := func(setting, text string) string {
-		if text == "" {
-			return ""
-		}
-		expanded, e := repl.ReplaceOrErr(text, true, true)
-		if e != nil && err == nil {
-			err = fmt.Errorf("%s: %w", setting, e)
-		}
-		return expanded
-	}
+	replaced := newPlaceholders()
 	if len(c.URLs) == 0 && len(c.Sentinels) == 0 {
 		h.URLs = defaults.URLs
 	}
 	for _, u := range c.URLs {
-		h.URLs = append(h.URLs, expand("url", u))
+		h.URLs = append(h.URLs, replaced.in("url", u))
 	}
 	for _, s := range c.Sentinels {
 		to := redis.Sentinel{
-			Master: expand("sentinel: master", s.Master), Database: s.Database,
-			Username: expand("sentinel: username", s.Username), Password: expand("sentinel: password", s.Password),
-			SentinelUsername: expand("sentinel: sentinel_username", s.SentinelUsername), SentinelPassword: expand("sentinel: sentinel_password", s.SentinelPassword),
+			Master: replaced.in("sentinel: master", s.Master), Database: s.Database,
+			Username: replaced.in("sentinel: username", s.Username), Password: replaced.in("sentinel: password", s.Password),
+			SentinelUsername: replaced.in("sentinel: sentinel_username", s.SentinelUsername), SentinelPassword: replaced.in("sentinel: sentinel_password", s.SentinelPassword),
 		}
 		for _, a := range s.Addresses {
-			to.Addresses = append(to.Addresses, expand("sentinel: addresses", a))
+			to.Addresses = append(to.Addresses, replaced.in("sentinel: addresses", a))
 		}
 		h.Sentinels = append(h.Sentinels, to)
 	}
 	if t := c.TLS; t != nil {
-		h.TLS = &redis.TLS{
-			CA: expand("tls: ca", t.CA), Cert: expand("tls: cert", t.Cert), Key: expand("tls: key", t.Key),
-			ServerName: expand("tls: server_name", t.ServerName), Insecure: t.InsecureSkipVerify,
-		}
+		h.TLS = t.settings(replaced)
 	}
 	if p := c.Pool; p != nil {
 		h.Pool = redis.Pool{
@@ -133,9 +119,17 @@ func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string
 		}
 	}
 	for _, k := range c.SymmetricEncryptionKeys {
-		keys = append(keys, expand("symmetric_encryption_keys", k))
+		keys = append(keys, replaced.in("symmetric_encryption_keys", k))
 	}
-	return h, keys, err
+	return h, keys, replaced.err
+}
+
+// settings are those of package redis, placeholders replaced.
+func (t *RedisTLS) settings(replaced *placeholders) *redis.TLS {
+	return &redis.TLS{
+		CA: replaced.in("tls: ca", t.CA), Cert: replaced.in("tls: cert", t.Cert), Key: replaced.in("tls: key", t.Key),
+		ServerName: replaced.in("tls: server_name", t.ServerName), Insecure: t.InsecureSkipVerify,
+	}
 }
 
 // unmarshalOption takes one of redisOptions, and returns false for what is none of these.

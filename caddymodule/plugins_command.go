@@ -25,12 +25,12 @@ func pluginCommand() *cobra.Command {
 
 // adminCommand makes a command that speaks to the admin API.
 func adminCommand(use, short, long string, args int, run func(address string, args []string) error) *cobra.Command {
-	var address string
+	var address *string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(args), SilenceUsage: true,
-		RunE: func(_ *cobra.Command, args []string) error { return exit(run(address, args)) },
+		RunE: func(_ *cobra.Command, args []string) error { return exit(run(*address, args)) },
 	}
-	cmd.Flags().StringVar(&address, "address", "localhost:2019", "the address of Caddy's admin API")
+	address = adminAddress(cmd)
 	return cmd
 }
 

@@ -19,7 +19,8 @@ import (
 
 func drainCommand() *cobra.Command {
 	var (
-		over, address        string
+		over                 string
+		address              *string
 		rate                 float64
 		wait, cancel, status bool
 	)
@@ -46,14 +47,14 @@ func drainCommand() *cobra.Command {
 					return caddy.ExitCodeFailedStartup, err
 				}
 			}
-			s, text, err := askDrain(address, method, body)
+			s, text, err := askDrain(*address, method, body)
 			for last := time.Now(); err == nil && wait && s.State != "drained" && s.State != "off"; {
 				if time.Since(last) >= time.Second {
 					last = time.Now()
 					fmt.Fprintf(os.Stderr, "%d of %d clients told, %d open\n", s.Told, s.Clients, s.Open)
 				}
 				time.Sleep(100 * time.Millisecond)
-				s, text, err = askDrain(address, http.MethodGet, nil)
+				s, text, err = askDrain(*address, http.MethodGet, nil)
 			}
 			if err != nil {
 				return caddy.ExitCodeFailedStartup, err
@@ -70,7 +71,7 @@ func drainCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "wait until all clients have gone")
 	cmd.Flags().BoolVar(&status, "status", false, "tell how far the drain is")
 	cmd.Flags().BoolVar(&cancel, "cancel", false, "let clients in again; who has not been told yet stays")
-	cmd.Flags().StringVar(&address, "address", "localhost:2019", "the address of Caddy's admin API")
+	address = adminAddress(cmd)
 	return cmd
 }
 
