@@ -144,6 +144,10 @@ func (b *batch) judge(h *Hub, i int, ev *Event) (classes uint64) {
 	}
 	as := b.audiences(h, ev.Group)
 	switch {
+	case as == nil && h.listeners.load()[ev.Group] != nil: // for other nodes only
+		h.stats.control.Add(1)
+		ev.journey.fail("node_message")
+		return 0
 	case as == nil:
 		h.stats.unheard.Add(1)
 		ev.journey.fail("no_client")

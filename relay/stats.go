@@ -43,7 +43,7 @@ type Stats struct {
 	// were closed because they read too slowly.
 	Missed, MissedSlow uint64
 	// Fanned counts events that were queued for one client at least. All others are counted by what became of them: Unheard had
-	// no local client, Invalid were not UTF-8, Hidden were for classes of subscribers that are not here, and Control are messages between nodes. With
+	// no local client, Invalid were not UTF-8, Hidden were for classes of subscribers that are not here, and Control are for other nodes only. With
 	// plugins, which drop and add events, these do not sum up to the events that came in.
 	Fanned, Unheard, Invalid, Hidden, Control uint64
 	// Lag is how long deliveries took from the emitter on.

@@ -219,3 +219,15 @@ func TestTraceSamplesEvenly(t *testing.T) {
 	}
 	relaytest.Eventually(t, "ten of ten thousand", func() bool { mu.Lock(); defer mu.Unlock(); return n == 10 })
 }
+
+// What only the node itself listens to, such as the copies for its peers, is not missing a client.
+func TestListenedEventsAreNotUnheard(t *testing.T) {
+	h, _ := newHub(t)
+	heard := 0
+	stop := h.Listen(t.Context(), "g", func(relay.Event) { heard++ })
+	defer stop()
+	h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}, {Group: "nobody", Text: []byte("2")}})
+	if s := h.Stats(); heard != 1 || s.Control != 1 || s.Unheard != 1 || s.EventsFromLayer != 2 {
+		t.Errorf("heard %d; %+v", heard, s)
+	}
+}
