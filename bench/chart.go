@@ -63,15 +63,7 @@ func (c *chart) svg() []byte {
 	at := func(v float64) float64 { return labelWidth + span*(math.Log10(v)-low)/(high-low) }
 
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">
-<style>
- svg{font:13px system-ui,sans-serif;background:#ffffff}
- text{fill:#1f2328}.dim{fill:#59636e;font-size:11px}.grid{stroke:#d1d9e0}.page{fill:#ffffff}
- @media (prefers-color-scheme:dark){svg{background:#0d1117}text{fill:#f0f6fc}.dim{fill:#9198a1}.grid{stroke:#3d444d}.page{fill:#0d1117}}
-</style>
-<rect class="page" width="100%%" height="100%%"/>
-<text x="12" y="22" font-weight="600">%s</text>
-`, chartWidth, height, chartWidth, height, html.EscapeString(c.title), html.EscapeString(c.title))
+	beginSVG(&b, height, c.title)
 	for d := low; d <= high; d++ {
 		x := at(math.Pow(10, d))
 		fmt.Fprintf(&b, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"46\" y2=\"%d\"/><text class=\"dim\" x=\"%.1f\" y=\"42\" text-anchor=\"middle\">%s</text>\n",
@@ -155,4 +147,18 @@ func (res *results) chartOf(file, title, unit string, k kind, figure func(*summa
 		c.groups[i].bars = append(c.groups[i].bars, chartBar{m.System, v, note[:min(len(note), 70)]})
 	}
 	return c
+}
+
+// beginSVG writes the head of a chart, for a bright page and a dark one.
+func beginSVG(b *bytes.Buffer, height int, title string) {
+	title = html.EscapeString(title)
+	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">
+<style>
+ svg{font:13px system-ui,sans-serif;background:#ffffff}
+ text{fill:#1f2328}.dim{fill:#59636e;font-size:11px}.grid{stroke:#d1d9e0}.page{fill:#ffffff}
+ @media (prefers-color-scheme:dark){svg{background:#0d1117}text{fill:#f0f6fc}.dim{fill:#9198a1}.grid{stroke:#3d444d}.page{fill:#0d1117}}
+</style>
+<rect class="page" width="100%%" height="100%%"/>
+<text x="12" y="22" font-weight="600">%s</text>
+`, chartWidth, height, chartWidth, height, title, title)
 }

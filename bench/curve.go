@@ -134,18 +134,10 @@ func (c *curve) svg(chart curveChart) []byte {
 	}
 	x, y := newAxis(xs, c.Log), newAxis(ys, c.Log)
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">
-<style>
- svg{font:13px system-ui,sans-serif;background:#ffffff}
- text{fill:#1f2328}.dim{fill:#59636e;font-size:11px}.grid{stroke:#d1d9e0}.page{fill:#ffffff}
- @media (prefers-color-scheme:dark){svg{background:#0d1117}text{fill:#f0f6fc}.dim{fill:#9198a1}.grid{stroke:#3d444d}.page{fill:#0d1117}}
-</style>
-<rect class="page" width="100%%" height="100%%"/>
-<text x="12" y="22" font-weight="600">%s</text>
-<text class="dim" x="12" y="42">%s</text>
+	beginSVG(&b, plotHeight, chart.Title)
+	fmt.Fprintf(&b, `<text class="dim" x="12" y="42">%s</text>
 <text class="dim" x="%d" y="%d" text-anchor="end">%s</text>
-`, chartWidth, plotHeight, chartWidth, plotHeight, html.EscapeString(chart.Title), html.EscapeString(chart.Title), html.EscapeString(chart.Unit),
-		plotRight, plotHeight-14, html.EscapeString(c.X))
+`, html.EscapeString(chart.Unit), plotRight, plotHeight-14, html.EscapeString(c.X))
 	for _, m := range x.marks() {
 		at := x.at(m, plotLeft, plotRight)
 		fmt.Fprintf(&b, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/><text class=\"dim\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n",

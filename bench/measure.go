@@ -109,14 +109,20 @@ func (s *session) paced(r *row) error {
 		return err
 	}
 	s.finish(r, &t.Latency)
-	if s.run.redis != nil {
-		after, err := s.run.redis.traffic()
-		if err != nil {
-			return err
-		}
-		d := after.minus(before).minus(reading)
-		r.RedisIn, r.RedisOut = float64(d.in)/float64(r.Events), float64(d.out)/float64(r.Events)
+	return s.readRedis(r, before, reading)
+}
+
+// readRedis puts the traffic since before, the part of reading it aside, into r, for each event.
+func (s *session) readRedis(r *row, before, reading traffic) error {
+	if s.run.redis == nil {
+		return nil
 	}
+	after, err := s.run.redis.traffic()
+	if err != nil {
+		return err
+	}
+	d := after.minus(before).minus(reading)
+	r.RedisIn, r.RedisOut = float64(d.in)/float64(r.Events), float64(d.out)/float64(r.Events)
 	return nil
 }
 

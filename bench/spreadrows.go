@@ -105,12 +105,9 @@ func (s *session) atRate(r *row) error {
 		return err
 	}
 	s.finish(r, &t.Latency)
-	after, err := s.run.redis.traffic()
-	if err != nil {
+	if err := s.readRedis(r, before, reading); err != nil {
 		return err
 	}
-	d := after.minus(before).minus(reading)
-	r.RedisIn, r.RedisOut = float64(d.in)/float64(r.Events), float64(d.out)/float64(r.Events)
 	if reached := float64(r.Events) / took.Seconds(); reached < 0.9*r.Rate {
 		return fmt.Errorf("%w: %.0f of %.0f a second reached Redis", errPace, reached, r.Rate)
 	}
