@@ -512,6 +512,9 @@ func TestValidGroup(t *testing.T) {
 		if relay.ValidGroup(name) != want {
 			t.Errorf("ValidGroup(%q) = %v", name, !want)
 		}
+		if err := relay.CheckGroup(name); (err == nil) != want {
+			t.Errorf("CheckGroup(%q): %v", name, err)
+		}
 	}
 	long := slices.Repeat([]byte("a"), 100)
 	if relay.ValidGroup(string(long)) || !relay.ValidGroup(string(long[:99])) {
