@@ -226,8 +226,9 @@ func TestJunkIsSkipped(t *testing.T) {
 		prefix + "\x82\xa4type\xc1", prefix + "\x81\xa4text\xdb\x7f\xff\xff\xffxx", prefix + "\x81\xb0__asgi_channel__\xdd\x7f\xff\xff\xff",
 		prefix + "\x81\xa4type\xaechat.something", prefix + "\x80",
 	}
+	first := time.Now().Unix() - int64(len(junk)) // not so old that the publisher below would delete what has not been read yet
 	for i, j := range junk {
-		client.ZAdd(ctx, key, goredis.Z{Score: float64(i + 1), Member: j})
+		client.ZAdd(ctx, key, goredis.Z{Score: float64(first + int64(i)), Member: j})
 	}
 	if _, err := b.Publish(ctx, "g", []byte("fine")); err != nil {
 		t.Fatal(err)
