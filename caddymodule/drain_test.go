@@ -41,12 +41,19 @@ func (s *site) drain(method, body string) (code int, status relay.DrainStatus, t
 
 func (s *site) health() int {
 	s.t.Helper()
-	resp, err := http.Get("http://" + s.addr + "/health")
+	code := 0
+	err := again(func() error { // a reload closes what is kept alive
+		resp, err := http.Get("http://" + s.addr + "/health")
+		if err != nil {
+			return err
+		}
+		code = resp.StatusCode
+		return resp.Body.Close()
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_ = resp.Body.Close()
-	return resp.StatusCode
+	return code
 }
 
 func TestDrain(t *testing.T) {

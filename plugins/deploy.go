@@ -29,9 +29,11 @@ type Options struct {
 
 // host is what all modules share.
 type host struct {
-	cache  wazero.CompilationCache
-	logger *slog.Logger
-	now    func() time.Time
+	cache wazero.CompilationCache
+	// compiling has a *sync.Mutex for each metered module, by its hash.
+	compiling sync.Map
+	logger    *slog.Logger
+	now       func() time.Time
 
 	startWait time.Duration
 }

@@ -398,6 +398,21 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// Plugins of the same bytes are loaded at once from what an earlier run has left on disk.
+func TestTwinsFromTheCache(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	var specs []Spec
+	for i := range 8 {
+		s := actor(t)
+		s.Name = fmt.Sprint("actor", i)
+		specs = append(specs, s)
+	}
+	pipeline(t, Options{CacheDir: dir}, specs[0])
+	for range 20 {
+		pipeline(t, Options{CacheDir: dir}, specs...)
+	}
+}
+
 func TestLogs(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	p := pipeline(t, Options{Now: func() time.Time { return now }}, actor(t))

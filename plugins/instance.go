@@ -83,7 +83,7 @@ func (m *module) instantiate(ctx context.Context, env *environment) (in *instanc
 	in = &instance{Context: ctx, m: m, env: env}
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("the engine failed: %v", r)
+			err = engineFault(r)
 		}
 		if err != nil {
 			in.close()

@@ -75,7 +75,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	}
 	defer func() {
 		if r := recover(); r != nil { // a bug of the engine must not cost the server
-			err = fmt.Errorf("the engine failed on this module: %v", r)
+			err = engineFault(r)
 		}
 		if err != nil {
 			m.close()
@@ -86,7 +86,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	if err != nil {
 		return m, err
 	}
-	err = m.compile(ctx, metered, h.cache)
+	err = h.compile(ctx, m, metered)
 	if faultOfDisk(err) { // it costs the next start the compilation, and this one nothing
 		h.logger.Warn("a compiled plugin is not kept on disk; the next start compiles it again", "plugin", spec.Name, "error", err)
 		_ = m.runtime.Close(ctx)
@@ -123,6 +123,16 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	}
 	m.refill()
 	return m, nil
+}
+
+// compile compiles a module by way of the cache, one of the same bytes at a time: wazero 1.12 lets others have a module that it found on
+// disk before it has made all of it.
+func (h *host) compile(ctx context.Context, m *module, metered []byte) error {
+	lock, _ := h.compiling.LoadOrStore(Hash(metered), new(sync.Mutex))
+	mu := lock.(*sync.Mutex)
+	mu.Lock()
+	defer mu.Unlock()
+	return m.compile(ctx, metered, h.cache)
 }
 
 // faultOfDisk tells whether the cache of compiled modules could not be read or written: the disk is full, or has faults.

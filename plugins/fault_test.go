@@ -1,0 +1,18 @@
+package plugins
+
+import (
+	"regexp"
+	"testing"
+)
+
+func TestEngineFaultNamesThePlace(t *testing.T) {
+	var err error
+	func() {
+		defer func() { err = engineFault(recover()) }()
+		var none []int
+		none[len(none)]++
+	}()
+	if !regexp.MustCompile(`^the engine failed: runtime error: index out of range \[0\] with length 0 \(at fault_test\.go:13, `).MatchString(err.Error()) {
+		t.Error(err)
+	}
+}
