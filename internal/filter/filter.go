@@ -68,14 +68,10 @@ func (f *Filter) divert(run []relay.Event) bool {
 	if run[0].Control != nil || group == awx.BroadcastGroup {
 		return false
 	}
-	switch {
-	case f.pipeline.Matches(group):
-		f.lane(group).push(run)
-		return true
-	case f.settling.Load() > 0:
-		return f.lane(group).follow(run)
+	if !f.pipeline.Matches(group) && f.settling.Load() == 0 {
+		return false
 	}
-	return false
+	return f.lane(group).push(run)
 }
 
 func (f *Filter) lane(group string) *lane {

@@ -42,33 +42,35 @@ func newLane(f *Filter) *lane {
 	return l
 }
 
-// push adds events of one group. It waits while the lane is full.
-func (l *lane) push(run []relay.Event) {
+// push adds events of one group if it has plugins, or if earlier events of it are still in the lane, and reports whether that is so. It waits
+// while the lane is full. The pipeline may change until the lane is locked and while it waits, and the lane may settle on that: only what
+// holds then counts, or a later event would go past this one.
+func (l *lane) push(run []relay.Event) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.add(run)
-}
-
-// follow adds events of one group if earlier ones of it are still in the lane.
-func (l *lane) follow(run []relay.Event) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, queued := l.queued[run[0].Group]
-	_, working := l.working[run[0].Group]
-	if !queued && !working {
-		return false
+	for {
+		if !l.holds(run[0].Group) && !l.filter.pipeline.Matches(run[0].Group) {
+			return false
+		}
+		if l.bytes < laneSize || l.closed {
+			break
+		}
+		l.drained.Wait()
 	}
-	l.add(run)
+	if !l.closed {
+		l.add(run)
+	}
 	return true
 }
 
+// holds reports whether events of a group are in the lane.
+func (l *lane) holds(group string) bool {
+	_, queued := l.queued[group]
+	_, working := l.working[group]
+	return queued || working
+}
+
 func (l *lane) add(run []relay.Event) {
-	for l.bytes >= laneSize && !l.closed {
-		l.drained.Wait()
-	}
-	if l.closed {
-		return
-	}
 	if len(l.events) == 0 {
 		l.filled.Signal()
 	}
