@@ -62,23 +62,35 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !ws.IsUpgrade(r) {
 		return next.ServeHTTP(w, r)
 	}
-	if plane := h.app.node.plane.Load(); plane != nil && h.app.Backplane != nil {
-		if endpoint, ok := original(r, backplane.Endpoint); ok {
-			closeUnlessUpgraded(w)
-			if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-				http.Error(w, reason, status)
-				return nil
-			}
-			plane.Serve(w, r, endpoint)
-			return nil
-		}
-	}
-	if !h.takes(r) {
+	endpoint, peer := original(r, backplane.Endpoint)
+	if peer = peer && h.app.Backplane != nil; !peer && !h.takes(r) {
 		return next.ServeHTTP(w, r)
 	}
 	closeUnlessUpgraded(w)
-	h.upgrade(w, r)
+	if err := h.app.node.awaitConfig(r.Context()); err != nil {
+		h.refuse(w, r, http.StatusServiceUnavailable, rejectedStarting, clientAddress(r), "the relay is not ready yet", err)
+		return nil
+	}
+	if peer {
+		h.upgradePeer(w, r, endpoint)
+	} else {
+		h.upgrade(w, r)
+	}
 	return nil
+}
+
+// upgradePeer serves a connection of the backplane.
+func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint backplane.Dialect) {
+	plane := h.app.node.plane.Load()
+	if plane == nil { // its configuration is about to be put in force
+		http.Error(w, "the backplane is not ready yet", http.StatusServiceUnavailable)
+		return
+	}
+	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
+		http.Error(w, reason, status)
+		return
+	}
+	plane.Serve(w, r, endpoint)
 }
 
 // closeUnlessUpgraded ends the connection of a handshake that is refused: a proxy that has not looked at the answer takes what the client
@@ -223,7 +235,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why
 	switch why {
 	case rejectedAuth:
 		level = slog.LevelError
-	case rejectedLimit, rejectedOrigin: // perhaps a setting that should be another
+	case rejectedLimit, rejectedOrigin, rejectedStarting: // perhaps a setting that should be another
 		level = slog.LevelWarn
 	}
 	h.note(r, level, why, address, err)

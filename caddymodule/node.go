@@ -22,6 +22,8 @@ const (
 	moveWait = 10 * time.Second
 	// closeWait is how long clients have to take their leave when the relay stops.
 	closeWait = 5 * time.Second
+	// startWait is how long a handshake waits for the first configuration to be in force.
+	startWait = 10 * time.Second
 	// leaveWait is how long peers have to take what waits for them then.
 	leaveWait = 3 * time.Second
 )
@@ -54,8 +56,9 @@ type node struct {
 	consoleTails consoleTails
 	examining    sync.Mutex // held during an examination; one at a time is enough
 
-	mu       sync.Mutex
-	attached []*App // the last one is in force
+	mu         sync.Mutex
+	attached   []*App        // the last one is in force
+	configured chan struct{} // closed once there has been one
 	place    string // of the open broker
 
 	stopPace    atomic.Pointer[relay.Pace]          // at which clients leave at the end; nil: at once
@@ -69,7 +72,7 @@ func newNode() (caddy.Destructor, error) {
 	out.to.Store(slog.Default())
 	limited := newThrottled(out)
 	log := slog.New(limited)
-	n := &node{hub: relay.NewHub(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers(), started: time.Now()}
+	n := &node{hub: relay.NewHub(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers(), started: time.Now(), configured: make(chan struct{})}
 	n.clients.Hub, n.clients.Log = n.hub, log
 	n.monitor = newMonitor(n.hub, func(now time.Time) { n.consoleTails.closeIdle(now.Add(-consoleTailIdle)) })
 	n.close = sync.OnceValue(n.shutDown)
@@ -102,8 +105,33 @@ func (n *node) attach(a *App) error {
 		return err
 	}
 	n.attached = append(n.attached, a)
+	select {
+	case <-n.configured:
+	default:
+		close(n.configured)
+	}
 	a.tellFiles()
 	return nil
+}
+
+// awaitConfig waits for the first configuration to be in force. Caddy starts apps in no order, and the HTTP server may be up before
+// there is an authorizer, which would deny the first clients their groups.
+func (n *node) awaitConfig(ctx context.Context) error {
+	select {
+	case <-n.configured:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(startWait)
+	defer timer.Stop()
+	select {
+	case <-n.configured:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return errors.New("no configuration is in force after " + startWait.String())
+	}
 }
 
 // hasConfig tells whether a configuration is in force.

@@ -9,12 +9,13 @@ const (
 	rejectedOrigin
 	rejectedNobody // not logged in
 	rejectedAuth   // it could not be found out who it is
+	rejectedStarting
 	rejections
 )
 
 // String returns the reason as metrics show it.
 func (r rejection) String() string {
-	return [...]string{"bad_handshake", "limit", "origin", "not_logged_in", "auth_error"}[r]
+	return [...]string{"bad_handshake", "limit", "origin", "not_logged_in", "auth_error", "starting"}[r]
 }
 
 // message is what the log says. Each reason has its own, so that a flood of one does not hide another.
@@ -25,6 +26,7 @@ func (r rejection) message() string {
 		"a websocket is refused: the page's origin may not connect",
 		"a websocket is turned away: the client is not logged in",
 		"a websocket is refused: it could not be found out who the client is",
+		"a websocket is refused: the relay has not started yet",
 	}[r]
 }
 
@@ -36,5 +38,6 @@ func (r rejection) remedy() string {
 		"add the origin to edgerelay's origins, if the page is yours",
 		"log in",
 		"see that the API which auth names can be reached from here and answers in time",
+		"wait; if it does not start, see what the log says of its configuration",
 	}[r]
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -421,5 +422,60 @@ func TestClientAddress(t *testing.T) {
 		if resp, _ := s.ask("/websocket/", "X-Forwarded-For: 10.0.0.1"); resp.StatusCode != 429 {
 			t.Errorf("%q: the same client: %d", trusted, resp.StatusCode)
 		}
+	}
+}
+
+// Caddy starts apps in no order. A client that comes when the HTTP server is up and the relay is not waits, rather than being let in
+// and denied its groups.
+func TestClientBeforeTheRelay(t *testing.T) {
+	s := newSite(t)
+	config, err := adapt(s.file("auth none", "edgerelay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parsed caddy.Config
+	if err := json.Unmarshal(config, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	parsed.Admin = &caddy.AdminConfig{Disabled: true}
+	ctx, err := caddy.ProvisionContext(&parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := ctx.App("http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := ctx.App("edgerelay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.(caddy.App).Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(server.(caddy.App).Stop(), app.(*App).Stop(), app.(*App).Cleanup()); err != nil {
+			t.Error(err)
+		}
+	}()
+
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, shake+"\r\n", "/websocket/", s.addr); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, err := conn.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("answered before there is a relay: %d bytes, %v", n, err)
+	}
+	if err := app.(*App).Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != 101 {
+		t.Fatalf("%v, %v; want 101", resp, err)
 	}
 }

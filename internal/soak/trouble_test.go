@@ -61,7 +61,6 @@ func (tr *trouble) swap(ctx context.Context, every time.Duration) {
 			tr.t.Error(err)
 			return
 		}
-		req.Close = true
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil { // the admin API of the configuration before a reload took the connection with it
 			continue

@@ -59,6 +59,9 @@ func StartRelayUnder(t testing.TB, caddyfile string, under ...string) *Relay {
 	return r
 }
 
+// A reload ends the admin API's kept connections at any time after it was answered, and with them what is just being asked over one.
+func init() { http.DefaultTransport.(*http.Transport).DisableKeepAlives = true }
+
 // Restart starts the relay again at the same addresses with a Caddyfile, after Kill or Stop, and waits until it answers.
 func (r *Relay) Restart(caddyfile string) {
 	r.t.Helper()
