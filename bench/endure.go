@@ -89,7 +89,7 @@ func (e *endurance) figures() ([]float64, error) {
 		return nil, err
 	}
 	pid := e.run.server.pid()
-	rss, err := rssOf([]int{pid})
+	rss, err := anonOf([]int{pid})
 	if err != nil {
 		return nil, err
 	}
