@@ -145,6 +145,7 @@ func TestCookiesOfOthers(t *testing.T) {
 
 // What the API is sent is the client's Cookie and Authorization and nothing that a client can add; what it answers can be anything.
 func TestWhatReachesTheAPI(t *testing.T) {
+	t.Parallel()
 	f := newFortress(t, "")
 	f.bystander(t)
 	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the thief was sent %v", r.Header) }))

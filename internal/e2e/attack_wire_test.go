@@ -114,6 +114,7 @@ func TestBytesBefore101(t *testing.T) {
 
 // Handshakes that never end hold up nobody, and Caddy's own timeout, as the example for AWX sets it, ends them.
 func TestSlowloris(t *testing.T) {
+	t.Parallel()
 	example, err := os.ReadFile(filepath.Join(peers.Root(t), "examples", "awx", "Caddyfile"))
 	if err != nil {
 		t.Fatal(err)

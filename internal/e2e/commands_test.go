@@ -61,6 +61,7 @@ const commandSite = `{
 
 // The commands of a site that is well, and then of one that is not, by breaking one thing after the other.
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	redis := peers.StartRedis(t)
 	relay := peers.StartRelay(t, fmt.Sprintf(commandSite, redis.URL, ""))
 	websocket := strings.Replace(relay.URL, "http", "ws", 1) + "/websocket/"
@@ -142,6 +143,7 @@ func TestCommands(t *testing.T) {
 
 // The relay does not run: doctor looks at the Caddyfile.
 func TestDoctorOfAConfig(t *testing.T) {
+	t.Parallel()
 	redis := peers.StartRedis(t)
 	relay := peers.StartRelay(t, fmt.Sprintf(commandSite, redis.URL, ""))
 	relay.Kill()
@@ -168,6 +170,7 @@ func TestDoctorOfAConfig(t *testing.T) {
 
 // A process with few file descriptors, and a node whose peer has another secret.
 func TestDoctorOfLimitsAndPeers(t *testing.T) {
+	t.Parallel()
 	other := peers.StartRelay(t, "{\nadmin {$ADMIN}\npersist_config off\nedgerelay {\nauth none\nbackplane {\nsecret theirs\n}\n}\n}\n{$SITE} {\nedgerelay\n}\n")
 	site, admin := fmt.Sprint("127.0.0.1:", peers.FreePort(t)), fmt.Sprint("127.0.0.1:", peers.FreePort(t))
 	dir := t.TempDir()
@@ -199,6 +202,7 @@ func TestDoctorOfLimitsAndPeers(t *testing.T) {
 
 // Help and completion know the commands and their flags.
 func TestCompletion(t *testing.T) {
+	t.Parallel()
 	relay := peers.StartRelay(t, "{\nadmin {$ADMIN}\npersist_config off\nedgerelay {\nauth none\n}\n}\n{$SITE} {\nedgerelay\n}\n")
 	complete := func(args ...string) string {
 		t.Helper()

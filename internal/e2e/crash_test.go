@@ -15,6 +15,7 @@ const deathNoticed = 75 * time.Second
 // A relay is killed. Its clients go elsewhere at once; what it left in Redis is taken away by the other one, or by itself when it is started
 // again and is alone.
 func TestKillOfARelay(t *testing.T) {
+	t.Parallel()
 	for name, successor := range map[string]bool{"another relay is there": false, "it is started again": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -214,6 +214,7 @@ func TestDrainOfTenThousand(t *testing.T) {
 
 // SIGTERM while an admin's drain is under way, and in the middle of a reload: the process ends in order, and every client is told.
 func TestSIGTERMAtABadMoment(t *testing.T) {
+	t.Parallel()
 	const clients = 200
 	for name, moment := range map[string]struct {
 		option string

@@ -31,6 +31,7 @@ type fault struct {
 // TestFaults is a Redis' bad days, under a crowd of clients and steady traffic from a real emitter. In each no client is closed, the
 // state is soon to be seen everywhere, deliveries resume by themselves, and nothing comes twice or out of order.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, l := range []struct {
 		name   string
 		start  func(*testing.T) *lane

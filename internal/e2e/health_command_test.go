@@ -12,6 +12,7 @@ import (
 // The command that health checks of containers run: it fails while events cannot reach the node, and with --live only when
 // nobody answers.
 func TestHealthCommand(t *testing.T) {
+	t.Parallel()
 	redis := peers.StartRedis(t)
 	r := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n\tedgerelay {\n\t\tchannel_layer redis "+redis.URL+"\n\t\tauth none\n\t}\n}\n{$SITE} {\n\tedgerelay\n}\n")
 	health := func(more ...string) (string, error) {

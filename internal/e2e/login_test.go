@@ -13,6 +13,7 @@ import (
 // nobody and lets nobody in, and the log says why; many sockets of one login cost
 // few questions.
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	r := peers.StartRelay(t, strings.Replace(s.relayFile(), "auth awx "+s.controller.URL,
 		"auth awx "+s.controller.URL+" {\n\t\t\tcache 1s\n\t\t\trecheck 1s\n\t\t}", 1))

@@ -85,6 +85,7 @@ func TestPluginReload(t *testing.T) {
 
 // A file that changes on disk is picked up, whole; a bad one is refused and the old one goes on.
 func TestPluginFile(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	file := filepath.Join(t.TempDir(), "tag.wasm")
 	write(t, file, tagger(t, "one1"))

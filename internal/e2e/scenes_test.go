@@ -1,14 +1,22 @@
 package e2e
 
 import (
+	"flag"
 	"os"
+	"runtime"
 	"strconv"
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }
+func TestMain(m *testing.M) {
+	// Tests that are parallel wait most of their time, for what peers do once a minute or once a second.
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
+	os.Exit(peers.Main(m))
+}
 
 // allScenes is every scene; the files scenes_*_test.go hold them by subject.
 func allScenes() []scene {
@@ -53,6 +61,7 @@ const lanes = 4
 // TestScenes plays every scene against Daphne and against the relay: the same
 // frames, except where a scene says why not.
 func TestScenes(t *testing.T) {
+	t.Parallel()
 	t.Run("daphne", func(t *testing.T) {
 		for lane := range lanes {
 			t.Run(strconv.Itoa(lane), func(t *testing.T) {
