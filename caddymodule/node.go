@@ -59,7 +59,7 @@ type node struct {
 	mu         sync.Mutex
 	attached   []*App        // the last one is in force
 	configured chan struct{} // closed once there has been one
-	place    string // of the open broker
+	place      string        // of the open broker
 
 	stopPace    atomic.Pointer[relay.Pace]          // at which clients leave at the end; nil: at once
 	plane       atomic.Pointer[backplane.Backplane] // nil if none is configured
