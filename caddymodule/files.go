@@ -9,7 +9,10 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -22,6 +25,9 @@ import (
 
 // fileReserve is how many of n file descriptors are kept for all that is no websocket: channel layer, proxied requests, files, logs.
 func fileReserve(n int) int { return max(64, min(n/32, 1024)) }
+
+// lastOf is the first of the last of n file descriptors: a connection that gets one of them comes too late.
+func lastOf(n int) int { return max(0, n-fileReserve(n)/2) }
 
 // withinFiles returns the limit on connections that n file descriptors leave of a configured one; 0 is none, for both.
 func withinFiles(connections, n int) int {
@@ -74,21 +80,58 @@ func (a *App) markLastFiles(ctx caddy.Context) {
 	if !ok || a.files <= 0 {
 		return
 	}
-	last := a.files - fileReserve(a.files)/2
+	last := lastOf(a.files)
 	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
 		if descriptor(c) >= last {
+			a.node.crowd.on.Store(true)
 			return context.WithValue(ctx, lastFiles{}, true)
 		}
 		return ctx
 	})
 }
 
-// checkFiles refuses what came over a connection that is marked.
+// checkFiles refuses what came over a connection that is marked. Once there has been one, others are refused too while few descriptors are
+// free, until nobody holds one of the last: who does may stay when those below are given back, and taken again.
 func (a *App) checkFiles(r *http.Request) error {
+	crowd := &a.node.crowd
 	if r.Context().Value(lastFiles{}) != nil {
 		return errNoFiles
 	}
+	if crowd.on.Load() && !crowd.room(a.files, time.Now()) {
+		return errNoFiles
+	}
 	return nil
+}
+
+// crowd is set from the moment when nearly all file descriptors are in use until the last of them are free.
+type crowd struct {
+	on atomic.Bool
+
+	mu      sync.Mutex
+	counted time.Time
+	free    int // by the last count, less the connections since
+}
+
+// countEvery is how often descriptors are counted at most; 100,000 take a few milliseconds.
+const countEvery = 500 * time.Millisecond
+
+// room takes one of n descriptors, if that leaves enough.
+func (c *crowd) room(n int, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.counted) >= countEvery {
+		last := lastOf(n)
+		late := usedFiles(last, n)
+		c.counted, c.free = now, n-usedFiles(0, last)-late
+		if late == 0 { // their numbers tell again
+			c.on.Store(false)
+		}
+	}
+	if c.free < fileReserve(n)/2 {
+		return false
+	}
+	c.free--
+	return true
 }
 
 // remedy adds to a refusal what its reader can do about it.

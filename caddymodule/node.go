@@ -46,6 +46,8 @@ type node struct {
 	logged   *logMeter
 	events   eventTracer
 
+	crowd crowd
+
 	awxMetrics atomic.Bool // in force
 	awxPeers   *awxPeers
 

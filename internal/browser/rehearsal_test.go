@@ -200,7 +200,7 @@ func logIn(t *testing.T, base string) peers.Login {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := http.Client{Jar: jar}
+	client := http.Client{Transport: http.DefaultClient.Transport, Jar: jar}
 	resp, err := client.PostForm(base+"/login/", url.Values{"username": {peers.Admin}, "password": {peers.Password(peers.Admin)}})
 	if err != nil {
 		t.Fatal(err)

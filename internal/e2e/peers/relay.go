@@ -59,8 +59,28 @@ func StartRelayUnder(t testing.TB, caddyfile string, under ...string) *Relay {
 	return r
 }
 
-// A reload ends the admin API's kept connections at any time after it was answered, and with them what is just being asked over one.
-func init() { http.DefaultTransport.(*http.Transport).DisableKeepAlives = true }
+// http.DefaultClient is one that a reload does not irritate.
+func init() { http.DefaultClient.Transport = patient{http.DefaultTransport} }
+
+// patient asks again what a server did not answer because it was on its way out: after a reload, Go's HTTP server closes kept connections and
+// those that it has just accepted, and the kernel resets those that it has not.
+type patient struct{ http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
+	for deadline := time.Now().Add(2 * time.Second); ; {
+		resp, err := p.RoundTripper.RoundTrip(r)
+		leaving := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+		if !leaving || time.Now().After(deadline) || r.Body != nil && r.GetBody == nil {
+			return resp, err
+		}
+		if r = r.Clone(r.Context()); r.GetBody != nil {
+			if r.Body, err = r.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
 
 // Restart starts the relay again at the same addresses with a Caddyfile, after Kill or Stop, and waits until it answers.
 func (r *Relay) Restart(caddyfile string) {
@@ -103,18 +123,9 @@ func (r *Relay) Command(args ...string) *exec.Cmd {
 // Load gives the running Caddy a new Caddyfile, as `caddy reload` does, and
 // returns the error with which it refuses it.
 func (r *Relay) Load(caddyfile string) error {
-	deadline := time.Now().Add(10 * time.Second)
-	var resp *http.Response
-	for {
-		var err error
-		resp, err = http.Post(r.Admin+"/load", "text/caddyfile", strings.NewReader(r.expand(caddyfile)))
-		if err == nil {
-			break
-		}
-		// The admin API of the configuration before is on its way out, and took this connection with it.
-		if !errors.Is(err, syscall.ECONNRESET) || time.Now().After(deadline) {
-			return err
-		}
+	resp, err := http.Post(r.Admin+"/load", "text/caddyfile", strings.NewReader(r.expand(caddyfile)))
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
