@@ -19,6 +19,7 @@ type interest struct {
 // peerState is what this node knows and has asked of a relay. It is guarded by interest.mu unless it says otherwise.
 type peerState struct {
 	layer  string // identity of the peer's channel layer
+	stands bool   // the dialling side has kept the link: it closes one too many right after the handshake
 	source atomic.Bool
 	asked  uint64 // sequence number of the last change told
 	joined atomic.Uint64

@@ -130,7 +130,8 @@ func (l *link) peerLayer(id string) {
 }
 
 // chooseSources picks, for each foreign layer, one link whose peer sends this node the layer's events. A choice
-// stands as long as the link does.
+// holds as long as the link does; so one that the dialling side may be about to close is no candidate, or what is sent until the next
+// choice would be lost.
 func (b *Backplane) chooseSources() {
 	own := b.ownLayer()
 	_, stores := b.hub.Broker().(setter) // asked before the lock: the hub calls Interest under its own
@@ -144,7 +145,7 @@ func (b *Backplane) chooseSources() {
 		}
 	}
 	for l := range i.relays {
-		if chosen[l.peer.layer] == nil {
+		if chosen[l.peer.layer] == nil && l.peer.stands {
 			chosen[l.peer.layer] = l
 		}
 	}

@@ -119,7 +119,7 @@ func (l *link) greetServer(secret string) error {
 
 func (l *link) introduce(hello message) {
 	l.node, l.name = hello.Node, hello.Name
-	l.peer.layer = hello.Layer
+	l.peer.layer, l.peer.stands = hello.Layer, l.dialed
 	l.peer.acked = make(chan struct{})
 }
 
@@ -241,6 +241,9 @@ func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 			l.fault(faultBroken)
 			return nil
 		}
+		l.b.interest.mu.Lock()
+		l.peer.stands = true // it is the first that a dialling side says
+		l.b.interest.mu.Unlock()
 		l.peerLayer(m.Layer)
 	case "lost":
 		l.b.log.Warn("events from a peer are lost: this node, or the way to it, did not keep up", "peer", l.String(), "events", m.Count)
