@@ -59,8 +59,10 @@ func TestCrowd(t *testing.T) {
 		t.Error("no room where nearly all is free, or still a crowd")
 	}
 	c.free = fileReserve(n)/2 + 1
-	if !c.room(n, now) || !c.room(n, now) || c.room(n, now) {
-		t.Error("two would have left enough, the third not")
+	for i, want := range []bool{true, true, false} {
+		if c.room(n, now) != want {
+			t.Errorf("file %d: room %v, want %v: two would have left enough, the third not", i, !want, want)
+		}
 	}
 	if !c.room(n, now.Add(countEvery)) {
 		t.Error("not counted again")
