@@ -23,6 +23,10 @@ func startSpan(ctx context.Context, name string, attrs ...attribute.KeyValue) (c
 	if !parent.SpanContext().IsValid() {
 		return ctx, parent
 	}
+	return childSpan(ctx, parent, name, attrs)
+}
+
+func childSpan(ctx context.Context, parent trace.Span, name string, attrs []attribute.KeyValue) (context.Context, trace.Span) {
 	return parent.TracerProvider().Tracer(scope).Start(ctx, name, trace.WithAttributes(attrs...))
 }
 

@@ -30,7 +30,7 @@ type membership struct {
 // layer, or with ctx's error. They count either way. Those of clients are made known to peers.
 func (i *interest) join(ctx context.Context, groups []string, clients bool) error {
 	var first, firstClients, wait []*membership
-	told := make(chan struct{})
+	var told chan struct{}
 	i.mu.Lock()
 	for _, g := range groups {
 		m := i.groups[g]
@@ -46,6 +46,9 @@ func (i *interest) join(ctx context.Context, groups []string, clients bool) erro
 			continue
 		}
 		if m.clients++; m.clients == 1 {
+			if told == nil {
+				told = make(chan struct{})
+			}
 			m.told = told
 			firstClients = append(firstClients, m)
 		} else {
@@ -69,7 +72,9 @@ func (i *interest) join(ctx context.Context, groups []string, clients bool) erro
 	if peersReady != nil {
 		peersReady(ctx)
 	}
-	close(told)
+	if told != nil {
+		close(told)
+	}
 	for _, m := range wait {
 		if e := i.await(ctx, m, clients); e != nil {
 			return e
@@ -93,19 +98,24 @@ func (i *interest) joinLayer(ctx context.Context, broker Broker, groups []string
 
 // await waits until somebody else's join of a group has been tried.
 func (i *interest) await(ctx context.Context, m *membership, clients bool) error {
-	select {
-	case <-m.ready:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if !clients {
-		return nil
+	if err := await(ctx, m.ready); err != nil || !clients {
+		return err
 	}
 	i.mu.Lock()
 	told := m.told
 	i.mu.Unlock()
+	return await(ctx, told)
+}
+
+// await waits until c is closed. Most often it is already, and then ctx is spared the making of a channel.
+func await(ctx context.Context, c <-chan struct{}) error {
 	select {
-	case <-told:
+	case <-c:
+		return nil
+	default:
+	}
+	select {
+	case <-c:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -149,7 +149,7 @@ func TestConsole(t *testing.T) {
 	}
 	page.Wait(t, soon, `document.querySelector("#layer").textContent.includes("120, 360 B")`)
 	page.Wait(t, soon, `document.querySelector("#groups button").textContent === "job_events-42"`)
-	page.Wait(t, soon, `document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d").includes("L")`)
+	page.Wait(t, soon, `document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d")?.includes("L")`)
 
 	// By keys alone: "/" into the field, a group, Enter; an event; Escape.
 	page.Do(t, chromedp.KeyEvent("/"))

@@ -107,14 +107,14 @@ func accept(ctx context.Context, hub *relay.Hub, w http.ResponseWriter, r *http.
 		return err
 	}
 	session := hub.Open(conn, relay.Identity{ID: `"doctor"`, Name: "doctor"}, address)
-	go func() {
-		defer session.Close()
-		for {
-			if _, _, err := conn.Read(); err != nil {
-				return
-			}
-		}
-	}()
+	conn.Attend(silent{session})
 	_, joined := hub.Subscribe(ctx, session, []string{group})
 	return joined
 }
+
+// silent answers no message.
+type silent struct{ session *relay.Session }
+
+func (silent) Message(bool, []byte) {}
+
+func (s silent) Ended() { s.session.Close() }

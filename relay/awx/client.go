@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,13 +28,7 @@ const (
 	BroadcastGroup = "broadcast-group_send"
 )
 
-// Messages is where a client's messages come from.
-type Messages interface {
-	// Read returns the next message and whether it is text; an error once there are no more.
-	Read() (text bool, message []byte, err error)
-}
-
-// Client serves the websocket of one logged-in browser.
+// Client answers the messages of one logged-in browser. It is the Handler of package ws.
 type Client struct {
 	*Shared
 	Session *relay.Session
@@ -53,26 +46,11 @@ type Client struct {
 // Greeting is the first frame that a client gets, encoded: it is logged in.
 func Greeting(id relay.Identity) []byte { return relay.AppendFrame(nil, acceptFrame(id.ID)) }
 
-// Serve answers the client's messages until the connection ends, and closes the session. The goroutine that it
-// runs on lives as long as the client, and should have done nothing before: its stack stays as large as it ever was.
-func (c *Client) Serve(messages Messages) {
-	defer c.Session.Close()
-	answered := make(chan struct{})
-	for {
-		text, message, err := messages.Read()
-		if err != nil {
-			return
-		}
-		go func() { // reading JSON takes a deep stack
-			c.answer(text, message)
-			answered <- struct{}{}
-		}()
-		<-answered
-	}
-}
+// Ended closes the session: the connection has ended.
+func (c *Client) Ended() { c.Session.Close() }
 
-// answer deals with one message.
-func (c *Client) answer(text bool, message []byte) {
+// Message answers a message.
+func (c *Client) Message(text bool, message []byte) {
 	if !c.allowed(time.Now()) {
 		return
 	}
@@ -105,15 +83,12 @@ func (c *Client) handle(text bool, raw []byte) error {
 		return nil
 	}
 	wishes, fault := m.wishes()
-	allowed := map[wish]standing{}
-	for _, w := range wishes {
-		allowed[w] = standing{}
+	asked, which := distinct(wishes)
+	if limit := c.Hub.Limits().GroupsPerConnection; limit > 0 && len(asked) > limit {
+		return relay.TooManyGroupsError{Wanted: len(asked), Limit: limit}
 	}
-	if limit := c.Hub.Limits().GroupsPerConnection; limit > 0 && len(allowed) > limit {
-		return relay.TooManyGroupsError{Wanted: len(allowed), Limit: limit}
-	}
-	c.authorize(allowed)
-	groups, classes := c.admitted(wishes, allowed)
+	c.authorize(asked)
+	groups, classes := c.admitted(asked, which)
 	if fault != nil {
 		return fault
 	}
@@ -133,53 +108,78 @@ func (c *Client) handle(text bool, raw []byte) error {
 
 // standing is what was found out about a wish: the client's class in the group, or why it may not see it.
 type standing struct {
+	wish
 	class uint8
 	err   error
 }
 
-// authorize finds out for each wish whether the client may see its group.
-func (c *Client) authorize(wishes map[wish]standing) {
+// distinct returns the wishes, each once, and for each of wishes which of them it is.
+func distinct(wishes []wish) (once []standing, which []int) {
+	const few = 16 // which are sooner compared than put into a map
+	once, which = make([]standing, 0, len(wishes)), make([]int, len(wishes))
+	var seen map[wish]int
+	if len(wishes) > few {
+		seen = make(map[wish]int, len(wishes))
+	}
+	for i, w := range wishes {
+		at := -1
+		if seen == nil {
+			at = slices.IndexFunc(once, func(s standing) bool { return s.wish == w })
+		} else if n, ok := seen[w]; ok {
+			at = n
+		}
+		if at < 0 {
+			at = len(once)
+			once = append(once, standing{wish: w})
+			if seen != nil {
+				seen[w] = at
+			}
+		}
+		which[i] = at
+	}
+	return once, which
+}
+
+// authorize finds out for each of asked whether the client may see its group.
+func (c *Client) authorize(asked []standing) {
 	ctx, cancel := context.WithTimeout(context.Background(), authorizeWait)
 	defer cancel()
 	if c.Trace != nil {
-		asking, end := c.Trace(ctx, len(wishes))
+		asking, end := c.Trace(ctx, len(asked))
 		ctx = asking
-		defer func() { end(count(wishes)) }()
+		defer func() { end(count(asked)) }()
 	}
-	id, auth := c.Session.Identity(), c.Hub.Authorizer()
-	var mu sync.Mutex // guards wishes
-	ask := func(w wish) {
-		a := standing{err: relay.ErrDenied}
-		if w.group() != BroadcastGroup {
-			a.err = auth.Authorize(ctx, id, w.kind, w.item)
-		}
-		if a.err == nil {
-			a.class, a.err = c.Hub.Classify(ctx, id, w.group())
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		wishes[w] = a
+	if len(asked) == 1 {
+		c.ask(ctx, &asked[0])
+		return
 	}
 	slots := make(chan struct{}, authorizeAtOnce)
 	var asking sync.WaitGroup
-	list := slices.Collect(maps.Keys(wishes))
-	for i, w := range list {
-		if i == len(list)-1 { // nothing else is to be done meanwhile
-			ask(w)
-			break
-		}
+	for i := range asked {
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			ask(w)
+			c.ask(ctx, &asked[i])
 		})
 	}
 	asking.Wait()
 }
 
+// ask finds it out for one.
+func (c *Client) ask(ctx context.Context, s *standing) {
+	id, group := c.Session.Identity(), s.group()
+	s.err = relay.ErrDenied
+	if group != BroadcastGroup {
+		s.err = c.Hub.Authorizer().Authorize(ctx, id, s.kind, s.item)
+	}
+	if s.err == nil {
+		s.class, s.err = c.Hub.Classify(ctx, id, group)
+	}
+}
+
 // count returns how many wishes are denied, and of how many it could not be found out.
-func count(wishes map[wish]standing) (denied, failed int) {
-	for _, s := range wishes {
+func count(asked []standing) (denied, failed int) {
+	for _, s := range asked {
 		switch {
 		case errors.Is(s.err, relay.ErrDenied):
 			denied++
@@ -192,17 +192,17 @@ func count(wishes map[wish]standing) (denied, failed int) {
 
 // admitted returns the groups that the client may see, each once, with its classes in them, and tells it of the others, each time
 // that it asked for one; but not more often than it may have groups, or a short message could ask for ten thousand answers.
-func (c *Client) admitted(wishes []wish, allowed map[wish]standing) (groups []string, classes []uint8) {
-	groups, classes = make([]string, 0, len(wishes)), make([]uint8, 0, len(wishes))
-	held := make(map[string]bool, len(wishes))
+func (c *Client) admitted(asked []standing, which []int) (groups []string, classes []uint8) {
+	groups, classes = make([]string, 0, len(asked)), make([]uint8, 0, len(asked))
+	held := make(map[string]bool, len(asked))
 	told, most := 0, c.Hub.Limits().GroupsPerConnection
-	for _, w := range wishes {
-		err := allowed[w].err
+	for _, i := range which {
+		w, err := asked[i].wish, asked[i].err
 		if err == nil {
 			c.Stats.Allowed.Add(1)
 			if g := w.group(); !held[g] {
 				held[g] = true
-				groups, classes = append(groups, g), append(classes, allowed[w].class)
+				groups, classes = append(groups, g), append(classes, asked[i].class)
 			}
 			continue
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -79,27 +78,6 @@ func (s *socket) take() []string {
 	return frames
 }
 
-// script is a client's messages.
-type script struct {
-	messages [][]byte
-	binary   bool
-	// If set, the client stays after its last message: read is closed then, and the connection ends with leave.
-	read, leave chan struct{}
-}
-
-func (s *script) Read() (bool, []byte, error) {
-	if len(s.messages) == 0 {
-		if s.read != nil {
-			close(s.read)
-			<-s.leave
-		}
-		return false, nil, io.EOF
-	}
-	m := s.messages[0]
-	s.messages = s.messages[1:]
-	return !s.binary, m, nil
-}
-
 // gatekeeper denies the kind "secret" and cannot tell of the kind "unknown".
 type gatekeeper struct{ relay.Open }
 
@@ -149,21 +127,11 @@ func play(t testing.TB, h *relay.Hub, messages ...string) (*socket, []string) {
 	s := &socket{ended: make(chan struct{})}
 	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
 	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
-	in := &script{read: make(chan struct{}), leave: make(chan struct{})}
-	for _, m := range messages {
-		in.messages = append(in.messages, []byte(m))
-	}
+	t.Cleanup(c.Ended)
 	s.Send(awx.Greeting(session.Identity()), 0)
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		c.Serve(in)
-	}()
-	t.Cleanup(func() {
-		close(in.leave)
-		<-served
-	})
-	<-in.read
+	for _, m := range messages {
+		c.Message(true, []byte(m))
+	}
 	frames := s.take()
 	if len(frames) == 0 || frames[0] != `{"accept": true, "user": 7}` {
 		t.Fatalf("greeted with %q", frames)
@@ -268,7 +236,7 @@ func TestBinaryMessage(t *testing.T) {
 	defer session.Close()
 	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 	s.Send(awx.Greeting(session.Identity()), 0)
-	c.Serve(&script{binary: true, messages: [][]byte{[]byte(groups(`{"a": [1]}`))}})
+	c.Message(false, []byte(groups(`{"a": [1]}`)))
 	if got := s.take(); len(got) != 2 || got[1] != `{"error": "a message must be a text frame"}` {
 		t.Errorf("%q", got)
 	}
@@ -285,7 +253,8 @@ func TestNoToken(t *testing.T) {
 	defer session.Close()
 	c := &awx.Client{Shared: shared(h), Session: session}
 	s.Send(awx.Greeting(session.Identity()), 0)
-	c.Serve(&script{messages: [][]byte{[]byte(`{"groups": {"a": [1]}, "xrftoken": ""}`), []byte(`{"groups": {"a": [1]}}`)}})
+	c.Message(true, []byte(`{"groups": {"a": [1]}, "xrftoken": ""}`))
+	c.Message(true, []byte(`{"groups": {"a": [1]}}`))
 	if got := s.take(); !slices.Equal(got[1:], []string{denied, denied}) {
 		t.Errorf("%q", got)
 	}
@@ -385,7 +354,7 @@ func FuzzClientMessage(f *testing.F) {
 		defer session.Close()
 		c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 		s.Send(awx.Greeting(session.Identity()), 0)
-		c.Serve(&script{messages: [][]byte{bytes.Clone(raw)}})
+		c.Message(true, bytes.Clone(raw))
 		for _, frame := range s.take() {
 			var answer struct {
 				Current []string `json:"groups_current"`

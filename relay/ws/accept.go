@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/textproto"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -46,9 +49,10 @@ func Accept(w http.ResponseWriter, r *http.Request, limit func() int, greeting [
 		return nil, fmt.Errorf("upgrading to websocket: %w", err)
 	}
 	c.net, c.socket, c.early = nc, socketOf(nc), early
-	if c.socket == noSocket {
-		c.direct = newDirectWriter(nc)
+	if c.watched = c.socket; c.socket == noSocket {
+		c.direct, c.watched = newDirectWriter(nc), socketUnderTLS(nc)
 	}
+	c.activity.Store(active)
 	c.lastRead.Store(relay.Ticks(time.Now()))
 	if first = append(first, greeting...); len(first) > 0 {
 		c.Send(first, 0)
@@ -56,13 +60,23 @@ func Accept(w http.ResponseWriter, r *http.Request, limit func() int, greeting [
 	return c, nil
 }
 
-// appendResponse appends the response that ends the handshake, as net/http would write it.
+// appendResponse appends the response that ends the handshake, as net/http would write it but for the order of its headers: to sort them
+// takes a deep stack.
 func appendResponse(b []byte, h http.Header) []byte {
-	buf := bytes.NewBuffer(append(b, "HTTP/1.1 101 Switching Protocols\r\n"...))
-	_ = h.Write(buf) // into memory; line breaks in values are replaced
-	buf.WriteString("\r\n")
-	return buf.Bytes()
+	b = append(b, "HTTP/1.1 101 Switching Protocols\r\n"...)
+	for name, values := range h {
+		if !httpguts.ValidHeaderFieldName(name) {
+			continue
+		}
+		for _, v := range values {
+			b = append(append(append(b, name...), ": "...), textproto.TrimString(oneLine.Replace(v))...)
+			b = append(b, "\r\n"...)
+		}
+	}
+	return append(b, "\r\n"...)
 }
+
+var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
 
 // acceptKey proves to the client that its handshake was understood (RFC 6455 section 4.2.2).
 func acceptKey(key string) string {

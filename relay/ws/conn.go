@@ -25,8 +25,8 @@ const (
 	slowPiece = 16 << 10
 )
 
-// Conn is a server-side websocket connection. It implements [relay.Socket]; Read is for one goroutine,
-// everything else may be called concurrently.
+// Conn is a server-side websocket connection. It implements [relay.Socket]. All may be called concurrently, but for Attend, which
+// is called once.
 type Conn struct {
 	// All that a write to a client that keeps up looks at lies together: it is cold in the cache each time.
 	mu       sync.Mutex
@@ -45,10 +45,13 @@ type Conn struct {
 	limit       func() int   // bytes of a client's message
 	lastRead    atomic.Int64 // relay.Ticks
 
-	// Of the reader: what has been read and not been used, c.in[c.start:c.end], and before that what came with the handshake.
-	early      []byte
-	in         [64]byte
-	start, end uint8
+	// Of who reads. What is needed only while bytes come is in reader.
+	handler    Handler
+	early      []byte        // came with the handshake
+	activity   atomic.Uint32 // active, again, …
+	watched    int32         // the socket's number for the poller; noSocket where a goroutine waits
+	pings      uint8         // since pingsSince
+	pingsSince int64         // relay.Ticks
 }
 
 type state uint8
@@ -301,7 +304,8 @@ func (c *Conn) Kill() {
 	c.mu.Unlock()
 	if t, ok := c.net.(interface{ NetConn() net.Conn }); ok {
 		_ = t.NetConn().Close() // closing the TLS layer would wait to say goodbye
-		return
+	} else {
+		_ = c.net.Close()
 	}
-	_ = c.net.Close()
+	c.wake(true) // the poller does not see it
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,11 +24,28 @@ import (
 type server struct {
 	*httptest.Server
 	conns chan *ws.Conn
-	ended chan error
+	ended chan struct{}
+	heard atomic.Int64 // messages
 }
 
-func newServer(t testing.TB, secure bool) *server {
-	s := &server{conns: make(chan *ws.Conn, 16), ended: make(chan error, 16)}
+// echo answers each message with itself.
+type echo struct {
+	*server
+	conn *ws.Conn
+}
+
+func (e echo) Message(_ bool, message []byte) {
+	e.heard.Add(1)
+	e.conn.Send(relay.AppendFrame(nil, message), 1<<20)
+}
+
+func (e echo) Ended() { e.ended <- struct{}{} }
+
+func newServer(t testing.TB, secure bool) *server { return newServerOn(t, secure, nil) }
+
+// newServerOn has the connections of its listener wrapped.
+func newServerOn(t testing.TB, secure bool, wrap func(net.Listener) net.Listener) *server {
+	s := &server{conns: make(chan *ws.Conn, 16), ended: make(chan struct{}, 2048)}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status, reason := ws.CheckUpgrade(w, r); status != 0 {
 			http.Error(w, reason, status)
@@ -39,21 +57,16 @@ func newServer(t testing.TB, secure bool) *server {
 			return
 		}
 		s.conns <- c
-		go func() {
-			for {
-				_, message, err := c.Read()
-				if err != nil {
-					s.ended <- err
-					return
-				}
-				c.Send(relay.AppendFrame(nil, message), 1<<20)
-			}
-		}()
+		c.Attend(echo{s, c})
 	})
+	s.Server = httptest.NewUnstartedServer(handler)
+	if wrap != nil {
+		s.Listener = wrap(s.Listener)
+	}
 	if secure {
-		s.Server = httptest.NewTLSServer(handler)
+		s.StartTLS()
 	} else {
-		s.Server = httptest.NewServer(handler)
+		s.Start()
 	}
 	t.Cleanup(s.Server.Close)
 	return s
@@ -65,6 +78,9 @@ type client struct {
 	net.Conn
 	r *bufio.Reader
 }
+
+// shake is a handshake.
+const shake = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 
 // dial shakes hands and sends early in the same packet.
 func (s *server) dial(t testing.TB, early ...byte) (*client, *ws.Conn) {
@@ -82,8 +98,7 @@ func (s *server) dial(t testing.TB, early ...byte) (*client, *ws.Conn) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(2 * relaytest.Patience))
-	hello := "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-	if _, err := conn.Write(append([]byte(hello), early...)); err != nil {
+	if _, err := conn.Write(append([]byte(shake), early...)); err != nil {
 		t.Fatal(err)
 	}
 	c := &client{t, conn, bufio.NewReader(conn)}

@@ -9,17 +9,15 @@ import (
 )
 
 // readControl reads a control frame and does what it asks for. errClosed ends the connection.
-func (c *Conn) readControl(h header) error {
+func (r *reader) readControl(h header) error {
 	var m incoming
-	if err := c.readPayload(&m, h); err != nil {
+	if err := r.readPayload(&m, h); err != nil {
 		return err
 	}
-	return c.obey(h.opcode, m.bytes)
+	return r.c.obey(h.opcode, m.bytes)
 }
 
 // obey does what a control frame asks for.
-//
-//go:noinline
 func (c *Conn) obey(opcode byte, payload []byte) error {
 	switch opcode {
 	case opPong:

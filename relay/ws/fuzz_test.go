@@ -36,29 +36,46 @@ func (t *tape) tryWrite(b []byte) (int, error) { return t.out.Write(b) }
 
 const fuzzLimit = 300
 
-// play reads messages until the connection ends, and tells what it saw in words.
-func play(stream []byte, piece int) (seen []string) {
-	t := &tape{in: stream, piece: piece}
-	c := &Conn{net: t, socket: noSocket, direct: t, limit: func() int { return fuzzLimit }}
-	c.lastRead.Store(time.Now().UnixNano())
-	for {
-		text, message, err := c.readMessage()
-		for out := t.out.Next(t.out.Len()); len(out) > 0; out = out[2+out[1]:] { // all that is written here is short
-			if out[0] == finBit|opPong {
-				seen = append(seen, fmt.Sprintf("pong %q", out[2:2+out[1]]))
-			} else {
-				seen = append(seen, fmt.Sprintf("answer %#x %q", out[0], out[2:2+out[1]]))
-			}
+// seer tells in words what it is given.
+type seer struct {
+	out  *bytes.Buffer // what was written
+	seen []string
+}
+
+func (s *seer) Message(text bool, message []byte) {
+	s.look()
+	s.seen = append(s.seen, fmt.Sprintf("text %v %q", text, message))
+}
+
+func (*seer) Ended() {}
+
+// look tells what was written.
+func (s *seer) look() {
+	for out := s.out.Next(s.out.Len()); len(out) > 0; out = out[2+out[1]:] { // all that is written here is short
+		if out[0] == finBit|opPong {
+			s.seen = append(s.seen, fmt.Sprintf("pong %q", out[2:2+out[1]]))
+		} else {
+			s.seen = append(s.seen, fmt.Sprintf("answer %#x %q", out[0], out[2:2+out[1]]))
 		}
-		var wrong violation
-		switch {
-		case errors.As(err, &wrong):
-			return append(seen, fmt.Sprint("close ", wrong.code))
-		case err != nil:
-			return seen
-		}
-		seen = append(seen, fmt.Sprintf("text %v %q", text, message))
 	}
+}
+
+// play reads messages until the connection ends, and tells what it saw in words. buffer is the reader's.
+func play(stream []byte, piece, buffer int) []string {
+	t := &tape{in: stream, piece: piece}
+	s := &seer{out: &t.out}
+	c := &Conn{net: t, socket: noSocket, direct: t, limit: func() int { return fuzzLimit }, handler: s}
+	c.lastRead.Store(time.Now().UnixNano())
+	r := reader{c: c, in: make([]byte, buffer)}
+	var err error
+	for err == nil {
+		err = r.read()
+	}
+	s.look()
+	if wrong := (violation{}); errors.As(err, &wrong) {
+		s.seen = append(s.seen, fmt.Sprint("close ", wrong.code))
+	}
+	return s.seen
 }
 
 // expect says what RFC 6455 wants to be seen, with all bytes at hand.
@@ -171,8 +188,10 @@ func FuzzFrames(f *testing.F) {
 			return
 		}
 		want := expect(stream)
-		if got := play(bytes.Clone(stream), int(piece)+1); strings.Join(got, "\n") != strings.Join(want, "\n") {
-			t.Errorf("% x in pieces of %d:\ngot  %q\nwant %q", stream, int(piece)+1, got, want)
+		for _, buffer := range []int{64, 1024} {
+			if got := play(bytes.Clone(stream), int(piece)+1, buffer); strings.Join(got, "\n") != strings.Join(want, "\n") {
+				t.Errorf("% x in pieces of %d:\ngot  %q\nwant %q", stream, int(piece)+1, got, want)
+			}
 		}
 	})
 }

@@ -6,4 +6,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The poller lives as long as the process, and so do a few readers.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/edgerelay/edgerelay/relay/ws.(*poller).run"), goleak.IgnoreTopFunction("github.com/edgerelay/edgerelay/relay/ws.readFor"))
+}

@@ -63,66 +63,64 @@ type header struct {
 	mask   [4]byte
 }
 
-// Read returns the next message, and whether it is text, until the connection ends. It answers pings. A
-// client that breaks the websocket protocol is closed with the code that says so.
-func (c *Conn) Read() (text bool, message []byte, err error) {
-	text, message, err = c.readMessage()
-	if err != nil {
-		c.finish(err)
-	}
-	return text, message, err
+// reader is what a connection needs while bytes come, and not at rest.
+type reader struct {
+	c          *Conn
+	in         []byte // what has been read and not been used is in[start:end]
+	start, end int
+	incoming
+	lasting bool // its goroutine waits for the client's bytes, and is to keep a small stack
 }
 
-// incoming is a message that is being read. A client at rest waits under readMessage, on a stack that is to stay at the
-// 2 KiB it began with: so what the calls share is here once, and what only some messages need is in calls of its own.
+// incoming is a message that is being read.
 type incoming struct {
 	bytes   []byte
 	checked int // how much of bytes is known to be UTF-8
 	begun   bool
 	text    bool
-	pings   uint8 // since then
-	since   int64 // Ticks
 }
 
-func (c *Conn) readMessage() (text bool, message []byte, err error) {
-	var m incoming
-	for {
-		h, err := c.readHeader()
-		if err == nil {
-			err = c.readFrame(&m, h)
-		}
-		switch {
-		case err != nil:
-			return false, nil, err
-		case h.opcode >= opClose || !h.fin:
-		case c.isOpen():
-			return m.text, m.bytes, nil
-		default:
-			m = incoming{} // we have said goodbye: only the answer to that is of interest
-		}
+// between reports whether the client is between two messages, as far as bytes have come.
+func (r *reader) between() bool { return !r.begun && r.start == r.end && len(r.c.early) == 0 }
+
+// read reads a frame, and hands on the message that ends with it. An error ends the connection.
+func (r *reader) read() error {
+	h, err := r.readHeader()
+	if err == nil {
+		err = r.readFrame(h)
 	}
+	if err != nil || h.opcode >= opClose || !h.fin {
+		return err
+	}
+	m := r.incoming
+	r.incoming = incoming{}
+	if r.c.isOpen() { // else we have said goodbye, and only the answer to that is of interest
+		r.deliver(m)
+	}
+	return nil
 }
 
-// readFrame reads what follows a frame's head. Where it is the last of a message, m is that message.
-func (c *Conn) readFrame(m *incoming, h header) error {
+// readFrame reads what follows a frame's head. Where it is the last of a message, r.incoming is that message.
+func (r *reader) readFrame(h header) error {
+	m := &r.incoming
 	if h.opcode >= opClose {
-		if h.opcode == opPing && m.tooManyPings(c.lastRead.Load()) {
+		if h.opcode == opPing && r.c.tooManyPings() {
 			return violation{relay.ClosePolicy, "too many pings"}
 		}
-		return c.readControl(h)
+		return r.readControl(h)
 	}
 	switch {
 	case h.opcode > opBinary:
 		return violation{codeProtocol, "unknown opcode"}
 	case m.begun != (h.opcode == opContinuation):
 		return violation{codeProtocol, "a fragment out of place"}
-	case h.length > uint64(max(0, c.limit()-len(m.bytes))):
+	case h.length > uint64(max(0, r.c.limit()-len(m.bytes))):
 		return violation{codeTooBig, "message too long"}
 	}
 	if !m.begun {
 		m.begun, m.text = true, h.opcode == opText
 	}
-	if err := c.readPayload(m, h); err != nil {
+	if err := r.readPayload(m, h); err != nil {
 		return err
 	}
 	if h.fin && m.text && m.checked < len(m.bytes) {
@@ -132,17 +130,17 @@ func (c *Conn) readFrame(m *incoming, h header) error {
 }
 
 // tooManyPings counts a ping.
-func (m *incoming) tooManyPings(now int64) bool {
-	if now-m.since >= int64(time.Second) {
-		m.pings, m.since = 0, now
+func (c *Conn) tooManyPings() bool {
+	if now := c.lastRead.Load(); now-c.pingsSince >= int64(time.Second) {
+		c.pings, c.pingsSince = 0, now
 	}
-	m.pings++
-	return m.pings > maxPings
+	c.pings++
+	return c.pings > maxPings
 }
 
 // readHeader reads and checks the head of a frame.
-func (c *Conn) readHeader() (h header, err error) {
-	b, err := c.take(2)
+func (r *reader) readHeader() (h header, err error) {
+	b, err := r.take(2)
 	if err != nil {
 		return h, err
 	}
@@ -155,12 +153,12 @@ func (c *Conn) readHeader() (h header, err error) {
 	}
 	switch h.length = uint64(b[1] &^ maskBit); h.length {
 	case 126:
-		if b, err = c.take(2); err != nil {
+		if b, err = r.take(2); err != nil {
 			return h, err
 		}
 		h.length = uint64(binary.BigEndian.Uint16(b))
 	case 127:
-		if b, err = c.take(8); err != nil {
+		if b, err = r.take(8); err != nil {
 			return h, err
 		}
 		if h.length = binary.BigEndian.Uint64(b); h.length > 1<<63-1 {
@@ -170,7 +168,7 @@ func (c *Conn) readHeader() (h header, err error) {
 	if h.opcode >= opClose && (h.length > maxControl || !h.fin) {
 		return h, violation{codeProtocol, "a control frame too long or in fragments"}
 	}
-	if b, err = c.take(4); err != nil {
+	if b, err = r.take(4); err != nil {
 		return h, err
 	}
 	copy(h.mask[:], b)
@@ -178,10 +176,10 @@ func (c *Conn) readHeader() (h header, err error) {
 }
 
 // readPayload appends a frame's payload to m. Memory grows as bytes come, not as they are promised.
-func (c *Conn) readPayload(m *incoming, h header) error {
+func (r *reader) readPayload(m *incoming, h header) error {
 	from := len(m.bytes)
 	for end := from + int(h.length); len(m.bytes) < end; {
-		n, err := c.readSome(m.room(end))
+		n, err := r.readSome(m.room(end))
 		if err != nil {
 			return err
 		}
@@ -193,8 +191,6 @@ func (c *Conn) readPayload(m *incoming, h header) error {
 }
 
 // room is where the next bytes up to end go.
-//
-//go:noinline
 func (m *incoming) room(end int) []byte {
 	n := len(m.bytes)
 	if n == cap(m.bytes) {
@@ -207,8 +203,6 @@ func (m *incoming) room(end int) []byte {
 
 // took makes n bytes of room part of the message, whose frame's payload stands at from. Text is checked as it comes: it is
 // not ok once it cannot become UTF-8 any more.
-//
-//go:noinline
 func (m *incoming) took(n, from int, mask [4]byte) (ok bool) {
 	at := len(m.bytes)
 	m.bytes = m.bytes[:at+n]
@@ -241,33 +235,33 @@ func wholeRunes(b []byte) (n int, ok bool) {
 	return n, utf8.Valid(b[:n]) && !utf8.FullRune(b[n:])
 }
 
-// take returns the next n bytes, which are good until the next read; n is at most len(c.in).
-func (c *Conn) take(n int) ([]byte, error) {
-	for int(c.end-c.start) < n {
-		if c.start > 0 {
-			c.end = uint8(copy(c.in[:], c.in[c.start:c.end]))
-			c.start = 0
+// take returns the next n bytes, which are good until the next read; n is at most len(r.in).
+func (r *reader) take(n int) ([]byte, error) {
+	for r.end-r.start < n {
+		if r.start > 0 {
+			r.end = copy(r.in, r.in[r.start:r.end])
+			r.start = 0
 		}
-		m, err := c.readNet(c.in[c.end:])
-		c.end += uint8(m)
-		if err != nil && int(c.end-c.start) < n {
+		m, err := r.c.readNet(r.in[r.end:])
+		r.end += m
+		if err != nil && r.end-r.start < n {
 			return nil, err
 		}
 	}
-	b := c.in[c.start : int(c.start)+n]
-	c.start += uint8(n)
+	b := r.in[r.start : r.start+n]
+	r.start += n
 	return b, nil
 }
 
 // readSome reads into b what there is, at least one byte.
-func (c *Conn) readSome(b []byte) (int, error) {
-	if c.end > c.start {
-		n := copy(b, c.in[c.start:c.end])
-		c.start += uint8(n)
+func (r *reader) readSome(b []byte) (int, error) {
+	if r.end > r.start {
+		n := copy(b, r.in[r.start:r.end])
+		r.start += n
 		return n, nil
 	}
 	for {
-		n, err := c.readNet(b)
+		n, err := r.c.readNet(b)
 		if n > 0 {
 			return n, nil
 		}
@@ -294,6 +288,4 @@ func (c *Conn) readNet(b []byte) (int, error) {
 }
 
 // lives notes that the client does.
-//
-//go:noinline
 func (c *Conn) lives() { c.lastRead.Store(relay.Ticks(time.Now())) }

@@ -3,14 +3,15 @@
 package ws
 
 import (
+	"io"
 	"net"
 	"syscall"
 	"unsafe"
 )
 
-// A socket is written by its number, past net.Conn and the runtime's poller: their locks, cold in the cache at every client,
+// A socket is written and read by its number, past net.Conn and the runtime's poller: their locks, cold in the cache at every client,
 // cost as much as a quarter of the system call. The number is good until Kill, which the Conn's lock keeps
-// apart from writing.
+// apart from both.
 
 // noSocket is the number of a connection that is not a plain socket.
 const noSocket = -1
@@ -30,6 +31,10 @@ func socketOf(conn net.Conn) int32 {
 	if err != nil {
 		return noSocket
 	}
+	return number(raw)
+}
+
+func number(raw syscall.RawConn) int32 {
 	number := int32(noSocket)
 	if err := raw.Control(func(fd uintptr) { number = int32(fd) }); err != nil {
 		return noSocket
@@ -51,6 +56,24 @@ func sendNow(socket int32, b []byte) (int, error) {
 		case syscall.EINTR:
 		default:
 			return 0, errno
+		}
+	}
+}
+
+// receiveNow returns how many bytes there were to read, without waiting for any: errNothing where there are none.
+func receiveNow(socket int32, b []byte, flags uintptr) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(socket), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_DONTWAIT|flags, 0, 0)
+		switch {
+		case errno == syscall.EAGAIN:
+			return 0, errNothing
+		case errno == syscall.EINTR:
+		case errno != 0:
+			return 0, errno
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return int(n), nil
 		}
 	}
 }

@@ -12,17 +12,39 @@ import (
 // the size of the client's hello, and there they stay for as long as the connection lives: 3.6 KiB with nothing
 // in them, a third of all that an idle TLS connection keeps on the heap. crypto/tls has no way to give them back. Where a
 // later Go has no such fields, they stay.
-var tlsBuffers = bufferFields(reflect.TypeFor[tls.Conn](), "rawInput", "hand")
+var tlsBuffers = fields[bytes.Buffer](reflect.TypeFor[tls.Conn](), "rawInput", "hand")
 
-// bufferFields returns the offsets of those of the named fields that are a [bytes.Buffer].
-func bufferFields(t reflect.Type, names ...string) (offsets []uintptr) {
+// tlsInput is the place of what is decrypted and has not been read yet.
+var tlsInput = fields[bytes.Reader](reflect.TypeFor[tls.Conn](), "input")
+
+// tlsTells reports whether [tlsHolds] can be asked.
+var tlsTells = len(tlsBuffers) == 2 && len(tlsInput) == 1
+
+// tlsHolds reports whether a TLS connection holds bytes that it has read from its socket. Nobody may be reading from it.
+func tlsHolds(c *tls.Conn) bool {
+	if at[bytes.Reader](c, tlsInput[0]).Len() > 0 {
+		return true
+	}
+	for _, offset := range tlsBuffers {
+		if at[bytes.Buffer](c, offset).Len() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// fields returns the offsets of those of the named fields that are a T.
+func fields[T any](t reflect.Type, names ...string) (offsets []uintptr) {
 	for _, name := range names {
-		if f, ok := t.FieldByName(name); ok && f.Type == reflect.TypeFor[bytes.Buffer]() {
+		if f, ok := t.FieldByName(name); ok && f.Type == reflect.TypeFor[T]() {
 			offsets = append(offsets, f.Offset)
 		}
 	}
 	return offsets
 }
+
+// at is the T at an offset of [fields].
+func at[T any](c *tls.Conn, offset uintptr) *T { return (*T)(unsafe.Add(unsafe.Pointer(c), offset)) }
 
 // shrinkTLS gives back the memory of a TLS connection's empty buffers. Nobody may be reading from it.
 func shrinkTLS(conn net.Conn) {
@@ -31,7 +53,7 @@ func shrinkTLS(conn net.Conn) {
 		return
 	}
 	for _, offset := range tlsBuffers {
-		if b := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), offset)); b.Len() == 0 {
+		if b := at[bytes.Buffer](c, offset); b.Len() == 0 {
 			*b = bytes.Buffer{}
 		}
 	}

@@ -48,7 +48,7 @@ func TestShrinkTLSGivesBackWhatTheHandshakeTook(t *testing.T) {
 
 func TestShrinkTLSWithoutTheFields(t *testing.T) {
 	type other struct{ RawInput []byte }
-	if got := bufferFields(reflect.TypeFor[other](), "RawInput", "hand"); len(got) != 0 {
+	if got := fields[bytes.Buffer](reflect.TypeFor[other](), "RawInput", "hand"); len(got) != 0 {
 		t.Errorf("found buffers at %v where there are none", got)
 	}
 	plain, other2 := net.Pipe()

@@ -1,0 +1,248 @@
+package ws_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/relaytest"
+)
+
+// ways are the ways in which connections are read: by the poller, plain and under TLS, and by a goroutine each.
+var ways = []struct {
+	name   string
+	secure bool
+	wrap   func(net.Listener) net.Listener
+	polled bool
+}{
+	{"plain", false, nil, runtime.GOOS == "linux"},
+	{"TLS", true, nil, runtime.GOOS == "linux"},
+	{"wrapped", false, func(ln net.Listener) net.Listener { return wrapper{ln} }, false},
+	{"wrapped under TLS", true, func(ln net.Listener) net.Listener { return wrapper{ln} }, false},
+}
+
+// wrapper is a listener whose connections are not known to be sockets.
+type wrapper struct{ net.Listener }
+
+func (w wrapper) Accept() (net.Conn, error) {
+	conn, err := w.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{conn}, nil
+}
+
+func TestNoGoroutineAtRest(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			s := newServerOn(t, way.secure, way.wrap)
+			var clients []*client
+			dial := func(n int) {
+				for i := range n {
+					c, _ := s.dial(t)
+					c.send(frame(0x81, "hello")...)
+					c.want(0x81, "hello")
+					c.send(frame(0x89, "?")...)
+					c.want(0x8a, "?")
+					if i%2 == 0 {
+						c.send(frame(0x8a, "")...)
+					}
+					clients = append(clients, c)
+				}
+			}
+			dial(50) // with what is kept for the next ones
+			before := runtime.NumGoroutine()
+			const more = 200
+			dial(more)
+			if way.polled {
+				relaytest.Eventually(t, "no goroutines for connections at rest", func() bool { return runtime.NumGoroutine()-before < more/10 })
+			} else if n := runtime.NumGoroutine() - before; n < more {
+				t.Errorf("%d goroutines for %d connections: they are polled, and this test is of something else", n, more)
+			}
+			for _, c := range clients { // and they are woken from it
+				c.send(frame(0x81, "again")...)
+				c.want(0x81, "again")
+			}
+		})
+	}
+}
+
+// Messages come in pieces of all sizes, with and without pauses, and not one of them is overlooked.
+func TestMessagesInPieces(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			s := newServerOn(t, way.secure, way.wrap)
+			for range 4 {
+				t.Run("", func(t *testing.T) {
+					t.Parallel()
+					c, _ := s.dial(t)
+					c.t = t
+					seed := rand.Uint64()
+					random := rand.New(rand.NewPCG(seed, 1))
+					const messages = 3000
+					var stream []byte
+					payload := func(i int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", i%7*i%300)) }
+					for i := range messages {
+						stream = append(stream, frame(0x81, payload(i))...)
+						if i%5 == 0 {
+							stream = append(stream, frame(0x8a, "")...)
+						}
+					}
+					pauses := make([]bool, 0, messages)
+					sizes := make([]int, 0, messages)
+					for left := len(stream); left > 0; {
+						n := min(left, 1+int(random.ExpFloat64()*float64(1+random.IntN(500))))
+						sizes, pauses = append(sizes, n), append(pauses, random.IntN(4) == 0)
+						left -= n
+					}
+					go func() {
+						for i, n := range sizes {
+							if _, err := c.Write(stream[:n]); err != nil {
+								t.Errorf("seed %d: %v", seed, err)
+								return
+							}
+							stream = stream[n:]
+							if pauses[i] {
+								runtime.Gosched()
+							}
+						}
+					}()
+					for i := range messages {
+						if _, p, err := c.next(); err != nil || string(p) != payload(i) {
+							t.Fatalf("seed %d: message %d is %.20q, %v", seed, i, p, err)
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// A client says its last and is gone at once: that is heard, and that it is gone.
+func TestLastWords(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			s := newServerOn(t, way.secure, way.wrap)
+			for i := range 100 {
+				c, _ := s.dial(t)
+				c.send(append(frame(0x81, "good"), frame(0x81, "bye")...)...)
+				if cw, ok := c.Conn.(interface{ CloseWrite() error }); !ok || cw.CloseWrite() != nil {
+					t.Fatal("the client cannot end its direction")
+				}
+				s.wantEnd(t, fmt.Sprint("client ", i))
+				if n := s.heard.Load(); n != int64(2*(i+1)) {
+					t.Fatalf("client %d: %d messages are heard, want %d", i, n, 2*(i+1))
+				}
+				_ = c.Close()
+			}
+		})
+	}
+}
+
+func (s *server) wantEnd(t *testing.T, what string) {
+	t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(relaytest.Patience):
+		t.Fatalf("%s: the server's end goes on", what)
+	}
+}
+
+// A connection that is killed while it rests, or as it begins, ends for its handler, too, and only once.
+func TestKilled(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			s := newServerOn(t, way.secure, way.wrap)
+			for i := range 100 {
+				c, conn := s.dial(t)
+				if i%2 == 0 {
+					c.send(frame(0x81, "hello")...)
+					c.want(0x81, "hello")
+				}
+				conn.Kill()
+				conn.Kill()
+				s.wantEnd(t, fmt.Sprint("client ", i))
+				if _, _, err := c.next(); err == nil {
+					t.Error("a killed connection sends on")
+				}
+			}
+			select {
+			case <-s.ended:
+				t.Error("one more connection has ended than there were")
+			default:
+			}
+		})
+	}
+}
+
+// Numbers of sockets are given anew at once: what the kernel tells of one must not harm the next one.
+func TestSocketsComeAndGo(t *testing.T) {
+	s := newServer(t, false)
+	const workers, rounds = 8, 200
+	done := make(chan error, workers)
+	go func() {
+		for range workers * rounds {
+			<-s.ended
+		}
+		done <- nil
+	}()
+	go func() { // dial waits for nobody
+		for range workers * rounds {
+			<-s.conns
+		}
+	}()
+	for range workers {
+		go func() {
+			for i := range rounds {
+				if err := s.hello(i%2 == 0); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range workers + 1 {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(6 * relaytest.Patience):
+			t.Fatal("not all connections have ended")
+		}
+	}
+}
+
+// hello connects, says hello, is answered, and goes, with a reset or without.
+func (s *server) hello(reset bool) error {
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(relaytest.Patience))
+	if _, err := conn.Write(append([]byte(shake), frame(0x81, "hello")...)); err != nil {
+		return err
+	}
+	var got []byte
+	for want := relay.AppendFrame(nil, []byte("hello")); !bytes.HasSuffix(got, want); {
+		b := make([]byte, 512)
+		n, err := conn.Read(b)
+		if err != nil {
+			return fmt.Errorf("after %q: %w", got, err)
+		}
+		got = append(got, b[:n]...)
+	}
+	if reset {
+		_ = conn.(*net.TCPConn).SetLinger(0)
+	}
+	return nil
+}
