@@ -130,7 +130,7 @@ func (h *Handler) takesPath(path string) bool {
 }
 
 // upgrade checks, in this order, the handshake, the limits, the origin and the user, and serves the websocket. The steps are calls of their
-// own so that they share their stack: Caddy's is 5 KiB deep here, and more than 7 in all would be copied into one of 16.
+// own, so that they share their stack: Caddy's is more than 5 KiB deep here, and what needs more than 7 in all is copied into one of 16.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	r, span := startUpgrade(r)
 	defer span.End()
@@ -138,17 +138,13 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	if !h.admit(w, r, address) {
 		return
 	}
-	id, ok := h.identify(w, r, address)
-	if !ok {
+	var id relay.Identity
+	if !h.identify(w, r, address, &id) {
 		return
 	}
-	conn, err := ws.Accept(unwatched(w), r, h.app.node.frameSize, awx.Greeting(id))
-	if err != nil {
-		h.app.node.hub.DismissUser(id)
-		h.app.node.hub.Dismiss(address)
-		return
+	if conn := h.accept(w, r, address, &id); conn != nil {
+		h.serve(conn, r, span, address, &id)
 	}
-	h.serve(conn, r, span, id, address)
 }
 
 // admit checks the handshake and the limits, and reserves room for the connection.
@@ -178,7 +174,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, address netip.Ad
 
 // identify checks the origin, finds out who the client is, and reserves room for the user's connection. If it is not ok, the answer is
 // given, and the room of the connection given back.
-func (h *Handler) identify(w http.ResponseWriter, r *http.Request, address netip.Addr) (id relay.Identity, ok bool) {
+func (h *Handler) identify(w http.ResponseWriter, r *http.Request, address netip.Addr, id *relay.Identity) (ok bool) {
 	a, hub := h.app, h.app.node.hub
 	leaves := false // a websocket that says goodbye keeps the room until it is gone
 	defer func() {
@@ -189,33 +185,45 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, address netip
 	if !ws.Origins(a.Origins).Allow(r) {
 		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, address, "this page's origin may not connect",
 			errors.New("origin "+r.Header.Get("Origin")+" is not "+r.Host+" and not among the configured origins"))
-		return id, false
+		return false
 	}
-	id, err := authenticate(a.authorizer, r)
+	var err error
+	*id, err = authenticate(a.authorizer, r)
 	if errors.Is(err, relay.ErrUnauthenticated) {
 		leaves = h.turnAway(w, r, address, func() { hub.Dismiss(address) })
-		return id, false
+		return false
 	}
 	if err != nil {
 		h.refuse(w, r, http.StatusServiceUnavailable, rejectedAuth, address, "it cannot be found out who you are at the moment", err)
-		return id, false
+		return false
 	}
-	if err := hub.AdmitUser(id); err != nil {
+	if err := hub.AdmitUser(*id); err != nil {
 		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
-		return id, false
+		return false
 	}
-	return id, true
+	return true
 }
 
-// serve makes a session of a websocket.
-func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, id relay.Identity, address netip.Addr) {
+// accept makes the connection a websocket.
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request, address netip.Addr, id *relay.Identity) *ws.Conn {
+	conn, err := ws.Accept(unwatched(w), r, h.app.node.frameSize, awx.Greeting(*id))
+	if err != nil {
+		h.app.node.hub.DismissUser(*id)
+		h.app.node.hub.Dismiss(address)
+		return nil
+	}
+	return conn
+}
+
+// serve makes a session of the websocket.
+func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, address netip.Addr, id *relay.Identity) {
 	node := h.app.node
 	client := &awx.Client{
-		Shared: &node.clients, Session: node.hub.Open(conn, id, address),
-		Token: csrfToken(r), Trace: traceMessages(span, id),
+		Shared: &node.clients, Session: node.hub.Open(conn, *id, address),
+		Token: csrfToken(r), Trace: traceMessages(span, *id),
 	}
 	if span.IsRecording() {
-		span.SetAttributes(userAttributes(id)...)
+		span.SetAttributes(userAttributes(*id)...)
 	}
 	node.events.follow(span)
 	conn.Attend(client)

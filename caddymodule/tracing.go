@@ -26,6 +26,7 @@ func startSpan(ctx context.Context, name string, attrs ...attribute.KeyValue) (c
 	return childSpan(ctx, parent, name, attrs)
 }
 
+//go:noinline
 func childSpan(ctx context.Context, parent trace.Span, name string, attrs []attribute.KeyValue) (context.Context, trace.Span) {
 	return parent.TracerProvider().Tracer(scope).Start(ctx, name, trace.WithAttributes(attrs...))
 }
@@ -39,12 +40,16 @@ func startUpgrade(r *http.Request) (*http.Request, trace.Span) {
 	return r, span
 }
 
-// authenticate asks who sends the handshake r, in a span of its own.
+// authenticate asks who sends the handshake r, in a span of its own if the handshake has one.
 func authenticate(a relay.Authorizer, r *http.Request) (relay.Identity, error) {
-	ctx, span := startSpan(r.Context(), "edgerelay.authenticate")
-	if ctx == r.Context() {
+	if !trace.SpanContextFromContext(r.Context()).IsValid() {
 		return a.Authenticate(r)
 	}
+	return authenticateTraced(a, r)
+}
+
+func authenticateTraced(a relay.Authorizer, r *http.Request) (relay.Identity, error) {
+	ctx, span := startSpan(r.Context(), "edgerelay.authenticate")
 	defer span.End()
 	id, err := a.Authenticate(r.WithContext(ctx))
 	if err != nil {

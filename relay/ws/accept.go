@@ -22,10 +22,32 @@ import (
 // piece. Of subprotocols the first that the client offers is agreed. On an error the response has been written.
 func Accept(w http.ResponseWriter, r *http.Request, limit func() int, greeting []byte, subprotocols ...string) (*Conn, error) {
 	c := &Conn{limit: limit}
+	key := acceptKey(r.Header.Get("Sec-WebSocket-Key"))
+	first := c.answer(w, r, key, subprotocols)
+	if err := c.take(innermost(w)); err != nil {
+		return nil, notPossible(w, err)
+	}
+	if first = append(first, greeting...); len(first) > 0 {
+		c.Send(first, 0)
+	}
+	return c, nil
+}
+
+// notPossible refuses an upgrade that cannot be.
+func notPossible(w http.ResponseWriter, err error) error {
+	for _, name := range []string{"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"} {
+		w.Header().Del(name)
+	}
+	http.Error(w, "no websocket is possible on this connection", http.StatusNotImplemented)
+	return fmt.Errorf("upgrading to websocket: %w", err)
+}
+
+// answer sets the headers that end the handshake, and returns the whole response, unless w has to see it and has written it.
+func (c *Conn) answer(w http.ResponseWriter, r *http.Request, key string, subprotocols []string) []byte {
 	h := w.Header()
 	h.Set("Upgrade", "websocket")
 	h.Set("Connection", "Upgrade")
-	h.Set("Sec-WebSocket-Accept", acceptKey(r.Header.Get("Sec-WebSocket-Key")))
+	h.Set("Sec-WebSocket-Accept", key)
 	for _, p := range subprotocols {
 		if hasToken(r.Header, "Sec-WebSocket-Protocol", p) {
 			h.Set("Sec-WebSocket-Protocol", p)
@@ -33,20 +55,18 @@ func Accept(w http.ResponseWriter, r *http.Request, limit func() int, greeting [
 			break
 		}
 	}
-	inner := innermost(w)
-	var first []byte
-	if inner == w {
-		first = appendResponse(make([]byte, 0, 512), h)
-	} else {
-		w.WriteHeader(http.StatusSwitchingProtocols) // for those in between, such as an access log
+	if innermost(w) != w { // such as an access log
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		return nil
 	}
-	nc, early, err := hijack(inner)
+	return appendResponse(make([]byte, 0, 512), h)
+}
+
+// take takes the connection over.
+func (c *Conn) take(w http.ResponseWriter) error {
+	nc, early, err := hijack(w)
 	if err != nil {
-		for _, name := range []string{"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"} {
-			h.Del(name)
-		}
-		http.Error(w, "no websocket is possible on this connection", http.StatusNotImplemented)
-		return nil, fmt.Errorf("upgrading to websocket: %w", err)
+		return err
 	}
 	c.net, c.socket, c.early = nc, socketOf(nc), early
 	if c.watched = c.socket; c.socket == noSocket {
@@ -54,10 +74,7 @@ func Accept(w http.ResponseWriter, r *http.Request, limit func() int, greeting [
 	}
 	c.activity.Store(active)
 	c.lastRead.Store(relay.Ticks(time.Now()))
-	if first = append(first, greeting...); len(first) > 0 {
-		c.Send(first, 0)
-	}
-	return c, nil
+	return nil
 }
 
 // appendResponse appends the response that ends the handshake, as net/http would write it but for the order of its headers: to sort them
