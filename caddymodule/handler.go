@@ -57,7 +57,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 }
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler]. It returns as soon as the websocket
-// stands: the connection is served by a goroutine of its own, so that nothing of the request stays in memory.
+// stands: nothing of the request stays in memory.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !ws.IsUpgrade(r) {
 		return next.ServeHTTP(w, r)

@@ -25,6 +25,8 @@ type peerState struct {
 	joined atomic.Uint64
 	acked  chan struct{} // closed and replaced when joined grows
 	slow   atomic.Bool   // an answer took longer than clients may be kept waiting
+	// replaced is closed once the link has ended and another, if there is one to the same layer, has been asked instead.
+	replaced chan struct{}
 }
 
 func (i *interest) init() {
@@ -90,7 +92,8 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 	}
 }
 
-// await waits until the peer has said that it sends what was asked for up to seq.
+// await waits until the peer has said that it sends what was asked for up to seq; or if the link ends, until another peer with the same
+// layer, if there is one, says so of all that this node wants.
 func (l *link) await(ctx context.Context, seq uint64, timeout <-chan time.Time) bool {
 	for {
 		l.b.interest.mu.Lock()
@@ -102,13 +105,35 @@ func (l *link) await(ctx context.Context, seq uint64, timeout <-chan time.Time) 
 		select {
 		case <-acked:
 		case <-l.ctx.Done():
-			return true
+			select {
+			case <-l.peer.replaced:
+			case <-ctx.Done():
+				return false
+			case <-timeout:
+				return false
+			}
+			next, all := l.b.sourceInsteadOf(l)
+			return next == nil || next.await(ctx, all, timeout)
 		case <-ctx.Done():
 			return false
 		case <-timeout:
 			return false
 		}
 	}
+}
+
+// sourceInsteadOf returns the link that has been asked for the events of the layer of one that has ended, nil if there is none, and the number
+// of the last message that asks for them.
+func (b *Backplane) sourceInsteadOf(ended *link) (next *link, asked uint64) {
+	i := &b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for l := range i.relays {
+		if l.peer.layer == ended.peer.layer && l.peer.source.Load() && !l.peer.slow.Load() {
+			return l, l.peer.asked
+		}
+	}
+	return nil, 0
 }
 
 // acknowledged notes the peer's answer.

@@ -120,7 +120,7 @@ func (l *link) greetServer(secret string) error {
 func (l *link) introduce(hello message) {
 	l.node, l.name = hello.Node, hello.Name
 	l.peer.layer, l.peer.stands = hello.Layer, l.dialed
-	l.peer.acked = make(chan struct{})
+	l.peer.acked, l.peer.replaced = make(chan struct{}), make(chan struct{})
 }
 
 func (l *link) sayNow(ctx context.Context, m message) error {
@@ -160,14 +160,19 @@ func (l *link) serveV1() error {
 		l.say(message{Type: "layer", Layer: own})
 	}
 	i.mu.Unlock()
-	defer func() {
-		i.mu.Lock()
-		delete(i.relays, l)
-		i.mu.Unlock()
-		l.b.chooseSources()
-	}()
+	defer l.replace()
 	l.peerLayer(layer)
 	return l.run()
+}
+
+// replace has another link asked for what this one, which has ended, was asked for.
+func (l *link) replace() {
+	i := &l.b.interest
+	i.mu.Lock()
+	delete(i.relays, l)
+	i.mu.Unlock()
+	l.b.chooseSources()
+	close(l.peer.replaced)
 }
 
 // say queues a message.

@@ -277,12 +277,15 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 	tr := publish(emitter, groups, 10*time.Millisecond)
 	defer tr.stop()
 	tr.arrived(t, sink)
+	// All to one master: two that take slots at the same time may take the same configEpoch, and a slot be lost between them until somebody
+	// mends the cluster (redis-cli --cluster fix).
 	moved := map[string]bool{}
 	from := time.Now()
-	for _, g := range groups[:10] {
-		slot := c.Slot("edgerelay:" + g)
-		c.Move(slot, (c.Owner(slot)+1)%3)
-		moved[g] = true
+	for _, g := range groups {
+		if slot := c.Slot("edgerelay:" + g); c.Owner(slot) != 2 && len(moved) < 10 {
+			c.Move(slot, 2)
+			moved[g] = true
+		}
 	}
 	tr.arrived(t, sink)
 	over := time.Now()
@@ -290,7 +293,7 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 	tr.stop()
 	lost := tr.check(t, sink, func(g string) bool { return !moved[g] }, from)
 	h := b.Health()
-	t.Logf("10 slots moved in %v: %d of %d events lost, %d gaps", over.Sub(from).Round(time.Millisecond), lost, tr.total(), h.Gaps)
+	t.Logf("%d slots moved in %v: %d of %d events lost, %d gaps", len(moved), over.Sub(from).Round(time.Millisecond), lost, tr.total(), h.Gaps)
 	if !h.OK || h.Gaps == 0 {
 		t.Errorf("afterwards: %+v", h)
 	}

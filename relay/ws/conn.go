@@ -1,6 +1,6 @@
 // Package ws is the server's end of a client's websocket (RFC 6455), made for connections that are many and mostly
 // idle: frames that were encoded once for all clients are written with one system call and without
-// waking a goroutine, and a connection that waits holds no buffers.
+// waking a goroutine, and a connection at rest holds no buffers and no goroutine.
 package ws
 
 import (
