@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -245,174 +244,6 @@ func TestLastGood(t *testing.T) {
 	}
 }
 
-func TestBreaker(t *testing.T) {
-	var now atomic.Int64
-	clock := func() time.Time { return time.Unix(1_700_000_000, now.Load()) }
-	spec := actor(t)
-	spec.OnError, spec.MaxFailures, spec.Cooldown = OnErrorDrop, 3, time.Second
-	p := pipeline(t, Options{Now: clock}, spec)
-	state := func() Health { return p.Health()[0] }
-	run := func(what string) string { return show(p.Process("g1", do(what, "with", "{}"), nil)) }
-
-	for range 2 {
-		run("trap")
-	}
-	if run("replace") != "g1 {}" || state().Breaker != "closed" {
-		t.Error("a success between failures does not count")
-	}
-	for range 3 {
-		if got := run("trap"); got != "" {
-			t.Errorf("on_error drop gives %q", got)
-		}
-	}
-	calls := state().Calls
-	if run("replace") != "" || state().Breaker != "open" || state().Calls != calls || state().Bypassed != 1 {
-		t.Errorf("after three failures in a row the plugin is still called: %+v", state())
-	}
-	now.Add(int64(time.Second))
-	if state().Breaker != "half-open" || run("trap") != "" || state().Calls != calls+1 || run("replace") != "" || state().Breaker != "open" {
-		t.Errorf("a failing try does not set the plugin aside again: %+v", state())
-	}
-	now.Add(int64(time.Second)) // twice the time now
-	if run("replace") != "" {
-		t.Error("the cooldown did not double")
-	}
-	now.Add(int64(time.Second))
-	if run("replace") != "g1 {}" || state().Breaker != "closed" {
-		t.Errorf("a try that succeeds does not end it: %+v", state())
-	}
-}
-
-// TestFailuresAreVoid: what a failed call emitted is not delivered, and the event passes as it came.
-func TestFailuresAreVoid(t *testing.T) {
-	p := pipeline(t, Options{}, actor(t))
-	for _, what := range []string{"emit_then_fail", "error", "text", "range", "huge", "reserved", "trap", "loop", "recurse", "pointer"} {
-		ev := do(what)
-		if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) {
-			t.Errorf("%s gives %.200q, want the event as it came", what, got)
-		}
-		if got := show(p.Process("g1", do("calls"), nil)); got != "g1 1" {
-			t.Errorf("after %s the instance is not a new one: %q", what, got)
-		}
-	}
-	if h := p.Health()[0]; !strings.Contains(h.LastError, "lies outside its memory") || len(h.Failures) != 7 {
-		t.Errorf("health: %+v", h)
-	}
-	spec := actor(t)
-	spec.JSON = true
-	if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
-		t.Fatal(err)
-	}
-	ev := do("not_json")
-	if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) || p.Health()[0].Failures[KindText] != 2 {
-		t.Errorf("a result that is not JSON gives %q", got)
-	}
-}
-
-func TestShadow(t *testing.T) {
-	ctx := context.Background()
-	live := actor(t)
-	beside := actor(t)
-	beside.Name, beside.Shadow = "alone", true
-	candidate := Spec{Name: "candidate", Wasm: fixture(t, "pass"), ShadowOf: "actor"}
-	twin := actor(t)
-	twin.Name, twin.ShadowOf = "twin", "actor"
-	p := pipeline(t, Options{}, beside, live, candidate, twin)
-	for event, want := range map[string]string{
-		string(do("replace", "with", "{}")): "g1 {}",
-		string(do("drop")):                  "",
-		string(do("pass")):                  "g1 " + string(do("pass")),
-		string(do("split")):                 `g1 {"part":1}; g1 {"part":2}; g1 {"part":3} to 110`,
-	} {
-		if got := show(p.Process("g1", []byte(event), nil)); got != want {
-			t.Errorf("%s gives %q, want %q: shadows have no effect", event, got, want)
-		}
-	}
-	for i, want := range []struct{ same, differ uint64 }{{1, 3}, {0, 0}, {1, 3}, {4, 0}} {
-		if h := p.Health()[i]; h.Same != want.same || h.Differ != want.differ {
-			t.Errorf("%s: %d alike, %d not; want %v", h.Name, h.Same, h.Differ, want)
-		}
-	}
-	if d, err := p.Subscribe(ctx, []byte(`{"do":"allow"}`), "g1"); !d.Allow || err != nil {
-		t.Errorf("%+v %v", d, err)
-	}
-}
-
-func TestSamples(t *testing.T) {
-	ctx := context.Background()
-	p := pipeline(t, Options{})
-	try := func(s ...Sample) error {
-		spec := actor(t)
-		spec.Samples = s
-		return p.Check(ctx, spec)
-	}
-	if err := try(
-		Sample{Group: "g1", Payload: do("drop"), Verdict: "drop"},
-		Sample{Group: "g1", Payload: do("replace", "with", `{"a":1}`), Verdict: "replace", Output: json.RawMessage(`{ "a": 1 }`)},
-		Sample{Group: "g1", Payload: do("kv_incr")}, Sample{Group: "g1", Payload: do("metric")},
-		Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}},
-	); err != nil {
-		t.Error(err)
-	}
-	for _, c := range []struct {
-		s    Sample
-		want string
-	}{
-		{Sample{Group: "g1", Payload: do("pass"), Verdict: "drop"}, "sample 1 (g1): the verdict is pass instead of drop"},
-		{Sample{Group: "g1", Payload: do("replace", "with", "{}"), Output: json.RawMessage(`[]`)}, `the output is "{}" instead of "[]"`},
-		{Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}}, "0 events are emitted instead of 1"},
-		{Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"c", json.RawMessage(`{}`)}}}, `emitted is "{}" to "b" instead of "{}" to "c"`},
-		{Sample{Group: "g1", Payload: do("trap")}, "sample 1 (g1): plugin actor: ev_on_event: wasm error: unreachable"},
-	} {
-		if err := try(c.s); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v, want %q", err, c.want)
-		}
-	}
-	// Trying samples leaves no trace.
-	spec := actor(t)
-	spec.Samples = []Sample{{Group: "g1", Payload: do("kv_incr")}, {Group: "g1", Payload: do("metric")}}
-	if err := p.Apply(ctx, []Spec{spec}); err != nil {
-		t.Fatal(err)
-	}
-	if h := p.Health()[0]; h.KV != 0 || len(h.Metrics) != 0 || h.Calls != 0 {
-		t.Errorf("samples left a trace: %+v", h)
-	}
-}
-
-func TestCache(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "cache")
-	pipeline(t, Options{CacheDir: dir}, actor(t))
-	info, err := os.Stat(dir)
-	if err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("the cache's mode is %v, want 0700 (%v)", info.Mode(), err)
-	}
-	if files, _ := filepath.Glob(filepath.Join(dir, "*", "*")); len(files) == 0 {
-		t.Error("nothing was cached")
-	}
-	pipeline(t, Options{CacheDir: dir}, actor(t))
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(Options{CacheDir: dir}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
-		t.Errorf("a cache that anyone may write to: %v", err)
-	}
-}
-
-// Plugins of the same bytes are loaded at once from what an earlier run has left on disk.
-func TestTwinsFromTheCache(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "cache")
-	var specs []Spec
-	for i := range 8 {
-		s := actor(t)
-		s.Name = fmt.Sprint("actor", i)
-		specs = append(specs, s)
-	}
-	pipeline(t, Options{CacheDir: dir}, specs[0])
-	for range 20 {
-		pipeline(t, Options{CacheDir: dir}, specs...)
-	}
-}
-
 func TestLogs(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	p := pipeline(t, Options{Now: func() time.Time { return now }}, actor(t))
@@ -431,26 +262,6 @@ func TestLogs(t *testing.T) {
 	}
 	if _, err := p.Logs("nobody"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
-	}
-}
-
-func TestTrial(t *testing.T) {
-	tr, err := Try(context.Background(), Options{Logger: quiet, startWait: time.Minute}, actor(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tr.Close()
-	got := tr.Event("g1", do("split"))
-	if got.Verdict != Replace || show(got.Outputs) != ` {"part":1};  {"part":2};  {"part":3} to 110` || got.Fuel < 10 || got.Duration <= 0 || got.Memory < 1<<20 || got.Err != nil {
-		t.Errorf("%+v", got)
-	}
-	for range 20 { // a trial has no breaker
-		if got := tr.Event("g1", do("trap")); got.Verdict != Failed || got.Err == nil || errors.Is(got.Err, errOpen) {
-			t.Errorf("%+v", got)
-		}
-	}
-	if tr.Hooks() != OnEvent|OnSubscribe|OnClass {
-		t.Error(tr.Hooks())
 	}
 }
 

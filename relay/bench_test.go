@@ -124,3 +124,32 @@ func BenchmarkConnect(b *testing.B) {
 		s.Close()
 	}
 }
+
+// BenchmarkDeliver measures the relay's own work for one event of 300 bytes: a batch of 64 for one group, and sockets that take
+// everything at no cost.
+func BenchmarkDeliver(b *testing.B) {
+	for _, clients := range []int{1, 1000, 10_000} {
+		b.Run(fmt.Sprint(clients), func(b *testing.B) {
+			h, _ := newHub(b)
+			for range clients {
+				session := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
+				subscribe(b, h, session, "g")
+			}
+			events := make([]relay.Event, 64)
+			text, sent := slices.Repeat([]byte("x"), 300), time.Now()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += len(events) {
+				for j := range events {
+					events[j] = relay.Event{Group: "g", Text: text, Sent: sent}
+				}
+				h.Deliver(events)
+			}
+			want := uint64((b.N + 63) / 64 * 64 * clients)
+			for h.Stats().Deliveries < want {
+				time.Sleep(time.Microsecond)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(want), "ns/delivery")
+		})
+	}
+}

@@ -2,130 +2,17 @@ package relay_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
-	"net/http"
-	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/memory"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
-
-// socket is a client's end that records what is sent.
-type socket struct {
-	mu     sync.Mutex
-	texts  []string
-	pings  int
-	code   int
-	killed bool
-	read   atomic.Int64
-	refuse bool
-
-	waiting int
-	slow    bool
-}
-
-func newSocket() *socket {
-	s := &socket{}
-	s.read.Store(time.Now().UnixNano())
-	return s
-}
-
-func (s *socket) Send(frames []byte, _ int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refuse || s.code != 0 || s.killed {
-		return false
-	}
-	for len(frames) > 0 {
-		n, head := int(frames[1]), 2
-		switch n {
-		case 126:
-			n, head = int(binary.BigEndian.Uint16(frames[2:])), 4
-		case 127:
-			n, head = int(binary.BigEndian.Uint64(frames[2:])), 10
-		}
-		s.texts = append(s.texts, string(frames[head:head+n]))
-		frames = frames[head+n:]
-	}
-	return true
-}
-
-func (s *socket) SendCopy(frames []byte, limit int) bool { return s.Send(frames, limit) }
-
-func (s *socket) Ping() { s.mu.Lock(); s.pings++; s.mu.Unlock() }
-
-func (s *socket) Waiting() (int, bool) { s.mu.Lock(); defer s.mu.Unlock(); return s.waiting, s.slow }
-
-func (s *socket) LastRead() time.Time { return time.Unix(0, s.read.Load()) }
-
-func (s *socket) Close(code int, _ string) { s.mu.Lock(); s.code = code; s.mu.Unlock() }
-
-func (s *socket) Kill() { s.mu.Lock(); s.killed = true; s.mu.Unlock() }
-
-func (s *socket) got() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.texts)
-}
-
-func (s *socket) closed() (code int, killed bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.code, s.killed
-}
-
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
-
-// newHub returns a hub on a memory layer of its own, and an emitter on the same layer.
-func newHub(t testing.TB) (*relay.Hub, relay.Broker) {
-	t.Helper()
-	h := relay.NewHub(quiet)
-	layer := memory.NewLayer()
-	if err := h.SetBroker(context.Background(), layer.Broker()); err != nil {
-		t.Fatal(err)
-	}
-	h.SetAuthorizer(relay.Open{}, 0)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = h.Close(ctx)
-	})
-	return h, layer.Broker()
-}
-
-func open(h *relay.Hub) (*relay.Session, *socket) {
-	s := newSocket()
-	_ = h.Admit(netip.Addr{})
-	_ = h.AdmitUser(relay.Identity{Key: "1"})
-	return h.Open(s, relay.Identity{ID: "1", Key: "1"}, netip.Addr{}), s
-}
-
-func subscribe(t testing.TB, h *relay.Hub, s *relay.Session, groups ...string) relay.Change {
-	t.Helper()
-	c, err := h.Subscribe(context.Background(), s, groups)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func publish(t testing.TB, b relay.Broker, group, text string) {
-	t.Helper()
-	if _, err := b.Publish(context.Background(), group, []byte(text)); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestEventsReachTheirSubscribersOnly(t *testing.T) {
 	h, emitter := newHub(t)
@@ -386,124 +273,6 @@ func TestInterceptor(t *testing.T) {
 	}
 }
 
-func TestAdmission(t *testing.T) {
-	h, _ := newHub(t)
-	limits := relay.DefaultLimits()
-	limits.Connections, limits.ConnectionsPerAddress, limits.ConnectionsPerUser = 3, 2, 1
-	h.SetLimits(limits)
-	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
-	if err := h.Admit(a); err != nil {
-		t.Fatal(err)
-	}
-	err1, err2, err3, err4 := h.Admit(a), h.Admit(a), h.Admit(b), h.Admit(b)
-	if err1 != nil || !errors.Is(err2, relay.ErrTooManyFromAddress) || err3 != nil || !errors.Is(err4, relay.ErrTooManyConnections) {
-		t.Error(err1, err2, err3, err4)
-	}
-	h.Dismiss(a)
-	if err := h.Admit(b); err != nil {
-		t.Error(err)
-	}
-	user := relay.Identity{Key: "7"}
-	if err := h.AdmitUser(user); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.AdmitUser(user); !errors.Is(err, relay.ErrTooManyOfUser) {
-		t.Error(err)
-	}
-	h.DismissUser(user)
-	if err := h.AdmitUser(user); err != nil {
-		t.Error(err)
-	}
-	for range 2 {
-		if err := h.AdmitUser(relay.Identity{}); err != nil { // nobody in particular
-			t.Error(err)
-		}
-	}
-	if h.Stats().Refused != 3 {
-		t.Errorf("%d refusals counted", h.Stats().Refused)
-	}
-}
-
-func TestPingsAndSilence(t *testing.T) {
-	h, _ := newHub(t)
-	limits := relay.DefaultLimits()
-	limits.Ping, limits.Silence = 40*time.Millisecond, 200*time.Millisecond
-	_, silent := open(h)
-	_, alive := open(h)
-	alive.read.Store(time.Now().Add(time.Hour).UnixNano())
-	h.SetLimits(limits)
-	relaytest.Eventually(t, "the silent client to be given up", func() bool { _, killed := silent.closed(); return killed })
-	relaytest.Eventually(t, "pings", func() bool {
-		alive.mu.Lock()
-		defer alive.mu.Unlock()
-		return alive.pings >= 2
-	})
-	if code, killed := alive.closed(); code != 0 || killed {
-		t.Error("a live client was closed")
-	}
-}
-
-// fickle forgets a user.
-type fickle struct {
-	relay.Open
-	gone atomic.Bool
-	fail atomic.Bool
-}
-
-func (f *fickle) Recheck(context.Context, relay.Identity) error {
-	switch {
-	case f.fail.Load():
-		return errors.New("no answer")
-	case f.gone.Load():
-		return relay.ErrUnauthenticated
-	}
-	return nil
-}
-
-func (f *fickle) Authenticate(r *http.Request) (relay.Identity, error) { return f.Open.Authenticate(r) }
-
-func TestRecheckEndsSessions(t *testing.T) {
-	h, _ := newHub(t)
-	f := &fickle{}
-	f.fail.Store(true)
-	h.SetAuthorizer(f, 20*time.Millisecond)
-	_, s := open(h)
-	_, other := open(h)
-	f.gone.Store(true)
-	if code, _ := s.closed(); code != 0 {
-		t.Error("closed although the question failed")
-	}
-	f.fail.Store(false)
-	for _, s := range []*socket{s, other} {
-		relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
-		if got := s.got(); !slices.Equal(got, []string{`{"close": true}`}) {
-			t.Errorf("got %q", got)
-		}
-	}
-}
-
-func TestCloseTellsEveryClient(t *testing.T) {
-	h, _ := newHub(t)
-	var sockets []*socket
-	var sessions []*relay.Session
-	for range 100 {
-		session, s := open(h)
-		sockets, sessions = append(sockets, s), append(sessions, session)
-	}
-	done := make(chan error)
-	go func() { done <- h.Close(context.Background()) }()
-	for i, s := range sockets {
-		relaytest.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseGoingAway })
-		sessions[i].Close()
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrClosed) {
-		t.Errorf("a closed hub admits: %v", err)
-	}
-}
-
 func TestValidGroup(t *testing.T) {
 	for name, want := range map[string]bool{
 		"jobs-status_changed": true, "A.b-9_": true, string(make([]byte, 5)): false, "": false, "a b": false, "ü": false,
@@ -519,45 +288,5 @@ func TestValidGroup(t *testing.T) {
 	long := slices.Repeat([]byte("a"), 100)
 	if relay.ValidGroup(string(long)) || !relay.ValidGroup(string(long[:99])) {
 		t.Error("99 bytes are allowed, 100 are not")
-	}
-}
-
-// discard is a socket that costs nothing.
-type discard struct{}
-
-func (discard) Send([]byte, int) bool     { return true }
-func (discard) SendCopy([]byte, int) bool { return true }
-func (discard) Ping()                     {}
-func (discard) Waiting() (int, bool)      { return 0, false }
-func (discard) LastRead() time.Time       { return time.Now() }
-func (discard) Close(int, string)         {}
-func (discard) Kill()                     {}
-
-// BenchmarkDeliver measures the relay's own work for one event of 300 bytes: a batch of 64 for one group, and sockets that take
-// everything at no cost.
-func BenchmarkDeliver(b *testing.B) {
-	for _, clients := range []int{1, 1000, 10_000} {
-		b.Run(fmt.Sprint(clients), func(b *testing.B) {
-			h, _ := newHub(b)
-			for range clients {
-				session := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
-				subscribe(b, h, session, "g")
-			}
-			events := make([]relay.Event, 64)
-			text, sent := slices.Repeat([]byte("x"), 300), time.Now()
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := 0; i < b.N; i += len(events) {
-				for j := range events {
-					events[j] = relay.Event{Group: "g", Text: text, Sent: sent}
-				}
-				h.Deliver(events)
-			}
-			want := uint64((b.N + 63) / 64 * 64 * clients)
-			for h.Stats().Deliveries < want {
-				time.Sleep(time.Microsecond)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(want), "ns/delivery")
-		})
 	}
 }

@@ -1,0 +1,73 @@
+package plugins
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestBreaker(t *testing.T) {
+	var now atomic.Int64
+	clock := func() time.Time { return time.Unix(1_700_000_000, now.Load()) }
+	spec := actor(t)
+	spec.OnError, spec.MaxFailures, spec.Cooldown = OnErrorDrop, 3, time.Second
+	p := pipeline(t, Options{Now: clock}, spec)
+	state := func() Health { return p.Health()[0] }
+	run := func(what string) string { return show(p.Process("g1", do(what, "with", "{}"), nil)) }
+
+	for range 2 {
+		run("trap")
+	}
+	if run("replace") != "g1 {}" || state().Breaker != "closed" {
+		t.Error("a success between failures does not count")
+	}
+	for range 3 {
+		if got := run("trap"); got != "" {
+			t.Errorf("on_error drop gives %q", got)
+		}
+	}
+	calls := state().Calls
+	if run("replace") != "" || state().Breaker != "open" || state().Calls != calls || state().Bypassed != 1 {
+		t.Errorf("after three failures in a row the plugin is still called: %+v", state())
+	}
+	now.Add(int64(time.Second))
+	if state().Breaker != "half-open" || run("trap") != "" || state().Calls != calls+1 || run("replace") != "" || state().Breaker != "open" {
+		t.Errorf("a failing try does not set the plugin aside again: %+v", state())
+	}
+	now.Add(int64(time.Second)) // twice the time now
+	if run("replace") != "" {
+		t.Error("the cooldown did not double")
+	}
+	now.Add(int64(time.Second))
+	if run("replace") != "g1 {}" || state().Breaker != "closed" {
+		t.Errorf("a try that succeeds does not end it: %+v", state())
+	}
+}
+
+// TestFailuresAreVoid: what a failed call emitted is not delivered, and the event passes as it came.
+func TestFailuresAreVoid(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	for _, what := range []string{"emit_then_fail", "error", "text", "range", "huge", "reserved", "trap", "loop", "recurse", "pointer"} {
+		ev := do(what)
+		if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) {
+			t.Errorf("%s gives %.200q, want the event as it came", what, got)
+		}
+		if got := show(p.Process("g1", do("calls"), nil)); got != "g1 1" {
+			t.Errorf("after %s the instance is not a new one: %q", what, got)
+		}
+	}
+	if h := p.Health()[0]; !strings.Contains(h.LastError, "lies outside its memory") || len(h.Failures) != 7 {
+		t.Errorf("health: %+v", h)
+	}
+	spec := actor(t)
+	spec.JSON = true
+	if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
+		t.Fatal(err)
+	}
+	ev := do("not_json")
+	if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) || p.Health()[0].Failures[KindText] != 2 {
+		t.Errorf("a result that is not JSON gives %q", got)
+	}
+}

@@ -1,0 +1,100 @@
+package plugins
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestShadow(t *testing.T) {
+	ctx := context.Background()
+	live := actor(t)
+	beside := actor(t)
+	beside.Name, beside.Shadow = "alone", true
+	candidate := Spec{Name: "candidate", Wasm: fixture(t, "pass"), ShadowOf: "actor"}
+	twin := actor(t)
+	twin.Name, twin.ShadowOf = "twin", "actor"
+	p := pipeline(t, Options{}, beside, live, candidate, twin)
+	for event, want := range map[string]string{
+		string(do("replace", "with", "{}")): "g1 {}",
+		string(do("drop")):                  "",
+		string(do("pass")):                  "g1 " + string(do("pass")),
+		string(do("split")):                 `g1 {"part":1}; g1 {"part":2}; g1 {"part":3} to 110`,
+	} {
+		if got := show(p.Process("g1", []byte(event), nil)); got != want {
+			t.Errorf("%s gives %q, want %q: shadows have no effect", event, got, want)
+		}
+	}
+	for i, want := range []struct{ same, differ uint64 }{{1, 3}, {0, 0}, {1, 3}, {4, 0}} {
+		if h := p.Health()[i]; h.Same != want.same || h.Differ != want.differ {
+			t.Errorf("%s: %d alike, %d not; want %v", h.Name, h.Same, h.Differ, want)
+		}
+	}
+	if d, err := p.Subscribe(ctx, []byte(`{"do":"allow"}`), "g1"); !d.Allow || err != nil {
+		t.Errorf("%+v %v", d, err)
+	}
+}
+
+func TestSamples(t *testing.T) {
+	ctx := context.Background()
+	p := pipeline(t, Options{})
+	try := func(s ...Sample) error {
+		spec := actor(t)
+		spec.Samples = s
+		return p.Check(ctx, spec)
+	}
+	if err := try(
+		Sample{Group: "g1", Payload: do("drop"), Verdict: "drop"},
+		Sample{Group: "g1", Payload: do("replace", "with", `{"a":1}`), Verdict: "replace", Output: json.RawMessage(`{ "a": 1 }`)},
+		Sample{Group: "g1", Payload: do("kv_incr")}, Sample{Group: "g1", Payload: do("metric")},
+		Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}},
+	); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct {
+		s    Sample
+		want string
+	}{
+		{Sample{Group: "g1", Payload: do("pass"), Verdict: "drop"}, "sample 1 (g1): the verdict is pass instead of drop"},
+		{Sample{Group: "g1", Payload: do("replace", "with", "{}"), Output: json.RawMessage(`[]`)}, `the output is "{}" instead of "[]"`},
+		{Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}}, "0 events are emitted instead of 1"},
+		{Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"c", json.RawMessage(`{}`)}}}, `emitted is "{}" to "b" instead of "{}" to "c"`},
+		{Sample{Group: "g1", Payload: do("trap")}, "sample 1 (g1): plugin actor: ev_on_event: wasm error: unreachable"},
+	} {
+		if err := try(c.s); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+	// Trying samples leaves no trace.
+	spec := actor(t)
+	spec.Samples = []Sample{{Group: "g1", Payload: do("kv_incr")}, {Group: "g1", Payload: do("metric")}}
+	if err := p.Apply(ctx, []Spec{spec}); err != nil {
+		t.Fatal(err)
+	}
+	if h := p.Health()[0]; h.KV != 0 || len(h.Metrics) != 0 || h.Calls != 0 {
+		t.Errorf("samples left a trace: %+v", h)
+	}
+}
+
+func TestTrial(t *testing.T) {
+	tr, err := Try(context.Background(), Options{Logger: quiet, startWait: time.Minute}, actor(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	got := tr.Event("g1", do("split"))
+	if got.Verdict != Replace || show(got.Outputs) != ` {"part":1};  {"part":2};  {"part":3} to 110` || got.Fuel < 10 || got.Duration <= 0 || got.Memory < 1<<20 || got.Err != nil {
+		t.Errorf("%+v", got)
+	}
+	for range 20 { // a trial has no breaker
+		if got := tr.Event("g1", do("trap")); got.Verdict != Failed || got.Err == nil || errors.Is(got.Err, errOpen) {
+			t.Errorf("%+v", got)
+		}
+	}
+	if tr.Hooks() != OnEvent|OnSubscribe|OnClass {
+		t.Error(tr.Hooks())
+	}
+}

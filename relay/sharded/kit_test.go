@@ -1,0 +1,82 @@
+package sharded_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/relay/sharded"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func settings(addresses ...string) sharded.Settings {
+	s := sharded.DefaultSettings()
+	s.Addresses = addresses
+	s.Resync = `{"resync": true}`
+	return s
+}
+
+// sink also notes when it was told last that a group may have missed events.
+type sink struct {
+	relaytest.Sink
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+// Resync implements [relay.Resyncer].
+func (s *sink) Resync(groups []string, _ []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range groups {
+		s.told[g] = time.Now()
+	}
+}
+
+func (s *sink) toldOf(group string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told[group]
+}
+
+func newBroker(t testing.TB, s sharded.Settings) *sharded.Broker {
+	t.Helper()
+	b, err := sharded.New(s, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// start returns a running broker that listens to groups.
+func start(t testing.TB, s sharded.Settings, groups ...string) (*sharded.Broker, *sink) {
+	t.Helper()
+	b, sink := newBroker(t, s), &sink{told: map[string]time.Time{}}
+	if err := b.Start(sink); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_ = b.Close(ctx)
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
+	defer cancel()
+	if err := b.Join(ctx, groups...); err != nil {
+		t.Fatal(err)
+	}
+	return b, sink
+}
+
+func names(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("job_events-%d", i)
+	}
+	return list
+}
