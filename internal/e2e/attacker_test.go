@@ -120,21 +120,9 @@ type usage struct {
 
 func (s *siege) usage() usage {
 	s.t.Helper()
-	get := func(path string) string {
-		resp, err := http.Get(s.relay.Admin + path)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		return string(b)
-	}
 	var u usage
-	fmt.Sscanf(get("/debug/pprof/goroutine?debug=1"), "goroutine profile: total %d", &u.goroutines)
-	_, heap, _ := strings.Cut(get("/debug/pprof/heap?gc=1&debug=1"), "# HeapInuse = ")
+	fmt.Sscanf(fetch(s.t, s.relay.Admin+"/debug/pprof/goroutine?debug=1"), "goroutine profile: total %d", &u.goroutines)
+	_, heap, _ := strings.Cut(fetch(s.t, s.relay.Admin+"/debug/pprof/heap?gc=1&debug=1"), "# HeapInuse = ")
 	fmt.Sscan(heap, &u.heap)
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.relay.PID()))
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -109,19 +108,11 @@ func spectators(t *testing.T, url, group string, n int) (all []*spectator, wait 
 // adminDrain asks /edgerelay/drain.
 func adminDrain(t *testing.T, r *peers.Relay, method, body string) (s relay.DrainStatus) {
 	t.Helper()
-	req, err := http.NewRequest(method, r.Admin+"/edgerelay/drain", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
+	status, answer := call(t, method, r.Admin+"/edgerelay/drain", []byte(body))
+	if status/100 != 2 {
+		t.Fatalf("%s /edgerelay/drain: %d: %s", method, status, answer)
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		t.Fatalf("%s /edgerelay/drain: %s", method, resp.Status)
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+	if err := json.Unmarshal([]byte(answer), &s); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -133,17 +132,8 @@ func TestMemoryRunsShort(t *testing.T) {
 		return nil
 	})
 	// The clients cannot tell: with buffers as small as theirs they would read for minutes until they come to the close frame.
-	resp, err := http.Get(r.Admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
 	closed := 0
-	if _, rest, ok := strings.Cut(string(text), `edgerelay_connections_ended_total{reason="memory"} `); ok {
+	if _, rest, ok := strings.Cut(fetch(t, r.Admin+"/metrics"), `edgerelay_connections_ended_total{reason="memory"} `); ok {
 		_, _ = fmt.Sscan(rest, &closed)
 	}
 	if closed == 0 || closed > 10 { // two are hardly behind
@@ -200,7 +190,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	other := append(append(module, 0, 0x83, 0x80, 8, 1, 'n'), make([]byte, 128<<10+1)...) // a custom section that does not fit
 	for range 2 {
-		status, answer := put(t, r.Admin+"/edgerelay/plugins/quiet", string(other))
+		status, answer := call(t, http.MethodPut, r.Admin+"/edgerelay/plugins/quiet", other)
 		if status != http.StatusInsufficientStorage || !strings.Contains(answer, "no space left on device") || !strings.Contains(answer, "the module before runs on") {
 			t.Errorf("a deployment that cannot be stored: %d %s", status, answer)
 		}
@@ -210,23 +200,4 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("a reload: %v", err)
 	}
 	filtered(3)
-}
-
-// put sends a body and returns the answer.
-func put(t *testing.T, url, body string) (status int, answer string) {
-	t.Helper()
-	req, err := http.NewRequest(http.MethodPut, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
 }

@@ -105,6 +105,32 @@ func expectTexts(c *peers.Client, texts []string) error {
 	return nothingMore(c)
 }
 
+// call makes an HTTP request and returns the answer's status and body.
+func call(t testing.TB, method, url string, body []byte) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// fetch is call for what is only looked at.
+func fetch(t testing.TB, url string) string {
+	t.Helper()
+	_, answer := call(t, http.MethodGet, url, nil)
+	return answer
+}
+
 // publishHTTP publishes over the relay's part of Caddy's admin API.
 func publishHTTP(t *testing.T, r *peers.Relay, group, data string) {
 	t.Helper()
@@ -112,17 +138,9 @@ func publishHTTP(t *testing.T, r *peers.Relay, group, data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.Post(r.Admin+"/edgerelay/publish", "application/json", bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp.StatusCode/100 != 2 {
-		t.Fatalf("publish: %s: %s", resp.Status, answer)
+	status, answer := call(t, http.MethodPost, r.Admin+"/edgerelay/publish", body)
+	if status/100 != 2 {
+		t.Fatalf("publish: %d: %s", status, answer)
 	}
 }
 

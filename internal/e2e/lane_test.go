@@ -145,20 +145,12 @@ type state struct {
 
 func (l *lane) state() (s state) {
 	l.t.Helper()
-	get := func(url string) string {
-		resp, err := http.Get(url)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		return resp.Status[:3] + " " + string(body)
+	look := func(url string) string {
+		status, body := call(l.t, http.MethodGet, url, nil)
+		return fmt.Sprint(status, " ", body)
 	}
-	s.admin, s.site = get(l.relay.Admin+"/edgerelay/health"), get(l.relay.URL+"/health")
-	for line := range strings.Lines(get(l.relay.Admin + "/metrics")) {
+	s.admin, s.site = look(l.relay.Admin+"/edgerelay/health"), look(l.relay.URL+"/health")
+	for line := range strings.Lines(fetch(l.t, l.relay.Admin+"/metrics")) {
 		if strings.HasPrefix(line, "edgerelay_channel_layer_") {
 			s.metrics += line
 		}

@@ -112,7 +112,7 @@ func TestPluginFile(t *testing.T) {
 		return runs("two2")()
 	})
 	s.tags(t, c, "two2")
-	if health := adminGet(t, r, "/edgerelay/health"); !strings.Contains(health, `"refused":"plugin tag`) {
+	if health := fetch(t, r.Admin+"/edgerelay/health"); !strings.Contains(health, `"refused":"plugin tag`) {
 		t.Errorf("health says nothing of it: %s", health)
 	}
 	write(t, file, tagger(t, "four"))

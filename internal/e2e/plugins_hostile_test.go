@@ -100,10 +100,10 @@ func TestHostilePlugins(t *testing.T) {
 	if row.Failures[plugins.KindFuel] < 5 || row.Bypassed == 0 || row.Breaker == "closed" {
 		t.Errorf("the plugin failed %v, %d events went past it, the breaker is %s", row.Failures, row.Bypassed, row.Breaker)
 	}
-	if health := adminGet(t, r, "/edgerelay/health"); !strings.Contains(health, `"name":"hostile","breaker":"`) {
+	if health := fetch(t, r.Admin+"/edgerelay/health"); !strings.Contains(health, `"name":"hostile","breaker":"`) {
 		t.Errorf("health says nothing of the breaker: %s", health)
 	}
-	if !strings.Contains(adminGet(t, r, "/edgerelay/plugins/hostile/logs"), "set aside") {
+	if !strings.Contains(fetch(t, r.Admin+"/edgerelay/plugins/hostile/logs"), "set aside") {
 		t.Error("the plugin's log does not tell that it was set aside")
 	}
 }

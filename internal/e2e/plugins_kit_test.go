@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,14 +56,10 @@ type pluginRow struct {
 
 func pluginRowOf(t testing.TB, r *peers.Relay, name string) pluginRow {
 	t.Helper()
-	resp, err := http.Get(r.Admin + "/edgerelay/plugins")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	answer := fetch(t, r.Admin+"/edgerelay/plugins")
 	var rows []pluginRow
-	if err := json.NewDecoder(resp.Body).Decode(&rows); err != nil {
-		t.Fatalf("%s: %v", resp.Status, err)
+	if err := json.Unmarshal([]byte(answer), &rows); err != nil {
+		t.Fatalf("%s: %v", answer, err)
 	}
 	for _, row := range rows {
 		if row.Name == name {
@@ -79,40 +73,13 @@ func pluginRowOf(t testing.TB, r *peers.Relay, name string) pluginRow {
 // pluginCall makes a request to the admin API's plugins and returns the status and body.
 func pluginCall(t testing.TB, r *peers.Relay, method, path string, body []byte) (int, string) {
 	t.Helper()
-	req, err := http.NewRequest(method, r.Admin+"/edgerelay/plugins/"+path, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(text)
-}
-
-func adminGet(t testing.TB, r *peers.Relay, path string) string {
-	t.Helper()
-	resp, err := http.Get(r.Admin + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return call(t, method, r.Admin+"/edgerelay/plugins/"+path, body)
 }
 
 // figures are the relay's metrics of events, for a failure's message.
 func figures(t testing.TB, r *peers.Relay) string {
 	var list []string
-	for line := range strings.Lines(adminGet(t, r, "/metrics")) {
+	for line := range strings.Lines(fetch(t, r.Admin+"/metrics")) {
 		if strings.HasPrefix(line, "edgerelay_") {
 			list = append(list, line)
 		}

@@ -96,7 +96,7 @@ func TestPlugins(t *testing.T) {
 		if row.Passed != 3 || row.Dropped != 3 || row.Replaced != 1 || row.Fuel == 0 || row.Hash != plugins.Hash(guestBytes(t, "filter")) {
 			t.Errorf("got %+v", row)
 		}
-		metrics := adminGet(t, r, "/metrics")
+		metrics := fetch(t, r.Admin+"/metrics")
 		for _, line := range []string{
 			`edgerelay_plugin_verdicts_total{plugin="filter",verdict="drop"} 3`,
 			`edgerelay_plugin_verdicts_total{plugin="classes",verdict="deny"} 1`,
