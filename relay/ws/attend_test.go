@@ -62,7 +62,7 @@ func TestNoGoroutineAtRest(t *testing.T) {
 			dial(more)
 			if way.polled {
 				relaytest.Eventually(t, "no goroutines for connections at rest", func() bool { return runtime.NumGoroutine()-before < more/10 })
-			} else if n := runtime.NumGoroutine() - before; n < more {
+			} else if n := runtime.NumGoroutine() - before; n < more*9/10 { // some may have been about to end before
 				t.Errorf("%d goroutines for %d connections: they are polled, and this test is of something else", n, more)
 			}
 			for _, c := range clients { // and they are woken from it
