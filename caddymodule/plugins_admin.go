@@ -120,7 +120,7 @@ func (h *pluginHost) answer(w http.ResponseWriter, r *http.Request) error {
 
 // fullDisk tells whether there was no room for something.
 func fullDisk(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
 func pluginError(err error) error {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -160,14 +161,31 @@ func resident(t *testing.T, r *peers.Relay) (bytes int) {
 // goes on.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
+	t.Run("limit", func(t *testing.T) {
+		t.Parallel()
+		fullDisk(t, t.TempDir(), "file too large", "prlimit", "--fsize=32768")
+	})
+	// A file system of 64 KiB in a mount namespace of the relay's own, in place of its data and storage. Within a chroot, and in many
+	// containers, the kernel grants nobody such a namespace; the limit has to do there.
+	if err := exec.Command("unshare", "--map-root-user", "--mount", "true").Run(); err != nil {
+		t.Logf("no mount namespace, so no file system that is full: %v", err)
+		return
+	}
+	t.Run("file system", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		fullDisk(t, dir, "no space left on device", "unshare", "--map-root-user", "--mount", "sh", "-c",
+			`mkdir -p "$HOME/caddy" && mount -t tmpfs -o size=64k tmpfs "$HOME/caddy" && mount -t tmpfs -o size=64k tmpfs "`+dir+`" && exec "$@"`, "sh")
+	})
+}
+
+// fullDisk starts a relay with its storage in dir by a command that leaves little room for files.
+func fullDisk(t *testing.T, dir, reason string, under ...string) {
 	wasm := filepath.Join(peers.Root(t), "examples", "plugins", "quiet", "plugin.wasm")
 	redis := peers.StartRedis(t)
-	dir := t.TempDir()
 	site := openSite(redis.URL, "plugin quiet "+wasm+" {\ngroups job_events-*\n}")
 	site = strings.Replace(site, "skip_install_trust", "skip_install_trust\n\tpersist_config off\n\tstorage file_system "+dir, 1)
-	// A file system of 64 KiB in a mount namespace of the relay's own, in place of its data and storage.
-	r := peers.StartRelayUnder(t, site, "unshare", "--map-root-user", "--mount", "sh", "-c",
-		`mkdir -p "$HOME/caddy" && mount -t tmpfs -o size=64k tmpfs "$HOME/caddy" && mount -t tmpfs -o size=64k tmpfs "`+dir+`" && exec "$@"`, "sh")
+	r := peers.StartRelayUnder(t, site, under...)
 	if !strings.Contains(r.Log(), "a compiled plugin is not kept on disk") {
 		t.Error("the log does not say that the compiled plugin is not kept")
 	}
@@ -191,7 +209,7 @@ func TestFullDisk(t *testing.T) {
 	other := append(append(module, 0, 0x83, 0x80, 8, 1, 'n'), make([]byte, 128<<10+1)...) // a custom section that does not fit
 	for range 2 {
 		status, answer := call(t, http.MethodPut, r.Admin+"/edgerelay/plugins/quiet", other)
-		if status != http.StatusInsufficientStorage || !strings.Contains(answer, "no space left on device") || !strings.Contains(answer, "the module before runs on") {
+		if status != http.StatusInsufficientStorage || !strings.Contains(answer, reason) || !strings.Contains(answer, "the module before runs on") {
 			t.Errorf("a deployment that cannot be stored: %d %s", status, answer)
 		}
 	}
