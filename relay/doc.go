@@ -21,7 +21,7 @@
 //
 // # The path of one subscription
 //
-// A client frame is read by ws, understood and authorized by package awx, and becomes
-// [Hub.Subscribe] (subscribe.go): the group is joined in the channel layer if this node was
+// ws wakes a connection when something comes (ws/poller_linux.go, ws/attend.go) and reads its frames (ws/read.go);
+// package awx understands and authorizes the message (awx/client.go), and it becomes [Hub.Subscribe] (subscribe.go): the group is joined in the channel layer if this node was
 // not yet a member, and made known to peers (interest.go), then the session is added to its shard's audience (shard.go).
 package relay
