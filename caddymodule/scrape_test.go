@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -84,6 +85,12 @@ plugin pass %s {
 plugin twin %s {
 	shadow pass
 }`, redis.URL, api.URL, peers.FreePort(t), pluginFile(t, "pass"), pluginFile(t, "pass")), "edgerelay")
+	peers.Eventually(t, patience, "the backplane knows of its peer", func() error { // found after the start, beside it
+		if s.scrape()["edgerelay_backplane_peers"] == nil {
+			return errors.New("no peer in a scrape")
+		}
+		return nil
+	})
 	return s, api
 }
 
