@@ -146,10 +146,10 @@ func (c *crowd) progress() int {
 }
 
 // record returns what has come since the last record, with the time at which the last client got it, and complains about clients that
-// were closed, got something twice or out of order, or not what the others got.
-func (c *crowd) record(t *testing.T) []arrival {
+// were closed, got something twice or out of order, or not what the others got, in another order. Where events may come late, behind
+// ones that were sent after them, it returns how many did.
+func (c *crowd) record(t *testing.T, mayBeLate bool) (all []arrival, late int) {
 	t.Helper()
-	var all []arrival
 	bad := 0
 	for i, m := range c.members {
 		m.mu.Lock()
@@ -165,14 +165,22 @@ func (c *crowd) record(t *testing.T) []arrival {
 			complain("ended: %v", ended)
 			continue
 		}
-		for k := 1; k < len(got); k++ {
-			if got[k].number <= got[k-1].number {
-				complain("event %d came after %d", got[k].number, got[k-1].number)
+		behind := 0
+		newest, had := -1, map[int]bool{}
+		for _, a := range got {
+			switch {
+			case had[a.number]:
+				complain("event %d came twice", a.number)
+			case a.number < newest:
+				if behind++; !mayBeLate {
+					complain("event %d came after %d", a.number, newest)
+				}
 			}
+			had[a.number], newest = true, max(newest, a.number)
 		}
 		switch {
 		case all == nil:
-			all = slices.Clone(got)
+			all, late = slices.Clone(got), behind
 		case !slices.EqualFunc(all, got, func(a, b arrival) bool { return a.number == b.number }):
 			complain("got %d events, the first client %d, or others", len(got), len(all))
 		default:
@@ -186,5 +194,5 @@ func (c *crowd) record(t *testing.T) []arrival {
 	if bad > 0 {
 		t.Errorf("%d complaints of %d clients", bad, len(c.members))
 	}
-	return all
+	return all, late
 }

@@ -26,10 +26,13 @@ type fault struct {
 	held bool
 	// lossless: Redis keeps its messages, so that every event that was accepted arrives.
 	lossless bool
+	// twoMasters: for a while emitters can send to both, so that one event may come behind another.
+	twoMasters bool
 }
 
 // TestFaults is a Redis' bad days, under a crowd of clients and steady traffic from a real emitter. In each no client is closed, the
-// state is soon to be seen everywhere, deliveries resume by themselves, and nothing comes twice or out of order.
+// state is soon to be seen everywhere, deliveries resume by themselves, and nothing comes twice, or out of order where there is
+// one master.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, l := range []struct {

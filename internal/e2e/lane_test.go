@@ -316,7 +316,7 @@ func (l *lane) judge(f fault, start int, struck, over time.Time, well time.Durat
 	arrived := map[int]time.Time{}
 	var first, previous arrival // first: the first to come after the fault was over
 	gap := time.Duration(0)
-	got := l.crowd.record(t)
+	got, late := l.crowd.record(t, f.twoMasters)
 	slices.SortFunc(got, func(a, b arrival) int { return a.number - b.number })
 	for _, a := range got {
 		arrived[a.number] = a.at
@@ -348,8 +348,8 @@ func (l *lane) judge(f fault, start int, struck, over time.Time, well time.Durat
 		}
 	}
 	next := first.at.Sub(over)
-	t.Logf("%s | next delivery %.2f s | well %.2f s | gap %.2f s | lost %d, refused %d of %d | %v",
-		f.name, next.Seconds(), well.Seconds(), gap.Seconds(), lost, len(paced.Failed), len(paced.Times), seen)
+	t.Logf("%s | next delivery %.2f s | well %.2f s | gap %.2f s | lost %d, late %d, refused %d of %d | %v",
+		f.name, next.Seconds(), well.Seconds(), gap.Seconds(), lost, late, len(paced.Failed), len(paced.Times), seen)
 	if first.at.IsZero() || next > recovery || resumed < 0 || resumed > recovery {
 		t.Errorf("the next delivery came %v after the fault was over, the first event that arrived was sent %v after it", next, resumed)
 	}

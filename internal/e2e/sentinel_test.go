@@ -68,7 +68,7 @@ var failovers = []fault{
 		mend:   (*lane).promoted,
 	},
 	{
-		name: "Sentinel: SENTINEL FAILOVER", counted: true, slow: true,
+		name: "Sentinel: SENTINEL FAILOVER", counted: true, slow: true, twoMasters: true,
 		strike: func(l *lane) {
 			sentinel := goredis.NewSentinelClient(&goredis.Options{Addr: l.watched.sentinels.Addrs[0], MaxRetries: -1, DisableIdentity: true})
 			defer sentinel.Close()
