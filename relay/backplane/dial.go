@@ -199,10 +199,14 @@ func (e endedError) Unwrap() error { return e.error }
 func (d *dialer) try(ctx context.Context, endpoint Dialect) error {
 	s := d.b.settings.Load()
 	secret := s.Secrets[d.secret%len(s.Secrets)]
+	out := d.b.newOutbox()
+	client := *d.b.client.Load()
+	client.Transport = dialing{client.Transport, out}
 	options := &websocket.DialOptions{
-		HTTPClient:      d.b.client.Load(),
+		HTTPClient:      &client,
 		HTTPHeader:      http.Header{headerName: {Header(secret, time.Now())}, nodeHeader: {d.b.id}},
 		CompressionMode: websocket.CompressionDisabled,
+		OnPingReceived:  out.answers,
 	}
 	if s.Dialect == Auto || s.Dialect == EdgeRelay {
 		options.Subprotocols = []string{subprotocol}
@@ -213,7 +217,7 @@ func (d *dialer) try(ctx context.Context, endpoint Dialect) error {
 	if err != nil {
 		return d.explain(resp, err)
 	}
-	l := d.b.newLink(conn, endpoint)
+	l := d.b.newLink(conn, out, endpoint)
 	l.dialed, l.url = true, d.target.URL
 	stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
 	defer stop()

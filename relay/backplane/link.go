@@ -29,6 +29,7 @@ const (
 type link struct {
 	b       *Backplane
 	conn    *websocket.Conn
+	out     *outbox // of conn
 	dialect Dialect // Broadcast, Relay or EdgeRelay
 	dialed  bool
 	url     string // that this node dialled
@@ -52,7 +53,7 @@ type link struct {
 	// Of Python nodes.
 	verdict verdict
 
-	progress            atomic.Int64 // relay.Ticks of the last read or write that was done
+	heard               atomic.Int64 // relay.Ticks of when something came last
 	rtt                 atomic.Int64 // nanoseconds
 	eventsIn, eventsOut atomic.Uint64
 	framesIn, framesOut atomic.Uint64
@@ -63,14 +64,14 @@ type link struct {
 }
 
 // newLink wraps a connection.
-func (b *Backplane) newLink(conn *websocket.Conn, dialect Dialect) *link {
+func (b *Backplane) newLink(conn *websocket.Conn, out *outbox, dialect Dialect) *link {
 	l := &link{
-		b: b, conn: conn, dialect: dialect, began: time.Now(),
+		b: b, conn: conn, out: out, dialect: dialect, began: time.Now(),
 		queue: newQueue(b.settings.Load().QueueBytes),
 		wants: map[string]map[string]struct{}{},
 	}
 	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
-	l.progress.Store(relay.Ticks(time.Now()))
+	l.heard.Store(relay.Ticks(time.Now()))
 	conn.SetReadLimit(-1) // readMessage bounds what is kept
 	return l
 }
@@ -136,7 +137,7 @@ func (l *link) readMessage() (websocket.MessageType, []byte, error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		l.progress.Store(relay.Ticks(time.Now()))
+		l.heard.Store(relay.Ticks(time.Now()))
 		if buf.Len() <= limit {
 			return kind, buf.Bytes(), nil
 		}
@@ -180,6 +181,7 @@ func (l *link) writeLoop() {
 		}
 		control, batch, recovered := l.queue.take(events[:0], batchBytes)
 		events = batch
+		l.out.hold()
 		for _, message := range control {
 			if err := l.write(websocket.MessageText, message); err != nil {
 				l.end(err)
@@ -191,10 +193,14 @@ func (l *link) writeLoop() {
 				l.end(err)
 				return
 			}
-			l.eventsOut.Add(uint64(len(events)))
-			l.b.stats.eventsOut.Add(uint64(len(events)))
-			clear(events)
 		}
+		if err := l.out.flush(); err != nil {
+			l.end(err)
+			return
+		}
+		l.eventsOut.Add(uint64(len(events)))
+		l.b.stats.eventsOut.Add(uint64(len(events)))
+		clear(events)
 		if recovered > 0 {
 			l.b.log.Info("a peer keeps up again", "peer", l.String(), "events_dropped_meanwhile", recovered)
 			l.lost(recovered)
@@ -203,14 +209,11 @@ func (l *link) writeLoop() {
 	}
 }
 
-// write writes one message; a peer that takes nothing for a while is given up.
+// write writes one message, into the outbox.
 func (l *link) write(kind websocket.MessageType, b []byte) error {
-	ctx, cancel := context.WithTimeout(l.ctx, l.b.settings.Load().Silence)
-	defer cancel()
-	if err := l.conn.Write(ctx, kind, b); err != nil {
+	if err := l.conn.Write(l.ctx, kind, b); err != nil {
 		return err
 	}
-	l.progress.Store(relay.Ticks(time.Now()))
 	l.framesOut.Add(1)
 	l.b.stats.framesOut.Add(1)
 	return nil
@@ -230,10 +233,10 @@ func (l *link) pingLoop() {
 		switch {
 		case err == nil:
 			l.rtt.Store(int64(time.Since(began)))
-			l.progress.Store(relay.Ticks(time.Now()))
+			l.heard.Store(relay.Ticks(time.Now()))
 		case l.ctx.Err() != nil:
 			return
-		case time.Since(relay.At(l.progress.Load())) >= s.Silence:
+		case time.Since(relay.At(max(l.heard.Load(), l.out.took.Load()))) >= s.Silence:
 			l.end(errSilent)
 			return
 		}

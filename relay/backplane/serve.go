@@ -1,9 +1,7 @@
 package backplane
 
 import (
-	"bufio"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -36,19 +34,21 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
 		return
 	}
+	out := b.newOutbox()
 	options := &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // nodes are no pages; the secret tells them
 		CompressionMode:    websocket.CompressionDisabled,
+		OnPingReceived:     out.answers,
 	}
 	if native {
 		options.Subprotocols = []string{subprotocol}
 		endpoint = EdgeRelay
 	}
-	conn, err := websocket.Accept(tuned{w}, r, options)
+	conn, err := websocket.Accept(accepting{w, out}, r, options)
 	if err != nil {
 		return // answered
 	}
-	l := b.newLink(conn, endpoint)
+	l := b.newLink(conn, out, endpoint)
 	l.address, l.skew = r.RemoteAddr, skew
 	if !b.spawn(func() { b.serveLink(l) }) {
 		_ = conn.CloseNow()
@@ -128,20 +128,4 @@ func (b *Backplane) refused(r *http.Request, why Refusal, skew time.Duration) {
 		attrs = append(attrs, "clock_behind", skew)
 	}
 	b.log.Warn("a node was refused", attrs...)
-}
-
-// tuned hands out the connection with a buffer of a bounded size.
-type tuned struct{ http.ResponseWriter }
-
-// Unwrap is for [http.NewResponseController].
-func (t tuned) Unwrap() http.ResponseWriter { return t.ResponseWriter }
-
-// Hijack implements [http.Hijacker].
-func (t tuned) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	if err == nil {
-		_ = conn.SetDeadline(time.Time{}) // the server's are for requests
-		shrinkBuffer(conn)
-	}
-	return conn, rw, err
 }

@@ -1,0 +1,217 @@
+package backplane
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// writeBytes is how much is written to a connection at a time, and mostWaiting how much may wait there when a ping is still answered.
+	writeBytes, mostWaiting = 64 << 10, 1 << 20
+	// keptBytes is the largest buffer that is used again.
+	keptBytes = 256 << 10
+)
+
+// outbox stands between a websocket and its connection, and takes what is written without waiting for the peer to take it. Package
+// websocket answers pings from the goroutine that reads, under a lock that whoever writes holds: with a connection that is full both
+// ways, two nodes that ping each other would each wait for the other to read.
+//
+// What is written leaves by itself, or, after hold, when flush is called.
+type outbox struct {
+	conn    io.ReadWriteCloser
+	silence func() time.Duration // how long the peer may take nothing
+	took    atomic.Int64         // relay.Ticks of when it last took something
+
+	mu      sync.Mutex
+	free    sync.Cond // nobody is writing to conn
+	waiting []byte
+	held    bool
+	writing bool
+	closed  bool
+	err     error
+}
+
+var errTakesNothing = errors.New("the peer takes nothing")
+
+var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// newOutbox returns the outbox of a connection that is still to be made.
+func (b *Backplane) newOutbox() *outbox {
+	o := &outbox{silence: func() time.Duration { return b.settings.Load().Silence }}
+	o.free.L = &o.mu
+	return o
+}
+
+// Read implements [io.Reader].
+func (o *outbox) Read(b []byte) (int, error) { return o.conn.Read(b) }
+
+// Write implements [io.Writer]. An error is that of an earlier write.
+func (o *outbox) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.err != nil:
+		return 0, o.err
+	case o.closed:
+		return 0, net.ErrClosed
+	case o.waiting == nil:
+		o.waiting = (*outBuffers.Get().(*[]byte))[:0]
+	}
+	o.waiting = append(o.waiting, b...)
+	if !o.held && !o.writing {
+		o.writing = true
+		go func() {
+			o.mu.Lock()
+			o.empty()
+			o.mu.Unlock()
+		}()
+	}
+	return len(b), nil
+}
+
+// hold keeps what is written from now on until flush.
+func (o *outbox) hold() {
+	o.mu.Lock()
+	o.held = true
+	o.mu.Unlock()
+}
+
+// flush returns when all that has been written before is with the kernel, or can never be.
+func (o *outbox) flush() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = false
+	for o.writing {
+		o.free.Wait()
+	}
+	o.writing = true
+	o.empty()
+	return o.err
+}
+
+// empty writes what waits. o.mu is held, but not meanwhile, and the caller has set o.writing.
+func (o *outbox) empty() {
+	for len(o.waiting) > 0 && o.err == nil {
+		b := o.waiting
+		o.waiting = nil
+		o.mu.Unlock()
+		err := o.put(b)
+		if cap(b) <= keptBytes {
+			outBuffers.Put(&b)
+		}
+		o.mu.Lock()
+		o.err = err
+	}
+	o.writing = false
+	o.free.Broadcast()
+	if o.closed || o.err != nil {
+		_ = o.conn.Close()
+	}
+}
+
+func (o *outbox) put(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), writeBytes)
+		late := time.AfterFunc(o.silence(), func() { _ = o.conn.Close() })
+		_, err := o.conn.Write(b[:n])
+		if !late.Stop() {
+			return errTakesNothing
+		}
+		if err != nil {
+			return err
+		}
+		o.took.Store(relay.Ticks(time.Now()))
+		b = b[n:]
+	}
+	return nil
+}
+
+// Close implements [io.Closer]. It returns at once; what waits is still written, if that does not take long.
+func (o *outbox) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil
+	}
+	o.closed = true
+	switch {
+	case o.writing:
+	case len(o.waiting) > 0 && o.err == nil:
+		o.writing = true
+		go func() {
+			o.mu.Lock()
+			o.empty()
+			o.mu.Unlock()
+		}()
+	default:
+		return o.conn.Close()
+	}
+	time.AfterFunc(goodbyeWait, func() { _ = o.conn.Close() })
+	return nil
+}
+
+// answers tells whether to answer a ping: not that of a peer who does not take the answers.
+func (o *outbox) answers(context.Context, []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.waiting) < mostWaiting
+}
+
+// accepting is a response whose connection is hijacked with an outbox before it.
+type accepting struct {
+	http.ResponseWriter
+	out *outbox
+}
+
+// Unwrap is for [http.NewResponseController].
+func (a accepting) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Hijack implements [http.Hijacker].
+func (a accepting) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = conn.SetDeadline(time.Time{}) // the server's are for requests
+	shrinkBuffer(conn)
+	a.out.conn = conn
+	boxed := boxedConn{conn, a.out}
+	return boxed, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(boxed)), nil
+}
+
+// boxedConn is a connection with an outbox before it.
+type boxedConn struct {
+	net.Conn
+	out *outbox
+}
+
+func (c boxedConn) Write(b []byte) (int, error) { return c.out.Write(b) }
+func (c boxedConn) Close() error                { return c.out.Close() }
+
+// dialing is a transport that puts an outbox before a connection that is upgraded.
+type dialing struct {
+	http.RoundTripper
+	out *outbox
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (d dialing) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := d.RoundTripper.RoundTrip(r)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, err
+	}
+	if conn, ok := resp.Body.(io.ReadWriteCloser); ok {
+		d.out.conn = conn
+		resp.Body = d.out
+	}
+	return resp, nil
+}
