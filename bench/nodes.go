@@ -59,7 +59,7 @@ func (c *countingSocket) Send(frames []byte, _ int) bool {
 	}
 }
 func (c *countingSocket) SendCopy(frames []byte, limit int) bool { return c.Send(frames, limit) }
-func (c *countingSocket) Ping()                                  {}
+func (c *countingSocket) Ping() bool                             { return true }
 func (c *countingSocket) LastRead() time.Time                    { return time.Now() }
 func (c *countingSocket) Close(int, string)                      {}
 func (c *countingSocket) Kill()                                  {}

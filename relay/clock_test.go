@@ -17,7 +17,7 @@ type still struct {
 
 func (*still) Send([]byte, int) bool     { return true }
 func (*still) SendCopy([]byte, int) bool { return true }
-func (s *still) Ping()                   { s.pings++ }
+func (s *still) Ping() bool              { s.pings++; return true }
 func (s *still) LastRead() time.Time     { return s.read }
 func (*still) Close(int, string)         {}
 func (s *still) Kill()                   { s.killed = true }

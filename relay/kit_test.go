@@ -58,7 +58,7 @@ func (s *socket) Send(frames []byte, _ int) bool {
 
 func (s *socket) SendCopy(frames []byte, limit int) bool { return s.Send(frames, limit) }
 
-func (s *socket) Ping() { s.mu.Lock(); s.pings++; s.mu.Unlock() }
+func (s *socket) Ping() bool { s.mu.Lock(); defer s.mu.Unlock(); s.pings++; return true }
 
 func (s *socket) Waiting() (int, bool) { s.mu.Lock(); defer s.mu.Unlock(); return s.waiting, s.slow }
 
@@ -129,7 +129,7 @@ func (discard) Send([]byte, int) bool { return true }
 
 func (discard) SendCopy([]byte, int) bool { return true }
 
-func (discard) Ping() {}
+func (discard) Ping() bool { return true }
 
 func (discard) Waiting() (int, bool) { return 0, false }
 

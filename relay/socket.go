@@ -11,8 +11,8 @@ type Socket interface {
 	Send(frames []byte, limit int) bool
 	// SendCopy is Send for a buffer that the caller uses again afterwards.
 	SendCopy(frames []byte, limit int) bool
-	// Ping sends a ping frame.
-	Ping()
+	// Ping sends a ping frame, unless something waits: the client has enough to read then.
+	Ping() (sent bool)
 	// Waiting is how many bytes wait because the client reads slowly, and whether it was closed because they were too many.
 	Waiting() (bytes int, slow bool)
 	// LastRead is when bytes last came from the client, or a client that is behind took some.

@@ -48,8 +48,9 @@ func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 		return
 	}
 	if now.Sub(last) >= limits.Ping-limits.Ping/4 {
-		s.lastPing.Store(seconds(now))
-		s.socket.Ping()
+		if s.socket.Ping() {
+			s.lastPing.Store(seconds(now))
+		}
 	}
 }
 

@@ -63,7 +63,7 @@ func (s *socket) Close(code int, _ string) {
 
 func (s *socket) SendCopy(frames []byte, limit int) bool { return s.Send(frames, limit) }
 
-func (s *socket) Ping()               {}
+func (s *socket) Ping() bool          { return true }
 func (s *socket) Kill()               { s.Close(1006, "") }
 func (s *socket) LastRead() time.Time { return time.Now() }
 

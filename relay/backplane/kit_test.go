@@ -207,7 +207,7 @@ func (c *client) Send(frames []byte, _ int) bool {
 
 func (c *client) SendCopy(frames []byte, limit int) bool { return c.Send(frames, limit) }
 
-func (c *client) Ping()               {}
+func (c *client) Ping() bool          { return true }
 func (c *client) LastRead() time.Time { return time.Now() }
 
 func (c *client) Waiting() (int, bool) { return 0, false }

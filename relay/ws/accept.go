@@ -70,7 +70,10 @@ func (c *Conn) take(w http.ResponseWriter) error {
 	}
 	c.net, c.socket, c.early = nc, socketOf(nc), early
 	if c.watched = c.socket; c.socket == noSocket {
-		c.direct, c.watched = newDirectWriter(nc), socketUnderTLS(nc)
+		c.watched = socketUnderTLS(nc) // before it is hidden from there
+		if c.secure = newTLSWriter(c); c.secure == nil {
+			c.direct = newDirectWriter(nc)
+		}
 	}
 	c.activity.Store(active)
 	c.lastRead.Store(relay.Ticks(time.Now()))

@@ -24,7 +24,7 @@ func (c *Conn) Attend(h Handler) {
 	switch {
 	case !c.watch():
 		go c.readOn()
-	case len(c.early) > 0 || !c.rest():
+	case len(c.early) > 0 || c.holds() || !c.rest():
 		readSoon(c)
 	}
 }
@@ -33,7 +33,7 @@ func (c *Conn) Attend(h Handler) {
 const (
 	active = 1 << iota // somebody reads
 	again              // more may have come since it last looked
-	hungUp             // the end has come, too: what looks like all is not
+	hungUp             // the end has come, too, or an urgent byte: what looks like all is not
 	over               // nobody will read any more
 )
 

@@ -6,9 +6,11 @@ package ws
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -39,7 +41,8 @@ type Conn struct {
 	queue    [][]byte // what waits, oldest first; the first is being written, from wherever it starts
 	queued   int      // bytes in queue
 
-	direct      directWriter // the same for others, such as TLS; nil where there is none
+	secure      *tlsWriter   // the same for TLS, and
+	direct      directWriter // for others; nil where there is none
 	net         net.Conn
 	subprotocol string
 	limit       func() int   // bytes of a client's message
@@ -83,7 +86,7 @@ func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
 			return true
 		}
 	}
-	if limit > 0 && c.queued > 0 && c.queued+len(frames) > limit { // one that is longer than the limit is nobody's fault
+	if waiting := c.waiting(); limit > 0 && waiting > 0 && waiting+len(frames) > limit { // one that is longer than the limit is nobody's fault
 		c.closeSlow()
 		return false
 	}
@@ -101,12 +104,20 @@ func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
 	switch {
 	case c.socket != noSocket:
 		n, err = sendNow(c.socket, b)
+	case c.secure != nil:
+		var kept int
+		if n, kept, err = c.secure.tryWrite(b); kept > 0 {
+			c.startFlush()
+		}
 	case c.direct != nil:
 		n, err = c.direct.tryWrite(b)
 	default:
 		return b
 	}
-	if err != nil { // the reader sees the broken connection and ends the session
+	if err != nil {
+		if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) { // then the reader sees it, behind the client's last words
+			go c.Kill()
+		}
 		return nil
 	}
 	if n > 0 && n < len(b) {
@@ -135,10 +146,29 @@ func (c *Conn) startFlush() {
 	}
 }
 
+// waiting is how many bytes wait for the client. c.mu is held.
+func (c *Conn) waiting() int { return c.queued + c.secure.waiting() }
+
+// settleSoon has what a TLS connection keeps written.
+func (c *Conn) settleSoon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != finished {
+		c.startFlush()
+	}
+}
+
 // flush writes the queue until it is empty. It is the only writer while it runs.
 func (c *Conn) flush() {
 	for {
+		if err := c.settle(); err != nil {
+			c.Kill()
+		}
 		c.mu.Lock()
+		if c.state != finished && len(c.queue) == 0 && c.secure.waiting() > 0 {
+			c.mu.Unlock()
+			continue
+		}
 		if len(c.queue) == 0 || c.state == finished {
 			c.queue, c.queued, c.flushing = nil, 0, false
 			_ = c.net.SetWriteDeadline(time.Time{}) // it would hold for direct writes, too
@@ -173,45 +203,72 @@ func (c *Conn) flush() {
 	}
 }
 
-// writePieces writes b to a client that is behind, and waits for it: stallWait for each piece. What the client takes is a sign of life,
-// since it is not pinged while something waits.
+// settle writes what a TLS connection keeps, to a client that is behind.
+func (c *Conn) settle() error {
+	if c.secure == nil {
+		return nil
+	}
+	return c.secure.settle(c.writeOut)
+}
+
+// writePieces writes b to a client that is behind, and waits for it.
 func (c *Conn) writePieces(b []byte) error {
+	if c.secure == nil {
+		return c.writeOut(c.net, b)
+	}
 	for len(b) > 0 {
-		_ = c.net.SetWriteDeadline(time.Now().Add(stallWait))
-		n, err := c.net.Write(b[:min(len(b), slowPiece)])
+		n, _, err := c.secure.encrypt(b[:min(len(b), slowPiece)], flusher)
+		if err == nil {
+			err = c.settle()
+		}
 		if err != nil {
 			return err
 		}
-		c.lastRead.Store(relay.Ticks(time.Now()))
+		b = b[n:]
+	}
+	return nil
+}
+
+// writeOut writes b to conn, with stallWait for each piece. What the client takes is a sign of life, since it is not pinged while something
+// waits.
+func (c *Conn) writeOut(conn net.Conn, b []byte) error {
+	for len(b) > 0 {
+		_ = conn.SetWriteDeadline(time.Now().Add(stallWait))
+		n, err := conn.Write(b[:min(len(b), slowPiece)])
+		if err != nil {
+			return err
+		}
+		c.lives()
 		b = b[n:]
 	}
 	return nil
 }
 
 // Ping implements [relay.Socket].
-func (c *Conn) Ping() { c.control([]byte{finBit | opPing, 0}) }
+func (c *Conn) Ping() (sent bool) { return c.control([]byte{finBit | opPing, 0}) }
 
-// control writes a control frame, behind what waits. It is dropped where the queue is not empty and the frame is a ping:
-// the client has something to read already.
-func (c *Conn) control(frame []byte) {
+// control writes a control frame, behind what waits. It is dropped where something waits and the frame is a ping: the client has
+// something to read already.
+func (c *Conn) control(frame []byte) (sent bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state != open {
-		return
+		return false
 	}
 	if !c.flushing {
 		if frame = c.tryWrite(frame, false); len(frame) == 0 {
-			return
+			return true
 		}
 	}
-	if len(c.queue) > 0 && frame[0] == finBit|opPing {
-		return
-	}
-	if c.queued > maxControlQueue { // a flood of pings from a client that does not read the answers
+	switch waiting := c.waiting(); {
+	case waiting > 0 && frame[0] == finBit|opPing:
+		return false
+	case waiting > maxControlQueue: // a flood of pings from a client that does not read the answers
 		c.closeSlow()
-		return
+		return false
 	}
 	c.enqueue(frame)
+	return true
 }
 
 // maxControlQueue bounds what may wait when a control frame is to be added.

@@ -19,7 +19,7 @@ type directWriter interface {
 func newDirectWriter(conn net.Conn) directWriter {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return newTLSWriter(conn)
+		return nil
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {

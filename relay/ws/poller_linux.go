@@ -9,37 +9,42 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // poller wakes connections that are at rest. It is one epoll instance beside the runtime's, which can tell of a socket only to a
 // goroutine that waits, and that is a third of what a connection at rest costs.
 type poller struct {
-	start sync.Once
-	err   error // of the start
-	epoll *os.File
-	fd    int // of epoll
 	mu    sync.Mutex
-	conns []*Conn // by the number of their socket
+	epoll *os.File // nil before the first connection
+	fd    int      // of epoll
+	conns []*Conn  // by the number of their socket
 }
 
 // thePoller runs from the first connection on, for as long as the process lives.
 var thePoller poller
 
-// open makes the epoll instance and runs the poller.
+// open makes the epoll instance and runs the poller. p.mu is held.
 func (p *poller) open() error {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
 	}
 	if err := syscall.SetNonblock(fd, true); err != nil {
+		_ = syscall.Close(fd)
 		return fmt.Errorf("epoll: %w", err)
 	}
 	// An epoll instance can itself be waited for: the runtime's wakes ours, and no thread waits.
-	p.fd, p.epoll = fd, os.NewFile(uintptr(fd), "epoll")
-	raw, err := p.epoll.SyscallConn()
+	epoll := os.NewFile(uintptr(fd), "epoll")
+	raw, err := epoll.SyscallConn()
+	if err == nil {
+		err = epoll.SetReadDeadline(time.Time{}) // fails where the runtime does not wait for it
+	}
 	if err != nil {
+		_ = epoll.Close()
 		return fmt.Errorf("epoll: %w", err)
 	}
+	p.epoll, p.fd = epoll, fd
 	go p.run(raw)
 	return nil
 }
@@ -63,7 +68,7 @@ func (p *poller) run(epoll syscall.RawConn) {
 			p.mu.Unlock()
 			for i, c := range conns[:max(n, 0)] {
 				if c != nil {
-					c.wake(events[i].Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0)
+					c.wake(events[i].Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR|syscall.EPOLLPRI) != 0)
 				}
 				conns[i] = nil
 			}
@@ -76,16 +81,19 @@ func (p *poller) run(epoll syscall.RawConn) {
 
 // add has a connection woken whenever something comes. The socket is open.
 func (p *poller) add(c *Conn) error {
-	if p.start.Do(func() { p.err = p.open() }); p.err != nil {
-		return p.err
-	}
 	p.mu.Lock()
+	if p.epoll == nil {
+		if err := p.open(); err != nil { // the next connection tries again
+			p.mu.Unlock()
+			return err
+		}
+	}
 	if grow := int(c.watched) + 1 - len(p.conns); grow > 0 {
 		p.conns = append(p.conns, make([]*Conn, grow)...)
 	}
 	p.conns[c.watched] = c
 	p.mu.Unlock()
-	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | edgeTriggered, Fd: c.watched}
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLPRI | syscall.EPOLLRDHUP | edgeTriggered, Fd: c.watched}
 	if err := syscall.EpollCtl(p.fd, syscall.EPOLL_CTL_ADD, int(c.watched), &event); err != nil {
 		p.remove(c)
 		return fmt.Errorf("epoll_ctl: %w", err)
@@ -159,7 +167,7 @@ func (c *Conn) readNow(b []byte) (n int, all bool, err error) {
 }
 
 func readTLS(t *tls.Conn, b []byte) (n int, all bool, err error) {
-	if n, err = t.Read(b); n > 0 { // an error with bytes comes again
+	if n, err = t.Read(b); n > 0 { // an error with bytes comes again, and tlsHolds tells of it
 		err = nil
 	}
 	return n, false, err

@@ -96,6 +96,9 @@ func (r *reader) read() error {
 	r.incoming = incoming{}
 	if r.c.isOpen() { // else we have said goodbye, and only the answer to that is of interest
 		r.deliver(m)
+		if r.end > r.start {
+			r.c.lives() // more has come long ago; its time is not what the handler took for this one
+		}
 	}
 	return nil
 }

@@ -12,5 +12,5 @@ func (c *Conn) closeSlow() {
 func (c *Conn) Waiting() (bytes int, slow bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.queued, c.slow
+	return c.waiting(), c.slow
 }

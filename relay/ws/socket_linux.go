@@ -51,7 +51,7 @@ func sendNow(socket int32, b []byte) (int, error) {
 		switch errno {
 		case 0:
 			return int(n), nil
-		case syscall.EAGAIN:
+		case syscall.EAGAIN, syscall.ENOBUFS, syscall.ENOMEM: // the last two pass
 			return 0, nil
 		case syscall.EINTR:
 		default:

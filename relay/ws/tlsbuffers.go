@@ -17,12 +17,28 @@ var tlsBuffers = fields[bytes.Buffer](reflect.TypeFor[tls.Conn](), "rawInput", "
 // tlsInput is the place of what is decrypted and has not been read yet.
 var tlsInput = fields[bytes.Reader](reflect.TypeFor[tls.Conn](), "input")
 
-// tlsTells reports whether [tlsHolds] can be asked.
-var tlsTells = len(tlsBuffers) == 2 && len(tlsInput) == 1
+// tlsFailed is the place of the error that every further read gives. The last words of a client and the end behind them can come with one read.
+var tlsFailed = func() []uintptr {
+	in, ok := reflect.TypeFor[tls.Conn]().FieldByName("in")
+	if !ok || in.Type.Kind() != reflect.Struct {
+		return nil
+	}
+	offsets := fields[error](in.Type, "err")
+	for i := range offsets {
+		offsets[i] += in.Offset
+	}
+	return offsets
+}()
 
-// tlsHolds reports whether a TLS connection holds bytes that it has read from its socket. Nobody may be reading from it.
+// tlsSocket is the place of the connection beneath.
+var tlsSocket = fields[net.Conn](reflect.TypeFor[tls.Conn](), "conn")
+
+// tlsTells reports whether [tlsHolds] can be asked.
+var tlsTells = len(tlsBuffers) == 2 && len(tlsInput) == 1 && len(tlsFailed) == 1
+
+// tlsHolds reports whether a TLS connection holds bytes that it has read from its socket, or knows that it has ended. Nobody may be reading from it.
 func tlsHolds(c *tls.Conn) bool {
-	if at[bytes.Reader](c, tlsInput[0]).Len() > 0 {
+	if at[bytes.Reader](c, tlsInput[0]).Len() > 0 || *at[error](c, tlsFailed[0]) != nil {
 		return true
 	}
 	for _, offset := range tlsBuffers {
@@ -31,6 +47,12 @@ func tlsHolds(c *tls.Conn) bool {
 		}
 	}
 	return false
+}
+
+// holds reports whether a TLS connection holds something to read already.
+func (c *Conn) holds() bool {
+	t, secure := c.net.(*tls.Conn)
+	return secure && tlsHolds(t)
 }
 
 // fields returns the offsets of those of the named fields that are a T.

@@ -75,3 +75,10 @@ func tlsPair(t *testing.T) (server, client *tls.Conn) {
 	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
 	return server, client
 }
+
+func TestTLSTells(t *testing.T) {
+	// A Go without these fields costs a goroutine for each client, and one more for each write.
+	if !tlsTells || len(tlsSocket) != 1 {
+		t.Errorf("this Go's tls.Conn has other fields: input %v, in.err %v, conn %v; look at crypto/tls/conn.go", tlsInput, tlsFailed, tlsSocket)
+	}
+}
