@@ -9,6 +9,7 @@ type gather struct {
 	touched []*Session
 	steps   []step
 	joined  map[uint64]*joined
+	kept    int    // bytes of joined buffers that others still wait for
 	scratch []byte // for sequences that only one session gets
 }
 
@@ -28,9 +29,13 @@ type sequence struct {
 // joined is the buffers of a sequence, made when a second session asks for them.
 type joined struct {
 	like  *Session // a session with this sequence
-	uses  int
+	uses  int      // sessions that are still to get it
+	size  int      // bytes in parts
 	parts [][]byte
 }
+
+// mostJoined bounds the joined buffers that are kept for who has not been written to yet: beyond it, what few share is copied for each.
+const mostJoined = 16 << 20
 
 // yieldEvery is after how many writes, of some microseconds each, a worker lets others have its processor: the scheduler, which
 // does not hear of writes that cannot block, would leave it to the worker for ten milliseconds.
@@ -68,7 +73,7 @@ func (g *gather) write(h *Hub, jobs []job) {
 	}
 	clear(g.touched)
 	clear(g.joined)
-	g.touched, g.steps = g.touched[:0], g.steps[:0]
+	g.touched, g.steps, g.kept = g.touched[:0], g.steps[:0], 0
 	if cap(g.scratch) > 4*joinSize {
 		g.scratch = nil
 	}
@@ -135,12 +140,23 @@ func (g *gather) send(s *Session, jobs []job, limit int) (int, bool) {
 		return len(frames), s.socket.Send(frames, limit)
 	}
 	j := g.joined[s.seq.sign]
-	if j.uses == 1 || !g.equal(s, j.like) {
+	j.uses--
+	if j.parts == nil && (j.uses == 0 || g.kept > mostJoined) || !g.equal(s, j.like) {
 		return g.sendAlone(s, jobs, limit)
 	}
 	if j.parts == nil {
 		j.parts = g.join(s, jobs)
+		for _, part := range j.parts {
+			j.size += len(part)
+		}
+		g.kept += j.size
 	}
+	defer func() {
+		if j.uses == 0 {
+			g.kept -= j.size
+			j.parts, j.size = nil, 0
+		}
+	}()
 	n := 0
 	for _, part := range j.parts {
 		if !s.socket.Send(part, limit) {

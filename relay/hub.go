@@ -122,6 +122,7 @@ func (h *Hub) SetBroker(ctx context.Context, b Broker) error {
 				"error", err, "health", b.Health().Detail)
 		}
 		cancel()
+		h.interest.settle(b, groups)
 	}
 	if old == nil {
 		return nil

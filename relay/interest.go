@@ -23,6 +23,7 @@ type membership struct {
 	count   int
 	clients int           // how many of count are clients; the rest are listeners, which peers need not know of
 	ready   chan struct{} // closed once the first join has been tried
+	failed  bool          // it was given up, so that who waits for ready has to see for himself; set before ready is closed
 	told    chan struct{} // closed once peers have been told of the first client; guarded by interest.mu
 }
 
@@ -66,6 +67,7 @@ func (i *interest) join(ctx context.Context, groups []string, clients bool) erro
 	if len(first) > 0 {
 		err = i.joinLayer(ctx, broker, names(first))
 		for _, m := range first {
+			m.failed = err != nil
 			close(m.ready)
 		}
 	}
@@ -75,10 +77,17 @@ func (i *interest) join(ctx context.Context, groups []string, clients bool) erro
 	if told != nil {
 		close(told)
 	}
+	var unsure []string
 	for _, m := range wait {
 		if e := i.await(ctx, m, clients); e != nil {
 			return e
 		}
+		if m.failed {
+			unsure = append(unsure, m.group)
+		}
+	}
+	if len(unsure) > 0 && err == nil { // who was first had less patience
+		err = i.joinLayer(ctx, broker, unsure)
 	}
 	return err
 }
@@ -178,6 +187,21 @@ func (i *interest) exchange(b Broker) (old Broker, groups []string) {
 		groups = append(groups, g)
 	}
 	return old, groups
+}
+
+// settle leaves those groups that nobody has wanted any more since exchange: b had not been asked to join them when they were left.
+func (i *interest) settle(b Broker, groups []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var left []string
+	for _, g := range groups {
+		if i.groups[g] == nil {
+			left = append(left, g)
+		}
+	}
+	if len(left) > 0 && i.broker == b {
+		b.Leave(left...)
+	}
 }
 
 func (i *interest) current() Broker {

@@ -98,8 +98,10 @@ func (p *pressure) look() {
 	high := m.floor > memoryHigh*m.limit
 	if !high {
 		p.hub.short.Store(false)
-		if len(p.let) > 0 {
-			clear(p.let)
+		for s := range p.let {
+			if n, _ := s.socket.Waiting(); n == 0 {
+				delete(p.let, s)
+			}
 		}
 		return
 	}

@@ -62,12 +62,28 @@ func (s *shard) run() {
 		if jobs = s.queue.take(jobs); jobs == nil {
 			return
 		}
-		s.round.Lock()
-		s.write(s.hub, jobs)
-		s.hub.lag.record(jobs)
-		s.round.Unlock()
+		for rest := jobs; len(rest) > 0; {
+			rest = rest[s.turn(rest):]
+		}
 		clear(jobs)
 	}
+}
+
+// turnSteps bounds what is gathered in one round: so many steps take two megabytes, and some tens of milliseconds, for which subscriptions wait.
+const turnSteps = 1 << 18
+
+// turn writes the first of jobs in one round, and returns how many these were.
+func (s *shard) turn(jobs []job) (n int) {
+	s.round.Lock()
+	defer s.round.Unlock()
+	for steps := 0; n < len(jobs); n++ {
+		if steps += len(jobs[n].audience.subs); n > 0 && steps > turnSteps {
+			break
+		}
+	}
+	s.write(s.hub, jobs[:n])
+	s.hub.lag.record(jobs[:n])
+	return n
 }
 
 // audience returns the audience of a group, nil if no session of this shard is subscribed to it.

@@ -131,13 +131,16 @@ func (c *Conn) Wait() error {
 		return err
 	}
 	kind, n, _, err := c.header()
-	if err != nil {
-		return err
-	}
-	if kind != '>' {
+	if err == nil && kind != '>' {
 		return fmt.Errorf("redis sent %q where only a notification can come", kind)
 	}
-	return c.readPush(n)
+	if err == nil {
+		err = c.readPush(n)
+	}
+	if err != nil { // not as the deadline's: what was read is gone
+		return fmt.Errorf("%w: a notification broke off: %v", ErrProtocol, err)
+	}
+	return nil
 }
 
 // ErrProtocol means that what came is not RESP.

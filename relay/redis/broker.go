@@ -143,10 +143,17 @@ func (b *Broker) Close(ctx context.Context) error {
 		for _, l := range b.links {
 			l.interrupt()
 		}
-		b.running.Wait()
+		stopped := make(chan struct{})
+		go func() { b.running.Wait(); close(stopped) }()
+		select {
+		case <-stopped:
+		case <-ctx.Done(): // something waits for a host that hangs, until its connection is closed
+			err = errors.Join(err, ctx.Err())
+		}
 		if err == nil {
 			err = b.beats.leave(ctx)
 		}
+		defer func() { <-stopped }()
 	}
 	b.hosts.close()
 	if err != nil {

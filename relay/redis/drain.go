@@ -23,6 +23,8 @@ const (
 	drainMost = 512
 	// drainBytes is how large a batch may grow before the next one is made smaller.
 	drainBytes = 4 << 20
+	// latestScore is the last score that is taken for a time, in seconds: some in the year 9892.
+	latestScore = 2.5e11
 	// pollEvery is the pace where Redis cannot notify (before version 6).
 	pollEvery = 25 * time.Millisecond
 )
@@ -32,7 +34,7 @@ func (l *link) step(conn *resp.Conn) error {
 	switch {
 	case l.probing, l.refused && time.Since(l.tried) >= probeEvery: // there may be traffic all the same
 		return l.probe(conn)
-	case l.woken && l.drains:
+	case l.woken && l.drains && !l.stuck:
 		return l.drain(conn)
 	}
 	quiet := probeEvery
@@ -68,22 +70,24 @@ func (l *link) drain(conn *resp.Conn) error {
 	wasUnsure := l.unsure
 	l.unsure = true
 	var err error
+	first := []string{"RENAME", key, inflight}
+	if l.more {
+		first = []string{"ZREMRANGEBYRANK", inflight, "0", strconv.Itoa(l.handled - 1)}
+	}
 	renamed := false
-	switch {
-	case wasUnsure: // look before anything is changed
+	if wasUnsure { // look before anything is changed
 		err = conn.SendAll(replyWait, read)
-	case l.more:
-		if err = conn.SendAll(replyWait, []string{"ZREMRANGEBYRANK", inflight, "0", strconv.Itoa(l.handled - 1)}, read); err == nil {
+	} else if err = conn.SendAll(replyWait, first, read); err == nil {
+		_, err = conn.Reply()
+		renamed = err == nil && !l.more
+		var refused resp.Error
+		switch errors.As(err, &refused); {
+		case strings.HasPrefix(string(refused), "ERR no such key"):
+			err = nil
+		case takesNone(refused): // what waits can wait; a new connection would be no better
 			_, err = conn.Reply()
-		}
-	default:
-		if err = conn.SendAll(replyWait, []string{"RENAME", key, inflight}, read); err == nil {
-			_, err = conn.Reply()
-			renamed = err == nil
-			var refused resp.Error
-			if errors.As(err, &refused) && strings.HasPrefix(string(refused), "ERR no such key") {
-				err = nil
-			}
+			l.unsure, l.stuck, l.woken, l.probing = false, true, true, true
+			return err
 		}
 	}
 	if err != nil {
@@ -121,6 +125,9 @@ func (l *link) drain(conn *resp.Conn) error {
 		l.broker.peak.Store(int64(l.waited))
 	}
 	l.deliver(batch)
+	if renamed && !l.more && !l.former {
+		l.replays.over()
+	}
 	return nil
 }
 
@@ -159,7 +166,7 @@ func (b *Broker) appendEvents(events []relay.Event, m message, score []byte) []r
 		b.health.ignored.Add(1)
 		return events
 	}
-	if s, err := strconv.ParseFloat(string(score), 64); err == nil {
+	if s, err := strconv.ParseFloat(string(score), 64); err == nil && 0 < s && s < latestScore {
 		ev.Sent = time.UnixMicro(int64(s * 1e6))
 	}
 	for _, channel := range m.Channels {

@@ -19,3 +19,11 @@ func (b *Broker) Crash() {
 func (b *Broker) SetBeat(every, lasts, missing time.Duration) {
 	b.beats.times = beatTimes{every, lasts, missing}
 }
+
+// Suspects is how many messages the first host is watched for, because they may come again.
+func (b *Broker) Suspects() int {
+	r := b.links[0].replays
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.suspect)
+}

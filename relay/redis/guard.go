@@ -52,12 +52,20 @@ func (g *guard) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// claims follows a stream of RESP values as far as to know where lengths stand.
+// maxNested is how deep values of a reply may lie in each other.
+const maxNested = 8
+
+// claims follows a stream of RESP values as far as to know where lengths stand, and how deep values lie in each other: the pooled client calls
+// itself for each, and has no bound.
 type claims struct {
 	kind   byte  // of the header line that is being read; 0 at its beginning
 	length int64 // what it says so far
 	skip   int64 // how much of a bulk string, with its line end, is still to come
 	bad    bool
+
+	open     [maxNested]int64 // elements still to come of the values that are being read, the outermost first
+	depth    int
+	elements int64 // announced by the outermost and all in it
 }
 
 // sound reads on and reports whether no length in the stream is out of bounds.
@@ -72,22 +80,21 @@ func (c *claims) sound(b []byte) bool {
 		b = b[1:]
 		switch {
 		case char == '\n':
-			if c.kind == '$' || c.kind == '!' || c.kind == '=' {
-				if c.length >= 0 {
-					c.skip = c.length + 2
-				}
-			}
+			c.header()
 			c.kind, c.length = 0, 0
 		case c.kind == 0:
 			c.kind = char
+			c.bad = char == '|' // nobody has asked for attributes
 		case char == '-':
 			c.length = -1 << 40 // a null; digits do not make it positive
+		case char == '?' && c.counts():
+			c.bad = true // a length that is not known beforehand: Redis has none
 		case '0' <= char && char <= '9':
 			c.length = 10*c.length + int64(char-'0')
-			switch c.kind {
-			case '$', '!', '=':
+			switch {
+			case c.kind == '$', c.kind == '!', c.kind == '=':
 				c.bad = c.length > maxClaimedBytes
-			case '*', '%', '~', '>', '|':
+			case c.counts():
 				c.bad = c.length > maxClaimedElements
 			default:
 				c.length = 0 // the text of a simple value
@@ -96,4 +103,35 @@ func (c *claims) sound(b []byte) bool {
 		}
 	}
 	return !c.bad
+}
+
+// counts tells whether the value that is being read has elements.
+func (c *claims) counts() bool {
+	return c.kind == '*' || c.kind == '%' || c.kind == '~' || c.kind == '>'
+}
+
+// header takes a header line that has come to its end.
+func (c *claims) header() {
+	switch {
+	case c.counts() && c.length > 0:
+		if c.kind == '%' {
+			c.length *= 2
+		}
+		if c.elements += c.length; c.depth == maxNested || c.elements > 2*maxClaimedElements {
+			c.bad = true
+			return
+		}
+		c.open[c.depth] = c.length
+		c.depth++
+		return
+	case (c.kind == '$' || c.kind == '!' || c.kind == '=') && c.length >= 0:
+		c.skip = c.length + 2
+	}
+	for c.depth > 0 { // a value is complete, and with it those whose last it is
+		if c.open[c.depth-1]--; c.open[c.depth-1] > 0 {
+			return
+		}
+		c.depth--
+	}
+	c.elements = 0
 }

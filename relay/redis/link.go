@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,6 +49,7 @@ type link struct {
 	events  []relay.Event
 	replays *replays
 	former  bool // it lingers at a former master
+	stuck   bool // the host takes no writes, so that nothing can be taken from the channel key
 }
 
 // Why a connection that works is ended.
@@ -93,6 +95,7 @@ func (l *link) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = nc.Close() })() // ends what waits for a host that hangs
 	lingers := false
 	defer func() {
 		if !lingers {
@@ -120,6 +123,7 @@ func (l *link) session(ctx context.Context) error {
 	// Whatever happened while nobody was listening, memberships may be gone.
 	l.broker.members.verifyHost(l.host)
 	l.woken = true
+	l.unsure = l.unsure || l.first != nil // whatever became of the last connection, or of the host
 	l.replays.begin()
 	for ctx.Err() == nil {
 		if l.moved() {
@@ -127,7 +131,7 @@ func (l *link) session(ctx context.Context) error {
 		}
 		if former(nc) {
 			if lingers = l.drains; lingers {
-				l.linger(ctx, conn)
+				l.linger(ctx, nc, conn)
 			}
 			return errFormer
 		}
@@ -142,23 +146,25 @@ func (l *link) session(ctx context.Context) error {
 const lingerFor = time.Minute
 
 // linger goes on reading from a former master while the link goes on to the new one. Sentinels can take ten seconds to tell a master that it is
-// none any more, and emitters go on sending there until they are cut off.
-func (l *link) linger(ctx context.Context, conn *resp.Conn) {
+// none any more, and emitters go on sending there until they are cut off. What is in flight may be on both, and is looked at on both.
+func (l *link) linger(ctx context.Context, nc net.Conn, conn *resp.Conn) {
 	old := &link{
 		broker: l.broker, host: l.host, drains: true, sink: l.sink, route: l.route, notifies: l.notifies,
 		woken: true, handled: l.handled, first: l.first, more: l.more, unsure: l.unsure, most: l.most,
 		replays: l.replays, former: true,
 	}
-	l.handled, l.first, l.more, l.unsure = 0, nil, false, false
+	l.unsure = true
+	l.replays.lingering.Add(1)
 	conn.Push = old.pushed
 	l.broker.running.Go(func() {
 		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-		for end := time.Now().Add(lingerFor); time.Now().Before(end); {
+		for end := time.Now().Add(lingerFor); former(nc) && time.Now().Before(end); {
 			if err := old.step(conn); err != nil {
 				break
 			}
 		}
 		_ = conn.Close()
+		l.replays.lingering.Add(-1)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -58,7 +59,7 @@ func newMembership(b *Broker) *membership {
 
 // join wants groups, and waits until they are placed.
 func (m *membership) join(ctx context.Context, groups []string) error {
-	var waiting []chan struct{}
+	waiting := map[*group]chan struct{}{}
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()
@@ -77,7 +78,7 @@ func (m *membership) join(ctx context.Context, groups []string) error {
 			m.dirty[g] = true
 			done := make(chan struct{})
 			g.waiting = append(g.waiting, done)
-			waiting = append(waiting, done)
+			waiting[g] = done
 		}
 	}
 	m.mu.Unlock()
@@ -86,6 +87,11 @@ func (m *membership) join(ctx context.Context, groups []string) error {
 		select {
 		case <-done:
 		case <-ctx.Done():
+			m.mu.Lock()
+			for g, done := range waiting { // or, while a host is away, they would gather
+				g.waiting = slices.DeleteFunc(g.waiting, func(c chan struct{}) bool { return c == done })
+			}
+			m.mu.Unlock()
 			return fmt.Errorf("joining %d groups in redis: %w", len(groups), ctx.Err())
 		}
 	}
@@ -144,7 +150,7 @@ func (m *membership) group(local string) (string, bool) {
 func (m *membership) verify(names []string) {
 	m.mu.Lock()
 	for _, name := range names {
-		if g := m.groups[name]; g != nil && g.placed {
+		if g := m.groups[name]; g != nil && g.wanted {
 			g.doubted = true
 			m.dirty[g] = true
 		}
@@ -160,7 +166,7 @@ func (m *membership) verify(names []string) {
 func (m *membership) verifyHost(host int) {
 	m.mu.Lock()
 	for _, g := range m.groups {
-		if m.broker.hosts.index(g.name) == host && g.placed {
+		if m.broker.hosts.index(g.name) == host && g.wanted {
 			g.doubted = true
 			m.dirty[g] = true
 		}

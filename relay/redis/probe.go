@@ -43,17 +43,23 @@ func (l *link) probe(conn *resp.Conn) error {
 	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
-	switch kind, _, _ := strings.Cut(string(refused), " "); kind {
-	case "READONLY": // a replica: whoever is the master now may be found by connecting again
+	switch kind, _, _ := strings.Cut(string(refused), " "); {
+	case kind == "READONLY": // a replica: whoever is the master now may be found by connecting again
 		return err
-	case "OOM", "NOREPLICAS", "MISCONF":
+	case kind == "OOM", takesNone(refused):
 		l.refused = true
 	default: // taken, or it may not be asked, which says nothing
-		l.refused, err = false, nil
+		l.refused, l.stuck, err = false, false, nil
 	}
 	l.broker.health.refuses(l.host, err)
 	l.found(waiting)
 	return nil
+}
+
+// takesNone tells whether a command was refused because the host takes no writes at all. With OOM it is only those that need memory.
+func takesNone(refused resp.Error) bool {
+	kind, _, _ := strings.Cut(string(refused), " ")
+	return kind == "NOREPLICAS" || kind == "MISCONF"
 }
 
 // found takes the answer of EXISTS.

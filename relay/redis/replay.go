@@ -1,6 +1,9 @@
 package redis
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // remembered is how many messages a failover may take back.
 const remembered = 4096
@@ -10,27 +13,33 @@ type messageID = [randomPrefix]byte
 // replays finds messages that were delivered already. A master that takes over in a failover may lack the last that the
 // former one was told, such as that messages have been read: they would be read again. The random bytes before a message tell it apart.
 type replays struct {
+	lingering atomic.Int32 // links that read from a former master; what one of them reads can have come from the new one already
+
 	mu      sync.Mutex
 	recent  []messageID // a ring of the last ones, next being the oldest
 	next    int
 	suspect map[messageID]bool // what may come again; nil: nothing
 }
 
-// begin is called when a connection has been made.
+// begin is called when a connection has been made, to a host that may show messages again.
 func (r *replays) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.suspect = make(map[messageID]bool, len(r.recent))
+	if r.suspect == nil {
+		r.suspect = make(map[messageID]bool, len(r.recent))
+	}
 	for _, id := range r.recent {
 		r.suspect[id] = true
 	}
 }
 
-// over is called when nothing waits any more: what can come again has come.
+// over is called when all that waited has been read: what can come again has come, but from former masters.
 func (r *replays) over() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.suspect = nil
+	if r.lingering.Load() == 0 {
+		r.suspect = nil
+	}
 }
 
 // seen tells whether a message was delivered already, and remembers it.

@@ -18,6 +18,8 @@ const (
 	followEvery = time.Second
 	// othersWait is how long the other sentinels have to answer once one has.
 	othersWait = 200 * time.Millisecond
+	// formerWait is how long a former master may still take for what it has been asked.
+	formerWait = 2 * time.Second
 	// sentinelWait bounds each step with a sentinel.
 	sentinelWait = time.Second
 )
@@ -34,6 +36,7 @@ type master struct {
 
 	mu     sync.Mutex
 	addr   string
+	epoch  uint64 // of the newest answer
 	conns  map[*masterConn]bool
 	closed bool
 }
@@ -60,6 +63,7 @@ type masterConn struct {
 	master *master
 	addr   string
 	link   bool // it is not cut
+	warned bool // that it is to a former master
 }
 
 // former tells whether a connection of a link is to a master that is none any more.
@@ -87,7 +91,7 @@ func (m *master) dialMaster(ctx context.Context, _, _ string) (net.Conn, error) 
 }
 
 func (m *master) connect(ctx context.Context, link bool) (net.Conn, error) {
-	addr, err := m.find(ctx)
+	addr, epoch, err := m.find(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +105,10 @@ func (m *master) connect(ctx context.Context, link bool) (net.Conn, error) {
 	if m.closed {
 		_ = conn.Close()
 		return nil, net.ErrClosed
+	}
+	if epoch != m.epoch { // another has become the master meanwhile
+		_ = conn.Close()
+		return nil, errFormer
 	}
 	m.addr, m.conns[c] = addr, true
 	return c, nil
@@ -122,16 +130,25 @@ func (m *master) follow(ctx context.Context) {
 		if idle { // whoever connects asks by himself
 			continue
 		}
-		addr, err := m.find(ctx)
+		addr, epoch, err := m.find(ctx)
 		if err != nil { // the sentinels are away, the master perhaps not
 			continue
 		}
 		m.mu.Lock()
+		if epoch != m.epoch { // whoever connected meanwhile knows better
+			m.mu.Unlock()
+			continue
+		}
 		m.addr = addr
 		var cut []*masterConn
 		for c := range m.conns {
-			if c.addr != addr && !c.link {
+			switch {
+			case c.addr == addr:
+			case !c.link:
 				cut = append(cut, c)
+			case !c.warned: // it parts by itself, unless it waits for an answer of a host that is gone
+				c.warned = true
+				_ = c.Conn.SetReadDeadline(time.Now().Add(formerWait))
 			}
 		}
 		m.mu.Unlock()
@@ -141,8 +158,8 @@ func (m *master) follow(ctx context.Context) {
 	}
 }
 
-// find asks the sentinels for the master's address.
-func (m *master) find(ctx context.Context) (string, error) {
+// find asks the sentinels for the master's address, and the epoch since which it is.
+func (m *master) find(ctx context.Context) (string, uint64, error) {
 	type answer struct {
 		addr  string
 		epoch uint64
@@ -154,7 +171,7 @@ func (m *master) find(ctx context.Context) (string, error) {
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()
-		return "", net.ErrClosed
+		return "", 0, net.ErrClosed
 	}
 	for _, s := range m.sentinels {
 		m.asking.Go(func() {
@@ -171,6 +188,7 @@ func (m *master) find(ctx context.Context) (string, error) {
 	}
 	m.mu.Unlock()
 	var best answer
+	heard := 0
 	var failed error
 	var enough <-chan time.Time
 collect:
@@ -183,6 +201,9 @@ collect:
 			case best.addr == "" || a.epoch > best.epoch:
 				best = a
 			}
+			if a.err == nil {
+				heard++
+			}
 			if a.err == nil && enough == nil {
 				enough = time.After(othersWait)
 			}
@@ -193,10 +214,17 @@ collect:
 			break collect
 		}
 	}
-	if best.addr == "" {
-		return "", fmt.Errorf("no sentinel tells where the master %s is: %w", m.name, failed)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// All of them may have been set up anew, and count from the beginning.
+	if best.addr != "" && best.epoch < m.epoch && heard < len(m.sentinels) {
+		best.addr, failed = "", errors.New("those that answer are behind what one has said before")
 	}
-	return best.addr, nil
+	if best.addr == "" {
+		return "", 0, fmt.Errorf("no sentinel tells where the master %s is: %w", m.name, failed)
+	}
+	m.epoch = best.epoch
+	return best.addr, best.epoch, nil
 }
 
 // String names the master and where it was last.

@@ -90,7 +90,7 @@ func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
 		c.closeSlow()
 		return false
 	}
-	if borrowed {
+	if borrowed && len(frames) > smallPiece {
 		frames = bytes.Clone(frames)
 	}
 	c.enqueue(frames)
@@ -123,7 +123,7 @@ func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
 	if n > 0 && n < len(b) {
 		// The rest may start in the middle of a frame: as the head of the queue it is written whatever comes.
 		rest := b[n:]
-		if borrowed {
+		if borrowed && len(rest) > smallPiece {
 			rest = bytes.Clone(rest)
 		}
 		c.enqueue(rest)
@@ -132,8 +132,14 @@ func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
 	return b[n:]
 }
 
+// smallPiece is the longest piece that waits as a copy: it would keep the whole buffer that it was encoded in, with frames for others.
+const smallPiece = 4 << 10
+
 // enqueue lets b wait. c.mu is held.
 func (c *Conn) enqueue(b []byte) {
+	if len(b) <= smallPiece {
+		b = bytes.Clone(b)
+	}
 	c.queue = append(c.queue, b)
 	c.queued += len(b)
 	c.startFlush()

@@ -50,6 +50,33 @@ func TestSlowReadersHoldNoMoreThanTheSetting(t *testing.T) {
 	}
 }
 
+// A small frame that waits does not keep the large buffer that it was encoded in with others.
+func TestSmallFramesWaitAlone(t *testing.T) {
+	s := newServer(t, false)
+	_, socket := s.dial(t)
+	for i := 0; ; i++ { // until it is full
+		if waiting, _ := socket.Waiting(); waiting > 0 {
+			break
+		}
+		socket.Send(relay.AppendFrame(nil, make([]byte, 60_000)), 1<<20)
+	}
+	const frames = 500
+	before := heapInUse()
+	for range frames {
+		buffer := make([]byte, 0, 64<<10)
+		buffer = relay.AppendFrame(buffer, make([]byte, 300))
+		if !socket.Send(buffer[:len(buffer):len(buffer)], 1<<20) {
+			t.Fatal("refused")
+		}
+	}
+	if waiting, _ := socket.Waiting(); waiting < 300*frames {
+		t.Fatalf("only %d bytes wait", waiting)
+	}
+	if grown := heapInUse() - before; grown > frames*2000 {
+		t.Errorf("%d frames of 300 bytes keep %d KiB", frames, grown>>10)
+	}
+}
+
 func heapInUse() int64 {
 	runtime.GC()
 	runtime.GC()
