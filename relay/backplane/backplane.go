@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,19 +171,22 @@ func (b *Backplane) dialFound() {
 	wanted := map[string]Target{}
 	for _, targets := range b.found {
 		for _, t := range targets {
+			t.URL = canonical(t.URL)
 			if other, ok := wanted[t.URL]; !ok || other.Dialect == Auto {
 				wanted[t.URL] = t
 			}
 		}
 	}
+	before := map[string]<-chan struct{}{}
 	for url, d := range b.dialers {
 		if t, ok := wanted[url]; !ok || t != d.target {
 			d.cancel()
+			before[url] = d.done
 			delete(b.dialers, url)
 			delete(b.verdicts, url)
 		}
 	}
-	own := b.settings.Load().Advertise
+	own := canonical(b.settings.Load().Advertise)
 	for url, t := range wanted {
 		if b.dialers[url] != nil || url == own {
 			continue
@@ -189,8 +194,35 @@ func (b *Backplane) dialFound() {
 		ctx, cancel := context.WithCancel(b.ctx)
 		d := newDialer(b, t, cancel)
 		b.dialers[url] = d
-		b.running.Go(func() { d.run(ctx) })
+		b.running.Go(func() {
+			defer close(d.done)
+			if last := before[url]; last != nil { // it remembers what the node wanted
+				<-last
+			}
+			d.run(ctx)
+		})
 	}
+}
+
+// canonical is the one form of a node's URL: found under two, a node would be dialled twice, and a Python one get every event twice.
+func canonical(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return text
+	}
+	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if port := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]; port != "" {
+		u.Host = strings.TrimSuffix(u.Host, port)
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	return u.String()
+}
+
+// leaving reports whether Close has been called.
+func (b *Backplane) leaving() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
 }
 
 // spawn runs f, unless the backplane is closing; Close waits for it.
@@ -311,13 +343,18 @@ func (b *Backplane) Close(ctx context.Context) error {
 			l.goodbye(websocket.StatusGoingAway, "the node is going away")
 		})
 	}
-	goodbyes.Wait()
-	b.stop()
-	done := make(chan struct{})
+	said, done := make(chan struct{}), make(chan struct{})
 	go func() {
+		goodbyes.Wait()
+		close(said)
 		b.running.Wait()
 		close(done)
 	}()
+	select {
+	case <-said:
+	case <-ctx.Done():
+	}
+	b.stop()
 	select {
 	case <-done:
 		return nil

@@ -46,6 +46,7 @@ type dialer struct {
 	b      *Backplane
 	target Target
 	cancel context.CancelFunc
+	done   chan struct{} // closed when it has ended
 
 	endpoint Dialect // Broadcast or Relay: what to try next
 	secret   int     // index of the secret to use next
@@ -60,7 +61,7 @@ type dialer struct {
 }
 
 func newDialer(b *Backplane, t Target, cancel context.CancelFunc) *dialer {
-	d := &dialer{b: b, target: t, cancel: cancel, endpoint: Broadcast, state: StateConnecting, since: time.Now()}
+	d := &dialer{b: b, target: t, cancel: cancel, done: make(chan struct{}), endpoint: Broadcast, state: StateConnecting, since: time.Now()}
 	if t.Dialect == Relay {
 		d.endpoint = Relay
 	}
@@ -85,6 +86,10 @@ func newClient(config *tls.Config) *http.Client {
 
 // shrinkBuffer bounds what the kernel keeps for a peer.
 func shrinkBuffer(conn net.Conn) {
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = t.NetConn()
+	}
+	wakeSoon(conn)
 	if c, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
 		_ = c.SetWriteBuffer(socketBuffer) // the default works, too
 	}
@@ -93,7 +98,7 @@ func shrinkBuffer(conn net.Conn) {
 // run dials until ctx ends.
 func (d *dialer) run(ctx context.Context) {
 	wait := retryFirst
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !d.b.leaving() {
 		d.set(StateConnecting, nil)
 		began := time.Now()
 		err := d.connect(ctx)

@@ -53,7 +53,6 @@ type link struct {
 	// Of Python nodes.
 	verdict verdict
 
-	heard               atomic.Int64 // relay.Ticks of when something came last
 	rtt                 atomic.Int64 // nanoseconds
 	eventsIn, eventsOut atomic.Uint64
 	framesIn, framesOut atomic.Uint64
@@ -61,6 +60,7 @@ type link struct {
 
 	wantsMu sync.Mutex
 	wants   map[string]map[string]struct{} // groups that the peer asked for, and which channels of it
+	origins int                            // of a Python web node: how many these are in all
 }
 
 // newLink wraps a connection.
@@ -71,7 +71,8 @@ func (b *Backplane) newLink(conn *websocket.Conn, out *outbox, dialect Dialect) 
 		wants: map[string]map[string]struct{}{},
 	}
 	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
-	l.heard.Store(relay.Ticks(time.Now()))
+	l.queue.overflow = func() { l.end(errTakesNothing) }
+	out.moved.Store(relay.Ticks(time.Now()))
 	conn.SetReadLimit(-1) // readMessage bounds what is kept
 	return l
 }
@@ -80,6 +81,7 @@ func (b *Backplane) newLink(conn *websocket.Conn, out *outbox, dialect Dialect) 
 func (l *link) run() error {
 	if !l.b.add(l) {
 		_ = l.conn.CloseNow()
+		l.b.tap.removeAll(l)
 		return errors.New("closing")
 	}
 	defer l.b.remove(l)
@@ -119,7 +121,7 @@ func (l *link) flush() {
 
 // goodbye closes the link with a close frame.
 func (l *link) goodbye(code websocket.StatusCode, reason string) {
-	timer := time.AfterFunc(goodbyeWait, func() { _ = l.conn.CloseNow() })
+	timer := time.AfterFunc(goodbyeWait, l.out.cut) // CloseNow would only wait for Close, which has more patience
 	defer timer.Stop()
 	_ = l.conn.Close(code, reason)
 }
@@ -137,7 +139,6 @@ func (l *link) readMessage() (websocket.MessageType, []byte, error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		l.heard.Store(relay.Ticks(time.Now()))
 		if buf.Len() <= limit {
 			return kind, buf.Bytes(), nil
 		}
@@ -233,10 +234,9 @@ func (l *link) pingLoop() {
 		switch {
 		case err == nil:
 			l.rtt.Store(int64(time.Since(began)))
-			l.heard.Store(relay.Ticks(time.Now()))
 		case l.ctx.Err() != nil:
 			return
-		case time.Since(relay.At(max(l.heard.Load(), l.out.took.Load()))) >= s.Silence:
+		case time.Since(relay.At(l.out.moved.Load())) >= s.Silence:
 			l.end(errSilent)
 			return
 		}

@@ -16,7 +16,9 @@ import (
 
 const (
 	// writeBytes is how much is written to a connection at a time, and mostWaiting how much may wait there when a ping is still answered.
-	writeBytes, mostWaiting = 64 << 10, 1 << 20
+	writeBytes, mostWaiting = 32 << 10, 1 << 20
+	// fullWait is how long a write takes at least that had to wait for the peer to take something.
+	fullWait = 10 * time.Millisecond
 	// keptBytes is the largest buffer that is used again.
 	keptBytes = 256 << 10
 )
@@ -29,7 +31,7 @@ const (
 type outbox struct {
 	conn    io.ReadWriteCloser
 	silence func() time.Duration // how long the peer may take nothing
-	took    atomic.Int64         // relay.Ticks of when it last took something
+	moved   atomic.Int64         // relay.Ticks of when something last came from it, or it made room for more
 
 	mu      sync.Mutex
 	free    sync.Cond // nobody is writing to conn
@@ -52,7 +54,13 @@ func (b *Backplane) newOutbox() *outbox {
 }
 
 // Read implements [io.Reader].
-func (o *outbox) Read(b []byte) (int, error) { return o.conn.Read(b) }
+func (o *outbox) Read(b []byte) (int, error) {
+	n, err := o.conn.Read(b)
+	if n > 0 {
+		o.moved.Store(relay.Ticks(time.Now()))
+	}
+	return n, err
+}
 
 // Write implements [io.Writer]. An error is that of an earlier write.
 func (o *outbox) Write(b []byte) (int, error) {
@@ -114,14 +122,17 @@ func (o *outbox) empty() {
 	o.writing = false
 	o.free.Broadcast()
 	if o.closed || o.err != nil {
+		o.mu.Unlock()
 		_ = o.conn.Close()
+		o.mu.Lock()
 	}
 }
 
 func (o *outbox) put(b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), writeBytes)
-		late := time.AfterFunc(o.silence(), func() { _ = o.conn.Close() })
+		began := time.Now()
+		late := time.AfterFunc(o.silence(), o.cut)
 		_, err := o.conn.Write(b[:n])
 		if !late.Stop() {
 			return errTakesNothing
@@ -129,13 +140,25 @@ func (o *outbox) put(b []byte) error {
 		if err != nil {
 			return err
 		}
-		o.took.Store(relay.Ticks(time.Now()))
+		// What the kernel takes at once says nothing of the peer, which may be gone.
+		if now := time.Now(); now.Sub(began) >= fullWait {
+			o.moved.Store(relay.Ticks(now))
+		}
 		b = b[n:]
 	}
 	return nil
 }
 
-// Close implements [io.Closer]. It returns at once; what waits is still written, if that does not take long.
+// cut ends the connection without a word: TLS would wait to say goodbye.
+func (o *outbox) cut() {
+	if t, ok := o.conn.(interface{ NetConn() net.Conn }); ok {
+		_ = t.NetConn().Close()
+		return
+	}
+	_ = o.conn.Close()
+}
+
+// Close implements [io.Closer]. It returns at once; what waits is still written, if that does not take long, and then the connection is closed.
 func (o *outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -143,19 +166,15 @@ func (o *outbox) Close() error {
 		return nil
 	}
 	o.closed = true
-	switch {
-	case o.writing:
-	case len(o.waiting) > 0 && o.err == nil:
+	if !o.writing {
 		o.writing = true
 		go func() {
 			o.mu.Lock()
 			o.empty()
 			o.mu.Unlock()
 		}()
-	default:
-		return o.conn.Close()
 	}
-	time.AfterFunc(goodbyeWait, func() { _ = o.conn.Close() })
+	time.AfterFunc(goodbyeWait, o.cut)
 	return nil
 }
 
@@ -194,6 +213,7 @@ type boxedConn struct {
 	out *outbox
 }
 
+func (c boxedConn) Read(b []byte) (int, error)  { return c.out.Read(b) }
 func (c boxedConn) Write(b []byte) (int, error) { return c.out.Write(b) }
 func (c boxedConn) Close() error                { return c.out.Close() }
 

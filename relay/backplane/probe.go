@@ -71,9 +71,9 @@ func (l *link) take(group string, text []byte) {
 		l.b.deliver(l, []relay.Event{ev})
 	case pending:
 		v.held = append(v.held, ev)
-		v.bytes += len(text)
+		v.bytes += heldCost(ev)
 		for v.bytes > heldBytes && len(v.held) > 1 {
-			v.bytes -= len(v.held[0].Text)
+			v.bytes -= heldCost(v.held[0])
 			v.held[0] = relay.Event{}
 			v.held = v.held[1:]
 			l.dropped.Add(1)
@@ -81,6 +81,9 @@ func (l *link) take(group string, text []byte) {
 		}
 	}
 }
+
+// heldCost is what an event counts while it is held, in bytes.
+func heldCost(ev relay.Event) int { return len(ev.Group) + len(ev.Text) + 128 }
 
 // settle reaches a verdict. The last one stands.
 func (l *link) settle(o outcome) {

@@ -26,6 +26,8 @@ type queue struct {
 	mu       sync.Mutex
 	limit    int
 	control  [][]byte
+	said     int      // bytes in control
+	overflow func()   // called when these are too many
 	events   []*event // a ring: count events from first on
 	first    int
 	count    int
@@ -90,11 +92,19 @@ func (q *queue) pop() *event {
 	return e
 }
 
+// maxSaid bounds what waits to be said about a connection, in bytes: all that 200,000 wishes take, twice.
+const maxSaid = 64 << 20
+
 // say adds a message about the connection.
 func (q *queue) say(message []byte) {
 	q.mu.Lock()
 	q.control = append(q.control, message)
+	q.said += len(message) + 64
+	over := q.said > maxSaid
 	q.mu.Unlock()
+	if over && q.overflow != nil {
+		q.overflow()
+	}
 	q.wake()
 }
 
@@ -103,7 +113,7 @@ func (q *queue) say(message []byte) {
 func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, recovered uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	control, q.control = q.control, nil
+	control, q.control, q.said = q.control, nil, 0
 	q.writing = true
 	if q.held {
 		return control, events, 0

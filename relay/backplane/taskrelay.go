@@ -50,7 +50,26 @@ func (l *link) serveTask() error {
 	})
 	l.follow()
 	defer l.unfollow()
+	l.b.spawn(func() {
+		for sleep(l.ctx, repeatEvery) {
+			l.repeat()
+		}
+	})
 	return l.run()
+}
+
+// repeatEvery is how often a task node is told again what clients want. Its producer of a group ends with any error of its Redis, and forgets who wanted the
+// group, without a word (awx/main/wsrelay.py); said twice, a wish counts once.
+const repeatEvery = 30 * time.Second
+
+// repeat tells a task node everything that clients want.
+func (l *link) repeat() {
+	i := &l.b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if _, ok := i.tasks[l]; ok {
+		l.subscribe(i.list(), nil)
+	}
 }
 
 // origin is the channel name under which this node's wishes are counted by a task node.
@@ -141,7 +160,13 @@ func (l *link) count(groups []string, origin string) {
 	for _, g := range groups {
 		origins, ok := l.wants[g]
 		switch {
+		case len(origin) > maxIdentity || l.origins >= maxWants:
+			l.fault(faultLimit)
+			continue
 		case ok:
+			if _, had := origins[origin]; !had {
+				l.origins++
+			}
 			origins[origin] = struct{}{}
 			continue
 		case !relay.ValidGroup(g) || g == broadcastGroup || strings.HasPrefix(g, ownPrefix):
@@ -152,6 +177,7 @@ func (l *link) count(groups []string, origin string) {
 			continue
 		}
 		l.wants[g] = map[string]struct{}{origin: {}}
+		l.origins++
 		join = append(join, g)
 	}
 	l.wantsMu.Unlock()
@@ -164,6 +190,9 @@ func (l *link) uncount(groups []string, origin string) {
 	l.wantsMu.Lock()
 	for _, g := range groups {
 		if origins, ok := l.wants[g]; ok {
+			if _, had := origins[origin]; had {
+				l.origins--
+			}
 			if delete(origins, origin); len(origins) == 0 {
 				delete(l.wants, g)
 				leave = append(leave, g)
@@ -178,7 +207,7 @@ func (l *link) uncount(groups []string, origin string) {
 func (l *link) remember() {
 	l.wantsMu.Lock()
 	wants := l.wants
-	l.wants = map[string]map[string]struct{}{}
+	l.wants, l.origins = map[string]map[string]struct{}{}, 0
 	l.wantsMu.Unlock()
 	l.b.mu.Lock()
 	for url, m := range l.b.memory {

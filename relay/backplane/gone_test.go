@@ -1,0 +1,188 @@
+package backplane_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/memory"
+)
+
+func soon(s *backplane.Settings) { s.Ping, s.Silence = 300*time.Millisecond, time.Second }
+
+// A peer goes without a word while it is being sent a little, which its kernel's buffer takes as ever: it is given up for its silence,
+// and another node of its layer is asked.
+func TestGoneWithoutAWord(t *testing.T) {
+	leakCheck(t)
+	layer := memory.NewLayer()
+	x, y, z := newNode(t, layer), newNode(t, layer), newNode(t, memory.NewLayer())
+	links := map[string]*proxy{}
+	for _, n := range []*node{x, y} {
+		p := newProxy(t, n.server.Listener.Addr().String())
+		links[p.url] = p
+		n.start(soon)
+	}
+	var urls []string
+	for url := range links {
+		urls = append(urls, url)
+	}
+	z.start(soon, peersOf(urls...))
+	z.awaitSources(1)
+	eventually(t, 10*time.Second, func() error {
+		connected := 0
+		for _, p := range z.plane.Peers() {
+			if p.State == backplane.StateConnected {
+				connected++
+			}
+		}
+		if connected != 2 {
+			return fmt.Errorf("%d links", connected)
+		}
+		return nil
+	})
+	c := z.client("g-1")
+	_, _ = x.client("h-1"), y.client("h-1") // which z sends them all the while
+	for _, p := range z.plane.Peers() {
+		if p.Source {
+			links[p.URL].set(true, 0)
+		}
+	}
+	eventually(t, 8*time.Second, func() error {
+		z.emit("h-1", "on and on")
+		x.emit("g-1", "heard again")
+		if c.count() == 0 {
+			return errors.New("nothing comes from the layer, though there is another link to it")
+		}
+		return nil
+	})
+}
+
+// web is a Python web node that wants a-1, once, and counts connections and frames of the group.
+type web struct {
+	*httptest.Server
+	connections, frames atomic.Int64
+}
+
+func newWeb(t *testing.T) *web {
+	w := &web{}
+	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.URL.Path, "relay") {
+			http.NotFound(rw, r)
+			return
+		}
+		c, err := websocket.Accept(rw, r, nil)
+		if err != nil {
+			return
+		}
+		if w.connections.Add(1) == 1 {
+			_ = c.Write(r.Context(), websocket.MessageText, []byte(`{"type":"consumer.subscribe","groups":["a-1"],"origin_channel":"x"}`))
+		}
+		for {
+			_, b, err := c.Read(context.Background())
+			if err != nil {
+				return
+			}
+			if strings.Contains(string(b), `"a-1"`) {
+				w.frames.Add(1)
+			}
+		}
+	}))
+	t.Cleanup(w.Close)
+	return w
+}
+
+// asked waits until the web node's wish is known.
+func (w *web) asked(t *testing.T, n *node) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() error {
+		for _, p := range n.plane.Peers() {
+			if p.State == backplane.StateConnected && p.Groups == 2 { // and metrics
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", n.plane.Peers())
+	})
+}
+
+// Close takes its time with a peer that answers nothing, but not long; others are not dialled again meanwhile, and what they wanted is
+// left in the layer.
+func TestCloseWithAPeerThatAnswersNothing(t *testing.T) {
+	w := newWeb(t)
+	n := newNode(t, memory.NewLayer())
+	n.start(peersOf(w.URL))
+	if conn, _ := dialAs(t, n, "/websocket/broadcast/", backplane.Header(secret, time.Now())); conn == nil {
+		t.Fatal("refused")
+	}
+	w.asked(t, n)
+	began := time.Now()
+	if err := n.plane.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	if c := w.connections.Load(); c != 1 {
+		t.Errorf("%d connections to the web node", c)
+	}
+	for _, group := range []string{"a-1", "metrics"} {
+		if r, err := n.layer.Broker().Publish(t.Context(), group, []byte("{}")); err != nil || r.Members != 0 {
+			t.Errorf("members of %s: %+v, %v", group, r, err)
+		}
+	}
+}
+
+// found is a discovery that finds what it is told to.
+type found chan []backplane.Target
+
+func (f found) Key() string { return "found" }
+func (f found) Run(ctx context.Context, found func([]backplane.Target)) {
+	for {
+		select {
+		case t := <-f:
+			found(t)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// A Python web node, which says once what it wants, is found with another dialect, or under another form of its URL.
+func TestWishesOutliveTheirDialer(t *testing.T) {
+	leakCheck(t)
+	w, d := newWeb(t), make(found)
+	n := newNode(t, memory.NewLayer())
+	n.start(func(s *backplane.Settings) { s.Discoveries = []backplane.Discovery{d} })
+	d <- []backplane.Target{{URL: w.URL, Dialect: backplane.Auto}}
+	w.asked(t, n)
+	for i := range 10 {
+		dialect := []backplane.Dialect{backplane.Relay, backplane.Auto}[i%2]
+		before := w.connections.Load()
+		d <- []backplane.Target{{URL: strings.ToUpper(w.URL[:4]) + w.URL[4:] + "/", Dialect: dialect}, {URL: w.URL, Dialect: dialect}}
+		eventually(t, 10*time.Second, func() error {
+			if w.connections.Load() == before {
+				return errors.New("not dialled again")
+			}
+			return nil
+		})
+		w.asked(t, n)
+	}
+	n.emit("a-1", "{}")
+	eventually(t, 10*time.Second, func() error {
+		if w.frames.Load() == 0 {
+			return errors.New("nothing comes")
+		}
+		return nil
+	})
+	if c, f := w.connections.Load(), w.frames.Load(); c != 11 || f != 1 {
+		t.Errorf("%d connections, want 11; the event came %d times", c, f)
+	}
+}
