@@ -76,7 +76,7 @@ func (caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	if user == "" {
 		return relay.Identity{}, relay.ErrUnauthenticated
 	}
-	id := relay.Identity{Key: user, Name: user, ID: string(pyjson.AppendString(nil, user))}
+	id := relay.Identity{Key: user, Name: user, ID: string(pyjson.AppendString(nil, user)), Credentials: throughCaddy{}}
 	if n, err := strconv.ParseInt(user, 10, 64); err == nil && strconv.FormatInt(n, 10) == user {
 		id.ID = user
 	}
@@ -84,13 +84,21 @@ func (caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 }
 
 func (caddyAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, item string) error {
-	if kind == "control" && item != "limit_reached_"+id.Key {
+	if _, ok := id.Credentials.(throughCaddy); !ok || kind == "control" && item != "limit_reached_"+id.Key {
 		return relay.ErrDenied
 	}
 	return nil
 }
 
-func (caddyAuthorizer) Recheck(context.Context, relay.Identity) error { return nil }
+// throughCaddy marks who has been let in by a caddyAuthorizer.
+type throughCaddy struct{}
+
+func (caddyAuthorizer) Recheck(_ context.Context, id relay.Identity) error {
+	if _, ok := id.Credentials.(throughCaddy); !ok { // let in by another authorizer, before a change of configuration
+		return relay.ErrUnauthenticated
+	}
+	return nil
+}
 
 // AuthAWX asks AWX's HTTP API who the user is and what the user may see, with the Cookie and Authorization headers of the handshake.
 type AuthAWX struct {

@@ -142,7 +142,9 @@ func (h *ConsoleHandler) allows(id relay.Identity) bool {
 	if len(h.Operators) == 0 {
 		return h.app.open || id.Kind == relay.Superuser
 	}
-	return id.Key != "" && slices.Contains(h.Operators, id.Key) || id.Name != "" && slices.Contains(h.Operators, id.Name)
+	// A number is a user's id: somebody else may have chosen it for a name.
+	named := id.Name != "" && strings.Trim(id.Name, "0123456789") != "" && slices.Contains(h.Operators, id.Name)
+	return named || id.Key != "" && slices.Contains(h.Operators, id.Key)
 }
 
 // parseConsole reads

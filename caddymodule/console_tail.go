@@ -101,11 +101,24 @@ func (h *ConsoleHandler) openTail(ctx context.Context, id relay.Identity, group 
 
 // get returns the tail of a key, which open begins if there is none yet.
 func (c *consoleTails) get(key string, open func() (*relay.Tail, error)) (*consoleTail, error) {
+	for {
+		t, err := c.entry(key)
+		if err != nil {
+			return nil, err
+		}
+		if open, err := c.opened(key, t, open); open || err != nil {
+			return t, err
+		}
+	}
+}
+
+// entry is a key's, perhaps of a tail that is still to be opened.
+func (c *consoleTails) entry(key string) (*consoleTail, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	t := c.tails[key]
 	if t == nil {
 		if len(c.tails) >= consoleTailsMost {
-			c.mu.Unlock()
 			return nil, errTooManyTails
 		}
 		if c.tails == nil {
@@ -114,23 +127,32 @@ func (c *consoleTails) get(key string, open func() (*relay.Tail, error)) (*conso
 		t = &consoleTail{used: time.Now()}
 		c.tails[key] = t
 	}
-	c.mu.Unlock()
+	return t, nil
+}
 
+// opened has a key's tail opened. It is false if the entry was given up while it was waited for.
+func (c *consoleTails) opened(key string, t *consoleTail, open func() (*relay.Tail, error)) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	c.mu.Lock()
+	known := c.tails[key] == t
+	c.mu.Unlock()
+	if !known {
+		return false, nil
+	}
 	t.used = time.Now()
 	if t.tail != nil {
-		return t, nil
+		return true, nil
 	}
 	tail, err := open()
 	if err != nil {
 		c.mu.Lock()
 		delete(c.tails, key)
 		c.mu.Unlock()
-		return nil, err
+		return false, err
 	}
 	t.tail = tail
-	return t, nil
+	return true, nil
 }
 
 // closeIdle closes the tails that were not asked for since a time.

@@ -85,7 +85,7 @@ func TestFailoverOfASite(t *testing.T) {
 		clients = append(clients, s.subscribe("jobs-summary"))
 	}
 	first.Kill()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(3 * patience) // three sentinels have to agree
 	for n := 0; ; n++ {
 		status, body := s.post("/edgerelay/publish", fmt.Sprintf(`{"group": "jobs-summary", "data": %d}`, n))
 		if status != http.StatusOK {

@@ -161,11 +161,12 @@ func (c collector) collectEvents(s relay.Stats, gauge func(*prometheus.Desc, flo
 	count(descDropped, s.Invalid, "not_utf8")
 	count(descDropped, s.Hidden, "hidden")
 	count(descDropped, s.Control, "node_message")
-	dropped := uint64(0)
+	dropped, overrun := uint64(0), uint64(0)
 	if h := c.node.plugins.Load(); h != nil {
-		dropped = h.filter.Dropped()
+		dropped, overrun = h.filter.Dropped(), h.filter.Overrun()
 	}
 	count(descDropped, dropped, "plugin")
+	count(descDropped, overrun, "plugin_slow")
 	count(descDeliveries, s.Deliveries)
 	count(descMissed, s.MissedSlow, "slow_reader")
 	count(descMissed, s.Missed-min(s.Missed, s.MissedSlow), "closing")

@@ -165,6 +165,9 @@ func (n *node) detach(a *App) error {
 
 // apply makes the hub follow a. n.mu is held.
 func (n *node) apply(a *App) error {
+	// First of all, for the site may be served already: whoever it lets in is asked about by the same.
+	n.hub.SetLimits(a.limits)
+	n.hub.SetAuthorizer(a.authorizer, a.recheck)
 	if place := a.layer.Place(); place != n.place {
 		broker, err := a.layer.Open(n.log)
 		if err != nil {
@@ -184,8 +187,6 @@ func (n *node) apply(a *App) error {
 	}
 	n.out.to.Store(a.log)
 	n.stopPace.Store(a.stopPace)
-	n.hub.SetLimits(a.limits)
-	n.hub.SetAuthorizer(a.authorizer, a.recheck)
 	n.hub.Trace(a.TraceEvents, n.events.report)
 	n.awxMetrics.Store(a.AWXMetrics)
 	return n.applyBackplane(a.Backplane)

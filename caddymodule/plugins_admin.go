@@ -69,7 +69,11 @@ func (n *node) serveDeploy(w http.ResponseWriter, r *http.Request) error {
 	}
 	wasm, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxModule))
 	if err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("read the module: %w", err)}
+		status := http.StatusBadRequest
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf("read the module: %w", err)}
 	}
 	if err := h.deploy(r.Context(), r.PathValue("name"), wasm); err != nil {
 		return pluginError(err)

@@ -52,6 +52,7 @@ var failing = map[string]struct {
 	"exit":             {KindExit, "the plugin exits with code 3"},
 	"random":           {KindFuel, "out of fuel"},
 	"log_flood":        {KindFuel, "out of fuel"},
+	"lines":            {KindFuel, "out of fuel"},
 	"pointer":          {KindRange, "the plugin passes 0xfffffff0 + 100, which lies outside its memory"},
 	"table_grow":       {KindFuel, "out of fuel"},
 	"table_fill":       {KindFuel, "out of fuel"},

@@ -74,6 +74,7 @@ type result struct {
 	payload  []byte // of a replacement
 	audience uint64
 	emits    []emission
+	gone     bool // the plugin was removed while the event was on its way to it
 }
 
 const everybody = math.MaxUint64

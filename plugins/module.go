@@ -82,7 +82,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 			m, err = nil, fmt.Errorf("plugin %s: %w", spec.Name, err)
 		}
 	}()
-	metered, err := metering.Rewrite(spec.Wasm, metering.Options{InitialFuel: spec.InitFuel, ExportStart: true, MaxTableElements: maxTable})
+	metered, err := metering.Rewrite(spec.Wasm, metering.Options{InitialFuel: spec.InitFuel, ExportStart: true, MaxTableElements: maxTable, MaxPages: uint32(spec.Memory / (64 << 10))})
 	if err != nil {
 		return m, err
 	}

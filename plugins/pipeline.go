@@ -55,15 +55,41 @@ func (p *Pipeline) Process(group string, payload []byte, out []Output) []Output 
 	if len(way.steps) == 0 {
 		return append(out, ev)
 	}
-	return r.walk(way, 0, &ev, 0, out, len(out)+maxOutputs)
+	for n := len(out); ; {
+		w := walk{limit: n + maxOutputs, emissions: maxEmissions}
+		if out = r.walk(way, 0, &ev, 0, out, &w); !w.stale {
+			return out
+		}
+		// A plugin on its way was removed meanwhile: what is in force now decides.
+		out = out[:n]
+		now := p.routes.Load()
+		if now == r { // all of them are being closed
+			return out
+		}
+		r, way, ev = now, now.of(group), Output{Group: group, Payload: payload, Audience: everybody}
+	}
+}
+
+// maxEmissions is how many emitted events are followed for one event, whether they come out or not.
+const maxEmissions = 256
+
+// walk is what is counted while one event goes through the pipeline.
+type walk struct {
+	limit     int // of outputs, with those of other events before them
+	emissions int // that may still be followed
+	stale     bool
 }
 
 // walk takes an event through the steps of its way from the given one on.
-func (r *routes) walk(way *route, from int, ev *Output, hops int, out []Output, limit int) []Output {
+func (r *routes) walk(way *route, from int, ev *Output, hops int, out []Output, w *walk) []Output {
 	var res result
 	for i := from; i < len(way.steps); i++ {
 		s := &way.steps[i]
 		s.event(way.hash, way.group, ev.Payload, hops, &res)
+		if res.gone {
+			w.stale = true
+			return out
+		}
 		if s.shadow || len(s.shadows) > 0 {
 			way.compare(s, ev.Payload, hops, &res)
 			if s.shadow {
@@ -71,34 +97,38 @@ func (r *routes) walk(way *route, from int, ev *Output, hops int, out []Output, 
 			}
 		}
 		if len(res.emits) > 0 {
-			return r.split(way, i, ev, &res, hops, out, limit)
+			return r.split(way, i, ev, &res, hops, out, w)
 		}
 		if res.verdict == Drop {
 			return out
 		}
 		ev.apply(&res)
 	}
-	return way.arrive(ev, out, limit)
+	return way.arrive(ev, out, w.limit)
 }
 
 // split goes on with an event's own output first and with what was emitted afterwards.
-func (r *routes) split(way *route, at int, ev *Output, res *result, hops int, out []Output, limit int) []Output {
+func (r *routes) split(way *route, at int, ev *Output, res *result, hops int, out []Output, w *walk) []Output {
 	before := ev.Audience
 	if res.verdict != Drop {
 		ev.apply(res)
-		out = r.walk(way, at+1, ev, hops, out, limit)
+		out = r.walk(way, at+1, ev, hops, out, w)
 	}
 	for _, e := range res.emits {
-		if len(out) >= limit {
+		if w.stale {
+			return out
+		}
+		if len(out) >= w.limit || w.emissions == 0 {
 			way.steps[at].overflow.Add(1)
 			continue
 		}
+		w.emissions--
 		if e.group == "" {
-			out = r.walk(way, at+1, &Output{Group: way.group, Payload: e.payload, Audience: before & e.audience}, hops, out, limit)
+			out = r.walk(way, at+1, &Output{Group: way.group, Payload: e.payload, Audience: before & e.audience}, hops, out, w)
 			continue
 		}
 		// An audience is of one group's classes; another group begins with its own.
-		out = r.walk(r.of(e.group), 0, &Output{Group: e.group, Payload: e.payload, Audience: e.audience}, hops+1, out, limit)
+		out = r.walk(r.of(e.group), 0, &Output{Group: e.group, Payload: e.payload, Audience: e.audience}, hops+1, out, w)
 	}
 	return out
 }
@@ -153,20 +183,34 @@ func (p *plugin) count(original, shadow *result) {
 // Render gives what subscribers of a class are shown of an event, an Output with PerClass set. It reports false if they get nothing.
 // The payload may share the argument's bytes.
 func (p *Pipeline) Render(class uint8, group string, payload []byte) ([]byte, bool) {
-	way := p.routes.Load().of(group)
+	for {
+		r := p.routes.Load()
+		switch shown, ok, stale := r.of(group).render(class, payload); {
+		case !stale:
+			return shown, ok
+		case p.routes.Load() == r: // all of them are being closed
+			return nil, false
+		}
+	}
+}
+
+// render is Render by the plugins of one route; stale tells that one of them has been removed meanwhile.
+func (way *route) render(class uint8, payload []byte) (shown []byte, ok, stale bool) {
 	for i := range way.steps {
 		s := &way.steps[i]
 		if s.shadow {
 			continue
 		}
-		switch res := s.render(way.hash, class&63, way.group, payload); res.verdict {
-		case Drop:
-			return nil, false
-		case Replace:
+		switch res := s.render(way.hash, class&63, way.group, payload); {
+		case res.gone:
+			return nil, false, true
+		case res.verdict == Drop:
+			return nil, false, false
+		case res.verdict == Replace:
 			payload = res.payload
 		}
 	}
-	return payload, true
+	return payload, true, false
 }
 
 // Subscribe asks the group's plugins whether a user may subscribe, and for the class they are in. user is a JSON value, nil for none.

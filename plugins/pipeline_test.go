@@ -256,3 +256,39 @@ func TestRender(t *testing.T) {
 		t.Error("without on_class an output asks for rendering")
 	}
 }
+
+// An event is on its way when its plugin is removed, and another takes its place: what is in force now decides, and never nobody.
+func TestRemovedWhileAnEventIsOnItsWay(t *testing.T) {
+	redact := Spec{Name: "redact", Wasm: fixture(t, "actor"), Groups: []string{"g*"}, Grants: Grants, Instances: 1}
+	p := pipeline(t, Options{}, redact)
+	before := p.routes.Load()
+	redact.Name = "redact2"
+	if err := p.Apply(t.Context(), []Spec{redact}); err != nil {
+		t.Fatal(err)
+	}
+	ev := Output{Group: "g1", Payload: do("drop"), Audience: everybody}
+	w := walk{limit: maxOutputs, emissions: maxEmissions}
+	if out := before.walk(before.of("g1"), 0, &ev, 0, nil, &w); len(out) > 0 || !w.stale {
+		t.Errorf("%d events come out of what is no longer in force, stale %v", len(out), w.stale)
+	}
+	p.routes.Store(before) // as it was when the event set out
+	done := make(chan []Output)
+	go func() { done <- p.Process("g1", do("drop"), nil) }()
+	if out := <-done; len(out) > 0 {
+		t.Errorf("out came %q", out[0].Payload)
+	}
+	if _, ok := p.Render(1, "g1", []byte("{}")); ok {
+		t.Error("shown by a plugin that is gone")
+	}
+}
+
+// What is emitted for one event is followed only so far, though nothing of it comes out.
+func TestEmissionsAreBounded(t *testing.T) {
+	p := pipeline(t, Options{}, Spec{Name: "fan", Wasm: fixture(t, "fan"), Groups: []string{"*"}, Grants: Grants, Instances: 1})
+	if out := p.Process("ga", []byte("{}"), nil); len(out) > 0 {
+		t.Errorf("%d events come out", len(out))
+	}
+	if calls := p.Health()[0].Calls; calls != 1+maxEmissions {
+		t.Errorf("%d calls for one event", calls)
+	}
+}

@@ -14,6 +14,7 @@ type plugin struct {
 
 	spec atomic.Pointer[Spec]   // in force
 	live atomic.Pointer[module] // nil once the plugin is removed
+	gone atomic.Bool            // it has been
 	good atomic.Pointer[module] // with last_good: the module before live, if it worked
 
 	bypassed atomic.Uint64 // events that the policy answered while the plugin was set aside
@@ -72,7 +73,7 @@ func (p *plugin) event(hash uint64, group string, payload []byte, hops int, res 
 	}
 	if err == nil {
 		if s == nil {
-			*res = result{audience: everybody}
+			*res = result{audience: everybody, gone: m == nil && p.gone.Load()}
 		}
 		return
 	}
@@ -103,6 +104,7 @@ func (p *plugin) render(hash uint64, class uint8, group string, payload []byte) 
 		err = m.class(s, class, group, payload, &res)
 	}
 	if err == nil {
+		res.gone = m == nil && p.gone.Load()
 		return res
 	}
 	if p.spec.Load().OnError == OnErrorPass {
@@ -169,6 +171,7 @@ func (p *plugin) install(m *module) {
 
 // remove ends the plugin.
 func (p *plugin) remove() {
+	p.gone.Store(true)
 	p.retire(p.live.Swap(nil))
 	p.retire(p.good.Swap(nil))
 }

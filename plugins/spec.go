@@ -54,7 +54,8 @@ type Spec struct {
 	Grants []Grant
 	// Memory limits an instance's linear memory, in bytes; default 16 MiB.
 	Memory int64
-	// Fuel is the budget of one call in units; default 1,000,000, some milliseconds at the very worst. See FuelFor.
+	// Fuel is the budget of one call in units; default 1,000,000: some milliseconds of
+	// instructions, and more than a second where each waits for memory (see RATIONALE.md, "fuel"). See FuelFor.
 	Fuel int64
 	// InitFuel is the budget of an instance's start, _initialize and ev_init together; default 20,000,000.
 	InitFuel int64

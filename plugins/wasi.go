@@ -174,13 +174,16 @@ func wasiWrite(in *instance, stack []uint64) {
 	total := uint32(0)
 	for ; len(vectors) > 0; vectors = vectors[8:] {
 		b := in.read(uint64(binary.LittleEndian.Uint32(vectors)), uint64(binary.LittleEndian.Uint32(vectors[4:])))
-		in.charge(int64(len(b)) / 4)
+		in.charge(vectorFuel + int64(len(b))/4)
 		in.print(fd, b)
 		total += uint32(len(b))
 	}
 	binary.LittleEndian.PutUint32(in.read(stack[3], 4), total)
 	stack[0] = wasiOK
 }
+
+// What a vector of fd_write costs in fuel, and a line in the log, as with ev1.log.
+const vectorFuel, lineFuel = 5, 100
 
 // print collects output until a line is whole.
 func (in *instance) print(fd uint32, b []byte) {
@@ -199,6 +202,7 @@ func (in *instance) print(fd uint32, b []byte) {
 			return
 		}
 		if len(in.output) > 0 {
+			in.charge(lineFuel)
 			in.log(level, string(in.output))
 		}
 		in.output = in.output[:0]

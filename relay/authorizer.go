@@ -65,6 +65,8 @@ func (k Kind) index() Kind {
 }
 
 var (
+	// ErrChanged means that a client is still logged in, but has other rights: it is to connect again.
+	ErrChanged = errors.New("the user has other rights now")
 	// ErrUnauthenticated means that nobody is logged in with the credentials at hand.
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrDenied means that a user may not see a group.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type Hub struct {
 	authorizer  atomic.Pointer[Authorizer]
 	interceptor atomic.Pointer[Interceptor]
 	recheck     atomic.Int64 // time between rechecks in nanoseconds; 0: never
+	strangers   atomic.Int32 // parts of the sessions that are to be checked soon, because another kind of authorizer let them in
 
 	interest  interest
 	listeners listeners // hear events as they come
@@ -82,10 +84,14 @@ func (h *Hub) SetLimits(l Limits) { h.limits.Store(&l) }
 // Limits returns the limits in force.
 func (h *Hub) Limits() *Limits { return h.limits.Load() }
 
-// SetAuthorizer puts a in force. Open sessions are checked by it from now on, every recheck (0: never).
+// SetAuthorizer puts a in force. Open sessions are checked by it from now on, every recheck (0: never), and once within a second or two if
+// the one before it was of another kind.
 func (h *Hub) SetAuthorizer(a Authorizer, recheck time.Duration) {
-	h.authorizer.Store(&a)
+	before := h.authorizer.Swap(&a)
 	h.recheck.Store(int64(recheck))
+	if before != nil && reflect.TypeOf(*before) != reflect.TypeOf(a) {
+		h.strangers.Store(2 * sweepParts) // a part that is passed over in one round, because others leave, comes in the next
+	}
 }
 
 // Authorizer returns the authorizer in force.

@@ -36,6 +36,7 @@ func (b *gatedBroker) Join(ctx context.Context, groups ...string) error {
 	}
 	return nil
 }
+
 func (b *gatedBroker) Leave(groups ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -43,6 +44,7 @@ func (b *gatedBroker) Leave(groups ...string) {
 		delete(b.joined, g)
 	}
 }
+
 func (b *gatedBroker) Publish(context.Context, string, []byte) (relay.Receipt, error) {
 	return relay.Receipt{}, nil
 }

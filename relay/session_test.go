@@ -110,6 +110,34 @@ func TestRecheckEndsSessions(t *testing.T) {
 	}
 }
 
+// another is another kind of authorizer, which knows nobody whom Open let in.
+type another struct{ fickle }
+
+// Who was let in by another kind of authorizer is asked about soon, though nobody is otherwise.
+func TestAnotherKindOfAuthorizer(t *testing.T) {
+	h, _ := newHub(t)
+	_, s := open(h)
+	a := &another{}
+	a.gone.Store(true)
+	h.SetAuthorizer(a, 0)
+	relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
+}
+
+// Who has other rights now connects again, and is classed anew.
+func TestOtherRights(t *testing.T) {
+	h, _ := newHub(t)
+	_, s := open(h)
+	h.SetAuthorizer(promoted{}, 20*time.Millisecond)
+	relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseRestart })
+	if got := s.got(); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
+type promoted struct{ relay.Open }
+
+func (promoted) Recheck(context.Context, relay.Identity) error { return relay.ErrChanged }
+
 func TestCloseTellsEveryClient(t *testing.T) {
 	h, _ := newHub(t)
 	var sockets []*socket

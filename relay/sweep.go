@@ -54,6 +54,9 @@ func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 	}
 }
 
+// strangersWait is how long it takes until everybody is checked once after another kind of authorizer was put in force.
+const strangersWait = time.Second
+
 // recheckers is how many questions to the authorizer may be under way for sessions that are open already.
 const recheckers = 8
 
@@ -65,7 +68,11 @@ func (h *Hub) recheckSessions(ctx context.Context) {
 	for part := 0; ; part = (part + 1) % sweepParts {
 		every := time.Duration(h.recheck.Load())
 		step := every / sweepParts
-		if every == 0 {
+		changed := h.strangers.Load() > 0 // let in by another kind of authorizer
+		switch {
+		case changed:
+			step = strangersWait / sweepParts
+		case every == 0:
 			step = time.Second
 		}
 		select {
@@ -73,8 +80,11 @@ func (h *Hub) recheckSessions(ctx context.Context) {
 			return
 		case <-time.After(max(step, time.Millisecond)):
 		}
-		if every == 0 {
+		if every == 0 && !changed {
 			continue
+		}
+		if changed {
+			h.strangers.Add(-1)
 		}
 		for _, shard := range h.shards {
 			for _, s := range shard.part(part, sweepParts) {
@@ -112,6 +122,9 @@ func (h *Hub) recheckOne(ctx context.Context, s *Session) {
 		h.stats.expired.Add(1)
 		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address", s.address.String())
 		Farewell(s.socket)
+	case errors.Is(err, ErrChanged):
+		h.log.Info("the user's rights have changed; its websocket is closed, to connect again", "user", s.identity.Name, "address", s.address.String())
+		s.socket.Close(CloseRestart, "rights have changed")
 	case err != nil && ctx.Err() == nil:
 		h.log.Warn("could not check whether a user is still logged in; its websocket stays", "user", s.identity.Name, "address", s.address.String(), "error", err)
 	}

@@ -28,6 +28,7 @@ type Filter struct {
 	// settling counts the lanes that may hold events of groups which have no plugins any more.
 	settling atomic.Int32
 	dropped  atomic.Uint64
+	overrun  atomic.Uint64
 }
 
 var _ relay.Interceptor = (*Filter)(nil)
@@ -43,7 +44,7 @@ func New(p *plugins.Pipeline, forward func([]relay.Event)) *Filter {
 	return f
 }
 
-// Intercept implements [relay.Interceptor]. It waits while the lane of a group is full.
+// Intercept implements [relay.Interceptor]. It waits while the lane of a group is full, but not long for plugins.
 func (f *Filter) Intercept(events []relay.Event) []relay.Event {
 	kept := 0
 	for i := 0; i < len(events); {
@@ -152,6 +153,17 @@ func (f *Filter) Waiting() (events int) {
 	}
 	return events
 }
+
+// overflow drops events that find their lane full, because its plugins are too slow.
+func (f *Filter) overflow(run []relay.Event) {
+	f.overrun.Add(uint64(len(run)))
+	for i := range run {
+		run[i].Discard("plugin_slow")
+	}
+}
+
+// Overrun is how many events were dropped because plugins of their lane were too slow for what came.
+func (f *Filter) Overrun() uint64 { return f.overrun.Load() }
 
 // Dropped is how many events have left the plugins as nothing.
 func (f *Filter) Dropped() uint64 { return f.dropped.Load() }

@@ -290,6 +290,36 @@ wait:
 	eventually(t, "everything arrives", func() bool { return len(c.texts("g")) == 40 })
 }
 
+// Plugins that are too slow for what comes cost their own groups events, and hold nobody up for long.
+func TestSlowPluginsHoldNobodyUp(t *testing.T) {
+	c := &clients{}
+	f := start(t, c, actor(t, "g"))
+	l := f.lane("g")
+	l.mu.Lock() // as if the plugins had this before them, and were at work
+	l.bytes = laneSize
+	l.queued["g"] = struct{}{}
+	l.mu.Unlock()
+	began := time.Now()
+	for range 1000 {
+		if rest := f.Intercept([]relay.Event{event("g", "{}"), event("other", "{}")}); len(rest) != 1 || rest[0].Group != "other" {
+			t.Fatalf("%v goes on", rest)
+		}
+	}
+	if took := time.Since(began); took < laneWait || took > 5*laneWait {
+		t.Errorf("1000 events of other groups were held up for %v", took)
+	}
+	if n := f.Overrun(); n != 1000 {
+		t.Errorf("%d events are dropped", n)
+	}
+	l.mu.Lock() // they have done it
+	l.add([]relay.Event{event("g", `{"n":0}`)})
+	l.mu.Unlock()
+	eventually(t, "the lane is used again", func() bool {
+		f.Intercept([]relay.Event{event("g", `{"n":1}`)})
+		return len(c.texts("g")) > 1
+	})
+}
+
 func BenchmarkInterceptWithoutPlugin(b *testing.B) {
 	f := start(b, &clients{}, actor(b, "g-*"))
 	events := []relay.Event{event("other", "{}")}

@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	// laneSize is how many bytes of events may wait in a lane before Intercept does.
+	// laneSize is how many bytes of events may wait in a lane before Intercept does, and laneWait how long that waits for plugins: then they
+	// are too slow for what comes, and events of their groups are dropped until the lane is empty, or they would hold up all others.
 	laneSize = 8 << 20
+	laneWait = time.Second
 	// eventSize is what an event counts for besides its text.
 	eventSize = 256
 	// What comes out of the plugins leaves in batches of forwardAtOnce events, and after forwardWait at the latest.
@@ -28,6 +30,11 @@ type lane struct {
 	events  []relay.Event
 	bytes   int
 	closed  bool
+	slow    bool // the plugins are too slow: what finds the lane full is dropped
+
+	// Of the time that the worker has waited for the fan-out, which is no fault of plugins.
+	forwarding time.Time     // since when it does now; zero if it does not
+	forwarded  time.Duration // in all before
 
 	// The groups of events that wait, and of those that the worker has.
 	queued, working map[string]struct{}
@@ -43,11 +50,13 @@ func newLane(f *Filter) *lane {
 }
 
 // push adds events of one group if it has plugins, or if earlier events of it are still in the lane, and reports whether that is so. It waits
-// while the lane is full. The pipeline may change until the lane is locked and while it waits, and the lane may settle on that: only what
+// while the lane is full, and drops them if plugins do not make room. The pipeline may change until the lane is locked and while it waits, and the lane may settle on that: only what
 // holds then counts, or a later event would go past this one.
 func (l *lane) push(run []relay.Event) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var began time.Time
+	var forwarded time.Duration
 	for {
 		if !l.holds(run[0].Group) && !l.filter.pipeline.Matches(run[0].Group) {
 			return false
@@ -55,12 +64,49 @@ func (l *lane) push(run []relay.Event) bool {
 		if l.bytes < laneSize || l.closed {
 			break
 		}
+		now := time.Now()
+		switch waited := now.Sub(began); {
+		case l.slow:
+		case began.IsZero(), waited >= laneWait && 2*(l.waitedFor(now)-forwarded) > waited:
+			began, forwarded = now, l.waitedFor(now)
+			wake := time.AfterFunc(laneWait, l.drained.Broadcast)
+			defer wake.Stop()
+		case waited >= laneWait:
+			l.slow = true
+		}
+		if l.slow {
+			l.filter.overflow(run)
+			return true
+		}
 		l.drained.Wait()
 	}
 	if !l.closed {
 		l.add(run)
 	}
 	return true
+}
+
+// waitedFor is how long the worker has waited for the fan-out so far.
+func (l *lane) waitedFor(now time.Time) time.Duration {
+	if l.forwarding.IsZero() {
+		return l.forwarded
+	}
+	return l.forwarded + now.Sub(l.forwarding)
+}
+
+// forward hands events to the fan-out.
+func (l *lane) forward(events []relay.Event) {
+	if len(events) == 0 {
+		return
+	}
+	l.mu.Lock()
+	l.forwarding = time.Now()
+	l.mu.Unlock()
+	l.filter.forward(events)
+	l.mu.Lock()
+	l.forwarded += time.Since(l.forwarding)
+	l.forwarding = time.Time{}
+	l.mu.Unlock()
 }
 
 // holds reports whether events of a group are in the lane.
@@ -97,7 +143,7 @@ func (l *lane) take(spare []relay.Event) []relay.Event {
 		return nil
 	}
 	events := l.events
-	l.events, l.bytes = spare[:0], 0
+	l.events, l.bytes, l.slow = spare[:0], 0, false
 	l.queued, l.working = l.working, l.queued
 	l.drained.Broadcast()
 	return events
@@ -116,12 +162,12 @@ func (l *lane) run() {
 		for i := range events {
 			outputs, out = f.process(&events[i], outputs, out)
 			if len(out) >= forwardAtOnce || time.Since(last) > forwardWait {
-				f.forward(out)
+				l.forward(out)
 				clear(out)
 				out, last = out[:0], time.Now()
 			}
 		}
-		f.forward(out)
+		l.forward(out)
 		clear(out)
 		clear(outputs[:cap(outputs)])
 		clear(events)

@@ -1,6 +1,7 @@
 package awx
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,6 +87,9 @@ func (a *api) get(ctx context.Context, c *credentials, path string) (status int,
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "edgerelay")
+	// Every other request makes AWX's SessionTimeoutMiddleware (awx/main/middleware.py) begin the login's time anew: a page that is only open would
+	// keep it for ever.
+	req.Header.Set("X-WS-Session-Quiet", "true")
 	if c.cookie != "" {
 		req.Header.Set("Cookie", c.cookie)
 	}
@@ -166,9 +170,11 @@ func (a *api) me(ctx context.Context, c *credentials) (relay.Identity, error) {
 // sees finds out whether the user may see an object.
 func (a *api) sees(ctx context.Context, c *credentials, resource, id string) (bool, error) {
 	path := resource + "/" + id + "/"
-	switch status, _, err := a.get(ctx, c, path); {
+	switch status, body, err := a.get(ctx, c, path); {
 	case err != nil:
 		return false, err
+	case status == http.StatusOK && isPage(body):
+		return false, fmt.Errorf("AWX API: %s/api/v2/%s answered with a page in place of the object: is it one to log in, before the API?", a.base, path)
 	case status == http.StatusOK:
 		return true, nil
 	case status == http.StatusForbidden, status == http.StatusNotFound, status == http.StatusUnauthorized:
@@ -176,4 +182,9 @@ func (a *api) sees(ctx context.Context, c *credentials, resource, id string) (bo
 	default:
 		return false, a.unexpected(path, status)
 	}
+}
+
+// isPage tells whether an answer is a page: a gateway before the API may say 200 and ask to log in.
+func isPage(body []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(body, "\ufeff \t\r\n"), []byte("<"))
 }

@@ -125,8 +125,11 @@ func (a *Authorizer) Recheck(ctx context.Context, id relay.Identity) error {
 		return relay.ErrUnauthenticated
 	}
 	now, err := a.identify(ctx, c)
-	if err == nil && now.ID != id.ID {
+	switch {
+	case err == nil && now.ID != id.ID:
 		return relay.ErrUnauthenticated
+	case err == nil && now.Kind != id.Kind:
+		return relay.ErrChanged
 	}
 	return err
 }

@@ -268,6 +268,8 @@ func TestRecheck(t *testing.T) {
 		c.become(user(`7`))
 		eventually(t, "it is as before", func() bool { return recheck() == nil })
 	}
+	c.become(reply(200, `{"results": [{"id": 7, "username": "alice", "is_superuser": true}]}`))
+	eventually(t, "the user has other rights", func() bool { return errors.Is(recheck(), relay.ErrChanged) })
 	c.become(reply(500, ""))
 	eventually(t, "the API is in trouble", func() bool { return recheck() != nil })
 	if err := recheck(); errors.Is(err, relay.ErrUnauthenticated) {
@@ -280,5 +282,16 @@ func TestRecheck(t *testing.T) {
 	}
 	if err := a.Recheck(t.Context(), relay.Identity{ID: "7", Key: "7"}); !errors.Is(err, relay.ErrUnauthenticated) {
 		t.Errorf("let in by another authorizer: %v", err)
+	}
+}
+
+// A gateway before the API says 200 to everything and shows a page to log in: that is no yes.
+func TestPageInPlaceOfAnObject(t *testing.T) {
+	c := newController(t, objects)
+	a := c.authorizer(t, nil)
+	id := login(t, a)
+	c.become(reply(200, "\ufeff\n <!doctype html><title>Log in</title>"))
+	if err := a.Authorize(t.Context(), id, "job_events", "1"); err == nil || errors.Is(err, relay.ErrDenied) || !strings.Contains(err.Error(), "a page in place of the object") {
+		t.Errorf("a page is %v", err)
 	}
 }

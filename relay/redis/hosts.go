@@ -147,7 +147,7 @@ func (p Pool) apply(o *goredis.Options) {
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.MaxRetries = -1 // a message whose sending is retried blindly can arrive twice
-	o.DialerRetries, o.ContextTimeoutEnabled = 1, true
+	o.ContextTimeoutEnabled = true
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = p.DialTimeout, p.ReadTimeout, p.WriteTimeout
 	set := func(to *int, n int) {
 		if n != 0 {

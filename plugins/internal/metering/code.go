@@ -5,7 +5,7 @@ import "fmt"
 const (
 	runLength     = 64   // instructions in a row that cost one unit
 	growPageShift = 11   // memory.grow costs 2048 units a page …
-	growPageCap   = 1024 // … for at most so many pages: a request beyond the limit fails and costs nothing
+	growPageCap   = 1024 // … for at most so many pages, if the options do not say how many there can be
 )
 
 // frame is one entry of the control stack.
@@ -209,11 +209,11 @@ func (b *body) chargePages() {
 	n := b.locals + 1
 	b.out = appendU32(append(b.out, opLocalTee), n)
 	b.out = appendU32(append(b.out, opGlobalGet), b.fuel)
-	// pages < cap ? pages : 0
+	// pages <= cap ? pages : 0
 	b.out = appendU32(append(b.out, opLocalGet), n)
 	b.out = append(b.out, opI32Const, 0)
 	b.out = appendU32(append(b.out, opLocalGet), n)
-	b.out = appendS64(append(b.out, opI32Const), growPageCap)
+	b.out = appendS64(append(b.out, opI32Const), int64(int32(b.m.maxPages)+1))
 	b.out = append(b.out, opI32LtU, opSelect)
 	b.out = append(b.out, opI64ExtendI32U, opI64Const, growPageShift, opI64Shl, opI64Sub, opI64Const, 1)
 	b.out = b.appendTake(b.out)

@@ -44,6 +44,8 @@ type Options struct {
 	// MaxTableElements caps every table of the module, so that table.grow cannot take host memory; 0 means no cap.
 	// A module that asks for a larger table at once is refused.
 	MaxTableElements uint32
+	// MaxPages is the largest memory that the host grants, in pages; 0 means 1024. To ask memory.grow for more fails, and costs nothing.
+	MaxPages uint32
 }
 
 // Rewrite returns a metered copy of a module. It never panics and takes time linear in the module's size; the input is not changed
@@ -90,6 +92,10 @@ func rank(id byte) int {
 }
 
 func (m *module) rewrite(o Options) ([]byte, error) {
+	m.maxPages = o.MaxPages
+	if m.maxPages == 0 {
+		m.maxPages = growPageCap
+	}
 	fuel := m.globals // the index of the global we append
 	if fuel == math.MaxUint32 {
 		return nil, malformed("too many globals")

@@ -59,6 +59,7 @@ type module struct {
 	start         uint32   // the start function
 	hasStart      bool
 	code          []byte
+	maxPages      uint32 // of memory that the host grants
 }
 
 func parse(wasm []byte) (*module, error) {
