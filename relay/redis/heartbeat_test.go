@@ -18,19 +18,7 @@ func startQuick(t testing.TB, s redis.Settings, groups ...string) (*redis.Broker
 	t.Helper()
 	b, sink := newBroker(t, s), &relaytest.Sink{}
 	b.SetBeat(50*time.Millisecond, 400*time.Millisecond, 600*time.Millisecond)
-	if err := b.Start(sink); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		_ = b.Close(ctx)
-	})
-	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
-	defer cancel()
-	if err := b.Join(ctx, groups...); err != nil {
-		t.Fatal(err)
-	}
+	run(t, b, sink, groups...)
 	return b, sink
 }
 

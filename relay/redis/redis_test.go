@@ -43,6 +43,13 @@ func newBroker(t testing.TB, s redis.Settings) *redis.Broker {
 func start(t testing.TB, s redis.Settings, groups ...string) (*redis.Broker, *relaytest.Sink) {
 	t.Helper()
 	b, sink := newBroker(t, s), &relaytest.Sink{}
+	run(t, b, sink, groups...)
+	return b, sink
+}
+
+// run starts a broker for the length of the test, and makes it a member of groups.
+func run(t testing.TB, b *redis.Broker, sink relay.Sink, groups ...string) {
+	t.Helper()
 	if err := b.Start(sink); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +63,6 @@ func start(t testing.TB, s redis.Settings, groups ...string) (*redis.Broker, *re
 	if err := b.Join(ctx, groups...); err != nil {
 		t.Fatal(err)
 	}
-	return b, sink
 }
 
 func TestSuite(t *testing.T) {

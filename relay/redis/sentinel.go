@@ -202,10 +202,9 @@ collect:
 				best = a
 			}
 			if a.err == nil {
-				heard++
-			}
-			if a.err == nil && enough == nil {
-				enough = time.After(othersWait)
+				if heard++; heard == 1 {
+					enough = time.After(othersWait)
+				}
 			}
 		case <-enough:
 			break collect
