@@ -12,7 +12,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 RUN CGO_ENABLED=0 GOTOOLCHAIN=local go build -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx -ldflags="-s -w" -pgo=deploy/default.pgo -o /out/usr/bin/caddy ./caddymodule/cmd/caddy
-RUN mkdir -p /out/etc/ssl/certs /out/etc/edgerelay /out/tmp /data \
+RUN mkdir -p /out/etc/ssl/certs /out/etc/edgerelay /out/tmp /data && mkdir -m 0700 /run/edgerelay \
 	&& cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
 	&& cp deploy/container/Caddyfile /out/etc/edgerelay/ \
 	&& chmod 1777 /out/tmp
@@ -20,8 +20,10 @@ RUN mkdir -p /out/etc/ssl/certs /out/etc/edgerelay /out/tmp /data \
 FROM scratch
 COPY --from=build /out /
 COPY --from=build --chown=65532:65532 /data /data
+# Caddy's admin API listens on a socket here. In a container with a read-only root, mount a tmpfs on it.
+COPY --from=build --chown=65532:65532 /run/edgerelay /run/edgerelay
 USER 65532:65532
-ENV HOME=/data XDG_DATA_HOME=/data XDG_CONFIG_HOME=/data
+ENV HOME=/data XDG_DATA_HOME=/data XDG_CONFIG_HOME=/data CADDY_ADMIN=unix//run/edgerelay/admin.sock|0600
 VOLUME /data
 EXPOSE 8080 8443
 # Whether the process answers. Not whether Redis does: that is no reason to end everybody's connection.

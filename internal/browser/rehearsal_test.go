@@ -115,13 +115,13 @@ func awxCaddyfile(t *testing.T, old *peers.OldSite, redisURL string) string {
 	}
 	config := string(text)
 	for from, to := range map[string]string{
-		"\tgrace_period 5s\n":                              "\tgrace_period 5s\n\tadmin {$ADMIN}\n",
-		"unix:///var/run/redis/redis.sock":                 redisURL,
-		"http://127.0.0.1:8054 {":                          old.HTTP + " {",
-		"reverse_proxy 127.0.0.1:8054":                     "reverse_proxy " + strings.TrimPrefix(old.HTTP, "http://"),
-		"origins https://awx.example.com":                  "# origins: the default",
-		"awx.example.com {":                                "{$SITES} {",
-		"root /var/lib/awx/public/static\n\t\tfile_server": "root " + old.Static + "\n\t\tfile_server",
+		"admin unix//run/edgerelay/admin.sock|0600": "admin {$ADMIN}",
+		"unix:///var/run/redis/redis.sock":          redisURL,
+		"http://127.0.0.1:8054 {":                   old.HTTP + " {",
+		"reverse_proxy 127.0.0.1:8054":              "reverse_proxy " + strings.TrimPrefix(old.HTTP, "http://"),
+		"origins https://awx.example.com":           "# origins: the default",
+		"awx.example.com {":                         "{$SITES} {",
+		"root /var/lib/awx/public/static\n":         "root " + old.Static + "\n",
 	} {
 		if !strings.Contains(config, from) {
 			t.Fatalf("examples/awx/Caddyfile has no %q any more", from)
