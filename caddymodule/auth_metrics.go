@@ -23,6 +23,8 @@ func collectAuth(a relay.Authorizer, count func(*prometheus.Desc, uint64, ...str
 		count(descAuthAnswers, q.Yes, about, "yes")
 		count(descAuthAnswers, q.No, about, "no")
 		count(descAuthAnswers, q.Failed, about, "error")
+		count(descAuthUnanswered, q.Abandoned, about, "client_gone")
+		count(descAuthUnanswered, q.Busy, about, "busy")
 		seconds(descAuthTime, q.Time.Seconds(), about)
 	}
 }

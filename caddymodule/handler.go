@@ -194,7 +194,7 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, address netip
 		return false
 	}
 	if err != nil {
-		h.refuse(w, r, http.StatusServiceUnavailable, rejectedAuth, address, "it cannot be found out who you are at the moment", err)
+		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), address, "authentication is unavailable", err)
 		return false
 	}
 	if err := hub.AdmitUser(*id); err != nil {
@@ -202,6 +202,17 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, address netip
 		return false
 	}
 	return true
+}
+
+// authFailure tells whose failure it is that a client was not authenticated: the authority's, only if the client waited for its answer.
+func authFailure(r *http.Request, err error) rejection {
+	switch {
+	case r.Context().Err() != nil:
+		return clientGone
+	case errors.Is(err, relay.ErrBusy):
+		return rejectedBusy
+	}
+	return rejectedAuth
 }
 
 // accept makes the connection a websocket.
@@ -273,7 +284,9 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why
 	switch why {
 	case rejectedAuth:
 		level = slog.LevelError
-	case rejectedLimit, rejectedOrigin, rejectedStarting: // perhaps a setting that should be another
+	case clientGone:
+		level = slog.LevelDebug
+	case rejectedLimit, rejectedOrigin, rejectedStarting, rejectedBusy: // perhaps a setting that should be another
 		level = slog.LevelWarn
 	}
 	h.note(r, level, why, address, err)

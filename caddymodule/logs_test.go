@@ -72,7 +72,7 @@ func TestLogLinesAreDocumented(t *testing.T) {
 	}
 	for why := range rejections {
 		if why != badHandshake { // is counted, not logged
-			level := map[rejection]string{rejectedLimit: "warn", rejectedOrigin: "warn", rejectedAuth: "error", rejectedNobody: "info", rejectedStarting: "warn"}[why]
+			level := map[rejection]string{rejectedLimit: "warn", rejectedOrigin: "warn", rejectedAuth: "error", rejectedNobody: "info", rejectedStarting: "warn", rejectedBusy: "warn", clientGone: "debug"}[why]
 			rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.message()))
 		}
 	}

@@ -54,9 +54,10 @@ var (
 	descUndecodable = desc("channel_layer_undecodable_total", "Messages skipped because they could not be decoded.")
 	descIgnored     = desc("channel_layer_ignored_total", "Messages of a type that does not concern the relay.")
 
-	descAuthAsked   = desc("auth_questions_total", "Questions to auth awx about users and objects, by what answered: the cache, a request under way, or a request of its own.", "about", "answered_by")
-	descAuthAnswers = desc("auth_answers_total", "Answers of AWX's API: yes, no, or an error.", "about", "answer")
-	descAuthTime    = desc("auth_seconds_total", "Time that AWX's API took for these answers, the wait for a turn included.", "about")
+	descAuthAsked      = desc("auth_questions_total", "Questions to auth awx about users and objects, by what answered: the cache, a request under way, or a request of its own.", "about", "answered_by")
+	descAuthAnswers    = desc("auth_answers_total", "Answers of AWX's API: yes, no, or an error.", "about", "answer")
+	descAuthUnanswered = desc("auth_unanswered_total", "Questions that AWX's API was not asked to the end, by reason: every client that waited hung up, or too many questions waited.", "about", "reason")
+	descAuthTime       = desc("auth_seconds_total", "Time that AWX's API took for these answers, the wait for a turn included.", "about")
 
 	descSuppressed = desc("log_lines_suppressed_total", "Log lines that were left out because there were too many with the same message.")
 )

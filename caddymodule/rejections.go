@@ -10,12 +10,14 @@ const (
 	rejectedNobody // not logged in
 	rejectedAuth   // it could not be found out who it is
 	rejectedStarting
+	rejectedBusy // too many questions to the authority
+	clientGone   // it hung up before it had an answer
 	rejections
 )
 
 // String returns the reason as metrics show it.
 func (r rejection) String() string {
-	return [...]string{"bad_handshake", "limit", "origin", "not_logged_in", "auth_error", "starting"}[r]
+	return [...]string{"bad_handshake", "limit", "origin", "not_logged_in", "auth_error", "starting", "auth_busy", "client_gone"}[r]
 }
 
 // message is what the log says. Each reason has its own, so that a flood of one does not hide another.
@@ -27,6 +29,8 @@ func (r rejection) message() string {
 		"a websocket is turned away: the client is not logged in",
 		"a websocket is refused: it could not be found out who the client is",
 		"a websocket is refused: the relay has not started yet",
+		"a websocket is refused: too many questions wait for the authority",
+		"a client hung up before it was authenticated",
 	}[r]
 }
 
@@ -39,5 +43,7 @@ func (r rejection) remedy() string {
 		"log in",
 		"see that the API which auth names can be reached from here and answers in time",
 		"wait; if it does not start, see what the log says of its configuration",
+		"raise concurrency of auth awx if its API can take more; if these are strangers, limit handshakes for each address",
+		"none: the client is at fault, unless the authority is slow",
 	}[r]
 }

@@ -71,6 +71,8 @@ var (
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrDenied means that a user may not see a group.
 	ErrDenied = errors.New("access denied")
+	// ErrBusy means that the authorizer has more questions to answer than it takes: the client is to try again in a few seconds.
+	ErrBusy = errors.New("too many questions wait for the authority")
 )
 
 // Open lets everybody see everything, as user 1. It is for development.

@@ -53,7 +53,11 @@ func (c *cache[V]) get(ctx context.Context, key string, ask func(context.Context
 			defer abandon()
 			a.value, a.err = ask(asking)
 			ended := time.Now()
-			c.ended(c.yes(a.value), a.err, ended.Sub(now))
+			if asking.Err() != nil { // every caller has given up: that says nothing of the API
+				c.abandoned.Add(1)
+			} else {
+				c.ended(c.yes(a.value), a.err, ended.Sub(now))
+			}
 			a.expires = ended.Add(c.keep(a.value, a.err))
 			c.mu.Lock()
 			a.abandon = func() {} // the other one would keep what the first caller's context holds, such as its request, in memory

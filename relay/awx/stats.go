@@ -16,17 +16,24 @@ type Questions struct {
 	// Yes, No and Failed are how requests ended, Time what they took together.
 	Yes, No, Failed uint64
 	Time            time.Duration
+	// Abandoned got no answer because every client that had asked hung up, Busy because too many questions were waiting.
+	Abandoned, Busy uint64
 }
 
 // questions are what a cache counts.
 type questions struct {
 	cached, shared, asked atomic.Uint64
 	yes, no, failed       atomic.Uint64
+	abandoned, busy       atomic.Uint64
 	nanos                 atomic.Int64
 }
 
 // ended counts an answer.
 func (q *questions) ended(yes bool, err error, took time.Duration) {
+	if errors.Is(err, relay.ErrBusy) {
+		q.busy.Add(1)
+		return
+	}
 	q.nanos.Add(int64(took))
 	switch {
 	case err == nil && yes:
@@ -41,7 +48,8 @@ func (q *questions) ended(yes bool, err error, took time.Duration) {
 func (q *questions) snapshot() Questions {
 	return Questions{
 		Cached: q.cached.Load(), Shared: q.shared.Load(), Asked: q.asked.Load(),
-		Yes: q.yes.Load(), No: q.no.Load(), Failed: q.failed.Load(), Time: time.Duration(q.nanos.Load()),
+		Yes: q.yes.Load(), No: q.no.Load(), Failed: q.failed.Load(),
+		Abandoned: q.abandoned.Load(), Busy: q.busy.Load(), Time: time.Duration(q.nanos.Load()),
 	}
 }
 
