@@ -25,18 +25,18 @@ import (
 
 // benchRun is a small load test.
 type benchRun struct {
-	address, url, group string
-	header              http.Header
-	clients, size       int
-	rate                float64
-	duration            time.Duration
+	address, group string
+	dialer         *dialer
+	clients, size  int
+	rate           float64
+	duration       time.Duration
 }
 
 func benchCommand() *cobra.Command {
 	var b benchRun
-	var headers []string
+	var browser browserFlags
 	cmd := &cobra.Command{
-		Use: "bench --url <websocket>", Short: "Put a small load on a running relay", Args: cobra.NoArgs, SilenceUsage: true,
+		Use: "bench --url <websocket>", Short: "Put a small load on a running relay", Args: cobra.NoArgs,
 		Long: "Connects clients to the address given, and to no other, subscribes them to one group, publishes events to it through the admin API, and\n" +
 			"reports how long they took from there to the clients, and whether any were lost. The exit code is 1 if so. The group is a new one, so that\n" +
 			"nobody else gets the events. Where users must log in, give the browser's cookies; mind the limits connections_per_user and _per_address.",
@@ -44,36 +44,22 @@ func benchCommand() *cobra.Command {
 			"  caddy edgerelay bench --url wss://awx.example.com/websocket/ --header \"Cookie: awx_sessionid=…; csrftoken=…\"",
 	}
 	address := adminAddress(cmd)
-	cmd.Flags().StringVar(&b.url, "url", "", "the websocket's address, such as ws://localhost:8013/websocket/")
+	browser.register(cmd, "the websocket's address, such as ws://localhost:8013/websocket/")
 	cmd.Flags().IntVar(&b.clients, "clients", 100, "how many clients connect")
 	cmd.Flags().Float64Var(&b.rate, "rate", 20, "events a second")
 	cmd.Flags().DurationVar(&b.duration, "duration", 10*time.Second, "how long events are published")
 	cmd.Flags().IntVar(&b.size, "size", 300, "bytes of an event")
 	cmd.Flags().StringVar(&b.group, "group", "", "the group; default: a new one")
-	cmd.Flags().StringArrayVar(&headers, "header", nil, "a header of the handshake, as \"Name: value\"; may be repeated")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+	cmd.RunE = running(func([]string) (err error) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		b.address = *address
-		if b.header, err = parseHeaders(headers); err == nil {
+		if b.dialer, err = browser.dialer(); err == nil {
 			err = b.run(ctx, os.Stdout)
 		}
-		return exit(err)
-	}
+		return err
+	})
 	return cmd
-}
-
-// parseHeaders reads headers as they are given on a command line.
-func parseHeaders(lines []string) (http.Header, error) {
-	h := http.Header{}
-	for _, line := range lines {
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || strings.TrimSpace(name) == "" {
-			return nil, errors.New("a header is written as \"Name: value\"") // not repeated: it may hold a secret
-		}
-		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
-	}
-	return h, nil
 }
 
 // benchEvent is what is published.
@@ -85,7 +71,7 @@ type benchEvent struct {
 
 func (b *benchRun) run(ctx context.Context, w io.Writer) error {
 	switch {
-	case b.url == "":
+	case b.dialer.url == "":
 		return errors.New("say where the websocket is: --url ws://localhost:8013/websocket/")
 	case b.clients < 1 || b.rate <= 0 || b.duration <= 0 || b.size < 1:
 		return errors.New("clients, rate, duration and size must be above 0")
@@ -172,9 +158,11 @@ func (b *benchRun) connect(ctx context.Context) (clients []*wsclient.Client, err
 		}
 		connecting.Go(func() {
 			defer func() { <-slots }()
-			c, e := wsclient.Dial(ctx, b.url, b.header)
+			c, e := b.dialer.dial(ctx)
 			if e == nil {
 				e = c.Subscribe(ctx, b.group)
+			} else {
+				e = fmt.Errorf("%w; %s", e, dialRemedy(e))
 			}
 			mu.Lock()
 			defer mu.Unlock()

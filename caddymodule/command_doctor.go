@@ -16,14 +16,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/internal/doctor"
-	"github.com/edgerelay/edgerelay/internal/wsclient"
 )
 
 func doctorCommand() *cobra.Command {
-	var config, adapter, url string
-	var headers []string
+	var config, adapter string
+	var browser browserFlags
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Look for what is wrong on the way of an event", Args: cobra.NoArgs, SilenceUsage: true,
+		Use: "doctor", Short: "Look for what is wrong on the way of an event", Args: cobra.NoArgs,
 		Long: "Looks at everything that an event passes: Redis, its settings and what the user may do there, memberships that somebody deletes, capacity, other\n" +
 			"prefixes, AWX's API and cookies, the secret and the clock of each peer, file descriptors; and sends an event through the channel layer to a\n" +
 			"websocket and back. It says in one line each what is wrong, and what mends it. The running relay does the looking, so it sees what that sees. With\n" +
@@ -36,30 +35,27 @@ func doctorCommand() *cobra.Command {
 	address := adminAddress(cmd)
 	cmd.Flags().StringVarP(&config, "config", "c", "", "a configuration to look at; the relay need not run")
 	cmd.Flags().StringVarP(&adapter, "adapter", "a", "", "the configuration's adapter; a Caddyfile is known by its name")
-	cmd.Flags().StringVar(&url, "url", "", "the websocket's address as browsers know it")
-	cmd.Flags().StringArrayVar(&headers, "header", nil, "a header of the handshake with it, as \"Name: value\"; may be repeated")
+	browser.register(cmd, "the websocket's address as browsers know it")
 	asJSON := cmd.Flags().Bool("json", false, "the findings as JSON")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return exit(func() error {
-			header, err := parseHeaders(headers)
-			if err != nil {
-				return err
-			}
-			var d diagnosis
-			if config != "" {
-				d.Findings, err = examineConfig(config, adapter)
-			} else {
-				d, err = askDoctor(*address)
-			}
-			if err != nil {
-				return err
-			}
-			if url != "" {
-				d.Findings = append(d.Findings, frontDoor(*address, url, header))
-			}
-			return report(os.Stdout, d, *asJSON)
-		}())
-	}
+	cmd.RunE = running(func([]string) error {
+		dialer, err := browser.dialer()
+		if err != nil {
+			return err
+		}
+		var d diagnosis
+		if config != "" {
+			d.Findings, err = examineConfig(config, adapter)
+		} else {
+			d, err = askDoctor(*address)
+		}
+		if err != nil {
+			return err
+		}
+		if dialer.url != "" {
+			d.Findings = append(d.Findings, frontDoor(*address, dialer))
+		}
+		return report(os.Stdout, d, *asJSON)
+	})
 	return cmd
 }
 
@@ -142,22 +138,22 @@ func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
 }
 
 // frontDoor sends an event the way of a browser.
-func frontDoor(address, url string, header http.Header) doctor.Finding {
+func frontDoor(address string, d *dialer) doctor.Finding {
 	f := doctor.Finding{Check: "front door", Level: doctor.Failure}
-	took, err := throughFrontDoor(address, url, header)
+	took, err := throughFrontDoor(address, d)
 	if err != nil {
-		f.Text = fmt.Sprintf("%s: %v", url, err)
-		f.Remedy = "does what stands in front of the relay pass websockets on (Upgrade, Connection, Cookie), and is the path the relay's?"
+		f.Text = fmt.Sprintf("%s: %v", d.url, err)
+		f.Remedy = dialRemedy(err)
 		return f
 	}
-	f.Level, f.Text = doctor.OK, fmt.Sprintf("an event takes %v from the admin API through %s", took.Round(10*time.Microsecond), url)
+	f.Level, f.Text = doctor.OK, fmt.Sprintf("an event takes %v from the admin API through %s", took.Round(10*time.Microsecond), d.url)
 	return f
 }
 
-func throughFrontDoor(address, url string, header http.Header) (time.Duration, error) {
+func throughFrontDoor(address string, d *dialer) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	c, err := wsclient.Dial(ctx, url, header)
+	c, err := d.dial(ctx)
 	if err != nil {
 		return 0, err
 	}

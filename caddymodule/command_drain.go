@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -32,11 +29,11 @@ func drainCommand() *cobra.Command {
 			"relay is restarted.",
 		Example: "  caddy edgerelay drain --duration 60s --wait && caddy stop",
 		Args:    cobra.NoArgs,
-		RunE: caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
+		RunE: running(func([]string) error {
 			method, body := http.MethodPost, []byte(nil)
 			switch {
 			case cancel && (status || wait), status && wait:
-				return caddy.ExitCodeFailedStartup, errors.New("use one of --cancel, --status and --wait")
+				return errors.New("use one of --cancel, --status and --wait")
 			case cancel:
 				method = http.MethodDelete
 			case status:
@@ -44,7 +41,7 @@ func drainCommand() *cobra.Command {
 			case over != "" || rate != 0:
 				var err error
 				if body, err = drainBody(over, rate); err != nil {
-					return caddy.ExitCodeFailedStartup, err
+					return err
 				}
 			}
 			s, text, err := askDrain(*address, method, body)
@@ -57,13 +54,13 @@ func drainCommand() *cobra.Command {
 				s, text, err = askDrain(*address, http.MethodGet, nil)
 			}
 			if err != nil {
-				return caddy.ExitCodeFailedStartup, err
+				return err
 			}
 			if wait && s.State == "off" {
-				return caddy.ExitCodeFailedStartup, errors.New("the drain was cancelled")
+				return errors.New("the drain was cancelled")
 			}
 			_, err = os.Stdout.Write(text)
-			return caddy.ExitCodeSuccess, err
+			return err
 		}),
 	}
 	cmd.Flags().StringVarP(&over, "duration", "d", "", "spread the goodbyes over this time")
@@ -90,7 +87,7 @@ func drainBody(over string, rate float64) ([]byte, error) {
 
 // askDrain speaks to /edgerelay/drain.
 func askDrain(address, method string, body []byte) (s relay.DrainStatus, text []byte, err error) {
-	resp, err := caddycmd.AdminAPIRequest(address, method, "/edgerelay/drain", http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(body))
+	resp, err := requestAdmin(address, method, "/edgerelay/drain", body)
 	if err != nil {
 		return s, nil, err
 	}

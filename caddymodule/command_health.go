@@ -1,12 +1,12 @@
 package caddymodule
 
 import (
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
 
-	"github.com/caddyserver/caddy/v2"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
 
@@ -15,22 +15,28 @@ func healthCommand() *cobra.Command {
 	var live bool
 	cmd := &cobra.Command{
 		Use:   "health [--live]",
-		Short: "Show the node's state, and fail if it is not well",
+		Short: "Show the node's state, and fail if it is unhealthy",
 		Long: "Shows the node's state as JSON. The exit code is 0 while events can reach the node, else 1; with --live it is 0 while\n" +
 			"the process answers. For the health checks of containers and service managers.",
 		Args: cobra.NoArgs,
-		RunE: caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
+		RunE: running(func([]string) error {
 			path := "/edgerelay/health/ready"
 			if live {
 				path = "/edgerelay/health/live"
 			}
-			resp, err := caddycmd.AdminAPIRequest(*address, http.MethodGet, path, nil, nil)
+			resp, err := requestAdmin(*address, http.MethodGet, path, nil)
+			var unhealthy *adminError
+			if errors.As(err, &unhealthy) && unhealthy.status == http.StatusServiceUnavailable && json.Valid(unhealthy.body) {
+				// The state is printed all the same: scripts read it when it matters most.
+				_, _ = os.Stdout.Write(unhealthy.body)
+				return errors.New("the node is unhealthy")
+			}
 			if err != nil {
-				return caddy.ExitCodeFailedStartup, err
+				return err
 			}
 			defer func() { _ = resp.Body.Close() }()
 			_, err = io.Copy(os.Stdout, resp.Body)
-			return caddy.ExitCodeSuccess, err
+			return err
 		}),
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "ask only whether the process answers")

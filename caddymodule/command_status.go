@@ -16,33 +16,31 @@ import (
 
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show the state of a running relay", Args: cobra.NoArgs, SilenceUsage: true,
+		Use: "status", Short: "Show the state of a running relay", Args: cobra.NoArgs,
 		Long: "Shows on one screen whether events reach the relay, how many clients it has, what it does and what it has dropped.\n" +
 			"The exit code is 1 if the relay cannot be reached or no events can reach it.",
 		Example: "  caddy edgerelay status\n  caddy edgerelay status --json | jq .connections",
 	}
 	address, asJSON := adminAddress(cmd), cmd.Flags().Bool("json", false, "the answer of the admin API as it is")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return exit(func() error {
-			var raw json.RawMessage
-			if err := getAdmin(*address, "/edgerelay/status", &raw); err != nil {
-				return err
-			}
-			var s nodeStatus
-			if err := json.Unmarshal(raw, &s); err != nil {
-				return err
-			}
-			if *asJSON {
-				fmt.Fprintln(os.Stdout, strings.TrimSpace(string(raw)))
-			} else {
-				writeStatus(os.Stdout, &s)
-			}
-			if s.Status != "ok" && s.Drain == nil {
-				return fmt.Errorf("events cannot reach the relay: %s", printable(s.ChannelLayer.Detail))
-			}
-			return nil
-		}())
-	}
+	cmd.RunE = running(func([]string) error {
+		var raw json.RawMessage
+		if err := getAdmin(*address, "/edgerelay/status", &raw); err != nil {
+			return err
+		}
+		var s nodeStatus
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return err
+		}
+		if *asJSON {
+			fmt.Fprintln(os.Stdout, strings.TrimSpace(string(raw)))
+		} else {
+			writeStatus(os.Stdout, &s)
+		}
+		if s.Status != "ok" && s.Drain == nil {
+			return fmt.Errorf("events cannot reach the relay: %s", printable(s.ChannelLayer.Detail))
+		}
+		return nil
+	})
 	return cmd
 }
 

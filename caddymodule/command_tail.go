@@ -20,7 +20,7 @@ import (
 
 func tailCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "tail <group>", Short: "Show a group's events as they come", Args: cobra.ExactArgs(1), SilenceUsage: true,
+		Use: "tail <group>", Short: "Show a group's events as they come", Args: cobra.ExactArgs(1),
 		Long: "Shows the events of a group until Ctrl-C, as clients of this node get them. With --raw they are shown as they came in, before plugins.\n" +
 			"Events that come faster than they can be shown are left out and counted; nothing waits for them.",
 		Example: "  caddy edgerelay tail job_events-42\n  caddy edgerelay tail --json jobs-status_changed | jq .data.status",
@@ -29,12 +29,12 @@ func tailCommand() *cobra.Command {
 	raw := cmd.Flags().Bool("raw", false, "as they came in, before plugins")
 	class := cmd.Flags().Int("class", 0, "the class of the clients whose view is shown, where plugins tell classes apart")
 	asJSON := cmd.Flags().Bool("json", false, "one JSON object a line, with times and source")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = running(func(args []string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		path := "/edgerelay/groups/" + url.PathEscape(args[0]) + "/tail?raw=" + strconv.FormatBool(*raw) + "&class=" + strconv.Itoa(*class)
-		return exit(followTail(ctx, *address, path, *asJSON))
-	}
+		return followTail(ctx, *address, path, *asJSON)
+	})
 	return cmd
 }
 

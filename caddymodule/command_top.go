@@ -18,18 +18,18 @@ import (
 
 func topCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "top", Short: "Watch a running relay", Args: cobra.NoArgs, SilenceUsage: true,
+		Use: "top", Short: "Watch a running relay", Args: cobra.NoArgs,
 		Long: "Shows the relay's figures, the groups with most events, the slowest clients, peers and plugins, every few seconds anew, until Ctrl-C.\n" +
 			"With --once, or where the output is no terminal, it shows them once.",
 	}
 	address := adminAddress(cmd)
 	once := cmd.Flags().Bool("once", false, "show it once, after a second of measuring")
 	every := cmd.Flags().Duration("every", 2*time.Second, "time between two views")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = running(func([]string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return exit(watchTop(ctx, *address, *once, max(*every, time.Second)))
-	}
+		return watchTop(ctx, *address, *once, max(*every, time.Second))
+	})
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -46,6 +47,9 @@ func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	case r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-cache")
+		if _, err := r.Cookie("csrftoken"); err != nil { // as Django does it: the page's script reads it, so it is not HttpOnly
+			http.SetCookie(w, &http.Cookie{Name: "csrftoken", Value: rand.Text(), Path: "/", SameSite: http.SameSiteLaxMode})
+		}
 		_, err := w.Write(demo.Page)
 		return err
 	case r.URL.Path == "/publish" && r.Method == http.MethodPost:

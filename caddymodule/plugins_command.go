@@ -1,8 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,8 +8,6 @@ import (
 	"os"
 	"text/tabwriter"
 
-	"github.com/caddyserver/caddy/v2"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/plugins"
@@ -19,6 +15,7 @@ import (
 
 func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin <command>", Short: "Look after the plugins of a running relay, and try plugins out"}
+	onlySubcommands(cmd)
 	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginLogsCommand(), pluginTestCommand(), pluginNewCommand())
 	return cmd
 }
@@ -27,35 +24,17 @@ func pluginCommand() *cobra.Command {
 func adminCommand(use, short, long string, args int, run func(address string, args []string) error) *cobra.Command {
 	var address *string
 	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(args), SilenceUsage: true,
-		RunE: func(_ *cobra.Command, args []string) error { return exit(run(*address, args)) },
+		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(args),
 	}
 	address = adminAddress(cmd)
+	cmd.RunE = running(func(args []string) error { return run(*address, args) })
 	return cmd
-}
-
-// exit gives a failed command the exit code of Caddy's own.
-func exit(err error) error {
-	if err == nil {
-		return nil
-	}
-	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return caddy.ExitCodeFailedStartup, err })(&cobra.Command{}, nil)
-}
-
-// ask sends a request to the admin API and reads the JSON of the answer.
-func ask(address, method, path string, body []byte, answer any) error {
-	resp, err := caddycmd.AdminAPIRequest(address, method, path, http.Header{"Content-Type": {"application/wasm"}}, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return json.NewDecoder(resp.Body).Decode(answer)
 }
 
 func pluginListCommand() *cobra.Command {
 	return adminCommand("list", "List the plugins", "Lists the plugins in the order in which events go through them.", 0, func(address string, _ []string) error {
 		var list []pluginStatus
-		if err := ask(address, http.MethodGet, "/edgerelay/plugins", nil, &list); err != nil {
+		if err := askAdmin(address, http.MethodGet, "/edgerelay/plugins", nil, &list); err != nil {
 			return err
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -112,7 +91,7 @@ func pluginRollbackCommand() *cobra.Command {
 // change makes a request that changes a plugin's module, and tells what runs now.
 func change(address, method, path string, body []byte) error {
 	var p pluginStatus
-	if err := ask(address, method, path, body, &p); err != nil {
+	if err := askAdmin(address, method, path, body, &p); err != nil {
 		return err
 	}
 	fmt.Printf("%s runs %.12s (%s)\n", p.Name, p.Hash, p.Hooks)
@@ -122,7 +101,7 @@ func change(address, method, path string, body []byte) error {
 func pluginLogsCommand() *cobra.Command {
 	return adminCommand("logs <name>", "Show a plugin's last log lines", "", 1, func(address string, args []string) error {
 		var lines []plugins.LogLine
-		if err := ask(address, http.MethodGet, "/edgerelay/plugins/"+url.PathEscape(args[0])+"/logs", nil, &lines); err != nil {
+		if err := askAdmin(address, http.MethodGet, "/edgerelay/plugins/"+url.PathEscape(args[0])+"/logs", nil, &lines); err != nil {
 			return err
 		}
 		return printLogs(os.Stdout, lines)

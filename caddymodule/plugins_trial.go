@@ -27,10 +27,9 @@ func pluginTestCommand() *cobra.Command {
 		Long: "Runs a plugin on events, one JSON object a line, and shows for each its verdict, fuel, time and memory, and what came out. A line is\n" +
 			"{\"group\": \"…\", \"payload\": <JSON>}, with \"verdict\", \"output\" and \"emits\" if they are to be checked; a line without \"payload\"\n" +
 			"is a payload itself. It fails if the plugin fails on an event, or does something else than the line says.",
-		Example:      `  caddy edgerelay plugin test redact.wasm events.ndjson --config '{"words": ["password"]}'`,
-		Args:         cobra.ExactArgs(2),
-		SilenceUsage: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		Example: `  caddy edgerelay plugin test redact.wasm events.ndjson --config '{"words": ["password"]}'`,
+		Args:    cobra.ExactArgs(2),
+		RunE: running(func(args []string) error {
 			spec := plugins.Spec{Name: "test", Config: json.RawMessage(config), Fuel: fuel, Memory: memory}
 			if config == "" {
 				spec.Config = nil
@@ -40,17 +39,17 @@ func pluginTestCommand() *cobra.Command {
 			}
 			var err error
 			if spec.Wasm, err = os.ReadFile(args[0]); err != nil {
-				return exit(err)
+				return err
 			}
 			in := os.Stdin
 			if args[1] != "-" {
 				if in, err = os.Open(args[1]); err != nil {
-					return exit(err)
+					return err
 				}
 				defer func() { _ = in.Close() }()
 			}
-			return exit(try(os.Stdout, os.Stderr, spec, in, group))
-		},
+			return try(os.Stdout, os.Stderr, spec, in, group)
+		}),
 	}
 	cmd.Flags().StringVar(&config, "config", "", "the plugin's configuration as JSON")
 	cmd.Flags().StringVar(&group, "group", "test", "the group of events that name none")

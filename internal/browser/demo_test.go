@@ -58,12 +58,18 @@ func TestDemoPage(t *testing.T) {
 	page.Wait(t, soon, `document.querySelector("#events li").dataset.group === "job_events-42"`)
 	page.Wait(t, soon, `document.querySelector('#groups-current [data-group="job_events-42"]').cells[1].textContent === "1"`)
 
+	// An event is shown under the group it was sent to, whatever its payload says.
+	page.Do(t, publish("jobs-status_changed", `{"unified_job_id": 42, "status": "no name"}`))
+	page.Wait(t, soon, listed("jobs-status_changed", `"no name"`)+" === 1")
+	page.Do(t, publish("jobs-summary", `{"group_name": "job_events", "job": 42, "status": "wrong name"}`))
+	page.Wait(t, soon, listed("jobs-summary", `"wrong name"`)+" === 1")
+
 	// Another subscription replaces this one: what it leaves out no longer comes.
 	page.Do(t, chromedp.SetValue(chromedp.CSS("#groups"), "schedules: changed"), chromedp.Click(chromedp.CSS("#subscribe-button")))
 	page.Wait(t, soon, `document.querySelector("#groups-current").textContent.startsWith("schedules-changed")`)
 	page.Do(t, publish("jobs-status_changed", `{"group_name": "jobs", "status": "left out"}`))
 	page.Wait(t, soon, `document.querySelector("#publish-result").textContent === "published to jobs-status_changed"`)
-	page.Do(t, publish("schedules-changed", `{"n": 1}`)) // the only group: no group_name needed
+	page.Do(t, publish("schedules-changed", `{"n": 1}`))
 	page.Wait(t, soon, listed("schedules-changed", `{"n": 1}`)+" === 1")
 	page.Wait(t, soon, `!document.querySelector("#events").textContent.includes("left out")`)
 

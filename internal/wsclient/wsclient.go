@@ -4,6 +4,7 @@ package wsclient
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,9 +21,20 @@ type Client struct {
 	token string
 }
 
+// ErrNotLoggedIn is the error of a relay that does not know the user.
+var ErrNotLoggedIn = errors.New("the relay does not accept the user: not logged in")
+
+// RefusedError is the error of a handshake that was answered with anything but 101.
+type RefusedError struct{ Status int }
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the handshake was answered with %d %s", e.Status, http.StatusText(e.Status))
+}
+
 // Dial opens a websocket at a URL (http, https, ws or wss) with the headers of a browser, such as its cookies, and waits until the relay
-// has accepted the user. Where there is no csrftoken cookie, it brings one of its own.
-func Dial(ctx context.Context, address string, header http.Header) (*Client, error) {
+// has accepted the user. Where there is no csrftoken cookie, it brings one of its own. Certificates are checked as config says; nil
+// stands for the system's authorities.
+func Dial(ctx context.Context, address string, header http.Header, config *tls.Config) (*Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("%q is no address of a websocket; write it like ws://127.0.0.1:8013/websocket/", address)
@@ -40,10 +52,16 @@ func Dial(ctx context.Context, address string, header http.Header) (*Client, err
 		cookies := append(header.Values("Cookie"), "csrftoken="+c.token)
 		header.Set("Cookie", strings.Join(cookies, "; "))
 	}
-	conn, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{HTTPHeader: header, CompressionMode: websocket.CompressionDisabled})
+	options := &websocket.DialOptions{HTTPHeader: header, CompressionMode: websocket.CompressionDisabled}
+	if config != nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig = config
+		options.HTTPClient = &http.Client{Transport: transport}
+	}
+	conn, resp, err := websocket.Dial(ctx, u.String(), options)
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			return nil, fmt.Errorf("the handshake was answered with %s", resp.Status)
+			return nil, &RefusedError{Status: resp.StatusCode}
 		}
 		return nil, err
 	}
@@ -58,7 +76,7 @@ func Dial(ctx context.Context, address string, header http.Header) (*Client, err
 	if err := json.Unmarshal(greeting, &accepted); err != nil || !accepted.Accept {
 		c.Close()
 		if accepted.Close {
-			return nil, errors.New("the relay does not accept the user: not logged in (give the browser's cookies with --header)")
+			return nil, ErrNotLoggedIn
 		}
 		return nil, fmt.Errorf("the relay greets with %.100q", greeting)
 	}
