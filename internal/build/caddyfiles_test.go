@@ -54,6 +54,7 @@ func TestModulesAreInTheBinary(t *testing.T) {
 		"edgerelay", "http.handlers.edgerelay", "http.handlers.edgerelay_demo", "admin.api.edgerelay",
 		"edgerelay.channel_layers.memory", "edgerelay.channel_layers.redis",
 		"edgerelay.auth.awx", "edgerelay.auth.caddy", "edgerelay.auth.none",
+		"http.reverse_proxy.transport.uwsgi",
 	} {
 		if !slices.Contains(modules, want) {
 			t.Errorf("list-modules shows no %s", want)

@@ -1,0 +1,234 @@
+package uwsgi
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// contentLengthSize is room for the variable that is added once the body has been read.
+const contentLengthSize = 2 + len("CONTENT_LENGTH") + 2 + 20
+
+// packet makes a request's variables, all but CONTENT_LENGTH. Their names and values are those of nginx's uwsgi_params.
+func (t *Transport) packet(r *http.Request) (*packet, error) {
+	if strings.Contains(r.URL.Path, "\x00") {
+		return nil, &refusal{http.StatusBadRequest, errors.New("path contains a zero byte")}
+	}
+	v := &variables{t: t, r: r, p: newPacket(t.Modifier1, t.Modifier2)}
+	v.repl, _ = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if v.repl == nil {
+		v.repl = caddy.NewReplacer()
+	}
+	v.request()
+	v.connection()
+	v.headers()
+	for _, name := range t.envNames {
+		v.p.add(name, v.repl.ReplaceAll(t.Env[name], ""))
+	}
+	if !v.p.fits(contentLengthSize) {
+		return nil, &refusal{http.StatusRequestHeaderFieldsTooLarge, errTooLarge}
+	}
+	return v.p, nil
+}
+
+// variables adds the variables of one request to a packet.
+type variables struct {
+	t    *Transport
+	r    *http.Request
+	p    *packet
+	repl *caddy.Replacer
+}
+
+// add appends a variable, unless the configuration has it.
+func (v *variables) add(name, value string) {
+	if _, configured := v.t.Env[name]; !configured {
+		v.p.add(name, value)
+	}
+}
+
+// request adds what the request line says.
+func (v *variables) request() {
+	r := v.r
+	original := *r
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		original = o
+	}
+	// As the client sent it: WSGI wants PATH_INFO for what rewrites made of it.
+	uri := original.RequestURI
+	if !strings.HasPrefix(uri, "/") {
+		uri = original.URL.RequestURI()
+	}
+	path := cleanPath(r.URL.Path, !v.t.KeepSlashes)
+	script := strings.TrimSuffix(v.repl.ReplaceAll(v.t.ScriptName, ""), "/")
+	if script != "" {
+		// After handle_path or strip_prefix the prefix is gone already.
+		stripped := original.URL.Path != r.URL.Path && cleanPath(original.URL.Path, !v.t.KeepSlashes) == script+path
+		if rest, ok := strings.CutPrefix(path, script); ok && !stripped && (rest == "" || rest[0] == '/') {
+			path = rest
+		}
+		v.add("SCRIPT_NAME", script)
+	}
+	v.add("QUERY_STRING", r.URL.RawQuery)
+	v.add("REQUEST_METHOD", r.Method)
+	v.add("CONTENT_TYPE", r.Header.Get("Content-Type"))
+	v.add("REQUEST_URI", uri)
+	v.add("PATH_INFO", path)
+	v.add("DOCUMENT_ROOT", v.repl.ReplaceAll(v.t.Root, ""))
+	// r.Proto is the name of another protocol in an extended CONNECT.
+	v.add("SERVER_PROTOCOL", fmt.Sprintf("HTTP/%d.%d", r.ProtoMajor, r.ProtoMinor))
+}
+
+// connection adds what is known of client and server, behind trusted proxies too.
+func (v *variables) connection() {
+	r := v.r
+	ctx := r.Context()
+	direct := "http"
+	if r.TLS != nil {
+		direct = "https"
+	}
+	// By now reverse_proxy has replaced or removed what a client that is no trusted proxy sent.
+	scheme := direct
+	if forwarded := strings.ToLower(r.Header.Get("X-Forwarded-Proto")); forwarded == "http" || forwarded == "https" {
+		scheme = forwarded
+	}
+	v.add("REQUEST_SCHEME", scheme)
+	if scheme == "https" {
+		v.add("HTTPS", "on")
+	}
+	// uWSGI makes wsgi.url_scheme of it; it would otherwise believe X-Forwarded-SSL too.
+	v.add("UWSGI_SCHEME", scheme)
+
+	peer, peerPort, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		// A site on a Unix socket; nginx calls its clients so.
+		peer, peerPort = "unix:", ""
+	}
+	peer, _, _ = strings.Cut(peer, "%")
+	client, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	if client == "" || client == "@" {
+		client = peer
+	}
+	if client != peer {
+		// The port is the trusted proxy's own.
+		peerPort = ""
+	}
+	v.add("REMOTE_ADDR", client)
+	v.add("REMOTE_PORT", peerPort)
+
+	host, port := splitHost(r.Host)
+	local := ""
+	if address, ok := ctx.Value(http.LocalAddrContextKey).(net.Addr); ok {
+		if ip, localPort, err := net.SplitHostPort(address.String()); err == nil {
+			local = localPort
+			if host == "" {
+				host = ip
+			}
+		}
+	}
+	// The client used our port, unless a trusted proxy ended its TLS.
+	if local != "" && scheme == direct {
+		port = local
+	}
+	if port == "" {
+		port = "80"
+		if scheme == "https" {
+			port = "443"
+		}
+	}
+	v.add("SERVER_PORT", port)
+	v.add("SERVER_NAME", host)
+}
+
+// splitHost splits a Host header. The port is empty without a valid one.
+func splitHost(hostPort string) (host, port string) {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return strings.Trim(hostPort, "[]"), ""
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		port = ""
+	}
+	return host, port
+}
+
+// dropped are headers that do not become variables: what belongs to the connection, what other variables tell, and Proxy, which
+// as HTTP_PROXY would tell programs to use a proxy of the client's choice (httpoxy.org).
+var dropped = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true,
+	"Upgrade": true, "Expect": true, "Content-Length": true, "Content-Type": true, "Host": true, "Proxy": true,
+}
+
+// headers adds the request's headers as HTTP_*.
+func (v *variables) headers() {
+	if v.r.Host != "" {
+		v.add("HTTP_HOST", v.r.Host)
+	}
+	for field, values := range v.r.Header {
+		name, ok := variableName(field)
+		if !ok || len(values) == 0 || dropped[http.CanonicalHeaderKey(field)] {
+			continue
+		}
+		value := values[0]
+		if field == "User-Agent" && value == "" {
+			continue // is how reverse_proxy says that there is none
+		}
+		if len(values) > 1 {
+			separator := ", "
+			if field == "Cookie" {
+				separator = "; "
+			}
+			value = strings.Join(values, separator)
+		}
+		v.add(name, value)
+	}
+}
+
+// variableName returns a header's variable. As in nginx, a header is ignored whose name holds anything but letters, digits and
+// hyphens: X_Real_IP would otherwise become the variable of X-Real-IP.
+func variableName(field string) (string, bool) {
+	name := make([]byte, 0, len("HTTP_")+len(field))
+	name = append(name, "HTTP_"...)
+	for i := range len(field) {
+		switch c := field[i]; {
+		case 'a' <= c && c <= 'z':
+			name = append(name, c-'a'+'A')
+		case 'A' <= c && c <= 'Z' || '0' <= c && c <= '9':
+			name = append(name, c)
+		case c == '-':
+			name = append(name, '_')
+		default:
+			return "", false
+		}
+	}
+	return string(name), true
+}
+
+// cleanPath resolves "." and ".." in a path and merges its slashes if told so, as nginx does. The result begins with a slash.
+func cleanPath(path string, merge bool) string {
+	if !strings.Contains(path, "//") && !strings.Contains(path, "/.") && strings.HasPrefix(path, "/") {
+		return path
+	}
+	var kept []string
+	segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	for i, segment := range segments {
+		last := i == len(segments)-1
+		switch {
+		case segment == "..":
+			kept = kept[:max(0, len(kept)-1)]
+		case segment == "." || segment == "" && merge && !last:
+		default:
+			kept = append(kept, segment)
+			continue
+		}
+		if last {
+			kept = append(kept, "") // a directory
+		}
+	}
+	return "/" + strings.Join(kept, "/")
+}

@@ -1,0 +1,128 @@
+package uwsgi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// head is status and headers of an answer.
+type head struct {
+	status int
+	reason string
+	header http.Header
+}
+
+// parseHead parses the head at the beginning of b and returns its size; 0 if b ends within it. The head of uWSGI begins with an
+// HTTP status line; one without is CGI's, whose Status header has it.
+func parseHead(b []byte) (h head, size int, err error) {
+	h.header = http.Header{}
+	for first := true; ; first = false {
+		end := bytes.IndexByte(b[size:], '\n')
+		if end < 0 {
+			return h, 0, nil
+		}
+		line := string(bytes.TrimSuffix(b[size:size+end], []byte("\r")))
+		size += end + 1
+		switch {
+		case first && strings.HasPrefix(line, "HTTP/"):
+			if err := h.statusLine(line); err != nil {
+				return h, 0, err
+			}
+		case line != "":
+			if err := h.field(line); err != nil {
+				return h, 0, err
+			}
+		case first:
+			return h, 0, errors.New("answer begins with an empty line")
+		case h.status == 0:
+			return h, size, h.cgi()
+		default:
+			return h, size, nil
+		}
+	}
+}
+
+// statusLine parses a line such as "HTTP/1.1 404 Not Found".
+func (h *head) statusLine(line string) error {
+	version, rest, _ := strings.Cut(line, " ")
+	code, reason, _ := strings.Cut(rest, " ")
+	if _, _, ok := http.ParseHTTPVersion(version); !ok {
+		return fmt.Errorf("malformed status line %.40q", line)
+	}
+	return h.setStatus(code, reason)
+}
+
+func (h *head) setStatus(code, reason string) error {
+	status, err := strconv.ParseUint(code, 10, 16)
+	if err != nil || len(code) != 3 || status < 100 {
+		return fmt.Errorf("malformed status %.40q", code)
+	}
+	if !httpguts.ValidHeaderFieldValue(reason) {
+		return fmt.Errorf("malformed reason %.40q", reason)
+	}
+	h.status, h.reason = int(status), reason
+	return nil
+}
+
+// field parses a line such as "Content-Type: text/plain".
+func (h *head) field(line string) error {
+	name, value, ok := strings.Cut(line, ":")
+	if !ok || !httpguts.ValidHeaderFieldName(name) {
+		return fmt.Errorf("malformed header line %.40q", line)
+	}
+	value = textproto.TrimString(value)
+	if !httpguts.ValidHeaderFieldValue(value) {
+		return fmt.Errorf("malformed value of header %.40q", name)
+	}
+	name = http.CanonicalHeaderKey(name)
+	h.header[name] = append(h.header[name], value)
+	return nil
+}
+
+// cgi takes the status out of CGI's header.
+func (h *head) cgi() error {
+	if status := h.header.Get("Status"); status != "" {
+		h.header.Del("Status")
+		code, reason, _ := strings.Cut(status, " ")
+		return h.setStatus(code, reason)
+	}
+	h.status = http.StatusOK
+	if h.header.Get("Location") != "" {
+		h.status = http.StatusFound
+	}
+	return nil
+}
+
+// errLength is the error of a head with an invalid length.
+var errLength = errors.New("malformed or ambiguous Content-Length")
+
+// framing says how the body after the head ends: in chunks, after length bytes, or (-1) with the connection.
+func (h *head) framing() (chunked bool, length int64, err error) {
+	if codings := h.header["Transfer-Encoding"]; len(codings) > 0 {
+		if len(codings) > 1 || !strings.EqualFold(codings[0], "chunked") {
+			return false, 0, fmt.Errorf("transfer encoding %.40q is not supported", codings)
+		}
+		return true, -1, nil
+	}
+	lengths := h.header["Content-Length"]
+	if len(lengths) == 0 {
+		return false, -1, nil
+	}
+	for _, l := range lengths {
+		if l != lengths[0] {
+			return false, 0, errLength
+		}
+	}
+	n, err := strconv.ParseUint(lengths[0], 10, 63)
+	if err != nil {
+		return false, 0, errLength
+	}
+	return false, int64(n), nil
+}

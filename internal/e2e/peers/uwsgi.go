@@ -1,0 +1,73 @@
+package peers
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// UWSGI is a uWSGI server with the application of testdata/uwsgi.
+type UWSGI struct {
+	*Process
+	// Socket is the address of its ordinary socket, HTTP that of its http-socket, and Unix the path of a socket that speaks the uwsgi
+	// protocol, too.
+	Socket, HTTP, Unix string
+
+	dir string
+}
+
+// StartUWSGI starts a uWSGI with a number of workers, and waits until it listens. Further options are uWSGI's own.
+func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "uwsgi-") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	u := &UWSGI{Socket: loopback(FreePort(t)), HTTP: loopback(FreePort(t)), Unix: filepath.Join(dir, "uwsgi.sock"), dir: dir}
+	args := append([]string{
+		"--plugin", "python3", "--socket", u.Socket, "--socket", u.Unix, "--http-socket", u.HTTP,
+		"--wsgi-file", filepath.Join(Root(t), "internal", "e2e", "testdata", "uwsgi", "app.py"),
+		"--processes", strconv.Itoa(workers), "--master", "--need-app", "--die-on-term", "--disable-logging", "--buffer-size", "32768",
+	}, options...)
+	cmd := exec.Command(Program(t, "uwsgi"), args...)
+	cmd.Env = append(os.Environ(), "UWSGI_APP_COUNT="+u.countFile(), "UWSGI_APP_GO="+u.goFile(), "PYTHONDONTWRITEBYTECODE=1")
+	u.Process = Start(t, "uwsgi", cmd)
+	u.ready(t, 20*time.Second, func() error {
+		for _, at := range [][2]string{{"tcp", u.Socket}, {"unix", u.Unix}} {
+			conn, err := net.Dial(at[0], at[1])
+			if err != nil {
+				return err
+			}
+			conn.Close()
+		}
+		return answers("http://" + u.HTTP + "/post")()
+	})
+	return u
+}
+
+func (u *UWSGI) countFile() string { return filepath.Join(u.dir, "count") }
+func (u *UWSGI) goFile() string    { return filepath.Join(u.dir, "go") }
+
+// Executed returns the requests that the application has noted, each as path and query.
+func (u *UWSGI) Executed(t testing.TB) []string {
+	t.Helper()
+	text, err := os.ReadFile(u.countFile())
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(text))
+}
+
+// Go lets answers of /stream go on.
+func (u *UWSGI) Go(t testing.TB) {
+	t.Helper()
+	if err := os.WriteFile(u.goFile(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
