@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
@@ -96,7 +95,9 @@ func serveNodes(addr, n string) error {
 		} else {
 			servers = append(servers, httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if e, ok := backplane.Endpoint(r.URL.Path); ok && planes[i].Load() != nil {
-					planes[i].Load().Serve(w, r, e)
+					if status := planes[i].Load().Serve(w, r, e); status != 0 {
+						http.Error(w, http.StatusText(status), status)
+					}
 					return
 				}
 				http.NotFound(w, r)
@@ -143,7 +144,7 @@ func serveNodes(addr, n string) error {
 	for _, hub := range hubs {
 		socket := &countingSocket{}
 		sockets = append(sockets, socket)
-		session := hub.Open(socket, relay.Identity{ID: "1"}, netip.MustParseAddr("127.0.0.1"))
+		session := hub.Open(socket, relay.Identity{ID: "1"}, &relay.Reservation{})
 		if _, err := hub.Subscribe(ctx, session, []string{benchGroup}); err != nil {
 			return err
 		}

@@ -12,18 +12,13 @@ import (
 
 func init() {
 	httpcaddyfile.RegisterGlobalOption("edgerelay", parseApp)
+	httpcaddyfile.RegisterHandlerDirective("edgerelay", parseHandler)
+	httpcaddyfile.RegisterHandlerDirective("edgerelay_demo", parseDemo)
+	httpcaddyfile.RegisterDirective("edgerelay_health", parseHealth) // not as a handler: it has a matcher of its own
 	// After authentication, before everything that answers requests: the relay takes the upgrades of a site and leaves the
 	// rest. Each registration goes right behind request_header, so the last one comes first.
-	for _, d := range []struct {
-		name  string
-		parse httpcaddyfile.UnmarshalHandlerFunc
-	}{
-		{"edgerelay_demo", parseDemo},
-		{"edgerelay_health", parseHealth},
-		{"edgerelay", parseHandler},
-	} {
-		httpcaddyfile.RegisterHandlerDirective(d.name, d.parse)
-		httpcaddyfile.RegisterDirectiveOrder(d.name, httpcaddyfile.After, "request_header")
+	for _, name := range []string{"edgerelay_demo", "edgerelay_health", "edgerelay"} {
+		httpcaddyfile.RegisterDirectiveOrder(name, httpcaddyfile.After, "request_header")
 	}
 }
 
@@ -147,13 +142,25 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	return handler, nil
 }
 
-// parseHealth reads `edgerelay_health`.
-func parseHealth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+// parseHealth reads
+//
+//	edgerelay_health [<matcher>]
+func parseHealth(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
+	matcher, given, err := h.MatcherToken()
+	if err != nil {
+		return nil, err
+	}
+	if !given {
+		if h.Val() != "edgerelay_health" {
+			return nil, h.Errf("edgerelay_health takes a matcher such as /healthz, not %q", h.Val())
+		}
+		matcher = caddy.ModuleMap{"path": h.JSON(caddyhttp.MatchPath{"/health"})}
+	}
 	if h.NextArg() || h.NextBlock(0) {
 		return nil, h.ArgErr()
 	}
-	return &HealthHandler{}, nil
+	return h.NewRoute(matcher, &HealthHandler{}), nil
 }
 
 // parseDemo reads `edgerelay_demo`.

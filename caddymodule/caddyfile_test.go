@@ -278,7 +278,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"{\nedgerelay x {\nauth none\n}\n}\n":                                  "edgerelay",
 		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\nlimits\n}\n}\n":   "it has path",
 		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath\n}\n}\n":     "path",
-		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath ws\n}\n}\n":  "begins with a slash",
+		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath ws\n}\n}\n":  "must begin with /",
 		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay_health {\nx\n}\n}\n": "edgerelay_health",
 		"{\nedgerelay {\nauth caddy\n}\n}\n:9 {\nedgerelay_demo\n}\n":          "auth none only",
 		":9 {\nedgerelay\n}\n": "auth awx <url>",

@@ -100,16 +100,16 @@ func (h *ConsoleHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next 
 	header.Set("Cache-Control", "no-store")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")
-		http.Error(w, "the console is for reading", http.StatusMethodNotAllowed)
+		refuse(w, r, http.StatusMethodNotAllowed, "method", "the console is for reading")
 		return nil
 	}
 	if from := r.Header.Get("Sec-Fetch-Site"); what != "" && from != "" && from != "same-origin" && from != "none" {
-		http.Error(w, "another site may not read this", http.StatusForbidden)
+		refuse(w, r, http.StatusForbidden, "cross_site", "another site may not read this")
 		return nil
 	}
-	id, status, err := h.operator(r)
+	id, status, reason, err := h.operator(r)
 	if err != nil {
-		http.Error(w, err.Error(), status)
+		refuse(w, r, status, reason, err.Error())
 		return nil
 	}
 	switch what {
@@ -123,19 +123,19 @@ func (h *ConsoleHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next 
 	return err
 }
 
-// operator finds out who asks, and whether it is an operator.
-func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status int, err error) {
+// operator finds out who asks, and whether it is an operator. With an error come the status and the reason of the refusal.
+func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status int, reason string, err error) {
 	id, err = h.app.authorizer.Authenticate(r)
 	switch {
 	case errors.Is(err, relay.ErrUnauthenticated):
-		return id, http.StatusUnauthorized, errors.New("not logged in: log in as an operator, then come back")
+		return id, http.StatusUnauthorized, rejectedNobody.String(), errors.New("not logged in: log in as an operator, then come back")
 	case err != nil:
 		h.app.log.Warn("the console cannot find out who asks", "error", err)
-		return id, http.StatusServiceUnavailable, errors.New("it cannot be found out who you are at the moment")
+		return id, http.StatusServiceUnavailable, rejectedAuth.String(), errors.New("authentication is unavailable")
 	case h.allows(id):
-		return id, 0, nil
+		return id, 0, "", nil
 	}
-	return id, http.StatusForbidden, errors.New("the console is for operators only")
+	return id, http.StatusForbidden, "not_operator", errors.New("the console is for operators only")
 }
 
 func (h *ConsoleHandler) allows(id relay.Identity) bool {

@@ -66,19 +66,20 @@ func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id re
 	group := q.Get("group")
 	after, err := parameter(q, "after", 0, 0, 1<<53)
 	if err != nil || !relay.ValidGroup(group) || group == awx.BroadcastGroup {
-		http.Error(w, fmt.Sprintf("%.120q is not a group that can be followed", group), http.StatusBadRequest)
+		refuse(w, r, http.StatusBadRequest, "bad_group", fmt.Sprintf("%.120q is not a group that can be followed", group))
 		return nil
 	}
 	t, err := n.consoleTails.get(id.Key+"\x00"+id.Name+"\x00"+group, func() (*relay.Tail, error) { return h.openTail(r.Context(), id, group) })
 	switch {
 	case errors.Is(err, relay.ErrDenied):
-		http.Error(w, "you may not see this group", http.StatusForbidden)
+		refuse(w, r, http.StatusForbidden, "denied", "you may not see this group")
 		return nil
 	case errors.Is(err, errTooManyTails):
-		http.Error(w, err.Error(), http.StatusTooManyRequests)
+		refuse(w, r, http.StatusTooManyRequests, "too_many_tails", err.Error())
 		return nil
 	case err != nil:
-		http.Error(w, "it cannot be found out whether you may see this group", http.StatusServiceUnavailable)
+		refuse(w, r, http.StatusServiceUnavailable, rejectedAuth.String(),
+			"it cannot be found out whether you may see this group")
 		return nil
 	}
 	return writeJSON(w, t.since(int(after)))

@@ -10,7 +10,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/edgerelay/edgerelay/examples/demo"
-	"github.com/edgerelay/edgerelay/relay/ws"
 )
 
 func init() {
@@ -53,13 +52,13 @@ func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		_, err := w.Write(demo.Page)
 		return err
 	case r.URL.Path == "/publish" && r.Method == http.MethodPost:
-		if !ws.Origins(h.app.Origins).Allow(r) {
-			http.Error(w, "this page's origin may not publish", http.StatusForbidden)
+		if !allowsOrigin(h.app.Origins, r) {
+			refuse(w, r, http.StatusForbidden, rejectedOrigin.String(), "this page's origin may not publish")
 			return nil
 		}
 		receipt, status, err := h.app.node.publish(http.MaxBytesReader(w, r.Body, maxPublication), r)
 		if err != nil {
-			http.Error(w, err.Error(), status)
+			refuse(w, r, status, "publish", err.Error())
 			return nil
 		}
 		w.Header().Set("Content-Type", "application/json")

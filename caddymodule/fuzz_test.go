@@ -67,12 +67,11 @@ func FuzzPaths(f *testing.F) {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		h := &Handler{}
 		if u, err := url.ParseRequestURI(path); err == nil {
 			path = u.Path
 		}
 		segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
-		if got, want := h.takesPath(path), len(segments) > 1 && segments[len(segments)-1] == "websocket"; got != want {
+		if got, want := endsInWebsocket(path), len(segments) > 1 && segments[len(segments)-1] == "websocket"; got != want {
 			t.Errorf("%q: %v", path, got)
 		}
 	})

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -28,11 +29,13 @@ func init() {
 
 // Handler takes websocket upgrades on the relay's paths; everything else goes on to the next handler.
 type Handler struct {
-	// Paths are the paths to take, with or without a slash at the end. Default: every path whose last
-	// segment is "websocket", such as /websocket/ and /api/websocket/, under any prefix.
+	// Paths are the paths to take, with or without a slash at the end. They may have the wildcards of Caddy's path matcher, such
+	// as /ws/chat/*, and like there, upper and lower case are the same. Default: every path whose last segment is "websocket",
+	// such as /websocket/ and /api/websocket/, under any prefix.
 	Paths []string `json:"paths,omitempty"`
 
-	app *App
+	app   *App
+	paths caddyhttp.MatchPath
 }
 
 // CaddyModule returns the Caddy module information.
@@ -48,18 +51,31 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	h.app.markLastFiles(ctx)
-	for _, p := range h.Paths {
-		if !strings.HasPrefix(p, "/") {
-			return errors.New("edgerelay: a path begins with a slash: " + p)
+	if h.paths, err = pathMatcher(h.Paths); err != nil {
+		return err
+	}
+	return h.paths.Provision(ctx)
+}
+
+// pathMatcher matches patterns with and without a slash at the end.
+func pathMatcher(patterns []string) (m caddyhttp.MatchPath, err error) {
+	for _, p := range patterns {
+		if !strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "*") {
+			return nil, fmt.Errorf("edgerelay: path %q must begin with / or *; write a path such as /ws/ or /ws/*", p)
+		}
+		bare := strings.TrimSuffix(p, "/")
+		if m = append(m, p); p != "/" && !strings.HasSuffix(p, "*") {
+			m = append(m[:len(m)-1], bare, bare+"/")
 		}
 	}
-	return nil
+	return m, nil
 }
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler]. It returns as soon as the websocket
 // stands: nothing of the request stays in memory.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !ws.IsUpgrade(r) {
+		h.noteStripped(r)
 		return next.ServeHTTP(w, r)
 	}
 	endpoint, peer := original(r, backplane.Endpoint)
@@ -83,14 +99,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint backplane.Dialect) {
 	plane := h.app.node.plane.Load()
 	if plane == nil { // its configuration is about to be put in force
-		http.Error(w, "the backplane is not ready yet", http.StatusServiceUnavailable)
+		w.Header().Set("Retry-After", retryAfter)
+		refuse(w, r, http.StatusServiceUnavailable, rejectedStarting.String(), "the backplane is not ready yet")
 		return
 	}
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		http.Error(w, reason, status)
+		h.refuse(w, r, status, badHandshake, clientAddress(r), reason, errors.New(reason))
 		return
 	}
-	plane.Serve(w, r, endpoint)
+	if status := plane.Serve(w, r, endpoint); status != 0 {
+		refuse(w, r, status, "peer", http.StatusText(status))
+	}
+}
+
+// noteStripped logs a request to one of the relay's paths that was a handshake before a proxy took its Upgrade header away. The
+// next handler answers it, like any other request that asks for no websocket.
+func (h *Handler) noteStripped(r *http.Request) {
+	if r.Header["Sec-Websocket-Key"] != nil && h.takes(r) {
+		h.note(r, slog.LevelWarn, noUpgrade, clientAddress(r),
+			errors.New("the request has Sec-WebSocket-Key but not Upgrade: websocket"))
+	}
 }
 
 // closeUnlessUpgraded ends the connection of a handshake that is refused: a proxy that has not looked at the answer takes what the client
@@ -112,21 +140,25 @@ func original[T any](r *http.Request, what func(path string) (T, bool)) (T, bool
 
 // takes reports whether the request's path is one of the relay's.
 func (h *Handler) takes(r *http.Request) bool {
-	_, ok := original(r, func(path string) (struct{}, bool) { return struct{}{}, h.takesPath(path) })
-	return ok
+	if len(h.paths) == 0 {
+		_, ok := original(r, func(path string) (struct{}, bool) { return struct{}{}, endsInWebsocket(path) })
+		return ok
+	}
+	if h.paths.Match(r) {
+		return true
+	}
+	sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok || sent.URL == nil {
+		return false
+	}
+	before := *r
+	before.URL = sent.URL
+	return h.paths.Match(&before)
 }
 
-func (h *Handler) takesPath(path string) bool {
-	path = strings.TrimSuffix(path, "/")
-	if len(h.Paths) == 0 {
-		return strings.HasSuffix(path, "/websocket")
-	}
-	for _, p := range h.Paths {
-		if path == strings.TrimSuffix(p, "/") {
-			return true
-		}
-	}
-	return false
+// endsInWebsocket reports whether the last segment of a path is websocket.
+func endsInWebsocket(path string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(path, "/"), "/websocket")
 }
 
 // upgrade checks, in this order, the handshake, the limits, the origin and the user, and serves the websocket. The steps are calls of their
@@ -134,71 +166,75 @@ func (h *Handler) takesPath(path string) bool {
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	r, span := startUpgrade(r)
 	defer span.End()
-	address := clientAddress(r)
-	if !h.admit(w, r, address) {
+	room := h.admit(w, r)
+	if room == nil {
 		return
 	}
 	var id relay.Identity
-	if !h.identify(w, r, address, &id) {
+	if !h.identify(w, r, room, &id) {
 		return
 	}
-	if conn := h.accept(w, r, address, &id); conn != nil {
-		h.serve(conn, r, span, address, &id)
+	if conn := h.accept(w, r, room, &id); conn != nil {
+		h.serve(conn, r, span, room, &id)
 	}
 }
 
-// admit checks the handshake and the limits, and reserves room for the connection.
-func (h *Handler) admit(w http.ResponseWriter, r *http.Request, address netip.Addr) bool {
-	a, hub := h.app, h.app.node.hub
+// admit checks the handshake and the limits, and reserves room for the connection. It returns nil if the request is answered.
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *relay.Reservation {
+	a, hub, address := h.app, h.app.node.hub, clientAddress(r)
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		a.node.rejected[badHandshake].Add(1)
-		trace.SpanFromContext(r.Context()).SetAttributes(attribute.String("edgerelay.rejected", badHandshake.String()))
-		http.Error(w, reason, status)
-		return false
+		h.refuse(w, r, status, badHandshake, address, reason, errors.New(reason))
+		return nil
+	}
+	if !address.IsValid() {
+		a.node.tellUnknownAddress()
 	}
 	if err := a.checkFiles(r); err != nil {
 		hub.CountRefusal()
 		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.remedy(err))
-		return false
+		return nil
 	}
-	if err := hub.Admit(address); err != nil {
-		status := http.StatusServiceUnavailable
-		if errors.Is(err, relay.ErrTooManyFromAddress) {
-			status = http.StatusTooManyRequests
-		}
-		h.refuse(w, r, status, rejectedLimit, address, err.Error(), a.remedy(err))
-		return false
+	room, err := hub.Admit(address)
+	switch {
+	case err == nil:
+		return room
+	case errors.Is(err, relay.ErrTooManyPending):
+		h.refuse(w, r, http.StatusTooManyRequests, rejectedPending, address, err.Error(), err)
+	case errors.Is(err, relay.ErrTooManyFromAddress):
+		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
+	default:
+		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.remedy(err))
 	}
-	return true
+	return nil
 }
 
 // identify checks the origin, finds out who the client is, and reserves room for the user's connection. If it is not ok, the answer is
 // given, and the room of the connection given back.
-func (h *Handler) identify(w http.ResponseWriter, r *http.Request, address netip.Addr, id *relay.Identity) (ok bool) {
+func (h *Handler) identify(w http.ResponseWriter, r *http.Request, room *relay.Reservation, id *relay.Identity) (ok bool) {
 	a, hub := h.app, h.app.node.hub
 	leaves := false // a websocket that says goodbye keeps the room until it is gone
 	defer func() {
 		if !ok && !leaves {
-			hub.Dismiss(address)
+			room.Release()
 		}
 	}()
-	if !ws.Origins(a.Origins).Allow(r) {
-		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, address, "this page's origin may not connect",
-			errors.New("origin "+r.Header.Get("Origin")+" is not "+r.Host+" and not among the configured origins"))
+	if !allowsOrigin(a.Origins, r) {
+		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, room.Address, "this page's origin may not connect", originError(r))
 		return false
 	}
 	var err error
 	*id, err = authenticate(a.authorizer, r)
+	room.Settle()
 	if errors.Is(err, relay.ErrUnauthenticated) {
-		leaves = h.turnAway(w, r, address, func() { hub.Dismiss(address) })
+		leaves = h.turnAway(w, r, room)
 		return false
 	}
 	if err != nil {
-		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), address, "authentication is unavailable", err)
+		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), room.Address, "authentication is unavailable", err)
 		return false
 	}
 	if err := hub.AdmitUser(*id); err != nil {
-		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
+		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, room.Address, err.Error(), err)
 		return false
 	}
 	return true
@@ -216,21 +252,21 @@ func authFailure(r *http.Request, err error) rejection {
 }
 
 // accept makes the connection a websocket.
-func (h *Handler) accept(w http.ResponseWriter, r *http.Request, address netip.Addr, id *relay.Identity) *ws.Conn {
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request, room *relay.Reservation, id *relay.Identity) *ws.Conn {
 	conn, err := ws.Accept(unwatched(w), r, h.app.node.frameSize, awx.Greeting(*id))
 	if err != nil {
 		h.app.node.hub.DismissUser(*id)
-		h.app.node.hub.Dismiss(address)
+		room.Release()
 		return nil
 	}
 	return conn
 }
 
 // serve makes a session of the websocket.
-func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, address netip.Addr, id *relay.Identity) {
+func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, room *relay.Reservation, id *relay.Identity) {
 	node := h.app.node
 	client := &awx.Client{
-		Shared: &node.clients, Session: node.hub.Open(conn, *id, address),
+		Shared: &node.clients, Session: node.hub.Open(conn, *id, room),
 		Token: csrfToken(r), Trace: traceMessages(span, *id),
 	}
 	if span.IsRecording() {
@@ -255,45 +291,41 @@ func unwatched(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// turnAway tells a client that nobody is logged in. It reports whether there is a websocket, which release is called after.
-func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, address netip.Addr, release func()) bool {
-	h.note(r, slog.LevelInfo, rejectedNobody, address, errors.New("the client is not logged in"))
-	if h.app.Unauthenticated == "reject" {
-		http.Error(w, "not logged in", http.StatusUnauthorized)
+// turnAway tells a client that nobody is logged in. It reports whether there is a websocket, which keeps the room until its end.
+func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *relay.Reservation) bool {
+	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8
+		h.refuse(w, r, http.StatusForbidden, rejectedNobody, room.Address, "not logged in", errNotLoggedIn)
 		return false
 	}
+	h.note(r, slog.LevelInfo, rejectedNobody, room.Address, errNotLoggedIn)
 	conn, err := ws.Accept(w, r, h.app.node.frameSize, nil)
 	if err != nil {
 		return false
 	}
 	relay.Farewell(conn)
-	conn.Attend(leaving(release)) // until the client has answered the close frame
+	conn.Attend(leaving{room}) // until the client has answered the close frame
 	return true
 }
 
-// leaving is called when a client that was turned away is gone.
-type leaving func()
+var errNotLoggedIn = errors.New("the client is not logged in")
+
+// leaving gives the room of a client that was turned away back when it is gone.
+type leaving struct{ room *relay.Reservation }
 
 func (leaving) Message(bool, []byte) {}
 
-func (release leaving) Ended() { release() }
+func (l leaving) Ended() { l.room.Release() }
 
-// refuse answers a handshake that leads nowhere.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why rejection, address netip.Addr, reason string, err error) {
-	level := slog.LevelInfo // a client's doing, but for:
-	switch why {
-	case rejectedAuth:
-		level = slog.LevelError
-	case clientGone:
-		level = slog.LevelDebug
-	case rejectedLimit, rejectedOrigin, rejectedStarting, rejectedBusy: // perhaps a setting that should be another
-		level = slog.LevelWarn
-	}
-	h.note(r, level, why, address, err)
+// retryAfter is after how many seconds a client may try again.
+const retryAfter = "5"
+
+// refuse answers a handshake that leads nowhere: the client gets message, the log err.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why rejection, address netip.Addr, message string, err error) {
+	h.note(r, why.level(), why, address, err)
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Retry-After", retryAfter)
 	}
-	http.Error(w, reason, status)
+	refuse(w, r, status, why.String(), message)
 }
 
 // note counts and logs a rejection.
@@ -304,10 +336,12 @@ func (h *Handler) note(r *http.Request, level slog.Level, why rejection, address
 	if why == rejectedAuth {
 		span.SetStatus(codes.Error, err.Error())
 	}
-	h.app.node.log.Log(context.Background(), level, why.message(), "address", address.String(), "reason", err.Error(), "remedy", why.remedy())
+	h.app.node.log.Log(context.Background(), level, why.message(),
+		"address", relay.AddressText(address), "reason", err.Error(), "remedy", why.remedy())
 }
 
-// clientAddress is the address of the browser as Caddy knows it, behind trusted proxies, too.
+// clientAddress is the address of the browser as Caddy knows it, behind trusted proxies, too. It is the zero Addr if Caddy does
+// not know it, as behind a Unix socket without trusted_proxies_unix.
 func clientAddress(r *http.Request) netip.Addr {
 	if s, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		if addr, err := netip.ParseAddr(s); err == nil {
@@ -316,6 +350,14 @@ func clientAddress(r *http.Request) netip.Addr {
 	}
 	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return addr.Addr().Unmap()
+}
+
+// tellUnknownAddress logs, once, that no limit per address holds.
+func (n *node) tellUnknownAddress() {
+	if !n.unknownAddress.Swap(true) {
+		n.log.Warn("client addresses are unknown; limits per address do not apply",
+			"remedy", "set trusted_proxies_unix in Caddy's option servers, and let the proxy in front send X-Forwarded-For")
+	}
 }
 
 // csrfToken is the csrftoken cookie of the handshake; of several the last, as Django reads them.

@@ -14,8 +14,9 @@ func init() {
 	caddy.RegisterModule(HealthHandler{})
 }
 
-// HealthHandler answers GET /health: 200 while events can reach this node, else 503, with the reason as JSON.
-// It is for load balancers; put a matcher before it to use another path.
+// HealthHandler answers GET and HEAD requests: 200 while events can reach this node, else 503, with the reason as JSON. It is for
+// load balancers. In a Caddyfile it takes /health, or what the matcher behind it says: edgerelay_health /healthz, or
+// edgerelay_health * within a handle block. In JSON, the route's matcher says which requests it gets.
 type HealthHandler struct {
 	app *App
 }
@@ -37,7 +38,7 @@ func (h *HealthHandler) Provision(ctx caddy.Context) error {
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *HealthHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if r.URL.Path != "/health" || r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return next.ServeHTTP(w, r)
 	}
 	return h.app.node.writeHealth(w, false)

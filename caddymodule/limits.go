@@ -25,6 +25,12 @@ type Limits struct {
 	ConnectionsPerUser *int `json:"connections_per_user,omitempty"`
 	// ConnectionsPerAddress bounds the open connections from one address. Default: 20000.
 	ConnectionsPerAddress *int `json:"connections_per_address,omitempty"`
+	// PendingPerAddress bounds the handshakes from one address whose client is not known yet, because auth has not answered. Each
+	// takes some 30 KiB. More are answered with 429. Default: 1024.
+	PendingPerAddress *int `json:"pending_per_address,omitempty"`
+	// IPv6Prefix is how many leading bits of an IPv6 address count as one address for these limits, 1 to 128. Logs and the admin
+	// API show whole addresses. Default: 64, which is what one host or household has at least.
+	IPv6Prefix *int `json:"ipv6_prefix,omitempty"`
 	// Connections bounds all open connections. Default: 100000. File descriptors (RLIMIT_NOFILE) bound them, too: some are kept for all that is no websocket.
 	Connections *int `json:"connections,omitempty"`
 	// QueuePerConnection is how many bytes may wait for a client that reads slowly; more closes it with 1008. Default: 1 MiB.
@@ -51,6 +57,8 @@ func (l *Limits) apply() (relay.Limits, error) {
 	set(&r.ConnectionsPerUser, l.ConnectionsPerUser)
 	set(&r.ConnectionsPerAddress, l.ConnectionsPerAddress)
 	set(&r.Connections, l.Connections)
+	set(&r.PendingPerAddress, l.PendingPerAddress)
+	set(&r.IPv6Prefix, l.IPv6Prefix)
 	set(&r.QueuePerConnection, l.QueuePerConnection)
 	set(&r.QueueTotal, l.QueueTotal)
 	set(&r.Ping, (*time.Duration)(l.Ping))
@@ -67,7 +75,13 @@ func (l *Limits) apply() (relay.Limits, error) {
 	if !(r.SubscribeRate >= 0 && r.SubscribeRate <= math.MaxInt32) {
 		return r, errors.New("edgerelay: limits: subscribe_rate is a number of messages a second, or 0 for no limit")
 	}
-	for _, n := range []int{r.GroupsPerConnection, r.ConnectionsPerUser, r.ConnectionsPerAddress, r.Connections, r.QueuePerConnection, r.QueueTotal} {
+	if r.IPv6Prefix < 1 || r.IPv6Prefix > 128 {
+		return r, errors.New("edgerelay: limits: ipv6_prefix must be 1 to 128, such as 64")
+	}
+	for _, n := range []int{
+		r.GroupsPerConnection, r.ConnectionsPerUser, r.ConnectionsPerAddress, r.Connections, r.PendingPerAddress,
+		r.QueuePerConnection, r.QueueTotal,
+	} {
 		if n < 0 {
 			return r, errors.New("edgerelay: limits: a limit is a positive number, or 0 for none")
 		}
@@ -90,7 +104,10 @@ func set[T any](to *T, from *T) {
 //		connections_per_user    <number>
 //		connections_per_address <number>
 //		connections             <number>
+//		pending_per_address     <number>
+//		ipv6_prefix             <bits>
 //		queue_per_connection    <size>
+//		queue_total             <size>
 //		ping                    <duration>
 //		silence                 <duration>
 //	}
@@ -100,6 +117,8 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 		"connections_per_user":    &l.ConnectionsPerUser,
 		"connections_per_address": &l.ConnectionsPerAddress,
 		"connections":             &l.Connections,
+		"pending_per_address":     &l.PendingPerAddress,
+		"ipv6_prefix":             &l.IPv6Prefix,
 	}
 	sizes := map[string]**int{"frame_size": &l.FrameSize, "queue_per_connection": &l.QueuePerConnection, "queue_total": &l.QueueTotal}
 	times := map[string]**caddy.Duration{"ping": &l.Ping, "silence": &l.Silence}
@@ -132,7 +151,7 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 			}
 			l.SubscribeRate = &rate
 		} else {
-			return d.Errf("there is no limit %q; there are frame_size, groups_per_connection, subscribe_rate, connections_per_user, connections_per_address, connections, queue_per_connection, queue_total, ping and silence", name)
+			return d.Errf("there is no limit %q; there are frame_size, groups_per_connection, subscribe_rate, connections_per_user, connections_per_address, connections, pending_per_address, ipv6_prefix, queue_per_connection, queue_total, ping and silence", name)
 		}
 		if err != nil {
 			return d.Errf("limits: %s %s: %v", name, value, err)

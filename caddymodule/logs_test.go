@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,10 +72,8 @@ func TestLogLinesAreDocumented(t *testing.T) {
 		t.Fatalf("only %d log lines found in the source", len(rows))
 	}
 	for why := range rejections {
-		if why != badHandshake { // is counted, not logged
-			level := map[rejection]string{rejectedLimit: "warn", rejectedOrigin: "warn", rejectedAuth: "error", rejectedNobody: "info", rejectedStarting: "warn", rejectedBusy: "warn", clientGone: "debug"}[why]
-			rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.message()))
-		}
+		level := map[slog.Level]string{slog.LevelDebug: "debug", slog.LevelInfo: "info", slog.LevelWarn: "warn", slog.LevelError: "error"}[why.level()]
+		rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.message()))
 	}
 	for _, unwell := range []string{"clients stay connected and what redis still holds is delivered when it is back", "clients stay connected, but what is sent meanwhile is lost to them"} {
 		rows = append(rows, "| error | channel layer is not well; "+unwell+" |")

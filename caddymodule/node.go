@@ -48,6 +48,8 @@ type node struct {
 
 	crowd crowd
 
+	unknownAddress atomic.Bool // it has been logged that clients' addresses are unknown
+
 	awxMetrics atomic.Bool // in force
 	awxPeers   *awxPeers
 

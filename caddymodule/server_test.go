@@ -191,7 +191,7 @@ func TestTurnedAway(t *testing.T) {
 		t.Errorf("closed with %v", err)
 	}
 	s.mustLoad("auth caddy\nunauthenticated reject", "edgerelay")
-	if resp, body := s.ask("/websocket/"); resp.StatusCode != 401 || body == "" {
+	if resp, body := s.ask("/websocket/"); resp.StatusCode != 403 || body != "not logged in\n" {
 		t.Errorf("reject: %d %q", resp.StatusCode, body)
 	}
 }

@@ -29,7 +29,7 @@ func BenchmarkEncode(b *testing.B) {
 // audience subscribes clients to groups: the i-th to those that of names.
 func audience(b *testing.B, h *relay.Hub, clients int, of func(i int) []string) (sessions []*relay.Session) {
 	for i := range clients {
-		s := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
+		s := h.Open(discard{}, relay.Identity{ID: "1"}, &relay.Reservation{})
 		subscribe(b, h, s, of(i)...)
 		sessions = append(sessions, s)
 	}
@@ -95,7 +95,7 @@ func BenchmarkSubscribe(b *testing.B) {
 			if !own {
 				audience(b, h, 1000, func(int) []string { return []string{"g-0", "g-1"} })
 			}
-			s := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
+			s := h.Open(discard{}, relay.Identity{ID: "1"}, &relay.Reservation{})
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				if _, err := h.Subscribe(context.Background(), s, []string{fmt.Sprint("g-", i&1), "jobs-status_changed"}); err != nil {
@@ -114,10 +114,11 @@ func BenchmarkConnect(b *testing.B) {
 	h.SetLimits(limits)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := h.Admit(address); err != nil {
+		room, err := h.Admit(address)
+		if err != nil {
 			b.Fatal(err)
 		}
-		s := h.Open(discard{}, relay.Identity{ID: "1", Key: "1"}, address)
+		s := h.Open(discard{}, relay.Identity{ID: "1", Key: "1"}, room)
 		if _, err := h.Subscribe(context.Background(), s, []string{"jobs-status_changed"}); err != nil {
 			b.Fatal(err)
 		}
@@ -132,7 +133,7 @@ func BenchmarkDeliver(b *testing.B) {
 		b.Run(fmt.Sprint(clients), func(b *testing.B) {
 			h, _ := newHub(b)
 			for range clients {
-				session := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
+				session := h.Open(discard{}, relay.Identity{ID: "1"}, &relay.Reservation{})
 				subscribe(b, h, session, "g")
 			}
 			events := make([]relay.Event, 64)

@@ -41,7 +41,7 @@ func TestDrainKeepsItsPace(t *testing.T) {
 			sockets, leave := crowd(h, clients)
 			began := time.Now()
 			h.Drain(pace)
-			if err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrDraining) {
+			if _, err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrDraining) {
 				t.Errorf("a node that is drained admits: %v", err)
 			}
 			late, s := open(h) // admitted before, opened since
@@ -88,10 +88,11 @@ func TestUndrain(t *testing.T) {
 	if !h.Undrain() || h.Undrain() {
 		t.Error("there was one drain to cancel")
 	}
-	if err := h.Admit(netip.Addr{}); err != nil {
+	room, err := h.Admit(netip.Addr{})
+	if err != nil {
 		t.Error(err)
 	}
-	h.Dismiss(netip.Addr{})
+	room.Release()
 	if n := leave(); n != 50 {
 		t.Errorf("%d of 50 are left", n)
 	}

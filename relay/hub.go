@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"reflect"
 	"runtime"
 	"sync"
@@ -61,7 +60,7 @@ func NewHub(log *slog.Logger) *Hub {
 	h := &Hub{
 		log:       log,
 		stop:      cancel,
-		admission: admission{byAddress: map[netip.Addr]int{}, byUser: map[string]int{}},
+		admission: newAdmission(),
 	}
 	h.interest.groups = map[string]*membership{}
 	limits := DefaultLimits()

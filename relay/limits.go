@@ -19,6 +19,10 @@ type Limits struct {
 	ConnectionsPerUser    int
 	ConnectionsPerAddress int
 	Connections           int
+	// PendingPerAddress bounds the handshakes from one address whose client is not known yet. They are part of its connections.
+	PendingPerAddress int
+	// IPv6Prefix is how many leading bits of an IPv6 address these limits count as one address, 1 to 128.
+	IPv6Prefix int
 	// QueuePerConnection is how many bytes may wait for a client that reads slowly; more closes it with 1008.
 	QueuePerConnection int
 	// QueueTotal is how many bytes may wait for all of them together; more closes those for which the most waits, with 1008.
@@ -39,6 +43,8 @@ func DefaultLimits() Limits {
 		ConnectionsPerUser:    100,
 		ConnectionsPerAddress: 20_000,
 		Connections:           100_000,
+		PendingPerAddress:     1024,
+		IPv6Prefix:            64,
 		QueuePerConnection:    1 << 20,
 		Ping:                  20 * time.Second,
 		Silence:               40 * time.Second,
@@ -49,37 +55,140 @@ func DefaultLimits() Limits {
 var (
 	ErrTooManyConnections = errors.New("the relay holds as many connections as it may")
 	ErrTooManyFromAddress = errors.New("too many connections from this address")
+	ErrTooManyPending     = errors.New("too many pending handshakes from this address")
 	ErrTooManyOfUser      = errors.New("too many connections of this user")
 )
+
+// translated is the well-known prefix of IPv4 addresses behind a translator (RFC 6052). The networks in it have nothing in common.
+var translated = netip.MustParsePrefix("64:ff9b::/96")
+
+// AddressKey returns the address that a client at addr is counted by: addr itself for IPv4, the first ipv6Prefix bits for IPv6,
+// because one host has as many IPv6 addresses as it likes. It is the zero Addr, which nothing is counted by, for an unknown address.
+func AddressKey(addr netip.Addr, ipv6Prefix int) netip.Addr {
+	addr = addr.Unmap()
+	switch {
+	case !addr.Is6():
+		return addr
+	case translated.Contains(addr):
+		b := addr.As16()
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	prefix, err := addr.Prefix(ipv6Prefix)
+	if err != nil || ipv6Prefix == 0 {
+		return addr.WithZone("")
+	}
+	return prefix.Addr()
+}
+
+// AddressText is an address for logs.
+func AddressText(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return "unknown"
+	}
+	return addr.String()
+}
+
+// Reservation is room for one connection, from its handshake on. It goes over to the session that is opened, or is given back
+// with Release. It is for one goroutine.
+type Reservation struct {
+	// Address is the client's, the zero Addr if it is unknown.
+	Address netip.Addr
+
+	admission  *admission // nil once the room has gone over to a session, or back
+	ipv6Prefix uint8      // that the address was counted by
+	pending    bool
+}
+
+// Admit reserves room for a connection from address, before anything else is known of it. The error is one of this package's
+// refusals or ErrClosed.
+func (h *Hub) Admit(address netip.Addr) (*Reservation, error) {
+	if h.closing.Load() {
+		return nil, ErrClosed
+	}
+	var r *Reservation
+	var err error
+	switch {
+	case h.draining.Load():
+		err = ErrDraining
+	case h.short.Load():
+		err = ErrNoMemory
+	default:
+		r, err = h.admission.reserve(address, h.Limits())
+	}
+	if err != nil && !errors.Is(err, ErrTooManyPending) {
+		h.stats.refused.Add(1)
+	}
+	return r, err
+}
+
+// Settle ends the time in which the reservation counts as a pending handshake: the client is known.
+func (r *Reservation) Settle() {
+	if r.admission != nil && r.pending {
+		r.pending = false
+		r.admission.settle(AddressKey(r.Address, int(r.ipv6Prefix)))
+	}
+}
+
+// Release gives the room back, if that has not been done.
+func (r *Reservation) Release() {
+	r.Settle()
+	if r.admission != nil {
+		r.admission.releaseAddress(AddressKey(r.Address, int(r.ipv6Prefix)))
+		r.admission = nil
+	}
+}
 
 // admission counts open connections by address and user.
 type admission struct {
 	mu        sync.Mutex
 	total     int
-	byAddress map[netip.Addr]int
+	byAddress map[netip.Addr]int // by AddressKey
+	pending   map[netip.Addr]int // the same, of handshakes
 	byUser    map[string]int
 }
 
-// address admits one more connection from addr, to be given back with releaseAddress.
-func (a *admission) address(addr netip.Addr, l *Limits) error {
+func newAdmission() admission {
+	return admission{byAddress: map[netip.Addr]int{}, pending: map[netip.Addr]int{}, byUser: map[string]int{}}
+}
+
+// reserve admits one more connection from addr.
+func (a *admission) reserve(addr netip.Addr, l *Limits) (*Reservation, error) {
+	key := AddressKey(addr, l.IPv6Prefix)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l.Connections > 0 && a.total >= l.Connections {
-		return ErrTooManyConnections
+		return nil, ErrTooManyConnections
 	}
-	if l.ConnectionsPerAddress > 0 && a.byAddress[addr] >= l.ConnectionsPerAddress {
-		return ErrTooManyFromAddress
+	if key.IsValid() {
+		switch {
+		case l.ConnectionsPerAddress > 0 && a.byAddress[key] >= l.ConnectionsPerAddress:
+			return nil, ErrTooManyFromAddress
+		case l.PendingPerAddress > 0 && a.pending[key] >= l.PendingPerAddress:
+			return nil, ErrTooManyPending
+		}
+		a.byAddress[key]++
+		a.pending[key]++
 	}
 	a.total++
-	a.byAddress[addr]++
-	return nil
+	return &Reservation{Address: addr, admission: a, ipv6Prefix: uint8(l.IPv6Prefix), pending: true}, nil
 }
 
-func (a *admission) releaseAddress(addr netip.Addr) {
+// settle notes that a handshake from an address is no longer pending.
+func (a *admission) settle(key netip.Addr) {
+	if key.IsValid() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		release(a.pending, key)
+	}
+}
+
+func (a *admission) releaseAddress(key netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.total--
-	release(a.byAddress, addr)
+	if key.IsValid() {
+		release(a.byAddress, key)
+	}
 }
 
 // user admits one more connection of a user, to be given back with releaseUser. The empty key is nobody in particular.

@@ -26,7 +26,7 @@ func TestSessionsByPage(t *testing.T) {
 		socket := newSocket()
 		user := relay.Identity{ID: "1", Key: fmt.Sprint(i % 5), Name: fmt.Sprint("user", i%5)}
 		socket.waiting = i * i % 7 * 100
-		s := h.Open(socket, user, netip.AddrFrom4([4]byte{10, 0, byte(i % 2), byte(i)}))
+		s := h.Open(socket, user, &relay.Reservation{Address: netip.AddrFrom4([4]byte{10, 0, byte(i % 2), byte(i)})})
 		subscribe(t, h, s, "all", fmt.Sprint("group-", i%3))
 		page, total := h.Sessions(relay.SessionFilter{}, uint32(i), 1)
 		if total != i+1 || len(page) != 1 {

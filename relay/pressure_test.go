@@ -36,8 +36,8 @@ func newPressure(t *testing.T, waiting ...int) (*Hub, *pressure, []*behind) {
 	for _, n := range waiting {
 		s := &behind{bytes: n}
 		sockets = append(sockets, s)
-		_ = h.Admit(netip.Addr{})
-		h.Open(s, Identity{}, netip.Addr{})
+		room, _ := h.Admit(netip.Addr{})
+		h.Open(s, Identity{}, room)
 	}
 	return h, p, sockets
 }
@@ -81,12 +81,12 @@ func TestTheSlowestGoFirst(t *testing.T) {
 	}
 	m.cycles = 20
 	p.look()
-	if err := h.Admit(netip.Addr{}); !errors.Is(err, ErrNoMemory) {
+	if _, err := h.Admit(netip.Addr{}); !errors.Is(err, ErrNoMemory) {
 		t.Errorf("admitted: %v", err)
 	}
 	m.floor = 500
 	p.look()
-	if err := h.Admit(netip.Addr{}); err != nil {
+	if _, err := h.Admit(netip.Addr{}); err != nil {
 		t.Error(err)
 	}
 	if s[1].code != 0 || s[1].killed {

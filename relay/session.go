@@ -24,36 +24,15 @@ type Session struct {
 	mu   sync.Mutex // guards subs; held while they change
 	subs []*subscription
 	gone bool
-	slow bool   // closed because it read too slowly, and counted; of the shard's worker
-	id   uint32 // beside gone, where it takes no room
-}
-
-// Admit reserves room for a connection from address, before anything else is known of it. The reservation goes over to the
-// session that is opened, or is given back with Dismiss. The error is one of this package's refusals or ErrClosed.
-func (h *Hub) Admit(address netip.Addr) error {
-	if h.closing.Load() {
-		return ErrClosed
-	}
-	var err error
-	switch {
-	case h.draining.Load():
-		err = ErrDraining
-	case h.short.Load():
-		err = ErrNoMemory
-	default:
-		err = h.admission.address(address, h.Limits())
-	}
-	if err != nil {
-		h.stats.refused.Add(1)
-	}
-	return err
+	slow bool // closed because it read too slowly, and counted; of the shard's worker
+	// Of the reservation. With the flags above they fill four bytes, so that they cost no memory.
+	ipv6Prefix uint8
+	reserved   bool
+	id         uint32
 }
 
 // CountRefusal counts a connection that was refused by a limit which the hub does not know.
 func (h *Hub) CountRefusal() { h.stats.refused.Add(1) }
-
-// Dismiss gives back what Admit reserved.
-func (h *Hub) Dismiss(address netip.Addr) { h.admission.releaseAddress(address) }
 
 // AdmitUser reserves room for a connection of a user. The reservation goes over to the session that is opened, or is
 // given back with DismissUser.
@@ -68,14 +47,17 @@ func (h *Hub) AdmitUser(id Identity) error {
 // DismissUser gives back what AdmitUser reserved.
 func (h *Hub) DismissUser(id Identity) { h.admission.releaseUser(id.Key) }
 
-// Open makes a session of a socket whose address and user have been admitted. Call Close on it when the socket is gone.
-func (h *Hub) Open(socket Socket, id Identity, address netip.Addr) *Session {
+// Open makes a session of a socket whose address and user have been admitted, and takes the reservation over. Call Close on it
+// when the socket is gone.
+func (h *Hub) Open(socket Socket, id Identity, r *Reservation) *Session {
+	r.Settle()
 	number, now := h.next.Add(1), uint32(time.Now().Unix())
 	s := &Session{
-		hub: h, socket: socket, identity: id, address: address,
+		hub: h, socket: socket, identity: id, address: r.Address,
 		shard: h.shards[number%uint64(len(h.shards))],
-		id:    uint32(number), opened: now,
+		id:    uint32(number), opened: now, ipv6Prefix: r.ipv6Prefix, reserved: r.admission != nil,
 	}
+	r.admission = nil
 	s.lastPing.Store(seconds(time.Now()))
 	h.stats.sessions.Add(1)
 	h.stats.byKind[id.Kind.index()].Add(1)
@@ -114,7 +96,9 @@ func (s *Session) Close() {
 	s.subs = nil
 	s.shard.remove(s)
 	s.hub.admission.releaseUser(s.identity.Key)
-	s.hub.admission.releaseAddress(s.address)
+	if s.reserved {
+		s.hub.admission.releaseAddress(AddressKey(s.address, int(s.ipv6Prefix)))
+	}
 	s.hub.stats.sessions.Add(-1)
 	s.hub.stats.byKind[s.identity.Kind.index()].Add(-1)
 }

@@ -20,15 +20,20 @@ func TestAdmission(t *testing.T) {
 	limits.Connections, limits.ConnectionsPerAddress, limits.ConnectionsPerUser = 3, 2, 1
 	h.SetLimits(limits)
 	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
-	if err := h.Admit(a); err != nil {
+	room, err := h.Admit(a)
+	if err != nil {
 		t.Fatal(err)
 	}
-	err1, err2, err3, err4 := h.Admit(a), h.Admit(a), h.Admit(b), h.Admit(b)
+	admit := func(address netip.Addr) error {
+		_, err := h.Admit(address)
+		return err
+	}
+	err1, err2, err3, err4 := admit(a), admit(a), admit(b), admit(b)
 	if err1 != nil || !errors.Is(err2, relay.ErrTooManyFromAddress) || err3 != nil || !errors.Is(err4, relay.ErrTooManyConnections) {
 		t.Error(err1, err2, err3, err4)
 	}
-	h.Dismiss(a)
-	if err := h.Admit(b); err != nil {
+	room.Release()
+	if err := admit(b); err != nil {
 		t.Error(err)
 	}
 	user := relay.Identity{Key: "7"}
@@ -155,7 +160,7 @@ func TestCloseTellsEveryClient(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrClosed) {
+	if _, err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrClosed) {
 		t.Errorf("a closed hub admits: %v", err)
 	}
 }

@@ -84,7 +84,7 @@ func (h *Hub) miss(s *Session, events int) {
 	s.slow = true
 	h.stats.slow.Add(1)
 	go h.log.Info("a client reads too slowly; its websocket is closed", // not here: a log may block
-		"user", s.identity.Name, "address", s.address.String(), "queue_bytes", h.Limits().QueuePerConnection)
+		"user", s.identity.Name, "address", AddressText(s.address), "queue_bytes", h.Limits().QueuePerConnection)
 }
 
 // Backlog is what waits on its way to the clients.

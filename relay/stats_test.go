@@ -2,7 +2,6 @@ package relay_test
 
 import (
 	"context"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -97,7 +96,7 @@ func TestKindsAreCounted(t *testing.T) {
 	h, _ := newHub(t)
 	var sessions []*relay.Session
 	for _, k := range []relay.Kind{relay.User, relay.Superuser, relay.Superuser, relay.Anybody, 200} {
-		sessions = append(sessions, h.Open(newSocket(), relay.Identity{ID: "1", Kind: k}, netip.Addr{}))
+		sessions = append(sessions, h.Open(newSocket(), relay.Identity{ID: "1", Kind: k}, &relay.Reservation{}))
 	}
 	byKind := h.Stats().ByKind
 	if byKind[relay.User] != 2 || byKind[relay.Superuser] != 2 || byKind[relay.Anybody] != 1 || byKind[relay.Auditor] != 0 || len(byKind) != 4 {

@@ -96,17 +96,17 @@ func roundTrip(ctx context.Context, hub *relay.Hub) (time.Duration, error) {
 
 // accept makes a session of the client and subscribes it.
 func accept(ctx context.Context, hub *relay.Hub, w http.ResponseWriter, r *http.Request, group string) error {
-	address := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if err := hub.Admit(address); err != nil {
+	room, err := hub.Admit(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return err
 	}
 	conn, err := ws.Accept(w, r, func() int { return 1024 }, nil)
 	if err != nil {
-		hub.Dismiss(address)
+		room.Release()
 		return err
 	}
-	session := hub.Open(conn, relay.Identity{ID: `"doctor"`, Name: "doctor"}, address)
+	session := hub.Open(conn, relay.Identity{ID: `"doctor"`, Name: "doctor"}, room)
 	conn.Attend(silent{session})
 	_, joined := hub.Subscribe(ctx, session, []string{group})
 	return joined

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -125,7 +124,7 @@ func newHub(t testing.TB, edit func(*relay.Limits)) *relay.Hub {
 func play(t testing.TB, h *relay.Hub, messages ...string) (*socket, []string) {
 	t.Helper()
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
+	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &relay.Reservation{})
 	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 	t.Cleanup(c.Ended)
 	s.Send(awx.Greeting(session.Identity()), 0)
@@ -232,7 +231,7 @@ func TestMessages(t *testing.T) {
 func TestBinaryMessage(t *testing.T) {
 	h := newHub(t, nil)
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
+	session := h.Open(s, relay.Identity{ID: `7`}, &relay.Reservation{})
 	defer session.Close()
 	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 	s.Send(awx.Greeting(session.Identity()), 0)
@@ -249,7 +248,7 @@ func TestBinaryMessage(t *testing.T) {
 func TestNoToken(t *testing.T) {
 	h := newHub(t, nil)
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
+	session := h.Open(s, relay.Identity{ID: `7`}, &relay.Reservation{})
 	defer session.Close()
 	c := &awx.Client{Shared: shared(h), Session: session}
 	s.Send(awx.Greeting(session.Identity()), 0)
@@ -350,7 +349,7 @@ func FuzzClientMessage(f *testing.F) {
 	h := newHub(f, nil)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		s := &socket{ended: make(chan struct{})}
-		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
+		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &relay.Reservation{})
 		defer session.Close()
 		c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 		s.Send(awx.Greeting(session.Identity()), 0)

@@ -83,7 +83,9 @@ func newNodeAt(t testing.TB, b relay.Broker, address string) *node {
 	n.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		plane := n.serving.Load()
 		if e, ok := backplane.Endpoint(r.URL.Path); ok && plane != nil {
-			plane.Serve(w, r, e)
+			if status := plane.Serve(w, r, e); status != 0 {
+				http.Error(w, http.StatusText(status), status)
+			}
 			return
 		}
 		http.NotFound(w, r)
@@ -170,10 +172,11 @@ type client struct {
 func (n *node) client(groups ...string) *client {
 	n.t.Helper()
 	c := &client{}
-	if err := n.hub.Admit(netip.Addr{}); err != nil {
+	room, err := n.hub.Admit(netip.Addr{})
+	if err != nil {
 		n.t.Fatal(err)
 	}
-	c.s = n.hub.Open(c, relay.Identity{}, netip.Addr{})
+	c.s = n.hub.Open(c, relay.Identity{}, room)
 	n.t.Cleanup(c.s.Close)
 	c.subscribe(n, groups...)
 	return c

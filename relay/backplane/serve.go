@@ -11,8 +11,9 @@ import (
 )
 
 // Serve answers the handshake of another node at the endpoint that path names (see [Endpoint]). It returns as soon as the websocket
-// stands or is refused. Who does not prove to know the secret gets 403 and learns nothing.
-func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Dialect) {
+// stands or is refused. A refused node is to be answered with the returned status, which is 0 if the request has been answered. Who
+// does not prove to know the secret gets 403 and learns nothing.
+func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Dialect) (refused int) {
 	s := b.settings.Load()
 	_, skew, err := s.Secrets.Verify(r.Header.Get(headerName), time.Now())
 	var refusal Refusal
@@ -24,15 +25,13 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 	case errors.As(err, &refusal):
 	case r.Header.Get(nodeHeader) == b.id:
 		b.stats.refuse(RefusedSelf) // nothing to worry about: this node is on its own list of peers
-		http.Error(w, http.StatusText(http.StatusLoopDetected), http.StatusLoopDetected)
-		return
+		return http.StatusLoopDetected
 	case s.Dialect == EdgeRelay && !native:
 		refusal = RefusedDialect
 	}
 	if refusal != "" {
 		b.refused(r, refusal, skew)
-		http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
-		return
+		return http.StatusForbidden
 	}
 	out := b.newOutbox()
 	options := &websocket.AcceptOptions{
@@ -46,13 +45,14 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 	}
 	conn, err := websocket.Accept(accepting{w, out}, r, options)
 	if err != nil {
-		return // answered
+		return 0 // answered
 	}
 	l := b.newLink(conn, out, endpoint)
 	l.address, l.skew = r.RemoteAddr, skew
 	if !b.spawn(func() { b.serveLink(l) }) {
 		_ = conn.CloseNow()
 	}
+	return 0
 }
 
 // serveLink serves a node that has dialled this one.

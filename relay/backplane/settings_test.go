@@ -33,7 +33,9 @@ func TestTLSIsVerified(t *testing.T) {
 			b.start()
 			secure := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if e, ok := backplane.Endpoint(r.URL.Path); ok {
-					b.plane.Serve(w, r, e)
+					if status := b.plane.Serve(w, r, e); status != 0 {
+						http.Error(w, http.StatusText(status), status)
+					}
 				}
 			}))
 			secure.Config.ErrorLog = nil

@@ -199,12 +199,13 @@ func FuzzFrames(f *testing.F) {
 // FuzzOrigins looks for an origin that is let in without being one of the two that are named, or of the same host.
 func FuzzOrigins(f *testing.F) {
 	for _, o := range []string{"https://ui.example.com", "https://a.wide.example", "http://site.example:8013", "null", "https://ui.example.com@evil", "https://ui.example.com:443", "HTTPS://UI.EXAMPLE.COM", "https://x.wide.example:1", "//ui.example.com", "https://[::1]:80", "https://ui.example.com/x"} {
-		f.Add(o, "site.example:8013")
+		f.Add(o, "site.example:8013", "")
+		f.Add(o, "site.example:8013", "https")
 	}
 	allowed := Origins{"https://ui.example.com", "https://*.wide.example"}
-	f.Fuzz(func(t *testing.T, origin, host string) {
-		r := &http.Request{Header: http.Header{"Origin": {origin}}, Host: host}
-		if !allowed.Allow(r) {
+	f.Fuzz(func(t *testing.T, origin, host, scheme string) {
+		r := &http.Request{Header: http.Header{"Origin": {origin}}}
+		if !allowed.Allow(r, scheme, host) {
 			return
 		}
 		u, err := url.Parse(origin)
@@ -213,6 +214,7 @@ func FuzzOrigins(f *testing.F) {
 		}
 		name, named := strings.ToLower(u.Host), strings.EqualFold(u.Scheme, "https")
 		same := strings.EqualFold(strings.TrimSuffix(strings.TrimSuffix(name, ":80"), ":443"), strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(host), ":80"), ":443"))
+		same = same && (u.Scheme == "http" && scheme != "https" || u.Scheme == "https" && scheme != "http")
 		if !same && !(named && (strings.TrimSuffix(name, ":443") == "ui.example.com" || strings.HasSuffix(name, ".wide.example"))) {
 			t.Errorf("%q is let in at %q", origin, host)
 		}

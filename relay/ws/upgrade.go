@@ -53,8 +53,9 @@ func hasToken(h http.Header, name, token string) bool {
 // with a leading "*." of the host for all its subdomains, or "*" for every page.
 type Origins []string
 
-// Allow reports whether the page that sends r may connect. Requests without an Origin header do not come from a page.
-func (o Origins) Allow(r *http.Request) bool {
+// Allow reports whether the page that sends r may connect to a site that browsers reach by scheme, http or https, at one of hosts.
+// An empty scheme is not compared: TLS may end in front of us. Requests without an Origin header do not come from a page.
+func (o Origins) Allow(r *http.Request, scheme string, hosts ...string) bool {
 	values := r.Header.Values("Origin")
 	if len(values) == 0 {
 		return true
@@ -71,8 +72,12 @@ func (o Origins) Allow(r *http.Request) bool {
 	if err != nil || u.Host == "" {
 		return false
 	}
-	if sameHost(u, r.Host) {
-		return true
+	if u.Scheme == "https" && scheme != "http" || u.Scheme == "http" && scheme != "https" {
+		for _, host := range hosts {
+			if sameHost(u, host) {
+				return true
+			}
+		}
 	}
 	for _, allowed := range o {
 		if matchOrigin(allowed, u) {
@@ -82,8 +87,7 @@ func (o Origins) Allow(r *http.Request) bool {
 	return false
 }
 
-// sameHost compares the origin's host with the request's, where either may leave out its default port. The
-// scheme is not compared: TLS may end in front of us.
+// sameHost compares the origin's host with the request's, where either may leave out its default port.
 func sameHost(origin *url.URL, host string) bool {
 	if strings.EqualFold(origin.Host, host) {
 		return true

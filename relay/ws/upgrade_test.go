@@ -82,7 +82,7 @@ func TestOrigins(t *testing.T) {
 		if c.origin != "" {
 			r.Header.Set("Origin", c.origin)
 		}
-		if got := ws.Origins(strings.Fields(c.origins)).Allow(r); got != c.want {
+		if got := ws.Origins(strings.Fields(c.origins)).Allow(r, "", c.host); got != c.want {
 			t.Errorf("%q with %q at %q: %v", c.origins, c.origin, c.host, got)
 		}
 	}
