@@ -66,6 +66,10 @@ func writeStatus(w io.Writer, s *nodeStatus) {
 		humanize.Comma(int64(s.Totals.Deliveries)), humanize.IBytes(s.Totals.Bytes))
 	line("dropped", "%s", counts(s.Dropped))
 	line("ended", "%s", counts(s.Ended))
+	line("losses", "%s", counts(s.Losses))
+	if s.LastLoss != nil {
+		line("last loss", "%s, %s ago", s.LastLoss.Detail, since(s.LastLoss.At))
+	}
 	if s.Peers != nil {
 		line("peers", "%d of %d connected", s.Peers.Connected, s.Peers.Known)
 	}

@@ -76,6 +76,7 @@ func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list 
 	if running != nil { // of this process; the command's own would tell nothing
 		list = append(list, doctor.Files(fileLimit(), a.limits.Connections))
 		stats := hub.Stats()
+		list = append(list, doctor.Losses(hub.Losses()))
 		list = append(list, doctor.Clocks(stats.Lag.Skewed, stats.Deliveries))
 	}
 	return append(list, doctor.RoundTrip(ctx, hub))

@@ -55,6 +55,8 @@ type status struct {
 	Groups      int `json:"groups"`
 	// Drain tells how far a drain is.
 	Drain *relay.DrainStatus `json:"drain,omitempty"`
+	// LastLoss tells of the last events that were lost, or may have been.
+	LastLoss *lossStatus `json:"last_loss,omitempty"`
 	// Plugins tells of plugins that do not do their work: see GET /edgerelay/plugins.
 	Plugins []pluginTrouble `json:"plugins,omitempty"`
 }
@@ -75,6 +77,7 @@ func (n *node) writeHealth(w http.ResponseWriter, details bool) error {
 	}
 	if details {
 		s.Plugins = n.pluginTroubles()
+		s.LastLoss = n.lastLoss()
 	} else {
 		s.ChannelLayer.Detail = ""
 	}

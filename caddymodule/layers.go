@@ -19,7 +19,9 @@ func init() {
 }
 
 // MemoryLayer is the channel layer inside this process: events come from the admin API and the demo only.
-type MemoryLayer struct{}
+type MemoryLayer struct {
+	Resync
+}
 
 // CaddyModule returns the Caddy module information.
 func (MemoryLayer) CaddyModule() caddy.ModuleInfo {
@@ -35,11 +37,26 @@ func (MemoryLayer) Open(*slog.Logger) (relay.Broker, error) { return memory.NewL
 // Apply implements [ChannelLayer].
 func (MemoryLayer) Apply(relay.Broker) error { return nil }
 
-// UnmarshalCaddyfile reads `channel_layer memory`.
-func (MemoryLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+// Provision checks the setting.
+func (l *MemoryLayer) Provision(caddy.Context) error { return l.validate() }
+
+// UnmarshalCaddyfile reads
+//
+//	channel_layer memory {
+//		resync <json>
+//	}
+func (l *MemoryLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
-	if d.NextArg() || d.NextBlock(d.Nesting()) {
-		return d.Err("channel_layer memory has no settings")
+	if d.NextArg() {
+		return d.Err("channel_layer memory has no setting but resync")
+	}
+	for d.NextBlock(0) {
+		if d.Val() != "resync" {
+			return d.Errf("channel_layer memory has no setting %q; it has resync", d.Val())
+		}
+		if err := l.unmarshalResync(d); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -70,4 +87,7 @@ func positive(s string) (caddy.Duration, error) {
 	return d, err
 }
 
-var _ ChannelLayer = (*MemoryLayer)(nil)
+var (
+	_ ChannelLayer      = (*MemoryLayer)(nil)
+	_ caddy.Provisioner = (*MemoryLayer)(nil)
+)

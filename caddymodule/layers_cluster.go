@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -28,8 +29,7 @@ type RedisClusterLayer struct {
 	Password string `json:"password,omitempty"`
 	// TLS encrypts all connections. Default: plain ones.
 	TLS *RedisTLS `json:"tls,omitempty"`
-	// Resync is a JSON text that clients get once when events of their groups may have been missed. Default: none.
-	Resync string `json:"resync,omitempty"`
+	Resync
 
 	settings sharded.Settings
 }
@@ -52,7 +52,7 @@ func (l *RedisClusterLayer) Provision(caddy.Context) error {
 	if l.Prefix != "" {
 		s.Prefix = l.Prefix
 	}
-	s.Username, s.Password, s.Resync = replaced.in("username", l.Username), replaced.in("password", l.Password), l.Resync
+	s.Username, s.Password = replaced.in("username", l.Username), replaced.in("password", l.Password)
 	if t := l.TLS; t != nil {
 		s.TLS = t.settings(replaced).Config
 	}
@@ -60,7 +60,7 @@ func (l *RedisClusterLayer) Provision(caddy.Context) error {
 		return fmt.Errorf("channel_layer redis_cluster: %w", err)
 	}
 	l.settings = s
-	return s.Validate()
+	return errors.Join(l.validate(), s.Validate())
 }
 
 // Place implements [ChannelLayer].
@@ -112,9 +112,7 @@ func (l *RedisClusterLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				err = d.Err("tls takes a block, which may be empty: tls { }")
 			}
 		case "resync":
-			if oneValue(d, &l.Resync) != nil {
-				err = d.Err("resync takes one JSON text in backquotes: resync `{\"resync\": true}`")
-			}
+			err = l.unmarshalResync(d)
 		default:
 			err = d.Errf("channel_layer redis_cluster has no setting %q; it has address, prefix, username, password, tls and resync", name)
 		}

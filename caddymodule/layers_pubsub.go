@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -19,8 +20,7 @@ func init() {
 // must be the same there. Redis keeps nothing in this layer: events that are sent while its connection is broken are lost.
 type RedisPubSubLayer struct {
 	RedisCommon
-	// Resync is a JSON text that clients get once when events of their groups may have been missed. Default: none.
-	Resync string `json:"resync,omitempty"`
+	Resync
 
 	settings redis.PubSubSettings
 }
@@ -42,9 +42,8 @@ func (l *RedisPubSubLayer) Provision(caddy.Context) (err error) {
 	if l.Serializer != "" {
 		s.Serializer = l.Serializer
 	}
-	s.Resync = l.Resync
 	l.settings = s
-	return s.Validate()
+	return errors.Join(l.validate(), s.Validate())
 }
 
 // Place implements [ChannelLayer].
@@ -81,8 +80,8 @@ func (l *RedisPubSubLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		case known:
 		case name == "resync":
-			if err := oneValue(d, &l.Resync); err != nil {
-				return d.Err("resync takes one JSON text in backquotes: resync `{\"resync\": true}`")
+			if err := l.unmarshalResync(d); err != nil {
+				return err
 			}
 		case name == "capacity" || name == "channel_capacity" || name == "expiry" || name == "group_expiry":
 			return d.Errf("channel_layer redis_pubsub has no %s, since Redis keeps nothing in it; do the emitters use channels_redis.core.RedisChannelLayer? Then write channel_layer redis", name)

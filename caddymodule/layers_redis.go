@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -21,6 +22,7 @@ func init() {
 // must be the same there.
 type RedisLayer struct {
 	RedisCommon
+	Resync
 	// Capacity is how many messages may wait for one receiver. Default: 100 (AWX: 10000).
 	Capacity int `json:"capacity,omitempty"`
 	// ChannelCapacity is the same for receivers of certain names; the first that matches counts.
@@ -72,7 +74,7 @@ func (l *RedisLayer) Provision(caddy.Context) (err error) {
 		s.Serializer = l.Serializer
 	}
 	l.settings = s
-	return s.Validate()
+	return errors.Join(l.validate(), s.Validate())
 }
 
 // Place implements [ChannelLayer].
@@ -98,6 +100,7 @@ func (l *RedisLayer) Apply(b relay.Broker) error { return b.(*redis.Broker).Appl
 //		channel_capacity [regexp] <pattern> <messages>
 //		expiry       <duration>
 //		group_expiry <duration>
+//		resync       <json>
 //	}
 func (l *RedisLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -107,6 +110,12 @@ func (l *RedisLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if known, err := l.unmarshalOption(d); err != nil {
 			return err
 		} else if known {
+			continue
+		}
+		if name == "resync" {
+			if err := l.unmarshalResync(d); err != nil {
+				return err
+			}
 			continue
 		}
 		args := d.RemainingArgs()
@@ -138,7 +147,7 @@ func (l *RedisLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "group_expiry":
 			l.GroupExpiry, err = duration(args[0])
 		default:
-			return d.Errf("channel_layer redis has no setting %q; it has %s, capacity, channel_capacity, expiry and group_expiry", name, redisOptions)
+			return d.Errf("channel_layer redis has no setting %q; it has %s, capacity, channel_capacity, expiry, group_expiry and resync", name, redisOptions)
 		}
 		if err != nil {
 			return d.Errf("%s: %v", name, err)

@@ -41,6 +41,8 @@ var (
 	descLag        = desc("delivery_lag_seconds", "Time from an event's publication, by the emitter's clock, until it was written to its clients' sockets.")
 	descSkewed     = desc("delivery_clock_skew_total", "Deliveries before the event was published: the emitter's clock is ahead. They are in the lowest bucket of the lag.")
 	descShardQueue = desc("shard_queue_bytes", "Bytes of frames that wait for a shard's worker.", "shard")
+	descLosses     = desc("losses_total", "Times in which clients did not get events, or may not have, by cause.", "cause")
+	descLost       = desc("lost_events_total", "Events that clients did not get, where their number is known, by cause.", "cause")
 	descSlow       = desc("slow_sockets", "Sockets that are full, so that events wait for their clients.")
 	descSlowBytes  = desc("slow_socket_bytes", "Bytes that wait for slow clients.")
 	descSlowMost   = desc("slow_socket_most_bytes", "Bytes that wait for the client with the most.")
@@ -48,7 +50,7 @@ var (
 	descLayerUp     = desc("channel_layer_up", "1 while the channel layer is reachable and all groups are joined.")
 	descReconnects  = desc("channel_layer_reconnects_total", "Connections to the channel layer made again.")
 	descRepairs     = desc("channel_layer_repairs_total", "Group memberships that had vanished and were put back.")
-	descGaps        = desc("channel_layer_gaps_total", "Times in which events may have been missed, in a layer that keeps nothing.")
+	descGaps        = desc("channel_layer_gaps_total", "Times in which events of the channel layer were lost, or may have been.")
 	descTrips       = desc("channel_layer_round_trips_total", "Questions to the channel layer that were answered; several commands sent together are one.")
 	descTripTime    = desc("channel_layer_round_trip_seconds_total", "Time that these took.")
 	descUndecodable = desc("channel_layer_undecodable_total", "Messages skipped because they could not be decoded.")
@@ -172,6 +174,11 @@ func (c collector) collectEvents(s relay.Stats, gauge func(*prometheus.Desc, flo
 	count(descMissed, s.MissedSlow, "slow_reader")
 	count(descMissed, s.Missed-min(s.Missed, s.MissedSlow), "closing")
 	count(descBytes, s.Bytes)
+	losses, _ := c.node.hub.Losses()
+	for cause, n := range losses {
+		count(descLosses, n.Times, cause)
+		count(descLost, n.Events, cause)
+	}
 	count(descSkewed, s.Lag.Skewed)
 	backlog := c.node.hub.Backlog()
 	for i, n := range backlog.Shards {

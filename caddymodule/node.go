@@ -170,6 +170,9 @@ func (n *node) apply(a *App) error {
 	// First of all, for the site may be served already: whoever it lets in is asked about by the same.
 	n.hub.SetLimits(a.limits)
 	n.hub.SetAuthorizer(a.authorizer, a.recheck)
+	if r, ok := a.layer.(resyncer); ok {
+		n.hub.SetResync(r.resyncText())
+	}
 	if place := a.layer.Place(); place != n.place {
 		broker, err := a.layer.Open(n.log)
 		if err != nil {

@@ -86,6 +86,7 @@ func newPluginHost(hub *relay.Hub, log, lines *slog.Logger) (*pluginHost, error)
 		hub: hub, log: log, pipeline: pipeline, stop: stop, sources: map[string]func(){},
 		filter: filter.New(pipeline, hub.Forward),
 	}
+	h.filter.ReportLosses(hub)
 	h.watching.Go(func() { h.watch(ctx) })
 	hub.SetInterceptor(h.filter)
 	return h, nil

@@ -34,6 +34,9 @@ type nodeStatus struct {
 	// Dropped counts what did not arrive, by reason; Ended connections that the relay refused or ended.
 	Dropped map[string]uint64 `json:"dropped"`
 	Ended   map[string]uint64 `json:"ended"`
+	// Losses counts the times in which clients did not get events, or may not have, by cause; LastLoss tells of the last.
+	Losses   map[string]uint64 `json:"losses"`
+	LastLoss *lossStatus       `json:"last_loss,omitempty"`
 	// Peers counts the nodes of the backplane; absent without one.
 	Peers *peerCount `json:"peers,omitempty"`
 	// Plugins tells of plugins that do not do their work.
@@ -101,7 +104,7 @@ func (n *node) status() nodeStatus {
 			Deliveries: stats.Deliveries, Bytes: stats.Bytes,
 		},
 		Lag:   n.monitor.lag(),
-		Users: map[string]int{},
+		Users: map[string]int{}, Losses: map[string]uint64{}, LastLoss: n.lastLoss(),
 		Dropped: map[string]uint64{
 			"no_client": stats.Unheard, "not_utf8": stats.Invalid, "hidden": stats.Hidden,
 			"slow_reader": stats.MissedSlow, "closing": stats.Missed - stats.MissedSlow,
@@ -110,6 +113,10 @@ func (n *node) status() nodeStatus {
 		Plugins: n.pluginTroubles(),
 		Limits:  limitStatus{limits.Connections, limits.QueuePerConnection},
 		Process: process(),
+	}
+	losses, _ := n.hub.Losses()
+	for cause, count := range losses {
+		s.Losses[cause] = count.Times
 	}
 	for kind, count := range stats.ByKind {
 		s.Users[kind.String()] = count
@@ -136,6 +143,24 @@ func (n *node) status() nodeStatus {
 		}
 	}
 	return s
+}
+
+// lossStatus is a loss as operators see it.
+type lossStatus struct {
+	// At is when it was noticed, Cause a label of edgerelay_losses_total.
+	At    time.Time `json:"at"`
+	Cause string    `json:"cause"`
+	// Detail says which groups are concerned, and how many events if that is known.
+	Detail string `json:"detail"`
+}
+
+// lastLoss is nil if nothing was lost.
+func (n *node) lastLoss() *lossStatus {
+	_, last := n.hub.Losses()
+	if last.At.IsZero() {
+		return nil
+	}
+	return &lossStatus{last.At, last.Cause, last.Text}
 }
 
 func process() processStatus {

@@ -126,7 +126,9 @@ func (b *batch) fill(h *Hub, events []Event) {
 	end()
 	for i, s := range h.shards {
 		if len(b.jobs[i]) > 0 {
-			s.queue.push(b.jobs[i], b.bytes[i])
+			if !s.queue.push(b.jobs[i], b.bytes[i]) {
+				h.missJobs(s, b.jobs[i])
+			}
 		}
 	}
 	if h.tracing.Load() != nil {
@@ -158,6 +160,7 @@ func (b *batch) judge(h *Hub, i int, ev *Event) (classes uint64) {
 		return everybody
 	default:
 		h.stats.invalid.Add(1)
+		h.Lost(Loss{Cause: LossNotUTF8, Groups: []string{ev.Group}, Events: 1})
 		ev.journey.fail("not_utf8")
 		return 0
 	}

@@ -31,6 +31,7 @@ type Hub struct {
 	stats     counters
 	lag       lag
 	tracing   atomic.Pointer[tracing]
+	losses    ledger
 
 	drainMu  sync.Mutex
 	drain    *drain // nil if there is none
@@ -63,6 +64,7 @@ func NewHub(log *slog.Logger) *Hub {
 		admission: newAdmission(),
 	}
 	h.interest.groups = map[string]*membership{}
+	h.losses.wake = make(chan struct{}, 1)
 	limits := DefaultLimits()
 	h.limits.Store(&limits)
 	h.SetAuthorizer(closedDoor{}, 0)
@@ -74,6 +76,7 @@ func NewHub(log *slog.Logger) *Hub {
 	h.workers.Go(func() { h.sweep(ctx) })
 	h.workers.Go(func() { h.watchMemory(ctx) })
 	h.workers.Go(func() { h.recheckSessions(ctx) })
+	h.workers.Go(func() { h.reportLosses(ctx) })
 	return h
 }
 
@@ -176,7 +179,7 @@ func (h *Hub) Close(ctx context.Context) error {
 	h.Undrain()
 	h.stop()
 	for _, s := range h.shards {
-		s.queue.close()
+		h.missJobs(s, s.queue.close())
 	}
 	h.workers.Wait()
 	return err

@@ -80,6 +80,8 @@ func (i *interest) join(ctx context.Context, groups []string, clients bool) erro
 	var unsure []string
 	for _, m := range wait {
 		if e := i.await(ctx, m, clients); e != nil {
+			// The first joiner may have more patience: make the layer report the groups as joined late, if they will be.
+			_ = i.joinLayer(ctx, broker, names(wait))
 			return e
 		}
 		if m.failed {

@@ -153,6 +153,7 @@ func (p *pressure) shed(readers []slowReader, bytes int, why string) {
 		p.let[r.session] = true
 		p.unsaid.readers++
 		p.hub.stats.shed.Add(1)
+		p.hub.losses.count(LossMemory, 0)
 		r.session.socket.Close(ClosePolicy, "slow reader: the relay is short of memory")
 	}
 	if time.Since(p.told) < pressureLog {

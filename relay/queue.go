@@ -30,21 +30,22 @@ func (q *queue) init() {
 	q.drained.L = &q.mu
 }
 
-// push adds jobs, of bytes bytes together; it waits while the queue is full.
-func (q *queue) push(jobs []job, bytes int) {
+// push adds jobs, of bytes bytes together; it waits while the queue is full. It returns false, and does nothing, once the queue is closed.
+func (q *queue) push(jobs []job, bytes int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.bytes >= queueSize && !q.closed {
 		q.drained.Wait()
 	}
 	if q.closed {
-		return
+		return false
 	}
 	if len(q.jobs) == 0 {
 		q.filled.Signal()
 	}
 	q.jobs = append(q.jobs, jobs...)
 	q.bytes += bytes
+	return true
 }
 
 // take waits for jobs and takes all of them; spare is reused for the next ones. It returns nil once the queue is closed.
@@ -70,10 +71,13 @@ func (q *queue) waiting() int {
 	return q.bytes
 }
 
-func (q *queue) close() {
+// close ends the queue, and returns what was left in it.
+func (q *queue) close() (left []job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	left, q.jobs, q.bytes = q.jobs, nil, 0
 	q.closed = true
 	q.filled.Broadcast()
 	q.drained.Broadcast()
+	return left
 }

@@ -1,18 +1,14 @@
 package relay
 
-// Resyncer is a [Sink] that can tell clients that they may have missed events.
-type Resyncer interface {
-	// Resync sends text once to each client of any of the groups.
-	Resync(groups []string, text []byte)
-}
-
-var _ Resyncer = (*Hub)(nil)
-
-// Resync implements [Resyncer]. Clients get the text in its place among events: after those that were delivered before.
-func (h *Hub) Resync(groups []string, text []byte) {
-	frame := AppendFrame(make([]byte, 0, frameSize(len(text))), text)
+// resync sends a frame once to each client of any of the groups, or to each that has a group. Clients get it in its place among
+// events: after those that were delivered before.
+func (h *Hub) resync(groups []string, all bool, frame []byte) {
 	for _, s := range h.shards {
-		if a := s.union(groups); len(a.subs) > 0 {
+		a := s.everySubscriber
+		if !all {
+			a = func() *audience { return s.union(groups) }
+		}
+		if a := a(); len(a.subs) > 0 {
 			s.queue.push([]job{{audience: a, frames: frame, count: 1, classes: everybody}}, len(frame))
 		}
 	}
@@ -22,18 +18,39 @@ func (h *Hub) Resync(groups []string, text []byte) {
 func (s *shard) union(groups []string) *audience {
 	s.round.Lock()
 	defer s.round.Unlock()
-	union, seen := &audience{}, map[*Session]bool{}
+	u := union{seen: map[*Session]bool{}}
 	for _, g := range groups {
-		a := s.audience(g)
-		if a == nil {
-			continue
-		}
-		for _, sub := range a.subs {
-			if !seen[sub.session] {
-				seen[sub.session] = true
-				union.subs = append(union.subs, sub)
-			}
+		if a := s.audience(g); a != nil {
+			u.add(a)
 		}
 	}
-	return union
+	return &u.audience
+}
+
+// everySubscriber is the sessions that are in any audience, once each.
+func (s *shard) everySubscriber() *audience {
+	s.round.Lock()
+	defer s.round.Unlock()
+	u := union{seen: map[*Session]bool{}}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, a := range s.audiences {
+		u.add(a)
+	}
+	return &u.audience
+}
+
+// union gathers the sessions of audiences.
+type union struct {
+	audience
+	seen map[*Session]bool
+}
+
+func (u *union) add(a *audience) {
+	for _, sub := range a.subs {
+		if !u.seen[sub.session] {
+			u.seen[sub.session] = true
+			u.subs = append(u.subs, sub)
+		}
+	}
 }

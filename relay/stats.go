@@ -78,13 +78,24 @@ func (h *Hub) miss(s *Session, events int) {
 		return
 	}
 	h.stats.missedSlow.Add(uint64(events))
+	h.losses.events[LossSlowReader].Add(uint64(events))
 	if s.slow {
 		return
 	}
 	s.slow = true
 	h.stats.slow.Add(1)
+	h.losses.times[LossSlowReader].Add(1)
 	go h.log.Info("a client reads too slowly; its websocket is closed", // not here: a log may block
 		"user", s.identity.Name, "address", AddressText(s.address), "queue_bytes", h.Limits().QueuePerConnection)
+}
+
+// missJobs counts events that the clients of a shard did not get because the hub is closing.
+func (h *Hub) missJobs(s *shard, jobs []job) {
+	s.round.Lock()
+	defer s.round.Unlock()
+	for i := range jobs {
+		h.stats.missed.Add(uint64(jobs[i].count * len(jobs[i].audience.subs)))
+	}
 }
 
 // Backlog is what waits on its way to the clients.

@@ -114,6 +114,9 @@ func TestLayer(t *testing.T) {
 	expect(t, Peak(100, 100), Failure, "dropped")
 	expect(t, AWXCapacity(100), Warning, "10000")
 	expect(t, AWXCapacity(10_000), OK)
+	expect(t, Losses(nil, relay.LossReport{}), OK)
+	expect(t, Losses(map[string]relay.LossCount{"failover": {Times: 2}, "interrupted": {}}, relay.LossReport{At: time.Now(), Text: "events of g"}),
+		Warning, "failover 2", "events of g", "resync")
 	expect(t, Wiped(0, time.Time{}), OK)
 	expect(t, Wiped(3, time.Now()), Warning, "3 memberships", "FLUSHALL")
 	expect(t, Clocks(0, 10), OK)

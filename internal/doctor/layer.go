@@ -2,11 +2,14 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 const (
@@ -117,6 +120,23 @@ func AWXCapacity(capacity int) Finding {
 		return warn("capacity", "write capacity 10000 into channel_layer redis", "capacity is %d, in AWX's CHANNEL_LAYERS it is 10000: what this relay publishes is dropped sooner than what AWX does", capacity)
 	}
 	return ok("capacity", "capacity is %d", capacity)
+}
+
+// Losses tells of events that clients have missed, or may have.
+func Losses(times map[string]relay.LossCount, last relay.LossReport) Finding {
+	const check = "losses"
+	if last.At.IsZero() {
+		return ok(check, "no event is known to be lost")
+	}
+	var causes []string
+	for cause, n := range times {
+		if n.Times > 0 {
+			causes = append(causes, fmt.Sprintf("%s %d", cause, n.Times))
+		}
+	}
+	slices.Sort(causes)
+	return warn(check, "the log lines 'events may have been lost' name groups and remedies; set resync, so that clients are told",
+		"clients may have missed events (%s); the last time, %s ago: %s", strings.Join(causes, ", "), time.Since(last.At).Round(time.Second), last.Text)
 }
 
 // Wiped tells of memberships that somebody has removed.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ func TestKillOfARelay(t *testing.T) {
 			python := "specific." + strings.Repeat("0", 32) + "!x"
 			redis.Do("ZADD", "asgi:group:jobs-summary", time.Now().Unix(), python)
 
+			dead.Signal(syscall.SIGSTOP)
+			emitter.Send(peers.Event{Group: "job_events-42", Text: `"unread"`}, peers.Event{Group: "job_events-42", Text: `"unread"`})
 			dead.Kill()
 			killed := time.Now()
 			if successor {
@@ -61,6 +64,12 @@ func TestKillOfARelay(t *testing.T) {
 				}
 				if m := emitter.Members(redis.URL, "jobs-summary"); len(m) != 2 || m[0] != python && m[1] != python {
 					return fmt.Errorf("jobs-summary: %q", m)
+				}
+				return nil
+			})
+			peers.Eventually(t, patience, "the unread messages to be counted", func() error {
+				if metrics := fetch(t, live.Admin+"/metrics"); !strings.Contains(metrics, "edgerelay_lost_events_total{cause=\"dead_node\"} 3\n") {
+					return fmt.Errorf("no metric of the two events and the one below")
 				}
 				return nil
 			})

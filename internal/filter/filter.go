@@ -29,6 +29,7 @@ type Filter struct {
 	settling atomic.Int32
 	dropped  atomic.Uint64
 	overrun  atomic.Uint64
+	lost     relay.LossSink // nil: losses are only counted
 }
 
 var _ relay.Interceptor = (*Filter)(nil)
@@ -43,6 +44,9 @@ func New(p *plugins.Pipeline, forward func([]relay.Event)) *Filter {
 	}
 	return f
 }
+
+// ReportLosses makes the losses of slow plugins known to sink. It is called before the first event comes.
+func (f *Filter) ReportLosses(sink relay.LossSink) { f.lost = sink }
 
 // Intercept implements [relay.Interceptor]. It waits while the lane of a group is full, but not long for plugins.
 func (f *Filter) Intercept(events []relay.Event) []relay.Event {
@@ -159,6 +163,9 @@ func (f *Filter) overflow(run []relay.Event) {
 	f.overrun.Add(uint64(len(run)))
 	for i := range run {
 		run[i].Discard("plugin_slow")
+	}
+	if f.lost != nil {
+		f.lost.Lost(relay.Loss{Cause: relay.LossPluginSlow, Groups: []string{run[0].Group}, Events: len(run)})
 	}
 }
 

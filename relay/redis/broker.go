@@ -26,6 +26,9 @@ type Broker struct {
 	beats    *heartbeat
 	health   *health
 	peak     atomic.Int64 // most messages that waited at once
+	sink     relay.Sink   // set by Start
+	// otherCapacity is set once it was logged that emitters have another.
+	otherCapacity atomic.Bool
 
 	mu      sync.Mutex
 	started bool
@@ -78,6 +81,7 @@ func (b *Broker) Apply(s Settings) error {
 	}
 	b.settings.Store(settings)
 	b.health.forgive()
+	b.otherCapacity.Store(false)
 	if moved {
 		for _, l := range b.links {
 			l.interrupt()
@@ -94,7 +98,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 	if b.started || b.closed {
 		return fmt.Errorf("redis channel layer: started already: %w", relay.ErrClosed)
 	}
-	b.started = true
+	b.started, b.sink = true, sink
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
 	b.running.Go(func() { b.members.run(ctx) })
@@ -156,6 +160,9 @@ func (b *Broker) Close(ctx context.Context) error {
 		defer func() { <-stopped }()
 	}
 	b.hosts.close()
+	if err != nil && started {
+		b.lost(relay.Loss{Cause: relay.LossShutdown, All: true})
+	}
 	if err != nil {
 		return fmt.Errorf("leaving the redis channel layer (its keys expire by themselves): %w", err)
 	}

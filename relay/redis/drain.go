@@ -98,6 +98,7 @@ func (l *link) drain(conn *resp.Conn) error {
 		return err
 	}
 	l.broker.health.answered(l.host)
+	l.looked()
 	l.unsure = false
 	known := l.handled > 0 && len(batch) > 0 && bytes.Equal(batch[0], l.first)
 	switch {
@@ -107,6 +108,9 @@ func (l *link) drain(conn *resp.Conn) error {
 	case !wasUnsure && !l.more && !renamed, len(batch) == 0:
 		// Nothing was waiting. What is in flight, if anything, is handled.
 		l.woken = l.woken || l.more || wasUnsure
+		if l.more {
+			l.readAll(true)
+		}
 		l.more = false
 		if !l.woken && !l.former {
 			l.replays.over()
@@ -118,11 +122,15 @@ func (l *link) drain(conn *resp.Conn) error {
 	l.more = l.handled == l.most
 	l.woken = l.woken || l.more || wasUnsure
 	l.first = bytes.Clone(batch[0])
-	if renamed {
+	if renamed || wasUnsure {
 		l.waited = 0
+		l.reading.took = time.Now()
 	}
 	if l.waited += l.handled; int64(l.waited) > l.broker.peak.Load() {
 		l.broker.peak.Store(int64(l.waited))
+	}
+	if !l.more {
+		l.readAll(false)
 	}
 	l.deliver(batch)
 	if renamed && !l.more && !l.former {

@@ -57,12 +57,13 @@ func (h *health) notUnderstood(log *slog.Logger, err error) {
 // forgive makes the next undecodable message worth a line again, since settings have changed.
 func (h *health) forgive() { h.told.Store(false) }
 
-// missed makes a gap known.
-func (h *health) missed(gap string) {
+// missed makes a loss known: in the layer's health, and to the sink. It does not block.
+func (h *health) missed(sink relay.Sink, l relay.Loss) {
 	h.gaps.Add(1)
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.gap = gap
+	h.gap = l.String() + " before " + time.Now().UTC().Format(time.RFC3339)
+	h.mu.Unlock()
+	relay.ReportLoss(sink, l)
 }
 
 func (h *health) lost(host int, err error) {

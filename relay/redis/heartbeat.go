@@ -8,6 +8,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // How nodes that died leave the channel layer. Memberships last for years at AWX's setting, and emitters fill a dead member's
@@ -159,16 +161,40 @@ func (h *heartbeat) bury(ctx context.Context, node missedNode) error {
 			return err
 		}
 	}
+	mailbox := []string{h.broker.place.Prefix + node.receiver, inflightKey(h.broker.place.Prefix, node.receiver)}
+	unread, err := countMessages(ctx, c, mailbox)
+	if err != nil {
+		return err
+	}
 	pipe := c.Pipeline()
-	pipe.Del(ctx, h.broker.place.Prefix+node.receiver, inflightKey(h.broker.place.Prefix, node.receiver), claim)
+	pipe.Del(ctx, append(mailbox, claim)...)
 	pipe.SRem(ctx, h.rosterKey(), node.receiver)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return err
 	}
 	delete(h.missed, node)
+	if unread > 0 {
+		h.broker.lost(relay.Loss{Cause: relay.LossDeadNode, Events: unread})
+	}
 	h.broker.log.Info("a node that has died was taken out of the channel layer",
-		"node", node.receiver, "groups", groups, "took", time.Since(began).Round(time.Millisecond))
+		"node", node.receiver, "groups", groups, "unread", unread, "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// countMessages is how many messages are in keys. One of another type holds none.
+func countMessages(ctx context.Context, c *goredis.Client, keys []string) (n int, err error) {
+	pipe := c.Pipeline()
+	counts := make([]*goredis.IntCmd, len(keys))
+	for i, k := range keys {
+		counts[i] = pipe.ZCard(ctx, k)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !isReply(err) {
+		return 0, err
+	}
+	for _, count := range counts {
+		n += int(count.Val())
+	}
+	return n, nil
 }
 
 // expel takes all channels of a receiver out of the groups that a host keeps. Its own channel names say which they are.

@@ -50,6 +50,8 @@ type link struct {
 	replays *replays
 	former  bool // it lingers at a former master
 	stuck   bool // the host takes no writes, so that nothing can be taken from the channel key
+
+	reading mailbox // to notice losses
 }
 
 // Why a connection that works is ended.
@@ -120,6 +122,7 @@ func (l *link) session(ctx context.Context) error {
 		return err
 	}
 	l.broker.health.found(l.host)
+	l.foundMaster(nc)
 	// Whatever happened while nobody was listening, memberships may be gone.
 	l.broker.members.verifyHost(l.host)
 	l.woken = true

@@ -47,6 +47,8 @@ type group struct {
 	placed      bool // in Redis, as far as we know
 	doubted     bool // placed, but something has happened to the group: look
 	leaving     bool // being removed right now
+	lapsed      bool // it had vanished from Redis
+	late        bool // a client was answered before it was placed
 	waiting     []chan struct{}
 }
 
@@ -90,6 +92,7 @@ func (m *membership) join(ctx context.Context, groups []string) error {
 			m.mu.Lock()
 			for g, done := range waiting { // or, while a host is away, they would gather
 				g.waiting = slices.DeleteFunc(g.waiting, func(c chan struct{}) bool { return c == done })
+				g.late = g.late || !g.placed && !g.lapsed
 			}
 			m.mu.Unlock()
 			return fmt.Errorf("joining %d groups in redis: %w", len(groups), ctx.Err())
@@ -346,13 +349,15 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 		}
 		return err
 	}
+	var losses lossesOfGroups
 	for i, g := range groups {
 		switch actions[i] {
 		case add:
 			g.placed = true
+			losses.placed(g)
 		case look:
 			if errors.Is(looks[i].Err(), goredis.Nil) {
-				g.placed = false
+				g.placed, g.lapsed = false, true
 				m.broker.health.repairs.Add(1)
 			}
 		case remove:
@@ -360,6 +365,7 @@ func (m *membership) settleSome(ctx context.Context, host *goredis.Client, group
 		}
 		m.settled(g)
 	}
+	losses.report(m.broker)
 	return nil
 }
 

@@ -65,5 +65,8 @@ func takesNone(refused resp.Error) bool {
 // found takes the answer of EXISTS.
 func (l *link) found(waiting [][]byte) {
 	l.broker.health.answered(l.host)
+	if !l.stuck {
+		l.looked()
+	}
 	l.woken = l.woken || string(waiting[0]) != "0"
 }

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,8 +22,6 @@ type PubSubSettings struct {
 	Serializer string
 	// EncryptionKeys, if any, encrypt messages: the first does, each decrypts.
 	EncryptionKeys []string
-	// Resync is a JSON text that clients get once when events of their groups may have been missed; empty: none.
-	Resync string
 }
 
 // DefaultPubSubSettings are channels_redis's defaults, on the local host.
@@ -58,9 +55,6 @@ func (s PubSubSettings) prepare() (*pubSubInForce, error) {
 	}
 	if s.Prefix == "" {
 		return fail(errors.New("prefix must not be empty"))
-	}
-	if s.Resync != "" && !json.Valid([]byte(s.Resync)) {
-		return fail(errors.New("resync must be JSON, such as {\"resync\": true}"))
 	}
 	codec, err := newCodec(s.Serializer, s.EncryptionKeys)
 	if err != nil {
@@ -177,6 +171,9 @@ func (p *PubSub) Join(ctx context.Context, groups ...string) error {
 		select {
 		case <-done:
 		case <-ctx.Done():
+			for l, names := range p.byLink(groups) {
+				l.late(names)
+			}
 			return fmt.Errorf("subscribing to %d groups in redis: %w", len(groups), ctx.Err())
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,37 +86,41 @@ func TestPubSubWithPython(t *testing.T) {
 	}
 }
 
-// resyncSink is a [relaytest.Sink] that is told of gaps.
-type resyncSink struct {
+// lossSink is a [relaytest.Sink] that is told of losses.
+type lossSink struct {
 	relaytest.Sink
 	mu     sync.Mutex
-	groups []string
-	texts  []string
+	losses []relay.Loss
 }
 
-func (s *resyncSink) Resync(groups []string, text []byte) {
+// Lost implements [relay.LossSink].
+func (s *lossSink) Lost(l relay.Loss) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.groups, s.texts = append(s.groups, groups...), append(s.texts, string(text))
+	s.losses = append(s.losses, l)
 }
 
-func (s *resyncSink) resyncs() (groups, texts []string) {
+// of returns the losses of one cause.
+func (s *lossSink) of(cause relay.LossCause) (losses []relay.Loss) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	slices.Sort(s.groups)
-	return slices.Clone(s.groups), slices.Clone(s.texts)
+	for _, l := range s.losses {
+		if l.Cause == cause {
+			losses = append(losses, l)
+		}
+	}
+	return losses
 }
 
 func TestPubSubGap(t *testing.T) {
 	server := peers.StartRedis(t)
 	s := pubSubSettings(server)
-	s.Resync = `{"resync": true}`
 	log := &safeBuffer{}
 	p, err := redis.NewPubSub(s, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink := &resyncSink{}
+	sink := &lossSink{}
 	if err := p.Start(sink); err != nil {
 		t.Fatal(err)
 	}
@@ -149,11 +152,11 @@ func TestPubSubGap(t *testing.T) {
 	} {
 		disaster.do()
 		relaytest.Eventually(t, "the gap after "+disaster.name, func() bool { return p.Health().Gaps == uint64(i+1) })
-		want := fmt.Sprintf("events of %d groups may have been missed", len(groups))
+		want := fmt.Sprintf("events of %d groups may have been lost", len(groups))
 		if h := p.Health(); !h.OK || !strings.Contains(h.Detail, want) {
 			t.Errorf("health: %+v, want %q", h, want)
 		}
-		relaytest.Eventually(t, "the resync", func() bool { _, texts := sink.resyncs(); return len(texts) == i+1 })
+		relaytest.Eventually(t, "the loss", func() bool { return len(sink.of(relay.LossInterrupted)) == i+1 })
 		// All groups work again.
 		for _, g := range groups[len(groups)-3:] {
 			if r, err := p.Publish(ctx, g, []byte("x")); err != nil || r.Members != 1 {
@@ -161,21 +164,12 @@ func TestPubSubGap(t *testing.T) {
 			}
 		}
 	}
-	told, texts := sink.resyncs()
-	if len(told) != 1200+1199 || !slices.Equal(texts, []string{s.Resync, s.Resync}) {
-		t.Errorf("%d groups and %q were told", len(told), texts)
+	losses := sink.of(relay.LossInterrupted)
+	if len(losses[0].Groups) != 1200 || len(losses[1].Groups) != 1199 {
+		t.Errorf("losses of %d and %d groups, want 1200 and 1199", len(losses[0].Groups), len(losses[1].Groups))
 	}
 	if n := strings.Count(log.String(), "events may have been missed"); n != 2 {
 		t.Errorf("%d lines in the log:\n%s", n, log)
-	}
-	s.Resync = ""
-	if err := p.Apply(s); err != nil {
-		t.Fatal(err)
-	}
-	server.KillClients()
-	relaytest.Eventually(t, "the third gap", func() bool { return p.Health().Gaps == 3 })
-	if _, texts := sink.resyncs(); len(texts) != 2 {
-		t.Errorf("told although resync is off: %q", texts)
 	}
 }
 

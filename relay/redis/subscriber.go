@@ -240,6 +240,12 @@ func (s *subscriber) confirmed(channel []byte, gap *gap) bool {
 		s.found(sub)
 		gap.groups = append(gap.groups, sub.group)
 	}
+	if sub.placed && sub.late {
+		sub.late = false
+		if sub.wanted {
+			s.layer.health.missed(s.sink, relay.Loss{Cause: relay.LossLateJoin, Groups: []string{sub.group}})
+		}
+	}
 	s.settled(sub)
 	return true
 }
@@ -274,12 +280,7 @@ func (s *subscriber) openGap() *gap {
 // closeGap makes a gap known, now that all its groups are subscribed again.
 func (s *subscriber) closeGap(g *gap) {
 	length := time.Since(g.from).Round(time.Millisecond)
-	s.layer.health.missed(fmt.Sprintf("events of %d groups may have been missed in the %v before %s", len(g.groups), length, time.Now().UTC().Format(time.RFC3339)))
+	s.layer.health.missed(s.sink, relay.Loss{Cause: relay.LossInterrupted, Groups: g.groups})
 	s.layer.log.Warn("events may have been missed while the connection to redis was broken; pub/sub keeps nothing", "host", s.layer.hosts.route(s.host).addr(), "groups", len(g.groups), "gap", length)
-	if text := s.layer.settings.Load().Resync; text != "" {
-		if r, ok := s.sink.(relay.Resyncer); ok {
-			r.Resync(g.groups, []byte(text))
-		}
-	}
 	g.groups = nil
 }

@@ -14,6 +14,7 @@ type subscription struct {
 	since          time.Time // when the last command was sent
 	placed         bool      // subscribed, and Redis has said so
 	missing        bool      // it was, before the connection broke
+	late           bool      // a client was answered before it was placed
 	waiting        []chan struct{}
 }
 
@@ -37,6 +38,17 @@ func (s *subscriber) join(groups []string) (waiting []<-chan struct{}) {
 	}
 	s.wake()
 	return waiting
+}
+
+// late notes that clients have been answered although groups are not subscribed yet.
+func (s *subscriber) late(groups []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range groups {
+		if sub := s.groups[s.layer.channel(g)]; sub != nil && !sub.placed && !sub.missing {
+			sub.late = true
+		}
+	}
 }
 
 func (s *subscriber) leave(groups []string) {

@@ -17,6 +17,7 @@ type group struct {
 	leaving bool      // it is being ended
 	asked   time.Time // when it was wanted
 	deaf    time.Time // since when an earlier one is interrupted; zero if it is not
+	late    bool      // a client was answered before it was heard
 	waiting []chan struct{}
 }
 
@@ -58,10 +59,22 @@ func (b *Broker) Join(ctx context.Context, groups ...string) error {
 		select {
 		case <-done:
 		case <-ctx.Done():
+			b.late(groups)
 			return fmt.Errorf("joining %d groups in the redis cluster: %w", len(groups), ctx.Err())
 		}
 	}
 	return nil
+}
+
+// late notes that clients have been answered although groups are not joined yet.
+func (b *Broker) late(groups []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range groups {
+		if g := b.groups[name]; g != nil && !g.heard && g.deaf.IsZero() {
+			g.late = true
+		}
+	}
 }
 
 // Leave implements [relay.Broker].
@@ -206,6 +219,10 @@ func (b *Broker) confirmed(l *listener, g *group) {
 		b.health.longest = max(b.health.longest, time.Since(g.deaf))
 		g.deaf = time.Time{}
 	}
+	if g.late && g.wanted {
+		b.health.late = append(b.health.late, g.name)
+	}
+	g.late = false
 	if !g.wanted {
 		b.dirty[g] = true
 		b.wake()

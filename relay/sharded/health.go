@@ -25,6 +25,7 @@ type health struct {
 	gap        string        // the last one
 	back       []string      // groups that were interrupted and are not told of yet
 	longest    time.Duration // of these
+	late       []string      // groups that were joined after clients had been answered
 	bad        atomic.Uint64
 }
 
@@ -165,20 +166,23 @@ func (b *Broker) watch(ctx context.Context) {
 func (b *Broker) tellGap() {
 	b.mu.Lock()
 	h := &b.health
-	groups, longest := h.back, h.longest.Round(time.Millisecond)
-	h.back, h.longest = nil, 0
-	if len(groups) > 0 {
-		h.gaps++
-		h.gap = fmt.Sprintf("events of %d groups may have been missed in the %v before %s", len(groups), longest, time.Now().UTC().Format(time.RFC3339))
-	}
+	back, late, longest := h.back, h.late, h.longest.Round(time.Millisecond)
+	h.back, h.late, h.longest = nil, nil, 0
 	b.mu.Unlock()
-	if len(groups) == 0 {
-		return
+	if len(back) > 0 {
+		b.log.Warn("subscriptions were interrupted; what was published meanwhile is lost", "groups", len(back), "longest", longest)
+		b.reportLoss(relay.Loss{Cause: relay.LossInterrupted, Groups: back})
 	}
-	b.log.Warn("subscriptions were interrupted; what was published meanwhile is lost", "groups", len(groups), "longest", longest)
-	if text := b.settings.Load().Resync; text != "" {
-		if r, ok := b.sink.(relay.Resyncer); ok {
-			r.Resync(groups, []byte(text))
-		}
+	if len(late) > 0 {
+		b.reportLoss(relay.Loss{Cause: relay.LossLateJoin, Groups: late})
 	}
+}
+
+// reportLoss makes a loss known: in the layer's health, and to the sink.
+func (b *Broker) reportLoss(l relay.Loss) {
+	b.mu.Lock()
+	b.health.gaps++
+	b.health.gap = l.String() + " before " + time.Now().UTC().Format(time.RFC3339)
+	b.mu.Unlock()
+	relay.ReportLoss(b.sink, l)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 	"github.com/edgerelay/edgerelay/relay/sharded"
 )
@@ -18,7 +19,6 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 func settings(addresses ...string) sharded.Settings {
 	s := sharded.DefaultSettings()
 	s.Addresses = addresses
-	s.Resync = `{"resync": true}`
 	return s
 }
 
@@ -29,11 +29,11 @@ type sink struct {
 	told map[string]time.Time
 }
 
-// Resync implements [relay.Resyncer].
-func (s *sink) Resync(groups []string, _ []byte) {
+// Lost implements [relay.LossSink].
+func (s *sink) Lost(l relay.Loss) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, g := range groups {
+	for _, g := range l.Groups {
 		s.told[g] = time.Now()
 	}
 }

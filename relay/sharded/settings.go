@@ -5,7 +5,6 @@ package sharded
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -25,8 +24,6 @@ type Settings struct {
 	Prefix string
 	// Username and Password are those of all nodes; both may be empty.
 	Username, Password string
-	// Resync is a JSON text that clients get once when events of their groups may have been missed; empty: none.
-	Resync string
 	// TLS returns the configuration of encrypted connections, anew for each; nil is a function for none.
 	TLS func() (*tls.Config, error)
 }
@@ -56,8 +53,6 @@ func (s Settings) Validate() error {
 		return errors.New("channel_layer redis_cluster: prefix must not be empty and has no spaces")
 	case strings.ContainsAny(s.Prefix, "{}"):
 		return errors.New("channel_layer redis_cluster: braces in the prefix would put all groups on one node of the cluster; leave them out")
-	case s.Resync != "" && !json.Valid([]byte(s.Resync)):
-		return errors.New("channel_layer redis_cluster: resync must be JSON, such as {\"resync\": true}")
 	case s.Username != "" && s.Password == "":
 		return errors.New("channel_layer redis_cluster: a username needs a password")
 	}

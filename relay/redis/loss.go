@@ -1,0 +1,84 @@
+package redis
+
+import (
+	"net"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// lost makes a loss known. It does not block.
+func (b *Broker) lost(l relay.Loss) { b.health.missed(b.sink, l) }
+
+// lossesOfGroups gathers the groups that were placed too late.
+type lossesOfGroups struct{ lapsed, late []string }
+
+// placed notes that a group was placed, and whether that was too late for its events.
+func (l *lossesOfGroups) placed(g *group) {
+	switch {
+	case !g.wanted:
+	case g.lapsed:
+		l.lapsed = append(l.lapsed, g.name)
+	case g.late:
+		l.late = append(l.late, g.name)
+	}
+	g.lapsed, g.late = false, false
+}
+
+func (l *lossesOfGroups) report(b *Broker) {
+	if len(l.lapsed) > 0 {
+		b.lost(relay.Loss{Cause: relay.LossMembership, Groups: l.lapsed})
+	}
+	if len(l.late) > 0 {
+		b.lost(relay.Loss{Cause: relay.LossLateJoin, Groups: l.late})
+	}
+}
+
+// mailbox is what a link that reads this node's messages keeps to notice losses.
+type mailbox struct {
+	looked time.Time // when Redis last answered what is in it
+	took   time.Time // when the messages in flight were taken
+	master string    // the address of the master, where sentinels name it
+}
+
+// looked notes that the mailbox was looked at. If the last time is too long ago, messages have expired unread.
+func (l *link) looked() {
+	if !l.drains || l.former {
+		return
+	}
+	now := time.Now()
+	last := l.reading.looked
+	l.reading.looked = now
+	if !last.IsZero() && now.Sub(last) >= l.broker.settings.Load().Expiry {
+		l.broker.lost(relay.Loss{Cause: relay.LossMailboxExpired, All: true})
+	}
+}
+
+// readAll notes that all messages that were taken have been read. With gone there was none left where more had been expected.
+func (l *link) readAll(gone bool) {
+	settings := l.broker.settings.Load()
+	if gone && time.Since(l.reading.took) >= settings.Expiry {
+		l.broker.lost(relay.Loss{Cause: relay.LossMailboxExpired, All: true})
+	}
+	// A mailbox never holds more than its emitters let it: beyond our capacity, theirs is another, and not known.
+	switch capacity := settings.capacity(l.broker.receiver + "0"); {
+	case l.waited == capacity:
+		l.broker.lost(relay.Loss{Cause: relay.LossMailboxFull, All: true})
+	case l.waited > capacity && !l.broker.otherCapacity.Swap(true):
+		l.broker.log.Warn("emitters have a greater capacity", "capacity", capacity, "count", l.waited,
+			"remedy", "set capacity as in CHANNEL_LAYERS, or losses at that capacity are not noticed")
+	}
+}
+
+// foundMaster notes which master the link is connected to. Another one may lack what the former had confirmed.
+func (l *link) foundMaster(conn net.Conn) {
+	c, ok := conn.(*masterConn)
+	if !ok {
+		return
+	}
+	before := l.reading.master
+	l.reading.master = c.addr
+	if l.drains && before != "" && before != c.addr {
+		l.broker.lost(relay.Loss{Cause: relay.LossFailover, All: true})
+	}
+}
