@@ -164,11 +164,12 @@ func (c collector) collectEvents(s relay.Stats, gauge func(*prometheus.Desc, flo
 	count(descDropped, s.Invalid, "not_utf8")
 	count(descDropped, s.Hidden, "hidden")
 	count(descDropped, s.Control, "node_message")
-	dropped, overrun := uint64(0), uint64(0)
+	dropped, withheld, overrun := uint64(0), uint64(0), uint64(0)
 	if h := c.node.plugins.Load(); h != nil {
-		dropped, overrun = h.filter.Dropped(), h.filter.Overrun()
+		dropped, withheld, overrun = h.filter.Dropped(), h.filter.Withheld(), h.filter.Overrun()
 	}
 	count(descDropped, dropped, "plugin")
+	count(descDropped, withheld, "withheld")
 	count(descDropped, overrun, "plugin_slow")
 	count(descDeliveries, s.Deliveries)
 	count(descMissed, s.MissedSlow, "slow_reader")

@@ -1,14 +1,19 @@
 package caddymodule
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
 
 var (
 	descPluginCalls    = desc("plugin_calls_total", "Calls of a plugin's hooks, failed ones included.", "plugin")
 	descPluginVerdicts = desc("plugin_verdicts_total", "What a plugin decided.", "plugin", "verdict")
 	descPluginFuel     = desc("plugin_fuel_total", "Units of fuel spent by a plugin.", "plugin")
 	descPluginFailures = desc("plugin_failures_total", "Failed calls of a plugin, by kind.", "plugin", "kind")
-	descPluginBypassed = desc("plugin_bypassed_total", "Events that on_error answered while a plugin was set aside.", "plugin")
-	descPluginBreaker  = desc("plugin_breaker_open", "1 while a plugin is set aside after failures in a row.", "plugin")
+	descPluginFailing  = desc("plugin_unprocessed_total", "Events that a plugin could not process, by what on_error made of them.", "plugin", "outcome")
+	descPluginBypassed = desc("plugin_bypassed_total", "Calls that were not made because the plugin was set aside for their group.", "plugin")
+	descPluginBreaker  = desc("plugin_breaker_open", "Groups for which a hook of a plugin is set aside after failures there.", "plugin")
 	descPluginShadow   = desc("plugin_shadow_total", "Decisions of a shadow, by whether the original decided the same.", "plugin", "result")
 	descPluginDeploys  = desc("plugin_deploys_total", "Times that a plugin's module was swapped.", "plugin")
 	descPluginMemory   = desc("plugin_memory_bytes", "Linear memory of all instances of a plugin.", "plugin")
@@ -34,12 +39,11 @@ func collectPlugins(h *pluginHost, gauge func(*prometheus.Desc, float64, ...stri
 		for kind, n := range p.Failures {
 			count(descPluginFailures, n, name, string(kind))
 		}
-		count(descPluginBypassed, p.Bypassed, name)
-		open := 0.0
-		if p.Breaker != "closed" {
-			open = 1
+		for _, outcome := range plugins.Outcomes {
+			count(descPluginFailing, p.Unprocessed[outcome], name, outcome)
 		}
-		gauge(descPluginBreaker, open, name)
+		count(descPluginBypassed, p.Bypassed, name)
+		gauge(descPluginBreaker, float64(p.Aside), name)
 		if p.Shadow {
 			count(descPluginShadow, p.Same, name, "same")
 			count(descPluginShadow, p.Differ, name, "differ")

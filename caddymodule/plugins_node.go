@@ -84,8 +84,8 @@ func newPluginHost(hub *relay.Hub, log, lines *slog.Logger) (*pluginHost, error)
 	ctx, stop := context.WithCancel(context.Background())
 	h := &pluginHost{
 		hub: hub, log: log, pipeline: pipeline, stop: stop, sources: map[string]func(){},
-		filter: filter.New(pipeline, hub.Forward),
 	}
+	h.filter = filter.New(pipeline, hub.Forward)
 	h.filter.ReportLosses(hub)
 	h.watching.Go(func() { h.watch(ctx) })
 	hub.SetInterceptor(h.filter)
@@ -310,11 +310,10 @@ func (h *pluginHost) joinSources() {
 	}
 }
 
-// close ends all plugins. Events go on without them: call it when there are no clients any more.
+// close ends all plugins. From then on events of their groups end here.
 func (h *pluginHost) close() error {
 	h.stop()
 	h.watching.Wait()
-	h.hub.SetInterceptor(nil)
 	h.filter.Close()
 	return h.pipeline.Close()
 }

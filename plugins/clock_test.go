@@ -13,16 +13,17 @@ func TestClockSteps(t *testing.T) {
 		began, now := time.Now(), time.Now()
 		clock := func() time.Time { return now }
 		kv := newStore(1<<10, clock)
-		b := &breaker{limit: 1, cooldown: time.Second, now: clock}
-		if !kv.set([]byte("k"), []byte("v"), time.Minute) || !b.done(false) {
+		b := &breakers{limit: 1, cooldown: time.Second, now: clock}
+		g := gate{hook: OnEvent, group: "g"}
+		if !kv.set([]byte("k"), []byte("v"), time.Minute) || b.failed(g) != time.Second {
 			t.Fatal("a store that is full, a breaker that does not open")
 		}
 		now = stepped.By(began.Add(900*time.Millisecond), step)
-		if b.allow() {
+		if b.allow(g) {
 			t.Errorf("a step of %v: tried again too early", step)
 		}
 		now = stepped.By(began.Add(2*time.Second), step)
-		if !b.allow() {
+		if !b.allow(g) {
 			t.Errorf("a step of %v: not tried again", step)
 		}
 		now = stepped.By(began.Add(59*time.Second), step)

@@ -270,7 +270,8 @@ func (p *Pipeline) Check(ctx context.Context, spec Spec) error {
 	return nil
 }
 
-// Close drains and frees everything. Events processed afterwards pass.
+// Close drains and frees everything. Afterwards the events of groups that had plugins end here, and subscriptions to them are denied:
+// what a plugin kept from clients must not reach the last of them.
 func (p *Pipeline) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -278,7 +279,6 @@ func (p *Pipeline) Close() error {
 		return nil
 	}
 	p.closed = true
-	p.routes.Store(newRoutes(nil, p.seed))
 	for _, pl := range p.plugins {
 		pl.remove()
 	}

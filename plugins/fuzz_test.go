@@ -15,7 +15,10 @@ func FuzzResult(f *testing.F) {
 	for _, v := range []uint64{0, 1, 2, 3, 0x100, 0x13f, 0x140, 1 << 32, 0x10<<32 | 8, 0xfffffff0<<32 | 16, 0x10<<32 | 0xffffffff, 0xffff<<32 | 1, 0x10000 << 32, ^uint64(0)} {
 		f.Add(v)
 	}
-	p := pipeline(f, Options{}, Spec{Name: "result", Wasm: fixture(f, "result"), Groups: []string{"*"}, MaxFailures: 1 << 20, Instances: 1, MaxResult: 4096})
+	p := pipeline(f, Options{}, Spec{
+		Name: "result", Wasm: fixture(f, "result"), Groups: []string{"*"}, MaxFailures: 1 << 20, Instances: 1, MaxResult: 4096,
+		OnError: OnErrorPass,
+	})
 	f.Fuzz(func(t *testing.T, v uint64) {
 		payload := binary.LittleEndian.AppendUint64(nil, v)
 		out := p.Process("g", payload, nil)
@@ -56,7 +59,7 @@ func FuzzHostFunctions(f *testing.F) {
 		seed(n, 1, 0, 1024, 1, 1<<20)
 		seed(n, 2, 4096, 1, 4096, 4096)
 	}
-	spec := Spec{Name: "caller", Wasm: fixture(f, "caller"), Groups: []string{"*"}, Grants: Grants, MaxFailures: 1 << 20, Instances: 1, KV: 4096}
+	spec := Spec{Name: "caller", Wasm: fixture(f, "caller"), Groups: []string{"*"}, Grants: Grants, MaxFailures: 1 << 20, Instances: 1, KV: 4096, OnError: OnErrorPass}
 	p := pipeline(f, Options{}, spec)
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		out := p.Process("g", payload, nil)

@@ -146,7 +146,7 @@ func (in *instance) emit(group, payload []byte, mask uint64) int32 {
 	switch {
 	case len(in.emits) >= maxEmits:
 		return -1
-	case len(payload) > in.m.spec.MaxResult:
+	case len(payload) > in.limit:
 		return -2
 	case other && in.hops >= maxHops:
 		return -3

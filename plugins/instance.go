@@ -48,7 +48,8 @@ type instance struct {
 	ticks   int64         // readings of the clock that stands for the real one
 	output  []byte        // an unfinished line on standard output or error
 	text    []byte        // scratch
-	spent   int64         // fuel of the last call
+	budget  int64         // fuel that the last call began with
+	limit   int           // bytes that it may return or emit
 	lastLog string
 	said    string // the first line of the call, which tells why a language's runtime gave up
 }
@@ -75,6 +76,7 @@ type result struct {
 	audience uint64
 	emits    []emission
 	gone     bool // the plugin was removed while the event was on its way to it
+	withheld bool // with Drop: no module has processed the event, and clients are told that they miss something
 }
 
 const everybody = math.MaxUint64
@@ -170,19 +172,24 @@ func (in *instance) abort(kind Kind, format string, args ...any) {
 	panic(in.fault.Err)
 }
 
-// grow asks the guest for a larger input buffer.
+// grow asks the guest for a larger input buffer: for some more than is needed, and if it refuses that, for as much.
 func (in *instance) grow(need uint32) *Failure {
 	size := uint32(4096)
 	for size < need {
 		size *= 2 // need is below 2^30
 	}
-	in.stack[0] = uint64(size)
-	if err := in.bufferFn.CallWithStack(in, in.stack[:1]); err != nil {
-		return in.failure(exportBuffer, err)
+	at, f := in.askBuffer(size)
+	if at == 0 && f == nil && size > need && need > 4096 {
+		size = need
+		at, f = in.askBuffer(size)
 	}
-	at := uint32(in.stack[0])
+	if f != nil {
+		return f
+	}
 	if at == 0 {
-		return in.fail(KindTooLarge, exportBuffer, "the module refuses an input buffer of %d bytes%s", size, in.because())
+		f := in.fail(KindTooLarge, exportBuffer, "the module refuses an input buffer of %d bytes%s", size, in.because())
+		f.intact = true
+		return f
 	}
 	if _, ok := in.mem.Read(at, size); !ok {
 		return in.fail(KindRange, exportBuffer, "the input buffer %#x + %d lies outside the memory of %d bytes", at, size, in.mem.Size())
@@ -191,13 +198,32 @@ func (in *instance) grow(need uint32) *Failure {
 	return nil
 }
 
+// askBuffer calls ev_buffer. A guest that fails there fails because of the size.
+func (in *instance) askBuffer(size uint32) (at uint32, f *Failure) {
+	in.stack[0] = uint64(size)
+	if err := in.bufferFn.CallWithStack(in, in.stack[:1]); err != nil {
+		f := in.failure(exportBuffer, err)
+		if f.Kind == KindTrap && in.started() {
+			f.Kind = KindTooLarge
+		}
+		return 0, f
+	}
+	return uint32(in.stack[0]), nil
+}
+
+// started tells whether the instance is ready for calls.
+func (in *instance) started() bool { return in.buffer != 0 }
+
 // begin prepares a call: budget, input, state. The input is a followed by b.
 func (in *instance) begin(a string, b []byte) *Failure {
-	in.fuel.Set(uint64(in.m.spec.Fuel))
 	need := len(a) + len(b)
+	in.budget, in.limit = in.m.spec.budget(need), in.m.spec.resultLimit(need)
+	in.fuel.Set(uint64(in.budget))
 	if need > int(in.capacity) {
 		if int64(need) > in.m.spec.Memory/2 || need > 1<<29 {
-			return in.fail(KindTooLarge, exportBuffer, "an event of %d bytes does not fit into a memory of %d: raise memory", need, in.m.spec.Memory)
+			f := in.fail(KindTooLarge, exportBuffer, "an event of %d bytes does not fit into a memory of %d: raise memory", need, in.m.spec.Memory)
+			f.intact = true
+			return f
 		}
 		if f := in.grow(uint32(need)); f != nil {
 			return f
@@ -216,10 +242,14 @@ func (in *instance) begin(a string, b []byte) *Failure {
 	return nil
 }
 
-// end forgets the call's input and notes its fuel.
-func (in *instance) end() {
-	in.spent = in.m.spec.Fuel - int64(in.fuel.Get())
-	in.document = nil
+// end forgets the call's input.
+func (in *instance) end() { in.document = nil }
+
+// spend returns the fuel of the last call, once.
+func (in *instance) spend() int64 {
+	spent := max(0, in.budget-int64(in.fuel.Get()))
+	in.budget = int64(in.fuel.Get())
+	return spent
 }
 
 // event calls ev_on_event and sets res. The payload of a replacement is a copy.
@@ -313,8 +343,10 @@ func (in *instance) decode(call string, v uint64, res *result) (f *Failure) {
 
 // payloadAt copies a payload out of the guest after all checks.
 func (in *instance) payloadAt(call, what string, ptr, n uint32) ([]byte, *Failure) {
-	if int64(n) > int64(in.m.spec.MaxResult) {
-		return nil, in.fail(KindTooLarge, call, "%s has %d bytes, more than max_result, %d", what, n, in.m.spec.MaxResult)
+	if int64(n) > int64(in.limit) {
+		f := in.fail(KindTooLarge, call, "%s has %d bytes, more than max_result, %d", what, n, in.limit)
+		f.intact = true
+		return nil, f
 	}
 	b, ok := in.mem.Read(ptr, n)
 	if !ok {
@@ -353,8 +385,8 @@ func (in *instance) failure(call string, err error) *Failure {
 		f.Err = errors.New(text)
 	}
 	if f.Kind == KindFuel && (f.Err == nil || f.Err.Error() == "out of fuel") {
-		budget, setting := in.m.spec.Fuel, "fuel"
-		if in.onEvent == nil && in.onSubscribe == nil && in.onClass == nil {
+		budget, setting := in.budget, "fuel"
+		if !in.started() {
 			budget, setting = in.m.spec.InitFuel, "init fuel"
 		}
 		f.Err = fmt.Errorf("out of fuel after %d units: an endless loop or recursion, or too much work for the %s budget", budget, setting)

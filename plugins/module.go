@@ -20,14 +20,19 @@ import (
 // maxTable bounds a guest's tables: eight bytes of host memory an element.
 const maxTable = 1 << 17
 
-// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go in 5.
-const defaultStartWait = 20 * time.Millisecond
+const (
+	// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go in 5; on a busy
+	// machine it takes longer, and an event of another group than the one that failed must not be withheld for that.
+	defaultStartWait = 500 * time.Millisecond
+	// After an instance that did not start, the next attempt waits for startPause, doubled each time up to startPauseMax.
+	startPause, startPauseMax = 50 * time.Millisecond, 5 * time.Second
+)
 
 // errReplaced tells a caller that the module was replaced under its feet; the plugin's current one takes the event.
 var errReplaced = errors.New("the module has been replaced")
 
-// errOpen tells that the breaker is open.
-var errOpen = errors.New("the plugin is set aside after failures in a row")
+// errOpen tells that a hook is set aside for a group.
+var errOpen = errors.New("the plugin is set aside for this group after failures there")
 
 // module is a loaded module: compiled code and the instances that run it. It is the unit that is swapped.
 type module struct {
@@ -39,7 +44,6 @@ type module struct {
 	compiled wazero.CompiledModule
 	hooks    Hook
 	loaded   time.Time
-	breaker  breaker
 
 	slots  []slot
 	spare  chan *instance // one, to take a failed one's place at once
@@ -54,16 +58,19 @@ type background struct {
 	mu        sync.Mutex
 	closed    bool
 	refilling bool
+	unstarted int       // attempts in a row that gave no instance
+	retry     time.Time // no attempt before
 	wg        sync.WaitGroup
 }
 
 // slot holds one instance. Its lock is held during a call.
 type slot struct {
-	mu     sync.Mutex
-	in     *instance // nil after a failure, until the next call
-	closed bool
-	tally  tally
-	_      [64]byte // so that neighbours do not share a cache line
+	breakers breakers // of the groups that meet this slot; it has a lock of its own
+	mu       sync.Mutex
+	in       *instance // nil after a failure, until the next call
+	closed   bool
+	tally    tally
+	_        [64]byte // so that neighbours do not share a cache line
 }
 
 // load compiles a module, checks it against the ABI, tries its samples and starts its instances. Nothing of it is visible before.
@@ -71,7 +78,10 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	m = &module{
 		spec: spec, key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
 		slots: make([]slot, spec.Instances), spare: make(chan *instance, 1), broken: make(chan struct{}), startWait: h.startWait,
-		breaker: breaker{limit: int32(spec.MaxFailures), cooldown: spec.Cooldown, now: h.now},
+	}
+	for i := range m.slots {
+		b := &m.slots[i].breakers
+		b.limit, b.cooldown, b.now = spec.MaxFailures, spec.Cooldown, h.now
 	}
 	defer func() {
 		if r := recover(); r != nil { // a bug of the engine must not cost the server
@@ -190,46 +200,51 @@ func (m *module) checkImports() error {
 	return errors.Join(faults...)
 }
 
-// acquire locks the slot that serves the group with this hash, with an instance in it. Unless there is an error, release must follow.
+// acquire locks the slot that serves the group, with an instance in it. Unless there is an error, release must follow.
 // errReplaced and errOpen mean that the module was not asked; any other error is a failure that is already noted.
-func (m *module) acquire(hash uint64) (*slot, error) {
-	if !m.breaker.allow() {
+func (m *module) acquire(g gate, hash uint64) (*slot, error) {
+	s := &m.slots[hash%uint64(len(m.slots))]
+	if !s.breakers.allow(g) {
 		return nil, errOpen
 	}
-	s := &m.slots[hash%uint64(len(m.slots))]
 	s.mu.Lock()
 	if s.in == nil {
 		if s.closed {
 			s.mu.Unlock()
-			m.breaker.probing.Store(false)
+			s.breakers.giveUp(g)
 			return nil, errReplaced
 		}
 		switch err := m.ready(s).(type) {
 		case nil:
 		case *Failure:
-			return nil, m.release(s, err)
+			return nil, m.release(s, g, err)
 		default:
 			s.mu.Unlock()
-			m.breaker.probing.Store(false)
+			s.breakers.giveUp(g)
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-// release ends what acquire began: it counts the call and, after a failure, throws the instance away.
-func (m *module) release(s *slot, f *Failure) error {
+// release ends what acquire began: it counts the call, and after a failure throws the instance away unless that is intact.
+func (m *module) release(s *slot, g gate, f *Failure) error {
 	s.tally.calls++
+	if s.in != nil {
+		s.tally.fuel += uint64(s.in.spend())
+	}
 	if f == nil {
-		s.tally.fuel += uint64(s.in.spent)
 		s.mu.Unlock()
-		m.breaker.done(true)
+		s.breakers.succeeded(g)
 		return nil
 	}
-	m.failed(s, f)
+	m.failed(s, g, f)
 	s.mu.Unlock()
-	if m.breaker.done(false) {
-		m.env.log.write(slog.LevelError, fmt.Sprintf("set aside for %v after %d failures in a row; the last: %v", m.spec.Cooldown, m.spec.MaxFailures, f))
+	if !f.Kind.counts() {
+		s.breakers.giveUp(g)
+	} else if aside := s.breakers.failed(g); aside > 0 {
+		m.env.log.write(slog.LevelError, fmt.Sprintf("%s is set aside for group %s and %v: %d more calls failed there than succeeded; the last: %v",
+			g.hook, g.group, aside, m.spec.MaxFailures, f))
 	}
 	return f
 }
@@ -244,8 +259,11 @@ func (m *module) ready(s *slot) error {
 			return nil
 		default:
 		}
-		if !m.refill() {
+		switch ok, pausing := m.refill(); {
+		case !ok:
 			return errReplaced
+		case pausing:
+			return &Failure{Kind: KindStart, Call: "a new instance", Err: errors.New("the last ones did not start; the log says why")}
 		}
 		if waiting == nil {
 			timer := time.NewTimer(m.startWait)
@@ -264,32 +282,36 @@ func (m *module) ready(s *slot) error {
 	}
 }
 
-// failed notes a failure and throws the slot's instance away.
-func (m *module) failed(s *slot, f *Failure) {
+// failed notes a failure and throws the slot's instance away, unless the guest returned in order.
+func (m *module) failed(s *slot, g gate, f *Failure) {
 	f.Plugin = m.spec.Name
 	s.tally.failures[f.Kind.index()]++
-	s.tally.last, s.tally.lastAt = f, m.breaker.now()
-	if s.in != nil {
-		if spent := m.spec.Fuel - int64(s.in.fuel.Get()); spent > 0 {
-			s.tally.fuel += uint64(spent)
-		}
+	s.tally.last, s.tally.lastAt = f, m.env.now()
+	if s.in != nil && !f.intact {
 		s.in.close()
 		s.in = nil
 	}
-	m.env.log.write(slog.LevelWarn, f.Error())
+	text := f.Error()
+	if g.group != "" {
+		text += " (group " + g.group + ")"
+	}
+	m.env.log.write(slog.LevelWarn, text)
 	m.refill()
 }
 
 // refill builds a spare instance in the background unless there is one or one is on its way. It reports false once the module is
-// being closed.
-func (m *module) refill() bool {
+// being closed; pausing tells that the last attempts failed and the next one is not due yet.
+func (m *module) refill() (ok, pausing bool) {
 	m.background.mu.Lock()
 	defer m.background.mu.Unlock()
 	if m.closed {
-		return false
+		return false, false
 	}
 	if len(m.spare) > 0 || m.refilling {
-		return true
+		return true, false
+	}
+	if m.unstarted > 0 && m.env.now().Before(m.retry) {
+		return true, true
 	}
 	m.refilling = true
 	m.wg.Go(func() {
@@ -297,12 +319,18 @@ func (m *module) refill() bool {
 		// First this, so that whoever takes the new one can order the next.
 		m.background.mu.Lock()
 		m.refilling = false
+		if err == nil {
+			m.unstarted = 0
+		} else {
+			m.retry = m.env.now().Add(min(startPauseMax, startPause<<min(m.unstarted, 10)))
+			m.unstarted++
+		}
 		m.background.mu.Unlock()
 		if err != nil {
 			m.env.log.write(slog.LevelWarn, "a new instance did not start: "+err.Error())
 			select {
 			case m.broken <- struct{}{}:
-			default: // nobody waits
+			default: // no call is waiting
 			}
 			return
 		}
@@ -312,7 +340,7 @@ func (m *module) refill() bool {
 			in.close()
 		}
 	})
-	return true
+	return true, false
 }
 
 // close drains: it waits for every call under way, then frees instances and code. Callers that come later get errReplaced.

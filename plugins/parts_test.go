@@ -104,8 +104,9 @@ func TestStore(t *testing.T) {
 // TestBreakerTriesOnce: of many callers at the end of a cooldown one makes the try.
 func TestBreakerTriesOnce(t *testing.T) {
 	var now atomic.Int64
-	b := &breaker{limit: 1, cooldown: time.Second, now: func() time.Time { return time.Unix(1000, now.Load()) }}
-	if !b.allow() || !b.done(false) || b.allow() {
+	b := &breakers{limit: 1, cooldown: time.Second, now: func() time.Time { return time.Unix(1000, now.Load()) }}
+	g := gate{hook: OnEvent, group: "g"}
+	if !b.allow(g) || b.failed(g) == 0 || b.allow(g) {
 		t.Fatal("it does not open")
 	}
 	now.Add(int64(time.Second))
@@ -113,7 +114,7 @@ func TestBreakerTriesOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			if b.allow() {
+			if b.allow(g) {
 				tries.Add(1)
 			}
 		})
@@ -122,9 +123,50 @@ func TestBreakerTriesOnce(t *testing.T) {
 	if tries.Load() != 1 {
 		t.Errorf("%d callers try", tries.Load())
 	}
-	b.done(true)
-	if !b.allow() || b.state() != "closed" {
+	b.succeeded(g)
+	if !b.allow(g) || len(b.open(nil)) > 0 {
 		t.Error("a try that succeeds does not close it")
+	}
+}
+
+// TestBreakersAreBounded: whatever fails, so many gates are remembered; what failed long ago is forgotten, and costs nothing then.
+func TestBreakersAreBounded(t *testing.T) {
+	began, now := time.Now(), time.Duration(0)
+	b := &breakers{limit: 1, cooldown: time.Second, now: func() time.Time { return began.Add(now) }}
+	of := func(i int) gate { return gate{hook: OnEvent, group: fmt.Sprint(i)} }
+	for i := range 2 * maxGates {
+		now += time.Microsecond
+		b.failed(of(i))
+	}
+	if len(b.of) != maxGates || b.allow(of(2*maxGates-1)) || !b.allow(of(0)) {
+		t.Errorf("%d gates are remembered; they must be the last %d", len(b.of), maxGates)
+	}
+	now += 2*gateMemory + time.Second
+	if b.allow(of(-1)); b.known.Load() != 0 || len(b.of) != 0 {
+		t.Errorf("%d gates are remembered for ever", len(b.of))
+	}
+}
+
+// TestBreakersCountRates: a gate that mostly fails is set aside though some calls succeed; one that mostly succeeds is not.
+func TestBreakersCountRates(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		failing   int // calls of five
+		setsAside bool
+	}{{"four of five", 4, true}, {"three of five", 3, true}, {"two of five", 2, false}} {
+		b := &breakers{limit: 5, cooldown: time.Hour, now: time.Now}
+		g := gate{hook: OnEvent, group: "g"}
+		aside := false
+		for i := range 100 {
+			if i%5 < c.failing {
+				aside = b.failed(g) > 0 || aside
+			} else if b.allow(g) {
+				b.succeeded(g)
+			}
+		}
+		if aside != c.setsAside {
+			t.Errorf("%s calls fail: set aside %t", c.name, aside)
+		}
 	}
 }
 

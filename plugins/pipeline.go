@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"sync"
@@ -40,31 +41,44 @@ type Pipeline struct {
 	routes atomic.Pointer[routes]
 	order  atomic.Pointer[[]*plugin] // for who looks, and does not wait for a change
 
+	// withheld is told of events that are withheld; nil: no function.
+	withheld atomic.Pointer[func(group string)]
+
 	mu      sync.Mutex // of changes
 	plugins map[string]*plugin
 	closed  bool
 }
 
+// OnWithheld calls told with the group of each event that is withheld because a plugin could not process it, see [OnErrorWithhold],
+// from the goroutine that brought the event. So told must be quick, and not call the Pipeline.
+func (p *Pipeline) OnWithheld(told func(group string)) { p.withheld.Store(&told) }
+
 // Process takes an event through the plugins of its group and appends what comes out to out: nothing if a plugin dropped it, several
 // events if one split it or sent some to other groups. It does not block on anything but a guest's budget, keeps neither argument, and
 // does not allocate for an event that passes. Outputs of the event's own group come in order; an output may share payload's bytes.
 func (p *Pipeline) Process(group string, payload []byte, out []Output) []Output {
+	out, _ = p.Run(group, payload, out)
+	return out
+}
+
+// Run is Process, and tells whether the event or one that was emitted for it was withheld, see [OnErrorWithhold].
+func (p *Pipeline) Run(group string, payload []byte, out []Output) (_ []Output, withheld bool) {
 	r := p.routes.Load()
 	way := r.of(group)
 	ev := Output{Group: group, Payload: payload, Audience: everybody}
 	if len(way.steps) == 0 {
-		return append(out, ev)
+		return append(out, ev), false
 	}
 	for n := len(out); ; {
-		w := walk{limit: n + maxOutputs, emissions: maxEmissions}
+		w := walk{limit: n + maxOutputs, emissions: maxEmissions, tell: p.withheld.Load()}
 		if out = r.walk(way, 0, &ev, 0, out, &w); !w.stale {
-			return out
+			return out, w.withheld
 		}
 		// A plugin on its way was removed meanwhile: what is in force now decides.
 		out = out[:n]
 		now := p.routes.Load()
 		if now == r { // all of them are being closed
-			return out
+			return out, false
 		}
 		r, way, ev = now, now.of(group), Output{Group: group, Payload: payload, Audience: everybody}
 	}
@@ -78,6 +92,15 @@ type walk struct {
 	limit     int // of outputs, with those of other events before them
 	emissions int // that may still be followed
 	stale     bool
+	withheld  bool
+	tell      *func(group string) // of withheld events; may be nil
+}
+
+func (w *walk) withhold(group string) {
+	w.withheld = true
+	if w.tell != nil {
+		(*w.tell)(group)
+	}
 }
 
 // walk takes an event through the steps of its way from the given one on.
@@ -100,6 +123,9 @@ func (r *routes) walk(way *route, from int, ev *Output, hops int, out []Output, 
 			return r.split(way, i, ev, &res, hops, out, w)
 		}
 		if res.verdict == Drop {
+			if res.withheld {
+				w.withhold(way.group)
+			}
 			return out
 		}
 		ev.apply(&res)
@@ -185,45 +211,56 @@ func (p *plugin) count(original, shadow *result) {
 func (p *Pipeline) Render(class uint8, group string, payload []byte) ([]byte, bool) {
 	for {
 		r := p.routes.Load()
-		switch shown, ok, stale := r.of(group).render(class, payload); {
-		case !stale:
-			return shown, ok
+		switch res := r.of(group).render(class, payload); {
+		case !res.gone:
+			if told := p.withheld.Load(); res.withheld && told != nil {
+				(*told)(group)
+			}
+			return res.payload, res.verdict != Drop
 		case p.routes.Load() == r: // all of them are being closed
 			return nil, false
 		}
 	}
 }
 
-// render is Render by the plugins of one route; stale tells that one of them has been removed meanwhile.
-func (way *route) render(class uint8, payload []byte) (shown []byte, ok, stale bool) {
+// render is Render by the plugins of one route; gone tells that one of them has been removed meanwhile.
+func (way *route) render(class uint8, payload []byte) result {
 	for i := range way.steps {
 		s := &way.steps[i]
 		if s.shadow {
 			continue
 		}
 		switch res := s.render(way.hash, class&63, way.group, payload); {
-		case res.gone:
-			return nil, false, true
-		case res.verdict == Drop:
-			return nil, false, false
+		case res.gone, res.verdict == Drop:
+			return res
 		case res.verdict == Replace:
 			payload = res.payload
 		}
 	}
-	return payload, true, false
+	return result{payload: payload}
 }
 
 // Subscribe asks the group's plugins whether a user may subscribe, and for the class they are in. user is a JSON value, nil for none.
 // Every plugin must allow; the first that names a class decides on it. The error tells of a plugin that failed, for which the Decision
 // is then a denial, or of a context that is done.
 func (p *Pipeline) Subscribe(ctx context.Context, user []byte, group string) (Decision, error) {
-	way := p.routes.Load().of(group)
+	for {
+		r := p.routes.Load()
+		d, err := p.subscribe(ctx, r.of(group), user)
+		if !errors.Is(err, errReplaced) || p.routes.Load() == r { // the latter: all plugins are being closed
+			return d, err
+		}
+	}
+}
+
+// subscribe is Subscribe by the plugins of one route. errReplaced tells that one of them has been removed meanwhile.
+func (p *Pipeline) subscribe(ctx context.Context, way *route, user []byte) (Decision, error) {
 	d := Decision{Allow: true}
 	var request []byte
 	classified := false
 	for i := range way.steps {
 		s := &way.steps[i]
-		if m := s.live.Load(); s.shadow || m == nil || m.hooks&OnSubscribe == 0 {
+		if m := s.live.Load(); s.shadow || m != nil && m.hooks&OnSubscribe == 0 {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -231,13 +268,13 @@ func (p *Pipeline) Subscribe(ctx context.Context, user []byte, group string) (De
 		}
 		if request == nil {
 			var err error
-			if request, err = subscribeRequest(user, group); err != nil {
+			if request, err = subscribeRequest(user, way.group); err != nil {
 				return Decision{Plugin: s.name}, err
 			}
 		}
-		answer, named, err := s.subscribe(way.hash, request)
+		answer, named, err := s.subscribe(way.hash, maphash.Bytes(p.seed, user), way.group, request)
 		if err != nil {
-			return Decision{Plugin: s.name, Reason: "the plugin failed"}, fmt.Errorf("plugin %s decides about group %s: %w", s.name, group, err)
+			return Decision{Plugin: s.name, Reason: "the plugin failed"}, fmt.Errorf("plugin %s decides about group %s: %w", s.name, way.group, err)
 		}
 		if !answer.Allow {
 			answer.Plugin = s.name

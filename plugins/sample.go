@@ -78,7 +78,7 @@ type Trace struct {
 	Verdict Verdict
 	// Outputs are the event's own output, if any, and what was emitted; an empty group is the event's own.
 	Outputs []Output
-	// Err is the failure, with Verdict Failed.
+	// Err is the failure, with Verdict Failed. The plugin's OnError decides about such an event: it has no Outputs here.
 	Err error
 	// Fuel is the number of units spent.
 	Fuel int64
@@ -121,28 +121,30 @@ func Try(ctx context.Context, o Options, spec Spec) (_ *Trial, err error) {
 
 // Event gives an event to the plugin.
 func (t *Trial) Event(group string, payload []byte) (tr Trace) {
-	s, err := t.m.acquire(0)
+	g := gate{hook: OnEvent, group: group}
+	s, err := t.m.acquire(g, 0)
 	if err == nil {
-		err = t.event(s, group, payload, &tr)
+		err = t.event(s, g, payload, &tr)
 	}
 	if err != nil {
 		tr.Verdict, tr.Err, tr.Outputs = Failed, err, nil
-		t.m.breaker.done(true) // every event of a trial is tried
+		s = &t.m.slots[0]
+		s.breakers.succeeded(g) // every event of a trial is tried
 	}
 	return tr
 }
 
-func (t *Trial) event(s *slot, group string, payload []byte, tr *Trace) error {
-	in := s.in
+func (t *Trial) event(s *slot, g gate, payload []byte, tr *Trace) error {
+	in, group := s.in, g.group
 	if in.onEvent == nil {
-		return t.m.release(s, in.fail(KindResult, exportOnEvent, "the plugin does not export it"))
+		return t.m.release(s, g, in.fail(KindResult, exportOnEvent, "the plugin does not export it"))
 	}
 	var res result
 	start := time.Now()
 	f := in.event(group, payload, 0, &res)
 	tr.Duration = time.Since(start)
 	tr.Memory = uint64(in.mem.Size())
-	tr.Fuel = t.m.spec.Fuel - int64(in.fuel.Get())
+	tr.Fuel = in.budget - int64(in.fuel.Get())
 	tr.Verdict = res.verdict
 	switch res.verdict {
 	case Pass:
@@ -153,7 +155,7 @@ func (t *Trial) event(s *slot, group string, payload []byte, tr *Trace) error {
 	for _, e := range res.emits {
 		tr.Outputs = append(tr.Outputs, Output{Group: e.group, Payload: e.payload, Audience: e.audience})
 	}
-	return t.m.release(s, f)
+	return t.m.release(s, g, f)
 }
 
 // Hooks tells which hooks the plugin takes.

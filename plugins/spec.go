@@ -12,16 +12,20 @@ import (
 	"time"
 )
 
-// OnError says what happens to an event when its plugin fails or is set aside.
+// OnError says what happens to an event that its plugin could not process: the call failed, or the plugin is set aside for the group.
 type OnError string
 
-// Policies. The default is pass for on_event and drop for on_class, which exists to keep things from people; a failing on_subscribe
-// always denies.
+// Policies. A failing on_subscribe denies, whatever the policy.
 const (
-	OnErrorDefault  OnError = ""
-	OnErrorPass     OnError = "pass"      // the event goes on as it came
-	OnErrorDrop     OnError = "drop"      // the event ends here
-	OnErrorLastGood OnError = "last_good" // the module deployed before this one decides, if it worked; otherwise drop
+	// OnErrorWithhold is the default, also for "": the event, or what a class was to see of it, is not delivered, and the function
+	// given to [Pipeline.OnWithheld] is told, so that clients can learn that they miss something.
+	OnErrorWithhold OnError = "withhold"
+	// OnErrorPass lets the event go on as it came. It is for plugins that guard nothing.
+	OnErrorPass OnError = "pass"
+	// OnErrorDrop is OnErrorWithhold without a word to clients.
+	OnErrorDrop OnError = "drop"
+	// OnErrorLastGood lets the module decide that was deployed before this one, if it worked; otherwise the event is withheld.
+	OnErrorLastGood OnError = "last_good"
 )
 
 // Grant is a capability of the host that a plugin gets only if its Spec lists it.
@@ -52,24 +56,27 @@ type Spec struct {
 	OnError OnError
 	// Grants are the capabilities the module may import.
 	Grants []Grant
-	// Memory limits an instance's linear memory, in bytes; default 16 MiB.
+	// Memory limits an instance's linear memory, in bytes; default 32 MiB.
 	Memory int64
-	// Fuel is the budget of one call in units; default 1,000,000: some milliseconds of
+	// Fuel is the budget of one call in units, to which FuelPerByte adds; default 1,000,000: some milliseconds of
 	// instructions, and more than a second where each waits for memory (see RATIONALE.md, "fuel"). See FuelFor.
 	Fuel int64
+	// FuelPerByte is what each byte of the call's input adds to the budget, in units; default 32. Negative: nothing.
+	FuelPerByte int64
 	// InitFuel is the budget of an instance's start, _initialize and ev_init together; default 20,000,000.
 	InitFuel int64
 	// Instances is how many run side by side; default GOMAXPROCS. All events of a group meet the same one.
 	Instances int
-	// MaxResult limits what a call may return or emit, in bytes; default 1 MiB.
+	// MaxResult limits what a call may return or emit, in bytes; default 1 MiB, or eight times the call's input if that is more.
 	MaxResult int
 	// JSON demands that results are valid JSON; UTF-8 is demanded always.
 	JSON bool
 	// KV limits the plugin's key-value store, in bytes of keys and values; default 1 MiB.
 	KV int
-	// MaxFailures in a row set the plugin aside; default 5.
+	// MaxFailures set a hook aside for a group: so many more calls failed there than succeeded. Calls that were too large, ran out of
+	// fuel or found no instance do not count. Default 5.
 	MaxFailures int
-	// Cooldown is how long it is set aside before one event tries it again, doubled for each such try that fails, up to 32 times; default 5 s.
+	// Cooldown is how long it is set aside before one call tries it again, doubled for each such try that fails, up to 32 times; default 5 s.
 	Cooldown time.Duration
 	// Samples are tried before the module takes over; a sample that fails refuses the module.
 	Samples []Sample
@@ -78,6 +85,9 @@ type Spec struct {
 	Shadow bool
 	// ShadowOf names the plugin that a shadow is compared with. Its Groups are then those of that plugin.
 	ShadowOf string
+
+	// resultGrows tells that MaxResult is the default, and grows with the input.
+	resultGrows bool
 }
 
 // Sample is a golden sample: an event and what must become of it.
@@ -100,18 +110,22 @@ type SampleEmission struct {
 
 // Defaults.
 const (
-	DefaultMemory   = 16 << 20
-	DefaultFuel     = 1_000_000
-	DefaultInitFuel = 20_000_000
-	defaultResult   = 1 << 20
-	defaultKV       = 1 << 20
-	defaultFailures = 5
-	defaultCooldown = 5 * time.Second
+	DefaultMemory      = 32 << 20
+	DefaultFuel        = 1_000_000
+	DefaultFuelPerByte = 32
+	DefaultInitFuel    = 20_000_000
+	defaultResult      = 1 << 20
+	resultGrowth       = 8 // times the input
+	defaultKV          = 1 << 20
+	defaultFailures    = 5
+	defaultCooldown    = 5 * time.Second
 
 	maxModule = 16 << 20 // bytes of a .wasm file
 	maxMemory = 1 << 30
 	maxConfig = 1 << 20
 	maxFuel   = 1 << 50
+
+	maxFuelPerByte = 1 << 20
 )
 
 // FuelFor gives a budget that a guest on a usual machine spends in about d: 100 units are a microsecond, give or take a factor of four.
@@ -134,9 +148,11 @@ func (s Spec) withDefaults() (Spec, error) {
 		bad("the module has %d bytes, more than %d: build it without debug information (Go: -ldflags=\"-s -w\")", len(s.Wasm), maxModule)
 	}
 	switch s.OnError {
-	case OnErrorDefault, OnErrorPass, OnErrorDrop, OnErrorLastGood:
+	case "":
+		s.OnError = OnErrorWithhold
+	case OnErrorWithhold, OnErrorPass, OnErrorDrop, OnErrorLastGood:
 	default:
-		bad("on_error is %q: use pass, drop or last_good", s.OnError)
+		bad("on_error is %q: use withhold, pass, drop or last_good", s.OnError)
 	}
 	for _, g := range s.Grants {
 		if !slices.Contains(Grants, g) {
@@ -156,8 +172,10 @@ func (s Spec) withDefaults() (Spec, error) {
 	}
 	def(&s.Memory, DefaultMemory)
 	def(&s.Fuel, DefaultFuel)
+	def(&s.FuelPerByte, DefaultFuelPerByte)
 	def(&s.InitFuel, DefaultInitFuel)
 	def(&s.Instances, runtime.GOMAXPROCS(0))
+	s.resultGrows = s.resultGrows || s.MaxResult == 0 // a Spec with its defaults filled in comes here again
 	def(&s.MaxResult, defaultResult)
 	def(&s.KV, defaultKV)
 	def(&s.MaxFailures, defaultFailures)
@@ -169,6 +187,7 @@ func (s Spec) withDefaults() (Spec, error) {
 	}
 	between("memory", s.Memory, 64<<10, maxMemory)
 	between("fuel", s.Fuel, 1, maxFuel)
+	between("fuel for a byte", s.FuelPerByte, -maxFuelPerByte, maxFuelPerByte)
 	between("init fuel", s.InitFuel, 1, maxFuel)
 	between("instances", int64(s.Instances), 1, 1024)
 	between("the limit of a result", int64(s.MaxResult), 1, maxMemory)
@@ -190,6 +209,17 @@ func def[T int | int64 | time.Duration](v *T, d T) {
 	}
 }
 
+// budget is the fuel of a call with so many bytes of input.
+func (s *Spec) budget(input int) int64 { return s.Fuel + max(0, s.FuelPerByte)*int64(input) }
+
+// resultLimit is how many bytes a call with so many bytes of input may return.
+func (s *Spec) resultLimit(input int) int {
+	if s.resultGrows {
+		return max(s.MaxResult, resultGrowth*input)
+	}
+	return s.MaxResult
+}
+
 func (s *Spec) granted(g Grant) bool { return g == "" || slices.Contains(s.Grants, g) }
 
 // Hash identifies a module's content: the SHA-256 of its bytes in hexadecimal.
@@ -201,7 +231,8 @@ func Hash(wasm []byte) string {
 // key identifies what a loaded module depends on: bytes and every setting that its instances see. Modules with equal keys are reused.
 func (s *Spec) key() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%q %d %d %d %d %d %v\n", s.Name, Hash(s.Wasm), s.Config, s.Memory, s.Fuel, s.InitFuel, s.Instances, s.MaxResult, s.JSON)
+	fmt.Fprintf(h, "%s\n%s\n%q %d %d %d %d %d %d %v %v\n", s.Name, Hash(s.Wasm), s.Config, s.Memory, s.Fuel, s.FuelPerByte, s.InitFuel,
+		s.Instances, s.MaxResult, s.resultGrows, s.JSON)
 	grants := slices.Clone(s.Grants)
 	slices.Sort(grants)
 	fmt.Fprintln(h, slices.Compact(grants), s.MaxFailures, s.Cooldown)

@@ -39,6 +39,8 @@ const (
 	LossPeer
 	// LossPluginSlow is a full queue of events for plugins.
 	LossPluginSlow
+	// LossPluginWithheld is an event that a plugin could not process.
+	LossPluginWithheld
 	// LossNotUTF8 is a text that no browser takes.
 	LossNotUTF8
 	// LossSlowReader is a client that was closed because it read too slowly.
@@ -83,6 +85,9 @@ var lossKinds = [lossCauses]lossKind{
 	LossPeerLink:   {"peer_link", "mend the connection between the nodes", true, false},
 	LossPeer:       {"peer", "look at the losses of the peer", true, false},
 	LossPluginSlow: {"plugin_slow", "make the plugin faster, or give it fewer groups", true, false},
+	LossPluginWithheld: {
+		"plugin_withheld", "look at the plugin's log and last error; set on_error pass if it guards nothing", true, false,
+	},
 	LossNotUTF8:    {"not_utf8", "mend the emitter: a text must be UTF-8", false, false},
 	LossSlowReader: {"slow_reader", "", false, false},
 	LossMemory:     {"memory", "", false, false},

@@ -28,6 +28,7 @@ type Filter struct {
 	// settling counts the lanes that may hold events of groups which have no plugins any more.
 	settling atomic.Int32
 	dropped  atomic.Uint64
+	withheld atomic.Uint64
 	overrun  atomic.Uint64
 	lost     relay.LossSink // nil: losses are only counted
 }
@@ -37,6 +38,7 @@ var _ relay.Interceptor = (*Filter)(nil)
 // New returns a running Filter. What comes out of its plugins goes to forward, see [relay.Hub.Forward]. Close it after use.
 func New(p *plugins.Pipeline, forward func([]relay.Event)) *Filter {
 	f := &Filter{pipeline: p, forward: forward, seed: maphash.MakeSeed()}
+	p.OnWithheld(func(group string) { f.lose(relay.LossPluginWithheld, group, 1) })
 	for range runtime.GOMAXPROCS(0) {
 		l := newLane(f)
 		f.lanes = append(f.lanes, l)
@@ -85,8 +87,13 @@ func (f *Filter) lane(group string) *lane {
 
 // process takes an event through its plugins and appends what comes out of them to out.
 func (f *Filter) process(ev *relay.Event, outputs []plugins.Output, out []relay.Event) ([]plugins.Output, []relay.Event) {
-	outputs = f.pipeline.Process(ev.Group, ev.Text, outputs[:0])
-	if len(outputs) == 0 {
+	outputs, withheld := f.pipeline.Run(ev.Group, ev.Text, outputs[:0])
+	switch {
+	case len(outputs) > 0:
+	case withheld:
+		f.withheld.Add(1)
+		ev.Discard("withheld")
+	default:
 		f.dropped.Add(1)
 		ev.Discard("plugin")
 	}
@@ -164,16 +171,24 @@ func (f *Filter) overflow(run []relay.Event) {
 	for i := range run {
 		run[i].Discard("plugin_slow")
 	}
+	f.lose(relay.LossPluginSlow, run[0].Group, len(run))
+}
+
+// lose makes it known that clients of a group do not get events.
+func (f *Filter) lose(cause relay.LossCause, group string, events int) {
 	if f.lost != nil {
-		f.lost.Lost(relay.Loss{Cause: relay.LossPluginSlow, Groups: []string{run[0].Group}, Events: len(run)})
+		f.lost.Lost(relay.Loss{Cause: cause, Groups: []string{group}, Events: events})
 	}
 }
 
 // Overrun is how many events were dropped because plugins of their lane were too slow for what came.
 func (f *Filter) Overrun() uint64 { return f.overrun.Load() }
 
-// Dropped is how many events have left the plugins as nothing.
+// Dropped is how many events plugins have dropped.
 func (f *Filter) Dropped() uint64 { return f.dropped.Load() }
+
+// Withheld is how many events came to nothing because a plugin could not process them.
+func (f *Filter) Withheld() uint64 { return f.withheld.Load() }
 
 // Close stops the lanes; what waits in them is dropped.
 func (f *Filter) Close() {

@@ -23,6 +23,7 @@ import (
 type clients struct {
 	mu     sync.Mutex
 	events []relay.Event
+	missed []string
 	gate   chan struct{} // if not nil, forward waits for it
 }
 
@@ -33,6 +34,22 @@ func (c *clients) forward(events []relay.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events = append(c.events, events...)
+}
+
+// Lost implements relay.LossSink.
+func (c *clients) Lost(l relay.Loss) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for range l.Events {
+		c.missed = append(c.missed, l.Groups[0]+": "+l.Cause.String())
+	}
+}
+
+// misses returns what was said to be missing.
+func (c *clients) misses() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.missed)
 }
 
 // texts returns what came for a group.
@@ -67,6 +84,7 @@ func start(t testing.TB, c *clients, specs ...plugins.Spec) *Filter {
 		t.Fatal(err)
 	}
 	f := New(p, c.forward)
+	f.ReportLosses(c)
 	t.Cleanup(func() {
 		f.Close()
 		if err := p.Close(); err != nil {
@@ -257,11 +275,33 @@ func TestOrderUnderChange(t *testing.T) {
 	}
 }
 
+// What a plugin cannot process does not come out, and clients' group is told; so it is in another group that such an event was sent to.
+func TestWithheld(t *testing.T) {
+	c := &clients{}
+	second := actor(t, "s")
+	second.Name = "second"
+	f := start(t, c, actor(t, "g"), second)
+	var events []relay.Event
+	for _, text := range []string{
+		`{"do":"trap"}`, `{"do":"loop"}`, `{"do":"drop"}`, `{"do":"route","to":"s","with":"{\"do\":\"trap\"}"}`, `{"do":"pass"}`,
+	} {
+		events = append(events, event("g", text))
+	}
+	f.Intercept(events)
+	eventually(t, "the last event", func() bool { return len(c.texts("g")) == 1 })
+	if got := c.misses(); !slices.Equal(got, []string{"g: plugin_withheld", "g: plugin_withheld", "s: plugin_withheld"}) {
+		t.Errorf("told of %q", got)
+	}
+	if f.Withheld() != 3 || f.Dropped() != 1 || len(c.texts("s")) > 0 {
+		t.Errorf("%d withheld, %d dropped, %q came to s", f.Withheld(), f.Dropped(), c.texts("s"))
+	}
+}
+
 // A full lane makes Intercept wait instead of growing.
 func TestFullLaneWaits(t *testing.T) {
 	c := &clients{gate: make(chan struct{})}
 	f := start(t, c, actor(t, "g"))
-	text := []byte(`{"pad":"` + strings.Repeat("x", 1<<20) + `"}`)
+	text := []byte(`{"pad":"` + strings.Repeat("x", 1<<20-64) + `"}`) // as much as the actor takes
 	sent := make(chan int)
 	go func() {
 		for n := range 40 {

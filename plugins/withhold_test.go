@@ -1,0 +1,226 @@
+package plugins
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ways are the ways in which an event can fail to be processed. Each gives the event, and may prepare the pipeline.
+var ways = []struct {
+	name    string
+	event   []byte
+	change  func(*Spec)
+	prepare func(t *testing.T, p *Pipeline)
+}{
+	{name: "trap", event: do("trap")},
+	{name: "out of fuel", event: do("loop")},
+	{name: "recursion", event: do("recurse")},
+	{name: "the plugin reports an error", event: do("error")},
+	{name: "not UTF-8", event: do("text")},
+	{name: "not JSON", event: do("not_json"), change: func(s *Spec) { s.JSON = true }},
+	{name: "a result outside the memory", event: do("range")},
+	{name: "a result that is too large", event: do("huge")},
+	{name: "a result that the ABI does not know", event: do("reserved")},
+	{name: "a pointer outside the memory", event: do("pointer")},
+	{name: "it failed after it emitted", event: do("emit_then_fail")},
+	{name: "an event that the guest refuses", event: append(do("pass"), make([]byte, 2<<20)...)},
+	{name: "an event that the memory cannot hold", event: append(do("pass"), make([]byte, 3<<20)...), change: func(s *Spec) { s.Memory = 4 << 20 }},
+	{name: "set aside", event: do("pass"), prepare: func(t *testing.T, p *Pipeline) {
+		for range 5 {
+			p.Process("g1", do("trap"), nil)
+		}
+		if h := p.Health()[0]; h.Aside != 1 || h.SetAside[0] != (SetAside{"on_event", "g1", false}) {
+			t.Fatalf("set aside: %+v", h.SetAside)
+		}
+	}},
+}
+
+// Whichever way an event goes past a plugin that could not process it, the plugin's policy decides, for that event and its group alone.
+func TestPolicies(t *testing.T) {
+	for _, way := range ways {
+		for _, policy := range []OnError{"", OnErrorWithhold, OnErrorDrop, OnErrorPass, OnErrorLastGood} {
+			t.Run(fmt.Sprintf("%s/%s", way.name, policy), func(t *testing.T) {
+				spec := actor(t)
+				spec.OnError = policy
+				if way.change != nil {
+					way.change(&spec)
+				}
+				p := pipeline(t, Options{}, spec)
+				if way.prepare != nil {
+					way.prepare(t, p)
+				}
+				var told []string
+				p.OnWithheld(func(group string) { told = append(told, group) })
+				before := p.Health()[0].Unprocessed
+				out, withheldNow := p.Run("g1", way.event, nil)
+				after := p.Health()[0].Unprocessed
+
+				outcome, wantTold := "withheld", []string{"g1"}
+				switch policy {
+				case OnErrorPass:
+					outcome, wantTold = "passed", nil
+				case OnErrorDrop:
+					outcome, wantTold = "dropped", nil
+				}
+				if passes := outcome == "passed"; passes != (len(out) == 1 && bytes.Equal(out[0].Payload, way.event)) || !passes && len(out) > 0 {
+					t.Errorf("%d outputs", len(out))
+				}
+				if !slices.Equal(told, wantTold) || withheldNow != (wantTold != nil) || after[outcome] != before[outcome]+1 {
+					t.Errorf("told of %q, withheld %v, counted %v after %v", told, withheldNow, after, before)
+				}
+				if got := show(p.Process("g2", do("replace", "with", "{}"), nil)); got != "g2 {}" {
+					t.Errorf("the next event of another group gives %q", got)
+				}
+			})
+		}
+	}
+}
+
+// An instance that does not start, or not in time, is a failure as any other.
+func TestPoliciesWithoutInstance(t *testing.T) {
+	for _, c := range []struct {
+		policy OnError
+		want   string
+	}{{"", ""}, {OnErrorDrop, ""}, {OnErrorPass, "g1 {}"}} {
+		spec := Spec{Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1, InitFuel: 1 << 40, OnError: c.policy, MaxFailures: 1000}
+		p := pipeline(t, Options{startWait: time.Millisecond}, spec)
+		for p.Health()[0].Failures[KindStart] == 0 {
+			if got := show(p.Process("g1", []byte("{}"), nil)); got != c.want {
+				t.Fatalf("on_error %q: %q while no instance is ready", c.policy, got)
+			}
+		}
+		if h := p.Health()[0]; h.Aside != 0 {
+			t.Errorf("set aside, for no group's fault: %+v", h.SetAside)
+		}
+	}
+}
+
+// Failures of one group, hook, class or user concern no other.
+func TestFailuresStayWhereTheyAre(t *testing.T) {
+	spec := actor(t)
+	spec.MaxFailures = 2
+	p := pipeline(t, Options{}, spec)
+	ctx := context.Background()
+	for range 5 {
+		p.Process("g1", do("trap"), nil)
+		p.Render(9, "g2", []byte("{}"))
+		if d, err := p.Subscribe(ctx, []byte(`{"do":"trap"}`), "g3"); d.Allow || err == nil {
+			t.Errorf("a subscription about which the plugin fails: %+v, %v", d, err)
+		}
+	}
+	var aside []string
+	for _, s := range p.Health()[0].SetAside {
+		aside = append(aside, s.Hook+" "+s.Group)
+	}
+	if !slices.Equal(aside, []string{"on_event g1", "on_class g2", "on_subscribe g3"}) {
+		t.Errorf("set aside: %q", aside)
+	}
+	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "" {
+		t.Errorf("g1 is set aside and gives %q", got)
+	}
+	for _, group := range []string{"g2", "g3", "g4"} {
+		if got := show(p.Process(group, do("replace", "with", "{}"), nil)); got != group+" {}" {
+			t.Errorf("%s gives %q", group, got)
+		}
+	}
+	for _, group := range []string{"g1", "g2", "g3"} {
+		if got, ok := p.Render(5, group, []byte("{}")); !ok || string(got) != `{"for":5}` {
+			t.Errorf("class 5 of %s is shown %q", group, got)
+		}
+		if d, err := p.Subscribe(ctx, []byte(`{"do":"class"}`), group); !d.Allow || d.Class != 5 || err != nil {
+			t.Errorf("another user subscribes to %s: %+v, %v", group, d, err)
+		}
+	}
+	if d, err := p.Subscribe(ctx, []byte(`{"do":"trap"}`), "g3"); d.Allow || err == nil {
+		t.Errorf("set aside, and a subscription is answered by %+v, %v", d, err)
+	}
+}
+
+// Events that are too large, or take too much work, set nothing aside, not even their own group.
+func TestLargeEventsSetNothingAside(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	for _, event := range [][]byte{do("loop"), do("huge"), append(do("pass"), make([]byte, 2<<20)...)} {
+		for range 10 {
+			if got := show(p.Process("g1", event, nil)); got != "" {
+				t.Fatalf("%.20s gives %.100q", event, got)
+			}
+			if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" {
+				t.Fatalf("after %.20s a small event gives %q", event, got)
+			}
+		}
+	}
+	if h := p.Health()[0]; h.Aside != 0 || h.Unprocessed["withheld"] != 30 || h.Breaker != "closed" {
+		t.Errorf("%+v", h)
+	}
+}
+
+// A refused event, or a result that is too large, leaves the instance as it was.
+func TestRefusedEventsKeepTheInstance(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	p.Process("g1", do("calls"), nil)
+	p.Process("g1", append(do("pass"), make([]byte, 2<<20)...), nil)
+	if got := show(p.Process("g1", do("calls"), nil)); got != "g1 2" {
+		t.Errorf("after an event that is too large the instance counts %q", got)
+	}
+}
+
+// A shadow that fails withholds nothing and tells nothing.
+func TestShadowsWithholdNothing(t *testing.T) {
+	shadow := actor(t)
+	shadow.Name, shadow.Shadow = "beside", true
+	p := pipeline(t, Options{}, shadow)
+	p.OnWithheld(func(group string) { t.Errorf("told of %s", group) })
+	ev := string(do("trap"))
+	if got := show(p.Process("g1", []byte(ev), nil)); got != "g1 "+ev || len(p.Health()[0].Unprocessed) > 0 {
+		t.Errorf("%q, %v", got, p.Health()[0].Unprocessed)
+	}
+}
+
+// What a class would have seen is withheld like an event, and others' views are not.
+func TestWithheldViews(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	var told []string
+	p.OnWithheld(func(group string) { told = append(told, group) })
+	if got, ok := p.Render(9, "g1", []byte("{}")); ok {
+		t.Errorf("class 9 is shown %q", got)
+	}
+	if got, ok := p.Render(8, "g1", []byte("{}")); ok { // the plugin's own decision
+		t.Errorf("class 8 is shown %q", got)
+	}
+	if !slices.Equal(told, []string{"g1"}) {
+		t.Errorf("told of %q", told)
+	}
+}
+
+// The budget grows with the event, unless it is told not to.
+func TestFuelGrowsWithTheEvent(t *testing.T) {
+	for _, c := range []struct {
+		perByte, want int64 // want: the budget of an event and group of 1,002 bytes
+	}{{0, 1000 + 32*1002}, {5, 1000 + 5*1002}, {-1, 1000}} {
+		spec := Spec{Name: "loop", Wasm: fixture(t, "hostile/loop"), Groups: []string{"*"}, Instances: 1, Fuel: 1000, FuelPerByte: c.perByte}
+		p := pipeline(t, Options{}, spec)
+		p.Process("g1", make([]byte, 1000), nil)
+		h := p.Health()[0]
+		if want := fmt.Sprintf("out of fuel after %d units", c.want); !strings.Contains(h.LastError, want) || int64(h.Fuel) < c.want {
+			t.Errorf("fuel per byte %d: %s, %d units; want %s", c.perByte, h.LastError, h.Fuel, want)
+		}
+	}
+}
+
+// Results may be larger than 1 MiB if the event is, unless the limit is set.
+func TestResultGrowsWithTheEvent(t *testing.T) {
+	var s Spec
+	s.resultGrows, s.MaxResult = true, defaultResult
+	if s.resultLimit(10) != defaultResult || s.resultLimit(1<<20) != 8<<20 {
+		t.Errorf("%d, %d", s.resultLimit(10), s.resultLimit(1<<20))
+	}
+	s.resultGrows, s.MaxResult = false, 100
+	if s.resultLimit(1<<20) != 100 {
+		t.Errorf("%d", s.resultLimit(1<<20))
+	}
+}
