@@ -132,6 +132,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.node = value.(*node)
+	a.node.logFirst(a.log)
 	if a.Backplane != nil {
 		if err := a.Backplane.provision(a.node.log); err != nil {
 			return err

@@ -79,7 +79,8 @@ func TestLogLinesAreDocumented(t *testing.T) {
 		rows = append(rows, "| error | channel layer is not well; "+unwell+" |")
 	}
 	rows = append(rows, "| error | a changed plugin file is refused; the module before it goes on |", "| error | the storage does not say whether a plugin has been deployed |",
-		"| error | a deployed plugin is refused on this node; the module before it goes on |")
+		"| error | a deployed plugin is refused on this node; the module before it goes on |", "| error | changed samples are refused; those before go on |",
+		"| error | a running plugin fails its changed samples; it goes on |")
 	for _, row := range rows {
 		if !strings.Contains(string(text), "\n"+row+" ") {
 			t.Errorf("docs/observability.md has no line\n%s", row)

@@ -27,39 +27,45 @@ type Plugin struct {
 	Groups []string `json:"groups,omitempty"`
 	// Config is what the plugin gets as its configuration, any JSON.
 	Config json.RawMessage `json:"config,omitempty"`
-	// OnError says what becomes of an event when the plugin fails or is set aside: "pass", "drop" or "last_good" (the version that ran before
-	// decides). Default: "pass"; "drop" where the plugin renders by class. A failing on_subscribe always denies.
+	// OnError says what becomes of an event that the plugin cannot process, because it fails or is set aside: "withhold" (it is not
+	// delivered; clients are told by the channel layer's resync, if that is set), "pass" (it goes on as it came: for plugins that guard
+	// nothing), "drop" (as withhold, without a word) or "last_good" (the version that ran before decides, or else withhold). Default:
+	// "withhold". A failing on_subscribe always denies.
 	OnError string `json:"on_error,omitempty"`
 	// Grants are what the plugin may use besides its log and configuration: emit, metrics, kv, clock.
 	Grants []string `json:"grants,omitempty"`
-	// Memory bounds the memory of one instance, in bytes. Default: 16 MiB.
+	// Memory bounds the memory of one instance, in bytes. Default: 32 MiB.
 	Memory int64 `json:"memory,omitempty"`
 	// Fuel bounds the work of one call: about one unit for each loop round and function call. Default: 1000000.
 	Fuel int64 `json:"fuel,omitempty"`
-	// Timeout is Fuel as a time, roughly; only one of the two may be set.
+	// FuelPerByte is what each byte of an event adds to Fuel. Default: 32; 0 with Timeout.
+	FuelPerByte *int64 `json:"fuel_per_byte,omitempty"`
+	// Timeout is Fuel as a time, roughly; only one of the two may be set. It does not grow with the event.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 	// Instances is how many run side by side. Default: the number of processors.
 	Instances int `json:"instances,omitempty"`
-	// MaxResult bounds what one call may return, in bytes. Default: 1 MiB.
+	// MaxResult bounds what one call may return, in bytes. Default: 1 MiB, or eight times the event if that is more.
 	MaxResult int `json:"max_result,omitempty"`
 	// JSON demands that results are JSON. Default: any UTF-8.
 	JSON bool `json:"json,omitempty"`
 	// KV bounds the plugin's key-value store, in bytes. Default: 1 MiB.
 	KV int `json:"kv,omitempty"`
-	// MaxFailures is how many failures in a row set the plugin aside. Default: 5.
+	// MaxFailures sets a hook of the plugin aside for a group where so many more calls failed than succeeded. Events that are too large
+	// or run out of fuel do not count. Default: 5.
 	MaxFailures int `json:"max_failures,omitempty"`
-	// Cooldown is how long it then stays aside. Default: 5s; doubled, up to 32 times, while it goes on failing.
+	// Cooldown is how long it then stays aside for that group. Default: 5s; doubled, up to 32 times, while it goes on failing.
 	Cooldown caddy.Duration `json:"cooldown,omitempty"`
 	// Samples is a file of events, one JSON object a line ({"group", "payload", "verdict", "output"}), that a module must
-	// get right before it runs.
+	// get right before it runs. A change of it is picked up.
 	Samples string `json:"samples,omitempty"`
 	// Shadow lets the plugin run without effect; how its verdicts differ is counted.
 	Shadow bool `json:"shadow,omitempty"`
 	// ShadowOf is the plugin to compare a shadow with, whose events it then sees. Default: compare with letting all pass.
 	ShadowOf string `json:"shadow_of,omitempty"`
 
-	file string // with placeholders replaced
-	spec plugins.Spec
+	file, samples string    // with placeholders replaced
+	sampled       fileState // of the samples that spec has
+	spec          plugins.Spec
 }
 
 // provision makes a Spec, without the module, of the settings.
@@ -78,13 +84,21 @@ func (p *Plugin) provision() (err error) {
 	if p.Fuel != 0 && p.Timeout != 0 {
 		return fail(errors.New("fuel and timeout are one limit in two units: set one of them"))
 	}
-	fuel := p.Fuel
+	fuel, perByte := p.Fuel, int64(0)
 	if p.Timeout != 0 {
-		fuel = plugins.FuelFor(time.Duration(p.Timeout))
+		fuel, perByte = plugins.FuelFor(time.Duration(p.Timeout)), -1
+	}
+	if p.FuelPerByte != nil {
+		if perByte = *p.FuelPerByte; perByte < 0 {
+			return fail(errors.New("fuel_per_byte is negative: set 0 for a budget that does not grow with the event"))
+		}
+		if perByte == 0 {
+			perByte = -1
+		}
 	}
 	p.spec = plugins.Spec{
 		Name: p.Name, Groups: p.Groups, Config: p.Config, OnError: plugins.OnError(p.OnError),
-		Memory: p.Memory, Fuel: fuel, Instances: p.Instances, MaxResult: p.MaxResult, JSON: p.JSON, KV: p.KV,
+		Memory: p.Memory, Fuel: fuel, FuelPerByte: perByte, Instances: p.Instances, MaxResult: p.MaxResult, JSON: p.JSON, KV: p.KV,
 		MaxFailures: p.MaxFailures, Cooldown: time.Duration(p.Cooldown), Shadow: p.Shadow, ShadowOf: p.ShadowOf,
 	}
 	for _, g := range p.Grants {
@@ -94,11 +108,11 @@ func (p *Plugin) provision() (err error) {
 		return fail(errors.New("it needs groups, as in: groups job_events-*"))
 	}
 	if p.Samples != "" {
-		name, err := repl.ReplaceOrErr(p.Samples, true, true)
-		if err != nil {
+		if p.samples, err = repl.ReplaceOrErr(p.Samples, true, true); err != nil {
 			return fail(err)
 		}
-		if p.spec.Samples, err = readSamples(name); err != nil {
+		p.sampled, _ = stateOf(p.samples) // before it is read: a later state is looked at again
+		if p.spec.Samples, err = readSamples(p.samples); err != nil {
 			return fail(err)
 		}
 	}

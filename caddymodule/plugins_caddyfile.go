@@ -12,21 +12,22 @@ import (
 // unmarshal reads
 //
 //	plugin <name> <file> {
-//		groups       <pattern>...
-//		config       <JSON>
-//		on_error     pass|drop|last_good
-//		grant        emit|metrics|kv|clock...
-//		memory       <size>
-//		fuel         <units>
-//		timeout      <duration>
-//		instances    <number>
-//		max_result   <size>
+//		groups        <pattern>...
+//		config        <JSON>
+//		on_error      withhold|pass|drop|last_good
+//		grant         emit|metrics|kv|clock...
+//		memory        <size>
+//		fuel          <units>
+//		fuel_per_byte <units>
+//		timeout       <duration>
+//		instances     <number>
+//		max_result    <size>
 //		json
-//		kv           <size>
-//		max_failures <number>
-//		cooldown     <duration>
-//		samples      <file>
-//		shadow       [<plugin>]
+//		kv            <size>
+//		max_failures  <number>
+//		cooldown      <duration>
+//		samples       <file>
+//		shadow        [<plugin>]
 //	}
 func (p *Plugin) unmarshal(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&p.Name, &p.File) {
@@ -89,6 +90,10 @@ func (p *Plugin) unmarshalSetting(d *caddyfile.Dispenser) error {
 		p.Memory, err = size(value)
 	case "fuel":
 		p.Fuel, err = strconv.ParseInt(value, 10, 64)
+	case "fuel_per_byte":
+		var units int64
+		units, err = strconv.ParseInt(value, 10, 64)
+		p.FuelPerByte = &units
 	case "timeout":
 		p.Timeout, err = duration(value)
 	case "instances":
@@ -106,7 +111,7 @@ func (p *Plugin) unmarshalSetting(d *caddyfile.Dispenser) error {
 	case "samples":
 		p.Samples = value
 	default:
-		return d.Errf("plugin has no setting %q; it has groups, config, on_error, grant, memory, fuel, timeout, instances, max_result, json, kv, max_failures, cooldown, samples and shadow", name)
+		return d.Errf("plugin has no setting %q; it has groups, config, on_error, grant, memory, fuel, fuel_per_byte, timeout, instances, max_result, json, kv, max_failures, cooldown, samples and shadow", name)
 	}
 	if err != nil {
 		return d.Errf("%s: %v", name, err)

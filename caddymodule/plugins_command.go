@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -38,10 +39,10 @@ func pluginListCommand() *cobra.Command {
 			return err
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tLAST ERROR")
+		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tTROUBLE")
 		for _, p := range list {
-			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.80s\n", p.Name, p.state(), p.Hash, p.From,
-				p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied, p.failures(), p.Fuel/max(p.Calls, 1), p.LastError)
+			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", p.Name, p.state(), p.Hash, p.From,
+				p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied, p.failures(), p.Fuel/max(p.Calls, 1), p.trouble())
 		}
 		return w.Flush()
 	})
@@ -60,6 +61,19 @@ func (p *pluginStatus) state() string {
 		return "shadow"
 	}
 	return "runs"
+}
+
+// trouble says in one line what is wrong: why a newer module is refused, or the last failure.
+func (p *pluginStatus) trouble() string {
+	text := p.LastError
+	if p.Refused != "" {
+		text = "refused: " + p.Refused
+	}
+	text = strings.Join(strings.Fields(text), " ") // an error may have several lines
+	if len(text) > 160 {
+		text = strings.ToValidUTF8(text[:160], "") + "…"
+	}
+	return text
 }
 
 func (p *pluginStatus) failures() (n uint64) {

@@ -60,6 +60,7 @@ type moduleVersion struct {
 
 // refusal is a new version that was not taken.
 type refusal struct {
+	from string // "file", "deploy", "storage" or "samples"
 	what string // identifies the version, so that it is tried once
 	err  error
 }

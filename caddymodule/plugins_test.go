@@ -45,6 +45,7 @@ func TestPluginCaddyfile(t *testing.T) {
 			grant emit kv
 			memory 8MiB
 			fuel 5000
+			fuel_per_byte 0
 			instances 2
 			max_result 64KiB
 			json
@@ -67,7 +68,7 @@ func TestPluginCaddyfile(t *testing.T) {
 	}
 	sameJSON(t, app, `{"auth": {"kind": "none"}, "plugins": [
 		{"name": "redact", "file": "./redact.wasm", "groups": ["job_events-*", "ad_hoc_command_events-*", "more-*"], "config": {"words": ["password"]},
-		 "on_error": "drop", "grants": ["emit", "kv"], "memory": 8388608, "fuel": 5000, "instances": 2, "max_result": 65536, "json": true,
+		 "on_error": "drop", "grants": ["emit", "kv"], "memory": 8388608, "fuel": 5000, "fuel_per_byte": 0, "instances": 2, "max_result": 65536, "json": true,
 		 "kv": 2097152, "max_failures": 3, "cooldown": 10000000000, "samples": "./samples.ndjson"},
 		{"name": "next", "file": "./next.wasm", "shadow": true, "shadow_of": "redact", "timeout": 5000000}]}`)
 }
@@ -86,7 +87,7 @@ func TestPluginCaddyfileFaults(t *testing.T) {
 		"plugin a " + pass + " {\ngroups *\nfuel 1\ntimeout 1s\n}":                   "set one of them",
 		"plugin a " + pass + " {\ngroups *\nmemory 1KiB\n}":                          "memory is 1024",
 		"plugin a " + pass + " {\ngroups *\ngrant root\n}":                           `no grant "root"`,
-		"plugin a " + pass + " {\ngroups *\non_error explode\n}":                     "use pass, drop or last_good",
+		"plugin a " + pass + " {\ngroups *\non_error explode\n}":                     "use withhold, pass, drop or last_good",
 		"plugin a " + pass + " {\nshadow b\n}":                                       "which is no plugin in effect",
 		"plugin a ./not-there.wasm {\ngroups *\n}":                                   "no such file",
 		"plugin a {env.NOT_THERE} {\ngroups *\n}":                                    "env.NOT_THERE",

@@ -18,7 +18,7 @@ import (
 )
 
 func pluginTestCommand() *cobra.Command {
-	var config, group string
+	var config, group, onError string
 	var grants []string
 	var fuel, memory int64
 	cmd := &cobra.Command{
@@ -26,11 +26,12 @@ func pluginTestCommand() *cobra.Command {
 		Short: "Run a plugin on events, without a server",
 		Long: "Runs a plugin on events, one JSON object a line, and shows for each its verdict, fuel, time and memory, and what came out. A line is\n" +
 			"{\"group\": \"…\", \"payload\": <JSON>}, with \"verdict\", \"output\" and \"emits\" if they are to be checked; a line without \"payload\"\n" +
-			"is a payload itself. It fails if the plugin fails on an event, or does something else than the line says.",
+			"is a payload itself. Where the plugin fails, it shows what becomes of the event by on_error. The command fails if the plugin fails on\n" +
+			"an event, or does something else than the line says.",
 		Example: `  caddy edgerelay plugin test redact.wasm events.ndjson --config '{"words": ["password"]}'`,
 		Args:    cobra.ExactArgs(2),
 		RunE: running(func(args []string) error {
-			spec := plugins.Spec{Name: "test", Config: json.RawMessage(config), Fuel: fuel, Memory: memory}
+			spec := plugins.Spec{Name: "test", Config: json.RawMessage(config), Fuel: fuel, Memory: memory, OnError: plugins.OnError(onError)}
 			if config == "" {
 				spec.Config = nil
 			}
@@ -58,8 +59,9 @@ func pluginTestCommand() *cobra.Command {
 		all[i] = string(g)
 	}
 	cmd.Flags().StringSliceVar(&grants, "grant", all, "what the plugin may use")
-	cmd.Flags().Int64Var(&fuel, "fuel", 0, "units of fuel for one call")
-	cmd.Flags().Int64Var(&memory, "memory", 0, "bytes of memory")
+	cmd.Flags().Int64Var(&fuel, "fuel", plugins.DefaultFuel, "units of fuel for one call, to which each byte of the event adds")
+	cmd.Flags().Int64Var(&memory, "memory", plugins.DefaultMemory, "bytes of memory")
+	cmd.Flags().StringVar(&onError, "on-error", string(plugins.OnErrorWithhold), "the policy for events on which the plugin fails")
 	return cmd
 }
 
@@ -92,6 +94,9 @@ func try(w, log io.Writer, spec plugins.Spec, events io.Reader, group string) er
 		tr := trial.Event(ev.Group, ev.Payload)
 		total.events, total.fuel, total.time = total.events+1, total.fuel+tr.Fuel, total.time+tr.Duration
 		fmt.Fprintf(w, "%d  %-7s  %s  fuel %d  %v  memory %d KiB\n", n, tr.Verdict, ev.Group, tr.Fuel, tr.Duration.Round(100*time.Nanosecond), tr.Memory>>10)
+		if tr.Verdict == plugins.Failed {
+			fmt.Fprintf(w, "     → %s\n", policyOutcome(spec.OnError))
+		}
 		for _, o := range tr.Outputs {
 			to := o.Group
 			if to == "" {
@@ -120,6 +125,19 @@ func try(w, log io.Writer, spec plugins.Spec, events io.Reader, group string) er
 		return fmt.Errorf("%d of %d events went wrong", wrong, total.events)
 	}
 	return nil
+}
+
+// policyOutcome says what a relay does with an event on which a plugin fails.
+func policyOutcome(policy plugins.OnError) string {
+	switch policy {
+	case plugins.OnErrorPass:
+		return "on_error pass: it is delivered as it came"
+	case plugins.OnErrorDrop:
+		return "on_error drop: it is not delivered, and clients are not told"
+	case plugins.OnErrorLastGood:
+		return "on_error last_good: the module before decides; without one, it is not delivered"
+	}
+	return "on_error withhold: it is not delivered"
 }
 
 // parseSample reads a line of events: a sample, or a payload alone.

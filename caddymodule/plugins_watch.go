@@ -41,12 +41,57 @@ func (h *pluginHost) watch(ctx context.Context) {
 		}
 		h.mu.Lock()
 		for _, p := range h.running {
+			resampled := h.lookAtSamples(p, seen)
 			h.lookAtFile(ctx, p, seen)
 			if n%pollEvery == 0 {
 				h.lookAtStore(ctx, p)
 			}
+			if resampled {
+				h.holdToSamples(ctx, p)
+			}
 		}
 		h.mu.Unlock()
+	}
+}
+
+// lookAtSamples takes over golden samples that have changed and settled, and reports whether there are any. A newer module that was
+// refused is tried on them at the next look.
+func (h *pluginHost) lookAtSamples(p *runningPlugin, seen map[string]fileState) bool {
+	if p.samples == "" {
+		return false
+	}
+	now, err := stateOf(p.samples)
+	if err != nil || now == p.sampled {
+		return false
+	}
+	if seen[p.samples] != now {
+		seen[p.samples] = now
+		return false
+	}
+	p.sampled = now
+	samples, err := readSamples(p.samples)
+	if err != nil {
+		h.refuse(p, refusal{"samples", fmt.Sprint(now), err}, "changed samples are refused; those before go on")
+		return false
+	}
+	p.spec.Samples = samples
+	h.pipeline.SetSamples(p.Name, samples)
+	if p.refused.from == "file" {
+		p.file = fileState{}
+	}
+	h.show(func() { p.refused.what = "" })
+	h.log.Info("a plugin's samples have changed", "plugin", p.Name, "count", len(samples))
+	return true
+}
+
+// holdToSamples tries the running module on changed samples. It goes on whatever comes of that.
+func (h *pluginHost) holdToSamples(ctx context.Context, p *runningPlugin) {
+	switch err := h.pipeline.Hold(ctx, p.Name); {
+	case p.refused.err != nil && p.refused.from != "samples": // that is told already
+	case err != nil:
+		h.refuse(p, refusal{"samples", fmt.Sprint(p.sampled), err}, "a running plugin fails its changed samples; it goes on")
+	default:
+		h.show(func() { p.refused = refusal{} })
 	}
 }
 
@@ -66,7 +111,7 @@ func (h *pluginHost) lookAtFile(ctx context.Context, p *runningPlugin, seen map[
 		err = h.run(ctx, p, moduleVersion{wasm: wasm, from: "file", at: time.Now()})
 	}
 	if err != nil {
-		h.refuse(p, fmt.Sprint(now), "a changed plugin file is refused; the module before it goes on", err)
+		h.refuse(p, refusal{"file", fmt.Sprint(now), err}, "a changed plugin file is refused; the module before it goes on")
 	}
 }
 
@@ -74,7 +119,7 @@ func (h *pluginHost) lookAtFile(ctx context.Context, p *runningPlugin, seen map[
 func (h *pluginHost) lookAtStore(ctx context.Context, p *runningPlugin) {
 	d, err := h.store.last(ctx, p.Name)
 	if err != nil {
-		h.refuse(p, err.Error(), "the storage does not say whether a plugin has been deployed", err)
+		h.refuse(p, refusal{"storage", err.Error(), err}, "the storage does not say whether a plugin has been deployed")
 		return
 	}
 	if d == nil || !d.At.After(p.version.at) {
@@ -89,14 +134,14 @@ func (h *pluginHost) lookAtStore(ctx context.Context, p *runningPlugin) {
 		err = h.run(ctx, p, v)
 	}
 	if err != nil {
-		h.refuse(p, what, "a deployed plugin is refused on this node; the module before it goes on", err)
+		h.refuse(p, refusal{"deploy", what, err}, "a deployed plugin is refused on this node; the module before it goes on")
 	}
 }
 
-// refuse notes that a version was not taken, once.
-func (h *pluginHost) refuse(p *runningPlugin, what, message string, err error) {
-	if p.refused.what != what {
-		h.log.Error(message, "plugin", p.Name, "error", err)
+// refuse notes that a version was not taken, and says so once.
+func (h *pluginHost) refuse(p *runningPlugin, r refusal, message string) {
+	if p.refused.what != r.what {
+		h.log.Error(message, "plugin", p.Name, "error", r.err)
 	}
-	h.show(func() { p.refused = refusal{what, err} })
+	h.show(func() { p.refused = r })
 }

@@ -107,13 +107,19 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 			pl = newPlugin(spec.Name, p.host.logger, spec.KV, p.host.now)
 		}
 		next[spec.Name] = pl
-		if m := pl.live.Load(); m != nil && m.key == spec.key() {
+		m := pl.live.Load()
+		same := m != nil && m.key == spec.key()
+		if same && pl.spec.Load().samplesKey() == spec.samplesKey() {
 			continue
 		}
 		wg.Go(func() {
 			parallel <- struct{}{}
 			defer func() { <-parallel }()
-			loaded[i], faults[i] = p.host.load(ctx, spec, pl.env)
+			if same { // it only has to be right about other samples
+				faults[i] = p.host.check(ctx, spec)
+			} else {
+				loaded[i], faults[i] = p.host.load(ctx, spec, pl.env)
+			}
 		})
 	}
 	wg.Wait()
@@ -262,12 +268,38 @@ func (p *Pipeline) Check(ctx context.Context, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.host.load(ctx, spec, p.host.scratch(spec))
+	return p.host.check(ctx, spec)
+}
+
+func (h *host) check(ctx context.Context, spec Spec) error {
+	m, err := h.load(ctx, spec, h.scratch(spec))
 	if err != nil {
 		return err
 	}
 	m.close()
 	return nil
+}
+
+// SetSamples makes samples what later modules of a plugin must get right. The running one goes on; Hold tells whether it does.
+func (p *Pipeline) SetSamples(name string, samples []Sample) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pl := p.plugins[name]; pl != nil {
+		spec := *pl.spec.Load()
+		spec.Samples = samples
+		pl.spec.Store(&spec)
+	}
+}
+
+// Hold tries a plugin's running module on its samples, in an instance of its own.
+func (p *Pipeline) Hold(ctx context.Context, name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.plugins[name]
+	if pl == nil {
+		return fmt.Errorf("there is no plugin %q: %w", name, os.ErrNotExist)
+	}
+	return p.host.check(ctx, *pl.spec.Load())
 }
 
 // Close drains and frees everything. Afterwards the events of groups that had plugins end here, and subscriptions to them are denied:

@@ -228,7 +228,8 @@ func Hash(wasm []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// key identifies what a loaded module depends on: bytes and every setting that its instances see. Modules with equal keys are reused.
+// key identifies what a loaded module depends on: bytes and every setting that its instances see. Modules with equal keys are reused
+// if they are right about the samples, which samplesKey identifies.
 func (s *Spec) key() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%s\n%q %d %d %d %d %d %d %v %v\n", s.Name, Hash(s.Wasm), s.Config, s.Memory, s.Fuel, s.FuelPerByte, s.InitFuel,
@@ -236,6 +237,11 @@ func (s *Spec) key() string {
 	grants := slices.Clone(s.Grants)
 	slices.Sort(grants)
 	fmt.Fprintln(h, slices.Compact(grants), s.MaxFailures, s.Cooldown)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (s *Spec) samplesKey() string {
+	h := sha256.New()
 	for _, sample := range s.Samples {
 		fmt.Fprintf(h, "%q\n", sample)
 	}
