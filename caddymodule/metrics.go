@@ -55,6 +55,8 @@ var (
 	descTripTime    = desc("channel_layer_round_trip_seconds_total", "Time that these took.")
 	descUndecodable = desc("channel_layer_undecodable_total", "Messages skipped because they could not be decoded.")
 	descIgnored     = desc("channel_layer_ignored_total", "Messages of a type that does not concern the relay.")
+	descFaulty      = desc("channel_layer_faulty_groups", "Groups that cannot be joined although the layer is healthy: their keys hold another type.")
+	descHealed      = desc("channel_layer_healed_keys_total", "Keys of the relay that held another type and were deleted.")
 
 	descAuthAsked      = desc("auth_questions_total", "Questions to auth awx about users and objects, by what answered: the cache, a request under way, or a request of its own.", "about", "answered_by")
 	descAuthAnswers    = desc("auth_answers_total", "Answers of AWX's API: yes, no, or an error.", "about", "answer")
@@ -117,6 +119,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		seconds(descTripTime, h.RoundTripSeconds)
 		count(descUndecodable, h.Undecodable)
 		count(descIgnored, h.Ignored)
+		gauge(descFaulty, float64(h.FaultyGroups))
+		count(descHealed, h.Healed)
 	}
 	collectAuth(c.node.hub.Authorizer(), count, seconds)
 	if plane := c.node.plane.Load(); plane != nil {

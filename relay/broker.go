@@ -63,6 +63,10 @@ type Health struct {
 	RoundTripSeconds float64 `json:"round_trip_seconds"`
 	// Ignored counts messages of a type that is none of the relay's business.
 	Ignored uint64 `json:"ignored"`
+	// FaultyGroups is how many groups cannot be joined although the layer is well: their keys hold another type.
+	FaultyGroups int `json:"faulty_groups"`
+	// Healed counts keys of the relay's own that held another type and were deleted.
+	Healed uint64 `json:"healed"`
 }
 
 // ErrClosed is returned by what was closed.

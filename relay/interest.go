@@ -22,82 +22,98 @@ type membership struct {
 	group   string // the one copy of the name that all subscriptions share
 	count   int
 	clients int           // how many of count are clients; the rest are listeners, which peers need not know of
-	ready   chan struct{} // closed once the first join has been tried
-	failed  bool          // it was given up, so that who waits for ready has to see for himself; set before ready is closed
+	joined  bool          // the layer in force has taken it; guarded by interest.mu
 	told    chan struct{} // closed once peers have been told of the first client; guarded by interest.mu
 }
 
 // join counts one more subscription to each group, and returns when all of them are joined in the
 // layer, or with ctx's error. They count either way. Those of clients are made known to peers.
 func (i *interest) join(ctx context.Context, groups []string, clients bool) error {
-	var first, firstClients, wait []*membership
-	var told chan struct{}
+	return i.want(groups, clients).wait(ctx)
+}
+
+// joining is a call of want that has not been waited for.
+type joining struct {
+	interest   *interest
+	broker     Broker
+	unjoined   []*membership         // those that the layer is not known to have taken
+	peersReady func(context.Context) // waits for peers to hear of groups that got their first client; nil: none did
+	told       chan struct{}         // to be closed then
+	others     []chan struct{}       // closed once peers have heard of the groups; to be waited for
+}
+
+// want counts one more subscription to each group. Every caller waits for its own groups, and not for what else an
+// earlier caller wanted: that may be on another host, which hangs.
+func (i *interest) want(groups []string, clients bool) *joining {
+	j := &joining{interest: i}
+	var firstClients []string
 	i.mu.Lock()
+	defer i.mu.Unlock()
+	j.broker = i.broker
 	for _, g := range groups {
 		m := i.groups[g]
 		if m == nil {
-			m = &membership{group: g, ready: make(chan struct{})}
+			m = &membership{group: g}
 			i.groups[g] = m
-			first = append(first, m)
-		} else {
-			wait = append(wait, m)
+		}
+		if !m.joined {
+			j.unjoined = append(j.unjoined, m)
 		}
 		m.count++
 		if !clients {
 			continue
 		}
 		if m.clients++; m.clients == 1 {
-			if told == nil {
-				told = make(chan struct{})
+			if j.told == nil {
+				j.told = make(chan struct{})
 			}
-			m.told = told
-			firstClients = append(firstClients, m)
-		} else {
-			wait = append(wait, m)
+			m.told = j.told
+			firstClients = append(firstClients, m.group)
+		} else if n := len(j.others); n == 0 || j.others[n-1] != m.told {
+			j.others = append(j.others, m.told)
 		}
 	}
-	var peersReady func(context.Context)
 	if i.heard += len(firstClients); len(firstClients) > 0 && i.backplane != nil {
-		peersReady = i.backplane.Interest(names(firstClients), nil)
+		j.peersReady = i.backplane.Interest(firstClients, nil)
 	}
-	broker := i.broker
-	i.mu.Unlock()
+	return j
+}
 
+// wait returns when all groups are joined in the layer and peers have heard of them, or with an error.
+func (j *joining) wait(ctx context.Context) error {
+	switch {
+	case j.peersReady != nil: // beside the layer, whose hosts may hang
+		j.others = append(j.others, j.told)
+		go func() {
+			defer close(j.told)
+			j.peersReady(ctx)
+		}()
+	case j.told != nil:
+		close(j.told)
+	}
 	var err error
-	if len(first) > 0 {
-		err = i.joinLayer(ctx, broker, names(first))
-		for _, m := range first {
-			m.failed = err != nil
-			close(m.ready)
-		}
+	if len(j.unjoined) > 0 {
+		err = j.interest.joinLayer(ctx, j.broker, j.unjoined)
 	}
-	if peersReady != nil {
-		peersReady(ctx)
-	}
-	if told != nil {
-		close(told)
-	}
-	var unsure []string
-	for _, m := range wait {
-		if e := i.await(ctx, m, clients); e != nil {
-			// The first joiner may have more patience: make the layer report the groups as joined late, if they will be.
-			_ = i.joinLayer(ctx, broker, names(wait))
+	for _, told := range j.others {
+		if e := await(ctx, told); e != nil {
 			return e
 		}
-		if m.failed {
-			unsure = append(unsure, m.group)
-		}
-	}
-	if len(unsure) > 0 && err == nil { // who was first had less patience
-		err = i.joinLayer(ctx, broker, unsure)
 	}
 	return err
 }
 
 // joinLayer joins groups in the layer; in the next one, if the layer is exchanged meanwhile.
-func (i *interest) joinLayer(ctx context.Context, broker Broker, groups []string) error {
+func (i *interest) joinLayer(ctx context.Context, broker Broker, ms []*membership) error {
+	groups := make([]string, len(ms))
+	for n, m := range ms {
+		groups[n] = m.group
+	}
 	for broker != nil {
 		err := broker.Join(ctx, groups...)
+		if err == nil {
+			i.taken(broker, ms)
+		}
 		next := i.current()
 		if !errors.Is(err, ErrClosed) || next == broker {
 			return err
@@ -107,15 +123,13 @@ func (i *interest) joinLayer(ctx context.Context, broker Broker, groups []string
 	return nil
 }
 
-// await waits until somebody else's join of a group has been tried.
-func (i *interest) await(ctx context.Context, m *membership, clients bool) error {
-	if err := await(ctx, m.ready); err != nil || !clients {
-		return err
-	}
+// taken notes that a layer has taken memberships.
+func (i *interest) taken(broker Broker, ms []*membership) {
 	i.mu.Lock()
-	told := m.told
-	i.mu.Unlock()
-	return await(ctx, told)
+	defer i.mu.Unlock()
+	for _, m := range ms {
+		m.joined = i.broker == broker
+	}
 }
 
 // await waits until c is closed. Most often it is already, and then ctx is spared the making of a channel.
@@ -131,14 +145,6 @@ func await(ctx context.Context, c <-chan struct{}) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-func names(ms []*membership) []string {
-	list := make([]string, len(ms))
-	for n, m := range ms {
-		list[n] = m.group
-	}
-	return list
 }
 
 // name returns the shared copy of a group's name.
@@ -185,7 +191,8 @@ func (i *interest) exchange(b Broker) (old Broker, groups []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	old, i.broker = i.broker, b
-	for g := range i.groups {
+	for g, m := range i.groups {
+		m.joined = false
 		groups = append(groups, g)
 	}
 	return old, groups

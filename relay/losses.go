@@ -21,6 +21,8 @@ const (
 	LossMailboxFull
 	// LossMailboxExpired is a mailbox that was not read for so long that messages expired in it.
 	LossMailboxExpired
+	// LossMailboxReplaced is a mailbox whose key held another type, so that emitters could not write to it.
+	LossMailboxReplaced
 	// LossInterrupted is a broken connection to a channel layer that keeps nothing.
 	LossInterrupted
 	// LossLateJoin is a subscription that was answered before the channel layer had taken the membership.
@@ -71,6 +73,9 @@ var lossKinds = [lossCauses]lossKind{
 	},
 	LossMailboxExpired: {
 		"mailbox_expired", "look for a node that was stopped, or was cut off from Redis, for longer than expiry", true, true,
+	},
+	LossMailboxReplaced: {
+		"mailbox_replaced", "look for a program that writes to the relay's keys in Redis", true, true,
 	},
 	LossInterrupted: {"interrupted", "", true, true},
 	LossLateJoin: {

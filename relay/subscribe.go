@@ -66,12 +66,12 @@ func (h *Hub) SubscribeAs(ctx context.Context, s *Session, groups []string, clas
 
 	s.drop(left)
 	s.subs = kept
-	var err error
-	if len(change.Joined) > 0 {
-		err = h.interest.join(ctx, change.Joined, true)
-		for _, g := range change.Joined {
-			s.subs = append(s.subs, s.shard.subscribe(s, h.interest.name(g), wanted[g]))
-		}
+	if len(change.Joined) == 0 {
+		return change, nil
 	}
-	return change, err
+	joining := h.interest.want(change.Joined, true)
+	for _, g := range change.Joined { // events of groups that are joined do not wait for the others
+		s.subs = append(s.subs, s.shard.subscribe(s, h.interest.name(g), wanted[g]))
+	}
+	return change, joining.wait(ctx)
 }

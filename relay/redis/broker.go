@@ -19,14 +19,13 @@ type Broker struct {
 	settings atomic.Pointer[inForce]
 	log      *slog.Logger
 
-	receiver string // the node's channel name up to and including '!'
-	hosts    *ring
-	links    []*link // one for each host
-	members  *membership
-	beats    *heartbeat
-	health   *health
-	peak     atomic.Int64 // most messages that waited at once
-	sink     relay.Sink   // set by Start
+	hosts   *ring
+	links   []*link // one for each host
+	members *membership
+	beats   *heartbeat
+	health  *health
+	peak    atomic.Int64 // most messages that waited at once
+	sink    relay.Sink   // set by Start
 	// otherCapacity is set once it was logged that emitters have another.
 	otherCapacity atomic.Bool
 
@@ -37,7 +36,7 @@ type Broker struct {
 	running sync.WaitGroup
 }
 
-// New returns a Broker of its own channel name. It connects when it is started.
+// New returns a Broker with channel names of its own. It connects when it is started.
 func New(s Settings, log *slog.Logger) (*Broker, error) {
 	settings, err := s.prepare()
 	if err != nil {
@@ -47,22 +46,28 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	b := &Broker{
-		place:    s,
-		log:      log,
-		hosts:    hosts,
-		receiver: "specific." + hex.EncodeToString(id[:]) + "!",
-	}
+	b := &Broker{place: s, log: log, hosts: hosts}
 	b.settings.Store(settings)
 	b.health = newHealth(hosts.size)
+	for i := range hosts.size {
+		b.links = append(b.links, &link{broker: b, host: i, receiver: newReceiver(hosts, i), replays: &replays{}})
+	}
 	b.members = newMembership(b)
 	b.beats = newHeartbeat(b)
-	for i := range hosts.size {
-		b.links = append(b.links, &link{broker: b, host: i, drains: i == hosts.index(b.receiver), replays: &replays{}})
-	}
 	return b, nil
+}
+
+// newReceiver returns a new channel name, up to and including '!', whose messages a host of the ring keeps. This node
+// has one for each host, and is a member of a group by the name that belongs to the group's own host: an event then
+// passes through one host only, and a host that hangs concerns its own groups only.
+func newReceiver(hosts *ring, host int) string {
+	for {
+		var id [16]byte
+		_, _ = rand.Read(id[:]) // never fails
+		if name := "specific." + hex.EncodeToString(id[:]) + "!"; hosts.index(name) == host {
+			return name
+		}
+	}
 }
 
 // Apply changes the settings that can change while the Broker runs: all but what makes up its Place. New keys count from the next
@@ -101,11 +106,15 @@ func (b *Broker) Start(sink relay.Sink) error {
 	b.started, b.sink = true, sink
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
-	b.running.Go(func() { b.members.run(ctx) })
+	for _, r := range b.members.hosts {
+		b.running.Go(func() { r.run(ctx) })
+	}
 	b.running.Go(func() {
 		b.health.watch(ctx, b.log, b.Health, "channel layer is not well; clients stay connected and what redis still holds is delivered when it is back")
 	})
-	b.running.Go(func() { b.beats.run(ctx) })
+	for host := range b.beats.hosts {
+		b.beats.start(ctx, host)
+	}
 	for _, l := range b.links {
 		l.sink = sink
 		b.running.Go(func() { l.run(ctx) })
@@ -134,15 +143,7 @@ func (b *Broker) Close(ctx context.Context) error {
 
 	var err error
 	if started {
-		err = b.members.leaveAll(ctx)
-		for _, l := range b.links {
-			if l.drains && err == nil {
-				err = l.finish(ctx)
-			}
-		}
-		if err == nil {
-			err = b.hosts.client(b.hosts.index(b.receiver)).Del(ctx, b.channelKey(), b.inflightKey()).Err()
-		}
+		err = b.eachHost(func(host int) error { return b.leaveHost(ctx, host) })
 		b.stop()
 		for _, l := range b.links {
 			l.interrupt()
@@ -153,9 +154,6 @@ func (b *Broker) Close(ctx context.Context) error {
 		case <-stopped:
 		case <-ctx.Done(): // something waits for a host that hangs, until its connection is closed
 			err = errors.Join(err, ctx.Err())
-		}
-		if err == nil {
-			err = b.beats.leave(ctx)
 		}
 		defer func() { <-stopped }()
 	}
@@ -169,11 +167,44 @@ func (b *Broker) Close(ctx context.Context) error {
 	return nil
 }
 
-// channelKey is where this node's messages wait.
-func (b *Broker) channelKey() string { return b.place.Prefix + b.receiver }
+// eachHost calls fn for every host at once, so that no host waits for another, and joins the errors.
+func (b *Broker) eachHost(fn func(host int) error) error {
+	if b.hosts.size == 1 {
+		return fn(0)
+	}
+	errs := make([]error, b.hosts.size)
+	var asking sync.WaitGroup
+	for host := range errs {
+		asking.Go(func() {
+			if err := fn(host); err != nil {
+				errs[host] = fmt.Errorf("redis %s: %w", b.hosts.route(host).addr(), err)
+			}
+		})
+	}
+	asking.Wait()
+	return errors.Join(errs...)
+}
+
+// leaveHost leaves the groups of one host, hands over what waits there, and takes this node's keys away.
+func (b *Broker) leaveHost(ctx context.Context, host int) error {
+	l := b.links[host]
+	if err := b.members.hosts[host].leaveAll(ctx); err != nil {
+		return err
+	}
+	if err := l.finish(ctx); err != nil {
+		return err
+	}
+	if err := b.hosts.client(host).Del(ctx, l.channelKey(), l.inflightKey()).Err(); err != nil {
+		return err
+	}
+	return b.beats.leave(ctx, host)
+}
+
+// channelKey is where messages for this node wait on the link's host.
+func (l *link) channelKey() string { return l.broker.place.Prefix + l.receiver }
 
 // inflightKey is where they are read from. It is short, since every event pays for it, and no emitter's prefix leads to it.
-func (b *Broker) inflightKey() string { return inflightKey(b.place.Prefix, b.receiver) }
+func (l *link) inflightKey() string { return inflightKey(l.broker.place.Prefix, l.receiver) }
 
 func inflightKey(prefix, receiver string) string {
 	return prefix + "$" + receiver[len("specific."):][:16]

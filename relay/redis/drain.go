@@ -34,11 +34,11 @@ func (l *link) step(conn *resp.Conn) error {
 	switch {
 	case l.probing, l.refused && time.Since(l.tried) >= probeEvery: // there may be traffic all the same
 		return l.probe(conn)
-	case l.woken && l.drains && !l.stuck:
+	case l.woken && !l.stuck:
 		return l.drain(conn)
 	}
 	quiet := probeEvery
-	if l.drains && !l.notified() {
+	if !l.notified() {
 		quiet = pollEvery
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(quiet)); err != nil {
@@ -62,7 +62,7 @@ func (l *link) step(conn *resp.Conn) error {
 
 // drain reads one batch and delivers it.
 func (l *link) drain(conn *resp.Conn) error {
-	key, inflight := l.broker.channelKey(), l.broker.inflightKey()
+	key, inflight := l.channelKey(), l.inflightKey()
 	// From here on a notification counts, even one that comes between the two replies: its message may have come after the renaming.
 	l.woken = false
 	read := []string{"ZRANGE", inflight, "0", strconv.Itoa(l.most - 1), "WITHSCORES"}
@@ -84,6 +84,8 @@ func (l *link) drain(conn *resp.Conn) error {
 		switch errors.As(err, &refused); {
 		case strings.HasPrefix(string(refused), "ERR no such key"):
 			err = nil
+		case wrongReply(refused): // as is the reply to read, which is looked at
+			err = nil
 		case takesNone(refused): // what waits can wait; a new connection would be no better
 			_, err = conn.Reply()
 			l.unsure, l.stuck, l.woken, l.probing = false, true, true, true
@@ -94,6 +96,9 @@ func (l *link) drain(conn *resp.Conn) error {
 		return err
 	}
 	batch, err := conn.Reply()
+	if errors.As(err, new(resp.Error)) && wrongReply(err) {
+		return l.heal(conn)
+	}
 	if err != nil {
 		return err
 	}
@@ -139,6 +144,23 @@ func (l *link) drain(conn *resp.Conn) error {
 	return nil
 }
 
+// wrongReply reports whether a command of a link failed since its key holds another type.
+func wrongReply(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
+
+// heal deletes what is in flight: something else has been put into one of the node's own keys. Nothing is known of
+// what was there before.
+func (l *link) heal(conn *resp.Conn) error {
+	if _, err := conn.Do(replyWait, "DEL", l.inflightKey()); err != nil {
+		return err
+	}
+	l.broker.health.answered(l.host)
+	l.broker.healed(l.host, l.inflightKey())
+	l.lost(relay.LossMailboxReplaced)
+	l.unsure, l.more, l.handled, l.first = false, false, 0, nil
+	l.woken = true // there may be messages in the channel key
+	return nil
+}
+
 // deliver decodes a batch, pairs of message and score, and hands it on.
 func (l *link) deliver(batch [][]byte) {
 	l.events = l.events[:0]
@@ -154,7 +176,7 @@ func (l *link) deliver(batch [][]byte) {
 			l.broker.health.notUnderstood(l.broker.log, err)
 			continue
 		}
-		l.events = l.broker.appendEvents(l.events, m, batch[i+1])
+		l.events = l.appendEvents(l.events, m, batch[i+1])
 	}
 	if size > drainBytes {
 		l.most = max(1, l.most/2)
@@ -168,21 +190,21 @@ func (l *link) deliver(batch [][]byte) {
 }
 
 // appendEvents makes events of a message: one for each of our groups that it is addressed to.
-func (b *Broker) appendEvents(events []relay.Event, m message, score []byte) []relay.Event {
+func (l *link) appendEvents(events []relay.Event, m message, score []byte) []relay.Event {
 	ev, ok := m.event()
 	if !ok {
-		b.health.ignored.Add(1)
+		l.broker.health.ignored.Add(1)
 		return events
 	}
 	if s, err := strconv.ParseFloat(string(score), 64); err == nil && 0 < s && s < latestScore {
 		ev.Sent = time.UnixMicro(int64(s * 1e6))
 	}
 	for _, channel := range m.Channels {
-		local, ok := strings.CutPrefix(channel, b.receiver)
+		local, ok := strings.CutPrefix(channel, l.receiver)
 		if !ok {
 			continue
 		}
-		if ev.Group, ok = b.members.group(local); ok {
+		if ev.Group, ok = l.broker.members.group(local); ok {
 			events = append(events, ev)
 		}
 	}

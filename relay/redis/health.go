@@ -23,7 +23,8 @@ const (
 type health struct {
 	undecodable, ignored atomic.Uint64
 	reconnects, repairs  atomic.Uint64
-	told                 atomic.Bool // that there are undecodable messages
+	healed               atomic.Uint64 // keys of our own that held another type
+	told                 atomic.Bool   // that there are undecodable messages
 	gaps                 atomic.Uint64
 
 	mu    sync.Mutex
@@ -142,7 +143,14 @@ func (h *health) trouble(addr func(host int) string) string {
 }
 
 // Health implements [relay.Broker].
-func (b *Broker) Health() relay.Health { return b.health.report(b.hosts, b.members.trouble) }
+func (b *Broker) Health() relay.Health {
+	state := b.health.report(b.hosts, b.members.trouble)
+	var example string
+	if state.FaultyGroups, example = b.members.faulty(); state.FaultyGroups > 0 && state.OK {
+		state.Detail += fmt.Sprintf("; %d groups cannot be joined, such as %s", state.FaultyGroups, example)
+	}
+	return state
+}
 
 // report is the state of a layer: that of its hosts and, if they are well, what else may be wrong.
 func (h *health) report(hosts *ring, more func() string) relay.Health {
@@ -171,7 +179,7 @@ func (h *health) report(hosts *ring, more func() string) relay.Health {
 	return relay.Health{
 		OK: trouble == "", Detail: detail, Since: since,
 		Reconnects: h.reconnects.Load(), Repairs: h.repairs.Load(), Gaps: h.gaps.Load(),
-		Undecodable: h.undecodable.Load(), Ignored: h.ignored.Load(),
+		Undecodable: h.undecodable.Load(), Ignored: h.ignored.Load(), Healed: h.healed.Load(),
 		RoundTrips: hosts.trips.count.Load(), RoundTripSeconds: time.Duration(hosts.trips.nanos.Load()).Seconds(),
 	}
 }

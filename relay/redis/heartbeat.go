@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -12,11 +13,12 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// How nodes that died leave the channel layer. Memberships last for years at AWX's setting, and emitters fill a dead member's
-// channel key until it is full, so nodes watch over each other: each one keeps a key of short life on the host that has its channel key, and its
-// name in a set there. Whose key has gone, and stays away, is taken out of all groups by one of the others, or by its own successor. Whoever never
-// had a key, such as Daphne or any other member of Python's, is never touched. Both keys are outside the prefix, under which Django deletes
-// everything. Their lives are Redis's matter and the wait is by monotonic clocks, so that no step of a wall clock makes a node look dead.
+// How nodes that died leave the channel layer. Memberships last for years at AWX's setting, and emitters fill a dead
+// member's channel key until it is full, so nodes watch over each other: on each host, each one keeps a key of short
+// life, and its name there in a set. Whose key has gone, and stays away, is taken out of all groups by one of the
+// others, or by its own successor. Whoever never had a key, such as Daphne or any other member of Python's, is never
+// touched. Both keys are outside the prefix, under which Django deletes everything. Their lives are Redis's matter
+// and the wait is by monotonic clocks, so that no step of a wall clock makes a node look dead.
 
 // beatTimes are the periods of the heartbeat.
 type beatTimes struct {
@@ -28,22 +30,28 @@ type beatTimes struct {
 // usualBeat makes a node count as dead 45 to 65 seconds after its end: not much sooner than its messages would expire.
 var usualBeat = beatTimes{every: 10 * time.Second, lasts: 35 * time.Second, missing: 15 * time.Second}
 
-// heartbeat keeps this node's beat, and watches those of the others.
+// heartbeat keeps this node's beats, and watches those of the others. Each host has its own goroutine.
 type heartbeat struct {
 	broker *Broker
 	times  beatTimes
-	missed map[missedNode]time.Time // when a beat was first found missing; of the running goroutine
-	warned bool                     // there is no access to its keys
+	hosts  []*hostBeat
 }
 
-// missedNode is a node by the host that keeps its beat.
-type missedNode struct {
-	host     int
-	receiver string
+// hostBeat is the heartbeat on one host.
+type hostBeat struct {
+	host    int
+	missed  map[string]time.Time // by receiver: when its beat was first found missing; of the running goroutine
+	warned  atomic.Bool          // there is no access to its keys
+	stop    context.CancelFunc
+	stopped chan struct{}
 }
 
 func newHeartbeat(b *Broker) *heartbeat {
-	return &heartbeat{broker: b, times: usualBeat, missed: map[missedNode]time.Time{}}
+	h := &heartbeat{broker: b, times: usualBeat}
+	for host := range b.hosts.size {
+		h.hosts = append(h.hosts, &hostBeat{host: host, missed: map[string]time.Time{}, stopped: make(chan struct{})})
+	}
+	return h
 }
 
 // ownReceiver is what the receiver of one of our nodes looks like.
@@ -57,21 +65,24 @@ func (h *heartbeat) beatKey(receiver string) string {
 	return "edgerelay:node:" + h.broker.place.Prefix + ":" + receiver
 }
 
-// home is the host that keeps a node's channel key, and its beat.
-func (h *heartbeat) home(receiver string) int { return h.broker.hosts.index(receiver) }
+// start begins to beat on a host, until ctx ends or the host is left.
+func (h *heartbeat) start(ctx context.Context, host int) {
+	on := h.hosts[host]
+	ctx, on.stop = context.WithCancel(ctx)
+	h.broker.running.Go(func() {
+		defer close(on.stopped)
+		h.run(ctx, on)
+	})
+}
 
-// run beats until ctx ends.
-func (h *heartbeat) run(ctx context.Context) {
+// run beats on a host until ctx ends.
+func (h *heartbeat) run(ctx context.Context, on *hostBeat) {
 	tick := time.NewTicker(h.times.every)
 	defer tick.Stop()
 	for {
-		err := h.beat(ctx)
-		for host := range h.broker.hosts.size {
-			err = errors.Join(err, h.watch(ctx, host))
-		}
+		err := errors.Join(h.beat(ctx, on), h.watch(ctx, on))
 		var refused goredis.Error
-		if errors.As(err, &refused) && !h.warned && strings.HasPrefix(refused.Error(), "NOPERM") {
-			h.warned = true
+		if errors.As(err, &refused) && strings.HasPrefix(refused.Error(), "NOPERM") && !on.warned.Swap(true) {
 			h.broker.log.Warn("this node cannot be taken out of its groups should it die, nor can it do so for others; give the redis user access to edgerelay:*", "error", err)
 		} // all else, health tells
 		select {
@@ -83,31 +94,45 @@ func (h *heartbeat) run(ctx context.Context) {
 }
 
 // beat says that this node is alive.
-func (h *heartbeat) beat(ctx context.Context) error {
-	own := h.broker.receiver
-	pipe := h.broker.hosts.client(h.home(own)).Pipeline()
-	pipe.SAdd(ctx, h.rosterKey(), own)
-	pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
-	_, err := pipe.Exec(ctx)
-	return err
+func (h *heartbeat) beat(ctx context.Context, on *hostBeat) error {
+	own := h.broker.links[on.host].receiver
+	for {
+		pipe := h.broker.hosts.client(on.host).Pipeline()
+		pipe.SAdd(ctx, h.rosterKey(), own)
+		pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
+		_, err := pipe.Exec(ctx)
+		if !wrongType(err) {
+			return err
+		}
+		if err := h.broker.heal(ctx, on.host, h.rosterKey()); err != nil {
+			return err
+		}
+	}
 }
 
-// leave takes this node's beat away.
-func (h *heartbeat) leave(ctx context.Context) error {
-	if h.warned {
+// leave takes this node's beat on a host away.
+func (h *heartbeat) leave(ctx context.Context, host int) error {
+	on := h.hosts[host]
+	on.stop()
+	select {
+	case <-on.stopped:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if on.warned.Load() {
 		return nil
 	}
-	own := h.broker.receiver
-	pipe := h.broker.hosts.client(h.home(own)).Pipeline()
+	own := h.broker.links[host].receiver
+	pipe := h.broker.hosts.client(host).Pipeline()
 	pipe.SRem(ctx, h.rosterKey(), own)
 	pipe.Del(ctx, h.beatKey(own))
 	_, err := pipe.Exec(ctx)
 	return err
 }
 
-// watch looks for the beats of all nodes of a host, and buries the dead.
-func (h *heartbeat) watch(ctx context.Context, host int) error {
-	c := h.broker.hosts.client(host)
+// watch looks for the beats of all nodes on a host, and buries the dead.
+func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
+	c := h.broker.hosts.client(on.host)
 	roster, err := c.SMembers(ctx, h.rosterKey()).Result()
 	if err != nil {
 		return err
@@ -115,7 +140,7 @@ func (h *heartbeat) watch(ctx context.Context, host int) error {
 	pipe := c.Pipeline()
 	beats := make(map[string]*goredis.IntCmd, len(roster))
 	for _, receiver := range roster {
-		if receiver != h.broker.receiver && ownReceiver.MatchString(receiver) {
+		if receiver != h.broker.links[on.host].receiver && ownReceiver.MatchString(receiver) {
 			beats[receiver] = pipe.Exists(ctx, h.beatKey(receiver))
 		}
 	}
@@ -124,60 +149,61 @@ func (h *heartbeat) watch(ctx context.Context, host int) error {
 			return err
 		}
 	}
-	for node := range h.missed {
-		if node.host == host && beats[node.receiver] == nil { // somebody else has buried it
-			delete(h.missed, node)
+	for receiver := range on.missed {
+		if beats[receiver] == nil { // somebody else has buried it
+			delete(on.missed, receiver)
 		}
 	}
 	for receiver, beat := range beats {
-		node := missedNode{host, receiver}
-		since, missing := h.missed[node]
+		since, missing := on.missed[receiver]
 		switch {
 		case beat.Val() > 0:
-			delete(h.missed, node)
+			delete(on.missed, receiver)
 		case !missing:
-			h.missed[node] = time.Now()
+			on.missed[receiver] = time.Now()
 		case time.Since(since) >= h.times.missing:
-			if err := h.bury(ctx, node); err != nil {
-				return err
-			}
+			// An error, such as of another host, keeps nobody from burying the rest.
+			err = errors.Join(err, h.bury(ctx, on, receiver))
 		}
 	}
-	return nil
+	return err
 }
 
 // bury takes a dead node out of the channel layer, unless another node is about it.
-func (h *heartbeat) bury(ctx context.Context, node missedNode) error {
-	c := h.broker.hosts.client(node.host)
-	claim := "edgerelay:bury:" + h.broker.place.Prefix + ":" + node.receiver
-	ours, err := c.SetNX(ctx, claim, h.broker.receiver, h.times.lasts).Result()
+func (h *heartbeat) bury(ctx context.Context, on *hostBeat, receiver string) error {
+	c := h.broker.hosts.client(on.host)
+	claim := "edgerelay:bury:" + h.broker.place.Prefix + ":" + receiver
+	ours, err := h.claim(ctx, on.host, claim)
 	if err != nil || !ours {
 		return err
 	}
-	began, groups := time.Now(), 0
-	for host := range h.broker.hosts.size {
-		n, err := h.expel(ctx, h.broker.hosts.client(host), node.receiver)
-		if groups += n; err != nil {
-			return err
-		}
+	began := time.Now()
+	var groups atomic.Int64
+	err = h.broker.eachHost(func(host int) error { // nodes of earlier versions have groups on all of them by one name
+		n, err := h.expel(ctx, h.broker.hosts.client(host), receiver)
+		groups.Add(int64(n))
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	mailbox := []string{h.broker.place.Prefix + node.receiver, inflightKey(h.broker.place.Prefix, node.receiver)}
+	mailbox := []string{h.broker.place.Prefix + receiver, inflightKey(h.broker.place.Prefix, receiver)}
 	unread, err := countMessages(ctx, c, mailbox)
 	if err != nil {
 		return err
 	}
 	pipe := c.Pipeline()
 	pipe.Del(ctx, append(mailbox, claim)...)
-	pipe.SRem(ctx, h.rosterKey(), node.receiver)
+	pipe.SRem(ctx, h.rosterKey(), receiver)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return err
 	}
-	delete(h.missed, node)
+	delete(on.missed, receiver)
 	if unread > 0 {
 		h.broker.lost(relay.Loss{Cause: relay.LossDeadNode, Events: unread})
 	}
 	h.broker.log.Info("a node that has died was taken out of the channel layer",
-		"node", node.receiver, "groups", groups, "unread", unread, "took", time.Since(began).Round(time.Millisecond))
+		"node", receiver, "groups", groups.Load(), "unread", unread, "took", time.Since(began).Round(time.Millisecond))
 	return nil
 }
 
@@ -195,6 +221,20 @@ func countMessages(ctx context.Context, c *goredis.Client, keys []string) (n int
 		n += int(count.Val())
 	}
 	return n, nil
+}
+
+// claim takes a key that names who buries a node, for a while. One that never expires is not ours.
+func (h *heartbeat) claim(ctx context.Context, host int, key string) (ours bool, err error) {
+	c := h.broker.hosts.client(host)
+	ours, err = c.SetNX(ctx, key, h.broker.links[host].receiver, h.times.lasts).Result()
+	if err != nil || ours {
+		return ours, err
+	}
+	left, err := c.PTTL(ctx, key).Result()
+	if err != nil || left != -1 { // go-redis's way to say that there is no expiry
+		return false, err
+	}
+	return false, h.broker.heal(ctx, host, key)
 }
 
 // expel takes all channels of a receiver out of the groups that a host keeps. Its own channel names say which they are.
@@ -246,11 +286,6 @@ func expelFrom(ctx context.Context, c *goredis.Client, keys []string, receiver s
 		}
 	}
 	return groups, nil
-}
-
-func isReply(err error) bool {
-	var reply goredis.Error
-	return errors.As(err, &reply)
 }
 
 // globEscape makes a pattern of Redis that matches s alone.

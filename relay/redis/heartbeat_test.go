@@ -77,7 +77,7 @@ func TestTheDeadAreTakenOut(t *testing.T) {
 				for _, r := range ring {
 					n += len(keys(r, "edgerelay:*"))
 				}
-				return n == 2 // the roster and the beat of who lives
+				return n == 2*hosts // the roster and the beat of the node that lives, on each host
 			})
 			relaytest.Eventually(t, "an event to arrive", func() bool {
 				_, err := alive.Publish(context.Background(), "job_events-7", []byte("x"))

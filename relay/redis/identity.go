@@ -3,29 +3,115 @@ package redis
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// identityScript returns what a key holds, after storing a proposal where it holds nothing.
-const identityScript = `local id=redis.call('GET',KEYS[1])
+// Scripts of a layer's identity: read it, read it or store a proposal, and store it.
+const (
+	peekScript     = `return redis.call('GET',KEYS[1])`
+	identityScript = `local id=redis.call('GET',KEYS[1])
 if not id then id=ARGV[1] redis.call('SET',KEYS[1],id) end
 return id`
+	copyScript = `return redis.call('SET',KEYS[1],ARGV[1])`
+)
+
+const (
+	// firstHostWait is how much longer the first host of a ring may take than another that knows the identity.
+	firstHostWait = 500 * time.Millisecond
+	// copyWait bounds the copying of an identity to another host.
+	copyWait = 5 * time.Second
+)
 
 // LayerID identifies the channel layer: nodes that see the same events get the same answer, whatever URL they use. It
 // is a random text that the first node stores in Redis, outside the prefix, for Django deletes all that is under it.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
-	return layerID(ctx, b.hosts.client(0), "edgerelay:layer:"+b.place.Prefix, "")
+	return (&identity{b.hosts, "edgerelay:layer:" + b.place.Prefix, "", b.healed}).read(ctx)
 }
 
-// layerID runs identityScript after before.
-func layerID(ctx context.Context, client *goredis.Client, key, before string) (string, error) {
-	id, err := goredis.NewScript(before+identityScript).Run(ctx, client, []string{key}, rand.Text()).Text()
-	if err != nil {
-		return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", key, err)
+// identity is the text that identifies a layer.
+type identity struct {
+	hosts  *ring
+	key    string
+	before string                     // begins each script
+	healed func(host int, key string) // is told of keys that held another type
+}
+
+// read returns what the first host of the ring has, which alone may store a new identity. The others have copies, one
+// of which does while the first host is away.
+func (i *identity) read(ctx context.Context) (string, error) {
+	type answer struct {
+		host int
+		id   string
+		err  error
 	}
-	return id, nil
+	answers := make(chan answer, i.hosts.size)
+	settled := make(chan string, i.hosts.size-1)
+	go func() {
+		id, err := i.run(ctx, 0, identityScript, rand.Text())
+		answers <- answer{0, id, err}
+	}()
+	for host := 1; host < i.hosts.size; host++ {
+		go func() {
+			id, err := i.run(ctx, host, peekScript)
+			answers <- answer{host, id, err}
+			if right := <-settled; err == nil && right != "" && right != id {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), copyWait)
+				defer cancel()
+				_, _ = i.run(ctx, host, copyScript, right) // or the next time
+			}
+		}()
+	}
+	right := ""
+	defer func() {
+		for range i.hosts.size - 1 {
+			settled <- right
+		}
+	}()
+	known, failed, enough := "", error(nil), (<-chan time.Time)(nil)
+	for range i.hosts.size {
+		select {
+		case a := <-answers:
+			switch {
+			case a.host == 0 && a.err == nil:
+				right = a.id
+				return right, nil
+			case a.host == 0:
+				failed = a.err
+			case a.err == nil && a.id != "" && known == "":
+				known, enough = a.id, time.After(firstHostWait)
+			}
+			if known != "" && failed != nil {
+				return known, nil
+			}
+		case <-enough:
+			return known, nil
+		}
+	}
+	return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", i.key, failed)
+}
+
+// run runs a script on a host. A key that holds another type is deleted first.
+func (i *identity) run(ctx context.Context, host int, script string, args ...any) (string, error) {
+	client := i.hosts.client(host)
+	for {
+		id, err := goredis.NewScript(i.before+script).Run(ctx, client, []string{i.key}, args...).Text()
+		switch {
+		case errors.Is(err, goredis.Nil):
+			return "", nil
+		case !strings.Contains(fmt.Sprint(err), "WRONGTYPE"): // not at the beginning before Redis 7
+			return id, err
+		}
+		drop := goredis.NewScript(i.before + "return redis.call('DEL',KEYS[1])")
+		if err := drop.Run(ctx, client, []string{i.key}).Err(); err != nil {
+			return "", err
+		}
+		i.healed(host, i.key)
+	}
 }
 
 // Set stores a string outside the channel layer, as Python's Redis client does.

@@ -20,13 +20,13 @@ import (
 // Time between attempts to connect.
 const retryFirst, retryMost = 50 * time.Millisecond, 500 * time.Millisecond
 
-// link is the connection to one host on which Redis notifies of changes to our groups there and, on the host that
-// keeps this node's channel key, on which messages are read.
+// link is the connection to one host on which Redis notifies of changes to our groups there, and on which their
+// messages are read.
 type link struct {
-	broker *Broker
-	host   int
-	drains bool
-	sink   relay.Sink
+	broker   *Broker
+	host     int
+	receiver string // this node's channel name on the host, up to and including '!'
+	sink     relay.Sink
 
 	mu        sync.Mutex
 	conn      *resp.Conn
@@ -133,9 +133,8 @@ func (l *link) session(ctx context.Context) error {
 			return errMoved
 		}
 		if former(nc) {
-			if lingers = l.drains; lingers {
-				l.linger(ctx, nc, conn)
-			}
+			lingers = true
+			l.linger(ctx, nc, conn)
 			return errFormer
 		}
 		if err := l.step(conn); err != nil {
@@ -152,7 +151,7 @@ const lingerFor = time.Minute
 // none any more, and emitters go on sending there until they are cut off. What is in flight may be on both, and is looked at on both.
 func (l *link) linger(ctx context.Context, nc net.Conn, conn *resp.Conn) {
 	old := &link{
-		broker: l.broker, host: l.host, drains: true, sink: l.sink, route: l.route, notifies: l.notifies,
+		broker: l.broker, host: l.host, receiver: l.receiver, sink: l.sink, route: l.route, notifies: l.notifies,
 		woken: true, handled: l.handled, first: l.first, more: l.more, unsure: l.unsure, most: l.most,
 		replays: l.replays, former: true,
 	}
@@ -212,9 +211,9 @@ func (l *link) greet(conn *resp.Conn) error {
 		return nil
 	}
 	// NOLOOP: what this connection changes itself is not news to it.
-	track := []string{"CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP", "PREFIX", groupKey(l.broker.place.Prefix, "")}
-	if l.drains {
-		track = append(track, "PREFIX", l.broker.channelKey())
+	track := []string{
+		"CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP",
+		"PREFIX", groupKey(l.broker.place.Prefix, ""), "PREFIX", l.channelKey(),
 	}
 	if _, err := conn.Do(replyWait, track...); errors.As(err, &refused) {
 		notifies = false
@@ -250,7 +249,7 @@ func (l *link) pushed(kind string, keys [][]byte) {
 	}
 	var groups []string
 	for _, k := range keys {
-		if l.drains && string(k) == l.broker.channelKey() {
+		if string(k) == l.channelKey() {
 			l.woken = true
 		} else if g, ok := bytes.CutPrefix(k, []byte(groupKey(l.broker.place.Prefix, ""))); ok {
 			groups = append(groups, string(g))

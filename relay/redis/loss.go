@@ -10,6 +10,21 @@ import (
 // lost makes a loss known. It does not block.
 func (b *Broker) lost(l relay.Loss) { b.health.missed(b.sink, l) }
 
+// lost makes a loss of messages known that the link's host keeps for this node: those of the groups on that host.
+func (l *link) lost(cause relay.LossCause) {
+	if l.broker.hosts.size == 1 {
+		l.broker.lost(relay.Loss{Cause: cause, All: true})
+		return
+	}
+	var groups []string
+	l.broker.members.each(l.host, func(g *group) {
+		if g.wanted {
+			groups = append(groups, g.name)
+		}
+	})
+	l.broker.lost(relay.Loss{Cause: cause, Groups: groups})
+}
+
 // lossesOfGroups gathers the groups that were placed too late.
 type lossesOfGroups struct{ lapsed, late []string }
 
@@ -43,14 +58,14 @@ type mailbox struct {
 
 // looked notes that the mailbox was looked at. If the last time is too long ago, messages have expired unread.
 func (l *link) looked() {
-	if !l.drains || l.former {
+	if l.former {
 		return
 	}
 	now := time.Now()
 	last := l.reading.looked
 	l.reading.looked = now
 	if !last.IsZero() && now.Sub(last) >= l.broker.settings.Load().Expiry {
-		l.broker.lost(relay.Loss{Cause: relay.LossMailboxExpired, All: true})
+		l.lost(relay.LossMailboxExpired)
 	}
 }
 
@@ -58,12 +73,12 @@ func (l *link) looked() {
 func (l *link) readAll(gone bool) {
 	settings := l.broker.settings.Load()
 	if gone && time.Since(l.reading.took) >= settings.Expiry {
-		l.broker.lost(relay.Loss{Cause: relay.LossMailboxExpired, All: true})
+		l.lost(relay.LossMailboxExpired)
 	}
 	// A mailbox never holds more than its emitters let it: beyond our capacity, theirs is another, and not known.
-	switch capacity := settings.capacity(l.broker.receiver + "0"); {
+	switch capacity := settings.capacity(l.receiver + "0"); {
 	case l.waited == capacity:
-		l.broker.lost(relay.Loss{Cause: relay.LossMailboxFull, All: true})
+		l.lost(relay.LossMailboxFull)
 	case l.waited > capacity && !l.broker.otherCapacity.Swap(true):
 		l.broker.log.Warn("emitters have a greater capacity", "capacity", capacity, "count", l.waited,
 			"remedy", "set capacity as in CHANNEL_LAYERS, or losses at that capacity are not noticed")
@@ -78,7 +93,7 @@ func (l *link) foundMaster(conn net.Conn) {
 	}
 	before := l.reading.master
 	l.reading.master = c.addr
-	if l.drains && before != "" && before != c.addr {
-		l.broker.lost(relay.Loss{Cause: relay.LossFailover, All: true})
+	if before != "" && before != c.addr {
+		l.lost(relay.LossFailover)
 	}
 }

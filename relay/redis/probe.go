@@ -20,7 +20,7 @@ const (
 func (l *link) probe(conn *resp.Conn) error {
 	l.probing = false
 	l.broker.health.asked(l.host)
-	look := []string{"EXISTS", l.broker.channelKey()}
+	look := []string{"EXISTS", l.channelKey()}
 	if time.Since(l.tried) < probeEvery { // a polled host is asked much more often
 		waiting, err := conn.Do(replyWait, look...)
 		if err != nil {

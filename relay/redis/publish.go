@@ -2,8 +2,10 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -13,18 +15,22 @@ import (
 )
 
 // sendScript adds one message to each channel key that has room. KEYS: channel keys. ARGV: score, oldest score to
-// keep, expiry in seconds, then message and capacity for each key.
-var sendScript = goredis.NewScript(`local full=0
+// keep, expiry in seconds, then message and capacity for each key. It returns how many keys were full, and how many
+// hold another type.
+var sendScript = goredis.NewScript(`local full,odd=0,0
 for i,k in ipairs(KEYS) do
-redis.call('ZREMRANGEBYSCORE',k,0,ARGV[2])
-if redis.call('ZCARD',k)<tonumber(ARGV[3+2*i]) then
+local r=redis.pcall('ZREMRANGEBYSCORE',k,0,ARGV[2])
+if type(r)=='table' and r.err then
+if string.sub(r.err,1,9)~='WRONGTYPE' then return r end
+odd=odd+1
+elseif redis.call('ZCARD',k)<tonumber(ARGV[3+2*i]) then
 redis.call('ZADD',k,ARGV[1],ARGV[2+2*i])
 redis.call('EXPIRE',k,ARGV[3])
 else
 full=full+1
 end
 end
-return full`)
+return {full,odd}`)
 
 // Publish implements [relay.Broker], as RedisChannelLayer.group_send does.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
@@ -49,6 +55,9 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 			members = list.Val()
 			break
 		}
+		if wrongType(err) {
+			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w; delete the key %s", group, err, key)
+		}
 		if attempt >= pool.Retries || ctx.Err() != nil {
 			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
 		}
@@ -62,10 +71,6 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	byReceiver := map[string][]string{}
 	for _, m := range members {
 		byReceiver[receiver(m)] = append(byReceiver[receiver(m)], m)
-	}
-	type send struct {
-		keys []string
-		args []any
 	}
 	sends := make([]send, b.hosts.size)
 	for r, channels := range byReceiver {
@@ -84,15 +89,39 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 		to.keys = append(to.keys, s.Prefix+r)
 		to.args = append(to.args, raw, s.capacity(channels[0]))
 	}
-	for i, to := range sends {
-		if to.keys == nil {
-			continue
-		}
-		full, err := sendScript.Run(ctx, b.hosts.client(i), to.keys, to.args...).Int()
-		if err != nil {
-			return receipt, fmt.Errorf("publishing to %s: %w", group, err)
-		}
-		receipt.OverCapacity += full
+	var full atomic.Int64
+	err := b.eachHost(func(host int) error { // members of other nodes may be on a host that hangs
+		n, err := sends[host].run(ctx, b.hosts.client(host))
+		full.Add(n)
+		return err
+	})
+	receipt.OverCapacity = int(full.Load())
+	if err != nil {
+		return receipt, fmt.Errorf("publishing to %s: %w", group, err)
 	}
 	return receipt, nil
+}
+
+// send is what one host gets of an event: a message for each of some channel keys.
+type send struct {
+	keys []string
+	args []any
+}
+
+// run sends it and returns how many keys were full.
+func (s send) run(ctx context.Context, host *goredis.Client) (full int64, err error) {
+	if len(s.keys) == 0 {
+		return 0, nil
+	}
+	counts, err := sendScript.Run(ctx, host, s.keys, s.args...).Int64Slice()
+	if err != nil {
+		return 0, err
+	}
+	if len(counts) != 2 {
+		return 0, errors.New("the script's answer cannot be understood")
+	}
+	if counts[1] > 0 {
+		return counts[0], fmt.Errorf("%d of %d members do not get it: their keys are not sorted sets", counts[1], len(s.keys))
+	}
+	return counts[0], nil
 }

@@ -235,11 +235,13 @@ func (p *PubSub) Close(ctx context.Context) error {
 	p.mu.Unlock()
 	var err error
 	if started {
-		for _, l := range p.links {
-			if err == nil {
-				err = l.leaveAll(ctx)
-			}
+		errs := make([]error, len(p.links))
+		var leaving sync.WaitGroup
+		for i, l := range p.links { // at once, so that no host waits for another
+			leaving.Go(func() { errs[i] = l.leaveAll(ctx) })
 		}
+		leaving.Wait()
+		err = errors.Join(errs...)
 		p.stop()
 		for _, l := range p.links {
 			l.cut()
@@ -255,7 +257,7 @@ func (p *PubSub) Close(ctx context.Context) error {
 
 // LayerID identifies the channel layer, as [Broker.LayerID] does: pub/sub is one for all databases of a Redis, so the text is in the first.
 func (p *PubSub) LayerID(ctx context.Context) (string, error) {
-	return layerID(ctx, p.hosts.client(0), "edgerelay:pubsub:"+p.place.Prefix, "redis.call('SELECT',0)\n")
+	return (&identity{p.hosts, "edgerelay:pubsub:" + p.place.Prefix, "redis.call('SELECT',0)\n", p.healed}).read(ctx)
 }
 
 // Set stores a string beside the channel layer, as Python's Redis client does.

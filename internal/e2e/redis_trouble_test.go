@@ -1,0 +1,192 @@
+package e2e
+
+import (
+	"fmt"
+	"hash/crc32"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+// promptly is how long a subscription or an event may take where nothing is wrong: far less than the five seconds
+// after which a subscription is answered in any case.
+const promptly = 2500 * time.Millisecond
+
+// stranger is the login of clients where the relay asks for none.
+var stranger = peers.Login{Session: "s", CSRF: "t"}
+
+// startOn starts a relay on a channel layer, without logins.
+func startOn(t *testing.T, layer string) *peers.Relay {
+	t.Helper()
+	return peers.StartRelay(t, siteOn(layer))
+}
+
+func siteOn(layer string) string {
+	return "{\nadmin {$ADMIN}\npersist_config off\nedgerelay {\nchannel_layer " + layer + "\nauth none\n}\n}\n" +
+		"{$SITE} {\nbind 127.0.0.1\nedgerelay\nedgerelay_health\nrespond \"next\"\n}\n"
+}
+
+// greeted opens a websocket and takes its first frame.
+func greeted(t *testing.T, r *peers.Relay) *peers.Client {
+	t.Helper()
+	c, _, err := peers.Dial(t, r.URL+"/websocket/", stranger.Header())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := expectKey(c, "accept"); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// askItems asks for groups of job_events, and does not wait for the answer.
+func askItems(t *testing.T, c *peers.Client, groups ...string) {
+	t.Helper()
+	items := make([]string, len(groups))
+	for i, g := range groups {
+		items[i] = `"` + strings.TrimPrefix(g, "job_events-") + `"`
+	}
+	if err := c.Send(`{"groups": {"job_events": [` + strings.Join(items, ", ") + `]}, "xrftoken": "t"}`); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answered waits for a frame that has a text in it.
+func answered(t *testing.T, c *peers.Client, within time.Duration, text string) {
+	t.Helper()
+	if got, err := c.Next(within); err != nil || !strings.Contains(got, text) {
+		t.Errorf("got %q, %v; want %s", got, err, text)
+	}
+}
+
+// ringGroups are groups that a host of a ring of two keeps, as channels_redis has it.
+func ringGroups(host, n int) (names []string) {
+	for i := 0; len(names) < n; i++ {
+		name := fmt.Sprintf("job_events-%d", i)
+		if int(crc32.ChecksumIEEE([]byte(name))&0xfff)/2048 == host {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// healthOf returns status and text of a node's health.
+func healthOf(t *testing.T, r *peers.Relay) (int, string) {
+	t.Helper()
+	status, _ := call(t, http.MethodGet, r.URL+"/health", nil)
+	return status, fetch(t, r.Admin+"/edgerelay/health")
+}
+
+// One host of a ring accepts connections and is silent. Clients of groups on the other are answered and get events at
+// once, whoever waits for the first; so do clients that want groups on both.
+func TestSilentHostOfARing(t *testing.T) {
+	t.Parallel()
+	for bad := range 2 {
+		t.Run(fmt.Sprint("host ", bad), func(t *testing.T) {
+			t.Parallel()
+			redis := peers.StartRedis(t)
+			proxy := peers.StartProxy(t, redis.Addr)
+			proxy.Stall()
+			urls := []string{redis.URL, redis.URL}
+			urls[bad] = "redis://" + proxy.Addr + "/0"
+			r := startOn(t, "redis "+urls[0]+" "+urls[1])
+			lost, well := ringGroups(bad, 3), ringGroups(1-bad, 4)
+
+			waits := greeted(t, r)
+			askItems(t, waits, lost[0], well[0])
+			first := greeted(t, r)
+			askItems(t, first, well[0])
+			answered(t, first, promptly, "groups_current")
+			second := greeted(t, r)
+			askItems(t, second, well[1])
+			answered(t, second, promptly, "groups_current")
+			for i, c := range []*peers.Client{first, second} {
+				publishHTTP(t, r, well[i], fmt.Sprintf(`{"n":%d}`, i))
+				answered(t, c, promptly, fmt.Sprintf(`{"n":%d}`, i))
+			}
+			answered(t, waits, promptly, `{"n":0}`)
+			status, text := healthOf(t, r)
+			if status != 503 || !strings.Contains(text, proxy.Addr) || strings.Contains(text, redis.Addr) {
+				t.Errorf("health is %d %s, want 503 and the name of the silent host", status, text)
+			}
+			began := time.Now()
+			if err := r.Load(siteOn("redis " + urls[0] + " " + urls[1] + " {\ncapacity 200\n}")); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > patience/2 {
+				t.Errorf("a reload took %v", took)
+			}
+			proxy.Resume()
+			peers.Eventually(t, patience, "the ring to be well", func() error {
+				if status, text := healthOf(t, r); status != 200 {
+					return fmt.Errorf("%d %s", status, text)
+				}
+				return nil
+			})
+			publishHTTP(t, r, lost[0], `{"n":9}`)
+			answered(t, waits, patience, `groups_current`)
+			answered(t, waits, patience, `{"n":9}`)
+		})
+	}
+}
+
+// A group's key holds a string: the others are joined at once, health stays 200, and the group is joined when the key
+// is gone.
+func TestGroupKeyIsNoSortedSet(t *testing.T) {
+	t.Parallel()
+	redis := peers.StartRedis(t)
+	redis.Do("SET", "asgi:group:job_events-42", "x")
+	r := startOn(t, "redis "+redis.URL)
+	odd := greeted(t, r)
+	askItems(t, odd, "job_events-42")
+	c := greeted(t, r)
+	askItems(t, c, "job_events-1")
+	answered(t, c, promptly, "groups_current")
+	peers.Eventually(t, patience, "health to name the key", func() error {
+		if status, text := healthOf(t, r); status != 200 || !strings.Contains(text, "asgi:group:job_events-42") {
+			return fmt.Errorf("%d %s", status, text)
+		}
+		return nil
+	})
+	if n := strings.Count(r.Log(), `"a group cannot be joined"`); n != 1 {
+		t.Errorf("told %d times in the log", n)
+	}
+	redis.Do("DEL", "asgi:group:job_events-42")
+	peers.Eventually(t, patience, "the group to be joined", func() error {
+		if n := redis.Do("ZCARD", "asgi:group:job_events-42"); n != int64(1) {
+			return fmt.Errorf("%v members", n)
+		}
+		return nil
+	})
+	answered(t, odd, patience, "groups_current")
+	publishHTTP(t, r, "job_events-42", `{"n":1}`)
+	answered(t, odd, patience, `{"n":1}`)
+}
+
+// Strings in the node's own keys: they are deleted and counted, and events go on.
+func TestOwnKeysHoldStrings(t *testing.T) {
+	t.Parallel()
+	redis := peers.StartRedis(t)
+	r := startOn(t, "redis "+redis.URL)
+	c := greeted(t, r)
+	askItems(t, c, "job_events-1")
+	answered(t, c, patience, "groups_current")
+	member := redis.Do("ZRANGE", "asgi:group:job_events-1", 0, 0).([]any)[0].(string)
+	receiver, _, _ := strings.Cut(member, "!")
+	redis.Do("SET", "asgi"+receiver+"!", "x")
+	peers.Eventually(t, patience, "the key to be healed", func() error {
+		text := fetch(t, r.Admin+"/metrics")
+		if !strings.Contains(text, "edgerelay_channel_layer_healed_keys_total 1") {
+			return fmt.Errorf("not counted; keys %v", redis.Do("KEYS", "*"))
+		}
+		return nil
+	})
+	publishHTTP(t, r, "job_events-1", `{"n":1}`)
+	answered(t, c, patience, `{"n":1}`)
+	if status, text := healthOf(t, r); status != 200 {
+		t.Errorf("health is %d %s", status, text)
+	}
+}
