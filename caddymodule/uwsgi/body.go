@@ -9,8 +9,6 @@ import (
 	"net/http/httputil"
 	"strconv"
 	"strings"
-
-	"go.uber.org/zap"
 )
 
 // response makes an answer of its head and what was read beyond it.
@@ -31,7 +29,7 @@ func (e *exchange) response(h head, rest []byte) (*http.Response, error) {
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: h.header, ContentLength: length, Request: e.r,
 	}
-	if e.r.Method == http.MethodHead || h.status == http.StatusNoContent || h.status == http.StatusNotModified || length == 0 {
+	if length == 0 || !hasBody(e.r.Method, h.status) {
 		e.close()
 		resp.Body = http.NoBody
 		return resp, nil
@@ -60,6 +58,11 @@ func (e *exchange) response(h head, rest []byte) (*http.Response, error) {
 	return resp, nil
 }
 
+// hasBody reports whether a body follows the head of an answer.
+func hasBody(method string, status int) bool {
+	return method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
 // accel takes nginx's headers out of an answer: whether to buffer it, and whether to flush it at once.
 func (t *Transport) accel(header http.Header) (buffered, atOnce bool) {
 	buffered, atOnce = !t.Unbuffered, t.Unbuffered
@@ -79,7 +82,7 @@ func (t *Transport) accel(header http.Header) (buffered, atOnce bool) {
 		}
 		if name == "X-Accel-Redirect" {
 			t.warned.Do(func() {
-				t.log.Warn("X-Accel-Redirect ignored", zap.String("remedy", "answer it with handle_response"))
+				t.log.Warn("X-Accel-Redirect ignored", "remedy", "answer it with handle_response")
 			})
 		}
 		delete(header, name)

@@ -1,5 +1,6 @@
-// Package uwsgi is the reverse_proxy transport "uwsgi" (http.reverse_proxy.transport.uwsgi): Caddy speaks the uwsgi protocol to
-// the ordinary socket of a uWSGI server, as nginx does with uwsgi_pass. [Transport] is its entry point.
+// Package uwsgi is the reverse_proxy transport "uwsgi" (http.reverse_proxy.transport.uwsgi): Caddy speaks the
+// uwsgi protocol to the ordinary socket of a uWSGI server, as nginx does with uwsgi_pass. [Transport] is its
+// entry point.
 //
 // One request goes through these steps:
 //

@@ -15,7 +15,8 @@ import (
 // contentLengthSize is room for the variable that is added once the body has been read.
 const contentLengthSize = 2 + len("CONTENT_LENGTH") + 2 + 20
 
-// packet makes a request's variables, all but CONTENT_LENGTH. Their names and values are those of nginx's uwsgi_params.
+// packet makes a request's variables, all but CONTENT_LENGTH. Their names and values are those of nginx's
+// uwsgi_params.
 func (t *Transport) packet(r *http.Request) (*packet, error) {
 	if strings.Contains(r.URL.Path, "\x00") {
 		return nil, &refusal{http.StatusBadRequest, errors.New("path contains a zero byte")}
@@ -157,11 +158,13 @@ func splitHost(hostPort string) (host, port string) {
 	return host, port
 }
 
-// dropped are headers that do not become variables: what belongs to the connection, what other variables tell, and Proxy, which
-// as HTTP_PROXY would tell programs to use a proxy of the client's choice (httpoxy.org).
+// dropped are headers that do not become variables: what belongs to the connection, what other variables
+// tell, and Proxy, which as HTTP_PROXY would tell programs to use a proxy of the client's choice
+// (httpoxy.org).
 var dropped = map[string]bool{
-	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true,
-	"Upgrade": true, "Expect": true, "Content-Length": true, "Content-Type": true, "Host": true, "Proxy": true,
+	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Te": true, "Trailer": true,
+	"Transfer-Encoding": true, "Upgrade": true, "Expect": true, "Content-Length": true, "Content-Type": true,
+	"Host": true, "Proxy": true,
 }
 
 // headers adds the request's headers as HTTP_*.
@@ -189,8 +192,8 @@ func (v *variables) headers() {
 	}
 }
 
-// variableName returns a header's variable. As in nginx, a header is ignored whose name holds anything but letters, digits and
-// hyphens: X_Real_IP would otherwise become the variable of X-Real-IP.
+// variableName returns a header's variable. As in nginx, a header is ignored whose name holds anything but
+// letters, digits and hyphens: X_Real_IP would otherwise become the variable of X-Real-IP.
 func variableName(field string) (string, bool) {
 	name := make([]byte, 0, len("HTTP_")+len(field))
 	name = append(name, "HTTP_"...)
@@ -209,7 +212,8 @@ func variableName(field string) (string, bool) {
 	return string(name), true
 }
 
-// cleanPath resolves "." and ".." in a path and merges its slashes if told so, as nginx does. The result begins with a slash.
+// cleanPath resolves "." and ".." in a path and merges its slashes if told so, as nginx does. The result
+// begins with a slash.
 func cleanPath(path string, merge bool) string {
 	if !strings.Contains(path, "//") && !strings.Contains(path, "/.") && strings.HasPrefix(path, "/") {
 		return path

@@ -7,11 +7,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"go.uber.org/zap"
 )
 
 // refusal is an error that is not the upstream's: the request has not been sent.
@@ -23,8 +24,8 @@ type refusal struct {
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
 
-// refuse turns an error before the dial into what reverse_proxy should do. A client's fault must not count against an upstream:
-// where reverse_proxy counts every error, the refusal becomes an answer.
+// refuse turns an error before the dial into what reverse_proxy should do. A client's fault must not count
+// against an upstream: where reverse_proxy counts every error, the refusal becomes an answer.
 func (t *Transport) refuse(r *http.Request, err error) (*http.Response, error) {
 	if r.Body != nil {
 		r.Body.Close()
@@ -36,11 +37,22 @@ func (t *Transport) refuse(r *http.Request, err error) (*http.Response, error) {
 	if !t.passive {
 		return nil, caddyhttp.Error(known.status, known.err)
 	}
-	t.log.Error("uwsgi request rejected", zap.Int("status", known.status), zap.Error(known.err))
+	if t.refusals.pass() {
+		t.log.Error("uwsgi request rejected", "status", known.status, "error", known.err)
+	}
 	return &http.Response{
-		Status: http.StatusText(known.status), StatusCode: known.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: http.StatusText(known.status), StatusCode: known.status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Length": {"0"}}, Body: http.NoBody, Request: r,
 	}, nil
+}
+
+// logLimit lets one line a second through.
+type logLimit struct{ last atomic.Int64 }
+
+func (l *logLimit) pass() bool {
+	last, now := l.last.Load(), time.Now().UnixNano()
+	return now-last >= int64(time.Second) && l.last.CompareAndSwap(last, now)
 }
 
 // bodyError classifies an error of reading the client's body.

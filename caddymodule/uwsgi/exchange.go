@@ -13,10 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 // exchange is one request and its answer, over a connection of its own.
@@ -42,13 +39,7 @@ func (t *Transport) dial(r *http.Request, body *requestBody) (*exchange, error) 
 	if info, ok := reverseproxy.GetDialInfo(ctx); ok {
 		network, address = info.Network, info.Address
 	}
-	if c := t.log.Check(zapcore.DebugLevel, "roundtrip"); c != nil {
-		server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-		logged := caddyhttp.LoggableHTTPRequest{
-			Request: r, ShouldLogCredentials: server != nil && server.Logs != nil && server.Logs.ShouldLogCredentials,
-		}
-		c.Write(zap.String("dial", address), zap.Object("request", logged))
-	}
+	t.log.Debug("uwsgi roundtrip", "dial", address, "body_bytes", body.size, "on_disk", body.file != nil)
 	conn, err := dialPatiently(ctx, network, address, time.Duration(t.DialTimeout))
 	if err != nil {
 		if !body.kept {

@@ -19,8 +19,8 @@ type head struct {
 	header http.Header
 }
 
-// parseHead parses the head at the beginning of b and returns its size; 0 if b ends within it. The head of uWSGI begins with an
-// HTTP status line; one without is CGI's, whose Status header has it.
+// parseHead parses the head at the beginning of b and returns its size; 0 if b ends within it. The head of
+// uWSGI begins with an HTTP status line; one without is CGI's, whose Status header has it.
 func parseHead(b []byte) (h head, size int, err error) {
 	h.header = http.Header{}
 	for first := true; ; first = false {
@@ -82,11 +82,14 @@ func (h *head) field(line string) error {
 		return fmt.Errorf("malformed value of header %.40q", name)
 	}
 	name = http.CanonicalHeaderKey(name)
+	if name == "Status" && h.status != 0 {
+		return nil // repeats the status line
+	}
 	h.header[name] = append(h.header[name], value)
 	return nil
 }
 
-// cgi takes the status out of CGI's header.
+// cgi takes the status out of the headers.
 func (h *head) cgi() error {
 	if status := h.header.Get("Status"); status != "" {
 		h.header.Del("Status")

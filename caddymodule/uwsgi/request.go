@@ -70,12 +70,12 @@ func (b *requestBody) read(ctx context.Context, t *Transport, length int64) erro
 	if length > limit {
 		return tooLarge
 	}
-	first := int64(4 << 10)
+	// A client that announces much has sent nothing yet.
+	first := int64(8 << 10)
 	if length >= 0 {
-		first = length
+		first = min(first, length+1) // with room to find the end
 	}
-	// One byte more, so that the end is found without growing.
-	b.memory = make([]byte, 0, min(first+1, t.RequestMemory))
+	b.memory = make([]byte, 0, min(first, t.RequestMemory))
 	for {
 		if len(b.memory) == cap(b.memory) {
 			if int64(cap(b.memory)) >= t.RequestMemory {

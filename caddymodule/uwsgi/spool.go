@@ -5,19 +5,17 @@ import (
 	"io"
 	"os"
 	"sync"
-
-	"go.uber.org/zap"
 )
 
-// spool holds what came from a worker until the client takes it: in a ring in memory, and while that is full, in a file. One
-// goroutine fills it, one reads it.
+// spool holds what came from a worker until the client takes it: in a ring in memory, and while that is full,
+// in a file. One goroutine fills it, one reads it.
 type spool struct {
 	t *Transport
 	// finish ends the exchange with the worker.
 	finish func()
 
-	// mu guards the fields below. What the region of a ring or file between two of them holds belongs to the one goroutine that may
-	// move them on.
+	// mu guards the fields below. What the region of a ring or file between two of them holds belongs to the
+	// one goroutine that may move them on.
 	mu      sync.Mutex
 	changed sync.Cond
 
@@ -77,8 +75,8 @@ func (s *spool) fill(source io.Reader) {
 	s.release()
 }
 
-// room returns the part of the ring to read into next, or nil if the file is the place. It waits while there is no place, and open
-// is false once the spool is closed.
+// room returns the part of the ring to read into next, or nil if the file is the place. It waits while there
+// is no place, and open is false once the spool is closed.
 func (s *spool) room() (region []byte, open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +126,8 @@ func (s *spool) put(p []byte) bool {
 	return !s.closed
 }
 
-// write writes to the file, as far as it has room in one piece; the file is a ring, too. It gives the lock away meanwhile.
+// write writes to the file, as far as it has room in one piece; the file is a ring, too. It gives the lock
+// away meanwhile.
 func (s *spool) write(p []byte) int {
 	if s.onDisk == 0 {
 		s.offset = 0
@@ -150,8 +149,9 @@ func (s *spool) write(p []byte) int {
 	if err != nil {
 		// The worker then has to wait for the client.
 		s.broken = true
-		s.t.log.Error("uwsgi response not buffered on disk",
-			zap.Error(err), zap.String("remedy", "free space, or set temp_dir"))
+		if s.t.diskErrors.pass() {
+			s.t.log.Error("uwsgi response not buffered on disk", "error", err, "remedy", "free space, or set temp_dir")
+		}
 		return 0
 	}
 	s.onDisk += int64(n)

@@ -2,7 +2,9 @@ package uwsgi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"slices"
@@ -13,7 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"go.uber.org/zap"
 )
 
 func init() {
@@ -28,32 +29,34 @@ const (
 	defaultMaxResponseHeader = 64 << 10
 )
 
-// Transport speaks the uwsgi protocol to uWSGI's ordinary `socket`, over TCP or a Unix socket. It reads a request's body
-// completely before it occupies a worker, and takes the answer from the worker as fast as it comes. A request is never sent
-// twice: only a failed dial is retried on another upstream.
+// Transport speaks the uwsgi protocol to uWSGI's ordinary `socket`, over TCP or a Unix socket. It reads a
+// request's body completely before it occupies a worker, and takes the answer from the worker as fast as it
+// comes. A request is never sent twice: only a failed dial is retried on another upstream.
 type Transport struct {
 	// DOCUMENT_ROOT as the application sees it; default: the site's `root`. May contain placeholders.
 	Root string `json:"root,omitempty"`
 
-	// SCRIPT_NAME, the path below which the application is mounted, such as `/awx`. PATH_INFO is what follows it, whether or not
-	// the site has stripped the prefix already. May contain placeholders.
+	// SCRIPT_NAME, the path below which the application is mounted, such as `/awx`. PATH_INFO is what follows
+	// it, whether or not the site has stripped the prefix already. May contain placeholders.
 	ScriptName string `json:"script_name,omitempty"`
 
-	// Further variables, or other values for the ones that the transport sets; values may contain placeholders. They prevail
-	// over everything that a client sends.
+	// Further variables, or other values for the ones that the transport sets; values may contain
+	// placeholders. They prevail over everything that a client sends.
 	Env map[string]string `json:"env,omitempty"`
 
-	// Pass repeated slashes in PATH_INFO on as they are. By default they are merged, as nginx does. `.` and `..` are always
-	// resolved.
+	// Pass repeated slashes in PATH_INFO on as they are. By default they are merged, as nginx does. `.` and
+	// `..` are always resolved.
 	KeepSlashes bool `json:"keep_slashes,omitempty"`
 
-	// The first modifier of the uwsgi packet, which selects uWSGI's request plugin. Default: 0, for WSGI, PSGI and Rack.
+	// The first modifier of the uwsgi packet, which selects uWSGI's request plugin. Default: 0, for WSGI,
+	// PSGI and Rack.
 	Modifier1 uint8 `json:"modifier1,omitempty"`
 
 	// The second modifier of the uwsgi packet. Default: 0.
 	Modifier2 uint8 `json:"modifier2,omitempty"`
 
-	// How long to try to connect. uWSGI accepts no further connections while its listen queue is full. Default: `60s`.
+	// How long to try to connect. uWSGI accepts no further connections while its listen queue is full.
+	// Default: `60s`.
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
 
 	// How long the worker may send nothing, before the answer begins or within it. Default: `60s`.
@@ -65,29 +68,31 @@ type Transport struct {
 	// Bytes of a request body that are held in memory; what exceeds them goes to a temporary file. Default: 64 KiB.
 	RequestMemory int64 `json:"request_memory,omitempty"`
 
-	// Bytes of a request body that are held in a temporary file. Larger bodies get 413, and `request_body` with `max_size` is
-	// where a site sets its own limit. 0: none, bodies must fit into memory. Default: 1 GiB.
+	// Bytes of a request body that are held in a temporary file. Larger bodies get 413, and `request_body`
+	// with `max_size` is where a site sets its own limit. 0: none, bodies must fit into memory. Default: 1
+	// GiB.
 	RequestDisk *int64 `json:"request_disk,omitempty"`
 
-	// Pass answers on without holding what the client has not taken yet: a slow client then holds the worker. An answer with
-	// `X-Accel-Buffering: no` does so for itself, one with `X-Accel-Buffering: yes` the opposite.
+	// Pass answers on without holding what the client has not taken yet: a slow client then holds the worker.
+	// An answer with `X-Accel-Buffering: no` does so for itself, one with `X-Accel-Buffering: yes` the
+	// opposite.
 	Unbuffered bool `json:"unbuffered,omitempty"`
 
 	// Bytes of an answer that are held in memory; what exceeds them goes to a temporary file. Default: 64 KiB.
 	ResponseMemory int64 `json:"response_memory,omitempty"`
 
-	// Bytes of an answer that are held in a temporary file. When it is full, or the disk is, the worker has to wait for the
-	// client. 0: none. Default: 1 GiB.
+	// Bytes of an answer that are held in a temporary file. When it is full, or the disk is, the worker has
+	// to wait for the client. 0: none. Default: 1 GiB.
 	ResponseDisk *int64 `json:"response_disk,omitempty"`
 
 	// The largest head of an answer, status line and headers, in bytes. Default: 64 KiB.
 	MaxResponseHeader int64 `json:"max_response_header,omitempty"`
 
-	// The directory of temporary files, which are unlinked as soon as they are created. Default: the system's, `$TMPDIR` or
-	// `/tmp`. May contain global placeholders.
+	// The directory of temporary files, which are unlinked as soon as they are created. Default: the
+	// system's, `$TMPDIR` or `/tmp`. May contain global placeholders.
 	TempDir string `json:"temp_dir,omitempty"`
 
-	log *zap.Logger
+	log *slog.Logger
 	// envNames are the keys of Env, sorted.
 	envNames []string
 	// passive tells that reverse_proxy counts errors of this transport as failures of the upstream.
@@ -97,6 +102,8 @@ type Transport struct {
 	rings   sync.Pool
 	// warned is done once a header that has no effect was logged.
 	warned sync.Once
+	// refusals and diskErrors bound how often these are logged.
+	refusals, diskErrors logLimit
 }
 
 // CaddyModule returns the Caddy module information.
@@ -109,7 +116,7 @@ func (*Transport) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets the defaults, and keeps the surrounding reverse_proxy from sending a request twice.
 func (t *Transport) Provision(ctx caddy.Context) error {
-	t.log = ctx.Logger()
+	t.log = ctx.Slogger()
 	if t.Root == "" {
 		t.Root = "{http.vars.root}"
 	}
@@ -152,8 +159,8 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// adapt looks at the reverse_proxy that the transport belongs to. Left alone, it would send a GET again after any error, while the
-// first worker may be executing it.
+// adapt looks at the reverse_proxy that the transport belongs to. Left alone, it would send a GET again after
+// any error, while the first worker may be executing it.
 func (t *Transport) adapt(handler *reverseproxy.Handler) error {
 	t.passive = handler.HealthChecks != nil && handler.HealthChecks.Passive != nil
 	t.handled = len(handler.HandleResponse) > 0
@@ -161,7 +168,8 @@ func (t *Transport) adapt(handler *reverseproxy.Handler) error {
 		return nil
 	}
 	if len(handler.LoadBalancing.RetryMatchRaw) > 0 {
-		return fmt.Errorf("transport uwsgi never sends a request twice; remove lb_retry_match (failed dials are retried without it)")
+		return errors.New("transport uwsgi never sends a request twice; " +
+			"remove lb_retry_match (failed dials are retried without it)")
 	}
 	// These are matchers of nothing. Errors of dialing do not ask them.
 	handler.LoadBalancing.RetryMatchRaw = caddyhttp.RawMatcherSets{{"not": json.RawMessage(`[{}]`)}}
@@ -179,7 +187,8 @@ func (t *Transport) Validate() error {
 		}
 	}
 	for name, size := range map[string]int64{
-		"request_memory": t.RequestMemory, "response_memory": t.ResponseMemory, "max_response_header": t.MaxResponseHeader,
+		"request_memory": t.RequestMemory, "response_memory": t.ResponseMemory,
+		"max_response_header": t.MaxResponseHeader,
 	} {
 		if size > maxMemory {
 			return fmt.Errorf("%s: %d bytes for each request are too many; use at most 64MiB", name, size)

@@ -14,8 +14,8 @@ import (
 // UWSGI is a uWSGI server with the application of testdata/uwsgi.
 type UWSGI struct {
 	*Process
-	// Socket is the address of its ordinary socket, HTTP that of its http-socket, and Unix the path of a socket that speaks the uwsgi
-	// protocol, too.
+	// Socket is the address of its ordinary socket, HTTP that of its http-socket, and Unix the path of a
+	// socket that speaks the uwsgi protocol, too.
 	Socket, HTTP, Unix string
 
 	dir string
