@@ -76,7 +76,7 @@ func decode(t *testing.T, b []byte) map[string]string {
 func TestVariables(t *testing.T) {
 	for _, c := range []struct {
 		name      string
-		transport Transport
+		transport *Transport
 		target    string
 		change    func(r *http.Request)
 		want      map[string]string
@@ -147,26 +147,26 @@ func TestVariables(t *testing.T) {
 			},
 		},
 		{
-			name: "env", target: "/", transport: Transport{Env: map[string]string{
+			name: "env", target: "/", transport: &Transport{Env: map[string]string{
 				"REMOTE_ADDR": "10.9.8.7", "HTTP_X_TOKEN": "ours", "NEW": "a {custom} {absent}",
 			}}, change: func(r *http.Request) {
 				r.Header.Set("X-Token", "theirs")
 			}, want: map[string]string{"REMOTE_ADDR": "10.9.8.7", "HTTP_X_TOKEN": "ours", "NEW": "a value "},
 		},
 		{
-			name: "mounted", target: "/awx/api/?x", transport: Transport{ScriptName: "/awx/", Root: "/r"},
+			name: "mounted", target: "/awx/api/?x", transport: &Transport{ScriptName: "/awx/", Root: "/r"},
 			want: map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": "/api/", "REQUEST_URI": "/awx/api/?x", "DOCUMENT_ROOT": "/r"},
 		},
 		{
-			name: "mounted, the mount itself", target: "/awx", transport: Transport{ScriptName: "/awx"},
+			name: "mounted, the mount itself", target: "/awx", transport: &Transport{ScriptName: "/awx"},
 			want: map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": ""},
 		},
 		{
-			name: "mounted, another path that begins alike", target: "/awxes", transport: Transport{ScriptName: "/awx"},
+			name: "mounted, another path that begins alike", target: "/awxes", transport: &Transport{ScriptName: "/awx"},
 			want: map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": "/awxes"},
 		},
 		{
-			name: "mounted, and the site stripped the prefix", target: "/awx/awx/x", transport: Transport{ScriptName: "/awx"},
+			name: "mounted, and the site stripped the prefix", target: "/awx/awx/x", transport: &Transport{ScriptName: "/awx"},
 			change: func(r *http.Request) { r.URL.Path = "/awx/x" },
 			want:   map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": "/awx/x", "REQUEST_URI": "/awx/awx/x"},
 		},
@@ -178,7 +178,7 @@ func TestVariables(t *testing.T) {
 			name: "slashes", target: "//a///b/../c", want: map[string]string{"PATH_INFO": "/a/c", "REQUEST_URI": "//a///b/../c"},
 		},
 		{
-			name: "kept slashes", target: "/a//b/./c", transport: Transport{KeepSlashes: true},
+			name: "kept slashes", target: "/a//b/./c", transport: &Transport{KeepSlashes: true},
 			want: map[string]string{"PATH_INFO": "/a//b/c"},
 		},
 		{
@@ -194,7 +194,10 @@ func TestVariables(t *testing.T) {
 			if c.change != nil {
 				c.change(r)
 			}
-			transport := provisioned(t, &c.transport)
+			if c.transport == nil {
+				c.transport = &Transport{}
+			}
+			transport := provisioned(t, c.transport)
 			p, err := transport.packet(r)
 			if err != nil {
 				t.Fatal(err)
