@@ -50,10 +50,12 @@ type App struct {
 	layer      ChannelLayer
 	authorizer relay.Authorizer
 	recheck    time.Duration
-	open       bool // auth none
-	limits     relay.Limits
-	stopPace   *relay.Pace // nil: at once
-	files      int         // that the process may have open, 0 for any number
+	// recheckGrace is how long websockets stay open without a certain answer.
+	recheckGrace time.Duration
+	open         bool // auth none
+	limits       relay.Limits
+	stopPace     *relay.Pace // nil: at once
+	files        int         // that the process may have open, 0 for any number
 
 	wantedConnections int // what the limit was to be before files bounded it
 
@@ -105,6 +107,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	// Here, and not in Start: the HTTP server may start before this app does.
 	if a.authorizer, a.recheck, err = auth.(Auth).Authorizer(); err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
+	}
+	a.recheckGrace = relay.NoGrace
+	if bounded, ok := auth.(interface{ recheckGrace() time.Duration }); ok {
+		a.recheckGrace = bounded.recheckGrace()
 	}
 	_, a.open = auth.(*AuthNone)
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {

@@ -8,12 +8,16 @@ import (
 )
 
 // collectAuth shows what an authorizer asked, if it is one that asks. Its figures begin anew with each configuration.
-func collectAuth(a relay.Authorizer, count func(*prometheus.Desc, uint64, ...string), seconds func(*prometheus.Desc, float64, ...string)) {
+func collectAuth(a relay.Authorizer, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string), seconds func(*prometheus.Desc, float64, ...string)) {
 	asking, ok := a.(interface {
 		Stats() (users, objects awx.Questions)
+		Waiting() map[string]int
 	})
 	if !ok {
 		return
+	}
+	for class, n := range asking.Waiting() {
+		gauge(descAuthWaiting, float64(n), class)
 	}
 	users, objects := asking.Stats()
 	for about, q := range map[string]awx.Questions{"user": users, "object": objects} {

@@ -184,7 +184,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"layer what":          {"auth none\nchannel_layer", "channel_layer needs a kind"},
 		"auth none with more": {`auth none x`, "auth none has no settings"},
 		"auth none block":     {"auth none {\nx\n}", "auth none has no settings"},
-		"auth caddy block":    {"auth caddy {\nx\n}", "auth caddy has no settings"},
+		"auth caddy block":    {"auth caddy {\nx 1\n}", "it has lifetime and expires"},
 		"memory with more":    {"auth none\nchannel_layer memory x", "channel_layer memory has no setting but resync"},
 		"awx without url":     {`auth awx`, "http://127.0.0.1:8054"},
 		"awx with two urls":   {`auth awx http://a http://b`, "one address"},

@@ -63,6 +63,12 @@ var (
 	descAuthUnanswered = desc("auth_unanswered_total", "Questions that AWX's API was not asked to the end, by reason: every client that waited hung up, or too many questions waited.", "about", "reason")
 	descAuthTime       = desc("auth_seconds_total", "Time that AWX's API took for these answers, the wait for a turn included.", "about")
 
+	descAuthWaiting = desc("auth_waiting", "Questions to AWX's API that wait for their turn, by class: of known logins' handshakes, strangers' handshakes, subscriptions, and rechecks.", "class")
+	descRechecked   = desc("recheck_logins", "Logins that are checked again once in each recheck interval.")
+	descRecheckLag  = desc("recheck_lag_seconds", "By how much the oldest certain answer about an open login is older than the recheck interval.")
+	descUnverified  = desc("sessions_unverified", "Open websocket connections whose login could not be checked the last time.")
+	descRevoked     = desc("subscriptions_revoked_total", "Subscriptions that a recheck ended, because the user may not see the group any more.")
+
 	descSuppressed = desc("log_lines_suppressed_total", "Log lines that were left out because there were too many with the same message.")
 )
 
@@ -122,7 +128,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descFaulty, float64(h.FaultyGroups))
 		count(descHealed, h.Healed)
 	}
-	collectAuth(c.node.hub.Authorizer(), count, seconds)
+	collectAuth(c.node.hub.Authorizer(), gauge, count, seconds)
+	rechecks := c.node.hub.Rechecks()
+	gauge(descRechecked, float64(rechecks.Logins))
+	gauge(descRecheckLag, rechecks.Lag.Seconds())
+	gauge(descUnverified, float64(rechecks.Unverified))
 	if plane := c.node.plane.Load(); plane != nil {
 		collectBackplane(plane, gauge, count)
 	}
@@ -145,6 +155,9 @@ func (c collector) collectConnections(s relay.Stats, gauge func(*prometheus.Desc
 	count(descEnded, s.Shed, "memory")
 	count(descEnded, s.Expired, "login_ended")
 	count(descEnded, s.Slow, "slow_reader")
+	count(descEnded, s.Renewed, "token_expired")
+	count(descEnded, s.Unverified, "auth_unavailable")
+	count(descRevoked, s.Revoked)
 	for reason := range rejections {
 		if rejection(reason) != rejectedLimit { // the hub has counted these
 			count(descEnded, c.node.rejected[reason].Load(), rejection(reason).String())
@@ -157,6 +170,7 @@ func (c collector) collectConnections(s relay.Stats, gauge func(*prometheus.Desc
 	count(descMessages, m.TooMany.Load(), "too_many")
 	count(descSubscribed, m.Allowed.Load(), "allowed")
 	count(descSubscribed, m.Denied.Load(), "denied")
+	count(descSubscribed, m.OtherUser.Load(), "other_user")
 	count(descSubscribed, m.Failed.Load(), "error")
 }
 

@@ -78,6 +78,7 @@ func newNode() (caddy.Destructor, error) {
 	log := slog.New(limited)
 	n := &node{hub: relay.NewHub(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers(), started: time.Now(), configured: make(chan struct{})}
 	n.clients.Hub, n.clients.Log = n.hub, log
+	n.hub.SetChangeFrame(awx.GroupsFrame)
 	n.monitor = newMonitor(n.hub, func(now time.Time) { n.consoleTails.closeIdle(now.Add(-consoleTailIdle)) })
 	n.close = sync.OnceValue(n.shutDown)
 	n.frameSize = func() int { return n.hub.Limits().FrameSize }
@@ -176,6 +177,7 @@ func (n *node) detach(a *App) error {
 func (n *node) apply(a *App) error {
 	// First of all, for the site may be served already: whoever it lets in is asked about by the same.
 	n.hub.SetLimits(a.limits)
+	n.hub.SetRecheckGrace(a.recheckGrace)
 	n.hub.SetAuthorizer(a.authorizer, a.recheck)
 	if r, ok := a.layer.(resyncer); ok {
 		n.hub.SetResync(r.resyncText())

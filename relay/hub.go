@@ -22,7 +22,12 @@ type Hub struct {
 	authorizer  atomic.Pointer[Authorizer]
 	interceptor atomic.Pointer[Interceptor]
 	recheck     atomic.Int64 // time between rechecks in nanoseconds; 0: never
-	strangers   atomic.Int32 // parts of the sessions that are to be checked soon, because another kind of authorizer let them in
+	// recheckGrace is how long sessions stay open without a certain answer, in nanoseconds; below 0: for ever.
+	recheckGrace  atomic.Int64
+	rechecks      rechecks
+	changeFrame   atomic.Pointer[func(Change) []byte]
+	strangersCame chan struct{}
+	strangers     atomic.Int32 // parts of the sessions that are to be checked soon, because another kind of authorizer let them in
 
 	interest  interest
 	listeners listeners // hear events as they come
@@ -62,7 +67,11 @@ func NewHub(log *slog.Logger) *Hub {
 		log:       log,
 		stop:      cancel,
 		admission: newAdmission(),
+		rechecks:  rechecks{wake: make(chan struct{}, 1)},
+
+		strangersCame: make(chan struct{}, 1),
 	}
+	h.recheckGrace.Store(int64(NoGrace))
 	h.interest.groups = map[string]*membership{}
 	h.losses.wake = make(chan struct{}, 1)
 	limits := DefaultLimits()
@@ -77,6 +86,7 @@ func NewHub(log *slog.Logger) *Hub {
 	h.workers.Go(func() { h.watchMemory(ctx) })
 	h.workers.Go(func() { h.recheckSessions(ctx) })
 	h.workers.Go(func() { h.reportLosses(ctx) })
+	h.workers.Go(func() { h.recheckStrangers(ctx) })
 	return h
 }
 
@@ -90,11 +100,31 @@ func (h *Hub) Limits() *Limits { return h.limits.Load() }
 // the one before it was of another kind.
 func (h *Hub) SetAuthorizer(a Authorizer, recheck time.Duration) {
 	before := h.authorizer.Swap(&a)
-	h.recheck.Store(int64(recheck))
-	if before != nil && reflect.TypeOf(*before) != reflect.TypeOf(a) {
+	if h.recheck.Swap(int64(recheck)) == 0 && recheck > 0 {
+		now := time.Now()
+		for _, s := range h.everybody() {
+			h.rechecks.add(s, now)
+		}
+	}
+	h.rechecks.signal()
+	if before == nil || *before == Authorizer(closedDoor{}) { // which let nobody in
+		return
+	}
+	if reflect.TypeOf(*before) != reflect.TypeOf(a) {
 		h.strangers.Store(2 * sweepParts) // a part that is passed over in one round, because others leave, comes in the next
+		select {
+		case h.strangersCame <- struct{}{}:
+		default:
+		}
 	}
 }
+
+// SetRecheckGrace puts in force how long a session stays open while the authorizer gives no certain answer about its login, since the
+// last one: 0 closes it at the first recheck without one, [NoGrace] never.
+func (h *Hub) SetRecheckGrace(grace time.Duration) { h.recheckGrace.Store(int64(grace)) }
+
+// SetChangeFrame has clients told by a text that encode returns when a recheck ends subscriptions.
+func (h *Hub) SetChangeFrame(encode func(Change) []byte) { h.changeFrame.Store(&encode) }
 
 // Authorizer returns the authorizer in force.
 func (h *Hub) Authorizer() Authorizer { return *h.authorizer.Load() }

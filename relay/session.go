@@ -2,6 +2,7 @@ package relay
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,26 +10,27 @@ import (
 
 // Session is one connected client: who it is and what it is subscribed to.
 type Session struct {
-	hub      *Hub
 	shard    *shard
 	socket   Socket
 	identity Identity
 	address  netip.Addr
 
-	at         int32         // index in the shard's sessions
-	opened     uint32        // Unix seconds
-	seq        sequence      // of the shard's worker
-	lastPing   atomic.Uint32 // seconds of Ticks
-	rechecking atomic.Bool
+	at       int32         // index in the shard's sessions
+	opened   uint32        // Unix seconds
+	seq      sequence      // of the shard's worker
+	lastPing atomic.Uint32 // seconds of Ticks
+	id       uint32
 
-	mu   sync.Mutex // guards subs; held while they change
-	subs []*subscription
-	gone bool
-	slow bool // closed because it read too slowly, and counted; of the shard's worker
-	// Of the reservation. With the flags above they fill four bytes, so that they cost no memory.
+	mu        sync.Mutex // guards subs, gone and revoked; held while subs change
+	subs      []*subscription
+	login     *login // nil if it is not checked again; guarded by Hub.rechecks, as is dismissed
+	gone      bool
+	revoked   bool // a recheck has ended subscriptions since the client's last message
+	slow      bool // closed because it read too slowly, and counted; of the shard's worker
+	dismissed bool // closed because its login could not be checked
+	// Of the reservation. With the flags above they fill eight bytes.
 	ipv6Prefix uint8
 	reserved   bool
-	id         uint32
 }
 
 // CountRefusal counts a connection that was refused by a limit which the hub does not know.
@@ -53,7 +55,7 @@ func (h *Hub) Open(socket Socket, id Identity, r *Reservation) *Session {
 	r.Settle()
 	number, now := h.next.Add(1), uint32(time.Now().Unix())
 	s := &Session{
-		hub: h, socket: socket, identity: id, address: r.Address,
+		socket: socket, identity: id, address: r.Address,
 		shard: h.shards[number%uint64(len(h.shards))],
 		id:    uint32(number), opened: now, ipv6Prefix: r.ipv6Prefix, reserved: r.admission != nil,
 	}
@@ -63,6 +65,9 @@ func (h *Hub) Open(socket Socket, id Identity, r *Reservation) *Session {
 	h.stats.byKind[id.Kind.index()].Add(1)
 	h.stats.opened.Add(1)
 	s.shard.add(s)
+	if h.recheck.Load() > 0 || !endOf(id).IsZero() {
+		h.rechecks.add(s, time.Now())
+	}
 	if h.closing.Load() || h.draining.Load() { // the round of goodbyes may have missed it
 		socket.Close(h.goingAway())
 	}
@@ -81,7 +86,50 @@ func (s *Session) Socket() Socket { return s.socket }
 // Send writes one text frame to the client alone.
 func (s *Session) Send(text []byte) bool {
 	frame := AppendFrame(make([]byte, 0, frameSize(len(text))), text)
-	return s.socket.Send(frame, s.hub.Limits().QueuePerConnection)
+	return s.socket.Send(frame, s.shard.hub.Limits().QueuePerConnection)
+}
+
+// SendChange tells the client what a message of its changed: change, without what a recheck has taken away meanwhile and told it of.
+func (s *Session) SendChange(change Change, encode func(Change) []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.revoked {
+		held := make(map[string]bool, len(s.subs))
+		for _, sub := range s.subs {
+			held[sub.group] = true
+		}
+		lost := func(group string) bool { return !held[group] }
+		change.Current = slices.DeleteFunc(slices.Clone(change.Current), lost)
+		change.Joined = slices.DeleteFunc(slices.Clone(change.Joined), lost)
+	}
+	return s.Send(encode(change))
+}
+
+// revoke ends subscriptions that the client may not have any more, and tells it.
+func (s *Session) revoke(groups []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var change Change
+	var kept, left []*subscription
+	for _, sub := range s.subs {
+		if slices.Contains(groups, sub.group) {
+			left = append(left, sub)
+			change.Left = append(change.Left, sub.group)
+		} else {
+			kept = append(kept, sub)
+			change.Current = append(change.Current, sub.group)
+		}
+	}
+	if len(left) == 0 || s.gone {
+		return
+	}
+	h := s.shard.hub
+	s.drop(left)
+	s.subs, s.revoked = kept, true
+	h.stats.revoked.Add(uint64(len(left)))
+	if encode := h.changeFrame.Load(); encode != nil {
+		s.Send((*encode)(change))
+	}
 }
 
 // Close ends all subscriptions, gives back the reservations and forgets the session. It does not close the socket.
@@ -95,12 +143,14 @@ func (s *Session) Close() {
 	s.drop(s.subs)
 	s.subs = nil
 	s.shard.remove(s)
-	s.hub.admission.releaseUser(s.identity.Key)
+	h := s.shard.hub
+	h.rechecks.remove(s)
+	h.admission.releaseUser(s.identity.Key)
 	if s.reserved {
-		s.hub.admission.releaseAddress(AddressKey(s.address, int(s.ipv6Prefix)))
+		h.admission.releaseAddress(AddressKey(s.address, int(s.ipv6Prefix)))
 	}
-	s.hub.stats.sessions.Add(-1)
-	s.hub.stats.byKind[s.identity.Kind.index()].Add(-1)
+	h.stats.sessions.Add(-1)
+	h.stats.byKind[s.identity.Kind.index()].Add(-1)
 }
 
 // drop ends subscriptions. s.mu is held.
@@ -113,5 +163,5 @@ func (s *Session) drop(subs []*subscription) {
 		s.shard.unsubscribe(sub)
 		names[i] = sub.group
 	}
-	s.hub.interest.leave(names, true)
+	s.shard.hub.interest.leave(names, true)
 }

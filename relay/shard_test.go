@@ -12,7 +12,7 @@ func TestTurnsAreBounded(t *testing.T) {
 	defer func() { _ = h.Close(t.Context()) }()
 	s := newShard(h)
 	crowd := &audience{subs: make([]subscriber, turnSteps/2)}
-	session := &Session{hub: h, socket: &quietSocket{}}
+	session := &Session{shard: s, socket: &quietSocket{}}
 	for i := range crowd.subs {
 		crowd.subs[i] = subscriber{session.socket, &subscription{session: session}}
 	}

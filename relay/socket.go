@@ -30,4 +30,5 @@ const (
 	CloseGoingAway = 1001
 	ClosePolicy    = 1008
 	CloseRestart   = 1012
+	CloseTryLater  = 1013
 )

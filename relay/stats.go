@@ -12,6 +12,7 @@ type counters struct {
 	sessions                         atomic.Int64
 	byKind                           [kinds]atomic.Int64
 	opened, refused, silent, expired atomic.Uint64
+	renewed, unverified, revoked     atomic.Uint64
 	drained, shed                    atomic.Uint64
 	events                           [sources]atomic.Uint64
 	deliveries, bytes, missed        atomic.Uint64
@@ -31,6 +32,11 @@ type Stats struct {
 	Opened, Refused uint64
 	// Silent counts sessions ended because nothing came from the client, Expired because its login ended.
 	Silent, Expired uint64
+	// Renewed counts sessions ended so that the client connects with a new token, Unverified because their login could not be checked
+	// for longer than the grace time.
+	Renewed, Unverified uint64
+	// Revoked counts subscriptions that a recheck ended.
+	Revoked uint64
 	// Drained counts sessions that were sent to other nodes, Shed those ended because memory was short.
 	Drained, Shed uint64
 	// Slow counts sessions ended because the client read too slowly.
@@ -64,6 +70,7 @@ func (h *Hub) Stats() Stats {
 		Opened: c.opened.Load(), Refused: c.refused.Load(),
 		Drained: c.drained.Load(), Shed: c.shed.Load(),
 		Silent: c.silent.Load(), Expired: c.expired.Load(),
+		Renewed: c.renewed.Load(), Unverified: c.unverified.Load(), Revoked: c.revoked.Load(),
 		EventsFromLayer: c.events[FromLayer].Load(), EventsFromPeers: c.events[FromPeer].Load(),
 		Deliveries: c.deliveries.Load(), Bytes: c.bytes.Load(), Missed: c.missed.Load(),
 		Unheard: c.unheard.Load(), Invalid: c.invalid.Load(),

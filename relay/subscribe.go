@@ -35,6 +35,7 @@ func (h *Hub) SubscribeAs(ctx context.Context, s *Session, groups []string, clas
 	if s.gone {
 		return Change{}, ErrClosed
 	}
+	s.revoked = false
 	change := Change{Current: groups}
 
 	wanted := make(map[string]uint8, len(groups)) // with the class

@@ -2,8 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
-	"sync"
 	"time"
 )
 
@@ -51,81 +49,5 @@ func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 		if s.socket.Ping() {
 			s.lastPing.Store(seconds(now))
 		}
-	}
-}
-
-// strangersWait is how long it takes until everybody is checked once after another kind of authorizer was put in force.
-const strangersWait = time.Second
-
-// recheckers is how many questions to the authorizer may be under way for sessions that are open already.
-const recheckers = 8
-
-// recheckSessions asks the authorizer again and again whether the clients are still logged in, each once in a recheck interval.
-func (h *Hub) recheckSessions(ctx context.Context) {
-	slots := make(chan struct{}, recheckers)
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	for part := 0; ; part = (part + 1) % sweepParts {
-		every := time.Duration(h.recheck.Load())
-		step := every / sweepParts
-		changed := h.strangers.Load() > 0 // let in by another kind of authorizer
-		switch {
-		case changed:
-			step = strangersWait / sweepParts
-		case every == 0:
-			step = time.Second
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(max(step, time.Millisecond)):
-		}
-		if every == 0 && !changed {
-			continue
-		}
-		if changed {
-			h.strangers.Add(-1)
-		}
-		for _, shard := range h.shards {
-			for _, s := range shard.part(part, sweepParts) {
-				select {
-				case slots <- struct{}{}:
-				case <-ctx.Done():
-					return
-				}
-				asking.Go(func() {
-					defer func() { <-slots }()
-					h.recheckOne(ctx, s)
-				})
-			}
-		}
-	}
-}
-
-// farewell is what AWX tells a client that is not logged in.
-var farewell = []byte(`{"close": true}`)
-
-// Farewell sends what a client that is not, or no longer, logged in gets, and closes its socket.
-func Farewell(s Socket) {
-	s.Send(AppendFrame(nil, farewell), 1<<20)
-	s.Close(CloseNormal, "")
-}
-
-func (h *Hub) recheckOne(ctx context.Context, s *Session) {
-	if !s.rechecking.CompareAndSwap(false, true) {
-		return
-	}
-	defer s.rechecking.Store(false)
-	err := h.Authorizer().Recheck(ctx, s.identity)
-	switch {
-	case errors.Is(err, ErrUnauthenticated):
-		h.stats.expired.Add(1)
-		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address", s.address.String())
-		Farewell(s.socket)
-	case errors.Is(err, ErrChanged):
-		h.log.Info("the user's rights have changed; its websocket is closed, to connect again", "user", s.identity.Name, "address", s.address.String())
-		s.socket.Close(CloseRestart, "rights have changed")
-	case err != nil && ctx.Err() == nil:
-		h.log.Warn("could not check whether a user is still logged in; its websocket stays", "user", s.identity.Name, "address", s.address.String(), "error", err)
 	}
 }

@@ -30,7 +30,7 @@ func TestNobodyIsGivenUpUnasked(t *testing.T) {
 	limits := DefaultLimits()
 	start := epoch.Add(time.Hour)
 	socket := &quietSocket{read: start}
-	s := &Session{hub: h, socket: socket}
+	s := &Session{shard: newShard(h), socket: socket}
 	s.lastPing.Store(seconds(start.Add(-20 * time.Second)))
 
 	h.look(s, start.Add(time.Minute), &limits)
@@ -44,7 +44,7 @@ func TestNobodyIsGivenUpUnasked(t *testing.T) {
 
 	limits.Ping = 0
 	unasked := &quietSocket{read: start}
-	h.look(&Session{hub: h, socket: unasked}, start.Add(time.Minute), &limits)
+	h.look(&Session{shard: newShard(h), socket: unasked}, start.Add(time.Minute), &limits)
 	if !unasked.killed || unasked.pings != 0 {
 		t.Errorf("without pings: killed %v, %d pings", unasked.killed, unasked.pings)
 	}
@@ -56,7 +56,7 @@ func TestNobodyIsGivenUpWhoIsBehind(t *testing.T) {
 	limits := DefaultLimits()
 	start := epoch.Add(time.Hour)
 	socket := &quietSocket{read: start, behind: true}
-	s := &Session{hub: h, socket: socket}
+	s := &Session{shard: newShard(h), socket: socket}
 	s.lastPing.Store(seconds(start.Add(-time.Second)))
 	for after := range 6 {
 		h.look(s, start.Add(time.Duration(20*after)*time.Second), &limits)

@@ -143,7 +143,7 @@ func TestCookiesOfOthers(t *testing.T) {
 	all.Wait()
 }
 
-// What the API is sent is the client's Cookie and Authorization and nothing that a client can add; what it answers can be anything.
+// What the API is sent is the client's credentials and address and nothing that a client can add; what it answers can be anything.
 func TestWhatReachesTheAPI(t *testing.T) {
 	t.Parallel()
 	f := newFortress(t, "")
@@ -173,9 +173,12 @@ func TestWhatReachesTheAPI(t *testing.T) {
 				t.Errorf("%.60q: %s %s of %s", line, r.Method, r.RequestURI, r.Host)
 			}
 			for name := range r.Header {
-				if !slices.Contains([]string{"Accept", "Accept-Encoding", "Authorization", "Cookie", "User-Agent", "X-Ws-Session-Quiet"}, name) {
+				if !slices.Contains([]string{"Accept", "Accept-Encoding", "Authorization", "Cookie", "User-Agent", "X-Forwarded-For", "X-Ws-Session-Quiet"}, name) {
 					t.Errorf("%.60q: the API is sent %s: %s", line, name, r.Header[name])
 				}
+			}
+			if from := r.Header["X-Forwarded-For"]; !slices.Equal(from, []string{"127.0.0.1"}) { // whatever the client says
+				t.Errorf("%.60q: the API is told that the client is at %q", line, from)
 			}
 			if strings.ContainsAny(r.Header.Get("Cookie"), "\r\n") || len(r.Header.Get("Cookie")) > 16<<10 {
 				t.Errorf("%.60q: the API is sent %d bytes of cookies", line, len(r.Header.Get("Cookie")))

@@ -15,21 +15,18 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/pyjson"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/fairqueue"
 )
 
-const (
-	// slotWait is how long a question waits for its turn when many are asked at once.
-	slotWait = 30 * time.Second
-	// maxAnswer is how much of an answer is read.
-	maxAnswer = 1 << 20
-)
+// maxAnswer is how much of an answer is read.
+const maxAnswer = 1 << 20
 
 // api asks AWX's HTTP API, a bounded number of questions at a time.
 type api struct {
 	base    string
 	timeout time.Duration
 	client  *http.Client
-	slots   chan struct{}
+	queue   *fairqueue.Queue
 }
 
 func newAPI(s Settings) (*api, error) {
@@ -61,24 +58,19 @@ func newAPI(s Settings) (*api, error) {
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		slots: make(chan struct{}, concurrency),
+		queue: fairqueue.New(concurrency, classes...),
 	}, nil
 }
 
 func (a *api) close() { a.client.CloseIdleConnections() }
 
-// get asks for a path below /api/v2/ with a client's credentials.
-func (a *api) get(ctx context.Context, c *credentials, path string) (status int, body []byte, err error) {
-	wait := time.NewTimer(slotWait)
-	defer wait.Stop()
-	select {
-	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
-	case <-ctx.Done():
-		return 0, nil, ctx.Err()
-	case <-wait.C:
-		return 0, nil, fmt.Errorf("AWX API: %d questions are under way and none ended in %v", cap(a.slots), slotWait)
+// get asks for a path below /api/v2/ with a client's credentials, when it is its turn.
+func (a *api) get(ctx context.Context, c *credentials, t turn, path string) (status int, body []byte, err error) {
+	release, err := a.wait(ctx, t)
+	if err != nil {
+		return 0, nil, err
 	}
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+"/api/v2/"+path, nil)
@@ -95,6 +87,12 @@ func (a *api) get(ctx context.Context, c *credentials, path string) (status int,
 	}
 	if c.authorization != "" {
 		req.Header.Set("Authorization", c.authorization)
+	}
+	if c.token != "" {
+		req.Header.Set(gatewayHeader, c.token)
+	}
+	if c.address.IsValid() { // for AWX's record of failed logins; never what the client itself says
+		req.Header.Set("X-Forwarded-For", c.address.WithZone("").String())
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {
@@ -118,8 +116,8 @@ func (a *api) unexpected(path string, status int) error {
 }
 
 // me finds out who the credentials belong to.
-func (a *api) me(ctx context.Context, c *credentials) (relay.Identity, error) {
-	status, body, err := a.get(ctx, c, "me/")
+func (a *api) me(ctx context.Context, c *credentials, t turn) (relay.Identity, error) {
+	status, body, err := a.get(ctx, c, t, "me/")
 	switch {
 	case err != nil:
 		return relay.Identity{}, err
@@ -168,9 +166,9 @@ func (a *api) me(ctx context.Context, c *credentials) (relay.Identity, error) {
 }
 
 // sees finds out whether the user may see an object.
-func (a *api) sees(ctx context.Context, c *credentials, resource, id string) (bool, error) {
+func (a *api) sees(ctx context.Context, c *credentials, t turn, resource, id string) (bool, error) {
 	path := resource + "/" + id + "/"
-	switch status, body, err := a.get(ctx, c, path); {
+	switch status, body, err := a.get(ctx, c, t, path); {
 	case err != nil:
 		return false, err
 	case status == http.StatusOK && isPage(body):

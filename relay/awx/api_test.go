@@ -277,8 +277,8 @@ func TestAPIThatIsDown(t *testing.T) {
 func TestWhatTheAPISees(t *testing.T) {
 	c := newController(t, user(`1`))
 	a := c.authorizer(t, nil)
-	r := handshake("Cookie: awx_sessionid=s1; csrftoken=c1", "Cookie: other=2", "Authorization: Bearer abc",
-		"X-Forwarded-For: 1.2.3.4", "X-Forwarded-User: admin", "Remote-User: admin", "Host: evil", "Accept: text/html", "Range: bytes=0-1",
+	r := handshake("Cookie: sso=s1; csrftoken=c1", "Cookie: other=2", "Authorization: Bearer abc",
+		"X-Forwarded-For: 6.6.6.6", "X-Forwarded-User: admin", "Remote-User: admin", "Host: evil", "Accept: text/html", "Range: bytes=0-1",
 		"Transfer-Encoding: chunked", "Content-Length: 5", "Connection: Upgrade")
 	r.Host = "evil.example"
 	if _, err := a.Authenticate(r); err != nil {
@@ -289,8 +289,9 @@ func TestWhatTheAPISees(t *testing.T) {
 		t.Errorf("%s %s of %s, %d bytes", got.Method, got.URL.RequestURI(), got.Host, got.ContentLength)
 	}
 	want := http.Header{
-		"Cookie": {"awx_sessionid=s1; csrftoken=c1; other=2"}, "Authorization": {"Bearer abc"},
-		"Accept": {"application/json"}, "User-Agent": {"edgerelay"}, "Accept-Encoding": {"gzip"},
+		"Cookie": {"sso=s1; csrftoken=c1; other=2"}, "Authorization": {"Bearer abc"},
+		"X-Forwarded-For": {"192.0.2.1"}, // the client's address, whatever it says itself
+		"Accept":          {"application/json"}, "User-Agent": {"edgerelay"}, "Accept-Encoding": {"gzip"},
 		"X-Ws-Session-Quiet": {"true"}, // or AWX's login would begin anew with each question
 	}
 	if fmt.Sprint(got.Header) != fmt.Sprint(want) {

@@ -2,10 +2,9 @@ package awx
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -26,6 +25,12 @@ type Settings struct {
 	Concurrency int
 	// SessionCookie is the cookie that names a login.
 	SessionCookie string
+	// TokenGrace is how long a login by the platform gateway's token outlives the token, which the API refuses from then on.
+	TokenGrace time.Duration
+	// DenyOthers denies groups of kinds that AWX does not have, if Strict.
+	DenyOthers bool
+	// ClientAddress returns the address of a handshake's client; nil: that of the connection.
+	ClientAddress func(*http.Request) netip.Addr
 	// Transport carries the requests; nil: one of the authorizer's own.
 	Transport http.RoundTripper
 	// Wrap, if not nil, returns what carries the requests in place of a transport, such as one that traces them. The context of a request
@@ -35,15 +40,11 @@ type Settings struct {
 
 // DefaultSettings are the settings where nothing else is configured.
 func DefaultSettings() Settings {
-	return Settings{Strict: true, Cache: 5 * time.Second, Timeout: 5 * time.Second, Concurrency: 32, SessionCookie: "awx_sessionid"}
+	return Settings{Strict: true, Cache: 5 * time.Second, Timeout: 5 * time.Second, Concurrency: 32, SessionCookie: "awx_sessionid", TokenGrace: 15 * time.Minute}
 }
 
 // failureCache is how long a failure to answer is remembered, so that an API in trouble is not asked by everybody at once.
 const failureCache = time.Second
-
-// maxCredentials is how many bytes of credentials are taken: they stay in memory as long as the client is
-// connected. Servers before Django take no longer header.
-const maxCredentials = 16 << 10
 
 // checked are the kinds that AWX's own consumer checks; owned are those that a strict authorizer checks besides.
 // The values are resources below /api/v2/.
@@ -58,6 +59,8 @@ var (
 		"inventory_update_events": "inventory_updates",
 		"system_job_events":       "system_jobs",
 	}
+	// open are AWX's other kinds, which every user may see.
+	open = map[string]bool{"jobs": true, "schedules": true, "inventories": true}
 )
 
 // Authorizer asks AWX's HTTP API, with the credentials of the client's own handshake. It implements [relay.Authorizer].
@@ -66,15 +69,13 @@ type Authorizer struct {
 	api      *api
 	users    *cache[relay.Identity]
 	objects  *cache[bool]
+	seen     seen
 }
 
-var _ relay.Authorizer = (*Authorizer)(nil)
-
-// credentials are what a handshake proved its user's identity with.
-type credentials struct {
-	cookie, authorization string
-	key                   string // equal for handshakes that must get the same answers; empty without credentials
-}
+var (
+	_ relay.Authorizer     = (*Authorizer)(nil)
+	_ relay.GroupRechecker = (*Authorizer)(nil)
+)
 
 // NewAuthorizer returns an authorizer, or an error that says what is wrong with the URL.
 func NewAuthorizer(s Settings) (*Authorizer, error) {
@@ -82,8 +83,14 @@ func NewAuthorizer(s Settings) (*Authorizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.ClientAddress == nil {
+		s.ClientAddress = remoteAddress
+	}
 	keep := func(err error) time.Duration {
-		if err != nil && !errors.Is(err, relay.ErrUnauthenticated) {
+		switch {
+		case errors.Is(err, relay.ErrBusy): // by the next moment there may be room
+			return -1
+		case err != nil && !errors.Is(err, relay.ErrUnauthenticated):
 			return min(failureCache, s.Cache)
 		}
 		return s.Cache
@@ -96,6 +103,12 @@ func NewAuthorizer(s Settings) (*Authorizer, error) {
 	}, nil
 }
 
+// remoteAddress is the address that a request's connection comes from.
+func remoteAddress(r *http.Request) netip.Addr {
+	address, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return address.Addr().Unmap()
+}
+
 // Settings are what the authorizer was made with.
 func (a *Authorizer) Settings() Settings { return a.settings }
 
@@ -104,18 +117,35 @@ func (a *Authorizer) Close() { a.api.close() }
 
 // Authenticate implements [relay.Authorizer] by GET /api/v2/me/.
 func (a *Authorizer) Authenticate(r *http.Request) (relay.Identity, error) {
-	c := a.credentials(r)
-	if c.key == "" {
-		return relay.Identity{}, relay.ErrUnauthenticated
+	candidates, err := a.candidates(r)
+	if err != nil {
+		return relay.Identity{}, err
 	}
-	if len(c.cookie)+len(c.authorization) > maxCredentials {
-		return relay.Identity{}, fmt.Errorf("the cookies of the handshake are longer than %d bytes", maxCredentials)
+	for _, c := range candidates {
+		t := ofAddress(c.address)
+		if user, known := a.seen.user(c.key); known {
+			t = ofUser(ofKnownLogins, user)
+		}
+		id, err := a.identify(r.Context(), c, t, false)
+		if !errors.Is(err, relay.ErrUnauthenticated) {
+			return id, err
+		}
 	}
-	return a.identify(r.Context(), c)
+	return relay.Identity{}, relay.ErrUnauthenticated
 }
 
-func (a *Authorizer) identify(ctx context.Context, c *credentials) (relay.Identity, error) {
-	return a.users.get(ctx, c.key, func(ctx context.Context) (relay.Identity, error) { return a.api.me(ctx, c) })
+// identify finds out who the credentials belong to. If afresh, what was answered before does not count.
+func (a *Authorizer) identify(ctx context.Context, c *credentials, t turn, afresh bool) (relay.Identity, error) {
+	return a.users.get(ctx, c.key, afresh, func(ctx context.Context) (relay.Identity, error) {
+		id, err := a.api.me(ctx, c, t)
+		switch {
+		case err == nil:
+			a.seen.confirm(c.key, id.Key)
+		case errors.Is(err, relay.ErrUnauthenticated):
+			a.seen.forget(c.key)
+		}
+		return id, err
+	})
 }
 
 // Recheck implements [relay.Authorizer].
@@ -124,34 +154,65 @@ func (a *Authorizer) Recheck(ctx context.Context, id relay.Identity) error {
 	if !ok { // let in by another authorizer, before a change of configuration
 		return relay.ErrUnauthenticated
 	}
-	now, err := a.identify(ctx, c)
+	if c.expired() { // the API would say no to everybody
+		if time.Now().Before(c.until) {
+			return nil
+		}
+		return relay.ErrExpired
+	}
+	now, err := a.identify(ctx, c, ofUser(ofRechecks, id.Key), true)
 	switch {
 	case err == nil && now.ID != id.ID:
 		return relay.ErrUnauthenticated
 	case err == nil && now.Kind != id.Kind:
 		return relay.ErrChanged
+	case errors.Is(err, relay.ErrUnauthenticated) && c.expired(): // while it was asked
+		return nil
 	}
 	return err
 }
 
 // Authorize implements [relay.Authorizer].
 func (a *Authorizer) Authorize(ctx context.Context, id relay.Identity, kind, item string) error {
-	resource := checked[kind]
-	if resource == "" && a.settings.Strict {
-		resource = owned[kind]
-		if kind == "control" && item != "limit_reached_"+id.Key {
-			return relay.ErrDenied
-		}
-	}
+	resource := a.resource(kind)
 	if resource == "" {
-		return nil
+		return a.allowsOther(id, kind, item)
 	}
 	c, ok := id.Credentials.(*credentials)
 	if !ok || !isID(item) {
 		return relay.ErrDenied
 	}
-	sees, err := a.objects.get(ctx, c.key+"\x00"+resource+"/"+item, func(ctx context.Context) (bool, error) {
-		return a.api.sees(ctx, c, resource, item)
+	if c.expired() { // the API would say no to every object: the client has to come back with a new token
+		return relay.ErrExpired
+	}
+	return a.decide(ctx, c, resource, item, ofUser(ofSubscriptions, id.Key), false)
+}
+
+// resource is where the API shows the objects of a kind of group, empty if nobody is asked about it.
+func (a *Authorizer) resource(kind string) string {
+	resource := checked[kind]
+	if resource == "" && a.settings.Strict {
+		resource = owned[kind]
+	}
+	return resource
+}
+
+// allowsOther decides about groups that belong to no object.
+func (a *Authorizer) allowsOther(id relay.Identity, kind, item string) error {
+	switch {
+	case !a.settings.Strict:
+	case kind == "control" && item != "limit_reached_"+id.Key:
+		return relay.ErrOtherUser
+	case kind != "control" && a.settings.DenyOthers && !open[kind]:
+		return relay.ErrDenied
+	}
+	return nil
+}
+
+// decide asks whether a login may see an object.
+func (a *Authorizer) decide(ctx context.Context, c *credentials, resource, item string, t turn, afresh bool) error {
+	sees, err := a.objects.get(ctx, c.key+"\x00"+resource+"/"+item, afresh, func(ctx context.Context) (bool, error) {
+		return a.api.sees(ctx, c, t, resource, item)
 	})
 	if err == nil && !sees {
 		return relay.ErrDenied
@@ -159,51 +220,34 @@ func (a *Authorizer) Authorize(ctx context.Context, id relay.Identity, kind, ite
 	return err
 }
 
+// Rechecks implements [relay.GroupRechecker].
+func (a *Authorizer) Rechecks(group string) bool {
+	kind, item, _ := strings.Cut(group, "-")
+	return a.resource(kind) != "" && isID(item)
+}
+
+// RecheckGroup implements [relay.GroupRechecker].
+func (a *Authorizer) RecheckGroup(ctx context.Context, id relay.Identity, group string) error {
+	c, ok := id.Credentials.(*credentials)
+	kind, item, _ := strings.Cut(group, "-")
+	resource := a.resource(kind)
+	if !ok || resource == "" || c.expired() { // nothing can be found out
+		return nil
+	}
+	err := a.decide(ctx, c, resource, item, ofUser(ofRechecks, id.Key), true)
+	if errors.Is(err, relay.ErrDenied) && c.expired() {
+		return nil
+	}
+	return err
+}
+
+// Concurrency is how many questions may be under way at once.
+func (a *Authorizer) Concurrency() int { return a.api.queue.Slots() }
+
 // isID reports whether item is the decimal form of a database id, and nothing that merely reads as one.
 func isID(item string) bool {
 	if item == "" || len(item) > 18 || len(item) > 1 && item[0] == '0' {
 		return false
 	}
 	return strings.Trim(item, "0123456789") == ""
-}
-
-// credentials takes from a handshake what the API is shown. Handshakes with the same session cookie (or the same
-// other cookies, where that one is missing or there twice) share their answers.
-func (a *Authorizer) credentials(r *http.Request) *credentials {
-	c := &credentials{
-		cookie:        strings.Join(r.Header.Values("Cookie"), "; "),
-		authorization: strings.Clone(r.Header.Get("Authorization")),
-	}
-	var key string
-	var sessions, others []string
-	empty := false // the session cookie, if there is one
-	// Not r.Cookies: it leaves out what Django reads, and then two logins could look the same.
-	for pair := range strings.SplitSeq(c.cookie, ";") {
-		pair = strings.TrimSpace(pair)
-		name, value, _ := strings.Cut(pair, "=")
-		switch name = strings.TrimSpace(name); {
-		case name == "csrftoken" || name == "":
-		case name == a.settings.SessionCookie:
-			sessions = append(sessions, pair)
-			empty = strings.Trim(value, `" `) == ""
-		default:
-			others = append(others, pair)
-		}
-	}
-	switch {
-	case len(sessions) == 1 && !empty:
-		key = "session\x00" + sessions[0]
-	case len(sessions) > 1:
-		key = "cookies\x00" + c.cookie
-	case len(sessions)+len(others) > 0:
-		key = "cookies\x00" + strings.Join(append(others, sessions...), "; ")
-	}
-	if c.authorization != "" {
-		key += "\x00authorization\x00" + c.authorization
-	}
-	if key != "" { // a digest: who sends long cookies must not fill the cache with them
-		sum := sha256.Sum256([]byte(key))
-		c.key = string(sum[:])
-	}
-	return c
 }

@@ -2,8 +2,11 @@ package awx
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // cache keeps answers for a while and lets all who ask the same thing at once share one question.
@@ -32,16 +35,16 @@ func newCache[V any](keep func(V, error) time.Duration, yes func(V) bool) *cache
 	return &cache[V]{keep: keep, yes: yes, answer: map[string]*answer[V]{}}
 }
 
-// get returns the answer for key, asking if nobody has lately. The question outlives a caller whose ctx ends, as
+// get returns the answer for key, asking if nobody has lately; if afresh, then also if somebody has and there was an answer. The question outlives a caller whose ctx ends, as
 // long as another one waits for the answer; ask's context has the values of the first caller's, and ends when nobody waits.
-func (c *cache[V]) get(ctx context.Context, key string, ask func(context.Context) (V, error)) (V, error) {
+func (c *cache[V]) get(ctx context.Context, key string, afresh bool, ask func(context.Context) (V, error)) (V, error) {
 	now := time.Now()
 	c.mu.Lock()
 	a := c.answer[key]
 	switch {
 	case a != nil && !a.ended():
 		c.shared.Add(1)
-	case a != nil && !now.After(a.expires):
+	case a != nil && !now.After(a.expires) && !(afresh && a.certain()):
 		c.cached.Add(1)
 	default:
 		c.asked.Add(1)
@@ -98,6 +101,9 @@ func (a *answer[V]) ended() bool {
 		return false
 	}
 }
+
+// certain reports whether an answer that has come says yes or no.
+func (a *answer[V]) certain() bool { return a.err == nil || errors.Is(a.err, relay.ErrUnauthenticated) }
 
 func (a *answer[V]) expired(now time.Time) bool { return a.ended() && now.After(a.expires) }
 

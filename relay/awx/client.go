@@ -88,6 +88,10 @@ func (c *Client) handle(text bool, raw []byte) error {
 		return relay.TooManyGroupsError{Wanted: len(asked), Limit: limit}
 	}
 	c.authorize(asked)
+	if slices.ContainsFunc(asked, func(s standing) bool { return errors.Is(s.err, relay.ErrExpired) }) {
+		c.Session.Socket().Close(relay.CloseRestart, relay.RenewReason)
+		return nil
+	}
 	groups, classes := c.admitted(asked, which)
 	if fault != nil {
 		return fault
@@ -102,7 +106,7 @@ func (c *Client) handle(text bool, raw []byte) error {
 		// The subscription stands and takes effect as soon as the layer is back: the client need not know.
 		c.Log.Warn("the channel layer has not taken a subscription in time; events arrive once it does", "groups", change.Joined, "error", err)
 	}
-	c.Session.Send(groupsFrame(change))
+	c.Session.SendChange(change, GroupsFrame)
 	return nil
 }
 
@@ -206,16 +210,19 @@ func (c *Client) admitted(asked []standing, which []int) (groups []string, class
 			}
 			continue
 		}
-		if errors.Is(err, relay.ErrDenied) {
+		switch {
+		case errors.Is(err, relay.ErrOtherUser):
+			c.Stats.OtherUser.Add(1)
+		case errors.Is(err, relay.ErrDenied):
 			c.Stats.Denied.Add(1)
-		} else {
+		default:
 			c.Stats.Failed.Add(1)
 		}
 		if told++; most > 0 && told > most {
 			continue
 		}
 		switch {
-		case err == relay.ErrDenied:
+		case err == relay.ErrDenied, errors.Is(err, relay.ErrOtherUser):
 			c.Log.Debug("a subscription is denied", "user", c.Session.Identity().Name, "group", w.group(), "reason", err)
 		case errors.Is(err, relay.ErrDenied): // with a reason, by a plugin
 			c.Log.Info("a subscription is denied", "user", c.Session.Identity().Name, "group", w.group(), "reason", err)

@@ -2,6 +2,7 @@ package awx
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -42,7 +43,7 @@ func FuzzAnswers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		transport.status, transport.body = status, body
-		id, err := a.me(context.Background(), &credentials{cookie: "x"})
+		id, err := a.me(context.Background(), &credentials{cookie: "x"}, turn{})
 		switch {
 		case err != nil && (id.Key != "" || id.ID != "" || id.Credentials != nil):
 			t.Errorf("%d %q: %v, and yet %+v", status, body, err, id)
@@ -53,7 +54,7 @@ func FuzzAnswers(f *testing.F) {
 		case errors.Is(err, relay.ErrUnauthenticated) && status != 200 && status != 401 && status != 403:
 			t.Errorf("%d %q: nobody", status, body)
 		}
-		if sees, err := a.sees(context.Background(), &credentials{}, "jobs", "1"); sees && (err != nil || status != 200) {
+		if sees, err := a.sees(context.Background(), &credentials{}, turn{}, "jobs", "1"); sees && (err != nil || status != 200) {
 			t.Errorf("%d: may see it, %v", status, err)
 		}
 	})
@@ -86,31 +87,70 @@ func FuzzCredentials(f *testing.F) {
 		{`awx_sessionid=a; awx_sessionid=""`, "awx_sessionid=a"},
 		{"awx_sessionid=a; awx_sessionid= ", "awx_sessionid=a"},
 	} {
-		f.Add(pair[0], pair[1], "", "")
+		f.Add(pair[0], pair[1], "", "", "", "")
+		f.Add(pair[0], pair[1], "Bearer x", "", "", "e.e.s")
 	}
-	f.Add("awx_sessionid=a", "awx_sessionid=a", "Bearer x", "Bearer y")
-	f.Add("", "x=1", "x", "")
+	f.Add("awx_sessionid=a", "awx_sessionid=a", "Bearer x", "Bearer y", "", "")
+	f.Add("", "x=1", "x", "", "e.e.s", "e.f.s")
 	s := DefaultSettings()
 	s.URL = "http://api.invalid"
 	a, err := NewAuthorizer(s)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, one, two, authOne, authTwo string) {
-		key := func(cookie, authorization string) string {
-			r := &http.Request{Header: http.Header{"Cookie": {cookie}, "Authorization": {authorization}}}
-			c := a.credentials(r)
-			if c.cookie != cookie || c.authorization != authorization || len(c.key) > 32 {
-				t.Fatalf("%q %q became %+v", cookie, authorization, c)
+	f.Fuzz(func(t *testing.T, one, two, authOne, authTwo, tokenOne, tokenTwo string) {
+		seen := map[string]*credentials{}
+		for _, h := range [][3]string{{one, authOne, tokenOne}, {two, authTwo, tokenTwo}} {
+			cookie, authorization, token := h[0], h[1], h[2]
+			list, err := a.candidates(&http.Request{Header: http.Header{
+				"Cookie": {cookie}, "Authorization": {authorization}, http.CanonicalHeaderKey(gatewayHeader): {token},
+			}})
+			if err != nil {
+				if len(cookie)+len(authorization)+len(token) <= maxCredentials {
+					t.Fatalf("%q: %v", h, err)
+				}
+				continue
 			}
-			return c.key
+			if len(list) == 0 && (djangoSession(cookie) != "" || authorization != "" || token != "") {
+				t.Errorf("%q: no credentials", h)
+			}
+			for _, c := range list {
+				if c.cookie != "" && c.cookie != cookie || c.authorization != "" && c.authorization != authorization || c.token != "" && c.token != token || len(c.key) != 32 {
+					t.Fatalf("%q became %+v", h, c)
+				}
+				if !c.until.IsZero() && (c.cookie != "" || c.authorization != "") {
+					t.Errorf("%q: a login that outlives its token may be that of something else", h)
+				}
+				other := seen[c.key]
+				if seen[c.key] = c; other == nil {
+					continue
+				}
+				if djangoSession(other.cookie) != djangoSession(c.cookie) || other.authorization != c.authorization || other.token != c.token {
+					t.Errorf("%+v and %+v share their answers", other, c)
+				}
+			}
 		}
-		first, second := key(one, authOne), key(two, authTwo)
-		if first == "" && (djangoSession(one) != "" || authOne != "") {
-			t.Errorf("%q, %q: no credentials", one, authOne)
+	})
+}
+
+// FuzzTokenExpiry reads tokens of clients, before anybody has verified them.
+func FuzzTokenExpiry(f *testing.F) {
+	encode := base64.RawURLEncoding.EncodeToString
+	for claims, want := range map[string]int64{
+		`{"exp": 1700000000}`: 1_700_000_000, `{"exp": 1.7e9}`: 1_700_000_000, `{"exp": 1700000000.9}`: 1_700_000_000, `{"a": [1, {}], "exp": 5}`: 5,
+		`{}`: 0, `{"exp": null}`: 0, `{"exp": "1700000000"}`: 0, `{"exp": 0}`: 0, `{"exp": -5}`: 0, `{"exp": 1e300}`: 0, `{"exp": 1e400}`: 0, `[]`: 0, ``: 0, `{"exp": 5`: 0,
+	} {
+		token := encode([]byte(`{"alg": "RS256"}`)) + "." + encode([]byte(claims)) + ".c2lnbmF0dXJl"
+		if got := tokenExpiry(token); got.IsZero() != (want == 0) || want != 0 && got.Unix() != want {
+			f.Errorf("%s expires at %v, want %d", claims, got, want)
 		}
-		if first == second && first != "" && (djangoSession(one) != djangoSession(two) || authOne != authTwo) {
-			t.Errorf("%q, %q and %q, %q share their answers", one, authOne, two, authTwo)
+		f.Add(token)
+	}
+	f.Add("..")
+	f.Add("a.b")
+	f.Fuzz(func(t *testing.T, token string) {
+		if at := tokenExpiry(token); !at.IsZero() && (at.Unix() < 0 || at.Unix() > latestExpiry) {
+			t.Errorf("%q expires at %v", token, at)
 		}
 	})
 }

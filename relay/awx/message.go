@@ -139,7 +139,8 @@ func errorFrame(text string) []byte {
 	return append(pyjson.AppendString([]byte(`{"error": `), text), '}')
 }
 
-func groupsFrame(c relay.Change) []byte {
+// GroupsFrame tells a client what has become of its groups.
+func GroupsFrame(c relay.Change) []byte {
 	b := pyjson.AppendStrings([]byte(`{"groups_current": `), c.Current)
 	b = pyjson.AppendStrings(append(b, `, "groups_left": `...), c.Left)
 	b = pyjson.AppendStrings(append(b, `, "groups_joined": `...), c.Joined)

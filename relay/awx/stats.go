@@ -58,6 +58,15 @@ func (a *Authorizer) Stats() (users, objects Questions) {
 	return a.users.questions.snapshot(), a.objects.questions.snapshot()
 }
 
+// Waiting returns how many questions of each class wait for their turn.
+func (a *Authorizer) Waiting() map[string]int {
+	waiting := map[string]int{}
+	for class, n := range a.api.queue.Waiting() {
+		waiting[classNames[class]] = n
+	}
+	return waiting
+}
+
 // Shared is what all clients of a node have in common.
 type Shared struct {
 	Hub   *relay.Hub
@@ -70,5 +79,6 @@ type ClientStats struct {
 	// Taken messages were answered, Refused ones with an error, TooMany went beyond the rate, and Flooded clients were closed over that.
 	Taken, Refused, TooMany, Flooded atomic.Uint64
 	// Allowed, Denied and Failed count the groups that clients asked for, by the decision.
-	Allowed, Denied, Failed atomic.Uint64
+	// OtherUser are those denied because they are another user's.
+	Allowed, Denied, Failed, OtherUser atomic.Uint64
 }

@@ -1,0 +1,365 @@
+package fairqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay/internal/fairqueue"
+)
+
+// load is work of one class and key that begins at once: count pieces, which all wait for a slot at the same time.
+type load struct {
+	class int
+	key   string
+	count int
+}
+
+// waits lets loads run, each piece holding its slot for latency, and then lets another piece come. It returns how long that one waited.
+func waits(t *testing.T, q *fairqueue.Queue, latency time.Duration, loads []load, class int, key string) (waited time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for _, l := range loads {
+		for range l.count {
+			all.Go(func() {
+				for ctx.Err() == nil { // an attacker comes back
+					if err := q.Acquire(ctx, l.class, l.key); err != nil {
+						if errors.Is(err, fairqueue.ErrFull) {
+							time.Sleep(time.Second)
+						}
+						continue
+					}
+					time.Sleep(latency)
+					q.Release(l.class)
+				}
+			})
+		}
+	}
+	time.Sleep(3 * latency)
+	began := time.Now()
+	if err := q.Acquire(ctx, class, key); err != nil {
+		t.Errorf("the other: %v", err)
+	} else {
+		waited = time.Since(began)
+		q.Release(class)
+	}
+	cancel()
+	all.Wait()
+	return waited
+}
+
+const (
+	known = iota
+	strangers
+	subscriptions
+	rechecks
+)
+
+func classes() []fairqueue.Class {
+	return []fairqueue.Class{
+		known:         {Weight: 3, PerKey: 256, Total: 4096, Wait: 10 * time.Second},
+		strangers:     {Weight: 1, PerKey: 256, Total: 1024, Wait: 10 * time.Second},
+		subscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: 15 * time.Second},
+		rechecks:      {Weight: 2, PerKey: 1024, Total: 8192, Wait: 30 * time.Second},
+	}
+}
+
+// spread is n loads of one piece each, all of other keys.
+func spread(class, n int) (loads []load) {
+	for i := range n {
+		loads = append(loads, load{class, fmt.Sprint("address ", i), 1})
+	}
+	return loads
+}
+
+func TestOthersWaitForWhatIsInFlightOnly(t *testing.T) {
+	const latency = 250 * time.Millisecond
+	for _, c := range []struct {
+		name  string
+		slots int
+		loads []load
+		class int
+		most  time.Duration
+	}{
+		{"4,200 strangers from one address, another stranger", 32, []load{{strangers, "attacker", 4200}}, strangers, latency},
+		{"4,200 strangers from one address, a known login", 32, []load{{strangers, "attacker", 4200}}, known, 0},
+		{"4,200 strangers from one address, few slots", 4, []load{{strangers, "attacker", 4200}}, strangers, latency},
+		{"4,200 strangers from one address, one slot", 1, []load{{strangers, "attacker", 4200}}, strangers, 2 * latency},
+		{"4,200 strangers from as many addresses, a known login", 32, spread(strangers, 4200), known, 0},
+		{"4,200 strangers from as many addresses, a subscription", 32, spread(strangers, 4200), subscriptions, 0},
+		{"4,200 strangers from as many addresses, a recheck", 32, spread(strangers, 4200), rechecks, 0},
+		{"one user's 95 connections subscribe, another's subscription", 32, []load{{subscriptions, "busy", 95 * 8}}, subscriptions, latency},
+		{"one user's 95 connections subscribe, another's handshake", 32, []load{{subscriptions, "busy", 95 * 8}}, known, 0},
+		{"a round of rechecks, a subscription", 32, spread(rechecks, 1000), subscriptions, 0},
+		{"everything at once, a known login", 32, append(spread(strangers, 1000), append(spread(rechecks, 1000), load{subscriptions, "busy", 760}, load{known, "busy", 95})...), known, latency},
+		{"everything at once, one slot, a known login", 1, append(spread(strangers, 100), append(spread(rechecks, 100), load{subscriptions, "busy", 100})...), known, 4 * latency},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if waited := waits(t, fairqueue.New(c.slots, classes()...), latency, c.loads, c.class, "other"); waited > c.most {
+					t.Errorf("waited %v, want %v at most", waited, c.most)
+				}
+			})
+		})
+	}
+}
+
+// While every class has work, each has its share of the slots; a class alone has all but one of each of the others.
+func TestShares(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		slots int
+		busy  []int
+		want  []int
+	}{
+		{"all", 32, []int{known, strangers, subscriptions, rechecks}, []int{12, 4, 8, 8}},
+		{"two", 32, []int{known, strangers}, []int{22, 8, 0, 0}}, // one is kept for each of the idle classes
+		{"one", 32, []int{rechecks}, []int{0, 0, 0, 29}},
+		{"one, of few", 8, []int{strangers}, []int{0, 8, 0, 0}},
+		{"all, of few", 8, []int{known, strangers, subscriptions, rechecks}, []int{3, 1, 2, 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := fairqueue.New(c.slots, classes()...)
+				ctx, cancel := context.WithCancel(t.Context())
+				var mu sync.Mutex
+				inside := make([]int, 4)
+				var all sync.WaitGroup
+				for _, class := range c.busy {
+					for i := range 100 {
+						all.Go(func() {
+							for ctx.Err() == nil {
+								if q.Acquire(ctx, class, fmt.Sprint(i%7)) != nil {
+									return
+								}
+								mu.Lock()
+								inside[class]++
+								mu.Unlock()
+								time.Sleep(time.Second)
+								mu.Lock()
+								inside[class]--
+								mu.Unlock()
+								q.Release(class)
+							}
+						})
+					}
+				}
+				time.Sleep(30*time.Second + time.Millisecond) // some rounds, and then between two
+				mu.Lock()
+				if !slices.Equal(inside, c.want) {
+					t.Errorf("%d slots are used, want %d", inside, c.want)
+				}
+				mu.Unlock()
+				cancel()
+				all.Wait()
+			})
+		})
+	}
+}
+
+func TestFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := fairqueue.New(1, fairqueue.Class{Weight: 1, PerKey: 2, Total: 3, Wait: time.Second})
+		if err := q.Acquire(t.Context(), 0, "a"); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 10)
+		for _, key := range []string{"a", "a", "b"} {
+			go func() { ended <- q.Acquire(t.Context(), 0, key) }()
+		}
+		synctest.Wait()
+		for _, key := range []string{"a", "b", "c"} { // a's line is full, and then the queue
+			if err := q.Acquire(t.Context(), 0, key); !errors.Is(err, fairqueue.ErrFull) {
+				t.Errorf("%s: %v, want it full", key, err)
+			}
+		}
+		began := time.Now()
+		for range 3 {
+			if err := <-ended; !errors.Is(err, fairqueue.ErrFull) {
+				t.Errorf("%v, want no slot in time", err)
+			}
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("they waited %v", took)
+		}
+		if n := q.Waiting(); n[0] != 0 {
+			t.Errorf("%d wait", n[0])
+		}
+		q.Release(0)
+		if err := q.Acquire(t.Context(), 0, "c"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A caller that gives up frees its place, and the slot that it was given in the same moment.
+func TestGivingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := fairqueue.New(1, fairqueue.Class{Weight: 1, PerKey: 10, Total: 10, Wait: time.Minute})
+		if err := q.Acquire(t.Context(), 0, "a"); err != nil {
+			t.Fatal(err)
+		}
+		impatient, give := context.WithCancel(t.Context())
+		gone, stays := make(chan error), make(chan error)
+		go func() { gone <- q.Acquire(impatient, 0, "a") }()
+		synctest.Wait()
+		go func() { stays <- q.Acquire(t.Context(), 0, "a") }()
+		synctest.Wait()
+		give()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Errorf("the one that gave up: %v", err)
+		}
+		q.Release(0)
+		if err := <-stays; err != nil {
+			t.Errorf("the one that stayed: %v", err)
+		}
+		q.Release(0)
+		if err := q.Acquire(impatient, 0, "a"); !errors.Is(err, context.Canceled) {
+			t.Errorf("one that had given up before: %v", err)
+		}
+	})
+}
+
+// Whatever comes and goes: never more slots than there are, none lost, and the callers of one key in their order.
+func TestRandomWork(t *testing.T) {
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			slots := 1 + r.IntN(20)
+			q := fairqueue.New(slots, classes()...)
+			type entry struct {
+				class, number int
+				key           string
+				at            time.Time
+			}
+			var mu sync.Mutex
+			var inside int
+			var granted []entry
+			var all sync.WaitGroup
+			numbers := map[string]int{}
+			for range 400 {
+				class, key := r.IntN(4), fmt.Sprint(r.IntN(1+r.IntN(12)))
+				hold, patience := time.Duration(r.IntN(50)), time.Duration(1+r.IntN(5000))
+				gives := r.IntN(4) == 0
+				name := fmt.Sprint(class, key)
+				number := numbers[name]
+				numbers[name]++
+				all.Go(func() {
+					ctx := t.Context()
+					if gives {
+						limited, cancel := context.WithTimeout(ctx, patience*time.Millisecond)
+						defer cancel()
+						ctx = limited
+					}
+					if err := q.Acquire(ctx, class, key); err != nil {
+						return
+					}
+					mu.Lock()
+					if inside++; inside > slots {
+						t.Errorf("seed %d: %d of %d slots are used", seed, inside, slots)
+					}
+					granted = append(granted, entry{class, number, key, time.Now()})
+					mu.Unlock()
+					time.Sleep(hold * time.Millisecond)
+					mu.Lock()
+					inside--
+					mu.Unlock()
+					q.Release(class)
+				})
+				synctest.Wait() // so that they come in the order of their numbers
+				if r.IntN(8) == 0 {
+					time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
+				}
+			}
+			all.Wait()
+			if inside != 0 || slices.Max(q.Waiting()) != 0 {
+				t.Errorf("seed %d: %d inside, %d wait", seed, inside, q.Waiting())
+			}
+			last := map[string]entry{}
+			for _, e := range granted {
+				name := fmt.Sprint(e.class, e.key)
+				if before, ok := last[name]; ok && before.number > e.number && before.at.Before(e.at) {
+					t.Errorf("seed %d: class %d, key %s: %d after %d", seed, e.class, e.key, e.number, before.number)
+				}
+				last[name] = e
+			}
+			for range slots { // every slot can be had again
+				if q.Acquire(t.Context(), known, "end") != nil && slots < 16 {
+					t.Errorf("seed %d: a slot is lost", seed)
+				}
+			}
+		})
+	}
+}
+
+// Keys of a class take turns, however many callers each has.
+func TestKeysTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := fairqueue.New(1, fairqueue.Class{Weight: 1, PerKey: 100, Total: 1000, Wait: time.Minute})
+		if err := q.Acquire(t.Context(), 0, "first"); err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var order []string
+		var all sync.WaitGroup
+		for _, l := range []load{{0, "a", 6}, {0, "b", 2}, {0, "c", 3}} {
+			for range l.count {
+				all.Go(func() {
+					if err := q.Acquire(t.Context(), 0, l.key); err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					order = append(order, l.key)
+					mu.Unlock()
+					time.Sleep(time.Millisecond)
+					q.Release(0)
+				})
+				synctest.Wait()
+			}
+		}
+		q.Release(0)
+		all.Wait()
+		if want := []string{"a", "b", "c", "a", "b", "c", "a", "c", "a", "a", "a"}; !slices.Equal(order, want) {
+			t.Errorf("%q, want %q", order, want)
+		}
+	})
+}
+
+func BenchmarkUncontended(b *testing.B) {
+	q := fairqueue.New(32, classes()...)
+	for b.Loop() {
+		if err := q.Acquire(b.Context(), known, "a"); err != nil {
+			b.Fatal(err)
+		}
+		q.Release(known)
+	}
+}
+
+// BenchmarkFlood is one round over 1,001 keys, each with a caller that waits.
+func BenchmarkFlood(b *testing.B) {
+	q := fairqueue.New(1, fairqueue.Class{Weight: 1, PerKey: 10, Total: 2000, Wait: time.Hour})
+	ctx, cancel := context.WithCancel(b.Context())
+	var all sync.WaitGroup
+	for i := range 1000 {
+		all.Go(func() {
+			for q.Acquire(ctx, 0, fmt.Sprint(i)) == nil {
+				q.Release(0)
+			}
+		})
+	}
+	for b.Loop() {
+		if err := q.Acquire(ctx, 0, "bench"); err != nil {
+			b.Fatal(err)
+		}
+		q.Release(0)
+	}
+	cancel()
+	all.Wait()
+}
