@@ -38,7 +38,7 @@ type Plugin struct {
 	Memory int64 `json:"memory,omitempty"`
 	// Fuel bounds the work of one call: about one unit for each loop round and function call. Default: 1000000.
 	Fuel int64 `json:"fuel,omitempty"`
-	// FuelPerByte is what each byte of an event adds to Fuel. Default: 32; 0 with Timeout.
+	// FuelPerByte is what each byte of an event adds to Fuel. Default: 64; 0 with Timeout.
 	FuelPerByte *int64 `json:"fuel_per_byte,omitempty"`
 	// Timeout is Fuel as a time, roughly; only one of the two may be set. It does not grow with the event.
 	Timeout caddy.Duration `json:"timeout,omitempty"`

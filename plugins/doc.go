@@ -7,6 +7,6 @@
 // table lookup.
 //
 // Isolation: every module is rewritten to count fuel (internal/metering), so that no guest can hold a thread; memory, tables, results
-// and everything a host function keeps are bounded; a failed instance is thrown away; a plugin that fails again and again is set
-// aside for a while, and its [OnError] policy answers for it.
+// and everything a host function keeps are bounded; a failed instance is thrown away. What a plugin cannot process is withheld, unless
+// its [OnError] policy says otherwise; a hook that mostly fails in a group is set aside there for a while, and the policy answers.
 package plugins

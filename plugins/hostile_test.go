@@ -34,7 +34,7 @@ var failing = map[string]struct {
 	kind Kind
 	want string
 }{
-	"loop":             {KindFuel, "out of fuel after 1000288 units"},
+	"loop":             {KindFuel, "out of fuel after 1000576 units"},
 	"mutual_recursion": {KindFuel, "out of fuel"},
 	"recursion":        {KindFuel, "out of fuel"},
 	"fibonacci":        {KindFuel, "out of fuel"},

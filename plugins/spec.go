@@ -61,7 +61,7 @@ type Spec struct {
 	// Fuel is the budget of one call in units, to which FuelPerByte adds; default 1,000,000: some milliseconds of
 	// instructions, and more than a second where each waits for memory (see RATIONALE.md, "fuel"). See FuelFor.
 	Fuel int64
-	// FuelPerByte is what each byte of the call's input adds to the budget, in units; default 32. Negative: nothing.
+	// FuelPerByte is what each byte of the call's input adds to the budget, in units; default 64. Negative: nothing.
 	FuelPerByte int64
 	// InitFuel is the budget of an instance's start, _initialize and ev_init together; default 20,000,000.
 	InitFuel int64
@@ -112,7 +112,7 @@ type SampleEmission struct {
 const (
 	DefaultMemory      = 32 << 20
 	DefaultFuel        = 1_000_000
-	DefaultFuelPerByte = 32
+	DefaultFuelPerByte = 64
 	DefaultInitFuel    = 20_000_000
 	defaultResult      = 1 << 20
 	resultGrowth       = 8 // times the input

@@ -201,7 +201,7 @@ func TestWithheldViews(t *testing.T) {
 func TestFuelGrowsWithTheEvent(t *testing.T) {
 	for _, c := range []struct {
 		perByte, want int64 // want: the budget of an event and group of 1,002 bytes
-	}{{0, 1000 + 32*1002}, {5, 1000 + 5*1002}, {-1, 1000}} {
+	}{{0, 1000 + DefaultFuelPerByte*1002}, {5, 1000 + 5*1002}, {-1, 1000}} {
 		spec := Spec{Name: "loop", Wasm: fixture(t, "hostile/loop"), Groups: []string{"*"}, Instances: 1, Fuel: 1000, FuelPerByte: c.perByte}
 		p := pipeline(t, Options{}, spec)
 		p.Process("g1", make([]byte, 1000), nil)

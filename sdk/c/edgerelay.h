@@ -20,9 +20,10 @@
 
 #include <stdint.h>
 
-/* The largest event, group name and payload together; the relay counts a larger one as a failure. */
+/* The largest event, group name and payload together, that the plugin takes: the relay does with a larger one as on_error says. The
+ * input buffer grows with the events, within the plugin's memory, of which an event may have half. */
 #ifndef EV_MAX_EVENT
-#define EV_MAX_EVENT (1 << 20)
+#define EV_MAX_EVENT (1u << 30)
 #endif
 
 /* Results of hooks, and those that carry bytes: ev_replace, ev_deny_because. */
@@ -95,11 +96,39 @@ EV_IMPORT("kv_set") int32_t ev__kv_set(const void *k, uint32_t kn, const void *p
 EV_IMPORT("kv_incr") int64_t ev__kv_incr(const void *k, uint32_t kn, int64_t delta, int64_t ttl);
 EV_IMPORT("now_ms") int64_t ev__now_ms(void);
 
-static char ev__input[EV_MAX_EVENT];
-EV_EXPORT("ev_abi_version") int32_t ev__abi_version(void) { return 1; }
-EV_EXPORT("ev_buffer") uint32_t ev__buffer(uint32_t size) { return size <= EV_MAX_EVENT ? (uint32_t)ev__input : 0; }
-
 #define EV_API static inline __attribute__((unused))
+
+/* Makes *p, at first 0 with *cap 0, a buffer of at least need bytes, and keeps the first keep bytes of what is in it. It is memory of its
+ * own beyond everything else, at least doubled each time, and never given back. False if there is none: then all is as it was. */
+EV_API int ev_reserve(char **p, uint32_t *cap, uint32_t keep, uint32_t need) {
+  const uint32_t page = 65536;
+  if (need <= *cap) return 1;
+  if (need > 1u << 30) return 0;
+  char *end = (char *)(__builtin_wasm_memory_size(0) * page);
+  if (*p && *p + *cap == end) { /* it is the last, and can be made longer */
+    uint32_t more = need - *cap > *cap ? need - *cap : *cap;
+    if (__builtin_wasm_memory_grow(0, (more + page - 1) / page) == (uint32_t)-1) {
+      more = need - *cap;
+      if (__builtin_wasm_memory_grow(0, (more + page - 1) / page) == (uint32_t)-1) return 0;
+    }
+  } else {
+    uint32_t size = need > 2 * *cap ? need : 2 * *cap;
+    if (__builtin_wasm_memory_grow(0, (size + page - 1) / page) == (uint32_t)-1 &&
+        __builtin_wasm_memory_grow(0, (need + page - 1) / page) == (uint32_t)-1)
+      return 0;
+    __builtin_memcpy(end, *p, keep);
+    *p = end;
+  }
+  *cap = (uint32_t)((char *)(__builtin_wasm_memory_size(0) * page) - *p);
+  return 1;
+}
+
+static char ev__first[4096], *ev__input = ev__first;
+static uint32_t ev__input_cap = sizeof ev__first;
+EV_EXPORT("ev_abi_version") int32_t ev__abi_version(void) { return 1; }
+EV_EXPORT("ev_buffer") uint32_t ev__buffer(uint32_t size) {
+  return size <= EV_MAX_EVENT && ev_reserve(&ev__input, &ev__input_cap, 0, size) ? (uint32_t)ev__input : 0;
+}
 
 EV_API uint32_t ev_len(const char *s) {
   uint32_t n = 0;
@@ -207,6 +236,14 @@ EV_API ev_result ev_insert(const ev_event *e, const char *members, uint32_t n, c
   ev_copy(out + end, members, n);
   out[end + n] = '}';
   return ev_replace(out, end + n + 1);
+}
+
+/* ev_insert into a buffer that grows with the events. */
+EV_API ev_result ev_add(const ev_event *e, const char *members, uint32_t n) {
+  static char *out;
+  static uint32_t cap;
+  if (!ev_reserve(&out, &cap, 0, e->payload_len + n + 2)) return ev_fail("ev_add: the memory is too small for this event");
+  return ev_insert(e, members, n, out, cap);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* Masks secrets in events as ../redact does in Go; the samples, and random events, hold the two to the same output. */
 #include "../../../sdk/c/edgerelay.h"
 
-enum { OUT = 2 << 20, WORDS = 64, TEXT = 2048 };
+enum { WORDS = 64, TEXT = 2048 };
 
 static const char *const default_words[] = {
     "password", "passwd", "passphrase", "become_pass", "ssh_pass", "secret", "token", "api_key", "apikey", "private_key", "authorization",
@@ -17,8 +17,8 @@ static uint8_t first[256]; /* what words begin with, in either case */
 static uint8_t stops[256]; /* what is worth a look inside a string */
 
 static const char *doc;
-static char out[OUT];
-static uint32_t out_n, done; /* doc[0:done] is in out[0:out_n] */
+static char *out;
+static uint32_t out_cap, out_n, done; /* doc[0:done] is in out[0:out_n] */
 static int full;
 
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; }
@@ -77,7 +77,7 @@ static uint32_t string_end(uint32_t i, uint32_t n) {
 }
 
 static void put(const char *p, uint32_t n) {
-  if (n > OUT - out_n) {
+  if (full || (n > out_cap - out_n && !ev_reserve(&out, &out_cap, out_n, out_n + n))) {
     full = 1;
     return;
   }
@@ -247,5 +247,5 @@ EV_ON_EVENT(e) {
   }
   if (!done) return EV_PASS;
   if (done < n) put(doc + done, n - done);
-  return full ? ev_fail("the redacted event is larger than 2 MiB") : ev_replace(out, out_n);
+  return full ? ev_fail("the memory is too small for the redacted event") : ev_replace(out, out_n);
 }

@@ -13,8 +13,8 @@ var defaultWords = []string{
 // other string, after a word with = or : or after an option (--password x), in URLs (//user:x@host) and in PEM private keys.
 // When in doubt it masks more. What it gives is JSON if what it was given is.
 type redactor struct {
-	words [][]byte  // in lower case
-	first [256]bool // what words begin with, in either case
+	words [256][][]byte // in lower case, by what they begin with, in either case
+	first [256]bool     // there are such words
 	stops [256]bool // what is worth a look inside a string
 	mask  []byte
 
@@ -26,8 +26,13 @@ func newRedactor(words []string, mask string) *redactor {
 	r := &redactor{mask: []byte(mask)}
 	for _, w := range words {
 		word := bytes.ToLower([]byte(w))
-		r.words = append(r.words, word)
-		r.first[word[0]], r.first[upper(word[0])] = true, true
+		for _, c := range []byte{word[0], upper(word[0])} {
+			r.first[c] = true
+			r.words[c] = append(r.words[c], word)
+			if word[0] == upper(word[0]) { // there is one case only
+				break
+			}
+		}
 	}
 	r.stops = r.first
 	for _, c := range []byte(`\:-`) {
@@ -87,7 +92,18 @@ func (r *redactor) redact(doc []byte) []byte {
 	if r.done == 0 {
 		return nil
 	}
-	return append(r.out, doc[r.done:]...)
+	r.reserve(len(doc) - r.done)
+	r.out = append(r.out, doc[r.done:]...)
+	return r.out
+}
+
+// reserve makes room for n more bytes of output, for much more than append would: what it leaves behind has to be collected.
+func (r *redactor) reserve(n int) {
+	if need := len(r.out) + n; need > cap(r.out) {
+		out := make([]byte, len(r.out), max(need, 2*cap(r.out), len(r.doc)+len(r.doc)/8))
+		copy(out, r.out)
+		r.out = out
+	}
 }
 
 // cover puts the mask in the place of doc[from:to], with quotes around it if it takes a number's place.
@@ -95,14 +111,16 @@ func (r *redactor) cover(from, to int, quotes bool) {
 	if from >= to || bytes.Equal(r.doc[from:to], r.mask) {
 		return
 	}
-	r.out = append(r.out, r.doc[r.done:from]...)
+	r.reserve(from - r.done + len(r.mask) + 2)
+	out := append(r.out, r.doc[r.done:from]...) // r is written to once: each time costs more while the collector is at work
 	if quotes {
-		r.out = append(r.out, '"')
+		out = append(out, '"')
 	}
-	r.out = append(r.out, r.mask...)
+	out = append(out, r.mask...)
 	if quotes {
-		r.out = append(r.out, '"')
+		out = append(out, '"')
 	}
+	r.out = out
 	r.done = to
 }
 
@@ -262,8 +280,8 @@ func (r *redactor) bare(i, to int) int {
 
 // word returns the length of the word at i, 0 if there is none.
 func (r *redactor) word(i, to int) int {
-	for _, w := range r.words {
-		if r.at(i, to, string(w)) {
+	for _, w := range r.words[r.doc[i]] {
+		if to-i >= len(w) && equalFold(r.doc[i:i+len(w)], w) {
 			return len(w)
 		}
 	}
@@ -275,8 +293,8 @@ func (r *redactor) contains(name []byte) bool {
 		if !r.first[c] {
 			continue
 		}
-		for _, w := range r.words {
-			if len(name)-i >= len(w) && equalFold(name[i:i+len(w)], string(w)) {
+		for _, w := range r.words[c] {
+			if len(name)-i >= len(w) && equalFold(name[i:i+len(w)], w) {
 				return true
 			}
 		}
@@ -289,7 +307,7 @@ func (r *redactor) at(i, to int, text string) bool {
 	return to-i >= len(text) && equalFold(r.doc[i:i+len(text)], text)
 }
 
-func equalFold(b []byte, lower string) bool {
+func equalFold[T string | []byte](b []byte, lower T) bool {
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {
 			c += 'a' - 'A'
