@@ -15,7 +15,7 @@ var defaultWords = []string{
 type redactor struct {
 	words [256][][]byte // in lower case, by what they begin with, in either case
 	first [256]bool     // there are such words
-	stops [256]bool // what is worth a look inside a string
+	stops [256]bool     // what is worth a look inside a string
 	mask  []byte
 
 	doc, out []byte
