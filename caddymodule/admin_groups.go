@@ -17,6 +17,8 @@ type groupStatus struct {
 	Group string `json:"group"`
 	// Subscribers is how many clients of this node there are.
 	Subscribers int `json:"subscribers"`
+	// Tails is how many operators watch it: with `tail`, in the console or over the admin API.
+	Tails int `json:"tails"`
 	// Rate is in events a second since somebody last asked for rates, but at least over one second.
 	Rate float64 `json:"rate"`
 }

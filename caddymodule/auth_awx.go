@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/awx"
 )
@@ -165,7 +166,7 @@ func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			a.Lax = value == "off"
 		case "cache":
-			a.Cache, err = positive(value)
+			a.Cache, err = units.PositiveDuration(value)
 		case "other_groups":
 			if value != "allow" && value != "deny" {
 				return d.Errf("other_groups is allow or deny, not %q", value)
@@ -182,7 +183,7 @@ func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "gateway_token_grace":
 			a.GatewayTokenGrace, err = positiveOrOff(value)
 		case "timeout":
-			a.Timeout, err = positive(value)
+			a.Timeout, err = units.PositiveDuration(value)
 		case "concurrency":
 			if a.Concurrency, err = strconv.Atoi(value); err != nil || a.Concurrency <= 0 {
 				return d.Errf("concurrency is a number above 0, not %q", value)
@@ -204,5 +205,5 @@ func positiveOrOff(s string) (caddy.Duration, error) {
 	if s == "off" {
 		return caddy.Duration(-time.Second), nil
 	}
-	return positive(s)
+	return units.PositiveDuration(s)
 }

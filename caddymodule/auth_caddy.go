@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/internal/pyjson"
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -59,7 +60,7 @@ func (a *AuthCaddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		switch name {
 		case "lifetime":
 			var err error
-			if a.Lifetime, err = positive(value); err != nil {
+			if a.Lifetime, err = units.PositiveDuration(value); err != nil {
 				return d.Errf("%s: %v", name, err)
 			}
 		case "expires":

@@ -59,7 +59,9 @@ type Backplane struct {
 	Postgres []PostgresDiscovery `json:"postgres,omitempty"`
 
 	settings backplane.Settings
-	roots    [][]byte
+	// serverName is TLSServerName with placeholders replaced, roots are the certificates in TLSCA.
+	serverName string
+	roots      [][]byte
 	// key is of all settings with placeholders replaced: a reload that does not change it touches nothing.
 	key [sha256.Size]byte
 }
@@ -101,12 +103,11 @@ func (b *Backplane) provision(log *slog.Logger) error {
 	fail := func(setting string, err error) error { return fmt.Errorf("edgerelay: backplane: %s: %w", setting, err) }
 	replaced := newPlaceholders()
 	s := backplane.Settings{
-		Dialect:   backplane.Dialect(b.Dialect),
+		Dialect:   backplane.Dialect(replaced.in("dialect", b.Dialect)),
 		Name:      replaced.in("node_name", b.NodeName),
 		Advertise: strings.TrimSuffix(replaced.in("advertise", b.Advertise), "/"),
 		Retry:     time.Duration(b.Retry), Ping: time.Duration(b.Ping), Silence: time.Duration(b.Silence),
 		JoinWait: time.Duration(b.SubscribeWait), QueueBytes: b.QueuePerPeer, FrameSize: b.FrameSize,
-		AnyEvent: b.Emitters == "any",
 	}
 	if s.Name == "" {
 		s.Name, _ = os.Hostname() // only a name for people, but for postgres, which checks
@@ -117,8 +118,11 @@ func (b *Backplane) provision(log *slog.Logger) error {
 	if b.SecretPrevious != "" {
 		s.Secrets = append(s.Secrets, replaced.in("secret_previous", b.SecretPrevious))
 	}
-	if b.Emitters != "" && b.Emitters != "awx" && b.Emitters != "any" {
-		return fmt.Errorf("edgerelay: backplane: emitters is awx or any, not %q", b.Emitters)
+	switch emitters := replaced.in("emitters", b.Emitters); {
+	case emitters == "any":
+		s.AnyEvent = true
+	case emitters != "" && emitters != "awx" && replaced.err == nil:
+		return fmt.Errorf("edgerelay: backplane: emitters is awx or any, not %q", emitters)
 	}
 	var list backplane.Static
 	for _, p := range b.Peers {
@@ -134,8 +138,8 @@ func (b *Backplane) provision(log *slog.Logger) error {
 	}
 	for _, d := range b.DNS {
 		name := replaced.in("dns", d.Name)
-		scheme, port, e := schemeAndPort(d.Scheme, "http", d.Port)
-		if e != nil {
+		scheme, port, e := schemeAndPort(replaced.in("dns: scheme", d.Scheme), "http", d.Port)
+		if e != nil && replaced.err == nil {
 			return fail("dns", e)
 		}
 		if host, number, e := net.SplitHostPort(name); e == nil {
@@ -159,8 +163,8 @@ func (b *Backplane) provision(log *slog.Logger) error {
 		s.Discoveries = append(s.Discoveries, r)
 	}
 	for _, d := range b.Postgres {
-		scheme, port, e := schemeAndPort(d.Scheme, "https", d.Port)
-		if e != nil {
+		scheme, port, e := schemeAndPort(replaced.in("postgres: scheme", d.Scheme), "https", d.Port)
+		if e != nil && replaced.err == nil {
 			return fail("postgres", e)
 		}
 		p := &discovery.Postgres{
@@ -172,10 +176,15 @@ func (b *Backplane) provision(log *slog.Logger) error {
 		}
 		s.Discoveries = append(s.Discoveries, p)
 	}
+	var files []string
+	for _, f := range b.TLSCA {
+		files = append(files, replaced.in("tls_ca", f))
+	}
+	b.serverName = replaced.in("tls_server_name", b.TLSServerName)
 	if err := replaced.err; err != nil {
 		return fmt.Errorf("edgerelay: backplane: %w", err)
 	}
-	if err := b.provisionTLS(&s); err != nil {
+	if err := b.provisionTLS(&s, files); err != nil {
 		return fail("tls_ca", err)
 	}
 	if err := s.Validate(); err != nil {
@@ -202,12 +211,13 @@ func schemeAndPort(scheme, otherwise string, port int) (string, int, error) {
 	return scheme, port, nil
 }
 
-func (b *Backplane) provisionTLS(s *backplane.Settings) error {
-	if len(b.TLSCA) == 0 && b.TLSServerName == "" && !b.TLSInsecureSkipVerify {
+// provisionTLS trusts the certificates in files.
+func (b *Backplane) provisionTLS(s *backplane.Settings, files []string) error {
+	if len(files) == 0 && b.serverName == "" && !b.TLSInsecureSkipVerify {
 		return nil
 	}
-	s.TLS = &tls.Config{ServerName: b.TLSServerName, InsecureSkipVerify: b.TLSInsecureSkipVerify, MinVersion: tls.VersionTLS12}
-	for _, file := range b.TLSCA {
+	s.TLS = &tls.Config{ServerName: b.serverName, InsecureSkipVerify: b.TLSInsecureSkipVerify, MinVersion: tls.VersionTLS12}
+	for _, file := range files {
 		pem, err := os.ReadFile(file)
 		if err != nil {
 			return err
@@ -234,7 +244,7 @@ func (b *Backplane) makeKey() error {
 	if err != nil {
 		return err
 	}
-	all, err := json.Marshal([]any{string(public), s.Secrets, s.Name, s.Advertise, found, b.roots})
+	all, err := json.Marshal([]any{string(public), s.Secrets, s.Name, s.Advertise, s.Dialect, s.AnyEvent, found, b.serverName, b.roots})
 	if err != nil {
 		return err
 	}
@@ -244,7 +254,7 @@ func (b *Backplane) makeKey() error {
 
 // sameTLS reports whether two configurations trust the same peers.
 func (b *Backplane) sameTLS(other *Backplane) bool {
-	return b.TLSServerName == other.TLSServerName && b.TLSInsecureSkipVerify == other.TLSInsecureSkipVerify &&
+	return b.serverName == other.serverName && b.TLSInsecureSkipVerify == other.TLSInsecureSkipVerify &&
 		fmt.Sprint(b.roots) == fmt.Sprint(other.roots)
 }
 

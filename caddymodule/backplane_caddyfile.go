@@ -5,7 +5,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
+
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 )
 
 // unmarshal reads
@@ -111,15 +112,15 @@ func (b *Backplane) unmarshal(d *caddyfile.Dispenser) error {
 			if to := texts[name]; to != nil {
 				*to = value
 			} else if to := times[name]; to != nil {
-				if *to, err = duration(value); err != nil {
+				if *to, err = units.Duration(value); err != nil {
 					return d.Errf("%s: %v", name, err)
 				}
 			} else if to := sizes[name]; to != nil {
-				var n uint64
-				if n, err = humanize.ParseBytes(value); err != nil {
-					return d.Errf("%s: %q is not a size such as 8MiB", name, value)
+				size, err := units.Size(value, units.MaxBuffer)
+				if err != nil {
+					return d.Errf("%s: %v", name, err)
 				}
-				*to = int(n)
+				*to = int(size)
 			} else {
 				return d.Errf("backplane has no setting %q; it has secret, peers, dialect, emitters, node_name, advertise, tls_ca, tls_server_name, tls_insecure_skip_verify, retry, ping, silence, subscribe_wait, queue_per_peer, frame_size, dns, redis and postgres", name)
 			}
@@ -148,7 +149,7 @@ func unmarshalDiscovery(d *caddyfile.Dispenser, kind string, ip, scheme *string,
 		case name == "port" && port != nil:
 			*port, err = strconv.Atoi(value)
 		case name == "every":
-			*every, err = duration(value)
+			*every, err = units.Duration(value)
 		default:
 			return d.Errf("%s has no setting %q", kind, name)
 		}

@@ -12,7 +12,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
 )
 
 // parseBackplane reads a backplane block and provisions it as Caddy does, by way of JSON.
@@ -105,21 +107,62 @@ func TestBackplaneBlock(t *testing.T) {
 	}
 }
 
+// Placeholders are replaced in all texts, and a change of what they stand for is a change of the settings.
+func TestBackplanePlaceholders(t *testing.T) {
+	certificates := peers.MakeCertificates(t)
+	block := "secret s\ntls_ca {env.ADV_CA}\ntls_server_name {env.ADV_NAME}\ndialect {env.ADV_DIALECT}\nemitters {env.ADV_EMITTERS}\n" +
+		"dns name {\n scheme {env.ADV_SCHEME}\n}"
+	for name, value := range map[string]string{
+		"ADV_CA": certificates.CA, "ADV_NAME": "node.example.com", "ADV_DIALECT": "edgerelay", "ADV_EMITTERS": "any", "ADV_SCHEME": "https",
+	} {
+		t.Setenv(name, value)
+	}
+	b, err := parseBackplane(t, block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := b.settings
+	if s.TLS.ServerName != "node.example.com" || s.TLS.RootCAs == nil || s.Dialect != backplane.EdgeRelay || !s.AnyEvent ||
+		s.Discoveries[0].(*discovery.DNS).Scheme != "https" {
+		t.Errorf("%+v", s)
+	}
+	for name, value := range map[string]string{"ADV_NAME": "other.example.com", "ADV_DIALECT": "auto", "ADV_EMITTERS": "awx", "ADV_SCHEME": "http"} {
+		t.Setenv(name, value)
+		changed, err := parseBackplane(t, block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if changed.key == b.key {
+			t.Errorf("a change of %s is not noticed", name)
+		}
+		b = changed
+	}
+}
+
 func TestBackplaneMistakes(t *testing.T) {
 	junk := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(junk, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for block, want := range map[string]string{
-		"peers http://a":                          "no secret",
-		"secret {env.NOT_SET_ANYWHERE}":           "NOT_SET_ANYWHERE",
-		"secret a b c":                            "previous",
-		"secret s\npeers":                         "peers needs",
-		"secret s\npeers node2":                   `"node2"`,
-		"secret s\ndialect morse":                 `"morse"`,
-		"secret s\nemitters none":                 `"none"`,
-		"secret s\nping soon":                     "ping",
-		"secret s\nqueue_per_peer much":           "queue_per_peer",
+		"peers http://a":                                   "no secret",
+		"secret {env.NOT_SET_ANYWHERE}":                    "NOT_SET_ANYWHERE",
+		"secret a b c":                                     "previous",
+		"secret s\npeers":                                  "peers needs",
+		"secret s\npeers node2":                            `"node2"`,
+		"secret s\ndialect morse":                          `"morse"`,
+		"secret s\nemitters none":                          `"none"`,
+		"secret s\nping soon":                              "ping",
+		"secret s\nqueue_per_peer much":                    "queue_per_peer",
+		"secret s\nqueue_per_peer 9EiB":                    "queue_per_peer: 9EiB is too much",
+		"secret s\nframe_size 9EiB":                        "frame_size: 9EiB is too much",
+		"secret s\nretry 99999999d":                        "retry",
+		"secret s\ntls_ca {env.ADV_UNSET}":                 "tls_ca: ",
+		"secret s\ntls_server_name {env.ADV_UNSET}":        "tls_server_name: ",
+		"secret s\ndialect {env.ADV_UNSET}":                "dialect: ",
+		"secret s\nemitters {env.ADV_UNSET}":               "emitters: ",
+		"secret s\ndns name {\n scheme {env.ADV_UNSET}\n}": "dns: scheme: ",
+		"secret s\nnode_name n\npostgres postgres://h/d {\n scheme {env.ADV_UNSET}\n}": "postgres: scheme: ",
 		"secret s\nspeed 3":                       "it has secret, peers",
 		"secret s\ndns name:port":                 "not a port",
 		"secret s\ndns name {\n scheme gopher\n}": "gopher",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -76,7 +77,7 @@ func drainCommand() *cobra.Command {
 func drainBody(over string, rate float64) ([]byte, error) {
 	d := Drain{Rate: rate}
 	if over != "" {
-		t, err := duration(over)
+		t, err := units.Duration(over)
 		if err != nil {
 			return nil, fmt.Errorf("--duration %s: %w", over, err)
 		}

@@ -99,9 +99,9 @@ func writeTop(w io.Writer, o *overview) {
 		fmt.Fprintln(w, strings.TrimRight(printable(fmt.Sprintf(format, args...)), " "))
 	}
 
-	fmt.Fprintf(w, "\n%-48s %10s %12s\n", "TOP GROUPS", "EVENTS/S", "SUBSCRIBERS")
+	fmt.Fprintf(w, "\n%-48s %10s %12s %6s\n", "TOP GROUPS", "EVENTS/S", "SUBSCRIBERS", "TAILS")
 	for _, g := range o.TopGroups {
-		row("%-48s %10s %12s", g.Group, perSecond(g.Rate), humanize.Comma(int64(g.Subscribers)))
+		row("%-48s %10s %12s %6d", g.Group, perSecond(g.Rate), humanize.Comma(int64(g.Subscribers)), g.Tails)
 	}
 	if len(o.SlowestConnections) > 0 {
 		fmt.Fprintf(w, "\n%-10s %-24s %-24s %12s\n", "SLOWEST", "USER", "ADDRESS", "WAITING")

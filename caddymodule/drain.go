@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -56,7 +57,7 @@ func (d *Drain) pace() (relay.Pace, error) {
 //	}
 func (d *Drain) unmarshal(from *caddyfile.Dispenser) error {
 	take := func(value string) error {
-		t, err := duration(value)
+		t, err := units.Duration(value)
 		d.Duration = &t
 		return err
 	}

@@ -1,11 +1,7 @@
 package caddymodule
 
 import (
-	"errors"
 	"log/slog"
-	"math"
-	"strconv"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -59,32 +55,6 @@ func (l *MemoryLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 	}
 	return nil
-}
-
-// duration reads a duration as Caddy writes it; a bare number is seconds, as in Python's settings.
-func duration(s string) (caddy.Duration, error) {
-	if n, err := strconv.ParseFloat(s, 64); err == nil {
-		if n < 0 || !(n <= math.MaxInt64/float64(time.Second)/2) {
-			return 0, errDuration
-		}
-		return caddy.Duration(n * float64(time.Second)), nil
-	}
-	d, err := caddy.ParseDuration(s)
-	if err != nil || d < 0 {
-		return 0, errDuration
-	}
-	return caddy.Duration(d), nil
-}
-
-var errDuration = errors.New("this is no duration; write it like 30s, 5m or 1d")
-
-// positive is duration for what cannot be 0.
-func positive(s string) (caddy.Duration, error) {
-	d, err := duration(s)
-	if err == nil && d == 0 {
-		err = errors.New("it must be above 0")
-	}
-	return d, err
 }
 
 var (

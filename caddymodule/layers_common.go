@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/relay/redis"
 )
 
@@ -305,7 +306,7 @@ func (p *RedisPool) unmarshal(d *caddyfile.Dispenser) error {
 		case times[name] != nil:
 			var text string
 			if err = oneValue(d, &text); err == nil {
-				if *times[name], err = positive(text); err != nil {
+				if *times[name], err = units.PositiveDuration(text); err != nil {
 					err = d.Errf("%s: %v", name, err)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/redis"
 )
@@ -143,9 +144,9 @@ func (l *RedisLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "capacity":
 			l.Capacity, err = strconv.Atoi(args[0])
 		case "expiry":
-			l.Expiry, err = duration(args[0])
+			l.Expiry, err = units.Duration(args[0])
 		case "group_expiry":
-			l.GroupExpiry, err = duration(args[0])
+			l.GroupExpiry, err = units.Duration(args[0])
 		default:
 			return d.Errf("channel_layer redis has no setting %q; it has %s, capacity, channel_capacity, expiry, group_expiry and resync", name, redisOptions)
 		}

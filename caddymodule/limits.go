@@ -8,8 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
 
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -134,15 +134,17 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 			n, err = strconv.Atoi(value)
 			*to = &n
 		} else if to, ok := sizes[name]; ok {
-			var size uint64
-			if size, err = humanize.ParseBytes(value); size > math.MaxInt32 && (name != "queue_total" || size > math.MaxInt64/2) {
-				return d.Errf("%s: %s is too much", name, value)
+			limit := int64(units.MaxBuffer)
+			if name == "queue_total" {
+				limit = units.MaxSize
 			}
+			var size int64
+			size, err = units.Size(value, limit)
 			n := int(size)
 			*to = &n
 		} else if to, ok := times[name]; ok {
 			var t caddy.Duration
-			t, err = duration(value)
+			t, err = units.Duration(value)
 			*to = &t
 		} else if name == "subscribe_rate" {
 			var rate float64

@@ -179,6 +179,7 @@ func (c collector) collectEvents(s relay.Stats, gauge func(*prometheus.Desc, flo
 	count(descEvents, s.EventsFromPeers, "peer")
 	count(descFanned, s.Fanned)
 	count(descDropped, s.Unheard, "no_client")
+	count(descDropped, s.Tailed, "tail")
 	count(descDropped, s.Invalid, "not_utf8")
 	count(descDropped, s.Hidden, "hidden")
 	count(descDropped, s.Control, "node_message")

@@ -6,7 +6,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
+
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 )
 
 // unmarshal reads
@@ -87,7 +88,7 @@ func (p *Plugin) unmarshalSetting(d *caddyfile.Dispenser) error {
 	case "on_error":
 		p.OnError = value
 	case "memory":
-		p.Memory, err = size(value)
+		p.Memory, err = units.Size(value, units.MaxSize)
 	case "fuel":
 		p.Fuel, err = strconv.ParseInt(value, 10, 64)
 	case "fuel_per_byte":
@@ -95,18 +96,18 @@ func (p *Plugin) unmarshalSetting(d *caddyfile.Dispenser) error {
 		units, err = strconv.ParseInt(value, 10, 64)
 		p.FuelPerByte = &units
 	case "timeout":
-		p.Timeout, err = duration(value)
+		p.Timeout, err = units.Duration(value)
 	case "instances":
 		p.Instances, err = strconv.Atoi(value)
 	case "max_result":
-		p.MaxResult, err = sizeInt(value)
+		p.MaxResult, err = bufferSize(value)
 	case "kv":
-		p.KV, err = sizeInt(value)
+		p.KV, err = bufferSize(value)
 	case "max_failures":
 		p.MaxFailures, err = strconv.Atoi(value)
 	case "cooldown":
 		var t caddy.Duration
-		t, err = duration(value)
+		t, err = units.Duration(value)
 		p.Cooldown = t
 	case "samples":
 		p.Samples = value
@@ -119,12 +120,7 @@ func (p *Plugin) unmarshalSetting(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func size(s string) (int64, error) {
-	n, err := humanize.ParseBytes(s)
-	return int64(n), err
-}
-
-func sizeInt(s string) (int, error) {
-	n, err := size(s)
+func bufferSize(text string) (int, error) {
+	n, err := units.Size(text, units.MaxBuffer)
 	return int(n), err
 }

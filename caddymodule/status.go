@@ -106,7 +106,7 @@ func (n *node) status() nodeStatus {
 		Lag:   n.monitor.lag(),
 		Users: map[string]int{}, Losses: map[string]uint64{}, LastLoss: n.lastLoss(),
 		Dropped: map[string]uint64{
-			"no_client": stats.Unheard, "not_utf8": stats.Invalid, "hidden": stats.Hidden,
+			"no_client": stats.Unheard, "tail": stats.Tailed, "not_utf8": stats.Invalid, "hidden": stats.Hidden,
 			"slow_reader": stats.MissedSlow, "closing": stats.Missed - stats.MissedSlow,
 		},
 		Ended:   map[string]uint64{"limit": stats.Refused, "silent": stats.Silent, "login_ended": stats.Expired, "slow_reader": stats.Slow},

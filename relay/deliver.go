@@ -146,13 +146,8 @@ func (b *batch) judge(h *Hub, i int, ev *Event) (classes uint64) {
 	}
 	as := b.audiences(h, ev.Group)
 	switch {
-	case as == nil && h.listeners.load()[ev.Group] != nil: // for other nodes only
-		h.stats.control.Add(1)
-		ev.journey.fail("node_message")
-		return 0
 	case as == nil:
-		h.stats.unheard.Add(1)
-		ev.journey.fail("no_client")
+		h.passOver(ev)
 		return 0
 	case ev.Redaction != nil:
 		classes = b.redact(i, ev, presentIn(as))
@@ -169,6 +164,22 @@ func (b *batch) judge(h *Hub, i int, ev *Event) (classes uint64) {
 		ev.journey.fail("hidden")
 	}
 	return classes
+}
+
+// passOver counts an event that no client wants, by its other listeners.
+func (h *Hub) passOver(ev *Event) {
+	raw, _, node := h.listeners.load().tails(ev.Group)
+	switch {
+	case node: // for other nodes only
+		h.stats.control.Add(1)
+		ev.journey.fail("node_message")
+	case raw > 0 || h.watchers.load()[ev.Group] != nil:
+		h.stats.tailed.Add(1)
+		ev.journey.fail("tail")
+	default:
+		h.stats.unheard.Add(1)
+		ev.journey.fail("no_client")
+	}
 }
 
 // take makes room for a text, if it can be sent: a browser would fail the whole connection over one that is not UTF-8.

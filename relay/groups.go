@@ -3,14 +3,15 @@ package relay
 import (
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // GroupInfo is what an operator sees of a group that clients of this node are subscribed to.
 type GroupInfo struct {
 	Group string
-	// Subscribers is how many clients there are, those that tail it included.
-	Subscribers int
+	// Subscribers is how many clients there are, Tails how many operators watch it.
+	Subscribers, Tails int
 	// Rate is how many events a second were delivered to them between the last two calls of MeasureGroups.
 	Rate float64
 }
@@ -46,17 +47,29 @@ func (h *Hub) Groups(prefix string, order GroupOrder, after string, limit int) (
 			return
 		}
 		g := GroupInfo{Group: group, Subscribers: clients}
+		tails, tailRate := h.tailsOf(group)
+		g.Subscribers -= tails
+		g.Tails, g.Rate = tails, tailRate
 		if order == GroupsByRate {
-			g.Rate = h.groupRate(group)
+			g.Rate = max(g.Rate, h.groupRate(group))
 		}
 		first.add(g)
 	})
 	if order != GroupsByRate {
 		for i := range first.items {
-			first.items[i].Rate = h.groupRate(first.items[i].Group)
+			first.items[i].Rate = max(first.items[i].Rate, h.groupRate(first.items[i].Group))
 		}
 	}
 	return first.items, total
+}
+
+// tailsOf returns how many tails a group has, and the rate of their events.
+func (h *Hub) tailsOf(group string) (tails int, rate float64) {
+	for _, ls := range []byGroup{h.listeners.load(), h.watchers.load()} {
+		n, r, _ := ls.tails(group)
+		tails, rate = tails+n, max(rate, r)
+	}
+	return tails, rate
 }
 
 // groupRate returns a group's rate. All shards with clients of a group get all its events; one that has just got its first has
@@ -72,12 +85,16 @@ func (h *Hub) groupRate(group string) (rate float64) {
 
 // MeasureGroups makes the events since its last call, which was elapsed ago, the rates of groups.
 func (h *Hub) MeasureGroups(elapsed time.Duration) {
+	measure := func(events, seen, rate *atomic.Uint32) {
+		n := events.Load()
+		fresh := n - seen.Swap(n)
+		rate.Store(math.Float32bits(float32(float64(fresh) / elapsed.Seconds())))
+	}
 	for _, s := range h.shards {
-		s.eachAudience(func(a *audience) {
-			events := a.events.Load()
-			fresh := events - a.seen.Swap(events)
-			a.rate.Store(math.Float32bits(float32(float64(fresh) / elapsed.Seconds())))
-		})
+		s.eachAudience(func(a *audience) { measure(&a.events, &a.seen, &a.rate) })
+	}
+	for _, ls := range []byGroup{h.listeners.load(), h.watchers.load()} {
+		ls.eachTail(func(t *Tail) { measure(&t.events, &t.seen, &t.perSecond) })
 	}
 }
 

@@ -12,7 +12,10 @@ type listeners struct {
 	byGroup atomic.Pointer[byGroup]
 }
 
-type listener struct{ fn func(Event) }
+type listener struct {
+	fn   func(Event)
+	tail *Tail // nil if it is none
+}
 
 type byGroup map[string][]*listener
 
@@ -30,6 +33,30 @@ func (l *listeners) load() byGroup {
 		return *p
 	}
 	return nil
+}
+
+// tails counts the tails of a group, and returns the most events a second that one of them gets; other is whether there are other listeners.
+func (ls byGroup) tails(group string) (n int, rate float64, other bool) {
+	for _, l := range ls[group] {
+		if l.tail == nil {
+			other = true
+			continue
+		}
+		n++
+		rate = max(rate, l.tail.rate())
+	}
+	return n, rate, other
+}
+
+// eachTail calls fn with every tail.
+func (ls byGroup) eachTail(fn func(*Tail)) {
+	for _, list := range ls {
+		for _, l := range list {
+			if l.tail != nil {
+				fn(l.tail)
+			}
+		}
+	}
 }
 
 // change replaces the listeners of one group by what edit makes of them.
@@ -56,12 +83,12 @@ func (l *listeners) change(group string, edit func([]*listener) []*listener) {
 // must be quick. The group stays joined until stop is called. If ctx ends before the
 // layer has taken the membership, Listen returns all the same and the layer goes on trying.
 func (h *Hub) Listen(ctx context.Context, group string, fn func(Event)) (stop func()) {
-	return h.listen(ctx, &h.listeners, group, false, fn)
+	return h.listen(ctx, &h.listeners, group, nil, fn)
 }
 
-// listen makes fn one of the listeners of a group. If it is a client's, peers are asked for the group's events, too.
-func (h *Hub) listen(ctx context.Context, among *listeners, group string, client bool, fn func(Event)) (stop func()) {
-	own := &listener{fn}
+// listen makes fn one of the listeners of a group. If it is a tail's, peers are asked for the group's events, too.
+func (h *Hub) listen(ctx context.Context, among *listeners, group string, tail *Tail, fn func(Event)) (stop func()) {
+	own, client := &listener{fn, tail}, tail != nil
 	among.change(group, func(ls []*listener) []*listener {
 		return append(append([]*listener(nil), ls...), own)
 	})

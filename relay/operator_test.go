@@ -275,3 +275,30 @@ func TestTail(t *testing.T) {
 		t.Error("a closed tail has more")
 	}
 }
+
+func TestTailIsAListenerOfItsOwnKind(t *testing.T) {
+	for name, options := range map[string]relay.TailOptions{"raw": {Raw: true}, "as a client": {}} {
+		t.Run(name, func(t *testing.T) {
+			h, b := newHub(t)
+			tail := h.Tail(context.Background(), "jobs-1", options)
+			defer tail.Close()
+			session, _ := open(h)
+			subscribe(t, h, session, "jobs-2")
+			for range 20 {
+				publish(t, b, "jobs-1", "1")
+			}
+			publish(t, b, "jobs-2", "1")
+			h.MeasureGroups(2 * time.Second)
+			want := []relay.GroupInfo{{Group: "jobs-1", Tails: 1, Rate: 10}, {Group: "jobs-2", Subscribers: 1, Rate: 0.5}}
+			if groups, _ := h.Groups("", relay.GroupsByName, "", 10); !slices.Equal(groups, want) {
+				t.Errorf("groups %+v, want %+v", groups, want)
+			}
+			if groups, _ := h.Groups("", relay.GroupsByRate, "", 10); !slices.Equal(groups, want) {
+				t.Errorf("by rate %+v, want %+v", groups, want)
+			}
+			if s := h.Stats(); s.Tailed != 20 || s.Unheard != 0 || s.Control != 0 || s.Fanned != 1 {
+				t.Errorf("%d events for tails only, %d for no client, %d for nodes; want 20, 0, 0", s.Tailed, s.Unheard, s.Control)
+			}
+		})
+	}
+}

@@ -19,7 +19,7 @@ type counters struct {
 	missedSlow, slow                 atomic.Uint64
 	fanned                           atomic.Uint64
 	unheard, invalid, hidden         atomic.Uint64
-	control                          atomic.Uint64
+	control, tailed                  atomic.Uint64
 }
 
 // Stats is a snapshot of what a hub holds and has done since it was made.
@@ -49,9 +49,9 @@ type Stats struct {
 	// were closed because they read too slowly.
 	Missed, MissedSlow uint64
 	// Fanned counts events that were queued for one client at least. All others are counted by what became of them: Unheard had
-	// no local client, Invalid were not UTF-8, Hidden were for classes of subscribers that are not here, and Control are for other nodes only. With
+	// no local client, Tailed had an operator's tail alone, Invalid were not UTF-8, Hidden were for classes of subscribers that are not here, and Control are for other nodes only. With
 	// plugins, which drop and add events, these do not sum up to the events that came in.
-	Fanned, Unheard, Invalid, Hidden, Control uint64
+	Fanned, Unheard, Tailed, Invalid, Hidden, Control uint64
 	// Lag is how long deliveries took from the emitter on.
 	Lag Lag
 }
@@ -65,7 +65,7 @@ func (h *Hub) Stats() Stats {
 	}
 	return Stats{
 		ByKind: byKind, Slow: c.slow.Load(), MissedSlow: c.missedSlow.Load(),
-		Fanned: c.fanned.Load(), Hidden: c.hidden.Load(), Control: c.control.Load(), Lag: h.lag.snapshot(),
+		Fanned: c.fanned.Load(), Hidden: c.hidden.Load(), Control: c.control.Load(), Tailed: c.tailed.Load(), Lag: h.lag.snapshot(),
 		Sessions: int(c.sessions.Load()), Groups: h.interest.size(),
 		Opened: c.opened.Load(), Refused: c.refused.Load(),
 		Drained: c.drained.Load(), Shed: c.shed.Load(),

@@ -2,7 +2,9 @@ package relay
 
 import (
 	"context"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,7 +33,12 @@ type Tail struct {
 	bytes   int
 	dropped int
 	more    chan struct{} // holds one token while something may wait
+
+	events, seen atomic.Uint32 // as those of an audience
+	perSecond    atomic.Uint32 // bits of a float32
 }
+
+func (t *Tail) rate() float64 { return float64(math.Float32frombits(t.perSecond.Load())) }
 
 // TailEvent is one event in a [Tail].
 type TailEvent struct {
@@ -51,7 +58,7 @@ func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) *Tail {
 	if o.Raw {
 		among = &h.listeners
 	}
-	t.stop = h.listen(ctx, among, group, true, t.hear)
+	t.stop = h.listen(ctx, among, group, t, t.hear)
 	return t
 }
 
@@ -70,6 +77,7 @@ func (t *Tail) hear(ev Event) {
 			return
 		}
 	}
+	t.events.Add(1)
 	t.mu.Lock()
 	if len(t.waiting) < tailEvents && (t.bytes+len(text) <= tailBytes || len(t.waiting) == 0) {
 		t.waiting = append(t.waiting, TailEvent{At: time.Now(), Sent: ev.Sent, Source: ev.Source, Text: text})

@@ -5,7 +5,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
+
+	"github.com/edgerelay/edgerelay/caddymodule/units"
 )
 
 // UnmarshalCaddyfile reads
@@ -108,20 +109,20 @@ func setModifier(d *caddyfile.Dispenser, to *uint8, text string) error {
 }
 
 func setDuration(d *caddyfile.Dispenser, to *caddy.Duration, text string) error {
-	duration, err := caddy.ParseDuration(text)
-	if err != nil || duration <= 0 {
-		return d.Errf("invalid duration %q; use a value such as 60s", text)
+	duration, err := units.PositiveDuration(text)
+	if err != nil {
+		return d.Errf("invalid duration %q: %v", text, err)
 	}
-	*to = caddy.Duration(duration)
+	*to = duration
 	return nil
 }
 
 func setSize(d *caddyfile.Dispenser, to *int64, text string) error {
-	size, err := humanize.ParseBytes(text)
-	if err != nil || size > 1<<60 {
-		return d.Errf("invalid size %q; use a value such as 64KiB", text)
+	size, err := units.Size(text, units.MaxSize)
+	if err != nil {
+		return d.Err(err.Error())
 	}
-	*to = int64(size)
+	*to = size
 	return nil
 }
 
