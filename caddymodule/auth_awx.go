@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/units"
+	"github.com/edgerelay/edgerelay/caddymodule/uwsgi"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/awx"
 )
@@ -17,7 +18,8 @@ import (
 // AuthAWX asks AWX's HTTP API who the user is and what the user may see, with the headers Cookie, Authorization and X-DAB-JW-TOKEN of the
 // handshake.
 type AuthAWX struct {
-	// URL is where AWX's HTTP API answers, such as http://127.0.0.1:8054.
+	// URL is where AWX's HTTP API answers: the socket of its uWSGI, as uwsgi://127.0.0.1:8050 or uwsgi+unix:///run/awx/uwsgi.sock,
+	// or an HTTP server, as http://127.0.0.1:8054.
 	URL string `json:"url,omitempty"`
 	// Lax checks only the three kinds of group that AWX itself checks. Default: all kinds that belong to an object or a user.
 	Lax bool `json:"lax,omitempty"`
@@ -53,10 +55,13 @@ func (AuthAWX) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision checks the settings.
-func (a *AuthAWX) Provision(caddy.Context) (err error) {
+func (a *AuthAWX) Provision(ctx caddy.Context) (err error) {
 	s := awx.DefaultSettings()
 	s.URL, err = caddy.NewReplacer().ReplaceOrErr(a.URL, true, true)
 	if err != nil {
+		return fmt.Errorf("auth awx: url: %w", err)
+	}
+	if err := throughUWSGI(ctx, &s); err != nil {
 		return fmt.Errorf("auth awx: url: %w", err)
 	}
 	if a.Cache < 0 || a.Timeout < 0 || a.Concurrency < 0 {
@@ -90,6 +95,19 @@ func (a *AuthAWX) Provision(caddy.Context) (err error) {
 	}
 	s.Wrap = newTracedTransport
 	a.authorizer, err = awx.NewAuthorizer(s)
+	return err
+}
+
+// throughUWSGI lets questions go to uWSGI's own socket if that is where the URL leads.
+func throughUWSGI(ctx caddy.Context, s *awx.Settings) error {
+	network, address, is, err := uwsgi.ParseAddress(s.URL)
+	if !is || err != nil {
+		return err
+	}
+	if network == "unix" {
+		s.URL = "uwsgi+unix://localhost" // what AWX sees as Host
+	}
+	s.Transport, err = uwsgi.NewDirect(ctx, network, address)
 	return err
 }
 
@@ -147,7 +165,7 @@ func (a *AuthAWX) Authorizer() (relay.Authorizer, time.Duration, error) {
 func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.Args(&a.URL) {
-		return d.Err("auth awx needs the address of AWX's HTTP API, such as http://127.0.0.1:8054")
+		return d.Err("auth awx needs the address of AWX's HTTP API, such as uwsgi://127.0.0.1:8050 or http://127.0.0.1:8054")
 	}
 	if d.NextArg() {
 		return d.Err("auth awx takes one address")

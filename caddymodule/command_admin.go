@@ -17,7 +17,8 @@ import (
 
 // adminAddress gives a command the flag that says where the relay's admin API is.
 func adminAddress(cmd *cobra.Command) *string {
-	return cmd.Flags().String("address", "localhost:2019", "the address of Caddy's admin API")
+	return cmd.Flags().String("address", "", "the address of Caddy's admin API, such as localhost:2019 or unix/"+adminSocket+
+		"; default: $CADDY_ADMIN, else unix/"+adminSocket+" if it exists, else "+defaultAdmin)
 }
 
 // adminError is an answer of the admin API that says no.
@@ -37,17 +38,18 @@ func (e *adminError) Error() string {
 // maxAdminError is how much of an error's body is read, in bytes.
 const maxAdminError = 1 << 20
 
-// requestAdmin sends a request to the admin API, on a connection of its own. A status of 400 or more is an [adminError]. Caddy's
+// requestAdmin sends a request to the admin API, on a connection of its own. address is the value of --address. A status of 400 or more is an [adminError]. Caddy's
 // own AdminAPIRequest flattens such an answer into a text, with its JSON in it.
 func requestAdmin(address, method, path string, body []byte) (*http.Response, error) {
 	contentType := "application/json"
 	if method == http.MethodPut { // only modules of plugins are put
 		contentType = "application/wasm"
 	}
-	at, err := caddy.ParseNetworkAddress(address)
+	place := lookForAdmin(address)
+	at, err := caddy.ParseNetworkAddress(place.address)
 	if err != nil || at.PortRangeSize() > 1 {
-		return nil, fmt.Errorf("--address %s is not an address of the admin API; "+
-			"write it like localhost:2019 or unix//run/edgerelay/admin.sock", address)
+		return nil, fmt.Errorf("%q is not an address of the admin API (%s); "+
+			"write it like localhost:2019 or unix/%s", place.address, place.found, adminSocket)
 	}
 	host := at.JoinHostPort(0)
 	if at.IsUnixNetwork() {
@@ -58,7 +60,7 @@ func requestAdmin(address, method, path string, body []byte) (*http.Response, er
 	}
 	req, err := http.NewRequest(method, "http://"+host+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("asking the admin API at %s: %w", address, err)
+		return nil, fmt.Errorf("asking the admin API at %s: %w", place.address, err)
 	}
 	req.Close = true
 	if !at.IsUnixNetwork() && !at.IsFdNetwork() {
@@ -74,8 +76,7 @@ func requestAdmin(address, method, path string, body []byte) (*http.Response, er
 	}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("asking the admin API: %w (is the relay running, and its admin API at %s? "+
-			"--address names another)", err, address)
+		return nil, place.unreachable(err)
 	}
 	if resp.StatusCode < 400 {
 		return resp, nil

@@ -24,7 +24,8 @@ func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look for what is wrong on the way of an event", Args: cobra.NoArgs,
 		Long: "Looks at everything that an event passes: Redis, its settings and what the user may do there, memberships that somebody deletes, capacity, other\n" +
-			"prefixes, AWX's API and cookies, the secret and the clock of each peer, file descriptors; and sends an event through the channel layer to a\n" +
+			"prefixes, AWX's API and cookies, the way to AWX's uWSGI, Caddy's admin API and trusted proxies, the secret and the clock of each peer, file\n" +
+			"descriptors; and sends an event through the channel layer to a\n" +
 			"websocket and back. It says in one line each what is wrong, and what mends it. The running relay does the looking, so it sees what that sees. With\n" +
 			"--config the relay need not run: the command looks at what the Caddyfile names, as far as that goes without it.\n" +
 			"With --url an event also takes the way of a browser: to that address, through whatever stands in front of the relay.\n" +
@@ -47,6 +48,9 @@ func doctorCommand() *cobra.Command {
 			d.Findings, err = examineConfig(config, adapter)
 		} else {
 			d, err = askDoctor(*address)
+			if err == nil {
+				err = examineSite(*address, &d)
+			}
 		}
 		if err != nil {
 			return err
@@ -66,6 +70,18 @@ func askDoctor(address string) (d diagnosis, err error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return d, json.NewDecoder(resp.Body).Decode(&d)
+}
+
+// examineSite looks at the configuration in force around the relay, which the relay itself does not see.
+func examineSite(address string, d *diagnosis) error {
+	var config json.RawMessage
+	if err := getAdmin(address, "/config/", &config); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), examineWait)
+	defer cancel()
+	d.Findings = append(d.Findings, doctor.Site(ctx, config, lookForAdmin(address).address)...)
+	return nil
 }
 
 // report writes the findings, and returns an error if not all is well.
@@ -134,7 +150,8 @@ func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
 	if err := a.node.hub.SetBroker(looking, broker); err != nil {
 		return nil, err
 	}
-	return a.examine(looking, a.node.hub, nil), nil
+	list = a.examine(looking, a.node.hub, nil)
+	return append(list, doctor.Site(looking, text, lookForAdmin("").address)...), nil
 }
 
 // frontDoor sends an event the way of a browser.

@@ -25,9 +25,9 @@ func drainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain [--duration <time>] [--rate <clients a second>] [--wait] | --status | --cancel",
 		Short: "Send all clients to other nodes, one after another",
-		Long: "Closes all websockets at a set pace with code 1012, upon which browsers connect again, and refuses new ones, so that a load\n" +
-			"balancer sends them to other nodes. Without a pace, that of the configuration is taken. It lasts until it is cancelled or the\n" +
-			"relay is restarted.",
+		Long: "Closes all websockets at a set pace with code 1012 and refuses new ones, so that a load balancer sends clients that connect again\n" +
+			"to other nodes. Most pages of AWX up to 24.6.1 do not connect again: they show no changes until the user navigates.\n" +
+			"Without a pace, that of the configuration is taken. It lasts until it is cancelled or the relay is restarted.",
 		Example: "  caddy edgerelay drain --duration 60s --wait && caddy stop",
 		Args:    cobra.NoArgs,
 		RunE: running(func([]string) error {

@@ -68,7 +68,9 @@ func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list 
 		}
 	}
 	if isAWX {
-		list = append(list, doctor.AWX(ctx, asAWX.Settings().URL, asAWX.Settings().SessionCookie)...)
+		s := asAWX.Settings()
+		list = append(list, doctor.AWX(ctx, s.URL, s.SessionCookie, s.Transport)...)
+		list = append(list, doctor.EventRate())
 	}
 	if a.Backplane != nil {
 		list = append(list, a.examinePeers(ctx, running)...)

@@ -38,6 +38,8 @@ func (t *Transport) dial(r *http.Request, body *requestBody) (*exchange, error) 
 	network, address := "tcp", r.URL.Host
 	if info, ok := reverseproxy.GetDialInfo(ctx); ok {
 		network, address = info.Network, info.Address
+	} else if d, ok := ctx.Value(directKey{}).(*Direct); ok {
+		network, address = d.network, d.address
 	}
 	t.log.Debug("uwsgi roundtrip", "dial", address, "body_bytes", body.size, "on_disk", body.file != nil)
 	conn, err := dialPatiently(ctx, network, address, time.Duration(t.DialTimeout))

@@ -14,15 +14,16 @@ const (
 )
 
 // AWX checks whether AWX's HTTP API answers at a URL, how fast, and whether its cookies have the names that the relay looks for.
-func AWX(ctx context.Context, url, sessionCookie string) (list []Finding) {
+// via is how it is asked; nil: by HTTP.
+func AWX(ctx context.Context, url, sessionCookie string, via http.RoundTripper) (list []Finding) {
 	const check = "awx"
 	ctx, cancel := context.WithTimeout(ctx, awxWait)
 	defer cancel()
 	url = strings.TrimSuffix(url, "/")
 	began := time.Now()
-	resp, err := get(ctx, url+"/api/v2/me/")
+	resp, err := get(ctx, url+"/api/v2/me/", via)
 	if err != nil {
-		return []Finding{fail(check, "is AWX's web service running (uWSGI with http-socket, not socket), and is this its address? auth awx <url>", "%s/api/v2/me/ does not answer: %v", url, err)}
+		return []Finding{fail(check, "is AWX's web service running, and is this its address? auth awx <url> is uwsgi://… for uWSGI's socket, http://… for its http-socket", "%s/api/v2/me/ does not answer: %v", url, err)}
 	}
 	took := time.Since(began)
 	switch {
@@ -37,13 +38,13 @@ func AWX(ctx context.Context, url, sessionCookie string) (list []Finding) {
 	default:
 		list = append(list, ok(check, "%s answers within %v", url, took.Round(100*time.Microsecond)))
 	}
-	return append(list, cookies(ctx, url, sessionCookie)...)
+	return append(list, cookies(ctx, url, sessionCookie, via)...)
 }
 
 // cookies looks at the login page, where Django sets the CSRF cookie and AWX names the session cookie.
-func cookies(ctx context.Context, url, sessionCookie string) []Finding {
+func cookies(ctx context.Context, url, sessionCookie string, via http.RoundTripper) []Finding {
 	const check = "cookies"
-	resp, err := get(ctx, url+"/api/login/")
+	resp, err := get(ctx, url+"/api/login/", via)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		return []Finding{warn(check, "compare SESSION_COOKIE_NAME and CSRF_COOKIE_NAME in AWX's settings with session_cookie and csrftoken", "%s/api/login/ does not answer, so the cookies' names are not known", url)}
 	}
@@ -66,18 +67,17 @@ func cookies(ctx context.Context, url, sessionCookie string) []Finding {
 	return list
 }
 
-var noRedirect = &http.Client{
-	Transport:     &http.Transport{Proxy: nil, DisableKeepAlives: true},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
-func get(ctx context.Context, url string) (*http.Response, error) {
+func get(ctx context.Context, url string, via http.RoundTripper) (*http.Response, error) {
+	if via == nil {
+		via = &http.Transport{Proxy: nil, DisableKeepAlives: true}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/json, text/html;q=0.9")
-	resp, err := noRedirect.Do(req)
+	client := http.Client{Transport: via, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

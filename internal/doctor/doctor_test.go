@@ -148,7 +148,7 @@ func TestAWX(t *testing.T) {
 	defer awx.Close()
 	look := func(level Level, words ...string) {
 		t.Helper()
-		list := AWX(ctx, awx.URL, "awx_sessionid")
+		list := AWX(ctx, awx.URL, "awx_sessionid", nil)
 		worst := list[0]
 		for _, f := range list {
 			if f.Level != OK {

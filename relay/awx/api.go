@@ -31,9 +31,9 @@ type api struct {
 
 func newAPI(s Settings) (*api, error) {
 	u, err := url.Parse(s.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && s.Transport == nil {
 		// Not repeated: it may hold a secret.
-		return nil, errors.New("auth awx: the url is not the address of an HTTP API; write it like http://127.0.0.1:8054")
+		return nil, errors.New("auth awx: the url is not the address of an HTTP API; write it like uwsgi://127.0.0.1:8050 or http://127.0.0.1:8054")
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		// A user there would be the identity of every client.

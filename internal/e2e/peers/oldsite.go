@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,8 +15,10 @@ import (
 // OldSite is a small Django site in AWX's shape as it is served without the relay: nginx before uWSGI, which runs the
 // application, and Daphne, which serves websockets. Each is a process that can be stopped and started again.
 type OldSite struct {
-	// URL is where nginx answers, HTTP where uWSGI speaks HTTP; without a slash at the end.
-	URL, HTTP string
+	// URL is where nginx answers, without a slash at the end.
+	URL string
+	// Socket is where uWSGI speaks its own protocol, as host:port.
+	Socket string
 	// Static is the folder of static files.
 	Static string
 
@@ -38,17 +41,21 @@ func StartOldSite(t testing.TB, redisURL string) *OldSite {
 	}
 	s.URL = "http://" + loopback(s.port)
 	s.Static = filepath.Join(s.python, "awxsite", "static")
-	socket, web := FreePort(t), FreePort(t)
-	s.HTTP = "http://" + loopback(web)
+	socket := FreePort(t)
+	s.Socket = loopback(socket)
 	s.writeConf(socket)
 
-	// The uwsgi protocol for nginx and HTTP for Caddy, at once.
-	uwsgi := exec.Command(Program(t, "uwsgi"), "--plugin", "python3", "--socket", loopback(socket), "--http-socket", loopback(web),
-		"--module", "awxsite.wsgi:application", "--pythonpath", s.python, "--need-app", "--die-on-term", "--threads", "4", "--buffer-size", "32768")
+	uwsgi := exec.Command(Program(t, "uwsgi"), "--plugin", "python3", "--socket", s.Socket, "--module", "awxsite.wsgi:application", "--pythonpath", s.python, "--need-app", "--die-on-term", "--threads", "4", "--buffer-size", "32768")
 	uwsgi.Env = s.env
 	uwsgi.Dir = s.python
 	s.UWSGI = Start(t, "uwsgi", uwsgi)
-	s.UWSGI.ready(t, 20*time.Second, answers(s.HTTP+"/stats/"))
+	s.UWSGI.ready(t, 20*time.Second, func() error {
+		conn, err := net.Dial("tcp", s.Socket)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err
+	})
 	s.StartDaphne()
 	s.StartNGINX()
 	return s

@@ -56,6 +56,11 @@ def mirror(request):
             "path": request.get_full_path(),
             "forwarded_for": request.META.get("HTTP_X_FORWARDED_FOR", ""),
             "forwarded_port": request.META.get("HTTP_X_FORWARDED_PORT", ""),
+            "remote_addr": request.META.get("REMOTE_ADDR", ""),
+            "server_port": request.META.get("SERVER_PORT", ""),
+            "script_name": request.META.get("SCRIPT_NAME", ""),
+            "protocol": request.META.get("SERVER_PROTOCOL", ""),
+            "request_uri": request.META.get("REQUEST_URI", ""),
         }
     )
 
