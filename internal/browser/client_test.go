@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/guests"
 )
 
@@ -22,7 +23,10 @@ document.cookie = "csrftoken=of-this-page";
 window.sockets = 0;
 class Counted extends WebSocket { constructor(url) { super(url); window.sockets++; } }
 window.events = []; window.states = []; window.groups = null; window.again = 0;
-window.client = connect({ groups: { jobs: ["status_changed"] }, environment: { WebSocket: Counted } });
+const setting = (name) => Number(new URLSearchParams(location.search).get(name)) || undefined;
+window.client = connect({
+  groups: { jobs: ["status_changed"] }, quiet: setting("quiet"), patience: setting("patience"), environment: { WebSocket: Counted },
+});
 client.on("event", (e) => events.push(e));
 client.on("groups", (g) => { window.groups = g.current; if (g.again) window.again++; });
 client.on("state", (s) => states.push(s.state + (s.code ? " " + s.code : "")));
@@ -93,6 +97,22 @@ func TestClientReconnects(t *testing.T) {
 	page.Wait(t, soon, `events.length === 3 && events[2].n === 3`)
 	page.Script(t, `client.close()`)
 	page.Wait(t, soon, `states.at(-1) === "closed"`)
+}
+
+// The way to the relay goes silent in both directions, and no end of it notices: the client does, while its page is visible.
+func TestClientNoticesSilence(t *testing.T) {
+	s := clientSite(t, "none", "edgerelay_demo")
+	s.start(t)
+	way := peers.StartProxy(t, strings.Trim(strings.TrimPrefix(s.URL, "http://"), "/"))
+	page := Open(t)
+	page.Do(t, chromedp.Navigate("http://"+way.Addr+"/client.html?quiet=500&patience=1000"))
+	page.Wait(t, soon, `window.groups?.join() === "jobs-status_changed"`)
+	way.Stall()
+	page.Wait(t, soon, `states.includes("waiting 1006")`)
+	way.Resume()
+	page.Wait(t, soon, `again >= 1 && client.state === "open"`)
+	page.Script(t, `publish("jobs-status_changed", {group_name: "jobs", unified_job_id: 42, status: "running"})`)
+	page.Wait(t, soon, `events.some((e) => e.status === "running")`)
 }
 
 // Nobody is logged in: the client says so and leaves it at that.

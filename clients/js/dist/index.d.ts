@@ -53,7 +53,10 @@ export interface Options {
     patience?: number;
     /** Milliseconds that a connection must stand for earlier failures to be forgotten. Default: 10 000. */
     stable?: number;
-    /** Milliseconds without a frame after which a page that becomes visible, or is online again, asks whether the server is still there. Default: 30 000. */
+    /**
+     * Milliseconds without a frame after which a page that is visible, or becomes it, or is online again, asks whether the server
+     * is still there; while it is visible, up to half as much later, at random. Default: 30 000.
+     */
     quiet?: number;
     /** What the client takes from its surroundings; for tests. */
     environment?: Partial<Environment>;

@@ -43,7 +43,10 @@ export interface Options {
   patience?: number;
   /** Milliseconds that a connection must stand for earlier failures to be forgotten. Default: 10 000. */
   stable?: number;
-  /** Milliseconds without a frame after which a page that becomes visible, or is online again, asks whether the server is still there. Default: 30 000. */
+  /**
+   * Milliseconds without a frame after which a page that is visible, or becomes it, or is online again, asks whether the server
+   * is still there; while it is visible, up to half as much later, at random. Default: 30 000.
+   */
   quiet?: number;
   /** What the client takes from its surroundings; for tests. */
   environment?: Partial<Environment>;
@@ -103,6 +106,8 @@ export class Client<E = AWXEvent> {
   #retry: unknown; // timer until the next attempt
   #watch: unknown; // timer for an answer that is due
   #settle: unknown; // timer until the connection counts as stable
+  #look: unknown; // timer until the next look whether the server has been heard
+  #probing = false; // the answer that is due only tells whether the server is there
 
   constructor(options: Options = {}) {
     this.#options = options;
@@ -172,8 +177,8 @@ export class Client<E = AWXEvent> {
   #drop(code?: number): void {
     const socket = this.#socket;
     this.#socket = null;
-    for (const timer of [this.#retry, this.#watch, this.#settle]) this.#env.clearTimeout(timer);
-    this.#retry = this.#watch = this.#settle = undefined;
+    for (const timer of [this.#retry, this.#watch, this.#settle, this.#look]) this.#env.clearTimeout(timer);
+    this.#retry = this.#watch = this.#settle = this.#look = undefined;
     if (socket) {
       socket.onmessage = socket.onclose = null;
       socket.close(code);
@@ -201,7 +206,8 @@ export class Client<E = AWXEvent> {
     switch (frame.kind) {
       case "accepted":
         this.#greeted = true;
-        this.#env.clearTimeout(this.#watch);
+        this.#answer();
+        this.#listen();
         this.#settle = this.#env.setTimeout(() => (this.#failures = 0), this.#options.stable ?? 10_000);
         this.#enter({ state: "open" });
         this.#tell("accepted", { user: frame.user });
@@ -211,21 +217,22 @@ export class Client<E = AWXEvent> {
         this.#loggedOut = true;
         break;
       case "groups": {
-        this.#env.clearTimeout(this.#watch);
+        this.#answer();
         const { current, joined, left } = frame;
         const again = this.#answered !== null && this.#answered !== this.#socket;
         this.#answered = this.#socket;
-        this.#tell("groups", { current, joined, left, again });
+        if (!this.#probing || joined.length > 0 || left.length > 0) this.#tell("groups", { current, joined, left, again });
+        this.#probing = false;
         break;
       }
       case "refused":
-        this.#env.clearTimeout(this.#watch);
+        this.#answer();
         if (frame.message === "access denied to channel" && this.#stale()) {
           // A login since the handshake has changed the cookie: a new handshake brings the new one.
           this.#lost(1000, "the token has changed");
           break;
         }
-        this.#tell("refused", { message: frame.message });
+        if (!this.#probing) this.#tell("refused", { message: frame.message }); // else it has been told before
         break;
       case "event":
         this.#tell("event", frame.data as E);
@@ -239,17 +246,41 @@ export class Client<E = AWXEvent> {
   }
 
   /** Sends the subscription, if there is a connection to send it on. Otherwise it is sent once there is. */
-  #ask(): void {
+  #ask(probing = false): void {
     const socket = this.#socket;
     if (!socket || !this.#greeted || socket.readyState !== OPEN) return;
+    this.#probing = probing;
     socket.send(JSON.stringify({ groups: this.#groups, xrftoken: this.#token }));
     this.#expect("the server does not answer");
   }
 
   /** Gives the socket up unless the server says something soon. */
   #expect(complaint: string): void {
-    this.#env.clearTimeout(this.#watch);
+    this.#answer();
     this.#watch = this.#env.setTimeout(() => this.#lost(1006, complaint), this.#options.patience ?? 15_000);
+  }
+
+  /** Nothing is due any more. */
+  #answer(): void {
+    this.#env.clearTimeout(this.#watch);
+    this.#watch = undefined;
+  }
+
+  /** Sees to it that the server is heard while the page is visible: a connection that a router has forgotten looks as if it stood. */
+  #listen(): void {
+    const quiet = this.#options.quiet ?? 30_000;
+    const since = this.#env.now() - this.#heard;
+    const after = quiet * (1 + this.#env.random() / 2) - (since < quiet ? since : 0);
+    this.#look = this.#env.setTimeout(() => {
+      this.#listen();
+      this.#probe();
+    }, after);
+  }
+
+  /** Asks whether the server is still there, unless it has been heard lately, or is asked already. */
+  #probe(): void {
+    if (this.#env.document?.visibilityState === "hidden" || this.#watch !== undefined) return;
+    if (this.#env.now() - this.#heard >= (this.#options.quiet ?? 30_000)) this.#ask(true);
   }
 
   /** What the page tells: it is seen again, the network is back, it is put away with the "back" button. */
@@ -257,7 +288,7 @@ export class Client<E = AWXEvent> {
     if (this.#env.document?.visibilityState === "hidden") return;
     if (this.#state === "waiting") this.#open();
     // A computer that slept has sockets that only seem to stand. The answer to a subscription tells, or its absence.
-    else if (this.#state === "open" && this.#env.now() - this.#heard > (this.#options.quiet ?? 30_000)) this.#ask();
+    else if (this.#state === "open") this.#probe();
   };
 
   #leave = (): void => {

@@ -144,13 +144,75 @@ test("after a sleep the socket is asked whether it still stands", () => {
   const { browser, client } = open();
   browser.happen("visibilitychange");
   assert.equal(browser.socket.sent.length, 1); // just heard of
-  browser.pass(3_600_000);
+  browser.time += 3_600_000; // no timer runs meanwhile
   browser.happen("visibilitychange");
-  assert.equal(browser.socket.sent.length, 2);
+  browser.happen("online");
+  assert.equal(browser.socket.sent.length, 2); // once
   browser.pass(14_999);
   assert.equal(client.state, "open");
   browser.pass(2);
   assert.equal(client.state, "waiting");
+});
+
+test("a dead connection is noticed while the page is visible", () => {
+  const { browser, client, last } = open();
+  browser.pass(37_499);
+  assert.equal(browser.socket.sent.length, 1);
+  browser.pass(2); // 30 s of silence, and half of the 15 s more that chance may add
+  assert.deepEqual(browser.socket.sent[1], browser.socket.sent[0]);
+  browser.pass(15_001);
+  assert.equal(client.state, "waiting");
+  assert.equal(last("state").reason, "the server does not answer");
+  browser.pass(500);
+  assert.equal(browser.sockets.length, 2);
+});
+
+test("a server that is heard is not asked; one that answers is asked again after as long; listeners hear nothing of it", () => {
+  const { browser, client, heard } = open();
+  for (let n = 0; n < 10; n++) {
+    browser.pass(20_000);
+    browser.say({ n });
+  }
+  assert.equal(browser.socket.sent.length, 1);
+  const before = heard.length;
+  for (let n = 1; n <= 10; n++) {
+    browser.pass(45_001);
+    assert.equal(browser.socket.sent.length, 1 + n);
+    browser.say({ error: "access denied to channel job_events for resource id 43" }); // as it was at first
+    browser.say({ groups_current: ["jobs-summary"], groups_left: [], groups_joined: [] });
+  }
+  assert.equal(client.state, "open");
+  assert.equal(heard.length, before);
+  browser.pass(45_001);
+  browser.say({ groups_current: [], groups_left: ["jobs-summary"], groups_joined: [] }); // a right that was withdrawn
+  assert.equal(heard.length, before + 1);
+});
+
+test("a page that is not visible does not ask", () => {
+  const { browser, client } = open();
+  browser.visibilityState = "hidden";
+  browser.pass(3_600_000);
+  assert.equal(browser.socket.sent.length, 1);
+  browser.visibilityState = "visible";
+  browser.happen("visibilitychange");
+  assert.equal(browser.socket.sent.length, 2);
+  browser.answer();
+  browser.pass(45_001);
+  assert.equal(browser.socket.sent.length, 3);
+  assert.equal(client.state, "open");
+});
+
+test("pages that fell silent together do not ask together", () => {
+  for (const [draw, after] of [[0, 30_000], [0.999, 44_985]]) {
+    const { browser } = start();
+    browser.draw = draw;
+    browser.greet();
+    browser.answer();
+    browser.pass(after - 1);
+    assert.equal(browser.socket.sent.length, 1);
+    browser.pass(2);
+    assert.equal(browser.socket.sent.length, 2);
+  }
 });
 
 test("put away and taken out again", () => {
