@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,4 +191,93 @@ func TestOwnKeysHoldStrings(t *testing.T) {
 	if status, text := healthOf(t, r); status != 200 {
 		t.Errorf("health is %d %s", status, text)
 	}
+}
+
+// A proxy that does not know HELLO, and says so in its own words or hangs up: subscriptions and events work, and
+// health is well.
+func TestProxyWithoutHello(t *testing.T) {
+	t.Parallel()
+	for _, reply := range []string{"-ERR unsupported command 'hello'", peers.HangUp} {
+		t.Run(reply, func(t *testing.T) {
+			t.Parallel()
+			redis := peers.StartRedis(t)
+			addr := peers.StartImpostor(t, redis.Addr, func(command string) string {
+				if strings.HasPrefix(command, "HELLO") {
+					return reply
+				}
+				return ""
+			})
+			r := startOn(t, "redis redis://"+addr+"/0")
+			c := greeted(t, r)
+			askItems(t, c, "job_events-1")
+			answered(t, c, promptly, "groups_current")
+			peers.Eventually(t, patience, "health", func() error {
+				if status, text := healthOf(t, r); status != 200 {
+					return fmt.Errorf("%d %s", status, text)
+				}
+				return nil
+			})
+			publishHTTP(t, r, "job_events-1", `{"n":1}`)
+			answered(t, c, promptly, `{"n":1}`)
+		})
+	}
+}
+
+// A relay connects while a script holds Redis. Once that is over, Redis notifies the relay of changes; it is not
+// polled.
+func TestBusyRedisIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	redis := peers.StartRedis(t, "--lua-time-limit", "50")
+	client := redis.Client()
+	defer client.Close()
+	looping := make(chan error, 1)
+	go func() { looping <- client.Eval(t.Context(), "while true do end", nil).Err() }()
+	busy := redis.Client()
+	defer busy.Close()
+	peers.Eventually(t, patience, "Redis to be busy", func() error {
+		if err := busy.Ping(t.Context()).Err(); err == nil || !strings.HasPrefix(err.Error(), "BUSY") {
+			return fmt.Errorf("it answers %v", err)
+		}
+		return nil
+	})
+	r := startOn(t, "redis "+redis.URL)
+	peers.Eventually(t, patience, "the relay to meet it", func() error {
+		if _, text := healthOf(t, r); !strings.Contains(text, "BUSY") {
+			return errors.New(text)
+		}
+		return nil
+	})
+	if err := busy.ScriptKill(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	<-looping
+	peers.Eventually(t, patience, "Redis to notify the relay", func() error {
+		if info := fmt.Sprint(redis.Do("INFO", "clients")); !strings.Contains(info, "tracking_clients:1\r\n") {
+			return errors.New(info)
+		}
+		return nil
+	})
+	if strings.Contains(r.Log(), "does not notify of changes") {
+		t.Error("the log blames Redis's nature")
+	}
+}
+
+// CLIENT TRACKING is refused once, for the moment: it is asked again, and Redis is not polled for the rest of the day.
+func TestTrackingIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	redis := peers.StartRedis(t)
+	var asked atomic.Int64
+	addr := peers.StartImpostor(t, redis.Addr, func(command string) string {
+		if strings.HasPrefix(command, "CLIENT TRACKING") && asked.Add(1) == 1 {
+			return "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+		}
+		return ""
+	})
+	startOn(t, "redis redis://"+addr+"/0")
+	peers.Eventually(t, patience, "Redis to notify the relay", func() error {
+		if info := fmt.Sprint(redis.Do("INFO", "clients")); !strings.Contains(info, "tracking_clients:1\r\n") {
+			return errors.New(info)
+		}
+		return nil
+	})
 }

@@ -30,3 +30,6 @@ func (b *Broker) Suspects() int {
 
 // IndexOfTwo is the host that keeps value, of a ring of two.
 func IndexOfTwo(value string) int { return ringIndex(value, 2) }
+
+// Notified reports whether a host tells of changes by itself.
+func (b *Broker) Notified(host int) bool { return b.links[host].notified() }

@@ -1,10 +1,15 @@
 package redis
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
+	"strconv"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // Bounds on what one value may claim to hold where a pooled client reads it.
@@ -21,20 +26,95 @@ var errClaim = errors.New("redis announces a reply larger than any that it has b
 type guard struct {
 	net.Conn
 	claims claims
+	greeting
 }
 
-// guarded makes the connections that dial makes guarded ones.
-func guarded(dial func(ctx context.Context, network, addr string) (net.Conn, error)) func(ctx context.Context, network, addr string) (net.Conn, error) {
+// guarded makes the connections that dial makes guarded ones. With a route, they know whether its host hangs up at
+// HELLO.
+func guarded(dial dialFunc, r *route) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
+		g := guard{Conn: c, greeting: greeting{route: r}}
 		if raw, ok := c.(syscall.Conn); ok {
-			return &rawGuard{guard{Conn: c}, raw}, nil
+			return &rawGuard{g, raw}, nil
 		}
-		return &guard{Conn: c}, nil
+		return &g, nil
 	}
+}
+
+// greeting is what the first command and its reply say of a host, which may hang up at HELLO. The pooled client sends
+// that in any case, whatever its settings, and goes on without only if the host refuses it in words: these are
+// supplied here.
+type greeting struct {
+	route *route // nil: every command is sent
+	phase phase
+	reply []byte // not read yet
+}
+
+// phase is how far a greeting is.
+type phase uint8
+
+const (
+	fresh  phase = iota // nothing was sent
+	asking              // HELLO was sent and not answered
+	over
+)
+
+// Write implements [net.Conn].
+func (g *guard) Write(b []byte) (int, error) {
+	if g.phase == fresh && g.route != nil {
+		g.phase = over
+		if hello := helloLength(b); hello > 0 {
+			g.phase = asking
+			if time.Now().Unix() < g.route.quiet.Load() {
+				g.phase, g.reply = over, []byte("-ERR unknown command 'HELLO'\r\n")
+				if hello == len(b) {
+					return hello, nil
+				}
+				n, err := g.Conn.Write(b[hello:])
+				return hello + n, err
+			}
+		}
+	}
+	return g.Conn.Write(b)
+}
+
+// helloLength is the length of a HELLO that b begins with, 0 if it begins with anything else.
+func helloLength(b []byte) int {
+	r := bytes.NewReader(b)
+	line := func() int {
+		var text []byte
+		for c, err := r.ReadByte(); err == nil && c != '\n'; c, err = r.ReadByte() {
+			text = append(text, c)
+		}
+		if len(text) < 2 {
+			return -1
+		}
+		n, err := strconv.Atoi(string(bytes.TrimSpace(text[1:])))
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	words := line()
+	if words < 1 {
+		return 0
+	}
+	for i := range words {
+		size := line()
+		if size < 0 || size > r.Len()-2 {
+			return 0
+		}
+		word := b[len(b)-r.Len():][:size]
+		if i == 0 && !strings.EqualFold(string(word), "hello") {
+			return 0
+		}
+		_, _ = r.Seek(int64(size)+2, io.SeekCurrent) // within b
+	}
+	return len(b) - r.Len()
 }
 
 // rawGuard shows the pool the socket, too, which it looks at to find out whether a connection has ended while nobody used it.
@@ -45,7 +125,17 @@ type rawGuard struct {
 
 // Read implements [net.Conn].
 func (g *guard) Read(b []byte) (int, error) {
+	if len(g.reply) > 0 {
+		n := copy(b, g.reply)
+		g.reply = g.reply[n:]
+		return n, nil
+	}
 	n, err := g.Conn.Read(b)
+	if g.phase == asking {
+		if g.phase = over; n == 0 && hangsUp(err) {
+			g.route.skipHello()
+		}
+	}
 	if !g.claims.sound(b[:n]) {
 		return 0, errClaim
 	}

@@ -40,7 +40,7 @@ func TestRepliesThatClaimGigabytes(t *testing.T) {
 			}
 		}()
 		o := &goredis.Options{Addr: l.Addr().String(), MaxRetries: -1, DialerRetries: 1, DisableIdentity: true, Protocol: 2, ReadTimeout: 2 * time.Second}
-		o.Dialer = guarded(goredis.NewDialer(o))
+		o.Dialer = guarded(goredis.NewDialer(o), nil)
 		client := goredis.NewClient(o)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		if err := client.ZRange(ctx, "key", 0, -1).Err(); !errors.Is(err, errClaim) {
@@ -84,6 +84,39 @@ func FuzzClaims(f *testing.F) {
 		}
 		if got != want {
 			t.Errorf("%q: %v, in pieces of %d: %v", b, want, int(piece)+1, got)
+		}
+	})
+}
+
+// Where HELLO ends in what a client writes.
+func TestHelloLength(t *testing.T) {
+	for in, want := range map[string]int{
+		"*2\r\n$5\r\nhello\r\n$1\r\n3\r\n":                     22,
+		"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*1\r\n$4\r\nPING\r\n": 22,
+		"*1\r\n$4\r\nPING\r\n*2\r\n$5\r\nhello\r\n$1\r\n3\r\n": 0,
+		"*3\r\n$5\r\nhello\r\n$1\r\n3\r\n":                     0,
+		"*2\r\n$5\r\nhello\r\n$99\r\n3\r\n":                    0,
+		"*2\r\n$5\r\nhello\r\n$-1\r\n":                         0,
+		"*0\r\n":                                               0,
+		"*-1\r\n":                                              0,
+		"hello\r\n":                                            0,
+		"":                                                     0,
+		"*1\r\n$5\r\nhello\r\n":                                15,
+		"*1\r\n$9223372036854775807\r\nhello\r\n":              0,
+		"*99999999999\r\n$5\r\nhello\r\n":                      0,
+		"*4\r\n$5\r\nhello\r\n$1\r\n3\r\n$4\r\nauth\r\n$1\r\n\n\r\n": 39,
+	} {
+		if got := helloLength([]byte(in)); got != want {
+			t.Errorf("%q: %d, want %d", in, got, want)
+		}
+	}
+}
+
+func FuzzHelloLength(f *testing.F) {
+	f.Add([]byte("*2\r\n$5\r\nhello\r\n$1\r\n3\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if n := helloLength(b); n < 0 || n > len(b) {
+			t.Errorf("%q: %d", b, n)
 		}
 	})
 }

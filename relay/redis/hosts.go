@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -183,7 +184,11 @@ type route struct {
 	client  *goredis.Client
 	dial    func(ctx context.Context) (net.Conn, error) // for links
 	master  *master                                     // nil without Sentinel
+	quiet   atomic.Int64                                // until when (Unix seconds) the client's HELLO is not sent
 }
+
+// skipHello keeps the client from sending HELLO for a while: the host hangs up at it.
+func (r *route) skipHello() { r.quiet.Store(time.Now().Add(withoutHello).Unix()) }
 
 // routes connects to nothing yet.
 func (h Hosts) routes() ([]*route, error) {
@@ -203,7 +208,7 @@ func (h Hosts) routes() ([]*route, error) {
 			r.dial = func(ctx context.Context) (net.Conn, error) { return r.master.connect(ctx, true) }
 			o.Dialer = r.master.dialMaster
 		}
-		o.Dialer = guarded(o.Dialer)
+		o.Dialer = guarded(o.Dialer, r)
 		r.client = goredis.NewClient(o)
 		list[i] = r
 	}

@@ -6,12 +6,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/internal/resp"
 	"github.com/edgerelay/edgerelay/relay"
@@ -52,6 +48,9 @@ type link struct {
 	stuck   bool // the host takes no writes, so that nothing can be taken from the channel key
 
 	reading mailbox // to notice losses
+
+	quietUntil time.Time // the host is not sent HELLO before
+	told       *route    // it was logged that the host does not notify
 }
 
 // Why a connection that works is ended.
@@ -70,7 +69,7 @@ func (l *link) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if l.moved() {
+		if l.moved() || errors.Is(err, errReexamine) {
 			l.broker.health.replaced(l.host)
 			wait = retryFirst
 			continue
@@ -93,7 +92,7 @@ func (l *link) run(ctx context.Context) {
 // session connects, and reads until the connection breaks.
 func (l *link) session(ctx context.Context) error {
 	l.route = l.broker.hosts.route(l.host)
-	nc, err := l.route.dial(ctx)
+	nc, conn, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,11 +103,6 @@ func (l *link) session(ctx context.Context) error {
 			_ = nc.Close()
 		}
 	}()
-	conn := resp.New(nc, l.pushed)
-	conn.Answered = l.broker.hosts.trips.add
-	if err := l.greet(conn); err != nil {
-		return err
-	}
 	l.mu.Lock()
 	l.conn = conn
 	l.mu.Unlock()
@@ -131,6 +125,10 @@ func (l *link) session(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if l.moved() {
 			return errMoved
+		}
+		if !l.quietUntil.IsZero() && time.Now().After(l.quietUntil) {
+			l.quietUntil = time.Time{}
+			return errReexamine
 		}
 		if former(nc) {
 			lingers = true
@@ -172,70 +170,6 @@ func (l *link) linger(ctx context.Context, nc net.Conn, conn *resp.Conn) {
 
 // moved tells whether there is a new way to the host.
 func (l *link) moved() bool { return l.route != l.broker.hosts.route(l.host) }
-
-// greet authenticates, selects the database and asks for notifications.
-func (l *link) greet(conn *resp.Conn) error {
-	o := l.route.options
-	user, password := o.Username, o.Password
-	if user == "" {
-		user = "default"
-	}
-	hello := []string{"HELLO", "3"}
-	if password != "" {
-		hello = append(hello, "AUTH", user, password)
-	}
-	notifies := false
-	defer func() {
-		l.mu.Lock()
-		l.notifies = notifies
-		l.mu.Unlock()
-	}()
-	_, err := conn.Do(replyWait, hello...)
-	var refused resp.Error
-	switch {
-	case err == nil:
-		notifies = true
-	case errors.As(err, &refused) && (strings.HasPrefix(string(refused), "ERR unknown command") || strings.HasPrefix(string(refused), "NOPROTO")):
-		if err := auth(conn, o); err != nil {
-			return err
-		}
-	default:
-		return err
-	}
-	if o.DB != 0 {
-		if _, err := conn.Do(replyWait, "SELECT", strconv.Itoa(o.DB)); err != nil {
-			return err
-		}
-	}
-	if !notifies {
-		return nil
-	}
-	// NOLOOP: what this connection changes itself is not news to it.
-	track := []string{
-		"CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP",
-		"PREFIX", groupKey(l.broker.place.Prefix, ""), "PREFIX", l.channelKey(),
-	}
-	if _, err := conn.Do(replyWait, track...); errors.As(err, &refused) {
-		notifies = false
-		l.broker.log.Warn("redis does not notify of changes; it is polled instead, which costs more", "host", l.route.addr(), "error", err)
-	} else if err != nil {
-		return err
-	}
-	return nil
-}
-
-// auth authenticates on a connection without HELLO.
-func auth(c *resp.Conn, o *goredis.Options) error {
-	if o.Password == "" {
-		return nil
-	}
-	auth := []string{"AUTH", o.Password}
-	if o.Username != "" {
-		auth = []string{"AUTH", o.Username, o.Password}
-	}
-	_, err := c.Do(replyWait, auth...)
-	return err
-}
 
 // pushed gets a notification: keys have changed, or with none named, everything has.
 func (l *link) pushed(kind string, keys [][]byte) {

@@ -45,7 +45,7 @@ func newMaster(s Sentinel, dial dialFunc) *master {
 	m := &master{name: s.Master, dial: dial, conns: map[*masterConn]bool{}}
 	for _, addr := range s.Addresses {
 		m.sentinels = append(m.sentinels, goredis.NewSentinelClient(&goredis.Options{
-			Addr: addr, Username: s.SentinelUsername, Password: s.SentinelPassword, Dialer: guarded(dial),
+			Addr: addr, Username: s.SentinelUsername, Password: s.SentinelPassword, Dialer: guarded(dial, nil),
 			DialTimeout: sentinelWait, ReadTimeout: sentinelWait, WriteTimeout: sentinelWait, ContextTimeoutEnabled: true,
 			DialerRetries: 1, MaxRetries: -1, PoolSize: 4, DisableIdentity: true,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
