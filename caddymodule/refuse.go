@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"io"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,27 +16,76 @@ const (
 )
 
 // refuse answers a request with an error. Where the server has error routes (handle_errors), they run with the placeholders of
-// [caddyhttp.Error] and may write a page of the site. Without a route that matches, the body is message as plain text: Caddy
-// itself would send none, and would log each refusal of a flood. Headers that are set before are kept.
+// [caddyhttp.Error] and may write a page of the site. If they write none, the body is message as plain text: Caddy itself would
+// send an empty one, and would log each refusal of a flood. Headers that are set before are kept.
 func refuse(w http.ResponseWriter, r *http.Request, status int, reason, message string) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set(placeholderReason, reason)
 		repl.Set(placeholderMessage, message)
 	}
-	plain := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
-		http.Error(w, message, status)
-		return nil
-	})
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server.Errors == nil || len(server.Errors.Routes) == 0 {
-		_ = plain(w, r)
+		http.Error(w, message, status)
 		return
 	}
 	restoreOriginal(r)
 	r = server.Errors.WithError(r, caddyhttp.Error(status, errors.New(message)))
-	if err := server.Errors.Routes.Compile(plain).ServeHTTP(w, r); err != nil {
-		w.WriteHeader(status) // as Caddy does when an error route fails
+	page := &errorPage{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	// Routes that end without a response set the status alone, as this handler does.
+	none := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+	err := server.Errors.Routes.Compile(none).ServeHTTP(page, r)
+	switch {
+	case page.begun:
+	case err != nil, page.status == 0, page.status == status:
+		http.Error(w, message, status)
+	default:
+		page.begin()
 	}
+}
+
+// errorPage is the response of error routes. It holds the status back until there is a body.
+type errorPage struct {
+	*caddyhttp.ResponseWriterWrapper
+	status int
+	begun  bool
+}
+
+func (p *errorPage) begin() {
+	if p.begun {
+		return
+	}
+	p.begun = true
+	if p.status != 0 {
+		p.ResponseWriter.WriteHeader(p.status)
+	}
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (p *errorPage) WriteHeader(status int) {
+	switch {
+	case status < 200:
+		p.ResponseWriter.WriteHeader(status)
+	case p.status == 0:
+		p.status = status
+	}
+}
+
+// Write implements [http.ResponseWriter].
+func (p *errorPage) Write(b []byte) (int, error) {
+	p.begin()
+	return p.ResponseWriter.Write(b)
+}
+
+// ReadFrom implements [io.ReaderFrom].
+func (p *errorPage) ReadFrom(r io.Reader) (int64, error) {
+	p.begin()
+	return p.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError is called by [http.ResponseController].
+func (p *errorPage) FlushError() error {
+	p.begin()
+	return http.NewResponseController(p.ResponseWriter).Flush()
 }
 
 // restoreOriginal undoes rewrites, as Caddy does before it runs error routes.

@@ -50,6 +50,17 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%s: %d", path, resp.StatusCode)
 		}
 	}
+	s.mustLoad("auth none", `edgerelay {
+			path /ws/chat/* */live
+		}
+		respond "next"`)
+	for path, ours := range map[string]bool{
+		"/ws/chat/room": true, "/WS/chat/a/b/": true, "/ws/chat": false, "/live": true, "/x/live/": true, "/x/lively": false,
+	} {
+		if resp, _ := s.ask(path); (resp.StatusCode == 101) != ours {
+			t.Errorf("%s: %d", path, resp.StatusCode)
+		}
+	}
 	s.mustLoad("auth none", `@inside path /inside/*
 		edgerelay @inside
 		respond "next"`)

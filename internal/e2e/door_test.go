@@ -1,0 +1,385 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+)
+
+// doorSite is a Caddyfile with lines in the global options, in the option edgerelay, and in the site.
+func doorSite(global, option, site string) string {
+	return "{\n\tadmin {$ADMIN}\n\tpersist_config off\n\tskip_install_trust\n" + global +
+		"\n\tedgerelay {\n" + option + "\n\t}\n}\n{$SITE} {\n\tbind 127.0.0.1\n" + site + "\n}\n"
+}
+
+// trustLoopback makes the test a trusted proxy.
+const trustLoopback = "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t}\n"
+
+// shakeAt sends a handshake to a path, with header lines as in [peers.Wire.Handshake], and returns the response. The connection stays
+// open until the test ends.
+func shakeAt(t *testing.T, url, path string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	w, err := peers.DialWire(t, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(w.Handshake(path, headers...)); err != nil {
+		t.Fatal(err)
+	}
+	resp, body, err := w.Response()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, body
+}
+
+// statuses makes a handshake for each client address and returns how they were answered.
+func statuses(t *testing.T, url string, addresses ...string) (got []int) {
+	t.Helper()
+	for _, a := range addresses {
+		resp, _ := shakeAt(t, url, "/websocket/", "X-Forwarded-For: "+a)
+		got = append(got, resp.StatusCode)
+	}
+	return got
+}
+
+// An IPv6 client has as many addresses as it likes, so its /64 is counted. Operators still see whole addresses.
+func TestIPv6ClientsAreCountedByPrefix(t *testing.T) {
+	t.Parallel()
+	r := peers.StartRelay(t, doorSite(trustLoopback, "auth none\nlimits {\nconnections_per_address 3\n}", "edgerelay"))
+	for _, c := range []struct {
+		name      string
+		addresses []string
+		want      []int
+	}{
+		{"one /64", []string{"2001:db8:1:1::a", "2001:db8:1:1::b", "2001:db8:1:1:ffff::1", "2001:db8:1:1::d"}, []int{101, 101, 101, 429}},
+		{"another /64", []string{"2001:db8:1:2::a"}, []int{101}},
+		{"IPv4", []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}, []int{101, 101, 101, 101}},
+		{
+			"IPv4 behind a translator",
+			[]string{"64:ff9b::c633:6401", "64:ff9b::c633:6402", "64:ff9b::c633:6403", "64:ff9b::c633:6404"},
+			[]int{101, 101, 101, 101},
+		},
+	} {
+		if got := statuses(t, r.URL, c.addresses...); fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+	if list := fetch(t, r.Admin+"/edgerelay/connections"); !strings.Contains(list, `"2001:db8:1:1::b"`) {
+		t.Errorf("the admin API does not show a whole address: %s", list)
+	}
+	logs(t, r, `"address":"2001:db8:1:1::d"`, 1)
+}
+
+// Handshakes that wait for the authority are bounded by address, and what is refused is counted and logged with its remedy.
+func TestPendingHandshakesAreBounded(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	api := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(api.Close)
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	r := peers.StartRelay(t, doorSite(trustLoopback, "auth awx "+api.URL+" {\ntimeout 60s\n}\nlimits {\npending_per_address 8\n}", "edgerelay"))
+	pending := func(address string, n int) (refused int) {
+		answers := make(chan int, n)
+		for i := range n {
+			w, err := peers.DialWire(t, r.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cookie := fmt.Sprintf("Cookie: awx_sessionid=%s-%d", address, i)
+			if err := w.Write(w.Handshake("/websocket/", cookie, "X-Forwarded-For: "+address)); err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				if resp, _, err := w.Response(); err == nil {
+					if resp.StatusCode == http.StatusTooManyRequests && resp.Header.Get("Retry-After") == "" {
+						t.Error("429 without Retry-After")
+					}
+					answers <- resp.StatusCode
+				}
+			}()
+		}
+		for range n - 8 {
+			if <-answers == http.StatusTooManyRequests {
+				refused++
+			}
+		}
+		return refused
+	}
+	for _, address := range []string{"192.0.2.1", "192.0.2.2"} {
+		if got := pending(address, 20); got != 12 {
+			t.Errorf("of 20 handshakes from %s %d were refused, want 12", address, got)
+		}
+	}
+	logs(t, r, "websocket refused: too many pending handshakes", 24)
+	logs(t, r, "raise pending_per_address", 24)
+	if want := `edgerelay_connections_ended_total{reason="pending"} 24`; !strings.Contains(fetch(t, r.Admin+"/metrics"), want) {
+		t.Errorf("no metric %s", want)
+	}
+}
+
+// A refused handshake runs the site's error routes; without them, and where none matches, the client gets a short text.
+func TestRefusalsRunErrorRoutes(t *testing.T) {
+	t.Parallel()
+	access := filepath.Join(t.TempDir(), "access.log")
+	port := peers.FreePort(t)
+	url := fmt.Sprint("http://127.0.0.1:", port)
+	r := peers.StartRelay(t, doorSite("", "auth caddy\nunauthenticated reject", "respond ok")+fmt.Sprintf(`
+%s {
+	bind 127.0.0.1
+	log {
+		output file %s
+	}
+	log_append refused {http.edgerelay.reason}
+	edgerelay
+	edgerelay_console /console/ {
+		operators alice
+	}
+	handle_errors 403 {
+		respond "page {err.status_code} {http.edgerelay.reason} {http.edgerelay.message} {uri}"
+	}
+}
+http://other.example:%d {
+	bind 127.0.0.1
+	edgerelay
+}
+`, url, access, port))
+	for _, c := range []struct {
+		name, path, header string
+		status             int
+		body               string
+	}{
+		{"not logged in", "/websocket/", "Cookie: a=b", 403, "page 403 not_logged_in not logged in /websocket/"},
+		{"a foreign origin", "/websocket/", "Origin: https://evil.example", 403, "page 403 origin this page's origin may not connect /websocket/"},
+		{"no route for the status", "/websocket/", "Sec-WebSocket-Version: 8", 426, "only websocket version 13 is spoken here\n"},
+	} {
+		resp, body := shakeAt(t, url, c.path, c.header)
+		if resp.StatusCode != c.status || body != c.body || !resp.Close {
+			t.Errorf("%s: %d %q, close %v; want %d %q on a connection that ends", c.name, resp.StatusCode, body, resp.Close, c.status, c.body)
+		}
+	}
+	for path, want := range map[string]string{
+		"/console/":                       "not logged in: log in as an operator, then come back\n",
+		"/console/tail?group=a&x=/../../": "not logged in: log in as an operator, then come back\n",
+	} {
+		if status, body := call(t, http.MethodGet, url+path, nil); status != 401 || body != want {
+			t.Errorf("%s: %d %q, want 401 %q", path, status, body, want)
+		}
+	}
+	peers.Eventually(t, patience, "the access log tells the reasons", func() error {
+		text, err := os.ReadFile(access)
+		for _, want := range []string{`"refused":"not_logged_in"`, `"refused":"origin"`, `"refused":"bad_handshake"`, `"status":426`} {
+			if err == nil && !strings.Contains(string(text), want) {
+				err = fmt.Errorf("no %s in %s", want, text)
+			}
+		}
+		return err
+	})
+	// A site without error routes beside one that has them.
+	if resp, body := shakeAt(t, url, "/websocket/", "Host: other.example"); resp.StatusCode != 403 || body != "not logged in\n" {
+		t.Errorf("a site without error routes: %d %q", resp.StatusCode, body)
+	}
+	if strings.Contains(r.Log(), "superfluous") {
+		t.Error("a response was written twice")
+	}
+}
+
+// A bad handshake is most often a proxy's doing: the log names the remedy.
+func TestBadHandshakesAreLogged(t *testing.T) {
+	t.Parallel()
+	r := peers.StartRelay(t, doorSite("", "auth none", "edgerelay\nrespond next"))
+	for _, c := range []struct {
+		name, line string
+		status     int
+	}{
+		{"no Connection", "Connection:", 400},
+		{"no key", "Sec-WebSocket-Key:", 400},
+		{"an old version", "Sec-WebSocket-Version: 8", 426},
+		{"no Upgrade", "Upgrade:", 200},
+		{"another path without Upgrade", "Upgrade:", 200},
+	} {
+		path := "/websocket/"
+		if strings.HasPrefix(c.name, "another") {
+			path = "/page/"
+		}
+		if resp, body := shakeAt(t, r.URL, path, c.line, "Cookie: x=y"); resp.StatusCode != c.status {
+			t.Errorf("%s: %d %q, want %d", c.name, resp.StatusCode, body, c.status)
+		}
+	}
+	w, err := peers.DialWire(t, r.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(strings.Replace(w.Handshake("/websocket/"), "HTTP/1.1", "HTTP/1.0", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if resp, body, err := w.Response(); err != nil || resp.StatusCode != 426 {
+		t.Errorf("HTTP/1.0: %v %q, %v", resp, body, err)
+	}
+	for want, times := range map[string]int{
+		`"websocket refused: invalid handshake"`:       4,
+		`"handshake without Upgrade header passed on"`: 1,
+		"pass the headers Upgrade and Connection on":   5,
+		"a websocket handshake needs HTTP/1.1":         1,
+	} {
+		logs(t, r, want, times)
+	}
+}
+
+// logs waits until the log says a text so many times.
+func logs(t *testing.T, r *peers.Relay, text string, times int) {
+	t.Helper()
+	peers.Eventually(t, patience, "the log", func() error {
+		if got := strings.Count(r.Log(), text); got != times {
+			return fmt.Errorf("it says %q %d times, want %d", text, got, times)
+		}
+		return nil
+	})
+}
+
+// The health endpoint answers where its matcher says, and paths are globs as elsewhere in Caddy.
+func TestMatchersOfDirectives(t *testing.T) {
+	t.Parallel()
+	r := peers.StartRelay(t, doorSite("", "auth none", `
+	edgerelay {
+		path /ws/chat/* /live
+	}
+	edgerelay_health /healthz
+	@probe path /probe
+	edgerelay_health @probe
+	handle /inside/* {
+		edgerelay_health *
+	}
+	respond "next {path}" 404
+`))
+	for path, want := range map[string]int{
+		"/healthz": 200, "/probe": 200, "/inside/health": 200, "/inside/x": 200, "/health": 404, "/other": 404,
+	} {
+		if status, body := call(t, http.MethodGet, r.URL+path, nil); status != want || want == 200 && !strings.Contains(body, `"status":"ok"`) {
+			t.Errorf("GET %s: %d %q, want %d", path, status, body, want)
+		}
+	}
+	for path, want := range map[string]int{
+		"/ws/chat/room1": 101, "/ws/chat/room1/": 101, "/ws/chat/a/b": 101, "/ws/chat": 404, "/ws/": 404, "/websocket/": 404,
+		"/live": 101, "/live/": 101, "/lively": 404,
+	} {
+		if resp, body := shakeAt(t, r.URL, path); resp.StatusCode != want {
+			t.Errorf("a handshake for %s: %d %q, want %d", path, resp.StatusCode, body, want)
+		}
+	}
+	if err := r.Load(doorSite("", "auth none", "edgerelay_health\nrespond next 404")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/health": 200, "/healthz": 404} {
+		if status, body := call(t, http.MethodGet, r.URL+path, nil); status != want {
+			t.Errorf("GET %s: %d %q, want %d", path, status, body, want)
+		}
+	}
+}
+
+// An origin is a scheme and a host. Where TLS ends in Caddy, or a trusted proxy says where it ends, a page on plain HTTP may not
+// open the websocket of the HTTPS site: anyone on the way could have put it there.
+func TestOriginsAreComparedWithTheirScheme(t *testing.T) {
+	t.Parallel()
+	secure := fmt.Sprint("localhost:", peers.FreePort(t))
+	r := peers.StartRelay(t, doorSite(trustLoopback, "auth none\norigins https://ui.example", "edgerelay")+
+		"https://"+secure+" {\n\tbind 127.0.0.1\n\ttls internal\n\tedgerelay\n}\n")
+	host := strings.TrimPrefix(r.URL, "http://")
+	peers.Eventually(t, patience, "there is a certificate", func() error {
+		_, err := peers.DialWire(t, "https://"+secure)
+		return err
+	})
+	for _, c := range []struct {
+		name    string
+		url     string
+		headers []string
+		want    int
+	}{
+		{"TLS here, the same page", "https://" + secure, []string{"Origin: https://" + secure}, 101},
+		{"TLS here, a page on plain HTTP", "https://" + secure, []string{"Origin: http://" + secure}, 403},
+		{"TLS here, a scheme that is none", "https://" + secure, []string{"Origin: x://" + secure}, 403},
+		{"nobody says where TLS ends", r.URL, []string{"Origin: https://" + host}, 101},
+		{"plain HTTP", r.URL, []string{"Origin: http://" + host}, 101},
+		{"a scheme that is none", r.URL, []string{"Origin: x://" + host}, 403},
+		{"a trusted proxy says https", r.URL, []string{"X-Forwarded-Proto: https", "Origin: https://" + host}, 101},
+		{"a trusted proxy says https, a page on plain HTTP", r.URL, []string{"X-Forwarded-Proto: https", "Origin: http://" + host}, 403},
+		{"a trusted proxy says wss", r.URL, []string{"X-Forwarded-Proto: wss", "Origin: http://" + host}, 403},
+		{"a trusted proxy says http", r.URL, []string{"X-Forwarded-Proto: http", "Origin: https://" + host}, 403},
+		{"a trusted proxy has changed Host", r.URL, []string{"X-Forwarded-Host: awx.example", "Origin: https://awx.example"}, 101},
+		{"a changed Host, another page", r.URL, []string{"X-Forwarded-Host: awx.example", "Origin: https://evil.example"}, 403},
+		{"an origin of the configuration", r.URL, []string{"X-Forwarded-Proto: https", "Origin: https://ui.example"}, 101},
+		{"the same on plain HTTP", r.URL, []string{"Origin: http://ui.example"}, 403},
+	} {
+		if resp, body := shakeAt(t, c.url, "/websocket/", c.headers...); resp.StatusCode != c.want {
+			t.Errorf("%s: %d %q, want %d", c.name, resp.StatusCode, body, c.want)
+		}
+	}
+	logs(t, r, "origin http://"+secure+" is not https://"+secure, 1)
+	if err := r.Load(doorSite("", "auth none", "edgerelay")); err != nil {
+		t.Fatal(err)
+	}
+	peers.Eventually(t, patience, "a client that is no trusted proxy has no say", func() error {
+		resp, body := shakeAt(t, r.URL, "/websocket/", "X-Forwarded-Host: evil.example", "Origin: https://evil.example")
+		if resp.StatusCode != 403 {
+			return fmt.Errorf("%d %q", resp.StatusCode, body)
+		}
+		return nil
+	})
+}
+
+// Behind a Unix socket Caddy knows no addresses. Its clients are not one client then, and the log tells the remedy once.
+func TestUnixSocketSites(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "site.sock")
+	r := peers.StartRelay(t, doorSite("", "auth none\nlimits {\nconnections_per_address 2\n}", "respond ok")+
+		"http://unix.example {\n\tbind unix/"+socket+"\n\tedgerelay\n}\n")
+	knock := func(headers ...string) (status int) {
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		w := peers.Wire{Host: "unix.example"}
+		if _, err := io.WriteString(conn, w.Handshake("/websocket/", headers...)); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, len("HTTP/1.1 101"))
+		if _, err := io.ReadFull(conn, line); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Sscanf(string(line), "HTTP/1.1 %d", &status)
+		return status
+	}
+	if got := knock("Origin: https://evil.example"); got != 403 {
+		t.Fatalf("a foreign origin: %d", got)
+	}
+	logs(t, r, `"address":"unknown"`, 1)
+	for i := range 5 {
+		if got := knock(); got != 101 {
+			t.Errorf("client %d of unknown address: %d, want 101", i, got)
+		}
+	}
+	logs(t, r, "client addresses are unknown", 1)
+	logs(t, r, "set trusted_proxies_unix", 1)
+	var list struct {
+		Connections []struct{ Address string }
+	}
+	if err := json.Unmarshal([]byte(fetch(t, r.Admin+"/edgerelay/connections")), &list); err != nil || len(list.Connections) != 5 {
+		t.Errorf("the admin API shows %v (%v), want five connections", list, err)
+	}
+}
