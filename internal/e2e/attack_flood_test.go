@@ -44,6 +44,11 @@ func TestFloods(t *testing.T) {
 		"wrong tokens":                      {strings.Repeat(peers.MaskedFrame(0x81, `{"groups": {}, "xrftoken": "x"}`), 5000), 1008},
 		"empty pings":                       {strings.Repeat(peers.MaskedFrame(0x89, ""), 20_000), 1008},
 		"long pings":                        {strings.Repeat(peers.MaskedFrame(0x89, strings.Repeat("p", 125)), 20_000), 1008},
+		"empty pongs":                       {strings.Repeat(peers.MaskedFrame(0x8a, ""), 20_000), 1008},
+		"long pongs":                        {strings.Repeat(peers.MaskedFrame(0x8a, strings.Repeat("p", 125)), 20_000), 1008},
+		"empty fragments":                   {peers.MaskedFrame(0x01, "") + strings.Repeat(peers.MaskedFrame(0x00, ""), 20_000), 1008},
+		"fragments of a byte":               {peers.MaskedFrame(0x01, "") + strings.Repeat(peers.MaskedFrame(0x00, "x"), 20_000), 1008},
+		"empty messages":                    {strings.Repeat(peers.MaskedFrame(0x81, ""), 20_000), 1008},
 		"a hundred thousand groups at once": {peers.MaskedFrame(0x81, `{"groups": {"flood": [`+numbers(100_000)+`]}, "xrftoken": "t"}`), 1009},
 		"a mebibyte of fragments":           {peers.MaskedFrame(0x01, "") + strings.Repeat(peers.MaskedFrame(0x00, strings.Repeat("x", 100)), 10_000), 1009},
 	} {

@@ -68,6 +68,7 @@ func (c *Conn) take(w http.ResponseWriter) error {
 	if err != nil {
 		return err
 	}
+	boundKernel(nc)
 	c.net, c.socket, c.early = nc, socketOf(nc), early
 	if c.watched = c.socket; c.socket == noSocket {
 		c.watched = socketUnderTLS(nc) // before it is hidden from there

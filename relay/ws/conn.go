@@ -17,11 +17,8 @@ import (
 )
 
 const (
-	// closeWait is how long a client has to answer a close frame.
+	// closeWait is how long a client has to take a close frame, and what the kernel holds before it, and to answer.
 	closeWait = 5 * time.Second
-	// slowWait is how long a client that was too slow has to take what the kernel holds for it, and the close frame
-	// behind that: it should learn why.
-	slowWait = 45 * time.Second
 	// stallWait is how long a full socket may take for a piece of slowPiece bytes.
 	stallWait = 60 * time.Second
 	slowPiece = 16 << 10
@@ -38,6 +35,7 @@ type Conn struct {
 	last     bool     // the connection ends when the queue is empty
 	slow     bool     // closed because too much waited
 	shut     bool     // our direction ends when the queue is empty
+	growing  bool     // the last piece of the queue is a copy of ours, to which others can be appended
 	queue    [][]byte // what waits, oldest first; the first is being written, from wherever it starts
 	queued   int      // bytes in queue
 
@@ -49,12 +47,12 @@ type Conn struct {
 	lastRead    atomic.Int64 // relay.Ticks
 
 	// Of who reads. What is needed only while bytes come is in reader.
-	handler    Handler
-	early      []byte        // came with the handshake
-	activity   atomic.Uint32 // active, again, …
-	watched    int32         // the socket's number for the poller; noSocket where a goroutine waits
-	pings      uint8         // since pingsSince
-	pingsSince int64         // relay.Ticks
+	handler   Handler
+	early     []byte        // came with the handshake
+	activity  atomic.Uint32 // active, again, …
+	watched   int32         // the socket's number for the poller; noSocket where a goroutine waits
+	idle      uint8         // frames that carry next to nothing, since idleSince
+	idleSince int64         // relay.Ticks
 }
 
 type state uint8
@@ -132,17 +130,31 @@ func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
 	return b[n:]
 }
 
-// smallPiece is the longest piece that waits as a copy: it would keep the whole buffer that it was encoded in, with frames for others.
-const smallPiece = 4 << 10
+const (
+	// smallPiece is the longest piece that waits as a copy: it would keep the whole buffer that it was encoded in, with frames for others.
+	smallPiece = 4 << 10
+	// chunk is how many bytes of copies are kept in one piece of memory. One for each would take half as much again.
+	chunk = 16 << 10
+)
 
 // enqueue lets b wait. c.mu is held.
 func (c *Conn) enqueue(b []byte) {
-	if len(b) <= smallPiece {
-		b = bytes.Clone(b)
-	}
-	c.queue = append(c.queue, b)
 	c.queued += len(b)
 	c.startFlush()
+	if len(b) > smallPiece {
+		c.queue, c.growing = append(c.queue, b), false
+		return
+	}
+	last := len(c.queue) - 1
+	if last < 1 || !c.growing || len(c.queue[last])+len(b) > chunk { // the flusher has the first
+		c.queue, c.growing = append(c.queue, bytes.Clone(b)), true
+		return
+	}
+	tail := c.queue[last]
+	if need := len(tail) + len(b); need > cap(tail) {
+		tail = append(make([]byte, 0, min(chunk, max(need, 2*cap(tail)))), tail...)
+	}
+	c.queue[last] = append(tail, b...)
 }
 
 func (c *Conn) startFlush() {
@@ -185,7 +197,7 @@ func (c *Conn) flush() {
 			}
 			switch {
 			case last:
-				c.Kill()
+				c.kill(false)
 			case goodbye: // the close frame has left: from here on it is the client's turn
 				time.AfterFunc(closeWait, c.Kill)
 			}
@@ -308,17 +320,13 @@ func (c *Conn) close(code int, reason string) {
 		for i := 1; i < len(c.queue); i++ {
 			c.queue[i] = nil
 		}
-		c.queue, c.queued = c.queue[:min(1, len(c.queue))], 0
+		c.queue, c.queued, c.growing = c.queue[:min(1, len(c.queue))], 0, false
 		if len(c.queue) > 0 {
 			c.queued = len(c.queue[0])
 		}
 		c.enqueue(frame)
 	}
-	wait := closeWait
-	if c.flushing && code == relay.ClosePolicy {
-		wait = slowWait
-	}
-	time.AfterFunc(wait, c.Kill)
+	time.AfterFunc(closeWait, c.Kill)
 }
 
 func closeFrame(code int, reason string) []byte {
@@ -361,8 +369,14 @@ func (c *Conn) closeWrite() {
 }
 
 // Kill implements [relay.Socket].
-func (c *Conn) Kill() {
+func (c *Conn) Kill() { c.kill(true) }
+
+// kill ends the connection. A client that is not cut off may still take what it has been sent.
+func (c *Conn) kill(cutOff bool) {
 	c.mu.Lock()
+	if c.state != finished {
+		giveUpUnsent(c.net, cutOff)
+	}
 	c.state = finished
 	c.mu.Unlock()
 	if t, ok := c.net.(interface{ NetConn() net.Conn }); ok {

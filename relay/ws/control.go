@@ -67,7 +67,7 @@ func (c *Conn) finish(err error) {
 		}
 		c.mu.Unlock()
 	}
-	c.Kill()
+	c.kill(false)
 }
 
 // drain stops sending and reads on for a moment: closing a connection with unread data in it

@@ -57,6 +57,9 @@ func newTLSWriter(owner *Conn) *tlsWriter {
 	return w
 }
 
+// NetConn returns the connection beneath, as [tls.Conn.NetConn] does.
+func (w *tlsWriter) NetConn() net.Conn { return w.Conn }
+
 var errNotTaken = errors.New("the client does not take what it asks for")
 
 // Write is called by the TLS connection.

@@ -27,8 +27,11 @@ const (
 	maxControl = 125
 	// firstPiece is how much memory a message gets before its bytes have come.
 	firstPiece = 512
-	// maxPings is how many pings a client may send a second: a ping is six bytes, and its answer a system call.
-	maxPings = 100
+	// maxIdle is how many frames a client may send a second that carry next to nothing: pings, pongs, and fragments of less than
+	// tinyFragment bytes that do not end a message. They are six bytes each, and the answer to a ping is a system call. Messages are
+	// bounded by the handler.
+	maxIdle      = 100
+	tinyFragment = 8
 )
 
 // Close codes for what a client can do wrong (RFC 6455 section 7.4.1).
@@ -107,10 +110,13 @@ func (r *reader) read() error {
 func (r *reader) readFrame(h header) error {
 	m := &r.incoming
 	if h.opcode >= opClose {
-		if h.opcode == opPing && r.c.tooManyPings() {
-			return violation{relay.ClosePolicy, "too many pings"}
+		if h.opcode != opClose && r.c.tooManyIdle() {
+			return violation{relay.ClosePolicy, "too many pings and pongs"}
 		}
 		return r.readControl(h)
+	}
+	if !h.fin && h.length < tinyFragment && r.c.tooManyIdle() {
+		return violation{relay.ClosePolicy, "too many tiny fragments"}
 	}
 	switch {
 	case h.opcode > opBinary:
@@ -132,13 +138,13 @@ func (r *reader) readFrame(h header) error {
 	return nil
 }
 
-// tooManyPings counts a ping.
-func (c *Conn) tooManyPings() bool {
-	if now := c.lastRead.Load(); now-c.pingsSince >= int64(time.Second) {
-		c.pings, c.pingsSince = 0, now
+// tooManyIdle counts a frame that carries next to nothing.
+func (c *Conn) tooManyIdle() bool {
+	if now := c.lastRead.Load(); now-c.idleSince >= int64(time.Second) {
+		c.idle, c.idleSince = 0, now
 	}
-	c.pings++
-	return c.pings > maxPings
+	c.idle++
+	return c.idle > maxIdle
 }
 
 // readHeader reads and checks the head of a frame.
