@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -58,6 +59,7 @@ type App struct {
 	files        int         // that the process may have open, 0 for any number
 
 	wantedConnections int // what the limit was to be before files bounded it
+	watched           map[*caddyhttp.Server]bool
 
 	node    *node
 	log     *slog.Logger

@@ -73,19 +73,34 @@ var errNoFiles = errors.New("the relay holds as many connections as it can")
 // lastFiles marks the context of connections that have one of the last file descriptors.
 type lastFiles struct{}
 
-// markLastFiles has the server of a site mark connections whose own descriptor shows that nearly all are in use. The kernel gives the lowest
-// one that is free, so this costs no counting, and it also knows what others in the process use.
-func (a *App) markLastFiles(ctx caddy.Context) {
+// watchFiles has the server of a site mark connections whose own descriptor shows that nearly all are in use, unless others that have no
+// request under way make room. The kernel gives the lowest one that is free, so this costs no counting, and it also knows what others in
+// the process use.
+func (a *App) watchFiles(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || a.files <= 0 {
+	if !ok || a.files <= 0 || a.watched[server] {
 		return
 	}
-	last := lastOf(a.files)
+	if a.watched == nil {
+		a.watched = map[*caddyhttp.Server]bool{}
+	}
+	a.watched[server] = true
+	n := a.node
+	last, veryLast := lastOf(a.files), a.files-fileReserve(a.files)/4
+	server.RegisterConnState(n.waiting.track)
 	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
-		if descriptor(c) >= last {
-			a.node.crowd.on.Store(true)
+		number := descriptor(c)
+		if number < last {
+			return ctx
+		}
+		n.crowd.on.Store(true)
+		closed := n.waiting.makeRoom(number >= veryLast)
+		if closed == 0 {
 			return context.WithValue(ctx, lastFiles{}, true)
 		}
+		n.crowd.gain(closed)
+		n.log.Warn("file descriptors are scarce; connections without a request are closed", "count", closed,
+			"remedy", "raise LimitNOFILE= of the systemd unit, or ulimit -n; lower read_header in Caddy's timeouts")
 		return ctx
 	})
 }
@@ -132,6 +147,13 @@ func (c *crowd) room(n int, now time.Time) bool {
 	}
 	c.free--
 	return true
+}
+
+// gain notes that connections have been closed since the last count.
+func (c *crowd) gain(closed int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.free += closed
 }
 
 // remedy adds to a refusal what its reader can do about it.

@@ -50,7 +50,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	h.app.markLastFiles(ctx)
+	h.app.watchFiles(ctx)
 	if h.paths, err = pathMatcher(h.Paths); err != nil {
 		return err
 	}

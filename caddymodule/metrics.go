@@ -158,6 +158,7 @@ func (c collector) collectConnections(s relay.Stats, gauge func(*prometheus.Desc
 	count(descEnded, s.Renewed, "token_expired")
 	count(descEnded, s.Unverified, "auth_unavailable")
 	count(descRevoked, s.Revoked)
+	count(descEnded, c.node.waiting.evicted.Load(), "no_request")
 	for reason := range rejections {
 		if rejection(reason) != rejectedLimit { // the hub has counted these
 			count(descEnded, c.node.rejected[reason].Load(), rejection(reason).String())

@@ -46,7 +46,8 @@ type node struct {
 	logged   *logMeter
 	events   eventTracer
 
-	crowd crowd
+	crowd   crowd
+	waiting waitingConns
 
 	unknownAddress atomic.Bool // it has been logged that clients' addresses are unknown
 

@@ -383,3 +383,57 @@ func TestUnixSocketSites(t *testing.T) {
 		t.Errorf("the admin API shows %v (%v), want five connections", list, err)
 	}
 }
+
+// Connections that send half a request, or none after the first, take no descriptor that the relay needs: honest handshakes, the
+// health endpoint and the admin API answer.
+func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
+	t.Parallel()
+	const files, many = 512, 520
+	for _, c := range []struct{ name, request string }{
+		{"half a header", "GET /websocket/ HTTP/1.1\r\nHost: h\r\nUpgrade: webso"},
+		{"nothing", ""},
+		{"kept alive after one request", "GET / HTTP/1.1\r\nHost: h\r\n\r\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := peers.StartRelayUnder(t, doorSite("", "auth none", "edgerelay\nedgerelay_health\nrespond ok"),
+				"prlimit", fmt.Sprintf("--nofile=%d:%d", files, files))
+			address := strings.TrimPrefix(r.URL, "http://")
+			for range many {
+				conn, err := net.Dial("tcp", address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = conn.Close() })
+				if _, err := io.WriteString(conn, c.request); err != nil {
+					t.Logf("closed already: %v", err)
+				}
+			}
+			client := http.Client{Timeout: patience / 3, Transport: &http.Transport{DisableKeepAlives: true}}
+			for range 10 {
+				for _, url := range []string{r.URL + "/health", r.Admin + "/edgerelay/status"} {
+					resp, err := client.Get(url)
+					if err != nil {
+						t.Fatal(err)
+					}
+					resp.Body.Close()
+					if resp.StatusCode != http.StatusOK {
+						t.Errorf("%s: %s", url, resp.Status)
+					}
+				}
+				if resp, body := shakeAt(t, r.URL, "/websocket/"); resp.StatusCode != http.StatusSwitchingProtocols {
+					t.Errorf("an honest handshake: %d %q", resp.StatusCode, body)
+				}
+			}
+			if strings.Contains(r.Log(), "too many open files") {
+				t.Error("the relay had no descriptors left")
+			}
+			if !strings.Contains(r.Log(), "file descriptors are scarce") {
+				t.Error("the log does not say that descriptors are scarce")
+			}
+			if strings.Contains(fetch(t, r.Admin+"/metrics"), `edgerelay_connections_ended_total{reason="no_request"} 0`) {
+				t.Error("the closed connections are not counted")
+			}
+		})
+	}
+}
