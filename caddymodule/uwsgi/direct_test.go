@@ -1,9 +1,77 @@
 package uwsgi
 
 import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
+
+// Requests of the process itself reach an application over TCP and a Unix socket, and name the client on whose behalf they are made.
+func TestDirect(t *testing.T) {
+	for _, c := range []struct{ network, address, url, host, client, remote string }{
+		{"tcp", "127.0.0.1:0", "uwsgi://127.0.0.1:8050/api/v2/me/", "127.0.0.1:8050", "203.0.113.9", "203.0.113.9"},
+		{"unix", filepath.Join(t.TempDir(), "uwsgi.sock"), "uwsgi+unix://localhost/api/v2/me/", "localhost", "2001:db8::1", "2001:db8::1"},
+		{"tcp", "127.0.0.1:0", "uwsgi://127.0.0.1:8050/api/v2/me/", "127.0.0.1:8050", "", "127.0.0.1"},
+		{"tcp", "127.0.0.1:0", "uwsgi://127.0.0.1:8050/api/v2/me/", "127.0.0.1:8050", "6.6.6.6, 203.0.113.9", "127.0.0.1"},
+	} {
+		t.Run(c.network+" "+c.client, func(t *testing.T) {
+			packets := make(chan []byte, 1)
+			l := worker(t, c.network, c.address, func(conn net.Conn) {
+				head := make([]byte, headerSize)
+				if _, err := io.ReadFull(conn, head); err != nil {
+					t.Error(err)
+					return
+				}
+				vars := make([]byte, binary.LittleEndian.Uint16(head[1:]))
+				if _, err := io.ReadFull(conn, vars); err != nil {
+					t.Error(err)
+				}
+				packets <- append(head, vars...)
+				_, _ = io.WriteString(conn, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}")
+			})
+			ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+			defer cancel()
+			d, err := NewDirect(ctx, c.network, l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			req, err := http.NewRequest(http.MethodGet, c.url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.client != "" {
+				req.Header.Set("X-Forwarded-For", c.client)
+			}
+			req.Header.Set("Cookie", "awx_sessionid=x")
+			client := http.Client{Transport: d}
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != http.StatusUnauthorized || string(body) != "{}" {
+				t.Errorf("%s %q (%v)", resp.Status, body, err)
+			}
+			vars := decode(t, <-packets)
+			for name, want := range map[string]string{
+				"REMOTE_ADDR": c.remote, "PATH_INFO": "/api/v2/me/", "HTTP_HOST": c.host, "REQUEST_METHOD": "GET", "HTTP_COOKIE": "awx_sessionid=x",
+				"UWSGI_SCHEME": "http",
+			} {
+				if vars[name] != want {
+					t.Errorf("%s is %q, want %q", name, vars[name], want)
+				}
+			}
+		})
+	}
+}
 
 func TestParseAddress(t *testing.T) {
 	for url, want := range map[string]string{

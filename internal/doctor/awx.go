@@ -29,6 +29,9 @@ func AWX(ctx context.Context, url, sessionCookie string, via http.RoundTripper) 
 	switch {
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return []Finding{fail(check, "write the address where the API itself answers into auth awx, with the right scheme", "%s/api/v2/me/ redirects to %s", url, resp.Header.Get("Location"))}
+	case resp.StatusCode == http.StatusBadRequest:
+		return []Finding{fail(check, "add the host of auth awx to ALLOWED_HOSTS in AWX's settings",
+			"%s/api/v2/me/ answers 400, as AWX does for a host name that it does not allow", url)}
 	case resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden && resp.StatusCode != http.StatusOK:
 		return []Finding{fail(check, "is this AWX's address? auth awx <url>", "%s/api/v2/me/ answers %s; AWX answers 401 to somebody who is not logged in", url, resp.Status)}
 	case resp.StatusCode == http.StatusOK:

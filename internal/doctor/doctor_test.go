@@ -168,6 +168,8 @@ func TestAWX(t *testing.T) {
 	session = "awx_sessionid"
 	status = http.StatusOK
 	look(Failure, "everybody")
+	status = http.StatusBadRequest
+	look(Failure, "ALLOWED_HOSTS")
 	status = http.StatusBadGateway
 	look(Failure, "502")
 	status, location = http.StatusMovedPermanently, "https://elsewhere/"

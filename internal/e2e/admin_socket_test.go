@@ -166,3 +166,21 @@ func TestDoctorLooksAroundTheRelay(t *testing.T) {
 		}
 	}
 }
+
+// auth awx asks uWSGI's own socket, on TCP and as a Unix socket. The application here lets everybody in, which doctor tells.
+func TestAuthAWXAsksUWSGI(t *testing.T) {
+	t.Parallel()
+	uwsgi := peers.StartUWSGI(t, 1)
+	relay := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n}\n")
+	file := filepath.Join(t.TempDir(), "Caddyfile")
+	for _, address := range []string{"uwsgi://" + uwsgi.Socket, "uwsgi+unix://" + uwsgi.Unix, "uwsgi+unix/" + uwsgi.Unix} {
+		config := "{\n\tedgerelay {\n\t\tauth awx " + address + "\n\t}\n}\n:0 {\n\tedgerelay\n}\n"
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, _ := run(t, relay, "doctor", "--config", file)
+		if !strings.Contains(strings.Join(lines(out, "FAIL"), ""), "/api/v2/me/ answers 200 without any credentials") {
+			t.Errorf("%s:\n%s", address, out)
+		}
+	}
+}
