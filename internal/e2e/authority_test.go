@@ -242,6 +242,3 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 			atLeast(t, r, `edgerelay_auth_unanswered_total{about="user",reason="client_gone"}`, strangers))
 	})
 }
-
-// gatewayLogin is the login in a token of the gateway, which is not signed here.
-func gatewayLogin(token string) string { return token }
