@@ -234,21 +234,27 @@ func (e *exchange) unanswered(err error, got, packetSize int) error {
 	e.mu.Lock()
 	sendErr := e.sendErr
 	e.mu.Unlock()
-	if e.ctx.Err() != nil {
+	f := &failure{op: "reading the answer", err: err}
+	switch {
+	case e.ctx.Err() != nil:
 		return e.ctx.Err()
-	}
-	if sendErr != nil {
-		return &failure{op: "sending the request", err: sendErr}
-	}
-	if !errors.Is(err, io.EOF) {
+	case sendErr != nil:
+		f.op, f.err = "sending the request", sendErr
+	case errors.Is(err, io.EOF) && got > 0:
+		f.err = errCutHead
+	case errors.Is(err, io.EOF):
+		f.err = errNoAnswer
+	case errors.Is(err, syscall.ECONNRESET):
+		f.err = errors.Unwrap(err)
+	default:
 		return err
 	}
-	if got > 0 {
-		return &failure{op: "reading the answer", err: errCutHead}
+	if !f.Timeout() {
+		f.remedy = "look at uWSGI's log"
+		// uWSGI closes a connection whose variables it cannot take.
+		if got == 0 && packetSize-headerSize > uwsgiBufferSize {
+			f.remedy += ", and raise its buffer-size if it says 'invalid request block size'"
+		}
 	}
-	remedy := "look at uWSGI's log"
-	if packetSize-headerSize > uwsgiBufferSize {
-		remedy += ", and raise its buffer-size if it says 'invalid request block size'"
-	}
-	return &failure{op: "reading the answer", err: errNoAnswer, remedy: remedy}
+	return f
 }

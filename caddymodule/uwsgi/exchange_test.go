@@ -163,7 +163,7 @@ func TestErrorsAfterTheDial(t *testing.T) {
 		if n, ok := err.(net.Error); !ok || n.Timeout() != timeout {
 			t.Errorf("got %v, timeout wanted: %t", err, timeout)
 		}
-		if !timeout && !strings.Contains(err.Error(), "buffer-size") && !errors.Is(err, syscall.ECONNRESET) {
+		if !timeout && !strings.Contains(err.Error(), "buffer-size") {
 			t.Errorf("%v does not hint at buffer-size", err)
 		}
 	}
