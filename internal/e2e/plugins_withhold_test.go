@@ -141,6 +141,25 @@ func TestFailingPluginsLetNothingPast(t *testing.T) {
 	})
 }
 
+// Clients learn by resync that they miss an event, whether it was withheld from all or from their class; other groups' clients do not.
+func TestWithheldEventsAreTold(t *testing.T) {
+	s := newStage(t)
+	file := s.withPlugins(
+		plugin("guard", guest(t, "guard"), "groups told-*"),
+		plugin("silent", guest(t, "guard"), "groups silent-*", "on_error drop"),
+	)
+	r := peers.StartRelay(t, strings.Replace(file, "capacity 10000", "capacity 10000\nresync `{\"resync\": true}`", 1))
+	alice := s.logins[peers.Alice]
+	told, other, silent := subscriber(t, r.URL, alice, "told-1"), subscriber(t, r.URL, alice, "told-2"), subscriber(t, r.URL, alice, "silent-1")
+	publishHTTP(t, r, "silent-1", `{"trap":1}`)
+	publishHTTP(t, r, "told-1", `{"trap":1}`)
+	if text, err := told.Next(patience); err != nil || text != `{"resync": true}` {
+		t.Fatalf("%q, %v", text, err)
+	}
+	expect(t, other)
+	expect(t, silent)
+}
+
 // A change of the samples takes effect without a reload, and the list says why a module is refused until then.
 func TestSamplesAreWatched(t *testing.T) {
 	s := newStage(t)
