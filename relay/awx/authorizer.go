@@ -46,6 +46,9 @@ func DefaultSettings() Settings {
 // failureCache is how long a failure to answer is remembered, so that an API in trouble is not asked by everybody at once.
 const failureCache = time.Second
 
+// systemJobs are AWX's management jobs, which only superusers and auditors may see.
+const systemJobs = "system_jobs"
+
 // checked are the kinds that AWX's own consumer checks; owned are those that a strict authorizer checks besides.
 // The values are resources below /api/v2/.
 var (
@@ -57,7 +60,7 @@ var (
 	owned = map[string]string{
 		"project_update_events":   "project_updates",
 		"inventory_update_events": "inventory_updates",
-		"system_job_events":       "system_jobs",
+		"system_job_events":       systemJobs,
 	}
 	// open are AWX's other kinds, which every user may see.
 	open = map[string]bool{"jobs": true, "schedules": true, "inventories": true}
@@ -185,7 +188,7 @@ func (a *Authorizer) Authorize(ctx context.Context, id relay.Identity, kind, ite
 	if c.expired() { // the API would say no to every object: the client has to come back with a new token
 		return relay.ErrExpired
 	}
-	return a.decide(ctx, c, resource, item, ofUser(ofSubscriptions, id.Key), false)
+	return a.decide(ctx, c, id.Kind, resource, item, ofUser(ofSubscriptions, id.Key), false)
 }
 
 // resource is where the API shows the objects of a kind of group, empty if nobody is asked about it.
@@ -210,9 +213,9 @@ func (a *Authorizer) allowsOther(id relay.Identity, kind, item string) error {
 }
 
 // decide asks whether a login may see an object.
-func (a *Authorizer) decide(ctx context.Context, c *credentials, resource, item string, t turn, afresh bool) error {
+func (a *Authorizer) decide(ctx context.Context, c *credentials, kind relay.Kind, resource, item string, t turn, afresh bool) error {
 	sees, err := a.objects.get(ctx, c.key+"\x00"+resource+"/"+item, afresh, func(ctx context.Context) (bool, error) {
-		return a.api.sees(ctx, c, t, resource, item)
+		return a.api.sees(ctx, c, t, kind, resource, item)
 	})
 	if err == nil && !sees {
 		return relay.ErrDenied
@@ -234,7 +237,7 @@ func (a *Authorizer) RecheckGroup(ctx context.Context, id relay.Identity, group 
 	if !ok || resource == "" || c.expired() { // nothing can be found out
 		return nil
 	}
-	err := a.decide(ctx, c, resource, item, ofUser(ofRechecks, id.Key), true)
+	err := a.decide(ctx, c, id.Kind, resource, item, ofUser(ofRechecks, id.Key), true)
 	if errors.Is(err, relay.ErrDenied) && c.expired() {
 		return nil
 	}

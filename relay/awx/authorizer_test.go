@@ -39,6 +39,7 @@ func objects(w http.ResponseWriter, r *http.Request) {
 		status = http.StatusNotFound
 	}
 	w.WriteHeader(status)
+	_, _ = io.WriteString(w, `{"id": 1}`)
 }
 
 func login(t *testing.T, a *awx.Authorizer) relay.Identity {
@@ -68,6 +69,8 @@ func TestObjectAccess(t *testing.T) {
 					if !errors.Is(err, relay.ErrDenied) {
 						t.Errorf("strict %v: %s-%d: %v, want it denied", strict, k.kind, item, err)
 					}
+				case item == 5 && k.resource == "system_jobs":
+					// TestSystemJobsOfOrdinaryUsers
 				default:
 					if err == nil || errors.Is(err, relay.ErrDenied) {
 						t.Errorf("strict %v: %s-%d: %v, want an error of the API", strict, k.kind, item, err)
@@ -293,5 +296,45 @@ func TestPageInPlaceOfAnObject(t *testing.T) {
 	c.become(reply(200, "\ufeff\n <!doctype html><title>Log in</title>"))
 	if err := a.Authorize(t.Context(), id, "job_events", "1"); err == nil || errors.Is(err, relay.ErrDenied) || !strings.Contains(err.Error(), "a page in place of the object") {
 		t.Errorf("a page is %v", err)
+	}
+}
+
+// A web server that knows no site for the request may answer 200 with nothing. That is no yes.
+func TestNothingInPlaceOfAnObject(t *testing.T) {
+	for _, body := range []string{"", "\n", "ok", "[]", "null"} {
+		c := newController(t, objects)
+		a := c.authorizer(t, nil)
+		id := login(t, a)
+		c.become(reply(200, body))
+		if err := a.Authorize(t.Context(), id, "job_events", "1"); err == nil || errors.Is(err, relay.ErrDenied) || !strings.Contains(err.Error(), "without the object") {
+			t.Errorf("200 with %q is %v, want an error of the API", body, err)
+		}
+	}
+}
+
+// AWX answers 500 when a user who is neither superuser nor auditor asks for a management job (seen with e21dd0a093).
+func TestSystemJobsOfOrdinaryUsers(t *testing.T) {
+	for _, test := range []struct {
+		name, flags, kind string
+		denied            bool
+	}{
+		{"ordinary user", `"is_superuser": false`, "system_job_events", true},
+		{"superuser: the API is in trouble", `"is_superuser": true`, "system_job_events", false},
+		{"auditor: the API is in trouble", `"is_system_auditor": true`, "system_job_events", false},
+		{"another kind of job: the API is in trouble", `"is_superuser": false`, "job_events", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newController(t, reply(200, `{"results": [{"id": 7, "username": "alice", `+test.flags+`}]}`))
+			a := c.authorizer(t, nil)
+			id := login(t, a)
+			c.become(reply(500, "<h1>Server Error (500)</h1>"))
+			err := a.Authorize(t.Context(), id, test.kind, "1")
+			if err == nil || errors.Is(err, relay.ErrDenied) != test.denied {
+				t.Errorf("Authorize: %v, want denied: %v", err, test.denied)
+			}
+			if err := a.RecheckGroup(t.Context(), id, test.kind+"-1"); err == nil || errors.Is(err, relay.ErrDenied) != test.denied {
+				t.Errorf("RecheckGroup: %v, want denied: %v", err, test.denied)
+			}
+		})
 	}
 }
