@@ -58,6 +58,8 @@ type status struct {
 	Drain *relay.DrainStatus `json:"drain,omitempty"`
 	// LastLoss tells of the last events that were lost, or may have been.
 	LastLoss *lossStatus `json:"last_loss,omitempty"`
+	// Peers counts the nodes of the backplane, which do not make this node unavailable; absent without one.
+	Peers *peerCount `json:"peers,omitempty"`
 	// Plugins tells of plugins that do not do their work: see GET /edgerelay/plugins.
 	Plugins []pluginTrouble `json:"plugins,omitempty"`
 }
@@ -78,7 +80,7 @@ func (n *node) writeHealth(w http.ResponseWriter, details bool) error {
 	}
 	if details {
 		s.Plugins = n.pluginTroubles()
-		s.LastLoss = n.lastLoss()
+		s.LastLoss, s.Peers = n.lastLoss(), n.countPeers()
 	} else {
 		s.ChannelLayer.Detail = ""
 	}

@@ -133,16 +133,24 @@ func (n *node) status() nodeStatus {
 	case s.ChannelLayer.OK:
 		s.Status = "ok"
 	}
-	if plane := n.plane.Load(); plane != nil {
-		s.Peers = &peerCount{}
-		for _, p := range plane.Peers() {
-			s.Peers.Known++
-			if p.State == "connected" {
-				s.Peers.Connected++
-			}
+	s.Peers = n.countPeers()
+	return s
+}
+
+// countPeers counts the nodes of the backplane; nil without one.
+func (n *node) countPeers() *peerCount {
+	plane := n.plane.Load()
+	if plane == nil {
+		return nil
+	}
+	count := &peerCount{}
+	for _, p := range plane.Peers() {
+		count.Known++
+		if p.State == "connected" {
+			count.Connected++
 		}
 	}
-	return s
+	return count
 }
 
 // lossStatus is a loss as operators see it.

@@ -33,9 +33,9 @@ const (
 	LossDeadNode
 	// LossShutdown is messages that were unread when this node left the channel layer.
 	LossShutdown
-	// LossPeerQueue is a full queue of events for a peer.
+	// LossPeerQueue is events dropped from the queue for a peer: it was full, or the connection ended.
 	LossPeerQueue
-	// LossPeerLink is a connection with a peer that has ended, with events on their way.
+	// LossPeerLink is a connection over which a peer sent events, and which has ended.
 	LossPeerLink
 	// LossPeer is a loss that a peer tells of.
 	LossPeer
@@ -86,9 +86,9 @@ var lossKinds = [lossCauses]lossKind{
 	},
 	LossDeadNode:   {"dead_node", "find out why the node died; its clients have connected to others", false, false},
 	LossShutdown:   {"shutdown", "mend the connection to Redis before the node is stopped", true, false},
-	LossPeerQueue:  {"peer_queue", "mend the way to the peer, or raise queue_per_peer", false, false},
+	LossPeerQueue:  {"peer_queue", "", false, false},
 	LossPeerLink:   {"peer_link", "mend the connection between the nodes", true, false},
-	LossPeer:       {"peer", "look at the losses of the peer", true, false},
+	LossPeer:       {"peer", "", true, false},
 	LossPluginSlow: {"plugin_slow", "make the plugin faster, or give it fewer groups", true, false},
 	LossPluginWithheld: {
 		"plugin_withheld", "look at the plugin's log and last error; set on_error pass if it guards nothing", true, false,

@@ -42,6 +42,7 @@ type Backplane struct {
 	changed     chan struct{}         // closed and replaced when links change
 	verdicts    map[string]bool       // by URL of a Python peer: it is on our layer
 	memory      map[string]remembered // by URL of a Python web node: what it wanted
+	owed        map[string]*owed      // by node: losses that it has not been told of
 
 	interest interest
 	refusals refusals
@@ -64,6 +65,7 @@ func New(hub *relay.Hub, s Settings, log *slog.Logger) (*Backplane, error) {
 		changed:     make(chan struct{}),
 		verdicts:    map[string]bool{},
 		memory:      map[string]remembered{},
+		owed:        map[string]*owed{},
 	}
 	b.tap.init(b)
 	b.interest.init()

@@ -84,16 +84,16 @@ func TestWishesAreRepeated(t *testing.T) {
 	l := newTestLink(t)
 	l.b.Interest([]string{"jobs-status_changed"}, nil)
 	l.follow()
-	first, _, _ := l.queue.take(nil, 0)
+	first, _, _, _ := l.queue.take(nil, 0)
 	l.repeat()
-	again, _, _ := l.queue.take(nil, 0)
+	again, _, _, _ := l.queue.take(nil, 0)
 	if len(first) != 1 || len(again) != 1 || string(first[0]) != string(again[0]) || !strings.Contains(string(first[0]), `"jobs-status_changed"`) {
 		t.Errorf("told %q, and again %q", first, again)
 	}
 	l.unfollow()
 	l.queue.take(nil, 0)
 	l.repeat()
-	if rest, _, _ := l.queue.take(nil, 0); len(rest) != 0 {
+	if rest, _, _, _ := l.queue.take(nil, 0); len(rest) != 0 {
 		t.Errorf("told %q afterwards", rest)
 	}
 }

@@ -59,7 +59,8 @@ func (l *link) readBroadcast() error {
 		l.findOut(func(ctx context.Context) (bool, error) {
 			_, err := l.b.publish(ctx, broadcastGroup, appendBroadcast(nil, l.verdict.probe, []byte("{}")))
 			return false, err
-		}, func(outcome) {})
+		}, l.sourceDecided)
 	})
+	defer l.sourceGone()
 	return l.run()
 }

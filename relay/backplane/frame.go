@@ -38,6 +38,7 @@ const (
 	faultSource    fault = "not_asked_for"
 	faultSameLayer fault = "same_layer"
 	faultQueue     fault = "queue_full"
+	faultLink      fault = "link_lost"
 )
 
 // Error describes the fault.

@@ -14,6 +14,7 @@ type interest struct {
 	groups map[string]struct{}
 	relays map[*link]struct{} // established links to relays; those chosen as source are told
 	tasks  map[*link]struct{} // Python task nodes, all of which are told
+	gaps   map[string]*gap    // by layer or Python node: no node sends its events at the moment
 }
 
 // peerState is what this node knows and has asked of a relay. It is guarded by interest.mu unless it says otherwise.
@@ -25,6 +26,8 @@ type peerState struct {
 	joined atomic.Uint64
 	acked  chan struct{} // closed and replaced when joined grows
 	slow   atomic.Bool   // an answer took longer than clients may be kept waiting
+	// closesGap is the number of the change that made the peer the source of its layer.
+	closesGap uint64
 	// replaced is closed once the link has ended and another, if there is one to the same layer, has been asked instead.
 	replaced chan struct{}
 }
@@ -33,6 +36,7 @@ func (i *interest) init() {
 	i.groups = map[string]struct{}{}
 	i.relays = map[*link]struct{}{}
 	i.tasks = map[*link]struct{}{}
+	i.gaps = map[string]*gap{}
 }
 
 // list returns all groups that clients want. i.mu is held.
@@ -145,6 +149,9 @@ func (l *link) acknowledged(seq uint64) {
 		return
 	}
 	l.peer.joined.Store(seq)
+	if l.peer.source.Load() && seq >= l.peer.closesGap {
+		l.b.closeGap(l.peer.layer)
+	}
 	if seq == l.peer.asked {
 		l.peer.slow.Store(false)
 	}

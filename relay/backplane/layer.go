@@ -163,6 +163,6 @@ func (b *Backplane) chooseSources() {
 				groups = append(groups, metricsGroup)
 			}
 		}
-		l.ask(true, groups, nil)
+		l.peer.closesGap = l.ask(true, groups, nil)
 	}
 }

@@ -37,6 +37,8 @@ type link struct {
 	began   time.Time
 	skew    time.Duration // of the dialling node's clock
 	queue   *queue
+	// unwritten is what was being written when the link ended.
+	unwritten []*event
 	// send writes events; nil where none are ever sent.
 	send func(events []*event) error
 	// receive takes one message. An error ends the link.
@@ -103,6 +105,7 @@ func (l *link) run() error {
 	_ = l.conn.CloseNow()
 	workers.Wait()
 	l.b.tap.removeAll(l)
+	l.abandon(l.unwritten)
 	return context.Cause(l.ctx)
 }
 
@@ -166,6 +169,7 @@ func (l *link) push(e *event) {
 	}
 	l.dropped.Add(uint64(dropped))
 	l.b.stats.drop(faultQueue, dropped)
+	l.b.hub.Lost(relay.Loss{Cause: relay.LossPeerQueue, Events: dropped})
 	if first {
 		l.b.log.Warn("a peer does not keep up: its oldest events are dropped from now on", "peer", l.String(), "queue_bytes", l.queue.limit)
 	}
@@ -180,8 +184,8 @@ func (l *link) writeLoop() {
 			return
 		case <-l.queue.signal:
 		}
-		control, batch, recovered := l.queue.take(events[:0], batchBytes)
-		events = batch
+		control, batch, recovered, groups := l.queue.take(events[:0], batchBytes)
+		events, l.unwritten = batch, batch
 		l.out.hold()
 		for _, message := range control {
 			if err := l.write(websocket.MessageText, message); err != nil {
@@ -202,9 +206,10 @@ func (l *link) writeLoop() {
 		l.eventsOut.Add(uint64(len(events)))
 		l.b.stats.eventsOut.Add(uint64(len(events)))
 		clear(events)
+		l.unwritten = nil
 		if recovered > 0 {
 			l.b.log.Info("a peer keeps up again", "peer", l.String(), "events_dropped_meanwhile", recovered)
-			l.lost(recovered)
+			l.lost(recovered, groups)
 		}
 		l.queue.wrote()
 	}

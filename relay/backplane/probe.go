@@ -73,11 +73,13 @@ func (l *link) take(group string, text []byte) {
 		v.held = append(v.held, ev)
 		v.bytes += heldCost(ev)
 		for v.bytes > heldBytes && len(v.held) > 1 {
-			v.bytes -= heldCost(v.held[0])
+			lost := v.held[0]
+			v.bytes -= heldCost(lost)
 			v.held[0] = relay.Event{}
 			v.held = v.held[1:]
 			l.dropped.Add(1)
 			l.b.stats.drop(faultQueue, 1)
+			l.b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, Groups: []string{lost.Group}, Events: 1})
 		}
 	}
 }

@@ -37,6 +37,7 @@ type queue struct {
 	muted    bool   // events are not taken at all
 	dropping bool   // events were dropped since the queue was last empty
 	dropped  uint64 // since then
+	lost     lostGroups
 }
 
 func newQueue(limit int) *queue {
@@ -68,7 +69,7 @@ func (q *queue) push(e *event) (dropped int, first bool) {
 	q.count++
 	q.bytes += e.cost()
 	for q.bytes > q.limit && q.count > 1 {
-		q.pop()
+		q.lost.add(q.pop().group)
 		dropped++
 	}
 	if dropped > 0 {
@@ -109,14 +110,14 @@ func (q *queue) say(message []byte) {
 }
 
 // take removes what waits: all messages, and events up to most bytes. When that ends a series of drops, recovered is
-// how many there were.
-func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, recovered uint64) {
+// how many there were, and groups are theirs, none if they are too many.
+func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, recovered uint64, groups []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	control, q.control, q.said = q.control, nil, 0
 	q.writing = true
 	if q.held {
-		return control, events, 0
+		return control, events, 0, nil
 	}
 	for size := 0; q.count > 0 && size < most; {
 		e := q.pop()
@@ -125,7 +126,7 @@ func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, r
 	}
 	if q.count > 0 {
 		q.wake()
-		return control, events, 0
+		return control, events, 0, nil
 	}
 	if len(q.events) > 1024 { // do not keep what one burst needed
 		q.events = nil
@@ -133,8 +134,22 @@ func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, r
 	}
 	if q.dropping {
 		recovered, q.dropping, q.dropped = q.dropped, false, 0
+		groups, q.lost = q.lost.list(), lostGroups{}
 	}
-	return control, events, recovered
+	return control, events, recovered, groups
+}
+
+// abandon empties the queue: it returns how many events were in it, and how many more had been dropped and not told of, with the groups
+// of both.
+func (q *queue) abandon() (events int, untold uint64, groups lostGroups) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	events, untold, groups = q.count, q.dropped, q.lost
+	for q.count > 0 {
+		groups.add(q.pop().group)
+	}
+	q.muted, q.dropped, q.lost = true, 0, lostGroups{}
+	return events, untold, groups
 }
 
 // wrote notes that what was taken last is written.

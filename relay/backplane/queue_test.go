@@ -20,11 +20,11 @@ func TestQueueDropsTheOldest(t *testing.T) {
 		t.Errorf("%d dropped, %d series", dropped, firsts)
 	}
 	q.say([]byte("control"))
-	control, events, recovered := q.take(nil, 3*one.cost())
+	control, events, recovered, _ := q.take(nil, 3*one.cost())
 	if len(control) != 1 || len(events) != 3 || recovered != 0 || string(events[0].text) != "0015" {
 		t.Errorf("%q, %d events from %s, recovered %d", control, len(events), events[0].text, recovered)
 	}
-	_, events, recovered = q.take(nil, 1<<20)
+	_, events, recovered, _ = q.take(nil, 1<<20)
 	if len(events) != 7 || recovered != 15 || string(events[6].text) != "0024" {
 		t.Errorf("%d events, recovered %d", len(events), recovered)
 	}
@@ -42,12 +42,12 @@ func TestQueueHeldAndMuted(t *testing.T) {
 	q.hold()
 	q.push(&event{group: "g", text: []byte("1")})
 	q.say([]byte("probe"))
-	if control, events, _ := q.take(nil, 1<<20); len(control) != 1 || len(events) != 0 {
+	if control, events, _, _ := q.take(nil, 1<<20); len(control) != 1 || len(events) != 0 {
 		t.Errorf("%q, %d events", control, len(events))
 	}
 	q.release()
 	<-q.signal
-	if _, events, _ := q.take(nil, 1<<20); len(events) != 1 {
+	if _, events, _, _ := q.take(nil, 1<<20); len(events) != 1 {
 		t.Errorf("%d events after release", len(events))
 	}
 	q.mute()

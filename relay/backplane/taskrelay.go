@@ -42,6 +42,7 @@ func (l *link) serveTask() error {
 			receipt, err := l.b.publish(ctx, l.verdict.probe, []byte("{}"))
 			return receipt.Members > 0, err
 		}, func(o outcome) {
+			l.sourceDecided(o)
 			if o == shared {
 				l.unfollow()
 			}
@@ -50,6 +51,7 @@ func (l *link) serveTask() error {
 	})
 	l.follow()
 	defer l.unfollow()
+	defer l.sourceGone()
 	l.b.spawn(func() {
 		for sleep(l.ctx, repeatEvery) {
 			l.repeat()

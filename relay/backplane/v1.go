@@ -41,8 +41,9 @@ type message struct {
 	Reset bool     `json:"reset,omitempty"`
 	Join  []string `json:"join,omitempty"`
 	Leave []string `json:"leave,omitempty"`
-	// Count is how many events for the receiver were dropped because it did not keep up.
-	Count uint64 `json:"count,omitempty"`
+	// Count is how many events for the receiver are lost, 0 if that is not known, and Groups are theirs; none means any.
+	Count  uint64   `json:"count,omitempty"`
+	Groups []string `json:"groups,omitempty"`
 }
 
 const (
@@ -160,6 +161,7 @@ func (l *link) serveV1() error {
 		l.say(message{Type: "layer", Layer: own})
 	}
 	i.mu.Unlock()
+	l.tellOwed()
 	defer l.replace()
 	l.peerLayer(layer)
 	return l.run()
@@ -170,6 +172,9 @@ func (l *link) replace() {
 	i := &l.b.interest
 	i.mu.Lock()
 	delete(i.relays, l)
+	if l.peer.source.Load() {
+		l.b.openGap(l.peer.layer)
+	}
 	i.mu.Unlock()
 	l.b.chooseSources()
 	close(l.peer.replaced)
@@ -202,10 +207,10 @@ func cut(groups []string) (some, rest []string) {
 	return groups[:n], groups[n:]
 }
 
-// lost tells a relay how many events it did not get.
-func (l *link) lost(n uint64) {
+// lost tells a relay how many events it did not get, and of which groups.
+func (l *link) lost(n uint64, groups []string) {
 	if l.dialect == EdgeRelay {
-		l.say(message{Type: "lost", Count: n})
+		l.say(message{Type: "lost", Count: n, Groups: groups})
 	}
 }
 
@@ -251,7 +256,7 @@ func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 		l.b.interest.mu.Unlock()
 		l.peerLayer(m.Layer)
 	case "lost":
-		l.b.log.Warn("events from a peer are lost: this node, or the way to it, did not keep up", "peer", l.String(), "events", m.Count)
+		l.peerLost(m)
 	default:
 		l.fault(faultType)
 	}
