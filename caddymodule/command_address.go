@@ -26,8 +26,9 @@ func lookForAdmin(flag string) adminPlace {
 	return findAdmin(flag, os.Getenv("CADDY_ADMIN"), adminSocket)
 }
 
-// findAdmin finds the admin API: where --address says, where CADDY_ADMIN says, which Caddy itself obeys, on the socket if there is
-// one, else where Caddy puts it by default. It never tries one after the other: whatever answers elsewhere is another Caddy.
+// findAdmin finds the admin API: where --address says, where CADDY_ADMIN says, which Caddy itself obeys, on the
+// socket if there is one, else where Caddy puts it by default. It never tries one after the other: whatever answers
+// elsewhere is another Caddy.
 func findAdmin(flag, environment, socket string) adminPlace {
 	if flag != "" {
 		return adminPlace{flag, "from --address"}

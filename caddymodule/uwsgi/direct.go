@@ -12,8 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Direct sends requests of the process itself to an application, not on behalf of a site. It is an [http.RoundTripper] whose
-// requests may be made for any URL.
+// Direct sends requests of the process itself to an application, not on behalf of a site. It is an
+// [http.RoundTripper] whose requests may be made for any URL.
 type Direct struct {
 	transport        *Transport
 	network, address string
@@ -33,8 +33,8 @@ func NewDirect(ctx caddy.Context, network, address string) (*Direct, error) {
 // directKey finds the [Direct] in the context of its requests.
 type directKey struct{}
 
-// RoundTrip implements [http.RoundTripper]. REMOTE_ADDR is X-Forwarded-For, if that is one address: the process itself has written it.
-// Otherwise it is this host's.
+// RoundTrip implements [http.RoundTripper]. REMOTE_ADDR is X-Forwarded-For, if that is one address: the process
+// itself has written it. Otherwise it is this host's.
 func (d *Direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.WithContext(context.WithValue(r.Context(), directKey{}, d))
 	client, err := netip.ParseAddr(r.Header.Get("X-Forwarded-For"))
@@ -48,8 +48,8 @@ func (d *Direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	return d.transport.RoundTrip(r)
 }
 
-// ParseAddress splits an address of an application that is written as a URL: uwsgi://host:port, or uwsgi+unix:///path for a Unix
-// socket, also written as uwsgi+unix//path. ok is false if it is not a URL of that kind.
+// ParseAddress splits an address of an application that is written as a URL: uwsgi://host:port, or uwsgi+unix:///path
+// for a Unix socket, also written as uwsgi+unix//path. ok is false if it is not a URL of that kind.
 func ParseAddress(from string) (network, address string, ok bool, err error) {
 	from = strings.Replace(from, "uwsgi+unix//", "uwsgi+unix:///", 1)
 	if !strings.HasPrefix(from, "uwsgi://") && !strings.HasPrefix(from, "uwsgi+unix:") {
@@ -66,12 +66,14 @@ func ParseAddress(from string) (network, address string, ok bool, err error) {
 		}
 		return "unix", u.Path, true, nil
 	}
-	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 || u.Hostname() == "" ||
+		strings.Trim(u.Path, "/") != "" {
 		return "", "", true, errAddress
 	}
 	return "tcp", u.Host, true, nil
 }
 
-var errAddress = errors.New("this is not the address of uWSGI's socket; write it like uwsgi://127.0.0.1:8050 or uwsgi+unix:///run/awx/uwsgi.sock")
+var errAddress = errors.New("this is not the address of uWSGI's socket; " +
+	"write it like uwsgi://127.0.0.1:8050 or uwsgi+unix:///run/awx/uwsgi.sock")
 
 var _ http.RoundTripper = (*Direct)(nil)

@@ -13,13 +13,20 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Requests of the process itself reach an application over TCP and a Unix socket, and name the client on whose behalf they are made.
+// Requests of the process itself reach an application over TCP and a Unix socket, and name the client on whose behalf
+// they are made.
 func TestDirect(t *testing.T) {
 	for _, c := range []struct{ network, address, url, host, client, remote string }{
 		{"tcp", "127.0.0.1:0", "uwsgi://127.0.0.1:8050/api/v2/me/", "127.0.0.1:8050", "203.0.113.9", "203.0.113.9"},
-		{"unix", filepath.Join(t.TempDir(), "uwsgi.sock"), "uwsgi+unix://localhost/api/v2/me/", "localhost", "2001:db8::1", "2001:db8::1"},
+		{
+			"unix", filepath.Join(t.TempDir(), "uwsgi.sock"), "uwsgi+unix://localhost/api/v2/me/", "localhost",
+			"2001:db8::1", "2001:db8::1",
+		},
 		{"tcp", "127.0.0.1:0", "uwsgi://127.0.0.1:8050/api/v2/me/", "127.0.0.1:8050", "", "127.0.0.1"},
-		{"tcp", "127.0.0.1:0", "uwsgi://127.0.0.1:8050/api/v2/me/", "127.0.0.1:8050", "6.6.6.6, 203.0.113.9", "127.0.0.1"},
+		{
+			"tcp", "127.0.0.1:0", "uwsgi://127.0.0.1:8050/api/v2/me/", "127.0.0.1:8050", "6.6.6.6, 203.0.113.9",
+			"127.0.0.1",
+		},
 	} {
 		t.Run(c.network+" "+c.client, func(t *testing.T) {
 			packets := make(chan []byte, 1)
@@ -62,7 +69,8 @@ func TestDirect(t *testing.T) {
 			}
 			vars := decode(t, <-packets)
 			for name, want := range map[string]string{
-				"REMOTE_ADDR": c.remote, "PATH_INFO": "/api/v2/me/", "HTTP_HOST": c.host, "REQUEST_METHOD": "GET", "HTTP_COOKIE": "awx_sessionid=x",
+				"REMOTE_ADDR": c.remote, "PATH_INFO": "/api/v2/me/", "HTTP_HOST": c.host, "REQUEST_METHOD": "GET",
+				"HTTP_COOKIE":  "awx_sessionid=x",
 				"UWSGI_SCHEME": "http",
 			} {
 				if vars[name] != want {
@@ -87,8 +95,10 @@ func TestParseAddress(t *testing.T) {
 		}
 	}
 	for _, url := range []string{
-		"uwsgi://", "uwsgi://127.0.0.1", "uwsgi://:8050", "uwsgi://127.0.0.1:0", "uwsgi://127.0.0.1:65536", "uwsgi://127.0.0.1:8050/awx",
-		"uwsgi://alice:hunter2@127.0.0.1:8050", "uwsgi://127.0.0.1:8050?hunter2", "uwsgi://ht!tp://hunter2", "uwsgi+unix://", "uwsgi+unix:///",
+		"uwsgi://", "uwsgi://127.0.0.1", "uwsgi://:8050", "uwsgi://127.0.0.1:0", "uwsgi://127.0.0.1:65536",
+		"uwsgi://127.0.0.1:8050/awx",
+		"uwsgi://alice:hunter2@127.0.0.1:8050", "uwsgi://127.0.0.1:8050?hunter2", "uwsgi://ht!tp://hunter2",
+		"uwsgi+unix://", "uwsgi+unix:///",
 		"uwsgi+unix://run/uwsgi.sock", "uwsgi+unix:run/uwsgi.sock", "uwsgi+unix://host/run/hunter2.sock",
 	} {
 		if network, address, ok, err := ParseAddress(url); !ok || err == nil {

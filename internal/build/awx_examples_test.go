@@ -44,7 +44,8 @@ func handlers(in any, kind string) (found []map[string]any) {
 	return found
 }
 
-// Every Caddyfile for AWX keeps the admin API from AWX's users, believes only the nearest proxy, and speaks to uWSGI as nginx does.
+// Every Caddyfile for AWX keeps the admin API from AWX's users, believes only the nearest proxy, and speaks to uWSGI
+// as nginx does.
 func TestExamplesForAWX(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("..", "..", "examples", "awx", "Caddyfile*"))
 	if err != nil || len(files) < 2 {
@@ -53,7 +54,8 @@ func TestExamplesForAWX(t *testing.T) {
 	for _, file := range files {
 		name := filepath.Base(file)
 		t.Run(name, func(t *testing.T) {
-			out, err := caddyCommand(t, "adapt", "--config", filepath.Join("examples", "awx", name), "--adapter", "caddyfile").Output()
+			out, err := caddyCommand(t, "adapt", "--config", filepath.Join("examples", "awx", name), "--adapter",
+				"caddyfile").Output()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,13 +99,20 @@ func TestExamplesForAWX(t *testing.T) {
 func TestAdminSocketHasADirectory(t *testing.T) {
 	for file, want := range map[string][]string{
 		"deploy/systemd/edgerelay.service": {
-			"\nRuntimeDirectory=edgerelay\n", "\nRuntimeDirectoryMode=0700\n", "CADDY_ADMIN=unix//run/edgerelay/admin.sock|0600\n",
+			"\nRuntimeDirectory=edgerelay\n", "\nRuntimeDirectoryMode=0700\n",
+			"CADDY_ADMIN=unix//run/edgerelay/admin.sock|0600\n",
 			"--address unix//run/edgerelay/admin.sock ",
 		},
-		"Dockerfile":                        {"mkdir -m 0700 /run/edgerelay", "--chown=65532:65532 /run/edgerelay", "CADDY_ADMIN=unix//run/edgerelay/admin.sock|0600\n"},
+		"Dockerfile": {
+			"mkdir -m 0700 /run/edgerelay", "--chown=65532:65532 /run/edgerelay",
+			"CADDY_ADMIN=unix//run/edgerelay/admin.sock|0600\n",
+		},
 		"examples/awx/awx.yaml":             {"emptyDir: {}", "mountPath: /run/edgerelay\n"},
 		"examples/awx/supervisord_web.conf": {"/var/lib/awx/venv/awx/bin/uwsgi /etc/tower/uwsgi.ini\n", "GOMEMLIMIT="},
-		"README.md":                         {"admin unix//run/edgerelay/admin.sock|0600", "transport uwsgi", "auth awx uwsgi://127.0.0.1:8050"},
+		"README.md": {
+			"admin unix//run/edgerelay/admin.sock|0600", "transport uwsgi",
+			"auth awx uwsgi://127.0.0.1:8050",
+		},
 	} {
 		text, err := os.ReadFile(filepath.Join("..", "..", file))
 		if err != nil {
@@ -120,12 +129,12 @@ func TestAdminSocketHasADirectory(t *testing.T) {
 // Wherever a configuration trusts proxies, in examples, documentation or comments, it does so strictly.
 func TestProxiesAreTrustedStrictly(t *testing.T) {
 	root := filepath.Join("..", "..")
-	seen := 0
+	seen, others := 0, []string{".git", "bin", "node_modules", "internal", "caddymodule", "shared"}
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if e.IsDir() && slices.Contains([]string{".git", "bin", "node_modules", "internal", "caddymodule", "shared"}, e.Name()) {
+		if e.IsDir() && slices.Contains(others, e.Name()) {
 			return filepath.SkipDir
 		}
 		if !strings.HasPrefix(e.Name(), "Caddyfile") && filepath.Ext(path) != ".md" {
@@ -141,7 +150,8 @@ func TestProxiesAreTrustedStrictly(t *testing.T) {
 				continue
 			}
 			seen++
-			if near := strings.Join(lines[i:min(i+3, len(lines))], "\n"); !strings.Contains(near, "trusted_proxies_strict") {
+			near := strings.Join(lines[i:min(i+3, len(lines))], "\n")
+			if !strings.Contains(near, "trusted_proxies_strict") {
 				t.Errorf("%s:%d: no trusted_proxies_strict beside it", path, i+1)
 			}
 		}

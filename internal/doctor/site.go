@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -17,7 +16,8 @@ import (
 )
 
 const (
-	// upstreamWait bounds one question to an upstream, silentWait how long it may take to end a connection that it has left open.
+	// upstreamWait bounds one question to an upstream, silentWait how long it may take to end a connection that it
+	// has left open.
 	upstreamWait = 3 * time.Second
 	silentWait   = 250 * time.Millisecond
 	// maxAnswer is how much of an answer is read, in bytes.
@@ -49,8 +49,8 @@ type site struct {
 	} `json:"apps"`
 }
 
-// Site looks at what surrounds the relay in a configuration of Caddy, given as JSON: the admin API, trusted proxies, and how AWX's
-// uWSGI is reached. admin is where the admin API listens if the configuration does not say so.
+// Site looks at what surrounds the relay in a configuration of Caddy, given as JSON: the admin API, trusted proxies,
+// and how AWX's uWSGI is reached. admin is where the admin API listens if the configuration does not say so.
 func Site(ctx context.Context, config []byte, admin string) (list []Finding) {
 	var s site
 	if json.Unmarshal(config, &s) != nil {
@@ -94,7 +94,8 @@ func adminAPI(listen string, disabled bool) Finding {
 		return ok(check, "Caddy's admin API is not on TCP, where AWX's webhook notifications could reach it")
 	}
 	return warn(check, "write admin unix//run/edgerelay/admin.sock|0600 into the global options",
-		"Caddy's admin API listens on %s: whoever may edit a notification template of AWX can send requests to it from this host, and so take over this Caddy", listen)
+		"Caddy's admin API listens on %s: whoever may edit a notification template of AWX can send requests to it "+
+			"from this host, and so take over this Caddy", listen)
 }
 
 // proxies warns where clients can choose their address.
@@ -104,8 +105,10 @@ func proxies(listen []string, strict bool) Finding {
 	if strict {
 		return ok(check, "a client's address on %s is the one that the nearest trusted proxy saw", where)
 	}
-	return warn(check, "write trusted_proxies_strict beside trusted_proxies", "a client behind the trusted proxies of %s can choose its address, "+
-		"since the first entry of X-Forwarded-For counts, which is what the client wrote: limits { connections_per_address } is void", where)
+	return warn(check, "write trusted_proxies_strict beside trusted_proxies",
+		"a client behind the trusted proxies of %s can choose its address, "+
+			"since the first entry of X-Forwarded-For counts, which is what the client wrote: "+
+			"limits { connections_per_address } is void", where)
 }
 
 // proxy is how a reverse_proxy speaks to an upstream.
@@ -146,17 +149,21 @@ func noteProxy(handler map[string]any, upstreams map[string]proxy) {
 		if u, ok := u.(map[string]any); ok {
 			if dial, _ := u["dial"].(string); dial != "" && !strings.Contains(dial, "{") {
 				known, seen := upstreams[dial]
-				upstreams[dial] = proxy{keepAlive: p.keepAlive || seen && known.keepAlive, buffers: p.buffers && (!seen || known.buffers)}
+				upstreams[dial] = proxy{
+					keepAlive: p.keepAlive || seen && known.keepAlive,
+					buffers:   p.buffers && (!seen || known.buffers),
+				}
 			}
 		}
 	}
 }
 
-// upstream finds out whether an upstream ends connections without saying so, as uWSGI's http-socket does, and whether the
-// reverse_proxy before it is made for that.
+// upstream finds out whether an upstream ends connections without saying so, as uWSGI's http-socket does, and whether
+// the reverse_proxy before it is made for that.
 func upstream(ctx context.Context, dial string, p proxy) []Finding {
 	const check = "http-socket"
-	const remedy = "use `transport uwsgi` and uWSGI's `socket`; else `keepalive off` in `transport http`, and `request_buffers 5MiB`"
+	const remedy = "use `transport uwsgi` and uWSGI's `socket`; else `keepalive off` in `transport http`, " +
+		"and `request_buffers 5MiB`"
 	silent, err := endsSilently(ctx, dial)
 	switch made := !p.keepAlive && p.buffers; {
 	case err != nil && made || err == nil && !silent:
@@ -189,7 +196,8 @@ func endsSilently(ctx context.Context, dial string) (bool, error) {
 	defer func() { _ = conn.Close() }()
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
-	if _, err := fmt.Fprint(conn, "GET /api/v2/ping/ HTTP/1.1\r\nHost: localhost\r\nUser-Agent: edgerelay\r\n\r\n"); err != nil {
+	const question = "GET /api/v2/ping/ HTTP/1.1\r\nHost: localhost\r\nUser-Agent: edgerelay\r\n\r\n"
+	if _, err := io.WriteString(conn, question); err != nil {
 		return false, err
 	}
 	r := bufio.NewReader(conn)
@@ -208,6 +216,7 @@ func endsSilently(ctx context.Context, dial string) (bool, error) {
 
 // EventRate tells of the limit that AWX itself puts on live output.
 func EventRate() Finding {
-	return ok("event rate", "AWX itself withholds live output beyond MAX_WEBSOCKET_EVENT_RATE, by default 30 events a second of each job; "+
-		"the relay does not need that: set it to 0, or to some hundreds, in AWX's settings for jobs")
+	return ok("event rate",
+		"AWX itself withholds live output beyond MAX_WEBSOCKET_EVENT_RATE, by default 30 events a second of each job; "+
+			"the relay does not need that: set it to 0, or to some hundreds, in AWX's settings for jobs")
 }

@@ -33,7 +33,10 @@ func TestSiteAdmin(t *testing.T) {
 	}{
 		{"TCP by default", `{` + awx + `}`, "localhost:2019", Warning},
 		{"TCP", `{"admin": {"listen": "127.0.0.1:2020"}, ` + awx + `}`, "unix//run/edgerelay/admin.sock", Warning},
-		{"Unix socket", `{"admin": {"listen": "unix//run/edgerelay/admin.sock|0600"}, ` + awx + `}`, "localhost:2019", OK},
+		{
+			"Unix socket", `{"admin": {"listen": "unix//run/edgerelay/admin.sock|0600"}, ` + awx + `}`, "localhost:2019",
+			OK,
+		},
 		{"Unix socket by default", `{` + awx + `}`, "unix//run/edgerelay/admin.sock|0600", OK},
 		{"off", `{"admin": {"disabled": true}, ` + awx + `}`, "localhost:2019", OK},
 	} {
@@ -45,7 +48,8 @@ func TestSiteAdmin(t *testing.T) {
 			expect(t, found[0], c.level)
 		})
 	}
-	if found := Site(ctx, []byte(`{"apps": {"edgerelay": {"auth": {"kind": "caddy"}}}}`), "localhost:2019"); found != nil {
+	if found := Site(ctx, []byte(`{"apps": {"edgerelay": {"auth": {"kind": "caddy"}}}}`),
+		"localhost:2019"); found != nil {
 		t.Errorf("without AWX: %v", found)
 	}
 }
@@ -81,11 +85,12 @@ func TestSiteHTTPSocket(t *testing.T) {
 	t.Parallel()
 	address := fmt.Sprintf("127.0.0.1:%d", peers.FreePort(t))
 	app := filepath.Join(t.TempDir(), "app.py")
-	if err := os.WriteFile(app, []byte("def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"), 0o600); err != nil {
+	const program = "def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"
+	if err := os.WriteFile(app, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	peers.Start(t, "uwsgi", exec.Command(peers.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address, "--wsgi-file", app,
-		"--need-app", "--die-on-term"))
+	peers.Start(t, "uwsgi", exec.Command(peers.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
+		"--wsgi-file", app, "--need-app", "--die-on-term"))
 	peers.Eventually(t, 20*time.Second, "uWSGI answers", func() error {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
@@ -95,7 +100,9 @@ func TestSiteHTTPSocket(t *testing.T) {
 	})
 	keeps := httptest.NewServer(http.NotFoundHandler())
 	defer keeps.Close()
-	closes := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") }))
+	closes := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close")
+	}))
 	defer closes.Close()
 	const off = `, "transport": {"protocol": "http", "keep_alive": {"enabled": false}}`
 	gone := fmt.Sprintf("127.0.0.1:%d", peers.FreePort(t))

@@ -73,7 +73,10 @@ func TestAdminAPIOnASocket(t *testing.T) {
 		{[]string{"publish", "--group", "jobs-status_changed", "--data", "{}"}, "{"},
 		{[]string{"doctor"}, "round trip"},
 		{[]string{"drain", "--status"}, "off"},
-		{[]string{"bench", "--url", "ws" + strings.TrimPrefix(relay.URL, "http") + "/websocket/", "--clients", "2", "--duration", "100ms"}, "deliveries arrived"},
+		{[]string{
+			"bench", "--url", "ws" + strings.TrimPrefix(relay.URL, "http") + "/websocket/", "--clients", "2",
+			"--duration", "100ms",
+		}, "deliveries arrived"},
 		{[]string{"plugin", "list"}, "NAME"},
 		{[]string{"plugin", "deploy", "nothing", wasm}, "nothing"},
 	} {
@@ -90,7 +93,8 @@ func TestAdminAPIOnASocket(t *testing.T) {
 		t.Errorf("reload: %v\n%s", err, out)
 	}
 	nowhere := "unix/" + filepath.Join(t.TempDir(), "admin.sock")
-	if out, err := found(t, relay, nowhere, "edgerelay", "status"); err == nil || !strings.Contains(out, nowhere) || !strings.Contains(out, "CADDY_ADMIN") {
+	if out, err := found(t, relay, nowhere, "edgerelay", "status"); err == nil || !strings.Contains(out, nowhere) ||
+		!strings.Contains(out, "CADDY_ADMIN") {
 		t.Errorf("no socket: %v\n%s", err, out)
 	}
 }
@@ -113,18 +117,22 @@ const doctorSite = `{
 }
 `
 
-// doctor warns of an admin API on TCP, of proxies that are believed everything, and of a reverse_proxy that does not suit uWSGI.
+// doctor warns of an admin API on TCP, of proxies that are believed everything, and of a reverse_proxy that does not
+// suit uWSGI.
 func TestDoctorLooksAroundTheRelay(t *testing.T) {
 	t.Parallel()
-	awx := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	awx := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
 	defer awx.Close()
 	address := fmt.Sprintf("127.0.0.1:%d", peers.FreePort(t))
 	app := filepath.Join(t.TempDir(), "app.py")
-	if err := os.WriteFile(app, []byte("def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"), 0o600); err != nil {
+	const program = "def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"
+	if err := os.WriteFile(app, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	peers.Start(t, "uwsgi", exec.Command(peers.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address, "--wsgi-file", app,
-		"--need-app", "--die-on-term"))
+	peers.Start(t, "uwsgi", exec.Command(peers.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
+		"--wsgi-file", app, "--need-app", "--die-on-term"))
 	peers.Eventually(t, patience, "uWSGI", func() error {
 		resp, err := http.Get("http://" + address)
 		if err == nil {
@@ -140,7 +148,8 @@ func TestDoctorLooksAroundTheRelay(t *testing.T) {
 	relay := peers.StartRelay(t, bad)
 	file := filepath.Join(t.TempDir(), "Caddyfile")
 	ofFile := func(config string) string {
-		text := strings.NewReplacer("{$SITE}", relay.URL, "{$ADMIN}", strings.TrimPrefix(relay.Admin, "http://")).Replace(config)
+		text := strings.NewReplacer("{$SITE}", relay.URL, "{$ADMIN}", strings.TrimPrefix(relay.Admin, "http://")).
+			Replace(config)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +159,10 @@ func TestDoctorLooksAroundTheRelay(t *testing.T) {
 	running, _ := run(t, relay, "doctor")
 	for name, out := range map[string]string{"running": running, "--config": ofFile(bad)} {
 		warnings := strings.Join(lines(out, "WARN"), "")
-		for _, want := range []string{"admin unix//run/edgerelay/admin.sock|0600", "trusted_proxies_strict", "keepalive off"} {
+		for _, want := range []string{
+			"admin unix//run/edgerelay/admin.sock|0600", "trusted_proxies_strict",
+			"keepalive off",
+		} {
 			if !strings.Contains(warnings, want) {
 				t.Errorf("%s: no warning names %s:\n%s", name, want, out)
 			}
@@ -167,7 +179,8 @@ func TestDoctorLooksAroundTheRelay(t *testing.T) {
 	}
 }
 
-// auth awx asks uWSGI's own socket, on TCP and as a Unix socket. The application here lets everybody in, which doctor tells.
+// auth awx asks uWSGI's own socket, on TCP and as a Unix socket. The application here lets everybody in, which doctor
+// tells.
 func TestAuthAWXAsksUWSGI(t *testing.T) {
 	t.Parallel()
 	uwsgi := peers.StartUWSGI(t, 1)

@@ -11,7 +11,8 @@ import (
 type AWXExample struct {
 	// Name is the file's: Caddyfile or Caddyfile.pod.
 	Name string
-	// UWSGI is the address of uWSGI's socket, Redis the URL of the channel layer, Public the folder with AWX's static files.
+	// UWSGI is the address of uWSGI's socket, Redis the URL of the channel layer, Public the folder with AWX's static
+	// files.
 	UWSGI, Redis, Public string
 	// Sites are the addresses of the site; empty: {$SITE}.
 	Sites string
