@@ -85,9 +85,6 @@ func TestUWSGIPosts(t *testing.T) {
 	}
 	uwsgi := peers.StartUWSGI(t, 5)
 	r := peers.StartRelay(t, uwsgiSite(uwsgi.Socket))
-	if site := os.Getenv("UWSGI_HTTP_SITE"); site != "" { // the former example
-		r = peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n\treverse_proxy "+uwsgi.HTTP+"\n}\n")
-	}
 	for name, c := range map[string]struct {
 		clients int
 		pause   time.Duration // on average
@@ -113,7 +110,7 @@ func TestUWSGIPosts(t *testing.T) {
 			}
 			clients.Wait()
 			if n := failed.Load(); n > 0 {
-				t.Errorf("%d of %d POSTs failed", n, total)
+				t.Errorf("%s: %d of %d POSTs failed", name, n, total)
 			}
 		})
 	}
