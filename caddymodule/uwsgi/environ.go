@@ -80,7 +80,13 @@ func (v *variables) request() {
 	v.add("CONTENT_TYPE", r.Header.Get("Content-Type"))
 	v.add("REQUEST_URI", uri)
 	v.add("PATH_INFO", path)
-	v.add("DOCUMENT_ROOT", v.repl.ReplaceAll(v.t.Root, ""))
+	root := v.repl.ReplaceAll(v.t.Root, "")
+	if root != "" {
+		if absolute, err := caddy.FastAbs(root); err == nil {
+			root = absolute
+		}
+	}
+	v.add("DOCUMENT_ROOT", root)
 	// r.Proto is the name of another protocol in an extended CONNECT.
 	v.add("SERVER_PROTOCOL", fmt.Sprintf("HTTP/%d.%d", r.ProtoMajor, r.ProtoMinor))
 }

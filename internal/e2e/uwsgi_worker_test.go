@@ -528,6 +528,7 @@ func TestUWSGIAnswers(t *testing.T) {
 		"/none":      "HTTP/1.1 204 No Content\r\n\r\n",
 		"/same":      "HTTP/1.1 304 Not Modified\r\nETag: x\r\nContent-Length: 50\r\n\r\n",
 		"/early":     "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+		"/accel":     "HTTP/1.1 200 OK\r\nX-Accel-Redirect: /secret\r\n\r\n",
 		"/switching": "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
 	}
 	worker := startWorker(t, func(conn net.Conn, r uwsgiRequest) { reply(texts[r.Vars["PATH_INFO"]])(conn, r) })
@@ -549,6 +550,7 @@ func TestUWSGIAnswers(t *testing.T) {
 		{"GET", "/none", 204, "", 0},
 		{"GET", "/same", 304, "", 0},
 		{"GET", "/early", 200, "hello", 5},
+		{"GET", "/accel", 200, "", -1},
 		{"GET", "/switching", 502, "", 0},
 	} {
 		resp, err := http.DefaultTransport.RoundTrip(newRequest(t, c.method, r.URL+c.path, nil))
@@ -566,6 +568,21 @@ func TestUWSGIAnswers(t *testing.T) {
 				t.Errorf("%s %s: the client gets %s", c.method, c.path, name)
 			}
 		}
+	}
+	// What X-Accel-Redirect asks for is done by handle_response, which sees it.
+	if err := r.Load("{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n\treverse_proxy " + worker.Address + ` {
+		transport uwsgi
+		@accel header X-Accel-Redirect *
+		handle_response @accel {
+			respond "file {rp.header.X-Accel-Redirect}"
+		}
+	}
+}
+`); err != nil {
+		t.Fatal(err)
+	}
+	if status, body, err := once(newRequest(t, http.MethodGet, r.URL+"/accel", nil)); body != "file /secret" || err != nil {
+		t.Errorf("X-Accel-Redirect: %d %q (%v)", status, body, err)
 	}
 	// An upgrade is a request like others, to an application that does not know it.
 	req := newRequest(t, http.MethodGet, r.URL+"/plain", nil)
