@@ -419,3 +419,45 @@ func TestGraceIsNotOver(t *testing.T) {
 		}
 	})
 }
+
+// A client that asks for what it has, to find out whether the relay is still there, costs no question, as long as its rights are checked
+// again in every recheck interval; one that asks for anything else does, and a right that has gone ends the subscription in any case.
+func TestAskingForTheSameCostsNothing(t *testing.T) {
+	const recheck = time.Minute
+	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {
+		session, socket := c.enter(t, handshake(session))
+		client := &awx.Client{Shared: shared(c.hub), Session: session, Token: token}
+		const both = `{"groups": {"jobs": ["status_changed"], "job_events": [42]}, "xrftoken": "` + token + `"}`
+		client.Message(true, []byte(both))
+		c.api.become(nil)
+		for range 10 {
+			time.Sleep(recheck / 20) // longer than an answer is kept, and too short for a recheck
+			client.Message(true, []byte(both))
+			const same = `{"groups_current": ["jobs-status_changed", "job_events-42"], "groups_left": [], "groups_joined": []}`
+			if got := socket.last(); got != same {
+				t.Errorf("the answer is %s", got)
+			}
+		}
+		c.api.mu.Lock()
+		if len(c.api.asked) > 0 {
+			t.Errorf("the API was asked %v", c.api.asked)
+		}
+		c.api.mu.Unlock()
+		client.Message(true, []byte(`{"groups": {"job_events": [42]}, "xrftoken": "`+token+`"}`))
+		c.api.mu.Lock()
+		if len(c.api.asked) != 1 {
+			t.Errorf("another subscription was asked about by %v", c.api.asked)
+		}
+		c.api.mu.Unlock()
+		c.api.become(func(_, path string) int {
+			if path == "/api/v2/jobs/42/" {
+				return 403
+			}
+			return 200
+		})
+		time.Sleep(recheck + time.Second)
+		if want := `{"groups_current": [], "groups_left": ["job_events-42"], "groups_joined": []}`; socket.last() != want {
+			t.Errorf("a right has gone, and the client was told %s", socket.last())
+		}
+	})
+}
