@@ -34,7 +34,7 @@ func (h *Hub) closeUnverified(now time.Time, every time.Duration) {
 	r.mu.Unlock()
 	for _, s := range over {
 		h.stats.unverified.Add(1)
-		h.log.Warn("a user's login could not be checked for longer than recheck_grace; its websocket is closed", "user", s.identity.Name, "address", s.address.String())
+		h.log.Warn("a user's login could not be checked for longer than recheck_grace; its websocket is closed", "user", s.identity.Name, "address", AddressText(s.address))
 		s.socket.Close(CloseTryLater, "authorization is unavailable")
 	}
 }

@@ -79,7 +79,7 @@ func (h *Hub) checkLogin(ctx context.Context, l *login, began time.Time) {
 	}
 	if !certain && ctx.Err() == nil {
 		h.log.Warn("could not check whether a user is still logged in; its websocket stays",
-			"user", about.Name, "address", sessions[0].address.String(), "websockets", len(sessions), "error", answer)
+			"user", about.Name, "address", AddressText(sessions[0].address), "websockets", len(sessions), "error", answer)
 	}
 	if groups, ok := a.(GroupRechecker); ok && len(open) > 0 {
 		certain = h.checkGroups(ctx, groups, open) && certain
@@ -96,14 +96,14 @@ func (h *Hub) conclude(s *Session, err error) (certain bool) {
 	case err == nil:
 	case errors.Is(err, ErrUnauthenticated):
 		h.stats.expired.Add(1)
-		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address", s.address.String())
+		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address", AddressText(s.address))
 		Farewell(s.socket)
 	case errors.Is(err, ErrChanged):
-		h.log.Info("the user's rights have changed; its websocket is closed, to connect again", "user", s.identity.Name, "address", s.address.String())
+		h.log.Info("the user's rights have changed; its websocket is closed, to connect again", "user", s.identity.Name, "address", AddressText(s.address))
 		s.socket.Close(CloseRestart, "rights have changed")
 	case errors.Is(err, ErrExpired):
 		h.stats.renewed.Add(1)
-		h.log.Info("the user's token has expired; its websocket is closed, to connect with a new one", "user", s.identity.Name, "address", s.address.String())
+		h.log.Info("the user's token has expired; its websocket is closed, to connect with a new one", "user", s.identity.Name, "address", AddressText(s.address))
 		s.socket.Close(CloseRestart, RenewReason)
 	default:
 		return false
@@ -148,7 +148,7 @@ func (h *Hub) checkGroups(ctx context.Context, a GroupRechecker, sessions []*Ses
 	}
 	asking.Wait()
 	for s, groups := range lost {
-		h.log.Info("the user may not see a group any more; the subscription is ended", "user", id.Name, "address", s.address.String(), "groups", groups)
+		h.log.Info("the user may not see a group any more; the subscription is ended", "user", id.Name, "address", AddressText(s.address), "groups", groups)
 		s.revoke(groups)
 	}
 	if failure != nil && ctx.Err() == nil {
