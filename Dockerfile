@@ -5,7 +5,8 @@
 #     --ulimit nofile=1048576:1048576 edgerelay
 #
 # Your Caddyfile begins as deploy/container/Caddyfile does, which is what runs without one: ports
-# below 1024 are not for this user.
+# below 1024 are not for this user. If it has `admin`, give CADDY_ADMIN the same value
+# (-e CADDY_ADMIN=localhost:2019): the health check looks there.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./

@@ -28,7 +28,7 @@ func drainCommand() *cobra.Command {
 		Long: "Closes all websockets at a set pace with code 1012 and refuses new ones, so that a load balancer sends clients that connect again\n" +
 			"to other nodes. Most pages of AWX up to 24.6.1 do not connect again: they show no changes until the user navigates.\n" +
 			"Without a pace, that of the configuration is taken. It lasts until it is cancelled or the relay is restarted.",
-		Example: "  caddy edgerelay drain --duration 60s --wait && caddy stop",
+		Example: "  caddy edgerelay drain --duration 60s --wait && systemctl stop edgerelay",
 		Args:    cobra.NoArgs,
 		RunE: running(func([]string) error {
 			method, body := http.MethodPost, []byte(nil)
