@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -182,8 +183,8 @@ func (t *Transport) Validate() error {
 		"request_memory": t.RequestMemory, "request_disk": *t.RequestDisk, "response_memory": t.ResponseMemory,
 		"response_disk": *t.ResponseDisk, "max_response_header": t.MaxResponseHeader,
 	} {
-		if size < 0 {
-			return fmt.Errorf("%s: %d is negative; use a size such as 64KiB", name, size)
+		if size < 0 || size > math.MaxInt64/4 {
+			return fmt.Errorf("%s: %d is out of range; use a size such as 64KiB", name, size)
 		}
 	}
 	for name, size := range map[string]int64{
