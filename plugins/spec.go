@@ -59,7 +59,7 @@ type Spec struct {
 	// Memory limits an instance's linear memory, in bytes; default 32 MiB.
 	Memory int64
 	// Fuel is the budget of one call in units, to which FuelPerByte adds; default 1,000,000: some milliseconds of
-	// instructions, and more than a second where each waits for memory (see RATIONALE.md, "fuel"). See FuelFor.
+	// instructions, and seconds where each waits for memory (see RATIONALE.md, "fuel"). See FuelFor.
 	Fuel int64
 	// FuelPerByte is what each byte of the call's input adds to the budget, in units; default 64. Negative: nothing.
 	FuelPerByte int64
