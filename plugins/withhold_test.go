@@ -123,6 +123,9 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "" {
 		t.Errorf("g1 is set aside and gives %q", got)
 	}
+	if got, ok := p.Render(9, "g2", []byte("{}")); ok {
+		t.Errorf("class 9 of g2 is set aside and is shown %q", got)
+	}
 	for _, group := range []string{"g2", "g3", "g4"} {
 		if got := show(p.Process(group, do("replace", "with", "{}"), nil)); got != group+" {}" {
 			t.Errorf("%s gives %q", group, got)
