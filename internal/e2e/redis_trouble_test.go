@@ -281,3 +281,27 @@ func TestTrackingIsAskedAgain(t *testing.T) {
 		return nil
 	})
 }
+
+// A URL as it stands in CHANNEL_LAYERS works, with redis-py's options; one that must not be ignored is named.
+func TestURLOfRedisPy(t *testing.T) {
+	t.Parallel()
+	redis := peers.StartRedis(t)
+	redis.Do("ACL", "SETUSER", "relay", "on", ">p^w", "~*", "&*", "+@all")
+	r := startOn(t, "redis valkey://relay:p^w@"+redis.Addr+"?health_check_interval=30&socket_timeout=5&db=0")
+	c := greeted(t, r)
+	askItems(t, c, "job_events-1")
+	answered(t, c, patience, "groups_current")
+	publishHTTP(t, r, "job_events-1", `{"n":1}`)
+	answered(t, c, patience, `{"n":1}`)
+	if log := r.Log(); !strings.Contains(log, "options of a redis url ignored") || strings.Contains(log, "p^w") {
+		t.Error("the log does not name the option, or tells the password")
+	}
+	for option, remedy := range map[string]string{
+		"ssl_cert_reqs=none": "insecure_skip_verify", "no_such_option=secret": "no_such_option",
+	} {
+		err := r.Load(siteOn("redis rediss://relay:secret@" + redis.Addr + "?" + option))
+		if err == nil || !strings.Contains(err.Error(), remedy) || strings.Contains(err.Error(), "relay:secret") {
+			t.Errorf("%s: %v", option, err)
+		}
+	}
+}

@@ -46,6 +46,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	hosts.tell(log)
 	b := &Broker{place: s, log: log, hosts: hosts}
 	b.settings.Store(settings)
 	b.health = newHealth(hosts.size)
@@ -88,6 +89,7 @@ func (b *Broker) Apply(s Settings) error {
 	b.health.forgive()
 	b.otherCapacity.Store(false)
 	if moved {
+		b.hosts.tell(b.log)
 		for _, l := range b.links {
 			l.interrupt()
 		}

@@ -94,8 +94,8 @@ func (h Hosts) place() string {
 }
 
 // options are those of every host. That of a Sentinel has network "sentinel" and the master's name as its address.
-func (h Hosts) options() ([]*goredis.Options, error) {
-	var list []*goredis.Options
+func (h Hosts) options() ([]*host, error) {
+	var list []*host
 	switch {
 	case h.size() == 0:
 		return nil, errors.New("no host; write: url redis://127.0.0.1:6379/0")
@@ -120,7 +120,9 @@ func (h Hosts) options() ([]*goredis.Options, error) {
 				return nil, fmt.Errorf("sentinel address %q; write host:port, such as 10.0.0.1:26379", a)
 			}
 		}
-		o := &goredis.Options{Network: "sentinel", Addr: s.Master, Username: s.Username, Password: s.Password, DB: s.Database}
+		o := &host{Options: &goredis.Options{
+			Network: "sentinel", Addr: s.Master, Username: s.Username, Password: s.Password, DB: s.Database,
+		}}
 		if h.TLS != nil {
 			o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 		}
@@ -130,16 +132,17 @@ func (h Hosts) options() ([]*goredis.Options, error) {
 		if !encrypted {
 			return nil, errors.New("there is a tls block, but no url begins with rediss://")
 		}
-		if _, err := h.TLS.apply(&tls.Config{}); err != nil {
-			return nil, err
-		}
 	}
-	pool := h.Pool.withDefaults()
-	if pool.MinBackoff > pool.MaxBackoff {
+	if pool := h.Pool.withDefaults(); pool.MinBackoff > pool.MaxBackoff {
 		return nil, errors.New("pool: min_backoff is above max_backoff")
 	}
 	for _, o := range list {
-		pool.apply(o)
+		h.Pool.or(o.pool).withDefaults().apply(o.Options)
+		if o.tls = h.TLS.or(o.tls); o.tls != nil {
+			if _, err := o.tls.apply(&tls.Config{}); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return list, nil
 }
@@ -168,14 +171,25 @@ func (p Pool) apply(o *goredis.Options) {
 	setTime(&o.ConnMaxLifetime, p.MaxLifetime)
 }
 
-// parseURL reads a URL, without ever repeating its password in an error.
-func parseURL(url string) (*goredis.Options, error) {
-	o, err := goredis.ParseURL(url)
-	if err != nil {
-		scheme, _, _ := strings.Cut(url, "://")
-		return nil, fmt.Errorf("the url (%s://…) cannot be read; write it like redis://user:password@host:6379/0, rediss://… for TLS or unix:///path?db=0", scheme)
+// or fills in what is 0 from other settings.
+func (p Pool) or(other Pool) Pool {
+	fill(&p.Size, other.Size)
+	fill(&p.MinIdle, other.MinIdle)
+	fill(&p.MaxIdle, other.MaxIdle)
+	fill(&p.DialTimeout, other.DialTimeout)
+	fill(&p.ReadTimeout, other.ReadTimeout)
+	fill(&p.WriteTimeout, other.WriteTimeout)
+	fill(&p.Wait, other.Wait)
+	fill(&p.MaxIdleTime, other.MaxIdleTime)
+	fill(&p.MaxLifetime, other.MaxLifetime)
+	return p
+}
+
+// fill sets what is not set.
+func fill[T comparable](to *T, value T) {
+	if *to == *new(T) {
+		*to = value
 	}
-	return o, nil
 }
 
 // route is one way to reach a host: a client, and the dialer that it uses.
@@ -184,6 +198,7 @@ type route struct {
 	client  *goredis.Client
 	dial    func(ctx context.Context) (net.Conn, error) // for links
 	master  *master                                     // nil without Sentinel
+	ignored []string                                    // options of the URL that mean nothing here
 	quiet   atomic.Int64                                // until when (Unix seconds) the client's HELLO is not sent
 }
 
@@ -198,9 +213,9 @@ func (h Hosts) routes() ([]*route, error) {
 	}
 	list := make([]*route, len(all))
 	for i, o := range all {
-		r := &route{options: o}
+		r := &route{options: o.Options, ignored: o.ignored}
 		network, addr := o.Network, o.Addr
-		dial := dialer(o.TLSConfig, h.TLS, o.DialTimeout)
+		dial := dialer(o.TLSConfig, o.tls, o.DialTimeout)
 		r.dial = func(ctx context.Context) (net.Conn, error) { return dial(ctx, network, addr) }
 		o.Dialer, o.TLSConfig = dial, nil
 		if len(h.Sentinels) > 0 {
@@ -209,7 +224,7 @@ func (h Hosts) routes() ([]*route, error) {
 			o.Dialer = r.master.dialMaster
 		}
 		o.Dialer = guarded(o.Dialer, r)
-		r.client = goredis.NewClient(o)
+		r.client = goredis.NewClient(o.Options)
 		list[i] = r
 	}
 	return list, nil

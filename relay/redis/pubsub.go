@@ -90,6 +90,7 @@ func NewPubSub(s PubSubSettings, log *slog.Logger) (*PubSub, error) {
 	if err != nil {
 		return nil, err
 	}
+	hosts.tell(log)
 	p := &PubSub{place: s, log: log, hosts: hosts, health: newHealth(hosts.size)}
 	p.settings.Store(settings)
 	for i := range hosts.size {
@@ -115,6 +116,7 @@ func (p *PubSub) Apply(s PubSubSettings) error {
 	p.settings.Store(settings)
 	p.health.forgive()
 	if moved {
+		p.hosts.tell(p.log)
 		for _, l := range p.links {
 			l.cut()
 		}

@@ -2,7 +2,9 @@ package redis
 
 import (
 	"hash/crc32"
+	"log/slog"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +45,17 @@ func newRing(h Hosts) (*ring, error) {
 	r.watch(routes)
 	r.routes.Store(&routes)
 	return r, nil
+}
+
+// tell logs which options of URLs mean nothing.
+func (r *ring) tell(log *slog.Logger) {
+	for host := range r.size {
+		if route := r.route(host); len(route.ignored) > 0 {
+			log.Warn("options of a redis url ignored", "host", route.addr(),
+				"options", strings.Join(route.ignored, ", "),
+				"remedy", "remove them, or see channel_layer redis { pool { … } }")
+		}
+	}
 }
 
 // watch counts the round trips of routes.

@@ -23,6 +23,23 @@ type TLS struct {
 // Config is the configuration of one connection; the name to verify, where none is set, is up to who dials.
 func (t *TLS) Config() (*tls.Config, error) { return t.apply(&tls.Config{}) }
 
+// or fills in what is empty from other details. Either may be nil.
+func (t *TLS) or(other *TLS) *TLS {
+	if t == nil || other == nil {
+		if t == nil {
+			return other
+		}
+		return t
+	}
+	both := *t
+	fill(&both.CA, other.CA)
+	if both.Cert == "" && both.Key == "" { // they go together
+		both.Cert, both.Key = other.Cert, other.Key
+	}
+	both.Insecure = both.Insecure || other.Insecure
+	return &both
+}
+
 // apply adds the details to c.
 func (t *TLS) apply(c *tls.Config) (*tls.Config, error) {
 	c.MinVersion = tls.VersionTLS12

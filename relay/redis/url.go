@@ -1,0 +1,279 @@
+package redis
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// host is what a URL, or a Sentinel, says of one host.
+type host struct {
+	*goredis.Options
+	tls     *TLS     // details of encrypted connections; nil: none
+	pool    Pool     // where Hosts.Pool says nothing
+	ignored []string // options that mean nothing here
+}
+
+const urlHelp = "write it like redis://user:password@host:6379/0, rediss://… for TLS or unix:///path?db=0"
+
+// parseURL reads a URL as redis-py does, so that what stands in CHANNEL_LAYERS can stand here: user, password, path and
+// options are percent-encoded where they must be, and may hold other characters as they are. Errors name options, never
+// values.
+func parseURL(text string) (*host, error) {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found || strings.ContainsAny(scheme, "@:/?# ") {
+		return nil, errors.New("the url has no scheme; " + urlHelp)
+	}
+	fail := func(format string, args ...any) (*host, error) {
+		return nil, fmt.Errorf("the url (%s://…) "+format, append([]any{scheme}, args...)...)
+	}
+	if strings.Contains(rest, "#") {
+		return fail("holds a '#'; in a user, a password or a path write %%23")
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	authority, path := rest, ""
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		authority, path = rest[:i], rest[i:]
+	}
+	h := &host{Options: &goredis.Options{Network: "tcp"}}
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		user, password, _ := strings.Cut(authority[:i], ":")
+		h.Username, h.Password, authority = unquote(user), unquote(password), authority[i+1:]
+	}
+	var err error
+	switch strings.ToLower(scheme) {
+	case "redis", "valkey":
+		err = h.setAddress(authority, path)
+	case "rediss", "valkeys":
+		if err = h.setAddress(authority, path); err == nil {
+			name, _, _ := net.SplitHostPort(h.Addr)
+			h.TLSConfig = &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
+		}
+	case "unix", "redis+socket", "valkey+socket":
+		h.Network, h.Addr = "unix", unquote(path)
+		if authority != "" || strings.Trim(path, "/ ") == "" {
+			err = errors.New("names no socket; " + urlHelp)
+		}
+	default:
+		err = errors.New("has an unknown scheme; " + urlHelp)
+	}
+	switch {
+	case err == nil:
+		err = h.setOptions(query)
+	case strings.Contains(path, "@"):
+		err = errors.New("holds a '/' before its '@'; in a user or a password write %2F")
+	case strings.Contains(query, "@"):
+		err = errors.New("holds a '?' before its '@'; in a user or a password write %3F")
+	}
+	if err != nil {
+		return fail("%w", err)
+	}
+	return h, nil
+}
+
+// setAddress takes host, port and database.
+func (h *host) setAddress(authority, path string) error {
+	name, port := authority, ""
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
+		name, port = authority[:i], authority[i+1:]
+	}
+	if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
+		name = name[1 : len(name)-1]
+	} else if strings.ContainsAny(name, "[]:") {
+		return errors.New("has an address of IPv6 without brackets; write [::1]:6379")
+	}
+	if name = unquote(name); name == "" {
+		name = "localhost"
+	}
+	if strings.ContainsAny(name, " \t\r\n/@") {
+		return errors.New("has no valid host; " + urlHelp)
+	}
+	if port == "" {
+		port = "6379"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return errors.New("has no valid port; write a number from 1 to 65535")
+	}
+	h.Addr = net.JoinHostPort(name, port)
+	if db := strings.Trim(unquote(path), "/"); db != "" {
+		return number(&h.DB, 0)(db)
+	}
+	return nil
+}
+
+// unquote replaces what is percent-encoded, and leaves a '%' that encodes nothing, as Python's function does.
+func unquote(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				_ = b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		_ = b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// Options of redis-py, and of go-redis, that mean nothing here: the relay negotiates, retries and keeps connections up
+// itself, and reads no text from Redis.
+var ignoredOptions = []string{
+	"client_name", "decode_responses", "driver_info", "encoding", "encoding_errors", "health_check_interval", "lib_name",
+	"lib_version", "protocol", "retry", "retry_on_error", "retry_on_timeout", "single_connection_client",
+	"socket_keepalive", "socket_keepalive_options", "socket_read_size", "socket_type", "ssl_ciphers", "ssl_min_version",
+	"legacy_responses", "use_async",
+	"max_retries", "min_retry_backoff", "max_retry_backoff", "pool_fifo", "max_concurrent_dials",
+}
+
+// refusedOptions are those that must not be ignored, with the remedy.
+var refusedOptions = map[string]string{
+	"ssl_ca_data":               "write the certificates to a file, and tls { ca <file> }",
+	"ssl_ca_path":               "write the certificates to one file, and tls { ca <file> }",
+	"ssl_password":              "decrypt the key's file, and write tls { key <file> }",
+	"ssl_validate_ocsp":         "OCSP is not supported; remove the option",
+	"ssl_validate_ocsp_stapled": "OCSP is not supported; remove the option",
+	"ssl_ocsp_context":          "OCSP is not supported; remove the option",
+	"ssl_ocsp_expected_cert":    "OCSP is not supported; remove the option",
+	"ssl_include_verify_flags":  "certificates are verified as a browser does; remove the option",
+	"ssl_exclude_verify_flags":  "certificates are verified as a browser does; remove the option",
+}
+
+// setOptions takes what stands behind the '?'.
+func (h *host) setOptions(query string) error {
+	var files TLS
+	pool := &h.pool
+	known := map[string]func(value string) error{
+		"db": number(&h.DB, 0), "virtual_host": number(&h.DB, 0),
+		"username": text(&h.Username), "password": text(&h.Password),
+		"max_connections": number(&pool.Size, 1), "pool_size": number(&pool.Size, 1),
+		"max_active_conns": number(&pool.Size, 1),
+		"min_idle_conns":   number(&pool.MinIdle, 0), "max_idle_conns": number(&pool.MaxIdle, 0),
+		"socket_timeout":         seconds(&pool.ReadTimeout, &pool.WriteTimeout),
+		"read_timeout":           seconds(&pool.ReadTimeout),
+		"write_timeout":          seconds(&pool.WriteTimeout),
+		"socket_connect_timeout": seconds(&pool.DialTimeout), "dial_timeout": seconds(&pool.DialTimeout),
+		"timeout":            seconds(&pool.Wait), // of a blocking pool
+		"pool_timeout":       seconds(&pool.Wait),
+		"conn_max_idle_time": seconds(&pool.MaxIdleTime), "idle_timeout": seconds(&pool.MaxIdleTime),
+		"conn_max_lifetime": seconds(&pool.MaxLifetime), "max_conn_age": seconds(&pool.MaxLifetime),
+		"ssl_ca_certs": text(&files.CA), "ssl_certfile": text(&files.Cert), "ssl_keyfile": text(&files.Key),
+		"ssl_cert_reqs":      verified("required", "optional", "cert_required", "cert_optional"),
+		"ssl_check_hostname": verified("true", "yes", "1"),
+		"skip_verify":        yes(&files.Insecure),
+	}
+	user, password := h.Username, h.Password
+	for option := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(option, "=")
+		plain, err := url.QueryUnescape(name)
+		if err != nil {
+			return errors.New("has an option whose name cannot be read")
+		}
+		name, value = plain, unquote(strings.ReplaceAll(value, "+", " "))
+		set, remedy := known[name], refusedOptions[name]
+		switch {
+		case name == "":
+			continue
+		case h.TLSConfig == nil && strings.HasPrefix(name, "ssl_"):
+			return fmt.Errorf("has the option %s and is not encrypted; write rediss://", safeName(name))
+		case remedy != "":
+			return fmt.Errorf("has the option %s, which is not understood; %s", name, remedy)
+		case slices.Contains(ignoredOptions, name):
+			h.ignored = append(h.ignored, name)
+		case set == nil:
+			return fmt.Errorf("has an unknown option %s; remove it", safeName(name))
+		case value == "": // as if it were not there
+		default:
+			if err := set(value); err != nil {
+				return fmt.Errorf("has the option %s: %w", name, err)
+			}
+		}
+	}
+	if user != "" {
+		h.Username = user
+	}
+	if password != "" {
+		h.Password = password
+	}
+	if files != (TLS{}) {
+		h.tls = &files
+	}
+	return nil
+}
+
+// safeName is the name of an option as far as it looks like one: behind a '?' in a password stands what is none.
+func safeName(name string) string {
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && c != '_' || i > 40 {
+			return "(its name is not shown: does a password hold a '?', to be written as %3F?)"
+		}
+	}
+	return name
+}
+
+func text(to *string) func(string) error {
+	return func(value string) error { *to = value; return nil }
+}
+
+func number(to *int, least int) func(string) error {
+	return func(value string) (err error) {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < least || n > 1<<30 {
+			return fmt.Errorf("has no valid number there; write %d or more", least)
+		}
+		*to = n
+		return nil
+	}
+}
+
+// seconds takes a number of seconds, as redis-py does, or a duration.
+func seconds(to ...*time.Duration) func(string) error {
+	return func(value string) error {
+		d, err := time.ParseDuration(value)
+		if n, e := strconv.ParseFloat(value, 64); e == nil {
+			d, err = time.Duration(n*float64(time.Second)), nil
+			if !(n < 1e9) {
+				d = 0
+			}
+		}
+		if err != nil || d <= 0 {
+			return errors.New("this is no time; write seconds, such as 5 or 0.5")
+		}
+		for _, t := range to {
+			*t = d
+		}
+		return nil
+	}
+}
+
+func yes(to *bool) func(string) error {
+	return func(value string) (err error) {
+		if *to, err = strconv.ParseBool(value); err != nil {
+			return errors.New("write true or false")
+		}
+		return nil
+	}
+}
+
+// verified accepts values that ask for what is done anyway.
+func verified(accepted ...string) func(string) error {
+	return func(value string) error {
+		if !slices.Contains(accepted, strings.ToLower(value)) {
+			return errors.New("certificates are verified; write tls { ca <file> } for a private authority, " +
+				"or tls { insecure_skip_verify } for an experiment")
+		}
+		return nil
+	}
+}
