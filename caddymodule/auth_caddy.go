@@ -19,11 +19,12 @@ import (
 // AuthCaddy takes the user from Caddy's own authentication, {http.auth.user.id}, as basic_auth or forward_auth set it. Every
 // authenticated user may see every group. Caddy does not tell when a login ends: the settings bound how long a websocket outlives it.
 type AuthCaddy struct {
-	// Lifetime is how long a websocket stays open after its handshake. Then it is closed like that of a user who has logged out.
-	// Default: without end.
+	// Lifetime is how long a websocket stays open after its handshake. Then it is closed with 1012, so that the client connects
+	// again and is authenticated anew. Default: without end.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 	// Expires is a placeholder that says when the login ends, in Unix seconds or as RFC 3339 writes a time, such as
-	// {http.auth.user.exp}; the websocket is closed then. A handshake for which it says no time is rejected with 503. Default: none.
+	// {http.auth.user.exp}; the websocket is closed then, like that of a client that is not logged in. A handshake for which it says
+	// no time is rejected with 503. Default: none.
 	Expires string `json:"expires,omitempty"`
 }
 
@@ -87,13 +88,13 @@ func (a caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	if user == "" {
 		return relay.Identity{}, relay.ErrUnauthenticated
 	}
-	until, err := a.until(repl, time.Now())
+	end, err := a.end(repl, time.Now())
 	if err != nil {
 		return relay.Identity{}, err
 	}
 	id := relay.Identity{Key: user, Name: user, ID: string(pyjson.AppendString(nil, user)), Credentials: throughCaddy{}}
-	if !until.IsZero() {
-		id.Credentials = throughCaddyUntil{until}
+	if !end.until.IsZero() {
+		id.Credentials = end
 	}
 	if n, err := strconv.ParseInt(user, 10, 64); err == nil && strconv.FormatInt(n, 10) == user {
 		id.ID = user
@@ -101,23 +102,22 @@ func (a caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	return id, nil
 }
 
-// until is when a login ends whose handshake is now, zero if nothing says so.
-func (a caddyAuthorizer) until(repl *caddy.Replacer, now time.Time) (until time.Time, err error) {
+// end is when a websocket ends whose handshake is now; its time is zero if nothing says so.
+func (a caddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end throughCaddyUntil, err error) {
 	if a.expires != "" {
-		value := repl.ReplaceAll(a.expires, "")
-		if until, err = parseExpiry(value); err != nil {
-			return until, fmt.Errorf("auth caddy: expires: %w", err)
+		if end.until, err = parseExpiry(repl.ReplaceAll(a.expires, "")); err != nil {
+			return end, fmt.Errorf("auth caddy: expires: %w", err)
 		}
-		if !now.Before(until) {
-			return until, relay.ErrUnauthenticated
+		if !now.Before(end.until) {
+			return end, relay.ErrUnauthenticated
 		}
 	}
 	if a.lifetime > 0 {
-		if end := now.Add(a.lifetime); until.IsZero() || end.Before(until) {
-			until = end
+		if at := now.Add(a.lifetime); end.until.IsZero() || at.Before(end.until) {
+			end = throughCaddyUntil{until: at, renew: true}
 		}
 	}
-	return until, nil
+	return end, nil
 }
 
 // latestExpiry is the greatest number that is taken for Unix seconds: the year 5138. Greater ones are milliseconds.
@@ -149,11 +149,14 @@ func (caddyAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, ite
 	return nil
 }
 
-// throughCaddy marks whoever has been let in by a caddyAuthorizer, throughCaddyUntil those whose login ends at a known time.
-type (
-	throughCaddy      struct{}
-	throughCaddyUntil struct{ until time.Time }
-)
+// throughCaddy marks clients that a caddyAuthorizer has let in.
+type throughCaddy struct{}
+
+// throughCaddyUntil marks those whose websocket ends at a known time.
+type throughCaddyUntil struct {
+	until time.Time
+	renew bool // the lifetime of the websocket is over then; the login may go on
+}
 
 // Until has the hub ask at the end of the login.
 func (t throughCaddyUntil) Until() time.Time { return t.until }
@@ -172,6 +175,9 @@ func (caddyAuthorizer) Recheck(_ context.Context, id relay.Identity) error {
 		return relay.ErrUnauthenticated
 	}
 	if t, ok := id.Credentials.(throughCaddyUntil); ok && !time.Now().Before(t.until) {
+		if t.renew {
+			return relay.ErrExpired
+		}
 		return relay.ErrUnauthenticated
 	}
 	return nil

@@ -130,7 +130,9 @@ func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status in
 	case errors.Is(err, relay.ErrUnauthenticated):
 		return id, http.StatusUnauthorized, rejectedNobody.String(), errors.New("not logged in: log in as an operator, then come back")
 	case err != nil:
-		h.app.log.Warn("the console cannot find out who asks", "error", err)
+		if r.Context().Err() == nil { // a page that is gone is no fault of the authority
+			h.app.log.Warn("the console cannot find out who asks", "error", err)
+		}
 		return id, http.StatusServiceUnavailable, rejectedAuth.String(), errors.New("authentication is unavailable")
 	case h.allows(id):
 		return id, 0, "", nil

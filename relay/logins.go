@@ -109,6 +109,15 @@ func (r *rechecks) remove(s *Session) {
 	}
 }
 
+// dismiss notes that a session's socket is to be closed. It reports whether that is news.
+func (r *rechecks) dismiss(s *Session) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	news := !s.dismissed
+	s.dismissed = true
+	return news
+}
+
 // append puts a login at the end of the list. r.mu is held, as in all below.
 func (r *rechecks) append(l *login) {
 	l.left, l.right = r.last, nil

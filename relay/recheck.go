@@ -92,8 +92,9 @@ func (h *Hub) checkLogin(ctx context.Context, l *login, began time.Time) {
 
 // conclude does what follows from the answer about a session's login. It reports whether that is a certain one.
 func (h *Hub) conclude(s *Session, err error) (certain bool) {
+	ends := errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrChanged) || errors.Is(err, ErrExpired)
 	switch {
-	case err == nil:
+	case err == nil, ends && !h.rechecks.dismiss(s): // or it is closing already
 	case errors.Is(err, ErrUnauthenticated):
 		h.stats.expired.Add(1)
 		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address", AddressText(s.address))
@@ -103,7 +104,7 @@ func (h *Hub) conclude(s *Session, err error) (certain bool) {
 		s.socket.Close(CloseRestart, "rights have changed")
 	case errors.Is(err, ErrExpired):
 		h.stats.renewed.Add(1)
-		h.log.Info("the user's token has expired; its websocket is closed, to connect with a new one", "user", s.identity.Name, "address", AddressText(s.address))
+		h.log.Info("a login must be renewed; its websocket is closed", "user", s.identity.Name, "address", AddressText(s.address))
 		s.socket.Close(CloseRestart, RenewReason)
 	default:
 		return false

@@ -27,7 +27,7 @@ type Session struct {
 	gone      bool
 	revoked   bool // a recheck has ended subscriptions since the client's last message
 	slow      bool // closed because it read too slowly, and counted; of the shard's worker
-	dismissed bool // closed because its login could not be checked
+	dismissed bool // closed by a recheck
 	// Of the reservation. With the flags above they fill eight bytes.
 	ipv6Prefix uint8
 	reserved   bool

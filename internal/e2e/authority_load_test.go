@@ -194,8 +194,9 @@ func TestRechecksKeepUp(t *testing.T) {
 func TestFullQueueIsAnsweredAtOnce(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
-	r := api.site(t, "concurrency 1\n\t\t\ttimeout 1m", "", behindProxy)
+	r := api.site(t, "concurrency 1\n\t\t\ttimeout 1m", "limits {\n\t\t\tpending_per_address 0\n\t\t}", behindProxy)
 	api.set(func() { api.latency = time.Minute })
+	const places = 1024 // for one address
 	var wires []*peers.Wire
 	send := func(i int) *peers.Wire {
 		w, err := peers.DialWire(t, r.URL)
@@ -207,14 +208,14 @@ func TestFullQueueIsAnsweredAtOnce(t *testing.T) {
 		}
 		return w
 	}
-	for i := range 300 { // 256 may wait for one address
+	for i := range places + 10 {
 		wires = append(wires, send(i))
 	}
 	peers.Eventually(t, patience, "the queue to be full", func() error {
 		return atLeast(t, r, `edgerelay_auth_unanswered_total{about="user",reason="busy"}`, 1)
 	})
 	began := time.Now()
-	w := send(300)
+	w := send(places + 10)
 	resp, _, err := w.Response()
 	if err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("%v, %v; want 503 with Retry-After", resp, err)
@@ -483,10 +484,10 @@ func TestAuthCaddyThatEnds(t *testing.T) {
 	r := site("lifetime 1s")
 	c, _ := enter(t, r, http.Header{"X-User": {"alice"}})
 	began := time.Now()
-	farewell(c)
-	if took := time.Since(began); took < 500*time.Millisecond {
-		t.Errorf("closed after %v", took)
+	if text, err := c.Next(patience); peers.CloseCode(err) != 1012 || time.Since(began) < 500*time.Millisecond {
+		t.Errorf("after %v: %q, %v; want a close with 1012, so that the client is authenticated again", time.Since(began), text, err)
 	}
+	enter(t, r, http.Header{"X-User": {"alice"}})
 
 	r = site("lifetime 1h\n\t\t\texpires {http.request.header.X-Until}")
 	for _, write := range []func(time.Time) string{

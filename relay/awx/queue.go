@@ -32,7 +32,7 @@ var classNames = [...]string{"known_login", "stranger", "subscription", "recheck
 // seconds is rejected at once. Subscriptions are bounded by what a client may ask at once, and rechecks by the hub.
 var classes = []fairqueue.Class{
 	ofKnownLogins:   {Weight: 3, PerKey: 256, Total: 4096, Wait: 10 * time.Second},
-	ofStrangers:     {Weight: 1, PerKey: 256, Total: 1024, Wait: 10 * time.Second},
+	ofStrangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 10 * time.Second}, // 1,024: an office that comes back after a restart
 	ofSubscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: authorizeWait},
 	ofRechecks:      {Weight: 2, PerKey: 1024, Total: 8192, Wait: 30 * time.Second},
 }

@@ -22,7 +22,8 @@ type Class struct {
 	// Weight is the class's share of the slots while all classes have work. What a class does not use is lent to the others, and comes
 	// back with the first slot that is released.
 	Weight int
-	// PerKey and Total bound how many callers may wait, with one key and in all.
+	// PerKey and Total bound how many callers may wait, with one key and in all. When all places are taken, the caller that came last
+	// of those with the longest line gives its place up to one with a shorter line.
 	PerKey, Total int
 	// Wait is how long a caller waits at most.
 	Wait time.Duration
@@ -44,7 +45,9 @@ type class struct {
 	used, waiting int
 	pass          float64 // virtual time of its next turn; breaks ties, so that few slots go round
 	lines         map[string]*line
-	next          *line // whose turn it is; the lines form a ring
+	next          *line   // whose turn it is; the lines form a ring
+	byLength      []*line // the lines of each length
+	longest       int
 }
 
 // line is the callers that wait with one key, first come, first served. A line that is empty is removed.
@@ -52,13 +55,15 @@ type line struct {
 	key         string
 	first, last *waiter
 	length      int
-	left, right *line
+	left, right *line // in the ring
+	prev, next  *line // of those of the same length
 }
 
 type waiter struct {
-	granted chan struct{}
-	left    *waiter
-	right   *waiter
+	decided     chan struct{} // closed when it has a slot, or has lost its place
+	lost        bool          // set before decided is closed
+	line        *line
+	left, right *waiter
 }
 
 // New returns a queue for slots, one at least.
@@ -67,7 +72,7 @@ func New(slots int, classes ...Class) *Queue {
 	q.keep = q.slots >= keepFrom*len(classes)
 	for _, c := range classes {
 		c.Weight = max(c.Weight, 1)
-		q.classes = append(q.classes, class{Class: c, lines: map[string]*line{}})
+		q.classes = append(q.classes, class{Class: c, lines: map[string]*line{}, byLength: make([]*line, c.PerKey+2)})
 	}
 	return q
 }
@@ -107,8 +112,8 @@ func (q *Queue) Acquire(ctx context.Context, class int, key string) error {
 	timer := time.NewTimer(c.Wait)
 	defer timer.Stop()
 	select {
-	case <-w.granted:
-		return nil
+	case <-w.decided:
+		return w.err()
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
@@ -117,15 +122,23 @@ func (q *Queue) Acquire(ctx context.Context, class int, key string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	select {
-	case <-w.granted: // meanwhile
-		if ctx.Err() == nil {
-			return nil
+	case <-w.decided: // meanwhile
+		if w.lost || ctx.Err() == nil {
+			return w.err()
 		}
 		q.release(class)
 	default:
-		c.leave(key, w)
+		c.remove(w)
 	}
 	return err
+}
+
+// err is what a caller gets once it is decided about.
+func (w *waiter) err() error {
+	if w.lost {
+		return ErrFull
+	}
+	return nil
 }
 
 // Release gives a slot back.
@@ -144,7 +157,7 @@ func (q *Queue) release(class int) {
 			return
 		}
 		q.grant(next)
-		close(next.pop().granted)
+		close(next.pop().decided)
 	}
 }
 
@@ -190,7 +203,11 @@ func (q *Queue) grant(c *class) {
 // join puts a caller at the end of its key's line.
 func (c *class) join(key string, clock float64) (*waiter, error) {
 	l := c.lines[key]
-	if c.waiting >= c.Total || l != nil && l.length >= c.PerKey || c.PerKey <= 0 {
+	length := 0
+	if l != nil {
+		length = l.length
+	}
+	if length >= c.PerKey || c.waiting >= c.Total && !c.evict(length) {
 		return nil, ErrFull
 	}
 	if c.waiting == 0 {
@@ -207,31 +224,40 @@ func (c *class) join(key string, clock float64) (*waiter, error) {
 			l.left.right, l.right.left = l, l
 		}
 	}
-	w := &waiter{granted: make(chan struct{}), left: l.last}
+	w := &waiter{decided: make(chan struct{}), line: l, left: l.last}
 	if l.last == nil {
 		l.first = w
 	} else {
 		l.last.right = w
 	}
 	l.last = w
-	l.length++
-	c.waiting++
+	c.resize(l, 1)
 	return w, nil
+}
+
+// evict has the last caller of the longest line lose its place, if that line stays longer than one of a length becomes.
+func (c *class) evict(length int) bool {
+	if c.longest <= length+1 {
+		return false
+	}
+	w := c.byLength[c.longest].last
+	c.remove(w)
+	w.lost = true
+	close(w.decided)
+	return true
 }
 
 // pop takes the first caller of the line whose turn it is, and passes the turn on.
 func (c *class) pop() *waiter {
-	l := c.next
-	c.next = l.right
-	w := l.first
-	c.remove(l, w)
+	w := c.next.first
+	c.next = c.next.right
+	c.remove(w)
 	return w
 }
 
-// leave takes a caller that gives up out of its line.
-func (c *class) leave(key string, w *waiter) { c.remove(c.lines[key], w) }
-
-func (c *class) remove(l *line, w *waiter) {
+// remove takes a caller out of its line, and a line out of the ring with its last caller.
+func (c *class) remove(w *waiter) {
+	l := w.line
 	if w.left == nil {
 		l.first = w.right
 	} else {
@@ -242,8 +268,7 @@ func (c *class) remove(l *line, w *waiter) {
 	} else {
 		w.right.left = w.left
 	}
-	c.waiting--
-	if l.length--; l.length > 0 {
+	if c.resize(l, -1); l.length > 0 {
 		return
 	}
 	delete(c.lines, l.key)
@@ -254,5 +279,31 @@ func (c *class) remove(l *line, w *waiter) {
 	l.left.right, l.right.left = l.right, l.left
 	if c.next == l {
 		c.next = l.right
+	}
+}
+
+// resize notes that a line has one caller more or less.
+func (c *class) resize(l *line, by int) {
+	if l.length > 0 {
+		if l.prev == nil {
+			c.byLength[l.length] = l.next
+		} else {
+			l.prev.next = l.next
+		}
+		if l.next != nil {
+			l.next.prev = l.prev
+		}
+	}
+	c.waiting += by
+	if l.length += by; l.length > 0 {
+		l.prev, l.next = nil, c.byLength[l.length]
+		if l.next != nil {
+			l.next.prev = l
+		}
+		c.byLength[l.length] = l
+	}
+	c.longest = max(c.longest, l.length)
+	for c.longest > 0 && c.byLength[c.longest] == nil {
+		c.longest--
 	}
 }

@@ -65,7 +65,7 @@ const (
 func classes() []fairqueue.Class {
 	return []fairqueue.Class{
 		known:         {Weight: 3, PerKey: 256, Total: 4096, Wait: 10 * time.Second},
-		strangers:     {Weight: 1, PerKey: 256, Total: 1024, Wait: 10 * time.Second},
+		strangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 10 * time.Second},
 		subscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: 15 * time.Second},
 		rechecks:      {Weight: 2, PerKey: 1024, Total: 8192, Wait: 30 * time.Second},
 	}
@@ -75,6 +75,14 @@ func classes() []fairqueue.Class {
 func spread(class, n int) (loads []load) {
 	for i := range n {
 		loads = append(loads, load{class, fmt.Sprint("address ", i), 1})
+	}
+	return loads
+}
+
+// crowd is keys loads of count pieces each.
+func crowd(class, keys, count int) (loads []load) {
+	for i := range keys {
+		loads = append(loads, load{class, fmt.Sprint("address ", i), count})
 	}
 	return loads
 }
@@ -92,6 +100,7 @@ func TestOthersWaitForWhatIsInFlightOnly(t *testing.T) {
 		{"4,200 strangers from one address, a known login", 32, []load{{strangers, "attacker", 4200}}, known, 0},
 		{"4,200 strangers from one address, few slots", 4, []load{{strangers, "attacker", 4200}}, strangers, latency},
 		{"4,200 strangers from one address, one slot", 1, []load{{strangers, "attacker", 4200}}, strangers, 2 * latency},
+		{"1,000 strangers from each of ten addresses, another stranger", 32, crowd(strangers, 10, 1000), strangers, latency},
 		{"4,200 strangers from as many addresses, a known login", 32, spread(strangers, 4200), known, 0},
 		{"4,200 strangers from as many addresses, a subscription", 32, spread(strangers, 4200), subscriptions, 0},
 		{"4,200 strangers from as many addresses, a recheck", 32, spread(strangers, 4200), rechecks, 0},
@@ -175,12 +184,20 @@ func TestFull(t *testing.T) {
 			go func() { ended <- q.Acquire(t.Context(), 0, key) }()
 		}
 		synctest.Wait()
-		for _, key := range []string{"a", "b", "c"} { // a's line is full, and then the queue
+		for _, key := range []string{"a", "b"} { // a's line is full, and the queue; b would have as long a line as a
 			if err := q.Acquire(t.Context(), 0, key); !errors.Is(err, fairqueue.ErrFull) {
 				t.Errorf("%s: %v, want it full", key, err)
 			}
 		}
 		began := time.Now()
+		go func() { ended <- q.Acquire(t.Context(), 0, "c") }() // gets the place of a's second
+		synctest.Wait()
+		if err := <-ended; !errors.Is(err, fairqueue.ErrFull) || time.Since(began) > 0 {
+			t.Errorf("%v after %v, want one to lose its place at once", err, time.Since(began))
+		}
+		if err := q.Acquire(t.Context(), 0, "d"); !errors.Is(err, fairqueue.ErrFull) {
+			t.Errorf("d: %v, want it full: nobody has a longer line", err)
+		}
 		for range 3 {
 			if err := <-ended; !errors.Is(err, fairqueue.ErrFull) {
 				t.Errorf("%v, want no slot in time", err)
