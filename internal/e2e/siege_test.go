@@ -120,11 +120,13 @@ func TestSiege(t *testing.T) {
 		})
 	})
 	attack("empty fragments", func(t *testing.T) {
-		a, err := s.shake(masked(0x01, "") + strings.Repeat(masked(0x00, ""), 1_000_000))
+		a, err := s.shake("")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer a.Close()
+		_, err = io.WriteString(a, masked(0x01, "")+strings.Repeat(masked(0x00, ""), 1_000_000))
+		t.Logf("ended by %v", err) // cut off
 		s.well()
 		if now := s.usage(); now.heap > before.heap+16<<20 {
 			t.Errorf("%+v in a message of a million empty fragments, before %+v", now, before)
