@@ -140,6 +140,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		collectPlugins(h, gauge, count)
 	}
 	count(descSuppressed, c.node.logged.suppressed.Load())
+	collectTransport(gauge, count)
 }
 
 func (c collector) collectConnections(s relay.Stats, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {

@@ -104,6 +104,7 @@ func (b *requestBody) read(ctx context.Context, t *Transport, length int64) erro
 				return tooLarge
 			}
 			if err := b.spill(t, (*pooled)[:n]); err != nil {
+				files.failures.Add(1)
 				return diskError(err)
 			}
 		}
@@ -119,7 +120,7 @@ func (b *requestBody) read(ctx context.Context, t *Transport, length int64) erro
 // spill appends to the file.
 func (b *requestBody) spill(t *Transport, p []byte) (err error) {
 	if b.file == nil {
-		if b.file, err = t.tempFile(); err != nil {
+		if b.file, err = t.tempFile(&files.request); err != nil {
 			return err
 		}
 	}
@@ -140,20 +141,7 @@ func (b *requestBody) rewind() error {
 func (b *requestBody) close() {
 	b.closing.Do(func() {
 		if b.file != nil {
-			b.file.Close()
+			closeFile(b.file)
 		}
 	})
-}
-
-// tempFile creates a file that has no name any more.
-func (t *Transport) tempFile() (*os.File, error) {
-	f, err := os.CreateTemp(t.TempDir, "edgerelay-uwsgi-*")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }

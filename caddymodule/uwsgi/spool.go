@@ -139,7 +139,7 @@ func (s *spool) write(p []byte) int {
 	s.mu.Unlock()
 	var err error
 	if file == nil {
-		file, err = s.t.tempFile()
+		file, err = s.t.tempFile(&files.response)
 	}
 	if err == nil {
 		_, err = file.WriteAt(p[:n], at)
@@ -149,6 +149,7 @@ func (s *spool) write(p []byte) int {
 	if err != nil {
 		// The worker then has to wait for the client.
 		s.broken = true
+		files.failures.Add(1)
 		if s.t.diskErrors.pass() {
 			s.t.log.Error("uwsgi response not buffered on disk", "error", err, "remedy", "free space, or set temp_dir")
 		}
@@ -228,6 +229,6 @@ func (s *spool) release() {
 	s.ring = nil
 	s.t.rings.Put(&ring)
 	if s.file != nil {
-		s.file.Close()
+		closeFile(s.file)
 	}
 }

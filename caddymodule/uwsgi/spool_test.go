@@ -95,6 +95,9 @@ func TestSpoolFreesTheWorker(t *testing.T) {
 	data := pattern(1 << 20)
 	s := transport.spool(bytes.NewReader(data), func() { once.Do(func() { close(finished) }) })
 	<-finished
+	if n := Files().OpenFiles; n != 1 {
+		t.Errorf("%d open files are counted", n)
+	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("files with a name: %v (%v)", entries, err)
 	}
@@ -103,6 +106,9 @@ func TestSpoolFreesTheWorker(t *testing.T) {
 		t.Errorf("%d bytes (%v)", len(got), err)
 	}
 	s.Close()
+	if n := Files().OpenFiles; n != 0 {
+		t.Errorf("%d open files are counted at the end", n)
+	}
 }
 
 // When file and memory are full, the worker waits. Closing ends its wait.
