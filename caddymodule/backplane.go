@@ -73,6 +73,9 @@ type DNSDiscovery struct {
 	// Scheme is http (default) or https, Port 80 or 443 by default.
 	Scheme string `json:"scheme,omitempty"`
 	Port   int    `json:"port,omitempty"`
+	// Dialect is broadcast or relay where Python nodes are behind the name: they are sent AWX's header, which whoever gets it can use
+	// again for five minutes. Default: none are, and relays prove that they know the secret by a challenge.
+	Dialect string `json:"dialect,omitempty"`
 	// Every is the time between look-ups. Default: 10s.
 	Every caddy.Duration `json:"every,omitempty"`
 }
@@ -151,7 +154,13 @@ func (b *Backplane) provision(log *slog.Logger) error {
 		if name == "" {
 			return fail("dns", fmt.Errorf("the name is missing"))
 		}
-		s.Discoveries = append(s.Discoveries, &discovery.DNS{Name: name, Scheme: scheme, Port: port, Every: time.Duration(d.Every), Log: log})
+		python := backplane.Dialect(replaced.in("dns: dialect", d.Dialect))
+		if python != "" && python != backplane.Broadcast && python != backplane.Relay && replaced.err == nil {
+			return fail("dns", fmt.Errorf("dialect is broadcast or relay, not %q", python))
+		}
+		s.Discoveries = append(s.Discoveries, &discovery.DNS{
+			Name: name, Scheme: scheme, Port: port, Python: python, Every: time.Duration(d.Every), Log: log,
+		})
 	}
 	for _, d := range b.Redis {
 		r := &discovery.Redis{

@@ -28,9 +28,10 @@ import (
 //		queue_per_peer <size>
 //		frame_size     <size>
 //		dns <name>[:<port>] {
-//			scheme http|https
-//			port   <port>
-//			every  <duration>
+//			scheme  http|https
+//			port    <port>
+//			dialect broadcast|relay
+//			every   <duration>
 //		}
 //		redis <url> {
 //			every <duration>
@@ -89,19 +90,19 @@ func (b *Backplane) unmarshal(d *caddyfile.Dispenser) error {
 		case "dns":
 			var x DNSDiscovery
 			if x.Name, err = one(); err == nil {
-				err = unmarshalDiscovery(d, name, nil, &x.Scheme, &x.Port, &x.Every)
+				err = unmarshalDiscovery(d, name, map[string]*string{"scheme": &x.Scheme, "dialect": &x.Dialect}, &x.Port, &x.Every)
 			}
 			b.DNS = append(b.DNS, x)
 		case "redis":
 			var x RedisDiscovery
 			if x.URL, err = one(); err == nil {
-				err = unmarshalDiscovery(d, name, nil, nil, nil, &x.Every)
+				err = unmarshalDiscovery(d, name, nil, nil, &x.Every)
 			}
 			b.Redis = append(b.Redis, x)
 		case "postgres":
 			var x PostgresDiscovery
 			if x.DSN, err = one(); err == nil {
-				err = unmarshalDiscovery(d, name, &x.IP, &x.Scheme, &x.Port, &x.Every)
+				err = unmarshalDiscovery(d, name, map[string]*string{"ip": &x.IP, "scheme": &x.Scheme}, &x.Port, &x.Every)
 			}
 			b.Postgres = append(b.Postgres, x)
 		default:
@@ -132,8 +133,8 @@ func (b *Backplane) unmarshal(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// unmarshalDiscovery reads the block of a discovery; what it does not have is nil.
-func unmarshalDiscovery(d *caddyfile.Dispenser, kind string, ip, scheme *string, port *int, every *caddy.Duration) error {
+// unmarshalDiscovery reads the block of a discovery: texts by their names, the port unless it is nil, and every.
+func unmarshalDiscovery(d *caddyfile.Dispenser, kind string, texts map[string]*string, port *int, every *caddy.Duration) error {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		var value string
@@ -142,10 +143,8 @@ func unmarshalDiscovery(d *caddyfile.Dispenser, kind string, ip, scheme *string,
 		}
 		var err error
 		switch {
-		case name == "ip" && ip != nil:
-			*ip = value
-		case name == "scheme" && scheme != nil:
-			*scheme = value
+		case texts[name] != nil:
+			*texts[name] = value
 		case name == "port" && port != nil:
 			*port, err = strconv.Atoi(value)
 		case name == "every":

@@ -109,35 +109,35 @@ func examineRedis(ctx context.Context, s redis.Settings) (list []doctor.Finding)
 func (a *App) examinePeers(ctx context.Context, running *node) []doctor.Finding {
 	s := a.Backplane.settings
 	known := map[string]bool{}
-	var urls []string
-	add := func(url string) {
+	var targets []backplane.Target
+	add := func(url string, found bool) {
 		if url = strings.TrimSuffix(url, "/"); url != "" && !known[url] {
 			known[url] = true
-			urls = append(urls, url)
+			targets = append(targets, backplane.Target{URL: url, Found: found})
 		}
 	}
 	for _, d := range s.Discoveries {
 		if list, ok := d.(backplane.Static); ok {
 			for _, target := range list {
-				add(target.URL)
+				add(target.URL, false)
 			}
 		}
 	}
 	if running != nil {
 		if plane := running.plane.Load(); plane != nil {
 			for _, p := range plane.Peers() {
-				add(p.URL)
+				add(p.URL, p.Found)
 			}
 		}
 	}
-	list := make([]doctor.Finding, len(urls))
+	list := make([]doctor.Finding, len(targets))
 	var asking sync.WaitGroup
 	slots := make(chan struct{}, 8)
-	for i, url := range urls {
+	for i, target := range targets {
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			list[i] = doctor.Peer(ctx, url, s.Secrets, s.TLS)
+			list[i] = doctor.Peer(ctx, target.URL, target.Found, s.Secrets, s.TLS)
 		})
 	}
 	asking.Wait()

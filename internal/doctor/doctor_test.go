@@ -184,6 +184,9 @@ func TestPeer(t *testing.T) {
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
 		_, _, err := backplane.Secrets{"right"}.Verify(r.Header.Get("Secret"), time.Now().Add(ahead))
+		if r.Header.Get("Sec-Websocket-Protocol") == "edgerelay.v1" {
+			_, _, err = backplane.Secrets{"right"}.VerifyNative(r.Header.Get("Secret"), time.Now().Add(ahead))
+		}
 		switch {
 		case r.URL.Path != endpoint:
 			w.WriteHeader(http.StatusNotFound)
@@ -196,19 +199,20 @@ func TestPeer(t *testing.T) {
 		}
 	}))
 	defer node.Close()
-	expect(t, Peer(ctx, node.URL, backplane.Secrets{"right"}, nil), OK, "lets this node in")
-	expect(t, Peer(ctx, node.URL+"/", backplane.Secrets{"new", "right"}, nil), OK)
-	expect(t, Peer(ctx, node.URL, backplane.Secrets{"wrong"}, nil), Failure, "another secret", "BROADCAST_WEBSOCKET_SECRET")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), OK, "lets this node in")
+	expect(t, Peer(ctx, node.URL+"/", false, backplane.Secrets{"new", "right"}, nil), OK)
+	expect(t, Peer(ctx, node.URL, true, backplane.Secrets{"new", "right"}, nil), OK)
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"wrong"}, nil), Failure, "another secret", "BROADCAST_WEBSOCKET_SECRET")
 	ahead = -30 * time.Second
-	expect(t, Peer(ctx, node.URL, backplane.Secrets{"right"}, nil), Warning, "clock", "synchronize")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Warning, "clock", "synchronize")
 	ahead = 400 * time.Second
-	expect(t, Peer(ctx, node.URL, backplane.Secrets{"right"}, nil), Failure, "clock", "403")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Failure, "clock", "403")
 	ahead, endpoint = 0, "/websocket/relay/"
-	expect(t, Peer(ctx, node.URL, backplane.Secrets{"right"}, nil), OK)
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), OK)
 	endpoint = "/none/"
-	expect(t, Peer(ctx, node.URL, backplane.Secrets{"right"}, nil), Failure, "404", "proxy")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Failure, "404", "proxy")
 	node.Close()
-	expect(t, Peer(ctx, node.URL, backplane.Secrets{"right"}, nil), Failure, "cannot be reached")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Failure, "cannot be reached")
 }
 
 func TestRoundTrip(t *testing.T) {

@@ -18,8 +18,8 @@ const (
 )
 
 // Peer shakes hands with a node as the backplane does, and hangs up: whether it can be reached, has the same secret, and a clock that goes
-// right.
-func Peer(ctx context.Context, url string, secrets backplane.Secrets, config *tls.Config) Finding {
+// right. One that was only found, and that no operator has named, is asked as a relay.
+func Peer(ctx context.Context, url string, found bool, secrets backplane.Secrets, config *tls.Config) Finding {
 	const check = "peer"
 	ctx, cancel := context.WithTimeout(ctx, peerWait)
 	defer cancel()
@@ -39,17 +39,21 @@ func Peer(ctx context.Context, url string, secrets backplane.Secrets, config *tl
 				"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"ZWRnZXJlbGF5IGRvY3Rvcg=="},
 				"Secret": {backplane.Header(secret, time.Now())},
 			}
+			if found {
+				req.Header.Set("Secret", backplane.NativeHeader(secret, time.Now()))
+				req.Header.Set("Sec-Websocket-Protocol", "edgerelay.v1")
+			}
 			resp, err := client.Do(req)
 			if err != nil {
 				return fail(check, "is the node running, is this its address, and does a firewall let this node through?", "%s cannot be reached: %v", url, err)
 			}
 			_ = resp.Body.Close()
-			found := received(url, resp)
+			answer := received(url, resp)
 			if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusForbidden {
-				return found
+				return answer
 			}
 			if last.Check == "" || resp.StatusCode == http.StatusForbidden { // which tells more than that the other generation's endpoint is not there
-				last = found
+				last = answer
 			}
 		}
 	}

@@ -174,9 +174,11 @@ func (b *Backplane) dialFound() {
 	for _, targets := range b.found {
 		for _, t := range targets {
 			t.URL = canonical(t.URL)
-			if other, ok := wanted[t.URL]; !ok || other.Dialect == Auto {
-				wanted[t.URL] = t
+			if other, ok := wanted[t.URL]; ok { // the same, whichever discovery comes first
+				t.Found = t.Found && other.Found
+				t.Dialect = max(t.Dialect, other.Dialect) // auto is the least of those that a target can have
 			}
+			wanted[t.URL] = t
 		}
 	}
 	before := map[string]<-chan struct{}{}

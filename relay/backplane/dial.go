@@ -50,6 +50,7 @@ type dialer struct {
 
 	endpoint Dialect // Broadcast or Relay: what to try next
 	secret   int     // index of the secret to use next
+	python   bool    // the last connection was with a Python node
 
 	mu     sync.Mutex
 	state  State
@@ -172,21 +173,34 @@ func (d *dialer) set(s State, err error) {
 	}
 }
 
-// connect dials and serves the connection until it ends. It tries the endpoints of both generations before it gives up.
+// connect dials and serves the connection until it ends. Relays come first: AWX's header is for Python nodes and old relays, and only for
+// those that an operator has named. It tries the endpoints of both generations before it gives up.
 func (d *dialer) connect(ctx context.Context) error {
 	dialect := d.b.settings.Load().Dialect
 	if dialect == Broadcast || dialect == Relay {
-		return d.try(ctx, dialect)
+		return d.try(ctx, dialect, false)
 	}
-	err := d.try(ctx, d.endpoint)
 	var other endpointError
+	if !d.python || d.target.Found || dialect == EdgeRelay {
+		secret := d.secret
+		err := d.try(ctx, d.endpoint, true)
+		if !errors.As(err, &other) || dialect == EdgeRelay {
+			return err
+		}
+		if d.target.Found {
+			return fmt.Errorf("%w; if it is a Python node, name it in peers, or set dialect where it is found", err)
+		}
+		d.secret = secret // it may be right, and the node not a relay
+	}
+	err := d.try(ctx, d.endpoint, false)
 	if !errors.As(err, &other) {
 		return err
 	}
 	d.endpoint = map[Dialect]Dialect{Broadcast: Relay, Relay: Broadcast}[d.endpoint]
-	if second := d.try(ctx, d.endpoint); !errors.As(second, &other) {
+	if second := d.try(ctx, d.endpoint, false); !errors.As(second, &other) {
 		return second
 	}
+	d.python = false
 	return err // neither is there; the first answer tells more
 }
 
@@ -200,16 +214,20 @@ type endedError struct{ error }
 
 func (e endedError) Unwrap() error { return e.error }
 
-// try dials one endpoint.
-func (d *dialer) try(ctx context.Context, endpoint Dialect) error {
+// try dials one endpoint. With challenge it sends no header that could be used again, and speaks with relays alone.
+func (d *dialer) try(ctx context.Context, endpoint Dialect, challenge bool) error {
 	s := d.b.settings.Load()
 	secret := s.Secrets[d.secret%len(s.Secrets)]
+	header := Header
+	if challenge {
+		header = NativeHeader
+	}
 	out := d.b.newOutbox()
 	client := *d.b.client.Load()
 	client.Transport = dialing{client.Transport, out}
 	options := &websocket.DialOptions{
 		HTTPClient:      &client,
-		HTTPHeader:      http.Header{headerName: {Header(secret, time.Now())}, nodeHeader: {d.b.id}},
+		HTTPHeader:      http.Header{headerName: {header(secret, time.Now())}, nodeHeader: {d.b.id}},
 		CompressionMode: websocket.CompressionDisabled,
 		OnPingReceived:  out.answers,
 	}
@@ -222,6 +240,9 @@ func (d *dialer) try(ctx context.Context, endpoint Dialect) error {
 	if err != nil {
 		return d.explain(resp, err)
 	}
+	if s.Dialect == Auto {
+		d.python = conn.Subprotocol() != subprotocol
+	}
 	l := d.b.newLink(conn, out, endpoint)
 	l.dialed, l.url = true, d.target.URL
 	stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
@@ -231,6 +252,9 @@ func (d *dialer) try(ctx context.Context, endpoint Dialect) error {
 	case conn.Subprotocol() == subprotocol:
 		l.dialect = EdgeRelay
 		err = d.meetRelay(l, secret)
+	case challenge && s.Dialect != EdgeRelay:
+		l.goodbye(websocket.StatusPolicyViolation, "edgerelay.v1 only")
+		return endpointError{errors.New("the peer does not speak edgerelay.v1")}
 	case s.Dialect == EdgeRelay:
 		l.goodbye(websocket.StatusPolicyViolation, "edgerelay.v1 only")
 		return errors.New("the peer does not speak edgerelay.v1, and dialect edgerelay allows nothing else")

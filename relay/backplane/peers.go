@@ -11,6 +11,8 @@ type Peer struct {
 	// URL is set where this node dials; Address where the other has dialled.
 	URL     string `json:"url,omitempty"`
 	Address string `json:"address,omitempty"`
+	// Found is set where this node dials, and no operator has named the other.
+	Found bool `json:"-"`
 	// Name, Node and Layer are what a relay says of itself: its name, the id of its run, the identity of its channel layer.
 	Name  string `json:"name,omitempty"`
 	Node  string `json:"node,omitempty"`
@@ -56,7 +58,7 @@ func (b *Backplane) Peers() []Peer {
 	b.mu.Unlock()
 	for _, d := range dialers {
 		d.mu.Lock()
-		l, p := d.link, Peer{URL: d.target.URL, Node: d.node, State: d.state, Since: d.since}
+		l, p := d.link, Peer{URL: d.target.URL, Found: d.target.Found, Node: d.node, State: d.state, Since: d.since}
 		if d.err != nil && d.state != StateConnected {
 			p.Error = d.err.Error()
 		}

@@ -2,7 +2,10 @@ package backplane
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestQueueDropsTheOldest(t *testing.T) {
@@ -61,11 +64,30 @@ func TestMetricsKey(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"instance": "a", "metrics_namespace": "dispatcher", "metrics": "x"}`: "awx_metrics-dispatcher_instance_a",
 		`{"instance": "a", "metrics": "x"}`:                                    "awx_metrics_instance_a",
-		`{"metrics": "x"}`:                                                     "", `[]`: "", `{"instance": 3}`: "",
+		`{"instance": "a b", "metrics": "x"}`:                                  "",
+		`{"instance": "a", "metrics_namespace": "\u0000", "metrics": "x"}`:     "",
+		`{"instance": "` + strings.Repeat("a", 256) + `", "metrics": "x"}`:     "",
+		`{"instance": "a", "metrics": "` + strings.Repeat("x", 1<<20+1) + `"}`: "",
+		`{"metrics": "x"}`: "", `[]`: "", `{"instance": 3}`: "",
 	} {
 		key, _, ok := metricsKey([]byte(text))
 		if key != want || ok != (want != "") {
 			t.Errorf("%s: %q %v", text, key, ok)
 		}
+	}
+}
+
+func TestMetricsKeysAreBounded(t *testing.T) {
+	keys, now := metricsKeys{}, time.Now()
+	for i := range maxMetricsKeys {
+		if !keys.take(strconv.Itoa(i), now) {
+			t.Fatalf("key %d is refused", i)
+		}
+	}
+	if keys.take("one more", now) || !keys.take("1", now.Add(time.Minute)) {
+		t.Error("a new key is taken, or a known one is not")
+	}
+	if !keys.take("one more", now.Add(metricsLifetime+time.Second)) || len(keys) != 2 {
+		t.Errorf("%d keys after the lifetime of the others, want 2", len(keys))
 	}
 }

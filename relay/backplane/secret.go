@@ -62,6 +62,20 @@ func Header(secret string, now time.Time) string {
 	return "HMAC-SHA256 " + nonce + ":" + signNonce(secret, nonce)
 }
 
+// nativePrefix begins the header of a handshake that can only become edgerelay.v1.
+const nativePrefix = "edgerelay.v1 "
+
+// NativeHeader returns the header's value for a handshake that can only become edgerelay.v1, where a challenge follows. It is of no
+// use to a node that records it: no Python node takes it, and no relay without an answer to the challenge.
+func NativeHeader(secret string, now time.Time) string {
+	nonce := strconv.FormatInt(now.Unix(), 10)
+	return nativePrefix + nonce + ":" + signNative(secret, nonce)
+}
+
+func signNative(secret, nonce string) string {
+	return sign(secret, []byte(nativePrefix+"handshake "+nonce))
+}
+
 // signNonce is the HMAC of Python's json.dumps({"secret": secret, "nonce": nonce}), keyed with the secret itself.
 func signNonce(secret, nonce string) string {
 	message := pyjson.AppendString([]byte(`{"secret": `), secret)
@@ -78,16 +92,27 @@ func sign(secret string, message []byte) string {
 // Verify checks a header's value. It returns the secret that fits, and how far the sender's clock is behind this
 // node's (also when that is why it is refused); or a [Refusal].
 func (s Secrets) Verify(header string, now time.Time) (secret string, skew time.Duration, err error) {
+	return s.verify(header, "HMAC-SHA256 ", signNonce, now)
+}
+
+// VerifyNative is Verify for a value that [NativeHeader] makes.
+func (s Secrets) VerifyNative(header string, now time.Time) (secret string, skew time.Duration, err error) {
+	return s.verify(header, nativePrefix, signNative, now)
+}
+
+func (s Secrets) verify(header, prefix string, signed func(secret, nonce string) string, now time.Time) (
+	secret string, skew time.Duration, err error,
+) {
 	if header == "" {
 		return "", 0, RefusedMissing
 	}
-	payload, ok := strings.CutPrefix(header, "HMAC-SHA256 ")
+	payload, ok := strings.CutPrefix(header, prefix)
 	nonce, signature, found := strings.Cut(payload, ":")
 	if !ok || !found || nonce == "" || len(nonce) > 20 {
 		return "", 0, RefusedMalformed
 	}
 	for _, candidate := range s { // all of them, so that time does not tell which one fits
-		if hmac.Equal([]byte(signNonce(candidate, nonce)), []byte(signature)) && secret == "" {
+		if hmac.Equal([]byte(signed(candidate, nonce)), []byte(signature)) && secret == "" {
 			secret = candidate
 		}
 	}

@@ -15,12 +15,16 @@ import (
 // does not prove to know the secret gets 403 and learns nothing.
 func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Dialect) (refused int) {
 	s := b.settings.Load()
-	_, skew, err := s.Secrets.Verify(r.Header.Get(headerName), time.Now())
+	native := (s.Dialect == Auto || s.Dialect == EdgeRelay) && offers(r, subprotocol)
+	verify, header := s.Secrets.Verify, r.Header.Get(headerName)
+	if native && strings.HasPrefix(header, nativePrefix) {
+		verify = s.Secrets.VerifyNative
+	}
+	_, skew, err := verify(header, time.Now())
 	var refusal Refusal
 	if err == nil || errors.Is(err, RefusedClock) {
 		b.stats.skew.Store(int64(skew))
 	}
-	native := (s.Dialect == Auto || s.Dialect == EdgeRelay) && offers(r, subprotocol)
 	switch {
 	case errors.As(err, &refusal):
 	case r.Header.Get(nodeHeader) == b.id:

@@ -115,12 +115,12 @@ func (i *identity) run(ctx context.Context, host int, script string, args ...any
 }
 
 // Set stores a string outside the channel layer, as Python's Redis client does.
-func (b *Broker) Set(ctx context.Context, key, value string) error {
-	return set(ctx, b.hosts.client(0), key, value)
+func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
+	return set(ctx, b.hosts.client(0), key, value, lifetime)
 }
 
-func set(ctx context.Context, client *goredis.Client, key, value string) error {
-	if err := client.Set(ctx, key, value, 0).Err(); err != nil {
+func set(ctx context.Context, client *goredis.Client, key, value string, lifetime time.Duration) error {
+	if err := client.Set(ctx, key, value, lifetime).Err(); err != nil {
 		return fmt.Errorf("storing %s: %w", key, err)
 	}
 	return nil

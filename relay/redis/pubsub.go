@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -263,8 +264,8 @@ func (p *PubSub) LayerID(ctx context.Context) (string, error) {
 }
 
 // Set stores a string beside the channel layer, as Python's Redis client does.
-func (p *PubSub) Set(ctx context.Context, key, value string) error {
-	return set(ctx, p.hosts.client(0), key, value)
+func (p *PubSub) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
+	return set(ctx, p.hosts.client(0), key, value, lifetime)
 }
 
 var _ relay.Broker = (*PubSub)(nil)

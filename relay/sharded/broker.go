@@ -172,10 +172,10 @@ func (b *Broker) LayerID(ctx context.Context) (string, error) {
 }
 
 // Set stores a string in the cluster.
-func (b *Broker) Set(ctx context.Context, key, value string) error {
+func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
 	node, err := b.client.MasterForKey(ctx, key)
 	if err == nil {
-		err = node.Set(ctx, key, value, 0).Err()
+		err = node.Set(ctx, key, value, lifetime).Err()
 	}
 	if err != nil {
 		return fmt.Errorf("storing %s: %w", key, err)

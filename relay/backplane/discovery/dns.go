@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,9 @@ type DNS struct {
 	// Scheme is http or https; Port is for A and AAAA records.
 	Scheme string
 	Port   int
+	// Python is the dialect of Python nodes behind the name; empty if there are none. They are sent AWX's header, which whoever gets it
+	// can use again.
+	Python backplane.Dialect
 	// Every is the time between look-ups. Default: 10 s.
 	Every time.Duration
 	// Resolver is the system's if nil.
@@ -32,7 +36,7 @@ var _ backplane.Discovery = (*DNS)(nil)
 
 // Key implements [backplane.Discovery].
 func (d *DNS) Key() string {
-	return fmt.Sprint("dns ", d.Scheme, " ", d.Name, ":", d.Port, " ", d.Every)
+	return fmt.Sprint("dns ", d.Scheme, " ", d.Name, ":", d.Port, " ", d.Every, " ", d.Python)
 }
 
 // Run implements [backplane.Discovery].
@@ -76,7 +80,8 @@ func (d *DNS) lookup(ctx context.Context) ([]backplane.Target, error) {
 	targets := []backplane.Target{}
 	add := func(host string, port int) {
 		targets = append(targets, backplane.Target{
-			URL: d.Scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port)), Dialect: backplane.Auto,
+			URL:     d.Scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port)),
+			Dialect: cmp.Or(d.Python, backplane.Auto), Found: d.Python == "",
 		})
 	}
 	if strings.HasPrefix(d.Name, "_") {

@@ -113,7 +113,7 @@ func (r *Redis) targets(nodes []string) []backplane.Target {
 			continue // somebody else's
 		}
 		if strings.TrimSuffix(n, "/") != strings.TrimSuffix(r.Advertise, "/") {
-			targets = append(targets, backplane.Target{URL: n, Dialect: backplane.Auto})
+			targets = append(targets, backplane.Target{URL: n, Dialect: backplane.Auto, Found: true})
 		}
 	}
 	return targets
