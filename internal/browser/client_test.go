@@ -3,10 +3,13 @@ package browser
 import (
 	"bytes"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -124,6 +127,38 @@ func TestClientLoggedOut(t *testing.T) {
 	page.Wait(t, soon, `client.state === "loggedout" && states.at(-1) === "loggedout 1000"`)
 	page.Script(t, `dispatchEvent(new Event("online")); document.dispatchEvent(new Event("visibilitychange"))`)
 	if !page.Holds(t, `sockets === 1 && client.state === "loggedout"`) {
+		t.Error("the client tried again")
+	}
+}
+
+// As docs/django.md has it, the site's view answers 200 without a user: after a logout the client stops at its next connection.
+func TestClientStopsAfterLogout(t *testing.T) {
+	var loggedOut atomic.Bool
+	view := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !loggedOut.Load() {
+			w.Header().Set("X-User", "7")
+		}
+	}))
+	t.Cleanup(view.Close)
+	s := clientSite(t, "caddy", `map {header.X-User} {http.auth.user.id} {
+		~(.+) "${1}"
+	}
+	forward_auth `+strings.TrimPrefix(view.URL, "http://")+` {
+		uri /whoami/
+		copy_headers X-User
+	}`)
+	s.start(t)
+	page := Open(t)
+	page.Do(t, chromedp.Navigate(s.URL+"client.html"))
+	page.Wait(t, soon, `window.groups?.join() === "jobs-status_changed"`)
+	loggedOut.Store(true)
+	s.stop(t)
+	page.Wait(t, soon, `states.some((s) => s.startsWith("waiting"))`)
+	s.start(t)
+	page.Script(t, `dispatchEvent(new Event("online"))`)
+	page.Wait(t, soon, `client.state === "loggedout"`)
+	page.Script(t, `window.before = sockets; dispatchEvent(new Event("online")); document.dispatchEvent(new Event("visibilitychange"))`)
+	if !page.Holds(t, `sockets === before && client.state === "loggedout"`) {
 		t.Error("the client tried again")
 	}
 }
