@@ -40,7 +40,8 @@ type AuthAWX struct {
 	GatewayTokenGrace caddy.Duration `json:"gateway_token_grace,omitempty"`
 	// Timeout bounds one request. Default: 5s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
-	// Concurrency is how many requests may be under way at once. Default: 32.
+	// Concurrency is how many requests may be under way at once. Handshakes of known logins, those of strangers, subscriptions and
+	// rechecks have shares of it, so that none of them can use it up. Default: 32.
 	Concurrency int `json:"concurrency,omitempty"`
 	// SessionCookie is the cookie that names a login. Default: awx_sessionid.
 	SessionCookie string `json:"session_cookie,omitempty"`

@@ -24,4 +24,10 @@
 // ws wakes a connection when something comes (ws/poller_linux.go, ws/attend.go) and reads its frames (ws/read.go);
 // package awx understands and authorizes the message (awx/client.go), and it becomes [Hub.Subscribe] (subscribe.go): the group is joined in the channel layer if this node was
 // not yet a member, and made known to peers (interest.go), then the session is added to its shard's audience (shard.go).
+//
+// # The path of one recheck
+//
+// logins.go keeps the logins of open sessions in the order of their last check and lets them pass at an even pace; recheck.go asks the
+// [Authorizer] about each, and about the groups of its sessions, and ends what the user may not have any more; grace.go ends what
+// could not be checked for too long. Package awx asks AWX's HTTP API, through the queue in internal/fairqueue (awx/queue.go).
 package relay
