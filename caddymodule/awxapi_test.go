@@ -33,6 +33,8 @@ func newAWXAPI(t *testing.T) *awxAPI {
 			fmt.Fprint(w, `{"count": 1, "results": [{"id": 7, "username": "alice"}]}`)
 		case strings.HasSuffix(r.URL.Path, "/jobs/13/"):
 			w.WriteHeader(http.StatusForbidden)
+		default:
+			fmt.Fprint(w, `{"id": 42}`)
 		}
 	}))
 	t.Cleanup(a.Close)

@@ -26,7 +26,7 @@ type Limits struct {
 	// ConnectionsPerAddress bounds the open connections from one address. Default: 20000.
 	ConnectionsPerAddress *int `json:"connections_per_address,omitempty"`
 	// PendingPerAddress bounds the handshakes from one address whose client is not known yet, because auth has not answered. Each
-	// takes some 12 KiB, without TLS. More are answered with 429. Default: 1024.
+	// takes some 40 KiB. More are answered with 429. Default: 1024.
 	PendingPerAddress *int `json:"pending_per_address,omitempty"`
 	// IPv6Prefix is how many leading bits of an IPv6 address count as one address for these limits, 1 to 128. Logs and the admin
 	// API show whole addresses. Default: 64, which is what one host or household has at least.
