@@ -15,7 +15,9 @@ var (
 )
 
 // collectTransport shows the figures of transport uwsgi.
-func collectTransport(gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+func collectTransport(gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64,
+	...string),
+) {
 	f := uwsgi.Files()
 	count(descUWSGIFiles, uint64(f.RequestFiles), "request")
 	count(descUWSGIFiles, uint64(f.ResponseFiles), "response")

@@ -32,9 +32,12 @@ func TestCaddyfile(t *testing.T) {
 			response_disk 2GiB
 			max_response_header 8KiB
 			temp_dir /var/tmp
-		}`: `{"root":"/srv","script_name":"/awx","env":{"A":"b {c}","D":""},"keep_slashes":true,"modifier1":5,"modifier2":1,` +
-			`"dial_timeout":1000000000,"read_timeout":125000000000,"write_timeout":120000000000,"request_memory":1048576,"request_disk":0,` +
-			`"unbuffered":true,"response_memory":131072,"response_disk":2147483648,"max_response_header":8192,"temp_dir":"/var/tmp"}`,
+		}`: `{"root":"/srv","script_name":"/awx","env":{"A":"b {c}","D":""},` +
+			`"keep_slashes":true,"modifier1":5,"modifier2":1,` +
+			`"dial_timeout":1000000000,"read_timeout":125000000000,"write_timeout":120000000000,` +
+			`"request_memory":1048576,"request_disk":0,` +
+			`"unbuffered":true,"response_memory":131072,"response_disk":2147483648,` +
+			`"max_response_header":8192,"temp_dir":"/var/tmp"}`,
 	} {
 		var transport Transport
 		if err := transport.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)); err != nil {

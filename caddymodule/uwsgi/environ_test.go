@@ -84,14 +84,17 @@ func TestVariables(t *testing.T) {
 	}{
 		{
 			name: "plain", target: "/a%20b/?c=%2f", want: map[string]string{
-				"REQUEST_METHOD": "GET", "QUERY_STRING": "c=%2f", "REQUEST_URI": "/a%20b/?c=%2f", "PATH_INFO": "/a b/", "DOCUMENT_ROOT": "/srv",
-				"SERVER_PROTOCOL": "HTTP/1.1", "REQUEST_SCHEME": "http", "UWSGI_SCHEME": "http", "REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "1234",
+				"REQUEST_METHOD": "GET", "QUERY_STRING": "c=%2f", "REQUEST_URI": "/a%20b/?c=%2f", "PATH_INFO": "/a b/",
+				"DOCUMENT_ROOT":   "/srv",
+				"SERVER_PROTOCOL": "HTTP/1.1", "REQUEST_SCHEME": "http", "UWSGI_SCHEME": "http",
+				"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "1234",
 				"SERVER_PORT": "8080", "SERVER_NAME": "example.com", "HTTP_HOST": "example.com", "CONTENT_TYPE": "",
 			}, absent: []string{"HTTPS", "SCRIPT_NAME", "HTTP_USER_AGENT"},
 		},
 		{
 			name: "TLS", target: "https://example.com:8443/", want: map[string]string{
-				"HTTPS": "on", "REQUEST_SCHEME": "https", "UWSGI_SCHEME": "https", "SERVER_PORT": "8080", "SERVER_NAME": "example.com",
+				"HTTPS": "on", "REQUEST_SCHEME": "https", "UWSGI_SCHEME": "https", "SERVER_PORT": "8080",
+				"SERVER_NAME": "example.com",
 			},
 		},
 		{
@@ -118,7 +121,8 @@ func TestVariables(t *testing.T) {
 			name: "a site on a Unix socket", target: "/", change: func(r *http.Request) {
 				r.RemoteAddr = "@"
 				caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "")
-				*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.UnixAddr{Name: "/x.sock", Net: "unix"})))
+				*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey,
+					net.Addr(&net.UnixAddr{Name: "/x.sock", Net: "unix"})))
 			}, want: map[string]string{"REMOTE_ADDR": "unix:", "REMOTE_PORT": "", "SERVER_PORT": "80"},
 		},
 		{
@@ -134,13 +138,17 @@ func TestVariables(t *testing.T) {
 		{
 			name: "headers", target: "/", change: func(r *http.Request) {
 				r.Header = http.Header{
-					"X-Real-Ip": {"1"}, "X_real_ip": {"2"}, "X.y": {"3"}, "Proxy": {"4"}, "Cookie": {"a=1", "b=2"}, "Accept": {"x", "y"},
-					"Transfer-Encoding": {"chunked"}, "Connection": {"Upgrade"}, "Upgrade": {"h2c"}, "Expect": {"100-continue"}, "Te": {"trailers"},
-					"Content-Length": {"7"}, "Content-Type": {"text/plain"}, "Host": {"evil"}, "User-Agent": {""}, "Empty": {""}, "Gone": nil,
+					"X-Real-Ip": {"1"}, "X_real_ip": {"2"}, "X.y": {"3"}, "Proxy": {"4"}, "Cookie": {"a=1", "b=2"},
+					"Accept":            {"x", "y"},
+					"Transfer-Encoding": {"chunked"}, "Connection": {"Upgrade"}, "Upgrade": {"h2c"},
+					"Expect": {"100-continue"}, "Te": {"trailers"},
+					"Content-Length": {"7"}, "Content-Type": {"text/plain"}, "Host": {"evil"}, "User-Agent": {""},
+					"Empty": {""}, "Gone": nil,
 				}
 			}, want: map[string]string{
-				"HTTP_X_REAL_IP": "1", "HTTP_COOKIE": "a=1; b=2", "HTTP_ACCEPT": "x, y", "CONTENT_TYPE": "text/plain", "HTTP_EMPTY": "",
-				"HTTP_HOST": "example.com",
+				"HTTP_X_REAL_IP": "1", "HTTP_COOKIE": "a=1; b=2", "HTTP_ACCEPT": "x, y", "CONTENT_TYPE": "text/plain",
+				"HTTP_EMPTY": "",
+				"HTTP_HOST":  "example.com",
 			}, absent: []string{
 				"HTTP_PROXY", "HTTP_X.Y", "HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_UPGRADE", "HTTP_EXPECT", "HTTP_TE",
 				"HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_USER_AGENT", "HTTP_GONE", "CONTENT_LENGTH",
@@ -155,7 +163,10 @@ func TestVariables(t *testing.T) {
 		},
 		{
 			name: "mounted", target: "/awx/api/?x", transport: &Transport{ScriptName: "/awx/", Root: "/r"},
-			want: map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": "/api/", "REQUEST_URI": "/awx/api/?x", "DOCUMENT_ROOT": "/r"},
+			want: map[string]string{
+				"SCRIPT_NAME": "/awx", "PATH_INFO": "/api/", "REQUEST_URI": "/awx/api/?x",
+				"DOCUMENT_ROOT": "/r",
+			},
 		},
 		{
 			name: "mounted, the mount itself", target: "/awx", transport: &Transport{ScriptName: "/awx"},
@@ -182,7 +193,10 @@ func TestVariables(t *testing.T) {
 			want: map[string]string{"PATH_INFO": "/a//b/c"},
 		},
 		{
-			name: "an extended CONNECT", target: "/", change: func(r *http.Request) { r.Proto, r.ProtoMajor, r.ProtoMinor = "websocket", 3, 0 },
+			name: "an extended CONNECT", target: "/", change: func(r *http.Request) {
+				r.Proto, r.ProtoMajor,
+					r.ProtoMinor = "websocket", 3, 0
+			},
 			want: map[string]string{"SERVER_PROTOCOL": "HTTP/3.0"},
 		},
 	} {
@@ -223,8 +237,11 @@ func TestRequestsThatCannotBeSent(t *testing.T) {
 		change func(r *http.Request)
 		want   int
 	}{
-		"a zero byte":   {func(r *http.Request) { r.URL.Path = "/a\x00b" }, http.StatusBadRequest},
-		"a huge header": {func(r *http.Request) { r.Header.Set("X", strings.Repeat("x", 65_500)) }, http.StatusRequestHeaderFieldsTooLarge},
+		"a zero byte": {func(r *http.Request) { r.URL.Path = "/a\x00b" }, http.StatusBadRequest},
+		"a huge header": {
+			func(r *http.Request) { r.Header.Set("X", strings.Repeat("x", 65_500)) },
+			http.StatusRequestHeaderFieldsTooLarge,
+		},
 		"many headers": {func(r *http.Request) {
 			for i := range 1000 {
 				r.Header.Set("X-"+strings.Repeat("y", i), strings.Repeat("x", 100))

@@ -42,7 +42,10 @@ func parseHead(b []byte) (h head, size int, err error) {
 		case first:
 			return h, 0, errors.New("answer begins with an empty line")
 		case h.status == 0:
-			return h, size, h.cgi()
+			if err := h.cgi(); err != nil {
+				return h, 0, err
+			}
+			return h, size, nil
 		default:
 			return h, size, nil
 		}

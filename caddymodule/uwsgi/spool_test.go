@@ -37,7 +37,10 @@ func TestSpoolKeepsOrder(t *testing.T) {
 	} {
 		for _, slow := range []string{"neither", "worker", "client", "both"} {
 			t.Run(name+", slow: "+slow, func(t *testing.T) {
-				tr := provisioned(t, &Transport{ResponseMemory: transport.ResponseMemory, ResponseDisk: transport.ResponseDisk, TempDir: transport.TempDir})
+				tr := provisioned(t, &Transport{
+					ResponseMemory: transport.ResponseMemory,
+					ResponseDisk:   transport.ResponseDisk, TempDir: transport.TempDir,
+				})
 				if tr.TempDir != "" {
 					tr.TempDir = filepath.Join(tr.TempDir, "absent")
 				}

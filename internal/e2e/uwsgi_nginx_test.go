@@ -181,7 +181,8 @@ func TestUWSGIEnvironAsNginx(t *testing.T) {
 		differs map[string][2]string
 	}{
 		{request: get("/", "")},
-		{request: get("/", "User-Agent: x\r\nAccept: */*\r\nCookie: a=b; c=\"d\"\r\nAuthorization: Basic YTpi\r\nX-Empty:\r\n")},
+		{request: get("/", "User-Agent: x\r\nAccept: */*\r\nCookie: a=b; c=\"d\"\r\n"+
+			"Authorization: Basic YTpi\r\nX-Empty:\r\n")},
 		{request: get("/a%20b/%C3%A4?x=%2F&y=a+b?c", "")},
 		{request: get("/a%2Fb%2e%2e/c", "")},
 		{request: get("/%E4%FF", "")},
@@ -193,20 +194,28 @@ func TestUWSGIEnvironAsNginx(t *testing.T) {
 		{request: get("http://localhost/absolute?x", "")},
 		{request: get("/", "X_Real_IP: 1\r\nX-Real-Ip: 2\r\nREMOTE_ADDR: 3\r\nProxy: http://evil\r\nX.Dot: 1\r\n")},
 		{request: get("/", "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Port: 1\r\n")},
-		{request: get("/", "Accept-Encoding: gzip\r\nRange: bytes=1-2\r\nIf-Modified-Since: x\r\nOrigin: http://localhost\r\n")},
+		{request: get("/", "Accept-Encoding: gzip\r\nRange: bytes=1-2\r\nIf-Modified-Since: x\r\n"+
+			"Origin: http://localhost\r\n")},
 		{request: get("/", "Upgrade: websocket\r\nTE: trailers\r\n")},
 		{request: post("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n", "a=b")},
 		{request: post("Content-Length: 0\r\n", "")},
 		{request: post("Content-Length: 100000\r\n", strings.Repeat("x", 100_000))},
-		{request: post("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n", "3\r\n{\"a\r\n5\r\n\": 1}\r\n0\r\n\r\n")},
+		{request: post("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n",
+			"3\r\n{\"a\r\n5\r\n\": 1}\r\n0\r\n\r\n")},
 		{request: "PROPFIND /dav HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"},
 		{request: "OPTIONS /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"},
 		{request: "GET /old HTTP/1.0\r\nHost: localhost\r\n\r\n"},
 		// Python's dict keeps the last of equal variables, and HTTP joins equal headers.
 		{request: get("/", "Accept: a\r\nAccept: b\r\n"), differs: map[string][2]string{"HTTP_ACCEPT": {"b", "a, b"}}},
-		{request: get("/", "Cookie: a=1\r\nCookie: b=2\r\n"), differs: map[string][2]string{"HTTP_COOKIE": {"b=2", "a=1; b=2"}}},
+		{request: get("/", "Cookie: a=1\r\nCookie: b=2\r\n"), differs: map[string][2]string{"HTTP_COOKIE": {
+			"b=2",
+			"a=1; b=2",
+		}}},
 		// uWSGI believes this header, and UWSGI_SCHEME more.
-		{request: get("/", "X-Forwarded-Ssl: on\r\n"), differs: map[string][2]string{"wsgi.url_scheme": {"https", "http"}, "HTTPS": {"on", ""}}},
+		{request: get("/", "X-Forwarded-Ssl: on\r\n"), differs: map[string][2]string{"wsgi.url_scheme": {
+			"https",
+			"http",
+		}, "HTTPS": {"on", ""}}},
 	} {
 		for _, secure := range []bool{false, true} {
 			want, wantStatus := fronts["nginx"].ask(t, secure, c.request)

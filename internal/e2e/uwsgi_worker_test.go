@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -141,7 +142,8 @@ func abort(conn net.Conn) { _ = conn.(*net.TCPConn).SetLinger(0) }
 
 // once makes a request by a connection of its own, and returns status and body. The error is that of the body, too.
 func once(req *http.Request) (status int, body string, err error) {
-	transport := &http.Transport{DisableKeepAlives: true}
+	// A request may ask by Expect whether its body is wanted.
+	transport := &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: patience}
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
@@ -165,17 +167,23 @@ func newRequest(t *testing.T, method, url string, body io.Reader) *http.Request 
 // something is wrong.
 func TestUWSGINeverTwice(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
+	cases := map[string]struct {
 		answer func(net.Conn, uwsgiRequest)
 		want   int // 0: a broken answer
 	}{
-		"no answer":         {func(net.Conn, uwsgiRequest) {}, http.StatusBadGateway},
-		"a reset":           {func(conn net.Conn, _ uwsgiRequest) { abort(conn) }, http.StatusBadGateway},
-		"half a head":       {reply("HTTP/1.1 200 OK\r\nContent-Le"), http.StatusBadGateway},
-		"no HTTP":           {reply("hello\r\n\r\n"), http.StatusBadGateway},
-		"a bad length":      {reply("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nhello"), http.StatusBadGateway},
-		"two lengths":       {reply("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"), http.StatusBadGateway},
-		"a huge head":       {reply("HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 70_000) + "\r\n\r\n"), http.StatusBadGateway},
+		"no answer":    {func(net.Conn, uwsgiRequest) {}, http.StatusBadGateway},
+		"a reset":      {func(conn net.Conn, _ uwsgiRequest) { abort(conn) }, http.StatusBadGateway},
+		"half a head":  {reply("HTTP/1.1 200 OK\r\nContent-Le"), http.StatusBadGateway},
+		"no HTTP":      {reply("hello\r\n\r\n"), http.StatusBadGateway},
+		"a bad length": {reply("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nhello"), http.StatusBadGateway},
+		"two lengths": {
+			reply("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
+			http.StatusBadGateway,
+		},
+		"a huge head": {
+			reply("HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 70_000) + "\r\n\r\n"),
+			http.StatusBadGateway,
+		},
 		"other protocols":   {reply("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"), http.StatusBadGateway},
 		"a short body":      {reply("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello"), 0},
 		"a short long body": {reply("HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n" + strings.Repeat("x", 599_999)), 0},
@@ -185,11 +193,14 @@ func TestUWSGINeverTwice(t *testing.T) {
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello")
 			abort(conn)
 		}, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			worker, other := startWorker(t, c.answer), startWorker(t, c.answer)
-			r := peers.StartRelay(t, `{
+	}
+	answer := func(conn net.Conn, r uwsgiRequest) {
+		if c, ok := cases[strings.TrimPrefix(r.Vars["PATH_INFO"], "/")]; ok {
+			c.answer(conn, r)
+		}
+	}
+	worker, other := startWorker(t, answer), startWorker(t, answer)
+	r := peers.StartRelay(t, `{
 	admin {$ADMIN}
 }
 {$SITE} {
@@ -202,9 +213,11 @@ func TestUWSGINeverTwice(t *testing.T) {
 	}
 }
 `)
-			before := worker.Dialed() + other.Dialed() // StartRelay has asked, too
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			before := worker.Dialed() + other.Dialed()
 			for i, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-				status, _, err := once(newRequest(t, method, r.URL+"/", nil))
+				status, _, err := once(newRequest(t, method, r.URL+"/"+url.PathEscape(name), nil))
 				if c.want == 0 && err == nil || c.want != 0 && (err != nil || status != c.want) {
 					t.Errorf("%s: got %d (%v), want %d", method, status, err, c.want)
 				}
@@ -244,7 +257,8 @@ func TestUWSGIRetriesDials(t *testing.T) {
 func TestUWSGIRejectsRetryMatch(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRelay(t, uwsgiSite("127.0.0.1:1"))
-	err := r.Load("{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n\treverse_proxy 127.0.0.1:1 {\n\t\tlb_retries 2\n\t\tlb_retry_match method GET\n\t\ttransport uwsgi\n\t}\n}\n")
+	err := r.Load("{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n\treverse_proxy 127.0.0.1:1 {\n\t\tlb_retries 2\n" +
+		"\t\tlb_retry_match method GET\n\t\ttransport uwsgi\n\t}\n}\n")
 	if err == nil || !strings.Contains(err.Error(), "remove lb_retry_match") {
 		t.Errorf("got %v", err)
 	}
@@ -342,7 +356,11 @@ func TestUWSGIBodyLimits(t *testing.T) {
 				if !c.length {
 					body = io.MultiReader(body)
 				}
-				if status, _, err := once(newRequest(t, http.MethodPost, r.URL+c.path, body)); status != c.want || err != nil {
+				req := newRequest(t, http.MethodPost, r.URL+c.path, body)
+				if c.length {
+					req.Header.Set("Expect", "100-continue")
+				}
+				if status, _, err := once(req); status != c.want || err != nil {
 					t.Errorf("%s, %d bytes, length %t: got %d (%v), want %d", c.path, c.size, c.length, status, err, c.want)
 				}
 			}
@@ -363,23 +381,36 @@ func TestUWSGIFullDisk(t *testing.T) {
 		status, _, err := once(newRequest(t, http.MethodPost, r.URL+"/", strings.NewReader(large[:size])))
 		return status, err
 	}
-	if status, err := upload(1_000_000); status != http.StatusInsufficientStorage {
-		t.Errorf("a large upload: %d (%v), want 507", status, err)
+	// The answer comes before the body is complete.
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !strings.Contains(r.Log(), "buffering the request body") {
-		t.Error("the log does not tell")
+	defer conn.Close()
+	head := "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
+	if _, err := io.WriteString(conn, head+large[:300_000]); err != nil {
+		t.Fatal(err)
 	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 507 ") {
+		t.Errorf("a large upload: %q (%v), want 507", line, err)
+	}
+	peers.Eventually(t, patience, "the log tells of the upload", func() error {
+		if !strings.Contains(r.Log(), "buffering the request body") {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	if status, err := upload(200_000); status != http.StatusOK || err != nil {
 		t.Errorf("a smaller upload: %d (%v)", status, err)
 	}
-	conn := readSlowly(t, r, "/")
+	slow := readSlowly(t, r, "/")
 	peers.Eventually(t, patience, "the log tells of the answer", func() error {
 		if !strings.Contains(r.Log(), "uwsgi response not buffered on disk") {
 			return errors.New("not yet")
 		}
 		return nil
 	})
-	if n, err := io.Copy(io.Discard, conn); err != nil || n < int64(len(large)) {
+	if n, err := io.Copy(io.Discard, slow); err != nil || n < int64(len(large)) {
 		t.Errorf("%d bytes (%v)", n, err)
 	}
 }
@@ -396,7 +427,8 @@ func readSlowly(t *testing.T, r *peers.Relay, path string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"); err != nil {
+	request := "GET " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}
 	return conn
@@ -519,16 +551,18 @@ func TestUWSGIBackpressure(t *testing.T) {
 func TestUWSGIAnswers(t *testing.T) {
 	t.Parallel()
 	texts := map[string]string{
-		"/plain":     "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Accel-Expires: 5\r\nConnection: X-Private\r\nX-Private: 1\r\n\r\nhello",
-		"/endless":   "HTTP/1.1 200 OK\r\n\r\nhello",
-		"/longer":    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, and more",
-		"/chunked":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 77\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+		"/plain": "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Accel-Expires: 5\r\n" +
+			"Connection: X-Private\r\nX-Private: 1\r\n\r\nhello",
+		"/endless": "HTTP/1.1 200 OK\r\n\r\nhello",
+		"/longer":  "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, and more",
+		"/chunked": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 77\r\n\r\n" +
+			"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
 		"/cgi":       "Status: 201 Created\r\n\r\nhello",
 		"/redirect":  "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
 		"/none":      "HTTP/1.1 204 No Content\r\n\r\n",
 		"/same":      "HTTP/1.1 304 Not Modified\r\nETag: x\r\nContent-Length: 50\r\n\r\n",
 		"/early":     "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-		"/accel":     "HTTP/1.1 200 OK\r\nX-Accel-Redirect: /secret\r\n\r\n",
+		"/accel":     "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Accel-Redirect: /secret\r\n\r\n",
 		"/switching": "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
 	}
 	worker := startWorker(t, func(conn net.Conn, r uwsgiRequest) { reply(texts[r.Vars["PATH_INFO"]])(conn, r) })
@@ -550,7 +584,7 @@ func TestUWSGIAnswers(t *testing.T) {
 		{"GET", "/none", 204, "", 0},
 		{"GET", "/same", 304, "", 0},
 		{"GET", "/early", 200, "hello", 5},
-		{"GET", "/accel", 200, "", -1},
+		{"GET", "/accel", 200, "", 0},
 		{"GET", "/switching", 502, "", 0},
 	} {
 		resp, err := http.DefaultTransport.RoundTrip(newRequest(t, c.method, r.URL+c.path, nil))
@@ -581,12 +615,16 @@ func TestUWSGIAnswers(t *testing.T) {
 `); err != nil {
 		t.Fatal(err)
 	}
-	if status, body, err := once(newRequest(t, http.MethodGet, r.URL+"/accel", nil)); body != "file /secret" || err != nil {
+	if status, body, err := once(newRequest(t, http.MethodGet, r.URL+"/accel",
+		nil)); body != "file /secret" || err != nil {
 		t.Errorf("X-Accel-Redirect: %d %q (%v)", status, body, err)
 	}
 	// An upgrade is a request like others, to an application that does not know it.
 	req := newRequest(t, http.MethodGet, r.URL+"/plain", nil)
-	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}}
+	req.Header = http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+		"Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="},
+	}
 	if status, body, err := once(req); status != 200 || body != "hello" || err != nil {
 		t.Errorf("upgrade: %d %q (%v)", status, body, err)
 	}

@@ -29,14 +29,17 @@ func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	u := &UWSGI{Socket: loopback(FreePort(t)), HTTP: loopback(FreePort(t)), Unix: filepath.Join(dir, "uwsgi.sock"), dir: dir}
+	u := &UWSGI{Socket: loopback(FreePort(t)), HTTP: loopback(FreePort(t)), Unix: filepath.Join(dir,
+		"uwsgi.sock"), dir: dir}
 	args := append([]string{
 		"--plugin", "python3", "--socket", u.Socket, "--socket", u.Unix, "--http-socket", u.HTTP,
 		"--wsgi-file", filepath.Join(Root(t), "internal", "e2e", "testdata", "uwsgi", "app.py"),
-		"--processes", strconv.Itoa(workers), "--master", "--need-app", "--die-on-term", "--disable-logging", "--buffer-size", "32768",
+		"--processes", strconv.Itoa(workers), "--master", "--need-app", "--die-on-term", "--disable-logging",
+		"--buffer-size", "32768",
 	}, options...)
 	cmd := exec.Command(Program(t, "uwsgi"), args...)
-	cmd.Env = append(os.Environ(), "UWSGI_APP_COUNT="+u.countFile(), "UWSGI_APP_GO="+u.goFile(), "PYTHONDONTWRITEBYTECODE=1")
+	cmd.Env = append(os.Environ(), "UWSGI_APP_COUNT="+u.countFile(), "UWSGI_APP_GO="+u.goFile(),
+		"PYTHONDONTWRITEBYTECODE=1")
 	u.Process = Start(t, "uwsgi", cmd)
 	u.ready(t, 20*time.Second, func() error {
 		for _, at := range [][2]string{{"tcp", u.Socket}, {"unix", u.Unix}} {
