@@ -140,7 +140,8 @@ func (n *node) awaitConfig(ctx context.Context) error {
 	}
 }
 
-// logFirst sends log records to a logger until a configuration is in force: what is said before that belongs into Caddy's log, too.
+// logFirst sends log records to a logger until a configuration is in force: what is said before that belongs into
+// Caddy's log, too.
 func (n *node) logFirst(log *slog.Logger) {
 	if !n.hasConfig() {
 		n.out.to.Store(log)

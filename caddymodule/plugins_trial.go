@@ -31,7 +31,9 @@ func pluginTestCommand() *cobra.Command {
 		Example: `  caddy edgerelay plugin test redact.wasm events.ndjson --config '{"words": ["password"]}'`,
 		Args:    cobra.ExactArgs(2),
 		RunE: running(func(args []string) error {
-			spec := plugins.Spec{Name: "test", Config: json.RawMessage(config), Fuel: fuel, Memory: memory, OnError: plugins.OnError(onError)}
+			spec := plugins.Spec{
+				Name: "test", Config: json.RawMessage(config), Fuel: fuel, Memory: memory, OnError: plugins.OnError(onError),
+			}
 			if config == "" {
 				spec.Config = nil
 			}

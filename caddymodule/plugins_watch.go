@@ -54,8 +54,8 @@ func (h *pluginHost) watch(ctx context.Context) {
 	}
 }
 
-// lookAtSamples takes over golden samples that have changed and settled, and reports whether there are any. A newer module that was
-// refused is tried on them at the next look.
+// lookAtSamples takes over golden samples that have changed and settled, and reports whether there are any. A newer
+// module that was refused is tried on them at the next look.
 func (h *pluginHost) lookAtSamples(p *runningPlugin, seen map[string]fileState) bool {
 	if p.samples == "" {
 		return false

@@ -18,8 +18,8 @@ const (
 type gate struct {
 	hook  Hook
 	group string
-	// part is the class that on_class renders for, and a hash of the user that on_subscribe decides about: one user's subscription that
-	// fails must not deny those of others.
+	// part is the class that on_class renders for, and a hash of the user that on_subscribe decides about: one user's
+	// subscription that fails must not deny those of others.
 	part uint64
 }
 
@@ -32,8 +32,8 @@ type breaker struct {
 	last    int64 // ticks of the last failure
 }
 
-// breakers set hooks aside, group by group, whose calls fail more often than they succeed. They remember only gates with recent failures:
-// while there are none, a call costs two atomic loads. Safe for concurrent use.
+// breakers set hooks aside, group by group, whose calls fail more often than they succeed. They remember only gates
+// with recent failures: while there are none, a call costs two atomic loads. Safe for concurrent use.
 type breakers struct {
 	limit    int
 	cooldown time.Duration
@@ -93,7 +93,8 @@ func (b *breakers) succeeded(g gate) {
 	}
 }
 
-// failed reports a call that failed, and returns for how long the gate is set aside for it; 0 if it is not, or is already.
+// failed reports a call that failed, and returns for how long the gate is set aside for it; 0 if it is not, or is
+// already.
 func (b *breakers) failed(g gate) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -122,8 +123,8 @@ func (b *breakers) failed(g gate) time.Duration {
 // pause is how long a gate is set aside after a number of tries that failed.
 func (b *breakers) pause(tries int) time.Duration { return b.cooldown << min(tries, 5) }
 
-// remember makes room for a gate. Of too many, the one goes whose last failure is longest ago: then its plugin is asked again, and
-// if it fails its policy answers, so that nothing passes for it.
+// remember makes room for a gate. Of too many, the one goes whose last failure is longest ago: then its plugin is asked
+// again, and if it fails its policy answers, so that nothing passes for it.
 func (b *breakers) remember(g gate) *breaker {
 	if len(b.of) >= maxGates {
 		var oldest gate

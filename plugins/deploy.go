@@ -280,7 +280,8 @@ func (h *host) check(ctx context.Context, spec Spec) error {
 	return nil
 }
 
-// SetSamples makes samples what later modules of a plugin must get right. The running one goes on; Hold tells whether it does.
+// SetSamples makes samples what later modules of a plugin must get right. The running one goes on; Hold tells whether
+// it does.
 func (p *Pipeline) SetSamples(name string, samples []Sample) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -302,8 +303,8 @@ func (p *Pipeline) Hold(ctx context.Context, name string) error {
 	return p.host.check(ctx, *pl.spec.Load())
 }
 
-// Close drains and frees everything. Afterwards the events of groups that had plugins end here, and subscriptions to them are denied:
-// what a plugin kept from clients must not reach the last of them.
+// Close drains and frees everything. Afterwards the events of groups that had plugins end here, and subscriptions to
+// them are denied: what a plugin kept from clients must not reach the last of them.
 func (p *Pipeline) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

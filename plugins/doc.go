@@ -6,7 +6,8 @@
 // it was if anything is wrong. [Pipeline.Process] takes an event through the plugins of its group; a group without plugins costs one
 // table lookup.
 //
-// Isolation: every module is rewritten to count fuel (internal/metering), so that no guest can hold a thread; memory, tables, results
-// and everything a host function keeps are bounded; a failed instance is thrown away. What a plugin cannot process is withheld, unless
-// its [OnError] policy says otherwise; a hook that mostly fails in a group is set aside there for a while, and the policy answers.
+// Isolation: every module is rewritten to count fuel (internal/metering), so that no guest can hold a thread; memory,
+// tables, results and everything a host function keeps are bounded; a failed instance is thrown away. What a plugin
+// cannot process is withheld, unless its [OnError] policy says otherwise; a hook that mostly fails in a group is set
+// aside there for a while, and the policy answers.
 package plugins

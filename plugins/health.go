@@ -29,12 +29,14 @@ type Health struct {
 	Rendered   uint64          `json:"rendered"`
 	Failures   map[Kind]uint64 `json:"failures"`
 	OnError    OnError         `json:"on_error"`
-	// Unprocessed counts the events that failed here, or found the plugin set aside, by what on_error made of them, see Outcomes.
+	// Unprocessed counts the events that failed here, or found the plugin set aside, by what on_error made of them, see
+	// Outcomes.
 	Unprocessed map[string]uint64 `json:"unprocessed"`
-	Bypassed    uint64            `json:"bypassed"` // calls that were not made because the plugin was set aside for their group
-	Same        uint64            `json:"same,omitempty"`
-	Differ      uint64            `json:"differ,omitempty"` // of a shadow: decisions unlike the original's
-	Deploys     uint64            `json:"deploys"`
+	// Bypassed counts the calls that were not made because the plugin was set aside for their group.
+	Bypassed uint64 `json:"bypassed"`
+	Same     uint64 `json:"same,omitempty"`
+	Differ   uint64 `json:"differ,omitempty"` // of a shadow: decisions unlike the original's
+	Deploys  uint64 `json:"deploys"`
 
 	Fuel        uint64 `json:"fuel"`          // units spent by all calls
 	FuelLimit   int64  `json:"fuel_limit"`    // of one call …
@@ -43,7 +45,8 @@ type Health struct {
 	Memory      uint64 `json:"memory"` // bytes of linear memory of all instances
 	KV          int    `json:"kv"`     // bytes in the key-value store
 
-	// Breaker is "closed", or "open" if the plugin is set aside for any group, and "half-open" if it is tried again wherever it is.
+	// Breaker is "closed", or "open" if the plugin is set aside for any group, and "half-open" if it is tried again
+	// wherever it is.
 	Breaker string `json:"breaker"`
 	// SetAside lists where it is, SetAsideMax at most; Aside counts all.
 	SetAside    []SetAside        `json:"set_aside,omitempty"`

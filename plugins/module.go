@@ -21,8 +21,9 @@ import (
 const maxTable = 1 << 17
 
 const (
-	// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go in 5; on a busy
-	// machine it takes longer, and an event of another group than the one that failed must not be withheld for that.
+	// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go in
+	// 5; on a busy machine it takes longer, and an event of another group than the one that failed must not be withheld
+	// for that.
 	defaultStartWait = 500 * time.Millisecond
 	// After an instance that did not start, the next attempt waits for startPause, doubled each time up to startPauseMax.
 	startPause, startPauseMax = 50 * time.Millisecond, 5 * time.Second
@@ -227,7 +228,8 @@ func (m *module) acquire(g gate, hash uint64) (*slot, error) {
 	return s, nil
 }
 
-// release ends what acquire began: it counts the call, and after a failure throws the instance away unless that is intact.
+// release ends what acquire began: it counts the call, and after a failure throws the instance away unless that is
+// intact.
 func (m *module) release(s *slot, g gate, f *Failure) error {
 	s.tally.calls++
 	if s.in != nil {
@@ -243,7 +245,8 @@ func (m *module) release(s *slot, g gate, f *Failure) error {
 	if !f.Kind.counts() {
 		s.breakers.giveUp(g)
 	} else if aside := s.breakers.failed(g); aside > 0 {
-		m.env.log.write(slog.LevelError, fmt.Sprintf("%s is set aside for group %s and %v: %d more calls failed there than succeeded; the last: %v",
+		m.env.log.write(slog.LevelError, fmt.Sprintf(
+			"%s is set aside for group %s and %v: %d more calls failed there than succeeded; the last: %v",
 			g.hook, g.group, aside, m.spec.MaxFailures, f))
 	}
 	return f
@@ -263,7 +266,8 @@ func (m *module) ready(s *slot) error {
 		case !ok:
 			return errReplaced
 		case pausing:
-			return &Failure{Kind: KindStart, Call: "a new instance", Err: errors.New("the last ones did not start; the log says why")}
+			err := errors.New("the last ones did not start; the log says why")
+			return &Failure{Kind: KindStart, Call: "a new instance", Err: err}
 		}
 		if waiting == nil {
 			timer := time.NewTimer(m.startWait)

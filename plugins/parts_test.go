@@ -129,7 +129,8 @@ func TestBreakerTriesOnce(t *testing.T) {
 	}
 }
 
-// TestBreakersAreBounded: whatever fails, so many gates are remembered; what failed long ago is forgotten, and costs nothing then.
+// TestBreakersAreBounded: whatever fails, so many gates are remembered; what failed long ago is forgotten, and costs
+// nothing then.
 func TestBreakersAreBounded(t *testing.T) {
 	began, now := time.Now(), time.Duration(0)
 	b := &breakers{limit: 1, cooldown: time.Second, now: func() time.Time { return began.Add(now) }}
@@ -147,7 +148,8 @@ func TestBreakersAreBounded(t *testing.T) {
 	}
 }
 
-// TestBreakersCountRates: a gate that mostly fails is set aside though some calls succeed; one that mostly succeeds is not.
+// TestBreakersCountRates: a gate that mostly fails is set aside though some calls succeed; one that mostly succeeds is
+// not.
 func TestBreakersCountRates(t *testing.T) {
 	for _, c := range []struct {
 		name      string

@@ -49,8 +49,8 @@ type Pipeline struct {
 	closed  bool
 }
 
-// OnWithheld calls told with the group of each event that is withheld because a plugin could not process it, see [OnErrorWithhold],
-// from the goroutine that brought the event. So told must be quick, and not call the Pipeline.
+// OnWithheld calls told with the group of each event that is withheld because a plugin could not process it, see
+// [OnErrorWithhold], from the goroutine that brought the event. So told must be quick, and not call the Pipeline.
 func (p *Pipeline) OnWithheld(told func(group string)) { p.withheld.Store(&told) }
 
 // Process takes an event through the plugins of its group and appends what comes out to out: nothing if a plugin dropped it, several

@@ -40,7 +40,8 @@ var ways = []struct {
 	}},
 }
 
-// Whichever way an event goes past a plugin that could not process it, the plugin's policy decides, for that event and its group alone.
+// Whichever way an event goes past a plugin that could not process it, the plugin's policy decides, for that event and
+// its group alone.
 func TestPolicies(t *testing.T) {
 	for _, way := range ways {
 		for _, policy := range []OnError{"", OnErrorWithhold, OnErrorDrop, OnErrorPass, OnErrorLastGood} {

@@ -102,7 +102,8 @@ func TestClientReconnects(t *testing.T) {
 	page.Wait(t, soon, `states.at(-1) === "closed"`)
 }
 
-// The way to the relay goes silent in both directions, and no end of it notices: the client does, while its page is visible.
+// The way to the relay goes silent in both directions, and no end of it notices: the client does, while its page is
+// visible.
 func TestClientNoticesSilence(t *testing.T) {
 	s := clientSite(t, "none", "edgerelay_demo")
 	s.start(t)
@@ -131,7 +132,8 @@ func TestClientLoggedOut(t *testing.T) {
 	}
 }
 
-// As docs/django.md has it, the site's view answers 200 without a user: after a logout the client stops at its next connection.
+// As docs/django.md has it, the site's view answers 200 without a user: after a logout the client stops at its next
+// connection.
 func TestClientStopsAfterLogout(t *testing.T) {
 	var loggedOut atomic.Bool
 	view := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -70,7 +70,8 @@ func TestLargeEventsAreRedacted(t *testing.T) {
 	}
 }
 
-// What a plugin fails on is not shown, whatever the hook; and it sets the plugin aside for its own group and hook alone.
+// What a plugin fails on is not shown, whatever the hook; and it sets the plugin aside for its own group and hook
+// alone.
 func TestFailingPluginsLetNothingPast(t *testing.T) {
 	s := newStage(t)
 	r := peers.StartRelay(t, s.withPlugins(
@@ -141,7 +142,8 @@ func TestFailingPluginsLetNothingPast(t *testing.T) {
 	})
 }
 
-// Clients learn by resync that they miss an event, whether it was withheld from all or from their class; other groups' clients do not.
+// Clients learn by resync that they miss an event, whether it was withheld from all or from their class; other groups'
+// clients do not.
 func TestWithheldEventsAreTold(t *testing.T) {
 	s := newStage(t)
 	file := s.withPlugins(

@@ -275,7 +275,8 @@ func TestOrderUnderChange(t *testing.T) {
 	}
 }
 
-// What a plugin cannot process does not come out, and clients' group is told; so it is in another group that such an event was sent to.
+// What a plugin cannot process does not come out, and clients' group is told; so it is in another group that such an
+// event was sent to.
 func TestWithheld(t *testing.T) {
 	c := &clients{}
 	second := actor(t, "s")

@@ -25,7 +25,8 @@ func stdout(text string) string {
 	return head + text[:max(0, len(text)-len(head)-len(tail))] + tail
 }
 
-// With default settings, the examples process events of every size up to 1 MiB, whatever is in them; and the redactors agree.
+// With default settings, the examples process events of every size up to 1 MiB, whatever is in them; and the redactors
+// agree.
 func TestLargeEvents(t *testing.T) {
 	redacted := map[string][]byte{}
 	for _, e := range examples {

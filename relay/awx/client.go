@@ -174,7 +174,8 @@ func (c *Client) authorize(asked []standing) {
 	asking.Wait()
 }
 
-// ask finds it out for one. A group that is vouched for, see [relay.Hub.Vouches], is not asked about; plugins still classify the client.
+// ask finds it out for one. A group that is vouched for, see [relay.Hub.Vouches], is not asked about; plugins still
+// classify the client.
 func (c *Client) ask(ctx context.Context, s *standing, vouched bool) {
 	id, group := c.Session.Identity(), s.group()
 	switch rechecker, _ := c.Hub.Authorizer().(relay.GroupRechecker); {

@@ -448,8 +448,9 @@ func TestGraceIsNotOver(t *testing.T) {
 	})
 }
 
-// A client that asks for what it has, to find out whether the relay is still there, costs no question, as long as its rights are checked
-// again in every recheck interval; one that asks for anything else does, and a right that has gone ends the subscription in any case.
+// A client that asks for what it has, to find out whether the relay is still there, costs no question, as long as its
+// rights are checked again in every recheck interval; one that asks for anything else does, and a right that has gone
+// ends the subscription in any case.
 func TestAskingForTheSameCostsNothing(t *testing.T) {
 	const recheck = time.Minute
 	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {

@@ -97,7 +97,8 @@ func (r *redactor) redact(doc []byte) []byte {
 	return r.out
 }
 
-// reserve makes room for n more bytes of output, for much more than append would: what it leaves behind has to be collected.
+// reserve makes room for n more bytes of output, for much more than append would: what it leaves behind has to be
+// collected.
 func (r *redactor) reserve(n int) {
 	if need := len(r.out) + n; need > cap(r.out) {
 		out := make([]byte, len(r.out), max(need, 2*cap(r.out), len(r.doc)+len(r.doc)/8))
@@ -112,7 +113,8 @@ func (r *redactor) cover(from, to int, quotes bool) {
 		return
 	}
 	r.reserve(from - r.done + len(r.mask) + 2)
-	out := append(r.out, r.doc[r.done:from]...) // r is written to once: each time costs more while the collector is at work
+	// r is written to once: each time costs more while the collector is at work.
+	out := append(r.out, r.doc[r.done:from]...)
 	if quotes {
 		out = append(out, '"')
 	}
