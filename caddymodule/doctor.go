@@ -3,9 +3,12 @@ package caddymodule
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/internal/doctor"
 	"github.com/edgerelay/edgerelay/relay"
@@ -59,11 +62,14 @@ func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list 
 			list = append(list, doctor.Peak(broker.Peak(), layer.settings.Capacity), doctor.Wiped(broker.Health().Repairs, repairedAt))
 		}
 	}
+	if broker, ok := hub.Broker().(interface{ IgnoredTypes() []string }); ok && running != nil {
+		list = append(list, doctor.Ignored(broker.IgnoredTypes()))
+	}
 	if layer, ok := a.layer.(*RedisPubSubLayer); ok { // nothing is stored there that could be full, vanish or expire
 		if hosts, closeAll, err := layer.settings.Clients(); err == nil {
-			for _, h := range hosts {
-				list = append(list, doctor.Redis(ctx, h)...)
-			}
+			found := make([][]doctor.Finding, len(hosts))
+			eachHost(hosts, func(i int, h *goredis.Client) { found[i] = doctor.Redis(ctx, h) })
+			list = slices.Concat(append([][]doctor.Finding{list}, found...)...)
 			closeAll()
 		}
 	}
@@ -90,19 +96,32 @@ func examineRedis(ctx context.Context, s redis.Settings) (list []doctor.Finding)
 		return nil
 	}
 	defer closeAll()
-	reachable := true
-	for _, h := range hosts {
-		found := doctor.Redis(ctx, h)
-		if list = append(list, found...); found[0].Level == doctor.Failure {
-			reachable = false
-			continue
+	found := make([][]doctor.Finding, len(hosts))
+	eachHost(hosts, func(i int, h *goredis.Client) {
+		if found[i] = doctor.Redis(ctx, h); found[i][0].Level != doctor.Failure {
+			found[i] = append(found[i], doctor.Access(ctx, h, s.Prefix)...)
 		}
-		list = append(list, doctor.Access(ctx, h, s.Prefix)...)
+	})
+	var reachable []*goredis.Client
+	for i, h := range hosts {
+		if list = append(list, found[i]...); found[i][0].Level != doctor.Failure {
+			reachable = append(reachable, h)
+		}
 	}
-	if reachable {
-		list = append(list, doctor.Prefix(ctx, hosts, s.Prefix), doctor.Capacity(ctx, hosts, s.Prefix, s.Capacity))
+	if len(reachable) > 0 {
+		list = append(list, doctor.Prefix(ctx, reachable, s.Prefix),
+			doctor.Capacity(ctx, reachable, s.Prefix, s.Capacity))
 	}
 	return list
+}
+
+// eachHost calls fn for all hosts at once, so that one that hangs does not use up the time of the others.
+func eachHost(hosts []*goredis.Client, fn func(i int, h *goredis.Client)) {
+	var asking sync.WaitGroup
+	for i, h := range hosts {
+		asking.Go(func() { fn(i, h) })
+	}
+	asking.Wait()
 }
 
 // examinePeers shakes hands with all peers that are listed or were found, at once.

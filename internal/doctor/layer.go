@@ -153,6 +153,17 @@ func Wiped(repairs uint64, last time.Time) Finding {
 		"%d memberships vanished from the channel layer since the relay was started%s", repairs, when)
 }
 
+// Ignored tells of messages in this node's groups that the relay does not deliver, since they are of another type.
+func Ignored(types []string) Finding {
+	const check = "message types"
+	if len(types) == 0 {
+		return ok(check, "no message of another type than internal.message has come")
+	}
+	return warn(check, "send events for clients as {\"type\": \"internal.message\", \"text\": …}; "+
+		"messages that a consumer of yours reads are no mistake",
+		"messages of the types %q have come and were not delivered", types)
+}
+
 // Clocks tells of emitters whose clocks are ahead.
 func Clocks(skewed, deliveries uint64) Finding {
 	if skewed == 0 {

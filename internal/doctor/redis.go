@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +30,11 @@ func Redis(ctx context.Context, host *redis.Client) (list []Finding) {
 	ctx, cancel := context.WithTimeout(ctx, redisWait)
 	defer cancel()
 	addr := host.Options().Addr
-	if err := host.Ping(ctx).Err(); err != nil {
+	err := host.Ping(ctx).Err()
+	if errors.Is(err, io.EOF) { // a proxy that hangs up at HELLO: the next connection goes without
+		err = host.Ping(ctx).Err()
+	}
+	if err != nil {
 		return []Finding{fail(check, unreachable(err), "%s cannot be used: %v", addr, err)}
 	}
 	var times []time.Duration

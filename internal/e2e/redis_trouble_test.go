@@ -305,3 +305,32 @@ func TestURLOfRedisPy(t *testing.T) {
 		}
 	}
 }
+
+// What reaches the relay and is not delivered has a line in the log that says why, for each cause.
+func TestSkippedMessagesAreTold(t *testing.T) {
+	t.Parallel()
+	redis := peers.StartRedis(t)
+	r := startOn(t, "redis "+redis.URL)
+	c := greeted(t, r)
+	askItems(t, c, "job_events-1")
+	answered(t, c, patience, "groups_current")
+	python := peers.StartEmitter(t, redis.URL)
+	python.SendMessage("job_events-1", map[string]any{"type": "internal.message", "text": map[string]any{"n": 1}})
+	python.SendMessage("job_events-1", map[string]any{"type": "chat.message", "text": map[string]any{"n": 1}})
+	json := peers.StartLayer(t, peers.CoreLayer, map[string]any{
+		"hosts": []string{redis.URL}, "symmetric_encryption_keys": []string{"k"},
+	})
+	json.SendMessage("job_events-1", map[string]any{"type": "internal.message", "text": "{}"})
+	for _, line := range []string{`"reason":"text"`, `"type":"chat.message"`, `"reason":"encoding"`} {
+		peers.Eventually(t, patience, "a line with "+line, func() error {
+			if !strings.Contains(r.Log(), line) {
+				return errors.New("not in the log")
+			}
+			return nil
+		})
+	}
+	status, text := call(t, http.MethodPost, r.Admin+"/edgerelay/doctor", nil)
+	if status != 200 || !strings.Contains(text, "chat.message") {
+		t.Errorf("doctor does not name the type: %d %s", status, text)
+	}
+}

@@ -193,7 +193,7 @@ func (l *link) deliver(batch [][]byte) {
 func (l *link) appendEvents(events []relay.Event, m message, score []byte) []relay.Event {
 	ev, ok := m.event()
 	if !ok {
-		l.broker.health.ignored.Add(1)
+		l.broker.health.ignore(l.broker.log, m.Type)
 		return events
 	}
 	if s, err := strconv.ParseFloat(string(score), 64); err == nil && 0 < s && s < latestScore {

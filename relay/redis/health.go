@@ -21,11 +21,10 @@ const (
 
 // health is what is known of the hosts' state.
 type health struct {
-	undecodable, ignored atomic.Uint64
-	reconnects, repairs  atomic.Uint64
-	healed               atomic.Uint64 // keys of our own that held another type
-	told                 atomic.Bool   // that there are undecodable messages
-	gaps                 atomic.Uint64
+	skipped
+	reconnects, repairs atomic.Uint64
+	healed              atomic.Uint64 // keys of our own that held another type
+	gaps                atomic.Uint64
 
 	mu    sync.Mutex
 	hosts []hostHealth
@@ -46,17 +45,6 @@ type hostHealth struct {
 func newHealth(hosts int) *health {
 	return &health{hosts: make([]hostHealth, hosts), since: time.Now()}
 }
-
-// notUnderstood counts a message that cannot be decoded; the first is worth a line in the log.
-func (h *health) notUnderstood(log *slog.Logger, err error) {
-	h.undecodable.Add(1)
-	if !h.told.Swap(true) {
-		log.Warn("a message in the channel layer cannot be decoded and is skipped; further ones are only counted (do the emitters use the same serializer and symmetric_encryption_keys?)", "error", err)
-	}
-}
-
-// forgive makes the next undecodable message worth a line again, since settings have changed.
-func (h *health) forgive() { h.told.Store(false) }
 
 // missed makes a loss known: in the layer's health, and to the sink. It does not block.
 func (h *health) missed(sink relay.Sink, l relay.Loss) {

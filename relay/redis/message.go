@@ -86,6 +86,7 @@ func decodeMsgpack(b []byte) (m message, err error) {
 	if err != nil {
 		return m, err
 	}
+	odd := false // the text is no string
 	for range n {
 		var key []byte
 		if key, b, err = readText(b); err != nil {
@@ -95,7 +96,12 @@ func decodeMsgpack(b []byte) (m message, err error) {
 		case "type":
 			m.Type, b, err = readString(b)
 		case "text":
-			m.Text, b, err = readText(b)
+			if kind := msgp.NextType(b); kind == msgp.StrType || kind == msgp.BinType {
+				m.Text, b, err = readText(b)
+			} else {
+				odd = true
+				b, err = msgp.Skip(b)
+			}
 		case "needs_relay":
 			if msgp.NextType(b) == msgp.BoolType {
 				m.NeedsRelay, b, err = msgp.ReadBoolBytes(b)
@@ -114,6 +120,9 @@ func decodeMsgpack(b []byte) (m message, err error) {
 		if err != nil {
 			return m, fmt.Errorf("%q: %w", key, err)
 		}
+	}
+	if odd && m.Type == internalMessage { // of another type, it is another application's matter
+		return m, errText
 	}
 	return m, nil
 }
@@ -176,7 +185,14 @@ type jsonMessage struct {
 func decodeJSON(b []byte) (message, error) {
 	var m jsonMessage
 	if err := json.Unmarshal(b, &m); err != nil {
-		return message{}, err
+		var odd *json.UnmarshalTypeError
+		switch {
+		case !errors.As(err, &odd) || odd.Field != "text":
+			return message{}, err
+		case m.Type == internalMessage:
+			return message{}, errText
+		}
+		m.Text = ""
 	}
 	return message{m.Type, []byte(m.Text), m.NeedsRelay, m.Groups, m.Origin, m.Channels}, nil
 }

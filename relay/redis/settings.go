@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -98,8 +95,5 @@ func receiver(channel string) string {
 	}
 	return channel
 }
-
-// The pool would print every failed attempt to connect to standard error; health and the log tell it already.
-func init() { goredis.SetLogger(&logging.VoidLogger{}) }
 
 var _ relay.Broker = (*Broker)(nil)

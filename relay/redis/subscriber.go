@@ -218,7 +218,7 @@ func (s *subscriber) message(channel, raw []byte) {
 	}
 	ev, ok := m.event()
 	if !ok {
-		s.layer.health.ignored.Add(1)
+		s.layer.health.ignore(s.layer.log, m.Type)
 		return
 	}
 	ev.Group = sub.group

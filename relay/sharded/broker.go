@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 	}
 	b.started, b.sink = true, sink
 	b.running.Go(func() { b.settle(b.ctx) })
+	b.running.Go(func() { b.lookAround(b.ctx) })
 	b.running.Go(func() { b.watch(b.ctx) })
 	return nil
 }
@@ -168,7 +170,17 @@ func (b *Broker) LayerID(ctx context.Context) (string, error) {
 		b.client.ReloadState(ctx)
 		return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", key, err)
 	}
-	return node.Get(ctx, key).Result()
+	id, err := node.Get(ctx, key).Result()
+	if err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE") { // it is ours: whatever it is, it is no identity
+		if err := node.Del(ctx, key).Err(); err != nil {
+			return "", fmt.Errorf("deleting %s: %w", key, err)
+		}
+		b.health.healed.Add(1)
+		b.log.Warn("a key of the relay held another type", "key", key, "host", node.Options().Addr,
+			"remedy", "the key was deleted; find out which program writes to it")
+		return b.LayerID(ctx)
+	}
+	return id, err
 }
 
 // Set stores a string in the cluster.

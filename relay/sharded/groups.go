@@ -100,12 +100,7 @@ func (b *Broker) wake() {
 
 // settle brings subscriptions in line with what is wanted, until ctx ends.
 func (b *Broker) settle(ctx context.Context) {
-	looked := time.Time{}
 	for {
-		if time.Since(looked) >= lookEvery {
-			looked = time.Now()
-			b.look(ctx)
-		}
 		if b.failed.Swap(false) { // do not spin
 			select {
 			case <-time.After(settleRetry):
@@ -136,6 +131,22 @@ func (b *Broker) settle(ctx context.Context) {
 			return
 		}
 		timer.Stop()
+	}
+}
+
+// lookAround looks at the masters again and again, until ctx ends. A node that hangs may be asked first, and assigning groups
+// does not wait for it.
+func (b *Broker) lookAround(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		b.look(ctx)
+		b.wake()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

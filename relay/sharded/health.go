@@ -12,6 +12,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
+// undecodableEvery is how often undecodable messages are worth a line in the log.
+const undecodableEvery = 10 * time.Minute
+
 // watchEvery is how often a change of health is looked for, to log it.
 const watchEvery = 250 * time.Millisecond
 
@@ -27,6 +30,8 @@ type health struct {
 	longest    time.Duration // of these
 	late       []string      // groups that were joined after clients had been answered
 	bad        atomic.Uint64
+	healed     atomic.Uint64
+	badTold    atomic.Int64 // when that was logged last, in Unix seconds
 }
 
 // found notes that a listener is connected. Nothing is wrong with its node.
@@ -43,10 +48,13 @@ func (b *Broker) found(l *listener) {
 	b.health.seen[l.addr] = true
 }
 
-// undecodable counts what is not a message of ours; the first is worth a line in the log.
+// undecodable counts what is not a message of ours; they are worth a line in the log now and then.
 func (b *Broker) undecodable(err error) {
-	if b.health.bad.Add(1) == 1 {
-		b.log.Warn("a message in the channel layer cannot be decoded and is skipped; further ones are only counted (does somebody else publish to these channels?)", "error", err)
+	n, now := b.health.bad.Add(1), time.Now().Unix()
+	last := b.health.badTold.Load()
+	if (last == 0 || now-last >= int64(undecodableEvery/time.Second)) && b.health.badTold.CompareAndSwap(last, now) {
+		b.log.Warn("undecodable message skipped", "error", err, "reason", "encoding", "count", n,
+			"remedy", "look for another program that publishes to channels with this prefix")
 	}
 }
 
@@ -129,7 +137,7 @@ func (b *Broker) Health() relay.Health {
 	}
 	return relay.Health{
 		OK: ok, Detail: detail, Since: h.since,
-		Reconnects: h.reconnects, Gaps: h.gaps, Undecodable: h.bad.Load(),
+		Reconnects: h.reconnects, Gaps: h.gaps, Undecodable: h.bad.Load(), Healed: h.healed.Load(),
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
@@ -87,6 +86,3 @@ func (b *Broker) credentials() (username, password string) {
 	s := b.settings.Load()
 	return s.Username, s.Password
 }
-
-// The client would print every failed attempt to connect to standard error; health and the log tell it already.
-func init() { goredis.SetLogger(&logging.VoidLogger{}) }
