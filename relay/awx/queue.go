@@ -28,11 +28,12 @@ const (
 // classNames are the classes as metrics show them.
 var classNames = [...]string{"known_login", "stranger", "subscription", "recheck"}
 
-// classes are the shares of the classes, and how many questions of each may wait. A handshake that could only be answered in many
-// seconds is rejected at once. Subscriptions are bounded by what a client may ask at once, and rechecks by the hub.
+// classes are the shares of the classes, and how many questions of each may wait. Handshakes beyond that are rejected at once.
+// Subscriptions are bounded by what a client may ask at once, and rechecks by the hub.
 var classes = []fairqueue.Class{
-	ofKnownLogins:   {Weight: 3, PerKey: 256, Total: 4096, Wait: 10 * time.Second},
-	ofStrangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 10 * time.Second}, // 1,024: an office that comes back after a restart
+	ofKnownLogins: {Weight: 3, PerKey: 256, Total: 4096, Wait: 10 * time.Second},
+	// An office that comes back after a restart, where AWX answers 50 questions a second. Its pages up to 24.6.1 do not try again.
+	ofStrangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 30 * time.Second},
 	ofSubscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: authorizeWait},
 	ofRechecks:      {Weight: 2, PerKey: 1024, Total: 8192, Wait: 30 * time.Second},
 }

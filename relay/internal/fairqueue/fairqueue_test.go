@@ -65,7 +65,7 @@ const (
 func classes() []fairqueue.Class {
 	return []fairqueue.Class{
 		known:         {Weight: 3, PerKey: 256, Total: 4096, Wait: 10 * time.Second},
-		strangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 10 * time.Second},
+		strangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 30 * time.Second},
 		subscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: 15 * time.Second},
 		rechecks:      {Weight: 2, PerKey: 1024, Total: 8192, Wait: 30 * time.Second},
 	}
