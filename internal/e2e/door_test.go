@@ -199,6 +199,20 @@ http://other.example:%d {
 	}
 }
 
+// An error route with handlers of the relay does not run itself.
+func TestErrorRoutesDoNotRunThemselves(t *testing.T) {
+	t.Parallel()
+	r := peers.StartRelay(t, doorSite("", "auth none", `edgerelay
+	handle_errors {
+		edgerelay
+		respond "page {err.status_code}"
+	}`))
+	const text = "this page's origin may not connect\n"
+	if resp, body := shakeAt(t, r.URL, "/websocket/", "Origin: https://evil.example"); resp.StatusCode != 403 || body != text {
+		t.Errorf("%d %q, want 403 %q", resp.StatusCode, body, text)
+	}
+}
+
 // A bad handshake is most often a proxy's doing: the log names the remedy.
 func TestBadHandshakesAreLogged(t *testing.T) {
 	t.Parallel()
