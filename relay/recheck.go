@@ -176,7 +176,8 @@ func (s *Session) recheckable(a GroupRechecker) (groups []string) {
 // Vouches tells whether a session holds exactly these groups, each given once, while what it may see is checked again
 // in every recheck interval. A client that asks for them once more, as one does to find out whether the relay is still
 // there, need not cost a question to the authorizer. It must be exactly these: a message that changes nothing ends at
-// once, and cannot keep a recheck from the session.
+// once, and cannot keep a recheck from the session. What a recheck takes away meanwhile stays away if
+// the subscription is made by [Hub.Keep].
 func (h *Hub) Vouches(s *Session, groups []string) bool {
 	if _, ok := h.Authorizer().(GroupRechecker); !ok || h.recheck.Load() <= 0 {
 		return false

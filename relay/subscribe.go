@@ -32,6 +32,29 @@ func (h *Hub) SubscribeAs(ctx context.Context, s *Session, groups []string, clas
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return h.subscribe(ctx, s, groups, classes)
+}
+
+// Keep makes those of groups that the session still has its subscriptions, with new classes.
+func (h *Hub) Keep(ctx context.Context, s *Session, groups []string, classes []uint8) (Change, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	has := make(map[string]bool, len(s.subs))
+	for _, sub := range s.subs {
+		has[sub.group] = true
+	}
+	var kept []string
+	var keptClasses []uint8
+	for i, g := range groups {
+		if has[g] {
+			kept, keptClasses = append(kept, g), append(keptClasses, classes[i])
+		}
+	}
+	return h.subscribe(ctx, s, kept, keptClasses)
+}
+
+// subscribe is SubscribeAs with s.mu held.
+func (h *Hub) subscribe(ctx context.Context, s *Session, groups []string, classes []uint8) (Change, error) {
 	if s.gone {
 		return Change{}, ErrClosed
 	}

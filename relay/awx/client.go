@@ -87,7 +87,7 @@ func (c *Client) handle(text bool, raw []byte) error {
 	if limit := c.Hub.Limits().GroupsPerConnection; limit > 0 && len(asked) > limit {
 		return relay.TooManyGroupsError{Wanted: len(asked), Limit: limit}
 	}
-	c.authorize(asked)
+	vouched := c.authorize(asked)
 	if slices.ContainsFunc(asked, func(s standing) bool { return errors.Is(s.err, relay.ErrExpired) }) {
 		c.Session.Socket().Close(relay.CloseRestart, relay.RenewReason)
 		return nil
@@ -98,7 +98,11 @@ func (c *Client) handle(text bool, raw []byte) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), joinWait)
 	defer cancel()
-	change, err := c.Hub.SubscribeAs(ctx, c.Session, groups, classes)
+	subscribe := c.Hub.SubscribeAs
+	if vouched {
+		subscribe = c.Hub.Keep
+	}
+	change, err := subscribe(ctx, c.Session, groups, classes)
 	switch {
 	case errors.As(err, new(relay.TooManyGroupsError)):
 		return err
@@ -144,8 +148,9 @@ func distinct(wishes []wish) (once []standing, which []int) {
 	return once, which
 }
 
-// authorize finds out for each of asked whether the client may see its group.
-func (c *Client) authorize(asked []standing) {
+// authorize finds out for each of asked whether the client may see its group. It reports whether the groups are vouched for, so that the
+// client may keep those that it has and join no other.
+func (c *Client) authorize(asked []standing) (vouched bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), authorizeWait)
 	defer cancel()
 	if c.Trace != nil {
@@ -157,10 +162,10 @@ func (c *Client) authorize(asked []standing) {
 	for i := range asked {
 		groups[i] = asked[i].group()
 	}
-	vouched := c.Hub.Vouches(c.Session, groups)
+	vouched = c.Hub.Vouches(c.Session, groups)
 	if len(asked) == 1 {
 		c.ask(ctx, &asked[0], vouched)
-		return
+		return vouched
 	}
 	slots := make(chan struct{}, authorizeAtOnce)
 	var asking sync.WaitGroup
@@ -172,6 +177,7 @@ func (c *Client) authorize(asked []standing) {
 		})
 	}
 	asking.Wait()
+	return vouched
 }
 
 // ask finds it out for one. A group that is vouched for, see [relay.Hub.Vouches], is not asked about; plugins still

@@ -490,3 +490,62 @@ func TestAskingForTheSameCostsNothing(t *testing.T) {
 		}
 	})
 }
+
+// All clients of a node that has just started are strangers, and those of a company come from one address: all of them are let in, also
+// where the API takes half a minute for it.
+func TestACompanyComesBackAtOnce(t *testing.T) {
+	const clients = 1000
+	for _, latency := range []time.Duration{50 * time.Millisecond, 700 * time.Millisecond} { // for each of 29 questions at once
+		inTown(t, latency, time.Minute, relay.NoGrace, nil, func(t *testing.T, c *town) {
+			var all sync.WaitGroup
+			began := time.Now()
+			for i := range clients {
+				all.Go(func() {
+					r := handshake(fmt.Sprint("Cookie: awx_sessionid=", i))
+					r.RemoteAddr = "192.0.2.7:1"
+					if _, err := c.auth.Authenticate(r); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if took, want := time.Since(began), 36*latency; took > want {
+				t.Errorf("with %v for each answer, the last one was let in after %v, want %v", latency, took, want)
+			}
+		})
+	}
+}
+
+// slowClassifier takes its time over a subscription.
+type slowClassifier struct{ takes time.Duration }
+
+func (slowClassifier) Intercept(events []relay.Event) []relay.Event { return events }
+func (c slowClassifier) Classify(context.Context, relay.Identity, string) (uint8, error) {
+	time.Sleep(c.takes)
+	return 0, nil
+}
+
+// A recheck that takes a group away while the client asks for the groups that it has is not undone by the end of its message.
+func TestAskingForTheSameBringsNothingBack(t *testing.T) {
+	const recheck = time.Minute
+	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {
+		session, socket := c.enter(t, handshake(session))
+		client := &awx.Client{Shared: shared(c.hub), Session: session, Token: token}
+		const both = `{"groups": {"job_events": [42, 43]}, "xrftoken": "` + token + `"}`
+		client.Message(true, []byte(both))
+		c.api.become(func(_, path string) int {
+			if path == "/api/v2/jobs/42/" {
+				return 404
+			}
+			return 200
+		})
+		c.hub.SetInterceptor(slowClassifier{recheck + time.Second}) // in the meantime it is checked
+		client.Message(true, []byte(both))
+		if want := `{"groups_current": ["job_events-43"], "groups_left": [], "groups_joined": []}`; socket.last() != want {
+			t.Errorf("the answer is %s", socket.last())
+		}
+		if page, _ := c.hub.Groups("", relay.GroupsByName, "", 9); len(page) != 1 {
+			t.Errorf("it has the groups %v", page)
+		}
+	})
+}
