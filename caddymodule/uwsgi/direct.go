@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // Direct sends requests of the process itself to an application, not on behalf of a site. It is an
@@ -33,10 +34,28 @@ func NewDirect(ctx caddy.Context, network, address string) (*Direct, error) {
 // directKey finds the [Direct] in the context of its requests.
 type directKey struct{}
 
+// directContext is the context of a request of the process itself. It ends with the context of the client's request
+// for which the process asks, but does not show that request: its URI, variables and addresses are another request's.
+type directContext struct {
+	context.Context
+	direct *Direct
+}
+
+// Value implements [context.Context].
+func (c directContext) Value(key any) any {
+	switch key {
+	case directKey{}:
+		return c.direct
+	case caddyhttp.OriginalRequestCtxKey, caddyhttp.VarsCtxKey, caddy.ReplacerCtxKey, http.LocalAddrContextKey:
+		return nil
+	}
+	return c.Context.Value(key)
+}
+
 // RoundTrip implements [http.RoundTripper]. REMOTE_ADDR is X-Forwarded-For, if that is one address: the process
 // itself has written it. Otherwise it is this host's.
 func (d *Direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.WithContext(context.WithValue(r.Context(), directKey{}, d))
+	r = r.WithContext(directContext{r.Context(), d})
 	client, err := netip.ParseAddr(r.Header.Get("X-Forwarded-For"))
 	if err != nil {
 		client = netip.AddrFrom4([4]byte{127, 0, 0, 1})

@@ -6,12 +6,32 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
+
+// packetWorker answers one request, and sends its packet to the channel.
+func packetWorker(t *testing.T, network, address string) (<-chan []byte, net.Listener) {
+	packets := make(chan []byte, 1)
+	return packets, worker(t, network, address, func(conn net.Conn) {
+		head := make([]byte, headerSize)
+		if _, err := io.ReadFull(conn, head); err != nil {
+			t.Error(err)
+			return
+		}
+		vars := make([]byte, binary.LittleEndian.Uint16(head[1:]))
+		if _, err := io.ReadFull(conn, vars); err != nil {
+			t.Error(err)
+		}
+		packets <- append(head, vars...)
+		_, _ = io.WriteString(conn, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}")
+	})
+}
 
 // Requests of the process itself reach an application over TCP and a Unix socket, and name the client on whose behalf
 // they are made.
@@ -29,20 +49,7 @@ func TestDirect(t *testing.T) {
 		},
 	} {
 		t.Run(c.network+" "+c.client, func(t *testing.T) {
-			packets := make(chan []byte, 1)
-			l := worker(t, c.network, c.address, func(conn net.Conn) {
-				head := make([]byte, headerSize)
-				if _, err := io.ReadFull(conn, head); err != nil {
-					t.Error(err)
-					return
-				}
-				vars := make([]byte, binary.LittleEndian.Uint16(head[1:]))
-				if _, err := io.ReadFull(conn, vars); err != nil {
-					t.Error(err)
-				}
-				packets <- append(head, vars...)
-				_, _ = io.WriteString(conn, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}")
-			})
+			packets, l := packetWorker(t, c.network, c.address)
 			ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 			defer cancel()
 			d, err := NewDirect(ctx, c.network, l.Addr().String())
@@ -110,6 +117,43 @@ func TestParseAddress(t *testing.T) {
 	for _, url := range []string{"", "http://127.0.0.1:8054", "127.0.0.1:8050", "UWSGI", "unix//run/uwsgi.sock"} {
 		if network, address, ok, err := ParseAddress(url); ok || err != nil {
 			t.Errorf("%s: %s %s (%v)", url, network, address, err)
+		}
+	}
+}
+
+// A request that the process makes while it serves a client's has nothing of that: neither its URI nor its variables.
+func TestDirectHidesTheClientsRequest(t *testing.T) {
+	packets, l := packetWorker(t, "tcp", "127.0.0.1:0")
+	config, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	d, err := NewDirect(config, "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	handshake := httptest.NewRequest(http.MethodGet, "http://awx.example.com/websocket/?a=b", nil)
+	replacer := caddy.NewReplacer()
+	replacer.Set("http.vars.root", "/srv")
+	ctx := context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, *handshake)
+	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: "198.51.100.1"})
+	ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, replacer)
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 4433})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "uwsgi://127.0.0.1:8050/api/v2/me/?page=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Forwarded-For", "203.0.113.9")
+	resp, err := (&http.Client{Transport: d}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	vars := decode(t, <-packets)
+	for name, want := range map[string]string{
+		"REQUEST_URI": "/api/v2/me/?page=1", "PATH_INFO": "/api/v2/me/", "REMOTE_ADDR": "203.0.113.9",
+		"SERVER_NAME": "127.0.0.1", "SERVER_PORT": "8050", "DOCUMENT_ROOT": "",
+	} {
+		if vars[name] != want {
+			t.Errorf("%s is %q, want %q", name, vars[name], want)
 		}
 	}
 }

@@ -36,10 +36,10 @@ type exchange struct {
 func (t *Transport) dial(r *http.Request, body *requestBody) (*exchange, error) {
 	ctx := r.Context()
 	network, address := "tcp", r.URL.Host
-	if info, ok := reverseproxy.GetDialInfo(ctx); ok {
-		network, address = info.Network, info.Address
-	} else if d, ok := ctx.Value(directKey{}).(*Direct); ok {
+	if d, ok := ctx.Value(directKey{}).(*Direct); ok {
 		network, address = d.network, d.address
+	} else if info, ok := reverseproxy.GetDialInfo(ctx); ok {
+		network, address = info.Network, info.Address
 	}
 	t.log.Debug("uwsgi roundtrip", "dial", address, "body_bytes", body.size, "on_disk", body.file != nil)
 	conn, err := dialPatiently(ctx, network, address, time.Duration(t.DialTimeout))
