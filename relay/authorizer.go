@@ -48,6 +48,9 @@ type Identity struct {
 	Credentials any
 }
 
+// OwnSession is the Credentials of a session that the process has opened to itself. No authorizer is asked about it again.
+type OwnSession struct{}
+
 // Kind is a sort of user.
 type Kind uint8
 

@@ -40,6 +40,9 @@ var departed = new(login)
 
 // add has a session checked. It does nothing for one that already is.
 func (r *rechecks) add(s *Session, now time.Time) {
+	if _, ok := s.identity.Credentials.(OwnSession); ok {
+		return
+	}
 	var key any = s
 	if c, ok := s.identity.Credentials.(interface{ LoginKey() string }); ok {
 		if k := c.LoginKey(); k != "" {
@@ -231,6 +234,9 @@ func (r *rechecks) due(p *pace, now time.Time, every time.Duration, limit int) (
 	if every <= 0 || n == 0 {
 		p.credit = 0
 		return due, wait
+	}
+	if r.first != nil { // while there was no login, no check was owed
+		elapsed = max(min(elapsed, now.Sub(r.first.checked)), 0)
 	}
 	rate := float64(n) / every.Seconds()
 	p.credit = min(p.credit+rate*elapsed.Seconds(), 1+rate*(5*recheckTick).Seconds())

@@ -32,6 +32,9 @@ func (h *Hub) recheckStrangers(ctx context.Context) {
 		h.strangers.Add(-1)
 		for _, shard := range h.shards {
 			for _, s := range shard.part(part, sweepParts) {
+				if _, ok := s.identity.Credentials.(OwnSession); ok {
+					continue
+				}
 				select {
 				case slots <- struct{}{}:
 				case <-ctx.Done():

@@ -17,6 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	memorylayer "github.com/edgerelay/edgerelay/relay/memory"
 	layer "github.com/edgerelay/edgerelay/relay/redis"
 )
 
@@ -213,6 +214,29 @@ func TestPeer(t *testing.T) {
 	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Failure, "404", "proxy")
 	node.Close()
 	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Failure, "cannot be reached")
+}
+
+// nobody is an authorizer that knows no login.
+type nobody struct{ relay.Open }
+
+func (nobody) Recheck(context.Context, relay.Identity) error { return relay.ErrUnauthenticated }
+
+// The authorizer, which does not know the websocket of the round trip, is not asked about it.
+func TestRoundTripWithRechecks(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	hub := relay.NewHub(quiet)
+	if err := hub.SetBroker(ctx, memorylayer.NewLayer().Broker()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_ = hub.Close(ctx)
+	}()
+	hub.SetAuthorizer(nobody{}, time.Millisecond)
+	for range 20 {
+		expect(t, RoundTrip(ctx, hub), OK, "websocket and back")
+	}
 }
 
 func TestRoundTrip(t *testing.T) {

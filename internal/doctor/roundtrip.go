@@ -106,7 +106,7 @@ func accept(ctx context.Context, hub *relay.Hub, w http.ResponseWriter, r *http.
 		room.Release()
 		return err
 	}
-	session := hub.Open(conn, relay.Identity{ID: `"doctor"`, Name: "doctor"}, room)
+	session := hub.Open(conn, relay.Identity{ID: `"doctor"`, Name: "doctor", Credentials: relay.OwnSession{}}, room)
 	conn.Attend(silent{session})
 	_, joined := hub.Subscribe(ctx, session, []string{group})
 	return joined
