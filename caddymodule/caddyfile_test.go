@@ -211,7 +211,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"awx bad with secret": {`auth awx ht!tp://{env.ADV_SECRET}`, "http://127.0.0.1:8054"},
 		"awx unset":           {`auth awx {env.ADV_UNSET}`, "env.ADV_UNSET"},
 		"redis bad url":       {"auth none\nchannel_layer redis http://:{env.ADV_SECRET}@h", "redis://user:password@host:6379/0"},
-		"redis bad port":      {"auth none\nchannel_layer redis redis://:{env.ADV_SECRET}@h:port", "redis://user:password@host:6379/0"},
+		"redis bad port":      {"auth none\nchannel_layer redis redis://:{env.ADV_SECRET}@h:port", "no valid port"},
 		"redis unset":         {"auth none\nchannel_layer redis {env.ADV_UNSET}", "env.ADV_UNSET"},
 		"redis unknown":       {"auth none\nchannel_layer redis {\nfoo 1\n}", `no setting "foo"; it has url`},
 		"redis no value":      {"auth none\nchannel_layer redis {\nprefix\n}", "prefix takes one value"},
@@ -285,13 +285,14 @@ func TestCaddyfileMistakes(t *testing.T) {
 		})
 	}
 	for file, says := range map[string]string{
-		"{\nedgerelay {\nauth none\n}\nedgerelay {\nauth none\n}\n}\n":         "configured twice",
-		"{\nedgerelay x {\nauth none\n}\n}\n":                                  "edgerelay",
-		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\nlimits\n}\n}\n":   "it has path",
-		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath\n}\n}\n":     "path",
-		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath ws\n}\n}\n":  "must begin with /",
-		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay_health {\nx\n}\n}\n": "edgerelay_health",
-		"{\nedgerelay {\nauth caddy\n}\n}\n:9 {\nedgerelay_demo\n}\n":          "auth none only",
+		"{\nedgerelay {\nauth none\n}\nedgerelay {\nauth none\n}\n}\n":           "configured twice",
+		"{\nedgerelay x {\nauth none\n}\n}\n":                                    "edgerelay",
+		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\nlimits\n}\n}\n":     "it has path",
+		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath\n}\n}\n":       "path",
+		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath ws\n}\n}\n":    "must begin with /",
+		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath /ws[1\n}\n}\n": "is malformed",
+		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay_health {\nx\n}\n}\n":   "edgerelay_health",
+		"{\nedgerelay {\nauth caddy\n}\n}\n:9 {\nedgerelay_demo\n}\n":            "auth none only",
 		":9 {\nedgerelay\n}\n": "auth awx <url>",
 	} {
 		if err := validate(file); err == nil || !strings.Contains(err.Error(), says) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -62,6 +63,9 @@ func pathMatcher(patterns []string) (m caddyhttp.MatchPath, err error) {
 	for _, p := range patterns {
 		if !strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "*") {
 			return nil, fmt.Errorf("edgerelay: path %q must begin with / or *; write a path such as /ws/ or /ws/*", p)
+		}
+		if _, err := path.Match(p, "/"); err != nil { // Caddy's matcher would match nothing, and not say so
+			return nil, fmt.Errorf("edgerelay: path %q is malformed; close its brackets", p)
 		}
 		bare := strings.TrimSuffix(p, "/")
 		if m = append(m, p); p != "/" && !strings.HasSuffix(p, "*") {

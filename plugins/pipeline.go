@@ -145,7 +145,7 @@ func (r *routes) split(way *route, at int, ev *Output, res *result, hops int, ou
 			return out
 		}
 		if len(out) >= w.limit || w.emissions == 0 {
-			way.steps[at].overflow.Add(1)
+			way.leaveOut(at, &e, w)
 			continue
 		}
 		w.emissions--
@@ -157,6 +157,19 @@ func (r *routes) split(way *route, at int, ev *Output, res *result, hops int, ou
 		out = r.walk(r.of(e.group), 0, &Output{Group: e.group, Payload: e.payload, Audience: e.audience}, hops+1, out, w)
 	}
 	return out
+}
+
+// leaveOut counts an emitted event that is one too many, and tells the clients of its group like [OnErrorWithhold].
+func (way *route) leaveOut(at int, e *emission, w *walk) {
+	s := &way.steps[at]
+	s.overflow.Add(1)
+	switch {
+	case s.spec.Load().OnError == OnErrorDrop:
+	case e.group == "":
+		w.withhold(way.group)
+	default:
+		w.withhold(e.group)
+	}
 }
 
 // arrive appends an event that is through.

@@ -123,8 +123,11 @@ func (l Loss) String() string {
 	default:
 		groups = fmt.Sprintf("%d groups", len(l.Groups))
 	}
-	if l.Events == 0 {
+	switch l.Events {
+	case 0:
 		return fmt.Sprintf("events of %s may have been lost (%s)", groups, l.Cause)
+	case 1:
+		return fmt.Sprintf("1 event of %s was lost (%s)", groups, l.Cause)
 	}
 	return fmt.Sprintf("%d events of %s were lost (%s)", l.Events, groups, l.Cause)
 }
