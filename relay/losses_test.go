@@ -45,6 +45,7 @@ func TestResyncIsCoalesced(t *testing.T) {
 			t.Errorf("the client of a was told %d times", n)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if got := clients[0].got(); len(got) > 2 || got[0] != `"again"` {
 			t.Errorf("the client of a got %q", got)
 		}
@@ -86,6 +87,7 @@ func TestNoResyncIsSentUnlessItIsSet(t *testing.T) {
 		h, log, clients := lossHub(t, "a")
 		h.Lost(relay.Loss{Cause: relay.LossMailboxFull, All: true})
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if got := clients[0].got(); len(got) != 0 {
 			t.Errorf("the client got %q", got)
 		}
