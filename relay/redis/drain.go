@@ -55,7 +55,7 @@ func (l *link) step(conn *resp.Conn) error {
 			return resp.ErrProtocol // a notification that stops in the middle
 		}
 		l.probing = true // a net below the notifications, and a sign of life
-		return nil
+		return l.tidy(conn)
 	}
 	return err
 }
@@ -134,12 +134,30 @@ func (l *link) drain(conn *resp.Conn) error {
 	if l.waited += l.handled; int64(l.waited) > l.broker.peak.Load() {
 		l.broker.peak.Store(int64(l.waited))
 	}
-	if !l.more {
+	l.deliver(batch)
+	if !l.more { // clients are told of losses after what came before
 		l.readAll(false)
 	}
-	l.deliver(batch)
 	if renamed && !l.more && !l.former {
 		l.replays.over()
+	}
+	return nil
+}
+
+// tidy drops what is in flight and handled, now that it is quiet. If this node dies, others take what is there for unread.
+func (l *link) tidy(conn *resp.Conn) error {
+	if l.handled == 0 || l.more || l.unsure || l.stuck || l.former {
+		return nil
+	}
+	l.broker.health.asked(l.host)
+	_, err := conn.Do(replyWait, "ZREMRANGEBYRANK", l.inflightKey(), "0", strconv.Itoa(l.handled-1))
+	refused := errors.As(err, new(resp.Error)) // the next renaming does it
+	if err != nil && !refused {
+		return err
+	}
+	l.broker.health.answered(l.host)
+	if !refused {
+		l.handled, l.first = 0, nil
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package redis
 
-import "time"
+import (
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
 
 // Crash ends a Broker as kill -9 does: it leaves everything in Redis.
 func (b *Broker) Crash() {
@@ -33,3 +37,10 @@ func IndexOfTwo(value string) int { return ringIndex(value, 2) }
 
 // Notified reports whether a host tells of changes by itself.
 func (b *Broker) Notified(host int) bool { return b.links[host].notified() }
+
+// EndBatchesAtFormer has the first link take messages now, and find none behind them at a former master.
+func (b *Broker) EndBatchesAtFormer(sink relay.Sink) {
+	l := &link{broker: b, receiver: b.links[0].receiver, more: true, handled: drainMost, waited: drainMost}
+	b.sink, l.reading.took = sink, time.Now()
+	l.atFormer().readAll(true)
+}

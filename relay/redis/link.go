@@ -148,11 +148,7 @@ const lingerFor = time.Minute
 // linger goes on reading from a former master while the link goes on to the new one. Sentinels can take ten seconds to tell a master that it is
 // none any more, and emitters go on sending there until they are cut off. What is in flight may be on both, and is looked at on both.
 func (l *link) linger(ctx context.Context, nc net.Conn, conn *resp.Conn) {
-	old := &link{
-		broker: l.broker, host: l.host, receiver: l.receiver, sink: l.sink, route: l.route, notifies: l.notifies,
-		woken: true, handled: l.handled, first: l.first, more: l.more, unsure: l.unsure, most: l.most,
-		replays: l.replays, former: true,
-	}
+	old := l.atFormer()
 	l.unsure = true
 	l.replays.lingering.Add(1)
 	conn.Push = old.pushed
@@ -166,6 +162,15 @@ func (l *link) linger(ctx context.Context, nc net.Conn, conn *resp.Conn) {
 		_ = conn.Close()
 		l.replays.lingering.Add(-1)
 	})
+}
+
+// atFormer is the link as it goes on reading from a former master.
+func (l *link) atFormer() *link {
+	return &link{
+		broker: l.broker, host: l.host, receiver: l.receiver, sink: l.sink, route: l.route, notifies: l.notifies,
+		woken: true, handled: l.handled, first: l.first, more: l.more, waited: l.waited, unsure: l.unsure, most: l.most,
+		replays: l.replays, reading: l.reading, former: true,
+	}
 }
 
 // moved tells whether there is a new way to the host.

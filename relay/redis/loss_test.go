@@ -3,6 +3,9 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,5 +129,107 @@ func TestUnreadMessagesOfADeadNodeAreCounted(t *testing.T) {
 	expectLoss(t, sink, relay.LossDeadNode, false)
 	if l := sink.of(relay.LossDeadNode)[0]; l.Events != 3 {
 		t.Errorf("%d events, want 3", l.Events)
+	}
+}
+
+// What a node has delivered is not lost with it.
+func TestDeliveredMessagesOfADeadNodeAreNotCounted(t *testing.T) {
+	server := peers.StartRedis(t)
+	dead, sink := startQuick(t, settings(server), "a")
+	for i := range 3 {
+		if _, err := dead.Publish(t.Context(), "a", fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	relaytest.Eventually(t, "the events", func() bool { return len(sink.Texts("a")) == 3 })
+	relaytest.Eventually(t, "nothing to be in flight", func() bool { return len(keys(server, "asgi$*")) == 0 })
+	dead.Crash()
+	server.Do("ZADD", "asgi"+server.Do("SRANDMEMBER", "edgerelay:nodes:asgi").(string), 1, "unread")
+	losses := &lossSink{}
+	alive := newBroker(t, settings(server))
+	alive.SetBeat(20*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond)
+	run(t, alive, losses, "a")
+	expectLoss(t, losses, relay.LossDeadNode, false)
+	if l := losses.of(relay.LossDeadNode)[0]; l.Events != 1 {
+		t.Errorf("%d events, want 1", l.Events)
+	}
+}
+
+// A user who may not look whether a group is joined: it is joined again and again, and nothing is reported to be lost.
+func TestUserWhoMayNotLook(t *testing.T) {
+	server := peers.StartRedis(t)
+	server.Do("ACL", "SETUSER", "relay", "on", ">secret", "~*", "&*", "+@all", "-zscore")
+	s := settings(server)
+	s.URLs[0] = "redis://relay:secret@" + server.Addr + "/0"
+	sink := &lossSink{}
+	b := newBroker(t, s)
+	run(t, b, sink, "a")
+	refused := func() bool {
+		text, _ := server.Do("INFO", "commandstats").(string)
+		_, stats, _ := strings.Cut(text, "cmdstat_zscore:")
+		stats, _, _ = strings.Cut(stats, "\n")
+		return stats != "" && !strings.Contains(stats, "rejected_calls=0")
+	}
+	server.Do("ZADD", "asgi:group:a", 1, "other")
+	relaytest.Eventually(t, "a look at the group", refused)
+	for i := range 3 {
+		server.Do("ZADD", "asgi:group:a", 1, fmt.Append(nil, "other", i))
+		if err := b.Join(t.Context(), fmt.Sprint("b", i)); err != nil { // the same goroutine does both
+			t.Fatal(err)
+		}
+	}
+	if h := b.Health(); h.Repairs != 0 || h.Gaps != 0 || h.FaultyGroups != 0 {
+		t.Errorf("%d repairs, %d gaps, %d groups with a fault: %s", h.Repairs, h.Gaps, h.FaultyGroups, h.Detail)
+	}
+	if _, err := b.Publish(t.Context(), "a", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts("a")) == 1 })
+}
+
+// Clients are told of a full mailbox after they got what was in it.
+func TestLossIsToldAfterWhatCameBefore(t *testing.T) {
+	server := peers.StartRedis(t)
+	s := settings(server)
+	s.Capacity = 3
+	sink := &orderSink{gate: make(chan struct{}), lost: make(chan int64, 1)}
+	b := newBroker(t, s)
+	run(t, b, sink, "a")
+	for i := range 10 {
+		if _, err := b.Publish(t.Context(), "a", fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(sink.gate)
+	if n := <-sink.lost; n < int64(s.Capacity) {
+		t.Errorf("told after %d events, want %d at least", n, s.Capacity)
+	}
+}
+
+// orderSink notes how many events had come when something was lost.
+type orderSink struct {
+	lossSink
+	gate   chan struct{}
+	events atomic.Int64
+	first  sync.Once
+	lost   chan int64 // gets how many, once
+}
+
+// Deliver implements [relay.Sink].
+func (s *orderSink) Deliver(events []relay.Event) {
+	<-s.gate
+	s.events.Add(int64(len(events)))
+}
+
+// Lost implements [relay.LossSink].
+func (s *orderSink) Lost(relay.Loss) { s.first.Do(func() { s.lost <- s.events.Load() }) }
+
+// A link that goes on at a former master knows since when it has been reading: nothing has expired.
+func TestNothingExpiresWithAFailover(t *testing.T) {
+	server := peers.StartRedis(t)
+	b, sink := newBroker(t, settings(server)), &lossSink{}
+	b.EndBatchesAtFormer(sink)
+	if losses := sink.of(relay.LossMailboxExpired); len(losses) > 0 {
+		t.Errorf("told of %+v", losses)
 	}
 }

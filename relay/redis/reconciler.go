@@ -266,9 +266,15 @@ func (r *reconciler) apply(g *group, did action, reply goredis.Cmder, err error,
 		switch did {
 		case remove: // a key of another type has no members
 		case look:
+			g.placed = false
+			if !wrongType(err) { // the user may not look; whether the group is there is not known: write it again
+				r.settled(g)
+				return nil
+			}
 			g.lapsed = true
 			r.members.broker.health.repairs.Add(1)
-			fallthrough
+			r.blame(g, err)
+			return nil
 		default:
 			g.placed = false
 			r.blame(g, err)
