@@ -64,11 +64,12 @@ func bodyError(ctx context.Context, err error) error {
 		return &refusal{http.StatusRequestEntityTooLarge, tooLarge}
 	}
 	err = &failure{op: "reading the request body", err: err}
-	if ctx.Err() != nil {
-		return &failure{op: "reading the request body", err: ctx.Err()}
-	}
+	// The timeout read_body also ends the request's context, so it has to be found first.
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &refusal{http.StatusRequestTimeout, err}
+	}
+	if ctx.Err() != nil {
+		return &failure{op: "reading the request body", err: ctx.Err()}
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.ErrUnexpectedEOF) {
 		// The client has gone before the end, which reverse_proxy notes as 499.

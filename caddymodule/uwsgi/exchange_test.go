@@ -232,7 +232,12 @@ func TestBodyErrors(t *testing.T) {
 		"malformed": {errors.New("invalid byte in chunk length"), 400},
 		"slow":      {&net.OpError{Op: "read", Err: errTimeout}, 408},
 	} {
-		err := bodyError(context.Background(), c.err)
+		ctx, cancel := context.WithCancel(context.Background())
+		if name == "slow" { // which ends the request's context
+			cancel()
+		}
+		err := bodyError(ctx, c.err)
+		cancel()
 		known, ok := errors.AsType[*refusal](err)
 		if c.status == 0 && !errors.Is(err, context.Canceled) || c.status != 0 && (!ok || known.status != c.status) {
 			t.Errorf("%s: got %v, want %d", name, err, c.status)

@@ -731,6 +731,45 @@ func TestUWSGITimeouts(t *testing.T) {
 	}
 }
 
+// A body that does not arrive within read_body gets 408, as it does from nginx, and occupies no worker.
+func TestUWSGISlowBodyTimesOut(t *testing.T) {
+	t.Parallel()
+	worker := startWorker(t, reply("HTTP/1.1 204 No Content\r\n\r\n"))
+	r := peers.StartRelay(t, `{
+	admin {$ADMIN}
+	servers {
+		timeouts {
+			read_body 300ms
+		}
+	}
+}
+{$SITE} {
+	reverse_proxy `+worker.Address+` {
+		transport uwsgi
+	}
+}
+`)
+	before := worker.Dialed()
+	address := strings.TrimPrefix(r.URL, "http://")
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: "+address+"\r\nContent-Length: 8\r\n\r\nabc"); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if n := worker.Dialed() - before; resp.StatusCode != http.StatusRequestTimeout || n != 0 {
+		t.Errorf("status %d with %d connections to the worker, want 408 and none", resp.StatusCode, n)
+	}
+}
+
 // A worker that answers a large body without reading it is heard, and does not block.
 func TestUWSGIAnswerBeforeBody(t *testing.T) {
 	t.Parallel()
