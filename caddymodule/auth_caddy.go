@@ -16,15 +16,16 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// AuthCaddy takes the user from Caddy's own authentication, {http.auth.user.id}, as basic_auth or forward_auth set it. Every
-// authenticated user may see every group. Caddy does not tell when a login ends: the settings bound how long a websocket outlives it.
+// AuthCaddy takes the user from Caddy's own authentication, {http.auth.user.id}, as basic_auth or forward_auth set it.
+// Every authenticated user may see every group. Caddy does not tell when a login ends: the settings bound how long a
+// websocket outlives it.
 type AuthCaddy struct {
 	// Lifetime is how long a websocket stays open after its handshake. Then it is closed with 1012, so that the client connects
-	// again and is authenticated anew. Default: without end.
+	// and authenticates again. Default: without end.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 	// Expires is a placeholder that says when the login ends, in Unix seconds or as RFC 3339 writes a time, such as
-	// {http.auth.user.exp}; the websocket is closed then, like that of a client that is not logged in. A handshake for which it says
-	// no time is rejected with 503. Default: none.
+	// {http.auth.user.exp}; the websocket is closed then, like that of a client that is not logged in. A handshake without such
+	// a time is rejected with 503. Default: none.
 	Expires string `json:"expires,omitempty"`
 }
 

@@ -73,8 +73,8 @@ type DNSDiscovery struct {
 	// Scheme is http (default) or https, Port 80 or 443 by default.
 	Scheme string `json:"scheme,omitempty"`
 	Port   int    `json:"port,omitempty"`
-	// Dialect is broadcast or relay where Python nodes are behind the name: they are sent AWX's header, which whoever gets it can use
-	// again for five minutes. Default: none are, and relays prove that they know the secret by a challenge.
+	// Dialect is broadcast or relay where Python nodes are behind the name: they are sent AWX's header, which can be
+	// replayed for five minutes. Default: none are, and relays prove that they know the secret by a challenge.
 	Dialect string `json:"dialect,omitempty"`
 	// Every is the time between look-ups. Default: 10s.
 	Every caddy.Duration `json:"every,omitempty"`

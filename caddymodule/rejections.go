@@ -40,9 +40,9 @@ func (r rejection) level() slog.Level {
 // message is what the log says. Each reason has its own, so that a flood of one does not hide another.
 func (r rejection) message() string {
 	return [...]string{
-		"websocket refused: invalid handshake",
+		"a websocket is refused: the handshake is invalid",
 		"a websocket is refused: too many connections",
-		"websocket refused: too many pending handshakes",
+		"a websocket is refused: too many pending handshakes",
 		"a websocket is refused: the page's origin may not connect",
 		"a websocket is turned away: the client is not logged in",
 		"a websocket is refused: it could not be found out who the client is",

@@ -175,7 +175,7 @@ func (w *writer) typeOf(t ast.Expr, namespace string) string {
 var (
 	docLink = regexp.MustCompile(`\[([\w.*]+)\]`)
 	// asCode are values within sentences: quoted, placeholders, addresses, dotted names.
-	asCode = regexp.MustCompile("`[^`]*`" + `|"([^" ]+)"|(\{[a-z]+\.[^} ]+\}|\b[a-z]+://[^\s,;)]*[^\s,;).:]|\bedgerelay\.[a-z_]+\b)`)
+	asCode = regexp.MustCompile("`[^`]*`" + `|"([^" ]+)"|(\{[a-z]+\.[^} ]+\}|\b[a-z]+(?:\+[a-z]+)?://[^\s,;)]*[^\s,;).:]|\bedgerelay\.[a-z_]+\b)`)
 	// escaped is what would be Markdown.
 	escaped = strings.NewReplacer("*", `\*`, "<", `\<`, "|", `\|`)
 )

@@ -126,7 +126,7 @@ func TestPendingHandshakesAreBounded(t *testing.T) {
 			t.Errorf("of 20 handshakes from %s %d were refused, want 12", address, got)
 		}
 	}
-	logs(t, r, "websocket refused: too many pending handshakes", 24)
+	logs(t, r, "a websocket is refused: too many pending handshakes", 24)
 	logs(t, r, "raise pending_per_address", 24)
 	if want := `edgerelay_connections_ended_total{reason="pending"} 24`; !strings.Contains(fetch(t, r.Admin+"/metrics"), want) {
 		t.Errorf("no metric %s", want)
@@ -246,10 +246,10 @@ func TestBadHandshakesAreLogged(t *testing.T) {
 		t.Errorf("HTTP/1.0: %v %q, %v", resp, body, err)
 	}
 	for want, times := range map[string]int{
-		`"websocket refused: invalid handshake"`:       4,
-		`"handshake without Upgrade header passed on"`: 1,
-		"pass the headers Upgrade and Connection on":   5,
-		"a websocket handshake needs HTTP/1.1":         1,
+		`"a websocket is refused: the handshake is invalid"`: 4,
+		`"handshake without Upgrade header passed on"`:       1,
+		"pass the headers Upgrade and Connection on":         5,
+		"a websocket handshake needs HTTP/1.1":               1,
 	} {
 		logs(t, r, want, times)
 	}

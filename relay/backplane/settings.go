@@ -56,7 +56,7 @@ type Target struct {
 	URL string
 	// Dialect is what the node speaks if it is a Python node; Auto if that is not known.
 	Dialect Dialect
-	// Found is set where an operator has not named the node: it is never sent AWX's header, which whoever gets it can use again.
+	// Found is set where an operator has not named the node: it is never sent AWX's header, which can be replayed.
 	Found bool
 }
 

@@ -22,8 +22,8 @@ type DNS struct {
 	// Scheme is http or https; Port is for A and AAAA records.
 	Scheme string
 	Port   int
-	// Python is the dialect of Python nodes behind the name; empty if there are none. They are sent AWX's header, which whoever gets it
-	// can use again.
+	// Python is the dialect of Python nodes behind the name; empty if there are none. They are sent AWX's
+	// header, which can be replayed.
 	Python backplane.Dialect
 	// Every is the time between look-ups. Default: 10 s.
 	Every time.Duration
