@@ -32,7 +32,8 @@ type App struct {
 	// "https://awx.example.com" or "https://*.example.com"; "*" is every page.
 	Origins []string `json:"origins,omitempty"`
 	// Unauthenticated says what becomes of a client that is not logged in: "close" (default) accepts the
-	// websocket and closes it cleanly, as AWX does, so that its browser code does not retry; "reject" answers 403, as AWX does since 23.8.
+	// websocket and closes it cleanly, as AWX does, so that its browser code does not retry; "reject" answers 403, as
+	// AWX does since 23.8.
 	Unauthenticated string `json:"unauthenticated,omitempty"`
 	// Limits bound what clients may use.
 	Limits *Limits `json:"limits,omitempty"`

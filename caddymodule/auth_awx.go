@@ -15,33 +15,36 @@ import (
 	"github.com/edgerelay/edgerelay/relay/awx"
 )
 
-// AuthAWX asks AWX's HTTP API who the user is and what the user may see, with the headers Cookie, Authorization and X-DAB-JW-TOKEN of the
-// handshake.
+// AuthAWX asks AWX's HTTP API who the user is and what the user may see, with the headers Cookie, Authorization and
+// X-DAB-JW-TOKEN of the handshake.
 type AuthAWX struct {
-	// URL is where AWX's HTTP API answers: the socket of its uWSGI, as uwsgi://127.0.0.1:8050 or uwsgi+unix:///run/awx/uwsgi.sock,
-	// or an HTTP server, as http://127.0.0.1:8054.
+	// URL is where AWX's HTTP API answers: the socket of its uWSGI, as uwsgi://127.0.0.1:8050 or
+	// uwsgi+unix:///run/awx/uwsgi.sock, or an HTTP server, as http://127.0.0.1:8054.
 	URL string `json:"url,omitempty"`
-	// Lax checks only the three kinds of group that AWX itself checks. Default: all kinds that belong to an object or a user.
+	// Lax checks only the three kinds of group that AWX itself checks. Default: all kinds that belong to an object or a
+	// user.
 	Lax bool `json:"lax,omitempty"`
 	// Cache is how long an answer is good for. Default: 5s.
 	Cache caddy.Duration `json:"cache,omitempty"`
-	// OtherGroups says whether users may see groups of kinds that AWX does not have, with `strict on`: "allow" (default), as AWX
-	// does, or "deny". AWX sends nothing to such groups; a Channels site that does should deny them, or let a plugin decide.
+	// OtherGroups says whether users may see groups of kinds that AWX does not have, with `strict on`: "allow"
+	// (default), as AWX does, or "deny". AWX sends nothing to such groups; a Channels site that does should deny them,
+	// or let a plugin decide.
 	OtherGroups string `json:"other_groups,omitempty"`
-	// Recheck is how often it is checked whether connected users are still logged in, and may see the objects that they are subscribed
-	// to. Default: 60s; -1s: never.
+	// Recheck is how often it is checked whether connected users are still logged in, and may see the objects that they
+	// are subscribed to. Default: 60s; -1s: never.
 	Recheck caddy.Duration `json:"recheck,omitempty"`
-	// RecheckGrace is how long a websocket stays open while the API gives no answer, from its last answer on; then it is closed with
-	// 1013, and the client tries again. 0 closes it at the first recheck without an answer; -1s: never. Not below recheck, unless
-	// it is 0. Default: 5m, or twice recheck if that is longer.
+	// RecheckGrace is how long a websocket stays open while the API gives no answer, from its last answer on; then it
+	// is closed with 1013, and the client tries again. 0 closes it at the first recheck without an answer; -1s: never.
+	// Not below recheck, unless it is 0. Default: 5m, or twice recheck if that is longer.
 	RecheckGrace *caddy.Duration `json:"recheck_grace,omitempty"`
-	// GatewayTokenGrace is how long a login by the token of AAP's platform gateway outlives the token, which AWX refuses from then on;
-	// then the websocket is closed with 1012, and the client comes back with a new token. Default: 15m; -1s: not at all.
+	// GatewayTokenGrace is how long a login by the token of AAP's platform gateway outlives the token, which AWX
+	// refuses from then on; then the websocket is closed with 1012, and the client comes back with a new token.
+	// Default: 15m; -1s: not at all.
 	GatewayTokenGrace caddy.Duration `json:"gateway_token_grace,omitempty"`
 	// Timeout bounds one request. Default: 5s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
-	// Concurrency is how many requests may be under way at once. Handshakes of known logins, those of strangers, subscriptions and
-	// rechecks have shares of it, so that none of them can use it up. Default: 32.
+	// Concurrency is how many requests may be under way at once. Handshakes of known logins, those of strangers,
+	// subscriptions and rechecks have shares of it, so that none of them can use it up. Default: 32.
 	Concurrency int `json:"concurrency,omitempty"`
 	// SessionCookie is the cookie that names a login. Default: awx_sessionid.
 	SessionCookie string `json:"session_cookie,omitempty"`

@@ -20,12 +20,12 @@ import (
 // Every authenticated user may see every group. Caddy does not tell when a login ends: the settings bound how long a
 // websocket outlives it.
 type AuthCaddy struct {
-	// Lifetime is how long a websocket stays open after its handshake. Then it is closed with 1012, so that the client connects
-	// and authenticates again. Default: without end.
+	// Lifetime is how long a websocket stays open after its handshake. Then it is closed with 1012, so that the client
+	// connects and authenticates again. Default: without end.
 	Lifetime caddy.Duration `json:"lifetime,omitempty"`
 	// Expires is a placeholder that says when the login ends, in Unix seconds or as RFC 3339 writes a time, such as
-	// {http.auth.user.exp}; the websocket is closed then, like that of a client that is not logged in. A handshake without such
-	// a time is rejected with 503. Default: none.
+	// {http.auth.user.exp}; the websocket is closed then, like that of a client that is not logged in. A handshake
+	// without such a time is rejected with 503. Default: none.
 	Expires string `json:"expires,omitempty"`
 }
 

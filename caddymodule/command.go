@@ -72,8 +72,8 @@ func publishCommand() *cobra.Command {
 	return cmd
 }
 
-// running makes RunE of a command that needs no more than its arguments. An error is written once, on a line of its own, and
-// makes the exit code 1; the command's usage stays away, since the arguments were right.
+// running makes RunE of a command that needs no more than its arguments. An error is written once, on a line of its
+// own, and makes the exit code 1; the command's usage stays away, since the arguments were right.
 func running(run func(args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		err := run(args)
@@ -85,7 +85,8 @@ func running(run func(args []string) error) func(*cobra.Command, []string) error
 	}
 }
 
-// onlySubcommands makes a command that has subcommands alone refuse any other word: cobra shows the help for it and calls that a success.
+// onlySubcommands makes a command that has subcommands alone refuse any other word: cobra shows the help for it and
+// calls that a success.
 func onlySubcommands(cmd *cobra.Command) {
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.SuggestionsMinimumDistance = 2

@@ -38,8 +38,9 @@ func (e *adminError) Error() string {
 // maxAdminError is how much of an error's body is read, in bytes.
 const maxAdminError = 1 << 20
 
-// requestAdmin sends a request to the admin API, on a connection of its own. address is the value of --address. A status of 400 or more is an [adminError]. Caddy's
-// own AdminAPIRequest flattens such an answer into a text, with its JSON in it.
+// requestAdmin sends a request to the admin API, on a connection of its own. address is the value of --address. A
+// status of 400 or more is an [adminError]. Caddy's own AdminAPIRequest flattens such an answer into a text, with its
+// JSON in it.
 func requestAdmin(address, method, path string, body []byte) (*http.Response, error) {
 	contentType := "application/json"
 	if method == http.MethodPut { // only modules of plugins are put

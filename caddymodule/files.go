@@ -73,9 +73,9 @@ var errNoFiles = errors.New("the relay holds as many connections as it can")
 // lastFiles marks the context of connections that have one of the last file descriptors.
 type lastFiles struct{}
 
-// watchFiles has the server of a site mark connections whose own descriptor shows that nearly all are in use, unless others that have no
-// request under way make room. The kernel gives the lowest one that is free, so this costs no counting, and it also knows what others in
-// the process use.
+// watchFiles has the server of a site mark connections whose own descriptor shows that nearly all are in use, unless
+// others that have no request under way make room. The kernel gives the lowest one that is free, so this costs no
+// counting, and it also knows what others in the process use.
 func (a *App) watchFiles(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || a.files <= 0 || a.watched[server] {

@@ -30,9 +30,9 @@ func init() {
 
 // Handler takes websocket upgrades on the relay's paths; everything else goes on to the next handler.
 type Handler struct {
-	// Paths are the paths to take, with or without a slash at the end. They may have the wildcards of Caddy's path matcher, such
-	// as /ws/chat/*, and like there, upper and lower case are the same. Default: every path whose last segment is "websocket",
-	// such as /websocket/ and /api/websocket/, under any prefix.
+	// Paths are the paths to take, with or without a slash at the end. They may have the wildcards of Caddy's path
+	// matcher, such as /ws/chat/*, and like there, upper and lower case are the same. Default: every path whose last
+	// segment is "websocket", such as /websocket/ and /api/websocket/, under any prefix.
 	Paths []string `json:"paths,omitempty"`
 
 	app   *App
@@ -116,8 +116,8 @@ func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint b
 	}
 }
 
-// noteStripped logs a request to one of the relay's paths that was a handshake before a proxy took its Upgrade header away. The
-// next handler answers it, like any other request that asks for no websocket.
+// noteStripped logs a request to one of the relay's paths that was a handshake before a proxy took its Upgrade header
+// away. The next handler answers it, like any other request that asks for no websocket.
 func (h *Handler) noteStripped(r *http.Request) {
 	if r.Header["Sec-Websocket-Key"] != nil && h.takes(r) {
 		h.note(r, slog.LevelWarn, noUpgrade, clientAddress(r),
@@ -183,7 +183,8 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admit checks the handshake and the limits, and reserves room for the connection. It returns nil if the request is answered.
+// admit checks the handshake and the limits, and reserves room for the connection. It returns nil if the request is
+// answered.
 func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *relay.Reservation {
 	a, hub, address := h.app, h.app.node.hub, clientAddress(r)
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
@@ -244,7 +245,8 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, room *relay.R
 	return true
 }
 
-// authFailure tells whose failure it is that a client was not authenticated: the authority's, only if the client waited for its answer.
+// authFailure tells whose failure it is that a client was not authenticated: the authority's, only if the client waited
+// for its answer.
 func authFailure(r *http.Request, err error) rejection {
 	switch {
 	case r.Context().Err() != nil:
@@ -295,7 +297,8 @@ func unwatched(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// turnAway tells a client that nobody is logged in. It reports whether there is a websocket, which keeps the room until its end.
+// turnAway tells a client that nobody is logged in. It reports whether there is a websocket, which keeps the room until
+// its end.
 func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *relay.Reservation) bool {
 	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8
 		h.refuse(w, r, http.StatusForbidden, rejectedNobody, room.Address, "not logged in", errNotLoggedIn)
@@ -344,8 +347,8 @@ func (h *Handler) note(r *http.Request, level slog.Level, why rejection, address
 		"address", relay.AddressText(address), "reason", err.Error(), "remedy", why.remedy())
 }
 
-// clientAddress is the address of the browser as Caddy knows it, behind trusted proxies, too. It is the zero Addr if Caddy does
-// not know it, as behind a Unix socket without trusted_proxies_unix.
+// clientAddress is the address of the browser as Caddy knows it, behind trusted proxies, too. It is the zero Addr if
+// Caddy does not know it, as behind a Unix socket without trusted_proxies_unix.
 func clientAddress(r *http.Request) netip.Addr {
 	if s, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		if addr, err := netip.ParseAddr(s); err == nil {

@@ -16,7 +16,8 @@ func init() {
 
 // HealthHandler answers GET and HEAD requests: 200 while events can reach this node, else 503, with the reason as JSON.
 // It is for load balancers. In a Caddyfile it takes /health, or the requests of its matcher, as in
-// edgerelay_health /healthz, or edgerelay_health * within a handle block. In JSON, the route's matcher says which requests it gets.
+// edgerelay_health /healthz, or edgerelay_health * within a handle block. In JSON, the route's matcher says which
+// requests it gets.
 type HealthHandler struct {
 	app *App
 }

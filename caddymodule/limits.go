@@ -25,11 +25,11 @@ type Limits struct {
 	ConnectionsPerUser *int `json:"connections_per_user,omitempty"`
 	// ConnectionsPerAddress bounds the open connections from one address. Default: 20000.
 	ConnectionsPerAddress *int `json:"connections_per_address,omitempty"`
-	// PendingPerAddress bounds the handshakes from one address whose client is not known yet, because auth has not answered. Each
-	// takes some 40 KiB. More are answered with 429. Default: 1024.
+	// PendingPerAddress bounds the handshakes from one address whose client is not known yet, because auth has not
+	// answered. Each takes some 40 KiB. More are answered with 429. Default: 1024.
 	PendingPerAddress *int `json:"pending_per_address,omitempty"`
-	// IPv6Prefix is how many leading bits of an IPv6 address count as one address for these limits, 1 to 128. Logs and the admin
-	// API show whole addresses. Default: 64, which is what one host or household has at least.
+	// IPv6Prefix is how many leading bits of an IPv6 address count as one address for these limits, 1 to 128. Logs and
+	// the admin API show whole addresses. Default: 64, which is what one host or household has at least.
 	IPv6Prefix *int `json:"ipv6_prefix,omitempty"`
 	// Connections bounds all open connections. Default: 100000. File descriptors (RLIMIT_NOFILE) bound them, too: some are kept for all that is no websocket.
 	Connections *int `json:"connections,omitempty"`

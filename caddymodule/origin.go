@@ -26,8 +26,8 @@ func originError(r *http.Request) error {
 	return errors.New("origin " + r.Header.Get("Origin") + " is not " + site + " and not among the configured origins")
 }
 
-// publicOrigin returns how browsers name the site: its scheme, empty if TLS may end in front of us and no trusted proxy says so,
-// and its hosts. A trusted proxy may have changed the Host header, and then tells the original one.
+// publicOrigin returns how browsers name the site: its scheme, empty if TLS may end in front of us and no trusted proxy
+// says so, and its hosts. A trusted proxy may have changed the Host header, and then tells the original one.
 func publicOrigin(r *http.Request) (scheme string, hosts []string) {
 	hosts = []string{r.Host}
 	if r.TLS != nil {

@@ -8,9 +8,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// redisLog takes what the Redis client prints. Its logger is one for the whole process, other plugins' clients included, so
-// nothing is dropped: the lines are Caddy's, at level debug, since the relay logs its own trouble with Redis anyway. By
-// default the client prints each failed attempt to connect to standard error.
+// redisLog takes what the Redis client prints. Its logger is one for the whole process, other plugins' clients
+// included, so nothing is dropped: the lines are Caddy's, at level debug, since the relay logs its own trouble with
+// Redis anyway. By default the client prints each failed attempt to connect to standard error.
 type redisLog struct{}
 
 // Printf implements the client's interface of loggers.

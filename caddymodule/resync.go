@@ -9,8 +9,8 @@ import (
 
 // Resync is what every channel layer says of losses.
 type Resync struct {
-	// Resync is a JSON text that the clients concerned get when events of their groups may have been lost: after the events
-	// that were delivered before, and once a second at most. Default: none.
+	// Resync is a JSON text that the clients concerned get when events of their groups may have been lost: after the
+	// events that were delivered before, and once a second at most. Default: none.
 	Resync string `json:"resync,omitempty"`
 }
 

@@ -34,7 +34,8 @@ type nodeStatus struct {
 	// Dropped counts what did not arrive, by reason; Ended connections that the relay refused or ended.
 	Dropped map[string]uint64 `json:"dropped"`
 	Ended   map[string]uint64 `json:"ended"`
-	// Losses counts the times in which clients did not get events, or may not have, by cause; LastLoss tells of the last.
+	// Losses counts the times in which clients did not get events, or may not have, by cause; LastLoss tells of the
+	// last.
 	Losses   map[string]uint64 `json:"losses"`
 	LastLoss *lossStatus       `json:"last_loss,omitempty"`
 	// Peers counts the nodes of the backplane; absent without one.

@@ -10,18 +10,20 @@ import (
 	"time"
 )
 
-// Connections that have sent no whole request take file descriptors, too, for as long as read_header lets them, and so do those
-// that are kept alive after one. When nearly all descriptors are in use, the oldest of them make room for new connections.
+// Connections that have sent no whole request take file descriptors, too, for as long as read_header lets them, and so
+// do those that are kept alive after one. When nearly all descriptors are in use, the oldest of them make room for new
+// connections.
 
 const (
 	// evictMost is how many connections make room at once. They are closed by the goroutine that accepts.
 	evictMost = 64
-	// evictAge is how long a connection has for its first request before it may be one of them: an honest handshake takes less.
+	// evictAge is how long a connection has for its first request before it may be one of them: an honest handshake
+	// takes less.
 	evictAge = time.Second
 )
 
-// waitingConns are the connections of all servers with our handlers that have no request under way: those that have not had one
-// yet, and those that wait for the next. Each list has the oldest first.
+// waitingConns are the connections of all servers with our handlers that have no request under way: those that have not
+// had one yet, and those that wait for the next. Each list has the oldest first.
 type waitingConns struct {
 	evicted atomic.Uint64
 
@@ -66,8 +68,8 @@ func (w *waitingConns) track(conn net.Conn, state http.ConnState) {
 	w.places[conn] = place{in, in.PushBack(waitingConn{conn, time.Now()})}
 }
 
-// makeRoom closes some of the connections that have waited longest, and returns how many: first those without a request for a
-// second, then those that are kept alive, and in an emergency those that have just come.
+// makeRoom closes some of the connections that have waited longest, and returns how many: first those without a request
+// for a second, then those that are kept alive, and in an emergency those that have just come.
 func (w *waitingConns) makeRoom(emergency bool) (closed int) {
 	now := time.Now()
 	w.mu.Lock()
@@ -88,7 +90,8 @@ func (w *waitingConns) makeRoom(emergency bool) (closed int) {
 	return len(old)
 }
 
-// oldest takes connections that have waited since a time or longer out of a list, until old has as many as are wanted. w.mu is held.
+// oldest takes connections that have waited since a time or longer out of a list, until old has as many as are wanted.
+// w.mu is held.
 func (w *waitingConns) oldest(old []net.Conn, want int, from *list.List, since time.Time) []net.Conn {
 	for len(old) < want && from.Len() > 0 {
 		oldest := from.Front().Value.(waitingConn)

@@ -21,11 +21,12 @@ import (
 const maxTable = 1 << 17
 
 const (
-	// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go in
-	// 5; on a busy machine it takes longer, and an event of another group than the one that failed must not be withheld
-	// for that.
+	// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go
+	// in 5; on a busy machine it takes longer, and an event of another group than the one that failed must not be
+	// withheld for that.
 	defaultStartWait = 500 * time.Millisecond
-	// After an instance that did not start, the next attempt waits for startPause, doubled each time up to startPauseMax.
+	// After an instance that did not start, the next attempt waits for startPause, doubled each time up to
+	// startPauseMax.
 	startPause, startPauseMax = 50 * time.Millisecond, 5 * time.Second
 )
 

@@ -78,7 +78,8 @@ type Trace struct {
 	Verdict Verdict
 	// Outputs are the event's own output, if any, and what was emitted; an empty group is the event's own.
 	Outputs []Output
-	// Err is the failure, with Verdict Failed. The plugin's OnError decides about such an event: it has no Outputs here.
+	// Err is the failure, with Verdict Failed. The plugin's OnError decides about such an event: it has no Outputs
+	// here.
 	Err error
 	// Fuel is the number of units spent.
 	Fuel int64

@@ -18,8 +18,8 @@ type OnError string
 
 // Policies. A failing on_subscribe denies, whatever the policy.
 const (
-	// OnErrorWithhold is the default, also for "": the event, or what a class was to see of it, is not delivered, and the
-	// function given to [Pipeline.OnWithheld] is told, so that clients can learn that they miss something.
+	// OnErrorWithhold is the default, also for "": the event, or what a class was to see of it, is not delivered, and
+	// the function given to [Pipeline.OnWithheld] is told, so that clients can learn that they miss something.
 	OnErrorWithhold OnError = "withhold"
 	// OnErrorPass lets the event go on as it came. It is for plugins that guard nothing.
 	OnErrorPass OnError = "pass"
@@ -69,18 +69,18 @@ type Spec struct {
 	InitFuel int64
 	// Instances is how many run side by side; default GOMAXPROCS. All events of a group meet the same one.
 	Instances int
-	// MaxResult limits what a call may return or emit, in bytes; default 1 MiB, or eight times the call's input if that is
-	// more.
+	// MaxResult limits what a call may return or emit, in bytes; default 1 MiB, or eight times the call's input if that
+	// is more.
 	MaxResult int
 	// JSON demands that results are valid JSON; UTF-8 is demanded always.
 	JSON bool
 	// KV limits the plugin's key-value store, in bytes of keys and values; default 1 MiB.
 	KV int
-	// MaxFailures set a hook aside for a group: so many more calls failed there than succeeded. Calls that were too large,
-	// ran out of fuel or found no instance do not count. Default 5.
+	// MaxFailures set a hook aside for a group: so many more calls failed there than succeeded. Calls that were too
+	// large, ran out of fuel or found no instance do not count. Default 5.
 	MaxFailures int
-	// Cooldown is how long it is set aside before one call tries it again, doubled for each such try that fails, up to 32
-	// times; default 5 s.
+	// Cooldown is how long it is set aside before one call tries it again, doubled for each such try that fails, up to
+	// 32 times; default 5 s.
 	Cooldown time.Duration
 	// Samples are tried before the module takes over; a sample that fails refuses the module.
 	Samples []Sample

@@ -21,12 +21,14 @@ type Authorizer interface {
 	Recheck(ctx context.Context, id Identity) error
 }
 
-// GroupRechecker is an [Authorizer] whose decisions about groups change while clients are subscribed: a right can be withdrawn.
-// Without these methods, a decision holds for as long as the subscription.
+// GroupRechecker is an [Authorizer] whose decisions about groups change while clients are subscribed: a right can be
+// withdrawn. Without these methods, a decision holds for as long as the subscription.
 type GroupRechecker interface {
-	// Rechecks reports whether the right to see a group can change, so that RecheckGroup is to be asked once in a recheck interval.
+	// Rechecks reports whether the right to see a group can change, so that RecheckGroup is to be asked once in a
+	// recheck interval.
 	Rechecks(group string) bool
-	// RecheckGroup says whether id may still see a group: ErrDenied ends the subscription, any other error leaves it as it is.
+	// RecheckGroup says whether id may still see a group: ErrDenied ends the subscription, any other error leaves it as
+	// it is.
 	RecheckGroup(ctx context.Context, id Identity, group string) error
 }
 
@@ -42,13 +44,14 @@ type Identity struct {
 	Profile string
 	// Kind is what sort of user it is; sessions are counted by it.
 	Kind Kind
-	// Credentials is for the Authorizer that made the Identity. May be nil. With a method LoginKey() string, sessions with the same key
-	// that is not empty are one login, which is checked again by one question. With a method Until() time.Time, it is checked again
-	// at that time, unless that is zero.
+	// Credentials is for the Authorizer that made the Identity. May be nil. With a method LoginKey() string, sessions
+	// with the same key that is not empty are one login, which is checked again by one question. With a method Until()
+	// time.Time, it is checked again at that time, unless that is zero.
 	Credentials any
 }
 
-// OwnSession is the Credentials of a session that the process has opened to itself. No authorizer is asked about it again.
+// OwnSession is the Credentials of a session that the process has opened to itself. No authorizer is asked about it
+// again.
 type OwnSession struct{}
 
 // Kind is a sort of user.
@@ -82,15 +85,18 @@ func (k Kind) index() Kind {
 var (
 	// ErrChanged means that a client is still logged in, but has other rights: it is to connect again.
 	ErrChanged = errors.New("the user has other rights now")
-	// ErrExpired means that a client's credentials have expired and cannot be checked any more: it is to connect again with new ones.
+	// ErrExpired means that a client's credentials have expired and cannot be checked any more: it is to connect again
+	// with new ones.
 	ErrExpired = errors.New("the credentials have expired")
 	// ErrUnauthenticated means that nobody is logged in with the credentials at hand.
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrDenied means that a user may not see a group.
 	ErrDenied = errors.New("access denied")
-	// ErrOtherUser is ErrDenied for a group that belongs to another user, which AWX's pages ask for whoever is logged in.
+	// ErrOtherUser is ErrDenied for a group that belongs to another user, which AWX's pages ask for whoever is logged
+	// in.
 	ErrOtherUser = fmt.Errorf("%w: the group is another user's", ErrDenied)
-	// ErrBusy means that the authorizer has more questions to answer than it takes: the client is to try again in a few seconds.
+	// ErrBusy means that the authorizer has more questions to answer than it takes: the client is to try again in a few
+	// seconds.
 	ErrBusy = errors.New("too many questions wait for the authority")
 )
 

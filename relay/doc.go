@@ -27,7 +27,8 @@
 //
 // # The path of one recheck
 //
-// logins.go keeps the logins of open sessions in the order of their last check and lets them pass at an even pace; recheck.go asks the
-// [Authorizer] about each, and about the groups of its sessions, and ends what the user may not have any more; grace.go ends what
-// could not be checked for too long. Package awx asks AWX's HTTP API, through the queue in internal/fairqueue (awx/queue.go).
+// logins.go keeps the logins of open sessions in the order of their last check and lets them pass at an even pace;
+// recheck.go asks the [Authorizer] about each, and about the groups of its sessions, and ends what the user may not
+// have any more; grace.go ends what could not be checked for too long. Package awx asks AWX's HTTP API, through the
+// queue in internal/fairqueue (awx/queue.go).
 package relay

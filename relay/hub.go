@@ -119,8 +119,8 @@ func (h *Hub) SetAuthorizer(a Authorizer, recheck time.Duration) {
 	}
 }
 
-// SetRecheckGrace puts in force how long a session stays open while the authorizer gives no certain answer about its login, since the
-// last one: 0 closes it at the first recheck without one, [NoGrace] never.
+// SetRecheckGrace puts in force how long a session stays open while the authorizer gives no certain answer about its
+// login, since the last one: 0 closes it at the first recheck without one, [NoGrace] never.
 func (h *Hub) SetRecheckGrace(grace time.Duration) { h.recheckGrace.Store(int64(grace)) }
 
 // SetChangeFrame has clients told by a text that encode returns when a recheck ends subscriptions.

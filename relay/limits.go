@@ -19,7 +19,8 @@ type Limits struct {
 	ConnectionsPerUser    int
 	ConnectionsPerAddress int
 	Connections           int
-	// PendingPerAddress bounds the handshakes from one address whose client is not known yet. They are part of its connections.
+	// PendingPerAddress bounds the handshakes from one address whose client is not known yet. They are part of its
+	// connections.
 	PendingPerAddress int
 	// IPv6Prefix is how many leading bits of an IPv6 address these limits count as one address, 1 to 128.
 	IPv6Prefix int
@@ -59,11 +60,13 @@ var (
 	ErrTooManyOfUser      = errors.New("too many connections of this user")
 )
 
-// translated is the well-known prefix of IPv4 addresses behind a translator (RFC 6052). The networks in it have nothing in common.
+// translated is the well-known prefix of IPv4 addresses behind a translator (RFC 6052). The networks in it have nothing
+// in common.
 var translated = netip.MustParsePrefix("64:ff9b::/96")
 
-// AddressKey returns the address that a client at addr is counted by: addr itself for IPv4, the first ipv6Prefix bits for IPv6,
-// because one host has as many IPv6 addresses as it likes. It is the zero Addr, which nothing is counted by, for an unknown address.
+// AddressKey returns the address that a client at addr is counted by: addr itself for IPv4, the first ipv6Prefix bits
+// for IPv6, because one host has as many IPv6 addresses as it likes. It is the zero Addr, which nothing is counted by,
+// for an unknown address.
 func AddressKey(addr netip.Addr, ipv6Prefix int) netip.Addr {
 	addr = addr.Unmap()
 	switch {
@@ -88,8 +91,8 @@ func AddressText(addr netip.Addr) string {
 	return addr.String()
 }
 
-// Reservation is room for one connection, from its handshake on. It goes over to the session that is opened, or is given back
-// with Release. It is for one goroutine.
+// Reservation is room for one connection, from its handshake on. It goes over to the session that is opened, or is
+// given back with Release. It is for one goroutine.
 type Reservation struct {
 	// Address is the client's, the zero Addr if it is unknown.
 	Address netip.Addr
@@ -99,8 +102,8 @@ type Reservation struct {
 	pending    bool
 }
 
-// Admit reserves room for a connection from address, before anything else is known of it. The error is one of this package's
-// refusals or ErrClosed.
+// Admit reserves room for a connection from address, before anything else is known of it. The error is one of this
+// package's refusals or ErrClosed.
 func (h *Hub) Admit(address netip.Addr) (*Reservation, error) {
 	if h.closing.Load() {
 		return nil, ErrClosed

@@ -35,7 +35,8 @@ func (l *listeners) load() byGroup {
 	return nil
 }
 
-// tails counts the tails of a group, and returns the most events a second that one of them gets; other is whether there are other listeners.
+// tails counts the tails of a group, and returns the most events a second that one of them gets; other is whether there
+// are other listeners.
 func (ls byGroup) tails(group string) (n int, rate float64, other bool) {
 	for _, l := range ls[group] {
 		if l.tail == nil {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// rechecks are the logins of open sessions, to be asked about once in each recheck interval: one question for all sessions of a login,
-// and all of them spread evenly over the interval, whenever they came.
+// rechecks are the logins of open sessions, to be asked about once in each recheck interval: one question for all
+// sessions of a login, and all of them spread evenly over the interval, whenever they came.
 type rechecks struct {
 	mu          sync.Mutex // guards all below and all logins
 	logins      map[any]*login

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// LossCause is why clients did not get events that emitters had published. The names of the causes are labels of a metric.
+// LossCause is why clients did not get events that emitters had published. The names of the causes are labels of a
+// metric.
 type LossCause uint8
 
 // The causes of losses that a relay can know of.
@@ -225,7 +226,8 @@ func (s *lossSet) take() (groups []string, all bool) {
 	return groups, all
 }
 
-// SetResync makes text, which must be JSON, what clients are told when events of their groups may have been lost; empty: nothing.
+// SetResync makes text, which must be JSON, what clients are told when events of their groups may have been lost;
+// empty: nothing.
 func (h *Hub) SetResync(text string) {
 	if text == "" {
 		h.losses.frame.Store(nil)

@@ -30,7 +30,8 @@ func (q *queue) init() {
 	q.drained.L = &q.mu
 }
 
-// push adds jobs, of bytes bytes together; it waits while the queue is full. It returns false, and does nothing, once the queue is closed.
+// push adds jobs, of bytes bytes together; it waits while the queue is full. It returns false, and does nothing, once
+// the queue is closed.
 func (q *queue) push(jobs []job, bytes int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

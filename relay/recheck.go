@@ -17,8 +17,8 @@ const (
 	recheckRest = time.Second
 )
 
-// recheckSessions asks the authorizer again and again whether clients are still logged in and may see what they are subscribed to: about
-// every login once in a recheck interval, no more often than that takes, at an even pace.
+// recheckSessions asks the authorizer again and again whether clients are still logged in and may see what they are
+// subscribed to: about every login once in a recheck interval, no more often than that takes, at an even pace.
 func (h *Hub) recheckSessions(ctx context.Context) {
 	var checks sync.WaitGroup
 	defer checks.Wait()
@@ -112,8 +112,8 @@ func (h *Hub) conclude(s *Session, err error) (certain bool) {
 	return true
 }
 
-// checkGroups asks about the groups of a login's sessions, and ends the subscriptions to those that the user may not see any more. It
-// reports whether all answers were certain.
+// checkGroups asks about the groups of a login's sessions, and ends the subscriptions to those that the user may not
+// see any more. It reports whether all answers were certain.
 func (h *Hub) checkGroups(ctx context.Context, a GroupRechecker, sessions []*Session) bool {
 	held := map[string][]*Session{}
 	for _, s := range sessions {
@@ -158,8 +158,8 @@ func (h *Hub) checkGroups(ctx context.Context, a GroupRechecker, sessions []*Ses
 	return failure == nil
 }
 
-// recheckable returns those of the session's groups that are to be asked about again: none while they are being changed, since the
-// client's message has just been authorized.
+// recheckable returns those of the session's groups that are to be asked about again: none while they are being
+// changed, since the client's message has just been authorized.
 func (s *Session) recheckable(a GroupRechecker) (groups []string) {
 	if !s.mu.TryLock() {
 		return nil

@@ -51,7 +51,8 @@ func TestAnAnswerDoesNotUndoARecheck(t *testing.T) {
 	}
 }
 
-// Logins leave the list in the order of their last check, as many in an interval as there are, and each of them in time.
+// Logins leave the list in the order of their last check, as many in an interval as there are, and each of them in
+// time.
 func TestEvenPace(t *testing.T) {
 	const every = time.Minute
 	r := &rechecks{}

@@ -1,7 +1,7 @@
 package relay
 
-// resync sends a frame once to each client of any of the groups, or to each that has a group. Clients get it in its place among
-// events: after those that were delivered before.
+// resync sends a frame once to each client of any of the groups, or to each that has a group. Clients get it in its
+// place among events: after those that were delivered before.
 func (h *Hub) resync(groups []string, all bool, frame []byte) {
 	for _, s := range h.shards {
 		a := s.everySubscriber

@@ -49,8 +49,8 @@ func (h *Hub) AdmitUser(id Identity) error {
 // DismissUser gives back what AdmitUser reserved.
 func (h *Hub) DismissUser(id Identity) { h.admission.releaseUser(id.Key) }
 
-// Open makes a session of a socket whose address and user have been admitted, and takes the reservation over. Call Close on it
-// when the socket is gone.
+// Open makes a session of a socket whose address and user have been admitted, and takes the reservation over. Call
+// Close on it when the socket is gone.
 func (h *Hub) Open(socket Socket, id Identity, r *Reservation) *Session {
 	r.Settle()
 	number, now := h.next.Add(1), uint32(time.Now().Unix())
@@ -89,7 +89,8 @@ func (s *Session) Send(text []byte) bool {
 	return s.socket.Send(frame, s.shard.hub.Limits().QueuePerConnection)
 }
 
-// SendChange tells the client what a message of its changed: change, without what a recheck has taken away meanwhile and told it of.
+// SendChange tells the client what a message of its changed: change, without what a recheck has taken away meanwhile
+// and told it of.
 func (s *Session) SendChange(change Change, encode func(Change) []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -32,8 +32,8 @@ type Stats struct {
 	Opened, Refused uint64
 	// Silent counts sessions ended because nothing came from the client, Expired because its login ended.
 	Silent, Expired uint64
-	// Renewed counts sessions ended so that the client connects with a new token, Unverified because their login could not be checked
-	// for longer than the grace time.
+	// Renewed counts sessions ended so that the client connects with a new token, Unverified because their login could
+	// not be checked for longer than the grace time.
 	Renewed, Unverified uint64
 	// Revoked counts subscriptions that a recheck ended.
 	Revoked uint64
@@ -49,8 +49,9 @@ type Stats struct {
 	// were closed because they read too slowly.
 	Missed, MissedSlow uint64
 	// Fanned counts events that were queued for one client at least. All others are counted by what became of them: Unheard had
-	// no local client, Tailed had an operator's tail alone, Invalid were not UTF-8, Hidden were for classes of subscribers that are not here, and Control are for other nodes only. With
-	// plugins, which drop and add events, these do not sum up to the events that came in.
+	// no local client, Tailed had an operator's tail alone, Invalid were not UTF-8, Hidden were for classes of
+	// subscribers that are not here, and Control are for other nodes only. With plugins, which drop and add events,
+	// these do not sum up to the events that came in.
 	Fanned, Unheard, Tailed, Invalid, Hidden, Control uint64
 	// Lag is how long deliveries took from the emitter on.
 	Lag Lag

@@ -9,8 +9,8 @@ import (
 // strangersWait is how long it takes until everybody is checked once after another kind of authorizer was put in force.
 const strangersWait = time.Second
 
-// recheckStrangers asks about all sessions once or twice after another kind of authorizer was put in force: whoever the one before let in
-// may be nobody to it.
+// recheckStrangers asks about all sessions once or twice after another kind of authorizer was put in force: whoever the
+// one before let in may be nobody to it.
 func (h *Hub) recheckStrangers(ctx context.Context) {
 	slots := make(chan struct{}, rechecksAtOnce)
 	var asking sync.WaitGroup

@@ -1,4 +1,5 @@
-// Package units reads sizes and durations in a Caddyfile. All values are bounded, so that no setting overflows where it is used.
+// Package units reads sizes and durations in a Caddyfile. All values are bounded, so that no setting overflows where it
+// is used.
 package units
 
 import (

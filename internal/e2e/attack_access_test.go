@@ -143,7 +143,8 @@ func TestCookiesOfOthers(t *testing.T) {
 	all.Wait()
 }
 
-// What the API is sent is the client's credentials and address and nothing that a client can add; what it answers can be anything.
+// What the API is sent is the client's credentials and address and nothing that a client can add; what it answers can
+// be anything.
 func TestWhatReachesTheAPI(t *testing.T) {
 	t.Parallel()
 	f := newFortress(t, "")

@@ -17,8 +17,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// flood sends handshakes with made-up logins, n at a time, until the test ends: each with another cookie, from the address that address
-// returns. It returns once the API is busy with them.
+// flood sends handshakes with made-up logins, n at a time, until the test ends: each with another cookie, from the
+// address that address returns. It returns once the API is busy with them.
 func (a *authority) flood(t *testing.T, r *peers.Relay, n int, address func(i int) string) {
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -89,7 +89,8 @@ func TestStrangersDelayNobodyElse(t *testing.T) {
 	}
 }
 
-// One user's connections that subscribe to one new group after the other delay no other user's handshake or subscription.
+// One user's connections that subscribe to one new group after the other delay no other user's handshake or
+// subscription.
 func TestABusyUserDelaysNobodyElse(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
@@ -228,7 +229,8 @@ func TestFullQueueIsAnsweredAtOnce(t *testing.T) {
 	}
 }
 
-// A right that is withdrawn ends the subscription within a recheck interval; the client is told as after a change of its own.
+// A right that is withdrawn ends the subscription within a recheck interval; the client is told as after a change of
+// its own.
 func TestWithdrawnRightEndsTheSubscription(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
@@ -426,8 +428,8 @@ func TestAPIIsToldTheAddress(t *testing.T) {
 	}
 }
 
-// A page of AWX asks for the control group of user 1 whoever is logged in: that is not counted with the real denials. Groups of kinds that AWX
-// does not have are everybody's unless the configuration says otherwise.
+// A page of AWX asks for the control group of user 1 whoever is logged in: that is not counted with the real denials.
+// Groups of kinds that AWX does not have are everybody's unless the configuration says otherwise.
 func TestOtherGroups(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
@@ -465,7 +467,8 @@ func TestOtherGroups(t *testing.T) {
 	}
 }
 
-// auth caddy closes a websocket when the login ends, as far as Caddy can tell: after a time, or when a placeholder says.
+// auth caddy closes a websocket when the login ends, as far as Caddy can tell: after a time, or when a placeholder
+// says.
 func TestAuthCaddyThatEnds(t *testing.T) {
 	t.Parallel()
 	site := func(settings string) *peers.Relay {

@@ -30,7 +30,8 @@ type authority struct {
 	headers []http.Header   // of all requests
 }
 
-// newAuthority knows as user n everybody whose login is "user-n" or "user-n-…": as session cookie, bearer token or token of the gateway.
+// newAuthority knows as user n everybody whose login is "user-n" or "user-n-…": as session cookie, bearer token or
+// token of the gateway.
 func newAuthority(t *testing.T) *authority {
 	a := &authority{ended: map[string]bool{}, hidden: map[string]bool{}, asked: map[string]int{}}
 	a.Server = httptest.NewServer(a)
@@ -40,7 +41,8 @@ func newAuthority(t *testing.T) *authority {
 
 var knownLogin = regexp.MustCompile(`^user-([0-9]+)(-.*)?$`)
 
-// login is what AWX takes as a request's login on its HTTP API: the gateway's token, then a bearer token, then the session.
+// login is what AWX takes as a request's login on its HTTP API: the gateway's token, then a bearer token, then the
+// session.
 func (a *authority) login(r *http.Request) string {
 	if token := r.Header.Get("X-DAB-JW-TOKEN"); token != "" {
 		return gatewayLogin(token)

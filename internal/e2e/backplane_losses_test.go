@@ -37,8 +37,8 @@ func nodeFile(redisURL, peer string) string {
 `, redisURL, resyncFrame, clusterSecret, peer)
 }
 
-// The way between two nodes is down until the connection is given up, with events queued for it: they are counted where they were queued,
-// the other node hears how many they were, and its clients are told once it is connected again.
+// The way between two nodes is down until the connection is given up, with events queued for it: they are counted where
+// they were queued, the other node hears how many they were, and its clients are told once it is connected again.
 func TestLossesOfABrokenLinkAreTold(t *testing.T) {
 	t.Parallel()
 	redis := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t)}

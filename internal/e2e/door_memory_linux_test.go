@@ -14,8 +14,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// kernelBytes is how many bytes the kernel holds for the relay's client sockets, overhead included. Those of the clients' own ends
-// are not among them.
+// kernelBytes is how many bytes the kernel holds for the relay's client sockets, overhead included. Those of the
+// clients' own ends are not among them.
 func kernelBytes(t *testing.T, r *peers.Relay) (sum int) {
 	t.Helper()
 	process, err := unix.PidfdOpen(r.PID(), 0)
@@ -61,8 +61,8 @@ func heapBytes(t *testing.T, r *peers.Relay) (n int) {
 	return n
 }
 
-// A client that does not read costs at most 1.5 MiB at the default limits, heap and kernel together, until it is closed; then
-// it is gone within seconds.
+// A client that does not read costs at most 1.5 MiB at the default limits, heap and kernel together, until it is
+// closed; then it is gone within seconds.
 func TestClientsThatDoNotRead(t *testing.T) {
 	const clients = 60
 	r := peers.StartRelay(t, doorSite("", "auth none\nlimits {\nconnections_per_user 0\n}", "edgerelay"))

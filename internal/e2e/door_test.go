@@ -25,8 +25,8 @@ func doorSite(global, option, site string) string {
 // trustLoopback makes the test a trusted proxy.
 const trustLoopback = "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t}\n"
 
-// shakeAt sends a handshake to a path, with header lines as in [peers.Wire.Handshake], and returns the response. The connection stays
-// open until the test ends.
+// shakeAt sends a handshake to a path, with header lines as in [peers.Wire.Handshake], and returns the response. The
+// connection stays open until the test ends.
 func shakeAt(t *testing.T, url, path string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	w, err := peers.DialWire(t, url)
@@ -81,7 +81,8 @@ func TestIPv6ClientsAreCountedByPrefix(t *testing.T) {
 	logs(t, r, `"address":"2001:db8:1:1::d"`, 1)
 }
 
-// Handshakes that wait for the authority are bounded by address, and what is refused is counted and logged with its remedy.
+// Handshakes that wait for the authority are bounded by address, and what is refused is counted and logged with its
+// remedy.
 func TestPendingHandshakesAreBounded(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -306,8 +307,8 @@ func TestMatchersOfDirectives(t *testing.T) {
 	}
 }
 
-// An origin is a scheme and a host. Where TLS ends in Caddy, or a trusted proxy says where it ends, a page on plain HTTP may not
-// open the websocket of the HTTPS site: anyone on the way could have put it there.
+// An origin is a scheme and a host. Where TLS ends in Caddy, or a trusted proxy says where it ends, a page on plain
+// HTTP may not open the websocket of the HTTPS site: anyone on the way could have put it there.
 func TestOriginsAreComparedWithTheirScheme(t *testing.T) {
 	t.Parallel()
 	secure := fmt.Sprint("localhost:", peers.FreePort(t))
@@ -356,7 +357,8 @@ func TestOriginsAreComparedWithTheirScheme(t *testing.T) {
 	})
 }
 
-// Behind a Unix socket Caddy knows no addresses. Its clients are not one client then, and the log tells the remedy once.
+// Behind a Unix socket Caddy knows no addresses. Its clients are not one client then, and the log tells the remedy
+// once.
 func TestUnixSocketSites(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "site.sock")
@@ -398,8 +400,8 @@ func TestUnixSocketSites(t *testing.T) {
 	}
 }
 
-// Connections that send half a request, or none after the first, take no descriptor that the relay needs: honest handshakes, the
-// health endpoint and the admin API answer.
+// Connections that send half a request, or none after the first, take no descriptor that the relay needs: honest
+// handshakes, the health endpoint and the admin API answer.
 func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
 	t.Parallel()
 	const files, many = 512, 520

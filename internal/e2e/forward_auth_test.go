@@ -13,8 +13,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// djangoSite is examples/django/Caddyfile in front of a site with two users, alice, who is an operator, and bob. Its view answers
-// as in docs/django.md: 200 in any case, and with X-User if somebody is logged in.
+// djangoSite is examples/django/Caddyfile in front of a site with two users, alice, who is an operator, and bob. Its
+// view answers as in docs/django.md: 200 in any case, and with X-User if somebody is logged in.
 func djangoSite(t *testing.T) (*peers.Relay, string) {
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/whoami/" {
@@ -78,8 +78,8 @@ func visitors() []visitor {
 	return list
 }
 
-// examples/django/Caddyfile: a view of the site says who the browser is, and nothing that a browser sends itself does. Each
-// directive of the module has to show that.
+// examples/django/Caddyfile: a view of the site says who the browser is, and nothing that a browser sends itself does.
+// Each directive of the module has to show that.
 func TestForgedUsersReachNoDirective(t *testing.T) {
 	r, config := djangoSite(t)
 	publishHTTP(t, r, "orders-17", `{"secret": 1}`)

@@ -10,7 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// Settings that can never work are refused before they are in force: placeholders for nothing, and sizes that no machine has.
+// Settings that can never work are refused before they are in force: placeholders for nothing, and sizes that no
+// machine has.
 func TestImpossibleSettingsAreRefused(t *testing.T) {
 	t.Parallel()
 	plugin := filepath.Join(t.TempDir(), "plugin.wasm")

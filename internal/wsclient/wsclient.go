@@ -32,8 +32,8 @@ func (e *RefusedError) Error() string {
 }
 
 // Dial opens a websocket at a URL (http, https, ws or wss) with the headers of a browser, such as its cookies, and waits until the relay
-// has accepted the user. Where there is no csrftoken cookie, it brings one of its own. Certificates are checked as config says; nil
-// stands for the system's authorities.
+// has accepted the user. Where there is no csrftoken cookie, it brings one of its own. Certificates are checked as
+// config says; nil stands for the system's authorities.
 func Dial(ctx context.Context, address string, header http.Header, config *tls.Config) (*Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {

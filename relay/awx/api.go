@@ -178,7 +178,8 @@ func (a *api) sees(ctx context.Context, c *credentials, t turn, kind relay.Kind,
 	case status == http.StatusOK:
 		return true, nil
 	case status == http.StatusInternalServerError && resource == systemJobs && kind == relay.User:
-		// Not trouble but a no: AWX's SystemJobAccess (awx/main/access.py) lacks the query for users who are neither superuser nor auditor.
+		// Not trouble but a no: AWX's SystemJobAccess (awx/main/access.py) lacks the query for users who are neither
+		// superuser nor auditor.
 		return false, nil
 	case status == http.StatusForbidden, status == http.StatusNotFound, status == http.StatusUnauthorized:
 		return false, nil
@@ -187,8 +188,8 @@ func (a *api) sees(ctx context.Context, c *credentials, t turn, kind relay.Kind,
 	}
 }
 
-// isObject tells whether an answer is a JSON object, as far as its beginning tells. A web server that has no site for the request may answer 200, too,
-// with nothing.
+// isObject tells whether an answer is a JSON object, as far as its beginning tells. A web server that has no site for
+// the request may answer 200, too, with nothing.
 func isObject(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(body, "\ufeff \t\r\n"), []byte("{"))
 }

@@ -25,7 +25,8 @@ type Settings struct {
 	Concurrency int
 	// SessionCookie is the cookie that names a login.
 	SessionCookie string
-	// TokenGrace is how long a login by the platform gateway's token outlives the token, which the API refuses from then on.
+	// TokenGrace is how long a login by the platform gateway's token outlives the token, which the API refuses from
+	// then on.
 	TokenGrace time.Duration
 	// DenyOthers denies groups of kinds that AWX does not have, if Strict.
 	DenyOthers bool

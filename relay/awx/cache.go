@@ -35,8 +35,9 @@ func newCache[V any](keep func(V, error) time.Duration, yes func(V) bool) *cache
 	return &cache[V]{keep: keep, yes: yes, answer: map[string]*answer[V]{}}
 }
 
-// get returns the answer for key, asking if nobody has lately; if afresh, then also if somebody has and there was an answer. The question outlives a caller whose ctx ends, as
-// long as another one waits for the answer; ask's context has the values of the first caller's, and ends when nobody waits.
+// get returns the answer for key, asking if nobody has lately; if afresh, then also if somebody has and there was an
+// answer. The question outlives a caller whose ctx ends, as long as another one waits for the answer; ask's context has
+// the values of the first caller's, and ends when nobody waits.
 func (c *cache[V]) get(ctx context.Context, key string, afresh bool, ask func(context.Context) (V, error)) (V, error) {
 	now := time.Now()
 	c.mu.Lock()

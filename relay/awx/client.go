@@ -148,8 +148,8 @@ func distinct(wishes []wish) (once []standing, which []int) {
 	return once, which
 }
 
-// authorize finds out for each of asked whether the client may see its group. It reports whether the groups are vouched for, so that the
-// client may keep those that it has and join no other.
+// authorize finds out for each of asked whether the client may see its group. It reports whether the groups are vouched
+// for, so that the client may keep those that it has and join no other.
 func (c *Client) authorize(asked []standing) (vouched bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), authorizeWait)
 	defer cancel()

@@ -24,8 +24,8 @@ type credentials struct {
 	cookie, authorization, token string
 	key                          string // equal for credentials that must get the same answers; empty without any
 	address                      netip.Addr
-	// expires is when the gateway's token ends, zero if there is none: the API confirms it no longer then, whether or not the user is
-	// still logged in at the gateway. until is when the client has to come back with a new one.
+	// expires is when the gateway's token ends, zero if there is none: the API confirms it no longer then, whether or
+	// not the user is still logged in at the gateway. until is when the client has to come back with a new one.
 	expires, until time.Time
 }
 
@@ -38,9 +38,10 @@ func (c *credentials) Until() time.Time { return c.until }
 // expired reports whether the API would refuse the credentials for their age alone.
 func (c *credentials) expired() bool { return !c.expires.IsZero() && !time.Now().Before(c.expires) }
 
-// candidates are what a handshake may be authenticated by, in AWX's own order for websockets: the session alone, then the gateway's
-// token alone, then all that the client has sent. They are tried one by one, since /api/v2/me/ would take a bearer token before the
-// session, and nothing but the token itself may make a login that is allowed to outlive its token.
+// candidates are what a handshake may be authenticated by, in AWX's own order for websockets: the session alone, then
+// the gateway's token alone, then all that the client has sent. They are tried one by one, since /api/v2/me/ would take
+// a bearer token before the session, and nothing but the token itself may make a login that is allowed to outlive its
+// token.
 func (a *Authorizer) candidates(r *http.Request) (list []*credentials, err error) {
 	cookie := strings.Join(r.Header.Values("Cookie"), "; ")
 	authorization, token := strings.Clone(r.Header.Get("Authorization")), strings.Clone(r.Header.Get(gatewayHeader))
@@ -80,8 +81,8 @@ func (a *Authorizer) candidates(r *http.Request) (list []*credentials, err error
 	return list, nil
 }
 
-// cookieKey is the same for Cookie headers that must get the same answers: those with the same session cookie, or the same other cookies,
-// where that one is missing or there twice. session reports whether there is a session cookie.
+// cookieKey is the same for Cookie headers that must get the same answers: those with the same session cookie, or the
+// same other cookies, where that one is missing or there twice. session reports whether there is a session cookie.
 func cookieKey(header, sessionCookie string) (key string, session bool) {
 	var sessions, others []string
 	empty := false // the session cookie, if there is one
@@ -112,8 +113,8 @@ func cookieKey(header, sessionCookie string) (key string, session bool) {
 // latestExpiry is the greatest time that a token may name: later ones are none that a gateway writes.
 const latestExpiry = 1 << 40
 
-// tokenExpiry is the time at which a JSON Web Token expires by its own account, zero if it names none. Nothing is verified: AWX does that,
-// and its answer to the token alone decides.
+// tokenExpiry is the time at which a JSON Web Token expires by its own account, zero if it names none. Nothing is
+// verified: AWX does that, and its answer to the token alone decides.
 func tokenExpiry(token string) time.Time {
 	_, rest, _ := strings.Cut(token, ".")
 	payload, _, found := strings.Cut(rest, ".")

@@ -20,8 +20,8 @@ func gatewayToken(at time.Time) string {
 	return encode([]byte(`{"alg": "RS256"}`)) + "." + encode(fmt.Appendf(nil, `{"sub": "u", "exp": %d}`, at.Unix())) + ".c2lnbmF0dXJl"
 }
 
-// modernAPI answers as AWX's HTTP API does since 24.0: a token of the gateway comes first and a bad one is the end, then a bearer token, then the
-// session. Which of them are good is in their text.
+// modernAPI answers as AWX's HTTP API does since 24.0: a token of the gateway comes first and a bad one is the end,
+// then a bearer token, then the session. Which of them are good is in their text.
 func modernAPI(w http.ResponseWriter, r *http.Request) {
 	credential := r.Header.Get("X-DAB-JW-TOKEN")
 	if credential == "" {
@@ -38,8 +38,8 @@ func modernAPI(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, `{"results": [{"id": %q}]}`, user)
 }
 
-// Of several credentials the one counts that AWX's websocket takes: the session, then the gateway's token, then the rest, as its HTTP API
-// has it. The same ones are shown in all later questions.
+// Of several credentials the one counts that AWX's websocket takes: the session, then the gateway's token, then the
+// rest, as its HTTP API has it. The same ones are shown in all later questions.
 func TestOrderOfCredentials(t *testing.T) {
 	for _, c := range []struct {
 		name, cookie, authorization, token string
@@ -128,8 +128,8 @@ func TestFailuresEndTheSearch(t *testing.T) {
 	}
 }
 
-// A login by the gateway's token, which the API refuses once it has expired, stays for the grace time; then the client comes back with a new
-// one. While the token is good, it is rechecked like every login.
+// A login by the gateway's token, which the API refuses once it has expired, stays for the grace time; then the client
+// comes back with a new one. While the token is good, it is rechecked like every login.
 func TestTokenThatExpiresBeforeRecheck(t *testing.T) {
 	const life, grace = 30 * time.Second, 15 * time.Minute
 	edit := func(s *awx.Settings) { s.TokenGrace = grace }

@@ -12,8 +12,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/fairqueue"
 )
 
-// The classes of questions to AWX's API. Each has a share of the requests that may be in flight, so that none of them, and no
-// address and no user within one of them, keeps the others waiting.
+// The classes of questions to AWX's API. Each has a share of the requests that may be in flight, so that none of them,
+// and no address and no user within one of them, keeps the others waiting.
 const (
 	// ofKnownLogins are handshakes of logins that the API has confirmed before, by user.
 	ofKnownLogins = iota
@@ -28,11 +28,12 @@ const (
 // classNames are the classes as metrics show them.
 var classNames = [...]string{"known_login", "stranger", "subscription", "recheck"}
 
-// classes are the shares of the classes, and how many questions of each may wait. Handshakes beyond that are rejected at once.
-// Subscriptions are bounded by what a client may ask at once, and rechecks by the hub.
+// classes are the shares of the classes, and how many questions of each may wait. Handshakes beyond that are rejected
+// at once. Subscriptions are bounded by what a client may ask at once, and rechecks by the hub.
 var classes = []fairqueue.Class{
 	ofKnownLogins: {Weight: 3, PerKey: 256, Total: 4096, Wait: 10 * time.Second},
-	// An office that comes back after a restart, where AWX answers 50 questions a second. Its pages up to 24.6.1 do not try again.
+	// An office that comes back after a restart, where AWX answers 50 questions a second. Its pages up to 24.6.1 do not
+	// try again.
 	ofStrangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 30 * time.Second},
 	ofSubscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: authorizeWait},
 	ofRechecks:      {Weight: 2, PerKey: 1024, Total: 8192, Wait: 30 * time.Second},
@@ -47,7 +48,8 @@ type turn struct {
 // ofUser is the turn of a user whom the API knows.
 func ofUser(class int, user string) turn { return turn{class, "user " + user} }
 
-// strangersPrefix is how many bits of an IPv6 address strangers share a turn by: a host has as many addresses in its network as it likes.
+// strangersPrefix is how many bits of an IPv6 address strangers share a turn by: a host has as many addresses in its
+// network as it likes.
 const strangersPrefix = 64
 
 // ofAddress is a stranger's turn.
@@ -73,8 +75,8 @@ const (
 	seenOfUser = 64
 )
 
-// seen remembers logins that the API has confirmed, with their users. Of two generations, the older one is forgotten when the younger
-// one is full.
+// seen remembers logins that the API has confirmed, with their users. Of two generations, the older one is forgotten
+// when the younger one is full.
 type seen struct {
 	mu           sync.Mutex // guards all below
 	young, older generation

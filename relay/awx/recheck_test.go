@@ -257,8 +257,8 @@ func most(times []time.Time, window time.Duration) (n int) {
 	return n
 }
 
-// 20,000 logins with 100,000 websockets are rechecked within a minute over an API that takes 150 ms for each answer: one question for each
-// login, at an even pace.
+// 20,000 logins with 100,000 websockets are rechecked within a minute over an API that takes 150 ms for each answer:
+// one question for each login, at an even pace.
 func TestRechecksOfAHundredThousandSessions(t *testing.T) {
 	const logins, each, recheck = 20_000, 5, time.Minute
 	inTown(t, 150*time.Millisecond, recheck, relay.NoGrace, func(s *awx.Settings) { s.Concurrency = 64 }, func(t *testing.T, c *town) {
@@ -296,8 +296,8 @@ func TestRechecksOfAHundredThousandSessions(t *testing.T) {
 	})
 }
 
-// When the API is too slow for the interval, the lag says by how much, the other classes keep their shares, and it is no more than what
-// the API takes.
+// When the API is too slow for the interval, the lag says by how much, the other classes keep their shares, and it is
+// no more than what the API takes.
 func TestRechecksThatDoNotKeepUp(t *testing.T) {
 	const logins, recheck = 4000, 10 * time.Second // 400 a second, where 4 slots of 100 ms make 40
 	inTown(t, 100*time.Millisecond, recheck, relay.NoGrace, func(s *awx.Settings) { s.Concurrency = 4 }, func(t *testing.T, c *town) {
@@ -491,8 +491,8 @@ func TestAskingForTheSameCostsNothing(t *testing.T) {
 	})
 }
 
-// All clients of a node that has just started are strangers, and those of a company come from one address: all of them are let in, also
-// where the API takes half a minute for it.
+// All clients of a node that has just started are strangers, and those of a company come from one address: all of them
+// are let in, also where the API takes half a minute for it.
 func TestACompanyComesBackAtOnce(t *testing.T) {
 	const clients = 1000
 	for _, latency := range []time.Duration{50 * time.Millisecond, 700 * time.Millisecond} { // for each of 29 questions at once
@@ -525,7 +525,8 @@ func (c slowClassifier) Classify(context.Context, relay.Identity, string) (uint8
 	return 0, nil
 }
 
-// A recheck that takes a group away while the client asks for the groups that it has is not undone by the end of its message.
+// A recheck that takes a group away while the client asks for the groups that it has is not undone by the end of its
+// message.
 func TestAskingForTheSameBringsNothingBack(t *testing.T) {
 	const recheck = time.Minute
 	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {

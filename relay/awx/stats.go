@@ -16,7 +16,8 @@ type Questions struct {
 	// Yes, No and Failed are how requests ended, Time what they took together.
 	Yes, No, Failed uint64
 	Time            time.Duration
-	// Abandoned got no answer because every client that had asked hung up, Busy because too many questions were waiting.
+	// Abandoned got no answer because every client that had asked hung up, Busy because too many questions were
+	// waiting.
 	Abandoned, Busy uint64
 }
 

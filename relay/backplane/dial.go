@@ -173,8 +173,8 @@ func (d *dialer) set(s State, err error) {
 	}
 }
 
-// connect dials and serves the connection until it ends. Relays come first: AWX's header is for Python nodes and old relays, and only for
-// those that an operator has named. It tries the endpoints of both generations before it gives up.
+// connect dials and serves the connection until it ends. Relays come first: AWX's header is for Python nodes and old
+// relays, and only for those that an operator has named. It tries the endpoints of both generations before it gives up.
 func (d *dialer) connect(ctx context.Context) error {
 	dialect := d.b.settings.Load().Dialect
 	if dialect == Broadcast || dialect == Relay {

@@ -51,7 +51,8 @@ type owed struct {
 	since time.Time
 }
 
-// abandon counts what was queued for the peer when the link ended, and keeps it to be told; unwritten is what the last write was of.
+// abandon counts what was queued for the peer when the link ended, and keeps it to be told; unwritten is what the last
+// write was of.
 func (l *link) abandon(unwritten []*event) {
 	if l.send == nil {
 		return

@@ -18,7 +18,8 @@ const (
 	maxMetricsName, maxMetricsValue = 255, 1 << 20
 	// maxMetricsKeys bounds the keys that are stored at a time. AWX has some ten for each node.
 	maxMetricsKeys = 5000
-	// metricsLifetime is how long a key stays. AWX sends its metrics every few seconds, and reads the keys that there are.
+	// metricsLifetime is how long a key stays. AWX sends its metrics every few seconds, and reads the keys that there
+	// are.
 	metricsLifetime = 10 * time.Minute
 )
 

@@ -139,8 +139,8 @@ func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, r
 	return control, events, recovered, groups
 }
 
-// abandon empties the queue: it returns how many events were in it, and how many more had been dropped and not told of, with the groups
-// of both.
+// abandon empties the queue: it returns how many events were in it, and how many more had been dropped and not told of,
+// with the groups of both.
 func (q *queue) abandon() (events int, untold uint64, groups lostGroups) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

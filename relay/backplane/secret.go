@@ -65,8 +65,8 @@ func Header(secret string, now time.Time) string {
 // nativePrefix begins the header of a handshake that can only become edgerelay.v1.
 const nativePrefix = "edgerelay.v1 "
 
-// NativeHeader returns the header's value for a handshake that can only become edgerelay.v1, where a challenge follows. It is of no
-// use to a node that records it: no Python node takes it, and no relay without an answer to the challenge.
+// NativeHeader returns the header's value for a handshake that can only become edgerelay.v1, where a challenge follows.
+// It is of no use to a node that records it: no Python node takes it, and no relay without an answer to the challenge.
 func NativeHeader(secret string, now time.Time) string {
 	nonce := strconv.FormatInt(now.Unix(), 10)
 	return nativePrefix + nonce + ":" + signNative(secret, nonce)

@@ -11,8 +11,8 @@ import (
 )
 
 // Serve answers the handshake of another node at the endpoint that path names (see [Endpoint]). It returns as soon as the websocket
-// stands or is refused. A refused node is to be answered with the returned status, which is 0 if the request has been answered. Who
-// does not prove to know the secret gets 403 and learns nothing.
+// stands or is refused. A refused node is to be answered with the returned status, which is 0 if the request has been
+// answered. Who does not prove to know the secret gets 403 and learns nothing.
 func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Dialect) (refused int) {
 	s := b.settings.Load()
 	native := (s.Dialect == Auto || s.Dialect == EdgeRelay) && offers(r, subprotocol)

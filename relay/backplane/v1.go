@@ -41,7 +41,8 @@ type message struct {
 	Reset bool     `json:"reset,omitempty"`
 	Join  []string `json:"join,omitempty"`
 	Leave []string `json:"leave,omitempty"`
-	// Count is how many events for the receiver are lost, 0 if that is not known, and Groups are theirs; none means any.
+	// Count is how many events for the receiver are lost, 0 if that is not known, and Groups are theirs; none means
+	// any.
 	Count  uint64   `json:"count,omitempty"`
 	Groups []string `json:"groups,omitempty"`
 }

@@ -144,7 +144,8 @@ func (l *link) drain(conn *resp.Conn) error {
 	return nil
 }
 
-// tidy drops what is in flight and handled, now that it is quiet. If this node dies, others take what is there for unread.
+// tidy drops what is in flight and handled, now that it is quiet. If this node dies, others take what is there for
+// unread.
 func (l *link) tidy(conn *resp.Conn) error {
 	if l.handled == 0 || l.more || l.unsure || l.stuck || l.former {
 		return nil

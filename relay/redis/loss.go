@@ -69,7 +69,8 @@ func (l *link) looked() {
 	}
 }
 
-// readAll notes that all messages that were taken have been read. With gone there was none left where more had been expected.
+// readAll notes that all messages that were taken have been read. With gone there was none left where more had been
+// expected.
 func (l *link) readAll(gone bool) {
 	settings := l.broker.settings.Load()
 	if gone && time.Since(l.reading.took) >= settings.Expiry {

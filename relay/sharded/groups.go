@@ -134,8 +134,8 @@ func (b *Broker) settle(ctx context.Context) {
 	}
 }
 
-// lookAround looks at the masters again and again, until ctx ends. A node that hangs may be asked first, and assigning groups
-// does not wait for it.
+// lookAround looks at the masters again and again, until ctx ends. A node that hangs may be asked first, and assigning
+// groups does not wait for it.
 func (b *Broker) lookAround(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()

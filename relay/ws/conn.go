@@ -131,7 +131,8 @@ func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
 }
 
 const (
-	// smallPiece is the longest piece that waits as a copy: it would keep the whole buffer that it was encoded in, with frames for others.
+	// smallPiece is the longest piece that waits as a copy: it would keep the whole buffer that it was encoded in, with
+	// frames for others.
 	smallPiece = 4 << 10
 	// chunk is how many bytes of copies are kept in one piece of memory. One for each would take half as much again.
 	chunk = 16 << 10

@@ -50,8 +50,8 @@ func kernelMemory(t *testing.T, c *net.TCPConn) int {
 	return int(info[rmemAlloc] + info[fwdAlloc] + info[wmemQueued])
 }
 
-// Clients that never read cost at most 1.5 MiB each, heap and kernel together, whatever size their events have, and nothing
-// once they are cut off.
+// Clients that never read cost at most 1.5 MiB each, heap and kernel together, whatever size their events have, and
+// nothing once they are cut off.
 func TestClientsThatNeverReadCostLittle(t *testing.T) {
 	const clients, limit = 20, 1 << 20
 	for _, c := range []struct {

@@ -27,9 +27,9 @@ const (
 	maxControl = 125
 	// firstPiece is how much memory a message gets before its bytes have come.
 	firstPiece = 512
-	// maxIdle is how many frames a client may send a second that carry next to nothing: pings, pongs, and fragments of less than
-	// tinyFragment bytes that do not end a message. They are six bytes each, and the answer to a ping is a system call. Messages are
-	// bounded by the handler.
+	// maxIdle is how many frames a client may send a second that carry next to nothing: pings, pongs, and fragments of
+	// less than tinyFragment bytes that do not end a message. They are six bytes each, and the answer to a ping is a
+	// system call. Messages are bounded by the handler.
 	maxIdle      = 100
 	tinyFragment = 8
 )

@@ -53,8 +53,9 @@ func hasToken(h http.Header, name, token string) bool {
 // with a leading "*." of the host for all its subdomains, or "*" for every page.
 type Origins []string
 
-// Allow reports whether the page that sends r may connect to a site that browsers reach by scheme, http or https, at one of hosts.
-// An empty scheme is not compared: TLS may end in front of us. Requests without an Origin header do not come from a page.
+// Allow reports whether the page that sends r may connect to a site that browsers reach by scheme, http or https, at
+// one of hosts. An empty scheme is not compared: TLS may end in front of us. Requests without an Origin header do not
+// come from a page.
 func (o Origins) Allow(r *http.Request, scheme string, hosts ...string) bool {
 	values := r.Header.Values("Origin")
 	if len(values) == 0 {

@@ -1,5 +1,6 @@
-// Package fairqueue shares a bounded number of slots among classes of work by weight, and within a class among keys, one after the
-// other. A flood of one class or of one key delays no other by more than the work that is in flight already.
+// Package fairqueue shares a bounded number of slots among classes of work by weight, and within a class among keys,
+// one after the other. A flood of one class or of one key delays no other by more than the work that is in flight
+// already.
 //
 // An authorizer that asks a service of somebody else's holds a slot for each request: see package awx.
 package fairqueue
@@ -14,16 +15,17 @@ import (
 // ErrFull is returned to a caller for whom there is no place in the queue, or no slot within the wait of its class.
 var ErrFull = errors.New("the queue is full")
 
-// keepFrom is from how many slots for each class one slot of every idle class is never lent. With fewer, lending is worth more.
+// keepFrom is from how many slots for each class one slot of every idle class is never lent. With fewer, lending is
+// worth more.
 const keepFrom = 4
 
 // Class is one kind of work.
 type Class struct {
-	// Weight is the class's share of the slots while all classes have work. What a class does not use is lent to the others, and comes
-	// back with the first slot that is released.
+	// Weight is the class's share of the slots while all classes have work. What a class does not use is lent to the
+	// others, and comes back with the first slot that is released.
 	Weight int
-	// PerKey and Total bound how many callers may wait, with one key and in all. When all places are taken, the caller that came last
-	// of those with the longest line gives its place up to one with a shorter line.
+	// PerKey and Total bound how many callers may wait, with one key and in all. When all places are taken, the caller
+	// that came last of those with the longest line gives its place up to one with a shorter line.
 	PerKey, Total int
 	// Wait is how long a caller waits at most.
 	Wait time.Duration
@@ -91,8 +93,8 @@ func (q *Queue) Waiting() []int {
 	return list
 }
 
-// Acquire waits for a slot, to be given back with Release of the same class. It returns ErrFull, or ctx's error; a caller that gives up
-// leaves its place to the next.
+// Acquire waits for a slot, to be given back with Release of the same class. It returns ErrFull, or ctx's error; a
+// caller that gives up leaves its place to the next.
 func (q *Queue) Acquire(ctx context.Context, class int, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -21,7 +21,8 @@ type load struct {
 	count int
 }
 
-// waits lets loads run, each piece holding its slot for latency, and then lets another piece come. It returns how long that one waited.
+// waits lets loads run, each piece holding its slot for latency, and then lets another piece come. It returns how long
+// that one waited.
 func waits(t *testing.T, q *fairqueue.Queue, latency time.Duration, loads []load, class int, key string) (waited time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
