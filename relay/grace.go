@@ -5,6 +5,9 @@ import "time"
 // NoGrace keeps sessions open for as long as the authorizer cannot answer.
 const NoGrace time.Duration = -1
 
+// lastAnswerWait is how long a check that has begun at the end of the grace time may take.
+const lastAnswerWait = 5 * time.Second
+
 // lateLogEvery is how often the log says that rechecks are late.
 const lateLogEvery = time.Minute
 
@@ -21,6 +24,9 @@ func (h *Hub) closeUnverified(now time.Time, every time.Duration) {
 		for _, l := range r.logins {
 			age := now.Sub(l.certain)
 			if age <= grace && grace > 0 || !l.failed && (every <= 0 || age <= max(grace, 2*every)) {
+				continue
+			}
+			if l.checking && now.Sub(l.checked) < lastAnswerWait { // the authority may be back
 				continue
 			}
 			for _, s := range l.sessions {

@@ -24,7 +24,7 @@ type rechecks struct {
 type login struct {
 	key      any
 	sessions []*Session
-	checked  time.Time // when it was last asked about; at first, when it came
+	checked  time.Time // when the last question about it was asked; at first, when it came
 	certain  time.Time // when it was asked about with a certain answer
 	checking bool
 	failed   bool // the last check had no certain answer
@@ -155,9 +155,9 @@ func (r *rechecks) signal() {
 }
 
 // begin takes a login out of the list, to be checked.
-func (r *rechecks) begin(l *login) {
+func (r *rechecks) begin(l *login, now time.Time) {
 	r.unlink(l)
-	l.checking = true
+	l.checking, l.checked = true, now
 	r.checking++
 }
 
@@ -226,7 +226,7 @@ func (r *rechecks) due(p *pace, now time.Time, every time.Duration, limit int) (
 		l.end = now.Add(recheckRest) // again, should the authorizer say that it has not ended
 		heap.Fix(&r.ends, 0)
 		if !l.checking {
-			r.begin(l)
+			r.begin(l, now)
 			due = append(due, l)
 		}
 	}
@@ -243,7 +243,7 @@ func (r *rechecks) due(p *pace, now time.Time, every time.Duration, limit int) (
 	for r.first != nil && r.checking < limit && (p.credit >= 1 || !now.Before(r.first.checked.Add(every))) {
 		l := r.first
 		p.credit = max(p.credit-1, -float64(n)/2) // logins that came together are due together; the pace makes up for that
-		r.begin(l)
+		r.begin(l, now)
 		due = append(due, l)
 	}
 	next := recheckRest

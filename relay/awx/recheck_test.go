@@ -448,6 +448,24 @@ func TestGraceIsNotOver(t *testing.T) {
 	})
 }
 
+// A check that begins when the grace time ends is waited for: AWX may be back, and slow at first.
+func TestTheLastCheckWithinTheGraceTime(t *testing.T) {
+	inTown(t, 3*time.Second, time.Minute, 2*time.Minute, nil, func(t *testing.T, c *town) {
+		c.settle(t, 10, 1)
+		time.Sleep(90 * time.Second)
+		down := time.Now()
+		c.api.become(func(string, string) int { return 502 })
+		time.Sleep(time.Minute + time.Second) // one check of each fails
+		c.api.become(nil)
+		time.Sleep(2 * time.Minute)
+		for i, s := range c.sockets {
+			if code, at := s.ended(); code != 0 {
+				t.Errorf("session %d was closed with %d, %v after the API went down for a minute", i, code, at.Sub(down))
+			}
+		}
+	})
+}
+
 // A client that asks for what it has, to find out whether the relay is still there, costs no question, as long as its
 // rights are checked again in every recheck interval; one that asks for anything else does, and a right that has gone
 // ends the subscription in any case.
