@@ -94,28 +94,40 @@ func (a *App) watchFiles(ctx caddy.Context) {
 			return ctx
 		}
 		n.crowd.on.Store(true)
-		closed := n.waiting.makeRoom(number >= veryLast)
-		if closed == 0 {
+		if !n.makeRoom(number >= veryLast) {
 			return context.WithValue(ctx, lastFiles{}, true)
 		}
-		n.crowd.gain(closed)
-		n.log.Warn("file descriptors are scarce; connections without a request are closed", "count", closed,
-			"remedy", "raise LimitNOFILE= of the systemd unit, or ulimit -n; lower read_header in Caddy's timeouts")
 		return ctx
 	})
 }
 
+// makeRoom has connections without a request make room, if there are any.
+func (n *node) makeRoom(emergency bool) bool {
+	closed := n.waiting.makeRoom(emergency)
+	if closed == 0 {
+		return false
+	}
+	n.crowd.gain(closed)
+	n.log.Warn("file descriptors are scarce; connections without a request are closed", "count", closed,
+		"remedy", "raise LimitNOFILE= of the systemd unit, or ulimit -n; lower read_header in Caddy's timeouts")
+	return true
+}
+
 // checkFiles refuses what came over a connection that is marked. Once there has been one, others are refused too while few descriptors are
-// free, until nobody holds one of the last: who does may stay when those below are given back, and taken again.
+// free and no connection without a request can make room, until none of the last is in use: connections that have one may stay when those
+// below are given back, and taken again.
 func (a *App) checkFiles(r *http.Request) error {
 	crowd := &a.node.crowd
 	if r.Context().Value(lastFiles{}) != nil {
 		return errNoFiles
 	}
-	if crowd.on.Load() && !crowd.room(a.files, time.Now()) {
-		return errNoFiles
+	if !crowd.on.Load() || crowd.room(a.files, time.Now()) {
+		return nil
 	}
-	return nil
+	if a.node.makeRoom(crowd.emergency(a.files)) && crowd.room(a.files, time.Now()) {
+		return nil
+	}
+	return errNoFiles
 }
 
 // crowd is set from the moment when nearly all file descriptors are in use until the last of them are free.
@@ -147,6 +159,13 @@ func (c *crowd) room(n int, now time.Time) bool {
 	}
 	c.free--
 	return true
+}
+
+// emergency tells whether hardly any of n descriptors are free.
+func (c *crowd) emergency(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.free < fileReserve(n)/4
 }
 
 // gain notes that connections have been closed since the last count.

@@ -404,7 +404,7 @@ func TestUnixSocketSites(t *testing.T) {
 // handshakes, the health endpoint and the admin API answer.
 func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
 	t.Parallel()
-	const files, many = 512, 520
+	const files, held, many = 512, 100, 520
 	for _, c := range []struct{ name, request string }{
 		{"half a header", "GET /websocket/ HTTP/1.1\r\nHost: h\r\nUpgrade: webso"},
 		{"nothing", ""},
@@ -415,6 +415,9 @@ func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
 			r := peers.StartRelayUnder(t, doorSite("", "auth none", "edgerelay\nedgerelay_health\nrespond ok"),
 				"prlimit", fmt.Sprintf("--nofile=%d:%d", files, files))
 			address := strings.TrimPrefix(r.URL, "http://")
+			for range held {
+				shakeAt(t, r.URL, "/websocket/")
+			}
 			for range many {
 				conn, err := net.Dial("tcp", address)
 				if err != nil {
@@ -426,6 +429,12 @@ func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
 				}
 			}
 			client := http.Client{Timeout: patience / 3, Transport: &http.Transport{DisableKeepAlives: true}}
+			peers.Eventually(t, patience, "connections that have had a second to make room", func() error {
+				if resp, body := shakeAt(t, r.URL, "/websocket/"); resp.StatusCode != http.StatusSwitchingProtocols {
+					return fmt.Errorf("%d %q", resp.StatusCode, body)
+				}
+				return nil
+			})
 			for range 10 {
 				for _, url := range []string{r.URL + "/health", r.Admin + "/edgerelay/status"} {
 					resp, err := client.Get(url)
