@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,5 +210,40 @@ func TestOwnKeysOfAnotherType(t *testing.T) {
 				t.Errorf("%+v", h)
 			}
 		})
+	}
+}
+
+// A host that goes on to say that a key holds another type, whatever was deleted, is believed once for each beat and question.
+func TestHostThatCannotBeHealed(t *testing.T) {
+	t.Parallel()
+	r := peers.StartRedis(t)
+	var beats, questions atomic.Int64
+	addr := peers.StartImpostor(t, r.Addr, func(command string) string {
+		switch {
+		case strings.HasPrefix(command, "SADD"):
+			beats.Add(1)
+		case strings.HasPrefix(command, "EVAL"):
+			questions.Add(1)
+		default:
+			return ""
+		}
+		return "-WRONGTYPE Operation against a key holding the wrong kind of value"
+	})
+	s := settings(r)
+	s.URLs[0] = "redis://" + addr + "/0"
+	b, _ := start(t, s, "a")
+	relaytest.Eventually(t, "a key to be deleted", func() bool { return b.Health().Healed > 0 })
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if id, err := b.LayerID(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("the identity is %q, %v", id, err)
+	}
+	for i := range 20 {
+		if err := b.Join(t.Context(), fmt.Sprint("b", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, m := beats.Load(), questions.Load(); n > 2 || m > 6 {
+		t.Errorf("%d beats, %d questions", n, m)
 	}
 }

@@ -95,19 +95,23 @@ func (h *heartbeat) run(ctx context.Context, on *hostBeat) {
 
 // beat says that this node is alive.
 func (h *heartbeat) beat(ctx context.Context, on *hostBeat) error {
-	own := h.broker.links[on.host].receiver
-	for {
-		pipe := h.broker.hosts.client(on.host).Pipeline()
-		pipe.SAdd(ctx, h.rosterKey(), own)
-		pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
-		_, err := pipe.Exec(ctx)
-		if !wrongType(err) {
-			return err
-		}
-		if err := h.broker.heal(ctx, on.host, h.rosterKey()); err != nil {
-			return err
-		}
+	err := h.beatOnce(ctx, on)
+	if !wrongType(err) {
+		return err
 	}
+	if err := h.broker.heal(ctx, on.host, h.rosterKey()); err != nil {
+		return err
+	}
+	return h.beatOnce(ctx, on)
+}
+
+func (h *heartbeat) beatOnce(ctx context.Context, on *hostBeat) error {
+	own := h.broker.links[on.host].receiver
+	pipe := h.broker.hosts.client(on.host).Pipeline()
+	pipe.SAdd(ctx, h.rosterKey(), own)
+	pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
+	_, err := pipe.Exec(ctx)
+	return err
 }
 
 // leave takes this node's beat on a host away.

@@ -97,21 +97,23 @@ func (i *identity) read(ctx context.Context) (string, error) {
 
 // run runs a script on a host. A key that holds another type is deleted first.
 func (i *identity) run(ctx context.Context, host int, script string, args ...any) (string, error) {
-	client := i.hosts.client(host)
-	for {
-		id, err := goredis.NewScript(i.before+script).Run(ctx, client, []string{i.key}, args...).Text()
-		switch {
-		case errors.Is(err, goredis.Nil):
-			return "", nil
-		case !strings.Contains(fmt.Sprint(err), "WRONGTYPE"): // not at the beginning before Redis 7
-			return id, err
-		}
-		drop := goredis.NewScript(i.before + "return redis.call('DEL',KEYS[1])")
-		if err := drop.Run(ctx, client, []string{i.key}).Err(); err != nil {
-			return "", err
-		}
-		i.healed(host, i.key)
+	id, err := i.runOnce(ctx, host, script, args...)
+	if !strings.Contains(fmt.Sprint(err), "WRONGTYPE") { // not at the beginning before Redis 7
+		return id, err
 	}
+	if _, err := i.runOnce(ctx, host, "return tostring(redis.call('DEL',KEYS[1]))"); err != nil {
+		return "", err
+	}
+	i.healed(host, i.key)
+	return i.runOnce(ctx, host, script, args...)
+}
+
+func (i *identity) runOnce(ctx context.Context, host int, script string, args ...any) (string, error) {
+	id, err := goredis.NewScript(i.before+script).Run(ctx, i.hosts.client(host), []string{i.key}, args...).Text()
+	if errors.Is(err, goredis.Nil) {
+		return "", nil
+	}
+	return id, err
 }
 
 // Set stores a string outside the channel layer, as Python's Redis client does.

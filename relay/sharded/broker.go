@@ -166,21 +166,26 @@ func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading or storing %s: %w", key, err)
 	}
+	id, err := b.identity(ctx, node, key)
+	if err == nil || !strings.HasPrefix(err.Error(), "WRONGTYPE") {
+		return id, err
+	}
+	if err := node.Del(ctx, key).Err(); err != nil { // it is ours: whatever it is, it is no identity
+		return "", fmt.Errorf("deleting %s: %w", key, err)
+	}
+	b.health.healed.Add(1)
+	b.log.Warn("a key of the relay held another type", "key", key, "host", node.Options().Addr,
+		"remedy", "the key was deleted; find out which program writes to it")
+	return b.identity(ctx, node, key)
+}
+
+// identity reads the identity from a node, and stores one if there is none.
+func (b *Broker) identity(ctx context.Context, node *goredis.Client, key string) (string, error) {
 	if err := node.SetNX(ctx, key, rand.Text(), 0).Err(); err != nil {
 		b.client.ReloadState(ctx)
 		return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", key, err)
 	}
-	id, err := node.Get(ctx, key).Result()
-	if err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE") { // it is ours: whatever it is, it is no identity
-		if err := node.Del(ctx, key).Err(); err != nil {
-			return "", fmt.Errorf("deleting %s: %w", key, err)
-		}
-		b.health.healed.Add(1)
-		b.log.Warn("a key of the relay held another type", "key", key, "host", node.Options().Addr,
-			"remedy", "the key was deleted; find out which program writes to it")
-		return b.LayerID(ctx)
-	}
-	return id, err
+	return node.Get(ctx, key).Result()
 }
 
 // Set stores a string in the cluster.
