@@ -21,7 +21,8 @@ RUN mkdir -p /out/etc/ssl/certs /out/etc/edgerelay /out/tmp /data && mkdir -m 07
 FROM scratch
 COPY --from=build /out /
 COPY --from=build --chown=65532:65532 /data /data
-# Caddy's admin API listens on a socket here. In a container with a read-only root, mount a tmpfs on it.
+# Caddy's admin API listens on a socket here. In a container with a read-only root, mount a tmpfs on it, and a volume on
+# /tmp, where transport uwsgi buffers large bodies.
 COPY --from=build --chown=65532:65532 /run/edgerelay /run/edgerelay
 USER 65532:65532
 ENV HOME=/data XDG_DATA_HOME=/data XDG_CONFIG_HOME=/data CADDY_ADMIN=unix//run/edgerelay/admin.sock|0600

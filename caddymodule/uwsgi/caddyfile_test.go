@@ -66,6 +66,7 @@ func TestSettingsThatCannotWork(t *testing.T) {
 		"uwsgi {\nrequest_memory 1GiB\n}":      "use at most 64MiB",
 		"uwsgi {\nscript_name awx\n}":          "begin with a slash",
 		"uwsgi {\nenv A=B c\n}":                "variable's name",
+		"uwsgi {\nenv CONTENT_LENGTH 5\n}":     "remove it",
 		"uwsgi {\ntemp_dir /nowhere/at/all\n}": "create it",
 	} {
 		transport := new(Transport)

@@ -209,6 +209,9 @@ func (t *Transport) Validate() error {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			return fmt.Errorf("env: %q cannot be a variable's name; use letters, digits and underscores", name)
 		}
+		if name == "CONTENT_LENGTH" {
+			return errors.New("env: CONTENT_LENGTH is always the size of the request body; remove it")
+		}
 	}
 	if t.TempDir != "" {
 		if info, err := os.Stat(t.TempDir); err != nil || !info.IsDir() {
