@@ -79,6 +79,10 @@ func newWeb(t *testing.T) *web {
 			http.NotFound(rw, r)
 			return
 		}
+		if _, _, err := (backplane.Secrets{secret}).Verify(r.Header.Get("secret"), time.Now()); err != nil { // a relay's challenge
+			rw.WriteHeader(http.StatusForbidden)
+			return
+		}
 		c, err := websocket.Accept(rw, r, nil)
 		if err != nil {
 			return
