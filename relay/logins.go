@@ -14,7 +14,9 @@ type rechecks struct {
 	first, last *login // those that are not being checked, the one whose check is longest ago first
 	ends        logins // those that end at a known time, the next one first
 	checking    int    // how many are being checked
-	failing     int    // logins whose last check had no certain answer
+
+	byUser  map[string]int // how many of each user's are being checked
+	failing int            // logins whose last check had no certain answer
 
 	wake chan struct{}
 	late time.Time // when the log last said that rechecks are late
@@ -27,7 +29,8 @@ type login struct {
 	checked  time.Time // when the last question about it was asked; at first, when it came
 	certain  time.Time // when it was asked about with a certain answer
 	checking bool
-	failed   bool // the last check had no certain answer
+	user     string // while it is being checked
+	failed   bool   // the last check had no certain answer
 
 	left, right *login
 
@@ -157,8 +160,12 @@ func (r *rechecks) signal() {
 // begin takes a login out of the list, to be checked.
 func (r *rechecks) begin(l *login, now time.Time) {
 	r.unlink(l)
-	l.checking, l.checked = true, now
+	l.checking, l.checked, l.user = true, now, l.sessions[0].identity.Key
 	r.checking++
+	if r.byUser == nil {
+		r.byUser = map[string]int{}
+	}
+	r.byUser[l.user]++
 }
 
 // finish puts a login back into the list after a check that began at a time.
@@ -166,6 +173,7 @@ func (r *rechecks) finish(l *login, began time.Time, certain bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.checking--
+	release(r.byUser, l.user)
 	l.checking = false
 	l.checked = began
 	if certain {
@@ -204,6 +212,14 @@ func (h *logins) Pop() any {
 	return l
 }
 
+const (
+	// recheckShare is which part of the checks that may be under way one user's logins may have: a login with many groups takes long, and
+	// a user with a token can make up logins.
+	recheckShare = 4
+	// recheckPasses is how many logins of such users are passed over at once to find those of others.
+	recheckPasses = 4096
+)
+
 // pace lets logins pass one after the other: as many in a recheck interval as there are.
 type pace struct {
 	last   time.Time
@@ -240,8 +256,15 @@ func (r *rechecks) due(p *pace, now time.Time, every time.Duration, limit int) (
 	}
 	rate := float64(n) / every.Seconds()
 	p.credit = min(p.credit+rate*elapsed.Seconds(), 1+rate*(5*recheckTick).Seconds())
-	for r.first != nil && r.checking < limit && (p.credit >= 1 || !now.Before(r.first.checked.Add(every))) {
-		l := r.first
+	passed, ofUser := 0, max(limit/recheckShare, 1)
+	for l, next := r.first, r.first; l != nil && r.checking < limit && (p.credit >= 1 || !now.Before(l.checked.Add(every))); l = next {
+		next = l.right
+		if user := l.sessions[0].identity.Key; user != "" && r.byUser[user] >= ofUser {
+			if passed++; passed > recheckPasses {
+				break
+			}
+			continue
+		}
 		p.credit = max(p.credit-1, -float64(n)/2) // logins that came together are due together; the pace makes up for that
 		r.begin(l, now)
 		due = append(due, l)

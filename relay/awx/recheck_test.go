@@ -32,6 +32,7 @@ type slowAPI struct {
 	inside int
 	most   int
 	status func(login, path string) int // nil: 200
+	user   func(login string) string    // nil: the login
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -64,6 +65,9 @@ func (a *slowAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 	code := 200
 	if status != nil {
 		code = status(login, r.URL.Path)
+	}
+	if a.user != nil {
+		login = a.user(login)
 	}
 	body := fmt.Sprintf(`{"results": [{"id": %q, "username": "x"}]}`, login)
 	return &http.Response{StatusCode: code, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
@@ -565,6 +569,40 @@ func TestAskingForTheSameBringsNothingBack(t *testing.T) {
 		}
 		if page, _ := c.hub.Groups("", relay.GroupsByName, "", 9); len(page) != 1 {
 			t.Errorf("it has the groups %v", page)
+		}
+	})
+}
+
+// One user's many logins with many groups, which take longer to check than there is time, make no other user's checks late.
+func TestOneUsersRechecksDelayNobodyElse(t *testing.T) {
+	const recheck = 10 * time.Second
+	inTown(t, 100*time.Millisecond, recheck, relay.NoGrace, func(s *awx.Settings) { s.Concurrency = 4 }, func(t *testing.T, c *town) {
+		c.api.user = func(login string) string {
+			name, _, _ := strings.Cut(login, ".")
+			return name
+		}
+		session, socket := c.enter(t, handshake("Cookie: awx_sessionid=alice.1"))
+		alice := &awx.Client{Shared: shared(c.hub), Session: session, Token: token}
+		alice.Message(true, []byte(`{"groups": {"job_events": [42]}, "xrftoken": "`+token+`"}`))
+		ids := make([]string, 30)
+		for i := range ids {
+			ids[i] = fmt.Sprint(100 + i)
+		}
+		for login := range 60 { // 1,860 questions, 46 s
+			s, _ := c.enter(t, handshake(fmt.Sprint("Cookie: awx_sessionid=busy.", login)))
+			client := &awx.Client{Shared: shared(c.hub), Session: s, Token: token}
+			client.Message(true, []byte(`{"groups": {"job_events": [`+strings.Join(ids, ",")+`]}, "xrftoken": "`+token+`"}`))
+		}
+		time.Sleep(2 * time.Minute)
+		c.api.become(func(_, path string) int {
+			if path == "/api/v2/jobs/42/" {
+				return 404
+			}
+			return 200
+		})
+		time.Sleep(recheck + 3*time.Second)
+		if want := `{"groups_current": [], "groups_left": ["job_events-42"], "groups_joined": []}`; socket.last() != want {
+			t.Errorf("the right went %v ago, and the client was told %s", recheck+3*time.Second, socket.last())
 		}
 	})
 }
