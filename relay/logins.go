@@ -251,9 +251,6 @@ func (r *rechecks) due(p *pace, now time.Time, every time.Duration, limit int) (
 		p.credit = 0
 		return due, wait
 	}
-	if r.first != nil { // while there was no login, no check was owed
-		elapsed = max(min(elapsed, now.Sub(r.first.checked)), 0)
-	}
 	rate := float64(n) / every.Seconds()
 	p.credit = min(p.credit+rate*elapsed.Seconds(), 1+rate*(5*recheckTick).Seconds())
 	passed, ofUser := 0, max(limit/recheckShare, 1)

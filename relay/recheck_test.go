@@ -101,17 +101,3 @@ func TestEvenPace(t *testing.T) {
 		t.Errorf("%d checks, want %d at most", checks, most)
 	}
 }
-
-// The time in which there was no login does not make the next one due at once.
-func TestNoCheckIsOwedForAnIdleTime(t *testing.T) {
-	const every = time.Minute
-	r := &rechecks{}
-	now := time.Now()
-	p := pace{last: now}
-	r.due(&p, now, every, 10)
-	now = now.Add(10 * every)
-	r.add(&Session{identity: Identity{ID: "1"}}, now)
-	if due, _ := r.due(&p, now.Add(recheckTick), every, 10); len(due) > 0 {
-		t.Errorf("a login is checked again %v after it was checked", recheckTick)
-	}
-}
