@@ -145,7 +145,14 @@ func (b *Broker) Close(ctx context.Context) error {
 
 	var err error
 	if started {
-		err = b.eachHost(func(host int) error { return b.leaveHost(ctx, host) })
+		err = b.eachHost(func(host int) error {
+			unread := b.links[host].loss(relay.LossShutdown)
+			err := b.leaveHost(ctx, host)
+			if err != nil && (unread.All || len(unread.Groups) > 0) {
+				b.lost(unread)
+			}
+			return err
+		})
 		b.stop()
 		for _, l := range b.links {
 			l.interrupt()
@@ -160,9 +167,6 @@ func (b *Broker) Close(ctx context.Context) error {
 		defer func() { <-stopped }()
 	}
 	b.hosts.close()
-	if err != nil && started {
-		b.lost(relay.Loss{Cause: relay.LossShutdown, All: true})
-	}
 	if err != nil {
 		return fmt.Errorf("leaving the redis channel layer (its keys expire by themselves): %w", err)
 	}

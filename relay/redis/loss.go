@@ -10,11 +10,13 @@ import (
 // lost makes a loss known. It does not block.
 func (b *Broker) lost(l relay.Loss) { b.health.missed(b.sink, l) }
 
-// lost makes a loss of messages known that the link's host keeps for this node: those of the groups on that host.
-func (l *link) lost(cause relay.LossCause) {
+// lost makes a loss of messages known that the link's host keeps for this node.
+func (l *link) lost(cause relay.LossCause) { l.broker.lost(l.loss(cause)) }
+
+// loss is one of messages that the link's host keeps for this node: those of the groups on that host.
+func (l *link) loss(cause relay.LossCause) relay.Loss {
 	if l.broker.hosts.size == 1 {
-		l.broker.lost(relay.Loss{Cause: cause, All: true})
-		return
+		return relay.Loss{Cause: cause, All: true}
 	}
 	var groups []string
 	l.broker.members.each(l.host, func(g *group) {
@@ -22,7 +24,7 @@ func (l *link) lost(cause relay.LossCause) {
 			groups = append(groups, g.name)
 		}
 	})
-	l.broker.lost(relay.Loss{Cause: cause, Groups: groups})
+	return relay.Loss{Cause: cause, Groups: groups}
 }
 
 // lossesOfGroups gathers the groups that were placed too late.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
@@ -232,4 +233,25 @@ func TestNothingExpiresWithAFailover(t *testing.T) {
 	if losses := sink.of(relay.LossMailboxExpired); len(losses) > 0 {
 		t.Errorf("told of %+v", losses)
 	}
+}
+
+// A ring is left while one host is silent: only what that host keeps may be lost.
+func TestLeavingARingWithASilentHost(t *testing.T) {
+	good := peers.StartRedis(t)
+	s := settings(good, good)
+	s.URLs[1] = "redis://" + silent(t) + "/0"
+	b, sink := newBroker(t, s), &lossSink{}
+	run(t, b, sink, groupsOn(0, 3, redis.IndexOfTwo)...)
+	away := groupsOn(1, 1, redis.IndexOfTwo)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := b.Join(ctx, away...); err == nil {
+		t.Fatal("joined on a silent host")
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := b.Close(ctx); err == nil {
+		t.Fatal("left a silent host")
+	}
+	expectLoss(t, sink, relay.LossShutdown, false, away...)
 }
