@@ -225,7 +225,10 @@ func (b *Backplane) provisionTLS(s *backplane.Settings, files []string) error {
 	if len(files) == 0 && b.serverName == "" && !b.TLSInsecureSkipVerify {
 		return nil
 	}
-	s.TLS = &tls.Config{ServerName: b.serverName, InsecureSkipVerify: b.TLSInsecureSkipVerify, MinVersion: tls.VersionTLS12}
+	s.TLS = &tls.Config{
+		ServerName: b.serverName, InsecureSkipVerify: b.TLSInsecureSkipVerify,
+		MinVersion: tls.VersionTLS12,
+	}
 	for _, file := range files {
 		pem, err := os.ReadFile(file)
 		if err != nil {
@@ -253,7 +256,10 @@ func (b *Backplane) makeKey() error {
 	if err != nil {
 		return err
 	}
-	all, err := json.Marshal([]any{string(public), s.Secrets, s.Name, s.Advertise, s.Dialect, s.AnyEvent, found, b.serverName, b.roots})
+	all, err := json.Marshal([]any{
+		string(public), s.Secrets, s.Name, s.Advertise, s.Dialect, s.AnyEvent, found,
+		b.serverName, b.roots,
+	})
 	if err != nil {
 		return err
 	}

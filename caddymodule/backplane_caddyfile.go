@@ -90,7 +90,8 @@ func (b *Backplane) unmarshal(d *caddyfile.Dispenser) error {
 		case "dns":
 			var x DNSDiscovery
 			if x.Name, err = one(); err == nil {
-				err = unmarshalDiscovery(d, name, map[string]*string{"scheme": &x.Scheme, "dialect": &x.Dialect}, &x.Port, &x.Every)
+				err = unmarshalDiscovery(d, name, map[string]*string{"scheme": &x.Scheme, "dialect": &x.Dialect},
+					&x.Port, &x.Every)
 			}
 			b.DNS = append(b.DNS, x)
 		case "redis":
@@ -102,7 +103,8 @@ func (b *Backplane) unmarshal(d *caddyfile.Dispenser) error {
 		case "postgres":
 			var x PostgresDiscovery
 			if x.DSN, err = one(); err == nil {
-				err = unmarshalDiscovery(d, name, map[string]*string{"ip": &x.IP, "scheme": &x.Scheme}, &x.Port, &x.Every)
+				err = unmarshalDiscovery(d, name, map[string]*string{"ip": &x.IP, "scheme": &x.Scheme}, &x.Port,
+					&x.Every)
 			}
 			b.Postgres = append(b.Postgres, x)
 		default:

@@ -122,11 +122,15 @@ func TestBackplanePlaceholders(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := b.settings
-	if s.TLS.ServerName != "node.example.com" || s.TLS.RootCAs == nil || s.Dialect != backplane.EdgeRelay || !s.AnyEvent ||
+	if s.TLS.ServerName != "node.example.com" || s.TLS.RootCAs == nil || s.Dialect != backplane.EdgeRelay ||
+		!s.AnyEvent ||
 		s.Discoveries[0].(*discovery.DNS).Scheme != "https" {
 		t.Errorf("%+v", s)
 	}
-	for name, value := range map[string]string{"ADV_NAME": "other.example.com", "ADV_DIALECT": "auto", "ADV_EMITTERS": "awx", "ADV_SCHEME": "http"} {
+	for name, value := range map[string]string{
+		"ADV_NAME": "other.example.com", "ADV_DIALECT": "auto",
+		"ADV_EMITTERS": "awx", "ADV_SCHEME": "http",
+	} {
 		t.Setenv(name, value)
 		changed, err := parseBackplane(t, block)
 		if err != nil {

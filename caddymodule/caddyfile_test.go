@@ -140,8 +140,14 @@ func TestCaddyfile(t *testing.T) {
 			"channel_layer redis_cluster 10.0.0.1:6379 {\naddress 10.0.0.2:6379 10.0.0.3:6379\nprefix p\nusername u\npassword {env.ADV_KEY}\ntls {\n}\nresync `1`\n}\nauth none",
 			`{"channel_layer": {"kind": "redis_cluster", "addresses": ["10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"], "prefix": "p", "username": "u", "password": "{env.ADV_KEY}", "tls": {}, "resync": "1"}, "auth": {"kind": "none"}}`,
 		},
-		"redis resync":  {"channel_layer redis {\nresync `1`\n}\nauth none", `{"channel_layer": {"kind": "redis", "resync": "1"}, "auth": {"kind": "none"}}`},
-		"memory resync": {"channel_layer memory {\nresync `1`\n}\nauth none", `{"channel_layer": {"kind": "memory", "resync": "1"}, "auth": {"kind": "none"}}`},
+		"redis resync": {
+			"channel_layer redis {\nresync `1`\n}\nauth none",
+			`{"channel_layer": {"kind": "redis", "resync": "1"}, "auth": {"kind": "none"}}`,
+		},
+		"memory resync": {
+			"channel_layer memory {\nresync `1`\n}\nauth none",
+			`{"channel_layer": {"kind": "memory", "resync": "1"}, "auth": {"kind": "none"}}`,
+		},
 		"lax, no recheck": {
 			"auth awx http://h {\nstrict off\nrecheck off\n}",
 			`{"auth": {"kind": "awx", "url": "http://h", "lax": true, "recheck": -1000000000}}`,

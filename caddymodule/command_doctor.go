@@ -163,7 +163,8 @@ func frontDoor(address string, d *dialer) doctor.Finding {
 		f.Remedy = dialRemedy(err)
 		return f
 	}
-	f.Level, f.Text = doctor.OK, fmt.Sprintf("an event takes %v from the admin API through %s", took.Round(10*time.Microsecond), d.url)
+	f.Level, f.Text = doctor.OK, fmt.Sprintf("an event takes %v from the admin API through %s",
+		took.Round(10*time.Microsecond), d.url)
 	return f
 }
 

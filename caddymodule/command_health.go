@@ -26,7 +26,8 @@ func healthCommand() *cobra.Command {
 			}
 			resp, err := requestAdmin(*address, http.MethodGet, path, nil)
 			var unhealthy *adminError
-			if errors.As(err, &unhealthy) && unhealthy.status == http.StatusServiceUnavailable && json.Valid(unhealthy.body) {
+			if errors.As(err, &unhealthy) && unhealthy.status == http.StatusServiceUnavailable &&
+				json.Valid(unhealthy.body) {
 				// The state is printed all the same: scripts read it when it matters most.
 				_, _ = os.Stdout.Write(unhealthy.body)
 				return errors.New("the node is unhealthy")

@@ -25,7 +25,8 @@ type browserFlags struct {
 
 func (f *browserFlags) register(cmd *cobra.Command, urlUsage string) {
 	cmd.Flags().StringVar(&f.url, "url", "", urlUsage)
-	cmd.Flags().StringArrayVar(&f.headers, "header", nil, `a header of the handshake, as "Name: value"; may be repeated`)
+	cmd.Flags().StringArrayVar(&f.headers, "header", nil,
+		`a header of the handshake, as "Name: value"; may be repeated`)
 	cmd.Flags().StringVar(&f.ca, "ca", "", "a PEM file with the certificates of the authority that signed the site's, if it is a private one")
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "accept any certificate of the site")
 }
@@ -91,7 +92,8 @@ func dialRemedy(err error) string {
 		return `log in with a browser and give its cookies: --header "Cookie: awx_sessionid=…; csrftoken=…"`
 	case errors.As(err, &refused) && refused.Status == http.StatusForbidden:
 		return "add the page's origin to edgerelay's origins, or log in and give the browser's cookies with --header"
-	case errors.As(err, &refused) && (refused.Status == http.StatusTooManyRequests || refused.Status == http.StatusServiceUnavailable):
+	case errors.As(err, &refused) && (refused.Status == http.StatusTooManyRequests ||
+		refused.Status == http.StatusServiceUnavailable):
 		return "see the relay's log: it is full, drained, or cannot ask who the user is"
 	case errors.As(err, &refused) && refused.Status == http.StatusUnauthorized:
 		return `log in with a browser and give its cookies: --header "Cookie: …"`

@@ -66,7 +66,8 @@ func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id re
 	group := q.Get("group")
 	after, err := parameter(q, "after", 0, 0, 1<<53)
 	if err != nil || !relay.ValidGroup(group) || group == awx.BroadcastGroup {
-		refuse(w, r, http.StatusBadRequest, "bad_group", fmt.Sprintf("%.120q is not a group that can be followed", group))
+		refuse(w, r, http.StatusBadRequest, "bad_group",
+			fmt.Sprintf("%.120q is not a group that can be followed", group))
 		return nil
 	}
 	t, err := n.consoleTails.get(id.Key+"\x00"+id.Name+"\x00"+group, func() (*relay.Tail, error) { return h.openTail(r.Context(), id, group) })

@@ -46,8 +46,12 @@ func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	case r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-cache")
-		if _, err := r.Cookie("csrftoken"); err != nil { // as Django does it: the page's script reads it, so it is not HttpOnly
-			http.SetCookie(w, &http.Cookie{Name: "csrftoken", Value: rand.Text(), Path: "/", SameSite: http.SameSiteLaxMode})
+		// As Django does it: the page's script reads the cookie, so it is not HttpOnly.
+		if _, err := r.Cookie("csrftoken"); err != nil {
+			http.SetCookie(w, &http.Cookie{
+				Name: "csrftoken", Value: rand.Text(), Path: "/",
+				SameSite: http.SameSiteLaxMode,
+			})
 		}
 		_, err := w.Write(demo.Page)
 		return err

@@ -224,7 +224,8 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, room *relay.R
 		}
 	}()
 	if !allowsOrigin(a.Origins, r) {
-		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, room.Address, "this page's origin may not connect", originError(r))
+		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, room.Address, "this page's origin may not connect",
+			originError(r))
 		return false
 	}
 	var err error
@@ -235,7 +236,8 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, room *relay.R
 		return false
 	}
 	if err != nil {
-		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), room.Address, "authentication is unavailable", err)
+		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), room.Address,
+			"authentication is unavailable", err)
 		return false
 	}
 	if err := hub.AdmitUser(*id); err != nil {

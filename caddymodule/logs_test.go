@@ -72,7 +72,10 @@ func TestLogLinesAreDocumented(t *testing.T) {
 		t.Fatalf("only %d log lines found in the source", len(rows))
 	}
 	for why := range rejections {
-		level := map[slog.Level]string{slog.LevelDebug: "debug", slog.LevelInfo: "info", slog.LevelWarn: "warn", slog.LevelError: "error"}[why.level()]
+		level := map[slog.Level]string{
+			slog.LevelDebug: "debug", slog.LevelInfo: "info", slog.LevelWarn: "warn",
+			slog.LevelError: "error",
+		}[why.level()]
 		rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.message()))
 	}
 	for _, unwell := range []string{"clients stay connected and what redis still holds is delivered when it is back", "clients stay connected, but what is sent meanwhile is lost to them"} {

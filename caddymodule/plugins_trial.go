@@ -61,9 +61,11 @@ func pluginTestCommand() *cobra.Command {
 		all[i] = string(g)
 	}
 	cmd.Flags().StringSliceVar(&grants, "grant", all, "what the plugin may use")
-	cmd.Flags().Int64Var(&fuel, "fuel", plugins.DefaultFuel, "units of fuel for one call, to which each byte of the event adds")
+	cmd.Flags().Int64Var(&fuel, "fuel", plugins.DefaultFuel,
+		"units of fuel for one call, to which each byte of the event adds")
 	cmd.Flags().Int64Var(&memory, "memory", plugins.DefaultMemory, "bytes of memory")
-	cmd.Flags().StringVar(&onError, "on-error", string(plugins.OnErrorWithhold), "the policy for events on which the plugin fails")
+	cmd.Flags().StringVar(&onError, "on-error", string(plugins.OnErrorWithhold),
+		"the policy for events on which the plugin fails")
 	return cmd
 }
 

@@ -89,7 +89,8 @@ func (h *pluginHost) holdToSamples(ctx context.Context, p *runningPlugin) {
 	switch err := h.pipeline.Hold(ctx, p.Name); {
 	case p.refused.err != nil && p.refused.from != "samples": // that is told already
 	case err != nil:
-		h.refuse(p, refusal{"samples", fmt.Sprint(p.sampled), err}, "a running plugin fails its changed samples; it goes on")
+		h.refuse(p, refusal{"samples", fmt.Sprint(p.sampled), err},
+			"a running plugin fails its changed samples; it goes on")
 	default:
 		h.show(func() { p.refused = refusal{} })
 	}
@@ -111,7 +112,8 @@ func (h *pluginHost) lookAtFile(ctx context.Context, p *runningPlugin, seen map[
 		err = h.run(ctx, p, moduleVersion{wasm: wasm, from: "file", at: time.Now()})
 	}
 	if err != nil {
-		h.refuse(p, refusal{"file", fmt.Sprint(now), err}, "a changed plugin file is refused; the module before it goes on")
+		h.refuse(p, refusal{"file", fmt.Sprint(now), err},
+			"a changed plugin file is refused; the module before it goes on")
 	}
 }
 

@@ -25,7 +25,8 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, reason, message 
 		repl.Set(placeholderMessage, message)
 	}
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil || !ok || server.Errors == nil || len(server.Errors.Routes) == 0 {
+	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil || !ok || server.Errors == nil ||
+		len(server.Errors.Routes) == 0 {
 		http.Error(w, message, status)
 		return
 	}

@@ -21,7 +21,10 @@ const (
 
 // String returns the reason as metrics and placeholders show it.
 func (r rejection) String() string {
-	return [...]string{"bad_handshake", "limit", "pending", "origin", "not_logged_in", "auth_error", "starting", "auth_busy", "client_gone", "no_upgrade"}[r]
+	return [...]string{
+		"bad_handshake", "limit", "pending", "origin", "not_logged_in", "auth_error", "starting",
+		"auth_busy", "client_gone", "no_upgrade",
+	}[r]
 }
 
 // level is the level of the log line: info for what a client does, warn where perhaps a setting should be another.

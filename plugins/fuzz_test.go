@@ -59,7 +59,10 @@ func FuzzHostFunctions(f *testing.F) {
 		seed(n, 1, 0, 1024, 1, 1<<20)
 		seed(n, 2, 4096, 1, 4096, 4096)
 	}
-	spec := Spec{Name: "caller", Wasm: fixture(f, "caller"), Groups: []string{"*"}, Grants: Grants, MaxFailures: 1 << 20, Instances: 1, KV: 4096, OnError: OnErrorPass}
+	spec := Spec{
+		Name: "caller", Wasm: fixture(f, "caller"), Groups: []string{"*"}, Grants: Grants,
+		MaxFailures: 1 << 20, Instances: 1, KV: 4096, OnError: OnErrorPass,
+	}
 	p := pipeline(f, Options{}, spec)
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		out := p.Process("g", payload, nil)

@@ -221,7 +221,8 @@ func (in *instance) begin(a string, b []byte) *Failure {
 	in.fuel.Set(uint64(in.budget))
 	if need > int(in.capacity) {
 		if int64(need) > in.m.spec.Memory/2 || need > 1<<29 {
-			f := in.fail(KindTooLarge, exportBuffer, "an event of %d bytes does not fit into a memory of %d: raise memory",
+			f := in.fail(KindTooLarge, exportBuffer,
+				"an event of %d bytes does not fit into a memory of %d: raise memory",
 				need, in.m.spec.Memory)
 			f.intact = true
 			return f

@@ -236,7 +236,8 @@ func Hash(wasm []byte) string {
 // keys are reused if they are right about the samples, which samplesKey identifies.
 func (s *Spec) key() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%q %d %d %d %d %d %d %v %v\n", s.Name, Hash(s.Wasm), s.Config, s.Memory, s.Fuel, s.FuelPerByte, s.InitFuel,
+	fmt.Fprintf(h, "%s\n%s\n%q %d %d %d %d %d %d %v %v\n", s.Name, Hash(s.Wasm), s.Config, s.Memory, s.Fuel,
+		s.FuelPerByte, s.InitFuel,
 		s.Instances, s.MaxResult, s.resultGrows, s.JSON)
 	grants := slices.Clone(s.Grants)
 	slices.Sort(grants)

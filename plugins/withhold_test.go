@@ -29,7 +29,10 @@ var ways = []struct {
 	{name: "a pointer outside the memory", event: do("pointer")},
 	{name: "it failed after it emitted", event: do("emit_then_fail")},
 	{name: "an event that the guest refuses", event: append(do("pass"), make([]byte, 2<<20)...)},
-	{name: "an event that the memory cannot hold", event: append(do("pass"), make([]byte, 3<<20)...), change: func(s *Spec) { s.Memory = 4 << 20 }},
+	{
+		name: "an event that the memory cannot hold", event: append(do("pass"), make([]byte, 3<<20)...),
+		change: func(s *Spec) { s.Memory = 4 << 20 },
+	},
 	{name: "set aside", event: do("pass"), prepare: func(t *testing.T, p *Pipeline) {
 		for range 5 {
 			p.Process("g1", do("trap"), nil)
@@ -68,10 +71,12 @@ func TestPolicies(t *testing.T) {
 				case OnErrorDrop:
 					outcome, wantTold = "dropped", nil
 				}
-				if passes := outcome == "passed"; passes != (len(out) == 1 && bytes.Equal(out[0].Payload, way.event)) || !passes && len(out) > 0 {
+				if passes := outcome == "passed"; passes != (len(out) == 1 &&
+					bytes.Equal(out[0].Payload, way.event)) || !passes && len(out) > 0 {
 					t.Errorf("%d outputs", len(out))
 				}
-				if !slices.Equal(told, wantTold) || withheldNow != (wantTold != nil) || after[outcome] != before[outcome]+1 {
+				if !slices.Equal(told, wantTold) || withheldNow != (wantTold != nil) ||
+					after[outcome] != before[outcome]+1 {
 					t.Errorf("told of %q, withheld %v, counted %v after %v", told, withheldNow, after, before)
 				}
 				if got := show(p.Process("g2", do("replace", "with", "{}"), nil)); got != "g2 {}" {
@@ -88,7 +93,10 @@ func TestPoliciesWithoutInstance(t *testing.T) {
 		policy OnError
 		want   string
 	}{{"", ""}, {OnErrorDrop, ""}, {OnErrorPass, "g1 {}"}} {
-		spec := Spec{Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1, InitFuel: 1 << 40, OnError: c.policy, MaxFailures: 1000}
+		spec := Spec{
+			Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1,
+			InitFuel: 1 << 40, OnError: c.policy, MaxFailures: 1000,
+		}
 		p := pipeline(t, Options{startWait: time.Millisecond}, spec)
 		for p.Health()[0].Failures[KindStart] == 0 {
 			if got := show(p.Process("g1", []byte("{}"), nil)); got != c.want {
@@ -206,11 +214,15 @@ func TestFuelGrowsWithTheEvent(t *testing.T) {
 	for _, c := range []struct {
 		perByte, want int64 // want: the budget of an event and group of 1,002 bytes
 	}{{0, 1000 + DefaultFuelPerByte*1002}, {5, 1000 + 5*1002}, {-1, 1000}} {
-		spec := Spec{Name: "loop", Wasm: fixture(t, "hostile/loop"), Groups: []string{"*"}, Instances: 1, Fuel: 1000, FuelPerByte: c.perByte}
+		spec := Spec{
+			Name: "loop", Wasm: fixture(t, "hostile/loop"), Groups: []string{"*"}, Instances: 1, Fuel: 1000,
+			FuelPerByte: c.perByte,
+		}
 		p := pipeline(t, Options{}, spec)
 		p.Process("g1", make([]byte, 1000), nil)
 		h := p.Health()[0]
-		if want := fmt.Sprintf("out of fuel after %d units", c.want); !strings.Contains(h.LastError, want) || int64(h.Fuel) < c.want {
+		if want := fmt.Sprintf("out of fuel after %d units", c.want); !strings.Contains(h.LastError, want) ||
+			int64(h.Fuel) < c.want {
 			t.Errorf("fuel per byte %d: %s, %d units; want %s", c.perByte, h.LastError, h.Fuel, want)
 		}
 	}

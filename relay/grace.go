@@ -40,7 +40,8 @@ func (h *Hub) closeUnverified(now time.Time, every time.Duration) {
 	r.mu.Unlock()
 	for _, s := range over {
 		h.stats.unverified.Add(1)
-		h.log.Warn("a user's login could not be checked for longer than recheck_grace; its websocket is closed", "user", s.identity.Name, "address", AddressText(s.address))
+		h.log.Warn("a user's login could not be checked for longer than recheck_grace; its websocket is closed",
+			"user", s.identity.Name, "address", AddressText(s.address))
 		s.socket.Close(CloseTryLater, "authorization is unavailable")
 	}
 }
@@ -90,6 +91,7 @@ func (h *Hub) sayLate(now time.Time, every time.Duration) {
 	r.late = now
 	count := len(r.logins)
 	r.mu.Unlock()
-	h.log.Warn("rechecks of logins are late", "behind", late.Round(time.Second).String(), "recheck", every.String(), "logins", count,
+	h.log.Warn("rechecks of logins are late", "behind", late.Round(time.Second).String(), "recheck", every.String(),
+		"logins", count,
 		"remedy", "raise concurrency of auth awx if its API can take more, give the API more workers, or raise recheck")
 }

@@ -368,7 +368,8 @@ func (h *Hub) logLosses(now time.Time) (next time.Duration) {
 			fields = append(fields, "groups", "all")
 		case len(groups) > 0:
 			slices.Sort(groups)
-			fields = append(fields, "groups", len(groups), "group", strings.Join(groups[:min(len(groups), lossNames)], " "))
+			fields = append(fields, "groups", len(groups), "group",
+				strings.Join(groups[:min(len(groups), lossNames)], " "))
 		}
 		h.log.Warn("events may have been lost", append(fields, "remedy", lossKinds[c].remedy)...)
 	}

@@ -56,7 +56,8 @@ func TestResyncIsCoalesced(t *testing.T) {
 			t.Errorf("%d lines in the log:\n%s", n, log)
 		}
 		counts, last := h.Losses()
-		if c := counts["membership_restored"]; c.Times != 1000 || c.Events != 2000 || last.Text != "2 events of a were lost (membership_restored)" {
+		if c := counts["membership_restored"]; c.Times != 1000 || c.Events != 2000 ||
+			last.Text != "2 events of a were lost (membership_restored)" {
 			t.Errorf("counted %+v, the last is %+v", c, last)
 		}
 	})

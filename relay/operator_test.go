@@ -289,7 +289,10 @@ func TestTailIsAListenerOfItsOwnKind(t *testing.T) {
 			}
 			publish(t, b, "jobs-2", "1")
 			h.MeasureGroups(2 * time.Second)
-			want := []relay.GroupInfo{{Group: "jobs-1", Tails: 1, Rate: 10}, {Group: "jobs-2", Subscribers: 1, Rate: 0.5}}
+			want := []relay.GroupInfo{
+				{Group: "jobs-1", Tails: 1, Rate: 10},
+				{Group: "jobs-2", Subscribers: 1, Rate: 0.5},
+			}
 			if groups, _ := h.Groups("", relay.GroupsByName, "", 10); !slices.Equal(groups, want) {
 				t.Errorf("groups %+v, want %+v", groups, want)
 			}
@@ -297,7 +300,8 @@ func TestTailIsAListenerOfItsOwnKind(t *testing.T) {
 				t.Errorf("by rate %+v, want %+v", groups, want)
 			}
 			if s := h.Stats(); s.Tailed != 20 || s.Unheard != 0 || s.Control != 0 || s.Fanned != 1 {
-				t.Errorf("%d events for tails only, %d for no client, %d for nodes; want 20, 0, 0", s.Tailed, s.Unheard, s.Control)
+				t.Errorf("%d events for tails only, %d for no client, %d for nodes; want 20, 0, 0", s.Tailed,
+					s.Unheard, s.Control)
 			}
 		})
 	}

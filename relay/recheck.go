@@ -97,14 +97,17 @@ func (h *Hub) conclude(s *Session, err error) (certain bool) {
 	case err == nil, ends && !h.rechecks.dismiss(s): // or it is closing already
 	case errors.Is(err, ErrUnauthenticated):
 		h.stats.expired.Add(1)
-		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address", AddressText(s.address))
+		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address",
+			AddressText(s.address))
 		Farewell(s.socket)
 	case errors.Is(err, ErrChanged):
-		h.log.Info("the user's rights have changed; its websocket is closed, to connect again", "user", s.identity.Name, "address", AddressText(s.address))
+		h.log.Info("the user's rights have changed; its websocket is closed, to connect again", "user",
+			s.identity.Name, "address", AddressText(s.address))
 		s.socket.Close(CloseRestart, "rights have changed")
 	case errors.Is(err, ErrExpired):
 		h.stats.renewed.Add(1)
-		h.log.Info("a login must be renewed; its websocket is closed", "user", s.identity.Name, "address", AddressText(s.address))
+		h.log.Info("a login must be renewed; its websocket is closed", "user", s.identity.Name, "address",
+			AddressText(s.address))
 		s.socket.Close(CloseRestart, RenewReason)
 	default:
 		return false
@@ -149,11 +152,13 @@ func (h *Hub) checkGroups(ctx context.Context, a GroupRechecker, sessions []*Ses
 	}
 	asking.Wait()
 	for s, groups := range lost {
-		h.log.Info("the user may not see a group any more; the subscription is ended", "user", id.Name, "address", AddressText(s.address), "groups", groups)
+		h.log.Info("the user may not see a group any more; the subscription is ended", "user", id.Name, "address",
+			AddressText(s.address), "groups", groups)
 		s.revoke(groups)
 	}
 	if failure != nil && ctx.Err() == nil {
-		h.log.Warn("could not check whether a user may still see a group; the subscription stays", "user", id.Name, "error", failure)
+		h.log.Warn("could not check whether a user may still see a group; the subscription stays", "user", id.Name,
+			"error", failure)
 	}
 	return failure == nil
 }

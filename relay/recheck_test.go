@@ -46,7 +46,10 @@ func TestAnAnswerDoesNotUndoARecheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.SendChange(change, encode)
-	if want := []string{`[["a-1"],["b-2"],null]`, `[["a-1"],null,["a-1"]]`, `[["a-1","b-2"],null,["b-2"]]`}; !slices.Equal(socket.texts, want) {
+	if want := []string{
+		`[["a-1"],["b-2"],null]`, `[["a-1"],null,["a-1"]]`,
+		`[["a-1","b-2"],null,["b-2"]]`,
+	}; !slices.Equal(socket.texts, want) {
 		t.Errorf("the client was told %q, want %q", socket.texts, want)
 	}
 }

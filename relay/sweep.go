@@ -38,7 +38,8 @@ func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 	asked := limits.Ping <= 0 || last.After(read) && now.Sub(last) >= limits.Ping/4
 	if silent := now.Sub(read); asked && limits.Silence > 0 && silent > limits.Silence {
 		h.stats.silent.Add(1)
-		h.log.Debug("a client is silent; its websocket is cut", "user", s.identity.Name, "address", AddressText(s.address), "silent", silent.Round(time.Millisecond))
+		h.log.Debug("a client is silent; its websocket is cut", "user", s.identity.Name, "address",
+			AddressText(s.address), "silent", silent.Round(time.Millisecond))
 		s.socket.Kill()
 		return
 	}

@@ -29,7 +29,10 @@ func TestMovingIn(t *testing.T) {
 	old := peers.StartOldSite(t, redis.URL)
 	emitter := peers.StartEmitter(t, redis.URL)
 	config := func(sites string) string {
-		return peers.AWXExample{Name: "Caddyfile", UWSGI: old.Socket, Redis: redis.URL, Public: filepath.Dir(old.Static), Sites: sites}.Text(t)
+		return peers.AWXExample{
+			Name: "Caddyfile", UWSGI: old.Socket, Redis: redis.URL,
+			Public: filepath.Dir(old.Static), Sites: sites,
+		}.Text(t)
 	}
 	page := Open(t)
 

@@ -116,7 +116,8 @@ func TestLayer(t *testing.T) {
 	expect(t, AWXCapacity(100), Warning, "10000")
 	expect(t, AWXCapacity(10_000), OK)
 	expect(t, Losses(nil, relay.LossReport{}), OK)
-	expect(t, Losses(map[string]relay.LossCount{"failover": {Times: 2}, "interrupted": {}}, relay.LossReport{At: time.Now(), Text: "events of g"}),
+	expect(t, Losses(map[string]relay.LossCount{"failover": {Times: 2}, "interrupted": {}},
+		relay.LossReport{At: time.Now(), Text: "events of g"}),
 		Warning, "failover 2", "events of g", "resync")
 	expect(t, Wiped(0, time.Time{}), OK)
 	expect(t, Wiped(3, time.Now()), Warning, "3 memberships", "FLUSHALL")
@@ -203,7 +204,8 @@ func TestPeer(t *testing.T) {
 	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), OK, "lets this node in")
 	expect(t, Peer(ctx, node.URL+"/", false, backplane.Secrets{"new", "right"}, nil), OK)
 	expect(t, Peer(ctx, node.URL, true, backplane.Secrets{"new", "right"}, nil), OK)
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"wrong"}, nil), Failure, "another secret", "BROADCAST_WEBSOCKET_SECRET")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"wrong"}, nil), Failure, "another secret",
+		"BROADCAST_WEBSOCKET_SECRET")
 	ahead = -30 * time.Second
 	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Warning, "clock", "synchronize")
 	ahead = 400 * time.Second

@@ -186,7 +186,10 @@ func TestAuthAWXAsksUWSGI(t *testing.T) {
 	uwsgi := peers.StartUWSGI(t, 1)
 	relay := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n}\n")
 	file := filepath.Join(t.TempDir(), "Caddyfile")
-	for _, address := range []string{"uwsgi://" + uwsgi.Socket, "uwsgi+unix://" + uwsgi.Unix, "uwsgi+unix/" + uwsgi.Unix} {
+	for _, address := range []string{
+		"uwsgi://" + uwsgi.Socket, "uwsgi+unix://" + uwsgi.Unix,
+		"uwsgi+unix/" + uwsgi.Unix,
+	} {
 		config := "{\n\tedgerelay {\n\t\tauth awx " + address + "\n\t}\n}\n:0 {\n\tedgerelay\n}\n"
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			t.Fatal(err)

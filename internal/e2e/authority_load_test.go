@@ -37,7 +37,8 @@ func (a *authority) flood(t *testing.T, r *peers.Relay, n int, address func(i in
 				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 				release()
 				_ = conn.Close()
-				if err == nil && resp.StatusCode == http.StatusServiceUnavailable || err == nil && resp.StatusCode == http.StatusTooManyRequests {
+				if err == nil && resp.StatusCode == http.StatusServiceUnavailable || err == nil &&
+					resp.StatusCode == http.StatusTooManyRequests {
 					select { // as the answer says
 					case <-time.After(5 * time.Second):
 					case <-ctx.Done():
@@ -68,8 +69,14 @@ func TestStrangersDelayNobodyElse(t *testing.T) {
 		confirmed bool // it has been here before
 	}{
 		{"one address, a new login", func(int) string { return "10.66.0.1" }, "user-7", "10.7.7.7", false},
-		{"one IPv6 network, a new login", func(i int) string { return fmt.Sprintf("2001:db8:66:1::%x", i+1) }, "user-7", "2001:db8:66:2::1", false},
-		{"many addresses, a known login", func(i int) string { return fmt.Sprintf("10.66.%d.%d", i>>8, i&255) }, "user-7", "10.7.7.7", true},
+		{
+			"one IPv6 network, a new login", func(i int) string { return fmt.Sprintf("2001:db8:66:1::%x", i+1) },
+			"user-7", "2001:db8:66:2::1", false,
+		},
+		{
+			"many addresses, a known login", func(i int) string { return fmt.Sprintf("10.66.%d.%d", i>>8, i&255) },
+			"user-7", "10.7.7.7", true,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -131,7 +138,8 @@ func TestRechecksKeepUp(t *testing.T) {
 	t.Parallel()
 	const logins = 900
 	api := newAuthority(t)
-	r := api.site(t, "concurrency 64\n\t\t\trecheck 4s", "", "") // 225 requests a second, 34 at once; the old pace was 53
+	// 225 requests a second, 34 at once; the old pace was 53
+	r := api.site(t, "concurrency 64\n\t\t\trecheck 4s", "", "")
 	site := strings.TrimPrefix(r.URL, "http://")
 	ended := make(chan error, logins)
 	var open sync.WaitGroup
@@ -204,7 +212,8 @@ func TestFullQueueIsAnsweredAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Write(w.Handshake("/websocket/", "X-Forwarded-For: 10.66.0.1", fmt.Sprint("Cookie: awx_sessionid=stranger-", i))); err != nil {
+		if err := w.Write(w.Handshake("/websocket/", "X-Forwarded-For: 10.66.0.1",
+			fmt.Sprint("Cookie: awx_sessionid=stranger-", i))); err != nil {
 			t.Fatal(err)
 		}
 		return w
@@ -291,7 +300,8 @@ func TestRecheckGrace(t *testing.T) {
 // jwt is a token of the gateway for a login, which expires at a time.
 func jwt(login string, at time.Time) string {
 	encode := base64.RawURLEncoding.EncodeToString
-	return encode([]byte(`{"alg": "RS256"}`)) + "." + encode(fmt.Appendf(nil, `{"sub": %q, "exp": %d}`, login, at.Unix())) + ".c2lnbmF0dXJl"
+	return encode([]byte(`{"alg": "RS256"}`)) + "." + encode(fmt.Appendf(nil, `{"sub": %q, "exp": %d}`, login,
+		at.Unix())) + ".c2lnbmF0dXJl"
 }
 
 // gatewayLogin is the login in such a token, if it has not expired.
@@ -314,7 +324,8 @@ func TestGatewayToken(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
 	r := api.site(t, "", "", "")
-	c, _, err := peers.Dial(t, r.URL+"/websocket/", http.Header{"X-Dab-Jw-Token": {jwt("user-7", time.Now().Add(time.Hour))}, "Cookie": {"csrftoken=t"}})
+	c, _, err := peers.Dial(t, r.URL+"/websocket/",
+		http.Header{"X-Dab-Jw-Token": {jwt("user-7", time.Now().Add(time.Hour))}, "Cookie": {"csrftoken=t"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +335,8 @@ func TestGatewayToken(t *testing.T) {
 	if got := askFor(t, c, `{"job_events": [42]}`); len(got) != 1 {
 		t.Errorf("subscribed to %q", got)
 	}
-	bad, _, err := peers.Dial(t, r.URL+"/websocket/", http.Header{"X-Dab-Jw-Token": {jwt("nobody", time.Now().Add(time.Hour))}})
+	bad, _, err := peers.Dial(t, r.URL+"/websocket/",
+		http.Header{"X-Dab-Jw-Token": {jwt("nobody", time.Now().Add(time.Hour))}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +351,8 @@ func TestGatewayTokenThatExpires(t *testing.T) {
 	api := newAuthority(t)
 	expires := time.Now().Truncate(time.Second).Add(3 * time.Second)
 	dial := func(r *peers.Relay) *peers.Client {
-		c, _, err := peers.Dial(t, r.URL+"/websocket/", http.Header{"X-Dab-Jw-Token": {jwt("user-7", expires)}, "Cookie": {"csrftoken=t"}})
+		c, _, err := peers.Dial(t, r.URL+"/websocket/",
+			http.Header{"X-Dab-Jw-Token": {jwt("user-7", expires)}, "Cookie": {"csrftoken=t"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -372,11 +385,13 @@ func TestGatewayTokenThatExpires(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text, err := stays.Next(patience); peers.CloseCode(err) != 1012 {
-		t.Errorf("a question that needs a token: %q, %v; want a close with 1012, so that it comes with a new one", text, err)
+		t.Errorf("a question that needs a token: %q, %v; want a close with 1012, so that it comes with a new one",
+			text, err)
 	}
 	expires = time.Now().Truncate(time.Second).Add(2 * time.Second)
 	bounded := api.site(t, "recheck 1s\n\t\t\tgateway_token_grace 2s", "", "")
-	if text, err := dial(bounded).Next(patience); peers.CloseCode(err) != 1012 || time.Now().Before(expires.Add(2*time.Second)) {
+	if text, err := dial(bounded).Next(patience); peers.CloseCode(err) != 1012 ||
+		time.Now().Before(expires.Add(2*time.Second)) {
 		t.Errorf("%v after the token's end: %q, %v; want a close with 1012 after 2s", time.Since(expires), text, err)
 	}
 }
@@ -451,10 +466,12 @@ func TestOtherGroups(t *testing.T) {
 		}
 	}
 	denied := `{"error": "access denied to channel control for resource id limit_reached_1"}`
-	if got := ask(c); len(got) != 2 || got[0] != denied || !strings.Contains(got[1], `"groups_current": ["jobs-status_changed", "orders-17"]`) {
+	if got := ask(c); len(got) != 2 || got[0] != denied ||
+		!strings.Contains(got[1], `"groups_current": ["jobs-status_changed", "orders-17"]`) {
 		t.Errorf("answered %q", got)
 	}
-	if err := errors.Join(atLeast(t, r, `edgerelay_subscriptions_total{result="other_user"}`, 1), atLeast(t, r, `edgerelay_subscriptions_total{result="allowed"}`, 2)); err != nil {
+	if err := errors.Join(atLeast(t, r, `edgerelay_subscriptions_total{result="other_user"}`, 1),
+		atLeast(t, r, `edgerelay_subscriptions_total{result="allowed"}`, 2)); err != nil {
 		t.Error(err)
 	}
 	if n := metric(t, r, `edgerelay_subscriptions_total{result="denied"}`); n != 0 {
@@ -488,7 +505,8 @@ func TestAuthCaddyThatEnds(t *testing.T) {
 	c, _ := enter(t, r, http.Header{"X-User": {"alice"}})
 	began := time.Now()
 	if text, err := c.Next(patience); peers.CloseCode(err) != 1012 || time.Since(began) < 500*time.Millisecond {
-		t.Errorf("after %v: %q, %v; want a close with 1012, so that the client is authenticated again", time.Since(began), text, err)
+		t.Errorf("after %v: %q, %v; want a close with 1012, so that the client is authenticated again",
+			time.Since(began), text, err)
 	}
 	enter(t, r, http.Header{"X-User": {"alice"}})
 

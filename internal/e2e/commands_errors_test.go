@@ -49,7 +49,8 @@ func TestUnknownCommandsFail(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := command(t, r, c.args...)
-			if out.code == 0 || !strings.Contains(out.stderr, "unknown command") || !strings.Contains(out.stderr, c.want) {
+			if out.code == 0 || !strings.Contains(out.stderr, "unknown command") ||
+				!strings.Contains(out.stderr, c.want) {
 				t.Errorf("edgerelay %q: exit code %d, stdout %q, stderr %q", c.args, out.code, out.stdout, out.stderr)
 			}
 		})
@@ -73,7 +74,11 @@ func TestAdminErrorsAreReadable(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"publish to no group", []string{"publish", "--group", "no such group!", "--data", "{}", address}, `"no such group!" is not a group name`},
+		{
+			"publish to no group",
+			[]string{"publish", "--group", "no such group!", "--data", "{}", address},
+			`"no such group!" is not a group name`,
+		},
 		{"deploy of an unknown plugin", []string{"plugin", "deploy", "none", broken, address}, "none"},
 		{"rollback of an unknown plugin", []string{"plugin", "rollback", "none", address}, "none"},
 		{"status without a relay", []string{"status", "--address=localhost:1"}, "localhost:1"},
@@ -82,7 +87,8 @@ func TestAdminErrorsAreReadable(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := command(t, r, c.args...)
-			if out.code == 0 || !strings.Contains(out.stderr, c.want) || strings.Contains(out.stderr, `\"`) || strings.Contains(out.stderr, `{"error"`) ||
+			if out.code == 0 || !strings.Contains(out.stderr, c.want) || strings.Contains(out.stderr, `\"`) ||
+				strings.Contains(out.stderr, `{"error"`) ||
 				strings.Count(out.stderr, "\n") != 1 {
 				t.Errorf("exit code %d; stderr is not one plain line with %q in it: %q", out.code, c.want, out.stderr)
 			}
@@ -117,7 +123,8 @@ func TestPublishSaysThatNoClientIsSubscribed(t *testing.T) {
 	r := peers.StartRelay(t, memorySite)
 	address := strings.TrimPrefix(r.Admin, "http://")
 	out := command(t, r, "publish", "--group", "jobs-status_changed", "--data", "{}", "--address", address)
-	if out.code != 0 || !strings.Contains(out.stderr, "no client") || out.stdout != "{\"members\":0,\"over_capacity\":0}\n" {
+	if out.code != 0 || !strings.Contains(out.stderr, "no client") ||
+		out.stdout != "{\"members\":0,\"over_capacity\":0}\n" {
 		t.Errorf("without a client: %+v", out)
 	}
 	subscriber(t, r.URL, peers.Login{CSRF: "t"}, "jobs-status_changed")
@@ -154,10 +161,12 @@ func TestCommandsKnowPrivateAuthorities(t *testing.T) {
 		t.Errorf("bench without --ca: %+v", out)
 	}
 	out := command(t, r, "doctor", "--url", url, address)
-	if door := lines(out.stdout, "FAIL  front door"); len(door) != 1 || !strings.Contains(door[0], "--ca") || strings.Contains(door[0], "Upgrade") {
+	if door := lines(out.stdout, "FAIL  front door"); len(door) != 1 || !strings.Contains(door[0], "--ca") ||
+		strings.Contains(door[0], "Upgrade") {
 		t.Errorf("doctor without --ca: %+v", out)
 	}
-	if out := command(t, r, append(bench, "--ca", certs.Key)...); out.code == 0 || !strings.Contains(out.stderr, "PEM") {
+	if out := command(t, r, append(bench, "--ca", certs.Key)...); out.code == 0 ||
+		!strings.Contains(out.stderr, "PEM") {
 		t.Errorf("bench with a key in place of a certificate: %+v", out)
 	}
 }

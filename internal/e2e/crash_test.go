@@ -40,7 +40,8 @@ func TestKillOfARelay(t *testing.T) {
 			redis.Do("ZADD", "asgi:group:jobs-summary", time.Now().Unix(), python)
 
 			dead.Signal(syscall.SIGSTOP)
-			emitter.Send(peers.Event{Group: "job_events-42", Text: `"unread"`}, peers.Event{Group: "job_events-42", Text: `"unread"`})
+			emitter.Send(peers.Event{Group: "job_events-42", Text: `"unread"`},
+				peers.Event{Group: "job_events-42", Text: `"unread"`})
 			dead.Kill()
 			killed := time.Now()
 			if successor {
@@ -68,7 +69,8 @@ func TestKillOfARelay(t *testing.T) {
 				return nil
 			})
 			peers.Eventually(t, patience, "the unread messages to be counted", func() error {
-				if metrics := fetch(t, live.Admin+"/metrics"); !strings.Contains(metrics, "edgerelay_lost_events_total{cause=\"dead_node\"} 3\n") {
+				if metrics := fetch(t, live.Admin+"/metrics"); !strings.Contains(metrics,
+					"edgerelay_lost_events_total{cause=\"dead_node\"} 3\n") {
 					return fmt.Errorf("no metric of the two events and the one below")
 				}
 				return nil

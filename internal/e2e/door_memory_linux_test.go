@@ -82,7 +82,8 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	heap, most := heapBytes(t, r), 0
 	event := `"` + strings.Repeat("x", 298) + `"`
 	slow := func() (n int) {
-		_, rest, _ := strings.Cut(fetch(t, r.Admin+"/metrics"), `edgerelay_connections_ended_total{reason="slow_reader"} `)
+		_, rest, _ := strings.Cut(fetch(t, r.Admin+"/metrics"),
+			`edgerelay_connections_ended_total{reason="slow_reader"} `)
 		_, _ = fmt.Sscan(rest, &n)
 		return n
 	}

@@ -62,7 +62,11 @@ func TestIPv6ClientsAreCountedByPrefix(t *testing.T) {
 		addresses []string
 		want      []int
 	}{
-		{"one /64", []string{"2001:db8:1:1::a", "2001:db8:1:1::b", "2001:db8:1:1:ffff::1", "2001:db8:1:1::d"}, []int{101, 101, 101, 429}},
+		{
+			"one /64",
+			[]string{"2001:db8:1:1::a", "2001:db8:1:1::b", "2001:db8:1:1:ffff::1", "2001:db8:1:1::d"},
+			[]int{101, 101, 101, 429},
+		},
 		{"another /64", []string{"2001:db8:1:2::a"}, []int{101}},
 		{"IPv4", []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}, []int{101, 101, 101, 101}},
 		{
@@ -94,7 +98,8 @@ func TestPendingHandshakesAreBounded(t *testing.T) {
 	}))
 	t.Cleanup(api.Close)
 	t.Cleanup(sync.OnceFunc(func() { close(release) }))
-	r := peers.StartRelay(t, doorSite(trustLoopback, "auth awx "+api.URL+" {\ntimeout 60s\n}\nlimits {\npending_per_address 8\n}", "edgerelay"))
+	r := peers.StartRelay(t, doorSite(trustLoopback,
+		"auth awx "+api.URL+" {\ntimeout 60s\n}\nlimits {\npending_per_address 8\n}", "edgerelay"))
 	pending := func(address string, n int) (refused int) {
 		answers := make(chan int, n)
 		for i := range n {
@@ -129,7 +134,8 @@ func TestPendingHandshakesAreBounded(t *testing.T) {
 	}
 	logs(t, r, "a websocket is refused: too many pending handshakes", 24)
 	logs(t, r, "raise pending_per_address", 24)
-	if want := `edgerelay_connections_ended_total{reason="pending"} 24`; !strings.Contains(fetch(t, r.Admin+"/metrics"), want) {
+	if want := `edgerelay_connections_ended_total{reason="pending"} 24`; !strings.Contains(fetch(t,
+		r.Admin+"/metrics"), want) {
 		t.Errorf("no metric %s", want)
 	}
 }
@@ -166,12 +172,19 @@ http://other.example:%d {
 		body               string
 	}{
 		{"not logged in", "/websocket/", "Cookie: a=b", 403, "page 403 not_logged_in not logged in /websocket/"},
-		{"a foreign origin", "/websocket/", "Origin: https://evil.example", 403, "page 403 origin this page's origin may not connect /websocket/"},
-		{"no route for the status", "/websocket/", "Sec-WebSocket-Version: 8", 426, "only websocket version 13 is spoken here\n"},
+		{
+			"a foreign origin", "/websocket/", "Origin: https://evil.example", 403,
+			"page 403 origin this page's origin may not connect /websocket/",
+		},
+		{
+			"no route for the status", "/websocket/", "Sec-WebSocket-Version: 8", 426,
+			"only websocket version 13 is spoken here\n",
+		},
 	} {
 		resp, body := shakeAt(t, url, c.path, c.header)
 		if resp.StatusCode != c.status || body != c.body || !resp.Close {
-			t.Errorf("%s: %d %q, close %v; want %d %q on a connection that ends", c.name, resp.StatusCode, body, resp.Close, c.status, c.body)
+			t.Errorf("%s: %d %q, close %v; want %d %q on a connection that ends", c.name, resp.StatusCode, body,
+				resp.Close, c.status, c.body)
 		}
 	}
 	for path, want := range map[string]string{
@@ -184,7 +197,10 @@ http://other.example:%d {
 	}
 	peers.Eventually(t, patience, "the access log tells the reasons", func() error {
 		text, err := os.ReadFile(access)
-		for _, want := range []string{`"refused":"not_logged_in"`, `"refused":"origin"`, `"refused":"bad_handshake"`, `"status":426`} {
+		for _, want := range []string{
+			`"refused":"not_logged_in"`, `"refused":"origin"`, `"refused":"bad_handshake"`,
+			`"status":426`,
+		} {
 			if err == nil && !strings.Contains(string(text), want) {
 				err = fmt.Errorf("no %s in %s", want, text)
 			}
@@ -192,7 +208,8 @@ http://other.example:%d {
 		return err
 	})
 	// A site without error routes beside one that has them.
-	if resp, body := shakeAt(t, url, "/websocket/", "Host: other.example"); resp.StatusCode != 403 || body != "not logged in\n" {
+	if resp, body := shakeAt(t, url, "/websocket/", "Host: other.example"); resp.StatusCode != 403 ||
+		body != "not logged in\n" {
 		t.Errorf("a site without error routes: %d %q", resp.StatusCode, body)
 	}
 	if strings.Contains(r.Log(), "superfluous") {
@@ -209,7 +226,8 @@ func TestErrorRoutesDoNotRunThemselves(t *testing.T) {
 		respond "page {err.status_code}"
 	}`))
 	const text = "this page's origin may not connect\n"
-	if resp, body := shakeAt(t, r.URL, "/websocket/", "Origin: https://evil.example"); resp.StatusCode != 403 || body != text {
+	if resp, body := shakeAt(t, r.URL, "/websocket/", "Origin: https://evil.example"); resp.StatusCode != 403 ||
+		body != text {
 		t.Errorf("%d %q, want 403 %q", resp.StatusCode, body, text)
 	}
 }
@@ -285,7 +303,8 @@ func TestMatchersOfDirectives(t *testing.T) {
 	for path, want := range map[string]int{
 		"/healthz": 200, "/probe": 200, "/inside/health": 200, "/inside/x": 200, "/health": 404, "/other": 404,
 	} {
-		if status, body := call(t, http.MethodGet, r.URL+path, nil); status != want || want == 200 && !strings.Contains(body, `"status":"ok"`) {
+		if status, body := call(t, http.MethodGet, r.URL+path, nil); status != want || want == 200 &&
+			!strings.Contains(body, `"status":"ok"`) {
 			t.Errorf("GET %s: %d %q, want %d", path, status, body, want)
 		}
 	}
@@ -332,12 +351,27 @@ func TestOriginsAreComparedWithTheirScheme(t *testing.T) {
 		{"plain HTTP", r.URL, []string{"Origin: http://" + host}, 101},
 		{"a scheme that is none", r.URL, []string{"Origin: x://" + host}, 403},
 		{"a trusted proxy says https", r.URL, []string{"X-Forwarded-Proto: https", "Origin: https://" + host}, 101},
-		{"a trusted proxy says https, a page on plain HTTP", r.URL, []string{"X-Forwarded-Proto: https", "Origin: http://" + host}, 403},
+		{
+			"a trusted proxy says https, a page on plain HTTP", r.URL,
+			[]string{"X-Forwarded-Proto: https", "Origin: http://" + host},
+			403,
+		},
 		{"a trusted proxy says wss", r.URL, []string{"X-Forwarded-Proto: wss", "Origin: http://" + host}, 403},
 		{"a trusted proxy says http", r.URL, []string{"X-Forwarded-Proto: http", "Origin: https://" + host}, 403},
-		{"a trusted proxy has changed Host", r.URL, []string{"X-Forwarded-Host: awx.example", "Origin: https://awx.example"}, 101},
-		{"a changed Host, another page", r.URL, []string{"X-Forwarded-Host: awx.example", "Origin: https://evil.example"}, 403},
-		{"an origin of the configuration", r.URL, []string{"X-Forwarded-Proto: https", "Origin: https://ui.example"}, 101},
+		{
+			"a trusted proxy has changed Host", r.URL,
+			[]string{"X-Forwarded-Host: awx.example", "Origin: https://awx.example"},
+			101,
+		},
+		{"a changed Host, another page", r.URL, []string{
+			"X-Forwarded-Host: awx.example",
+			"Origin: https://evil.example",
+		}, 403},
+		{
+			"an origin of the configuration", r.URL,
+			[]string{"X-Forwarded-Proto: https", "Origin: https://ui.example"},
+			101,
+		},
 		{"the same on plain HTTP", r.URL, []string{"Origin: http://ui.example"}, 403},
 	} {
 		if resp, body := shakeAt(t, c.url, "/websocket/", c.headers...); resp.StatusCode != c.want {
@@ -395,7 +429,8 @@ func TestUnixSocketSites(t *testing.T) {
 	var list struct {
 		Connections []struct{ Address string }
 	}
-	if err := json.Unmarshal([]byte(fetch(t, r.Admin+"/edgerelay/connections")), &list); err != nil || len(list.Connections) != 5 {
+	if err := json.Unmarshal([]byte(fetch(t, r.Admin+"/edgerelay/connections")), &list); err != nil ||
+		len(list.Connections) != 5 {
 		t.Errorf("the admin API shows %v (%v), want five connections", list, err)
 	}
 }
@@ -456,7 +491,8 @@ func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
 			if !strings.Contains(r.Log(), "file descriptors are scarce") {
 				t.Error("the log does not say that descriptors are scarce")
 			}
-			if strings.Contains(fetch(t, r.Admin+"/metrics"), `edgerelay_connections_ended_total{reason="no_request"} 0`) {
+			if strings.Contains(fetch(t, r.Admin+"/metrics"),
+				`edgerelay_connections_ended_total{reason="no_request"} 0`) {
 				t.Error("the closed connections are not counted")
 			}
 		})

@@ -62,7 +62,10 @@ func visitors() []visitor {
 		"a forged header, other way": {"x-user": {"alice"}},
 		"with an underscore":         {"X_User": {"alice"}},
 		"as a hop's own header":      {"X-User": {"alice"}, "Connection": {"X-User"}},
-		"what Caddy names it":        {"Http.auth.user.id": {"alice"}, "Remote-User": {"alice"}, "X-Forwarded-User": {"alice"}},
+		"what Caddy names it": {
+			"Http.auth.user.id": {"alice"}, "Remote-User": {"alice"},
+			"X-Forwarded-User": {"alice"},
+		},
 	} {
 		for _, v := range list[:3] {
 			if v.user == "alice" {
@@ -107,20 +110,25 @@ func TestForgedUsersReachNoDirective(t *testing.T) {
 			}
 		},
 		"edgerelay_console": func(t *testing.T, v visitor) {
-			want := map[string]int{"": http.StatusUnauthorized, "bob": http.StatusForbidden, "alice": http.StatusOK}[v.user]
+			want := map[string]int{
+				"": http.StatusUnauthorized, "bob": http.StatusForbidden,
+				"alice": http.StatusOK,
+			}[v.user]
 			for _, path := range []string{"/edgerelay/", "/edgerelay/overview", "/edgerelay/tail?group=orders-17"} {
 				if status, body := visit(t, r.URL+path, v.header); status != want {
 					t.Errorf("%s: %d %.80q, want %d", path, status, body, want)
 				}
 			}
-			for _, path := range []string{"//edgerelay/overview", "/x/../edgerelay/overview", "/EDGERELAY/overview"} { // are not its own
+			// are not its own
+			for _, path := range []string{"//edgerelay/overview", "/x/../edgerelay/overview", "/EDGERELAY/overview"} {
 				if _, body := visit(t, r.URL+path, v.header); body != "" && !strings.HasPrefix(body, "django") {
 					t.Errorf("%s: %.80q", path, body)
 				}
 			}
 		},
 		"edgerelay_health": func(t *testing.T, v visitor) {
-			if status, body := visit(t, r.URL+"/health", v.header); status != http.StatusOK || strings.Contains(body, "alice") {
+			if status, body := visit(t, r.URL+"/health", v.header); status != http.StatusOK ||
+				strings.Contains(body, "alice") {
 				t.Errorf("%d %q, want 200 and nothing about users", status, body)
 			}
 		},

@@ -35,15 +35,17 @@ func resyncSite(redisURL string, capacity int) string {
 func expectLoss(t *testing.T, r *peers.Relay, cause string) {
 	t.Helper()
 	peers.Eventually(t, patience, "a metric of the loss", func() error {
-		if metrics := fetch(t, r.Admin+"/metrics"); strings.Contains(metrics, fmt.Sprintf("edgerelay_losses_total{cause=%q} 0\n", cause)) ||
+		if metrics := fetch(t, r.Admin+"/metrics"); strings.Contains(metrics,
+			fmt.Sprintf("edgerelay_losses_total{cause=%q} 0\n", cause)) ||
 			!strings.Contains(metrics, fmt.Sprintf("edgerelay_losses_total{cause=%q}", cause)) {
 			return fmt.Errorf("no loss for %s", cause)
 		}
 		return nil
 	})
 	peers.Eventually(t, patience, "a line in the log", func() error {
-		if log := r.Log(); !strings.Contains(log, "events may have been lost") || !strings.Contains(log, fmt.Sprintf(`"reason": %q`, cause)) &&
-			!strings.Contains(log, fmt.Sprintf(`"reason":%q`, cause)) {
+		if log := r.Log(); !strings.Contains(log, "events may have been lost") ||
+			!strings.Contains(log, fmt.Sprintf(`"reason": %q`, cause)) &&
+				!strings.Contains(log, fmt.Sprintf(`"reason":%q`, cause)) {
 			return fmt.Errorf("no line about %s", cause)
 		}
 		return nil

@@ -108,8 +108,10 @@ func TestHostilePlugins(t *testing.T) {
 		t.Errorf("the plugin failed %v, %v, the breaker is %s", row.Failures, row.Unprocessed, row.Breaker)
 	}
 	row = pluginRowOf(t, r, "trap") // it fails by no fault of the events'
-	if row.Failures[plugins.KindTrap] < 5 || row.Bypassed == 0 || row.Breaker == "closed" || len(row.SetAside) != 1 || row.SetAside[0].Group != "bad-trap" {
-		t.Errorf("the plugin failed %v, %d calls were not made, it is set aside for %v", row.Failures, row.Bypassed, row.SetAside)
+	if row.Failures[plugins.KindTrap] < 5 || row.Bypassed == 0 || row.Breaker == "closed" || len(row.SetAside) != 1 ||
+		row.SetAside[0].Group != "bad-trap" {
+		t.Errorf("the plugin failed %v, %d calls were not made, it is set aside for %v", row.Failures, row.Bypassed,
+			row.SetAside)
 	}
 	if health := fetch(t, r.Admin+"/edgerelay/health"); !strings.Contains(health, `"name":"trap","breaker":"`) {
 		t.Errorf("health says nothing of the breaker: %s", health)

@@ -34,7 +34,8 @@ func TestTailIsNoClientAndNoLoss(t *testing.T) {
 			t.Fatalf("the tail ended: %v", lines.Err())
 		}
 	}
-	if metrics := fetch(t, r.Admin+"/metrics"); !strings.Contains(metrics, `edgerelay_events_dropped_total{reason="no_client"} 0`+"\n") {
+	if metrics := fetch(t, r.Admin+"/metrics"); !strings.Contains(metrics,
+		`edgerelay_events_dropped_total{reason="no_client"} 0`+"\n") {
 		t.Error("events that were shown count as no_client")
 	}
 	var page struct {

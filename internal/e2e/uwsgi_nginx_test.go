@@ -235,7 +235,8 @@ func TestUWSGIEnvironAsNginx(t *testing.T) {
 						continue
 					}
 					if ours != theirs {
-						t.Errorf("%s, TLS %t, %.80q: %s is %q, from nginx %q", name, secure, c.request, key, ours, theirs)
+						t.Errorf("%s, TLS %t, %.80q: %s is %q, from nginx %q", name, secure, c.request, key, ours,
+							theirs)
 					}
 				}
 			}

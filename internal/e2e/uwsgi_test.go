@@ -302,7 +302,10 @@ func TestUWSGITrustedProxies(t *testing.T) {
 				"{$SITE} {\n\treverse_proxy "+uwsgi.Socket+
 				" {\n\t\ttransport uwsgi\n\t}\n}\n")
 			req := newRequest(t, http.MethodGet, r.URL+"/", nil)
-			req.Header = http.Header{"X-Forwarded-For": {"192.0.2.9"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Ssl": {"on"}}
+			req.Header = http.Header{
+				"X-Forwarded-For": {"192.0.2.9"}, "X-Forwarded-Proto": {"https"},
+				"X-Forwarded-Ssl": {"on"},
+			}
 			req.Host = "127.0.0.1" // a proxy's clients use its ports
 			got := environOf(t, req)
 			for key, value := range c.want {

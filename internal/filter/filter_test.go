@@ -290,7 +290,10 @@ func TestWithheld(t *testing.T) {
 	}
 	f.Intercept(events)
 	eventually(t, "the last event", func() bool { return len(c.texts("g")) == 1 })
-	if got := c.misses(); !slices.Equal(got, []string{"g: plugin_withheld", "g: plugin_withheld", "s: plugin_withheld"}) {
+	if got := c.misses(); !slices.Equal(got, []string{
+		"g: plugin_withheld", "g: plugin_withheld",
+		"s: plugin_withheld",
+	}) {
 		t.Errorf("told of %q", got)
 	}
 	if f.Withheld() != 3 || f.Dropped() != 1 || len(c.texts("s")) > 0 {

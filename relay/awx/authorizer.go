@@ -41,7 +41,10 @@ type Settings struct {
 
 // DefaultSettings are the settings where nothing else is configured.
 func DefaultSettings() Settings {
-	return Settings{Strict: true, Cache: 5 * time.Second, Timeout: 5 * time.Second, Concurrency: 32, SessionCookie: "awx_sessionid", TokenGrace: 15 * time.Minute}
+	return Settings{
+		Strict: true, Cache: 5 * time.Second, Timeout: 5 * time.Second, Concurrency: 32,
+		SessionCookie: "awx_sessionid", TokenGrace: 15 * time.Minute,
+	}
 }
 
 // failureCache is how long a failure to answer is remembered, so that an API in trouble is not asked by everybody at once.

@@ -306,7 +306,8 @@ func TestNothingInPlaceOfAnObject(t *testing.T) {
 		a := c.authorizer(t, nil)
 		id := login(t, a)
 		c.become(reply(200, body))
-		if err := a.Authorize(t.Context(), id, "job_events", "1"); err == nil || errors.Is(err, relay.ErrDenied) || !strings.Contains(err.Error(), "without the object") {
+		if err := a.Authorize(t.Context(), id, "job_events", "1"); err == nil || errors.Is(err, relay.ErrDenied) ||
+			!strings.Contains(err.Error(), "without the object") {
 			t.Errorf("200 with %q is %v, want an error of the API", body, err)
 		}
 	}
@@ -332,7 +333,8 @@ func TestSystemJobsOfOrdinaryUsers(t *testing.T) {
 			if err == nil || errors.Is(err, relay.ErrDenied) != test.denied {
 				t.Errorf("Authorize: %v, want denied: %v", err, test.denied)
 			}
-			if err := a.RecheckGroup(t.Context(), id, test.kind+"-1"); err == nil || errors.Is(err, relay.ErrDenied) != test.denied {
+			if err := a.RecheckGroup(t.Context(), id, test.kind+"-1"); err == nil ||
+				errors.Is(err, relay.ErrDenied) != test.denied {
 				t.Errorf("RecheckGroup: %v, want denied: %v", err, test.denied)
 			}
 		})

@@ -76,7 +76,8 @@ func (c *Client) handle(text bool, raw []byte) error {
 		return err
 	}
 	if c.Token == "" || subtle.ConstantTimeCompare([]byte(m.token), []byte(c.Token)) != 1 {
-		c.Log.Info("a client's message is refused: its xrftoken is not the csrftoken cookie of the handshake", "user", c.Session.Identity().Name, "address", relay.AddressText(c.Session.Address()))
+		c.Log.Info("a client's message is refused: its xrftoken is not the csrftoken cookie of the handshake", "user",
+			c.Session.Identity().Name, "address", relay.AddressText(c.Session.Address()))
 		return errDenied
 	}
 	if !m.asks {
@@ -274,7 +275,8 @@ func (c *Client) allowed(now time.Time) bool {
 	if c.refused++; float64(c.refused) > 2*most {
 		if c.refused == int(2*most)+1 {
 			c.Stats.Flooded.Add(1)
-			c.Log.Info("a client sends too many messages; its websocket is closed", "user", c.Session.Identity().Name, "address", relay.AddressText(c.Session.Address()), "messages_a_second", rate)
+			c.Log.Info("a client sends too many messages; its websocket is closed", "user", c.Session.Identity().Name,
+				"address", relay.AddressText(c.Session.Address()), "messages_a_second", rate)
 		}
 		c.Session.Socket().Close(relay.ClosePolicy, "too many messages")
 		return false

@@ -128,7 +128,8 @@ func tokenExpiry(token string) time.Time {
 	var claims struct {
 		Expires *float64 `json:"exp"`
 	}
-	if json.NewDecoder(bytes.NewReader(text)).Decode(&claims) != nil || claims.Expires == nil || *claims.Expires <= 0 || *claims.Expires > latestExpiry {
+	if json.NewDecoder(bytes.NewReader(text)).Decode(&claims) != nil || claims.Expires == nil ||
+		*claims.Expires <= 0 || *claims.Expires > latestExpiry {
 		return time.Time{}
 	}
 	return time.Unix(int64(*claims.Expires), 0)

@@ -17,7 +17,8 @@ import (
 // gatewayToken is a token of the gateway that expires at a time.
 func gatewayToken(at time.Time) string {
 	encode := base64.RawURLEncoding.EncodeToString
-	return encode([]byte(`{"alg": "RS256"}`)) + "." + encode(fmt.Appendf(nil, `{"sub": "u", "exp": %d}`, at.Unix())) + ".c2lnbmF0dXJl"
+	return encode([]byte(`{"alg": "RS256"}`)) + "." + encode(fmt.Appendf(nil, `{"sub": "u", "exp": %d}`, at.Unix())) +
+		".c2lnbmF0dXJl"
 }
 
 // modernAPI answers as AWX's HTTP API does since 24.0: a token of the gateway comes first and a bad one is the end,
@@ -122,7 +123,8 @@ func TestFailuresEndTheSearch(t *testing.T) {
 		}
 		modernAPI(w, r)
 	})
-	_, err := api.authorizer(t, nil).Authenticate(handshake("Cookie: awx_sessionid=good-alice", "Authorization: Bearer good-bob"))
+	_, err := api.authorizer(t, nil).Authenticate(handshake("Cookie: awx_sessionid=good-alice",
+		"Authorization: Bearer good-bob"))
 	if err == nil || errors.Is(err, relay.ErrUnauthenticated) {
 		t.Errorf("%v; want an error of the API", err)
 	}
@@ -154,7 +156,8 @@ func TestTokenThatExpiresBeforeRecheck(t *testing.T) {
 			if code, _ := socket.ended(); code != 0 || socket.last() != "" {
 				t.Fatalf("closed with %d, told %s", code, socket.last())
 			}
-			if err := c.auth.Authorize(t.Context(), s.Identity(), "job_events", "43"); !errors.Is(err, relay.ErrExpired) {
+			if err := c.auth.Authorize(t.Context(), s.Identity(), "job_events", "43"); !errors.Is(err,
+				relay.ErrExpired) {
 				t.Errorf("a new subscription: %v, want the client sent for a new token", err)
 			}
 			if err := c.auth.Authorize(t.Context(), s.Identity(), "jobs", "summary"); err != nil {
@@ -163,7 +166,8 @@ func TestTokenThatExpiresBeforeRecheck(t *testing.T) {
 			time.Sleep(grace)
 			code, at := socket.ended()
 			if took := at.Sub(expires); code != relay.CloseRestart || took < grace || took > grace+time.Second {
-				t.Errorf("closed with %d %v after the token's end, want %d after %v", code, took, relay.CloseRestart, grace)
+				t.Errorf("closed with %d %v after the token's end, want %d after %v", code, took, relay.CloseRestart,
+					grace)
 			}
 		})
 	})
@@ -185,7 +189,8 @@ func TestTokenThatExpiresBeforeRecheck(t *testing.T) {
 				}
 				return 401
 			})
-			_, socket := c.enter(t, handshake("X-DAB-JW-TOKEN: "+gatewayToken(time.Now().Add(life)), "Authorization: Bearer b"))
+			_, socket := c.enter(t, handshake("X-DAB-JW-TOKEN: "+gatewayToken(time.Now().Add(life)),
+				"Authorization: Bearer b"))
 			time.Sleep(2 * time.Minute)
 			if code, _ := socket.ended(); code != 0 {
 				t.Fatalf("closed with %d", code)

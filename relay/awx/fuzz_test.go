@@ -55,7 +55,8 @@ func FuzzAnswers(f *testing.F) {
 			t.Errorf("%d %q: nobody", status, body)
 		}
 		object := strings.Contains(string(body), "{")
-		if sees, err := a.sees(context.Background(), &credentials{}, turn{}, relay.User, "jobs", "1"); sees && (err != nil || status != 200 || !object) {
+		if sees, err := a.sees(context.Background(), &credentials{}, turn{}, relay.User, "jobs", "1"); sees &&
+			(err != nil || status != 200 || !object) {
 			t.Errorf("%d: may see it, %v", status, err)
 		}
 	})
@@ -116,7 +117,8 @@ func FuzzCredentials(f *testing.F) {
 				t.Errorf("%q: no credentials", h)
 			}
 			for _, c := range list {
-				if c.cookie != "" && c.cookie != cookie || c.authorization != "" && c.authorization != authorization || c.token != "" && c.token != token || len(c.key) != 32 {
+				if c.cookie != "" && c.cookie != cookie || c.authorization != "" && c.authorization != authorization ||
+					c.token != "" && c.token != token || len(c.key) != 32 {
 					t.Fatalf("%q became %+v", h, c)
 				}
 				if !c.until.IsZero() && (c.cookie != "" || c.authorization != "") {
@@ -126,7 +128,8 @@ func FuzzCredentials(f *testing.F) {
 				if seen[c.key] = c; other == nil {
 					continue
 				}
-				if djangoSession(other.cookie) != djangoSession(c.cookie) || other.authorization != c.authorization || other.token != c.token {
+				if djangoSession(other.cookie) != djangoSession(c.cookie) || other.authorization != c.authorization ||
+					other.token != c.token {
 					t.Errorf("%+v and %+v share their answers", other, c)
 				}
 			}

@@ -60,7 +60,10 @@ func TestFoundRogueGetsNoHeaderOfUse(t *testing.T) {
 			leakCheck(t)
 			r, n := startRogue(t, open), newNode(t, memory.NewLayer())
 			n.start(func(s *backplane.Settings) {
-				s.Discoveries = []backplane.Discovery{backplane.Static{{URL: r.URL, Dialect: backplane.Auto, Found: true}}}
+				s.Discoveries = []backplane.Discovery{backplane.Static{{
+					URL: r.URL, Dialect: backplane.Auto,
+					Found: true,
+				}}}
 				s.Retry = 10 * time.Millisecond
 			})
 			c := n.client("jobs-summary")
@@ -84,7 +87,8 @@ func TestFoundRogueGetsNoHeaderOfUse(t *testing.T) {
 					t.Fatal("the challenge is not reached")
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-				_ = conn.Write(ctx, websocket.MessageText, []byte(`{"type": "hello", "node": "rogue", "nonce": "1", "proof": "2"}`))
+				_ = conn.Write(ctx, websocket.MessageText,
+					[]byte(`{"type": "hello", "node": "rogue", "nonce": "1", "proof": "2"}`))
 				for err := error(nil); err == nil; {
 					_, _, err = conn.Read(ctx)
 				}

@@ -138,8 +138,12 @@ func (l *link) peerLost(m message) {
 	if !l.peer.source.Load() || len(m.Groups) > groupsPerMessage {
 		return
 	}
-	l.b.log.Warn("events from a peer are lost: this node, or the way to it, did not keep up", "peer", l.String(), "events", m.Count)
-	l.b.hub.Lost(relay.Loss{Cause: relay.LossPeer, Groups: m.Groups, All: len(m.Groups) == 0, Events: int(min(m.Count, 1<<31))})
+	l.b.log.Warn("events from a peer are lost: this node, or the way to it, did not keep up", "peer", l.String(),
+		"events", m.Count)
+	l.b.hub.Lost(relay.Loss{
+		Cause: relay.LossPeer, Groups: m.Groups, All: len(m.Groups) == 0,
+		Events: int(min(m.Count, 1<<31)),
+	})
 }
 
 // gap is a time in which no node sends this one the events of a layer.

@@ -43,7 +43,8 @@ func metricsKey(text []byte) (key, value string, ok bool) {
 
 // metricsName reports whether a name can be part of a key: AWX's are host names, UUIDs and words.
 func metricsName(name string) bool {
-	return name != "" && len(name) <= maxMetricsName && strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) < 0
+	return name != "" && len(name) <= maxMetricsName &&
+		strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) < 0
 }
 
 // metricsKeys are the keys that were stored within their lifetime.

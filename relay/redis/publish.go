@@ -121,7 +121,8 @@ func (s send) run(ctx context.Context, host *goredis.Client) (full int64, err er
 		return 0, errors.New("the script's answer cannot be understood")
 	}
 	if counts[1] > 0 {
-		return counts[0], fmt.Errorf("%d of %d members do not get it: their keys are not sorted sets", counts[1], len(s.keys))
+		return counts[0], fmt.Errorf("%d of %d members do not get it: their keys are not sorted sets", counts[1],
+			len(s.keys))
 	}
 	return counts[0], nil
 }

@@ -20,42 +20,48 @@ func TestURLs(t *testing.T) {
 		ignored                       []string
 	}
 	for url, w := range map[string]want{
-		"redis://":                                  {addr: "localhost:6379"},
-		"redis://10.0.0.5":                          {addr: "10.0.0.5:6379"},
-		"REDIS://10.0.0.5:7000/3":                   {addr: "10.0.0.5:7000", db: 3},
-		"redis://[::1]":                             {addr: "[::1]:6379"},
-		"redis://[::1]:7000/":                       {addr: "[::1]:7000"},
-		"valkey://host":                             {addr: "host:6379"},
-		"valkeys://host":                            {addr: "host:6379", encrypted: true},
-		"rediss://host:1":                           {addr: "host:1", encrypted: true},
-		"redis://relay:secret@host/1":               {addr: "host:6379", user: "relay", password: "secret", db: 1},
-		"redis://:secret@host":                      {addr: "host:6379", password: "secret"},
-		"redis://relay@host":                        {addr: "host:6379", user: "relay"},
-		"redis://:p%40s%2Fs%23%3F%25@host":          {addr: "host:6379", password: "p@s/s#?%"},
-		"redis://:p@s\"^ |<w>@host":                 {addr: "host:6379", password: "p@s\"^ |<w>"},
-		"redis://:100%@host":                        {addr: "host:6379", password: "100%"},
-		"redis://:a:b@host":                         {addr: "host:6379", password: "a:b"},
-		"redis://:a+b@host":                         {addr: "host:6379", password: "a+b"},
-		"redis://host?db=2":                         {addr: "host:6379", db: 2},
-		"redis://host/1?db=2":                       {addr: "host:6379", db: 2},
-		"redis://host?username=u&password=p%40":     {addr: "host:6379", user: "u", password: "p@"},
-		"redis://a:b@host?username=u&password=p":    {addr: "host:6379", user: "a", password: "b"},
-		"unix:///var/run/redis.sock":                {network: "unix", addr: "/var/run/redis.sock"},
-		"unix://u:p@/r%20s.sock?db=1":               {network: "unix", addr: "/r s.sock", user: "u", password: "p", db: 1},
-		"redis+socket:///r.sock?virtual_host=2":     {network: "unix", addr: "/r.sock", db: 2},
-		"redis://h?health_check_interval=30":        {addr: "h:6379", ignored: []string{"health_check_interval"}},
-		"redis://h?protocol=3&client_name=x":        {addr: "h:6379", ignored: []string{"protocol", "client_name"}},
-		"redis://h?retry_on_timeout=True&&":         {addr: "h:6379", ignored: []string{"retry_on_timeout"}},
-		"redis://h?max_connections=7":               {addr: "h:6379", pool: Pool{Size: 7}},
-		"redis://h?socket_connect_timeout=0.5":      {addr: "h:6379", pool: Pool{DialTimeout: time.Second / 2}},
-		"redis://h?socket_timeout=2":                {addr: "h:6379", pool: Pool{ReadTimeout: 2e9, WriteTimeout: 2e9}},
-		"redis://h?socket_timeout=":                 {addr: "h:6379"},
-		"redis://h?timeout=20":                      {addr: "h:6379", pool: Pool{Wait: 20e9}},
-		"redis://h?pool_size=3&dial_timeout=6s":     {addr: "h:6379", pool: Pool{Size: 3, DialTimeout: 6e9}},
-		"rediss://h?ssl_cert_reqs=required":         {addr: "h:6379", encrypted: true},
-		"rediss://h?ssl_check_hostname=true":        {addr: "h:6379", encrypted: true},
-		"rediss://h?ssl_ca_certs=/ca.pem":           {addr: "h:6379", encrypted: true, tls: &TLS{CA: "/ca.pem"}},
-		"rediss://h?ssl_certfile=/c&ssl_keyfile=/k": {addr: "h:6379", encrypted: true, tls: &TLS{Cert: "/c", Key: "/k"}},
+		"redis://":                               {addr: "localhost:6379"},
+		"redis://10.0.0.5":                       {addr: "10.0.0.5:6379"},
+		"REDIS://10.0.0.5:7000/3":                {addr: "10.0.0.5:7000", db: 3},
+		"redis://[::1]":                          {addr: "[::1]:6379"},
+		"redis://[::1]:7000/":                    {addr: "[::1]:7000"},
+		"valkey://host":                          {addr: "host:6379"},
+		"valkeys://host":                         {addr: "host:6379", encrypted: true},
+		"rediss://host:1":                        {addr: "host:1", encrypted: true},
+		"redis://relay:secret@host/1":            {addr: "host:6379", user: "relay", password: "secret", db: 1},
+		"redis://:secret@host":                   {addr: "host:6379", password: "secret"},
+		"redis://relay@host":                     {addr: "host:6379", user: "relay"},
+		"redis://:p%40s%2Fs%23%3F%25@host":       {addr: "host:6379", password: "p@s/s#?%"},
+		"redis://:p@s\"^ |<w>@host":              {addr: "host:6379", password: "p@s\"^ |<w>"},
+		"redis://:100%@host":                     {addr: "host:6379", password: "100%"},
+		"redis://:a:b@host":                      {addr: "host:6379", password: "a:b"},
+		"redis://:a+b@host":                      {addr: "host:6379", password: "a+b"},
+		"redis://host?db=2":                      {addr: "host:6379", db: 2},
+		"redis://host/1?db=2":                    {addr: "host:6379", db: 2},
+		"redis://host?username=u&password=p%40":  {addr: "host:6379", user: "u", password: "p@"},
+		"redis://a:b@host?username=u&password=p": {addr: "host:6379", user: "a", password: "b"},
+		"unix:///var/run/redis.sock":             {network: "unix", addr: "/var/run/redis.sock"},
+		"unix://u:p@/r%20s.sock?db=1": {
+			network: "unix", addr: "/r s.sock", user: "u", password: "p",
+			db: 1,
+		},
+		"redis+socket:///r.sock?virtual_host=2": {network: "unix", addr: "/r.sock", db: 2},
+		"redis://h?health_check_interval=30":    {addr: "h:6379", ignored: []string{"health_check_interval"}},
+		"redis://h?protocol=3&client_name=x":    {addr: "h:6379", ignored: []string{"protocol", "client_name"}},
+		"redis://h?retry_on_timeout=True&&":     {addr: "h:6379", ignored: []string{"retry_on_timeout"}},
+		"redis://h?max_connections=7":           {addr: "h:6379", pool: Pool{Size: 7}},
+		"redis://h?socket_connect_timeout=0.5":  {addr: "h:6379", pool: Pool{DialTimeout: time.Second / 2}},
+		"redis://h?socket_timeout=2":            {addr: "h:6379", pool: Pool{ReadTimeout: 2e9, WriteTimeout: 2e9}},
+		"redis://h?socket_timeout=":             {addr: "h:6379"},
+		"redis://h?timeout=20":                  {addr: "h:6379", pool: Pool{Wait: 20e9}},
+		"redis://h?pool_size=3&dial_timeout=6s": {addr: "h:6379", pool: Pool{Size: 3, DialTimeout: 6e9}},
+		"rediss://h?ssl_cert_reqs=required":     {addr: "h:6379", encrypted: true},
+		"rediss://h?ssl_check_hostname=true":    {addr: "h:6379", encrypted: true},
+		"rediss://h?ssl_ca_certs=/ca.pem":       {addr: "h:6379", encrypted: true, tls: &TLS{CA: "/ca.pem"}},
+		"rediss://h?ssl_certfile=/c&ssl_keyfile=/k": {
+			addr: "h:6379", encrypted: true,
+			tls: &TLS{Cert: "/c", Key: "/k"},
+		},
 	} {
 		h, err := parseURL(url)
 		if err != nil {
@@ -128,7 +134,8 @@ func TestOptionsOfRedisPy(t *testing.T) {
 		t.Fatalf("redis-py has the options %q", options)
 	}
 	for _, name := range options {
-		if _, err := parseURL("rediss://host?" + name + "=1"); err != nil && strings.Contains(err.Error(), "unknown option") {
+		if _, err := parseURL("rediss://host?" + name + "=1"); err != nil &&
+			strings.Contains(err.Error(), "unknown option") {
 			t.Error(err)
 		}
 	}

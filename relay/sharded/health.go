@@ -178,7 +178,8 @@ func (b *Broker) tellGap() {
 	h.back, h.late, h.longest = nil, nil, 0
 	b.mu.Unlock()
 	if len(back) > 0 {
-		b.log.Warn("subscriptions were interrupted; what was published meanwhile is lost", "groups", len(back), "longest", longest)
+		b.log.Warn("subscriptions were interrupted; what was published meanwhile is lost", "groups", len(back),
+			"longest", longest)
 		b.reportLoss(relay.Loss{Cause: relay.LossInterrupted, Groups: back})
 	}
 	if len(late) > 0 {

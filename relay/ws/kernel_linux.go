@@ -38,7 +38,8 @@ func boundKernel(conn net.Conn) {
 func giveUpUnsent(conn net.Conn, cutOff bool) {
 	withTCP(conn, func(fd int) {
 		var unsent int32
-		_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), ioctlNotSent, uintptr(unsafe.Pointer(&unsent)))
+		_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), ioctlNotSent,
+			uintptr(unsafe.Pointer(&unsent)))
 		switch {
 		case errno != 0 || unsent == 0:
 		case cutOff:

@@ -58,7 +58,10 @@ func TestClientsThatNeverReadCostLittle(t *testing.T) {
 		name   string
 		secure bool
 		piece  int
-	}{{"events of 20 B", false, 20}, {"events of 300 B", false, 300}, {"events of 300 B, TLS", true, 300}, {"16 KiB at once", false, 16 << 10}} {
+	}{{"events of 20 B", false, 20}, {"events of 300 B", false, 300}, {
+		"events of 300 B, TLS", true,
+		300,
+	}, {"16 KiB at once", false, 16 << 10}} {
 		t.Run(c.name, func(t *testing.T) {
 			taps := make(chan *net.TCPConn, clients)
 			s := newServerOn(t, c.secure, func(l net.Listener) net.Listener { return tap{l, taps} })
@@ -90,7 +93,8 @@ func TestClientsThatNeverReadCostLittle(t *testing.T) {
 				most = max(most, n)
 			}
 			heap := int(heapInUse() - before)
-			t.Logf("%d KiB of the heap and %d KiB of the kernel's memory for each client, at most %d", heap/clients>>10, held/clients>>10, most>>10)
+			t.Logf("%d KiB of the heap and %d KiB of the kernel's memory for each client, at most %d",
+				heap/clients>>10, held/clients>>10, most>>10)
 			if each := (heap + held) / clients; each > 3<<19 {
 				t.Errorf("a client costs %d KiB, want at most 1,536", each>>10)
 			}

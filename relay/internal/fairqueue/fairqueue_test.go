@@ -97,23 +97,51 @@ func TestOthersWaitForWhatIsInFlightOnly(t *testing.T) {
 		class int
 		most  time.Duration
 	}{
-		{"4,200 strangers from one address, another stranger", 32, []load{{strangers, "attacker", 4200}}, strangers, latency},
+		{
+			"4,200 strangers from one address, another stranger", 32,
+			[]load{{strangers, "attacker", 4200}},
+			strangers,
+			latency,
+		},
 		{"4,200 strangers from one address, a known login", 32, []load{{strangers, "attacker", 4200}}, known, 0},
 		{"4,200 strangers from one address, few slots", 4, []load{{strangers, "attacker", 4200}}, strangers, latency},
-		{"4,200 strangers from one address, one slot", 1, []load{{strangers, "attacker", 4200}}, strangers, 2 * latency},
-		{"1,000 strangers from each of ten addresses, another stranger", 32, crowd(strangers, 10, 1000), strangers, latency},
+		{
+			"4,200 strangers from one address, one slot", 1,
+			[]load{{strangers, "attacker", 4200}},
+			strangers,
+			2 * latency,
+		},
+		{
+			"1,000 strangers from each of ten addresses, another stranger", 32, crowd(strangers, 10, 1000), strangers,
+			latency,
+		},
 		{"4,200 strangers from as many addresses, a known login", 32, spread(strangers, 4200), known, 0},
 		{"4,200 strangers from as many addresses, a subscription", 32, spread(strangers, 4200), subscriptions, 0},
 		{"4,200 strangers from as many addresses, a recheck", 32, spread(strangers, 4200), rechecks, 0},
-		{"one user's 95 connections subscribe, another's subscription", 32, []load{{subscriptions, "busy", 95 * 8}}, subscriptions, latency},
-		{"one user's 95 connections subscribe, another's handshake", 32, []load{{subscriptions, "busy", 95 * 8}}, known, 0},
+		{
+			"one user's 95 connections subscribe, another's subscription", 32,
+			[]load{{subscriptions, "busy", 95 * 8}},
+			subscriptions, latency,
+		},
+		{
+			"one user's 95 connections subscribe, another's handshake", 32,
+			[]load{{subscriptions, "busy", 95 * 8}},
+			known, 0,
+		},
 		{"a round of rechecks, a subscription", 32, spread(rechecks, 1000), subscriptions, 0},
-		{"everything at once, a known login", 32, append(spread(strangers, 1000), append(spread(rechecks, 1000), load{subscriptions, "busy", 760}, load{known, "busy", 95})...), known, latency},
-		{"everything at once, one slot, a known login", 1, append(spread(strangers, 100), append(spread(rechecks, 100), load{subscriptions, "busy", 100})...), known, 4 * latency},
+		{"everything at once, a known login", 32, append(spread(strangers, 1000),
+			append(spread(rechecks, 1000), load{subscriptions, "busy", 760},
+				load{known, "busy", 95})...), known, latency},
+		{
+			"everything at once, one slot, a known login", 1,
+			append(spread(strangers, 100), append(spread(rechecks, 100),
+				load{subscriptions, "busy", 100})...), known, 4 * latency,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				if waited := waits(t, fairqueue.New(c.slots, classes()...), latency, c.loads, c.class, "other"); waited > c.most {
+				if waited := waits(t, fairqueue.New(c.slots, classes()...), latency, c.loads, c.class,
+					"other"); waited > c.most {
 					t.Errorf("waited %v, want %v at most", waited, c.most)
 				}
 			})
