@@ -5,7 +5,7 @@ import "time"
 // NoGrace keeps sessions open for as long as the authorizer cannot answer.
 const NoGrace time.Duration = -1
 
-// lastAnswerWait is how long a check that has begun at the end of the grace time may take.
+// lastAnswerWait is how long the answer of a check is waited for that begins at the end of the grace time.
 const lastAnswerWait = 5 * time.Second
 
 // lateLogEvery is how often the log says that rechecks are late.
@@ -26,7 +26,8 @@ func (h *Hub) closeUnverified(now time.Time, every time.Duration) {
 			if age <= grace && grace > 0 || !l.failed && (every <= 0 || age <= max(grace, 2*every)) {
 				continue
 			}
-			if l.checking && now.Sub(l.checked) < lastAnswerWait { // the authority may be back
+			soon := l.checking || every > 0 && now.Sub(l.checked) >= every-recheckRest
+			if soon && grace > 0 && age < grace+lastAnswerWait { // the authority may be back
 				continue
 			}
 			for _, s := range l.sessions {
