@@ -254,8 +254,9 @@ func (r *rechecks) due(p *pace, now time.Time, every time.Duration, limit int) (
 	rate := float64(n) / every.Seconds()
 	p.credit = min(p.credit+rate*elapsed.Seconds(), 1+rate*(5*recheckTick).Seconds())
 	passed, ofUser := 0, max(limit/recheckShare, 1)
-	for l, next := r.first, r.first; l != nil && r.checking < limit && (p.credit >= 1 || !now.Before(l.checked.Add(every))); l = next {
-		next = l.right
+	var right *login // begin takes l out of the list
+	for l := r.first; l != nil && r.checking < limit && (p.credit >= 1 || !now.Before(l.checked.Add(every))); l = right {
+		right = l.right
 		if user := l.sessions[0].identity.Key; user != "" && r.byUser[user] >= ofUser {
 			if passed++; passed > recheckPasses {
 				break
