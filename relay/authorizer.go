@@ -103,6 +103,12 @@ var (
 // RenewReason is the reason in the close frame of a client whose credentials have expired.
 const RenewReason = "the login must be renewed"
 
+// Successor is an [Authorizer] that can take over from another one at a change of configuration.
+type Successor interface {
+	// Succeed is called before the authorizer is put in force, with the one in force until then.
+	Succeed(before Authorizer)
+}
+
 // Open lets everybody see everything, as user 1. It is for development.
 type Open struct{}
 

@@ -99,6 +99,9 @@ func (h *Hub) Limits() *Limits { return h.limits.Load() }
 // SetAuthorizer puts a in force. Open sessions are checked by it from now on, every recheck (0: never), and once within a second or two if
 // the one before it was of another kind.
 func (h *Hub) SetAuthorizer(a Authorizer, recheck time.Duration) {
+	if s, ok := a.(Successor); ok && h.authorizer.Load() != nil {
+		s.Succeed(h.Authorizer())
+	}
 	before := h.authorizer.Swap(&a)
 	if h.recheck.Swap(int64(recheck)) == 0 && recheck > 0 {
 		now := time.Now()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -76,12 +77,13 @@ type Authorizer struct {
 	api      *api
 	users    *cache[relay.Identity]
 	objects  *cache[bool]
-	seen     seen
+	seen     atomic.Pointer[seen] // shared with the authorizers before this one
 }
 
 var (
 	_ relay.Authorizer     = (*Authorizer)(nil)
 	_ relay.GroupRechecker = (*Authorizer)(nil)
+	_ relay.Successor      = (*Authorizer)(nil)
 )
 
 // NewAuthorizer returns an authorizer, or an error that says what is wrong with the URL.
@@ -102,12 +104,22 @@ func NewAuthorizer(s Settings) (*Authorizer, error) {
 		}
 		return s.Cache
 	}
-	return &Authorizer{
+	authorizer := &Authorizer{
 		settings: s,
 		api:      api,
 		users:    newCache(func(_ relay.Identity, err error) time.Duration { return keep(err) }, func(relay.Identity) bool { return true }),
 		objects:  newCache(func(_ bool, err error) time.Duration { return keep(err) }, func(sees bool) bool { return sees }),
-	}, nil
+	}
+	authorizer.seen.Store(new(seen))
+	return authorizer, nil
+}
+
+// Succeed implements [relay.Successor]: an authorizer of the same API knows the logins that the one before it has confirmed.
+// A reload would otherwise put all users in one line with strangers.
+func (a *Authorizer) Succeed(before relay.Authorizer) {
+	if b, ok := before.(*Authorizer); ok && b.settings.URL == a.settings.URL {
+		a.seen.Store(b.seen.Load())
+	}
 }
 
 // remoteAddress is the address that a request's connection comes from.
@@ -130,7 +142,7 @@ func (a *Authorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	}
 	for _, c := range candidates {
 		t := ofAddress(c.address)
-		if user, known := a.seen.user(c.key); known {
+		if user, known := a.seen.Load().user(c.key); known {
 			t = ofUser(ofKnownLogins, user)
 		}
 		id, err := a.identify(r.Context(), c, t, false)
@@ -147,9 +159,9 @@ func (a *Authorizer) identify(ctx context.Context, c *credentials, t turn, afres
 		id, err := a.api.me(ctx, c, t)
 		switch {
 		case err == nil:
-			a.seen.confirm(c.key, id.Key)
+			a.seen.Load().confirm(c.key, id.Key)
 		case errors.Is(err, relay.ErrUnauthenticated):
-			a.seen.forget(c.key)
+			a.seen.Load().forget(c.key)
 		}
 		return id, err
 	})
