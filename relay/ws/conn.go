@@ -51,7 +51,7 @@ type Conn struct {
 	early     []byte        // came with the handshake
 	activity  atomic.Uint32 // active, again, …
 	watched   int32         // the socket's number for the poller; noSocket where a goroutine waits
-	idle      uint8         // frames that carry next to nothing, since idleSince
+	idle      uint16        // parts of frames without a message since idleSince; see tinyFragmentPart
 	idleSince int64         // relay.Ticks
 }
 

@@ -27,11 +27,14 @@ const (
 	maxControl = 125
 	// firstPiece is how much memory a message gets before its bytes have come.
 	firstPiece = 512
-	// maxIdle is how many frames a client may send a second that carry next to nothing: pings, pongs, and fragments of
-	// less than tinyFragment bytes that do not end a message. They are six bytes each, and the answer to a ping is a
-	// system call. Messages are bounded by the handler.
-	maxIdle      = 100
-	tinyFragment = 8
+	// maxIdle is how many frames without a message a client may send a second: pings, pongs, and empty fragments that do
+	// not end a message. They are six bytes each, and the answer to a ping is a system call. Messages are bounded by the
+	// handler.
+	maxIdle = 100
+	// A fragment of less than tinyFragment bytes counts for a part of such a frame: a flood of them is as good as one of
+	// empty fragments, but a message that comes byte by byte is a message.
+	tinyFragment     = 8
+	tinyFragmentPart = 16
 )
 
 // Close codes for what a client can do wrong (RFC 6455 section 7.4.1).
@@ -110,13 +113,19 @@ func (r *reader) read() error {
 func (r *reader) readFrame(h header) error {
 	m := &r.incoming
 	if h.opcode >= opClose {
-		if h.opcode != opClose && r.c.tooManyIdle() {
+		if h.opcode != opClose && r.c.tooManyIdle(tinyFragmentPart) {
 			return violation{relay.ClosePolicy, "too many pings and pongs"}
 		}
 		return r.readControl(h)
 	}
-	if !h.fin && h.length < tinyFragment && r.c.tooManyIdle() {
-		return violation{relay.ClosePolicy, "too many tiny fragments"}
+	if !h.fin && h.length < tinyFragment {
+		parts := uint16(1)
+		if h.length == 0 {
+			parts = tinyFragmentPart
+		}
+		if r.c.tooManyIdle(parts) {
+			return violation{relay.ClosePolicy, "too many tiny fragments"}
+		}
 	}
 	switch {
 	case h.opcode > opBinary:
@@ -138,13 +147,13 @@ func (r *reader) readFrame(h header) error {
 	return nil
 }
 
-// tooManyIdle counts a frame that carries next to nothing.
-func (c *Conn) tooManyIdle() bool {
+// tooManyIdle counts a frame that carries next to nothing, in parts of a frame without a message.
+func (c *Conn) tooManyIdle(parts uint16) bool {
 	if now := c.lastRead.Load(); now-c.idleSince >= int64(time.Second) {
 		c.idle, c.idleSince = 0, now
 	}
-	c.idle++
-	return c.idle > maxIdle
+	c.idle = min(c.idle, maxIdle*tinyFragmentPart) + parts // does not wrap around
+	return c.idle > maxIdle*tinyFragmentPart
 }
 
 // readHeader reads and checks the head of a frame.
