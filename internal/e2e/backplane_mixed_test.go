@@ -35,6 +35,19 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 		n.awaitSources(t, 3) // the other relay, the node that is read, the node that feeds
 		clients = append(clients, subscriber(t, n.URL, peers.Login{CSRF: "t", Session: "s"}, group))
 	}
+	// A task node hears only of subscriptions that are made while it is connected: AWX's web nodes announce each once.
+	for _, n := range nodes {
+		peers.Eventually(t, 20*time.Second, "a connection to the Python web node", func() error {
+			list, err := n.peers()
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(list, func(p peerState) bool { return p.URL == web.URL && p.State == "connected" }) {
+				return fmt.Errorf("%s has %+v", n.URL, list)
+			}
+			return nil
+		})
+	}
 	onOld, onNew := peers.StartEmitter(t, redises[2].URL), peers.StartEmitter(t, redises[3].URL)
 	onOld.Join(group)
 	onNew.Join(group)

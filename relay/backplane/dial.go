@@ -191,17 +191,29 @@ func (d *dialer) connect(ctx context.Context) error {
 			return fmt.Errorf("%w; if it is a Python node, name it in peers, or set dialect where it is found", err)
 		}
 		d.secret = secret // it may be right, and the node not a relay
+		if !errors.Is(err, RefusedSecret) {
+			// The endpoint is missing, whatever the header. To ask for it again costs a second with Daphne.
+			d.endpoint = otherEndpoint(d.endpoint)
+		}
 	}
 	err := d.try(ctx, d.endpoint, false)
 	if !errors.As(err, &other) {
 		return err
 	}
-	d.endpoint = map[Dialect]Dialect{Broadcast: Relay, Relay: Broadcast}[d.endpoint]
+	d.endpoint = otherEndpoint(d.endpoint)
 	if second := d.try(ctx, d.endpoint, false); !errors.As(second, &other) {
 		return second
 	}
 	d.python = false
 	return err // neither is there; the first answer tells more
+}
+
+// otherEndpoint is the one of the other generation of AWX.
+func otherEndpoint(d Dialect) Dialect {
+	if d == Broadcast {
+		return Relay
+	}
+	return Broadcast
 }
 
 // endpointError is an answer that may mean that the peer is of the other generation.
