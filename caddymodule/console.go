@@ -123,7 +123,7 @@ func (h *ConsoleHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next 
 	return err
 }
 
-// operator finds out who asks, and whether it is an operator. With an error come the status and the reason of the
+// operator identifies the client, and reports whether it is an operator. With an error come the status and the reason of the
 // refusal.
 func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status int, reason string, err error) {
 	id, err = h.app.authorizer.Authenticate(r)

@@ -299,7 +299,7 @@ func unwatched(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// turnAway tells a client that nobody is logged in. It reports whether there is a websocket, which keeps the room until
+// turnAway tells a client that it is not logged in. It reports whether there is a websocket, which keeps the room until
 // its end.
 func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *relay.Reservation) bool {
 	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8

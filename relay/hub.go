@@ -110,7 +110,7 @@ func (h *Hub) SetAuthorizer(a Authorizer, recheck time.Duration) {
 		}
 	}
 	h.rechecks.signal()
-	if before == nil || *before == Authorizer(closedDoor{}) { // which let nobody in
+	if before == nil || *before == Authorizer(closedDoor{}) { // which admitted no client
 		return
 	}
 	if reflect.TypeOf(*before) != reflect.TypeOf(a) {

@@ -18,7 +18,7 @@ type LossCause uint8
 const (
 	// LossMembership is a membership that had vanished from the channel layer until it was restored.
 	LossMembership LossCause = iota
-	// LossMailboxFull is a mailbox that held as many messages as it may: emitters drop what comes then.
+	// LossMailboxFull is a mailbox that held as many messages as it may: emitters drop further ones.
 	LossMailboxFull
 	// LossMailboxExpired is a mailbox that was not read for so long that messages expired in it.
 	LossMailboxExpired
@@ -179,7 +179,7 @@ type ledger struct {
 	last  LossReport
 	log   [lossCauses]lossLog
 	told  time.Time // when clients were told last
-	tell  lossSet   // who is to be told
+	tell  lossSet   // groups whose clients are to be told
 	peers lossSet   // what peers are to be told
 	lost  int       // events in peers
 }
@@ -216,7 +216,7 @@ func (s *lossSet) add(l Loss) {
 
 func (s *lossSet) empty() bool { return !s.all && len(s.groups) == 0 }
 
-// take empties the set, and returns what was in it.
+// take empties the set, and returns its groups.
 func (s *lossSet) take() (groups []string, all bool) {
 	for g := range s.groups {
 		groups = append(groups, g)
@@ -324,7 +324,7 @@ func (h *Hub) resyncClients(now time.Time) (next time.Duration) {
 	return time.Hour
 }
 
-// tellPeers passes on what was lost before it reached this node.
+// tellPeers reports events to peers that were lost before they reached this node.
 func (h *Hub) tellPeers() {
 	b := &h.losses
 	b.mu.Lock()

@@ -72,7 +72,7 @@ func (q *queue) waiting() int {
 	return q.bytes
 }
 
-// close ends the queue, and returns what was left in it.
+// close ends the queue, and returns the jobs left in it.
 func (q *queue) close() (left []job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

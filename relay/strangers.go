@@ -10,7 +10,7 @@ import (
 const strangersWait = time.Second
 
 // recheckStrangers asks about all sessions once or twice after another kind of authorizer was put in force: whoever the
-// one before let in may be nobody to it.
+// one before let in may be unknown to it.
 func (h *Hub) recheckStrangers(ctx context.Context) {
 	slots := make(chan struct{}, rechecksAtOnce)
 	var asking sync.WaitGroup

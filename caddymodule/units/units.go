@@ -13,7 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// MaxBuffer is the greatest size of what is kept in memory in one piece: 2 GiB, less a byte.
+// MaxBuffer is the greatest size of a buffer in memory: 2 GiB, less a byte.
 const MaxBuffer = math.MaxInt32
 
 // MaxSize is the greatest of all other sizes: 1 EiB.

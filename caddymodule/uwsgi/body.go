@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// response makes an answer of its head and what was read beyond it.
+// response makes an answer of its head and of the bytes that were read beyond it.
 func (e *exchange) response(h head, rest []byte) (*http.Response, error) {
 	chunked, length, err := h.framing()
 	if err != nil {

@@ -14,7 +14,7 @@ const (
 )
 
 // AWX checks whether AWX's HTTP API answers at a URL, how fast, and whether its cookies have the names that the relay looks for.
-// via is how it is asked; nil: by HTTP.
+// via carries the requests; nil: plain HTTP.
 func AWX(ctx context.Context, url, sessionCookie string, via http.RoundTripper) (list []Finding) {
 	const check = "awx"
 	ctx, cancel := context.WithTimeout(ctx, awxWait)

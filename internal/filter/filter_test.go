@@ -45,7 +45,7 @@ func (c *clients) Lost(l relay.Loss) {
 	}
 }
 
-// misses returns what was said to be missing.
+// misses returns the events that were reported missing.
 func (c *clients) misses() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

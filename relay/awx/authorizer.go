@@ -153,7 +153,7 @@ func (a *Authorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	return relay.Identity{}, relay.ErrUnauthenticated
 }
 
-// identify finds out who the credentials belong to. If afresh, what was answered before does not count.
+// identify asks whose the credentials are. If afresh, earlier answers do not count.
 func (a *Authorizer) identify(ctx context.Context, c *credentials, t turn, afresh bool) (relay.Identity, error) {
 	return a.users.get(ctx, c.key, afresh, func(ctx context.Context) (relay.Identity, error) {
 		id, err := a.api.me(ctx, c, t)
@@ -207,7 +207,7 @@ func (a *Authorizer) Authorize(ctx context.Context, id relay.Identity, kind, ite
 	return a.decide(ctx, c, id.Kind, resource, item, ofUser(ofSubscriptions, id.Key), false)
 }
 
-// resource is where the API shows the objects of a kind of group, empty if nobody is asked about it.
+// resource is where the API shows the objects of a kind of group, empty if the API is not asked about it.
 func (a *Authorizer) resource(kind string) string {
 	resource := checked[kind]
 	if resource == "" && a.settings.Strict {

@@ -37,7 +37,7 @@ type link struct {
 	began   time.Time
 	skew    time.Duration // of the dialling node's clock
 	queue   *queue
-	// unwritten is what was being written when the link ended.
+	// unwritten holds the frames that were being written when the link ended.
 	unwritten []*event
 	// send writes events; nil where none are ever sent.
 	send func(events []*event) error

@@ -99,7 +99,7 @@ func (b *Backplane) owe(node string, count uint64, groups lostGroups) {
 	}
 }
 
-// tellOwed tells the peer what was lost with an earlier link.
+// tellOwed reports the losses of an earlier link to the peer.
 func (l *link) tellOwed() {
 	l.b.mu.Lock()
 	o := l.b.owed[l.node]

@@ -191,7 +191,7 @@ func (b *Broker) eachHost(fn func(host int) error) error {
 	return errors.Join(errs...)
 }
 
-// leaveHost leaves the groups of one host, hands over what waits there, and takes this node's keys away.
+// leaveHost leaves the groups of one host, hands over the messages there, and takes this node's keys away.
 func (b *Broker) leaveHost(ctx context.Context, host int) error {
 	l := b.links[host]
 	if err := b.members.hosts[host].leaveAll(ctx); err != nil {

@@ -77,7 +77,7 @@ func (l *link) openOnce(ctx context.Context) (net.Conn, *resp.Conn, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = nc.Close() }) // ends what waits for a host that hangs
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() }) // ends a read from a host that hangs
 	defer stop()
 	conn := resp.New(nc, l.pushed)
 	conn.Answered = l.broker.hosts.trips.add

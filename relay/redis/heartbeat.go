@@ -154,7 +154,7 @@ func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
 		}
 	}
 	for receiver := range on.missed {
-		if beats[receiver] == nil { // somebody else has buried it
+		if beats[receiver] == nil { // another node has removed it
 			delete(on.missed, receiver)
 		}
 	}
@@ -166,7 +166,7 @@ func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
 		case !missing:
 			on.missed[receiver] = time.Now()
 		case time.Since(since) >= h.times.missing:
-			// An error, such as of another host, keeps nobody from burying the rest.
+			// An error, such as of another host, does not keep the rest from being removed.
 			err = errors.Join(err, h.bury(ctx, on, receiver))
 		}
 	}

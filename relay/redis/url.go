@@ -24,7 +24,7 @@ type host struct {
 
 const urlHelp = "write it like redis://user:password@host:6379/0, rediss://… for TLS or unix:///path?db=0"
 
-// parseURL reads a URL as redis-py does, so that what stands in CHANNEL_LAYERS can stand here: user, password, path and
+// parseURL reads a URL as redis-py does, so that a URL of CHANNEL_LAYERS works here: user, password, path and
 // options are percent-encoded where they must be, and may hold other characters as they are. Errors name options, never
 // values.
 func parseURL(text string) (*host, error) {
@@ -151,7 +151,7 @@ var refusedOptions = map[string]string{
 	"ssl_exclude_verify_flags":  "certificates are verified as a browser does; remove the option",
 }
 
-// setOptions takes what stands behind the '?'.
+// setOptions takes the query's options.
 func (h *host) setOptions(query string) error {
 	var files TLS
 	pool := &h.pool
@@ -267,7 +267,7 @@ func yes(to *bool) func(string) error {
 	}
 }
 
-// verified accepts values that ask for what is done anyway.
+// verified accepts values that ask for the default behavior.
 func verified(accepted ...string) func(string) error {
 	return func(value string) error {
 		if !slices.Contains(accepted, strings.ToLower(value)) {

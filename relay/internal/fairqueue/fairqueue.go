@@ -2,7 +2,7 @@
 // one after the other. A flood of one class or of one key delays no other by more than the work that is in flight
 // already.
 //
-// An authorizer that asks a service of somebody else's holds a slot for each request: see package awx.
+// An authorizer that asks another service holds a slot for each request: see package awx.
 package fairqueue
 
 import (
