@@ -18,8 +18,8 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
-	"github.com/edgerelay/edgerelay/relay/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 // Many nodes are many relays in one process of this program, without Caddy and with one client each, whose socket counts and drops: what is left

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/awx"
+	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/sharded"
+	"github.com/edgerelay/edgerelay/relay/layer/cluster"
 )
 
 func init() {
@@ -31,7 +31,7 @@ type RedisClusterLayer struct {
 	TLS *RedisTLS `json:"tls,omitempty"`
 	Resync
 
-	settings sharded.Settings
+	settings cluster.Settings
 }
 
 // CaddyModule returns the Caddy module information.
@@ -41,7 +41,7 @@ func (RedisClusterLayer) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings.
 func (l *RedisClusterLayer) Provision(caddy.Context) error {
-	s := sharded.DefaultSettings()
+	s := cluster.DefaultSettings()
 	replaced := newPlaceholders()
 	if len(l.Addresses) > 0 {
 		s.Addresses = nil
@@ -68,11 +68,11 @@ func (l *RedisClusterLayer) Place() string { return l.settings.Place() }
 
 // Open implements [ChannelLayer].
 func (l *RedisClusterLayer) Open(log *slog.Logger) (relay.Broker, error) {
-	return sharded.New(l.settings, log)
+	return cluster.New(l.settings, log)
 }
 
 // Apply implements [ChannelLayer].
-func (l *RedisClusterLayer) Apply(b relay.Broker) error { return b.(*sharded.Broker).Apply(l.settings) }
+func (l *RedisClusterLayer) Apply(b relay.Broker) error { return b.(*cluster.Broker).Apply(l.settings) }
 
 // UnmarshalCaddyfile reads
 //

@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/units"
-	"github.com/edgerelay/edgerelay/relay/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 // redisOptions are the settings of RedisCommon, for messages.

@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 func init() {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 func init() {

@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/awx"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/edgerelay/edgerelay/relay/ws"
+	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
 // allowsOrigin reports whether the page that sends r may use the relay.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/edgerelay/edgerelay/internal/filter"
+	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -25,7 +25,7 @@ type pluginHost struct {
 	hub      *relay.Hub
 	log      *slog.Logger
 	pipeline *plugins.Pipeline
-	filter   *filter.Filter
+	filter   *lanes.Filter
 	stop     context.CancelFunc
 	watching sync.WaitGroup
 
@@ -86,7 +86,7 @@ func newPluginHost(hub *relay.Hub, log, lines *slog.Logger) (*pluginHost, error)
 	h := &pluginHost{
 		hub: hub, log: log, pipeline: pipeline, stop: stop, sources: map[string]func(){},
 	}
-	h.filter = filter.New(pipeline, hub.Forward)
+	h.filter = lanes.New(pipeline, hub.Forward)
 	h.filter.ReportLosses(hub)
 	h.watching.Go(func() { h.watch(ctx) })
 	hub.SetInterceptor(h.filter)

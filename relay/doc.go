@@ -6,12 +6,12 @@
 // # The path of one event
 //
 //  1. A Python emitter calls channel_layer.group_send. The event lands in this node's
-//     channel key in Redis. drain (redis/drain.go) takes what waits there in one
-//     round trip, in order, and decodes it (redis/message.go).
+//     channel key in Redis. drain (layer/redis/drain.go) takes what waits there in one
+//     round trip, in order, and decodes it (layer/redis/message.go).
 //  2. The batch goes to [Hub.Deliver] (deliver.go), as does what comes from peers
 //     (package backplane) and from the memory layer.
 //  3. The [Interceptor], if any, takes each event through the plugins of its group, once (package
-//     internal/filter), and gives back what is to be delivered.
+//     internal/lanes), and gives back what is to be delivered.
 //  4. fill (deliver.go) encodes the batch into shared buffers of websocket frames (frame.go), once
 //     for all clients, and queues them on each shard that has clients of their groups (queue.go).
 //  5. The shard's worker (shard.go) collects what waits for each of its sessions (gather.go), and
@@ -21,7 +21,7 @@
 //
 // # The path of one subscription
 //
-// ws wakes a connection when something comes (ws/poller_linux.go, ws/attend.go) and reads its frames (ws/read.go);
+// ws wakes a connection when something comes (transport/ws/poller_linux.go, ws/attend.go) and reads its frames (ws/read.go);
 // package awx understands and authorizes the message (awx/client.go), and it becomes [Hub.Subscribe] (subscribe.go): the group is joined in the channel layer if this node was
 // not yet a member, and made known to peers (interest.go), then the session is added to its shard's audience (shard.go).
 //

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 

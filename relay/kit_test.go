@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 // socket is a client's end that records what is sent.

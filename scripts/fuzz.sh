@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every fuzz target of the module for a while: scripts/fuzz.sh [time, default 10s] [packages, default all], such as
-# scripts/fuzz.sh 2m ./relay/ws. What a target fails on is kept in its testdata/fuzz by go test itself; with KEEP=n the n
+# scripts/fuzz.sh 2m ./relay/transport/ws. What a target fails on is kept in its testdata/fuzz by go test itself; with KEEP=n the n
 # smallest inputs that found something new are put there, too, for every later `go test` to go through.
 set -eu
 time=${1:-10s}

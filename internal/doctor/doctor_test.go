@@ -17,13 +17,13 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	memorylayer "github.com/edgerelay/edgerelay/relay/memory"
-	layer "github.com/edgerelay/edgerelay/relay/redis"
+	memorylayer "github.com/edgerelay/edgerelay/relay/layer/memory"
+	layer "github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"),
-		goleak.IgnoreAnyFunction("github.com/edgerelay/edgerelay/relay/ws.(*poller).run"), goleak.IgnoreTopFunction("github.com/edgerelay/edgerelay/relay/ws.readFor"))
+		goleak.IgnoreAnyFunction("github.com/edgerelay/edgerelay/relay/transport/ws.(*poller).run"), goleak.IgnoreTopFunction("github.com/edgerelay/edgerelay/relay/transport/ws.readFor"))
 }
 
 var ctx = context.Background()

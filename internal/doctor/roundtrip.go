@@ -14,7 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/ws"
+	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
 const (

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
-	"github.com/edgerelay/edgerelay/relay/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 // emit publishes events for all groups in turn, at a rate, until ctx ends.

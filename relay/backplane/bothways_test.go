@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 // Two nodes send each other more than they can read, and ping each other all the while: whoever has to answer a ping goes on reading, or

@@ -12,7 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 var errTooFew = errors.New("too few handshakes")

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 // Clients subscribe and leave, links break, the layer's broker is exchanged and exchanged again, all at once; afterwards each

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 // meshVariable names an environment variable with the number of nodes of TestFullMesh, meshNodes if it is not set.

@@ -12,7 +12,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 // comeAndGo checks that nodes, which find each other as make says, exchange events while one goes and another comes, and that

@@ -14,7 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 func soon(s *backplane.Settings) { s.Ping, s.Silence = 300*time.Millisecond, time.Second }

@@ -20,8 +20,8 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
-	"github.com/edgerelay/edgerelay/relay/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 const secret = "a secret with ümlauts and 🔑"

@@ -10,7 +10,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 

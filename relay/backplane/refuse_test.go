@@ -12,7 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 // dialAs opens a websocket to a node's endpoint with a secret header.

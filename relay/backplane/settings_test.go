@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 // Peers behind TLS are verified, unless that is switched off.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay/backplane"
-	"github.com/edgerelay/edgerelay/relay/memory"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
 func heap() uint64 {

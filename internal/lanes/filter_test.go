@@ -1,0 +1,414 @@
+package lanes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+)
+
+// clients stands for the hub: it keeps what is forwarded.
+type clients struct {
+	mu     sync.Mutex
+	events []relay.Event
+	missed []string
+	gate   chan struct{} // if not nil, forward waits for it
+}
+
+func (c *clients) forward(events []relay.Event) {
+	if c.gate != nil && len(events) > 0 {
+		<-c.gate
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = append(c.events, events...)
+}
+
+// Lost implements relay.LossSink.
+func (c *clients) Lost(l relay.Loss) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for range l.Events {
+		c.missed = append(c.missed, l.Groups[0]+": "+l.Cause.String())
+	}
+}
+
+// misses returns the events that were reported missing.
+func (c *clients) misses() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.missed)
+}
+
+// texts returns what came for a group.
+func (c *clients) texts(group string) (list []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ev := range c.events {
+		if ev.Group == group {
+			list = append(list, string(ev.Text))
+		}
+	}
+	return list
+}
+
+func guest(t testing.TB, name string) []byte {
+	t.Helper()
+	wasm, err := os.ReadFile(filepath.Join("..", "..", "plugins", "testdata", name+".wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wasm
+}
+
+func actor(t testing.TB, groups ...string) plugins.Spec {
+	return plugins.Spec{Name: "actor", Wasm: guest(t, "actor"), Groups: groups, Grants: plugins.Grants}
+}
+
+func start(t testing.TB, c *clients, specs ...plugins.Spec) *Filter {
+	t.Helper()
+	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := New(p, c.forward)
+	f.ReportLosses(c)
+	t.Cleanup(func() {
+		f.Close()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := f.Apply(context.Background(), specs); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not so: %s", what)
+		}
+	}
+}
+
+func event(group, text string) relay.Event { return relay.Event{Group: group, Text: []byte(text)} }
+
+func TestWhatGoesOnAtOnce(t *testing.T) {
+	c := &clients{}
+	f := start(t, c, actor(t, "g-*", "broadcast*"))
+	kept := f.Intercept([]relay.Event{
+		event("g-1", `{"do":"drop"}`),
+		event("other", `{"do":"drop"}`),
+		event("g-2", `{"do":"pass"}`),
+		{Group: "g-1", Control: &relay.Control{Type: "consumer.subscribe"}},
+		event(awx.BroadcastGroup, `{"do":"drop"}`),
+		event("other", `2`),
+		event("g-2", `{"do":"replace","with":"2"}`),
+	})
+	var groups []string
+	for _, ev := range kept {
+		groups = append(groups, ev.Group)
+	}
+	if !slices.Equal(groups, []string{"other", "g-1", awx.BroadcastGroup, "other"}) {
+		t.Errorf("went on at once: %q", groups)
+	}
+	eventually(t, "the others went through their plugin", func() bool { return len(c.texts("g-2")) == 2 })
+	if got := c.texts("g-2"); !slices.Equal(got, []string{`{"do":"pass"}`, "2"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := c.texts("g-1"); got != nil {
+		t.Errorf("got %q of what is dropped", got)
+	}
+}
+
+func TestOutputsBecomeEvents(t *testing.T) {
+	c := &clients{}
+	f := start(t, c, actor(t, "g"), plugins.Spec{Name: "classes", Wasm: guest(t, "classes"), Groups: []string{"s"}})
+	sent := time.Now()
+	f.Intercept([]relay.Event{
+		{Group: "g", Text: []byte(`{"do":"route","to":"s","with":"{\"secret\": 1}"}`), Source: relay.FromPeer, Sent: sent, NeedsRelay: true},
+	})
+	eventually(t, "the event", func() bool { return len(c.texts("s")) == 1 })
+	ev := c.events[0]
+	if ev.Source != relay.FromPeer || ev.Sent != sent || !ev.NeedsRelay {
+		t.Errorf("got %+v", ev)
+	}
+	for class, want := range []string{`{"secret": "***"}`, `{"secret": 1}`} {
+		if text, ok := ev.Redaction.Render(uint8(class)); !ok || string(text) != want {
+			t.Errorf("class %d gets %q, %t", class, text, ok)
+		}
+	}
+	f.Intercept([]relay.Event{event("s", `{"only": "1"}`)})
+	eventually(t, "the event", func() bool { return len(c.texts("s")) == 2 })
+	if mask := c.events[1].Redaction.Classes; mask != 2 {
+		t.Errorf("for classes %b", mask)
+	}
+}
+
+func TestClassify(t *testing.T) {
+	f := start(t, &clients{}, plugins.Spec{Name: "classes", Wasm: guest(t, "classes"), Groups: []string{"jobs-*"}},
+		plugins.Spec{Name: "broken", Wasm: guest(t, "actor"), Groups: []string{"x"}, Grants: plugins.Grants})
+	ctx := context.Background()
+	for _, c := range []struct {
+		id     relay.Identity
+		group  string
+		class  uint8
+		denied string
+	}{
+		{relay.Identity{ID: "2", Profile: `{"username": "alice", "is_superuser": true}`}, "jobs-secret", 1, ""},
+		{relay.Identity{ID: "2", Profile: `{"username": "alice", "is_superuser": true}`}, "elsewhere", 0, ""},
+		{relay.Identity{ID: "3", Name: "bob"}, "jobs-summary", 0, ""},
+		{relay.Identity{ID: "3", Name: "bob"}, "jobs-secret", 0, "access denied by plugin classes: bob is not to know"},
+	} {
+		class, err := f.Classify(ctx, c.id, c.group)
+		if c.denied == "" && (err != nil || class != c.class) {
+			t.Errorf("%s in %s: class %d, %v", c.id.Name, c.group, class, err)
+		}
+		if c.denied != "" && (!errors.Is(err, relay.ErrDenied) || err.Error() != c.denied) {
+			t.Errorf("%s in %s: %v, want %s", c.id.Name, c.group, err, c.denied)
+		}
+	}
+	// A plugin that fails keeps the client out, and that is not called a denial.
+	if _, err := f.Classify(ctx, relay.Identity{ID: "1", Profile: `{"do": "trap"}`}, "x"); err == nil || errors.Is(err, relay.ErrDenied) {
+		t.Errorf("a failing plugin: %v", err)
+	}
+}
+
+// Events of a group that loses its plugins do not overtake those that are still on their way through them.
+func TestOrderWhenPluginsGo(t *testing.T) {
+	c := &clients{gate: make(chan struct{})}
+	f := start(t, c, actor(t, "g", "h"))
+	n := 0
+	send := func(count int) {
+		for range count {
+			n++
+			kept := f.Intercept([]relay.Event{event("g", fmt.Sprintf(`{"n":%d}`, n)), event("free", "1")})
+			c.mu.Lock()
+			c.events = append(c.events, kept...)
+			c.mu.Unlock()
+		}
+	}
+	send(100)
+	if err := f.Apply(context.Background(), []plugins.Spec{actor(t, "h")}); err != nil {
+		t.Fatal(err)
+	}
+	send(100) // the lane still holds the ones before
+	if got := c.texts("g"); got != nil {
+		t.Errorf("%q overtook what waits", got)
+	}
+	if got := len(c.texts("free")); got != 200 {
+		t.Errorf("%d events of a group without plugins went on at once, want 200", got)
+	}
+	close(c.gate)
+	eventually(t, "the lanes are empty", func() bool { return len(c.texts("g")) == 200 })
+	eventually(t, "the lanes have settled", func() bool { return f.settling.Load() == 0 })
+	send(1)
+	for i, text := range c.texts("g") {
+		if want := fmt.Sprintf(`{"n":%d}`, i+1); text != want {
+			t.Fatalf("event %d is %s", i+1, text)
+		}
+	}
+	if got := len(c.texts("g")); got != 201 {
+		t.Errorf("%d events", got)
+	}
+}
+
+// Groups come and go under traffic from several sides: nothing is lost, and each group keeps its order.
+func TestOrderUnderChange(t *testing.T) {
+	c := &clients{}
+	f := start(t, c)
+	const groups, count = 8, 2000
+	var senders sync.WaitGroup
+	for g := range groups {
+		senders.Go(func() {
+			for n := range count {
+				ev := event(fmt.Sprint("g-", g), fmt.Sprintf(`{"n":%d}`, n))
+				c.forward(f.Intercept([]relay.Event{ev}))
+			}
+		})
+	}
+	done := make(chan struct{})
+	changes := 0
+	go func() {
+		defer close(done)
+		senders.Wait()
+	}()
+	for alive := true; alive; changes++ {
+		select {
+		case <-done:
+			alive = false
+		default:
+		}
+		var bound []string
+		for g := range groups {
+			if (changes+g)%3 != 0 {
+				bound = append(bound, fmt.Sprint("g-", g))
+			}
+		}
+		if err := f.Apply(context.Background(), []plugins.Spec{actor(t, bound...)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for g := range groups {
+		name := fmt.Sprint("g-", g)
+		eventually(t, "all events of "+name, func() bool { return len(c.texts(name)) >= count })
+		for n, text := range c.texts(name) {
+			if want := fmt.Sprintf(`{"n":%d}`, n); text != want {
+				t.Fatalf("event %d of %s is %s (%d changes)", n, name, text, changes)
+			}
+		}
+	}
+}
+
+// What a plugin cannot process does not come out, and clients' group is told; so it is in another group that such an
+// event was sent to.
+func TestWithheld(t *testing.T) {
+	c := &clients{}
+	second := actor(t, "s")
+	second.Name = "second"
+	f := start(t, c, actor(t, "g"), second)
+	var events []relay.Event
+	for _, text := range []string{
+		`{"do":"trap"}`, `{"do":"loop"}`, `{"do":"drop"}`, `{"do":"route","to":"s","with":"{\"do\":\"trap\"}"}`, `{"do":"pass"}`,
+	} {
+		events = append(events, event("g", text))
+	}
+	f.Intercept(events)
+	eventually(t, "the last event", func() bool { return len(c.texts("g")) == 1 })
+	if got := c.misses(); !slices.Equal(got, []string{
+		"g: plugin_withheld", "g: plugin_withheld",
+		"s: plugin_withheld",
+	}) {
+		t.Errorf("told of %q", got)
+	}
+	if f.Withheld() != 3 || f.Dropped() != 1 || len(c.texts("s")) > 0 {
+		t.Errorf("%d withheld, %d dropped, %q came to s", f.Withheld(), f.Dropped(), c.texts("s"))
+	}
+}
+
+// A full lane makes Intercept wait instead of growing.
+func TestFullLaneWaits(t *testing.T) {
+	c := &clients{gate: make(chan struct{})}
+	f := start(t, c, actor(t, "g"))
+	text := []byte(`{"pad":"` + strings.Repeat("x", 1<<20-64) + `"}`) // as much as the actor takes
+	sent := make(chan int)
+	go func() {
+		for n := range 40 {
+			f.Intercept([]relay.Event{{Group: "g", Text: text}})
+			sent <- n
+		}
+		close(sent)
+	}()
+	n := 0
+wait:
+	for {
+		select {
+		case <-sent:
+			n++
+		case <-time.After(500 * time.Millisecond):
+			break wait
+		}
+	}
+	if most := 3 * laneSize >> 20; n == 0 || n > most {
+		t.Errorf("%d MiB were taken while nothing goes out, want at most %d", n, most)
+	}
+	close(c.gate)
+	for range sent {
+		n++
+	}
+	eventually(t, "everything arrives", func() bool { return len(c.texts("g")) == 40 })
+}
+
+// Plugins that are too slow for what comes cost their own groups events, and hold nobody up for long.
+func TestSlowPluginsHoldNobodyUp(t *testing.T) {
+	c := &clients{}
+	f := start(t, c, actor(t, "g"))
+	l := f.lane("g")
+	l.mu.Lock() // as if the plugins had this before them, and were at work
+	l.bytes = laneSize
+	l.queued["g"] = struct{}{}
+	l.mu.Unlock()
+	began := time.Now()
+	for range 1000 {
+		if rest := f.Intercept([]relay.Event{event("g", "{}"), event("other", "{}")}); len(rest) != 1 || rest[0].Group != "other" {
+			t.Fatalf("%v goes on", rest)
+		}
+	}
+	if took := time.Since(began); took < laneWait || took > 5*laneWait {
+		t.Errorf("1000 events of other groups were held up for %v", took)
+	}
+	if n := f.Overrun(); n != 1000 {
+		t.Errorf("%d events are dropped", n)
+	}
+	l.mu.Lock() // they have done it
+	l.add([]relay.Event{event("g", `{"n":0}`)})
+	l.mu.Unlock()
+	eventually(t, "the lane is used again", func() bool {
+		f.Intercept([]relay.Event{event("g", `{"n":1}`)})
+		return len(c.texts("g")) > 1
+	})
+}
+
+func BenchmarkInterceptWithoutPlugin(b *testing.B) {
+	f := start(b, &clients{}, actor(b, "g-*"))
+	events := []relay.Event{event("other", "{}")}
+	b.ReportAllocs()
+	for b.Loop() {
+		f.Intercept(events)
+	}
+}
+
+// BenchmarkInterceptWithPlugin takes batches of 64 events of one group through a plugin that lets them pass: the way through the lane beside the
+// plugin's call alone. ns/op is an event.
+func BenchmarkInterceptWithPlugin(b *testing.B) {
+	const batch = 64
+	text := `{"text": "` + strings.Repeat("x", 280) + `"}`
+	done := make(chan int, 1024)
+	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := New(p, func(events []relay.Event) { done <- len(events) })
+	b.Cleanup(func() {
+		f.Close()
+		_ = p.Close()
+	})
+	if err := f.Apply(context.Background(), []plugins.Spec{{Name: "filter", Wasm: guest(b, "filter"), Groups: []string{"pass-*"}}}); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("filter", func(b *testing.B) {
+		b.ReportAllocs()
+		for range (b.N + batch - 1) / batch {
+			events := make([]relay.Event, batch)
+			for i := range events {
+				events[i] = event("pass-1", text)
+			}
+			f.Intercept(events)
+			for n := 0; n < batch; {
+				n += <-done
+			}
+		}
+	})
+	b.Run("call", func(b *testing.B) {
+		b.ReportAllocs()
+		payload, outputs := []byte(text), []plugins.Output(nil)
+		for b.Loop() {
+			outputs = p.Process("pass-1", payload, outputs[:0])
+		}
+	})
+}

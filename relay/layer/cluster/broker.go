@@ -1,0 +1,203 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// Broker is one node's part in the layer. It implements [relay.Broker].
+type Broker struct {
+	place    Settings // Addresses and Prefix; credentials are in settings
+	settings atomic.Pointer[Settings]
+	log      *slog.Logger
+	client   *goredis.ClusterClient
+	sink     relay.Sink
+
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	kick    chan struct{}
+	failed  atomic.Bool // something was refused: pause before the next attempt
+
+	mu        sync.Mutex
+	started   bool
+	closed    bool
+	groups    map[string]*group // wanted, or not left yet
+	dirty     map[*group]bool   // not known to be in line
+	missing   map[*group]bool   // wanted, and not subscribed to
+	listeners map[string]*listener
+	known     map[string]bool  // the masters' addresses
+	troubles  map[string]error // why there is no connection to a master
+	unknown   error            // why it is not known who the masters are
+	refusal   error            // of the last subscription that was refused
+	lastLoss  error
+	health    health
+}
+
+// New returns a Broker. It connects when it is started.
+func New(s Settings, log *slog.Logger) (*Broker, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		place: s, log: log, kick: make(chan struct{}, 1),
+		groups: map[string]*group{}, dirty: map[*group]bool{}, missing: map[*group]bool{},
+		listeners: map[string]*listener{}, troubles: map[string]error{},
+	}
+	b.health.since = time.Now()
+	b.settings.Store(&s)
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.client = b.newClient()
+	return b, nil
+}
+
+// Apply changes the credentials and details of TLS. They count for the connections made from now on.
+func (b *Broker) Apply(s Settings) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if s.Place() != b.place.Place() {
+		return errors.New("redis_cluster channel layer: another place needs another Broker")
+	}
+	b.settings.Store(&s)
+	return nil
+}
+
+// Start implements [relay.Broker].
+func (b *Broker) Start(sink relay.Sink) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.started || b.closed {
+		return fmt.Errorf("redis_cluster channel layer: started already: %w", relay.ErrClosed)
+	}
+	b.started, b.sink = true, sink
+	b.running.Go(func() { b.settle(b.ctx) })
+	b.running.Go(func() { b.lookAround(b.ctx) })
+	b.running.Go(func() { b.watch(b.ctx) })
+	return nil
+}
+
+// Close implements [relay.Broker].
+func (b *Broker) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	for _, g := range b.groups {
+		g.wanted = false
+		b.dirty[g] = true
+	}
+	started := b.started
+	b.mu.Unlock()
+	var err error
+	for started { // what has been published until now arrives before the last group is left
+		b.wake()
+		b.mu.Lock()
+		left := len(b.groups)
+		b.mu.Unlock()
+		if left == 0 {
+			break
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+			continue
+		case <-ctx.Done():
+			err = fmt.Errorf("leaving the redis_cluster channel layer (the nodes notice by themselves): %w", ctx.Err())
+		}
+		break
+	}
+	b.stop()
+	b.running.Wait()
+	_ = b.client.Close()
+	return err
+}
+
+// dial connects to a node.
+func (b *Broker) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	plain := &net.Dialer{}
+	settings := b.settings.Load()
+	if settings.TLS == nil {
+		return plain.DialContext(ctx, network, addr)
+	}
+	config, err := settings.TLS()
+	if err != nil {
+		return nil, err
+	}
+	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext(ctx, network, addr)
+}
+
+// masters are the addresses of the cluster's masters.
+func (b *Broker) masters(ctx context.Context) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	var mu sync.Mutex
+	list := map[string]bool{}
+	err := b.client.ForEachMaster(ctx, func(_ context.Context, c *goredis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		list[c.Options().Addr] = true
+		return nil
+	})
+	return list, err
+}
+
+// LayerID identifies the layer: nodes of the same cluster and prefix see the same events. It is a random text that the first node
+// stores in the cluster.
+func (b *Broker) LayerID(ctx context.Context) (string, error) {
+	key := "edgerelay:layer:" + b.place.Prefix
+	node, err := b.client.MasterForKey(ctx, key)
+	if err != nil {
+		return "", fmt.Errorf("reading or storing %s: %w", key, err)
+	}
+	id, err := b.identity(ctx, node, key)
+	if err == nil || !strings.HasPrefix(err.Error(), "WRONGTYPE") {
+		return id, err
+	}
+	if err := node.Del(ctx, key).Err(); err != nil { // it is ours: whatever it is, it is no identity
+		return "", fmt.Errorf("deleting %s: %w", key, err)
+	}
+	b.health.healed.Add(1)
+	b.log.Warn("a key of the relay held another type", "key", key, "host", node.Options().Addr,
+		"remedy", "the key was deleted; find out which program writes to it")
+	return b.identity(ctx, node, key)
+}
+
+// identity reads the identity from a node, and stores one if there is none.
+func (b *Broker) identity(ctx context.Context, node *goredis.Client, key string) (string, error) {
+	if err := node.SetNX(ctx, key, rand.Text(), 0).Err(); err != nil {
+		b.client.ReloadState(ctx)
+		return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", key, err)
+	}
+	return node.Get(ctx, key).Result()
+}
+
+// Set stores a string in the cluster.
+func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
+	node, err := b.client.MasterForKey(ctx, key)
+	if err == nil {
+		err = node.Set(ctx, key, value, lifetime).Err()
+	}
+	if err != nil {
+		return fmt.Errorf("storing %s: %w", key, err)
+	}
+	return nil
+}
+
+var _ relay.Broker = (*Broker)(nil)

@@ -1,0 +1,197 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// undecodableEvery is how often undecodable messages are worth a line in the log.
+const undecodableEvery = 10 * time.Minute
+
+// watchEvery is how often a change of health is looked for, to log it.
+const watchEvery = 250 * time.Millisecond
+
+// health is what is counted. The plain fields are guarded by Broker.mu.
+type health struct {
+	ok         bool
+	since      time.Time
+	reconnects uint64
+	seen       map[string]bool // addresses that were connected to once
+	gaps       uint64
+	gap        string        // the last one
+	back       []string      // groups that were interrupted and are not told of yet
+	longest    time.Duration // of these
+	late       []string      // groups that were joined after clients had been answered
+	bad        atomic.Uint64
+	healed     atomic.Uint64
+	badTold    atomic.Int64 // when that was logged last, in Unix seconds
+}
+
+// found notes that a listener is connected. Nothing is wrong with its node.
+func (b *Broker) found(l *listener) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.troubles, l.addr)
+	if b.health.seen == nil {
+		b.health.seen = map[string]bool{}
+	}
+	if b.health.seen[l.addr] {
+		b.health.reconnects++
+	}
+	b.health.seen[l.addr] = true
+}
+
+// undecodable counts what is not a message of ours; they are worth a line in the log now and then.
+func (b *Broker) undecodable(err error) {
+	n, now := b.health.bad.Add(1), time.Now().Unix()
+	last := b.health.badTold.Load()
+	if (last == 0 || now-last >= int64(undecodableEvery/time.Second)) && b.health.badTold.CompareAndSwap(last, now) {
+		b.log.Warn("undecodable message skipped", "error", err, "reason", "encoding", "count", n,
+			"remedy", "look for another program that publishes to channels with this prefix")
+	}
+}
+
+// trouble says in one line what is wrong, empty if nothing is. b.mu is held.
+func (b *Broker) trouble() string {
+	var wrong []string
+	if len(b.known) == 0 {
+		err := b.unknown
+		if err == nil {
+			err = errors.New("not connected yet")
+		}
+		return fmt.Sprintf("redis cluster %s: %v", strings.Join(b.place.Addresses, ", "), err)
+	}
+	for addr := range b.known {
+		l := b.listeners[addr]
+		switch err := b.troubles[addr]; {
+		case err != nil:
+			wrong = append(wrong, fmt.Sprintf("redis %s: %v", addr, err))
+		case l != nil:
+			if t := l.trouble(); t != "" {
+				wrong = append(wrong, fmt.Sprintf("redis %s: %s", addr, t))
+			}
+		}
+	}
+	slices.Sort(wrong)
+	late := 0
+	for g := range b.missing {
+		if !g.deaf.IsZero() || time.Since(g.asked) > answerWait {
+			late++
+		}
+	}
+	if late > 0 {
+		reason := b.refusal
+		if reason == nil {
+			reason = b.lastLoss
+		}
+		wrong = append(wrong, fmt.Sprintf("%d groups are not joined: %v", late, reason))
+	}
+	return strings.Join(wrong, "; ")
+}
+
+// trouble says what is wrong with a node, empty if nothing is.
+func (l *listener) trouble() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.busy && !l.asked.IsZero() && time.Since(l.asked) > answerWait:
+		return fmt.Sprintf("no answer for %v", time.Since(l.asked).Round(100*time.Millisecond))
+	case l.state != "" && l.state != "ok":
+		return "cluster_state:" + l.state
+	case !l.up:
+		return "not connected yet"
+	}
+	return ""
+}
+
+// well tells whether the node is in the cluster's majority, as far as it knows.
+func (l *listener) well() bool { return l.trouble() == "" }
+
+// Health implements [relay.Broker].
+func (b *Broker) Health() relay.Health {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	detail := b.trouble()
+	ok := detail == ""
+	h := &b.health
+	if ok != h.ok {
+		h.ok, h.since = ok, time.Now()
+	}
+	if ok {
+		addrs := make([]string, 0, len(b.known))
+		for addr := range b.known {
+			addrs = append(addrs, addr)
+		}
+		slices.Sort(addrs)
+		detail = "redis cluster " + strings.Join(addrs, ", ")
+		if h.gap != "" {
+			detail += "; " + h.gap
+		}
+	}
+	return relay.Health{
+		OK: ok, Detail: detail, Since: h.since,
+		Reconnects: h.reconnects, Gaps: h.gaps, Undecodable: h.bad.Load(), Healed: h.healed.Load(),
+	}
+}
+
+// watch logs every change of health, and every gap.
+func (b *Broker) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	last := relay.Health{OK: true, Since: time.Now()}
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := b.Health()
+		switch {
+		case now.OK && !told:
+			b.log.Info("channel layer connected", "layer", now.Detail)
+		case now.OK && !last.OK:
+			b.log.Info("channel layer is well again", "layer", now.Detail, "after", time.Since(last.Since).Round(time.Millisecond))
+		case !now.OK && last.OK:
+			b.log.Error("channel layer is not well; clients stay connected, and events of the groups concerned are lost until it is back", "trouble", now.Detail)
+		}
+		b.tellGap()
+		told = true
+		if now.OK != last.OK || now.OK {
+			last = now
+		}
+	}
+}
+
+// tellGap makes known which groups may have missed events, once they are heard again.
+func (b *Broker) tellGap() {
+	b.mu.Lock()
+	h := &b.health
+	back, late, longest := h.back, h.late, h.longest.Round(time.Millisecond)
+	h.back, h.late, h.longest = nil, nil, 0
+	b.mu.Unlock()
+	if len(back) > 0 {
+		b.log.Warn("subscriptions were interrupted; what was published meanwhile is lost", "groups", len(back),
+			"longest", longest)
+		b.reportLoss(relay.Loss{Cause: relay.LossInterrupted, Groups: back})
+	}
+	if len(late) > 0 {
+		b.reportLoss(relay.Loss{Cause: relay.LossLateJoin, Groups: late})
+	}
+}
+
+// reportLoss makes a loss known: in the layer's health, and to the sink.
+func (b *Broker) reportLoss(l relay.Loss) {
+	b.mu.Lock()
+	b.health.gaps++
+	b.health.gap = l.String() + " before " + time.Now().UTC().Format(time.RFC3339)
+	b.mu.Unlock()
+	relay.ReportLoss(b.sink, l)
+}

@@ -1,0 +1,362 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/resp"
+)
+
+const (
+	// probeEvery is how often each master is asked how it is.
+	probeEvery = 500 * time.Millisecond
+	// answerWait is how long it may take to answer before it counts as not well.
+	answerWait = time.Second
+)
+
+var (
+	errNoMaster = errors.New("it is no longer a master of the cluster")
+	errSilent   = fmt.Errorf("no answer for %v", replyWait)
+)
+
+// listener is a connection to one master, on which its groups are subscribed to. It ends when the connection breaks: its groups then go
+// to whoever is their master.
+type listener struct {
+	broker *Broker
+	addr   string
+	groups map[*group]bool // guarded by broker.mu
+
+	mu     sync.Mutex
+	conn   *resp.Conn
+	queue  []command     // not sent yet
+	sent   []command     // not answered yet
+	signal chan struct{} // there is something in queue, or ended is set
+	ended  error
+	up     bool
+	asked  time.Time // of the oldest probe without an answer
+	state  string    // of the cluster, as the node sees it
+
+	busy bool // events are being handed over, which may take its time; answers are not read meanwhile
+
+	events []relay.Event // of the reading goroutine
+}
+
+type kind uint8
+
+const (
+	probe kind = iota
+	subscribe
+	unsubscribe
+)
+
+// command is what was asked of a node, and for which group.
+type command struct {
+	kind  kind
+	group *group
+}
+
+// listen returns the listener at an address; it begins to connect if there was none. b.mu is held.
+func (b *Broker) listen(addr string) *listener {
+	if l := b.listeners[addr]; l != nil {
+		return l
+	}
+	l := &listener{broker: b, addr: addr, groups: map[*group]bool{}, signal: make(chan struct{}, 1)}
+	b.listeners[addr] = l
+	b.running.Go(func() {
+		err := l.run(b.ctx)
+		b.lost(l, err)
+	})
+	return l
+}
+
+// lost takes back a listener's groups.
+func (b *Broker) lost(l *listener, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.listeners, l.addr)
+	if !errors.Is(err, errNoMaster) && !errors.Is(err, context.Canceled) {
+		b.troubles[l.addr] = err
+		b.lastLoss = fmt.Errorf("%s: %w", l.addr, err)
+	}
+	for g := range l.groups {
+		b.gone(l, g)
+	}
+	b.client.ReloadState(b.ctx)
+	b.failed.Store(true)
+	b.wake()
+}
+
+// send has a command sent when the connection stands.
+func (l *listener) send(k kind, g *group) {
+	l.mu.Lock()
+	l.queue = append(l.queue, command{k, g})
+	l.mu.Unlock()
+	l.poke()
+}
+
+// end closes the connection.
+func (l *listener) end(why error) {
+	l.mu.Lock()
+	if l.ended == nil {
+		l.ended = why
+	}
+	l.mu.Unlock()
+	l.poke()
+}
+
+func (l *listener) poke() {
+	select {
+	case l.signal <- struct{}{}:
+	default:
+	}
+}
+
+// run connects, and works until the connection breaks.
+func (l *listener) run(ctx context.Context) error {
+	nc, err := l.broker.dial(ctx, "tcp", l.addr)
+	if err != nil {
+		return err
+	}
+	conn := resp.New(nc, l.pushed)
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
+	defer stop()
+	defer func() { _ = nc.Close() }()
+	if err := l.greet(conn); err != nil {
+		return err
+	}
+	_ = conn.SetDeadline(time.Time{})
+	l.mu.Lock()
+	l.conn, l.up = conn, true
+	l.mu.Unlock()
+	l.broker.found(l)
+
+	read := make(chan error, 1)
+	go func() { read <- l.read(conn) }()
+	err = l.write(ctx, conn, read)
+	_ = nc.Close()
+	if reading, ok := <-read; ok && err == nil {
+		err = reading
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// greet authenticates.
+func (l *listener) greet(conn *resp.Conn) error {
+	hello := []string{"HELLO", "3"}
+	if user, password := l.broker.credentials(); password != "" {
+		if user == "" {
+			user = "default"
+		}
+		hello = append(hello, "AUTH", user, password)
+	}
+	_, err := conn.Do(replyWait, hello...)
+	return err
+}
+
+// write sends what is queued, and probes, until reading ends.
+func (l *listener) write(ctx context.Context, conn *resp.Conn, read chan error) error {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	l.send(probe, nil)
+	for {
+		select {
+		case err := <-read:
+			close(read)
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			l.mu.Lock()
+			asked := l.asked
+			if l.busy {
+				asked = time.Now()
+			}
+			l.mu.Unlock()
+			if asked.IsZero() {
+				l.send(probe, nil)
+			} else if time.Since(asked) > replyWait {
+				return errSilent
+			}
+			continue
+		case <-l.signal:
+		}
+		l.mu.Lock()
+		batch, ended := l.queue, l.ended
+		l.queue = nil
+		l.sent = append(l.sent, batch...)
+		if l.asked.IsZero() && len(batch) > 0 {
+			l.asked = time.Now()
+		}
+		l.mu.Unlock()
+		if ended != nil {
+			return ended
+		}
+		commands := make([][]string, len(batch))
+		for i, c := range batch {
+			switch c.kind {
+			case subscribe:
+				commands[i] = []string{"SSUBSCRIBE", l.broker.channel(c.group.name)}
+			case unsubscribe:
+				commands[i] = []string{"SUNSUBSCRIBE", l.broker.channel(c.group.name)}
+			default:
+				commands[i] = []string{"CLUSTER", "INFO"}
+			}
+		}
+		if err := conn.Send(replyWait, commands...); err != nil {
+			return err
+		}
+	}
+}
+
+// read takes replies and pushed messages until the connection breaks.
+func (l *listener) read(conn *resp.Conn) error {
+	for {
+		reply, err := conn.Reply()
+		var refused resp.Error
+		switch {
+		case errors.As(err, &refused):
+			if err := l.refused(refused); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			l.answered(probe, "")
+			state := ""
+			if len(reply) > 0 {
+				_, state, _ = strings.Cut(string(reply[0]), "cluster_state:")
+				state, _, _ = strings.Cut(state, "\r\n")
+			}
+			l.mu.Lock()
+			l.state = state
+			l.mu.Unlock()
+		}
+	}
+}
+
+// answered takes the oldest command off the list of those sent if it is of a kind, and for a group if one is named.
+func (l *listener) answered(k kind, name string) (command, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.sent) == 0 || l.sent[0].kind != k || k != probe && l.sent[0].group.name != name {
+		return command{}, false
+	}
+	c := l.sent[0]
+	l.sent = l.sent[1:]
+	l.asked = time.Time{}
+	if len(l.sent) > 0 {
+		l.asked = time.Now()
+	} else {
+		l.sent = nil
+	}
+	return c, true
+}
+
+// refused takes the refusal of the oldest command.
+func (l *listener) refused(why resp.Error) error {
+	l.mu.Lock()
+	if len(l.sent) == 0 {
+		l.mu.Unlock()
+		return why
+	}
+	c := l.sent[0]
+	l.mu.Unlock()
+	if c.kind == probe {
+		return fmt.Errorf("CLUSTER INFO: %w (it must be a node of a cluster, and the user must be allowed to ask)", why)
+	}
+	l.answered(c.kind, c.group.name)
+	b := l.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c.kind == subscribe {
+		b.refusal = fmt.Errorf("%s: %w", l.addr, why)
+	}
+	b.gone(l, c.group)
+	b.client.ReloadState(b.ctx)
+	b.failed.Store(true)
+	return nil
+}
+
+// pushed takes what the node sends of its own accord, and the answers to subscriptions.
+func (l *listener) pushed(what string, args [][]byte) {
+	b := l.broker
+	switch {
+	case what == "smessage" && len(args) == 2:
+		l.message(args[0], args[1])
+	case what == "ssubscribe" && len(args) > 0:
+		if c, ok := l.answered(subscribe, b.name(args[0])); ok {
+			b.confirmed(l, c.group)
+		}
+	case what == "sunsubscribe" && len(args) > 0:
+		l.answered(unsubscribe, b.name(args[0]))
+		// Or nobody asked, and the slot has moved to another node.
+		b.mu.Lock()
+		if g := b.groups[b.name(args[0])]; g != nil {
+			if !g.leaving {
+				b.client.ReloadState(b.ctx)
+				b.failed.Store(true)
+			}
+			b.gone(l, g)
+		}
+		b.mu.Unlock()
+	}
+	l.flush(false)
+}
+
+// name is the group of a channel.
+func (b *Broker) name(channel []byte) string {
+	return string(bytes.TrimPrefix(channel, []byte(b.place.Prefix+":")))
+}
+
+// message decodes an event.
+func (l *listener) message(channel, raw []byte) {
+	b := l.broker
+	if len(channel) <= len(b.place.Prefix) {
+		return
+	}
+	b.mu.Lock()
+	g := b.groups[string(channel[len(b.place.Prefix)+1:])]
+	ours := g != nil && g.at == l && (g.wanted || b.closed)
+	b.mu.Unlock()
+	if !ours {
+		return
+	}
+	text, sent, err := decode(raw)
+	if err != nil {
+		b.undecodable(err)
+		return
+	}
+	l.events = append(l.events, relay.Event{Group: g.name, Text: text, NeedsRelay: true, Sent: sent})
+	l.flush(true)
+}
+
+// setBusy notes that events begin to be handed over, or that they are.
+func (l *listener) setBusy(busy bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy = busy; !busy && !l.asked.IsZero() {
+		l.asked = time.Now()
+	}
+}
+
+// flush hands events over; a few wait for those that have come behind them.
+func (l *listener) flush(more bool) {
+	const most = 512
+	if len(l.events) == 0 || more && len(l.events) < most && l.conn.Complete() {
+		return
+	}
+	l.setBusy(true)
+	l.broker.sink.Deliver(l.events)
+	l.setBusy(false)
+	clear(l.events)
+	l.events = l.events[:0]
+}

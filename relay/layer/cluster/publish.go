@@ -1,0 +1,103 @@
+package cluster
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// A message is a byte that tells its form, the time of sending in microseconds since 1970 (eight bytes, big endian), and the text.
+const (
+	formText   = 1
+	headerSize = 1 + 8
+)
+
+var errForm = errors.New("not a message of this layer")
+
+func encode(now time.Time, text []byte) []byte {
+	b := make([]byte, headerSize, headerSize+len(text))
+	b[0] = formText
+	binary.BigEndian.PutUint64(b[1:], uint64(now.UnixMicro()))
+	return append(b, text...)
+}
+
+// decode returns the text as a part of raw.
+func decode(raw []byte) (text []byte, sent time.Time, err error) {
+	if len(raw) <= headerSize || raw[0] != formText {
+		return nil, time.Time{}, errForm
+	}
+	return raw[headerSize:], time.UnixMicro(int64(binary.BigEndian.Uint64(raw[1:]))), nil
+}
+
+const (
+	// publishWait bounds a Publish whose context has no end.
+	publishWait = 5 * time.Second
+	// publishRetry is the pause before what was not executed is sent again.
+	publishRetry = 25 * time.Millisecond
+)
+
+// channel is the pub/sub channel of a group.
+func (b *Broker) channel(group string) string { return b.place.Prefix + ":" + group }
+
+// Publish implements [relay.Broker]. What certainly did not happen, as where a slot has moved, is tried again until ctx ends, five
+// seconds at most; what may have happened is not.
+func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
+	if err := relay.CheckGroup(group); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
+	}
+	if !utf8.Valid(text) || len(text) == 0 {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is empty or not UTF-8", group)
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	defer cancel()
+	message := encode(time.Now(), text)
+	for {
+		n, err := b.send(ctx, b.channel(group), message)
+		if err == nil {
+			return relay.Receipt{Members: int(n)}, nil
+		}
+		if !notExecuted(err) {
+			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+		}
+		b.client.ReloadState(ctx)
+		select {
+		case <-time.After(publishRetry):
+		case <-ctx.Done():
+			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+		}
+	}
+}
+
+func (b *Broker) send(ctx context.Context, channel string, message []byte) (int64, error) {
+	node, err := b.client.MasterForKey(ctx, channel)
+	if err != nil {
+		return 0, errNoNode{err}
+	}
+	return node.SPublish(ctx, channel, message).Result()
+}
+
+// errNoNode is why it is not known where to send something.
+type errNoNode struct{ error }
+
+func (e errNoNode) Unwrap() error { return e.error }
+
+// notExecuted tells whether a command has certainly not been executed and may be tried again.
+func notExecuted(err error) bool {
+	var dial *net.OpError
+	if errors.As(err, new(errNoNode)) || errors.As(err, &dial) && dial.Op == "dial" {
+		return true
+	}
+	kind, _, _ := strings.Cut(err.Error(), " ")
+	switch kind {
+	case "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN":
+		return true
+	}
+	return false
+}

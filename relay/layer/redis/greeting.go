@@ -1,0 +1,162 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/relay/internal/resp"
+)
+
+// Not every server, and few proxies, know HELLO (RESP3), and they refuse it in words of their own. Without it a link
+// authenticates as of old and polls. What a server says only at the moment, such as BUSY, is not taken for its nature.
+
+// withoutHello is how long a host that hangs up at HELLO is not sent one.
+const withoutHello = 10 * time.Minute
+
+// errReexamine ends a connection without HELLO after that time.
+var errReexamine = errors.New("the host is asked again whether it knows HELLO")
+
+// errHungUp means that a host closed the connection when it was sent HELLO.
+var errHungUp = errors.New("the host closes the connection at HELLO")
+
+// code is the first word of a refusal.
+func code(refused resp.Error) string {
+	word, _, _ := strings.Cut(string(refused), " ")
+	return word
+}
+
+// rejectsLogin reports whether a refusal is about the user, whatever the protocol.
+func rejectsLogin(refused resp.Error) bool {
+	switch code(refused) {
+	case "NOAUTH", "WRONGPASS", "NOPERM":
+		return true
+	}
+	return false
+}
+
+// momentary reports whether a refusal says something of the server's state rather than of what it can do.
+func momentary(refused resp.Error) bool {
+	switch code(refused) {
+	case "BUSY", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "OOM", "MISCONF", "NOREPLICAS":
+		return true
+	}
+	return strings.Contains(string(refused), "max number of clients")
+}
+
+// hangsUp reports whether an error is that of a connection that the other end has closed.
+func hangsUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// open connects and greets. A host that hangs up at HELLO is tried once more at once, without.
+func (l *link) open(ctx context.Context) (net.Conn, *resp.Conn, error) {
+	nc, conn, err := l.openOnce(ctx)
+	if !errors.Is(err, errHungUp) {
+		return nc, conn, err
+	}
+	l.quietUntil = time.Now().Add(withoutHello)
+	l.route.skipHello()
+	nc, conn, again := l.openOnce(ctx)
+	if again != nil { // it hangs up at everything: that is no proxy's dislike of HELLO
+		l.quietUntil = time.Time{}
+		return nil, nil, errors.Join(err, again)
+	}
+	return nc, conn, nil
+}
+
+func (l *link) openOnce(ctx context.Context) (net.Conn, *resp.Conn, error) {
+	nc, err := l.route.dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() }) // ends a read from a host that hangs
+	defer stop()
+	conn := resp.New(nc, l.pushed)
+	conn.Answered = l.broker.hosts.trips.add
+	if err := l.greet(conn); err != nil {
+		_ = nc.Close()
+		return nil, nil, err
+	}
+	return nc, conn, nil
+}
+
+// greet authenticates, selects the database and asks for notifications.
+func (l *link) greet(conn *resp.Conn) error {
+	notifies := false
+	defer func() {
+		l.mu.Lock()
+		l.notifies = notifies
+		l.mu.Unlock()
+	}()
+	o := l.route.options
+	knows, refused, err := l.hello(conn, o)
+	if err != nil {
+		return err
+	}
+	if o.DB != 0 {
+		if _, err := conn.Do(replyWait, "SELECT", strconv.Itoa(o.DB)); err != nil {
+			return err
+		}
+	}
+	if knows {
+		// NOLOOP: what this connection changes itself is not news to it.
+		_, err = conn.Do(replyWait, "CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP",
+			"PREFIX", groupKey(l.broker.place.Prefix, ""), "PREFIX", l.channelKey())
+		if err != nil && (!errors.As(err, &refused) || momentary(refused)) {
+			return err
+		}
+		notifies = err == nil
+	}
+	if l.told != l.route && !notifies {
+		l.told = l.route
+		l.broker.log.Warn("redis does not notify of changes, polling", "host", l.route.addr(), "error", refused,
+			"remedy", "use Redis 6 or newer without a proxy, and allow the user HELLO and CLIENT TRACKING")
+	}
+	return nil
+}
+
+// hello authenticates, and reports whether the host knows RESP3, or how it refused it.
+func (l *link) hello(conn *resp.Conn, o *goredis.Options) (knows bool, refused resp.Error, err error) {
+	if time.Now().Before(l.quietUntil) {
+		return false, resp.Error(errHungUp.Error()), auth(conn, o)
+	}
+	hello := []string{"HELLO", "3"}
+	if o.Password != "" {
+		user := o.Username
+		if user == "" {
+			user = "default"
+		}
+		hello = append(hello, "AUTH", user, o.Password)
+	}
+	_, err = conn.Do(replyWait, hello...)
+	switch {
+	case err == nil:
+		return true, "", nil
+	case hangsUp(err):
+		return false, "", errHungUp
+	case !errors.As(err, &refused), rejectsLogin(refused), momentary(refused):
+		return false, "", err
+	}
+	return false, refused, auth(conn, o)
+}
+
+// auth authenticates on a connection without HELLO.
+func auth(c *resp.Conn, o *goredis.Options) error {
+	if o.Password == "" {
+		return nil
+	}
+	auth := []string{"AUTH", o.Password}
+	if o.Username != "" {
+		auth = []string{"AUTH", o.Username, o.Password}
+	}
+	_, err := c.Do(replyWait, auth...)
+	return err
+}

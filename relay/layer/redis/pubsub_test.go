@@ -1,0 +1,262 @@
+package redis_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
+	"github.com/edgerelay/edgerelay/relay/relaytest"
+)
+
+func pubSubSettings(servers ...*peers.Redis) redis.PubSubSettings {
+	s := redis.DefaultPubSubSettings()
+	s.Hosts = settings(servers...).Hosts
+	return s
+}
+
+func newPubSub(t testing.TB, s redis.PubSubSettings) *redis.PubSub {
+	t.Helper()
+	p, err := redis.NewPubSub(s, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestPubSubSuite(t *testing.T) {
+	one, two, three := peers.StartRedis(t), peers.StartRedis(t), peers.StartRedis(t)
+	for name, change := range map[string]func(*redis.PubSubSettings){
+		"msgpack":         func(*redis.PubSubSettings) {},
+		"json, encrypted": func(s *redis.PubSubSettings) { s.Serializer, s.EncryptionKeys = "json", []string{"k"} },
+		"a ring, encrypted": func(s *redis.PubSubSettings) {
+			s.Hosts, s.EncryptionKeys = settings(one, two, three).Hosts, []string{"k"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := pubSubSettings(one)
+			change(&s)
+			s.Prefix = strings.ReplaceAll(name, " ", "")
+			relaytest.Run(t, func(t testing.TB) relay.Broker { return newPubSub(t, s) })
+		})
+	}
+}
+
+// TestPubSubWithPython is [TestShapesWithPython] for this layer.
+func TestPubSubWithPython(t *testing.T) {
+	one, two, three := peers.StartRedis(t), peers.StartRedis(t), peers.StartRedis(t)
+	sentinels := peers.StartSentinels(t, "mymaster", three, 0, 1, "")
+	ring := settings(one, two, three).Hosts
+	one.Do("ACL", "SETUSER", "relay", "on", ">secret", "~edgerelay:*", "resetchannels", "&asgi*", "+@all", "-@admin", "-@dangerous")
+	user := []string{"redis://relay:secret@" + one.Addr}
+	keys := []string{"the new key", "the old key"}
+	for name, c := range map[string]struct {
+		change func(*redis.PubSubSettings)
+		class  string
+		config map[string]any
+	}{
+		"plain":  {func(s *redis.PubSubSettings) { s.Prefix = "p" }, peers.PubSubLayer, map[string]any{"hosts": []string{one.URL}, "prefix": "p"}},
+		"a user": {func(s *redis.PubSubSettings) { s.URLs = user }, peers.PubSubLayer, map[string]any{"hosts": user}},
+		"a ring": {func(s *redis.PubSubSettings) { s.Prefix, s.Hosts = "r", ring }, peers.PubSubLayer, map[string]any{"hosts": ring.URLs, "prefix": "r"}},
+		"sentinel": {func(s *redis.PubSubSettings) {
+			s.URLs, s.Sentinels = nil, []redis.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs}}
+		}, peers.PubSubLayer, map[string]any{"hosts": []any{map[string]any{"master_name": "mymaster", "sentinels": sentinels.Pairs()}}}},
+		"encrypted": {
+			func(s *redis.PubSubSettings) { s.Prefix, s.EncryptionKeys = "e", keys }, peers.LaterPubSubLayer,
+			map[string]any{"hosts": []string{one.URL}, "prefix": "e", "symmetric_encryption_keys": []string{keys[1], keys[0]}},
+		},
+		"json, encrypted": {
+			func(s *redis.PubSubSettings) { s.Prefix, s.Serializer, s.EncryptionKeys = "j", "json", keys }, peers.LaterPubSubLayer,
+			map[string]any{"hosts": []string{one.URL}, "prefix": "j", "serializer_format": "json", "symmetric_encryption_keys": keys},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := pubSubSettings(one)
+			c.change(&s)
+			both(t, shape{class: c.class, config: c.config}, func(redis.Settings) relay.Broker { return newPubSub(t, s) })
+		})
+	}
+}
+
+// lossSink is a [relaytest.Sink] that is told of losses.
+type lossSink struct {
+	relaytest.Sink
+	mu     sync.Mutex
+	losses []relay.Loss
+}
+
+// Lost implements [relay.LossSink].
+func (s *lossSink) Lost(l relay.Loss) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.losses = append(s.losses, l)
+}
+
+// of returns the losses of one cause.
+func (s *lossSink) of(cause relay.LossCause) (losses []relay.Loss) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.losses {
+		if l.Cause == cause {
+			losses = append(losses, l)
+		}
+	}
+	return losses
+}
+
+func TestPubSubGap(t *testing.T) {
+	server := peers.StartRedis(t)
+	s := pubSubSettings(server)
+	log := &safeBuffer{}
+	p, err := redis.NewPubSub(s, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := &lossSink{}
+	if err := p.Start(sink); err != nil {
+		t.Fatal(err)
+	}
+	defer closeBroker(p)
+	ctx := context.Background()
+	var groups []string
+	for i := range 1200 { // more than one command's worth
+		groups = append(groups, fmt.Sprintf("g-%04d", i))
+	}
+	if err := p.Join(ctx, groups...); err != nil {
+		t.Fatal(err)
+	}
+	if h := p.Health(); h.Gaps != 0 {
+		t.Fatalf("%d gaps at first", h.Gaps)
+	}
+	left := groups[0]
+	for i, disaster := range []struct {
+		name string
+		do   func()
+	}{
+		{"CLIENT KILL", func() { server.KillClients() }},
+		{"restart", func() {
+			server.Kill()
+			relaytest.Eventually(t, "health to tell", func() bool { return !p.Health().OK })
+			p.Leave(left)
+			groups = groups[1:]
+			server.Restart()
+		}},
+	} {
+		disaster.do()
+		relaytest.Eventually(t, "the gap after "+disaster.name, func() bool { return p.Health().Gaps == uint64(i+1) })
+		want := fmt.Sprintf("events of %d groups may have been lost", len(groups))
+		if h := p.Health(); !h.OK || !strings.Contains(h.Detail, want) {
+			t.Errorf("health: %+v, want %q", h, want)
+		}
+		relaytest.Eventually(t, "the loss", func() bool { return len(sink.of(relay.LossInterrupted)) == i+1 })
+		// All groups work again.
+		for _, g := range groups[len(groups)-3:] {
+			if r, err := p.Publish(ctx, g, []byte("x")); err != nil || r.Members != 1 {
+				t.Errorf("%s: %+v, %v", g, r, err)
+			}
+		}
+	}
+	losses := sink.of(relay.LossInterrupted)
+	if len(losses[0].Groups) != 1200 || len(losses[1].Groups) != 1199 {
+		t.Errorf("losses of %d and %d groups, want 1200 and 1199", len(losses[0].Groups), len(losses[1].Groups))
+	}
+	if n := strings.Count(log.String(), "events may have been missed"); n != 2 {
+		t.Errorf("%d lines in the log:\n%s", n, log)
+	}
+}
+
+// TestPubSubFollowsTheMaster has the master die that the subscriptions are on.
+func TestPubSubFollowsTheMaster(t *testing.T) {
+	first := peers.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	second := peers.StartReplica(t, first)
+	sentinels := peers.StartSentinels(t, "mymaster", first, 1, 3, "")
+	s := redis.DefaultPubSubSettings()
+	s.URLs, s.Sentinels = nil, []redis.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs}}
+	p, sink := newPubSub(t, s), &relaytest.Sink{}
+	if err := p.Start(sink); err != nil {
+		t.Fatal(err)
+	}
+	defer closeBroker(p)
+	if err := p.Join(context.Background(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	first.Kill()
+	began := time.Now()
+	relaytest.Eventually(t, "the gap", func() bool { return p.Health().Gaps == 1 && p.Health().OK })
+	t.Logf("subscribed again %v after the master was killed", time.Since(began).Round(time.Millisecond))
+	if n, ok := second.Do("PUBSUB", "NUMSUB", "asgi__group__g").([]any); !ok || n[1] != int64(1) {
+		t.Errorf("subscriptions at the new master: %v", n)
+	}
+	if r, err := p.Publish(context.Background(), "g", []byte("x")); err != nil || r.Members != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) == 1 })
+}
+
+// TestPubSubJunk publishes what no emitter would.
+func TestPubSubJunk(t *testing.T) {
+	server := peers.StartRedis(t)
+	p, sink := newPubSub(t, pubSubSettings(server)), &relaytest.Sink{}
+	if err := p.Start(sink); err != nil {
+		t.Fatal(err)
+	}
+	defer closeBroker(p)
+	if err := p.Join(context.Background(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	junk := []string{"", "x", "\xdf\xff\xff\xff\xff", "\x81\xa4text\xdb\x7f\xff\xff\xffxx", "\x80", strings.Repeat("y", 1<<20)}
+	for _, j := range junk {
+		server.Do("PUBLISH", "asgi__group__g", j)
+	}
+	if _, err := p.Publish(context.Background(), "g", []byte("fine")); err != nil {
+		t.Fatal(err)
+	}
+	relaytest.Eventually(t, "the event behind the junk", func() bool { return len(sink.Texts("g")) == 1 })
+	if h := p.Health(); h.Undecodable+h.Ignored != uint64(len(junk)) || !h.OK {
+		t.Errorf("%+v of %d", h, len(junk))
+	}
+}
+
+func TestPubSubLayerID(t *testing.T) {
+	server := peers.StartRedis(t)
+	id := func(url string) string {
+		s := redis.DefaultPubSubSettings()
+		s.URLs = []string{url}
+		p := newPubSub(t, s)
+		defer closeBroker(p)
+		id, err := p.LayerID(context.Background())
+		if err != nil || id == "" {
+			t.Fatal(id, err)
+		}
+		return id
+	}
+	if a, b := id("redis://"+server.Addr+"/1"), id("redis://"+server.Addr+"/2"); a != b {
+		t.Errorf("%s and %s, though pub/sub is one for all databases", a, b)
+	}
+}
+
+// safeBuffer is a buffer for several goroutines.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
