@@ -12,11 +12,11 @@ export GOTOOLCHAIN := local
 AS_XCADDY := CGO_ENABLED=0 GOFLAGS="$(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx"
 # What does not is tested under the race detector; but for the rewriter of modules, which has one goroutine and
 # the whole suite of the WebAssembly specification to go through.
-RACED := /(relay|bench)(/|$$)|/plugins$$
+RACED := /relay(/|$$)|/plugins$$
 
 SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins sdk internal examples/demo -type f -not -path '*/node_modules/*' ! -name '*_test.go' 2>/dev/null)
-# Modules within the module: the SDK and the example plugins.
-NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path '*/node_modules/*' -exec dirname {} \;)
+# Modules within the module: the benchmark, the SDK and the example plugins.
+NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path './bench/*' -not -path '*/node_modules/*' -exec dirname {} \;)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -33,6 +33,7 @@ $(CADDY): $(SOURCES)
 test: test-deps $(CADDY) ## every test, with the real Redis, Django Channels, Daphne and Chromium
 	$(GO) test -race $$($(GO) list ./... | grep -E '$(RACED)')
 	$(GO) test -run FullMesh ./relay/backplane
+	$(GO) -C bench test -race ./...
 	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test $$($(GO) list ./... | grep -vE '$(RACED)')
 	@set -e; for dir in $(NESTED); do echo "cd $$dir && $(GO) test ./..."; (cd $$dir && $(GO) test ./...); done
 
@@ -44,20 +45,20 @@ test-deps: ## install what the tests need (Debian, as root; nothing when all is 
 
 lint: ## gofumpt, go vet, staticcheck
 	@echo gofumpt; unformatted=$$($(GO) run $(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then echo "not formatted, make fmt does it:"; echo "$$unformatted"; exit 1; fi
-	@echo go vet; $(AS_XCADDY) $(GO) vet ./...
-	@echo staticcheck; $(AS_XCADDY) $(GO) run $(STATICCHECK) ./...
+	@echo go vet; $(AS_XCADDY) $(GO) vet ./... && $(GO) -C bench vet ./...
+	@echo staticcheck; $(AS_XCADDY) $(GO) run $(STATICCHECK) ./... && $(GO) -C bench run $(STATICCHECK) ./...
 
 fmt: ## format the Go files
 	@$(GO) run $(GOFUMPT) -l -w .
 
 bench: $(CADDY) ## the benchmark beside every peer and a bare write loop, with table and charts in bench/results (25 minutes, an idle machine)
-	$(GO) run ./bench full
+	$(GO) -C bench run . full
 
 bench-short: $(CADDY) ## the bare loop and the relay alone (two minutes)
-	$(GO) run ./bench short
+	$(GO) -C bench run . short
 
 bench-ci: $(CADDY) ## fails when the relay loses an event, or a delivery gets dear by the measure of the bare loop (20 seconds)
-	$(GO) run ./bench ci
+	$(GO) -C bench run . ci
 
 pgo: $(CADDY) ## deploy/default.pgo anew, from what bench-short does (two minutes, an idle machine)
 	@scripts/pgo.sh

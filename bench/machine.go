@@ -107,7 +107,7 @@ func moduleRoot() string {
 		return "."
 	}
 	for d := dir; ; d = filepath.Dir(d) {
-		if isFile(filepath.Join(d, "go.mod")) {
+		if isFile(filepath.Join(d, "bench", "go.mod")) {
 			return d
 		}
 		if d == filepath.Dir(d) {

@@ -25,7 +25,7 @@ func main() {
 	}
 }
 
-const usage = `usage: go run ./bench [flags] <mode>
+const usage = `usage: go -C bench run . [flags] <mode>
 
   full    every row and every peer (twenty-five minutes)
   short   the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (two minutes)

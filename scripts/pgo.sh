@@ -3,6 +3,6 @@
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-go run ./bench -systems edgerelay,edgerelay-redis -idle 10000 -reps 1 -profiles "$dir" -out "$dir/results" short
+go -C bench run . -systems edgerelay,edgerelay-redis -idle 10000 -reps 1 -profiles "$dir" -out "$dir/results" short
 find "$dir" -name '*.pprof' ! -name '*heap*' -exec go tool pprof -proto {} + >"$dir/merged"
 mv "$dir/merged" deploy/default.pgo

@@ -9,13 +9,13 @@ import (
 )
 
 // The long runs of the benchmark program in short: real clients, a real Caddy and a real Redis, and its own verdict on what
-// may not grow. The long ones are `go run ./bench churn` and `day`.
+// may not grow. The long ones are `go -C bench run . churn` and `day`.
 func TestEndurance(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "bench")
-	build := exec.Command("go", "build", "-o", program, "./bench")
-	build.Dir = filepath.Join("..", "..")
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Dir = filepath.Join("..", "..", "bench")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build ./bench: %v\n%s", err, out)
+		t.Fatalf("go build in bench: %v\n%s", err, out)
 	}
 	for _, run := range []struct {
 		name string
