@@ -12,7 +12,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/caddymodule/uwsgi"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
 // AuthAWX asks AWX's HTTP API who the user is and what the user may see, with the headers Cookie, Authorization and

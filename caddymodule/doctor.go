@@ -12,9 +12,9 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/doctor"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/authz/awx"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
-	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
 // diagnosis is what POST /edgerelay/doctor answers.

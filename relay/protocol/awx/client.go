@@ -1,5 +1,4 @@
-// Package awx speaks AWX's side of the relay: the client protocol that its browser code uses on
-// /websocket/, and the questions to its HTTP API about who a user is and what that user may see.
+// Package awx speaks AWX's client protocol, which its browser code uses on /websocket/.
 package awx
 
 import (

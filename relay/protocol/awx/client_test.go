@@ -17,6 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 func shared(h *relay.Hub) *awx.Shared {
@@ -278,7 +279,7 @@ func TestRefusalsChangeNothing(t *testing.T) {
 		if _, err := h.Publish(t.Context(), "a-2", []byte(`{"x":  1}`)); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the event comes", func() bool { return slices.Equal(s.take(), []string{`{"x":  1}`}) })
+		relaytest.Eventually(t, "the event comes", func() bool { return slices.Equal(s.take(), []string{`{"x":  1}`}) })
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
 // resources are the kinds of group that belong to an object, and whether AWX itself checks them.

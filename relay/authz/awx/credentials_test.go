@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
 // gatewayToken is a token of the gateway that expires at a time.

@@ -1,3 +1,4 @@
+// Package awx asks AWX's HTTP API which user a handshake belongs to and which groups that user may see.
 package awx
 
 import (

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/authz/awx"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 

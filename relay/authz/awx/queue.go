@@ -35,7 +35,7 @@ var classes = []fairqueue.Class{
 	// An office that comes back after a restart, where AWX answers 50 questions a second. Its pages up to 24.6.1 do not
 	// try again.
 	ofStrangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 30 * time.Second},
-	ofSubscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: authorizeWait},
+	ofSubscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: 15 * time.Second},
 	ofRechecks:      {Weight: 2, PerKey: 1024, Total: 8192, Wait: 30 * time.Second},
 }
 

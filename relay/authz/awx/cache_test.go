@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
 // byCookie names as the user whatever the session cookie is.

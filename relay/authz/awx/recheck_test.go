@@ -18,8 +18,9 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/authz/awx"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
-	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	protocol "github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
 // slowAPI is AWX's API in a test's own time: every answer takes latency.
@@ -177,7 +178,7 @@ func inTown(t *testing.T, latency, recheck, grace time.Duration, edit func(*awx.
 		limits.Connections, limits.ConnectionsPerAddress, limits.PendingPerAddress = 0, 0, 0
 		town.hub.SetLimits(limits)
 		town.hub.SetRecheckGrace(grace)
-		town.hub.SetChangeFrame(awx.GroupsFrame)
+		town.hub.SetChangeFrame(protocol.GroupsFrame)
 		town.hub.SetAuthorizer(town.auth, recheck)
 		test(t, town)
 		for _, s := range town.sessions {
@@ -470,6 +471,15 @@ func TestTheLastCheckWithinTheGraceTime(t *testing.T) {
 	})
 }
 
+const token = "t0ken"
+
+// newClient is a client that speaks AWX's protocol in a session.
+func newClient(h *relay.Hub, s *relay.Session) *protocol.Client {
+	return &protocol.Client{
+		Shared: &protocol.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}, Session: s, Token: token,
+	}
+}
+
 // A client that asks for what it has, to find out whether the relay is still there, costs no question, as long as its
 // rights are checked again in every recheck interval; one that asks for anything else does, and a right that has gone
 // ends the subscription in any case.
@@ -477,7 +487,7 @@ func TestAskingForTheSameCostsNothing(t *testing.T) {
 	const recheck = time.Minute
 	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {
 		session, socket := c.enter(t, handshake(session))
-		client := &awx.Client{Shared: shared(c.hub), Session: session, Token: token}
+		client := newClient(c.hub, session)
 		const both = `{"groups": {"jobs": ["status_changed"], "job_events": [42]}, "xrftoken": "` + token + `"}`
 		client.Message(true, []byte(both))
 		c.api.become(nil)
@@ -553,7 +563,7 @@ func TestAskingForTheSameBringsNothingBack(t *testing.T) {
 	const recheck = time.Minute
 	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {
 		session, socket := c.enter(t, handshake(session))
-		client := &awx.Client{Shared: shared(c.hub), Session: session, Token: token}
+		client := newClient(c.hub, session)
 		const both = `{"groups": {"job_events": [42, 43]}, "xrftoken": "` + token + `"}`
 		client.Message(true, []byte(both))
 		c.api.become(func(_, path string) int {
@@ -582,7 +592,7 @@ func TestOneUsersRechecksDelayNobodyElse(t *testing.T) {
 			return name
 		}
 		session, socket := c.enter(t, handshake("Cookie: awx_sessionid=alice.1"))
-		alice := &awx.Client{Shared: shared(c.hub), Session: session, Token: token}
+		alice := newClient(c.hub, session)
 		alice.Message(true, []byte(`{"groups": {"job_events": [42]}, "xrftoken": "`+token+`"}`))
 		ids := make([]string, 30)
 		for i := range ids {
@@ -590,7 +600,7 @@ func TestOneUsersRechecksDelayNobodyElse(t *testing.T) {
 		}
 		for login := range 60 { // 1,860 questions, 46 s
 			s, _ := c.enter(t, handshake(fmt.Sprint("Cookie: awx_sessionid=busy.", login)))
-			client := &awx.Client{Shared: shared(c.hub), Session: s, Token: token}
+			client := newClient(c.hub, s)
 			client.Message(true, []byte(`{"groups": {"job_events": [`+strings.Join(ids, ",")+`]}, "xrftoken": "`+token+`"}`))
 		}
 		time.Sleep(2 * time.Minute)

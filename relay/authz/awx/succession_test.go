@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
 // After a reload, a login that the authorizer before has confirmed does not queue with strangers.
