@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -49,39 +47,9 @@ type App struct {
 	// AWXMetrics shows the peers of the backplane in the metrics by AWX's own names, too. Default: false.
 	AWXMetrics bool `json:"awx_metrics,omitempty"`
 
-	layer      ChannelLayer
-	authorizer relay.Authorizer
-	recheck    time.Duration
-	// recheckGrace is how long websockets stay open without a certain answer.
-	recheckGrace time.Duration
-	open         bool // auth none
-	limits       relay.Limits
-	stopPace     *relay.Pace // nil: at once
-	files        int         // that the process may have open, 0 for any number
-
-	wantedConnections int // what the limit was to be before files bounded it
-	watched           map[*caddyhttp.Server]bool
-
+	config  *nodeConfig
 	node    *node
-	log     *slog.Logger
-	modules moduleStore
-}
-
-// ChannelLayer is what a module in the namespace edgerelay.channel_layers provides.
-type ChannelLayer interface {
-	// Place identifies what the layer connects to. While it stays the same over a reload, the
-	// open broker stays in use.
-	Place() string
-	// Open returns a broker that is not started yet.
-	Open(log *slog.Logger) (relay.Broker, error)
-	// Apply gives the settings to an open broker of the same place.
-	Apply(relay.Broker) error
-}
-
-// Auth is what a module in the namespace edgerelay.auth provides.
-type Auth interface {
-	// Authorizer returns the authorizer, and how often open sessions are checked again (0: never).
-	Authorizer() (a relay.Authorizer, recheck time.Duration, err error)
+	watched map[*caddyhttp.Server]bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -91,7 +59,8 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the parts of the configuration. It touches nothing that is running.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.log = ctx.Slogger()
+	c := &nodeConfig{Log: ctx.Slogger(), TraceEvents: a.TraceEvents, AWXMetrics: a.AWXMetrics, Plugins: a.Plugins}
+	a.config = c
 	if a.AuthRaw == nil {
 		return errors.New("edgerelay: it is not said who may connect: write auth awx <url>, auth caddy, or, for development, auth none")
 	}
@@ -102,20 +71,25 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("edgerelay: channel_layer: %w", err)
 	}
-	a.layer = layer.(ChannelLayer)
+	c.Layer = layer.(ChannelLayer)
 	auth, err := ctx.LoadModule(a, "AuthRaw")
 	if err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
 	// Here, and not in Start: the HTTP server may start before this app does.
-	if a.authorizer, a.recheck, err = auth.(Auth).Authorizer(); err != nil {
+	if c.Authorizer, c.Recheck, err = auth.(Auth).Authorizer(); err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
-	a.recheckGrace = relay.NoGrace
-	if bounded, ok := auth.(interface{ recheckGrace() time.Duration }); ok {
-		a.recheckGrace = bounded.recheckGrace()
+	c.RecheckGrace = relay.NoGrace
+	if bounded, ok := auth.(RecheckGracer); ok {
+		c.RecheckGrace = bounded.Grace()
 	}
-	_, a.open = auth.(*AuthNone)
+	if o, ok := auth.(Opener); ok {
+		c.OpenToAll = o.OpenToAll()
+	}
+	if o, ok := auth.(OperatorNamer); ok {
+		c.NamesOperators = o.NamesOperators()
+	}
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
 		return fmt.Errorf("edgerelay: unauthenticated is close or reject, not %q", a.Unauthenticated)
 	}
@@ -125,27 +99,28 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := checkOrigins(a.Origins); err != nil {
 		return err
 	}
-	if a.limits, err = a.Limits.apply(); err != nil {
+	if c.Limits, err = a.Limits.apply(); err != nil {
 		return err
 	}
-	a.limitByFiles()
+	c.limitByFiles(a.Limits != nil && a.Limits.Connections != nil)
 	if a.Drain != nil {
 		pace, err := a.Drain.pace()
 		if err != nil {
 			return fmt.Errorf("edgerelay: %w", err)
 		}
-		a.stopPace = &pace
+		c.StopPace = &pace
 	}
 	value, _, err := nodes.LoadOrNew(nodeKey, newNode)
 	if err != nil {
 		return err
 	}
 	a.node = value.(*node)
-	a.node.logFirst(a.log)
+	a.node.logFirst(c.Log)
 	if a.Backplane != nil {
 		if err := a.Backplane.provision(a.node.log); err != nil {
 			return err
 		}
+		c.Backplane = a.Backplane.config()
 	}
 	if err := a.provisionPlugins(ctx); err != nil {
 		return err
@@ -174,10 +149,10 @@ func checkOrigins(origins []string) error {
 }
 
 // Start puts the configuration in force, for connections that are open already, too.
-func (a *App) Start() error { return a.node.attach(a) }
+func (a *App) Start() error { return a.node.attach(a.config) }
 
 // Stop withdraws the configuration. If an earlier one is still attached, as when a reload fails half-way, that one is in force again.
-func (a *App) Stop() error { return a.node.detach(a) }
+func (a *App) Stop() error { return a.node.detach(a.config) }
 
 // Cleanup gives up the node; with its last configuration all websockets are closed.
 func (a *App) Cleanup() error {

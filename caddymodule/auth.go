@@ -26,6 +26,9 @@ func (AuthNone) CaddyModule() caddy.ModuleInfo {
 // Authorizer implements [Auth].
 func (AuthNone) Authorizer() (relay.Authorizer, time.Duration, error) { return relay.Open{}, 0, nil }
 
+// OpenToAll implements [Opener].
+func (AuthNone) OpenToAll() bool { return true }
+
 // UnmarshalCaddyfile reads `auth none`.
 func (AuthNone) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()

@@ -137,8 +137,8 @@ func (a *AuthAWX) provisionRecheck() error {
 	return nil
 }
 
-// recheckGrace is how long websockets stay open while the API gives no answer; below 0: for ever.
-func (a *AuthAWX) recheckGrace() time.Duration { return a.grace }
+// Grace is how long websockets stay open while the API gives no answer; below 0: for ever.
+func (a *AuthAWX) Grace() time.Duration { return a.grace }
 
 // Cleanup gives up connections to the API.
 func (a *AuthAWX) Cleanup() error {

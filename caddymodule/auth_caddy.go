@@ -42,6 +42,9 @@ func (a AuthCaddy) Authorizer() (relay.Authorizer, time.Duration, error) {
 	return caddyAuthorizer{lifetime: time.Duration(a.Lifetime), expires: a.Expires}, 0, nil
 }
 
+// NamesOperators implements [OperatorNamer].
+func (AuthCaddy) NamesOperators() bool { return true }
+
 // UnmarshalCaddyfile reads
 //
 //	auth caddy {

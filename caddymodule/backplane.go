@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -265,47 +264,4 @@ func (b *Backplane) makeKey() error {
 	}
 	b.key = sha256.Sum256(all)
 	return nil
-}
-
-// sameTLS reports whether two configurations trust the same peers.
-func (b *Backplane) sameTLS(other *Backplane) bool {
-	return b.serverName == other.serverName && b.TLSInsecureSkipVerify == other.TLSInsecureSkipVerify &&
-		fmt.Sprint(b.roots) == fmt.Sprint(other.roots)
-}
-
-// applyBackplane makes the node's backplane follow the configuration: connections to peers stay as far as they can.
-// n.mu is held.
-func (n *node) applyBackplane(config *Backplane) error {
-	plane := n.plane.Load()
-	if plane != nil && config != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), moveWait)
-		defer cancel()
-		plane.Refresh(ctx)
-	}
-	switch {
-	case config == nil && plane == nil:
-		return nil
-	case config == nil:
-		n.plane.Store(nil)
-		n.planeConfig = nil
-		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
-		defer cancel()
-		return plane.Close(ctx)
-	case plane == nil:
-		plane, err := backplane.New(n.hub, config.settings, n.log)
-		if err != nil {
-			return err
-		}
-		n.plane.Store(plane)
-		n.planeConfig = config
-		plane.Start()
-		return nil
-	case n.planeConfig.key == config.key:
-		return nil
-	}
-	if config.sameTLS(n.planeConfig) {
-		config.settings.TLS = n.planeConfig.settings.TLS
-	}
-	n.planeConfig = config
-	return plane.Apply(config.settings)
 }

@@ -141,7 +141,7 @@ func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
 	}
 	a := loaded.(*App)
 	defer func() { err = errors.Join(err, a.Cleanup()) }()
-	broker, err := a.layer.Open(a.log)
+	broker, err := a.config.Layer.Open(a.config.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
 	if err := a.node.hub.SetBroker(looking, broker); err != nil {
 		return nil, err
 	}
-	list = a.examine(looking, a.node.hub, nil)
+	list = a.config.examine(looking, a.node.hub, nil)
 	return append(list, doctor.Site(looking, text, lookForAdmin("").address)...), nil
 }
 

@@ -60,7 +60,7 @@ func (h *ConsoleHandler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay_console: %q cannot be its path; write one like /edgerelay/", h.Path)
 	}
 	h.path = strings.TrimSuffix(h.path, "/") + "/"
-	if _, ok := h.app.authorizer.(caddyAuthorizer); ok && len(h.Operators) == 0 {
+	if h.app.config.NamesOperators && len(h.Operators) == 0 {
 		return errors.New("edgerelay_console: auth caddy knows no superusers; say who may see the console: edgerelay_console { operators <user>… }")
 	}
 	return nil
@@ -126,13 +126,13 @@ func (h *ConsoleHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next 
 // operator identifies the client, and reports whether it is an operator. With an error come the status and the reason of the
 // refusal.
 func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status int, reason string, err error) {
-	id, err = h.app.authorizer.Authenticate(r)
+	id, err = h.app.config.Authorizer.Authenticate(r)
 	switch {
 	case errors.Is(err, relay.ErrUnauthenticated):
 		return id, http.StatusUnauthorized, rejectedNobody.String(), errors.New("not logged in: log in as an operator, then come back")
 	case err != nil:
 		if r.Context().Err() == nil { // a page that is gone is no fault of the authority
-			h.app.log.Warn("the console cannot find out who asks", "error", err)
+			h.app.config.Log.Warn("the console cannot find out who asks", "error", err)
 		}
 		return id, http.StatusServiceUnavailable, rejectedAuth.String(), errors.New("authentication is unavailable")
 	case h.allows(id):
@@ -143,7 +143,7 @@ func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status in
 
 func (h *ConsoleHandler) allows(id relay.Identity) bool {
 	if len(h.Operators) == 0 {
-		return h.app.open || id.Kind == relay.Superuser
+		return h.app.config.OpenToAll || id.Kind == relay.Superuser
 	}
 	// A number is a user's id: somebody else may have chosen it for a name.
 	named := id.Name != "" && strings.Trim(id.Name, "0123456789") != "" && slices.Contains(h.Operators, id.Name)

@@ -89,7 +89,7 @@ func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id re
 // openTail begins to follow a group, as the operator would get it as a client.
 func (h *ConsoleHandler) openTail(ctx context.Context, id relay.Identity, group string) (*relay.Tail, error) {
 	kind, item, _ := strings.Cut(group, "-")
-	if err := h.app.authorizer.Authorize(ctx, id, kind, item); err != nil {
+	if err := h.app.config.Authorizer.Authorize(ctx, id, kind, item); err != nil {
 		return nil, err
 	}
 	class, err := h.app.node.hub.Classify(ctx, id, group)

@@ -34,7 +34,7 @@ func (h *DemoHandler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	if !h.app.open {
+	if !h.app.config.OpenToAll {
 		return errors.New("edgerelay_demo lets everybody publish; it works with auth none only: remove it from this site")
 	}
 	return nil

@@ -40,7 +40,7 @@ func (n *node) serveDoctor(w http.ResponseWriter, r *http.Request) error {
 }
 
 // inForce returns the configuration in force, nil if there is none.
-func (n *node) inForce() *App {
+func (n *node) inForce() *nodeConfig {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.attached) == 0 {
@@ -50,9 +50,9 @@ func (n *node) inForce() *App {
 }
 
 // examine looks at everything that a names, with a hub whose channel layer is a's. running is the node if it is in operation, else nil.
-func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list []doctor.Finding) {
-	asAWX, isAWX := a.authorizer.(*awx.Authorizer)
-	if layer, ok := a.layer.(*RedisLayer); ok {
+func (a *nodeConfig) examine(ctx context.Context, hub *relay.Hub, running *node) (list []doctor.Finding) {
+	asAWX, isAWX := a.Authorizer.(*awx.Authorizer)
+	if layer, ok := a.Layer.(*RedisLayer); ok {
 		list = append(list, examineRedis(ctx, layer.settings)...)
 		if isAWX {
 			list = append(list, doctor.AWXCapacity(layer.settings.Capacity))
@@ -65,7 +65,7 @@ func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list 
 	if broker, ok := hub.Broker().(interface{ IgnoredTypes() []string }); ok && running != nil {
 		list = append(list, doctor.Ignored(broker.IgnoredTypes()))
 	}
-	if layer, ok := a.layer.(*RedisPubSubLayer); ok { // nothing is stored there that could be full, vanish or expire
+	if layer, ok := a.Layer.(*RedisPubSubLayer); ok { // nothing is stored there that could be full, vanish or expire
 		if hosts, closeAll, err := layer.settings.Clients(); err == nil {
 			found := make([][]doctor.Finding, len(hosts))
 			eachHost(hosts, func(i int, h *goredis.Client) { found[i] = doctor.Redis(ctx, h) })
@@ -82,7 +82,7 @@ func (a *App) examine(ctx context.Context, hub *relay.Hub, running *node) (list 
 		list = append(list, a.examinePeers(ctx, running)...)
 	}
 	if running != nil { // of this process; the command's own would tell nothing
-		list = append(list, doctor.Files(fileLimit(), a.limits.Connections))
+		list = append(list, doctor.Files(fileLimit(), a.Limits.Connections))
 		stats := hub.Stats()
 		list = append(list, doctor.Losses(hub.Losses()))
 		list = append(list, doctor.Clocks(stats.Lag.Skewed, stats.Deliveries))
@@ -125,8 +125,8 @@ func eachHost(hosts []*goredis.Client, fn func(i int, h *goredis.Client)) {
 }
 
 // examinePeers shakes hands with all peers that are listed or were found, at once.
-func (a *App) examinePeers(ctx context.Context, running *node) []doctor.Finding {
-	s := a.Backplane.settings
+func (a *nodeConfig) examinePeers(ctx context.Context, running *node) []doctor.Finding {
+	s := a.Backplane.Settings
 	known := map[string]bool{}
 	var targets []backplane.Target
 	add := func(url string, found bool) {

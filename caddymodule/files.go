@@ -42,29 +42,28 @@ func withinFiles(connections, n int) int {
 }
 
 // limitByFiles lowers a limit that the file descriptors do not allow.
-func (a *App) limitByFiles() {
-	a.files = openFiles()
-	a.wantedConnections = a.limits.Connections
-	a.limits.Connections = withinFiles(a.wantedConnections, a.files)
+func (c *nodeConfig) limitByFiles(configured bool) {
+	c.Files = fileLimits{Open: openFiles(), Wanted: c.Limits.Connections, Configured: configured}
+	c.Limits.Connections = withinFiles(c.Files.Wanted, c.Files.Open)
 }
 
 // byFiles tells whether the limit on connections is due to the file descriptors.
-func (a *App) byFiles() bool { return a.limits.Connections != a.wantedConnections }
+func (c *nodeConfig) byFiles() bool { return c.Limits.Connections != c.Files.Wanted }
 
 // tellFiles logs that there can be fewer connections than the configuration asks for.
-func (a *App) tellFiles() {
-	if !a.byFiles() {
+func (c *nodeConfig) tellFiles() {
+	if !c.byFiles() {
 		return
 	}
-	level, wanted := slog.LevelInfo, any(a.wantedConnections)
-	if a.Limits != nil && a.Limits.Connections != nil {
+	level, wanted := slog.LevelInfo, any(c.Files.Wanted)
+	if c.Files.Configured {
 		level = slog.LevelWarn
 	}
-	if a.wantedConnections == 0 {
+	if c.Files.Wanted == 0 {
 		wanted = "any number"
 	}
-	a.log.Log(context.Background(), level, "there can be fewer websockets than the limit, for want of file descriptors; raise LimitNOFILE= of the systemd unit, or ulimit -n",
-		"connections", a.limits.Connections, "limit", wanted, "file_descriptors", a.files)
+	c.Log.Log(context.Background(), level, "there can be fewer websockets than the limit, for want of file descriptors; raise LimitNOFILE= of the systemd unit, or ulimit -n",
+		"connections", c.Limits.Connections, "limit", wanted, "file_descriptors", c.Files.Open)
 }
 
 // errNoFiles is why a connection is refused although the limits allow it.
@@ -78,15 +77,18 @@ type lastFiles struct{}
 // counting, and it also knows what others in the process use.
 func (a *App) watchFiles(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || a.files <= 0 || a.watched[server] {
+	if !ok || a.config.Files.Open <= 0 || a.watched[server] {
 		return
 	}
 	if a.watched == nil {
 		a.watched = map[*caddyhttp.Server]bool{}
 	}
 	a.watched[server] = true
-	n := a.node
-	last, veryLast := lastOf(a.files), a.files-fileReserve(a.files)/4
+	a.node.watchFiles(server, a.config.Files.Open)
+}
+
+func (n *node) watchFiles(server *caddyhttp.Server, files int) {
+	last, veryLast := lastOf(files), files-fileReserve(files)/4
 	server.RegisterConnState(n.waiting.track)
 	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
 		number := descriptor(c)
@@ -116,15 +118,15 @@ func (n *node) makeRoom(emergency bool) bool {
 // checkFiles refuses what came over a connection that is marked. Once there has been one, others are refused too while few descriptors are
 // free and no connection without a request can make room, until none of the last is in use: connections that have one may stay when those
 // below are given back, and taken again.
-func (a *App) checkFiles(r *http.Request) error {
-	crowd := &a.node.crowd
+func (n *node) checkFiles(r *http.Request, files int) error {
+	crowd := &n.crowd
 	if r.Context().Value(lastFiles{}) != nil {
 		return errNoFiles
 	}
-	if !crowd.on.Load() || crowd.room(a.files, time.Now()) {
+	if !crowd.on.Load() || crowd.room(files, time.Now()) {
 		return nil
 	}
-	if a.node.makeRoom(crowd.emergency(a.files)) && crowd.room(a.files, time.Now()) {
+	if n.makeRoom(crowd.emergency(files)) && crowd.room(files, time.Now()) {
 		return nil
 	}
 	return errNoFiles
@@ -176,9 +178,9 @@ func (c *crowd) gain(closed int) {
 }
 
 // remedy adds to a refusal what its reader can do about it.
-func (a *App) remedy(err error) error {
-	if errors.Is(err, errNoFiles) || errors.Is(err, relay.ErrTooManyConnections) && a.byFiles() {
-		return fmt.Errorf("%w: nearly all of its %d file descriptors are in use; raise LimitNOFILE= of the systemd unit, or ulimit -n", err, a.files)
+func (c *nodeConfig) remedy(err error) error {
+	if errors.Is(err, errNoFiles) || errors.Is(err, relay.ErrTooManyConnections) && c.byFiles() {
+		return fmt.Errorf("%w: nearly all of its %d file descriptors are in use; raise LimitNOFILE= of the systemd unit, or ulimit -n", err, c.Files.Open)
 	}
 	return err
 }

@@ -194,9 +194,9 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *relay.Reservati
 	if !address.IsValid() {
 		a.node.tellUnknownAddress()
 	}
-	if err := a.checkFiles(r); err != nil {
+	if err := a.node.checkFiles(r, a.config.Files.Open); err != nil {
 		hub.CountRefusal()
-		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.remedy(err))
+		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.config.remedy(err))
 		return nil
 	}
 	room, err := hub.Admit(address)
@@ -208,7 +208,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *relay.Reservati
 	case errors.Is(err, relay.ErrTooManyFromAddress):
 		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
 	default:
-		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.remedy(err))
+		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.config.remedy(err))
 	}
 	return nil
 }
@@ -229,7 +229,7 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, room *relay.R
 		return false
 	}
 	var err error
-	*id, err = authenticate(a.authorizer, r)
+	*id, err = authenticate(a.config.Authorizer, r)
 	room.Settle()
 	if errors.Is(err, relay.ErrUnauthenticated) {
 		leaves = h.turnAway(w, r, room)

@@ -62,13 +62,13 @@ type node struct {
 	examining    sync.Mutex // held during an examination; one at a time is enough
 
 	mu         sync.Mutex
-	attached   []*App        // the last one is in force
+	attached   []*nodeConfig // the last one is in force
 	configured chan struct{} // closed once there has been one
 	place      string        // of the open broker
 
 	stopPace    atomic.Pointer[relay.Pace]          // at which clients leave at the end; nil: at once
 	plane       atomic.Pointer[backplane.Backplane] // nil if none is configured
-	planeConfig *Backplane                          // in force; guarded by mu
+	planeConfig *planeConfig                        // in force; guarded by mu
 	plugins     atomic.Pointer[pluginHost]          // nil until a configuration has plugins
 }
 
@@ -96,27 +96,27 @@ func current() *node {
 	return n
 }
 
-// attach puts a in force.
-func (n *node) attach(a *App) error {
+// attach puts c in force.
+func (n *node) attach(c *nodeConfig) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.applyPlugins(a); err != nil { // first: if they are refused, nothing has changed
+	if err := n.applyPlugins(c); err != nil { // first: if they are refused, nothing has changed
 		return err
 	}
-	if err := n.apply(a); err != nil {
+	if err := n.apply(c); err != nil {
 		if last := len(n.attached) - 1; last >= 0 { // some of it may be in force already
 			err = errors.Join(err, n.apply(n.attached[last]))
 			n.restorePlugins(n.attached[last])
 		}
 		return err
 	}
-	n.attached = append(n.attached, a)
+	n.attached = append(n.attached, c)
 	select {
 	case <-n.configured:
 	default:
 		close(n.configured)
 	}
-	a.tellFiles()
+	c.tellFiles()
 	return nil
 }
 
@@ -155,12 +155,12 @@ func (n *node) hasConfig() bool {
 	return len(n.attached) > 0
 }
 
-// detach withdraws a.
-func (n *node) detach(a *App) error {
+// detach withdraws c.
+func (n *node) detach(c *nodeConfig) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, other := range n.attached {
-		if other != a {
+		if other != c {
 			continue
 		}
 		last := i == len(n.attached)-1
@@ -175,17 +175,17 @@ func (n *node) detach(a *App) error {
 	return nil
 }
 
-// apply makes the hub follow a. n.mu is held.
-func (n *node) apply(a *App) error {
+// apply makes the hub follow c. n.mu is held.
+func (n *node) apply(c *nodeConfig) error {
 	// First of all, for the site may be served already: whoever it lets in is asked about by the same.
-	n.hub.SetLimits(a.limits)
-	n.hub.SetRecheckGrace(a.recheckGrace)
-	n.hub.SetAuthorizer(a.authorizer, a.recheck)
-	if r, ok := a.layer.(resyncer); ok {
-		n.hub.SetResync(r.resyncText())
+	n.hub.SetLimits(c.Limits)
+	n.hub.SetRecheckGrace(c.RecheckGrace)
+	n.hub.SetAuthorizer(c.Authorizer, c.Recheck)
+	if r, ok := c.Layer.(Resyncer); ok {
+		n.hub.SetResync(r.ResyncText())
 	}
-	if place := a.layer.Place(); place != n.place {
-		broker, err := a.layer.Open(n.log)
+	if place := c.Layer.Place(); place != n.place {
+		broker, err := c.Layer.Open(n.log)
 		if err != nil {
 			return err
 		}
@@ -198,14 +198,14 @@ func (n *node) apply(a *App) error {
 			n.log.Warn("the former channel layer could not be left in order", "error", err)
 		}
 		n.place = place
-	} else if err := a.layer.Apply(n.hub.Broker()); err != nil {
+	} else if err := c.Layer.Apply(n.hub.Broker()); err != nil {
 		return err
 	}
-	n.out.to.Store(a.log)
-	n.stopPace.Store(a.stopPace)
-	n.hub.Trace(a.TraceEvents, n.events.report)
-	n.awxMetrics.Store(a.AWXMetrics)
-	return n.applyBackplane(a.Backplane)
+	n.out.to.Store(c.Log)
+	n.stopPace.Store(c.StopPace)
+	n.hub.Trace(c.TraceEvents, n.events.report)
+	n.awxMetrics.Store(c.AWXMetrics)
+	return n.applyBackplane(c.Backplane)
 }
 
 // Handle implements [caddyevents.Handler]: when the process is about to end, clients are told at once. Caddy's HTTP

@@ -14,18 +14,18 @@ func (a *App) provisionPlugins(ctx caddy.Context) error {
 			return err
 		}
 	}
-	a.modules = moduleStore{ctx.Storage()}
+	a.config.Modules = moduleStore{ctx.Storage()}
 	if a.node.hasConfig() {
 		return nil
 	}
-	return checkPlugins(ctx, a.Plugins, a.modules)
+	return checkPlugins(ctx, a.Plugins, a.config.Modules)
 }
 
-// applyPlugins makes the plugins follow a. n.mu is held.
-func (n *node) applyPlugins(a *App) error {
+// applyPlugins makes the plugins follow c. n.mu is held.
+func (n *node) applyPlugins(c *nodeConfig) error {
 	h := n.plugins.Load()
 	if h == nil {
-		if len(a.Plugins) == 0 {
+		if len(c.Plugins) == 0 {
 			return nil
 		}
 		var err error
@@ -34,15 +34,15 @@ func (n *node) applyPlugins(a *App) error {
 		}
 		n.plugins.Store(h)
 	}
-	if err := h.apply(context.Background(), a.Plugins, a.modules); err != nil {
+	if err := h.apply(context.Background(), c.Plugins, c.Modules); err != nil {
 		return err
 	}
 	return nil
 }
 
-// restorePlugins makes the plugins follow a again, after another configuration was refused. n.mu is held.
-func (n *node) restorePlugins(a *App) {
-	if err := n.applyPlugins(a); err != nil {
+// restorePlugins makes the plugins follow c again, after another configuration was refused. n.mu is held.
+func (n *node) restorePlugins(c *nodeConfig) {
+	if err := n.applyPlugins(c); err != nil {
 		n.log.Error("the plugins of the refused configuration go on: those before cannot be loaded any more", "error", err)
 	}
 }

@@ -147,7 +147,7 @@ func TestAuthorizerBeforeStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if app.(*App).authorizer == nil {
+	if app.(*App).config.Authorizer == nil {
 		t.Error("no authorizer before Start")
 	}
 	if err := app.(*App).Cleanup(); err != nil {

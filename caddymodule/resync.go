@@ -14,8 +14,8 @@ type Resync struct {
 	Resync string `json:"resync,omitempty"`
 }
 
-// resyncText is what clients are told.
-func (r Resync) resyncText() string { return r.Resync }
+// ResyncText implements [Resyncer].
+func (r Resync) ResyncText() string { return r.Resync }
 
 func (r Resync) validate() error {
 	if r.Resync != "" && !json.Valid([]byte(r.Resync)) {
@@ -31,6 +31,3 @@ func (r *Resync) unmarshalResync(d *caddyfile.Dispenser) error {
 	}
 	return nil
 }
-
-// resyncer is a [ChannelLayer] with a setting resync.
-type resyncer interface{ resyncText() string }

@@ -1,0 +1,52 @@
+package caddymodule
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/backplane"
+)
+
+// nodeConfig is a checked configuration, as the node applies it.
+type nodeConfig struct {
+	Layer      ChannelLayer
+	Authorizer relay.Authorizer
+	// Recheck is the time between two checks of an open session, 0 for none; RecheckGrace is how long a session stays
+	// open without a certain answer.
+	Recheck, RecheckGrace time.Duration
+	// OpenToAll is true if every client may see everything.
+	OpenToAll bool
+	// NamesOperators is true if no client is a superuser.
+	NamesOperators bool
+	Limits         relay.Limits
+	Files          fileLimits
+	// StopPace is the pace at which clients leave when the relay stops; nil: all at once.
+	StopPace *relay.Pace
+	// TraceEvents is the number of events for each that is traced, 0 for none.
+	TraceEvents int
+	AWXMetrics  bool
+	// Backplane is nil if none is configured.
+	Backplane *planeConfig
+	Plugins   []*Plugin
+	Modules   moduleStore
+	Log       *slog.Logger
+}
+
+// planeConfig is a checked configuration of the backplane.
+type planeConfig struct {
+	Settings backplane.Settings
+	// Key is of all settings: a reload that does not change it touches nothing.
+	Key [32]byte
+	// TLSKey is of the settings of TLS alone.
+	TLSKey string
+}
+
+// fileLimits bounds the connections by the file descriptors that the process may open.
+type fileLimits struct {
+	// Open is how many descriptors the process may have open, 0 for any number.
+	Open int
+	// Wanted is the limit on connections before descriptors bounded it; Configured is true if the operator set it.
+	Wanted     int
+	Configured bool
+}
