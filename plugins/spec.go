@@ -60,8 +60,9 @@ type Spec struct {
 	Grants []Grant
 	// Memory limits an instance's linear memory, in bytes; default 32 MiB.
 	Memory int64
-	// Fuel is the budget of one call in units, to which FuelPerByte adds; default 1,000,000: some milliseconds of
-	// instructions, and seconds where each waits for memory (see RATIONALE.md, "fuel"). See FuelFor.
+	// Fuel is the budget of one call in units, to which FuelPerByte adds; default 1,000,000. See FuelFor. The default is
+	// some milliseconds of instructions, or seconds of loads that miss the cache:
+	// docs/decisions/plugins.md#why-is-fuel-counted-by-rewriting-modules
 	Fuel int64
 	// FuelPerByte is what each byte of the call's input adds to the budget, in units; default 64. Negative: nothing.
 	FuelPerByte int64
