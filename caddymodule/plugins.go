@@ -27,7 +27,7 @@ type Plugin struct {
 	Groups []string `json:"groups,omitempty"`
 	// Config is what the plugin gets as its configuration, any JSON.
 	Config json.RawMessage `json:"config,omitempty"`
-	// OnError says what becomes of an event that the plugin cannot process, because it fails or is set aside:
+	// OnError says what becomes of an event that the plugin cannot process, because it fails or its breaker is open:
 	// "withhold" (it is not delivered; clients are told by the channel layer's resync, if that is set), "pass" (it goes
 	// on as it came: for plugins that guard nothing), "drop" (as withhold, without a word) or "last_good" (the version
 	// that ran before decides, or else withhold). Default: "withhold". A failing on_subscribe always denies.
@@ -50,11 +50,11 @@ type Plugin struct {
 	JSON bool `json:"json,omitempty"`
 	// KV bounds the plugin's key-value store, in bytes. Default: 1 MiB.
 	KV int `json:"kv,omitempty"`
-	// MaxFailures sets a hook of the plugin aside for a group where so many more calls failed than succeeded. Events
-	// that are too large or run out of fuel do not count. Default: 5.
+	// MaxFailures opens the circuit breaker of a hook and group when so many more calls failed there than succeeded.
+	// Events that are too large or run out of fuel do not count. Default: 5.
 	MaxFailures int `json:"max_failures,omitempty"`
-	// Cooldown is how long it then stays aside for that group. Default: 5s; doubled, up to 32 times, while it goes on
-	// failing.
+	// Cooldown is how long an open circuit breaker suspends calls before a trial call. Default: 5s; doubled after each
+	// failed trial, up to 32 times.
 	Cooldown caddy.Duration `json:"cooldown,omitempty"`
 	// Samples is a file of events, one JSON object a line ({"group", "payload", "verdict", "output"}), that a module must
 	// get right before it runs. A change of it is picked up.

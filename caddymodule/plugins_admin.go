@@ -151,14 +151,14 @@ func writeJSON(w http.ResponseWriter, v any) error {
 // pluginTrouble is a plugin that does not do its work, as the health endpoint shows it.
 type pluginTrouble struct {
 	Name string `json:"name"`
-	// Breaker is open while the plugin is set aside, half-open while it is tried again.
+	// Breaker is open while calls are suspended for some groups, half-open while each of them waits for a trial call.
 	Breaker string `json:"breaker,omitempty"`
 	// LastError is its last failure; Refused says why a newer module was not taken.
 	LastError string `json:"last_error,omitempty"`
 	Refused   string `json:"refused,omitempty"`
 }
 
-// pluginTroubles lists the plugins that are set aside, and those with a newer module that was refused.
+// pluginTroubles lists the plugins with an open circuit breaker, and those with a newer module that was refused.
 func (n *node) pluginTroubles() (list []pluginTrouble) {
 	h := n.plugins.Load()
 	if h == nil {

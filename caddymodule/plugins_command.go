@@ -52,9 +52,9 @@ func pluginListCommand() *cobra.Command {
 func (p *pluginStatus) state() string {
 	switch {
 	case p.Breaker == "open":
-		return "set-aside"
+		return "breaker-open"
 	case p.Breaker == "half-open":
-		return "on-trial"
+		return "breaker-half-open"
 	case p.Refused != "":
 		return "update-refused"
 	case p.Shadow:

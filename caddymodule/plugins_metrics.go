@@ -12,8 +12,8 @@ var (
 	descPluginFuel     = desc("plugin_fuel_total", "Units of fuel spent by a plugin.", "plugin")
 	descPluginFailures = desc("plugin_failures_total", "Failed calls of a plugin, by kind.", "plugin", "kind")
 	descPluginFailing  = desc("plugin_unprocessed_total", "Events that a plugin could not process, by what on_error made of them.", "plugin", "outcome")
-	descPluginBypassed = desc("plugin_bypassed_total", "Calls that were not made because the plugin was set aside for their group.", "plugin")
-	descPluginBreaker  = desc("plugin_breaker_open", "Groups for which a hook of a plugin is set aside after failures there.", "plugin")
+	descPluginSkipped  = desc("plugin_calls_skipped_total", "Calls not made because the circuit breaker was open for their group.", "plugin")
+	descPluginBreaker  = desc("plugin_breaker_open", "Groups for which the circuit breaker of a hook is open.", "plugin")
 	descPluginShadow   = desc("plugin_shadow_total", "Decisions of a shadow, by whether the original decided the same.", "plugin", "result")
 	descPluginDeploys  = desc("plugin_deploys_total", "Times that a plugin's module was swapped.", "plugin")
 	descPluginMemory   = desc("plugin_memory_bytes", "Linear memory of all instances of a plugin.", "plugin")
@@ -42,8 +42,8 @@ func collectPlugins(h *pluginHost, gauge func(*prometheus.Desc, float64, ...stri
 		for _, outcome := range plugins.Outcomes {
 			count(descPluginFailing, p.Unprocessed[outcome], name, outcome)
 		}
-		count(descPluginBypassed, p.Bypassed, name)
-		gauge(descPluginBreaker, float64(p.Aside), name)
+		count(descPluginSkipped, p.CallsSkipped, name)
+		gauge(descPluginBreaker, float64(p.OpenBreakerCount), name)
 		if p.Shadow {
 			count(descPluginShadow, p.Same, name, "same")
 			count(descPluginShadow, p.Differ, name, "differ")

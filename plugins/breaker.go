@@ -8,181 +8,240 @@ import (
 )
 
 const (
-	// maxGates bounds how many gates with recent failures one instance's breakers remember.
-	maxGates = 256
-	// gateMemory is how long a failure counts that no other call of its gate follows.
-	gateMemory = time.Minute
+	// maxBreakers bounds how many keys with recent failures one slot's breakers remember.
+	maxBreakers = 256
+	// breakerMemory is how long a failure counts when no other call with its key follows.
+	breakerMemory = time.Minute
 )
 
-// gate is what a breaker opens and closes. A failure concerns nothing else.
-type gate struct {
+// breakerKey names the calls that one circuit breaker suspends. A failure concerns no other calls.
+type breakerKey struct {
 	hook  Hook
 	group string
-	// part is the class that on_class renders for, and a hash of the user that on_subscribe decides about: one user's
-	// subscription that fails must not deny those of others.
-	part uint64
+	// subject is the class that on_class renders for, or a hash of the user that on_subscribe decides about: a failing
+	// subscription of one user must not deny those of other users.
+	subject uint64
 }
 
-// breaker counts the failures of one gate.
+// breakerPhase is the phase of one circuit breaker.
+type breakerPhase uint8
+
+const (
+	breakerClosed   breakerPhase = iota // calls are made and their failures counted
+	breakerOpen                         // calls are suspended; from retryAt on, the next call becomes the trial
+	breakerHalfOpen                     // the trial call is in flight; all other calls are suspended
+)
+
+// breakerEvent is an input of a circuit breaker.
+type breakerEvent uint8
+
+const (
+	callRequested breakerEvent = iota // a caller asks whether the call may be made
+	callSucceeded
+	callFailed
+	callAbandoned // the permitted call was not made, or its result says nothing about the key
+)
+
+// breakerLimits are the settings of a circuit breaker.
+type breakerLimits struct {
+	maxFailures int
+	cooldown    time.Duration
+}
+
+// breaker is the state of one circuit breaker. Times are [ticks].
 type breaker struct {
-	score   int   // failures less successes; the gate is set aside when it reaches the limit
-	until   int64 // ticks until which it is set aside; 0: it is not
-	probing bool  // that time is over, and one call is under way to try it again
-	tries   int   // tries that failed
-	last    int64 // ticks of the last failure
+	phase        breakerPhase
+	score        int // failures minus successes while closed
+	failedTrials int // in a row
+	retryAt      int64
+	lastFailure  int64
 }
 
-// breakers set hooks aside, group by group, whose calls fail more often than they succeed. They remember only gates
-// with recent failures: while there are none, a call costs two atomic loads. Safe for concurrent use.
+// next returns the breaker's state after an event. It is the only place where the phase changes. For callRequested, permitted
+// reports whether the call may be made.
+func (b breaker) next(event breakerEvent, now int64, limits breakerLimits) (_ breaker, permitted bool) {
+	if event == callFailed {
+		b.lastFailure = now
+	}
+	switch b.phase {
+	case breakerClosed:
+		switch event {
+		case callRequested:
+			return b, true
+		case callSucceeded:
+			b.score = max(0, b.score-1)
+		case callFailed:
+			if b.score++; b.score >= limits.maxFailures {
+				b.phase, b.retryAt = breakerOpen, now+int64(limits.cooldown)
+			}
+		}
+	case breakerOpen:
+		switch event {
+		case callRequested:
+			if now >= b.retryAt {
+				b.phase = breakerHalfOpen
+				return b, true
+			}
+		case callSucceeded: // of a call that began before the breaker opened
+			b = breaker{lastFailure: b.lastFailure}
+		}
+	case breakerHalfOpen:
+		switch event {
+		case callSucceeded:
+			b = breaker{lastFailure: b.lastFailure}
+		case callFailed:
+			b.failedTrials++
+			b.phase, b.retryAt = breakerOpen, now+int64(trialPause(limits.cooldown, b.failedTrials))
+		case callAbandoned:
+			b.phase = breakerOpen // retryAt has passed: the next call is the trial
+		}
+	}
+	return b, false
+}
+
+// trialPause returns how long calls stay suspended after a number of failed trials.
+func trialPause(cooldown time.Duration, failedTrials int) time.Duration {
+	return cooldown << min(failedTrials, 5)
+}
+
+// forgettable reports whether the state equals that of a breaker without failures.
+func (b breaker) forgettable() bool { return b.phase == breakerClosed && b.score == 0 }
+
+// stale reports whether the breaker's failures are too old to count. A trial in flight reports back, so its breaker stays.
+func (b breaker) stale(now int64) bool {
+	return b.phase != breakerHalfOpen && now-max(b.lastFailure, b.retryAt) > int64(breakerMemory)
+}
+
+// breakers holds the circuit breakers of one slot, by key. Only keys with recent failures have an entry; without any entry,
+// a call costs two atomic loads. Its methods are safe for concurrent use.
 type breakers struct {
-	limit    int
-	cooldown time.Duration
-	now      func() time.Time
+	limits breakerLimits
+	now    func() time.Time
 
-	known atomic.Int32 // len(of), to be read without the lock
-	mu    sync.Mutex
-	of    map[gate]*breaker
-	swept int64 // ticks of the last look for what can be forgotten
+	count     atomic.Int32 // len(entries), readable without the lock
+	mu        sync.Mutex   // guards the fields below
+	entries   map[breakerKey]breaker
+	lastSweep int64 // ticks
 }
 
-// allow tells whether a call may be made; after a true, done or giveUp must be called.
-func (b *breakers) allow(g gate) bool {
-	if b.known.Load() == 0 {
+// allow reports whether a call may be made. After true, the caller must call succeeded, failed or abandon.
+func (b *breakers) allow(key breakerKey) bool {
+	if b.count.Load() == 0 {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := ticks(b.now())
 	b.sweep(now)
-	br := b.of[g]
-	if br == nil || br.until == 0 {
+	old, ok := b.entries[key]
+	if !ok {
 		return true
 	}
-	if now < br.until || br.probing {
-		return false
+	state, permitted := old.next(callRequested, now, b.limits)
+	if state != old {
+		b.entries[key] = state
 	}
-	br.probing = true
-	return true
+	return permitted
 }
 
-// giveUp ends what allow began without a result: the module was not asked, or the call says nothing of the gate.
-func (b *breakers) giveUp(g gate) {
-	if b.known.Load() == 0 {
+// abandon ends a permitted call without a verdict on its key.
+func (b *breakers) abandon(key breakerKey) { b.report(key, callAbandoned) }
+
+// succeeded reports a successful call.
+func (b *breakers) succeeded(key breakerKey) { b.report(key, callSucceeded) }
+
+func (b *breakers) report(key breakerKey, event breakerEvent) {
+	if b.count.Load() == 0 {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if br := b.of[g]; br != nil {
-		br.probing = false
+	state, ok := b.entries[key]
+	if !ok {
+		return
+	}
+	if state, _ = state.next(event, ticks(b.now()), b.limits); state.forgettable() {
+		b.remove(key)
+	} else {
+		b.entries[key] = state
 	}
 }
 
-// succeeded reports a call that went well.
-func (b *breakers) succeeded(g gate) {
-	if b.known.Load() == 0 {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	br := b.of[g]
-	if br == nil {
-		return
-	}
-	if br.score--; br.until != 0 || br.score <= 0 {
-		b.forget(g)
-	}
-}
-
-// failed reports a call that failed, and returns for how long the gate is set aside for it; 0 if it is not, or is
-// already.
-func (b *breakers) failed(g gate) time.Duration {
+// failed reports a failed call and returns whether the breaker opened because of it. A failed trial, which keeps an open
+// breaker open, returns false.
+func (b *breakers) failed(key breakerKey) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := ticks(b.now())
-	br := b.of[g]
-	if br == nil {
+	old, ok := b.entries[key]
+	if !ok {
 		b.sweep(now)
-		br = b.remember(g)
+		b.makeRoom()
+		key.group = strings.Clone(key.group)
 	}
-	br.last = now
-	if br.until != 0 { // a try failed, or a call that began before the gate was set aside
-		if br.probing {
-			br.probing = false
-			br.tries++
-			br.until = now + int64(b.pause(br.tries))
-		}
-		return 0
-	}
-	if br.score++; br.score < b.limit {
-		return 0
-	}
-	br.until = now + int64(b.cooldown)
-	return b.cooldown
+	state, _ := old.next(callFailed, now, b.limits)
+	b.entries[key] = state
+	b.count.Store(int32(len(b.entries)))
+	return old.phase == breakerClosed && state.phase == breakerOpen
 }
 
-// pause is how long a gate is set aside after a number of tries that failed.
-func (b *breakers) pause(tries int) time.Duration { return b.cooldown << min(tries, 5) }
-
-// remember makes room for a gate. Of too many, the one goes whose last failure is longest ago: then its plugin is asked
-// again, and if it fails its policy answers, so that nothing passes for it.
-func (b *breakers) remember(g gate) *breaker {
-	if len(b.of) >= maxGates {
-		var oldest gate
-		var last int64
-		for other, br := range b.of {
-			if oldest == (gate{}) || br.last < last {
-				oldest, last = other, br.last
-			}
-		}
-		b.forget(oldest)
+// makeRoom removes the entry with the oldest failure if the table is full. Its plugin is then called again; if the call
+// fails, on_error decides, so no event passes unprocessed.
+func (b *breakers) makeRoom() {
+	if b.entries == nil {
+		b.entries = map[breakerKey]breaker{}
 	}
-	if b.of == nil {
-		b.of = map[gate]*breaker{}
-	}
-	g.group = strings.Clone(g.group)
-	br := &breaker{}
-	b.of[g] = br
-	b.known.Store(int32(len(b.of)))
-	return br
-}
-
-func (b *breakers) forget(g gate) {
-	delete(b.of, g)
-	b.known.Store(int32(len(b.of)))
-}
-
-// sweep forgets gates without recent failures, now and then.
-func (b *breakers) sweep(now int64) {
-	if now-b.swept < int64(gateMemory)/4 {
+	if len(b.entries) < maxBreakers {
 		return
 	}
-	b.swept = now
-	for g, br := range b.of {
-		if now-max(br.last, br.until) > int64(gateMemory) && !br.probing {
-			b.forget(g)
+	var oldest breakerKey
+	var failure int64
+	for key, state := range b.entries {
+		if oldest == (breakerKey{}) || state.lastFailure < failure {
+			oldest, failure = key, state.lastFailure
+		}
+	}
+	b.remove(oldest)
+}
+
+func (b *breakers) remove(key breakerKey) {
+	delete(b.entries, key)
+	b.count.Store(int32(len(b.entries)))
+}
+
+// sweep removes stale entries, at most four times per breakerMemory.
+func (b *breakers) sweep(now int64) {
+	if now-b.lastSweep < int64(breakerMemory)/4 {
+		return
+	}
+	b.lastSweep = now
+	for key, state := range b.entries {
+		if state.stale(now) {
+			b.remove(key)
 		}
 	}
 }
 
-// SetAside is a hook that is not called for a group, because it failed there.
-type SetAside struct {
+// OpenBreaker names a hook whose calls are suspended for a group after failures there.
+type OpenBreaker struct {
 	Hook  string `json:"hook"`
 	Group string `json:"group"`
-	// Trying tells that the time is over, and the next call tries it again.
-	Trying bool `json:"trying,omitempty"`
+	// HalfOpen tells that the cooldown has ended: a trial call is in flight, or the next call will be the trial.
+	HalfOpen bool `json:"half_open,omitempty"`
 }
 
-// open appends what is set aside.
-func (b *breakers) open(list []SetAside) []SetAside {
-	if b.known.Load() == 0 {
+// appendOpen appends the breakers that are not closed to list.
+func (b *breakers) appendOpen(list []OpenBreaker) []OpenBreaker {
+	if b.count.Load() == 0 {
 		return list
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := ticks(b.now())
-	for g, br := range b.of {
-		if br.until != 0 {
-			list = append(list, SetAside{g.hook.String(), g.group, br.probing || now >= br.until})
+	for key, state := range b.entries {
+		if state.phase != breakerClosed {
+			halfOpen := state.phase == breakerHalfOpen || now >= state.retryAt
+			list = append(list, OpenBreaker{key.hook.String(), key.group, halfOpen})
 		}
 	}
 	return list

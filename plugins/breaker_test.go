@@ -32,7 +32,7 @@ func TestBreaker(t *testing.T) {
 		}
 	}
 	calls := state().Calls
-	if run("replace") != "" || state().Breaker != "open" || state().Calls != calls || state().Bypassed != 1 {
+	if run("replace") != "" || state().Breaker != "open" || state().Calls != calls || state().CallsSkipped != 1 {
 		t.Errorf("after three failures in a row the plugin is still called: %+v", state())
 	}
 	now.Add(int64(time.Second))

@@ -107,7 +107,7 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 			pl = newPlugin(spec.Name, p.host.logger, spec.KV, p.host.now)
 		}
 		next[spec.Name] = pl
-		m := pl.live.Load()
+		m := pl.live()
 		same := m != nil && m.key == spec.key()
 		if same && pl.spec.Load().samplesKey() == spec.samplesKey() {
 			continue
@@ -142,7 +142,7 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 		if loaded[i] == nil {
 			continue
 		}
-		if pl.live.Load() == nil {
+		if pl.live() == nil {
 			pl.install(loaded[i]) // nothing to drain, and it must be there before the routes name it
 		} else {
 			drain = append(drain, func() { pl.install(loaded[i]) })
@@ -150,7 +150,7 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 	}
 	for _, pl := range next {
 		if pl.spec.Load().OnError != OnErrorLastGood {
-			drain = append(drain, func() { pl.retire(pl.good.Swap(nil)) })
+			drain = append(drain, pl.revokeFallback)
 		}
 	}
 	for name, pl := range p.plugins {
@@ -225,7 +225,7 @@ func (p *Pipeline) deploy(ctx context.Context, name string, wasm []byte) error {
 	}
 	pl := p.plugins[name]
 	if pl == nil {
-		return fmt.Errorf("there is no plugin %q: %w", name, os.ErrNotExist)
+		return unknownPlugin(name)
 	}
 	spec := *pl.spec.Load()
 	spec.Wasm = wasm
@@ -233,7 +233,7 @@ func (p *Pipeline) deploy(ctx context.Context, name string, wasm []byte) error {
 	if err != nil {
 		return err
 	}
-	if m := pl.live.Load(); m != nil && m.key == spec.key() {
+	if m := pl.live(); m != nil && m.key == spec.key() {
 		return nil
 	}
 	m, err := p.host.load(ctx, spec, pl.env)
@@ -251,11 +251,9 @@ func (p *Pipeline) Rollback(ctx context.Context, name string) error {
 	defer p.mu.Unlock()
 	pl := p.plugins[name]
 	if pl == nil {
-		return fmt.Errorf("there is no plugin %q: %w", name, os.ErrNotExist)
+		return unknownPlugin(name)
 	}
-	pl.mu.Lock()
-	previous := pl.previous
-	pl.mu.Unlock()
+	previous := pl.deployment.Load().previous
 	if previous == nil {
 		return fmt.Errorf("plugin %s has had no other module since the start", name)
 	}
@@ -298,7 +296,7 @@ func (p *Pipeline) Hold(ctx context.Context, name string) error {
 	defer p.mu.Unlock()
 	pl := p.plugins[name]
 	if pl == nil {
-		return fmt.Errorf("there is no plugin %q: %w", name, os.ErrNotExist)
+		return unknownPlugin(name)
 	}
 	return p.host.check(ctx, *pl.spec.Load())
 }

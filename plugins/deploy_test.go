@@ -242,7 +242,7 @@ func TestLastGood(t *testing.T) {
 			t.Fatalf("under a bad version an event gives %q, want what the last good one does", got)
 		}
 	}
-	if h := p.Health()[0]; h.Breaker != "open" || h.Bypassed != 15 || h.Failures[KindTrap] != 6 {
+	if h := p.Health()[0]; h.Breaker != "open" || h.CallsSkipped != 15 || h.Failures[KindTrap] != 6 {
 		t.Errorf("health: %+v", h)
 	}
 }

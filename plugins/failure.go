@@ -19,10 +19,10 @@ const (
 	KindOutputs  Kind = "outputs"  // emitted events were left out because one event had become too many
 )
 
-// counts tells whether such a failure counts for the breaker. One by size or by work says something of its own event
+// countsForBreaker tells whether such a failure counts for the breaker. One by size or by work says something of its own event
 // only, or a large event would set the plugin aside for the small ones; one by want of an instance says nothing of the
 // event at all.
-func (k Kind) counts() bool { return k != KindFuel && k != KindTooLarge && k != KindStart }
+func (k Kind) countsForBreaker() bool { return k != KindFuel && k != KindTooLarge && k != KindStart }
 
 // kinds orders the counters.
 var kinds = [...]Kind{KindFuel, KindTrap, KindRange, KindTooLarge, KindText, KindGuest, KindResult, KindExit, KindStart, KindOutputs}

@@ -75,11 +75,11 @@ type result struct {
 	payload  []byte // of a replacement
 	audience uint64
 	emits    []emission
-	gone     bool // the plugin was removed while the event was on its way to it
+	removed  bool // the plugin has left the pipeline; nothing was decided
 	withheld bool // with Drop: no module has processed the event, and clients are told that they miss something
 }
 
-const everybody = math.MaxUint64
+const allClasses = math.MaxUint64
 
 // instantiate starts a copy of the module: start function, _initialize, ABI version, ev_init, input buffer.
 func (m *module) instantiate(ctx context.Context, env *environment) (in *instance, err error) {
@@ -239,7 +239,7 @@ func (in *instance) begin(a string, b []byte) *Failure {
 	copy(buf[len(a):], b)
 	in.said = ""
 	in.document = b
-	in.audience = everybody
+	in.audience = allClasses
 	in.emits = in.emits[:0]
 	return nil
 }
@@ -247,8 +247,8 @@ func (in *instance) begin(a string, b []byte) *Failure {
 // end forgets the call's input.
 func (in *instance) end() { in.document = nil }
 
-// spend returns the fuel of the last call, once.
-func (in *instance) spend() int64 {
+// takeSpentFuel returns the fuel of the last call, once.
+func (in *instance) takeSpentFuel() int64 {
 	spent := max(0, in.budget-int64(in.fuel.Get()))
 	in.budget = int64(in.fuel.Get())
 	return spent

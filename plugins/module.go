@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -20,23 +19,7 @@ import (
 // maxTable bounds a guest's tables: eight bytes of host memory an element.
 const maxTable = 1 << 17
 
-const (
-	// defaultStartWait is how long an event waits for an instance after a failure. Guests in C start in 0.05 ms, in Go
-	// in 5; on a busy machine it takes longer, and an event of another group than the one that failed must not be
-	// withheld for that.
-	defaultStartWait = 500 * time.Millisecond
-	// After an instance that did not start, the next attempt waits for startPause, doubled each time up to
-	// startPauseMax.
-	startPause, startPauseMax = 50 * time.Millisecond, 5 * time.Second
-)
-
-// errReplaced tells a caller that the module was replaced under its feet; the plugin's current one takes the event.
-var errReplaced = errors.New("the module has been replaced")
-
-// errOpen tells that a hook is set aside for a group.
-var errOpen = errors.New("the plugin is set aside for this group after failures there")
-
-// module is a loaded module: compiled code and the instances that run it. It is the unit that is swapped.
+// module is a loaded module: compiled code and the instances that run it. A deployment replaces it as a whole.
 type module struct {
 	spec     Spec
 	key      string
@@ -47,43 +30,20 @@ type module struct {
 	hooks    Hook
 	loaded   time.Time
 
-	slots  []slot
-	spare  chan *instance // one, to take a failed one's place at once
-	broken chan struct{}  // an instance did not start
-
+	slots     []slot
+	supply    supply
 	startWait time.Duration
-	background
-}
-
-// background are the goroutines that build instances; close waits for them.
-type background struct {
-	mu        sync.Mutex
-	closed    bool
-	refilling bool
-	unstarted int       // attempts in a row that gave no instance
-	retry     time.Time // no attempt before
-	wg        sync.WaitGroup
-}
-
-// slot holds one instance. Its lock is held during a call.
-type slot struct {
-	breakers breakers // of the groups that meet this slot; it has a lock of its own
-	mu       sync.Mutex
-	in       *instance // nil after a failure, until the next call
-	closed   bool
-	tally    tally
-	_        [64]byte // so that neighbours do not share a cache line
 }
 
 // load compiles a module, checks it against the ABI, tries its samples and starts its instances. Nothing of it is visible before.
 func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module, err error) {
 	m = &module{
 		spec: spec, key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
-		slots: make([]slot, spec.Instances), spare: make(chan *instance, 1), broken: make(chan struct{}), startWait: h.startWait,
+		slots: make([]slot, spec.Instances), supply: newSupply(), startWait: h.startWait,
 	}
 	for i := range m.slots {
 		b := &m.slots[i].breakers
-		b.limit, b.cooldown, b.now = spec.MaxFailures, spec.Cooldown, h.now
+		b.limits, b.now = breakerLimits{spec.MaxFailures, spec.Cooldown}, h.now
 	}
 	defer func() {
 		if r := recover(); r != nil { // a bug of the engine must not cost the server
@@ -129,11 +89,11 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		if err = ctx.Err(); err != nil {
 			return m, err
 		}
-		if m.slots[i].in, err = m.instantiate(context.Background(), env); err != nil {
+		if m.slots[i].instance, err = m.instantiate(context.Background(), env); err != nil {
 			return m, err
 		}
 	}
-	m.refill()
+	m.requestInstance()
 	return m, nil
 }
 
@@ -202,185 +162,24 @@ func (m *module) checkImports() error {
 	return errors.Join(faults...)
 }
 
-// acquire locks the slot that serves the group, with an instance in it. Unless there is an error, release must follow.
-// errReplaced and errOpen mean that the module was not asked; any other error is a failure that is already noted.
-func (m *module) acquire(g gate, hash uint64) (*slot, error) {
-	s := &m.slots[hash%uint64(len(m.slots))]
-	if !s.breakers.allow(g) {
-		return nil, errOpen
-	}
-	s.mu.Lock()
-	if s.in == nil {
-		if s.closed {
-			s.mu.Unlock()
-			s.breakers.giveUp(g)
-			return nil, errReplaced
-		}
-		switch err := m.ready(s).(type) {
-		case nil:
-		case *Failure:
-			return nil, m.release(s, g, err)
-		default:
-			s.mu.Unlock()
-			s.breakers.giveUp(g)
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-// release ends what acquire began: it counts the call, and after a failure throws the instance away unless that is
-// intact.
-func (m *module) release(s *slot, g gate, f *Failure) error {
-	s.tally.calls++
-	if s.in != nil {
-		s.tally.fuel += uint64(s.in.spend())
-	}
-	if f == nil {
-		s.mu.Unlock()
-		s.breakers.succeeded(g)
-		return nil
-	}
-	m.failed(s, g, f)
-	s.mu.Unlock()
-	if !f.Kind.counts() {
-		s.breakers.giveUp(g)
-	} else if aside := s.breakers.failed(g); aside > 0 {
-		m.env.log.write(slog.LevelError, fmt.Sprintf(
-			"%s is set aside for group %s and %v: %d more calls failed there than succeeded; the last: %v",
-			g.hook, g.group, aside, m.spec.MaxFailures, f))
-	}
-	return f
-}
-
-// ready gives the slot an instance after a failure: the spare one, or the next that is built in the background. It waits for that no
-// longer than the host allows, because whoever brings the event has others to bring.
-func (m *module) ready(s *slot) error {
-	for waiting := (<-chan time.Time)(nil); ; {
-		select {
-		case s.in = <-m.spare:
-			m.refill()
-			return nil
-		default:
-		}
-		switch ok, pausing := m.refill(); {
-		case !ok:
-			return errReplaced
-		case pausing:
-			err := errors.New("the last ones did not start; the log says why")
-			return &Failure{Kind: KindStart, Call: "a new instance", Err: err}
-		}
-		if waiting == nil {
-			timer := time.NewTimer(m.startWait)
-			defer timer.Stop()
-			waiting = timer.C
-		}
-		select {
-		case s.in = <-m.spare:
-			m.refill()
-			return nil
-		case <-m.broken:
-			return &Failure{Kind: KindStart, Call: "a new instance", Err: errors.New("it did not start; the log says why")}
-		case <-waiting:
-			return &Failure{Kind: KindStart, Call: "a new instance", Err: fmt.Errorf("none is ready within %v", m.startWait)}
-		}
-	}
-}
-
-// failed notes a failure and throws the slot's instance away, unless the guest returned in order.
-func (m *module) failed(s *slot, g gate, f *Failure) {
-	f.Plugin = m.spec.Name
-	s.tally.failures[f.Kind.index()]++
-	s.tally.last, s.tally.lastAt = f, m.env.now()
-	if s.in != nil && !f.intact {
-		s.in.close()
-		s.in = nil
-	}
-	text := f.Error()
-	if g.group != "" {
-		text += " (group " + g.group + ")"
-	}
-	m.env.log.write(slog.LevelWarn, text)
-	m.refill()
-}
-
-// refill builds a spare instance in the background unless there is one or one is on its way. It reports false once the module is
-// being closed; pausing tells that the last attempts failed and the next one is not due yet.
-func (m *module) refill() (ok, pausing bool) {
-	m.background.mu.Lock()
-	defer m.background.mu.Unlock()
-	if m.closed {
-		return false, false
-	}
-	if len(m.spare) > 0 || m.refilling {
-		return true, false
-	}
-	if m.unstarted > 0 && m.env.now().Before(m.retry) {
-		return true, true
-	}
-	m.refilling = true
-	m.wg.Go(func() {
-		in, err := m.instantiate(context.Background(), m.env)
-		// First this, so that whoever takes the new one can order the next.
-		m.background.mu.Lock()
-		m.refilling = false
-		if err == nil {
-			m.unstarted = 0
-		} else {
-			m.retry = m.env.now().Add(min(startPauseMax, startPause<<min(m.unstarted, 10)))
-			m.unstarted++
-		}
-		m.background.mu.Unlock()
-		if err != nil {
-			m.env.log.write(slog.LevelWarn, "a new instance did not start: "+err.Error())
-			select {
-			case m.broken <- struct{}{}:
-			default: // no call is waiting
-			}
-			return
-		}
-		select {
-		case m.spare <- in:
-		default: // another was quicker
-			in.close()
-		}
-	})
-	return true, false
-}
-
-// close drains: it waits for every call under way, then frees instances and code. Callers that come later get errReplaced.
+// close drains: it waits for every call in flight, then frees instances and code. Later callers get errReplaced.
 func (m *module) close() {
-	m.background.mu.Lock()
-	m.closed = true
-	m.background.mu.Unlock()
-	m.wg.Wait()
+	m.closeSupply()
 	for i := range m.slots {
-		s := &m.slots[i]
-		s.mu.Lock()
-		s.closed = true
-		if s.in != nil {
-			s.in.close()
-			s.in = nil
-		}
-		s.mu.Unlock()
-	}
-	select {
-	case in := <-m.spare:
-		in.close()
-	default:
+		m.slots[i].close()
 	}
 	if m.runtime != nil {
 		_ = m.runtime.Close(context.Background())
 	}
 }
 
-// memory adds up what the instances' linear memories take now.
+// memory returns the bytes of linear memory that the instances hold now.
 func (m *module) memory() (bytes uint64) {
 	for i := range m.slots {
 		s := &m.slots[i]
 		s.mu.Lock()
-		if s.in != nil {
-			bytes += uint64(s.in.mem.Size())
+		if s.instance != nil {
+			bytes += uint64(s.instance.mem.Size())
 		}
 		s.mu.Unlock()
 	}

@@ -101,73 +101,73 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestBreakerTriesOnce: of many callers at the end of a cooldown one makes the try.
-func TestBreakerTriesOnce(t *testing.T) {
+// TestBreakerPermitsOneTrial: of many concurrent callers at the end of a cooldown, one makes the trial call.
+func TestBreakerPermitsOneTrial(t *testing.T) {
 	var now atomic.Int64
-	b := &breakers{limit: 1, cooldown: time.Second, now: func() time.Time { return time.Unix(1000, now.Load()) }}
-	g := gate{hook: OnEvent, group: "g"}
-	if !b.allow(g) || b.failed(g) == 0 || b.allow(g) {
-		t.Fatal("it does not open")
+	b := &breakers{
+		limits: breakerLimits{1, time.Second}, now: func() time.Time { return time.Unix(1000, now.Load()) },
+	}
+	key := breakerKey{hook: OnEvent, group: "g"}
+	if !b.allow(key) || !b.failed(key) || b.allow(key) {
+		t.Fatal("the breaker does not open")
 	}
 	now.Add(int64(time.Second))
-	var tries atomic.Int32
+	var trials atomic.Int32
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			if b.allow(g) {
-				tries.Add(1)
+			if b.allow(key) {
+				trials.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	if tries.Load() != 1 {
-		t.Errorf("%d callers try", tries.Load())
+	if trials.Load() != 1 {
+		t.Errorf("%d calls are permitted, want 1", trials.Load())
 	}
-	b.succeeded(g)
-	if !b.allow(g) || len(b.open(nil)) > 0 {
-		t.Error("a try that succeeds does not close it")
+	b.succeeded(key)
+	if !b.allow(key) || len(b.appendOpen(nil)) > 0 {
+		t.Error("a successful trial does not close the breaker")
 	}
 }
 
-// TestBreakersAreBounded: whatever fails, so many gates are remembered; what failed long ago is forgotten, and costs
-// nothing then.
+// TestBreakersAreBounded: at most maxBreakers keys are remembered, and old failures are forgotten.
 func TestBreakersAreBounded(t *testing.T) {
 	began, now := time.Now(), time.Duration(0)
-	b := &breakers{limit: 1, cooldown: time.Second, now: func() time.Time { return began.Add(now) }}
-	of := func(i int) gate { return gate{hook: OnEvent, group: fmt.Sprint(i)} }
-	for i := range 2 * maxGates {
+	b := &breakers{limits: breakerLimits{1, time.Second}, now: func() time.Time { return began.Add(now) }}
+	key := func(i int) breakerKey { return breakerKey{hook: OnEvent, group: fmt.Sprint(i)} }
+	for i := range 2 * maxBreakers {
 		now += time.Microsecond
-		b.failed(of(i))
+		b.failed(key(i))
 	}
-	if len(b.of) != maxGates || b.allow(of(2*maxGates-1)) || !b.allow(of(0)) {
-		t.Errorf("%d gates are remembered; they must be the last %d", len(b.of), maxGates)
+	if len(b.entries) != maxBreakers || b.allow(key(2*maxBreakers-1)) || !b.allow(key(0)) {
+		t.Errorf("%d keys are remembered, want the last %d", len(b.entries), maxBreakers)
 	}
-	now += 2*gateMemory + time.Second
-	if b.allow(of(-1)); b.known.Load() != 0 || len(b.of) != 0 {
-		t.Errorf("%d gates are remembered for ever", len(b.of))
+	now += 2*breakerMemory + time.Second
+	if b.allow(key(-1)); b.count.Load() != 0 || len(b.entries) != 0 {
+		t.Errorf("%d keys are remembered forever", len(b.entries))
 	}
 }
 
-// TestBreakersCountRates: a gate that mostly fails is set aside though some calls succeed; one that mostly succeeds is
-// not.
+// TestBreakersCountRates: a breaker opens where most calls fail, even if some succeed, and not where most succeed.
 func TestBreakersCountRates(t *testing.T) {
 	for _, c := range []struct {
-		name      string
-		failing   int // calls of five
-		setsAside bool
+		name    string
+		failing int // calls of five
+		opens   bool
 	}{{"four of five", 4, true}, {"three of five", 3, true}, {"two of five", 2, false}} {
-		b := &breakers{limit: 5, cooldown: time.Hour, now: time.Now}
-		g := gate{hook: OnEvent, group: "g"}
-		aside := false
+		b := &breakers{limits: breakerLimits{5, time.Hour}, now: time.Now}
+		key := breakerKey{hook: OnEvent, group: "g"}
+		opened := false
 		for i := range 100 {
 			if i%5 < c.failing {
-				aside = b.failed(g) > 0 || aside
-			} else if b.allow(g) {
-				b.succeeded(g)
+				opened = b.failed(key) || opened
+			} else if b.allow(key) {
+				b.succeeded(key)
 			}
 		}
-		if aside != c.setsAside {
-			t.Errorf("%s calls fail: set aside %t", c.name, aside)
+		if opened != c.opens {
+			t.Errorf("%s calls fail: opened is %t, want %t", c.name, opened, c.opens)
 		}
 	}
 }

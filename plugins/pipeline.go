@@ -65,7 +65,7 @@ func (p *Pipeline) Process(group string, payload []byte, out []Output) []Output 
 func (p *Pipeline) Run(group string, payload []byte, out []Output) (_ []Output, withheld bool) {
 	r := p.routes.Load()
 	way := r.of(group)
-	ev := Output{Group: group, Payload: payload, Audience: everybody}
+	ev := Output{Group: group, Payload: payload, Audience: allClasses}
 	if len(way.steps) == 0 {
 		return append(out, ev), false
 	}
@@ -80,7 +80,7 @@ func (p *Pipeline) Run(group string, payload []byte, out []Output) (_ []Output, 
 		if now == r { // all of them are being closed
 			return out, false
 		}
-		r, way, ev = now, now.of(group), Output{Group: group, Payload: payload, Audience: everybody}
+		r, way, ev = now, now.of(group), Output{Group: group, Payload: payload, Audience: allClasses}
 	}
 }
 
@@ -109,7 +109,7 @@ func (r *routes) walk(way *route, from int, ev *Output, hops int, out []Output, 
 	for i := from; i < len(way.steps); i++ {
 		s := &way.steps[i]
 		s.event(way.hash, way.group, ev.Payload, hops, &res)
-		if res.gone {
+		if res.removed {
 			w.stale = true
 			return out
 		}
@@ -162,7 +162,7 @@ func (r *routes) split(way *route, at int, ev *Output, res *result, hops int, ou
 // leaveOut counts an emitted event that is one too many, and tells the clients of its group like [OnErrorWithhold].
 func (way *route) leaveOut(at int, e *emission, w *walk) {
 	s := &way.steps[at]
-	s.overflow.Add(1)
+	s.excess.Add(1)
 	switch {
 	case s.spec.Load().OnError == OnErrorDrop:
 	case e.group == "":
@@ -178,7 +178,7 @@ func (way *route) arrive(ev *Output, out []Output, limit int) []Output {
 		return out
 	}
 	for i := range way.steps {
-		if m := way.steps[i].live.Load(); m != nil && m.hooks&OnClass != 0 && !way.steps[i].shadow {
+		if m := way.steps[i].live(); m != nil && m.hooks&OnClass != 0 && !way.steps[i].shadow {
 			ev.PerClass = true
 		}
 	}
@@ -188,7 +188,7 @@ func (way *route) arrive(ev *Output, out []Output, limit int) []Output {
 // compare lets a step's shadows decide too, and counts whether they decide alike. A shadow that is a step is compared with pass.
 func (way *route) compare(s *step, payload []byte, hops int, res *result) {
 	if s.shadow {
-		s.count(&result{audience: everybody}, res)
+		s.count(&result{audience: allClasses}, res)
 	}
 	for _, sh := range s.shadows {
 		var other result
@@ -213,9 +213,9 @@ func (p *plugin) count(original, shadow *result) {
 		same = a.group == b.group && a.audience == b.audience && bytes.Equal(a.payload, b.payload)
 	}
 	if same {
-		p.same.Add(1)
+		p.shadowSame.Add(1)
 	} else {
-		p.differ.Add(1)
+		p.shadowDiffer.Add(1)
 	}
 }
 
@@ -225,7 +225,7 @@ func (p *Pipeline) Render(class uint8, group string, payload []byte) ([]byte, bo
 	for {
 		r := p.routes.Load()
 		switch res := r.of(group).render(class, payload); {
-		case !res.gone:
+		case !res.removed:
 			if told := p.withheld.Load(); res.withheld && told != nil {
 				(*told)(group)
 			}
@@ -244,7 +244,7 @@ func (way *route) render(class uint8, payload []byte) result {
 			continue
 		}
 		switch res := s.render(way.hash, class&63, way.group, payload); {
-		case res.gone, res.verdict == Drop:
+		case res.removed, res.verdict == Drop:
 			return res
 		case res.verdict == Replace:
 			payload = res.payload
@@ -273,7 +273,7 @@ func (p *Pipeline) subscribe(ctx context.Context, way *route, user []byte) (Deci
 	classified := false
 	for i := range way.steps {
 		s := &way.steps[i]
-		if m := s.live.Load(); s.shadow || m != nil && m.hooks&OnSubscribe == 0 {
+		if m := s.live(); s.shadow || m != nil && m.hooks&OnSubscribe == 0 {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

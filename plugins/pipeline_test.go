@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// show writes outputs down for comparison: "group payload" in order, the audience if it is not everybody.
+// show writes outputs down for comparison: "group payload" in order, the audience if it is not allClasses.
 func show(out []Output) string {
 	var lines []string
 	for _, o := range out {
 		line := o.Group + " " + string(o.Payload)
-		if o.Audience != everybody {
+		if o.Audience != allClasses {
 			line += fmt.Sprintf(" to %b", o.Audience)
 		}
 		lines = append(lines, line)
@@ -268,7 +268,7 @@ func TestRemovedWhileAnEventIsOnItsWay(t *testing.T) {
 	if err := p.Apply(t.Context(), []Spec{redact}); err != nil {
 		t.Fatal(err)
 	}
-	ev := Output{Group: "g1", Payload: do("drop"), Audience: everybody}
+	ev := Output{Group: "g1", Payload: do("drop"), Audience: allClasses}
 	w := walk{limit: maxOutputs, emissions: maxEmissions}
 	if out := before.walk(before.of("g1"), 0, &ev, 0, nil, &w); len(out) > 0 || !w.stale {
 		t.Errorf("%d events come out of what is no longer in force, stale %v", len(out), w.stale)

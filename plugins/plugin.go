@@ -7,225 +7,226 @@ import (
 	"time"
 )
 
-// plugin is what keeps a name across versions of its module: logs, counters, store, policy. Its methods are safe for concurrent use.
+// plugin is the part of a plugin that outlives its modules: name, logs, counters, key-value store and policy. Its methods are
+// safe for concurrent use, except that the pipeline's lock guards install, revokeFallback and remove.
 type plugin struct {
 	name string
 	env  *environment
 
-	spec atomic.Pointer[Spec]   // in force
-	live atomic.Pointer[module] // nil once the plugin is removed
-	gone atomic.Bool            // it has been
-	good atomic.Pointer[module] // with last_good: the module before live, if it worked
+	spec       atomic.Pointer[Spec] // the current one
+	deployment atomic.Pointer[deployment]
 
-	bypassed atomic.Uint64 // calls that the policy answered while the plugin was set aside for their group
-	outcomes [outcomes]atomic.Uint64
-	overflow atomic.Uint64 // emitted events left out for maxOutputs
-	same     atomic.Uint64 // of a shadow: decisions like the original's
-	differ   atomic.Uint64 // of a shadow: other decisions
-	deploys  atomic.Uint64
+	skipped      atomic.Uint64 // calls not made while a circuit breaker was open
+	outcomes     [outcomeCount]atomic.Uint64
+	excess       atomic.Uint64 // emitted events dropped because one event had become too many
+	shadowSame   atomic.Uint64 // of a shadow: decisions equal to the original's
+	shadowDiffer atomic.Uint64 // of a shadow: other decisions
 
-	mu       sync.Mutex
-	past     tally // of modules that are gone
-	previous *Spec // for Rollback
+	mu   sync.Mutex // guards past
+	past tally      // of retired modules
 }
 
 func newPlugin(name string, logger *slog.Logger, kv int, now func() time.Time) *plugin {
-	return &plugin{name: name, env: &environment{
+	p := &plugin{name: name, env: &environment{
 		log: newLogbook(logger, name, now), metrics: &counters{}, kv: newStore(kv, now), now: now,
 	}}
+	p.deployment.Store(&deployment{})
+	return p
 }
 
-// outcome is what became of an event that a plugin did not process.
+// live returns the live module, nil if there is none.
+func (p *plugin) live() *module { return p.deployment.Load().live }
+
+// outcome is what becomes of an event that a plugin could not process.
 type outcome int
 
 const (
-	withheld outcome = iota
-	passed
-	dropped
-	lastGood
-	outcomes
+	outcomeWithheld outcome = iota
+	outcomePassed
+	outcomeDropped
+	outcomeLastGood
+	outcomeCount
 )
 
-// Outcomes are what can become of an event that a plugin did not process, as [Health] names them.
-var Outcomes = [...]string{withheld: "withheld", passed: "passed", dropped: "dropped", lastGood: "last_good"}
+// Outcomes names what can become of an event that a plugin could not process, as in [Health].
+var Outcomes = [...]string{
+	outcomeWithheld: "withheld", outcomePassed: "passed", outcomeDropped: "dropped", outcomeLastGood: "last_good",
+}
 
-// acquire takes an instance of the live module, again if the module was replaced in between. m is nil if it has no such hook.
-func (p *plugin) acquire(g gate, hash uint64) (m *module, s *slot, err error) {
+// acquire acquires an instance of the live module. s is nil without an error if that module does not export the hook.
+// errReplaced means that the plugin has left the pipeline.
+func (p *plugin) acquire(key breakerKey, hash uint64) (m *module, s *slot, err error) {
 	for {
-		m = p.live.Load()
-		if m == nil || m.hooks&g.hook == 0 {
+		if m = p.live(); m == nil {
+			return nil, nil, errReplaced
+		}
+		if m.hooks&key.hook == 0 {
 			return m, nil, nil
 		}
-		if s, err = m.acquire(g, hash); err != errReplaced {
-			if err == errOpen {
-				p.bypassed.Add(1)
-			}
-			return m, s, err
+		s, err = m.acquire(key, hash)
+		if err == errReplaced {
+			continue // by a module that is live by now, or the plugin was removed
 		}
+		if err == errBreakerOpen {
+			p.skipped.Add(1)
+		}
+		return m, s, err
 	}
 }
 
-// lastGood takes an instance of the module that ran before, if the policy wants it and there is one.
-func (p *plugin) lastGood(g gate, hash uint64) (m *module, s *slot) {
+// acquireFallback acquires an instance of the fallback module. s is nil if there is none, or if it cannot take the call.
+func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slot) {
 	if p.spec.Load().OnError != OnErrorLastGood {
 		return nil, nil
 	}
-	if m = p.good.Load(); m == nil || m.hooks&g.hook == 0 {
+	if m = p.deployment.Load().fallback; m == nil || m.hooks&key.hook == 0 {
 		return nil, nil
 	}
-	s, err := m.acquire(g, hash)
+	s, err := m.acquire(key, hash)
 	if err != nil {
 		return nil, nil
 	}
 	return m, s
 }
 
-// event decides about an event and sets res. It never fails: after an error the policy decides.
+// event decides about an event and sets res. It never fails: after an error, on_error decides.
 func (p *plugin) event(hash uint64, group string, payload []byte, hops int, res *result) {
-	g := gate{hook: OnEvent, group: group}
-	m, s, err := p.acquire(g, hash)
+	key := breakerKey{hook: OnEvent, group: group}
+	m, s, err := p.acquire(key, hash)
 	if s != nil {
-		err = m.event(s, g, payload, hops, res)
+		err = m.event(s, key, payload, hops, res)
 	}
-	if err == nil {
-		if s == nil {
-			*res = result{audience: everybody, gone: m == nil && p.gone.Load()}
+	switch {
+	case err == errReplaced:
+		*res = result{removed: true}
+	case err != nil:
+		if m, s := p.acquireFallback(key, hash); s != nil && m.event(s, key, payload, hops, res) == nil {
+			p.countOutcome(outcomeLastGood)
+			return
 		}
-		return
+		*res = p.applyOnError()
+	case s == nil:
+		*res = result{audience: allClasses}
 	}
-	if m, s := p.lastGood(g, hash); s != nil && m.event(s, g, payload, hops, res) == nil {
-		p.note(lastGood)
-		return
-	}
-	*res = p.policy()
 }
 
-// policy is what becomes of an event, or of what a class sees of it, that no module has processed.
-func (p *plugin) policy() result {
+// applyOnError returns the result for an event, or for the view that a class gets of it, that no module has processed.
+func (p *plugin) applyOnError() result {
 	switch p.spec.Load().OnError {
 	case OnErrorPass:
-		p.note(passed)
-		return result{audience: everybody}
+		p.countOutcome(outcomePassed)
+		return result{audience: allClasses}
 	case OnErrorDrop:
-		p.note(dropped)
-		return result{audience: everybody, verdict: Drop}
+		p.countOutcome(outcomeDropped)
+		return result{audience: allClasses, verdict: Drop}
 	}
-	p.note(withheld)
-	return result{audience: everybody, verdict: Drop, withheld: true}
+	p.countOutcome(outcomeWithheld)
+	return result{audience: allClasses, verdict: Drop, withheld: true}
 }
 
-// note counts what became of an event that the plugin did not process. A shadow decides about none.
-func (p *plugin) note(o outcome) {
+// countOutcome counts the outcome of an event that the plugin could not process. A shadow decides about no event.
+func (p *plugin) countOutcome(o outcome) {
 	if !p.spec.Load().Shadow {
 		p.outcomes[o].Add(1)
 	}
 }
 
-func (m *module) event(s *slot, g gate, payload []byte, hops int, res *result) error {
-	f := s.in.event(g.group, payload, hops, res)
+// event calls on_event and releases the slot.
+func (m *module) event(s *slot, key breakerKey, payload []byte, hops int, res *result) error {
+	f := s.instance.event(key.group, payload, hops, res)
 	if f == nil {
 		s.tally.verdicts[res.verdict]++
 		s.tally.emitted += uint64(len(res.emits))
 	}
-	return m.release(s, g, f)
+	return m.release(s, key, f)
 }
 
-// render decides what a class is shown of an event.
+// render decides what subscribers of a class see of an event.
 func (p *plugin) render(hash uint64, class uint8, group string, payload []byte) (res result) {
-	g := gate{hook: OnClass, group: group, part: uint64(class)}
-	m, s, err := p.acquire(g, hash)
+	key := breakerKey{hook: OnClass, group: group, subject: uint64(class)}
+	m, s, err := p.acquire(key, hash)
 	if s != nil {
-		err = m.class(s, g, class, payload, &res)
+		err = m.class(s, key, class, payload, &res)
 	}
-	if err == nil {
-		res.gone = m == nil && p.gone.Load()
+	switch {
+	case err == nil:
+		return res
+	case err == errReplaced:
+		return result{removed: true}
+	}
+	if m, s := p.acquireFallback(key, hash); s != nil && m.class(s, key, class, payload, &res) == nil {
+		p.countOutcome(outcomeLastGood)
 		return res
 	}
-	if m, s := p.lastGood(g, hash); s != nil && m.class(s, g, class, payload, &res) == nil {
-		p.note(lastGood)
-		return res
-	}
-	return p.policy()
+	return p.applyOnError()
 }
 
-func (m *module) class(s *slot, g gate, class uint8, payload []byte, res *result) error {
-	f := s.in.class(class, g.group, payload, res)
+// class calls on_class and releases the slot.
+func (m *module) class(s *slot, key breakerKey, class uint8, payload []byte, res *result) error {
+	f := s.instance.class(class, key.group, payload, res)
 	if f == nil {
 		s.tally.renders++
 	}
-	return m.release(s, g, f)
+	return m.release(s, key, f)
 }
 
-// subscribe decides about a subscription. An error denies; errReplaced tells that the plugin was removed meanwhile.
-func (p *plugin) subscribe(hash, user uint64, group string, request []byte) (d Decision, named bool, err error) {
-	g := gate{hook: OnSubscribe, group: group, part: user}
-	m, s, err := p.acquire(g, hash)
+// subscribe decides about a subscription. classified reports whether the plugin named a class. An error denies;
+// errReplaced means that the plugin has left the pipeline.
+func (p *plugin) subscribe(hash, user uint64, group string, request []byte) (d Decision, classified bool, err error) {
+	key := breakerKey{hook: OnSubscribe, group: group, subject: user}
+	m, s, err := p.acquire(key, hash)
 	switch {
-	case m == nil:
-		return d, false, errReplaced
 	case s != nil:
-		d, named, err = m.subscribe(s, g, request)
-	case err == nil: // this version has no such hook
+		d, classified, err = m.subscribe(s, key, request)
+	case err == nil: // the live module has no such hook
 		return Decision{Allow: true}, false, nil
+	case err == errReplaced:
+		return d, false, err
 	}
 	if err != nil {
-		if m, s := p.lastGood(g, hash); s != nil {
-			d, named, err = m.subscribe(s, g, request)
+		if m, s := p.acquireFallback(key, hash); s != nil {
+			d, classified, err = m.subscribe(s, key, request)
 		}
 	}
-	return d, named, err
+	return d, classified, err
 }
 
-func (m *module) subscribe(s *slot, g gate, request []byte) (Decision, bool, error) {
-	d, named, f := s.in.subscribe(request)
+// subscribe calls on_subscribe and releases the slot.
+func (m *module) subscribe(s *slot, key breakerKey, request []byte) (Decision, bool, error) {
+	d, classified, f := s.instance.subscribe(request)
 	if f == nil {
 		s.tally.subscribes++
 		if !d.Allow {
 			s.tally.denies++
 		}
 	}
-	return d, named, m.release(s, g, f)
+	return d, classified, m.release(s, key, f)
 }
 
-// install makes m the live module between two events and frees the one before it, unless last_good keeps that one. It returns when
-// every call under way has ended.
+// install makes m the live module between two events and closes the modules that it replaces. With on_error last_good, the
+// live module becomes the fallback if any of its calls has succeeded. install returns when every call in flight in the closed
+// modules has ended.
 func (p *plugin) install(m *module) {
-	old := p.live.Swap(m)
-	if old == nil {
-		return
-	}
-	p.deploys.Add(1)
-	if m == nil || m.hash != old.hash {
-		p.mu.Lock()
-		p.previous = &old.spec
-		p.mu.Unlock()
-	}
-	if m != nil && p.spec.Load().OnError == OnErrorLastGood && old.total().worked() {
-		old = p.good.Swap(old)
-	}
-	p.retire(old)
+	old := p.live()
+	keep := old != nil && p.spec.Load().OnError == OnErrorLastGood && old.total().succeeded()
+	p.change(deploymentChange{event: moduleInstalled, installed: m, keepLive: keep})
 }
+
+// revokeFallback closes the fallback module, if there is one.
+func (p *plugin) revokeFallback() { p.change(deploymentChange{event: fallbackRevoked}) }
 
 // remove ends the plugin.
-func (p *plugin) remove() {
-	p.gone.Store(true)
-	p.retire(p.live.Swap(nil))
-	p.retire(p.good.Swap(nil))
-}
+func (p *plugin) remove() { p.change(deploymentChange{event: pluginRemoved}) }
 
-// retire closes a module and keeps its figures.
-func (p *plugin) retire(m *module) {
-	if m == nil {
-		return
+// change applies a change, closes the retired modules and keeps their counts.
+func (p *plugin) change(c deploymentChange) {
+	next, retired := p.deployment.Load().next(c)
+	p.deployment.Store(&next)
+	for _, m := range retired {
+		m.close()
+		t := m.total()
+		p.mu.Lock()
+		p.past.add(&t)
+		p.mu.Unlock()
 	}
-	m.close()
-	t := m.total()
-	p.mu.Lock()
-	p.past.add(&t)
-	p.mu.Unlock()
-}
-
-// worked tells whether a module did anything without failing.
-func (t tally) worked() bool {
-	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders > 0
 }

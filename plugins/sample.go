@@ -122,23 +122,23 @@ func Try(ctx context.Context, o Options, spec Spec) (_ *Trial, err error) {
 
 // Event gives an event to the plugin.
 func (t *Trial) Event(group string, payload []byte) (tr Trace) {
-	g := gate{hook: OnEvent, group: group}
-	s, err := t.m.acquire(g, 0)
+	key := breakerKey{hook: OnEvent, group: group}
+	s, err := t.m.acquire(key, 0)
 	if err == nil {
-		err = t.event(s, g, payload, &tr)
+		err = t.event(s, key, payload, &tr)
 	}
 	if err != nil {
 		tr.Verdict, tr.Err, tr.Outputs = Failed, err, nil
 		s = &t.m.slots[0]
-		s.breakers.succeeded(g) // every event of a trial is tried
+		s.breakers.succeeded(key) // every event of a trial is tried
 	}
 	return tr
 }
 
-func (t *Trial) event(s *slot, g gate, payload []byte, tr *Trace) error {
-	in, group := s.in, g.group
+func (t *Trial) event(s *slot, key breakerKey, payload []byte, tr *Trace) error {
+	in, group := s.instance, key.group
 	if in.onEvent == nil {
-		return t.m.release(s, g, in.fail(KindResult, exportOnEvent, "the plugin does not export it"))
+		return t.m.release(s, key, in.fail(KindResult, exportOnEvent, "the plugin does not export it"))
 	}
 	var res result
 	start := time.Now()
@@ -156,11 +156,8 @@ func (t *Trial) event(s *slot, g gate, payload []byte, tr *Trace) error {
 	for _, e := range res.emits {
 		tr.Outputs = append(tr.Outputs, Output{Group: e.group, Payload: e.payload, Audience: e.audience})
 	}
-	return t.m.release(s, g, f)
+	return t.m.release(s, key, f)
 }
-
-// Hooks tells which hooks the plugin takes.
-func (t *Trial) Hooks() Hook { return t.m.hooks }
 
 // Close frees the plugin.
 func (t *Trial) Close() {

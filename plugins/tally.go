@@ -42,3 +42,8 @@ func (m *module) total() (t tally) {
 	}
 	return t
 }
+
+// succeeded reports whether any call has succeeded.
+func (t tally) succeeded() bool {
+	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders > 0
+}

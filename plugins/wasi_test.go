@@ -52,7 +52,7 @@ func (c *caller) call(n byte, args ...uint64) (string, []byte) {
 	if tr.Err != nil {
 		return tr.Err.Error(), nil
 	}
-	mem, _ := c.trial.m.slots[0].in.mem.Read(0, 4096)
+	mem, _ := c.trial.m.slots[0].instance.mem.Read(0, 4096)
 	return strings.TrimLeft(string(tr.Outputs[0].Payload[:15]), "0") + string(tr.Outputs[0].Payload[15:]), mem
 }
 

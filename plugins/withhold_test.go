@@ -33,12 +33,12 @@ var ways = []struct {
 		name: "an event that the memory cannot hold", event: append(do("pass"), make([]byte, 3<<20)...),
 		change: func(s *Spec) { s.Memory = 4 << 20 },
 	},
-	{name: "set aside", event: do("pass"), prepare: func(t *testing.T, p *Pipeline) {
+	{name: "circuit breaker open", event: do("pass"), prepare: func(t *testing.T, p *Pipeline) {
 		for range 5 {
 			p.Process("g1", do("trap"), nil)
 		}
-		if h := p.Health()[0]; h.Aside != 1 || h.SetAside[0] != (SetAside{"on_event", "g1", false}) {
-			t.Fatalf("set aside: %+v", h.SetAside)
+		if h := p.Health()[0]; h.OpenBreakerCount != 1 || h.OpenBreakers[0] != (OpenBreaker{"on_event", "g1", false}) {
+			t.Fatalf("open breakers: %+v", h.OpenBreakers)
 		}
 	}},
 }
@@ -103,8 +103,8 @@ func TestPoliciesWithoutInstance(t *testing.T) {
 				t.Fatalf("on_error %q: %q while no instance is ready", c.policy, got)
 			}
 		}
-		if h := p.Health()[0]; h.Aside != 0 {
-			t.Errorf("set aside, for no group's fault: %+v", h.SetAside)
+		if h := p.Health()[0]; h.OpenBreakerCount != 0 {
+			t.Errorf("breakers are open, though no group is at fault: %+v", h.OpenBreakers)
 		}
 	}
 }
@@ -122,18 +122,18 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 			t.Errorf("a subscription about which the plugin fails: %+v, %v", d, err)
 		}
 	}
-	var aside []string
-	for _, s := range p.Health()[0].SetAside {
-		aside = append(aside, s.Hook+" "+s.Group)
+	var open []string
+	for _, s := range p.Health()[0].OpenBreakers {
+		open = append(open, s.Hook+" "+s.Group)
 	}
-	if !slices.Equal(aside, []string{"on_event g1", "on_class g2", "on_subscribe g3"}) {
-		t.Errorf("set aside: %q", aside)
+	if !slices.Equal(open, []string{"on_event g1", "on_class g2", "on_subscribe g3"}) {
+		t.Errorf("open breakers: %q", open)
 	}
 	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "" {
-		t.Errorf("g1 is set aside and gives %q", got)
+		t.Errorf("the breaker of g1 is open, and an event gives %q", got)
 	}
 	if got, ok := p.Render(9, "g2", []byte("{}")); ok {
-		t.Errorf("class 9 of g2 is set aside and is shown %q", got)
+		t.Errorf("the breaker of class 9 of g2 is open, and the class is shown %q", got)
 	}
 	for _, group := range []string{"g2", "g3", "g4"} {
 		if got := show(p.Process(group, do("replace", "with", "{}"), nil)); got != group+" {}" {
@@ -149,11 +149,11 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 		}
 	}
 	if d, err := p.Subscribe(ctx, []byte(`{"do":"trap"}`), "g3"); d.Allow || err == nil {
-		t.Errorf("set aside, and a subscription is answered by %+v, %v", d, err)
+		t.Errorf("the breaker is open, and a subscription is answered by %+v, %v", d, err)
 	}
 }
 
-// Events that are too large, or take too much work, set nothing aside, not even their own group.
+// Events that are too large or cost too much fuel open no breaker, not even that of their own group.
 func TestLargeEventsSetNothingAside(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	for _, event := range [][]byte{do("loop"), do("huge"), append(do("pass"), make([]byte, 2<<20)...)} {
@@ -166,7 +166,7 @@ func TestLargeEventsSetNothingAside(t *testing.T) {
 			}
 		}
 	}
-	if h := p.Health()[0]; h.Aside != 0 || h.Unprocessed["withheld"] != 30 || h.Breaker != "closed" {
+	if h := p.Health()[0]; h.OpenBreakerCount != 0 || h.Unprocessed["withheld"] != 30 || h.Breaker != "closed" {
 		t.Errorf("%+v", h)
 	}
 }

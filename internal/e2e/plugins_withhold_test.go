@@ -70,7 +70,7 @@ func TestLargeEventsAreRedacted(t *testing.T) {
 	}
 }
 
-// What a plugin fails on is not shown, whatever the hook; and it sets the plugin aside for its own group and hook
+// What a plugin fails on is not shown, whatever the hook; and it opens the circuit breaker of its own group and hook
 // alone.
 func TestFailingPluginsLetNothingPast(t *testing.T) {
 	s := newStage(t)
@@ -130,7 +130,7 @@ func TestFailingPluginsLetNothingPast(t *testing.T) {
 			publishHTTP(t, r, "mostly-1", text)
 		}
 		publishHTTP(t, r, "mostly-2", `{"n":1}`)
-		peers.Eventually(t, patience, "the plugin is set aside", func() error {
+		peers.Eventually(t, patience, "the circuit breaker opens", func() error {
 			if row := pluginRowOf(t, r, "mostly"); row.Breaker == "closed" {
 				return fmt.Errorf("it is not after %d calls, %v", row.Calls, row.Failures)
 			}

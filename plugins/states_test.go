@@ -1,0 +1,222 @@
+package plugins
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestBreakerTransitions covers every phase of a circuit breaker with every event.
+func TestBreakerTransitions(t *testing.T) {
+	const now, cooldown = int64(1000), 100 * time.Nanosecond
+	limits := breakerLimits{maxFailures: 2, cooldown: cooldown}
+	closed := breaker{phase: breakerClosed, score: 1, lastFailure: 7}
+	open := breaker{phase: breakerOpen, score: 2, retryAt: now + 1, lastFailure: 7}
+	due := breaker{phase: breakerOpen, score: 2, retryAt: now, lastFailure: 7}
+	halfOpen := breaker{phase: breakerHalfOpen, score: 2, failedTrials: 1, retryAt: now - 1, lastFailure: 7}
+	recovered := breaker{phase: breakerClosed, lastFailure: 7}
+	for _, c := range []struct {
+		name      string
+		before    breaker
+		event     breakerEvent
+		after     breaker
+		permitted bool
+	}{
+		{"closed, request", closed, callRequested, closed, true},
+		{"closed, success", closed, callSucceeded, breaker{phase: breakerClosed, score: 0, lastFailure: 7}, false},
+		{
+			"closed without failures, success",
+			breaker{},
+			callSucceeded,
+			breaker{phase: breakerClosed},
+			false,
+		},
+		{"closed, failure below the limit", breaker{}, callFailed, breaker{score: 1, lastFailure: now}, false},
+		{
+			"closed, failure at the limit", closed, callFailed,
+			breaker{phase: breakerOpen, score: 2, retryAt: now + 100, lastFailure: now},
+			false,
+		},
+		{"closed, abandoned", closed, callAbandoned, closed, false},
+
+		{"open, request too early", open, callRequested, open, false},
+		{
+			"open, request after the cooldown", due, callRequested,
+			breaker{phase: breakerHalfOpen, score: 2, retryAt: now, lastFailure: 7},
+			true,
+		},
+		{"open, success of an earlier call", open, callSucceeded, recovered, false},
+		{
+			"open, failure of an earlier call", open, callFailed,
+			breaker{phase: breakerOpen, score: 2, retryAt: now + 1, lastFailure: now},
+			false,
+		},
+		{"open, abandoned", open, callAbandoned, open, false},
+
+		{"half-open, request", halfOpen, callRequested, halfOpen, false},
+		{"half-open, success", halfOpen, callSucceeded, recovered, false},
+		{
+			"half-open, failure", halfOpen, callFailed,
+			breaker{phase: breakerOpen, score: 2, failedTrials: 2, retryAt: now + 400, lastFailure: now},
+			false,
+		},
+		{
+			"half-open, abandoned", halfOpen, callAbandoned,
+			breaker{phase: breakerOpen, score: 2, failedTrials: 1, retryAt: now - 1, lastFailure: 7},
+			false,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			after, permitted := c.before.next(c.event, now, limits)
+			if after != c.after || permitted != c.permitted {
+				t.Errorf("%+v becomes %+v, permitted %t; want %+v, %t", c.before, after, permitted, c.after, c.permitted)
+			}
+		})
+	}
+	if got := trialPause(cooldown, 99); got != 32*cooldown {
+		t.Errorf("after many failed trials the pause is %v, want %v", got, 32*cooldown)
+	}
+}
+
+// TestSupplyTransitions covers every phase of the supply of spare instances with every event.
+func TestSupplyTransitions(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	idle := supplyState{phase: supplyIdle}
+	building := supplyState{phase: supplyBuilding, failedBuilds: 1, retryAt: now}
+	paused := supplyState{phase: supplyPaused, failedBuilds: 1, retryAt: now.Add(1)}
+	due := supplyState{phase: supplyPaused, failedBuilds: 1, retryAt: now}
+	closed := supplyState{phase: supplyClosed}
+	for _, c := range []struct {
+		name   string
+		before supplyState
+		event  supplyEvent
+		after  supplyState
+	}{
+		{"idle, request", idle, instanceRequested, supplyState{phase: supplyBuilding}},
+		{"idle, closed", idle, moduleClosed, closed},
+		{"building, request", building, instanceRequested, building},
+		{"building, success", building, buildSucceeded, idle},
+		{
+			"building, first failure",
+			supplyState{phase: supplyBuilding},
+			buildFailed,
+			supplyState{phase: supplyPaused, failedBuilds: 1, retryAt: now.Add(startPauseMin)},
+		},
+		{
+			"building, second failure", building, buildFailed,
+			supplyState{phase: supplyPaused, failedBuilds: 2, retryAt: now.Add(2 * startPauseMin)},
+		},
+		{
+			"building, many failures",
+			supplyState{phase: supplyBuilding, failedBuilds: 99},
+			buildFailed,
+			supplyState{phase: supplyPaused, failedBuilds: 100, retryAt: now.Add(startPauseMax)},
+		},
+		{"building, closed", building, moduleClosed, closed},
+		{"paused, request too early", paused, instanceRequested, paused},
+		{
+			"paused, request after the pause", due, instanceRequested,
+			supplyState{phase: supplyBuilding, failedBuilds: 1, retryAt: now},
+		},
+		{"paused, success of a concurrent build", paused, buildSucceeded, idle},
+		{"paused, closed", paused, moduleClosed, closed},
+		{"closed, request", closed, instanceRequested, closed},
+		{"closed, success", closed, buildSucceeded, closed},
+		{"closed, failure", closed, buildFailed, closed},
+		{"closed, closed", closed, moduleClosed, closed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if after := c.before.next(c.event, now); after != c.after {
+				t.Errorf("%+v becomes %+v, want %+v", c.before, after, c.after)
+			}
+		})
+	}
+}
+
+// TestDeploymentTransitions covers every phase of a deployment with every change.
+func TestDeploymentTransitions(t *testing.T) {
+	a, b, c := &module{hash: "a"}, &module{hash: "b"}, &module{hash: "c"}
+	settings := &module{hash: "b"} // b with other settings
+	pending := deployment{}
+	live := deployment{phase: deploymentLive, live: b, previous: &a.spec, replaced: 1}
+	guarded := deployment{phase: deploymentGuarded, live: b, fallback: a, previous: &a.spec, replaced: 1}
+	removed := deployment{phase: deploymentRemoved, replaced: 1}
+	for _, tc := range []struct {
+		name    string
+		before  deployment
+		change  deploymentChange
+		after   deployment
+		retired []*module
+	}{
+		{
+			"pending, install", pending,
+			deploymentChange{event: moduleInstalled, installed: a},
+			deployment{phase: deploymentLive, live: a},
+			nil,
+		},
+		{"pending, revoke", pending, deploymentChange{event: fallbackRevoked}, pending, nil},
+		{
+			"pending, remove", pending,
+			deploymentChange{event: pluginRemoved},
+			deployment{phase: deploymentRemoved},
+			nil,
+		},
+		{
+			"live, install", live,
+			deploymentChange{event: moduleInstalled, installed: c},
+			deployment{phase: deploymentLive, live: c, previous: &b.spec, replaced: 2},
+			[]*module{b},
+		},
+		{
+			"live, install the same bytes", live,
+			deploymentChange{event: moduleInstalled, installed: settings},
+			deployment{phase: deploymentLive, live: settings, previous: &a.spec, replaced: 2},
+			[]*module{b},
+		},
+		{
+			"live, install and keep", live,
+			deploymentChange{event: moduleInstalled, installed: c, keepLive: true},
+			deployment{phase: deploymentGuarded, live: c, fallback: b, previous: &b.spec, replaced: 2},
+			nil,
+		},
+		{"live, revoke", live, deploymentChange{event: fallbackRevoked}, live, nil},
+		{"live, remove", live, deploymentChange{event: pluginRemoved}, removed, []*module{b}},
+		{
+			"guarded, install: the fallback stays", guarded,
+			deploymentChange{event: moduleInstalled, installed: c},
+			deployment{phase: deploymentGuarded, live: c, fallback: a, previous: &b.spec, replaced: 2},
+			[]*module{b},
+		},
+		{
+			"guarded, install and keep", guarded,
+			deploymentChange{event: moduleInstalled, installed: c, keepLive: true},
+			deployment{phase: deploymentGuarded, live: c, fallback: b, previous: &b.spec, replaced: 2},
+			[]*module{a},
+		},
+		{
+			"guarded, revoke", guarded,
+			deploymentChange{event: fallbackRevoked},
+			live,
+			[]*module{a},
+		},
+		{"guarded, remove", guarded, deploymentChange{event: pluginRemoved}, removed, []*module{b, a}},
+		{
+			"removed, install", removed,
+			deploymentChange{event: moduleInstalled, installed: c},
+			removed,
+			[]*module{c},
+		},
+		{"removed, revoke", removed, deploymentChange{event: fallbackRevoked}, removed, nil},
+		{"removed, remove", removed, deploymentChange{event: pluginRemoved}, removed, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			after, retired := tc.before.next(tc.change)
+			if after != tc.after {
+				t.Errorf("%+v becomes %+v, want %+v", tc.before, after, tc.after)
+			}
+			if !slices.Equal(retired, tc.retired) {
+				t.Errorf("%d modules are retired, want %d", len(retired), len(tc.retired))
+			}
+		})
+	}
+}
