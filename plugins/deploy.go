@@ -216,10 +216,6 @@ func bind(specs []Spec, plugins map[string]*plugin) (bindings []binding) {
 func (p *Pipeline) Deploy(ctx context.Context, name string, wasm []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.deploy(ctx, name, wasm)
-}
-
-func (p *Pipeline) deploy(ctx context.Context, name string, wasm []byte) error {
 	if p.closed {
 		return ErrClosed
 	}
@@ -243,21 +239,6 @@ func (p *Pipeline) deploy(ctx context.Context, name string, wasm []byte) error {
 	pl.spec.Store(&spec)
 	pl.install(m)
 	return nil
-}
-
-// Rollback deploys the module that ran before the last change. Twice is there and back.
-func (p *Pipeline) Rollback(ctx context.Context, name string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	pl := p.plugins[name]
-	if pl == nil {
-		return unknownPlugin(name)
-	}
-	previous := pl.deployment.Load().previous
-	if previous == nil {
-		return fmt.Errorf("plugin %s has had no other module since the start", name)
-	}
-	return p.deploy(ctx, name, previous.Wasm)
 }
 
 // Check compiles a plugin, holds it to the ABI, tries its samples and frees it again: what Apply would do, without effect.

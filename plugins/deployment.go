@@ -15,7 +15,6 @@ type deployment struct {
 	phase    deploymentPhase
 	live     *module // set while live or guarded
 	fallback *module // set while guarded: the module before live, kept for on_error last_good
-	previous *Spec   // of the last module with other bytes than the live one, for Rollback; nil if there was none
 	replaced uint64  // how many modules another one has replaced
 }
 
@@ -58,9 +57,6 @@ func (d deployment) next(c deploymentChange) (_ deployment, retired []*module) {
 	case d.phase == deploymentPending:
 		d.phase, d.live = deploymentLive, c.installed
 	default:
-		if c.installed.hash != d.live.hash {
-			d.previous = &d.live.spec
-		}
 		if c.keepLive {
 			retire(d.fallback)
 			d.phase, d.fallback = deploymentGuarded, d.live

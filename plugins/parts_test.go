@@ -211,7 +211,7 @@ func TestConcurrentUse(t *testing.T) {
 			}
 			p.Health()
 			_, _ = p.Logs("actor")
-			_ = p.Rollback(t.Context(), "actor")
+			_ = p.Deploy(t.Context(), "actor", fixture(t, []string{"actor", "pass"}[i%2]))
 		}
 	})
 	wg.Wait()

@@ -136,10 +136,9 @@ func TestSupplyTransitions(t *testing.T) {
 // TestDeploymentTransitions covers every phase of a deployment with every change.
 func TestDeploymentTransitions(t *testing.T) {
 	a, b, c := &module{hash: "a"}, &module{hash: "b"}, &module{hash: "c"}
-	settings := &module{hash: "b"} // b with other settings
 	pending := deployment{}
-	live := deployment{phase: deploymentLive, live: b, previous: &a.spec, replaced: 1}
-	guarded := deployment{phase: deploymentGuarded, live: b, fallback: a, previous: &a.spec, replaced: 1}
+	live := deployment{phase: deploymentLive, live: b, replaced: 1}
+	guarded := deployment{phase: deploymentGuarded, live: b, fallback: a, replaced: 1}
 	removed := deployment{phase: deploymentRemoved, replaced: 1}
 	for _, tc := range []struct {
 		name    string
@@ -164,19 +163,13 @@ func TestDeploymentTransitions(t *testing.T) {
 		{
 			"live, install", live,
 			deploymentChange{event: moduleInstalled, installed: c},
-			deployment{phase: deploymentLive, live: c, previous: &b.spec, replaced: 2},
-			[]*module{b},
-		},
-		{
-			"live, install the same bytes", live,
-			deploymentChange{event: moduleInstalled, installed: settings},
-			deployment{phase: deploymentLive, live: settings, previous: &a.spec, replaced: 2},
+			deployment{phase: deploymentLive, live: c, replaced: 2},
 			[]*module{b},
 		},
 		{
 			"live, install and keep", live,
 			deploymentChange{event: moduleInstalled, installed: c, keepLive: true},
-			deployment{phase: deploymentGuarded, live: c, fallback: b, previous: &b.spec, replaced: 2},
+			deployment{phase: deploymentGuarded, live: c, fallback: b, replaced: 2},
 			nil,
 		},
 		{"live, revoke", live, deploymentChange{event: fallbackRevoked}, live, nil},
@@ -184,13 +177,13 @@ func TestDeploymentTransitions(t *testing.T) {
 		{
 			"guarded, install: the fallback stays", guarded,
 			deploymentChange{event: moduleInstalled, installed: c},
-			deployment{phase: deploymentGuarded, live: c, fallback: a, previous: &b.spec, replaced: 2},
+			deployment{phase: deploymentGuarded, live: c, fallback: a, replaced: 2},
 			[]*module{b},
 		},
 		{
 			"guarded, install and keep", guarded,
 			deploymentChange{event: moduleInstalled, installed: c, keepLive: true},
-			deployment{phase: deploymentGuarded, live: c, fallback: b, previous: &b.spec, replaced: 2},
+			deployment{phase: deploymentGuarded, live: c, fallback: b, replaced: 2},
 			[]*module{a},
 		},
 		{

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,16 +66,16 @@ func start(t testing.TB, c *clock, specs ...plugins.Spec) *plugins.Pipeline {
 func (e Example) hold(t *testing.T, wasm []byte) {
 	t.Helper()
 	c := newClock()
-	trial, err := plugins.Try(context.Background(), options(c), e.spec(wasm))
+	if p := start(t, c, e.spec(wasm)); strings.Contains(p.Health()[0].Hooks, plugins.OnClass.String()) {
+		e.holdClasses(t, p)
+		return
+	}
+	spec := e.spec(wasm)
+	trial, err := plugins.Try(context.Background(), options(c), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer trial.Close()
-	if trial.Hooks()&plugins.OnClass != 0 {
-		e.holdClasses(t, start(t, c, e.spec(wasm)))
-		return
-	}
-	spec := e.spec(wasm)
 	for i, s := range Samples(t, e.Dir()+"/events.ndjson") {
 		spec.Samples = append(spec.Samples, s.Sample)
 		tr := trial.Event(s.Group, s.Payload)
