@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
 )
@@ -103,11 +104,11 @@ type PostgresDiscovery struct {
 // provision checks the settings and makes those of package backplane of them. It touches nothing outside.
 func (b *Backplane) provision(log *slog.Logger) error {
 	fail := func(setting string, err error) error { return fmt.Errorf("edgerelay: backplane: %s: %w", setting, err) }
-	replaced := newPlaceholders()
+	replaced := placeholders.New()
 	s := backplane.Settings{
-		Dialect:   backplane.Dialect(replaced.in("dialect", b.Dialect)),
-		Name:      replaced.in("node_name", b.NodeName),
-		Advertise: strings.TrimSuffix(replaced.in("advertise", b.Advertise), "/"),
+		Dialect:   backplane.Dialect(replaced.In("dialect", b.Dialect)),
+		Name:      replaced.In("node_name", b.NodeName),
+		Advertise: strings.TrimSuffix(replaced.In("advertise", b.Advertise), "/"),
 		Retry:     time.Duration(b.Retry), Ping: time.Duration(b.Ping), Silence: time.Duration(b.Silence),
 		JoinWait: time.Duration(b.SubscribeWait), QueueBytes: b.QueuePerPeer, FrameSize: b.FrameSize,
 	}
@@ -115,20 +116,20 @@ func (b *Backplane) provision(log *slog.Logger) error {
 		s.Name, _ = os.Hostname() // only a name for people, but for postgres, which checks
 	}
 	if b.Secret != "" { // Validate tells that it is missing
-		s.Secrets = backplane.Secrets{replaced.in("secret", b.Secret)}
+		s.Secrets = backplane.Secrets{replaced.In("secret", b.Secret)}
 	}
 	if b.SecretPrevious != "" {
-		s.Secrets = append(s.Secrets, replaced.in("secret_previous", b.SecretPrevious))
+		s.Secrets = append(s.Secrets, replaced.In("secret_previous", b.SecretPrevious))
 	}
-	switch emitters := replaced.in("emitters", b.Emitters); {
+	switch emitters := replaced.In("emitters", b.Emitters); {
 	case emitters == "any":
 		s.AnyEvent = true
-	case emitters != "" && emitters != "awx" && replaced.err == nil:
+	case emitters != "" && emitters != "awx" && replaced.Err() == nil:
 		return fmt.Errorf("edgerelay: backplane: emitters is awx or any, not %q", emitters)
 	}
 	var list backplane.Static
 	for _, p := range b.Peers {
-		for _, u := range strings.FieldsFunc(replaced.in("peers", p), func(r rune) bool { return r == ' ' || r == ',' }) {
+		for _, u := range strings.FieldsFunc(replaced.In("peers", p), func(r rune) bool { return r == ' ' || r == ',' }) {
 			if _, e := backplane.ParseURL(u); e != nil {
 				return fmt.Errorf("edgerelay: %w", e)
 			}
@@ -139,9 +140,9 @@ func (b *Backplane) provision(log *slog.Logger) error {
 		s.Discoveries = append(s.Discoveries, list)
 	}
 	for _, d := range b.DNS {
-		name := replaced.in("dns", d.Name)
-		scheme, port, e := schemeAndPort(replaced.in("dns: scheme", d.Scheme), "http", d.Port)
-		if e != nil && replaced.err == nil {
+		name := replaced.In("dns", d.Name)
+		scheme, port, e := schemeAndPort(replaced.In("dns: scheme", d.Scheme), "http", d.Port)
+		if e != nil && replaced.Err() == nil {
 			return fail("dns", e)
 		}
 		if host, number, e := net.SplitHostPort(name); e == nil {
@@ -153,8 +154,8 @@ func (b *Backplane) provision(log *slog.Logger) error {
 		if name == "" {
 			return fail("dns", fmt.Errorf("the name is missing"))
 		}
-		python := backplane.Dialect(replaced.in("dns: dialect", d.Dialect))
-		if python != "" && python != backplane.Broadcast && python != backplane.Relay && replaced.err == nil {
+		python := backplane.Dialect(replaced.In("dns: dialect", d.Dialect))
+		if python != "" && python != backplane.Broadcast && python != backplane.Relay && replaced.Err() == nil {
 			return fail("dns", fmt.Errorf("dialect is broadcast or relay, not %q", python))
 		}
 		s.Discoveries = append(s.Discoveries, &discovery.DNS{
@@ -163,7 +164,7 @@ func (b *Backplane) provision(log *slog.Logger) error {
 	}
 	for _, d := range b.Redis {
 		r := &discovery.Redis{
-			URL: replaced.in("redis", d.URL), Advertise: s.Advertise, Every: time.Duration(d.Every), TTL: 3 * time.Duration(d.Every), Log: log,
+			URL: replaced.In("redis", d.URL), Advertise: s.Advertise, Every: time.Duration(d.Every), TTL: 3 * time.Duration(d.Every), Log: log,
 		}
 		if e := r.Validate(); e != nil {
 			return fmt.Errorf("edgerelay: %w", e)
@@ -171,12 +172,12 @@ func (b *Backplane) provision(log *slog.Logger) error {
 		s.Discoveries = append(s.Discoveries, r)
 	}
 	for _, d := range b.Postgres {
-		scheme, port, e := schemeAndPort(replaced.in("postgres: scheme", d.Scheme), "https", d.Port)
-		if e != nil && replaced.err == nil {
+		scheme, port, e := schemeAndPort(replaced.In("postgres: scheme", d.Scheme), "https", d.Port)
+		if e != nil && replaced.Err() == nil {
 			return fail("postgres", e)
 		}
 		p := &discovery.Postgres{
-			DSN: replaced.in("postgres", d.DSN), Hostname: s.Name, IP: replaced.in("postgres: ip", d.IP),
+			DSN: replaced.In("postgres", d.DSN), Hostname: s.Name, IP: replaced.In("postgres: ip", d.IP),
 			Scheme: scheme, Port: port, Every: time.Duration(d.Every), Log: log,
 		}
 		if e := p.Validate(); e != nil {
@@ -186,10 +187,10 @@ func (b *Backplane) provision(log *slog.Logger) error {
 	}
 	var files []string
 	for _, f := range b.TLSCA {
-		files = append(files, replaced.in("tls_ca", f))
+		files = append(files, replaced.In("tls_ca", f))
 	}
-	b.serverName = replaced.in("tls_server_name", b.TLSServerName)
-	if err := replaced.err; err != nil {
+	b.serverName = replaced.In("tls_server_name", b.TLSServerName)
+	if err := replaced.Err(); err != nil {
 		return fmt.Errorf("edgerelay: backplane: %w", err)
 	}
 	if err := b.provisionTLS(&s, files); err != nil {

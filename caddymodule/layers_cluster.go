@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/cluster"
 )
@@ -42,21 +43,21 @@ func (RedisClusterLayer) CaddyModule() caddy.ModuleInfo {
 // Provision checks the settings.
 func (l *RedisClusterLayer) Provision(caddy.Context) error {
 	s := cluster.DefaultSettings()
-	replaced := newPlaceholders()
+	replaced := placeholders.New()
 	if len(l.Addresses) > 0 {
 		s.Addresses = nil
 	}
 	for _, a := range l.Addresses {
-		s.Addresses = append(s.Addresses, replaced.in("address", a))
+		s.Addresses = append(s.Addresses, replaced.In("address", a))
 	}
 	if l.Prefix != "" {
 		s.Prefix = l.Prefix
 	}
-	s.Username, s.Password = replaced.in("username", l.Username), replaced.in("password", l.Password)
+	s.Username, s.Password = replaced.In("username", l.Username), replaced.In("password", l.Password)
 	if t := l.TLS; t != nil {
 		s.TLS = t.settings(replaced).Config
 	}
-	if err := replaced.err; err != nil {
+	if err := replaced.Err(); err != nil {
 		return fmt.Errorf("channel_layer redis_cluster: %w", err)
 	}
 	l.settings = s

@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/caddymodule/units"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
@@ -85,21 +86,21 @@ type RedisPool struct {
 
 // expand replaces placeholders. Without hosts it keeps those given.
 func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string, err error) {
-	replaced := newPlaceholders()
+	replaced := placeholders.New()
 	if len(c.URLs) == 0 && len(c.Sentinels) == 0 {
 		h.URLs = defaults.URLs
 	}
 	for _, u := range c.URLs {
-		h.URLs = append(h.URLs, replaced.in("url", u))
+		h.URLs = append(h.URLs, replaced.In("url", u))
 	}
 	for _, s := range c.Sentinels {
 		to := redis.Sentinel{
-			Master: replaced.in("sentinel: master", s.Master), Database: s.Database,
-			Username: replaced.in("sentinel: username", s.Username), Password: replaced.in("sentinel: password", s.Password),
-			SentinelUsername: replaced.in("sentinel: sentinel_username", s.SentinelUsername), SentinelPassword: replaced.in("sentinel: sentinel_password", s.SentinelPassword),
+			Master: replaced.In("sentinel: master", s.Master), Database: s.Database,
+			Username: replaced.In("sentinel: username", s.Username), Password: replaced.In("sentinel: password", s.Password),
+			SentinelUsername: replaced.In("sentinel: sentinel_username", s.SentinelUsername), SentinelPassword: replaced.In("sentinel: sentinel_password", s.SentinelPassword),
 		}
 		for _, a := range s.Addresses {
-			to.Addresses = append(to.Addresses, replaced.in("sentinel: addresses", a))
+			to.Addresses = append(to.Addresses, replaced.In("sentinel: addresses", a))
 		}
 		h.Sentinels = append(h.Sentinels, to)
 	}
@@ -120,16 +121,16 @@ func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string
 		}
 	}
 	for _, k := range c.SymmetricEncryptionKeys {
-		keys = append(keys, replaced.in("symmetric_encryption_keys", k))
+		keys = append(keys, replaced.In("symmetric_encryption_keys", k))
 	}
-	return h, keys, replaced.err
+	return h, keys, replaced.Err()
 }
 
 // settings are those of package redis, placeholders replaced.
-func (t *RedisTLS) settings(replaced *placeholders) *redis.TLS {
+func (t *RedisTLS) settings(replaced *placeholders.Replacer) *redis.TLS {
 	return &redis.TLS{
-		CA: replaced.in("tls: ca", t.CA), Cert: replaced.in("tls: cert", t.Cert), Key: replaced.in("tls: key", t.Key),
-		ServerName: replaced.in("tls: server_name", t.ServerName), Insecure: t.InsecureSkipVerify,
+		CA: replaced.In("tls: ca", t.CA), Cert: replaced.In("tls: cert", t.Cert), Key: replaced.In("tls: key", t.Key),
+		ServerName: replaced.In("tls: server_name", t.ServerName), Insecure: t.InsecureSkipVerify,
 	}
 }
 
