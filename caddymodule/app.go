@@ -117,7 +117,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.node = value.(*node)
 	a.node.logFirst(c.Log)
 	if a.Backplane != nil {
-		if err := a.Backplane.provision(a.node.log); err != nil {
+		if err := a.Backplane.provision(ctx, a.node.log); err != nil {
 			return err
 		}
 		c.Backplane = a.Backplane.config()

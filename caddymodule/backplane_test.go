@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"encoding/json"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
@@ -33,7 +33,9 @@ func parseBackplane(t *testing.T, block string) (*Backplane, error) {
 	if err := json.Unmarshal(text, &b); err != nil {
 		t.Fatal(err)
 	}
-	return &b, b.provision(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	t.Cleanup(cancel)
+	return &b, b.provision(ctx, slog.New(slog.DiscardHandler))
 }
 
 func TestBackplaneBlock(t *testing.T) {
@@ -70,13 +72,16 @@ func TestBackplaneBlock(t *testing.T) {
 	s := b.settings
 	if len(s.Secrets) != 2 || s.Secrets[0] != "the current one" || s.Secrets[1] != "previous" || s.Name != "node1" ||
 		s.Advertise != "http://10.0.0.1:8013" || s.Retry != 3*time.Second || s.Ping != 5*time.Second || s.Silence != 12*time.Second ||
-		s.JoinWait != 100*time.Millisecond || s.QueueBytes != 4<<20 || s.FrameSize != 2<<20 || len(s.Discoveries) != 5 {
+		s.JoinWait != 100*time.Millisecond || s.QueueBytes != 4<<20 || s.FrameSize != 2<<20 || len(s.Discoveries) != 6 {
 		t.Errorf("%+v", s)
 	}
-	list := s.Discoveries[0].(backplane.Static)
 	var urls []string
-	for _, p := range list {
-		urls = append(urls, p.URL)
+	for _, d := range s.Discoveries {
+		if lister, ok := d.(backplane.Lister); ok {
+			for _, p := range lister.List() {
+				urls = append(urls, p.URL)
+			}
+		}
 	}
 	if got := strings.Join(urls, " "); got != "http://10.0.0.2 https://node3.example.com:8443 http://10.0.0.4 http://10.0.0.5" {
 		t.Errorf("peers %s", got)
@@ -143,6 +148,44 @@ func TestBackplanePlaceholders(t *testing.T) {
 	}
 }
 
+// foreignDiscovery is a guest module as a third party would write it.
+type foreignDiscovery struct {
+	Address string `json:"address"`
+}
+
+func (foreignDiscovery) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID: "edgerelay.discovery.foreign_test", New: func() caddy.Module { return new(foreignDiscovery) },
+	}
+}
+
+func (f *foreignDiscovery) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.AllArgs(&f.Address) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func (f *foreignDiscovery) Discovery(self backplane.Self, _ *slog.Logger) (backplane.Discovery, error) {
+	return backplane.Static{{URL: "http://" + f.Address + "/" + self.Name}}, nil
+}
+
+func TestForeignDiscovery(t *testing.T) {
+	caddy.RegisterModule(foreignDiscovery{})
+	b, err := parseBackplane(t, "secret s\nnode_name n\nforeign_test 10.0.0.7\npeers http://10.0.0.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b.settings.Discoveries) != 2 {
+		t.Fatalf("%d discoveries, want 2", len(b.settings.Discoveries))
+	}
+	got := b.settings.Discoveries[0].(backplane.Static)[0].URL
+	if want := "http://10.0.0.7/n"; got != want {
+		t.Errorf("the guest module got name or address wrong: %q, want %q", got, want)
+	}
+}
+
 func TestBackplaneMistakes(t *testing.T) {
 	junk := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(junk, []byte("no certificate"), 0o600); err != nil {
@@ -167,7 +210,7 @@ func TestBackplaneMistakes(t *testing.T) {
 		"secret s\nemitters {env.ADV_UNSET}":               "emitters: ",
 		"secret s\ndns name {\n scheme {env.ADV_UNSET}\n}": "dns: scheme: ",
 		"secret s\nnode_name n\npostgres postgres://h/d {\n scheme {env.ADV_UNSET}\n}": "postgres: scheme: ",
-		"secret s\nspeed 3":                       "it has secret, peers",
+		"secret s\nspeed 3":                       "and, to find peers, dns, ",
 		"secret s\ndns name:port":                 "not a port",
 		"secret s\ndns name {\n scheme gopher\n}": "gopher",
 		"secret s\ndns name {\n ip 1\n}":          `no setting "ip"`,

@@ -136,9 +136,9 @@ func (a *nodeConfig) examinePeers(ctx context.Context, running *node) []doctor.F
 		}
 	}
 	for _, d := range s.Discoveries {
-		if list, ok := d.(backplane.Static); ok {
-			for _, target := range list {
-				add(target.URL, false)
+		if lister, ok := d.(backplane.Lister); ok {
+			for _, target := range lister.List() {
+				add(target.URL, target.Found)
 			}
 		}
 	}

@@ -14,12 +14,12 @@ import (
 	"strings"
 )
 
-// configPackage is where the structs of the configuration are; Caddy need not be compiled to read them.
-const configPackage = "caddymodule"
+// configPackages hold the structs of the configuration, relative to the module's root. They are parsed, not compiled.
+var configPackages = []string{"caddymodule", "caddymodule/discovery"}
 
-// config is what a package says of its configuration.
+// config is the configuration that one or more packages declare.
 type config struct {
-	// structs are the struct types, by name.
+	// structs are the struct types of the package that is being read, by name.
 	structs map[string]*structType
 	// modules are the types that are Caddy modules, in the order of the files.
 	modules []*structType
@@ -35,6 +35,8 @@ type structType struct {
 	embedded []string
 	// grammar are the blocks of Caddyfile that the functions which read this type show in their comments.
 	grammar []string
+	// siblings are the struct types of the same package, by name.
+	siblings map[string]*structType
 }
 
 // field is a setting; several keys where one comment tells of several fields.
@@ -46,13 +48,24 @@ type field struct {
 	namespace string // of the modules that may stand here
 }
 
-// readConfig reads the Go files of a directory.
-func readConfig(dir string) (*config, error) {
+// readConfig reads the Go files of the directories.
+func readConfig(dirs ...string) (*config, error) {
+	c := &config{}
+	for _, dir := range dirs {
+		if err := c.readPackage(dir); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// readPackage adds the modules of one directory.
+func (c *config) readPackage(dir string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("no Go files in %s: run this in the module's root (%v)", dir, err)
+		return fmt.Errorf("no Go files in %s: run this in the module's root (%v)", dir, err)
 	}
-	c := &config{structs: map[string]*structType{}}
+	c.structs = map[string]*structType{}
 	var parsed []*ast.File
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
@@ -60,17 +73,17 @@ func readConfig(dir string) (*config, error) {
 		}
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		parsed = append(parsed, f)
 		for _, d := range f.Decls {
 			if d, ok := d.(*ast.GenDecl); ok {
 				if err := c.addTypes(d); err != nil {
-					return nil, err
+					return err
 				}
 			}
 		}
@@ -89,7 +102,7 @@ func readConfig(dir string) (*config, error) {
 			}
 		}
 	}
-	return c, nil
+	return nil
 }
 
 func (c *config) addTypes(d *ast.GenDecl) error {
@@ -106,7 +119,7 @@ func (c *config) addTypes(d *ast.GenDecl) error {
 		if doc == nil {
 			doc = d.Doc
 		}
-		s := &structType{name: spec.Name.Name, doc: doc.Text()}
+		s := &structType{name: spec.Name.Name, doc: doc.Text(), siblings: c.structs}
 		for _, f := range st.Fields.List {
 			if err := s.addField(f); err != nil {
 				return err

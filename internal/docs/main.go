@@ -1,6 +1,6 @@
 // Command docs makes what people read out of what the repository holds:
 //
-//	go run ./internal/docs reference    docs/configuration.md, from the doc comments of package caddymodule
+//	go run ./internal/docs reference    docs/configuration.md, from the doc comments of the configuration's packages
 //	go run ./internal/docs site <dir>   a static site of docs/ and all that it links to
 //
 // Run it from the module's root.
@@ -21,7 +21,7 @@ func main() {
 func run(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "reference":
-		text, err := reference(configPackage)
+		text, err := reference(configPackages...)
 		if err != nil {
 			return err
 		}

@@ -22,16 +22,17 @@ var chapters = []struct {
 	{"Global option", "There is one `edgerelay` for all sites. In JSON it is `apps.edgerelay`.", "edgerelay", ""},
 	{"Channel layers", "Where events come from: what stands after `channel_layer`. In JSON, `kind` names the layer.", "edgerelay.channel_layers.", "channel_layer "},
 	{"Authenticators", "Who may connect, and see what: what stands after `auth`. In JSON, `kind` names the authenticator.", "edgerelay.auth.", "auth "},
+	{"Discoveries", "How the backplane finds its peers: directives of `backplane`. In JSON, `kind` names the discovery.", "edgerelay.discovery.", ""},
 	{"Directives of a site", "They may stand in every site, in any order. In JSON they are HTTP handlers, named by `handler`.", "http.handlers.", ""},
 }
 
 // reference writes the Markdown page of all settings.
-func reference(dir string) ([]byte, error) {
-	c, err := readConfig(dir)
+func reference(dirs ...string) ([]byte, error) {
+	c, err := readConfig(dirs...)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{config: c, placed: map[string]string{}}
+	w := &writer{placed: map[*structType]string{}}
 	w.line("# Configuration reference")
 	w.line("")
 	w.line("<!-- Made from the comments in caddymodule/ by `make reference`: change those. -->")
@@ -62,15 +63,14 @@ func reference(dir string) ([]byte, error) {
 
 type writer struct {
 	bytes.Buffer
-	config *config
-	placed map[string]string // struct → the anchor of its section
+	placed map[*structType]string // anchors of the sections
 }
 
 func (w *writer) line(s string) { w.WriteString(s); w.WriteByte('\n') }
 
 // module writes the section of a struct, and those of the structs in its settings.
 func (w *writer) module(s *structType, title string, level int) {
-	w.placed[s.name] = slug(title)
+	w.placed[s] = slug(title)
 	w.line("")
 	w.line(strings.Repeat("#", level) + " " + title)
 	w.line("")
@@ -92,13 +92,13 @@ func (w *writer) module(s *structType, title string, level int) {
 	var parts []part
 	for _, f := range s.fields {
 		for i, t := range f.types {
-			if inner := w.config.structs[structName(t)]; inner != nil && w.placed[inner.name] == "" {
+			if inner := s.siblings[structName(t)]; inner != nil && w.placed[inner] == "" {
 				of := title + ": "
 				if s.id == "edgerelay" {
 					of = ""
 				}
 				parts = append(parts, part{inner, of + f.keys[i]})
-				w.placed[inner.name] = slug(of + f.keys[i])
+				w.placed[inner] = slug(of + f.keys[i])
 			}
 		}
 	}
@@ -109,7 +109,7 @@ func (w *writer) module(s *structType, title string, level int) {
 		var keys, types []string
 		for i, key := range f.keys {
 			keys = append(keys, "`"+key+"`")
-			if t := w.typeOf(f.types[i], f.namespace); !slices.Contains(types, t) {
+			if t := w.typeOf(s, f.types[i], f.namespace); !slices.Contains(types, t) {
 				types = append(types, t)
 			}
 		}
@@ -135,18 +135,21 @@ func structName(t ast.Expr) string {
 	return ""
 }
 
-// typeOf says a type as a person who writes JSON would.
-func (w *writer) typeOf(t ast.Expr, namespace string) string {
+// typeOf describes the type of a field of s in the terms of JSON.
+func (w *writer) typeOf(s *structType, t ast.Expr, namespace string) string {
 	if namespace != "" {
+		if _, ok := t.(*ast.ArrayType); ok {
+			return "list of modules of `" + namespace + "`"
+		}
 		return "a module of `" + namespace + "`"
 	}
 	switch t := t.(type) {
 	case *ast.StarExpr:
-		return w.typeOf(t.X, "")
+		return w.typeOf(s, t.X, "")
 	case *ast.ArrayType:
-		return "list of " + w.typeOf(t.Elt, "")
+		return "list of " + w.typeOf(s, t.Elt, "")
 	case *ast.MapType:
-		return "object of " + w.typeOf(t.Value, "")
+		return "object of " + w.typeOf(s, t.Value, "")
 	case *ast.SelectorExpr:
 		switch name := fmt.Sprint(t.X) + "." + t.Sel.Name; name {
 		case "caddy.Duration":
@@ -157,8 +160,8 @@ func (w *writer) typeOf(t ast.Expr, namespace string) string {
 			return "`" + name + "`"
 		}
 	case *ast.Ident:
-		if w.placed[t.Name] != "" {
-			return "[object](#" + w.placed[t.Name] + ")"
+		if anchor := w.placed[s.siblings[t.Name]]; anchor != "" {
+			return "[object](#" + anchor + ")"
 		}
 		switch t.Name {
 		case "bool":

@@ -8,9 +8,17 @@ import (
 	"testing"
 )
 
+// configDirs are the packages of the configuration, seen from this one.
+func configDirs() (dirs []string) {
+	for _, p := range configPackages {
+		dirs = append(dirs, filepath.Join(root, p))
+	}
+	return dirs
+}
+
 // The reference in docs/ says what the code says.
 func TestReferenceIsFresh(t *testing.T) {
-	fresh, err := reference(filepath.Join(root, configPackage))
+	fresh, err := reference(configDirs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,17 +27,17 @@ func TestReferenceIsFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(fresh, committed) {
-		t.Errorf("%s is not what the comments in %s say now: run `make reference` and commit it", referenceFile, configPackage)
+		t.Errorf("%s is not what the comments in %s say now: run `make reference` and commit it", referenceFile, configPackages)
 	}
 }
 
 // Every module that can be configured is in the reference, with the Caddyfile that it reads.
 func TestReferenceIsWhole(t *testing.T) {
-	c, err := readConfig(filepath.Join(root, configPackage))
+	c, err := readConfig(configDirs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := reference(filepath.Join(root, configPackage))
+	text, err := reference(configDirs()...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package backplane
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -49,37 +48,6 @@ const (
 	Relay     Dialect = "relay"
 	EdgeRelay Dialect = "edgerelay"
 )
-
-// Target is a node to dial.
-type Target struct {
-	// URL is http:// or https:// with host and port, and a path where the node is behind a prefix.
-	URL string
-	// Dialect is what the node speaks if it is a Python node; Auto if that is not known.
-	Dialect Dialect
-	// Found is set where an operator has not named the node: it is never sent AWX's header, which can be replayed.
-	Found bool
-}
-
-// Discovery finds peers.
-type Discovery interface {
-	// Run calls found with all peers that there are, first as soon as they are known and then on every change, until
-	// ctx ends; then it takes back what it announced, within a second or two.
-	Run(ctx context.Context, found func([]Target))
-	// Key identifies what is discovered and how, for logs and for comparing settings. It holds no secrets.
-	Key() string
-}
-
-// Static is a fixed list of peers.
-type Static []Target
-
-// Run implements [Discovery].
-func (s Static) Run(ctx context.Context, found func([]Target)) {
-	found(s)
-	<-ctx.Done()
-}
-
-// Key implements [Discovery].
-func (s Static) Key() string { return fmt.Sprint("static ", []Target(s)) }
 
 // withDefaults fills in what is not set.
 func (s Settings) withDefaults() Settings {

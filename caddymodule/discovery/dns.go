@@ -1,0 +1,128 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
+	"github.com/edgerelay/edgerelay/caddymodule/units"
+	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
+)
+
+func init() {
+	caddy.RegisterModule(DNS{})
+}
+
+// DNS finds peers behind a DNS name, such as that of a Kubernetes headless service.
+type DNS struct {
+	// Name is looked up for A and AAAA records, or for SRV records if it begins with an underscore. It may end in a
+	// port, as in relay.example.com:8013.
+	Name string `json:"name"`
+	// Scheme is "http" or "https". Default: http.
+	Scheme string `json:"scheme,omitempty"`
+	// Port is the port of nodes behind A and AAAA records. Default: 80 for http, 443 for https.
+	Port int `json:"port,omitempty"`
+	// Dialect is "broadcast" or "relay" if Python nodes of that generation are behind the name. These nodes are sent
+	// AWX's header, which can be replayed for five minutes. Default: only relays are expected, which prove by a
+	// challenge that they know the secret.
+	Dialect string `json:"dialect,omitempty"`
+	// Every is the time between look-ups. Default: 10s.
+	Every caddy.Duration `json:"every,omitempty"`
+
+	settings discovery.DNS
+}
+
+// CaddyModule returns the Caddy module information.
+func (DNS) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.discovery.dns", New: func() caddy.Module { return new(DNS) }}
+}
+
+// Provision checks the settings.
+func (m *DNS) Provision(caddy.Context) error {
+	replaced := placeholders.New()
+	name, scheme := replaced.In("dns", m.Name), replaced.In("dns: scheme", m.Scheme)
+	dialect := backplane.Dialect(replaced.In("dns: dialect", m.Dialect))
+	if err := replaced.Err(); err != nil {
+		return err
+	}
+	scheme, port, err := endpoint(scheme, "http", m.Port)
+	if err != nil {
+		return fmt.Errorf("dns: %w", err)
+	}
+	if host, number, err := net.SplitHostPort(name); err == nil {
+		name = host
+		if port, err = strconv.Atoi(number); err != nil || port < 1 || port > 65535 {
+			return fmt.Errorf("dns: %q is not a port; use 1 to 65535", number)
+		}
+	}
+	if name == "" {
+		return errors.New("dns: the name is missing")
+	}
+	if dialect != "" && dialect != backplane.Broadcast && dialect != backplane.Relay {
+		return fmt.Errorf("dns: unknown dialect %q; use broadcast or relay", dialect)
+	}
+	m.settings = discovery.DNS{
+		Name: name, Scheme: scheme, Port: port, Python: dialect, Every: time.Duration(m.Every),
+	}
+	return nil
+}
+
+// Discovery implements [backplane.Discoverer].
+func (m *DNS) Discovery(_ backplane.Self, log *slog.Logger) (backplane.Discovery, error) {
+	found := m.settings
+	found.Log = log
+	return &found, nil
+}
+
+// UnmarshalCaddyfile reads
+//
+//	dns <name>[:<port>] {
+//		scheme  http|https
+//		port    <port>
+//		dialect broadcast|relay
+//		every   <duration>
+//	}
+func (m *DNS) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.AllArgs(&m.Name) {
+		return d.Err("dns takes one name, such as relay.example.com:8013")
+	}
+	for d.NextBlock(0) {
+		name := d.Val()
+		var value string
+		if !d.AllArgs(&value) {
+			return d.Errf("%s takes one value", name)
+		}
+		var err error
+		switch name {
+		case "scheme":
+			m.Scheme = value
+		case "port":
+			m.Port, err = strconv.Atoi(value)
+		case "dialect":
+			m.Dialect = value
+		case "every":
+			m.Every, err = units.Duration(value)
+		default:
+			return d.Errf("dns has no setting %q; it has scheme, port, dialect and every", name)
+		}
+		if err != nil {
+			return d.Errf("%s: %v", name, err)
+		}
+	}
+	return nil
+}
+
+var (
+	_ backplane.Discoverer  = (*DNS)(nil)
+	_ caddy.Provisioner     = (*DNS)(nil)
+	_ caddyfile.Unmarshaler = (*DNS)(nil)
+)

@@ -1,0 +1,68 @@
+package backplane
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+)
+
+// Target is a node to dial.
+type Target struct {
+	// URL is http:// or https:// with host and port, and a path if the node is behind a prefix.
+	URL string
+	// Dialect is the dialect of a Python node; Auto if the kind of node is unknown.
+	Dialect Dialect
+	// Found is set unless an operator has named the node. A found node is never sent AWX's header, which can be
+	// replayed.
+	Found bool
+}
+
+// Discovery finds peers.
+type Discovery interface {
+	// Run calls found with the whole list of peers, first as soon as the list is known and then after every change.
+	// It returns when ctx ends, within a second or two, after withdrawing this node's announcements.
+	Run(ctx context.Context, found func([]Target))
+	// Key identifies the discovery and its settings in logs and comparisons. It contains no secrets.
+	Key() string
+}
+
+// Lister is an optional interface of a [Discovery] whose peers are known without running it. Tools that examine a
+// configuration offline see no peers of a discovery without it.
+type Lister interface {
+	List() []Target
+}
+
+// Self is what a discovery tells other nodes about this one.
+type Self struct {
+	// Name is the node's name among its peers.
+	Name string
+	// Advertise is the URL under which peers reach the node; empty if unknown.
+	Advertise string
+}
+
+// Discoverer is a configured way to find peers, such as a guest module of the configuration.
+type Discoverer interface {
+	// Discovery returns a discovery for this node, not yet running, that logs to log. It returns an error if self lacks
+	// a value that the discovery announces.
+	Discovery(self Self, log *slog.Logger) (Discovery, error)
+}
+
+// Static is a fixed list of peers.
+type Static []Target
+
+var (
+	_ Discovery = Static(nil)
+	_ Lister    = Static(nil)
+)
+
+// Run implements [Discovery].
+func (s Static) Run(ctx context.Context, found func([]Target)) {
+	found(s)
+	<-ctx.Done()
+}
+
+// Key implements [Discovery].
+func (s Static) Key() string { return fmt.Sprint("static ", []Target(s)) }
+
+// List implements [Lister].
+func (s Static) List() []Target { return s }
