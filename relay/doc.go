@@ -21,7 +21,7 @@
 //
 // # The path of one subscription
 //
-// ws wakes a connection when something comes (transport/ws/poller_linux.go, ws/attend.go) and reads its frames (ws/read.go);
+// ws wakes a connection when something comes (transport/netpoll, ws/attend.go) and reads its frames (ws/read.go);
 // package awx understands and authorizes the message (awx/client.go), and it becomes [Hub.Subscribe] (subscribe.go): the group is joined in the channel layer if this node was
 // not yet a member, and made known to peers (interest.go), then the session is added to its shard's audience (shard.go).
 //

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"),
-		goleak.IgnoreAnyFunction("github.com/edgerelay/edgerelay/relay/transport/ws.(*poller).run"), goleak.IgnoreTopFunction("github.com/edgerelay/edgerelay/relay/transport/ws.readFor"))
+		goleak.IgnoreAnyFunction("github.com/edgerelay/edgerelay/relay/transport/netpoll.(*epoll).run"), goleak.IgnoreTopFunction("github.com/edgerelay/edgerelay/relay/transport/netpoll.(*Poller).read"))
 }
 
 var ctx = context.Background()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
 // Accept upgrades a request to a websocket. The request must have been found sound by
@@ -62,21 +63,18 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request, key string, subpro
 	return appendResponse(make([]byte, 0, 512), h)
 }
 
+var poller = netpoll.New()
+
 // take takes the connection over.
 func (c *Conn) take(w http.ResponseWriter) error {
 	nc, early, err := hijack(w)
 	if err != nil {
 		return err
 	}
-	boundKernel(nc)
-	c.net, c.socket, c.early = nc, socketOf(nc), early
-	if c.watched = c.socket; c.socket == noSocket {
-		c.watched = socketUnderTLS(nc) // before it is hidden from there
-		if c.secure = newTLSWriter(c); c.secure == nil {
-			c.direct = newDirectWriter(nc)
-		}
+	if len(early) > 0 {
+		c.early = bytes.NewReader(early)
 	}
-	c.activity.Store(active)
+	poller.Attach(&c.io, nc, c)
 	c.lastRead.Store(relay.Ticks(time.Now()))
 	return nil
 }
@@ -123,7 +121,6 @@ func hijack(w http.ResponseWriter) (net.Conn, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	shrinkTLS(nc)
 	var early []byte
 	if n := rw.Reader.Buffered(); n > 0 {
 		waiting, _ := rw.Reader.Peek(n)

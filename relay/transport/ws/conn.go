@@ -7,51 +7,42 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
 const (
 	// closeWait is how long a client has to take a close frame, and what the kernel holds before it, and to answer.
 	closeWait = 5 * time.Second
-	// stallWait is how long a full socket may take for a piece of slowPiece bytes.
-	stallWait = 60 * time.Second
-	slowPiece = 16 << 10
 )
 
 // Conn is a server-side websocket connection. It implements [relay.Socket]. All may be called concurrently, but for Attend, which
 // is called once.
 type Conn struct {
-	// All that a write to a client that keeps up looks at lies together: it is cold in the cache each time.
-	mu       sync.Mutex
-	socket   int32 // for writes that never block; noSocket where the connection is not a plain one
+	// A write to a client that keeps up uses these fields and the first 24 bytes of io: one line of the cache, which is
+	// cold for each client. All are guarded by io's lock.
 	state    state
 	flushing bool     // a goroutine is writing the queue
 	last     bool     // the connection ends when the queue is empty
 	slow     bool     // closed because too much waited
 	shut     bool     // our direction ends when the queue is empty
 	growing  bool     // the last piece of the queue is a copy of ours, to which others can be appended
+	idle     uint16   // parts of frames without a message since idleSince, of the reader; see tinyFragmentPart
 	queue    [][]byte // what waits, oldest first; the first is being written, from wherever it starts
 	queued   int      // bytes in queue
 
-	secure      *tlsWriter   // the same for TLS, and
-	direct      directWriter // for others; nil where there is none
-	net         net.Conn
+	io          netpoll.Conn
 	subprotocol string
 	limit       func() int   // bytes of a client's message
 	lastRead    atomic.Int64 // relay.Ticks
 
-	// Of who reads. What is needed only while bytes come is in reader.
+	// Of the reader. Buffers that only an active connection needs are in reader.
 	handler   Handler
-	early     []byte        // came with the handshake
-	activity  atomic.Uint32 // active, again, …
-	watched   int32         // the socket's number for the poller; noSocket where a goroutine waits
-	idle      uint16        // parts of frames without a message since idleSince; see tinyFragmentPart
+	early     *bytes.Reader // bytes that came with the handshake
 	idleSince int64         // relay.Ticks
 }
 
@@ -73,8 +64,8 @@ func (c *Conn) SendCopy(frames []byte, limit int) bool { return c.send(frames, l
 
 // send writes frames, or lets them wait. A borrowed buffer is copied before it is kept.
 func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.io.Lock()
+	defer c.io.Unlock()
 	if c.state != open {
 		return false
 	}
@@ -97,20 +88,9 @@ func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
 
 // tryWrite writes what the socket takes now and returns the rest. c.mu is held and nothing waits.
 func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
-	var n int
-	var err error
-	switch {
-	case c.socket != noSocket:
-		n, err = sendNow(c.socket, b)
-	case c.secure != nil:
-		var kept int
-		if n, kept, err = c.secure.tryWrite(b); kept > 0 {
-			c.startFlush()
-		}
-	case c.direct != nil:
-		n, err = c.direct.tryWrite(b)
-	default:
-		return b
+	n, kept, err := c.io.TryWrite(b)
+	if kept > 0 {
+		c.startFlush()
 	}
 	if err != nil {
 		if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) { // then the reader sees it, behind the client's last words
@@ -166,12 +146,16 @@ func (c *Conn) startFlush() {
 }
 
 // waiting is how many bytes wait for the client. c.mu is held.
-func (c *Conn) waiting() int { return c.queued + c.secure.waiting() }
+func (c *Conn) waiting() int { return c.queued + c.io.Kept() }
 
-// settleSoon has what a TLS connection keeps written.
-func (c *Conn) settleSoon() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// Progress implements [netpoll.Owner]. Bytes that the client takes are a sign of life, since it is not pinged while
+// something waits.
+func (c *Conn) Progress() { c.lives() }
+
+// FlushSoon implements [netpoll.Owner].
+func (c *Conn) FlushSoon() {
+	c.io.Lock()
+	defer c.io.Unlock()
 	if c.state != finished {
 		c.startFlush()
 	}
@@ -180,21 +164,21 @@ func (c *Conn) settleSoon() {
 // flush writes the queue until it is empty. It is the only writer while it runs.
 func (c *Conn) flush() {
 	for {
-		if err := c.settle(); err != nil {
+		if err := c.io.Flush(); err != nil {
 			c.Kill()
 		}
-		c.mu.Lock()
-		if c.state != finished && len(c.queue) == 0 && c.secure.waiting() > 0 {
-			c.mu.Unlock()
+		c.io.Lock()
+		if c.state != finished && len(c.queue) == 0 && c.io.Kept() > 0 {
+			c.io.Unlock()
 			continue
 		}
 		if len(c.queue) == 0 || c.state == finished {
 			c.queue, c.queued, c.flushing = nil, 0, false
-			_ = c.net.SetWriteDeadline(time.Time{}) // it would hold for direct writes, too
+			_ = c.io.NetConn().SetWriteDeadline(time.Time{}) // it would hold for direct writes, too
 			last, goodbye, shut := c.last, c.state == closing, c.shut
-			c.mu.Unlock()
+			c.io.Unlock()
 			if shut {
-				c.closeWrite()
+				c.io.CloseWrite()
 			}
 			switch {
 			case last:
@@ -205,62 +189,21 @@ func (c *Conn) flush() {
 			return
 		}
 		b := c.queue[0]
-		c.mu.Unlock()
+		c.io.Unlock()
 
-		if err := c.writePieces(b); err != nil {
+		if err := c.io.Write(b); err != nil {
 			c.Kill()
 			continue
 		}
 
-		c.mu.Lock()
+		c.io.Lock()
 		if len(c.queue) > 0 { // close may have cut the queue, but never what is being written
 			c.queue[0] = nil
 			c.queue = c.queue[1:]
 			c.queued -= len(b)
 		}
-		c.mu.Unlock()
+		c.io.Unlock()
 	}
-}
-
-// settle writes what a TLS connection keeps, to a client that is behind.
-func (c *Conn) settle() error {
-	if c.secure == nil {
-		return nil
-	}
-	return c.secure.settle(c.writeOut)
-}
-
-// writePieces writes b to a client that is behind, and waits for it.
-func (c *Conn) writePieces(b []byte) error {
-	if c.secure == nil {
-		return c.writeOut(c.net, b)
-	}
-	for len(b) > 0 {
-		n, _, err := c.secure.encrypt(b[:min(len(b), slowPiece)], flusher)
-		if err == nil {
-			err = c.settle()
-		}
-		if err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
-}
-
-// writeOut writes b to conn, with stallWait for each piece. What the client takes is a sign of life, since it is not pinged while something
-// waits.
-func (c *Conn) writeOut(conn net.Conn, b []byte) error {
-	for len(b) > 0 {
-		_ = conn.SetWriteDeadline(time.Now().Add(stallWait))
-		n, err := conn.Write(b[:min(len(b), slowPiece)])
-		if err != nil {
-			return err
-		}
-		c.lives()
-		b = b[n:]
-	}
-	return nil
 }
 
 // Ping implements [relay.Socket].
@@ -269,8 +212,8 @@ func (c *Conn) Ping() (sent bool) { return c.control([]byte{finBit | opPing, 0})
 // control writes a control frame, behind what waits. It is dropped where something waits and the frame is a ping: the client has
 // something to read already.
 func (c *Conn) control(frame []byte) (sent bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.io.Lock()
+	defer c.io.Unlock()
 	if c.state != open {
 		return false
 	}
@@ -298,8 +241,8 @@ func (c *Conn) LastRead() time.Time { return relay.At(c.lastRead.Load()) }
 
 // Close implements [relay.Socket].
 func (c *Conn) Close(code int, reason string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.io.Lock()
+	defer c.io.Unlock()
 	if c.state == open {
 		c.close(code, reason)
 	}
@@ -338,8 +281,8 @@ func closeFrame(code int, reason string) []byte {
 
 // answerClose answers the client's close frame with the same code, unless we have sent ours already.
 func (c *Conn) answerClose(code []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.io.Lock()
+	defer c.io.Unlock()
 	if c.state != open {
 		return
 	}
@@ -354,36 +297,25 @@ func (c *Conn) answerClose(code []byte) {
 }
 
 func (c *Conn) isOpen() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.io.Lock()
+	defer c.io.Unlock()
 	return c.state == open
 }
 
 // Subprotocol is what was agreed in the handshake, empty if nothing was.
 func (c *Conn) Subprotocol() string { return c.subprotocol }
 
-// closeWrite ends our direction of the connection.
-func (c *Conn) closeWrite() {
-	if cw, ok := c.net.(interface{ CloseWrite() error }); ok {
-		_ = cw.CloseWrite()
-	}
-}
-
 // Kill implements [relay.Socket].
 func (c *Conn) Kill() { c.kill(true) }
 
 // kill ends the connection. A client that is not cut off may still take what it has been sent.
 func (c *Conn) kill(cutOff bool) {
-	c.mu.Lock()
-	if c.state != finished {
-		giveUpUnsent(c.net, cutOff)
-	}
+	c.io.Lock()
 	c.state = finished
-	c.mu.Unlock()
-	if t, ok := c.net.(interface{ NetConn() net.Conn }); ok {
-		_ = t.NetConn().Close() // closing the TLS layer would wait to say goodbye
-	} else {
-		_ = c.net.Close()
+	c.io.Unlock()
+	timeout := closeWait
+	if cutOff {
+		timeout = 0
 	}
-	c.wake(true) // the poller does not see it
+	c.io.Close(timeout)
 }

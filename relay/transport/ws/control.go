@@ -58,14 +58,14 @@ func (c *Conn) finish(err error) {
 		c.Close(wrong.code, wrong.reason)
 		c.drain()
 	case errors.Is(err, errClosed):
-		c.mu.Lock()
+		c.io.Lock()
 		if c.flushing {
 			c.last = true
-			c.mu.Unlock()
+			c.io.Unlock()
 			time.AfterFunc(closeWait, c.Kill)
 			return
 		}
-		c.mu.Unlock()
+		c.io.Unlock()
 	}
 	c.kill(false)
 }
@@ -73,13 +73,13 @@ func (c *Conn) finish(err error) {
 // drain stops sending and reads on for a moment: closing a connection with unread data in it
 // makes the kernel reset it, and the client would lose the close frame.
 func (c *Conn) drain() {
-	_ = c.net.SetReadDeadline(time.Now().Add(time.Second))
-	c.mu.Lock()
+	_ = c.io.NetConn().SetReadDeadline(time.Now().Add(time.Second))
+	c.io.Lock()
 	c.shut = c.flushing // then the flusher does it, behind the close frame
 	idle := !c.flushing
-	c.mu.Unlock()
+	c.io.Unlock()
 	if idle {
-		c.closeWrite()
+		c.io.CloseWrite()
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(c.net, 1<<20))
+	_, _ = io.Copy(io.Discard, io.LimitReader(&c.io, 1<<20))
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
 // tape is a connection that plays bytes in pieces, and records what is written.
@@ -32,7 +34,7 @@ func (t *tape) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-func (t *tape) tryWrite(b []byte) (int, error) { return t.out.Write(b) }
+func (t *tape) TryWrite(b []byte) (int, error) { return t.out.Write(b) }
 
 const fuzzLimit = 300
 
@@ -64,7 +66,8 @@ func (s *seer) look() {
 func play(stream []byte, piece, buffer int) []string {
 	t := &tape{in: stream, piece: piece}
 	s := &seer{out: &t.out}
-	c := &Conn{net: t, socket: noSocket, direct: t, limit: func() int { return fuzzLimit }, handler: s}
+	c := &Conn{limit: func() int { return fuzzLimit }, handler: s}
+	netpoll.New().Attach(&c.io, t, c)
 	c.lastRead.Store(time.Now().UnixNano())
 	r := reader{c: c, in: make([]byte, buffer)}
 	var err error

@@ -8,5 +8,5 @@ import (
 
 // The poller lives as long as the process, and so do a few readers.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/edgerelay/edgerelay/relay/transport/ws.(*poller).run"), goleak.IgnoreTopFunction("github.com/edgerelay/edgerelay/relay/transport/ws.readFor"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/edgerelay/edgerelay/relay/transport/netpoll.(*epoll).run"), goleak.IgnoreTopFunction("github.com/edgerelay/edgerelay/relay/transport/netpoll.(*Poller).read"))
 }

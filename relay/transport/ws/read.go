@@ -87,7 +87,7 @@ type incoming struct {
 }
 
 // between reports whether the client is between two messages, as far as bytes have come.
-func (r *reader) between() bool { return !r.begun && r.start == r.end && len(r.c.early) == 0 }
+func (r *reader) between() bool { return !r.begun && r.start == r.end && r.c.early == nil }
 
 // read reads a frame, and hands on the message that ends with it. An error ends the connection.
 func (r *reader) read() error {
@@ -291,14 +291,14 @@ func (r *reader) readSome(b []byte) (int, error) {
 
 // readNet reads from the connection, after what came with the handshake, and notes that the client is alive.
 func (c *Conn) readNet(b []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(b, c.early)
-		if c.early = c.early[n:]; len(c.early) == 0 {
+	if c.early != nil {
+		n, _ := c.early.Read(b)
+		if c.early.Len() == 0 {
 			c.early = nil
 		}
 		return n, nil
 	}
-	n, err := c.net.Read(b)
+	n, err := c.io.Read(b)
 	if n > 0 {
 		c.lives()
 	}

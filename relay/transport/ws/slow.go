@@ -10,7 +10,7 @@ func (c *Conn) closeSlow() {
 
 // Waiting implements [relay.Socket].
 func (c *Conn) Waiting() (bytes int, slow bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.io.Lock()
+	defer c.io.Unlock()
 	return c.waiting(), c.slow
 }

@@ -1,4 +1,4 @@
-package ws
+package netpoll
 
 import (
 	"bytes"
@@ -49,7 +49,7 @@ func tlsHolds(c *tls.Conn) bool {
 	return false
 }
 
-// holds reports whether a TLS connection holds something to read already.
+// holds reports whether a TLS connection has bytes to read that have left the socket.
 func (c *Conn) holds() bool {
 	t, secure := c.net.(*tls.Conn)
 	return secure && tlsHolds(t)
@@ -68,12 +68,8 @@ func fields[T any](t reflect.Type, names ...string) (offsets []uintptr) {
 // at is the T at an offset of [fields].
 func at[T any](c *tls.Conn, offset uintptr) *T { return (*T)(unsafe.Add(unsafe.Pointer(c), offset)) }
 
-// shrinkTLS gives back the memory of a TLS connection's empty buffers. Nobody may be reading from it.
-func shrinkTLS(conn net.Conn) {
-	c, ok := conn.(*tls.Conn)
-	if !ok {
-		return
-	}
+// shrinkTLS gives back the memory of a TLS connection's empty buffers. No goroutine may be reading from it.
+func shrinkTLS(c *tls.Conn) {
 	for _, offset := range tlsBuffers {
 		if b := at[bytes.Buffer](c, offset); b.Len() == 0 {
 			*b = bytes.Buffer{}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package ws
+package netpoll
 
 import (
 	"net"
@@ -8,15 +8,11 @@ import (
 	"syscall"
 )
 
-// directWriter writes to a socket past the runtime's poller: what the kernel does not take at
-// once is left to the caller.
-type directWriter interface {
-	// tryWrite returns how many bytes the socket took, possibly none.
-	tryWrite(b []byte) (int, error)
-}
-
-// newDirectWriter returns the direct way to conn, or nil if there is none.
-func newDirectWriter(conn net.Conn) directWriter {
+// newRawWriter returns a writer past the runtime's poller, or nil if conn has no descriptor.
+func newRawWriter(conn net.Conn) writer {
+	if w, ok := conn.(TryWriter); ok {
+		return plainWriter{w, conn}
+	}
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil
@@ -25,12 +21,12 @@ func newDirectWriter(conn net.Conn) directWriter {
 	if err != nil {
 		return nil
 	}
-	return rawWriter{raw}
+	return plainWriter{rawWriter{raw}, conn}
 }
 
 type rawWriter struct{ conn syscall.RawConn }
 
-// attempt is one call of write(2). It is pooled because a closure would cost an allocation for each write.
+// attempt is one call of write(2). It is pooled because its closure would be an allocation for each write.
 type attempt struct {
 	b   []byte
 	n   int
@@ -44,14 +40,15 @@ var attempts = sync.Pool{New: func() any {
 		for {
 			a.n, a.err = syscall.Write(int(fd), a.b)
 			if a.err != syscall.EINTR {
-				return true // also when the socket is full: never wait
+				return true // also if the socket is full: never wait
 			}
 		}
 	}
 	return a
 }}
 
-func (w rawWriter) tryWrite(b []byte) (int, error) {
+// TryWrite implements [TryWriter].
+func (w rawWriter) TryWrite(b []byte) (int, error) {
 	a := attempts.Get().(*attempt)
 	a.b = b
 	err := w.conn.Write(a.do)

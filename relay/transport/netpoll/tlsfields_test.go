@@ -1,4 +1,4 @@
-package ws
+package netpoll
 
 import (
 	"bytes"
@@ -51,9 +51,6 @@ func TestShrinkTLSWithoutTheFields(t *testing.T) {
 	if got := fields[bytes.Buffer](reflect.TypeFor[other](), "RawInput", "hand"); len(got) != 0 {
 		t.Errorf("found buffers at %v where there are none", got)
 	}
-	plain, other2 := net.Pipe()
-	defer func() { _, _ = plain.Close(), other2.Close() }()
-	shrinkTLS(plain)
 }
 
 // tlsPair returns the two ends of a TLS connection after the handshake.

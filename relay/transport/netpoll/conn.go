@@ -1,0 +1,155 @@
+package netpoll
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// stallTimeout bounds how long a full socket may take to accept pieceSize bytes.
+	stallTimeout = 60 * time.Second
+	pieceSize    = 16 << 10
+	// noFD replaces the descriptor of a connection that is not a plain socket.
+	noFD = -1
+)
+
+// Owner is the protocol above a [Conn].
+type Owner interface {
+	// ReadReady is called when bytes or the end of the stream may have arrived. It calls [Conn.ReadOrRest] until the
+	// connection rests or ends. At most one call per connection runs at a time. The owner may use scratch until it
+	// returns.
+	ReadReady(scratch []byte)
+	// FlushSoon asks for a call of [Conn.Flush] on another goroutine: a read made TLS write, and the socket did not
+	// accept all of it. FlushSoon must not block.
+	FlushSoon()
+	// Progress is called after the socket accepted a piece of a blocking write.
+	Progress()
+}
+
+// Conn is the byte side of one connection: writes that never block, and reads that need no goroutine while nothing
+// arrives. [Poller.Attach] initializes it. A Conn must not be copied.
+//
+// The lock guards the descriptor against Close. The owner keeps its write queue under the same lock, which saves a
+// second one for each write.
+type Conn struct {
+	sync.Mutex
+	fd       int32 // of the socket, also of that beneath TLS; noFD if there is none
+	activity atomic.Uint32
+	writer   writer // nil: writes go to fd
+	net      net.Conn
+	owner    Owner
+	poller   *Poller
+	closed   bool // guarded by the lock
+	watched  bool // the poller has this Conn; read by the reader only
+}
+
+// writer writes to a connection that is not a plain socket. The Conn's lock is held during tryWrite only.
+type writer interface {
+	tryWrite(b []byte) (n, kept int, err error)
+	kept() int
+	write(b []byte, out writeFunc) error
+	flush(out writeFunc) error
+}
+
+// writeFunc writes all of b to conn and may block.
+type writeFunc func(conn net.Conn, b []byte) error
+
+// Attach makes c the byte side of conn, which must not be in use by another goroutine.
+func (p *Poller) Attach(c *Conn, conn net.Conn, owner Owner) {
+	limitKernelBuffers(conn)
+	c.net, c.owner, c.poller = conn, owner, p
+	c.activity.Store(reading)
+	if t, ok := conn.(*tls.Conn); ok {
+		shrinkTLS(t)
+		c.attachTLS(t)
+		return
+	}
+	if c.fd = socketOf(conn); c.fd == noFD {
+		c.writer = newRawWriter(conn)
+	}
+}
+
+// NetConn returns the connection that was attached.
+func (c *Conn) NetConn() net.Conn { return c.net }
+
+// TryWrite writes without blocking and returns how many bytes were accepted, possibly none. Of these, kept bytes are
+// encrypted and still in memory: the caller must see to it that Flush runs. The lock is held and no other write runs.
+func (c *Conn) TryWrite(b []byte) (n, kept int, err error) {
+	switch {
+	case c.writer != nil:
+		return c.writer.tryWrite(b)
+	case c.fd != noFD:
+		n, err = send(c.fd, b)
+		return n, 0, err
+	}
+	return 0, 0, nil
+}
+
+// Kept returns how many encrypted bytes the socket has not accepted yet.
+func (c *Conn) Kept() int {
+	if c.writer == nil {
+		return 0
+	}
+	return c.writer.kept()
+}
+
+// Write writes all of b. It blocks until the client has taken nearly all of it, or has stalled for a minute.
+func (c *Conn) Write(b []byte) error {
+	if c.writer == nil {
+		return c.writeOut(c.net, b)
+	}
+	return c.writer.write(b, c.writeOut)
+}
+
+// Flush writes the bytes that are kept. It blocks as Write does.
+func (c *Conn) Flush() error {
+	if c.writer == nil {
+		return nil
+	}
+	return c.writer.flush(c.writeOut)
+}
+
+// writeOut writes b to conn, with stallTimeout for each piece.
+func (c *Conn) writeOut(conn net.Conn, b []byte) error {
+	for len(b) > 0 {
+		_ = conn.SetWriteDeadline(time.Now().Add(stallTimeout))
+		n, err := conn.Write(b[:min(len(b), pieceSize)])
+		if err != nil {
+			return err
+		}
+		c.owner.Progress()
+		b = b[n:]
+	}
+	return nil
+}
+
+// CloseWrite ends the outgoing direction.
+func (c *Conn) CloseWrite() {
+	if cw, ok := c.net.(interface{ CloseWrite() error }); ok {
+		_ = cw.CloseWrite()
+	}
+}
+
+// Close ends the connection and wakes its reader. The kernel gives up unsent bytes after unsentTimeout, at once if that
+// is 0. Close may be called more than once.
+func (c *Conn) Close(unsentTimeout time.Duration) {
+	c.Lock()
+	if !c.closed {
+		limitUnsent(c.net, unsentTimeout)
+	}
+	c.closed = true
+	c.Unlock()
+	if t, ok := c.net.(interface{ NetConn() net.Conn }); ok {
+		_ = t.NetConn().Close() // closing the TLS layer would wait until close_notify is sent
+	} else {
+		_ = c.net.Close()
+	}
+	c.wake(true) // epoll does not report a descriptor that the process itself has closed
+}
+
+// errWouldBlock means that there is nothing to read at the moment.
+var errWouldBlock = errors.New("nothing to read")

@@ -1,0 +1,19 @@
+// Package netpoll moves the bytes of connections that are many and mostly idle. A connection at rest holds no goroutine
+// and no buffer, and a write costs one system call past the runtime's poller.
+//
+// A [Poller] watches connections through an epoll instance of its own (Linux, TCP and Unix sockets, plain and under TLS)
+// and calls their [Owner] when something arrives. On other platforms, and for other connections, a [Conn] has the same
+// methods without the savings: [Conn.Start] returns false, and writes wait in the owner's queue.
+package netpoll
+
+import "sync/atomic"
+
+// Poller wakes connections at rest. It may be used concurrently.
+type Poller struct {
+	ready chan *Conn   // to readers that are idle
+	idle  atomic.Int32 // readers
+	epoll epoll
+}
+
+// New returns a poller. It uses no resources before the first connection.
+func New() *Poller { return &Poller{ready: make(chan *Conn)} }
