@@ -82,8 +82,11 @@ docs-serve: $(CADDY) docs ## the documentation on :8014, served by bin/caddy
 dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of materials
 	$(GO) run ./internal/dist
 
-soak: test-deps $(CADDY) ## an hour of trouble, after which all is where it was and every event accounted for (SOAK=10m: less)
+soak: test-deps $(CADDY) ## an hour of faults and reloads: every event accounted for, nothing leaked (SOAK=10m: less)
 	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test -tags=nobadger,nomysql,nopgx,soak ./internal/soak -run Soak -count 1 -timeout 0 -v
+
+endurance: test-deps $(CADDY) ## a million connections and a site's day: fails when memory, goroutines, files or keys grow (15 minutes)
+	ENDURANCE=full EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/soak -run 'Churn|Day' -count 1 -timeout 60m -v
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
@@ -91,4 +94,4 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: pgo help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist soak fuzz clean bench-short bench-ci bench-micro
+.PHONY: pgo help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist soak endurance fuzz clean bench-short bench-ci bench-micro

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,26 +33,6 @@ func metric(admin, name string) (float64, error) {
 		return 0, fmt.Errorf("no metric %s", name)
 	}
 	return sum, nil
-}
-
-// memStats reads figures of Go's memory by their names in runtime.MemStats, after a collection.
-func memStats(admin string) (map[string]int64, error) {
-	var text strings.Builder
-	if err := ask(admin, "/debug/pprof/heap?gc=1&debug=1", &text); err != nil {
-		return nil, err
-	}
-	figures := map[string]int64{}
-	for lines := bufio.NewScanner(strings.NewReader(text.String())); lines.Scan(); {
-		name, value, ok := strings.Cut(strings.TrimPrefix(lines.Text(), "# "), " = ")
-		value, _, _ = strings.Cut(value, " ") // "Stack = inuse / sys"
-		if n, err := strconv.ParseInt(value, 10, 64); ok && err == nil {
-			figures[name] = n
-		}
-	}
-	if figures["HeapAlloc"] == 0 {
-		return nil, fmt.Errorf("no HeapAlloc in Caddy's heap profile")
-	}
-	return figures, nil
 }
 
 // ask copies what Caddy's admin API answers.

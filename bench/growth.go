@@ -68,16 +68,11 @@ func notes(rows ...*summary) string {
 // clientCurve is one group with all clients.
 func clientCurve(rows []summary) curve {
 	c := curve{
-		Name: "clients", Title: "Clients", X: "clients in one group", Log: true,
+		Name: "clients", Title: "Clients", X: "clients in one group",
 		Text: "All clients in one group, events of 300 B through Redis; bursts flat out, and one event at a time. CPU of Caddy and Redis together.",
 		Columns: []string{
 			"burst: CPU µs a delivery", "burst: deliveries/s", "one at a time: CPU µs a delivery", "p50 ms", "p99 ms",
 			"CPU µs to connect", "KiB resident a connection", "Redis bytes in an event", "out",
-		},
-		Charts: []curveChart{
-			{"CPU for a delivery, by clients", "microseconds", []int{0, 2}},
-			{"Latency of one event at a time, by clients", "milliseconds", []int{3, 4}},
-			{"A connection's cost, by clients", "microseconds; KiB", []int{5, 6}},
 		},
 	}
 	for i := range rows {
@@ -99,11 +94,10 @@ func clientCurve(rows []summary) curve {
 // groupCurve is a thousand clients and ever more groups.
 func groupCurve(rows []summary) curve {
 	c := curve{
-		Name: "groups", Title: "Groups", X: "groups", Log: true,
+		Name: "groups", Title: "Groups", X: "groups",
 		Text: fmt.Sprintf("%s clients; with fewer groups than clients each is in one, with more in as many as it takes. Events of 300 B go to the groups in turn, flat out, through Redis. CPU of Caddy and Redis together; a subscription's memory is the growth over the session with one group.",
 			thousands(spreadClients)),
 		Columns: []string{"deliveries an event", "CPU µs an event", "CPU µs a delivery", "p99 ms", "CPU ms to connect and subscribe a client", "groups a client", "KiB a client"},
-		Charts:  []curveChart{{"CPU by groups", "microseconds", []int{1, 2}}, {"A client's cost by groups", "milliseconds; KiB", []int{4, 6}}},
 	}
 	for i := range rows {
 		connect := &rows[i]
@@ -126,14 +120,10 @@ func groupCurve(rows []summary) curve {
 // rateCurve is ten clients and ever more events.
 func rateCurve(rows []summary) curve {
 	c := curve{
-		Name: "rate", Title: "Events a second", X: "events a second", Log: true,
+		Name: "rate", Title: "Events a second", X: "events a second",
 		Text: fmt.Sprintf("%d clients in one group, events of 300 B at a steady pace; above 200 a second those that are due are sent together every %v. Redis's part is mostly the emitters' own script; above %s a second they are put into the node's key with the one ZADD that the script comes to.",
 			rateClients, rateTick, thousands(scriptRate)),
 		Columns: []string{"Caddy: CPU µs an event", "Redis: CPU µs an event", "Caddy: cores in use", "p50 ms", "p99 ms", "Redis bytes in an event", "out"},
-		Charts: []curveChart{
-			{"CPU for an event, by events a second", "microseconds", []int{0, 1}},
-			{"Latency, by events a second", "milliseconds", []int{3, 4}},
-		},
 	}
 	for i := range rows {
 		r := &rows[i]

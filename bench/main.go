@@ -33,8 +33,6 @@ const usage = `usage: go -C bench run . [flags] <mode>
   slow    what 5,000 clients feel of 50 slow readers among them
   storm   10,000 clients come at once, and then all change their groups at once
   growth  how cost moves with clients, groups, events a second and nodes (six minutes)
-  churn   a million connections made and ended: fails when memory, goroutines, files or Redis keys grow (ten minutes)
-  day     24 hours of a site of 200 browsers as fast as they go; fails likewise (three minutes)
 
 `
 
@@ -68,7 +66,7 @@ func harness(args []string) error {
 	reps := flags.Int("reps", 0, "how often each row is measured")
 	idle := flags.Int("idle", -1, "connections of the idle-memory rows, 0 for none of these")
 	drain := flags.Bool("drain", false, "measure the drain of a filled key in any mode")
-	scale := flags.Float64("scale", 1, "makes growth, churn and day shorter: 0.02 is 20,000 connections of churn")
+	scale := flags.Float64("scale", 1, "shortens growth: 0.5 halves its rows")
 	serverEnv := flags.String("env", "", "comma-separated variables for edgerelay's process, such as GOGC=50")
 	profiles := flags.String("profiles", "", "directory for CPU profiles of edgerelay, one a row")
 	if err := flags.Parse(args); err != nil {
@@ -77,9 +75,8 @@ func harness(args []string) error {
 		}
 		return err
 	}
-	study := studies[flags.Arg(0)]
 	p := plans()[flags.Arg(0)]
-	if study != nil {
+	if flags.Arg(0) == "growth" {
 		p = &plan{reps: 1, systems: []string{"edgerelay-redis"}}
 	}
 	if p == nil || flags.NArg() != 1 {
@@ -120,10 +117,10 @@ func harness(args []string) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	var res *results
-	var err, verdict error
-	if study != nil {
+	var err, failed error
+	if p.mode == "growth" { // many plans, one after another
 		res = &results{Mode: p.mode, Date: time.Now().Format(time.DateOnly)}
-		verdict = study(ctx, res, *caddy, *scale)
+		failed = growth(ctx, res, *caddy, *scale)
 	} else if res, err = p.carryOut(ctx, *caddy); err != nil {
 		return err
 	}
@@ -139,10 +136,5 @@ func harness(args []string) error {
 		}
 		fmt.Fprintln(os.Stderr, "written to", dir)
 	}
-	return errors.Join(verdict, res.verdict(p))
-}
-
-// studies are the modes that are more than rows. What one could not measure, or found grown, is its error.
-var studies = map[string]func(ctx context.Context, res *results, caddy string, scale float64) error{
-	"growth": growth, "churn": churn, "day": day,
+	return errors.Join(failed, res.verdict(p))
 }

@@ -206,19 +206,17 @@ func heapKiB() float64 {
 // nodeCurve measures 1 to 50 nodes on one Redis or in a mesh.
 func nodeCurve(ctx context.Context, layer string, scale float64) (curve, error) {
 	c := curve{
-		Name: "nodes-" + layer, X: "nodes", Log: true,
+		Name: "nodes-" + layer, X: "nodes",
 		Text:  "Relays in one process, without Caddy, one client each, whose socket counts and drops. ",
 		Title: "Nodes in a mesh of the backplane",
 		Columns: []string{
 			"connections", "KiB of heap a connection, both ends", "CPU µs an event, all nodes, paced", "a node besides the first", "flat out: CPU µs an event, all nodes", "a node besides the first",
 		},
-		Charts: []curveChart{{"CPU for an event, by nodes in a mesh", "microseconds", []int{2, 4}}, {"Connections of the backplane", "connections", []int{0}}},
 	}
 	c.Text += "Every node has a channel layer of its own; the first publishes events of 300 B, 100 a second and flat out, and every other has one client."
 	if layer == "redis" {
 		c.Title = "Nodes on one Redis"
 		c.Columns = []string{"nodes: CPU µs an event and node, paced", "Redis: CPU µs an event", "Redis bytes in an event", "out", "flat out: CPU µs an event and node", "Redis"}
-		c.Charts = []curveChart{{"CPU for an event, by nodes on one Redis", "microseconds", []int{0, 1}}, {"Redis traffic for an event, by nodes on one Redis", "bytes", []int{2, 3}}}
 		c.Text = "Relays in one process, without Caddy, one client each, whose socket counts and drops. All are members of one group in one Redis; events of 300 B as channels_redis sends them, 100 a second and in bursts."
 	}
 	for _, n := range []int{1, 2, 5, 10, 20, 50} {

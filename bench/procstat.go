@@ -38,15 +38,9 @@ func cpuClock(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// rssOf adds up the resident memory of the processes in bytes; pages that they share are divided
-// among them (Pss), so that nginx's workers are not counted several times.
-func rssOf(pids []int) (int64, error) { return rollup(pids, "Pss:") }
-
-// anonOf is rssOf without pages of files: those of the program itself count for less while another process runs it, too.
-func anonOf(pids []int) (int64, error) { return rollup(pids, "Pss_Anon:") }
-
-// rollup adds up a line of smaps_rollup.
-func rollup(pids []int, name string) (int64, error) {
+// rssOf adds up the resident memory of the processes in bytes. Pages that they share are divided among them (Pss), so
+// that nginx's workers are not counted several times.
+func rssOf(pids []int) (int64, error) {
 	var sum int64
 	for _, pid := range pids {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -54,7 +48,7 @@ func rollup(pids []int, name string) (int64, error) {
 			return 0, fmt.Errorf("read memory: %w", err)
 		}
 		for line := range strings.Lines(string(b)) {
-			if f := strings.Fields(line); len(f) > 1 && f[0] == name {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == "Pss:" {
 				n, err := strconv.ParseInt(f[1], 10, 64)
 				if err != nil {
 					return 0, fmt.Errorf("odd memory in smaps_rollup: %w", err)

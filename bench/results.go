@@ -143,7 +143,7 @@ func (res *results) name() string {
 	return res.Date + "-" + res.Commit + "-" + res.Mode
 }
 
-// save writes results.json, README.md and the charts.
+// save writes results.json and README.md.
 func (res *results) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the results' directory: %w", err)
@@ -152,21 +152,7 @@ func (res *results) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("encode results: %w", err)
 	}
-	files := map[string][]byte{"results.json": append(b, '\n')}
-	text := res.markdown()
-	for _, c := range res.charts() {
-		files[c.file] = c.svg()
-		text += fmt.Sprintf("\n![%s](%s)\n", c.title, c.file)
-	}
-	for i := range res.Curves {
-		c := &res.Curves[i]
-		for n, chart := range c.Charts {
-			file := fmt.Sprintf("%s-%d.svg", c.Name, n+1)
-			files[file] = c.svg(chart)
-			text += fmt.Sprintf("\n![%s](%s)\n", chart.Title, file)
-		}
-	}
-	files["README.md"] = []byte(text)
+	files := map[string][]byte{"results.json": append(b, '\n'), "README.md": []byte(res.markdown())}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			return fmt.Errorf("write results: %w", err)

@@ -20,8 +20,6 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
-func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }
-
 // short is how long it takes among the other tests.
 const short = 10 * time.Second
 
@@ -216,5 +214,3 @@ func TestSoak(t *testing.T) {
 		t.Errorf("the plugin counts %d events that it dropped, of %d", d, total.plugin)
 	}
 }
-
-func mib(bytes int) float64 { return float64(bytes) / (1 << 20) }

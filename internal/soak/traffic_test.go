@@ -46,19 +46,6 @@ func shout(ctx context.Context, b *redis.Broker) {
 	}
 }
 
-// text is an event as AWX has them. The plugin quiet drops those that are quiet.
-func text(group string, n int, quiet bool) []byte {
-	event := "runner_on_failed"
-	if quiet {
-		event = "runner_on_ok"
-	}
-	filler := "x"
-	if n%50 == 0 { // a long one now and then
-		filler = fmt.Sprintf("%06000d", n)
-	}
-	return fmt.Appendf(nil, `{"n": %d, "group_name": %q, "event": %q, "changed": false, "stdout": %q}`, n, group, event, filler)
-}
-
 // witness listens to a group for the whole time.
 func witness(url string, l *ledger) (*peers.Raw, <-chan error, error) {
 	raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")

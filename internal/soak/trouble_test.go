@@ -5,7 +5,6 @@ package soak
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -123,31 +122,4 @@ func (tr *trouble) comeAndGo(ctx context.Context, neighbour *peers.Relay, caddyf
 		neighbour.Restart(caddyfile)
 		tr.ends.Add(1)
 	}
-}
-
-// caddyfile is a relay's; more are lines of its option edgerelay.
-func caddyfile(redisURL, more string) string {
-	return fmt.Sprintf(`{
-	admin {$ADMIN}
-	skip_install_trust
-	metrics
-	log {
-		level WARN
-	}
-	edgerelay {
-		channel_layer redis {
-			url %s
-			capacity 10000
-			group_expiry 157784760s
-		}
-		auth none
-%s
-	}
-}
-{$SITE} {
-	edgerelay_health
-	edgerelay
-	respond ok
-}
-`, redisURL, strings.TrimRight(more, "\n"))
 }

@@ -1,5 +1,3 @@
-//go:build soak
-
 package soak
 
 import (
@@ -15,10 +13,10 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// vitals are a relay's measures.
+// vitals are the measures of a relay at rest.
 type vitals struct {
 	goroutines, files int
-	heap, resident    int // bytes; the heap after a collection
+	heap, resident    int // bytes; heap and stacks after a collection, resident without pages of files
 	connections       int
 	keys              []string // in Redis
 }
@@ -44,7 +42,7 @@ func measure(t *testing.T, r *peers.Relay, redis *peers.Redis) (v vitals, err er
 	if err != nil {
 		return v, err
 	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	_, rest, _ := strings.Cut(string(status), "RssAnon:")
 	if _, err := fmt.Sscanf(rest, "%d kB", &v.resident); err != nil {
 		return v, err
 	}
@@ -53,7 +51,7 @@ func measure(t *testing.T, r *peers.Relay, redis *peers.Redis) (v vitals, err er
 	if err != nil {
 		return v, err
 	}
-	v.heap, v.connections = int(m["go_memstats_heap_inuse_bytes"]), int(m["edgerelay_connections"])
+	v.heap, v.connections = int(m["go_memstats_heap_alloc_bytes"]+m["go_memstats_stack_inuse_bytes"]), int(m["edgerelay_connections"])
 	for _, k := range redis.Do("KEYS", "*").([]any) {
 		v.keys = append(v.keys, k.(string))
 	}
@@ -90,3 +88,5 @@ func get(url string) (string, error) {
 	}
 	return string(body), err
 }
+
+func mib(bytes int) float64 { return float64(bytes) / (1 << 20) }
