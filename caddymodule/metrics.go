@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -185,13 +186,13 @@ func (c collector) collectEvents(s relay.Stats, gauge func(*prometheus.Desc, flo
 	count(descDropped, s.Invalid, "not_utf8")
 	count(descDropped, s.Hidden, "hidden")
 	count(descDropped, s.Control, "node_message")
-	dropped, withheld, overrun := uint64(0), uint64(0), uint64(0)
+	var queues lanes.Stats
 	if h := c.node.plugins.Load(); h != nil {
-		dropped, withheld, overrun = h.filter.Dropped(), h.filter.Withheld(), h.filter.Overrun()
+		queues = h.lanes.Stats()
 	}
-	count(descDropped, dropped, "plugin")
-	count(descDropped, withheld, "withheld")
-	count(descDropped, overrun, "plugin_slow")
+	count(descDropped, queues.Dropped, "plugin")
+	count(descDropped, queues.Withheld, "withheld")
+	count(descDropped, queues.DroppedSlow, "plugin_slow")
 	count(descDeliveries, s.Deliveries)
 	count(descMissed, s.MissedSlow, "slow_reader")
 	count(descMissed, s.Missed-min(s.Missed, s.MissedSlow), "closing")

@@ -19,12 +19,12 @@ var (
 	descPluginMemory   = desc("plugin_memory_bytes", "Linear memory of all instances of a plugin.", "plugin")
 	descPluginKV       = desc("plugin_kv_bytes", "Bytes in a plugin's key-value store.", "plugin")
 	descPluginCounter  = desc("plugin_counter_total", "What a plugin counts itself.", "plugin", "counter")
-	descPluginWaiting  = desc("plugin_waiting_events", "Events that wait for their plugins.")
+	descPluginQueued   = desc("plugin_queued_events", "Events queued for their plugins.")
 )
 
 // collectPlugins shows the figures of a node's plugins.
 func collectPlugins(h *pluginHost, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
-	gauge(descPluginWaiting, float64(h.filter.Waiting()))
+	gauge(descPluginQueued, float64(h.lanes.Stats().Queued))
 	for _, p := range h.pipeline.Health() {
 		name := p.Name
 		count(descPluginCalls, p.Calls, name)

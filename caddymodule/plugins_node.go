@@ -18,6 +18,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
 // pluginHost runs a node's plugins. It lives with the node, so that instances survive reloads. Its methods are safe for concurrent use.
@@ -25,7 +26,7 @@ type pluginHost struct {
 	hub      *relay.Hub
 	log      *slog.Logger
 	pipeline *plugins.Pipeline
-	filter   *lanes.Filter
+	lanes    *lanes.Lanes
 	stop     context.CancelFunc
 	watching sync.WaitGroup
 
@@ -86,10 +87,10 @@ func newPluginHost(hub *relay.Hub, log, lines *slog.Logger) (*pluginHost, error)
 	h := &pluginHost{
 		hub: hub, log: log, pipeline: pipeline, stop: stop, sources: map[string]func(){},
 	}
-	h.filter = lanes.New(pipeline, hub.Forward)
-	h.filter.ReportLosses(hub)
+	// The copy of every event that AWX's nodes send each other passes no plugin.
+	h.lanes = lanes.New(pipeline, hub.Forward, lanes.Options{Exempt: []string{awx.BroadcastGroup}, Losses: hub})
 	h.watching.Go(func() { h.watch(ctx) })
-	hub.SetInterceptor(h.filter)
+	hub.SetInterceptor(h.lanes)
 	return h, nil
 }
 
@@ -109,7 +110,7 @@ func (h *pluginHost) apply(ctx context.Context, list []*Plugin, store moduleStor
 			}
 		}
 	}
-	if err := h.filter.Apply(ctx, specs(next)); err != nil {
+	if err := h.lanes.Apply(ctx, specs(next)); err != nil {
 		return fmt.Errorf("edgerelay: %w", err)
 	}
 	h.store = store
@@ -315,6 +316,6 @@ func (h *pluginHost) joinSources() {
 func (h *pluginHost) close() error {
 	h.stop()
 	h.watching.Wait()
-	h.filter.Close()
+	h.lanes.Close()
 	return h.pipeline.Close()
 }

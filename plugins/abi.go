@@ -41,6 +41,7 @@ const (
 	maxMetricName = 64
 	maxReason     = 512 // bytes of a deny's reason
 	maxGroupName  = 99
+	maxClass      = 63 // an audience has a bit for each class
 )
 
 // Verdict is what a plugin decided about an event.

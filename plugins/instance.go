@@ -316,7 +316,7 @@ func (in *instance) subscribe(request []byte) (d Decision, named bool, f *Failur
 		return Decision{}, false, nil
 	case v == resultError:
 		return d, false, in.fail(KindGuest, exportOnSubscribe, "the plugin reports an error%s", in.because())
-	case v >= resultClass && v < resultClass+64:
+	case v >= resultClass && v <= resultClass+maxClass:
 		return Decision{Allow: true, Class: uint8(v - resultClass)}, true, nil
 	}
 	return d, false, in.fail(KindResult, exportOnSubscribe, "%#x is no result that ABI %d knows", v, ABIVersion)

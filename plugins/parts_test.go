@@ -195,7 +195,7 @@ func TestConcurrentUse(t *testing.T) {
 			for i := range 200 {
 				group := fmt.Sprintf("g%d", (c*i)%7)
 				p.Process(group, do([]string{"pass", "drop", "trap", "split", "kv_incr", "metric", "log"}[i%7]), nil)
-				p.Render(uint8(i), group, []byte("{}"))
+				_, _, _ = p.Render(uint8(i%64), group, []byte("{}"))
 				_, _ = p.Subscribe(t.Context(), []byte(`{"do":"class"}`), group)
 			}
 		})

@@ -219,9 +219,12 @@ func (p *plugin) count(original, shadow *result) {
 	}
 }
 
-// Render gives what subscribers of a class are shown of an event, an Output with PerClass set. It reports false if they get nothing.
-// The payload may share the argument's bytes.
-func (p *Pipeline) Render(class uint8, group string, payload []byte) ([]byte, bool) {
+// Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. It reports false if
+// they get nothing, and an error for any other class. The result may share the argument's bytes.
+func (p *Pipeline) Render(class uint8, group string, payload []byte) (rendered []byte, ok bool, err error) {
+	if class > maxClass {
+		return nil, false, fmt.Errorf("render for class %d: classes are 0 to %d", class, maxClass)
+	}
 	for {
 		r := p.routes.Load()
 		switch res := r.of(group).render(class, payload); {
@@ -229,9 +232,9 @@ func (p *Pipeline) Render(class uint8, group string, payload []byte) ([]byte, bo
 			if told := p.withheld.Load(); res.withheld && told != nil {
 				(*told)(group)
 			}
-			return res.payload, res.verdict != Drop
-		case p.routes.Load() == r: // all of them are being closed
-			return nil, false
+			return res.payload, res.verdict != Drop, nil
+		case p.routes.Load() == r: // the pipeline is being closed
+			return nil, false, nil
 		}
 	}
 }
@@ -243,7 +246,7 @@ func (way *route) render(class uint8, payload []byte) result {
 		if s.shadow {
 			continue
 		}
-		switch res := s.render(way.hash, class&63, way.group, payload); {
+		switch res := s.render(way.hash, class, way.group, payload); {
 		case res.removed, res.verdict == Drop:
 			return res
 		case res.verdict == Replace:

@@ -240,7 +240,7 @@ func TestRender(t *testing.T) {
 		t.Fatalf("the output does not ask for rendering: %+v", out)
 	}
 	for class, want := range map[uint8]string{0: "{}", 5: `{"for":5}`, 63: `{"for":63}`, 8: "", 9: ""} {
-		got, ok := p.Render(class, "g1", out[0].Payload)
+		got, ok, _ := p.Render(class, "g1", out[0].Payload)
 		if ok != (want != "") || string(got) != want {
 			t.Errorf("class %d: %q %v, want %q", class, got, ok, want) // 8 is dropped; 9 fails, and failing hides
 		}
@@ -250,7 +250,7 @@ func TestRender(t *testing.T) {
 	if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
 		t.Fatal(err)
 	}
-	if got, ok := p.Render(9, "g1", []byte("{}")); !ok || string(got) != "{}" {
+	if got, ok, _ := p.Render(9, "g1", []byte("{}")); !ok || string(got) != "{}" {
 		t.Errorf("on_error pass: class 9 gets %q %v", got, ok)
 	}
 	q := pipeline(t, Options{}, Spec{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"*"}})
@@ -279,7 +279,7 @@ func TestRemovedWhileAnEventIsOnItsWay(t *testing.T) {
 	if out := <-done; len(out) > 0 {
 		t.Errorf("out came %q", out[0].Payload)
 	}
-	if _, ok := p.Render(1, "g1", []byte("{}")); ok {
+	if _, ok, _ := p.Render(1, "g1", []byte("{}")); ok {
 		t.Error("shown by a plugin that is gone")
 	}
 }
@@ -292,5 +292,18 @@ func TestEmissionsAreBounded(t *testing.T) {
 	}
 	if calls := p.Health()[0].Calls; calls != 1+maxEmissions {
 		t.Errorf("%d calls for one event", calls)
+	}
+}
+
+// TestRenderRefusesUnknownClasses: a class above 63 is an error, and not another class's view of the event.
+func TestRenderRefusesUnknownClasses(t *testing.T) {
+	p := pipeline(t, Options{}, actor(t))
+	if got, ok, err := p.Render(63, "g1", []byte("{}")); !ok || err != nil {
+		t.Errorf("class 63 gets %q, %t, %v", got, ok, err)
+	}
+	for _, class := range []uint8{64, 64 + 5, 255} {
+		if got, ok, err := p.Render(class, "g1", []byte("{}")); got != nil || ok || err == nil {
+			t.Errorf("class %d gets %q, %t, %v, want an error", class, got, ok, err)
+		}
 	}
 }

@@ -108,7 +108,7 @@ func (e Example) hold(t *testing.T, wasm []byte) {
 
 func (e Example) holdClasses(t *testing.T, p *plugins.Pipeline) {
 	for i, s := range Samples(t, e.Dir()+"/classes.ndjson") {
-		out, ok := p.Render(s.Class, s.Group, s.Payload)
+		out, ok, _ := p.Render(s.Class, s.Group, s.Payload)
 		switch {
 		case !ok && s.Verdict != "drop":
 			t.Errorf("sample %d: nothing is rendered", i+1)

@@ -136,7 +136,7 @@ func holdProbe(t *testing.T, wasm []byte) {
 		}
 	}
 	for class, want := range []string{"x", "", "job_events-42"} {
-		if out, ok := p.Render(uint8(class), "job_events-42", []byte("x")); string(out) != want || ok != (class != 1) {
+		if out, ok, _ := p.Render(uint8(class), "job_events-42", []byte("x")); string(out) != want || ok != (class != 1) {
 			t.Errorf("class %d: %q, %v", class, out, ok)
 		}
 	}

@@ -9,121 +9,99 @@ import (
 )
 
 const (
-	// laneSize is how many bytes of events may wait in a lane before Intercept does, and laneWait how long that waits for plugins: then they
-	// are too slow for what comes, and events of their groups are dropped until the lane is empty, or they would hold up all others.
-	laneSize = 8 << 20
-	laneWait = time.Second
-	// eventSize is what an event counts for besides its text.
-	eventSize = 256
-	// What comes out of the plugins leaves in batches of forwardAtOnce events, and after forwardWait at the latest.
-	forwardAtOnce = 64
-	forwardWait   = time.Millisecond
+	// laneCapacity is how many bytes of events a lane queues before push blocks.
+	laneCapacity = 8 << 20
+	// eventOverhead is what an event counts for in addition to its text.
+	eventOverhead = 256
+	// Results of plugins leave in batches of forwardBatch events, and after forwardDelay at the latest.
+	forwardBatch = 64
+	forwardDelay = time.Millisecond
 )
 
-// lane is a queue of events before their plugins, and the goroutine that takes them through.
+// lanePhase says what happens to an event of a group with plugins.
+type lanePhase uint8
+
+const (
+	laneOpen       lanePhase = iota // it is queued; push blocks while the lane is full
+	laneOverloaded                  // it is dropped: the plugins were too slow to make room. Ends when the worker takes the queue
+	laneClosed                      // it is dropped
+)
+
+// lane is a queue of events that wait for their plugins, and the goroutine that takes them through.
 type lane struct {
-	filter *Filter
+	lanes *Lanes
 
-	mu      sync.Mutex
-	filled  sync.Cond
-	drained sync.Cond
-	events  []relay.Event
-	bytes   int
-	closed  bool
-	slow    bool // the plugins are too slow: what finds the lane full is dropped
+	mu       sync.Mutex // guards the fields below
+	nonEmpty sync.Cond  // the worker waits for events
+	emptied  sync.Cond  // push waits for room
+	phase    lanePhase
+	events   []relay.Event
+	bytes    int
+	// queued and processing hold the groups of the events that wait, and of those that the worker has taken.
+	queued, processing map[string]struct{}
 
-	// Of the time that the worker has waited for the fan-out, which is no fault of plugins.
-	forwarding time.Time     // since when it does now; zero if it does not
-	forwarded  time.Duration // in all before
-
-	// The groups of events that wait, and of those that the worker has.
-	queued, working map[string]struct{}
-	// changes under way to the pipeline; unsettled from the first until the lane has been empty after the last.
-	changes   int
-	unsettled bool
+	fanOut     fanOutClock
+	settlement settlement
 }
 
-func newLane(f *Filter) *lane {
-	l := &lane{filter: f, queued: map[string]struct{}{}, working: map[string]struct{}{}}
-	l.filled.L, l.drained.L = &l.mu, &l.mu
+func newLane(ls *Lanes) *lane {
+	l := &lane{lanes: ls, queued: map[string]struct{}{}, processing: map[string]struct{}{}}
+	l.nonEmpty.L, l.emptied.L = &l.mu, &l.mu
 	return l
 }
 
-// push adds events of one group if it has plugins, or if earlier events of it are still in the lane, and reports whether that is so. It waits
-// while the lane is full, and drops them if plugins do not make room. The pipeline may change until the lane is locked and while it waits, and the lane may settle on that: only what
-// holds then counts, or a later event would go past this one.
+// push queues a run of events of one group if the group has plugins, or if earlier events of the group are still in the lane.
+// It reports whether that is the case. It blocks while the lane is full, and drops the events if the plugins do not make room
+// in time.
 func (l *lane) push(run []relay.Event) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var began time.Time
-	var forwarded time.Duration
+	var wait roomWait
+	defer wait.stop()
 	for {
-		if !l.holds(run[0].Group) && !l.filter.pipeline.Matches(run[0].Group) {
+		// Checked again after each wait: the pipeline may have changed and the lane may have settled meanwhile. A stale
+		// answer would let a later event of the group overtake this one.
+		if !l.takes(run[0].Group) {
 			return false
 		}
-		if l.bytes < laneSize || l.closed {
-			break
-		}
-		now := time.Now()
-		switch waited := now.Sub(began); {
-		case l.slow:
-		case began.IsZero(), waited >= laneWait && 2*(l.waitedFor(now)-forwarded) > waited:
-			began, forwarded = now, l.waitedFor(now)
-			wake := time.AfterFunc(laneWait, l.drained.Broadcast)
-			defer wake.Stop()
-		case waited >= laneWait:
-			l.slow = true
-		}
-		if l.slow {
-			l.filter.overflow(run)
+		switch {
+		case l.phase == laneClosed:
+			return true
+		case l.bytes < laneCapacity:
+			l.add(run)
+			return true
+		case l.phase == laneOverloaded || wait.expired(l, time.Now()):
+			l.phase = laneOverloaded
+			l.lanes.dropSlow(run)
 			return true
 		}
-		l.drained.Wait()
+		l.emptied.Wait()
 	}
-	if !l.closed {
-		l.add(run)
-	}
-	return true
 }
 
-// waitedFor is how long the worker has waited for the fan-out so far.
-func (l *lane) waitedFor(now time.Time) time.Duration {
-	if l.forwarding.IsZero() {
-		return l.forwarded
-	}
-	return l.forwarded + now.Sub(l.forwarding)
-}
-
-// forward hands events to the fan-out.
-func (l *lane) forward(events []relay.Event) {
-	if len(events) == 0 {
-		return
-	}
-	l.mu.Lock()
-	l.forwarding = time.Now()
-	l.mu.Unlock()
-	l.filter.forward(events)
-	l.mu.Lock()
-	l.forwarded += time.Since(l.forwarding)
-	l.forwarding = time.Time{}
-	l.mu.Unlock()
+// takes reports whether events of a group must go through the lane.
+func (l *lane) takes(group string) bool {
+	return l.holds(group) || l.lanes.pipeline.Matches(group)
 }
 
 // holds reports whether events of a group are in the lane.
 func (l *lane) holds(group string) bool {
-	_, queued := l.queued[group]
-	_, working := l.working[group]
-	return queued || working
+	if _, ok := l.queued[group]; ok {
+		return true
+	}
+	_, ok := l.processing[group]
+	return ok
 }
 
+// add queues events of one group.
 func (l *lane) add(run []relay.Event) {
 	if len(l.events) == 0 {
-		l.filled.Signal()
+		l.nonEmpty.Signal()
 	}
 	l.queued[run[0].Group] = struct{}{}
 	l.events = append(l.events, run...)
 	for i := range run {
-		l.bytes += eventSize + len(run[i].Text)
+		l.bytes += eventOverhead + len(run[i].Text)
 	}
 }
 
@@ -131,27 +109,23 @@ func (l *lane) add(run []relay.Event) {
 func (l *lane) take(spare []relay.Event) []relay.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	clear(l.working)
-	for len(l.events) == 0 && !l.closed {
-		if l.unsettled && l.changes == 0 {
-			l.unsettled = false
-			l.filter.settling.Add(-1)
-		}
-		l.filled.Wait()
+	clear(l.processing)
+	for len(l.events) == 0 && l.phase != laneClosed {
+		l.settle(laneEmpty)
+		l.nonEmpty.Wait()
 	}
-	if l.closed {
+	if l.phase == laneClosed {
 		return nil
 	}
 	events := l.events
-	l.events, l.bytes, l.slow = spare[:0], 0, false
-	l.queued, l.working = l.working, l.queued
-	l.drained.Broadcast()
+	l.events, l.bytes, l.phase = spare[:0], 0, laneOpen
+	l.queued, l.processing = l.processing, l.queued
+	l.emptied.Broadcast()
 	return events
 }
 
-// run is the lane's goroutine.
+// run is the lane's worker: it takes events through their plugins and forwards the results.
 func (l *lane) run() {
-	f := l.filter
 	var events, out []relay.Event
 	var outputs []plugins.Output
 	for {
@@ -160,41 +134,34 @@ func (l *lane) run() {
 		}
 		last := time.Now()
 		for i := range events {
-			outputs, out = f.process(&events[i], outputs, out)
-			if len(out) >= forwardAtOnce || time.Since(last) > forwardWait {
-				l.forward(out)
-				clear(out)
-				out, last = out[:0], time.Now()
+			outputs, out = l.lanes.process(&events[i], outputs, out)
+			if len(out) >= forwardBatch || time.Since(last) > forwardDelay {
+				out, last = l.forward(out), time.Now()
 			}
 		}
-		l.forward(out)
-		clear(out)
+		out = l.forward(out)
 		clear(outputs[:cap(outputs)])
 		clear(events)
-		out = out[:0]
 	}
 }
 
-// unsettle announces a change to the pipeline.
-func (l *lane) unsettle() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.changes++
-	if !l.unsettled {
-		l.unsettled = true
-		l.filter.settling.Add(1)
+// forward hands events to the fan-out and returns the slice, emptied, for reuse.
+func (l *lane) forward(events []relay.Event) []relay.Event {
+	if len(events) == 0 {
+		return events
 	}
-}
-
-// settle ends a change.
-func (l *lane) settle() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.changes--
-	l.filled.Signal()
+	l.fanOut.start(time.Now())
+	l.mu.Unlock()
+	l.lanes.forward(events)
+	l.mu.Lock()
+	l.fanOut.stop(time.Now())
+	l.mu.Unlock()
+	clear(events)
+	return events[:0]
 }
 
-func (l *lane) waiting() int {
+func (l *lane) queueLength() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.events)
@@ -203,7 +170,7 @@ func (l *lane) waiting() int {
 func (l *lane) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed = true
-	l.filled.Broadcast()
-	l.drained.Broadcast()
+	l.phase = laneClosed
+	l.nonEmpty.Broadcast()
+	l.emptied.Broadcast()
 }
