@@ -97,7 +97,7 @@ func (a *AuthAWX) Provision(ctx caddy.Context) (err error) {
 	if a.SessionCookie != "" {
 		s.SessionCookie = a.SessionCookie
 	}
-	s.Wrap = newTracedTransport
+	s.WrapTransport = newTracedTransport
 	a.authorizer, err = awx.NewAuthorizer(s)
 	return err
 }

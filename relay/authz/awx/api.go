@@ -18,10 +18,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/fairqueue"
 )
 
-// maxAnswer is how much of an answer is read.
-const maxAnswer = 1 << 20
+// maxResponse bounds the bytes that are read of a response's headers and of its body.
+const maxResponse = 1 << 20
 
-// api asks AWX's HTTP API, a bounded number of questions at a time.
+// api sends requests to AWX's HTTP API, a bounded number at a time.
 type api struct {
 	base    string
 	timeout time.Duration
@@ -29,15 +29,16 @@ type api struct {
 	queue   *fairqueue.Queue
 }
 
+// newAPI checks the URL. Its errors do not repeat the URL, which may hold a secret.
 func newAPI(s Settings) (*api, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && s.Transport == nil {
-		// Not repeated: it may hold a secret.
-		return nil, errors.New("auth awx: the url is not the address of an HTTP API; write it like uwsgi://127.0.0.1:8050 or http://127.0.0.1:8054")
+		return nil, errors.New("auth awx: invalid url; use one such as uwsgi://127.0.0.1:8050 or http://127.0.0.1:8054")
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		// A user there would be the identity of every client.
-		return nil, errors.New("auth awx: the url must have no user, query or fragment: each client is asked for with its own credentials; write it like http://127.0.0.1:8054")
+		// Credentials in the URL would authenticate every client.
+		return nil, errors.New("auth awx: the url contains a user, query or fragment; " +
+			"use one such as http://127.0.0.1:8054, since each client is authenticated by its own credentials")
 	}
 	concurrency := max(s.Concurrency, 1)
 	transport := s.Transport
@@ -45,17 +46,18 @@ func newAPI(s Settings) (*api, error) {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.Proxy = nil
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = concurrency, concurrency
-		t.MaxResponseHeaderBytes = maxAnswer
+		t.MaxResponseHeaderBytes = maxResponse
 		transport = t
 	}
-	if s.Wrap != nil {
-		transport = s.Wrap(transport)
+	if s.WrapTransport != nil {
+		transport = s.WrapTransport(transport)
 	}
 	return &api{
 		base:    strings.TrimSuffix(s.URL, "/"),
 		timeout: s.Timeout,
 		client: &http.Client{
-			Transport:     transport,
+			Transport: transport,
+			// A redirect would send the client's credentials to another address.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		queue: fairqueue.New(concurrency, classes...),
@@ -64,9 +66,9 @@ func newAPI(s Settings) (*api, error) {
 
 func (a *api) close() { a.client.CloseIdleConnections() }
 
-// get asks for a path below /api/v2/ with a client's credentials, when it is its turn.
-func (a *api) get(ctx context.Context, c *credentials, t turn, path string) (status int, body []byte, err error) {
-	release, err := a.wait(ctx, t)
+// get requests a path below /api/v2/ with a client's credentials, after waiting for the requester's turn.
+func (a *api) get(ctx context.Context, c *credentials, by requester, path string) (status int, body []byte, err error) {
+	release, err := a.acquireSlot(ctx, by)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -79,8 +81,8 @@ func (a *api) get(ctx context.Context, c *credentials, t turn, path string) (sta
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "edgerelay")
-	// Every other request makes AWX's SessionTimeoutMiddleware (awx/main/middleware.py) begin the login's time anew: a page that is only open would
-	// keep it for ever.
+	// Keeps the request from extending the session (SessionTimeoutMiddleware in awx/main/middleware.py). Without the
+	// header, rechecks would keep a user logged in for as long as a page is open.
 	req.Header.Set("X-WS-Session-Quiet", "true")
 	if c.cookie != "" {
 		req.Header.Set("Cookie", c.cookie)
@@ -91,7 +93,7 @@ func (a *api) get(ctx context.Context, c *credentials, t turn, path string) (sta
 	if c.token != "" {
 		req.Header.Set(gatewayHeader, c.token)
 	}
-	if c.address.IsValid() { // for AWX's record of failed logins; never what the client itself says
+	if c.address.IsValid() { // for AWX's log of failed logins; the client's own header is never forwarded
 		req.Header.Set("X-Forwarded-For", c.address.WithZone("").String())
 	}
 	resp, err := a.client.Do(req)
@@ -99,34 +101,34 @@ func (a *api) get(ctx context.Context, c *credentials, t turn, path string) (sta
 		return 0, nil, fmt.Errorf("AWX API: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
-		return 0, nil, fmt.Errorf("AWX API: reading the answer to %s: %w", path, err)
+		return 0, nil, fmt.Errorf("AWX API: reading the response to %s: %w", path, err)
 	}
 	return resp.StatusCode, body, nil
 }
 
-// unexpected is the error for an answer that says neither yes nor no.
-func (a *api) unexpected(path string, status int) error {
-	hint := ""
+// unexpectedStatus returns the error for a response that is neither yes nor no.
+func (a *api) unexpectedStatus(path string, status int) error {
+	remedy := ""
 	if status >= 300 && status < 400 {
-		hint = "; it redirects: is this the right scheme and address for auth awx?"
+		remedy = " (a redirect); check the scheme and address of auth awx"
 	}
-	return fmt.Errorf("AWX API: %s/api/v2/%s answered %d %s%s", a.base, path, status, http.StatusText(status), hint)
+	return fmt.Errorf("AWX API: %s/api/v2/%s responded %d %s%s", a.base, path, status, http.StatusText(status), remedy)
 }
 
-// me finds out who the credentials belong to.
-func (a *api) me(ctx context.Context, c *credentials, t turn) (relay.Identity, error) {
-	status, body, err := a.get(ctx, c, t, "me/")
+// fetchUser returns the user of credentials, or ErrUnauthenticated.
+func (a *api) fetchUser(ctx context.Context, c *credentials, by requester) (relay.Identity, error) {
+	status, body, err := a.get(ctx, c, by, "me/")
 	switch {
 	case err != nil:
 		return relay.Identity{}, err
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return relay.Identity{}, relay.ErrUnauthenticated
 	case status != http.StatusOK:
-		return relay.Identity{}, a.unexpected("me/", status)
+		return relay.Identity{}, a.unexpectedStatus("me/", status)
 	}
-	var answer struct {
+	var response struct {
 		Results []struct {
 			ID        json.RawMessage `json:"id"`
 			Username  string          `json:"username"`
@@ -134,13 +136,13 @@ func (a *api) me(ctx context.Context, c *credentials, t turn) (relay.Identity, e
 			Auditor   bool            `json:"is_system_auditor"`
 		} `json:"results"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return relay.Identity{}, fmt.Errorf("AWX API: the answer of %s/api/v2/me/ is not what AWX sends: %w", a.base, err)
+	if err := json.Unmarshal(body, &response); err != nil {
+		return relay.Identity{}, fmt.Errorf("AWX API: parsing the response of %s/api/v2/me/: %w", a.base, err)
 	}
-	if len(answer.Results) == 0 {
+	if len(response.Results) == 0 {
 		return relay.Identity{}, relay.ErrUnauthenticated
 	}
-	user := answer.Results[0]
+	user := response.Results[0]
 	id := relay.Identity{Name: user.Username, Credentials: c}
 	var number int64
 	var text string
@@ -152,7 +154,7 @@ func (a *api) me(ctx context.Context, c *credentials, t turn) (relay.Identity, e
 		id.Key = text
 		id.ID = string(pyjson.AppendString(nil, text))
 	default:
-		return relay.Identity{}, fmt.Errorf("AWX API: %s/api/v2/me/ names a user without an id", a.base)
+		return relay.Identity{}, fmt.Errorf("AWX API: the user in the response of %s/api/v2/me/ has no id", a.base)
 	}
 	switch {
 	case user.Superuser:
@@ -165,36 +167,39 @@ func (a *api) me(ctx context.Context, c *credentials, t turn) (relay.Identity, e
 	return id, nil
 }
 
-// sees finds out whether a user of a kind may see an object.
-func (a *api) sees(ctx context.Context, c *credentials, t turn, kind relay.Kind, resource, id string) (bool, error) {
-	path := resource + "/" + id + "/"
-	switch status, body, err := a.get(ctx, c, t, path); {
+// canSee reports whether a user of a kind may see the object at path.
+func (a *api) canSee(
+	ctx context.Context, c *credentials, by requester, kind relay.Kind, path string,
+) (bool, error) {
+	switch status, body, err := a.get(ctx, c, by, path); {
 	case err != nil:
 		return false, err
-	case status == http.StatusOK && isPage(body):
-		return false, fmt.Errorf("AWX API: %s/api/v2/%s answered with a page in place of the object: is it one to log in, before the API?", a.base, path)
-	case status == http.StatusOK && !isObject(body):
-		return false, fmt.Errorf("AWX API: %s/api/v2/%s answered 200 without the object: is it AWX that answers there?", a.base, path)
+	case status == http.StatusOK && isHTML(body):
+		return false, fmt.Errorf("AWX API: %s/api/v2/%s responded with a page in place of the object; "+
+			"let auth awx reach AWX without a login page in between", a.base, path)
+	case status == http.StatusOK && !isJSONObject(body):
+		return false, fmt.Errorf("AWX API: %s/api/v2/%s responded 200 without the object; "+
+			"check that AWX listens at this address", a.base, path)
 	case status == http.StatusOK:
 		return true, nil
-	case status == http.StatusInternalServerError && resource == systemJobs && kind == relay.User:
-		// Not trouble but a no: AWX's SystemJobAccess (awx/main/access.py) lacks the query for users who are neither
+	case status == http.StatusInternalServerError && strings.HasPrefix(path, systemJobs+"/") && kind == relay.User:
+		// A denial, not a failure: AWX's SystemJobAccess (awx/main/access.py) has no query for users who are neither
 		// superuser nor auditor.
 		return false, nil
 	case status == http.StatusForbidden, status == http.StatusNotFound, status == http.StatusUnauthorized:
 		return false, nil
 	default:
-		return false, a.unexpected(path, status)
+		return false, a.unexpectedStatus(path, status)
 	}
 }
 
-// isObject tells whether an answer is a JSON object, as far as its beginning tells. A web server that has no site for
-// the request may answer 200, too, with nothing.
-func isObject(body []byte) bool {
+// isJSONObject reports whether a response begins like a JSON object. A web server without a site for the request may
+// also respond 200, with an empty body.
+func isJSONObject(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(body, "\ufeff \t\r\n"), []byte("{"))
 }
 
-// isPage tells whether an answer is a page: a gateway before the API may say 200 and ask to log in.
-func isPage(body []byte) bool {
+// isHTML reports whether a response is a page. A gateway may respond 200 with its login page.
+func isHTML(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(body, "\ufeff \t\r\n"), []byte("<"))
 }

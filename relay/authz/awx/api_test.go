@@ -16,19 +16,19 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-// controller is AWX's HTTP API as far as the authorizer asks it.
+// controller is a fake of AWX's HTTP API.
 type controller struct {
 	*httptest.Server
 
 	mu       sync.Mutex
 	requests []*http.Request
-	answer   http.HandlerFunc
-	inside   int // requests under way
-	most     int // the greatest number of them so far
+	handler  http.HandlerFunc
+	inFlight int
+	peak     int // most requests in flight so far
 }
 
-func newController(t testing.TB, answer http.HandlerFunc) *controller {
-	c := &controller{answer: answer}
+func newController(t testing.TB, handler http.HandlerFunc) *controller {
+	c := &controller{handler: handler}
 	c.Server = httptest.NewServer(c)
 	t.Cleanup(c.Close)
 	return c
@@ -37,26 +37,27 @@ func newController(t testing.TB, answer http.HandlerFunc) *controller {
 func (c *controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	c.requests = append(c.requests, r.Clone(r.Context()))
-	c.inside++
-	c.most = max(c.most, c.inside)
-	answer := c.answer
+	c.inFlight++
+	c.peak = max(c.peak, c.inFlight)
+	handler := c.handler
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		c.inside--
+		c.inFlight--
 		c.mu.Unlock()
 	}()
-	answer(w, r)
+	handler(w, r)
 }
 
-func (c *controller) become(answer http.HandlerFunc) {
+// setHandler changes the behavior from now on.
+func (c *controller) setHandler(handler http.HandlerFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answer = answer
+	c.handler = handler
 }
 
-// asked returns the paths that were asked for.
-func (c *controller) asked() []string {
+// requested returns the paths of all requests so far.
+func (c *controller) requested() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	paths := []string{}
@@ -66,7 +67,7 @@ func (c *controller) asked() []string {
 	return paths
 }
 
-// authorizer asks c, with settings that edit changes.
+// authorizer returns an authorizer that uses c. edit changes its settings.
 func (c *controller) authorizer(t testing.TB, edit func(*awx.Settings)) *awx.Authorizer {
 	t.Helper()
 	s := awx.DefaultSettings()
@@ -82,7 +83,7 @@ func (c *controller) authorizer(t testing.TB, edit func(*awx.Settings)) *awx.Aut
 	return a
 }
 
-// reply answers everything with one status and body.
+// reply returns one response to every request.
 func reply(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -90,12 +91,12 @@ func reply(status int, body string) http.HandlerFunc {
 	}
 }
 
-// user answers /me/ with a user whose id is the JSON value id, and everything else with 200.
+// user returns a handler whose /me/ has a user with the JSON value id as its id. Other paths get 200, too.
 func user(id string) http.HandlerFunc {
 	return reply(http.StatusOK, `{"count": 1, "results": [{"id": `+id+`, "username": "alice", "is_superuser": false}]}`)
 }
 
-// handshake is a request with header lines such as "Cookie: a=b".
+// handshake returns a request with header lines such as "Cookie: a=b".
 func handshake(lines ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/websocket/", nil)
 	for _, line := range lines {
@@ -128,7 +129,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-func TestNobody(t *testing.T) {
+func TestUnauthenticatedResponses(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"401":              reply(401, `{"detail": "Authentication credentials were not provided."}`),
 		"403":              reply(403, ``),
@@ -138,27 +139,30 @@ func TestNobody(t *testing.T) {
 	} {
 		a := newController(t, answer).authorizer(t, nil)
 		if id, err := a.Authenticate(handshake(session)); !errors.Is(err, relay.ErrUnauthenticated) {
-			t.Errorf("%s: %+v, %v; want nobody", name, id, err)
+			t.Errorf("%s: %+v, %v; want ErrUnauthenticated", name, id, err)
 		}
 	}
 }
 
-// Without credentials the API is not asked.
+// A handshake without credentials causes no request.
 func TestNoCredentials(t *testing.T) {
 	c := newController(t, user(`1`))
 	a := c.authorizer(t, nil)
-	for _, r := range []*http.Request{handshake(), handshake("Cookie: csrftoken=x"), handshake("Cookie: ", "Authorization: "), handshake("Cookie: ;; ;")} {
+	for _, r := range []*http.Request{
+		handshake(), handshake("Cookie: csrftoken=x"), handshake("Cookie: ", "Authorization: "),
+		handshake("Cookie: ;; ;"),
+	} {
 		if _, err := a.Authenticate(r); !errors.Is(err, relay.ErrUnauthenticated) {
 			t.Errorf("%v: %v", r.Header, err)
 		}
 	}
-	if asked := c.asked(); len(asked) > 0 {
-		t.Errorf("asked for %q", asked)
+	if paths := c.requested(); len(paths) > 0 {
+		t.Errorf("requested %q", paths)
 	}
 }
 
-// An answer that cannot be understood is an error: neither a user nor nobody.
-func TestAnswersThatSayNothing(t *testing.T) {
+// A response that is neither a user nor a rejection is an error.
+func TestInconclusiveResponses(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"500": reply(500, `{"results": [{"id": 1}]}`),
 		"502": reply(502, `<html>`),
@@ -195,13 +199,14 @@ func TestAnswersThatSayNothing(t *testing.T) {
 		"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		a := newController(t, answer).authorizer(t, nil)
-		if id, err := a.Authenticate(handshake(session)); err == nil || errors.Is(err, relay.ErrUnauthenticated) || id.ID != "" {
-			t.Errorf("%s: %+v, %v; want another error and no user", name, id, err)
+		id, err := a.Authenticate(handshake(session))
+		if err == nil || errors.Is(err, relay.ErrUnauthenticated) || id.ID != "" {
+			t.Errorf("%s: %+v, %v; want an error of the API and no user", name, id, err)
 		}
 	}
 }
 
-// endless writes until nobody reads any more.
+// endless writes until the reader hangs up.
 func endless(w io.Writer, begin string) {
 	_, err := io.WriteString(w, begin)
 	for junk := strings.Repeat("x", 64<<10); err == nil; {
@@ -209,22 +214,22 @@ func endless(w io.Writer, begin string) {
 	}
 }
 
-// A redirect is not followed: credentials go nowhere else.
+// A redirect is not followed, since it would send the credentials elsewhere.
 func TestRedirectsAreNotFollowed(t *testing.T) {
-	thief := newController(t, user(`1`))
+	other := newController(t, user(`1`))
 	c := newController(t, func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, thief.URL, http.StatusTemporaryRedirect)
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
 	})
 	_, err := c.authorizer(t, nil).Authenticate(handshake(session, "Authorization: Bearer t"))
-	if err == nil || !strings.Contains(err.Error(), "redirects") {
-		t.Errorf("%v; want to be told of the redirect", err)
+	if err == nil || !strings.Contains(err.Error(), "a redirect") {
+		t.Errorf("%v; want an error that names the redirect", err)
 	}
-	if asked := thief.asked(); len(asked) > 0 {
-		t.Errorf("the redirect was followed: %q", asked)
+	if paths := other.requested(); len(paths) > 0 {
+		t.Errorf("the redirect was followed: %q", paths)
 	}
 }
 
-func TestSlowAPI(t *testing.T) {
+func TestSlowAPITimesOut(t *testing.T) {
 	release := make(chan struct{})
 	c := newController(t, func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -239,8 +244,8 @@ func TestSlowAPI(t *testing.T) {
 	}
 }
 
-// An API that begins its answer and then trickles is given up, too.
-func TestTricklingAPI(t *testing.T) {
+// The timeout covers the body, too.
+func TestTricklingResponseTimesOut(t *testing.T) {
 	c := newController(t, func(w http.ResponseWriter, r *http.Request) {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
@@ -260,7 +265,7 @@ func TestTricklingAPI(t *testing.T) {
 	}
 }
 
-func TestAPIThatIsDown(t *testing.T) {
+func TestUnreachableAPI(t *testing.T) {
 	c := newController(t, user(`1`))
 	a := c.authorizer(t, nil)
 	c.Close()
@@ -269,75 +274,80 @@ func TestAPIThatIsDown(t *testing.T) {
 	}
 	err := a.Authorize(t.Context(), relay.Identity{Credentials: nil}, "job_events", "1")
 	if !errors.Is(err, relay.ErrDenied) {
-		t.Errorf("a stranger's credentials: %v", err)
+		t.Errorf("credentials of another authorizer: %v, want ErrDenied", err)
 	}
 }
 
-// What the API is sent: the client's own credentials, and no other header of the client.
-func TestWhatTheAPISees(t *testing.T) {
+// Requests carry the client's credentials, and no other header of the client.
+func TestRequestHeaders(t *testing.T) {
 	c := newController(t, user(`1`))
 	a := c.authorizer(t, nil)
 	r := handshake("Cookie: sso=s1; csrftoken=c1", "Cookie: other=2", "Authorization: Bearer abc",
-		"X-Forwarded-For: 6.6.6.6", "X-Forwarded-User: admin", "Remote-User: admin", "Host: evil", "Accept: text/html", "Range: bytes=0-1",
-		"Transfer-Encoding: chunked", "Content-Length: 5", "Connection: Upgrade")
+		"X-Forwarded-For: 6.6.6.6", "X-Forwarded-User: admin", "Remote-User: admin", "Host: evil",
+		"Accept: text/html", "Range: bytes=0-1", "Transfer-Encoding: chunked", "Content-Length: 5", "Connection: Upgrade")
 	r.Host = "evil.example"
 	if _, err := a.Authenticate(r); err != nil {
 		t.Fatal(err)
 	}
 	got := c.requests[0]
-	if got.Method != http.MethodGet || got.URL.RequestURI() != "/api/v2/me/" || "http://"+got.Host != c.URL || got.ContentLength != 0 {
+	if got.Method != http.MethodGet || got.URL.RequestURI() != "/api/v2/me/" || "http://"+got.Host != c.URL ||
+		got.ContentLength != 0 {
 		t.Errorf("%s %s of %s, %d bytes", got.Method, got.URL.RequestURI(), got.Host, got.ContentLength)
 	}
 	want := http.Header{
 		"Cookie": {"sso=s1; csrftoken=c1; other=2"}, "Authorization": {"Bearer abc"},
-		"X-Forwarded-For": {"192.0.2.1"}, // the client's address, whatever it says itself
+		"X-Forwarded-For": {"192.0.2.1"}, // the peer address, not the client's header
 		"Accept":          {"application/json"}, "User-Agent": {"edgerelay"}, "Accept-Encoding": {"gzip"},
-		"X-Ws-Session-Quiet": {"true"}, // or AWX's login would begin anew with each question
+		"X-Ws-Session-Quiet": {"true"}, // keeps the request from extending the session
 	}
 	if fmt.Sprint(got.Header) != fmt.Sprint(want) {
 		t.Errorf("headers %v, want %v", got.Header, want)
 	}
 }
 
-// Line breaks in credentials, which no server lets through, do not become headers of ours.
+// Line breaks in credentials do not become headers. (No web server accepts them in the first place.)
 func TestHeaderInjection(t *testing.T) {
 	c := newController(t, user(`1`))
 	a := c.authorizer(t, nil)
-	for _, line := range []string{"Cookie: awx_sessionid=s\r\nX-Evil: 1", "Authorization: Bearer x\nX-Evil: 1", "Cookie: awx_sessionid=s\x00"} {
+	for _, line := range []string{
+		"Cookie: awx_sessionid=s\r\nX-Evil: 1", "Authorization: Bearer x\nX-Evil: 1", "Cookie: awx_sessionid=s\x00",
+	} {
 		if id, err := a.Authenticate(handshake(line)); err == nil {
-			t.Errorf("%q was taken as %+v", line, id)
+			t.Errorf("%q was accepted as %+v", line, id)
 		}
 	}
-	if asked := c.asked(); len(asked) > 0 {
-		t.Errorf("asked for %q", asked)
+	if paths := c.requested(); len(paths) > 0 {
+		t.Errorf("requested %q", paths)
 	}
 }
 
-func TestLongCredentials(t *testing.T) {
+func TestLongCredentialsAreRejected(t *testing.T) {
 	c := newController(t, user(`1`))
 	a := c.authorizer(t, nil)
 	if _, err := a.Authenticate(handshake("Cookie: awx_sessionid=" + strings.Repeat("x", 8<<10))); err != nil {
 		t.Error(err)
 	}
-	if _, err := a.Authenticate(handshake("Cookie: awx_sessionid=" + strings.Repeat("x", 1<<20))); err == nil || errors.Is(err, relay.ErrUnauthenticated) {
-		t.Errorf("%v; want to be told that the cookies are too long", err)
+	_, err := a.Authenticate(handshake("Cookie: awx_sessionid=" + strings.Repeat("x", 1<<20)))
+	if err == nil || errors.Is(err, relay.ErrUnauthenticated) {
+		t.Errorf("%v; want an error that names the length", err)
 	}
-	if asked := c.asked(); len(asked) != 1 {
-		t.Errorf("asked %d times", len(asked))
+	if paths := c.requested(); len(paths) != 1 {
+		t.Errorf("requested %q, want one request", paths)
 	}
 }
 
 func TestURLs(t *testing.T) {
 	for _, u := range []string{
-		"", "127.0.0.1:8054", "//host", "ftp://host", "http://", "http:///path", "unix:///run/awx.sock", "http://host:port", "http://ho st",
-		"http://svc:hunter2@host", "http://svc@host", "http://host/?token=hunter2", "http://host/#hunter2", "http://svc:hunter2@host:port",
+		"", "127.0.0.1:8054", "//host", "ftp://host", "http://", "http:///path", "unix:///run/awx.sock",
+		"http://host:port", "http://ho st", "http://svc:hunter2@host", "http://svc@host", "http://host/?token=hunter2",
+		"http://host/#hunter2", "http://svc:hunter2@host:port",
 	} {
 		s := awx.DefaultSettings()
 		s.URL = u
 		a, err := awx.NewAuthorizer(s)
 		if err == nil {
 			a.Close()
-			t.Errorf("%q is taken as an address", u)
+			t.Errorf("%q was accepted as a URL", u)
 		} else if !strings.Contains(err.Error(), "http://127.0.0.1:8054") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v", u, err)
 		}
@@ -348,8 +358,8 @@ func TestURLs(t *testing.T) {
 		if _, err := a.Authenticate(handshake(session)); err != nil {
 			t.Error(err)
 		}
-		if want := strings.TrimSuffix(path, "/") + "/api/v2/me/"; c.asked()[0] != want {
-			t.Errorf("base path %q: asked for %s, want %s", path, c.asked()[0], want)
+		if want := strings.TrimSuffix(path, "/") + "/api/v2/me/"; c.requested()[0] != want {
+			t.Errorf("base path %q: requested %s, want %s", path, c.requested()[0], want)
 		}
 	}
 }

@@ -9,114 +9,133 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// cache keeps answers for a while and lets all who ask the same thing at once share one question.
+// cache keeps responses for a while. Concurrent lookups of one key share one request.
+//
+// golang.org/x/sync/singleflight lacks the two properties that matter here: a request ends when its last waiting
+// caller leaves, and the response is kept afterwards.
 type cache[V any] struct {
-	keep func(V, error) time.Duration // how long an answer is good
-	yes  func(V) bool                 // for the figures
-	questions
-	mu     sync.Mutex
-	answer map[string]*answer[V]
-	swept  time.Time
+	lookupCounters
+	ttl   func(V, error) time.Duration // 0 or below: not kept
+	isYes func(V) bool                 // for the counters
+
+	mu      sync.Mutex // guards all below, and the fields of entries that say so
+	entries map[string]*entry[V]
+	swept   time.Time
 }
 
-type answer[V any] struct {
-	done    chan struct{}
+// entry is a request in flight or its response.
+type entry[V any] struct {
+	done chan struct{} // closed when the response is there
+	// value, err and expires are written before done is closed, and constant afterwards.
 	value   V
 	err     error
-	expires time.Time // valid once done is closed
-	waiting int       // callers that have not given up; guarded by cache.mu
-	abandon context.CancelFunc
+	expires time.Time
+	// waiters counts the callers that have not left. Guarded by cache.mu, like cancel.
+	waiters int
+	cancel  context.CancelFunc
 }
 
-// sweepSize is from how many answers on expired ones are looked for.
-const sweepSize = 1024
+// sweepThreshold is the number of entries from which expired ones are removed.
+const sweepThreshold = 1024
 
-func newCache[V any](keep func(V, error) time.Duration, yes func(V) bool) *cache[V] {
-	return &cache[V]{keep: keep, yes: yes, answer: map[string]*answer[V]{}}
+func newCache[V any](ttl func(V, error) time.Duration, isYes func(V) bool) *cache[V] {
+	return &cache[V]{ttl: ttl, isYes: isYes, entries: map[string]*entry[V]{}}
 }
 
-// get returns the answer for key, asking if nobody has lately; if afresh, then also if somebody has and there was an
-// answer. The question outlives a caller whose ctx ends, as long as another one waits for the answer; ask's context has
-// the values of the first caller's, and ends when nobody waits.
-func (c *cache[V]) get(ctx context.Context, key string, afresh bool, ask func(context.Context) (V, error)) (V, error) {
+// get returns the response for key from memory, from the request in flight, or from a new request. With fresh, a
+// conclusive response in memory does not count.
+//
+// A request continues while any caller waits for it. The context of request carries the values of the first caller's
+// ctx, and ends when the last caller leaves.
+func (c *cache[V]) get(
+	ctx context.Context, key string, fresh bool, request func(context.Context) (V, error),
+) (V, error) {
 	now := time.Now()
 	c.mu.Lock()
-	a := c.answer[key]
+	e := c.entries[key]
 	switch {
-	case a != nil && !a.ended():
+	case e != nil && !e.completed():
 		c.shared.Add(1)
-	case a != nil && !now.After(a.expires) && !(afresh && a.certain()):
+	case e != nil && !now.After(e.expires) && !(fresh && e.conclusive()):
 		c.cached.Add(1)
 	default:
-		c.asked.Add(1)
+		c.requested.Add(1)
 		c.sweep(now)
-		asking, abandon := context.WithCancel(context.WithoutCancel(ctx))
-		a = &answer[V]{done: make(chan struct{}), abandon: abandon}
-		c.answer[key] = a
-		go func() {
-			defer abandon()
-			a.value, a.err = ask(asking)
-			ended := time.Now()
-			if asking.Err() != nil { // every caller has given up: that says nothing of the API
-				c.abandoned.Add(1)
-			} else {
-				c.ended(c.yes(a.value), a.err, ended.Sub(now))
-			}
-			a.expires = ended.Add(c.keep(a.value, a.err))
-			c.mu.Lock()
-			a.abandon = func() {} // the other one would keep what the first caller's context holds, such as its request, in memory
-			c.mu.Unlock()
-			close(a.done)
-		}()
+		requestCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		e = &entry[V]{done: make(chan struct{}), cancel: cancel}
+		c.entries[key] = e
+		go c.fill(requestCtx, cancel, e, now, request)
 	}
-	a.waiting++
+	e.waiters++
 	c.mu.Unlock()
 	select {
-	case <-a.done:
-		return a.value, a.err
+	case <-e.done:
+		return e.value, e.err
 	case <-ctx.Done():
-		c.giveUp(key, a)
-		var none V
-		return none, ctx.Err()
+		c.leave(key, e)
+		var zero V
+		return zero, ctx.Err()
 	}
 }
 
-// giveUp counts one caller less, and drops the question with the last one.
-func (c *cache[V]) giveUp(key string, a *answer[V]) {
+// fill sends the request of a new entry and stores the response.
+func (c *cache[V]) fill(
+	ctx context.Context, cancel context.CancelFunc, e *entry[V], began time.Time,
+	request func(context.Context) (V, error),
+) {
+	defer cancel()
+	e.value, e.err = request(ctx)
+	ended := time.Now()
+	if ctx.Err() != nil { // canceled by the last caller: not a failure of the API
+		c.abandoned.Add(1)
+	} else {
+		c.countOutcome(c.isYes(e.value), e.err, ended.Sub(began))
+	}
+	e.expires = ended.Add(c.ttl(e.value, e.err))
+	c.mu.Lock()
+	e.cancel = func() {} // the real one would keep the first caller's context, and so its request, in memory
+	c.mu.Unlock()
+	close(e.done)
+}
+
+// leave removes one caller. The last one cancels the request.
+func (c *cache[V]) leave(key string, e *entry[V]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if a.waiting--; a.waiting > 0 {
+	if e.waiters--; e.waiters > 0 {
 		return
 	}
-	a.abandon()
-	if c.answer[key] == a {
-		delete(c.answer, key)
+	e.cancel()
+	if c.entries[key] == e {
+		delete(c.entries, key)
 	}
 }
 
-func (a *answer[V]) ended() bool {
+func (e *entry[V]) completed() bool {
 	select {
-	case <-a.done:
+	case <-e.done:
 		return true
 	default:
 		return false
 	}
 }
 
-// certain reports whether an answer that has come says yes or no.
-func (a *answer[V]) certain() bool { return a.err == nil || errors.Is(a.err, relay.ErrUnauthenticated) }
+// conclusive reports whether a completed response is a yes or a no.
+func (e *entry[V]) conclusive() bool {
+	return e.err == nil || errors.Is(e.err, relay.ErrUnauthenticated)
+}
 
-func (a *answer[V]) expired(now time.Time) bool { return a.ended() && now.After(a.expires) }
+func (e *entry[V]) expired(now time.Time) bool { return e.completed() && now.After(e.expires) }
 
-// sweep forgets expired answers now and then. c.mu is held.
+// sweep removes expired entries, at most once a second. The caller holds c.mu.
 func (c *cache[V]) sweep(now time.Time) {
-	if len(c.answer) < sweepSize || now.Sub(c.swept) < time.Second {
+	if len(c.entries) < sweepThreshold || now.Sub(c.swept) < time.Second {
 		return
 	}
 	c.swept = now
-	for key, a := range c.answer {
-		if a.expired(now) {
-			delete(c.answer, key)
+	for key, e := range c.entries {
+		if e.expired(now) {
+			delete(c.entries, key)
 		}
 	}
 }

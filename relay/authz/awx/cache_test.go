@@ -14,7 +14,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
-// byCookie names as the user whatever the session cookie is.
+// byCookie returns the value of the session cookie as the user.
 func byCookie(w http.ResponseWriter, r *http.Request) {
 	c, err := r.Cookie("awx_sessionid")
 	if err != nil {
@@ -24,14 +24,14 @@ func byCookie(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, `{"results": [{"id": "`+c.Value+`"}]}`)
 }
 
-// Ten thousand browsers of fifty users that come back at once cost fifty questions, eight at a time.
-func TestConcurrentAskersShare(t *testing.T) {
-	const askers, users, concurrency = 10_000, 50, 8
+// Ten thousand browsers of fifty users that reconnect at once cause fifty requests, eight at a time.
+func TestConcurrentLookupsShareRequests(t *testing.T) {
+	const browsers, users, concurrency = 10_000, 50, 8
 	full := make(chan struct{})
 	c := newController(t, nil)
-	c.become(func(w http.ResponseWriter, r *http.Request) {
+	c.setHandler(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
-		if c.inside == concurrency {
+		if c.inFlight == concurrency {
 			select {
 			case <-full:
 			default:
@@ -39,13 +39,13 @@ func TestConcurrentAskersShare(t *testing.T) {
 			}
 		}
 		c.mu.Unlock()
-		<-full // nobody is answered before the bound is reached
+		<-full // no response before the bound is reached
 		byCookie(w, r)
 	})
 	a := c.authorizer(t, func(s *awx.Settings) { s.Concurrency, s.Cache, s.Timeout = concurrency, time.Hour, time.Minute })
 	var group sync.WaitGroup
 	start := make(chan struct{})
-	for i := range askers {
+	for i := range browsers {
 		group.Go(func() {
 			<-start
 			name := fmt.Sprint("u", i%users)
@@ -58,16 +58,16 @@ func TestConcurrentAskersShare(t *testing.T) {
 	}
 	close(start)
 	group.Wait()
-	if asked := len(c.asked()); asked != users {
-		t.Errorf("%d requests for %d users", asked, users)
+	if n := len(c.requested()); n != users {
+		t.Errorf("%d requests for %d users", n, users)
 	}
-	if c.most != concurrency {
-		t.Errorf("%d requests at once, want %d", c.most, concurrency)
+	if c.peak != concurrency {
+		t.Errorf("at most %d requests in flight, want %d", c.peak, concurrency)
 	}
 }
 
-// Answers about objects are shared, too, and by the same login only.
-func TestObjectAnswersAreShared(t *testing.T) {
+// Object lookups of one login share requests, too.
+func TestConcurrentObjectLookupsShareRequests(t *testing.T) {
 	c := newController(t, byCookie)
 	a := c.authorizer(t, func(s *awx.Settings) { s.Cache = time.Hour })
 	var group sync.WaitGroup
@@ -85,54 +85,54 @@ func TestObjectAnswersAreShared(t *testing.T) {
 		}
 	}
 	group.Wait()
-	if asked := c.asked(); len(asked) != 4 {
-		t.Errorf("asked for %q, want me and one job for each of two users", asked)
+	if paths := c.requested(); len(paths) != 4 {
+		t.Errorf("requested %q, want me/ and one job for each of two users", paths)
 	}
 }
 
-// A failure is remembered for about a second, so that an API in trouble is not asked by everybody; then it gets another chance.
-func TestFailuresAreRememberedBriefly(t *testing.T) {
+// A failure is cached for about a second, so that a failing API is not flooded. Then it is retried.
+func TestFailuresAreCachedBriefly(t *testing.T) {
 	c := newController(t, reply(500, ""))
 	a := c.authorizer(t, func(s *awx.Settings) { s.Cache = time.Hour })
 	began := time.Now()
 	for range 100 {
 		if _, err := a.Authenticate(handshake(session)); err == nil {
-			t.Fatal("let in")
+			t.Fatal("authenticated by a failing API")
 		}
 	}
-	if asked, most := len(c.asked()), 1+int(time.Since(began).Seconds()); asked > most {
-		t.Errorf("an API in trouble was asked %d times in %v", asked, time.Since(began))
+	if n, most := len(c.requested()), 1+int(time.Since(began).Seconds()); n > most {
+		t.Errorf("%d requests to a failing API in %v", n, time.Since(began))
 	}
-	c.become(user(`1`))
-	eventually(t, "the API has recovered", func() bool {
+	c.setHandler(user(`1`))
+	eventually(t, "the recovery is noticed", func() bool {
 		_, err := a.Authenticate(handshake(session))
 		return err == nil
 	})
 	if took := time.Since(began); took < 900*time.Millisecond {
-		t.Errorf("the failure was forgotten after %v", took)
+		t.Errorf("the failure was cached for only %v", took)
 	}
 }
 
-func TestAnswersExpire(t *testing.T) {
+func TestResponsesExpire(t *testing.T) {
 	c := newController(t, user(`1`))
-	const keep = 200 * time.Millisecond
-	a := c.authorizer(t, func(s *awx.Settings) { s.Cache = keep })
+	const ttl = 200 * time.Millisecond
+	a := c.authorizer(t, func(s *awx.Settings) { s.Cache = ttl })
 	first := time.Now()
 	if _, err := a.Authenticate(handshake(session)); err != nil {
 		t.Fatal(err)
 	}
-	c.become(reply(401, ""))
+	c.setHandler(reply(401, ""))
 	eventually(t, "the logout is noticed", func() bool {
 		_, err := a.Authenticate(handshake(session))
 		return errors.Is(err, relay.ErrUnauthenticated)
 	})
-	if took := time.Since(first); took < keep {
-		t.Errorf("the answer was good for %v only", took)
+	if took := time.Since(first); took < ttl {
+		t.Errorf("the response was cached for only %v", took)
 	}
 }
 
-// A caller who gives up leaves the others their answer; a question that nobody waits for is dropped.
-func TestGivingUp(t *testing.T) {
+// A canceled lookup leaves the request to the other callers. The last caller cancels the request.
+func TestCanceledLookups(t *testing.T) {
 	release := make(chan struct{})
 	c := newController(t, func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -141,13 +141,13 @@ func TestGivingUp(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	underWay := func() int {
+	inFlight := func() int {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.inside
+		return c.inFlight
 	}
 	a := c.authorizer(t, func(s *awx.Settings) { s.Concurrency, s.Timeout = 1, time.Minute })
-	ask := func(ctx context.Context) <-chan error {
+	lookUp := func(ctx context.Context) <-chan error {
 		done := make(chan error, 1)
 		go func() {
 			_, err := a.Authenticate(handshake(session).WithContext(ctx))
@@ -156,23 +156,23 @@ func TestGivingUp(t *testing.T) {
 		return done
 	}
 
-	impatient, give := context.WithCancel(t.Context())
-	only := ask(impatient)
-	eventually(t, "the question is under way", func() bool { return underWay() == 1 })
-	give()
+	ctx, cancel := context.WithCancel(t.Context())
+	only := lookUp(ctx)
+	eventually(t, "the request is in flight", func() bool { return inFlight() == 1 })
+	cancel()
 	if err := <-only; !errors.Is(err, context.Canceled) {
-		t.Errorf("the one who gave up: %v", err)
+		t.Errorf("the canceled lookup: %v", err)
 	}
-	eventually(t, "the question is dropped", func() bool { return underWay() == 0 })
+	eventually(t, "the request is canceled", func() bool { return inFlight() == 0 })
 
-	// Its turn is free, and that it was dropped is nobody's answer.
-	impatient, give = context.WithCancel(t.Context())
-	first, second := ask(impatient), ask(t.Context())
-	eventually(t, "the question is under way", func() bool { return underWay() == 1 })
-	give()
+	// The slot is free again, and the cancellation is not cached.
+	ctx, cancel = context.WithCancel(t.Context())
+	first, second := lookUp(ctx), lookUp(t.Context())
+	eventually(t, "the request is in flight", func() bool { return inFlight() == 1 })
+	cancel()
 	<-first
 	close(release)
 	if err := <-second; err != nil {
-		t.Errorf("the one who stayed: %v", err)
+		t.Errorf("the remaining lookup: %v", err)
 	}
 }

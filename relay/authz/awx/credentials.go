@@ -12,48 +12,50 @@ import (
 	"time"
 )
 
-// gatewayHeader carries the token by which the platform gateway of AAP 2.5 says who sends a request.
+// gatewayHeader carries the identity token of the platform gateway of AAP 2.5.
 const gatewayHeader = "X-DAB-JW-TOKEN"
 
-// maxCredentials is how many bytes of credentials are taken: they stay in memory as long as the client is
-// connected. Servers before Django take no longer header.
-const maxCredentials = 16 << 10
+// maxCredentialBytes bounds the credentials of one handshake, which stay in memory while the client is connected. Web
+// servers in front of Django accept no longer headers.
+const maxCredentialBytes = 16 << 10
 
-// credentials are what a handshake proved its user's identity with.
+// credentials are a part of a handshake's headers that AWX can authenticate.
 type credentials struct {
 	cookie, authorization, token string
-	key                          string // equal for credentials that must get the same answers; empty without any
+	key                          string // equal for credentials that AWX cannot tell apart
 	address                      netip.Addr
-	// expires is when the gateway's token ends, zero if there is none: the API confirms it no longer then, whether or
-	// not the user is still logged in at the gateway. until is when the client has to come back with a new one.
-	expires, until time.Time
+	// expires is when the gateway's token ends; zero without a token. AWX rejects the token from then on, even if the
+	// user is still logged in at the gateway. The client has to reconnect with a new token at renewAt.
+	expires, renewAt time.Time
 }
 
-// LoginKey is the same for all sessions of one login.
+// LoginKey returns a key that all sessions of one login share. The hub looks for this method.
 func (c *credentials) LoginKey() string { return c.key }
 
-// Until is when a login by the gateway's token ends; zero for all others.
-func (c *credentials) Until() time.Time { return c.until }
+// Until returns when a login by the gateway's token must be renewed; zero for other logins. The hub looks for this
+// method.
+func (c *credentials) Until() time.Time { return c.renewAt }
 
-// expired reports whether the API would refuse the credentials for their age alone.
+// expired reports whether AWX would reject the credentials only because of their age.
 func (c *credentials) expired() bool { return !c.expires.IsZero() && !time.Now().Before(c.expires) }
 
-// candidates are what a handshake may be authenticated by, in AWX's own order for websockets: the session alone, then
-// the gateway's token alone, then all that the client has sent. They are tried one by one, since /api/v2/me/ would take
-// a bearer token before the session, and nothing but the token itself may make a login that is allowed to outlive its
-// token.
+// candidates returns the credentials to try, in the order of AWX's own WebSockets: the session alone, then the
+// gateway's token alone, then everything.
+//
+// They are tried separately for two reasons. Given both, /api/v2/me/ prefers a bearer token to the session. And only a
+// token that AWX has confirmed alone may make a login that outlives the token.
 func (a *Authorizer) candidates(r *http.Request) (list []*credentials, err error) {
 	cookie := strings.Join(r.Header.Values("Cookie"), "; ")
 	authorization, token := strings.Clone(r.Header.Get("Authorization")), strings.Clone(r.Header.Get(gatewayHeader))
-	if len(cookie)+len(authorization)+len(token) > maxCredentials {
-		return nil, fmt.Errorf("the cookies and tokens of the handshake are longer than %d bytes", maxCredentials)
+	if len(cookie)+len(authorization)+len(token) > maxCredentialBytes {
+		return nil, fmt.Errorf("the handshake's cookies and tokens exceed %d bytes", maxCredentialBytes)
 	}
 	address := a.settings.ClientAddress(r)
 	add := func(c credentials, key string) {
 		if key == "" {
 			return
 		}
-		sum := sha256.Sum256([]byte(key)) // whoever sends long cookies must not fill the cache with them
+		sum := sha256.Sum256([]byte(key)) // keeps long cookies out of the caches
 		c.key, c.address = string(sum[:]), address
 		list = append(list, &c)
 	}
@@ -64,7 +66,7 @@ func (a *Authorizer) candidates(r *http.Request) (list []*credentials, err error
 	if token != "" {
 		c := credentials{token: token, expires: tokenExpiry(token)}
 		if !c.expires.IsZero() {
-			c.until = c.expires.Add(a.settings.TokenGrace)
+			c.renewAt = c.expires.Add(a.settings.TokenGrace)
 		}
 		add(c, "token\x00"+token)
 	}
@@ -81,12 +83,12 @@ func (a *Authorizer) candidates(r *http.Request) (list []*credentials, err error
 	return list, nil
 }
 
-// cookieKey is the same for Cookie headers that must get the same answers: those with the same session cookie, or the
-// same other cookies, where that one is missing or there twice. session reports whether there is a session cookie.
+// cookieKey returns a key that is equal for Cookie headers of the same login, and whether there is a session cookie. A
+// single session cookie is the key. If it is missing, all other cookies are; if it occurs twice, the whole header is.
 func cookieKey(header, sessionCookie string) (key string, session bool) {
 	var sessions, others []string
-	empty := false // the session cookie, if there is one
-	// Not r.Cookies: it leaves out what Django reads, and then two logins could look the same.
+	empty := false // the session cookie has no value
+	// Not r.Cookies: it skips cookies that Django reads, which could make two logins look the same.
 	for pair := range strings.SplitSeq(header, ";") {
 		pair = strings.TrimSpace(pair)
 		name, value, _ := strings.Cut(pair, "=")
@@ -110,11 +112,11 @@ func cookieKey(header, sessionCookie string) (key string, session bool) {
 	return "", false
 }
 
-// latestExpiry is the greatest time that a token may name: later ones are none that a gateway writes.
-const latestExpiry = 1 << 40
+// maxExpiry is the latest expiry, in Unix seconds, that is taken seriously. Gateways issue tokens for minutes.
+const maxExpiry = 1 << 40
 
-// tokenExpiry is the time at which a JSON Web Token expires by its own account, zero if it names none. Nothing is
-// verified: AWX does that, and its answer to the token alone decides.
+// tokenExpiry returns the expiry in a JSON Web Token, or the zero time. The token is not verified: AWX does that, and
+// only its response to the token alone counts.
 func tokenExpiry(token string) time.Time {
 	_, rest, _ := strings.Cut(token, ".")
 	payload, _, found := strings.Cut(rest, ".")
@@ -129,7 +131,7 @@ func tokenExpiry(token string) time.Time {
 		Expires *float64 `json:"exp"`
 	}
 	if json.NewDecoder(bytes.NewReader(text)).Decode(&claims) != nil || claims.Expires == nil ||
-		*claims.Expires <= 0 || *claims.Expires > latestExpiry {
+		*claims.Expires <= 0 || *claims.Expires > maxExpiry {
 		return time.Time{}
 	}
 	return time.Unix(int64(*claims.Expires), 0)

@@ -14,15 +14,15 @@ import (
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
-// gatewayToken is a token of the gateway that expires at a time.
+// gatewayToken returns a token of the gateway that expires at a time.
 func gatewayToken(at time.Time) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	return encode([]byte(`{"alg": "RS256"}`)) + "." + encode(fmt.Appendf(nil, `{"sub": "u", "exp": %d}`, at.Unix())) +
 		".c2lnbmF0dXJl"
 }
 
-// modernAPI answers as AWX's HTTP API does since 24.0: a token of the gateway comes first and a bad one is the end,
-// then a bearer token, then the session. Which of them are good is in their text.
+// modernAPI behaves like AWX's HTTP API since 24.0. The gateway's token takes precedence, and an invalid one is
+// rejected; then come a bearer token and the session. Valid credentials begin with "good-" and the user's name.
 func modernAPI(w http.ResponseWriter, r *http.Request) {
 	credential := r.Header.Get("X-DAB-JW-TOKEN")
 	if credential == "" {
@@ -39,14 +39,14 @@ func modernAPI(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, `{"results": [{"id": %q}]}`, user)
 }
 
-// Of several credentials the one counts that AWX's websocket takes: the session, then the gateway's token, then the
-// rest, as its HTTP API has it. The same ones are shown in all later questions.
+// Of several credentials, those count that AWX's WebSocket would use: the session, then the gateway's token, then the
+// rest in the order of the HTTP API. All later requests send the same ones.
 func TestOrderOfCredentials(t *testing.T) {
 	for _, c := range []struct {
 		name, cookie, authorization, token string
 		user                               string
-		asked                              []string // the credentials of each question
-		later                              string   // those of a question about an object
+		sent                               []string // the credentials of each request to authenticate
+		later                              string   // those of an object lookup or recheck
 	}{
 		{"a session", "good-alice", "", "", "alice", []string{"s"}, "s"},
 		{"a bearer token", "", "Bearer good-bob", "", "bob", []string{"a"}, "a"},
@@ -73,28 +73,28 @@ func TestOrderOfCredentials(t *testing.T) {
 			if c.cookie != "" {
 				r.Header.Set("Cookie", "csrftoken=t; awx_sessionid="+c.cookie)
 			}
-			shown := func() (list []string) {
+			sent := func() (list []string) {
 				for _, q := range api.requests {
-					what := ""
+					headers := ""
 					for i, name := range []string{"Cookie", "Authorization", "X-DAB-JW-TOKEN"} {
 						if q.Header.Get(name) != "" {
-							what += string("sag"[i])
+							headers += string("sag"[i])
 						}
 					}
-					list = append(list, what)
+					list = append(list, headers)
 				}
 				return list
 			}
 			id, err := a.Authenticate(r)
 			if c.user == "" {
 				if !errors.Is(err, relay.ErrUnauthenticated) {
-					t.Errorf("%+v, %v; want nobody", id, err)
+					t.Errorf("%+v, %v; want ErrUnauthenticated", id, err)
 				}
 			} else if err != nil || id.Key != c.user {
 				t.Fatalf("%+v, %v; want %s", id, err, c.user)
 			}
-			if got := shown(); !slices.Equal(got, c.asked) {
-				t.Errorf("the API was shown %q, want %q", got, c.asked)
+			if got := sent(); !slices.Equal(got, c.sent) {
+				t.Errorf("sent credentials %q, want %q", got, c.sent)
 			}
 			if c.user == "" {
 				return
@@ -105,17 +105,17 @@ func TestOrderOfCredentials(t *testing.T) {
 			if err := a.Recheck(t.Context(), id); err != nil {
 				t.Error(err)
 			}
-			for _, later := range shown()[len(c.asked):] {
+			for _, later := range sent()[len(c.sent):] {
 				if later != c.later {
-					t.Errorf("a later question shows %q, want %q", later, c.later)
+					t.Errorf("a later request sends %q, want %q", later, c.later)
 				}
 			}
 		})
 	}
 }
 
-// A failure to answer about the first of several credentials is not taken for a no.
-func TestFailuresEndTheSearch(t *testing.T) {
+// A failed request for the first of several credentials is not a rejection.
+func TestFailureIsNotRejection(t *testing.T) {
 	api := newController(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "" {
 			w.WriteHeader(http.StatusBadGateway)
@@ -130,38 +130,38 @@ func TestFailuresEndTheSearch(t *testing.T) {
 	}
 }
 
-// A login by the gateway's token, which the API refuses once it has expired, stays for the grace time; then the client
-// comes back with a new one. While the token is good, it is rechecked like every login.
-func TestTokenThatExpiresBeforeRecheck(t *testing.T) {
+// A login by the gateway's token outlives the token for the grace period; then the client must reconnect with a new
+// token. Until the token expires, the login is rechecked like any other.
+func TestExpiredTokenKeepsLoginForGrace(t *testing.T) {
 	const life, grace = 30 * time.Second, 15 * time.Minute
 	edit := func(s *awx.Settings) { s.TokenGrace = grace }
-	enter := func(t *testing.T, c *town) (*relay.Session, *endSocket, time.Time) {
+	connect := func(t *testing.T, c *site) (*relay.Session, *endSocket, time.Time) {
 		expires := time.Now().Add(life)
-		c.api.become(func(string, string) int {
+		c.api.setStatus(func(string, string) int {
 			if time.Now().Before(expires) {
 				return 200
 			}
 			return 401
 		})
-		s, socket := c.enter(t, handshake("X-DAB-JW-TOKEN: "+gatewayToken(expires)))
+		s, socket := c.connect(t, handshake("X-DAB-JW-TOKEN: "+gatewayToken(expires)))
 		if _, err := c.hub.Subscribe(t.Context(), s, []string{"job_events-42"}); err != nil {
 			t.Fatal(err)
 		}
 		return s, socket, expires
 	}
-	t.Run("stays for the grace time", func(t *testing.T) {
-		inTown(t, 10*time.Millisecond, time.Minute, 5*time.Minute, edit, func(t *testing.T, c *town) {
-			s, socket, expires := enter(t, c)
+	t.Run("stays for the grace period", func(t *testing.T) {
+		inSite(t, 10*time.Millisecond, time.Minute, 5*time.Minute, edit, func(t *testing.T, c *site) {
+			s, socket, expires := connect(t, c)
 			time.Sleep(5 * time.Minute)
 			if code, _ := socket.ended(); code != 0 || socket.last() != "" {
-				t.Fatalf("closed with %d, told %s", code, socket.last())
+				t.Fatalf("closed with %d, last frame %s", code, socket.last())
 			}
 			if err := c.auth.Authorize(t.Context(), s.Identity(), "job_events", "43"); !errors.Is(err,
 				relay.ErrExpired) {
-				t.Errorf("a new subscription: %v, want the client sent for a new token", err)
+				t.Errorf("a new subscription: %v, want ErrExpired", err)
 			}
 			if err := c.auth.Authorize(t.Context(), s.Identity(), "jobs", "summary"); err != nil {
-				t.Errorf("a subscription that needs no question: %v", err)
+				t.Errorf("a subscription that needs no request: %v", err)
 			}
 			time.Sleep(grace)
 			code, at := socket.ended()
@@ -171,10 +171,10 @@ func TestTokenThatExpiresBeforeRecheck(t *testing.T) {
 			}
 		})
 	})
-	t.Run("a login that ends before", func(t *testing.T) {
-		inTown(t, 10*time.Millisecond, 5*time.Second, 5*time.Minute, edit, func(t *testing.T, c *town) {
-			_, socket, _ := enter(t, c)
-			c.api.become(func(string, string) int { return 401 })
+	t.Run("a logout before the token expires", func(t *testing.T) {
+		inSite(t, 10*time.Millisecond, 5*time.Second, 5*time.Minute, edit, func(t *testing.T, c *site) {
+			_, socket, _ := connect(t, c)
+			c.api.setStatus(func(string, string) int { return 401 })
 			time.Sleep(6 * time.Second)
 			if code, _ := socket.ended(); code != relay.CloseNormal {
 				t.Errorf("closed with %d", code)
@@ -182,29 +182,29 @@ func TestTokenThatExpiresBeforeRecheck(t *testing.T) {
 		})
 	})
 	t.Run("a forged token beside another login", func(t *testing.T) {
-		inTown(t, 10*time.Millisecond, time.Minute, 5*time.Minute, edit, func(t *testing.T, c *town) {
-			c.api.become(func(login, _ string) int { // an AWX that knows no such tokens
+		inSite(t, 10*time.Millisecond, time.Minute, 5*time.Minute, edit, func(t *testing.T, c *site) {
+			c.api.setStatus(func(login, _ string) int { // an AWX without support for such tokens
 				if strings.Contains(login, "Bearer") {
 					return 200
 				}
 				return 401
 			})
-			_, socket := c.enter(t, handshake("X-DAB-JW-TOKEN: "+gatewayToken(time.Now().Add(life)),
+			_, socket := c.connect(t, handshake("X-DAB-JW-TOKEN: "+gatewayToken(time.Now().Add(life)),
 				"Authorization: Bearer b"))
 			time.Sleep(2 * time.Minute)
 			if code, _ := socket.ended(); code != 0 {
 				t.Fatalf("closed with %d", code)
 			}
-			c.api.become(func(string, string) int { return 401 })
+			c.api.setStatus(func(string, string) int { return 401 })
 			time.Sleep(61 * time.Second)
 			if code, _ := socket.ended(); code != relay.CloseNormal {
-				t.Errorf("the end of the bearer token is not noticed: code %d", code)
+				t.Errorf("the end of the bearer token went unnoticed: code %d", code)
 			}
 		})
 	})
 }
 
-func TestOtherGroups(t *testing.T) {
+func TestUnknownKindsOfGroup(t *testing.T) {
 	c := newController(t, objects)
 	for _, g := range []struct {
 		kind, item  string
@@ -224,10 +224,10 @@ func TestOtherGroups(t *testing.T) {
 			a := c.authorizer(t, func(s *awx.Settings) { s.DenyOthers = deny })
 			err := a.Authorize(t.Context(), login(t, a), g.kind, g.item)
 			if want := deny && g.deny || !deny && g.allow; (err == nil) != want {
-				t.Errorf("other groups denied: %v: %s-%s: %v", deny, g.kind, g.item, err)
+				t.Errorf("DenyOthers %v: %s-%s: %v", deny, g.kind, g.item, err)
 			}
 			if g.kind == "control" && err != nil && !errors.Is(err, relay.ErrOtherUser) {
-				t.Errorf("%v, want another user's", err)
+				t.Errorf("%v, want ErrOtherUser", err)
 			}
 		}
 	}

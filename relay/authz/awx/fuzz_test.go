@@ -13,27 +13,32 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// answers carries every question to one answer.
-type answers struct {
+// fixedResponse is a transport that returns one response to every request.
+type fixedResponse struct {
 	status int
 	body   []byte
 }
 
-func (a *answers) RoundTrip(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: a.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(a.body)))}, nil
+func (a *fixedResponse) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: a.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(a.body))),
+	}, nil
 }
 
-// FuzzAnswers gives all kinds of answers to the question who a user is, and whether one may see an object.
-func FuzzAnswers(f *testing.F) {
+// FuzzResponses feeds arbitrary responses to user and object lookups.
+func FuzzResponses(f *testing.F) {
 	for _, body := range []string{
-		`{"count": 1, "results": [{"id": 1, "username": "admin", "is_superuser": true}]}`, `{"results": []}`, `{"results": [{"id": "a-b", "username": "\ud800"}]}`, `{"results": [{"id": -1}]}`, `{"results": [{"id": 1e3}]}`,
-		`{"results": [{"id": ""}]}`, `{"results": [{"id": null}]}`, `{"results": [{"ID": 1, "id": 2}]}`, `{"results": [null]}`, `[]`, `<html>`, ``, `{"results": [{"id": 01}]}`, `{"results": [{"id": "\u0000"}]}`,
+		`{"count": 1, "results": [{"id": 1, "username": "admin", "is_superuser": true}]}`, `{"results": []}`,
+		`{"results": [{"id": "a-b", "username": "\ud800"}]}`, `{"results": [{"id": -1}]}`,
+		`{"results": [{"id": 1e3}]}`, `{"results": [{"id": ""}]}`, `{"results": [{"id": null}]}`,
+		`{"results": [{"ID": 1, "id": 2}]}`, `{"results": [null]}`, `[]`, `<html>`, ``,
+		`{"results": [{"id": 01}]}`, `{"results": [{"id": "\u0000"}]}`,
 	} {
 		f.Add(200, []byte(body))
 	}
 	f.Add(401, []byte(""))
 	f.Add(302, []byte(""))
-	transport := &answers{}
+	transport := &fixedResponse{}
 	s := DefaultSettings()
 	s.URL, s.Transport = "http://api.invalid", transport
 	a, err := newAPI(s)
@@ -42,24 +47,24 @@ func FuzzAnswers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		transport.status, transport.body = status, body
-		id, err := a.me(context.Background(), &credentials{cookie: "x"}, turn{})
+		id, err := a.fetchUser(context.Background(), &credentials{cookie: "x"}, requester{})
 		switch {
 		case err != nil && (id.Key != "" || id.ID != "" || id.Credentials != nil):
-			t.Errorf("%d %q: %v, and yet %+v", status, body, err, id)
+			t.Errorf("%d %q: error %v with identity %+v", status, body, err, id)
 		case err == nil && (status != 200 || id.Key == "" || !json.Valid([]byte(id.ID)) || !json.Valid([]byte(id.Profile))):
-			t.Errorf("%d %q is %+v", status, body, id)
+			t.Errorf("%d %q: identity %+v", status, body, id)
 		case errors.Is(err, relay.ErrUnauthenticated) && status != 200 && status != 401 && status != 403:
-			t.Errorf("%d %q: nobody", status, body)
+			t.Errorf("%d %q: unauthenticated", status, body)
 		}
 		object := strings.Contains(string(body), "{")
-		if sees, err := a.sees(context.Background(), &credentials{}, turn{}, relay.User, "jobs", "1"); sees &&
+		if canSee, err := a.canSee(context.Background(), &credentials{}, requester{}, relay.User, "jobs/1/"); canSee &&
 			(err != nil || status != 200 || !object) {
-			t.Errorf("%d: may see it, %v", status, err)
+			t.Errorf("%d %q: object visible, error %v", status, body, err)
 		}
 	})
 }
 
-// djangoSession is the session cookie that Django reads from a Cookie header.
+// djangoSession returns the session cookie that Django reads from a Cookie header.
 func djangoSession(header string) (session string) {
 	for chunk := range strings.SplitSeq(header, ";") {
 		if name, value, ok := strings.Cut(chunk, "="); ok && strings.TrimSpace(name) == "awx_sessionid" {
@@ -69,7 +74,7 @@ func djangoSession(header string) (session string) {
 	return session
 }
 
-// FuzzCredentials looks for two handshakes that share their answers although the application sees two logins in them.
+// FuzzCredentials looks for two handshakes with one cache key that AWX would treat as different logins.
 func FuzzCredentials(f *testing.F) {
 	for _, pair := range [][2]string{
 		{"awx_sessionid=a", "awx_sessionid=b"},
@@ -105,7 +110,7 @@ func FuzzCredentials(f *testing.F) {
 				"Cookie": {cookie}, "Authorization": {authorization}, http.CanonicalHeaderKey(gatewayHeader): {token},
 			}})
 			if err != nil {
-				if len(cookie)+len(authorization)+len(token) <= maxCredentials {
+				if len(cookie)+len(authorization)+len(token) <= maxCredentialBytes {
 					t.Fatalf("%q: %v", h, err)
 				}
 				continue
@@ -118,8 +123,8 @@ func FuzzCredentials(f *testing.F) {
 					c.token != "" && c.token != token || len(c.key) != 32 {
 					t.Fatalf("%q became %+v", h, c)
 				}
-				if !c.until.IsZero() && (c.cookie != "" || c.authorization != "") {
-					t.Errorf("%q: a login that outlives its token may be that of something else", h)
+				if !c.renewAt.IsZero() && (c.cookie != "" || c.authorization != "") {
+					t.Errorf("%q: a login that outlives its token has other credentials besides", h)
 				}
 				other := seen[c.key]
 				if seen[c.key] = c; other == nil {
@@ -127,19 +132,21 @@ func FuzzCredentials(f *testing.F) {
 				}
 				if djangoSession(other.cookie) != djangoSession(c.cookie) || other.authorization != c.authorization ||
 					other.token != c.token {
-					t.Errorf("%+v and %+v share their answers", other, c)
+					t.Errorf("%+v and %+v share a cache key", other, c)
 				}
 			}
 		}
 	})
 }
 
-// FuzzTokenExpiry reads tokens of clients, before anybody has verified them.
+// FuzzTokenExpiry reads tokens that no one has verified.
 func FuzzTokenExpiry(f *testing.F) {
 	encode := base64.RawURLEncoding.EncodeToString
 	for claims, want := range map[string]int64{
-		`{"exp": 1700000000}`: 1_700_000_000, `{"exp": 1.7e9}`: 1_700_000_000, `{"exp": 1700000000.9}`: 1_700_000_000, `{"a": [1, {}], "exp": 5}`: 5,
-		`{}`: 0, `{"exp": null}`: 0, `{"exp": "1700000000"}`: 0, `{"exp": 0}`: 0, `{"exp": -5}`: 0, `{"exp": 1e300}`: 0, `{"exp": 1e400}`: 0, `[]`: 0, ``: 0, `{"exp": 5`: 0,
+		`{"exp": 1700000000}`: 1_700_000_000, `{"exp": 1.7e9}`: 1_700_000_000,
+		`{"exp": 1700000000.9}`: 1_700_000_000, `{"a": [1, {}], "exp": 5}`: 5,
+		`{}`: 0, `{"exp": null}`: 0, `{"exp": "1700000000"}`: 0, `{"exp": 0}`: 0, `{"exp": -5}`: 0,
+		`{"exp": 1e300}`: 0, `{"exp": 1e400}`: 0, `[]`: 0, ``: 0, `{"exp": 5`: 0,
 	} {
 		token := encode([]byte(`{"alg": "RS256"}`)) + "." + encode([]byte(claims)) + ".c2lnbmF0dXJl"
 		if got := tokenExpiry(token); got.IsZero() != (want == 0) || want != 0 && got.Unix() != want {
@@ -150,7 +157,7 @@ func FuzzTokenExpiry(f *testing.F) {
 	f.Add("..")
 	f.Add("a.b")
 	f.Fuzz(func(t *testing.T, token string) {
-		if at := tokenExpiry(token); !at.IsZero() && (at.Unix() < 0 || at.Unix() > latestExpiry) {
+		if at := tokenExpiry(token); !at.IsZero() && (at.Unix() < 0 || at.Unix() > maxExpiry) {
 			t.Errorf("%q expires at %v", token, at)
 		}
 	})

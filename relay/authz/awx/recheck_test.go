@@ -23,13 +23,13 @@ import (
 	protocol "github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
-// slowAPI is AWX's API in a test's own time: every answer takes latency.
+// slowAPI is AWX's API with synthetic time: every response takes latency.
 type slowAPI struct {
 	latency time.Duration
 
 	mu     sync.Mutex
-	times  []time.Time    // when it was asked
-	asked  map[string]int // how often, by login and path
+	times  []time.Time    // of requests
+	counts map[string]int // number of requests by login and path
 	inside int
 	most   int
 	status func(login, path string) int // nil: 200
@@ -41,10 +41,10 @@ func (a *slowAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 	login := r.Header.Get("Cookie") + r.Header.Get("Authorization") + r.Header.Get("X-DAB-JW-TOKEN")
 	a.mu.Lock()
 	a.times = append(a.times, time.Now())
-	if a.asked == nil {
-		a.asked = map[string]int{}
+	if a.counts == nil {
+		a.counts = map[string]int{}
 	}
-	a.asked[login+" "+r.URL.Path]++
+	a.counts[login+" "+r.URL.Path]++
 	a.inside++
 	a.most = max(a.most, a.inside)
 	status := a.status
@@ -71,16 +71,19 @@ func (a *slowAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 		login = a.user(login)
 	}
 	body := fmt.Sprintf(`{"results": [{"id": %q, "username": "x"}]}`, login)
-	return &http.Response{StatusCode: code, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	return &http.Response{
+		StatusCode: code, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r,
+	}, nil
 }
 
-func (a *slowAPI) become(status func(login, path string) int) {
+// setStatus changes the status codes and forgets the requests so far.
+func (a *slowAPI) setStatus(status func(login, path string) int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.status, a.times, a.asked = status, nil, nil
+	a.status, a.times, a.counts = status, nil, nil
 }
 
-// endSocket is a client that notes what it is told last.
+// endSocket records the frames and the close code that a client receives.
 type endSocket struct {
 	mu    sync.Mutex
 	code  int
@@ -124,81 +127,86 @@ func (s *endSocket) last() string {
 	return s.texts[len(s.texts)-1]
 }
 
-// town is a hub with sessions, and an authorizer that asks an API in the test's own time.
-type town struct {
+// site is a hub with sessions whose authorizer uses a slowAPI.
+type site struct {
 	hub      *relay.Hub
 	api      *slowAPI
 	auth     *awx.Authorizer
-	log      *lines
+	log      *logCounter
 	sessions []*relay.Session
 	sockets  []*endSocket
 }
 
-// lines counts the lines of a log by message.
-type lines struct {
+// logCounter counts log records by message.
+type logCounter struct {
 	mu    sync.Mutex
 	count map[string]int
 }
 
-func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
-func (l *lines) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l *lines) WithGroup(string) slog.Handler            { return l }
-func (l *lines) Handle(_ context.Context, r slog.Record) error {
+func (l *logCounter) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logCounter) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *logCounter) WithGroup(string) slog.Handler            { return l }
+func (l *logCounter) Handle(_ context.Context, r slog.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count[r.Message]++
 	return nil
 }
 
-func (l *lines) of(message string) int {
+func (l *logCounter) of(message string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.count[message]
 }
 
-// inTown runs test in a bubble with a hub whose authorizer has settings that edit changes.
-func inTown(t *testing.T, latency, recheck, grace time.Duration, edit func(*awx.Settings), test func(*testing.T, *town)) {
+// inSite runs test with synthetic time. edit changes the authorizer's settings.
+func inSite(
+	t *testing.T, latency, recheck, grace time.Duration, edit func(*awx.Settings), test func(*testing.T, *site),
+) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		log := &lines{count: map[string]int{}}
-		town := &town{hub: relay.NewHub(slog.New(log)), api: &slowAPI{latency: latency}, log: log}
-		s := awx.DefaultSettings()
-		s.URL, s.Transport = "http://api.invalid", town.api
+		log := &logCounter{count: map[string]int{}}
+		s := &site{hub: relay.NewHub(slog.New(log)), api: &slowAPI{latency: latency}, log: log}
+		settings := awx.DefaultSettings()
+		settings.URL, settings.Transport = "http://api.invalid", s.api
 		if edit != nil {
-			edit(&s)
+			edit(&settings)
 		}
 		var err error
-		if town.auth, err = awx.NewAuthorizer(s); err != nil {
+		if s.auth, err = awx.NewAuthorizer(settings); err != nil {
 			t.Fatal(err)
 		}
-		if err := town.hub.SetBroker(t.Context(), memory.NewLayer().Broker()); err != nil {
+		if err := s.hub.SetBroker(t.Context(), memory.NewLayer().Broker()); err != nil {
 			t.Fatal(err)
 		}
 		limits := relay.DefaultLimits()
 		limits.Connections, limits.ConnectionsPerAddress, limits.PendingPerAddress = 0, 0, 0
-		town.hub.SetLimits(limits)
-		town.hub.SetRecheckGrace(grace)
-		town.hub.SetChangeFrame(protocol.GroupsFrame)
-		town.hub.SetAuthorizer(town.auth, recheck)
-		test(t, town)
-		for _, s := range town.sessions {
-			s.Close()
+		s.hub.SetLimits(limits)
+		s.hub.SetRecheckGrace(grace)
+		s.hub.SetChangeFrame(protocol.GroupsFrame)
+		s.hub.SetAuthorizer(s.auth, recheck)
+		test(t, s)
+		for _, session := range s.sessions {
+			session.Close()
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_ = town.hub.Close(ctx)
-		town.auth.Close()
+		_ = s.hub.Close(ctx)
+		s.auth.Close()
 	})
 }
 
-// enter lets the client of a handshake in.
-func (c *town) enter(t *testing.T, r *http.Request) (*relay.Session, *endSocket) {
+// concurrency sets how many requests may be in flight.
+func concurrency(n int) func(*awx.Settings) { return func(s *awx.Settings) { s.Concurrency = n } }
+
+// connect opens a session for a handshake.
+func (c *site) connect(t *testing.T, r *http.Request) (*relay.Session, *endSocket) {
 	t.Helper()
 	id, err := c.auth.Authenticate(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	room, err := c.hub.Admit(netip.MustParseAddr("192.0.2.1"))
+	reservation, err := c.hub.Admit(netip.MustParseAddr("192.0.2.1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,13 +214,13 @@ func (c *town) enter(t *testing.T, r *http.Request) (*relay.Session, *endSocket)
 		t.Fatal(err)
 	}
 	socket := &endSocket{}
-	session := c.hub.Open(socket, id, room)
+	session := c.hub.Open(socket, id, reservation)
 	c.sessions, c.sockets = append(c.sessions, session), append(c.sockets, socket)
 	return session, socket
 }
 
-// settle lets n logins with some sessions each in.
-func (c *town) settle(t *testing.T, n, each int) {
+// connectLogins opens a number of sessions for each of n logins.
+func (c *site) connectLogins(t *testing.T, n, each int) {
 	t.Helper()
 	var all sync.WaitGroup
 	for login := range n {
@@ -236,7 +244,7 @@ func (c *town) settle(t *testing.T, n, each int) {
 			all.Wait()
 			for l := login - 63; l <= login; l++ {
 				for range each {
-					c.enter(t, handshake(fmt.Sprint("Cookie: awx_sessionid=", l)))
+					c.connect(t, handshake(fmt.Sprint("Cookie: awx_sessionid=", l)))
 				}
 			}
 		}
@@ -244,12 +252,12 @@ func (c *town) settle(t *testing.T, n, each int) {
 	all.Wait()
 	for l := n - n%64; l < n; l++ {
 		for range each {
-			c.enter(t, handshake(fmt.Sprint("Cookie: awx_sessionid=", l)))
+			c.connect(t, handshake(fmt.Sprint("Cookie: awx_sessionid=", l)))
 		}
 	}
 }
 
-// most is the greatest number of times within any window.
+// most returns the largest number of times within any window.
 func most(times []time.Time, window time.Duration) (n int) {
 	slices.SortFunc(times, time.Time.Compare)
 	first := 0
@@ -262,114 +270,117 @@ func most(times []time.Time, window time.Duration) (n int) {
 	return n
 }
 
-// 20,000 logins with 100,000 websockets are rechecked within a minute over an API that takes 150 ms for each answer:
-// one question for each login, at an even pace.
+// 20,000 logins with 100,000 connections are rechecked within a minute by an API that takes 150 ms per response: one
+// request per login, at an even pace.
 func TestRechecksOfAHundredThousandSessions(t *testing.T) {
 	const logins, each, recheck = 20_000, 5, time.Minute
-	inTown(t, 150*time.Millisecond, recheck, relay.NoGrace, func(s *awx.Settings) { s.Concurrency = 64 }, func(t *testing.T, c *town) {
-		c.settle(t, logins, each)
+	inSite(t, 150*time.Millisecond, recheck, relay.NoGrace, concurrency(64), func(t *testing.T, c *site) {
+		c.connectLogins(t, logins, each)
 		time.Sleep(recheck)
-		c.api.become(nil)
+		c.api.setStatus(nil)
 		time.Sleep(recheck)
 		c.api.mu.Lock()
-		asked, times, atOnce := len(c.api.times), slices.Clone(c.api.times), c.api.most
+		requests, times, peak := len(c.api.times), slices.Clone(c.api.times), c.api.most
 		c.api.mu.Unlock()
-		if asked < logins*99/100 || asked > logins*101/100 {
-			t.Errorf("%d questions in %v about %d logins", asked, recheck, logins)
+		if requests < logins*99/100 || requests > logins*101/100 {
+			t.Errorf("%d requests in %v for %d logins", requests, recheck, logins)
 		}
 		if n, even := most(times, time.Second), logins/60; n > even*11/10 {
-			t.Errorf("%d questions in one second, where evenly spread ones are %d", n, even)
+			t.Errorf("%d requests in one second, want about %d", n, even)
 		}
 		if lag := c.hub.Rechecks().Lag; lag > time.Second || c.log.of("rechecks of logins are late") > 0 {
 			t.Errorf("rechecks are %v late", lag)
 		}
 		ended := time.Now()
-		c.api.become(func(string, string) int { return 401 })
+		c.api.setStatus(func(string, string) int { return 401 })
 		time.Sleep(recheck + 2*time.Second)
 		var latest time.Duration
 		for i, s := range c.sockets {
 			code, at := s.ended()
 			if code != relay.CloseNormal {
-				t.Fatalf("session %d is open %v after its login has ended (code %d)", i, time.Since(ended), code)
+				t.Fatalf("session %d is open %v after the logout (code %d)", i, time.Since(ended), code)
 			}
 			latest = max(latest, at.Sub(ended))
 		}
-		t.Logf("%d questions; %d at once; the last of %d websockets closed after %v", asked, atOnce, len(c.sockets), latest)
+		t.Logf("%d requests; at most %d in flight; the last of %d connections closed after %v", requests, peak,
+			len(c.sockets), latest)
 		if latest > recheck+time.Second {
-			t.Errorf("the last websocket was closed after %v", latest)
+			t.Errorf("the last connection was closed after %v", latest)
 		}
 	})
 }
 
-// When the API is too slow for the interval, the lag says by how much, the other classes keep their shares, and it is
-// no more than what the API takes.
-func TestRechecksThatDoNotKeepUp(t *testing.T) {
-	const logins, recheck = 4000, 10 * time.Second // 400 a second, where 4 slots of 100 ms make 40
-	inTown(t, 100*time.Millisecond, recheck, relay.NoGrace, func(s *awx.Settings) { s.Concurrency = 4 }, func(t *testing.T, c *town) {
+// If the API is too slow for the interval, the lag shows the delay, the delay is bounded by the API's capacity, and
+// other classes keep their shares.
+func TestRechecksThatFallBehind(t *testing.T) {
+	const logins, recheck = 4000, 10 * time.Second // 400 a second, but 4 slots of 100 ms allow 40
+	inSite(t, 100*time.Millisecond, recheck, relay.NoGrace, concurrency(4), func(t *testing.T, c *site) {
 		start := time.Now()
-		c.settle(t, logins, 1)
+		c.connectLogins(t, logins, 1)
 		time.Sleep(5 * time.Minute)
 		if lag := c.hub.Rechecks().Lag; lag < 80*time.Second || lag > 110*time.Second {
 			t.Errorf("rechecks are %v late, want about 90s", lag)
 		}
 		if n := c.log.of("rechecks of logins are late"); n < 2 || n > 1+int(time.Since(start)/time.Minute) {
-			t.Errorf("the log says so %d times in %v", n, time.Since(start))
+			t.Errorf("logged %d times in %v", n, time.Since(start))
 		}
 		began := time.Now()
-		c.enter(t, handshake("Cookie: awx_sessionid=newcomer"))
+		c.connect(t, handshake("Cookie: awx_sessionid=newcomer"))
 		if took := time.Since(began); took > 300*time.Millisecond {
 			t.Errorf("a handshake took %v", took)
 		}
 	})
 }
 
-// A right that is withdrawn ends the subscription, and nothing else: one question for all sessions of a login.
-func TestWithdrawnRights(t *testing.T) {
+// A withdrawn permission ends the subscription and nothing else. All sessions of a login share one request.
+func TestWithdrawnPermissions(t *testing.T) {
 	const recheck = time.Minute
-	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {
+	inSite(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *site) {
 		groups := []string{"job_events-42", "job_events-43", "jobs-status_changed"}
 		for range 5 {
-			s, _ := c.enter(t, handshake(session))
+			s, _ := c.connect(t, handshake(session))
 			if _, err := c.hub.Subscribe(t.Context(), s, groups); err != nil {
 				t.Fatal(err)
 			}
 		}
-		_, other := c.enter(t, handshake("Cookie: awx_sessionid=other"))
+		_, other := c.connect(t, handshake("Cookie: awx_sessionid=other"))
 		if _, err := c.hub.Subscribe(t.Context(), c.sessions[5], groups); err != nil {
 			t.Fatal(err)
 		}
-		c.api.become(nil)
+		c.api.setStatus(nil)
 		time.Sleep(recheck + time.Second)
 		c.api.mu.Lock()
-		for question, n := range c.api.asked {
+		for request, n := range c.api.counts {
 			if n > 2 {
-				t.Errorf("%q was asked %d times in a round", question, n)
+				t.Errorf("%q was requested %d times in a round", request, n)
 			}
 		}
-		if len(c.api.asked) != 6 {
-			t.Errorf("%d questions, want me and two jobs for each of two logins: %v", len(c.api.asked), c.api.asked)
+		if len(c.api.counts) != 6 {
+			t.Errorf("%d requests, want me/ and two jobs for each of two logins: %v", len(c.api.counts), c.api.counts)
 		}
 		c.api.mu.Unlock()
-		c.api.become(func(login, path string) int {
+		c.api.setStatus(func(login, path string) int {
 			if strings.Contains(login, "s1") && path == "/api/v2/jobs/42/" {
 				return 403
 			}
 			return 200
 		})
 		time.Sleep(recheck + time.Second)
+		const want = `{"groups_current": ["job_events-43", "jobs-status_changed"], "groups_left": ["job_events-42"], ` +
+			`"groups_joined": []}`
 		for i, s := range c.sockets[:5] {
-			if want := `{"groups_current": ["job_events-43", "jobs-status_changed"], "groups_left": ["job_events-42"], "groups_joined": []}`; s.last() != want {
-				t.Errorf("client %d was told %s, want %s", i, s.last(), want)
+			if s.last() != want {
+				t.Errorf("client %d received %s, want %s", i, s.last(), want)
 			}
 		}
-		if told := other.last(); told != "" {
-			t.Errorf("another login was told %s", told)
+		if frame := other.last(); frame != "" {
+			t.Errorf("a client of another login received %s", frame)
 		}
 		if n := c.hub.Stats().Revoked; n != 5 {
-			t.Errorf("%d subscriptions are counted", n)
+			t.Errorf("%d subscriptions revoked, want 5", n)
 		}
-		// Errors keep what stands.
-		c.api.become(func(_, path string) int {
+		// Errors keep subscriptions.
+		c.api.setStatus(func(_, path string) int {
 			if path == "/api/v2/jobs/43/" {
 				return 500
 			}
@@ -377,40 +388,40 @@ func TestWithdrawnRights(t *testing.T) {
 		})
 		time.Sleep(recheck + time.Second)
 		if n := c.hub.Stats().Revoked; n != 5 {
-			t.Errorf("%d subscriptions are counted after an error of the API", n)
+			t.Errorf("%d subscriptions revoked after an error of the API, want 5", n)
 		}
 		if n := c.hub.Rechecks().Unverified; n != 6 {
-			t.Errorf("%d sessions are unverified", n)
+			t.Errorf("%d sessions unverified, want 6", n)
 		}
 		time.Sleep(4*time.Minute + 5*time.Second)
 		for i, s := range c.sockets {
 			if code, _ := s.ended(); code != relay.CloseTryLater {
-				t.Errorf("client %d after the grace time: code %d", i, code)
+				t.Errorf("client %d after the grace period: code %d", i, code)
 			}
 		}
 	})
 }
 
-// While the API does not answer, sessions stay open for the grace time since its last answer, and no longer.
-func TestGrace(t *testing.T) {
+// While the API fails, sessions stay open for the grace period after the last conclusive response, and no longer.
+func TestGracePeriod(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		recheck, grace time.Duration
-		least, most    time.Duration // until the close, from the API's end on
+		least, most    time.Duration // from the API's failure until the close
 	}{
 		{"five minutes", time.Minute, 5 * time.Minute, 3*time.Minute + 50*time.Second, 5*time.Minute + time.Second},
-		{"at once", 10 * time.Second, 0, 0, 11 * time.Second},
-		{"without end", time.Minute, relay.NoGrace, time.Hour, 0},
+		{"immediately", 10 * time.Second, 0, 0, 11 * time.Second},
+		{"unlimited", time.Minute, relay.NoGrace, time.Hour, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inTown(t, 10*time.Millisecond, c.recheck, c.grace, nil, func(t *testing.T, town *town) {
-				town.settle(t, 130, 2)
+			inSite(t, 10*time.Millisecond, c.recheck, c.grace, nil, func(t *testing.T, s *site) {
+				s.connectLogins(t, 130, 2)
 				time.Sleep(3 * c.recheck)
 				down := time.Now()
-				town.api.become(func(string, string) int { return 502 })
+				s.api.setStatus(func(string, string) int { return 502 })
 				time.Sleep(20 * time.Minute)
-				for i, s := range town.sockets {
-					code, at := s.ended()
+				for i, socket := range s.sockets {
+					code, at := socket.ended()
 					if c.least == time.Hour {
 						if code != 0 {
 							t.Fatalf("session %d was closed with %d", i, code)
@@ -421,28 +432,28 @@ func TestGrace(t *testing.T) {
 						t.Fatalf("session %d: code %d after %v", i, code, took)
 					}
 				}
-				if want := len(town.sockets); c.grace >= 0 && town.hub.Stats().Unverified != uint64(want) {
-					t.Errorf("%d are counted, want %d", town.hub.Stats().Unverified, want)
+				if want := len(s.sockets); c.grace >= 0 && s.hub.Stats().Unverified != uint64(want) {
+					t.Errorf("%d sessions counted, want %d", s.hub.Stats().Unverified, want)
 				}
 			})
 		})
 	}
 }
 
-// An API that comes back within the grace time costs nobody the connection.
-func TestGraceIsNotOver(t *testing.T) {
-	inTown(t, 10*time.Millisecond, time.Minute, 5*time.Minute, nil, func(t *testing.T, c *town) {
-		c.settle(t, 10, 2)
+// An API that recovers within the grace period costs no client its connection.
+func TestRecoveryWithinGracePeriod(t *testing.T) {
+	inSite(t, 10*time.Millisecond, time.Minute, 5*time.Minute, nil, func(t *testing.T, c *site) {
+		c.connectLogins(t, 10, 2)
 		for range 3 {
-			c.api.become(func(string, string) int { return 502 })
+			c.api.setStatus(func(string, string) int { return 502 })
 			time.Sleep(3*time.Minute + 30*time.Second)
 			if n := c.hub.Rechecks().Unverified; n != 20 {
-				t.Errorf("%d sessions are unverified while the API is down", n)
+				t.Errorf("%d sessions unverified while the API fails, want 20", n)
 			}
-			c.api.become(nil)
+			c.api.setStatus(nil)
 			time.Sleep(time.Minute + 30*time.Second)
 			if n := c.hub.Rechecks().Unverified; n != 0 {
-				t.Errorf("%d sessions are unverified afterwards", n)
+				t.Errorf("%d sessions unverified after the recovery, want 0", n)
 			}
 		}
 		for i, s := range c.sockets {
@@ -453,19 +464,19 @@ func TestGraceIsNotOver(t *testing.T) {
 	})
 }
 
-// A check that begins when the grace time ends is waited for: AWX may be back, and slow at first.
-func TestTheLastCheckWithinTheGraceTime(t *testing.T) {
-	inTown(t, 3*time.Second, time.Minute, 2*time.Minute, nil, func(t *testing.T, c *town) {
-		c.settle(t, 10, 1)
+// A check in flight when the grace period ends is awaited: AWX may be back, and slow at first.
+func TestLastCheckWithinGracePeriod(t *testing.T) {
+	inSite(t, 3*time.Second, time.Minute, 2*time.Minute, nil, func(t *testing.T, c *site) {
+		c.connectLogins(t, 10, 1)
 		time.Sleep(90 * time.Second)
 		down := time.Now()
-		c.api.become(func(string, string) int { return 502 })
-		time.Sleep(59 * time.Second) // one check of each fails, at most
-		c.api.become(nil)
+		c.api.setStatus(func(string, string) int { return 502 })
+		time.Sleep(59 * time.Second) // at most one check of each fails
+		c.api.setStatus(nil)
 		time.Sleep(2 * time.Minute)
 		for i, s := range c.sockets {
 			if code, at := s.ended(); code != 0 {
-				t.Errorf("session %d was closed with %d, %v after the API went down for 59s", i, code, at.Sub(down))
+				t.Errorf("session %d was closed with %d, %v after a failure of 59s began", i, code, at.Sub(down))
 			}
 		}
 	})
@@ -473,44 +484,43 @@ func TestTheLastCheckWithinTheGraceTime(t *testing.T) {
 
 const token = "t0ken"
 
-// newClient is a client that speaks AWX's protocol in a session.
+// newClient returns a client of a session that speaks AWX's protocol.
 func newClient(h *relay.Hub, s *relay.Session) *protocol.Client {
 	return &protocol.Client{
 		Shared: &protocol.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}, Session: s, Token: token,
 	}
 }
 
-// A client that asks for what it has, to find out whether the relay is still there, costs no question, as long as its
-// rights are checked again in every recheck interval; one that asks for anything else does, and a right that has gone
-// ends the subscription in any case.
-func TestAskingForTheSameCostsNothing(t *testing.T) {
+// A client that repeats its subscriptions, as a keepalive, causes no request while rechecks are on. Any other
+// subscription does, and a withdrawn permission still ends the subscription.
+func TestRepeatedSubscriptionCausesNoRequest(t *testing.T) {
 	const recheck = time.Minute
-	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {
-		session, socket := c.enter(t, handshake(session))
+	inSite(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *site) {
+		session, socket := c.connect(t, handshake(session))
 		client := newClient(c.hub, session)
 		const both = `{"groups": {"jobs": ["status_changed"], "job_events": [42]}, "xrftoken": "` + token + `"}`
 		client.Message(true, []byte(both))
-		c.api.become(nil)
+		c.api.setStatus(nil)
 		for range 10 {
-			time.Sleep(recheck / 20) // longer than an answer is kept, and too short for a recheck
+			time.Sleep(recheck / 20) // longer than the cache, too short for a recheck
 			client.Message(true, []byte(both))
 			const same = `{"groups_current": ["jobs-status_changed", "job_events-42"], "groups_left": [], "groups_joined": []}`
 			if got := socket.last(); got != same {
-				t.Errorf("the answer is %s", got)
+				t.Errorf("received %s", got)
 			}
 		}
 		c.api.mu.Lock()
-		if len(c.api.asked) > 0 {
-			t.Errorf("the API was asked %v", c.api.asked)
+		if len(c.api.counts) > 0 {
+			t.Errorf("requested %v", c.api.counts)
 		}
 		c.api.mu.Unlock()
 		client.Message(true, []byte(`{"groups": {"job_events": [42]}, "xrftoken": "`+token+`"}`))
 		c.api.mu.Lock()
-		if len(c.api.asked) != 1 {
-			t.Errorf("another subscription was asked about by %v", c.api.asked)
+		if len(c.api.counts) != 1 {
+			t.Errorf("another subscription requested %v, want one request", c.api.counts)
 		}
 		c.api.mu.Unlock()
-		c.api.become(func(_, path string) int {
+		c.api.setStatus(func(_, path string) int {
 			if path == "/api/v2/jobs/42/" {
 				return 403
 			}
@@ -518,17 +528,17 @@ func TestAskingForTheSameCostsNothing(t *testing.T) {
 		})
 		time.Sleep(recheck + time.Second)
 		if want := `{"groups_current": [], "groups_left": ["job_events-42"], "groups_joined": []}`; socket.last() != want {
-			t.Errorf("a right has gone, and the client was told %s", socket.last())
+			t.Errorf("permission withdrawn: received %s, want %s", socket.last(), want)
 		}
 	})
 }
 
-// All clients of a node that has just started are strangers, and those of a company come from one address: all of them
-// are let in, also where the API takes half a minute for it.
-func TestACompanyComesBackAtOnce(t *testing.T) {
+// To a node that has just started, all clients are strangers, and those of an office share one address. All of them
+// are authenticated, even if the API takes half a minute for it.
+func TestOfficeReconnectsAtOnce(t *testing.T) {
 	const clients = 1000
-	for _, latency := range []time.Duration{50 * time.Millisecond, 700 * time.Millisecond} { // for each of 29 questions at once
-		inTown(t, latency, time.Minute, relay.NoGrace, nil, func(t *testing.T, c *town) {
+	for _, latency := range []time.Duration{50 * time.Millisecond, 700 * time.Millisecond} { // with 29 requests in flight
+		inSite(t, latency, time.Minute, relay.NoGrace, nil, func(t *testing.T, c *site) {
 			var all sync.WaitGroup
 			began := time.Now()
 			for i := range clients {
@@ -542,13 +552,13 @@ func TestACompanyComesBackAtOnce(t *testing.T) {
 			}
 			all.Wait()
 			if took, want := time.Since(began), 36*latency; took > want {
-				t.Errorf("with %v for each answer, the last one was let in after %v, want %v", latency, took, want)
+				t.Errorf("latency %v: the last client waited %v, want at most %v", latency, took, want)
 			}
 		})
 	}
 }
 
-// slowClassifier takes its time over a subscription.
+// slowClassifier delays every subscription.
 type slowClassifier struct{ takes time.Duration }
 
 func (slowClassifier) Intercept(events []relay.Event) []relay.Event { return events }
@@ -557,54 +567,53 @@ func (c slowClassifier) Classify(context.Context, relay.Identity, string) (uint8
 	return 0, nil
 }
 
-// A recheck that takes a group away while the client asks for the groups that it has is not undone by the end of its
-// message.
-func TestAskingForTheSameBringsNothingBack(t *testing.T) {
+// A client that repeats its subscriptions does not restore one that a recheck ends during the message.
+func TestRepeatedSubscriptionRestoresNothing(t *testing.T) {
 	const recheck = time.Minute
-	inTown(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *town) {
-		session, socket := c.enter(t, handshake(session))
+	inSite(t, 10*time.Millisecond, recheck, 5*time.Minute, nil, func(t *testing.T, c *site) {
+		session, socket := c.connect(t, handshake(session))
 		client := newClient(c.hub, session)
 		const both = `{"groups": {"job_events": [42, 43]}, "xrftoken": "` + token + `"}`
 		client.Message(true, []byte(both))
-		c.api.become(func(_, path string) int {
+		c.api.setStatus(func(_, path string) int {
 			if path == "/api/v2/jobs/42/" {
 				return 404
 			}
 			return 200
 		})
-		c.hub.SetInterceptor(slowClassifier{recheck + time.Second}) // in the meantime it is checked
+		c.hub.SetInterceptor(slowClassifier{recheck + time.Second}) // a recheck happens in the meantime
 		client.Message(true, []byte(both))
 		if want := `{"groups_current": ["job_events-43"], "groups_left": [], "groups_joined": []}`; socket.last() != want {
-			t.Errorf("the answer is %s", socket.last())
+			t.Errorf("received %s, want %s", socket.last(), want)
 		}
 		if page, _ := c.hub.Groups("", relay.GroupsByName, "", 9); len(page) != 1 {
-			t.Errorf("it has the groups %v", page)
+			t.Errorf("groups %v, want one", page)
 		}
 	})
 }
 
-// One user's many logins with many groups, which take longer to check than there is time, make no other user's checks late.
-func TestOneUsersRechecksDelayNobodyElse(t *testing.T) {
+// One user's logins and groups may take longer to recheck than the interval. They delay no other user's rechecks.
+func TestRechecksOfOneUserDelayNoOther(t *testing.T) {
 	const recheck = 10 * time.Second
-	inTown(t, 100*time.Millisecond, recheck, relay.NoGrace, func(s *awx.Settings) { s.Concurrency = 4 }, func(t *testing.T, c *town) {
+	inSite(t, 100*time.Millisecond, recheck, relay.NoGrace, concurrency(4), func(t *testing.T, c *site) {
 		c.api.user = func(login string) string {
 			name, _, _ := strings.Cut(login, ".")
 			return name
 		}
-		session, socket := c.enter(t, handshake("Cookie: awx_sessionid=alice.1"))
+		session, socket := c.connect(t, handshake("Cookie: awx_sessionid=alice.1"))
 		alice := newClient(c.hub, session)
 		alice.Message(true, []byte(`{"groups": {"job_events": [42]}, "xrftoken": "`+token+`"}`))
 		ids := make([]string, 30)
 		for i := range ids {
 			ids[i] = fmt.Sprint(100 + i)
 		}
-		for login := range 60 { // 1,860 questions, 46 s
-			s, _ := c.enter(t, handshake(fmt.Sprint("Cookie: awx_sessionid=busy.", login)))
+		for login := range 60 { // 1,860 requests, 46 s
+			s, _ := c.connect(t, handshake(fmt.Sprint("Cookie: awx_sessionid=busy.", login)))
 			client := newClient(c.hub, s)
 			client.Message(true, []byte(`{"groups": {"job_events": [`+strings.Join(ids, ",")+`]}, "xrftoken": "`+token+`"}`))
 		}
 		time.Sleep(2 * time.Minute)
-		c.api.become(func(_, path string) int {
+		c.api.setStatus(func(_, path string) int {
 			if path == "/api/v2/jobs/42/" {
 				return 404
 			}
@@ -612,7 +621,7 @@ func TestOneUsersRechecksDelayNobodyElse(t *testing.T) {
 		})
 		time.Sleep(recheck + 3*time.Second)
 		if want := `{"groups_current": [], "groups_left": ["job_events-42"], "groups_joined": []}`; socket.last() != want {
-			t.Errorf("the right went %v ago, and the client was told %s", recheck+3*time.Second, socket.last())
+			t.Errorf("permission withdrawn %v ago: received %s, want %s", recheck+3*time.Second, socket.last(), want)
 		}
 	})
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
-// After a reload, a login that the authorizer before has confirmed does not queue with strangers.
-func TestKnownLoginsOutliveAReload(t *testing.T) {
+// After a reload, a login that the previous authorizer confirmed does not queue with strangers.
+func TestKnownLoginsSurviveReload(t *testing.T) {
 	hold := make(chan struct{})
 	release := sync.OnceFunc(func() { close(hold) })
-	asked := make(chan struct{}, 100)
+	requested := make(chan struct{}, 100)
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.Header.Get("Cookie"), "alice") {
-			asked <- struct{}{}
+			requested <- struct{}{}
 			<-hold
 			w.WriteHeader(http.StatusUnauthorized)
 			return
@@ -31,7 +31,7 @@ func TestKnownLoginsOutliveAReload(t *testing.T) {
 	defer release()
 	settings := awx.DefaultSettings()
 	settings.URL, settings.Cache = api.URL, 0
-	const slots = 16 // from which on one of each class is kept
+	const slots = 16 // the fewest with which one slot is reserved for each class
 	settings.Concurrency = slots
 	handshake := func(ctx context.Context, a *awx.Authorizer, address, session string) error {
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/websocket/", nil)
@@ -61,12 +61,12 @@ func TestKnownLoginsOutliveAReload(t *testing.T) {
 	for i := range 2 * slots {
 		strangers.Go(func() { _ = handshake(t.Context(), after, fmt.Sprintf("10.1.0.%d", i), fmt.Sprint("stranger", i)) })
 	}
-	for range slots - 3 { // all that strangers may have
-		<-asked
+	for range slots - 3 { // all slots that strangers may use
+		<-requested
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := handshake(ctx, after, "10.0.0.1", "alice"); err != nil {
-		t.Errorf("a known login beside strangers: %v", err)
+		t.Errorf("known login beside strangers: %v", err)
 	}
 }

@@ -1,8 +1,7 @@
-// Package fairqueue shares a bounded number of slots among classes of work by weight, and within a class among keys,
-// one after the other. A flood of one class or of one key delays no other by more than the work that is in flight
-// already.
+// Package fairqueue shares a bounded number of slots among classes of work by weight, and within a class among keys by
+// turns. A flood of one class or key delays the others at most by the work that is already in flight.
 //
-// An authorizer that asks another service holds a slot for each request: see package awx.
+// relay/authz/awx holds a slot during each request to AWX's API.
 package fairqueue
 
 import (
@@ -12,31 +11,31 @@ import (
 	"time"
 )
 
-// ErrFull is returned to a caller for whom there is no place in the queue, or no slot within the wait of its class.
+// ErrFull means that the queue has no place for a caller, or no slot within the timeout of its class.
 var ErrFull = errors.New("the queue is full")
 
-// keepFrom is from how many slots for each class one slot of every idle class is never lent. With fewer, lending is
-// worth more.
-const keepFrom = 4
+// reserveFrom is the number of slots per class from which one slot stays reserved for every idle class. With fewer
+// slots, a reserved one would cost the busy classes too much.
+const reserveFrom = 4
 
-// Class is one kind of work.
+// Class configures one class of work.
 type Class struct {
-	// Weight is the class's share of the slots while all classes have work. What a class does not use is lent to the
-	// others, and comes back with the first slot that is released.
+	// Weight is the class's share of the slots while all classes have work. Slots that a class does not use are lent
+	// to the others. A lent slot returns when it is released.
 	Weight int
-	// PerKey and Total bound how many callers may wait, with one key and in all. When all places are taken, the caller
-	// that came last of those with the longest line gives its place up to one with a shorter line.
-	PerKey, Total int
-	// Wait is how long a caller waits at most.
-	Wait time.Duration
+	// MaxPerKey and MaxQueued bound the queued callers of one key and of the class. When the class is full, a caller
+	// takes the place of the last caller in the longest line, unless the caller's own line would then be longer.
+	MaxPerKey, MaxQueued int
+	// Timeout is how long a caller may be queued.
+	Timeout time.Duration
 }
 
-// Queue hands out slots. All methods may be called concurrently.
+// Queue hands out slots. Its methods are safe for concurrent use.
 type Queue struct {
 	mu      sync.Mutex // guards all below, and the classes
 	slots   int
 	used    int
-	keep    bool // one slot of each idle class is never lent
+	reserve bool // one slot stays reserved for each idle class
 	clock   float64
 	classes []class
 }
@@ -44,77 +43,79 @@ type Queue struct {
 // class is the state of a [Class].
 type class struct {
 	Class
-	used, waiting int
-	pass          float64 // virtual time of its next turn; breaks ties, so that few slots go round
-	lines         map[string]*line
-	next          *line   // whose turn it is; the lines form a ring
-	byLength      []*line // the lines of each length
-	longest       int
+	used, queued int
+	// turn is the virtual time of the next turn. It breaks ties, so that a few slots go round all classes.
+	turn     float64
+	lines    map[string]*line
+	next     *line   // the line whose turn is next; the lines form a ring
+	byLength []*line // lists of the lines of each length
+	longest  int
 }
 
-// line is the callers that wait with one key, first come, first served. A line that is empty is removed.
+// line is the queue of one key, first in, first out. Empty lines are removed.
 type line struct {
 	key         string
 	first, last *waiter
 	length      int
 	left, right *line // in the ring
-	prev, next  *line // of those of the same length
+	prev, next  *line // in the list of its length
 }
 
+// waiter is a queued caller.
 type waiter struct {
-	decided     chan struct{} // closed when it has a slot, or has lost its place
-	lost        bool          // set before decided is closed
+	done        chan struct{} // closed when the waiter gets a slot or is evicted
+	evicted     bool          // set before done is closed
 	line        *line
 	left, right *waiter
 }
 
-// New returns a queue for slots, one at least.
+// New returns a queue of at least one slot.
 func New(slots int, classes ...Class) *Queue {
 	q := &Queue{slots: max(slots, 1)}
-	q.keep = q.slots >= keepFrom*len(classes)
+	q.reserve = q.slots >= reserveFrom*len(classes)
 	for _, c := range classes {
 		c.Weight = max(c.Weight, 1)
-		q.classes = append(q.classes, class{Class: c, lines: map[string]*line{}, byLength: make([]*line, c.PerKey+2)})
+		q.classes = append(q.classes, class{Class: c, lines: map[string]*line{}, byLength: make([]*line, c.MaxPerKey+2)})
 	}
 	return q
 }
 
-// Slots is how many slots there are.
+// Slots returns the number of slots.
 func (q *Queue) Slots() int { return q.slots }
 
-// Waiting returns how many callers of each class wait.
-func (q *Queue) Waiting() []int {
+// Queued returns the number of queued callers of each class.
+func (q *Queue) Queued() []int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	list := make([]int, len(q.classes))
 	for i := range q.classes {
-		list[i] = q.classes[i].waiting
+		list[i] = q.classes[i].queued
 	}
 	return list
 }
 
-// Acquire waits for a slot, to be given back with Release of the same class. It returns ErrFull, or ctx's error; a
-// caller that gives up leaves its place to the next.
+// Acquire waits for a slot, which the caller must return with Release of the same class. It returns ErrFull or ctx's
+// error.
 func (q *Queue) Acquire(ctx context.Context, class int, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	q.mu.Lock()
 	c := &q.classes[class]
-	if c.waiting == 0 && q.available(class) {
+	if c.queued == 0 && q.available(class) {
 		q.grant(c)
 		q.mu.Unlock()
 		return nil
 	}
-	w, err := c.join(key, q.clock)
+	w, err := c.enqueue(key, q.clock)
 	q.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(c.Wait)
+	timer := time.NewTimer(c.Timeout)
 	defer timer.Stop()
 	select {
-	case <-w.decided:
+	case <-w.done:
 		return w.err()
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -124,8 +125,8 @@ func (q *Queue) Acquire(ctx context.Context, class int, key string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	select {
-	case <-w.decided: // meanwhile
-		if w.lost || ctx.Err() == nil {
+	case <-w.done: // in the meantime
+		if w.evicted || ctx.Err() == nil {
 			return w.err()
 		}
 		q.release(class)
@@ -135,15 +136,15 @@ func (q *Queue) Acquire(ctx context.Context, class int, key string) error {
 	return err
 }
 
-// err is what a caller gets once it is decided about.
+// err returns the result of a waiter that is done.
 func (w *waiter) err() error {
-	if w.lost {
+	if w.evicted {
 		return ErrFull
 	}
 	return nil
 }
 
-// Release gives a slot back.
+// Release returns a slot of a class.
 func (q *Queue) Release(class int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -154,19 +155,19 @@ func (q *Queue) release(class int) {
 	q.used--
 	q.classes[class].used--
 	for q.used < q.slots {
-		next := q.choose()
+		next := q.nextClass()
 		if next == nil {
 			return
 		}
 		q.grant(next)
-		close(next.pop().decided)
+		close(next.dequeue().done)
 	}
 }
 
-// available reports whether a class may have one more slot: there is a free one that is not kept for another.
+// available reports whether there is a free slot for a class that is not reserved for another one.
 func (q *Queue) available(class int) bool {
 	free := q.slots - q.used
-	if q.keep {
+	if q.reserve {
 		for i := range q.classes {
 			if i != class && q.classes[i].used == 0 {
 				free--
@@ -176,44 +177,44 @@ func (q *Queue) available(class int) bool {
 	return free > 0
 }
 
-// choose returns the class with callers that wait which has least of its share, nil if none may have a slot.
-func (q *Queue) choose() (best *class) {
+// nextClass returns the class with queued callers that uses least of its share, or nil if no class may get a slot.
+func (q *Queue) nextClass() (best *class) {
 	for i := range q.classes {
 		c := &q.classes[i]
-		if c.waiting > 0 && q.available(i) && (best == nil || c.before(best)) {
+		if c.queued > 0 && q.available(i) && (best == nil || c.precedes(best)) {
 			best = c
 		}
 	}
 	return best
 }
 
-// before compares what two classes have of their shares; of equals, the one whose turn is longer ago is first.
-func (c *class) before(d *class) bool {
+// precedes reports whether c uses less of its share than d. Among equals, the earlier turn counts.
+func (c *class) precedes(d *class) bool {
 	if mine, other := c.used*d.Weight, d.used*c.Weight; mine != other {
 		return mine < other
 	}
-	return c.pass < d.pass
+	return c.turn < d.turn
 }
 
 func (q *Queue) grant(c *class) {
 	q.used++
 	c.used++
-	q.clock = max(q.clock, c.pass)
-	c.pass = q.clock + 1/float64(c.Weight)
+	q.clock = max(q.clock, c.turn)
+	c.turn = q.clock + 1/float64(c.Weight)
 }
 
-// join puts a caller at the end of its key's line.
-func (c *class) join(key string, clock float64) (*waiter, error) {
+// enqueue appends a caller to the line of its key.
+func (c *class) enqueue(key string, clock float64) (*waiter, error) {
 	l := c.lines[key]
 	length := 0
 	if l != nil {
 		length = l.length
 	}
-	if length >= c.PerKey || c.waiting >= c.Total && !c.evict(length) {
+	if length >= c.MaxPerKey || c.queued >= c.MaxQueued && !c.evictFor(length) {
 		return nil, ErrFull
 	}
-	if c.waiting == 0 {
-		c.pass = max(c.pass, clock) // a class that was idle has saved nothing up
+	if c.queued == 0 {
+		c.turn = max(c.turn, clock) // an idle class saves up no turns
 	}
 	if l == nil {
 		l = &line{key: key}
@@ -221,12 +222,12 @@ func (c *class) join(key string, clock float64) (*waiter, error) {
 		if c.next == nil {
 			l.left, l.right = l, l
 			c.next = l
-		} else { // the last in the round
+		} else { // last in the round
 			l.left, l.right = c.next.left, c.next
 			l.left.right, l.right.left = l, l
 		}
 	}
-	w := &waiter{decided: make(chan struct{}), line: l, left: l.last}
+	w := &waiter{done: make(chan struct{}), line: l, left: l.last}
 	if l.last == nil {
 		l.first = w
 	} else {
@@ -237,27 +238,28 @@ func (c *class) join(key string, clock float64) (*waiter, error) {
 	return w, nil
 }
 
-// evict has the last caller of the longest line lose its place, if that line stays longer than one of a length becomes.
-func (c *class) evict(length int) bool {
+// evictFor evicts the last caller of the longest line to make room in a line of a length. It reports false if the
+// longest line would end up shorter than the other one.
+func (c *class) evictFor(length int) bool {
 	if c.longest <= length+1 {
 		return false
 	}
 	w := c.byLength[c.longest].last
 	c.remove(w)
-	w.lost = true
-	close(w.decided)
+	w.evicted = true
+	close(w.done)
 	return true
 }
 
-// pop takes the first caller of the line whose turn it is, and passes the turn on.
-func (c *class) pop() *waiter {
+// dequeue removes the first caller of the line whose turn it is, and gives the turn to the next line.
+func (c *class) dequeue() *waiter {
 	w := c.next.first
 	c.next = c.next.right
 	c.remove(w)
 	return w
 }
 
-// remove takes a caller out of its line, and a line out of the ring with its last caller.
+// remove removes a caller from its line, and an empty line from the ring.
 func (c *class) remove(w *waiter) {
 	l := w.line
 	if w.left == nil {
@@ -284,8 +286,8 @@ func (c *class) remove(w *waiter) {
 	}
 }
 
-// resize notes that a line has one caller more or less.
-func (c *class) resize(l *line, by int) {
+// resize adds delta, 1 or -1, to the length of a line and moves the line to the list of its new length.
+func (c *class) resize(l *line, delta int) {
 	if l.length > 0 {
 		if l.prev == nil {
 			c.byLength[l.length] = l.next
@@ -296,8 +298,8 @@ func (c *class) resize(l *line, by int) {
 			l.next.prev = l.prev
 		}
 	}
-	c.waiting += by
-	if l.length += by; l.length > 0 {
+	c.queued += delta
+	if l.length += delta; l.length > 0 {
 		l.prev, l.next = nil, c.byLength[l.length]
 		if l.next != nil {
 			l.next.prev = l

@@ -14,23 +14,22 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/fairqueue"
 )
 
-// load is work of one class and key that begins at once: count pieces, which all wait for a slot at the same time.
+// load is count callers of one class and key that all want a slot at the same time.
 type load struct {
 	class int
 	key   string
 	count int
 }
 
-// waits lets loads run, each piece holding its slot for latency, and then lets another piece come. It returns how long
-// that one waited.
-func waits(t *testing.T, q *fairqueue.Queue, latency time.Duration, loads []load, class int, key string) (waited time.Duration) {
+// measureWait starts loads whose callers hold their slots for latency, and returns how long one more caller waits.
+func measureWait(t *testing.T, q *fairqueue.Queue, latency time.Duration, loads []load, class int, key string) (waited time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for _, l := range loads {
 		for range l.count {
 			all.Go(func() {
-				for ctx.Err() == nil { // an attacker comes back
+				for ctx.Err() == nil { // as an attacker would
 					if err := q.Acquire(ctx, l.class, l.key); err != nil {
 						if errors.Is(err, fairqueue.ErrFull) {
 							time.Sleep(time.Second)
@@ -46,7 +45,7 @@ func waits(t *testing.T, q *fairqueue.Queue, latency time.Duration, loads []load
 	time.Sleep(3 * latency)
 	began := time.Now()
 	if err := q.Acquire(ctx, class, key); err != nil {
-		t.Errorf("the other: %v", err)
+		t.Errorf("Acquire beside the loads: %v", err)
 	} else {
 		waited = time.Since(began)
 		q.Release(class)
@@ -65,14 +64,14 @@ const (
 
 func classes() []fairqueue.Class {
 	return []fairqueue.Class{
-		known:         {Weight: 3, PerKey: 256, Total: 4096, Wait: 10 * time.Second},
-		strangers:     {Weight: 1, PerKey: 1024, Total: 4096, Wait: 30 * time.Second},
-		subscriptions: {Weight: 2, PerKey: 1024, Total: 8192, Wait: 15 * time.Second},
-		rechecks:      {Weight: 2, PerKey: 1024, Total: 8192, Wait: 30 * time.Second},
+		known:         {Weight: 3, MaxPerKey: 256, MaxQueued: 4096, Timeout: 10 * time.Second},
+		strangers:     {Weight: 1, MaxPerKey: 1024, MaxQueued: 4096, Timeout: 30 * time.Second},
+		subscriptions: {Weight: 2, MaxPerKey: 1024, MaxQueued: 8192, Timeout: 15 * time.Second},
+		rechecks:      {Weight: 2, MaxPerKey: 1024, MaxQueued: 8192, Timeout: 30 * time.Second},
 	}
 }
 
-// spread is n loads of one piece each, all of other keys.
+// spread returns n loads of one caller each, with different keys.
 func spread(class, n int) (loads []load) {
 	for i := range n {
 		loads = append(loads, load{class, fmt.Sprint("address ", i), 1})
@@ -80,7 +79,7 @@ func spread(class, n int) (loads []load) {
 	return loads
 }
 
-// crowd is keys loads of count pieces each.
+// crowd returns a load of count callers for each of a number of keys.
 func crowd(class, keys, count int) (loads []load) {
 	for i := range keys {
 		loads = append(loads, load{class, fmt.Sprint("address ", i), count})
@@ -88,7 +87,7 @@ func crowd(class, keys, count int) (loads []load) {
 	return loads
 }
 
-func TestOthersWaitForWhatIsInFlightOnly(t *testing.T) {
+func TestFloodDelaysOthersByWorkInFlightOnly(t *testing.T) {
 	const latency = 250 * time.Millisecond
 	for _, c := range []struct {
 		name  string
@@ -140,17 +139,17 @@ func TestOthersWaitForWhatIsInFlightOnly(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				if waited := waits(t, fairqueue.New(c.slots, classes()...), latency, c.loads, c.class,
-					"other"); waited > c.most {
-					t.Errorf("waited %v, want %v at most", waited, c.most)
+				q := fairqueue.New(c.slots, classes()...)
+				if waited := measureWait(t, q, latency, c.loads, c.class, "other"); waited > c.most {
+					t.Errorf("waited %v, want at most %v", waited, c.most)
 				}
 			})
 		})
 	}
 }
 
-// While every class has work, each has its share of the slots; a class alone has all but one of each of the others.
-func TestShares(t *testing.T) {
+// While every class has work, each gets its share of the slots. A class alone gets all but one slot per other class.
+func TestSlotsAreSharedByWeight(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		slots int
@@ -158,7 +157,7 @@ func TestShares(t *testing.T) {
 		want  []int
 	}{
 		{"all", 32, []int{known, strangers, subscriptions, rechecks}, []int{12, 4, 8, 8}},
-		{"two", 32, []int{known, strangers}, []int{22, 8, 0, 0}}, // one is kept for each of the idle classes
+		{"two", 32, []int{known, strangers}, []int{22, 8, 0, 0}}, // one is reserved for each of the idle classes
 		{"one", 32, []int{rechecks}, []int{0, 0, 0, 29}},
 		{"one, of few", 8, []int{strangers}, []int{0, 8, 0, 0}},
 		{"all, of few", 8, []int{known, strangers, subscriptions, rechecks}, []int{3, 1, 2, 2}},
@@ -189,10 +188,10 @@ func TestShares(t *testing.T) {
 						})
 					}
 				}
-				time.Sleep(30*time.Second + time.Millisecond) // some rounds, and then between two
+				time.Sleep(30*time.Second + time.Millisecond) // between two rounds
 				mu.Lock()
 				if !slices.Equal(inside, c.want) {
-					t.Errorf("%d slots are used, want %d", inside, c.want)
+					t.Errorf("slots in use: %d, want %d", inside, c.want)
 				}
 				mu.Unlock()
 				cancel()
@@ -202,9 +201,9 @@ func TestShares(t *testing.T) {
 	}
 }
 
-func TestFull(t *testing.T) {
+func TestFullQueueRejectsOrEvicts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := fairqueue.New(1, fairqueue.Class{Weight: 1, PerKey: 2, Total: 3, Wait: time.Second})
+		q := fairqueue.New(1, fairqueue.Class{Weight: 1, MaxPerKey: 2, MaxQueued: 3, Timeout: time.Second})
 		if err := q.Acquire(t.Context(), 0, "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -213,30 +212,30 @@ func TestFull(t *testing.T) {
 			go func() { ended <- q.Acquire(t.Context(), 0, key) }()
 		}
 		synctest.Wait()
-		for _, key := range []string{"a", "b"} { // a's line is full, and the queue; b would have as long a line as a
+		for _, key := range []string{"a", "b"} { // both a's line and the class are full; b's line would become as long as a's
 			if err := q.Acquire(t.Context(), 0, key); !errors.Is(err, fairqueue.ErrFull) {
-				t.Errorf("%s: %v, want it full", key, err)
+				t.Errorf("Acquire for %s: %v, want ErrFull", key, err)
 			}
 		}
 		began := time.Now()
-		go func() { ended <- q.Acquire(t.Context(), 0, "c") }() // gets the place of a's second
+		go func() { ended <- q.Acquire(t.Context(), 0, "c") }() // takes the place of a's second caller
 		synctest.Wait()
 		if err := <-ended; !errors.Is(err, fairqueue.ErrFull) || time.Since(began) > 0 {
-			t.Errorf("%v after %v, want one to lose its place at once", err, time.Since(began))
+			t.Errorf("%v after %v, want one caller evicted at once", err, time.Since(began))
 		}
 		if err := q.Acquire(t.Context(), 0, "d"); !errors.Is(err, fairqueue.ErrFull) {
-			t.Errorf("d: %v, want it full: nobody has a longer line", err)
+			t.Errorf("Acquire for d: %v, want ErrFull: no line is longer", err)
 		}
 		for range 3 {
 			if err := <-ended; !errors.Is(err, fairqueue.ErrFull) {
-				t.Errorf("%v, want no slot in time", err)
+				t.Errorf("%v, want ErrFull after the timeout", err)
 			}
 		}
 		if took := time.Since(began); took != time.Second {
-			t.Errorf("they waited %v", took)
+			t.Errorf("callers timed out after %v, want 1s", took)
 		}
-		if n := q.Waiting(); n[0] != 0 {
-			t.Errorf("%d wait", n[0])
+		if n := q.Queued(); n[0] != 0 {
+			t.Errorf("%d callers queued, want none", n[0])
 		}
 		q.Release(0)
 		if err := q.Acquire(t.Context(), 0, "c"); err != nil {
@@ -245,36 +244,36 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// A caller that gives up frees its place, and the slot that it was given in the same moment.
-func TestGivingUp(t *testing.T) {
+// A canceled caller frees its place, and a slot that was granted at the same moment.
+func TestCanceledCallerFreesItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := fairqueue.New(1, fairqueue.Class{Weight: 1, PerKey: 10, Total: 10, Wait: time.Minute})
+		q := fairqueue.New(1, fairqueue.Class{Weight: 1, MaxPerKey: 10, MaxQueued: 10, Timeout: time.Minute})
 		if err := q.Acquire(t.Context(), 0, "a"); err != nil {
 			t.Fatal(err)
 		}
-		impatient, give := context.WithCancel(t.Context())
-		gone, stays := make(chan error), make(chan error)
-		go func() { gone <- q.Acquire(impatient, 0, "a") }()
+		canceled, cancel := context.WithCancel(t.Context())
+		left, stayed := make(chan error), make(chan error)
+		go func() { left <- q.Acquire(canceled, 0, "a") }()
 		synctest.Wait()
-		go func() { stays <- q.Acquire(t.Context(), 0, "a") }()
+		go func() { stayed <- q.Acquire(t.Context(), 0, "a") }()
 		synctest.Wait()
-		give()
-		if err := <-gone; !errors.Is(err, context.Canceled) {
-			t.Errorf("the one that gave up: %v", err)
+		cancel()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("canceled caller: %v", err)
 		}
 		q.Release(0)
-		if err := <-stays; err != nil {
-			t.Errorf("the one that stayed: %v", err)
+		if err := <-stayed; err != nil {
+			t.Errorf("waiting caller: %v", err)
 		}
 		q.Release(0)
-		if err := q.Acquire(impatient, 0, "a"); !errors.Is(err, context.Canceled) {
-			t.Errorf("one that had given up before: %v", err)
+		if err := q.Acquire(canceled, 0, "a"); !errors.Is(err, context.Canceled) {
+			t.Errorf("caller with a canceled context: %v", err)
 		}
 	})
 }
 
-// Whatever comes and goes: never more slots than there are, none lost, and the callers of one key in their order.
-func TestRandomWork(t *testing.T) {
+// Under random work, slots are neither exceeded nor lost, and callers of one key keep their order.
+func TestRandomWorkKeepsInvariants(t *testing.T) {
 	for seed := range uint64(40) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
@@ -292,15 +291,15 @@ func TestRandomWork(t *testing.T) {
 			numbers := map[string]int{}
 			for range 400 {
 				class, key := r.IntN(4), fmt.Sprint(r.IntN(1+r.IntN(12)))
-				hold, patience := time.Duration(r.IntN(50)), time.Duration(1+r.IntN(5000))
-				gives := r.IntN(4) == 0
+				hold, timeout := time.Duration(r.IntN(50)), time.Duration(1+r.IntN(5000))
+				cancels := r.IntN(4) == 0
 				name := fmt.Sprint(class, key)
 				number := numbers[name]
 				numbers[name]++
 				all.Go(func() {
 					ctx := t.Context()
-					if gives {
-						limited, cancel := context.WithTimeout(ctx, patience*time.Millisecond)
+					if cancels {
+						limited, cancel := context.WithTimeout(ctx, timeout*time.Millisecond)
 						defer cancel()
 						ctx = limited
 					}
@@ -309,7 +308,7 @@ func TestRandomWork(t *testing.T) {
 					}
 					mu.Lock()
 					if inside++; inside > slots {
-						t.Errorf("seed %d: %d of %d slots are used", seed, inside, slots)
+						t.Errorf("seed %d: %d of %d slots in use", seed, inside, slots)
 					}
 					granted = append(granted, entry{class, number, key, time.Now()})
 					mu.Unlock()
@@ -319,14 +318,14 @@ func TestRandomWork(t *testing.T) {
 					mu.Unlock()
 					q.Release(class)
 				})
-				synctest.Wait() // so that they come in the order of their numbers
+				synctest.Wait() // callers queue in the order of their numbers
 				if r.IntN(8) == 0 {
 					time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
 				}
 			}
 			all.Wait()
-			if inside != 0 || slices.Max(q.Waiting()) != 0 {
-				t.Errorf("seed %d: %d inside, %d wait", seed, inside, q.Waiting())
+			if inside != 0 || slices.Max(q.Queued()) != 0 {
+				t.Errorf("seed %d: %d slots in use, %d callers queued, want none", seed, inside, q.Queued())
 			}
 			last := map[string]entry{}
 			for _, e := range granted {
@@ -336,7 +335,7 @@ func TestRandomWork(t *testing.T) {
 				}
 				last[name] = e
 			}
-			for range slots { // every slot can be had again
+			for range slots { // every slot is available again
 				if q.Acquire(t.Context(), known, "end") != nil && slots < 16 {
 					t.Errorf("seed %d: a slot is lost", seed)
 				}
@@ -345,10 +344,10 @@ func TestRandomWork(t *testing.T) {
 	}
 }
 
-// Keys of a class take turns, however many callers each has.
+// The keys of a class take turns, however many callers each has.
 func TestKeysTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := fairqueue.New(1, fairqueue.Class{Weight: 1, PerKey: 100, Total: 1000, Wait: time.Minute})
+		q := fairqueue.New(1, fairqueue.Class{Weight: 1, MaxPerKey: 100, MaxQueued: 1000, Timeout: time.Minute})
 		if err := q.Acquire(t.Context(), 0, "first"); err != nil {
 			t.Fatal(err)
 		}
@@ -388,9 +387,9 @@ func BenchmarkUncontended(b *testing.B) {
 	}
 }
 
-// BenchmarkFlood is one round over 1,001 keys, each with a caller that waits.
+// BenchmarkFlood is one round over 1,001 keys with a queued caller each.
 func BenchmarkFlood(b *testing.B) {
-	q := fairqueue.New(1, fairqueue.Class{Weight: 1, PerKey: 10, Total: 2000, Wait: time.Hour})
+	q := fairqueue.New(1, fairqueue.Class{Weight: 1, MaxPerKey: 10, MaxQueued: 2000, Timeout: time.Hour})
 	ctx, cancel := context.WithCancel(b.Context())
 	var all sync.WaitGroup
 	for i := range 1000 {
