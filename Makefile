@@ -36,6 +36,7 @@ test: test-deps $(CADDY) ## every test, with the real Redis, Django Channels, Da
 	$(GO) -C bench test -race ./...
 	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test $$($(GO) list ./... | grep -vE '$(RACED)')
 	@set -e; for dir in $(NESTED); do echo "cd $$dir && $(GO) test ./..."; (cd $$dir && $(GO) test ./...); done
+	cd sdk/rust && cargo test --quiet --offline --target-dir $(CURDIR)/bin/rust
 
 race: test-deps $(CADDY) ## every test under the race detector, Caddy too (compiles it once more)
 	$(GO) test -race ./...

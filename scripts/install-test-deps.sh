@@ -34,6 +34,7 @@ if ! wasm_rust rustc 2>/dev/null; then # rustup's may be there, and know no WebA
 	need rustc have /usr/bin/rustc
 	need libstd-rust-dev-wasm32 wasm_rust /usr/bin/rustc
 fi
+need cargo have cargo # the Rust SDK's own tests
 need npm have npm
 need prometheus have promtool # the alerts and the dashboard's queries
 
