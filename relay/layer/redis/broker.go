@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -24,6 +25,7 @@ type Broker struct {
 	members *membership
 	beats   *heartbeat
 	health  *health
+	skipped skipped
 	peak    atomic.Int64 // most messages that waited at once
 	sink    relay.Sink   // set by Start
 	// otherCapacity is set once it was logged that emitters have another.
@@ -86,7 +88,7 @@ func (b *Broker) Apply(s Settings) error {
 		return err
 	}
 	b.settings.Store(settings)
-	b.health.forgive()
+	b.skipped.forgive()
 	b.otherCapacity.Store(false)
 	if moved {
 		b.hosts.tell(b.log)
@@ -214,4 +216,32 @@ func (l *link) inflightKey() string { return inflightKey(l.broker.place.Prefix, 
 
 func inflightKey(prefix, receiver string) string {
 	return prefix + "$" + receiver[len("specific."):][:16]
+}
+
+// LayerID identifies the channel layer: nodes that see the same events get the same answer, whatever URL they use. It
+// is a random text that the first node stores in Redis, outside the prefix, for Django deletes all that is under it.
+func (b *Broker) LayerID(ctx context.Context) (string, error) {
+	return (&identity{b.hosts, "edgerelay:layer:" + b.place.Prefix, "", b.healed}).read(ctx)
+}
+
+// Set stores a string outside the channel layer, as Python's Redis client does.
+func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
+	return set(ctx, b.hosts.client(0), key, value, lifetime)
+}
+
+// Peak is the most messages that ever waited for this node at once.
+func (b *Broker) Peak() int { return int(b.peak.Load()) }
+
+// IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
+func (b *Broker) IgnoredTypes() []string { return b.skipped.ignoredTypes() }
+
+// Health implements [relay.Broker].
+func (b *Broker) Health() relay.Health {
+	state := b.health.report(b.hosts, b.members.trouble)
+	state.Undecodable, state.Ignored = b.skipped.undecodable.Load(), b.skipped.ignored.Load()
+	var example string
+	if state.FaultyGroups, example = b.members.faulty(); state.FaultyGroups > 0 && state.OK {
+		state.Detail += fmt.Sprintf("; %d groups cannot be joined, such as %s", state.FaultyGroups, example)
+	}
+	return state
 }

@@ -192,7 +192,7 @@ func (l *link) deliver(batch [][]byte) {
 		}
 		m, err := codec.decode(batch[i])
 		if err != nil {
-			l.broker.health.notUnderstood(l.broker.log, err)
+			l.broker.skipped.notUnderstood(l.broker.log, err)
 			continue
 		}
 		l.events = l.appendEvents(l.events, m, batch[i+1])
@@ -212,7 +212,7 @@ func (l *link) deliver(batch [][]byte) {
 func (l *link) appendEvents(events []relay.Event, m message, score []byte) []relay.Event {
 	ev, ok := m.event()
 	if !ok {
-		l.broker.health.ignore(l.broker.log, m.Type)
+		l.broker.skipped.ignore(l.broker.log, m.Type)
 		return events
 	}
 	if s, err := strconv.ParseFloat(string(score), 64); err == nil && 0 < s && s < latestScore {

@@ -3,11 +3,8 @@ package redis
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -18,43 +15,8 @@ import (
 // Not every server, and few proxies, know HELLO (RESP3), and they refuse it in words of their own. Without it a link
 // authenticates as of old and polls. What a server says only at the moment, such as BUSY, is not taken for its nature.
 
-// withoutHello is how long a host that hangs up at HELLO is not sent one.
-const withoutHello = 10 * time.Minute
-
 // errReexamine ends a connection without HELLO after that time.
 var errReexamine = errors.New("the host is asked again whether it knows HELLO")
-
-// errHungUp means that a host closed the connection when it was sent HELLO.
-var errHungUp = errors.New("the host closes the connection at HELLO")
-
-// code is the first word of a refusal.
-func code(refused resp.Error) string {
-	word, _, _ := strings.Cut(string(refused), " ")
-	return word
-}
-
-// rejectsLogin reports whether a refusal is about the user, whatever the protocol.
-func rejectsLogin(refused resp.Error) bool {
-	switch code(refused) {
-	case "NOAUTH", "WRONGPASS", "NOPERM":
-		return true
-	}
-	return false
-}
-
-// momentary reports whether a refusal says something of the server's state rather than of what it can do.
-func momentary(refused resp.Error) bool {
-	switch code(refused) {
-	case "BUSY", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "OOM", "MISCONF", "NOREPLICAS":
-		return true
-	}
-	return strings.Contains(string(refused), "max number of clients")
-}
-
-// hangsUp reports whether an error is that of a connection that the other end has closed.
-func hangsUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
 
 // open connects and greets. A host that hangs up at HELLO is tried once more at once, without.
 func (l *link) open(ctx context.Context) (net.Conn, *resp.Conn, error) {
@@ -146,17 +108,4 @@ func (l *link) hello(conn *resp.Conn, o *goredis.Options) (knows bool, refused r
 		return false, "", err
 	}
 	return false, refused, auth(conn, o)
-}
-
-// auth authenticates on a connection without HELLO.
-func auth(c *resp.Conn, o *goredis.Options) error {
-	if o.Password == "" {
-		return nil
-	}
-	auth := []string{"AUTH", o.Password}
-	if o.Username != "" {
-		auth = []string{"AUTH", o.Username, o.Password}
-	}
-	_, err := c.Do(replyWait, auth...)
-	return err
 }

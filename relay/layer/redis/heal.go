@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"log/slog"
 )
 
 // heal deletes a key of this node, or of all relays, that holds something that a relay never puts there.
@@ -16,11 +15,3 @@ func (b *Broker) heal(ctx context.Context, host int, key string) error {
 
 // healed makes known that heal was needed.
 func (b *Broker) healed(host int, key string) { b.health.heal(b.log, b.hosts.route(host), key) }
-
-func (p *PubSub) healed(host int, key string) { p.health.heal(p.log, p.hosts.route(host), key) }
-
-func (h *health) heal(log *slog.Logger, host *route, key string) {
-	h.healed.Add(1)
-	log.Warn("a key of the relay held another type", "key", key, "host", host.addr(),
-		"remedy", "the key was deleted; find out which program writes to it")
-}

@@ -21,7 +21,6 @@ const (
 
 // health is what is known of the hosts' state.
 type health struct {
-	skipped
 	reconnects, repairs atomic.Uint64
 	healed              atomic.Uint64 // keys of our own that held another type
 	gaps                atomic.Uint64
@@ -130,16 +129,6 @@ func (h *health) trouble(addr func(host int) string) string {
 	return strings.Join(wrong, "; ")
 }
 
-// Health implements [relay.Broker].
-func (b *Broker) Health() relay.Health {
-	state := b.health.report(b.hosts, b.members.trouble)
-	var example string
-	if state.FaultyGroups, example = b.members.faulty(); state.FaultyGroups > 0 && state.OK {
-		state.Detail += fmt.Sprintf("; %d groups cannot be joined, such as %s", state.FaultyGroups, example)
-	}
-	return state
-}
-
 // report is the state of a layer: that of its hosts and, if they are well, what else may be wrong.
 func (h *health) report(hosts *ring, more func() string) relay.Health {
 	addr := func(host int) string { return hosts.route(host).addr() }
@@ -167,7 +156,7 @@ func (h *health) report(hosts *ring, more func() string) relay.Health {
 	return relay.Health{
 		OK: trouble == "", Detail: detail, Since: since,
 		Reconnects: h.reconnects.Load(), Repairs: h.repairs.Load(), Gaps: h.gaps.Load(),
-		Undecodable: h.undecodable.Load(), Ignored: h.ignored.Load(), Healed: h.healed.Load(),
+		Healed:     h.healed.Load(),
 		RoundTrips: hosts.trips.count.Load(), RoundTripSeconds: time.Duration(hosts.trips.nanos.Load()).Seconds(),
 	}
 }
@@ -202,4 +191,10 @@ func (h *health) watch(ctx context.Context, log *slog.Logger, health func() rela
 			last = now
 		}
 	}
+}
+
+func (h *health) heal(log *slog.Logger, host *route, key string) {
+	h.healed.Add(1)
+	log.Warn("a key of the relay held another type", "key", key, "host", host.addr(),
+		"remedy", "the key was deleted; find out which program writes to it")
 }

@@ -27,12 +27,6 @@ const (
 	copyWait = 5 * time.Second
 )
 
-// LayerID identifies the channel layer: nodes that see the same events get the same answer, whatever URL they use. It
-// is a random text that the first node stores in Redis, outside the prefix, for Django deletes all that is under it.
-func (b *Broker) LayerID(ctx context.Context) (string, error) {
-	return (&identity{b.hosts, "edgerelay:layer:" + b.place.Prefix, "", b.healed}).read(ctx)
-}
-
 // identity is the text that identifies a layer.
 type identity struct {
 	hosts  *ring
@@ -114,11 +108,6 @@ func (i *identity) runOnce(ctx context.Context, host int, script string, args ..
 		return "", nil
 	}
 	return id, err
-}
-
-// Set stores a string outside the channel layer, as Python's Redis client does.
-func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
-	return set(ctx, b.hosts.client(0), key, value, lifetime)
 }
 
 func set(ctx context.Context, client *goredis.Client, key, value string, lifetime time.Duration) error {

@@ -13,9 +13,6 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// Time between attempts to connect.
-const retryFirst, retryMost = 50 * time.Millisecond, 500 * time.Millisecond
-
 // link is the connection to one host on which Redis notifies of changes to our groups there, and on which their
 // messages are read.
 type link struct {
@@ -52,12 +49,6 @@ type link struct {
 	quietUntil time.Time // the host is not sent HELLO before
 	told       *route    // it was logged that the host does not notify
 }
-
-// Why a connection that works is ended.
-var (
-	errMoved  = errors.New("the settings of the connection have changed")
-	errFormer = errors.New("the sentinels name another master")
-)
 
 // run keeps the link up until ctx ends.
 func (l *link) run(ctx context.Context) {
@@ -212,3 +203,6 @@ func (l *link) interrupt() {
 		_ = l.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
+
+// errMoved ends a connection that works, to make another.
+var errMoved = errors.New("the settings of the connection have changed")

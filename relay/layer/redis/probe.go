@@ -8,13 +8,6 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-const (
-	// probeEvery is how long a quiet link goes without a command; each is answered, or the host is not well.
-	probeEvery = 500 * time.Millisecond
-	// replyWait is how long a reply may take before the connection is given up.
-	replyWait = 10 * time.Second
-)
-
 // probe looks for signs of life, for messages that nobody told of, and whether the host takes writes: one that does not gets no
 // events from emitters, and would not be noticed by reading.
 func (l *link) probe(conn *resp.Conn) error {

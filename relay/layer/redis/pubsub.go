@@ -73,6 +73,7 @@ type PubSub struct {
 	hosts    *ring
 	links    []*subscriber // one for each host
 	health   *health
+	skipped  skipped
 
 	mu      sync.Mutex
 	started bool
@@ -115,7 +116,7 @@ func (p *PubSub) Apply(s PubSubSettings) error {
 		return err
 	}
 	p.settings.Store(settings)
-	p.health.forgive()
+	p.skipped.forgive()
 	if moved {
 		p.hosts.tell(p.log)
 		for _, l := range p.links {
@@ -212,7 +213,11 @@ func (p *PubSub) Publish(ctx context.Context, group string, text []byte) (relay.
 }
 
 // Health implements [relay.Broker].
-func (p *PubSub) Health() relay.Health { return p.health.report(p.hosts, p.trouble) }
+func (p *PubSub) Health() relay.Health {
+	state := p.health.report(p.hosts, p.trouble)
+	state.Undecodable, state.Ignored = p.skipped.undecodable.Load(), p.skipped.ignored.Load()
+	return state
+}
 
 // trouble says how many groups are not subscribed although the hosts are well.
 func (p *PubSub) trouble() string {
@@ -269,3 +274,8 @@ func (p *PubSub) Set(ctx context.Context, key, value string, lifetime time.Durat
 }
 
 var _ relay.Broker = (*PubSub)(nil)
+
+// IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
+func (p *PubSub) IgnoredTypes() []string { return p.skipped.ignoredTypes() }
+
+func (p *PubSub) healed(host int, key string) { p.health.heal(p.log, p.hosts.route(host), key) }

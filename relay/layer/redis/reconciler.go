@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
@@ -342,15 +341,4 @@ func (g *group) answer() {
 		close(done)
 	}
 	g.waiting = nil
-}
-
-// isReply reports whether an error is what Redis answered, rather than a connection's.
-func isReply(err error) bool {
-	var reply goredis.Error
-	return errors.As(err, &reply)
-}
-
-// wrongType reports whether a command failed since its key holds another type.
-func wrongType(err error) bool {
-	return isReply(err) && strings.HasPrefix(err.Error(), "WRONGTYPE")
 }

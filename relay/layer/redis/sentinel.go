@@ -254,3 +254,6 @@ func (m *master) close() {
 	}
 	m.asking.Wait()
 }
+
+// errFormer ends a connection that works, to make another.
+var errFormer = errors.New("the sentinels name another master")

@@ -100,9 +100,3 @@ func (s *skipped) ignoredTypes() []string {
 	defer s.mu.Unlock()
 	return slices.Clone(s.types)
 }
-
-// IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
-func (b *Broker) IgnoredTypes() []string { return b.health.skipped.ignoredTypes() }
-
-// IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
-func (p *PubSub) IgnoredTypes() []string { return p.health.skipped.ignoredTypes() }

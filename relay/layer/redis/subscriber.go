@@ -13,6 +13,13 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
+const (
+	// deliverMost is how many events are handed over at once.
+	deliverMost = 512
+	// commandSize is how many groups one command names.
+	commandSize = 500
+)
+
 // subscriber is the connection to one host of a pub/sub layer: one subscription for each group. Join and leave only say what is wanted;
 // one goroutine writes, all that has gathered meanwhile in one go, and one reads.
 type subscriber struct {
@@ -194,7 +201,7 @@ func (s *subscriber) read(conn *resp.Conn) error {
 			s.layer.health.answered(s.host)
 			s.alive(gap)
 		}
-		if len(s.events) > 0 && (len(s.events) >= drainMost || !conn.Complete()) {
+		if len(s.events) > 0 && (len(s.events) >= deliverMost || !conn.Complete()) {
 			s.sink.Deliver(s.events)
 			clear(s.events)
 			s.events = s.events[:0]
@@ -213,12 +220,12 @@ func (s *subscriber) message(channel, raw []byte) {
 	}
 	m, err := s.layer.settings.Load().codec.decode(raw)
 	if err != nil {
-		s.layer.health.notUnderstood(s.layer.log, err)
+		s.layer.skipped.notUnderstood(s.layer.log, err)
 		return
 	}
 	ev, ok := m.event()
 	if !ok {
-		s.layer.health.ignore(s.layer.log, m.Type)
+		s.layer.skipped.ignore(s.layer.log, m.Type)
 		return
 	}
 	ev.Group = sub.group

@@ -99,11 +99,11 @@ func (s *subscriber) leaveAll(ctx context.Context) error {
 	}
 }
 
-// commands are the next that bring Redis in line, for pipelineSize groups.
+// commands are the next that bring Redis in line, for commandSize groups.
 func (s *subscriber) commands() [][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(len(s.dirty), pipelineSize)
+	n := min(len(s.dirty), commandSize)
 	subscribe, unsubscribe := []string{"SUBSCRIBE"}, []string{"UNSUBSCRIBE"}
 	for _, sub := range s.dirty[:n] {
 		switch {

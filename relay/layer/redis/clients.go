@@ -17,6 +17,3 @@ func (h Hosts) Clients() (clients []*goredis.Client, closeAll func(), err error)
 		}
 	}, nil
 }
-
-// Peak is the most messages that ever waited for this node at once.
-func (b *Broker) Peak() int { return int(b.peak.Load()) }

@@ -1,0 +1,82 @@
+package redis
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"syscall"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/relay/internal/resp"
+)
+
+// withoutHello is how long a host that hangs up at HELLO is not sent one.
+const withoutHello = 10 * time.Minute
+
+// errHungUp means that a host closed the connection when it was sent HELLO.
+var errHungUp = errors.New("the host closes the connection at HELLO")
+
+// code is the first word of a refusal.
+func code(refused resp.Error) string {
+	word, _, _ := strings.Cut(string(refused), " ")
+	return word
+}
+
+// rejectsLogin reports whether a refusal is about the user, whatever the protocol.
+func rejectsLogin(refused resp.Error) bool {
+	switch code(refused) {
+	case "NOAUTH", "WRONGPASS", "NOPERM":
+		return true
+	}
+	return false
+}
+
+// momentary reports whether a refusal says something of the server's state rather than of what it can do.
+func momentary(refused resp.Error) bool {
+	switch code(refused) {
+	case "BUSY", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "OOM", "MISCONF", "NOREPLICAS":
+		return true
+	}
+	return strings.Contains(string(refused), "max number of clients")
+}
+
+// hangsUp reports whether an error is that of a connection that the other end has closed.
+func hangsUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// auth authenticates on a connection without HELLO.
+func auth(c *resp.Conn, o *goredis.Options) error {
+	if o.Password == "" {
+		return nil
+	}
+	auth := []string{"AUTH", o.Password}
+	if o.Username != "" {
+		auth = []string{"AUTH", o.Username, o.Password}
+	}
+	_, err := c.Do(replyWait, auth...)
+	return err
+}
+
+// isReply reports whether an error is what Redis answered, rather than a connection's.
+func isReply(err error) bool {
+	var reply goredis.Error
+	return errors.As(err, &reply)
+}
+
+// wrongType reports whether a command failed since its key holds another type.
+func wrongType(err error) bool {
+	return isReply(err) && strings.HasPrefix(err.Error(), "WRONGTYPE")
+}
+
+const (
+	// probeEvery is how long a quiet link goes without a command; each is answered, or the host is not well.
+	probeEvery = 500 * time.Millisecond
+	// replyWait is how long a reply may take before the connection is given up.
+	replyWait = 10 * time.Second
+)
+
+// Time between attempts to connect.
+const retryFirst, retryMost = 50 * time.Millisecond, 500 * time.Millisecond
