@@ -5,21 +5,22 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // testCodec is that of the core layer: a serializer, and " encrypted".
 func testCodec(t testing.TB, kind string) codec {
 	serializer, encrypted := strings.CutSuffix(kind, " encrypted")
-	s := DefaultSettings()
-	s.Serializer = serializer
+	var keys []string
 	if encrypted {
-		s.EncryptionKeys = []string{"new", "old"}
+		keys = []string{"new", "old"}
 	}
-	f, err := s.prepare()
+	c, err := newCodec(serializer, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f.codec
+	c.random, c.ttl = randomPrefix, 70*time.Second
+	return c
 }
 
 func TestMessageRoundTrip(t *testing.T) {
@@ -80,40 +81,4 @@ func FuzzMessage(f *testing.F) {
 			t.Errorf("%d bytes of text from %d", len(m.Text), len(raw))
 		}
 	})
-}
-
-// FuzzChannelName cuts names of channels that strangers put into messages and groups.
-func FuzzChannelName(f *testing.F) {
-	f.Add("specific.0123456789abcdef0123456789abcdef!1a")
-	f.Add("!")
-	f.Add("")
-	f.Fuzz(func(t *testing.T, name string) {
-		r := receiver(name)
-		if !strings.HasPrefix(name, r) || strings.Count(r, "!") > 1 {
-			t.Errorf("receiver of %q is %q", name, r)
-		}
-		for n := 1; n < 5; n++ {
-			if i := ringIndex(r, n); i < 0 || i >= n {
-				t.Errorf("host %d of %d", i, n)
-			}
-		}
-	})
-}
-
-// TestRing holds the ring to values that channels_redis's formula gives.
-func TestRing(t *testing.T) {
-	for _, c := range []struct {
-		value   string
-		n, want int
-	}{
-		// int((crc32(value) & 0xFFF) / (4096 / n)) worked out by Python
-		{"jobs-status_changed", 3, 2},
-		{"job_events-42", 3, 0},
-		{"specific.abc!", 3, 2},
-		{"job_events-42", 7, 1},
-	} {
-		if got := ringIndex(c.value, c.n); got != c.want {
-			t.Errorf("ringIndex(%q, %d) = %d, want %d", c.value, c.n, got, c.want)
-		}
-	}
 }
