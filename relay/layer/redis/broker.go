@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 )
 
 // Broker is one node's part in a Redis channel layer. It implements [relay.Broker].
@@ -25,7 +26,7 @@ type Broker struct {
 	members *membership
 	beats   *heartbeat
 	health  *health
-	skipped skipped
+	skipped asgi.Skipped
 	peak    atomic.Int64 // most messages that waited at once
 	sink    relay.Sink   // set by Start
 	// otherCapacity is set once it was logged that emitters have another.
@@ -88,7 +89,7 @@ func (b *Broker) Apply(s Settings) error {
 		return err
 	}
 	b.settings.Store(settings)
-	b.skipped.forgive()
+	b.skipped.Forgive()
 	b.otherCapacity.Store(false)
 	if moved {
 		b.hosts.tell(b.log)
@@ -233,12 +234,12 @@ func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Durat
 func (b *Broker) Peak() int { return int(b.peak.Load()) }
 
 // IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
-func (b *Broker) IgnoredTypes() []string { return b.skipped.ignoredTypes() }
+func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }
 
 // Health implements [relay.Broker].
 func (b *Broker) Health() relay.Health {
 	state := b.health.report(b.hosts, b.members.trouble)
-	state.Undecodable, state.Ignored = b.skipped.undecodable.Load(), b.skipped.ignored.Load()
+	state.Undecodable, state.Ignored = b.skipped.Undecodable.Load(), b.skipped.Ignored.Load()
 	var example string
 	if state.FaultyGroups, example = b.members.faulty(); state.FaultyGroups > 0 && state.OK {
 		state.Detail += fmt.Sprintf("; %d groups cannot be joined, such as %s", state.FaultyGroups, example)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
@@ -190,9 +191,9 @@ func (l *link) deliver(batch [][]byte) {
 		if l.replays.seen(batch[i]) {
 			continue
 		}
-		m, err := codec.decode(batch[i])
+		m, err := codec.Decode(batch[i])
 		if err != nil {
-			l.broker.skipped.notUnderstood(l.broker.log, err)
+			l.broker.skipped.NotUnderstood(l.broker.log, err)
 			continue
 		}
 		l.events = l.appendEvents(l.events, m, batch[i+1])
@@ -209,10 +210,10 @@ func (l *link) deliver(batch [][]byte) {
 }
 
 // appendEvents makes events of a message: one for each of our groups that it is addressed to.
-func (l *link) appendEvents(events []relay.Event, m message, score []byte) []relay.Event {
-	ev, ok := m.event()
+func (l *link) appendEvents(events []relay.Event, m asgi.Message, score []byte) []relay.Event {
+	ev, ok := m.Event()
 	if !ok {
-		l.broker.skipped.ignore(l.broker.log, m.Type)
+		l.broker.skipped.Ignore(l.broker.log, m.Type)
 		return events
 	}
 	if s, err := strconv.ParseFloat(string(score), 64); err == nil && 0 < s && s < latestScore {

@@ -74,7 +74,7 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	}
 	sends := make([]send, b.hosts.size)
 	for r, channels := range byReceiver {
-		raw, err := s.codec.encode(text, channels)
+		raw, err := s.codec.Encode(text, channels)
 		if err != nil {
 			return receipt, fmt.Errorf("publishing to %s: %w", group, err)
 		}

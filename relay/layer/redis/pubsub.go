@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 )
 
 // PubSubSettings are those of channels_redis's RedisPubSubChannelLayer, under its names. They must be the same at every emitter.
@@ -44,7 +45,7 @@ func (s PubSubSettings) Validate() error {
 // pubSubInForce are settings made ready for use.
 type pubSubInForce struct {
 	PubSubSettings
-	codec codec
+	codec asgi.Codec
 }
 
 func (s PubSubSettings) prepare() (*pubSubInForce, error) {
@@ -57,7 +58,7 @@ func (s PubSubSettings) prepare() (*pubSubInForce, error) {
 	if s.Prefix == "" {
 		return fail(errors.New("prefix must not be empty"))
 	}
-	codec, err := newCodec(s.Serializer, s.EncryptionKeys)
+	codec, err := asgi.NewCodec(s.Serializer, s.EncryptionKeys)
 	if err != nil {
 		return fail(err)
 	}
@@ -73,7 +74,7 @@ type PubSub struct {
 	hosts    *ring
 	links    []*subscriber // one for each host
 	health   *health
-	skipped  skipped
+	skipped  asgi.Skipped
 
 	mu      sync.Mutex
 	started bool
@@ -116,7 +117,7 @@ func (p *PubSub) Apply(s PubSubSettings) error {
 		return err
 	}
 	p.settings.Store(settings)
-	p.skipped.forgive()
+	p.skipped.Forgive()
 	if moved {
 		p.hosts.tell(p.log)
 		for _, l := range p.links {
@@ -200,7 +201,7 @@ func (p *PubSub) Publish(ctx context.Context, group string, text []byte) (relay.
 	if !utf8.Valid(text) {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is not UTF-8", group)
 	}
-	raw, err := p.settings.Load().codec.encode(text, nil)
+	raw, err := p.settings.Load().codec.Encode(text, nil)
 	if err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
 	}
@@ -215,7 +216,7 @@ func (p *PubSub) Publish(ctx context.Context, group string, text []byte) (relay.
 // Health implements [relay.Broker].
 func (p *PubSub) Health() relay.Health {
 	state := p.health.report(p.hosts, p.trouble)
-	state.Undecodable, state.Ignored = p.skipped.undecodable.Load(), p.skipped.ignored.Load()
+	state.Undecodable, state.Ignored = p.skipped.Undecodable.Load(), p.skipped.Ignored.Load()
 	return state
 }
 
@@ -276,6 +277,6 @@ func (p *PubSub) Set(ctx context.Context, key, value string, lifetime time.Durat
 var _ relay.Broker = (*PubSub)(nil)
 
 // IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
-func (p *PubSub) IgnoredTypes() []string { return p.skipped.ignoredTypes() }
+func (p *PubSub) IgnoredTypes() []string { return p.skipped.IgnoredTypes() }
 
 func (p *PubSub) healed(host int, key string) { p.health.heal(p.log, p.hosts.route(host), key) }

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 	"sync"
 	"sync/atomic"
 )
@@ -8,7 +9,7 @@ import (
 // remembered is how many messages a failover may take back.
 const remembered = 4096
 
-type messageID = [randomPrefix]byte
+type messageID = [asgi.RandomPrefix]byte
 
 // replays finds messages that were delivered already. A master that takes over in a failover may lack the last that the
 // former one was told, such as that messages have been read: they would be read again. The random bytes before a message tell it apart.
@@ -44,7 +45,7 @@ func (r *replays) over() {
 
 // seen tells whether a message was delivered already, and remembers it.
 func (r *replays) seen(raw []byte) bool {
-	if len(raw) < randomPrefix {
+	if len(raw) < asgi.RandomPrefix {
 		return false
 	}
 	id := messageID(raw)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 )
 
 // Settings are those of channels_redis, under its names. They must be the same at every emitter.
@@ -59,7 +60,7 @@ func (s Settings) Validate() error {
 // inForce are settings made ready for use.
 type inForce struct {
 	Settings
-	codec      codec
+	codec      asgi.Codec
 	capacities []capacityOf
 }
 
@@ -72,11 +73,11 @@ func (s Settings) prepare() (*inForce, error) {
 	if s.Prefix == "" || s.Capacity <= 0 || s.Expiry < time.Second || s.GroupExpiry < time.Second {
 		return fail(errors.New("prefix must not be empty, capacity must be above 0, expiry and group_expiry at least 1s"))
 	}
-	codec, err := newCodec(s.Serializer, s.EncryptionKeys)
+	codec, err := asgi.NewCodec(s.Serializer, s.EncryptionKeys)
 	if err != nil {
 		return fail(err)
 	}
-	codec.random, codec.ttl = randomPrefix, s.Expiry+10*time.Second // as channels_redis has them
+	codec.Random, codec.TTL = asgi.RandomPrefix, s.Expiry+10*time.Second // as channels_redis has them
 	capacities, err := compileCapacities(s.ChannelCapacity)
 	if err != nil {
 		return fail(err)

@@ -218,14 +218,14 @@ func (s *subscriber) message(channel, raw []byte) {
 	if !ours {
 		return
 	}
-	m, err := s.layer.settings.Load().codec.decode(raw)
+	m, err := s.layer.settings.Load().codec.Decode(raw)
 	if err != nil {
-		s.layer.skipped.notUnderstood(s.layer.log, err)
+		s.layer.skipped.NotUnderstood(s.layer.log, err)
 		return
 	}
-	ev, ok := m.event()
+	ev, ok := m.Event()
 	if !ok {
-		s.layer.skipped.ignore(s.layer.log, m.Type)
+		s.layer.skipped.Ignore(s.layer.log, m.Type)
 		return
 	}
 	ev.Group = sub.group

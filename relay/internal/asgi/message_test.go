@@ -1,4 +1,4 @@
-package redis
+package asgi
 
 import (
 	"bytes"
@@ -9,17 +9,17 @@ import (
 )
 
 // testCodec is that of the core layer: a serializer, and " encrypted".
-func testCodec(t testing.TB, kind string) codec {
+func testCodec(t testing.TB, kind string) Codec {
 	serializer, encrypted := strings.CutSuffix(kind, " encrypted")
 	var keys []string
 	if encrypted {
 		keys = []string{"new", "old"}
 	}
-	c, err := newCodec(serializer, keys)
+	c, err := NewCodec(serializer, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.random, c.ttl = randomPrefix, 70*time.Second
+	c.Random, c.TTL = RandomPrefix, 70*time.Second
 	return c
 }
 
@@ -27,14 +27,14 @@ func TestMessageRoundTrip(t *testing.T) {
 	for _, serializer := range []string{"msgpack", "json", "msgpack encrypted", "json encrypted"} {
 		text := []byte("{\"x\":  \"\\u001b[0m é\"}")
 		c := testCodec(t, serializer)
-		raw, err := c.encode(text, []string{"specific.a!1", "specific.a!2"})
+		raw, err := c.Encode(text, []string{"specific.a!1", "specific.a!2"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if bytes.Contains(raw, []byte(internalMessage)) != (len(c.keys) == 0) {
 			t.Errorf("%s: %q", serializer, raw)
 		}
-		m, err := c.decode(raw)
+		m, err := c.Decode(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestMessageRoundTrip(t *testing.T) {
 
 // TestMessageOfPython decodes bytes that Python's msgpack and json made.
 func TestMessageOfPython(t *testing.T) {
-	prefix := strings.Repeat("r", randomPrefix)
+	prefix := strings.Repeat("r", RandomPrefix)
 	for _, c := range []struct{ serializer, raw, text, channel string }{
 		{"msgpack", "\x84\xa4type\xb0internal.message\xa4text\xa7{\"a\":1}\xabneeds_relay\xc3\xb0__asgi_channel__\x91\xa4s.a!", `{"a":1}`, "s.a!"},
 		{"msgpack", "\x83\xa4type\xb0internal.message\xa4text\xc4\x02{}\xb0__asgi_channel__\xa4s.a!", `{}`, "s.a!"},
@@ -54,7 +54,7 @@ func TestMessageOfPython(t *testing.T) {
 		{"json", `{"type": "internal.message", "text": "1", "__asgi_channel__": "s.a!"}`, `1`, "s.a!"},
 	} {
 		codec := testCodec(t, c.serializer)
-		m, err := codec.decode([]byte(prefix + c.raw))
+		m, err := codec.Decode([]byte(prefix + c.raw))
 		if err != nil {
 			t.Errorf("%q: %v", c.raw, err)
 			continue
@@ -66,17 +66,17 @@ func TestMessageOfPython(t *testing.T) {
 }
 
 func FuzzMessage(f *testing.F) {
-	var codecs []codec
+	var codecs []Codec
 	for i, kind := range []string{"msgpack", "json", "msgpack encrypted"} {
 		codecs = append(codecs, testCodec(f, kind))
-		raw, _ := codecs[i].encode([]byte(`{"a":1}`), []string{"specific.a!1"})
+		raw, _ := codecs[i].Encode([]byte(`{"a":1}`), []string{"specific.a!1"})
 		f.Add(raw, i)
 	}
 	f.Add([]byte("123456789012\xdf\xff\xff\xff\xff"), 0)
 	f.Add([]byte("123456789012\x81\xa6groups\xdd\xff\xff\xff\xff"), 0)
 	f.Fuzz(func(t *testing.T, raw []byte, kind int) {
 		c := codecs[uint(kind)%uint(len(codecs))]
-		m, err := c.decode(raw)
+		m, err := c.Decode(raw)
 		if err == nil && len(m.Text) > 2*len(raw)+8 {
 			t.Errorf("%d bytes of text from %d", len(m.Text), len(raw))
 		}

@@ -1,4 +1,4 @@
-package redis
+package asgi
 
 import (
 	"errors"
@@ -23,8 +23,8 @@ const (
 var errText = errors.New("the text is not a string")
 
 // skipped counts messages that are not delivered, and tells why: each cause at once, and then seldom.
-type skipped struct {
-	undecodable, ignored atomic.Uint64
+type Skipped struct {
+	Undecodable, Ignored atomic.Uint64
 
 	mu     sync.Mutex
 	told   map[string]time.Time // by cause
@@ -33,7 +33,7 @@ type skipped struct {
 }
 
 // due reports whether a cause is worth a line now.
-func (s *skipped) due(cause string) bool {
+func (s *Skipped) due(cause string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.told == nil {
@@ -48,15 +48,15 @@ func (s *skipped) due(cause string) bool {
 }
 
 // forgive makes each cause worth a line again, since settings have changed.
-func (s *skipped) forgive() {
+func (s *Skipped) Forgive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.told = nil
 }
 
 // notUnderstood counts a message that cannot be decoded.
-func (s *skipped) notUnderstood(log *slog.Logger, err error) {
-	n := s.undecodable.Add(1)
+func (s *Skipped) NotUnderstood(log *slog.Logger, err error) {
+	n := s.Undecodable.Add(1)
 	reason, remedy := "encoding", "use the serializer and symmetric_encryption_keys of CHANNEL_LAYERS"
 	switch {
 	case errors.Is(err, errText):
@@ -71,8 +71,8 @@ func (s *skipped) notUnderstood(log *slog.Logger, err error) {
 }
 
 // ignore counts a message of a type that is none of the relay's business, or an event without a text.
-func (s *skipped) ignore(log *slog.Logger, kind string) {
-	n := s.ignored.Add(1)
+func (s *Skipped) Ignore(log *slog.Logger, kind string) {
+	n := s.Ignored.Add(1)
 	if kind == internalMessage {
 		return
 	}
@@ -95,7 +95,7 @@ func (s *skipped) ignore(log *slog.Logger, kind string) {
 }
 
 // ignoredTypes are the types of messages that were ignored.
-func (s *skipped) ignoredTypes() []string {
+func (s *Skipped) IgnoredTypes() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.types)

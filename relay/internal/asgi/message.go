@@ -1,4 +1,4 @@
-package redis
+package asgi
 
 import (
 	"crypto/rand"
@@ -13,10 +13,10 @@ import (
 )
 
 // randomPrefix is the length in bytes of the random prefix that makes every message of a sorted set unique.
-const randomPrefix = 12
+const RandomPrefix = 12
 
 // message is what the relay understands of a channel layer message.
-type message struct {
+type Message struct {
 	Type       string
 	Text       []byte
 	NeedsRelay bool
@@ -26,7 +26,7 @@ type message struct {
 }
 
 // event is what the message means to the relay; false if nothing.
-func (m *message) event() (relay.Event, bool) {
+func (m *Message) Event() (relay.Event, bool) {
 	switch m.Type {
 	case internalMessage:
 		// Of an empty text Daphne sends no frame either.
@@ -43,36 +43,36 @@ func (m *message) event() (relay.Event, bool) {
 var errTooShort = errors.New("shorter than its random prefix")
 
 // codec turns messages into bytes and back, as the emitters' settings have it.
-type codec struct {
+type Codec struct {
 	json   bool
 	keys   keyring
-	random int           // random bytes before each message
-	ttl    time.Duration // of encrypted messages; 0: any age
+	Random int           // random bytes before each message
+	TTL    time.Duration // of encrypted messages; 0: any age
 }
 
 // newCodec returns a codec without random bytes and bound on age.
-func newCodec(serializer string, keys []string) (codec, error) {
+func NewCodec(serializer string, keys []string) (Codec, error) {
 	if serializer != "msgpack" && serializer != "json" {
-		return codec{}, fmt.Errorf("serializer %q is not one of msgpack, json", serializer)
+		return Codec{}, fmt.Errorf("serializer %q is not one of msgpack, json", serializer)
 	}
 	for _, k := range keys {
 		if k == "" {
-			return codec{}, errors.New("one of symmetric_encryption_keys is empty")
+			return Codec{}, errors.New("one of symmetric_encryption_keys is empty")
 		}
 	}
-	return codec{json: serializer == "json", keys: newKeyring(keys)}, nil
+	return Codec{json: serializer == "json", keys: newKeyring(keys)}, nil
 }
 
 // decode reads a message as it is kept in Redis. Text is a part of raw, unless that is encrypted.
-func (c *codec) decode(raw []byte) (message, error) {
-	if len(raw) < c.random {
-		return message{}, errTooShort
+func (c *Codec) Decode(raw []byte) (Message, error) {
+	if len(raw) < c.Random {
+		return Message{}, errTooShort
 	}
-	raw = raw[c.random:]
+	raw = raw[c.Random:]
 	if len(c.keys) > 0 {
 		var err error
-		if raw, err = c.keys.open(raw, c.ttl, time.Now()); err != nil {
-			return message{}, err
+		if raw, err = c.keys.open(raw, c.TTL, time.Now()); err != nil {
+			return Message{}, err
 		}
 	}
 	if c.json {
@@ -81,7 +81,7 @@ func (c *codec) decode(raw []byte) (message, error) {
 	return decodeMsgpack(raw)
 }
 
-func decodeMsgpack(b []byte) (m message, err error) {
+func decodeMsgpack(b []byte) (m Message, err error) {
 	n, b, err := msgp.ReadMapHeaderBytes(b)
 	if err != nil {
 		return m, err
@@ -182,25 +182,25 @@ type jsonMessage struct {
 	Channels   stringOrList `json:"__asgi_channel__"`
 }
 
-func decodeJSON(b []byte) (message, error) {
+func decodeJSON(b []byte) (Message, error) {
 	var m jsonMessage
 	if err := json.Unmarshal(b, &m); err != nil {
 		var odd *json.UnmarshalTypeError
 		switch {
 		case !errors.As(err, &odd) || odd.Field != "text":
-			return message{}, err
+			return Message{}, err
 		case m.Type == internalMessage:
-			return message{}, errText
+			return Message{}, errText
 		}
 		m.Text = ""
 	}
-	return message{m.Type, []byte(m.Text), m.NeedsRelay, m.Groups, m.Origin, m.Channels}, nil
+	return Message{m.Type, []byte(m.Text), m.NeedsRelay, m.Groups, m.Origin, m.Channels}, nil
 }
 
 // encode writes an event for channels, as an AWX emitter does; without channels, for whoever hears it.
-func (c *codec) encode(text []byte, channels []string) ([]byte, error) {
-	room := c.random + 128 + len(text) + 64*len(channels)
-	b := make([]byte, c.random, room)
+func (c *Codec) Encode(text []byte, channels []string) ([]byte, error) {
+	room := c.Random + 128 + len(text) + 64*len(channels)
+	b := make([]byte, c.Random, room)
 	_, _ = rand.Read(b) // never fails
 	if len(c.keys) > 0 {
 		plain, err := c.appendMessage(make([]byte, 0, room), text, channels)
@@ -212,7 +212,7 @@ func (c *codec) encode(text []byte, channels []string) ([]byte, error) {
 	return c.appendMessage(b, text, channels)
 }
 
-func (c *codec) appendMessage(b, text []byte, channels []string) ([]byte, error) {
+func (c *Codec) appendMessage(b, text []byte, channels []string) ([]byte, error) {
 	if c.json {
 		m := map[string]any{"type": internalMessage, "text": string(text), "needs_relay": true}
 		if channels != nil {

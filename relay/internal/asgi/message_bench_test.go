@@ -1,4 +1,4 @@
-package redis
+package asgi
 
 import (
 	"fmt"
@@ -14,22 +14,22 @@ func BenchmarkDecode(b *testing.B) {
 	}{"msgpack": {"msgpack", nil}, "json": {"json", nil}, "encrypted": {"msgpack", []string{"secret"}}} {
 		for _, channels := range []int{1, 100} {
 			b.Run(fmt.Sprintf("%s/%d", name, channels), func(b *testing.B) {
-				c, err := newCodec(layer.serializer, layer.keys)
+				c, err := NewCodec(layer.serializer, layer.keys)
 				if err != nil {
 					b.Fatal(err)
 				}
-				c.random = randomPrefix
+				c.Random = RandomPrefix
 				var names []string
 				for i := range channels {
 					names = append(names, fmt.Sprintf("specific.0123456789abcdef0123456789abcdef!%d", i))
 				}
-				raw, err := c.encode(slices.Repeat([]byte("x"), 300), names)
+				raw, err := c.Encode(slices.Repeat([]byte("x"), 300), names)
 				if err != nil {
 					b.Fatal(err)
 				}
 				b.ReportAllocs()
 				for b.Loop() {
-					if m, err := c.decode(raw); err != nil || len(m.Channels) != channels {
+					if m, err := c.Decode(raw); err != nil || len(m.Channels) != channels {
 						b.Fatal(m, err)
 					}
 				}
