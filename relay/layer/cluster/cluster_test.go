@@ -8,8 +8,8 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/layer/cluster"
-	"github.com/edgerelay/edgerelay/relay/layer/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
@@ -120,7 +120,7 @@ func TestTLS(t *testing.T) {
 	files := peers.MakeCertificates(t)
 	c := peers.StartRedisCluster(t, 3, 0, "--tls-port", "{tls-port}", "--tls-cluster", "yes", "--tls-auth-clients", "yes",
 		"--tls-cert-file", files.Cert, "--tls-key-file", files.Key, "--tls-ca-cert-file", files.CA, "--tls-client-cert-file", files.ClientCert, "--tls-client-key-file", files.ClientKey)
-	details := redis.TLS{CA: files.CA, Cert: files.ClientCert, Key: files.ClientKey}
+	details := redisnet.TLS{CA: files.CA, Cert: files.ClientCert, Key: files.ClientKey}
 	s := settings(c.TLS[0])
 	s.TLS = details.Config
 	groups := names(10)
@@ -136,7 +136,7 @@ func TestTLS(t *testing.T) {
 			t.Errorf("not connected to %s: %s", addr, b.Health().Detail)
 		}
 	}
-	elsewhere := redis.TLS{Cert: files.ClientCert, Key: files.ClientKey}
+	elsewhere := redisnet.TLS{Cert: files.ClientCert, Key: files.ClientKey}
 	s.TLS = elsewhere.Config
 	stranger := newBroker(t, s)
 	if err := stranger.Start(&relaytest.Sink{}); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/asgi"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // Broker is one node's part in a Redis channel layer. It implements [relay.Broker].
@@ -21,11 +22,11 @@ type Broker struct {
 	settings atomic.Pointer[inForce]
 	log      *slog.Logger
 
-	hosts   *ring
+	hosts   *redisnet.Ring
 	links   []*link // one for each host
 	members *membership
 	beats   *heartbeat
-	health  *health
+	health  *redisnet.Health
 	skipped asgi.Skipped
 	peak    atomic.Int64 // most messages that waited at once
 	sink    relay.Sink   // set by Start
@@ -45,15 +46,15 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := newRing(s.Hosts)
+	hosts, err := redisnet.NewRing(s.Hosts)
 	if err != nil {
 		return nil, err
 	}
-	hosts.tell(log)
+	hosts.Tell(log)
 	b := &Broker{place: s, log: log, hosts: hosts}
 	b.settings.Store(settings)
-	b.health = newHealth(hosts.size)
-	for i := range hosts.size {
+	b.health = redisnet.NewHealth(hosts.Size)
+	for i := range hosts.Size {
 		b.links = append(b.links, &link{broker: b, host: i, receiver: newReceiver(hosts, i), replays: &replays{}})
 	}
 	b.members = newMembership(b)
@@ -64,11 +65,11 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 // newReceiver returns a new channel name, up to and including '!', whose messages a host of the ring keeps. This node
 // has one for each host, and is a member of a group by the name that belongs to the group's own host: an event then
 // passes through one host only, and a host that hangs concerns its own groups only.
-func newReceiver(hosts *ring, host int) string {
+func newReceiver(hosts *redisnet.Ring, host int) string {
 	for {
 		var id [16]byte
 		_, _ = rand.Read(id[:]) // never fails
-		if name := "specific." + hex.EncodeToString(id[:]) + "!"; hosts.index(name) == host {
+		if name := "specific." + hex.EncodeToString(id[:]) + "!"; hosts.Index(name) == host {
 			return name
 		}
 	}
@@ -84,7 +85,7 @@ func (b *Broker) Apply(s Settings) error {
 	if s.Place() != b.place.Place() {
 		return errors.New("redis channel layer: another place needs another Broker")
 	}
-	moved, err := b.hosts.apply(s.Hosts)
+	moved, err := b.hosts.Apply(s.Hosts)
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (b *Broker) Apply(s Settings) error {
 	b.skipped.Forgive()
 	b.otherCapacity.Store(false)
 	if moved {
-		b.hosts.tell(b.log)
+		b.hosts.Tell(b.log)
 		for _, l := range b.links {
 			l.interrupt()
 		}
@@ -115,7 +116,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 		b.running.Go(func() { r.run(ctx) })
 	}
 	b.running.Go(func() {
-		b.health.watch(ctx, b.log, b.Health, "channel layer is not well; clients stay connected and what redis still holds is delivered when it is back")
+		b.health.Watch(ctx, b.log, b.Health, "channel layer is not well; clients stay connected and what redis still holds is delivered when it is back")
 	})
 	for host := range b.beats.hosts {
 		b.beats.start(ctx, host)
@@ -169,7 +170,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		}
 		defer func() { <-stopped }()
 	}
-	b.hosts.close()
+	b.hosts.Close()
 	if err != nil {
 		return fmt.Errorf("leaving the redis channel layer (its keys expire by themselves): %w", err)
 	}
@@ -178,15 +179,15 @@ func (b *Broker) Close(ctx context.Context) error {
 
 // eachHost calls fn for every host at once, so that no host waits for another, and joins the errors.
 func (b *Broker) eachHost(fn func(host int) error) error {
-	if b.hosts.size == 1 {
+	if b.hosts.Size == 1 {
 		return fn(0)
 	}
-	errs := make([]error, b.hosts.size)
+	errs := make([]error, b.hosts.Size)
 	var asking sync.WaitGroup
 	for host := range errs {
 		asking.Go(func() {
 			if err := fn(host); err != nil {
-				errs[host] = fmt.Errorf("redis %s: %w", b.hosts.route(host).addr(), err)
+				errs[host] = fmt.Errorf("redis %s: %w", b.hosts.Route(host).Addr(), err)
 			}
 		})
 	}
@@ -203,7 +204,7 @@ func (b *Broker) leaveHost(ctx context.Context, host int) error {
 	if err := l.finish(ctx); err != nil {
 		return err
 	}
-	if err := b.hosts.client(host).Del(ctx, l.channelKey(), l.inflightKey()).Err(); err != nil {
+	if err := b.hosts.Client(host).Del(ctx, l.channelKey(), l.inflightKey()).Err(); err != nil {
 		return err
 	}
 	return b.beats.leave(ctx, host)
@@ -222,12 +223,14 @@ func inflightKey(prefix, receiver string) string {
 // LayerID identifies the channel layer: nodes that see the same events get the same answer, whatever URL they use. It
 // is a random text that the first node stores in Redis, outside the prefix, for Django deletes all that is under it.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
-	return (&identity{b.hosts, "edgerelay:layer:" + b.place.Prefix, "", b.healed}).read(ctx)
+	return (&redisnet.Identity{
+		Hosts: b.hosts, Key: "edgerelay:layer:" + b.place.Prefix, Healed: b.healed,
+	}).Read(ctx)
 }
 
 // Set stores a string outside the channel layer, as Python's Redis client does.
 func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
-	return set(ctx, b.hosts.client(0), key, value, lifetime)
+	return redisnet.Set(ctx, b.hosts.Client(0), key, value, lifetime)
 }
 
 // Peak is the most messages that ever waited for this node at once.
@@ -238,7 +241,7 @@ func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }
 
 // Health implements [relay.Broker].
 func (b *Broker) Health() relay.Health {
-	state := b.health.report(b.hosts, b.members.trouble)
+	state := b.health.Report(b.hosts, b.members.trouble)
 	state.Undecodable, state.Ignored = b.skipped.Undecodable.Load(), b.skipped.Ignored.Load()
 	var example string
 	if state.FaultyGroups, example = b.members.faulty(); state.FaultyGroups > 0 && state.OK {

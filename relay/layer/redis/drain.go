@@ -11,6 +11,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/asgi"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
@@ -33,12 +34,12 @@ const (
 // step reads what waits, or waits for something to read.
 func (l *link) step(conn *resp.Conn) error {
 	switch {
-	case l.probing, l.refused && time.Since(l.tried) >= probeEvery: // there may be traffic all the same
+	case l.probing, l.refused && time.Since(l.tried) >= redisnet.ProbeEvery: // there may be traffic all the same
 		return l.probe(conn)
 	case l.woken && !l.stuck:
 		return l.drain(conn)
 	}
-	quiet := probeEvery
+	quiet := redisnet.ProbeEvery
 	if !l.notified() {
 		quiet = pollEvery
 	}
@@ -67,7 +68,7 @@ func (l *link) drain(conn *resp.Conn) error {
 	// From here on a notification counts, even one that comes between the two replies: its message may have come after the renaming.
 	l.woken = false
 	read := []string{"ZRANGE", inflight, "0", strconv.Itoa(l.most - 1), "WITHSCORES"}
-	l.broker.health.asked(l.host)
+	l.broker.health.Asked(l.host)
 	wasUnsure := l.unsure
 	l.unsure = true
 	var err error
@@ -77,8 +78,8 @@ func (l *link) drain(conn *resp.Conn) error {
 	}
 	renamed := false
 	if wasUnsure { // look before anything is changed
-		err = conn.SendAll(replyWait, read)
-	} else if err = conn.SendAll(replyWait, first, read); err == nil {
+		err = conn.SendAll(redisnet.ReplyWait, read)
+	} else if err = conn.SendAll(redisnet.ReplyWait, first, read); err == nil {
 		_, err = conn.Reply()
 		renamed = err == nil && !l.more
 		var refused resp.Error
@@ -103,7 +104,7 @@ func (l *link) drain(conn *resp.Conn) error {
 	if err != nil {
 		return err
 	}
-	l.broker.health.answered(l.host)
+	l.broker.health.Answered(l.host)
 	l.looked()
 	l.unsure = false
 	known := l.handled > 0 && len(batch) > 0 && bytes.Equal(batch[0], l.first)
@@ -151,13 +152,13 @@ func (l *link) tidy(conn *resp.Conn) error {
 	if l.handled == 0 || l.more || l.unsure || l.stuck || l.former {
 		return nil
 	}
-	l.broker.health.asked(l.host)
-	_, err := conn.Do(replyWait, "ZREMRANGEBYRANK", l.inflightKey(), "0", strconv.Itoa(l.handled-1))
+	l.broker.health.Asked(l.host)
+	_, err := conn.Do(redisnet.ReplyWait, "ZREMRANGEBYRANK", l.inflightKey(), "0", strconv.Itoa(l.handled-1))
 	refused := errors.As(err, new(resp.Error)) // the next renaming does it
 	if err != nil && !refused {
 		return err
 	}
-	l.broker.health.answered(l.host)
+	l.broker.health.Answered(l.host)
 	if !refused {
 		l.handled, l.first = 0, nil
 	}
@@ -170,10 +171,10 @@ func wrongReply(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTY
 // heal deletes what is in flight: something else has been put into one of the node's own keys. Nothing is known of
 // what was there before.
 func (l *link) heal(conn *resp.Conn) error {
-	if _, err := conn.Do(replyWait, "DEL", l.inflightKey()); err != nil {
+	if _, err := conn.Do(redisnet.ReplyWait, "DEL", l.inflightKey()); err != nil {
 		return err
 	}
-	l.broker.health.answered(l.host)
+	l.broker.health.Answered(l.host)
 	l.broker.healed(l.host, l.inflightKey())
 	l.lost(relay.LossMailboxReplaced)
 	l.unsure, l.more, l.handled, l.first = false, false, 0, nil

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // Crash ends a Broker as kill -9 does: it leaves everything in Redis.
@@ -16,7 +17,7 @@ func (b *Broker) Crash() {
 		l.interrupt()
 	}
 	b.running.Wait()
-	b.hosts.close()
+	b.hosts.Close()
 }
 
 // SetBeat makes a Broker that is not started yet notice deaths sooner.
@@ -33,7 +34,7 @@ func (b *Broker) Suspects() int {
 }
 
 // IndexOfTwo is the host that keeps value, of a ring of two.
-func IndexOfTwo(value string) int { return ringIndex(value, 2) }
+func IndexOfTwo(value string) int { return redisnet.RingIndex(value, 2) }
 
 // Notified reports whether a host tells of changes by itself.
 func (b *Broker) Notified(host int) bool { return b.links[host].notified() }

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"fmt"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"strings"
 	"time"
 )
@@ -21,7 +22,7 @@ type fault struct {
 // ownFault reports whether an error concerns a group rather than its host. A user who may not use any group's key is
 // the host's matter. anyPlaced is whether the user may use the key of any of them.
 func ownFault(err error, anyPlaced func() bool) bool {
-	return wrongType(err) || isReply(err) && strings.HasPrefix(err.Error(), "NOPERM") && anyPlaced()
+	return redisnet.WrongType(err) || redisnet.IsReply(err) && strings.HasPrefix(err.Error(), "NOPERM") && anyPlaced()
 }
 
 // blame notes that a group cannot be joined, and lets go who waits for it. membership.mu is held.

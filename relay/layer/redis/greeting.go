@@ -9,6 +9,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
@@ -21,11 +22,11 @@ var errReexamine = errors.New("the host is asked again whether it knows HELLO")
 // open connects and greets. A host that hangs up at HELLO is tried once more at once, without.
 func (l *link) open(ctx context.Context) (net.Conn, *resp.Conn, error) {
 	nc, conn, err := l.openOnce(ctx)
-	if !errors.Is(err, errHungUp) {
+	if !errors.Is(err, redisnet.ErrHungUp) {
 		return nc, conn, err
 	}
-	l.quietUntil = time.Now().Add(withoutHello)
-	l.route.skipHello()
+	l.quietUntil = time.Now().Add(redisnet.WithoutHello)
+	l.route.SkipHello()
 	nc, conn, again := l.openOnce(ctx)
 	if again != nil { // it hangs up at everything: that is no proxy's dislike of HELLO
 		l.quietUntil = time.Time{}
@@ -35,14 +36,14 @@ func (l *link) open(ctx context.Context) (net.Conn, *resp.Conn, error) {
 }
 
 func (l *link) openOnce(ctx context.Context) (net.Conn, *resp.Conn, error) {
-	nc, err := l.route.dial(ctx)
+	nc, err := l.route.Dial(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() }) // ends a read from a host that hangs
 	defer stop()
 	conn := resp.New(nc, l.pushed)
-	conn.Answered = l.broker.hosts.trips.add
+	conn.Answered = l.broker.hosts.Trips.Add
 	if err := l.greet(conn); err != nil {
 		_ = nc.Close()
 		return nil, nil, err
@@ -58,28 +59,28 @@ func (l *link) greet(conn *resp.Conn) error {
 		l.notifies = notifies
 		l.mu.Unlock()
 	}()
-	o := l.route.options
+	o := l.route.Options
 	knows, refused, err := l.hello(conn, o)
 	if err != nil {
 		return err
 	}
 	if o.DB != 0 {
-		if _, err := conn.Do(replyWait, "SELECT", strconv.Itoa(o.DB)); err != nil {
+		if _, err := conn.Do(redisnet.ReplyWait, "SELECT", strconv.Itoa(o.DB)); err != nil {
 			return err
 		}
 	}
 	if knows {
 		// NOLOOP: what this connection changes itself is not news to it.
-		_, err = conn.Do(replyWait, "CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP",
+		_, err = conn.Do(redisnet.ReplyWait, "CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP",
 			"PREFIX", groupKey(l.broker.place.Prefix, ""), "PREFIX", l.channelKey())
-		if err != nil && (!errors.As(err, &refused) || momentary(refused)) {
+		if err != nil && (!errors.As(err, &refused) || redisnet.Momentary(refused)) {
 			return err
 		}
 		notifies = err == nil
 	}
 	if l.told != l.route && !notifies {
 		l.told = l.route
-		l.broker.log.Warn("redis does not notify of changes, polling", "host", l.route.addr(), "error", refused,
+		l.broker.log.Warn("redis does not notify of changes, polling", "host", l.route.Addr(), "error", refused,
 			"remedy", "use Redis 6 or newer without a proxy, and allow the user HELLO and CLIENT TRACKING")
 	}
 	return nil
@@ -88,7 +89,7 @@ func (l *link) greet(conn *resp.Conn) error {
 // hello authenticates, and reports whether the host knows RESP3, or how it refused it.
 func (l *link) hello(conn *resp.Conn, o *goredis.Options) (knows bool, refused resp.Error, err error) {
 	if time.Now().Before(l.quietUntil) {
-		return false, resp.Error(errHungUp.Error()), auth(conn, o)
+		return false, resp.Error(redisnet.ErrHungUp.Error()), redisnet.Auth(conn, o)
 	}
 	hello := []string{"HELLO", "3"}
 	if o.Password != "" {
@@ -98,14 +99,14 @@ func (l *link) hello(conn *resp.Conn, o *goredis.Options) (knows bool, refused r
 		}
 		hello = append(hello, "AUTH", user, o.Password)
 	}
-	_, err = conn.Do(replyWait, hello...)
+	_, err = conn.Do(redisnet.ReplyWait, hello...)
 	switch {
 	case err == nil:
 		return true, "", nil
-	case hangsUp(err):
-		return false, "", errHungUp
-	case !errors.As(err, &refused), rejectsLogin(refused), momentary(refused):
+	case redisnet.HangsUp(err):
+		return false, "", redisnet.ErrHungUp
+	case !errors.As(err, &refused), redisnet.RejectsLogin(refused), redisnet.Momentary(refused):
 		return false, "", err
 	}
-	return false, refused, auth(conn, o)
+	return false, refused, redisnet.Auth(conn, o)
 }

@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // How nodes that died leave the channel layer. Memberships last for years at AWX's setting, and emitters fill a dead
@@ -48,7 +49,7 @@ type hostBeat struct {
 
 func newHeartbeat(b *Broker) *heartbeat {
 	h := &heartbeat{broker: b, times: usualBeat}
-	for host := range b.hosts.size {
+	for host := range b.hosts.Size {
 		h.hosts = append(h.hosts, &hostBeat{host: host, missed: map[string]time.Time{}, stopped: make(chan struct{})})
 	}
 	return h
@@ -96,7 +97,7 @@ func (h *heartbeat) run(ctx context.Context, on *hostBeat) {
 // beat says that this node is alive.
 func (h *heartbeat) beat(ctx context.Context, on *hostBeat) error {
 	err := h.beatOnce(ctx, on)
-	if !wrongType(err) {
+	if !redisnet.WrongType(err) {
 		return err
 	}
 	if err := h.broker.heal(ctx, on.host, h.rosterKey()); err != nil {
@@ -107,7 +108,7 @@ func (h *heartbeat) beat(ctx context.Context, on *hostBeat) error {
 
 func (h *heartbeat) beatOnce(ctx context.Context, on *hostBeat) error {
 	own := h.broker.links[on.host].receiver
-	pipe := h.broker.hosts.client(on.host).Pipeline()
+	pipe := h.broker.hosts.Client(on.host).Pipeline()
 	pipe.SAdd(ctx, h.rosterKey(), own)
 	pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
 	_, err := pipe.Exec(ctx)
@@ -127,7 +128,7 @@ func (h *heartbeat) leave(ctx context.Context, host int) error {
 		return nil
 	}
 	own := h.broker.links[host].receiver
-	pipe := h.broker.hosts.client(host).Pipeline()
+	pipe := h.broker.hosts.Client(host).Pipeline()
 	pipe.SRem(ctx, h.rosterKey(), own)
 	pipe.Del(ctx, h.beatKey(own))
 	_, err := pipe.Exec(ctx)
@@ -136,7 +137,7 @@ func (h *heartbeat) leave(ctx context.Context, host int) error {
 
 // watch looks for the beats of all nodes on a host, and buries the dead.
 func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
-	c := h.broker.hosts.client(on.host)
+	c := h.broker.hosts.Client(on.host)
 	roster, err := c.SMembers(ctx, h.rosterKey()).Result()
 	if err != nil {
 		return err
@@ -175,7 +176,7 @@ func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
 
 // bury takes a dead node out of the channel layer, unless another node is about it.
 func (h *heartbeat) bury(ctx context.Context, on *hostBeat, receiver string) error {
-	c := h.broker.hosts.client(on.host)
+	c := h.broker.hosts.Client(on.host)
 	claim := "edgerelay:bury:" + h.broker.place.Prefix + ":" + receiver
 	ours, err := h.claim(ctx, on.host, claim)
 	if err != nil || !ours {
@@ -184,7 +185,7 @@ func (h *heartbeat) bury(ctx context.Context, on *hostBeat, receiver string) err
 	began := time.Now()
 	var groups atomic.Int64
 	err = h.broker.eachHost(func(host int) error { // nodes of earlier versions have groups on all of them by one name
-		n, err := h.expel(ctx, h.broker.hosts.client(host), receiver)
+		n, err := h.expel(ctx, h.broker.hosts.Client(host), receiver)
 		groups.Add(int64(n))
 		return err
 	})
@@ -218,7 +219,7 @@ func countMessages(ctx context.Context, c *goredis.Client, keys []string) (n int
 	for i, k := range keys {
 		counts[i] = pipe.ZCard(ctx, k)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isReply(err) {
+	if _, err := pipe.Exec(ctx); err != nil && !redisnet.IsReply(err) {
 		return 0, err
 	}
 	for _, count := range counts {
@@ -229,7 +230,7 @@ func countMessages(ctx context.Context, c *goredis.Client, keys []string) (n int
 
 // claim takes a key that names who buries a node, for a while. One that never expires is not ours.
 func (h *heartbeat) claim(ctx context.Context, host int, key string) (ours bool, err error) {
-	c := h.broker.hosts.client(host)
+	c := h.broker.hosts.Client(host)
 	ours, err = c.SetNX(ctx, key, h.broker.links[host].receiver, h.times.lasts).Result()
 	if err != nil || ours {
 		return ours, err
@@ -268,7 +269,7 @@ func expelFrom(ctx context.Context, c *goredis.Client, keys []string, receiver s
 		for k, cursor := range cursors {
 			scans[k] = look.ZScan(ctx, k, cursor, receiver+"*", 1000)
 		}
-		if _, err := look.Exec(ctx); err != nil && !isReply(err) { // a key of another type is no group
+		if _, err := look.Exec(ctx); err != nil && !redisnet.IsReply(err) { // a key of another type is no group
 			return groups, err
 		}
 		remove, any := c.Pipeline(), false

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
@@ -28,17 +29,17 @@ type link struct {
 	finished  bool
 
 	// of the reading goroutine
-	route   *route    // that the connection was made by
-	woken   bool      // there may be messages
-	probing bool      // it is time to ask
-	tried   time.Time // when it was last asked whether the host takes writes
-	refused bool      // it did not
-	handled int       // messages at the head of those in flight that have been delivered
-	first   []byte    // the first of these
-	more    bool      // there may be others behind them
-	waited  int       // messages read since the channel key was last renamed
-	unsure  bool      // the last commands may or may not have been executed
-	most    int       // messages to ask for
+	route   *redisnet.Route // that the connection was made by
+	woken   bool            // there may be messages
+	probing bool            // it is time to ask
+	tried   time.Time       // when it was last asked whether the host takes writes
+	refused bool            // it did not
+	handled int             // messages at the head of those in flight that have been delivered
+	first   []byte          // the first of these
+	more    bool            // there may be others behind them
+	waited  int             // messages read since the channel key was last renamed
+	unsure  bool            // the last commands may or may not have been executed
+	most    int             // messages to ask for
 	events  []relay.Event
 	replays *replays
 	former  bool // it lingers at a former master
@@ -46,14 +47,14 @@ type link struct {
 
 	reading mailbox // to notice losses
 
-	quietUntil time.Time // the host is not sent HELLO before
-	told       *route    // it was logged that the host does not notify
+	quietUntil time.Time       // the host is not sent HELLO before
+	told       *redisnet.Route // it was logged that the host does not notify
 }
 
 // run keeps the link up until ctx ends.
 func (l *link) run(ctx context.Context) {
 	l.most = drainMost
-	wait := retryFirst
+	wait := redisnet.RetryFirst
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := l.session(ctx)
@@ -61,28 +62,28 @@ func (l *link) run(ctx context.Context) {
 			return
 		}
 		if l.moved() || errors.Is(err, errReexamine) {
-			l.broker.health.replaced(l.host)
-			wait = retryFirst
+			l.broker.health.Replaced(l.host)
+			wait = redisnet.RetryFirst
 			continue
 		}
-		l.broker.health.lost(l.host, err)
-		if errors.Is(err, errFormer) {
+		l.broker.health.Lost(l.host, err)
+		if errors.Is(err, redisnet.ErrFormer) {
 			continue
 		}
 		if time.Since(began) > time.Second {
-			wait = retryFirst
+			wait = redisnet.RetryFirst
 		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
 		case <-ctx.Done():
 		}
-		wait = min(2*wait, retryMost)
+		wait = min(2*wait, redisnet.RetryMost)
 	}
 }
 
 // session connects, and reads until the connection breaks.
 func (l *link) session(ctx context.Context) error {
-	l.route = l.broker.hosts.route(l.host)
+	l.route = l.broker.hosts.Route(l.host)
 	nc, conn, err := l.open(ctx)
 	if err != nil {
 		return err
@@ -106,7 +107,7 @@ func (l *link) session(ctx context.Context) error {
 	if err := l.probe(conn); err != nil { // before it counts as found: a replica is no use
 		return err
 	}
-	l.broker.health.found(l.host)
+	l.broker.health.Found(l.host)
 	l.foundMaster(nc)
 	// Whatever happened while nobody was listening, memberships may be gone.
 	l.broker.members.verifyHost(l.host)
@@ -121,10 +122,10 @@ func (l *link) session(ctx context.Context) error {
 			l.quietUntil = time.Time{}
 			return errReexamine
 		}
-		if former(nc) {
+		if redisnet.Former(nc) {
 			lingers = true
 			l.linger(ctx, nc, conn)
-			return errFormer
+			return redisnet.ErrFormer
 		}
 		if err := l.step(conn); err != nil {
 			return err
@@ -145,7 +146,7 @@ func (l *link) linger(ctx context.Context, nc net.Conn, conn *resp.Conn) {
 	conn.Push = old.pushed
 	l.broker.running.Go(func() {
 		defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-		for end := time.Now().Add(lingerFor); former(nc) && time.Now().Before(end); {
+		for end := time.Now().Add(lingerFor); redisnet.Former(nc) && time.Now().Before(end); {
 			if err := old.step(conn); err != nil {
 				break
 			}
@@ -165,7 +166,7 @@ func (l *link) atFormer() *link {
 }
 
 // moved tells whether there is a new way to the host.
-func (l *link) moved() bool { return l.route != l.broker.hosts.route(l.host) }
+func (l *link) moved() bool { return l.route != l.broker.hosts.Route(l.host) }
 
 // pushed gets a notification: keys have changed, or with none named, everything has.
 func (l *link) pushed(kind string, keys [][]byte) {

@@ -5,17 +5,18 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // lost makes a loss known. It does not block.
-func (b *Broker) lost(l relay.Loss) { b.health.missed(b.sink, l) }
+func (b *Broker) lost(l relay.Loss) { b.health.Missed(b.sink, l) }
 
 // lost makes a loss of messages known that the link's host keeps for this node.
 func (l *link) lost(cause relay.LossCause) { l.broker.lost(l.loss(cause)) }
 
 // loss is one of messages that the link's host keeps for this node: those of the groups on that host.
 func (l *link) loss(cause relay.LossCause) relay.Loss {
-	if l.broker.hosts.size == 1 {
+	if l.broker.hosts.Size == 1 {
 		return relay.Loss{Cause: cause, All: true}
 	}
 	var groups []string
@@ -90,13 +91,13 @@ func (l *link) readAll(gone bool) {
 
 // foundMaster notes which master the link is connected to. Another one may lack what the former had confirmed.
 func (l *link) foundMaster(conn net.Conn) {
-	c, ok := conn.(*masterConn)
+	c, ok := conn.(*redisnet.MasterConn)
 	if !ok {
 		return
 	}
 	before := l.reading.master
-	l.reading.master = c.addr
-	if before != "" && before != c.addr {
+	l.reading.master = c.Addr
+	if before != "" && before != c.Addr {
 		l.lost(relay.LossFailover)
 	}
 }

@@ -11,14 +11,15 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/layertest"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-func expectLoss(t *testing.T, sink *lossSink, cause relay.LossCause, all bool, groups ...string) {
+func expectLoss(t *testing.T, sink *layertest.LossSink, cause relay.LossCause, all bool, groups ...string) {
 	t.Helper()
-	relaytest.Eventually(t, "a loss: "+cause.String(), func() bool { return len(sink.of(cause)) > 0 })
-	l := sink.of(cause)[0]
+	relaytest.Eventually(t, "a loss: "+cause.String(), func() bool { return len(sink.Of(cause)) > 0 })
+	l := sink.Of(cause)[0]
 	if l.All != all || fmt.Sprint(l.Groups) != fmt.Sprint(groups) {
 		t.Errorf("%s: all %v, groups %q; want all %v, groups %q", cause, l.All, l.Groups, all, groups)
 	}
@@ -26,7 +27,7 @@ func expectLoss(t *testing.T, sink *lossSink, cause relay.LossCause, all bool, g
 
 func TestVanishedMembershipIsALoss(t *testing.T) {
 	server := peers.StartRedis(t)
-	sink := &lossSink{}
+	sink := &layertest.LossSink{}
 	b := newBroker(t, settings(server))
 	run(t, b, sink, "a", "b")
 	server.Do("DEL", "asgi:group:a")
@@ -58,19 +59,19 @@ func TestFullMailboxIsALoss(t *testing.T) {
 		t.Fatal("the emitter dropped nothing")
 	}
 	close(release)
-	expectLoss(t, &sink.lossSink, relay.LossMailboxFull, true)
+	expectLoss(t, &sink.LossSink, relay.LossMailboxFull, true)
 }
 
 // slowLossSink holds deliveries back until its gate is closed.
 type slowLossSink struct {
-	lossSink
+	layertest.LossSink
 	gate chan struct{}
 }
 
 // Deliver implements [relay.Sink].
 func (s *slowLossSink) Deliver(events []relay.Event) {
 	<-s.gate
-	s.lossSink.Deliver(events)
+	s.LossSink.Deliver(events)
 }
 
 func TestUnreadMailboxExpires(t *testing.T) {
@@ -86,7 +87,7 @@ func TestUnreadMailboxExpires(t *testing.T) {
 		}
 	}
 	time.AfterFunc(2*s.Expiry, func() { close(sink.gate) }) // the sink itself is slow
-	expectLoss(t, &sink.lossSink, relay.LossMailboxExpired, true)
+	expectLoss(t, &sink.LossSink, relay.LossMailboxExpired, true)
 }
 
 func TestLateJoinIsALoss(t *testing.T) {
@@ -96,19 +97,19 @@ func TestLateJoinIsALoss(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := peers.StartRedis(t)
-			sink := &lossSink{}
+			sink := &layertest.LossSink{}
 			b := open(t, server)
 			if err := b.Start(sink); err != nil {
 				t.Fatal(err)
 			}
-			defer closeBroker(b)
+			defer layertest.CloseBroker(b)
 			server.Kill()
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 			defer cancel()
 			if err := b.Join(ctx, "late"); err == nil {
 				t.Fatal("joined without Redis")
 			}
-			if losses := sink.of(relay.LossLateJoin); len(losses) > 0 {
+			if losses := sink.Of(relay.LossLateJoin); len(losses) > 0 {
 				t.Fatalf("told before the group was joined: %+v", losses)
 			}
 			server.Restart()
@@ -119,7 +120,7 @@ func TestLateJoinIsALoss(t *testing.T) {
 
 func TestUnreadMessagesOfADeadNodeAreCounted(t *testing.T) {
 	server := peers.StartRedis(t)
-	sink := &lossSink{}
+	sink := &layertest.LossSink{}
 	b := newBroker(t, settings(server))
 	b.SetBeat(20*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond)
 	run(t, b, sink, "a")
@@ -128,7 +129,7 @@ func TestUnreadMessagesOfADeadNodeAreCounted(t *testing.T) {
 	server.Do("ZADD", "asgi"+dead, 1, "m1", 2, "m2")
 	server.Do("ZADD", "asgi$0000000000000000", 1, "m0")
 	expectLoss(t, sink, relay.LossDeadNode, false)
-	if l := sink.of(relay.LossDeadNode)[0]; l.Events != 3 {
+	if l := sink.Of(relay.LossDeadNode)[0]; l.Events != 3 {
 		t.Errorf("%d events, want 3", l.Events)
 	}
 }
@@ -146,12 +147,12 @@ func TestDeliveredMessagesOfADeadNodeAreNotCounted(t *testing.T) {
 	relaytest.Eventually(t, "nothing to be in flight", func() bool { return len(keys(server, "asgi$*")) == 0 })
 	dead.Crash()
 	server.Do("ZADD", "asgi"+server.Do("SRANDMEMBER", "edgerelay:nodes:asgi").(string), 1, "unread")
-	losses := &lossSink{}
+	losses := &layertest.LossSink{}
 	alive := newBroker(t, settings(server))
 	alive.SetBeat(20*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond)
 	run(t, alive, losses, "a")
 	expectLoss(t, losses, relay.LossDeadNode, false)
-	if l := losses.of(relay.LossDeadNode)[0]; l.Events != 1 {
+	if l := losses.Of(relay.LossDeadNode)[0]; l.Events != 1 {
 		t.Errorf("%d events, want 1", l.Events)
 	}
 }
@@ -162,7 +163,7 @@ func TestUserWhoMayNotLook(t *testing.T) {
 	server.Do("ACL", "SETUSER", "relay", "on", ">secret", "~*", "&*", "+@all", "-zscore")
 	s := settings(server)
 	s.URLs[0] = "redis://relay:secret@" + server.Addr + "/0"
-	sink := &lossSink{}
+	sink := &layertest.LossSink{}
 	b := newBroker(t, s)
 	run(t, b, sink, "a")
 	refused := func() bool {
@@ -209,7 +210,7 @@ func TestLossIsToldAfterWhatCameBefore(t *testing.T) {
 
 // orderSink notes how many events had come when something was lost.
 type orderSink struct {
-	lossSink
+	layertest.LossSink
 	gate   chan struct{}
 	events atomic.Int64
 	first  sync.Once
@@ -228,9 +229,9 @@ func (s *orderSink) Lost(relay.Loss) { s.first.Do(func() { s.lost <- s.events.Lo
 // A link that goes on at a former master knows since when it has been reading: nothing has expired.
 func TestNothingExpiresWithAFailover(t *testing.T) {
 	server := peers.StartRedis(t)
-	b, sink := newBroker(t, settings(server)), &lossSink{}
+	b, sink := newBroker(t, settings(server)), &layertest.LossSink{}
 	b.EndBatchesAtFormer(sink)
-	if losses := sink.of(relay.LossMailboxExpired); len(losses) > 0 {
+	if losses := sink.Of(relay.LossMailboxExpired); len(losses) > 0 {
 		t.Errorf("told of %+v", losses)
 	}
 }
@@ -240,7 +241,7 @@ func TestLeavingARingWithASilentHost(t *testing.T) {
 	good := peers.StartRedis(t)
 	s := settings(good, good)
 	s.URLs[1] = "redis://" + silent(t) + "/0"
-	b, sink := newBroker(t, s), &lossSink{}
+	b, sink := newBroker(t, s), &layertest.LossSink{}
 	run(t, b, sink, groupsOn(0, 3, redis.IndexOfTwo)...)
 	away := groupsOn(1, 1, redis.IndexOfTwo)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -41,7 +41,7 @@ type group struct {
 
 func newMembership(b *Broker) *membership {
 	m := &membership{broker: b, groups: map[string]*group{}, byLocal: map[string]*group{}}
-	for host := range b.hosts.size {
+	for host := range b.hosts.Size {
 		m.hosts = append(m.hosts, newReconciler(m, host))
 	}
 	return m
@@ -95,7 +95,7 @@ func (m *membership) join(ctx context.Context, groups []string) error {
 // add makes a group known. m.mu is held.
 func (m *membership) add(name string) *group {
 	m.next++
-	g := &group{name: name, local: strconv.FormatUint(m.next, 36), on: m.hosts[m.broker.hosts.index(name)]}
+	g := &group{name: name, local: strconv.FormatUint(m.next, 36), on: m.hosts[m.broker.hosts.Index(name)]}
 	m.groups[name] = g
 	m.byLocal[g.local] = g
 	g.on.count++

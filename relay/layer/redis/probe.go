@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
@@ -12,10 +13,10 @@ import (
 // events from emitters, and would not be noticed by reading.
 func (l *link) probe(conn *resp.Conn) error {
 	l.probing = false
-	l.broker.health.asked(l.host)
+	l.broker.health.Asked(l.host)
 	look := []string{"EXISTS", l.channelKey()}
-	if time.Since(l.tried) < probeEvery { // a polled host is asked much more often
-		waiting, err := conn.Do(replyWait, look...)
+	if time.Since(l.tried) < redisnet.ProbeEvery { // a polled host is asked much more often
+		waiting, err := conn.Do(redisnet.ReplyWait, look...)
 		if err != nil {
 			return err
 		}
@@ -24,7 +25,7 @@ func (l *link) probe(conn *resp.Conn) error {
 	}
 	// Of a member that is not there, in a key that is not there: it changes nothing, and is refused all the same.
 	l.tried = time.Now()
-	if err := conn.SendAll(replyWait, look, []string{"ZADD", groupKey(l.broker.place.Prefix, ""), "XX", "0", "-"}); err != nil {
+	if err := conn.SendAll(redisnet.ReplyWait, look, []string{"ZADD", groupKey(l.broker.place.Prefix, ""), "XX", "0", "-"}); err != nil {
 		return err
 	}
 	waiting, err := conn.Reply()
@@ -44,7 +45,7 @@ func (l *link) probe(conn *resp.Conn) error {
 	default: // taken, or it may not be asked, which says nothing
 		l.refused, l.stuck, err = false, false, nil
 	}
-	l.broker.health.refuses(l.host, err)
+	l.broker.health.Refuses(l.host, err)
 	l.found(waiting)
 	return nil
 }
@@ -57,7 +58,7 @@ func takesNone(refused resp.Error) bool {
 
 // found takes the answer of EXISTS.
 func (l *link) found(waiting [][]byte) {
-	l.broker.health.answered(l.host)
+	l.broker.health.Answered(l.host)
 	if !l.stuck {
 		l.looked()
 	}

@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // sendScript adds one message to each channel key that has room. KEYS: channel keys. ARGV: score, oldest score to
@@ -45,9 +46,9 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	key := groupKey(s.Prefix, group)
 
 	var members []string
-	pool := s.Pool.withDefaults()
+	pool := s.Pool.WithDefaults()
 	for attempt := 0; ; attempt++ { // connections that a restart of Redis broke are found out here, where trying again is harmless
-		pipe := b.hosts.client(b.hosts.index(group)).Pipeline()
+		pipe := b.hosts.Client(b.hosts.Index(group)).Pipeline()
 		pipe.ZRemRangeByScore(ctx, key, "0", strconv.FormatInt(now.Add(-s.GroupExpiry).Unix(), 10))
 		list := pipe.ZRange(ctx, key, 0, -1)
 		_, err := pipe.Exec(ctx)
@@ -55,14 +56,14 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 			members = list.Val()
 			break
 		}
-		if wrongType(err) {
+		if redisnet.WrongType(err) {
 			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w; delete the key %s", group, err, key)
 		}
 		if attempt >= pool.Retries || ctx.Err() != nil {
 			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
 		}
 		select {
-		case <-time.After(pool.backoff(attempt)):
+		case <-time.After(pool.Backoff(attempt)):
 		case <-ctx.Done():
 		}
 	}
@@ -72,13 +73,13 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	for _, m := range members {
 		byReceiver[receiver(m)] = append(byReceiver[receiver(m)], m)
 	}
-	sends := make([]send, b.hosts.size)
+	sends := make([]send, b.hosts.Size)
 	for r, channels := range byReceiver {
 		raw, err := s.codec.Encode(text, channels)
 		if err != nil {
 			return receipt, fmt.Errorf("publishing to %s: %w", group, err)
 		}
-		to := &sends[b.hosts.index(r)]
+		to := &sends[b.hosts.Index(r)]
 		if to.args == nil {
 			to.args = []any{
 				strconv.FormatFloat(float64(now.UnixMicro())/1e6, 'f', 6, 64),
@@ -91,7 +92,7 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	}
 	var full atomic.Int64
 	err := b.eachHost(func(host int) error { // members of other nodes may be on a host that hangs
-		n, err := sends[host].run(ctx, b.hosts.client(host))
+		n, err := sends[host].run(ctx, b.hosts.Client(host))
 		full.Add(n)
 		return err
 	})

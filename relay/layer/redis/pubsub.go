@@ -12,12 +12,13 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/asgi"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // PubSubSettings are those of channels_redis's RedisPubSubChannelLayer, under its names. They must be the same at every emitter.
 type PubSubSettings struct {
 	// Hosts are the hosts of the ring. Their database numbers mean nothing to Redis's pub/sub.
-	Hosts
+	redisnet.Hosts
 	// Prefix begins the name of every pub/sub channel; "asgi" unless the emitters say otherwise.
 	Prefix string
 	// Serializer is "msgpack" or "json".
@@ -28,12 +29,12 @@ type PubSubSettings struct {
 
 // DefaultPubSubSettings are channels_redis's defaults, on the local host.
 func DefaultPubSubSettings() PubSubSettings {
-	return PubSubSettings{Hosts: Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}}, Prefix: "asgi", Serializer: "msgpack"}
+	return PubSubSettings{Hosts: redisnet.Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}}, Prefix: "asgi", Serializer: "msgpack"}
 }
 
 // Place identifies what cannot change under an open PubSub, as [Settings.Place] does.
 func (s PubSubSettings) Place() string {
-	return fmt.Sprintf("redis_pubsub %s%q %s", s.place(), s.Prefix, s.Serializer)
+	return fmt.Sprintf("redis_pubsub %s%q %s", s.Place(), s.Prefix, s.Serializer)
 }
 
 // Validate says what is wrong with the settings, if anything.
@@ -52,7 +53,7 @@ func (s PubSubSettings) prepare() (*pubSubInForce, error) {
 	fail := func(err error) (*pubSubInForce, error) {
 		return nil, fmt.Errorf("channel_layer redis_pubsub: %w", err)
 	}
-	if _, err := s.options(); err != nil {
+	if _, err := s.Options(); err != nil {
 		return fail(err)
 	}
 	if s.Prefix == "" {
@@ -71,9 +72,9 @@ type PubSub struct {
 	place    PubSubSettings
 	settings atomic.Pointer[pubSubInForce]
 	log      *slog.Logger
-	hosts    *ring
+	hosts    *redisnet.Ring
 	links    []*subscriber // one for each host
-	health   *health
+	health   *redisnet.Health
 	skipped  asgi.Skipped
 
 	mu      sync.Mutex
@@ -89,14 +90,14 @@ func NewPubSub(s PubSubSettings, log *slog.Logger) (*PubSub, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := newRing(s.Hosts)
+	hosts, err := redisnet.NewRing(s.Hosts)
 	if err != nil {
 		return nil, err
 	}
-	hosts.tell(log)
-	p := &PubSub{place: s, log: log, hosts: hosts, health: newHealth(hosts.size)}
+	hosts.Tell(log)
+	p := &PubSub{place: s, log: log, hosts: hosts, health: redisnet.NewHealth(hosts.Size)}
 	p.settings.Store(settings)
-	for i := range hosts.size {
+	for i := range hosts.Size {
 		p.links = append(p.links, newSubscriber(p, i))
 	}
 	return p, nil
@@ -112,14 +113,14 @@ func (p *PubSub) Apply(s PubSubSettings) error {
 	if s.Place() != p.place.Place() {
 		return errors.New("redis_pubsub channel layer: another place needs another PubSub")
 	}
-	moved, err := p.hosts.apply(s.Hosts)
+	moved, err := p.hosts.Apply(s.Hosts)
 	if err != nil {
 		return err
 	}
 	p.settings.Store(settings)
 	p.skipped.Forgive()
 	if moved {
-		p.hosts.tell(p.log)
+		p.hosts.Tell(p.log)
 		for _, l := range p.links {
 			l.cut()
 		}
@@ -138,7 +139,7 @@ func (p *PubSub) Start(sink relay.Sink) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	p.running.Go(func() {
-		p.health.watch(ctx, p.log, p.Health, "channel layer is not well; clients stay connected, but what is sent meanwhile is lost to them")
+		p.health.Watch(ctx, p.log, p.Health, "channel layer is not well; clients stay connected, but what is sent meanwhile is lost to them")
 	})
 	for _, l := range p.links {
 		l.sink = sink
@@ -154,7 +155,7 @@ func (p *PubSub) channel(group string) string { return p.place.Prefix + "__group
 func (p *PubSub) byLink(groups []string) map[*subscriber][]string {
 	sorted := map[*subscriber][]string{}
 	for _, g := range groups {
-		l := p.links[p.hosts.index(p.channel(g))]
+		l := p.links[p.hosts.Index(p.channel(g))]
 		sorted[l] = append(sorted[l], g)
 	}
 	return sorted
@@ -206,7 +207,7 @@ func (p *PubSub) Publish(ctx context.Context, group string, text []byte) (relay.
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
 	}
 	channel := p.channel(group)
-	n, err := p.hosts.client(p.hosts.index(channel)).Publish(ctx, channel, raw).Result()
+	n, err := p.hosts.Client(p.hosts.Index(channel)).Publish(ctx, channel, raw).Result()
 	if err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
 	}
@@ -215,7 +216,7 @@ func (p *PubSub) Publish(ctx context.Context, group string, text []byte) (relay.
 
 // Health implements [relay.Broker].
 func (p *PubSub) Health() relay.Health {
-	state := p.health.report(p.hosts, p.trouble)
+	state := p.health.Report(p.hosts, p.trouble)
 	state.Undecodable, state.Ignored = p.skipped.Undecodable.Load(), p.skipped.Ignored.Load()
 	return state
 }
@@ -257,7 +258,7 @@ func (p *PubSub) Close(ctx context.Context) error {
 		}
 		p.running.Wait()
 	}
-	p.hosts.close()
+	p.hosts.Close()
 	if err != nil {
 		return fmt.Errorf("leaving the redis_pubsub channel layer: %w", err)
 	}
@@ -266,12 +267,14 @@ func (p *PubSub) Close(ctx context.Context) error {
 
 // LayerID identifies the channel layer, as [Broker.LayerID] does: pub/sub is one for all databases of a Redis, so the text is in the first.
 func (p *PubSub) LayerID(ctx context.Context) (string, error) {
-	return (&identity{p.hosts, "edgerelay:pubsub:" + p.place.Prefix, "redis.call('SELECT',0)\n", p.healed}).read(ctx)
+	return (&redisnet.Identity{
+		Hosts: p.hosts, Key: "edgerelay:pubsub:" + p.place.Prefix, Before: "redis.call('SELECT',0)\n", Healed: p.healed,
+	}).Read(ctx)
 }
 
 // Set stores a string beside the channel layer, as Python's Redis client does.
 func (p *PubSub) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
-	return set(ctx, p.hosts.client(0), key, value, lifetime)
+	return redisnet.Set(ctx, p.hosts.Client(0), key, value, lifetime)
 }
 
 var _ relay.Broker = (*PubSub)(nil)
@@ -279,4 +282,4 @@ var _ relay.Broker = (*PubSub)(nil)
 // IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
 func (p *PubSub) IgnoredTypes() []string { return p.skipped.IgnoredTypes() }
 
-func (p *PubSub) healed(host int, key string) { p.health.heal(p.log, p.hosts.route(host), key) }
+func (p *PubSub) healed(host int, key string) { p.health.Heal(p.log, p.hosts.Route(host), key) }

@@ -1,30 +1,33 @@
 package redis_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/layertest"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 func pubSubSettings(servers ...*peers.Redis) redis.PubSubSettings {
 	s := redis.DefaultPubSubSettings()
-	s.Hosts = settings(servers...).Hosts
+	s.URLs = nil
+	for _, r := range servers {
+		s.URLs = append(s.URLs, r.URL)
+	}
 	return s
 }
 
 func newPubSub(t testing.TB, s redis.PubSubSettings) *redis.PubSub {
 	t.Helper()
-	p, err := redis.NewPubSub(s, quiet)
+	p, err := redis.NewPubSub(s, layertest.Quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +40,7 @@ func TestPubSubSuite(t *testing.T) {
 		"msgpack":         func(*redis.PubSubSettings) {},
 		"json, encrypted": func(s *redis.PubSubSettings) { s.Serializer, s.EncryptionKeys = "json", []string{"k"} },
 		"a ring, encrypted": func(s *redis.PubSubSettings) {
-			s.Hosts, s.EncryptionKeys = settings(one, two, three).Hosts, []string{"k"}
+			s.Hosts, s.EncryptionKeys = pubSubSettings(one, two, three).Hosts, []string{"k"}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -53,7 +56,7 @@ func TestPubSubSuite(t *testing.T) {
 func TestPubSubWithPython(t *testing.T) {
 	one, two, three := peers.StartRedis(t), peers.StartRedis(t), peers.StartRedis(t)
 	sentinels := peers.StartSentinels(t, "mymaster", three, 0, 1, "")
-	ring := settings(one, two, three).Hosts
+	ring := pubSubSettings(one, two, three).Hosts
 	one.Do("ACL", "SETUSER", "relay", "on", ">secret", "~edgerelay:*", "resetchannels", "&asgi*", "+@all", "-@admin", "-@dangerous")
 	user := []string{"redis://relay:secret@" + one.Addr}
 	keys := []string{"the new key", "the old key"}
@@ -66,7 +69,7 @@ func TestPubSubWithPython(t *testing.T) {
 		"a user": {func(s *redis.PubSubSettings) { s.URLs = user }, peers.PubSubLayer, map[string]any{"hosts": user}},
 		"a ring": {func(s *redis.PubSubSettings) { s.Prefix, s.Hosts = "r", ring }, peers.PubSubLayer, map[string]any{"hosts": ring.URLs, "prefix": "r"}},
 		"sentinel": {func(s *redis.PubSubSettings) {
-			s.URLs, s.Sentinels = nil, []redis.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs}}
+			s.URLs, s.Sentinels = nil, []redisnet.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs}}
 		}, peers.PubSubLayer, map[string]any{"hosts": []any{map[string]any{"master_name": "mymaster", "sentinels": sentinels.Pairs()}}}},
 		"encrypted": {
 			func(s *redis.PubSubSettings) { s.Prefix, s.EncryptionKeys = "e", keys }, peers.LaterPubSubLayer,
@@ -81,50 +84,24 @@ func TestPubSubWithPython(t *testing.T) {
 			t.Parallel()
 			s := pubSubSettings(one)
 			c.change(&s)
-			both(t, shape{class: c.class, config: c.config}, func(redis.Settings) relay.Broker { return newPubSub(t, s) })
+			layertest.ExchangeWithPython(t, c.class, c.config, newPubSub(t, s))
 		})
 	}
-}
-
-// lossSink is a [relaytest.Sink] that is told of losses.
-type lossSink struct {
-	relaytest.Sink
-	mu     sync.Mutex
-	losses []relay.Loss
-}
-
-// Lost implements [relay.LossSink].
-func (s *lossSink) Lost(l relay.Loss) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.losses = append(s.losses, l)
-}
-
-// of returns the losses of one cause.
-func (s *lossSink) of(cause relay.LossCause) (losses []relay.Loss) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.losses {
-		if l.Cause == cause {
-			losses = append(losses, l)
-		}
-	}
-	return losses
 }
 
 func TestPubSubGap(t *testing.T) {
 	server := peers.StartRedis(t)
 	s := pubSubSettings(server)
-	log := &safeBuffer{}
+	log := &layertest.Buffer{}
 	p, err := redis.NewPubSub(s, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink := &lossSink{}
+	sink := &layertest.LossSink{}
 	if err := p.Start(sink); err != nil {
 		t.Fatal(err)
 	}
-	defer closeBroker(p)
+	defer layertest.CloseBroker(p)
 	ctx := context.Background()
 	var groups []string
 	for i := range 1200 { // more than one command's worth
@@ -156,7 +133,7 @@ func TestPubSubGap(t *testing.T) {
 		if h := p.Health(); !h.OK || !strings.Contains(h.Detail, want) {
 			t.Errorf("health: %+v, want %q", h, want)
 		}
-		relaytest.Eventually(t, "the loss", func() bool { return len(sink.of(relay.LossInterrupted)) == i+1 })
+		relaytest.Eventually(t, "the loss", func() bool { return len(sink.Of(relay.LossInterrupted)) == i+1 })
 		// All groups work again.
 		for _, g := range groups[len(groups)-3:] {
 			if r, err := p.Publish(ctx, g, []byte("x")); err != nil || r.Members != 1 {
@@ -164,7 +141,7 @@ func TestPubSubGap(t *testing.T) {
 			}
 		}
 	}
-	losses := sink.of(relay.LossInterrupted)
+	losses := sink.Of(relay.LossInterrupted)
 	if len(losses[0].Groups) != 1200 || len(losses[1].Groups) != 1199 {
 		t.Errorf("losses of %d and %d groups, want 1200 and 1199", len(losses[0].Groups), len(losses[1].Groups))
 	}
@@ -179,12 +156,12 @@ func TestPubSubFollowsTheMaster(t *testing.T) {
 	second := peers.StartReplica(t, first)
 	sentinels := peers.StartSentinels(t, "mymaster", first, 1, 3, "")
 	s := redis.DefaultPubSubSettings()
-	s.URLs, s.Sentinels = nil, []redis.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs}}
+	s.URLs, s.Sentinels = nil, []redisnet.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs}}
 	p, sink := newPubSub(t, s), &relaytest.Sink{}
 	if err := p.Start(sink); err != nil {
 		t.Fatal(err)
 	}
-	defer closeBroker(p)
+	defer layertest.CloseBroker(p)
 	if err := p.Join(context.Background(), "g"); err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +185,7 @@ func TestPubSubJunk(t *testing.T) {
 	if err := p.Start(sink); err != nil {
 		t.Fatal(err)
 	}
-	defer closeBroker(p)
+	defer layertest.CloseBroker(p)
 	if err := p.Join(context.Background(), "g"); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +208,7 @@ func TestPubSubLayerID(t *testing.T) {
 		s := redis.DefaultPubSubSettings()
 		s.URLs = []string{url}
 		p := newPubSub(t, s)
-		defer closeBroker(p)
+		defer layertest.CloseBroker(p)
 		id, err := p.LayerID(context.Background())
 		if err != nil || id == "" {
 			t.Fatal(id, err)
@@ -241,22 +218,4 @@ func TestPubSubLayerID(t *testing.T) {
 	if a, b := id("redis://"+server.Addr+"/1"), id("redis://"+server.Addr+"/2"); a != b {
 		t.Errorf("%s and %s, though pub/sub is one for all databases", a, b)
 	}
-}
-
-// safeBuffer is a buffer for several goroutines.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

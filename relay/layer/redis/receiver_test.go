@@ -3,6 +3,8 @@ package redis
 import (
 	"strings"
 	"testing"
+
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // FuzzChannelName cuts names of channels that strangers put into messages and groups.
@@ -16,7 +18,7 @@ func FuzzChannelName(f *testing.F) {
 			t.Errorf("receiver of %q is %q", name, r)
 		}
 		for n := 1; n < 5; n++ {
-			if i := ringIndex(r, n); i < 0 || i >= n {
+			if i := redisnet.RingIndex(r, n); i < 0 || i >= n {
 				t.Errorf("host %d of %d", i, n)
 			}
 		}

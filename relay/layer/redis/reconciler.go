@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -43,7 +44,7 @@ func newReconciler(m *membership, host int) *reconciler {
 	}
 }
 
-func (r *reconciler) addr() string { return r.members.broker.hosts.route(r.host).addr() }
+func (r *reconciler) addr() string { return r.members.broker.hosts.Route(r.host).Addr() }
 
 // mark has a group looked at. membership.mu is held.
 func (r *reconciler) mark(g *group) {
@@ -216,7 +217,7 @@ func (r *reconciler) settleSome(ctx context.Context, groups []*group) error {
 	receiver := m.broker.links[r.host].receiver
 	now := float64(time.Now().UnixMicro()) / 1e6
 	replies := make([]goredis.Cmder, len(groups))
-	pipe := m.broker.hosts.client(r.host).Pipeline()
+	pipe := m.broker.hosts.Client(r.host).Pipeline()
 	for i, g := range groups {
 		key, member := groupKey(settings.Prefix, g.name), receiver+g.local
 		switch actions[i] {
@@ -232,7 +233,7 @@ func (r *reconciler) settleSome(ctx context.Context, groups []*group) error {
 		}
 	}
 	_, lost := pipe.Exec(ctx)
-	if isReply(lost) { // of one of the commands; each is looked at
+	if redisnet.IsReply(lost) { // of one of the commands; each is looked at
 		lost = nil
 	}
 
@@ -266,12 +267,12 @@ func (r *reconciler) apply(g *group, did action, reply goredis.Cmder, err error,
 		case remove: // a key of another type has no members
 		case look:
 			g.placed = false
-			if !wrongType(err) { // the user may not look; whether the group is there is not known: write it again
+			if !redisnet.WrongType(err) { // the user may not look; whether the group is there is not known: write it again
 				r.settled(g)
 				return nil
 			}
 			g.lapsed = true
-			r.members.broker.health.repairs.Add(1)
+			r.members.broker.health.Repairs.Add(1)
 			r.blame(g, err)
 			return nil
 		default:
@@ -292,7 +293,7 @@ func (r *reconciler) apply(g *group, did action, reply goredis.Cmder, err error,
 	case look:
 		if missing {
 			g.placed, g.lapsed = false, true
-			r.members.broker.health.repairs.Add(1)
+			r.members.broker.health.Repairs.Add(1)
 		}
 	case remove:
 		g.placed, g.leaving, g.fault = false, false, nil

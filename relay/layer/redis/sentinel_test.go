@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
-	"github.com/edgerelay/edgerelay/relay/layer/redis"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
@@ -21,7 +21,7 @@ func failover(t *testing.T, kill bool) {
 	second := peers.StartReplica(t, first, "--repl-diskless-sync-delay", "0")
 	sentinels := peers.StartSentinels(t, "mymaster", first, 1, 3, "watch")
 	s := settings()
-	s.Sentinels = []redis.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs, SentinelPassword: "watch"}}
+	s.Sentinels = []redisnet.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs, SentinelPassword: "watch"}}
 	b, sink := start(t, s, "g")
 	python := peers.StartLayer(t, peers.CoreLayer, map[string]any{
 		"capacity": 10_000,
@@ -106,7 +106,7 @@ func TestSentinelThatIsCutOff(t *testing.T) {
 	stale := peers.StartSentinels(t, "mymaster", old, 0, 1, "")
 	fresh := peers.StartSentinels(t, "mymaster", now, 0, 1, "", "sentinel config-epoch mymaster 7")
 	s := settings()
-	s.Sentinels = []redis.Sentinel{{Master: "mymaster", Addresses: append(stale.Addrs, fresh.Addrs...)}}
+	s.Sentinels = []redisnet.Sentinel{{Master: "mymaster", Addresses: append(stale.Addrs, fresh.Addrs...)}}
 	for range 5 {
 		b, _ := start(t, s, "g")
 		if n := now.Do("EXISTS", "asgi:group:g"); n != int64(1) {

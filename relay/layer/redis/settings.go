@@ -11,12 +11,25 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/asgi"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
+)
+
+// The hosts of a layer, and how they are reached.
+type (
+	// Hosts are the servers of a channel layer. Several make the ring of channels_redis.
+	Hosts = redisnet.Hosts
+	// Sentinel is one master that Redis Sentinel watches.
+	Sentinel = redisnet.Sentinel
+	// Pool has settings of the Redis client.
+	Pool = redisnet.Pool
+	// TLS has the details of encrypted connections.
+	TLS = redisnet.TLS
 )
 
 // Settings are those of channels_redis, under its names. They must be the same at every emitter.
 type Settings struct {
 	// Hosts are the hosts of the ring.
-	Hosts
+	redisnet.Hosts
 	// Prefix begins every key; "asgi" unless the emitters say otherwise.
 	Prefix string
 	// Capacity is how many messages may wait for one receiver; more are dropped by the sender.
@@ -36,7 +49,7 @@ type Settings struct {
 // DefaultSettings are channels_redis's defaults, on the local host.
 func DefaultSettings() Settings {
 	return Settings{
-		Hosts:       Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}},
+		Hosts:       redisnet.Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}},
 		Prefix:      "asgi",
 		Capacity:    100,
 		Expiry:      time.Minute,
@@ -48,7 +61,7 @@ func DefaultSettings() Settings {
 // Place identifies what cannot change under an open Broker: settings of the same place differ in nothing else than
 // what [Broker.Apply] can change. It holds no secrets.
 func (s Settings) Place() string {
-	return fmt.Sprintf("redis %s%q %s", s.place(), s.Prefix, s.Serializer)
+	return fmt.Sprintf("redis %s%q %s", s.Place(), s.Prefix, s.Serializer)
 }
 
 // Validate says what is wrong with the settings, if anything.
@@ -67,7 +80,7 @@ type inForce struct {
 // prepare checks the settings and makes them ready for use.
 func (s Settings) prepare() (*inForce, error) {
 	fail := func(err error) (*inForce, error) { return nil, fmt.Errorf("channel_layer redis: %w", err) }
-	if _, err := s.options(); err != nil {
+	if _, err := s.Options(); err != nil {
 		return fail(err)
 	}
 	if s.Prefix == "" || s.Capacity <= 0 || s.Expiry < time.Second || s.GroupExpiry < time.Second {

@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -11,7 +10,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/layertest"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
@@ -63,13 +63,13 @@ func shapes(t *testing.T) map[string]shape {
 		"a ring, encrypted": with(func(s *redis.Settings) { s.URLs, s.EncryptionKeys, s.Prefix = ringURLs, keys, "asgi-r" },
 			peers.CoreLayer, map[string]any{"prefix": "asgi-r", "symmetric_encryption_keys": keys}),
 		"a ring of masters": with(func(s *redis.Settings) {
-			s.URLs, s.Sentinels = nil, []redis.Sentinel{{Master: "one", Addresses: sentinels.Addrs, Database: 4}, {Master: "two", Addresses: sentinels.Addrs, Database: 4}}
+			s.URLs, s.Sentinels = nil, []redisnet.Sentinel{{Master: "one", Addresses: sentinels.Addrs, Database: 4}, {Master: "two", Addresses: sentinels.Addrs, Database: 4}}
 		}, peers.CoreLayer, map[string]any{"hosts": []any{master("one"), master("two")}}),
 		"unix socket": with(func(s *redis.Settings) { s.URLs = []string{"unix://" + socket + "?db=1"} },
 			peers.CoreLayer, map[string]any{}),
 		"tls": with(func(s *redis.Settings) {
 			s.URLs, s.Prefix = []string{secure}, "asgi-t"
-			s.TLS = &redis.TLS{CA: certificates.CA, Cert: certificates.ClientCert, Key: certificates.ClientKey}
+			s.TLS = &redisnet.TLS{CA: certificates.CA, Cert: certificates.ClientCert, Key: certificates.ClientKey}
 		}, peers.CoreLayer, map[string]any{"prefix": "asgi-t", "hosts": []string{fmt.Sprintf("%s?ssl_ca_certs=%s&ssl_certfile=%s&ssl_keyfile=%s",
 			secure, certificates.CA, certificates.ClientCert, certificates.ClientKey)}}),
 		"user and database": with(func(s *redis.Settings) { s.URLs = []string{user} }, peers.CoreLayer, map[string]any{}),
@@ -81,53 +81,9 @@ func TestShapesWithPython(t *testing.T) {
 	for name, shape := range shapes(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			both(t, shape, func(s redis.Settings) relay.Broker { return newBroker(t, s) })
+			layertest.ExchangeWithPython(t, shape.class, shape.config, newBroker(t, shape.settings))
 		})
 	}
-}
-
-// both has each side send to the other.
-func both(t *testing.T, shape shape, open func(redis.Settings) relay.Broker) {
-	b, sink := open(shape.settings), &relaytest.Sink{}
-	if err := b.Start(sink); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeBroker(b) })
-	groups := []string{"jobs-status_changed", "job_events-1", "job_events-2", "job_events-3", "job_events-4"} // on all hosts of a ring of 3
-	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
-	defer cancel()
-	if err := b.Join(ctx, groups...); err != nil {
-		t.Fatal(err, b.Health().Detail)
-	}
-	python := peers.StartLayer(t, shape.class, shape.config)
-	for _, g := range groups {
-		text := fmt.Sprintf(`{"group": %q, "s": "\u001b[0;32mök <&>"}`, g)
-		python.Send(peers.Event{Group: g, Text: text})
-		relaytest.Eventually(t, "the event of Python for "+g, func() bool { return len(sink.Texts(g)) == 1 })
-		if got := sink.Texts(g)[0]; got != text {
-			t.Errorf("got %s, want %s", got, text)
-		}
-	}
-	python.Join("to.python-1")
-	text := `{"text": "\u001b ü"}`
-	relaytest.Eventually(t, "Python to be a member", func() bool {
-		r, err := b.Publish(ctx, "to.python-1", []byte(text))
-		return err == nil && r.Members == 1
-	})
-	var got struct{ Type, Text string }
-	if err := json.Unmarshal(python.Receive(relaytest.Patience), &got); err != nil || got.Text != text || got.Type != "internal.message" {
-		t.Errorf("Python got %+v, %v", got, err)
-	}
-	if h := b.Health(); !h.OK || h.Undecodable > 0 {
-		t.Errorf("health: %+v", h)
-	}
-}
-
-// closeBroker closes a broker whose server may not answer.
-func closeBroker(b relay.Broker) {
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
-	_ = b.Close(ctx)
 }
 
 // TestConnectionsThatCannotBe names what is wrong, and no secret.
@@ -138,12 +94,12 @@ func TestConnectionsThatCannotBe(t *testing.T) {
 	server.Do("ACL", "SETUSER", "relay", "on", ">hunter2", "~*", "&*", "+@all")
 	for name, c := range map[string]struct {
 		url  string
-		tls  *redis.TLS
+		tls  *redisnet.TLS
 		says string
 	}{
-		"another authority":     {"rediss://" + addr, &redis.TLS{CA: others.CA, Cert: certificates.ClientCert, Key: certificates.ClientKey}, "certificate"},
-		"no client certificate": {"rediss://" + addr, &redis.TLS{CA: certificates.CA}, "certificate"},
-		"another name":          {"rediss://" + addr, &redis.TLS{CA: certificates.CA, ServerName: "other.example.com", Cert: certificates.ClientCert, Key: certificates.ClientKey}, "other.example.com"},
+		"another authority":     {"rediss://" + addr, &redisnet.TLS{CA: others.CA, Cert: certificates.ClientCert, Key: certificates.ClientKey}, "certificate"},
+		"no client certificate": {"rediss://" + addr, &redisnet.TLS{CA: certificates.CA}, "certificate"},
+		"another name":          {"rediss://" + addr, &redisnet.TLS{CA: certificates.CA, ServerName: "other.example.com", Cert: certificates.ClientCert, Key: certificates.ClientKey}, "other.example.com"},
 		"wrong password":        {"redis://relay:hunter22@" + server.Addr, nil, "WRONGPASS"},
 		"nobody there":          {fmt.Sprintf("redis://127.0.0.1:%d", peers.FreePort(t)), nil, "refused"},
 	} {
@@ -154,7 +110,7 @@ func TestConnectionsThatCannotBe(t *testing.T) {
 			if err := b.Start(&relaytest.Sink{}); err != nil {
 				t.Fatal(err)
 			}
-			defer closeBroker(b)
+			defer layertest.CloseBroker(b)
 			relaytest.Eventually(t, "health to say "+c.says, func() bool {
 				h := b.Health()
 				return !h.OK && strings.Contains(h.Detail, c.says)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
@@ -60,42 +61,42 @@ func (s *subscriber) cut() {
 
 // run keeps the connection up until ctx ends.
 func (s *subscriber) run(ctx context.Context) {
-	wait := retryFirst
+	wait := redisnet.RetryFirst
 	for ctx.Err() == nil {
 		began := time.Now()
-		route := s.layer.hosts.route(s.host)
+		route := s.layer.hosts.Route(s.host)
 		err := s.session(ctx, route)
 		if ctx.Err() != nil {
 			return
 		}
-		if route != s.layer.hosts.route(s.host) {
-			s.layer.health.replaced(s.host)
-			wait = retryFirst
+		if route != s.layer.hosts.Route(s.host) {
+			s.layer.health.Replaced(s.host)
+			wait = redisnet.RetryFirst
 			continue
 		}
-		s.layer.health.lost(s.host, err)
+		s.layer.health.Lost(s.host, err)
 		if time.Since(began) > time.Second {
-			wait = retryFirst
+			wait = redisnet.RetryFirst
 		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
 		case <-ctx.Done():
 		}
-		wait = min(2*wait, retryMost)
+		wait = min(2*wait, redisnet.RetryMost)
 	}
 }
 
 // session connects, subscribes to what is wanted, and reads until the connection breaks.
-func (s *subscriber) session(ctx context.Context, route *route) error {
-	nc, err := route.dial(ctx)
+func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
+	nc, err := route.Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	defer func() { _ = nc.Close() }()
 	conn := resp.New(nc, func(string, [][]byte) {})
-	conn.Answered = s.layer.hosts.trips.add
-	if err := auth(conn, route.options); err != nil {
+	conn.Answered = s.layer.hosts.Trips.Add
+	if err := redisnet.Auth(conn, route.Options); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -105,7 +106,7 @@ func (s *subscriber) session(ctx context.Context, route *route) error {
 		s.dirty = append(s.dirty, sub)
 	}
 	s.mu.Unlock()
-	s.layer.health.found(s.host)
+	s.layer.health.Found(s.host)
 	s.wake()
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -144,18 +145,18 @@ func (s *subscriber) broken() {
 
 // write sends what is wanted until ctx ends, and a question where nothing is, so that a host that says nothing is noticed.
 func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(redisnet.ProbeEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if former(conn.Conn) {
-				return errFormer
+			if redisnet.Former(conn.Conn) {
+				return redisnet.ErrFormer
 			}
-			s.layer.health.asked(s.host)
-			if err := conn.Send(replyWait, []string{"PING"}); err != nil {
+			s.layer.health.Asked(s.host)
+			if err := conn.Send(redisnet.ReplyWait, []string{"PING"}); err != nil {
 				return err
 			}
 		case <-s.kick:
@@ -164,7 +165,7 @@ func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
 				if len(commands) == 0 {
 					break
 				}
-				if err := conn.Send(replyWait, commands...); err != nil {
+				if err := conn.Send(redisnet.ReplyWait, commands...); err != nil {
 					return err
 				}
 			}
@@ -176,7 +177,7 @@ func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
 func (s *subscriber) read(conn *resp.Conn) error {
 	gap := s.openGap()
 	for {
-		if err := conn.SetReadDeadline(time.Now().Add(replyWait)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(redisnet.ReplyWait)); err != nil {
 			return err
 		}
 		value, err := conn.Reply()
@@ -198,7 +199,7 @@ func (s *subscriber) read(conn *resp.Conn) error {
 				s.alive(gap)
 			}
 		default: // an answer to PING
-			s.layer.health.answered(s.host)
+			s.layer.health.Answered(s.host)
 			s.alive(gap)
 		}
 		if len(s.events) > 0 && (len(s.events) >= deliverMost || !conn.Complete()) {
@@ -250,7 +251,7 @@ func (s *subscriber) confirmed(channel []byte, gap *gap) bool {
 	if sub.placed && sub.late {
 		sub.late = false
 		if sub.wanted {
-			s.layer.health.missed(s.sink, relay.Loss{Cause: relay.LossLateJoin, Groups: []string{sub.group}})
+			s.layer.health.Missed(s.sink, relay.Loss{Cause: relay.LossLateJoin, Groups: []string{sub.group}})
 		}
 	}
 	s.settled(sub)
@@ -287,7 +288,7 @@ func (s *subscriber) openGap() *gap {
 // closeGap makes a gap known, now that all its groups are subscribed again.
 func (s *subscriber) closeGap(g *gap) {
 	length := time.Since(g.from).Round(time.Millisecond)
-	s.layer.health.missed(s.sink, relay.Loss{Cause: relay.LossInterrupted, Groups: g.groups})
-	s.layer.log.Warn("events may have been missed while the connection to redis was broken; pub/sub keeps nothing", "host", s.layer.hosts.route(s.host).addr(), "groups", len(g.groups), "gap", length)
+	s.layer.health.Missed(s.sink, relay.Loss{Cause: relay.LossInterrupted, Groups: g.groups})
+	s.layer.log.Warn("events may have been missed while the connection to redis was broken; pub/sub keeps nothing", "host", s.layer.hosts.Route(s.host).Addr(), "groups", len(g.groups), "gap", length)
 	g.groups = nil
 }

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"time"
 )
 
@@ -167,7 +168,7 @@ func (s *subscriber) overdue() int {
 	}
 	n := 0
 	for _, sub := range s.groups {
-		if sub.pending > 0 && time.Since(sub.since) > answerWait {
+		if sub.pending > 0 && time.Since(sub.since) > redisnet.AnswerWait {
 			n++
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
@@ -184,11 +185,11 @@ func (o *oracle) serve(c net.Conn) {
 
 func watchedBy(oracles ...*oracle) redis.Settings {
 	s := settings()
-	m := redis.Sentinel{Master: "m"}
+	m := redisnet.Sentinel{Master: "m"}
 	for _, o := range oracles {
 		m.Addresses = append(m.Addresses, o.addr)
 	}
-	s.Sentinels = []redis.Sentinel{m}
+	s.Sentinels = []redisnet.Sentinel{m}
 	return s
 }
 

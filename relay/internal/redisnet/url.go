@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"crypto/tls"

@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"context"
@@ -14,7 +14,7 @@ type trips struct {
 	nanos atomic.Int64
 }
 
-func (t *trips) add(took time.Duration) {
+func (t *trips) Add(took time.Duration) {
 	t.count.Add(1)
 	t.nanos.Add(int64(took))
 }
@@ -30,7 +30,7 @@ func (h tripHook) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 	return func(ctx context.Context, cmd goredis.Cmder) error {
 		began := time.Now()
 		err := next(ctx, cmd)
-		h.add(time.Since(began))
+		h.Add(time.Since(began))
 		return err
 	}
 }
@@ -40,7 +40,7 @@ func (h tripHook) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 	return func(ctx context.Context, cmds []goredis.Cmder) error {
 		began := time.Now()
 		err := next(ctx, cmds)
-		h.add(time.Since(began))
+		h.Add(time.Since(began))
 		return err
 	}
 }

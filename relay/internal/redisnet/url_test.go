@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"os/exec"
@@ -147,7 +147,7 @@ func TestURLsAndPool(t *testing.T) {
 		URLs: []string{"redis://a?socket_timeout=2&max_connections=7", "redis://b"},
 		Pool: Pool{ReadTimeout: time.Second},
 	}
-	list, err := h.options()
+	list, err := h.Options()
 	if err != nil {
 		t.Fatal(err)
 	}

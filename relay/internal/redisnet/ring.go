@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"hash/crc32"
@@ -14,7 +14,7 @@ import (
 
 // ringIndex says which of n hosts keeps value: groups by their name, messages by the receiver's
 // (channels_redis 4, consistent hashing by the low 12 bits of a CRC-32).
-func ringIndex(value string, n int) int {
+func RingIndex(value string, n int) int {
 	if n == 1 {
 		return 0
 	}
@@ -25,33 +25,33 @@ func ringIndex(value string, n int) int {
 const retireAfter = 15 * time.Second
 
 // ring is the hosts of an open layer. How they are reached can change, how many they are cannot.
-type ring struct {
-	size   int
-	routes atomic.Pointer[[]*route]
-	trips  trips // over all hosts, and routes
+type Ring struct {
+	Size   int
+	routes atomic.Pointer[[]*Route]
+	Trips  trips // over all hosts, and routes
 
 	mu      sync.Mutex
 	hosts   Hosts
-	retired []*route
+	retired []*Route
 	closed  bool
 }
 
-func newRing(h Hosts) (*ring, error) {
+func NewRing(h Hosts) (*Ring, error) {
 	routes, err := h.routes()
 	if err != nil {
 		return nil, err
 	}
-	r := &ring{size: len(routes), hosts: h}
+	r := &Ring{Size: len(routes), hosts: h}
 	r.watch(routes)
 	r.routes.Store(&routes)
 	return r, nil
 }
 
 // tell logs which options of URLs mean nothing.
-func (r *ring) tell(log *slog.Logger) {
-	for host := range r.size {
-		if route := r.route(host); len(route.ignored) > 0 {
-			log.Warn("options of a redis url ignored", "host", route.addr(),
+func (r *Ring) Tell(log *slog.Logger) {
+	for host := range r.Size {
+		if route := r.Route(host); len(route.ignored) > 0 {
+			log.Warn("options of a redis url ignored", "host", route.Addr(),
 				"options", strings.Join(route.ignored, ", "),
 				"remedy", "remove them, or see channel_layer redis { pool { … } }")
 		}
@@ -59,21 +59,21 @@ func (r *ring) tell(log *slog.Logger) {
 }
 
 // watch counts the round trips of routes.
-func (r *ring) watch(routes []*route) {
+func (r *Ring) watch(routes []*Route) {
 	for _, route := range routes {
-		route.client.AddHook(tripHook{&r.trips})
+		route.client.AddHook(tripHook{&r.Trips})
 	}
 }
 
 // index is the host that keeps value.
-func (r *ring) index(value string) int { return ringIndex(value, r.size) }
+func (r *Ring) Index(value string) int { return RingIndex(value, r.Size) }
 
-func (r *ring) route(host int) *route { return (*r.routes.Load())[host] }
+func (r *Ring) Route(host int) *Route { return (*r.routes.Load())[host] }
 
-func (r *ring) client(host int) *goredis.Client { return r.route(host).client }
+func (r *Ring) Client(host int) *goredis.Client { return r.Route(host).client }
 
 // apply replaces the routes if h differs in anything, such as a password, and tells so.
-func (r *ring) apply(h Hosts) (changed bool, err error) {
+func (r *Ring) Apply(h Hosts) (changed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || reflect.DeepEqual(h, r.hosts) {
@@ -98,7 +98,7 @@ func (r *ring) apply(h Hosts) (changed bool, err error) {
 	return true, nil
 }
 
-func (r *ring) close() {
+func (r *Ring) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.closed {
@@ -108,7 +108,7 @@ func (r *ring) close() {
 	}
 }
 
-func closeAll(routes []*route) {
+func closeAll(routes []*Route) {
 	for _, r := range routes {
 		r.close()
 	}

@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"context"
@@ -14,14 +14,14 @@ import (
 
 const (
 	// answerWait is how long a host may take to answer before it counts as not well.
-	answerWait = time.Second
+	AnswerWait = time.Second
 	// watchEvery is how often a change of health is looked for, to log it.
 	watchEvery = 250 * time.Millisecond
 )
 
 // health is what is known of the hosts' state.
-type health struct {
-	reconnects, repairs atomic.Uint64
+type Health struct {
+	reconnects, Repairs atomic.Uint64
 	healed              atomic.Uint64 // keys of our own that held another type
 	gaps                atomic.Uint64
 
@@ -41,12 +41,12 @@ type hostHealth struct {
 	refusal error
 }
 
-func newHealth(hosts int) *health {
-	return &health{hosts: make([]hostHealth, hosts), since: time.Now()}
+func NewHealth(hosts int) *Health {
+	return &Health{hosts: make([]hostHealth, hosts), since: time.Now()}
 }
 
 // missed makes a loss known: in the layer's health, and to the sink. It does not block.
-func (h *health) missed(sink relay.Sink, l relay.Loss) {
+func (h *Health) Missed(sink relay.Sink, l relay.Loss) {
 	h.gaps.Add(1)
 	h.mu.Lock()
 	h.gap = l.String() + " before " + time.Now().UTC().Format(time.RFC3339)
@@ -54,13 +54,13 @@ func (h *health) missed(sink relay.Sink, l relay.Loss) {
 	relay.ReportLoss(sink, l)
 }
 
-func (h *health) lost(host int, err error) {
+func (h *Health) Lost(host int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[host] = hostHealth{ever: h.hosts[host].ever, err: err}
 }
 
-func (h *health) found(host int) {
+func (h *Health) Found(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.hosts[host].ever {
@@ -70,21 +70,21 @@ func (h *health) found(host int) {
 }
 
 // replaced notes that a connection is exchanged for another because the settings say so: that is no reconnect.
-func (h *health) replaced(host int) {
+func (h *Health) Replaced(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[host].ever = false
 }
 
 // refuses notes why a host takes no writes, or with nil, that it takes them.
-func (h *health) refuses(host int, why error) {
+func (h *Health) Refuses(host int, why error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[host].refusal = why
 }
 
 // lastLoss is why a connection broke the last time.
-func (h *health) lastLoss() (err error) {
+func (h *Health) lastLoss() (err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, host := range h.hosts {
@@ -95,7 +95,7 @@ func (h *health) lastLoss() (err error) {
 	return err
 }
 
-func (h *health) asked(host int) {
+func (h *Health) Asked(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.hosts[host].asked.IsZero() {
@@ -103,14 +103,14 @@ func (h *health) asked(host int) {
 	}
 }
 
-func (h *health) answered(host int) {
+func (h *Health) Answered(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[host].asked = time.Time{}
 }
 
 // trouble says in one line what is wrong with the hosts, empty if nothing is.
-func (h *health) trouble(addr func(host int) string) string {
+func (h *Health) trouble(addr func(host int) string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var wrong []string
@@ -122,7 +122,7 @@ func (h *health) trouble(addr func(host int) string) string {
 			wrong = append(wrong, fmt.Sprintf("redis %s: not connected yet", addr(i)))
 		case host.refusal != nil:
 			wrong = append(wrong, fmt.Sprintf("redis %s takes no events: %v", addr(i), host.refusal))
-		case !host.asked.IsZero() && time.Since(host.asked) > answerWait:
+		case !host.asked.IsZero() && time.Since(host.asked) > AnswerWait:
 			wrong = append(wrong, fmt.Sprintf("redis %s: no answer for %v", addr(i), time.Since(host.asked).Round(100*time.Millisecond)))
 		}
 	}
@@ -130,8 +130,8 @@ func (h *health) trouble(addr func(host int) string) string {
 }
 
 // report is the state of a layer: that of its hosts and, if they are well, what else may be wrong.
-func (h *health) report(hosts *ring, more func() string) relay.Health {
-	addr := func(host int) string { return hosts.route(host).addr() }
+func (h *Health) Report(hosts *Ring, more func() string) relay.Health {
+	addr := func(host int) string { return hosts.Route(host).Addr() }
 	trouble := h.trouble(addr)
 	if trouble == "" {
 		trouble = more()
@@ -144,7 +144,7 @@ func (h *health) report(hosts *ring, more func() string) relay.Health {
 	h.mu.Unlock()
 	detail := trouble
 	if detail == "" {
-		addrs := make([]string, hosts.size)
+		addrs := make([]string, hosts.Size)
 		for i := range addrs {
 			addrs[i] = addr(i)
 		}
@@ -155,14 +155,14 @@ func (h *health) report(hosts *ring, more func() string) relay.Health {
 	}
 	return relay.Health{
 		OK: trouble == "", Detail: detail, Since: since,
-		Reconnects: h.reconnects.Load(), Repairs: h.repairs.Load(), Gaps: h.gaps.Load(),
+		Reconnects: h.reconnects.Load(), Repairs: h.Repairs.Load(), Gaps: h.gaps.Load(),
 		Healed:     h.healed.Load(),
-		RoundTrips: hosts.trips.count.Load(), RoundTripSeconds: time.Duration(hosts.trips.nanos.Load()).Seconds(),
+		RoundTrips: hosts.Trips.count.Load(), RoundTripSeconds: time.Duration(hosts.Trips.nanos.Load()).Seconds(),
 	}
 }
 
 // watch logs every change of health, and what was over before it could be seen; unwell says what it means that the layer is not well.
-func (h *health) watch(ctx context.Context, log *slog.Logger, health func() relay.Health, unwell string) {
+func (h *Health) Watch(ctx context.Context, log *slog.Logger, health func() relay.Health, unwell string) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	last := relay.Health{OK: true, Since: time.Now()}
@@ -193,8 +193,8 @@ func (h *health) watch(ctx context.Context, log *slog.Logger, health func() rela
 	}
 }
 
-func (h *health) heal(log *slog.Logger, host *route, key string) {
+func (h *Health) Heal(log *slog.Logger, host *Route, key string) {
 	h.healed.Add(1)
-	log.Warn("a key of the relay held another type", "key", key, "host", host.addr(),
+	log.Warn("a key of the relay held another type", "key", key, "host", host.Addr(),
 		"remedy", "the key was deleted; find out which program writes to it")
 }

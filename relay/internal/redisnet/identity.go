@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"context"
@@ -28,28 +28,28 @@ const (
 )
 
 // identity is the text that identifies a layer.
-type identity struct {
-	hosts  *ring
-	key    string
-	before string                     // begins each script
-	healed func(host int, key string) // is told of keys that held another type
+type Identity struct {
+	Hosts  *Ring
+	Key    string
+	Before string                     // begins each script
+	Healed func(host int, key string) // is told of keys that held another type
 }
 
 // read returns what the first host of the ring has, which alone may store a new identity. The others have copies, one
 // of which does while the first host is away.
-func (i *identity) read(ctx context.Context) (string, error) {
+func (i *Identity) Read(ctx context.Context) (string, error) {
 	type answer struct {
 		host int
 		id   string
 		err  error
 	}
-	answers := make(chan answer, i.hosts.size)
-	settled := make(chan string, i.hosts.size-1)
+	answers := make(chan answer, i.Hosts.Size)
+	settled := make(chan string, i.Hosts.Size-1)
 	go func() {
 		id, err := i.run(ctx, 0, identityScript, rand.Text())
 		answers <- answer{0, id, err}
 	}()
-	for host := 1; host < i.hosts.size; host++ {
+	for host := 1; host < i.Hosts.Size; host++ {
 		go func() {
 			id, err := i.run(ctx, host, peekScript)
 			answers <- answer{host, id, err}
@@ -62,12 +62,12 @@ func (i *identity) read(ctx context.Context) (string, error) {
 	}
 	right := ""
 	defer func() {
-		for range i.hosts.size - 1 {
+		for range i.Hosts.Size - 1 {
 			settled <- right
 		}
 	}()
 	known, failed, enough := "", error(nil), (<-chan time.Time)(nil)
-	for range i.hosts.size {
+	for range i.Hosts.Size {
 		select {
 		case a := <-answers:
 			switch {
@@ -86,11 +86,11 @@ func (i *identity) read(ctx context.Context) (string, error) {
 			return known, nil
 		}
 	}
-	return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", i.key, failed)
+	return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", i.Key, failed)
 }
 
 // run runs a script on a host. A key that holds another type is deleted first.
-func (i *identity) run(ctx context.Context, host int, script string, args ...any) (string, error) {
+func (i *Identity) run(ctx context.Context, host int, script string, args ...any) (string, error) {
 	id, err := i.runOnce(ctx, host, script, args...)
 	if !strings.Contains(fmt.Sprint(err), "WRONGTYPE") { // not at the beginning before Redis 7
 		return id, err
@@ -98,19 +98,19 @@ func (i *identity) run(ctx context.Context, host int, script string, args ...any
 	if _, err := i.runOnce(ctx, host, "return tostring(redis.call('DEL',KEYS[1]))"); err != nil {
 		return "", err
 	}
-	i.healed(host, i.key)
+	i.Healed(host, i.Key)
 	return i.runOnce(ctx, host, script, args...)
 }
 
-func (i *identity) runOnce(ctx context.Context, host int, script string, args ...any) (string, error) {
-	id, err := goredis.NewScript(i.before+script).Run(ctx, i.hosts.client(host), []string{i.key}, args...).Text()
+func (i *Identity) runOnce(ctx context.Context, host int, script string, args ...any) (string, error) {
+	id, err := goredis.NewScript(i.Before+script).Run(ctx, i.Hosts.Client(host), []string{i.Key}, args...).Text()
 	if errors.Is(err, goredis.Nil) {
 		return "", nil
 	}
 	return id, err
 }
 
-func set(ctx context.Context, client *goredis.Client, key, value string, lifetime time.Duration) error {
+func Set(ctx context.Context, client *goredis.Client, key, value string, lifetime time.Duration) error {
 	if err := client.Set(ctx, key, value, lifetime).Err(); err != nil {
 		return fmt.Errorf("storing %s: %w", key, err)
 	}

@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"context"
@@ -55,7 +55,7 @@ type Pool struct {
 }
 
 // withDefaults fills in what is 0.
-func (p Pool) withDefaults() Pool {
+func (p Pool) WithDefaults() Pool {
 	set := func(d *time.Duration, value time.Duration) {
 		if *d == 0 {
 			*d = value
@@ -73,7 +73,7 @@ func (p Pool) withDefaults() Pool {
 }
 
 // backoff is how long to wait before the given repetition, the first being 0.
-func (p Pool) backoff(attempt int) time.Duration {
+func (p Pool) Backoff(attempt int) time.Duration {
 	return min(p.MinBackoff<<min(attempt, 20), p.MaxBackoff)
 }
 
@@ -81,9 +81,9 @@ func (p Pool) backoff(attempt int) time.Duration {
 func (h Hosts) size() int { return len(h.URLs) + len(h.Sentinels) }
 
 // place names the databases that hold the layer, without who reads them and how. Masters of one name are told apart by their first sentinel.
-func (h Hosts) place() string {
+func (h Hosts) Place() string {
 	var b strings.Builder
-	all, _ := h.options()
+	all, _ := h.Options()
 	for i, o := range all {
 		fmt.Fprintf(&b, "%s %q %d, ", o.Network, o.Addr, o.DB)
 		if len(h.Sentinels) > 0 {
@@ -94,7 +94,7 @@ func (h Hosts) place() string {
 }
 
 // options are those of every host. That of a Sentinel has network "sentinel" and the master's name as its address.
-func (h Hosts) options() ([]*host, error) {
+func (h Hosts) Options() ([]*host, error) {
 	var list []*host
 	switch {
 	case h.size() == 0:
@@ -133,11 +133,11 @@ func (h Hosts) options() ([]*host, error) {
 			return nil, errors.New("there is a tls block, but no url begins with rediss://")
 		}
 	}
-	if pool := h.Pool.withDefaults(); pool.MinBackoff > pool.MaxBackoff {
+	if pool := h.Pool.WithDefaults(); pool.MinBackoff > pool.MaxBackoff {
 		return nil, errors.New("pool: min_backoff is above max_backoff")
 	}
 	for _, o := range list {
-		h.Pool.or(o.pool).withDefaults().apply(o.Options)
+		h.Pool.or(o.pool).WithDefaults().apply(o.Options)
 		if o.tls = h.TLS.or(o.tls); o.tls != nil {
 			if _, err := o.tls.apply(&tls.Config{}); err != nil {
 				return nil, err
@@ -193,34 +193,34 @@ func fill[T comparable](to *T, value T) {
 }
 
 // route is one way to reach a host: a client, and the dialer that it uses.
-type route struct {
-	options *goredis.Options
+type Route struct {
+	Options *goredis.Options
 	client  *goredis.Client
-	dial    func(ctx context.Context) (net.Conn, error) // for links
+	Dial    func(ctx context.Context) (net.Conn, error) // for links
 	master  *master                                     // nil without Sentinel
 	ignored []string                                    // options of the URL that mean nothing here
 	quiet   atomic.Int64                                // until when (Unix seconds) the client's HELLO is not sent
 }
 
 // skipHello keeps the client from sending HELLO for a while: the host hangs up at it.
-func (r *route) skipHello() { r.quiet.Store(time.Now().Add(withoutHello).Unix()) }
+func (r *Route) SkipHello() { r.quiet.Store(time.Now().Add(WithoutHello).Unix()) }
 
 // routes connects to nothing yet.
-func (h Hosts) routes() ([]*route, error) {
-	all, err := h.options()
+func (h Hosts) routes() ([]*Route, error) {
+	all, err := h.Options()
 	if err != nil {
 		return nil, fmt.Errorf("channel_layer redis: %w", err)
 	}
-	list := make([]*route, len(all))
+	list := make([]*Route, len(all))
 	for i, o := range all {
-		r := &route{options: o.Options, ignored: o.ignored}
+		r := &Route{Options: o.Options, ignored: o.ignored}
 		network, addr := o.Network, o.Addr
 		dial := dialer(o.TLSConfig, o.tls, o.DialTimeout)
-		r.dial = func(ctx context.Context) (net.Conn, error) { return dial(ctx, network, addr) }
+		r.Dial = func(ctx context.Context) (net.Conn, error) { return dial(ctx, network, addr) }
 		o.Dialer, o.TLSConfig = dial, nil
 		if len(h.Sentinels) > 0 {
 			r.master = newMaster(h.Sentinels[i], dial)
-			r.dial = func(ctx context.Context) (net.Conn, error) { return r.master.connect(ctx, true) }
+			r.Dial = func(ctx context.Context) (net.Conn, error) { return r.master.connect(ctx, true) }
 			o.Dialer = r.master.dialMaster
 		}
 		o.Dialer = guarded(o.Dialer, r)
@@ -231,14 +231,14 @@ func (h Hosts) routes() ([]*route, error) {
 }
 
 // addr names the host for people.
-func (r *route) addr() string {
+func (r *Route) Addr() string {
 	if r.master != nil {
 		return r.master.String()
 	}
-	return r.options.Addr
+	return r.Options.Addr
 }
 
-func (r *route) close() {
+func (r *Route) close() {
 	_ = r.client.Close()
 	if r.master != nil {
 		r.master.close()

@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"errors"
@@ -13,10 +13,10 @@ import (
 )
 
 // withoutHello is how long a host that hangs up at HELLO is not sent one.
-const withoutHello = 10 * time.Minute
+const WithoutHello = 10 * time.Minute
 
 // errHungUp means that a host closed the connection when it was sent HELLO.
-var errHungUp = errors.New("the host closes the connection at HELLO")
+var ErrHungUp = errors.New("the host closes the connection at HELLO")
 
 // code is the first word of a refusal.
 func code(refused resp.Error) string {
@@ -25,7 +25,7 @@ func code(refused resp.Error) string {
 }
 
 // rejectsLogin reports whether a refusal is about the user, whatever the protocol.
-func rejectsLogin(refused resp.Error) bool {
+func RejectsLogin(refused resp.Error) bool {
 	switch code(refused) {
 	case "NOAUTH", "WRONGPASS", "NOPERM":
 		return true
@@ -34,7 +34,7 @@ func rejectsLogin(refused resp.Error) bool {
 }
 
 // momentary reports whether a refusal says something of the server's state rather than of what it can do.
-func momentary(refused resp.Error) bool {
+func Momentary(refused resp.Error) bool {
 	switch code(refused) {
 	case "BUSY", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "OOM", "MISCONF", "NOREPLICAS":
 		return true
@@ -43,12 +43,12 @@ func momentary(refused resp.Error) bool {
 }
 
 // hangsUp reports whether an error is that of a connection that the other end has closed.
-func hangsUp(err error) bool {
+func HangsUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // auth authenticates on a connection without HELLO.
-func auth(c *resp.Conn, o *goredis.Options) error {
+func Auth(c *resp.Conn, o *goredis.Options) error {
 	if o.Password == "" {
 		return nil
 	}
@@ -56,27 +56,27 @@ func auth(c *resp.Conn, o *goredis.Options) error {
 	if o.Username != "" {
 		auth = []string{"AUTH", o.Username, o.Password}
 	}
-	_, err := c.Do(replyWait, auth...)
+	_, err := c.Do(ReplyWait, auth...)
 	return err
 }
 
 // isReply reports whether an error is what Redis answered, rather than a connection's.
-func isReply(err error) bool {
+func IsReply(err error) bool {
 	var reply goredis.Error
 	return errors.As(err, &reply)
 }
 
 // wrongType reports whether a command failed since its key holds another type.
-func wrongType(err error) bool {
-	return isReply(err) && strings.HasPrefix(err.Error(), "WRONGTYPE")
+func WrongType(err error) bool {
+	return IsReply(err) && strings.HasPrefix(err.Error(), "WRONGTYPE")
 }
 
 const (
 	// probeEvery is how long a quiet link goes without a command; each is answered, or the host is not well.
-	probeEvery = 500 * time.Millisecond
+	ProbeEvery = 500 * time.Millisecond
 	// replyWait is how long a reply may take before the connection is given up.
-	replyWait = 10 * time.Second
+	ReplyWait = 10 * time.Second
 )
 
 // Time between attempts to connect.
-const retryFirst, retryMost = 50 * time.Millisecond, 500 * time.Millisecond
+const RetryFirst, RetryMost = 50 * time.Millisecond, 500 * time.Millisecond

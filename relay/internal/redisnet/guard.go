@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"bytes"
@@ -31,7 +31,7 @@ type guard struct {
 
 // guarded makes the connections that dial makes guarded ones. With a route, they know whether its host hangs up at
 // HELLO.
-func guarded(dial dialFunc, r *route) dialFunc {
+func guarded(dial dialFunc, r *Route) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
 		if err != nil {
@@ -49,7 +49,7 @@ func guarded(dial dialFunc, r *route) dialFunc {
 // that in any case, whatever its settings, and goes on without only if the host refuses it in words: these are
 // supplied here.
 type greeting struct {
-	route *route // nil: every command is sent
+	route *Route // nil: every command is sent
 	phase phase
 	reply []byte // not read yet
 }
@@ -132,8 +132,8 @@ func (g *guard) Read(b []byte) (int, error) {
 	}
 	n, err := g.Conn.Read(b)
 	if g.phase == asking {
-		if g.phase = over; n == 0 && hangsUp(err) {
-			g.route.skipHello()
+		if g.phase = over; n == 0 && HangsUp(err) {
+			g.route.SkipHello()
 		}
 	}
 	if !g.claims.sound(b[:n]) {

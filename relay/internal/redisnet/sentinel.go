@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import (
 	"context"
@@ -37,12 +37,12 @@ type master struct {
 	mu     sync.Mutex
 	addr   string
 	epoch  uint64 // of the newest answer
-	conns  map[*masterConn]bool
+	conns  map[*MasterConn]bool
 	closed bool
 }
 
 func newMaster(s Sentinel, dial dialFunc) *master {
-	m := &master{name: s.Master, dial: dial, conns: map[*masterConn]bool{}}
+	m := &master{name: s.Master, dial: dial, conns: map[*MasterConn]bool{}}
 	for _, addr := range s.Addresses {
 		m.sentinels = append(m.sentinels, goredis.NewSentinelClient(&goredis.Options{
 			Addr: addr, Username: s.SentinelUsername, Password: s.SentinelPassword, Dialer: guarded(dial, nil),
@@ -58,27 +58,27 @@ func newMaster(s Sentinel, dial dialFunc) *master {
 }
 
 // masterConn is a connection that master knows of.
-type masterConn struct {
+type MasterConn struct {
 	net.Conn
 	master *master
-	addr   string
+	Addr   string
 	link   bool // it is not cut
 	warned bool // that it is to a former master
 }
 
 // former tells whether a connection of a link is to a master that is none any more.
-func former(conn net.Conn) bool {
-	c, ok := conn.(*masterConn)
+func Former(conn net.Conn) bool {
+	c, ok := conn.(*MasterConn)
 	if !ok {
 		return false
 	}
 	c.master.mu.Lock()
 	defer c.master.mu.Unlock()
-	return c.addr != c.master.addr
+	return c.Addr != c.master.addr
 }
 
 // Close closes the connection, and master forgets it.
-func (c *masterConn) Close() error {
+func (c *MasterConn) Close() error {
 	c.master.mu.Lock()
 	delete(c.master.conns, c)
 	c.master.mu.Unlock()
@@ -99,7 +99,7 @@ func (m *master) connect(ctx context.Context, link bool) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &masterConn{Conn: conn, master: m, addr: addr, link: link}
+	c := &MasterConn{Conn: conn, master: m, Addr: addr, link: link}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -108,7 +108,7 @@ func (m *master) connect(ctx context.Context, link bool) (net.Conn, error) {
 	}
 	if epoch != m.epoch { // another has become the master meanwhile
 		_ = conn.Close()
-		return nil, errFormer
+		return nil, ErrFormer
 	}
 	m.addr, m.conns[c] = addr, true
 	return c, nil
@@ -140,10 +140,10 @@ func (m *master) follow(ctx context.Context) {
 			continue
 		}
 		m.addr = addr
-		var cut []*masterConn
+		var cut []*MasterConn
 		for c := range m.conns {
 			switch {
-			case c.addr == addr:
+			case c.Addr == addr:
 			case !c.link:
 				cut = append(cut, c)
 			case !c.warned: // it parts by itself, unless it waits for an answer of a host that is gone
@@ -240,7 +240,7 @@ func (m *master) String() string {
 func (m *master) close() {
 	m.mu.Lock()
 	m.closed = true
-	var open []*masterConn
+	var open []*MasterConn
 	for c := range m.conns {
 		open = append(open, c)
 	}
@@ -256,4 +256,4 @@ func (m *master) close() {
 }
 
 // errFormer ends a connection that works, to make another.
-var errFormer = errors.New("the sentinels name another master")
+var ErrFormer = errors.New("the sentinels name another master")

@@ -1,4 +1,4 @@
-package redis
+package redisnet
 
 import "testing"
 
@@ -14,7 +14,7 @@ func TestRing(t *testing.T) {
 		{"specific.abc!", 3, 2},
 		{"job_events-42", 7, 1},
 	} {
-		if got := ringIndex(c.value, c.n); got != c.want {
+		if got := RingIndex(c.value, c.n); got != c.want {
 			t.Errorf("ringIndex(%q, %d) = %d, want %d", c.value, c.n, got, c.want)
 		}
 	}

@@ -1,0 +1,114 @@
+// Package layertest holds what the tests of several channel layers share.
+package layertest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/relaytest"
+)
+
+// Quiet is a logger that discards everything.
+var Quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// LossSink is a [relaytest.Sink] that records losses.
+type LossSink struct {
+	relaytest.Sink
+	mu     sync.Mutex
+	losses []relay.Loss
+}
+
+// Lost implements [relay.LossSink].
+func (s *LossSink) Lost(l relay.Loss) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.losses = append(s.losses, l)
+}
+
+// Of returns the losses with one cause.
+func (s *LossSink) Of(cause relay.LossCause) (losses []relay.Loss) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.losses {
+		if l.Cause == cause {
+			losses = append(losses, l)
+		}
+	}
+	return losses
+}
+
+// Buffer is a buffer for several goroutines, such as a log's.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// String returns the bytes written so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// CloseBroker closes a broker whose server may not answer.
+func CloseBroker(b relay.Broker) {
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	_ = b.Close(ctx)
+}
+
+// ExchangeWithPython starts b and has b and a layer of Python send to each other.
+func ExchangeWithPython(t *testing.T, class string, config map[string]any, b relay.Broker) {
+	t.Helper()
+	sink := &relaytest.Sink{}
+	if err := b.Start(sink); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { CloseBroker(b) })
+	// These groups lie on all hosts of a ring of three.
+	groups := []string{"jobs-status_changed", "job_events-1", "job_events-2", "job_events-3", "job_events-4"}
+	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
+	defer cancel()
+	if err := b.Join(ctx, groups...); err != nil {
+		t.Fatal(err, b.Health().Detail)
+	}
+	python := peers.StartLayer(t, class, config)
+	for _, g := range groups {
+		text := fmt.Sprintf(`{"group": %q, "s": "\u001b[0;32mök <&>"}`, g)
+		python.Send(peers.Event{Group: g, Text: text})
+		relaytest.Eventually(t, "the event of Python for "+g, func() bool { return len(sink.Texts(g)) == 1 })
+		if got := sink.Texts(g)[0]; got != text {
+			t.Errorf("got %s, want %s", got, text)
+		}
+	}
+	python.Join("to.python-1")
+	text := `{"text": "\u001b ü"}`
+	relaytest.Eventually(t, "Python to be a member", func() bool {
+		r, err := b.Publish(ctx, "to.python-1", []byte(text))
+		return err == nil && r.Members == 1
+	})
+	var got struct{ Type, Text string }
+	err := json.Unmarshal(python.Receive(relaytest.Patience), &got)
+	if err != nil || got.Text != text || got.Type != "internal.message" {
+		t.Errorf("Python got %+v, %v; want the text %s", got, err, text)
+	}
+	if h := b.Health(); !h.OK || h.Undecodable > 0 {
+		t.Errorf("health: %+v", h)
+	}
+}
