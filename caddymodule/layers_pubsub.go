@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/layer/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/pubsub"
 )
 
 func init() {
@@ -22,7 +22,7 @@ type RedisPubSubLayer struct {
 	RedisCommon
 	Resync
 
-	settings redis.PubSubSettings
+	settings pubsub.Settings
 }
 
 // CaddyModule returns the Caddy module information.
@@ -32,7 +32,7 @@ func (RedisPubSubLayer) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings.
 func (l *RedisPubSubLayer) Provision(caddy.Context) (err error) {
-	s := redis.DefaultPubSubSettings()
+	s := pubsub.DefaultSettings()
 	if s.Hosts, s.EncryptionKeys, err = l.expand(s.Hosts); err != nil {
 		return fmt.Errorf("channel_layer redis_pubsub: %w", err)
 	}
@@ -51,11 +51,11 @@ func (l *RedisPubSubLayer) Place() string { return l.settings.Place() }
 
 // Open implements [ChannelLayer].
 func (l *RedisPubSubLayer) Open(log *slog.Logger) (relay.Broker, error) {
-	return redis.NewPubSub(l.settings, log)
+	return pubsub.New(l.settings, log)
 }
 
 // Apply implements [ChannelLayer].
-func (l *RedisPubSubLayer) Apply(b relay.Broker) error { return b.(*redis.PubSub).Apply(l.settings) }
+func (l *RedisPubSubLayer) Apply(b relay.Broker) error { return b.(*pubsub.Broker).Apply(l.settings) }
 
 // UnmarshalCaddyfile reads
 //

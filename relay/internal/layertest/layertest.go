@@ -112,3 +112,34 @@ func ExchangeWithPython(t *testing.T, class string, config map[string]any, b rel
 		t.Errorf("health: %+v", h)
 	}
 }
+
+// ExpectLoss waits for a loss with a cause, and compares the groups of the first one.
+func ExpectLoss(t testing.TB, sink *LossSink, cause relay.LossCause, all bool, groups ...string) {
+	t.Helper()
+	relaytest.Eventually(t, "a loss: "+cause.String(), func() bool { return len(sink.Of(cause)) > 0 })
+	l := sink.Of(cause)[0]
+	if l.All != all || fmt.Sprint(l.Groups) != fmt.Sprint(groups) {
+		t.Errorf("%s: all %v, groups %q; want all %v, groups %q", cause, l.All, l.Groups, all, groups)
+	}
+}
+
+// TestLateJoin has a Join time out while the server is away, and expects a loss once the group is joined.
+func TestLateJoin(t *testing.T, server *peers.Redis, b relay.Broker) {
+	t.Helper()
+	sink := &LossSink{}
+	if err := b.Start(sink); err != nil {
+		t.Fatal(err)
+	}
+	defer CloseBroker(b)
+	server.Kill()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := b.Join(ctx, "late"); err == nil {
+		t.Fatal("joined without Redis")
+	}
+	if losses := sink.Of(relay.LossLateJoin); len(losses) > 0 {
+		t.Fatalf("reported before the group was joined: %+v", losses)
+	}
+	server.Restart()
+	ExpectLoss(t, sink, relay.LossLateJoin, false, "late")
+}

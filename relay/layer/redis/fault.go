@@ -2,9 +2,10 @@ package redis
 
 import (
 	"fmt"
-	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"strings"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // Time between attempts to join a group whose key cannot be used. A notification that the key has changed ends the

@@ -16,22 +16,13 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-func expectLoss(t *testing.T, sink *layertest.LossSink, cause relay.LossCause, all bool, groups ...string) {
-	t.Helper()
-	relaytest.Eventually(t, "a loss: "+cause.String(), func() bool { return len(sink.Of(cause)) > 0 })
-	l := sink.Of(cause)[0]
-	if l.All != all || fmt.Sprint(l.Groups) != fmt.Sprint(groups) {
-		t.Errorf("%s: all %v, groups %q; want all %v, groups %q", cause, l.All, l.Groups, all, groups)
-	}
-}
-
 func TestVanishedMembershipIsALoss(t *testing.T) {
 	server := peers.StartRedis(t)
 	sink := &layertest.LossSink{}
 	b := newBroker(t, settings(server))
 	run(t, b, sink, "a", "b")
 	server.Do("DEL", "asgi:group:a")
-	expectLoss(t, sink, relay.LossMembership, false, "a")
+	layertest.ExpectLoss(t, sink, relay.LossMembership, false, "a")
 	if h := b.Health(); h.Gaps != 1 {
 		t.Errorf("%d gaps, want 1", h.Gaps)
 	}
@@ -59,7 +50,7 @@ func TestFullMailboxIsALoss(t *testing.T) {
 		t.Fatal("the emitter dropped nothing")
 	}
 	close(release)
-	expectLoss(t, &sink.LossSink, relay.LossMailboxFull, true)
+	layertest.ExpectLoss(t, &sink.LossSink, relay.LossMailboxFull, true)
 }
 
 // slowLossSink holds deliveries back until its gate is closed.
@@ -87,35 +78,12 @@ func TestUnreadMailboxExpires(t *testing.T) {
 		}
 	}
 	time.AfterFunc(2*s.Expiry, func() { close(sink.gate) }) // the sink itself is slow
-	expectLoss(t, &sink.LossSink, relay.LossMailboxExpired, true)
+	layertest.ExpectLoss(t, &sink.LossSink, relay.LossMailboxExpired, true)
 }
 
 func TestLateJoinIsALoss(t *testing.T) {
-	for name, open := range map[string]func(t *testing.T, server *peers.Redis) relay.Broker{
-		"redis":  func(t *testing.T, server *peers.Redis) relay.Broker { return newBroker(t, settings(server)) },
-		"pubsub": func(t *testing.T, server *peers.Redis) relay.Broker { return newPubSub(t, pubSubSettings(server)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := peers.StartRedis(t)
-			sink := &layertest.LossSink{}
-			b := open(t, server)
-			if err := b.Start(sink); err != nil {
-				t.Fatal(err)
-			}
-			defer layertest.CloseBroker(b)
-			server.Kill()
-			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-			defer cancel()
-			if err := b.Join(ctx, "late"); err == nil {
-				t.Fatal("joined without Redis")
-			}
-			if losses := sink.Of(relay.LossLateJoin); len(losses) > 0 {
-				t.Fatalf("told before the group was joined: %+v", losses)
-			}
-			server.Restart()
-			expectLoss(t, sink, relay.LossLateJoin, false, "late")
-		})
-	}
+	server := peers.StartRedis(t)
+	layertest.TestLateJoin(t, server, newBroker(t, settings(server)))
 }
 
 func TestUnreadMessagesOfADeadNodeAreCounted(t *testing.T) {
@@ -128,7 +96,7 @@ func TestUnreadMessagesOfADeadNodeAreCounted(t *testing.T) {
 	server.Do("SADD", "edgerelay:nodes:asgi", dead)
 	server.Do("ZADD", "asgi"+dead, 1, "m1", 2, "m2")
 	server.Do("ZADD", "asgi$0000000000000000", 1, "m0")
-	expectLoss(t, sink, relay.LossDeadNode, false)
+	layertest.ExpectLoss(t, sink, relay.LossDeadNode, false)
 	if l := sink.Of(relay.LossDeadNode)[0]; l.Events != 3 {
 		t.Errorf("%d events, want 3", l.Events)
 	}
@@ -151,7 +119,7 @@ func TestDeliveredMessagesOfADeadNodeAreNotCounted(t *testing.T) {
 	alive := newBroker(t, settings(server))
 	alive.SetBeat(20*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond)
 	run(t, alive, losses, "a")
-	expectLoss(t, losses, relay.LossDeadNode, false)
+	layertest.ExpectLoss(t, losses, relay.LossDeadNode, false)
 	if l := losses.Of(relay.LossDeadNode)[0]; l.Events != 1 {
 		t.Errorf("%d events, want 1", l.Events)
 	}
@@ -254,5 +222,5 @@ func TestLeavingARingWithASilentHost(t *testing.T) {
 	if err := b.Close(ctx); err == nil {
 		t.Fatal("left a silent host")
 	}
-	expectLoss(t, sink, relay.LossShutdown, false, away...)
+	layertest.ExpectLoss(t, sink, relay.LossShutdown, false, away...)
 }

@@ -6,8 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 const (

@@ -1,9 +1,10 @@
 package redis
 
 import (
-	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 	"sync"
 	"sync/atomic"
+
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 )
 
 // remembered is how many messages a failover may take back.

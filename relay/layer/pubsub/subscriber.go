@@ -1,4 +1,4 @@
-package redis
+package pubsub
 
 import (
 	"context"
@@ -24,7 +24,7 @@ const (
 // subscriber is the connection to one host of a pub/sub layer: one subscription for each group. Join and leave only say what is wanted;
 // one goroutine writes, all that has gathered meanwhile in one go, and one reads.
 type subscriber struct {
-	layer *PubSub
+	layer *Broker
 	host  int
 	sink  relay.Sink
 	kick  chan struct{}
@@ -39,8 +39,8 @@ type subscriber struct {
 	events  []relay.Event // of the reading goroutine
 }
 
-func newSubscriber(p *PubSub, host int) *subscriber {
-	return &subscriber{layer: p, host: host, kick: make(chan struct{}, 1), groups: map[string]*subscription{}}
+func newSubscriber(b *Broker, host int) *subscriber {
+	return &subscriber{layer: b, host: host, kick: make(chan struct{}, 1), groups: map[string]*subscription{}}
 }
 
 func (s *subscriber) wake() {

@@ -1,9 +1,10 @@
-package redis
+package pubsub
 
 import (
 	"context"
-	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // subscription is one group. Commands for it are answered in their order.

@@ -1,4 +1,4 @@
-package redis_test
+package pubsub_test
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/layertest"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
-	"github.com/edgerelay/edgerelay/relay/layer/redis"
+	"github.com/edgerelay/edgerelay/relay/layer/pubsub"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-func pubSubSettings(servers ...*peers.Redis) redis.PubSubSettings {
-	s := redis.DefaultPubSubSettings()
+func settings(servers ...*peers.Redis) pubsub.Settings {
+	s := pubsub.DefaultSettings()
 	s.URLs = nil
 	for _, r := range servers {
 		s.URLs = append(s.URLs, r.URL)
@@ -25,75 +25,75 @@ func pubSubSettings(servers ...*peers.Redis) redis.PubSubSettings {
 	return s
 }
 
-func newPubSub(t testing.TB, s redis.PubSubSettings) *redis.PubSub {
+func newBroker(t testing.TB, s pubsub.Settings) *pubsub.Broker {
 	t.Helper()
-	p, err := redis.NewPubSub(s, layertest.Quiet)
+	p, err := pubsub.New(s, layertest.Quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func TestPubSubSuite(t *testing.T) {
+func TestSuite(t *testing.T) {
 	one, two, three := peers.StartRedis(t), peers.StartRedis(t), peers.StartRedis(t)
-	for name, change := range map[string]func(*redis.PubSubSettings){
-		"msgpack":         func(*redis.PubSubSettings) {},
-		"json, encrypted": func(s *redis.PubSubSettings) { s.Serializer, s.EncryptionKeys = "json", []string{"k"} },
-		"a ring, encrypted": func(s *redis.PubSubSettings) {
-			s.Hosts, s.EncryptionKeys = pubSubSettings(one, two, three).Hosts, []string{"k"}
+	for name, change := range map[string]func(*pubsub.Settings){
+		"msgpack":         func(*pubsub.Settings) {},
+		"json, encrypted": func(s *pubsub.Settings) { s.Serializer, s.EncryptionKeys = "json", []string{"k"} },
+		"a ring, encrypted": func(s *pubsub.Settings) {
+			s.Hosts, s.EncryptionKeys = settings(one, two, three).Hosts, []string{"k"}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := pubSubSettings(one)
+			s := settings(one)
 			change(&s)
 			s.Prefix = strings.ReplaceAll(name, " ", "")
-			relaytest.Run(t, func(t testing.TB) relay.Broker { return newPubSub(t, s) })
+			relaytest.Run(t, func(t testing.TB) relay.Broker { return newBroker(t, s) })
 		})
 	}
 }
 
-// TestPubSubWithPython is [TestShapesWithPython] for this layer.
-func TestPubSubWithPython(t *testing.T) {
+// TestWithPython is [TestShapesWithPython] for this layer.
+func TestWithPython(t *testing.T) {
 	one, two, three := peers.StartRedis(t), peers.StartRedis(t), peers.StartRedis(t)
 	sentinels := peers.StartSentinels(t, "mymaster", three, 0, 1, "")
-	ring := pubSubSettings(one, two, three).Hosts
+	ring := settings(one, two, three).Hosts
 	one.Do("ACL", "SETUSER", "relay", "on", ">secret", "~edgerelay:*", "resetchannels", "&asgi*", "+@all", "-@admin", "-@dangerous")
 	user := []string{"redis://relay:secret@" + one.Addr}
 	keys := []string{"the new key", "the old key"}
 	for name, c := range map[string]struct {
-		change func(*redis.PubSubSettings)
+		change func(*pubsub.Settings)
 		class  string
 		config map[string]any
 	}{
-		"plain":  {func(s *redis.PubSubSettings) { s.Prefix = "p" }, peers.PubSubLayer, map[string]any{"hosts": []string{one.URL}, "prefix": "p"}},
-		"a user": {func(s *redis.PubSubSettings) { s.URLs = user }, peers.PubSubLayer, map[string]any{"hosts": user}},
-		"a ring": {func(s *redis.PubSubSettings) { s.Prefix, s.Hosts = "r", ring }, peers.PubSubLayer, map[string]any{"hosts": ring.URLs, "prefix": "r"}},
-		"sentinel": {func(s *redis.PubSubSettings) {
+		"plain":  {func(s *pubsub.Settings) { s.Prefix = "p" }, peers.PubSubLayer, map[string]any{"hosts": []string{one.URL}, "prefix": "p"}},
+		"a user": {func(s *pubsub.Settings) { s.URLs = user }, peers.PubSubLayer, map[string]any{"hosts": user}},
+		"a ring": {func(s *pubsub.Settings) { s.Prefix, s.Hosts = "r", ring }, peers.PubSubLayer, map[string]any{"hosts": ring.URLs, "prefix": "r"}},
+		"sentinel": {func(s *pubsub.Settings) {
 			s.URLs, s.Sentinels = nil, []redisnet.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs}}
 		}, peers.PubSubLayer, map[string]any{"hosts": []any{map[string]any{"master_name": "mymaster", "sentinels": sentinels.Pairs()}}}},
 		"encrypted": {
-			func(s *redis.PubSubSettings) { s.Prefix, s.EncryptionKeys = "e", keys }, peers.LaterPubSubLayer,
+			func(s *pubsub.Settings) { s.Prefix, s.EncryptionKeys = "e", keys }, peers.LaterPubSubLayer,
 			map[string]any{"hosts": []string{one.URL}, "prefix": "e", "symmetric_encryption_keys": []string{keys[1], keys[0]}},
 		},
 		"json, encrypted": {
-			func(s *redis.PubSubSettings) { s.Prefix, s.Serializer, s.EncryptionKeys = "j", "json", keys }, peers.LaterPubSubLayer,
+			func(s *pubsub.Settings) { s.Prefix, s.Serializer, s.EncryptionKeys = "j", "json", keys }, peers.LaterPubSubLayer,
 			map[string]any{"hosts": []string{one.URL}, "prefix": "j", "serializer_format": "json", "symmetric_encryption_keys": keys},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := pubSubSettings(one)
+			s := settings(one)
 			c.change(&s)
-			layertest.ExchangeWithPython(t, c.class, c.config, newPubSub(t, s))
+			layertest.ExchangeWithPython(t, c.class, c.config, newBroker(t, s))
 		})
 	}
 }
 
-func TestPubSubGap(t *testing.T) {
+func TestGap(t *testing.T) {
 	server := peers.StartRedis(t)
-	s := pubSubSettings(server)
+	s := settings(server)
 	log := &layertest.Buffer{}
-	p, err := redis.NewPubSub(s, slog.New(slog.NewTextHandler(log, nil)))
+	p, err := pubsub.New(s, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,14 +150,14 @@ func TestPubSubGap(t *testing.T) {
 	}
 }
 
-// TestPubSubFollowsTheMaster has the master die that the subscriptions are on.
-func TestPubSubFollowsTheMaster(t *testing.T) {
+// TestFollowsTheMaster has the master die that the subscriptions are on.
+func TestFollowsTheMaster(t *testing.T) {
 	first := peers.StartRedis(t, "--repl-diskless-sync-delay", "0")
 	second := peers.StartReplica(t, first)
 	sentinels := peers.StartSentinels(t, "mymaster", first, 1, 3, "")
-	s := redis.DefaultPubSubSettings()
+	s := pubsub.DefaultSettings()
 	s.URLs, s.Sentinels = nil, []redisnet.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs}}
-	p, sink := newPubSub(t, s), &relaytest.Sink{}
+	p, sink := newBroker(t, s), &relaytest.Sink{}
 	if err := p.Start(sink); err != nil {
 		t.Fatal(err)
 	}
@@ -178,10 +178,10 @@ func TestPubSubFollowsTheMaster(t *testing.T) {
 	relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) == 1 })
 }
 
-// TestPubSubJunk publishes what no emitter would.
-func TestPubSubJunk(t *testing.T) {
+// TestJunk publishes what no emitter would.
+func TestJunk(t *testing.T) {
 	server := peers.StartRedis(t)
-	p, sink := newPubSub(t, pubSubSettings(server)), &relaytest.Sink{}
+	p, sink := newBroker(t, settings(server)), &relaytest.Sink{}
 	if err := p.Start(sink); err != nil {
 		t.Fatal(err)
 	}
@@ -202,12 +202,12 @@ func TestPubSubJunk(t *testing.T) {
 	}
 }
 
-func TestPubSubLayerID(t *testing.T) {
+func TestLayerID(t *testing.T) {
 	server := peers.StartRedis(t)
 	id := func(url string) string {
-		s := redis.DefaultPubSubSettings()
+		s := pubsub.DefaultSettings()
 		s.URLs = []string{url}
-		p := newPubSub(t, s)
+		p := newBroker(t, s)
 		defer layertest.CloseBroker(p)
 		id, err := p.LayerID(context.Background())
 		if err != nil || id == "" {
@@ -218,4 +218,9 @@ func TestPubSubLayerID(t *testing.T) {
 	if a, b := id("redis://"+server.Addr+"/1"), id("redis://"+server.Addr+"/2"); a != b {
 		t.Errorf("%s and %s, though pub/sub is one for all databases", a, b)
 	}
+}
+
+func TestLateJoinIsALoss(t *testing.T) {
+	server := peers.StartRedis(t)
+	layertest.TestLateJoin(t, server, newBroker(t, settings(server)))
 }
