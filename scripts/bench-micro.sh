@@ -3,7 +3,7 @@
 #   scripts/bench-micro.sh [<commit>]      BENCH=<regexp> COUNT=6 BENCHTIME=0.3s PACKAGES="./relay ./relay/transport/ws"
 set -eu
 cd "$(dirname "$0")/.."
-packages=${PACKAGES:-./relay ./relay/transport/ws ./relay/layer/redis ./relay/protocol/awx ./relay/backplane ./plugins ./internal/lanes ./internal/guests}
+packages=${PACKAGES:-./relay ./relay/transport/ws ./relay/layer/redis ./relay/internal/asgi ./relay/protocol/awx ./relay/backplane ./plugins ./internal/lanes ./internal/guests}
 export GOTOOLCHAIN=local
 # shellcheck disable=SC2086
 run() { go test -run '^$' -bench "${BENCH:-.}" -benchmem -benchtime "${BENCHTIME:-0.3s}" $packages; }
