@@ -66,20 +66,21 @@ const (
 	Auditor
 	// Anybody is nobody in particular: nobody was asked who it is.
 	Anybody
-	kinds
+	// KindCount is how many kinds there are.
+	KindCount
 )
 
 // String returns the kind's name as metrics show it.
 func (k Kind) String() string {
-	return [...]string{"user", "superuser", "auditor", "anybody"}[k.index()]
-}
-
-// index is k, or User where that is no kind.
-func (k Kind) index() Kind {
-	if k < kinds {
-		return k
+	switch k {
+	case Superuser:
+		return "superuser"
+	case Auditor:
+		return "auditor"
+	case Anybody:
+		return "anybody"
 	}
-	return User
+	return "user"
 }
 
 var (

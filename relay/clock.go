@@ -9,8 +9,5 @@ var epoch = time.Now()
 // wall clock is set, provided that t comes from [time.Now].
 func Ticks(t time.Time) int64 { return int64(t.Sub(epoch)) }
 
-// seconds is Ticks in half the bytes.
-func seconds(t time.Time) uint32 { return uint32(Ticks(t) / int64(time.Second)) }
-
 // At is the time of which [Ticks] is ticks. It has a reading of the monotonic clock.
 func At(ticks int64) time.Time { return epoch.Add(time.Duration(ticks)) }

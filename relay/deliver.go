@@ -97,9 +97,10 @@ func (b *batch) fill(h *Hub, events []Event) {
 	}
 	put := func(ev *Event, of uint64, text []byte) {
 		size := frameSize(len(text))
-		if ev.Group != group || of != classes || ev.journey != traced || len(buf)+size > cap(buf) {
+		trace := journeyOf(ev)
+		if ev.Group != group || of != classes || trace != traced || len(buf)+size > cap(buf) {
 			end()
-			group, classes, traced = ev.Group, of, ev.journey
+			group, classes, traced = ev.Group, of, trace
 		}
 		if count == 0 {
 			sent = stamp(ev.Sent)
@@ -133,7 +134,7 @@ func (b *batch) fill(h *Hub, events []Event) {
 	}
 	if h.tracing.Load() != nil {
 		for i := range events {
-			events[i].journey.settle()
+			journeyOf(&events[i]).settle()
 		}
 	}
 }
@@ -156,12 +157,12 @@ func (b *batch) judge(h *Hub, i int, ev *Event) (classes uint64) {
 	default:
 		h.stats.invalid.Add(1)
 		h.Lost(Loss{Cause: LossNotUTF8, Groups: []string{ev.Group}, Events: 1})
-		ev.journey.fail("not_utf8")
+		journeyOf(ev).fail("not_utf8")
 		return 0
 	}
 	if classes == 0 {
 		h.stats.hidden.Add(1)
-		ev.journey.fail("hidden")
+		journeyOf(ev).fail("hidden")
 	}
 	return classes
 }
@@ -172,13 +173,13 @@ func (h *Hub) passOver(ev *Event) {
 	switch {
 	case node: // for other nodes only
 		h.stats.control.Add(1)
-		ev.journey.fail("node_message")
+		journeyOf(ev).fail("node_message")
 	case raw > 0 || h.watchers.load()[ev.Group] != nil:
 		h.stats.tailed.Add(1)
-		ev.journey.fail("tail")
+		journeyOf(ev).fail("tail")
 	default:
 		h.stats.unheard.Add(1)
-		ev.journey.fail("no_client")
+		journeyOf(ev).fail("no_client")
 	}
 }
 

@@ -22,7 +22,23 @@ type Event struct {
 	// Redaction is nil for an event that every subscriber gets as it is.
 	Redaction *Redaction
 
-	journey *journey // nil but for those that are sampled, see Hub.Trace
+	// Trace follows a sampled event through this node. It is nil for all others, and for all while tracing is off. Events
+	// that are made of this one carry it on.
+	Trace Trace
+}
+
+// Trace follows one sampled event through this node.
+type Trace interface {
+	// Discarded records that no client gets the event, and why.
+	Discarded(reason string)
+}
+
+// Discard records in the trace, if there is one, that no client gets the event, and why. It is for an [Interceptor] that
+// drops it.
+func (ev *Event) Discard(reason string) {
+	if ev.Trace != nil {
+		ev.Trace.Discarded(reason)
+	}
 }
 
 // Control is a message of type consumer.subscribe or consumer.unsubscribe, with which a web
@@ -44,7 +60,8 @@ const (
 	FromLayer Source = iota
 	// FromPeer marks events that another node forwarded. They never travel further.
 	FromPeer
-	sources
+	// SourceCount is how many sources there are.
+	SourceCount
 )
 
 // String returns the source's name as metrics show it.

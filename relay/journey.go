@@ -58,24 +58,31 @@ func (t *tracing) sample(events []Event) {
 		if ev.Control != nil {
 			continue
 		}
-		ev.journey = &journey{
+		j := &journey{
 			Journey: Journey{Group: ev.Group, Source: ev.Source, Bytes: len(ev.Text), Sent: ev.Sent, Arrived: time.Now()},
 			report:  t.report,
 		}
-		ev.journey.pending.Store(1)
+		j.pending.Store(1)
+		ev.Trace = j
 	}
 }
 
-// Discard tells that nobody gets the event, and why; it is for an [Interceptor] that drops it.
-func (ev *Event) Discard(why string) {
-	ev.journey.fail(why)
-	ev.journey.settle()
+// Discarded implements [Trace].
+func (j *journey) Discarded(reason string) {
+	j.fail(reason)
+	j.settle()
+}
+
+// journeyOf returns the journey of an event, nil if it is not sampled.
+func journeyOf(ev *Event) *journey {
+	j, _ := ev.Trace.(*journey)
+	return j
 }
 
 // begin notes that plugins are done with events.
 func begin(events []Event) {
 	for i := range events {
-		if j := events[i].journey; j != nil && j.FannedOut.IsZero() {
+		if j := journeyOf(&events[i]); j != nil && j.FannedOut.IsZero() {
 			j.FannedOut = time.Now()
 		}
 	}

@@ -62,7 +62,7 @@ func (h *Hub) Open(socket Socket, id Identity, r *Reservation) *Session {
 	r.admission = nil
 	s.lastPing.Store(seconds(time.Now()))
 	h.stats.sessions.Add(1)
-	h.stats.byKind[id.Kind.index()].Add(1)
+	h.stats.byKind[kindIndex(id.Kind)].Add(1)
 	h.stats.opened.Add(1)
 	s.shard.add(s)
 	if h.recheck.Load() > 0 || !endOf(id).IsZero() {
@@ -151,7 +151,7 @@ func (s *Session) Close() {
 		h.admission.releaseAddress(AddressKey(s.address, int(s.ipv6Prefix)))
 	}
 	h.stats.sessions.Add(-1)
-	h.stats.byKind[s.identity.Kind.index()].Add(-1)
+	h.stats.byKind[kindIndex(s.identity.Kind)].Add(-1)
 }
 
 // drop ends subscriptions. s.mu is held.

@@ -10,11 +10,11 @@ import (
 // counters are the hub's own; each is changed once per event or connection at most, never per socket and event.
 type counters struct {
 	sessions                         atomic.Int64
-	byKind                           [kinds]atomic.Int64
+	byKind                           [KindCount]atomic.Int64
 	opened, refused, silent, expired atomic.Uint64
 	renewed, unverified, revoked     atomic.Uint64
 	drained, shed                    atomic.Uint64
-	events                           [sources]atomic.Uint64
+	events                           [SourceCount]atomic.Uint64
 	deliveries, bytes, missed        atomic.Uint64
 	missedSlow, slow                 atomic.Uint64
 	fanned                           atomic.Uint64
@@ -60,8 +60,8 @@ type Stats struct {
 // Stats returns the hub's figures now.
 func (h *Hub) Stats() Stats {
 	c := &h.stats
-	byKind := make(map[Kind]int, kinds)
-	for k := range kinds {
+	byKind := make(map[Kind]int, KindCount)
+	for k := range KindCount {
 		byKind[k] = int(c.byKind[k].Load())
 	}
 	return Stats{
@@ -141,3 +141,11 @@ func (closedDoor) Authenticate(*http.Request) (Identity, error) {
 func (closedDoor) Authorize(context.Context, Identity, string, string) error { return errNoAuthorizer }
 
 func (closedDoor) Recheck(context.Context, Identity) error { return errNoAuthorizer }
+
+// kindIndex is k, or User where that is no kind.
+func kindIndex(k Kind) Kind {
+	if k < KindCount {
+		return k
+	}
+	return User
+}

@@ -52,3 +52,6 @@ func (h *Hub) look(s *Session, now time.Time, limits *Limits) {
 		}
 	}
 }
+
+// seconds is Ticks in half the bytes.
+func seconds(t time.Time) uint32 { return uint32(Ticks(t) / int64(time.Second)) }

@@ -28,7 +28,7 @@ func (q *quietSocket) Kill()                   { q.killed = true }
 func TestNobodyIsGivenUpUnasked(t *testing.T) {
 	h := &Hub{log: slog.New(slog.NewTextHandler(io.Discard, nil)), admission: admission{byAddress: map[netip.Addr]int{}, byUser: map[string]int{}}}
 	limits := DefaultLimits()
-	start := epoch.Add(time.Hour)
+	start := At(0).Add(time.Hour)
 	socket := &quietSocket{read: start}
 	s := &Session{shard: newShard(h), socket: socket}
 	s.lastPing.Store(seconds(start.Add(-20 * time.Second)))
@@ -54,7 +54,7 @@ func TestNobodyIsGivenUpUnasked(t *testing.T) {
 func TestNobodyIsGivenUpWhoIsBehind(t *testing.T) {
 	h := &Hub{log: slog.New(slog.NewTextHandler(io.Discard, nil)), admission: admission{byAddress: map[netip.Addr]int{}, byUser: map[string]int{}}}
 	limits := DefaultLimits()
-	start := epoch.Add(time.Hour)
+	start := At(0).Add(time.Hour)
 	socket := &quietSocket{read: start, behind: true}
 	s := &Session{shard: newShard(h), socket: socket}
 	s.lastPing.Store(seconds(start.Add(-time.Second)))
