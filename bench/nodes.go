@@ -18,6 +18,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
@@ -75,7 +76,7 @@ func serveNodes(addr, n string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var sockets []*countingSocket
-	var hubs []*relay.Hub
+	var hubs []*hub.Hub
 	var servers []*httptest.Server
 	var planes []atomic.Pointer[backplane.Backplane]
 	if addr == "" {
@@ -83,8 +84,8 @@ func serveNodes(addr, n string) error {
 	}
 	heap := heapKiB()
 	for i := range count {
-		hub := relay.NewHub(quiet)
-		hubs = append(hubs, hub)
+		h := hub.New(quiet)
+		hubs = append(hubs, h)
 		var broker relay.Broker = memory.NewLayer().Broker()
 		if addr != "" {
 			s := redis.DefaultSettings()
@@ -103,7 +104,7 @@ func serveNodes(addr, n string) error {
 				http.NotFound(w, r)
 			})))
 		}
-		if err := hub.SetBroker(ctx, broker); err != nil {
+		if err := h.SetBroker(ctx, broker); err != nil {
 			return err
 		}
 	}
@@ -141,11 +142,11 @@ func serveNodes(addr, n string) error {
 			return fmt.Errorf("%d nodes do not find each other", count)
 		}
 	}
-	for _, hub := range hubs {
+	for _, h := range hubs {
 		socket := &countingSocket{}
 		sockets = append(sockets, socket)
-		session := hub.Open(socket, relay.Identity{ID: "1"}, &relay.Reservation{})
-		if _, err := hub.Subscribe(ctx, session, []string{benchGroup}); err != nil {
+		session := h.Open(socket, relay.Identity{ID: "1"}, &hub.Reservation{})
+		if _, err := h.Subscribe(ctx, session, []string{benchGroup}); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // Lengths of lists.
@@ -48,7 +49,7 @@ type connectionPage struct {
 	Next uint32 `json:"next,omitempty"`
 }
 
-func connections(sessions []relay.SessionInfo) []connection {
+func connections(sessions []hub.SessionInfo) []connection {
 	list := make([]connection, len(sessions))
 	for i, s := range sessions {
 		list[i] = connection{s.ID, s.User, s.Name, s.Address, s.Opened, s.LastRead, s.Groups, s.Waiting}
@@ -68,7 +69,7 @@ func (n *node) serveConnections(w http.ResponseWriter, r *http.Request) error {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return badRequest(err)
 	}
-	var sessions []relay.SessionInfo
+	var sessions []hub.SessionInfo
 	var page connectionPage
 	switch sort := q.Get("sort"); sort {
 	case "", "id":
@@ -116,7 +117,7 @@ func (n *node) serveClose(w http.ResponseWriter, r *http.Request) error {
 	filter, err := sessionFilter(c.ID, c.User, c.Group, c.Address)
 	switch {
 	case err != nil:
-	case filter == relay.SessionFilter{}:
+	case filter == hub.SessionFilter{}:
 		err = errors.New("say whose connections to close: id, user, group or address")
 	case c.Code != 1000 && c.Code != 1001 && c.Code != relay.ClosePolicy && (c.Code < 3000 || c.Code > 4999):
 		err = fmt.Errorf("a close code is 1000, 1001, 1008 or from 3000 to 4999, not %d", c.Code)
@@ -132,8 +133,8 @@ func (n *node) serveClose(w http.ResponseWriter, r *http.Request) error {
 }
 
 // sessionFilter makes a filter of what a request says.
-func sessionFilter(id uint32, user, group, address string) (f relay.SessionFilter, err error) {
-	f = relay.SessionFilter{ID: id, User: user, Group: group}
+func sessionFilter(id uint32, user, group, address string) (f hub.SessionFilter, err error) {
+	f = hub.SessionFilter{ID: id, User: user, Group: group}
 	if address == "" {
 		return f, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // groupStatus is a group as the admin API and the console show it.
@@ -32,8 +33,8 @@ type groupPage struct {
 	Next string `json:"next,omitempty"`
 }
 
-var groupOrders = map[string]relay.GroupOrder{
-	"": relay.GroupsByName, "name": relay.GroupsByName, "rate": relay.GroupsByRate, "subscribers": relay.GroupsBySubscribers,
+var groupOrders = map[string]hub.GroupOrder{
+	"": hub.GroupsByName, "name": hub.GroupsByName, "rate": hub.GroupsByRate, "subscribers": hub.GroupsBySubscribers,
 }
 
 func (n *node) serveGroups(w http.ResponseWriter, r *http.Request) error {
@@ -53,14 +54,14 @@ func (n *node) serveGroups(w http.ResponseWriter, r *http.Request) error {
 	page.Groups, page.Total = n.groups(q.Get("prefix"), order, q.Get("after"), int(limit)+1)
 	if len(page.Groups) > int(limit) {
 		page.Groups = page.Groups[:limit]
-		if order == relay.GroupsByName {
+		if order == hub.GroupsByName {
 			page.Next = page.Groups[limit-1].Group
 		}
 	}
 	return writeJSON(w, page)
 }
 
-func (n *node) groups(prefix string, order relay.GroupOrder, after string, limit int) (list []groupStatus, total int) {
+func (n *node) groups(prefix string, order hub.GroupOrder, after string, limit int) (list []groupStatus, total int) {
 	n.monitor.measureGroups()
 	page, total := n.hub.Groups(prefix, order, after, limit)
 	list = make([]groupStatus, len(page))
@@ -88,7 +89,7 @@ type tailGap struct {
 	Dropped int       `json:"dropped"`
 }
 
-func tailEventOf(ev relay.TailEvent) tailEvent {
+func tailEventOf(ev hub.TailEvent) tailEvent {
 	e := tailEvent{At: ev.At, Sent: ev.Sent, Source: ev.Source.String()}
 	var line bytes.Buffer
 	if json.Compact(&line, ev.Text) == nil {
@@ -110,7 +111,7 @@ func (n *node) serveTail(w http.ResponseWriter, r *http.Request) error {
 	if err := relay.CheckGroup(group); err != nil {
 		return badRequest(err)
 	}
-	o := relay.TailOptions{Raw: q.Get("raw") == "true"}
+	o := hub.TailOptions{Raw: q.Get("raw") == "true"}
 	if raw := q.Get("raw"); raw != "" && raw != "true" && raw != "false" {
 		return badRequest(fmt.Errorf("raw is true or false, not %q", raw))
 	}
@@ -146,7 +147,7 @@ func (n *node) serveTail(w http.ResponseWriter, r *http.Request) error {
 }
 
 // writeTail writes events as lines of JSON.
-func writeTail(w http.ResponseWriter, events []relay.TailEvent, dropped int) error {
+func writeTail(w http.ResponseWriter, events []hub.TailEvent, dropped int) error {
 	lines := json.NewEncoder(w)
 	lines.SetEscapeHTML(false)
 	for _, ev := range events {

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/caddymodule/units"
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 func drainCommand() *cobra.Command {
@@ -87,7 +87,7 @@ func drainBody(over string, rate float64) ([]byte, error) {
 }
 
 // askDrain speaks to /edgerelay/drain.
-func askDrain(address, method string, body []byte) (s relay.DrainStatus, text []byte, err error) {
+func askDrain(address, method string, body []byte) (s hub.DrainStatus, text []byte, err error) {
 	resp, err := requestAdmin(address, method, "/edgerelay/drain", body)
 	if err != nil {
 		return s, nil, err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // nodeConfig is a checked configuration, as the node applies it.
@@ -22,7 +23,7 @@ type nodeConfig struct {
 	Limits         relay.Limits
 	Files          fileLimits
 	// StopPace is the pace at which clients leave when the relay stops; nil: all at once.
-	StopPace *relay.Pace
+	StopPace *hub.Pace
 	// TraceEvents is the number of events for each that is traced, 0 for none.
 	TraceEvents int
 	AWXMetrics  bool

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
@@ -35,7 +36,7 @@ type consoleTails struct {
 // consoleTail keeps the last events of a group.
 type consoleTail struct {
 	mu     sync.Mutex
-	tail   *relay.Tail
+	tail   *hub.Tail
 	events []consoleEvent
 	next   int // number of the next event
 	used   time.Time
@@ -70,7 +71,7 @@ func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id re
 			fmt.Sprintf("%.120q is not a group that can be followed", group))
 		return nil
 	}
-	t, err := n.consoleTails.get(id.Key+"\x00"+id.Name+"\x00"+group, func() (*relay.Tail, error) { return h.openTail(r.Context(), id, group) })
+	t, err := n.consoleTails.get(id.Key+"\x00"+id.Name+"\x00"+group, func() (*hub.Tail, error) { return h.openTail(r.Context(), id, group) })
 	switch {
 	case errors.Is(err, relay.ErrDenied):
 		refuse(w, r, http.StatusForbidden, "denied", "you may not see this group")
@@ -87,7 +88,7 @@ func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id re
 }
 
 // openTail begins to follow a group, as the operator would get it as a client.
-func (h *ConsoleHandler) openTail(ctx context.Context, id relay.Identity, group string) (*relay.Tail, error) {
+func (h *ConsoleHandler) openTail(ctx context.Context, id relay.Identity, group string) (*hub.Tail, error) {
 	kind, item, _ := strings.Cut(group, "-")
 	if err := h.app.config.Authorizer.Authorize(ctx, id, kind, item); err != nil {
 		return nil, err
@@ -98,11 +99,11 @@ func (h *ConsoleHandler) openTail(ctx context.Context, id relay.Identity, group 
 	}
 	joining, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return h.app.node.hub.Tail(joining, group, relay.TailOptions{Class: class}), nil
+	return h.app.node.hub.Tail(joining, group, hub.TailOptions{Class: class}), nil
 }
 
 // get returns the tail of a key, which open begins if there is none yet.
-func (c *consoleTails) get(key string, open func() (*relay.Tail, error)) (*consoleTail, error) {
+func (c *consoleTails) get(key string, open func() (*hub.Tail, error)) (*consoleTail, error) {
 	for {
 		t, err := c.entry(key)
 		if err != nil {
@@ -133,7 +134,7 @@ func (c *consoleTails) entry(key string) (*consoleTail, error) {
 }
 
 // opened has a key's tail opened. It is false if the entry was given up while it was waited for.
-func (c *consoleTails) opened(key string, t *consoleTail, open func() (*relay.Tail, error)) (bool, error) {
+func (c *consoleTails) opened(key string, t *consoleTail, open func() (*hub.Tail, error)) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.mu.Lock()
@@ -206,7 +207,7 @@ func (t *consoleTail) since(after int) consoleTailPage {
 	return page
 }
 
-func consoleEventOf(ev relay.TailEvent, number int) consoleEvent {
+func consoleEventOf(ev hub.TailEvent, number int) consoleEvent {
 	e := consoleEvent{number: number, At: ev.At}
 	if !ev.Sent.IsZero() {
 		lag := ev.At.Sub(ev.Sent).Seconds()

@@ -11,9 +11,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/internal/doctor"
-	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
@@ -50,7 +50,7 @@ func (n *node) inForce() *nodeConfig {
 }
 
 // examine looks at everything that a names, with a hub whose channel layer is a's. running is the node if it is in operation, else nil.
-func (a *nodeConfig) examine(ctx context.Context, hub *relay.Hub, running *node) (list []doctor.Finding) {
+func (a *nodeConfig) examine(ctx context.Context, hub *hub.Hub, running *node) (list []doctor.Finding) {
 	asAWX, isAWX := a.Authorizer.(*awx.Authorizer)
 	if layer, ok := a.Layer.(*RedisLayer); ok {
 		list = append(list, examineRedis(ctx, layer.settings)...)

@@ -15,7 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/units"
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // drainDefault is the pace of a drain that is asked for without saying one.
@@ -31,16 +31,16 @@ type Drain struct {
 }
 
 // pace returns the pace that d means.
-func (d *Drain) pace() (relay.Pace, error) {
+func (d *Drain) pace() (hub.Pace, error) {
 	switch {
 	case d == nil:
-		return relay.Pace{Duration: drainDefault}, nil
+		return hub.Pace{Duration: drainDefault}, nil
 	case !(d.Rate >= 0 && d.Rate <= math.MaxInt32):
-		return relay.Pace{}, errors.New("drain: rate is a number of clients a second, or 0 for any number")
+		return hub.Pace{}, errors.New("drain: rate is a number of clients a second, or 0 for any number")
 	case d.Duration != nil && (*d.Duration < 0 || time.Duration(*d.Duration) > 24*time.Hour):
-		return relay.Pace{}, errors.New("drain: duration is between 0s and 24h")
+		return hub.Pace{}, errors.New("drain: duration is between 0s and 24h")
 	}
-	p := relay.Pace{Rate: d.Rate}
+	p := hub.Pace{Rate: d.Rate}
 	if d.Duration != nil {
 		p.Duration = time.Duration(*d.Duration)
 	} else if d.Rate == 0 {
@@ -101,7 +101,7 @@ func (n *node) drainForStop() {
 	}
 	p := *pace
 	if s := n.hub.DrainStatus(); s.State == "draining" { // never slower than it has begun
-		p = relay.Pace{Duration: min(time.Until(s.Ends), p.Over(s.Clients-s.Told))}
+		p = hub.Pace{Duration: min(time.Until(s.Ends), p.Over(s.Clients-s.Told))}
 	}
 	n.hub.Drain(p)
 	s := n.hub.DrainStatus()
@@ -149,7 +149,7 @@ func (n *node) beginDrain(r *http.Request) (int, error) {
 	}
 	pace := n.stopPace.Load()
 	if pace == nil {
-		pace = &relay.Pace{Duration: drainDefault}
+		pace = &hub.Pace{Duration: drainDefault}
 	}
 	if len(body) > 0 {
 		var d Drain

@@ -12,10 +12,11 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // drainStatus asks /edgerelay/drain, with a method.
-func (s *site) drain(method, body string) (code int, status relay.DrainStatus, text string) {
+func (s *site) drain(method, body string) (code int, status hub.DrainStatus, text string) {
 	s.t.Helper()
 	req, err := http.NewRequest(method, "http://"+s.admin+"/edgerelay/drain", strings.NewReader(body))
 	if err != nil {
@@ -182,13 +183,13 @@ func TestDrainConfig(t *testing.T) {
 	seconds := func(n int) *caddy.Duration { d := caddy.Duration(n) * caddy.Duration(time.Second); return &d }
 	for _, c := range []struct {
 		d    *Drain
-		want relay.Pace
+		want hub.Pace
 	}{
-		{nil, relay.Pace{Duration: 30 * time.Second}},
-		{&Drain{}, relay.Pace{Duration: 30 * time.Second}},
-		{&Drain{Rate: 10}, relay.Pace{Rate: 10}},
-		{&Drain{Duration: seconds(0)}, relay.Pace{}},
-		{&Drain{Duration: seconds(5), Rate: 10}, relay.Pace{Duration: 5 * time.Second, Rate: 10}},
+		{nil, hub.Pace{Duration: 30 * time.Second}},
+		{&Drain{}, hub.Pace{Duration: 30 * time.Second}},
+		{&Drain{Rate: 10}, hub.Pace{Rate: 10}},
+		{&Drain{Duration: seconds(0)}, hub.Pace{}},
+		{&Drain{Duration: seconds(5), Rate: 10}, hub.Pace{Duration: 5 * time.Second, Rate: 10}},
 	} {
 		if got, err := c.d.pace(); err != nil || got != c.want {
 			t.Errorf("%+v: %+v, %v; want %+v", c.d, got, err, c.want)

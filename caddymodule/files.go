@@ -17,7 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // A connection needs a file descriptor, and a process that has none left can neither accept nor reach Redis nor write its log. So fewer
@@ -179,7 +179,7 @@ func (c *crowd) gain(closed int) {
 
 // remedy adds to a refusal what its reader can do about it.
 func (c *nodeConfig) remedy(err error) error {
-	if errors.Is(err, errNoFiles) || errors.Is(err, relay.ErrTooManyConnections) && c.byFiles() {
+	if errors.Is(err, errNoFiles) || errors.Is(err, hub.ErrTooManyConnections) && c.byFiles() {
 		return fmt.Errorf("%w: nearly all of its %d file descriptors are in use; raise LimitNOFILE= of the systemd unit, or ulimit -n", err, c.Files.Open)
 	}
 	return err

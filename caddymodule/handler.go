@@ -20,6 +20,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
@@ -185,8 +186,8 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 
 // admit checks the handshake and the limits, and reserves room for the connection. It returns nil if the request is
 // answered.
-func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *relay.Reservation {
-	a, hub, address := h.app, h.app.node.hub, clientAddress(r)
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation {
+	a, address := h.app, clientAddress(r)
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
 		h.refuse(w, r, status, badHandshake, address, reason, errors.New(reason))
 		return nil
@@ -195,17 +196,17 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *relay.Reservati
 		a.node.tellUnknownAddress()
 	}
 	if err := a.node.checkFiles(r, a.config.Files.Open); err != nil {
-		hub.CountRefusal()
+		a.node.hub.CountRefusal()
 		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.config.remedy(err))
 		return nil
 	}
-	room, err := hub.Admit(address)
+	room, err := a.node.hub.Admit(address)
 	switch {
 	case err == nil:
 		return room
-	case errors.Is(err, relay.ErrTooManyPending):
+	case errors.Is(err, hub.ErrTooManyPending):
 		h.refuse(w, r, http.StatusTooManyRequests, rejectedPending, address, err.Error(), err)
-	case errors.Is(err, relay.ErrTooManyFromAddress):
+	case errors.Is(err, hub.ErrTooManyFromAddress):
 		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
 	default:
 		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.config.remedy(err))
@@ -215,7 +216,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *relay.Reservati
 
 // identify checks the origin, finds out who the client is, and reserves room for the user's connection. If it is not ok, the answer is
 // given, and the room of the connection given back.
-func (h *Handler) identify(w http.ResponseWriter, r *http.Request, room *relay.Reservation, id *relay.Identity) (ok bool) {
+func (h *Handler) identify(w http.ResponseWriter, r *http.Request, room *hub.Reservation, id *relay.Identity) (ok bool) {
 	a, hub := h.app, h.app.node.hub
 	leaves := false // a websocket that says goodbye keeps the room until it is gone
 	defer func() {
@@ -260,7 +261,7 @@ func authFailure(r *http.Request, err error) rejection {
 }
 
 // accept makes the connection a websocket.
-func (h *Handler) accept(w http.ResponseWriter, r *http.Request, room *relay.Reservation, id *relay.Identity) *ws.Conn {
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request, room *hub.Reservation, id *relay.Identity) *ws.Conn {
 	conn, err := ws.Accept(unwatched(w), r, h.app.node.frameSize, awx.Greeting(*id))
 	if err != nil {
 		h.app.node.hub.DismissUser(*id)
@@ -271,7 +272,7 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, room *relay.Res
 }
 
 // serve makes a session of the websocket.
-func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, room *relay.Reservation, id *relay.Identity) {
+func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, room *hub.Reservation, id *relay.Identity) {
 	node := h.app.node
 	client := &awx.Client{
 		Shared: &node.clients, Session: node.hub.Open(conn, *id, room),
@@ -301,7 +302,7 @@ func unwatched(w http.ResponseWriter) http.ResponseWriter {
 
 // turnAway tells a client that it is not logged in. It reports whether there is a websocket, which keeps the room until
 // its end.
-func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *relay.Reservation) bool {
+func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *hub.Reservation) bool {
 	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8
 		h.refuse(w, r, http.StatusForbidden, rejectedNobody, room.Address, "not logged in", errNotLoggedIn)
 		return false
@@ -311,7 +312,7 @@ func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *relay.R
 	if err != nil {
 		return false
 	}
-	relay.Farewell(conn)
+	hub.Farewell(conn)
 	conn.Attend(leaving{room}) // until the client has answered the close frame
 	return true
 }
@@ -319,7 +320,7 @@ func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *relay.R
 var errNotLoggedIn = errors.New("the client is not logged in")
 
 // leaving gives the room of a client that was turned away back when it is gone.
-type leaving struct{ room *relay.Reservation }
+type leaving struct{ room *hub.Reservation }
 
 func (leaving) Message(bool, []byte) {}
 

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 func init() {
@@ -56,7 +57,7 @@ type status struct {
 	Connections int `json:"connections"`
 	Groups      int `json:"groups"`
 	// Drain tells how far a drain is.
-	Drain *relay.DrainStatus `json:"drain,omitempty"`
+	Drain *hub.DrainStatus `json:"drain,omitempty"`
 	// LastLoss tells of the last events that were lost, or may have been.
 	LastLoss *lossStatus `json:"last_loss,omitempty"`
 	// Peers counts the nodes of the backplane, which do not make this node unavailable; absent without one.

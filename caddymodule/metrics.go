@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgerelay/edgerelay/internal/lanes"
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // collector shows a node's figures to Prometheus. docs/observability.md lists them; a test compares it with what is here.
@@ -144,7 +144,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	collectTransport(gauge, count)
 }
 
-func (c collector) collectConnections(s relay.Stats, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+func (c collector) collectConnections(s hub.Stats, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
 	gauge(descConnections, float64(s.Sessions))
 	for kind, n := range s.ByKind {
 		gauge(descSessions, float64(n), kind.String())
@@ -177,7 +177,7 @@ func (c collector) collectConnections(s relay.Stats, gauge func(*prometheus.Desc
 	count(descSubscribed, m.Failed.Load(), "error")
 }
 
-func (c collector) collectEvents(s relay.Stats, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+func (c collector) collectEvents(s hub.Stats, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
 	count(descEvents, s.EventsFromLayer, "layer")
 	count(descEvents, s.EventsFromPeers, "peer")
 	count(descFanned, s.Fanned)
@@ -213,13 +213,13 @@ func (c collector) collectEvents(s relay.Stats, gauge func(*prometheus.Desc, flo
 }
 
 // lagHistogram makes Prometheus's histogram, which is cumulative, of the hub's.
-func lagHistogram(lag relay.Lag) prometheus.Metric {
-	buckets := make(map[float64]uint64, len(relay.LagBounds))
+func lagHistogram(lag hub.Lag) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(hub.LagBounds))
 	total := uint64(0)
 	for i, n := range lag.Counts {
 		total += n
-		if i < len(relay.LagBounds) {
-			buckets[relay.LagBounds[i].Seconds()] = total
+		if i < len(hub.LagBounds) {
+			buckets[hub.LagBounds[i].Seconds()] = total
 		}
 	}
 	return prometheus.MustNewConstHistogram(descLag, total, lag.Sum.Seconds(), buckets)

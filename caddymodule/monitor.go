@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 const (
@@ -18,13 +18,13 @@ const (
 // monitor samples the hub's figures once a second, so that rates and their recent past are there when somebody looks. Its methods
 // are safe for concurrent use.
 type monitor struct {
-	hub  *relay.Hub
+	hub  *hub.Hub
 	stop func()
 
 	mu      sync.Mutex
-	last    relay.Stats
-	history []sample    // the oldest first
-	lags    []relay.Lag // as many as lagOver, the oldest first
+	last    hub.Stats
+	history []sample  // the oldest first
+	lags    []hub.Lag // as many as lagOver, the oldest first
 	// The channel layer's repairs, and when their number last changed.
 	repairs    uint64
 	repairedAt time.Time
@@ -52,7 +52,7 @@ type lagStatus struct {
 }
 
 // newMonitor begins to sample a hub's figures; with each sample it calls also.
-func newMonitor(hub *relay.Hub, also func(now time.Time)) *monitor {
+func newMonitor(hub *hub.Hub, also func(now time.Time)) *monitor {
 	m := &monitor{hub: hub, last: hub.Stats(), measured: time.Now()}
 	tick, done, ended := time.NewTicker(sampleEvery), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -139,7 +139,7 @@ func (m *monitor) lag() lagStatus {
 
 // quantile returns the upper bound, in seconds, of the bucket in which a quantile of the deliveries between two histograms
 // is; 0 if there were none.
-func quantile(after, before *relay.Lag, q float64) float64 {
+func quantile(after, before *hub.Lag, q float64) float64 {
 	total := uint64(0)
 	for i := range after.Counts {
 		total += after.Counts[i] - before.Counts[i]
@@ -148,14 +148,14 @@ func quantile(after, before *relay.Lag, q float64) float64 {
 		return 0
 	}
 	rank := uint64(q * float64(total))
-	for i, bound := range relay.LagBounds {
+	for i, bound := range hub.LagBounds {
 		n := after.Counts[i] - before.Counts[i]
 		if n > rank {
 			return bound.Seconds()
 		}
 		rank -= n
 	}
-	return 2 * relay.LagBounds[len(relay.LagBounds)-1].Seconds()
+	return 2 * hub.LagBounds[len(hub.LagBounds)-1].Seconds()
 }
 
 // measureGroups brings the rates of groups up to date, if nobody has done so within the last second.

@@ -11,8 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
@@ -33,7 +33,7 @@ var nodes = caddy.NewUsagePool()
 
 // node is what outlives configurations: the hub with its sessions, and the channel layer.
 type node struct {
-	hub *relay.Hub
+	hub *hub.Hub
 	log *slog.Logger
 	out *logOutlet
 	// close ends the node; later calls wait for the first.
@@ -66,7 +66,7 @@ type node struct {
 	configured chan struct{} // closed once there has been one
 	place      string        // of the open broker
 
-	stopPace    atomic.Pointer[relay.Pace]          // at which clients leave at the end; nil: at once
+	stopPace    atomic.Pointer[hub.Pace]            // at which clients leave at the end; nil: at once
 	plane       atomic.Pointer[backplane.Backplane] // nil if none is configured
 	planeConfig *planeConfig                        // in force; guarded by mu
 	plugins     atomic.Pointer[pluginHost]          // nil until a configuration has plugins
@@ -77,7 +77,7 @@ func newNode() (caddy.Destructor, error) {
 	out.to.Store(slog.Default())
 	limited := newThrottled(out)
 	log := slog.New(limited)
-	n := &node{hub: relay.NewHub(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers(), started: time.Now(), configured: make(chan struct{})}
+	n := &node{hub: hub.New(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers(), started: time.Now(), configured: make(chan struct{})}
 	n.clients.Hub, n.clients.Log = n.hub, log
 	n.hub.SetChangeFrame(awx.GroupsFrame)
 	n.monitor = newMonitor(n.hub, func(now time.Time) { n.consoleTails.closeIdle(now.Add(-consoleTailIdle)) })

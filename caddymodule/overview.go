@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // overviewRows is how many groups and connections an overview shows.
@@ -58,8 +58,8 @@ func (n *node) overview() ([]byte, error) {
 	}
 	v := overview{nodeStatus: n.status(), At: time.Now()}
 	v.History, _ = n.monitor.recent()
-	v.TopGroups, _ = n.groups("", relay.GroupsByRate, "", overviewRows)
-	slowest, _ := n.hub.SlowestSessions(relay.SessionFilter{}, overviewRows)
+	v.TopGroups, _ = n.groups("", hub.GroupsByRate, "", overviewRows)
+	slowest, _ := n.hub.SlowestSessions(hub.SessionFilter{}, overviewRows)
 	v.SlowestConnections = connections(slowest)
 	if plane := n.plane.Load(); plane != nil {
 		s := plane.Status()

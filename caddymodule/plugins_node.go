@@ -18,12 +18,13 @@ import (
 	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
 // pluginHost runs a node's plugins. It lives with the node, so that instances survive reloads. Its methods are safe for concurrent use.
 type pluginHost struct {
-	hub      *relay.Hub
+	hub      *hub.Hub
 	log      *slog.Logger
 	pipeline *plugins.Pipeline
 	lanes    *lanes.Lanes
@@ -78,7 +79,7 @@ func newPipeline(log *slog.Logger) (*plugins.Pipeline, error) {
 }
 
 // newPluginHost logs to log; what plugins write, which is bounded already, to lines.
-func newPluginHost(hub *relay.Hub, log, lines *slog.Logger) (*pluginHost, error) {
+func newPluginHost(hub *hub.Hub, log, lines *slog.Logger) (*pluginHost, error) {
 	pipeline, err := newPipeline(lines)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // nodeStatus is what GET /edgerelay/status answers.
@@ -14,7 +15,7 @@ type nodeStatus struct {
 	// Status is "ok", "draining" while clients are sent to other nodes and afterwards, or "unavailable".
 	Status string `json:"status"`
 	// Drain tells how far a drain is.
-	Drain *relay.DrainStatus `json:"drain,omitempty"`
+	Drain *hub.DrainStatus `json:"drain,omitempty"`
 	// Version is the module's, Started when the node was made.
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`

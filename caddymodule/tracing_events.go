@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // eventTracer makes spans of sampled events. No request brings them, so their spans go where those of the last traced handshake went.
@@ -27,7 +27,7 @@ func (t *eventTracer) follow(span trace.Span) {
 }
 
 // report makes a span of an event's journey.
-func (t *eventTracer) report(j relay.Journey) {
+func (t *eventTracer) report(j hub.Journey) {
 	provider := t.provider.Load()
 	if provider == nil {
 		return

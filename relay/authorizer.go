@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Authorizer decides who may connect and which groups they may see.
@@ -31,6 +32,9 @@ type GroupRechecker interface {
 	// it is.
 	RecheckGroup(ctx context.Context, id Identity, group string) error
 }
+
+// NoGrace keeps sessions open for as long as the authorizer cannot answer.
+const NoGrace time.Duration = -1
 
 // Identity is who a client is.
 type Identity struct {

@@ -3,7 +3,7 @@ package relay
 import "encoding/binary"
 
 // frameSize is the length of the text frame that AppendFrame makes of n payload bytes.
-func frameSize(n int) int {
+func FrameSize(n int) int {
 	switch {
 	case n < 126:
 		return 2 + n

@@ -1,7 +1,7 @@
 package relay
 
 // Redaction says what subscribers of which class are shown of an event. A subscription's class, 0 to 63, is
-// what [Hub.SubscribeAs] was told; 0 unless an [Interceptor] said otherwise.
+// what it was subscribed with; 0 unless an [Interceptor] said otherwise.
 type Redaction struct {
 	// Classes has bit c set if subscribers of class c get the event.
 	Classes uint64

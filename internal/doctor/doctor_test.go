@@ -17,6 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	memorylayer "github.com/edgerelay/edgerelay/relay/layer/memory"
 	layer "github.com/edgerelay/edgerelay/relay/layer/redis"
 )
@@ -115,9 +116,9 @@ func TestLayer(t *testing.T) {
 	expect(t, Peak(100, 100), Failure, "dropped")
 	expect(t, AWXCapacity(100), Warning, "10000")
 	expect(t, AWXCapacity(10_000), OK)
-	expect(t, Losses(nil, relay.LossReport{}), OK)
-	expect(t, Losses(map[string]relay.LossCount{"failover": {Times: 2}, "interrupted": {}},
-		relay.LossReport{At: time.Now(), Text: "events of g"}),
+	expect(t, Losses(nil, hub.LossReport{}), OK)
+	expect(t, Losses(map[string]hub.LossCount{"failover": {Times: 2}, "interrupted": {}},
+		hub.LossReport{At: time.Now(), Text: "events of g"}),
 		Warning, "failover 2", "events of g", "resync")
 	expect(t, Wiped(0, time.Time{}), OK)
 	expect(t, Wiped(3, time.Now()), Warning, "3 memberships", "FLUSHALL")
@@ -226,7 +227,7 @@ func (nobody) Recheck(context.Context, relay.Identity) error { return relay.ErrU
 // The authorizer, which does not know the websocket of the round trip, is not asked about it.
 func TestRoundTripWithRechecks(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
-	hub := relay.NewHub(quiet)
+	hub := hub.New(quiet)
 	if err := hub.SetBroker(ctx, memorylayer.NewLayer().Broker()); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +245,7 @@ func TestRoundTripWithRechecks(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	r := peers.StartRedis(t)
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	hub := relay.NewHub(quiet)
+	hub := hub.New(quiet)
 	s := layer.DefaultSettings()
 	s.URLs = []string{r.URL}
 	broker, err := layer.New(s, quiet)

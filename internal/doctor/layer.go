@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 const (
@@ -123,7 +123,7 @@ func AWXCapacity(capacity int) Finding {
 }
 
 // Losses tells of events that clients have missed, or may have.
-func Losses(times map[string]relay.LossCount, last relay.LossReport) Finding {
+func Losses(times map[string]hub.LossCount, last hub.LossReport) Finding {
 	const check = "losses"
 	if last.At.IsZero() {
 		return ok(check, "no event is known to be lost")

@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
@@ -25,7 +26,7 @@ const (
 
 // RoundTrip publishes events to a group that nobody else has, through the hub's channel layer, and waits for them on a real websocket
 // of this hub, over the loopback interface. It passes by Caddy's sites and by logins.
-func RoundTrip(ctx context.Context, hub *relay.Hub) Finding {
+func RoundTrip(ctx context.Context, hub *hub.Hub) Finding {
 	const check = "round trip"
 	ctx, cancel := context.WithTimeout(ctx, tripWait)
 	defer cancel()
@@ -41,7 +42,7 @@ func RoundTrip(ctx context.Context, hub *relay.Hub) Finding {
 	return ok(check, "an event takes %v through the channel layer to a websocket and back", took.Round(10*time.Microsecond))
 }
 
-func roundTrip(ctx context.Context, hub *relay.Hub) (time.Duration, error) {
+func roundTrip(ctx context.Context, hub *hub.Hub) (time.Duration, error) {
 	group := "edgerelay_doctor-" + rand.Text()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -95,7 +96,7 @@ func roundTrip(ctx context.Context, hub *relay.Hub) (time.Duration, error) {
 }
 
 // accept makes a session of the client and subscribes it.
-func accept(ctx context.Context, hub *relay.Hub, w http.ResponseWriter, r *http.Request, group string) error {
+func accept(ctx context.Context, hub *hub.Hub, w http.ResponseWriter, r *http.Request, group string) error {
 	room, err := hub.Admit(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -113,7 +114,7 @@ func accept(ctx context.Context, hub *relay.Hub, w http.ResponseWriter, r *http.
 }
 
 // silent answers no message.
-type silent struct{ session *relay.Session }
+type silent struct{ session *hub.Session }
 
 func (silent) Message(bool, []byte) {}
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // openSite is a relay on a Redis that lets everybody in; more are lines of its option edgerelay.
@@ -106,7 +107,7 @@ func spectators(t *testing.T, url, group string, n int) (all []*spectator, wait 
 }
 
 // adminDrain asks /edgerelay/drain.
-func adminDrain(t *testing.T, r *peers.Relay, method, body string) (s relay.DrainStatus) {
+func adminDrain(t *testing.T, r *peers.Relay, method, body string) (s hub.DrainStatus) {
 	t.Helper()
 	status, answer := call(t, method, r.Admin+"/edgerelay/drain", []byte(body))
 	if status/100 != 2 {

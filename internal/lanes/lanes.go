@@ -1,4 +1,4 @@
-// Package lanes runs the plugins of package plugins in a [relay.Hub]: once per event, before the fan-out.
+// Package lanes runs the plugins of package plugins in a [hub.Hub]: once per event, before the fan-out.
 //
 // Events of groups without plugins pass at once. All other events are queued in lanes, each with a goroutine of its own: the
 // time that a plugin takes delays its own groups and not the channel layer's reader. All events of a group use one lane and
@@ -47,7 +47,7 @@ type Options struct {
 	Losses relay.LossSink
 }
 
-// New returns running Lanes. Events that have been through their plugins go to forward, see [relay.Hub.Forward]. The caller
+// New returns running Lanes. Events that have been through their plugins go to forward, see [hub.Hub.Forward]. The caller
 // closes the Lanes.
 func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	ls := &Lanes{

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 func newTestLink(t *testing.T) *link {
-	b, err := New(relay.NewHub(slog.New(slog.DiscardHandler)), Settings{Secrets: Secrets{"s"}}, slog.New(slog.DiscardHandler))
+	b, err := New(hub.New(slog.New(slog.DiscardHandler)), Settings{Secrets: Secrets{"s"}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

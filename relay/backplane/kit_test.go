@@ -20,6 +20,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
@@ -29,7 +30,7 @@ const secret = "a secret with ümlauts and 🔑"
 // node is a relay in this process: hub, layer, backplane and an HTTP server.
 type node struct {
 	t       testing.TB
-	hub     *relay.Hub
+	hub     *hub.Hub
 	layer   *memory.Layer
 	plane   *backplane.Backplane
 	serving atomic.Pointer[backplane.Backplane] // the same, for requests that come before it runs
@@ -76,7 +77,7 @@ func newNodeAt(t testing.TB, b relay.Broker, address string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.hub = relay.NewHub(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	n.hub = hub.New(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err := n.hub.SetBroker(context.Background(), b); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +167,7 @@ func (n *node) emit(group, text string) {
 type client struct {
 	mu    sync.Mutex
 	texts []string
-	s     *relay.Session
+	s     *hub.Session
 }
 
 func (n *node) client(groups ...string) *client {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
@@ -42,7 +42,7 @@ func TestNoSourceBeforeTheLinkStands(t *testing.T) {
 
 // newPlane returns a Backplane without links.
 func newPlane(t *testing.T) *Backplane {
-	hub := relay.NewHub(slog.New(slog.DiscardHandler))
+	hub := hub.New(slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { _ = hub.Close(context.Background()) })
 	if err := hub.SetBroker(t.Context(), memory.NewLayer().Broker()); err != nil {
 		t.Fatal(err)

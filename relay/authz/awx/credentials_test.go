@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // gatewayToken returns a token of the gateway that expires at a time.
@@ -135,7 +136,7 @@ func TestFailureIsNotRejection(t *testing.T) {
 func TestExpiredTokenKeepsLoginForGrace(t *testing.T) {
 	const life, grace = 30 * time.Second, 15 * time.Minute
 	edit := func(s *awx.Settings) { s.TokenGrace = grace }
-	connect := func(t *testing.T, c *site) (*relay.Session, *endSocket, time.Time) {
+	connect := func(t *testing.T, c *site) (*hub.Session, *endSocket, time.Time) {
 		expires := time.Now().Add(life)
 		c.api.setStatus(func(string, string) int {
 			if time.Now().Before(expires) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	protocol "github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
@@ -129,11 +130,11 @@ func (s *endSocket) last() string {
 
 // site is a hub with sessions whose authorizer uses a slowAPI.
 type site struct {
-	hub      *relay.Hub
+	hub      *hub.Hub
 	api      *slowAPI
 	auth     *awx.Authorizer
 	log      *logCounter
-	sessions []*relay.Session
+	sessions []*hub.Session
 	sockets  []*endSocket
 }
 
@@ -166,7 +167,7 @@ func inSite(
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		log := &logCounter{count: map[string]int{}}
-		s := &site{hub: relay.NewHub(slog.New(log)), api: &slowAPI{latency: latency}, log: log}
+		s := &site{hub: hub.New(slog.New(log)), api: &slowAPI{latency: latency}, log: log}
 		settings := awx.DefaultSettings()
 		settings.URL, settings.Transport = "http://api.invalid", s.api
 		if edit != nil {
@@ -200,7 +201,7 @@ func inSite(
 func concurrency(n int) func(*awx.Settings) { return func(s *awx.Settings) { s.Concurrency = n } }
 
 // connect opens a session for a handshake.
-func (c *site) connect(t *testing.T, r *http.Request) (*relay.Session, *endSocket) {
+func (c *site) connect(t *testing.T, r *http.Request) (*hub.Session, *endSocket) {
 	t.Helper()
 	id, err := c.auth.Authenticate(r)
 	if err != nil {
@@ -485,7 +486,7 @@ func TestLastCheckWithinGracePeriod(t *testing.T) {
 const token = "t0ken"
 
 // newClient returns a client of a session that speaks AWX's protocol.
-func newClient(h *relay.Hub, s *relay.Session) *protocol.Client {
+func newClient(h *hub.Hub, s *hub.Session) *protocol.Client {
 	return &protocol.Client{
 		Shared: &protocol.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}, Session: s, Token: token,
 	}
@@ -586,7 +587,7 @@ func TestRepeatedSubscriptionRestoresNothing(t *testing.T) {
 		if want := `{"groups_current": ["job_events-43"], "groups_left": [], "groups_joined": []}`; socket.last() != want {
 			t.Errorf("received %s, want %s", socket.last(), want)
 		}
-		if page, _ := c.hub.Groups("", relay.GroupsByName, "", 9); len(page) != 1 {
+		if page, _ := c.hub.Groups("", hub.GroupsByName, "", 9); len(page) != 1 {
 			t.Errorf("groups %v, want one", page)
 		}
 	})

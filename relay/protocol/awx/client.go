@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 const (
@@ -30,7 +31,7 @@ const (
 // Client answers the messages of one logged-in browser. It is the Handler of package ws.
 type Client struct {
 	*Shared
-	Session *relay.Session
+	Session *hub.Session
 	// Token is the csrftoken cookie of the handshake; without one every message is refused.
 	Token string
 	// Trace, if not nil, gives the questions about the groups of one message a context, and is told how they ended.
@@ -180,7 +181,7 @@ func (c *Client) authorize(asked []standing) (vouched bool) {
 	return vouched
 }
 
-// ask finds it out for one. A group that is vouched for, see [relay.Hub.Vouches], is not asked about; plugins still
+// ask finds it out for one. A group that is vouched for, see Hub.Vouches, is not asked about; plugins still
 // classify the client.
 func (c *Client) ask(ctx context.Context, s *standing, vouched bool) {
 	id, group := c.Session.Identity(), s.group()

@@ -15,12 +15,13 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-func shared(h *relay.Hub) *awx.Shared {
+func shared(h *hub.Hub) *awx.Shared {
 	return &awx.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}
 }
 
@@ -97,9 +98,9 @@ func (gatekeeper) Authenticate(*http.Request) (relay.Identity, error) {
 
 const token = "t0ken"
 
-func newHub(t testing.TB, edit func(*relay.Limits)) *relay.Hub {
+func newHub(t testing.TB, edit func(*relay.Limits)) *hub.Hub {
 	t.Helper()
-	h := relay.NewHub(slog.New(slog.DiscardHandler))
+	h := hub.New(slog.New(slog.DiscardHandler))
 	h.SetAuthorizer(gatekeeper{}, 0)
 	limits := relay.DefaultLimits()
 	limits.SubscribeRate = 0
@@ -122,10 +123,10 @@ func newHub(t testing.TB, edit func(*relay.Limits)) *relay.Hub {
 
 // play sends messages as one client and returns all that it was sent after the greeting, its
 // session open until the test ends.
-func play(t testing.TB, h *relay.Hub, messages ...string) (*socket, []string) {
+func play(t testing.TB, h *hub.Hub, messages ...string) (*socket, []string) {
 	t.Helper()
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &relay.Reservation{})
+	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &hub.Reservation{})
 	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 	t.Cleanup(c.Ended)
 	s.Send(awx.Greeting(session.Identity()), 0)
@@ -232,7 +233,7 @@ func TestMessages(t *testing.T) {
 func TestBinaryMessage(t *testing.T) {
 	h := newHub(t, nil)
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`}, &relay.Reservation{})
+	session := h.Open(s, relay.Identity{ID: `7`}, &hub.Reservation{})
 	defer session.Close()
 	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 	s.Send(awx.Greeting(session.Identity()), 0)
@@ -249,7 +250,7 @@ func TestBinaryMessage(t *testing.T) {
 func TestNoToken(t *testing.T) {
 	h := newHub(t, nil)
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`}, &relay.Reservation{})
+	session := h.Open(s, relay.Identity{ID: `7`}, &hub.Reservation{})
 	defer session.Close()
 	c := &awx.Client{Shared: shared(h), Session: session}
 	s.Send(awx.Greeting(session.Identity()), 0)
@@ -350,7 +351,7 @@ func FuzzClientMessage(f *testing.F) {
 	h := newHub(f, nil)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		s := &socket{ended: make(chan struct{})}
-		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &relay.Reservation{})
+		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &hub.Reservation{})
 		defer session.Close()
 		c := &awx.Client{Shared: shared(h), Session: session, Token: token}
 		s.Send(awx.Greeting(session.Identity()), 0)

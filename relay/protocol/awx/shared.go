@@ -4,12 +4,12 @@ import (
 	"log/slog"
 	"sync/atomic"
 
-	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // Shared is what all clients of a node have in common.
 type Shared struct {
-	Hub   *relay.Hub
+	Hub   *hub.Hub
 	Log   *slog.Logger
 	Stats ClientStats
 }

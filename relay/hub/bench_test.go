@@ -1,0 +1,157 @@
+package hub_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
+)
+
+// BenchmarkEncode frames one event.
+func BenchmarkEncode(b *testing.B) {
+	for _, size := range []int{300, 2048} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			text := slices.Repeat([]byte("x"), size)
+			var buf []byte
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				buf = relay.AppendFrame(buf[:0], text)
+			}
+		})
+	}
+}
+
+// audience subscribes clients to groups: the i-th to those that of names.
+func audience(b *testing.B, h *hub.Hub, clients int, of func(i int) []string) (sessions []*hub.Session) {
+	for i := range clients {
+		s := h.Open(discard{}, relay.Identity{ID: "1"}, &hub.Reservation{})
+		subscribe(b, h, s, of(i)...)
+		sessions = append(sessions, s)
+	}
+	return sessions
+}
+
+// deliver measures batches of events until every delivery is made.
+func deliver(b *testing.B, h *hub.Hub, batch []relay.Event, deliveries int) {
+	b.ReportAllocs()
+	b.ResetTimer()
+	rounds := 0
+	events := make([]relay.Event, len(batch))
+	for i := 0; i < b.N; i += len(batch) {
+		copy(events, batch)
+		h.Deliver(events)
+		rounds++
+	}
+	want := uint64(rounds * deliveries)
+	for h.Stats().Deliveries < want {
+		time.Sleep(time.Microsecond)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(want), "ns/delivery")
+}
+
+// BenchmarkGather has clients in several groups each, so that what waits for them is gathered across groups and joined anew for those
+// with the same sequence: 1,000 clients, 64 events for 8 groups in turn.
+func BenchmarkGather(b *testing.B) {
+	for name, of := range map[string]func(i int) []string{
+		"alike":  func(int) []string { return []string{"g-0", "g-1", "g-2", "g-3", "g-4", "g-5", "g-6", "g-7"} },
+		"halves": func(i int) []string { return []string{fmt.Sprint("g-", i%2), fmt.Sprint("g-", 2+i%2)} },
+		"mixed":  func(i int) []string { return []string{fmt.Sprint("g-", i%8), fmt.Sprint("g-", (i+1+i/8%7)%8)} },
+	} {
+		b.Run(name, func(b *testing.B) {
+			h, _ := newHub(b)
+			deliveries := 0
+			audience(b, h, 1000, func(i int) []string { deliveries += 8 * len(of(i)); return of(i) })
+			batch := make([]relay.Event, 64)
+			for i := range batch {
+				batch[i] = relay.Event{Group: fmt.Sprint("g-", i%8), Text: slices.Repeat([]byte("x"), 300)}
+			}
+			deliver(b, h, batch, deliveries)
+		})
+	}
+}
+
+// BenchmarkManyGroups has 10,000 groups of ten clients each, and a batch of 64 events for as many of them.
+func BenchmarkManyGroups(b *testing.B) {
+	h, _ := newHub(b)
+	const groups, each = 10_000, 10
+	audience(b, h, groups*each, func(i int) []string { return []string{fmt.Sprint("g-", i%groups)} })
+	batch := make([]relay.Event, 64)
+	for i := range batch {
+		batch[i] = relay.Event{Group: fmt.Sprint("g-", i*151%groups), Text: slices.Repeat([]byte("x"), 300)}
+	}
+	deliver(b, h, batch, len(batch)*each)
+}
+
+// BenchmarkSubscribe has one client change between two groups that others hold, and between two that nobody else does.
+func BenchmarkSubscribe(b *testing.B) {
+	for name, own := range map[string]bool{"shared": false, "own": true} {
+		b.Run(name, func(b *testing.B) {
+			h, _ := newHub(b)
+			if !own {
+				audience(b, h, 1000, func(int) []string { return []string{"g-0", "g-1"} })
+			}
+			s := h.Open(discard{}, relay.Identity{ID: "1"}, &hub.Reservation{})
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, err := h.Subscribe(context.Background(), s, []string{fmt.Sprint("g-", i&1), "jobs-status_changed"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkConnect opens, subscribes and closes a session.
+func BenchmarkConnect(b *testing.B) {
+	h, _ := newHub(b)
+	limits := relay.DefaultLimits()
+	address := netip.MustParseAddr("192.0.2.1")
+	h.SetLimits(limits)
+	b.ReportAllocs()
+	for b.Loop() {
+		room, err := h.Admit(address)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := h.Open(discard{}, relay.Identity{ID: "1", Key: "1"}, room)
+		if _, err := h.Subscribe(context.Background(), s, []string{"jobs-status_changed"}); err != nil {
+			b.Fatal(err)
+		}
+		s.Close()
+	}
+}
+
+// BenchmarkDeliver measures the relay's own work for one event of 300 bytes: a batch of 64 for one group, and sockets that take
+// everything at no cost.
+func BenchmarkDeliver(b *testing.B) {
+	for _, clients := range []int{1, 1000, 10_000} {
+		b.Run(fmt.Sprint(clients), func(b *testing.B) {
+			h, _ := newHub(b)
+			for range clients {
+				session := h.Open(discard{}, relay.Identity{ID: "1"}, &hub.Reservation{})
+				subscribe(b, h, session, "g")
+			}
+			events := make([]relay.Event, 64)
+			text, sent := slices.Repeat([]byte("x"), 300), time.Now()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += len(events) {
+				for j := range events {
+					events[j] = relay.Event{Group: "g", Text: text, Sent: sent}
+				}
+				h.Deliver(events)
+			}
+			want := uint64((b.N + 63) / 64 * 64 * clients)
+			for h.Stats().Deliveries < want {
+				time.Sleep(time.Microsecond)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(want), "ns/delivery")
+		})
+	}
+}

@@ -1,0 +1,220 @@
+package hub
+
+import "runtime"
+
+// gather collects, over all jobs of a round, what each session is to get, so that a client gets all of it with one
+// write and in the order in which it was delivered, whatever groups it came for. Sessions that get the
+// same sequence of jobs share one joined buffer.
+type gather struct {
+	touched []*Session
+	steps   []step
+	joined  map[uint64]*joined
+	kept    int    // bytes of joined buffers that others still wait for
+	scratch []byte // for sequences that only one session gets
+}
+
+// step is one job in a session's sequence.
+type step struct {
+	job  int32
+	next int32 // index into steps, -1 at the end
+}
+
+// sequence is what a session is to get in this round. It belongs to the shard's worker.
+type sequence struct {
+	first, last int32  // indexes into steps, plus one; 0: nothing
+	sign        uint64 // of the jobs in it
+	count       int32  // events in it
+}
+
+// joined is the buffers of a sequence, made when a second session asks for them.
+type joined struct {
+	like  *Session // a session with this sequence
+	uses  int      // sessions that are still to get it
+	size  int      // bytes in parts
+	parts [][]byte
+}
+
+// mostJoined bounds the joined buffers that are kept for who has not been written to yet: beyond it, what few share is copied for each.
+const mostJoined = 16 << 20
+
+// yieldEvery is after how many writes, of some microseconds each, a worker lets others have its processor: the scheduler, which
+// does not hear of writes that cannot block, would leave it to the worker for ten milliseconds.
+const yieldEvery = 64
+
+// write sends the jobs' frames to the sessions of their audiences.
+func (g *gather) write(h *Hub, jobs []job) {
+	if len(jobs) == 1 {
+		g.writeOne(h, jobs[0])
+		return
+	}
+	for i := range jobs {
+		for _, sub := range jobs[i].audience.subs {
+			if jobs[i].classes>>(sub.class&63)&1 != 0 {
+				g.add(sub.session, int32(i), jobs[i].count)
+			}
+		}
+	}
+	g.findEqual()
+	limit := h.Limits().QueuePerConnection
+	var deliveries, bytes uint64
+	for i, s := range g.touched {
+		if i%yieldEvery == yieldEvery-1 {
+			runtime.Gosched()
+		}
+		if n, ok := g.send(s, jobs, limit); ok {
+			deliveries += uint64(s.seq.count)
+			bytes += uint64(n)
+		} else {
+			h.miss(s, int(s.seq.count))
+		}
+	}
+	for _, s := range g.touched {
+		s.seq = sequence{}
+	}
+	clear(g.touched)
+	clear(g.joined)
+	g.touched, g.steps, g.kept = g.touched[:0], g.steps[:0], 0
+	if cap(g.scratch) > 4*joinSize {
+		g.scratch = nil
+	}
+	h.stats.deliveries.Add(deliveries)
+	h.stats.bytes.Add(bytes)
+}
+
+// writeOne is write for a job alone, the usual case of a quiet system: every session is touched once.
+func (g *gather) writeOne(h *Hub, j job) {
+	limit, sent := h.Limits().QueuePerConnection, 0
+	for i, sub := range j.audience.subs {
+		if i%yieldEvery == yieldEvery-1 {
+			runtime.Gosched()
+		}
+		if j.classes != everybody && j.classes>>(sub.class&63)&1 == 0 {
+			continue
+		}
+		if sub.socket.Send(j.frames, limit) {
+			sent++
+		} else {
+			h.miss(sub.session, j.count)
+		}
+	}
+	h.stats.deliveries.Add(uint64(sent * j.count))
+	h.stats.bytes.Add(uint64(sent * len(j.frames)))
+}
+
+// add appends a job to what a session is to get.
+func (g *gather) add(s *Session, job int32, count int) {
+	g.steps = append(g.steps, step{job, -1})
+	at := int32(len(g.steps))
+	if s.seq.first == 0 {
+		s.seq.first = at
+		g.touched = append(g.touched, s)
+	} else {
+		g.steps[s.seq.last-1].next = at - 1
+	}
+	s.seq.last = at
+	s.seq.sign = (s.seq.sign ^ uint64(job+1)) * 0x9e3779b97f4a7c15
+	s.seq.count += int32(count)
+}
+
+// findEqual counts the sessions that get the same sequence.
+func (g *gather) findEqual() {
+	if g.joined == nil {
+		g.joined = map[uint64]*joined{}
+	}
+	for _, s := range g.touched {
+		if s.seq.first == s.seq.last {
+			continue
+		}
+		if j := g.joined[s.seq.sign]; j != nil {
+			j.uses++
+		} else {
+			g.joined[s.seq.sign] = &joined{like: s, uses: 1}
+		}
+	}
+}
+
+// send writes a session's sequence and returns how many bytes it is.
+func (g *gather) send(s *Session, jobs []job, limit int) (int, bool) {
+	if s.seq.first == s.seq.last {
+		frames := jobs[g.steps[s.seq.first-1].job].frames
+		return len(frames), s.socket.Send(frames, limit)
+	}
+	j := g.joined[s.seq.sign]
+	j.uses--
+	if j.parts == nil && (j.uses == 0 || g.kept > mostJoined) || !g.equal(s, j.like) {
+		return g.sendAlone(s, jobs, limit)
+	}
+	if j.parts == nil {
+		j.parts = g.join(s, jobs)
+		for _, part := range j.parts {
+			j.size += len(part)
+		}
+		g.kept += j.size
+	}
+	defer func() {
+		if j.uses == 0 {
+			g.kept -= j.size
+			j.parts, j.size = nil, 0
+		}
+	}()
+	n := 0
+	for _, part := range j.parts {
+		if !s.socket.Send(part, limit) {
+			return n, false
+		}
+		n += len(part)
+	}
+	return n, true
+}
+
+// equal reports whether two sessions get the same sequence: signs can be equal by chance.
+func (g *gather) equal(a, b *Session) bool {
+	if a == b {
+		return true
+	}
+	i, k := a.seq.first-1, b.seq.first-1
+	for i >= 0 && k >= 0 {
+		if g.steps[i].job != g.steps[k].job {
+			return false
+		}
+		i, k = g.steps[i].next, g.steps[k].next
+	}
+	return i == k
+}
+
+// join makes shared buffers of a sequence, up to joinSize bytes each.
+func (g *gather) join(s *Session, jobs []job) (parts [][]byte) {
+	size := 0
+	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
+		size += len(jobs[g.steps[i].job].frames)
+	}
+	var part []byte
+	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
+		frames := jobs[g.steps[i].job].frames
+		if len(part)+len(frames) > cap(part) {
+			if part != nil {
+				parts = append(parts, part)
+			}
+			part = make([]byte, 0, max(len(frames), min(size, joinSize)))
+		}
+		part = append(part, frames...)
+		size -= len(frames)
+	}
+	return append(parts, part)
+}
+
+// sendAlone writes a sequence that no other session gets, without allocating.
+func (g *gather) sendAlone(s *Session, jobs []job, limit int) (n int, ok bool) {
+	ok = true
+	g.scratch = g.scratch[:0]
+	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
+		frames := jobs[g.steps[i].job].frames
+		if len(g.scratch) > 0 && len(g.scratch)+len(frames) > joinSize {
+			ok = ok && s.socket.SendCopy(g.scratch, limit)
+			g.scratch = g.scratch[:0]
+		}
+		g.scratch = append(g.scratch, frames...)
+		n += len(frames)
+	}
+	return n, ok && s.socket.SendCopy(g.scratch, limit)
+}

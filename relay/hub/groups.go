@@ -1,0 +1,132 @@
+package hub
+
+import (
+	"math"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// GroupInfo is what an operator sees of a group that clients of this node are subscribed to.
+type GroupInfo struct {
+	Group string
+	// Subscribers is how many clients there are, Tails how many operators watch it.
+	Subscribers, Tails int
+	// Rate is how many events a second were delivered to them between the last two calls of MeasureGroups.
+	Rate float64
+}
+
+// GroupOrder is the order of a list of groups.
+type GroupOrder int
+
+// The orders; equal ones follow their names.
+const (
+	GroupsByName GroupOrder = iota
+	GroupsByRate
+	GroupsBySubscribers
+)
+
+// Groups returns the first limit groups whose names begin with prefix, in an order; by name, those behind after. It also
+// returns how many begin so.
+func (h *Hub) Groups(prefix string, order GroupOrder, after string, limit int) (page []GroupInfo, total int) {
+	first := top[GroupInfo]{limit: limit, before: func(a, b *GroupInfo) bool {
+		switch {
+		case order == GroupsByRate && a.Rate != b.Rate:
+			return a.Rate > b.Rate
+		case order == GroupsBySubscribers && a.Subscribers != b.Subscribers:
+			return a.Subscribers > b.Subscribers
+		}
+		return a.Group < b.Group
+	}}
+	h.interest.each(func(group string, clients int) {
+		if !strings.HasPrefix(group, prefix) {
+			return
+		}
+		total++
+		if order == GroupsByName && group <= after {
+			return
+		}
+		g := GroupInfo{Group: group, Subscribers: clients}
+		tails, tailRate := h.tailsOf(group)
+		g.Subscribers -= tails
+		g.Tails, g.Rate = tails, tailRate
+		if order == GroupsByRate {
+			g.Rate = max(g.Rate, h.groupRate(group))
+		}
+		first.add(g)
+	})
+	if order != GroupsByRate {
+		for i := range first.items {
+			first.items[i].Rate = max(first.items[i].Rate, h.groupRate(first.items[i].Group))
+		}
+	}
+	return first.items, total
+}
+
+// tailsOf returns how many tails a group has, and the rate of their events.
+func (h *Hub) tailsOf(group string) (tails int, rate float64) {
+	for _, ls := range []byGroup{h.listeners.load(), h.watchers.load()} {
+		n, r, _ := ls.tails(group)
+		tails, rate = tails+n, max(rate, r)
+	}
+	return tails, rate
+}
+
+// groupRate returns a group's rate. All shards with clients of a group get all its events; one that has just got its first has
+// missed some.
+func (h *Hub) groupRate(group string) (rate float64) {
+	for _, s := range h.shards {
+		if a := s.audience(group); a != nil {
+			rate = max(rate, float64(math.Float32frombits(a.rate.Load())))
+		}
+	}
+	return rate
+}
+
+// MeasureGroups makes the events since its last call, which was elapsed ago, the rates of groups.
+func (h *Hub) MeasureGroups(elapsed time.Duration) {
+	measure := func(events, seen, rate *atomic.Uint32) {
+		n := events.Load()
+		fresh := n - seen.Swap(n)
+		rate.Store(math.Float32bits(float32(float64(fresh) / elapsed.Seconds())))
+	}
+	for _, s := range h.shards {
+		s.eachAudience(func(a *audience) { measure(&a.events, &a.seen, &a.rate) })
+	}
+	for _, ls := range []byGroup{h.listeners.load(), h.watchers.load()} {
+		ls.eachTail(func(t *Tail) { measure(&t.events, &t.seen, &t.perSecond) })
+	}
+}
+
+// breathe is how many entries of a map are looked at before others may have its lock.
+const breathe = 256
+
+// eachAudience calls fn with every audience there is all the while.
+func (s *shard) eachAudience(fn func(*audience)) {
+	n := 0
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, a := range s.audiences {
+		if n++; n%breathe == 0 {
+			s.mu.RUnlock()
+			s.mu.RLock()
+		}
+		fn(a)
+	}
+}
+
+// each calls fn with every group that has clients all the while.
+func (i *interest) each(fn func(group string, clients int)) {
+	n := 0
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for group, m := range i.groups {
+		if n++; n%breathe == 0 {
+			i.mu.Unlock()
+			i.mu.Lock()
+		}
+		if m.clients > 0 {
+			fn(group, m.clients)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
+)
+
+// gatedBroker joins when it is told.
+type gatedBroker struct {
+	mu      sync.Mutex
+	joined  map[string]bool
+	gate    chan struct{}
+	waiting chan struct{}
+}
+
+func (b *gatedBroker) Start(relay.Sink) error { return nil }
+func (b *gatedBroker) Join(ctx context.Context, groups ...string) error {
+	select {
+	case b.waiting <- struct{}{}:
+	default:
+	}
+	select {
+	case <-b.gate:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range groups {
+		b.joined[g] = true
+	}
+	return nil
+}
+
+func (b *gatedBroker) Leave(groups ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range groups {
+		delete(b.joined, g)
+	}
+}
+
+func (b *gatedBroker) Publish(context.Context, string, []byte) (relay.Receipt, error) {
+	return relay.Receipt{}, nil
+}
+func (b *gatedBroker) Health() relay.Health        { return relay.Health{OK: true} }
+func (b *gatedBroker) Close(context.Context) error { return nil }
+
+func newGatedBroker() *gatedBroker {
+	return &gatedBroker{joined: map[string]bool{}, gate: make(chan struct{}), waiting: make(chan struct{}, 1)}
+}
+
+// A group loses its last client between the exchange of the layer and the joining of the next one.
+func TestLeftWhileTheLayerIsExchanged(t *testing.T) {
+	h, _ := newHub(t)
+	s, _ := open(h)
+	subscribe(t, h, s, "g")
+	b := newGatedBroker()
+	done := make(chan error, 1)
+	go func() { done <- h.SetBroker(t.Context(), b) }()
+	<-b.waiting
+	s.Close()
+	close(b.gate)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.joined) > 0 {
+		t.Errorf("a member of %v, which nobody wants", b.joined)
+	}
+}
+
+// Who is first gives up before the layer has joined; who comes second still waits for it.
+func TestSecondWhenTheFirstGivesUp(t *testing.T) {
+	h := hub.New(quiet)
+	t.Cleanup(func() { _ = h.Close(context.Background()) })
+	h.SetAuthorizer(relay.Open{}, 0)
+	b := newGatedBroker()
+	if err := h.SetBroker(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	first, giveUp := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s, _ := open(h)
+		defer s.Close()
+		if _, err := h.Subscribe(first, s, []string{"g"}); !errors.Is(err, context.Canceled) {
+			t.Errorf("the first: %v", err)
+		}
+	}()
+	<-b.waiting
+	s, _ := open(h)
+	defer s.Close()
+	time.AfterFunc(50*time.Millisecond, giveUp)
+	time.AfterFunc(100*time.Millisecond, func() { close(b.gate) })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := h.Subscribe(ctx, s, []string{"g"}); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.joined["g"] {
+		t.Error("told that it is joined, and it is not")
+	}
+}

@@ -1,0 +1,167 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
+	"github.com/edgerelay/edgerelay/relay/relaytest"
+)
+
+func TestAdmission(t *testing.T) {
+	h, _ := newHub(t)
+	limits := relay.DefaultLimits()
+	limits.Connections, limits.ConnectionsPerAddress, limits.ConnectionsPerUser = 3, 2, 1
+	h.SetLimits(limits)
+	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	room, err := h.Admit(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admit := func(address netip.Addr) error {
+		_, err := h.Admit(address)
+		return err
+	}
+	err1, err2, err3, err4 := admit(a), admit(a), admit(b), admit(b)
+	if err1 != nil || !errors.Is(err2, hub.ErrTooManyFromAddress) || err3 != nil || !errors.Is(err4, hub.ErrTooManyConnections) {
+		t.Error(err1, err2, err3, err4)
+	}
+	room.Release()
+	if err := admit(b); err != nil {
+		t.Error(err)
+	}
+	user := relay.Identity{Key: "7"}
+	if err := h.AdmitUser(user); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.AdmitUser(user); !errors.Is(err, hub.ErrTooManyOfUser) {
+		t.Error(err)
+	}
+	h.DismissUser(user)
+	if err := h.AdmitUser(user); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := h.AdmitUser(relay.Identity{}); err != nil { // nobody in particular
+			t.Error(err)
+		}
+	}
+	if h.Stats().Refused != 3 {
+		t.Errorf("%d refusals counted", h.Stats().Refused)
+	}
+}
+
+func TestPingsAndSilence(t *testing.T) {
+	h, _ := newHub(t)
+	limits := relay.DefaultLimits()
+	limits.Ping, limits.Silence = 40*time.Millisecond, 200*time.Millisecond
+	_, silent := open(h)
+	_, alive := open(h)
+	alive.read.Store(time.Now().Add(time.Hour).UnixNano())
+	h.SetLimits(limits)
+	relaytest.Eventually(t, "the silent client to be given up", func() bool { _, killed := silent.closed(); return killed })
+	relaytest.Eventually(t, "pings", func() bool {
+		alive.mu.Lock()
+		defer alive.mu.Unlock()
+		return alive.pings >= 2
+	})
+	if code, killed := alive.closed(); code != 0 || killed {
+		t.Error("a live client was closed")
+	}
+}
+
+// fickle forgets a user.
+type fickle struct {
+	relay.Open
+	gone atomic.Bool
+	fail atomic.Bool
+}
+
+func (f *fickle) Recheck(context.Context, relay.Identity) error {
+	switch {
+	case f.fail.Load():
+		return errors.New("no answer")
+	case f.gone.Load():
+		return relay.ErrUnauthenticated
+	}
+	return nil
+}
+
+func (f *fickle) Authenticate(r *http.Request) (relay.Identity, error) { return f.Open.Authenticate(r) }
+
+func TestRecheckEndsSessions(t *testing.T) {
+	h, _ := newHub(t)
+	f := &fickle{}
+	f.fail.Store(true)
+	h.SetAuthorizer(f, 20*time.Millisecond)
+	_, s := open(h)
+	_, other := open(h)
+	f.gone.Store(true)
+	if code, _ := s.closed(); code != 0 {
+		t.Error("closed although the question failed")
+	}
+	f.fail.Store(false)
+	for _, s := range []*socket{s, other} {
+		relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
+		if got := s.got(); !slices.Equal(got, []string{`{"close": true}`}) {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+// another is another kind of authorizer, which knows nobody whom Open let in.
+type another struct{ fickle }
+
+// Who was let in by another kind of authorizer is asked about soon, though nobody is otherwise.
+func TestAnotherKindOfAuthorizer(t *testing.T) {
+	h, _ := newHub(t)
+	_, s := open(h)
+	a := &another{}
+	a.gone.Store(true)
+	h.SetAuthorizer(a, 0)
+	relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
+}
+
+// Who has other rights now connects again, and is classed anew.
+func TestOtherRights(t *testing.T) {
+	h, _ := newHub(t)
+	_, s := open(h)
+	h.SetAuthorizer(promoted{}, 20*time.Millisecond)
+	relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseRestart })
+	if got := s.got(); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
+type promoted struct{ relay.Open }
+
+func (promoted) Recheck(context.Context, relay.Identity) error { return relay.ErrChanged }
+
+func TestCloseTellsEveryClient(t *testing.T) {
+	h, _ := newHub(t)
+	var sockets []*socket
+	var sessions []*hub.Session
+	for range 100 {
+		session, s := open(h)
+		sockets, sessions = append(sockets, s), append(sessions, session)
+	}
+	done := make(chan error)
+	go func() { done <- h.Close(context.Background()) }()
+	for i, s := range sockets {
+		relaytest.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseGoingAway })
+		sessions[i].Close()
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := h.Admit(netip.Addr{}); !errors.Is(err, relay.ErrClosed) {
+		t.Errorf("a closed hub admits: %v", err)
+	}
+}

@@ -1,0 +1,142 @@
+package hub
+
+import (
+	"net/netip"
+	"time"
+)
+
+// SessionInfo is what an operator sees of a session.
+type SessionInfo struct {
+	// ID names the session while this process lives.
+	ID uint32
+	// User is the user's id, Name the user's name.
+	User, Name string
+	// Address is the client's.
+	Address netip.Addr
+	// Opened is when the websocket was opened, LastRead when bytes last came from the client.
+	Opened, LastRead time.Time
+	// Groups are the subscriptions. While they are being changed, Changing is set and Groups is nil.
+	Groups   []string
+	Changing bool
+	// Waiting is how many bytes the client has not taken yet.
+	Waiting int
+}
+
+// SessionFilter selects sessions by everything that is set in it.
+type SessionFilter struct {
+	// ID is one session's.
+	ID uint32
+	// User is a user's id or name.
+	User string
+	// Group is the full name of a group that the session is subscribed to.
+	Group string
+	// Address is the range that the client's address is in.
+	Address netip.Prefix
+}
+
+func (f *SessionFilter) takes(s *Session) bool {
+	return (f.ID == 0 || f.ID == s.id) &&
+		(f.User == "" || f.User == s.identity.Key || f.User == s.identity.Name) &&
+		(!f.Address.IsValid() || f.Address.Contains(s.address))
+}
+
+// Sessions returns the first limit sessions that f selects whose ID is greater than after, by ID, and how many f selects.
+func (h *Hub) Sessions(f SessionFilter, after uint32, limit int) (page []SessionInfo, total int) {
+	first := top[*Session]{limit: limit, before: func(a, b **Session) bool { return (*a).id < (*b).id }}
+	h.eachSession(f, func(s *Session) {
+		total++
+		if s.id > after {
+			first.add(s)
+		}
+	})
+	for _, s := range first.items {
+		page = append(page, s.info(s.waiting()))
+	}
+	return page, total
+}
+
+// SlowestSessions returns the limit sessions that f selects for which most bytes wait, most first, and how many f selects. Those for
+// which nothing waits are left out.
+func (h *Hub) SlowestSessions(f SessionFilter, limit int) (page []SessionInfo, total int) {
+	type slow struct {
+		*Session
+		waiting int
+	}
+	first := top[slow]{limit: limit, before: func(a, b *slow) bool {
+		return a.waiting > b.waiting || a.waiting == b.waiting && a.id < b.id
+	}}
+	h.eachSession(f, func(s *Session) {
+		total++
+		if n := s.waiting(); n > 0 {
+			first.add(slow{s, n})
+		}
+	})
+	for _, s := range first.items {
+		page = append(page, s.info(s.waiting))
+	}
+	return page, total
+}
+
+// CloseSessions closes the websockets of all sessions that f selects, and returns how many these were.
+func (h *Hub) CloseSessions(f SessionFilter, code int, reason string) (count int) {
+	h.eachSession(f, func(s *Session) {
+		s.socket.Close(code, reason)
+		count++
+	})
+	return count
+}
+
+// eachSession calls fn with the sessions that f selects. No lock is held meanwhile, and none for longer than it takes to copy
+// a list of pointers.
+func (h *Hub) eachSession(f SessionFilter, fn func(*Session)) {
+	for _, shard := range h.shards {
+		var sessions []*Session
+		if f.Group != "" {
+			sessions = shard.subscribers(f.Group)
+		} else {
+			sessions = shard.all()
+		}
+		for _, s := range sessions {
+			if f.takes(s) {
+				fn(s)
+			}
+		}
+	}
+}
+
+// subscribers returns the sessions that are subscribed to a group.
+func (s *shard) subscribers(group string) []*Session {
+	s.round.Lock()
+	var subs []subscriber
+	if a := s.audience(group); a != nil {
+		subs = append(subs, a.subs...)
+	}
+	s.round.Unlock()
+	sessions := make([]*Session, len(subs))
+	for i, sub := range subs {
+		sessions[i] = sub.session
+	}
+	return sessions
+}
+
+func (s *Session) waiting() int {
+	bytes, _ := s.socket.Waiting()
+	return bytes
+}
+
+func (s *Session) info(waiting int) SessionInfo {
+	i := SessionInfo{
+		ID: s.id, User: s.identity.Key, Name: s.identity.Name, Address: s.address,
+		Opened: time.Unix(int64(s.opened), 0), LastRead: s.socket.LastRead(), Waiting: waiting,
+	}
+	// A subscription under way holds the lock while it waits for the channel layer.
+	if i.Changing = !s.mu.TryLock(); i.Changing {
+		return i
+	}
+	defer s.mu.Unlock()
+	i.Groups = make([]string, len(s.subs))
+	for n, sub := range s.subs {
+		i.Groups[n] = sub.group
+	}
+	return i
+}

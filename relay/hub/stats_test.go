@@ -1,0 +1,233 @@
+package hub_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
+	"github.com/edgerelay/edgerelay/relay/relaytest"
+)
+
+// Each delivery counts once in the lag histogram, in the bucket of its event's age.
+func TestLag(t *testing.T) {
+	h, _ := newHub(t)
+	for class := range uint8(3) {
+		session, _ := open(h)
+		subscribeAs(t, h, session, class, "g")
+	}
+	now := time.Now()
+	h.Deliver([]relay.Event{{Group: "g", Text: []byte("1"), Sent: now.Add(-1700 * time.Millisecond)}, {Group: "g", Text: []byte("2"), Sent: now}})
+	h.Deliver([]relay.Event{{Group: "g", Text: []byte("3"), Sent: now.Add(time.Hour)}})
+	h.Deliver([]relay.Event{{Group: "g", Text: []byte("4"), Sent: now.Add(-time.Hour), Redaction: &relay.Redaction{Classes: 1<<0 | 1<<2}}})
+	h.Deliver([]relay.Event{{Group: "g", Text: []byte("5")}})
+	relaytest.Eventually(t, "all deliveries", func() bool { return h.Stats().Deliveries == 3*4+2 })
+	relaytest.Eventually(t, "all counted", func() bool {
+		n := uint64(0)
+		for _, c := range h.Stats().Lag.Counts {
+			n += c
+		}
+		return n == 3*3+2 // the time of one is not known
+	})
+	lag := h.Stats().Lag
+	at := func(d time.Duration) int {
+		for i, bound := range hub.LagBounds {
+			if bound == d {
+				return i
+			}
+		}
+		t.Fatal(d, "is no bound")
+		return 0
+	}
+	if n := lag.Counts[at(2500*time.Millisecond)]; n != 6 {
+		t.Errorf("%d at 1.7 s, want the 6 deliveries of two events that went together; all: %v", n, lag)
+	}
+	if lag.Counts[0] != 3 || lag.Skewed != 3 {
+		t.Errorf("%d in the lowest bucket, %d from the future; want 3 and 3", lag.Counts[0], lag.Skewed)
+	}
+	if n := lag.Counts[len(hub.LagBounds)]; n != 2 {
+		t.Errorf("%d beyond the last bound, want the 2 of two classes", n)
+	}
+	if least := 2*time.Hour + 6*1700*time.Millisecond; lag.Sum < least || lag.Sum > least+time.Minute {
+		t.Errorf("sum %v, want a little over %v", lag.Sum, least)
+	}
+}
+
+// A client that is closed because it reads too slowly counts once, one that is merely closing does not; both miss events.
+func TestMissed(t *testing.T) {
+	h, _ := newHub(t)
+	slowSession, slow := open(h)
+	closingSession, closing := open(h)
+	wellSession, _ := open(h)
+	for _, s := range []*hub.Session{slowSession, closingSession, wellSession} {
+		subscribe(t, h, s, "g")
+	}
+	slow.mu.Lock()
+	slow.refuse, slow.slow, slow.waiting = true, true, 1000
+	slow.mu.Unlock()
+	closing.mu.Lock()
+	closing.refuse, closing.waiting = true, 10
+	closing.mu.Unlock()
+	for round := range uint64(2) { // a single event, and several in one round
+		wait := func(each uint64) {
+			t.Helper()
+			relaytest.Eventually(t, "a round", func() bool { s := h.Stats(); return s.Deliveries == 3*round+each && s.Missed == 2*s.Deliveries })
+		}
+		h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}})
+		wait(1)
+		h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}, {Group: "nobody", Text: []byte("2")}, {Group: "g", Text: []byte("3")}})
+		wait(3)
+	}
+	s := h.Stats()
+	if s.Missed != 12 || s.MissedSlow != 6 || s.Slow != 1 || s.Deliveries != 6 {
+		t.Errorf("missed %d, of slow clients %d, slow clients %d, delivered %d; want 12, 6, 1, 6", s.Missed, s.MissedSlow, s.Slow, s.Deliveries)
+	}
+	if s.EventsFromLayer != s.Fanned+s.Unheard || s.Unheard != 2 {
+		t.Errorf("%d events in, %d fanned out, %d unheard", s.EventsFromLayer, s.Fanned, s.Unheard)
+	}
+	relaytest.Eventually(t, "empty queues", func() bool { return h.Backlog().Shards[0] == 0 })
+	if b := h.Backlog(); b.Sockets != 2 || b.SocketBytes != 1010 || b.MostBytes != 1000 {
+		t.Errorf("backlog %+v", b)
+	}
+}
+
+func TestKindsAreCounted(t *testing.T) {
+	h, _ := newHub(t)
+	var sessions []*hub.Session
+	for _, k := range []relay.Kind{relay.User, relay.Superuser, relay.Superuser, relay.Anybody, 200} {
+		sessions = append(sessions, h.Open(newSocket(), relay.Identity{ID: "1", Kind: k}, &hub.Reservation{}))
+	}
+	byKind := h.Stats().ByKind
+	if byKind[relay.User] != 2 || byKind[relay.Superuser] != 2 || byKind[relay.Anybody] != 1 || byKind[relay.Auditor] != 0 || len(byKind) != 4 {
+		t.Errorf("%v; want two users (one of no known kind), two superusers, one anybody", byKind)
+	}
+	for _, s := range sessions {
+		s.Close()
+	}
+	for k, n := range h.Stats().ByKind {
+		if n != 0 {
+			t.Errorf("%d sessions of a %v after all are closed", n, k)
+		}
+	}
+}
+
+// dropper drops events with the text "drop", and makes two of "split", one of them for nobody.
+type dropper struct{}
+
+func (dropper) Classify(context.Context, relay.Identity, string) (uint8, error) { return 0, nil }
+
+func (dropper) Intercept(events []relay.Event) (out []relay.Event) {
+	for _, ev := range events {
+		switch string(ev.Text) {
+		case "drop":
+			ev.Discard("plugin")
+		case "split":
+			other := ev
+			other.Group = "nobody"
+			out = append(out, ev, other)
+		default:
+			out = append(out, ev)
+		}
+	}
+	return out
+}
+
+// Journeys are those of one in so many events, complete, with the outcome of each.
+func TestTrace(t *testing.T) {
+	h, _ := newHub(t)
+	h.SetInterceptor(dropper{})
+	for range 5 { // on several shards
+		session, _ := open(h)
+		subscribe(t, h, session, "g")
+	}
+	var mu sync.Mutex
+	var got []hub.Journey
+	h.Trace(2, func(j hub.Journey) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, j)
+	})
+	sent := time.Now().Add(-time.Second)
+	for _, text := range []string{"plain", "drop", "split", "\xff", "", "unheard"} {
+		group := "g"
+		if text == "unheard" {
+			group = "nobody"
+		}
+		h.Deliver([]relay.Event{ // the second is sampled
+			{Group: group, Text: []byte("not sampled"), Source: relay.FromPeer},
+			{Group: group, Text: []byte(text), Source: relay.FromPeer, Sent: sent},
+		})
+	}
+	outcomes := []string{"delivered", "plugin", "delivered", "not_utf8", "delivered", "no_client"}
+	journeys := func() []hub.Journey { mu.Lock(); defer mu.Unlock(); return got }
+	relaytest.Eventually(t, "all journeys", func() bool { return len(journeys()) == len(outcomes) })
+	count := map[string]int{}
+	for _, j := range journeys() {
+		count[j.Outcome]++
+		if j.Source != relay.FromPeer || !j.Sent.Equal(sent) || j.Arrived.Before(sent) || j.Group == "" {
+			t.Errorf("%+v", j)
+		}
+		switch j.Outcome {
+		case "delivered":
+			if j.Clients != 5 || j.FannedOut.Before(j.Arrived) || j.Written.Before(j.FannedOut.Truncate(time.Microsecond)) {
+				t.Errorf("%+v: want 5 clients, and one time after the other", j)
+			}
+		case "plugin":
+			if !j.FannedOut.IsZero() || !j.Written.IsZero() {
+				t.Errorf("%+v: it came to nobody", j)
+			}
+		default:
+			if j.FannedOut.IsZero() || !j.Written.IsZero() || j.Clients != 0 {
+				t.Errorf("%+v: it came to nobody", j)
+			}
+		}
+	}
+	for _, o := range outcomes {
+		count[o]--
+	}
+	for o, n := range count {
+		if n != 0 {
+			t.Errorf("outcome %q: %d too many", o, n)
+		}
+	}
+	h.Trace(0, nil)
+	h.Deliver([]relay.Event{{Group: "g"}, {Group: "g"}, {Group: "g"}})
+	relaytest.Eventually(t, "the last events", func() bool { return h.Stats().Deliveries >= 5*(5+3+3) })
+	if n := len(journeys()); n != len(outcomes) {
+		t.Errorf("%d journeys after tracing was ended", n)
+	}
+}
+
+// The journey of a single one in a thousand among many is still the right one.
+func TestTraceSamplesEvenly(t *testing.T) {
+	h, _ := newHub(t)
+	session, _ := open(h)
+	subscribe(t, h, session, "g")
+	var mu sync.Mutex
+	n := 0
+	h.Trace(1000, func(hub.Journey) { mu.Lock(); n++; mu.Unlock() })
+	for sizes, i := []int{1, 7, 512, 3000}, 0; i < 10_000; {
+		size := min(sizes[i%len(sizes)], 10_000-i)
+		events := make([]relay.Event, size)
+		for k := range events {
+			events[k] = relay.Event{Group: "g", Text: []byte("x")}
+		}
+		h.Deliver(events)
+		i += size
+	}
+	relaytest.Eventually(t, "ten of ten thousand", func() bool { mu.Lock(); defer mu.Unlock(); return n == 10 })
+}
+
+// What only the node itself listens to, such as the copies for its peers, is not missing a client.
+func TestListenedEventsAreNotUnheard(t *testing.T) {
+	h, _ := newHub(t)
+	heard := 0
+	stop := h.Listen(t.Context(), "g", func(relay.Event) { heard++ })
+	defer stop()
+	h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}, {Group: "nobody", Text: []byte("2")}})
+	if s := h.Stats(); heard != 1 || s.Control != 1 || s.Unheard != 1 || s.EventsFromLayer != 2 {
+		t.Errorf("heard %d; %+v", heard, s)
+	}
+}
