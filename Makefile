@@ -7,12 +7,17 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 export GOTOOLCHAIN := local
 
-# What imports Caddy is compiled as xcaddy compiles it, so that one compilation of
-# Caddy (minutes) serves the binary, the tests and the linters.
+# Code that imports Caddy is compiled with xcaddy's flags, so that one compilation of Caddy (minutes) serves the binary,
+# the tests and the linters.
 AS_XCADDY := CGO_ENABLED=0 GOFLAGS="$(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx"
-# What does not is tested under the race detector; but for the rewriter of modules, which has one goroutine and
-# the whole suite of the WebAssembly specification to go through.
-RACED := /relay(/|$$)|/plugins$$
+# A hanging test fails with the stacks of all goroutines.
+GOTEST := $(GO) test -timeout 15m
+# All tests run under the race detector, with two exceptions. Tests that import Caddy would compile it a second time:
+# `make race` does, every night. The metering suite has one goroutine and all of the WebAssembly specification to run.
+LIST_TESTS = $(GO) list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./...
+METERING = $(shell $(GO) list -m)/plugins/internal/metering
+UNRACED = $(METERING) $(shell $(LIST_TESTS) | sed -n '/^[^ ]*[.]test .*caddyserver.caddy.v2/s/[.]test .*//p')
+RACED = $(filter-out $(UNRACED),$(shell $(LIST_TESTS) | sed -n 's/^\([^ ]*\)[.]test .*/\1/p'))
 
 SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins sdk internal examples/demo -type f -not -path '*/node_modules/*' ! -name '*_test.go' 2>/dev/null)
 # Modules within the module: the benchmark, the SDK and the example plugins.
@@ -30,53 +35,55 @@ build: $(CADDY) ## bin/caddy, by xcaddy from xcaddy.json (PGO=deploy/default.pgo
 $(CADDY): $(SOURCES)
 	@$(GO) run ./internal/build -o $@ $(if $(PGO),-pgo $(PGO))
 
-test: test-deps $(CADDY) ## every test, with the real Redis, Django Channels, Daphne and Chromium
-	$(GO) test -race $$($(GO) list ./... | grep -E '$(RACED)')
-	$(GO) test -run FullMesh ./relay/backplane
-	$(GO) -C bench test -race ./...
-	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test $$($(GO) list ./... | grep -vE '$(RACED)')
-	@set -e; for dir in $(NESTED); do echo "cd $$dir && $(GO) test ./..."; (cd $$dir && $(GO) test ./...); done
+test: test-deps $(CADDY) ## every test, with real Redis, Django Channels, Daphne and Chromium
+	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(GOTEST) -race $(RACED)
+	$(GOTEST) -run FullMesh ./relay/backplane
+	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GOTEST) $(UNRACED)
+	$(GO) -C bench test -timeout 15m -race ./...
+	@set -e; for dir in $(NESTED); do echo "$(GO) -C $$dir test ./..."; $(GO) -C $$dir test -timeout 15m ./...; done
 	cd sdk/rust && cargo test --quiet --offline --target-dir $(CURDIR)/bin/rust
 
-race: test-deps $(CADDY) ## every test under the race detector, Caddy too (compiles it once more)
-	$(GO) test -race ./...
+race: test-deps $(CADDY) ## every test under the race detector, Caddy included (compiles Caddy again)
+	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(GO) test -timeout 60m -race ./...
 
-test-deps: ## install what the tests need (Debian, as root; nothing when all is there)
+test-deps: ## install the programs that the tests need (Debian, as root; nothing if all are present)
 	@scripts/install-test-deps.sh
 
-lint: ## gofumpt, go vet, staticcheck
+lint: ## gofumpt, go vet, staticcheck, a build for Windows
 	@echo gofumpt; unformatted=$$($(GO) run $(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then echo "not formatted, make fmt does it:"; echo "$$unformatted"; exit 1; fi
 	@echo go vet; $(AS_XCADDY) $(GO) vet ./... && $(GO) -C bench vet ./...
 	@echo staticcheck; $(AS_XCADDY) $(GO) run $(STATICCHECK) ./... && $(GO) -C bench run $(STATICCHECK) ./...
+	@echo go build for Windows; GOOS=windows $(AS_XCADDY) $(GO) build ./relay/... ./plugins/...
+
+cross: ## compile for macOS and Windows (CADDY_TOO=1: Caddy as well, minutes)
+	@set -e; for os in darwin windows; do echo "go build for $$os"; \
+		GOOS=$$os GOARCH=arm64 $(AS_XCADDY) $(GO) build $(if $(CADDY_TOO),./caddymodule/...) ./relay/... ./plugins/...; done
 
 fmt: ## format the Go files
 	@$(GO) run $(GOFUMPT) -l -w .
 
-bench: $(CADDY) ## the benchmark beside every peer and a bare write loop, with table and charts in bench/results (25 minutes, an idle machine)
+bench: $(CADDY) ## the benchmark with every peer and the bare loop; tables in bench/results (25 minutes, idle machine)
 	$(GO) -C bench run . full
 
 bench-short: $(CADDY) ## the bare loop and the relay alone (two minutes)
 	$(GO) -C bench run . short
 
-bench-ci: $(CADDY) ## fails when the relay loses an event, or a delivery gets dear by the measure of the bare loop (20 seconds)
+bench-ci: $(CADDY) ## fails when the relay loses an event or a delivery becomes expensive beside the bare loop (20 seconds)
 	$(GO) -C bench run . ci
 
-pgo: $(CADDY) ## deploy/default.pgo anew, from what bench-short does (two minutes, an idle machine)
+pgo: $(CADDY) ## renew deploy/default.pgo from a run of bench-short (two minutes, idle machine)
 	@scripts/pgo.sh
 
-bench-micro: ## go test -bench of every hot path; BASE=<commit> compares with that one by benchstat
+bench-micro: ## go test -bench of the hot paths; BASE=<commit>: compared with that commit by benchstat
 	@scripts/bench-micro.sh $(BASE)
 
 plugins: test-deps ## build the plugins that are committed as .wasm (C, Rust, AssemblyScript)
 	@scripts/build-plugins.sh
 
-reference: ## docs/configuration.md, from the comments beside the code
+reference: ## docs/configuration.md, from the comments in the code
 	$(GO) run ./internal/docs reference
 
-docs: ## bin/docs, a static site of the documentation
-	$(GO) run ./internal/docs site bin/docs
-
-docs-serve: $(CADDY) docs ## the documentation on :8014, served by bin/caddy
+docs-serve: $(CADDY) ## the documentation on :8014, rendered by bin/caddy
 	@echo "docs: open http://localhost:8014/ (Ctrl-C stops it)"
 	@exec $(CADDY) run --config docs/Caddyfile
 
@@ -84,7 +91,7 @@ dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of mater
 	$(GO) run ./internal/dist
 
 soak: test-deps $(CADDY) ## an hour of faults and reloads: every event accounted for, nothing leaked (SOAK=10m: less)
-	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test -tags=nobadger,nomysql,nopgx,soak ./internal/soak -run Soak -count 1 -timeout 0 -v
+	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test -tags=nobadger,nomysql,nopgx,soak ./internal/soak -run Soak -count 1 -timeout 24h -v
 
 endurance: test-deps $(CADDY) ## a million connections and a site's day: fails when memory, goroutines, files or keys grow (15 minutes)
 	ENDURANCE=full EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/soak -run 'Churn|Day' -count 1 -timeout 60m -v
@@ -92,7 +99,7 @@ endurance: test-deps $(CADDY) ## a million connections and a site's day: fails w
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
-clean: ## remove what was built
+clean: ## remove build results
 	rm -rf bin
 
-.PHONY: pgo help run build test race test-deps lint fmt bench plugins reference docs docs-serve dist soak endurance fuzz clean bench-short bench-ci bench-micro
+.PHONY: pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance fuzz clean bench-short bench-ci bench-micro

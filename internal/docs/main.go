@@ -1,14 +1,15 @@
-// Command docs makes what people read out of what the repository holds:
+// Command docs writes docs/configuration.md from the doc comments of the configuration's packages:
 //
-//	go run ./internal/docs reference    docs/configuration.md, from the doc comments of the configuration's packages
-//	go run ./internal/docs site <dir>   a static site of docs/ and all that it links to
+//	go run ./internal/docs reference
 //
-// Run it from the module's root.
+// Run it from the module's root. Its tests also check the links of all Markdown files.
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 )
 
 func main() {
@@ -19,15 +20,12 @@ func main() {
 }
 
 func run(args []string) error {
-	switch {
-	case len(args) == 1 && args[0] == "reference":
-		text, err := reference(configPackages...)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(referenceFile, text, 0o644)
-	case len(args) == 2 && args[0] == "site":
-		return buildSite(".", args[1])
+	if !slices.Equal(args, []string{"reference"}) {
+		return errors.New("usage: docs reference")
 	}
-	return fmt.Errorf("usage: docs reference | docs site <dir>")
+	text, err := reference(configPackages...)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(referenceFile, text, 0o644)
 }

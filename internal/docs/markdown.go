@@ -14,9 +14,7 @@ import (
 
 // markdown is the dialect that code hosts show: tables, and an anchor at every heading.
 var markdown = goldmark.New(
-	// As extension.GFM has it, but for the tables: a style attribute is what the site's own policy forbids.
-	goldmark.WithExtensions(extension.Linkify, extension.Strikethrough, extension.TaskList,
-		extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute))),
+	goldmark.WithExtensions(extension.GFM),
 	goldmark.WithParserOptions(parser.WithAutoHeadingID()),
 )
 

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// No relative link of a Markdown file in the repository is dead.
+func TestLinks(t *testing.T) {
+	problems, err := checkLinks(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Error(p)
+	}
+	names, err := markdownFiles(root)
+	if err != nil || !slices.Contains(names, "README.md") || !slices.Contains(names, "docs/plugins.md") {
+		t.Errorf("Markdown files: %v, %v", names, err)
+	}
+}
+
+func TestDeadLinksAreFound(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "README.md", "# One\n\n## A `b`: c\n\n## A b c\n\n[1](#a-b-c) [2](#a-b-c-1) [3](docs/x.md#deep) [4](https://a.example/none) ![5](docs/none.png) [6](docs/x.md#none) [7](../out.md) [8](#none) [9](docs)")
+	write(t, dir, "docs/x.md", "# X\n\n### Deep\n\n[back](../README.md#one) [gone](y.md)")
+	problems, err := checkLinks(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"README.md links to docs/none.png, which does not exist",
+		"README.md links to #none of docs/x.md, which has no such heading",
+		"README.md links to ../out.md, outside of the repository",
+		"README.md links to #none of README.md, which has no such heading",
+		"docs/x.md links to docs/y.md, which does not exist",
+	}
+	if !slices.Equal(problems, want) {
+		t.Errorf("found\n%s\nwant\n%s", strings.Join(problems, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// Every page of docs/ is in the table of contents, which is the site's menu.
+func TestContentsAreComplete(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join(root, "docs", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	links, err := parse(source).links("docs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("pages: %v (%v)", pages, err)
+	}
+	for _, page := range pages {
+		name := "docs/" + filepath.Base(page)
+		if name != "docs/README.md" && !slices.ContainsFunc(links, func(l link) bool { return l.path == name }) {
+			t.Errorf("docs/README.md does not link to %s", name)
+		}
+	}
+}
