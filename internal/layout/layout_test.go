@@ -66,7 +66,7 @@ func TestImports(t *testing.T) {
 				t.Errorf("relay imports %s; the core uses the standard library alone", imported)
 			case below(p.ImportPath, "relay/transport") && below(imported, "relay/transport/netpoll"):
 				// Transports share the byte side of connections.
-			case below(p.ImportPath, "relay/relaytest"):
+			case below(p.ImportPath, "relay/relaytest", "relay/internal/layertest"):
 				// Test support of the relay's packages.
 			case below(p.ImportPath, "relay") && ours && !strings.HasPrefix(p.ImportPath, imported+"/") &&
 				!below(imported, "internal/pyjson", "relay/internal", "relay/hub"): // hub: until the seam has what these packages need of it

@@ -37,7 +37,7 @@ func DefaultSettings() Settings {
 
 // Place identifies what cannot change under an open Broker, with settings.
 func (s Settings) Place() string {
-	return fmt.Sprintf("redis_pubsub %s%q %s", s.Place(), s.Prefix, s.Serializer)
+	return fmt.Sprintf("redis_pubsub %s%q %s", s.Hosts.Place(), s.Prefix, s.Serializer)
 }
 
 // Validate says what is wrong with the settings, if anything.

@@ -224,3 +224,16 @@ func TestLateJoinIsALoss(t *testing.T) {
 	server := peers.StartRedis(t)
 	layertest.TestLateJoin(t, server, newBroker(t, settings(server)))
 }
+
+func TestApplyKeepsThePlace(t *testing.T) {
+	s := settings(peers.StartRedis(t))
+	b := newBroker(t, s)
+	defer layertest.CloseBroker(b)
+	if err := b.Apply(s); err != nil {
+		t.Error(err)
+	}
+	s.Prefix = "other"
+	if err := b.Apply(s); err == nil {
+		t.Error("another prefix was accepted")
+	}
+}

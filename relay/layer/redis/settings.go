@@ -61,7 +61,7 @@ func DefaultSettings() Settings {
 // Place identifies what cannot change under an open Broker: settings of the same place differ in nothing else than
 // what [Broker.Apply] can change. It holds no secrets.
 func (s Settings) Place() string {
-	return fmt.Sprintf("redis %s%q %s", s.Place(), s.Prefix, s.Serializer)
+	return fmt.Sprintf("redis %s%q %s", s.Hosts.Place(), s.Prefix, s.Serializer)
 }
 
 // Validate says what is wrong with the settings, if anything.
