@@ -262,7 +262,7 @@ func authFailure(r *http.Request, err error) rejection {
 
 // accept makes the connection a websocket.
 func (h *Handler) accept(w http.ResponseWriter, r *http.Request, room *hub.Reservation, id *relay.Identity) *ws.Conn {
-	conn, err := ws.Accept(unwatched(w), r, h.app.node.frameSize, awx.Greeting(*id))
+	conn, err := ws.Accept(unwatched(w), r, h.app.node.wsOptions(awx.Greeting(*id)))
 	if err != nil {
 		h.app.node.hub.DismissUser(*id)
 		room.Release()
@@ -308,7 +308,7 @@ func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *hub.Res
 		return false
 	}
 	h.note(r, slog.LevelInfo, rejectedNobody, room.Address, errNotLoggedIn)
-	conn, err := ws.Accept(w, r, h.app.node.frameSize, nil)
+	conn, err := ws.Accept(w, r, h.app.node.wsOptions(nil))
 	if err != nil {
 		return false
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
+	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
 const (
@@ -40,6 +42,7 @@ type node struct {
 	close func() error
 	// frameSize is the limit in force; one function for all connections.
 	frameSize func() int
+	poller    *netpoll.Poller // of all clients' connections
 
 	rejected [rejections]atomic.Uint64 // handshakes, by reason
 	clients  awx.Shared
@@ -83,7 +86,13 @@ func newNode() (caddy.Destructor, error) {
 	n.monitor = newMonitor(n.hub, func(now time.Time) { n.consoleTails.closeIdle(now.Add(-consoleTailIdle)) })
 	n.close = sync.OnceValue(n.shutDown)
 	n.frameSize = func() int { return n.hub.Limits().FrameSize }
+	n.poller = netpoll.New()
 	return n, nil
+}
+
+// wsOptions are the options of a client's websocket that begins with a greeting.
+func (n *node) wsOptions(greeting []byte) ws.Options {
+	return ws.Options{Poller: n.poller, MessageLimit: n.frameSize, Greeting: greeting}
 }
 
 // current returns the node of this process, nil if no configuration has one.
@@ -228,6 +237,7 @@ func (n *node) shutDown() error {
 	n.monitor.stop()
 	began, open := time.Now(), n.hub.Stats().Sessions
 	err := n.hub.Close(ctx)
+	n.poller.Close()
 	if plane := n.plane.Load(); plane != nil { // after the hub: what it still had is on its way to peers
 		leaving, cancel := context.WithTimeout(context.Background(), leaveWait)
 		defer cancel()

@@ -23,8 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"),
-		goleak.IgnoreAnyFunction("github.com/edgerelay/edgerelay/relay/transport/netpoll.(*epoll).run"), goleak.IgnoreTopFunction("github.com/edgerelay/edgerelay/relay/transport/netpoll.(*Poller).read"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
 }
 
 var ctx = context.Background()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
@@ -48,9 +49,11 @@ func roundTrip(ctx context.Context, hub *hub.Hub) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	poller := netpoll.New()
+	defer poller.Close()
 	subscribed := make(chan error, 1)
 	server := &http.Server{ReadHeaderTimeout: tripWait, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		subscribed <- accept(ctx, hub, w, r, group)
+		subscribed <- accept(ctx, hub, poller, w, r, group)
 	})}
 	go func() { _ = server.Serve(listener) }()
 	defer func() { _ = server.Close() }()
@@ -96,13 +99,15 @@ func roundTrip(ctx context.Context, hub *hub.Hub) (time.Duration, error) {
 }
 
 // accept makes a session of the client and subscribes it.
-func accept(ctx context.Context, hub *hub.Hub, w http.ResponseWriter, r *http.Request, group string) error {
+func accept(
+	ctx context.Context, hub *hub.Hub, poller *netpoll.Poller, w http.ResponseWriter, r *http.Request, group string,
+) error {
 	room, err := hub.Admit(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return err
 	}
-	conn, err := ws.Accept(w, r, func() int { return 1024 }, nil)
+	conn, err := ws.Accept(w, r, ws.Options{Poller: poller, MessageLimit: func() int { return 1024 }})
 	if err != nil {
 		room.Release()
 		return err

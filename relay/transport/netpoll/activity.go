@@ -105,7 +105,8 @@ func (p *Poller) read(c *Conn) {
 	for c != nil {
 		c.owner.ReadReady(scratch)
 		c = nil
-		if p.idle.Add(1) <= int32(4*runtime.GOMAXPROCS(0)) {
+		// GOMAXPROCS may change while the process runs. Close reads idle after it has set closed.
+		if p.idle.Add(1) <= int32(4*runtime.GOMAXPROCS(0)) && !p.closed.Load() {
 			c = <-p.ready
 		}
 		p.idle.Add(-1)

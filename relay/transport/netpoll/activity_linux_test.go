@@ -87,6 +87,7 @@ func tcpPair(t *testing.T) (server, client net.Conn) {
 // connection rests again.
 func TestSpuriousWakeup(t *testing.T) {
 	p, r := New(), newRecorder()
+	defer p.Close()
 	server, client := tcpPair(t)
 	p.Attach(&r.Conn, server, r)
 	if !r.Start(false) {

@@ -15,10 +15,12 @@ import (
 // epoll is an epoll instance beside the runtime's, which can report a socket only to a goroutine that waits. Such a
 // goroutine is a third of the cost of a connection at rest.
 type epoll struct {
-	mu    sync.Mutex
-	file  *os.File // nil before the first connection
-	fd    int      // of file
-	conns []*Conn  // by descriptor
+	mu      sync.Mutex
+	file    *os.File // nil before the first connection
+	fd      int      // of file
+	conns   []*Conn  // by descriptor
+	watched int      // connections that have been added and not removed
+	closing bool     // file is closed when watched is 0
 }
 
 // open creates the epoll instance and starts its goroutine. e.mu is held.
@@ -79,6 +81,10 @@ func (e *epoll) run(raw syscall.RawConn) {
 // add watches a connection. Its socket is open.
 func (e *epoll) add(c *Conn) error {
 	e.mu.Lock()
+	if e.closing {
+		e.mu.Unlock()
+		return net.ErrClosed
+	}
 	if e.file == nil {
 		if err := e.open(); err != nil { // the next connection tries again
 			e.mu.Unlock()
@@ -89,6 +95,7 @@ func (e *epoll) add(c *Conn) error {
 		e.conns = append(e.conns, make([]*Conn, grow)...)
 	}
 	e.conns[c.fd] = c
+	e.watched++
 	e.mu.Unlock()
 	event := syscall.EpollEvent{
 		Events: syscall.EPOLLIN | syscall.EPOLLPRI | syscall.EPOLLRDHUP | edgeTriggered,
@@ -104,13 +111,35 @@ func (e *epoll) add(c *Conn) error {
 // edgeTriggered is EPOLLET. Package syscall declares it with the wrong sign.
 const edgeTriggered = 1 << 31
 
-// remove forgets a connection. The kernel does so when the socket is closed.
+// remove forgets a connection. The kernel does so when the socket is closed. It is called once for each connection.
 func (e *epoll) remove(c *Conn) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if at := int(c.fd); at < len(e.conns) && e.conns[at] == c {
 		e.conns[at] = nil
 	}
+	e.watched--
+	file := e.takeUnused()
+	e.mu.Unlock()
+	_ = file.Close()
+}
+
+func (e *epoll) close() {
+	e.mu.Lock()
+	e.closing = true
+	file := e.takeUnused()
+	e.mu.Unlock()
+	_ = file.Close()
+}
+
+// takeUnused returns the file if it is to be closed, nil if not. The caller closes it after releasing e.mu, which is
+// held: Close waits for run.
+func (e *epoll) takeUnused() *os.File {
+	if !e.closing || e.watched > 0 {
+		return nil
+	}
+	file := e.file
+	e.file = nil
+	return file
 }
 
 // watch reports whether the poller will wake the connection.

@@ -9,6 +9,8 @@ type epoll struct{}
 
 func (epoll) remove(*Conn) {}
 
+func (epoll) close() {}
+
 func (c *Conn) watch() bool { return false }
 
 func (c *Conn) tryRead([]byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }

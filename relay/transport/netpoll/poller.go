@@ -6,14 +6,32 @@
 // methods without the savings: [Conn.Start] returns false, and writes wait in the owner's queue.
 package netpoll
 
-import "sync/atomic"
+import (
+	"runtime"
+	"sync/atomic"
+)
 
 // Poller wakes connections at rest. It may be used concurrently.
 type Poller struct {
-	ready chan *Conn   // to readers that are idle
-	idle  atomic.Int32 // readers
-	epoll epoll
+	ready  chan *Conn   // to readers that are idle
+	idle   atomic.Int32 // readers
+	closed atomic.Bool
+	epoll  epoll
 }
 
 // New returns a poller. It uses no resources before the first connection.
 func New() *Poller { return &Poller{ready: make(chan *Conn)} }
+
+// Close ends the poller. Connections that it watches are served to their end; the poller's last goroutine ends with the
+// last of them. A connection that starts later is not polled: see [Conn.Start].
+func (p *Poller) Close() {
+	p.closed.Store(true)
+	for p.idle.Load() > 0 { // idle counts a reader shortly before it receives
+		select {
+		case p.ready <- nil:
+		default:
+			runtime.Gosched()
+		}
+	}
+	p.epoll.close()
+}

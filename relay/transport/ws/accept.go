@@ -17,18 +17,29 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
-// Accept upgrades a request to a websocket. The request must have been found sound by
-// [CheckUpgrade], and its origin acceptable, before. limit is asked for the longest message, in bytes,
-// that the client may send. greeting are encoded frames that the client gets first, behind the response and with it in one
-// piece. Of subprotocols the first that the client offers is agreed. On an error the response has been written.
-func Accept(w http.ResponseWriter, r *http.Request, limit func() int, greeting []byte, subprotocols ...string) (*Conn, error) {
-	c := &Conn{limit: limit}
+// Options are the options of [Accept].
+type Options struct {
+	// Poller wakes the connection when bytes arrive. It must not be nil.
+	Poller *netpoll.Poller
+	// MessageLimit returns the length in bytes of the longest message that the client may send. It is called for each
+	// frame, so that the limit can change while the connection is open.
+	MessageLimit func() int
+	// Greeting is a sequence of encoded frames that follows the response in the same write.
+	Greeting []byte
+	// Subprotocols are those that the server speaks, the preferred one first. Empty: none.
+	Subprotocols []string
+}
+
+// Accept upgrades a request to a websocket. The caller has called [CheckUpgrade] and checked the origin. If Accept
+// returns an error, it has written the response.
+func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
+	c := &Conn{limit: o.MessageLimit}
 	key := acceptKey(r.Header.Get("Sec-WebSocket-Key"))
-	first := c.answer(w, r, key, subprotocols)
-	if err := c.take(innermost(w)); err != nil {
+	first := c.answer(w, r, key, o.Subprotocols)
+	if err := c.take(o.Poller, innermost(w)); err != nil {
 		return nil, notPossible(w, err)
 	}
-	if first = append(first, greeting...); len(first) > 0 {
+	if first = append(first, o.Greeting...); len(first) > 0 {
 		c.Send(first, 0)
 	}
 	return c, nil
@@ -63,10 +74,8 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request, key string, subpro
 	return appendResponse(make([]byte, 0, 512), h)
 }
 
-var poller = netpoll.New()
-
 // take takes the connection over.
-func (c *Conn) take(w http.ResponseWriter) error {
+func (c *Conn) take(p *netpoll.Poller, w http.ResponseWriter) error {
 	nc, early, err := hijack(w)
 	if err != nil {
 		return err
@@ -74,7 +83,7 @@ func (c *Conn) take(w http.ResponseWriter) error {
 	if len(early) > 0 {
 		c.early = bytes.NewReader(early)
 	}
-	poller.Attach(&c.io, nc, c)
+	p.Attach(&c.io, nc, c)
 	c.lastRead.Store(relay.Ticks(time.Now()))
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
@@ -43,12 +44,14 @@ func newServer(t testing.TB, secure bool) *server { return newServerOn(t, secure
 // newServerOn has the connections of its listener wrapped.
 func newServerOn(t testing.TB, secure bool, wrap func(net.Listener) net.Listener) *server {
 	s := &server{conns: make(chan *ws.Conn, 16), ended: make(chan struct{}, 2048)}
+	poller := netpoll.New()
+	t.Cleanup(poller.Close)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status, reason := ws.CheckUpgrade(w, r); status != 0 {
 			http.Error(w, reason, status)
 			return
 		}
-		c, err := ws.Accept(w, r, func() int { return 4096 }, nil)
+		c, err := ws.Accept(w, r, ws.Options{Poller: poller, MessageLimit: func() int { return 4096 }})
 		if err != nil {
 			t.Error(err)
 			return
