@@ -276,7 +276,7 @@ func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, room *h
 	node := h.app.node
 	client := &awx.Client{
 		Shared: &node.clients, Session: node.hub.Open(conn, *id, room),
-		Token: csrfToken(r), Trace: traceMessages(span, *id),
+		CSRFToken: csrfToken(r), Trace: traceMessages(span, *id),
 	}
 	if span.IsRecording() {
 		span.SetAttributes(userAttributes(*id)...)

@@ -168,9 +168,9 @@ func (c collector) collectConnections(s hub.Stats, gauge func(*prometheus.Desc, 
 	}
 	m := &c.node.clients.Stats
 	count(descEnded, m.Flooded.Load(), "too_many_messages")
-	count(descMessages, m.Taken.Load(), "ok")
-	count(descMessages, m.Refused.Load(), "refused")
-	count(descMessages, m.TooMany.Load(), "too_many")
+	count(descMessages, m.Accepted.Load(), "ok")
+	count(descMessages, m.Rejected.Load(), "refused")
+	count(descMessages, m.RateLimited.Load(), "too_many")
 	count(descSubscribed, m.Allowed.Load(), "allowed")
 	count(descSubscribed, m.Denied.Load(), "denied")
 	count(descSubscribed, m.OtherUser.Load(), "other_user")

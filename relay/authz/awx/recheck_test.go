@@ -488,7 +488,7 @@ const token = "t0ken"
 // newClient returns a client of a session that speaks AWX's protocol.
 func newClient(h *hub.Hub, s *hub.Session) *protocol.Client {
 	return &protocol.Client{
-		Shared: &protocol.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}, Session: s, Token: token,
+		Shared: &protocol.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}, Session: s, CSRFToken: token,
 	}
 }
 

@@ -25,7 +25,7 @@ func shared(h *hub.Hub) *awx.Shared {
 	return &awx.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}
 }
 
-// socket keeps what a client would have read.
+// socket records the frames that a client receives.
 type socket struct {
 	mu     sync.Mutex
 	frames []string
@@ -79,10 +79,10 @@ func (s *socket) take() []string {
 	return frames
 }
 
-// gatekeeper denies the kind "secret" and cannot tell of the kind "unknown".
-type gatekeeper struct{ relay.Open }
+// stubAuthorizer denies the kind "secret" and fails for the kind "unknown".
+type stubAuthorizer struct{ relay.Open }
 
-func (gatekeeper) Authorize(_ context.Context, _ relay.Identity, kind, _ string) error {
+func (stubAuthorizer) Authorize(_ context.Context, _ relay.Identity, kind, _ string) error {
 	switch kind {
 	case "secret":
 		return relay.ErrDenied
@@ -92,7 +92,7 @@ func (gatekeeper) Authorize(_ context.Context, _ relay.Identity, kind, _ string)
 	return nil
 }
 
-func (gatekeeper) Authenticate(*http.Request) (relay.Identity, error) {
+func (stubAuthorizer) Authenticate(*http.Request) (relay.Identity, error) {
 	return relay.Identity{}, relay.ErrUnauthenticated
 }
 
@@ -101,7 +101,7 @@ const token = "t0ken"
 func newHub(t testing.TB, edit func(*relay.Limits)) *hub.Hub {
 	t.Helper()
 	h := hub.New(slog.New(slog.DiscardHandler))
-	h.SetAuthorizer(gatekeeper{}, 0)
+	h.SetAuthorizer(stubAuthorizer{}, 0)
 	limits := relay.DefaultLimits()
 	limits.SubscribeRate = 0
 	if edit != nil {
@@ -121,13 +121,13 @@ func newHub(t testing.TB, edit func(*relay.Limits)) *hub.Hub {
 	return h
 }
 
-// play sends messages as one client and returns all that it was sent after the greeting, its
-// session open until the test ends.
+// play sends messages as one client and returns the frames after the greeting. The session stays open until the test
+// ends.
 func play(t testing.TB, h *hub.Hub, messages ...string) (*socket, []string) {
 	t.Helper()
 	s := &socket{ended: make(chan struct{})}
 	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &hub.Reservation{})
-	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
+	c := &awx.Client{Shared: shared(h), Session: session, CSRFToken: token}
 	t.Cleanup(c.Ended)
 	s.Send(awx.Greeting(session.Identity()), 0)
 	for _, m := range messages {
@@ -135,7 +135,7 @@ func play(t testing.TB, h *hub.Hub, messages ...string) (*socket, []string) {
 	}
 	frames := s.take()
 	if len(frames) == 0 || frames[0] != `{"accept": true, "user": 7}` {
-		t.Fatalf("greeted with %q", frames)
+		t.Fatalf("first frames %q, want the greeting", frames)
 	}
 	return s, frames[1:]
 }
@@ -147,6 +147,10 @@ const (
 	nothing = `{"groups_current": [], "groups_left": [], "groups_joined": []}`
 )
 
+func accessDenied(kind, item string) string {
+	return `{"error": "access denied to channel ` + kind + ` for resource id ` + item + `"}`
+}
+
 func joined(names ...string) string {
 	list := `["` + strings.Join(names, `", "`) + `"]`
 	return `{"groups_current": ` + list + `, "groups_left": [], "groups_joined": ` + list + `}`
@@ -156,22 +160,25 @@ func TestMessages(t *testing.T) {
 	noGroup := func(name string) string {
 		return `{"error": "no such group: ` + name + `: a group name is 1 to 99 ASCII letters, digits, '-', '_' or '.'"}`
 	}
-	const notObject, notLists = `{"error": "a message must be a JSON object"}`, `{"error": "groups must be an object of lists"}`
+	const notObject = `{"error": "a message must be a JSON object"}`
+	const notLists = `{"error": "groups must be an object of lists"}`
 	for message, want := range map[string][]string{
-		groups(`{"jobs": ["summary"]}`):                                     {joined("jobs-summary")},
-		groups(`{"job_events": [42, "43", 42, "42"]}`):                      {joined("job_events-42", "job_events-43")},
-		groups(`{"a": [1], "a": [2]}`):                                      {joined("a-2")},
-		groups(`{"b": [1], "a": [1], "b": [2]}`):                            {joined("b-2", "a-1")},
-		groups(`{"a": 1, "a": [2]}`):                                        {joined("a-2")},
-		groups(`{"a": [2], "a": 1}`):                                        {denied},
-		groups(`{"a": [-5, -0, 0]}`):                                        {joined("a--5", "a-0")},
-		groups(`{"a": [` + strings.Repeat("9", 90) + `]}`):                  {joined("a-" + strings.Repeat("9", 90))},
-		groups(`{"a": [""]}`):                                               {joined("a-")},
-		groups(`{"\u0061": ["\u0062"]}`):                                    {joined("a-b")},
-		groups(`{}`):                                                        {nothing},
-		groups(`{"a": []}`):                                                 {nothing},
-		groups(`{"secret": [1], "a": [1], "unknown": ["x"]}`):               {`{"error": "access denied to channel secret for resource id 1"}`, `{"error": "access denied to channel unknown for resource id x"}`, joined("a-1")},
-		groups(`{"broadcast": ["group_send"], "a": [1]}`):                   {`{"error": "access denied to channel broadcast for resource id group_send"}`, joined("a-1")},
+		groups(`{"jobs": ["summary"]}`):                    {joined("jobs-summary")},
+		groups(`{"job_events": [42, "43", 42, "42"]}`):     {joined("job_events-42", "job_events-43")},
+		groups(`{"a": [1], "a": [2]}`):                     {joined("a-2")},
+		groups(`{"b": [1], "a": [1], "b": [2]}`):           {joined("b-2", "a-1")},
+		groups(`{"a": 1, "a": [2]}`):                       {joined("a-2")},
+		groups(`{"a": [2], "a": 1}`):                       {denied},
+		groups(`{"a": [-5, -0, 0]}`):                       {joined("a--5", "a-0")},
+		groups(`{"a": [` + strings.Repeat("9", 90) + `]}`): {joined("a-" + strings.Repeat("9", 90))},
+		groups(`{"a": [""]}`):                              {joined("a-")},
+		groups(`{"\u0061": ["\u0062"]}`):                   {joined("a-b")},
+		groups(`{}`):                                       {nothing},
+		groups(`{"a": []}`):                                {nothing},
+		groups(`{"secret": [1], "a": [1], "unknown": ["x"]}`): {
+			accessDenied("secret", "1"), accessDenied("unknown", "x"), joined("a-1"),
+		},
+		groups(`{"broadcast": ["group_send"], "a": [1]}`):                   {accessDenied("broadcast", "group_send"), joined("a-1")},
 		`{"xrftoken": "t0ken"}`:                                             nil,
 		`{"groups": {"a": [1]}, "xrftoken": "wrong", "xrftoken": "t0ken"}`:  {joined("a-1")},
 		`{"groups": {"a": [1]}, "xrftoken": "t0ken", "xrftoken": "wrong"}`:  {denied},
@@ -206,7 +213,7 @@ func TestMessages(t *testing.T) {
 		groups(`{"a": "x"}`):              {denied},
 		groups(`{"a": 1}`):                {denied},
 		groups(`{"a": true}`):             {denied},
-		groups(`{"secret": [1], "b": 1}`): {`{"error": "access denied to channel secret for resource id 1"}`, denied},
+		groups(`{"secret": [1], "b": 1}`): {accessDenied("secret", "1"), denied},
 		groups(`{"a": [1e2]}`):            {noGroup("a-1e2")},
 		groups(`{"a": [1.0]}`):            {noGroup("a-1.0")},
 		groups(`{"a": [null]}`):           {noGroup("a-null")},
@@ -235,19 +242,19 @@ func TestBinaryMessage(t *testing.T) {
 	s := &socket{ended: make(chan struct{})}
 	session := h.Open(s, relay.Identity{ID: `7`}, &hub.Reservation{})
 	defer session.Close()
-	c := &awx.Client{Shared: shared(h), Session: session, Token: token}
+	c := &awx.Client{Shared: shared(h), Session: session, CSRFToken: token}
 	s.Send(awx.Greeting(session.Identity()), 0)
 	c.Message(false, []byte(groups(`{"a": [1]}`)))
 	if got := s.take(); len(got) != 2 || got[1] != `{"error": "a message must be a text frame"}` {
 		t.Errorf("%q", got)
 	}
 	if len(h.Interested()) > 0 {
-		t.Errorf("subscribed to %q", h.Interested())
+		t.Errorf("subscribed to %q, want nothing", h.Interested())
 	}
 }
 
-// A handshake without csrftoken: every message is refused, an empty token too.
-func TestNoToken(t *testing.T) {
+// After a handshake without a csrftoken cookie, every message is rejected, even with an empty token.
+func TestHandshakeWithoutToken(t *testing.T) {
 	h := newHub(t, nil)
 	s := &socket{ended: make(chan struct{})}
 	session := h.Open(s, relay.Identity{ID: `7`}, &hub.Reservation{})
@@ -261,21 +268,20 @@ func TestNoToken(t *testing.T) {
 	}
 }
 
-// Whatever is refused leaves the subscriptions as they are.
-func TestRefusalsChangeNothing(t *testing.T) {
-	for _, refused := range []string{
-		`{"groups": {"b": [1]}, "xrftoken": "wrong"}`, `junk`, groups(`null`), groups(`{"b": [1], "c": 2}`), groups(`{"b": [1, "ä"]}`),
-		groups(`{"b": [1, 2, 3, 4]}`),
+func TestRejectedMessageKeepsSubscriptions(t *testing.T) {
+	for _, rejected := range []string{
+		`{"groups": {"b": [1]}, "xrftoken": "wrong"}`, `junk`, groups(`null`), groups(`{"b": [1], "c": 2}`),
+		groups(`{"b": [1, "ä"]}`), groups(`{"b": [1, 2, 3, 4]}`),
 	} {
 		h := newHub(t, func(l *relay.Limits) { l.GroupsPerConnection = 3 })
-		s, frames := play(t, h, groups(`{"a": [1, 2, 3]}`), refused)
+		s, frames := play(t, h, groups(`{"a": [1, 2, 3]}`), rejected)
 		if len(frames) != 2 || !strings.HasPrefix(frames[1], `{"error": "`) {
-			t.Errorf("%s: %q", refused, frames)
+			t.Errorf("%s: %q", rejected, frames)
 		}
 		current := h.Interested()
 		slices.Sort(current)
 		if !slices.Equal(current, []string{"a-1", "a-2", "a-3"}) {
-			t.Errorf("%s: subscribed to %q", refused, current)
+			t.Errorf("%s: subscribed to %q", rejected, current)
 		}
 		if _, err := h.Publish(t.Context(), "a-2", []byte(`{"x":  1}`)); err != nil {
 			t.Fatal(err)
@@ -287,12 +293,13 @@ func TestRefusalsChangeNothing(t *testing.T) {
 func TestGroupLimit(t *testing.T) {
 	h := newHub(t, func(l *relay.Limits) { l.GroupsPerConnection = 3 })
 	_, frames := play(t, h, groups(`{"a": [1, 2, 3, 4]}`), groups(`{"a": [1, 2, 3, 3, 3, 1]}`))
-	if want := []string{`{"error": "too many groups: 4 wanted, at most 3 a connection"}`, joined("a-1", "a-2", "a-3")}; !slices.Equal(frames, want) {
+	want := []string{`{"error": "too many groups: 4 wanted, at most 3 a connection"}`, joined("a-1", "a-2", "a-3")}
+	if !slices.Equal(frames, want) {
 		t.Errorf("%q, want %q", frames, want)
 	}
 }
 
-// Who sends too many messages is told so; who goes on is closed with 1008; who keeps to the rate is served.
+// Messages beyond the rate get an error. A client that keeps sending is disconnected with 1008.
 func TestRateLimit(t *testing.T) {
 	h := newHub(t, func(l *relay.Limits) { l.SubscribeRate = 2 })
 	var burst []string
@@ -300,30 +307,30 @@ func TestRateLimit(t *testing.T) {
 		burst = append(burst, `{"xrftoken": "t0ken", "groups": {}}`)
 	}
 	s, frames := play(t, h, burst...)
-	served, refused := 0, 0
+	accepted, rejected := 0, 0
 	for _, f := range frames {
 		switch f {
 		case nothing:
-			served++
+			accepted++
 		case `{"error": "too many messages: at most 2 a second"}`:
-			refused++
+			rejected++
 		default:
 			t.Errorf("sent %s", f)
 		}
 	}
-	// Ten may come at once; a slow machine lets one or two more through.
-	if served < 10 || refused == 0 || served+refused != 13 || s.closed != 0 {
-		t.Errorf("%d served, %d refused, closed %d", served, refused, s.closed)
+	// The burst is ten messages; on a slow machine, one or two more are earned in the meantime.
+	if accepted < 10 || rejected == 0 || accepted+rejected != 13 || s.closed != 0 {
+		t.Errorf("%d accepted, %d rejected, closed with %d", accepted, rejected, s.closed)
 	}
 	for range 1000 {
 		burst = append(burst, `junk`)
 	}
 	if s, _ := play(t, h, burst...); s.closed != relay.ClosePolicy {
-		t.Errorf("a flood was closed with %d", s.closed)
+		t.Errorf("a flood was closed with %d, want %d", s.closed, relay.ClosePolicy)
 	}
 }
 
-// Events and answers of one client keep their order under the eyes of the race detector.
+// For the race detector: many clients at once, each with its own responses.
 func TestConcurrentClients(t *testing.T) {
 	h := newHub(t, nil)
 	var clients sync.WaitGroup
@@ -334,7 +341,7 @@ func TestConcurrentClients(t *testing.T) {
 				messages = append(messages, groups(fmt.Sprintf(`{"a": [%d, %d]}`, n%5, (n+i)%7)))
 			}
 			if _, frames := play(t, h, messages...); len(frames) != 50 {
-				t.Errorf("%d answers", len(frames))
+				t.Errorf("%d responses, want 50", len(frames))
 			}
 		})
 	}
@@ -353,17 +360,17 @@ func FuzzClientMessage(f *testing.F) {
 		s := &socket{ended: make(chan struct{})}
 		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &hub.Reservation{})
 		defer session.Close()
-		c := &awx.Client{Shared: shared(h), Session: session, Token: token}
+		c := &awx.Client{Shared: shared(h), Session: session, CSRFToken: token}
 		s.Send(awx.Greeting(session.Identity()), 0)
 		c.Message(true, bytes.Clone(raw))
 		for _, frame := range s.take() {
-			var answer struct {
+			var response struct {
 				Current []string `json:"groups_current"`
 			}
-			if err := json.Unmarshal([]byte(frame), &answer); err != nil {
+			if err := json.Unmarshal([]byte(frame), &response); err != nil {
 				t.Errorf("sent %q: %v", frame, err)
 			}
-			for _, g := range answer.Current {
+			for _, g := range response.Current {
 				if !relay.ValidGroup(g) || g == awx.BroadcastGroup || strings.HasPrefix(g, "secret-") || strings.HasPrefix(g, "unknown-") {
 					t.Errorf("subscribed to %q", g)
 				}

@@ -6,107 +6,111 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// mostKinds is how many kinds of groups a plain message may have: each is compared with all before it.
-const mostKinds = 8
+// maxPlainKinds bounds the kinds of group in a plain message, since each is compared with all kinds before.
+const maxPlainKinds = 8
 
-// parsePlain reads the message that browsers send: sound in every respect, nothing written in an unusual way. It is a tenth of what
-// a client costs to connect when package json reads it in two passes. Whatever is not plain is not ok here, and left to that.
+// parsePlain parses a message in the form that browsers send: valid, without escapes, and without unknown or repeated
+// keys. Any other message is not ok and left to parseJSON, which takes ten times as long.
+//
+// See docs/decisions/protocol-and-authz.md#why-is-there-a-parser-for-a-browsers-usual-message.
 func parsePlain(text []byte) (m message, ok bool) {
-	p := plain{text}
-	token := false
-	ok = p.each('{', '}', func() bool {
-		key, ok := p.key()
+	s := scanner{text}
+	hasToken := false
+	ok = s.elements('{', '}', func() bool {
+		key, ok := s.key()
 		switch {
-		case ok && string(key) == "xrftoken" && !token:
-			value, ok := p.text()
-			m.token, token = string(value), true
+		case ok && string(key) == "xrftoken" && !hasToken:
+			value, ok := s.str()
+			m.csrfToken, hasToken = string(value), true
 			return ok
-		case ok && string(key) == "groups" && !m.asks:
-			m.asks = true
-			m.plain, ok = p.wishes()
+		case ok && string(key) == "groups" && !m.hasGroups:
+			m.hasGroups = true
+			m.requests, ok = s.groups()
 			return ok
 		}
 		return false
 	})
-	p.skip()
-	return m, ok && len(p.rest) == 0
+	s.skipSpace()
+	return m, ok && len(s.rest) == 0
 }
 
-// plain is what remains of a text.
-type plain struct{ rest []byte }
+// scanner reads JSON values from the start of a text. Its methods report false at the first byte that is not plain.
+type scanner struct{ rest []byte }
 
-func (p *plain) wishes() (wishes []wish, ok bool) {
-	var kinds [mostKinds][]byte
+// groups reads the groups object.
+func (s *scanner) groups() (requests []groupRequest, ok bool) {
+	var kinds [maxPlainKinds][]byte
 	n := 0
-	ok = p.each('{', '}', func() bool {
-		kind, ok := p.key()
-		if !ok || n == mostKinds {
+	ok = s.elements('{', '}', func() bool {
+		kind, ok := s.key()
+		if !ok || n == maxPlainKinds {
 			return false
 		}
-		for _, before := range kinds[:n] {
-			if bytes.Equal(before, kind) {
+		for _, earlier := range kinds[:n] {
+			if bytes.Equal(earlier, kind) {
 				return false
 			}
 		}
 		kinds[n] = kind
 		n++
-		return p.each('[', ']', func() bool {
-			item, ok := p.item()
-			w := wish{string(kind), string(item)}
-			wishes = append(wishes, w)
-			return ok && relay.ValidGroup(w.group())
+		return s.elements('[', ']', func() bool {
+			item, ok := s.item()
+			r := groupRequest{string(kind), string(item)}
+			requests = append(requests, r)
+			return ok && relay.ValidGroup(r.group())
 		})
 	})
-	return wishes, ok
+	return requests, ok
 }
 
-// each reads a list: element reads each element.
-func (p *plain) each(begin, end byte, element func() bool) bool {
-	if !p.next(begin) {
+// elements reads an object or a list. It calls read for each element.
+func (s *scanner) elements(begin, end byte, read func() bool) bool {
+	if !s.consume(begin) {
 		return false
 	}
-	if p.next(end) {
+	if s.consume(end) {
 		return true
 	}
-	for element() {
-		if !p.next(',') {
-			return p.next(end)
+	for read() {
+		if !s.consume(',') {
+			return s.consume(end)
 		}
 	}
 	return false
 }
 
-// next takes one byte, and white space before it, if that is what comes.
-func (p *plain) next(c byte) bool {
-	p.skip()
-	if len(p.rest) == 0 || p.rest[0] != c {
+// consume reads white space and then c, if that is the next byte.
+func (s *scanner) consume(c byte) bool {
+	s.skipSpace()
+	if len(s.rest) == 0 || s.rest[0] != c {
 		return false
 	}
-	p.rest = p.rest[1:]
+	s.rest = s.rest[1:]
 	return true
 }
 
-func (p *plain) skip() {
-	for len(p.rest) > 0 && (p.rest[0] == ' ' || p.rest[0] == '\n' || p.rest[0] == '\r' || p.rest[0] == '\t') {
-		p.rest = p.rest[1:]
+func (s *scanner) skipSpace() {
+	for len(s.rest) > 0 && (s.rest[0] == ' ' || s.rest[0] == '\n' || s.rest[0] == '\r' || s.rest[0] == '\t') {
+		s.rest = s.rest[1:]
 	}
 }
 
-func (p *plain) key() ([]byte, bool) {
-	key, ok := p.text()
-	return key, ok && p.next(':')
+// key reads a key and the colon.
+func (s *scanner) key() ([]byte, bool) {
+	key, ok := s.str()
+	return key, ok && s.consume(':')
 }
 
-// text reads a string of printable ASCII without escapes.
-func (p *plain) text() ([]byte, bool) {
-	if !p.next('"') {
+// str reads a string of printable ASCII without escapes.
+func (s *scanner) str() ([]byte, bool) {
+	if !s.consume('"') {
 		return nil, false
 	}
-	for i, c := range p.rest {
+	for i, c := range s.rest {
 		switch {
 		case c == '"':
-			text := p.rest[:i]
-			p.rest = p.rest[i+1:]
+			text := s.rest[:i]
+			s.rest = s.rest[i+1:]
 			return text, true
 		case c < ' ' || c > '~' || c == '\\':
 			return nil, false
@@ -115,17 +119,17 @@ func (p *plain) text() ([]byte, bool) {
 	return nil, false
 }
 
-// item reads a string, or an integer without a sign.
-func (p *plain) item() ([]byte, bool) {
-	p.skip()
+// item reads a string or an unsigned integer.
+func (s *scanner) item() ([]byte, bool) {
+	s.skipSpace()
 	n := 0
-	for n < len(p.rest) && '0' <= p.rest[n] && p.rest[n] <= '9' {
+	for n < len(s.rest) && '0' <= s.rest[n] && s.rest[n] <= '9' {
 		n++
 	}
 	if n == 0 {
-		return p.text()
+		return s.str()
 	}
-	item := p.rest[:n]
-	p.rest = p.rest[n:]
+	item := s.rest[:n]
+	s.rest = s.rest[n:]
 	return item, n == 1 || item[0] != '0'
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// plainTexts are messages that are plain, and some that are nearly so.
+// plainTexts are messages that parsePlain accepts or, though similar, leaves to parseJSON.
 var plainTexts = map[string]bool{
 	`{"groups": {"jobs": ["status_changed", "summary"], "schedules": ["changed"], "control": ["limit_reached_1"]}, "xrftoken": "a!~"}`: true,
 	"\t{\r\n\"xrftoken\":\"\",\"groups\":{\"job_events\":[0,42 , 1000],\"jobs\":[]}}\n ":                                               true,
@@ -36,12 +36,12 @@ var plainTexts = map[string]bool{
 func TestPlainMessages(t *testing.T) {
 	for text, plain := range plainTexts {
 		if _, ok := parsePlain([]byte(text)); ok != plain {
-			t.Errorf("%s is plain: %v, want %v", text, ok, plain)
+			t.Errorf("parsePlain(%s) is ok: %v, want %v", text, ok, plain)
 		}
 	}
 }
 
-// FuzzPlainMessage holds parsePlain against the way of all other messages.
+// FuzzPlainMessage compares parsePlain with parseJSON.
 func FuzzPlainMessage(f *testing.F) {
 	for text := range plainTexts {
 		f.Add([]byte(text))
@@ -51,16 +51,16 @@ func FuzzPlainMessage(f *testing.F) {
 		if !ok {
 			return
 		}
-		n, err := parseAny(text)
-		if err != nil || m.token != n.token || m.asks != n.asks {
-			t.Fatalf("%q: %+v; all others: %+v, %v", text, m, n, err)
+		n, err := parseJSON(text)
+		if err != nil || m.csrfToken != n.csrfToken || m.hasGroups != n.hasGroups {
+			t.Fatalf("%q: parsePlain %+v, parseJSON %+v, %v", text, m, n, err)
 		}
-		if !m.asks {
+		if !m.hasGroups {
 			return
 		}
-		wishes, err := n.wishes()
-		if err != nil || !slices.Equal(m.plain, wishes) {
-			t.Errorf("%q: %q; all others: %q, %v", text, m.plain, wishes, err)
+		requests, err := n.groupRequests()
+		if err != nil || !slices.Equal(m.requests, requests) {
+			t.Errorf("%q: parsePlain %q, parseJSON %q, %v", text, m.requests, requests, err)
 		}
 	})
 }

@@ -7,18 +7,20 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// Shared is what all clients of a node have in common.
+// Shared holds the dependencies that all clients of a node share.
 type Shared struct {
 	Hub   *hub.Hub
 	Log   *slog.Logger
 	Stats ClientStats
 }
 
-// ClientStats counts what clients send.
+// ClientStats counts the messages of all clients and the groups in them.
 type ClientStats struct {
-	// Taken messages were answered, Refused ones with an error, TooMany went beyond the rate, and Flooded clients were closed over that.
-	Taken, Refused, TooMany, Flooded atomic.Uint64
-	// Allowed, Denied and Failed count the groups that clients asked for, by the decision.
-	// OtherUser are those denied because they are another user's.
+	// Accepted messages were processed, Rejected ones answered with an error. RateLimited ones exceeded the rate.
+	Accepted, Rejected, RateLimited atomic.Uint64
+	// Flooded counts the clients that were disconnected because they exceeded the rate by far.
+	Flooded atomic.Uint64
+	// Allowed, Denied and Failed count requested groups by decision. OtherUser counts denied groups that belong to
+	// another user.
 	Allowed, Denied, Failed, OtherUser atomic.Uint64
 }
