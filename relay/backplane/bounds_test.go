@@ -16,7 +16,7 @@ func newTestLink(t *testing.T) *link {
 	}
 	t.Cleanup(func() { _ = b.hub.Close(t.Context()) })
 	l := &link{b: b, queue: newQueue(1 << 20), dialect: Relay, wants: map[string]map[string]struct{}{}}
-	l.verdict.init()
+	l.startProbing()
 	return l
 }
 

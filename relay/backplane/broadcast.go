@@ -8,8 +8,7 @@ import (
 
 // serveBroadcast serves a Python node of AWX 9 to 21 that has dialled this one: it gets all events, and sends none.
 func (l *link) serveBroadcast() error {
-	l.verdict.init()
-	l.queue.hold()
+	l.startProbing()
 	l.send = func(events []*event) error {
 		for _, e := range events {
 			if err := l.write(websocket.MessageText, e.text); err != nil {
@@ -28,24 +27,16 @@ func (l *link) serveBroadcast() error {
 				l.queue.say(appendBroadcast(nil, l.verdict.probe, []byte("{}")))
 			}
 			return false, nil
-		}, l.openQueue)
+		}, func() {})
 	})
 	l.b.tap.everything(l)
+	defer l.move(signalEnded)
 	return l.run()
-}
-
-// openQueue lets events to a Python node go, or stops them.
-func (l *link) openQueue(o outcome) {
-	if o == shared {
-		l.queue.mute()
-	} else {
-		l.queue.release()
-	}
 }
 
 // readBroadcast reads from a Python node of AWX 9 to 21 that this node has dialled.
 func (l *link) readBroadcast() error {
-	l.verdict.init()
+	l.startProbing()
 	l.receive = func(_ websocket.MessageType, b []byte) error {
 		group, text, err := decodeBroadcast(b)
 		if err != nil {

@@ -20,12 +20,9 @@ type interest struct {
 // peerState is what this node knows and has asked of a relay. It is guarded by interest.mu unless it says otherwise.
 type peerState struct {
 	layer  string // identity of the peer's channel layer
-	stands bool   // the dialling side has kept the link: it closes one too many right after the handshake
-	source atomic.Bool
 	asked  uint64 // sequence number of the last change told
 	joined atomic.Uint64
 	acked  chan struct{} // closed and replaced when joined grows
-	slow   atomic.Bool   // an answer took longer than clients may be kept waiting
 	// closesGap is the number of the change that made the peer the source of its layer.
 	closesGap uint64
 	// replaced is closed once the link has ended and another, if there is one to the same layer, has been asked instead.
@@ -65,11 +62,12 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 	}
 	var answers []answer
 	for l := range i.relays {
-		if !l.peer.source.Load() {
+		now := l.phase()
+		if !now.isSource() {
 			continue
 		}
 		seq := l.ask(false, joined, left)
-		if len(joined) > 0 && !l.peer.slow.Load() {
+		if len(joined) > 0 && now != phaseLate {
 			answers = append(answers, answer{l, seq})
 		}
 	}
@@ -88,7 +86,7 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 			}
 			for _, late := range answers[n:] { // the time is over for all that have not answered
 				if late.link.peer.joined.Load() < late.seq {
-					late.link.peer.slow.Store(true)
+					late.link.move(signalOverdue)
 				}
 			}
 			return
@@ -133,7 +131,7 @@ func (b *Backplane) sourceInsteadOf(ended *link) (next *link, asked uint64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for l := range i.relays {
-		if l.peer.layer == ended.peer.layer && l.peer.source.Load() && !l.peer.slow.Load() {
+		if now := l.phase(); l.peer.layer == ended.peer.layer && now.isSource() && now != phaseLate {
 			return l, l.peer.asked
 		}
 	}
@@ -149,11 +147,12 @@ func (l *link) acknowledged(seq uint64) {
 		return
 	}
 	l.peer.joined.Store(seq)
-	if l.peer.source.Load() && seq >= l.peer.closesGap {
+	if l.phase().isSource() && seq >= l.peer.closesGap {
 		l.b.closeGap(l.peer.layer)
+		l.move(signalConfirmed)
 	}
 	if seq == l.peer.asked {
-		l.peer.slow.Store(false)
+		l.move(signalConfirmedAll)
 	}
 	close(l.peer.acked)
 	l.peer.acked = make(chan struct{})

@@ -140,24 +140,26 @@ func (b *Backplane) chooseSources() {
 	defer i.mu.Unlock()
 	chosen := map[string]*link{}
 	for l := range i.relays {
-		if l.peer.source.Load() {
+		if l.phase().isSource() {
 			chosen[l.peer.layer] = l
 		}
 	}
 	for l := range i.relays {
-		if chosen[l.peer.layer] == nil && l.peer.stands {
+		if chosen[l.peer.layer] == nil && l.phase() == phaseStandby {
 			chosen[l.peer.layer] = l
 		}
 	}
 	for l := range i.relays {
 		foreign := own != "" && l.peer.layer != "" && l.peer.layer != own
 		wanted := foreign && chosen[l.peer.layer] == l
-		if wanted == l.peer.source.Load() {
+		if wanted == l.phase().isSource() {
 			continue
 		}
-		l.peer.source.Store(wanted)
 		var groups []string
-		if wanted {
+		if !wanted {
+			l.move(signalReleased)
+		} else {
+			l.move(signalChosen)
 			groups = i.list()
 			if stores {
 				groups = append(groups, metricsGroup)

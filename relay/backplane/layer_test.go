@@ -24,7 +24,7 @@ func TestNoSourceBeforeTheLinkStands(t *testing.T) {
 		b.interest.relays = map[*link]struct{}{l: {}}
 		b.interest.mu.Unlock()
 		b.chooseSources()
-		if l.peer.source.Load() != dialed {
+		if l.phase().isSource() != dialed {
 			t.Errorf("dialled by this node: %v; a source: %v", dialed, !dialed)
 		}
 		text, err := json.Marshal(message{Type: "layer", Layer: "elsewhere"})
@@ -34,7 +34,7 @@ func TestNoSourceBeforeTheLinkStands(t *testing.T) {
 		if err := l.receiveV1(websocket.MessageText, text); err != nil {
 			t.Fatal(err)
 		}
-		if !l.peer.source.Load() {
+		if !l.phase().isSource() {
 			t.Errorf("dialled by this node: %v; no source although the link stands", dialed)
 		}
 	}
@@ -80,7 +80,7 @@ func TestSubscribedWhileALinkBreaks(t *testing.T) {
 			b.interest.mu.Unlock()
 			b.chooseSources()
 		}
-		if !first.peer.source.Load() || second.peer.source.Load() {
+		if !first.phase().isSource() || second.phase().isSource() {
 			t.Fatal("the first link is not the source, or not alone")
 		}
 		wait := b.Interest([]string{"g"}, nil)
@@ -91,7 +91,7 @@ func TestSubscribedWhileALinkBreaks(t *testing.T) {
 		}()
 		end()
 		first.replace()
-		if second.peer.source.Load() != spare {
+		if second.phase().isSource() != spare {
 			t.Fatalf("the second link is a source: %v", !spare)
 		}
 		if spare {

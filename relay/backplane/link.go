@@ -47,6 +47,8 @@ type link struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	phaseNow atomic.Int32 // a phase; changed by move alone
+
 	// Of relays.
 	node, name string
 	peer       peerState

@@ -135,7 +135,7 @@ func (b *Backplane) LayerLost(loss relay.Loss) {
 
 // peerLost makes known what a peer tells of.
 func (l *link) peerLost(m message) {
-	if !l.peer.source.Load() || len(m.Groups) > groupsPerMessage {
+	if !l.phase().isSource() || len(m.Groups) > groupsPerMessage {
 		return
 	}
 	l.b.log.Warn("events from a peer are lost: this node, or the way to it, did not keep up", "peer", l.String(),
@@ -197,7 +197,7 @@ func (l *link) source() string {
 
 // sourceGone notes that a Python node sends no events any more.
 func (l *link) sourceGone() {
-	if l.verdict.is() == distinct {
+	if l.move(signalEnded) == phaseSeparate {
 		l.b.interest.mu.Lock()
 		l.b.openGap(l.source())
 		l.b.interest.mu.Unlock()
@@ -205,8 +205,8 @@ func (l *link) sourceGone() {
 }
 
 // sourceDecided notes that it does again.
-func (l *link) sourceDecided(o outcome) {
-	if o != distinct {
+func (l *link) sourceDecided() {
+	if l.phase() != phaseSeparate {
 		return
 	}
 	l.b.interest.mu.Lock()

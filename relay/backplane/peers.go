@@ -89,10 +89,10 @@ func (l *link) describe(p *Peer) {
 	l.b.interest.mu.Unlock()
 	if l.dialect == EdgeRelay {
 		p.SameLayer = own != "" && p.Layer == own
-		p.Source = l.peer.source.Load()
+		p.Source = l.phase().isSource()
 	} else {
-		p.SameLayer = l.verdict.is() == shared
-		p.Source = l.verdict.is() == distinct && l.dialed == (l.dialect == Broadcast)
+		p.SameLayer = l.phase() == phaseSameLayer
+		p.Source = l.phase() == phaseSeparate && l.dialed == (l.dialect == Broadcast)
 	}
 	l.wantsMu.Lock()
 	p.Groups = len(l.wants)

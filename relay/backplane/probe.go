@@ -23,33 +23,20 @@ type verdict struct {
 	seen  chan struct{} // closed when the probe came round
 	once  sync.Once
 
-	mu    sync.Mutex
-	state outcome
+	mu    sync.Mutex // also held while the verdict changes the phase
 	held  []relay.Event
 	bytes int
 }
 
-type outcome uint8
-
-const (
-	pending outcome = iota
-	distinct
-	shared
-)
-
-func (v *verdict) init() {
-	v.probe = ownPrefix + "probe." + rand.Text()
-	v.seen = make(chan struct{})
+// startProbing begins the life of a link to a Python node.
+func (l *link) startProbing() {
+	l.verdict.probe = ownPrefix + "probe." + rand.Text()
+	l.verdict.seen = make(chan struct{})
+	l.move(signalPython)
 }
 
 // came notes that the probe has come round.
 func (v *verdict) came() { v.once.Do(func() { close(v.seen) }) }
-
-func (v *verdict) is() outcome {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.state
-}
 
 // take handles an event from a Python node: it is held until the verdict, delivered, or dropped because
 // the layer brings it, too.
@@ -64,12 +51,12 @@ func (l *link) take(group string, text []byte) {
 	ev := relay.Event{Group: group, Text: text, Source: relay.FromPeer}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	switch v.state {
-	case shared:
+	switch l.phase() {
+	case phaseSameLayer:
 		l.b.stats.drop(faultSameLayer, 1)
-	case distinct:
+	case phaseSeparate:
 		l.b.deliver(l, []relay.Event{ev})
-	case pending:
+	case phaseProbing:
 		v.held = append(v.held, ev)
 		v.bytes += heldCost(ev)
 		for v.bytes > heldBytes && len(v.held) > 1 {
@@ -87,26 +74,29 @@ func (l *link) take(group string, text []byte) {
 // heldCost is what an event counts while it is held, in bytes.
 func heldCost(ev relay.Event) int { return len(ev.Group) + len(ev.Text) + 128 }
 
-// settle reaches a verdict. The last one stands.
-func (l *link) settle(o outcome) {
+// decide reaches a verdict, signalSeparate or signalSameLayer. A link that has ended meanwhile keeps none.
+func (l *link) decide(s signal) {
 	v := &l.verdict
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	held := v.held
 	v.held, v.bytes = nil, 0
-	if o == distinct && len(held) > 0 {
-		l.b.deliver(l, held)
-	}
-	if o == shared {
+	before := l.move(s)
+	now := l.phase()
+	switch {
+	case before == phaseEnded || now == phaseEnded:
+		return
+	case now == phaseSameLayer:
 		l.b.stats.drop(faultSameLayer, len(held))
-		if v.state != shared {
+		if before != phaseSameLayer {
 			l.b.log.Info("a peer is on this node's own channel layer: events are exchanged through that alone", "peer", l.String())
 		}
+	case len(held) > 0:
+		l.b.deliver(l, held)
 	}
-	v.state = o
 	l.b.mu.Lock()
-	if l.b.dialers[l.url] != nil { // not for one that is no longer found
-		l.b.verdicts[l.url] = o == shared
+	if l.b.dialers[l.url] != nil { // no verdict is kept for a target that is no longer found
+		l.b.verdicts[l.url] = now == phaseSameLayer
 	}
 	l.b.mu.Unlock()
 }
@@ -124,17 +114,17 @@ func (l *link) listenProbe() (stop func()) {
 
 // findOut reaches the verdict: ask sends the probe, and may find out by itself. decided is called with each verdict, for what
 // is to be done besides. A node that was on another layer when it was last connected is not kept waiting.
-func (l *link) findOut(ask func(ctx context.Context) (same bool, err error), decided func(o outcome)) {
-	conclude := func(o outcome) {
-		l.settle(o)
-		decided(o)
+func (l *link) findOut(ask func(ctx context.Context) (same bool, err error), decided func()) {
+	conclude := func(s signal) {
+		l.decide(s)
+		decided()
 	}
 	l.b.mu.Lock()
 	same, known := l.b.verdicts[l.url]
 	l.b.mu.Unlock()
 	early := known && !same
 	if early {
-		conclude(distinct)
+		conclude(signalSeparate)
 	}
 	limit := l.b.settings.Load().ProbeWait
 	var waited time.Duration
@@ -150,7 +140,7 @@ func (l *link) findOut(ask func(ctx context.Context) (same bool, err error), dec
 		select {
 		case <-l.verdict.seen:
 			timer.Stop()
-			conclude(shared)
+			conclude(signalSameLayer)
 			return
 		case <-l.ctx.Done():
 			timer.Stop()
@@ -160,13 +150,13 @@ func (l *link) findOut(ask func(ctx context.Context) (same bool, err error), dec
 		step = min(2*step, limit/4)
 	}
 	if !early {
-		conclude(distinct)
+		conclude(signalSeparate)
 	}
 	late := time.NewTimer(10 * limit)
 	defer late.Stop()
 	select {
 	case <-l.verdict.seen:
-		conclude(shared)
+		conclude(signalSameLayer)
 	case <-late.C:
 	case <-l.ctx.Done():
 	}

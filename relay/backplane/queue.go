@@ -32,13 +32,20 @@ type queue struct {
 	first    int
 	count    int
 	bytes    int
-	writing  bool   // what was taken last is not known to be written
-	held     bool   // events wait until release
-	muted    bool   // events are not taken at all
-	dropping bool   // events were dropped since the queue was last empty
-	dropped  uint64 // since then
+	writing  bool // what was taken last is not known to be written
+	flow     flow
+	dropped  uint64 // since the queue was last empty
 	lost     lostGroups
 }
+
+// flow is the treatment of events; messages about the connection always pass.
+type flow uint8
+
+const (
+	flowOpen   flow = iota // events leave
+	flowHeld               // events stay in the queue
+	flowClosed             // events are discarded, for good
+)
 
 func newQueue(limit int) *queue {
 	return &queue{signal: make(chan struct{}, 1), limit: limit}
@@ -55,7 +62,7 @@ func (q *queue) wake() {
 func (q *queue) push(e *event) (dropped int, first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.muted {
+	if q.flow == flowClosed {
 		return 0, false
 	}
 	if q.count == len(q.events) {
@@ -73,11 +80,10 @@ func (q *queue) push(e *event) (dropped int, first bool) {
 		dropped++
 	}
 	if dropped > 0 {
-		first = !q.dropping
-		q.dropping = true
+		first = q.dropped == 0
 		q.dropped += uint64(dropped)
 	}
-	if !q.held {
+	if q.flow != flowHeld {
 		q.wake()
 	}
 	return dropped, first
@@ -116,7 +122,7 @@ func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, r
 	defer q.mu.Unlock()
 	control, q.control, q.said = q.control, nil, 0
 	q.writing = true
-	if q.held {
+	if q.flow == flowHeld {
 		return control, events, 0, nil
 	}
 	for size := 0; q.count > 0 && size < most; {
@@ -132,8 +138,8 @@ func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, r
 		q.events = nil
 		q.first = 0
 	}
-	if q.dropping {
-		recovered, q.dropping, q.dropped = q.dropped, false, 0
+	if q.dropped > 0 {
+		recovered, q.dropped = q.dropped, 0
 		groups, q.lost = q.lost.list(), lostGroups{}
 	}
 	return control, events, recovered, groups
@@ -148,7 +154,7 @@ func (q *queue) abandon() (events int, untold uint64, groups lostGroups) {
 	for q.count > 0 {
 		groups.add(q.pop().group)
 	}
-	q.muted, q.dropped, q.lost = true, 0, lostGroups{}
+	q.flow, q.dropped, q.lost = flowClosed, 0, lostGroups{}
 	return events, untold, groups
 }
 
@@ -166,26 +172,20 @@ func (q *queue) idle() bool {
 	return q.count == 0 && len(q.control) == 0 && !q.writing
 }
 
-// hold keeps events back until release.
-func (q *queue) hold() {
+// setFlow changes the treatment of events. A closed queue stays closed.
+func (q *queue) setFlow(f flow) {
 	q.mu.Lock()
-	q.held = true
-	q.mu.Unlock()
-}
-
-func (q *queue) release() {
-	q.mu.Lock()
-	q.held = false
-	q.mu.Unlock()
-	q.wake()
-}
-
-// mute drops all events and takes no more, silently.
-func (q *queue) mute() {
-	q.mu.Lock()
-	q.muted = true
-	q.events, q.first, q.count, q.bytes = nil, 0, 0, 0
-	q.mu.Unlock()
+	defer q.mu.Unlock()
+	if q.flow == flowClosed {
+		return
+	}
+	q.flow = f
+	switch f {
+	case flowOpen:
+		q.wake()
+	case flowClosed:
+		q.events, q.first, q.count, q.bytes = nil, 0, 0, 0
+	}
 }
 
 // load is how many events and bytes wait, and since when the oldest does.

@@ -42,18 +42,18 @@ func TestQueueDropsTheOldest(t *testing.T) {
 
 func TestQueueHeldAndMuted(t *testing.T) {
 	q := newQueue(1 << 20)
-	q.hold()
+	q.setFlow(flowHeld)
 	q.push(&event{group: "g", text: []byte("1")})
 	q.say([]byte("probe"))
 	if control, events, _, _ := q.take(nil, 1<<20); len(control) != 1 || len(events) != 0 {
 		t.Errorf("%q, %d events", control, len(events))
 	}
-	q.release()
+	q.setFlow(flowOpen)
 	<-q.signal
 	if _, events, _, _ := q.take(nil, 1<<20); len(events) != 1 {
 		t.Errorf("%d events after release", len(events))
 	}
-	q.mute()
+	q.setFlow(flowClosed)
 	q.push(&event{group: "g", text: []byte("2")})
 	if n, _, _ := q.load(); n != 0 {
 		t.Errorf("%d events in a muted queue", n)

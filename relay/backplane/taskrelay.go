@@ -22,7 +22,7 @@ type remembered struct {
 // serveTask serves a Python task node of AWX 22 or later that has dialled this one: it sends the events
 // of the groups that this node's clients want.
 func (l *link) serveTask() error {
-	l.verdict.init()
+	l.startProbing()
 	l.receive = func(_ websocket.MessageType, b []byte) error {
 		f, err := decodeRelay(b)
 		if err == nil {
@@ -41,9 +41,9 @@ func (l *link) serveTask() error {
 		l.findOut(func(ctx context.Context) (bool, error) {
 			receipt, err := l.b.publish(ctx, l.verdict.probe, []byte("{}"))
 			return receipt.Members > 0, err
-		}, func(o outcome) {
-			l.sourceDecided(o)
-			if o == shared {
+		}, func() {
+			l.sourceDecided()
+			if l.phase() == phaseSameLayer {
 				l.unfollow()
 			}
 		})
@@ -112,8 +112,7 @@ func (l *link) subscribe(joined, left []string) {
 // feedWeb serves a Python web node of AWX 22 or later that this node has dialled: it is sent the groups that it asks for,
 // as AWX's wsrelay does beside a task node.
 func (l *link) feedWeb() error {
-	l.verdict.init()
-	l.queue.hold()
+	l.startProbing()
 	l.send = func(events []*event) error {
 		for _, e := range events {
 			e.once.Do(func() { e.frame = appendRelay(nil, e.group, e.text) })
@@ -147,11 +146,12 @@ func (l *link) feedWeb() error {
 				l.queue.say(appendRelay(nil, l.verdict.probe, []byte("{}")))
 			}
 			return false, nil
-		}, l.openQueue)
+		}, func() {})
 	})
 	l.count([]string{metricsGroup}, "")
 	l.recall()
 	defer l.remember()
+	defer l.move(signalEnded)
 	return l.run()
 }
 

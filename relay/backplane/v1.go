@@ -121,8 +121,13 @@ func (l *link) greetServer(secret string) error {
 
 func (l *link) introduce(hello message) {
 	l.node, l.name = hello.Node, hello.Name
-	l.peer.layer, l.peer.stands = hello.Layer, l.dialed
+	l.peer.layer = hello.Layer
 	l.peer.acked, l.peer.replaced = make(chan struct{}), make(chan struct{})
+	if l.dialed {
+		l.move(signalDialed)
+	} else {
+		l.move(signalAccepted)
+	}
 }
 
 func (l *link) sayNow(ctx context.Context, m message) error {
@@ -173,7 +178,7 @@ func (l *link) replace() {
 	i := &l.b.interest
 	i.mu.Lock()
 	delete(i.relays, l)
-	if l.peer.source.Load() {
+	if l.move(signalEnded).isSource() {
 		l.b.openGap(l.peer.layer)
 	}
 	i.mu.Unlock()
@@ -230,7 +235,7 @@ func (l *link) sendBatch(events []*event) error {
 func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 	if kind == websocket.MessageBinary {
 		events := decodeBatch(b, nil, l.fault)
-		if !l.peer.source.Load() { // another node with the same layer has taken over, or it is our own
+		if !l.phase().isSource() { // another node with the same layer has taken over, or it is our own
 			l.b.stats.drop(faultSource, len(events))
 			return nil
 		}
@@ -252,9 +257,7 @@ func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 			l.fault(faultBroken)
 			return nil
 		}
-		l.b.interest.mu.Lock()
-		l.peer.stands = true // it is the first that a dialling side says
-		l.b.interest.mu.Unlock()
+		l.move(signalKept)
 		l.peerLayer(m.Layer)
 	case "lost":
 		l.peerLost(m)
