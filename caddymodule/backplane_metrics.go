@@ -53,7 +53,7 @@ func collectBackplane(plane *backplane.Backplane, gauge func(*prometheus.Desc, f
 	for reason, n := range s.Dropped {
 		count(descPeerDropped, n, reason)
 	}
-	for reason, n := range s.Refused {
+	for reason, n := range s.Rejected {
 		count(descPeerRefused, n, string(reason))
 	}
 	gauge(descClockSkew, s.ClockSkew.Seconds())

@@ -20,15 +20,15 @@ import (
 
 // Backplane is this node's part in the cluster. All methods may be called concurrently. It implements [relay.Backplane].
 type Backplane struct {
-	hub      *hub.Hub
-	log      *slog.Logger
-	id       string // of this node and run
-	settings atomic.Pointer[Settings]
-	client   atomic.Pointer[http.Client]
-	tap      tap
-	layer    layer
-	stats    counters
-	store    chan []byte // metrics on their way into the layer's Redis
+	hub          *hub.Hub
+	log          *slog.Logger
+	id           string // of this node and run
+	settings     atomic.Pointer[Settings]
+	client       atomic.Pointer[http.Client]
+	tap          tap
+	layer        layer
+	stats        counters
+	metricsQueue chan []byte // metrics on their way into the layer's Redis
 
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -40,13 +40,13 @@ type Backplane struct {
 	found       map[string][]Target // by discovery
 	dialers     map[string]*dialer  // by URL
 	links       map[*link]struct{}
-	changed     chan struct{}         // closed and replaced when links change
-	verdicts    map[string]bool       // by URL of a Python peer: it is on our layer
-	memory      map[string]remembered // by URL of a Python web node: what it wanted
-	owed        map[string]*owed      // by node: losses that it has not been told of
+	changed     chan struct{}           // closed and replaced when links change
+	sameLayer   map[string]bool         // by URL of a Python peer: it is on our layer
+	memory      map[string]remembered   // by URL of a Python web node: what it wanted
+	pendingLoss map[string]*pendingLoss // by node: losses that it has not been told of
 
-	interest interest
-	refusals refusals
+	interest     interest
+	rejectionLog rejectionLog
 }
 
 var _ relay.Backplane = (*Backplane)(nil)
@@ -58,29 +58,29 @@ func New(hub *hub.Hub, s Settings, log *slog.Logger) (*Backplane, error) {
 	}
 	b := &Backplane{
 		hub: hub, log: log, id: rand.Text(),
-		store:       make(chan []byte, 256),
-		discoveries: map[string]context.CancelFunc{},
-		found:       map[string][]Target{},
-		dialers:     map[string]*dialer{},
-		links:       map[*link]struct{}{},
-		changed:     make(chan struct{}),
-		verdicts:    map[string]bool{},
-		memory:      map[string]remembered{},
-		owed:        map[string]*owed{},
+		metricsQueue: make(chan []byte, 256),
+		discoveries:  map[string]context.CancelFunc{},
+		found:        map[string][]Target{},
+		dialers:      map[string]*dialer{},
+		links:        map[*link]struct{}{},
+		changed:      make(chan struct{}),
+		sameLayer:    map[string]bool{},
+		memory:       map[string]remembered{},
+		pendingLoss:  map[string]*pendingLoss{},
 	}
 	b.tap.init(b)
 	b.interest.init()
-	b.refusals.last = map[Refusal]time.Time{}
-	b.stats.dropped, b.stats.refused = map[string]uint64{}, map[Refusal]uint64{}
+	b.rejectionLog.last = map[Rejection]time.Time{}
+	b.stats.dropped, b.stats.refused = map[string]uint64{}, map[Rejection]uint64{}
 	b.ctx, b.stop = context.WithCancel(context.Background())
-	b.use(s)
+	b.setSettings(s)
 	return b, nil
 }
 
 // ID identifies this node among relays; it is new with each run.
 func (b *Backplane) ID() string { return b.id }
 
-func (b *Backplane) use(s Settings) {
+func (b *Backplane) setSettings(s Settings) {
 	s = s.withDefaults()
 	old := b.settings.Swap(&s)
 	if old == nil || old.TLS != s.TLS {
@@ -104,7 +104,7 @@ func (b *Backplane) Apply(s Settings) error {
 		return err
 	}
 	old := b.settings.Load()
-	b.use(s)
+	b.setSettings(s)
 	if now := b.settings.Load(); old.Dialect != now.Dialect || old.TLS != now.TLS {
 		b.disconnect("the settings have changed")
 	}
@@ -141,19 +141,19 @@ func (b *Backplane) discover() {
 				defer b.mu.Unlock()
 				if ctx.Err() == nil {
 					b.found[key] = append([]Target(nil), targets...)
-					b.forgetFound()
-					b.dialFound()
+					b.pruneFound()
+					b.updateDialers()
 				}
 			})
 		})
 	}
-	b.forgetFound()
-	b.dialFound()
+	b.pruneFound()
+	b.updateDialers()
 }
 
 // forgetFound drops what discoveries have found that are no longer in force, as soon as all others have found
 // something: until then their peers may be the same. b.mu is held.
-func (b *Backplane) forgetFound() {
+func (b *Backplane) pruneFound() {
 	for key := range b.discoveries {
 		if _, ok := b.found[key]; !ok {
 			return
@@ -167,14 +167,14 @@ func (b *Backplane) forgetFound() {
 }
 
 // dialFound dials what discoveries have found, and ends dialling what none finds any more. b.mu is held.
-func (b *Backplane) dialFound() {
+func (b *Backplane) updateDialers() {
 	if b.closed {
 		return
 	}
 	wanted := map[string]Target{}
 	for _, targets := range b.found {
 		for _, t := range targets {
-			t.URL = canonical(t.URL)
+			t.URL = canonicalURL(t.URL)
 			if other, ok := wanted[t.URL]; ok { // the same, whichever discovery comes first
 				t.Found = t.Found && other.Found
 				t.Dialect = max(t.Dialect, other.Dialect) // auto is the least of those that a target can have
@@ -188,10 +188,10 @@ func (b *Backplane) dialFound() {
 			d.cancel()
 			before[url] = d.done
 			delete(b.dialers, url)
-			delete(b.verdicts, url)
+			delete(b.sameLayer, url)
 		}
 	}
-	own := canonical(b.settings.Load().Advertise)
+	own := canonicalURL(b.settings.Load().Advertise)
 	for url, t := range wanted {
 		if b.dialers[url] != nil || url == own {
 			continue
@@ -210,7 +210,7 @@ func (b *Backplane) dialFound() {
 }
 
 // canonical is the one form of a node's URL: found under two, a node would be dialled twice, and a Python one get every event twice.
-func canonical(text string) string {
+func canonicalURL(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
 		return text
@@ -242,25 +242,25 @@ func (b *Backplane) spawn(f func()) bool {
 }
 
 // add makes a link known; false if the backplane is closing.
-func (b *Backplane) add(l *link) bool {
+func (b *Backplane) addLink(l *link) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return false
 	}
 	b.links[l] = struct{}{}
-	b.announceChange()
+	b.notifyLinksChanged()
 	return true
 }
 
-func (b *Backplane) remove(l *link) {
+func (b *Backplane) removeLink(l *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.links, l)
-	b.announceChange()
+	b.notifyLinksChanged()
 }
 
-func (b *Backplane) announceChange() {
+func (b *Backplane) notifyLinksChanged() {
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
@@ -314,7 +314,7 @@ func (b *Backplane) deliver(l *link, events []relay.Event) {
 	for _, ev := range events {
 		if ev.Group == metricsGroup {
 			select {
-			case b.store <- ev.Text:
+			case b.metricsQueue <- ev.Text:
 			default: // the next ones replace them anyway
 			}
 			continue
@@ -341,16 +341,16 @@ func (b *Backplane) Close(ctx context.Context) error {
 	if b.hub.Backplane() == relay.Backplane(b) {
 		b.hub.SetBackplane(nil)
 	}
-	var goodbyes sync.WaitGroup
+	var closes sync.WaitGroup
 	for _, l := range b.allLinks() {
-		goodbyes.Go(func() {
+		closes.Go(func() {
 			l.flush()
-			l.goodbye(websocket.StatusGoingAway, "the node is going away")
+			l.closeWith(websocket.StatusGoingAway, "the node is going away")
 		})
 	}
 	said, done := make(chan struct{}), make(chan struct{})
 	go func() {
-		goodbyes.Wait()
+		closes.Wait()
 		close(said)
 		b.running.Wait()
 		close(done)

@@ -15,7 +15,7 @@ func newTestLink(t *testing.T) *link {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.hub.Close(t.Context()) })
-	l := &link{b: b, queue: newQueue(1 << 20), dialect: Relay, wants: map[string]map[string]struct{}{}}
+	l := &link{b: b, queue: newQueue(1 << 20), dialect: Relay, peerGroups: map[string]map[string]struct{}{}}
 	l.startProbing()
 	return l
 }
@@ -24,7 +24,7 @@ func newTestLink(t *testing.T) *link {
 func TestHeldEventsAreBounded(t *testing.T) {
 	l := newTestLink(t)
 	for range 200_000 {
-		l.take("a-1", nil)
+		l.receiveEvent("a-1", nil)
 	}
 	if n := len(l.verdict.held); n == 0 || n > heldBytes/100 {
 		t.Errorf("%d events are held", n)
@@ -34,20 +34,20 @@ func TestHeldEventsAreBounded(t *testing.T) {
 // As do channels that want a group which is wanted already.
 func TestOriginsAreBounded(t *testing.T) {
 	l := newTestLink(t)
-	l.count([]string{"a-1"}, strings.Repeat("x", maxIdentity+1))
-	if len(l.wants) != 0 {
+	l.addOrigin([]string{"a-1"}, strings.Repeat("x", maxIdentity+1))
+	if len(l.peerGroups) != 0 {
 		t.Error("a name without end is taken")
 	}
-	for i := range maxWants + 10 {
-		l.count([]string{"a-1"}, fmt.Sprint(i))
+	for i := range maxPeerGroups + 10 {
+		l.addOrigin([]string{"a-1"}, fmt.Sprint(i))
 	}
-	if n := len(l.wants["a-1"]); n != maxWants {
-		t.Errorf("%d channels, want %d", n, maxWants)
+	if n := len(l.peerGroups["a-1"]); n != maxPeerGroups {
+		t.Errorf("%d channels, want %d", n, maxPeerGroups)
 	}
-	l.uncount([]string{"a-1"}, "1")
-	l.count([]string{"a-1"}, "another")
-	if n := len(l.wants["a-1"]); n != maxWants {
-		t.Errorf("%d channels once there is room again, want %d", n, maxWants)
+	l.removeOrigin([]string{"a-1"}, "1")
+	l.addOrigin([]string{"a-1"}, "another")
+	if n := len(l.peerGroups["a-1"]); n != maxPeerGroups {
+		t.Errorf("%d channels once there is room again, want %d", n, maxPeerGroups)
 	}
 }
 
@@ -56,14 +56,14 @@ func TestWhatIsSaidIsBounded(t *testing.T) {
 	q := newQueue(1 << 20)
 	over := 0
 	q.overflow = func() { over++ }
-	for range maxSaid/(1000+64) + 1 {
-		q.say(make([]byte, 1000))
+	for range maxControlBytes/(1000+64) + 1 {
+		q.pushControl(make([]byte, 1000))
 	}
 	if over != 1 {
 		t.Errorf("called %d times", over)
 	}
-	q.take(nil, 0)
-	if q.say(nil); over != 1 {
+	q.next(nil, 0)
+	if q.pushControl(nil); over != 1 {
 		t.Error("what was taken still counts")
 	}
 }
@@ -73,7 +73,7 @@ func TestCanonical(t *testing.T) {
 		"https://10.0.0.2:443": "https://10.0.0.2", "HTTPS://Node.Example/": "https://node.example", "http://a:80/x/": "http://a/x", "http://a:443": "http://a:443",
 		"http://[fd00::1]:80": "http://[fd00::1]", "https://a:8443": "https://a:8443", "": "", "nonsense": "nonsense",
 	} {
-		if got := canonical(text); got != want {
+		if got := canonicalURL(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
@@ -83,17 +83,17 @@ func TestCanonical(t *testing.T) {
 func TestWishesAreRepeated(t *testing.T) {
 	l := newTestLink(t)
 	l.b.Interest([]string{"jobs-status_changed"}, nil)
-	l.follow()
-	first, _, _, _ := l.queue.take(nil, 0)
-	l.repeat()
-	again, _, _, _ := l.queue.take(nil, 0)
+	l.startInterest()
+	first, _, _, _ := l.queue.next(nil, 0)
+	l.repeatInterest()
+	again, _, _, _ := l.queue.next(nil, 0)
 	if len(first) != 1 || len(again) != 1 || string(first[0]) != string(again[0]) || !strings.Contains(string(first[0]), `"jobs-status_changed"`) {
 		t.Errorf("told %q, and again %q", first, again)
 	}
-	l.unfollow()
-	l.queue.take(nil, 0)
-	l.repeat()
-	if rest, _, _, _ := l.queue.take(nil, 0); len(rest) != 0 {
+	l.stopInterest()
+	l.queue.next(nil, 0)
+	l.repeatInterest()
+	if rest, _, _, _ := l.queue.next(nil, 0); len(rest) != 0 {
 		t.Errorf("told %q afterwards", rest)
 	}
 }

@@ -21,15 +21,15 @@ func (l *link) serveBroadcast() error {
 	l.b.spawn(func() {
 		defer l.listenProbe()()
 		sent := false
-		l.findOut(func(context.Context) (bool, error) {
+		l.runProbe(func(context.Context) (bool, error) {
 			if !sent { // the node reads in order: once is enough
 				sent = true
-				l.queue.say(appendBroadcast(nil, l.verdict.probe, []byte("{}")))
+				l.queue.pushControl(appendBroadcast(nil, l.verdict.probe, []byte("{}")))
 			}
 			return false, nil
 		}, func() {})
 	})
-	l.b.tap.everything(l)
+	l.b.tap.addBroadcast(l)
 	defer l.move(signalEnded)
 	return l.run()
 }
@@ -43,15 +43,15 @@ func (l *link) readBroadcast() error {
 			l.fault(err.(fault))
 			return nil
 		}
-		l.take(group, text)
+		l.receiveEvent(group, text)
 		return nil
 	}
 	l.b.spawn(func() {
-		l.findOut(func(ctx context.Context) (bool, error) {
+		l.runProbe(func(ctx context.Context) (bool, error) {
 			_, err := l.b.publish(ctx, broadcastGroup, appendBroadcast(nil, l.verdict.probe, []byte("{}")))
 			return false, err
-		}, l.sourceDecided)
+		}, l.resumeSource)
 	})
-	defer l.sourceGone()
+	defer l.endSource()
 	return l.run()
 }

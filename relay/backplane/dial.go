@@ -17,9 +17,9 @@ import (
 
 const (
 	// retryFirst is the pause before the first attempt to dial a peer again; it doubles up to Settings.Retry.
-	retryFirst = 250 * time.Millisecond
+	retryMin = 250 * time.Millisecond
 	// selfWait is how long an address that turned out to be this node's own is left alone.
-	selfWait = time.Minute
+	selfRetry = time.Minute
 	// nodeHeader tells a relay who dials, so that none speaks with itself.
 	nodeHeader = "Edgerelay-Node"
 )
@@ -33,8 +33,8 @@ const (
 	StateConnected  State = "connected"
 	// StateWaiting is a pause before the next attempt; the peer's error says what went wrong.
 	StateWaiting State = "waiting"
-	// StateRefused is a pause after the peer did not accept our secret.
-	StateRefused State = "refused"
+	// StateRejected is a pause after the peer did not accept our secret.
+	StateRejected State = "refused"
 	// StateRedundant is a peer to which there is another connection, such as one that it dialled itself.
 	StateRedundant State = "redundant"
 	// StateSelf is an address that turned out to be this node's own.
@@ -98,9 +98,9 @@ func shrinkBuffer(conn net.Conn) {
 
 // run dials until ctx ends.
 func (d *dialer) run(ctx context.Context) {
-	wait := retryFirst
+	wait := retryMin
 	for ctx.Err() == nil && !d.b.leaving() {
-		d.set(StateConnecting, nil)
+		d.setState(StateConnecting, nil)
 		began := time.Now()
 		err := d.connect(ctx)
 		if ctx.Err() != nil {
@@ -108,22 +108,22 @@ func (d *dialer) run(ctx context.Context) {
 		}
 		most := d.b.settings.Load().Retry
 		switch {
-		case errors.Is(err, RefusedSelf):
-			d.set(StateSelf, nil)
-			sleep(ctx, jitter(selfWait))
+		case errors.Is(err, RejectedSelf):
+			d.setState(StateSelf, nil)
+			sleep(ctx, jitter(selfRetry))
 			continue
 		case errors.Is(err, errRedundant):
-			d.set(StateRedundant, nil)
-			d.awaitNeed(ctx)
-			wait = retryFirst
-		case errors.Is(err, RefusedSecret):
-			d.set(StateRefused, err)
+			d.setState(StateRedundant, nil)
+			d.awaitLinkEnd(ctx)
+			wait = retryMin
+		case errors.Is(err, RejectedSecret):
+			d.setState(StateRejected, err)
 			wait = most
 		default:
-			d.set(StateWaiting, err)
+			d.setState(StateWaiting, err)
 		}
 		if time.Since(began) > most {
-			wait = retryFirst
+			wait = retryMin
 		}
 		if !sleep(ctx, jitter(min(wait, most))) {
 			return
@@ -138,7 +138,7 @@ func jitter(d time.Duration) time.Duration {
 }
 
 // awaitNeed waits until no other connection to the same node is left.
-func (d *dialer) awaitNeed(ctx context.Context) {
+func (d *dialer) awaitLinkEnd(ctx context.Context) {
 	for {
 		other, changed := d.b.linkTo(d.node, nil)
 		if other == nil {
@@ -153,7 +153,7 @@ func (d *dialer) awaitNeed(ctx context.Context) {
 }
 
 // set notes the state, and logs what an operator should know, the same trouble once a minute.
-func (d *dialer) set(s State, err error) {
+func (d *dialer) setState(s State, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.state != s || d.since.IsZero() {
@@ -178,12 +178,12 @@ func (d *dialer) set(s State, err error) {
 func (d *dialer) connect(ctx context.Context) error {
 	dialect := d.b.settings.Load().Dialect
 	if dialect == Broadcast || dialect == Relay {
-		return d.try(ctx, dialect, false)
+		return d.dial(ctx, dialect, false)
 	}
 	var other endpointError
 	if !d.python || d.target.Found || dialect == EdgeRelay {
 		secret := d.secret
-		err := d.try(ctx, d.endpoint, true)
+		err := d.dial(ctx, d.endpoint, true)
 		if !errors.As(err, &other) || dialect == EdgeRelay {
 			return err
 		}
@@ -191,17 +191,17 @@ func (d *dialer) connect(ctx context.Context) error {
 			return fmt.Errorf("%w; if it is a Python node, name it in peers, or set dialect where it is found", err)
 		}
 		d.secret = secret // it may be right, and the node not a relay
-		if !errors.Is(err, RefusedSecret) {
+		if !errors.Is(err, RejectedSecret) {
 			// The endpoint is missing, whatever the header. To ask for it again costs a second with Daphne.
 			d.endpoint = otherEndpoint(d.endpoint)
 		}
 	}
-	err := d.try(ctx, d.endpoint, false)
+	err := d.dial(ctx, d.endpoint, false)
 	if !errors.As(err, &other) {
 		return err
 	}
 	d.endpoint = otherEndpoint(d.endpoint)
-	if second := d.try(ctx, d.endpoint, false); !errors.As(second, &other) {
+	if second := d.dial(ctx, d.endpoint, false); !errors.As(second, &other) {
 		return second
 	}
 	d.python = false
@@ -227,7 +227,7 @@ type endedError struct{ error }
 func (e endedError) Unwrap() error { return e.error }
 
 // try dials one endpoint. With challenge it sends no header that could be used again, and speaks with relays alone.
-func (d *dialer) try(ctx context.Context, endpoint Dialect, challenge bool) error {
+func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) error {
 	s := d.b.settings.Load()
 	secret := s.Secrets[d.secret%len(s.Secrets)]
 	header := Header
@@ -241,7 +241,7 @@ func (d *dialer) try(ctx context.Context, endpoint Dialect, challenge bool) erro
 		HTTPClient:      &client,
 		HTTPHeader:      http.Header{headerName: {header(secret, time.Now())}, nodeHeader: {d.b.id}},
 		CompressionMode: websocket.CompressionDisabled,
-		OnPingReceived:  out.answers,
+		OnPingReceived:  out.acceptsPing,
 	}
 	if s.Dialect == Auto || s.Dialect == EdgeRelay {
 		options.Subprotocols = []string{subprotocol}
@@ -250,7 +250,7 @@ func (d *dialer) try(ctx context.Context, endpoint Dialect, challenge bool) erro
 	defer cancel()
 	conn, resp, err := websocket.Dial(dialing, strings.TrimSuffix(d.target.URL, "/")+"/websocket/"+string(endpoint)+"/", options)
 	if err != nil {
-		return d.explain(resp, err)
+		return d.handshakeError(resp, err)
 	}
 	if s.Dialect == Auto {
 		d.python = conn.Subprotocol() != subprotocol
@@ -263,30 +263,30 @@ func (d *dialer) try(ctx context.Context, endpoint Dialect, challenge bool) erro
 	switch {
 	case conn.Subprotocol() == subprotocol:
 		l.dialect = EdgeRelay
-		err = d.meetRelay(l, secret)
+		err = d.serveRelay(l, secret)
 	case challenge && s.Dialect != EdgeRelay:
-		l.goodbye(websocket.StatusPolicyViolation, "edgerelay.v1 only")
+		l.closeWith(websocket.StatusPolicyViolation, "edgerelay.v1 only")
 		return endpointError{errors.New("the peer does not speak edgerelay.v1")}
 	case s.Dialect == EdgeRelay:
-		l.goodbye(websocket.StatusPolicyViolation, "edgerelay.v1 only")
+		l.closeWith(websocket.StatusPolicyViolation, "edgerelay.v1 only")
 		return errors.New("the peer does not speak edgerelay.v1, and dialect edgerelay allows nothing else")
 	case endpoint == Broadcast:
-		d.connected(l)
+		d.setConnected(l)
 		err = l.readBroadcast()
 	default:
-		d.connected(l)
+		d.setConnected(l)
 		err = l.feedWeb()
 	}
-	if d.disconnected(l, err) {
+	if d.clearLink(l, err) {
 		return endedError{err}
 	}
 	return err
 }
 
 // meetRelay shakes hands with a relay, and serves the connection unless it is one too many.
-func (d *dialer) meetRelay(l *link, secret string) error {
-	if err := l.greetServer(secret); err != nil {
-		l.goodbye(websocket.StatusPolicyViolation, "handshake")
+func (d *dialer) serveRelay(l *link, secret string) error {
+	if err := l.startHandshake(secret); err != nil {
+		l.closeWith(websocket.StatusPolicyViolation, "handshake")
 		return err
 	}
 	d.mu.Lock()
@@ -294,23 +294,23 @@ func (d *dialer) meetRelay(l *link, secret string) error {
 	d.mu.Unlock()
 	// When both sides dial, the connection that the smaller id dialled stays.
 	if other, _ := d.b.linkTo(l.node, l); other != nil && (other.dialed || d.b.id > l.node) {
-		l.goodbye(websocket.StatusNormalClosure, "redundant")
+		l.closeWith(websocket.StatusNormalClosure, "redundant")
 		return errRedundant
 	}
-	d.connected(l)
+	d.setConnected(l)
 	return l.serveV1()
 }
 
-func (d *dialer) connected(l *link) {
+func (d *dialer) setConnected(l *link) {
 	d.mu.Lock()
 	d.link = l
 	d.mu.Unlock()
-	d.set(StateConnected, nil)
+	d.setState(StateConnected, nil)
 	d.b.log.Info("connected to a peer", "peer", l.String(), "dialect", l.dialect)
 }
 
 // disconnected notes that a link has ended, and reports whether it ever stood.
-func (d *dialer) disconnected(l *link, err error) bool {
+func (d *dialer) clearLink(l *link, err error) bool {
 	d.mu.Lock()
 	had := d.link == l
 	d.link = nil
@@ -322,7 +322,7 @@ func (d *dialer) disconnected(l *link, err error) bool {
 }
 
 // explain makes an error of a handshake that failed.
-func (d *dialer) explain(resp *http.Response, err error) error {
+func (d *dialer) handshakeError(resp *http.Response, err error) error {
 	if resp == nil {
 		return err
 	}
@@ -333,9 +333,9 @@ func (d *dialer) explain(resp *http.Response, err error) error {
 		if theirs, e := http.ParseTime(resp.Header.Get("Date")); e == nil {
 			hint = fmt.Sprintf("; its clock is %v behind ours", time.Since(theirs).Round(time.Second))
 		}
-		return endpointError{fmt.Errorf("the peer answers %s%s: %w", resp.Status, hint, RefusedSecret)}
+		return endpointError{fmt.Errorf("the peer answers %s%s: %w", resp.Status, hint, RejectedSecret)}
 	case http.StatusLoopDetected:
-		return RefusedSelf
+		return RejectedSelf
 	case http.StatusSwitchingProtocols:
 		return err
 	}

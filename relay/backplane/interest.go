@@ -19,12 +19,12 @@ type interest struct {
 
 // peerState is what this node knows and has asked of a relay. It is guarded by interest.mu unless it says otherwise.
 type peerState struct {
-	layer  string // identity of the peer's channel layer
-	asked  uint64 // sequence number of the last change told
-	joined atomic.Uint64
-	acked  chan struct{} // closed and replaced when joined grows
+	layer        string // identity of the peer's channel layer
+	askedSeq     uint64 // sequence number of the last change told
+	confirmedSeq atomic.Uint64
+	confirmed    chan struct{} // closed and replaced when joined grows
 	// closesGap is the number of the change that made the peer the source of its layer.
-	closesGap uint64
+	gapSeq uint64
 	// replaced is closed once the link has ended and another, if there is one to the same layer, has been asked instead.
 	replaced chan struct{}
 }
@@ -66,13 +66,13 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 		if !now.isSource() {
 			continue
 		}
-		seq := l.ask(false, joined, left)
+		seq := l.sendInterest(false, joined, left)
 		if len(joined) > 0 && now != phaseLate {
 			answers = append(answers, answer{l, seq})
 		}
 	}
 	for l := range i.tasks {
-		l.subscribe(joined, left)
+		l.sendSubscription(joined, left)
 	}
 	if len(answers) == 0 {
 		return nil
@@ -81,11 +81,11 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 		timeout := time.NewTimer(b.settings.Load().JoinWait)
 		defer timeout.Stop()
 		for n, a := range answers {
-			if a.link.await(ctx, a.seq, timeout.C) {
+			if a.link.awaitConfirmation(ctx, a.seq, timeout.C) {
 				continue
 			}
 			for _, late := range answers[n:] { // the time is over for all that have not answered
-				if late.link.peer.joined.Load() < late.seq {
+				if late.link.peer.confirmedSeq.Load() < late.seq {
 					late.link.move(signalOverdue)
 				}
 			}
@@ -96,16 +96,16 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 
 // await waits until the peer has said that it sends what was asked for up to seq; or if the link ends, until another peer with the same
 // layer, if there is one, says so of all that this node wants.
-func (l *link) await(ctx context.Context, seq uint64, timeout <-chan time.Time) bool {
+func (l *link) awaitConfirmation(ctx context.Context, seq uint64, timeout <-chan time.Time) bool {
 	for {
 		l.b.interest.mu.Lock()
-		acked := l.peer.acked
+		confirmed := l.peer.confirmed
 		l.b.interest.mu.Unlock()
-		if l.peer.joined.Load() >= seq {
+		if l.peer.confirmedSeq.Load() >= seq {
 			return true
 		}
 		select {
-		case <-acked:
+		case <-confirmed:
 		case <-l.ctx.Done():
 			select {
 			case <-l.peer.replaced:
@@ -114,8 +114,8 @@ func (l *link) await(ctx context.Context, seq uint64, timeout <-chan time.Time) 
 			case <-timeout:
 				return false
 			}
-			next, all := l.b.sourceInsteadOf(l)
-			return next == nil || next.await(ctx, all, timeout)
+			next, all := l.b.replacementSource(l)
+			return next == nil || next.awaitConfirmation(ctx, all, timeout)
 		case <-ctx.Done():
 			return false
 		case <-timeout:
@@ -126,34 +126,34 @@ func (l *link) await(ctx context.Context, seq uint64, timeout <-chan time.Time) 
 
 // sourceInsteadOf returns the link that has been asked for the events of the layer of one that has ended, nil if there is none, and the number
 // of the last message that asks for them.
-func (b *Backplane) sourceInsteadOf(ended *link) (next *link, asked uint64) {
+func (b *Backplane) replacementSource(ended *link) (next *link, asked uint64) {
 	i := &b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for l := range i.relays {
 		if now := l.phase(); l.peer.layer == ended.peer.layer && now.isSource() && now != phaseLate {
-			return l, l.peer.asked
+			return l, l.peer.askedSeq
 		}
 	}
 	return nil, 0
 }
 
 // acknowledged notes the peer's answer.
-func (l *link) acknowledged(seq uint64) {
+func (l *link) confirmInterest(seq uint64) {
 	i := &l.b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if seq > l.peer.asked {
+	if seq > l.peer.askedSeq {
 		return
 	}
-	l.peer.joined.Store(seq)
-	if l.phase().isSource() && seq >= l.peer.closesGap {
+	l.peer.confirmedSeq.Store(seq)
+	if l.phase().isSource() && seq >= l.peer.gapSeq {
 		l.b.closeGap(l.peer.layer)
 		l.move(signalConfirmed)
 	}
-	if seq == l.peer.asked {
+	if seq == l.peer.askedSeq {
 		l.move(signalConfirmedAll)
 	}
-	close(l.peer.acked)
-	l.peer.acked = make(chan struct{})
+	close(l.peer.confirmed)
+	l.peer.confirmed = make(chan struct{})
 }

@@ -63,15 +63,15 @@ func (b *Backplane) readLayer(ctx context.Context) {
 		}
 	}
 	b.layer.mu.Lock()
-	moved := b.layer.broker != nil && b.layer.broker != broker
+	lastProgress := b.layer.broker != nil && b.layer.broker != broker
 	changed := b.layer.id != id
 	b.layer.broker, b.layer.id, b.layer.failing = broker, id, false
 	b.layer.mu.Unlock()
 	if changed {
-		b.sayLayer(id)
+		b.announceLayer(id)
 		b.chooseSources()
 	}
-	if moved { // what was found out about Python nodes held for the old layer
+	if lastProgress { // what was found out about Python nodes held for the old layer
 		for _, l := range b.allLinks() {
 			if l.dialect != EdgeRelay {
 				l.end(errMoved)
@@ -84,9 +84,9 @@ func (b *Backplane) readLayer(ctx context.Context) {
 func (b *Backplane) Refresh(ctx context.Context) {
 	broker := b.hub.Broker()
 	b.layer.mu.Lock()
-	moved := b.layer.broker != broker
+	lastProgress := b.layer.broker != broker
 	b.layer.mu.Unlock()
-	if moved {
+	if lastProgress {
 		b.readLayer(ctx)
 	}
 }
@@ -107,17 +107,17 @@ func (b *Backplane) watchLayer() {
 }
 
 // sayLayer tells all relays.
-func (b *Backplane) sayLayer(id string) {
+func (b *Backplane) announceLayer(id string) {
 	i := &b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for l := range i.relays {
-		l.say(message{Type: "layer", Layer: id})
+		l.sendMessage(message{Type: "layer", Layer: id})
 	}
 }
 
 // peerLayer notes the identity of a relay's layer. If it was ours until now, ours may just have changed, too.
-func (l *link) peerLayer(id string) {
+func (l *link) setPeerLayer(id string) {
 	i := &l.b.interest
 	i.mu.Lock()
 	before := l.peer.layer
@@ -165,6 +165,6 @@ func (b *Backplane) chooseSources() {
 				groups = append(groups, metricsGroup)
 			}
 		}
-		l.peer.closesGap = l.ask(true, groups, nil)
+		l.peer.gapSeq = l.sendInterest(true, groups, nil)
 	}
 }

@@ -58,7 +58,7 @@ func newPlane(t *testing.T) *Backplane {
 // newLink returns a link to a node elsewhere that is up until ctx ends.
 func newLink(ctx context.Context, b *Backplane, dialed bool) *link {
 	l := &link{b: b, dialect: EdgeRelay, dialed: dialed, queue: newQueue(1000), began: time.Now(), ctx: ctx}
-	l.introduce(message{Node: "other", Layer: "elsewhere"})
+	l.setPeer(message{Node: "other", Layer: "elsewhere"})
 	return l
 }
 
@@ -97,18 +97,18 @@ func TestSubscribedWhileALinkBreaks(t *testing.T) {
 		if spare {
 			select {
 			case <-done:
-				t.Fatal("the subscription is acknowledged before the next link has answered")
+				t.Fatal("the subscription is confirmed before the next link has answered")
 			case <-time.After(50 * time.Millisecond):
 			}
 			b.interest.mu.Lock()
-			asked := second.peer.asked
+			asked := second.peer.askedSeq
 			b.interest.mu.Unlock()
-			second.acknowledged(asked)
+			second.confirmInterest(asked)
 		}
 		select {
 		case <-done:
 		case <-time.After(relaytest.Patience):
-			t.Fatalf("not acknowledged; a spare link: %v", spare)
+			t.Fatalf("not confirmed; a spare link: %v", spare)
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 	// flushWait is how long a node that leaves waits for its peers to take what is queued for them.
 	flushWait = time.Second
 	// goodbyeWait is how long a peer has to answer a close frame.
-	goodbyeWait = 500 * time.Millisecond
+	closeTimeout = 500 * time.Millisecond
 )
 
 // link is one websocket connection with a peer, in any dialect.
@@ -62,33 +62,33 @@ type link struct {
 	framesIn, framesOut atomic.Uint64
 	dropped, faults     atomic.Uint64
 
-	wantsMu sync.Mutex
-	wants   map[string]map[string]struct{} // groups that the peer asked for, and which channels of it
-	origins int                            // of a Python web node: how many these are in all
+	groupsMu   sync.Mutex
+	peerGroups map[string]map[string]struct{} // groups that the peer asked for, and which channels of it
+	origins    int                            // of a Python web node: how many these are in all
 }
 
 // newLink wraps a connection.
 func (b *Backplane) newLink(conn *websocket.Conn, out *outbox, dialect Dialect) *link {
 	l := &link{
 		b: b, conn: conn, out: out, dialect: dialect, began: time.Now(),
-		queue: newQueue(b.settings.Load().QueueBytes),
-		wants: map[string]map[string]struct{}{},
+		queue:      newQueue(b.settings.Load().QueueBytes),
+		peerGroups: map[string]map[string]struct{}{},
 	}
 	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
-	l.queue.overflow = func() { l.end(errTakesNothing) }
-	out.moved.Store(relay.Ticks(time.Now()))
+	l.queue.overflow = func() { l.end(errStalled) }
+	out.lastProgress.Store(relay.Ticks(time.Now()))
 	conn.SetReadLimit(-1) // readMessage bounds what is kept
 	return l
 }
 
 // run serves the link until it ends, and returns why.
 func (l *link) run() error {
-	if !l.b.add(l) {
+	if !l.b.addLink(l) {
 		_ = l.conn.CloseNow()
 		l.b.tap.removeAll(l)
 		return errors.New("closing")
 	}
-	defer l.b.remove(l)
+	defer l.b.removeLink(l)
 	var workers sync.WaitGroup
 	workers.Go(l.writeLoop)
 	workers.Go(l.pingLoop)
@@ -125,8 +125,8 @@ func (l *link) flush() {
 }
 
 // goodbye closes the link with a close frame.
-func (l *link) goodbye(code websocket.StatusCode, reason string) {
-	timer := time.AfterFunc(goodbyeWait, l.out.cut) // CloseNow would only wait for Close, which has more patience
+func (l *link) closeWith(code websocket.StatusCode, reason string) {
+	timer := time.AfterFunc(closeTimeout, l.out.abort) // CloseNow would only wait for Close, which has more patience
 	defer timer.Stop()
 	_ = l.conn.Close(code, reason)
 }
@@ -186,7 +186,7 @@ func (l *link) writeLoop() {
 			return
 		case <-l.queue.signal:
 		}
-		control, batch, recovered, groups := l.queue.take(events[:0], batchBytes)
+		control, batch, recovered, groups := l.queue.next(events[:0], batchBytes)
 		events, l.unwritten = batch, batch
 		l.out.hold()
 		for _, message := range control {
@@ -211,9 +211,9 @@ func (l *link) writeLoop() {
 		l.unwritten = nil
 		if recovered > 0 {
 			l.b.log.Info("a peer keeps up again", "peer", l.String(), "events_dropped_meanwhile", recovered)
-			l.lost(recovered, groups)
+			l.sendLoss(recovered, groups)
 		}
-		l.queue.wrote()
+		l.queue.markWritten()
 	}
 }
 
@@ -228,7 +228,7 @@ func (l *link) write(kind websocket.MessageType, b []byte) error {
 }
 
 // errSilent ends a link whose peer neither answers nor takes anything.
-var errSilent = errors.New("no answer to a ping")
+var errTimedOut = errors.New("no answer to a ping")
 
 // pingLoop measures the round-trip time and finds out when the peer is gone.
 func (l *link) pingLoop() {
@@ -243,8 +243,8 @@ func (l *link) pingLoop() {
 			l.rtt.Store(int64(time.Since(began)))
 		case l.ctx.Err() != nil:
 			return
-		case time.Since(relay.At(l.out.moved.Load())) >= s.Silence:
-			l.end(errSilent)
+		case time.Since(relay.At(l.out.lastProgress.Load())) >= s.Silence:
+			l.end(errTimedOut)
 			return
 		}
 		if !sleep(l.ctx, s.Ping) {

@@ -11,8 +11,8 @@ const (
 	// gapWait is how long a node waits for another connection to a layer before it tells clients of what they miss.
 	gapWait = 30 * time.Second
 	// maxOwed bounds the nodes for which losses are kept, and owedFor for how long.
-	maxOwed = 1000
-	owedFor = 10 * time.Minute
+	maxPendingLosses = 1000
+	pendingLossAge   = 10 * time.Minute
 )
 
 var _ relay.LossTeller = (*Backplane)(nil)
@@ -45,7 +45,7 @@ func (g *lostGroups) list() (groups []string) {
 }
 
 // owed is what a node is to be told once it is connected again.
-type owed struct {
+type pendingLoss struct {
 	count uint64
 	lostGroups
 	since time.Time
@@ -70,26 +70,26 @@ func (l *link) abandon(unwritten []*event) {
 			"remedy", "mend the connection between the nodes")
 	}
 	if total := untold + uint64(events); total > 0 && l.dialect == EdgeRelay {
-		l.b.owe(l.node, total, groups)
+		l.b.recordLoss(l.node, total, groups)
 	}
 }
 
 // owe keeps a loss until the node is connected again.
-func (b *Backplane) owe(node string, count uint64, groups lostGroups) {
+func (b *Backplane) recordLoss(node string, count uint64, groups lostGroups) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for other, o := range b.owed {
-		if time.Since(o.since) > owedFor {
-			delete(b.owed, other)
+	for other, o := range b.pendingLoss {
+		if time.Since(o.since) > pendingLossAge {
+			delete(b.pendingLoss, other)
 		}
 	}
-	o := b.owed[node]
+	o := b.pendingLoss[node]
 	if o == nil {
-		if len(b.owed) >= maxOwed {
+		if len(b.pendingLoss) >= maxPendingLosses {
 			return
 		}
-		o = &owed{since: time.Now()}
-		b.owed[node] = o
+		o = &pendingLoss{since: time.Now()}
+		b.pendingLoss[node] = o
 	}
 	o.count += count
 	if o.all = o.all || groups.all; !o.all {
@@ -100,13 +100,13 @@ func (b *Backplane) owe(node string, count uint64, groups lostGroups) {
 }
 
 // tellOwed reports the losses of an earlier link to the peer.
-func (l *link) tellOwed() {
+func (l *link) sendPendingLoss() {
 	l.b.mu.Lock()
-	o := l.b.owed[l.node]
-	delete(l.b.owed, l.node)
+	o := l.b.pendingLoss[l.node]
+	delete(l.b.pendingLoss, l.node)
 	l.b.mu.Unlock()
 	if o != nil {
-		l.lost(o.count, o.list())
+		l.sendLoss(o.count, o.list())
 	}
 }
 
@@ -117,24 +117,24 @@ func (b *Backplane) LayerLost(loss relay.Loss) {
 			continue
 		}
 		var groups []string
-		l.wantsMu.Lock()
-		wanted := loss.All && len(l.wants) > 0
+		l.groupsMu.Lock()
+		wanted := loss.All && len(l.peerGroups) > 0
 		for _, g := range loss.Groups {
-			if _, ok := l.wants[g]; ok {
+			if _, ok := l.peerGroups[g]; ok {
 				groups = append(groups, g)
 			}
 		}
-		l.wantsMu.Unlock()
+		l.groupsMu.Unlock()
 		if wanted || len(groups) > groupsPerMessage {
-			l.lost(uint64(loss.Events), nil)
+			l.sendLoss(uint64(loss.Events), nil)
 		} else if len(groups) > 0 {
-			l.lost(uint64(loss.Events), groups)
+			l.sendLoss(uint64(loss.Events), groups)
 		}
 	}
 }
 
 // peerLost makes known what a peer tells of.
-func (l *link) peerLost(m message) {
+func (l *link) handleLoss(m message) {
 	if !l.phase().isSource() || len(m.Groups) > groupsPerMessage {
 		return
 	}
@@ -165,7 +165,7 @@ func (b *Backplane) openGap(source string) {
 		defer i.mu.Unlock()
 		if i.gaps[source] == g {
 			delete(i.gaps, source)
-			b.gapLost()
+			b.reportGap()
 		}
 	})
 }
@@ -176,18 +176,18 @@ func (b *Backplane) closeGap(source string) {
 		return
 	}
 	delete(b.interest.gaps, source)
-	b.gapLost()
+	b.reportGap()
 }
 
 // gapLost makes a loss of all that clients want known. interest.mu is held.
-func (b *Backplane) gapLost() {
+func (b *Backplane) reportGap() {
 	if groups := b.interest.list(); len(groups) > 0 {
 		b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, Groups: groups})
 	}
 }
 
 // source names where a Python node's events come from.
-func (l *link) source() string {
+func (l *link) sourceName() string {
 	if l.url != "" {
 		return "python " + l.url
 	}
@@ -196,20 +196,20 @@ func (l *link) source() string {
 }
 
 // sourceGone notes that a Python node sends no events any more.
-func (l *link) sourceGone() {
+func (l *link) endSource() {
 	if l.move(signalEnded) == phaseSeparate {
 		l.b.interest.mu.Lock()
-		l.b.openGap(l.source())
+		l.b.openGap(l.sourceName())
 		l.b.interest.mu.Unlock()
 	}
 }
 
 // sourceDecided notes that it does again.
-func (l *link) sourceDecided() {
+func (l *link) resumeSource() {
 	if l.phase() != phaseSeparate {
 		return
 	}
 	l.b.interest.mu.Lock()
-	l.b.closeGap(l.source())
+	l.b.closeGap(l.sourceName())
 	l.b.interest.mu.Unlock()
 }

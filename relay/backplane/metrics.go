@@ -51,7 +51,7 @@ func metricsName(name string) bool {
 type metricsKeys map[string]time.Time
 
 // take reports whether a key may be stored now.
-func (k metricsKeys) take(key string, now time.Time) bool {
+func (k metricsKeys) reserve(key string, now time.Time) bool {
 	if _, ok := k[key]; !ok && len(k) >= maxMetricsKeys {
 		for other, stored := range k {
 			if now.Sub(stored) > metricsLifetime {
@@ -74,7 +74,7 @@ func (b *Backplane) storeMetrics() {
 		select {
 		case <-b.ctx.Done():
 			return
-		case text = <-b.store:
+		case text = <-b.metricsQueue:
 		}
 		to, ok := b.hub.Broker().(setter)
 		if !ok {
@@ -85,7 +85,7 @@ func (b *Backplane) storeMetrics() {
 			b.stats.drop(faultBroken, 1)
 			continue
 		}
-		if !keys.take(key, time.Now()) {
+		if !keys.reserve(key, time.Now()) {
 			b.stats.drop(faultLimit, 1)
 			continue
 		}

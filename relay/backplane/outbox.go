@@ -16,11 +16,11 @@ import (
 
 const (
 	// writeBytes is how much is written to a connection at a time, and mostWaiting how much may wait there when a ping is still answered.
-	writeBytes, mostWaiting = 32 << 10, 1 << 20
+	writeBytes, maxQueuedForPong = 32 << 10, 1 << 20
 	// fullWait is how long a write takes at least that had to wait for the peer to take something.
-	fullWait = 10 * time.Millisecond
+	slowWrite = 10 * time.Millisecond
 	// keptBytes is the largest buffer that is used again.
-	keptBytes = 256 << 10
+	maxPooledBytes = 256 << 10
 )
 
 // outbox stands between a websocket and its connection, and takes what is written without waiting for the peer to take it. Package
@@ -29,20 +29,20 @@ const (
 //
 // What is written leaves by itself, or, after hold, when flush is called.
 type outbox struct {
-	conn    io.ReadWriteCloser
-	silence func() time.Duration // how long the peer may take nothing
-	moved   atomic.Int64         // relay.Ticks of when something last came from it, or it made room for more
+	conn         io.ReadWriteCloser
+	silence      func() time.Duration // how long the peer may take nothing
+	lastProgress atomic.Int64         // relay.Ticks of when something last came from it, or it made room for more
 
 	mu      sync.Mutex
 	free    sync.Cond // nobody is writing to conn
-	waiting []byte
+	queued  []byte
 	held    bool
 	writing bool
 	closed  bool
 	err     error
 }
 
-var errTakesNothing = errors.New("the peer takes nothing")
+var errStalled = errors.New("the peer takes nothing")
 
 var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
@@ -57,7 +57,7 @@ func (b *Backplane) newOutbox() *outbox {
 func (o *outbox) Read(b []byte) (int, error) {
 	n, err := o.conn.Read(b)
 	if n > 0 {
-		o.moved.Store(relay.Ticks(time.Now()))
+		o.lastProgress.Store(relay.Ticks(time.Now()))
 	}
 	return n, err
 }
@@ -71,15 +71,15 @@ func (o *outbox) Write(b []byte) (int, error) {
 		return 0, o.err
 	case o.closed:
 		return 0, net.ErrClosed
-	case o.waiting == nil:
-		o.waiting = (*outBuffers.Get().(*[]byte))[:0]
+	case o.queued == nil:
+		o.queued = (*outBuffers.Get().(*[]byte))[:0]
 	}
-	o.waiting = append(o.waiting, b...)
+	o.queued = append(o.queued, b...)
 	if !o.held && !o.writing {
 		o.writing = true
 		go func() {
 			o.mu.Lock()
-			o.empty()
+			o.writeQueued()
 			o.mu.Unlock()
 		}()
 	}
@@ -102,18 +102,18 @@ func (o *outbox) flush() error {
 		o.free.Wait()
 	}
 	o.writing = true
-	o.empty()
+	o.writeQueued()
 	return o.err
 }
 
 // empty writes what waits. o.mu is held, but not meanwhile, and the caller has set o.writing.
-func (o *outbox) empty() {
-	for len(o.waiting) > 0 && o.err == nil {
-		b := o.waiting
-		o.waiting = nil
+func (o *outbox) writeQueued() {
+	for len(o.queued) > 0 && o.err == nil {
+		b := o.queued
+		o.queued = nil
 		o.mu.Unlock()
-		err := o.put(b)
-		if cap(b) <= keptBytes {
+		err := o.writeChunks(b)
+		if cap(b) <= maxPooledBytes {
 			outBuffers.Put(&b)
 		}
 		o.mu.Lock()
@@ -128,21 +128,21 @@ func (o *outbox) empty() {
 	}
 }
 
-func (o *outbox) put(b []byte) error {
+func (o *outbox) writeChunks(b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), writeBytes)
 		began := time.Now()
-		late := time.AfterFunc(o.silence(), o.cut)
+		late := time.AfterFunc(o.silence(), o.abort)
 		_, err := o.conn.Write(b[:n])
 		if !late.Stop() {
-			return errTakesNothing
+			return errStalled
 		}
 		if err != nil {
 			return err
 		}
 		// What the kernel takes at once says nothing of the peer, which may be gone.
-		if now := time.Now(); now.Sub(began) >= fullWait {
-			o.moved.Store(relay.Ticks(now))
+		if now := time.Now(); now.Sub(began) >= slowWrite {
+			o.lastProgress.Store(relay.Ticks(now))
 		}
 		b = b[n:]
 	}
@@ -150,7 +150,7 @@ func (o *outbox) put(b []byte) error {
 }
 
 // cut ends the connection without a word: TLS would wait to say goodbye.
-func (o *outbox) cut() {
+func (o *outbox) abort() {
 	if t, ok := o.conn.(interface{ NetConn() net.Conn }); ok {
 		_ = t.NetConn().Close()
 		return
@@ -170,19 +170,19 @@ func (o *outbox) Close() error {
 		o.writing = true
 		go func() {
 			o.mu.Lock()
-			o.empty()
+			o.writeQueued()
 			o.mu.Unlock()
 		}()
 	}
-	time.AfterFunc(goodbyeWait, o.cut)
+	time.AfterFunc(closeTimeout, o.abort)
 	return nil
 }
 
 // answers tells whether to answer a ping: not that of a peer who does not take the answers.
-func (o *outbox) answers(context.Context, []byte) bool {
+func (o *outbox) acceptsPing(context.Context, []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.waiting) < mostWaiting
+	return len(o.queued) < maxQueuedForPong
 }
 
 // accepting is a response whose connection is hijacked with an outbox before it.

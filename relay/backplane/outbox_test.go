@@ -22,12 +22,12 @@ func TestOutboxTakesWithoutWaiting(t *testing.T) {
 	out, far := newPair(t, time.Minute)
 	one := make([]byte, 1000)
 	n := 0
-	for ; out.answers(t.Context(), nil); n++ { // nobody reads
+	for ; out.acceptsPing(t.Context(), nil); n++ { // nobody reads
 		if _, err := out.Write(one); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if most := mostWaiting / len(one); n < most || n > 2*(most+1) { // as much again is being written
+	if most := maxQueuedForPong / len(one); n < most || n > 2*(most+1) { // as much again is being written
 		t.Errorf("%d pings are answered to a peer who takes no answer", n)
 	}
 	flushed := make(chan error)
@@ -38,7 +38,7 @@ func TestOutboxTakesWithoutWaiting(t *testing.T) {
 	if err := <-flushed; err != nil {
 		t.Fatal(err)
 	}
-	if !out.answers(t.Context(), nil) {
+	if !out.acceptsPing(t.Context(), nil) {
 		t.Error("what was taken still waits")
 	}
 }
@@ -70,10 +70,10 @@ func TestOutboxGivesUp(t *testing.T) {
 	if _, err := out.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	if err := out.flush(); !errors.Is(err, errTakesNothing) {
+	if err := out.flush(); !errors.Is(err, errStalled) {
 		t.Errorf("flush: %v", err)
 	}
-	if _, err := out.Write([]byte("x")); !errors.Is(err, errTakesNothing) {
+	if _, err := out.Write([]byte("x")); !errors.Is(err, errStalled) {
 		t.Errorf("write: %v", err)
 	}
 	if _, err := far.Read(make([]byte, 1)); err != io.EOF {

@@ -94,9 +94,9 @@ func (l *link) describe(p *Peer) {
 		p.SameLayer = l.phase() == phaseSameLayer
 		p.Source = l.phase() == phaseSeparate && l.dialed == (l.dialect == Broadcast)
 	}
-	l.wantsMu.Lock()
-	p.Groups = len(l.wants)
-	l.wantsMu.Unlock()
+	l.groupsMu.Lock()
+	p.Groups = len(l.peerGroups)
+	l.groupsMu.Unlock()
 	p.RTT = time.Duration(l.rtt.Load()).Seconds()
 	p.ClockBehind = l.skew.Seconds()
 	var since time.Time

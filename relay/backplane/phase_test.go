@@ -65,11 +65,11 @@ func TestPhaseProperties(t *testing.T) {
 func TestQueueFollowsPhase(t *testing.T) {
 	l := newTestLink(t)
 	l.queue.push(&event{group: "a-1"})
-	if _, events, _, _ := l.queue.take(nil, 1<<20); len(events) != 0 {
+	if _, events, _, _ := l.queue.next(nil, 1<<20); len(events) != 0 {
 		t.Error("an event left before the verdict")
 	}
 	l.decide(signalSeparate)
-	if _, events, _, _ := l.queue.take(nil, 1<<20); len(events) != 1 {
+	if _, events, _, _ := l.queue.next(nil, 1<<20); len(events) != 1 {
 		t.Errorf("%d events left after the verdict, want 1", len(events))
 	}
 	l.move(signalEnded)

@@ -36,15 +36,15 @@ func (l *link) startProbing() {
 }
 
 // came notes that the probe has come round.
-func (v *verdict) came() { v.once.Do(func() { close(v.seen) }) }
+func (v *verdict) markSeen() { v.once.Do(func() { close(v.seen) }) }
 
 // take handles an event from a Python node: it is held until the verdict, delivered, or dropped because
 // the layer brings it, too.
-func (l *link) take(group string, text []byte) {
+func (l *link) receiveEvent(group string, text []byte) {
 	v := &l.verdict
 	if strings.HasPrefix(group, ownPrefix) { // a probe, ours or another node's
 		if group == v.probe {
-			v.came()
+			v.markSeen()
 		}
 		return
 	}
@@ -96,7 +96,7 @@ func (l *link) decide(s signal) {
 	}
 	l.b.mu.Lock()
 	if l.b.dialers[l.url] != nil { // no verdict is kept for a target that is no longer found
-		l.b.verdicts[l.url] = now == phaseSameLayer
+		l.b.sameLayer[l.url] = now == phaseSameLayer
 	}
 	l.b.mu.Unlock()
 }
@@ -107,20 +107,20 @@ func (l *link) listenProbe() (stop func()) {
 	defer cancel()
 	return l.b.hub.Listen(ctx, l.verdict.probe, func(ev relay.Event) {
 		if ev.Source == relay.FromLayer {
-			l.verdict.came()
+			l.verdict.markSeen()
 		}
 	})
 }
 
 // findOut reaches the verdict: ask sends the probe, and may find out by itself. decided is called with each verdict, for what
 // is to be done besides. A node that was on another layer when it was last connected is not kept waiting.
-func (l *link) findOut(ask func(ctx context.Context) (same bool, err error), decided func()) {
+func (l *link) runProbe(ask func(ctx context.Context) (same bool, err error), onVerdict func()) {
 	conclude := func(s signal) {
 		l.decide(s)
-		decided()
+		onVerdict()
 	}
 	l.b.mu.Lock()
-	same, known := l.b.verdicts[l.url]
+	same, known := l.b.sameLayer[l.url]
 	l.b.mu.Unlock()
 	early := known && !same
 	if early {
@@ -129,9 +129,9 @@ func (l *link) findOut(ask func(ctx context.Context) (same bool, err error), dec
 	limit := l.b.settings.Load().ProbeWait
 	var waited time.Duration
 	for step := limit / 32; waited < limit; {
-		same, err := l.askHealthy(ask)
+		same, err := l.sendProbe(ask)
 		if same {
-			l.verdict.came()
+			l.verdict.markSeen()
 		}
 		if err == nil { // while the layer cannot be asked, time does not count
 			waited += step
@@ -162,7 +162,7 @@ func (l *link) findOut(ask func(ctx context.Context) (same bool, err error), dec
 	}
 }
 
-func (l *link) askHealthy(ask func(ctx context.Context) (bool, error)) (bool, error) {
+func (l *link) sendProbe(ask func(ctx context.Context) (bool, error)) (bool, error) {
 	broker := l.b.hub.Broker()
 	if broker == nil || !broker.Health().OK {
 		return false, relay.ErrClosed

@@ -23,19 +23,19 @@ func (e *event) cost() int { return len(e.text) + len(e.group) + 64 }
 type queue struct {
 	signal chan struct{} // holds one token while there may be something to take
 
-	mu       sync.Mutex
-	limit    int
-	control  [][]byte
-	said     int      // bytes in control
-	overflow func()   // called when these are too many
-	events   []*event // a ring: count events from first on
-	first    int
-	count    int
-	bytes    int
-	writing  bool // what was taken last is not known to be written
-	flow     flow
-	dropped  uint64 // since the queue was last empty
-	lost     lostGroups
+	mu           sync.Mutex
+	limit        int
+	control      [][]byte
+	controlBytes int      // bytes in control
+	overflow     func()   // called when these are too many
+	events       []*event // a ring: count events from first on
+	first        int
+	count        int
+	bytes        int
+	writing      bool // what was taken last is not known to be written
+	flow         flow
+	dropped      uint64 // since the queue was last empty
+	lost         lostGroups
 }
 
 // flow is the treatment of events; messages about the connection always pass.
@@ -100,14 +100,14 @@ func (q *queue) pop() *event {
 }
 
 // maxSaid bounds what waits to be said about a connection, in bytes: all that 200,000 wishes take, twice.
-const maxSaid = 64 << 20
+const maxControlBytes = 64 << 20
 
 // say adds a message about the connection.
-func (q *queue) say(message []byte) {
+func (q *queue) pushControl(message []byte) {
 	q.mu.Lock()
 	q.control = append(q.control, message)
-	q.said += len(message) + 64
-	over := q.said > maxSaid
+	q.controlBytes += len(message) + 64
+	over := q.controlBytes > maxControlBytes
 	q.mu.Unlock()
 	if over && q.overflow != nil {
 		q.overflow()
@@ -117,10 +117,10 @@ func (q *queue) say(message []byte) {
 
 // take removes what waits: all messages, and events up to most bytes. When that ends a series of drops, recovered is
 // how many there were, and groups are theirs, none if they are too many.
-func (q *queue) take(events []*event, most int) (control [][]byte, _ []*event, recovered uint64, groups []string) {
+func (q *queue) next(events []*event, most int) (control [][]byte, _ []*event, recovered uint64, groups []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	control, q.control, q.said = q.control, nil, 0
+	control, q.control, q.controlBytes = q.control, nil, 0
 	q.writing = true
 	if q.flow == flowHeld {
 		return control, events, 0, nil
@@ -159,7 +159,7 @@ func (q *queue) abandon() (events int, untold uint64, groups lostGroups) {
 }
 
 // wrote notes that what was taken last is written.
-func (q *queue) wrote() {
+func (q *queue) markWritten() {
 	q.mu.Lock()
 	q.writing = false
 	q.mu.Unlock()

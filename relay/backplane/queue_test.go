@@ -22,12 +22,12 @@ func TestQueueDropsTheOldest(t *testing.T) {
 	if dropped != 15 || firsts != 1 {
 		t.Errorf("%d dropped, %d series", dropped, firsts)
 	}
-	q.say([]byte("control"))
-	control, events, recovered, _ := q.take(nil, 3*one.cost())
+	q.pushControl([]byte("control"))
+	control, events, recovered, _ := q.next(nil, 3*one.cost())
 	if len(control) != 1 || len(events) != 3 || recovered != 0 || string(events[0].text) != "0015" {
 		t.Errorf("%q, %d events from %s, recovered %d", control, len(events), events[0].text, recovered)
 	}
-	_, events, recovered, _ = q.take(nil, 1<<20)
+	_, events, recovered, _ = q.next(nil, 1<<20)
 	if len(events) != 7 || recovered != 15 || string(events[6].text) != "0024" {
 		t.Errorf("%d events, recovered %d", len(events), recovered)
 	}
@@ -44,13 +44,13 @@ func TestQueueHeldAndMuted(t *testing.T) {
 	q := newQueue(1 << 20)
 	q.setFlow(flowHeld)
 	q.push(&event{group: "g", text: []byte("1")})
-	q.say([]byte("probe"))
-	if control, events, _, _ := q.take(nil, 1<<20); len(control) != 1 || len(events) != 0 {
+	q.pushControl([]byte("probe"))
+	if control, events, _, _ := q.next(nil, 1<<20); len(control) != 1 || len(events) != 0 {
 		t.Errorf("%q, %d events", control, len(events))
 	}
 	q.setFlow(flowOpen)
 	<-q.signal
-	if _, events, _, _ := q.take(nil, 1<<20); len(events) != 1 {
+	if _, events, _, _ := q.next(nil, 1<<20); len(events) != 1 {
 		t.Errorf("%d events after release", len(events))
 	}
 	q.setFlow(flowClosed)
@@ -80,14 +80,14 @@ func TestMetricsKey(t *testing.T) {
 func TestMetricsKeysAreBounded(t *testing.T) {
 	keys, now := metricsKeys{}, time.Now()
 	for i := range maxMetricsKeys {
-		if !keys.take(strconv.Itoa(i), now) {
+		if !keys.reserve(strconv.Itoa(i), now) {
 			t.Fatalf("key %d is refused", i)
 		}
 	}
-	if keys.take("one more", now) || !keys.take("1", now.Add(time.Minute)) {
+	if keys.reserve("one more", now) || !keys.reserve("1", now.Add(time.Minute)) {
 		t.Error("a new key is taken, or a known one is not")
 	}
-	if !keys.take("one more", now.Add(metricsLifetime+time.Second)) || len(keys) != 2 {
+	if !keys.reserve("one more", now.Add(metricsLifetime+time.Second)) || len(keys) != 2 {
 		t.Errorf("%d keys after the lifetime of the others, want 2", len(keys))
 	}
 }

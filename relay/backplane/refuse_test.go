@@ -58,17 +58,17 @@ func TestRefusedBeforeTheUpgrade(t *testing.T) {
 		}
 	}
 	s := n.plane.Stats()
-	for why, want := range map[backplane.Refusal]uint64{
-		backplane.RefusedMissing: 4, backplane.RefusedSecret: 4, backplane.RefusedClock: 8, backplane.RefusedMalformed: 4,
+	for why, want := range map[backplane.Rejection]uint64{
+		backplane.RejectedMissing: 4, backplane.RejectedSecret: 4, backplane.RejectedClock: 8, backplane.RejectedMalformed: 4,
 	} {
-		if s.Refused[why] != want {
-			t.Errorf("%s: %d refusals, want %d", string(why), s.Refused[why], want)
+		if s.Rejected[why] != want {
+			t.Errorf("%s: %d refusals, want %d", string(why), s.Rejected[why], want)
 		}
 	}
 	if skew := s.ClockSkew.Abs(); skew < 300*time.Second || skew > 320*time.Second {
 		t.Errorf("clock skew %v", s.ClockSkew)
 	}
-	for _, why := range []backplane.Refusal{backplane.RefusedMissing, backplane.RefusedSecret, backplane.RefusedClock, backplane.RefusedMalformed} {
+	for _, why := range []backplane.Rejection{backplane.RejectedMissing, backplane.RejectedSecret, backplane.RejectedClock, backplane.RejectedMalformed} {
 		if !strings.Contains(log.String(), why.Error()) {
 			t.Errorf("the log does not say: %s", why.Error())
 		}
@@ -102,7 +102,7 @@ func TestReplayIsRefused(t *testing.T) {
 			t.Errorf("answered with %v", err)
 		}
 	}
-	if got := n.plane.Stats().Refused[backplane.RefusedProof]; got != 2 {
+	if got := n.plane.Stats().Rejected[backplane.RejectedProof]; got != 2 {
 		t.Errorf("%d refusals", got)
 	}
 	if len(n.plane.Peers()) != 0 {

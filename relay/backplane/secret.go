@@ -18,35 +18,35 @@ const tolerance = 300 * time.Second
 const headerName = "secret"
 
 // Refusal is why a node was not let in. It is a metric's label, and an error.
-type Refusal string
+type Rejection string
 
 // The reasons of refusal.
 const (
-	RefusedMissing   Refusal = "missing_header"
-	RefusedMalformed Refusal = "malformed_header"
-	RefusedSecret    Refusal = "wrong_secret"
-	RefusedClock     Refusal = "clock_skew"
-	RefusedProof     Refusal = "wrong_proof"
-	RefusedSelf      Refusal = "own_node"
-	RefusedDialect   Refusal = "dialect_off"
+	RejectedMissing   Rejection = "missing_header"
+	RejectedMalformed Rejection = "malformed_header"
+	RejectedSecret    Rejection = "wrong_secret"
+	RejectedClock     Rejection = "clock_skew"
+	RejectedProof     Rejection = "wrong_proof"
+	RejectedSelf      Rejection = "own_node"
+	RejectedDialect   Rejection = "dialect_off"
 )
 
 // Error says what is wrong and what mends it.
-func (r Refusal) Error() string {
+func (r Rejection) Error() string {
 	switch r {
-	case RefusedMissing:
+	case RejectedMissing:
 		return "there is no secret header: a client that is no node, or a proxy that removes the header"
-	case RefusedMalformed:
+	case RejectedMalformed:
 		return "the secret header is not of the form HMAC-SHA256 <seconds>:<hex>"
-	case RefusedSecret:
+	case RejectedSecret:
 		return "the other node has another secret: set the same BROADCAST_WEBSOCKET_SECRET on all nodes"
-	case RefusedClock:
+	case RejectedClock:
 		return "the clocks are more than 300 seconds apart, or the header was recorded earlier: synchronize the clocks"
-	case RefusedProof:
+	case RejectedProof:
 		return "the handshake's proof does not fit its nonce: a replay, or another secret"
-	case RefusedSelf:
+	case RejectedSelf:
 		return "the node has dialled itself"
-	case RefusedDialect:
+	case RejectedDialect:
 		return "this node speaks edgerelay.v1 only (dialect edgerelay)"
 	}
 	return string(r)
@@ -104,12 +104,12 @@ func (s Secrets) verify(header, prefix string, signed func(secret, nonce string)
 	secret string, skew time.Duration, err error,
 ) {
 	if header == "" {
-		return "", 0, RefusedMissing
+		return "", 0, RejectedMissing
 	}
 	payload, ok := strings.CutPrefix(header, prefix)
 	nonce, signature, found := strings.Cut(payload, ":")
 	if !ok || !found || nonce == "" || len(nonce) > 20 {
-		return "", 0, RefusedMalformed
+		return "", 0, RejectedMalformed
 	}
 	for _, candidate := range s { // all of them, so that time does not tell which one fits
 		if hmac.Equal([]byte(signed(candidate, nonce)), []byte(signature)) && secret == "" {
@@ -117,15 +117,15 @@ func (s Secrets) verify(header, prefix string, signed func(secret, nonce string)
 		}
 	}
 	if secret == "" {
-		return "", 0, RefusedSecret
+		return "", 0, RejectedSecret
 	}
 	seconds, err := strconv.ParseInt(nonce, 10, 64)
 	if err != nil {
-		return "", 0, RefusedMalformed
+		return "", 0, RejectedMalformed
 	}
 	skew = now.Truncate(time.Second).Sub(time.Unix(seconds, 0))
 	if skew > tolerance || skew < -tolerance {
-		return "", skew, RefusedClock
+		return "", skew, RejectedClock
 	}
 	return secret, skew, nil
 }

@@ -59,18 +59,18 @@ func TestVerify(t *testing.T) {
 		"previous secret":  {Header("old", now), 0, nil},
 		"300 s behind":     {Header("new", now.Add(-300*time.Second)), 300 * time.Second, nil},
 		"300 s ahead":      {Header("new", now.Add(300*time.Second)), -300 * time.Second, nil},
-		"301 s behind":     {Header("new", now.Add(-301*time.Second)), 301 * time.Second, RefusedClock},
-		"a day ahead":      {Header("new", now.Add(24*time.Hour)), -24 * time.Hour, RefusedClock},
-		"none":             {"", 0, RefusedMissing},
-		"another scheme":   {"HMAC-SHA512 1:2", 0, RefusedMalformed},
-		"no signature":     {"HMAC-SHA256 1700000000", 0, RefusedMalformed},
-		"no nonce":         {"HMAC-SHA256 :00", 0, RefusedMalformed},
-		"lower case":       {strings.ToLower(good), 0, RefusedMalformed},
-		"wrong secret":     {Header("newer", now), 0, RefusedSecret},
-		"cut off":          {good[:len(good)-1], 0, RefusedSecret},
-		"another nonce":    {strings.Replace(good, "1700000000", "1700000001", 1), 0, RefusedSecret},
-		"junk":             {"\x00\xff", 0, RefusedMalformed},
-		"a nonce of words": {"HMAC-SHA256 soon:" + signNonce("new", "soon"), 0, RefusedMalformed},
+		"301 s behind":     {Header("new", now.Add(-301*time.Second)), 301 * time.Second, RejectedClock},
+		"a day ahead":      {Header("new", now.Add(24*time.Hour)), -24 * time.Hour, RejectedClock},
+		"none":             {"", 0, RejectedMissing},
+		"another scheme":   {"HMAC-SHA512 1:2", 0, RejectedMalformed},
+		"no signature":     {"HMAC-SHA256 1700000000", 0, RejectedMalformed},
+		"no nonce":         {"HMAC-SHA256 :00", 0, RejectedMalformed},
+		"lower case":       {strings.ToLower(good), 0, RejectedMalformed},
+		"wrong secret":     {Header("newer", now), 0, RejectedSecret},
+		"cut off":          {good[:len(good)-1], 0, RejectedSecret},
+		"another nonce":    {strings.Replace(good, "1700000000", "1700000001", 1), 0, RejectedSecret},
+		"junk":             {"\x00\xff", 0, RejectedMalformed},
+		"a nonce of words": {"HMAC-SHA256 soon:" + signNonce("new", "soon"), 0, RejectedMalformed},
 	} {
 		secret, skew, err := secrets.Verify(c.header, now)
 		if err != c.err || skew != c.skew || (err == nil) != (secret != "") {
@@ -80,7 +80,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestRefusalsExplainThemselves(t *testing.T) {
-	for _, r := range []Refusal{RefusedMissing, RefusedMalformed, RefusedSecret, RefusedClock, RefusedProof, RefusedSelf, RefusedDialect} {
+	for _, r := range []Rejection{RejectedMissing, RejectedMalformed, RejectedSecret, RejectedClock, RejectedProof, RejectedSelf, RejectedDialect} {
 		if len(r.Error()) <= len(r) {
 			t.Errorf("%s says only %q", string(r), r.Error())
 		}

@@ -21,27 +21,27 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 		verify = s.Secrets.VerifyNative
 	}
 	_, skew, err := verify(header, time.Now())
-	var refusal Refusal
-	if err == nil || errors.Is(err, RefusedClock) {
+	var rejection Rejection
+	if err == nil || errors.Is(err, RejectedClock) {
 		b.stats.skew.Store(int64(skew))
 	}
 	switch {
-	case errors.As(err, &refusal):
+	case errors.As(err, &rejection):
 	case r.Header.Get(nodeHeader) == b.id:
-		b.stats.refuse(RefusedSelf) // nothing to worry about: this node is on its own list of peers
+		b.stats.reject(RejectedSelf) // nothing to worry about: this node is on its own list of peers
 		return http.StatusLoopDetected
 	case s.Dialect == EdgeRelay && !native:
-		refusal = RefusedDialect
+		rejection = RejectedDialect
 	}
-	if refusal != "" {
-		b.refused(r, refusal, skew)
+	if rejection != "" {
+		b.logRejection(r, rejection, skew)
 		return http.StatusForbidden
 	}
 	out := b.newOutbox()
 	options := &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // nodes are no pages; the secret tells them
 		CompressionMode:    websocket.CompressionDisabled,
-		OnPingReceived:     out.answers,
+		OnPingReceived:     out.acceptsPing,
 	}
 	if native {
 		options.Subprotocols = []string{subprotocol}
@@ -65,12 +65,12 @@ func (b *Backplane) serveLink(l *link) {
 	var err error
 	switch l.dialect {
 	case EdgeRelay:
-		if err = l.greetClient(); err != nil {
-			if errors.Is(err, RefusedProof) {
-				b.stats.refuse(RefusedProof)
+		if err = l.acceptHandshake(); err != nil {
+			if errors.Is(err, RejectedProof) {
+				b.stats.reject(RejectedProof)
 				b.log.Warn("a node was refused", "address", l.address, "reason", err.Error())
 			}
-			l.goodbye(websocket.StatusPolicyViolation, "handshake")
+			l.closeWith(websocket.StatusPolicyViolation, "handshake")
 			return
 		}
 		b.log.Info("a peer has connected", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
@@ -111,19 +111,19 @@ func offers(r *http.Request, protocol string) bool {
 }
 
 // refusals says when a refusal was last logged, by reason: each once a second at most.
-type refusals struct {
+type rejectionLog struct {
 	mu   sync.Mutex
-	last map[Refusal]time.Time
+	last map[Rejection]time.Time
 }
 
-func (b *Backplane) refused(r *http.Request, why Refusal, skew time.Duration) {
-	b.stats.refuse(why)
-	b.refusals.mu.Lock()
-	quiet := time.Since(b.refusals.last[why]) < time.Second
+func (b *Backplane) logRejection(r *http.Request, why Rejection, skew time.Duration) {
+	b.stats.reject(why)
+	b.rejectionLog.mu.Lock()
+	quiet := time.Since(b.rejectionLog.last[why]) < time.Second
 	if !quiet {
-		b.refusals.last[why] = time.Now()
+		b.rejectionLog.last[why] = time.Now()
 	}
-	b.refusals.mu.Unlock()
+	b.rejectionLog.mu.Unlock()
 	if quiet {
 		return
 	}

@@ -13,7 +13,7 @@ type Stats struct {
 	// Dropped counts what was not passed on, by reason.
 	Dropped map[string]uint64
 	// Refused counts handshakes that were not let in, by reason.
-	Refused map[Refusal]uint64
+	Rejected map[Rejection]uint64
 	// ClockSkew is how far another node's clock was behind this one's at the last handshake with a right secret.
 	ClockSkew time.Duration
 }
@@ -24,7 +24,7 @@ type counters struct {
 
 	mu      sync.Mutex
 	dropped map[string]uint64
-	refused map[Refusal]uint64
+	refused map[Rejection]uint64
 }
 
 func (c *counters) drop(why fault, n int) {
@@ -33,7 +33,7 @@ func (c *counters) drop(why fault, n int) {
 	c.mu.Unlock()
 }
 
-func (c *counters) refuse(why Refusal) {
+func (c *counters) reject(why Rejection) {
 	c.mu.Lock()
 	c.refused[why]++
 	c.mu.Unlock()
@@ -45,7 +45,7 @@ func (b *Backplane) Stats() Stats {
 	s := Stats{
 		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(),
 		EventsIn: c.eventsIn.Load(), EventsOut: c.eventsOut.Load(),
-		Dropped: map[string]uint64{}, Refused: map[Refusal]uint64{},
+		Dropped: map[string]uint64{}, Rejected: map[Rejection]uint64{},
 		ClockSkew: time.Duration(c.skew.Load()),
 	}
 	c.mu.Lock()
@@ -54,7 +54,7 @@ func (b *Backplane) Stats() Stats {
 		s.Dropped[k] = v
 	}
 	for k, v := range c.refused {
-		s.Refused[k] = v
+		s.Rejected[k] = v
 	}
 	return s
 }

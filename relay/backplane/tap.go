@@ -18,25 +18,25 @@ type tap struct {
 	b *Backplane
 
 	mu     sync.Mutex
-	groups map[string]*tapped
+	groups map[string]*tappedGroup
 
 	broadcast atomic.Pointer[[]*link] // peers of the broadcast dialect, which get everything
 }
 
 // tapped is one group that peers want.
-type tapped struct {
+type tappedGroup struct {
 	tap   *tap
 	sinks atomic.Pointer[[]*link]
 	ready chan struct{} // closed when events arrive, or listenWait is over
 
 	// guarded by tap.mu
-	stop func()
-	gone bool
+	stop    func()
+	removed bool
 }
 
 func (t *tap) init(b *Backplane) {
 	t.b = b
-	t.groups = map[string]*tapped{}
+	t.groups = map[string]*tappedGroup{}
 	t.broadcast.Store(&[]*link{})
 }
 
@@ -47,12 +47,12 @@ func (t *tap) add(l *link, groups []string) (wait func(context.Context)) {
 	for _, name := range groups {
 		g := t.groups[name]
 		if g == nil {
-			g = &tapped{tap: t, ready: make(chan struct{})}
+			g = &tappedGroup{tap: t, ready: make(chan struct{})}
 			g.sinks.Store(&[]*link{})
 			t.groups[name] = g
 			go g.listen(name)
 		}
-		change(&g.sinks, l, true)
+		updateSinks(&g.sinks, l, true)
 		ready = append(ready, g.ready)
 	}
 	t.mu.Unlock()
@@ -76,11 +76,11 @@ func (t *tap) remove(l *link, groups []string) {
 		if g == nil {
 			continue
 		}
-		if change(&g.sinks, l, false); len(*g.sinks.Load()) > 0 {
+		if updateSinks(&g.sinks, l, false); len(*g.sinks.Load()) > 0 {
 			continue
 		}
 		delete(t.groups, name)
-		g.gone = true
+		g.removed = true
 		if g.stop != nil {
 			stops = append(stops, g.stop)
 		}
@@ -93,27 +93,27 @@ func (t *tap) remove(l *link, groups []string) {
 
 // removeAll takes back all that a link wanted.
 func (t *tap) removeAll(l *link) {
-	l.wantsMu.Lock()
-	groups := make([]string, 0, len(l.wants))
-	for g := range l.wants {
+	l.groupsMu.Lock()
+	groups := make([]string, 0, len(l.peerGroups))
+	for g := range l.peerGroups {
 		groups = append(groups, g)
 	}
-	l.wantsMu.Unlock()
+	l.groupsMu.Unlock()
 	t.remove(l, groups)
 	t.mu.Lock()
-	change(&t.broadcast, l, false)
+	updateSinks(&t.broadcast, l, false)
 	t.mu.Unlock()
 }
 
 // everything sends l what emitters put into broadcast-group_send.
-func (t *tap) everything(l *link) {
+func (t *tap) addBroadcast(l *link) {
 	t.mu.Lock()
-	change(&t.broadcast, l, true)
+	updateSinks(&t.broadcast, l, true)
 	t.mu.Unlock()
 }
 
 // change adds a link to a list that others are reading, or removes it. tap.mu is held.
-func change(list *atomic.Pointer[[]*link], l *link, add bool) {
+func updateSinks(list *atomic.Pointer[[]*link], l *link, add bool) {
 	var next []*link
 	for _, other := range *list.Load() {
 		if other != l {
@@ -126,29 +126,29 @@ func change(list *atomic.Pointer[[]*link], l *link, add bool) {
 	list.Store(&next)
 }
 
-func (g *tapped) listen(name string) {
+func (g *tappedGroup) listen(name string) {
 	ctx, cancel := context.WithTimeout(g.tap.b.ctx, listenWait)
 	defer cancel()
-	stop := g.tap.b.hub.Listen(ctx, name, g.hear)
+	stop := g.tap.b.hub.Listen(ctx, name, g.handle)
 	g.tap.mu.Lock()
-	gone := g.gone
+	removed := g.removed
 	g.stop = stop
 	close(g.ready)
 	g.tap.mu.Unlock()
-	if gone {
+	if removed {
 		stop()
 	}
 }
 
 // hear gets an event of the group. Those without needs_relay came from elsewhere, or travel as a wrapped copy.
-func (g *tapped) hear(ev relay.Event) {
+func (g *tappedGroup) handle(ev relay.Event) {
 	if ev.Source != relay.FromLayer || ev.Control != nil || !ev.NeedsRelay && !g.tap.b.settings.Load().AnyEvent {
 		return
 	}
-	g.pass(ev.Group, ev.Text)
+	g.forward(ev.Group, ev.Text)
 }
 
-func (g *tapped) pass(group string, text []byte) {
+func (g *tappedGroup) forward(group string, text []byte) {
 	sinks := *g.sinks.Load()
 	if len(sinks) == 0 {
 		return
@@ -162,7 +162,7 @@ func (g *tapped) pass(group string, text []byte) {
 // listenBroadcast listens to broadcast-group_send until the backplane ends.
 func (t *tap) listenBroadcast() {
 	ctx, cancel := context.WithTimeout(t.b.ctx, listenWait)
-	stop := t.b.hub.Listen(ctx, broadcastGroup, t.hearBroadcast)
+	stop := t.b.hub.Listen(ctx, broadcastGroup, t.handleBroadcast)
 	cancel()
 	<-t.b.ctx.Done()
 	stop()
@@ -170,7 +170,7 @@ func (t *tap) listenBroadcast() {
 
 // hearBroadcast gets a wrapped copy. Peers of the broadcast dialect get it as it is. Others get the event
 // in it, unless it is marked: then it is in its own group, too.
-func (t *tap) hearBroadcast(ev relay.Event) {
+func (t *tap) handleBroadcast(ev relay.Event) {
 	if ev.Source != relay.FromLayer || ev.Control != nil {
 		return
 	}
@@ -191,11 +191,11 @@ func (t *tap) hearBroadcast(ev relay.Event) {
 		return
 	}
 	if g := t.find(group); g != nil {
-		g.pass(group, text)
+		g.forward(group, text)
 	}
 }
 
-func (t *tap) find(group string) *tapped {
+func (t *tap) find(group string) *tappedGroup {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.groups[group]

@@ -15,8 +15,8 @@ const rememberWait = time.Minute
 
 // remembered is what a Python web node wanted when the connection to it was lost.
 type remembered struct {
-	wants map[string]map[string]struct{}
-	lost  time.Time
+	peerGroups map[string]map[string]struct{}
+	lost       time.Time
 }
 
 // serveTask serves a Python task node of AWX 22 or later that has dialled this one: it sends the events
@@ -29,7 +29,7 @@ func (l *link) serveTask() error {
 			var group string
 			var text []byte
 			if group, text, err = f.event(); err == nil {
-				l.take(group, text)
+				l.receiveEvent(group, text)
 				return nil
 			}
 		}
@@ -37,24 +37,24 @@ func (l *link) serveTask() error {
 		return nil
 	}
 	l.b.spawn(func() {
-		l.queue.say(appendSubscription(nil, "subscribe", []string{l.verdict.probe}, l.origin()))
-		l.findOut(func(ctx context.Context) (bool, error) {
+		l.queue.pushControl(appendSubscription(nil, "subscribe", []string{l.verdict.probe}, l.originChannel()))
+		l.runProbe(func(ctx context.Context) (bool, error) {
 			receipt, err := l.b.publish(ctx, l.verdict.probe, []byte("{}"))
 			return receipt.Members > 0, err
 		}, func() {
-			l.sourceDecided()
+			l.resumeSource()
 			if l.phase() == phaseSameLayer {
-				l.unfollow()
+				l.stopInterest()
 			}
 		})
-		l.queue.say(appendSubscription(nil, "unsubscribe", []string{l.verdict.probe}, l.origin()))
+		l.queue.pushControl(appendSubscription(nil, "unsubscribe", []string{l.verdict.probe}, l.originChannel()))
 	})
-	l.follow()
-	defer l.unfollow()
-	defer l.sourceGone()
+	l.startInterest()
+	defer l.stopInterest()
+	defer l.endSource()
 	l.b.spawn(func() {
 		for sleep(l.ctx, repeatEvery) {
-			l.repeat()
+			l.repeatInterest()
 		}
 	})
 	return l.run()
@@ -65,46 +65,46 @@ func (l *link) serveTask() error {
 const repeatEvery = 30 * time.Second
 
 // repeat tells a task node everything that clients want.
-func (l *link) repeat() {
+func (l *link) repeatInterest() {
 	i := &l.b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if _, ok := i.tasks[l]; ok {
-		l.subscribe(i.list(), nil)
+		l.sendSubscription(i.list(), nil)
 	}
 }
 
 // origin is the channel name under which this node's wishes are counted by a task node.
-func (l *link) origin() string { return "specific." + strings.ToLower(l.b.id) + "!backplane" }
+func (l *link) originChannel() string { return "specific." + strings.ToLower(l.b.id) + "!backplane" }
 
 // follow tells a task node everything that clients want, and from now on every change.
-func (l *link) follow() {
+func (l *link) startInterest() {
 	i := &l.b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	l.subscribe(i.list(), nil)
+	l.sendSubscription(i.list(), nil)
 	i.tasks[l] = struct{}{}
 }
 
 // unfollow ends that, and takes back what was told.
-func (l *link) unfollow() {
+func (l *link) stopInterest() {
 	i := &l.b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if _, ok := i.tasks[l]; ok {
 		delete(i.tasks, l)
-		l.subscribe(nil, i.list())
+		l.sendSubscription(nil, i.list())
 	}
 }
 
 // subscribe tells a task node of changes. interest.mu is held.
-func (l *link) subscribe(joined, left []string) {
+func (l *link) sendSubscription(joined, left []string) {
 	for _, change := range []struct {
 		kind   string
 		groups []string
 	}{{"unsubscribe", left}, {"subscribe", joined}} {
-		for some, rest := cut(change.groups); len(some) > 0; some, rest = cut(rest) {
-			l.queue.say(appendSubscription(nil, change.kind, some, l.origin()))
+		for some, rest := splitGroups(change.groups); len(some) > 0; some, rest = splitGroups(rest) {
+			l.queue.pushControl(appendSubscription(nil, change.kind, some, l.originChannel()))
 		}
 	}
 }
@@ -130,9 +130,9 @@ func (l *link) feedWeb() error {
 		}
 		switch f.Type {
 		case "consumer.subscribe":
-			l.count(f.Groups, f.Origin)
+			l.addOrigin(f.Groups, f.Origin)
 		case "consumer.unsubscribe":
-			l.uncount(f.Groups, f.Origin)
+			l.removeOrigin(f.Groups, f.Origin)
 		default: // wrapped copies for nodes of the other generation, which wsrelay ignores too
 		}
 		return nil
@@ -140,29 +140,29 @@ func (l *link) feedWeb() error {
 	l.b.spawn(func() {
 		defer l.listenProbe()()
 		sent := false
-		l.findOut(func(context.Context) (bool, error) {
+		l.runProbe(func(context.Context) (bool, error) {
 			if !sent {
 				sent = true
-				l.queue.say(appendRelay(nil, l.verdict.probe, []byte("{}")))
+				l.queue.pushControl(appendRelay(nil, l.verdict.probe, []byte("{}")))
 			}
 			return false, nil
 		}, func() {})
 	})
-	l.count([]string{metricsGroup}, "")
-	l.recall()
-	defer l.remember()
+	l.addOrigin([]string{metricsGroup}, "")
+	l.recallGroups()
+	defer l.rememberGroups()
 	defer l.move(signalEnded)
 	return l.run()
 }
 
 // count notes that a channel of the web node wants groups; the first one of a group joins it.
-func (l *link) count(groups []string, origin string) {
+func (l *link) addOrigin(groups []string, origin string) {
 	var join []string
-	l.wantsMu.Lock()
+	l.groupsMu.Lock()
 	for _, g := range groups {
-		origins, ok := l.wants[g]
+		origins, ok := l.peerGroups[g]
 		switch {
-		case len(origin) > maxIdentity || l.origins >= maxWants:
+		case len(origin) > maxIdentity || l.origins >= maxPeerGroups:
 			l.fault(faultLimit)
 			continue
 		case ok:
@@ -174,55 +174,55 @@ func (l *link) count(groups []string, origin string) {
 		case !relay.ValidGroup(g) || g == broadcastGroup || strings.HasPrefix(g, ownPrefix):
 			l.fault(faultGroup)
 			continue
-		case len(l.wants) >= maxWants:
+		case len(l.peerGroups) >= maxPeerGroups:
 			l.fault(faultLimit)
 			continue
 		}
-		l.wants[g] = map[string]struct{}{origin: {}}
+		l.peerGroups[g] = map[string]struct{}{origin: {}}
 		l.origins++
 		join = append(join, g)
 	}
-	l.wantsMu.Unlock()
+	l.groupsMu.Unlock()
 	l.b.tap.add(l, join)
 }
 
 // uncount notes that a channel of the web node no longer wants groups; the last one of a group leaves it.
-func (l *link) uncount(groups []string, origin string) {
+func (l *link) removeOrigin(groups []string, origin string) {
 	var leave []string
-	l.wantsMu.Lock()
+	l.groupsMu.Lock()
 	for _, g := range groups {
-		if origins, ok := l.wants[g]; ok {
+		if origins, ok := l.peerGroups[g]; ok {
 			if _, had := origins[origin]; had {
 				l.origins--
 			}
 			if delete(origins, origin); len(origins) == 0 {
-				delete(l.wants, g)
+				delete(l.peerGroups, g)
 				leave = append(leave, g)
 			}
 		}
 	}
-	l.wantsMu.Unlock()
+	l.groupsMu.Unlock()
 	l.b.tap.remove(l, leave)
 }
 
 // remember keeps what the web node wants for the next connection.
-func (l *link) remember() {
-	l.wantsMu.Lock()
-	wants := l.wants
-	l.wants, l.origins = map[string]map[string]struct{}{}, 0
-	l.wantsMu.Unlock()
+func (l *link) rememberGroups() {
+	l.groupsMu.Lock()
+	peerGroups := l.peerGroups
+	l.peerGroups, l.origins = map[string]map[string]struct{}{}, 0
+	l.groupsMu.Unlock()
 	l.b.mu.Lock()
 	for url, m := range l.b.memory {
 		if time.Since(m.lost) > rememberWait {
 			delete(l.b.memory, url)
 		}
 	}
-	l.b.memory[l.url] = remembered{wants, time.Now()}
+	l.b.memory[l.url] = remembered{peerGroups, time.Now()}
 	l.b.mu.Unlock()
 }
 
 // recall takes up what the web node wanted when the connection was lost a moment ago.
-func (l *link) recall() {
+func (l *link) recallGroups() {
 	l.b.mu.Lock()
 	m, ok := l.b.memory[l.url]
 	delete(l.b.memory, l.url)
@@ -230,9 +230,9 @@ func (l *link) recall() {
 	if !ok || time.Since(m.lost) > rememberWait {
 		return
 	}
-	for g, origins := range m.wants {
+	for g, origins := range m.peerGroups {
 		for origin := range origins {
-			l.count([]string{g}, origin)
+			l.addOrigin([]string{g}, origin)
 		}
 	}
 }

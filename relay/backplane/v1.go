@@ -51,7 +51,7 @@ const (
 	// groupsPerMessage is how many groups are named in one message at most.
 	groupsPerMessage = 1000
 	// maxWants bounds the groups that one peer may ask for.
-	maxWants = 200_000
+	maxPeerGroups = 200_000
 	// maxIdentity bounds the length of a node's id, name and layer.
 	maxIdentity = 256
 )
@@ -72,57 +72,57 @@ func (b *Backplane) hello() message {
 }
 
 // greetClient is the dialled node's part of the handshake.
-func (l *link) greetClient() error {
+func (l *link) acceptHandshake() error {
 	ctx, cancel := context.WithTimeout(l.ctx, handshakeWait)
 	defer cancel()
 	own := l.b.hello()
-	if err := l.sayNow(ctx, own); err != nil {
+	if err := l.writeMessage(ctx, own); err != nil {
 		return err
 	}
-	theirs, err := l.hear(ctx, "hello")
+	theirs, err := l.readHandshake(ctx, "hello")
 	if err != nil {
 		return err
 	}
 	for _, secret := range l.b.settings.Load().Secrets {
 		if hmac.Equal([]byte(proof(secret, "client", own, theirs)), []byte(theirs.Proof)) {
-			l.introduce(theirs)
-			return l.sayNow(ctx, message{Type: "welcome", Proof: proof(secret, "server", own, theirs)})
+			l.setPeer(theirs)
+			return l.writeMessage(ctx, message{Type: "welcome", Proof: proof(secret, "server", own, theirs)})
 		}
 	}
-	return RefusedProof
+	return RejectedProof
 }
 
 // greetServer is the dialling node's part. secret is the one that the header was made with.
-func (l *link) greetServer(secret string) error {
+func (l *link) startHandshake(secret string) error {
 	ctx, cancel := context.WithTimeout(l.ctx, handshakeWait)
 	defer cancel()
-	theirs, err := l.hear(ctx, "hello")
+	theirs, err := l.readHandshake(ctx, "hello")
 	if err != nil {
 		return err
 	}
 	if theirs.Node == l.b.id {
-		return RefusedSelf
+		return RejectedSelf
 	}
 	own := l.b.hello()
 	own.Proof = proof(secret, "client", theirs, own)
-	if err := l.sayNow(ctx, own); err != nil {
+	if err := l.writeMessage(ctx, own); err != nil {
 		return err
 	}
-	welcome, err := l.hear(ctx, "welcome")
+	welcome, err := l.readHandshake(ctx, "welcome")
 	if err != nil {
 		return err
 	}
 	if !hmac.Equal([]byte(proof(secret, "server", theirs, own)), []byte(welcome.Proof)) {
-		return RefusedProof
+		return RejectedProof
 	}
-	l.introduce(theirs)
+	l.setPeer(theirs)
 	return nil
 }
 
-func (l *link) introduce(hello message) {
+func (l *link) setPeer(hello message) {
 	l.node, l.name = hello.Node, hello.Name
 	l.peer.layer = hello.Layer
-	l.peer.acked, l.peer.replaced = make(chan struct{}), make(chan struct{})
+	l.peer.confirmed, l.peer.replaced = make(chan struct{}), make(chan struct{})
 	if l.dialed {
 		l.move(signalDialed)
 	} else {
@@ -130,7 +130,7 @@ func (l *link) introduce(hello message) {
 	}
 }
 
-func (l *link) sayNow(ctx context.Context, m message) error {
+func (l *link) writeMessage(ctx context.Context, m message) error {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -139,7 +139,7 @@ func (l *link) sayNow(ctx context.Context, m message) error {
 }
 
 // hear reads a message of the handshake.
-func (l *link) hear(ctx context.Context, kind string) (m message, err error) {
+func (l *link) readHandshake(ctx context.Context, kind string) (m message, err error) {
 	l.conn.SetReadLimit(8 << 10)
 	defer l.conn.SetReadLimit(-1)
 	_, b, err := l.conn.Read(ctx)
@@ -164,12 +164,12 @@ func (l *link) serveV1() error {
 	i.relays[l] = struct{}{}
 	layer := l.peer.layer
 	if own := l.b.ownLayer(); own != "" { // it may have changed since the hello
-		l.say(message{Type: "layer", Layer: own})
+		l.sendMessage(message{Type: "layer", Layer: own})
 	}
 	i.mu.Unlock()
-	l.tellOwed()
+	l.sendPendingLoss()
 	defer l.replace()
-	l.peerLayer(layer)
+	l.setPeerLayer(layer)
 	return l.run()
 }
 
@@ -187,36 +187,36 @@ func (l *link) replace() {
 }
 
 // say queues a message.
-func (l *link) say(m message) {
+func (l *link) sendMessage(m message) {
 	b, err := json.Marshal(m)
 	if err != nil { // strings and numbers always can be
 		panic(err)
 	}
-	l.queue.say(b)
+	l.queue.pushControl(b)
 }
 
 // ask tells the peer what this node wants. interest.mu is held. It returns the number of the last message.
-func (l *link) ask(reset bool, join, leave []string) uint64 {
+func (l *link) sendInterest(reset bool, join, leave []string) uint64 {
 	for reset || len(join) > 0 || len(leave) > 0 {
-		l.peer.asked++
-		m := message{Type: "interest", Seq: l.peer.asked, Reset: reset}
-		m.Join, join = cut(join)
-		m.Leave, leave = cut(leave)
+		l.peer.askedSeq++
+		m := message{Type: "interest", Seq: l.peer.askedSeq, Reset: reset}
+		m.Join, join = splitGroups(join)
+		m.Leave, leave = splitGroups(leave)
 		reset = false
-		l.say(m)
+		l.sendMessage(m)
 	}
-	return l.peer.asked
+	return l.peer.askedSeq
 }
 
-func cut(groups []string) (some, rest []string) {
+func splitGroups(groups []string) (some, rest []string) {
 	n := min(len(groups), groupsPerMessage)
 	return groups[:n], groups[n:]
 }
 
 // lost tells a relay how many events it did not get, and of which groups.
-func (l *link) lost(n uint64, groups []string) {
+func (l *link) sendLoss(n uint64, groups []string) {
 	if l.dialect == EdgeRelay {
-		l.say(message{Type: "lost", Count: n, Groups: groups})
+		l.sendMessage(message{Type: "lost", Count: n, Groups: groups})
 	}
 }
 
@@ -249,18 +249,18 @@ func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 	}
 	switch m.Type {
 	case "interest":
-		l.wanted(m)
+		l.applyInterest(m)
 	case "joined":
-		l.acknowledged(m.Seq)
+		l.confirmInterest(m.Seq)
 	case "layer":
 		if len(m.Layer) > maxIdentity {
 			l.fault(faultBroken)
 			return nil
 		}
 		l.move(signalKept)
-		l.peerLayer(m.Layer)
+		l.setPeerLayer(m.Layer)
 	case "lost":
-		l.peerLost(m)
+		l.handleLoss(m)
 	default:
 		l.fault(faultType)
 	}
@@ -268,7 +268,7 @@ func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 }
 
 // wanted puts a change of the peer's interest into effect, and answers when events of what it joined arrive.
-func (l *link) wanted(m message) {
+func (l *link) applyInterest(m message) {
 	i := &l.b.interest
 	i.mu.Lock()
 	same := l.peer.layer == l.b.ownLayer()
@@ -276,7 +276,7 @@ func (l *link) wanted(m message) {
 	if same {
 		m.Reset, m.Join, m.Leave = true, nil, nil
 	}
-	join, leave := l.want(m.Reset, m.Join, m.Leave)
+	join, leave := l.updateGroups(m.Reset, m.Join, m.Leave)
 	l.b.tap.remove(l, leave)
 	wait := l.b.tap.add(l, join)
 	before, answered := l.answered, make(chan struct{})
@@ -289,44 +289,44 @@ func (l *link) wanted(m message) {
 		if before != nil { // in order: an answer stands for all that was asked before, too
 			<-before
 		}
-		l.say(message{Type: "joined", Seq: m.Seq})
+		l.sendMessage(message{Type: "joined", Seq: m.Seq})
 	}()
 }
 
 // want changes the set of groups that a relay wants, and returns the difference.
-func (l *link) want(reset bool, join, leave []string) (joined, left []string) {
-	l.wantsMu.Lock()
-	defer l.wantsMu.Unlock()
+func (l *link) updateGroups(reset bool, join, leave []string) (joined, left []string) {
+	l.groupsMu.Lock()
+	defer l.groupsMu.Unlock()
 	if reset {
 		keep := map[string]bool{}
 		for _, g := range join {
 			keep[g] = true
 		}
-		for g := range l.wants {
+		for g := range l.peerGroups {
 			if !keep[g] {
 				leave = append(leave, g)
 			}
 		}
 	}
 	for _, g := range leave {
-		if _, ok := l.wants[g]; ok {
-			delete(l.wants, g)
+		if _, ok := l.peerGroups[g]; ok {
+			delete(l.peerGroups, g)
 			left = append(left, g)
 		}
 	}
 	for _, g := range join {
-		if _, ok := l.wants[g]; ok {
+		if _, ok := l.peerGroups[g]; ok {
 			continue
 		}
 		if !relay.ValidGroup(g) || g == broadcastGroup {
 			l.fault(faultGroup)
 			continue
 		}
-		if len(l.wants) >= maxWants {
+		if len(l.peerGroups) >= maxPeerGroups {
 			l.fault(faultLimit)
 			continue
 		}
-		l.wants[g] = nil
+		l.peerGroups[g] = nil
 		joined = append(joined, g)
 	}
 	return joined, left
