@@ -119,7 +119,7 @@ func TestPluginSamples(t *testing.T) {
 		t.Error(err)
 	}
 	for samples, want := range map[string]string{
-		`{"group": "job", "payload": {"status": "ok"}, "verdict": "pass"}`: "the verdict is drop instead of pass",
+		`{"group": "job", "payload": {"status": "ok"}, "verdict": "pass"}`: "verdict drop, want pass",
 		`{"group": "job", "payload": {}, "verdikt": "pass"}`:               "verdikt",
 		`{"group": "job", "payload": {}}{`:                                 "sample 2",
 	} {

@@ -86,7 +86,7 @@ func (h *pluginHost) lookAtSamples(p *runningPlugin, seen map[string]fileState) 
 
 // holdToSamples tries the running module on changed samples. It goes on whatever comes of that.
 func (h *pluginHost) holdToSamples(ctx context.Context, p *runningPlugin) {
-	switch err := h.pipeline.Hold(ctx, p.Name); {
+	switch err := h.pipeline.CheckLive(ctx, p.Name); {
 	case p.refused.err != nil && p.refused.from != "samples": // that is told already
 	case err != nil:
 		h.refuse(p, refusal{"samples", fmt.Sprint(p.sampled), err},

@@ -8,10 +8,10 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// ABIVersion is the version of the contract in ABI.md that this host serves.
+// ABIVersion is the version of the ABI that this host serves, see ABI.md.
 const ABIVersion = 1
 
-// Exports of a guest, see ABI.md.
+// Names of a guest's exports, see ABI.md.
 const (
 	exportMemory      = "memory"
 	exportVersion     = "ev_abi_version"
@@ -23,7 +23,7 @@ const (
 	exportOnClass     = "ev_on_class"
 )
 
-// Results with a null pointer.
+// Results of a hook whose pointer is null.
 const (
 	resultPass  = 0
 	resultDrop  = 1
@@ -31,20 +31,20 @@ const (
 	resultClass = 0x100 // + class, from on_subscribe
 )
 
-// Bounds that the ABI states.
+// Limits that the ABI states.
 const (
-	maxEmits      = 16   // per call
-	maxHops       = 4    // an event is sent to another group at most so often
-	maxOutputs    = 256  // of one Process, whatever the plugins do
+	maxEmits      = 16   // emitted events per call
+	maxHops       = 4    // how often an event may be sent on to another group
+	maxOutputs    = 256  // events that one call of Process appends
 	maxLogText    = 4096 // bytes
 	maxMetrics    = 32   // counters per plugin
 	maxMetricName = 64
-	maxReason     = 512 // bytes of a deny's reason
+	maxReason     = 512 // bytes of the reason of a denial
 	maxGroupName  = 99
 	maxClass      = 63 // an audience has a bit for each class
 )
 
-// Verdict is what a plugin decided about an event.
+// Verdict is a plugin's decision about an event.
 type Verdict uint8
 
 // Verdicts.
@@ -52,25 +52,25 @@ const (
 	Pass Verdict = iota
 	Drop
 	Replace
-	Failed // the call failed and the plugin's policy answered
+	Failed // the call failed, and on_error decides
 )
 
-// String returns the verdict as metrics and samples name it.
+// String returns the verdict's name in metrics and samples.
 func (v Verdict) String() string {
 	return [...]string{"pass", "drop", "replace", "failed"}[v&3]
 }
 
-// Hook is one of the calls a plugin may take.
+// Hook is a set of the calls that a plugin can implement.
 type Hook uint8
 
-// Hooks, as a set.
+// Hooks; a set is their bitwise OR.
 const (
 	OnEvent Hook = 1 << iota
 	OnSubscribe
 	OnClass
 )
 
-// String returns the hooks of a set, as modules export them but for the prefix "ev_".
+// String returns the names of the hooks in a set: the names of the exports without the prefix "ev_".
 func (h Hook) String() string {
 	var names []string
 	for i, n := range []string{"on_event", "on_subscribe", "on_class"} {
@@ -116,8 +116,8 @@ var exports = []struct {
 	hook     Hook
 	purpose  string
 }{
-	{exportVersion, sig(nil, i32), true, 0, "it tells which ABI the module was built for"},
-	{exportBuffer, sig(types(i32), i32), true, 0, "it gives the address of the input buffer"},
+	{exportVersion, sig(nil, i32), true, 0, "it returns the ABI version that the module was built for"},
+	{exportBuffer, sig(types(i32), i32), true, 0, "it returns the address of the input buffer"},
 	{exportInit, sig(nil, i32), false, 0, ""},
 	{exportInitialize, sig(nil), false, 0, ""},
 	{exportOnEvent, sig(types(i32, i32), i64), false, OnEvent, ""},
@@ -125,12 +125,12 @@ var exports = []struct {
 	{exportOnClass, sig(types(i32, i32, i32), i64), false, OnClass, ""},
 }
 
-// checkExports holds a module to the ABI and returns the hooks it takes. Its error lists everything that is wrong at once.
+// checkExports checks a module's exports against the ABI and returns its hooks. The error lists all faults.
 func checkExports(m wazero.CompiledModule) (Hook, error) {
 	var hooks Hook
 	var faults []string
 	if _, ok := m.ExportedMemories()[exportMemory]; !ok {
-		faults = append(faults, `no memory is exported as "memory"`)
+		faults = append(faults, `"memory" is not exported`)
 	}
 	functions := m.ExportedFunctions()
 	for _, e := range exports {
@@ -147,13 +147,15 @@ func checkExports(m wazero.CompiledModule) (Hook, error) {
 		hooks |= e.hook
 	}
 	if hooks == 0 {
-		faults = append(faults, "no hook is exported: give it ev_on_event, ev_on_subscribe or ev_on_class")
+		faults = append(faults, "no hook is exported; export ev_on_event, ev_on_subscribe or ev_on_class")
 	}
 	if _, ok := functions["_start"]; ok && hooks == 0 {
-		faults = append(faults, "it is a command with _start; build a reactor instead (Go: -buildmode=c-shared, clang: -mexec-model=reactor)")
+		faults = append(faults, "the module is a command with _start; build a reactor "+
+			"(Go: -buildmode=c-shared, clang: -mexec-model=reactor)")
 	}
 	if len(faults) > 0 {
-		return 0, fmt.Errorf("the module does not follow plugin ABI %d (see plugins/ABI.md; the SDKs export all of it): %s", ABIVersion, strings.Join(faults, "; "))
+		return 0, fmt.Errorf("check the exports against plugin ABI %d (see plugins/ABI.md): %s",
+			ABIVersion, strings.Join(faults, "; "))
 	}
 	return hooks, nil
 }

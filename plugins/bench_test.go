@@ -110,7 +110,8 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkCall measures the floor: a bare wazero call of the unmetered module with the payload copied in, no host around it.
+// BenchmarkCall measures the floor: a bare wazero call of the unmetered module with the payload copied in, no host
+// around it.
 func BenchmarkCall(b *testing.B) {
 	ctx := context.Background()
 	r := wazero.NewRuntime(ctx)
@@ -135,8 +136,9 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// BenchmarkSwap paces 20,000 events a second through a plugin, with and without a deploy every 50 ms, and reports the longest time
-// that an event took. Beside the plugin's own pauses that shows what the machine was busy with: compare the two.
+// BenchmarkSwap paces 20,000 events a second through a plugin, with and without a deploy every 50 ms, and reports the
+// longest time that an event took. Beside the plugin's own pauses that shows what the machine was busy with: compare
+// the two.
 func BenchmarkSwap(b *testing.B) {
 	for _, swap := range []bool{false, true} {
 		b.Run(fmt.Sprintf("swap=%v", swap), func(b *testing.B) {

@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	// maxBreakers bounds how many keys with recent failures one slot's breakers remember.
+	// maxBreakers bounds how many keys with recent failures the breakers of a slot remember.
 	maxBreakers = 256
 	// breakerMemory is how long a failure counts when no other call with its key follows.
 	breakerMemory = time.Minute
 )
 
-// breakerKey names the calls that one circuit breaker suspends. A failure concerns no other calls.
+// breakerKey names the calls that a circuit breaker suspends. A failure concerns no other calls.
 type breakerKey struct {
 	hook  Hook
 	group string
@@ -23,7 +23,7 @@ type breakerKey struct {
 	subject uint64
 }
 
-// breakerPhase is the phase of one circuit breaker.
+// breakerPhase is the phase of a circuit breaker.
 type breakerPhase uint8
 
 const (
@@ -39,7 +39,7 @@ const (
 	callRequested breakerEvent = iota // a caller asks whether the call may be made
 	callSucceeded
 	callFailed
-	callAbandoned // the permitted call was not made, or its result says nothing about the key
+	callAbandoned // the permitted call was not made, or the result says nothing about the key
 )
 
 // breakerLimits are the settings of a circuit breaker.
@@ -48,7 +48,7 @@ type breakerLimits struct {
 	cooldown    time.Duration
 }
 
-// breaker is the state of one circuit breaker. Times are [ticks].
+// breaker is the state of a circuit breaker. Times are [ticks].
 type breaker struct {
 	phase        breakerPhase
 	score        int // failures minus successes while closed
@@ -57,8 +57,8 @@ type breaker struct {
 	lastFailure  int64
 }
 
-// next returns the breaker's state after an event. It is the only place where the phase changes. For callRequested, permitted
-// reports whether the call may be made.
+// next returns the breaker's state after an event. All changes of the phase happen here. For callRequested,
+// permitted reports whether the call may be made.
 func (b breaker) next(event breakerEvent, now int64, limits breakerLimits) (_ breaker, permitted bool) {
 	if event == callFailed {
 		b.lastFailure = now
@@ -107,13 +107,14 @@ func trialPause(cooldown time.Duration, failedTrials int) time.Duration {
 // forgettable reports whether the state equals that of a breaker without failures.
 func (b breaker) forgettable() bool { return b.phase == breakerClosed && b.score == 0 }
 
-// stale reports whether the breaker's failures are too old to count. A trial in flight reports back, so its breaker stays.
+// stale reports whether the breaker's failures are too old to count. A trial in flight reports back, so its breaker
+// stays.
 func (b breaker) stale(now int64) bool {
 	return b.phase != breakerHalfOpen && now-max(b.lastFailure, b.retryAt) > int64(breakerMemory)
 }
 
-// breakers holds the circuit breakers of one slot, by key. Only keys with recent failures have an entry; without any entry,
-// a call costs two atomic loads. Its methods are safe for concurrent use.
+// breakers holds the circuit breakers of a slot, by key. Only keys with recent failures have an entry; without any
+// entry, a call costs two atomic loads. Methods are safe for concurrent use.
 type breakers struct {
 	limits breakerLimits
 	now    func() time.Time
@@ -167,8 +168,8 @@ func (b *breakers) report(key breakerKey, event breakerEvent) {
 	}
 }
 
-// failed reports a failed call and returns whether the breaker opened because of it. A failed trial, which keeps an open
-// breaker open, returns false.
+// failed reports a failed call and returns whether the breaker opened because of the failure. A failed trial, which
+// keeps an open breaker open, returns false.
 func (b *breakers) failed(key breakerKey) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -2,8 +2,9 @@ package plugins
 
 import "time"
 
-// epoch is where ticks begins.
+// epoch is the zero of ticks.
 var epoch = time.Now()
 
-// ticks is t as nanoseconds since the process began: a time that fits into an atomic and does not move when the wall clock is set.
+// ticks returns t in nanoseconds since the process started. Such a time fits into an atomic, and setting the wall
+// clock does not move it.
 func ticks(t time.Time) int64 { return int64(t.Sub(epoch)) }

@@ -5,36 +5,37 @@ import (
 	"sync"
 )
 
-// counters are the metrics that a plugin counts itself. Safe for concurrent use.
+// counters holds the metrics that the plugin itself counts. Methods are safe for concurrent use.
 type counters struct {
-	mu sync.Mutex
-	m  map[string]uint64
+	mu     sync.Mutex // guards values
+	values map[string]uint64
 }
 
-// add returns 0, -1 for a bad name or delta, -2 for one name too many.
+// add adds delta to a counter. It returns 0, -1 for an invalid name or a negative delta, or -2 if the plugin already
+// has maxMetrics counters.
 func (c *counters) add(name []byte, delta int64) int32 {
-	if delta < 0 || !metricName(name) {
+	if delta < 0 || !validMetricName(name) {
 		return -1
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.m[string(name)]; !ok && len(c.m) >= maxMetrics {
+	if _, ok := c.values[string(name)]; !ok && len(c.values) >= maxMetrics {
 		return -2
 	}
-	if c.m == nil {
-		c.m = map[string]uint64{}
+	if c.values == nil {
+		c.values = map[string]uint64{}
 	}
-	c.m[string(name)] += uint64(delta)
+	c.values[string(name)] += uint64(delta)
 	return 0
 }
 
 func (c *counters) snapshot() map[string]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.m)
+	return maps.Clone(c.values)
 }
 
-func metricName(name []byte) bool {
+func validMetricName(name []byte) bool {
 	if len(name) == 0 || len(name) > maxMetricName {
 		return false
 	}

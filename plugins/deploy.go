@@ -14,34 +14,33 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// Options are what a Pipeline needs from its surroundings.
+// Options are the settings of a Pipeline.
 type Options struct {
-	// CacheDir keeps compiled modules between runs; empty: in memory only. It is created with mode 0700 and refused if others may
-	// write to it: whoever can, runs code in this process.
+	// CacheDir keeps compiled modules between runs; empty: in memory only. The directory is created with mode 0700. A
+	// directory that other users may write to is rejected: such a user could run code in this process.
 	CacheDir string
-	// Logger receives the plugins' lines, at a bounded rate each; default slog.Default().
+	// Logger receives the plugins' log lines, at a bounded rate per plugin. Default: slog.Default().
 	Logger *slog.Logger
-	// Now is the clock; default time.Now.
+	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 
-	startWait time.Duration // default defaultStartWait
+	startWait time.Duration // default: defaultStartWait
 }
 
-// host is what all modules share.
+// host holds the parts that all modules of a Pipeline share.
 type host struct {
 	cache wazero.CompilationCache
-	// compiling has a *sync.Mutex for each metered module, by its hash.
+	// compiling maps the hash of a metered module to a *sync.Mutex.
 	compiling sync.Map
 	logger    *slog.Logger
 	now       func() time.Time
-
 	startWait time.Duration
 }
 
-// New returns an empty Pipeline, which passes every event. Close it after use.
+// New returns an empty Pipeline, which passes every event. The caller closes it.
 func New(o Options) (*Pipeline, error) {
 	h := &host{logger: o.Logger, now: o.Now, startWait: o.startWait}
-	def(&h.startWait, defaultStartWait)
+	setDefault(&h.startWait, defaultStartWait)
 	if h.logger == nil {
 		h.logger = slog.Default()
 	}
@@ -58,33 +57,37 @@ func New(o Options) (*Pipeline, error) {
 	return p, nil
 }
 
+// openCache opens the cache of compiled modules; an empty dir is a cache in memory.
 func openCache(dir string) (wazero.CompilationCache, error) {
 	if dir == "" {
 		return wazero.NewCompilationCache(), nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the cache of compiled plugins: %w", err)
+		return nil, fmt.Errorf("create the plugin cache: %w", err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the cache of compiled plugins: %w", err)
+		return nil, fmt.Errorf("open the plugin cache: %w", err)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("the cache of compiled plugins %s may be written by others (mode %#o), who could run code in this process: chmod 700 it", dir, info.Mode().Perm())
+		return nil, fmt.Errorf(
+			"open the plugin cache %s: mode %#o lets other users run code in this process; use chmod 700",
+			dir, info.Mode().Perm())
 	}
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the cache of compiled plugins: %w", err)
+		return nil, fmt.Errorf("open the plugin cache: %w", err)
 	}
 	return cache, nil
 }
 
-// ErrClosed is returned by changes to a Pipeline that is closed.
-var ErrClosed = errors.New("the pipeline is closed")
+// ErrClosed is returned by changes to a closed Pipeline.
+var ErrClosed = errors.New("plugin pipeline closed")
 
-// Apply makes the specs, in their order, the pipeline. Modules whose bytes and settings are unchanged keep running, instances and all;
-// the others are compiled, checked and started first. If any is refused, nothing changes and the error tells of all of them.
-// Events are processed meanwhile; what was replaced is drained and freed before Apply returns.
+// Apply makes the specs, in their order, the pipeline. Modules with unchanged bytes and settings keep running with
+// their instances. All other modules are compiled, checked and started first. If any of them is rejected, nothing
+// changes and the error lists all faults. Events are processed meanwhile. Apply returns when the replaced modules are
+// drained and freed.
 func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,6 +99,17 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 		return err
 	}
 
+	next, loaded, err := p.loadAll(ctx, specs)
+	if err != nil {
+		return err
+	}
+	p.switchTo(specs, next, loaded)
+	return nil
+}
+
+// loadAll loads the modules that specs add or change. It returns the plugins by name, and for each spec the loaded
+// module, nil if the live module stays.
+func (p *Pipeline) loadAll(ctx context.Context, specs []Spec) (map[string]*plugin, []*module, error) {
 	next := make(map[string]*plugin, len(specs))
 	loaded := make([]*module, len(specs))
 	faults := make([]error, len(specs))
@@ -115,7 +129,7 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 		wg.Go(func() {
 			parallel <- struct{}{}
 			defer func() { <-parallel }()
-			if same { // it only has to be right about other samples
+			if same { // only the samples have changed
 				faults[i] = p.host.check(ctx, spec)
 			} else {
 				loaded[i], faults[i] = p.host.load(ctx, spec, pl.env)
@@ -129,9 +143,13 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 				m.close()
 			}
 		}
-		return err
+		return nil, nil, err
 	}
+	return next, loaded, nil
+}
 
+// switchTo makes the plugins and their loaded modules the pipeline, and then drains the replaced modules.
+func (p *Pipeline) switchTo(specs []Spec, next map[string]*plugin, loaded []*module) {
 	var drain []func()
 	order := make([]*plugin, len(specs))
 	for i := range specs {
@@ -143,7 +161,7 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 			continue
 		}
 		if pl.live() == nil {
-			pl.install(loaded[i]) // nothing to drain, and it must be there before the routes name it
+			pl.install(loaded[i]) // before the routes name the plugin; there is nothing to drain
 		} else {
 			drain = append(drain, func() { pl.install(loaded[i]) })
 		}
@@ -164,37 +182,37 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 	for _, f := range drain {
 		f()
 	}
-	return nil
 }
 
-// checkSpecs fills in defaults and looks at what specs say of each other.
+// checkSpecs fills in defaults and checks each spec, their names, and their references to each other.
 func checkSpecs(specs []Spec) ([]Spec, error) {
 	out := make([]Spec, len(specs))
 	var faults []error
-	seen := map[string]*Spec{}
+	byName := map[string]*Spec{}
 	for i, s := range specs {
 		s, err := s.withDefaults()
 		if err != nil {
 			faults = append(faults, err)
 		}
-		if seen[s.Name] != nil {
-			faults = append(faults, fmt.Errorf("plugin %s is there twice: give one of them another name", s.Name))
+		if byName[s.Name] != nil {
+			faults = append(faults, fmt.Errorf("plugin %s is defined twice; rename one of them", s.Name))
 		}
 		out[i] = s
-		seen[s.Name] = &out[i]
+		byName[s.Name] = &out[i]
 	}
 	for _, s := range out {
 		if s.ShadowOf == "" {
 			continue
 		}
-		if o := seen[s.ShadowOf]; o == nil || o.Shadow {
-			faults = append(faults, fmt.Errorf("plugin %s is to shadow %s, which is no plugin in effect", s.Name, s.ShadowOf))
+		if o := byName[s.ShadowOf]; o == nil || o.Shadow {
+			faults = append(faults, fmt.Errorf(
+				"plugin %s shadows %s, which is not a plugin with effect; name another plugin", s.Name, s.ShadowOf))
 		}
 	}
 	return out, errors.Join(faults...)
 }
 
-// bind makes the chain of bindings.
+// bind returns the bindings of the specs, in order; shadows of another plugin belong to the binding of that plugin.
 func bind(specs []Spec, plugins map[string]*plugin) (bindings []binding) {
 	for _, s := range specs {
 		if s.ShadowOf != "" {
@@ -211,8 +229,9 @@ func bind(specs []Spec, plugins map[string]*plugin) (bindings []binding) {
 	return bindings
 }
 
-// Deploy replaces one plugin's module and keeps everything else about it. The new one is compiled, checked and started first; if it is
-// refused, the old one goes on. The swap happens between two events; Deploy returns when the old module is drained and freed.
+// Deploy replaces the module of a plugin and keeps the plugin's settings. The new module is compiled, checked and
+// started first. If the new module is rejected, the old module keeps running. The swap happens between two events.
+// Deploy returns when the old module is drained and freed.
 func (p *Pipeline) Deploy(ctx context.Context, name string, wasm []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -241,7 +260,7 @@ func (p *Pipeline) Deploy(ctx context.Context, name string, wasm []byte) error {
 	return nil
 }
 
-// Check compiles a plugin, holds it to the ABI, tries its samples and frees it again: what Apply would do, without effect.
+// Check compiles a plugin, checks it against the ABI and its samples, and frees it: Apply without effect.
 func (p *Pipeline) Check(ctx context.Context, spec Spec) error {
 	spec, err := spec.withDefaults()
 	if err != nil {
@@ -251,7 +270,8 @@ func (p *Pipeline) Check(ctx context.Context, spec Spec) error {
 }
 
 func (h *host) check(ctx context.Context, spec Spec) error {
-	m, err := h.load(ctx, spec, h.scratch(spec))
+	log := newLogbook(slog.New(slog.DiscardHandler), spec.Name, h.now)
+	m, err := h.load(ctx, spec, scratchEnvironment(log, spec.KV, h.now))
 	if err != nil {
 		return err
 	}
@@ -259,8 +279,8 @@ func (h *host) check(ctx context.Context, spec Spec) error {
 	return nil
 }
 
-// SetSamples makes samples what later modules of a plugin must get right. The running one goes on; Hold tells whether
-// it does.
+// SetSamples sets the samples that later modules of a plugin must pass. The live module keeps running; CheckLive
+// reports whether it passes them.
 func (p *Pipeline) SetSamples(name string, samples []Sample) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -271,8 +291,8 @@ func (p *Pipeline) SetSamples(name string, samples []Sample) {
 	}
 }
 
-// Hold tries a plugin's running module on its samples, in an instance of its own.
-func (p *Pipeline) Hold(ctx context.Context, name string) error {
+// CheckLive tries a plugin's live module on its samples, in an instance of its own.
+func (p *Pipeline) CheckLive(ctx context.Context, name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pl := p.plugins[name]
@@ -282,8 +302,8 @@ func (p *Pipeline) Hold(ctx context.Context, name string) error {
 	return p.host.check(ctx, *pl.spec.Load())
 }
 
-// Close drains and frees everything. Afterwards the events of groups that had plugins end here, and subscriptions to
-// them are denied: what a plugin kept from clients must not reach the last of them.
+// Close drains and frees all modules. Afterwards the events of groups with plugins are dropped, and subscriptions to
+// these groups are denied: clients that are still connected must not get what a plugin kept from them.
 func (p *Pipeline) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -67,15 +67,15 @@ func TestApplyRefusesAsAWhole(t *testing.T) {
 		want  string
 	}{
 		{"no wasm", []Spec{good, {Name: "x", Wasm: []byte("text")}}, `plugin x: malformed WebAssembly module: it does not begin with "\0asm"`},
-		{"twice", []Spec{good, good}, "plugin actor is there twice"},
+		{"twice", []Spec{good, good}, "plugin actor is defined twice"},
 		{
 			"settings",
 			[]Spec{good, {Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1, Groups: []string{""}}},
-			"a plugin's name is",
+			"invalid name; use 1 to 64",
 		},
-		{"no module", []Spec{{Name: "x"}}, "there is no module"},
-		{"shadow of nothing", []Spec{good, {Name: "x", Wasm: fixture(t, "pass"), ShadowOf: "y"}}, "plugin x is to shadow y, which is no plugin in effect"},
-		{"ev_init", []Spec{{Name: "actor", Wasm: good.Wasm, Groups: good.Groups, Grants: Grants, Config: []byte(`"refuse"`)}}, "ev_init refuses with 7: the config says so"},
+		{"no module", []Spec{{Name: "x"}}, "the module is empty"},
+		{"shadow of nothing", []Spec{good, {Name: "x", Wasm: fixture(t, "pass"), ShadowOf: "y"}}, "plugin x shadows y, which is not a plugin with effect"},
+		{"ev_init", []Spec{{Name: "actor", Wasm: good.Wasm, Groups: good.Groups, Grants: Grants, Config: []byte(`"refuse"`)}}, "ev_init returned 7: the config says so"},
 	} {
 		err := p.Apply(context.Background(), c.specs)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -127,8 +127,8 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
-// TestSwapUnderLoad: with events of many groups from several callers, a plugin is replaced again and again. Every event is answered
-// by exactly one version, none is lost, and no caller sees an older version after a newer one.
+// TestSwapUnderLoad: with events of many groups from several callers, a plugin is replaced again and again. Every
+// event is answered by exactly one version, none is lost, and no caller sees an older version after a newer one.
 func TestSwapUnderLoad(t *testing.T) {
 	const callers, swaps = 4, 25
 	spec := versioned(t, 0)
@@ -254,7 +254,7 @@ func TestLogs(t *testing.T) {
 	p.Process("g1", do("log"), nil)
 	lines, _ = p.Logs("actor")
 	if len(lines) != logKept || lines[len(lines)-1].Text != "a line" || lines[100].Text != "it was asked for" ||
-		lines[101].Text != "plugin actor: ev_on_event: the plugin reports an error: it was asked for (group g1)" {
+		lines[101].Text != "plugin actor: ev_on_event: the plugin reported an error: it was asked for (group g1)" {
 		t.Errorf("%d lines are kept; two of them: %q, %q", len(lines), lines[100].Text, lines[101].Text)
 	}
 	if _, err := p.Logs("nobody"); !errors.Is(err, os.ErrNotExist) {
@@ -262,12 +262,15 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// TestSlowStart: while a new instance takes its time to start, events are answered by the policy and not held up.
+// TestSlowStart: while a new instance starts slowly, on_error decides about events, and they do not wait for the instance.
 func TestSlowStart(t *testing.T) {
 	spec := Spec{
-		Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1, InitFuel: 1 << 40, MaxFailures: 1000, OnError: OnErrorPass,
+		Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1,
+		InitFuel: 1 << 40, MaxFailures: 1000, OnError: OnErrorPass,
 	}
+	began := time.Now()
 	p := pipeline(t, Options{startWait: 20 * time.Millisecond}, spec)
+	startup := time.Since(began) // grows with the load of the machine, as the wait does
 	var worst time.Duration
 	for range 12 {
 		start := time.Now()
@@ -277,8 +280,8 @@ func TestSlowStart(t *testing.T) {
 		worst = max(worst, time.Since(start))
 	}
 	h := p.Health()[0]
-	if h.Failures[KindStart] == 0 || h.Failures[KindTrap] == 0 || worst > time.Second {
-		t.Errorf("failures %v, the longest wait %v", h.Failures, worst)
+	if h.Failures[KindStart] == 0 || h.Failures[KindTrap] == 0 || worst > max(time.Second, 2*startup) {
+		t.Errorf("failures %v, the longest wait %v, an instance starts in %v", h.Failures, worst, startup)
 	}
 	eventually(t, "the plugin is called again once an instance is ready", func() bool {
 		p.Process("g1", []byte("{}"), nil)

@@ -10,7 +10,8 @@ const (
 	deploymentRemoved                        // the plugin has left the pipeline for good
 )
 
-// deployment is one state of a plugin's modules. It is immutable: a change replaces it as a whole, between two events.
+// deployment is a state of a plugin's modules. The value is immutable: a change replaces the whole value between two
+// events.
 type deployment struct {
 	phase    deploymentPhase
 	live     *module // set while live or guarded
@@ -34,8 +35,8 @@ type deploymentChange struct {
 	keepLive  bool    // with moduleInstalled: the live module becomes the fallback
 }
 
-// next returns the deployment after a change. It is the only place where the phase changes. No event reaches the retired
-// modules once the returned deployment is in effect; the caller then closes them.
+// next returns the deployment after a change. All changes of the phase happen here. No event reaches the
+// retired modules once the returned deployment is in effect; the caller then closes them.
 func (d deployment) next(c deploymentChange) (_ deployment, retired []*module) {
 	retire := func(m *module) {
 		if m != nil {

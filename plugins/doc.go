@@ -1,13 +1,17 @@
-// Package plugins hosts WebAssembly plugins that filter and transform events group by group. It knows events as bytes and groups as
-// names; it knows neither sockets nor Redis nor Caddy. What a plugin sees is ABI.md.
+// Package plugins hosts WebAssembly plugins that filter and transform events group by group. It knows events as bytes
+// and groups as names; it knows neither sockets nor Redis nor Caddy. ABI.md describes the guest's side.
 //
-// A [Pipeline] is an ordered list of plugins, each bound to groups by patterns. [Pipeline.Apply] sets the list, [Pipeline.Deploy]
-// replaces one plugin's module; both compile, check and try a module before it takes over between two events, and leave everything as
-// it was if anything is wrong. [Pipeline.Process] takes an event through the plugins of its group; a group without plugins costs one
-// table lookup.
+// A [Pipeline] is an ordered list of plugins, each bound to groups by patterns. [Pipeline.Apply] sets the list, and
+// [Pipeline.Deploy] replaces the module of a plugin. Both compile, check and try a module before it becomes current
+// between two events; after an error nothing has changed. [Pipeline.Process] takes an event through the plugins of
+// its group. A group without plugins costs one table lookup.
 //
-// Isolation: every module is rewritten to count fuel (internal/metering), so that no guest can hold a thread; memory,
-// tables, results and everything a host function keeps are bounded; a failed instance is thrown away. What a plugin
-// cannot process is withheld, unless its [OnError] policy says otherwise; a hook that mostly fails in a group is set
-// aside there for a while, and the policy answers.
+// The path of an event: pipeline.go finds the group's steps (routes.go) and calls each plugin (plugin.go), which
+// picks the live module (deployment.go), a slot of the module (slot.go) and its instance (instance.go). The circuit
+// breakers (breaker.go) suspend calls that mostly fail, and supply.go replaces failed instances.
+//
+// Isolation: every module is rewritten to count fuel (internal/metering), so no guest can hold a thread. Memory,
+// tables, results and all state that host functions keep are bounded. A failed instance is discarded. An event that a
+// plugin cannot process is withheld unless the plugin's [OnError] policy says otherwise. If most calls of a hook fail
+// in a group, its circuit breaker opens for that group, and the policy decides without a call.
 package plugins

@@ -7,34 +7,36 @@ type Kind string
 
 // Kinds of failure.
 const (
-	KindFuel     Kind = "fuel"     // the budget was spent: an endless loop, a deep recursion, or too small a budget
-	KindTrap     Kind = "trap"     // the module trapped: unreachable, out of bounds, division by zero, a panic of its language
+	KindFuel     Kind = "fuel"     // the budget was spent: an endless loop, a deep recursion, or a budget too small
+	KindTrap     Kind = "trap"     // a trap: unreachable, out of bounds, division by zero, a language's panic
 	KindRange    Kind = "range"    // a pointer or length outside the memory
 	KindTooLarge Kind = "toolarge" // a result or an event beyond its limit
-	KindText     Kind = "text"     // a result that is not UTF-8, or not JSON where that is demanded
-	KindGuest    Kind = "guest"    // the plugin itself returned an error
-	KindResult   Kind = "result"   // a result that the ABI does not know
-	KindExit     Kind = "exit"     // proc_exit
-	KindStart    Kind = "start"    // an instance could not be started
-	KindOutputs  Kind = "outputs"  // emitted events were left out because one event had become too many
+	KindText     Kind = "text"     // a result that is not UTF-8, or not JSON where the plugin's settings require JSON
+	KindGuest    Kind = "guest"    // the plugin returned an error
+	KindResult   Kind = "result"   // a result that the ABI does not define
+	KindExit     Kind = "exit"     // the plugin called proc_exit
+	KindStart    Kind = "start"    // no instance could be started
+	KindOutputs  Kind = "outputs"  // emitted events were dropped, because an event had become too many
 )
 
-// countsForBreaker tells whether such a failure counts for the breaker. One by size or by work says something of its own event
-// only, or a large event would set the plugin aside for the small ones; one by want of an instance says nothing of the
-// event at all.
+// countsForBreaker reports whether a failure of this kind counts for the circuit breaker. Failures by size or fuel
+// concern their own event only: a large event must not suspend calls for small ones. A failure to start an instance
+// says nothing about the event.
 func (k Kind) countsForBreaker() bool { return k != KindFuel && k != KindTooLarge && k != KindStart }
 
-// kinds orders the counters.
-var kinds = [...]Kind{KindFuel, KindTrap, KindRange, KindTooLarge, KindText, KindGuest, KindResult, KindExit, KindStart, KindOutputs}
+// kinds lists all kinds, in the order of tally.failures.
+var kinds = [...]Kind{
+	KindFuel, KindTrap, KindRange, KindTooLarge, KindText, KindGuest, KindResult, KindExit, KindStart, KindOutputs,
+}
 
-// Failure is one failed call.
+// Failure is a failed call.
 type Failure struct {
 	Plugin string
 	Kind   Kind
 	Call   string // the export that was called
 	Err    error
 
-	// intact tells that the guest returned in order, and its instance can go on.
+	// intact tells that the guest returned normally, so its instance stays in use.
 	intact bool
 }
 
@@ -52,5 +54,5 @@ func (k Kind) index() int {
 			return i
 		}
 	}
-	return 1 // a trap
+	return 1 // KindTrap
 }

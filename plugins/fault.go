@@ -7,18 +7,19 @@ import (
 	"strings"
 )
 
-// engineFault is the error for a panic in the engine, with the places it passed through, the innermost first: it is a fault of the engine
-// or of ours, not of the module, and whoever reports it has nothing else to show. Call it from the deferred function that recovers.
+// engineFault returns the error for a panic in the engine, with the innermost source lines of the stack. Such a panic
+// is a defect of the engine or of this package, not of the module, and the stack is all that a bug report can show.
+// Call it from the deferred function that recovers.
 func engineFault(panicked any) error {
-	const calls = 5
-	var counters [32]uintptr
+	const maxPlaces = 5
+	var pcs [32]uintptr
 	var places []string
-	frames := runtime.CallersFrames(counters[:runtime.Callers(3, counters[:])])
-	for more := true; more && len(places) < calls; {
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+	for more := true; more && len(places) < maxPlaces; {
 		var f runtime.Frame
 		if f, more = frames.Next(); !strings.HasPrefix(f.Function, "runtime.") {
 			places = append(places, fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line))
 		}
 	}
-	return fmt.Errorf("the engine failed: %v (at %s)", panicked, strings.Join(places, ", "))
+	return fmt.Errorf("WebAssembly engine panicked: %v (at %s)", panicked, strings.Join(places, ", "))
 }

@@ -71,7 +71,7 @@ func FuzzHostFunctions(f *testing.F) {
 			t.Fatalf("%d outputs", len(out))
 		}
 		for _, o := range out[min(1, len(out)):] {
-			if !utf8.Valid(o.Payload) || !groupName([]byte(o.Group)) {
+			if !utf8.Valid(o.Payload) || !validGroupName([]byte(o.Group)) {
 				t.Fatalf("an event that was to be refused: %q %q", o.Group, o.Payload)
 			}
 		}
@@ -81,7 +81,8 @@ func FuzzHostFunctions(f *testing.F) {
 	})
 }
 
-// tryModule loads bytes as a plugin and, if they load, gives it a few events of every kind. Whatever the bytes, the host stands.
+// tryModule loads bytes as a plugin and, if they load, gives it a few events of every kind. Whatever the bytes, the
+// host stands.
 func tryModule(t *testing.T, wasm []byte) (loaded bool) {
 	t.Helper()
 	if len(wasm) == 0 {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Health is a snapshot of one plugin. Counters start with the plugin's first appearance and continue across versions of its
-// module.
+// Health is a snapshot of one plugin. Counters start with the plugin's first appearance and continue across versions
+// of its module.
 type Health struct {
 	Name   string    `json:"name"`
 	Hash   string    `json:"hash"` // of the module's bytes; see the function Hash
@@ -40,15 +40,15 @@ type Health struct {
 	Deploys uint64 `json:"deploys"`
 
 	Fuel uint64 `json:"fuel"` // units spent by all calls
-	// FuelLimit is the budget of one call in units; each byte of the call's input adds FuelPerByte.
+	// FuelLimit is the budget of a call in units; each byte of the call's input adds FuelPerByte.
 	FuelLimit   int64  `json:"fuel_limit"`
 	FuelPerByte int64  `json:"fuel_per_byte"`
 	Instances   int    `json:"instances"`
 	Memory      uint64 `json:"memory"` // bytes of linear memory of all instances
 	KV          int    `json:"kv"`     // bytes in the key-value store
 
-	// Breaker is "closed", "open" if a circuit breaker suspends calls, or "half-open" if each open one waits for its trial
-	// call.
+	// Breaker is "closed", "open" if a circuit breaker suspends calls, or "half-open" if each open one waits for its
+	// trial call.
 	Breaker string `json:"breaker"`
 	// OpenBreakers lists the open circuit breakers, at most MaxOpenBreakersListed; OpenBreakerCount counts all.
 	OpenBreakers     []OpenBreaker     `json:"open_breakers,omitempty"`

@@ -17,12 +17,13 @@ import (
 // hostModule is the name of the import module of ABI 1.
 const hostModule = "ev1"
 
-// hostFunction is one import that a guest may use. call reads its arguments from the stack and leaves its result there.
+// hostFunction is a function that a guest may import. call reads the arguments from the stack and writes the result
+// there.
 type hostFunction struct {
 	name  string
 	sig   signature
 	grant Grant
-	cost  int64 // fuel of a call, beside what call itself charges
+	cost  int64 // fuel of a call, in addition to the fuel that call charges
 	call  func(in *instance, stack []uint64)
 }
 
@@ -41,30 +42,35 @@ var hostFunctions = []hostFunction{
 	{"now_ms", sig(nil, i64), GrantClock, 10, hostNow},
 }
 
-// buildHost offers functions under a module name.
+// buildHost defines functions as the exports of a host module.
 func buildHost(ctx context.Context, r wazero.Runtime, name string, functions []hostFunction) error {
 	b := r.NewHostModuleBuilder(name)
 	for _, f := range functions {
-		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
-			in := ctx.(*instance) // every call into a guest is made with its instance as the context
+		call := func(ctx context.Context, _ api.Module, stack []uint64) {
+			in := ctx.(*instance) // the context of every call into a guest
 			in.charge(f.cost)
 			f.call(in, stack)
-		}), f.sig.params, f.sig.results).Export(f.name)
+		}
+		b.NewFunctionBuilder().
+			WithGoModuleFunction(api.GoModuleFunc(call), f.sig.params, f.sig.results).
+			Export(f.name)
 	}
 	_, err := b.Instantiate(ctx)
 	return err
 }
 
-// read returns a view of guest memory; it must not be kept. A range outside ends the call.
+// read returns a view of guest memory, which is valid until the guest runs again. A range outside the memory ends the
+// call.
 func (in *instance) read(p, n uint64) []byte {
 	b, ok := in.mem.Read(uint32(p), uint32(n))
 	if !ok {
-		in.abort(KindRange, "the plugin passes %#x + %d, which lies outside its memory of %d bytes", uint32(p), uint32(n), in.mem.Size())
+		in.abort(KindRange, "the plugin passed %#x + %d, which lies outside its memory of %d bytes",
+			uint32(p), uint32(n), in.mem.Size())
 	}
 	return b
 }
 
-// write copies b to guest memory if it fits into limit bytes.
+// write copies b to guest memory if b has at most limit bytes.
 func (in *instance) write(p, limit uint64, b []byte) {
 	if uint64(len(b)) <= uint64(uint32(limit)) {
 		copy(in.read(p, uint64(len(b))), b)
@@ -75,14 +81,14 @@ func hostLog(in *instance, stack []uint64) {
 	text := in.read(stack[1], stack[2])
 	text = text[:min(len(text), maxLogText)]
 	in.charge(int64(len(text)) / 4)
-	level := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}[min(uint32(stack[0]), 3)]
-	in.log(level, string(text))
+	levels := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+	in.log(levels[min(uint32(stack[0]), 3)], string(text))
 }
 
 func (in *instance) log(level slog.Level, text string) {
 	in.lastLog = text
-	if in.said == "" {
-		in.said = text
+	if in.firstLog == "" {
+		in.firstLog = text
 	}
 	in.env.log.write(level, text)
 }
@@ -94,17 +100,18 @@ func hostConfig(in *instance, stack []uint64) {
 	stack[0] = uint64(len(config))
 }
 
-// find looks a path up in a document.
+// find looks up the path at p, n in a document.
 func (in *instance) find(document []byte, p, n uint64) (from, to int, ok bool) {
 	path := in.read(p, n)
 	in.charge(int64(len(document)+len(path)) / 4)
 	return jsonpath.Find(document, path)
 }
 
-func hostConfigGet(in *instance, stack []uint64) { in.get(in.m.spec.Config, stack) }
-func hostJSONGet(in *instance, stack []uint64)   { in.get(in.document, stack) }
+func hostConfigGet(in *instance, stack []uint64) { in.writeValue(in.m.spec.Config, stack) }
+func hostJSONGet(in *instance, stack []uint64)   { in.writeValue(in.document, stack) }
 
-func (in *instance) get(document []byte, stack []uint64) {
+// writeValue writes the text of a value in a document to guest memory and returns its length, or -1 if there is none.
+func (in *instance) writeValue(document []byte, stack []uint64) {
 	from, to, ok := in.find(document, stack[0], stack[1])
 	if !ok {
 		stack[0] = uint64(math.MaxUint32) // -1
@@ -136,7 +143,7 @@ func hostEmit(in *instance, stack []uint64) {
 	stack[0] = uint64(uint32(in.emit(group, payload, mask)))
 }
 
-// emit queues an event and returns 0, or a refusal that the guest may act upon.
+// emit keeps an event for the end of the call and returns 0, or an error code for the guest.
 func (in *instance) emit(group, payload []byte, mask uint64) int32 {
 	if !in.effects {
 		return 0
@@ -146,11 +153,11 @@ func (in *instance) emit(group, payload []byte, mask uint64) int32 {
 	switch {
 	case len(in.emits) >= maxEmits:
 		return -1
-	case len(payload) > in.limit:
+	case len(payload) > in.resultLimit:
 		return -2
 	case other && in.hops >= maxHops:
 		return -3
-	case other && !groupName(group), !utf8.Valid(payload):
+	case other && !validGroupName(group), !utf8.Valid(payload):
 		return -4
 	}
 	e := emission{payload: slices.Clone(payload), audience: mask}
@@ -164,13 +171,16 @@ func (in *instance) emit(group, payload []byte, mask uint64) int32 {
 	return 0
 }
 
-// groupName holds a name to what the channel layer allows (PROTOCOL: ASCII letters, digits, hyphen, underscore, full stop; under 100).
-func groupName(b []byte) bool {
+// validGroupName reports whether the channel layer allows the name: ASCII letters, digits, hyphens, underscores and
+// full stops, fewer than 100.
+func validGroupName(b []byte) bool {
 	if len(b) == 0 || len(b) > maxGroupName {
 		return false
 	}
 	for _, c := range b {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
+		default:
 			return false
 		}
 	}
@@ -183,12 +193,12 @@ func hostMetricAdd(in *instance, stack []uint64) {
 
 func hostKVGet(in *instance, stack []uint64) {
 	key := in.read(stack[0], stack[1])
-	value, ok := in.env.kv.get(key, in.text[:0])
+	value, ok := in.env.kv.get(key, in.scratch[:0])
 	if !ok {
 		stack[0] = uint64(math.MaxUint32)
 		return
 	}
-	in.text = value
+	in.scratch = value
 	in.charge(int64(len(key)+len(value)) / 16)
 	in.write(stack[2], stack[3], value)
 	stack[0] = uint64(len(value))
@@ -214,7 +224,7 @@ func hostKVIncr(in *instance, stack []uint64) {
 	stack[0] = uint64(n)
 }
 
-// ttl turns milliseconds into a duration; what is absurdly long means for ever.
+// ttl converts milliseconds to a duration. A time beyond the range of durations means no expiry.
 func ttl(ms uint64) time.Duration {
 	if ms > uint64(math.MaxInt64/time.Millisecond) {
 		return 0

@@ -13,20 +13,25 @@ import (
 
 // Modules that must be refused when they are loaded, and what the error says.
 var refused = map[string]string{
-	"start":           "the start function: out of fuel after 20000000 units",
-	"start_trap":      "the start function: wasm error: unreachable",
-	"init":            "ev_init: out of fuel",
-	"init_refuses":    "ev_init refuses with 1: no words are configured",
-	"version":         "built for plugin ABI 2, this host serves 1",
-	"buffer_range":    "the input buffer 0x7fffff00 + 4096 lies outside the memory of 65536 bytes",
-	"buffer_refused":  "the module refuses an input buffer of 4096 bytes",
-	"table_huge":      "a table of 4294967295 elements is larger than the limit",
-	"memory_huge":     "over limit of 512 pages",
-	"import_unknown":  "it imports env.system: only ev1 and wasi_snapshot_preview1 are offered\nit imports ev1.read_file, which ABI 1 does not have\nit imports ev1.log as (i64) -> () instead of (i32, i32, i32) -> ()",
-	"import_granted":  `needs the grant "emit"`,
-	"import_memory":   "it imports its memory: export one instead",
-	"exports_missing": `no memory is exported as "memory"; ev_abi_version () -> (i32) is not exported: it tells which ABI the module was built for; ev_buffer (i32) -> (i32) is not exported: it gives the address of the input buffer; ev_on_event has type (i32) -> (i32) instead of (i32, i32) -> (i64)`,
-	"command":         "it is a command with _start; build a reactor instead",
+	"start":          "the start function: out of fuel after 20000000 units",
+	"start_trap":     "the start function: wasm error: unreachable",
+	"init":           "ev_init: out of fuel",
+	"init_refuses":   "ev_init returned 1: no words are configured",
+	"version":        "built for plugin ABI 2, this host serves 1",
+	"buffer_range":   "the input buffer 0x7fffff00 + 4096 lies outside the memory of 65536 bytes",
+	"buffer_refused": "the module refuses an input buffer of 4096 bytes",
+	"table_huge":     "a table of 4294967295 elements is larger than the limit",
+	"memory_huge":    "over limit of 512 pages",
+	"import_unknown": "the module imports env.system; import only from ev1 and wasi_snapshot_preview1\n" +
+		"the module imports ev1.read_file, which ABI 1 does not define; use a matching SDK\n" +
+		"the module imports ev1.log as (i64) -> (); the type must be (i32, i32, i32) -> ()",
+	"import_granted": "add 'grant emit' to the plugin's block",
+	"import_memory":  "the module imports its memory; export a memory instead",
+	"exports_missing": `"memory" is not exported; ` +
+		"ev_abi_version () -> (i32) is not exported: it returns the ABI version that the module was built for; " +
+		"ev_buffer (i32) -> (i32) is not exported: it returns the address of the input buffer; " +
+		"ev_on_event has type (i32) -> (i32) instead of (i32, i32) -> (i64)",
+	"command": "the module is a command with _start; build a reactor",
 }
 
 // Modules that load and fail at the first event, the kind of the failure and what the error says.
@@ -40,27 +45,28 @@ var failing = map[string]struct {
 	"fibonacci":        {KindFuel, "out of fuel"},
 	"memory_hog":       {KindFuel, "out of fuel"},
 	"memory_grow":      {KindTrap, "unreachable"}, // it gets its no
-	"result_huge":      {KindTooLarge, "the result has 6000000 bytes, more than max_result, 1048576"},
+	"result_huge":      {KindTooLarge, "the result has 6000000 bytes, more than max_result (1048576)"},
 	"result_range":     {KindRange, "the result 0xfffffff0 + 4096 lies outside the memory of 65536 bytes"},
 	"result_length":    {KindTooLarge, "4294967280 bytes"},
 	"result_text":      {KindText, "the result is not UTF-8"},
-	"result_unknown":   {KindResult, "0x63 is no result that ABI 1 knows"},
+	"result_unknown":   {KindResult, "ABI 1 does not define the result 0x63"},
 	"trap":             {KindTrap, "wasm error: unreachable"},
 	"divide":           {KindTrap, "integer divide by zero"},
 	"out_of_bounds":    {KindTrap, "out of bounds memory access"},
 	"sleep":            {KindFuel, "out of fuel"},
-	"exit":             {KindExit, "the plugin exits with code 3"},
+	"exit":             {KindExit, "the plugin exited with code 3"},
 	"random":           {KindFuel, "out of fuel"},
 	"log_flood":        {KindFuel, "out of fuel"},
 	"lines":            {KindFuel, "out of fuel"},
-	"pointer":          {KindRange, "the plugin passes 0xfffffff0 + 100, which lies outside its memory"},
+	"pointer":          {KindRange, "the plugin passed 0xfffffff0 + 100, which lies outside its memory"},
 	"table_grow":       {KindFuel, "out of fuel"},
 	"table_fill":       {KindFuel, "out of fuel"},
 	"bulk_copy":        {KindFuel, "out of fuel"},
 	"straight":         {KindFuel, "out of fuel"},
 }
 
-// patience is what one hostile call may take on a busy machine. The aim is milliseconds; a guest that is not stopped takes for ever.
+// patience is what one hostile call may take on a busy machine. The aim is milliseconds; a guest that is not stopped
+// takes for ever.
 const patience = 2 * time.Second
 
 func TestHostileFixturesAreAllTested(t *testing.T) {
@@ -123,8 +129,8 @@ func TestHostileCalls(t *testing.T) {
 	}
 }
 
-// TestNeighbours: while every hostile module is called as fast as it fails, another group's events all come through, and the garbage
-// collector, which has to stop every thread, is not held up.
+// TestNeighbours: while every hostile module is called as fast as it fails, another group's events all come through,
+// and the garbage collector, which has to stop every thread, is not held up.
 func TestNeighbours(t *testing.T) {
 	rounds := 20
 	if testing.Short() {

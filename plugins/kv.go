@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// store is a plugin's key-value store: in memory, shared by its instances, bounded in bytes of keys and values. Safe for concurrent use.
+// store is the key-value store of one plugin. It is in memory, shared by the plugin's instances, and bounded in bytes
+// of keys and values. Methods are safe for concurrent use.
 type store struct {
 	now func() time.Time
 
-	mu      sync.Mutex
-	limit   int
-	entries map[string]entry
-	size    int
-	soonest int64 // no entry expires before; keeps a full store from being searched in vain
+	mu          sync.Mutex // guards the fields below
+	limit       int        // bytes
+	entries     map[string]entry
+	size        int   // bytes, with entryOverhead
+	firstExpiry int64 // lower bound of all expiries; saves a full store a useless search
 }
 
 type entry struct {
@@ -23,25 +24,25 @@ type entry struct {
 	expires int64 // ticks; 0: never
 }
 
-// entryCost stands for what an entry takes beside its bytes, so that empty values are not free.
-const entryCost = 64
+// entryOverhead is charged per entry in addition to its bytes, so that short values are not free.
+const entryOverhead = 64
 
 func newStore(limit int, now func() time.Time) *store {
-	return &store{limit: limit, now: now, entries: map[string]entry{}, soonest: math.MaxInt64}
+	return &store{limit: limit, now: now, entries: map[string]entry{}, firstExpiry: math.MaxInt64}
 }
 
-// get appends the value to buf.
+// get appends the value of key to buf and reports whether there is one.
 func (s *store) get(key, buf []byte) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.live(key)
+	e, ok := s.find(key)
 	if !ok {
 		return buf, false
 	}
 	return append(buf, e.value...), true
 }
 
-// set stores a value; an empty one deletes. It reports whether there was room.
+// set stores a value; an empty value deletes the key. It reports whether there was room.
 func (s *store) set(key, value []byte, ttl time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,11 +53,12 @@ func (s *store) set(key, value []byte, ttl time.Duration) bool {
 	return s.put(key, string(value), s.expiry(ttl))
 }
 
-// incr adds delta to a decimal value; the TTL counts from the key's first use.
+// incr adds delta to a decimal value and returns the sum, or false if the store is full or the value is not an
+// integer. The TTL counts from the key's first use.
 func (s *store) incr(key []byte, delta int64, ttl time.Duration) (int64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.live(key)
+	e, ok := s.find(key)
 	if !ok {
 		return delta, s.put(key, strconv.FormatInt(delta, 10), s.expiry(ttl))
 	}
@@ -68,7 +70,7 @@ func (s *store) incr(key []byte, delta int64, ttl time.Duration) (int64, bool) {
 	return n, s.put(key, strconv.FormatInt(n, 10), e.expires)
 }
 
-// resize changes the limit; what is there stays.
+// resize changes the limit. Existing entries stay, even beyond the new limit.
 func (s *store) resize(limit int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +90,8 @@ func (s *store) expiry(ttl time.Duration) int64 {
 	return ticks(s.now().Add(ttl))
 }
 
-func (s *store) live(key []byte) (entry, bool) {
+// find returns the entry of a key. It removes an expired one.
+func (s *store) find(key []byte) (entry, bool) {
 	e, ok := s.entries[string(key)]
 	if ok && e.expires != 0 && ticks(s.now()) >= e.expires {
 		s.remove(string(key))
@@ -99,49 +102,51 @@ func (s *store) live(key []byte) (entry, bool) {
 
 func (s *store) remove(key string) {
 	if e, ok := s.entries[key]; ok {
-		s.size -= len(key) + len(e.value) + entryCost
+		s.size -= len(key) + len(e.value) + entryOverhead
 		delete(s.entries, key)
 	}
 }
 
+// put stores an entry and reports whether there was room.
 func (s *store) put(key []byte, value string, expires int64) bool {
-	grow := len(key) + len(value) + entryCost
-	if old, ok := s.entries[string(key)]; ok {
-		grow -= len(key) + len(old.value) + entryCost
-	}
-	if s.size+grow > s.limit {
-		s.expire()
-		// The key itself may have been among the expired.
-		grow = len(key) + len(value) + entryCost
-		if old, ok := s.entries[string(key)]; ok {
-			grow -= len(key) + len(old.value) + entryCost
-		}
-		if s.size+grow > s.limit {
+	growth := s.growth(key, value)
+	if s.size+growth > s.limit {
+		s.removeExpired()
+		growth = s.growth(key, value) // the key itself may have expired
+		if s.size+growth > s.limit {
 			return false
 		}
 	}
-	s.size += grow
+	s.size += growth
 	s.entries[string(key)] = entry{value, expires}
 	if expires != 0 {
-		s.soonest = min(s.soonest, expires)
+		s.firstExpiry = min(s.firstExpiry, expires)
 	}
 	return true
 }
 
-// expire removes what has expired. It runs only when room is short.
-func (s *store) expire() {
+// growth returns by how many bytes storing the value would enlarge the store.
+func (s *store) growth(key []byte, value string) int {
+	if old, ok := s.entries[string(key)]; ok {
+		return len(value) - len(old.value)
+	}
+	return len(key) + len(value) + entryOverhead
+}
+
+// removeExpired removes expired entries. It runs only when the store is full.
+func (s *store) removeExpired() {
 	now := ticks(s.now())
-	if now < s.soonest {
+	if now < s.firstExpiry {
 		return
 	}
-	s.soonest = math.MaxInt64
+	s.firstExpiry = math.MaxInt64
 	for k, e := range s.entries {
 		switch {
 		case e.expires == 0:
 		case now >= e.expires:
 			s.remove(k)
 		default:
-			s.soonest = min(s.soonest, e.expires)
+			s.firstExpiry = min(s.firstExpiry, e.expires)
 		}
 	}
 }

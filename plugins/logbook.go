@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// LogLine is a line that a plugin, or the host about it, wrote.
+// LogLine is a log line of a plugin, or of the host about the plugin.
 type LogLine struct {
 	Time  time.Time  `json:"time"`
 	Level slog.Level `json:"level"`
@@ -16,29 +16,31 @@ type LogLine struct {
 }
 
 const (
-	logKept  = 200 // lines a logbook remembers
-	logRate  = 20  // lines a second …
-	logBurst = 100 // … after so many at once
+	logKept  = 200 // lines that a logbook remembers
+	logRate  = 20  // lines per second
+	logBurst = 100 // lines at once
 )
 
-// logbook passes a plugin's lines to the logger at a bounded rate and remembers the last ones. Safe for concurrent use.
+// logbook passes a plugin's lines to the logger at a bounded rate and remembers the last ones. Its methods are safe for
+// concurrent use.
 type logbook struct {
 	logger *slog.Logger
 	name   string
 	now    func() time.Time
 
-	mu       sync.Mutex
-	lines    []LogLine // a ring once it is full
-	next     int
-	tokens   float64
-	refilled time.Time
-	left     int // lines suppressed since the last one that went through
+	mu         sync.Mutex // guards the fields below
+	lines      []LogLine  // a ring once it is full
+	next       int
+	tokens     float64
+	refilled   time.Time
+	suppressed int // lines since the last one that was written
 }
 
 func newLogbook(logger *slog.Logger, name string, now func() time.Time) *logbook {
 	return &logbook{logger: logger, name: name, now: now, tokens: logBurst, refilled: now()}
 }
 
+// write logs and remembers a line, or counts it as suppressed.
 func (l *logbook) write(level slog.Level, text string) {
 	text = strings.ToValidUTF8(strings.TrimRight(text, "\n"), "\uFFFD")
 	l.mu.Lock()
@@ -46,13 +48,13 @@ func (l *logbook) write(level slog.Level, text string) {
 	l.tokens = min(logBurst, l.tokens+now.Sub(l.refilled).Seconds()*logRate)
 	l.refilled = now
 	if l.tokens < 1 {
-		l.left++
+		l.suppressed++
 		l.mu.Unlock()
 		return
 	}
 	l.tokens--
-	left := l.left
-	l.left = 0
+	suppressed := l.suppressed
+	l.suppressed = 0
 	line := LogLine{now, level, text}
 	if len(l.lines) < logKept {
 		l.lines = append(l.lines, line)
@@ -63,8 +65,8 @@ func (l *logbook) write(level slog.Level, text string) {
 	l.mu.Unlock()
 
 	attrs := []slog.Attr{slog.String("plugin", l.name)}
-	if left > 0 {
-		attrs = append(attrs, slog.Int("suppressed", left))
+	if suppressed > 0 {
+		attrs = append(attrs, slog.Int("suppressed", suppressed))
 	}
 	l.logger.LogAttrs(context.Background(), level, text, attrs...)
 }

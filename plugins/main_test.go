@@ -21,7 +21,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leftGoroutines waits for the goroutines that run code of this module to end, and returns the stacks of those that do not.
+// leftGoroutines waits for the goroutines that run code of this module to end, and returns the stacks of those that
+// do not.
 func leftGoroutines(patience time.Duration) string {
 	deadline := time.Now().Add(patience)
 	for {

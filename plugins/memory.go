@@ -6,27 +6,27 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// linearMemory is a guest's memory. It doubles where wazero's own grows by a quarter: a guest that grows page by page then costs a
-// third of the time, all of which no one else on its thread has.
+// linearMemory is the memory of a guest. The capacity doubles, where wazero's own grows by a quarter. A guest that
+// grows page by page then costs a third of the time, during which nothing else runs on its thread.
 type linearMemory struct {
-	bytes []byte
-	most  uint64
+	bytes    []byte
+	maxBytes uint64
 }
 
-// withMemory lets wazero take the memory of the next instance from us.
+// withMemory makes wazero allocate the memory of the next instance here.
 func withMemory(ctx context.Context) context.Context {
-	return experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(_, most uint64) experimental.LinearMemory {
-		return &linearMemory{most: most}
-	}))
+	return experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(
+		func(_, maxBytes uint64) experimental.LinearMemory { return &linearMemory{maxBytes: maxBytes} }))
 }
 
-// Reallocate returns the memory with a new, larger size, its content kept and the rest zero; nil if that is too much.
+// Reallocate returns the memory with a new, larger size. The content is kept and the rest is zero. The result is nil if
+// the size is beyond the maximum.
 func (l *linearMemory) Reallocate(size uint64) []byte {
 	switch {
-	case size > l.most:
+	case size > l.maxBytes:
 		return nil
 	case size > uint64(cap(l.bytes)):
-		grown := make([]byte, size, max(size, min(l.most, 2*uint64(cap(l.bytes)))))
+		grown := make([]byte, size, max(size, min(l.maxBytes, 2*uint64(cap(l.bytes)))))
 		copy(grown, l.bytes)
 		l.bytes = grown
 	default:
@@ -35,5 +35,5 @@ func (l *linearMemory) Reallocate(size uint64) []byte {
 	return l.bytes
 }
 
-// Free gives the memory back to the garbage collector.
+// Free releases the memory to the garbage collector.
 func (l *linearMemory) Free() { l.bytes = nil }

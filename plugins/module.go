@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,10 +17,10 @@ import (
 	"github.com/edgerelay/edgerelay/plugins/internal/metering"
 )
 
-// maxTable bounds a guest's tables: eight bytes of host memory an element.
-const maxTable = 1 << 17
+// maxTableElements bounds a guest's tables. An element takes eight bytes of host memory.
+const maxTableElements = 1 << 17
 
-// module is a loaded module: compiled code and the instances that run it. A deployment replaces it as a whole.
+// module is a loaded module: compiled code and instances. A deployment replaces the whole module.
 type module struct {
 	spec     Spec
 	key      string
@@ -35,7 +36,7 @@ type module struct {
 	startWait time.Duration
 }
 
-// load compiles a module, checks it against the ABI, tries its samples and starts its instances. Nothing of it is visible before.
+// load compiles a module, checks it against the ABI, tries its samples and starts its instances.
 func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module, err error) {
 	m = &module{
 		spec: spec, key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
@@ -46,7 +47,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		b.limits, b.now = breakerLimits{spec.MaxFailures, spec.Cooldown}, h.now
 	}
 	defer func() {
-		if r := recover(); r != nil { // a bug of the engine must not cost the server
+		if r := recover(); r != nil { // a defect of the engine must not end the server
 			err = engineFault(r)
 		}
 		if err != nil {
@@ -54,21 +55,8 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 			m, err = nil, fmt.Errorf("plugin %s: %w", spec.Name, err)
 		}
 	}()
-	metered, err := metering.Rewrite(spec.Wasm, metering.Options{InitialFuel: spec.InitFuel, ExportStart: true, MaxTableElements: maxTable, MaxPages: uint32(spec.Memory / (64 << 10))})
-	if err != nil {
+	if err = h.build(ctx, m); err != nil {
 		return m, err
-	}
-	err = h.compile(ctx, m, metered)
-	if faultOfDisk(err) { // it costs the next start the compilation, and this one nothing
-		h.logger.Warn("a compiled plugin is not kept on disk; the next start compiles it again", "plugin", spec.Name, "error", err)
-		_ = m.runtime.Close(ctx)
-		err = m.compile(ctx, metered, nil)
-	}
-	if err != nil {
-		if strings.Contains(err.Error(), "over limit") {
-			return m, fmt.Errorf("compile the module: %w: raise the plugin's memory, now %d bytes", err, spec.Memory)
-		}
-		return m, fmt.Errorf("compile the module: %w", err)
 	}
 	if m.hooks, err = checkExports(m.compiled); err != nil {
 		return m, err
@@ -97,8 +85,32 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	return m, nil
 }
 
-// compile compiles a module by way of the cache, one of the same bytes at a time: wazero 1.12 lets others have a module that it found on
-// disk before it has made all of it.
+// build rewrites the module to count fuel and compiles it.
+func (h *host) build(ctx context.Context, m *module) error {
+	metered, err := metering.Rewrite(m.spec.Wasm, metering.Options{
+		InitialFuel: m.spec.InitFuel, ExportStart: true, MaxTableElements: maxTableElements,
+		MaxPages: uint32(m.spec.Memory >> 16),
+	})
+	if err != nil {
+		return err
+	}
+	err = h.compile(ctx, m, metered)
+	if isDiskError(err) { // the module works, and the next start compiles it again
+		h.logger.Warn("compiled plugin not cached on disk", "plugin", m.spec.Name, "error", err)
+		_ = m.runtime.Close(ctx)
+		err = m.compile(ctx, metered, nil)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case strings.Contains(err.Error(), "over limit"):
+		return fmt.Errorf("compile the module: %w; raise the plugin's memory, now %d bytes", err, m.spec.Memory)
+	}
+	return fmt.Errorf("compile the module: %w", err)
+}
+
+// compile compiles a module through the cache. It compiles equal bytes one at a time: wazero 1.12 shares a module
+// that it found on disk before the module is complete.
 func (h *host) compile(ctx context.Context, m *module, metered []byte) error {
 	lock, _ := h.compiling.LoadOrStore(Hash(metered), new(sync.Mutex))
 	mu := lock.(*sync.Mutex)
@@ -107,12 +119,15 @@ func (h *host) compile(ctx context.Context, m *module, metered []byte) error {
 	return m.compile(ctx, metered, h.cache)
 }
 
-// faultOfDisk tells whether the cache of compiled modules could not be read or written: the disk is full, or has faults.
-func faultOfDisk(err error) bool {
-	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) || errors.As(err, new(*os.SyscallError))
+// isDiskError reports whether err comes from reading or writing the cache of compiled modules: the disk is full or
+// fails.
+func isDiskError(err error) bool {
+	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) ||
+		errors.As(err, new(*os.SyscallError))
 }
 
-// compile makes the module's runtime, and compiles it there; without a cache the runtime keeps what it has compiled.
+// compile creates the module's runtime and compiles the module there. Without a cache, the runtime keeps the compiled
+// code.
 func (m *module) compile(ctx context.Context, wasm []byte, cache wazero.CompilationCache) (err error) {
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
@@ -126,43 +141,42 @@ func (m *module) compile(ctx context.Context, wasm []byte, cache wazero.Compilat
 	return err
 }
 
-// checkImports refuses what no host function serves or no grant covers, all faults at once.
+// checkImports checks that host functions serve all imports and grants cover them. The error lists all faults.
 func (m *module) checkImports() error {
 	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if mems := m.compiled.ImportedMemories(); len(mems) > 0 {
-		faults = append(faults, errors.New("it imports its memory: export one instead"))
+		fault("the module imports its memory; export a memory instead")
 	}
 	for _, f := range m.compiled.ImportedFunctions() {
 		mod, name, _ := f.Import()
-		var known *hostFunction
 		list := hostFunctions
 		switch mod {
 		case hostModule:
 		case wasiModule:
 			list = wasiFunctions
 		default:
-			faults = append(faults, fmt.Errorf("it imports %s.%s: only %s and %s are offered", mod, name, hostModule, wasiModule))
+			fault("the module imports %s.%s; import only from %s and %s", mod, name, hostModule, wasiModule)
 			continue
 		}
-		for i := range list {
-			if list[i].name == name {
-				known = &list[i]
-			}
+		i := slices.IndexFunc(list, func(known hostFunction) bool { return known.name == name })
+		if i < 0 {
+			fault("the module imports %s.%s, which ABI %d does not define; use a matching SDK", mod, name, ABIVersion)
+			continue
 		}
+		known := &list[i]
 		got := signature{f.ParamTypes(), f.ResultTypes()}
 		switch {
-		case known == nil:
-			faults = append(faults, fmt.Errorf("it imports %s.%s, which ABI %d does not have", mod, name, ABIVersion))
 		case !got.equal(known.sig):
-			faults = append(faults, fmt.Errorf("it imports %s.%s as %s instead of %s", mod, name, got, known.sig))
+			fault("the module imports %s.%s as %s; the type must be %s", mod, name, got, known.sig)
 		case !m.spec.granted(known.grant):
-			faults = append(faults, fmt.Errorf("it imports %s.%s, which needs the grant %q in the plugin's block", mod, name, known.grant))
+			fault("the module imports %s.%s; add 'grant %s' to the plugin's block", mod, name, known.grant)
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// close drains: it waits for every call in flight, then frees instances and code. Later callers get errReplaced.
+// close waits for every call in flight, then frees instances and code. Later callers get errReplaced.
 func (m *module) close() {
 	m.closeSupply()
 	for i := range m.slots {

@@ -15,185 +15,197 @@ import (
 type Output struct {
 	Group   string
 	Payload []byte
-	// Audience holds a bit for each subscriber class that gets the event; all are set unless a plugin said otherwise.
+	// Audience has a bit for each subscriber class that gets the event. All bits are set unless a plugin restricts
+	// them.
 	Audience uint64
-	// PerClass tells that a plugin of the group renders payloads: call Render for each class present instead of sending Payload.
+	// PerClass tells that a plugin of the group renders payloads: call Render for each class present instead of sending
+	// Payload.
 	PerClass bool
 }
 
-// Decision is what the plugins say to a subscription.
+// Decision is the plugins' answer to a subscription.
 type Decision struct {
 	Allow bool
 	// Class of the subscriber, 0 to 63.
 	Class uint8
 	// Reason of a denial, for the log and the client; may be empty.
 	Reason string
-	// Plugin that denied.
+	// Plugin is the name of the plugin that denied.
 	Plugin string
 }
 
-// Pipeline takes events through plugins. Its methods are safe for concurrent use; events of one group keep their order if they come
-// from one caller at a time.
+// Pipeline takes events through plugins. Methods are safe for concurrent use. Events of one group keep their
+// order if they come from one caller at a time.
 type Pipeline struct {
 	host *host
 	seed maphash.Seed
 
 	routes atomic.Pointer[routes]
-	order  atomic.Pointer[[]*plugin] // for who looks, and does not wait for a change
+	order  atomic.Pointer[[]*plugin] // for readers that must not wait for a change
 
-	// withheld is told of events that are withheld; nil: no function.
-	withheld atomic.Pointer[func(group string)]
+	onWithheld atomic.Pointer[func(group string)] // may hold nil
 
-	mu      sync.Mutex // of changes
+	mu      sync.Mutex // held during changes; guards the fields below
 	plugins map[string]*plugin
 	closed  bool
 }
 
-// OnWithheld calls told with the group of each event that is withheld because a plugin could not process it, see
-// [OnErrorWithhold], from the goroutine that brought the event. So told must be quick, and not call the Pipeline.
-func (p *Pipeline) OnWithheld(told func(group string)) { p.withheld.Store(&told) }
+// OnWithheld calls f with the group of each event that is withheld because a plugin could not process it, see
+// [OnErrorWithhold]. The call comes from the goroutine that brought the event: f must return quickly and must not
+// call the Pipeline.
+func (p *Pipeline) OnWithheld(f func(group string)) { p.onWithheld.Store(&f) }
 
-// Process takes an event through the plugins of its group and appends what comes out to out: nothing if a plugin dropped it, several
-// events if one split it or sent some to other groups. It does not block on anything but a guest's budget, keeps neither argument, and
-// does not allocate for an event that passes. Outputs of the event's own group come in order; an output may share payload's bytes.
+// Process takes an event through the plugins of its group and appends the resulting events to out: none if a plugin
+// dropped the event, several if a plugin split the event or sent events to other groups. It blocks only as long as the
+// guests' fuel lasts, keeps no argument, and does not allocate for an event that passes. Outputs of the event's own
+// group come in order. An output may share the payload's bytes.
 func (p *Pipeline) Process(group string, payload []byte, out []Output) []Output {
 	out, _ = p.Run(group, payload, out)
 	return out
 }
 
-// Run is Process, and tells whether the event or one that was emitted for it was withheld, see [OnErrorWithhold].
+// Run is like Process, and reports whether the event, or an event emitted for it, was withheld, see [OnErrorWithhold].
 func (p *Pipeline) Run(group string, payload []byte, out []Output) (_ []Output, withheld bool) {
-	r := p.routes.Load()
-	way := r.of(group)
+	current := p.routes.Load()
+	rt := current.find(group)
 	ev := Output{Group: group, Payload: payload, Audience: allClasses}
-	if len(way.steps) == 0 {
+	if len(rt.steps) == 0 {
 		return append(out, ev), false
 	}
-	for n := len(out); ; {
-		w := walk{limit: n + maxOutputs, emissions: maxEmissions, tell: p.withheld.Load()}
-		if out = r.walk(way, 0, &ev, 0, out, &w); !w.stale {
-			return out, w.withheld
+	for before := len(out); ; {
+		t := traversal{
+			routes: current, onWithheld: p.onWithheld.Load(),
+			outputLimit: before + maxOutputs, emissionsLeft: maxEmissions,
 		}
-		// A plugin on its way was removed meanwhile: what is in force now decides.
-		out = out[:n]
-		now := p.routes.Load()
-		if now == r { // all of them are being closed
+		if out = t.walk(rt, 0, &ev, 0, out); !t.stale {
+			return out, t.withheld
+		}
+		// A plugin on the way was removed meanwhile: the current routes decide.
+		out = out[:before]
+		latest := p.routes.Load()
+		if latest == current { // the pipeline is being closed
 			return out, false
 		}
-		r, way, ev = now, now.of(group), Output{Group: group, Payload: payload, Audience: allClasses}
+		current, rt, ev = latest, latest.find(group), Output{Group: group, Payload: payload, Audience: allClasses}
 	}
 }
 
-// maxEmissions is how many emitted events are followed for one event, whether they come out or not.
+// maxEmissions bounds how many emitted events are followed for one event, even if none of them leaves the pipeline.
 const maxEmissions = 256
 
-// walk is what is counted while one event goes through the pipeline.
-type walk struct {
-	limit     int // of outputs, with those of other events before them
-	emissions int // that may still be followed
-	stale     bool
-	withheld  bool
-	tell      *func(group string) // of withheld events; may be nil
+// traversal is the way of one event, and of the events emitted for it, through the pipeline.
+type traversal struct {
+	routes        *routes
+	outputLimit   int // length of the output slice, including outputs of earlier events
+	emissionsLeft int
+	onWithheld    *func(group string) // may be nil
+
+	stale    bool // a plugin was removed meanwhile; the result does not count
+	withheld bool
 }
 
-func (w *walk) withhold(group string) {
-	w.withheld = true
-	if w.tell != nil {
-		(*w.tell)(group)
+func (t *traversal) withhold(group string) {
+	t.withheld = true
+	if t.onWithheld != nil {
+		(*t.onWithheld)(group)
 	}
 }
 
-// walk takes an event through the steps of its way from the given one on.
-func (r *routes) walk(way *route, from int, ev *Output, hops int, out []Output, w *walk) []Output {
+// walk takes an event through the steps of its route, beginning with the given one, and appends the outputs.
+func (t *traversal) walk(rt *route, from int, ev *Output, hops int, out []Output) []Output {
 	var res result
-	for i := from; i < len(way.steps); i++ {
-		s := &way.steps[i]
-		s.event(way.hash, way.group, ev.Payload, hops, &res)
+	for i := from; i < len(rt.steps); i++ {
+		s := &rt.steps[i]
+		s.event(rt.hash, rt.group, ev.Payload, hops, &res)
 		if res.removed {
-			w.stale = true
+			t.stale = true
 			return out
 		}
 		if s.shadow || len(s.shadows) > 0 {
-			way.compare(s, ev.Payload, hops, &res)
+			rt.runShadows(s, ev.Payload, hops, &res)
 			if s.shadow {
 				continue
 			}
 		}
 		if len(res.emits) > 0 {
-			return r.split(way, i, ev, &res, hops, out, w)
+			return t.split(rt, i, ev, &res, hops, out)
 		}
 		if res.verdict == Drop {
 			if res.withheld {
-				w.withhold(way.group)
+				t.withhold(rt.group)
 			}
 			return out
 		}
 		ev.apply(&res)
 	}
-	return way.arrive(ev, out, w.limit)
+	return t.appendOutput(rt, ev, out)
 }
 
-// split goes on with an event's own output first and with what was emitted afterwards.
-func (r *routes) split(way *route, at int, ev *Output, res *result, hops int, out []Output, w *walk) []Output {
+// split continues with the event's own output first, and then with the events that step at emitted.
+func (t *traversal) split(rt *route, at int, ev *Output, res *result, hops int, out []Output) []Output {
 	before := ev.Audience
 	if res.verdict != Drop {
 		ev.apply(res)
-		out = r.walk(way, at+1, ev, hops, out, w)
+		out = t.walk(rt, at+1, ev, hops, out)
 	}
 	for _, e := range res.emits {
-		if w.stale {
+		if t.stale {
 			return out
 		}
-		if len(out) >= w.limit || w.emissions == 0 {
-			way.leaveOut(at, &e, w)
+		if len(out) >= t.outputLimit || t.emissionsLeft == 0 {
+			t.dropExcess(rt, at, &e)
 			continue
 		}
-		w.emissions--
+		t.emissionsLeft--
+		emitted := Output{Group: rt.group, Payload: e.payload, Audience: before & e.audience}
 		if e.group == "" {
-			out = r.walk(way, at+1, &Output{Group: way.group, Payload: e.payload, Audience: before & e.audience}, hops, out, w)
+			out = t.walk(rt, at+1, &emitted, hops, out)
 			continue
 		}
-		// An audience is of one group's classes; another group begins with its own.
-		out = r.walk(r.of(e.group), 0, &Output{Group: e.group, Payload: e.payload, Audience: e.audience}, hops+1, out, w)
+		// An audience refers to the classes of one group, so another group starts with the emission's own audience.
+		emitted.Group, emitted.Audience = e.group, e.audience
+		out = t.walk(t.routes.find(e.group), 0, &emitted, hops+1, out)
 	}
 	return out
 }
 
-// leaveOut counts an emitted event that is one too many, and tells the clients of its group like [OnErrorWithhold].
-func (way *route) leaveOut(at int, e *emission, w *walk) {
-	s := &way.steps[at]
+// dropExcess drops an emitted event because its original has become too many. The group learns of it as of a withheld
+// event.
+func (t *traversal) dropExcess(rt *route, at int, e *emission) {
+	s := &rt.steps[at]
 	s.excess.Add(1)
 	switch {
 	case s.spec.Load().OnError == OnErrorDrop:
 	case e.group == "":
-		w.withhold(way.group)
+		t.withhold(rt.group)
 	default:
-		w.withhold(e.group)
+		t.withhold(e.group)
 	}
 }
 
-// arrive appends an event that is through.
-func (way *route) arrive(ev *Output, out []Output, limit int) []Output {
-	if len(out) >= limit || ev.Audience == 0 {
+// appendOutput appends an event that has passed all steps.
+func (t *traversal) appendOutput(rt *route, ev *Output, out []Output) []Output {
+	if len(out) >= t.outputLimit || ev.Audience == 0 {
 		return out
 	}
-	for i := range way.steps {
-		if m := way.steps[i].live(); m != nil && m.hooks&OnClass != 0 && !way.steps[i].shadow {
+	for i := range rt.steps {
+		if m := rt.steps[i].live(); m != nil && m.hooks&OnClass != 0 && !rt.steps[i].shadow {
 			ev.PerClass = true
 		}
 	}
 	return append(out, *ev)
 }
 
-// compare lets a step's shadows decide too, and counts whether they decide alike. A shadow that is a step is compared with pass.
-func (way *route) compare(s *step, payload []byte, hops int, res *result) {
+// runShadows gives the event to a step's shadows and counts whether their decisions equal the step's. A step that is
+// itself a shadow is compared with Pass.
+func (rt *route) runShadows(s *step, payload []byte, hops int, res *result) {
 	if s.shadow {
-		s.count(&result{audience: allClasses}, res)
+		s.countShadow(&result{audience: allClasses}, res)
 	}
-	for _, sh := range s.shadows {
+	for _, shadow := range s.shadows {
 		var other result
-		sh.event(way.hash, way.group, payload, hops, &other)
-		sh.count(res, &other)
+		shadow.event(rt.hash, rt.group, payload, hops, &other)
+		shadow.countShadow(res, &other)
 	}
 }
 
@@ -204,8 +216,8 @@ func (ev *Output) apply(res *result) {
 	ev.Audience &= res.audience
 }
 
-// count notes whether a shadow decided like the original.
-func (p *plugin) count(original, shadow *result) {
+// countShadow counts whether a shadow's decision equals the original's.
+func (p *plugin) countShadow(original, shadow *result) {
 	same := original.verdict == shadow.verdict && bytes.Equal(original.payload, shadow.payload) &&
 		original.audience == shadow.audience && len(original.emits) == len(shadow.emits)
 	for i := 0; same && i < len(original.emits); i++ {
@@ -219,34 +231,35 @@ func (p *plugin) count(original, shadow *result) {
 	}
 }
 
-// Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. It reports false if
-// they get nothing, and an error for any other class. The result may share the argument's bytes.
+// Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. It reports
+// false if they get nothing, and an error for any other class. The result may share the argument's bytes.
 func (p *Pipeline) Render(class uint8, group string, payload []byte) (rendered []byte, ok bool, err error) {
 	if class > maxClass {
 		return nil, false, fmt.Errorf("render for class %d: classes are 0 to %d", class, maxClass)
 	}
 	for {
-		r := p.routes.Load()
-		switch res := r.of(group).render(class, payload); {
+		current := p.routes.Load()
+		switch res := current.find(group).render(class, payload); {
 		case !res.removed:
-			if told := p.withheld.Load(); res.withheld && told != nil {
-				(*told)(group)
+			if f := p.onWithheld.Load(); res.withheld && f != nil {
+				(*f)(group)
 			}
 			return res.payload, res.verdict != Drop, nil
-		case p.routes.Load() == r: // the pipeline is being closed
+		case p.routes.Load() == current: // the pipeline is being closed
 			return nil, false, nil
 		}
 	}
 }
 
-// render is Render by the plugins of one route; gone tells that one of them has been removed meanwhile.
-func (way *route) render(class uint8, payload []byte) result {
-	for i := range way.steps {
-		s := &way.steps[i]
+// render renders an event with the plugins of a route. The result is marked removed if a plugin was removed
+// meanwhile.
+func (rt *route) render(class uint8, payload []byte) result {
+	for i := range rt.steps {
+		s := &rt.steps[i]
 		if s.shadow {
 			continue
 		}
-		switch res := s.render(way.hash, class, way.group, payload); {
+		switch res := s.render(rt.hash, class, rt.group, payload); {
 		case res.removed, res.verdict == Drop:
 			return res
 		case res.verdict == Replace:
@@ -256,41 +269,42 @@ func (way *route) render(class uint8, payload []byte) result {
 	return result{payload: payload}
 }
 
-// Subscribe asks the group's plugins whether a user may subscribe, and for the class they are in. user is a JSON value, nil for none.
-// Every plugin must allow; the first that names a class decides on it. The error tells of a plugin that failed, for which the Decision
-// is then a denial, or of a context that is done.
+// Subscribe asks the group's plugins whether a user may subscribe, and for the user's class. user is a JSON value, or
+// nil. Every plugin must allow the subscription; the first plugin that names a class decides about the class. An
+// error means that a plugin failed, in which case the Decision is a denial, or that ctx is done.
 func (p *Pipeline) Subscribe(ctx context.Context, user []byte, group string) (Decision, error) {
 	for {
-		r := p.routes.Load()
-		d, err := p.subscribe(ctx, r.of(group), user)
-		if !errors.Is(err, errReplaced) || p.routes.Load() == r { // the latter: all plugins are being closed
+		current := p.routes.Load()
+		d, err := p.subscribe(ctx, current.find(group), user)
+		if !errors.Is(err, errReplaced) || p.routes.Load() == current { // the latter: the pipeline is being closed
 			return d, err
 		}
 	}
 }
 
-// subscribe is Subscribe by the plugins of one route. errReplaced tells that one of them has been removed meanwhile.
-func (p *Pipeline) subscribe(ctx context.Context, way *route, user []byte) (Decision, error) {
+// subscribe asks the plugins of a route. errReplaced means that a plugin was removed meanwhile.
+func (p *Pipeline) subscribe(ctx context.Context, rt *route, user []byte) (Decision, error) {
 	d := Decision{Allow: true}
 	var request []byte
 	classified := false
-	for i := range way.steps {
-		s := &way.steps[i]
+	for i := range rt.steps {
+		s := &rt.steps[i]
 		if m := s.live(); s.shadow || m != nil && m.hooks&OnSubscribe == 0 {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return Decision{Plugin: s.name}, fmt.Errorf("plugin %s was not asked: %w", s.name, err)
+			return Decision{Plugin: s.name}, fmt.Errorf("ask plugin %s: %w", s.name, err)
 		}
 		if request == nil {
 			var err error
-			if request, err = subscribeRequest(user, way.group); err != nil {
+			if request, err = subscribeRequest(user, rt.group); err != nil {
 				return Decision{Plugin: s.name}, err
 			}
 		}
-		answer, named, err := s.subscribe(way.hash, maphash.Bytes(p.seed, user), way.group, request)
+		answer, named, err := s.subscribe(rt.hash, maphash.Bytes(p.seed, user), rt.group, request)
 		if err != nil {
-			return Decision{Plugin: s.name, Reason: "the plugin failed"}, fmt.Errorf("plugin %s decides about group %s: %w", s.name, way.group, err)
+			return Decision{Plugin: s.name, Reason: "the plugin failed"},
+				fmt.Errorf("ask plugin %s about group %s: %w", s.name, rt.group, err)
 		}
 		if !answer.Allow {
 			answer.Plugin = s.name
@@ -303,6 +317,7 @@ func (p *Pipeline) subscribe(ctx context.Context, way *route, user []byte) (Deci
 	return d, nil
 }
 
+// subscribeRequest encodes the input of on_subscribe.
 func subscribeRequest(user []byte, group string) ([]byte, error) {
 	if len(user) == 0 {
 		user = []byte("null")
@@ -312,10 +327,10 @@ func subscribeRequest(user []byte, group string) ([]byte, error) {
 		Group string          `json:"group"`
 	}{user, group})
 	if err != nil {
-		return nil, fmt.Errorf("the user is not a JSON value: %w", err)
+		return nil, fmt.Errorf("encode the user as JSON: %w", err)
 	}
 	return request, nil
 }
 
-// Matches tells whether any plugin is bound to the group.
-func (p *Pipeline) Matches(group string) bool { return len(p.routes.Load().of(group).steps) > 0 }
+// Matches reports whether any plugin is bound to the group.
+func (p *Pipeline) Matches(group string) bool { return len(p.routes.Load().find(group).steps) > 0 }

@@ -216,10 +216,10 @@ func TestSubscribe(t *testing.T) {
 		{"g1", `{"do":"reason"}`, Decision{Plugin: "actor", Reason: "not yours"}, ""},
 		{"g1", `{"do":"group"}`, Decision{Plugin: "actor", Reason: "g1"}, ""},
 		{"g-both", `{"do":"class"}`, Decision{Allow: true, Class: 5}, ""},
-		{"g1", `{"do":"error"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "reports an error"},
+		{"g1", `{"do":"error"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "reported an error"},
 		{"g1", `{"do":"trap"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "unreachable"},
-		{"g1", `{"do":"reserved"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "no result that ABI 1 knows"},
-		{"g1", `not JSON`, Decision{Plugin: "actor"}, "not a JSON value"},
+		{"g1", `{"do":"reserved"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "does not define the result"},
+		{"g1", `not JSON`, Decision{Plugin: "actor"}, "encode the user as JSON"},
 	} {
 		d, err := p.Subscribe(ctx, []byte(c.user), c.group)
 		if d != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
@@ -259,8 +259,9 @@ func TestRender(t *testing.T) {
 	}
 }
 
-// An event is on its way when its plugin is removed, and another takes its place: what is in force now decides, and never nobody.
-func TestRemovedWhileAnEventIsOnItsWay(t *testing.T) {
+// TestRemovedDuringAnEvent: if a plugin is removed and replaced by another while an event is on its way to it, the event is
+// dropped. It never passes without a decision.
+func TestRemovedDuringAnEvent(t *testing.T) {
 	redact := Spec{Name: "redact", Wasm: fixture(t, "actor"), Groups: []string{"g*"}, Grants: Grants, Instances: 1}
 	p := pipeline(t, Options{}, redact)
 	before := p.routes.Load()
@@ -269,22 +270,22 @@ func TestRemovedWhileAnEventIsOnItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	ev := Output{Group: "g1", Payload: do("drop"), Audience: allClasses}
-	w := walk{limit: maxOutputs, emissions: maxEmissions}
-	if out := before.walk(before.of("g1"), 0, &ev, 0, nil, &w); len(out) > 0 || !w.stale {
-		t.Errorf("%d events come out of what is no longer in force, stale %v", len(out), w.stale)
+	way := traversal{routes: before, outputLimit: maxOutputs, emissionsLeft: maxEmissions}
+	if out := way.walk(before.find("g1"), 0, &ev, 0, nil); len(out) > 0 || !way.stale {
+		t.Errorf("%d events pass the removed plugin, stale %v", len(out), way.stale)
 	}
-	p.routes.Store(before) // as it was when the event set out
+	p.routes.Store(before) // the routes when the event set out
 	done := make(chan []Output)
 	go func() { done <- p.Process("g1", do("drop"), nil) }()
 	if out := <-done; len(out) > 0 {
-		t.Errorf("out came %q", out[0].Payload)
+		t.Errorf("the event passes: %q", out[0].Payload)
 	}
 	if _, ok, _ := p.Render(1, "g1", []byte("{}")); ok {
-		t.Error("shown by a plugin that is gone")
+		t.Error("a removed plugin renders")
 	}
 }
 
-// What is emitted for one event is followed only so far, though nothing of it comes out.
+// TestEmissionsAreBounded: the number of emitted events that are followed is bounded, even if none leaves the pipeline.
 func TestEmissionsAreBounded(t *testing.T) {
 	p := pipeline(t, Options{}, Spec{Name: "fan", Wasm: fixture(t, "fan"), Groups: []string{"*"}, Grants: Grants, Instances: 1})
 	if out := p.Process("ga", []byte("{}"), nil); len(out) > 0 {

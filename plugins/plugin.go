@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// plugin is the part of a plugin that outlives its modules: name, logs, counters, key-value store and policy. Its methods are
-// safe for concurrent use, except that the pipeline's lock guards install, revokeFallback and remove.
+// plugin is the part of a plugin that outlives its modules: name, logs, counters, key-value store and policy. Its
+// methods are safe for concurrent use, except that the pipeline's lock guards install, revokeFallback and remove.
 type plugin struct {
 	name string
 	env  *environment
@@ -18,7 +18,7 @@ type plugin struct {
 
 	skipped      atomic.Uint64 // calls not made while a circuit breaker was open
 	outcomes     [outcomeCount]atomic.Uint64
-	excess       atomic.Uint64 // emitted events dropped because one event had become too many
+	excess       atomic.Uint64 // emitted events dropped because an event had become too many
 	shadowSame   atomic.Uint64 // of a shadow: decisions equal to the original's
 	shadowDiffer atomic.Uint64 // of a shadow: other decisions
 
@@ -74,7 +74,8 @@ func (p *plugin) acquire(key breakerKey, hash uint64) (m *module, s *slot, err e
 	}
 }
 
-// acquireFallback acquires an instance of the fallback module. s is nil if there is none, or if it cannot take the call.
+// acquireFallback acquires an instance of the fallback module. s is nil if there is none, or if it cannot take the
+// call.
 func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slot) {
 	if p.spec.Load().OnError != OnErrorLastGood {
 		return nil, nil
@@ -89,7 +90,7 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 	return m, s
 }
 
-// event decides about an event and sets res. It never fails: after an error, on_error decides.
+// event decides about an event and sets res. There is no error to return: after a failure, on_error decides.
 func (p *plugin) event(hash uint64, group string, payload []byte, hops int, res *result) {
 	key := breakerKey{hook: OnEvent, group: group}
 	m, s, err := p.acquire(key, hash)
@@ -203,9 +204,9 @@ func (m *module) subscribe(s *slot, key breakerKey, request []byte) (Decision, b
 	return d, classified, m.release(s, key, f)
 }
 
-// install makes m the live module between two events and closes the modules that it replaces. With on_error last_good, the
-// live module becomes the fallback if any of its calls has succeeded. install returns when every call in flight in the closed
-// modules has ended.
+// install makes m the live module between two events and closes the modules that it replaces. With on_error
+// last_good, the live module becomes the fallback if any of its calls has succeeded. install returns when every call
+// in flight in the closed modules has ended.
 func (p *plugin) install(m *module) {
 	old := p.live()
 	keep := old != nil && p.spec.Load().OnError == OnErrorLastGood && old.total().succeeded()

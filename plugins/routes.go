@@ -6,29 +6,29 @@ import (
 	"sync/atomic"
 )
 
-// step is one plugin of a chain, with the shadows that see what it sees.
+// step is a plugin of a group's chain, with the shadows that see the same events.
 type step struct {
 	*plugin
 	shadows []*plugin
-	shadow  bool // it has no effect itself
+	shadow  bool // the plugin itself is a shadow, without effect
 }
 
-// route is the way of one group through the pipeline.
+// route is the path of a group's events through the pipeline.
 type route struct {
 	group string
 	hash  uint64
 	steps []step
 }
 
-// binding ties a plugin to patterns.
+// binding ties a step to patterns of group names.
 type binding struct {
 	step
 	patterns []string
 }
 
-// routes is one state of the pipeline: the bindings in order, and the routes of groups seen lately. It is replaced as a whole.
-// The table holds one route in each place and forgets the one before: what it does not hold is found again by matching, so that it
-// needs no bound on the number of groups and no lock.
+// routes is a state of the pipeline: the bindings in order, and the routes of recent groups. A change replaces it
+// as a whole. Each place of the table holds one route, and a new route evicts the old one. An evicted route is found
+// again by matching, so the table needs neither a lock nor a bound on the number of groups.
 type routes struct {
 	bindings []binding
 	seed     maphash.Seed
@@ -39,8 +39,8 @@ func newRoutes(bindings []binding, seed maphash.Seed) *routes {
 	return &routes{bindings: bindings, seed: seed}
 }
 
-// of returns the route of a group.
-func (r *routes) of(group string) *route {
+// find returns the route of a group.
+func (r *routes) find(group string) *route {
 	hash := maphash.String(r.seed, group)
 	place := &r.table[hash%uint64(len(r.table))]
 	if known := place.Load(); known != nil && known.group == group {
@@ -59,8 +59,8 @@ func (r *routes) of(group string) *route {
 	return found
 }
 
-// match tells whether a pattern, in which "*" stands for any run of characters, covers all of s. It takes time linear in the product of
-// their lengths at worst.
+// match reports whether a pattern covers all of s; "*" stands for any run of characters. At worst the time is
+// proportional to the product of the two lengths.
 func match(pattern, s string) bool {
 	star, mark := -1, 0
 	p, i := 0, 0

@@ -4,67 +4,68 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"time"
 )
 
-// scratch is an environment for trials: what a guest does there leaves no trace.
-func (h *host) scratch(spec Spec) *environment {
-	return &environment{
-		log:     newLogbook(slog.New(slog.NewTextHandler(io.Discard, nil)), spec.Name, h.now),
-		metrics: &counters{}, kv: newStore(spec.KV, h.now), now: h.now,
-	}
+// scratchEnvironment returns an environment for trials, which leave no trace in the plugin's own.
+func scratchEnvironment(log *logbook, kv int, now func() time.Time) *environment {
+	return &environment{log: log, metrics: &counters{}, kv: newStore(kv, now), now: now}
 }
 
-// trySamples starts one instance in a scratch environment and holds it to the golden samples.
+// trySamples starts an instance in a scratch environment and compares its results with the golden samples.
 func (m *module) trySamples() error {
 	if len(m.spec.Samples) == 0 {
 		return nil
 	}
-	scratch := &environment{log: m.env.log, metrics: &counters{}, kv: newStore(m.spec.KV, m.env.now), now: m.env.now}
-	in, err := m.instantiate(context.Background(), scratch)
+	in, err := m.instantiate(context.Background(), scratchEnvironment(m.env.log, m.spec.KV, m.env.now))
 	if err != nil {
 		return err
 	}
 	defer in.close()
 	if in.onEvent == nil {
-		return fmt.Errorf("there are samples, and no ev_on_event to try them on")
+		return errors.New("try the samples: the module does not export ev_on_event")
 	}
 	for i, s := range m.spec.Samples {
-		var res result
-		if f := in.event(s.Group, s.Payload, 0, &res); f != nil {
-			return fmt.Errorf("sample %d (%s): %w", i+1, s.Group, f)
-		}
-		if s.Verdict != "" && s.Verdict != res.verdict.String() {
-			return fmt.Errorf("sample %d (%s): the verdict is %s instead of %s", i+1, s.Group, res.verdict, s.Verdict)
-		}
-		if len(s.Output) > 0 && !sameJSON(s.Output, res.payload) {
-			return fmt.Errorf("sample %d (%s): the output is %.200q instead of %.200q", i+1, s.Group, res.payload, s.Output)
-		}
-		if err := s.emitted(res.emits); err != nil {
+		if err := in.trySample(&s); err != nil {
 			return fmt.Errorf("sample %d (%s): %w", i+1, s.Group, err)
 		}
 	}
 	return nil
 }
 
-func (s *Sample) emitted(got []emission) error {
+func (in *instance) trySample(s *Sample) error {
+	var res result
+	if f := in.event(s.Group, s.Payload, 0, &res); f != nil {
+		return f
+	}
+	if s.Verdict != "" && s.Verdict != res.verdict.String() {
+		return fmt.Errorf("verdict %s, want %s", res.verdict, s.Verdict)
+	}
+	if len(s.Output) > 0 && !sameJSON(s.Output, res.payload) {
+		return fmt.Errorf("output %.200q, want %.200q", res.payload, s.Output)
+	}
+	return s.compareEmits(res.emits)
+}
+
+func (s *Sample) compareEmits(got []emission) error {
 	if len(s.Emits) == 0 {
 		return nil
 	}
 	if len(got) != len(s.Emits) {
-		return fmt.Errorf("%d events are emitted instead of %d", len(got), len(s.Emits))
+		return fmt.Errorf("%d events emitted, want %d", len(got), len(s.Emits))
 	}
 	for i, want := range s.Emits {
 		if got[i].group != want.Group || !sameJSON(want.Payload, got[i].payload) {
-			return fmt.Errorf("emitted is %.200q to %q instead of %.200q to %q", got[i].payload, got[i].group, want.Payload, want.Group)
+			return fmt.Errorf("emitted %.200q to %q, want %.200q to %q",
+				got[i].payload, got[i].group, want.Payload, want.Group)
 		}
 	}
 	return nil
 }
 
+// sameJSON compares two JSON texts without the space between tokens, and other texts byte by byte.
 func sameJSON(a, b []byte) bool {
 	var x, y bytes.Buffer
 	if json.Compact(&x, a) != nil || json.Compact(&y, b) != nil {
@@ -73,31 +74,31 @@ func sameJSON(a, b []byte) bool {
 	return bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// Trace is what one event did to a plugin, see [Try].
+// Trace is the result of an event in a [Trial].
 type Trace struct {
 	Verdict Verdict
-	// Outputs are the event's own output, if any, and what was emitted; an empty group is the event's own.
+	// Outputs are the event's own output, if there is one, and then the emitted events. An empty group is the event's
+	// own.
 	Outputs []Output
-	// Err is the failure, with Verdict Failed. The plugin's OnError decides about such an event: it has no Outputs
-	// here.
+	// Err is the failure, with Verdict Failed. OnError decides about such an event, so it has no Outputs here.
 	Err error
 	// Fuel is the number of units spent.
 	Fuel int64
 	// Duration of the call.
 	Duration time.Duration
-	// Memory is the instance's linear memory afterwards, in bytes.
+	// Memory is the size of the instance's linear memory after the call, in bytes.
 	Memory uint64
 }
 
-// Trial runs one plugin by itself, to see what it does with events: for `plugin test`. It is for one goroutine.
+// Trial runs a plugin outside a pipeline, for `plugin test`. A Trial is not safe for concurrent use.
 type Trial struct {
 	m    *module
 	host *host
 }
 
-// Try loads a plugin for a trial. Its log lines go to o.Logger. Close the Trial after use.
+// Try loads a plugin for a trial. The plugin's log lines go to o.Logger. The caller closes the Trial.
 func Try(ctx context.Context, o Options, spec Spec) (_ *Trial, err error) {
-	def(&o.startWait, time.Minute) // a trial has nobody to hold up
+	setDefault(&o.startWait, time.Minute) // a trial holds up no other events
 	p, err := New(o)
 	if err != nil {
 		return nil, err
@@ -111,16 +112,15 @@ func Try(ctx context.Context, o Options, spec Spec) (_ *Trial, err error) {
 	if spec, err = spec.withDefaults(); err != nil {
 		return nil, err
 	}
-	env := p.host.scratch(spec)
-	env.log = newLogbook(p.host.logger, spec.Name, p.host.now)
-	m, err := p.host.load(ctx, spec, env)
+	log := newLogbook(p.host.logger, spec.Name, p.host.now)
+	m, err := p.host.load(ctx, spec, scratchEnvironment(log, spec.KV, p.host.now))
 	if err != nil {
 		return nil, err
 	}
 	return &Trial{m, p.host}, nil
 }
 
-// Event gives an event to the plugin.
+// Event takes an event through the plugin.
 func (t *Trial) Event(group string, payload []byte) (tr Trace) {
 	key := breakerKey{hook: OnEvent, group: group}
 	s, err := t.m.acquire(key, 0)
@@ -130,7 +130,7 @@ func (t *Trial) Event(group string, payload []byte) (tr Trace) {
 	if err != nil {
 		tr.Verdict, tr.Err, tr.Outputs = Failed, err, nil
 		s = &t.m.slots[0]
-		s.breakers.succeeded(key) // every event of a trial is tried
+		s.breakers.succeeded(key) // keeps the breaker closed: a trial calls the plugin for every event
 	}
 	return tr
 }
@@ -138,14 +138,14 @@ func (t *Trial) Event(group string, payload []byte) (tr Trace) {
 func (t *Trial) event(s *slot, key breakerKey, payload []byte, tr *Trace) error {
 	in, group := s.instance, key.group
 	if in.onEvent == nil {
-		return t.m.release(s, key, in.fail(KindResult, exportOnEvent, "the plugin does not export it"))
+		return t.m.release(s, key, in.fail(KindResult, exportOnEvent, "not exported"))
 	}
 	var res result
 	start := time.Now()
 	f := in.event(group, payload, 0, &res)
 	tr.Duration = time.Since(start)
 	tr.Memory = uint64(in.mem.Size())
-	tr.Fuel = in.budget - int64(in.fuel.Get())
+	tr.Fuel = in.budget - in.fuelLeft()
 	tr.Verdict = res.verdict
 	switch res.verdict {
 	case Pass:

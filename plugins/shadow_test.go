@@ -58,10 +58,10 @@ func TestSamples(t *testing.T) {
 		s    Sample
 		want string
 	}{
-		{Sample{Group: "g1", Payload: do("pass"), Verdict: "drop"}, "sample 1 (g1): the verdict is pass instead of drop"},
-		{Sample{Group: "g1", Payload: do("replace", "with", "{}"), Output: json.RawMessage(`[]`)}, `the output is "{}" instead of "[]"`},
-		{Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}}, "0 events are emitted instead of 1"},
-		{Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"c", json.RawMessage(`{}`)}}}, `emitted is "{}" to "b" instead of "{}" to "c"`},
+		{Sample{Group: "g1", Payload: do("pass"), Verdict: "drop"}, "sample 1 (g1): verdict pass, want drop"},
+		{Sample{Group: "g1", Payload: do("replace", "with", "{}"), Output: json.RawMessage(`[]`)}, `output "{}", want "[]"`},
+		{Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}}, "0 events emitted, want 1"},
+		{Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"c", json.RawMessage(`{}`)}}}, `emitted "{}" to "b", want "{}" to "c"`},
 		{Sample{Group: "g1", Payload: do("trap")}, "sample 1 (g1): plugin actor: ev_on_event: wasm error: unreachable"},
 	} {
 		if err := try(c.s); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -15,7 +15,7 @@ var (
 	errBreakerOpen = errors.New("circuit breaker open for this group after failures there")
 )
 
-// slot holds one instance of a module. All events of a group use the same slot.
+// slot holds an instance of a module. All events of a group use the same slot.
 type slot struct {
 	breakers breakers // of the groups that use this slot; has its own lock
 
@@ -26,9 +26,9 @@ type slot struct {
 	_        [64]byte // keeps neighboring slots off this cache line
 }
 
-// acquire locks the slot that serves the group and makes sure that it holds an instance. The caller must release the slot
-// unless there is an error. errReplaced and errBreakerOpen mean that no call was made; any other error is a failure that
-// is already recorded.
+// acquire locks the slot that serves the group and makes sure that it holds an instance. The caller must release the
+// slot unless there is an error. errReplaced and errBreakerOpen mean that no call was made; any other error is a
+// failure that is already recorded.
 func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	s := &m.slots[hash%uint64(len(m.slots))]
 	if !s.breakers.allow(key) {
@@ -53,7 +53,8 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	return nil, err
 }
 
-// release ends what acquire began: it records the call and, after a failure, discards the instance unless that is intact.
+// release ends a call: release records the call and, after a failure, discards the instance unless that is
+// intact.
 func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 	s.tally.calls++
 	if s.instance != nil {
@@ -76,8 +77,8 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 	return f
 }
 
-// recordFailure logs and counts a failure, and discards the slot's instance unless the guest returned in order. The caller
-// holds the slot's lock.
+// recordFailure logs and counts a failure, and discards the slot's instance unless the guest returned in order. The
+// caller holds the slot's lock.
 func (m *module) recordFailure(s *slot, key breakerKey, f *Failure) {
 	f.Plugin = m.spec.Name
 	s.tally.failures[f.Kind.index()]++

@@ -12,102 +12,103 @@ import (
 	"time"
 )
 
-// OnError says what happens to an event that its plugin could not process: the call failed, or the plugin is set aside
-// for the group.
+// OnError is the policy for an event that its plugin could not process: the call failed, or the circuit breaker is
+// open for the group.
 type OnError string
 
 // Policies. A failing on_subscribe denies, whatever the policy.
 const (
-	// OnErrorWithhold is the default, also for "": the event, or what a class was to see of it, is not delivered, and
-	// the function given to [Pipeline.OnWithheld] is told, so that clients can learn that they miss something.
+	// OnErrorWithhold is the default, also for "". The event, or the view that a class gets of it, is not delivered,
+	// and the function given to [Pipeline.OnWithheld] is called, so that clients can learn of the gap.
 	OnErrorWithhold OnError = "withhold"
-	// OnErrorPass lets the event go on as it came. It is for plugins that guard nothing.
+	// OnErrorPass passes the event unchanged. It is for plugins that guard no secret.
 	OnErrorPass OnError = "pass"
-	// OnErrorDrop is OnErrorWithhold without a word to clients.
+	// OnErrorDrop is like OnErrorWithhold, without the call.
 	OnErrorDrop OnError = "drop"
-	// OnErrorLastGood lets the module decide that was deployed before this one, if it worked; otherwise the event is
-	// withheld.
+	// OnErrorLastGood gives the event to the previous module, if any call of that module has succeeded. Otherwise the
+	// event is withheld.
 	OnErrorLastGood OnError = "last_good"
 )
 
-// Grant is a capability of the host that a plugin gets only if its Spec lists it.
+// Grant is a capability of the host. A plugin has the grants that Spec lists.
 type Grant string
 
-// Grants; log, config, json_get, json_find and audience need none.
+// Grants. The host functions log, config, json_get, json_find and audience need none.
 const (
-	GrantEmit    Grant = "emit"    // produce events, also for other groups
+	GrantEmit    Grant = "emit"    // emit events, also to other groups
 	GrantMetrics Grant = "metrics" // count
 	GrantKV      Grant = "kv"      // keep values between events, across instances
-	GrantClock   Grant = "clock"   // know the time
+	GrantClock   Grant = "clock"   // read the time
 )
 
 // Grants lists all grants, for error messages and documentation.
 var Grants = []Grant{GrantEmit, GrantMetrics, GrantKV, GrantClock}
 
-// Spec describes one plugin: its module, what it is bound to and what it may use. Zero values mean the defaults given.
+// Spec describes one plugin: its module, groups, grants and limits. A zero value means the documented default.
 type Spec struct {
-	// Name identifies the plugin in logs, metrics and the admin interface.
+	// Name identifies the plugin in logs, metrics and the admin API.
 	Name string
-	// Wasm is the module. It must not be changed afterwards.
+	// Wasm is the module. The bytes must not change afterwards.
 	Wasm []byte
-	// Groups are patterns of group names, "*" standing for any run of characters. None: no group.
+	// Groups are patterns of group names; "*" stands for any run of characters. Without patterns the plugin sees no
+	// event.
 	Groups []string
-	// Config is a JSON value for the guest's config call; default null.
+	// Config is the JSON value that the host function config returns. Default: null.
 	Config json.RawMessage
-	// OnError is the policy for failures.
+	// OnError is the policy for events that the plugin could not process. Default: OnErrorWithhold.
 	OnError OnError
-	// Grants are the capabilities the module may import.
+	// Grants are the capabilities that the module may import.
 	Grants []Grant
-	// Memory limits an instance's linear memory, in bytes; default 32 MiB.
+	// Memory limits the linear memory of an instance, in bytes. Default: 32 MiB.
 	Memory int64
-	// Fuel is the budget of one call in units, to which FuelPerByte adds; default 1,000,000. See FuelFor. The default is
-	// some milliseconds of instructions, or seconds of loads that miss the cache:
-	// docs/decisions/plugins.md#why-is-fuel-counted-by-rewriting-modules
+	// Fuel is the budget of a call, in units, to which FuelPerByte adds. Default: 1,000,000, which lasts for some
+	// milliseconds of instructions, or for seconds of loads that miss the cache; see FuelFor and
+	// docs/decisions/plugins.md#why-is-fuel-counted-by-rewriting-modules.
 	Fuel int64
-	// FuelPerByte is what each byte of the call's input adds to the budget, in units; default 64. Negative: nothing.
+	// FuelPerByte is how many units each byte of the call's input adds to Fuel. Default: 64; negative: none.
 	FuelPerByte int64
-	// InitFuel is the budget of an instance's start, _initialize and ev_init together; default 20,000,000.
+	// InitFuel is the budget of an instance's start function, _initialize and ev_init together. Default: 20,000,000.
 	InitFuel int64
-	// Instances is how many run side by side; default GOMAXPROCS. All events of a group meet the same one.
+	// Instances is the number of instances. All events of a group use the same one. Default: GOMAXPROCS.
 	Instances int
-	// MaxResult limits what a call may return or emit, in bytes; default 1 MiB, or eight times the call's input if that
-	// is more.
+	// MaxResult limits a call's result and each emitted event, in bytes. Default: 1 MiB, or eight times the call's
+	// input if that is more.
 	MaxResult int
-	// JSON demands that results are valid JSON; UTF-8 is demanded always.
+	// JSON requires results to be valid JSON. They must be UTF-8 in any case.
 	JSON bool
-	// KV limits the plugin's key-value store, in bytes of keys and values; default 1 MiB.
+	// KV limits the plugin's key-value store, in bytes of keys and values. Default: 1 MiB.
 	KV int
-	// MaxFailures set a hook aside for a group: so many more calls failed there than succeeded. Calls that were too
-	// large, ran out of fuel or found no instance do not count. Default 5.
+	// MaxFailures is how many more calls of a hook must fail than succeed in a group to open the circuit breaker there.
+	// Events that are too large, calls that run out of fuel and missing instances do not count. Default: 5.
 	MaxFailures int
-	// Cooldown is how long it is set aside before one call tries it again, doubled for each such try that fails, up to
-	// 32 times; default 5 s.
+	// Cooldown is how long an open circuit breaker suspends calls before a trial call. It doubles with each failed
+	// trial, up to 32 times. Default: 5 s.
 	Cooldown time.Duration
-	// Samples are tried before the module takes over; a sample that fails refuses the module.
+	// Samples are tried before a module becomes live. A module that fails one is rejected.
 	Samples []Sample
-	// Shadow lets the plugin run beside the others without effect; Health counts how its decisions differ. Compared with the plugin
-	// named by ShadowOf, whose events it then sees, or with pass.
+	// Shadow runs the plugin without effect. Health counts how often the decisions differ from those of the plugin that
+	// ShadowOf names, whose events it then sees, or from Pass.
 	Shadow bool
-	// ShadowOf names the plugin that a shadow is compared with. Its Groups are then those of that plugin.
+	// ShadowOf names the plugin that a shadow is compared with, and replaces Groups.
 	ShadowOf string
 
-	// resultGrows tells that MaxResult is the default, and grows with the input.
+	// resultGrows tells that MaxResult is the default and grows with the input.
 	resultGrows bool
 }
 
-// Sample is a golden sample: an event and what must become of it.
+// Sample is a golden sample: an event and the expected result.
 type Sample struct {
 	Group   string          `json:"group"`
 	Payload json.RawMessage `json:"payload"`
-	// Verdict is pass, drop or replace; empty demands only that the call succeeds.
+	// Verdict is pass, drop or replace. If empty, the call must only succeed.
 	Verdict string `json:"verdict,omitempty"`
-	// Output is the payload that replace must give, compared as JSON; empty leaves it open.
+	// Output is the expected payload of replace, compared as JSON. If empty, any payload will do.
 	Output json.RawMessage `json:"output,omitempty"`
-	// Emits are the events that must be emitted, in order; none leaves it open.
+	// Emits are the expected emitted events, in order. If empty, any events will do.
 	Emits []SampleEmission `json:"emits,omitempty"`
 }
 
-// SampleEmission is an event that a plugin must emit; an empty Group is the sample's own.
+// SampleEmission is an event that a plugin must emit. An empty Group is the sample's own.
 type SampleEmission struct {
 	Group   string          `json:"group"`
 	Payload json.RawMessage `json:"payload"`
@@ -119,105 +120,134 @@ const (
 	DefaultFuel        = 1_000_000
 	DefaultFuelPerByte = 64
 	DefaultInitFuel    = 20_000_000
-	defaultResult      = 1 << 20
+	defaultMaxResult   = 1 << 20
 	resultGrowth       = 8 // times the input
 	defaultKV          = 1 << 20
-	defaultFailures    = 5
+	defaultMaxFailures = 5
 	defaultCooldown    = 5 * time.Second
-
-	maxModule = 16 << 20 // bytes of a .wasm file
-	maxMemory = 1 << 30
-	maxConfig = 1 << 20
-	maxFuel   = 1 << 50
-
-	maxFuelPerByte = 1 << 20
 )
 
-// FuelFor gives a budget that a guest on a usual machine spends in about d: 100 units are a microsecond, give or take a factor of four.
+// Limits of settings.
+const (
+	maxNameLength    = 64
+	maxPatternLength = 256
+	maxModuleSize    = 16 << 20 // bytes of a .wasm file
+	minMemory        = 64 << 10 // one page
+	maxMemory        = 1 << 30
+	maxConfig        = 1 << 20
+	maxFuel          = 1 << 50
+	maxFuelPerByte   = 1 << 20
+	maxInstances     = 1024
+	maxMaxFailures   = 1 << 20
+	maxCooldown      = 24 * time.Hour
+)
+
+// FuelFor returns a budget that lasts for about d on a usual machine: 100 units per microsecond, give or take a
+// factor of four.
 func FuelFor(d time.Duration) int64 { return max(1, int64(d/time.Microsecond)*100) }
 
-// withDefaults checks a Spec and fills in what it leaves open.
+// withDefaults checks a Spec and fills in the defaults. The error lists all faults.
 func (s Spec) withDefaults() (Spec, error) {
-	var faults []error
-	bad := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-
-	if s.Name == "" || len(s.Name) > 64 || strings.ContainsFunc(s.Name, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-')
-	}) {
-		bad("a plugin's name is 1 to 64 letters, digits, - and _")
-	}
-	switch {
-	case len(s.Wasm) == 0:
-		bad("there is no module")
-	case len(s.Wasm) > maxModule:
-		bad("the module has %d bytes, more than %d: build it without debug information (Go: -ldflags=\"-s -w\")", len(s.Wasm), maxModule)
-	}
-	switch s.OnError {
-	case "":
-		s.OnError = OnErrorWithhold
-	case OnErrorWithhold, OnErrorPass, OnErrorDrop, OnErrorLastGood:
-	default:
-		bad("on_error is %q: use withhold, pass, drop or last_good", s.OnError)
-	}
-	for _, g := range s.Grants {
-		if !slices.Contains(Grants, g) {
-			bad("there is no grant %q: use some of %v", g, Grants)
-		}
-	}
-	for _, g := range s.Groups {
-		if g == "" || len(g) > 256 {
-			bad("a group pattern has 1 to 256 characters")
-		}
-	}
-	if s.Config == nil {
-		s.Config = json.RawMessage("null")
-	}
-	if len(s.Config) > maxConfig || !json.Valid(s.Config) {
-		bad("the config is not JSON of at most %d bytes", maxConfig)
-	}
-	def(&s.Memory, DefaultMemory)
-	def(&s.Fuel, DefaultFuel)
-	def(&s.FuelPerByte, DefaultFuelPerByte)
-	def(&s.InitFuel, DefaultInitFuel)
-	def(&s.Instances, runtime.GOMAXPROCS(0))
-	s.resultGrows = s.resultGrows || s.MaxResult == 0 // a Spec with its defaults filled in comes here again
-	def(&s.MaxResult, defaultResult)
-	def(&s.KV, defaultKV)
-	def(&s.MaxFailures, defaultFailures)
-	def(&s.Cooldown, defaultCooldown)
-	between := func(what string, v, least, most int64) {
-		if v < least || v > most {
-			bad("%s is %d: it must be %d to %d", what, v, least, most)
-		}
-	}
-	between("memory", s.Memory, 64<<10, maxMemory)
-	between("fuel", s.Fuel, 1, maxFuel)
-	between("fuel for a byte", s.FuelPerByte, -maxFuelPerByte, maxFuelPerByte)
-	between("init fuel", s.InitFuel, 1, maxFuel)
-	between("instances", int64(s.Instances), 1, 1024)
-	between("the limit of a result", int64(s.MaxResult), 1, maxMemory)
-	between("the limit of the key-value store", int64(s.KV), 1, maxMemory)
-	between("the number of failures", int64(s.MaxFailures), 1, 1<<20)
-	between("cooldown", int64(s.Cooldown), 1, int64(24*time.Hour))
-	if s.ShadowOf != "" {
-		s.Shadow = true
-	}
+	s.fillIn()
+	faults := slices.Concat(s.checkNames(), s.checkContent(), s.checkLimits())
 	if err := errors.Join(faults...); err != nil {
 		return s, fmt.Errorf("plugin %s: %w", s.Name, err)
 	}
 	return s, nil
 }
 
-func def[T int | int64 | time.Duration](v *T, d T) {
+func (s *Spec) fillIn() {
+	if s.OnError == "" {
+		s.OnError = OnErrorWithhold
+	}
+	if s.Config == nil {
+		s.Config = json.RawMessage("null")
+	}
+	setDefault(&s.Memory, DefaultMemory)
+	setDefault(&s.Fuel, DefaultFuel)
+	setDefault(&s.FuelPerByte, DefaultFuelPerByte)
+	setDefault(&s.InitFuel, DefaultInitFuel)
+	setDefault(&s.Instances, runtime.GOMAXPROCS(0))
+	s.resultGrows = s.resultGrows || s.MaxResult == 0 // a Spec with its defaults filled in may come here again
+	setDefault(&s.MaxResult, defaultMaxResult)
+	setDefault(&s.KV, defaultKV)
+	setDefault(&s.MaxFailures, defaultMaxFailures)
+	setDefault(&s.Cooldown, defaultCooldown)
+	if s.ShadowOf != "" {
+		s.Shadow = true
+	}
+}
+
+func (s *Spec) checkNames() (faults []error) {
+	if s.Name == "" || len(s.Name) > maxNameLength || strings.ContainsFunc(s.Name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-')
+	}) {
+		faults = append(faults, fmt.Errorf("invalid name; use 1 to %d letters, digits, - and _", maxNameLength))
+	}
+	switch s.OnError {
+	case OnErrorWithhold, OnErrorPass, OnErrorDrop, OnErrorLastGood:
+	default:
+		faults = append(faults, fmt.Errorf("invalid on_error %q; use withhold, pass, drop or last_good", s.OnError))
+	}
+	for _, g := range s.Grants {
+		if !slices.Contains(Grants, g) {
+			faults = append(faults, fmt.Errorf("unknown grant %q; use some of %v", g, Grants))
+		}
+	}
+	for _, g := range s.Groups {
+		if g == "" || len(g) > maxPatternLength {
+			faults = append(faults, fmt.Errorf("invalid group pattern; use 1 to %d characters", maxPatternLength))
+		}
+	}
+	return faults
+}
+
+func (s *Spec) checkContent() (faults []error) {
+	switch {
+	case len(s.Wasm) == 0:
+		faults = append(faults, errors.New("the module is empty; give it a .wasm file"))
+	case len(s.Wasm) > maxModuleSize:
+		faults = append(faults, fmt.Errorf("the module has %d bytes, more than %d; "+
+			"build it without debug information (Go: -ldflags=\"-s -w\")", len(s.Wasm), maxModuleSize))
+	}
+	if len(s.Config) > maxConfig || !json.Valid(s.Config) {
+		faults = append(faults, fmt.Errorf("invalid config; use JSON of at most %d bytes", maxConfig))
+	}
+	return faults
+}
+
+func (s *Spec) checkLimits() (faults []error) {
+	for _, l := range []struct {
+		name             string
+		value, low, high int64
+	}{
+		{"memory", s.Memory, minMemory, maxMemory},
+		{"fuel", s.Fuel, 1, maxFuel},
+		{"fuel_per_byte", s.FuelPerByte, -maxFuelPerByte, maxFuelPerByte},
+		{"init fuel", s.InitFuel, 1, maxFuel},
+		{"instances", int64(s.Instances), 1, maxInstances},
+		{"max_result", int64(s.MaxResult), 1, maxMemory},
+		{"kv", int64(s.KV), 1, maxMemory},
+		{"max_failures", int64(s.MaxFailures), 1, maxMaxFailures},
+		{"cooldown", int64(s.Cooldown), 1, int64(maxCooldown)},
+	} {
+		if l.value < l.low || l.value > l.high {
+			faults = append(faults, fmt.Errorf("invalid %s %d; use %d to %d", l.name, l.value, l.low, l.high))
+		}
+	}
+	return faults
+}
+
+func setDefault[T int | int64 | time.Duration](v *T, d T) {
 	if *v == 0 {
 		*v = d
 	}
 }
 
-// budget is the fuel of a call with so many bytes of input.
+// budget returns the fuel of a call with the given number of bytes of input.
 func (s *Spec) budget(input int) int64 { return s.Fuel + max(0, s.FuelPerByte)*int64(input) }
 
-// resultLimit is how many bytes a call with so many bytes of input may return.
+// resultLimit returns how many bytes a call with the given number of bytes of input may return.
 func (s *Spec) resultLimit(input int) int {
 	if s.resultGrows {
 		return max(s.MaxResult, resultGrowth*input)
@@ -227,14 +257,14 @@ func (s *Spec) resultLimit(input int) int {
 
 func (s *Spec) granted(g Grant) bool { return g == "" || slices.Contains(s.Grants, g) }
 
-// Hash identifies a module's content: the SHA-256 of its bytes in hexadecimal.
+// Hash returns the SHA-256 of a module's bytes in hexadecimal.
 func Hash(wasm []byte) string {
 	sum := sha256.Sum256(wasm)
 	return hex.EncodeToString(sum[:])
 }
 
-// key identifies what a loaded module depends on: bytes and every setting that its instances see. Modules with equal
-// keys are reused if they are right about the samples, which samplesKey identifies.
+// key identifies all that a loaded module depends on: its bytes and every setting that its instances see. A module
+// with an equal key stays live if it passes the samples, which samplesKey identifies.
 func (s *Spec) key() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%s\n%q %d %d %d %d %d %d %v %v\n", s.Name, Hash(s.Wasm), s.Config, s.Memory, s.Fuel,

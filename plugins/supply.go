@@ -46,7 +46,7 @@ type supplyState struct {
 	retryAt      time.Time // while paused
 }
 
-// next returns the state after an event. It is the only place where the phase changes.
+// next returns the state after an event. All changes of the phase happen here.
 func (s supplyState) next(event supplyEvent, now time.Time) supplyState {
 	switch {
 	case s.phase == supplyClosed || event == moduleClosed:
@@ -65,7 +65,7 @@ func (s supplyState) next(event supplyEvent, now time.Time) supplyState {
 	return s
 }
 
-// supply builds spare instances in the background. Its methods are safe for concurrent use.
+// supply builds spare instances in the background. Methods are safe for concurrent use.
 type supply struct {
 	spare  chan *instance // holds at most one instance, which replaces a failed one at once
 	failed chan struct{}  // tells a waiting call that a build has failed
@@ -84,8 +84,8 @@ func (s *supply) advance(event supplyEvent, now time.Time) {
 	s.state = s.state.next(event, now)
 }
 
-// requestInstance starts building a spare instance unless one is ready, a build is in flight, or the supply is paused. It
-// returns the phase afterwards.
+// requestInstance starts building a spare instance unless one is ready, a build is in flight, or the supply is
+// paused. It returns the phase afterwards.
 func (m *module) requestInstance() supplyPhase {
 	s := &m.supply
 	s.mu.Lock()
@@ -160,7 +160,7 @@ func startFailure(cause error) *Failure {
 	return &Failure{Kind: KindStart, Call: "start of a new instance", Err: cause}
 }
 
-// closeSupply ends the supply and frees the spare instance. It waits for the build in flight.
+// closeSupply ends the supply and frees the spare instance. A build in flight is waited for.
 func (m *module) closeSupply() {
 	m.supply.advance(moduleClosed, m.env.now())
 	m.supply.builds.Wait()

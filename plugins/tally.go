@@ -2,10 +2,10 @@ package plugins
 
 import "time"
 
-// tally counts what went through one slot; the slot's lock guards it, so that counting costs no atomic operation.
+// tally counts the calls of a slot. The slot's lock guards the counters, so counting needs no atomic operation.
 type tally struct {
 	calls, fuel        uint64
-	verdicts           [3]uint64 // by Verdict, of on_event
+	verdicts           [3]uint64 // of on_event, by Verdict
 	emitted            uint64
 	subscribes, denies uint64
 	renders            uint64
@@ -32,7 +32,7 @@ func (t *tally) add(o *tally) {
 	}
 }
 
-// total adds up a module's slots.
+// total adds up the tallies of a module's slots.
 func (m *module) total() (t tally) {
 	for i := range m.slots {
 		s := &m.slots[i]

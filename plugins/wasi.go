@@ -10,8 +10,8 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// wasiModule is the second import module a guest may use: WASI preview 1 as an empty sandbox. Runtimes of languages need it to start;
-// nothing in it reaches outside. What is not listed with a function of its own answers "not supported".
+// wasiModule is the second module that a guest may import from: WASI preview 1 as an empty sandbox. Language runtimes
+// need it to start; nothing in it reaches outside. All functions without an implementation return "not supported".
 const wasiModule = "wasi_snapshot_preview1"
 
 // WASI error numbers.
@@ -23,55 +23,74 @@ const (
 	wasiNotsup = 58
 )
 
-// maxRandom bounds one request for random bytes.
-const maxRandom = 64 << 10
+// maxRandomBytes bounds a call of random_get.
+const maxRandomBytes = 64 << 10
 
-// sandboxEpoch is the time at which a plugin without the clock grant believes to start.
+// sandboxEpoch is the start time of the clock for plugins without the grant clock.
 var sandboxEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var wasiFunctions = buildWASI()
 
 func buildWASI() []hostFunction {
-	answer := func(errno uint64) func(*instance, []uint64) {
+	fixed := func(errno uint64) func(*instance, []uint64) {
 		return func(_ *instance, stack []uint64) { stack[0] = errno }
 	}
 	list := []hostFunction{
-		{"args_sizes_get", wasiSig(2), "", 5, wasiNothing},
-		{"args_get", wasiSig(2), "", 5, answer(wasiOK)},
-		{"environ_sizes_get", wasiSig(2), "", 5, wasiNothing},
-		{"environ_get", wasiSig(2), "", 5, answer(wasiOK)},
+		{"args_sizes_get", wasiSig(2), "", 5, wasiEmptyList},
+		{"args_get", wasiSig(2), "", 5, fixed(wasiOK)},
+		{"environ_sizes_get", wasiSig(2), "", 5, wasiEmptyList},
+		{"environ_get", wasiSig(2), "", 5, fixed(wasiOK)},
 		{"clock_res_get", wasiSig(2), "", 5, wasiClockResolution},
 		{"clock_time_get", sig(types(i32, i64, i32), i32), "", 20, wasiClock},
 		{"random_get", wasiSig(2), "", 20, wasiRandom},
-		{"sched_yield", wasiSig(0), "", 100, answer(wasiOK)},
+		{"sched_yield", wasiSig(0), "", 100, fixed(wasiOK)},
 		{"poll_oneoff", wasiSig(4), "", 1000, wasiPoll},
 		{"proc_exit", sig(types(i32)), "", 5, wasiExit},
 		{"fd_write", wasiSig(4), "", 50, wasiWrite},
 		{"fd_read", wasiSig(4), "", 50, wasiRead},
 		{"fd_fdstat_get", wasiSig(2), "", 10, wasiStat},
-		{"fd_fdstat_set_flags", wasiSig(2), "", 10, answer(wasiOK)},
-		{"fd_prestat_get", wasiSig(2), "", 10, answer(wasiBadf)},
-		{"fd_prestat_dir_name", wasiSig(3), "", 10, answer(wasiBadf)},
-		{"fd_close", wasiSig(1), "", 10, answer(wasiOK)},
-		{"fd_seek", sig(types(i32, i64, i32, i32), i32), "", 10, answer(wasiBadf)},
+		{"fd_fdstat_set_flags", wasiSig(2), "", 10, fixed(wasiOK)},
+		{"fd_prestat_get", wasiSig(2), "", 10, fixed(wasiBadf)},
+		{"fd_prestat_dir_name", wasiSig(3), "", 10, fixed(wasiBadf)},
+		{"fd_close", wasiSig(1), "", 10, fixed(wasiOK)},
+		{"fd_seek", sig(types(i32, i64, i32, i32), i32), "", 10, fixed(wasiBadf)},
 	}
 	for name, s := range map[string]signature{
-		"fd_advise": sig(types(i32, i64, i64, i32), i32), "fd_allocate": sig(types(i32, i64, i64), i32), "fd_datasync": wasiSig(1),
-		"fd_fdstat_set_rights": sig(types(i32, i64, i64), i32), "fd_filestat_get": wasiSig(2), "fd_filestat_set_size": sig(types(i32, i64), i32),
-		"fd_filestat_set_times": sig(types(i32, i64, i64, i32), i32), "fd_pread": sig(types(i32, i32, i32, i64, i32), i32),
-		"fd_pwrite": sig(types(i32, i32, i32, i64, i32), i32), "fd_readdir": sig(types(i32, i32, i32, i64, i32), i32), "fd_renumber": wasiSig(2),
-		"fd_sync": wasiSig(1), "fd_tell": wasiSig(2), "path_create_directory": wasiSig(3), "path_filestat_get": wasiSig(5),
-		"path_filestat_set_times": sig(types(i32, i32, i32, i32, i64, i64, i32), i32), "path_link": wasiSig(7),
-		"path_open": sig(types(i32, i32, i32, i32, i32, i64, i64, i32, i32), i32), "path_readlink": wasiSig(6), "path_remove_directory": wasiSig(3),
-		"path_rename": wasiSig(6), "path_symlink": wasiSig(5), "path_unlink_file": wasiSig(3), "proc_raise": wasiSig(1),
-		"sock_accept": wasiSig(3), "sock_recv": wasiSig(6), "sock_send": wasiSig(5), "sock_shutdown": wasiSig(2),
+		"fd_advise":               sig(types(i32, i64, i64, i32), i32),
+		"fd_allocate":             sig(types(i32, i64, i64), i32),
+		"fd_datasync":             wasiSig(1),
+		"fd_fdstat_set_rights":    sig(types(i32, i64, i64), i32),
+		"fd_filestat_get":         wasiSig(2),
+		"fd_filestat_set_size":    sig(types(i32, i64), i32),
+		"fd_filestat_set_times":   sig(types(i32, i64, i64, i32), i32),
+		"fd_pread":                sig(types(i32, i32, i32, i64, i32), i32),
+		"fd_pwrite":               sig(types(i32, i32, i32, i64, i32), i32),
+		"fd_readdir":              sig(types(i32, i32, i32, i64, i32), i32),
+		"fd_renumber":             wasiSig(2),
+		"fd_sync":                 wasiSig(1),
+		"fd_tell":                 wasiSig(2),
+		"path_create_directory":   wasiSig(3),
+		"path_filestat_get":       wasiSig(5),
+		"path_filestat_set_times": sig(types(i32, i32, i32, i32, i64, i64, i32), i32),
+		"path_link":               wasiSig(7),
+		"path_open":               sig(types(i32, i32, i32, i32, i32, i64, i64, i32, i32), i32),
+		"path_readlink":           wasiSig(6),
+		"path_remove_directory":   wasiSig(3),
+		"path_rename":             wasiSig(6),
+		"path_symlink":            wasiSig(5),
+		"path_unlink_file":        wasiSig(3),
+		"proc_raise":              wasiSig(1),
+		"sock_accept":             wasiSig(3),
+		"sock_recv":               wasiSig(6),
+		"sock_send":               wasiSig(5),
+		"sock_shutdown":           wasiSig(2),
 	} {
-		list = append(list, hostFunction{name, s, "", 10, answer(wasiNosys)})
+		list = append(list, hostFunction{name, s, "", 10, fixed(wasiNosys)})
 	}
 	return list
 }
 
-// wasiSig is n times i32 -> i32.
+// wasiSig returns the signature with n parameters of type i32 and a result of type i32.
 func wasiSig(n int) signature {
 	params := make([]api.ValueType, n)
 	for i := range params {
@@ -80,8 +99,8 @@ func wasiSig(n int) signature {
 	return sig(params, i32)
 }
 
-// wasiNothing tells that there are no arguments or variables.
-func wasiNothing(in *instance, stack []uint64) {
+// wasiEmptyList reports that there are no arguments or environment variables.
+func wasiEmptyList(in *instance, stack []uint64) {
 	clear(in.read(stack[0], 4))
 	clear(in.read(stack[1], 4))
 	stack[0] = wasiOK
@@ -92,8 +111,8 @@ func wasiClockResolution(in *instance, stack []uint64) {
 	stack[0] = wasiOK
 }
 
-// wasiClock gives real time to plugins with the clock grant, and to others a clock that ticks a microsecond at each reading. The
-// monotonic clock also moves by what the guest has slept.
+// wasiClock returns the real time to plugins with the grant clock. For other plugins, each reading advances the clock
+// by one microsecond. Sleeping moves the monotonic clock forward, too.
 func wasiClock(in *instance, stack []uint64) {
 	const monotonic = 1
 	id := uint32(stack[0])
@@ -105,8 +124,8 @@ func wasiClock(in *instance, stack []uint64) {
 	if in.m.spec.granted(GrantClock) {
 		now = in.env.now()
 	} else {
-		in.ticks++
-		now = sandboxEpoch.Add(time.Duration(in.ticks) * time.Microsecond)
+		in.readings++
+		now = sandboxEpoch.Add(time.Duration(in.readings) * time.Microsecond)
 	}
 	if id == monotonic || !in.m.spec.granted(GrantClock) {
 		now = now.Add(in.slept)
@@ -116,7 +135,7 @@ func wasiClock(in *instance, stack []uint64) {
 }
 
 func wasiRandom(in *instance, stack []uint64) {
-	if uint32(stack[1]) > maxRandom {
+	if uint32(stack[1]) > maxRandomBytes {
 		stack[0] = wasiInval
 		return
 	}
@@ -126,7 +145,8 @@ func wasiRandom(in *instance, stack []uint64) {
 	stack[0] = wasiOK
 }
 
-// wasiPoll answers at once. Every wait for a clock is over, the clock having been moved; every wait for a descriptor fails.
+// wasiPoll returns at once: it ends every wait for a clock by moving the guest's clock, and fails every wait for a
+// descriptor.
 func wasiPoll(in *instance, stack []uint64) {
 	const subscription, event = 48, 32
 	n := uint32(stack[2])
@@ -139,8 +159,8 @@ func wasiPoll(in *instance, stack []uint64) {
 	for i := range int(n) {
 		s := subs[i*subscription:][:subscription]
 		var e [event]byte
-		copy(e[:8], s[:8]) // the caller's mark
-		e[10] = s[8]       // the kind
+		copy(e[:8], s[:8]) // userdata
+		e[10] = s[8]       // event type
 		if s[8] == 0 {     // a clock
 			timeout := time.Duration(min(binary.LittleEndian.Uint64(s[24:]), uint64(24*365*time.Hour)))
 			if absolute := s[40]&1 != 0; !absolute && in.slept < 100*24*365*time.Hour {
@@ -156,10 +176,10 @@ func wasiPoll(in *instance, stack []uint64) {
 }
 
 func wasiExit(in *instance, stack []uint64) {
-	in.abort(KindExit, "the plugin exits with code %d%s", uint32(stack[0]), in.because())
+	in.abort(KindExit, "the plugin exited with code %d%s", uint32(stack[0]), in.lastLogSuffix())
 }
 
-// wasiWrite sends lines on standard output and error to the log.
+// wasiWrite logs the lines that the guest writes to standard output and standard error.
 func wasiWrite(in *instance, stack []uint64) {
 	fd, list, n := uint32(stack[0]), stack[1], uint32(stack[2])
 	if fd != 1 && fd != 2 {
@@ -182,23 +202,25 @@ func wasiWrite(in *instance, stack []uint64) {
 	stack[0] = wasiOK
 }
 
-// What a vector of fd_write costs in fuel, and a line in the log, as with ev1.log.
-const vectorFuel, lineFuel = 5, 100
+const (
+	vectorFuel = 5   // per vector of fd_write
+	lineFuel   = 100 // per log line, as for the host function log
+)
 
-// print collects output until a line is whole.
+// print collects output and logs complete lines.
 func (in *instance) print(fd uint32, b []byte) {
 	level := slog.LevelInfo
 	if fd == 2 {
 		level = slog.LevelWarn
 	}
 	for len(b) > 0 {
-		line, rest, whole := bytes.Cut(b, []byte{'\n'})
+		line, rest, complete := bytes.Cut(b, []byte{'\n'})
 		if room := maxLogText - len(in.output); len(line) > room {
-			line, rest, whole = b[:room], b[room:], true
+			line, rest, complete = b[:room], b[room:], true
 		}
 		in.output = append(in.output, line...)
 		b = rest
-		if !whole {
+		if !complete {
 			return
 		}
 		if len(in.output) > 0 {
@@ -214,11 +236,11 @@ func wasiRead(in *instance, stack []uint64) {
 		stack[0] = wasiBadf
 		return
 	}
-	clear(in.read(stack[3], 4)) // the end
+	clear(in.read(stack[3], 4)) // end of file
 	stack[0] = wasiOK
 }
 
-// wasiStat calls the three standard descriptors character devices.
+// wasiStat describes the three standard descriptors as character devices.
 func wasiStat(in *instance, stack []uint64) {
 	if uint32(stack[0]) > 2 {
 		stack[0] = wasiBadf

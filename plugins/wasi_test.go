@@ -94,7 +94,7 @@ func TestSandbox(t *testing.T) {
 		t.Error("random bytes repeat")
 	}
 	c.want("1c", callRandom, 200, 1<<20)
-	if got, _ := c.call(callExit, 3); !strings.Contains(got, "exits with code 3") {
+	if got, _ := c.call(callExit, 3); !strings.Contains(got, "exited with code 3") {
 		t.Error(got)
 	}
 
@@ -125,7 +125,8 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// TestOutputIsLogged: lines on standard output and error reach the log whole, however they are written, and long ones in pieces.
+// TestOutputIsLogged: lines on standard output and error reach the log whole, however they are written, and long ones
+// in pieces.
 func TestOutputIsLogged(t *testing.T) {
 	c := newCaller(t, Options{Logger: quiet})
 	write := func(fd uint64, text string) {

@@ -231,8 +231,8 @@ func TestFuelGrowsWithTheEvent(t *testing.T) {
 // Results may be larger than 1 MiB if the event is, unless the limit is set.
 func TestResultGrowsWithTheEvent(t *testing.T) {
 	var s Spec
-	s.resultGrows, s.MaxResult = true, defaultResult
-	if s.resultLimit(10) != defaultResult || s.resultLimit(1<<20) != 8<<20 {
+	s.resultGrows, s.MaxResult = true, defaultMaxResult
+	if s.resultLimit(10) != defaultMaxResult || s.resultLimit(1<<20) != 8<<20 {
 		t.Errorf("%d, %d", s.resultLimit(10), s.resultLimit(1<<20))
 	}
 	s.resultGrows, s.MaxResult = false, 100

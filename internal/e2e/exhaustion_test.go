@@ -186,7 +186,7 @@ func fullDisk(t *testing.T, dir, reason string, under ...string) {
 	site := openSite(redis.URL, "plugin quiet "+wasm+" {\ngroups job_events-*\n}")
 	site = strings.Replace(site, "skip_install_trust", "skip_install_trust\n\tpersist_config off\n\tstorage file_system "+dir, 1)
 	r := peers.StartRelayUnder(t, site, under...)
-	if !strings.Contains(r.Log(), "a compiled plugin is not kept on disk") {
+	if !strings.Contains(r.Log(), "compiled plugin not cached on disk") {
 		t.Error("the log does not say that the compiled plugin is not kept")
 	}
 	c, _ := spectators(t, r.URL, "job_events-1", 1)

@@ -52,7 +52,7 @@ func TestPluginReload(t *testing.T) {
 	for block, want := range map[string]string{
 		plugin("tag", bad, "groups tags-*"):                                  "plugin tag",
 		plugin("tag", guest(t, "hostile/exports_missing"), "groups tags-*"):  "export",
-		plugin("actor", guest(t, "actor"), "groups jobs-*"):                  `needs the grant \"emit\"`,
+		plugin("actor", guest(t, "actor"), "groups jobs-*"):                  `add 'grant emit' to the plugin's block`,
 		plugin("tag", filepath.Join(dir, "not-there.wasm"), "groups tags-*"): "no such file",
 		plugin("tag", file): "needs groups",
 		plugin("tag", file, "groups tags-*", "on_error maybe"):                          "withhold, pass, drop or last_good",

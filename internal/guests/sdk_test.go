@@ -58,7 +58,7 @@ var probeCases = []struct{ payload, want string }{
 	{`{"do":"pass"}`, "pass"},
 	{`no JSON`, "pass"},
 	{`{"do":"drop"}`, "drop"},
-	{`{"do":"error"}`, "failed: the plugin reports an error: it was asked for"},
+	{`{"do":"error"}`, "failed: the plugin reported an error: it was asked for"},
 	{`{"do":"replace","with":"\u00e9\ud83d\ude00"}`, "é😀"},
 	{`{"do":"replace","with":""}`, ""},
 	{`{"do":"replace","with":"` + long + `"}`, long},
