@@ -24,7 +24,7 @@ type Broker struct {
 
 	hosts   *redisnet.Ring
 	links   []*link // one for each host
-	members *membership
+	members *memberships
 	beats   *heartbeat
 	health  *redisnet.Health
 	skipped asgi.Skipped
@@ -57,7 +57,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	for i := range hosts.Size {
 		b.links = append(b.links, &link{broker: b, host: i, receiver: newReceiver(hosts, i), replays: &replays{}})
 	}
-	b.members = newMembership(b)
+	b.members = newMemberships(b)
 	b.beats = newHeartbeat(b)
 	return b, nil
 }
@@ -98,7 +98,7 @@ func (b *Broker) Apply(s Settings) error {
 			l.interrupt()
 		}
 	}
-	b.members.refreshAll() // group_expiry may have changed
+	b.members.rewriteAll() // group_expiry may have changed
 	return nil
 }
 

@@ -19,37 +19,7 @@ func (l *link) loss(cause relay.LossCause) relay.Loss {
 	if l.broker.hosts.Size == 1 {
 		return relay.Loss{Cause: cause, All: true}
 	}
-	var groups []string
-	l.broker.members.each(l.host, func(g *group) {
-		if g.wanted {
-			groups = append(groups, g.name)
-		}
-	})
-	return relay.Loss{Cause: cause, Groups: groups}
-}
-
-// lossesOfGroups gathers the groups that were placed too late.
-type lossesOfGroups struct{ lapsed, late []string }
-
-// placed notes that a group was placed, and whether that was too late for its events.
-func (l *lossesOfGroups) placed(g *group) {
-	switch {
-	case !g.wanted:
-	case g.lapsed:
-		l.lapsed = append(l.lapsed, g.name)
-	case g.late:
-		l.late = append(l.late, g.name)
-	}
-	g.lapsed, g.late = false, false
-}
-
-func (l *lossesOfGroups) report(b *Broker) {
-	if len(l.lapsed) > 0 {
-		b.lost(relay.Loss{Cause: relay.LossMembership, Groups: l.lapsed})
-	}
-	if len(l.late) > 0 {
-		b.lost(relay.Loss{Cause: relay.LossLateJoin, Groups: l.late})
-	}
+	return relay.Loss{Cause: cause, Groups: l.broker.members.wantedOn(l.host)}
 }
 
 // mailbox is what a link that reads this node's messages keeps to notice losses.

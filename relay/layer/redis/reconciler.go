@@ -3,56 +3,49 @@ package redis
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 const (
-	// auditEvery is how often memberships are looked at although nothing was heard of a change.
-	auditEvery = 30 * time.Second
-	// auditPolled is the same where redis cannot notify.
-	auditPolled = 500 * time.Millisecond
-	// pipelineSize is how many groups are dealt with in one round trip.
+	// auditInterval is the time between checks of all memberships without a notification.
+	auditInterval = 30 * time.Second
+	// polledAuditInterval is the same where Redis does not notify.
+	polledAuditInterval = 500 * time.Millisecond
+	// pipelineSize is the maximum number of groups in one round trip.
 	pipelineSize = 500
-	// membershipRetry is the pause after an attempt that failed.
-	membershipRetry = 200 * time.Millisecond
-	// leavePoll is how often a Broker that closes looks whether a host's groups are left.
-	leavePoll = 2 * time.Millisecond
+	// membershipRetryPause is the pause after a failed attempt.
+	membershipRetryPause = 200 * time.Millisecond
 )
 
-// reconciler brings the memberships on one host in line with what is wanted, all that has gathered meanwhile in one
-// round trip.
+// reconciler brings the memberships on one host in line with the wanted groups. One round trip takes all changes that
+// have gathered.
 type reconciler struct {
-	members *membership
+	members *memberships
 	host    int
 	kick    chan struct{}
 
-	// Guarded by membership.mu:
-	count   int             // groups on the host
-	dirty   map[*group]bool // not known to be in line
-	faulty  map[*group]bool // cannot be joined, and are looked at again later
-	failing error           // of the last attempt; it concerns the host
+	// Guarded by memberships.mu:
+	groups  reconcile.Set[string]
+	failing error // of the last attempt; it concerns the host
 }
 
-func newReconciler(m *membership, host int) *reconciler {
-	return &reconciler{
-		members: m, host: host, kick: make(chan struct{}, 1),
-		dirty: map[*group]bool{}, faulty: map[*group]bool{},
-	}
+func newReconciler(m *memberships, host int) *reconciler {
+	r := &reconciler{members: m, host: host, kick: make(chan struct{}, 1)}
+	r.groups.Forgot = m.forgot
+	return r
 }
 
 func (r *reconciler) addr() string { return r.members.broker.hosts.Route(r.host).Addr() }
 
-// mark has a group looked at. membership.mu is held.
-func (r *reconciler) mark(g *group) {
-	delete(r.faulty, g)
-	r.dirty[g] = true
-	r.wake()
-}
+func (r *reconciler) key(g *group) string { return groupKey(r.members.broker.place.Prefix, g.Key) }
 
 func (r *reconciler) wake() {
 	select {
@@ -61,286 +54,232 @@ func (r *reconciler) wake() {
 	}
 }
 
-// leaveAll leaves every group of the host for good and waits until Redis has confirmed it.
+// leaveAll drops every group of the host for good and waits until Redis has confirmed it.
 func (r *reconciler) leaveAll(ctx context.Context) error {
 	m := r.members
 	m.mu.Lock()
 	m.closed = true
+	emptied := r.groups.DropAll()
 	m.mu.Unlock()
-	m.each(r.host, func(g *group) {
-		g.wanted = false
-		r.mark(g)
-	})
-	for {
+	r.wake()
+	select {
+	case <-emptied:
+		return nil
+	case <-ctx.Done():
 		m.mu.Lock()
-		left, err := r.count, r.failing
-		m.mu.Unlock()
-		if left == 0 {
-			return nil
-		}
-		r.wake()
-		select {
-		case <-time.After(leavePoll):
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		}
+		defer m.mu.Unlock()
+		return errors.Join(ctx.Err(), r.failing)
 	}
 }
 
-// run brings Redis in line until ctx ends.
+// run reconciles until ctx ends.
 func (r *reconciler) run(ctx context.Context) {
-	m := r.members
-	refreshed, audited := time.Now(), time.Now()
+	rewritten, audited := time.Now(), time.Now()
 	for {
-		refresh := min(m.broker.settings.Load().GroupExpiry/2, time.Hour)
-		audit := auditEvery
-		if !m.broker.links[r.host].notified() {
-			audit = auditPolled
+		rewriteInterval := min(r.members.broker.settings.Load().GroupExpiry/2, time.Hour)
+		audit := auditInterval
+		if !r.members.broker.links[r.host].notified() {
+			audit = polledAuditInterval
 		}
-		pause := min(time.Until(refreshed.Add(refresh)), time.Until(audited.Add(audit)), r.untilRetry())
-		timer := time.NewTimer(max(pause, 0))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		pause := min(time.Until(rewritten.Add(rewriteInterval)), time.Until(audited.Add(audit)), r.untilRetry())
+		if !r.sleep(ctx, pause) {
 			return
-		case <-r.kick:
-		case <-timer.C:
 		}
-		timer.Stop()
-		if time.Since(refreshed) >= refresh {
-			refreshed = time.Now()
-			m.refreshHost(r.host)
+		if time.Since(rewritten) >= rewriteInterval {
+			rewritten = time.Now()
+			r.rewrite()
 		}
 		if time.Since(audited) >= audit {
 			audited = time.Now()
 			r.audit()
 		}
-		if r.settle(ctx) != nil { // do not spin on a host that is down, whoever kicks
-			select {
-			case <-time.After(membershipRetry):
-			case <-ctx.Done():
-				return
-			}
+		if r.settle(ctx) == nil {
+			continue
+		}
+		select { // Wake-ups must not make it spin on a host that is down.
+		case <-time.After(membershipRetryPause):
+		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-// audit looks after all groups that are joined.
-func (r *reconciler) audit() {
-	r.members.each(r.host, func(g *group) {
-		if g.wanted && g.fault == nil {
-			g.doubted = true
-			r.mark(g)
-		}
-	})
+// sleep waits for a wake-up, for pause at most. It returns false when ctx ends.
+func (r *reconciler) sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(max(pause, 0))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-r.kick:
+	case <-timer.C:
+	}
+	return true
 }
 
-// untilRetry is the time until something that failed is tried again.
+// rewrite writes every membership on the host again, so that it does not expire.
+func (r *reconciler) rewrite() {
+	r.members.mu.Lock()
+	defer r.members.mu.Unlock()
+	r.groups.Rewrite()
+	r.wake()
+}
+
+// audit checks all memberships on the host.
+func (r *reconciler) audit() {
+	r.members.mu.Lock()
+	defer r.members.mu.Unlock()
+	r.groups.DoubtAll(false)
+	r.wake()
+}
+
+// untilRetry returns the time until the next attempt after a failure or fault.
 func (r *reconciler) untilRetry() time.Duration {
 	r.members.mu.Lock()
 	defer r.members.mu.Unlock()
 	if r.failing != nil {
-		return membershipRetry
+		return membershipRetryPause
 	}
-	wait := auditEvery
-	for g := range r.faulty {
-		wait = min(wait, time.Until(g.fault.retry))
+	if at := r.groups.NextRetry(); !at.IsZero() {
+		return time.Until(at)
 	}
-	return wait
+	return auditInterval
 }
 
-// settle deals with all groups that are not in line.
+// settle sends the commands that the groups need, and returns an error of the host.
 func (r *reconciler) settle(ctx context.Context) error {
 	m := r.members
 	m.mu.Lock()
-	for g := range r.faulty {
-		if time.Until(g.fault.retry) <= 0 {
-			r.mark(g)
+	r.groups.RetryFaulty(time.Now())
+	m.mu.Unlock()
+	for {
+		m.mu.Lock()
+		tasks := r.groups.Next(pipelineSize)
+		m.mu.Unlock()
+		var err error
+		if len(tasks) > 0 {
+			err = r.execute(ctx, tasks)
+		}
+		if err != nil || len(tasks) == 0 {
+			m.mu.Lock()
+			r.failing = err
+			m.mu.Unlock()
+			return err
 		}
 	}
-	groups := make([]*group, 0, len(r.dirty))
-	for g := range r.dirty {
-		groups = append(groups, g)
-	}
-	m.mu.Unlock()
-	var failing error
-	for len(groups) > 0 && failing == nil {
-		n := min(len(groups), pipelineSize)
-		failing = r.settleSome(ctx, groups[:n])
-		groups = groups[n:]
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r.failing = failing
-	return failing
 }
 
-// action is what a group needs.
-type action uint8
-
-const (
-	nothing action = iota
-	add
-	look
-	remove
-	examine
-)
-
-// next is what a group needs now. membership.mu is held.
-func (g *group) next() action {
-	switch {
-	case !g.wanted:
-		g.leaving = true
-		return remove
-	case g.fault != nil: // nothing is written to a key that holds something else
-		return examine
-	case !g.placed:
-		return add
-	case g.doubted:
-		return look
-	}
-	return nothing
-}
-
-// settleSome brings some groups in line. An error concerns the host; groups whose own commands succeeded are in line
-// anyway.
-func (r *reconciler) settleSome(ctx context.Context, groups []*group) error {
-	m := r.members
-	actions := make([]action, len(groups))
-	m.mu.Lock()
-	for i, g := range groups {
-		actions[i] = g.next()
-		g.doubted = false
-	}
-	m.mu.Unlock()
-
-	settings := m.broker.settings.Load()
-	receiver := m.broker.links[r.host].receiver
-	now := float64(time.Now().UnixMicro()) / 1e6
-	replies := make([]goredis.Cmder, len(groups))
-	pipe := m.broker.hosts.Client(r.host).Pipeline()
-	for i, g := range groups {
-		key, member := groupKey(settings.Prefix, g.name), receiver+g.local
-		switch actions[i] {
-		case add:
-			replies[i] = pipe.ZAdd(ctx, key, goredis.Z{Score: now, Member: member})
+// execute sends commands in one round trip and records their outcomes. An error concerns the host; groups whose own
+// commands succeeded are settled anyway.
+func (r *reconciler) execute(ctx context.Context, tasks []reconcile.Task[string]) error {
+	b := r.members.broker
+	settings := b.settings.Load()
+	now := time.Now()
+	pipe := b.hosts.Client(r.host).Pipeline()
+	replies := make([]goredis.Cmder, len(tasks))
+	for i, t := range tasks {
+		key, member := groupKey(settings.Prefix, t.Entry.Key), b.links[r.host].receiver+t.Entry.Value
+		switch t.Action {
+		case reconcile.Place:
+			replies[i] = pipe.ZAdd(ctx, key, goredis.Z{Score: float64(now.UnixMicro()) / 1e6, Member: member})
 			pipe.Expire(ctx, key, settings.GroupExpiry)
-		case look:
+		case reconcile.Check:
 			replies[i] = pipe.ZScore(ctx, key, member)
-		case remove:
+		case reconcile.Remove:
 			replies[i] = pipe.ZRem(ctx, key, member)
-		case examine:
+		case reconcile.Examine:
 			replies[i] = pipe.Type(ctx, key)
 		}
 	}
-	_, lost := pipe.Exec(ctx)
-	if redisnet.IsReply(lost) { // of one of the commands; each is looked at
-		lost = nil
+	_, broken := pipe.Exec(ctx)
+	if redisnet.IsReply(broken) { // A reply to one command; every command's own reply is examined.
+		broken = nil
 	}
+	return r.record(tasks, replies, broken, now)
+}
 
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	failing := lost
+// record ends tasks with the replies, or with the error that broke the connection.
+func (r *reconciler) record(tasks []reconcile.Task[string], replies []goredis.Cmder, broken error, now time.Time) error {
+	b := r.members.broker
+	var lapsed, late []string
+	r.members.mu.Lock()
+	defer r.members.mu.Unlock()
+	failing := broken
 	anyPlaced := sync.OnceValue(r.anyPlaced)
-	var losses lossesOfGroups
-	for i, g := range groups {
-		err := lost
-		if err == nil && replies[i] != nil {
+	for i, t := range tasks {
+		err := broken
+		if err == nil {
 			err = replies[i].Err()
 		}
-		err = r.apply(g, actions[i], replies[i], err, anyPlaced)
-		if failing == nil {
+		outcome := outcomeOf(t.Action, replies[i], err, anyPlaced)
+		if outcome == reconcile.Failed && failing == nil {
 			failing = err
 		}
-		if actions[i] == add && g.placed {
-			losses.placed(g)
+		r.note(t, outcome, err)
+		switch r.groups.End(t, outcome, err, now) {
+		case reconcile.AfterLapse:
+			lapsed = append(lapsed, t.Entry.Key)
+		case reconcile.AfterLateJoin:
+			late = append(late, t.Entry.Key)
 		}
 	}
-	losses.report(m.broker)
+	if len(lapsed) > 0 {
+		b.lost(relay.Loss{Cause: relay.LossMembership, Groups: lapsed})
+	}
+	if len(late) > 0 {
+		b.lost(relay.Loss{Cause: relay.LossLateJoin, Groups: late})
+	}
 	return failing
 }
 
-// apply takes the reply to what a group needed. It returns an error that concerns the host. membership.mu is held.
-func (r *reconciler) apply(g *group, did action, reply goredis.Cmder, err error, anyPlaced func() bool) error {
-	missing := errors.Is(err, goredis.Nil)
-	if ownFault(err, anyPlaced) {
-		switch did {
-		case remove: // a key of another type has no members
-		case look:
-			g.placed = false
-			if !redisnet.WrongType(err) { // the user may not look; whether the group is there is not known: write it again
-				r.settled(g)
-				return nil
-			}
-			g.lapsed = true
-			r.members.broker.health.Repairs.Add(1)
-			r.blame(g, err)
-			return nil
-		default:
-			g.placed = false
-			r.blame(g, err)
-			return nil
+// outcomeOf classifies a reply. An error that concerns a group rather than its host is a rejection.
+func outcomeOf(a reconcile.Action, reply goredis.Cmder, err error, anyPlaced func() bool) reconcile.Outcome {
+	switch {
+	case errors.Is(err, goredis.Nil):
+		return reconcile.Missing
+	case redisnet.WrongType(err):
+		return reconcile.Rejected
+	case redisnet.IsReply(err) && strings.HasPrefix(err.Error(), "NOPERM") && anyPlaced():
+		if a == reconcile.Check { // Whether the member is there stays unknown; the user may still write it.
+			return reconcile.Unknowable
 		}
-	} else if err != nil && !missing {
-		g.doubted = g.doubted || did == look
-		if did == remove { // perhaps it was
-			g.placed, g.leaving = false, false
-		}
-		return err
-	}
-	switch did {
-	case add:
-		g.placed = true
-	case look:
-		if missing {
-			g.placed, g.lapsed = false, true
-			r.members.broker.health.Repairs.Add(1)
-		}
-	case remove:
-		g.placed, g.leaving, g.fault = false, false, nil
-	case examine:
+		return reconcile.Rejected
+	case err != nil:
+		return reconcile.Failed
+	case a == reconcile.Examine:
 		if kind := reply.(*goredis.StatusCmd).Val(); kind != "zset" && kind != "none" {
-			r.blame(g, g.fault.err)
-			return nil
+			return reconcile.Rejected
 		}
-		r.forgive(g)
 	}
-	r.settled(g)
-	return nil
+	return reconcile.Done
 }
 
-// anyPlaced reports whether any group on the host is joined. membership.mu is held.
+// note counts and logs an outcome. memberships.mu is held.
+func (r *reconciler) note(t reconcile.Task[string], outcome reconcile.Outcome, err error) {
+	b := r.members.broker
+	switch {
+	case outcome == reconcile.Missing,
+		outcome == reconcile.Rejected && t.Action == reconcile.Check:
+		b.health.Repairs.Add(1)
+	}
+	switch {
+	case outcome == reconcile.Rejected && t.Action != reconcile.Remove && t.Entry.Wanted() && t.Entry.Fault() == nil:
+		b.log.Warn("a group cannot be joined", "group", t.Entry.Key, "key", r.key(t.Entry),
+			"host", r.addr(), "error", err,
+			"remedy", "delete the key, which is not a sorted set, or let the redis user use it")
+	case outcome == reconcile.Done && t.Action == reconcile.Examine:
+		b.log.Info("a group can be joined again", "group", t.Entry.Key, "host", r.addr())
+	}
+}
+
+// anyPlaced reports whether this node is a member of any group on the host. If it is not, a user without permission is
+// the host's fault, not a group's. memberships.mu is held.
 func (r *reconciler) anyPlaced() bool {
-	for _, g := range r.members.groups {
-		if g.on == r && g.placed {
+	for g := range r.groups.All {
+		switch g.Phase() {
+		case reconcile.Placed, reconcile.Checking, reconcile.Removing:
 			return true
 		}
 	}
 	return false
-}
-
-// settled clears a group's mark if it is as wanted. membership.mu is held.
-func (r *reconciler) settled(g *group) {
-	m := r.members
-	if g.placed != g.wanted || g.placed && g.doubted {
-		r.wake()
-		return
-	}
-	delete(r.dirty, g)
-	if !g.wanted {
-		delete(m.groups, g.name)
-		r.count--
-		if !m.closed { // while closing, what was sent before is still delivered
-			delete(m.byLocal, g.local)
-		}
-	}
-	g.answer()
-}
-
-// answer lets the callers go that wait for the group. membership.mu is held.
-func (g *group) answer() {
-	for _, done := range g.waiting {
-		close(done)
-	}
-	g.waiting = nil
 }

@@ -1,0 +1,409 @@
+// Package reconcile keeps the entries of a destination as they should be: group memberships in one Redis host, or
+// subscriptions over one connection. A [Set] records which entries are wanted, which are placed, and which command is
+// in flight. Callers of Join wait with a [Ticket].
+//
+// The package does no I/O and takes no lock. Its caller owns a mutex, holds it during every call, takes commands with
+// [Set.Next], sends them without the mutex, and reports each outcome with [Set.End]. At most one command per entry is
+// in flight, so a change of mind while a command is in flight takes effect once the command is answered. A Set per
+// destination keeps a destination that hangs from delaying others.
+package reconcile
+
+import "time"
+
+// Pauses before a faulty entry is examined.
+const (
+	faultPauseMin = time.Second
+	faultPauseMax = 30 * time.Second
+)
+
+// Entry is one name at a destination. V is its owner's part.
+type Entry[V any] struct {
+	Key   string
+	Value V
+
+	wanted  bool
+	phase   Phase
+	attempt uint64 // counts commands, so that a late answer to an earlier one is recognized
+	queued  bool   // in Set.queue
+	doubted bool   // check it, or examine it if it is faulty
+	rewrite bool   // place it again, because the entry expires
+	lapsed  bool   // it was placed and vanished, without being dropped
+	late    bool   // a caller was answered before it was placed
+	fault   fault
+	waiting []*Ticket[V]
+}
+
+// fault is why an entry is faulty.
+type fault struct {
+	err   error
+	pause time.Duration
+	retry time.Time
+}
+
+// Wanted reports whether the entry should be placed.
+func (e *Entry[V]) Wanted() bool { return e.wanted }
+
+// Phase returns how far the entry is.
+func (e *Entry[V]) Phase() Phase { return e.phase }
+
+// Lapsed reports whether the entry vanished and has not been placed again.
+func (e *Entry[V]) Lapsed() bool { return e.lapsed }
+
+// Fault returns why the destination rejects the entry, or nil.
+func (e *Entry[V]) Fault() error { return e.fault.err }
+
+// InPlace reports whether the entry is wanted and placed.
+func (e *Entry[V]) InPlace() bool { return e.wanted && (e.phase == Placed || e.phase == Checking) }
+
+// Set is the entries of one destination. Its zero value is empty and ready for use.
+type Set[V any] struct {
+	// Forgot is called for an entry that is neither wanted nor placed any more. It may be nil.
+	Forgot func(*Entry[V])
+
+	entries map[string]*Entry[V]
+	queue   []*Entry[V] // entries that need a command, the oldest first
+	faulty  map[*Entry[V]]bool
+	flying  int           // entries with a command in flight
+	lapsed  int           // entries that have lapsed
+	emptied chan struct{} // closed with the last entry; nil: no caller waits
+}
+
+// Task is a command to send.
+type Task[V any] struct {
+	Entry   *Entry[V]
+	Action  Action
+	Attempt uint64 // for End
+}
+
+// Recovery tells what an entry's absence may have cost, now that it is placed.
+type Recovery uint8
+
+const (
+	// Complete means that no event was missed.
+	Complete Recovery = iota
+	// AfterLapse means that the entry had vanished.
+	AfterLapse
+	// AfterLateJoin means that a caller was answered before the entry was placed.
+	AfterLateJoin
+)
+
+// Get returns the entry of a key, or nil.
+func (s *Set[V]) Get(key string) *Entry[V] { return s.entries[key] }
+
+// Len returns the number of entries, including those that are being removed.
+func (s *Set[V]) Len() int { return len(s.entries) }
+
+// Unsettled returns the number of entries that need a command or have one in flight.
+func (s *Set[V]) Unsettled() int { return len(s.queue) + s.flying }
+
+// LapsedCount returns the number of entries that have vanished and are not placed again.
+func (s *Set[V]) LapsedCount() int { return s.lapsed }
+
+// Faulty yields the faulty entries in no particular order.
+func (s *Set[V]) Faulty(yield func(*Entry[V]) bool) {
+	for e := range s.faulty {
+		if !yield(e) {
+			return
+		}
+	}
+}
+
+// All yields every entry in no particular order. Dropping entries meanwhile is fine.
+func (s *Set[V]) All(yield func(*Entry[V]) bool) {
+	for _, e := range s.entries {
+		if !yield(e) {
+			return
+		}
+	}
+}
+
+// Want has an entry placed. If the entry is not in place, t waits for it; a faulty one makes no caller wait. created is
+// whether the entry is new, so that its owner has to set its Value.
+func (s *Set[V]) Want(key string, t *Ticket[V]) (e *Entry[V], created bool) {
+	e = s.entries[key]
+	if created = e == nil; created {
+		e = &Entry[V]{Key: key}
+		if s.entries == nil {
+			s.entries = map[string]*Entry[V]{}
+		}
+		s.entries[key] = e
+	}
+	e.wanted = true
+	switch {
+	case e.InPlace():
+	case e.fault.err != nil:
+		t.entries = append(t.entries, e)
+		e.late = !e.lapsed
+	default:
+		t.entries = append(t.entries, e)
+		t.wait(e)
+	}
+	s.schedule(e)
+	return e, created
+}
+
+// Drop no longer wants an entry.
+func (s *Set[V]) Drop(key string) {
+	if e := s.entries[key]; e != nil {
+		s.drop(e)
+	}
+}
+
+func (s *Set[V]) drop(e *Entry[V]) {
+	e.wanted, e.late = false, false
+	s.setLapsed(e, false)
+	s.clearFault(e)
+	if e.phase == Faulty {
+		e.phase = Uncertain
+	}
+	s.schedule(e)
+}
+
+// DropAll drops every entry, and returns a channel that is closed once the last one is removed.
+func (s *Set[V]) DropAll() <-chan struct{} {
+	emptied := s.emptied
+	if emptied == nil {
+		emptied = make(chan struct{})
+		s.emptied = emptied
+	}
+	for _, e := range s.entries {
+		s.drop(e)
+	}
+	if len(s.entries) == 0 && s.emptied != nil {
+		close(emptied)
+		s.emptied = nil
+	}
+	return emptied
+}
+
+// Doubt has a wanted entry checked: something may have removed it. A faulty entry is examined without a pause.
+func (s *Set[V]) Doubt(key string) {
+	if e := s.entries[key]; e != nil && e.wanted {
+		e.doubted = true
+		s.schedule(e)
+	}
+}
+
+// DoubtAll doubts every entry but, unless faulty is true, the faulty ones.
+func (s *Set[V]) DoubtAll(faulty bool) {
+	for _, e := range s.entries {
+		if e.wanted && (faulty || e.fault.err == nil) {
+			e.doubted = true
+			s.schedule(e)
+		}
+	}
+}
+
+// Rewrite places every wanted entry again, so that it does not expire.
+func (s *Set[V]) Rewrite() {
+	for _, e := range s.entries {
+		switch {
+		case !e.wanted:
+			continue
+		case e.phase == Placed:
+			e.phase = Uncertain
+		case e.phase == Checking:
+			e.rewrite = true
+		case e.phase == Faulty:
+			e.doubted = true
+		}
+		s.schedule(e)
+	}
+}
+
+// Lost notes that the destination dropped an entry without being told to, or that the connection that held it broke. A
+// command in flight is void.
+func (s *Set[V]) Lost(e *Entry[V]) {
+	if s.entries[e.Key] != e {
+		return
+	}
+	if e.InPlace() {
+		s.setLapsed(e, true)
+	}
+	if e.phase.InFlight() {
+		s.flying--
+	}
+	e.attempt++
+	e.phase, e.doubted, e.rewrite = Absent, false, false
+	s.clearFault(e)
+	s.schedule(e)
+}
+
+// LoseAll is Lost for every entry.
+func (s *Set[V]) LoseAll() {
+	for _, e := range s.entries {
+		s.Lost(e)
+	}
+}
+
+// RetryFaulty has the faulty entries examined whose pause is over.
+func (s *Set[V]) RetryFaulty(now time.Time) {
+	for e := range s.faulty {
+		if e.phase == Faulty && !e.fault.retry.After(now) {
+			e.doubted = true
+			s.schedule(e)
+		}
+	}
+}
+
+// NextRetry returns when the next pause of a faulty entry is over; zero if no entry is faulty.
+func (s *Set[V]) NextRetry() (at time.Time) {
+	for e := range s.faulty {
+		if e.phase == Faulty && !e.doubted && (at.IsZero() || e.fault.retry.Before(at)) {
+			at = e.fault.retry
+		}
+	}
+	return at
+}
+
+// Next takes up to n commands off the queue, for at most n entries. Each must be answered by End or voided by Lost.
+func (s *Set[V]) Next(n int) []Task[V] {
+	var tasks []Task[V]
+	for len(tasks) < n && len(s.queue) > 0 {
+		e := s.queue[0]
+		s.queue[0] = nil
+		s.queue = s.queue[1:]
+		e.queued = false
+		action := next(e.phase, e.wanted, e.doubted)
+		if action == Nothing || action == forget {
+			s.schedule(e)
+			continue
+		}
+		e.phase = begin(action)
+		s.flying++
+		e.doubted, e.rewrite = false, false
+		e.attempt++
+		tasks = append(tasks, Task[V]{e, action, e.attempt})
+	}
+	if len(s.queue) == 0 {
+		s.queue = nil
+	}
+	return tasks
+}
+
+// End notes the outcome of a command. err is the cause of a rejection; nil: the same as before. Recovery tells whether events may have been
+// missed before the entry was placed. An answer to a command that Lost has voided is ignored.
+func (s *Set[V]) End(t Task[V], o Outcome, err error, now time.Time) Recovery {
+	e := t.Entry
+	if e.attempt != t.Attempt || !e.phase.InFlight() {
+		return Complete
+	}
+	s.flying--
+	before := e.phase
+	var repeat bool
+	e.phase, repeat = end(before, o)
+	e.doubted = e.doubted || repeat
+	fault := e.fault.err // nil if the entry was dropped and wanted again meanwhile
+	if o == Rejected && err != nil {
+		fault = err
+	}
+	if e.phase == Placed && e.rewrite || e.phase == Faulty && (!e.wanted || fault == nil) {
+		e.phase = Uncertain
+	}
+	if before == Checking && (e.phase == Absent || e.phase == Faulty) && e.wanted {
+		s.setLapsed(e, true)
+	}
+	switch {
+	case e.phase == Faulty:
+		if o == Rejected {
+			s.setFault(e, fault, now)
+		}
+	case e.phase != Uncertain || before == Examining:
+		s.clearFault(e)
+	}
+	recovery := Complete
+	if before == Placing && e.phase == Placed {
+		recovery = s.recover(e)
+	}
+	s.schedule(e)
+	return recovery
+}
+
+// recover returns what the entry missed before it was placed, and forgets it.
+func (s *Set[V]) recover(e *Entry[V]) (r Recovery) {
+	switch {
+	case !e.wanted:
+	case e.lapsed:
+		r = AfterLapse
+	case e.late:
+		r = AfterLateJoin
+	}
+	s.setLapsed(e, false)
+	e.late = false
+	return r
+}
+
+// schedule queues an entry that needs a command, forgets one that has come to its end, and answers the callers that
+// have nothing left to wait for.
+func (s *Set[V]) schedule(e *Entry[V]) {
+	switch next(e.phase, e.wanted, e.doubted) {
+	case forget:
+		s.forget(e)
+		return
+	case Nothing:
+	default:
+		if !e.queued {
+			e.queued = true
+			s.queue = append(s.queue, e)
+		}
+	}
+	if e.phase == Faulty || e.phase == Placed && e.wanted && !e.doubted {
+		s.answer(e)
+	}
+}
+
+// forget removes an entry from the set. A queued one stays in the queue, where Next skips it.
+func (s *Set[V]) forget(e *Entry[V]) {
+	if s.entries[e.Key] != e {
+		return
+	}
+	delete(s.entries, e.Key)
+	s.setLapsed(e, false)
+	s.clearFault(e)
+	s.answer(e)
+	if s.Forgot != nil {
+		s.Forgot(e)
+	}
+	if len(s.entries) == 0 && s.emptied != nil {
+		close(s.emptied)
+		s.emptied = nil
+	}
+}
+
+// answer ends the wait of all callers for an entry.
+func (s *Set[V]) answer(e *Entry[V]) {
+	if len(e.waiting) > 0 && e.phase == Faulty {
+		e.late = !e.lapsed
+	}
+	for _, t := range e.waiting {
+		t.answered()
+	}
+	e.waiting = nil
+}
+
+func (s *Set[V]) setLapsed(e *Entry[V], lapsed bool) {
+	switch {
+	case lapsed && !e.lapsed:
+		s.lapsed++
+	case !lapsed && e.lapsed:
+		s.lapsed--
+	}
+	e.lapsed = lapsed
+}
+
+func (s *Set[V]) setFault(e *Entry[V], err error, now time.Time) {
+	pause := faultPauseMin
+	if e.fault.pause > 0 {
+		pause = min(2*e.fault.pause, faultPauseMax)
+	}
+	e.fault = fault{err, pause, now.Add(pause)}
+	if s.faulty == nil {
+		s.faulty = map[*Entry[V]]bool{}
+	}
+	s.faulty[e] = true
+}
+
+func (s *Set[V]) clearFault(e *Entry[V]) {
+	e.fault = fault{}
+	delete(s.faulty, e)
+}
