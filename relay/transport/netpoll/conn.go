@@ -64,8 +64,10 @@ func (p *Poller) Attach(c *Conn, conn net.Conn, owner Owner) {
 	c.net, c.owner, c.poller = conn, owner, p
 	c.activity.Store(reading)
 	if t, ok := conn.(*tls.Conn); ok {
-		shrinkTLS(t)
-		c.attachTLS(t)
+		if c.fd = noFD; p.usesDirectTLS() {
+			p.tls.shrink(t)
+			c.attachTLS(t)
+		}
 		return
 	}
 	if c.fd = socketOf(conn); c.fd == noFD {

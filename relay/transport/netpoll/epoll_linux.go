@@ -161,7 +161,7 @@ func (c *Conn) watch() bool {
 // there are no bytes. drained means that they were all.
 func (c *Conn) tryRead(b []byte) (n int, drained bool, err error) {
 	t, secure := c.net.(*tls.Conn)
-	if secure && tlsHolds(t) {
+	if secure && c.poller.tls.holds(t) {
 		return readTLS(t, b)
 	}
 	c.Lock()
@@ -182,13 +182,13 @@ func (c *Conn) tryRead(b []byte) (n int, drained bool, err error) {
 	case nil:
 		return readTLS(t, b)
 	case errWouldBlock:
-		shrinkTLS(t)
+		c.poller.tls.shrink(t)
 	}
 	return 0, false, err
 }
 
 func readTLS(t *tls.Conn, b []byte) (n int, drained bool, err error) {
-	if n, err = t.Read(b); n > 0 { // an error beside bytes is sticky, and tlsHolds reports it
+	if n, err = t.Read(b); n > 0 { // an error beside bytes is sticky, and holds reports it
 		err = nil
 	}
 	return n, false, err

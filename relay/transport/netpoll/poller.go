@@ -17,10 +17,25 @@ type Poller struct {
 	idle   atomic.Int32 // readers
 	closed atomic.Bool
 	epoll  epoll
+
+	tls       tlsFields
+	directTLS atomic.Bool  // wanted
+	checkTLS  func() error // nil: access to tls is safe
 }
 
 // New returns a poller. It uses no resources before the first connection.
-func New() *Poller { return &Poller{ready: make(chan *Conn)} }
+func New() *Poller {
+	p := &Poller{ready: make(chan *Conn), tls: foundFields, checkTLS: CheckTLS}
+	p.directTLS.Store(true)
+	return p
+}
+
+// SetDirectTLS turns direct TLS on or off, for connections that are attached later. It is on in a new poller. Direct TLS
+// uses unexported fields of crypto/tls: a TLS connection is polled, written without blocking, and holds no empty buffers.
+// Without it, and if [CheckTLS] fails, each TLS connection has a goroutine and about 7 KiB more memory.
+func (p *Poller) SetDirectTLS(on bool) { p.directTLS.Store(on) }
+
+func (p *Poller) usesDirectTLS() bool { return p.directTLS.Load() && p.checkTLS() == nil }
 
 // Close ends the poller. Connections that it watches are served to their end; the poller's last goroutine ends with the
 // last of them. A connection that starts later is not polled: see [Conn.Start].

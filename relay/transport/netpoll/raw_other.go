@@ -16,4 +16,4 @@ func newRawWriter(conn net.Conn) writer {
 }
 
 // attachTLS: see newRawWriter.
-func (c *Conn) attachTLS(*tls.Conn) { c.fd = noFD }
+func (c *Conn) attachTLS(*tls.Conn) {}

@@ -3,76 +3,75 @@ package netpoll
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"reflect"
 	"unsafe"
 )
 
-// tlsBuffers are the places in a [tls.Conn] of the two buffers that hold what has come and is not used yet. The handshake grows them to
-// the size of the client's hello, and there they stay for as long as the connection lives: 3.6 KiB with nothing
-// in them, a third of all that an idle TLS connection keeps on the heap. crypto/tls has no way to give them back. Where a
-// later Go has no such fields, they stay.
-var tlsBuffers = fields[bytes.Buffer](reflect.TypeFor[tls.Conn](), "rawInput", "hand")
+// tlsFields are the offsets of unexported fields in a [tls.Conn]. crypto/tls has no API for any of their uses. The test
+// of [CheckTLS] guards against a Go release in which they are missing or mean something else.
+//
+// The handshake grows rawInput and hand to the size of the client's hello, and there they stay while the connection
+// lives: 3.6 KiB without content, a third of the heap of an idle TLS connection.
+type tlsFields struct {
+	rawInput uintptr // bytes.Buffer: read from the socket, not decrypted yet
+	hand     uintptr // bytes.Buffer: handshake messages
+	input    uintptr // bytes.Reader: decrypted, not read yet
+	inErr    uintptr // error: returned by every further read
+	conn     uintptr // net.Conn: the connection beneath
+}
 
-// tlsInput is the place of what is decrypted and has not been read yet.
-var tlsInput = fields[bytes.Reader](reflect.TypeFor[tls.Conn](), "input")
-
-// tlsFailed is the place of the error that every further read gives. The last words of a client and the end behind them can come with one read.
-var tlsFailed = func() []uintptr {
-	in, ok := reflect.TypeFor[tls.Conn]().FieldByName("in")
+// findTLSFields looks the fields up in a type that should be [tls.Conn].
+func findTLSFields(conn reflect.Type) (f tlsFields, err error) {
+	in, ok := conn.FieldByName("in")
 	if !ok || in.Type.Kind() != reflect.Struct {
-		return nil
+		return f, fmt.Errorf("%v has no field in; an update of edgerelay may support this Go release", conn)
 	}
-	offsets := fields[error](in.Type, "err")
-	for i := range offsets {
-		offsets[i] += in.Offset
+	for _, field := range []struct {
+		parent reflect.Type
+		name   string
+		kind   reflect.Type
+		base   uintptr
+		offset *uintptr
+	}{
+		{conn, "rawInput", reflect.TypeFor[bytes.Buffer](), 0, &f.rawInput},
+		{conn, "hand", reflect.TypeFor[bytes.Buffer](), 0, &f.hand},
+		{conn, "input", reflect.TypeFor[bytes.Reader](), 0, &f.input},
+		{in.Type, "err", reflect.TypeFor[error](), in.Offset, &f.inErr},
+		{conn, "conn", reflect.TypeFor[net.Conn](), 0, &f.conn},
+	} {
+		found, ok := field.parent.FieldByName(field.name)
+		if !ok || found.Type != field.kind {
+			return f, fmt.Errorf("%v has no field %s of type %v; an update of edgerelay may support this Go release",
+				field.parent, field.name, field.kind)
+		}
+		*field.offset = field.base + found.Offset
 	}
-	return offsets
-}()
+	return f, nil
+}
 
-// tlsSocket is the place of the connection beneath.
-var tlsSocket = fields[net.Conn](reflect.TypeFor[tls.Conn](), "conn")
+// field returns the field at an offset of [tlsFields].
+func field[T any](c *tls.Conn, offset uintptr) *T { return (*T)(unsafe.Add(unsafe.Pointer(c), offset)) }
 
-// tlsTells reports whether [tlsHolds] can be asked.
-var tlsTells = len(tlsBuffers) == 2 && len(tlsInput) == 1 && len(tlsFailed) == 1
+// holds reports whether a TLS connection has bytes to read that have left the socket, or has ended. No goroutine may be
+// reading from it.
+func (f *tlsFields) holds(c *tls.Conn) bool {
+	return field[bytes.Reader](c, f.input).Len() > 0 || *field[error](c, f.inErr) != nil ||
+		field[bytes.Buffer](c, f.rawInput).Len() > 0 || field[bytes.Buffer](c, f.hand).Len() > 0
+}
 
-// tlsHolds reports whether a TLS connection holds bytes that it has read from its socket, or knows that it has ended. Nobody may be reading from it.
-func tlsHolds(c *tls.Conn) bool {
-	if at[bytes.Reader](c, tlsInput[0]).Len() > 0 || *at[error](c, tlsFailed[0]) != nil {
-		return true
-	}
-	for _, offset := range tlsBuffers {
-		if at[bytes.Buffer](c, offset).Len() > 0 {
-			return true
+// shrink releases the memory of a TLS connection's empty buffers. No goroutine may be reading from it.
+func (f *tlsFields) shrink(c *tls.Conn) {
+	for _, offset := range [...]uintptr{f.rawInput, f.hand} {
+		if b := field[bytes.Buffer](c, offset); b.Len() == 0 {
+			*b = bytes.Buffer{}
 		}
 	}
-	return false
 }
 
 // holds reports whether a TLS connection has bytes to read that have left the socket.
 func (c *Conn) holds() bool {
 	t, secure := c.net.(*tls.Conn)
-	return secure && tlsHolds(t)
-}
-
-// fields returns the offsets of those of the named fields that are a T.
-func fields[T any](t reflect.Type, names ...string) (offsets []uintptr) {
-	for _, name := range names {
-		if f, ok := t.FieldByName(name); ok && f.Type == reflect.TypeFor[T]() {
-			offsets = append(offsets, f.Offset)
-		}
-	}
-	return offsets
-}
-
-// at is the T at an offset of [fields].
-func at[T any](c *tls.Conn, offset uintptr) *T { return (*T)(unsafe.Add(unsafe.Pointer(c), offset)) }
-
-// shrinkTLS gives back the memory of a TLS connection's empty buffers. No goroutine may be reading from it.
-func shrinkTLS(c *tls.Conn) {
-	for _, offset := range tlsBuffers {
-		if b := at[bytes.Buffer](c, offset); b.Len() == 0 {
-			*b = bytes.Buffer{}
-		}
-	}
+	return secure && c.poller.tls.holds(t)
 }

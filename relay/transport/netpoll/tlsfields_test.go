@@ -7,25 +7,21 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"testing"
-	"unsafe"
 )
 
-func TestShrinkTLSGivesBackWhatTheHandshakeTook(t *testing.T) {
-	// A Go without these fields costs memory, not correctness; but somebody should know.
-	if len(tlsBuffers) != 2 {
-		t.Fatalf("this Go's tls.Conn has %d of the two buffers: shrinkTLS no longer works, look at crypto/tls/conn.go", len(tlsBuffers))
-	}
+func TestShrinkReleasesTheHandshakesBuffers(t *testing.T) {
+	f := foundFields
 	server, client := tlsPair(t)
 	held := func() (n int) {
-		for _, offset := range tlsBuffers {
-			n += (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(server), offset)).Cap()
+		for _, offset := range []uintptr{f.rawInput, f.hand} {
+			n += field[bytes.Buffer](server, offset).Cap()
 		}
 		return n
 	}
 	if before := held(); before < 1000 {
 		t.Errorf("after the handshake the buffers hold %d bytes, so there would be nothing to give back", before)
 	}
-	shrinkTLS(server)
+	f.shrink(server)
 	if after := held(); after != 0 {
 		t.Errorf("the buffers still hold %d bytes", after)
 	}
@@ -39,17 +35,26 @@ func TestShrinkTLSGivesBackWhatTheHandshakeTook(t *testing.T) {
 			t.Fatal(err)
 		}
 		n += m
-		shrinkTLS(server) // in the middle, too
+		f.shrink(server) // in the middle, too
 	}
 	if !bytes.Equal(got, text) {
 		t.Error("what was read is not what was sent")
 	}
 }
 
-func TestShrinkTLSWithoutTheFields(t *testing.T) {
-	type other struct{ RawInput []byte }
-	if got := fields[bytes.Buffer](reflect.TypeFor[other](), "RawInput", "hand"); len(got) != 0 {
-		t.Errorf("found buffers at %v where there are none", got)
+func TestMissingFields(t *testing.T) {
+	type noIn struct{ RawInput bytes.Buffer }
+	type half struct{ err error }
+	type other struct {
+		in             half
+		rawInput, hand bytes.Buffer
+		input          bytes.Buffer // a Reader in crypto/tls
+		conn           net.Conn
+	}
+	for _, typ := range []reflect.Type{reflect.TypeFor[noIn](), reflect.TypeFor[other]()} {
+		if _, err := findTLSFields(typ); err == nil {
+			t.Errorf("no error for %v", typ)
+		}
 	}
 }
 
@@ -71,11 +76,4 @@ func tlsPair(t *testing.T) (server, client *tls.Conn) {
 	}
 	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
 	return server, client
-}
-
-func TestTLSTells(t *testing.T) {
-	// A Go without these fields costs a goroutine for each client, and one more for each write.
-	if !tlsTells || len(tlsSocket) != 1 {
-		t.Errorf("this Go's tls.Conn has other fields: input %v, in.err %v, conn %v; look at crypto/tls/conn.go", tlsInput, tlsFailed, tlsSocket)
-	}
 }

@@ -45,10 +45,6 @@ const (
 
 // attachTLS puts a tlsWriter under a TLS connection, if possible.
 func (c *Conn) attachTLS(t *tls.Conn) {
-	c.fd = noFD
-	if len(tlsSocket) != 1 {
-		return
-	}
 	socket := t.NetConn()
 	sc, ok := socket.(syscall.Conn)
 	if !ok {
@@ -59,11 +55,8 @@ func (c *Conn) attachTLS(t *tls.Conn) {
 		return
 	}
 	w := &tlsWriter{Conn: socket, raw: rawWriter{raw}, fd: socketOf(socket), tls: t, owner: c.owner}
-	*at[net.Conn](t, tlsSocket[0]) = w
-	c.writer = w
-	if tlsTells {
-		c.fd = w.fd
-	}
+	*field[net.Conn](t, c.poller.tls.conn) = w
+	c.writer, c.fd = w, w.fd
 }
 
 // NetConn returns the connection beneath, as [tls.Conn.NetConn] does.

@@ -12,19 +12,31 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
-// ways are the ways in which connections are read: by the poller, plain and under TLS, and by a goroutine each.
-var ways = []struct {
-	name   string
-	secure bool
-	wrap   func(net.Listener) net.Listener
-	polled bool
-}{
-	{"plain", false, nil, runtime.GOOS == "linux"},
-	{"TLS", true, nil, runtime.GOOS == "linux"},
-	{"wrapped", false, func(ln net.Listener) net.Listener { return wrapper{ln} }, false},
-	{"wrapped under TLS", true, func(ln net.Listener) net.Listener { return wrapper{ln} }, false},
+// way is a way in which connections are read: by the poller, plain and under TLS, or by a goroutine each.
+type way struct {
+	name     string
+	secure   bool
+	wrap     func(net.Listener) net.Listener
+	indirect bool // without direct TLS, as after a failed self-test
+	polled   bool
+}
+
+var ways = []way{
+	{name: "plain", polled: runtime.GOOS == "linux"},
+	{name: "TLS", secure: true, polled: runtime.GOOS == "linux"},
+	{name: "TLS, not direct", secure: true, indirect: true},
+	{name: "wrapped", wrap: func(ln net.Listener) net.Listener { return wrapper{ln} }},
+	{name: "wrapped under TLS", secure: true, wrap: func(ln net.Listener) net.Listener { return wrapper{ln} }},
+}
+
+func (w way) newServer(t *testing.T) *server {
+	poller := netpoll.New()
+	t.Cleanup(poller.Close)
+	poller.SetDirectTLS(!w.indirect)
+	return newServerWith(t, poller, w.secure, w.wrap)
 }
 
 // wrapper is a listener whose connections are not known to be sockets.
@@ -41,7 +53,7 @@ func (w wrapper) Accept() (net.Conn, error) {
 func TestNoGoroutineAtRest(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
-			s := newServerOn(t, way.secure, way.wrap)
+			s := way.newServer(t)
 			var clients []*client
 			dial := func(n int) {
 				for i := range n {
@@ -78,7 +90,7 @@ func TestMessagesInPieces(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			s := newServerOn(t, way.secure, way.wrap)
+			s := way.newServer(t)
 			for range 4 {
 				t.Run("", func(t *testing.T) {
 					t.Parallel()
@@ -129,7 +141,7 @@ func TestMessagesInPieces(t *testing.T) {
 func TestLastWords(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
-			s := newServerOn(t, way.secure, way.wrap)
+			s := way.newServer(t)
 			for i := range 100 {
 				c, _ := s.dial(t)
 				c.send(append(frame(0x81, "good"), frame(0x81, "bye")...)...)
@@ -159,7 +171,7 @@ func (s *server) wantEnd(t *testing.T, what string) {
 func TestKilled(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
-			s := newServerOn(t, way.secure, way.wrap)
+			s := way.newServer(t)
 			for i := range 100 {
 				c, conn := s.dial(t)
 				if i%2 == 0 {

@@ -41,11 +41,17 @@ func (e echo) Ended() { e.ended <- struct{}{} }
 
 func newServer(t testing.TB, secure bool) *server { return newServerOn(t, secure, nil) }
 
-// newServerOn has the connections of its listener wrapped.
+// newServerOn wraps the listener.
 func newServerOn(t testing.TB, secure bool, wrap func(net.Listener) net.Listener) *server {
-	s := &server{conns: make(chan *ws.Conn, 16), ended: make(chan struct{}, 2048)}
 	poller := netpoll.New()
 	t.Cleanup(poller.Close)
+	return newServerWith(t, poller, secure, wrap)
+}
+
+func newServerWith(
+	t testing.TB, poller *netpoll.Poller, secure bool, wrap func(net.Listener) net.Listener,
+) *server {
+	s := &server{conns: make(chan *ws.Conn, 16), ended: make(chan struct{}, 2048)}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status, reason := ws.CheckUpgrade(w, r); status != 0 {
 			http.Error(w, reason, status)
