@@ -35,6 +35,7 @@ func init() {
 //		plugin <name> <file> { … }
 //		trace_events <events>|off
 //		awx_metrics on|off
+//		direct_tls on|off
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
@@ -90,10 +91,17 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		p := &Plugin{}
 		err = p.unmarshal(d)
 		a.Plugins = append(a.Plugins, p)
+	case "direct_tls":
+		var value string
+		if !d.AllArgs(&value) || value != "on" && value != "off" {
+			return d.Err("direct_tls is on or off")
+		}
+		on := value == "on"
+		a.DirectTLS = &on
 	case "trace_events", "awx_metrics":
 		err = a.unmarshalObservation(d)
 	default:
-		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits, drain, backplane, plugin, trace_events and awx_metrics", name)
+		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits, drain, backplane, plugin, trace_events, awx_metrics and direct_tls", name)
 	}
 	return err
 }

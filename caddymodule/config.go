@@ -27,6 +27,7 @@ type nodeConfig struct {
 	// TraceEvents is the number of events for each that is traced, 0 for none.
 	TraceEvents int
 	AWXMetrics  bool
+	DirectTLS   bool
 	// Backplane is nil if none is configured.
 	Backplane *planeConfig
 	Plugins   []*Plugin

@@ -43,6 +43,9 @@ type node struct {
 	// frameSize is the limit in force; one function for all connections.
 	frameSize func() int
 	poller    *netpoll.Poller // of all clients' connections
+	checkTLS  func() error
+
+	directTLSFailed atomic.Bool // logged
 
 	rejected [rejections]atomic.Uint64 // handshakes, by reason
 	clients  awx.Shared
@@ -86,7 +89,7 @@ func newNode() (caddy.Destructor, error) {
 	n.monitor = newMonitor(n.hub, func(now time.Time) { n.consoleTails.closeIdle(now.Add(-consoleTailIdle)) })
 	n.close = sync.OnceValue(n.shutDown)
 	n.frameSize = func() int { return n.hub.Limits().FrameSize }
-	n.poller = netpoll.New()
+	n.poller, n.checkTLS = netpoll.New(), netpoll.CheckTLS
 	return n, nil
 }
 
@@ -214,7 +217,20 @@ func (n *node) apply(c *nodeConfig) error {
 	n.stopPace.Store(c.StopPace)
 	n.hub.Trace(c.TraceEvents, n.events.report)
 	n.awxMetrics.Store(c.AWXMetrics)
+	n.applyDirectTLS(c.DirectTLS)
 	return n.applyBackplane(c.Backplane)
+}
+
+// applyDirectTLS applies the setting direct_tls. A self-test that fails is logged once per process.
+func (n *node) applyDirectTLS(on bool) {
+	n.poller.SetDirectTLS(on)
+	if !on {
+		return
+	}
+	if err := n.checkTLS(); err != nil && !n.directTLSFailed.Swap(true) {
+		n.log.Warn("direct TLS unavailable; idle connections need more memory",
+			"error", err, "remedy", "build with a Go release that this version of edgerelay supports")
+	}
 }
 
 // Handle implements [caddyevents.Handler]: when the process is about to end, clients are told at once. Caddy's HTTP
