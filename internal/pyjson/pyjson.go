@@ -1,10 +1,10 @@
-// Package pyjson writes JSON byte for byte as Python's json.dumps does with its defaults: ", " and ": " as
-// separators, and everything but printable ASCII escaped. AWX's clients and peers see, and sign, that form.
+// Package pyjson encodes JSON byte for byte like Python's json.dumps with default arguments: the separators are ", " and
+// ": ", and all characters except printable ASCII are escaped. AWX's clients receive this form, and its peers sign it.
 package pyjson
 
 const hex = "0123456789abcdef"
 
-// AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
+// AppendString appends s as a JSON string to dst. Invalid UTF-8 becomes U+FFFD.
 func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for _, r := range s {
@@ -34,11 +34,12 @@ func AppendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
+// appendUnit appends the escape of a UTF-16 code unit.
 func appendUnit(dst []byte, u uint16) []byte {
 	return append(dst, '\\', 'u', hex[u>>12], hex[u>>8&15], hex[u>>4&15], hex[u&15])
 }
 
-// AppendStrings appends a list of strings.
+// AppendStrings appends list as a JSON list of strings to dst.
 func AppendStrings(dst []byte, list []string) []byte {
 	dst = append(dst, '[')
 	for i, s := range list {

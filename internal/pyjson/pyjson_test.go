@@ -10,14 +10,14 @@ import (
 	"github.com/edgerelay/edgerelay/internal/pyjson"
 )
 
-// Every line of input is a JSON list of strings, written by Go; every line of output is what Python makes of it.
+// dumps encodes each line of input, a JSON list of strings from Go, with Python.
 const dumps = `
 import json, sys
 for line in sys.stdin:
     print(json.dumps(json.loads(line)))
 `
 
-// python writes lists as Python does.
+// python returns the lists as Python encodes them.
 func python(t *testing.T, lists [][]string) []string {
 	t.Helper()
 	var in strings.Builder
@@ -32,29 +32,30 @@ func python(t *testing.T, lists [][]string) []string {
 	cmd.Stdin = strings.NewReader(in.String())
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("python3: %v; is it missing? apt-get install python3", err)
+		t.Fatalf("python3: %v; install it with apt-get install python3", err)
 	}
 	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
 	if len(lines) != len(lists) {
-		t.Fatalf("%d answers to %d questions", len(lines), len(lists))
+		t.Fatalf("%d lines for %d lists", len(lines), len(lists))
 	}
 	return lines
 }
 
-func TestAsPythonWrites(t *testing.T) {
+func TestSameBytesAsPython(t *testing.T) {
 	lists := [][]string{nil, {}, {""}, {"a", "b"}}
 	lists[0] = []string{} // Go writes null for nil
 	var every []string
 	for r := rune(0); r <= 0x10ffff; r++ {
 		switch {
-		case 0xd800 <= r && r <= 0xdfff: // no character of its own
+		case 0xd800 <= r && r <= 0xdfff: // surrogates
 		case r < 0x3000 || 0xd7f0 <= r && r < 0xe010 || r >= 0xfff0 && r < 0x10010 || r%997 == 0 || r >= 0x10fff0:
 			every = append(every, string(r))
 		}
 	}
 	lists = append(lists, every)
 	random := rand.New(rand.NewPCG(1, 2))
-	alphabet := []rune("\x00\x01\x1f\b\f\n\r\t \"\\/<>&'\x7f\u0080\u00ffäß\u2028\u2029\ufeff\ufffd\uffff\U00010000\U0001f600\U0010ffff{}[]:,az09")
+	alphabet := []rune("\x00\x01\x1f\b\f\n\r\t \"\\/<>&'\x7f\u0080\u00ffäß\u2028\u2029\ufeff\ufffd\uffff" +
+		"\U00010000\U0001f600\U0010ffff{}[]:,az09")
 	for range 500 {
 		list := make([]string, random.IntN(6))
 		for i := range list {
@@ -73,7 +74,7 @@ func TestAsPythonWrites(t *testing.T) {
 	}
 }
 
-// Bytes that are no UTF-8, lone surrogates among them, become U+FFFD.
+// Invalid UTF-8, including lone surrogates, becomes U+FFFD.
 func TestInvalidUTF8(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\xffb":       `"a\ufffdb"`,
@@ -91,7 +92,8 @@ func FuzzAppendString(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		var back string
 		got := pyjson.AppendString(nil, s)
-		if err := json.Unmarshal(got, &back); err != nil || back != strings.ToValidUTF8(s, "\ufffd") && back != string([]rune(s)) {
+		err := json.Unmarshal(got, &back)
+		if err != nil || back != strings.ToValidUTF8(s, "\ufffd") && back != string([]rune(s)) {
 			t.Errorf("%q became %s, %q, %v", s, got, back, err)
 		}
 	})
