@@ -15,7 +15,8 @@ import (
 
 // event is an AWX-like job event of a size, its status near the end.
 func event(size int) []byte {
-	head, tail := `{"group_name":"job_events","job":42,"uuid":"0c9d2a8e","stdout":"`, `","event":"runner_on_failed","status":"failed"}`
+	const head = `{"group_name":"job_events","job":42,"uuid":"0c9d2a8e","stdout":"`
+	const tail = `","event":"runner_on_failed","status":"failed"}`
 	return []byte(head + strings.Repeat("x", size-len(head)-len(tail)) + tail)
 }
 
@@ -24,7 +25,7 @@ var (
 	wantField = []byte(`"status":"failed"`)
 )
 
-// The cases of filter.wasm, by the group's first letter, beside the same in Go.
+// The cases of filter.wasm, by the group's first letter, and the same in Go.
 var benchCases = []struct {
 	name, group string
 	native      func(payload []byte, out []Output) []Output
@@ -87,7 +88,12 @@ func BenchmarkUnmatched(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			specs := make([]Spec, n)
 			for i := range specs {
-				specs[i] = Spec{Name: fmt.Sprintf("p%d", i), Wasm: fixture(b, "pass"), Groups: []string{fmt.Sprintf("other_%d-*", i)}, Instances: 1}
+				specs[i] = Spec{
+					Name:      fmt.Sprintf("p%d", i),
+					Wasm:      fixture(b, "pass"),
+					Groups:    []string{fmt.Sprintf("other_%d-*", i)},
+					Instances: 1,
+				}
 			}
 			p := pipeline(b, Options{}, specs...)
 			out := make([]Output, 0, 4)
@@ -99,7 +105,7 @@ func BenchmarkUnmatched(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad measures what a deploy costs: rewriting, compiling, checking, starting.
+// BenchmarkLoad measures a deploy: rewriting, compiling, checking, starting.
 func BenchmarkLoad(b *testing.B) {
 	p := pipeline(b, Options{})
 	spec := Spec{Name: "filter", Wasm: fixture(b, "filter"), Groups: []string{"*"}, Instances: 1}

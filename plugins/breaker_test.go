@@ -33,11 +33,12 @@ func TestBreaker(t *testing.T) {
 	}
 	calls := state().Calls
 	if run("replace") != "" || state().Breaker != "open" || state().Calls != calls || state().CallsSkipped != 1 {
-		t.Errorf("after three failures in a row the plugin is still called: %+v", state())
+		t.Errorf("after three failures the plugin is still called: %+v", state())
 	}
 	now.Add(int64(time.Second))
-	if state().Breaker != "half-open" || run("trap") != "" || state().Calls != calls+1 || run("replace") != "" || state().Breaker != "open" {
-		t.Errorf("a failing try does not set the plugin aside again: %+v", state())
+	if state().Breaker != "half-open" || run("trap") != "" || state().Calls != calls+1 || run("replace") != "" ||
+		state().Breaker != "open" {
+		t.Errorf("a failed trial does not reopen the breaker: %+v", state())
 	}
 	now.Add(int64(time.Second)) // twice the time now
 	if run("replace") != "" {
@@ -45,22 +46,25 @@ func TestBreaker(t *testing.T) {
 	}
 	now.Add(int64(time.Second))
 	if run("replace") != "g1 {}" || state().Breaker != "closed" {
-		t.Errorf("a try that succeeds does not end it: %+v", state())
+		t.Errorf("a successful trial does not close the breaker: %+v", state())
 	}
 }
 
-// TestFailuresAreVoid: what a failed call emitted is not delivered, and with on_error pass the event passes as it came.
+// TestFailuresAreVoid: events emitted by a failed call are not delivered; with on_error pass the event passes
+// unchanged.
 func TestFailuresAreVoid(t *testing.T) {
 	spec := actor(t)
 	spec.OnError = OnErrorPass
 	p := pipeline(t, Options{}, spec)
 	calls := 0
-	for _, what := range []string{"emit_then_fail", "error", "text", "range", "huge", "reserved", "trap", "loop", "recurse", "pointer"} {
+	for _, what := range []string{
+		"emit_then_fail", "error", "text", "range", "huge", "reserved", "trap", "loop", "recurse", "pointer",
+	} {
 		ev := do(what)
 		if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) {
-			t.Errorf("%s gives %.200q, want the event as it came", what, got)
+			t.Errorf("%s gives %.200q, want the event unchanged", what, got)
 		}
-		if calls++; what != "huge" { // too large a result leaves the instance as it is
+		if calls++; what != "huge" { // a result that is too large does not cost the instance
 			calls = 0
 		}
 		calls++

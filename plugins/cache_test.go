@@ -23,11 +23,11 @@ func TestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := New(Options{CacheDir: dir}); err == nil || !strings.Contains(err.Error(), "chmod 700") {
-		t.Errorf("a cache that anyone may write to: %v", err)
+		t.Errorf("a cache that other users may write to: %v", err)
 	}
 }
 
-// Plugins of the same bytes are loaded at once from what an earlier run has left on disk.
+// TestTwinsFromTheCache loads several plugins with the same bytes at once from the cache of an earlier run.
 func TestTwinsFromTheCache(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	var specs []Spec

@@ -14,34 +14,34 @@ import (
 	"time"
 )
 
-// versioned gives a Spec whose plugin replaces every event that says {"do":"config"} by its configuration.
+// versioned returns the Spec of a plugin that replaces every {"do":"config"} event by its configuration.
 func versioned(t testing.TB, version int) Spec {
 	s := actor(t)
 	s.Config = json.RawMessage(fmt.Sprint(version))
 	return s
 }
 
-func TestApplyReusesWhatIsUnchanged(t *testing.T) {
+func TestApplyKeepsUnchangedModules(t *testing.T) {
 	ctx := context.Background()
 	p := pipeline(t, Options{}, actor(t))
 	count := func() string { return show(p.Process("g1", do("calls"), nil)) }
 	if got := count(); got != "g1 1" {
 		t.Fatal(got)
 	}
-	// Other groups, another policy, another neighbour: the instance goes on.
+	// Other groups, another policy, another plugin in the list: the instance stays.
 	s := actor(t)
 	s.Groups, s.OnError = []string{"g1", "h"}, OnErrorDrop
 	if err := p.Apply(ctx, []Spec{{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"x"}}, s}); err != nil {
 		t.Fatal(err)
 	}
 	if got := count(); got != "g1 2" {
-		t.Errorf("after a reload that leaves module and settings as they are, the instance counts %q, want g1 2", got)
+		t.Errorf("after a reload without changes to module and settings, the instance counts %q, want g1 2", got)
 	}
 	if got := show(p.Process("g2", do("drop"), nil)); got == "" {
-		t.Error("the old patterns are still in force")
+		t.Error("the old patterns are still current")
 	}
 	if got := show(p.Process("h", do("trap"), nil)); got != "" {
-		t.Error("the new policy is not in force")
+		t.Error("the new policy is not current")
 	}
 	s.Config = json.RawMessage("1")
 	if err := p.Apply(ctx, []Spec{s}); err != nil {
@@ -54,28 +54,44 @@ func TestApplyReusesWhatIsUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := count(); got != "g1 "+string(do("calls")) || len(p.Health()) != 0 {
-		t.Errorf("after the plugin is gone an event gives %q", got)
+		t.Errorf("after the plugin is removed an event gives %q", got)
 	}
 }
 
-func TestApplyRefusesAsAWhole(t *testing.T) {
+func TestApplyIsAllOrNothing(t *testing.T) {
 	p := pipeline(t, Options{}, versioned(t, 1))
 	good := versioned(t, 2)
+	faulty := Spec{
+		Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1,
+		Groups: []string{""},
+	}
 	for _, c := range []struct {
 		name  string
 		specs []Spec
 		want  string
 	}{
-		{"no wasm", []Spec{good, {Name: "x", Wasm: []byte("text")}}, `plugin x: malformed WebAssembly module: it does not begin with "\0asm"`},
+		{
+			"no wasm",
+			[]Spec{good, {Name: "x", Wasm: []byte("text")}},
+			`plugin x: malformed WebAssembly module: it does not begin with "\0asm"`,
+		},
 		{"twice", []Spec{good, good}, "plugin actor is defined twice"},
 		{
 			"settings",
-			[]Spec{good, {Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1, Groups: []string{""}}},
+			[]Spec{good, faulty},
 			"invalid name; use 1 to 64",
 		},
 		{"no module", []Spec{{Name: "x"}}, "the module is empty"},
-		{"shadow of nothing", []Spec{good, {Name: "x", Wasm: fixture(t, "pass"), ShadowOf: "y"}}, "plugin x shadows y, which is not a plugin with effect"},
-		{"ev_init", []Spec{{Name: "actor", Wasm: good.Wasm, Groups: good.Groups, Grants: Grants, Config: []byte(`"refuse"`)}}, "ev_init returned 7: the config says so"},
+		{
+			"shadow of an unknown plugin",
+			[]Spec{good, {Name: "x", Wasm: fixture(t, "pass"), ShadowOf: "y"}},
+			"plugin x shadows y, which is not a plugin with effect",
+		},
+		{
+			"ev_init",
+			[]Spec{{Name: "actor", Wasm: good.Wasm, Groups: good.Groups, Grants: Grants, Config: []byte(`"refuse"`)}},
+			"ev_init returned 7: the config says so",
+		},
 	} {
 		err := p.Apply(context.Background(), c.specs)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -85,9 +101,9 @@ func TestApplyRefusesAsAWhole(t *testing.T) {
 			t.Errorf("%s: afterwards an event gives %q, want the old pipeline", c.name, got)
 		}
 	}
-	if err := p.Apply(context.Background(), []Spec{{Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1, Groups: []string{""}}}); err == nil ||
+	if err := p.Apply(context.Background(), []Spec{faulty}); err == nil ||
 		strings.Count(err.Error(), "\n") != 5 {
-		t.Errorf("not all faults of a spec are told at once: %v", err)
+		t.Errorf("the error does not list all faults of a spec: %v", err)
 	}
 }
 
@@ -96,8 +112,8 @@ func TestDeploy(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	act := func() string { return show(p.Process("g1", do("replace", "with", "{}"), nil)) }
 	pass := "g1 " + string(do("replace", "with", "{}"))
-	if err := p.Deploy(ctx, "nobody", fixture(t, "pass")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a deploy to nobody: %v", err)
+	if err := p.Deploy(ctx, "unknown", fixture(t, "pass")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a deploy to an unknown plugin: %v", err)
 	}
 	if err := p.Deploy(ctx, "actor", fixture(t, "hostile/start")); err == nil || act() != "g1 {}" {
 		t.Errorf("a bad deploy: %v", err)
@@ -105,7 +121,8 @@ func TestDeploy(t *testing.T) {
 	if err := p.Deploy(ctx, "actor", fixture(t, "pass")); err != nil || act() != pass {
 		t.Errorf("deploy: %v, %s", err, act())
 	}
-	if h := p.Health()[0]; h.Hash != Hash(fixture(t, "pass")) || h.Deploys != 1 || h.Hooks != "on_event" || h.Calls != 2 {
+	if h := p.Health()[0]; h.Hash != Hash(fixture(t, "pass")) || h.Deploys != 1 || h.Hooks != "on_event" ||
+		h.Calls != 2 {
 		t.Errorf("health after a deploy: %+v", h)
 	}
 	if err := p.Deploy(ctx, "actor", fixture(t, "actor")); err != nil || act() != "g1 {}" {
@@ -120,14 +137,14 @@ func TestDeploy(t *testing.T) {
 		}
 	}
 	if got := act(); got != "" {
-		t.Errorf("after Close an event goes past its plugin: %q", got)
+		t.Errorf("after Close an event passes its plugin: %q", got)
 	}
 	if d, err := p.Subscribe(ctx, nil, "g1"); d.Allow || err == nil {
 		t.Errorf("after Close a subscription is answered by %+v, %v", d, err)
 	}
 }
 
-// TestSwapUnderLoad: with events of many groups from several callers, a plugin is replaced again and again. Every
+// TestSwapUnderLoad replaces a plugin many times under events of many groups from several callers. Every
 // event is answered by exactly one version, none is lost, and no caller sees an older version after a newer one.
 func TestSwapUnderLoad(t *testing.T) {
 	const callers, swaps = 4, 25
@@ -179,7 +196,7 @@ func TestSwapUnderLoad(t *testing.T) {
 	t.Logf("%d events over %d swaps, the worst took %v", events.Load(), swaps, time.Duration(worst.Load()))
 }
 
-// TestReloadsKeepMemoryFlat replaces a plugin many times and looks at what the process keeps.
+// TestReloadsKeepMemoryFlat replaces a plugin many times and compares the heap.
 func TestReloadsKeepMemoryFlat(t *testing.T) {
 	reloads := 1000
 	if testing.Short() {
@@ -217,10 +234,17 @@ func TestReloadsKeepMemoryFlat(t *testing.T) {
 
 func TestLastGood(t *testing.T) {
 	ctx := context.Background()
-	spec := Spec{Name: "p", Wasm: fixture(t, "hostile/trap"), Groups: []string{"*"}, OnError: OnErrorLastGood, Grants: Grants, Instances: 1}
+	spec := Spec{
+		Name:      "p",
+		Wasm:      fixture(t, "hostile/trap"),
+		Groups:    []string{"*"},
+		OnError:   OnErrorLastGood,
+		Grants:    Grants,
+		Instances: 1,
+	}
 	p := pipeline(t, Options{}, spec)
 	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "" {
-		t.Errorf("without a good version an event gives %q, want it dropped", got)
+		t.Errorf("without a good version an event gives %q, want no output", got)
 	}
 	if err := p.Deploy(ctx, "p", fixture(t, "actor")); err != nil {
 		t.Fatal(err)
@@ -233,7 +257,7 @@ func TestLastGood(t *testing.T) {
 	}
 	for range 20 { // also once the breaker is open
 		if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" {
-			t.Fatalf("under a bad version an event gives %q, want what the last good one does", got)
+			t.Fatalf("under a bad version an event gives %q, want the result of the last good version", got)
 		}
 	}
 	if h := p.Health()[0]; h.Breaker != "open" || h.CallsSkipped != 15 || h.Failures[KindTrap] != 6 {
@@ -247,7 +271,7 @@ func TestLogs(t *testing.T) {
 	p.Process("g1", do("log"), nil)
 	lines, err := p.Logs("actor")
 	if err != nil || len(lines) != logBurst || lines[0].Text != "a line" {
-		t.Fatalf("%d lines of 300 went through, want %d (%v)", len(lines), logBurst, err)
+		t.Fatalf("%d lines of 300 were written, want %d (%v)", len(lines), logBurst, err)
 	}
 	now = now.Add(time.Minute)
 	p.Process("g1", do("error"), nil)
@@ -257,12 +281,13 @@ func TestLogs(t *testing.T) {
 		lines[101].Text != "plugin actor: ev_on_event: the plugin reported an error: it was asked for (group g1)" {
 		t.Errorf("%d lines are kept; two of them: %q, %q", len(lines), lines[100].Text, lines[101].Text)
 	}
-	if _, err := p.Logs("nobody"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := p.Logs("unknown"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
 
-// TestSlowStart: while a new instance starts slowly, on_error decides about events, and they do not wait for the instance.
+// TestSlowStart: while a new instance starts slowly, on_error decides about events, and they do not wait for the
+// instance.
 func TestSlowStart(t *testing.T) {
 	spec := Spec{
 		Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1,

@@ -12,7 +12,9 @@ func TestEngineFaultNamesThePlace(t *testing.T) {
 		var none []int
 		none[len(none)]++
 	}()
-	if !regexp.MustCompile(`^WebAssembly engine panicked: runtime error: index out of range \[0\] with length 0 \(at fault_test\.go:13, `).MatchString(err.Error()) {
+	const want = `^WebAssembly engine panicked: runtime error: index out of range \[0\] with length 0 ` +
+		`\(at fault_test\.go:13, `
+	if !regexp.MustCompile(want).MatchString(err.Error()) {
 		t.Error(err)
 	}
 }

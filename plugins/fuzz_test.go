@@ -12,12 +12,20 @@ import (
 
 // FuzzResult lets a guest answer every hook with arbitrary bits.
 func FuzzResult(f *testing.F) {
-	for _, v := range []uint64{0, 1, 2, 3, 0x100, 0x13f, 0x140, 1 << 32, 0x10<<32 | 8, 0xfffffff0<<32 | 16, 0x10<<32 | 0xffffffff, 0xffff<<32 | 1, 0x10000 << 32, ^uint64(0)} {
+	for _, v := range []uint64{
+		0, 1, 2, 3, 0x100, 0x13f, 0x140, 1 << 32, 0x10<<32 | 8, 0xfffffff0<<32 | 16, 0x10<<32 | 0xffffffff,
+		0xffff<<32 | 1, 0x10000 << 32, ^uint64(0),
+	} {
 		f.Add(v)
 	}
 	p := pipeline(f, Options{}, Spec{
-		Name: "result", Wasm: fixture(f, "result"), Groups: []string{"*"}, MaxFailures: 1 << 20, Instances: 1, MaxResult: 4096,
-		OnError: OnErrorPass,
+		Name:        "result",
+		Wasm:        fixture(f, "result"),
+		Groups:      []string{"*"},
+		MaxFailures: 1 << 20,
+		Instances:   1,
+		MaxResult:   4096,
+		OnError:     OnErrorPass,
 	})
 	f.Fuzz(func(t *testing.T, v uint64) {
 		payload := binary.LittleEndian.AppendUint64(nil, v)
@@ -28,13 +36,14 @@ func FuzzResult(f *testing.F) {
 		}
 		for _, o := range out {
 			if string(o.Payload) != string(payload) && (!utf8.Valid(o.Payload) || len(o.Payload) > 4096) {
-				t.Fatalf("%#x gives a payload that was to be refused: %q", v, o.Payload)
+				t.Fatalf("%#x gives a payload that must be rejected: %q", v, o.Payload)
 			}
 		}
 		p.Render(1, "g", payload)
 		d, err := p.Subscribe(context.Background(), strconv.AppendUint(nil, v, 10), "g")
 		known := v <= resultDrop || v >= resultClass && v < resultClass+64
-		if d.Allow && err != nil || d.Class > 63 || known && err != nil || known && d.Allow == (v == resultDrop) || v>>32 == 0 && !known && err == nil {
+		if d.Allow && err != nil || d.Class > 63 || known && err != nil || known && d.Allow == (v == resultDrop) ||
+			v>>32 == 0 && !known && err == nil {
 			t.Fatalf("%#x: %+v %v", v, d, err)
 		}
 	})
@@ -72,23 +81,34 @@ func FuzzHostFunctions(f *testing.F) {
 		}
 		for _, o := range out[min(1, len(out)):] {
 			if !utf8.Valid(o.Payload) || !validGroupName([]byte(o.Group)) {
-				t.Fatalf("an event that was to be refused: %q %q", o.Group, o.Payload)
+				t.Fatalf("an event that must be rejected: %q %q", o.Group, o.Payload)
 			}
 		}
-		if h := p.Health()[0]; h.KV > 4096 || len(h.Metrics) > maxMetrics || strings.Contains(h.LastError, "runtime error") {
+		if h := p.Health()[0]; h.KV > 4096 || len(h.Metrics) > maxMetrics ||
+			strings.Contains(h.LastError, "runtime error") {
 			t.Fatalf("%+v", h)
 		}
 	})
 }
 
-// tryModule loads bytes as a plugin and, if they load, gives it a few events of every kind. Whatever the bytes, the
+// tryModule loads bytes as a plugin and, if the bytes load, gives the plugin events of every kind. For any bytes, the
 // host stands.
 func tryModule(t *testing.T, wasm []byte) (loaded bool) {
 	t.Helper()
 	if len(wasm) == 0 {
 		return false
 	}
-	spec := Spec{Name: "fuzz", Wasm: wasm, Groups: []string{"*"}, Grants: Grants, Instances: 1, Fuel: 10_000, InitFuel: 100_000, Memory: 4 << 20, MaxResult: 1 << 20}
+	spec := Spec{
+		Name:      "fuzz",
+		Wasm:      wasm,
+		Groups:    []string{"*"},
+		Grants:    Grants,
+		Instances: 1,
+		Fuel:      10_000,
+		InitFuel:  100_000,
+		Memory:    4 << 20,
+		MaxResult: 1 << 20,
+	}
 	p, err := New(Options{Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
@@ -100,10 +120,12 @@ func tryModule(t *testing.T, wasm []byte) (loaded bool) {
 		}
 		return false
 	}
-	for _, event := range [][]byte{[]byte("{}"), do("split"), do("kv_set", "with", "v"), do("get", "path", "do"), do("log")} {
+	for _, event := range [][]byte{
+		[]byte("{}"), do("split"), do("kv_set", "with", "v"), do("get", "path", "do"), do("log"),
+	} {
 		for _, o := range p.Process("g1", event, nil) {
 			if !utf8.Valid(o.Payload) || len(o.Payload) > 1<<20 {
-				t.Fatalf("an output that was to be refused: %.100q", o.Payload)
+				t.Fatalf("an output that must be rejected: %.100q", o.Payload)
 			}
 		}
 		p.Render(3, "g1", event)
@@ -142,7 +164,7 @@ func TestMutatedGuests(t *testing.T) {
 		}
 	}
 	if loaded < 100 {
-		t.Errorf("only %d mutated modules loaded: the test tries too little", loaded)
+		t.Errorf("only %d mutated modules loaded: the test covers too little", loaded)
 	}
 	t.Logf("%d of 2000 loaded", loaded)
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Modules that must be refused when they are loaded, and what the error says.
+// refused lists modules that must not load, with a part of the error.
 var refused = map[string]string{
 	"start":          "the start function: out of fuel after 20000000 units",
 	"start_trap":     "the start function: wasm error: unreachable",
@@ -34,7 +34,7 @@ var refused = map[string]string{
 	"command": "the module is a command with _start; build a reactor",
 }
 
-// Modules that load and fail at the first event, the kind of the failure and what the error says.
+// failing lists modules that load and fail at the first event, with the kind of the failure and a part of the error.
 var failing = map[string]struct {
 	kind Kind
 	want string
@@ -44,7 +44,7 @@ var failing = map[string]struct {
 	"recursion":        {KindFuel, "out of fuel"},
 	"fibonacci":        {KindFuel, "out of fuel"},
 	"memory_hog":       {KindFuel, "out of fuel"},
-	"memory_grow":      {KindTrap, "unreachable"}, // it gets its no
+	"memory_grow":      {KindTrap, "unreachable"}, // memory.grow returns -1
 	"result_huge":      {KindTooLarge, "the result has 6000000 bytes, more than max_result (1048576)"},
 	"result_range":     {KindRange, "the result 0xfffffff0 + 4096 lies outside the memory of 65536 bytes"},
 	"result_length":    {KindTooLarge, "4294967280 bytes"},
@@ -65,9 +65,9 @@ var failing = map[string]struct {
 	"straight":         {KindFuel, "out of fuel"},
 }
 
-// patience is what one hostile call may take on a busy machine. The aim is milliseconds; a guest that is not stopped
-// takes for ever.
-const patience = 2 * time.Second
+// maxHostileCall bounds a hostile call on a busy machine. The aim is milliseconds; a guest that is not stopped never
+// returns.
+const maxHostileCall = 2 * time.Second
 
 func TestHostileFixturesAreAllTested(t *testing.T) {
 	files, err := filepath.Glob("testdata/hostile/*.wasm")
@@ -89,17 +89,20 @@ func TestHostileModulesAreRefused(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	for name, want := range refused {
 		start := time.Now()
-		err := p.Apply(context.Background(), []Spec{actor(t), {Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"*"}}})
+		err := p.Apply(
+			context.Background(),
+			[]Spec{actor(t), {Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"*"}}},
+		)
 		took := time.Since(start)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "plugin "+name+": ") {
 			t.Errorf("%s: %v\n\twant %q", name, err, want)
 		}
-		if took > patience {
-			t.Errorf("%s took %v to be refused", name, took)
+		if took > maxHostileCall {
+			t.Errorf("%s was rejected after %v", name, took)
 		}
-		// The pipeline is as it was.
+		// The pipeline has not changed.
 		if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" || len(p.Health()) != 1 {
-			t.Errorf("%s: after the refusal an event gives %q", name, got)
+			t.Errorf("%s: after the error an event gives %q", name, got)
 		}
 	}
 }
@@ -108,7 +111,10 @@ func TestHostileCalls(t *testing.T) {
 	for name, c := range failing {
 		t.Run(name, func(t *testing.T) {
 			tr, err := Try(context.Background(), Options{Logger: quiet, startWait: time.Minute}, Spec{
-				Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"*"}, Memory: 16 << 20, // memory_grow asks for a page at a time
+				Name:   name,
+				Wasm:   fixture(t, "hostile/"+name),
+				Groups: []string{"*"},
+				Memory: 16 << 20, // memory_grow asks for a page at a time
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -117,28 +123,36 @@ func TestHostileCalls(t *testing.T) {
 			for range 2 { // the second meets a new instance
 				got := tr.Event("g1", []byte(`{"a":1}`))
 				var f *Failure
-				if got.Verdict != Failed || !errors.As(got.Err, &f) || f.Kind != c.kind || !strings.Contains(f.Error(), c.want) || f.Plugin != name {
+				if got.Verdict != Failed || !errors.As(got.Err, &f) || f.Kind != c.kind ||
+					!strings.Contains(f.Error(), c.want) ||
+					f.Plugin != name {
 					t.Errorf("%v %v\n\twant %s, %q", got.Verdict, got.Err, c.kind, c.want)
 				}
 				t.Logf("%v, %d units, %d KiB", got.Duration, got.Fuel, got.Memory>>10)
-				if got.Duration > patience || got.Memory > DefaultMemory {
-					t.Errorf("it took %v and %d bytes", got.Duration, got.Memory)
+				if got.Duration > maxHostileCall || got.Memory > DefaultMemory {
+					t.Errorf("the call took %v and %d bytes", got.Duration, got.Memory)
 				}
 			}
 		})
 	}
 }
 
-// TestNeighbours: while every hostile module is called as fast as it fails, another group's events all come through,
+// TestNeighbors: while every hostile module is called as fast as it fails, another group's events all come through,
 // and the garbage collector, which has to stop every thread, is not held up.
-func TestNeighbours(t *testing.T) {
+func TestNeighbors(t *testing.T) {
 	rounds := 20
 	if testing.Short() {
 		rounds = 3
 	}
 	for name := range failing {
 		t.Run(name, func(t *testing.T) {
-			spec := Spec{Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"bad"}, Instances: 1, Cooldown: time.Nanosecond}
+			spec := Spec{
+				Name:      name,
+				Wasm:      fixture(t, "hostile/"+name),
+				Groups:    []string{"bad"},
+				Instances: 1,
+				Cooldown:  time.Nanosecond,
+			}
 			p := pipeline(t, Options{}, actor(t), spec)
 			stop := make(chan struct{})
 			var wg sync.WaitGroup
@@ -159,7 +173,7 @@ func TestNeighbours(t *testing.T) {
 				out = p.Process("g1", do("replace", "with", "{}"), out[:0])
 				worst = max(worst, time.Since(start))
 				if show(out) != "g1 {}" {
-					t.Fatalf("the neighbour gets %q", show(out))
+					t.Fatalf("the neighbor gets %q", show(out))
 				}
 				start = time.Now()
 				runtime.GC()
@@ -168,8 +182,8 @@ func TestNeighbours(t *testing.T) {
 			close(stop)
 			wg.Wait()
 			t.Logf("worst neighbour %v, worst collection %v", worst, gc)
-			if worst > patience || gc > patience {
-				t.Errorf("the neighbour waited %v, the collector %v", worst, gc)
+			if worst > maxHostileCall || gc > maxHostileCall {
+				t.Errorf("the neighbor waited %v, the collector %v", worst, gc)
 			}
 		})
 	}

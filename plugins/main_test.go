@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 
 // leftGoroutines waits for the goroutines that run code of this module to end, and returns the stacks of those that
 // do not.
-func leftGoroutines(patience time.Duration) string {
-	deadline := time.Now().Add(patience)
+func leftGoroutines(maxHostileCall time.Duration) string {
+	deadline := time.Now().Add(maxHostileCall)
 	for {
 		buf := make([]byte, 1<<20)
 		buf = buf[:runtime.Stack(buf, true)]

@@ -34,7 +34,7 @@ func TestMatch(t *testing.T) {
 		}
 	}
 	if match("a", "") || !match("*", "") {
-		t.Error("the empty name is matched wrongly")
+		t.Error("the empty name does not match as it should")
 	}
 	start := time.Now()
 	if match(strings.Repeat("*a", 100)+"b", strings.Repeat("a", 120)) || time.Since(start) > time.Second {
@@ -42,13 +42,13 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// TestRoutesForget: more groups than the table has places are all routed rightly.
+// TestRoutesForget: with more groups than the table has places, every group has the right route.
 func TestRoutesForget(t *testing.T) {
 	p := pipeline(t, Options{}, Spec{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"g-*"}})
 	for range 2 {
 		for i := range 20_000 {
 			if !p.Matches(fmt.Sprint("g-", i)) || p.Matches(fmt.Sprint("h-", i)) {
-				t.Fatal("a group is routed wrongly")
+				t.Fatal("a group has the wrong route")
 			}
 		}
 	}
@@ -75,11 +75,11 @@ func TestStore(t *testing.T) {
 		t.Error("the sizes are not added up")
 	}
 	if !set("c", strings.Repeat("y", 700), 0) {
-		t.Error("a value cannot be replaced by one of its size in a full store")
+		t.Error("a full store does not replace a value by another of the same size")
 	}
 	now = now.Add(time.Second)
 	if !set("d", strings.Repeat("x", 50), 0) || get("a") != "-" {
-		t.Error("what has expired makes no room")
+		t.Error("expired entries make no room")
 	}
 	set("b", "", 0)
 	set("c", "", 0)
@@ -94,10 +94,10 @@ func TestStore(t *testing.T) {
 	}
 	set("text", "x", 0)
 	if _, ok := s.incr([]byte("text"), 1, 0); ok {
-		t.Error("a text is counted")
+		t.Error("a value that is not an integer is incremented")
 	}
 	if ttl(math.MaxUint64) != 0 || ttl(5) != 5*time.Millisecond {
-		t.Error("times to live are read wrongly")
+		t.Error("a TTL is converted wrongly")
 	}
 }
 
@@ -174,7 +174,9 @@ func TestBreakersCountRates(t *testing.T) {
 
 func TestMetricNames(t *testing.T) {
 	var c counters
-	for name, want := range map[string]int32{"a": 0, "_a_1": 0, "": -1, "1a": -1, "A": -1, "a-b": -1, strings.Repeat("a", 65): -1} {
+	for name, want := range map[string]int32{
+		"a": 0, "_a_1": 0, "": -1, "1a": -1, "A": -1, "a-b": -1, strings.Repeat("a", 65): -1,
+	} {
 		if got := c.add([]byte(name), 1); got != want {
 			t.Errorf("%q gives %d, want %d", name, got, want)
 		}
@@ -184,7 +186,7 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse: everything at once, for the race detector.
+// TestConcurrentUse uses all methods at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	spec := actor(t)
 	spec.Instances = 2

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// show writes outputs down for comparison: "group payload" in order, the audience if it is not allClasses.
+// show formats outputs for comparison: "group payload" in order, and the audience unless all classes are in it.
 func show(out []Output) string {
 	var lines []string
 	for _, o := range out {
@@ -76,12 +76,14 @@ func TestVerdicts(t *testing.T) {
 	if got := show(p.Process("g1", do("kv_fill"), nil)); !strings.HasPrefix(got, "g1 9") || len(got) != len("g1 999") {
 		t.Errorf("a store of 1 MiB takes %s entries of about 1,070 bytes", got)
 	}
-	if h := p.Health()[0]; h.Metrics["seen_total"] != 2 || len(h.Metrics) != maxMetrics || h.KV > 1<<20 || len(h.Failures) != 0 {
+	if h := p.Health()[0]; h.Metrics["seen_total"] != 2 || len(h.Metrics) != maxMetrics || h.KV > 1<<20 ||
+		len(h.Failures) != 0 {
 		t.Errorf("health: %+v", h)
 	}
 }
 
-// TestChain: plugins run in order, each on what the one before it made; what was split off goes on with the next.
+// TestChain: plugins run in order, each on the output of the previous plugin; emitted events continue with the next
+// plugin.
 func TestChain(t *testing.T) {
 	a, b := actor(t), actor(t)
 	b.Name, b.Groups = "second", []string{"g*", "alerts"}
@@ -90,9 +92,12 @@ func TestChain(t *testing.T) {
 	for _, c := range []struct{ event, want string }{
 		{string(do("replace", "with", inner)), "g1 {}"},
 		{string(do("replace", "with", string(do("drop")))), ""},
-		{string(do("route", "to", "g1", "with", inner)), "g1 {}"},                                           // not to the first again
-		{string(do("route", "to", "alerts", "with", inner)), "alerts {}"},                                   // the other group's chain
-		{string(do("route", "to", "alerts", "with", string(do("route", "to", "x", "with", "{}")))), "x {}"}, // two hops
+		// The first plugin does not see the event again.
+		{string(do("route", "to", "g1", "with", inner)), "g1 {}"},
+		// The other group has a chain of its own.
+		{string(do("route", "to", "alerts", "with", inner)), "alerts {}"},
+		// Two hops.
+		{string(do("route", "to", "alerts", "with", string(do("route", "to", "x", "with", "{}")))), "x {}"},
 	} {
 		if got := show(p.Process("g1", []byte(c.event), nil)); got != c.want {
 			t.Errorf("%s gives %s, want %s", c.event, got, c.want)
@@ -100,7 +105,7 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// TestHops: an event that is sent round and round stops at the fourth hop, and the guest is told.
+// TestHops: an event that is sent in a circle stops at the fourth hop, and the guest gets an error code.
 func TestHops(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	ev := "{}"
@@ -112,11 +117,17 @@ func TestHops(t *testing.T) {
 	}
 }
 
-// TestAmplification: however plugins multiply, one event becomes a bounded number.
+// TestAmplification: plugins that multiply events produce a bounded number for each event.
 func TestAmplification(t *testing.T) {
 	specs := make([]Spec, 4)
 	for i := range specs {
-		specs[i] = Spec{Name: fmt.Sprint("p", i), Wasm: fixture(t, "multiply"), Groups: []string{"*"}, Grants: Grants, Instances: 1}
+		specs[i] = Spec{
+			Name:      fmt.Sprint("p", i),
+			Wasm:      fixture(t, "multiply"),
+			Groups:    []string{"*"},
+			Grants:    Grants,
+			Instances: 1,
+		}
 	}
 	p := pipeline(t, Options{}, specs...)
 	told := uint64(0)
@@ -131,7 +142,7 @@ func TestAmplification(t *testing.T) {
 		n += h.Failures[KindOutputs]
 	}
 	if n == 0 || told != n {
-		t.Errorf("%d outputs were left out, and clients are told of %d", n, told)
+		t.Errorf("%d outputs were dropped, and %d are reported", n, told)
 	}
 }
 
@@ -161,7 +172,7 @@ func TestPassDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestGroupAffinity: all events of a group meet the same instance, whoever brings them.
+// TestGroupAffinity: all events of a group use the same instance, from any caller.
 func TestGroupAffinity(t *testing.T) {
 	spec := actor(t)
 	spec.Instances = 4
@@ -179,7 +190,7 @@ func TestGroupAffinity(t *testing.T) {
 		used[first[strings.Index(first, " "):]]++
 	}
 	if used[" 1"] < 2 {
-		t.Errorf("twenty groups meet %d instances of four", used[" 1"])
+		t.Errorf("twenty groups use %d instances of four", used[" 1"])
 	}
 }
 
@@ -194,7 +205,7 @@ func TestLargeEvents(t *testing.T) {
 	}
 	h := p.Health()[0]
 	if h.Failures[KindTooLarge] != 1 || !strings.Contains(h.LastError, "refuses an input buffer") {
-		t.Errorf("an event larger than the guest takes: %v, %s", h.Failures, h.LastError)
+		t.Errorf("an event larger than the guest accepts: %v, %s", h.Failures, h.LastError)
 	}
 }
 
@@ -218,7 +229,11 @@ func TestSubscribe(t *testing.T) {
 		{"g-both", `{"do":"class"}`, Decision{Allow: true, Class: 5}, ""},
 		{"g1", `{"do":"error"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "reported an error"},
 		{"g1", `{"do":"trap"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "unreachable"},
-		{"g1", `{"do":"reserved"}`, Decision{Plugin: "actor", Reason: "the plugin failed"}, "does not define the result"},
+		{
+			"g1", `{"do":"reserved"}`,
+			Decision{Plugin: "actor", Reason: "the plugin failed"},
+			"does not define the result",
+		},
 		{"g1", `not JSON`, Decision{Plugin: "actor"}, "encode the user as JSON"},
 	} {
 		d, err := p.Subscribe(ctx, []byte(c.user), c.group)
@@ -239,10 +254,11 @@ func TestRender(t *testing.T) {
 	if len(out) != 1 || !out[0].PerClass {
 		t.Fatalf("the output does not ask for rendering: %+v", out)
 	}
+	// Class 8 is dropped; class 9 fails and is withheld.
 	for class, want := range map[uint8]string{0: "{}", 5: `{"for":5}`, 63: `{"for":63}`, 8: "", 9: ""} {
 		got, ok, _ := p.Render(class, "g1", out[0].Payload)
 		if ok != (want != "") || string(got) != want {
-			t.Errorf("class %d: %q %v, want %q", class, got, ok, want) // 8 is dropped; 9 fails, and failing hides
+			t.Errorf("class %d: %q %v, want %q", class, got, ok, want)
 		}
 	}
 	spec := actor(t)
@@ -259,8 +275,8 @@ func TestRender(t *testing.T) {
 	}
 }
 
-// TestRemovedDuringAnEvent: if a plugin is removed and replaced by another while an event is on its way to it, the event is
-// dropped. It never passes without a decision.
+// TestRemovedDuringAnEvent: if a plugin is removed and replaced by another while an event is on its way to it, the
+// event is dropped. It never passes without a decision.
 func TestRemovedDuringAnEvent(t *testing.T) {
 	redact := Spec{Name: "redact", Wasm: fixture(t, "actor"), Groups: []string{"g*"}, Grants: Grants, Instances: 1}
 	p := pipeline(t, Options{}, redact)
@@ -287,9 +303,13 @@ func TestRemovedDuringAnEvent(t *testing.T) {
 
 // TestEmissionsAreBounded: the number of emitted events that are followed is bounded, even if none leaves the pipeline.
 func TestEmissionsAreBounded(t *testing.T) {
-	p := pipeline(t, Options{}, Spec{Name: "fan", Wasm: fixture(t, "fan"), Groups: []string{"*"}, Grants: Grants, Instances: 1})
+	p := pipeline(
+		t,
+		Options{},
+		Spec{Name: "fan", Wasm: fixture(t, "fan"), Groups: []string{"*"}, Grants: Grants, Instances: 1},
+	)
 	if out := p.Process("ga", []byte("{}"), nil); len(out) > 0 {
-		t.Errorf("%d events come out", len(out))
+		t.Errorf("%d outputs, want none", len(out))
 	}
 	if calls := p.Health()[0].Calls; calls != 1+maxEmissions {
 		t.Errorf("%d calls for one event", calls)

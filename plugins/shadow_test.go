@@ -30,7 +30,7 @@ func TestShadow(t *testing.T) {
 	}
 	for i, want := range []struct{ same, differ uint64 }{{1, 3}, {0, 0}, {1, 3}, {4, 0}} {
 		if h := p.Health()[i]; h.Same != want.same || h.Differ != want.differ {
-			t.Errorf("%s: %d alike, %d not; want %v", h.Name, h.Same, h.Differ, want)
+			t.Errorf("%s: %d same, %d differ; want %v", h.Name, h.Same, h.Differ, want)
 		}
 	}
 	if d, err := p.Subscribe(ctx, []byte(`{"do":"allow"}`), "g1"); !d.Allow || err != nil {
@@ -48,9 +48,19 @@ func TestSamples(t *testing.T) {
 	}
 	if err := try(
 		Sample{Group: "g1", Payload: do("drop"), Verdict: "drop"},
-		Sample{Group: "g1", Payload: do("replace", "with", `{"a":1}`), Verdict: "replace", Output: json.RawMessage(`{ "a": 1 }`)},
-		Sample{Group: "g1", Payload: do("kv_incr")}, Sample{Group: "g1", Payload: do("metric")},
-		Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}},
+		Sample{
+			Group:   "g1",
+			Payload: do("replace", "with", `{"a":1}`),
+			Verdict: "replace",
+			Output:  json.RawMessage(`{ "a": 1 }`),
+		},
+		Sample{Group: "g1", Payload: do("kv_incr")},
+		Sample{Group: "g1", Payload: do("metric")},
+		Sample{
+			Group:   "g1",
+			Payload: do("route", "to", "b", "with", "{}"),
+			Emits:   []SampleEmission{{"b", json.RawMessage(`{}`)}},
+		},
 	); err != nil {
 		t.Error(err)
 	}
@@ -59,16 +69,28 @@ func TestSamples(t *testing.T) {
 		want string
 	}{
 		{Sample{Group: "g1", Payload: do("pass"), Verdict: "drop"}, "sample 1 (g1): verdict pass, want drop"},
-		{Sample{Group: "g1", Payload: do("replace", "with", "{}"), Output: json.RawMessage(`[]`)}, `output "{}", want "[]"`},
-		{Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}}, "0 events emitted, want 1"},
-		{Sample{Group: "g1", Payload: do("route", "to", "b", "with", "{}"), Emits: []SampleEmission{{"c", json.RawMessage(`{}`)}}}, `emitted "{}" to "b", want "{}" to "c"`},
+		{
+			Sample{Group: "g1", Payload: do("replace", "with", "{}"), Output: json.RawMessage(`[]`)},
+			`output "{}", want "[]"`,
+		},
+		{
+			Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}},
+			"0 events emitted, want 1",
+		},
+		{
+			Sample{
+				Group: "g1", Payload: do("route", "to", "b", "with", "{}"),
+				Emits: []SampleEmission{{"c", json.RawMessage(`{}`)}},
+			},
+			`emitted "{}" to "b", want "{}" to "c"`,
+		},
 		{Sample{Group: "g1", Payload: do("trap")}, "sample 1 (g1): plugin actor: ev_on_event: wasm error: unreachable"},
 	} {
 		if err := try(c.s); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
-	// Trying samples leaves no trace.
+	// Samples do not change the plugin's own state.
 	spec := actor(t)
 	spec.Samples = []Sample{{Group: "g1", Payload: do("kv_incr")}, {Group: "g1", Payload: do("metric")}}
 	if err := p.Apply(ctx, []Spec{spec}); err != nil {
@@ -86,11 +108,18 @@ func TestTrial(t *testing.T) {
 	}
 	defer tr.Close()
 	got := tr.Event("g1", do("split"))
-	if got.Verdict != Replace || show(got.Outputs) != ` {"part":1};  {"part":2};  {"part":3} to 110` || got.Fuel < 10 || got.Duration <= 0 || got.Memory < 1<<20 || got.Err != nil {
+	if got.Verdict != Replace || show(got.Outputs) != ` {"part":1};  {"part":2};  {"part":3} to 110` || got.Fuel < 10 ||
+		got.Duration <= 0 ||
+		got.Memory < 1<<20 ||
+		got.Err != nil {
 		t.Errorf("%+v", got)
 	}
 	for range 20 { // a trial has no breaker
-		if got := tr.Event("g1", do("trap")); got.Verdict != Failed || got.Err == nil || errors.Is(got.Err, errBreakerOpen) {
+		if got := tr.Event(
+			"g1",
+			do("trap"),
+		); got.Verdict != Failed || got.Err == nil ||
+			errors.Is(got.Err, errBreakerOpen) {
 			t.Errorf("%+v", got)
 		}
 	}

@@ -69,7 +69,14 @@ func TestBreakerTransitions(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			after, permitted := c.before.next(c.event, now, limits)
 			if after != c.after || permitted != c.permitted {
-				t.Errorf("%+v becomes %+v, permitted %t; want %+v, %t", c.before, after, permitted, c.after, c.permitted)
+				t.Errorf(
+					"%+v becomes %+v, permitted %t; want %+v, %t",
+					c.before,
+					after,
+					permitted,
+					c.after,
+					c.permitted,
+				)
 			}
 		})
 	}

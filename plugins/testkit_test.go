@@ -46,7 +46,7 @@ func pipeline(t testing.TB, o Options, specs ...Spec) *Pipeline {
 	return p
 }
 
-// actor is the Spec of the plugin that does what an event says.
+// actor returns the Spec of a plugin that follows the instruction in each event.
 func actor(t testing.TB) Spec {
 	return Spec{Name: "actor", Wasm: fixture(t, "actor"), Groups: []string{"g*"}, Grants: Grants, Instances: 1}
 }
@@ -64,7 +64,7 @@ func do(what string, more ...string) []byte {
 	return b
 }
 
-// eventually polls until ok holds or ten seconds are over.
+// eventually polls until ok returns true, for ten seconds at most.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)

@@ -32,7 +32,11 @@ const (
 
 func newCaller(t *testing.T, o Options, grants ...Grant) *caller {
 	t.Helper()
-	spec := Spec{Name: "caller", Wasm: fixture(t, "caller"), Grants: append([]Grant{GrantEmit, GrantMetrics, GrantKV, GrantClock}, grants...)}
+	spec := Spec{
+		Name:   "caller",
+		Wasm:   fixture(t, "caller"),
+		Grants: append([]Grant{GrantEmit, GrantMetrics, GrantKV, GrantClock}, grants...),
+	}
 	tr, err := Try(context.Background(), o, spec)
 	if err != nil {
 		t.Fatal(err)
@@ -125,8 +129,8 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// TestOutputIsLogged: lines on standard output and error reach the log whole, however they are written, and long ones
-// in pieces.
+// TestOutputIsLogged: lines on standard output and error reach the log as a whole, in any number of writes, and long
+// lines in pieces.
 func TestOutputIsLogged(t *testing.T) {
 	c := newCaller(t, Options{Logger: quiet})
 	write := func(fd uint64, text string) {
@@ -148,7 +152,12 @@ func TestOutputIsLogged(t *testing.T) {
 	for _, l := range c.trial.m.env.log.snapshot() {
 		got = append(got, l.Level.String()+" "+l.Text)
 	}
-	want := []string{"INFO one line", "INFO two", "WARN " + strings.Repeat("x", maxLogText), "WARN " + strings.Repeat("x", 10)}
+	want := []string{
+		"INFO one line",
+		"INFO two",
+		"WARN " + strings.Repeat("x", maxLogText),
+		"WARN " + strings.Repeat("x", 10),
+	}
 	if strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("the log is %.300q", got)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ways are the ways in which an event can fail to be processed. Each gives the event, and may prepare the pipeline.
+// ways lists the ways in which processing can fail. Each gives the event, and may prepare the pipeline.
 var ways = []struct {
 	name    string
 	event   []byte
@@ -43,8 +43,7 @@ var ways = []struct {
 	}},
 }
 
-// Whichever way an event goes past a plugin that could not process it, the plugin's policy decides, for that event and
-// its group alone.
+// TestPolicies: for every way in which processing can fail, on_error decides, for that event and group only.
 func TestPolicies(t *testing.T) {
 	for _, way := range ways {
 		for _, policy := range []OnError{"", OnErrorWithhold, OnErrorDrop, OnErrorPass, OnErrorLastGood} {
@@ -77,7 +76,7 @@ func TestPolicies(t *testing.T) {
 				}
 				if !slices.Equal(told, wantTold) || withheldNow != (wantTold != nil) ||
 					after[outcome] != before[outcome]+1 {
-					t.Errorf("told of %q, withheld %v, counted %v after %v", told, withheldNow, after, before)
+					t.Errorf("reported %q, withheld %v, counted %v after %v", told, withheldNow, after, before)
 				}
 				if got := show(p.Process("g2", do("replace", "with", "{}"), nil)); got != "g2 {}" {
 					t.Errorf("the next event of another group gives %q", got)
@@ -87,7 +86,7 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// An instance that does not start, or not in time, is a failure as any other.
+// TestPoliciesWithoutInstance: an instance that does not start in time is a failure like any other.
 func TestPoliciesWithoutInstance(t *testing.T) {
 	for _, c := range []struct {
 		policy OnError
@@ -109,7 +108,7 @@ func TestPoliciesWithoutInstance(t *testing.T) {
 	}
 }
 
-// Failures of one group, hook, class or user concern no other.
+// TestFailuresStayWhereTheyAre: failures of a group, hook, class or user do not concern another.
 func TestFailuresStayWhereTheyAre(t *testing.T) {
 	spec := actor(t)
 	spec.MaxFailures = 2
@@ -153,8 +152,9 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 	}
 }
 
-// Events that are too large or cost too much fuel open no breaker, not even that of their own group.
-func TestLargeEventsSetNothingAside(t *testing.T) {
+// TestLargeEventsOpenNoBreaker: events that are too large or cost too much fuel open no breaker, not even that of
+// their own group.
+func TestLargeEventsOpenNoBreaker(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	for _, event := range [][]byte{do("loop"), do("huge"), append(do("pass"), make([]byte, 2<<20)...)} {
 		for range 10 {
@@ -171,7 +171,7 @@ func TestLargeEventsSetNothingAside(t *testing.T) {
 	}
 }
 
-// A refused event, or a result that is too large, leaves the instance as it was.
+// TestRefusedEventsKeepTheInstance: a refused event, or a result that is too large, does not cost the instance.
 func TestRefusedEventsKeepTheInstance(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	p.Process("g1", do("calls"), nil)
@@ -181,19 +181,19 @@ func TestRefusedEventsKeepTheInstance(t *testing.T) {
 	}
 }
 
-// A shadow that fails withholds nothing and tells nothing.
+// TestShadowsWithholdNothing: a failing shadow withholds and reports no event.
 func TestShadowsWithholdNothing(t *testing.T) {
 	shadow := actor(t)
 	shadow.Name, shadow.Shadow = "beside", true
 	p := pipeline(t, Options{}, shadow)
-	p.OnWithheld(func(group string) { t.Errorf("told of %s", group) })
+	p.OnWithheld(func(group string) { t.Errorf("reported %s", group) })
 	ev := string(do("trap"))
 	if got := show(p.Process("g1", []byte(ev), nil)); got != "g1 "+ev || len(p.Health()[0].Unprocessed) > 0 {
 		t.Errorf("%q, %v", got, p.Health()[0].Unprocessed)
 	}
 }
 
-// What a class would have seen is withheld like an event, and others' views are not.
+// TestWithheldViews: the view of a class is withheld like an event, and the views of other classes are not.
 func TestWithheldViews(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	var told []string
@@ -205,11 +205,11 @@ func TestWithheldViews(t *testing.T) {
 		t.Errorf("class 8 is shown %q", got)
 	}
 	if !slices.Equal(told, []string{"g1"}) {
-		t.Errorf("told of %q", told)
+		t.Errorf("reported %q", told)
 	}
 }
 
-// The budget grows with the event, unless it is told not to.
+// TestFuelGrowsWithTheEvent: the budget grows with the event unless the setting is negative.
 func TestFuelGrowsWithTheEvent(t *testing.T) {
 	for _, c := range []struct {
 		perByte, want int64 // want: the budget of an event and group of 1,002 bytes
@@ -228,7 +228,7 @@ func TestFuelGrowsWithTheEvent(t *testing.T) {
 	}
 }
 
-// Results may be larger than 1 MiB if the event is, unless the limit is set.
+// TestResultGrowsWithTheEvent: a large event may have a result above 1 MiB, unless the limit is set.
 func TestResultGrowsWithTheEvent(t *testing.T) {
 	var s Spec
 	s.resultGrows, s.MaxResult = true, defaultMaxResult

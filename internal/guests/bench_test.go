@@ -16,7 +16,8 @@ func event(size int) []byte {
 	return []byte(head + strings.Repeat("x", size-len(head)-len(tail)) + tail)
 }
 
-// BenchmarkFilter measures a filter on one field, written with an SDK, on the real host with fuel on, beside the same in native Go.
+// BenchmarkFilter measures a filter on one field, written with an SDK, on the real host with fuel on, beside the same
+// in native Go.
 func BenchmarkFilter(b *testing.B) {
 	modules := []struct {
 		name string

@@ -65,7 +65,12 @@ func TestAudience(t *testing.T) {
 	e := example(t, "audience")
 	p := start(t, newClock(), e.spec(e.Wasm(t)))
 	for user, class := range map[string]uint8{`{"username":"alice"}`: 1, `{"username":"bob"}`: 0, `{"username":"bob","is_superuser":true}`: 1} {
-		if d, err := p.Subscribe(context.Background(), []byte(user), "job_events-42"); err != nil || !d.Allow || d.Class != class {
+		if d, err := p.Subscribe(
+			context.Background(),
+			[]byte(user),
+			"job_events-42",
+		); err != nil || !d.Allow ||
+			d.Class != class {
 			t.Errorf("%s: %+v, %v", user, d, err)
 		}
 	}
@@ -109,8 +114,31 @@ func TestRedactorsAgree(t *testing.T) {
 // randomEvent nests fragments that redactors care about.
 func randomEvent(r *rand.Rand) []byte {
 	fragments := []string{
-		"password", "Token", "secret", "db-", "--", "=", ":", ": ", " ", `"`, `'`, `\`, "\n", "\x1b[0m", "é", "bearer ", "hunter2", "://", "@", "/", "user",
-		"-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "********", "x",
+		"password",
+		"Token",
+		"secret",
+		"db-",
+		"--",
+		"=",
+		":",
+		": ",
+		" ",
+		`"`,
+		`'`,
+		`\`,
+		"\n",
+		"\x1b[0m",
+		"é",
+		"bearer ",
+		"hunter2",
+		"://",
+		"@",
+		"/",
+		"user",
+		"-----BEGIN PRIVATE KEY-----",
+		"-----END PRIVATE KEY-----",
+		"********",
+		"x",
 	}
 	text := func() (s string) {
 		for range r.IntN(12) {

@@ -1,5 +1,5 @@
-// Package guests builds WebAssembly plugins and holds them to golden samples on the real host, for the tests of SDKs, examples and
-// templates.
+// Package guests builds WebAssembly plugins and holds them to golden samples on the real host, for the tests of SDKs,
+// examples and templates.
 package guests
 
 import (
@@ -72,7 +72,15 @@ func BuildGo(t testing.TB, dir string) []byte {
 	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
 	cmd.Dir = dir
 	// The flags of this run are not the plugin's, and nothing is to be fetched.
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "GOPROXY=off", "GOWORK=off", "CGO_ENABLED=0")
+	cmd.Env = append(
+		os.Environ(),
+		"GOOS=wasip1",
+		"GOARCH=wasm",
+		"GOFLAGS=",
+		"GOPROXY=off",
+		"GOWORK=off",
+		"CGO_ENABLED=0",
+	)
 	Run(t, cmd)
 	wasm, err := os.ReadFile(out)
 	if err != nil {

@@ -28,7 +28,11 @@ func TestMain(m *testing.M) {
 
 // options are the host's for tests: silent, with a clock of the test's.
 func options(c *clock) plugins.Options {
-	return plugins.Options{CacheDir: cacheDir, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return c.now }}
+	return plugins.Options{
+		CacheDir: cacheDir,
+		Logger:   slog.New(slog.DiscardHandler),
+		Now:      func() time.Time { return c.now },
+	}
 }
 
 // clock is a clock that the test moves.
@@ -96,7 +100,14 @@ func (e Example) hold(t *testing.T, wasm []byte) {
 		}
 		for j, m := range s.Emits {
 			if emitted[j].Group != m.Group || !SameJSON(emitted[j].Payload, m.Payload) {
-				t.Errorf("sample %d: emitted is\n%s to %s instead of\n%s to %s", i+1, emitted[j].Payload, emitted[j].Group, m.Payload, m.Group)
+				t.Errorf(
+					"sample %d: emitted is\n%s to %s instead of\n%s to %s",
+					i+1,
+					emitted[j].Payload,
+					emitted[j].Group,
+					m.Payload,
+					m.Group,
+				)
 			}
 		}
 	}
@@ -112,7 +123,8 @@ func (e Example) holdClasses(t *testing.T, p *plugins.Pipeline) {
 		switch {
 		case !ok && s.Verdict != "drop":
 			t.Errorf("sample %d: nothing is rendered", i+1)
-		case s.Verdict == "pass" && string(out) != string(s.Payload), s.Verdict == "replace" && !SameJSON(out, s.Output):
+		case s.Verdict == "pass" && string(out) != string(s.Payload),
+			s.Verdict == "replace" && !SameJSON(out, s.Output):
 			t.Errorf("sample %d: rendered is\n%s", i+1, out)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/scaffold"
 )
 
-// What is committed as .wasm is what its source says: built afresh, every module behaves the same. Its bytes may differ, with
-// the compilers.
+// What is committed as .wasm is what its source says: built afresh, every module behaves the same. Its bytes may
+// differ, with the compilers.
 func TestRebuilt(t *testing.T) {
 	dir := t.TempDir()
 	guests.Run(t, exec.Command(filepath.Join(guests.Root, "scripts", "build-plugins.sh"), dir))

@@ -109,7 +109,10 @@ var probeCases = []struct{ payload, want string }{
 	{`{"do":"config_int","path":"m"}`, "-1"},
 	{`{"do":"config_list","path":"words"}`, "a,é,3"},
 	{`{"do":"config_list","path":"n"}`, ""},
-	{`{"do":"text","path":"x","x":"` + strings.Repeat(long, 3) + `"}`, strings.Repeat(long, 3)}, // the input buffer grows
+	{
+		`{"do":"text","path":"x","x":"` + strings.Repeat(long, 3) + `"}`,
+		strings.Repeat(long, 3),
+	}, // the input buffer grows
 	{`{"do":"text","path":"do"}`, "text"},
 }
 
@@ -131,12 +134,22 @@ func holdProbe(t *testing.T, wasm []byte) {
 	for user, want := range map[string]plugins.Decision{
 		`{"do":"deny"}`: {Plugin: "probe"}, `{"do":"reason"}`: {Plugin: "probe", Reason: "not yours"}, `{"do":"class"}`: {Allow: true, Class: 5}, `null`: {Allow: true},
 	} {
-		if d, err := p.Subscribe(context.Background(), []byte(user), "job_events-42"); err != nil || !reflect.DeepEqual(d, want) {
+		if d, err := p.Subscribe(
+			context.Background(),
+			[]byte(user),
+			"job_events-42",
+		); err != nil ||
+			!reflect.DeepEqual(d, want) {
 			t.Errorf("%s: %+v, %v instead of %+v", user, d, err, want)
 		}
 	}
 	for class, want := range []string{"x", "", "job_events-42"} {
-		if out, ok, _ := p.Render(uint8(class), "job_events-42", []byte("x")); string(out) != want || ok != (class != 1) {
+		if out, ok, _ := p.Render(
+			uint8(class),
+			"job_events-42",
+			[]byte("x"),
+		); string(out) != want ||
+			ok != (class != 1) {
 			t.Errorf("class %d: %q, %v", class, out, ok)
 		}
 	}

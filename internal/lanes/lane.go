@@ -50,9 +50,9 @@ func newLane(ls *Lanes) *lane {
 	return l
 }
 
-// push queues a run of events of one group if the group has plugins, or if earlier events of the group are still in the lane.
-// It reports whether that is the case. It blocks while the lane is full, and drops the events if the plugins do not make room
-// in time.
+// push queues a run of events of one group if the group has plugins, or if earlier events of the group are still in
+// the lane. It reports whether that is the case. It blocks while the lane is full, and drops the events if the
+// plugins do not make room in time.
 func (l *lane) push(run []relay.Event) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,7 +105,8 @@ func (l *lane) add(run []relay.Event) {
 	}
 }
 
-// take waits for events and takes all of them; spare is reused for the next ones. It returns nil once the lane is closed.
+// take waits for events and takes all of them; spare is reused for the next ones. It returns nil once the lane is
+// closed.
 func (l *lane) take(spare []relay.Event) []relay.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,8 +1,8 @@
 // Package lanes runs the plugins of package plugins in a [hub.Hub]: once per event, before the fan-out.
 //
-// Events of groups without plugins pass at once. All other events are queued in lanes, each with a goroutine of its own: the
-// time that a plugin takes delays its own groups and not the channel layer's reader. All events of a group use one lane and
-// keep their order.
+// Events of groups without plugins pass at once. All other events are queued in lanes, each with a goroutine of its
+// own: the time that a plugin takes delays its own groups and not the channel layer's reader. All events of a group
+// use one lane and keep their order.
 package lanes
 
 import (
@@ -47,8 +47,8 @@ type Options struct {
 	Losses relay.LossSink
 }
 
-// New returns running Lanes. Events that have been through their plugins go to forward, see [hub.Hub.Forward]. The caller
-// closes the Lanes.
+// New returns running Lanes. Events that have been through their plugins go to forward, see [hub.Hub.Forward]. The
+// caller closes the Lanes.
 func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	ls := &Lanes{
 		pipeline: p, forward: forward, exempt: o.Exempt, losses: o.Losses, seed: maphash.MakeSeed(),
@@ -81,7 +81,8 @@ func (ls *Lanes) Intercept(events []relay.Event) []relay.Event {
 	return events[:kept]
 }
 
-// divert hands a run of events of one group to its lane if the group has plugins. It reports whether the lane took them.
+// divert hands a run of events of one group to its lane if the group has plugins. It reports whether the lane took
+// them.
 func (ls *Lanes) divert(run []relay.Event) bool {
 	group := run[0].Group
 	if run[0].Control != nil || slices.Contains(ls.exempt, group) {
@@ -166,7 +167,8 @@ func (ls *Lanes) Classify(ctx context.Context, id relay.Identity, group string) 
 	return d.Class, nil
 }
 
-// Apply makes specs the pipeline, see [plugins.Pipeline.Apply]. Events of groups that lose their plugins keep their order.
+// Apply makes specs the pipeline, see [plugins.Pipeline.Apply]. Events of groups that lose their plugins keep their
+// order.
 func (ls *Lanes) Apply(ctx context.Context, specs []plugins.Spec) error {
 	for _, l := range ls.lanes {
 		l.beginChange()

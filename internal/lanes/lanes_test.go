@@ -401,8 +401,8 @@ func BenchmarkInterceptWithoutPlugin(b *testing.B) {
 	}
 }
 
-// BenchmarkInterceptWithPlugin takes batches of 64 events of one group through a plugin that lets them pass: the way through the lane beside the
-// plugin's call alone. ns/op is an event.
+// BenchmarkInterceptWithPlugin takes batches of 64 events of one group through a plugin that lets them pass: the way
+// through the lane beside the plugin's call alone. ns/op is an event.
 func BenchmarkInterceptWithPlugin(b *testing.B) {
 	const batch = 64
 	text := `{"text": "` + strings.Repeat("x", 280) + `"}`

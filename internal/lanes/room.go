@@ -2,8 +2,8 @@ package lanes
 
 import "time"
 
-// roomTimeout is how long push waits for plugins to make room in a full lane. After that the plugins are too slow for the
-// incoming events, and waiting longer would hold up all other groups.
+// roomTimeout is how long push waits for plugins to make room in a full lane. After that the plugins are too slow for
+// the incoming events, and waiting longer would hold up all other groups.
 const roomTimeout = time.Second
 
 // fanOutClock measures the time that a lane's worker spends in the fan-out, for which plugins are not to blame.
@@ -34,8 +34,8 @@ type roomWait struct {
 	wake   *time.Timer
 }
 
-// expired reports whether the plugins have had roomTimeout to make room. A wait that the worker spent mostly in the fan-out
-// starts over. The caller holds the lane's lock.
+// expired reports whether the plugins have had roomTimeout to make room. A wait that the worker spent mostly in the
+// fan-out starts over. The caller holds the lane's lock.
 func (w *roomWait) expired(l *lane, now time.Time) bool {
 	waited := now.Sub(w.began)
 	switch {

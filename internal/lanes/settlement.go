@@ -1,7 +1,7 @@
 package lanes
 
-// settlePhase says whether a lane may hold events of groups that the pipeline no longer matches. Later events of such a group
-// must go through the lane as well, or they would overtake the earlier ones.
+// settlePhase says whether a lane may hold events of groups that the pipeline no longer matches. Later events of such
+// a group must go through the lane as well, or they would overtake the earlier ones.
 type settlePhase uint8
 
 const (

@@ -26,8 +26,9 @@ func Languages() []string { return []string{"go", "rust", "assemblyscript", "c"}
 
 var validName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
 
-// New writes a plugin project in lang, complete with SDK, golden samples, a Caddyfile to try it and a README, to dir, which must
-// be empty or missing. name is the plugin's; empty means the last element of dir. Nothing is written if an argument is wrong.
+// New writes a plugin project in lang, complete with SDK, golden samples, a Caddyfile to try it and a README, to dir,
+// which must be empty or missing. name is the plugin's; empty means the last element of dir. Nothing is written if an
+// argument is wrong.
 func New(lang, dir, name string) error {
 	parts, ok := languages[lang]
 	if !ok {
@@ -71,7 +72,8 @@ func write(lang, dir, name string, parts map[string]string) error {
 	return nil
 }
 
-// tree copies a file or folder of sdk.Files. The suffix .tmpl, which keeps a file from being part of this module, is taken off.
+// tree copies a file or folder of sdk.Files. The suffix .tmpl, which keeps a file from being part of this module, is
+// taken off.
 func tree(from, to string, edit func([]byte) []byte) error {
 	return fs.WalkDir(sdk.Files, from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/guests"
 )
 
-// A new Go project passes its own tests and its golden samples on the real host, with nothing fetched. The other languages' are
-// tried where their toolchains are needed anyway, in package guests.
+// A new Go project passes its own tests and its golden samples on the real host, with nothing fetched. The other
+// languages' are tried where their toolchains are needed anyway, in package guests.
 func TestGoProject(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "my-plugin")
 	if err := New("go", dir, ""); err != nil {
@@ -99,10 +99,17 @@ func TestGoSDKCopy(t *testing.T) {
 		}
 		got, err := os.ReadFile(filepath.Join(root, "templates", "go", "edgerelay", filepath.Base(file)+".tmpl"))
 		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf("the copy of %s is not the same (%v): scripts/build-plugins.sh renews it", filepath.Base(file), err)
+			t.Errorf(
+				"the copy of %s is not the same (%v): scripts/build-plugins.sh renews it",
+				filepath.Base(file),
+				err,
+			)
 		}
 	}
-	if copies, _ := filepath.Glob(filepath.Join(root, "templates", "go", "edgerelay", "*")); n == 0 || len(copies) != n {
+	if copies, _ := filepath.Glob(
+		filepath.Join(root, "templates", "go", "edgerelay", "*"),
+	); n == 0 ||
+		len(copies) != n {
 		t.Errorf("%d copies of %d files", len(copies), n)
 	}
 }

@@ -1,8 +1,8 @@
 // Package jsonpath finds one value in a JSON text without decoding the rest.
 //
-// A path is member names and array positions joined by dots; a backslash escapes a dot or a backslash: "event_data.res.0.stdout".
-// The first of several equal members counts. What is passed over is skipped, not validated: on text that is no JSON the answer is
-// some value or none, never a panic.
+// A path is member names and array positions joined by dots; a backslash escapes a dot or a backslash:
+// "event_data.res.0.stdout". The first of several equal members counts. What is passed over is skipped, not
+// validated: on text that is no JSON the answer is some value or none, never a panic.
 package jsonpath
 
 import (
@@ -106,7 +106,8 @@ func member(doc []byte, i int, name []byte) int {
 			return -1
 		}
 		i = space(doc, i+1)
-		if bytes.Equal(key, name) || (bytes.IndexByte(key, '\\') >= 0 && bytes.Equal(Text(doc[end-len(key)-2:end]), name)) {
+		if bytes.Equal(key, name) ||
+			(bytes.IndexByte(key, '\\') >= 0 && bytes.Equal(Text(doc[end-len(key)-2:end]), name)) {
 			return i
 		}
 		if i = skip(doc, i); i < 0 {
@@ -186,8 +187,8 @@ func skip(doc []byte, i int) int {
 	return i
 }
 
-// skipString returns the position after the string that begins at i, or -1. Short strings, and text thick with escapes, go byte by
-// byte; long plain text from quote to quote.
+// skipString returns the position after the string that begins at i, or -1. Short strings, and text thick with
+// escapes, go byte by byte; long plain text from quote to quote.
 func skipString(doc []byte, i int) int {
 	const near = 48
 	for j := i + 1; ; {

@@ -102,7 +102,8 @@ func FuzzFind(f *testing.F) {
 					want, found = c[name]
 				case []any:
 					i, err := strconv.ParseUint(name, 10, 31)
-					if found = err == nil && len(name) <= 9 && !strings.HasPrefix(name, "+") && i < uint64(len(c)); found {
+					if found = err == nil && len(name) <= 9 && !strings.HasPrefix(name, "+") &&
+						i < uint64(len(c)); found {
 						want = c[i]
 					}
 				default:
@@ -132,8 +133,8 @@ func FuzzFind(f *testing.F) {
 	})
 }
 
-// duplicates tells whether some object may name a member twice (encoding/json takes the last, we the first) or hold bytes that
-// encoding/json replaces.
+// duplicates tells whether some object may name a member twice (encoding/json takes the last, we the first) or hold
+// bytes that encoding/json replaces.
 func duplicates(doc []byte) bool {
 	var v any
 	if json.Unmarshal(doc, &v) != nil {
@@ -143,5 +144,6 @@ func duplicates(doc []byte) bool {
 	if err != nil {
 		return true
 	}
-	return strings.Count(string(doc), `":`)+strings.Count(string(doc), `" :`) != strings.Count(string(compact), `":`) || strings.ContainsRune(string(compact), '\ufffd')
+	return strings.Count(string(doc), `":`)+strings.Count(string(doc), `" :`) != strings.Count(string(compact), `":`) ||
+		strings.ContainsRune(string(compact), '\ufffd')
 }

@@ -19,8 +19,9 @@ type frame struct {
 	dead    bool // entered in unreachable code
 }
 
-// body rewrites one function. In one pass it copies instructions, inserts charges, and follows two figures along every path:
-// the uncharged cost of instructions, and the height of the operand stack, from which the frame's size is estimated.
+// body rewrites one function. In one pass it copies instructions, inserts charges, and follows two figures along
+// every path: the uncharged cost of instructions, and the height of the operand stack, from which the frame's size is
+// estimated.
 type body struct {
 	m      *module
 	r      reader
@@ -117,8 +118,9 @@ func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 	return b.assemble(dst, t, groups, declaration), nil
 }
 
-// assemble joins locals, entry charge, code and, in a function that calls others, the return of what its frame was charged. For that
-// the code stands in a block of its own: a branch out of the function then ends at the block's end, and return becomes such a branch.
+// assemble joins locals, entry charge, code and, in a function that calls others, the return of what its frame was
+// charged. For that the code stands in a block of its own: a branch out of the function then ends at the block's end,
+// and return becomes such a branch.
 func (b *body) assemble(dst []byte, t funcType, groups uint32, declaration []byte) []byte {
 	added := uint32(1)
 	if b.bulk {

@@ -90,7 +90,9 @@ func TestStartFunction(t *testing.T) {
 	if got := m.ExportedGlobal("started").Get(); got != 0 {
 		t.Error("the start function ran at instantiation")
 	}
-	if _, err := m.ExportedFunction(metering.StartExport).Call(context.Background()); err != nil || m.ExportedGlobal("started").Get() != 1 {
+	if _, err := m.ExportedFunction(metering.StartExport).
+		Call(context.Background()); err != nil ||
+		m.ExportedGlobal("started").Get() != 1 {
 		t.Errorf("the exported start function does not start: %v", err)
 	}
 }

@@ -40,8 +40,8 @@ func checkRewrite(t *testing.T, r wazero.Runtime, wasm []byte) {
 	o.Close(ctx)
 }
 
-// withoutCustom leaves out what cannot make a module invalid, and what wazero trusts too much: a name section may claim millions of names.
-// The module is one that the rewriter took.
+// withoutCustom leaves out what cannot make a module invalid, and what wazero trusts too much: a name section may
+// claim millions of names. The module is one that the rewriter took.
 func withoutCustom(wasm []byte) []byte {
 	out := append([]byte(nil), wasm[:8]...)
 	for rest := wasm[8:]; len(rest) > 0; {
@@ -61,14 +61,21 @@ func FuzzRewrite(f *testing.F) {
 	for _, spec := range specModules(f, 600) {
 		f.Add(spec.wasm)
 	}
-	r := wazero.NewRuntimeWithConfig(context.Background(), wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(64))
+	r := wazero.NewRuntimeWithConfig(
+		context.Background(),
+		wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(64),
+	)
 	f.Cleanup(func() { r.Close(context.Background()) })
 	f.Fuzz(func(t *testing.T, wasm []byte) { checkRewrite(t, r, wasm) })
 }
 
-// TestMutatedModules changes bytes of real modules, reproducibly, so that every test run covers what a short fuzzing would.
+// TestMutatedModules changes bytes of real modules, reproducibly, so that every test run covers what a short fuzzing
+// would.
 func TestMutatedModules(t *testing.T) {
-	r := wazero.NewRuntimeWithConfig(context.Background(), wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(64))
+	r := wazero.NewRuntimeWithConfig(
+		context.Background(),
+		wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(64),
+	)
 	defer r.Close(context.Background())
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, spec := range specModules(t, 2000) {
@@ -188,12 +195,20 @@ func TestRefusals(t *testing.T) {
 	code := append([]byte{1, byte(size) | 0x80, byte(size>>7) | 0x80, byte(size >> 14), 0}, append(many, 0x0b)...)
 	size = len(code)
 	wasm := append([]byte(one), 0x0a, byte(size)|0x80, byte(size>>7)|0x80, byte(size>>14))
-	if _, err := metering.Rewrite(append(wasm, code...), metering.Options{}); err == nil || !strings.Contains(err.Error(), "more than 8192 blocks") {
+	if _, err := metering.Rewrite(
+		append(wasm, code...),
+		metering.Options{},
+	); err == nil ||
+		!strings.Contains(err.Error(), "more than 8192 blocks") {
 		t.Errorf("a function that takes minutes to compile: %v", err)
 	}
 	// A name section that lies is left out; it cannot make a module invalid.
 	lies := h + "\x00\x0b\x04name\x01\x04\xff\xff\xff\x0f"
-	if out, err := metering.Rewrite([]byte(lies), metering.Options{}); err != nil || strings.Contains(string(out), "name\x01") {
+	if out, err := metering.Rewrite(
+		[]byte(lies),
+		metering.Options{},
+	); err != nil ||
+		strings.Contains(string(out), "name\x01") {
 		t.Errorf("a name section with a huge count: %v, %q", err, out)
 	}
 	if _, err := metering.Rewrite(nil, metering.Options{}); !errors.Is(err, metering.ErrMalformed) {

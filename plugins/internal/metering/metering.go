@@ -1,8 +1,8 @@
 // Package metering rewrites WebAssembly modules so that they count the work they do and stop when a budget is spent.
 //
-// Go cannot preempt a guest: a loop that never ends would hold its thread and, at the next garbage collection, the whole process.
-// A module that came through [Rewrite] keeps its remaining fuel in a mutable i64 global, exported as [FuelGlobal], and executes
-// "unreachable" once that global falls below zero.
+// Go cannot preempt a guest: a loop that never ends would hold its thread and, at the next garbage collection, the
+// whole process. A module that came through [Rewrite] keeps its remaining fuel in a mutable i64 global, exported as
+// [FuelGlobal], and executes "unreachable" once that global falls below zero.
 //
 // # What is charged
 //
@@ -12,10 +12,12 @@
 //   - at the entry of a function that calls others, one unit for each 16 bytes its frame may take on the host's stack, given back when
 //     it returns. Fuel therefore bounds the depth of recursion and the host memory it costs, whatever a frame's size.
 //
-// Everything else about the module stays as it is: a rewritten module gives the results of the original. Modules that WebAssembly's
-// validation refuses are refused here or stay invalid; the rewriter makes none valid, and lets none reach the fuel global.
+// Everything else about the module stays as it is: a rewritten module gives the results of the original. Modules that
+// WebAssembly's validation refuses are refused here or stay invalid; the rewriter makes none valid, and lets none
+// reach the fuel global.
 //
-// Supported is WebAssembly core 2.0. Other proposals (tail calls, exceptions, threads, 64-bit or several memories, GC) are refused by name.
+// Supported is WebAssembly core 2.0. Other proposals (tail calls, exceptions, threads, 64-bit or several memories,
+// GC) are refused by name.
 package metering
 
 import (
@@ -36,20 +38,22 @@ var ErrMalformed = errors.New("malformed WebAssembly module")
 
 // Options tune [Rewrite].
 type Options struct {
-	// InitialFuel is the counter's value at instantiation: the budget of the start function, which runs before a host can set one.
+	// InitialFuel is the counter's value at instantiation: the budget of the start function, which runs before a host
+	// can set one.
 	InitialFuel int64
-	// ExportStart turns the start section into an export, so that the host calls the start function itself once the module is
-	// instantiated and can tell a spent budget from a trap.
+	// ExportStart turns the start section into an export, so that the host calls the start function itself once the
+	// module is instantiated and can tell a spent budget from a trap.
 	ExportStart bool
 	// MaxTableElements caps every table of the module, so that table.grow cannot take host memory; 0 means no cap.
 	// A module that asks for a larger table at once is refused.
 	MaxTableElements uint32
-	// MaxPages is the largest memory that the host grants, in pages; 0 means 1024. To ask memory.grow for more fails, and costs nothing.
+	// MaxPages is the largest memory that the host grants, in pages; 0 means 1024. To ask memory.grow for more fails,
+	// and costs nothing.
 	MaxPages uint32
 }
 
-// Rewrite returns a metered copy of a module. It never panics and takes time linear in the module's size; the input is not changed
-// and not kept. Errors wrap [ErrMalformed] or name the unsupported feature.
+// Rewrite returns a metered copy of a module. It never panics and takes time linear in the module's size; the input
+// is not changed and not kept. Errors wrap [ErrMalformed] or name the unsupported feature.
 func Rewrite(wasm []byte, o Options) ([]byte, error) {
 	m, err := parse(wasm)
 	if err != nil {

@@ -28,8 +28,8 @@ const (
 	externGlobal = 3
 )
 
-// Bounds on what a module may hold, so that decoding a large hostile one takes a bounded multiple of its size. Go's largest guests hold
-// some thousands of functions and locals.
+// Bounds on what a module may hold, so that decoding a large hostile one takes a bounded multiple of its size. Go's
+// largest guests hold some thousands of functions and locals.
 const (
 	maxCount    = 100_000   // types, imports, functions, globals, exports, segments, names: of each
 	maxElements = 1_000_000 // of all element segments
@@ -38,7 +38,8 @@ const (
 	maxTables   = 16
 	maxValues   = 1000 // parameters, and results, of a function
 
-	// Compiling takes time quadratic in a function's blocks, and nothing can end it: 13 s for 20,000. Go's encoding/json has 799.
+	// Compiling takes time quadratic in a function's blocks, and nothing can end it: 13 s for 20,000. Go's
+	// encoding/json has 799.
 	maxConstructs = 8192
 )
 
@@ -148,7 +149,10 @@ func (m *module) section(s section) error {
 	case secExport:
 		for n := r.count("exports"); n > 0 && r.err == nil; n-- {
 			if name := r.name(); name == FuelGlobal || name == StartExport {
-				return fmt.Errorf("the module exports %q, a name the host needs: rename it, or give the original module if this one is metered already", name)
+				return fmt.Errorf(
+					"the module exports %q, a name the host needs: rename it, or give the original module if this one is metered already",
+					name,
+				)
 			}
 			if kind, index := r.byte(), r.u32(); kind == externGlobal && index >= m.globals {
 				r.fail("an export names global %d of %d", index, m.globals)

@@ -62,7 +62,8 @@ const (
 	immF64
 )
 
-// opcode describes an instruction: its immediates, what it does to the operand stack's height, and its cost in 64ths of a unit.
+// opcode describes an instruction: its immediates, what it does to the operand stack's height, and its cost in 64ths
+// of a unit.
 type opcode struct {
 	imm   imm
 	delta int8

@@ -11,8 +11,9 @@ import (
 	"github.com/edgerelay/edgerelay/plugins/internal/metering"
 )
 
-// TestRandomPrograms makes programs of every control construct, nested at random, and compares what they compute before and after
-// rewriting. They always end, so that a difference in fuel between two runs or a budget that is not given back shows too.
+// TestRandomPrograms makes programs of every control construct, nested at random, and compares what they compute
+// before and after rewriting. They always end, so that a difference in fuel between two runs or a budget that is not
+// given back shows too.
 func TestRandomPrograms(t *testing.T) {
 	ctx := context.Background()
 	programs := 400

@@ -2,7 +2,8 @@ package metering
 
 import "unicode/utf8"
 
-// reader walks bytes from outside. The first fault sticks in err; every read after it returns zero, so that callers may check once.
+// reader walks bytes from outside. The first fault sticks in err; every read after it returns zero, so that callers
+// may check once.
 type reader struct {
 	b   []byte
 	pos int

@@ -21,8 +21,9 @@ import (
 
 const plenty = math.MaxInt64 / 2
 
-// TestSpecification runs the WebAssembly specification's own test suite, as wazero's module carries it, with every module rewritten
-// before it is instantiated. Modules the suite calls malformed or invalid must be refused by the rewriter or by wazero afterwards.
+// TestSpecification runs the WebAssembly specification's own test suite, as wazero's module carries it, with every
+// module rewritten before it is instantiated. Modules the suite calls malformed or invalid must be refused by the
+// rewriter or by wazero afterwards.
 func TestSpecification(t *testing.T) {
 	for _, v := range []struct {
 		dir      string
@@ -61,7 +62,14 @@ func specDir(t testing.TB, version string) string {
 	if err != nil {
 		t.Fatalf("where is wazero's source? run `go mod download github.com/tetratelabs/wazero`: %v", err)
 	}
-	dir := filepath.Join(strings.TrimSpace(string(out)), "internal", "integration_test", "spectest", version, "testdata")
+	dir := filepath.Join(
+		strings.TrimSpace(string(out)),
+		"internal",
+		"integration_test",
+		"spectest",
+		version,
+		"testdata",
+	)
 	if _, err := os.Stat(dir); err != nil {
 		t.Fatalf("the specification's test suite is not in wazero's module: %v", err)
 	}
@@ -230,7 +238,10 @@ func (s *script) act(c *command) ([]uint64, error) {
 // trapText gives wazero's words for the suite's.
 func trapText(text string) string {
 	switch {
-	case text == "undefined element", text == "undefined", text == "out of bounds table access", strings.HasPrefix(text, "uninitialized"):
+	case text == "undefined element",
+		text == "undefined",
+		text == "out of bounds table access",
+		strings.HasPrefix(text, "uninitialized"):
 		return "invalid table access"
 	case text == "indirect call":
 		return "indirect call type mismatch"
@@ -305,7 +316,13 @@ func (v value) equal(got []uint64) error {
 		}
 		var text string
 		_ = json.Unmarshal(v.Value, &text)
-		return same(text, got[0]&(math.MaxUint64>>(64-width)), v.bits()[0], width, strings.HasPrefix(v.Type, "f") && v.Type != "funcref")
+		return same(
+			text,
+			got[0]&(math.MaxUint64>>(64-width)),
+			v.bits()[0],
+			width,
+			strings.HasPrefix(v.Type, "f") && v.Type != "funcref",
+		)
 	}
 	var lanes []string
 	if err := json.Unmarshal(v.Value, &lanes); err != nil {
