@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
@@ -145,8 +146,8 @@ func serveNodes(addr, n string) error {
 	for _, h := range hubs {
 		socket := &countingSocket{}
 		sockets = append(sockets, socket)
-		session := h.Open(socket, relay.Identity{ID: "1"}, &hub.Reservation{})
-		if _, err := h.Subscribe(ctx, session, []string{benchGroup}); err != nil {
+		session := h.Open(socket, relay.Identity{ID: "1"}, netip.Addr{})
+		if _, err := session.Subscribe(ctx, relay.Groups(benchGroup)); err != nil {
 			return err
 		}
 	}

@@ -123,8 +123,11 @@ func (n *node) serveTail(w http.ResponseWriter, r *http.Request) error {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // the admin server's would end the request after ten seconds
 	joining, cancel := context.WithTimeout(r.Context(), tailJoinWait)
-	tail := n.hub.Tail(joining, group, o)
+	tail, err := n.hub.Tail(joining, group, o)
 	cancel()
+	if err != nil {
+		return badRequest(err)
+	}
 	defer tail.Close()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")

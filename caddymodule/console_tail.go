@@ -99,7 +99,7 @@ func (h *ConsoleHandler) openTail(ctx context.Context, id relay.Identity, group 
 	}
 	joining, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return h.app.node.hub.Tail(joining, group, hub.TailOptions{Class: class}), nil
+	return h.app.node.hub.Tail(joining, group, hub.TailOptions{Class: class})
 }
 
 // get returns the tail of a key, which open begins if there is none yet.

@@ -171,16 +171,15 @@ func endsInWebsocket(path string) bool {
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	r, span := startUpgrade(r)
 	defer span.End()
-	room := h.admit(w, r)
-	if room == nil {
+	reservation := h.admit(w, r)
+	if reservation == nil {
 		return
 	}
-	var id relay.Identity
-	if !h.identify(w, r, room, &id) {
+	if !h.identify(w, r, reservation) {
 		return
 	}
-	if conn := h.accept(w, r, room, &id); conn != nil {
-		h.serve(conn, r, span, room, &id)
+	if conn := h.accept(w, r, reservation); conn != nil {
+		h.serve(conn, r, span, reservation)
 	}
 }
 
@@ -196,7 +195,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation
 		a.node.tellUnknownAddress()
 	}
 	if err := a.node.checkFiles(r, a.config.Files.Open); err != nil {
-		a.node.hub.CountRefusal()
+		a.node.hub.CountRejection()
 		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.config.remedy(err))
 		return nil
 	}
@@ -214,35 +213,32 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation
 	return nil
 }
 
-// identify checks the origin, finds out who the client is, and reserves room for the user's connection. If it is not ok, the answer is
-// given, and the room of the connection given back.
-func (h *Handler) identify(w http.ResponseWriter, r *http.Request, room *hub.Reservation, id *relay.Identity) (ok bool) {
-	a, hub := h.app, h.app.node.hub
-	leaves := false // a websocket that says goodbye keeps the room until it is gone
+// identify checks the origin, authenticates the client and reserves capacity for the user's connection. If it returns
+// false, the request is answered, and the reservation released or left to the websocket of [Handler.turnAway].
+func (h *Handler) identify(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) (ok bool) {
+	keep := false
 	defer func() {
-		if !ok && !leaves {
-			room.Release()
+		if !ok && !keep {
+			reservation.Release()
 		}
 	}()
-	if !allowsOrigin(a.Origins, r) {
-		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, room.Address, "this page's origin may not connect",
-			originError(r))
+	address := reservation.Address
+	if !allowsOrigin(h.app.Origins, r) {
+		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, address, "this page's origin may not connect", originError(r))
 		return false
 	}
-	var err error
-	*id, err = authenticate(a.config.Authorizer, r)
-	room.Settle()
-	if errors.Is(err, relay.ErrUnauthenticated) {
-		leaves = h.turnAway(w, r, room)
+	id, err := authenticate(h.app.config.Authorizer, r)
+	reservation.EndHandshake()
+	switch {
+	case errors.Is(err, relay.ErrUnauthenticated):
+		keep = h.turnAway(w, r, reservation)
+		return false
+	case err != nil:
+		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), address, "authentication is unavailable", err)
 		return false
 	}
-	if err != nil {
-		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), room.Address,
-			"authentication is unavailable", err)
-		return false
-	}
-	if err := hub.AdmitUser(*id); err != nil {
-		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, room.Address, err.Error(), err)
+	if err := reservation.Identify(id); err != nil {
+		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
 		return false
 	}
 	return true
@@ -261,25 +257,24 @@ func authFailure(r *http.Request, err error) rejection {
 }
 
 // accept makes the connection a websocket.
-func (h *Handler) accept(w http.ResponseWriter, r *http.Request, room *hub.Reservation, id *relay.Identity) *ws.Conn {
-	conn, err := ws.Accept(unwatched(w), r, h.app.node.wsOptions(awx.Greeting(*id)))
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) *ws.Conn {
+	conn, err := ws.Accept(unwatched(w), r, h.app.node.wsOptions(awx.Greeting(reservation.Identity())))
 	if err != nil {
-		h.app.node.hub.DismissUser(*id)
-		room.Release()
+		reservation.Release()
 		return nil
 	}
 	return conn
 }
 
 // serve makes a session of the websocket.
-func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, room *hub.Reservation, id *relay.Identity) {
-	node := h.app.node
+func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reservation *hub.Reservation) {
+	node, id := h.app.node, reservation.Identity()
 	client := &awx.Client{
-		Shared: &node.clients, Session: node.hub.Open(conn, *id, room),
-		CSRFToken: csrfToken(r), Trace: traceMessages(span, *id),
+		Shared: &node.clients, Session: reservation.Open(conn),
+		CSRFToken: csrfToken(r), Trace: traceMessages(span, id),
 	}
 	if span.IsRecording() {
-		span.SetAttributes(userAttributes(*id)...)
+		span.SetAttributes(userAttributes(id)...)
 	}
 	node.events.follow(span)
 	conn.Attend(client)
@@ -302,29 +297,29 @@ func unwatched(w http.ResponseWriter) http.ResponseWriter {
 
 // turnAway tells a client that it is not logged in. It reports whether there is a websocket, which keeps the room until
 // its end.
-func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, room *hub.Reservation) bool {
+func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) bool {
 	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8
-		h.refuse(w, r, http.StatusForbidden, rejectedNobody, room.Address, "not logged in", errNotLoggedIn)
+		h.refuse(w, r, http.StatusForbidden, rejectedNobody, reservation.Address, "not logged in", errNotLoggedIn)
 		return false
 	}
-	h.note(r, slog.LevelInfo, rejectedNobody, room.Address, errNotLoggedIn)
+	h.note(r, slog.LevelInfo, rejectedNobody, reservation.Address, errNotLoggedIn)
 	conn, err := ws.Accept(w, r, h.app.node.wsOptions(nil))
 	if err != nil {
 		return false
 	}
-	hub.Farewell(conn)
-	conn.Attend(leaving{room}) // until the client has answered the close frame
+	awx.Protocol{}.EndLogin(conn)
+	conn.Attend(leaving{reservation}) // until the client has answered the close frame
 	return true
 }
 
 var errNotLoggedIn = errors.New("the client is not logged in")
 
 // leaving gives the room of a client that was turned away back when it is gone.
-type leaving struct{ room *hub.Reservation }
+type leaving struct{ reservation *hub.Reservation }
 
 func (leaving) Message(bool, []byte) {}
 
-func (l leaving) Ended() { l.room.Release() }
+func (l leaving) Ended() { l.reservation.Release() }
 
 // retryAfter is after how many seconds a client may try again.
 const retryAfter = "5"

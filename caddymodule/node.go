@@ -84,8 +84,8 @@ func newNode() (caddy.Destructor, error) {
 	limited := newThrottled(out)
 	log := slog.New(limited)
 	n := &node{hub: hub.New(log), log: log, out: out, logged: limited.book, awxPeers: newAWXPeers(), started: time.Now(), configured: make(chan struct{})}
-	n.clients.Hub, n.clients.Log = n.hub, log
-	n.hub.SetChangeFrame(awx.GroupsFrame)
+	n.clients.Log = log
+	n.hub.SetProtocol(awx.Protocol{})
 	n.monitor = newMonitor(n.hub, func(now time.Time) { n.consoleTails.closeIdle(now.Add(-consoleTailIdle)) })
 	n.close = sync.OnceValue(n.shutDown)
 	n.frameSize = func() int { return n.hub.Limits().FrameSize }

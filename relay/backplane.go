@@ -2,13 +2,30 @@ package relay
 
 import "context"
 
-// Backplane connects this node to others that have channel layers of their own. Its methods may be called
-// concurrently.
+// Backplane connects this node to nodes with channel layers of their own. Methods may be called concurrently.
 type Backplane interface {
-	// Interest hears of groups that got their first client on this node or lost their last. Calls come one after
-	// another and in order; it must neither block nor call the hub. The function that it returns, if any, waits until the peers
-	// send events of the joined groups, as far as they can tell, or ctx ends.
+	// Interest is called when groups get their first client on this node or lose their last one. Calls come one at a
+	// time and in order; the method must neither block nor call the engine. The returned function, if any, waits until
+	// peers send events of the joined groups, as far as peers confirm that, or until ctx ends.
 	Interest(joined, left []string) (wait func(ctx context.Context))
 	// Published is called with each event that this node itself has published to its layer.
 	Published(ctx context.Context, group string, text []byte) error
+}
+
+// Node is the engine as a [Backplane] uses it.
+type Node interface {
+	// Sink takes the events of peers.
+	Sink
+	// LossSink takes the losses that the backplane knows of.
+	LossSink
+	// Broker returns the current channel layer, nil if there is none.
+	Broker() Broker
+	// Backplane returns the current backplane, nil if there is none; SetBackplane replaces it, or removes it with nil,
+	// and reports all groups with clients to the new one before it returns.
+	Backplane() Backplane
+	SetBackplane(b Backplane)
+	// Listen calls fn with every event of a group, in order and on the delivering goroutine, so fn must be quick. The
+	// group stays joined until stop is called. If ctx ends before the layer has taken the membership, Listen returns
+	// and the layer keeps trying.
+	Listen(ctx context.Context, group string, fn func(Event)) (stop func())
 }

@@ -2,15 +2,44 @@ package relay
 
 import "fmt"
 
-// Change says what a subscribe message did to a session's groups.
+// MaxClass is the greatest audience class; classes are bits of a 64-bit set.
+const MaxClass = 63
+
+// Subscription is a client's entry in a group.
+type Subscription struct {
+	// Group is the full group name.
+	Group string
+	// Class is the audience class, 0 to [MaxClass], that selects the rendering of each event; see [Redaction].
+	Class uint8
+}
+
+// Groups returns subscriptions of class 0 to groups.
+func Groups(names ...string) []Subscription {
+	subs := make([]Subscription, len(names))
+	for i, name := range names {
+		subs[i].Group = name
+	}
+	return subs
+}
+
+// CheckClass returns an error for a class above [MaxClass].
+func CheckClass(class uint8) error {
+	if class > MaxClass {
+		return fmt.Errorf("audience class %d does not exist; use a class from 0 to %d", class, MaxClass)
+	}
+	return nil
+}
+
+// Change is the effect of a subscribe message on a session's groups.
 type Change struct {
+	// Current are the groups after the change, Left and Joined the difference to those before.
 	Current, Left, Joined []string
 }
 
-// TooManyGroupsError refuses a subscription to more groups than the limits allow.
+// TooManyGroupsError rejects a subscription to more groups than [Limits] allow.
 type TooManyGroupsError struct{ Wanted, Limit int }
 
-// Error says how many were wanted and how many are allowed.
+// Error states how many groups were wanted and how many are allowed. AWX's clients see the text.
 func (e TooManyGroupsError) Error() string {
 	return fmt.Sprintf("too many groups: %d wanted, at most %d a connection", e.Wanted, e.Limit)
 }

@@ -107,14 +107,19 @@ func accept(
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return err
 	}
+	err = room.Identify(relay.Identity{ID: `"doctor"`, Name: "doctor", Credentials: relay.OwnSession{}})
+	if err != nil {
+		room.Release()
+		return err
+	}
 	conn, err := ws.Accept(w, r, ws.Options{Poller: poller, MessageLimit: func() int { return 1024 }})
 	if err != nil {
 		room.Release()
 		return err
 	}
-	session := hub.Open(conn, relay.Identity{ID: `"doctor"`, Name: "doctor", Credentials: relay.OwnSession{}}, room)
+	session := room.Open(conn)
 	conn.Attend(silent{session})
-	_, joined := hub.Subscribe(ctx, session, []string{group})
+	_, joined := session.Subscribe(ctx, relay.Groups(group))
 	return joined
 }
 

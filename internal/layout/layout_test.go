@@ -50,31 +50,58 @@ func below(pkg string, paths ...string) bool {
 	})
 }
 
+// layer is a part of the module and the packages that it may import besides the standard library.
+type layer struct {
+	path string
+	// ours are packages of this module, and all below them; "" is the whole module.
+	ours []string
+	// theirs are prefixes of other modules' packages; "" is any.
+	theirs []string
+}
+
+// layers are the rules of the layout. The first that covers a package is its rule; a package may also import those below
+// itself and those of its own part.
+var layers = []layer{
+	{"relay/relaytest", []string{"relay"}, nil},                               // for tests
+	{"relay/internal/layertest", []string{"relay", "internal"}, []string{""}}, // for tests
+	{"relay/internal", []string{"relay", "internal/pyjson"}, []string{""}},
+	{"relay/transport", []string{"relay/internal", "relay/transport", "internal/pyjson"}, []string{"golang.org/x/"}},
+	{"relay/hub", []string{"relay/hub"}, nil},
+	{"relay/layer", []string{"relay/internal"}, []string{"github.com/redis/", "github.com/vmihailenco/"}},
+	{"relay/protocol", []string{"relay/internal", "internal/pyjson"}, nil},
+	{"relay/authz", []string{"relay/internal", "internal/pyjson"}, nil},
+	{"relay/backplane", []string{"relay/backplane", "relay/internal", "internal/pyjson"}, []string{""}},
+	{"relay", nil, nil},
+	{"plugins", []string{"plugins"}, []string{"github.com/tetratelabs/wazero"}},
+	{"sdk", []string{"sdk"}, nil},
+	{"caddymodule", []string{""}, []string{""}},
+	{"internal", []string{""}, []string{""}},
+}
+
+// allows reports whether a package of the layer may import another one.
+func (l layer) allows(imported string) bool {
+	if !below(imported, "") {
+		return slices.ContainsFunc(l.theirs, func(prefix string) bool { return strings.HasPrefix(imported, prefix) })
+	}
+	return below(imported, l.ours...) || strings.HasPrefix(l.path, "relay/") && imported == module+"/relay"
+}
+
 func TestImports(t *testing.T) {
 	packages := list(t, "./...")
 	if len(packages) < 100 || packages[module+"/caddymodule"].ImportPath == "" {
 		t.Fatalf("only %d packages", len(packages))
 	}
 	for _, p := range packages {
-		if !below(p.ImportPath, "") {
+		at := slices.IndexFunc(layers, func(l layer) bool { return below(p.ImportPath, l.path) })
+		if !below(p.ImportPath, "") || at < 0 {
 			continue
 		}
 		for _, imported := range p.Imports {
-			switch ours := below(imported, ""); {
+			switch {
 			case packages[imported].Standard:
-			case p.ImportPath == module+"/relay":
-				t.Errorf("relay imports %s; the core uses the standard library alone", imported)
-			case below(p.ImportPath, "relay/transport") && below(imported, "relay/transport/netpoll"):
-				// Transports share the byte side of connections.
-			case below(p.ImportPath, "relay/relaytest", "relay/internal/layertest"):
-				// Test support of the relay's packages.
-			case below(p.ImportPath, "relay") && ours && !strings.HasPrefix(p.ImportPath, imported+"/") &&
-				!below(imported, "internal/pyjson", "relay/internal", "relay/hub"): // hub: until the seam has what these packages need of it
-				t.Errorf("%s imports %s; of this module it may import the packages above it, relay/internal and internal/pyjson", p.ImportPath, imported)
-			case below(p.ImportPath, "plugins") && ours && !below(imported, "plugins"):
-				t.Errorf("%s imports %s; the plugin host knows nothing of the relay", p.ImportPath, imported)
-			case below(p.ImportPath, "plugins") && strings.Contains(imported, "/caddy/"):
-				t.Errorf("%s imports %s; only caddymodule knows Caddy", p.ImportPath, imported)
+			case !layers[at].allows(imported):
+				t.Errorf("%s imports %s; %s may import the standard library, of this module %q, and of others %q",
+					p.ImportPath, imported, layers[at].path, layers[at].ours, layers[at].theirs)
 			case below(imported, "caddymodule") && !below(p.ImportPath, "caddymodule"):
 				t.Errorf("%s imports %s; only packages below caddymodule may", p.ImportPath, imported)
 			case strings.HasPrefix(imported, "github.com/caddyserver/caddy/") && !below(p.ImportPath, "caddymodule", "internal"):

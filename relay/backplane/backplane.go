@@ -15,12 +15,11 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // Backplane is this node's part in the cluster. All methods may be called concurrently. It implements [relay.Backplane].
 type Backplane struct {
-	hub          *hub.Hub
+	hub          relay.Node
 	log          *slog.Logger
 	id           string // of this node and run
 	settings     atomic.Pointer[Settings]
@@ -52,7 +51,7 @@ type Backplane struct {
 var _ relay.Backplane = (*Backplane)(nil)
 
 // New returns a Backplane that is not running yet. It delivers to hub, and logs to log.
-func New(hub *hub.Hub, s Settings, log *slog.Logger) (*Backplane, error) {
+func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}

@@ -10,11 +10,12 @@ import (
 )
 
 func newTestLink(t *testing.T) *link {
-	b, err := New(hub.New(slog.New(slog.DiscardHandler)), Settings{Secrets: Secrets{"s"}}, slog.New(slog.DiscardHandler))
+	h := hub.New(slog.New(slog.DiscardHandler))
+	b, err := New(h, Settings{Secrets: Secrets{"s"}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.hub.Close(t.Context()) })
+	t.Cleanup(func() { _ = h.Close(t.Context()) })
 	l := &link{b: b, queue: newQueue(1 << 20), dialect: Relay, peerGroups: map[string]map[string]struct{}{}}
 	l.startProbing()
 	return l

@@ -173,11 +173,7 @@ type client struct {
 func (n *node) client(groups ...string) *client {
 	n.t.Helper()
 	c := &client{}
-	room, err := n.hub.Admit(netip.Addr{})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	c.s = n.hub.Open(c, relay.Identity{}, room)
+	c.s = n.hub.Open(c, relay.Identity{}, netip.Addr{})
 	n.t.Cleanup(c.s.Close)
 	c.subscribe(n, groups...)
 	return c
@@ -187,7 +183,7 @@ func (c *client) subscribe(n *node, groups ...string) {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if _, err := n.hub.Subscribe(ctx, c.s, groups); err != nil {
+	if _, err := c.s.Subscribe(ctx, relay.Groups(groups...)); err != nil {
 		n.t.Fatal(err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Refusals of a new connection.
+// Errors of [Hub.Admit] and [Reservation.Identify] besides [ErrDraining] and [ErrNoMemory].
 var (
 	ErrTooManyConnections = errors.New("the relay holds as many connections as it may")
 	ErrTooManyFromAddress = errors.New("too many connections from this address")
@@ -16,97 +16,143 @@ var (
 	ErrTooManyOfUser      = errors.New("too many connections of this user")
 )
 
-// Reservation is room for one connection, from its handshake on. It goes over to the session that is opened, or is
-// given back with Release. It is for one goroutine.
+// Reservation is capacity for one connection, held from the handshake on. Identify, then Open, turn it into a session;
+// Release returns it. A Reservation is not safe for concurrent use.
 type Reservation struct {
 	// Address is the client's, the zero Addr if it is unknown.
 	Address netip.Addr
 
-	admission  *admission // nil once the room has gone over to a session, or back
-	ipv6Prefix uint8      // that the address was counted by
-	pending    bool
+	hub        *Hub
+	identity   relay.Identity
+	ipv6Prefix uint8 // for the address's key: the setting may change before the reservation ends
+	state      reservationState
 }
 
-// Admit reserves room for a connection from address, before anything else is known of it. The error is one of this
-// package's refusals or ErrClosed.
+// reservationState is what a reservation holds.
+type reservationState uint8
+
+const (
+	reservedPending reservationState = iota // a connection from an address, counted as a pending handshake
+	reservedAddress                         // the same, no longer pending
+	reservedUser                            // the same, and a connection of a user
+	reservedNothing                         // released, or transferred to a session
+)
+
+// Admit reserves capacity for a connection from address, before anything else is known of the client. The error is one
+// of this package's, or [relay.ErrClosed].
 func (h *Hub) Admit(address netip.Addr) (*Reservation, error) {
-	if h.closing.Load() {
-		return nil, relay.ErrClosed
-	}
-	var r *Reservation
+	limits := h.Limits()
 	var err error
 	switch {
+	case h.closing.Load():
+		return nil, relay.ErrClosed
 	case h.draining.Load():
 		err = ErrDraining
 	case h.short.Load():
 		err = ErrNoMemory
 	default:
-		r, err = h.admission.reserve(address, h.Limits())
+		err = h.admission.reserveAddress(relay.AddressKey(address, limits.IPv6Prefix), limits)
 	}
-	if err != nil && !errors.Is(err, ErrTooManyPending) {
-		h.stats.refused.Add(1)
+	if err != nil {
+		if !errors.Is(err, ErrTooManyPending) {
+			h.CountRejection()
+		}
+		return nil, err
 	}
-	return r, err
+	return &Reservation{Address: address, hub: h, ipv6Prefix: uint8(limits.IPv6Prefix)}, nil
 }
 
-// Settle ends the time in which the reservation counts as a pending handshake: the client is known.
-func (r *Reservation) Settle() {
-	if r.admission != nil && r.pending {
-		r.pending = false
-		r.admission.settle(relay.AddressKey(r.Address, int(r.ipv6Prefix)))
+// CountRejection counts a connection that was rejected by a limit outside the hub.
+func (h *Hub) CountRejection() { h.stats.refused.Add(1) }
+
+// EndHandshake stops counting the reservation as a pending handshake: it is known whether the client is logged in.
+func (r *Reservation) EndHandshake() {
+	if r.state == reservedPending {
+		r.state = reservedAddress
+		r.hub.admission.endPending(r.addressKey())
 	}
 }
 
-// Release gives the room back, if that has not been done.
+// Identify ends the handshake and reserves capacity for a connection of the user. With an error, which is
+// [ErrTooManyOfUser], the reservation is still to be released.
+func (r *Reservation) Identify(id relay.Identity) error {
+	r.EndHandshake()
+	if err := r.hub.admission.reserveUser(id.Key, r.hub.Limits()); err != nil {
+		r.hub.CountRejection()
+		return err
+	}
+	r.identity, r.state = id, reservedUser
+	return nil
+}
+
+// Identity returns the user that Identify was called with.
+func (r *Reservation) Identity() relay.Identity { return r.identity }
+
+// Open makes an identified client's socket a session, and transfers the reservation to it. The caller closes the
+// session when the connection has ended.
+func (r *Reservation) Open(socket relay.Socket) *Session {
+	if r.state != reservedUser {
+		panic("hub: Open of a reservation that is not identified")
+	}
+	r.state = reservedNothing
+	return r.hub.open(&Session{
+		socket: socket, identity: r.identity, address: r.Address, ipv6Prefix: r.ipv6Prefix, reserved: true,
+	})
+}
+
+// Release returns whatever is still reserved.
 func (r *Reservation) Release() {
-	r.Settle()
-	if r.admission != nil {
-		r.admission.releaseAddress(relay.AddressKey(r.Address, int(r.ipv6Prefix)))
-		r.admission = nil
+	r.EndHandshake()
+	if r.state == reservedUser {
+		r.hub.admission.releaseUser(r.identity.Key)
 	}
+	if r.state != reservedNothing {
+		r.hub.admission.releaseAddress(r.addressKey())
+	}
+	r.state = reservedNothing
 }
+
+func (r *Reservation) addressKey() netip.Addr { return relay.AddressKey(r.Address, int(r.ipv6Prefix)) }
 
 // admission counts open connections by address and user.
 type admission struct {
-	mu        sync.Mutex
+	mu        sync.Mutex // guards all below
 	total     int
-	byAddress map[netip.Addr]int // by AddressKey
-	pending   map[netip.Addr]int // the same, of handshakes
-	byUser    map[string]int
+	byAddress map[netip.Addr]int // by AddressKey; the zero Addr, for unknown addresses, is not counted
+	pending   map[netip.Addr]int // handshakes, likewise
+	byUser    map[string]int     // by Identity.Key; the empty key is not counted
 }
 
 func newAdmission() admission {
 	return admission{byAddress: map[netip.Addr]int{}, pending: map[netip.Addr]int{}, byUser: map[string]int{}}
 }
 
-// reserve admits one more connection from addr.
-func (a *admission) reserve(addr netip.Addr, l *relay.Limits) (*Reservation, error) {
-	key := relay.AddressKey(addr, l.IPv6Prefix)
+// reserveAddress counts one more connection, and pending handshake, from an address.
+func (a *admission) reserveAddress(key netip.Addr, l *relay.Limits) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l.Connections > 0 && a.total >= l.Connections {
-		return nil, ErrTooManyConnections
+		return ErrTooManyConnections
 	}
 	if key.IsValid() {
 		switch {
 		case l.ConnectionsPerAddress > 0 && a.byAddress[key] >= l.ConnectionsPerAddress:
-			return nil, ErrTooManyFromAddress
+			return ErrTooManyFromAddress
 		case l.PendingPerAddress > 0 && a.pending[key] >= l.PendingPerAddress:
-			return nil, ErrTooManyPending
+			return ErrTooManyPending
 		}
 		a.byAddress[key]++
 		a.pending[key]++
 	}
 	a.total++
-	return &Reservation{Address: addr, admission: a, ipv6Prefix: uint8(l.IPv6Prefix), pending: true}, nil
+	return nil
 }
 
-// settle notes that a handshake from an address is no longer pending.
-func (a *admission) settle(key netip.Addr) {
+func (a *admission) endPending(key netip.Addr) {
 	if key.IsValid() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		release(a.pending, key)
+		decrement(a.pending, key)
 	}
 }
 
@@ -115,12 +161,11 @@ func (a *admission) releaseAddress(key netip.Addr) {
 	defer a.mu.Unlock()
 	a.total--
 	if key.IsValid() {
-		release(a.byAddress, key)
+		decrement(a.byAddress, key)
 	}
 }
 
-// user admits one more connection of a user, to be given back with releaseUser. The empty key is nobody in particular.
-func (a *admission) user(key string, l *relay.Limits) error {
+func (a *admission) reserveUser(key string, l *relay.Limits) error {
 	if key == "" {
 		return nil
 	}
@@ -139,10 +184,11 @@ func (a *admission) releaseUser(key string) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	release(a.byUser, key)
+	decrement(a.byUser, key)
 }
 
-func release[K comparable](counts map[K]int, key K) {
+// decrement counts one less of a key, and forgets the key with the last one.
+func decrement[K comparable](counts map[K]int, key K) {
 	if counts[key]--; counts[key] <= 0 {
 		delete(counts, key)
 	}

@@ -2,14 +2,16 @@ package hub
 
 import (
 	"bytes"
-	"context"
 	"math/bits"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// everybody is all classes.
-const everybody = ^uint64(0)
+// Sets of audience classes have bit c set for class c.
+const (
+	everybody  = ^uint64(0)
+	plainClass = uint64(1) // class 0, that of a subscription which no plugin has classified
+)
 
 // variant is a text that the subscribers of certain classes get of an event.
 type variant struct {
@@ -52,7 +54,7 @@ next:
 	return heard
 }
 
-// reach is how many subscribers of some classes there are. The shard's round is held.
+// reach returns the number of subscribers of some classes. The shard's round is held.
 func (a *audience) reach(classes uint64) int {
 	if classes == everybody || a.others == 0 && classes&1 != 0 {
 		return len(a.subs)
@@ -62,7 +64,7 @@ func (a *audience) reach(classes uint64) int {
 		n = len(a.subs) - a.others
 	}
 	for class, count := range a.classed {
-		if classes>>(class&63)&1 != 0 {
+		if classes&class != 0 {
 			n += count
 		}
 	}
@@ -79,53 +81,46 @@ func presentIn(as []*audience) (classes uint64) {
 	return classes
 }
 
-// enter counts a subscriber of a class in. The shard's round is held.
-func (a *audience) enter(class uint8) {
-	if class != 0 {
+// enter counts one more subscriber of a class. The shard's round is held.
+func (a *audience) enter(class uint64) {
+	if class != plainClass {
 		if a.classed == nil {
-			a.classed = map[uint8]int{}
+			a.classed = map[uint64]int{}
 		}
 		a.classed[class]++
 		a.others++
 	}
-	a.mark()
+	a.updatePresent()
 }
 
-// leave counts a subscriber of a class out. The shard's round is held.
-func (a *audience) leave(class uint8) {
-	if class != 0 {
-		if a.classed[class]--; a.classed[class] == 0 {
-			delete(a.classed, class)
-		}
+// leave counts one subscriber of a class less. The shard's round is held.
+func (a *audience) leave(class uint64) {
+	if class != plainClass {
+		decrement(a.classed, class)
 		a.others--
 	}
-	a.mark()
+	a.updatePresent()
 }
 
-func (a *audience) mark() {
+func (a *audience) updatePresent() {
 	var present uint64
 	if len(a.subs) > a.others {
-		present = 1
+		present = plainClass
 	}
 	for class := range a.classed {
-		present |= 1 << class
+		present |= class
 	}
 	a.present.Store(present)
 }
 
-// reclassify gives a subscription another class.
+// reclassify puts a subscription into another class. Its session's mu is held.
 func (s *shard) reclassify(sub *subscription, class uint8) {
+	if sub.class == 1<<class {
+		return
+	}
 	s.round.Lock()
 	defer s.round.Unlock()
 	sub.audience.leave(sub.class)
-	sub.class = class
-	sub.audience.enter(class)
-}
-
-// Classify asks the interceptor for the class of a subscription that the authorizer has allowed. An error denies it.
-func (h *Hub) Classify(ctx context.Context, id relay.Identity, group string) (class uint8, err error) {
-	if i := h.interceptor.Load(); i != nil {
-		return (*i).Classify(ctx, id, group)
-	}
-	return 0, nil
+	sub.class = 1 << class
+	sub.audience.enter(sub.class)
 }

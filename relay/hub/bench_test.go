@@ -30,7 +30,7 @@ func BenchmarkEncode(b *testing.B) {
 // audience subscribes clients to groups: the i-th to those that of names.
 func audience(b *testing.B, h *hub.Hub, clients int, of func(i int) []string) (sessions []*hub.Session) {
 	for i := range clients {
-		s := h.Open(discard{}, relay.Identity{ID: "1"}, &hub.Reservation{})
+		s := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
 		subscribe(b, h, s, of(i)...)
 		sessions = append(sessions, s)
 	}
@@ -96,10 +96,10 @@ func BenchmarkSubscribe(b *testing.B) {
 			if !own {
 				audience(b, h, 1000, func(int) []string { return []string{"g-0", "g-1"} })
 			}
-			s := h.Open(discard{}, relay.Identity{ID: "1"}, &hub.Reservation{})
+			s := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if _, err := h.Subscribe(context.Background(), s, []string{fmt.Sprint("g-", i&1), "jobs-status_changed"}); err != nil {
+				if _, err := s.Subscribe(context.Background(), relay.Groups(fmt.Sprint("g-", i&1), "jobs-status_changed")); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -119,8 +119,11 @@ func BenchmarkConnect(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		s := h.Open(discard{}, relay.Identity{ID: "1", Key: "1"}, room)
-		if _, err := h.Subscribe(context.Background(), s, []string{"jobs-status_changed"}); err != nil {
+		if err := room.Identify(relay.Identity{ID: "1", Key: "1"}); err != nil {
+			b.Fatal(err)
+		}
+		s := room.Open(discard{})
+		if _, err := s.Subscribe(context.Background(), relay.Groups("jobs-status_changed")); err != nil {
 			b.Fatal(err)
 		}
 		s.Close()
@@ -134,7 +137,7 @@ func BenchmarkDeliver(b *testing.B) {
 		b.Run(fmt.Sprint(clients), func(b *testing.B) {
 			h, _ := newHub(b)
 			for range clients {
-				session := h.Open(discard{}, relay.Identity{ID: "1"}, &hub.Reservation{})
+				session := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
 				subscribe(b, h, session, "g")
 			}
 			events := make([]relay.Event, 64)

@@ -49,7 +49,7 @@ func (g *gather) write(h *Hub, jobs []job) {
 	}
 	for i := range jobs {
 		for _, sub := range jobs[i].audience.subs {
-			if jobs[i].classes>>(sub.class&63)&1 != 0 {
+			if jobs[i].classes&sub.class != 0 {
 				g.add(sub.session, int32(i), jobs[i].count)
 			}
 		}
@@ -88,7 +88,7 @@ func (g *gather) writeOne(h *Hub, j job) {
 		if i%yieldEvery == yieldEvery-1 {
 			runtime.Gosched()
 		}
-		if j.classes != everybody && j.classes>>(sub.class&63)&1 == 0 {
+		if j.classes != everybody && j.classes&sub.class == 0 {
 			continue
 		}
 		if sub.socket.Send(j.frames, limit) {

@@ -27,7 +27,7 @@ type Hub struct {
 	// recheckGrace is how long sessions stay open without a certain answer, in nanoseconds; below 0: for ever.
 	recheckGrace  atomic.Int64
 	rechecks      rechecks
-	changeFrame   atomic.Pointer[func(relay.Change) []byte]
+	protocol      atomic.Pointer[relay.Protocol]
 	strangersCame chan struct{}
 	strangers     atomic.Int32 // parts of the sessions that are to be checked soon, because another kind of authorizer let them in
 
@@ -117,8 +117,17 @@ func (h *Hub) SetAuthorizer(a relay.Authorizer, recheck time.Duration) {
 // login, since the last one: 0 closes it at the first recheck without one, [relay.NoGrace] never.
 func (h *Hub) SetRecheckGrace(grace time.Duration) { h.recheckGrace.Store(int64(grace)) }
 
-// SetChangeFrame has clients told by a text that encode returns when a recheck ends subscriptions.
-func (h *Hub) SetChangeFrame(encode func(relay.Change) []byte) { h.changeFrame.Store(&encode) }
+// SetProtocol sets how clients are told that a recheck has ended their login or some of their subscriptions.
+func (h *Hub) SetProtocol(p relay.Protocol) { h.protocol.Store(&p) }
+
+// endLogin closes the socket of a client whose login has ended.
+func (h *Hub) endLogin(socket relay.Socket) {
+	if p := h.protocol.Load(); p != nil {
+		(*p).EndLogin(socket)
+		return
+	}
+	socket.Close(relay.CloseNormal, "")
+}
 
 // Authorizer returns the authorizer in force.
 func (h *Hub) Authorizer() relay.Authorizer { return *h.authorizer.Load() }

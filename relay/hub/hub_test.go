@@ -105,7 +105,7 @@ func TestTooManyGroupsChangeNothing(t *testing.T) {
 	h.SetLimits(limits)
 	session, _ := open(h)
 	subscribe(t, h, session, "a", "b")
-	_, err := h.Subscribe(context.Background(), session, []string{"a", "b", "c"})
+	_, err := session.Subscribe(context.Background(), relay.Groups("a", "b", "c"))
 	if !errors.As(err, new(relay.TooManyGroupsError)) {
 		t.Errorf("error %v", err)
 	}

@@ -92,7 +92,7 @@ func TestSecondWhenTheFirstGivesUp(t *testing.T) {
 		defer close(ended)
 		s, _ := open(h)
 		defer s.Close()
-		if _, err := h.Subscribe(first, s, []string{"g"}); !errors.Is(err, context.Canceled) {
+		if _, err := s.Subscribe(first, relay.Groups("g")); !errors.Is(err, context.Canceled) {
 			t.Errorf("the first: %v", err)
 		}
 	}()
@@ -103,7 +103,7 @@ func TestSecondWhenTheFirstGivesUp(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, func() { close(b.gate) })
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := h.Subscribe(ctx, s, []string{"g"}); err != nil {
+	if _, err := s.Subscribe(ctx, relay.Groups("g")); err != nil {
 		t.Fatal(err)
 	}
 	<-ended

@@ -102,17 +102,20 @@ func newHub(t testing.TB) (*hub.Hub, relay.Broker) {
 
 func open(h *hub.Hub) (*hub.Session, *socket) {
 	s := newSocket()
-	room, err := h.Admit(netip.Addr{})
-	if err != nil { // who comes too late
-		room = &hub.Reservation{}
+	id := relay.Identity{ID: "1", Key: "1"}
+	reservation, err := h.Admit(netip.Addr{})
+	if err == nil {
+		err = reservation.Identify(id)
 	}
-	_ = h.AdmitUser(relay.Identity{Key: "1"})
-	return h.Open(s, relay.Identity{ID: "1", Key: "1"}, room), s
+	if err != nil { // draining, for example
+		return h.Open(s, id, netip.Addr{}), s
+	}
+	return reservation.Open(s), s
 }
 
 func subscribe(t testing.TB, h *hub.Hub, s *hub.Session, groups ...string) relay.Change {
 	t.Helper()
-	c, err := h.Subscribe(context.Background(), s, groups)
+	c, err := s.Subscribe(context.Background(), relay.Groups(groups...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,8 +46,11 @@ func TestReservationsOverAChangeOfPrefix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session := h.Open(newSocket(), relay.Identity{}, room)
-	room.Release() // has gone over to the session
+	if err := room.Identify(relay.Identity{}); err != nil {
+		t.Fatal(err)
+	}
+	session := room.Open(newSocket())
+	room.Release() // the session has the reservation
 	if _, err := h.Admit(b); !errors.Is(err, hub.ErrTooManyFromAddress) {
 		t.Errorf("a second connection of the /64: %v", err)
 	}
@@ -83,8 +86,8 @@ func TestPendingHandshakes(t *testing.T) {
 	if _, err := h.Admit(netip.MustParseAddr("192.0.2.2")); err != nil {
 		t.Errorf("another address: %v", err)
 	}
-	rooms[0].Settle()
-	rooms[0].Settle()
+	rooms[0].EndHandshake()
+	rooms[0].EndHandshake()
 	for i, want := range []error{nil, hub.ErrTooManyPending} {
 		if err := admit(); !errors.Is(err, want) {
 			t.Errorf("after one was settled, handshake %d: got %v, want %v", i, err, want)

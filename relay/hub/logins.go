@@ -175,7 +175,7 @@ func (r *rechecks) finish(l *login, began time.Time, certain bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.checking--
-	release(r.byUser, l.user)
+	decrement(r.byUser, l.user)
 	l.checking = false
 	l.checked = began
 	if certain {

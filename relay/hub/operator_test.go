@@ -27,7 +27,7 @@ func TestSessionsByPage(t *testing.T) {
 		socket := newSocket()
 		user := relay.Identity{ID: "1", Key: fmt.Sprint(i % 5), Name: fmt.Sprint("user", i%5)}
 		socket.waiting = i * i % 7 * 100
-		s := h.Open(socket, user, &hub.Reservation{Address: netip.AddrFrom4([4]byte{10, 0, byte(i % 2), byte(i)})})
+		s := h.Open(socket, user, netip.AddrFrom4([4]byte{10, 0, byte(i % 2), byte(i)}))
 		subscribe(t, h, s, "all", fmt.Sprint("group-", i%3))
 		page, total := h.Sessions(hub.SessionFilter{}, uint32(i), 1)
 		if total != i+1 || len(page) != 1 {
@@ -110,7 +110,7 @@ func TestSessionsWhileSubscribing(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = h.Subscribe(context.Background(), s, []string{"a"})
+		_, _ = s.Subscribe(context.Background(), relay.Groups("a"))
 	}()
 	eventually(t, "the subscription waits", func() bool {
 		page, _ := h.Sessions(hub.SessionFilter{}, 0, 1)
@@ -216,9 +216,9 @@ func TestTail(t *testing.T) {
 	h, b := newHub(t)
 	h.SetInterceptor(masking{})
 	ctx := context.Background()
-	raw := h.Tail(ctx, "jobs-1", hub.TailOptions{Raw: true})
-	plain := h.Tail(ctx, "jobs-1", hub.TailOptions{})
-	classed := h.Tail(ctx, "jobs-1", hub.TailOptions{Class: 3})
+	raw := startTail(t, h, hub.TailOptions{Raw: true})
+	plain := startTail(t, h, hub.TailOptions{})
+	classed := startTail(t, h, hub.TailOptions{Class: 3})
 	publish(t, b, "jobs-1", `"secret"`)
 	publish(t, b, "jobs-2", `"elsewhere"`)
 	publish(t, b, "jobs-1", `"open"`)
@@ -281,7 +281,7 @@ func TestTailIsAListenerOfItsOwnKind(t *testing.T) {
 	for name, options := range map[string]hub.TailOptions{"raw": {Raw: true}, "as a client": {}} {
 		t.Run(name, func(t *testing.T) {
 			h, b := newHub(t)
-			tail := h.Tail(context.Background(), "jobs-1", options)
+			tail := startTail(t, h, options)
 			defer tail.Close()
 			session, _ := open(h)
 			subscribe(t, h, session, "jobs-2")
@@ -306,4 +306,13 @@ func TestTailIsAListenerOfItsOwnKind(t *testing.T) {
 			}
 		})
 	}
+}
+
+func startTail(t *testing.T, h *hub.Hub, o hub.TailOptions) *hub.Tail {
+	t.Helper()
+	tail, err := h.Tail(context.Background(), "jobs-1", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tail
 }

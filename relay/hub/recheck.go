@@ -101,7 +101,7 @@ func (h *Hub) conclude(s *Session, err error) (certain bool) {
 		h.stats.expired.Add(1)
 		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address",
 			relay.AddressText(s.address))
-		Farewell(s.socket)
+		h.endLogin(s.socket)
 	case errors.Is(err, relay.ErrChanged):
 		h.log.Info("the user's rights have changed; its websocket is closed, to connect again", "user",
 			s.identity.Name, "address", relay.AddressText(s.address))
@@ -178,30 +178,4 @@ func (s *Session) recheckable(a relay.GroupRechecker) (groups []string) {
 		}
 	}
 	return groups
-}
-
-// Vouches tells whether a session holds exactly these groups, each given once, while what it may see is checked again
-// in every recheck interval. A client that asks for them once more, as one does to find out whether the relay is still
-// there, need not cost a question to the authorizer. It must be exactly these: a message that changes nothing ends at
-// once, and cannot keep a recheck from the session. What a recheck takes away meanwhile stays away if
-// the subscription is made by [Hub.Keep].
-func (h *Hub) Vouches(s *Session, groups []string) bool {
-	if _, ok := h.Authorizer().(relay.GroupRechecker); !ok || h.recheck.Load() <= 0 {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(groups) != len(s.subs) || len(groups) == 0 {
-		return false
-	}
-	held := make(map[string]bool, len(s.subs))
-	for _, sub := range s.subs {
-		held[sub.group] = true
-	}
-	for _, g := range groups {
-		if !held[g] {
-			return false
-		}
-	}
-	return true
 }

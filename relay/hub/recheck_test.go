@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -22,6 +23,13 @@ func (s *heardSocket) Send(frames []byte, _ int) bool {
 	return true
 }
 
+// testProtocol encodes changes.
+type testProtocol struct{ encode func(relay.Change) []byte }
+
+func (testProtocol) EndLogin(s relay.Socket) { s.Close(relay.CloseNormal, "") }
+
+func (p testProtocol) EncodeChange(c relay.Change) []byte { return p.encode(c) }
+
 // A recheck that takes a group away between a client's message and its answer is not undone by the answer.
 func TestAnAnswerDoesNotUndoARecheck(t *testing.T) {
 	h := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -33,17 +41,17 @@ func TestAnAnswerDoesNotUndoARecheck(t *testing.T) {
 		}
 		return text
 	}
-	h.SetChangeFrame(encode)
+	h.SetProtocol(testProtocol{encode})
 	socket := &heardSocket{}
-	s := h.Open(socket, relay.Identity{ID: "1"}, &Reservation{})
+	s := h.Open(socket, relay.Identity{ID: "1"}, netip.Addr{})
 	defer s.Close()
-	change, err := h.Subscribe(t.Context(), s, []string{"a-1", "b-2"})
+	change, err := s.Subscribe(t.Context(), relay.Groups("a-1", "b-2"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.revoke([]string{"b-2", "c-3"})
 	s.SendChange(change, encode)
-	change, err = h.Subscribe(t.Context(), s, []string{"a-1", "b-2"})
+	change, err = s.Subscribe(t.Context(), relay.Groups("a-1", "b-2"))
 	if err != nil {
 		t.Fatal(err)
 	}

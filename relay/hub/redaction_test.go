@@ -18,11 +18,11 @@ import (
 
 func subscribeAs(t testing.TB, h *hub.Hub, s *hub.Session, class uint8, groups ...string) relay.Change {
 	t.Helper()
-	classes := make([]uint8, len(groups))
-	for i := range classes {
-		classes[i] = class
+	subs := relay.Groups(groups...)
+	for i := range subs {
+		subs[i].Class = class
 	}
-	c, err := h.SubscribeAs(context.Background(), s, groups, classes)
+	c, err := s.Subscribe(context.Background(), subs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,10 +23,10 @@ type Session struct {
 	lastPing atomic.Uint32 // seconds of Ticks
 	id       uint32
 
-	mu        sync.Mutex // guards subs, gone and revoked; held while subs change
+	mu        sync.Mutex // guards subs, closed and revoked; held while subs change
 	subs      []*subscription
 	login     *login // nil if it is not checked again; guarded by Hub.rechecks, as is dismissed
-	gone      bool
+	closed    bool
 	revoked   bool // a recheck has ended subscriptions since the client's last message
 	slow      bool // closed because it read too slowly, and counted; of the shard's worker
 	dismissed bool // closed by a recheck
@@ -35,64 +35,52 @@ type Session struct {
 	reserved   bool
 }
 
-// CountRefusal counts a connection that was refused by a limit which the hub does not know.
-func (h *Hub) CountRefusal() { h.stats.refused.Add(1) }
+var _ relay.Session = (*Session)(nil)
 
-// AdmitUser reserves room for a connection of a user. The reservation goes over to the session that is opened, or is
-// given back with DismissUser.
-func (h *Hub) AdmitUser(id relay.Identity) error {
-	err := h.admission.user(id.Key, h.Limits())
-	if err != nil {
-		h.stats.refused.Add(1)
-	}
-	return err
+// Open makes a socket a session that no limit counts, for clients of the process's own and for tests. Sessions of other
+// clients begin with [Hub.Admit].
+func (h *Hub) Open(socket relay.Socket, id relay.Identity, address netip.Addr) *Session {
+	return h.open(&Session{socket: socket, identity: id, address: address})
 }
 
-// DismissUser gives back what AdmitUser reserved.
-func (h *Hub) DismissUser(id relay.Identity) { h.admission.releaseUser(id.Key) }
-
-// Open makes a session of a socket whose address and user have been admitted, and takes the reservation over. Call
-// Close on it when the socket is gone.
-func (h *Hub) Open(socket relay.Socket, id relay.Identity, r *Reservation) *Session {
-	r.Settle()
-	number, now := h.next.Add(1), uint32(time.Now().Unix())
-	s := &Session{
-		socket: socket, identity: id, address: r.Address,
-		shard: h.shards[number%uint64(len(h.shards))],
-		id:    uint32(number), opened: now, ipv6Prefix: r.ipv6Prefix, reserved: r.admission != nil,
-	}
-	r.admission = nil
-	s.lastPing.Store(seconds(time.Now()))
+// open starts a session.
+func (h *Hub) open(s *Session) *Session {
+	number, now := h.next.Add(1), time.Now()
+	s.shard = h.shards[number%uint64(len(h.shards))]
+	s.id, s.opened = uint32(number), uint32(now.Unix())
+	s.lastPing.Store(seconds(now))
 	h.stats.sessions.Add(1)
-	h.stats.byKind[kindIndex(id.Kind)].Add(1)
+	h.stats.byKind[kindIndex(s.identity.Kind)].Add(1)
 	h.stats.opened.Add(1)
 	s.shard.add(s)
-	if h.recheck.Load() > 0 || !endOf(id).IsZero() {
-		h.rechecks.add(s, time.Now())
+	if h.recheck.Load() > 0 || !endOf(s.identity).IsZero() {
+		h.rechecks.add(s, now)
 	}
-	if h.closing.Load() || h.draining.Load() { // the round of goodbyes may have missed it
-		socket.Close(h.goingAway())
+	if h.closing.Load() || h.draining.Load() { // the list of clients to evict may have been made without this one
+		s.socket.Close(h.goingAway())
 	}
 	return s
 }
 
-// Identity is who the client is.
+// Identity implements [relay.Session].
 func (s *Session) Identity() relay.Identity { return s.identity }
 
-// Address is where the client is, as the proxy in front of the relay tells it.
+// Address implements [relay.Session].
 func (s *Session) Address() netip.Addr { return s.address }
 
-// Socket is the client's websocket.
+// Socket implements [relay.Session].
 func (s *Session) Socket() relay.Socket { return s.socket }
 
-// Send writes one text frame to the client alone.
+// Limits implements [relay.Session].
+func (s *Session) Limits() *relay.Limits { return s.shard.hub.Limits() }
+
+// Send implements [relay.Session].
 func (s *Session) Send(text []byte) bool {
 	frame := relay.AppendFrame(make([]byte, 0, relay.FrameSize(len(text))), text)
 	return s.socket.Send(frame, s.shard.hub.Limits().QueuePerConnection)
 }
 
-// SendChange tells the client what a message of its changed: change, without what a recheck has taken away meanwhile
-// and told it of.
+// SendChange implements [relay.Session].
 func (s *Session) SendChange(change relay.Change, encode func(relay.Change) []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,33 +111,33 @@ func (s *Session) revoke(groups []string) {
 			change.Current = append(change.Current, sub.group)
 		}
 	}
-	if len(left) == 0 || s.gone {
+	if len(left) == 0 || s.closed {
 		return
 	}
 	h := s.shard.hub
 	s.drop(left)
 	s.subs, s.revoked = kept, true
 	h.stats.revoked.Add(uint64(len(left)))
-	if encode := h.changeFrame.Load(); encode != nil {
-		s.Send((*encode)(change))
+	if p := h.protocol.Load(); p != nil {
+		s.Send((*p).EncodeChange(change))
 	}
 }
 
-// Close ends all subscriptions, gives back the reservations and forgets the session. It does not close the socket.
+// Close implements [relay.Session]. It ends all subscriptions and returns the reservations.
 func (s *Session) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
+	if s.closed {
 		return
 	}
-	s.gone = true
+	s.closed = true
 	s.drop(s.subs)
 	s.subs = nil
 	s.shard.remove(s)
 	h := s.shard.hub
 	h.rechecks.remove(s)
-	h.admission.releaseUser(s.identity.Key)
 	if s.reserved {
+		h.admission.releaseUser(s.identity.Key)
 		h.admission.releaseAddress(relay.AddressKey(s.address, int(s.ipv6Prefix)))
 	}
 	h.stats.sessions.Add(-1)

@@ -37,24 +37,56 @@ func TestAdmission(t *testing.T) {
 	if err := admit(b); err != nil {
 		t.Error(err)
 	}
+	if h.Stats().Refused != 2 {
+		t.Errorf("%d rejections counted, want 2", h.Stats().Refused)
+	}
+}
+
+func TestConnectionsOfAUserAreLimited(t *testing.T) {
+	h, _ := newHub(t)
+	limits := relay.DefaultLimits()
+	limits.ConnectionsPerUser = 1
+	h.SetLimits(limits)
+	identify := func(id relay.Identity) (*hub.Reservation, error) {
+		t.Helper()
+		r, err := h.Admit(netip.Addr{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, r.Identify(id)
+	}
 	user := relay.Identity{Key: "7"}
-	if err := h.AdmitUser(user); err != nil {
+	first, err := identify(user)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.AdmitUser(user); !errors.Is(err, hub.ErrTooManyOfUser) {
-		t.Error(err)
+	second, err := identify(user)
+	if !errors.Is(err, hub.ErrTooManyOfUser) {
+		t.Errorf("a second connection: %v, want %v", err, hub.ErrTooManyOfUser)
 	}
-	h.DismissUser(user)
-	if err := h.AdmitUser(user); err != nil {
-		t.Error(err)
+	second.Release()
+	first.Release()
+	first.Release() // changes nothing
+	third, err := identify(user)
+	if err != nil {
+		t.Errorf("after the first was released: %v", err)
+	}
+	session := third.Open(newSocket())
+	third.Release() // the session has the reservation
+	if _, err := identify(user); !errors.Is(err, hub.ErrTooManyOfUser) {
+		t.Errorf("while a session is open: %v, want %v", err, hub.ErrTooManyOfUser)
+	}
+	session.Close()
+	if _, err := identify(user); err != nil {
+		t.Errorf("after the session was closed: %v", err)
 	}
 	for range 2 {
-		if err := h.AdmitUser(relay.Identity{}); err != nil { // nobody in particular
-			t.Error(err)
+		if _, err := identify(relay.Identity{}); err != nil {
+			t.Errorf("a client that is no particular user: %v", err)
 		}
 	}
-	if h.Stats().Refused != 3 {
-		t.Errorf("%d refusals counted", h.Stats().Refused)
+	if n := h.Stats().Refused; n != 2 {
+		t.Errorf("%d rejections counted, want 2", n)
 	}
 }
 
@@ -96,8 +128,19 @@ func (f *fickle) Recheck(context.Context, relay.Identity) error {
 
 func (f *fickle) Authenticate(r *http.Request) (relay.Identity, error) { return f.Open.Authenticate(r) }
 
+// farewell is a protocol that sends a text before it closes the socket.
+type farewell struct{}
+
+func (farewell) EndLogin(s relay.Socket) {
+	s.Send(relay.AppendFrame(nil, []byte("logged out")), 1<<20)
+	s.Close(relay.CloseNormal, "")
+}
+
+func (farewell) EncodeChange(relay.Change) []byte { return nil }
+
 func TestRecheckEndsSessions(t *testing.T) {
 	h, _ := newHub(t)
+	h.SetProtocol(farewell{})
 	f := &fickle{}
 	f.fail.Store(true)
 	h.SetAuthorizer(f, 20*time.Millisecond)
@@ -110,7 +153,7 @@ func TestRecheckEndsSessions(t *testing.T) {
 	f.fail.Store(false)
 	for _, s := range []*socket{s, other} {
 		relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
-		if got := s.got(); !slices.Equal(got, []string{`{"close": true}`}) {
+		if got := s.got(); !slices.Equal(got, []string{"logged out"}) {
 			t.Errorf("got %q", got)
 		}
 	}

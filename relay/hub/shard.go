@@ -27,9 +27,9 @@ type shard struct {
 // audience is the sessions of one shard that are subscribed to one group. It is guarded by the shard's round.
 type audience struct {
 	subs    []subscriber
-	classed map[uint8]int // subscribers by class, of those that are not of class 0; nil if all are
-	others  int           // how many these are
-	present atomic.Uint64 // the classes there are; read without the round
+	classed map[uint64]int // subscribers by class, of those that are not of class 0; nil if all are
+	others  int            // how many these are
+	present atomic.Uint64  // the classes there are; read without the round
 
 	events atomic.Uint32 // delivered to it, of which seen were there at the last look, and rate a second came up to then; see groups.go
 	seen   atomic.Uint32
@@ -47,8 +47,8 @@ type subscription struct {
 	session  *Session
 	audience *audience
 	group    string
-	at       int // index in audience.subs
-	class    uint8
+	at       int    // index in audience.subs
+	class    uint64 // one bit of a set of classes
 }
 
 func newShard(h *Hub) *shard {
@@ -106,9 +106,9 @@ func (s *shard) subscribe(session *Session, group string, class uint8) *subscrip
 		s.audiences[group] = a
 		s.mu.Unlock()
 	}
-	sub := &subscription{session: session, audience: a, group: group, at: len(a.subs), class: class}
+	sub := &subscription{session: session, audience: a, group: group, at: len(a.subs), class: 1 << class}
 	a.subs = append(a.subs, subscriber{session.socket, sub})
-	a.enter(class)
+	a.enter(sub.class)
 	return sub
 }
 

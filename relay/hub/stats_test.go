@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func TestKindsAreCounted(t *testing.T) {
 	h, _ := newHub(t)
 	var sessions []*hub.Session
 	for _, k := range []relay.Kind{relay.User, relay.Superuser, relay.Superuser, relay.Anybody, 200} {
-		sessions = append(sessions, h.Open(newSocket(), relay.Identity{ID: "1", Kind: k}, &hub.Reservation{}))
+		sessions = append(sessions, h.Open(newSocket(), relay.Identity{ID: "1", Kind: k}, netip.Addr{}))
 	}
 	byKind := h.Stats().ByKind
 	if byKind[relay.User] != 2 || byKind[relay.Superuser] != 2 || byKind[relay.Anybody] != 1 || byKind[relay.Auditor] != 0 || len(byKind) != 4 {

@@ -50,12 +50,3 @@ func (h *Hub) recheckStrangers(ctx context.Context) {
 		}
 	}
 }
-
-// farewell is what AWX tells a client that is not logged in.
-var farewell = []byte(`{"close": true}`)
-
-// Farewell sends what a client that is not, or no longer, logged in gets, and closes its socket.
-func Farewell(s relay.Socket) {
-	s.Send(relay.AppendFrame(nil, farewell), 1<<20)
-	s.Close(relay.CloseNormal, "")
-}

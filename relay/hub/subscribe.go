@@ -2,88 +2,145 @@ package hub
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Subscribe makes groups the session's subscriptions, in place of all earlier ones; there must be no duplicates.
-// It returns when events of all of them reach the client. If the layer does not take the memberships
-// before ctx ends, they stand all the same, and that error is returned beside the change.
-func (h *Hub) Subscribe(ctx context.Context, s *Session, groups []string) (relay.Change, error) {
-	return h.SubscribeAs(ctx, s, groups, nil)
+// Authorize implements [relay.Session].
+func (s *Session) Authorize(ctx context.Context, kind, item string, held bool) (class uint8, err error) {
+	h, group := s.shard.hub, kind+"-"+item
+	a := h.Authorizer()
+	rechecker, _ := a.(relay.GroupRechecker)
+	if !held || rechecker == nil || !rechecker.Rechecks(group) {
+		if err := a.Authorize(ctx, s.identity, kind, item); err != nil {
+			return 0, err
+		}
+	}
+	return h.Classify(ctx, s.identity, group)
 }
 
-// SubscribeAs is Subscribe with a class, 0 to 63, for each group; nil means 0 for all. See [relay.Redaction].
-func (h *Hub) SubscribeAs(ctx context.Context, s *Session, groups []string, classes []uint8) (relay.Change, error) {
-	if limit := h.Limits().GroupsPerConnection; limit > 0 && len(groups) > limit {
-		return relay.Change{}, relay.TooManyGroupsError{Wanted: len(groups), Limit: limit}
+// Classify returns the audience class that the interceptor puts a subscription into; the authorizer has allowed it. An
+// error denies it.
+func (h *Hub) Classify(ctx context.Context, id relay.Identity, group string) (class uint8, err error) {
+	i := h.interceptor.Load()
+	if i == nil {
+		return 0, nil
+	}
+	if class, err = (*i).Classify(ctx, id, group); err == nil {
+		err = relay.CheckClass(class)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return class, nil
+}
+
+// Holds implements [relay.Session].
+func (s *Session) Holds(groups []string) bool {
+	h := s.shard.hub
+	if _, ok := h.Authorizer().(relay.GroupRechecker); !ok || h.recheck.Load() <= 0 {
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return h.subscribe(ctx, s, groups, classes)
-}
-
-// Keep makes those of groups that the session still has its subscriptions, with new classes.
-func (h *Hub) Keep(ctx context.Context, s *Session, groups []string, classes []uint8) (relay.Change, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	has := make(map[string]bool, len(s.subs))
-	for _, sub := range s.subs {
-		has[sub.group] = true
+	// Exactly these groups: such a message changes nothing and ends at once, so it cannot hold s.mu against a recheck.
+	if len(groups) != len(s.subs) || len(groups) == 0 {
+		return false
 	}
-	var kept []string
-	var keptClasses []uint8
-	for i, g := range groups {
-		if has[g] {
-			kept, keptClasses = append(kept, g), append(keptClasses, classes[i])
+	held := s.heldGroups()
+	for _, g := range groups {
+		if !held[g] {
+			return false
 		}
 	}
-	return h.subscribe(ctx, s, kept, keptClasses)
+	return true
 }
 
-// subscribe is SubscribeAs with s.mu held.
-func (h *Hub) subscribe(ctx context.Context, s *Session, groups []string, classes []uint8) (relay.Change, error) {
-	if s.gone {
-		return relay.Change{}, relay.ErrClosed
-	}
-	s.revoked = false
-	change := relay.Change{Current: groups}
-
-	wanted := make(map[string]uint8, len(groups)) // with the class
-	for i, g := range groups {
-		wanted[g] = 0
-		if classes != nil {
-			wanted[g] = classes[i] & 63
-		}
-	}
-	var kept, left []*subscription
+// heldGroups returns the set of the session's groups. s.mu is held.
+func (s *Session) heldGroups() map[string]bool {
 	held := make(map[string]bool, len(s.subs))
 	for _, sub := range s.subs {
 		held[sub.group] = true
-		if class, ok := wanted[sub.group]; ok {
+	}
+	return held
+}
+
+// Subscribe implements [relay.Session].
+func (s *Session) Subscribe(ctx context.Context, subs []relay.Subscription) (relay.Change, error) {
+	if limit := s.Limits().GroupsPerConnection; limit > 0 && len(subs) > limit {
+		return relay.Change{}, relay.TooManyGroupsError{Wanted: len(subs), Limit: limit}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.subscribe(ctx, subs)
+}
+
+// Keep implements [relay.Session].
+func (s *Session) Keep(ctx context.Context, subs []relay.Subscription) (relay.Change, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.heldGroups()
+	var kept []relay.Subscription
+	for _, sub := range subs {
+		if held[sub.Group] {
 			kept = append(kept, sub)
-			if class != sub.class {
-				s.shard.reclassify(sub, class)
-			}
-		} else {
-			left = append(left, sub)
-			change.Left = append(change.Left, sub.group)
 		}
 	}
+	return s.subscribe(ctx, kept)
+}
+
+// subscribe replaces the subscriptions. s.mu is held.
+func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (change relay.Change, err error) {
+	if s.closed {
+		return change, relay.ErrClosed
+	}
+	groups, wanted, err := distinct(subs)
+	if err != nil {
+		return change, err
+	}
+	s.revoked = false
+	held := make(map[string]bool, len(s.subs))
+	var kept, left []*subscription
+	for _, sub := range s.subs {
+		held[sub.group] = true
+		class, ok := wanted[sub.group]
+		if !ok {
+			left = append(left, sub)
+			change.Left = append(change.Left, sub.group)
+			continue
+		}
+		kept = append(kept, sub)
+		s.shard.reclassify(sub, class)
+	}
+	change.Current = groups
 	for _, g := range groups {
 		if !held[g] {
 			change.Joined = append(change.Joined, g)
 		}
 	}
-
 	s.drop(left)
 	s.subs = kept
 	if len(change.Joined) == 0 {
 		return change, nil
 	}
-	joining := h.interest.want(change.Joined, true)
-	for _, g := range change.Joined { // events of groups that are joined do not wait for the others
-		s.subs = append(s.subs, s.shard.subscribe(s, h.interest.name(g), wanted[g]))
+	joining := s.shard.hub.interest.want(change.Joined, true)
+	for _, g := range change.Joined { // before the wait: events of joined groups need not wait for the others
+		s.subs = append(s.subs, s.shard.subscribe(s, s.shard.hub.interest.name(g), wanted[g]))
 	}
 	return change, joining.wait(ctx)
+}
+
+// distinct returns the groups of subs, each once, and the class in each; the first of several counts.
+func distinct(subs []relay.Subscription) (groups []string, classes map[string]uint8, err error) {
+	groups, classes = make([]string, 0, len(subs)), make(map[string]uint8, len(subs))
+	for _, sub := range subs {
+		if err := relay.CheckClass(sub.Class); err != nil {
+			return nil, nil, fmt.Errorf("group %s: %w", sub.Group, err)
+		}
+		if _, ok := classes[sub.Group]; !ok {
+			groups, classes[sub.Group] = append(groups, sub.Group), sub.Class
+		}
+	}
+	return groups, classes, nil
 }

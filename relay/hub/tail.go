@@ -54,14 +54,17 @@ type TailEvent struct {
 
 // Tail begins to collect the events of a group, as if a client had subscribed to it: the group is joined, and peers send
 // it. If ctx ends before the layer has taken the membership, the tail stands all the same. Close it after use.
-func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) *Tail {
+func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, error) {
+	if err := relay.CheckClass(o.Class); err != nil {
+		return nil, err
+	}
 	t := &Tail{options: o, more: make(chan struct{}, 1)}
 	among := &h.watchers
 	if o.Raw {
 		among = &h.listeners
 	}
 	t.stop = h.listen(ctx, among, group, t, t.hear)
-	return t
+	return t, nil
 }
 
 // hear takes an event from the goroutine that delivers it.
@@ -71,11 +74,11 @@ func (t *Tail) hear(ev relay.Event) {
 	case ev.Control != nil:
 		return
 	case r == nil || t.options.Raw:
-	case r.Classes>>(t.options.Class&63)&1 == 0:
+	case r.Classes&(1<<t.options.Class) == 0:
 		return
 	case r.Render != nil:
 		var ok bool
-		if text, ok = r.Render(t.options.Class & 63); !ok {
+		if text, ok = r.Render(t.options.Class); !ok {
 			return
 		}
 	}

@@ -145,7 +145,7 @@ func TestExpiredTokenKeepsLoginForGrace(t *testing.T) {
 			return 401
 		})
 		s, socket := c.connect(t, handshake("X-DAB-JW-TOKEN: "+gatewayToken(expires)))
-		if _, err := c.hub.Subscribe(t.Context(), s, []string{"job_events-42"}); err != nil {
+		if _, err := s.Subscribe(t.Context(), relay.Groups("job_events-42")); err != nil {
 			t.Fatal(err)
 		}
 		return s, socket, expires

@@ -184,7 +184,7 @@ func inSite(
 		limits.Connections, limits.ConnectionsPerAddress, limits.PendingPerAddress = 0, 0, 0
 		s.hub.SetLimits(limits)
 		s.hub.SetRecheckGrace(grace)
-		s.hub.SetChangeFrame(protocol.GroupsFrame)
+		s.hub.SetProtocol(protocol.Protocol{})
 		s.hub.SetAuthorizer(s.auth, recheck)
 		test(t, s)
 		for _, session := range s.sessions {
@@ -211,11 +211,11 @@ func (c *site) connect(t *testing.T, r *http.Request) (*hub.Session, *endSocket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.hub.AdmitUser(id); err != nil {
+	if err := reservation.Identify(id); err != nil {
 		t.Fatal(err)
 	}
 	socket := &endSocket{}
-	session := c.hub.Open(socket, id, reservation)
+	session := reservation.Open(socket)
 	c.sessions, c.sockets = append(c.sessions, session), append(c.sockets, socket)
 	return session, socket
 }
@@ -340,12 +340,12 @@ func TestWithdrawnPermissions(t *testing.T) {
 		groups := []string{"job_events-42", "job_events-43", "jobs-status_changed"}
 		for range 5 {
 			s, _ := c.connect(t, handshake(session))
-			if _, err := c.hub.Subscribe(t.Context(), s, groups); err != nil {
+			if _, err := s.Subscribe(t.Context(), relay.Groups(groups...)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		_, other := c.connect(t, handshake("Cookie: awx_sessionid=other"))
-		if _, err := c.hub.Subscribe(t.Context(), c.sessions[5], groups); err != nil {
+		if _, err := c.sessions[5].Subscribe(t.Context(), relay.Groups(groups...)); err != nil {
 			t.Fatal(err)
 		}
 		c.api.setStatus(nil)
@@ -488,7 +488,7 @@ const token = "t0ken"
 // newClient returns a client of a session that speaks AWX's protocol.
 func newClient(h *hub.Hub, s *hub.Session) *protocol.Client {
 	return &protocol.Client{
-		Shared: &protocol.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}, Session: s, CSRFToken: token,
+		Shared: &protocol.Shared{Log: slog.New(slog.DiscardHandler)}, Session: s, CSRFToken: token,
 	}
 }
 

@@ -66,7 +66,7 @@ func (c *Client) authorize(decisions []decision) (unchanged bool) {
 	for i := range decisions {
 		groups[i] = decisions[i].group()
 	}
-	unchanged = c.Hub.Vouches(c.Session, groups)
+	unchanged = c.Session.Holds(groups)
 	if len(decisions) == 1 { // spares a goroutine
 		c.decide(ctx, &decisions[0], unchanged)
 		return unchanged
@@ -87,18 +87,11 @@ func (c *Client) authorize(decisions []decision) (unchanged bool) {
 // decide makes one decision. With unchanged, groups that rechecks cover need no lookup, but plugins still classify the
 // client.
 func (c *Client) decide(ctx context.Context, d *decision, unchanged bool) {
-	id, group := c.Session.Identity(), d.group()
-	switch rechecker, _ := c.Hub.Authorizer().(relay.GroupRechecker); {
-	case group == BroadcastGroup:
+	if d.group() == BroadcastGroup {
 		d.err = relay.ErrDenied
-	case unchanged && rechecker != nil && rechecker.Rechecks(group):
-		d.err = nil
-	default:
-		d.err = c.Hub.Authorizer().Authorize(ctx, id, d.kind, d.item)
+		return
 	}
-	if d.err == nil {
-		d.class, d.err = c.Hub.Classify(ctx, id, group)
-	}
+	d.class, d.err = c.Session.Authorize(ctx, d.kind, d.item, unchanged)
 }
 
 // countFailures counts the denied groups, and those without a decision.
@@ -119,18 +112,16 @@ func expired(decisions []decision) bool {
 	return slices.ContainsFunc(decisions, func(d decision) bool { return errors.Is(d.err, relay.ErrExpired) })
 }
 
-// allowed returns the allowed groups and the client's classes in them. Different requests may name the same group,
-// such as "a-b" with item "c" and "a" with item "b-c"; the first one counts.
-func allowed(decisions []decision) (groups []string, classes []uint8) {
-	groups, classes = make([]string, 0, len(decisions)), make([]uint8, 0, len(decisions))
-	seen := make(map[string]bool, len(decisions))
-	for _, d := range decisions {
-		if g := d.group(); d.err == nil && !seen[g] {
-			seen[g] = true
-			groups, classes = append(groups, g), append(classes, d.class)
+// allowed returns subscriptions to the allowed groups. Different requests may name the same group, such as "a-b" with
+// item "c" and "a" with item "b-c"; the engine takes the first one.
+func allowed(decisions []decision) []relay.Subscription {
+	subs := make([]relay.Subscription, 0, len(decisions))
+	for i := range decisions {
+		if d := &decisions[i]; d.err == nil {
+			subs = append(subs, relay.Subscription{Group: d.group(), Class: d.class})
 		}
 	}
-	return groups, classes
+	return subs
 }
 
 // count counts a decision.
@@ -150,7 +141,7 @@ func (s *ClientStats) count(err error) {
 // sendDenials logs each denied request, repeated ones included, and sends an error frame for it, like AWX. Their number
 // is bounded by the number of groups that a client may have; otherwise a short message could cause ten thousand frames.
 func (c *Client) sendDenials(decisions []decision, index []int) {
-	sent, limit := 0, c.Hub.Limits().GroupsPerConnection
+	sent, limit := 0, c.Session.Limits().GroupsPerConnection
 	for _, i := range index {
 		d := &decisions[i]
 		if d.err == nil {

@@ -51,7 +51,7 @@ func (b *messageBudget) countRejection(now time.Time) int {
 // withinRate takes a message from the client's budget. If there is none left, it sends an error, or closes the
 // connection of a client that keeps sending.
 func (c *Client) withinRate(now time.Time) bool {
-	rate := c.Hub.Limits().SubscribeRate
+	rate := c.Session.Limits().SubscribeRate
 	if rate <= 0 || c.budget.take(now, rate) {
 		return true
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // joinTimeout is how long the response to a subscription waits for the channel layer.
@@ -24,7 +23,7 @@ const BroadcastGroup = "broadcast-group_send"
 // Client handles the messages of one authenticated client. It is the Handler of relay/transport/ws.
 type Client struct {
 	*Shared
-	Session *hub.Session
+	Session relay.Session
 	// CSRFToken is the csrftoken cookie of the handshake. If it is empty, every message is rejected.
 	CSRFToken string
 	// Trace, if not nil, is called before the groups of a message are authorized. It returns the context to authorize
@@ -76,7 +75,7 @@ func (c *Client) handle(text bool, raw []byte) error {
 	}
 	requests, parseErr := m.groupRequests()
 	decisions, index := deduplicate(requests)
-	if limit := c.Hub.Limits().GroupsPerConnection; limit > 0 && len(decisions) > limit {
+	if limit := c.Session.Limits().GroupsPerConnection; limit > 0 && len(decisions) > limit {
 		return relay.TooManyGroupsError{Wanted: len(decisions), Limit: limit}
 	}
 	unchanged := c.authorize(decisions)
@@ -99,12 +98,11 @@ func (c *Client) handle(text bool, raw []byte) error {
 func (c *Client) subscribe(decisions []decision, unchanged bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout)
 	defer cancel()
-	subscribe := c.Hub.SubscribeAs
+	subscribe := c.Session.Subscribe
 	if unchanged {
-		subscribe = c.Hub.Keep
+		subscribe = c.Session.Keep
 	}
-	groups, classes := allowed(decisions)
-	change, err := subscribe(ctx, c.Session, groups, classes)
+	change, err := subscribe(ctx, allowed(decisions))
 	switch {
 	case errors.As(err, new(relay.TooManyGroupsError)):
 		return err

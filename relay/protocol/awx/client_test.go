@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +22,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-func shared(h *hub.Hub) *awx.Shared {
-	return &awx.Shared{Hub: h, Log: slog.New(slog.DiscardHandler)}
+func shared() *awx.Shared {
+	return &awx.Shared{Log: slog.New(slog.DiscardHandler)}
 }
 
 // socket records the frames that a client receives.
@@ -126,8 +127,8 @@ func newHub(t testing.TB, edit func(*relay.Limits)) *hub.Hub {
 func play(t testing.TB, h *hub.Hub, messages ...string) (*socket, []string) {
 	t.Helper()
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &hub.Reservation{})
-	c := &awx.Client{Shared: shared(h), Session: session, CSRFToken: token}
+	session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
+	c := &awx.Client{Shared: shared(), Session: session, CSRFToken: token}
 	t.Cleanup(c.Ended)
 	s.Send(awx.Greeting(session.Identity()), 0)
 	for _, m := range messages {
@@ -240,9 +241,9 @@ func TestMessages(t *testing.T) {
 func TestBinaryMessage(t *testing.T) {
 	h := newHub(t, nil)
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`}, &hub.Reservation{})
+	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
 	defer session.Close()
-	c := &awx.Client{Shared: shared(h), Session: session, CSRFToken: token}
+	c := &awx.Client{Shared: shared(), Session: session, CSRFToken: token}
 	s.Send(awx.Greeting(session.Identity()), 0)
 	c.Message(false, []byte(groups(`{"a": [1]}`)))
 	if got := s.take(); len(got) != 2 || got[1] != `{"error": "a message must be a text frame"}` {
@@ -257,9 +258,9 @@ func TestBinaryMessage(t *testing.T) {
 func TestHandshakeWithoutToken(t *testing.T) {
 	h := newHub(t, nil)
 	s := &socket{ended: make(chan struct{})}
-	session := h.Open(s, relay.Identity{ID: `7`}, &hub.Reservation{})
+	session := h.Open(s, relay.Identity{ID: `7`}, netip.Addr{})
 	defer session.Close()
-	c := &awx.Client{Shared: shared(h), Session: session}
+	c := &awx.Client{Shared: shared(), Session: session}
 	s.Send(awx.Greeting(session.Identity()), 0)
 	c.Message(true, []byte(`{"groups": {"a": [1]}, "xrftoken": ""}`))
 	c.Message(true, []byte(`{"groups": {"a": [1]}}`))
@@ -358,9 +359,9 @@ func FuzzClientMessage(f *testing.F) {
 	h := newHub(f, nil)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		s := &socket{ended: make(chan struct{})}
-		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, &hub.Reservation{})
+		session := h.Open(s, relay.Identity{ID: `7`, Key: "7"}, netip.Addr{})
 		defer session.Close()
-		c := &awx.Client{Shared: shared(h), Session: session, CSRFToken: token}
+		c := &awx.Client{Shared: shared(), Session: session, CSRFToken: token}
 		s.Send(awx.Greeting(session.Identity()), 0)
 		c.Message(true, bytes.Clone(raw))
 		for _, frame := range s.take() {

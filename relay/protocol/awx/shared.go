@@ -3,13 +3,10 @@ package awx
 import (
 	"log/slog"
 	"sync/atomic"
-
-	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // Shared holds the dependencies that all clients of a node share.
 type Shared struct {
-	Hub   *hub.Hub
 	Log   *slog.Logger
 	Stats ClientStats
 }
