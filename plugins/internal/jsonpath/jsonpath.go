@@ -1,8 +1,8 @@
-// Package jsonpath finds one value in a JSON text without decoding the rest.
+// Package jsonpath finds a value in a JSON text without decoding the rest.
 //
-// A path is member names and array positions joined by dots; a backslash escapes a dot or a backslash:
-// "event_data.res.0.stdout". The first of several equal members counts. What is passed over is skipped, not
-// validated: on text that is no JSON the answer is some value or none, never a panic.
+// A path consists of member names and array positions, joined by dots: "event_data.res.0.stdout". A backslash escapes a
+// dot or a backslash. If a member occurs twice, the first occurrence counts. The rest of the text is skipped and not
+// validated: on a text that is not JSON the result is some value or none, never a panic.
 package jsonpath
 
 import (
@@ -10,7 +10,7 @@ import (
 	"encoding/json"
 )
 
-// Find returns the value at path as it stands in doc, quotes included, as the range doc[from:to].
+// Find returns the value at path, quotes included, as the range doc[from:to].
 func Find(doc, path []byte) (from, to int, ok bool) {
 	i := space(doc, 0)
 	for len(path) > 0 {
@@ -38,7 +38,7 @@ func Find(doc, path []byte) (from, to int, ok bool) {
 	return i, to, true
 }
 
-// Text returns a value's text: a string decoded, anything else as it stands. Only a string with escapes is copied.
+// Text returns the text of a value: a string decoded, any other value unchanged. Only a string with escapes is copied.
 func Text(value []byte) []byte {
 	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
 		return value
@@ -54,7 +54,7 @@ func Text(value []byte) []byte {
 	return []byte(s)
 }
 
-// cut splits off the first name of a path that has no escapes before its first dot, and decodes it otherwise.
+// cut splits off the first name of a path. cutEscaped does the same for a path with escapes.
 func cut(path []byte) (name, rest []byte) {
 	for i, c := range path {
 		switch c {
@@ -82,6 +82,7 @@ func cutEscaped(path []byte) (name, rest []byte) {
 	return name, nil
 }
 
+// space returns the first position from i on that is not white space.
 func space(doc []byte, i int) int {
 	for i < len(doc) && (doc[i] == ' ' || doc[i] == '\n' || doc[i] == '\t' || doc[i] == '\r') {
 		i++
@@ -89,7 +90,7 @@ func space(doc []byte, i int) int {
 	return i
 }
 
-// member returns where the value of name begins in the object whose members begin at i, or -1.
+// member returns the start of the value of name in the object whose members begin at i, or -1.
 func member(doc []byte, i int, name []byte) int {
 	for {
 		i = space(doc, i)
@@ -121,7 +122,7 @@ func member(doc []byte, i int, name []byte) int {
 	}
 }
 
-// element returns where the element at the position that name spells begins, or -1.
+// element returns the start of the element at the position that name spells, or -1.
 func element(doc []byte, i int, name []byte) int {
 	n := 0
 	if len(name) == 0 || len(name) > 9 {
@@ -152,7 +153,7 @@ func element(doc []byte, i int, name []byte) int {
 	}
 }
 
-// skip returns the position after the value that begins at i, or -1. It does not recurse, so that depth costs nothing.
+// skip returns the end of the value that begins at i, or -1. It does not recurse, so deep nesting costs no stack.
 func skip(doc []byte, i int) int {
 	if i >= len(doc) {
 		return -1
@@ -187,8 +188,8 @@ func skip(doc []byte, i int) int {
 	return i
 }
 
-// skipString returns the position after the string that begins at i, or -1. Short strings, and text thick with
-// escapes, go byte by byte; long plain text from quote to quote.
+// skipString returns the end of the string that begins at i, or -1. Short strings and texts with many escapes are read
+// byte by byte, long plain texts from quote to quote.
 func skipString(doc []byte, i int) int {
 	const near = 48
 	for j := i + 1; ; {

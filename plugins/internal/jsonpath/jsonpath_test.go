@@ -40,7 +40,10 @@ func TestFind(t *testing.T) {
 }
 
 func TestFindOnBrokenText(t *testing.T) {
-	for _, s := range []string{"", "{", `{"a"`, `{"a":`, `{"a":"`, `{"a":"\`, `{"a":[`, `{"b" 1,"a":2}`, `{"b":}`, `[`, `[1`, "\"", "tru", `{"b":{"c":"}`} {
+	for _, s := range []string{
+		"", "{", `{"a"`, `{"a":`, `{"a":"`, `{"a":"\`, `{"a":[`, `{"b" 1,"a":2}`, `{"b":}`, `[`, `[1`, "\"", "tru",
+		`{"b":{"c":"}`,
+	} {
 		Find([]byte(s), []byte("a"))
 		Find([]byte(s), []byte("a.b.0"))
 		Find([]byte(s), []byte("0"))
@@ -48,7 +51,7 @@ func TestFindOnBrokenText(t *testing.T) {
 	}
 }
 
-// TestFindBehindStrings: whatever a string holds and however long it is, the member behind it is found.
+// TestFindBehindStrings: the member behind a string is found, for any content and length of the string.
 func TestFindBehindStrings(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
@@ -77,7 +80,7 @@ func TestFindDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzFind holds Find to encoding/json on valid text, and to not panicking on the rest.
+// FuzzFind compares Find with encoding/json on valid texts, and checks that other texts cause no panic.
 func FuzzFind(f *testing.F) {
 	f.Add([]byte(doc), "event_data.res.1.1.0")
 	f.Add([]byte(`[{"a":1},{"a":[]}]`), "1.a")
@@ -133,8 +136,8 @@ func FuzzFind(f *testing.F) {
 	})
 }
 
-// duplicates tells whether some object may name a member twice (encoding/json takes the last, we the first) or hold
-// bytes that encoding/json replaces.
+// duplicates reports whether an object may contain a member twice (encoding/json takes the last occurrence, Find the
+// first) or bytes that encoding/json replaces.
 func duplicates(doc []byte) bool {
 	var v any
 	if json.Unmarshal(doc, &v) != nil {

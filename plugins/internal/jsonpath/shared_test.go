@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The cases that the SDKs' stand-ins for the host are held to hold here.
+// TestSharedCases runs the cases that the SDKs' replacements for the host must pass, too.
 func TestSharedCases(t *testing.T) {
 	f, err := os.Open("../../../sdk/testdata/jsonpath.ndjson")
 	if err != nil {

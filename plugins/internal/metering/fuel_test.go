@@ -47,7 +47,7 @@ func TestCosts(t *testing.T) {
 		want int64
 	}{
 		{"leaf", 0, 1},
-		{"caller", 0, 2},       // its frame's charge is given back
+		{"caller", 0, 2},       // the charge for the frame is returned
 		{"loop", 1, 2},         // entry and one round
 		{"loop", 1000, 1001},   //
 		{"straight", 0, 1 + 4}, // 256 additions
@@ -56,7 +56,7 @@ func TestCosts(t *testing.T) {
 		{"fill", 65536, 2 + 4096},
 		{"grow", 0, 2},
 		{"grow", 1, 2 + 2048},
-		{"grow", 100_000, 2}, // more than can be had costs nothing
+		{"grow", 100_000, 2}, // fails, and costs nothing
 		{"recurse", 0, 1},
 		{"recurse", 100, 101},
 	} {
@@ -65,7 +65,7 @@ func TestCosts(t *testing.T) {
 		}
 	}
 
-	// The budget is exact: what a call needs at its peak is enough, and one less is not.
+	// The budget is exact: a call succeeds with its peak of fuel, and fails with one unit less.
 	if _, err := spend(1001, "loop", 1000); err != nil {
 		t.Errorf("with the fuel it needs, the loop ends with %v", err)
 	}
@@ -73,7 +73,7 @@ func TestCosts(t *testing.T) {
 		t.Errorf("with one unit less it spends %d and ends with %v", got, err)
 	}
 
-	// Depth is bounded by fuel, at a rate that bounds the host's stack to 16 bytes a unit.
+	// Fuel bounds the depth, and the host's stack to 16 bytes per unit.
 	if _, err := spend(100_000, "recurse", 100_000); err == nil {
 		t.Error("a recursion of 100,000 frames fits into 100,000 units")
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/edgerelay/edgerelay/plugins/internal/metering"
 )
 
-// checkRewrite holds for any bytes: no panic, and a module that is not valid before is not valid afterwards.
+// checkRewrite checks that Rewrite does not panic and makes no invalid module valid.
 func checkRewrite(t *testing.T, r wazero.Runtime, wasm []byte) {
 	t.Helper()
 	before := string(wasm)
@@ -40,8 +40,8 @@ func checkRewrite(t *testing.T, r wazero.Runtime, wasm []byte) {
 	o.Close(ctx)
 }
 
-// withoutCustom leaves out what cannot make a module invalid, and what wazero trusts too much: a name section may
-// claim millions of names. The module is one that the rewriter took.
+// withoutCustom drops the custom sections. They cannot make a module invalid, but wazero trusts them too much: a name
+// section may claim millions of names. The module is one that the rewriter accepts.
 func withoutCustom(wasm []byte) []byte {
 	out := append([]byte(nil), wasm[:8]...)
 	for rest := wasm[8:]; len(rest) > 0; {
@@ -99,7 +99,7 @@ func TestMutatedModules(t *testing.T) {
 	}
 }
 
-// TestValidModules: what wazero compiles, the rewriter takes.
+// TestValidModules: the rewriter accepts every module that wazero compiles.
 func TestValidModules(t *testing.T) {
 	ctx := context.Background()
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(api.CoreFeaturesV2))
@@ -159,27 +159,34 @@ func TestRefusals(t *testing.T) {
 	for _, c := range []struct{ name, wasm, want string }{
 		{"empty", "", "begin with"},
 		{"text", "(module)", "begin with"},
-		{"component", "\x00asm\x0d\x00\x01\x00", "components are not supported"},
+		{"component", "\x00asm\x0d\x00\x01\x00", "not components"},
 		{"cut", h + "\x01\x7f", "beyond the end"},
 		{"order", h + "\x03\x01\x00\x01\x01\x00", "out of order"},
-		{"no code", one, "no code"},
+		{"no code", one, "no code section"},
 		{"exceptions", body("\x06\x40\x0b"), "exceptions"},
 		{"tail call", body("\x12\x00"), "tail calls"},
 		{"threads", body("\xfe\x03\x00"), "threads"},
 		{"GC", body("\xfb\x00"), "garbage collection"},
 		{"relaxed SIMD", body("\xfd\x80\x02"), "relaxed SIMD"},
-		{"a global that is not there", body("\x23\x00\x1a"), "global 0 of 0"},
-		{"our local", body("\x20\x00\x1a"), "local 0 of 0"},
-		{"our block", body("\x0c\x01"), "branch out of 1"},
-		{"a stack that is short", body("\x1a"), "short of a value"},
+		{"a missing global", body("\x23\x00\x1a"), "global 0 of 0"},
+		{"the rewriter's local", body("\x20\x00\x1a"), "local 0 of 0"},
+		{"the rewriter's block", body("\x0c\x01"), "branch out of 1"},
+		{"an operand stack that lacks a value", body("\x1a"), "lacks a value"},
 		{"a block with a value too many", body("\x41\x00"), "ends with 1 values instead of 0"},
-		{"metered already", h + "\x06\x06\x01\x7e\x01\x42\x00\x0b" + "\x07\x12\x01\x0eedgerelay.fuel\x03\x00", "metered already"},
-		{"elements that are not there", h + "\x09\x05\xff\x97\x97\x97\x0d", "element segments, more than"},
-		{"elements of a segment that are not there", h + "\x09\x08\x01\x01\x00\xff\xff\xff\xff\x0f", "more than 1000000 elements"},
-		{"data segments that are not there", h + "\x0b\x03\xff\xff\x03", "data segments reach beyond the end"},
-		{"data that is not there", h + "\x0b\x07\x01\x01\xff\xff\xff\xff\x0f", "beyond the end"},
-		{"types that are not there", h + "\x01\x05\xff\xff\xff\xff\x0f", "types, more than"},
-		{"parameters that are not there", h + "\x01\x06\x01\x60\xff\xff\xff\x0f", "parameters or results, more than"},
+		{
+			"metered already",
+			h + "\x06\x06\x01\x7e\x01\x42\x00\x0b" + "\x07\x12\x01\x0eedgerelay.fuel\x03\x00",
+			"metered already",
+		},
+		{"missing elements", h + "\x09\x05\xff\x97\x97\x97\x0d", "element segments, more than"},
+		{
+			"missing elements of a segment", h + "\x09\x08\x01\x01\x00\xff\xff\xff\xff\x0f",
+			"more than 1000000 elements",
+		},
+		{"missing data segments", h + "\x0b\x03\xff\xff\x03", "data segments reach beyond the end"},
+		{"missing data", h + "\x0b\x07\x01\x01\xff\xff\xff\xff\x0f", "beyond the end"},
+		{"missing types", h + "\x01\x05\xff\xff\xff\xff\x0f", "types, more than"},
+		{"missing parameters", h + "\x01\x06\x01\x60\xff\xff\xff\x0f", "parameters or results, more than"},
 		{"a huge table", h + "\x04\x07\x01\x70\x00\xff\xff\xff\x7f", "larger than the limit"},
 	} {
 		_, err := metering.Rewrite([]byte(c.wasm), metering.Options{MaxTableElements: 1000})
@@ -202,7 +209,7 @@ func TestRefusals(t *testing.T) {
 		!strings.Contains(err.Error(), "more than 8192 blocks") {
 		t.Errorf("a function that takes minutes to compile: %v", err)
 	}
-	// A name section that lies is left out; it cannot make a module invalid.
+	// A malformed name section is dropped: it cannot make a module invalid.
 	lies := h + "\x00\x0b\x04name\x01\x04\xff\xff\xff\x0f"
 	if out, err := metering.Rewrite(
 		[]byte(lies),

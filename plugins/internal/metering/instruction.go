@@ -1,6 +1,6 @@
 package metering
 
-// instruction copies the next instruction, with charges before it where they are due, and follows its effect.
+// instruction copies the next instruction, inserts charges where due, and follows the effect on the operand stack.
 func (b *body) instruction() {
 	r := &b.r
 	start := r.pos
@@ -20,7 +20,7 @@ func (b *body) instruction() {
 	switch op {
 	case opUnreachable:
 		b.copy(start)
-		b.die()
+		b.markDead()
 	case opBlock, opLoop, opIf:
 		b.enter(op, start)
 	case opElse:
@@ -30,7 +30,7 @@ func (b *body) instruction() {
 	case opBr:
 		b.branch(r.u32())
 		b.copy(start)
-		b.die()
+		b.markDead()
 	case opBrIf:
 		b.adjust(-1)
 		b.branch(r.u32())
@@ -41,16 +41,16 @@ func (b *body) instruction() {
 		for i := uint32(0); i <= n && r.err == nil; i++ {
 			b.branch(r.u32())
 			if i == n {
-				break // n may be the greatest uint32
+				break // i++ would overflow if n is the largest uint32
 			}
 		}
 		b.copy(start)
-		b.die()
+		b.markDead()
 	case opReturn:
 		b.branch(uint32(len(b.ctrl) - 1))
-		b.rets = append(b.rets, returnSite{at: len(b.out), depth: len(b.ctrl) - 1})
+		b.returns = append(b.returns, returnSite{at: len(b.out), depth: len(b.ctrl) - 1})
 		b.copy(start)
-		b.die()
+		b.markDead()
 	case opCall:
 		i := r.u32()
 		if uint64(i) >= uint64(len(b.m.funcs)) {
@@ -106,14 +106,14 @@ func (b *body) instruction() {
 	}
 }
 
-// copy appends the instruction from start to the reader's position as it came.
+// copy appends the unchanged instruction from start to the reader's position.
 func (b *body) copy(start int) {
 	if b.r.err == nil {
 		b.out = append(b.out, b.r.b[start:b.r.pos]...)
 	}
 }
 
-// immediate passes over what follows an opcode.
+// immediate skips the immediates of an opcode.
 func (b *body) immediate(k imm) {
 	r := &b.r
 	switch k {
@@ -140,7 +140,7 @@ func (b *body) immediate(k imm) {
 	}
 }
 
-// misc handles 0xfc: saturating conversions, bulk memory, tables.
+// misc handles the prefix 0xfc: saturating conversions, bulk memory, tables.
 func (b *body) misc(start int) {
 	r := &b.r
 	sub := r.u32()
@@ -187,7 +187,7 @@ func (b *body) misc(start int) {
 	b.copy(start)
 }
 
-// vector handles 0xfd.
+// vector handles the prefix 0xfd.
 func (b *body) vector(start int) {
 	sub := b.r.u32()
 	if sub > 0xff || simd[sub].imm == immBad {
@@ -201,25 +201,26 @@ func (b *body) vector(start int) {
 	b.copy(start)
 }
 
+// call follows the effect of a call.
 func (b *body) call(t funcType) {
 	b.adjust(-len(t.params))
 	if !b.dead {
 		b.calls = true
-		b.deep = max(b.deep, b.height+max(len(t.params), len(t.results)))
+		b.maxHeight = max(b.maxHeight, b.height+max(len(t.params), len(t.results)))
 	}
 	b.adjust(len(t.results))
 }
 
-// die marks what follows as unreachable until the construct ends.
-func (b *body) die() {
+// markDead marks the code up to the end of the construct as unreachable.
+func (b *body) markDead() {
 	b.dead = true
 	b.height = b.ctrl[len(b.ctrl)-1].height
 }
 
-// branch notes a branch to the label depth constructs out.
+// branch records a branch to the label of an enclosing construct.
 func (b *body) branch(depth uint32) {
 	if uint64(depth) >= uint64(len(b.ctrl)) {
-		b.r.fail("a branch out of %d constructs, of %d", depth, len(b.ctrl))
+		b.r.fail("branch out of %d constructs of %d", depth, len(b.ctrl))
 		return
 	}
 	if f := &b.ctrl[len(b.ctrl)-1-int(depth)]; f.kind != opLoop && !b.dead {
@@ -227,6 +228,7 @@ func (b *body) branch(depth uint32) {
 	}
 }
 
+// enter begins a block, loop or if.
 func (b *body) enter(op byte, start int) {
 	r := &b.r
 	f := frame{kind: op, run: -1, dead: b.dead}
@@ -250,12 +252,12 @@ func (b *body) enter(op byte, start int) {
 			i |= uint64(c&0x7f) << shift
 			if c < 0x80 {
 				if c&0x40 != 0 {
-					r.fail("a negative block type")
+					r.fail("negative block type")
 				}
 				break
 			}
 			if shift == 28 {
-				r.fail("a block type too long")
+				r.fail("block type too long")
 				break
 			}
 		}
@@ -285,22 +287,24 @@ func (b *body) enter(op byte, start int) {
 	}
 }
 
+// otherwise begins an else.
 func (b *body) otherwise(start int) {
 	f := &b.ctrl[len(b.ctrl)-1]
 	if f.kind != opIf {
 		b.r.fail("else without if")
 		return
 	}
-	b.settle(f)
+	b.endRun(f)
 	f.kind = opElse
 	b.dead, b.run = f.dead, f.ifRun
 	b.height = f.height + f.params
 	b.copy(start)
 }
 
+// leave ends a block, loop, if or function.
 func (b *body) leave(start int) {
 	f := &b.ctrl[len(b.ctrl)-1]
-	b.settle(f)
+	b.endRun(f)
 	if f.kind == opIf && !f.dead {
 		f.run = max(f.run, f.ifRun) // the condition may have been false
 	}
@@ -311,8 +315,8 @@ func (b *body) leave(start int) {
 	b.ctrl = b.ctrl[:len(b.ctrl)-1]
 }
 
-// settle ends a reachable stretch of code at its construct's end.
-func (b *body) settle(f *frame) {
+// endRun ends a reachable run of code at the end of a construct.
+func (b *body) endRun(f *frame) {
 	if b.dead {
 		return
 	}

@@ -1,23 +1,25 @@
-// Package metering rewrites WebAssembly modules so that they count the work they do and stop when a budget is spent.
+// Package metering rewrites WebAssembly modules so that they count fuel and stop when the budget is spent.
 //
-// Go cannot preempt a guest: a loop that never ends would hold its thread and, at the next garbage collection, the
-// whole process. A module that came through [Rewrite] keeps its remaining fuel in a mutable i64 global, exported as
-// [FuelGlobal], and executes "unreachable" once that global falls below zero.
+// Go cannot preempt a guest: an endless loop would hold its thread and, at the next garbage collection, the whole
+// process. A module rewritten by [Rewrite] keeps the remaining fuel in a mutable i64 global, exported as [FuelGlobal],
+// and executes "unreachable" once that global falls below zero.
 //
-// # What is charged
+// # Costs
 //
-//   - one unit at every function entry and every round of a loop, checked there;
-//   - one unit for every 64 instructions in a row (loads count two, divisions sixteen), so that long straight code is not free;
-//   - the length of bulk memory operations in units of 16 bytes, of table operations in pairs of elements, of memory.grow at 2048 a page;
-//   - at the entry of a function that calls others, one unit for each 16 bytes its frame may take on the host's stack, given back when
-//     it returns. Fuel therefore bounds the depth of recursion and the host memory it costs, whatever a frame's size.
+//   - Every function entry and every round of a loop costs one unit, and checks the budget.
+//   - Every 64 instructions in a row cost one unit, so long straight code is not free. Loads count as two instructions,
+//     divisions as sixteen.
+//   - Bulk memory operations cost one unit per 16 bytes, table operations one unit per two elements, and memory.grow
+//     2048 units per page.
+//   - The entry of a function with calls costs one unit per 16 bytes that the frame may take on the host's stack. The
+//     exit returns this charge. Fuel therefore bounds the depth of recursion and the host's stack, for frames of any
+//     size.
 //
-// Everything else about the module stays as it is: a rewritten module gives the results of the original. Modules that
-// WebAssembly's validation refuses are refused here or stay invalid; the rewriter makes none valid, and lets none
-// reach the fuel global.
+// Otherwise a rewritten module behaves like the original. Modules that fail WebAssembly's validation are rejected here
+// or stay invalid: the rewriter makes no invalid module valid, and lets no module reach the fuel global.
 //
-// Supported is WebAssembly core 2.0. Other proposals (tail calls, exceptions, threads, 64-bit or several memories,
-// GC) are refused by name.
+// The rewriter supports WebAssembly core 2.0. Other proposals are rejected by name: tail calls, exceptions, threads,
+// 64-bit or several memories, garbage collection.
 package metering
 
 import (
@@ -26,8 +28,8 @@ import (
 	"math"
 )
 
-// FuelGlobal is the export name of the rewritten module's fuel counter, a mutable i64 global.
-// The host sets it before each call and reads what is left afterwards; below zero means that the budget was spent.
+// FuelGlobal is the export name of the rewritten module's fuel counter, a mutable i64 global. The host sets the
+// counter before each call and reads the remaining fuel afterwards. A negative value means that the budget was spent.
 const FuelGlobal = "edgerelay.fuel"
 
 // StartExport is the export name of the start function if [Options.ExportStart] is set and the module has one.
@@ -36,24 +38,24 @@ const StartExport = "edgerelay.start"
 // ErrMalformed is wrapped by every error about bytes that are not a WebAssembly core 2.0 module.
 var ErrMalformed = errors.New("malformed WebAssembly module")
 
-// Options tune [Rewrite].
+// Options are the settings of [Rewrite].
 type Options struct {
-	// InitialFuel is the counter's value at instantiation: the budget of the start function, which runs before a host
-	// can set one.
+	// InitialFuel is the counter's value at instantiation: the budget of the start function, which runs before the host
+	// can set the counter.
 	InitialFuel int64
-	// ExportStart turns the start section into an export, so that the host calls the start function itself once the
-	// module is instantiated and can tell a spent budget from a trap.
+	// ExportStart turns the start section into an export. The host then calls the start function after the
+	// instantiation, and can tell a spent budget from a trap.
 	ExportStart bool
-	// MaxTableElements caps every table of the module, so that table.grow cannot take host memory; 0 means no cap.
-	// A module that asks for a larger table at once is refused.
+	// MaxTableElements caps every table of the module, so that table.grow cannot exhaust host memory; 0 means no cap.
+	// A module with a larger initial table is rejected.
 	MaxTableElements uint32
-	// MaxPages is the largest memory that the host grants, in pages; 0 means 1024. To ask memory.grow for more fails,
-	// and costs nothing.
+	// MaxPages is the largest memory that the host grants, in pages; 0 means 1024. A call of memory.grow for more pages
+	// fails, and costs nothing.
 	MaxPages uint32
 }
 
-// Rewrite returns a metered copy of a module. It never panics and takes time linear in the module's size; the input
-// is not changed and not kept. Errors wrap [ErrMalformed] or name the unsupported feature.
+// Rewrite returns a metered copy of a module. Rewrite never panics, takes time linear in the module's size, and neither
+// changes nor keeps the input. Errors wrap [ErrMalformed] or name the unsupported feature.
 func Rewrite(wasm []byte, o Options) ([]byte, error) {
 	m, err := parse(wasm)
 	if err != nil {
@@ -62,7 +64,7 @@ func Rewrite(wasm []byte, o Options) ([]byte, error) {
 	return m.rewrite(o)
 }
 
-// section is one section as it came; body excludes the id and the size.
+// section is an unchanged section of the input; body excludes the id and the size.
 type section struct {
 	id   byte
 	body []byte
@@ -85,7 +87,7 @@ const (
 	secDataCount = 12
 )
 
-// rank is a section's place in the order that the specification demands: the data count stands before the code.
+// rank returns a section's place in the order that the specification requires: the data count comes before the code.
 func rank(id byte) int {
 	switch {
 	case id == secDataCount:
@@ -98,9 +100,9 @@ func rank(id byte) int {
 func (m *module) rewrite(o Options) ([]byte, error) {
 	m.maxPages = o.MaxPages
 	if m.maxPages == 0 {
-		m.maxPages = growPageCap
+		m.maxPages = defaultMaxPages
 	}
-	fuel := m.globals // the index of the global we append
+	fuel := m.globals // the index of the added global
 	if fuel == math.MaxUint32 {
 		return nil, malformed("too many globals")
 	}
@@ -119,7 +121,7 @@ func (m *module) rewrite(o Options) ([]byte, error) {
 		exported++
 		exports = appendExport(exports, StartExport, externFunc, m.start)
 	}
-	// before adds the sections the original lacks, in their place.
+	// before adds the sections that the original lacks, in their places.
 	before := func(r int) {
 		if !doneGlobal && r > rank(secGlobal) {
 			out = appendSection(out, secGlobal, appendFuelGlobal([]byte{1}, o.InitialFuel))
@@ -163,7 +165,7 @@ func (m *module) rewrite(o Options) ([]byte, error) {
 	return out, nil
 }
 
-// recount copies a section's body with the leading element count raised.
+// recount copies a section's body with a higher element count.
 func recount(body []byte, by uint32) []byte {
 	r := reader{b: body}
 	n := r.u32()

@@ -28,34 +28,34 @@ const (
 	externGlobal = 3
 )
 
-// Bounds on what a module may hold, so that decoding a large hostile one takes a bounded multiple of its size. Go's
-// largest guests hold some thousands of functions and locals.
+// Limits of a module, so that decoding a large hostile module takes a bounded multiple of its size. Go's largest guests
+// have some thousands of functions and locals.
 const (
-	maxCount    = 100_000   // types, imports, functions, globals, exports, segments, names: of each
-	maxElements = 1_000_000 // of all element segments
-	maxLocals   = 50_000    // of one function …
-	allLocals   = 4_000_000 // … and of all
-	maxTables   = 16
-	maxValues   = 1000 // parameters, and results, of a function
+	maxCount       = 100_000   // each of types, imports, functions, globals, exports, segments, names
+	maxElements    = 1_000_000 // of all element segments
+	maxLocals      = 50_000    // of a function
+	maxLocalsTotal = 4_000_000
+	maxTables      = 16
+	maxValues      = 1000 // parameters, and results, of a function
 
-	// Compiling takes time quadratic in a function's blocks, and nothing can end it: 13 s for 20,000. Go's
-	// encoding/json has 799.
+	// Compilation cannot be stopped, and takes time quadratic in the number of blocks of a function: 13 s for 20,000
+	// blocks. Go's encoding/json has 799.
 	maxConstructs = 8192
 )
 
-// funcType is a function type; the slices point into the module.
+// funcType is a function type. The slices point into the module.
 type funcType struct{ params, results []byte }
 
-// module is what the rewriter must know of a module.
+// module is the decoded part of a module.
 type module struct {
 	size     int
 	sections []section
 
 	types         []funcType
-	typesRaw      []byte // the types as they came, without the count
+	typesRaw      []byte // the encoded types, without the count
 	typesAdded    []funcType
 	importedFuncs uint32
-	funcs         []uint32 // type index of every function, imported ones first
+	funcs         []uint32 // type index of every function, beginning with imported functions
 	globals       uint32   // imported and defined
 	start         uint32   // the start function
 	hasStart      bool
@@ -68,7 +68,7 @@ func parse(wasm []byte) (*module, error) {
 		return nil, malformed(`it does not begin with "\0asm"; is it a .wasm file?`)
 	}
 	if !bytes.Equal(wasm[4:8], header[4:]) {
-		return nil, malformed("version %#x is not 1: components are not supported, only core modules", wasm[4:8])
+		return nil, malformed("version %#x is not 1; only core modules are supported, not components", wasm[4:8])
 	}
 	m := &module{size: len(wasm)}
 	r := reader{b: wasm, pos: len(header)}
@@ -87,7 +87,7 @@ func parse(wasm []byte) (*module, error) {
 		}
 		if id != secCustom {
 			if rank(id) <= last {
-				return nil, malformed("section %d is out of order or twice there", id)
+				return nil, malformed("section %d is out of order or repeated", id)
 			}
 			last = rank(id)
 		}
@@ -96,12 +96,12 @@ func parse(wasm []byte) (*module, error) {
 		}
 	}
 	if n := len(m.funcs) - int(m.importedFuncs); n > 0 && m.code == nil {
-		return nil, malformed("%d functions are declared and no code is there", n)
+		return nil, malformed("%d functions are declared, and there is no code section", n)
 	}
 	return m, nil
 }
 
-// section reads what matters of one section and keeps it.
+// section decodes the relevant part of a section and keeps the section.
 func (m *module) section(s section) error {
 	r := reader{b: s.body}
 	switch s.id {
@@ -111,7 +111,7 @@ func (m *module) section(s section) error {
 				m.sections = append(m.sections, s)
 			}
 		}
-		return r.err // others say nothing to us, or, as DWARF does, give positions in the code, which move
+		return r.err // drops other custom sections: DWARF, for example, contains positions in the code, which move
 	case secType:
 		n := r.count("types")
 		m.typesRaw = r.b[r.pos:]
@@ -150,7 +150,8 @@ func (m *module) section(s section) error {
 		for n := r.count("exports"); n > 0 && r.err == nil; n-- {
 			if name := r.name(); name == FuelGlobal || name == StartExport {
 				return fmt.Errorf(
-					"the module exports %q, a name the host needs: rename it, or give the original module if this one is metered already",
+					"the module exports %q, a name of the host; rename the export, "+
+						"or use the original if this module is metered already",
 					name,
 				)
 			}
@@ -161,9 +162,9 @@ func (m *module) section(s section) error {
 	case secStart:
 		m.start, m.hasStart = r.u32(), true
 		if uint64(m.start) >= uint64(len(m.funcs)) {
-			r.fail("function %d of %d is to start", m.start, len(m.funcs))
+			r.fail("start function %d of %d", m.start, len(m.funcs))
 		} else if t := m.types[m.funcs[m.start]]; len(t.params)+len(t.results) > 0 {
-			r.fail("the start function takes or gives values")
+			r.fail("the start function has parameters or results")
 		}
 	case secElement:
 		m.elements(&r)
@@ -174,7 +175,7 @@ func (m *module) section(s section) error {
 	case secCode:
 		m.code = s.body
 		m.sections = append(m.sections, s)
-		return nil // read as it is rewritten
+		return nil // decoded by rewriteCode
 	}
 	if r.err == nil && !r.done() {
 		r.fail("%d bytes too many", len(r.b)-r.pos)
@@ -215,7 +216,7 @@ func (m *module) typeIndex(r *reader) uint32 {
 	return i
 }
 
-// typeSection returns the types with those added that the rewritten code needs.
+// typeSection returns the types of the module and of the rewritten code.
 func (m *module) typeSection() []byte {
 	b := appendU32(nil, uint32(len(m.types)+len(m.typesAdded)))
 	b = append(b, m.typesRaw...)
@@ -243,24 +244,24 @@ func (m *module) tableSection(body []byte, limit uint32) ([]byte, error) {
 	if limit == 0 {
 		return body, nil
 	}
-	r := reader{b: body} // read before, and sound
+	r := reader{b: body} // checked by section
 	n := r.u32()
 	if n > maxTables {
-		return nil, fmt.Errorf("%d tables are more than %d", n, maxTables)
+		return nil, fmt.Errorf("%d tables, more than %d", n, maxTables)
 	}
 	out := appendU32(nil, n)
 	for ; n > 0; n-- {
 		t := r.refType()
-		least, most, bounded := r.limits()
-		if least > limit {
-			return nil, fmt.Errorf("a table of %d elements is larger than the limit of %d", least, limit)
+		low, high, bounded := r.limits()
+		if low > limit {
+			return nil, fmt.Errorf("a table of %d elements is larger than the limit of %d", low, limit)
 		}
-		if !bounded || most > limit {
-			most = limit
+		if !bounded || high > limit {
+			high = limit
 		}
 		out = append(out, t, 1)
-		out = appendU32(out, least)
-		out = appendU32(out, most)
+		out = appendU32(out, low)
+		out = appendU32(out, high)
 	}
 	return out, nil
 }
@@ -299,20 +300,20 @@ func (r *reader) refType() byte {
 	return t
 }
 
-func (r *reader) limits() (least, most uint32, bounded bool) {
+func (r *reader) limits() (low, high uint32, bounded bool) {
 	flag := r.byte()
 	if flag > 1 {
-		r.fail("limits of kind %d: shared and 64-bit memories are not supported", flag)
+		r.fail("limits of kind %d; shared and 64-bit memories are not supported", flag)
 		return
 	}
-	least = r.u32()
+	low = r.u32()
 	if flag == 1 {
-		most, bounded = r.u32(), true
+		high, bounded = r.u32(), true
 	}
 	return
 }
 
-// constExpr passes over an initializer that may name the first globals globals.
+// constExpr skips an initializer, which may refer to globals below the given number.
 func (r *reader) constExpr(globals uint32) {
 	for r.err == nil {
 		switch op := r.byte(); op {

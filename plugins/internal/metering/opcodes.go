@@ -45,13 +45,13 @@ const (
 	simdConst = 0x0c
 )
 
-// imm says what follows an opcode.
+// imm is the kind of an opcode's immediates.
 type imm uint8
 
 const (
 	immBad    imm = iota // not an opcode of core 2.0
 	immNone              //
-	immOwn               // the rewriter reads it itself
+	immOwn               // read by instruction
 	immMemory            // a memory argument
 	immLane              // one byte
 	immMemoryLane
@@ -62,8 +62,7 @@ const (
 	immF64
 )
 
-// opcode describes an instruction: its immediates, what it does to the operand stack's height, and its cost in 64ths
-// of a unit.
+// opcode describes an instruction: immediates, change of the operand stack's height, cost in 64ths of a unit.
 type opcode struct {
 	imm   imm
 	delta int8
@@ -75,7 +74,7 @@ var (
 	simd  [256]opcode // after 0xfd
 )
 
-// span describes an inclusive range of opcodes at once.
+// span describes an inclusive range of opcodes.
 type span struct {
 	from, to int
 	op       opcode
@@ -122,7 +121,7 @@ func init() {
 		{0x51, 0x66, binary}, // comparisons
 		{0x67, 0x69, unary},
 		{0x6a, 0x78, binary},
-		{0x6d, 0x70, opcode{immNone, -1, 16}}, // i32; div and rem are dear
+		{0x6d, 0x70, opcode{immNone, -1, 16}}, // i32; div and rem are expensive
 		{0x79, 0x7b, unary},
 		{0x7c, 0x8a, binary},
 		{0x7f, 0x82, opcode{immNone, -1, 16}}, // i64
@@ -215,7 +214,7 @@ func init() {
 	})
 }
 
-// feature names the proposal an unknown opcode belongs to.
+// feature returns the name of the proposal that an unknown opcode belongs to.
 func feature(op byte) string {
 	switch {
 	case op >= 0x06 && op <= 0x0a, op == 0x18, op == 0x19, op == 0x1f:

@@ -11,9 +11,9 @@ import (
 	"github.com/edgerelay/edgerelay/plugins/internal/metering"
 )
 
-// TestRandomPrograms makes programs of every control construct, nested at random, and compares what they compute
-// before and after rewriting. They always end, so that a difference in fuel between two runs or a budget that is not
-// given back shows too.
+// TestRandomPrograms generates programs with every control construct, nested at random, and compares their results
+// before and after rewriting. The programs always end, so the test also reveals a difference in fuel between two runs
+// and a charge that is not returned.
 func TestRandomPrograms(t *testing.T) {
 	ctx := context.Background()
 	programs := 400
@@ -69,7 +69,7 @@ func TestRandomPrograms(t *testing.T) {
 	}
 }
 
-// generator writes modules of a few functions (i64, i64) -> (i64, i64); each calls only later ones.
+// generator writes modules of a few functions (i64, i64) -> (i64, i64). Each function calls only later ones.
 type generator struct {
 	rnd    *rand.Rand
 	b      []byte
@@ -115,7 +115,7 @@ func leb(n int) []byte {
 	return append(b, byte(n))
 }
 
-// expression leaves one i64.
+// expression writes code that leaves an i64 on the operand stack.
 func (g *generator) expression(depth int) {
 	switch n := g.rnd.IntN(8); {
 	case depth == 0 || n < 2:
@@ -146,7 +146,7 @@ func (g *generator) expression(depth int) {
 	}
 }
 
-// statement leaves the operand stack as it is.
+// statement writes code that does not change the operand stack.
 func (g *generator) statement(depth int) {
 	if g.budget--; g.budget < 0 {
 		return

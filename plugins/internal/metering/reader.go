@@ -2,8 +2,8 @@ package metering
 
 import "unicode/utf8"
 
-// reader walks bytes from outside. The first fault sticks in err; every read after it returns zero, so that callers
-// may check once.
+// reader decodes untrusted bytes. err keeps the first error, after which all reads return zero. Callers may therefore
+// check err once.
 type reader struct {
 	b   []byte
 	pos int
@@ -42,7 +42,7 @@ func (r *reader) bytes(n uint32) []byte {
 
 // u32 reads an unsigned LEB128 of at most five bytes.
 func (r *reader) u32() uint32 {
-	if r.pos < len(r.b) && r.b[r.pos] < 0x80 { // one byte is what nearly all are
+	if r.pos < len(r.b) && r.b[r.pos] < 0x80 { // nearly all integers have one byte
 		r.pos++
 		return uint32(r.b[r.pos-1])
 	}
@@ -61,9 +61,9 @@ func (r *reader) u32() uint32 {
 	return 0
 }
 
-// skipLEB passes over a LEB128 of at most max bytes; its value is left to the engine's own validation.
-func (r *reader) skipLEB(max int) {
-	for range max {
+// skipLEB skips a LEB128 of at most maxBytes bytes. The engine validates the value.
+func (r *reader) skipLEB(maxBytes int) {
+	for range maxBytes {
 		if r.byte() < 0x80 {
 			return
 		}
@@ -71,7 +71,7 @@ func (r *reader) skipLEB(max int) {
 	r.fail("integer representation too long")
 }
 
-// count reads how many of something follow, each at least a byte long.
+// count reads the number of elements that follow. Each element takes at least a byte.
 func (r *reader) count(what string) uint32 {
 	n := r.u32()
 	switch {

@@ -1,11 +1,10 @@
 package metering
 
-// What is here goes through the rewriter unchanged, and is read only so that wazero may trust it: its decoder
-// allocates as many elements as a section claims to hold before it looks for them, which lets a module of 15 bytes
-// ask for 250 GB.
+// The rewriter copies the sections below unchanged, and checks them only on behalf of wazero, whose decoder allocates
+// as many elements as a section claims to hold: a module of 15 bytes can claim 250 GB.
 
-// elements checks the element section. An element is a function's index or an initializer; flags tell which fields
-// stand before them.
+// elements checks the element section. An element is a function's index or an initializer. The flags of a segment
+// determine the fields before the elements.
 func (m *module) elements(r *reader) {
 	const passive, explicit, expressions = 1, 2, 4
 	total := uint64(0)
@@ -59,8 +58,8 @@ func (m *module) data(r *reader) {
 	}
 }
 
-// names returns a name section with the names of the module and of its functions, which stack traces show, and
-// nothing else. A name section that is not sound is left out: it has no bearing on what a module does.
+// names returns a name section with only the names of the module and its functions, which stack traces show. The result
+// is nil for a malformed name section, which has no effect on the module.
 func names(body []byte) []byte {
 	r := reader{b: body}
 	r.name() // "name"

@@ -19,16 +19,16 @@ import (
 	"github.com/edgerelay/edgerelay/plugins/internal/metering"
 )
 
-const plenty = math.MaxInt64 / 2
+const ampleFuel = math.MaxInt64 / 2
 
-// TestSpecification runs the WebAssembly specification's own test suite, as wazero's module carries it, with every
-// module rewritten before it is instantiated. Modules the suite calls malformed or invalid must be refused by the
-// rewriter or by wazero afterwards.
+// TestSpecification runs the test suite of the WebAssembly specification, as contained in wazero's module, and rewrites
+// every module before it is instantiated. The rewriter or wazero must reject the modules that the suite calls malformed
+// or invalid.
 func TestSpecification(t *testing.T) {
 	for _, v := range []struct {
 		dir      string
 		features api.CoreFeatures
-		least    int // assertions, so that an empty folder cannot pass
+		least    int // assertions; an empty folder must not pass
 	}{
 		{"v1", api.CoreFeaturesV1, 15_000},
 		{"v2", api.CoreFeaturesV2, 45_000},
@@ -76,7 +76,7 @@ func specDir(t testing.TB, version string) string {
 	return dir
 }
 
-// script is one run of a script that wast2json made.
+// script is a run of a script made by wast2json.
 type script struct {
 	t          *testing.T
 	dir        string
@@ -110,7 +110,7 @@ type value struct {
 	Value    json.RawMessage `json:"value"`
 }
 
-// The suite's own host module, in text form so that it is ours.
+// The suite's host module, as text.
 const spectestModule = "testdata/spectest.wasm"
 
 func (s *script) run(path string) {
@@ -155,7 +155,7 @@ func (s *script) instantiate(file, name string) (api.Module, error) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	metered, err := metering.Rewrite(wasm, metering.Options{InitialFuel: plenty})
+	metered, err := metering.Rewrite(wasm, metering.Options{InitialFuel: ampleFuel})
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +235,7 @@ func (s *script) act(c *command) ([]uint64, error) {
 	return m.ExportedFunction(c.Action.Field).Call(context.Background(), args...)
 }
 
-// trapText gives wazero's words for the suite's.
+// trapText maps the suite's error texts to wazero's.
 func trapText(text string) string {
 	switch {
 	case text == "undefined element",
@@ -251,7 +251,7 @@ func trapText(text string) string {
 	return text
 }
 
-// bits gives a value in wazero's words of 64 bits, two for a vector.
+// bits returns a value as wazero's words of 64 bits, two words for a vector.
 func (v value) bits() []uint64 {
 	if v.Type == "v128" {
 		var lanes []string
@@ -339,7 +339,7 @@ func (v value) equal(got []uint64) error {
 	return nil
 }
 
-// same compares bit for bit, except that a NaN stands for the class of NaNs the suite allows.
+// same compares bits, except that a NaN stands for a class of NaNs that the suite allows.
 func same(text string, got, want uint64, width int, float bool) error {
 	sign, exponent, quiet := uint64(1)<<63, uint64(0x7ff)<<52, uint64(1)<<51
 	if width == 32 {
