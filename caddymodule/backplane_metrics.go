@@ -11,16 +11,20 @@ import (
 var (
 	descPeers       = desc("backplane_peers", "Peers by state and dialect.", "state", "dialect")
 	descPeerRTT     = desc("backplane_peer_rtt_seconds", "Round-trip time of the last ping to a peer.", "peer")
-	descPeerLag     = desc("backplane_peer_lag_seconds", "How long the oldest event has waited for a peer.", "peer")
-	descPeerFrames  = desc("backplane_frames_total", "Websocket messages exchanged with peers.", "direction")
+	descPeerLag     = desc("backplane_peer_lag_seconds", "Age of the oldest event queued for a peer.", "peer")
+	descPeerFrames  = desc("backplane_frames_total", "WebSocket messages exchanged with peers.", "direction")
 	descPeerEvents  = desc("backplane_events_total", "Events exchanged with peers.", "direction")
-	descPeerDropped = desc("backplane_dropped_total", "Events and messages that were not passed on, by reason.", "reason")
-	descPeerRefused = desc("backplane_refused_total", "Nodes that were not let in, by reason.", "reason")
-	descClockSkew   = desc("backplane_clock_skew_seconds", "How far another node's clock was behind at the last handshake with a right secret.")
+	descPeerDropped = desc("backplane_dropped_total", "Dropped events and messages by reason.", "reason")
+	descPeerRefused = desc("backplane_refused_total", "Rejected handshakes of nodes by reason.", "reason")
+	descClockSkew   = desc("backplane_clock_skew_seconds",
+		"Lag of another node's clock at the last handshake with a right secret.")
 )
 
-// collectBackplane shows a backplane's figures.
-func collectBackplane(plane *backplane.Backplane, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+// collectBackplane collects the metrics of a backplane.
+func collectBackplane(
+	plane *backplane.Backplane, gauge func(*prometheus.Desc, float64, ...string),
+	count func(*prometheus.Desc, uint64, ...string),
+) {
 	type kind struct {
 		state   backplane.State
 		dialect backplane.Dialect

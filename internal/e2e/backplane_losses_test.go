@@ -74,7 +74,7 @@ func TestLossesOfABrokenLinkAreTold(t *testing.T) {
 	if n := metric(t, from.Relay, `edgerelay_lost_events_total{cause="peer_queue"}`); n != lost || n > 100 {
 		t.Errorf("%g events lost, %g dropped with the link", n, lost)
 	}
-	if !strings.Contains(from.Log(), "events for a peer are lost with its connection") {
+	if !strings.Contains(from.Log(), "peer queue lost") {
 		t.Error("no line in the log")
 	}
 	link.Resume()

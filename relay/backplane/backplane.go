@@ -17,17 +17,18 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Backplane is this node's part in the cluster. All methods may be called concurrently. It implements [relay.Backplane].
+// Backplane connects this node to its peers. All methods may be called concurrently. It implements
+// [relay.Backplane].
 type Backplane struct {
 	hub          relay.Node
 	log          *slog.Logger
-	id           string // of this node and run
+	id           string // new with each run
 	settings     atomic.Pointer[Settings]
 	client       atomic.Pointer[http.Client]
 	tap          tap
 	layer        layer
 	stats        counters
-	metricsQueue chan []byte // metrics on their way into the layer's Redis
+	metricsQueue chan []byte // AWX metrics to store in the layer's Redis
 
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -40,9 +41,9 @@ type Backplane struct {
 	dialers     map[string]*dialer  // by URL
 	links       map[*link]struct{}
 	changed     chan struct{}           // closed and replaced when links change
-	sameLayer   map[string]bool         // by URL of a Python peer: it is on our layer
-	memory      map[string]remembered   // by URL of a Python web node: what it wanted
-	pendingLoss map[string]*pendingLoss // by node: losses that it has not been told of
+	sameLayer   map[string]bool         // by URL of a Python peer: the last verdict of its probe
+	memory      map[string]remembered   // by URL of a Python web node
+	pendingLoss map[string]*pendingLoss // by node: losses to report after a reconnect
 
 	interest     interest
 	rejectionLog rejectionLog
@@ -50,7 +51,7 @@ type Backplane struct {
 
 var _ relay.Backplane = (*Backplane)(nil)
 
-// New returns a Backplane that is not running yet. It delivers to hub, and logs to log.
+// New returns a Backplane that is not running yet. It delivers to hub and logs to log.
 func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 	return b, nil
 }
 
-// ID identifies this node among relays; it is new with each run.
+// ID identifies this node among relays. It is new with each run.
 func (b *Backplane) ID() string { return b.id }
 
 func (b *Backplane) setSettings(s Settings) {
@@ -87,7 +88,7 @@ func (b *Backplane) setSettings(s Settings) {
 	}
 }
 
-// Start begins to look for peers and to carry events. The hub must have a channel layer.
+// Start starts discovery and the exchange of events. The hub must have a channel layer.
 func (b *Backplane) Start() {
 	b.readLayer(b.ctx)
 	b.running.Go(b.watchLayer)
@@ -97,7 +98,7 @@ func (b *Backplane) Start() {
 	b.discover()
 }
 
-// Apply puts new settings in force. Connections to peers stay, unless the dialect or TLS has changed.
+// Apply makes new settings effective. Links stay open, unless the dialect or TLS has changed.
 func (b *Backplane) Apply(s Settings) error {
 	if err := s.Validate(); err != nil {
 		return err
@@ -105,13 +106,13 @@ func (b *Backplane) Apply(s Settings) error {
 	old := b.settings.Load()
 	b.setSettings(s)
 	if now := b.settings.Load(); old.Dialect != now.Dialect || old.TLS != now.TLS {
-		b.disconnect("the settings have changed")
+		b.disconnect("settings changed")
 	}
 	b.discover()
 	return nil
 }
 
-// discover runs the discoveries of the settings in force, and ends others.
+// discover starts the discoveries of the current settings and ends all others.
 func (b *Backplane) discover() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,8 +151,8 @@ func (b *Backplane) discover() {
 	b.updateDialers()
 }
 
-// forgetFound drops what discoveries have found that are no longer in force, as soon as all others have found
-// something: until then their peers may be the same. b.mu is held.
+// pruneFound drops the targets of discoveries that have ended, once every current discovery has reported: until
+// then, the same peers may be found again. b.mu is held.
 func (b *Backplane) pruneFound() {
 	for key := range b.discoveries {
 		if _, ok := b.found[key]; !ok {
@@ -165,7 +166,7 @@ func (b *Backplane) pruneFound() {
 	}
 }
 
-// dialFound dials what discoveries have found, and ends dialling what none finds any more. b.mu is held.
+// updateDialers dials new targets and ends the dialers of targets that no discovery reports any more. b.mu is held.
 func (b *Backplane) updateDialers() {
 	if b.closed {
 		return
@@ -174,9 +175,9 @@ func (b *Backplane) updateDialers() {
 	for _, targets := range b.found {
 		for _, t := range targets {
 			t.URL = canonicalURL(t.URL)
-			if other, ok := wanted[t.URL]; ok { // the same, whichever discovery comes first
+			if other, ok := wanted[t.URL]; ok { // the order of the discoveries must not matter
 				t.Found = t.Found && other.Found
-				t.Dialect = max(t.Dialect, other.Dialect) // auto is the least of those that a target can have
+				t.Dialect = max(t.Dialect, other.Dialect) // Auto sorts before the other dialects of a target
 			}
 			wanted[t.URL] = t
 		}
@@ -200,7 +201,7 @@ func (b *Backplane) updateDialers() {
 		b.dialers[url] = d
 		b.running.Go(func() {
 			defer close(d.done)
-			if last := before[url]; last != nil { // it remembers what the node wanted
+			if last := before[url]; last != nil { // the previous dialer saves the groups of its node when it ends
 				<-last
 			}
 			d.run(ctx)
@@ -208,7 +209,8 @@ func (b *Backplane) updateDialers() {
 	}
 }
 
-// canonical is the one form of a node's URL: found under two, a node would be dialled twice, and a Python one get every event twice.
+// canonicalURL returns the one form of a node's URL. A node found under two forms would be dialed twice, and a
+// Python node would receive every event twice.
 func canonicalURL(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
@@ -229,7 +231,7 @@ func (b *Backplane) leaving() bool {
 	return b.closed
 }
 
-// spawn runs f, unless the backplane is closing; Close waits for it.
+// spawn runs f unless the backplane is closing. Close waits for f.
 func (b *Backplane) spawn(f func()) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -240,7 +242,7 @@ func (b *Backplane) spawn(f func()) bool {
 	return true
 }
 
-// add makes a link known; false if the backplane is closing.
+// addLink registers a link. It returns false if the backplane is closing.
 func (b *Backplane) addLink(l *link) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -264,7 +266,7 @@ func (b *Backplane) notifyLinksChanged() {
 	b.changed = make(chan struct{})
 }
 
-// linkTo finds an established link to a relay other than except.
+// linkTo returns an established link to a relay, other than except.
 func (b *Backplane) linkTo(node string, except *link) (other *link, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -286,15 +288,15 @@ func (b *Backplane) allLinks() []*link {
 	return links
 }
 
-// disconnect ends all links; those that this node dialled are dialled again.
+// disconnect ends all links. The dialers of this node reconnect.
 func (b *Backplane) disconnect(why string) {
 	for _, l := range b.allLinks() {
 		l.end(errors.New(why))
 	}
 }
 
-// Published implements [relay.Backplane]: it puts the wrapped copy into the layer that peers of the broadcast dialect
-// expect, as an AWX emitter does.
+// Published implements [relay.Backplane]: like an AWX emitter, it also publishes the wrapped copy that peers of the
+// broadcast dialect expect.
 func (b *Backplane) Published(ctx context.Context, group string, text []byte) error {
 	if d := b.settings.Load().Dialect; d != Auto && d != Broadcast || group == broadcastGroup {
 		return nil
@@ -307,14 +309,14 @@ func (b *Backplane) Published(ctx context.Context, group string, text []byte) er
 	return err
 }
 
-// deliver hands events of a peer to local clients, and metrics to the layer.
+// deliver passes a peer's events to local clients, and metrics to storeMetrics.
 func (b *Backplane) deliver(l *link, events []relay.Event) {
 	rest := events[:0]
 	for _, ev := range events {
 		if ev.Group == metricsGroup {
 			select {
 			case b.metricsQueue <- ev.Text:
-			default: // the next ones replace them anyway
+			default: // the next values replace them soon
 			}
 			continue
 		}
@@ -328,7 +330,7 @@ func (b *Backplane) deliver(l *link, events []relay.Event) {
 	b.hub.Deliver(rest)
 }
 
-// Close leaves the cluster: it takes back what was announced and closes all links. It returns when that is done or ctx ends.
+// Close withdraws this node's announcements and closes all links. It returns when that is done or ctx ends.
 func (b *Backplane) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closed {
@@ -344,7 +346,7 @@ func (b *Backplane) Close(ctx context.Context) error {
 	for _, l := range b.allLinks() {
 		closes.Go(func() {
 			l.flush()
-			l.closeWith(websocket.StatusGoingAway, "the node is going away")
+			l.closeWith(websocket.StatusGoingAway, "node is shutting down")
 		})
 	}
 	said, done := make(chan struct{}), make(chan struct{})
@@ -367,7 +369,7 @@ func (b *Backplane) Close(ctx context.Context) error {
 	}
 }
 
-// sleep waits, and reports whether ctx still lives.
+// sleep waits for d, and reports whether ctx is still active.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -6,7 +6,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// serveBroadcast serves a Python node of AWX 9 to 21 that has dialled this one: it gets all events, and sends none.
+// serveBroadcast serves a Python node of AWX 9 to 21 that dialed this node. The peer receives all events and sends
+// none.
 func (l *link) serveBroadcast() error {
 	l.startProbing()
 	l.send = func(events []*event) error {
@@ -22,7 +23,7 @@ func (l *link) serveBroadcast() error {
 		defer l.listenProbe()()
 		sent := false
 		l.runProbe(func(context.Context) (bool, error) {
-			if !sent { // the node reads in order: once is enough
+			if !sent { // the peer reads in order: sending the probe once is enough
 				sent = true
 				l.queue.pushControl(appendBroadcast(nil, l.verdict.probe, []byte("{}")))
 			}
@@ -34,7 +35,7 @@ func (l *link) serveBroadcast() error {
 	return l.run()
 }
 
-// readBroadcast reads from a Python node of AWX 9 to 21 that this node has dialled.
+// readBroadcast receives from a Python node of AWX 9 to 21 that this node dialed.
 func (l *link) readBroadcast() error {
 	l.startProbing()
 	l.receive = func(_ websocket.MessageType, b []byte) error {

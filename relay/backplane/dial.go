@@ -16,39 +16,39 @@ import (
 )
 
 const (
-	// retryFirst is the pause before the first attempt to dial a peer again; it doubles up to Settings.Retry.
+	// retryMin is the pause before the first retry; the pause doubles up to Settings.Retry.
 	retryMin = 250 * time.Millisecond
-	// selfWait is how long an address that turned out to be this node's own is left alone.
+	// selfRetry is the pause before an address that turned out to be this node's own is dialed again.
 	selfRetry = time.Minute
-	// nodeHeader tells a relay who dials, so that none speaks with itself.
+	// nodeHeader carries the dialing relay's id, so that no node connects to itself.
 	nodeHeader = "Edgerelay-Node"
 )
 
-// State is what a peer is doing.
+// State is the state of a peer.
 type State string
 
 // The states of a peer.
 const (
 	StateConnecting State = "connecting"
 	StateConnected  State = "connected"
-	// StateWaiting is a pause before the next attempt; the peer's error says what went wrong.
+	// StateWaiting is the pause before the next attempt. The peer's error names the cause.
 	StateWaiting State = "waiting"
-	// StateRejected is a pause after the peer did not accept our secret.
+	// StateRejected is the pause after the peer rejected our secret.
 	StateRejected State = "refused"
-	// StateRedundant is a peer to which there is another connection, such as one that it dialled itself.
+	// StateRedundant means that another link to the peer exists, such as a link that the peer dialed.
 	StateRedundant State = "redundant"
-	// StateSelf is an address that turned out to be this node's own.
+	// StateSelf means that the address is this node's own.
 	StateSelf State = "self"
 )
 
-// dialer keeps a connection to one URL.
+// dialer keeps a link to one URL.
 type dialer struct {
 	b      *Backplane
 	target Target
 	cancel context.CancelFunc
-	done   chan struct{} // closed when it has ended
+	done   chan struct{} // closed when run has returned
 
-	endpoint Dialect // Broadcast or Relay: what to try next
+	endpoint Dialect // Broadcast or Relay: the next to try
 	secret   int     // index of the secret to use next
 	python   bool    // the last connection was with a Python node
 
@@ -85,14 +85,14 @@ func newClient(config *tls.Config) *http.Client {
 	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// shrinkBuffer bounds what the kernel keeps for a peer.
+// shrinkBuffer bounds the kernel's send buffer of a connection to a peer.
 func shrinkBuffer(conn net.Conn) {
 	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = t.NetConn()
 	}
 	wakeSoon(conn)
 	if c, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
-		_ = c.SetWriteBuffer(socketBuffer) // the default works, too
+		_ = c.SetWriteBuffer(socketBuffer) // larger buffers only delay pings
 	}
 }
 
@@ -132,12 +132,12 @@ func (d *dialer) run(ctx context.Context) {
 	}
 }
 
-// jitter varies a time by a fifth, so that nodes do not all dial at once.
+// jitter varies d by a fifth, so that nodes do not dial in step.
 func jitter(d time.Duration) time.Duration {
 	return d - d/5 + rand.N(2*d/5+1)
 }
 
-// awaitNeed waits until no other connection to the same node is left.
+// awaitLinkEnd waits until no other link to the same node is left.
 func (d *dialer) awaitLinkEnd(ctx context.Context) {
 	for {
 		other, changed := d.b.linkTo(d.node, nil)
@@ -152,7 +152,7 @@ func (d *dialer) awaitLinkEnd(ctx context.Context) {
 	}
 }
 
-// set notes the state, and logs what an operator should know, the same trouble once a minute.
+// setState changes the state. It logs an unreachable peer at most once a minute.
 func (d *dialer) setState(s State, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -163,18 +163,19 @@ func (d *dialer) setState(s State, err error) {
 	if s != StateConnecting {
 		d.err = err
 	}
-	var ended endedError // was logged as such
+	var ended endedError // already logged by clearLink
 	if err != nil && !errors.As(err, &ended) && time.Since(d.logged) > time.Minute {
 		d.logged = time.Now()
-		d.b.log.Warn("a peer cannot be reached; it is dialled again and again", "peer", d.target.URL, "error", err)
+		d.b.log.Warn("peer unreachable, retrying", "peer", d.target.URL, "error", err)
 	}
 	if s == StateConnected {
 		d.logged = time.Time{}
 	}
 }
 
-// connect dials and serves the connection until it ends. Relays come first: AWX's header is for Python nodes and old
-// relays, and only for those that an operator has named. It tries the endpoints of both generations before it gives up.
+// connect dials and serves the link until it ends. It tries the relays' challenge first: AWX's header is for Python
+// nodes and old relays, and only for nodes that an operator has named. It tries the endpoints of both AWX
+// generations before it fails.
 func (d *dialer) connect(ctx context.Context) error {
 	dialect := d.b.settings.Load().Dialect
 	if dialect == Broadcast || dialect == Relay {
@@ -188,11 +189,11 @@ func (d *dialer) connect(ctx context.Context) error {
 			return err
 		}
 		if d.target.Found {
-			return fmt.Errorf("%w; if it is a Python node, name it in peers, or set dialect where it is found", err)
+			return fmt.Errorf("%w; if the peer is a Python node, list it in peers, or set dialect in the discovery", err)
 		}
-		d.secret = secret // it may be right, and the node not a relay
+		d.secret = secret // the secret may be right, and the node not a relay
 		if !errors.Is(err, RejectedSecret) {
-			// The endpoint is missing, whatever the header. To ask for it again costs a second with Daphne.
+			// A missing endpoint is missing for AWX's header as well, and with Daphne the answer takes a second.
 			d.endpoint = otherEndpoint(d.endpoint)
 		}
 	}
@@ -205,10 +206,10 @@ func (d *dialer) connect(ctx context.Context) error {
 		return second
 	}
 	d.python = false
-	return err // neither is there; the first answer tells more
+	return err // both endpoints are missing; the first answer is the more useful error
 }
 
-// otherEndpoint is the one of the other generation of AWX.
+// otherEndpoint returns the endpoint of the other AWX generation.
 func otherEndpoint(d Dialect) Dialect {
 	if d == Broadcast {
 		return Relay
@@ -216,17 +217,18 @@ func otherEndpoint(d Dialect) Dialect {
 	return Broadcast
 }
 
-// endpointError is an answer that may mean that the peer is of the other generation.
+// endpointError is an answer that may mean that the peer is of the other AWX generation.
 type endpointError struct{ error }
 
 func (e endpointError) Unwrap() error { return e.error }
 
-// endedError is why an established connection has ended.
+// endedError is the reason for the end of an established link.
 type endedError struct{ error }
 
 func (e endedError) Unwrap() error { return e.error }
 
-// try dials one endpoint. With challenge it sends no header that could be used again, and speaks with relays alone.
+// dial connects to one endpoint and serves the link. With challenge it sends no header that could be replayed, and
+// accepts only relays.
 func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) error {
 	s := d.b.settings.Load()
 	secret := s.Secrets[d.secret%len(s.Secrets)]
@@ -269,7 +271,7 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 		return endpointError{errors.New("the peer does not speak edgerelay.v1")}
 	case s.Dialect == EdgeRelay:
 		l.closeWith(websocket.StatusPolicyViolation, "edgerelay.v1 only")
-		return errors.New("the peer does not speak edgerelay.v1, and dialect edgerelay allows nothing else")
+		return errors.New("the peer does not speak edgerelay.v1; set dialect auto to allow Python nodes")
 	case endpoint == Broadcast:
 		d.setConnected(l)
 		err = l.readBroadcast()
@@ -283,7 +285,7 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 	return err
 }
 
-// meetRelay shakes hands with a relay, and serves the connection unless it is one too many.
+// serveRelay completes the handshake with a relay, and serves the link unless it is redundant.
 func (d *dialer) serveRelay(l *link, secret string) error {
 	if err := l.startHandshake(secret); err != nil {
 		l.closeWith(websocket.StatusPolicyViolation, "handshake")
@@ -292,7 +294,7 @@ func (d *dialer) serveRelay(l *link, secret string) error {
 	d.mu.Lock()
 	d.node = l.node
 	d.mu.Unlock()
-	// When both sides dial, the connection that the smaller id dialled stays.
+	// If both sides dial, the link that the node with the smaller id dialed stays.
 	if other, _ := d.b.linkTo(l.node, l); other != nil && (other.dialed || d.b.id > l.node) {
 		l.closeWith(websocket.StatusNormalClosure, "redundant")
 		return errRedundant
@@ -306,32 +308,33 @@ func (d *dialer) setConnected(l *link) {
 	d.link = l
 	d.mu.Unlock()
 	d.setState(StateConnected, nil)
-	d.b.log.Info("connected to a peer", "peer", l.String(), "dialect", l.dialect)
+	d.b.log.Info("peer connected", "peer", l.String(), "dialect", l.dialect)
 }
 
-// disconnected notes that a link has ended, and reports whether it ever stood.
+// clearLink forgets an ended link, and reports whether it was established.
 func (d *dialer) clearLink(l *link, err error) bool {
 	d.mu.Lock()
 	had := d.link == l
 	d.link = nil
 	d.mu.Unlock()
 	if had && l.b.ctx.Err() == nil {
-		d.b.log.Warn("the connection to a peer has ended", "peer", l.String(), "error", err, "after", time.Since(l.began).Round(time.Millisecond))
+		d.b.log.Warn("peer disconnected, retrying", "peer", l.String(), "error", err,
+			"duration", time.Since(l.began).Round(time.Millisecond))
 	}
 	return had
 }
 
-// explain makes an error of a handshake that failed.
+// handshakeError describes a failed handshake.
 func (d *dialer) handshakeError(resp *http.Response, err error) error {
 	if resp == nil {
 		return err
 	}
 	switch resp.StatusCode {
 	case http.StatusForbidden, http.StatusUnauthorized:
-		d.secret++ // the peer may know only the other one
+		d.secret++ // next time, try the other secret
 		hint := ""
 		if theirs, e := http.ParseTime(resp.Header.Get("Date")); e == nil {
-			hint = fmt.Sprintf("; its clock is %v behind ours", time.Since(theirs).Round(time.Second))
+			hint = fmt.Sprintf("; the peer's clock is %v behind ours", time.Since(theirs).Round(time.Second))
 		}
 		return endpointError{fmt.Errorf("the peer answers %s%s: %w", resp.Status, hint, RejectedSecret)}
 	case http.StatusLoopDetected:
@@ -339,5 +342,5 @@ func (d *dialer) handshakeError(resp *http.Response, err error) error {
 	case http.StatusSwitchingProtocols:
 		return err
 	}
-	return endpointError{fmt.Errorf("the peer answers %s where the websocket should be", resp.Status)}
+	return endpointError{fmt.Errorf("the peer answers %s instead of a websocket handshake", resp.Status)}
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Groups with a meaning of their own.
+// Groups with a special meaning.
 const (
-	// broadcastGroup holds, in each node's layer, copies of all events for peers of the broadcast dialect, and
-	// what web nodes tell task nodes about subscriptions.
+	// broadcastGroup holds, in each node's layer, copies of all events for peers of the broadcast dialect, and the
+	// subscriptions that web nodes announce to task nodes.
 	broadcastGroup = "broadcast-group_send"
-	// metricsGroup carries figures of AWX's subsystems from node to node.
+	// metricsGroup carries metrics of AWX's subsystems from node to node.
 	metricsGroup = "metrics"
 	// ownPrefix begins groups that relays use among themselves.
 	ownPrefix = "edgerelay."
@@ -25,7 +25,7 @@ const (
 // internalMessage is the type of a message that holds an event.
 const internalMessage = "internal.message"
 
-// fault is why something from a peer was not taken. It is a metric's label, and an error.
+// fault is the reason for dropping input of a peer. It is a metric's label and an error.
 type fault string
 
 const (
@@ -44,7 +44,7 @@ const (
 // Error describes the fault.
 func (f fault) Error() string { return strings.ReplaceAll(string(f), "_", " ") }
 
-// checkGroup refuses groups that no peer may send events for.
+// checkGroup rejects groups for which no peer may send events.
 func checkGroup(group string) error {
 	if !relay.ValidGroup(group) || group == broadcastGroup {
 		return faultGroup
@@ -114,7 +114,7 @@ func decodeRelay(b []byte) (f relayFrame, err error) {
 	return f, nil
 }
 
-// event takes the event out of a task node's frame.
+// event extracts the event of a task node's frame.
 func (f relayFrame) event() (group string, text []byte, err error) {
 	switch {
 	case f.Message == nil:
@@ -132,7 +132,8 @@ func appendRelay(dst []byte, group string, text []byte) []byte {
 	return append(pyjson.AppendString(dst, string(text)), `}}`...)
 }
 
-// appendSubscription writes what a web node tells a task node: kind is subscribe or unsubscribe.
+// appendSubscription writes the message with which a web node subscribes at a task node. kind is subscribe or
+// unsubscribe.
 func appendSubscription(dst []byte, kind string, groups []string, origin string) []byte {
 	dst = append(dst, `{"type": "consumer.`+kind+`", "groups": `...)
 	dst = pyjson.AppendStrings(dst, groups)
@@ -146,8 +147,8 @@ func appendBatched(dst []byte, group string, text []byte) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(text))), text...)
 }
 
-// decodeBatch reads a batch of events. The texts are parts of b. Events that are not sound are left out, and bad is called
-// with the reason; after a break in the framing nothing more can be read.
+// decodeBatch reads a batch of events. The texts are slices of b. Invalid events are skipped, and bad is called
+// with the reason. After broken framing the rest of the batch is unreadable.
 func decodeBatch(b []byte, events []relay.Event, bad func(fault)) []relay.Event {
 	next := func() ([]byte, bool) {
 		n, size := binary.Uvarint(b)

@@ -7,25 +7,26 @@ import (
 	"time"
 )
 
-// interest is what this node's clients want, and which peers are told of it. The hub calls in under a lock
-// of its own, so nothing may call the hub while mu is held.
+// interest is the set of groups subscribed on this node, and the peers to which it is announced. The hub calls
+// Interest under a lock of its own, so no code may call the hub while mu is held.
 type interest struct {
 	mu     sync.Mutex
 	groups map[string]struct{}
-	relays map[*link]struct{} // established links to relays; those chosen as source are told
-	tasks  map[*link]struct{} // Python task nodes, all of which are told
-	gaps   map[string]*gap    // by layer or Python node: no node sends its events at the moment
+	relays map[*link]struct{} // established links to relays; sources receive the interest
+	tasks  map[*link]struct{} // Python task nodes; all receive the interest
+	gaps   map[string]*gap    // by layer or Python node: layers that have no source at the moment
 }
 
-// peerState is what this node knows and has asked of a relay. It is guarded by interest.mu unless it says otherwise.
+// peerState is the state of a relay: its layer and its progress with this node's interest. interest.mu guards it,
+// except for the atomic fields.
 type peerState struct {
 	layer        string // identity of the peer's channel layer
-	askedSeq     uint64 // sequence number of the last change told
+	askedSeq     uint64 // sequence number of the last change sent
 	confirmedSeq atomic.Uint64
-	confirmed    chan struct{} // closed and replaced when joined grows
-	// closesGap is the number of the change that made the peer the source of its layer.
+	confirmed    chan struct{} // closed and replaced when confirmedSeq grows
+	// gapSeq is the sequence number with which the peer became the source of its layer.
 	gapSeq uint64
-	// replaced is closed once the link has ended and another, if there is one to the same layer, has been asked instead.
+	// replaced is closed once the link has ended and its successor, if any, has been asked.
 	replaced chan struct{}
 }
 
@@ -36,7 +37,7 @@ func (i *interest) init() {
 	i.gaps = map[string]*gap{}
 }
 
-// list returns all groups that clients want. i.mu is held.
+// list returns all subscribed groups. i.mu is held.
 func (i *interest) list() []string {
 	groups := make([]string, 0, len(i.groups))
 	for g := range i.groups {
@@ -84,7 +85,7 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 			if a.link.awaitConfirmation(ctx, a.seq, timeout.C) {
 				continue
 			}
-			for _, late := range answers[n:] { // the time is over for all that have not answered
+			for _, late := range answers[n:] { // the limit is shared: all unanswered peers are overdue
 				if late.link.peer.confirmedSeq.Load() < late.seq {
 					late.link.move(signalOverdue)
 				}
@@ -94,8 +95,8 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 	}
 }
 
-// await waits until the peer has said that it sends what was asked for up to seq; or if the link ends, until another peer with the same
-// layer, if there is one, says so of all that this node wants.
+// awaitConfirmation waits until the peer has confirmed the interest up to seq. If the link ends, it waits for the
+// confirmation of the link that replaces it as the source of the layer.
 func (l *link) awaitConfirmation(ctx context.Context, seq uint64, timeout <-chan time.Time) bool {
 	for {
 		l.b.interest.mu.Lock()
@@ -124,8 +125,8 @@ func (l *link) awaitConfirmation(ctx context.Context, seq uint64, timeout <-chan
 	}
 }
 
-// sourceInsteadOf returns the link that has been asked for the events of the layer of one that has ended, nil if there is none, and the number
-// of the last message that asks for them.
+// replacementSource returns the current source of the layer of an ended link, nil if there is none, and the
+// sequence number of the last change sent to it.
 func (b *Backplane) replacementSource(ended *link) (next *link, asked uint64) {
 	i := &b.interest
 	i.mu.Lock()
@@ -138,7 +139,7 @@ func (b *Backplane) replacementSource(ended *link) (next *link, asked uint64) {
 	return nil, 0
 }
 
-// acknowledged notes the peer's answer.
+// confirmInterest records the peer's confirmation of all changes up to seq.
 func (l *link) confirmInterest(seq uint64) {
 	i := &l.b.interest
 	i.mu.Lock()

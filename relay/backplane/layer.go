@@ -9,21 +9,22 @@ import (
 )
 
 const (
-	// layerEvery is how often the layer's identity is read again; a Redis that was emptied has a new one.
+	// layerEvery is the time between reads of the layer's identity. A wiped Redis has a new identity.
 	layerEvery = 15 * time.Second
-	// layerWait is how long reading it may take.
+	// layerWait bounds one read.
 	layerWait = 2 * time.Second
 )
 
-// identified is a channel layer that can tell whether it is the same as another node's.
+// identified is an optional interface of a channel layer: LayerID is the same on all nodes that share the layer.
+// Without it, the layer counts as this node's own.
 type identified interface {
 	LayerID(ctx context.Context) (string, error)
 }
 
-// layer is the identity of this node's channel layer, empty as long as it is not known. Nothing may call the hub
-// while mu is held.
+// layer is the identity of this node's channel layer, empty until it is known. No code may call the hub while mu is
+// held.
 type layer struct {
-	reading sync.Mutex // held while it is read
+	reading sync.Mutex // held during a read
 
 	mu      sync.Mutex
 	broker  relay.Broker
@@ -37,8 +38,8 @@ func (b *Backplane) ownLayer() string {
 	return b.layer.id
 }
 
-// readLayer reads the identity, and tells peers if it is another than before. While the layer
-// cannot be asked, it is taken to be the one it was.
+// readLayer reads the identity and announces a change to relays. While the layer is unreachable, the identity
+// stays.
 func (b *Backplane) readLayer(ctx context.Context) {
 	b.layer.reading.Lock()
 	defer b.layer.reading.Unlock()
@@ -57,13 +58,14 @@ func (b *Backplane) readLayer(ctx context.Context) {
 			b.layer.failing = true
 			b.layer.mu.Unlock()
 			if first {
-				b.log.Warn("the channel layer's identity cannot be read; until it was once, events are not exchanged with other relays", "error", err)
+				b.log.Warn("layer identity unreadable", "error", err,
+					"remedy", "allow keys edgerelay:*; relays exchange no events until the identity is known")
 			}
 			return
 		}
 	}
 	b.layer.mu.Lock()
-	lastProgress := b.layer.broker != nil && b.layer.broker != broker
+	moved := b.layer.broker != nil && b.layer.broker != broker
 	changed := b.layer.id != id
 	b.layer.broker, b.layer.id, b.layer.failing = broker, id, false
 	b.layer.mu.Unlock()
@@ -71,7 +73,7 @@ func (b *Backplane) readLayer(ctx context.Context) {
 		b.announceLayer(id)
 		b.chooseSources()
 	}
-	if lastProgress { // what was found out about Python nodes held for the old layer
+	if moved { // the verdicts on Python nodes concern the old layer
 		for _, l := range b.allLinks() {
 			if l.dialect != EdgeRelay {
 				l.end(errMoved)
@@ -80,18 +82,18 @@ func (b *Backplane) readLayer(ctx context.Context) {
 	}
 }
 
-// Refresh takes notice at once that the hub has another channel layer; otherwise it takes a second.
+// Refresh reads the identity at once if the hub has a new channel layer. Without Refresh, this takes a second.
 func (b *Backplane) Refresh(ctx context.Context) {
 	broker := b.hub.Broker()
 	b.layer.mu.Lock()
-	lastProgress := b.layer.broker != broker
+	moved := b.layer.broker != broker
 	b.layer.mu.Unlock()
-	if lastProgress {
+	if moved {
 		b.readLayer(ctx)
 	}
 }
 
-// watchLayer reads the identity when the broker is another one, and now and then.
+// watchLayer reads the identity when the broker changes, and every layerEvery.
 func (b *Backplane) watchLayer() {
 	read := time.Now()
 	for sleep(b.ctx, time.Second) {
@@ -106,7 +108,7 @@ func (b *Backplane) watchLayer() {
 	}
 }
 
-// sayLayer tells all relays.
+// announceLayer sends the identity to all relays.
 func (b *Backplane) announceLayer(id string) {
 	i := &b.interest
 	i.mu.Lock()
@@ -116,7 +118,8 @@ func (b *Backplane) announceLayer(id string) {
 	}
 }
 
-// peerLayer notes the identity of a relay's layer. If it was ours until now, ours may just have changed, too.
+// setPeerLayer records the identity of a relay's layer. If both nodes had the same layer, this node's may have
+// changed as well.
 func (l *link) setPeerLayer(id string) {
 	i := &l.b.interest
 	i.mu.Lock()
@@ -129,12 +132,12 @@ func (l *link) setPeerLayer(id string) {
 	l.b.chooseSources()
 }
 
-// chooseSources picks, for each foreign layer, one link whose peer sends this node the layer's events. A choice
-// holds as long as the link does; so one that the dialling side may be about to close is no candidate, or what is sent until the next
-// choice would be lost.
+// chooseSources picks one source for each foreign layer: the link whose peer sends this node the layer's events. A
+// choice holds as long as the link. A link that the dialing side may still close is no candidate: events sent
+// before the next choice would be lost.
 func (b *Backplane) chooseSources() {
 	own := b.ownLayer()
-	_, stores := b.hub.Broker().(setter) // asked before the lock: the hub calls Interest under its own
+	_, stores := b.hub.Broker().(setter) // read before locking: the hub calls Interest under its own lock
 	i := &b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -15,46 +15,47 @@ import (
 )
 
 const (
-	// batchBytes is how much is written to a peer before it is looked whether anything else is to be said.
+	// batchBytes bounds the events written between two looks at the control messages.
 	batchBytes = 64 << 10
-	// socketBuffer is the kernel's buffer for a peer: what is in it can no longer be dropped, and delays pings.
+	// socketBuffer is the size of the kernel's send buffer. Bytes in it can no longer be dropped, and delay pings.
 	socketBuffer = 512 << 10
-	// flushWait is how long a node that leaves waits for its peers to take what is queued for them.
+	// flushWait bounds the wait for queued events to be written when this node leaves.
 	flushWait = time.Second
-	// goodbyeWait is how long a peer has to answer a close frame.
+	// closeTimeout is the time that a peer has to answer a close frame.
 	closeTimeout = 500 * time.Millisecond
 )
 
-// link is one websocket connection with a peer, in any dialect.
+// link is one WebSocket connection with a peer, in any dialect.
 type link struct {
 	b       *Backplane
 	conn    *websocket.Conn
-	out     *outbox // of conn
+	out     *outbox
 	dialect Dialect // Broadcast, Relay or EdgeRelay
 	dialed  bool
-	url     string // that this node dialled
-	address string // of who dialled this node
+	url     string // the URL that this node dialed
+	address string // the remote address of a peer that dialed
 	began   time.Time
-	skew    time.Duration // of the dialling node's clock
+	skew    time.Duration // the lag of the dialing peer's clock
 	queue   *queue
-	// unwritten holds the frames that were being written when the link ended.
+	// unwritten holds the events of the write during which the link ended.
 	unwritten []*event
-	// send writes events; nil where none are ever sent.
+	// send writes events; nil for peers that receive none.
 	send func(events []*event) error
-	// receive takes one message. An error ends the link.
+	// receive handles one message. An error ends the link.
 	receive func(kind websocket.MessageType, b []byte) error
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	phaseNow atomic.Int32 // a phase; changed by move alone
+	// phaseNow holds a phase; only move changes it.
+	phaseNow atomic.Int32
 
-	// Of relays.
+	// These fields concern relays.
 	node, name string
 	peer       peerState
-	answered   chan struct{} // closed once the last change of interest was answered; of the reading goroutine
+	answered   chan struct{} // closed once the last change of interest is confirmed; owned by the reading goroutine
 
-	// Of Python nodes.
+	// This field concerns Python nodes.
 	verdict verdict
 
 	rtt                 atomic.Int64 // nanoseconds
@@ -63,8 +64,8 @@ type link struct {
 	dropped, faults     atomic.Uint64
 
 	groupsMu   sync.Mutex
-	peerGroups map[string]map[string]struct{} // groups that the peer asked for, and which channels of it
-	origins    int                            // of a Python web node: how many these are in all
+	peerGroups map[string]map[string]struct{} // groups that the peer subscribed, with the channels of a Python web node
+	origins    int                            // the number of these channels
 }
 
 // newLink wraps a connection.
@@ -77,16 +78,16 @@ func (b *Backplane) newLink(conn *websocket.Conn, out *outbox, dialect Dialect) 
 	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
 	l.queue.overflow = func() { l.end(errStalled) }
 	out.lastProgress.Store(relay.Ticks(time.Now()))
-	conn.SetReadLimit(-1) // readMessage bounds what is kept
+	conn.SetReadLimit(-1) // readMessage has its own limit
 	return l
 }
 
-// run serves the link until it ends, and returns why.
+// run serves the link until it ends, and returns the reason.
 func (l *link) run() error {
 	if !l.b.addLink(l) {
 		_ = l.conn.CloseNow()
 		l.b.tap.removeAll(l)
-		return errors.New("closing")
+		return errors.New("the backplane is closing")
 	}
 	defer l.b.removeLink(l)
 	var workers sync.WaitGroup
@@ -111,10 +112,10 @@ func (l *link) run() error {
 	return context.Cause(l.ctx)
 }
 
-// end gives the link up.
+// end ends the link.
 func (l *link) end(why error) { l.cancel(why) }
 
-// flush waits until everything that is queued for the peer has been written, but not for long.
+// flush waits up to flushWait until everything queued for the peer is written.
 func (l *link) flush() {
 	deadline := time.Now().Add(flushWait)
 	for !l.queue.idle() && time.Now().Before(deadline) {
@@ -124,14 +125,14 @@ func (l *link) flush() {
 	}
 }
 
-// goodbye closes the link with a close frame.
+// closeWith closes the link with a close frame.
 func (l *link) closeWith(code websocket.StatusCode, reason string) {
-	timer := time.AfterFunc(closeTimeout, l.out.abort) // CloseNow would only wait for Close, which has more patience
+	timer := time.AfterFunc(closeTimeout, l.out.abort) // CloseNow would wait for Close, which waits longer
 	defer timer.Stop()
 	_ = l.conn.Close(code, reason)
 }
 
-// readMessage reads the next message that is not too large.
+// readMessage returns the next message; longer ones than FrameSize are skipped.
 func (l *link) readMessage() (websocket.MessageType, []byte, error) {
 	for {
 		kind, r, err := l.conn.Reader(l.ctx)
@@ -155,11 +156,11 @@ func (l *link) readMessage() (websocket.MessageType, []byte, error) {
 	}
 }
 
-// fault counts something of the peer's that was not taken, and logs the first.
+// fault counts dropped input of the peer, and logs the first.
 func (l *link) fault(f fault) {
 	l.b.stats.drop(f, 1)
 	if l.faults.Add(1) == 1 {
-		l.b.log.Warn("a peer sent something that is not taken; further ones are only counted", "peer", l.String(), "reason", f.Error())
+		l.b.log.Warn("invalid input from peer dropped", "peer", l.String(), "reason", f.Error())
 	}
 }
 
@@ -173,11 +174,11 @@ func (l *link) push(e *event) {
 	l.b.stats.drop(faultQueue, dropped)
 	l.b.hub.Lost(relay.Loss{Cause: relay.LossPeerQueue, Events: dropped})
 	if first {
-		l.b.log.Warn("a peer does not keep up: its oldest events are dropped from now on", "peer", l.String(), "queue_bytes", l.queue.limit)
+		l.b.log.Warn("slow peer, oldest events dropped", "peer", l.String(), "queue_bytes", l.queue.limit)
 	}
 }
 
-// writeLoop writes what is queued.
+// writeLoop writes queued messages and events.
 func (l *link) writeLoop() {
 	var events []*event
 	for {
@@ -210,14 +211,14 @@ func (l *link) writeLoop() {
 		clear(events)
 		l.unwritten = nil
 		if recovered > 0 {
-			l.b.log.Info("a peer keeps up again", "peer", l.String(), "events_dropped_meanwhile", recovered)
+			l.b.log.Info("slow peer recovered", "peer", l.String(), "count", recovered)
 			l.sendLoss(recovered, groups)
 		}
 		l.queue.markWritten()
 	}
 }
 
-// write writes one message, into the outbox.
+// write writes one message into the outbox.
 func (l *link) write(kind websocket.MessageType, b []byte) error {
 	if err := l.conn.Write(l.ctx, kind, b); err != nil {
 		return err
@@ -227,10 +228,10 @@ func (l *link) write(kind websocket.MessageType, b []byte) error {
 	return nil
 }
 
-// errSilent ends a link whose peer neither answers nor takes anything.
-var errTimedOut = errors.New("no answer to a ping")
+// errTimedOut ends a link whose peer neither answers pings nor reads.
+var errTimedOut = errors.New("timed out: no answer to a ping")
 
-// pingLoop measures the round-trip time and finds out when the peer is gone.
+// pingLoop measures the round-trip time and ends a link that has timed out.
 func (l *link) pingLoop() {
 	for {
 		s := l.b.settings.Load()

@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// gapWait is how long a node waits for another connection to a layer before it tells clients of what they miss.
+	// gapWait is the time that a node waits for another link to a layer before it reports the gap to clients.
 	gapWait = 30 * time.Second
-	// maxOwed bounds the nodes for which losses are kept, and owedFor for how long.
+	// maxPendingLosses bounds the nodes with a pending loss, and pendingLossAge the age of each.
 	maxPendingLosses = 1000
 	pendingLossAge   = 10 * time.Minute
 )
 
 var _ relay.LossTeller = (*Backplane)(nil)
 
-// lostGroups is the groups of lost events; too many to be named are all.
+// lostGroups is the set of groups of lost events. Too many groups to list mean all groups.
 type lostGroups struct {
 	all    bool
 	groups map[string]struct{}
@@ -31,12 +31,12 @@ func (g *lostGroups) add(group string) {
 		g.groups = map[string]struct{}{}
 	}
 	g.groups[group] = struct{}{}
-	if group == "" || len(g.groups) > groupsPerMessage { // of a broadcast peer, the group is in the frame
+	if group == "" || len(g.groups) > groupsPerMessage { // for a broadcast peer, only the frame names the group
 		g.all, g.groups = true, nil
 	}
 }
 
-// list returns the groups, none if they are all.
+// list returns the groups; none means all groups.
 func (g *lostGroups) list() (groups []string) {
 	for group := range g.groups {
 		groups = append(groups, group)
@@ -44,15 +44,15 @@ func (g *lostGroups) list() (groups []string) {
 	return groups
 }
 
-// owed is what a node is to be told once it is connected again.
+// pendingLoss is a loss to report to a node when it reconnects.
 type pendingLoss struct {
 	count uint64
 	lostGroups
 	since time.Time
 }
 
-// abandon counts what was queued for the peer when the link ended, and keeps it to be told; unwritten is what the last
-// write was of.
+// abandon counts the events that were queued or being written when the link ended, and records them as a pending
+// loss.
 func (l *link) abandon(unwritten []*event) {
 	if l.send == nil {
 		return
@@ -66,15 +66,15 @@ func (l *link) abandon(unwritten []*event) {
 		l.dropped.Add(uint64(events))
 		l.b.stats.drop(faultLink, events)
 		l.b.hub.Lost(relay.Loss{Cause: relay.LossPeerQueue, Events: events})
-		l.b.log.Warn("events for a peer are lost with its connection", "peer", l.String(), "count", events,
-			"remedy", "mend the connection between the nodes")
+		l.b.log.Warn("peer queue lost", "peer", l.String(), "count", events,
+			"remedy", "check the network between the nodes")
 	}
 	if total := untold + uint64(events); total > 0 && l.dialect == EdgeRelay {
 		l.b.recordLoss(l.node, total, groups)
 	}
 }
 
-// owe keeps a loss until the node is connected again.
+// recordLoss keeps a loss until the node reconnects.
 func (b *Backplane) recordLoss(node string, count uint64, groups lostGroups) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -99,7 +99,7 @@ func (b *Backplane) recordLoss(node string, count uint64, groups lostGroups) {
 	}
 }
 
-// tellOwed reports the losses of an earlier link to the peer.
+// sendPendingLoss reports the losses of an earlier link to the peer.
 func (l *link) sendPendingLoss() {
 	l.b.mu.Lock()
 	o := l.b.pendingLoss[l.node]
@@ -110,7 +110,7 @@ func (l *link) sendPendingLoss() {
 	}
 }
 
-// LayerLost implements [relay.LossTeller]: relays that want the groups have missed the events, too.
+// LayerLost implements [relay.LossTeller]: relays with a subscription to the groups have missed the events as well.
 func (b *Backplane) LayerLost(loss relay.Loss) {
 	for _, l := range b.allLinks() {
 		if l.dialect != EdgeRelay {
@@ -133,23 +133,23 @@ func (b *Backplane) LayerLost(loss relay.Loss) {
 	}
 }
 
-// peerLost makes known what a peer tells of.
+// handleLoss passes on a loss that a peer reports.
 func (l *link) handleLoss(m message) {
 	if !l.phase().isSource() || len(m.Groups) > groupsPerMessage {
 		return
 	}
-	l.b.log.Warn("events from a peer are lost: this node, or the way to it, did not keep up", "peer", l.String(),
-		"events", m.Count)
+	l.b.log.Warn("peer reports lost events", "peer", l.String(),
+		"count", m.Count)
 	l.b.hub.Lost(relay.Loss{
 		Cause: relay.LossPeer, Groups: m.Groups, All: len(m.Groups) == 0,
 		Events: int(min(m.Count, 1<<31)),
 	})
 }
 
-// gap is a time in which no node sends this one the events of a layer.
+// gap is a time in which no peer is the source of a layer.
 type gap struct{}
 
-// openGap notes that a source of events has gone. interest.mu is held.
+// openGap records that a source of events is gone. interest.mu is held.
 func (b *Backplane) openGap(source string) {
 	i := &b.interest
 	if b.ctx.Err() != nil || i.gaps[source] != nil || len(i.groups) == 0 {
@@ -170,7 +170,7 @@ func (b *Backplane) openGap(source string) {
 	})
 }
 
-// closeGap tells clients what they may have missed, now that the source sends events again. interest.mu is held.
+// closeGap reports the gap to clients, now that the source sends events again. interest.mu is held.
 func (b *Backplane) closeGap(source string) {
 	if b.interest.gaps[source] == nil {
 		return
@@ -179,14 +179,14 @@ func (b *Backplane) closeGap(source string) {
 	b.reportGap()
 }
 
-// gapLost makes a loss of all that clients want known. interest.mu is held.
+// reportGap reports a loss in all subscribed groups. interest.mu is held.
 func (b *Backplane) reportGap() {
 	if groups := b.interest.list(); len(groups) > 0 {
 		b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, Groups: groups})
 	}
 }
 
-// source names where a Python node's events come from.
+// sourceName identifies a Python node as a source of events.
 func (l *link) sourceName() string {
 	if l.url != "" {
 		return "python " + l.url
@@ -195,7 +195,7 @@ func (l *link) sourceName() string {
 	return "python " + host
 }
 
-// sourceGone notes that a Python node sends no events any more.
+// endSource ends the link's phase, and opens a gap if the Python node was a source of events.
 func (l *link) endSource() {
 	if l.move(signalEnded) == phaseSeparate {
 		l.b.interest.mu.Lock()
@@ -204,7 +204,7 @@ func (l *link) endSource() {
 	}
 }
 
-// sourceDecided notes that it does again.
+// resumeSource closes the gap of a Python node that is a source of events.
 func (l *link) resumeSource() {
 	if l.phase() != phaseSeparate {
 		return

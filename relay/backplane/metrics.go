@@ -7,23 +7,24 @@ import (
 	"time"
 )
 
-// setter is a channel layer that can store a string beside the events, as Redis can.
+// setter is an optional interface of a channel layer that can store a string beside the events, as Redis can.
+// Without it, AWX metrics of peers are not stored.
 type setter interface {
-	// Set stores it for a time.
+	// Set stores the value for the lifetime.
 	Set(ctx context.Context, key, value string, lifetime time.Duration) error
 }
 
 const (
 	// maxMetricsName bounds the names in a metrics message, and maxMetricsValue the value, in bytes.
 	maxMetricsName, maxMetricsValue = 255, 1 << 20
-	// maxMetricsKeys bounds the keys that are stored at a time. AWX has some ten for each node.
+	// maxMetricsKeys bounds the keys that are stored at a time. AWX has about ten keys per node.
 	maxMetricsKeys = 5000
-	// metricsLifetime is how long a key stays. AWX sends its metrics every few seconds, and reads the keys that there
-	// are.
+	// metricsLifetime is the lifetime of a key. AWX sends its metrics every few seconds, and reads all existing
+	// keys.
 	metricsLifetime = 10 * time.Minute
 )
 
-// metricsKey reads a message of the group metrics: where AWX stores which value.
+// metricsKey returns the key and the value that AWX stores for a message of the group metrics.
 func metricsKey(text []byte) (key, value string, ok bool) {
 	var m struct {
 		Instance  string `json:"instance"`
@@ -35,22 +36,22 @@ func metricsKey(text []byte) (key, value string, ok bool) {
 		return "", "", false
 	}
 	key = "awx_metrics"
-	if m.Namespace != "" { // older nodes have none
+	if m.Namespace != "" { // absent from older nodes
 		key += "-" + m.Namespace
 	}
 	return key + "_instance_" + m.Instance, m.Metrics, true
 }
 
-// metricsName reports whether a name can be part of a key: AWX's are host names, UUIDs and words.
+// metricsName reports whether a name can be part of a key. AWX uses host names, UUIDs and words.
 func metricsName(name string) bool {
 	return name != "" && len(name) <= maxMetricsName &&
 		strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) < 0
 }
 
-// metricsKeys are the keys that were stored within their lifetime.
+// metricsKeys holds the keys that were stored within their lifetime.
 type metricsKeys map[string]time.Time
 
-// take reports whether a key may be stored now.
+// reserve reports whether a key may be stored now.
 func (k metricsKeys) reserve(key string, now time.Time) bool {
 	if _, ok := k[key]; !ok && len(k) >= maxMetricsKeys {
 		for other, stored := range k {
@@ -66,7 +67,7 @@ func (k metricsKeys) reserve(key string, now time.Time) bool {
 	return true
 }
 
-// storeMetrics stores what peers send for the group metrics, until the backplane ends.
+// storeMetrics stores messages of peers for the group metrics until the backplane ends.
 func (b *Backplane) storeMetrics() {
 	failing, keys := false, metricsKeys{}
 	for {
@@ -93,7 +94,7 @@ func (b *Backplane) storeMetrics() {
 		err := to.Set(ctx, key, value, metricsLifetime)
 		cancel()
 		if err != nil && !failing && b.ctx.Err() == nil {
-			b.log.Warn("metrics of other nodes cannot be stored", "error", err)
+			b.log.Warn("metrics of peers not stored", "error", err)
 		}
 		failing = err != nil
 	}

@@ -6,48 +6,51 @@ import (
 	"time"
 )
 
-// Peer is the state of one connection with another node, or of an address that is being dialled.
+// Peer is the state of one link, or of a target that is being dialed.
 type Peer struct {
-	// URL is set where this node dials; Address where the other has dialled.
+	// URL is set if this node dials, Address if the peer dialed.
 	URL     string `json:"url,omitempty"`
 	Address string `json:"address,omitempty"`
-	// Found is set where this node dials, and no operator has named the other.
+	// Found is set if this node dials a peer that no operator has named.
 	Found bool `json:"-"`
-	// Name, Node and Layer are what a relay says of itself: its name, the id of its run, the identity of its channel layer.
+	// Name, Node and Layer describe a relay: its name, the id of its run, and the identity of its channel layer.
 	Name  string `json:"name,omitempty"`
 	Node  string `json:"node,omitempty"`
 	Layer string `json:"layer,omitempty"`
-	// State is what goes on; Error why the last attempt failed.
+	// State is the current state, Error the failure of the last attempt.
 	State State  `json:"state"`
 	Error string `json:"error,omitempty"`
-	// Since is when the state began.
+	// Since is the start of the state.
 	Since time.Time `json:"since"`
 	// Dialect is broadcast, relay or edgerelay.
 	Dialect Dialect `json:"dialect,omitempty"`
-	// SameLayer is set when the peer is on this node's channel layer: no events are exchanged then.
+	// SameLayer is set if the peer is on this node's channel layer. Then no events are exchanged.
 	SameLayer bool `json:"same_layer"`
-	// Source is set when the events of the peer's layer come from this peer; of several with one layer it is one.
+	// Source is set if the events of the peer's layer come from this peer. Of several peers with one layer, one is
+	// the source.
 	Source bool `json:"source"`
-	// Groups is how many groups the peer wants of this node.
+	// Groups is the number of groups that the peer subscribes on this node.
 	Groups int `json:"groups"`
-	// RTT is the time of the last ping; ClockBehind how far the dialling node's clock is behind this one's. In seconds.
+	// RTT is the round-trip time of the last ping, ClockBehind the lag of the dialing node's clock, both in
+	// seconds.
 	RTT         float64 `json:"rtt_seconds"`
 	ClockBehind float64 `json:"clock_behind_seconds"`
-	// Queued events and bytes wait for the peer, the oldest for Lag seconds.
+	// Queued and QueuedBytes count the events queued for the peer; Lag is the age of the oldest, in seconds.
 	Queued      int     `json:"queued"`
 	QueuedBytes int     `json:"queued_bytes"`
 	Lag         float64 `json:"lag_seconds"`
-	// Dropped events did not fit into the queue; Faults counts what was not taken from the peer.
+	// Dropped counts events that did not fit into the queue, Faults the input of the peer that was dropped.
 	Dropped uint64 `json:"dropped"`
 	Faults  uint64 `json:"faults"`
-	// EventsIn and EventsOut were exchanged over this connection, in FramesIn and FramesOut websocket messages.
+	// EventsIn and EventsOut count the events exchanged over this link, in FramesIn and FramesOut WebSocket
+	// messages.
 	EventsIn  uint64 `json:"events_in"`
 	EventsOut uint64 `json:"events_out"`
 	FramesIn  uint64 `json:"frames_in"`
 	FramesOut uint64 `json:"frames_out"`
 }
 
-// Peers lists all peers, those that this node dials first.
+// Peers lists all peers; those that this node dials come first.
 func (b *Backplane) Peers() []Peer {
 	peers := []Peer{}
 	b.mu.Lock()
@@ -108,7 +111,7 @@ func (l *link) describe(p *Peer) {
 	p.FramesIn, p.FramesOut = l.framesIn.Load(), l.framesOut.Load()
 }
 
-// Status is what is known of the cluster.
+// Status is the state of this node and its peers.
 type Status struct {
 	// Node is the id of this node's run, Name its name, Layer the identity of its channel layer.
 	Node  string `json:"node"`

@@ -10,17 +10,17 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// A Python node does not say which Redis it uses. If it is ours, all that it would send has reached us through the layer
-// already, and what we would send it comes back to us. So each connection with one begins with a probe: a message
-// for a group that only this connection knows, which shows whether it comes round.
+// A Python node does not announce which Redis it uses. If it is our Redis, the peer's events have already reached
+// us through the layer, and our events would return. So each link to a Python node begins with a probe: a message
+// to a group that only this link knows. The verdict depends on whether the probe arrives.
 
-// heldBytes bounds the events of a peer that wait for the outcome of its probe.
+// heldBytes bounds the events of a peer that are held until the verdict.
 const heldBytes = 8 << 20
 
-// verdict says whether a Python node is on the same channel layer as this one.
+// verdict decides whether a Python node is on the same channel layer as this node.
 type verdict struct {
 	probe string        // the group of the probe
-	seen  chan struct{} // closed when the probe came round
+	seen  chan struct{} // closed when the probe arrives
 	once  sync.Once
 
 	mu    sync.Mutex // also held while the verdict changes the phase
@@ -28,21 +28,21 @@ type verdict struct {
 	bytes int
 }
 
-// startProbing begins the life of a link to a Python node.
+// startProbing begins a link to a Python node.
 func (l *link) startProbing() {
 	l.verdict.probe = ownPrefix + "probe." + rand.Text()
 	l.verdict.seen = make(chan struct{})
 	l.move(signalPython)
 }
 
-// came notes that the probe has come round.
+// markSeen records the arrival of the probe.
 func (v *verdict) markSeen() { v.once.Do(func() { close(v.seen) }) }
 
-// take handles an event from a Python node: it is held until the verdict, delivered, or dropped because
-// the layer brings it, too.
+// receiveEvent handles an event of a Python node. The event is held until the verdict, delivered, or dropped
+// because it arrives through the layer as well.
 func (l *link) receiveEvent(group string, text []byte) {
 	v := &l.verdict
-	if strings.HasPrefix(group, ownPrefix) { // a probe, ours or another node's
+	if strings.HasPrefix(group, ownPrefix) { // our probe or another node's
 		if group == v.probe {
 			v.markSeen()
 		}
@@ -71,10 +71,10 @@ func (l *link) receiveEvent(group string, text []byte) {
 	}
 }
 
-// heldCost is what an event counts while it is held, in bytes.
+// heldCost is the weight of a held event, in bytes.
 func heldCost(ev relay.Event) int { return len(ev.Group) + len(ev.Text) + 128 }
 
-// decide reaches a verdict, signalSeparate or signalSameLayer. A link that has ended meanwhile keeps none.
+// decide applies a verdict, signalSeparate or signalSameLayer. A link that has ended meanwhile has no verdict.
 func (l *link) decide(s signal) {
 	v := &l.verdict
 	v.mu.Lock()
@@ -89,19 +89,19 @@ func (l *link) decide(s signal) {
 	case now == phaseSameLayer:
 		l.b.stats.drop(faultSameLayer, len(held))
 		if before != phaseSameLayer {
-			l.b.log.Info("a peer is on this node's own channel layer: events are exchanged through that alone", "peer", l.String())
+			l.b.log.Info("peer shares the channel layer", "peer", l.String())
 		}
 	case len(held) > 0:
 		l.b.deliver(l, held)
 	}
 	l.b.mu.Lock()
-	if l.b.dialers[l.url] != nil { // no verdict is kept for a target that is no longer found
+	if l.b.dialers[l.url] != nil { // forget the verdicts on targets that no discovery reports
 		l.b.sameLayer[l.url] = now == phaseSameLayer
 	}
 	l.b.mu.Unlock()
 }
 
-// listenProbe hears of the probe if it comes to our layer.
+// listenProbe watches for the probe in our layer.
 func (l *link) listenProbe() (stop func()) {
 	ctx, cancel := context.WithTimeout(l.ctx, layerWait)
 	defer cancel()
@@ -112,8 +112,8 @@ func (l *link) listenProbe() (stop func()) {
 	})
 }
 
-// findOut reaches the verdict: ask sends the probe, and may find out by itself. decided is called with each verdict, for what
-// is to be done besides. A node that was on another layer when it was last connected is not kept waiting.
+// runProbe reaches the verdict. ask sends the probe and may find the answer itself. onVerdict is called after each
+// verdict. A node that was on another layer during its last link is not held up.
 func (l *link) runProbe(ask func(ctx context.Context) (same bool, err error), onVerdict func()) {
 	conclude := func(s signal) {
 		l.decide(s)
@@ -133,7 +133,7 @@ func (l *link) runProbe(ask func(ctx context.Context) (same bool, err error), on
 		if same {
 			l.verdict.markSeen()
 		}
-		if err == nil { // while the layer cannot be asked, time does not count
+		if err == nil { // the limit does not run while the layer is unreachable
 			waited += step
 		}
 		timer := time.NewTimer(step)
@@ -172,7 +172,7 @@ func (l *link) sendProbe(ask func(ctx context.Context) (bool, error)) (bool, err
 	return ask(ctx)
 }
 
-// publish sends a text to a group of our layer as it is.
+// publish publishes a text to a group of our layer without marking it.
 func (b *Backplane) publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
 	broker := b.hub.Broker()
 	if broker == nil {

@@ -5,34 +5,34 @@ import (
 	"time"
 )
 
-// event is one event on its way to peers, shared between their queues.
+// event is one event for peers, shared between their queues.
 type event struct {
 	group string
-	text  []byte // as the layer had it: for a broadcast peer the frame, for others the payload
+	text  []byte // as in the layer: the frame for broadcast peers, the payload for others
 	since time.Time
 
 	once  sync.Once
 	frame []byte // of the dialect relay
 }
 
-// cost is what an event counts in a queue, in bytes.
+// cost is the weight of an event in a queue, in bytes.
 func (e *event) cost() int { return len(e.text) + len(e.group) + 64 }
 
-// queue holds what waits for one peer: messages about the connection, which are never dropped, and events, of
-// which the oldest are dropped when there are too many.
+// queue holds control messages and events for one peer. Control messages are never dropped. Of the events, the
+// oldest are dropped when the queue is full.
 type queue struct {
-	signal chan struct{} // holds one token while there may be something to take
+	signal chan struct{} // holds one token while next may return something
 
 	mu           sync.Mutex
 	limit        int
 	control      [][]byte
 	controlBytes int      // bytes in control
-	overflow     func()   // called when these are too many
+	overflow     func()   // called when controlBytes exceeds maxControlBytes
 	events       []*event // a ring: count events from first on
 	first        int
 	count        int
 	bytes        int
-	writing      bool // what was taken last is not known to be written
+	writing      bool // the result of the last next is not written yet
 	flow         flow
 	dropped      uint64 // since the queue was last empty
 	lost         lostGroups
@@ -58,7 +58,7 @@ func (q *queue) wake() {
 	}
 }
 
-// push adds an event. It returns how many were dropped for it, and whether these are the first of a series.
+// push adds an event. It returns the number of events dropped for it, and whether these begin a series of drops.
 func (q *queue) push(e *event) (dropped int, first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -89,7 +89,7 @@ func (q *queue) push(e *event) (dropped int, first bool) {
 	return dropped, first
 }
 
-// pop removes the oldest event. q.mu is held and there is one.
+// pop removes the oldest event. q.mu is held and the queue is not empty.
 func (q *queue) pop() *event {
 	e := q.events[q.first]
 	q.events[q.first] = nil
@@ -99,10 +99,10 @@ func (q *queue) pop() *event {
 	return e
 }
 
-// maxSaid bounds what waits to be said about a connection, in bytes: all that 200,000 wishes take, twice.
+// maxControlBytes bounds the queued control messages: the interest in 200,000 groups, twice.
 const maxControlBytes = 64 << 20
 
-// say adds a message about the connection.
+// pushControl adds a control message.
 func (q *queue) pushControl(message []byte) {
 	q.mu.Lock()
 	q.control = append(q.control, message)
@@ -115,8 +115,8 @@ func (q *queue) pushControl(message []byte) {
 	q.wake()
 }
 
-// take removes what waits: all messages, and events up to most bytes. When that ends a series of drops, recovered is
-// how many there were, and groups are theirs, none if they are too many.
+// next removes all control messages, and events of up to most bytes. If that ends a series of drops, recovered is
+// the number of dropped events, and groups lists their groups, unless these are too many.
 func (q *queue) next(events []*event, most int) (control [][]byte, _ []*event, recovered uint64, groups []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -134,7 +134,7 @@ func (q *queue) next(events []*event, most int) (control [][]byte, _ []*event, r
 		q.wake()
 		return control, events, 0, nil
 	}
-	if len(q.events) > 1024 { // do not keep what one burst needed
+	if len(q.events) > 1024 { // release the memory of a burst
 		q.events = nil
 		q.first = 0
 	}
@@ -145,8 +145,8 @@ func (q *queue) next(events []*event, most int) (control [][]byte, _ []*event, r
 	return control, events, recovered, groups
 }
 
-// abandon empties the queue: it returns how many events were in it, and how many more had been dropped and not told of,
-// with the groups of both.
+// abandon empties and closes the queue. It returns the number of queued events, the number of dropped events that
+// were not reported, and the groups of both.
 func (q *queue) abandon() (events int, untold uint64, groups lostGroups) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -158,14 +158,14 @@ func (q *queue) abandon() (events int, untold uint64, groups lostGroups) {
 	return events, untold, groups
 }
 
-// wrote notes that what was taken last is written.
+// markWritten records that the result of the last next is written.
 func (q *queue) markWritten() {
 	q.mu.Lock()
 	q.writing = false
 	q.mu.Unlock()
 }
 
-// idle reports whether nothing waits or is being written.
+// idle reports whether nothing is queued or being written.
 func (q *queue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -188,7 +188,7 @@ func (q *queue) setFlow(f flow) {
 	}
 }
 
-// load is how many events and bytes wait, and since when the oldest does.
+// load returns the number and bytes of queued events, and the time when the oldest was queued.
 func (q *queue) load() (events, bytes int, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

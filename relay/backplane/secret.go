@@ -11,16 +11,16 @@ import (
 	"github.com/edgerelay/edgerelay/internal/pyjson"
 )
 
-// tolerance is how far the clocks of two nodes may be apart, as in AWX.
+// tolerance is the largest accepted difference between the clocks of two nodes, as in AWX.
 const tolerance = 300 * time.Second
 
 // headerName carries the proof that a node knows the cluster's secret.
 const headerName = "secret"
 
-// Refusal is why a node was not let in. It is a metric's label, and an error.
+// Rejection is the reason for rejecting a node's handshake. It is a metric's label and an error.
 type Rejection string
 
-// The reasons of refusal.
+// The reasons for a rejection.
 const (
 	RejectedMissing   Rejection = "missing_header"
 	RejectedMalformed Rejection = "malformed_header"
@@ -31,19 +31,19 @@ const (
 	RejectedDialect   Rejection = "dialect_off"
 )
 
-// Error says what is wrong and what mends it.
+// Error names the cause and the remedy.
 func (r Rejection) Error() string {
 	switch r {
 	case RejectedMissing:
-		return "there is no secret header: a client that is no node, or a proxy that removes the header"
+		return "the secret header is missing: the client is not a node, or a proxy removes the header"
 	case RejectedMalformed:
 		return "the secret header is not of the form HMAC-SHA256 <seconds>:<hex>"
 	case RejectedSecret:
-		return "the other node has another secret: set the same BROADCAST_WEBSOCKET_SECRET on all nodes"
+		return "the nodes have different secrets; set the same BROADCAST_WEBSOCKET_SECRET on all nodes"
 	case RejectedClock:
-		return "the clocks are more than 300 seconds apart, or the header was recorded earlier: synchronize the clocks"
+		return "the clocks are more than 300 seconds apart, or the header is a replay; synchronize the clocks"
 	case RejectedProof:
-		return "the handshake's proof does not fit its nonce: a replay, or another secret"
+		return "the handshake's proof does not match its nonce: a replay, or a different secret"
 	case RejectedSelf:
 		return "the node has dialled itself"
 	case RejectedDialect:
@@ -52,11 +52,11 @@ func (r Rejection) Error() string {
 	return string(r)
 }
 
-// Secrets are the values that nodes prove to know: the first is used, all are accepted, so that a secret can be
-// exchanged node by node.
+// Secrets are the shared secrets of the cluster. The first is used and all are accepted, so that a secret can be
+// replaced node by node.
 type Secrets []string
 
-// Header returns the header's value at a time, byte for byte as AWX makes it.
+// Header returns the header's value for a time, byte for byte as AWX does.
 func Header(secret string, now time.Time) string {
 	nonce := strconv.FormatInt(now.Unix(), 10)
 	return "HMAC-SHA256 " + nonce + ":" + signNonce(secret, nonce)
@@ -65,8 +65,8 @@ func Header(secret string, now time.Time) string {
 // nativePrefix begins the header of a handshake that can only become edgerelay.v1.
 const nativePrefix = "edgerelay.v1 "
 
-// NativeHeader returns the header's value for a handshake that can only become edgerelay.v1, where a challenge follows.
-// It is of no use to a node that records it: no Python node takes it, and no relay without an answer to the challenge.
+// NativeHeader returns the header's value for a handshake that can only become edgerelay.v1, where a challenge
+// follows. A recorded value is useless: Python nodes reject it, and relays demand an answer to the challenge.
 func NativeHeader(secret string, now time.Time) string {
 	nonce := strconv.FormatInt(now.Unix(), 10)
 	return nativePrefix + nonce + ":" + signNative(secret, nonce)
@@ -89,13 +89,13 @@ func sign(secret string, message []byte) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// Verify checks a header's value. It returns the secret that fits, and how far the sender's clock is behind this
-// node's (also when that is why it is refused); or a [Refusal].
+// Verify checks a header's value. It returns the matching secret and the lag of the sender's clock behind this
+// node's, or a [Rejection]. The lag is also returned with RejectedClock.
 func (s Secrets) Verify(header string, now time.Time) (secret string, skew time.Duration, err error) {
 	return s.verify(header, "HMAC-SHA256 ", signNonce, now)
 }
 
-// VerifyNative is Verify for a value that [NativeHeader] makes.
+// VerifyNative is Verify for values of [NativeHeader].
 func (s Secrets) VerifyNative(header string, now time.Time) (secret string, skew time.Duration, err error) {
 	return s.verify(header, nativePrefix, signNative, now)
 }
@@ -111,7 +111,7 @@ func (s Secrets) verify(header, prefix string, signed func(secret, nonce string)
 	if !ok || !found || nonce == "" || len(nonce) > 20 {
 		return "", 0, RejectedMalformed
 	}
-	for _, candidate := range s { // all of them, so that time does not tell which one fits
+	for _, candidate := range s { // all of them: the time must not reveal the match
 		if hmac.Equal([]byte(signed(candidate, nonce)), []byte(signature)) && secret == "" {
 			secret = candidate
 		}

@@ -10,9 +10,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Serve answers the handshake of another node at the endpoint that path names (see [Endpoint]). It returns as soon as the websocket
-// stands or is refused. A refused node is to be answered with the returned status, which is 0 if the request has been
-// answered. Who does not prove to know the secret gets 403 and learns nothing.
+// Serve answers the handshake of another node at an endpoint (see [Endpoint]). It returns as soon as the connection
+// is accepted or rejected. The caller answers a rejected node with the returned status; 0 means that the request
+// has been answered. A node without proof of the secret gets 403 and no further information.
 func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Dialect) (refused int) {
 	s := b.settings.Load()
 	native := (s.Dialect == Auto || s.Dialect == EdgeRelay) && offers(r, subprotocol)
@@ -28,7 +28,7 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 	switch {
 	case errors.As(err, &rejection):
 	case r.Header.Get(nodeHeader) == b.id:
-		b.stats.reject(RejectedSelf) // nothing to worry about: this node is on its own list of peers
+		b.stats.reject(RejectedSelf) // harmless: this node is in its own list of peers
 		return http.StatusLoopDetected
 	case s.Dialect == EdgeRelay && !native:
 		rejection = RejectedDialect
@@ -39,7 +39,7 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 	}
 	out := b.newOutbox()
 	options := &websocket.AcceptOptions{
-		InsecureSkipVerify: true, // nodes are no pages; the secret tells them
+		InsecureSkipVerify: true, // origins protect browsers; nodes prove the secret
 		CompressionMode:    websocket.CompressionDisabled,
 		OnPingReceived:     out.acceptsPing,
 	}
@@ -49,7 +49,7 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 	}
 	conn, err := websocket.Accept(accepting{w, out}, r, options)
 	if err != nil {
-		return 0 // answered
+		return 0 // Accept has answered
 	}
 	l := b.newLink(conn, out, endpoint)
 	l.address, l.skew = r.RemoteAddr, skew
@@ -59,7 +59,7 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 	return 0
 }
 
-// serveLink serves a node that has dialled this one.
+// serveLink serves a node that dialed this node.
 func (b *Backplane) serveLink(l *link) {
 	defer l.end(nil)
 	var err error
@@ -68,26 +68,27 @@ func (b *Backplane) serveLink(l *link) {
 		if err = l.acceptHandshake(); err != nil {
 			if errors.Is(err, RejectedProof) {
 				b.stats.reject(RejectedProof)
-				b.log.Warn("a node was refused", "address", l.address, "reason", err.Error())
+				b.log.Warn("node rejected", "address", l.address, "reason", err.Error())
 			}
 			l.closeWith(websocket.StatusPolicyViolation, "handshake")
 			return
 		}
-		b.log.Info("a peer has connected", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
+		b.log.Info("peer accepted", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
 		err = l.serveV1()
 	case Broadcast:
-		b.log.Info("a peer has connected", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
+		b.log.Info("peer accepted", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
 		err = l.serveBroadcast()
 	default:
-		b.log.Info("a peer has connected", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
+		b.log.Info("peer accepted", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
 		err = l.serveTask()
 	}
 	if b.ctx.Err() == nil {
-		b.log.Info("a peer is gone", "peer", l.String(), "error", err, "after", time.Since(l.began).Round(time.Millisecond))
+		b.log.Info("peer left", "peer", l.String(), "error", err,
+			"duration", time.Since(l.began).Round(time.Millisecond))
 	}
 }
 
-// Endpoint returns which endpoint a request's path names, whatever prefix comes before it.
+// Endpoint returns the endpoint that a request's path names, after any prefix.
 func Endpoint(path string) (endpoint Dialect, ok bool) {
 	path = strings.TrimSuffix(path, "/")
 	switch {
@@ -110,7 +111,7 @@ func offers(r *http.Request, protocol string) bool {
 	return false
 }
 
-// refusals says when a refusal was last logged, by reason: each once a second at most.
+// rejectionLog limits the log to one line per second and reason.
 type rejectionLog struct {
 	mu   sync.Mutex
 	last map[Rejection]time.Time
@@ -131,5 +132,5 @@ func (b *Backplane) logRejection(r *http.Request, why Rejection, skew time.Durat
 	if skew != 0 {
 		attrs = append(attrs, "clock_behind", skew)
 	}
-	b.log.Warn("a node was refused", attrs...)
+	b.log.Warn("node rejected", attrs...)
 }

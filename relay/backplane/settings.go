@@ -10,38 +10,40 @@ import (
 
 // Settings configure a [Backplane].
 type Settings struct {
-	// Secrets of the cluster, the current one first. At least one.
+	// Secrets are the secrets of the cluster, the current one first. At least one.
 	Secrets Secrets
 	// Discoveries find the peers.
 	Discoveries []Discovery
-	// Dialect restricts what is spoken. Default: auto.
+	// Dialect restricts the dialects of this node. Default: auto.
 	Dialect Dialect
-	// Name is what other relays show for this node; Advertise the URL under which they reach it, if known.
+	// Name is this node's name in its peers' logs, and Advertise the URL under which they reach it, if known.
 	Name, Advertise string
-	// TLS is for https peers; nil verifies against the system's roots.
+	// TLS is the configuration for https peers; nil verifies against the system's roots.
 	TLS *tls.Config
 	// Retry is the longest pause between attempts to dial; it varies by a fifth. Default: 5 s, as in AWX.
 	Retry time.Duration
-	// Ping is the time between pings, and Silence how long an answer may take before a peer is given up. Defaults: 10 s, 20 s.
+	// Ping is the time between pings. A peer that neither answers nor reads for Silence is timed out. Defaults: 10
+	// s, 20 s.
 	Ping, Silence time.Duration
-	// QueueBytes bounds what waits for one peer; the oldest events are dropped. Default: 8 MiB.
+	// QueueBytes bounds the events queued for one peer; beyond it, the oldest are dropped. Default: 8 MiB.
 	QueueBytes int
-	// FrameSize is the longest message that a peer may send, in bytes; a longer one is read past and counted. Default: 16 MiB.
+	// FrameSize is the longest message that a peer may send, in bytes; longer ones are skipped and counted.
+	// Default: 16 MiB.
 	FrameSize int
-	// JoinWait is how long a client's subscription waits at most for peers to know of it. Default: 250 ms.
+	// JoinWait bounds the time that a client's subscription waits for peers to learn of it. Default: 250 ms.
 	JoinWait time.Duration
-	// ProbeWait is how long a Python peer has to show that it is on the same layer. Default: 1 s.
+	// ProbeWait is the time after which a Python peer whose probe has not arrived counts as separate. Default: 1 s.
 	ProbeWait time.Duration
-	// AnyEvent also sends events that no AWX emitter made: neither marked needs_relay nor wrapped. Only for layers
-	// that no Python node with a backplane of its own writes to.
+	// AnyEvent also sends events that no AWX emitter published: neither marked needs_relay nor wrapped. Only for
+	// layers to which no Python node with a backplane of its own publishes.
 	AnyEvent bool
 }
 
-// Dialect is what nodes speak with each other.
+// Dialect is a protocol between nodes.
 type Dialect string
 
-// The dialects. As a setting, broadcast and relay do what an AWX node of that generation does and nothing else, and edgerelay
-// refuses Python nodes.
+// The dialects. As a setting, broadcast and relay limit this node to the behavior of an AWX node of that
+// generation, and edgerelay rejects Python nodes.
 const (
 	Auto      Dialect = "auto"
 	Broadcast Dialect = "broadcast"
@@ -49,7 +51,7 @@ const (
 	EdgeRelay Dialect = "edgerelay"
 )
 
-// withDefaults fills in what is not set.
+// withDefaults fills in the settings that are zero.
 func (s Settings) withDefaults() Settings {
 	def(&s.Dialect, Auto)
 	def(&s.Retry, 5*time.Second)
@@ -69,20 +71,20 @@ func def[T comparable](to *T, value T) {
 	}
 }
 
-// Validate says what is wrong with the settings, if anything.
+// Validate returns an error if a setting is missing or invalid.
 func (s Settings) Validate() error {
 	if len(s.Secrets) == 0 {
-		return errors.New("backplane: no secret; write: secret {env.BROADCAST_WEBSOCKET_SECRET}")
+		return errors.New("backplane: no secret is set; add 'secret {env.BROADCAST_WEBSOCKET_SECRET}'")
 	}
 	for _, v := range s.Secrets {
 		if v == "" {
-			return errors.New("backplane: a secret is empty (is the environment variable set?)")
+			return errors.New("backplane: a secret is empty; check that the environment variable is set")
 		}
 	}
 	switch s.Dialect {
 	case "", Auto, Broadcast, Relay, EdgeRelay:
 	default:
-		return fmt.Errorf("backplane: dialect %q is not one of auto, broadcast, relay, edgerelay", s.Dialect)
+		return fmt.Errorf("backplane: unknown dialect %q; use auto, broadcast, relay or edgerelay", s.Dialect)
 	}
 	if s.Advertise != "" {
 		if _, err := ParseURL(s.Advertise); err != nil {
@@ -95,14 +97,15 @@ func (s Settings) Validate() error {
 	return nil
 }
 
-// ParseURL reads the URL of a node.
+// ParseURL parses the URL of a node.
 func ParseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err == nil && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil) {
-		err = errors.New("it needs a scheme and a host, and nothing but a path behind them")
+		err = errors.New("only scheme, host, port and path are allowed")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("backplane: the peer %q cannot be read; write it like http://10.0.0.2 or https://node2.example.com:8443: %w", text, err)
+		return nil, fmt.Errorf("backplane: invalid URL of a node %q: %w; use a URL such as http://10.0.0.2 "+
+			"or https://node2.example.com:8443", text, err)
 	}
 	return u, nil
 }

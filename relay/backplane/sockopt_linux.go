@@ -8,8 +8,8 @@ import (
 // tcpNotSentLowat is TCP_NOTSENT_LOWAT of <linux/tcp.h>, which package syscall lacks.
 const tcpNotSentLowat = 25
 
-// wakeSoon has the kernel ask for more as soon as little is left that it has not sent. Else it waits until a third of the buffer is free, and a slow
-// link looks for so long as if nothing moved.
+// wakeSoon makes the kernel accept more as soon as few unsent bytes are left. By default it waits until a third of
+// the buffer is free, and a slow link looks stalled for so long.
 func wakeSoon(conn net.Conn) {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
@@ -17,7 +17,7 @@ func wakeSoon(conn net.Conn) {
 	}
 	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, writeBytes) // it works without, too
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, writeBytes) // an optimization; the default is correct as well
 		})
 	}
 }

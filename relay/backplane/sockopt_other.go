@@ -4,5 +4,6 @@ package backplane
 
 import "net"
 
-// wakeSoon: where the kernel cannot be told, a link that moves less than a third of its buffer within the silence is given up.
+// wakeSoon does nothing: without TCP_NOTSENT_LOWAT, a link that moves less than a third of its buffer within the
+// silence times out.
 func wakeSoon(net.Conn) {}

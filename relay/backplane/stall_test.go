@@ -94,7 +94,7 @@ func TestStalledLink(t *testing.T) {
 	if s := source.plane.Stats(); s.Dropped["queue_full"] == 0 {
 		t.Errorf("dropped: %v", s.Dropped)
 	}
-	if !strings.Contains(log.String(), "does not keep up") {
+	if !strings.Contains(log.String(), "slow peer, oldest events dropped") {
 		t.Error("the log does not say that events are dropped")
 	}
 
@@ -147,7 +147,7 @@ func TestSlowLink(t *testing.T) {
 		if got := uint64(c.count()); got+dropped != count {
 			return fmt.Errorf("%d came and %d were dropped of %d", got, dropped, count)
 		}
-		if dropped == 0 || !strings.Contains(log.String(), "keeps up again") || !strings.Contains(farLog.String(), "events from a peer are lost") {
+		if dropped == 0 || !strings.Contains(log.String(), "slow peer recovered") || !strings.Contains(farLog.String(), "peer reports lost events") {
 			return fmt.Errorf("%d dropped, and the logs do not say so on both sides", dropped)
 		}
 		return nil

@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// Stats are a backplane's figures since it was made.
+// Stats are a backplane's counters since New.
 type Stats struct {
-	// FramesIn, FramesOut, EventsIn and EventsOut count websocket messages and events. EventsIn are those handed to local clients.
+	// FramesIn and FramesOut count WebSocket messages, EventsIn and EventsOut events. EventsIn counts events that
+	// were delivered to local clients.
 	FramesIn, FramesOut, EventsIn, EventsOut uint64
-	// Dropped counts what was not passed on, by reason.
+	// Dropped counts dropped events and messages by reason.
 	Dropped map[string]uint64
-	// Refused counts handshakes that were not let in, by reason.
+	// Rejected counts rejected handshakes by reason.
 	Rejected map[Rejection]uint64
-	// ClockSkew is how far another node's clock was behind this one's at the last handshake with a right secret.
+	// ClockSkew is the lag of the other node's clock at the last handshake with a right secret.
 	ClockSkew time.Duration
 }
 
@@ -39,7 +40,7 @@ func (c *counters) reject(why Rejection) {
 	c.mu.Unlock()
 }
 
-// Stats returns the figures now.
+// Stats returns the current counters.
 func (b *Backplane) Stats() Stats {
 	c := &b.stats
 	s := Stats{

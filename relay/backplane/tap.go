@@ -9,27 +9,27 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// listenWait is how long a membership on behalf of peers is waited for; it comes about all the same later.
+// listenWait bounds the wait for a membership on behalf of peers. The membership may still succeed later.
 const listenWait = 10 * time.Second
 
-// tap takes events out of this node's layer for peers that asked for their groups. It is a member of each such group once,
-// however many peers want it.
+// tap receives events from this node's layer for peers that subscribed to their groups. It joins each group once,
+// for any number of peers.
 type tap struct {
 	b *Backplane
 
 	mu     sync.Mutex
 	groups map[string]*tappedGroup
 
-	broadcast atomic.Pointer[[]*link] // peers of the broadcast dialect, which get everything
+	broadcast atomic.Pointer[[]*link] // peers of the broadcast dialect, which receive all events
 }
 
-// tapped is one group that peers want.
+// tappedGroup is one group with subscribed peers.
 type tappedGroup struct {
 	tap   *tap
 	sinks atomic.Pointer[[]*link]
-	ready chan struct{} // closed when events arrive, or listenWait is over
+	ready chan struct{} // closed when the membership is established, or after listenWait
 
-	// guarded by tap.mu
+	// tap.mu guards these fields.
 	stop    func()
 	removed bool
 }
@@ -40,7 +40,7 @@ func (t *tap) init(b *Backplane) {
 	t.broadcast.Store(&[]*link{})
 }
 
-// add sends the groups' events to l from now on. The function that it returns waits until that is so.
+// add subscribes l to the groups. The returned function waits until the memberships are established.
 func (t *tap) add(l *link, groups []string) (wait func(context.Context)) {
 	var ready []chan struct{}
 	t.mu.Lock()
@@ -67,7 +67,7 @@ func (t *tap) add(l *link, groups []string) (wait func(context.Context)) {
 	}
 }
 
-// remove takes groups back.
+// remove unsubscribes l from the groups.
 func (t *tap) remove(l *link, groups []string) {
 	var stops []func()
 	t.mu.Lock()
@@ -91,7 +91,7 @@ func (t *tap) remove(l *link, groups []string) {
 	}
 }
 
-// removeAll takes back all that a link wanted.
+// removeAll ends all subscriptions of a link.
 func (t *tap) removeAll(l *link) {
 	l.groupsMu.Lock()
 	groups := make([]string, 0, len(l.peerGroups))
@@ -105,14 +105,14 @@ func (t *tap) removeAll(l *link) {
 	t.mu.Unlock()
 }
 
-// everything sends l what emitters put into broadcast-group_send.
+// addBroadcast subscribes l to broadcast-group_send.
 func (t *tap) addBroadcast(l *link) {
 	t.mu.Lock()
 	updateSinks(&t.broadcast, l, true)
 	t.mu.Unlock()
 }
 
-// change adds a link to a list that others are reading, or removes it. tap.mu is held.
+// updateSinks adds a link to a list, or removes it, without disturbing concurrent readers. tap.mu is held.
 func updateSinks(list *atomic.Pointer[[]*link], l *link, add bool) {
 	var next []*link
 	for _, other := range *list.Load() {
@@ -140,7 +140,8 @@ func (g *tappedGroup) listen(name string) {
 	}
 }
 
-// hear gets an event of the group. Those without needs_relay came from elsewhere, or travel as a wrapped copy.
+// handle receives an event of the group. Events without needs_relay came from another node, or travel as a wrapped
+// copy.
 func (g *tappedGroup) handle(ev relay.Event) {
 	if ev.Source != relay.FromLayer || ev.Control != nil || !ev.NeedsRelay && !g.tap.b.settings.Load().AnyEvent {
 		return
@@ -159,7 +160,7 @@ func (g *tappedGroup) forward(group string, text []byte) {
 	}
 }
 
-// listenBroadcast listens to broadcast-group_send until the backplane ends.
+// listenBroadcast receives from broadcast-group_send until the backplane ends.
 func (t *tap) listenBroadcast() {
 	ctx, cancel := context.WithTimeout(t.b.ctx, listenWait)
 	stop := t.b.hub.Listen(ctx, broadcastGroup, t.handleBroadcast)
@@ -168,8 +169,8 @@ func (t *tap) listenBroadcast() {
 	stop()
 }
 
-// hearBroadcast gets a wrapped copy. Peers of the broadcast dialect get it as it is. Others get the event
-// in it, unless it is marked: then it is in its own group, too.
+// handleBroadcast receives a wrapped copy. Peers of the broadcast dialect get the copy itself. Other peers get the
+// event in it, unless the copy is marked: then the event is in its own group as well.
 func (t *tap) handleBroadcast(ev relay.Event) {
 	if ev.Source != relay.FromLayer || ev.Control != nil {
 		return
@@ -184,7 +185,7 @@ func (t *tap) handleBroadcast(ev relay.Event) {
 		return
 	}
 	if name, ok := groupOf(ev.Text); ok && t.find(name) == nil {
-		return // nobody wants it: spare the decoding
+		return // no subscribed peer: skip decoding
 	}
 	group, text, err := decodeBroadcast(ev.Text)
 	if err != nil {

@@ -10,17 +10,18 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// rememberWait is how long it is remembered what a web node wanted: it does not say so again when it is dialled again.
+// rememberWait is the time for which the subscriptions of a disconnected web node are kept. The node does not
+// repeat them on a new connection.
 const rememberWait = time.Minute
 
-// remembered is what a Python web node wanted when the connection to it was lost.
+// remembered holds the subscriptions of a disconnected Python web node.
 type remembered struct {
 	peerGroups map[string]map[string]struct{}
 	lost       time.Time
 }
 
-// serveTask serves a Python task node of AWX 22 or later that has dialled this one: it sends the events
-// of the groups that this node's clients want.
+// serveTask serves a Python task node of AWX 22 or later that dialed this node. The peer sends events of the groups
+// that are subscribed on this node.
 func (l *link) serveTask() error {
 	l.startProbing()
 	l.receive = func(_ websocket.MessageType, b []byte) error {
@@ -60,11 +61,12 @@ func (l *link) serveTask() error {
 	return l.run()
 }
 
-// repeatEvery is how often a task node is told again what clients want. Its producer of a group ends with any error of its Redis, and forgets who wanted the
-// group, without a word (awx/main/wsrelay.py); said twice, a wish counts once.
+// repeatEvery is the time between repetitions of this node's interest. A task node's producer of a group ends with
+// any error of its Redis and silently forgets its subscribers (awx/main/wsrelay.py). A repeated subscription counts
+// once.
 const repeatEvery = 30 * time.Second
 
-// repeat tells a task node everything that clients want.
+// repeatInterest sends all subscribed groups to a task node again.
 func (l *link) repeatInterest() {
 	i := &l.b.interest
 	i.mu.Lock()
@@ -74,10 +76,10 @@ func (l *link) repeatInterest() {
 	}
 }
 
-// origin is the channel name under which this node's wishes are counted by a task node.
+// originChannel is the channel name under which a task node counts this node's subscriptions.
 func (l *link) originChannel() string { return "specific." + strings.ToLower(l.b.id) + "!backplane" }
 
-// follow tells a task node everything that clients want, and from now on every change.
+// startInterest sends all subscribed groups to a task node, and then every change.
 func (l *link) startInterest() {
 	i := &l.b.interest
 	i.mu.Lock()
@@ -86,7 +88,7 @@ func (l *link) startInterest() {
 	i.tasks[l] = struct{}{}
 }
 
-// unfollow ends that, and takes back what was told.
+// stopInterest ends these announcements and unsubscribes from all groups.
 func (l *link) stopInterest() {
 	i := &l.b.interest
 	i.mu.Lock()
@@ -97,7 +99,7 @@ func (l *link) stopInterest() {
 	}
 }
 
-// subscribe tells a task node of changes. interest.mu is held.
+// sendSubscription sends changes of interest to a task node. interest.mu is held.
 func (l *link) sendSubscription(joined, left []string) {
 	for _, change := range []struct {
 		kind   string
@@ -109,8 +111,8 @@ func (l *link) sendSubscription(joined, left []string) {
 	}
 }
 
-// feedWeb serves a Python web node of AWX 22 or later that this node has dialled: it is sent the groups that it asks for,
-// as AWX's wsrelay does beside a task node.
+// feedWeb serves a Python web node of AWX 22 or later that this node dialed. The peer receives the groups that it
+// subscribes, as from AWX's wsrelay beside a task node.
 func (l *link) feedWeb() error {
 	l.startProbing()
 	l.send = func(events []*event) error {
@@ -133,7 +135,7 @@ func (l *link) feedWeb() error {
 			l.addOrigin(f.Groups, f.Origin)
 		case "consumer.unsubscribe":
 			l.removeOrigin(f.Groups, f.Origin)
-		default: // wrapped copies for nodes of the other generation, which wsrelay ignores too
+		default: // wrapped copies for the other generation; wsrelay ignores them as well
 		}
 		return nil
 	}
@@ -155,7 +157,7 @@ func (l *link) feedWeb() error {
 	return l.run()
 }
 
-// count notes that a channel of the web node wants groups; the first one of a group joins it.
+// addOrigin subscribes a channel of the web node to groups. The first channel of a group joins it.
 func (l *link) addOrigin(groups []string, origin string) {
 	var join []string
 	l.groupsMu.Lock()
@@ -186,7 +188,7 @@ func (l *link) addOrigin(groups []string, origin string) {
 	l.b.tap.add(l, join)
 }
 
-// uncount notes that a channel of the web node no longer wants groups; the last one of a group leaves it.
+// removeOrigin unsubscribes a channel of the web node from groups. The last channel of a group leaves it.
 func (l *link) removeOrigin(groups []string, origin string) {
 	var leave []string
 	l.groupsMu.Lock()
@@ -205,7 +207,7 @@ func (l *link) removeOrigin(groups []string, origin string) {
 	l.b.tap.remove(l, leave)
 }
 
-// remember keeps what the web node wants for the next connection.
+// rememberGroups keeps the web node's subscriptions for the next link.
 func (l *link) rememberGroups() {
 	l.groupsMu.Lock()
 	peerGroups := l.peerGroups
@@ -221,7 +223,7 @@ func (l *link) rememberGroups() {
 	l.b.mu.Unlock()
 }
 
-// recall takes up what the web node wanted when the connection was lost a moment ago.
+// recallGroups restores the web node's subscriptions from a link that ended less than rememberWait ago.
 func (l *link) recallGroups() {
 	l.b.mu.Lock()
 	m, ok := l.b.memory[l.url]

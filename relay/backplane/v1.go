@@ -14,10 +14,11 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// The dialect edgerelay.v1 is agreed as a websocket subprotocol. Text frames hold one [message], binary frames a batch of
-// events (frame.go). It begins with three messages: the dialled node's hello with a nonce, the dialling node's
-// hello with its own nonce and a proof over both and both names, and the dialled node's welcome with its proof. So neither side
-// takes a recorded handshake for a fresh one. After that both sides may send everything at any time.
+// The dialect edgerelay.v1 is negotiated as a WebSocket subprotocol. Text frames hold one [message], binary frames
+// a batch of events (frame.go). The handshake has three messages: the dialed node's hello with a nonce, the dialing
+// node's hello with its own nonce and a proof, and the dialed node's welcome with its proof. Each proof covers both
+// nonces and both names, so neither side accepts a recorded handshake. After the handshake, both sides may send at
+// any time.
 
 // subprotocol is the name of the dialect in the handshake.
 const subprotocol = "edgerelay.v1"
@@ -25,32 +26,32 @@ const subprotocol = "edgerelay.v1"
 // handshakeWait bounds the handshake.
 const handshakeWait = 10 * time.Second
 
-// message is everything that relays tell each other but events.
+// message is any message between relays except events.
 type message struct {
 	// Type is hello, welcome, layer, interest, joined or lost.
 	Type string `json:"type"`
-	// Node, Name and Layer introduce the sender; Layer alone tells that its channel layer has another identity now.
+	// Node, Name and Layer introduce the sender. Layer alone announces a new identity of its channel layer.
 	Node  string `json:"node,omitempty"`
 	Name  string `json:"name,omitempty"`
 	Layer string `json:"layer,omitempty"`
 	Nonce string `json:"nonce,omitempty"`
 	Proof string `json:"proof,omitempty"`
-	// Join and Leave change what the sender wants; with Reset, Join replaces it. Seq counts these messages, and
-	// names in joined the last one that is in effect.
+	// Join and Leave change the sender's interest; with Reset, Join replaces it. Seq numbers these changes. In
+	// joined, Seq is the last change in effect.
 	Seq   uint64   `json:"seq,omitempty"`
 	Reset bool     `json:"reset,omitempty"`
 	Join  []string `json:"join,omitempty"`
 	Leave []string `json:"leave,omitempty"`
-	// Count is how many events for the receiver are lost, 0 if that is not known, and Groups are theirs; none means
-	// any.
+	// Count is the number of lost events for the receiver, 0 if unknown. Groups lists their groups; none means any
+	// group.
 	Count  uint64   `json:"count,omitempty"`
 	Groups []string `json:"groups,omitempty"`
 }
 
 const (
-	// groupsPerMessage is how many groups are named in one message at most.
+	// groupsPerMessage bounds the groups listed in one message.
 	groupsPerMessage = 1000
-	// maxWants bounds the groups that one peer may ask for.
+	// maxPeerGroups bounds the groups that one peer may subscribe.
 	maxPeerGroups = 200_000
 	// maxIdentity bounds the length of a node's id, name and layer.
 	maxIdentity = 256
@@ -58,10 +59,10 @@ const (
 
 var (
 	errMoved     = errors.New("this node has moved to another channel layer")
-	errRedundant = errors.New("there is a connection to this node already")
+	errRedundant = errors.New("another link to this node exists")
 )
 
-// proof shows that a side knows the secret and takes part in this very handshake.
+// proof proves knowledge of the secret and participation in this handshake.
 func proof(secret, side string, server, client message) string {
 	return sign(secret, fmt.Appendf(nil, "edgerelay.v1 %s %q %q %q %q %q %q", side,
 		server.Nonce, server.Node, server.Layer, client.Nonce, client.Node, client.Layer))
@@ -71,7 +72,7 @@ func (b *Backplane) hello() message {
 	return message{Type: "hello", Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Nonce: rand.Text()}
 }
 
-// greetClient is the dialled node's part of the handshake.
+// acceptHandshake is the dialed node's part of the handshake.
 func (l *link) acceptHandshake() error {
 	ctx, cancel := context.WithTimeout(l.ctx, handshakeWait)
 	defer cancel()
@@ -92,7 +93,7 @@ func (l *link) acceptHandshake() error {
 	return RejectedProof
 }
 
-// greetServer is the dialling node's part. secret is the one that the header was made with.
+// startHandshake is the dialing node's part. secret is the secret of the request's header.
 func (l *link) startHandshake(secret string) error {
 	ctx, cancel := context.WithTimeout(l.ctx, handshakeWait)
 	defer cancel()
@@ -138,7 +139,7 @@ func (l *link) writeMessage(ctx context.Context, m message) error {
 	return l.conn.Write(ctx, websocket.MessageText, b)
 }
 
-// hear reads a message of the handshake.
+// readHandshake reads a message of the handshake.
 func (l *link) readHandshake(ctx context.Context, kind string) (m message, err error) {
 	l.conn.SetReadLimit(8 << 10)
 	defer l.conn.SetReadLimit(-1)
@@ -147,10 +148,10 @@ func (l *link) readHandshake(ctx context.Context, kind string) (m message, err e
 		return m, err
 	}
 	if err := json.Unmarshal(b, &m); err != nil || m.Type != kind {
-		return m, fmt.Errorf("the peer's %s is missing in the handshake", kind)
+		return m, fmt.Errorf("handshake: the peer sent no %s", kind)
 	}
 	if len(m.Node) > maxIdentity || len(m.Name) > maxIdentity || len(m.Layer) > maxIdentity || kind == "hello" && m.Node == "" {
-		return m, errors.New("the peer's hello is not sound")
+		return m, errors.New("handshake: the peer's hello is invalid")
 	}
 	return m, nil
 }
@@ -173,7 +174,7 @@ func (l *link) serveV1() error {
 	return l.run()
 }
 
-// replace has another link asked for what this one, which has ended, was asked for.
+// replace chooses another source in place of this link, which has ended.
 func (l *link) replace() {
 	i := &l.b.interest
 	i.mu.Lock()
@@ -186,16 +187,17 @@ func (l *link) replace() {
 	close(l.peer.replaced)
 }
 
-// say queues a message.
+// sendMessage queues a message.
 func (l *link) sendMessage(m message) {
 	b, err := json.Marshal(m)
-	if err != nil { // strings and numbers always can be
+	if err != nil { // strings and numbers never fail
 		panic(err)
 	}
 	l.queue.pushControl(b)
 }
 
-// ask tells the peer what this node wants. interest.mu is held. It returns the number of the last message.
+// sendInterest sends a change of interest to the peer. interest.mu is held. It returns the sequence number of the
+// last message.
 func (l *link) sendInterest(reset bool, join, leave []string) uint64 {
 	for reset || len(join) > 0 || len(leave) > 0 {
 		l.peer.askedSeq++
@@ -213,7 +215,7 @@ func splitGroups(groups []string) (some, rest []string) {
 	return groups[:n], groups[n:]
 }
 
-// lost tells a relay how many events it did not get, and of which groups.
+// sendLoss reports to a relay how many events it missed, and in which groups.
 func (l *link) sendLoss(n uint64, groups []string) {
 	if l.dialect == EdgeRelay {
 		l.sendMessage(message{Type: "lost", Count: n, Groups: groups})
@@ -235,7 +237,7 @@ func (l *link) sendBatch(events []*event) error {
 func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 	if kind == websocket.MessageBinary {
 		events := decodeBatch(b, nil, l.fault)
-		if !l.phase().isSource() { // another node with the same layer has taken over, or it is our own
+		if !l.phase().isSource() { // another node is the source of this layer, or the layer is our own
 			l.b.stats.drop(faultSource, len(events))
 			return nil
 		}
@@ -267,7 +269,7 @@ func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 	return nil
 }
 
-// wanted puts a change of the peer's interest into effect, and answers when events of what it joined arrive.
+// applyInterest applies a change of the peer's interest, and confirms it once the memberships are established.
 func (l *link) applyInterest(m message) {
 	i := &l.b.interest
 	i.mu.Lock()
@@ -286,14 +288,14 @@ func (l *link) applyInterest(m message) {
 		ctx, cancel := context.WithTimeout(l.ctx, listenWait)
 		defer cancel()
 		wait(ctx)
-		if before != nil { // in order: an answer stands for all that was asked before, too
+		if before != nil { // in order: a confirmation covers all earlier changes
 			<-before
 		}
 		l.sendMessage(message{Type: "joined", Seq: m.Seq})
 	}()
 }
 
-// want changes the set of groups that a relay wants, and returns the difference.
+// updateGroups changes the set of groups that a relay subscribes, and returns the difference.
 func (l *link) updateGroups(reset bool, join, leave []string) (joined, left []string) {
 	l.groupsMu.Lock()
 	defer l.groupsMu.Unlock()

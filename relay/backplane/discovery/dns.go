@@ -14,20 +14,20 @@ import (
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
-// DNS finds peers behind a name, such as that of a Kubernetes headless service, and follows it as it changes.
+// DNS finds peers behind a DNS name, such as that of a Kubernetes headless service, and follows its changes.
 type DNS struct {
-	// Name is looked up: A and AAAA records, or SRV records where it begins with an underscore, as in
+	// Name is looked up for A and AAAA records, or for SRV records if it begins with an underscore, as in
 	// _http._tcp.edgerelay.awx.svc.cluster.local.
 	Name string
-	// Scheme is http or https; Port is for A and AAAA records.
+	// Scheme is http or https. Port is the port of nodes behind A and AAAA records.
 	Scheme string
 	Port   int
-	// Python is the dialect of Python nodes behind the name; empty if there are none. They are sent AWX's
+	// Python is the dialect of Python nodes behind the name; empty if there are none. Python nodes are sent AWX's
 	// header, which can be replayed.
 	Python backplane.Dialect
 	// Every is the time between look-ups. Default: 10 s.
 	Every time.Duration
-	// Resolver is the system's if nil.
+	// Resolver looks up the name; nil is the system's resolver.
 	Resolver *net.Resolver
 	Log      *slog.Logger
 }
@@ -54,11 +54,11 @@ func (d *DNS) Run(ctx context.Context, found func([]backplane.Target)) {
 		switch {
 		case err != nil && ctx.Err() == nil:
 			if !failing {
-				d.Log.Warn("peers cannot be looked up in DNS; those that are known stay", "name", d.Name, "error", err)
+				d.Log.Warn("DNS look-up of peers failed, known peers stay", "name", d.Name, "error", err)
 			}
 		case err == nil && (last == nil || !slices.Equal(targets, last)):
 			last = targets
-			d.Log.Info("peers in DNS", "name", d.Name, "count", len(targets))
+			d.Log.Info("peers found in DNS", "name", d.Name, "count", len(targets))
 			found(targets)
 		}
 		failing = err != nil

@@ -1,7 +1,7 @@
-// Package discovery finds the peers of a backplane: in DNS, in a registry that nodes share in Redis, and through the
-// heartbeats that AWX's web nodes send through PostgreSQL. A fixed list is [backplane.Static].
+// Package discovery finds the peers of a backplane: in DNS, in a registry in Redis, and by the heartbeats that
+// AWX's web nodes send through PostgreSQL. A fixed list is [backplane.Static].
 //
-// All of them keep what they have found while the service they ask cannot be reached.
+// Each discovery keeps its last result while its service is unreachable.
 package discovery
 
 import (
@@ -9,7 +9,7 @@ import (
 	"encoding/hex"
 )
 
-// fingerprint tells apart addresses that hold passwords, without giving them away.
+// fingerprint identifies an address that may contain a password, without revealing it.
 func fingerprint(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:4])

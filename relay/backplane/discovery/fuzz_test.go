@@ -19,7 +19,7 @@ func FuzzHeartbeat(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload string) {
 		p := &Postgres{Hostname: "self", Scheme: "http", Port: 8013}
 		nodes := map[string]webNode{"known": {address: "10.0.0.1"}}
-		p.hear(nodes, payload)
+		p.handleHeartbeat(nodes, payload)
 		if len(nodes) > 2 {
 			t.Errorf("%q added %d nodes", payload, len(nodes)-1)
 		}

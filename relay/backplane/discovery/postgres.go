@@ -21,17 +21,19 @@ import (
 // heartbeats is the PostgreSQL channel on which AWX's web nodes announce themselves.
 const heartbeats = "web_ws_heartbeat"
 
-// Postgres finds web nodes of AWX 22 and later by their heartbeats, and announces this node as one of them, so that
+// Postgres finds web nodes of AWX 22 and later by their heartbeats. It announces this node as a web node, so that
 // Python task nodes dial it.
 type Postgres struct {
-	// DSN is the connection string, as in postgres://awx:password@db/awx. LISTEN needs a session: no PgBouncer in transaction mode.
+	// DSN is the connection string, such as postgres://awx:password@db/awx. LISTEN needs a session, so PgBouncer in
+	// transaction mode does not work.
 	DSN string
-	// Hostname is this node's name in the cluster; IP, if known, the address that task nodes are to dial.
+	// Hostname is this node's name in the cluster; IP, if known, the address that task nodes dial.
 	Hostname, IP string
-	// Scheme and Port are those of all nodes, as BROADCAST_WEBSOCKET_PROTOCOL and _PORT in AWX.
+	// Scheme and Port are those of all nodes, as AWX's BROADCAST_WEBSOCKET_PROTOCOL and _PORT.
 	Scheme string
 	Port   int
-	// Every is the time between heartbeats, Silence how long a node without one is kept. Defaults: 15 s and 60 s.
+	// Every is the time between heartbeats. A node without a heartbeat for Silence is removed. Defaults: 15 s and
+	// 60 s.
 	Every, Silence time.Duration
 	Log            *slog.Logger
 }
@@ -40,34 +42,36 @@ var _ backplane.Discovery = (*Postgres)(nil)
 
 // Key implements [backplane.Discovery].
 func (p *Postgres) Key() string {
-	return fmt.Sprint("postgres ", fingerprint(p.DSN), " ", p.Hostname, " ", p.IP, " ", p.Scheme, ":", p.Port, " ", p.Every, " ", p.Silence)
+	return fmt.Sprint("postgres ", fingerprint(p.DSN), " ", p.Hostname, " ", p.IP, " ",
+		p.Scheme, ":", p.Port, " ", p.Every, " ", p.Silence)
 }
 
-// Validate says what is wrong, if anything.
+// Validate returns an error if a setting is missing or invalid.
 func (p *Postgres) Validate() error {
-	if _, err := pgx.ParseConfig(p.DSN); err != nil { // its text may hold the password
-		return errors.New("backplane: discovery postgres: the connection string cannot be read; write it like postgres://user:password@host:5432/awx")
+	if _, err := pgx.ParseConfig(p.DSN); err != nil { // the error may contain the password
+		return errors.New("backplane: postgres: invalid connection string; " +
+			"use a value such as postgres://user:password@host:5432/awx")
 	}
 	if p.Hostname == "" {
-		return errors.New("backplane: discovery postgres: this node has no name; write node_name <name>")
+		return errors.New("backplane: postgres: this node has no name; add 'node_name <name>'")
 	}
 	return nil
 }
 
-// heartbeat is what web nodes send.
+// heartbeat is the message of a web node.
 type heartbeat struct {
 	Hostname string  `json:"hostname"`
 	IP       *string `json:"ip"`
 	Action   string  `json:"action"`
 }
 
-// webNode is a node that was heard of.
+// webNode is a known web node.
 type webNode struct {
 	address string
 	heard   time.Time
 }
 
-// Run implements [backplane.Discovery].
+// Run implements [backplane.Discovery]. It reconnects after an error, with a growing pause.
 func (p *Postgres) Run(ctx context.Context, found func([]backplane.Target)) {
 	nodes := map[string]webNode{}
 	wait := time.Second
@@ -82,7 +86,7 @@ func (p *Postgres) Run(ctx context.Context, found func([]backplane.Target)) {
 			wait, failing = time.Second, false
 		}
 		if !failing {
-			p.Log.Warn("PostgreSQL cannot be reached: other nodes do not hear of this one; those that are known stay", "error", err)
+			p.Log.Warn("PostgreSQL unreachable, known peers stay", "error", err)
 		}
 		failing = true
 		select {
@@ -102,17 +106,17 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 		return err
 	}
 	defer func() {
-		goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if ctx.Err() != nil && !conn.IsClosed() {
-			_ = p.announce(goodbye, conn, "offline") // peers forget it anyway
+			_ = p.announce(leaving, conn, "offline") // best effort: peers time it out anyway
 		}
-		_ = conn.Close(goodbye)
+		_ = conn.Close(leaving)
 	}()
 	if _, err := conn.Exec(connecting, "LISTEN "+heartbeats); err != nil {
 		return err
 	}
-	p.Log.Info("listening to heartbeats of web nodes", "channel", heartbeats, "hostname", p.Hostname)
+	p.Log.Info("receiving heartbeats of web nodes", "channel", heartbeats, "hostname", p.Hostname)
 	every, silence := p.Every, p.Silence
 	if every <= 0 {
 		every = 15 * time.Second
@@ -120,7 +124,7 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 	if silence <= 0 {
 		silence = 4 * every
 	}
-	for name, n := range nodes { // what was missed while there was no connection is nobody's fault
+	for name, n := range nodes { // heartbeats were missed because this node was disconnected
 		n.heard = time.Now()
 		nodes[name] = n
 	}
@@ -145,7 +149,7 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 			}
 			return err
 		}
-		if p.hear(nodes, n.Payload) {
+		if p.handleHeartbeat(nodes, n.Payload) {
 			found(p.targets(nodes))
 		}
 	}
@@ -165,8 +169,8 @@ func (p *Postgres) announce(ctx context.Context, conn *pgx.Conn, action string) 
 	return err
 }
 
-// hear takes a heartbeat in, and reports whether it changes anything. What is not sound is passed over.
-func (p *Postgres) hear(nodes map[string]webNode, payload string) (changed bool) {
+// handleHeartbeat updates the nodes, and reports whether they change. Invalid heartbeats are ignored.
+func (p *Postgres) handleHeartbeat(nodes map[string]webNode, payload string) (changed bool) {
 	var h heartbeat
 	if json.Unmarshal([]byte(payload), &h) != nil || h.Hostname == "" || h.Hostname == p.Hostname {
 		return false

@@ -15,13 +15,13 @@ import (
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
-// Redis finds peers in a registry in a Redis that all nodes share: each announces its URL again and again.
+// Redis finds peers in a registry in a Redis that all nodes share. Each node announces its URL again and again.
 type Redis struct {
 	// URL is the Redis: redis://, rediss:// or unix://.
 	URL string
 	// Advertise is the URL under which other nodes reach this one.
 	Advertise string
-	// Every is the time between announcements, TTL how long one holds. Defaults: 5 s and 15 s.
+	// Every is the time between announcements, TTL the lifetime of an announcement. Defaults: 5 s and 15 s.
 	Every, TTL time.Duration
 	Log        *slog.Logger
 }
@@ -31,7 +31,7 @@ var _ backplane.Discovery = (*Redis)(nil)
 // registry is a sorted set of node URLs; the score is the time of the last announcement by Redis's own clock.
 const registry = "edgerelay:nodes"
 
-// announceScript adds ARGV[1], drops what is older than ARGV[2] seconds, and returns the rest.
+// announceScript adds ARGV[1], removes entries older than ARGV[2] seconds, and returns the rest.
 var announceScript = goredis.NewScript(`local now=tonumber(redis.call('TIME')[1])
 redis.call('ZADD',KEYS[1],now,ARGV[1])
 redis.call('ZREMRANGEBYSCORE',KEYS[1],'-inf','('..(now-tonumber(ARGV[2])))
@@ -43,13 +43,13 @@ func (r *Redis) Key() string {
 	return fmt.Sprint("redis ", fingerprint(r.URL), " ", r.Advertise, " ", r.Every, " ", r.TTL)
 }
 
-// Validate says what is wrong, if anything.
+// Validate returns an error if a setting is missing or invalid.
 func (r *Redis) Validate() error {
 	if _, err := goredis.ParseURL(r.URL); err != nil {
-		return errors.New("backplane: discovery redis: the url cannot be read; write it like redis://user:password@host:6379/0")
+		return errors.New("backplane: redis: invalid URL; use a value such as redis://user:password@host:6379/0")
 	}
 	if r.Advertise == "" {
-		return errors.New("backplane: discovery redis: write advertise <url>, under which other nodes reach this one")
+		return errors.New("backplane: redis: no URL to announce; add 'advertise <url>' with the URL of this node")
 	}
 	return nil
 }
@@ -58,7 +58,8 @@ func (r *Redis) Validate() error {
 func (r *Redis) Run(ctx context.Context, found func([]backplane.Target)) {
 	options, err := goredis.ParseURL(r.URL)
 	if err != nil {
-		r.Log.Error("the registry's url cannot be read", "error", "write it like redis://user:password@host:6379/0")
+		r.Log.Error("invalid URL of the peer registry",
+			"remedy", "use a value such as redis://user:password@host:6379/0")
 		return
 	}
 	options.DisableIdentity = true
@@ -84,7 +85,7 @@ func (r *Redis) Run(ctx context.Context, found func([]backplane.Target)) {
 		switch {
 		case err != nil && ctx.Err() == nil:
 			if !failing {
-				r.Log.Warn("the registry of peers cannot be reached; those that are known stay", "error", err)
+				r.Log.Warn("peer registry unreachable, known peers stay", "error", err)
 			}
 		case err == nil:
 			slices.Sort(nodes)
@@ -97,20 +98,20 @@ func (r *Redis) Run(ctx context.Context, found func([]backplane.Target)) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			client.ZRem(goodbye, registry, r.Advertise) // it expires by itself otherwise
+			client.ZRem(leaving, registry, r.Advertise) // best effort: the entry expires anyway
 			return
 		}
 	}
 }
 
-// targets are the registered nodes but this one.
+// targets returns the registered nodes except this one. Invalid entries are ignored.
 func (r *Redis) targets(nodes []string) []backplane.Target {
 	targets := []backplane.Target{}
 	for _, n := range nodes {
 		if _, err := backplane.ParseURL(n); err != nil {
-			continue // somebody else's
+			continue // not written by a relay
 		}
 		if strings.TrimSuffix(n, "/") != strings.TrimSuffix(r.Advertise, "/") {
 			targets = append(targets, backplane.Target{URL: n, Dialect: backplane.Auto, Found: true})
