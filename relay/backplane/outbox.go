@@ -15,38 +15,79 @@ import (
 )
 
 const (
-	// writeBytes is how much is written to a connection at a time, and mostWaiting how much may wait there when a ping is still answered.
-	writeBytes, maxQueuedForPong = 32 << 10, 1 << 20
-	// fullWait is how long a write takes at least that had to wait for the peer to take something.
+	// writeBytes bounds one write to a connection.
+	writeBytes = 32 << 10
+	// maxQueuedForPong bounds the bytes queued for a peer whose pings are still answered.
+	maxQueuedForPong = 1 << 20
+	// slowWrite is the shortest duration of a write that had to wait for the peer to read.
 	slowWrite = 10 * time.Millisecond
-	// keptBytes is the largest buffer that is used again.
+	// maxPooledBytes is the largest buffer that is reused.
 	maxPooledBytes = 256 << 10
 )
 
-// outbox stands between a websocket and its connection, and takes what is written without waiting for the peer to take it. Package
-// websocket answers pings from the goroutine that reads, under a lock that whoever writes holds: with a connection that is full both
-// ways, two nodes that ping each other would each wait for the other to read.
-//
-// What is written leaves by itself, or, after hold, when flush is called.
-type outbox struct {
-	conn         io.ReadWriteCloser
-	silence      func() time.Duration // how long the peer may take nothing
-	lastProgress atomic.Int64         // relay.Ticks of when something last came from it, or it made room for more
+// outboxPhase is the treatment of writes to an outbox.
+type outboxPhase uint8
 
-	mu      sync.Mutex
-	free    sync.Cond // nobody is writing to conn
-	queued  []byte
-	held    bool
-	writing bool
-	closed  bool
-	err     error
+const (
+	outboxDirect  outboxPhase = iota // writes leave at once
+	outboxHeld                       // writes are queued until flush
+	outboxClosing                    // queued bytes still leave; further writes fail
+	outboxFailed                     // a write has failed; the connection is closed
+
+	outboxPhases // the number of phases
+)
+
+// outboxSignal moves an outbox from one phase to the next.
+type outboxSignal uint8
+
+const (
+	outboxHold outboxSignal = iota
+	outboxFlush
+	outboxClose
+	outboxFail
+
+	outboxSignals // the number of signals
+)
+
+// next returns the phase that follows p on a signal.
+func (p outboxPhase) next(s outboxSignal) outboxPhase {
+	switch {
+	case s == outboxFail:
+		return outboxFailed
+	case p == outboxFailed || p == outboxClosing:
+		return p
+	case s == outboxClose:
+		return outboxClosing
+	case s == outboxHold:
+		return outboxHeld
+	}
+	return outboxDirect
 }
 
-var errStalled = errors.New("the peer takes nothing")
+// outbox buffers the writes of a WebSocket, so that they never wait for the peer to read. Package websocket answers
+// pings from the reading goroutine, under the lock of the writers. Without an outbox, two nodes that ping each other
+// over a connection that is full in both directions would each wait for the other to read.
+//
+// Written bytes leave at once or, after hold, with flush.
+type outbox struct {
+	conn    io.ReadWriteCloser
+	silence func() time.Duration // limit of a write without progress
+	// lastProgress is the time in relay.Ticks at which the peer last sent bytes or read some.
+	lastProgress atomic.Int64
+
+	mu      sync.Mutex // guards the fields below
+	free    sync.Cond  // signaled when writing becomes false
+	queued  []byte
+	phase   outboxPhase
+	writing bool  // a goroutine writes to conn
+	err     error // of the failed write
+}
+
+var errStalled = errors.New("timed out: the peer does not read")
 
 var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// newOutbox returns the outbox of a connection that is still to be made.
+// newOutbox returns an outbox whose connection is set later.
 func (b *Backplane) newOutbox() *outbox {
 	o := &outbox{silence: func() time.Duration { return b.settings.Load().Silence }}
 	o.free.L = &o.mu
@@ -62,42 +103,50 @@ func (o *outbox) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements [io.Writer]. An error is that of an earlier write.
+// Write implements [io.Writer]. It returns the error of an earlier write.
 func (o *outbox) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
-	case o.err != nil:
+	case o.phase == outboxFailed:
 		return 0, o.err
-	case o.closed:
+	case o.phase == outboxClosing:
 		return 0, net.ErrClosed
 	case o.queued == nil:
 		o.queued = (*outBuffers.Get().(*[]byte))[:0]
 	}
 	o.queued = append(o.queued, b...)
-	if !o.held && !o.writing {
-		o.writing = true
-		go func() {
-			o.mu.Lock()
-			o.writeQueued()
-			o.mu.Unlock()
-		}()
+	if o.phase == outboxDirect {
+		o.startWriting()
 	}
 	return len(b), nil
 }
 
-// hold keeps what is written from now on until flush.
+// startWriting writes queued bytes in a goroutine, unless one does already. o.mu is held.
+func (o *outbox) startWriting() {
+	if o.writing {
+		return
+	}
+	o.writing = true
+	go func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.writeQueued()
+	}()
+}
+
+// hold queues all further writes until flush.
 func (o *outbox) hold() {
 	o.mu.Lock()
-	o.held = true
+	o.phase = o.phase.next(outboxHold)
 	o.mu.Unlock()
 }
 
-// flush returns when all that has been written before is with the kernel, or can never be.
+// flush returns once the kernel has all bytes written before, or a write has failed.
 func (o *outbox) flush() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.held = false
+	o.phase = o.phase.next(outboxFlush)
 	for o.writing {
 		o.free.Wait()
 	}
@@ -106,9 +155,9 @@ func (o *outbox) flush() error {
 	return o.err
 }
 
-// empty writes what waits. o.mu is held, but not meanwhile, and the caller has set o.writing.
+// writeQueued writes all queued bytes. o.mu is held, but released during writes; the caller has set o.writing.
 func (o *outbox) writeQueued() {
-	for len(o.queued) > 0 && o.err == nil {
+	for len(o.queued) > 0 && o.phase != outboxFailed {
 		b := o.queued
 		o.queued = nil
 		o.mu.Unlock()
@@ -117,11 +166,14 @@ func (o *outbox) writeQueued() {
 			outBuffers.Put(&b)
 		}
 		o.mu.Lock()
-		o.err = err
+		if err != nil {
+			o.err = err
+			o.phase = o.phase.next(outboxFail)
+		}
 	}
 	o.writing = false
 	o.free.Broadcast()
-	if o.closed || o.err != nil {
+	if o.phase == outboxClosing || o.phase == outboxFailed {
 		o.mu.Unlock()
 		_ = o.conn.Close()
 		o.mu.Lock()
@@ -140,7 +192,7 @@ func (o *outbox) writeChunks(b []byte) error {
 		if err != nil {
 			return err
 		}
-		// What the kernel takes at once says nothing of the peer, which may be gone.
+		// A fast write only fills the kernel's buffer; it proves nothing about the peer.
 		if now := time.Now(); now.Sub(began) >= slowWrite {
 			o.lastProgress.Store(relay.Ticks(now))
 		}
@@ -149,7 +201,7 @@ func (o *outbox) writeChunks(b []byte) error {
 	return nil
 }
 
-// cut ends the connection without a word: TLS would wait to say goodbye.
+// abort closes the connection without a TLS close alert, which would wait for the peer.
 func (o *outbox) abort() {
 	if t, ok := o.conn.(interface{ NetConn() net.Conn }); ok {
 		_ = t.NetConn().Close()
@@ -158,40 +210,34 @@ func (o *outbox) abort() {
 	_ = o.conn.Close()
 }
 
-// Close implements [io.Closer]. It returns at once; what waits is still written, if that does not take long, and then the connection is closed.
+// Close implements [io.Closer]. It returns at once. Queued bytes are written within closeTimeout, and then the
+// connection is closed.
 func (o *outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
+	before := o.phase
+	if o.phase = before.next(outboxClose); o.phase == before {
 		return nil
 	}
-	o.closed = true
-	if !o.writing {
-		o.writing = true
-		go func() {
-			o.mu.Lock()
-			o.writeQueued()
-			o.mu.Unlock()
-		}()
-	}
+	o.startWriting()
 	time.AfterFunc(closeTimeout, o.abort)
 	return nil
 }
 
-// answers tells whether to answer a ping: not that of a peer who does not take the answers.
+// acceptsPing reports whether to answer a ping. A peer that does not read the answers gets no more of them.
 func (o *outbox) acceptsPing(context.Context, []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.queued) < maxQueuedForPong
 }
 
-// accepting is a response whose connection is hijacked with an outbox before it.
+// accepting is a response whose hijacked connection gets an outbox.
 type accepting struct {
 	http.ResponseWriter
 	out *outbox
 }
 
-// Unwrap is for [http.NewResponseController].
+// Unwrap serves [http.NewResponseController].
 func (a accepting) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // Hijack implements [http.Hijacker].
@@ -200,14 +246,14 @@ func (a accepting) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	_ = conn.SetDeadline(time.Time{}) // the server's are for requests
+	_ = conn.SetDeadline(time.Time{}) // the server's deadlines concern requests
 	shrinkBuffer(conn)
 	a.out.conn = conn
 	boxed := boxedConn{conn, a.out}
 	return boxed, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(boxed)), nil
 }
 
-// boxedConn is a connection with an outbox before it.
+// boxedConn is a connection whose reads and writes pass an outbox.
 type boxedConn struct {
 	net.Conn
 	out *outbox
@@ -217,7 +263,7 @@ func (c boxedConn) Read(b []byte) (int, error)  { return c.out.Read(b) }
 func (c boxedConn) Write(b []byte) (int, error) { return c.out.Write(b) }
 func (c boxedConn) Close() error                { return c.out.Close() }
 
-// dialing is a transport that puts an outbox before a connection that is upgraded.
+// dialing is a transport that gives an upgraded connection an outbox.
 type dialing struct {
 	http.RoundTripper
 	out *outbox

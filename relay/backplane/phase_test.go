@@ -78,3 +78,20 @@ func TestQueueFollowsPhase(t *testing.T) {
 		t.Errorf("%v, flow %d after the end", l.phase(), l.queue.flow)
 	}
 }
+
+func TestOutboxTransitions(t *testing.T) {
+	table := map[outboxPhase][outboxSignals]outboxPhase{
+		// on             hold, flush, close, fail
+		outboxDirect:  {outboxHeld, outboxDirect, outboxClosing, outboxFailed},
+		outboxHeld:    {outboxHeld, outboxDirect, outboxClosing, outboxFailed},
+		outboxClosing: {outboxClosing, outboxClosing, outboxClosing, outboxFailed},
+		outboxFailed:  {outboxFailed, outboxFailed, outboxFailed, outboxFailed},
+	}
+	for p := range outboxPhases {
+		for s := range outboxSignals {
+			if got, want := p.next(s), table[p][s]; got != want {
+				t.Errorf("phase %d on signal %d: %d, want %d", p, s, got, want)
+			}
+		}
+	}
+}

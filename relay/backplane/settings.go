@@ -101,7 +101,7 @@ func (s Settings) Validate() error {
 func ParseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err == nil && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil) {
-		err = errors.New("only scheme, host, port and path are allowed")
+		err = errors.New("it needs the scheme http or https, a host, and no user or query")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("backplane: invalid URL of a node %q: %w; use a URL such as http://10.0.0.2 "+

@@ -140,7 +140,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		"no secret": {},
 		"is empty":  {Secrets: backplane.Secrets{"s", ""}},
 		"dialect":   {Secrets: good.Secrets, Dialect: "latin"},
-		"cannot be": {Secrets: good.Secrets, Advertise: "node2"},
+		"invalid URL": {Secrets: good.Secrets, Advertise: "node2"},
 		"negative":  {Secrets: good.Secrets, Ping: -1},
 	} {
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), word) {
