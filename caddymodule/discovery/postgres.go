@@ -30,7 +30,7 @@ type Postgres struct {
 	Scheme string `json:"scheme,omitempty"`
 	// Port is the port of all web nodes, as AWX's BROADCAST_WEBSOCKET_PORT. Default: 80 for http, 443 for https.
 	Port int `json:"port,omitempty"`
-	// Every is the time between heartbeats. A node that has been silent for four times as long is removed. Default: 15s.
+	// Every is the time between heartbeats. A node is removed after four times as long without one. Default: 15s.
 	Every caddy.Duration `json:"every,omitempty"`
 
 	settings discovery.Postgres

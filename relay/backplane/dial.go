@@ -62,7 +62,10 @@ type dialer struct {
 }
 
 func newDialer(b *Backplane, t Target, cancel context.CancelFunc) *dialer {
-	d := &dialer{b: b, target: t, cancel: cancel, done: make(chan struct{}), endpoint: Broadcast, state: StateConnecting, since: time.Now()}
+	d := &dialer{
+		b: b, target: t, cancel: cancel, done: make(chan struct{}),
+		endpoint: Broadcast, state: StateConnecting, since: time.Now(),
+	}
 	if t.Dialect == Relay {
 		d.endpoint = Relay
 	}
@@ -189,7 +192,7 @@ func (d *dialer) connect(ctx context.Context) error {
 			return err
 		}
 		if d.target.Found {
-			return fmt.Errorf("%w; if the peer is a Python node, list it in peers, or set dialect in the discovery", err)
+			return fmt.Errorf("%w; if the peer is a Python node, list it in peers or set the discovery's dialect", err)
 		}
 		d.secret = secret // the secret may be right, and the node not a relay
 		if !errors.Is(err, RejectedSecret) {
@@ -250,7 +253,8 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 	}
 	dialing, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
-	conn, resp, err := websocket.Dial(dialing, strings.TrimSuffix(d.target.URL, "/")+"/websocket/"+string(endpoint)+"/", options)
+	url := strings.TrimSuffix(d.target.URL, "/") + "/websocket/" + string(endpoint) + "/"
+	conn, resp, err := websocket.Dial(dialing, url, options)
 	if err != nil {
 		return d.handshakeError(resp, err)
 	}

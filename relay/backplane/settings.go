@@ -91,7 +91,8 @@ func (s Settings) Validate() error {
 			return err
 		}
 	}
-	if s.Retry < 0 || s.Ping < 0 || s.Silence < 0 || s.QueueBytes < 0 || s.FrameSize < 0 || s.JoinWait < 0 || s.ProbeWait < 0 {
+	shortest := min(s.Retry, s.Ping, s.Silence, s.JoinWait, s.ProbeWait)
+	if shortest < 0 || s.QueueBytes < 0 || s.FrameSize < 0 {
 		return errors.New("backplane: times and sizes must not be negative")
 	}
 	return nil

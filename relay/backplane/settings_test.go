@@ -137,11 +137,11 @@ func TestSettingsAreChecked(t *testing.T) {
 		t.Error(err)
 	}
 	for word, s := range map[string]backplane.Settings{
-		"no secret": {},
-		"is empty":  {Secrets: backplane.Secrets{"s", ""}},
-		"dialect":   {Secrets: good.Secrets, Dialect: "latin"},
+		"no secret":   {},
+		"is empty":    {Secrets: backplane.Secrets{"s", ""}},
+		"dialect":     {Secrets: good.Secrets, Dialect: "latin"},
 		"invalid URL": {Secrets: good.Secrets, Advertise: "node2"},
-		"negative":  {Secrets: good.Secrets, Ping: -1},
+		"negative":    {Secrets: good.Secrets, Ping: -1},
 	} {
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v", word, err)

@@ -17,7 +17,8 @@ func wakeSoon(conn net.Conn) {
 	}
 	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, writeBytes) // an optimization; the default is correct as well
+			// The error is ignored: the default is correct as well.
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, writeBytes)
 		})
 	}
 }

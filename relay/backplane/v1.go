@@ -150,7 +150,8 @@ func (l *link) readHandshake(ctx context.Context, kind string) (m message, err e
 	if err := json.Unmarshal(b, &m); err != nil || m.Type != kind {
 		return m, fmt.Errorf("handshake: the peer sent no %s", kind)
 	}
-	if len(m.Node) > maxIdentity || len(m.Name) > maxIdentity || len(m.Layer) > maxIdentity || kind == "hello" && m.Node == "" {
+	longest := max(len(m.Node), len(m.Name), len(m.Layer))
+	if longest > maxIdentity || kind == "hello" && m.Node == "" {
 		return m, errors.New("handshake: the peer's hello is invalid")
 	}
 	return m, nil

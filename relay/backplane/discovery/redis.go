@@ -81,7 +81,8 @@ func (r *Redis) Run(ctx context.Context, found func([]backplane.Target)) {
 	var last []string
 	failing := false
 	for {
-		nodes, err := announceScript.Run(ctx, client, []string{registry}, r.Advertise, max(1, int64(ttl/time.Second))).StringSlice()
+		seconds := max(1, int64(ttl/time.Second))
+		nodes, err := announceScript.Run(ctx, client, []string{registry}, r.Advertise, seconds).StringSlice()
 		switch {
 		case err != nil && ctx.Err() == nil:
 			if !failing {
