@@ -10,14 +10,15 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// event is an AWX-like job event of a size, its status near the end.
+// event returns an AWX-like job event of the given size with the status near the end.
 func event(size int) []byte {
-	head, tail := `{"group_name":"job_events","job":42,"uuid":"0c9d2a8e","stdout":"`, `","event":"runner_on_failed","status":"failed"}`
+	const head = `{"group_name":"job_events","job":42,"uuid":"0c9d2a8e","stdout":"`
+	const tail = `","event":"runner_on_failed","status":"failed"}`
 	return []byte(head + strings.Repeat("x", size-len(head)-len(tail)) + tail)
 }
 
-// BenchmarkFilter measures a filter on one field, written with an SDK, on the real host with fuel on, beside the same
-// in native Go.
+// BenchmarkFilter measures a filter on a field, written with each SDK, on the real host with fuel, and the same
+// filter in native Go.
 func BenchmarkFilter(b *testing.B) {
 	modules := []struct {
 		name string

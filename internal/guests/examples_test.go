@@ -15,7 +15,7 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// Examples are all of examples/plugins.
+// Examples lists all plugins of examples/plugins.
 var examples = []Example{
 	{Name: "redact", Go: true},
 	{Name: "redact-c"},
@@ -36,14 +36,14 @@ func example(t testing.TB, name string) Example {
 	return Example{}
 }
 
-// Every example does on the real host what its golden samples say.
+// TestExamples runs the golden samples of every example on the real host.
 func TestExamples(t *testing.T) {
 	var listed []string
 	for _, e := range examples {
 		listed = append(listed, e.Name)
 		t.Run(e.Name, func(t *testing.T) {
 			t.Parallel()
-			e.hold(t, e.Wasm(t))
+			e.check(t, e.Wasm(t))
 			if _, err := os.Stat(filepath.Join(e.Dir(), "README.md")); err != nil {
 				t.Error(err)
 			}
@@ -60,11 +60,13 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// Who subscribes decides what an event looks like.
+// TestAudience: the view of an event depends on the class of the subscriber.
 func TestAudience(t *testing.T) {
 	e := example(t, "audience")
 	p := start(t, newClock(), e.spec(e.Wasm(t)))
-	for user, class := range map[string]uint8{`{"username":"alice"}`: 1, `{"username":"bob"}`: 0, `{"username":"bob","is_superuser":true}`: 1} {
+	for user, class := range map[string]uint8{
+		`{"username":"alice"}`: 1, `{"username":"bob"}`: 0, `{"username":"bob","is_superuser":true}`: 1,
+	} {
 		if d, err := p.Subscribe(
 			context.Background(),
 			[]byte(user),
@@ -80,7 +82,7 @@ func TestAudience(t *testing.T) {
 	}
 }
 
-// The redactor in C is the one in Go: on random events, the two give the same bytes.
+// TestRedactorsAgree: on random events, the redactors in C and Go return the same bytes.
 func TestRedactorsAgree(t *testing.T) {
 	redactor := func(name string) *plugins.Pipeline {
 		e := example(t, name)
@@ -111,7 +113,7 @@ func TestRedactorsAgree(t *testing.T) {
 	}
 }
 
-// randomEvent nests fragments that redactors care about.
+// randomEvent nests fragments that redactors treat in a special way.
 func randomEvent(r *rand.Rand) []byte {
 	fragments := []string{
 		"password",
@@ -172,7 +174,7 @@ func randomEvent(r *rand.Rand) []byte {
 	return b
 }
 
-// A second later there is room for progress again, and what was left out meanwhile is told.
+// A second later, progress events pass again and report the number of dropped events.
 func TestCoalesceForgetsSeconds(t *testing.T) {
 	e := example(t, "coalesce")
 	c := newClock()
@@ -195,7 +197,7 @@ func TestCoalesceForgetsSeconds(t *testing.T) {
 	}
 }
 
-// Configurations that make no sense are refused, with the reason.
+// TestExamplesRefuseBadConfigs: invalid configurations are rejected with the reason.
 func TestExamplesRefuseBadConfigs(t *testing.T) {
 	for _, c := range []struct{ name, config, want string }{
 		{"redact-c", `{"words": [""]}`, "a word is empty"},

@@ -1,4 +1,4 @@
-// Package guests builds WebAssembly plugins and holds them to golden samples on the real host, for the tests of SDKs,
+// Package guests builds WebAssembly plugins and runs their golden samples on the real host, for the tests of SDKs,
 // examples and templates.
 package guests
 
@@ -28,7 +28,7 @@ type Sample struct {
 	plugins.Sample
 }
 
-// Samples reads an events.ndjson; a file without samples fails the test.
+// Samples reads a file of samples. A file without samples fails the test.
 func Samples(t testing.TB, file string) (samples []Sample) {
 	t.Helper()
 	f, err := os.Open(file)
@@ -44,12 +44,12 @@ func Samples(t testing.TB, file string) (samples []Sample) {
 		}
 		var s Sample
 		d := json.NewDecoder(bytes.NewReader(lines.Bytes()))
-		d.DisallowUnknownFields() // a misspelt expectation would expect nothing
+		d.DisallowUnknownFields() // a misspelled expectation would be ignored
 		if err := d.Decode(&s); err != nil {
 			t.Fatalf("%s, sample %d: %v", file, len(samples)+1, err)
 		}
 		if s.Verdict == "" {
-			t.Fatalf("%s, sample %d expects no verdict", file, len(samples)+1)
+			t.Fatalf("%s, sample %d has no verdict", file, len(samples)+1)
 		}
 		samples = append(samples, s)
 	}
@@ -59,10 +59,10 @@ func Samples(t testing.TB, file string) (samples []Sample) {
 	return samples
 }
 
-// built are the modules that BuildGo has built, by folder.
+// built holds the modules of BuildGo, by folder.
 var built sync.Map
 
-// BuildGo compiles a Go plugin as its README says, once a run, and returns the module.
+// BuildGo compiles a Go plugin as described in its README, once per test run, and returns the module.
 func BuildGo(t testing.TB, dir string) []byte {
 	t.Helper()
 	if wasm, ok := built.Load(dir); ok {
@@ -71,7 +71,7 @@ func BuildGo(t testing.TB, dir string) []byte {
 	out := filepath.Join(t.TempDir(), "plugin.wasm")
 	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
 	cmd.Dir = dir
-	// The flags of this run are not the plugin's, and nothing is to be fetched.
+	// Without the Go flags of this test run, and without downloads.
 	cmd.Env = append(
 		os.Environ(),
 		"GOOS=wasip1",
@@ -90,7 +90,7 @@ func BuildGo(t testing.TB, dir string) []byte {
 	return wasm
 }
 
-// Run runs a command and fails the test with what it wrote if it fails.
+// Run runs a command and returns the output. A failing command fails the test.
 func Run(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
@@ -100,7 +100,7 @@ func Run(t testing.TB, cmd *exec.Cmd) string {
 	return string(out)
 }
 
-// SameJSON compares JSON but for the space between tokens, and anything else byte by byte.
+// SameJSON compares JSON texts without the space between tokens, and other texts byte by byte.
 func SameJSON(a, b []byte) bool {
 	var x, y bytes.Buffer
 	if json.Compact(&x, a) != nil || json.Compact(&y, b) != nil {
@@ -109,10 +109,10 @@ func SameJSON(a, b []byte) bool {
 	return bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// Example is one of examples/plugins.
+// Example is a plugin of examples/plugins.
 type Example struct {
-	Name   string // its folder
-	Go     bool   // built from source, where others have a committed plugin.wasm
+	Name   string // of the folder
+	Go     bool   // built from source; the other examples have a committed plugin.wasm
 	Config string // for the samples
 	Grants []string
 }
@@ -128,13 +128,13 @@ func (e Example) Wasm(t testing.TB) []byte {
 	}
 	wasm, err := os.ReadFile(filepath.Join(e.Dir(), "plugin.wasm"))
 	if err != nil {
-		t.Fatal(fmt.Errorf("%w: scripts/build-plugins.sh builds it", err))
+		t.Fatal(fmt.Errorf("%w; build it with scripts/build-plugins.sh", err))
 	}
 	return wasm
 }
 
-// HoldProject builds a plugin project, as its README says, and holds it to its samples.
-func HoldProject(t testing.TB, dir string) {
+// CheckProject builds a plugin project as described in its README and runs its samples.
+func CheckProject(t testing.TB, dir string) {
 	t.Helper()
 	cmd := exec.Command("sh", "build.sh")
 	cmd.Dir = dir

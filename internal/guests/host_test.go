@@ -12,7 +12,7 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// cacheDir keeps compiled modules for the run of the tests.
+// cacheDir keeps compiled modules during the test run.
 var cacheDir string
 
 func TestMain(m *testing.M) {
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// options are the host's for tests: silent, with a clock of the test's.
+// options returns the options of a silent host with the clock of the test.
 func options(c *clock) plugins.Options {
 	return plugins.Options{
 		CacheDir: cacheDir,
@@ -35,12 +35,12 @@ func options(c *clock) plugins.Options {
 	}
 }
 
-// clock is a clock that the test moves.
+// clock is a clock that the test sets.
 type clock struct{ now time.Time }
 
 func newClock() *clock { return &clock{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)} }
 
-// spec binds an example to every group.
+// spec returns the Spec of an example that is bound to every group.
 func (e Example) spec(wasm []byte) plugins.Spec {
 	s := plugins.Spec{Name: e.Name, Wasm: wasm, Groups: []string{"*"}, Instances: 1, JSON: true}
 	if e.Config != "" {
@@ -66,12 +66,12 @@ func start(t testing.TB, c *clock, specs ...plugins.Spec) *plugins.Pipeline {
 	return p
 }
 
-// hold gives the samples to a module on the real host and reports what differs.
-func (e Example) hold(t *testing.T, wasm []byte) {
+// check runs the samples on a module in the real host and reports the differences.
+func (e Example) check(t *testing.T, wasm []byte) {
 	t.Helper()
 	c := newClock()
 	if p := start(t, c, e.spec(wasm)); strings.Contains(p.Health()[0].Hooks, plugins.OnClass.String()) {
-		e.holdClasses(t, p)
+		e.checkClasses(t, p)
 		return
 	}
 	spec := e.spec(wasm)
@@ -84,24 +84,24 @@ func (e Example) hold(t *testing.T, wasm []byte) {
 		spec.Samples = append(spec.Samples, s.Sample)
 		tr := trial.Event(s.Group, s.Payload)
 		if tr.Verdict.String() != s.Verdict {
-			t.Errorf("sample %d: the verdict is %s instead of %s (%v)", i+1, tr.Verdict, s.Verdict, tr.Err)
+			t.Errorf("sample %d: verdict %s, want %s (%v)", i+1, tr.Verdict, s.Verdict, tr.Err)
 			continue
 		}
 		emitted := tr.Outputs
 		if s.Verdict != "drop" {
 			emitted = emitted[1:]
 			if len(s.Output) > 0 && !SameJSON(tr.Outputs[0].Payload, s.Output) {
-				t.Errorf("sample %d: the output is\n%s instead of\n%s", i+1, tr.Outputs[0].Payload, s.Output)
+				t.Errorf("sample %d: output\n%s, want\n%s", i+1, tr.Outputs[0].Payload, s.Output)
 			}
 		}
 		if len(emitted) != len(s.Emits) {
-			t.Errorf("sample %d: %d events are emitted instead of %d", i+1, len(emitted), len(s.Emits))
+			t.Errorf("sample %d: %d events emitted, want %d", i+1, len(emitted), len(s.Emits))
 			continue
 		}
 		for j, m := range s.Emits {
 			if emitted[j].Group != m.Group || !SameJSON(emitted[j].Payload, m.Payload) {
 				t.Errorf(
-					"sample %d: emitted is\n%s to %s instead of\n%s to %s",
+					"sample %d: emitted\n%s to %s, want\n%s to %s",
 					i+1,
 					emitted[j].Payload,
 					emitted[j].Group,
@@ -111,13 +111,13 @@ func (e Example) hold(t *testing.T, wasm []byte) {
 			}
 		}
 	}
-	// A relay that is given the file checks the same.
+	// The samples file of a relay gives the same result.
 	if err := start(t, c).Check(context.Background(), spec); err != nil {
 		t.Error(err)
 	}
 }
 
-func (e Example) holdClasses(t *testing.T, p *plugins.Pipeline) {
+func (e Example) checkClasses(t *testing.T, p *plugins.Pipeline) {
 	for i, s := range Samples(t, e.Dir()+"/classes.ndjson") {
 		out, ok, _ := p.Render(s.Class, s.Group, s.Payload)
 		switch {
@@ -125,7 +125,7 @@ func (e Example) holdClasses(t *testing.T, p *plugins.Pipeline) {
 			t.Errorf("sample %d: nothing is rendered", i+1)
 		case s.Verdict == "pass" && string(out) != string(s.Payload),
 			s.Verdict == "replace" && !SameJSON(out, s.Output):
-			t.Errorf("sample %d: rendered is\n%s", i+1, out)
+			t.Errorf("sample %d: rendered\n%s", i+1, out)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// shapes are events of a size that cost redactors more or less.
+// shapes returns events of the given size that cost redactors more or less.
 var shapes = map[string]func(n int) string{
 	"output without secrets": func(n int) string { return stdout(strings.Repeat("x", n)) },
 	"a secret a line": func(n int) string {
@@ -25,8 +25,8 @@ func stdout(text string) string {
 	return head + text[:max(0, len(text)-len(head)-len(tail))] + tail
 }
 
-// With default settings, the examples process events of every size up to 1 MiB, whatever is in them; and the redactors
-// agree.
+// TestLargeEvents: with default settings, the examples process events of any size up to 1 MiB and any content, and the
+// redactors agree.
 func TestLargeEvents(t *testing.T) {
 	redacted := map[string][]byte{}
 	for _, e := range examples {

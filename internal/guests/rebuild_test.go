@@ -10,12 +10,12 @@ import (
 	"github.com/edgerelay/edgerelay/internal/scaffold"
 )
 
-// What is committed as .wasm is what its source says: built afresh, every module behaves the same. Its bytes may
-// differ, with the compilers.
+// TestRebuilt: every committed .wasm behaves like a module built from its source. The bytes may differ with the
+// version of the compiler.
 func TestRebuilt(t *testing.T) {
 	dir := t.TempDir()
 	guests.Run(t, exec.Command(filepath.Join(guests.Root, "scripts", "build-plugins.sh"), dir))
-	t.Run("modules", func(t *testing.T) { guests.HoldRebuilt(t, dir) })
+	t.Run("modules", func(t *testing.T) { guests.CheckRebuilt(t, dir) })
 	for _, lang := range []string{"rust", "assemblyscript", "c"} {
 		t.Run("new "+lang+" project", func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "my-plugin")
@@ -31,7 +31,7 @@ func TestRebuilt(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			guests.HoldProject(t, dir)
+			guests.CheckProject(t, dir)
 		})
 	}
 }

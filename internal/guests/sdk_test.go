@@ -13,7 +13,7 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// probes are plugins that use every function of their language's SDK, in the same way.
+// probes lists the plugins that use every function of an SDK, in the same way in each language.
 var probes = []string{"go", "c", "rs", "ts"}
 
 func probe(t testing.TB, language string) []byte {
@@ -24,7 +24,7 @@ func probe(t testing.TB, language string) []byte {
 	return committed(t, "probe-"+language)
 }
 
-// committed reads a module of testdata.
+// committed reads a module from testdata.
 func committed(t testing.TB, name string) []byte {
 	t.Helper()
 	wasm, err := os.ReadFile(filepath.Join("testdata", name+".wasm"))
@@ -41,7 +41,7 @@ func probeSpec(wasm []byte) plugins.Spec {
 	}
 }
 
-// Every SDK gives a plugin the whole ABI.
+// TestSDKs: every SDK gives a plugin the whole ABI.
 func TestSDKs(t *testing.T) {
 	for _, language := range probes {
 		t.Run(language, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestSDKs(t *testing.T) {
 
 var long = strings.Repeat("lång", 2000)
 
-// What the probes do: an event, and what comes of it.
+// probeCases lists events for the probes, and the results.
 var probeCases = []struct{ payload, want string }{
 	{`{"do":"pass"}`, "pass"},
 	{`no JSON`, "pass"},
@@ -132,7 +132,10 @@ func holdProbe(t *testing.T, wasm []byte) {
 
 	p := start(t, c, probeSpec(wasm))
 	for user, want := range map[string]plugins.Decision{
-		`{"do":"deny"}`: {Plugin: "probe"}, `{"do":"reason"}`: {Plugin: "probe", Reason: "not yours"}, `{"do":"class"}`: {Allow: true, Class: 5}, `null`: {Allow: true},
+		`{"do":"deny"}`:   {Plugin: "probe"},
+		`{"do":"reason"}`: {Plugin: "probe", Reason: "not yours"},
+		`{"do":"class"}`:  {Allow: true, Class: 5},
+		`null`:            {Allow: true},
 	} {
 		if d, err := p.Subscribe(
 			context.Background(),
@@ -161,7 +164,7 @@ func holdProbe(t *testing.T, wasm []byte) {
 	}
 }
 
-// show puts a Trace into words: what came, for whom, and what was emitted beside it.
+// show formats a Trace: the output, the audience, and the emitted events.
 func show(tr plugins.Trace) string {
 	out, rest := tr.Verdict.String(), tr.Outputs
 	switch tr.Verdict {
@@ -183,8 +186,8 @@ func show(tr plugins.Trace) string {
 	return out
 }
 
-// HoldRebuilt holds modules that were built afresh to what the committed ones are held to.
-func HoldRebuilt(t *testing.T, dir string) {
+// CheckRebuilt runs the checks of the committed modules on rebuilt modules.
+func CheckRebuilt(t *testing.T, dir string) {
 	read := func(name string) []byte {
 		wasm, err := os.ReadFile(filepath.Join(dir, name+".wasm"))
 		if err != nil {
@@ -199,7 +202,7 @@ func HoldRebuilt(t *testing.T, dir string) {
 	}
 	for _, e := range examples {
 		if !e.Go {
-			t.Run(e.Name, func(t *testing.T) { e.hold(t, read(e.Name)) })
+			t.Run(e.Name, func(t *testing.T) { e.check(t, read(e.Name)) })
 		}
 	}
 }

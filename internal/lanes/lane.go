@@ -11,20 +11,20 @@ import (
 const (
 	// laneCapacity is how many bytes of events a lane queues before push blocks.
 	laneCapacity = 8 << 20
-	// eventOverhead is what an event counts for in addition to its text.
+	// eventOverhead is the size of an event in addition to the text, in bytes.
 	eventOverhead = 256
 	// Results of plugins leave in batches of forwardBatch events, and after forwardDelay at the latest.
 	forwardBatch = 64
 	forwardDelay = time.Millisecond
 )
 
-// lanePhase says what happens to an event of a group with plugins.
+// lanePhase determines the fate of an event of a group with plugins.
 type lanePhase uint8
 
 const (
-	laneOpen       lanePhase = iota // it is queued; push blocks while the lane is full
-	laneOverloaded                  // it is dropped: the plugins were too slow to make room. Ends when the worker takes the queue
-	laneClosed                      // it is dropped
+	laneOpen       lanePhase = iota // the event is queued; push blocks while the lane is full
+	laneOverloaded                  // the event is dropped, until the worker takes the full queue
+	laneClosed                      // the event is dropped
 )
 
 // lane is a queue of events that wait for their plugins, and the goroutine that takes them through.
@@ -50,17 +50,17 @@ func newLane(ls *Lanes) *lane {
 	return l
 }
 
-// push queues a run of events of one group if the group has plugins, or if earlier events of the group are still in
-// the lane. It reports whether that is the case. It blocks while the lane is full, and drops the events if the
-// plugins do not make room in time.
+// push queues a run of events of a group if the group has plugins, or if earlier events of the group are still in the
+// lane, and reports whether that is the case. push blocks while the lane is full. If the plugins do not make room in
+// time, the events are dropped.
 func (l *lane) push(run []relay.Event) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var wait roomWait
 	defer wait.stop()
 	for {
-		// Checked again after each wait: the pipeline may have changed and the lane may have settled meanwhile. A stale
-		// answer would let a later event of the group overtake this one.
+		// Checked again after each wait: the pipeline may have changed and the lane may have settled meanwhile. With
+		// a stale answer, a later event of the group could overtake this run.
 		if !l.takes(run[0].Group) {
 			return false
 		}
@@ -93,7 +93,7 @@ func (l *lane) holds(group string) bool {
 	return ok
 }
 
-// add queues events of one group.
+// add queues events of a group.
 func (l *lane) add(run []relay.Event) {
 	if len(l.events) == 0 {
 		l.nonEmpty.Signal()
@@ -105,8 +105,8 @@ func (l *lane) add(run []relay.Event) {
 	}
 }
 
-// take waits for events and takes all of them; spare is reused for the next ones. It returns nil once the lane is
-// closed.
+// take waits for events and returns all of them, or nil once the lane is closed. The slice spare is reused for the next
+// events.
 func (l *lane) take(spare []relay.Event) []relay.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,7 +125,7 @@ func (l *lane) take(spare []relay.Event) []relay.Event {
 	return events
 }
 
-// run is the lane's worker: it takes events through their plugins and forwards the results.
+// run is the lane's worker, which takes events through their plugins and forwards the results.
 func (l *lane) run() {
 	var events, out []relay.Event
 	var outputs []plugins.Output

@@ -1,8 +1,8 @@
 // Package lanes runs the plugins of package plugins in a [hub.Hub]: once per event, before the fan-out.
 //
 // Events of groups without plugins pass at once. All other events are queued in lanes, each with a goroutine of its
-// own: the time that a plugin takes delays its own groups and not the channel layer's reader. All events of a group
-// use one lane and keep their order.
+// own. A slow plugin therefore delays its own groups and not the channel layer's reader. All events of a group use
+// the same lane and keep their order.
 package lanes
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Lanes is the [relay.Interceptor] for a pipeline of plugins. Its methods are safe for concurrent use.
+// Lanes is the [relay.Interceptor] for a pipeline of plugins. Methods are safe for concurrent use.
 type Lanes struct {
 	pipeline *plugins.Pipeline
 	forward  func([]relay.Event)
@@ -41,7 +41,7 @@ var _ relay.Interceptor = (*Lanes)(nil)
 
 // Options are the optional settings of [New].
 type Options struct {
-	// Exempt names groups whose events pass every plugin by, whatever the plugins' patterns.
+	// Exempt names groups whose events no plugin sees, even if a pattern matches.
 	Exempt []string
 	// Losses is told about events that clients do not get because a plugin failed or was too slow.
 	Losses relay.LossSink
@@ -62,7 +62,7 @@ func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	return ls
 }
 
-// Intercept implements [relay.Interceptor]. It blocks while the lane of a group is full, for a bounded time.
+// Intercept implements [relay.Interceptor]. While the lane of a group is full, Intercept blocks for a bounded time.
 func (ls *Lanes) Intercept(events []relay.Event) []relay.Event {
 	kept := 0
 	for i := 0; i < len(events); {
@@ -81,8 +81,7 @@ func (ls *Lanes) Intercept(events []relay.Event) []relay.Event {
 	return events[:kept]
 }
 
-// divert hands a run of events of one group to its lane if the group has plugins. It reports whether the lane took
-// them.
+// divert hands a run of events of a group to the group's lane, and reports whether the lane took the events.
 func (ls *Lanes) divert(run []relay.Event) bool {
 	group := run[0].Group
 	if run[0].Control != nil || slices.Contains(ls.exempt, group) {
@@ -180,7 +179,7 @@ func (ls *Lanes) Apply(ctx context.Context, specs []plugins.Spec) error {
 	return err
 }
 
-// dropSlow drops events that find their lane full because its plugins are too slow.
+// dropSlow drops events because the plugins of a full lane are too slow.
 func (ls *Lanes) dropSlow(run []relay.Event) {
 	ls.droppedSlow.Add(uint64(len(run)))
 	for i := range run {
@@ -199,7 +198,7 @@ func (ls *Lanes) reportLoss(cause relay.LossCause, group string, events int) {
 type Stats struct {
 	Queued      int    // events that wait for their plugins
 	Dropped     uint64 // events that plugins dropped
-	Withheld    uint64 // events of which nothing was delivered because a plugin could not process them
+	Withheld    uint64 // events without any output because a plugin could not process them
 	DroppedSlow uint64 // events dropped because the plugins of their lane were too slow
 }
 

@@ -20,12 +20,12 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// clients stands for the hub: it keeps what is forwarded.
+// clients replaces the hub and keeps the forwarded events.
 type clients struct {
 	mu     sync.Mutex
 	events []relay.Event
 	missed []string
-	gate   chan struct{} // if not nil, forward waits for it
+	gate   chan struct{} // if not nil, forward receives from it first
 }
 
 func (c *clients) forward(events []relay.Event) {
@@ -53,7 +53,7 @@ func (c *clients) misses() []string {
 	return slices.Clone(c.missed)
 }
 
-// texts returns what came for a group.
+// texts returns the texts of a group's events.
 func (c *clients) texts(group string) (list []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,7 +101,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not so: %s", what)
+			t.Fatalf("timed out: %s", what)
 		}
 	}
 }
@@ -111,7 +111,7 @@ const exempt = "broadcast-exempt"
 
 func event(group, text string) relay.Event { return relay.Event{Group: group, Text: []byte(text)} }
 
-func TestWhatGoesOnAtOnce(t *testing.T) {
+func TestEventsWithoutPluginsPassAtOnce(t *testing.T) {
 	c := &clients{}
 	f := start(t, c, actor(t, "g-*", "broadcast*"))
 	kept := f.Intercept([]relay.Event{
@@ -128,14 +128,14 @@ func TestWhatGoesOnAtOnce(t *testing.T) {
 		groups = append(groups, ev.Group)
 	}
 	if !slices.Equal(groups, []string{"other", "g-1", exempt, "other"}) {
-		t.Errorf("went on at once: %q", groups)
+		t.Errorf("passed at once: %q", groups)
 	}
-	eventually(t, "the others went through their plugin", func() bool { return len(c.texts("g-2")) == 2 })
+	eventually(t, "the other events pass their plugin", func() bool { return len(c.texts("g-2")) == 2 })
 	if got := c.texts("g-2"); !slices.Equal(got, []string{`{"do":"pass"}`, "2"}) {
 		t.Errorf("got %q", got)
 	}
 	if got := c.texts("g-1"); got != nil {
-		t.Errorf("got %q of what is dropped", got)
+		t.Errorf("got %q of a dropped event", got)
 	}
 }
 
@@ -144,7 +144,10 @@ func TestOutputsBecomeEvents(t *testing.T) {
 	f := start(t, c, actor(t, "g"), plugins.Spec{Name: "classes", Wasm: guest(t, "classes"), Groups: []string{"s"}})
 	sent := time.Now()
 	f.Intercept([]relay.Event{
-		{Group: "g", Text: []byte(`{"do":"route","to":"s","with":"{\"secret\": 1}"}`), Source: relay.FromPeer, Sent: sent, NeedsRelay: true},
+		{
+			Group: "g", Text: []byte(`{"do":"route","to":"s","with":"{\"secret\": 1}"}`),
+			Source: relay.FromPeer, Sent: sent, NeedsRelay: true,
+		},
 	})
 	eventually(t, "the event", func() bool { return len(c.texts("s")) == 1 })
 	ev := c.events[0]
@@ -186,13 +189,14 @@ func TestClassify(t *testing.T) {
 			t.Errorf("%s in %s: %v, want %s", c.id.Name, c.group, err, c.denied)
 		}
 	}
-	// A plugin that fails keeps the client out, and that is not called a denial.
-	if _, err := f.Classify(ctx, relay.Identity{ID: "1", Profile: `{"do": "trap"}`}, "x"); err == nil || errors.Is(err, relay.ErrDenied) {
+	// A failing plugin rejects the client, and the error is not ErrDenied.
+	_, err := f.Classify(ctx, relay.Identity{ID: "1", Profile: `{"do": "trap"}`}, "x")
+	if err == nil || errors.Is(err, relay.ErrDenied) {
 		t.Errorf("a failing plugin: %v", err)
 	}
 }
 
-// Events of a group that loses its plugins do not overtake those that are still on their way through them.
+// TestOrderWhenPluginsGo: events of a group that loses its plugins do not overtake earlier events in the lane.
 func TestOrderWhenPluginsGo(t *testing.T) {
 	c := &clients{gate: make(chan struct{})}
 	f := start(t, c, actor(t, "g", "h"))
@@ -210,12 +214,12 @@ func TestOrderWhenPluginsGo(t *testing.T) {
 	if err := f.Apply(context.Background(), []plugins.Spec{actor(t, "h")}); err != nil {
 		t.Fatal(err)
 	}
-	send(100) // the lane still holds the ones before
+	send(100) // the lane still holds the first 100
 	if got := c.texts("g"); got != nil {
-		t.Errorf("%q overtook what waits", got)
+		t.Errorf("%q overtook the queued events", got)
 	}
 	if got := len(c.texts("free")); got != 200 {
-		t.Errorf("%d events of a group without plugins went on at once, want 200", got)
+		t.Errorf("%d events of a group without plugins passed at once, want 200", got)
 	}
 	close(c.gate)
 	eventually(t, "the lanes are empty", func() bool { return len(c.texts("g")) == 200 })
@@ -231,7 +235,8 @@ func TestOrderWhenPluginsGo(t *testing.T) {
 	}
 }
 
-// Groups come and go under traffic from several sides: nothing is lost, and each group keeps its order.
+// TestOrderUnderChange changes the bound groups under events from several goroutines: no event is lost, and each group
+// keeps its order.
 func TestOrderUnderChange(t *testing.T) {
 	c := &clients{}
 	f := start(t, c)
@@ -278,8 +283,8 @@ func TestOrderUnderChange(t *testing.T) {
 	}
 }
 
-// What a plugin cannot process does not come out, and clients' group is told; so it is in another group that such an
-// event was sent to.
+// TestWithheld: an event that a plugin cannot process is not delivered, and the loss is reported for the event's
+// group. The same holds for an event that a plugin sent to another group.
 func TestWithheld(t *testing.T) {
 	c := &clients{}
 	second := actor(t, "s")
@@ -287,7 +292,8 @@ func TestWithheld(t *testing.T) {
 	f := start(t, c, actor(t, "g"), second)
 	var events []relay.Event
 	for _, text := range []string{
-		`{"do":"trap"}`, `{"do":"loop"}`, `{"do":"drop"}`, `{"do":"route","to":"s","with":"{\"do\":\"trap\"}"}`, `{"do":"pass"}`,
+		`{"do":"trap"}`, `{"do":"loop"}`, `{"do":"drop"}`,
+		`{"do":"route","to":"s","with":"{\"do\":\"trap\"}"}`, `{"do":"pass"}`,
 	} {
 		events = append(events, event("g", text))
 	}
@@ -297,7 +303,7 @@ func TestWithheld(t *testing.T) {
 		"g: plugin_withheld", "g: plugin_withheld",
 		"s: plugin_withheld",
 	}) {
-		t.Errorf("told of %q", got)
+		t.Errorf("reported %q", got)
 	}
 	if s := f.Stats(); s.Withheld != 3 || s.Dropped != 1 || len(c.texts("s")) > 0 {
 		t.Errorf("%d withheld, %d dropped, %q came to s", s.Withheld, s.Dropped, c.texts("s"))
@@ -401,8 +407,8 @@ func BenchmarkInterceptWithoutPlugin(b *testing.B) {
 	}
 }
 
-// BenchmarkInterceptWithPlugin takes batches of 64 events of one group through a plugin that lets them pass: the way
-// through the lane beside the plugin's call alone. ns/op is an event.
+// BenchmarkInterceptWithPlugin takes batches of 64 events of a group through a plugin that passes them: the path
+// through the lane, compared with the plugin's call alone. ns/op is per event.
 func BenchmarkInterceptWithPlugin(b *testing.B) {
 	const batch = 64
 	text := `{"text": "` + strings.Repeat("x", 280) + `"}`
@@ -416,7 +422,8 @@ func BenchmarkInterceptWithPlugin(b *testing.B) {
 		f.Close()
 		_ = p.Close()
 	})
-	if err := f.Apply(context.Background(), []plugins.Spec{{Name: "filter", Wasm: guest(b, "filter"), Groups: []string{"pass-*"}}}); err != nil {
+	filter := plugins.Spec{Name: "filter", Wasm: guest(b, "filter"), Groups: []string{"pass-*"}}
+	if err := f.Apply(context.Background(), []plugins.Spec{filter}); err != nil {
 		b.Fatal(err)
 	}
 	b.Run("filter", func(b *testing.B) {

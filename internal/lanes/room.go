@@ -27,7 +27,7 @@ func (c *fanOutClock) elapsed(now time.Time) time.Duration {
 	return c.total + now.Sub(c.since)
 }
 
-// roomWait is the wait of one push for room in its lane. The zero value is ready.
+// roomWait is the time that a push waits for room in the lane. The zero value is ready to use.
 type roomWait struct {
 	began  time.Time
 	fanOut time.Duration // the lane's fan-out time when the wait began

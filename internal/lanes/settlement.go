@@ -19,13 +19,13 @@ const (
 	laneEmpty // the lane holds no event, neither queued nor with the worker
 )
 
-// settlement tracks the changes of the pipeline for one lane.
+// settlement tracks the changes of the pipeline for a lane.
 type settlement struct {
 	phase   settlePhase
 	changes int // in progress
 }
 
-// next returns the settlement after an event. It is the only place where the phase changes.
+// next returns the settlement after an event. All changes of the phase happen here.
 func (s settlement) next(event settleEvent) settlement {
 	switch event {
 	case changeBegan:

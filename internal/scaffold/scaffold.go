@@ -1,4 +1,4 @@
-// Package scaffold starts plugin projects: what `caddy edgerelay plugin new` writes.
+// Package scaffold writes new plugin projects, for `caddy edgerelay plugin new`.
 package scaffold
 
 import (
@@ -13,68 +13,69 @@ import (
 	"github.com/edgerelay/edgerelay/sdk"
 )
 
-// languages maps each language to where the SDK's files go in a project: from a file or folder of sdk.Files.
+// languages maps each language to the files of the SDK: from a file or folder of sdk.Files to a place in the project.
 var languages = map[string]map[string]string{
-	"go":             {}, // in the template
+	"go":             {}, // the SDK is in the template
 	"rust":           {"rust/Cargo.toml": "edgerelay/Cargo.toml", "rust/src": "edgerelay/src"},
 	"assemblyscript": {"assemblyscript/assembly/index.ts": "edgerelay.ts"},
 	"c":              {"c/edgerelay.h": "edgerelay.h"},
 }
 
-// Languages lists the languages that New knows, in the order in which to show them.
+// Languages returns the supported languages in the order of display.
 func Languages() []string { return []string{"go", "rust", "assemblyscript", "c"} }
 
 var validName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
 
-// New writes a plugin project in lang, complete with SDK, golden samples, a Caddyfile to try it and a README, to dir,
-// which must be empty or missing. name is the plugin's; empty means the last element of dir. Nothing is written if an
-// argument is wrong.
+// New writes a plugin project in lang to dir, which must be empty or missing: SDK, golden samples, a Caddyfile for
+// trying the plugin, and a README. An empty name means the last element of dir. After an invalid argument nothing is
+// written.
 func New(lang, dir, name string) error {
 	parts, ok := languages[lang]
 	if !ok {
-		return fmt.Errorf("no plugins are written in %q: use one of %s", lang, strings.Join(Languages(), ", "))
+		return fmt.Errorf("unsupported language %q; use %s", lang, strings.Join(Languages(), ", "))
 	}
 	if name == "" {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
-			return fmt.Errorf("start a plugin: %w", err)
+			return fmt.Errorf("create the project: %w", err)
 		}
 		name = filepath.Base(abs)
 	}
 	if !validName.MatchString(name) {
-		return fmt.Errorf("%q cannot be a plugin's name: use 1 to 64 letters, digits, - and _, a letter first", name)
+		return fmt.Errorf("invalid plugin name %q; use 1 to 64 letters, digits, - and _, beginning with a letter", name)
 	}
 	switch entries, err := os.ReadDir(dir); {
 	case err == nil && len(entries) > 0:
-		return fmt.Errorf("%s is not empty: name a new directory", dir)
+		return fmt.Errorf("%s is not empty; name a new directory", dir)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("start a plugin: %w", err)
+		return fmt.Errorf("create the project: %w", err)
 	}
 	if err := write(lang, dir, name, parts); err != nil {
-		return fmt.Errorf("start a plugin: %w", err)
+		return fmt.Errorf("create the project: %w", err)
 	}
 	return nil
 }
 
+// write copies the templates and the SDK to dir.
 func write(lang, dir, name string, parts map[string]string) error {
 	fill := func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), "{{name}}", name)) }
-	same := func(text []byte) []byte { return text }
+	unchanged := func(text []byte) []byte { return text }
 	for _, from := range []string{"templates/common", "templates/" + lang} {
-		if err := tree(from, dir, fill); err != nil {
+		if err := copyTree(from, dir, fill); err != nil {
 			return err
 		}
 	}
 	for from, to := range parts {
-		if err := tree(from, filepath.Join(dir, filepath.FromSlash(to)), same); err != nil {
+		if err := copyTree(from, filepath.Join(dir, filepath.FromSlash(to)), unchanged); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tree copies a file or folder of sdk.Files. The suffix .tmpl, which keeps a file from being part of this module, is
-// taken off.
-func tree(from, to string, edit func([]byte) []byte) error {
+// copyTree copies a file or folder of sdk.Files, and removes the suffix .tmpl, which keeps a file from being part of
+// this module.
+func copyTree(from, to string, edit func([]byte) []byte) error {
 	return fs.WalkDir(sdk.Files, from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

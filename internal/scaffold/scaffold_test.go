@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/guests"
 )
 
-// A new Go project passes its own tests and its golden samples on the real host, with nothing fetched. The other
-// languages' are tried where their toolchains are needed anyway, in package guests.
+// TestGoProject: a new Go project passes its own tests and its golden samples on the real host, without downloads.
+// Package guests tests the projects of the other languages, because its tests need their toolchains anyway.
 func TestGoProject(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "my-plugin")
 	if err := New("go", dir, ""); err != nil {
@@ -22,10 +22,10 @@ func TestGoProject(t *testing.T) {
 	test.Dir = dir
 	test.Env = append(os.Environ(), "GOFLAGS=", "GOPROXY=off", "GOWORK=off")
 	guests.Run(t, test)
-	guests.HoldProject(t, dir)
+	guests.CheckProject(t, dir)
 }
 
-// Every project is complete: no name is left to be filled in, and the README and the Caddyfile know the plugin.
+// TestProjectsAreComplete: every placeholder is replaced, and the README and the Caddyfile name the plugin.
 func TestProjectsAreComplete(t *testing.T) {
 	for _, lang := range Languages() {
 		dir := filepath.Join(t.TempDir(), "x")
@@ -63,9 +63,9 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ lang, dir, name, want string }{
-		{"cobol", filepath.Join(t.TempDir(), "p"), "", "use one of go, rust, assemblyscript, c"},
-		{"go", filepath.Join(t.TempDir(), "9 lives"), "", "a letter first"},
-		{"go", filepath.Join(t.TempDir(), "p"), "a/b", "a letter first"},
+		{"cobol", filepath.Join(t.TempDir(), "p"), "", "use go, rust, assemblyscript, c"},
+		{"go", filepath.Join(t.TempDir(), "9 lives"), "", "beginning with a letter"},
+		{"go", filepath.Join(t.TempDir(), "p"), "a/b", "beginning with a letter"},
 		{"go", full, "p", "is not empty"},
 		{"go", filepath.Join(full, "mine"), "p", "not a directory"},
 	} {
@@ -74,13 +74,13 @@ func TestRefusals(t *testing.T) {
 		}
 		if c.dir != full && filepath.Dir(c.dir) != full {
 			if _, err := os.Stat(c.dir); err == nil {
-				t.Errorf("%s was made all the same", c.dir)
+				t.Errorf("%s was created anyway", c.dir)
 			}
 		}
 	}
 }
 
-// The copy of the Go SDK that projects get is the SDK.
+// TestGoSDKCopy: the Go SDK in the template equals the SDK.
 func TestGoSDKCopy(t *testing.T) {
 	root := filepath.Join(guests.Root, "sdk")
 	originals, err := filepath.Glob(filepath.Join(root, "go", "*.go"))
