@@ -319,6 +319,11 @@ func (s *Set[V]) End(t Task[V], o Outcome, err error, now time.Time) Recovery {
 	return recovery
 }
 
+// EndEntry is End for the command in flight of an entry, where answers name the entry alone.
+func (s *Set[V]) EndEntry(e *Entry[V], o Outcome, now time.Time) Recovery {
+	return s.End(Task[V]{Entry: e, Attempt: e.attempt}, o, nil, now)
+}
+
 // recover returns what the entry missed before it was placed, and forgets it.
 func (s *Set[V]) recover(e *Entry[V]) (r Recovery) {
 	switch {

@@ -132,7 +132,7 @@ func (g *guard) Read(b []byte) (int, error) {
 	}
 	n, err := g.Conn.Read(b)
 	if g.phase == asking {
-		if g.phase = over; n == 0 && HangsUp(err) {
+		if g.phase = over; n == 0 && hangsUp(err) {
 			g.route.SkipHello()
 		}
 	}

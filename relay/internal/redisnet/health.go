@@ -15,8 +15,8 @@ import (
 const (
 	// answerWait is how long a host may take to answer before it counts as not well.
 	AnswerWait = time.Second
-	// watchEvery is how often a change of health is looked for, to log it.
-	watchEvery = 250 * time.Millisecond
+	// watchInterval is how often a change of health is looked for, to log it.
+	watchInterval = 250 * time.Millisecond
 )
 
 // health is what is known of the hosts' state.
@@ -83,8 +83,8 @@ func (h *Health) Refuses(host int, why error) {
 	h.hosts[host].refusal = why
 }
 
-// lastLoss is why a connection broke the last time.
-func (h *Health) lastLoss() (err error) {
+// LastLoss returns why a connection broke the last time.
+func (h *Health) LastLoss() (err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, host := range h.hosts {
@@ -161,12 +161,14 @@ func (h *Health) Report(hosts *Ring, more func() string) relay.Health {
 	}
 }
 
-// watch logs every change of health, and what was over before it could be seen; unwell says what it means that the layer is not well.
-func (h *Health) Watch(ctx context.Context, log *slog.Logger, health func() relay.Health, unwell string) {
-	tick := time.NewTicker(watchEvery)
+// Watch logs every change of a layer's health, and trouble that was over before it could be seen, until ctx ends.
+// unhealthy is the message for an unhealthy layer. lastLoss returns why a connection broke last; nil: reconnects are
+// not logged.
+func Watch(ctx context.Context, log *slog.Logger, lastLoss func() error, health func() relay.Health, unhealthy string) {
+	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	last := relay.Health{OK: true, Since: time.Now()}
-	told := false
+	connected := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -175,24 +177,27 @@ func (h *Health) Watch(ctx context.Context, log *slog.Logger, health func() rela
 		}
 		now := health()
 		switch {
-		case now.OK && !told:
+		case now.OK && !connected:
 			log.Info("channel layer connected", "layer", now.Detail)
 		case now.OK && !last.OK:
-			log.Info("channel layer is well again", "layer", now.Detail, "after", time.Since(last.Since).Round(time.Millisecond), "repaired", now.Repairs)
-		case now.OK && now.Reconnects > last.Reconnects:
-			log.Warn("the connection to redis broke and was made again", "error", h.lastLoss(), "repaired", now.Repairs-last.Repairs)
+			log.Info("channel layer is well again", "layer", now.Detail,
+				"after", time.Since(last.Since).Round(time.Millisecond), "repaired", now.Repairs)
+		case now.OK && now.Reconnects > last.Reconnects && lastLoss != nil:
+			log.Warn("the connection to redis broke and was made again", "error", lastLoss(),
+				"repaired", now.Repairs-last.Repairs)
 		case now.OK && now.Repairs > last.Repairs:
 			log.Warn("memberships had vanished from redis and were put back", "groups", now.Repairs-last.Repairs)
 		case !now.OK && last.OK:
-			log.Error(unwell, "trouble", now.Detail)
+			log.Error(unhealthy, "trouble", now.Detail)
 		}
-		told = true
+		connected = true
 		if now.OK != last.OK || now.OK {
 			last = now
 		}
 	}
 }
 
+// Heal counts and logs a key of the relay's own that held another type and was deleted.
 func (h *Health) Heal(log *slog.Logger, host *Route, key string) {
 	h.healed.Add(1)
 	log.Warn("a key of the relay held another type", "key", key, "host", host.Addr(),

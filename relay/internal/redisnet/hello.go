@@ -12,10 +12,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// withoutHello is how long a host that hangs up at HELLO is not sent one.
+// WithoutHello is how long a host that hangs up at HELLO is not sent one.
 const WithoutHello = 10 * time.Minute
 
-// errHungUp means that a host closed the connection when it was sent HELLO.
+// ErrHungUp means that a host closed the connection when it was sent HELLO.
 var ErrHungUp = errors.New("the host closes the connection at HELLO")
 
 // code is the first word of a refusal.
@@ -25,7 +25,7 @@ func code(refused resp.Error) string {
 }
 
 // rejectsLogin reports whether a refusal is about the user, whatever the protocol.
-func RejectsLogin(refused resp.Error) bool {
+func rejectsLogin(refused resp.Error) bool {
 	switch code(refused) {
 	case "NOAUTH", "WRONGPASS", "NOPERM":
 		return true
@@ -33,7 +33,7 @@ func RejectsLogin(refused resp.Error) bool {
 	return false
 }
 
-// momentary reports whether a refusal says something of the server's state rather than of what it can do.
+// Momentary reports whether a refusal says something of the server's state rather than of what it can do.
 func Momentary(refused resp.Error) bool {
 	switch code(refused) {
 	case "BUSY", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "OOM", "MISCONF", "NOREPLICAS":
@@ -43,11 +43,34 @@ func Momentary(refused resp.Error) bool {
 }
 
 // hangsUp reports whether an error is that of a connection that the other end has closed.
-func HangsUp(err error) bool {
+func hangsUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// auth authenticates on a connection without HELLO.
+// Hello authenticates with HELLO, and returns whether the host knows it. refused is how a host that does not know it
+// rejected it; then the connection is authenticated with AUTH. A host that hangs up ends it with [ErrHungUp].
+func Hello(c *resp.Conn, o *goredis.Options) (known bool, refused resp.Error, err error) {
+	hello := []string{"HELLO", "3"}
+	if o.Password != "" {
+		user := o.Username
+		if user == "" {
+			user = "default"
+		}
+		hello = append(hello, "AUTH", user, o.Password)
+	}
+	_, err = c.Do(ReplyWait, hello...)
+	switch {
+	case err == nil:
+		return true, "", nil
+	case hangsUp(err):
+		return false, "", ErrHungUp
+	case !errors.As(err, &refused), rejectsLogin(refused), Momentary(refused):
+		return false, "", err
+	}
+	return false, refused, Auth(c, o)
+}
+
+// Auth authenticates on a connection without HELLO.
 func Auth(c *resp.Conn, o *goredis.Options) error {
 	if o.Password == "" {
 		return nil
@@ -60,23 +83,20 @@ func Auth(c *resp.Conn, o *goredis.Options) error {
 	return err
 }
 
-// isReply reports whether an error is what Redis answered, rather than a connection's.
+// IsReply reports whether an error is what Redis answered, rather than a connection's.
 func IsReply(err error) bool {
 	var reply goredis.Error
 	return errors.As(err, &reply)
 }
 
-// wrongType reports whether a command failed since its key holds another type.
+// WrongType reports whether a command failed since its key holds another type.
 func WrongType(err error) bool {
 	return IsReply(err) && strings.HasPrefix(err.Error(), "WRONGTYPE")
 }
 
 const (
-	// probeEvery is how long a quiet link goes without a command; each is answered, or the host is not well.
+	// ProbeEvery is how long a quiet link goes without a command; each is answered, or the host is not well.
 	ProbeEvery = 500 * time.Millisecond
-	// replyWait is how long a reply may take before the connection is given up.
+	// ReplyWait is how long a reply may take before the connection is given up.
 	ReplyWait = 10 * time.Second
 )
-
-// Time between attempts to connect.
-const RetryFirst, RetryMost = 50 * time.Millisecond, 500 * time.Millisecond

@@ -16,6 +16,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // Broker is one node's part in the layer. It implements [relay.Broker].
@@ -26,22 +28,19 @@ type Broker struct {
 	client   *goredis.ClusterClient
 	sink     relay.Sink
 
-	ctx     context.Context
-	stop    context.CancelFunc
-	running sync.WaitGroup
-	kick    chan struct{}
-	failed  atomic.Bool // something was refused: pause before the next attempt
+	life redisnet.Lifecycle
+	ctx  context.Context // ends with Close; set by Start
+	kick chan struct{}
+	// failed: a listener was lost or refused a command, so that the next assignment needs a pause.
+	failed atomic.Bool
 
-	mu        sync.Mutex
-	started   bool
-	closed    bool
-	groups    map[string]*group // wanted, or not left yet
-	dirty     map[*group]bool   // not known to be in line
-	missing   map[*group]bool   // wanted, and not subscribed to
+	mu        sync.Mutex // guards the fields below, and those of listeners that say so
+	closing   bool
+	groups    reconcile.Set[assignment]
 	listeners map[string]*listener
 	known     map[string]bool  // the masters' addresses
 	troubles  map[string]error // why there is no connection to a master
-	unknown   error            // why it is not known who the masters are
+	unknown   error            // why the masters are unknown
 	refusal   error            // of the last subscription that was refused
 	lastLoss  error
 	health    health
@@ -54,12 +53,10 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	}
 	b := &Broker{
 		place: s, log: log, kick: make(chan struct{}, 1),
-		groups: map[string]*group{}, dirty: map[*group]bool{}, missing: map[*group]bool{},
 		listeners: map[string]*listener{}, troubles: map[string]error{},
 	}
 	b.health.since = time.Now()
 	b.settings.Store(&s)
-	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.client = b.newClient()
 	return b, nil
 }
@@ -78,51 +75,34 @@ func (b *Broker) Apply(s Settings) error {
 
 // Start implements [relay.Broker].
 func (b *Broker) Start(sink relay.Sink) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.started || b.closed {
-		return fmt.Errorf("redis_cluster channel layer: started already: %w", relay.ErrClosed)
-	}
-	b.started, b.sink = true, sink
-	b.running.Go(func() { b.settle(b.ctx) })
-	b.running.Go(func() { b.lookAround(b.ctx) })
-	b.running.Go(func() { b.watch(b.ctx) })
-	return nil
+	return b.life.Start("redis_cluster", func(ctx context.Context) {
+		b.ctx, b.sink = ctx, sink
+		b.life.Go(func() { b.reconcile(ctx) })
+		b.life.Go(func() { b.watchMasters(ctx) })
+		b.life.Go(func() { b.watchHealth(ctx) })
+	})
 }
 
-// Close implements [relay.Broker].
+// Close implements [relay.Broker]. Events that were published before arrive before the last group is left.
 func (b *Broker) Close(ctx context.Context) error {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
+	first, started := b.life.Close()
+	if !first {
 		return nil
 	}
-	b.closed = true
-	for _, g := range b.groups {
-		g.wanted = false
-		b.dirty[g] = true
-	}
-	started := b.started
+	b.mu.Lock()
+	b.closing = true
+	emptied := b.groups.DropAll()
 	b.mu.Unlock()
 	var err error
-	for started { // what has been published until now arrives before the last group is left
+	if started {
 		b.wake()
-		b.mu.Lock()
-		left := len(b.groups)
-		b.mu.Unlock()
-		if left == 0 {
-			break
-		}
 		select {
-		case <-time.After(2 * time.Millisecond):
-			continue
+		case <-emptied:
 		case <-ctx.Done():
 			err = fmt.Errorf("leaving the redis_cluster channel layer (the nodes notice by themselves): %w", ctx.Err())
 		}
-		break
+		<-b.life.Stop()
 	}
-	b.stop()
-	b.running.Wait()
 	_ = b.client.Close()
 	return err
 }

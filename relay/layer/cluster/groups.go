@@ -3,89 +3,59 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
 )
 
-// group is one subscription.
-type group struct {
-	name    string
-	wanted  bool
-	at      *listener // where it is subscribed to, or about to be; nil if nowhere
-	heard   bool      // the subscription is confirmed
-	leaving bool      // it is being ended
-	asked   time.Time // when it was wanted
-	deaf    time.Time // since when an earlier one is interrupted; zero if it is not
-	late    bool      // a client was answered before it was heard
-	waiting []chan struct{}
+// group is one subscription in the cluster. Its key is the group's name.
+type group = reconcile.Entry[assignment]
+
+// assignment is where a group is subscribed.
+type assignment struct {
+	at               *listener // where it is subscribed, or about to be; nil: nowhere
+	wantedSince      time.Time
+	interruptedSince time.Time // counts while the group has lapsed
 }
 
 const (
-	// settleRetry is the pause after a failure.
-	settleRetry = 100 * time.Millisecond
-	// lookEvery is how often the cluster's masters are looked at although nothing has happened.
-	lookEvery = time.Second
+	// assignRetryPause is the pause after a failure.
+	assignRetryPause = 100 * time.Millisecond
+	// mastersInterval is the time between looks at the cluster's masters.
+	mastersInterval = time.Second
 )
 
 // Join implements [relay.Broker].
 func (b *Broker) Join(ctx context.Context, groups ...string) error {
-	var waiting []chan struct{}
+	var ticket reconcile.Ticket[assignment]
 	b.mu.Lock()
-	if b.closed {
+	if b.closing {
 		b.mu.Unlock()
 		return fmt.Errorf("redis_cluster channel layer: %w", relay.ErrClosed)
 	}
 	for _, name := range groups {
-		g := b.groups[name]
-		if g == nil {
-			g = &group{name: name}
-			b.groups[name] = g
+		if g := b.groups.Get(name); g == nil || !g.Wanted() {
+			g, _ = b.groups.Want(name, &ticket)
+			g.Value.wantedSince = time.Now()
+			continue
 		}
-		if !g.wanted {
-			g.wanted, g.asked = true, time.Now()
-			b.dirty[g] = true
-		}
-		if !g.heard || g.leaving {
-			b.missing[g] = true
-			done := make(chan struct{})
-			g.waiting = append(g.waiting, done)
-			waiting = append(waiting, done)
-		}
+		b.groups.Want(name, &ticket)
 	}
 	b.mu.Unlock()
 	b.wake()
-	for _, done := range waiting {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			b.late(groups)
-			return fmt.Errorf("joining %d groups in the redis cluster: %w", len(groups), ctx.Err())
-		}
+	if err := ticket.Wait(ctx, &b.mu); err != nil {
+		return fmt.Errorf("joining %d groups in the redis cluster: %w", len(groups), err)
 	}
 	return nil
-}
-
-// late notes that clients have been answered although groups are not joined yet.
-func (b *Broker) late(groups []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, name := range groups {
-		if g := b.groups[name]; g != nil && !g.heard && g.deaf.IsZero() {
-			g.late = true
-		}
-	}
 }
 
 // Leave implements [relay.Broker].
 func (b *Broker) Leave(groups ...string) {
 	b.mu.Lock()
 	for _, name := range groups {
-		if g := b.groups[name]; g != nil && g.wanted {
-			g.wanted = false
-			b.dirty[g] = true
-			delete(b.missing, g)
-		}
+		b.groups.Drop(name)
 	}
 	b.mu.Unlock()
 	b.wake()
@@ -98,49 +68,33 @@ func (b *Broker) wake() {
 	}
 }
 
-// settle brings subscriptions in line with what is wanted, until ctx ends.
-func (b *Broker) settle(ctx context.Context) {
+// reconcile assigns groups to listeners until ctx ends.
+func (b *Broker) reconcile(ctx context.Context) {
 	for {
-		if b.failed.Swap(false) { // do not spin
-			select {
-			case <-time.After(settleRetry):
-			case <-ctx.Done():
-				return
-			}
-		}
 		left := b.assign(ctx)
-		pause := lookEvery
-		if left > 0 {
-			pause = settleRetry
-		}
-		timer := time.NewTimer(pause)
-		if left > 0 { // do not spin on a cluster that is down, whoever kicks
+		if left > 0 || b.failed.Swap(false) { // Wake-ups must not make it spin on a cluster that is down.
 			select {
-			case <-timer.C:
+			case <-time.After(assignRetryPause):
+				continue
 			case <-ctx.Done():
-				timer.Stop()
 				return
 			}
-			continue
 		}
 		select {
 		case <-b.kick:
-		case <-timer.C:
 		case <-ctx.Done():
-			timer.Stop()
 			return
 		}
-		timer.Stop()
 	}
 }
 
-// lookAround looks at the masters again and again, until ctx ends. A node that hangs may be asked first, and assigning
-// groups does not wait for it.
-func (b *Broker) lookAround(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+// watchMasters looks at the masters until ctx ends. It has a goroutine of its own, so that a node that hangs delays no
+// assignment.
+func (b *Broker) watchMasters(ctx context.Context) {
+	tick := time.NewTicker(mastersInterval)
 	defer tick.Stop()
 	for {
-		b.look(ctx)
+		b.findMasters(ctx)
 		b.wake()
 		select {
 		case <-tick.C:
@@ -150,113 +104,128 @@ func (b *Broker) lookAround(ctx context.Context) {
 	}
 }
 
-// look listens to every master, so that it is known which are well.
-func (b *Broker) look(ctx context.Context) {
+// findMasters listens to every master, so that the health of each is known.
+func (b *Broker) findMasters(ctx context.Context) {
 	masters, err := b.masters(ctx)
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.unknown = err
-	if err == nil {
-		b.known = masters
-		for addr := range masters {
-			b.listen(addr)
-		}
-		for addr, l := range b.listeners {
-			if !masters[addr] && (len(l.groups) == 0 || !l.well()) { // a former master may still pass on what its shard gets
-				l.end(errNoMaster)
-			}
+	if err != nil {
+		return
+	}
+	b.known = masters
+	for addr := range masters {
+		b.listen(addr)
+	}
+	for addr, l := range b.listeners {
+		// A healthy former master may still pass on events of its shard.
+		if !masters[addr] && (len(l.groups) == 0 || !l.healthy()) {
+			l.end(errNoMaster)
 		}
 	}
-	b.mu.Unlock()
 }
 
-// assign gives groups that are not in line to the listeners at their masters, and returns how many could not be given.
+// assign sends the commands that groups need to the listeners of their masters, and returns the number of groups whose
+// master is unknown.
 func (b *Broker) assign(ctx context.Context) (left int) {
 	b.mu.Lock()
-	dirty := make([]*group, 0, len(b.dirty))
-	for g := range b.dirty {
-		dirty = append(dirty, g)
-	}
+	tasks := b.groups.Next(math.MaxInt)
 	b.mu.Unlock()
-	for _, g := range dirty {
-		node, err := b.client.MasterForKey(ctx, b.channel(g.name))
-		b.mu.Lock()
-		switch {
-		case !g.wanted && g.at == nil:
-			delete(b.dirty, g)
-			b.forget(g)
-		case !g.wanted:
-			delete(b.dirty, g)
-			if g.heard && !g.leaving { // else the answer to what is under way comes first
-				g.leaving = true
-				g.at.send(unsubscribe, g)
-			}
-		case g.at != nil: // there, or under way; if it is being ended, the answer makes it dirty again
-			delete(b.dirty, g)
-		case err != nil:
-			b.unknown = err
+	for _, t := range tasks {
+		if t.Action == reconcile.Remove {
+			b.unsubscribe(t)
+		} else if !b.subscribe(ctx, t) {
 			left++
-		default:
-			delete(b.dirty, g)
-			g.at = b.listen(node.Options().Addr)
-			g.at.groups[g] = true
-			g.at.send(subscribe, g)
 		}
-		b.mu.Unlock()
 	}
 	return left
 }
 
-// forget removes a group that is neither wanted nor subscribed to. b.mu is held.
-func (b *Broker) forget(g *group) {
-	for _, done := range g.waiting {
-		close(done)
-	}
-	if b.groups[g.name] == g {
-		delete(b.groups, g.name)
-	}
-}
-
-// confirmed notes that a subscription stands.
-func (b *Broker) confirmed(l *listener, g *group) {
+// subscribe sends a subscription to the group's master. It returns false if the master is unknown.
+func (b *Broker) subscribe(ctx context.Context, t reconcile.Task[assignment]) bool {
+	node, err := b.client.MasterForKey(ctx, b.channel(t.Entry.Key))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if g.at != l {
-		return
+	if err != nil {
+		b.unknown = err
 	}
-	g.heard = true
-	delete(b.missing, g)
-	if !g.deaf.IsZero() {
-		b.health.back = append(b.health.back, g.name)
-		b.health.longest = max(b.health.longest, time.Since(g.deaf))
-		g.deaf = time.Time{}
+	if err != nil || !t.Entry.Wanted() {
+		b.groups.End(t, reconcile.Unsent, nil, time.Now())
+		return err == nil
 	}
-	if g.late && g.wanted {
-		b.health.late = append(b.health.late, g.name)
-	}
-	g.late = false
-	if !g.wanted {
-		b.dirty[g] = true
-		b.wake()
-	}
-	for _, done := range g.waiting {
-		close(done)
-	}
-	g.waiting = nil
+	l := b.listen(node.Options().Addr)
+	t.Entry.Value.at = l
+	l.groups[t.Entry] = true
+	l.send(command{subscribe, t})
+	return true
 }
 
-// gone notes that a subscription has ended, wanted or not. b.mu is held.
-func (b *Broker) gone(l *listener, g *group) {
-	if g.at != l {
+// unsubscribe ends a subscription where it is.
+func (b *Broker) unsubscribe(t reconcile.Task[assignment]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := t.Entry.Value.at; l != nil {
+		l.send(command{unsubscribe, t})
 		return
 	}
+	b.groups.End(t, reconcile.Done, nil, time.Now())
+}
+
+// confirmed notes that a subscription is in place.
+func (b *Broker) confirmed(c command) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g, now := c.task.Entry, time.Now()
+	switch b.groups.End(c.task, reconcile.Done, nil, now) {
+	case reconcile.AfterLapse:
+		b.health.back = append(b.health.back, g.Key)
+		b.health.longest = max(b.health.longest, now.Sub(g.Value.interruptedSince))
+	case reconcile.AfterLateJoin:
+		b.health.late = append(b.health.late, g.Key)
+	}
+	if !g.Wanted() {
+		b.wake()
+	}
+}
+
+// ended notes that a command has ended a subscription, or was refused. b.mu is held.
+func (b *Broker) ended(l *listener, c command, o reconcile.Outcome) {
+	b.detach(l, c.task.Entry)
+	b.groups.End(c.task, o, nil, time.Now())
+	b.wake()
+}
+
+// interrupted notes that a subscription has ended by itself. b.mu is held.
+func (b *Broker) interrupted(l *listener, g *group) {
+	if !b.detach(l, g) {
+		return
+	}
+	if g.InPlace() {
+		g.Value.interruptedSince = time.Now()
+	}
+	b.groups.Lost(g)
+	b.wake()
+}
+
+// detach takes a group off its listener. It returns false if the group is elsewhere. b.mu is held.
+func (b *Broker) detach(l *listener, g *group) bool {
+	if g.Value.at != l {
+		return false
+	}
 	delete(l.groups, g)
-	if g.wanted {
-		b.missing[g] = true
-		if g.heard && !g.leaving {
-			g.deaf = time.Now()
+	g.Value.at = nil
+	return true
+}
+
+// overdue returns the number of groups that should be subscribed by now. b.mu is held.
+func (b *Broker) overdue() (n int) {
+	if b.groups.Unsettled() == 0 {
+		return 0
+	}
+	for g := range b.groups.All {
+		if g.Wanted() && !g.InPlace() && (g.Lapsed() || time.Since(g.Value.wantedSince) > answerWait) {
+			n++
 		}
 	}
-	g.at, g.heard, g.leaving = nil, false, false
-	b.dirty[g] = true
-	b.wake()
+	return n
 }

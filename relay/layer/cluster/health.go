@@ -10,13 +10,11 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // undecodableEvery is how often undecodable messages are worth a line in the log.
 const undecodableEvery = 10 * time.Minute
-
-// watchEvery is how often a change of health is looked for, to log it.
-const watchEvery = 250 * time.Millisecond
 
 // health is what is counted. The plain fields are guarded by Broker.mu.
 type health struct {
@@ -80,18 +78,12 @@ func (b *Broker) trouble() string {
 		}
 	}
 	slices.Sort(wrong)
-	late := 0
-	for g := range b.missing {
-		if !g.deaf.IsZero() || time.Since(g.asked) > answerWait {
-			late++
-		}
-	}
-	if late > 0 {
+	if n := b.overdue(); n > 0 {
 		reason := b.refusal
 		if reason == nil {
 			reason = b.lastLoss
 		}
-		wrong = append(wrong, fmt.Sprintf("%d groups are not joined: %v", late, reason))
+		wrong = append(wrong, fmt.Sprintf("%d groups are not joined: %v", n, reason))
 	}
 	return strings.Join(wrong, "; ")
 }
@@ -111,8 +103,8 @@ func (l *listener) trouble() string {
 	return ""
 }
 
-// well tells whether the node is in the cluster's majority, as far as it knows.
-func (l *listener) well() bool { return l.trouble() == "" }
+// healthy reports whether the node answers and is in the cluster's majority, as far as it knows.
+func (l *listener) healthy() bool { return l.trouble() == "" }
 
 // Health implements [relay.Broker].
 func (b *Broker) Health() relay.Health {
@@ -141,37 +133,17 @@ func (b *Broker) Health() relay.Health {
 	}
 }
 
-// watch logs every change of health, and every gap.
-func (b *Broker) watch(ctx context.Context) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	last := relay.Health{OK: true, Since: time.Now()}
-	told := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now := b.Health()
-		switch {
-		case now.OK && !told:
-			b.log.Info("channel layer connected", "layer", now.Detail)
-		case now.OK && !last.OK:
-			b.log.Info("channel layer is well again", "layer", now.Detail, "after", time.Since(last.Since).Round(time.Millisecond))
-		case !now.OK && last.OK:
-			b.log.Error("channel layer is not well; clients stay connected, and events of the groups concerned are lost until it is back", "trouble", now.Detail)
-		}
-		b.tellGap()
-		told = true
-		if now.OK != last.OK || now.OK {
-			last = now
-		}
-	}
+// watchHealth logs every change of health, and reports losses.
+func (b *Broker) watchHealth(ctx context.Context) {
+	redisnet.Watch(ctx, b.log, nil, func() relay.Health {
+		state := b.Health()
+		b.reportGaps()
+		return state
+	}, "channel layer is not well; clients stay connected, and events of the groups concerned are lost until it is back")
 }
 
-// tellGap makes known which groups may have missed events, once they are heard again.
-func (b *Broker) tellGap() {
+// reportGaps reports which groups may have missed events, once they are subscribed again.
+func (b *Broker) reportGaps() {
 	b.mu.Lock()
 	h := &b.health
 	back, late, longest := h.back, h.late, h.longest.Round(time.Millisecond)

@@ -9,20 +9,24 @@ import (
 	"sync"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
 const (
-	// probeEvery is how often each master is asked how it is.
-	probeEvery = 500 * time.Millisecond
+	// probeInterval is how often each master is asked how it is.
+	probeInterval = 500 * time.Millisecond
 	// answerWait is how long it may take to answer before it counts as not well.
 	answerWait = time.Second
 )
 
 var (
 	errNoMaster = errors.New("it is no longer a master of the cluster")
-	errSilent   = fmt.Errorf("no answer for %v", replyWait)
+	errTimedOut = fmt.Errorf("no answer for %v", replyWait)
 )
 
 // listener is a connection to one master, on which its groups are subscribed to. It ends when the connection breaks: its groups then go
@@ -55,11 +59,14 @@ const (
 	unsubscribe
 )
 
-// command is what was asked of a node, and for which group.
+// command is sent to a node. A probe has no task.
 type command struct {
-	kind  kind
-	group *group
+	kind kind
+	task reconcile.Task[assignment]
 }
+
+// group returns the name of the command's group.
+func (c command) group() string { return c.task.Entry.Key }
 
 // listen returns the listener at an address; it begins to connect if there was none. b.mu is held.
 func (b *Broker) listen(addr string) *listener {
@@ -68,7 +75,7 @@ func (b *Broker) listen(addr string) *listener {
 	}
 	l := &listener{broker: b, addr: addr, groups: map[*group]bool{}, signal: make(chan struct{}, 1)}
 	b.listeners[addr] = l
-	b.running.Go(func() {
+	b.life.Go(func() {
 		err := l.run(b.ctx)
 		b.lost(l, err)
 	})
@@ -85,7 +92,7 @@ func (b *Broker) lost(l *listener, err error) {
 		b.lastLoss = fmt.Errorf("%s: %w", l.addr, err)
 	}
 	for g := range l.groups {
-		b.gone(l, g)
+		b.interrupted(l, g)
 	}
 	b.client.ReloadState(b.ctx)
 	b.failed.Store(true)
@@ -93,9 +100,9 @@ func (b *Broker) lost(l *listener, err error) {
 }
 
 // send has a command sent when the connection stands.
-func (l *listener) send(k kind, g *group) {
+func (l *listener) send(c command) {
 	l.mu.Lock()
-	l.queue = append(l.queue, command{k, g})
+	l.queue = append(l.queue, c)
 	l.mu.Unlock()
 	l.poke()
 }
@@ -149,25 +156,23 @@ func (l *listener) run(ctx context.Context) error {
 	return err
 }
 
-// greet authenticates.
+// greet authenticates. Sharded pub/sub and its replies need HELLO.
 func (l *listener) greet(conn *resp.Conn) error {
-	hello := []string{"HELLO", "3"}
-	if user, password := l.broker.credentials(); password != "" {
-		if user == "" {
-			user = "default"
-		}
-		hello = append(hello, "AUTH", user, password)
+	user, password := l.broker.credentials()
+	known, refused, err := redisnet.Hello(conn, &goredis.Options{Username: user, Password: password})
+	if err == nil && !known {
+		err = refused
 	}
-	_, err := conn.Do(replyWait, hello...)
 	return err
 }
 
-// write sends what is queued, and probes, until reading ends.
+// write sends queued commands and probes until reading ends.
 func (l *listener) write(ctx context.Context, conn *resp.Conn, read chan error) error {
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
-	l.send(probe, nil)
+	l.send(command{kind: probe})
 	for {
+		var err error
 		select {
 		case err := <-read:
 			close(read)
@@ -175,46 +180,58 @@ func (l *listener) write(ctx context.Context, conn *resp.Conn, read chan error) 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			l.mu.Lock()
-			asked := l.asked
-			if l.busy {
-				asked = time.Now()
-			}
-			l.mu.Unlock()
-			if asked.IsZero() {
-				l.send(probe, nil)
-			} else if time.Since(asked) > replyWait {
-				return errSilent
-			}
-			continue
+			err = l.probeIfQuiet()
 		case <-l.signal:
+			err = l.sendQueue(conn)
 		}
-		l.mu.Lock()
-		batch, ended := l.queue, l.ended
-		l.queue = nil
-		l.sent = append(l.sent, batch...)
-		if l.asked.IsZero() && len(batch) > 0 {
-			l.asked = time.Now()
-		}
-		l.mu.Unlock()
-		if ended != nil {
-			return ended
-		}
-		commands := make([][]string, len(batch))
-		for i, c := range batch {
-			switch c.kind {
-			case subscribe:
-				commands[i] = []string{"SSUBSCRIBE", l.broker.channel(c.group.name)}
-			case unsubscribe:
-				commands[i] = []string{"SUNSUBSCRIBE", l.broker.channel(c.group.name)}
-			default:
-				commands[i] = []string{"CLUSTER", "INFO"}
-			}
-		}
-		if err := conn.Send(replyWait, commands...); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// probeIfQuiet queues a probe unless a reply is awaited. It returns an error if the reply is overdue.
+func (l *listener) probeIfQuiet() error {
+	l.mu.Lock()
+	asked := l.asked
+	if l.busy {
+		asked = time.Now()
+	}
+	l.mu.Unlock()
+	switch {
+	case asked.IsZero():
+		l.send(command{kind: probe})
+	case time.Since(asked) > replyWait:
+		return errTimedOut
+	}
+	return nil
+}
+
+// sendQueue sends the queued commands. It returns an error if the listener was ended.
+func (l *listener) sendQueue(conn *resp.Conn) error {
+	l.mu.Lock()
+	batch, ended := l.queue, l.ended
+	l.queue = nil
+	l.sent = append(l.sent, batch...)
+	if l.asked.IsZero() && len(batch) > 0 {
+		l.asked = time.Now()
+	}
+	l.mu.Unlock()
+	if ended != nil || len(batch) == 0 {
+		return ended
+	}
+	commands := make([][]string, len(batch))
+	for i, c := range batch {
+		switch c.kind {
+		case subscribe:
+			commands[i] = []string{"SSUBSCRIBE", l.broker.channel(c.group())}
+		case unsubscribe:
+			commands[i] = []string{"SUNSUBSCRIBE", l.broker.channel(c.group())}
+		default:
+			commands[i] = []string{"CLUSTER", "INFO"}
+		}
+	}
+	return conn.Send(replyWait, commands...)
 }
 
 // read takes replies and pushed messages until the connection breaks.
@@ -247,7 +264,7 @@ func (l *listener) read(conn *resp.Conn) error {
 func (l *listener) answered(k kind, name string) (command, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.sent) == 0 || l.sent[0].kind != k || k != probe && l.sent[0].group.name != name {
+	if len(l.sent) == 0 || l.sent[0].kind != k || k != probe && l.sent[0].group() != name {
 		return command{}, false
 	}
 	c := l.sent[0]
@@ -273,14 +290,16 @@ func (l *listener) refused(why resp.Error) error {
 	if c.kind == probe {
 		return fmt.Errorf("CLUSTER INFO: %w (it must be a node of a cluster, and the user must be allowed to ask)", why)
 	}
-	l.answered(c.kind, c.group.name)
+	l.answered(c.kind, c.group())
 	b := l.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	outcome := reconcile.Done // The group is not subscribed there.
 	if c.kind == subscribe {
 		b.refusal = fmt.Errorf("%s: %w", l.addr, why)
+		outcome = reconcile.Unsent
 	}
-	b.gone(l, c.group)
+	b.ended(l, c, outcome)
 	b.client.ReloadState(b.ctx)
 	b.failed.Store(true)
 	return nil
@@ -294,25 +313,32 @@ func (l *listener) pushed(what string, args [][]byte) {
 		l.message(args[0], args[1])
 	case what == "ssubscribe" && len(args) > 0:
 		if c, ok := l.answered(subscribe, b.name(args[0])); ok {
-			b.confirmed(l, c.group)
+			b.confirmed(c)
 		}
 	case what == "sunsubscribe" && len(args) > 0:
-		l.answered(unsubscribe, b.name(args[0]))
-		// Or nobody asked, and the slot has moved to another node.
-		b.mu.Lock()
-		if g := b.groups[b.name(args[0])]; g != nil {
-			if !g.leaving {
-				b.client.ReloadState(b.ctx)
-				b.failed.Store(true)
-			}
-			b.gone(l, g)
-		}
-		b.mu.Unlock()
+		l.unsubscribed(b.name(args[0]))
 	}
 	l.flush(false)
 }
 
-// name is the group of a channel.
+// unsubscribed takes the end of a subscription. Without a command for it, its slot has moved to another node.
+func (l *listener) unsubscribed(name string) {
+	c, asked := l.answered(unsubscribe, name)
+	b := l.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if asked {
+		b.ended(l, c, reconcile.Done)
+		return
+	}
+	b.client.ReloadState(b.ctx)
+	b.failed.Store(true)
+	if g := b.groups.Get(name); g != nil {
+		b.interrupted(l, g)
+	}
+}
+
+// name returns the group of a channel.
 func (b *Broker) name(channel []byte) string {
 	return string(bytes.TrimPrefix(channel, []byte(b.place.Prefix+":")))
 }
@@ -324,8 +350,8 @@ func (l *listener) message(channel, raw []byte) {
 		return
 	}
 	b.mu.Lock()
-	g := b.groups[string(channel[len(b.place.Prefix)+1:])]
-	ours := g != nil && g.at == l && (g.wanted || b.closed)
+	g := b.groups.Get(string(channel[len(b.place.Prefix)+1:]))
+	ours := g != nil && g.Value.at == l && (g.Wanted() || b.closing)
 	b.mu.Unlock()
 	if !ours {
 		return
@@ -335,7 +361,7 @@ func (l *listener) message(channel, raw []byte) {
 		b.undecodable(err)
 		return
 	}
-	l.events = append(l.events, relay.Event{Group: g.name, Text: text, NeedsRelay: true, Sent: sent})
+	l.events = append(l.events, relay.Event{Group: g.Key, Text: text, NeedsRelay: true, Sent: sent})
 	l.flush(true)
 }
 

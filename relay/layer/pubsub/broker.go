@@ -15,6 +15,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/asgi"
+	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
@@ -69,8 +70,7 @@ func (s Settings) prepare() (*inForce, error) {
 	return &inForce{s, codec}, nil
 }
 
-// Broker is one node's part in a channel layer of RedisPubSubChannelLayer: Redis keeps nothing, so an event reaches who is subscribed
-// at that moment, and what comes while a connection is broken is lost. It implements [relay.Broker].
+// Broker is one node's part in a channel layer of RedisPubSubChannelLayer. It implements [relay.Broker].
 type Broker struct {
 	place    Settings
 	settings atomic.Pointer[inForce]
@@ -79,12 +79,10 @@ type Broker struct {
 	links    []*subscriber // one for each host
 	health   *redisnet.Health
 	skipped  asgi.Skipped
+	life     redisnet.Lifecycle
 
-	mu      sync.Mutex
-	started bool
-	closed  bool
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	mu      sync.Mutex // guards closing and the subscribers' connections and sets
+	closing bool
 }
 
 // New returns a Broker. It connects when it is started.
@@ -133,66 +131,55 @@ func (b *Broker) Apply(s Settings) error {
 
 // Start implements [relay.Broker].
 func (b *Broker) Start(sink relay.Sink) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.started || b.closed {
-		return fmt.Errorf("redis_pubsub channel layer: started already: %w", relay.ErrClosed)
-	}
-	b.started = true
-	ctx, cancel := context.WithCancel(context.Background())
-	b.stop = cancel
-	b.running.Go(func() {
-		b.health.Watch(ctx, b.log, b.Health, "channel layer is not well; clients stay connected, but what is sent meanwhile is lost to them")
+	return b.life.Start("redis_pubsub", func(ctx context.Context) {
+		b.life.Go(func() {
+			redisnet.Watch(ctx, b.log, b.health.LastLoss, b.Health, "channel layer is not well; clients stay connected, but what is sent meanwhile is lost to them")
+		})
+		for _, l := range b.links {
+			l.sink = sink
+			b.life.Go(func() { l.run(ctx) })
+		}
 	})
-	for _, l := range b.links {
-		l.sink = sink
-		b.running.Go(func() { l.run(ctx) })
-	}
-	return nil
 }
 
-// channel is the pub/sub channel of a group.
+// channel returns the pub/sub channel of a group.
 func (b *Broker) channel(group string) string { return b.place.Prefix + "__group__" + group }
 
-// byLink sorts groups by the host that keeps them: the hash is of the whole name of the channel.
-func (b *Broker) byLink(groups []string) map[*subscriber][]string {
-	sorted := map[*subscriber][]string{}
-	for _, g := range groups {
-		l := b.links[b.hosts.Index(b.channel(g))]
-		sorted[l] = append(sorted[l], g)
-	}
-	return sorted
-}
+// of returns the subscriber of a channel, and so of a group. The hash is of the channel's whole name.
+func (b *Broker) of(channel string) *subscriber { return b.links[b.hosts.Index(channel)] }
 
 // Join implements [relay.Broker].
 func (b *Broker) Join(ctx context.Context, groups ...string) error {
+	var ticket reconcile.Ticket[subscribed]
 	b.mu.Lock()
-	closed := b.closed
-	b.mu.Unlock()
-	if closed {
+	if b.closing {
+		b.mu.Unlock()
 		return fmt.Errorf("redis_pubsub channel layer: %w", relay.ErrClosed)
 	}
-	var waiting []<-chan struct{}
-	for l, names := range b.byLink(groups) {
-		waiting = append(waiting, l.join(names)...)
-	}
-	for _, done := range waiting {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			for l, names := range b.byLink(groups) {
-				l.late(names)
-			}
-			return fmt.Errorf("subscribing to %d groups in redis: %w", len(groups), ctx.Err())
+	for _, g := range groups {
+		channel := b.channel(g)
+		s := b.of(channel)
+		if sub, created := s.subs.Want(channel, &ticket); created {
+			sub.Value.group = g
 		}
+		s.wake()
+	}
+	b.mu.Unlock()
+	if err := ticket.Wait(ctx, &b.mu); err != nil {
+		return fmt.Errorf("subscribing to %d groups in redis: %w", len(groups), err)
 	}
 	return nil
 }
 
 // Leave implements [relay.Broker].
 func (b *Broker) Leave(groups ...string) {
-	for l, names := range b.byLink(groups) {
-		l.leave(names)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range groups {
+		channel := b.channel(g)
+		s := b.of(channel)
+		s.subs.Drop(channel)
+		s.wake()
 	}
 }
 
@@ -236,34 +223,50 @@ func (b *Broker) trouble() string {
 	return fmt.Sprintf("%d groups are not subscribed yet", waiting)
 }
 
-// Close implements [relay.Broker].
+// Close implements [relay.Broker]. It waits for Redis to confirm the end of each subscription: by then, events that
+// were sent before have been delivered.
 func (b *Broker) Close(ctx context.Context) error {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
+	first, started := b.life.Close()
+	if !first {
 		return nil
 	}
-	b.closed = true
-	started := b.started
-	b.mu.Unlock()
+	emptied := b.dropAll()
 	var err error
 	if started {
-		errs := make([]error, len(b.links))
-		var leaving sync.WaitGroup
-		for i, l := range b.links { // at once, so that no host waits for another
-			leaving.Go(func() { errs[i] = l.leaveAll(ctx) })
-		}
-		leaving.Wait()
-		err = errors.Join(errs...)
-		b.stop()
+		err = waitAll(ctx, emptied)
+		stopped := b.life.Stop()
 		for _, l := range b.links {
 			l.cut()
 		}
-		b.running.Wait()
+		<-stopped
 	}
 	b.hosts.Close()
 	if err != nil {
 		return fmt.Errorf("leaving the redis_pubsub channel layer: %w", err)
+	}
+	return nil
+}
+
+// dropAll ends every subscription. It returns channels that are closed once Redis has confirmed it.
+func (b *Broker) dropAll() (emptied []<-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closing = true
+	for _, l := range b.links {
+		emptied = append(emptied, l.subs.DropAll())
+		l.wake()
+	}
+	return emptied
+}
+
+// waitAll waits until all channels are closed.
+func waitAll(ctx context.Context, channels []<-chan struct{}) error {
+	for _, c := range channels {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return nil
 }

@@ -4,43 +4,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
 const (
-	// deliverMost is how many events are handed over at once.
-	deliverMost = 512
-	// commandSize is how many groups one command names.
-	commandSize = 500
+	// deliverMax is the maximum number of events that are handed over at once.
+	deliverMax = 512
+	// commandMax is the maximum number of groups in one command.
+	commandMax = 500
 )
 
-// subscriber is the connection to one host of a pub/sub layer: one subscription for each group. Join and leave only say what is wanted;
-// one goroutine writes, all that has gathered meanwhile in one go, and one reads.
+// subscription is a group at its host. The key is its pub/sub channel.
+type subscription = reconcile.Entry[subscribed]
+
+type subscribed struct {
+	group string
+	since time.Time // when the last command was sent
+}
+
+// subscriber is the connection to one host, with one subscription per group. Join and Leave record the wanted groups;
+// one goroutine sends the commands that have gathered, and one reads.
 type subscriber struct {
 	layer *Broker
 	host  int
 	sink  relay.Sink
 	kick  chan struct{}
 
-	mu      sync.Mutex
-	conn    *resp.Conn               // nil while there is none
-	groups  map[string]*subscription // by pub/sub channel: wanted, or not ended yet
-	dirty   []*subscription          // to be looked at by the writer
-	missing int                      // groups that were subscribed when the connection broke, and are not again
-	heard   time.Time                // when the host last answered
-	closing bool
-	events  []relay.Event // of the reading goroutine
+	// Guarded by Broker.mu:
+	conn  *resp.Conn // nil while there is none
+	subs  reconcile.Set[subscribed]
+	heard time.Time // when the host last answered while no group was missing
+
+	events []relay.Event // of the reading goroutine
 }
 
 func newSubscriber(b *Broker, host int) *subscriber {
-	return &subscriber{layer: b, host: host, kick: make(chan struct{}, 1), groups: map[string]*subscription{}}
+	return &subscriber{layer: b, host: host, kick: make(chan struct{}, 1)}
 }
 
 func (s *subscriber) wake() {
@@ -52,8 +57,8 @@ func (s *subscriber) wake() {
 
 // cut ends the connection; run makes another.
 func (s *subscriber) cut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.layer.mu.Lock()
+	defer s.layer.mu.Unlock()
 	if s.conn != nil {
 		_ = s.conn.Close()
 	}
@@ -61,32 +66,17 @@ func (s *subscriber) cut() {
 
 // run keeps the connection up until ctx ends.
 func (s *subscriber) run(ctx context.Context) {
-	wait := redisnet.RetryFirst
-	for ctx.Err() == nil {
-		began := time.Now()
+	s.layer.health.KeepConnected(ctx, s.host, func(ctx context.Context) error {
 		route := s.layer.hosts.Route(s.host)
 		err := s.session(ctx, route)
-		if ctx.Err() != nil {
-			return
-		}
 		if route != s.layer.hosts.Route(s.host) {
-			s.layer.health.Replaced(s.host)
-			wait = redisnet.RetryFirst
-			continue
+			return redisnet.ErrReplaced
 		}
-		s.layer.health.Lost(s.host, err)
-		if time.Since(began) > time.Second {
-			wait = redisnet.RetryFirst
-		}
-		select {
-		case <-time.After(wait/2 + rand.N(wait)):
-		case <-ctx.Done():
-		}
-		wait = min(2*wait, redisnet.RetryMost)
-	}
+		return err
+	})
 }
 
-// session connects, subscribes to what is wanted, and reads until the connection breaks.
+// session connects, subscribes to the wanted groups, and reads until the connection breaks.
 func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
 	nc, err := route.Dial(ctx)
 	if err != nil {
@@ -99,13 +89,9 @@ func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
 	if err := redisnet.Auth(conn, route.Options); err != nil {
 		return err
 	}
-	s.mu.Lock()
+	s.layer.mu.Lock()
 	s.conn = conn
-	s.dirty = s.dirty[:0]
-	for _, sub := range s.groups {
-		s.dirty = append(s.dirty, sub)
-	}
-	s.mu.Unlock()
+	s.layer.mu.Unlock()
 	s.layer.health.Found(s.host)
 	s.wake()
 
@@ -118,32 +104,17 @@ func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
 	err = s.read(conn)
 	cancel()
 	_ = nc.Close()
-	if e := <-wrote; e != nil && errors.Is(err, net.ErrClosed) { // it is why reading ended
+	if e := <-wrote; e != nil && errors.Is(err, net.ErrClosed) { // The writer closed the connection under the reader.
 		err = e
 	}
-	s.broken()
+	s.layer.mu.Lock()
+	defer s.layer.mu.Unlock()
+	s.conn = nil
+	s.subs.LoseAll()
 	return err
 }
 
-// broken notes that the connection is gone: who was subscribed misses what is sent from now on.
-func (s *subscriber) broken() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conn, s.dirty = nil, nil
-	for _, sub := range s.groups {
-		if !sub.wanted {
-			s.forget(sub)
-			continue
-		}
-		if sub.placed && !sub.missing {
-			sub.missing = true
-			s.missing++
-		}
-		sub.asked, sub.placed, sub.pending = false, false, 0
-	}
-}
-
-// write sends what is wanted until ctx ends, and a question where nothing is, so that a host that says nothing is noticed.
+// write sends commands until ctx ends. While there is none it pings, so that a host that hangs is noticed.
 func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
 	tick := time.NewTicker(redisnet.ProbeEvery)
 	defer tick.Stop()
@@ -173,7 +144,28 @@ func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
 	}
 }
 
-// read takes what Redis sends until the connection breaks.
+// commands returns the next commands that the subscriptions need.
+func (s *subscriber) commands() (list [][]string) {
+	subscribe, unsubscribe := []string{"SUBSCRIBE"}, []string{"UNSUBSCRIBE"}
+	s.layer.mu.Lock()
+	for _, t := range s.subs.Next(commandMax) {
+		t.Entry.Value.since = time.Now()
+		if t.Action == reconcile.Remove {
+			unsubscribe = append(unsubscribe, t.Entry.Key)
+		} else {
+			subscribe = append(subscribe, t.Entry.Key)
+		}
+	}
+	s.layer.mu.Unlock()
+	for _, c := range [][]string{unsubscribe, subscribe} {
+		if len(c) > 1 {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// read receives from Redis until the connection breaks.
 func (s *subscriber) read(conn *resp.Conn) error {
 	gap := s.openGap()
 	for {
@@ -182,8 +174,7 @@ func (s *subscriber) read(conn *resp.Conn) error {
 		}
 		value, err := conn.Reply()
 		if err != nil {
-			var refused resp.Error
-			if errors.As(err, &refused) {
+			if errors.As(err, new(resp.Error)) {
 				err = fmt.Errorf("%w (the user needs the channels %s__group__*)", err, s.layer.place.Prefix)
 			}
 			return err
@@ -194,15 +185,15 @@ func (s *subscriber) read(conn *resp.Conn) error {
 		switch kind := string(value[0]); {
 		case kind == "message" && len(value) == 3:
 			s.message(value[1], value[2])
-		case (kind == "subscribe" || kind == "unsubscribe") && len(value) == 3:
-			if s.confirmed(value[1], gap) {
-				s.alive(gap)
-			}
-		default: // an answer to PING
+		case kind == "subscribe" && len(value) == 3:
+			s.confirmed(string(value[1]), reconcile.Placing, gap)
+		case kind == "unsubscribe" && len(value) == 3:
+			s.confirmed(string(value[1]), reconcile.Removing, gap)
+		default: // the reply to PING
 			s.layer.health.Answered(s.host)
 			s.alive(gap)
 		}
-		if len(s.events) > 0 && (len(s.events) >= deliverMost || !conn.Complete()) {
+		if len(s.events) > 0 && (len(s.events) >= deliverMax || !conn.Complete()) {
 			s.sink.Deliver(s.events)
 			clear(s.events)
 			s.events = s.events[:0]
@@ -210,63 +201,63 @@ func (s *subscriber) read(conn *resp.Conn) error {
 	}
 }
 
-// message makes an event of what was published.
+// message makes an event of a published message.
 func (s *subscriber) message(channel, raw []byte) {
-	s.mu.Lock()
-	sub := s.groups[string(channel)]
-	ours := sub != nil && (sub.wanted || s.closing)
-	s.mu.Unlock()
+	b := s.layer
+	b.mu.Lock()
+	sub := s.subs.Get(string(channel))
+	ours := sub != nil && (sub.Wanted() || b.closing)
+	b.mu.Unlock()
 	if !ours {
 		return
 	}
-	m, err := s.layer.settings.Load().codec.Decode(raw)
+	m, err := b.settings.Load().codec.Decode(raw)
 	if err != nil {
-		s.layer.skipped.NotUnderstood(s.layer.log, err)
+		b.skipped.NotUnderstood(b.log, err)
 		return
 	}
 	ev, ok := m.Event()
 	if !ok {
-		s.layer.skipped.Ignore(s.layer.log, m.Type)
+		b.skipped.Ignore(b.log, m.Type)
 		return
 	}
-	ev.Group = sub.group
+	ev.Group = sub.Value.group
 	s.events = append(s.events, ev)
 }
 
-// confirmed takes the answer to a command and reports whether it changed anything.
-func (s *subscriber) confirmed(channel []byte, gap *gap) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sub := s.groups[string(channel)]
-	if sub == nil || sub.pending == 0 {
-		return false
+// confirmed takes the reply to the command of a phase.
+func (s *subscriber) confirmed(channel string, phase reconcile.Phase, gap *gap) {
+	b := s.layer
+	b.mu.Lock()
+	sub := s.subs.Get(channel)
+	if sub == nil || sub.Phase() != phase {
+		b.mu.Unlock()
+		return
 	}
-	if sub.pending--; sub.pending == 0 {
-		sub.placed = sub.asked
+	recovery := s.subs.EndEntry(sub, reconcile.Done, time.Now())
+	changes := s.subs.Unsettled() > 0
+	b.mu.Unlock()
+	switch recovery {
+	case reconcile.AfterLapse:
+		gap.groups = append(gap.groups, sub.Value.group)
+	case reconcile.AfterLateJoin:
+		b.health.Missed(s.sink, relay.Loss{Cause: relay.LossLateJoin, Groups: []string{sub.Value.group}})
 	}
-	if sub.placed && sub.missing {
-		s.found(sub)
-		gap.groups = append(gap.groups, sub.group)
+	if changes {
+		s.wake()
 	}
-	if sub.placed && sub.late {
-		sub.late = false
-		if sub.wanted {
-			s.layer.health.Missed(s.sink, relay.Loss{Cause: relay.LossLateJoin, Groups: []string{sub.group}})
-		}
-	}
-	s.settled(sub)
-	return true
+	s.alive(gap)
 }
 
-// alive notes a sign of life, and closes the gap once all its groups are subscribed again. Until then the gap stays open, should this
-// connection break, too.
+// alive notes a sign of life, and closes the gap once all its groups are subscribed again. Until then the gap stays
+// open, even if this connection breaks as well.
 func (s *subscriber) alive(gap *gap) {
-	s.mu.Lock()
-	over := s.missing == 0
+	s.layer.mu.Lock()
+	over := s.subs.LapsedCount() == 0
 	if over {
 		s.heard = time.Now()
 	}
-	s.mu.Unlock()
+	s.layer.mu.Unlock()
 	if over && len(gap.groups) > 0 {
 		s.closeGap(gap)
 	}
@@ -280,15 +271,32 @@ type gap struct {
 
 // openGap begins with the last sign of life on the connection before this one.
 func (s *subscriber) openGap() *gap {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.layer.mu.Lock()
+	defer s.layer.mu.Unlock()
 	return &gap{from: s.heard}
 }
 
-// closeGap makes a gap known, now that all its groups are subscribed again.
+// closeGap reports a gap, now that all its groups are subscribed again.
 func (s *subscriber) closeGap(g *gap) {
 	length := time.Since(g.from).Round(time.Millisecond)
 	s.layer.health.Missed(s.sink, relay.Loss{Cause: relay.LossInterrupted, Groups: g.groups})
-	s.layer.log.Warn("events may have been missed while the connection to redis was broken; pub/sub keeps nothing", "host", s.layer.hosts.Route(s.host).Addr(), "groups", len(g.groups), "gap", length)
+	s.layer.log.Warn("events may have been missed while the connection to redis was broken; pub/sub keeps nothing",
+		"host", s.layer.hosts.Route(s.host).Addr(), "groups", len(g.groups), "gap", length)
 	g.groups = nil
+}
+
+// overdue returns the number of groups that Redis has not answered for in time. Without a connection it is 0, because
+// health reports the connection.
+func (s *subscriber) overdue() (n int) {
+	s.layer.mu.Lock()
+	defer s.layer.mu.Unlock()
+	if s.conn == nil {
+		return 0
+	}
+	for sub := range s.subs.All {
+		if sub.Phase().InFlight() && time.Since(sub.Value.since) > redisnet.AnswerWait {
+			n++
+		}
+	}
+	return n
 }

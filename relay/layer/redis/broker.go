@@ -23,7 +23,7 @@ type Broker struct {
 	log      *slog.Logger
 
 	hosts   *redisnet.Ring
-	links   []*link // one for each host
+	readers []*reader // one for each host
 	members *memberships
 	beats   *heartbeat
 	health  *redisnet.Health
@@ -32,12 +32,7 @@ type Broker struct {
 	sink    relay.Sink   // set by Start
 	// otherCapacity is set once it was logged that emitters have another.
 	otherCapacity atomic.Bool
-
-	mu      sync.Mutex
-	started bool
-	closed  bool
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	life          redisnet.Lifecycle
 }
 
 // New returns a Broker with channel names of its own. It connects when it is started.
@@ -55,7 +50,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	b.settings.Store(settings)
 	b.health = redisnet.NewHealth(hosts.Size)
 	for i := range hosts.Size {
-		b.links = append(b.links, &link{broker: b, host: i, receiver: newReceiver(hosts, i), replays: &replays{}})
+		b.readers = append(b.readers, newReader(b, i))
 	}
 	b.members = newMemberships(b)
 	b.beats = newHeartbeat(b)
@@ -94,8 +89,8 @@ func (b *Broker) Apply(s Settings) error {
 	b.otherCapacity.Store(false)
 	if moved {
 		b.hosts.Tell(b.log)
-		for _, l := range b.links {
-			l.interrupt()
+		for _, r := range b.readers {
+			r.interrupt()
 		}
 	}
 	b.members.rewriteAll() // group_expiry may have changed
@@ -104,28 +99,22 @@ func (b *Broker) Apply(s Settings) error {
 
 // Start implements [relay.Broker].
 func (b *Broker) Start(sink relay.Sink) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.started || b.closed {
-		return fmt.Errorf("redis channel layer: started already: %w", relay.ErrClosed)
-	}
-	b.started, b.sink = true, sink
-	ctx, cancel := context.WithCancel(context.Background())
-	b.stop = cancel
-	for _, r := range b.members.hosts {
-		b.running.Go(func() { r.run(ctx) })
-	}
-	b.running.Go(func() {
-		b.health.Watch(ctx, b.log, b.Health, "channel layer is not well; clients stay connected and what redis still holds is delivered when it is back")
+	return b.life.Start("redis", func(ctx context.Context) {
+		b.sink = sink
+		for _, r := range b.members.hosts {
+			b.life.Go(func() { r.run(ctx) })
+		}
+		b.life.Go(func() {
+			redisnet.Watch(ctx, b.log, b.health.LastLoss, b.Health, "channel layer is not well; clients stay connected and what redis still holds is delivered when it is back")
+		})
+		for host := range b.beats.hosts {
+			b.beats.start(ctx, host)
+		}
+		for _, r := range b.readers {
+			r.sink = sink
+			b.life.Go(func() { r.run(ctx) })
+		}
 	})
-	for host := range b.beats.hosts {
-		b.beats.start(ctx, host)
-	}
-	for _, l := range b.links {
-		l.sink = sink
-		b.running.Go(func() { l.run(ctx) })
-	}
-	return nil
 }
 
 // Join implements [relay.Broker].
@@ -138,34 +127,27 @@ func (b *Broker) Leave(groups ...string) { b.members.leave(groups) }
 
 // Close implements [relay.Broker].
 func (b *Broker) Close(ctx context.Context) error {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
+	first, started := b.life.Close()
+	if !first {
 		return nil
 	}
-	b.closed = true
-	started := b.started
-	b.mu.Unlock()
-
 	var err error
 	if started {
 		err = b.eachHost(func(host int) error {
-			unread := b.links[host].loss(relay.LossShutdown)
+			unread := b.readers[host].loss(relay.LossShutdown)
 			err := b.leaveHost(ctx, host)
 			if err != nil && (unread.All || len(unread.Groups) > 0) {
 				b.lost(unread)
 			}
 			return err
 		})
-		b.stop()
-		for _, l := range b.links {
-			l.interrupt()
+		stopped := b.life.Stop()
+		for _, r := range b.readers {
+			r.interrupt()
 		}
-		stopped := make(chan struct{})
-		go func() { b.running.Wait(); close(stopped) }()
 		select {
 		case <-stopped:
-		case <-ctx.Done(): // something waits for a host that hangs, until its connection is closed
+		case <-ctx.Done(): // A goroutine waits for a host that hangs, until the hosts are closed below.
 			err = errors.Join(err, ctx.Err())
 		}
 		defer func() { <-stopped }()
@@ -197,27 +179,17 @@ func (b *Broker) eachHost(fn func(host int) error) error {
 
 // leaveHost leaves the groups of one host, hands over the messages there, and takes this node's keys away.
 func (b *Broker) leaveHost(ctx context.Context, host int) error {
-	l := b.links[host]
+	r := b.readers[host]
 	if err := b.members.hosts[host].leaveAll(ctx); err != nil {
 		return err
 	}
-	if err := l.finish(ctx); err != nil {
+	if err := r.finish(ctx); err != nil {
 		return err
 	}
-	if err := b.hosts.Client(host).Del(ctx, l.channelKey(), l.inflightKey()).Err(); err != nil {
+	if err := b.hosts.Client(host).Del(ctx, r.channelKey(), r.inflightKey()).Err(); err != nil {
 		return err
 	}
 	return b.beats.leave(ctx, host)
-}
-
-// channelKey is where messages for this node wait on the link's host.
-func (l *link) channelKey() string { return l.broker.place.Prefix + l.receiver }
-
-// inflightKey is where they are read from. It is short, since every event pays for it, and no emitter's prefix leads to it.
-func (l *link) inflightKey() string { return inflightKey(l.broker.place.Prefix, l.receiver) }
-
-func inflightKey(prefix, receiver string) string {
-	return prefix + "$" + receiver[len("specific."):][:16]
 }
 
 // LayerID identifies the channel layer: nodes that see the same events get the same answer, whatever URL they use. It

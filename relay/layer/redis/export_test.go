@@ -9,14 +9,12 @@ import (
 
 // Crash ends a Broker as kill -9 does: it leaves everything in Redis.
 func (b *Broker) Crash() {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
-	b.stop()
-	for _, l := range b.links {
-		l.interrupt()
+	b.life.Close()
+	stopped := b.life.Stop()
+	for _, r := range b.readers {
+		r.interrupt()
 	}
-	b.running.Wait()
+	<-stopped
 	b.hosts.Close()
 }
 
@@ -27,7 +25,7 @@ func (b *Broker) SetBeat(every, lasts, missing time.Duration) {
 
 // Suspects is how many messages the first host is watched for, because they may come again.
 func (b *Broker) Suspects() int {
-	r := b.links[0].replays
+	r := b.readers[0].replays
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.suspect)
@@ -37,11 +35,12 @@ func (b *Broker) Suspects() int {
 func IndexOfTwo(value string) int { return redisnet.RingIndex(value, 2) }
 
 // Notified reports whether a host tells of changes by itself.
-func (b *Broker) Notified(host int) bool { return b.links[host].notified() }
+func (b *Broker) Notified(host int) bool { return b.readers[host].notified() }
 
 // EndBatchesAtFormer has the first link take messages now, and find none behind them at a former master.
 func (b *Broker) EndBatchesAtFormer(sink relay.Sink) {
-	l := &link{broker: b, receiver: b.links[0].receiver, more: true, handled: drainMost, waited: drainMost}
-	b.sink, l.reading.took = sink, time.Now()
-	l.atFormer().readAll(true)
+	r := &reader{broker: b, receiver: b.readers[0].receiver}
+	r.mailbox = mailbox{phase: partial, more: true, delivered: batchMax, taken: batchMax}
+	b.sink, r.losses.took = sink, time.Now()
+	r.atFormer().readAll(true)
 }

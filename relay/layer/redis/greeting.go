@@ -7,44 +7,56 @@ import (
 	"strconv"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// Not every server, and few proxies, know HELLO (RESP3), and they refuse it in words of their own. Without it a link
-// authenticates as of old and polls. What a server says only at the moment, such as BUSY, is not taken for its nature.
+// greeting is what a reader knows of how its host takes HELLO. Not every server, and few proxies, know HELLO (RESP3),
+// and they reject it in words of their own. Without it a reader authenticates with AUTH and polls. A momentary state of
+// the server, such as BUSY, is not taken for a property of the server.
+type greeting struct {
+	withoutUntil time.Time       // until then HELLO is not sent
+	warned       *redisnet.Route // it was logged that this route does not notify
+}
 
-// errReexamine ends a connection without HELLO after that time.
+// errReexamine ends a connection without HELLO, to find out whether the host knows HELLO now.
 var errReexamine = errors.New("the host is asked again whether it knows HELLO")
 
-// open connects and greets. A host that hangs up at HELLO is tried once more at once, without.
-func (l *link) open(ctx context.Context) (net.Conn, *resp.Conn, error) {
-	nc, conn, err := l.openOnce(ctx)
+// reexamine reports whether it is time for errReexamine.
+func (g *greeting) reexamine() bool {
+	if g.withoutUntil.IsZero() || time.Now().Before(g.withoutUntil) {
+		return false
+	}
+	g.withoutUntil = time.Time{}
+	return true
+}
+
+// open connects and greets. A host that hangs up at HELLO is tried once more at once, without HELLO.
+func (r *reader) open(ctx context.Context) (net.Conn, *resp.Conn, error) {
+	nc, conn, err := r.openOnce(ctx)
 	if !errors.Is(err, redisnet.ErrHungUp) {
 		return nc, conn, err
 	}
-	l.quietUntil = time.Now().Add(redisnet.WithoutHello)
-	l.route.SkipHello()
-	nc, conn, again := l.openOnce(ctx)
-	if again != nil { // it hangs up at everything: that is no proxy's dislike of HELLO
-		l.quietUntil = time.Time{}
+	r.greeting.withoutUntil = time.Now().Add(redisnet.WithoutHello)
+	r.route.SkipHello()
+	nc, conn, again := r.openOnce(ctx)
+	if again != nil { // The host hangs up at everything, so HELLO is not the reason.
+		r.greeting.withoutUntil = time.Time{}
 		return nil, nil, errors.Join(err, again)
 	}
 	return nc, conn, nil
 }
 
-func (l *link) openOnce(ctx context.Context) (net.Conn, *resp.Conn, error) {
-	nc, err := l.route.Dial(ctx)
+func (r *reader) openOnce(ctx context.Context) (net.Conn, *resp.Conn, error) {
+	nc, err := r.route.Dial(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() }) // ends a read from a host that hangs
 	defer stop()
-	conn := resp.New(nc, l.pushed)
-	conn.Answered = l.broker.hosts.Trips.Add
-	if err := l.greet(conn); err != nil {
+	conn := resp.New(nc, r.pushed)
+	conn.Answered = r.broker.hosts.Trips.Add
+	if err := r.greet(conn); err != nil {
 		_ = nc.Close()
 		return nil, nil, err
 	}
@@ -52,15 +64,16 @@ func (l *link) openOnce(ctx context.Context) (net.Conn, *resp.Conn, error) {
 }
 
 // greet authenticates, selects the database and asks for notifications.
-func (l *link) greet(conn *resp.Conn) error {
-	notifies := false
-	defer func() {
-		l.mu.Lock()
-		l.notifies = notifies
-		l.mu.Unlock()
-	}()
-	o := l.route.Options
-	knows, refused, err := l.hello(conn, o)
+func (r *reader) greet(conn *resp.Conn) error {
+	r.setNotifies(false)
+	o := r.route.Options
+	known, refused := false, resp.Error(redisnet.ErrHungUp.Error())
+	var err error
+	if time.Now().Before(r.greeting.withoutUntil) {
+		err = redisnet.Auth(conn, o)
+	} else {
+		known, refused, err = redisnet.Hello(conn, o)
+	}
 	if err != nil {
 		return err
 	}
@@ -69,44 +82,28 @@ func (l *link) greet(conn *resp.Conn) error {
 			return err
 		}
 	}
-	if knows {
-		// NOLOOP: what this connection changes itself is not news to it.
+	if known {
+		// NOLOOP: Redis does not notify of changes that this connection makes.
 		_, err = conn.Do(redisnet.ReplyWait, "CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP",
-			"PREFIX", groupKey(l.broker.place.Prefix, ""), "PREFIX", l.channelKey())
-		if err != nil && (!errors.As(err, &refused) || redisnet.Momentary(refused)) {
+			"PREFIX", groupKey(r.broker.place.Prefix, ""), "PREFIX", r.channelKey())
+		if err == nil {
+			r.setNotifies(true)
+			return nil
+		}
+		if !errors.As(err, &refused) || redisnet.Momentary(refused) {
 			return err
 		}
-		notifies = err == nil
 	}
-	if l.told != l.route && !notifies {
-		l.told = l.route
-		l.broker.log.Warn("redis does not notify of changes, polling", "host", l.route.Addr(), "error", refused,
+	if r.greeting.warned != r.route {
+		r.greeting.warned = r.route
+		r.broker.log.Warn("redis does not notify of changes, polling", "host", r.route.Addr(), "error", refused,
 			"remedy", "use Redis 6 or newer without a proxy, and allow the user HELLO and CLIENT TRACKING")
 	}
 	return nil
 }
 
-// hello authenticates, and reports whether the host knows RESP3, or how it refused it.
-func (l *link) hello(conn *resp.Conn, o *goredis.Options) (knows bool, refused resp.Error, err error) {
-	if time.Now().Before(l.quietUntil) {
-		return false, resp.Error(redisnet.ErrHungUp.Error()), redisnet.Auth(conn, o)
-	}
-	hello := []string{"HELLO", "3"}
-	if o.Password != "" {
-		user := o.Username
-		if user == "" {
-			user = "default"
-		}
-		hello = append(hello, "AUTH", user, o.Password)
-	}
-	_, err = conn.Do(redisnet.ReplyWait, hello...)
-	switch {
-	case err == nil:
-		return true, "", nil
-	case redisnet.HangsUp(err):
-		return false, "", redisnet.ErrHungUp
-	case !errors.As(err, &refused), redisnet.RejectsLogin(refused), redisnet.Momentary(refused):
-		return false, "", err
-	}
-	return false, refused, redisnet.Auth(conn, o)
+func (r *reader) setNotifies(notifies bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notifies = notifies
 }

@@ -70,7 +70,7 @@ func (h *heartbeat) beatKey(receiver string) string {
 func (h *heartbeat) start(ctx context.Context, host int) {
 	on := h.hosts[host]
 	ctx, on.stop = context.WithCancel(ctx)
-	h.broker.running.Go(func() {
+	h.broker.life.Go(func() {
 		defer close(on.stopped)
 		h.run(ctx, on)
 	})
@@ -107,7 +107,7 @@ func (h *heartbeat) beat(ctx context.Context, on *hostBeat) error {
 }
 
 func (h *heartbeat) beatOnce(ctx context.Context, on *hostBeat) error {
-	own := h.broker.links[on.host].receiver
+	own := h.broker.readers[on.host].receiver
 	pipe := h.broker.hosts.Client(on.host).Pipeline()
 	pipe.SAdd(ctx, h.rosterKey(), own)
 	pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
@@ -127,7 +127,7 @@ func (h *heartbeat) leave(ctx context.Context, host int) error {
 	if on.warned.Load() {
 		return nil
 	}
-	own := h.broker.links[host].receiver
+	own := h.broker.readers[host].receiver
 	pipe := h.broker.hosts.Client(host).Pipeline()
 	pipe.SRem(ctx, h.rosterKey(), own)
 	pipe.Del(ctx, h.beatKey(own))
@@ -145,7 +145,7 @@ func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
 	pipe := c.Pipeline()
 	beats := make(map[string]*goredis.IntCmd, len(roster))
 	for _, receiver := range roster {
-		if receiver != h.broker.links[on.host].receiver && ownReceiver.MatchString(receiver) {
+		if receiver != h.broker.readers[on.host].receiver && ownReceiver.MatchString(receiver) {
 			beats[receiver] = pipe.Exists(ctx, h.beatKey(receiver))
 		}
 	}
@@ -231,7 +231,7 @@ func countMessages(ctx context.Context, c *goredis.Client, keys []string) (n int
 // claim takes a key that names who buries a node, for a while. One that never expires is not ours.
 func (h *heartbeat) claim(ctx context.Context, host int, key string) (ours bool, err error) {
 	c := h.broker.hosts.Client(host)
-	ours, err = c.SetNX(ctx, key, h.broker.links[host].receiver, h.times.lasts).Result()
+	ours, err = c.SetNX(ctx, key, h.broker.readers[host].receiver, h.times.lasts).Result()
 	if err != nil || ours {
 		return ours, err
 	}

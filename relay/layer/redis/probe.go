@@ -9,23 +9,32 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// probe looks for signs of life, for messages that nobody told of, and whether the host takes writes: one that does not gets no
-// events from emitters, and would not be noticed by reading.
-func (l *link) probe(conn *resp.Conn) error {
-	l.probing = false
-	l.broker.health.Asked(l.host)
-	look := []string{"EXISTS", l.channelKey()}
-	if time.Since(l.tried) < redisnet.ProbeEvery { // a polled host is asked much more often
-		waiting, err := conn.Do(redisnet.ReplyWait, look...)
+// writeProbe is what is known of a host's willingness to take writes.
+type writeProbe struct {
+	asked    time.Time // zero: not yet on this connection
+	rejected bool
+}
+
+// due reports whether a host that rejects writes has to be asked again.
+func (w *writeProbe) due() bool { return w.rejected && time.Since(w.asked) >= redisnet.ProbeEvery }
+
+// probe asks for a sign of life, and for messages that no notification has told of. Now and then it asks whether the
+// host takes writes: a host that takes none gets no events from emitters, which reading alone would not notice.
+func (r *reader) probe(conn *resp.Conn) error {
+	r.broker.health.Asked(r.host)
+	exists := []string{"EXISTS", r.channelKey()}
+	if time.Since(r.writes.asked) < redisnet.ProbeEvery { // A polled host is probed more often.
+		waiting, err := conn.Do(redisnet.ReplyWait, exists...)
 		if err != nil {
 			return err
 		}
-		l.found(waiting)
+		r.answered(waiting)
 		return nil
 	}
-	// Of a member that is not there, in a key that is not there: it changes nothing, and is refused all the same.
-	l.tried = time.Now()
-	if err := conn.SendAll(redisnet.ReplyWait, look, []string{"ZADD", groupKey(l.broker.place.Prefix, ""), "XX", "0", "-"}); err != nil {
+	r.writes.asked = time.Now()
+	// XX with a member that does not exist, in a key that does not exist: it changes nothing, and is rejected anyway.
+	write := []string{"ZADD", groupKey(r.broker.place.Prefix, ""), "XX", "0", "-"}
+	if err := conn.SendAll(redisnet.ReplyWait, exists, write); err != nil {
 		return err
 	}
 	waiting, err := conn.Reply()
@@ -37,30 +46,38 @@ func (l *link) probe(conn *resp.Conn) error {
 	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
-	switch kind, _, _ := strings.Cut(string(refused), " "); {
-	case kind == "READONLY": // a replica: whoever is the master now may be found by connecting again
+	switch {
+	case code(refused) == "READONLY": // A replica. The next connection may find the master.
 		return err
-	case kind == "OOM", takesNone(refused):
-		l.refused = true
-	default: // taken, or it may not be asked, which says nothing
-		l.refused, l.stuck, err = false, false, nil
+	case code(refused) == "OOM", rejectsWrites(refused):
+		r.writes.rejected = true
+	default: // Accepted, or rejected for a reason that says nothing about writes, such as the user's permissions.
+		r.writes.rejected, err = false, nil
+		r.mailbox.happen(writesAccepted)
 	}
-	l.broker.health.Refuses(l.host, err)
-	l.found(waiting)
+	r.broker.health.Refuses(r.host, err)
+	r.answered(waiting)
 	return nil
 }
 
-// takesNone tells whether a command was refused because the host takes no writes at all. With OOM it is only those that need memory.
-func takesNone(refused resp.Error) bool {
-	kind, _, _ := strings.Cut(string(refused), " ")
-	return kind == "NOREPLICAS" || kind == "MISCONF"
+// code returns the first word of a rejection.
+func code(refused resp.Error) string {
+	word, _, _ := strings.Cut(string(refused), " ")
+	return word
 }
 
-// found takes the answer of EXISTS.
-func (l *link) found(waiting [][]byte) {
-	l.broker.health.Answered(l.host)
-	if !l.stuck {
-		l.looked()
+// rejectsWrites reports whether a host rejects all writes. With OOM it rejects only those that need memory.
+func rejectsWrites(refused resp.Error) bool {
+	return code(refused) == "NOREPLICAS" || code(refused) == "MISCONF"
+}
+
+// answered takes the reply to EXISTS.
+func (r *reader) answered(waiting [][]byte) {
+	r.broker.health.Answered(r.host)
+	if r.mailbox.phase != stuck {
+		r.looked()
 	}
-	l.woken = l.woken || string(waiting[0]) != "0"
+	if string(waiting[0]) != "0" {
+		r.mailbox.happen(notified)
+	}
 }

@@ -78,7 +78,7 @@ func (r *reconciler) run(ctx context.Context) {
 	for {
 		rewriteInterval := min(r.members.broker.settings.Load().GroupExpiry/2, time.Hour)
 		audit := auditInterval
-		if !r.members.broker.links[r.host].notified() {
+		if !r.members.broker.readers[r.host].notified() {
 			audit = polledAuditInterval
 		}
 		pause := min(time.Until(rewritten.Add(rewriteInterval)), time.Until(audited.Add(audit)), r.untilRetry())
@@ -178,7 +178,7 @@ func (r *reconciler) execute(ctx context.Context, tasks []reconcile.Task[string]
 	pipe := b.hosts.Client(r.host).Pipeline()
 	replies := make([]goredis.Cmder, len(tasks))
 	for i, t := range tasks {
-		key, member := groupKey(settings.Prefix, t.Entry.Key), b.links[r.host].receiver+t.Entry.Value
+		key, member := groupKey(settings.Prefix, t.Entry.Key), b.readers[r.host].receiver+t.Entry.Value
 		switch t.Action {
 		case reconcile.Place:
 			replies[i] = pipe.ZAdd(ctx, key, goredis.Z{Score: float64(now.UnixMicro()) / 1e6, Member: member})

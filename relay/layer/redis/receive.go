@@ -1,0 +1,215 @@
+package redis
+
+import (
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
+	"github.com/edgerelay/edgerelay/relay/internal/resp"
+)
+
+const (
+	// latestScore is the last score that is taken for a time, in seconds: some day in the year 9892.
+	latestScore = 2.5e11
+	// pollInterval is the pace where Redis does not notify (before version 6).
+	pollInterval = 25 * time.Millisecond
+)
+
+// step probes, reads messages, or waits for a reason to.
+func (r *reader) step(conn *resp.Conn) error {
+	switch {
+	case r.writes.due(): // There may be traffic even if the host rejects writes.
+		return r.probe(conn)
+	case r.mailbox.readable():
+		return r.receive(conn)
+	}
+	return r.wait(conn)
+}
+
+// wait waits for a notification. When none comes it probes: a safety net below the notifications, and a sign of life.
+func (r *reader) wait(conn *resp.Conn) error {
+	quiet := redisnet.ProbeEvery
+	if !r.notified() {
+		quiet = pollInterval
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(quiet)); err != nil {
+		return err
+	}
+	// Checked after the deadline is set, so that interrupt is never missed.
+	if r.mailbox.phase == idle && r.isFinishing() {
+		r.mailbox.happen(notified)
+		return nil
+	}
+	err := conn.Wait()
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		return err
+	}
+	if conn.Buffered() > 0 {
+		return resp.ErrProtocol // a notification that stops in the middle
+	}
+	if err := r.tidy(conn); err != nil {
+		return err
+	}
+	return r.probe(conn)
+}
+
+// errRejected means that the host rejects writes.
+var errRejected = errors.New("the host rejects writes")
+
+// receive reads one batch and delivers it.
+func (r *reader) receive(conn *resp.Conn) error {
+	change, read := r.mailbox.begin(r.channelKey(), r.inflightKey())
+	r.broker.health.Asked(r.host)
+	renamed, batch, err := exchange(conn, change, read)
+	switch {
+	case errors.Is(err, errRejected): // Messages can wait, and a new connection would be no better.
+		r.mailbox.happen(writesRejected)
+		r.writes = writeProbe{rejected: true}
+		return nil
+	case errors.As(err, new(resp.Error)) && wrongReply(err):
+		return r.heal(conn)
+	case err != nil:
+		return err
+	}
+	r.broker.health.Answered(r.host)
+	r.looked()
+	found := r.mailbox.end(renamed, batch)
+	if found.deliver {
+		if found.first {
+			r.losses.took = time.Now()
+		}
+		if n := int64(r.mailbox.taken); n > r.broker.peak.Load() {
+			r.broker.peak.Store(n)
+		}
+		r.deliver(batch)
+	}
+	if found.last { // Clients are told of losses after the events that came before.
+		r.readAll(found.gone)
+	}
+	if found.settled && !r.former {
+		r.replays.over()
+		if !found.deliver {
+			r.emptied()
+		}
+	}
+	return nil
+}
+
+// exchange sends the commands of one exchange and returns whether the channel key was renamed, and the reply to read.
+func exchange(conn *resp.Conn, change, read []string) (renamed bool, batch [][]byte, err error) {
+	if change == nil {
+		err = conn.SendAll(redisnet.ReplyWait, read)
+	} else {
+		err = conn.SendAll(redisnet.ReplyWait, change, read)
+	}
+	if err != nil {
+		return false, nil, err
+	}
+	if change != nil {
+		_, err = conn.Reply()
+		var refused resp.Error
+		switch errors.As(err, &refused); {
+		case err == nil:
+			renamed = change[0] == "RENAME"
+		case strings.HasPrefix(string(refused), "ERR no such key"), wrongReply(refused):
+			// No message waits. The reply to read tells of a key of another type.
+		case rejectsWrites(refused):
+			if _, err = conn.Reply(); err == nil {
+				err = errRejected
+			}
+			return false, nil, err
+		default:
+			return false, nil, err
+		}
+	}
+	batch, err = conn.Reply()
+	return renamed, batch, err
+}
+
+// tidy drops the delivered messages in flight during a quiet time. If this node dies, other nodes count what is there
+// as unread.
+func (r *reader) tidy(conn *resp.Conn) error {
+	if r.mailbox.delivered == 0 || r.mailbox.phase != idle || r.former {
+		return nil
+	}
+	r.broker.health.Asked(r.host)
+	last := strconv.Itoa(r.mailbox.delivered - 1)
+	_, err := conn.Do(redisnet.ReplyWait, "ZREMRANGEBYRANK", r.inflightKey(), "0", last)
+	refused := errors.As(err, new(resp.Error)) // The next RENAME drops them.
+	if err != nil && !refused {
+		return err
+	}
+	r.broker.health.Answered(r.host)
+	if !refused {
+		r.mailbox.dropped()
+	}
+	return nil
+}
+
+// wrongReply reports whether a command failed because its key holds another type.
+func wrongReply(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
+
+// heal deletes the in-flight key, into which another program has put something. What was there before is unknown.
+func (r *reader) heal(conn *resp.Conn) error {
+	if _, err := conn.Do(redisnet.ReplyWait, "DEL", r.inflightKey()); err != nil {
+		return err
+	}
+	r.broker.health.Answered(r.host)
+	r.broker.healed(r.host, r.inflightKey())
+	r.lost(relay.LossMailboxReplaced)
+	r.mailbox.dropped()
+	r.mailbox.happen(healed)
+	return nil
+}
+
+// deliver decodes a batch, pairs of message and score, and hands its events to the sink.
+func (r *reader) deliver(batch [][]byte) {
+	r.events = r.events[:0]
+	size := 0
+	codec := &r.broker.settings.Load().codec
+	for i := 0; i+1 < len(batch); i += 2 {
+		size += len(batch[i])
+		if r.replays.seen(batch[i]) {
+			continue
+		}
+		m, err := codec.Decode(batch[i])
+		if err != nil {
+			r.broker.skipped.NotUnderstood(r.broker.log, err)
+			continue
+		}
+		r.events = r.appendEvents(r.events, m, batch[i+1])
+	}
+	r.mailbox.resize(size)
+	if len(r.events) > 0 {
+		r.sink.Deliver(r.events)
+		clear(r.events)
+	}
+}
+
+// appendEvents appends the events of a message: one for each of this node's groups that it is addressed to.
+func (r *reader) appendEvents(events []relay.Event, m asgi.Message, score []byte) []relay.Event {
+	ev, ok := m.Event()
+	if !ok {
+		r.broker.skipped.Ignore(r.broker.log, m.Type)
+		return events
+	}
+	if s, err := strconv.ParseFloat(string(score), 64); err == nil && 0 < s && s < latestScore {
+		ev.Sent = time.UnixMicro(int64(s * 1e6))
+	}
+	for _, channel := range m.Channels {
+		local, ok := strings.CutPrefix(channel, r.receiver)
+		if !ok {
+			continue
+		}
+		if ev.Group, ok = r.broker.members.group(local); ok {
+			events = append(events, ev)
+		}
+	}
+	return events
+}
