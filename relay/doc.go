@@ -21,7 +21,7 @@
 //
 // # The path of one subscription
 //
-// ws wakes a connection when something comes (transport/netpoll, ws/attend.go) and reads its frames (ws/read.go);
+// ws wakes a connection when something comes (transport/netpoll, ws/read.go) and reads its frames;
 // package awx understands and authorizes the message (awx/client.go), and it becomes Hub.Subscribe (hub/subscribe.go): the group is joined in the channel layer if this node was
 // not yet a member, and made known to peers (hub/interest.go), then the session is added to its shard's audience (hub/shard.go).
 //

@@ -178,7 +178,7 @@ http://other.example:%d {
 		},
 		{
 			"no route for the status", "/websocket/", "Sec-WebSocket-Version: 8", 426,
-			"only websocket version 13 is spoken here\n",
+			"only websocket version 13 is supported\n",
 		},
 	} {
 		resp, body := shakeAt(t, url, c.path, c.header)

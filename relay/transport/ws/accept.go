@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
@@ -30,14 +28,14 @@ type Options struct {
 	Subprotocols []string
 }
 
-// Accept upgrades a request to a websocket. The caller has called [CheckUpgrade] and checked the origin. If Accept
+// Accept upgrades a request to a WebSocket. The caller has called [CheckUpgrade] and checked the origin. If Accept
 // returns an error, it has written the response.
 func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	c := &Conn{limit: o.MessageLimit}
 	key := acceptKey(r.Header.Get("Sec-WebSocket-Key"))
-	first := c.answer(w, r, key, o.Subprotocols)
-	if err := c.take(o.Poller, innermost(w)); err != nil {
-		return nil, notPossible(w, err)
+	first := c.respond(w, r, key, o.Subprotocols)
+	if err := c.hijack(o.Poller, innermost(w)); err != nil {
+		return nil, rejectUpgrade(w, err)
 	}
 	if first = append(first, o.Greeting...); len(first) > 0 {
 		c.Send(first, 0)
@@ -45,17 +43,18 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	return c, nil
 }
 
-// notPossible refuses an upgrade that cannot be.
-func notPossible(w http.ResponseWriter, err error) error {
+// rejectUpgrade responds to an upgrade whose connection cannot be hijacked.
+func rejectUpgrade(w http.ResponseWriter, err error) error {
 	for _, name := range []string{"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"} {
 		w.Header().Del(name)
 	}
-	http.Error(w, "no websocket is possible on this connection", http.StatusNotImplemented)
-	return fmt.Errorf("upgrading to websocket: %w", err)
+	http.Error(w, "websocket upgrades are not supported on this connection", http.StatusNotImplemented)
+	return fmt.Errorf("upgrading to websocket: %w; serve this path over HTTP/1.1, without a handler that buffers", err)
 }
 
-// answer sets the headers that end the handshake, and returns the whole response, unless w has to see it and has written it.
-func (c *Conn) answer(w http.ResponseWriter, r *http.Request, key string, subprotocols []string) []byte {
+// respond sets the headers that complete the handshake, and returns the response. If a wrapper around the response must
+// see it, respond has written it and returns nil.
+func (c *Conn) respond(w http.ResponseWriter, r *http.Request, key string, subprotocols []string) []byte {
 	h := w.Header()
 	h.Set("Upgrade", "websocket")
 	h.Set("Connection", "Upgrade")
@@ -74,8 +73,8 @@ func (c *Conn) answer(w http.ResponseWriter, r *http.Request, key string, subpro
 	return appendResponse(make([]byte, 0, 512), h)
 }
 
-// take takes the connection over.
-func (c *Conn) take(p *netpoll.Poller, w http.ResponseWriter) error {
+// hijack takes the connection over, with the bytes that the client has sent already.
+func (c *Conn) hijack(p *netpoll.Poller, w http.ResponseWriter) error {
 	nc, early, err := hijack(w)
 	if err != nil {
 		return err
@@ -84,12 +83,36 @@ func (c *Conn) take(p *netpoll.Poller, w http.ResponseWriter) error {
 		c.early = bytes.NewReader(early)
 	}
 	p.Attach(&c.io, nc, c)
-	c.lastRead.Store(relay.Ticks(time.Now()))
+	c.touch()
 	return nil
 }
 
-// appendResponse appends the response that ends the handshake, as net/http would write it but for the order of its headers: to sort them
-// takes a deep stack.
+func hijack(w http.ResponseWriter) (conn net.Conn, early []byte, err error) {
+	conn, rw, err := http.NewResponseController(w).Hijack() // clears the request's deadlines
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := rw.Reader.Buffered(); n > 0 {
+		buffered, _ := rw.Reader.Peek(n)
+		early = bytes.Clone(buffered) // rw may be reused
+	}
+	return conn, early, nil
+}
+
+// innermost returns the writer beneath all wrappers. A wrapper, such as that of an access log, would stay between the
+// Conn and the socket for the life of the connection.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = u.Unwrap()
+	}
+}
+
+// appendResponse appends the response that completes the handshake. net/http would also sort the headers, which takes a
+// deep stack.
 func appendResponse(b []byte, h http.Header) []byte {
 	b = append(b, "HTTP/1.1 101 Switching Protocols\r\n"...)
 	for name, values := range h {
@@ -106,34 +129,8 @@ func appendResponse(b []byte, h http.Header) []byte {
 
 var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
 
-// acceptKey proves to the client that its handshake was understood (RFC 6455 section 4.2.2).
+// acceptKey returns the value that proves to the client that the server speaks WebSocket (RFC 6455 section 4.2.2).
 func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
-}
-
-// innermost is the writer beneath all wrappers. One such as that of an access log would stand between us and the
-// socket for as long as it lives.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = u.Unwrap()
-	}
-}
-
-// hijack takes the connection, and what the client has sent already.
-func hijack(w http.ResponseWriter) (net.Conn, []byte, error) {
-	nc, rw, err := http.NewResponseController(w).Hijack() // and deadlines of the request are lifted
-	if err != nil {
-		return nil, nil, err
-	}
-	var early []byte
-	if n := rw.Reader.Buffered(); n > 0 {
-		waiting, _ := rw.Reader.Peek(n)
-		early = bytes.Clone(waiting)
-	}
-	return nc, early, nil
 }

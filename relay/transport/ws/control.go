@@ -2,37 +2,74 @@ package ws
 
 import (
 	"encoding/binary"
-	"errors"
-	"io"
 	"time"
 	"unicode/utf8"
 )
 
-// readControl reads a control frame and does what it asks for. errClosed ends the connection.
+const (
+	// maxControlQueue is the queue in bytes above which another control frame closes the connection.
+	maxControlQueue = 1 << 20
+	// maxIdle is how many frames without a message a client may send per second: pings, pongs, and empty fragments that
+	// do not end a message. Each is six bytes long, and the answer to a ping is a system call. The handler limits
+	// messages.
+	maxIdle = 100
+	// A fragment of less than tinyFragment bytes counts for a part of such a frame. A flood of tiny fragments costs as
+	// much as one of empty fragments, but a client may send a message byte by byte.
+	tinyFragment     = 8
+	tinyFragmentPart = 16
+)
+
+// Ping implements [relay.Socket].
+func (c *Conn) Ping() (sent bool) { return c.sendControl([]byte{finBit | opPing, 0}) }
+
+// sendControl writes a control frame, or queues it. A ping is not queued: a client with queued bytes shows that it is
+// alive by taking them.
+func (c *Conn) sendControl(frame []byte) (sent bool) {
+	c.io.Lock()
+	defer c.io.Unlock()
+	if c.state != open {
+		return false
+	}
+	if !c.flushing {
+		if frame = c.tryWrite(frame, false); len(frame) == 0 {
+			return true
+		}
+	}
+	switch queued := c.queuedBytes(); {
+	case queued > 0 && frame[0] == finBit|opPing:
+		return false
+	case queued > maxControlQueue: // a flood of pings from a client that does not read the answers
+		c.closeSlow()
+		return false
+	}
+	c.enqueue(frame)
+	return true
+}
+
+// readControl reads a control frame and handles it. errClosed ends the connection.
 func (r *reader) readControl(h header) error {
 	var m incoming
 	if err := r.readPayload(&m, h); err != nil {
 		return err
 	}
-	return r.c.obey(h.opcode, m.bytes)
+	return r.c.handleControl(h.opcode, m.bytes)
 }
 
-// obey does what a control frame asks for.
-func (c *Conn) obey(opcode byte, payload []byte) error {
+func (c *Conn) handleControl(opcode byte, payload []byte) error {
 	switch opcode {
 	case opPong:
 		return nil
 	case opPing:
-		c.control(append([]byte{finBit | opPong, byte(len(payload))}, payload...))
+		c.sendControl(append([]byte{finBit | opPong, byte(len(payload))}, payload...))
 		return nil
 	case opClose:
 		switch {
 		case len(payload) == 0:
 			c.answerClose(nil)
 		case len(payload) == 1, !validCode(int(binary.BigEndian.Uint16(payload))):
-			return violation{codeProtocol, "a close code that cannot be"}
+			return violation{codeProtocol, "invalid close code"}
 		case !utf8.Valid(payload[2:]):
-			return violation{codeNotUTF8, "a close reason that is not UTF-8"}
+			return violation{codeNotUTF8, "close reason is not UTF-8"}
 		default:
 			c.answerClose(payload[:2])
 		}
@@ -41,7 +78,7 @@ func (c *Conn) obey(opcode byte, payload []byte) error {
 	return violation{codeProtocol, "unknown opcode"}
 }
 
-// validCode reports whether a close code may be on the wire.
+// validCode reports whether a close frame may carry a code.
 func validCode(code int) bool {
 	switch code {
 	case 1004, codeNoCode, codeAbnormal, codeTLSFailed:
@@ -50,36 +87,11 @@ func validCode(code int) bool {
 	return 1000 <= code && code <= 1014 || 3000 <= code && code <= 4999
 }
 
-// finish ends the connection after a read error, so that the client can still read why.
-func (c *Conn) finish(err error) {
-	var wrong violation
-	switch {
-	case errors.As(err, &wrong):
-		c.Close(wrong.code, wrong.reason)
-		c.drain()
-	case errors.Is(err, errClosed):
-		c.io.Lock()
-		if c.flushing {
-			c.last = true
-			c.io.Unlock()
-			time.AfterFunc(closeWait, c.Kill)
-			return
-		}
-		c.io.Unlock()
+// tooManyIdle counts a frame that carries next to nothing, in parts of a frame without a message.
+func (c *Conn) tooManyIdle(parts uint16) bool {
+	if now := c.lastRead.Load(); now-c.idleSince >= int64(time.Second) {
+		c.idle, c.idleSince = 0, now
 	}
-	c.kill(false)
-}
-
-// drain stops sending and reads on for a moment: closing a connection with unread data in it
-// makes the kernel reset it, and the client would lose the close frame.
-func (c *Conn) drain() {
-	_ = c.io.NetConn().SetReadDeadline(time.Now().Add(time.Second))
-	c.io.Lock()
-	c.shut = c.flushing // then the flusher does it, behind the close frame
-	idle := !c.flushing
-	c.io.Unlock()
-	if idle {
-		c.io.CloseWrite()
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(&c.io, 1<<20))
+	c.idle = min(c.idle, maxIdle*tinyFragmentPart) + parts // does not wrap around
+	return c.idle > maxIdle*tinyFragmentPart
 }

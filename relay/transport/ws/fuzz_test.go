@@ -72,7 +72,7 @@ func play(stream []byte, piece, buffer int) []string {
 	r := reader{c: c, in: make([]byte, buffer)}
 	var err error
 	for err == nil {
-		err = r.read()
+		err = r.readFrame()
 	}
 	s.look()
 	if wrong := (violation{}); errors.As(err, &wrong) {
