@@ -11,7 +11,7 @@ const (
 )
 
 // Start lets the poller call [Owner.ReadReady] from now on. pending says that the owner has bytes to handle already.
-// Start returns false if no poller can watch this connection: the owner then calls Read on a goroutine of its own.
+// Start returns false if no poller can watch this connection: the owner then calls Read on another goroutine.
 func (c *Conn) Start(pending bool) (polled bool) {
 	if !c.watch() {
 		return false
@@ -25,9 +25,9 @@ func (c *Conn) Start(pending bool) (polled bool) {
 // Read reads like [net.Conn] and may block.
 func (c *Conn) Read(b []byte) (int, error) { return c.net.Read(b) }
 
-// ReadOrRest reads bytes that are there. If there are none, it puts the connection to rest and returns 0: the poller
-// calls [Owner.ReadReady] again. Only the rest of a TLS record is waited for. The result drained of one call is passed
-// to the next: it spares a system call if a read was the last.
+// ReadOrRest reads the available bytes. If there are none, the connection rests until the poller calls
+// [Owner.ReadReady] again, and ReadOrRest returns 0. It may block for the rest of a TLS record. The caller passes the
+// result drained to the next call, which saves a system call after the last read.
 func (c *Conn) ReadOrRest(b []byte, drained bool) (n int, nowDrained bool, err error) {
 	if drained && c.activity.CompareAndSwap(reading, 0) {
 		return 0, false, nil
@@ -43,7 +43,7 @@ func (c *Conn) ReadOrRest(b []byte, drained bool) (n int, nowDrained bool, err e
 	}
 }
 
-// Release ends the poller's interest in the connection. It is called once, by the reader, after the last read.
+// Release ends the poller's interest in the connection. The reader calls Release once, after the last read.
 func (c *Conn) Release() {
 	c.activity.Or(released)
 	if c.watched {
@@ -90,8 +90,8 @@ func (c *Conn) rest() bool {
 	}
 }
 
-// dispatch has a goroutine read from the connection. A few readers stay for the next one: growing the stack of a new
-// goroutine costs more than everything else about a message.
+// dispatch has a goroutine read from the connection. A few readers stay for the next connection: growing the stack of a
+// new goroutine costs more than everything else about a message.
 func (p *Poller) dispatch(c *Conn) {
 	select {
 	case p.ready <- c:

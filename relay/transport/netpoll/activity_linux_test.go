@@ -105,6 +105,6 @@ func TestSpuriousWakeup(t *testing.T) {
 	_ = client.Close()
 	r.wantEnd(t)
 	if r.wake(true); r.activity.Load()&released == 0 {
-		t.Error("woken after its end")
+		t.Error("woken after the end")
 	}
 }

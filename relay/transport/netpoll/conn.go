@@ -19,22 +19,21 @@ const (
 
 // Owner is the protocol above a [Conn].
 type Owner interface {
-	// ReadReady is called when bytes or the end of the stream may have arrived. It calls [Conn.ReadOrRest] until the
-	// connection rests or ends. At most one call per connection runs at a time. The owner may use scratch until it
-	// returns.
+	// ReadReady is called when bytes or the end of the stream may have arrived. The owner calls [Conn.ReadOrRest] until
+	// the connection rests or ends, and may use scratch meanwhile. Calls for the same connection do not overlap.
 	ReadReady(scratch []byte)
-	// FlushSoon asks for a call of [Conn.Flush] on another goroutine: a read made TLS write, and the socket did not
-	// accept all of it. FlushSoon must not block.
+	// FlushSoon asks for a call of [Conn.Flush] on another goroutine: a read made TLS write more than the socket
+	// accepted. FlushSoon must not block.
 	FlushSoon()
 	// Progress is called after the socket accepted a piece of a blocking write.
 	Progress()
 }
 
-// Conn is the byte side of one connection: writes that never block, and reads that need no goroutine while nothing
-// arrives. [Poller.Attach] initializes it. A Conn must not be copied.
+// Conn is the byte side of a connection: writes that never block, and reads that need no goroutine while nothing
+// arrives. [Poller.Attach] initializes a Conn. A Conn must not be copied.
 //
-// The lock guards the descriptor against Close. The owner keeps its write queue under the same lock, which saves a
-// second one for each write.
+// The lock guards the descriptor against Close. The owner's write queue is under the same lock, which saves a second
+// lock operation for each write.
 type Conn struct {
 	sync.Mutex
 	fd       int32 // of the socket, also of that beneath TLS; noFD if there is none
@@ -78,8 +77,9 @@ func (p *Poller) Attach(c *Conn, conn net.Conn, owner Owner) {
 // NetConn returns the connection that was attached.
 func (c *Conn) NetConn() net.Conn { return c.net }
 
-// TryWrite writes without blocking and returns how many bytes were accepted, possibly none. Of these, kept bytes are
-// encrypted and still in memory: the caller must see to it that Flush runs. The lock is held and no other write runs.
+// TryWrite writes without blocking and returns how many bytes were accepted, possibly none. If kept is not 0, so many
+// encrypted bytes are still in memory, and the caller must call Flush on another goroutine. The lock is held and no
+// other write runs.
 func (c *Conn) TryWrite(b []byte) (n, kept int, err error) {
 	switch {
 	case c.writer != nil:
@@ -99,7 +99,7 @@ func (c *Conn) Kept() int {
 	return c.writer.kept()
 }
 
-// Write writes all of b. It blocks until the client has taken nearly all of it, or has stalled for a minute.
+// Write writes all of b. Write blocks until the socket has accepted b, or the client has stalled for stallTimeout.
 func (c *Conn) Write(b []byte) error {
 	if c.writer == nil {
 		return c.writeOut(c.net, b)
@@ -107,7 +107,7 @@ func (c *Conn) Write(b []byte) error {
 	return c.writer.write(b, c.writeOut)
 }
 
-// Flush writes the bytes that are kept. It blocks as Write does.
+// Flush writes the kept bytes, and blocks as Write does.
 func (c *Conn) Flush() error {
 	if c.writer == nil {
 		return nil
@@ -136,8 +136,8 @@ func (c *Conn) CloseWrite() {
 	}
 }
 
-// Close ends the connection and wakes its reader. The kernel gives up unsent bytes after unsentTimeout, at once if that
-// is 0. Close may be called more than once.
+// Close ends the connection and wakes the reader. The kernel discards unsent bytes after unsentTimeout, at once for a
+// timeout of 0. Close may be called more than once.
 func (c *Conn) Close(unsentTimeout time.Duration) {
 	c.Lock()
 	if !c.closed {

@@ -23,7 +23,7 @@ type epoll struct {
 	closing bool     // file is closed when watched is 0
 }
 
-// open creates the epoll instance and starts its goroutine. e.mu is held.
+// open creates the epoll instance and starts run. e.mu is held.
 func (e *epoll) open() error {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
@@ -61,13 +61,13 @@ func (e *epoll) run(raw syscall.RawConn) {
 			}
 			e.mu.Lock()
 			for i, event := range events[:max(n, 0)] {
-				// The descriptor may belong to another connection by now. That one finds nothing to read.
+				// The descriptor may have a new owner by now, which then finds nothing to read.
 				conns[i] = e.conns[event.Fd]
 			}
 			e.mu.Unlock()
 			for i, c := range conns[:max(n, 0)] {
 				if c != nil {
-					c.wake(events[i].Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR|syscall.EPOLLPRI) != 0)
+					c.wake(events[i].Events&hangUpEvents != 0)
 				}
 				conns[i] = nil
 			}
@@ -78,7 +78,7 @@ func (e *epoll) run(raw syscall.RawConn) {
 	})
 }
 
-// add watches a connection. Its socket is open.
+// add watches a connection whose socket is open.
 func (e *epoll) add(c *Conn) error {
 	e.mu.Lock()
 	if e.closing {
@@ -108,10 +108,13 @@ func (e *epoll) add(c *Conn) error {
 	return nil
 }
 
-// edgeTriggered is EPOLLET. Package syscall declares it with the wrong sign.
+// hangUpEvents announce an end of the stream, or an urgent byte.
+const hangUpEvents = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR | syscall.EPOLLPRI
+
+// edgeTriggered is EPOLLET, which package syscall declares with the wrong sign.
 const edgeTriggered = 1 << 31
 
-// remove forgets a connection. The kernel does so when the socket is closed. It is called once for each connection.
+// remove forgets a connection, as the kernel does when the socket is closed. Each connection is removed once.
 func (e *epoll) remove(c *Conn) {
 	e.mu.Lock()
 	if at := int(c.fd); at < len(e.conns) && e.conns[at] == c {
@@ -131,8 +134,8 @@ func (e *epoll) close() {
 	_ = file.Close()
 }
 
-// takeUnused returns the file if it is to be closed, nil if not. The caller closes it after releasing e.mu, which is
-// held: Close waits for run.
+// takeUnused returns the file if the caller must close the file, nil if not. e.mu is held, and must be released before
+// Close, which waits for run.
 func (e *epoll) takeUnused() *os.File {
 	if !e.closing || e.watched > 0 {
 		return nil
@@ -157,8 +160,8 @@ func (c *Conn) watch() bool {
 	return c.watched
 }
 
-// tryRead reads bytes that are there. It waits for nothing but the rest of a TLS record, and returns errWouldBlock if
-// there are no bytes. drained means that they were all.
+// tryRead reads available bytes, and returns errWouldBlock if there are none. Only the rest of a TLS record is waited
+// for. drained means that the socket is empty now.
 func (c *Conn) tryRead(b []byte) (n int, drained bool, err error) {
 	t, secure := c.net.(*tls.Conn)
 	if secure && c.poller.tls.holds(t) {

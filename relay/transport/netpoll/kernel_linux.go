@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// The kernel has two buffers for each socket. By default both grow to some megabytes while data moves, and stay as large
-// for a client that reads nothing. So unsent bytes are limited. Bytes in flight are not: a fast link over a long distance
-// needs them, and a client that does not read still acknowledges them, into its own kernel's memory.
+// The kernel has two buffers for each socket. By default both grow to some megabytes while data moves, and stay as
+// large for a client that reads nothing. So unsent bytes are limited. Bytes in flight are not limited: a fast link over
+// a long distance needs many, and a client that does not read still acknowledges them, into the client's kernel.
 const (
 	// maxUnsent is how many unsent bytes the kernel may hold for a client. More waits in the owner's queue.
 	maxUnsent = 128 << 10
@@ -31,7 +31,7 @@ func limitKernelBuffers(conn net.Conn) {
 }
 
 // limitUnsent is called before a connection is closed. Bytes that the client does not read would stay in the kernel for
-// minutes, with a socket that no process holds. So the kernel discards them after timeout, at once if that is 0.
+// minutes, with a socket that no process holds. So the kernel discards such bytes after timeout, at once for 0.
 func limitUnsent(conn net.Conn, timeout time.Duration) {
 	withTCP(conn, func(fd int) {
 		var unsent int32
@@ -47,7 +47,7 @@ func limitUnsent(conn net.Conn, timeout time.Duration) {
 	})
 }
 
-// withTCP calls f with the descriptor of the TCP socket beneath a connection, if there is one.
+// withTCP calls f with the descriptor of the TCP socket beneath a connection, if any.
 func withTCP(conn net.Conn, f func(fd int)) {
 	for range 4 { // wrappers, such as TLS and that of the PROXY protocol
 		switch c := conn.(type) {

@@ -1,9 +1,10 @@
 // Package netpoll moves the bytes of connections that are many and mostly idle. A connection at rest holds no goroutine
 // and no buffer, and a write costs one system call past the runtime's poller.
 //
-// A [Poller] watches connections through an epoll instance of its own (Linux, TCP and Unix sockets, plain and under TLS)
-// and calls their [Owner] when something arrives. On other platforms, and for other connections, a [Conn] has the same
-// methods without the savings: [Conn.Start] returns false, and writes wait in the owner's queue.
+// A [Poller] watches connections through an epoll instance (Linux, TCP and Unix sockets, plain and under TLS) and calls
+// the [Owner] of a connection when bytes arrive. On other platforms, and for other connections, a [Conn] has the same
+// methods without the savings: [Conn.Start] returns false, and writes wait in the owner's queue. The owner is the
+// protocol, such as package ws. Owner and Conn are all that both sides know of each other.
 package netpoll
 
 import (
@@ -11,7 +12,7 @@ import (
 	"sync/atomic"
 )
 
-// Poller wakes connections at rest. It may be used concurrently.
+// Poller wakes connections at rest. All methods may be called concurrently.
 type Poller struct {
 	ready  chan *Conn   // to readers that are idle
 	idle   atomic.Int32 // readers
@@ -23,25 +24,26 @@ type Poller struct {
 	checkTLS  func() error // nil: access to tls is safe
 }
 
-// New returns a poller. It uses no resources before the first connection.
+// New returns a poller, which uses no resources before the first connection.
 func New() *Poller {
 	p := &Poller{ready: make(chan *Conn), tls: foundFields, checkTLS: CheckTLS}
 	p.directTLS.Store(true)
 	return p
 }
 
-// SetDirectTLS turns direct TLS on or off, for connections that are attached later. It is on in a new poller. Direct TLS
-// uses unexported fields of crypto/tls: a TLS connection is polled, written without blocking, and holds no empty buffers.
-// Without it, and if [CheckTLS] fails, each TLS connection has a goroutine and about 7 KiB more memory.
+// SetDirectTLS turns direct TLS on or off, for connections that are attached later. A new poller has direct TLS on.
+// Direct TLS uses unexported fields of crypto/tls: a TLS connection is polled, written without blocking, and holds no
+// empty buffers. With direct TLS off, and if [CheckTLS] fails, each TLS connection needs a goroutine and about 7 KiB
+// more.
 func (p *Poller) SetDirectTLS(on bool) { p.directTLS.Store(on) }
 
 func (p *Poller) usesDirectTLS() bool { return p.directTLS.Load() && p.checkTLS() == nil }
 
-// Close ends the poller. Connections that it watches are served to their end; the poller's last goroutine ends with the
-// last of them. A connection that starts later is not polled: see [Conn.Start].
+// Close ends the poller. Watched connections are served to their end, and the poller's goroutine ends with the last
+// connection. A connection that starts later is not polled: see [Conn.Start].
 func (p *Poller) Close() {
 	p.closed.Store(true)
-	for p.idle.Load() > 0 { // idle counts a reader shortly before it receives
+	for p.idle.Load() > 0 { // a reader counts as idle shortly before receiving
 		select {
 		case p.ready <- nil:
 		default:

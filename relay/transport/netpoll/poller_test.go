@@ -9,7 +9,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-// Two pollers share nothing: one is closed while the other serves. TestMain finds a goroutine that stays.
+// Two pollers share nothing. A closed poller serves open connections and leaves no goroutine: see TestMain.
 func TestCloseServesOpenConnections(t *testing.T) {
 	p, other := New(), New()
 	defer other.Close()
@@ -45,13 +45,13 @@ func TestCloseServesOpenConnections(t *testing.T) {
 	o.wantEnd(t)
 }
 
-// Idle readers stay for the next message, four for each processor. A change of GOMAXPROCS counts from the next message on.
+// Up to four readers per processor stay for the next message. GOMAXPROCS is read again for each message.
 func TestIdleReadersFollowGOMAXPROCS(t *testing.T) {
 	was := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(was)
 	p := New()
 	defer p.Close()
-	burst := func(n int) { // n readers at once, each ended by one byte
+	burst := func(n int) { // n readers at once
 		release := make(chan struct{})
 		started := make(chan struct{}, n)
 		for range n {
@@ -65,7 +65,7 @@ func TestIdleReadersFollowGOMAXPROCS(t *testing.T) {
 	}
 	idle := func(want int32) {
 		t.Helper()
-		relaytest.Eventually(t, "as many idle readers as GOMAXPROCS allows", func() bool { return p.idle.Load() == want })
+		relaytest.Eventually(t, "idle readers as GOMAXPROCS allows", func() bool { return p.idle.Load() == want })
 	}
 	runtime.GOMAXPROCS(4)
 	burst(40)

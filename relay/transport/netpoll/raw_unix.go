@@ -26,7 +26,7 @@ func newRawWriter(conn net.Conn) writer {
 
 type rawWriter struct{ conn syscall.RawConn }
 
-// attempt is one call of write(2). It is pooled because its closure would be an allocation for each write.
+// attempt is a call of write(2), pooled because the closure would be an allocation for each write.
 type attempt struct {
 	b   []byte
 	n   int

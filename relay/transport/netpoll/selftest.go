@@ -20,7 +20,7 @@ import (
 const selfTestTimeout = 2 * time.Second
 
 // CheckTLS tests the access to unexported fields of crypto/tls, once per process, over a pair of sockets. The error
-// says why direct TLS is not used. It takes a few milliseconds.
+// says why direct TLS is not used. The test takes some milliseconds.
 var CheckTLS = sync.OnceValue(func() error {
 	if fieldsErr != nil {
 		return fieldsErr
@@ -51,7 +51,7 @@ func testTLS(f tlsFields) (err error) {
 	return nil
 }
 
-// tlsTest is one run of the self-test.
+// tlsTest is a run of the self-test.
 type tlsTest struct {
 	poller *Poller
 	server *tls.Conn
@@ -59,7 +59,7 @@ type tlsTest struct {
 	conn   Conn // of server
 }
 
-// The self-test is the owner of its connection. It flushes and reads by itself.
+// A tlsTest is an owner without duties, because the steps of the test flush and read.
 func (*tlsTest) ReadReady([]byte) {}
 func (*tlsTest) FlushSoon()       {}
 func (*tlsTest) Progress()        {}
@@ -71,8 +71,11 @@ func (t *tlsTest) run(version uint16, cert tls.Certificate, roots *x509.CertPool
 	}
 	defer func() { _, _ = near.Close(), far.Close() }()
 	_, _ = near.SetDeadline(time.Now().Add(selfTestTimeout)), far.SetDeadline(time.Now().Add(selfTestTimeout))
-	t.server = tls.Server(near, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: version, MaxVersion: version})
-	t.client = tls.Client(far, &tls.Config{RootCAs: roots, ServerName: selfTestName, MinVersion: version, MaxVersion: version})
+	certs := []tls.Certificate{cert}
+	t.server = tls.Server(near, &tls.Config{Certificates: certs, MinVersion: version, MaxVersion: version})
+	t.client = tls.Client(far, &tls.Config{
+		RootCAs: roots, ServerName: selfTestName, MinVersion: version, MaxVersion: version,
+	})
 	shaken := make(chan error, 1)
 	go func() { shaken <- t.client.Handshake() }()
 	if err := errors.Join(t.server.Handshake(), <-shaken); err != nil {

@@ -9,9 +9,9 @@ import (
 	"unsafe"
 )
 
-// A socket is written and read by its descriptor, past net.Conn and the runtime's poller: their locks, cold in the cache
-// for every client, cost as much as a quarter of the system call. The descriptor is valid until Close, which the Conn's
-// lock keeps apart from both.
+// A socket is written and read by descriptor, past net.Conn and the runtime's poller: their locks, cold in the cache
+// for every client, cost as much as a quarter of the system call. The descriptor is valid until Close, which the
+// Conn's lock keeps apart from reads and writes.
 
 // socketOf returns the descriptor of a TCP or Unix socket, noFD for anything else.
 func socketOf(conn net.Conn) int32 {
@@ -38,7 +38,7 @@ func socketOf(conn net.Conn) int32 {
 // send returns how many bytes the socket accepted without blocking, possibly none.
 func send(fd int32, b []byte) (int, error) {
 	for {
-		// A raw system call: it does not block, so the scheduler need not know.
+		// A raw system call does not tell the scheduler, which need not know of a call that cannot block.
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd),
 			uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
 			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)

@@ -19,14 +19,14 @@ func TestShrinkReleasesTheHandshakesBuffers(t *testing.T) {
 		return n
 	}
 	if before := held(); before < 1000 {
-		t.Errorf("after the handshake the buffers hold %d bytes, so there would be nothing to give back", before)
+		t.Errorf("after the handshake the buffers hold %d bytes, so there is nothing to release", before)
 	}
 	f.shrink(server)
 	if after := held(); after != 0 {
 		t.Errorf("the buffers still hold %d bytes", after)
 	}
-	// What came before and what comes after is read as if nothing had happened, bit by bit, too.
-	text := bytes.Repeat([]byte("the client goes on. "), 2000)
+	// The stream is intact before and after a shrink, also between two pieces of a record.
+	text := bytes.Repeat([]byte("the stream goes on. "), 2000)
 	go func() { _, _ = client.Write(text) }()
 	got := make([]byte, len(text))
 	for n := 0; n < len(got); {
@@ -35,10 +35,10 @@ func TestShrinkReleasesTheHandshakesBuffers(t *testing.T) {
 			t.Fatal(err)
 		}
 		n += m
-		f.shrink(server) // in the middle, too
+		f.shrink(server)
 	}
 	if !bytes.Equal(got, text) {
-		t.Error("what was read is not what was sent")
+		t.Error("the server read other bytes than the client sent")
 	}
 }
 

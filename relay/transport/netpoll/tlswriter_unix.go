@@ -13,18 +13,17 @@ import (
 const (
 	// maxTryTLS is the longest write that TryWrite encrypts: about a record.
 	maxTryTLS = 16 << 10
-	// maxKept limits the bytes that are kept when TLS writes on its own account.
+	// maxKept limits the kept bytes of replies, such as those to a KeyUpdate.
 	maxKept = 1 << 20
 )
 
-// tlsWriter writes to a TLS connection without blocking. A record cannot be written in part, and there is no way to ask
-// how much a socket will accept: the kernel counts its own overhead for each segment, and the client chooses their
-// length. So the tlsWriter stands under the TLS connection, in the socket's place, and keeps the bytes that the socket
-// does not accept.
+// tlsWriter writes to a TLS connection without blocking. A record cannot be written in part, and the kernel does not say
+// how much a socket will accept: each segment has overhead, and the client chooses the length of segments. So the
+// tlsWriter stands under the TLS connection, in the socket's place, and keeps the bytes that the socket does not accept.
 type tlsWriter struct {
 	net.Conn // the socket
 	raw      rawWriter
-	fd       int32 // of the socket, noFD if it has none
+	fd       int32 // of the socket; noFD if there is none
 	tls      *tls.Conn
 	owner    Owner
 
@@ -84,7 +83,7 @@ func (w *tlsWriter) Write(b []byte) (int, error) {
 		return n, errKeptTooMuch
 	}
 	w.pending = append(w.pending, b[n:]...)
-	if w.caller == fromRead { // the owner's lock may not be taken here, because TLS holds its own
+	if w.caller == fromRead { // TLS holds a lock here, so the owner's lock must not be taken
 		go w.owner.FlushSoon()
 	}
 	return len(b), nil

@@ -2,8 +2,8 @@ package netpoll
 
 import "net"
 
-// TryWriter is an optional method of a [net.Conn] that is not a socket of the kernel. Without it, all writes to such a
-// connection wait in the owner's queue.
+// TryWriter is an optional interface of a [net.Conn] that is not a socket of the kernel. Writes to a connection without
+// TryWrite wait in the owner's queue.
 type TryWriter interface {
 	// TryWrite returns how many bytes were accepted without blocking, possibly none.
 	TryWrite(b []byte) (int, error)

@@ -17,19 +17,19 @@ import (
 
 // Options are the options of [Accept].
 type Options struct {
-	// Poller wakes the connection when bytes arrive. It must not be nil.
+	// Poller wakes the connection when bytes arrive. Required.
 	Poller *netpoll.Poller
-	// MessageLimit returns the length in bytes of the longest message that the client may send. It is called for each
-	// frame, so that the limit can change while the connection is open.
+	// MessageLimit returns the length in bytes of the longest message that the client may send. Each frame is checked
+	// against a new result, so that the limit can change while the connection is open.
 	MessageLimit func() int
 	// Greeting is a sequence of encoded frames that follows the response in the same write.
 	Greeting []byte
-	// Subprotocols are those that the server speaks, the preferred one first. Empty: none.
+	// Subprotocols are the subprotocols that the server speaks, in order of preference. Empty: none.
 	Subprotocols []string
 }
 
-// Accept upgrades a request to a WebSocket. The caller has called [CheckUpgrade] and checked the origin. If Accept
-// returns an error, it has written the response.
+// Accept upgrades a request to a WebSocket. The caller has called [CheckUpgrade] and checked the origin. Accept writes
+// the response, also before it returns an error.
 func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	c := &Conn{limit: o.MessageLimit}
 	key := acceptKey(r.Header.Get("Sec-WebSocket-Key"))
@@ -43,7 +43,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	return c, nil
 }
 
-// rejectUpgrade responds to an upgrade whose connection cannot be hijacked.
+// rejectUpgrade responds if the connection cannot be hijacked.
 func rejectUpgrade(w http.ResponseWriter, err error) error {
 	for _, name := range []string{"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"} {
 		w.Header().Del(name)
@@ -52,8 +52,8 @@ func rejectUpgrade(w http.ResponseWriter, err error) error {
 	return fmt.Errorf("upgrading to websocket: %w; serve this path over HTTP/1.1, without a handler that buffers", err)
 }
 
-// respond sets the headers that complete the handshake, and returns the response. If a wrapper around the response must
-// see it, respond has written it and returns nil.
+// respond sets the headers that complete the handshake, and returns the response for the first write. Behind a wrapper
+// that must see the response, respond writes at once and returns nil.
 func (c *Conn) respond(w http.ResponseWriter, r *http.Request, key string, subprotocols []string) []byte {
 	h := w.Header()
 	h.Set("Upgrade", "websocket")

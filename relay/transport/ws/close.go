@@ -9,8 +9,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// closeTimeout is how long a client has to take the close frame, with the bytes that the kernel holds before it, and to
-// answer it.
+// closeTimeout is how long a client has to take the bytes in the kernel and the close frame, and to answer.
 const closeTimeout = 5 * time.Second
 
 // Close implements [relay.Socket].
@@ -73,7 +72,7 @@ func (c *Conn) answerClose(code []byte) {
 // Kill implements [relay.Socket].
 func (c *Conn) Kill() { c.kill(true) }
 
-// kill closes the connection. Unless it aborts, the client has closeTimeout to take the bytes in the kernel.
+// kill closes the connection. Without abort, the client has closeTimeout to take the bytes in the kernel.
 func (c *Conn) kill(abort bool) {
 	c.io.Lock()
 	c.state = finished
@@ -112,8 +111,8 @@ func (c *Conn) closeAfter(err error) {
 	c.kill(false)
 }
 
-// discardInput ends the outgoing direction and reads on for a second. If the process closed a connection with unread
-// bytes, the kernel would reset it, and the client would lose the close frame.
+// discardInput ends the outgoing direction and reads on for a second. The kernel resets a connection that is closed
+// with unread bytes, and the client would lose the close frame.
 func (c *Conn) discardInput() {
 	_ = c.io.NetConn().SetReadDeadline(time.Now().Add(time.Second))
 	c.io.Lock()

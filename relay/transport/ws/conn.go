@@ -1,9 +1,9 @@
-// Package ws is the server side of a client's WebSocket (RFC 6455). It is made for connections that are many and mostly
-// idle: a frame that was encoded once for all clients is written with one system call and without waking a goroutine,
-// and an idle connection holds no buffer and no goroutine. Package netpoll moves the bytes.
+// Package ws is the server side of a client's WebSocket (RFC 6455), for connections that are many and mostly idle: a
+// frame that was encoded once for all clients is written with one system call and without waking a goroutine, and an
+// idle connection holds no buffer and no goroutine. Package netpoll moves the bytes.
 //
-// [Accept] upgrades a request, [Conn.Attend] starts reading, and [Conn] is the [relay.Socket] for everything that the
-// relay sends. Frames are not compressed. Only the server sends text frames here; a client's messages go to a [Handler].
+// [Accept] upgrades a request. [Conn.Attend] starts reading and hands the client's messages to a [Handler]. [Conn] is
+// the [relay.Socket] for everything that the relay sends.
 package ws
 
 import (
@@ -17,14 +17,14 @@ import (
 
 // Handler receives a client's messages.
 type Handler interface {
-	// Message is called for one message after the other. The next one is read after Message has returned.
+	// Message is called for each message in order. The next message is read after Message has returned.
 	Message(text bool, message []byte)
 	// Ended is called once, after the last message, when the connection has ended.
 	Ended()
 }
 
-// Conn is a server-side WebSocket. It implements [relay.Socket]. All methods may be called concurrently, except Attend,
-// which is called once.
+// Conn is a server-side WebSocket and a [relay.Socket]. All methods may be called concurrently, except Attend, which is
+// called once.
 //
 // docs/decisions/transport.md#why-is-netpollconn-a-struct-inside-wsconn has the reason for the order of the fields.
 type Conn struct {
@@ -36,7 +36,7 @@ type Conn struct {
 	shutdown  bool     // the outgoing direction ends when the queue is empty
 	growing   bool     // frames can be appended to the last piece of the queue, which is a copy
 	idle      uint16   // of the reader: parts of frames without a message since idleSince; see tinyFragmentPart
-	queue     [][]byte // oldest first; flush is writing the first one
+	queue     [][]byte // oldest first; flush is writing the head
 	queued    int      // bytes in queue
 
 	io          netpoll.Conn
@@ -55,7 +55,7 @@ type state uint8
 
 const (
 	open     state = iota
-	closing        // our close frame is queued; nothing may follow it
+	closing        // our close frame is queued, as the last frame
 	finished       // the connection is closed
 )
 

@@ -13,7 +13,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-// TestConformance goes through RFC 6455 as the Autobahn suite's categories do.
+// TestConformance covers RFC 6455 by the categories of the Autobahn suite.
 func TestConformance(t *testing.T) {
 	const text, binaryFrame, cont, fin, ping, pong, closing = 0x1, 0x2, 0x0, 0x80, 0x89, 0x8a, 0x88
 	long := strings.Repeat("x", 4000)
@@ -70,15 +70,15 @@ func TestConformance(t *testing.T) {
 				select {
 				case <-s.ended:
 				case <-time.After(relaytest.Patience):
-					t.Error("the server's end goes on")
+					t.Error("the server does not end the connection")
 				}
 			})
 		}
 	}
 }
 
-// TestSlowReader lets a client stop reading: it is closed with 1008, and all that it got are whole frames in order.
-func TestSlowReader(t *testing.T) {
+// A client that stops reading is closed with 1008. All frames before the close frame are whole and in order.
+func TestSlowConsumer(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("tls=", secure), func(t *testing.T) {
 			s := newServer(t, secure)
@@ -97,14 +97,14 @@ func TestSlowReader(t *testing.T) {
 					break
 				}
 				if sent += 20; sent > 1_000_000 {
-					t.Fatal("the queue has no end")
+					t.Fatal("the queue is not limited")
 				}
 			}
 			if conn.Send(relay.AppendFrame(nil, []byte("x")), limit) {
-				t.Error("a closing connection takes more")
+				t.Error("a closing connection accepts more")
 			}
 			if waiting, slow := conn.Waiting(); waiting == 0 || !slow {
-				t.Errorf("%d bytes wait, slow %v; want some, and slow", waiting, slow)
+				t.Errorf("%d bytes are queued, slow %v; want some, and slow", waiting, slow)
 			}
 			got := 0
 			for {
@@ -130,8 +130,8 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// TestPausingReader reads again before the limit is reached: nothing is lost, and later writes are direct again.
-func TestPausingReader(t *testing.T) {
+// A client that reads again before the limit is reached loses nothing, and later writes are direct again.
+func TestPausingConsumer(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("tls=", secure), func(t *testing.T) {
 			s := newServer(t, secure)
@@ -174,13 +174,13 @@ func TestCloseWithoutAnAnswer(t *testing.T) {
 	<-s.ended
 }
 
-// TestPingFlood pings without reading the answers: the queue has an end.
+// A client that pings without reading the answers is disconnected.
 func TestPingFlood(t *testing.T) {
 	s := newServer(t, false)
 	c, _ := s.dial(t)
 	flood := bytes.Repeat(frame(0x89, strings.Repeat("p", 125)), 1000)
 	_ = c.SetWriteDeadline(time.Now().Add(relaytest.Patience))
-	for range 2000 { // 250 MB, if the server took it all
+	for range 2000 { // 250 MB
 		if _, err := c.Write(flood); err != nil {
 			break
 		}

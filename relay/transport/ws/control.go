@@ -14,7 +14,7 @@ const (
 	// messages.
 	maxIdle = 100
 	// A fragment of less than tinyFragment bytes counts for a part of such a frame. A flood of tiny fragments costs as
-	// much as one of empty fragments, but a client may send a message byte by byte.
+	// much as a flood of empty fragments, but a client may send a message byte by byte.
 	tinyFragment     = 8
 	tinyFragmentPart = 16
 )
@@ -22,8 +22,8 @@ const (
 // Ping implements [relay.Socket].
 func (c *Conn) Ping() (sent bool) { return c.sendControl([]byte{finBit | opPing, 0}) }
 
-// sendControl writes a control frame, or queues it. A ping is not queued: a client with queued bytes shows that it is
-// alive by taking them.
+// sendControl writes or queues a control frame. A ping is not queued: a client with queued bytes is alive while the
+// queue shrinks.
 func (c *Conn) sendControl(frame []byte) (sent bool) {
 	c.io.Lock()
 	defer c.io.Unlock()
@@ -46,7 +46,7 @@ func (c *Conn) sendControl(frame []byte) (sent bool) {
 	return true
 }
 
-// readControl reads a control frame and handles it. errClosed ends the connection.
+// readControl reads and handles a control frame. errClosed ends the connection.
 func (r *reader) readControl(h header) error {
 	var m incoming
 	if err := r.readPayload(&m, h); err != nil {

@@ -93,7 +93,7 @@ func (r *reader) readHeader() (h header, err error) {
 	return h, nil
 }
 
-// unmask removes the mask from b, which begins at an offset of its frame's payload.
+// unmask removes the mask from b, which begins at an offset of the frame's payload.
 func unmask(b []byte, mask [4]byte, offset int) {
 	for i := range b {
 		b[i] ^= mask[(offset+i)&3]

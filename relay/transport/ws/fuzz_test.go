@@ -17,7 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
-// tape is a connection that plays bytes in pieces, and records what is written.
+// tape is a connection that plays bytes in pieces, and records writes.
 type tape struct {
 	net.Conn
 	in    []byte
@@ -38,9 +38,9 @@ func (t *tape) TryWrite(b []byte) (int, error) { return t.out.Write(b) }
 
 const fuzzLimit = 300
 
-// seer tells in words what it is given.
+// seer describes messages and frames in words.
 type seer struct {
-	out  *bytes.Buffer // what was written
+	out  *bytes.Buffer // written frames
 	seen []string
 }
 
@@ -51,9 +51,9 @@ func (s *seer) Message(text bool, message []byte) {
 
 func (*seer) Ended() {}
 
-// look tells what was written.
+// look describes the written frames.
 func (s *seer) look() {
-	for out := s.out.Next(s.out.Len()); len(out) > 0; out = out[2+out[1]:] { // all that is written here is short
+	for out := s.out.Next(s.out.Len()); len(out) > 0; out = out[2+out[1]:] { // all frames here are short
 		if out[0] == finBit|opPong {
 			s.seen = append(s.seen, fmt.Sprintf("pong %q", out[2:2+out[1]]))
 		} else {
@@ -62,7 +62,7 @@ func (s *seer) look() {
 	}
 }
 
-// play reads messages until the connection ends, and tells what it saw in words. buffer is the reader's.
+// play reads messages until the connection ends, with a reader's buffer of a size, and describes them in words.
 func play(stream []byte, piece, buffer int) []string {
 	t := &tape{in: stream, piece: piece}
 	s := &seer{out: &t.out}
@@ -81,10 +81,10 @@ func play(stream []byte, piece, buffer int) []string {
 	return s.seen
 }
 
-// expect says what RFC 6455 wants to be seen, with all bytes at hand.
+// expect returns the description that RFC 6455 demands. It has all bytes at hand.
 func expect(b []byte) (seen []string) {
 	var message []byte
-	kind := byte(0) // of the message that is under way
+	kind := byte(0) // of the message that has begun
 	for {
 		if len(b) < 2 {
 			return seen
@@ -160,7 +160,7 @@ func expect(b []byte) (seen []string) {
 	}
 }
 
-// mayBecomeText decodes one character after the other.
+// mayBecomeText decodes character by character.
 func mayBecomeText(b []byte, whole bool) bool {
 	for len(b) > 0 {
 		if r, size := utf8.DecodeRune(b); r == utf8.RuneError && size < 2 {
@@ -172,7 +172,7 @@ func mayBecomeText(b []byte, whole bool) bool {
 	return true
 }
 
-// FuzzFrames holds the reader to a second one, which is slow and has all bytes at hand. Pieces may cut frames anywhere.
+// FuzzFrames compares the reader with expect. Pieces may cut frames anywhere.
 func FuzzFrames(f *testing.F) {
 	masked := func(first byte, payload string) string {
 		return string([]byte{first, 0x80 | byte(len(payload)), 0, 0, 0, 0}) + payload
@@ -187,7 +187,7 @@ func FuzzFrames(f *testing.F) {
 		f.Add([]byte(s), uint8(255))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, piece uint8) {
-		idle := 0 // at most so many frames carry next to nothing; how many are too many is a matter of time
+		idle := 0 // an upper bound; whether it is too many depends on time
 		for _, first := range []byte{0x89, 0x8a, 0x00, 0x01, 0x02} {
 			idle += bytes.Count(stream, []byte{first})
 		}
@@ -203,7 +203,7 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// FuzzOrigins looks for an origin that is let in without being one of the two that are named, or of the same host.
+// FuzzOrigins looks for an origin that is allowed, but neither configured nor of the same host.
 func FuzzOrigins(f *testing.F) {
 	for _, o := range []string{"https://ui.example.com", "https://a.wide.example", "http://site.example:8013", "null", "https://ui.example.com@evil", "https://ui.example.com:443", "HTTPS://UI.EXAMPLE.COM", "https://x.wide.example:1", "//ui.example.com", "https://[::1]:80", "https://ui.example.com/x"} {
 		f.Add(o, "site.example:8013", "")
@@ -217,13 +217,13 @@ func FuzzOrigins(f *testing.F) {
 		}
 		u, err := url.Parse(origin)
 		if err != nil || u.Host == "" {
-			t.Fatalf("%q is let in", origin)
+			t.Fatalf("%q is allowed", origin)
 		}
 		name, named := strings.ToLower(u.Host), strings.EqualFold(u.Scheme, "https")
 		same := strings.EqualFold(strings.TrimSuffix(strings.TrimSuffix(name, ":80"), ":443"), strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(host), ":80"), ":443"))
 		same = same && (u.Scheme == "http" && scheme != "https" || u.Scheme == "https" && scheme != "http")
 		if !same && !(named && (strings.TrimSuffix(name, ":443") == "ui.example.com" || strings.HasSuffix(name, ".wide.example"))) {
-			t.Errorf("%q is let in at %q", origin, host)
+			t.Errorf("%q is allowed at %q", origin, host)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// tap keeps the server's ends of connections.
+// tap hands out the server's TCP connections.
 type tap struct {
 	net.Listener
 	conns chan *net.TCPConn
@@ -26,7 +26,7 @@ func (l tap) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// kernelMemory is how many bytes the kernel holds for a socket, overhead included.
+// kernelMemory returns the kernel's memory for a socket in bytes, with overhead.
 func kernelMemory(t *testing.T, c *net.TCPConn) int {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -50,8 +50,8 @@ func kernelMemory(t *testing.T, c *net.TCPConn) int {
 	return int(info[rmemAlloc] + info[fwdAlloc] + info[wmemQueued])
 }
 
-// Clients that never read cost at most 1.5 MiB each, heap and kernel together, whatever size their events have, and
-// nothing once they are cut off.
+// A client that never reads costs at most 1.5 MiB of heap and kernel memory, for events of any size, and nothing after
+// an abort.
 func TestClientsThatNeverReadCostLittle(t *testing.T) {
 	const clients, limit = 20, 1 << 20
 	for _, c := range []struct {
@@ -75,13 +75,13 @@ func TestClientsThatNeverReadCostLittle(t *testing.T) {
 			for i := range sockets {
 				client, socket := s.dial(t)
 				if tcp, ok := client.Conn.(*net.TCPConn); ok {
-					_ = tcp.SetReadBuffer(16 << 10) // it is in this process, too
+					_ = tcp.SetReadBuffer(16 << 10) // the client is in this process, too
 				}
 				sockets[i], kernel[i] = socket, <-taps
 			}
 			before := heapInUse()
 			frames := relay.AppendFrame(nil, make([]byte, c.piece))
-			for _, socket := range sockets { // until one more would close it
+			for _, socket := range sockets { // until another frame would close the connection
 				for waiting := 0; waiting+len(frames) <= limit; waiting, _ = socket.Waiting() {
 					socket.SendCopy(frames, limit)
 				}
@@ -108,7 +108,7 @@ func TestClientsThatNeverReadCostLittle(t *testing.T) {
 	}
 }
 
-// orphans counts the sockets at a port that the kernel still holds although the process has closed them.
+// orphans counts the sockets at a port that the process has closed and the kernel still holds.
 func orphans(t *testing.T, port int) (n int) {
 	t.Helper()
 	table, err := os.ReadFile("/proc/net/tcp")
@@ -121,7 +121,7 @@ func orphans(t *testing.T, port int) (n int) {
 			continue
 		}
 		switch fields[3] {
-		case "04", "09", "0B": // FIN_WAIT1, LAST_ACK, CLOSING: there is something left to send
+		case "04", "09", "0B": // FIN_WAIT1, LAST_ACK, CLOSING: bytes are left to send
 			n++
 		}
 	}

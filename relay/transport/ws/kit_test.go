@@ -18,22 +18,22 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
-// server accepts websockets and hands them to the test; messages are echoed.
+// server accepts WebSockets, hands each Conn to the test, and echoes messages.
 type server struct {
 	*httptest.Server
-	conns chan *ws.Conn
-	ended chan struct{}
-	heard atomic.Int64 // messages
+	conns    chan *ws.Conn
+	ended    chan struct{}
+	messages atomic.Int64
 }
 
-// echo answers each message with itself.
+// echo sends each message back.
 type echo struct {
 	*server
 	conn *ws.Conn
 }
 
 func (e echo) Message(_ bool, message []byte) {
-	e.heard.Add(1)
+	e.messages.Add(1)
 	e.conn.Send(relay.AppendFrame(nil, message), 1<<20)
 }
 
@@ -78,17 +78,18 @@ func newServerWith(
 	return s
 }
 
-// client is the other end, frame by frame.
+// client reads the server's frames.
 type client struct {
 	t testing.TB
 	net.Conn
 	r *bufio.Reader
 }
 
-// shake is a handshake.
-const shake = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+// handshake is a valid request.
+const handshake = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 
-// dial shakes hands and sends early in the same packet.
+// dial connects, with early bytes in the packet of the handshake.
 func (s *server) dial(t testing.TB, early ...byte) (*client, *ws.Conn) {
 	t.Helper()
 	var conn net.Conn
@@ -104,7 +105,7 @@ func (s *server) dial(t testing.TB, early ...byte) (*client, *ws.Conn) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(2 * relaytest.Patience))
-	if _, err := conn.Write(append([]byte(shake), early...)); err != nil {
+	if _, err := conn.Write(append([]byte(handshake), early...)); err != nil {
 		t.Fatal(err)
 	}
 	c := &client{t, conn, bufio.NewReader(conn)}
@@ -115,7 +116,7 @@ func (s *server) dial(t testing.TB, early ...byte) (*client, *ws.Conn) {
 	return c, <-s.conns
 }
 
-// frame is a masked frame.
+// frame returns a masked frame.
 func frame(first byte, payload string) []byte {
 	b := []byte{first}
 	switch n := len(payload); {
@@ -141,7 +142,7 @@ func (c *client) send(b ...byte) {
 	}
 }
 
-// next reads a frame of the server's.
+// next reads a frame from the server.
 func (c *client) next() (first byte, payload []byte, err error) {
 	var head [10]byte
 	if _, err := io.ReadFull(c.r, head[:2]); err != nil {

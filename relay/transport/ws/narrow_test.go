@@ -18,7 +18,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-// narrow is a listener whose connections have hardly any room for what is sent, as against a client with a tiny window.
+// narrow is a listener whose connections have tiny send buffers.
 type narrow struct{ net.Listener }
 
 func (n narrow) Accept() (net.Conn, error) {
@@ -29,9 +29,9 @@ func (n narrow) Accept() (net.Conn, error) {
 	return conn, conn.(*net.TCPConn).SetWriteBuffer(1)
 }
 
-// A client that takes nothing holds nobody up, whatever the kernel has room for: sends, pings and its own end return at once, and when
-// it reads again it gets all of it, whole.
-func TestNoRoom(t *testing.T) {
+// A client that reads nothing blocks no caller, however small the kernel's buffers are: Send, Ping and Kill return at
+// once. A client that reads again gets every frame.
+func TestFullSocketBlocksNoCaller(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("tls=", secure), func(t *testing.T) {
 			s := newServerOn(t, secure, func(ln net.Listener) net.Listener { return narrow{ln} })
@@ -44,7 +44,7 @@ func TestNoRoom(t *testing.T) {
 				select {
 				case <-done:
 				case <-time.After(relaytest.Patience):
-					t.Fatal(what, "waits for the client")
+					t.Fatal(what, "blocks")
 				}
 			}
 			for i := range 40 {
@@ -53,10 +53,10 @@ func TestNoRoom(t *testing.T) {
 				prompt("a ping", func() { conn.Ping() })
 			}
 			if n, slow := conn.Waiting(); n < 100_000 || n > 400_000 || slow {
-				t.Errorf("%d bytes wait, slow %v", n, slow)
+				t.Errorf("%d bytes are queued, slow %v", n, slow)
 			}
 			if conn.Ping() {
-				t.Error("a client with enough to read is pinged")
+				t.Error("a client with queued bytes is pinged")
 			}
 			for i := 0; i < len(want); {
 				first, p, err := c.next()
@@ -77,7 +77,7 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// dialNarrow connects with a window as small as can be.
+// dialNarrow connects with the smallest window.
 func (s *server) dialNarrow(t *testing.T) (*client, relay.Socket) {
 	d := &net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
@@ -94,12 +94,12 @@ func (s *server) dialNarrow(t *testing.T) (*client, relay.Socket) {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	_ = conn.SetDeadline(time.Now().Add(4 * relaytest.Patience))
-	return s.shake(t, conn)
+	return s.handshake(t, conn)
 }
 
-// shake shakes hands on a connection.
-func (s *server) shake(t *testing.T, conn net.Conn) (*client, relay.Socket) {
-	if _, err := conn.Write([]byte(shake)); err != nil {
+// handshake upgrades a connection.
+func (s *server) handshake(t *testing.T, conn net.Conn) (*client, relay.Socket) {
+	if _, err := conn.Write([]byte(handshake)); err != nil {
 		t.Fatal(err)
 	}
 	c := &client{t, conn, bufio.NewReader(conn)}
@@ -110,22 +110,22 @@ func (s *server) shake(t *testing.T, conn net.Conn) (*client, relay.Socket) {
 	return c, <-s.conns
 }
 
-// together holds what is written until it is sent in one piece.
-type together struct {
+// gatherer collects writes, to be sent in one piece.
+type gatherer struct {
 	net.Conn
 	hold bool
 	b    bytes.Buffer
 }
 
-func (c *together) Write(b []byte) (int, error) {
+func (c *gatherer) Write(b []byte) (int, error) {
 	if c.hold {
 		return c.b.Write(b)
 	}
 	return c.Conn.Write(b)
 }
 
-// A TLS client's last words and its goodbye come in one piece, and the TCP connection stays open.
-func TestGoodbyeBehindLastWords(t *testing.T) {
+// A TLS client's last message and close_notify arrive in one piece, and the TCP connection stays open.
+func TestCloseNotifyAfterMessage(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			s := newServer(t, true)
@@ -134,9 +134,9 @@ func TestGoodbyeBehindLastWords(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			out := &together{Conn: conn}
+			out := &gatherer{Conn: conn}
 			secure := tls.Client(out, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
-			s.shake(t, secure)
+			s.handshake(t, secure)
 			out.hold = true
 			if _, err := secure.Write(frame(0x81, "bye")); err != nil {
 				t.Fatal(err)
@@ -149,14 +149,14 @@ func TestGoodbyeBehindLastWords(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.wantEnd(t, "after close_notify")
-			if n := s.heard.Load(); n != 1 {
-				t.Errorf("%d messages are heard", n)
+			if n := s.messages.Load(); n != 1 {
+				t.Errorf("%d messages", n)
 			}
 		})
 	}
 }
 
-// A read ends at an urgent byte, though more has come.
+// A read ends at an urgent byte, although more bytes have arrived.
 func TestUrgentByte(t *testing.T) {
 	s := newServer(t, false)
 	c, _ := s.dial(t)
@@ -166,10 +166,11 @@ func TestUrgentByte(t *testing.T) {
 	}
 	for i := range 20 {
 		var failed error
-		if err := raw.Write(func(fd uintptr) bool { // corked, so that all is one segment
+		if err := raw.Write(func(fd uintptr) bool { // corked: a single segment
 			cork := func(on int) { _ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK, on) }
 			cork(1)
-			if failed = syscall.Sendto(int(fd), append(frame(0x81, fmt.Sprint("one ", i)), '!'), syscall.MSG_OOB|syscall.MSG_MORE, nil); failed == nil {
+			first := append(frame(0x81, fmt.Sprint("one ", i)), '!')
+			if failed = syscall.Sendto(int(fd), first, syscall.MSG_OOB|syscall.MSG_MORE, nil); failed == nil {
 				failed = syscall.Sendto(int(fd), frame(0x81, fmt.Sprint("two ", i)), syscall.MSG_MORE, nil)
 			}
 			cork(0)

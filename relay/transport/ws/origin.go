@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Origins are the origins whose pages may connect, in addition to pages of the same host. An entry is an origin such as
+// Origins lists origins of pages that may connect, in addition to pages of the same host. An entry is an origin such as
 // "https://awx.example.com". A host that begins with "*." allows all subdomains, and "*" allows every page.
 type Origins []string
 

@@ -84,7 +84,7 @@ func (r *reader) readFrame() error {
 	}
 	m := r.incoming
 	r.incoming = incoming{}
-	if r.c.isOpen() { // after our close frame, only the answer to it matters
+	if r.c.isOpen() { // after our close frame, only the answer matters
 		r.deliver(m)
 		if r.end > r.start {
 			r.c.touch() // the client sent these bytes before the handler returned
@@ -93,8 +93,8 @@ func (r *reader) readFrame() error {
 	return nil
 }
 
-// deliver calls the handler. A goroutine keeps the largest stack that it has needed, and decoding JSON needs a deep one:
-// a goroutine that lives as long as its client calls the handler on another.
+// deliver calls the handler. Decoding JSON needs a deep stack, which a goroutine then keeps. So a goroutine that lasts
+// as long as the client calls the handler on a new goroutine.
 func (r *reader) deliver(m incoming) {
 	if !r.lasting {
 		r.c.handler.Message(m.text, m.bytes)
@@ -172,8 +172,8 @@ func (m *incoming) grow(end int) []byte {
 	return m.bytes[n:min(cap(m.bytes), end)]
 }
 
-// add makes n bytes of the memory from grow part of the message. The payload of their frame begins at start. add returns
-// false if text cannot become valid UTF-8.
+// add makes n bytes of the memory from grow part of the message. The payload of the frame begins at start. add returns
+// false if the text cannot become valid UTF-8.
 func (m *incoming) add(n, start int, mask [4]byte) (ok bool) {
 	at := len(m.bytes)
 	m.bytes = m.bytes[:at+n]

@@ -39,7 +39,7 @@ func (w way) newServer(t *testing.T) *server {
 	return newServerWith(t, poller, w.secure, w.wrap)
 }
 
-// wrapper is a listener whose connections are not known to be sockets.
+// wrapper is a listener whose connections hide their sockets.
 type wrapper struct{ net.Listener }
 
 func (w wrapper) Accept() (net.Conn, error) {
@@ -68,16 +68,18 @@ func TestNoGoroutineAtRest(t *testing.T) {
 					clients = append(clients, c)
 				}
 			}
-			dial(50) // with what is kept for the next ones
+			dial(50) // some readers stay
 			before := runtime.NumGoroutine()
 			const more = 200
 			dial(more)
 			if way.polled {
-				relaytest.Eventually(t, "no goroutines for connections at rest", func() bool { return runtime.NumGoroutine()-before < more/10 })
-			} else if n := runtime.NumGoroutine() - before; n < more*9/10 { // some may have been about to end before
-				t.Errorf("%d goroutines for %d connections: they are polled, and this test is of something else", n, more)
+				relaytest.Eventually(t, "no goroutines for connections at rest", func() bool {
+					return runtime.NumGoroutine()-before < more/10
+				})
+			} else if n := runtime.NumGoroutine() - before; n < more*9/10 { // some of the goroutines before may have ended since
+				t.Errorf("%d goroutines for %d connections, which should not be polled", n, more)
 			}
-			for _, c := range clients { // and they are woken from it
+			for _, c := range clients { // a message ends the rest
 				c.send(frame(0x81, "again")...)
 				c.want(0x81, "again")
 			}
@@ -85,7 +87,7 @@ func TestNoGoroutineAtRest(t *testing.T) {
 	}
 }
 
-// Messages come in pieces of all sizes, with and without pauses, and not one of them is overlooked.
+// Messages arrive in pieces of all sizes, with and without pauses. All are delivered, in order.
 func TestMessagesInPieces(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
@@ -137,8 +139,8 @@ func TestMessagesInPieces(t *testing.T) {
 	}
 }
 
-// A client says its last and is gone at once: that is heard, and that it is gone.
-func TestLastWords(t *testing.T) {
+// A client sends and closes at once. The messages are delivered, and the end is noticed.
+func TestMessagesBeforeTheEnd(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			s := way.newServer(t)
@@ -146,11 +148,11 @@ func TestLastWords(t *testing.T) {
 				c, _ := s.dial(t)
 				c.send(append(frame(0x81, "good"), frame(0x81, "bye")...)...)
 				if cw, ok := c.Conn.(interface{ CloseWrite() error }); !ok || cw.CloseWrite() != nil {
-					t.Fatal("the client cannot end its direction")
+					t.Fatal("the client cannot end the outgoing direction")
 				}
 				s.wantEnd(t, fmt.Sprint("client ", i))
-				if n := s.heard.Load(); n != int64(2*(i+1)) {
-					t.Fatalf("client %d: %d messages are heard, want %d", i, n, 2*(i+1))
+				if n := s.messages.Load(); n != int64(2*(i+1)) {
+					t.Fatalf("client %d: %d messages, want %d", i, n, 2*(i+1))
 				}
 				_ = c.Close()
 			}
@@ -163,11 +165,11 @@ func (s *server) wantEnd(t *testing.T, what string) {
 	select {
 	case <-s.ended:
 	case <-time.After(relaytest.Patience):
-		t.Fatalf("%s: the server's end goes on", what)
+		t.Fatalf("%s: the server does not end the connection", what)
 	}
 }
 
-// A connection that is killed while it rests, or as it begins, ends for its handler, too, and only once.
+// Kill ends a connection for the handler, exactly once, also at rest and at the start.
 func TestKilled(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
@@ -182,20 +184,20 @@ func TestKilled(t *testing.T) {
 				conn.Kill()
 				s.wantEnd(t, fmt.Sprint("client ", i))
 				if _, _, err := c.next(); err == nil {
-					t.Error("a killed connection sends on")
+					t.Error("a killed connection still sends")
 				}
 			}
 			select {
 			case <-s.ended:
-				t.Error("one more connection has ended than there were")
+				t.Error("a connection has ended twice")
 			default:
 			}
 		})
 	}
 }
 
-// Numbers of sockets are given anew at once: what the kernel tells of one must not harm the next one.
-func TestSocketsComeAndGo(t *testing.T) {
+// The kernel reuses descriptors at once. An event of the previous connection must not harm the next.
+func TestReusedDescriptors(t *testing.T) {
 	s := newServer(t, false)
 	const workers, rounds = 8, 200
 	done := make(chan error, workers)
@@ -205,7 +207,7 @@ func TestSocketsComeAndGo(t *testing.T) {
 		}
 		done <- nil
 	}()
-	go func() { // dial waits for nobody
+	go func() { // no test waits for these
 		for range workers * rounds {
 			<-s.conns
 		}
@@ -233,7 +235,7 @@ func TestSocketsComeAndGo(t *testing.T) {
 	}
 }
 
-// hello connects, says hello, is answered, and goes, with a reset or without.
+// hello connects, exchanges a message and closes, with a reset or without.
 func (s *server) hello(reset bool) error {
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
@@ -241,7 +243,7 @@ func (s *server) hello(reset bool) error {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(relaytest.Patience))
-	if _, err := conn.Write(append([]byte(shake), frame(0x81, "hello")...)); err != nil {
+	if _, err := conn.Write(append([]byte(handshake), frame(0x81, "hello")...)); err != nil {
 		return err
 	}
 	var got []byte

@@ -9,9 +9,8 @@ import (
 // IsUpgrade reports whether a request asks for a WebSocket.
 func IsUpgrade(r *http.Request) bool { return hasToken(r.Header, "Upgrade", "websocket") }
 
-// CheckUpgrade checks a request that asks for a WebSocket against RFC 6455 section 4.2.1. It returns 0 for a valid
-// handshake. Otherwise it returns the status code and the reason of the rejection, and sets the headers that belong to
-// it.
+// CheckUpgrade checks a request that asks for a WebSocket against RFC 6455 section 4.2.1. The status is 0 for a valid
+// handshake. Otherwise CheckUpgrade sets the headers of the rejection and returns the status code and the reason.
 func CheckUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason string) {
 	switch keys := r.Header.Values("Sec-Websocket-Key"); {
 	case r.Method != http.MethodGet:

@@ -9,14 +9,14 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
-func TestFramesWithTheHandshake(t *testing.T) {
+func TestFramesInThePacketOfTheHandshake(t *testing.T) {
 	s := newServer(t, false)
 	c, _ := s.dial(t, append(frame(0x81, "early"), frame(0x81, strings.Repeat("y", 1000))...)...)
 	c.want(0x81, "early")
 	c.want(0x81, strings.Repeat("y", 1000))
 }
 
-func TestHandshakesRefused(t *testing.T) {
+func TestInvalidHandshakesAreRejected(t *testing.T) {
 	s := newServer(t, false)
 	for _, c := range []struct {
 		name, method string
@@ -33,7 +33,8 @@ func TestHandshakesRefused(t *testing.T) {
 	} {
 		r, _ := http.NewRequest(c.method, s.URL, nil)
 		for k, v := range map[string]string{
-			"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+			"Upgrade": "websocket", "Connection": "Upgrade",
+			"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
 		} {
 			r.Header.Set(k, v)
 		}

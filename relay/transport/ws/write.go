@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// smallPiece is the length up to which queued frames are copied. A slice of the original would keep the whole buffer
-	// in memory that was encoded for other clients as well.
+	// smallPiece is the length up to which queued frames are copied. A slice of the original would keep a whole buffer
+	// in memory, with frames for other clients.
 	smallPiece = 4 << 10
 	// chunk is the size of the pieces in which copies are collected. A piece for each would take half as much again.
 	chunk = 16 << 10
@@ -23,7 +23,7 @@ func (c *Conn) Send(frames []byte, limit int) bool { return c.send(frames, limit
 // SendCopy implements [relay.Socket].
 func (c *Conn) SendCopy(frames []byte, limit int) bool { return c.send(frames, limit, true) }
 
-// send writes frames, or queues them. A borrowed buffer is copied before it is queued.
+// send writes or queues frames. A borrowed buffer is copied before queuing.
 func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
 	c.io.Lock()
 	defer c.io.Unlock()
@@ -55,14 +55,14 @@ func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
 		c.startFlush()
 	}
 	if err != nil {
-		// After EPIPE and ECONNRESET the reader ends the connection, once it has handled the client's last messages.
+		// After EPIPE and ECONNRESET the reader ends the connection, behind the client's last messages.
 		if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 			go c.Kill()
 		}
 		return nil
 	}
 	if n > 0 && n < len(b) {
-		// The rest may begin within a frame. At the head of the queue it is always written.
+		// The rest may begin within a frame. The head of the queue is always written.
 		rest := b[n:]
 		if borrowed && len(rest) > smallPiece {
 			rest = bytes.Clone(rest)
@@ -143,7 +143,7 @@ func (c *Conn) flush() {
 	}
 }
 
-// nextPiece returns the head of the queue. It is nil if bytes under TLS must be flushed first. done ends flush.
+// nextPiece returns the head of the queue, or nil if bytes under TLS must be flushed first. done ends flush.
 func (c *Conn) nextPiece() (piece []byte, done bool) {
 	c.io.Lock()
 	switch {
@@ -152,7 +152,7 @@ func (c *Conn) nextPiece() (piece []byte, done bool) {
 	case c.state != finished && c.io.Kept() > 0:
 	default:
 		c.queue, c.queued, c.flushing = nil, 0, false
-		_ = c.io.NetConn().SetWriteDeadline(time.Time{}) // it would also bound direct writes
+		_ = c.io.NetConn().SetWriteDeadline(time.Time{}) // a deadline would also bound direct writes
 		end, shutdown, was := c.endQueued, c.shutdown, c.state
 		c.io.Unlock()
 		c.finishFlush(end, shutdown, was)
@@ -166,7 +166,7 @@ func (c *Conn) nextPiece() (piece []byte, done bool) {
 func (c *Conn) dropPiece(n int) {
 	c.io.Lock()
 	defer c.io.Unlock()
-	if len(c.queue) > 0 { // close may have cut the queue, but never its head
+	if len(c.queue) > 0 { // close may have cut the queue, but never the head
 		c.queue[0] = nil
 		c.queue = c.queue[1:]
 		c.queued -= n
@@ -181,7 +181,7 @@ func (c *Conn) finishFlush(end, shutdown bool, was state) {
 	switch {
 	case end:
 		c.kill(false)
-	case was == closing: // the close frame has left, and the client has closeTimeout to answer it
+	case was == closing: // the close frame has left, and the client has closeTimeout to answer
 		time.AfterFunc(closeTimeout, c.Kill)
 	}
 }

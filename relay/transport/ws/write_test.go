@@ -8,14 +8,14 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Twenty clients that read nothing while ten megabytes are sent to each: what waits for them, and the memory that it takes, stay below the
-// setting, and each of them is given up.
-func TestSlowReadersHoldNoMoreThanTheSetting(t *testing.T) {
+// Twenty clients read nothing while ten megabytes are sent to each. Their queues and the memory of the queues stay below
+// the limit, and each client is disconnected.
+func TestSlowConsumersStayBelowTheLimit(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("tls=", secure), func(t *testing.T) {
 			s := newServer(t, secure)
 			const readers, limit, piece = 20, 256 << 10, 16 << 10
-			go func() { // what they end with is of no interest
+			go func() {
 				for range readers {
 					<-s.ended
 				}
@@ -25,36 +25,36 @@ func TestSlowReadersHoldNoMoreThanTheSetting(t *testing.T) {
 				_, sockets[i] = s.dial(t)
 			}
 			before := heapInUse()
-			var given [readers]bool
+			var closed [readers]bool
 			for range 10 << 20 / piece {
 				for i, socket := range sockets {
-					// A buffer of its own for each: nothing is shared, the dearest case.
-					if !given[i] && !socket.Send(relay.AppendFrame(nil, make([]byte, piece)), limit) {
-						given[i] = true
+					// A new buffer for each client is the most expensive case: nothing is shared.
+					if !closed[i] && !socket.Send(relay.AppendFrame(nil, make([]byte, piece)), limit) {
+						closed[i] = true
 					}
 					if waiting, _ := socket.Waiting(); waiting > limit+piece+64 {
-						t.Fatalf("%d bytes wait, the setting is %d", waiting, limit)
+						t.Fatalf("%d bytes are queued, the limit is %d", waiting, limit)
 					}
 				}
 			}
-			for i := range given {
-				if !given[i] {
-					t.Errorf("reader %d is not given up", i)
+			for i := range closed {
+				if !closed[i] {
+					t.Errorf("client %d is not disconnected", i)
 				}
 			}
-			// Given up, they hold the frame that is half written and no more.
+			// After the close only the frame that is written in part remains.
 			if grown := heapInUse() - before; grown > readers*limit {
-				t.Errorf("the heap grew by %d KiB for %d readers that are given up", grown>>10, readers)
+				t.Errorf("the heap grew by %d KiB for %d disconnected clients", grown>>10, readers)
 			}
 		})
 	}
 }
 
-// A small frame that waits does not keep the large buffer that it was encoded in with others.
-func TestSmallFramesWaitAlone(t *testing.T) {
+// A small queued frame does not keep the large buffer in which other frames were encoded.
+func TestSmallFramesAreCopied(t *testing.T) {
 	s := newServer(t, false)
 	_, socket := s.dial(t)
-	for i := 0; ; i++ { // until it is full
+	for i := 0; ; i++ { // until the socket is full
 		if waiting, _ := socket.Waiting(); waiting > 0 {
 			break
 		}
@@ -70,7 +70,7 @@ func TestSmallFramesWaitAlone(t *testing.T) {
 		}
 	}
 	if waiting, _ := socket.Waiting(); waiting < 300*frames {
-		t.Fatalf("only %d bytes wait", waiting)
+		t.Fatalf("only %d bytes are queued", waiting)
 	}
 	if grown := heapInUse() - before; grown > frames*2000 {
 		t.Errorf("%d frames of 300 bytes keep %d KiB", frames, grown>>10)
