@@ -22,7 +22,7 @@ func collectAuth(a relay.Authorizer, gauge func(*prometheus.Desc, float64, ...st
 	users, objects := asking.Stats()
 	for about, q := range map[string]awx.LookupStats{"user": users, "object": objects} {
 		count(descAuthAsked, q.Cached, about, "cache")
-		count(descAuthAsked, q.Shared, about, "request_under_way")
+		count(descAuthAsked, q.Shared, about, "shared")
 		count(descAuthAsked, q.Requested, about, "request")
 		count(descAuthAnswers, q.Yes, about, "yes")
 		count(descAuthAnswers, q.No, about, "no")

@@ -59,12 +59,12 @@ var (
 	descFaulty      = desc("channel_layer_faulty_groups", "Groups that cannot be joined although the layer is healthy: their keys hold another type.")
 	descHealed      = desc("channel_layer_healed_keys_total", "Keys of the relay that held another type and were deleted.")
 
-	descAuthAsked      = desc("auth_questions_total", "Questions to auth awx about users and objects, by what answered: the cache, a request under way, or a request of its own.", "about", "answered_by")
-	descAuthAnswers    = desc("auth_answers_total", "Answers of AWX's API: yes, no, or an error.", "about", "answer")
-	descAuthUnanswered = desc("auth_unanswered_total", "Questions that AWX's API was not asked to the end, by reason: every client that waited hung up, or too many questions waited.", "about", "reason")
-	descAuthTime       = desc("auth_seconds_total", "Time that AWX's API took for these answers, the wait for a turn included.", "about")
+	descAuthAsked      = desc("auth_lookups_total", "Lookups of users and objects by auth awx, by source: the cache, a shared request in flight, or a new request.", "about", "source")
+	descAuthAnswers    = desc("auth_responses_total", "Responses of AWX's API by result: yes, no, or error.", "about", "result")
+	descAuthUnanswered = desc("auth_aborted_total", "Requests to AWX's API without a response, by reason: canceled because every client disconnected, or rejected because the queue was full.", "about", "reason")
+	descAuthTime       = desc("auth_request_seconds_total", "Total duration of requests to AWX's API, including time in the queue.", "about")
 
-	descAuthWaiting = desc("auth_waiting", "Questions to AWX's API that wait for their turn, by class: of known logins' handshakes, strangers' handshakes, subscriptions, and rechecks.", "class")
+	descAuthWaiting = desc("auth_queued_requests", "Queued requests to AWX's API by class: handshakes of known logins, handshakes of strangers, subscriptions, and rechecks.", "class")
 	descRechecked   = desc("recheck_logins", "Logins that are checked again once in each recheck interval.")
 	descRecheckLag  = desc("recheck_lag_seconds", "By how much the oldest certain answer about an open login is older than the recheck interval.")
 	descUnverified  = desc("sessions_unverified", "Open websocket connections whose login could not be checked the last time.")

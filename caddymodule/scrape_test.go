@@ -183,9 +183,9 @@ func TestMetricsAddUp(t *testing.T) {
 		{"edgerelay_channel_layer_reconnects_total", nil, 0},
 		{"edgerelay_delivery_clock_skew_total", nil, 0},
 		{"edgerelay_slow_sockets", nil, 0},
-		{"edgerelay_auth_questions_total", []string{"about=user", "answered_by=request"}, 3}, // alice, root, nobody
-		{"edgerelay_auth_answers_total", []string{"about=user", "answer=yes"}, 2},
-		{"edgerelay_auth_answers_total", []string{"about=user", "answer=no"}, 1},
+		{"edgerelay_auth_lookups_total", []string{"about=user", "source=request"}, 3}, // alice, root, nobody
+		{"edgerelay_auth_responses_total", []string{"about=user", "result=yes"}, 2},
+		{"edgerelay_auth_responses_total", []string{"about=user", "result=no"}, 1},
 		{"edgerelay_backplane_peers", []string{"dialect="}, 1},
 		{"edgerelay_plugin_calls_total", []string{"plugin=pass"}, 13},
 		{"edgerelay_plugin_verdicts_total", []string{"plugin=pass", "verdict=pass"}, 13},
@@ -197,11 +197,11 @@ func TestMetricsAddUp(t *testing.T) {
 			t.Errorf("%s%q is %v, want %v", want.name, want.labels, got, want.value)
 		}
 	}
-	requests := f.value("edgerelay_auth_questions_total", "about=user", "answered_by=request") + f.value("edgerelay_auth_questions_total", "about=object", "answered_by=request")
-	if n := len(api.asked()); int(requests) != n || f.sum("edgerelay_auth_answers_total") != requests {
-		t.Errorf("%v requests and %v answers; the API saw %d", requests, f.sum("edgerelay_auth_answers_total"), n)
+	requests := f.value("edgerelay_auth_lookups_total", "about=user", "source=request") + f.value("edgerelay_auth_lookups_total", "about=object", "source=request")
+	if n := len(api.asked()); int(requests) != n || f.sum("edgerelay_auth_responses_total") != requests {
+		t.Errorf("%v requests and %v answers; the API saw %d", requests, f.sum("edgerelay_auth_responses_total"), n)
 	}
-	for _, name := range []string{"edgerelay_build_info", "edgerelay_delivered_bytes_total", "edgerelay_channel_layer_round_trips_total", "edgerelay_channel_layer_round_trip_seconds_total", "edgerelay_auth_seconds_total"} {
+	for _, name := range []string{"edgerelay_build_info", "edgerelay_delivered_bytes_total", "edgerelay_channel_layer_round_trips_total", "edgerelay_channel_layer_round_trip_seconds_total", "edgerelay_auth_request_seconds_total"} {
 		if f.sum(name) <= 0 {
 			t.Errorf("%s is %v", name, f.sum(name))
 		}

@@ -222,7 +222,7 @@ func TestFullQueueIsAnsweredAtOnce(t *testing.T) {
 		wires = append(wires, send(i))
 	}
 	peers.Eventually(t, patience, "the queue to be full", func() error {
-		return atLeast(t, r, `edgerelay_auth_unanswered_total{about="user",reason="busy"}`, 1)
+		return atLeast(t, r, `edgerelay_auth_aborted_total{about="user",reason="busy"}`, 1)
 	})
 	began := time.Now()
 	w := send(places + 10)

@@ -232,7 +232,7 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 	})
 	api.set(func() { api.latency = 0 })
 	enter(t, r, as("user-7", ""))
-	if n := metric(t, r, `edgerelay_auth_answers_total{about="user",answer="error"}`); n > 0 {
+	if n := metric(t, r, `edgerelay_auth_responses_total{about="user",result="error"}`); n > 0 {
 		t.Errorf("%g errors of the API are counted", n)
 	}
 	if bad := logLines(r, "error"); len(bad) > 0 {
@@ -241,6 +241,6 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 	peers.Eventually(t, patience, "they are counted", func() error {
 		return errors.Join(
 			atLeast(t, r, `edgerelay_connections_ended_total{reason="client_gone"}`, strangers),
-			atLeast(t, r, `edgerelay_auth_unanswered_total{about="user",reason="client_gone"}`, strangers))
+			atLeast(t, r, `edgerelay_auth_aborted_total{about="user",reason="client_gone"}`, strangers))
 	})
 }
