@@ -1,5 +1,6 @@
-// Package edgerelay is for plugins of the edgerelay websocket relay written in Go: they filter and change events on their way to
-// browsers. A plugin is a main package that exports the hooks it wants; each export is one line that hands its arguments on:
+// Package edgerelay is the SDK for plugins of the edgerelay websocket relay in Go. A plugin filters and changes
+// events on their way to browsers. It is a main package that exports hooks; each export is a line that passes its
+// arguments on:
 //
 //	//go:wasmexport ev_on_event
 //	func OnEvent(group, payload uint32) uint64 { return edgerelay.OnEvent(group, payload, filter) }
@@ -13,18 +14,19 @@
 //
 //	func main() {}
 //
-// It is built with Go 1.24 or newer:
+// Build it with Go 1.24 or newer:
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags="-s -w" -o plugin.wasm .
 //
-// The exports are ev_init ([Init]), ev_on_event ([OnEvent]), ev_on_subscribe ([OnSubscribe]) and ev_on_class ([OnClass]). A hook that
-// is not exported costs the relay nothing.
+// The exports are ev_init ([Init]), ev_on_event ([OnEvent]), ev_on_subscribe ([OnSubscribe]) and ev_on_class
+// ([OnClass]). A hook without an export costs the relay nothing.
 //
-// A module imports only what its code calls. [Emit], [Count], [KVGet], [KVSet], [KVIncr] and [Now] need a grant in the plugin's block
-// of the Caddyfile: emit, metrics, kv, clock.
+// A module imports only the functions that its code calls. [Emit], [Count], [KVGet], [KVSet], [KVIncr] and [Now] need a
+// grant in the plugin's block of the Caddyfile: emit, metrics, kv, clock.
 //
-// Outside WebAssembly the same functions talk to a [Host], a stand-in for the relay, so that plugins are tested by plain go test.
+// Outside WebAssembly, the same functions talk to a [Host], which replaces the relay. Plugins are therefore tested with
+// plain go test.
 //
-// A plugin's instance does one call at a time, so its variables need no locks. Instances share no memory; what must be shared goes
-// through the key-value store. The contract beneath is plugins/ABI.md of the relay.
+// An instance of a plugin handles one call at a time, so variables need no locks. Instances share no memory: shared
+// state belongs in the key-value store. The contract with the host is plugins/ABI.md of the relay.
 package edgerelay

@@ -2,34 +2,35 @@ package edgerelay
 
 import "strconv"
 
-// Verdict is what a hook decides.
+// Verdict is the decision of a hook.
 type Verdict uint64
 
-// Verdicts that carry nothing; [Replace] makes one that does.
+// Verdicts without a payload; see also [Replace].
 const (
-	Pass  Verdict = 0 // the event goes on as it came
-	Drop  Verdict = 1 // it ends here, or, from [OnClass], this class does not get it
-	Error Verdict = 2 // the plugin failed: its on_error setting decides. See [Fail]
+	Pass  Verdict = 0 // the event passes unchanged
+	Drop  Verdict = 1 // the event is dropped; from [OnClass], for this class
+	Error Verdict = 2 // the plugin failed, and its on_error setting decides; see [Fail]
 )
 
-// Replace makes payload, UTF-8 text, the event's new payload. It must not be changed before the hook is called again.
+// Replace makes payload, UTF-8 text, the event's new payload. The bytes must not change before the next call of a hook.
 func Replace(payload []byte) Verdict { return Verdict(result(payload)) }
 
-// Fail logs why the plugin cannot decide and returns [Error].
+// Fail logs the reason of a failure and returns [Error].
 func Fail(why string) Verdict {
 	Log(LevelError, why)
 	return Error
 }
 
-// Event is an event on its way to the subscribers of a group. It and all that it holds are valid until the hook returns.
+// Event is an event on its way to the subscribers of a group. The event and its contents are valid until the hook
+// returns.
 type Event struct {
 	// Group is the group's name, such as "job_events-42".
 	Group string
 	Document
 }
 
-// Insert returns a replacement of the payload, a JSON object, with more members at its end. members is their JSON text: `"seen":true`.
-// A payload that is no object passes as it is.
+// Insert returns a replacement of the payload, a JSON object, with more members at its end. members is the JSON text of
+// these members, such as `"seen":true`. A payload that is not an object passes unchanged.
 func (e *Event) Insert(members string) Verdict {
 	end := len(e.Payload) - 1
 	for end >= 0 && space(e.Payload[end]) {
@@ -57,38 +58,39 @@ func (e *Event) Insert(members string) Verdict {
 
 func space(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
 
-// Request is a user's wish to subscribe to a group: [Document.Text] of "group", and of "user.…" for what the authorizer knows of the user.
+// Request is a user's request to subscribe to a group: [Document.Text] returns "group", and below "user" the
+// authorizer's information about the user.
 type Request struct{ Document }
 
-// Answer is what a plugin says to a [Request].
+// Answer is a plugin's answer to a [Request].
 type Answer uint64
 
 // Answers; see also [AllowAs] and [DenyBecause].
 const (
 	Allow        Answer = 0
 	Deny         Answer = 1
-	AnswerFailed Answer = 2 // the plugin failed, which denies
+	AnswerFailed Answer = 2 // the plugin failed, which denies the subscription
 )
 
-// AllowAs allows, and puts the subscriber into an audience class, 0 to 63.
+// AllowAs allows the subscription and puts the subscriber into an audience class, 0 to 63.
 func AllowAs(class uint8) Answer { return 0x100 + Answer(class) }
 
-// DenyBecause denies and tells the user why.
+// DenyBecause denies the subscription with a reason for the user.
 func DenyBecause(reason string) Answer { return Answer(result([]byte(reason))) }
 
-// Document is JSON text in the host's hands, which finds values in it much faster than a plugin could.
+// Document is a JSON text that the host searches, much faster than a plugin could.
 //
-// A path is member names and array positions joined by dots, a backslash escaping a dot or itself: event_data.res.0.stdout. The first
-// of two equal members counts.
+// A path consists of member names and array positions, joined by dots: event_data.res.0.stdout. A backslash escapes a
+// dot or a backslash. If a member occurs twice, the first occurrence counts.
 type Document struct {
-	// Payload is the text as it came. The plugin may change it in place; the methods still read what came.
+	// Payload is the text. The plugin may change the bytes in place; the methods still read the original text.
 	Payload []byte
 }
 
-// Text returns the value at path: a string decoded, anything else as JSON text. It reports whether there is one.
+// Text returns the value at path: a string decoded, any other value as JSON text. It reports whether the value exists.
 func (*Document) Text(path string) (string, bool) { return text(hostJSONGet, path) }
 
-// Is reports whether the value at path, as [Document.Text] gives it, is want. It is the fastest way to filter.
+// Is reports whether [Document.Text] of path equals want. It is the fastest way to filter.
 func (*Document) Is(path, want string) bool {
 	if len(want) > len(scratch) {
 		s, ok := text(hostJSONGet, path)
@@ -98,13 +100,13 @@ func (*Document) Is(path, want string) bool {
 	return n == len(want) && string(scratch[:n]) == want
 }
 
-// Int returns the value at path as an integer, a string of digits too. It reports whether there is one.
+// Int returns the integer at path, which may also be a string of digits. It reports whether there is an integer.
 func (*Document) Int(path string) (int64, bool) { return integer(hostJSONGet, path) }
 
-// Has reports whether there is a value at path, be it null.
+// Has reports whether there is a value at path, including null.
 func (*Document) Has(path string) bool { return hostJSONFind(path) >= 0 }
 
-// Find returns where the value at path stands in the payload as JSON text, quotes included: Payload[from:to].
+// Find returns the position of the value at path as JSON text, quotes included: Payload[from:to].
 func (*Document) Find(path string) (from, to int, ok bool) {
 	at := hostJSONFind(path)
 	if at < 0 {
@@ -114,10 +116,10 @@ func (*Document) Find(path string) (from, to int, ok bool) {
 	return from, from + int(uint32(at)), true
 }
 
-// scratch takes what the host gives; one call runs at a time.
+// scratch receives values from the host. An instance handles one call at a time.
 var scratch [4096]byte
 
-// text reads a value of any length; get answers with its length, and copies it if there is room.
+// text reads a value of any length. get returns the length, and copies the value if there is room.
 func text(get func(string, []byte) int, key string) (string, bool) {
 	n := get(key, scratch[:])
 	if n < 0 {

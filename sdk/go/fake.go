@@ -12,15 +12,16 @@ import (
 	"unicode/utf8"
 )
 
-// Host stands in for the relay in tests: it gives a plugin's hooks what the relay would, and judges results as the relay does. Its
-// store and counters last from call to call. The zero value is ready; hooks run one at a time, whatever the number of hosts.
-// It exists only outside WebAssembly. Grants are not checked, they are the matter of whoever runs the plugin.
+// Host replaces the relay in tests: it gives input to a plugin's hooks and checks results as the relay does. The
+// store and the counters last from call to call. The zero value is ready to use. Hooks of all hosts run one at a
+// time. Host exists only outside WebAssembly. It does not check grants, which belong to the configuration of the
+// relay.
 type Host struct {
 	// Config is the plugin's configuration, JSON; empty means null.
 	Config string
-	// Clock is what the plugin is told of the time; nil: the real one.
+	// Clock returns the time for the plugin; nil: the real time.
 	Clock func() time.Time
-	// Logged are the lines that the plugin logged.
+	// Logged are the plugin's log lines.
 	Logged []string
 	// Metrics are the plugin's counters.
 	Metrics map[string]int64
@@ -40,36 +41,40 @@ type entry struct {
 
 // Emission is an event that a plugin emitted.
 type Emission struct {
-	Group    string // empty: the event's own
+	Group    string // empty: the original event's group
 	Payload  string
 	Audience uint64
 }
 
-// Result is what came of an event.
+// Result is the result of an event.
 type Result struct {
 	// Verdict is pass, drop, replace or failed.
 	Verdict string
-	// Payload is what goes on: the event's own, or its replacement. Empty with drop and failed.
+	// Payload is the event's payload or the replacement. It is empty with drop and failed.
 	Payload string
 	// Audience holds a bit for each class of subscribers that gets Payload.
 	Audience uint64
-	// Emitted are further events, in order.
+	// Emitted are the emitted events, in order.
 	Emitted []Emission
-	// Err tells why the verdict is failed.
+	// Err is the cause of the verdict failed.
 	Err error
 }
 
-// Decision is what came of a request to subscribe.
+// Decision is the result of a request to subscribe.
 type Decision struct {
 	Allow  bool
 	Class  uint8
 	Reason string // of a denial
-	Err    error  // of a failure, which denies
+	Err    error  // of a failure, which denies the subscription
 }
 
+// running is held during a call: the hooks' variables are those of one instance.
 var running sync.Mutex
 
-// call runs f with the host in place, and turns a panic into an error.
+// maxClass is the last class that an audience has a bit for.
+const maxClass = 63
+
+// call runs f with this host as the current one, and returns a panic as an error.
 func (h *Host) call(group string, document []byte, effects bool, f func()) (err error) {
 	running.Lock()
 	defer running.Unlock()
@@ -79,28 +84,31 @@ func (h *Host) call(group string, document []byte, effects bool, f func()) (err 
 	defer func() {
 		current = nil
 		if r := recover(); r != nil {
-			err = fmt.Errorf("the plugin panics: %v", r)
+			err = fmt.Errorf("the plugin panicked: %v", r)
 		}
 	}()
 	f()
 	return nil
 }
 
-// Init runs what the plugin does at its start.
+// Init runs the plugin's setup function.
 func (h *Host) Init(setup func() error) (err error) {
-	if broken := h.call("", nil, false, func() { err = setup() }); broken != nil {
-		return broken
+	if failure := h.call("", nil, false, func() { err = setup() }); failure != nil {
+		return failure
 	}
 	return err
 }
 
-// Event gives an event to a hook.
+// Event calls a hook with an event.
 func (h *Host) Event(hook func(*Event) Verdict, group, payload string) Result {
 	return h.verdict(group, payload, true, hook)
 }
 
-// Class lets a hook render an event for a class.
+// Class calls a hook that renders an event for a class, 0 to 63.
 func (h *Host) Class(hook func(uint8, *Event) Verdict, class uint8, group, payload string) Result {
+	if class > maxClass {
+		return Result{Verdict: "failed", Err: fmt.Errorf("class %d: classes are 0 to %d", class, maxClass)}
+	}
 	return h.verdict(group, payload, false, func(e *Event) Verdict { return hook(class, e) })
 }
 
@@ -108,7 +116,7 @@ func (h *Host) verdict(group, payload string, effects bool, hook func(*Event) Ve
 	var v Verdict
 	var out []byte
 	err := h.call(group, []byte(payload), effects, func() {
-		// The plugin's copy is its own to change.
+		// A copy, which the plugin may change.
 		v = hook(&Event{Group: group, Document: Document{Payload: []byte(payload)}})
 		out = kept
 	})
@@ -120,9 +128,9 @@ func (h *Host) verdict(group, payload string, effects bool, hook func(*Event) Ve
 	case v == Drop:
 		r.Verdict = "drop"
 	case v == Error:
-		err = fmt.Errorf("the plugin reports an error: %q", h.lastLine())
+		err = fmt.Errorf("the plugin reported an error: %q", h.lastLine())
 	case v>>32 == 0:
-		err = fmt.Errorf("%#x is no verdict", uint64(v))
+		err = fmt.Errorf("unknown verdict %#x", uint64(v))
 	case !utf8.Valid(out):
 		err = fmt.Errorf("the replacement is not UTF-8: %q", out)
 	default:
@@ -134,7 +142,7 @@ func (h *Host) verdict(group, payload string, effects bool, hook func(*Event) Ve
 	return r
 }
 
-// Subscribe asks a hook whether a user, a JSON value, may subscribe to a group.
+// Subscribe asks a hook whether a user, given as a JSON value, may subscribe to a group.
 func (h *Host) Subscribe(hook func(*Request) Answer, user, group string) Decision {
 	request := []byte(`{"user":` + user + `,"group":` + strconv.Quote(group) + `}`)
 	var a Answer
@@ -151,13 +159,13 @@ func (h *Host) Subscribe(hook func(*Request) Answer, user, group string) Decisio
 	case a == Deny:
 		return Decision{}
 	case a == AnswerFailed:
-		return Decision{Err: fmt.Errorf("the plugin reports an error: %q", h.lastLine())}
+		return Decision{Err: fmt.Errorf("the plugin reported an error: %q", h.lastLine())}
 	case a>>32 != 0:
 		return Decision{Reason: string(reason)}
-	case a >= AllowAs(0) && a <= AllowAs(63):
+	case a >= AllowAs(0) && a <= AllowAs(maxClass):
 		return Decision{Allow: true, Class: uint8(a - AllowAs(0))}
 	}
-	return Decision{Err: fmt.Errorf("%#x is no answer", uint64(a))}
+	return Decision{Err: fmt.Errorf("unknown answer %#x", uint64(a))}
 }
 
 func (h *Host) lastLine() string {
@@ -224,7 +232,8 @@ func (h *Host) count(name string, delta int64) int32 {
 	return 0
 }
 
-const storeLimit = 1 << 20 // as the relay has it unless set; an entry counts 64 bytes more than its text
+// storeLimit is the relay's default, in bytes. Each entry counts 64 bytes in addition to its text.
+const storeLimit = 1 << 20
 
 func (h *Host) get(key string) (string, bool) {
 	e, ok := h.store[key]

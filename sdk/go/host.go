@@ -2,7 +2,7 @@ package edgerelay
 
 import "strconv"
 
-// Level is how much a log line matters.
+// Level is the severity of a log line.
 type Level int32
 
 // Levels.
@@ -13,19 +13,19 @@ const (
 	LevelError
 )
 
-// Log writes a line to the relay's log, which takes a bounded number of them. Text beyond 4 KiB is cut.
+// Log writes a line to the relay's log, at a bounded rate. Text beyond 4 KiB is cut.
 func Log(level Level, text string) { hostLog(int32(level), text) }
 
-// Config returns the plugin's configuration, a JSON text; "null" if it has none.
+// Config returns the plugin's configuration as JSON text, "null" without a configuration.
 func Config() []byte {
 	b := make([]byte, hostConfig(nil))
 	return b[:min(hostConfig(b), len(b))]
 }
 
-// ConfigText returns a value of the configuration by its path, as [Document.Text] does of a payload.
+// ConfigText returns the value at path in the configuration, like [Document.Text].
 func ConfigText(path string) (string, bool) { return text(hostConfigGet, path) }
 
-// ConfigInt returns an integer of the configuration, or what to use without one.
+// ConfigInt returns the integer at path in the configuration, or otherwise if there is none.
 func ConfigInt(path string, otherwise int64) int64 {
 	if n, ok := integer(hostConfigGet, path); ok {
 		return n
@@ -33,7 +33,7 @@ func ConfigInt(path string, otherwise int64) int64 {
 	return otherwise
 }
 
-// ConfigList returns the array at path, each element as [ConfigText] gives it; nil if there is none.
+// ConfigList returns the array at path in the configuration, each element like [ConfigText]; nil if there is none.
 func ConfigList(path string) (list []string) {
 	if path != "" {
 		path += "."
@@ -50,11 +50,11 @@ func ConfigList(path string) (list []string) {
 // Everybody is the audience of all classes.
 const Everybody = ^uint64(0)
 
-// Audience restricts the event at hand, as far as this plugin lets it go on, to subscribers whose class is in mask: bit c stands for
-// class c. It has no effect in other hooks than [OnEvent].
+// Audience restricts the event at hand, if this plugin does not drop it, to subscribers whose class is in mask: bit c
+// stands for class c. It has an effect in [OnEvent] only.
 func Audience(mask uint64) { hostAudience(mask) }
 
-// EmitError is why an event was not emitted.
+// EmitError is the reason why an event was not emitted.
 type EmitError int32
 
 // Reasons.
@@ -62,10 +62,10 @@ const (
 	ErrTooMany EmitError = -1 // more than 16 in one call
 	ErrTooLong EmitError = -2 // longer than the plugin's max_result
 	ErrHops    EmitError = -3 // sent from group to group too often
-	ErrName    EmitError = -4 // no name of a group (1 to 99 of A-Z a-z 0-9 - _ .), or the payload is not UTF-8
+	ErrName    EmitError = -4 // invalid group name (1 to 99 of A-Z a-z 0-9 - _ .), or the payload is not UTF-8
 )
 
-// Error says it in words.
+// Error returns the reason as text.
 func (e EmitError) Error() string {
 	switch e {
 	case ErrTooMany:
@@ -75,14 +75,14 @@ func (e EmitError) Error() string {
 	case ErrHops:
 		return "emit: sent from group to group too often"
 	}
-	return "emit: not the name of a group, or the payload is not UTF-8"
+	return "emit: invalid group name, or the payload is not UTF-8"
 }
 
-// Emit sends another event: to group, or to the event's own group if group is empty. It leaves after the event itself, and only if
-// the hook succeeds. It has no effect in other hooks than [OnEvent]. Grant: emit.
+// Emit sends another event to group, or to the event's own group if group is empty. The new event follows the event
+// at hand, and only if the hook succeeds. Emit has an effect in [OnEvent] only. Grant: emit.
 func Emit(group string, payload []byte) error { return EmitFor(group, payload, Everybody) }
 
-// EmitFor is [Emit] for subscribers of some classes, see [Audience].
+// EmitFor is like [Emit], for subscribers of the classes in mask, see [Audience].
 func EmitFor(group string, payload []byte, mask uint64) error {
 	if code := hostEmit(group, payload, mask); code != 0 {
 		return EmitError(code)
@@ -90,18 +90,19 @@ func EmitFor(group string, payload []byte, mask uint64) error {
 	return nil
 }
 
-// Count adds to a counter of the plugin's metrics; names are [a-z_][a-z0-9_]*, 32 of them at most. It reports whether the host took
-// it. Grant: metrics.
+// Count adds to a counter of the plugin's metrics, and reports whether the host accepted the name and delta. Names are
+// [a-z_][a-z0-9_]*, at most 32 of them. Grant: metrics.
 func Count(name string, delta int64) bool { return hostMetricAdd(name, delta) == 0 }
 
-// KVGet reads from the plugin's store, which its instances on this node share. Grant: kv.
+// KVGet reads from the plugin's store, which all instances on this node share. Grant: kv.
 func KVGet(key string) (string, bool) { return text(hostKVGet, key) }
 
-// KVSet stores a value for ttl milliseconds, 0 for ever; an empty value deletes. It reports whether there was room. Grant: kv.
+// KVSet stores a value for ttl milliseconds; 0 means forever. An empty value deletes the key. KVSet reports whether
+// there was room. Grant: kv.
 func KVSet(key, value string, ttl int64) bool { return hostKVSet(key, value, ttl) == 0 }
 
-// KVIncr adds to a decimal number in the store, 0 if it is missing, and returns the sum. ttl, in milliseconds, counts from the key's
-// first use. It reports false if the store is full or the value no number. Grant: kv.
+// KVIncr adds to a decimal number in the store, 0 if the key is missing, and returns the sum. ttl, in milliseconds,
+// counts from the key's first use. KVIncr reports false if the store is full or the value is not a number. Grant: kv.
 func KVIncr(key string, delta, ttl int64) (int64, bool) {
 	n := hostKVIncr(key, delta, ttl)
 	return n, n != -1<<63

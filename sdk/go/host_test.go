@@ -16,20 +16,41 @@ func TestVerdicts(t *testing.T) {
 		payload string
 		want    Result
 	}{
-		{"pass", func(*Event) Verdict { return Pass }, `{"a":1}`, Result{Verdict: "pass", Payload: `{"a":1}`, Audience: Everybody}},
+		{
+			"pass", func(*Event) Verdict { return Pass }, `{"a":1}`,
+			Result{Verdict: "pass", Payload: `{"a":1}`, Audience: Everybody},
+		},
 		{"drop", func(*Event) Verdict { return Drop }, `{}`, Result{Verdict: "drop", Audience: Everybody}},
-		{"replace", func(e *Event) Verdict { return Replace(append(e.Payload, ' ')) }, `{}`, Result{Verdict: "replace", Payload: `{} `, Audience: Everybody}},
+		{
+			"replace", func(e *Event) Verdict { return Replace(append(e.Payload, ' ')) }, `{}`,
+			Result{Verdict: "replace", Payload: `{} `, Audience: Everybody},
+		},
 		{"empty", func(*Event) Verdict { return Replace(nil) }, `{}`, Result{Verdict: "replace", Audience: Everybody}},
-		{"insert", func(e *Event) Verdict { return e.Insert(`"b":2`) }, ` {"a":1 } `, Result{Verdict: "replace", Payload: ` {"a":1 ,"b":2}`, Audience: Everybody}},
-		{"insert into nothing", func(e *Event) Verdict { return e.Insert(`"b":2`) }, `{ }`, Result{Verdict: "replace", Payload: `{ "b":2}`, Audience: Everybody}},
-		{"insert into no object", func(e *Event) Verdict { return e.Insert(`"b":2`) }, `[1]`, Result{Verdict: "pass", Payload: `[1]`, Audience: Everybody}},
-		{"audience", func(*Event) Verdict { Audience(6); Audience(12); return Pass }, `{}`, Result{Verdict: "pass", Payload: `{}`, Audience: 4}},
+		{
+			"insert", func(e *Event) Verdict { return e.Insert(`"b":2`) }, ` {"a":1 } `,
+			Result{Verdict: "replace", Payload: ` {"a":1 ,"b":2}`, Audience: Everybody},
+		},
+		{
+			"insert into nothing", func(e *Event) Verdict { return e.Insert(`"b":2`) }, `{ }`,
+			Result{Verdict: "replace", Payload: `{ "b":2}`, Audience: Everybody},
+		},
+		{
+			"insert into no object", func(e *Event) Verdict { return e.Insert(`"b":2`) }, `[1]`,
+			Result{Verdict: "pass", Payload: `[1]`, Audience: Everybody},
+		},
+		{
+			"audience", func(*Event) Verdict { Audience(6); Audience(12); return Pass }, `{}`,
+			Result{Verdict: "pass", Payload: `{}`, Audience: 4},
+		},
 		{"emit", func(e *Event) Verdict {
 			if Emit("alerts", []byte("1")) != nil || EmitFor(e.Group, []byte("2"), 2) != nil {
 				return Error
 			}
 			return Drop
-		}, `{}`, Result{Verdict: "drop", Audience: Everybody, Emitted: []Emission{{"alerts", "1", Everybody}, {"", "2", 2}}}},
+		}, `{}`, Result{
+			Verdict: "drop", Audience: Everybody,
+			Emitted: []Emission{{"alerts", "1", Everybody}, {"", "2", 2}},
+		}},
 		{"own copy", func(e *Event) Verdict {
 			e.Payload[2] = 'x'
 			if s, ok := e.Text("a"); !ok || s != "é" {
@@ -40,11 +61,14 @@ func TestVerdicts(t *testing.T) {
 		{"getters", func(e *Event) Verdict {
 			n, ok := e.Int("n")
 			from, to, found := e.Find("o.s")
-			if n != 42 || !ok || !found || string(e.Payload[from:to]) != `"x"` || !e.Has("z") || e.Has("y") || !e.Is("o.s", "x") || e.Is("o.s", "xy") || e.Group != "g" {
+			if n != 42 || !ok || !found || string(e.Payload[from:to]) != `"x"` || e.Group != "g" ||
+				!e.Has("z") || e.Has("y") || !e.Is("o.s", "x") || e.Is("o.s", "xy") {
 				return Error
 			}
 			return Pass
-		}, `{"n":42,"o":{"s":"x"},"z":null}`, Result{Verdict: "pass", Payload: `{"n":42,"o":{"s":"x"},"z":null}`, Audience: Everybody}},
+		}, `{"n":42,"o":{"s":"x"},"z":null}`, Result{
+			Verdict: "pass", Payload: `{"n":42,"o":{"s":"x"},"z":null}`, Audience: Everybody,
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := new(Host).Event(c.hook, "g", c.payload); !reflect.DeepEqual(got, c.want) {
@@ -57,13 +81,18 @@ func TestVerdicts(t *testing.T) {
 func TestFailures(t *testing.T) {
 	h := new(Host)
 	for want, hook := range map[string]func(*Event) Verdict{
-		"for a reason": func(*Event) Verdict { return Fail("for a reason") },
-		"panics":       func(*Event) Verdict { panic("ouch") },
-		"UTF-8":        func(*Event) Verdict { return Replace([]byte("\xff")) },
-		"no verdict":   func(*Event) Verdict { return 77 },
+		"for a reason":    func(*Event) Verdict { return Fail("for a reason") },
+		"panicked":        func(*Event) Verdict { panic("ouch") },
+		"UTF-8":           func(*Event) Verdict { return Replace([]byte("\xff")) },
+		"unknown verdict": func(*Event) Verdict { return 77 },
 	} {
-		if r := h.Event(hook, "g", "{}"); r.Verdict != "failed" || r.Err == nil || !strings.Contains(r.Err.Error(), want) {
-			t.Errorf("%+v, instead of an error with %q", r, want)
+		if r := h.Event(
+			hook,
+			"g",
+			"{}",
+		); r.Verdict != "failed" || r.Err == nil ||
+			!strings.Contains(r.Err.Error(), want) {
+			t.Errorf("%+v, want an error with %q", r, want)
 		}
 	}
 	if err := h.Init(func() error { return errors.New("no") }); err == nil {
@@ -108,7 +137,8 @@ func TestSubscribe(t *testing.T) {
 		return Allow
 	}
 	for user, want := range map[string]Decision{
-		`{"name":"alice"}`: {Allow: true, Class: 5}, `{"name":"bob"}`: {Reason: "not yours"}, `{"name":"carl"}`: {}, `null`: {Allow: true},
+		`{"name":"alice"}`: {Allow: true, Class: 5}, `{"name":"bob"}`: {Reason: "not yours"},
+		`{"name":"carl"}`: {}, `null`: {Allow: true},
 	} {
 		if got := h.Subscribe(hook, user, "g-1"); got != want {
 			t.Errorf("%s: %+v instead of %+v", user, got, want)
@@ -141,7 +171,10 @@ func TestStoreAndCounters(t *testing.T) {
 		if Now() != 1000 || !Count("seen_total", 2) || Count("Bad", 1) || Count("seen_total", -1) {
 			t.Error("clock, counters")
 		}
-		if s, ok := ConfigText("deep.s"); !ok || s != "x" || ConfigInt("n", 1) != 7 || ConfigInt("m", 1) != 1 || string(Config()) != h.Config {
+		if s, ok := ConfigText(
+			"deep.s",
+		); !ok || s != "x" || ConfigInt("n", 1) != 7 || ConfigInt("m", 1) != 1 ||
+			string(Config()) != h.Config {
 			t.Error("config")
 		}
 		if l := ConfigList("list"); !reflect.DeepEqual(l, []string{"a", "2"}) || ConfigList("deep") != nil {
@@ -167,13 +200,28 @@ func TestStoreAndCounters(t *testing.T) {
 
 func TestSampleFilesAreJudged(t *testing.T) {
 	file := t.TempDir() + "/events.ndjson"
-	write(t, file, `{"group":"g","payload":{"a":1},"verdict":"pass"}`+"\n\n"+`{"group":"g","payload":{"a":2},"verdict":"drop"}`)
+	write(
+		t,
+		file,
+		`{"group":"g","payload":{"a":1},"verdict":"pass"}`+"\n\n"+`{"group":"g","payload":{"a":2},"verdict":"drop"}`,
+	)
 	err := new(Host).Samples(func(*Event) Verdict { return Pass }, file)
-	if err == nil || !strings.Contains(err.Error(), file+":3: the verdict is pass instead of drop") {
+	if err == nil || !strings.Contains(err.Error(), file+":3: verdict pass, want drop") {
 		t.Error(err)
 	}
 	write(t, file, "")
 	if new(Host).Samples(func(*Event) Verdict { return Pass }, file) == nil {
 		t.Error("no samples prove nothing")
+	}
+}
+
+// TestClassesAreChecked: like the relay, a Host renders for classes 0 to 63 only.
+func TestClassesAreChecked(t *testing.T) {
+	pass := func(uint8, *Event) Verdict { return Pass }
+	if r := new(Host).Class(pass, 63, "g", "{}"); r.Verdict != "pass" {
+		t.Errorf("class 63: %+v", r)
+	}
+	if r := new(Host).Class(pass, 64, "g", "{}"); r.Verdict != "failed" || r.Err == nil {
+		t.Errorf("class 64: %+v, want a failure", r)
 	}
 }

@@ -4,7 +4,7 @@ package edgerelay
 
 import "slices"
 
-// Outside WebAssembly the host is the Host whose call is under way; its lock lets one call run at a time.
+// Outside WebAssembly the host is the Host whose call is in flight. The lock running lets one call run at a time.
 var (
 	current *Host
 	kept    []byte
@@ -12,7 +12,9 @@ var (
 
 func host() *Host {
 	if current == nil {
-		panic("edgerelay: outside WebAssembly the relay is a Host; call the hook by Host.Event, Host.Class, Host.Subscribe or Host.Init")
+		panic(
+			"edgerelay: no host outside WebAssembly; use Host.Event, Host.Class, Host.Subscribe or Host.Init",
+		)
 	}
 	return current
 }
@@ -22,7 +24,7 @@ func hostLog(level int32, text string) {
 	h.Logged = append(h.Logged, text[:min(len(text), 4096)])
 }
 
-func hostConfig(b []byte) int                      { return give(host().config(), b) }
+func hostConfig(b []byte) int                      { return copyOut(host().config(), b) }
 func hostConfigGet(path string, b []byte) int      { return lookup(host().config(), path, b) }
 func hostJSONGet(path string, b []byte) int        { return lookup(host().document, path, b) }
 func hostAudience(mask uint64)                     { host().restrict(mask) }
@@ -46,14 +48,14 @@ func hostKVGet(key string, b []byte) int {
 	if !ok {
 		return -1
 	}
-	return give(value, b)
+	return copyOut(value, b)
 }
 
 func hostKVSet(key, value string, ttl int64) int32        { return host().set(key, value, ttl) }
 func hostKVIncr(key string, delta, ttl int64) (sum int64) { return host().incr(key, delta, ttl) }
 
-// give answers as the relay does: with the length, and the bytes if there is room.
-func give[T string | []byte](value T, b []byte) int {
+// copyOut returns the length, and copies the bytes if there is room, as the relay does.
+func copyOut[T string | []byte](value T, b []byte) int {
 	if len(value) <= len(b) {
 		copy(b, value)
 	}
@@ -65,27 +67,28 @@ func lookup(doc []byte, path string, b []byte) int {
 	if !ok {
 		return -1
 	}
-	return give(decoded(doc[from:to]), b)
+	return copyOut(decoded(doc[from:to]), b)
 }
 
-// result stands for a pointer and a length; Host reads kept.
+// result replaces a pointer and a length; Host reads kept.
 func result(b []byte) uint64 {
 	kept = b
 	return 1<<32 | uint64(uint32(len(b)))
 }
 
-const wasmOnly = "edgerelay: this is for the module's export; in a test use a Host"
+const wasmOnly = "edgerelay: only for exports of the module; use a Host in tests"
 
-// Init is for the export ev_init: it runs setup before any event, and if that fails the relay refuses the plugin with its error.
-// Outside WebAssembly use [Host.Init].
+// Init is for the export ev_init: it runs setup before any event. If setup fails, the relay rejects the plugin with
+// that error. Outside WebAssembly use [Host.Init].
 func Init(func() error) int32 { panic(wasmOnly) }
 
 // OnEvent is for the export ev_on_event: hook decides about every event. Outside WebAssembly use [Host.Event].
 func OnEvent(_, _ uint32, _ func(*Event) Verdict) uint64 { panic(wasmOnly) }
 
-// OnClass is for the export ev_on_class: hook renders an event for the subscribers of one class. Outside WebAssembly use [Host.Class].
+// OnClass is for the export ev_on_class: hook renders an event for the subscribers of a class. Outside WebAssembly use
+// [Host.Class].
 func OnClass(_, _, _ uint32, _ func(uint8, *Event) Verdict) uint64 { panic(wasmOnly) }
 
-// OnSubscribe is for the export ev_on_subscribe: hook decides who may subscribe to what, and in which class. Outside WebAssembly use
-// [Host.Subscribe].
+// OnSubscribe is for the export ev_on_subscribe: hook decides about subscriptions and the subscribers' classes. Outside
+// WebAssembly use [Host.Subscribe].
 func OnSubscribe(_ uint32, _ func(*Request) Answer) uint64 { panic(wasmOnly) }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// find looks a path up as the relay does, by the standard library's decoder: value is doc[from:to].
+// find looks up a path as the relay does, with the standard library's decoder. The value is doc[from:to].
 func find(doc []byte, path string) (from, to int, ok bool) {
 	for names := split(path); ; names = names[1:] {
 		d := json.NewDecoder(bytes.NewReader(doc[from:]))
@@ -31,7 +31,7 @@ func find(doc []byte, path string) (from, to int, ok bool) {
 	}
 }
 
-// step returns where, beside punctuation, the member or element begins.
+// step returns the start of the member or element, before white space and punctuation.
 func step(d *json.Decoder, name string) (int, bool) {
 	open, err := d.Token()
 	if err != nil {
@@ -64,7 +64,7 @@ func step(d *json.Decoder, name string) (int, bool) {
 	return 0, false
 }
 
-// split cuts a path at its dots, a backslash taking the next character as it is.
+// split splits a path at its dots. A backslash escapes the next character.
 func split(path string) (names []string) {
 	if path == "" {
 		return nil
@@ -88,7 +88,7 @@ func split(path string) (names []string) {
 	return append(names, string(name))
 }
 
-// decoded gives a string's text, and any other value as it stands.
+// decoded returns the text of a string, and any other value unchanged.
 func decoded(value []byte) []byte {
 	var s string
 	if len(value) > 0 && value[0] == '"' && json.Unmarshal(value, &s) == nil {

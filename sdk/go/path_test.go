@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The stand-in finds what the relay finds: the table is tried on the relay's own search, too.
+// TestPaths runs the table of cases that the relay's own search must pass, too.
 func TestPaths(t *testing.T) {
 	f, err := os.Open("../testdata/jsonpath.ndjson")
 	if err != nil {

@@ -4,7 +4,7 @@ package edgerelay
 
 import "unsafe"
 
-// Imports. One that no code reaches is left out of the module.
+// Imports. The linker drops an import that no code calls.
 
 //go:wasmimport ev1 log
 //go:noescape
@@ -112,7 +112,7 @@ func hostKVIncr(key string, delta, ttl int64) int64 {
 
 func hostNow() int64 { return importNow() }
 
-// input is where the host writes; kept holds the last result until the next call.
+// input is the buffer that the host writes to. kept holds the last result until the next call.
 var (
 	input []byte
 	kept  []byte
@@ -135,10 +135,10 @@ func buffer(size uint32) uint32 {
 	return uint32(uintptr(unsafe.Pointer(unsafe.SliceData(input))))
 }
 
-// result keeps b alive and packs where it is.
+// result keeps b alive and packs its address and length.
 func result(b []byte) uint64 {
 	if cap(b) == 0 {
-		b = make([]byte, 0, 1) // a pointer of its own, even to nothing
+		b = make([]byte, 0, 1) // an empty result needs a pointer, too
 	}
 	kept = b
 	return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))<<32 | uint64(len(b))
@@ -151,7 +151,8 @@ func take(group, payload uint32) *Event {
 	return &event
 }
 
-// Init is for the export ev_init: it runs setup before any event, and if that fails the relay refuses the plugin with its error.
+// Init is for the export ev_init: it runs setup before any event. If setup fails, the relay rejects the plugin with
+// that error.
 //
 //	//go:wasmexport ev_init
 //	func Init() int32 { return edgerelay.Init(setup) }
@@ -171,7 +172,7 @@ func OnEvent(group, payload uint32, hook func(*Event) Verdict) uint64 {
 	return uint64(hook(take(group, payload)))
 }
 
-// OnClass is for the export ev_on_class: hook renders an event for the subscribers of one class.
+// OnClass is for the export ev_on_class: hook renders an event for the subscribers of a class.
 //
 //	//go:wasmexport ev_on_class
 //	func OnClass(class, group, payload uint32) uint64 { return edgerelay.OnClass(class, group, payload, hook) }
@@ -179,7 +180,7 @@ func OnClass(class, group, payload uint32, hook func(class uint8, e *Event) Verd
 	return uint64(hook(uint8(class), take(group, payload)))
 }
 
-// OnSubscribe is for the export ev_on_subscribe: hook decides who may subscribe to what, and in which class.
+// OnSubscribe is for the export ev_on_subscribe: hook decides about subscriptions and the subscribers' classes.
 //
 //	//go:wasmexport ev_on_subscribe
 //	func OnSubscribe(request uint32) uint64 { return edgerelay.OnSubscribe(request, hook) }
