@@ -115,6 +115,7 @@ func (b breaker) stale(now int64) bool {
 
 // breakers holds the circuit breakers of a slot, by key. Only keys with recent failures have an entry; without any
 // entry, a call costs two atomic loads. Methods are safe for concurrent use.
+// See docs/decisions/plugins.md#why-is-the-circuit-breaker-kept-per-hook-and-group
 type breakers struct {
 	limits breakerLimits
 	now    func() time.Time

@@ -8,6 +8,7 @@ import (
 
 // linearMemory is the memory of a guest. The capacity doubles, where wazero's own grows by a quarter. A guest that
 // grows page by page then costs a third of the time, during which nothing else runs on its thread.
+// See docs/decisions/plugins.md#why-does-guest-memory-grow-by-doubling
 type linearMemory struct {
 	bytes    []byte
 	maxBytes uint64

@@ -121,6 +121,7 @@ func (h *host) compile(ctx context.Context, m *module, metered []byte) error {
 
 // isDiskError reports whether err comes from reading or writing the cache of compiled modules: the disk is full or
 // fails.
+// See docs/decisions/plugins.md#why-is-a-failing-compilation-cache-skipped
 func isDiskError(err error) bool {
 	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) ||
 		errors.As(err, new(*os.SyscallError))
@@ -128,6 +129,7 @@ func isDiskError(err error) bool {
 
 // compile creates the module's runtime and compiles the module there. Without a cache, the runtime keeps the compiled
 // code.
+// See docs/decisions/plugins.md#why-are-equal-modules-compiled-one-after-another
 func (m *module) compile(ctx context.Context, wasm []byte, cache wazero.CompilationCache) (err error) {
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
@@ -142,6 +144,7 @@ func (m *module) compile(ctx context.Context, wasm []byte, cache wazero.Compilat
 }
 
 // checkImports checks that host functions serve all imports and grants cover them. The error lists all faults.
+// See docs/decisions/plugins.md#why-does-an-import-without-a-grant-reject-the-module
 func (m *module) checkImports() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }

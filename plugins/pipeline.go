@@ -112,6 +112,7 @@ func (t *traversal) withhold(group string) {
 }
 
 // walk takes an event through the steps of its route, beginning with the given one, and appends the outputs.
+// See docs/decisions/plugins.md#why-is-emit-resolved-inside-process
 func (t *traversal) walk(rt *route, from int, ev *Output, hops int, out []Output) []Output {
 	var res result
 	for i := from; i < len(rt.steps); i++ {

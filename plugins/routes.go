@@ -29,6 +29,7 @@ type binding struct {
 // routes is a state of the pipeline: the bindings in order, and the routes of recent groups. A change replaces it
 // as a whole. Each place of the table holds one route, and a new route evicts the old one. An evicted route is found
 // again by matching, so the table needs neither a lock nor a bound on the number of groups.
+// See docs/decisions/plugins.md#why-is-the-routing-table-a-fixed-array
 type routes struct {
 	bindings []binding
 	seed     maphash.Seed

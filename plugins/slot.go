@@ -16,6 +16,7 @@ var (
 )
 
 // slot holds an instance of a module. All events of a group use the same slot.
+// See docs/decisions/plugins.md#why-does-the-group-select-the-instance
 type slot struct {
 	breakers breakers // of the groups that use this slot; has its own lock
 

@@ -14,6 +14,7 @@ import (
 
 // OnError is the policy for an event that its plugin could not process: the call failed, or the circuit breaker is
 // open for the group.
+// See docs/decisions/plugins.md#why-is-an-event-withheld-when-a-plugin-fails
 type OnError string
 
 // Policies. A failing on_subscribe denies, whatever the policy.
@@ -144,6 +145,7 @@ const (
 
 // FuelFor returns a budget that lasts for about d on a usual machine: 100 units per microsecond, give or take a
 // factor of four.
+// See docs/decisions/plugins.md#why-is-there-no-time-limit-beside-fuel
 func FuelFor(d time.Duration) int64 { return max(1, int64(d/time.Microsecond)*100) }
 
 // withDefaults checks a Spec and fills in the defaults. The error lists all faults.

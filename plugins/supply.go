@@ -124,6 +124,7 @@ func (m *module) buildSpare() {
 
 // awaitInstance returns an instance to replace a failed one: the spare, or the next that is built. It waits at most
 // startWait, because the caller has other groups' events to deliver. errReplaced means that the module is being closed.
+// See docs/decisions/plugins.md#why-does-an-event-wait-half-a-second-for-an-instance
 func (m *module) awaitInstance() (*instance, error) {
 	var timeout <-chan time.Time
 	for {

@@ -147,6 +147,7 @@ func wasiRandom(in *instance, stack []uint64) {
 
 // wasiPoll returns at once: it ends every wait for a clock by moving the guest's clock, and fails every wait for a
 // descriptor.
+// See docs/decisions/plugins.md#why-does-sleeping-advance-the-guests-clock
 func wasiPoll(in *instance, stack []uint64) {
 	const subscription, event = 48, 32
 	n := uint32(stack[2])

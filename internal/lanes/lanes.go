@@ -20,6 +20,7 @@ import (
 )
 
 // Lanes is the [relay.Interceptor] for a pipeline of plugins. Methods are safe for concurrent use.
+// See docs/decisions/plugins.md#why-do-events-with-plugins-go-through-lanes
 type Lanes struct {
 	pipeline *plugins.Pipeline
 	forward  func([]relay.Event)

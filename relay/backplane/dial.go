@@ -179,6 +179,7 @@ func (d *dialer) setState(s State, err error) {
 // connect dials and serves the link until it ends. It tries the relays' challenge first: AWX's header is for Python
 // nodes and old relays, and only for nodes that an operator has named. It tries the endpoints of both AWX
 // generations before it fails.
+// See docs/decisions/backplane.md#why-does-a-relay-dial-with-the-challenge-first
 func (d *dialer) connect(ctx context.Context) error {
 	dialect := d.b.settings.Load().Dialect
 	if dialect == Broadcast || dialect == Relay {

@@ -9,6 +9,7 @@ import (
 
 // interest is the set of groups subscribed on this node, and the peers to which it is announced. The hub calls
 // Interest under a lock of its own, so no code may call the hub while mu is held.
+// See docs/decisions/backplane.md#why-is-listening-for-a-peer-not-interest
 type interest struct {
 	mu     sync.Mutex
 	groups map[string]struct{}
@@ -47,6 +48,7 @@ func (i *interest) list() []string {
 }
 
 // Interest implements [relay.Backplane].
+// See docs/decisions/backplane.md#why-does-a-subscription-wait-for-peers
 func (b *Backplane) Interest(joined, left []string) (wait func(context.Context)) {
 	i := &b.interest
 	i.mu.Lock()

@@ -40,6 +40,7 @@ func (b *Backplane) ownLayer() string {
 
 // readLayer reads the identity and announces a change to relays. While the layer is unreachable, the identity
 // stays.
+// See docs/decisions/backplane.md#why-is-the-layers-identity-a-random-text-in-redis
 func (b *Backplane) readLayer(ctx context.Context) {
 	b.layer.reading.Lock()
 	defer b.layer.reading.Unlock()
@@ -135,6 +136,7 @@ func (l *link) setPeerLayer(id string) {
 // chooseSources picks one source for each foreign layer: the link whose peer sends this node the layer's events. A
 // choice holds as long as the link. A link that the dialing side may still close is no candidate: events sent
 // before the next choice would be lost.
+// See docs/decisions/backplane.md#why-does-each-foreign-layer-have-a-single-source
 func (b *Backplane) chooseSources() {
 	own := b.ownLayer()
 	_, stores := b.hub.Broker().(setter) // read before locking: the hub calls Interest under its own lock

@@ -26,6 +26,7 @@ const (
 )
 
 // link is one WebSocket connection with a peer, in any dialect.
+// See docs/decisions/backplane.md#why-does-the-backplane-use-coderwebsocket
 type link struct {
 	b       *Backplane
 	conn    *websocket.Conn

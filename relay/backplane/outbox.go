@@ -69,6 +69,7 @@ func (p outboxPhase) next(s outboxSignal) outboxPhase {
 // over a connection that is full in both directions would each wait for the other to read.
 //
 // Written bytes leave at once or, after hold, with flush.
+// See docs/decisions/backplane.md#why-do-a-links-writes-wait-in-an-outbox
 type outbox struct {
 	conn    io.ReadWriteCloser
 	silence func() time.Duration // limit of a write without progress

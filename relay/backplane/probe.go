@@ -29,6 +29,7 @@ type verdict struct {
 }
 
 // startProbing begins a link to a Python node.
+// See docs/decisions/backplane.md#how-are-python-nodes-on-the-same-redis-detected
 func (l *link) startProbing() {
 	l.verdict.probe = ownPrefix + "probe." + rand.Text()
 	l.verdict.seen = make(chan struct{})

@@ -63,6 +63,7 @@ var (
 )
 
 // proof proves knowledge of the secret and participation in this handshake.
+// See docs/decisions/backplane.md#why-is-the-nonce-in-the-messages
 func proof(secret, side string, server, client message) string {
 	return sign(secret, fmt.Appendf(nil, "edgerelay.v1 %s %q %q %q %q %q %q", side,
 		server.Nonce, server.Node, server.Layer, client.Nonce, client.Node, client.Layer))
@@ -158,6 +159,7 @@ func (l *link) readHandshake(ctx context.Context, kind string) (m message, err e
 }
 
 // serveV1 serves an established link to a relay until it ends.
+// See docs/decisions/backplane.md#why-does-a-dialed-node-wait-before-it-asks-for-events
 func (l *link) serveV1() error {
 	l.send = l.sendBatch
 	l.receive = l.receiveV1

@@ -115,6 +115,7 @@ func (r *Reservation) Release() {
 func (r *Reservation) addressKey() netip.Addr { return relay.AddressKey(r.Address, int(r.ipv6Prefix)) }
 
 // admission counts open connections by address and user.
+// See docs/decisions/hub.md#why-may-1024-handshakes-of-one-address-be-pending
 type admission struct {
 	mu        sync.Mutex // guards all below
 	total     int

@@ -59,6 +59,7 @@ type drain struct {
 // Drain tells all clients, in random order and at a set pace, to connect again (close code 1012, "service restart"), so that
 // they come to other nodes one after another. Until its turn a client gets its events; new ones are refused
 // with ErrDraining until [Hub.Undrain]. It returns at once. A drain under way goes on at the new pace.
+// See docs/decisions/hub.md#why-does-a-drain-close-with-1012-and-a-stop-with-1001
 func (h *Hub) Drain(p Pace) {
 	h.drainMu.Lock()
 	defer h.drainMu.Unlock()

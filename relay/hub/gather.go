@@ -5,6 +5,7 @@ import "runtime"
 // gather collects, over all jobs of a round, what each session is to get, so that a client gets all of it with one
 // write and in the order in which it was delivered, whatever groups it came for. Sessions that get the
 // same sequence of jobs share one joined buffer.
+// See docs/decisions/hub.md#why-does-each-worker-own-its-sessions
 type gather struct {
 	touched []*Session
 	steps   []step

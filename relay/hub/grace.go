@@ -13,6 +13,7 @@ const lastAnswerWait = 5 * time.Second
 const lateLogEvery = time.Minute
 
 // closeUnverified ends sessions for which there has been no certain answer for longer than the grace time.
+// See docs/decisions/protocol-and-authz.md#why-does-recheck_grace-delay-the-end-of-a-connection
 func (h *Hub) closeUnverified(now time.Time, every time.Duration) {
 	grace := time.Duration(h.recheckGrace.Load())
 	if grace < 0 {

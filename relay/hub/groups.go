@@ -28,6 +28,7 @@ const (
 
 // Groups returns the first limit groups whose names begin with prefix, in an order; by name, those behind after. It also
 // returns how many begin so.
+// See docs/decisions/hub.md#why-do-lists-copy-pointers
 func (h *Hub) Groups(prefix string, order GroupOrder, after string, limit int) (page []GroupInfo, total int) {
 	first := top[GroupInfo]{limit: limit, before: func(a, b *GroupInfo) bool {
 		switch {
@@ -84,6 +85,7 @@ func (h *Hub) groupRate(group string) (rate float64) {
 }
 
 // MeasureGroups makes the events since its last call, which was elapsed ago, the rates of groups.
+// See docs/decisions/hub.md#why-is-a-groups-rate-counted-by-event-and-divided-on-demand
 func (h *Hub) MeasureGroups(elapsed time.Duration) {
 	measure := func(events, seen, rate *atomic.Uint32) {
 		n := events.Load()

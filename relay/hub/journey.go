@@ -25,6 +25,7 @@ type Journey struct {
 }
 
 // journey is a Journey under way. A nil one is that of an event that was not sampled.
+// See docs/decisions/hub.md#why-is-a-sampled-event-a-job-of-its-own
 type journey struct {
 	Journey
 	report  func(Journey)

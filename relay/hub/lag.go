@@ -47,6 +47,7 @@ var lagMicros = func() (micros [len(LagBounds)]int64) {
 }()
 
 // record counts the jobs of a round that has been written. The shard's round is held.
+// See docs/decisions/hub.md#why-does-the-delivery-lag-count-deliveries
 func (l *lag) record(jobs []job) {
 	now := time.Now()
 	micros := now.UnixMicro()

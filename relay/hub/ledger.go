@@ -73,6 +73,7 @@ type LossCount struct {
 }
 
 // ledger keeps the losses.
+// See docs/decisions/hub.md#why-do-losses-go-through-one-ledger
 type ledger struct {
 	times, events [relay.LossCauseCount]atomic.Uint64
 	frame         atomic.Pointer[[]byte] // what clients are told; nil: nothing

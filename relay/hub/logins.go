@@ -10,6 +10,7 @@ import (
 
 // rechecks are the logins of open sessions, to be asked about once in each recheck interval: one question for all
 // sessions of a login, and all of them spread evenly over the interval, whenever they came.
+// See docs/decisions/protocol-and-authz.md#why-are-sessions-rechecked-by-login
 type rechecks struct {
 	mu          sync.Mutex // guards all below and all logins
 	logins      map[any]*login

@@ -75,6 +75,7 @@ type pressure struct {
 }
 
 // watchMemory runs until ctx ends.
+// See docs/decisions/hub.md#why-is-memory-pressure-read-from-the-runtime
 func (h *Hub) watchMemory(ctx context.Context) {
 	p := &pressure{hub: h, read: newMemoryReader().read, let: map[*Session]bool{}}
 	tick := time.NewTicker(pressureEvery)

@@ -3,6 +3,7 @@ package hub
 import "sync"
 
 // queueSize is how many bytes of frames may wait for a shard before Deliver blocks.
+// See docs/decisions/hub.md#why-does-backpressure-end-in-redis
 const queueSize = 4 << 20
 
 // job is a buffer of count frames for the clients of one group on one shard, as far as they are of certain classes.

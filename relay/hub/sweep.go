@@ -12,6 +12,7 @@ import (
 const sweepParts = 20
 
 // sweep pings clients and ends those that have gone silent: one goroutine for all, instead of timers for each.
+// See docs/decisions/hub.md#why-does-one-goroutine-ping-all-clients
 func (h *Hub) sweep(ctx context.Context) {
 	for part := 0; ; part = (part + 1) % sweepParts {
 		limits := h.Limits()
@@ -34,6 +35,7 @@ func (h *Hub) sweep(ctx context.Context) {
 }
 
 // look pings one client if it is time, or takes it for dead.
+// See docs/decisions/hub.md#why-is-no-client-timed-out-before-it-was-pinged
 func (h *Hub) look(s *Session, now time.Time, limits *relay.Limits) {
 	last, read := relay.At(int64(s.lastPing.Load())*int64(time.Second)), s.socket.LastRead()
 	// Nobody is given up who was not asked: a round may come late, and miss a session that moves to another part as others come and go.

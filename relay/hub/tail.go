@@ -26,6 +26,7 @@ type TailOptions struct {
 
 // Tail shows the events of one group to an operator. It never holds anything up: what does not fit into its buffer is counted
 // and left out.
+// See docs/decisions/hub.md#why-does-a-tail-observe-events-behind-the-plugins
 type Tail struct {
 	options TailOptions
 	stop    func()

@@ -11,6 +11,7 @@ import (
 )
 
 // Find returns the value at path, quotes included, as the range doc[from:to].
+// See docs/decisions/plugins.md#why-are-json_get-and-json_find-our-own-without-a-grant
 func Find(doc, path []byte) (from, to int, ok bool) {
 	i := space(doc, 0)
 	for len(path) > 0 {

@@ -202,6 +202,7 @@ func (b *body) vector(start int) {
 }
 
 // call follows the effect of a call.
+// See docs/decisions/plugins.md#why-is-a-stack-frame-lent-rather-than-spent
 func (b *body) call(t funcType) {
 	b.adjust(-len(t.params))
 	if !b.dead {

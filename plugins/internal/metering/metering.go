@@ -36,6 +36,7 @@ const FuelGlobal = "edgerelay.fuel"
 const StartExport = "edgerelay.start"
 
 // ErrMalformed is wrapped by every error about bytes that are not a WebAssembly core 2.0 module.
+// See docs/decisions/plugins.md#why-does-the-rewriter-validate-some-indices-and-sizes-itself
 var ErrMalformed = errors.New("malformed WebAssembly module")
 
 // Options are the settings of [Rewrite].
@@ -56,6 +57,7 @@ type Options struct {
 
 // Rewrite returns a metered copy of a module. Rewrite never panics, takes time linear in the module's size, and neither
 // changes nor keeps the input. Errors wrap [ErrMalformed] or name the unsupported feature.
+// See docs/decisions/plugins.md#why-is-fuel-counted-by-rewriting-modules
 func Rewrite(wasm []byte, o Options) ([]byte, error) {
 	m, err := parse(wasm)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 //
 // golang.org/x/sync/singleflight lacks the two properties that matter here: a request ends when its last waiting
 // caller leaves, and the response is kept afterwards.
+// See docs/decisions/protocol-and-authz.md#why-are-lookups-shared-by-login
 type cache[V any] struct {
 	lookupCounters
 	ttl   func(V, error) time.Duration // 0 or below: not kept

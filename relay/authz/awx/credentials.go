@@ -20,6 +20,7 @@ const gatewayHeader = "X-DAB-JW-TOKEN"
 const maxCredentialBytes = 16 << 10
 
 // credentials are a part of a handshake's headers that AWX can authenticate.
+// See docs/decisions/protocol-and-authz.md#why-are-api-answers-stored-under-a-digest-of-the-cookies
 type credentials struct {
 	cookie, authorization, token string
 	key                          string // equal for credentials that AWX cannot tell apart
@@ -44,6 +45,7 @@ func (c *credentials) expired() bool { return !c.expires.IsZero() && !time.Now()
 //
 // They are tried separately for two reasons. Given both, /api/v2/me/ prefers a bearer token to the session. And only a
 // token that AWX has confirmed alone may make a login that outlives the token.
+// See docs/decisions/protocol-and-authz.md#why-is-a-session-cookie-looked-up-alone
 func (a *Authorizer) candidates(r *http.Request) (list []*credentials, err error) {
 	cookie := strings.Join(r.Header.Values("Cookie"), "; ")
 	authorization, token := strings.Clone(r.Header.Get("Authorization")), strings.Clone(r.Header.Get(gatewayHeader))
@@ -85,6 +87,7 @@ func (a *Authorizer) candidates(r *http.Request) (list []*credentials, err error
 
 // cookieKey returns a key that is equal for Cookie headers of the same login, and whether there is a session cookie. A
 // single session cookie is the key. If it is missing, all other cookies are; if it occurs twice, the whole header is.
+// See docs/decisions/protocol-and-authz.md#why-does-an-empty-second-session-cookie-make-a-separate-login
 func cookieKey(header, sessionCookie string) (key string, session bool) {
 	var sessions, others []string
 	empty := false // the session cookie has no value
@@ -117,6 +120,7 @@ const maxExpiry = 1 << 40
 
 // tokenExpiry returns the expiry in a JSON Web Token, or the zero time. The token is not verified: AWX does that, and
 // only its response to the token alone counts.
+// See docs/decisions/protocol-and-authz.md#why-may-a-login-outlive-the-gateways-token
 func tokenExpiry(token string) time.Time {
 	_, rest, _ := strings.Cut(token, ".")
 	payload, _, found := strings.Cut(rest, ".")

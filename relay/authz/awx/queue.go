@@ -29,6 +29,7 @@ var classNames = [...]string{"known_login", "stranger", "subscription", "recheck
 
 // classes bound the queues. A handshake that does not fit is rejected at once. Subscriptions are also bounded by the
 // number of groups in one message, and rechecks by the hub.
+// See docs/decisions/protocol-and-authz.md#why-are-lookups-queued-by-class-address-and-user
 var classes = []fairqueue.Class{
 	classKnownLogin: {Weight: 3, MaxPerKey: 256, MaxQueued: 4096, Timeout: 10 * time.Second},
 	// Sized for an office that reconnects from one address after a restart while AWX handles 50 requests a second. The

@@ -31,6 +31,7 @@ type Class struct {
 }
 
 // Queue hands out slots. Its methods are safe for concurrent use.
+// See docs/decisions/protocol-and-authz.md#why-are-lookups-queued-by-class-address-and-user
 type Queue struct {
 	mu      sync.Mutex // guards all below, and the classes
 	slots   int

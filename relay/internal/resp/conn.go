@@ -14,6 +14,7 @@ import (
 
 // Conn is one connection to Redis that speaks RESP3 (or 2): it waits for notifications between commands, and reads a batch of
 // messages into one piece of memory. One goroutine may read while another sends.
+// See docs/decisions/layers.md#why-is-there-a-redis-client-of-our-own-for-the-mailbox
 type Conn struct {
 	net.Conn
 	r    *bufio.Reader

@@ -18,6 +18,7 @@ const joinTimeout = 5 * time.Second
 
 // BroadcastGroup carries a copy of every event between AWX's nodes (BROADCAST_WEBSOCKET_GROUP_NAME in AWX's settings).
 // Clients may not subscribe.
+// See docs/decisions/protocol-and-authz.md#why-is-broadcast-group_send-closed-to-clients
 const BroadcastGroup = "broadcast-group_send"
 
 // Client handles the messages of one authenticated client. It is the Handler of relay/transport/ws.

@@ -92,6 +92,7 @@ func (c *Conn) rest() bool {
 
 // dispatch has a goroutine read from the connection. A few readers stay for the next connection: growing the stack of a
 // new goroutine costs more than everything else about a message.
+// See docs/decisions/transport.md#why-do-some-reader-goroutines-stay-alive
 func (p *Poller) dispatch(c *Conn) {
 	select {
 	case p.ready <- c:

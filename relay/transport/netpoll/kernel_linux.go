@@ -23,6 +23,7 @@ const (
 
 // limitKernelBuffers limits the kernel's memory for a client. A Unix socket has such a limit already:
 // net.core.wmem_default, 208 KiB.
+// See docs/decisions/transport.md#why-does-the-kernel-hold-at-most-128-kib-of-unsent-bytes-per-client
 func limitKernelBuffers(conn net.Conn) {
 	withTCP(conn, func(fd int) {
 		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)

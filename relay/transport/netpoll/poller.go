@@ -13,6 +13,7 @@ import (
 )
 
 // Poller wakes connections at rest. All methods may be called concurrently.
+// See docs/decisions/transport.md#why-does-a-client-at-rest-occupy-no-goroutine
 type Poller struct {
 	ready  chan *Conn   // to readers that are idle
 	idle   atomic.Int32 // readers

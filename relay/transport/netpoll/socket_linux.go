@@ -36,6 +36,7 @@ func socketOf(conn net.Conn) int32 {
 }
 
 // send returns how many bytes the socket accepted without blocking, possibly none.
+// See docs/decisions/transport.md#why-do-writes-bypass-netconn-and-the-runtimes-poller
 func send(fd int32, b []byte) (int, error) {
 	for {
 		// A raw system call does not tell the scheduler, which need not know of a call that cannot block.

@@ -62,6 +62,7 @@ func (f *tlsFields) holds(c *tls.Conn) bool {
 }
 
 // shrink releases the memory of a TLS connection's empty buffers. No goroutine may be reading from it.
+// See docs/decisions/transport.md#why-are-the-empty-buffers-of-cryptotls-released-by-hand
 func (f *tlsFields) shrink(c *tls.Conn) {
 	for _, offset := range [...]uintptr{f.rawInput, f.hand} {
 		if b := field[bytes.Buffer](c, offset); b.Len() == 0 {

@@ -20,6 +20,7 @@ const (
 // tlsWriter writes to a TLS connection without blocking. A record cannot be written in part, and the kernel does not say
 // how much a socket will accept: each segment has overhead, and the client chooses the length of segments. So the
 // tlsWriter stands under the TLS connection, in the socket's place, and keeps the bytes that the socket does not accept.
+// See docs/decisions/transport.md#why-does-a-shim-under-tlsconn-write-the-records
 type tlsWriter struct {
 	net.Conn // the socket
 	raw      rawWriter

@@ -27,6 +27,7 @@ type Handler interface {
 // called once.
 //
 // docs/decisions/transport.md#why-is-netpollconn-a-struct-inside-wsconn has the reason for the order of the fields.
+// See docs/decisions/transport.md#why-does-edgerelay-have-a-websocket-server-of-its-own
 type Conn struct {
 	// The lock of io guards the fields up to queued, except idle.
 	state     state

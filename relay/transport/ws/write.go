@@ -187,6 +187,7 @@ func (c *Conn) finishFlush(end, shutdown bool, was state) {
 }
 
 // closeSlow closes the connection of a slow consumer. The lock is held.
+// See docs/decisions/transport.md#how-is-a-slow-consumer-disconnected
 func (c *Conn) closeSlow() {
 	c.slow = true
 	c.close(relay.ClosePolicy, "slow consumer")
