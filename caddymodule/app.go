@@ -13,6 +13,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/edgerelay/edgerelay/caddymodule/guest"
+	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -36,11 +40,11 @@ type App struct {
 	// Limits bound what clients may use.
 	Limits *Limits `json:"limits,omitempty"`
 	// Drain says how fast clients leave when the relay stops. Default: all at once.
-	Drain *Drain `json:"drain,omitempty"`
+	Drain *node.Drain `json:"drain,omitempty"`
 	// Backplane connects this node to others; without it there is one node, or all share one channel layer.
 	Backplane *Backplane `json:"backplane,omitempty"`
 	// Plugins filter and transform events, in this order.
-	Plugins []*Plugin `json:"plugins,omitempty"`
+	Plugins []*pluginhost.Plugin `json:"plugins,omitempty"`
 	// TraceEvents makes an OpenTelemetry span of one event in so many, where a site that uses edgerelay has Caddy's directive tracing.
 	// Default: 0, none.
 	TraceEvents int `json:"trace_events,omitempty"`
@@ -51,8 +55,9 @@ type App struct {
 	// Go release misbehaves under TLS. Default: true.
 	DirectTLS *bool `json:"direct_tls,omitempty"`
 
-	config  *nodeConfig
-	node    *node
+	config  *node.Config
+	node    *node.Node
+	events  *telemetry.EventTracer
 	watched map[*caddyhttp.Server]bool
 }
 
@@ -63,7 +68,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the parts of the configuration. It touches nothing that is running.
 func (a *App) Provision(ctx caddy.Context) error {
-	c := &nodeConfig{
+	c := &node.Config{
 		Log: ctx.Slogger(), TraceEvents: a.TraceEvents, AWXMetrics: a.AWXMetrics,
 		DirectTLS: a.DirectTLS == nil || *a.DirectTLS, Plugins: a.Plugins,
 	}
@@ -78,23 +83,23 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("edgerelay: channel_layer: %w", err)
 	}
-	c.Layer = layer.(ChannelLayer)
+	c.Layer = layer.(guest.ChannelLayer)
 	auth, err := ctx.LoadModule(a, "AuthRaw")
 	if err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
 	// Here, and not in Start: the HTTP server may start before this app does.
-	if c.Authorizer, c.Recheck, err = auth.(Auth).Authorizer(); err != nil {
+	if c.Authorizer, c.Recheck, err = auth.(guest.Auth).Authorizer(); err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
 	c.RecheckGrace = relay.NoGrace
-	if bounded, ok := auth.(RecheckGracer); ok {
+	if bounded, ok := auth.(guest.RecheckGracer); ok {
 		c.RecheckGrace = bounded.Grace()
 	}
-	if o, ok := auth.(Opener); ok {
+	if o, ok := auth.(guest.Opener); ok {
 		c.OpenToAll = o.OpenToAll()
 	}
-	if o, ok := auth.(OperatorNamer); ok {
+	if o, ok := auth.(guest.OperatorNamer); ok {
 		c.NamesOperators = o.NamesOperators()
 	}
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
@@ -109,22 +114,24 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if c.Limits, err = a.Limits.apply(); err != nil {
 		return err
 	}
-	c.limitByFiles(a.Limits != nil && a.Limits.Connections != nil)
+	c.LimitByFiles(a.Limits != nil && a.Limits.Connections != nil)
 	if a.Drain != nil {
-		pace, err := a.Drain.pace()
+		pace, err := a.Drain.Pace()
 		if err != nil {
 			return fmt.Errorf("edgerelay: %w", err)
 		}
 		c.StopPace = &pace
 	}
-	value, _, err := nodes.LoadOrNew(nodeKey, newNode)
+	value, _, err := node.Pool.LoadOrNew(node.Key, node.New)
 	if err != nil {
 		return err
 	}
-	a.node = value.(*node)
-	a.node.logFirst(c.Log)
+	a.node = value.(*node.Node)
+	a.events = telemetry.EventTracerOf(a.node)
+	c.ReportJourney = a.events.Report
+	a.node.LogFirst(c.Log)
 	if a.Backplane != nil {
-		if err := a.Backplane.provision(ctx, a.node.log); err != nil {
+		if err := a.Backplane.provision(ctx, a.node.Log); err != nil {
 			return err
 		}
 		c.Backplane = a.Backplane.config()
@@ -132,12 +139,41 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.provisionPlugins(ctx); err != nil {
 		return err
 	}
-	a.node.register(ctx.GetMetricsRegistry())
+	telemetry.Register(a.node, ctx.GetMetricsRegistry())
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
 	}
 	return events.(*caddyevents.App).On("stopping", a.node)
+}
+
+// watchFiles has the server of a site mark connections whose own descriptor shows that nearly all are in use, unless
+// others that have no request under way make room. The kernel gives the lowest one that is free, so this costs no
+// counting, and it also knows what others in the process use.
+func (a *App) watchFiles(ctx caddy.Context) {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || a.config.Files.Open <= 0 || a.watched[server] {
+		return
+	}
+	if a.watched == nil {
+		a.watched = map[*caddyhttp.Server]bool{}
+	}
+	a.watched[server] = true
+	a.node.WatchFiles(server, a.config.Files.Open)
+}
+
+// provisionPlugins checks the plugins' settings, and their modules unless Start is about to: `caddy validate` goes no further.
+func (a *App) provisionPlugins(ctx caddy.Context) error {
+	for _, p := range a.Plugins {
+		if err := p.Provision(); err != nil {
+			return err
+		}
+	}
+	a.config.Modules = pluginhost.Store{Storage: ctx.Storage()}
+	if a.node.HasConfig() {
+		return nil
+	}
+	return pluginhost.Check(ctx, a.Plugins, a.config.Modules)
 }
 
 // checkOrigins refuses what no browser sends as its origin, and what would never match therefore.
@@ -155,18 +191,24 @@ func checkOrigins(origins []string) error {
 	return nil
 }
 
+// Node implements [Host].
+func (a *App) Node() *node.Node { return a.node }
+
+// Config implements [Host].
+func (a *App) Config() *node.Config { return a.config }
+
 // Start puts the configuration in force, for connections that are open already, too.
-func (a *App) Start() error { return a.node.attach(a.config) }
+func (a *App) Start() error { return a.node.Attach(a.config) }
 
 // Stop withdraws the configuration. If an earlier one is still attached, as when a reload fails half-way, that one is in force again.
-func (a *App) Stop() error { return a.node.detach(a.config) }
+func (a *App) Stop() error { return a.node.Detach(a.config) }
 
 // Cleanup gives up the node; with its last configuration all websockets are closed.
 func (a *App) Cleanup() error {
 	if a.node == nil {
 		return nil
 	}
-	_, err := nodes.Delete(nodeKey)
+	_, err := node.Pool.Delete(node.Key)
 	return err
 }
 

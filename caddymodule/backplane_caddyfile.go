@@ -7,7 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/edgerelay/edgerelay/caddymodule/units"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 )
 
 // discoveryNamespace is the namespace of the guest modules that find peers. Their names are directives of backplane.
@@ -101,10 +101,10 @@ func (b *Backplane) unmarshalValue(d *caddyfile.Dispenser) (known bool, err erro
 	case text != nil:
 		*text = value
 	case duration != nil:
-		*duration, err = units.Duration(value)
+		*duration, err = settings.Duration(value)
 	default:
 		var bytes int64
-		bytes, err = units.Size(value, units.MaxBuffer)
+		bytes, err = settings.Size(value, settings.MaxBuffer)
 		*size = int(bytes)
 	}
 	if err != nil {

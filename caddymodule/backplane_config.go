@@ -1,10 +1,14 @@
 package caddymodule
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/edgerelay/edgerelay/caddymodule/node"
+)
 
 // config returns the settings for the node.
-func (b *Backplane) config() *planeConfig {
-	return &planeConfig{
+func (b *Backplane) config() *node.Plane {
+	return &node.Plane{
 		Settings: b.settings, Key: b.key,
 		TLSKey: fmt.Sprint(b.serverName, b.TLSInsecureSkipVerify, b.roots),
 	}

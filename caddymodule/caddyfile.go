@@ -8,6 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 )
 
 func init() {
@@ -57,9 +59,9 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	switch name := d.Val(); name {
 	case "channel_layer":
-		a.ChannelLayerRaw, err = guest(d, "edgerelay.channel_layers.", a.ChannelLayerRaw)
+		a.ChannelLayerRaw, err = loadGuest(d, "edgerelay.channel_layers.", a.ChannelLayerRaw)
 	case "auth":
-		a.AuthRaw, err = guest(d, "edgerelay.auth.", a.AuthRaw)
+		a.AuthRaw, err = loadGuest(d, "edgerelay.auth.", a.AuthRaw)
 	case "origins":
 		origins := d.RemainingArgs()
 		if len(origins) == 0 {
@@ -79,8 +81,8 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		if a.Drain != nil {
 			return d.Err("drain is given twice")
 		}
-		a.Drain = &Drain{}
-		err = a.Drain.unmarshal(d)
+		a.Drain = &node.Drain{}
+		err = a.Drain.Unmarshal(d)
 	case "backplane":
 		if a.Backplane != nil {
 			return d.Err("backplane is given twice")
@@ -88,8 +90,8 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		a.Backplane = &Backplane{}
 		err = a.Backplane.unmarshal(d)
 	case "plugin":
-		p := &Plugin{}
-		err = p.unmarshal(d)
+		p := &pluginhost.Plugin{}
+		err = p.Unmarshal(d)
 		a.Plugins = append(a.Plugins, p)
 	case "direct_tls":
 		var value string
@@ -106,8 +108,8 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	return err
 }
 
-// guest reads a module that is named by the next argument.
-func guest(d *caddyfile.Dispenser, namespace string, existing json.RawMessage) (json.RawMessage, error) {
+// loadGuest reads a module that is named by the next argument.
+func loadGuest(d *caddyfile.Dispenser, namespace string, existing json.RawMessage) (json.RawMessage, error) {
 	option := d.Val()
 	if existing != nil {
 		return nil, d.Errf("%s is given twice", option)

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/edgerelay/edgerelay/caddymodule/console"
+	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
@@ -120,8 +122,8 @@ func TestConsoleIsForOperators(t *testing.T) {
 func TestConsoleTailsEnd(t *testing.T) {
 	s := newSite(t)
 	s.mustLoad("auth none", "edgerelay_console")
-	n := current()
-	for i := range consoleTailsMost {
+	n := node.Current()
+	for i := range console.ConsoleTailsMost {
 		if status, body := s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-%d", s.addr, i)); status != 200 {
 			t.Fatal(status, body)
 		}
@@ -129,7 +131,7 @@ func TestConsoleTailsEnd(t *testing.T) {
 	if status, _ := s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=more", s.addr)); status != 429 {
 		t.Errorf("one too many: %d", status)
 	}
-	if got := n.hub.Stats().Groups; got != consoleTailsMost {
+	if got := n.Hub.Stats().Groups; got != console.ConsoleTailsMost {
 		t.Errorf("%d groups", got)
 	}
 	for range 3 {
@@ -145,11 +147,11 @@ func TestConsoleTailsEnd(t *testing.T) {
 	for range 600 {
 		s.post("/edgerelay/publish", `{"group": "jobs-0", "data": 1}`)
 	}
-	if _, body = s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-0&after=3", s.addr)); !strings.Contains(body, `"next":603,"dropped":400`) || strings.Count(body, `"text":"1"`) != consoleTailKeep {
+	if _, body = s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-0&after=3", s.addr)); !strings.Contains(body, `"next":603,"dropped":400`) || strings.Count(body, `"text":"1"`) != console.ConsoleTailKeep {
 		t.Errorf("%.300s", body)
 	}
-	n.consoleTails.closeIdle(n.started.AddDate(1, 0, 0))
-	if got := n.hub.Stats().Groups; got != 0 {
+	console.TailsOf(n).CloseIdle(n.Started.AddDate(1, 0, 0))
+	if got := n.Hub.Stats().Groups; got != 0 {
 		t.Errorf("%d groups afterwards", got)
 	}
 }

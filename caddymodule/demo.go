@@ -9,6 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
+	"github.com/edgerelay/edgerelay/caddymodule/reject"
 	"github.com/edgerelay/edgerelay/examples/demo"
 )
 
@@ -57,12 +59,12 @@ func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		return err
 	case r.URL.Path == "/publish" && r.Method == http.MethodPost:
 		if !allowsOrigin(h.app.Origins, r) {
-			refuse(w, r, http.StatusForbidden, rejectedOrigin.String(), "this page's origin may not publish")
+			reject.Answer(w, r, http.StatusForbidden, reject.Origin.String(), "this page's origin may not publish")
 			return nil
 		}
-		receipt, status, err := h.app.node.publish(http.MaxBytesReader(w, r.Body, maxPublication), r)
+		receipt, status, err := admin.Publish(h.app.node, http.MaxBytesReader(w, r.Body, admin.MaxPublication), r)
 		if err != nil {
-			refuse(w, r, status, "publish", err.Error())
+			reject.Answer(w, r, status, "publish", err.Error())
 			return nil
 		}
 		w.Header().Set("Content-Type", "application/json")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
@@ -182,16 +183,16 @@ func TestDrainConfig(t *testing.T) {
 	}
 	seconds := func(n int) *caddy.Duration { d := caddy.Duration(n) * caddy.Duration(time.Second); return &d }
 	for _, c := range []struct {
-		d    *Drain
+		d    *node.Drain
 		want hub.Pace
 	}{
 		{nil, hub.Pace{Duration: 30 * time.Second}},
-		{&Drain{}, hub.Pace{Duration: 30 * time.Second}},
-		{&Drain{Rate: 10}, hub.Pace{Rate: 10}},
-		{&Drain{Duration: seconds(0)}, hub.Pace{}},
-		{&Drain{Duration: seconds(5), Rate: 10}, hub.Pace{Duration: 5 * time.Second, Rate: 10}},
+		{&node.Drain{}, hub.Pace{Duration: 30 * time.Second}},
+		{&node.Drain{Rate: 10}, hub.Pace{Rate: 10}},
+		{&node.Drain{Duration: seconds(0)}, hub.Pace{}},
+		{&node.Drain{Duration: seconds(5), Rate: 10}, hub.Pace{Duration: 5 * time.Second, Rate: 10}},
 	} {
-		if got, err := c.d.pace(); err != nil || got != c.want {
+		if got, err := c.d.Pace(); err != nil || got != c.want {
 			t.Errorf("%+v: %+v, %v; want %+v", c.d, got, err, c.want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -51,7 +52,7 @@ func FuzzPublication(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		p, status, err := readPublication(strings.NewReader(body))
+		p, status, err := admin.ReadPublication(strings.NewReader(body))
 		if (err == nil) != (status == http.StatusOK) {
 			t.Errorf("%q: %d, %v", body, status, err)
 		}

@@ -18,6 +18,9 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/edgerelay/edgerelay/caddymodule/reject"
+	"github.com/edgerelay/edgerelay/caddymodule/request"
+	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/hub"
@@ -83,13 +86,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.noteStripped(r)
 		return next.ServeHTTP(w, r)
 	}
-	endpoint, peer := original(r, backplane.Endpoint)
+	endpoint, peer := request.Original(r, backplane.Endpoint)
 	if peer = peer && h.app.Backplane != nil; !peer && !h.takes(r) {
 		return next.ServeHTTP(w, r)
 	}
 	closeUnlessUpgraded(w)
-	if err := h.app.node.awaitConfig(r.Context()); err != nil {
-		h.refuse(w, r, http.StatusServiceUnavailable, rejectedStarting, clientAddress(r), "the relay is not ready yet", err)
+	if err := h.app.node.AwaitConfig(r.Context()); err != nil {
+		h.refuse(w, r, http.StatusServiceUnavailable, reject.Starting, request.ClientAddress(r), "the relay is not ready yet", err)
 		return nil
 	}
 	if peer {
@@ -102,18 +105,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // upgradePeer serves a connection of the backplane.
 func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint backplane.Dialect) {
-	plane := h.app.node.plane.Load()
+	plane := h.app.node.Plane.Load()
 	if plane == nil { // its configuration is about to be put in force
 		w.Header().Set("Retry-After", retryAfter)
-		refuse(w, r, http.StatusServiceUnavailable, rejectedStarting.String(), "the backplane is not ready yet")
+		reject.Answer(w, r, http.StatusServiceUnavailable, reject.Starting.String(), "the backplane is not ready yet")
 		return
 	}
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		h.refuse(w, r, status, badHandshake, clientAddress(r), reason, errors.New(reason))
+		h.refuse(w, r, status, reject.BadHandshake, request.ClientAddress(r), reason, errors.New(reason))
 		return
 	}
 	if status := plane.Serve(w, r, endpoint); status != 0 {
-		refuse(w, r, status, "peer", http.StatusText(status))
+		reject.Answer(w, r, status, "peer", http.StatusText(status))
 	}
 }
 
@@ -121,7 +124,7 @@ func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint b
 // away. The next handler answers it, like any other request that asks for no websocket.
 func (h *Handler) noteStripped(r *http.Request) {
 	if r.Header["Sec-Websocket-Key"] != nil && h.takes(r) {
-		h.note(r, slog.LevelWarn, noUpgrade, clientAddress(r),
+		h.note(r, slog.LevelWarn, reject.NoUpgrade, request.ClientAddress(r),
 			errors.New("the request has Sec-WebSocket-Key but not Upgrade: websocket"))
 	}
 }
@@ -130,23 +133,10 @@ func (h *Handler) noteStripped(r *http.Request) {
 // sends next for frames, and it must not be read as a request. An upgrade sets the header anew.
 func closeUnlessUpgraded(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
 
-// original asks of a path what it is, as it stands now and as the client sent it: a rewrite before, such as try_files makes for a
-// single-page application, does not hide it.
-func original[T any](r *http.Request, what func(path string) (T, bool)) (T, bool) {
-	if is, ok := what(r.URL.Path); ok {
-		return is, true
-	}
-	if sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && sent.URL != nil {
-		return what(sent.URL.Path)
-	}
-	var none T
-	return none, false
-}
-
 // takes reports whether the request's path is one of the relay's.
 func (h *Handler) takes(r *http.Request) bool {
 	if len(h.paths) == 0 {
-		_, ok := original(r, func(path string) (struct{}, bool) { return struct{}{}, endsInWebsocket(path) })
+		_, ok := request.Original(r, func(path string) (struct{}, bool) { return struct{}{}, endsInWebsocket(path) })
 		return ok
 	}
 	if h.paths.Match(r) {
@@ -169,7 +159,7 @@ func endsInWebsocket(path string) bool {
 // upgrade checks, in this order, the handshake, the limits, the origin and the user, and serves the websocket. The steps are calls of their
 // own, so that they share their stack: Caddy's is more than 5 KiB deep here, and what needs more than 7 in all is copied into one of 16.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
-	r, span := startUpgrade(r)
+	r, span := telemetry.StartUpgrade(r)
 	defer span.End()
 	reservation := h.admit(w, r)
 	if reservation == nil {
@@ -186,29 +176,29 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 // admit checks the handshake and the limits, and reserves room for the connection. It returns nil if the request is
 // answered.
 func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation {
-	a, address := h.app, clientAddress(r)
+	a, address := h.app, request.ClientAddress(r)
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		h.refuse(w, r, status, badHandshake, address, reason, errors.New(reason))
+		h.refuse(w, r, status, reject.BadHandshake, address, reason, errors.New(reason))
 		return nil
 	}
 	if !address.IsValid() {
-		a.node.tellUnknownAddress()
+		a.node.TellUnknownAddress()
 	}
-	if err := a.node.checkFiles(r, a.config.Files.Open); err != nil {
-		a.node.hub.CountRejection()
-		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.config.remedy(err))
+	if err := a.node.CheckFiles(r, a.config.Files.Open); err != nil {
+		a.node.Hub.CountRejection()
+		h.refuse(w, r, http.StatusServiceUnavailable, reject.Limit, address, err.Error(), a.config.Remedy(err))
 		return nil
 	}
-	room, err := a.node.hub.Admit(address)
+	room, err := a.node.Hub.Admit(address)
 	switch {
 	case err == nil:
 		return room
 	case errors.Is(err, hub.ErrTooManyPending):
-		h.refuse(w, r, http.StatusTooManyRequests, rejectedPending, address, err.Error(), err)
+		h.refuse(w, r, http.StatusTooManyRequests, reject.Pending, address, err.Error(), err)
 	case errors.Is(err, hub.ErrTooManyFromAddress):
-		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
+		h.refuse(w, r, http.StatusTooManyRequests, reject.Limit, address, err.Error(), err)
 	default:
-		h.refuse(w, r, http.StatusServiceUnavailable, rejectedLimit, address, err.Error(), a.config.remedy(err))
+		h.refuse(w, r, http.StatusServiceUnavailable, reject.Limit, address, err.Error(), a.config.Remedy(err))
 	}
 	return nil
 }
@@ -224,10 +214,10 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, reservation *
 	}()
 	address := reservation.Address
 	if !allowsOrigin(h.app.Origins, r) {
-		h.refuse(w, r, http.StatusForbidden, rejectedOrigin, address, "this page's origin may not connect", originError(r))
+		h.refuse(w, r, http.StatusForbidden, reject.Origin, address, "this page's origin may not connect", originError(r))
 		return false
 	}
-	id, err := authenticate(h.app.config.Authorizer, r)
+	id, err := telemetry.Authenticate(h.app.config.Authorizer, r)
 	reservation.EndHandshake()
 	switch {
 	case errors.Is(err, relay.ErrUnauthenticated):
@@ -238,7 +228,7 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, reservation *
 		return false
 	}
 	if err := reservation.Identify(id); err != nil {
-		h.refuse(w, r, http.StatusTooManyRequests, rejectedLimit, address, err.Error(), err)
+		h.refuse(w, r, http.StatusTooManyRequests, reject.Limit, address, err.Error(), err)
 		return false
 	}
 	return true
@@ -246,19 +236,19 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, reservation *
 
 // authFailure tells whose failure it is that a client was not authenticated: the authority's, only if the client waited
 // for its answer.
-func authFailure(r *http.Request, err error) rejection {
+func authFailure(r *http.Request, err error) reject.Reason {
 	switch {
 	case r.Context().Err() != nil:
-		return clientGone
+		return reject.ClientGone
 	case errors.Is(err, relay.ErrBusy):
-		return rejectedBusy
+		return reject.Busy
 	}
-	return rejectedAuth
+	return reject.Auth
 }
 
 // accept makes the connection a websocket.
 func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) *ws.Conn {
-	conn, err := ws.Accept(unwatched(w), r, h.app.node.wsOptions(awx.Greeting(reservation.Identity())))
+	conn, err := ws.Accept(unwatched(w), r, h.app.node.WSOptions(awx.Greeting(reservation.Identity())))
 	if err != nil {
 		reservation.Release()
 		return nil
@@ -270,13 +260,13 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hu
 func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reservation *hub.Reservation) {
 	node, id := h.app.node, reservation.Identity()
 	client := &awx.Client{
-		Shared: &node.clients, Session: reservation.Open(conn),
-		CSRFToken: csrfToken(r), Trace: traceMessages(span, id),
+		Shared: &node.Clients, Session: reservation.Open(conn),
+		CSRFToken: csrfToken(r), Trace: telemetry.TraceMessages(span, id),
 	}
 	if span.IsRecording() {
-		span.SetAttributes(userAttributes(id)...)
+		span.SetAttributes(telemetry.UserAttributes(id)...)
 	}
-	node.events.follow(span)
+	h.app.events.Follow(span)
 	conn.Attend(client)
 }
 
@@ -299,11 +289,11 @@ func unwatched(w http.ResponseWriter) http.ResponseWriter {
 // its end.
 func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) bool {
 	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8
-		h.refuse(w, r, http.StatusForbidden, rejectedNobody, reservation.Address, "not logged in", errNotLoggedIn)
+		h.refuse(w, r, http.StatusForbidden, reject.NotLoggedIn, reservation.Address, "not logged in", errNotLoggedIn)
 		return false
 	}
-	h.note(r, slog.LevelInfo, rejectedNobody, reservation.Address, errNotLoggedIn)
-	conn, err := ws.Accept(w, r, h.app.node.wsOptions(nil))
+	h.note(r, slog.LevelInfo, reject.NotLoggedIn, reservation.Address, errNotLoggedIn)
+	conn, err := ws.Accept(w, r, h.app.node.WSOptions(nil))
 	if err != nil {
 		return false
 	}
@@ -325,44 +315,24 @@ func (l leaving) Ended() { l.reservation.Release() }
 const retryAfter = "5"
 
 // refuse answers a handshake that leads nowhere: the client gets message, the log err.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why rejection, address netip.Addr, message string, err error) {
-	h.note(r, why.level(), why, address, err)
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why reject.Reason, address netip.Addr, message string, err error) {
+	h.note(r, why.Level(), why, address, err)
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)
 	}
-	refuse(w, r, status, why.String(), message)
+	reject.Answer(w, r, status, why.String(), message)
 }
 
 // note counts and logs a rejection.
-func (h *Handler) note(r *http.Request, level slog.Level, why rejection, address netip.Addr, err error) {
-	h.app.node.rejected[why].Add(1)
+func (h *Handler) note(r *http.Request, level slog.Level, why reject.Reason, address netip.Addr, err error) {
+	h.app.node.Rejected[why].Add(1)
 	span := trace.SpanFromContext(r.Context())
 	span.SetAttributes(attribute.String("edgerelay.rejected", why.String()))
-	if why == rejectedAuth {
+	if why == reject.Auth {
 		span.SetStatus(codes.Error, err.Error())
 	}
-	h.app.node.log.Log(context.Background(), level, why.message(),
-		"address", relay.AddressText(address), "reason", err.Error(), "remedy", why.remedy())
-}
-
-// clientAddress is the address of the browser as Caddy knows it, behind trusted proxies, too. It is the zero Addr if
-// Caddy does not know it, as behind a Unix socket without trusted_proxies_unix.
-func clientAddress(r *http.Request) netip.Addr {
-	if s, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
-		if addr, err := netip.ParseAddr(s); err == nil {
-			return addr.Unmap()
-		}
-	}
-	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return addr.Addr().Unmap()
-}
-
-// tellUnknownAddress logs, once, that no limit per address holds.
-func (n *node) tellUnknownAddress() {
-	if !n.unknownAddress.Swap(true) {
-		n.log.Warn("client addresses are unknown; limits per address do not apply",
-			"remedy", "set trusted_proxies_unix in Caddy's option servers, and let the proxy in front send X-Forwarded-For")
-	}
+	h.app.node.Log.Log(context.Background(), level, why.Message(),
+		"address", relay.AddressText(address), "reason", err.Error(), "remedy", why.Remedy())
 }
 
 // csrfToken is the csrftoken cookie of the handshake; of several the last, as Django reads them.

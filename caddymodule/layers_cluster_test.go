@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
@@ -34,10 +35,10 @@ func TestRedisCluster(t *testing.T) {
 	}
 	publish("1")
 	next(t, client, "1")
-	broker := current().hub.Broker()
+	broker := node.Current().Hub.Broker()
 	acl("two")
 	s.mustLoad(layer("ADV_TWO"), "edgerelay")
-	if current().hub.Broker() != broker {
+	if node.Current().Hub.Broker() != broker {
 		t.Error("the broker was exchanged")
 	}
 	for _, m := range c.Masters {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
@@ -54,7 +55,7 @@ func TestSecretsAreRotatedByReload(t *testing.T) {
 	}
 	s.mustLoad(layer("one", "{env.ADV_KEY_1}"), "edgerelay")
 	c := s.subscribe("jobs-summary")
-	broker := current().hub.Broker()
+	broker := node.Current().Hub.Broker()
 	python := peers.StartLayer(t, peers.CoreLayer, map[string]any{"hosts": []string{redis.URL}, "symmetric_encryption_keys": []string{"key two"}})
 	members := redis.Do("ZRANGE", "asgi:group:jobs-summary", 0, -1)
 	s.mustLoad(layer("one", "{env.ADV_KEY_1} {env.ADV_KEY_2}"), "edgerelay")
@@ -68,7 +69,7 @@ func TestSecretsAreRotatedByReload(t *testing.T) {
 	if now := redis.Do("ZRANGE", "asgi:group:jobs-summary", 0, -1); len(now.([]any)) != 1 || now.([]any)[0] != members.([]any)[0] {
 		t.Errorf("the member %v became %v", members, now)
 	}
-	if current().hub.Broker() != broker {
+	if node.Current().Hub.Broker() != broker {
 		t.Error("the broker was exchanged")
 	}
 }

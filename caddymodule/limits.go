@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/edgerelay/edgerelay/caddymodule/units"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -134,17 +134,17 @@ func (l *Limits) unmarshal(d *caddyfile.Dispenser) error {
 			n, err = strconv.Atoi(value)
 			*to = &n
 		} else if to, ok := sizes[name]; ok {
-			limit := int64(units.MaxBuffer)
+			limit := int64(settings.MaxBuffer)
 			if name == "queue_total" {
-				limit = units.MaxSize
+				limit = settings.MaxSize
 			}
 			var size int64
-			size, err = units.Size(value, limit)
+			size, err = settings.Size(value, limit)
 			n := int(size)
 			*to = &n
 		} else if to, ok := times[name]; ok {
 			var t caddy.Duration
-			t, err = units.Duration(value)
+			t, err = settings.Duration(value)
 			*to = &t
 		} else if name == "subscribe_rate" {
 			var rate float64

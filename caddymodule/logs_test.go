@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/edgerelay/edgerelay/caddymodule/reject"
 )
 
 // messages are the log lines of the source below some directories, as "| level | message |".
@@ -71,12 +73,12 @@ func TestLogLinesAreDocumented(t *testing.T) {
 	if len(rows) < 30 {
 		t.Fatalf("only %d log lines found in the source", len(rows))
 	}
-	for why := range rejections {
+	for why := range reject.Reasons {
 		level := map[slog.Level]string{
 			slog.LevelDebug: "debug", slog.LevelInfo: "info", slog.LevelWarn: "warn",
 			slog.LevelError: "error",
-		}[why.level()]
-		rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.message()))
+		}[why.Level()]
+		rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.Message()))
 	}
 	for _, unwell := range []string{"clients stay connected and what redis still holds is delivered when it is back", "clients stay connected, but what is sent meanwhile is lost to them"} {
 		rows = append(rows, "| error | channel layer is not well; "+unwell+" |")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/docs"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
@@ -93,7 +94,7 @@ func (c *contract) check(method, path string, status int, kind, body string) {
 func TestAdminAPIKeepsItsContract(t *testing.T) {
 	c := newContract(t)
 	var served, documented []string
-	for _, route := range (Admin{}).Routes() {
+	for _, route := range (admin.Admin{}).Routes() {
 		served = append(served, route.Pattern)
 	}
 	for path := range c.paths {

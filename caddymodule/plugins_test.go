@@ -2,18 +2,12 @@ package caddymodule
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/caddyserver/certmagic"
-
+	"github.com/edgerelay/edgerelay/caddymodule/cli"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
@@ -129,88 +123,11 @@ func TestPluginSamples(t *testing.T) {
 	}
 }
 
-func TestModuleStore(t *testing.T) {
-	ctx := context.Background()
-	storage := &certmagic.FileStorage{Path: t.TempDir()}
-	s := moduleStore{storage}
-	if d, err := s.last(ctx, "a"); d != nil || err != nil {
-		t.Fatalf("an empty storage: %v, %v", d, err)
-	}
-	var previous []byte
-	for n := range 4 {
-		wasm := fmt.Append(nil, "module ", n)
-		d, err := s.deploy(ctx, "a", wasm, previous)
-		if err != nil {
-			t.Fatal(err)
-		}
-		last, err := s.last(ctx, "a")
-		if err != nil || last.Hash != plugins.Hash(wasm) || !last.At.Equal(d.At) || previous != nil && last.Previous != plugins.Hash(previous) {
-			t.Errorf("deployment %d: %+v, %v", n, last, err)
-		}
-		if got, err := s.module(ctx, "a", last.Hash); err != nil || !bytes.Equal(got, wasm) {
-			t.Errorf("module %d: %q, %v", n, got, err)
-		}
-		previous = wasm
-	}
-	if keys, err := storage.List(ctx, "edgerelay/plugins/a", false); err != nil || len(keys) != 3 {
-		t.Errorf("kept are %q, %v; want the record and two modules", keys, err)
-	}
-	if _, err := s.module(ctx, "a", plugins.Hash([]byte("module 0"))); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("an old module: %v", err)
-	}
-	for key, damage := range map[string]string{moduleKey("a", plugins.Hash(previous)): "damaged", storeKey("a", "deployment.json"): "{"} {
-		if err := storage.Store(ctx, key, []byte(damage)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := s.module(ctx, "a", plugins.Hash(previous)); err == nil || !strings.Contains(err.Error(), "deploy again") {
-		t.Errorf("a damaged module: %v", err)
-	}
-	if _, err := s.last(ctx, "a"); err == nil || !strings.Contains(err.Error(), "deploy again") {
-		t.Errorf("a damaged record: %v", err)
-	}
-}
-
-// The newer of file and deployment runs.
-func TestNewerModuleRuns(t *testing.T) {
-	ctx := context.Background()
-	dir := t.TempDir()
-	s := moduleStore{&certmagic.FileStorage{Path: filepath.Join(dir, "storage")}}
-	p := &runningPlugin{Plugin: &Plugin{Name: "a", file: filepath.Join(dir, "a.wasm")}}
-	if err := p.load(ctx, s); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("neither file nor deployment: %v", err)
-	}
-	if _, err := s.deploy(ctx, "a", []byte("deployed"), []byte("before")); err != nil {
-		t.Fatal(err)
-	}
-	runs := func(want, from string) {
-		t.Helper()
-		p.version = moduleVersion{}
-		if err := p.load(ctx, s); err != nil || string(p.version.wasm) != want || p.version.from != from {
-			t.Errorf("runs %q from %s, %v; want %q", p.version.wasm, p.version.from, err, want)
-		}
-	}
-	runs("deployed", "deploy")
-	if string(p.previous) != "before" {
-		t.Errorf("a rollback would run %q", p.previous)
-	}
-	if err := os.WriteFile(p.Plugin.file, []byte("file"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for age, want := range map[time.Duration]string{time.Hour: "deployed", -time.Hour: "file"} {
-		at := time.Now().Add(-age)
-		if err := os.Chtimes(p.Plugin.file, at, at); err != nil {
-			t.Fatal(err)
-		}
-		runs(want, map[string]string{"deployed": "deploy", "file": "file"}[want])
-	}
-}
-
 func TestPluginTrial(t *testing.T) {
 	spec := plugins.Spec{Name: "test", Wasm: pluginBytes(t, "actor"), Grants: plugins.Grants}
 	run := func(events string) (string, error) {
 		var out, log bytes.Buffer
-		err := try(&out, &log, spec, strings.NewReader(events), "test")
+		err := cli.Run(&out, &log, spec, strings.NewReader(events), "test")
 		return out.String(), err
 	}
 	out, err := run(`{"do": "drop"}
@@ -254,7 +171,7 @@ func FuzzParseSample(f *testing.F) {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		ev, err := parseSample(line, "test")
+		ev, err := cli.ParseSample(line, "test")
 		if err == nil && (ev.Group == "" || len(ev.Payload) == 0) {
 			t.Errorf("%q is read as group %q, payload %q", line, ev.Group, ev.Payload)
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/edgerelay/edgerelay/caddymodule/auth"
+	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
@@ -28,7 +30,7 @@ func TestReload(t *testing.T) {
 	}
 	limit := func(when string, want int) {
 		t.Helper()
-		if got := current().hub.Limits().GroupsPerConnection; got != want {
+		if got := node.Current().Hub.Limits().GroupsPerConnection; got != want {
 			t.Errorf("%s: at most %d groups, want %d", when, got, want)
 		}
 	}
@@ -47,7 +49,7 @@ func TestReload(t *testing.T) {
 	busy := httptest.NewServer(http.NotFoundHandler())
 	defer busy.Close()
 	const other = "auth caddy\nlimits {\ngroups_per_connection 7\n}\nchannel_layer redis redis://127.0.0.1:1\n"
-	broker := current().hub.Broker()
+	broker := node.Current().Hub.Broker()
 	for name, file := range map[string]string{
 		"adapting":       s.file(other+"\nnonsense", "edgerelay"),
 		"provisioning":   s.file(other+"\nunauthenticated nonsense", "edgerelay"),
@@ -59,10 +61,10 @@ func TestReload(t *testing.T) {
 				t.Fatalf("%s: the configuration was taken", name)
 			}
 			limit("refused in "+name, 1)
-			if _, ok := current().hub.Authorizer().(caddyAuthorizer); ok {
+			if _, ok := node.Current().Hub.Authorizer().(auth.CaddyAuthorizer); ok {
 				t.Errorf("refused in %s: the authorizer is in force", name)
 			}
-			if current().hub.Broker() != broker {
+			if node.Current().Hub.Broker() != broker {
 				t.Errorf("refused in %s: the channel layer was changed", name)
 			}
 			stays("refused in " + name)

@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
-	"github.com/edgerelay/edgerelay/caddymodule/units"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
 )
@@ -110,7 +110,7 @@ func (m *DNS) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "dialect":
 			m.Dialect = value
 		case "every":
-			m.Every, err = units.Duration(value)
+			m.Every, err = settings.Duration(value)
 		default:
 			return d.Errf("dns has no setting %q; it has scheme, port, dialect and every", name)
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
-	"github.com/edgerelay/edgerelay/caddymodule/units"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
 )
@@ -92,7 +92,7 @@ func (m *Postgres) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "port":
 			m.Port, err = strconv.Atoi(value)
 		case "every":
-			m.Every, err = units.Duration(value)
+			m.Every, err = settings.Duration(value)
 		default:
 			return d.Errf("postgres has no setting %q; it has ip, scheme, port and every", name)
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
-	"github.com/edgerelay/edgerelay/caddymodule/units"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
 )
@@ -67,7 +67,7 @@ func (m *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return d.Err("every takes one value")
 		}
 		var err error
-		if m.Every, err = units.Duration(value); err != nil {
+		if m.Every, err = settings.Duration(value); err != nil {
 			return d.Errf("every: %v", err)
 		}
 	}

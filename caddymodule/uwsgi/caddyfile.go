@@ -6,7 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/edgerelay/edgerelay/caddymodule/units"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 )
 
 // UnmarshalCaddyfile reads
@@ -109,7 +109,7 @@ func setModifier(d *caddyfile.Dispenser, to *uint8, text string) error {
 }
 
 func setDuration(d *caddyfile.Dispenser, to *caddy.Duration, text string) error {
-	duration, err := units.PositiveDuration(text)
+	duration, err := settings.PositiveDuration(text)
 	if err != nil {
 		return d.Errf("invalid duration %q: %v", text, err)
 	}
@@ -118,7 +118,7 @@ func setDuration(d *caddyfile.Dispenser, to *caddy.Duration, text string) error 
 }
 
 func setSize(d *caddyfile.Dispenser, to *int64, text string) error {
-	size, err := units.Size(text, units.MaxSize)
+	size, err := settings.Size(text, settings.MaxSize)
 	if err != nil {
 		return d.Err(err.Error())
 	}

@@ -15,12 +15,17 @@ import (
 )
 
 // configPackages hold the structs of the configuration, relative to the module's root. They are parsed, not compiled.
-var configPackages = []string{"caddymodule", "caddymodule/discovery"}
+var configPackages = []string{
+	"caddymodule", "caddymodule/layers", "caddymodule/auth", "caddymodule/discovery", "caddymodule/pluginhost",
+	"caddymodule/node", "caddymodule/console",
+}
 
 // config is the configuration that one or more packages declare.
 type config struct {
 	// structs are the struct types of the package that is being read, by name.
 	structs map[string]*structType
+	// all are the struct types of all packages, by package and name, such as node.Drain.
+	all map[string]*structType
 	// modules are the types that are Caddy modules, in the order of the files.
 	modules []*structType
 }
@@ -35,8 +40,8 @@ type structType struct {
 	embedded []string
 	// grammar are the blocks of Caddyfile that the functions which read this type show in their comments.
 	grammar []string
-	// siblings are the struct types of the same package, by name.
-	siblings map[string]*structType
+	// siblings are the struct types of the same package, by name, and all are those of every package, by package and name.
+	siblings, all map[string]*structType
 }
 
 // field is a setting; several keys where one comment tells of several fields.
@@ -50,7 +55,7 @@ type field struct {
 
 // readConfig reads the Go files of the directories.
 func readConfig(dirs ...string) (*config, error) {
-	c := &config{}
+	c := &config{all: map[string]*structType{}}
 	for _, dir := range dirs {
 		if err := c.readPackage(dir); err != nil {
 			return nil, err
@@ -89,6 +94,7 @@ func (c *config) readPackage(dir string) error {
 		}
 	}
 	for _, s := range c.structs {
+		c.all[filepath.Base(dir)+"."+s.name] = s
 		for _, name := range s.embedded {
 			if e := c.structs[name]; e != nil {
 				s.fields = append(slices.Clone(e.fields), s.fields...)
@@ -119,7 +125,7 @@ func (c *config) addTypes(d *ast.GenDecl) error {
 		if doc == nil {
 			doc = d.Doc
 		}
-		s := &structType{name: spec.Name.Name, doc: doc.Text(), siblings: c.structs}
+		s := &structType{name: spec.Name.Name, doc: doc.Text(), siblings: c.structs, all: c.all}
 		for _, f := range st.Fields.List {
 			if err := s.addField(f); err != nil {
 				return err
@@ -236,4 +242,12 @@ func grammar(doc string) []string {
 		return []string{m[1]}
 	}
 	return nil
+}
+
+// lookup finds a struct type by its name as a field of s has it.
+func (s *structType) lookup(name string) *structType {
+	if t := s.siblings[name]; t != nil {
+		return t
+	}
+	return s.all[name]
 }

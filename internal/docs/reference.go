@@ -92,7 +92,7 @@ func (w *writer) module(s *structType, title string, level int) {
 	var parts []part
 	for _, f := range s.fields {
 		for i, t := range f.types {
-			if inner := s.siblings[structName(t)]; inner != nil && w.placed[inner] == "" {
+			if inner := s.lookup(structName(t)); inner != nil && w.placed[inner] == "" {
 				of := title + ": "
 				if s.id == "edgerelay" {
 					of = ""
@@ -120,7 +120,7 @@ func (w *writer) module(s *structType, title string, level int) {
 	}
 }
 
-// structName is the name of the struct of this package in a type, however it is wrapped.
+// structName is the name of the struct in a type, however it is wrapped.
 func structName(t ast.Expr) string {
 	switch t := t.(type) {
 	case *ast.StarExpr:
@@ -131,6 +131,8 @@ func structName(t ast.Expr) string {
 		return structName(t.Value)
 	case *ast.Ident:
 		return t.Name
+	case *ast.SelectorExpr:
+		return fmt.Sprint(t.X) + "." + t.Sel.Name
 	}
 	return ""
 }
@@ -157,10 +159,13 @@ func (w *writer) typeOf(s *structType, t ast.Expr, namespace string) string {
 		case "json.RawMessage":
 			return "any JSON"
 		default:
+			if anchor := w.placed[s.lookup(name)]; anchor != "" {
+				return "[object](#" + anchor + ")"
+			}
 			return "`" + name + "`"
 		}
 	case *ast.Ident:
-		if anchor := w.placed[s.siblings[t.Name]]; anchor != "" {
+		if anchor := w.placed[s.lookup(t.Name)]; anchor != "" {
 			return "[object](#" + anchor + ")"
 		}
 		switch t.Name {

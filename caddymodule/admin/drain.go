@@ -1,0 +1,81 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/relay/hub"
+)
+
+// serveDrain answers /edgerelay/drain: POST begins a drain, GET tells how far it is, DELETE cancels it.
+func serveDrain(w http.ResponseWriter, r *http.Request) error {
+	answer := func(f func(n *node.Node, r *http.Request) (int, error)) caddy.AdminHandlerFunc {
+		return withNode(r.Method, func(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+			code, err := f(n, r)
+			if err != nil {
+				return caddy.APIError{HTTPStatus: code, Err: err}
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(code)
+			return json.NewEncoder(w).Encode(n.Hub.DrainStatus())
+		})
+	}
+	switch r.Method {
+	case http.MethodGet:
+		return answer(func(*node.Node, *http.Request) (int, error) { return http.StatusOK, nil })(w, r)
+	case http.MethodPost:
+		return answer(beginDrain)(w, r)
+	case http.MethodDelete:
+		return answer(cancelDrain)(w, r)
+	}
+	w.Header().Set("Allow", "GET, POST, DELETE")
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("use POST to begin a drain, GET to see how far it is, DELETE to cancel it")}
+}
+
+// maxDrainBody is the longest body of a drain request in bytes.
+const maxDrainBody = 4 << 10
+
+// beginDrain begins a drain at the pace that the body asks for, else at the configured one.
+func beginDrain(n *node.Node, r *http.Request) (int, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxDrainBody))
+	if err != nil {
+		return http.StatusBadRequest, err
+	}
+	pace := n.StopPace.Load()
+	if pace == nil {
+		pace = &hub.Pace{Duration: node.DrainDefault}
+	}
+	if len(body) > 0 {
+		var d node.Drain
+		if err := caddy.StrictUnmarshalJSON(body, &d); err != nil {
+			return http.StatusBadRequest, fmt.Errorf(`the body must be empty or like {"duration": "30s", "rate": 500}: %w`, err)
+		}
+		p, err := d.Pace()
+		if err != nil {
+			return http.StatusBadRequest, err
+		}
+		if d.Duration != nil || d.Rate != 0 {
+			pace = &p
+		}
+	}
+	n.Hub.Drain(*pace)
+	s := n.Hub.DrainStatus()
+	n.Log.Info("clients are sent to other nodes; new ones are refused until the drain is cancelled or the relay is restarted",
+		"count", s.Open, "over", time.Until(s.Ends).Round(time.Second))
+	return http.StatusAccepted, nil
+}
+
+// cancelDrain lets clients in again.
+func cancelDrain(n *node.Node, _ *http.Request) (int, error) {
+	if !n.Hub.Undrain() {
+		return http.StatusConflict, errors.New("nothing is being drained")
+	}
+	n.Log.Info("the drain is cancelled; new clients are let in again", "count", n.Hub.Stats().Sessions)
+	return http.StatusOK, nil
+}

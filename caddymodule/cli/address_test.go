@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestFindAdmin(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "admin.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	missing := filepath.Join(t.TempDir(), "admin.sock")
+	for _, c := range []struct{ name, flag, environment, socket, want string }{
+		{"flag", "localhost:2020", "localhost:2021", socket, "localhost:2020"},
+		{"environment", "", "unix//run/x.sock|0600", socket, "unix//run/x.sock|0600"},
+		{"socket", "", "", socket, "unix/" + socket},
+		{"default", "", "", missing, "localhost:2019"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			place := findAdmin(c.flag, c.environment, c.socket)
+			if place.address != c.want {
+				t.Errorf("found %s, want %s", place.address, c.want)
+			}
+		})
+	}
+}
+
+func TestAdminErrorsNameWhatWasTried(t *testing.T) {
+	err := findAdmin("", "", "/nowhere/admin.sock").unreachable(errors.New("refused"))
+	for _, word := range []string{"localhost:2019", "/nowhere/admin.sock", "CADDY_ADMIN", "--address", "refused"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not name %s", err, word)
+		}
+	}
+	err = findAdmin("unix//run/x.sock", "", "").unreachable(fmt.Errorf("dial: %w", fs.ErrPermission))
+	if !strings.Contains(err.Error(), "root") {
+		t.Errorf("%q does not tell who may", err)
+	}
+}

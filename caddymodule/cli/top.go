@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
+	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func topCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "top", Short: "Watch a running relay", Args: cobra.NoArgs,
+		Long: "Shows the relay's figures, the groups with most events, the slowest clients, peers and plugins, every few seconds anew, until Ctrl-C.\n" +
+			"With --once, or where the output is no terminal, it shows them once.",
+	}
+	address := adminAddress(cmd)
+	once := cmd.Flags().Bool("once", false, "show it once, after a second of measuring")
+	every := cmd.Flags().Duration("every", 2*time.Second, "time between two views")
+	cmd.RunE = running(func([]string) error {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return watchTop(ctx, *address, *once, max(*every, time.Second))
+	})
+	return cmd
+}
+
+// watchTop shows overviews until ctx ends.
+func watchTop(ctx context.Context, address string, once bool, every time.Duration) error {
+	screen := int(os.Stdout.Fd())
+	if os.Getenv("TERM") == "dumb" || !term.IsTerminal(screen) {
+		once = true
+	}
+	var first admin.Overview // begins to measure groups
+	if err := getAdmin(address, "/edgerelay/overview", &first); err != nil {
+		return err
+	}
+	wait := node.SampleEvery
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		var o admin.Overview
+		if err := getAdmin(address, "/edgerelay/overview", &o); err != nil {
+			return err
+		}
+		var view bytes.Buffer
+		writeTop(&view, &o)
+		if once {
+			_, err := view.WriteTo(os.Stdout)
+			return err
+		}
+		width, height, err := term.GetSize(screen)
+		if err != nil {
+			width, height = 80, 24
+		}
+		draw(os.Stdout, view.String(), width, height)
+		wait = every
+	}
+}
+
+// draw fills a terminal with a text, without flicker: lines are overwritten, not cleared first.
+func draw(w io.Writer, text string, width, height int) {
+	var out strings.Builder
+	out.WriteString("\x1b[H")
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	for i, line := range lines[:min(len(lines), max(height-1, 1))] {
+		if i > 0 {
+			out.WriteString("\r\n")
+		}
+		if cut := []rune(line); len(cut) > width {
+			line = string(cut[:width])
+		}
+		out.WriteString(line + "\x1b[K")
+	}
+	out.WriteString("\r\n\x1b[J")
+	_, _ = io.WriteString(w, out.String())
+}
+
+// writeTop writes an overview as text.
+func writeTop(w io.Writer, o *admin.Overview) {
+	writeStatus(w, &o.NodeStatus)
+	events, connections := make([]float64, len(o.History)), make([]float64, len(o.History))
+	for i, s := range o.History {
+		events[i], connections[i] = s.Events, float64(s.Connections)
+	}
+	fmt.Fprintf(w, "\n%-13s %s\n%-13s %s\n", "events/s", sparkline(events, 60), "connections", sparkline(connections, 60))
+	row := func(format string, args ...any) {
+		fmt.Fprintln(w, strings.TrimRight(printable(fmt.Sprintf(format, args...)), " "))
+	}
+
+	fmt.Fprintf(w, "\n%-48s %10s %12s %6s\n", "TOP GROUPS", "EVENTS/S", "SUBSCRIBERS", "TAILS")
+	for _, g := range o.TopGroups {
+		row("%-48s %10s %12s %6d", g.Group, perSecond(g.Rate), humanize.Comma(int64(g.Subscribers)), g.Tails)
+	}
+	if len(o.SlowestConnections) > 0 {
+		fmt.Fprintf(w, "\n%-10s %-24s %-24s %12s\n", "SLOWEST", "USER", "ADDRESS", "WAITING")
+		for _, c := range o.SlowestConnections {
+			row("%-10d %-24.24s %-24s %12s", c.ID, userOf(c), c.Address, humanize.IBytes(uint64(c.Waiting)))
+		}
+	}
+	if o.Backplane != nil {
+		fmt.Fprintf(w, "\n%-40s %-12s %-10s %8s %8s %8s\n", "PEERS", "STATE", "DIALECT", "RTT", "LAG", "DROPPED")
+		for _, p := range o.Backplane.Peers {
+			row("%-40.40s %-12s %-10s %6.1fms %7.1fs %8d %s", p.URL+p.Address, p.State, p.Dialect, p.RTT*1000, p.Lag, p.Dropped, p.Error)
+		}
+	}
+	if len(o.PluginList) > 0 {
+		fmt.Fprintf(w, "\n%-24s %-14s %10s %10s %10s %10s %8s\n", "PLUGINS", "STATE", "CALLS", "PASS", "DROP", "REPLACE", "FAILED")
+		for _, p := range o.PluginList {
+			row("%-24s %-14s %10d %10d %10d %10d %8d %s", p.Name, stateOf(&p), p.Calls, p.Passed, p.Dropped, p.Replaced, failuresOf(&p), p.LastError)
+		}
+	}
+}
+
+func userOf(c admin.Connection) string {
+	switch {
+	case c.Name != "":
+		return c.Name
+	case c.User != "":
+		return c.User
+	}
+	return "-"
+}
+
+// sparkline draws the last values, the greatest as a full block.
+func sparkline(values []float64, width int) string {
+	values = values[max(0, len(values)-width):]
+	most := 0.0
+	for _, v := range values {
+		most = max(most, v)
+	}
+	line := make([]rune, len(values))
+	for i, v := range values {
+		line[i] = '▁'
+		if most > 0 {
+			line[i] = []rune("▁▂▃▄▅▆▇█")[int(v/most*7.999)]
+		}
+	}
+	return fmt.Sprintf("%s  most %s", string(line), perSecond(most))
+}

@@ -1,0 +1,131 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/edgerelay/edgerelay/caddymodule/guest"
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/layer/cluster"
+)
+
+func init() {
+	caddy.RegisterModule(RedisClusterLayer{})
+}
+
+// RedisClusterLayer is a channel layer of our own on Redis Cluster or Valkey, for sites without Python emitters that have outgrown one
+// Redis: sharded pub/sub (Redis 7). Redis keeps nothing in this layer: events that are sent while a subscription is interrupted are lost.
+// Placeholders such as {env.REDIS_PASSWORD} are replaced.
+type RedisClusterLayer struct {
+	// Addresses are some nodes of the cluster, host:port; the others are found by them. Default: 127.0.0.1:6379.
+	Addresses []string `json:"addresses,omitempty"`
+	// Prefix begins every channel name, and must be the same on every node. Default: edgerelay.
+	Prefix string `json:"prefix,omitempty"`
+	// Username and Password are those of all nodes of the cluster.
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+	// TLS encrypts all connections. Default: plain ones.
+	TLS *RedisTLS `json:"tls,omitempty"`
+	Resync
+
+	settings cluster.Settings
+}
+
+// CaddyModule returns the Caddy module information.
+func (RedisClusterLayer) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.redis_cluster", New: func() caddy.Module { return new(RedisClusterLayer) }}
+}
+
+// Provision checks the settings.
+func (l *RedisClusterLayer) Provision(caddy.Context) error {
+	s := cluster.DefaultSettings()
+	replaced := placeholders.New()
+	if len(l.Addresses) > 0 {
+		s.Addresses = nil
+	}
+	for _, a := range l.Addresses {
+		s.Addresses = append(s.Addresses, replaced.In("address", a))
+	}
+	if l.Prefix != "" {
+		s.Prefix = l.Prefix
+	}
+	s.Username, s.Password = replaced.In("username", l.Username), replaced.In("password", l.Password)
+	if t := l.TLS; t != nil {
+		s.TLS = t.settings(replaced).Config
+	}
+	if err := replaced.Err(); err != nil {
+		return fmt.Errorf("channel_layer redis_cluster: %w", err)
+	}
+	l.settings = s
+	return errors.Join(l.validate(), s.Validate())
+}
+
+// Place implements [ChannelLayer].
+func (l *RedisClusterLayer) Place() string { return l.settings.Place() }
+
+// Open implements [ChannelLayer].
+func (l *RedisClusterLayer) Open(log *slog.Logger) (relay.Broker, error) {
+	return cluster.New(l.settings, log)
+}
+
+// Apply implements [ChannelLayer].
+func (l *RedisClusterLayer) Apply(b relay.Broker) error { return b.(*cluster.Broker).Apply(l.settings) }
+
+// UnmarshalCaddyfile reads
+//
+//	channel_layer redis_cluster [<host:port>...] {
+//		address  <host:port>...
+//		prefix   <prefix>
+//		username <name>
+//		password <password>
+//		tls      { … }
+//		resync   <json>
+//	}
+func (l *RedisClusterLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	l.Addresses = d.RemainingArgs()
+	for d.NextBlock(0) {
+		var err error
+		switch name := d.Val(); name {
+		case "address":
+			addresses := d.RemainingArgs()
+			if len(addresses) == 0 {
+				return d.Err("address takes at least one node, such as 10.0.0.1:6379")
+			}
+			l.Addresses = append(l.Addresses, addresses...)
+		case "prefix":
+			err = oneValue(d, &l.Prefix)
+		case "username":
+			err = oneValue(d, &l.Username)
+		case "password":
+			err = oneValue(d, &l.Password)
+		case "tls":
+			if l.TLS == nil {
+				l.TLS = &RedisTLS{}
+			}
+			if d.CountRemainingArgs() == 0 {
+				err = l.TLS.unmarshal(d)
+			} else {
+				err = d.Err("tls takes a block, which may be empty: tls { }")
+			}
+		case "resync":
+			err = l.unmarshalResync(d)
+		default:
+			err = d.Errf("channel_layer redis_cluster has no setting %q; it has address, prefix, username, password, tls and resync", name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var (
+	_ guest.ChannelLayer = (*RedisClusterLayer)(nil)
+	_ caddy.Provisioner  = (*RedisClusterLayer)(nil)
+)

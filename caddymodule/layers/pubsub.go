@@ -1,0 +1,102 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/edgerelay/edgerelay/caddymodule/guest"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/layer/pubsub"
+)
+
+func init() {
+	caddy.RegisterModule(RedisPubSubLayer{})
+}
+
+// RedisPubSubLayer is the channel layer of channels_redis's RedisPubSubChannelLayer. The settings have the names and defaults of Python's CHANNEL_LAYERS and
+// must be the same there. Redis keeps nothing in this layer: events that are sent while its connection is broken are lost.
+type RedisPubSubLayer struct {
+	RedisCommon
+	Resync
+
+	settings pubsub.Settings
+}
+
+// CaddyModule returns the Caddy module information.
+func (RedisPubSubLayer) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.redis_pubsub", New: func() caddy.Module { return new(RedisPubSubLayer) }}
+}
+
+// Provision checks the settings.
+func (l *RedisPubSubLayer) Provision(caddy.Context) (err error) {
+	s := pubsub.DefaultSettings()
+	if s.Hosts, s.EncryptionKeys, err = l.expand(s.Hosts); err != nil {
+		return fmt.Errorf("channel_layer redis_pubsub: %w", err)
+	}
+	if l.Prefix != "" {
+		s.Prefix = l.Prefix
+	}
+	if l.Serializer != "" {
+		s.Serializer = l.Serializer
+	}
+	l.settings = s
+	return errors.Join(l.validate(), s.Validate())
+}
+
+// Settings returns the settings as the layer takes them, after Provision.
+func (l *RedisPubSubLayer) Settings() pubsub.Settings { return l.settings }
+
+// Place implements [ChannelLayer].
+func (l *RedisPubSubLayer) Place() string { return l.settings.Place() }
+
+// Open implements [ChannelLayer].
+func (l *RedisPubSubLayer) Open(log *slog.Logger) (relay.Broker, error) {
+	return pubsub.New(l.settings, log)
+}
+
+// Apply implements [ChannelLayer].
+func (l *RedisPubSubLayer) Apply(b relay.Broker) error { return b.(*pubsub.Broker).Apply(l.settings) }
+
+// UnmarshalCaddyfile reads
+//
+//	channel_layer redis_pubsub [<url>...] {
+//		url          <url>...
+//		sentinel     { … }
+//		tls          { … }
+//		pool         { … }
+//		prefix       <prefix>
+//		serializer   msgpack|json
+//		symmetric_encryption_keys <key>...
+//		resync       <json>
+//	}
+func (l *RedisPubSubLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	l.URLs = d.RemainingArgs()
+	for d.NextBlock(0) {
+		name := d.Val()
+		known, err := l.unmarshalOption(d)
+		switch {
+		case err != nil:
+			return err
+		case known:
+		case name == "resync":
+			if err := l.unmarshalResync(d); err != nil {
+				return err
+			}
+		case name == "capacity" || name == "channel_capacity" || name == "expiry" || name == "group_expiry":
+			return d.Errf("channel_layer redis_pubsub has no %s, since Redis keeps nothing in it; do the emitters use channels_redis.core.RedisChannelLayer? Then write channel_layer redis", name)
+		default:
+			return d.Errf("channel_layer redis_pubsub has no setting %q; it has %s and resync", name, redisOptions)
+		}
+	}
+	return nil
+}
+
+var (
+	_ guest.ChannelLayer = (*RedisPubSubLayer)(nil)
+	_ caddy.Provisioner  = (*RedisPubSubLayer)(nil)
+)

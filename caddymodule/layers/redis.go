@@ -1,0 +1,167 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/edgerelay/edgerelay/caddymodule/guest"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/layer/redis"
+)
+
+func init() {
+	caddy.RegisterModule(RedisLayer{})
+}
+
+// RedisLayer is the channel layer of channels_redis's RedisChannelLayer. The settings have the names and defaults of Python's CHANNEL_LAYERS and
+// must be the same there.
+type RedisLayer struct {
+	RedisCommon
+	Resync
+	// Capacity is how many messages may wait for one receiver. Default: 100 (AWX: 10000).
+	Capacity int `json:"capacity,omitempty"`
+	// ChannelCapacity is the same for receivers of certain names; the first that matches counts.
+	ChannelCapacity []ChannelCapacity `json:"channel_capacity,omitempty"`
+	// Expiry is how long a message waits. Default: 60s.
+	Expiry caddy.Duration `json:"expiry,omitempty"`
+	// GroupExpiry is how long a membership lasts that is not renewed. Default: 24h (AWX: 157784760s).
+	GroupExpiry caddy.Duration `json:"group_expiry,omitempty"`
+
+	settings redis.Settings
+}
+
+// ChannelCapacity is a capacity for channels of certain names.
+type ChannelCapacity struct {
+	// Pattern is a glob over the whole name or, with Regexp, an expression that matches from its beginning.
+	Pattern string `json:"pattern"`
+	Regexp  bool   `json:"regexp,omitempty"`
+	// Capacity is how many messages may wait.
+	Capacity int `json:"capacity"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (RedisLayer) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.redis", New: func() caddy.Module { return new(RedisLayer) }}
+}
+
+// Provision checks the settings.
+func (l *RedisLayer) Provision(caddy.Context) (err error) {
+	s := redis.DefaultSettings()
+	if s.Hosts, s.EncryptionKeys, err = l.expand(s.Hosts); err != nil {
+		return fmt.Errorf("channel_layer redis: %w", err)
+	}
+	if l.Prefix != "" {
+		s.Prefix = l.Prefix
+	}
+	if l.Capacity != 0 {
+		s.Capacity = l.Capacity
+	}
+	for _, c := range l.ChannelCapacity {
+		s.ChannelCapacity = append(s.ChannelCapacity, redis.ChannelCapacity(c))
+	}
+	if l.Expiry != 0 {
+		s.Expiry = time.Duration(l.Expiry)
+	}
+	if l.GroupExpiry != 0 {
+		s.GroupExpiry = time.Duration(l.GroupExpiry)
+	}
+	if l.Serializer != "" {
+		s.Serializer = l.Serializer
+	}
+	l.settings = s
+	return errors.Join(l.validate(), s.Validate())
+}
+
+// Settings returns the settings as the layer takes them, after Provision.
+func (l *RedisLayer) Settings() redis.Settings { return l.settings }
+
+// Place implements [ChannelLayer].
+func (l *RedisLayer) Place() string { return l.settings.Place() }
+
+// Open implements [ChannelLayer].
+func (l *RedisLayer) Open(log *slog.Logger) (relay.Broker, error) { return redis.New(l.settings, log) }
+
+// Apply implements [ChannelLayer].
+func (l *RedisLayer) Apply(b relay.Broker) error { return b.(*redis.Broker).Apply(l.settings) }
+
+// UnmarshalCaddyfile reads
+//
+//	channel_layer redis [<url>...] {
+//		url          <url>...
+//		sentinel     { … }
+//		tls          { … }
+//		pool         { … }
+//		prefix       <prefix>
+//		serializer   msgpack|json
+//		symmetric_encryption_keys <key>...
+//		capacity     <messages>
+//		channel_capacity [regexp] <pattern> <messages>
+//		expiry       <duration>
+//		group_expiry <duration>
+//		resync       <json>
+//	}
+func (l *RedisLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	l.URLs = d.RemainingArgs()
+	for d.NextBlock(0) {
+		name := d.Val()
+		if known, err := l.unmarshalOption(d); err != nil {
+			return err
+		} else if known {
+			continue
+		}
+		if name == "resync" {
+			if err := l.unmarshalResync(d); err != nil {
+				return err
+			}
+			continue
+		}
+		args := d.RemainingArgs()
+		if name == "channel_capacity" {
+			c := ChannelCapacity{}
+			if len(args) == 3 && args[0] == "regexp" {
+				c.Regexp, args = true, args[1:]
+			}
+			if len(args) != 2 {
+				return d.Err("channel_capacity takes a pattern and a number: channel_capacity http.request* 20, or channel_capacity regexp ^http 20")
+			}
+			n, err := strconv.Atoi(args[1])
+			if err != nil {
+				return d.Errf("channel_capacity: %v", err)
+			}
+			c.Pattern, c.Capacity = args[0], n
+			l.ChannelCapacity = append(l.ChannelCapacity, c)
+			continue
+		}
+		if len(args) != 1 {
+			return d.Errf("%s takes one value", name)
+		}
+		var err error
+		switch name {
+		case "capacity":
+			l.Capacity, err = strconv.Atoi(args[0])
+		case "expiry":
+			l.Expiry, err = settings.Duration(args[0])
+		case "group_expiry":
+			l.GroupExpiry, err = settings.Duration(args[0])
+		default:
+			return d.Errf("channel_layer redis has no setting %q; it has %s, capacity, channel_capacity, expiry, group_expiry and resync", name, redisOptions)
+		}
+		if err != nil {
+			return d.Errf("%s: %v", name, err)
+		}
+	}
+	return nil
+}
+
+var (
+	_ guest.ChannelLayer = (*RedisLayer)(nil)
+	_ caddy.Provisioner  = (*RedisLayer)(nil)
+)

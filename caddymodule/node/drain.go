@@ -1,0 +1,110 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
+	"github.com/edgerelay/edgerelay/relay/hub"
+)
+
+// drainDefault is the pace of a drain that is asked for without saying one.
+const DrainDefault = 30 * time.Second
+
+// Drain says how fast clients are sent to other nodes when this one stops, and when the admin API asks for it. Where it is
+// not configured, clients are told at once when the relay stops.
+type Drain struct {
+	// Duration is the time over which goodbyes are spread evenly. Default: 30s, or as long as Rate needs.
+	Duration *caddy.Duration `json:"duration,omitempty"`
+	// Rate is how many clients may be sent away in a second; where it needs more time than Duration, it prevails. Default: any number.
+	Rate float64 `json:"rate,omitempty"`
+}
+
+// pace returns the pace that d means.
+func (d *Drain) Pace() (hub.Pace, error) {
+	switch {
+	case d == nil:
+		return hub.Pace{Duration: DrainDefault}, nil
+	case !(d.Rate >= 0 && d.Rate <= math.MaxInt32):
+		return hub.Pace{}, errors.New("drain: rate is a number of clients a second, or 0 for any number")
+	case d.Duration != nil && (*d.Duration < 0 || time.Duration(*d.Duration) > 24*time.Hour):
+		return hub.Pace{}, errors.New("drain: duration is between 0s and 24h")
+	}
+	p := hub.Pace{Rate: d.Rate}
+	if d.Duration != nil {
+		p.Duration = time.Duration(*d.Duration)
+	} else if d.Rate == 0 {
+		p.Duration = DrainDefault
+	}
+	return p, nil
+}
+
+// unmarshal reads
+//
+//	drain [<duration>] {
+//		duration <duration>
+//		rate <clients a second>
+//	}
+func (d *Drain) Unmarshal(from *caddyfile.Dispenser) error {
+	take := func(value string) error {
+		t, err := settings.Duration(value)
+		d.Duration = &t
+		return err
+	}
+	if from.NextArg() {
+		if err := take(from.Val()); err != nil {
+			return from.Errf("drain %s: %v", from.Val(), err)
+		}
+		if from.NextArg() {
+			return from.ArgErr()
+		}
+	}
+	for from.NextBlock(1) {
+		name := from.Val()
+		var value string
+		if !from.AllArgs(&value) {
+			return from.Errf("drain: %s takes one value", name)
+		}
+		var err error
+		switch name {
+		case "duration":
+			err = take(value)
+		case "rate":
+			if d.Rate, err = strconv.ParseFloat(value, 64); err == nil && !(d.Rate >= 0 && d.Rate <= math.MaxInt32) { // JSON knows neither NaN nor infinity
+				err = errors.New("it is a number of clients a second")
+			}
+		default:
+			return from.Errf("drain has no setting %q; it has duration and rate", name)
+		}
+		if err != nil {
+			return from.Errf("drain: %s %s: %v", name, value, err)
+		}
+	}
+	return nil
+}
+
+// drainForStop sends clients away at the configured pace because the node is about to end. Without one it does nothing.
+func (n *Node) drainForStop() {
+	pace := n.StopPace.Load()
+	if pace == nil {
+		return
+	}
+	p := *pace
+	if s := n.Hub.DrainStatus(); s.State == "draining" { // never slower than it has begun
+		p = hub.Pace{Duration: min(time.Until(s.Ends), p.Over(s.Clients-s.Told))}
+	}
+	n.Hub.Drain(p)
+	s := n.Hub.DrainStatus()
+	if s.Open > 0 {
+		n.Log.Info("clients are sent to other nodes before the relay stops", "count", s.Open, "over", time.Until(s.Ends).Round(time.Second))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Until(s.Ends)+closeWait)
+	defer cancel()
+	_ = n.Hub.Drained(ctx) // who is still there then is cut off
+}

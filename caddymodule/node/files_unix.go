@@ -1,0 +1,44 @@
+//go:build unix
+
+package node
+
+import (
+	"math"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// openFiles is how many file descriptors this process may have, 0 if there is no limit. Go has raised the soft limit to the hard one.
+func openFiles() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
+		return 0
+	}
+	return int(limit.Cur)
+}
+
+// usedFiles is how many of the file descriptors from from to below to are open.
+func usedFiles(from, to int) int {
+	used := 0
+	fds := make([]unix.PollFd, min(to-from, 1024))
+	for ; from < to; from += len(fds) {
+		fds = fds[:min(len(fds), to-from)]
+		for i := range fds {
+			fds[i] = unix.PollFd{Fd: int32(from + i)}
+		}
+		for {
+			if _, err := unix.Poll(fds, 0); err == nil {
+				break
+			} else if err != unix.EINTR && err != unix.EAGAIN {
+				return used + to - from // as if none were left
+			}
+		}
+		for _, f := range fds {
+			if f.Revents&unix.POLLNVAL == 0 {
+				used++
+			}
+		}
+	}
+	return used
+}

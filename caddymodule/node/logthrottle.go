@@ -1,0 +1,96 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// logBurst is how many lines with one message may come at once, logRate how many a second then.
+	logBurst = 50
+	logRate  = 1
+	// logMessages bounds how many messages are counted. There are fewer: each is a constant in the code.
+	logMessages = 1024
+)
+
+// throttled is a [slog.Handler] that lets lines of one message through at a bounded rate, so that no number of clients, peers or
+// failures floods the log. The next line that passes says how many did not.
+type throttled struct {
+	to   slog.Handler
+	book *logMeter
+}
+
+// logMeter is how much of each message has been logged.
+type logMeter struct {
+	Suppressed atomic.Uint64
+	now        func() time.Time
+
+	mu       sync.Mutex
+	messages map[string]*budget
+}
+
+// budget is what may still be logged of one message.
+type budget struct {
+	tokens  float64
+	since   time.Time
+	skipped int // since the last line that passed
+}
+
+func newThrottled(to slog.Handler) throttled {
+	return throttled{to, &logMeter{now: time.Now, messages: map[string]*budget{}}}
+}
+
+// Enabled implements [slog.Handler].
+func (t throttled) Enabled(ctx context.Context, level slog.Level) bool {
+	return t.to.Enabled(ctx, level)
+}
+
+// Handle implements [slog.Handler].
+func (t throttled) Handle(ctx context.Context, r slog.Record) error {
+	skipped, ok := t.book.pass(r.Message)
+	if !ok {
+		return nil
+	}
+	if skipped > 0 {
+		r.AddAttrs(slog.Int("suppressed", skipped))
+	}
+	return t.to.Handle(ctx, r)
+}
+
+// WithAttrs implements [slog.Handler].
+func (t throttled) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return throttled{t.to.WithAttrs(attrs), t.book}
+}
+
+// WithGroup implements [slog.Handler].
+func (t throttled) WithGroup(name string) slog.Handler {
+	return throttled{t.to.WithGroup(name), t.book}
+}
+
+// pass reports whether a line may be logged, and how many with its message were not since the last one that was.
+func (b *logMeter) pass(message string) (skipped int, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	m := b.messages[message]
+	if m == nil {
+		if len(b.messages) >= logMessages {
+			clear(b.messages)
+		}
+		m = &budget{tokens: logBurst, since: now}
+		b.messages[message] = m
+	}
+	m.tokens = min(logBurst, m.tokens+now.Sub(m.since).Seconds()*logRate)
+	m.since = now
+	if m.tokens < 1 {
+		m.skipped++
+		b.Suppressed.Add(1)
+		return 0, false
+	}
+	m.tokens--
+	skipped, m.skipped = m.skipped, 0
+	return skipped, true
+}

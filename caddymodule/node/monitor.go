@@ -1,0 +1,191 @@
+package node
+
+import (
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay/hub"
+)
+
+const (
+	// sampleEvery is the time between two samples, historySize how many are kept.
+	SampleEvery = time.Second
+	historySize = 120
+	// lagOver is how many samples the lag of a status is of.
+	lagOver = 30
+)
+
+// monitor samples the hub's figures once a second, so that rates and their recent past are there when somebody looks. Its methods
+// are safe for concurrent use.
+type monitor struct {
+	hub  *hub.Hub
+	stop func()
+
+	mu      sync.Mutex
+	last    hub.Stats
+	history []Sample  // the oldest first
+	lags    []hub.Lag // as many as lagOver, the oldest first
+	// The channel layer's repairs, and when their number last changed.
+	repairs    uint64
+	repairedAt time.Time
+
+	also []func(now time.Time)
+
+	measuring sync.Mutex
+	measured  time.Time // when groups were last measured
+}
+
+// sample is what happened in one second, and what there was at its end.
+type Sample struct {
+	// Connections is the number of open connections.
+	Connections int `json:"connections"`
+	// Groups is the number of groups with a subscriber.
+	Groups int `json:"groups"`
+	// Events, Deliveries, Bytes and Dropped are rates per second.
+	Events float64 `json:"events"`
+	// Deliveries counts each event once for each of its receivers.
+	Deliveries float64 `json:"deliveries"`
+	// Bytes counts the bytes of these deliveries.
+	Bytes float64 `json:"bytes"`
+	// Dropped counts the deliveries that failed, and the events that no browser could read.
+	Dropped float64 `json:"dropped"`
+	// Lag is how long 99 of 100 deliveries of the second took at most, in seconds; 0 if there were none.
+	Lag float64 `json:"lag"`
+}
+
+// lagStatus is how long deliveries took from the emitter to the socket, in seconds, as far as a histogram tells: the upper bounds of its buckets.
+type LagStatus struct {
+	// P50 is the median.
+	P50 float64 `json:"p50"`
+	// P99 is the 99th percentile.
+	P99 float64 `json:"p99"`
+}
+
+// newMonitor begins to sample a hub's metrics.
+func newMonitor(hub *hub.Hub) *monitor {
+	m := &monitor{hub: hub, last: hub.Stats(), measured: time.Now()}
+	tick, done, ended := time.NewTicker(SampleEvery), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		before := time.Now()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			now := time.Now()
+			m.sample(now, now.Sub(before))
+			m.mu.Lock()
+			also := m.also
+			m.mu.Unlock()
+			for _, f := range also {
+				f(now)
+			}
+			before = now
+		}
+	}()
+	m.stop = sync.OnceFunc(func() {
+		tick.Stop()
+		close(done)
+		<-ended
+	})
+	return m
+}
+
+// alsoEverySample has f called after each sample.
+func (m *monitor) AlsoEverySample(f func(now time.Time)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.also = append(m.also[:len(m.also):len(m.also)], f)
+}
+
+func (m *monitor) sample(now time.Time, elapsed time.Duration) {
+	s := m.hub.Stats()
+	var repairs uint64
+	if b := m.hub.Broker(); b != nil {
+		repairs = b.Health().Repairs
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if repairs > m.repairs {
+		m.repairedAt = now
+	}
+	m.repairs = repairs
+	rate := func(after, before uint64) float64 { return float64(after-before) / elapsed.Seconds() }
+	l := m.last
+	m.last = s
+	if len(m.lags) == lagOver {
+		m.lags = append(m.lags[:0], m.lags[1:]...)
+	}
+	m.lags = append(m.lags, s.Lag)
+	if len(m.history) == historySize {
+		m.history = append(m.history[:0], m.history[1:]...)
+	}
+	m.history = append(m.history, Sample{
+		Connections: s.Sessions, Groups: s.Groups,
+		Events:     rate(s.EventsFromLayer+s.EventsFromPeers, l.EventsFromLayer+l.EventsFromPeers),
+		Deliveries: rate(s.Deliveries, l.Deliveries),
+		Bytes:      rate(s.Bytes, l.Bytes),
+		Dropped:    rate(s.Missed+s.Invalid, l.Missed+l.Invalid),
+		Lag:        quantile(&s.Lag, &l.Lag, 0.99),
+	})
+}
+
+// recent returns the samples there are, the oldest first, and when a membership last had to be put back.
+func (m *monitor) Recent() (history []Sample, repairedAt time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]Sample{}, m.history...), m.repairedAt
+}
+
+// now returns the newest sample.
+func (m *monitor) Now() Sample {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.history) == 0 {
+		return Sample{Connections: m.last.Sessions, Groups: m.last.Groups}
+	}
+	return m.history[len(m.history)-1]
+}
+
+// lag returns the lag of the last half minute.
+func (m *monitor) Lag() LagStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.lags) == 0 {
+		return LagStatus{}
+	}
+	return LagStatus{quantile(&m.last.Lag, &m.lags[0], 0.5), quantile(&m.last.Lag, &m.lags[0], 0.99)}
+}
+
+// quantile returns the upper bound, in seconds, of the bucket in which a quantile of the deliveries between two histograms
+// is; 0 if there were none.
+func quantile(after, before *hub.Lag, q float64) float64 {
+	total := uint64(0)
+	for i := range after.Counts {
+		total += after.Counts[i] - before.Counts[i]
+	}
+	if total == 0 {
+		return 0
+	}
+	rank := uint64(q * float64(total))
+	for i, bound := range hub.LagBounds {
+		n := after.Counts[i] - before.Counts[i]
+		if n > rank {
+			return bound.Seconds()
+		}
+		rank -= n
+	}
+	return 2 * hub.LagBounds[len(hub.LagBounds)-1].Seconds()
+}
+
+// measureGroups brings the rates of groups up to date, if nobody has done so within the last second.
+func (m *monitor) MeasureGroups() {
+	m.measuring.Lock()
+	defer m.measuring.Unlock()
+	if elapsed := time.Since(m.measured); elapsed >= SampleEvery {
+		m.measured = m.measured.Add(elapsed)
+		m.hub.MeasureGroups(elapsed)
+	}
+}

@@ -1,0 +1,22 @@
+package node
+
+import (
+	"runtime/debug"
+	"sync"
+)
+
+// version is the relay's, as it was built into this Caddy.
+var Version = sync.OnceValue(func() (v struct{ Relay, Go string }) {
+	v.Relay = "unknown"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.Go = info.GoVersion
+	for _, m := range append(info.Deps, &info.Main) {
+		if m.Path == "github.com/edgerelay/edgerelay" {
+			v.Relay = m.Version
+		}
+	}
+	return v
+})

@@ -1,0 +1,322 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/edgerelay/edgerelay/internal/lanes"
+	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
+	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+)
+
+// pluginHost runs a node's plugins. It lives with the node, so that instances survive reloads. Its methods are safe for concurrent use.
+type Host struct {
+	hub      *hub.Hub
+	log      *slog.Logger
+	Pipeline *plugins.Pipeline
+	Lanes    *lanes.Lanes
+	stop     context.CancelFunc
+	watching sync.WaitGroup
+
+	mu      sync.Mutex // held by who changes something, for as long as it takes to compile
+	store   Store
+	sources map[string]func() // by group: ends the membership that plugins need
+
+	shown   sync.Mutex       // guards what follows against readers that do not wait for a change
+	running []*RunningPlugin // in the order of the pipeline
+}
+
+// sourceWait is how long a reload waits for the membership in plugins' groups.
+const sourceWait = 2 * time.Second
+
+// runningPlugin is a configured plugin and the module that it runs.
+type RunningPlugin struct {
+	*Plugin
+	Version  ModuleVersion
+	Previous []byte // the module before; nil if there was none
+	file     fileState
+	refused  refusal
+}
+
+// moduleVersion is a module and where it is from.
+type ModuleVersion struct {
+	Wasm []byte
+	// from is "file" or "deploy".
+	From string
+	// at is when the file was changed or the module was deployed; the newer one runs.
+	at time.Time
+}
+
+// refusal is a new version that was not taken.
+type refusal struct {
+	from string // "file", "deploy", "storage" or "samples"
+	what string // identifies the version, so that it is tried once
+	err  error
+}
+
+// newPipeline returns an empty pipeline that keeps compiled modules in Caddy's data directory, if it can.
+func newPipeline(log *slog.Logger) (*plugins.Pipeline, error) {
+	dir := filepath.Join(caddy.AppDataDir(), "edgerelay", "plugins-cache")
+	pipeline, err := plugins.New(plugins.Options{CacheDir: dir, Logger: log})
+	if err == nil {
+		return pipeline, nil
+	}
+	log.Warn("compiled plugins are not kept on disk; every start compiles them again", "error", err)
+	return plugins.New(plugins.Options{Logger: log})
+}
+
+// newPluginHost logs to log; what plugins write, which is bounded already, to lines.
+func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
+	pipeline, err := newPipeline(lines)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	h := &Host{
+		hub: hub, log: log, Pipeline: pipeline, stop: stop, sources: map[string]func(){},
+	}
+	// The copy of every event that AWX's nodes send each other passes no plugin.
+	h.Lanes = lanes.New(pipeline, hub.Forward, lanes.Options{Exempt: []string{awx.BroadcastGroup}, Losses: hub})
+	h.watching.Go(func() { h.watch(ctx) })
+	hub.SetInterceptor(h.Lanes)
+	return h, nil
+}
+
+// apply makes list the pipeline, with the newest module of each plugin. If one is refused, nothing changes.
+func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next, err := load(ctx, list, store)
+	if err != nil {
+		return err
+	}
+	for _, p := range next {
+		if old := h.find(p.Name); old != nil {
+			p.Previous = old.Previous
+			if old.Version.hash() != p.Version.hash() {
+				p.Previous = old.Version.Wasm
+			}
+		}
+	}
+	if err := h.Lanes.Apply(ctx, specs(next)); err != nil {
+		return fmt.Errorf("edgerelay: %w", err)
+	}
+	h.store = store
+	h.show(func() { h.running = next })
+	h.joinSources()
+	return nil
+}
+
+// load finds the newest module of each plugin.
+func load(ctx context.Context, list []*Plugin, store Store) ([]*RunningPlugin, error) {
+	next := make([]*RunningPlugin, len(list))
+	var faults []error
+	for i, p := range list {
+		next[i] = &RunningPlugin{Plugin: p}
+		if err := next[i].Load(ctx, store); err != nil {
+			faults = append(faults, fmt.Errorf("edgerelay: %w", err))
+		}
+	}
+	return next, errors.Join(faults...)
+}
+
+func (p *RunningPlugin) Load(ctx context.Context, store Store) error {
+	var fileErr error
+	if p.file, fileErr = stateOf(p.Plugin.path); fileErr == nil {
+		p.Version.Wasm, fileErr = os.ReadFile(p.Plugin.path)
+		p.Version.From, p.Version.at = "file", p.file.changed
+	}
+	d, err := store.Last(ctx, p.Name)
+	if err != nil {
+		return err
+	}
+	if d == nil || fileErr == nil && !d.At.After(p.Version.at) {
+		if fileErr != nil {
+			return fmt.Errorf("plugin %s: read its module: %w", p.Name, fileErr)
+		}
+		return nil
+	}
+	if p.Version, err = deployed(ctx, store, p.Name, d); err != nil {
+		return err
+	}
+	if d.Previous != "" {
+		p.Previous, err = store.Module(ctx, p.Name, d.Previous)
+		if errors.Is(err, fs.ErrNotExist) { // a rollback is all that is lost
+			p.Previous, err = nil, nil
+		}
+	}
+	return err
+}
+
+// deployed loads the module of a deployment.
+func deployed(ctx context.Context, store Store, name string, d *deployment) (ModuleVersion, error) {
+	wasm, err := store.Module(ctx, name, d.Hash)
+	return ModuleVersion{Wasm: wasm, From: "deploy", at: d.At}, err
+}
+
+func (v *ModuleVersion) hash() string { return plugins.Hash(v.Wasm) }
+
+// checkPlugins does what apply would, without effect: it is what `caddy validate` wants to know.
+func Check(ctx context.Context, list []*Plugin, store Store) error {
+	if len(list) == 0 {
+		return nil
+	}
+	next, err := load(ctx, list, store)
+	if err != nil {
+		return err
+	}
+	pipeline, err := newPipeline(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pipeline.Close() }()
+	if err := pipeline.Apply(ctx, specs(next)); err != nil {
+		return fmt.Errorf("edgerelay: %w", err)
+	}
+	return nil
+}
+
+// specs are the settings and modules of plugins.
+func specs(list []*RunningPlugin) []plugins.Spec {
+	specs := make([]plugins.Spec, len(list))
+	for i, p := range list {
+		specs[i] = p.spec
+		specs[i].Wasm = p.Version.Wasm
+	}
+	return specs
+}
+
+// find returns a running plugin by its name. h.mu or h.shown is held.
+func (h *Host) find(name string) *RunningPlugin {
+	for _, p := range h.running {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+var (
+	ErrNoPlugin   = errors.New("there is no such plugin in the configuration")
+	ErrNoPrevious = errors.New("there is no other module to go back to")
+)
+
+// deploy makes wasm the module of a plugin on every node of the storage. A module that is refused changes nothing.
+func (h *Host) Deploy(ctx context.Context, name string, wasm []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.deployLocked(ctx, name, wasm)
+}
+
+func (h *Host) deployLocked(ctx context.Context, name string, wasm []byte) error {
+	p := h.find(name)
+	if p == nil {
+		return fmt.Errorf("%q: %w", name, ErrNoPlugin)
+	}
+	spec := p.spec
+	spec.Wasm = wasm
+	if err := h.Pipeline.Check(ctx, spec); err != nil {
+		return err
+	}
+	previous := p.Version.Wasm
+	if p.Version.hash() == plugins.Hash(wasm) {
+		previous = p.Previous
+	}
+	d, err := h.store.Deploy(ctx, name, wasm, previous)
+	if d == nil {
+		return err
+	}
+	if err != nil {
+		h.log.Warn("a plugin's deployment could not be finished in order", "plugin", name, "error", err)
+	}
+	return h.run(ctx, p, ModuleVersion{Wasm: wasm, From: "deploy", at: d.At})
+}
+
+// rollback deploys the module that ran before.
+func (h *Host) Rollback(ctx context.Context, name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.find(name)
+	if p == nil {
+		return fmt.Errorf("%q: %w", name, ErrNoPlugin)
+	}
+	if p.Previous == nil {
+		return fmt.Errorf("%q: %w", name, ErrNoPrevious)
+	}
+	return h.deployLocked(ctx, name, p.Previous)
+}
+
+// run swaps a plugin's module. h.mu is held.
+func (h *Host) run(ctx context.Context, p *RunningPlugin, v ModuleVersion) error {
+	if err := h.Pipeline.Deploy(ctx, p.Name, v.Wasm); err != nil {
+		return err
+	}
+	before := p.Version
+	h.show(func() {
+		if before.hash() != v.hash() {
+			p.Previous = before.Wasm
+		}
+		p.Version, p.refused = v, refusal{}
+	})
+	if before.hash() != v.hash() {
+		h.log.Info("a plugin runs another module", "plugin", p.Name, "from", v.From, "hash", v.hash(), "before", before.hash())
+	}
+	return nil
+}
+
+// show makes a change that readers see.
+func (h *Host) show(change func()) {
+	h.shown.Lock()
+	defer h.shown.Unlock()
+	change()
+}
+
+// joinSources makes the node a member of the groups that plugins take events from to send them elsewhere, even if no client
+// of this node listens there. Patterns cannot be joined. h.mu is held.
+func (h *Host) joinSources() {
+	wanted := map[string]bool{}
+	for _, p := range h.running {
+		if p.Shadow || p.ShadowOf != "" || !slices.Contains(p.Grants, string(plugins.GrantEmit)) {
+			continue
+		}
+		for _, g := range p.Groups {
+			if !strings.Contains(g, "*") && relay.ValidGroup(g) {
+				wanted[g] = true
+			}
+		}
+	}
+	for g, leave := range h.sources {
+		if !wanted[g] {
+			leave()
+			delete(h.sources, g)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), sourceWait) // after it the layer goes on by itself
+	defer cancel()
+	for g := range wanted {
+		if h.sources[g] == nil {
+			h.sources[g] = h.hub.Listen(ctx, g, func(relay.Event) {})
+		}
+	}
+}
+
+// close ends all plugins. From then on events of their groups end here.
+func (h *Host) Close() error {
+	h.stop()
+	h.watching.Wait()
+	h.Lanes.Close()
+	return h.Pipeline.Close()
+}

@@ -1,0 +1,43 @@
+package pluginhost
+
+import (
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// pluginStatus is a plugin as GET /edgerelay/plugins shows it.
+type Status struct {
+	plugins.Health
+	// File is the file of the configuration; From says whether the running module is from there ("file") or was deployed ("deploy"),
+	// and At since when it is that.
+	File string    `json:"file"`
+	From string    `json:"from"`
+	At   time.Time `json:"at"`
+	// Previous is the hash of the module that a rollback deploys.
+	Previous string `json:"previous,omitempty"`
+	// Refused says why a newer module was not taken.
+	Refused string `json:"refused,omitempty"`
+}
+
+// status lists the plugins in their order.
+func (h *Host) Status() []Status {
+	healths := h.Pipeline.Health()
+	h.shown.Lock()
+	defer h.shown.Unlock()
+	list := []Status{}
+	for _, health := range healths {
+		s := Status{Health: health}
+		if p := h.find(health.Name); p != nil {
+			s.File, s.From, s.At = p.Plugin.path, p.Version.From, p.Version.at
+			if p.Previous != nil {
+				s.Previous = plugins.Hash(p.Previous)
+			}
+			if p.refused.err != nil {
+				s.Refused = p.refused.err.Error()
+			}
+		}
+		list = append(list, s)
+	}
+	return list
+}

@@ -1,0 +1,116 @@
+package pluginhost
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// deployment says which module of a plugin was deployed last, for all nodes that share a storage.
+type deployment struct {
+	// Hash and Previous name modules by content, see [plugins.Hash]; Previous is what a rollback deploys, and may be empty.
+	Hash     string `json:"hash"`
+	Previous string `json:"previous,omitempty"`
+	// At is when it was deployed.
+	At time.Time `json:"at"`
+}
+
+// moduleStore keeps deployed modules in Caddy's storage:
+//
+//	edgerelay/plugins/<name>/deployment.json
+//	edgerelay/plugins/<name>/<hash>.wasm
+type Store struct{ Storage certmagic.Storage }
+
+func StoreKey(name, file string) string { return path.Join("edgerelay", "plugins", name, file) }
+
+func ModuleKey(name, hash string) string { return StoreKey(name, hash+".wasm") }
+
+// last returns a plugin's last deployment, nil if there is none.
+func (s Store) Last(ctx context.Context, name string) (*deployment, error) {
+	b, err := s.Storage.Load(ctx, StoreKey(name, "deployment.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: ask the storage for a deployment: %w", name, err)
+	}
+	var d deployment
+	if err := json.Unmarshal(b, &d); err != nil || d.Hash == "" {
+		return nil, fmt.Errorf("plugin %s: the deployment in the storage cannot be read (%v): deploy again", name, err)
+	}
+	return &d, nil
+}
+
+// module returns a module that was deployed.
+func (s Store) Module(ctx context.Context, name, hash string) ([]byte, error) {
+	wasm, err := s.Storage.Load(ctx, ModuleKey(name, hash))
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: load the deployed module %.12s: %w", name, hash, err)
+	}
+	if plugins.Hash(wasm) != hash {
+		return nil, fmt.Errorf("plugin %s: the module %.12s in the storage is damaged: deploy again", name, hash)
+	}
+	return wasm, nil
+}
+
+// deploy makes wasm the module of a plugin and keeps previous, which may be nil, for a rollback.
+func (s Store) Deploy(ctx context.Context, name string, wasm, previous []byte) (_ *deployment, err error) {
+	fail := func(err error) (*deployment, error) {
+		if FullDisk(err) {
+			err = fmt.Errorf("%w: make room and deploy again; the module before runs on", err)
+		}
+		return nil, fmt.Errorf("plugin %s: keep the module in the storage: %w", name, err)
+	}
+	lock := "edgerelay-plugin-" + name
+	if err := s.Storage.Lock(ctx, lock); err != nil {
+		return fail(err)
+	}
+	defer func() { err = errors.Join(err, s.Storage.Unlock(context.WithoutCancel(ctx), lock)) }()
+	d := &deployment{Hash: plugins.Hash(wasm), At: time.Now()}
+	if last, err := s.Last(ctx, name); err == nil && last != nil && !d.At.After(last.At) { // another node's clock is ahead
+		d.At = last.At.Add(1)
+	}
+	keep := map[string][]byte{d.Hash: wasm}
+	if previous != nil {
+		d.Previous = plugins.Hash(previous)
+		keep[d.Previous] = previous
+	}
+	for hash, module := range keep {
+		if err := s.Storage.Store(ctx, ModuleKey(name, hash), module); err != nil {
+			return fail(err)
+		}
+	}
+	record, err := json.Marshal(d)
+	if err != nil {
+		return fail(err)
+	}
+	if err := s.Storage.Store(ctx, StoreKey(name, "deployment.json"), record); err != nil {
+		return fail(err)
+	}
+	keys, err := s.Storage.List(ctx, StoreKey(name, ""), false)
+	if err != nil {
+		return d, nil // old modules are left over, nothing more
+	}
+	for _, key := range keys {
+		hash, isModule := strings.CutSuffix(path.Base(key), ".wasm")
+		if isModule && keep[hash] == nil {
+			_ = s.Storage.Delete(ctx, key)
+		}
+	}
+	return d, nil
+}
+
+// fullDisk tells whether there was no room for something.
+func FullDisk(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}

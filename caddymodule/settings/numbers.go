@@ -1,0 +1,68 @@
+// Package settings reads sizes and durations in a Caddyfile. All values are bounded, so that no setting overflows where it
+// is used.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/dustin/go-humanize"
+)
+
+// MaxBuffer is the greatest size of a buffer in memory: 2 GiB, less a byte.
+const MaxBuffer = math.MaxInt32
+
+// MaxSize is the greatest of all other sizes: 1 EiB.
+const MaxSize = 1 << 60
+
+// MaxDuration is the greatest duration, some 30 years: three times as much can be added to any time.
+const MaxDuration = 10_000 * 24 * time.Hour
+
+// Size reads a number of bytes, such as 64KiB, of limit bytes at most.
+func Size(text string, limit int64) (int64, error) {
+	n, err := humanize.ParseBytes(text)
+	if err != nil {
+		return 0, fmt.Errorf("invalid size %q; use a value such as 64KiB", text)
+	}
+	if n > uint64(limit) {
+		return 0, fmt.Errorf("%s is too much; use %s at most", text, humanize.IBytes(uint64(limit)))
+	}
+	return int64(n), nil
+}
+
+var errDuration = errors.New("this is no duration; write it like 30s, 5m or 1d")
+
+// Duration reads a duration as Caddy writes it; a bare number is seconds, as in Python's settings. It is not negative.
+func Duration(text string) (caddy.Duration, error) {
+	if n, err := strconv.ParseFloat(text, 64); err == nil {
+		if !(n >= 0 && n <= math.MaxInt32) { // NaN is neither
+			return 0, errDuration
+		}
+		return bounded(time.Duration(n * float64(time.Second)))
+	}
+	d, err := caddy.ParseDuration(text)
+	if err != nil || d < 0 {
+		return 0, errDuration
+	}
+	return bounded(d)
+}
+
+func bounded(d time.Duration) (caddy.Duration, error) {
+	if d > MaxDuration {
+		return 0, fmt.Errorf("%v is too long; use %dd at most", d, MaxDuration/(24*time.Hour))
+	}
+	return caddy.Duration(d), nil
+}
+
+// PositiveDuration is Duration for settings that cannot be 0.
+func PositiveDuration(text string) (caddy.Duration, error) {
+	d, err := Duration(text)
+	if err == nil && d == 0 {
+		err = errors.New("it must be above 0")
+	}
+	return d, err
+}
