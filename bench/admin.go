@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// metric reads one figure without labels from Caddy's metrics.
+// metric reads one metric of Caddy and adds up its label values.
 func metric(admin, name string) (float64, error) {
 	var text strings.Builder
 	if err := ask(admin, "/metrics", &text); err != nil {
@@ -23,7 +23,8 @@ func metric(admin, name string) (float64, error) {
 		if !ok || rest[0] != ' ' && rest[0] != '{' {
 			continue
 		}
-		value, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(strings.TrimSpace(rest), ' ')+1:]), 64)
+		fields := strings.Fields(rest)
+		value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
 		if err != nil {
 			return 0, fmt.Errorf("read metric %s: %w", name, err)
 		}
@@ -35,7 +36,7 @@ func metric(admin, name string) (float64, error) {
 	return sum, nil
 }
 
-// ask copies what Caddy's admin API answers.
+// ask requests a path of Caddy's admin API and copies the response.
 func ask(admin, path string, to io.Writer) error {
 	c := http.Client{Timeout: 2 * time.Minute}
 	res, err := c.Get("http://" + admin + path)
@@ -52,5 +53,5 @@ func ask(admin, path string, to io.Writer) error {
 	return nil
 }
 
-// pprof copies what Caddy's pprof endpoint answers.
+// pprof copies a profile from Caddy's pprof endpoint.
 func pprof(admin, what string, to io.Writer) error { return ask(admin, "/debug/pprof/"+what, to) }

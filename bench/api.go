@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// apiTime is how long the made-up API takes for an answer: about what a Django view with a session and a query does.
+// apiTime is the response time of the fake API, about that of a Django view with a session and a query.
 const apiTime = 20 * time.Millisecond
 
-// fakeAPI answers as AWX's API does to auth awx, and counts the questions.
+// fakeAPI answers `auth awx` as AWX's API does, and counts the requests.
 type fakeAPI struct {
 	ln    net.Listener
 	asked atomic.Int64
@@ -35,7 +35,7 @@ func (a *fakeAPI) url() string { return "http://" + a.ln.Addr().String() }
 
 func (a *fakeAPI) close() { _ = a.ln.Close() }
 
-// ServeHTTP knows the users user1, user2, … by their session cookies; everybody may see everything.
+// ServeHTTP knows the users user1, user2 and so on by their session cookies; every user may see everything.
 func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.asked.Add(1)
 	time.Sleep(apiTime)
@@ -47,7 +47,8 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := strings.TrimPrefix(cookie.Value, "user")
 	w.Header().Set("Content-Type", "application/json")
 	if strings.HasSuffix(r.URL.Path, "/me/") {
-		fmt.Fprintf(w, `{"count":1,"results":[{"id":%s,"username":%q,"is_superuser":false,"is_system_auditor":false}]}`, id, cookie.Value)
+		fmt.Fprintf(w, `{"count":1,"results":[{"id":%s,"username":%q,"is_superuser":false,"is_system_auditor":false}]}`,
+			id, cookie.Value)
 		return
 	}
 	fmt.Fprint(w, `{}`)

@@ -15,15 +15,14 @@ import (
 	"sync"
 )
 
-// bareLoop is the server that the others are measured against: one goroutine, one frame
-// encoded per event, one write per event and client, nothing joined, nothing queued. It knows one group and
-// as much of the client protocol as the receivers speak.
+// bareLoop is the reference server: one goroutine, one frame encoded per event, one write per event and client.
+// Nothing is joined or queued. The server knows one group and only the messages that the receivers send.
 type bareLoop struct {
 	mu      sync.Mutex
 	clients []net.Conn
 }
 
-// bareAddresses is what a bare loop prints once it listens.
+// bareAddresses is the line that a bare loop prints once the server listens.
 type bareAddresses struct{ Clients, Events string }
 
 // serveBare is the hidden subcommand of the bare loop; with a certificate it speaks TLS.
@@ -68,7 +67,7 @@ func serveBare(certFile, keyFile string) error {
 	}
 }
 
-// fanOut writes each line of conn to every client. The line GC collects garbage and is answered.
+// fanOut writes each line of conn to every client. The line GC collects garbage and gets a reply.
 func (b *bareLoop) fanOut(conn net.Conn) error {
 	defer conn.Close()
 	r := bufio.NewReaderSize(conn, 64<<10)
@@ -96,14 +95,15 @@ func (b *bareLoop) fanOut(conn net.Conn) error {
 	}
 }
 
-// serve takes the handshake and the subscribe message, and then waits for the end.
+// serve accepts the handshake and the subscribe message, then waits for the end.
 func (b *bareLoop) serve(conn net.Conn) {
 	defer conn.Close()
 	if !b.greet(conn) {
 		return
 	}
-	b.mu.Lock() // a client that reads groups_current gets every event from then on
-	_, err := conn.Write(appendServerFrame(nil, opText, []byte(`{"groups_current": ["`+benchGroup+`"], "groups_left": [], "groups_joined": ["`+benchGroup+`"]}`)))
+	b.mu.Lock() // after groups_current a client receives every event
+	_, err := conn.Write(appendServerFrame(nil, opText,
+		[]byte(`{"groups_current": ["`+benchGroup+`"], "groups_left": [], "groups_joined": ["`+benchGroup+`"]}`)))
 	b.clients = append(b.clients, conn)
 	b.mu.Unlock()
 	if err != nil {
@@ -117,7 +117,7 @@ func (b *bareLoop) serve(conn net.Conn) {
 	}
 }
 
-// greet answers the handshake and takes the subscribe message.
+// greet answers the handshake and reads the subscribe message.
 func (b *bareLoop) greet(conn net.Conn) bool {
 	var buf [1024]byte
 	n := 0
@@ -131,7 +131,8 @@ func (b *bareLoop) greet(conn net.Conn) bool {
 	if !bytes.Contains(buf[:n], []byte(wsKey)) {
 		return false
 	}
-	hello := []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + wsAccept + "\r\n\r\n")
+	hello := []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Accept: " + wsAccept + "\r\n\r\n")
 	if _, err := conn.Write(appendServerFrame(hello, opText, []byte(`{"accept": true, "user": null}`))); err != nil {
 		return false
 	}

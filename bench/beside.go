@@ -2,7 +2,8 @@
 
 package main
 
-// besideRow measures what the others feel when one client in a hundred reads a kilobyte a second: sessions with and without them take turns.
+// besideRow measures the latency of normal clients while one client in a hundred reads a kilobyte per second.
+// Sessions with and without slow readers alternate.
 func (p *plan) besideRow(s *session) row {
 	r := s.newRow(kindBeside)
 	r.Size, r.Rate = 2048, besideRate
@@ -10,16 +11,16 @@ func (p *plan) besideRow(s *session) row {
 	return r
 }
 
-// besideRate is how many events a second there are: half of what the paced rows have, for latency near a core's limit would tell of the
-// limit. It is ten times what a slow reader takes.
+// besideRate is in events per second. It is half the rate of paced rows, since latency near a core's limit would show
+// the limit, and ten times the rate of a slow reader.
 const besideRate = 5
 
-// slowBacklog is what is published before the measurement, so that slow readers have a queue at the server from
-// the first event on; with what follows it stays below the default limit of 1 MiB.
+// slowBacklog is published before the measurement, so that slow readers have a queue at the server from the first
+// event on. Together with the measured events the queue stays below the default limit of 1 MiB.
 const slowBacklog = 600 << 10
 
-// besideSlow lets a backlog grow at the slow readers, and then measures a paced row at the others. In the end more is published than the
-// slow readers may have waiting, and what became of them is noted.
+// besideSlow builds a backlog at the slow readers and measures a paced row at the other clients. At the end it
+// publishes more than the limit of a queue and counts the disconnected slow readers.
 func (s *session) besideSlow(r *row) error {
 	s.src.resize(r.Size)
 	before, err := rssOf(s.run.pids())
@@ -48,7 +49,7 @@ func (s *session) besideSlow(r *row) error {
 	return err
 }
 
-// flood publishes n events in bursts that the others keep up with.
+// flood publishes n events in bursts that normal clients keep up with.
 func (s *session) flood(r *row, n int) error {
 	for left := n; left > 0; left -= 50 {
 		if err := s.fleet.begin(s.src.last()+int64(min(left, 50)), 16); err != nil {
@@ -64,8 +65,8 @@ func (s *session) flood(r *row, n int) error {
 	return nil
 }
 
-// slowEnds counts the slow readers that the server has given up: one more event is missed by just these. They
-// themselves learn of it later, for the close frame stands behind what the kernel holds for them.
+// slowEnds counts the slow readers that the server has disconnected: exactly these miss one more event. A slow reader
+// itself notices later, because its close frame follows the bytes in the kernel's buffers.
 func (s *session) slowEnds() (int64, error) {
 	const missed = "edgerelay_deliveries_missed_total"
 	before, err := metric(s.run.admin, missed)

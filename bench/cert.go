@@ -46,7 +46,7 @@ func newCertificate(dir string) (certificate, error) {
 		c.certFile: {Type: "CERTIFICATE", Bytes: der},
 		c.keyFile:  {Type: "PRIVATE KEY", Bytes: private},
 	} {
-		// nginx's workers read it as another user where they drop root
+		// nginx's workers drop root and read the file as another user
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o644); err != nil {
 			return c, fmt.Errorf("write %s: %w", filepath.Base(file), err)
 		}

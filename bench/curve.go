@@ -11,13 +11,13 @@ import (
 type curve struct {
 	Name    string   `json:"name"`
 	Title   string   `json:"title"`
-	Text    string   `json:"text"` // what was done
+	Text    string   `json:"text"` // the method
 	X       string   `json:"x"`
 	Columns []string `json:"columns"`
 	Points  []point  `json:"points"`
 }
 
-// point is one row of a curve. Note stands in place of figures that could not be measured.
+// point is one row of a curve. Note replaces values that could not be measured.
 type point struct {
 	X      float64   `json:"x"`
 	Values []float64 `json:"values"`

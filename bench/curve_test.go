@@ -10,7 +10,11 @@ import (
 func TestCurveIsATable(t *testing.T) {
 	c := curve{
 		Name: "c", Title: "T", X: "clients", Columns: []string{"a < b", "c"},
-		Points: []point{{X: 1, Values: []float64{0, 20}}, {X: 100, Values: []float64{0.05, 2000}}, {X: 1000, Note: "not measured"}},
+		Points: []point{
+			{X: 1, Values: []float64{0, 20}},
+			{X: 100, Values: []float64{0.05, 2000}},
+			{X: 1000, Note: "not measured"},
+		},
 	}
 	var b strings.Builder
 	c.markdown(&b)
@@ -29,11 +33,17 @@ func TestCurveIsATable(t *testing.T) {
 }
 
 func TestStormVerdict(t *testing.T) {
-	good := results{Rows: []row{{System: "edgerelay-redis", Kind: kindStorm, Users: 100, Seconds: 6, Questions: 200}, {System: "edgerelay-redis", Kind: kindSwitch, Groups: 50, RedisCommands: 500}}}
+	good := results{Rows: []row{
+		{System: "edgerelay-redis", Kind: kindStorm, Users: 100, Seconds: 6, Questions: 200},
+		{System: "edgerelay-redis", Kind: kindSwitch, Groups: 50, RedisCommands: 500},
+	}}
 	if errs := good.stormVerdict(); len(errs) > 0 {
 		t.Error(errs)
 	}
-	bad := results{Rows: []row{{System: "edgerelay-redis", Kind: kindStorm, Users: 100, Seconds: 4, Questions: 101}, {System: "edgerelay-redis", Kind: kindSwitch, Groups: 50, RedisCommands: 20_000}}}
+	bad := results{Rows: []row{
+		{System: "edgerelay-redis", Kind: kindStorm, Users: 100, Seconds: 4, Questions: 101},
+		{System: "edgerelay-redis", Kind: kindSwitch, Groups: 50, RedisCommands: 20_000},
+	}}
 	if errs := bad.stormVerdict(); len(errs) != 2 {
 		t.Errorf("two are too dear, told: %v", errs)
 	}

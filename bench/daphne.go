@@ -19,7 +19,7 @@ var daphneConf string
 //go:embed bench_asgi.py
 var benchASGI []byte
 
-// What AWX sets for its channel layer.
+// AWX's settings of its channel layer.
 const (
 	layerCapacity    = 10_000
 	layerGroupExpiry = 157_784_760
@@ -27,16 +27,18 @@ const (
 	layerExpiry      = 60
 )
 
-// startDaphne starts what edgerelay replaces: nginx in front, Daphne with a Channels consumer behind it,
-// channels_redis and a Redis of its own, all from Debian.
+// startDaphne starts the setup that edgerelay replaces: nginx in front of Daphne with a Channels consumer,
+// channels_redis and its own Redis, all packaged by Debian.
 func startDaphne(_ context.Context, s setup) (_ *running, err error) {
 	const python = "/usr/bin/python3"
 	daphne, err := need("daphne", "daphne python3-channels-redis python3-django")
 	if err != nil {
 		return nil, err
 	}
-	if out, err := exec.Command(python, "-c", "import channels, channels_redis, daphne, django").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("python modules are missing: apt-get install -y daphne python3-channels-redis python3-django: %w: %s", err, out)
+	imports := exec.Command(python, "-c", "import channels, channels_redis, daphne, django")
+	if out, err := imports.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("python modules are missing: apt-get install -y daphne python3-channels-redis "+
+			"python3-django: %w: %s", err, out)
 	}
 	run := &running{}
 	defer func() {
@@ -55,9 +57,11 @@ func startDaphne(_ context.Context, s setup) (_ *running, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(python, daphne, "--bind", "127.0.0.1", "--port", strconv.Itoa(behind), "--websocket_timeout", "-1", "--verbosity", "0", "bench_asgi:application")
+	cmd := exec.Command(python, daphne, "--bind", "127.0.0.1", "--port", strconv.Itoa(behind), "--websocket_timeout",
+		"-1", "--verbosity", "0", "bench_asgi:application")
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+s.dir, "PYTHONDONTWRITEBYTECODE=1", "BENCH_REDIS=redis://"+run.redis.addr+"/0",
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+s.dir, "PYTHONDONTWRITEBYTECODE=1",
+		"BENCH_REDIS=redis://"+run.redis.addr+"/0",
 		"BENCH_CAPACITY="+strconv.Itoa(layerCapacity), "BENCH_GROUP_EXPIRY="+strconv.Itoa(layerGroupExpiry))
 	server, err := start(cmd, false)
 	if err != nil {
@@ -71,7 +75,8 @@ func startDaphne(_ context.Context, s setup) (_ *running, err error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := strings.NewReplacer("{{listen}}", nginxListen(port, s), "{{daphne}}", fmt.Sprintf("127.0.0.1:%d", behind)).Replace(daphneConf)
+	conf := strings.NewReplacer("{{listen}}", nginxListen(port, s), "{{daphne}}",
+		fmt.Sprintf("127.0.0.1:%d", behind)).Replace(daphneConf)
 	front, err := startNginx(s, "", conf, port)
 	if err != nil {
 		return nil, err
@@ -79,7 +84,10 @@ func startDaphne(_ context.Context, s setup) (_ *running, err error) {
 	run.stops = append(run.stops, front.stop)
 	run.held, run.procs = []*process{server}, []*process{server, front}
 	run.pids = func() []int { return withChildren(front.pid(), server.pid(), run.redis.pid()) }
-	run.target = target{Addr: fmt.Sprintf("127.0.0.1:%d", port), Path: "/websocket/", Group: benchGroup, Dialect: dialectAWX, TLS: s.tls}
+	run.target = target{
+		Addr: fmt.Sprintf("127.0.0.1:%d", port), Path: "/websocket/", Group: benchGroup,
+		Dialect: dialectAWX, TLS: s.tls,
+	}
 	if run.emit, err = newGroupSender(run.redis.addr, benchGroup); err != nil {
 		return nil, err
 	}

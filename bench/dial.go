@@ -12,32 +12,32 @@ import (
 	"time"
 )
 
-// target is where and how clients connect.
+// target is the address of a system and the role of the clients that connect to it.
 type target struct {
 	Addr    string  `json:"addr"` // 127.0.0.1:port
 	Path    string  `json:"path"`
 	Group   string  `json:"group"`
 	Dialect dialect `json:"dialect"`
 	TLS     bool    `json:"tls"`
-	// Spread is in how many groups the events are; 0 and 1: all in Group. See spread.go.
+	// Spread is the number of groups that events are spread over; 0 and 1: all events in Group. See spread.go.
 	Spread int `json:"spread,omitempty"`
 	Of     int `json:"of,omitempty"`    // clients of the whole fleet
 	First  int `json:"first,omitempty"` // place in the fleet of this receiver's first client
-	// Users is how many logins the clients have among them, 0: none.
+	// Users is the number of users that the clients belong to; 0: none.
 	Users int `json:"users,omitempty"`
-	// Slow is how many of this receiver's clients, its last ones, read slowly. See slow.go.
+	// Slow is the number of this receiver's clients that read slowly; they are its last ones. See slow.go.
 	Slow int `json:"slow,omitempty"`
 }
 
-// dialTimeout bounds one client's connect, handshake and subscribe. Daphne needs
-// 3 ms for each, one after another, so a batch may wait.
+// dialTimeout bounds one client's connect, handshake and subscribe. Daphne needs 3 ms per client, one after another,
+// so a batch of clients waits.
 const dialTimeout = 60 * time.Second
 
-// clientsPerSource keeps well below the 28,000 ports that one source address has.
+// clientsPerSource stays well below the 28,000 ports of one source address.
 const clientsPerSource = 10_000
 
-// connect opens n clients, parallel at a time, and watches them. firstSource is the
-// last byte of the first source address used, 127.0.0.<firstSource>.
+// connect opens n clients, parallel at a time, and adds them to the poll. firstSource is the last byte of the first
+// source address, 127.0.0.<firstSource>.
 func (r *receiver) connect(t target, n, parallel, firstSource int) error {
 	r.mu.Lock()
 	base := len(r.clients)
@@ -63,7 +63,7 @@ func (r *receiver) connect(t target, n, parallel, firstSource int) error {
 			for i := range queue {
 				if err := r.open(t, i, t.First+i-base, firstSource+i/clientsPerSource); err != nil {
 					once.Do(func() { first = fmt.Errorf("client %d of %d: %w", i+1, n, err) })
-					for range queue { // empty it: nobody else shall try
+					for range queue { // stops the other goroutines
 					}
 					return
 				}
@@ -112,8 +112,8 @@ func (r *receiver) open(t target, i, place, source int) error {
 	return nil
 }
 
-// openTLS gives the socket to Go's TLS and reads it from a goroutine: dearer for the
-// receiver, whose cost no figure contains.
+// openTLS hands the socket to Go's TLS and reads it in a goroutine. That costs the receiver more CPU, which no result
+// includes.
 func (r *receiver) openTLS(t target, i, place, fd int) error {
 	_ = syscall.SetNonblock(fd, true)
 	f := os.NewFile(uintptr(fd), "client")
@@ -155,12 +155,12 @@ func (r *receiver) readTLS(i int, conn net.Conn, kept []byte) {
 	}
 }
 
-// ipBindAddressNoPort is IP_BIND_ADDRESS_NO_PORT of linux/in.h: the port is chosen at
-// connect, when the other end is known, so one port serves several servers.
+// ipBindAddressNoPort is IP_BIND_ADDRESS_NO_PORT of linux/in.h. The kernel then selects the port at connect, when the
+// destination is known, so that one port can serve several servers.
 const ipBindAddressNoPort = 24
 
-// dial connects a blocking socket from 127.0.0.<source> to addr. room bounds what the kernel keeps
-// for it unread, 0: as it likes.
+// dial connects a blocking socket from 127.0.0.<source> to addr. room is the size of the receive buffer, 0: the
+// kernel's default.
 func dial(addr string, source, room int) (int, error) {
 	to, err := net.ResolveTCPAddr("tcp4", addr)
 	if err != nil {
@@ -183,7 +183,7 @@ func dial(addr string, source, room int) (int, error) {
 	}
 	sa := &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}
 	err = syscall.Connect(fd, sa)
-	for err == syscall.EINTR { // goes on waiting for the same connection
+	for err == syscall.EINTR { // continues the same connect
 		err = syscall.Connect(fd, sa)
 	}
 	if err != nil && err != syscall.EISCONN {

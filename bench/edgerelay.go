@@ -25,8 +25,8 @@ func startEdgerelayRedis(ctx context.Context, s setup) (*running, error) {
 	return startEdgerelay(ctx, s, true)
 }
 
-// startEdgerelay starts the custom Caddy with the memory layer, published to over its admin API, or with a Redis of its own,
-// published to as Python does.
+// startEdgerelay starts the custom Caddy. Without Redis it uses the memory layer and events come over the admin API;
+// with Redis they come as Python sends them.
 func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err error) {
 	if !isFile(s.caddy) {
 		return nil, fmt.Errorf("no Caddy with edgerelay at %s: make build, or name one with -caddy", s.caddy)
@@ -43,7 +43,8 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 			return nil, err
 		}
 		run.stops = append(run.stops, run.redis.stop)
-		layer = fmt.Sprintf("channel_layer redis {\n\t\t\turl redis://%s/0\n\t\t\tprefix %s\n\t\t\tcapacity %d\n\t\t\tgroup_expiry %ds\n\t\t}",
+		layer = fmt.Sprintf("channel_layer redis {\n\t\t\turl redis://%s/0\n\t\t\tprefix %s\n\t\t\tcapacity %d\n"+
+			"\t\t\tgroup_expiry %ds\n\t\t}",
 			run.redis.addr, layerPrefix, layerCapacity, layerGroupExpiry)
 	}
 	port, err := freePort()
@@ -60,7 +61,8 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 		site, certLine = "https://"+addr, "tls "+s.cert.certFile+" "+s.cert.keyFile
 	}
 	file := filepath.Join(s.dir, "Caddyfile")
-	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{auth}}", cmp.Or(s.auth, "none"), "{{site}}", site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
+	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{auth}}", cmp.Or(s.auth, "none"), "{{site}}",
+		site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write the Caddyfile: %w", err)
 	}
@@ -96,13 +98,13 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 	return run, nil
 }
 
-// publishBody is what the admin API takes.
+// publishBody is the request body of the admin API's publish.
 func publishBody(event []byte) []byte {
 	b := append([]byte(`{"group": "`+benchGroup+`", "data": `), event...)
 	return append(b, '}')
 }
 
-// collectCaddy has Caddy's own pprof endpoint collect garbage.
+// collectCaddy runs a garbage collection through Caddy's pprof endpoint.
 func collectCaddy(admin string) error {
 	return pprof(admin, "heap?gc=1", io.Discard)
 }

@@ -12,12 +12,11 @@ import (
 	"time"
 )
 
-// emitter publishes events to the group of a system, in order.
+// emitter publishes events to a system's group, in order.
 type emitter interface {
-	// burst makes n events of s and publishes them as fast as the system takes them.
-	// It returns when all are accepted.
+	// burst publishes n events of s as fast as the system accepts them and returns when all are accepted.
 	burst(s *source, n int) error
-	// one publishes one event and waits until it is accepted.
+	// one publishes one event and waits until the system has accepted it.
 	one(s *source) error
 	close()
 }
@@ -25,7 +24,7 @@ type emitter interface {
 // emitTimeout bounds one burst.
 const emitTimeout = 5 * time.Minute
 
-// lineEmitter feeds the bare loop: an event a line, no answer.
+// lineEmitter publishes to the bare loop: one line per event, without a reply.
 type lineEmitter struct {
 	conn net.Conn
 	w    *bufio.Writer
@@ -51,8 +50,8 @@ func (e *lineEmitter) burst(s *source, n int) error {
 func (e *lineEmitter) one(s *source) error { return e.burst(s, 1) }
 func (e *lineEmitter) close()              { _ = e.conn.Close() }
 
-// httpEmitter POSTs each event on one connection; a burst is pipelined (RFC 9112, section 9.3.2), which
-// keeps the order and spares the server nothing but the waiting.
+// httpEmitter sends each event by POST on one connection. A burst is pipelined (RFC 9112, section 9.3.2), which keeps
+// the order and saves only the waiting.
 type httpEmitter struct {
 	addr, path string
 	header     string // more header lines, each ended by CRLF
@@ -63,11 +62,11 @@ type httpEmitter struct {
 	used       time.Time
 }
 
-// httpRest is how long a connection may have been idle to be used once more: servers end idle ones, Caddy's admin API one
-// that has sent nothing for five seconds, and a ramp can take longer.
+// httpRest is the longest idle time after which a connection is used again. Servers close idle connections, Caddy's
+// admin API after five seconds, and a ramp can take longer.
 const httpRest = 2 * time.Second
 
-// ready sees to a connection that the server has not given up.
+// ready makes sure that there is a connection which the server has not closed.
 func (e *httpEmitter) ready() error {
 	if e.conn == nil || time.Since(e.used) > httpRest {
 		e.close()
@@ -106,7 +105,7 @@ func (e *httpEmitter) response() error {
 	return nil
 }
 
-// pipelined is how many requests may be under way.
+// pipelined is the limit of unanswered requests.
 const pipelined = 64
 
 func (e *httpEmitter) burst(s *source, n int) error {

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// spareFiles is what a process needs beside one descriptor per connection.
+// spareFiles is the number of files that a process needs besides its connections.
 const spareFiles = 300
 
-// maxFiles raises the soft limit of open files to the hard one, for this process
-// and those that it starts, and returns it.
+// maxFiles raises the soft limit of open files to the hard one, for this process and its children, and returns the
+// limit.
 func maxFiles() (int, error) {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
@@ -29,8 +29,7 @@ func maxFiles() (int, error) {
 	return int(min(l.Max, 1<<30)), nil
 }
 
-// fleet is the clients of one session, spread over as many receiver processes as the
-// limit of open files asks for.
+// fleet is all clients of one session, in as many receiver processes as the limit of open files requires.
 type fleet struct {
 	procs   []*process
 	in      []*json.Encoder
@@ -42,7 +41,7 @@ type fleet struct {
 // launch starts receivers for n clients, with at most perProcess in each.
 func launch(n, perProcess int) (*fleet, error) { return launchNice(n, perProcess, 0) }
 
-// launchNice starts receivers that take second place to the servers and to other receivers, as nice(1) has it.
+// launchNice starts receivers at a nice value, so that servers and other receivers take precedence.
 func launchNice(n, perProcess, nice int) (*fleet, error) {
 	f := &fleet{clients: n, source: 1}
 	for range (n + perProcess - 1) / perProcess {
@@ -67,7 +66,7 @@ func (f *fleet) connect(t target, parallel int) error {
 	return err
 }
 
-// part is what of a target is for the i-th receiver, and how many clients that has.
+// part returns the target of the i-th receiver and its number of clients.
 func (f *fleet) part(t target, i int) (target, int) {
 	share, more := f.clients/len(f.procs), f.clients%len(f.procs)
 	t.Of, t.First = f.clients, i*share+min(i, 1)*more
@@ -78,7 +77,7 @@ func (f *fleet) part(t target, i int) (target, int) {
 	return t, share
 }
 
-// change has every client subscribe to the groups of t, and waits for all answers.
+// change subscribes every client to the groups of t and waits for all replies.
 func (f *fleet) change(t target) error {
 	_, err := f.all(func(i int) order {
 		t, _ := f.part(t, i)
@@ -87,7 +86,7 @@ func (f *fleet) change(t target) error {
 	return err
 }
 
-// cut ends a measurement that is under way with the event until.
+// cut ends the running measurement with the event until.
 func (f *fleet) cut(until int64) error {
 	_, err := f.all(func(int) order { return order{Do: "cut", Until: until} })
 	return err
@@ -99,12 +98,12 @@ func (f *fleet) begin(until, sample int64) error {
 	return err
 }
 
-// wait ends a measurement: every client has the event, or nothing came for stall.
+// wait ends a measurement: every client has the event, or nothing arrived for stall.
 func (f *fleet) wait(stall time.Duration) (*tally, error) {
 	return f.all(func(int) order { return order{Do: "wait", StallMS: stall.Milliseconds()} })
 }
 
-// all gives every receiver its order at once and adds up their answers.
+// all sends an order to every receiver at once and adds up the replies.
 func (f *fleet) all(make func(i int) order) (*tally, error) {
 	var (
 		wg    sync.WaitGroup

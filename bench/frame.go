@@ -7,7 +7,7 @@ import (
 	"errors"
 )
 
-// The opcodes of RFC 6455, section 5.2, that a server may send us.
+// The opcodes of RFC 6455, section 5.2, that a server may send to a client.
 const (
 	opText  = 1
 	opClose = 8
@@ -15,7 +15,7 @@ const (
 	opPong  = 10
 )
 
-// maxFrame bounds what a server may announce; nothing here is near it.
+// maxFrame is the largest accepted frame length; no measured event comes near it.
 const maxFrame = 1 << 24
 
 var (
@@ -30,8 +30,8 @@ type frame struct {
 	payload []byte
 }
 
-// parseFrame reads the first server frame in b and tells its whole length.
-// A length of 0 without an error means that b ends within the frame.
+// parseFrame reads the first server frame in b and returns its total length. A length of 0 without an error means
+// that b ends inside the frame.
 func parseFrame(b []byte) (f frame, length int, err error) {
 	if len(b) < 2 {
 		return f, 0, nil

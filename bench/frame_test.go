@@ -69,7 +69,8 @@ func TestEventsComeBack(t *testing.T) {
 			t.Errorf("event %d: seq %d, time %d, %v, %d bytes", i, seq, micros, ok, len(b))
 		}
 	}
-	if seq, micros, ok := parseEvent([]byte(`{"pad": "x", "t": 1700000000000000, "seq": 1000000007}`)); !ok || seq != 1000000007 || micros != 1700000000000000 {
+	if seq, micros, ok := parseEvent([]byte(`{"pad": "x", "t": 1700000000000000, "seq": 1000000007}`)); !ok ||
+		seq != 1000000007 || micros != 1700000000000000 {
 		t.Errorf("re-encoded event: %d, %d, %v", seq, micros, ok)
 	}
 	for _, other := range []string{`{"accept": true, "user": 1}`, ``, `{"seq":10000000xx,"t":1700000000000000,"pad":""}`, `[]`} {

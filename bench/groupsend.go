@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// groupSender publishes as channels_redis 4.0's group_send does: the same commands with the same arguments in
-// the same order (a test compares them under MONITOR). One at a time it waits for each reply as Python does; a burst is
-// pipelined, with the members that the last ZRANGE told.
+// groupSender publishes as group_send of channels_redis 4.0 does: the same commands with the same arguments in the
+// same order, which a test compares under MONITOR. Single events wait for each reply, as Python does. A burst is
+// pipelined and uses the members of the last ZRANGE.
 type groupSender struct {
 	redis   *respConn
 	group   string
@@ -30,10 +30,10 @@ func newGroupSender(addr, group string) (*groupSender, error) {
 	return &groupSender{redis: c, group: group}, nil
 }
 
-// scriptLength is the length of channels_redis's own script, which travels with every event.
+// scriptLength is the length of channels_redis's script, which is sent with every event.
 const scriptLength = 585
 
-// sendScript makes the Redis calls of channels_redis's script and is padded to its length.
+// sendScript makes the same Redis calls as channels_redis's script and is padded to the same length.
 var sendScript = padScript(`
 local full = 0
 local now = ARGV[#ARGV - 1]
@@ -106,12 +106,13 @@ func (g *groupSender) one(s *source) error {
 	return g.taken()
 }
 
-// burst sends n events, some dozens in the pipeline (fewer where a group has many members, whose names are in each).
+// burst sends n events, several dozen per pipeline. Groups with many members use fewer, since each event carries all
+// member names.
 func (g *groupSender) burst(s *source, n int) error {
 	if n == 0 {
 		return nil
 	}
-	if err := g.one(s); err != nil { // learns the members
+	if err := g.one(s); err != nil { // reads the members
 		return err
 	}
 	for left := n - 1; left > 0; {
@@ -162,7 +163,7 @@ func (g *groupSender) replies(n int) error {
 	return nil
 }
 
-// errNoMembers means that a group is empty, so that nobody would get the event.
+// errNoMembers reports an empty group, whose events no client would receive.
 var errNoMembers = errors.New("it is empty: nobody would get the event")
 
 func (g *groupSender) takeMembers() error {
@@ -180,7 +181,7 @@ func (g *groupSender) takeMembers() error {
 	return nil
 }
 
-// taken reads the script's reply: how many keys were full and lost the event.
+// taken reads the script's reply: the number of keys that were full and lost the event.
 func (g *groupSender) taken() error {
 	r, err := g.redis.reply()
 	if err != nil {
@@ -194,7 +195,7 @@ func (g *groupSender) taken() error {
 
 func (g *groupSender) close() { g.redis.close() }
 
-// keysOf groups full channel names by their channel key, in the order of the first of each.
+// keysOf groups full channel names by channel key, in the order of first appearance.
 func keysOf(members []string) (keys []string, byKey map[string][]string) {
 	byKey = make(map[string][]string)
 	for _, m := range members {
@@ -212,7 +213,7 @@ func channelKey(member string) string {
 	return layerPrefix + member[:strings.IndexByte(member, '!')+1]
 }
 
-// groupMessage is 12 random bytes and the msgpack map that AWX sends, addressed to members.
+// groupMessage is AWX's message for the given members: 12 random bytes and a msgpack map.
 func groupMessage(event []byte, members []string) []byte {
 	b := make([]byte, 12, 128+len(event)+80*len(members))
 	_, _ = rand.Read(b) // never fails
@@ -248,8 +249,8 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// scoreClock gives the time in Unix seconds as Python's repr writes it, at least a microsecond after the one before: equal scores would
-// sort by the messages' random bytes.
+// scoreClock formats the time in Unix seconds as Python's repr does. Successive values differ by at least a
+// microsecond, because equal scores would sort by the messages' random bytes.
 type scoreClock struct{ last int64 }
 
 func (c *scoreClock) next() string {

@@ -58,7 +58,8 @@ asyncio.run(go())
 			t.Fatal(err)
 		}
 	})
-	if got, one := plain(burst), plain(ours); len(got) != 3*len(one) || strings.Join(got[2*len(one):], "\n") != strings.Join(one, "\n") {
+	if got, one := plain(burst), plain(ours); len(got) != 3*len(one) ||
+		strings.Join(got[2*len(one):], "\n") != strings.Join(one, "\n") {
 		t.Errorf("a burst of three sends\n%s\nwant three times\n%s", strings.Join(got, "\n"), strings.Join(one, "\n"))
 	}
 	// the five events lie in both keys in their order
@@ -116,7 +117,8 @@ var (
 func plain(lines []string) []string {
 	var out []string
 	for _, l := range lines {
-		if strings.Contains(l, " lua] ") || strings.Contains(l, `"INFO"`) || strings.Contains(l, `"CLIENT"`) || strings.Contains(l, `"SELECT"`) {
+		if strings.Contains(l, " lua] ") || strings.Contains(l, `"INFO"`) || strings.Contains(l, `"CLIENT"`) ||
+			strings.Contains(l, `"SELECT"`) {
 			continue
 		}
 		l = head.ReplaceAllString(l, "")

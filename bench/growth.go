@@ -8,9 +8,13 @@ import (
 	"time"
 )
 
-// growth measures how cost moves with one quantity at a time: clients, groups, events a second, nodes. scale shortens the rows.
+// growth measures how cost depends on one quantity at a time: clients, groups, events per second, nodes. scale
+// shortens the rows.
 func growth(ctx context.Context, res *results, caddy string, scale float64) error {
-	base := plan{systems: []string{"edgerelay-redis"}, sizes: []int{300}, reps: 1, seconds: max(0.5, 4*scale), work: 0.6 * scale, settle: 4 * time.Second}
+	base := plan{
+		systems: []string{"edgerelay-redis"}, sizes: []int{300}, reps: 1, seconds: max(0.5, 4*scale),
+		work: 0.6 * scale, settle: 4 * time.Second,
+	}
 	parts := []struct {
 		set   func(*plan)
 		curve func([]summary) curve
@@ -42,7 +46,7 @@ func growth(ctx context.Context, res *results, caddy string, scale float64) erro
 	return nil
 }
 
-// find returns the row of a kind among those of one x, nil if there is none.
+// find returns the row of a kind that matches is, or nil.
 func find(rows []summary, k kind, is func(*summary) bool) *summary {
 	for i := range rows {
 		if rows[i].Kind == k && is(&rows[i]) {
@@ -52,7 +56,7 @@ func find(rows []summary, k kind, is func(*summary) bool) *summary {
 	return nil
 }
 
-// notes tells why rows have no figures.
+// notes returns the reason why rows have no values.
 func notes(rows ...*summary) string {
 	for _, r := range rows {
 		if r == nil {
@@ -65,11 +69,12 @@ func notes(rows ...*summary) string {
 	return ""
 }
 
-// clientCurve is one group with all clients.
+// clientCurve has one group with all clients.
 func clientCurve(rows []summary) curve {
 	c := curve{
 		Name: "clients", Title: "Clients", X: "clients in one group",
-		Text: "All clients in one group, events of 300 B through Redis; bursts flat out, and one event at a time. CPU of Caddy and Redis together.",
+		Text: "All clients in one group, events of 300 B through Redis; bursts at full speed, and one event at a " +
+			"time. CPU of Caddy and Redis together.",
 		Columns: []string{
 			"burst: CPU µs a delivery", "burst: deliveries/s", "one at a time: CPU µs a delivery", "p50 ms", "p99 ms",
 			"CPU µs to connect", "KiB resident a connection", "Redis bytes in an event", "out",
@@ -84,20 +89,28 @@ func clientCurve(rows []summary) curve {
 		burst, paced := find(rows, kindBurst, same), find(rows, kindPaced, same)
 		p := point{X: float64(connect.Clients), Note: notes(connect, burst, paced)}
 		if p.Note == "" {
-			p.Values = []float64{burst.CPUPerM, burst.PerSecond, paced.CPUPerM, paced.P50, paced.P99, connect.ConnectCPU * 1000, connect.IdleKiB, paced.RedisIn, paced.RedisOut}
+			p.Values = []float64{
+				burst.CPUPerM, burst.PerSecond, paced.CPUPerM, paced.P50, paced.P99,
+				connect.ConnectCPU * 1000, connect.IdleKiB, paced.RedisIn, paced.RedisOut,
+			}
 		}
 		c.Points = append(c.Points, p)
 	}
 	return c
 }
 
-// groupCurve is a thousand clients and ever more groups.
+// groupCurve has a thousand clients and a growing number of groups.
 func groupCurve(rows []summary) curve {
 	c := curve{
 		Name: "groups", Title: "Groups", X: "groups",
-		Text: fmt.Sprintf("%s clients; with fewer groups than clients each is in one, with more in as many as it takes. Events of 300 B go to the groups in turn, flat out, through Redis. CPU of Caddy and Redis together; a subscription's memory is the growth over the session with one group.",
+		Text: fmt.Sprintf("%s clients. With fewer groups than clients each client is in one group, with more groups "+
+			"in several. Events of 300 B go to the groups in turn at full speed, through Redis. CPU of Caddy and "+
+			"Redis together; a subscription's memory is the growth over the session with one group.",
 			thousands(spreadClients)),
-		Columns: []string{"deliveries an event", "CPU µs an event", "CPU µs a delivery", "p99 ms", "CPU ms to connect and subscribe a client", "groups a client", "KiB a client"},
+		Columns: []string{
+			"deliveries an event", "CPU µs an event", "CPU µs a delivery", "p99 ms",
+			"CPU ms to connect and subscribe a client", "groups a client", "KiB a client",
+		},
 	}
 	for i := range rows {
 		connect := &rows[i]
@@ -117,13 +130,18 @@ func groupCurve(rows []summary) curve {
 	return c
 }
 
-// rateCurve is ten clients and ever more events.
+// rateCurve has ten clients and a growing number of events per second.
 func rateCurve(rows []summary) curve {
 	c := curve{
 		Name: "rate", Title: "Events a second", X: "events a second",
-		Text: fmt.Sprintf("%d clients in one group, events of 300 B at a steady pace; above 200 a second those that are due are sent together every %v. Redis's part is mostly the emitters' own script; above %s a second they are put into the node's key with the one ZADD that the script comes to.",
+		Text: fmt.Sprintf("%d clients in one group, events of 300 B at a steady pace; above 200/s due events are "+
+			"sent together every %v. Most of Redis's CPU is the emitters' script; above %s/s events go into the "+
+			"node's key by ZADD, the script's effective command.",
 			rateClients, rateTick, thousands(scriptRate)),
-		Columns: []string{"Caddy: CPU µs an event", "Redis: CPU µs an event", "Caddy: cores in use", "p50 ms", "p99 ms", "Redis bytes in an event", "out"},
+		Columns: []string{
+			"Caddy: CPU µs an event", "Redis: CPU µs an event", "Caddy: cores in use", "p50 ms", "p99 ms",
+			"Redis bytes in an event", "out",
+		},
 	}
 	for i := range rows {
 		r := &rows[i]
@@ -133,7 +151,10 @@ func rateCurve(rows []summary) curve {
 		p := point{X: r.Rate, Note: r.why()}
 		if p.Note == "" {
 			n := float64(r.Events)
-			p.Values = []float64{(r.CPU - r.RedisCPU) * 1e6 / n, r.RedisCPU * 1e6 / n, (r.CPU - r.RedisCPU) / r.Seconds, r.P50, r.P99, r.RedisIn, r.RedisOut}
+			p.Values = []float64{
+				(r.CPU - r.RedisCPU) * 1e6 / n, r.RedisCPU * 1e6 / n, (r.CPU - r.RedisCPU) / r.Seconds,
+				r.P50, r.P99, r.RedisIn, r.RedisOut,
+			}
 		}
 		c.Points = append(c.Points, p)
 	}

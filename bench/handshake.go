@@ -9,14 +9,14 @@ import (
 	"io"
 )
 
-// The nonce and answer of RFC 6455, section 1.3: one pair serves every
-// client, for the key guards against confused proxies and not against us.
+// The nonce and accept value of RFC 6455, section 1.3. One pair serves every client, since the key protects against
+// confused proxies only.
 const (
 	wsKey    = "dGhlIHNhbXBsZSBub25jZQ=="
 	wsAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
 
-// dialect says what a system expects after the handshake.
+// dialect is the exchange that a system expects after the handshake.
 type dialect string
 
 const (
@@ -26,15 +26,16 @@ const (
 	dialectPlain dialect = "plain"
 )
 
-// open makes the websocket handshake on rw as the place-th client of the fleet, joins its groups, and returns
-// the bytes that came after it. Read and write deadlines are the caller's.
+// open performs the handshake on rw as client number place, joins its groups and returns the bytes received after
+// that. The caller sets deadlines.
 func open(rw io.ReadWriter, t target, place int) (rest []byte, err error) {
 	cookie := "csrftoken=x"
 	if t.Users > 0 {
 		cookie += fmt.Sprintf("; awx_sessionid=user%d", place%t.Users+1)
 	}
 	request := "GET " + t.Path + " HTTP/1.1\r\nHost: " + t.Addr + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + wsKey + "\r\nOrigin: http://" + t.Addr + "\r\nCookie: " + cookie + "\r\n\r\n"
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + wsKey + "\r\nOrigin: http://" + t.Addr + "\r\nCookie: " +
+		cookie + "\r\n\r\n"
 	if _, err := io.WriteString(rw, request); err != nil {
 		return nil, fmt.Errorf("write handshake: %w", err)
 	}
@@ -62,7 +63,7 @@ func open(rw io.ReadWriter, t target, place int) (rest []byte, err error) {
 	return in.buf, nil
 }
 
-// inbox holds what was read and not yet used.
+// inbox holds received bytes that are not yet consumed.
 type inbox struct {
 	r   io.Reader
 	buf []byte
@@ -81,7 +82,7 @@ func (in *inbox) more() error {
 	return err
 }
 
-// response takes the 101 with the right answer to wsKey.
+// response reads a 101 response with the accept value for wsKey.
 func (in *inbox) response() error {
 	for {
 		if i := bytes.Index(in.buf, []byte("\r\n\r\n")); i >= 0 {
@@ -101,7 +102,7 @@ func (in *inbox) response() error {
 	}
 }
 
-// text takes frames up to the first text that contains want, and returns that.
+// text reads frames up to the first text frame that contains want, and returns its payload.
 func (in *inbox) text(want []byte) ([]byte, error) {
 	for {
 		f, n, err := parseFrame(in.buf)

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// histogram counts durations in buckets 1/16 of a power of two wide (a quantile
-// is exact within about 6 %), from 1 µs to over an hour. The zero value is empty; it
-// travels as JSON between a receiver and the harness.
+// histogram counts durations from 1 µs to over an hour in buckets of 1/16 of a power of two, so that quantiles are
+// accurate to about 6 %. The zero value is empty. Receivers send it to the harness as JSON.
 type histogram struct {
 	Buckets [32 * 16]uint32 `json:"b"`
 	Count   uint64          `json:"n"`

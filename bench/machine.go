@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// machine says where the figures come from.
+// machine describes the machine of a run.
 type machine struct {
 	CPU    string  `json:"cpu"`
 	Cores  int     `json:"cores"`
@@ -30,7 +30,7 @@ func thisMachine() machine {
 	m.CPU = fieldOf("/proc/cpuinfo", "model name", ":")
 	m.OS = strings.Trim(fieldOf("/etc/os-release", "PRETTY_NAME", "="), `"`)
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		// the release alone: what follows a first dash names the maker of this virtual machine
+		// the release only: the text after a first dash names the vendor of a virtual machine
 		m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(b)), "-")
 	}
 	var info syscall.Sysinfo_t
@@ -55,13 +55,13 @@ func fieldOf(file, name, sep string) string {
 	return ""
 }
 
-// versions asks the programs of the systems for theirs; what is not installed is left out.
+// versions returns the versions of the systems' programs; missing programs are left out.
 func versions(names []string, caddy string) map[string]string {
 	v := make(map[string]string)
 	note := func(key, program string, args ...string) {
 		out, err := exec.Command(program, args...).CombinedOutput()
 		if line, _, _ := bytes.Cut(bytes.TrimSpace(out), []byte("\n")); err == nil && len(line) > 0 {
-			v[key], _, _ = strings.Cut(string(line), " ") // Caddy's goes on with a checksum
+			v[key], _, _ = strings.Cut(string(line), " ") // Caddy appends a checksum
 		}
 	}
 	debian := func(pkg string) { note(pkg, "dpkg-query", "-W", "-f", "${Version}", pkg) }
@@ -100,7 +100,7 @@ func commit(root string) (short string, dirty bool) {
 	return short, git("status", "--porcelain", "--untracked-files=no") != ""
 }
 
-// moduleRoot is the directory of the go.mod above the working directory.
+// moduleRoot is the root of the repository, found from the working directory upwards.
 func moduleRoot() string {
 	dir, err := os.Getwd()
 	if err != nil {

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command bench measures how dear it is to fan events out to many websockets: edgerelay, the peers that
-// Debian offers and a bare write loop, side by side in one run on one machine. See README.md.
+// Command bench measures the cost of fanning events out to many WebSockets. edgerelay, its peers in Debian and a bare
+// write loop take turns in one run on one machine. See README.md.
 package main
 
 import (
@@ -27,18 +27,18 @@ func main() {
 
 const usage = `usage: go -C bench run . [flags] <mode>
 
-  full    every row and every peer (twenty-five minutes)
-  short   the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (two minutes)
-  ci      bursts to 1,000 clients; fails when edgerelay loses, doubles or gets dear (20 seconds)
-  slow    what 5,000 clients feel of 50 slow readers among them
-  storm   10,000 clients come at once, and then all change their groups at once
-  growth  how cost moves with clients, groups, events a second and nodes (six minutes)
+  full    every row and every peer (25 minutes)
+  short   the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (2 minutes)
+  ci      bursts to 1,000 clients; fails when edgerelay loses or doubles events or becomes expensive (20 seconds)
+  slow    latency of 5,000 clients, 50 of which read slowly
+  storm   10,000 clients connect at once, then all change their groups
+  growth  cost by clients, groups, event rate and nodes (6 minutes)
 
 `
 
 func dispatch(args []string) error {
 	if len(args) > 0 {
-		switch args[0] { // the processes that this program starts of itself
+		switch args[0] { // child processes of this program
 		case "receive":
 			return receive()
 		case "bare":
@@ -59,16 +59,17 @@ func harness(args []string) error {
 	root := moduleRoot()
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
-	caddy := flags.String("caddy", filepath.Join(root, "bin", "caddy"), "the Caddy with edgerelay in it")
-	out := flags.String("out", "", "directory of the results (default bench/results/<date>-<commit>; ci writes none by default)")
+	caddy := flags.String("caddy", filepath.Join(root, "bin", "caddy"), "the Caddy binary with edgerelay")
+	out := flags.String("out", "", "directory of the results (default bench/results/<date>-<commit>; ci writes none "+
+		"by default)")
 	only := flags.String("systems", "", "comma-separated: bare, edgerelay, edgerelay-redis, nchan, daphne")
-	clients := flags.String("clients", "", "comma-separated numbers of clients of the fan-out rows; 0 for none of these")
-	reps := flags.Int("reps", 0, "how often each row is measured")
-	idle := flags.Int("idle", -1, "connections of the idle-memory rows, 0 for none of these")
-	drain := flags.Bool("drain", false, "measure the drain of a filled key in any mode")
+	clients := flags.String("clients", "", "comma-separated numbers of clients in the fan-out rows; 0: no such rows")
+	reps := flags.Int("reps", 0, "repetitions of each row")
+	idle := flags.Int("idle", -1, "connections in the idle-memory rows; 0: no such rows")
+	drain := flags.Bool("drain", false, "also measure the drain of a filled channel key")
 	scale := flags.Float64("scale", 1, "shortens growth: 0.5 halves its rows")
-	serverEnv := flags.String("env", "", "comma-separated variables for edgerelay's process, such as GOGC=50")
-	profiles := flags.String("profiles", "", "directory for CPU profiles of edgerelay, one a row")
+	serverEnv := flags.String("env", "", "comma-separated environment of edgerelay's process, such as GOGC=50")
+	profiles := flags.String("profiles", "", "directory for CPU profiles, one per row of edgerelay")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -81,7 +82,7 @@ func harness(args []string) error {
 	}
 	if p == nil || flags.NArg() != 1 {
 		flags.Usage()
-		return errors.New("say which mode (flags come first)")
+		return errors.New("one mode is required, after the flags")
 	}
 	p.mode = flags.Arg(0)
 	if *serverEnv != "" {
@@ -118,7 +119,7 @@ func harness(args []string) error {
 	defer cancel()
 	var res *results
 	var err, failed error
-	if p.mode == "growth" { // many plans, one after another
+	if p.mode == "growth" { // several plans in sequence
 		res = &results{Mode: p.mode, Date: time.Now().Format(time.DateOnly)}
 		failed = growth(ctx, res, *caddy, *scale)
 	} else if res, err = p.carryOut(ctx, *caddy); err != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// markdown writes the run as text with tables.
+// markdown returns the report of the run.
 func (res *results) markdown() string {
 	var b strings.Builder
 	dirty := ""
@@ -18,7 +18,8 @@ func (res *results) markdown() string {
 	}
 	m := res.Machine
 	fmt.Fprintf(&b, "# Fan-out, %s, commit %s%s\n\n", res.Date, res.Commit, dirty)
-	fmt.Fprintf(&b, "Mode `%s`, %d repetitions, medians. %s, %d cores, %.0f GiB, Linux %s, %s, %s; receivers on the same cores, loopback.\n",
+	fmt.Fprintf(&b, "Mode `%s`, %d repetitions, medians. %s, %d cores, %.0f GiB, Linux %s, %s, %s; receivers on the "+
+		"same cores, loopback.\n",
 		res.Mode, res.Reps, m.CPU, m.Cores, m.MemGiB, m.Kernel, m.OS, m.Go)
 	var vs []string
 	for _, k := range slices.Sorted(maps.Keys(res.Versions)) {
@@ -27,9 +28,11 @@ func (res *results) markdown() string {
 	if len(vs) > 0 {
 		fmt.Fprintf(&b, "Versions: %s.\n", strings.Join(vs, ", "))
 	}
-	b.WriteString("CPU-s/M: CPU seconds of all server processes per million deliveries, with the least and the most of the repetitions. × bare: that, divided by the bare loop's. °: others took more than a tenth of the machine meanwhile. bench/README.md tells how each figure is measured.\n")
-	if res.Mode != "growth" { // whose rows are the points of its curves
-		res.fanOut(&b, kindBurst, "Bursts: published flat out")
+	b.WriteString("CPU-s/M: CPU seconds of all server processes per million deliveries, with the lowest and the " +
+		"highest of the repetitions. × bare: that value divided by the bare loop's. °: other processes used more " +
+		"than a tenth of the machine. bench/README.md defines each column.\n")
+	if res.Mode != "growth" { // its rows are the points of the curves
+		res.fanOut(&b, kindBurst, "Bursts: published at full speed")
 		res.fanOut(&b, kindBurst50, "Bursts of 50 events")
 		res.fanOut(&b, kindPaced, "Paced: one event at a time")
 		res.connects(&b)
@@ -62,7 +65,7 @@ func titleOf(name string) string {
 	return name
 }
 
-// why is the text in place of figures, "" when there are some.
+// why is the text that replaces values, "" if there are values.
 func (m *summary) why() string {
 	switch {
 	case m.Faults > 0:
@@ -73,7 +76,7 @@ func (m *summary) why() string {
 	return ""
 }
 
-// disturbed marks a row during which somebody else worked on the machine.
+// disturbed marks a row during which other processes used the machine.
 func (m *summary) disturbed() string {
 	if m.Others > 0.1 {
 		return "°"
@@ -86,7 +89,7 @@ func (res *results) fanOut(b *strings.Builder, k kind, title string) {
 	if len(list) == 0 {
 		return
 	}
-	// by clients and size, the systems of one row of the plan next to each other
+	// by clients and size, so that the systems of one row of the plan are adjacent
 	slices.SortStableFunc(list, func(x, y summary) int {
 		if x.Clients != y.Clients {
 			return x.Clients - y.Clients
@@ -110,7 +113,8 @@ func (res *results) fanOut(b *strings.Builder, k kind, title string) {
 		if w := m.why(); w != "" {
 			fmt.Fprintf(b, " %s | | | |", w)
 		} else {
-			fmt.Fprintf(b, " %s | %s (%s – %s) | %s | %s / %s |", thousands(m.PerSecond), short(m.CPUPerM)+m.disturbed(), short(m.Least), short(m.Most), short(m.ToBare), short(m.P50), short(m.P99))
+			fmt.Fprintf(b, " %s | %s (%s – %s) | %s | %s / %s |", thousands(m.PerSecond),
+				short(m.CPUPerM)+m.disturbed(), short(m.Least), short(m.Most), short(m.ToBare), short(m.P50), short(m.P99))
 		}
 		if k == kindPaced {
 			fmt.Fprintf(b, " %.0f |", m.Rate)
@@ -125,7 +129,7 @@ func (res *results) fanOut(b *strings.Builder, k kind, title string) {
 	}
 }
 
-// fewClients is below what memory and CPU of a ramp can be told from a server's own start.
+// fewClients is the number of clients below which memory and CPU of a ramp disappear in the server's own start.
 const fewClients = 1000
 
 func (res *results) connects(b *strings.Builder) {
@@ -134,7 +138,8 @@ func (res *results) connects(b *strings.Builder) {
 		return
 	}
 	slices.SortStableFunc(list, func(x, y summary) int { return x.Clients - y.Clients })
-	b.WriteString("\n## Connect and idle\n\n| clients | | system | CPU ms to connect | × bare | connects/s | KiB a connection, right after the ramp | after a collection |\n|--:|---|---|--:|--:|--:|--:|--:|\n")
+	b.WriteString("\n## Connect and idle\n\n| clients | | system | CPU ms to connect | × bare | connects/s | KiB a " +
+		"connection, right after the ramp | after a collection |\n|--:|---|---|--:|--:|--:|--:|--:|\n")
 	for _, m := range list {
 		if m.Clients < fewClients && m.why() == "" {
 			continue
@@ -152,7 +157,8 @@ func (res *results) connects(b *strings.Builder) {
 		if m.IdleAfterGC > 0 {
 			after = short(m.IdleAfterGC)
 		}
-		fmt.Fprintf(b, " %s | %s | %s | %s | %s |\n", short(m.ConnectCPU), short(m.ToBare), thousands(m.ConnectPerSec), short(m.IdleKiB), after)
+		fmt.Fprintf(b, " %s | %s | %s | %s | %s |\n", short(m.ConnectCPU), short(m.ToBare), thousands(m.ConnectPerSec),
+			short(m.IdleKiB), after)
 	}
 }
 
@@ -161,7 +167,8 @@ func (res *results) drains(b *strings.Builder) {
 	if len(list) == 0 {
 		return
 	}
-	b.WriteString("\n## Drain of a filled key\n\n| system | events | size | events/s | CPU-s per million events |\n|---|--:|--:|--:|--:|\n")
+	b.WriteString("\n## Drain of a filled key\n\n| system | events | size | events/s | CPU-s per million events |\n" +
+		"|---|--:|--:|--:|--:|\n")
 	for _, m := range list {
 		fmt.Fprintf(b, "| %s | %s | %s |", titleOf(m.System), thousands(float64(m.Events)), sizeName(m.Size))
 		if w := m.why(); w != "" {
@@ -177,49 +184,57 @@ func (res *results) besides(b *strings.Builder) {
 	if len(list) == 0 {
 		return
 	}
-	b.WriteString("\n## Beside slow readers\n\n| system | clients | of them at 1 KB/s | event | events/s | p50 / p99 ms of the others | CPU-s/M | KiB resident for each slow reader | given up after more than the limit |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
+	b.WriteString("\n## Beside slow readers\n\n| system | clients | of them at 1 KB/s | event | events/s | p50 / p99 " +
+		"ms of the other clients | CPU-s/M | KiB resident per slow reader | disconnected above the limit |\n" +
+		"|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, m := range list {
-		fmt.Fprintf(b, "| %s | %s | %d | %s | %.0f |", titleOf(m.System), thousands(float64(m.Clients)), m.Slow, sizeName(m.Size), m.Rate)
+		fmt.Fprintf(b, "| %s | %s | %d | %s | %.0f |", titleOf(m.System), thousands(float64(m.Clients)), m.Slow,
+			sizeName(m.Size), m.Rate)
 		switch w := m.why(); {
 		case w != "":
 			fmt.Fprintf(b, " %s | | | |\n", w)
 		case m.Slow == 0:
 			fmt.Fprintf(b, " %s / %s | %s | | |\n", short(m.P50), short(m.P99), short(m.CPUPerM)+m.disturbed())
 		default:
-			fmt.Fprintf(b, " %s / %s | %s | %s | %d |\n", short(m.P50), short(m.P99), short(m.CPUPerM)+m.disturbed(), short(m.QueueKiB), m.SlowEnds)
+			fmt.Fprintf(b, " %s / %s | %s | %s | %d |\n", short(m.P50), short(m.P99), short(m.CPUPerM)+m.disturbed(),
+				short(m.QueueKiB), m.SlowEnds)
 		}
 	}
 }
 
 func (res *results) storms(b *strings.Builder) {
 	if list := res.of(kindStorm); len(list) > 0 {
-		b.WriteString("\n## A storm of connects\n\n| system | clients that come | logins | a second | CPU ms each | questions to the API | p99 ms of the 1,000 that were there: before | during |\n|---|--:|--:|--:|--:|--:|--:|--:|\n")
+		b.WriteString("\n## A storm of connects\n\n| system | new clients | users | connects/s | CPU ms each | " +
+			"requests to the API | p99 ms of the first 1,000: before | during |\n|---|--:|--:|--:|--:|--:|--:|--:|\n")
 		for _, m := range list {
 			fmt.Fprintf(b, "| %s | %s | %d |", titleOf(m.System), thousands(float64(m.Arrived)), m.Users)
 			if w := m.why(); w != "" {
 				fmt.Fprintf(b, " %s | | | | |\n", w)
 				continue
 			}
-			fmt.Fprintf(b, " %s | %s | %d | %s | %s |\n", thousands(m.ConnectPerSec), short(m.ConnectCPU)+m.disturbed(), m.Questions, short(m.CalmP99), short(m.P99))
+			fmt.Fprintf(b, " %s | %s | %d | %s | %s |\n", thousands(m.ConnectPerSec), short(m.ConnectCPU)+m.disturbed(),
+				m.Questions, short(m.CalmP99), short(m.P99))
 		}
 	}
 	if list := res.of(kindSwitch); len(list) > 0 {
-		b.WriteString("\n## A storm of subscriptions\n\n| system | clients that change | to groups | seconds | commands to Redis | questions to the API |\n|---|--:|--:|--:|--:|--:|\n")
+		b.WriteString("\n## A storm of subscriptions\n\n| system | clients | to groups | seconds | commands to Redis " +
+			"| requests to the API |\n|---|--:|--:|--:|--:|--:|\n")
 		for _, m := range list {
 			fmt.Fprintf(b, "| %s | %s | %d |", titleOf(m.System), thousands(float64(m.Clients)), m.Groups)
 			if w := m.why(); w != "" {
 				fmt.Fprintf(b, " %s | | |\n", w)
 				continue
 			}
-			fmt.Fprintf(b, " %s | %s | %s |\n", short(m.Seconds), thousands(float64(m.RedisCommands)), thousands(float64(m.Questions)))
+			fmt.Fprintf(b, " %s | %s | %s |\n", short(m.Seconds), thousands(float64(m.RedisCommands)),
+				thousands(float64(m.Questions)))
 		}
 	}
 }
 
-// short writes a figure with three significant digits or so.
+// short formats a value with about three significant digits.
 func short(v float64) string {
 	switch {
-	case v <= 0: // none, or less than can be told
+	case v <= 0: // none, or too small to measure
 		return "–"
 	case v < 0.1:
 		return fmt.Sprintf("%.3f", v)
@@ -231,7 +246,7 @@ func short(v float64) string {
 	return thousands(v)
 }
 
-// thousands writes a whole number with commas.
+// thousands formats a whole number with commas.
 func thousands(v float64) string {
 	s := fmt.Sprintf("%.0f", v)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// stall is how long nothing may come before a measurement is given up.
+// stall is the silence after which a measurement is aborted.
 const stall = 15 * time.Second
 
-// collect waits for the fleet and puts its counts into r; a client that missed or repeated an event, or
-// was closed, makes it a fault.
+// collect waits for the fleet and stores its counts in r. A client that missed or repeated an event, or whose
+// connection ended, makes the row a fault.
 func (s *session) collect(r *row) (*tally, error) {
 	t, err := s.fleet.wait(stall)
 	if err != nil {
@@ -23,13 +23,14 @@ func (s *session) collect(r *row) (*tally, error) {
 	r.Doubled += t.Doubled
 	r.Closed, r.Behind = t.Closed, t.Behind
 	if t.Lost+t.Doubled+t.Closed+t.Behind > 0 {
-		return t, fmt.Errorf("%d lost, %d doubled, %d clients closed, %d clients without the last event %s", t.Lost, t.Doubled, t.Closed, t.Behind, t.Error)
+		return t, fmt.Errorf("%d lost, %d doubled, %d clients closed, %d clients without the last event %s", t.Lost,
+			t.Doubled, t.Closed, t.Behind, t.Error)
 	}
 	return t, nil
 }
 
-// burst publishes r.Events flat out, r.Burst at a time; each burst begins when the last client has the whole of the one before.
-// Time runs from the first publish to the last delivery, for each burst.
+// burst publishes r.Events at full speed, r.Burst at a time. A burst begins when the last client has received all of
+// the previous one. Time runs from the first publish to the last delivery of each burst.
 func (s *session) burst(r *row) error {
 	s.src.resize(r.Size)
 	use, err := s.meter()
@@ -63,7 +64,8 @@ func (s *session) burst(r *row) error {
 	return nil
 }
 
-// sample is of how many deliveries in a burst one is timed. Where a client gets only some of the events, all are.
+// sample is the number of deliveries in a burst per recorded latency. When a client receives only some of the events,
+// each latency is recorded.
 func (s *session) sample() int64 {
 	if s.groups > 1 {
 		return 1
@@ -78,8 +80,8 @@ func (s *session) finish(r *row, latency *histogram) {
 	r.P99 = latency.quantile(0.99).Seconds() * 1000
 }
 
-// paced publishes r.Events one at a time, r.Rate a second, on a fixed timetable: an event that
-// comes late to be published does not move the ones after it.
+// paced publishes r.Events one at a time at r.Rate per second on a fixed timetable: one late event does not delay the
+// following ones.
 func (s *session) paced(r *row) error {
 	s.src.resize(r.Size)
 	if err := s.fleet.begin(s.src.last()+int64(r.Events), 1); err != nil {
@@ -112,7 +114,7 @@ func (s *session) paced(r *row) error {
 	return s.readRedis(r, before, reading)
 }
 
-// readRedis puts the traffic since before, the part of reading it aside, into r, for each event.
+// readRedis stores the traffic per event since before in r, without the traffic of the reading itself.
 func (s *session) readRedis(r *row, before, reading traffic) error {
 	if s.run.redis == nil {
 		return nil
@@ -126,7 +128,7 @@ func (s *session) readRedis(r *row, before, reading traffic) error {
 	return nil
 }
 
-// redisMark reads Redis's traffic counters and what one such reading itself adds.
+// redisMark reads Redis's traffic counters and the traffic that one such reading adds.
 func (s *session) redisMark() (now, reading traffic, err error) {
 	if s.run.redis == nil {
 		return now, reading, nil
@@ -141,8 +143,8 @@ func (s *session) redisMark() (now, reading traffic, err error) {
 	return now, now.minus(first), nil
 }
 
-// drain fills the channel key of the node while its processes are stopped, lets them go and times how fast the
-// one client has it all.
+// drain fills the channel key of the node while its processes are stopped, continues them and measures how fast the
+// one client receives all events.
 func (s *session) drain(r *row) error {
 	s.src.resize(r.Size)
 	if err := s.fleet.begin(s.src.last()+int64(r.Events), 16); err != nil {

@@ -21,7 +21,7 @@ var nchanConf string
 //go:embed nginx.conf
 var nginxConf string
 
-// startNchan starts nginx with Debian's nchan module: clients on one port, its publisher on another.
+// startNchan starts nginx with Debian's nchan module: one port for clients, one for publishers.
 func startNchan(_ context.Context, s setup) (*running, error) {
 	const module = "/usr/lib/nginx/modules/ngx_nchan_module.so"
 	if !isFile(module) {
@@ -35,13 +35,17 @@ func startNchan(_ context.Context, s setup) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := strings.NewReplacer("{{listen}}", nginxListen(port, s), "{{publish}}", fmt.Sprintf("127.0.0.1:%d", publish)).Replace(nchanConf)
+	server := strings.NewReplacer("{{listen}}", nginxListen(port, s), "{{publish}}",
+		fmt.Sprintf("127.0.0.1:%d", publish)).Replace(nchanConf)
 	p, err := startNginx(s, "load_module "+module+";", server, port)
 	if err != nil {
 		return nil, err
 	}
 	run := &running{stops: []func(){p.stop}, pids: func() []int { return withChildren(p.pid()) }}
-	run.target = target{Addr: fmt.Sprintf("127.0.0.1:%d", port), Path: "/websocket/", Group: benchGroup, Dialect: dialectPlain, TLS: s.tls}
+	run.target = target{
+		Addr: fmt.Sprintf("127.0.0.1:%d", port), Path: "/websocket/", Group: benchGroup,
+		Dialect: dialectPlain, TLS: s.tls,
+	}
 	e := &httpEmitter{addr: fmt.Sprintf("127.0.0.1:%d", publish), path: "/publish", header: "Accept: text/json\r\n"}
 	run.emit = e
 	run.subscribed = func() (int, error) { return nchanSubscribers("http://" + e.addr + "/publish") }
@@ -69,16 +73,17 @@ func nchanSubscribers(url string) (int, error) {
 	return info.Subscribers, nil
 }
 
-// nginxListen is the listen line for clients and, with TLS, the certificate's. reuseport spreads
-// the connections evenly over the workers.
+// nginxListen is the listen directive for clients, with a certificate under TLS. reuseport spreads the connections
+// evenly over the workers.
 func nginxListen(port int, s setup) string {
 	if !s.tls {
 		return fmt.Sprintf("listen 127.0.0.1:%d backlog=4096 reuseport;", port)
 	}
-	return fmt.Sprintf("listen 127.0.0.1:%d ssl backlog=4096 reuseport; ssl_certificate %s; ssl_certificate_key %s;", port, s.cert.certFile, s.cert.keyFile)
+	return fmt.Sprintf("listen 127.0.0.1:%d ssl backlog=4096 reuseport; ssl_certificate %s; ssl_certificate_key %s;",
+		port, s.cert.certFile, s.cert.keyFile)
 }
 
-// startNginx runs nginx in the foreground with everything it writes below the session's directory.
+// startNginx runs nginx in the foreground; all its files are below the session's directory.
 func startNginx(s setup, head, servers string, port int) (*process, error) {
 	nginx, err := need("nginx", "nginx")
 	if err != nil {

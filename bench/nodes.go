@@ -24,18 +24,18 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
-// Many nodes are many relays in one process of this program, without Caddy and with one client each, whose socket counts and drops: what is left
-// is what it costs to bring an event to another node.
+// Rows with many nodes run many relays in one child process, without Caddy. Each relay has one client, whose socket
+// counts and drops frames, so that the measured cost is that of bringing an event to another node.
 
-// nodeOrder is what the process of the nodes is asked: to wait until Events have come to every node, or (Publish) to publish them at the first
-// node before. Pace: events a second, 0: as they go.
+// nodeOrder asks the child process to wait until Events have arrived at every node, after publishing them at the
+// first node if Publish is set. Pace is in events per second, 0: full speed.
 type nodeOrder struct {
 	Events  int     `json:"events"`
 	Publish bool    `json:"publish"`
 	Pace    float64 `json:"pace"`
 }
 
-// nodeAnswer is what it answers, and what it says once all nodes are there.
+// nodeAnswer is the reply to an order, and the first message once all nodes run.
 type nodeAnswer struct {
 	Error       string  `json:"error,omitempty"`
 	Connections int     `json:"connections"` // of the backplane
@@ -43,7 +43,7 @@ type nodeAnswer struct {
 	Seconds     float64 `json:"seconds"`
 }
 
-// countingSocket is a client that takes everything.
+// countingSocket is a client that accepts every frame.
 type countingSocket struct{ frames atomic.Int64 }
 
 func (c *countingSocket) Send(frames []byte, _ int) bool {
@@ -66,8 +66,8 @@ func (c *countingSocket) Close(int, string)                      {}
 func (c *countingSocket) Kill()                                  {}
 func (c *countingSocket) Waiting() (int, bool)                   { return 0, false }
 
-// serveNodes is the hidden subcommand of the nodes: n of them on one Redis, or, where addr is empty, with a layer each and a
-// full mesh of the backplane between them.
+// serveNodes is the hidden subcommand of the child process: n nodes on one Redis or, with an empty addr, with a layer
+// each and a full mesh of the backplane.
 func serveNodes(addr, n string) error {
 	count, err := strconv.Atoi(n)
 	if err != nil {
@@ -160,7 +160,7 @@ func serveNodes(addr, n string) error {
 	for in := json.NewDecoder(os.Stdin); ; {
 		var o nodeOrder
 		if err := in.Decode(&o); err != nil {
-			return nil // the harness has no more
+			return nil // the harness has closed its end
 		}
 		began := time.Now()
 		for i := 0; o.Publish && i < o.Events; i++ {
@@ -180,7 +180,7 @@ func serveNodes(addr, n string) error {
 	}
 }
 
-// allHave waits until every socket has got n events in all, and says what is wrong if not.
+// allHave waits until every socket has received n events in total; the error names a socket that has not.
 func allHave(sockets []*countingSocket, n int64) string {
 	for deadline := time.Now().Add(stall); ; time.Sleep(2 * time.Millisecond) {
 		least, most := int64(1<<62), int64(0)
@@ -209,17 +209,24 @@ func heapKiB() float64 {
 func nodeCurve(ctx context.Context, layer string, scale float64) (curve, error) {
 	c := curve{
 		Name: "nodes-" + layer, X: "nodes",
-		Text:  "Relays in one process, without Caddy, one client each, whose socket counts and drops. ",
+		Text:  "Relays in one process, without Caddy, with one client each, a socket that counts and drops. ",
 		Title: "Nodes in a mesh of the backplane",
 		Columns: []string{
-			"connections", "KiB of heap a connection, both ends", "CPU µs an event, all nodes, paced", "a node besides the first", "flat out: CPU µs an event, all nodes", "a node besides the first",
+			"connections", "KiB of heap a connection, both ends", "CPU µs an event, all nodes, paced",
+			"each further node", "full speed: CPU µs an event, all nodes", "each further node",
 		},
 	}
-	c.Text += "Every node has a channel layer of its own; the first publishes events of 300 B, 100 a second and flat out, and every other has one client."
+	c.Text += "Every node has its own channel layer. The first publishes events of 300 B, 100/s and at full speed; " +
+		"every other node has one client."
 	if layer == "redis" {
 		c.Title = "Nodes on one Redis"
-		c.Columns = []string{"nodes: CPU µs an event and node, paced", "Redis: CPU µs an event", "Redis bytes in an event", "out", "flat out: CPU µs an event and node", "Redis"}
-		c.Text = "Relays in one process, without Caddy, one client each, whose socket counts and drops. All are members of one group in one Redis; events of 300 B as channels_redis sends them, 100 a second and in bursts."
+		c.Columns = []string{
+			"nodes: CPU µs an event and node, paced", "Redis: CPU µs an event",
+			"Redis bytes in an event", "out", "full speed: CPU µs an event and node", "Redis",
+		}
+		c.Text = "Relays in one process, without Caddy, with one client each, a socket that counts and drops. All " +
+			"are members of one group in one Redis; events of 300 B as channels_redis sends them, 100 a second and " +
+			"in bursts."
 	}
 	for _, n := range []int{1, 2, 5, 10, 20, 50} {
 		if layer == "mesh" && n == 1 {
@@ -244,7 +251,7 @@ func nodeCurve(ctx context.Context, layer string, scale float64) (curve, error) 
 	return c, nil
 }
 
-// nodeProcess is the process of the nodes.
+// nodeProcess is the child process that runs the nodes.
 type nodeProcess struct {
 	*process
 	in  *json.Encoder
@@ -265,7 +272,7 @@ func startNodes(addr string, n int) (*nodeProcess, nodeAnswer, error) {
 	return np, ready, nil
 }
 
-// ask has the nodes do o, and returns the CPU time that it took them.
+// ask sends o to the nodes and returns the CPU time that they used.
 func (p *nodeProcess) ask(o nodeOrder) (time.Duration, error) {
 	before, err := cpuClock(p.pid())
 	if err != nil {
@@ -312,7 +319,10 @@ func nodesInMesh(n int, scale float64) ([]float64, error) {
 		return nil, err
 	}
 	perPaced, perFlat := slow.Seconds()*1e6/float64(paced), fast.Seconds()*1e6/float64(flat)
-	return []float64{float64(ready.Connections), ready.HeapKiB / float64(ready.Connections), perPaced, perPaced / float64(n-1), perFlat, perFlat / float64(n-1)}, nil
+	return []float64{
+		float64(ready.Connections), ready.HeapKiB / float64(ready.Connections), perPaced,
+		perPaced / float64(n-1), perFlat, perFlat / float64(n-1),
+	}, nil
 }
 
 func nodesOnRedis(n int, scale float64) ([]float64, error) {

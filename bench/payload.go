@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// firstSeq is the sequence number of a session's first event. Ten digits, so
-// that the number has a fixed place and width and stays valid JSON.
+// firstSeq is the sequence number of a session's first event. Ten digits give the number a fixed place and width in
+// valid JSON.
 const firstSeq = 1_000_000_001
 
 // minPayload is the smallest event that holds the three fields.
@@ -24,8 +24,7 @@ const (
 	timeTo = timeAt + 16
 )
 
-// source makes the events of one session: numbered without a gap, of one size,
-// stamped with the wall clock at the moment they are made.
+// source creates the events of one session: numbered without a gap, of one size, stamped with their time of creation.
 type source struct {
 	next int64 // sequence number of the next event
 	pad  []byte
@@ -33,12 +32,12 @@ type source struct {
 
 func newSource() *source { return &source{next: firstSeq} }
 
-// resize sets the length in bytes of the events to come.
+// resize sets the length in bytes of future events.
 func (s *source) resize(size int) {
 	s.pad = bytes.Repeat([]byte("x"), max(0, size-minPayload))
 }
 
-// last is the sequence number of the newest event made, firstSeq-1 before any.
+// last is the sequence number of the newest event, firstSeq-1 before the first.
 func (s *source) last() int64 { return s.next - 1 }
 
 // event returns a new event. The caller owns the bytes.
@@ -55,8 +54,7 @@ func (s *source) event() []byte {
 	return b
 }
 
-// parseEvent reads an event's sequence number and its time in microseconds of
-// the Unix clock. ok is false for any other text.
+// parseEvent reads an event's sequence number and its time in Unix microseconds. ok is false for any other text.
 func parseEvent(b []byte) (seq, micros int64, ok bool) {
 	if len(b) > timeTo && string(b[:seqAt]) == `{"seq":` && string(b[seqEnd:timeAt]) == `,"t":` {
 		seq, ok = digits(b[seqAt:seqEnd])
@@ -66,7 +64,7 @@ func parseEvent(b []byte) (seq, micros int64, ok bool) {
 		micros, ok = digits(b[timeAt:timeTo])
 		return seq, micros, ok
 	}
-	// A server that encodes the JSON anew may change blanks and order.
+	// A server that re-encodes the JSON may change blanks and order.
 	var e struct {
 		Seq, T int64
 		Pad    *string
@@ -87,7 +85,7 @@ func digits(b []byte) (n int64, ok bool) {
 	return n, true
 }
 
-// sizeName writes an event size as people say it.
+// sizeName formats an event size for people.
 func sizeName(n int) string {
 	if n >= 1024 && n%1024 == 0 {
 		return fmt.Sprintf("%d KiB", n/1024)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// plan is what a mode measures.
+// plan is the measurements of a mode.
 type plan struct {
 	mode    string
 	systems []string
@@ -23,10 +23,10 @@ type plan struct {
 	drain   bool
 	beside  int           // clients of the sessions with and without slow readers, 0: none
 	storm   int           // clients of a storm, 0: none
-	groups  []int         // that events are spread over, a session each
+	groups  []int         // numbers of groups that events are spread over, a session for each
 	rates   []float64     // events a second, a row each
 	env     []string      // of edgerelay's process
-	settle  time.Duration // how long memory may take to fall after a collection
+	settle  time.Duration // how long memory may keep falling after a collection
 	// profiles is a directory for CPU profiles of edgerelay's rows, "" for none.
 	profiles string
 	bound    float64 // ci: edgerelay's burst CPU per delivery against the bare loop's
@@ -53,19 +53,19 @@ func plans() map[string]*plan {
 	}
 }
 
-// Limits of one burst: what waits for a client stays below a relay's default queue of 1 MiB.
+// Limits of one burst. A client's queue stays below a relay's default limit of 1 MiB.
 const (
 	burstEvents = 1000
 	burstBytes  = 512 << 10
 )
 
-// measurement is one row to come.
+// measurement is one planned row.
 type measurement struct {
 	row     row
 	measure func(*session, *row) error
 }
 
-// measurements lists what follows the ramp of a session.
+// measurements lists the rows of a session after the ramp.
 func (p *plan) measurements(s *session) []measurement {
 	var ms []measurement
 	if p.drainSession(s) {
@@ -122,7 +122,7 @@ func (p *plan) pacedRow(s *session, size int) row {
 	return r
 }
 
-// paceFor is the rate of the paced rows: 10 events a second, 2 where the bare loop itself could not keep up with that.
+// paceFor is the rate of the paced rows: 10 events per second, or 2 where the bare loop itself could not keep up.
 func paceFor(clients int) float64 {
 	if clients > 5000 {
 		return 2
@@ -130,10 +130,10 @@ func paceFor(clients int) float64 {
 	return 10
 }
 
-// headroom is how much faster than the pace a system's bursts must be for the paced row to make sense.
+// headroom is the factor by which a system's bursts must exceed the pace for a paced row to make sense.
 const headroom = 1.2
 
-// pacedIfAble measures a paced row unless the bursts of this session showed that the system cannot hold the pace.
+// pacedIfAble measures a paced row unless this session's bursts showed that the system cannot keep the pace.
 func (s *session) pacedIfAble(r *row) error {
 	want := r.Rate * float64(s.clients)
 	if top := s.ceiling[r.Size]; top < want*headroom {

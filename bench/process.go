@@ -29,7 +29,7 @@ type process struct {
 	once   sync.Once
 }
 
-// logTail keeps the last 16 KiB of what a child writes.
+// logTail keeps the last 16 KiB of a child's output.
 type logTail struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -46,7 +46,7 @@ func (l *logTail) Write(p []byte) (int, error) {
 	return l.buf.Write(p)
 }
 
-// startSelf starts a hidden subcommand of this program with pipes for its input and output.
+// startSelf starts a hidden subcommand of this program with pipes for input and output.
 func startSelf(args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -55,7 +55,7 @@ func startSelf(args ...string) (*process, error) {
 	return start(exec.Command(self, args...), true)
 }
 
-// startNice is startSelf by nice(1), with which all threads to come have the lower priority.
+// startNice is startSelf at a nice value, which all threads of the child inherit.
 func startNice(nice int, args ...string) (*process, error) {
 	if nice == 0 {
 		return startSelf(args...)
@@ -67,8 +67,8 @@ func startNice(nice int, args ...string) (*process, error) {
 	return start(exec.Command("nice", append([]string{"-n", strconv.Itoa(nice), self}, args...)...), true)
 }
 
-// start runs cmd so that it dies with the harness. With pipes, its input and output are
-// kept for a dialogue; else both outputs go to the log.
+// start runs cmd so that the child ends with the harness. With pipes, input and output stay open for a dialogue;
+// otherwise both outputs go to the log.
 func start(cmd *exec.Cmd, pipes bool) (*process, error) {
 	p := &process{cmd: cmd, log: &logTail{}, exited: make(chan struct{})}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -89,7 +89,7 @@ func start(cmd *exec.Cmd, pipes bool) (*process, error) {
 		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
 	}
 	go func() {
-		_ = cmd.Wait() // after it the log is whole
+		_ = cmd.Wait() // the log is complete afterwards
 		close(p.exited)
 	}()
 	return p, nil
@@ -120,7 +120,7 @@ func (p *process) stderrTail() string {
 	return s[max(0, len(s)-2000):]
 }
 
-// ready polls probe until it succeeds, the child ends or time runs out.
+// ready polls probe until probe succeeds, the child ends or time runs out.
 func (p *process) ready(probe func() error) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -150,8 +150,8 @@ func listening(network, addr string) func() error {
 	}
 }
 
-// freePort finds a port that nobody listens on and that no connection's own end has: below the range
-// from which the kernel gives these (net.ipv4.ip_local_port_range begins at 32768).
+// freePort finds a port without a listener outside the range of source ports (net.ipv4.ip_local_port_range begins at
+// 32768).
 func freePort() (int, error) {
 	var failed error
 	for range 100 {
@@ -166,7 +166,7 @@ func freePort() (int, error) {
 	return 0, fmt.Errorf("find a free port: %w", failed)
 }
 
-// need finds an installed program or says how to install it.
+// need finds an installed program; the error names the package.
 func need(program, pkgs string) (string, error) {
 	for _, dir := range []string{"/usr/bin", "/usr/sbin", "/usr/local/bin"} {
 		if path := filepath.Join(dir, program); isFile(path) {

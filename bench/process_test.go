@@ -10,10 +10,12 @@ import (
 )
 
 func TestMissingProgramNamesItsRemedy(t *testing.T) {
-	if _, err := need("no-such-server", "no-such-package"); err == nil || !strings.Contains(err.Error(), "apt-get install -y no-such-package") {
+	if _, err := need("no-such-server", "no-such-package"); err == nil ||
+		!strings.Contains(err.Error(), "apt-get install -y no-such-package") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := startEdgerelayMemory(t.Context(), setup{caddy: "/nowhere/caddy"}); err == nil || !strings.Contains(err.Error(), "make build") {
+	if _, err := startEdgerelayMemory(t.Context(), setup{caddy: "/nowhere/caddy"}); err == nil ||
+		!strings.Contains(err.Error(), "make build") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"unsafe"
 )
 
-// cpuOf adds up the user and system time that the processes have used, their ended threads included. It reads each
-// process's CPU clock: what utime and stime of /proc/<pid>/stat count in ticks of 10 ms, in nanoseconds.
+// cpuOf adds up the user and system time of the processes, ended threads included. Each process's CPU clock counts in
+// nanoseconds; utime and stime of /proc/<pid>/stat count the same in ticks of 10 ms.
 func cpuOf(pids []int) (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range pids {
@@ -38,8 +38,8 @@ func cpuClock(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// rssOf adds up the resident memory of the processes in bytes. Pages that they share are divided among them (Pss), so
-// that nginx's workers are not counted several times.
+// rssOf adds up the resident memory of the processes in bytes. Shared pages are divided among the processes (Pss), so
+// that nginx's workers do not count several times.
 func rssOf(pids []int) (int64, error) {
 	var sum int64
 	for _, pid := range pids {
@@ -77,7 +77,7 @@ func withChildren(pids ...int) []int {
 	return all
 }
 
-// machineBusy is the time that all cores together have worked, whoever they worked for.
+// machineBusy is the time that all cores together have worked for any process.
 func machineBusy() time.Duration {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// profileMemory keeps what Caddy's heap holds now, and the runtime's own account of it, in the plan's directory.
+// profileMemory writes Caddy's heap profile and the runtime's memory statistics to the plan's directory.
 func (s *session) profileMemory(when string) error {
 	dir := s.plan.profiles
 	if dir == "" || s.run.admin == "" {
@@ -20,7 +20,8 @@ func (s *session) profileMemory(when string) error {
 		kind = "tls"
 	}
 	for suffix, what := range map[string]string{"heap.pprof": "heap", "memstats.txt": "heap?debug=1", "goroutines.txt": "goroutine?debug=1"} {
-		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-%s-%s-%d.%s", s.sys.name, when, kind, s.clients, suffix)))
+		name := fmt.Sprintf("%s-%s-%s-%d.%s", s.sys.name, when, kind, s.clients, suffix)
+		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {
 			return fmt.Errorf("write profile: %w", err)
 		}
@@ -33,8 +34,8 @@ func (s *session) profileMemory(when string) error {
 	return nil
 }
 
-// profile records Caddy's CPU while a row is measured, into the plan's directory. The row's figures contain
-// what profiling takes: a percent or two of CPU, and some memory.
+// profile records Caddy's CPU profile during a row, into the plan's directory. The row's values include the cost of
+// profiling: a percent or two of CPU, and some memory.
 func (s *session) profile(r *row) (wait func() error) {
 	dir := s.plan.profiles
 	if dir == "" || s.run.admin == "" {

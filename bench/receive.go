@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// order is one command to a receiver process, a JSON line on its standard input.
-// Each is answered by one JSON line, an answer.
+// order is one command to a receiver process, a JSON line on its standard input. The receiver replies with one JSON
+// line, an answer.
 type order struct {
 	Do       string `json:"do"` // connect, begin, cut, wait or switch
 	Target   target `json:"target"`
@@ -30,8 +30,7 @@ type answer struct {
 	Tally *tally `json:"tally,omitempty"`
 }
 
-// receive is the hidden subcommand of a receiver process: it obeys orders until
-// its input ends.
+// receive is the hidden subcommand of a receiver process: it executes orders until its input ends.
 func receive() error {
 	r, err := newReceiver()
 	if err != nil {

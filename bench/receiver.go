@@ -11,16 +11,16 @@ import (
 	"unsafe"
 )
 
-// tally is what a receiver counted since the last begin.
+// tally is a receiver's counts since the last begin.
 type tally struct {
 	Messages int64     `json:"messages"`  // events, all clients together
 	Bytes    int64     `json:"bytes"`     // payload bytes of these
 	Lost     int64     `json:"lost"`      // sequence numbers that a client never saw
 	Doubled  int64     `json:"doubled"`   // sequence numbers seen again or late
-	Closed   int64     `json:"closed"`    // clients whose connection ended
+	Closed   int64     `json:"closed"`    // disconnected clients
 	Behind   int64     `json:"behind"`    // clients that have not seen the awaited event
 	Last     int64     `json:"last"`      // Unix microseconds of the last read
-	SlowEnds int64     `json:"slow_ends"` // slow readers whose connection ended
+	SlowEnds int64     `json:"slow_ends"` // disconnected slow readers
 	Answers  int64     `json:"answers"`   // groups_current
 	Error    string    `json:"error,omitempty"`
 	Latency  histogram `json:"latency"`
@@ -43,27 +43,27 @@ func (t *tally) add(o *tally) {
 	t.Latency.add(&o.Latency)
 }
 
-// client is one open websocket: 48 bytes, and a buffer only while a frame is cut.
+// client is one open WebSocket: 48 bytes, and a buffer only while a frame is incomplete.
 type client struct {
 	fd     int
 	next   int64  // sequence number that must come next
-	rest   []byte // the beginning of a frame whose end has not come
+	rest   []byte // an incomplete frame
 	closed bool
-	slow   bool // read by dribble, and not waited for
+	slow   bool // read by dribble; measurements do not wait for it
 }
 
-// receiver reads many websockets with one thread: level-triggered epoll, one
-// read of up to readSize bytes a turn, every whole frame in it counted in place.
+// receiver reads many WebSockets with one thread: level-triggered epoll, one read of up to readSize bytes per turn,
+// every complete frame counted in place.
 type receiver struct {
-	mu      sync.Mutex // held for a whole epoll batch, so commands see it at rest
+	mu      sync.Mutex // held for a whole epoll batch, so that orders see no batch half done
 	epoll   int
 	clients []client
 	tally   tally
 	sample  int64 // a latency is recorded where (client + sequence number) % sample == 0
 	until   int64 // sequence number that ends the measurement
-	reached int   // clients that have seen it
+	reached int   // clients that have received that event
 	step    int64 // between a client's sequence numbers
-	slow    int   // clients that are not waited for
+	slow    int   // slow readers, which measurements do not wait for
 	done    chan struct{}
 	answers chan struct{} // closed at the awaited number of answers
 	awaited int64
@@ -79,7 +79,7 @@ func newReceiver() (*receiver, error) {
 	return &receiver{epoll: fd, sample: 1, step: 1, done: make(chan struct{})}, nil
 }
 
-// begin zeroes the counts and awaits the event until at every client.
+// begin resets the counts; the measurement ends when every client has the event until.
 func (r *receiver) begin(until, sample int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,14 +88,14 @@ func (r *receiver) begin(until, sample int64) {
 	r.await(until)
 }
 
-// cut ends the measurement under way with the event until.
+// cut ends the running measurement with the event until.
 func (r *receiver) cut(until int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.await(until)
 }
 
-// await counts who has the event until already. r.mu is held.
+// await counts the clients that already have the event until. r.mu is held.
 func (r *receiver) await(until int64) {
 	r.until, r.reached, r.done = until, 0, make(chan struct{})
 	for i := range r.clients {
@@ -108,8 +108,7 @@ func (r *receiver) await(until int64) {
 	}
 }
 
-// wait returns the counts when every client has the awaited event, or when
-// nothing has come for stall.
+// wait returns the counts when every client has the awaited event, or when nothing has arrived for stall.
 func (r *receiver) wait(stall time.Duration) tally {
 	r.mu.Lock()
 	done := r.done
@@ -147,7 +146,7 @@ func (r *receiver) snapshot() tally {
 	return t
 }
 
-// loop reads for ever; it belongs on a thread of its own.
+// loop reads forever; run it on a thread of its own.
 func (r *receiver) loop() error {
 	buf := make([]byte, readSize+64<<10)
 	events := make([]syscall.EpollEvent, 512)
@@ -167,7 +166,7 @@ func (r *receiver) loop() error {
 	}
 }
 
-// read takes what waits on client i's socket. e.Fd of its epoll event is i.
+// read reads client i's socket. e.Fd of an epoll event is i.
 func (r *receiver) read(i int, buf []byte) {
 	c := &r.clients[i]
 	kept := copy(buf, c.rest)
@@ -189,17 +188,17 @@ func (r *receiver) read(i int, buf []byte) {
 	}
 }
 
-// rawRead skips the scheduler's bookkeeping: the socket never blocks.
+// rawRead bypasses the scheduler's bookkeeping: the socket never blocks.
 func rawRead(fd int, b []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
+		uintptr(len(b)))
 	if errno != 0 {
 		return 0, errno
 	}
 	return int(n), nil
 }
 
-// consume counts client i's whole frames in b and returns what is left over.
-// The caller holds mu.
+// consume counts client i's complete frames in b and returns the rest. The caller holds mu.
 func (r *receiver) consume(i int, b []byte) []byte {
 	c := &r.clients[i]
 	now := time.Now().UnixMicro()
@@ -257,7 +256,7 @@ func (r *receiver) event(i int, c *client, payload []byte, now int64) {
 	}
 }
 
-// send writes a control frame; a full socket loses it, which the server's own time limits notice.
+// send writes a control frame. A full socket loses the frame, which the server's own timeouts notice.
 func (r *receiver) send(c *client, b []byte) {
 	if c.fd >= 0 {
 		_, _ = syscall.Write(c.fd, b)

@@ -42,7 +42,8 @@ func TestReceiverCountsLostAndDoubled(t *testing.T) {
 		}
 		got := r.wait(time.Minute) // the last event has come: returns at once
 		if got.Lost != c.lost || got.Doubled != c.doubled || got.Behind != 0 || got.Messages != int64(len(c.seqs)) {
-			t.Errorf("%s: %d lost, %d doubled, %d behind, %d messages", name, got.Lost, got.Doubled, got.Behind, got.Messages)
+			t.Errorf("%s: %d lost, %d doubled, %d behind, %d messages", name, got.Lost, got.Doubled, got.Behind,
+				got.Messages)
 		}
 	}
 }
@@ -117,8 +118,10 @@ func TestReceiverAgainstBareLoop(t *testing.T) {
 		}
 	}
 	got := r.wait(10 * time.Second)
-	if got.Messages != 50*events || got.Lost+got.Doubled+got.Behind+got.Closed != 0 || got.Bytes != 50*events*2048 || got.Latency.Count != 50*events {
-		t.Errorf("%d messages, %d bytes, %d lost, %d doubled, %d behind, %d closed %s", got.Messages, got.Bytes, got.Lost, got.Doubled, got.Behind, got.Closed, got.Error)
+	if got.Messages != 50*events || got.Lost+got.Doubled+got.Behind+got.Closed != 0 || got.Bytes != 50*events*2048 ||
+		got.Latency.Count != 50*events {
+		t.Errorf("%d messages, %d bytes, %d lost, %d doubled, %d behind, %d closed %s", got.Messages, got.Bytes,
+			got.Lost, got.Doubled, got.Behind, got.Closed, got.Error)
 	}
 	here.Close()
 	if err := <-ended; err != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// redisServer is a Redis of one session's own, without persistence, as AWX runs it.
+// redisServer is the Redis of one session, without persistence, as AWX runs Redis.
 type redisServer struct {
 	*process
 	addr string
@@ -25,7 +25,8 @@ func startRedis(dir string) (*redisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(exec.Command(bin, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir, "--save", "", "--appendonly", "no"), false)
+	p, err := start(exec.Command(bin, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir, "--save", "",
+		"--appendonly", "no"), false)
 	if err != nil {
 		return nil, err
 	}
@@ -41,12 +42,12 @@ func startRedis(dir string) (*redisServer, error) {
 	return r, nil
 }
 
-// traffic is what Redis read from and wrote to all its clients, in bytes.
+// traffic is the bytes that Redis has received from and sent to all its clients.
 type traffic struct{ in, out int64 }
 
 func (t traffic) minus(o traffic) traffic { return traffic{t.in - o.in, t.out - o.out} }
 
-// traffic reads the counters. Reading costs traffic too: two readings in a row tell how much.
+// traffic reads the counters. The reading itself causes traffic; two readings in a row show how much.
 func (r *redisServer) traffic() (traffic, error) {
 	reply, err := r.ctl.do("INFO", "stats")
 	if err != nil {
@@ -69,7 +70,7 @@ func (r *redisServer) traffic() (traffic, error) {
 	return t, nil
 }
 
-// fillKey puts n events of s into the channel key of the group's one member, as if they had been sent before.
+// fillKey puts n events of s into the channel key of the group's one member, as if sent earlier.
 func (r *redisServer) fillKey(group string, s *source, n int) error {
 	members, err := r.ctl.do("ZRANGE", layerPrefix+":group:"+group, "0", "-1")
 	if err != nil {

@@ -16,15 +16,30 @@ func sample() *results {
 	for i, sys := range systems() {
 		v := float64(i + 1)
 		res.Rows = append(res.Rows,
-			row{System: sys.name, Kind: kindConnect, Clients: 10_000, ConnectCPU: v, IdleKiB: v * 7, IdleAfterGC: v * 5, ConnectPerSec: 1000},
-			row{System: sys.name, Kind: kindBurst, Clients: 1000, Size: 300, Events: 1000, Burst: 500, CPUPerM: v, PerSecond: 1e6 / v, P50: v, P99: 2 * v},
-			row{System: sys.name, Kind: kindBurst50, Clients: 1000, Size: 300, Events: 1000, Burst: 50, CPUPerM: v, PerSecond: 1e6 / v, P50: v, P99: 2 * v},
+			row{
+				System: sys.name, Kind: kindConnect, Clients: 10_000, ConnectCPU: v, IdleKiB: v * 7, IdleAfterGC: v * 5,
+				ConnectPerSec: 1000,
+			},
+			row{
+				System: sys.name, Kind: kindBurst, Clients: 1000, Size: 300, Events: 1000, Burst: 500, CPUPerM: v,
+				PerSecond: 1e6 / v, P50: v, P99: 2 * v,
+			},
+			row{
+				System: sys.name, Kind: kindBurst50, Clients: 1000, Size: 300, Events: 1000, Burst: 50, CPUPerM: v,
+				PerSecond: 1e6 / v, P50: v, P99: 2 * v,
+			},
 			row{System: sys.name, Kind: kindDrain, Clients: 1, Size: 1024, Events: 500, CPUPerM: v, PerSecond: 1e5},
 		)
-		paced := row{System: sys.name, Kind: kindPaced, Clients: 1000, Size: 2048, Events: 50, Rate: 10, CPUPerM: v, PerSecond: 1e4, P50: v, P99: 2 * v, Others: 0.5}
+		paced := row{
+			System: sys.name, Kind: kindPaced, Clients: 1000, Size: 2048, Events: 50, Rate: 10, CPUPerM: v,
+			PerSecond: 1e4, P50: v, P99: 2 * v, Others: 0.5,
+		}
 		switch sys.name {
 		case "daphne":
-			paced = row{System: sys.name, Kind: kindPaced, Clients: 1000, Size: 2048, Skip: "not sustainable: 1/s of 2/s & <more>"}
+			paced = row{
+				System: sys.name, Kind: kindPaced, Clients: 1000, Size: 2048,
+				Skip: "not sustainable: 1/s of 2/s & <more>",
+			}
 		case "edgerelay-redis":
 			paced.RedisIn, paced.RedisOut = 1600, 700
 		case "nchan":
@@ -73,7 +88,8 @@ func TestSavedRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	var back results
-	if err := json.Unmarshal(b, &back); err != nil || len(back.Rows) != len(res.Rows) || back.Medians[1].ToBare != res.Medians[1].ToBare {
+	if err := json.Unmarshal(b, &back); err != nil || len(back.Rows) != len(res.Rows) ||
+		back.Medians[1].ToBare != res.Medians[1].ToBare {
 		t.Errorf("results.json does not come back: %v", err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "README.md"))

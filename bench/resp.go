@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// respConn speaks RESP2 to Redis, commands queued and replies read apart, so that pipelines are the caller's choice.
+// respConn speaks RESP2 to Redis. Queuing commands and reading replies are separate, so that the caller decides on
+// pipelines.
 type respConn struct {
 	conn net.Conn
 	r    *bufio.Reader
@@ -44,7 +45,7 @@ func (c *respConn) queue(args ...string) {
 	}
 }
 
-// flush sends what is queued; write errors of queue show here.
+// flush sends the queued commands and reports earlier write errors.
 func (c *respConn) flush() error {
 	_ = c.conn.SetDeadline(time.Now().Add(emitTimeout))
 	return c.w.Flush()

@@ -10,14 +10,14 @@ import (
 	"path/filepath"
 )
 
-// results is one run: where and of what, every row as measured, and their medians.
+// results is one run: the machine, every measured row, and the medians.
 type results struct {
 	Mode   string `json:"mode"`
 	Date   string `json:"date"`
 	Commit string `json:"commit"`
 	Dirty  bool   `json:"uncommitted_changes,omitempty"`
 	Reps   int    `json:"repetitions"`
-	// Interrupted runs lack their last rows.
+	// Interrupted marks a run without its last rows.
 	Interrupted bool              `json:"interrupted,omitempty"`
 	Machine     machine           `json:"machine"`
 	Versions    map[string]string `json:"versions"`
@@ -26,8 +26,8 @@ type results struct {
 	Curves      []curve           `json:"curves,omitempty"`
 }
 
-// summary is the median of each figure over the repetitions of one row. Faulty and skipped ones are named and
-// take no part.
+// summary has the median of each value over the repetitions of one row. Faulty and skipped repetitions are named and
+// not counted.
 type summary struct {
 	row
 	Reps   int     `json:"repetitions"`
@@ -37,7 +37,7 @@ type summary struct {
 	Faults int     `json:"faults"`
 }
 
-// identify completes the run with what does not come from measuring.
+// identify adds everything that is not measured.
 func (res *results) identify(root string, p *plan, caddy string) {
 	res.Commit, res.Dirty = commit(root)
 	res.Reps = p.reps
@@ -46,7 +46,7 @@ func (res *results) identify(root string, p *plan, caddy string) {
 	res.Medians = summarize(res.Rows)
 }
 
-// rowKey is what rows of several repetitions have in common.
+// rowKey is equal for the repetitions of one row.
 type rowKey struct {
 	System  string
 	Kind    kind
@@ -62,7 +62,7 @@ func (r *row) key() rowKey {
 	return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate}
 }
 
-// summarize makes one summary of the rows of each key, in the order of their first.
+// summarize returns one summary per key, in the order of first appearance.
 func summarize(rows []row) []summary {
 	var order []rowKey
 	byKey := make(map[rowKey][]row)
@@ -135,7 +135,7 @@ func medianOf(rows []row) summary {
 	return s
 }
 
-// name is that of the run's directory; the usual modes are told apart by date and commit alone.
+// name is the name of the run's directory; full and short runs have no mode in it.
 func (res *results) name() string {
 	if res.Mode == "full" || res.Mode == "short" {
 		return res.Date + "-" + res.Commit
@@ -161,8 +161,8 @@ func (res *results) save(dir string) error {
 	return nil
 }
 
-// verdict is an error when one of edgerelay's rows or the bare loop's is faulty, or when a burst of edgerelay's costs
-// more than the plan's bound.
+// verdict is an error if a row of edgerelay or of the bare loop is faulty, or if a burst of edgerelay costs more than
+// the plan's bound.
 func (res *results) verdict(p *plan) error {
 	var errs []error
 	checked := 0
@@ -176,7 +176,8 @@ func (res *results) verdict(p *plan) error {
 		}
 		checked++
 		if m.ToBare == 0 || m.ToBare > p.bound {
-			errs = append(errs, fmt.Errorf("%s: %.2f times the bare loop's CPU for a delivery in bursts, the bound is %.2f", m.System, m.ToBare, p.bound))
+			errs = append(errs, fmt.Errorf("%s: a delivery in bursts costs %.2f of the bare loop's CPU, more than %.2f",
+				m.System, m.ToBare, p.bound))
 		}
 	}
 	if p.mode == "storm" {
@@ -186,7 +187,7 @@ func (res *results) verdict(p *plan) error {
 		errs = append(errs, errors.New("interrupted"))
 	}
 	if p.bound > 0 && checked == 0 && len(errs) == 0 {
-		errs = append(errs, errors.New("no burst of edgerelay's was measured"))
+		errs = append(errs, errors.New("no burst of edgerelay was measured"))
 	}
 	return errors.Join(errs...)
 }

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// sessionKey names a kind of session: how many clients, plain or TLS.
+// sessionKey is a kind of session: the number of clients, plain or TLS, and the special measurements.
 type sessionKey struct {
 	clients int
 	tls     bool
 	groups  int  // that events are spread over, 0: one
 	slow    int  // clients that read slowly
-	beside  bool // measures what the others feel of slow readers
+	beside  bool // measures the latency beside slow readers
 	storm   bool // measures a storm of connects
 	rates   bool // measures a series of paces
 }
@@ -55,7 +55,8 @@ func (p *plan) keys() []sessionKey {
 		ks = append(ks, sessionKey{clients: 1})
 	}
 	if p.beside > 0 {
-		ks = append(ks, sessionKey{clients: p.beside, beside: true}, sessionKey{clients: p.beside, beside: true, slow: p.beside / 100})
+		ks = append(ks, sessionKey{clients: p.beside, beside: true})
+		ks = append(ks, sessionKey{clients: p.beside, beside: true, slow: p.beside / 100})
 	}
 	if p.storm > 0 {
 		ks = append(ks, sessionKey{clients: stormed, storm: true})
@@ -83,8 +84,8 @@ func (p *plan) chosen() ([]*system, error) {
 	return list, nil
 }
 
-// carryOut plays all sessions: every system in turn for one number of clients, then the next number, then all
-// again, so that what a neighbour on the machine takes spreads over all systems.
+// carryOut plays all sessions: every system in turn for one number of clients, then the next number, then all again.
+// Interference from other processes so spreads over all systems.
 func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 	list, err := p.chosen()
 	if err != nil {
@@ -106,7 +107,7 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 				s := &session{sys: sys, sessionKey: k, plan: p, setup: setup{caddy: caddy, env: p.env}}
 				err := s.play(ctx)
 				if ctx.Err() != nil {
-					res.Interrupted = true // what is done still counts
+					res.Interrupted = true // completed rows count
 					return res, nil
 				}
 				s.account(err)
@@ -118,8 +119,8 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 	return res, nil
 }
 
-// plays tells whether a system takes part in a session. Slow ones are measured once: what they cost is a
-// hundred times what the repetitions spread.
+// plays reports whether a system takes part in a session. Slow systems are measured once: their cost is a hundred
+// times the spread of the repetitions.
 func (p *plan) plays(rep int, k sessionKey, sys *system) bool {
 	switch {
 	case rep > 0 && sys.slow:
@@ -134,7 +135,7 @@ func (p *plan) plays(rep int, k sessionKey, sys *system) bool {
 	return true
 }
 
-// try starts and stops a system, so that what is missing shows before much time is spent.
+// try starts and stops a system, so that a missing program is reported early.
 func (sys *system) try(ctx context.Context, s setup) (err error) {
 	if s.dir, err = os.MkdirTemp("", "edgerelay-bench-"); err != nil {
 		return fmt.Errorf("make a directory: %w", err)
@@ -147,7 +148,7 @@ func (sys *system) try(ctx context.Context, s setup) (err error) {
 	return err
 }
 
-// account makes sure that a session which ended early has a row that says why.
+// account adds a row with the reason to a session that ended early.
 func (s *session) account(err error) {
 	if err == nil || len(s.rows) > 0 && s.rows[len(s.rows)-1].failed() {
 		return
@@ -161,9 +162,10 @@ func (s *session) account(err error) {
 	s.rows = append(s.rows, r)
 }
 
-// tell reports a session on standard error as it ends.
+// tell reports a session on standard error when it ends.
 func (p *plan) tell(rep int, began time.Time, s *session, err error) {
-	fmt.Fprintf(os.Stderr, "[%6.1f s] %d/%d %s, %v\n", time.Since(began).Seconds(), rep+1, p.reps, s.sys.name, s.sessionKey)
+	fmt.Fprintf(os.Stderr, "[%6.1f s] %d/%d %s, %v\n", time.Since(began).Seconds(), rep+1, p.reps, s.sys.name,
+		s.sessionKey)
 	for _, r := range s.rows {
 		fmt.Fprintln(os.Stderr, "          ", r.line())
 	}
@@ -172,7 +174,7 @@ func (p *plan) tell(rep int, began time.Time, s *session, err error) {
 	}
 }
 
-// line is a row in short.
+// line is the short form of a row.
 func (r *row) line() string {
 	head := string(r.Kind)
 	if r.Size > 0 {
@@ -184,13 +186,16 @@ func (r *row) line() string {
 	case r.Fault != "":
 		return head + ": " + r.Fault
 	case r.Kind == kindConnect:
-		return fmt.Sprintf("%s: %.3f ms CPU each, %.0f/s, %.1f KiB each, %.1f after a collection; others took %.0f %%",
+		return fmt.Sprintf("%s: %.3f ms CPU each, %.0f/s, %.1f KiB each, %.1f after a collection; other processes "+
+			"used %.0f %%",
 			head, r.ConnectCPU, r.ConnectPerSec, r.IdleKiB, r.IdleAfterGC, r.Others*100)
 	case r.Kind == kindStorm:
-		return fmt.Sprintf("%s: %d clients of %d users in %.2f s, %d questions to the API, deliveries meanwhile p50 %.1f p99 %.1f ms (before: %.1f)",
+		return fmt.Sprintf("%s: %d clients of %d users in %.2f s, %d requests to the API, deliveries p50 %.1f p99 "+
+			"%.1f ms (before: %.1f)",
 			head, r.Arrived, r.Users, r.Seconds, r.Questions, r.P50, r.P99, r.CalmP99)
 	case r.Kind == kindSwitch:
-		return fmt.Sprintf("%s: %d clients to %d groups in %.2f s, %d commands to Redis, %d questions to the API", head, r.Clients, r.Groups, r.Seconds, r.RedisCommands, r.Questions)
+		return fmt.Sprintf("%s: %d clients to %d groups in %.2f s, %d commands to Redis, %d requests to the API", head,
+			r.Clients, r.Groups, r.Seconds, r.RedisCommands, r.Questions)
 	}
 	if r.Groups > 0 {
 		head += fmt.Sprintf(", %d groups", r.Groups)
@@ -198,6 +203,7 @@ func (r *row) line() string {
 	if r.Kind == kindRate {
 		head += fmt.Sprintf(" at %.0f/s", r.Rate)
 	}
-	return fmt.Sprintf("%s: %d events, %.0f/s, %.2f CPU-s/M, p50 %.1f p99 %.1f ms, Redis %.0f in %.0f out; others took %.0f %%",
+	return fmt.Sprintf("%s: %d events, %.0f/s, %.2f CPU-s/M, p50 %.1f p99 %.1f ms, Redis %.0f in %.0f out; other "+
+		"processes used %.0f %%",
 		head, r.Events, r.PerSecond, r.CPUPerM, r.P50, r.P99, r.RedisIn, r.RedisOut, r.Others*100)
 }

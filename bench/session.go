@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// row is one measured figure or the reason why there is none. Fields that a kind does not
-// measure stay zero.
+// row is one measurement, or the reason why there is none. Fields that a kind does not measure stay zero.
 type row struct {
 	System  string  `json:"system"`
 	Kind    kind    `json:"kind"`
@@ -37,7 +36,7 @@ type row struct {
 	RedisCPU   float64 `json:"redis_cpu_seconds,omitempty"` // part of CPU
 
 	SlowEnds int64   `json:"slow_readers_closed,omitempty"`
-	QueueKiB float64 `json:"kib_per_slow_reader,omitempty"` // growth of the resident memory while they do not read
+	QueueKiB float64 `json:"kib_per_slow_reader,omitempty"` // growth of the resident memory while slow readers do not read
 
 	Arrived       int     `json:"arrived,omitempty"` // clients of a storm
 	Users         int     `json:"users,omitempty"`
@@ -53,11 +52,11 @@ type row struct {
 	Lost    int64 `json:"lost"`
 	Doubled int64 `json:"doubled"`
 	Closed  int64 `json:"closed"`
-	Behind  int64 `json:"behind"` // clients that did not get the last event
-	// Others is the share of all cores' time that neither servers nor this program's processes took: the noise.
+	Behind  int64 `json:"behind"` // clients without the last event
+	// Others is the share of all cores' time used by neither servers nor this program: the noise.
 	Others float64 `json:"other_cpu_share"`
-	Skip   string  `json:"skipped,omitempty"` // why it was not measured
-	Fault  string  `json:"fault,omitempty"`   // why it does not count
+	Skip   string  `json:"skipped,omitempty"` // reason for a missing measurement
+	Fault  string  `json:"fault,omitempty"`   // reason for a row that does not count
 }
 
 type kind string
@@ -74,7 +73,7 @@ const (
 	kindRate    kind = "rate"
 )
 
-// failed tells whether the system under test broke its promise in this row.
+// failed reports whether the system under test broke its promise in this row.
 func (r *row) failed() bool { return r.Fault != "" }
 
 // session is one start of one system with one number of clients.
@@ -89,17 +88,17 @@ type session struct {
 	src   *source
 	rows  []row
 	api   *fakeAPI // nil without
-	// ceiling is the deliveries a second of the bursts by size, to tell which paces make sense.
+	// ceiling is the deliveries per second of the bursts by size; it decides which paces make sense.
 	ceiling map[int]float64
 }
 
-// errPace means that the emitter and Redis did not keep the pace, so that there is no figure for it.
+// errPace reports that emitter and Redis did not keep the pace, so that there is no result for it.
 var errPace = errors.New("the pace was not held")
 
 var errFiles = errors.New("open files in one process")
 
-// play starts the system, connects, measures what the plan asks for and stops all.
-// The error says that the rest of the session could not be measured; rows hold what was.
+// play starts the system, connects, takes the plan's measurements and stops everything. An error means that the rest
+// of the session was not measured; rows holds the measured part.
 func (s *session) play(ctx context.Context) error {
 	s.ceiling = make(map[int]float64)
 	s.src = newSource()
@@ -108,7 +107,8 @@ func (s *session) play(ctx context.Context) error {
 		return err
 	}
 	if n := int(float64(s.clients)*s.sys.filesPerClient) + spareFiles; n > files {
-		return fmt.Errorf("%d clients need about %d %w, the limit here is %d (ulimit -Hn)", s.clients, n, errFiles, files)
+		return fmt.Errorf("%d clients need about %d %w, the limit here is %d (ulimit -Hn)", s.clients, n, errFiles,
+			files)
 	}
 	if s.setup.dir, err = os.MkdirTemp("", "edgerelay-bench-"); err != nil {
 		return fmt.Errorf("make a directory: %w", err)
@@ -175,7 +175,7 @@ func (s *session) newRow(k kind) row {
 	return row{System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls, Groups: s.groups, Slow: s.slow}
 }
 
-// ramp connects all clients and records what that cost.
+// ramp connects all clients and records the cost.
 func (s *session) ramp() error {
 	r := s.newRow(kindConnect)
 	before, err := rssOf(s.run.pids())
@@ -226,10 +226,10 @@ func (s *session) ramp() error {
 	return nil
 }
 
-// settle collects garbage and returns the memory once it has stopped falling: Go gives
-// pages back to the system bit by bit, with pauses of seconds.
+// settle collects garbage and returns the memory once it stops falling. Go returns pages to the system gradually,
+// with pauses of seconds.
 func (s *session) settle() (int64, error) {
-	for range 2 { // the first may end a cycle under way
+	for range 2 { // the first may complete a running cycle
 		if err := s.run.gc(); err != nil {
 			return 0, err
 		}
@@ -249,12 +249,12 @@ func (s *session) settle() (int64, error) {
 	return least, nil
 }
 
-// allSubscribed waits until the server counts every client, where it can be asked.
+// allSubscribed waits until the server counts every client, for servers that report a number.
 func (s *session) allSubscribed() error {
 	if s.run.subscribed == nil {
 		return nil
 	}
-	if err := s.run.emit.one(s.src); err != nil { // makes the channel; nobody counts this event
+	if err := s.run.emit.one(s.src); err != nil { // creates the channel; this event is not counted
 		return fmt.Errorf("first event: %w", err)
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; {
@@ -272,7 +272,7 @@ func (s *session) allSubscribed() error {
 	}
 }
 
-// meter notes where the clocks stand.
+// meter is a reading of the clocks.
 type meter struct {
 	s             *session
 	at            time.Time
@@ -316,7 +316,7 @@ func (s *session) ownPIDs() []int {
 	return pids
 }
 
-// read adds the time and CPU since the meter was made to r.
+// read adds the time and CPU since the reading to r.
 func (m *meter) read(r *row) error {
 	cpu, err := cpuOf(m.s.run.pids())
 	if err != nil {
@@ -335,7 +335,7 @@ func (m *meter) read(r *row) error {
 	r.CPU += (cpu - m.cpu).Seconds()
 	r.Seconds += wall.Seconds()
 	others := (machineBusy() - m.all) - (cpu - m.cpu) - (own - m.own)
-	if wall > time.Second/2 { // the whole machine's time is known in ticks only
+	if wall > time.Second/2 { // the machine's time is known in ticks only
 		r.Others = max(0, ratio(others.Seconds(), wall.Seconds()*float64(cores())))
 	}
 	return nil

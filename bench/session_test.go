@@ -33,7 +33,8 @@ func TestSessionOfTheBareLoop(t *testing.T) {
 			t.Fatalf("%d rows, want connect, burst, burst of 50, paced, burst, paced", len(s.rows))
 		}
 		for _, r := range s.rows[1:] {
-			if r.failed() || r.Skip != "" || r.Deliveries != int64(r.Events*r.Clients) || r.CPUPerM <= 0 || r.PerSecond <= 0 || r.P99 < r.P50 || r.P50 <= 0 {
+			if r.failed() || r.Skip != "" || r.Deliveries != int64(r.Events*r.Clients) || r.CPUPerM <= 0 ||
+				r.PerSecond <= 0 || r.P99 < r.P50 || r.P50 <= 0 {
 				t.Errorf("TLS %v: %+v", tls, r)
 			}
 		}

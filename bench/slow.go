@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// slowRate is how many bytes a second a slow reader takes.
+	// slowRate is in bytes per second.
 	slowRate = 1024
-	// slowRoom is what its kernel takes in advance (twice that, for Linux doubles it): with the usual buffers, which grow to megabytes, it would be
-	// the kernel that waits for the reader, and not the server.
+	// slowRoom is the receive buffer of a slow reader; Linux doubles the value. With default buffers, which grow to
+	// megabytes, the kernel would hold the queue instead of the server.
 	slowRoom = 2048
 	// slowTick is the time between two reads.
 	slowTick = 100 * time.Millisecond
@@ -29,8 +29,9 @@ func (r *receiver) dribble() {
 				continue
 			}
 			open++
-			// What it reads is of no interest, so frames may be cut anywhere. Pings are not answered.
-			if n, err := syscall.Read(c.fd, buf); n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+			// The content does not matter, so frames may be cut anywhere. Pings are not answered.
+			n, err := syscall.Read(c.fd, buf)
+			if n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
 				_ = syscall.Close(c.fd)
 				c.fd, c.closed = -1, true
 			}

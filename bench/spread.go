@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// A session may spread its events over many groups: the n-th event goes to the group n mod Spread. With fewer groups than clients, the
-// i-th client is in group i mod Spread; with more, in all groups that are i mod the number of clients. Either way a client gets every
-// step-th event, so what it missed and what came twice can be told as before.
+// A session may spread its events over many groups: the n-th event goes to the group n mod Spread. With fewer groups
+// than clients, client i is in group i mod Spread; with more groups, in all groups g for which g mod clients is i.
+// Either way a client receives every step-th event, so that lost and doubled events are recognized as usual.
 
 // spreadGroup names the n-th of many groups.
 func spreadGroup(n int) string { return "job_events-" + strconv.Itoa(n+1) }
 
-// step is the distance between the sequence numbers that one client gets.
+// step is the distance between the sequence numbers that one client receives.
 func (t target) step() int64 {
 	if t.Spread <= 1 {
 		return 1
@@ -28,7 +28,7 @@ func (t target) step() int64 {
 	return int64(min(t.Spread, t.Of))
 }
 
-// groupsOf lists the groups of the place-th client.
+// groupsOf returns the groups of client number place.
 func (t target) groupsOf(place int) []string {
 	if t.Spread <= 1 {
 		return []string{t.Group}
@@ -41,7 +41,7 @@ func (t target) groupsOf(place int) []string {
 	return groups
 }
 
-// subscription is the client's message that subscribes to groups.
+// subscription is the client's subscribe message for groups.
 func subscription(groups []string) []byte {
 	object := map[string][]string{}
 	for _, g := range groups {
@@ -52,10 +52,10 @@ func subscription(groups []string) []byte {
 	return text
 }
 
-// answerWait is how long the answers to a change of all subscriptions may take.
+// answerWait bounds the replies to a change of all subscriptions.
 const answerWait = time.Minute
 
-// change has every client subscribe to what t says, all at once, and waits until all have their answers.
+// change subscribes every client to the groups of t, all at once, and waits for all replies.
 func (r *receiver) change(t target) error {
 	r.mu.Lock()
 	r.tally.Answers, r.awaited, r.answers = 0, int64(len(r.clients)), make(chan struct{})
@@ -76,11 +76,12 @@ func (r *receiver) change(t target) error {
 	case <-time.After(answerWait):
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return errors.New(strconv.FormatInt(r.awaited-r.tally.Answers, 10) + " clients have no answer to their subscription")
+		return errors.New(strconv.FormatInt(r.awaited-r.tally.Answers, 10) +
+			" clients have no reply to their subscription")
 	}
 }
 
-// answer counts the server's answers. r.mu is held.
+// answer counts the server's replies. r.mu is held.
 func (r *receiver) answer(payload []byte) {
 	if !bytes.Contains(payload, []byte(`"groups_current"`)) {
 		return
@@ -96,7 +97,7 @@ type spreadSender struct {
 	members [][]string // by group
 }
 
-// newSpreadSender learns the members of n groups, which must have some.
+// newSpreadSender reads the members of n groups, none of which may be empty.
 func newSpreadSender(addr string, n int) (*spreadSender, error) {
 	g, err := newGroupSender(addr, "")
 	if err != nil {
@@ -126,7 +127,7 @@ func newSpreadSender(addr string, n int) (*spreadSender, error) {
 	return s, nil
 }
 
-// at turns to the group of the next event of s.
+// at selects the group of the next event of s.
 func (m *spreadSender) at(s *source) {
 	n := int((s.next - firstSeq) % int64(len(m.members)))
 	m.groupSender.group, m.groupSender.members = spreadGroup(n), m.members[n]
@@ -137,7 +138,7 @@ func (m *spreadSender) one(s *source) error {
 	return m.groupSender.one(s)
 }
 
-// burst pipelines, with the members that are known.
+// burst pipelines, with the known members.
 func (m *spreadSender) burst(s *source, n int) error {
 	for left := n; left > 0; {
 		batch, drops := min(left, 100), 0
@@ -152,7 +153,7 @@ func (m *spreadSender) burst(s *source, n int) error {
 		if err := m.redis.flush(); err != nil {
 			return fmt.Errorf("group_send: %w", err)
 		}
-		m.groupSender.members = nil // takeMembers shall not write over those of the last group
+		m.groupSender.members = nil // takeMembers must not overwrite the slice of the last group
 		for range batch {
 			if err := errors.Join(m.replies(1), m.takeMembers(), m.replies(drops), m.taken()); err != nil {
 				return err

@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	// spreadClients is how many clients the sessions with many groups have.
+	// spreadClients is the number of clients in sessions with many groups.
 	spreadClients = 1000
-	// spreadDeliveries sizes their rows.
+	// spreadDeliveries is the approximate number of deliveries of a row.
 	spreadDeliveries = 200_000
-	// rateClients is how many clients the rows of a series of paces have.
+	// rateClients is the number of clients in a series of paces.
 	rateClients = 10
 )
 
@@ -56,14 +56,14 @@ func (p *plan) rateRows(s *session) (ms []measurement) {
 	return ms
 }
 
-// scriptRate is up to how many events a second they are sent as channels_redis sends them: one core's Redis runs not many more of its
-// scripts. Faster ones are put into the node's key with the one command that the script comes to.
+// scriptRate is the highest rate in events per second at which events are sent as channels_redis sends them; a core's
+// Redis runs few more of its scripts. Faster events go into the node's key by ZADD, the script's effective command.
 const scriptRate = 10_000
 
-// rateTick is how often the events that are due are sent, together, at more than one each tick.
+// rateTick is the interval at which due events are sent together, for rates above one event per tick.
 const rateTick = 5 * time.Millisecond
 
-// atRate publishes at a pace that one round trip for each event could not hold.
+// atRate publishes at a pace that one round trip per event could not keep.
 func (s *session) atRate(r *row) error {
 	if r.Rate*rateTick.Seconds() <= 1 {
 		return s.paced(r)

@@ -4,8 +4,8 @@ package main
 
 import "slices"
 
-// median returns the middle value, the mean of the two middle ones for an even
-// number, and 0 for none. It does not change v.
+// median returns the middle value, the mean of the two middle values of an even number, and 0 of none. v stays
+// unchanged.
 func median(v []float64) float64 {
 	if len(v) == 0 {
 		return 0
@@ -19,7 +19,7 @@ func median(v []float64) float64 {
 	return (s[mid-1] + s[mid]) / 2
 }
 
-// spread returns the least and the greatest value, 0 and 0 for none.
+// spread returns the lowest and the highest value, 0 and 0 of none.
 func spread(v []float64) (least, most float64) {
 	if len(v) == 0 {
 		return 0, 0
@@ -27,7 +27,7 @@ func spread(v []float64) (least, most float64) {
 	return slices.Min(v), slices.Max(v)
 }
 
-// ratio divides, and returns 0 where there is nothing to divide by.
+// ratio returns a/b, or 0 if b is 0.
 func ratio(a, b float64) float64 {
 	if b == 0 {
 		return 0

@@ -88,7 +88,8 @@ func TestSummariesAreMediansBesideTheBareLoop(t *testing.T) {
 	}
 	rows = append(rows, row{System: "daphne", Kind: kindBurst, Clients: 10, Size: 300, Skip: "too many"})
 	sums := summarize(rows)
-	if len(sums) != 3 || sums[0].CPUPerM != 12 || sums[0].Least != 10 || sums[0].Most != 50 || sums[1].ToBare != 0.25 || sums[1].Reps != 3 {
+	if len(sums) != 3 || sums[0].CPUPerM != 12 || sums[0].Least != 10 || sums[0].Most != 50 || sums[1].ToBare != 0.25 ||
+		sums[1].Reps != 3 {
 		t.Fatalf("%+v", sums)
 	}
 	if sums[2].why() != "too many" {

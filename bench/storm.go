@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	// stormed is how many clients are there before a storm, and go on getting events during it.
+	// stormed is the number of clients that are connected before a storm and receive events during it.
 	stormed = 1000
-	// stormUsers is how many logins all clients of a storm have among them.
+	// stormUsers is the number of users that the clients of a storm belong to.
 	stormUsers = 100
-	// stormParallel is how many of them are on their way in at any time.
+	// stormParallel is the number of clients that connect at any time.
 	stormParallel = 1000
-	// stormNice is their processes' nice value: in earnest they have machines of their own, and a thousand threads that dial would take the
-	// cores from the server and from those that are measured.
+	// stormNice is the nice value of the new clients' processes. On a real site they have machines of their own; here
+	// a thousand dialing threads would take the cores from the server and the measured clients.
 	stormNice = 15
-	// stormGroups is how many groups a storm of subscriptions goes to.
+	// stormGroups is the number of groups in a storm of subscriptions.
 	stormGroups = 50
 )
 
-// stormRows are: a storm of connects; and, where the server has groups in Redis, all clients changing their groups at once.
+// stormRows measures a storm of connects and, where the server has groups in Redis, a storm of subscriptions.
 func (p *plan) stormRows(s *session) []measurement {
 	connects := s.newRow(kindStorm)
 	connects.Size, connects.Rate, connects.Arrived, connects.Users = 300, 10, p.storm, stormUsers
@@ -35,7 +35,7 @@ func (p *plan) stormRows(s *session) []measurement {
 	return ms
 }
 
-// stormOfConnects lets many clients come in while those that are there get events, and measures how long these take.
+// stormOfConnects connects many clients while others receive events, and measures the latency of the latter.
 func (s *session) stormOfConnects(r *row) error {
 	calm := *r
 	calm.Events = int(r.Rate * s.plan.seconds)
@@ -57,7 +57,7 @@ func (s *session) stormOfConnects(r *row) error {
 	if err != nil {
 		return err
 	}
-	if err := s.fleet.begin(s.src.last()+1<<30, 1); err != nil { // its end is not known yet
+	if err := s.fleet.begin(s.src.last()+1<<30, 1); err != nil { // the end is not known yet
 		return err
 	}
 	began := time.Now()
@@ -91,14 +91,14 @@ func (s *session) stormOfConnects(r *row) error {
 	}
 	r.Seconds = took.Seconds()
 	s.finish(r, &t.Latency)
-	r.CPUPerM = 0 // connects are in it
+	r.CPUPerM = 0 // includes the connects
 	r.ConnectCPU = r.CPU * 1000 / float64(r.Arrived)
 	r.ConnectPerSec = float64(r.Arrived) / r.Seconds
 	r.Questions = s.api.asked.Load() - asked
 	return nil
 }
 
-// stormOfChanges has every client leave its group for one of a few others at once, and counts what Redis is told.
+// stormOfChanges moves every client from its group to one of a few others at once and counts the commands to Redis.
 func (s *session) stormOfChanges(r *row) error {
 	asked := s.api.asked.Load()
 	before, own, err := s.run.redis.commands()
@@ -123,7 +123,7 @@ func (s *session) stormOfChanges(r *row) error {
 	return nil
 }
 
-// commands is how many commands Redis has executed, and how many of the same a reading adds.
+// commands returns the number of commands that Redis has executed, and how many of them a reading adds.
 func (r *redisServer) commands() (total, reading int64, err error) {
 	reply, err := r.ctl.do("INFO", "commandstats")
 	if err != nil {
@@ -139,11 +139,11 @@ func (r *redisServer) commands() (total, reading int64, err error) {
 	return total, 1, nil
 }
 
-// cacheSeconds is how long auth awx keeps an answer, by default.
+// cacheSeconds is the default lifetime of a lookup of auth awx.
 const cacheSeconds = 5
 
-// stormVerdict holds the storms to what they may cost: one question for each user (and again when the answer has grown old), and commands by
-// the groups that are joined and left, not by the clients.
+// stormVerdict checks the bounds of a storm: one request per user and cache lifetime, and commands in proportion to
+// the groups joined and left, not to the clients.
 func (res *results) stormVerdict() (errs []error) {
 	for _, r := range res.Rows {
 		if r.failed() || r.System == "bare" {
@@ -152,11 +152,13 @@ func (res *results) stormVerdict() (errs []error) {
 		switch r.Kind {
 		case kindStorm:
 			if most := int64(r.Users) * (1 + int64(r.Seconds/cacheSeconds)); r.Questions > most {
-				errs = append(errs, fmt.Errorf("%d clients of %d users asked the API %d times in %.1f s, more than %d", r.Arrived, r.Users, r.Questions, r.Seconds, most))
+				errs = append(errs, fmt.Errorf("%d clients of %d users caused %d requests to the API in %.1f s, more "+
+					"than %d", r.Arrived, r.Users, r.Questions, r.Seconds, most))
 			}
 		case kindSwitch:
 			if most := int64(10 * r.Groups); r.RedisCommands > most {
-				errs = append(errs, fmt.Errorf("%d clients that change to %d groups cost Redis %d commands, more than %d", r.Clients, r.Groups, r.RedisCommands, most))
+				errs = append(errs, fmt.Errorf("%d clients that changed to %d groups caused %d commands to Redis, "+
+					"more than %d", r.Clients, r.Groups, r.RedisCommands, most))
 			}
 		}
 	}

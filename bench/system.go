@@ -19,22 +19,22 @@ import (
 // benchGroup is the group that every client of every system joins.
 const benchGroup = "jobs-status_changed"
 
-// system is something that fans events out, started anew for every session.
+// system fans events out; it starts afresh for every session.
 type system struct {
 	name  string
 	title string // for tables
 	start func(ctx context.Context, s setup) (*running, error)
-	// burstDeliveries sizes a row: about so many deliveries, a few seconds' work.
+	// burstDeliveries is the approximate number of deliveries of a burst row, a few seconds' work.
 	burstDeliveries int
-	// filesPerClient is how many descriptors its fullest process holds for each client.
+	// filesPerClient is the number of files per client in the system's fullest process.
 	filesPerClient float64
-	slow           bool // rows that would take minutes are left out, and said so
+	slow           bool // rows of minutes are skipped, with a note
 	redis          bool
 }
 
-// setup is what a session asks of a system.
+// setup is the session's request to a system.
 type setup struct {
-	dir     string // for its files, its own
+	dir     string // the system's own, for its files
 	clients int
 	tls     bool
 	caddy   string // path of the custom Caddy
@@ -51,11 +51,11 @@ type running struct {
 	pids   func() []int // all server processes
 	gc     func() error // nil where the server offers none
 	admin  string       // address of Caddy's admin API, "" without
-	procs  []*process   // those whose last words matter after a fault
+	procs  []*process   // their logs matter after a fault
 	server *process     // Caddy, nil without
 	held   []*process   // stopped by SIGSTOP while a key is filled, nil without Redis
 	stops  []func()     // run last to first
-	// subscribed counts the clients that the server knows, where it tells.
+	// subscribed returns the server's number of clients, where the server reports one.
 	subscribed func() (int, error)
 }
 
@@ -68,7 +68,7 @@ func (r *running) stop() {
 	}
 }
 
-// lastWords is the end of what the server's processes logged, "" when they are content.
+// lastWords is the end of the servers' logs, "" if all are healthy.
 func (r *running) lastWords(dir string) string {
 	var words []string
 	for _, p := range r.procs {
@@ -89,14 +89,23 @@ func lastLine(s string) string {
 	return line[:min(len(line), 300)]
 }
 
-// systems lists all that can be measured, the bare loop first.
+// systems returns all systems, the bare loop first.
 func systems() []*system {
 	return []*system{
 		{name: "bare", title: "bare Go loop", start: startBare, burstDeliveries: 1_000_000, filesPerClient: 1},
-		{name: "edgerelay", title: "**edgerelay**, memory", start: startEdgerelayMemory, burstDeliveries: 5_000_000, filesPerClient: 1},
-		{name: "edgerelay-redis", title: "**edgerelay**, Redis", start: startEdgerelayRedis, burstDeliveries: 5_000_000, filesPerClient: 1, redis: true},
+		{
+			name: "edgerelay", title: "**edgerelay**, memory", start: startEdgerelayMemory, burstDeliveries: 5_000_000,
+			filesPerClient: 1,
+		},
+		{
+			name: "edgerelay-redis", title: "**edgerelay**, Redis", start: startEdgerelayRedis, burstDeliveries: 5_000_000,
+			filesPerClient: 1, redis: true,
+		},
 		{name: "nchan", title: "nginx + nchan", start: startNchan, burstDeliveries: 1_000_000, filesPerClient: 1},
-		{name: "daphne", title: "nginx + Daphne + channels_redis", start: startDaphne, burstDeliveries: 20_000, filesPerClient: max(1, 2/float64(cores())), slow: true, redis: true},
+		{
+			name: "daphne", title: "nginx + Daphne + channels_redis", start: startDaphne, burstDeliveries: 20_000,
+			filesPerClient: max(1, 2/float64(cores())), slow: true, redis: true,
+		},
 	}
 }
 
@@ -126,7 +135,7 @@ func startBare(_ context.Context, s setup) (*running, error) {
 	return run, nil
 }
 
-// collectBare has the bare loop collect its garbage.
+// collectBare runs a garbage collection in the bare loop.
 func collectBare(conn net.Conn) error {
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := conn.Write([]byte("GC\n")); err != nil {

@@ -27,7 +27,8 @@ func serveDocs(t *testing.T) *site {
 	}
 	address := fmt.Sprintf("http://localhost:%d", freePort(t))
 	s := &site{
-		URL: address + "/", program: caddy(t), config: filepath.Join(t.TempDir(), "Caddyfile"), dir: root, home: t.TempDir(),
+		URL: address + "/", program: caddy(t), config: filepath.Join(t.TempDir(),
+			"Caddyfile"), dir: root, home: t.TempDir(),
 	}
 	config := strings.ReplaceAll(string(text), "http://localhost:8014", address)
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
@@ -43,7 +44,8 @@ func TestDocs(t *testing.T) {
 	s := serveDocs(t)
 	page := Open(t)
 	page.Do(t, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(s.URL))
-	links, err := chromedp.Run(page.Context, chromedp.Evaluate[[]string](`[...document.querySelectorAll(".side a")].map(a => a.href)`))
+	links, err := chromedp.Run(page.Context,
+		chromedp.Evaluate[[]string](`[...document.querySelectorAll(".side a")].map(a => a.href)`))
 	if err != nil || len(links) < 5 {
 		t.Fatalf("the navigation has %q (%v)", links, err)
 	}

@@ -28,7 +28,8 @@ import (
 func main() {
 	config := flag.String("config", "xcaddy.json", "the build's description, JSON of xcaddy.Builder")
 	output := flag.String("o", filepath.Join("bin", "caddy"), "where the binary goes")
-	profile := flag.String("pgo", "", "a CPU profile to optimize by: a connect costs a tenth less, and all of Caddy is compiled once more")
+	profile := flag.String("pgo", "",
+		"a CPU profile to optimize by: a connect costs a tenth less, and all of Caddy is compiled once more")
 	verbose := flag.Bool("v", false, "show what xcaddy and the go command print")
 	flag.Parse()
 
@@ -74,7 +75,8 @@ func build(ctx context.Context, config, output, profile string, verbose bool) er
 		if !verbose {
 			os.Stderr.Write(transcript.all())
 		}
-		return fmt.Errorf("xcaddy could not build Caddy %s (its output is above; a module that could not be downloaded? see `go env GOPROXY`): %w",
+		return fmt.Errorf("xcaddy could not build Caddy %s (its output is above; a module that could not be "+
+			"downloaded? see `go env GOPROXY`): %w",
 			builder.CaddyVersion, err)
 	}
 	if err := os.Rename(fresh, output); err != nil {

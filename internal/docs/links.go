@@ -98,7 +98,8 @@ func checkLinks(root string) (problems []string, err error) {
 				return nil, err
 			}
 			if !slices.ContainsFunc(other.heads, func(h heading) bool { return h.id == l.anchor }) {
-				problems = append(problems, fmt.Sprintf("%s links to #%s of %s, which has no such heading", name, l.anchor, target))
+				problems = append(problems, fmt.Sprintf("%s links to #%s of %s, which has no such heading", name,
+					l.anchor, target))
 			}
 		}
 	}
@@ -116,7 +117,8 @@ func markdownFiles(root string) (names []string, err error) {
 			return err
 		}
 		name = filepath.ToSlash(name)
-		if d.IsDir() && (name == "bin" || d.Name() == "node_modules" || d.Name() == "testdata" || name == "sdk/templates" || name == "bench/results/tmp" || name == ".git") {
+		if d.IsDir() && (name == "bin" || d.Name() == "node_modules" || d.Name() == "testdata" ||
+			name == "sdk/templates" || name == "bench/results/tmp" || name == ".git") {
 			return filepath.SkipDir
 		}
 		if !d.IsDir() && path.Ext(name) == ".md" {

@@ -38,7 +38,8 @@ func TestLinks(t *testing.T) {
 
 func TestDeadLinksAreFound(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir, "README.md", "# One\n\n## A `b`: c\n\n## A b c\n\n[1](#a-b-c) [2](#a-b-c-1) [3](docs/x.md#deep) [4](https://a.example/none) ![5](docs/none.png) [6](docs/x.md#none) [7](../out.md) [8](#none) [9](docs)")
+	write(t, dir, "README.md", "# One\n\n## A `b`: c\n\n## A b c\n\n[1](#a-b-c) [2](#a-b-c-1) [3](docs/x.md#deep) "+
+		"[4](https://a.example/none) ![5](docs/none.png) [6](docs/x.md#none) [7](../out.md) [8](#none) [9](docs)")
 	write(t, dir, "docs/x.md", "# X\n\n### Deep\n\n[back](../README.md#one) [gone](y.md)")
 	problems, err := checkLinks(dir)
 	if err != nil {

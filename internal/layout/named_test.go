@@ -53,7 +53,10 @@ func TestNamedTestsExist(t *testing.T) {
 		}
 		for _, m := range namedTest.FindAllStringSubmatch(string(b), -1) {
 			named++
-			if !slices.ContainsFunc(functions, func(f string) bool { return f == m[1] || m[2] != "" && strings.HasPrefix(f, m[1]) }) {
+			if !slices.ContainsFunc(functions, func(f string) bool {
+				return f == m[1] || m[2] != "" &&
+					strings.HasPrefix(f, m[1])
+			}) {
 				t.Errorf("%s names %s, which does not exist", filepath.Base(page), m[1]+m[2])
 			}
 		}

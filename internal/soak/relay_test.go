@@ -42,5 +42,6 @@ func text(group string, n int, quiet bool) []byte {
 	if n%50 == 0 { // a long one now and then
 		filler = fmt.Sprintf("%06000d", n)
 	}
-	return fmt.Appendf(nil, `{"n": %d, "group_name": %q, "event": %q, "changed": false, "stdout": %q}`, n, group, event, filler)
+	return fmt.Appendf(nil, `{"n": %d, "group_name": %q, "event": %q, "changed": false, "stdout": %q}`, n, group, event,
+		filler)
 }

@@ -167,7 +167,8 @@ func TestSoak(t *testing.T) {
 	var total account
 	out := tabwriter.NewWriter(os.Stdout, 2, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(name string, a account) {
-		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", name, a.published, a.delivered, a.plugin, a.refused, a.withRedis, a.full, a.unknown)
+		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", name, a.published, a.delivered, a.plugin, a.refused,
+			a.withRedis, a.full, a.unknown)
 	}
 	fmt.Fprintf(out, "group\tpublished\tdelivered\tby plugin\trefused\twith redis\tfull\tunknown\t\n")
 	for _, l := range ledgers {
@@ -180,21 +181,24 @@ func TestSoak(t *testing.T) {
 	}
 	row("all", total)
 	_ = out.Flush()
-	fmt.Printf("\n%v: %d reloads, %d plugin swaps, %d redis restarts, %d neighbours ended; %d guests served, %d turned away while a server was down, %d closed for reading slowly\n\n",
+	fmt.Printf("\n%v: %d reloads, %d plugin swaps, %d redis restarts, %d neighbours ended; %d guests served, %d "+
+		"turned away while a server was down, %d closed for reading slowly\n\n",
 		time.Since(began).Round(time.Second), tr.reloads.Load(), tr.swaps.Load(), tr.restarts.Load(), tr.ends.Load(), g.served.Load(), g.failed.Load(), slow)
 	fmt.Fprintf(out, "at rest\tgoroutines\tfiles\theap MiB\tresident MiB\tkeys\t\n")
 	for _, v := range []struct {
 		name string
 		vitals
 	}{{"before", before}, {"after", after}} {
-		fmt.Fprintf(out, "%s\t%d\t%d\t%.1f\t%.1f\t%d\t\n", v.name, v.goroutines, v.files, mib(v.heap), mib(v.resident), len(v.keys))
+		fmt.Fprintf(out, "%s\t%d\t%d\t%.1f\t%.1f\t%d\t\n", v.name, v.goroutines, v.files, mib(v.heap), mib(v.resident),
+			len(v.keys))
 	}
 	_ = out.Flush()
 
 	if total.unknown != 0 {
 		t.Errorf("%d events are lost and nobody knows why", total.unknown)
 	}
-	if total.delivered == 0 || total.plugin == 0 || tr.reloads.Load() == 0 || tr.swaps.Load() == 0 || tr.restarts.Load() == 0 || tr.ends.Load() == 0 || slow == 0 {
+	if total.delivered == 0 || total.plugin == 0 || tr.reloads.Load() == 0 || tr.swaps.Load() == 0 ||
+		tr.restarts.Load() == 0 || tr.ends.Load() == 0 || slow == 0 {
 		t.Error("not everything has happened")
 	}
 	// Connections of pools come and go: to Redis, and to the neighbours.

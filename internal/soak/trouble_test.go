@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,7 +106,9 @@ func (tr *trouble) well() {
 }
 
 // comeAndGo ends a neighbour and starts it again: in order, or, where there is time for its burial, by kill -9.
-func (tr *trouble) comeAndGo(ctx context.Context, neighbour *peers.Relay, caddyfile string, every time.Duration, kill bool) {
+func (tr *trouble) comeAndGo(ctx context.Context, neighbour *peers.Relay, caddyfile string, every time.Duration,
+	kill bool,
+) {
 	for n := 0; ctx.Err() == nil; n++ {
 		pause(ctx, every)
 		if ctx.Err() != nil {
