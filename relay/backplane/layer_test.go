@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -14,9 +15,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-// A link that the other node has dialled is asked for events only once that node has kept it: it closes one too many right after the
-// handshake, and what was sent until another link is asked would be lost.
-func TestNoSourceBeforeTheLinkStands(t *testing.T) {
+// A link that the peer dialed becomes the source only after the peer has kept it. The peer closes a redundant link right
+// after the handshake, and events sent before the next choice would be lost.
+func TestNoSourceBeforeTheLinkIsKept(t *testing.T) {
 	b := newPlane(t)
 	for _, dialed := range []bool{false, true} {
 		l := newLink(t.Context(), b, dialed)
@@ -25,7 +26,7 @@ func TestNoSourceBeforeTheLinkStands(t *testing.T) {
 		b.interest.mu.Unlock()
 		b.chooseSources()
 		if l.phase().isSource() != dialed {
-			t.Errorf("dialled by this node: %v; a source: %v", dialed, !dialed)
+			t.Errorf("dialed by this node: %v; a source: %v", dialed, !dialed)
 		}
 		text, err := json.Marshal(message{Type: "layer", Layer: "elsewhere"})
 		if err != nil {
@@ -35,7 +36,7 @@ func TestNoSourceBeforeTheLinkStands(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !l.phase().isSource() {
-			t.Errorf("dialled by this node: %v; no source although the link stands", dialed)
+			t.Errorf("dialed by this node: %v; no source although the link is kept", dialed)
 		}
 	}
 }
@@ -62,53 +63,60 @@ func newLink(ctx context.Context, b *Backplane, dialed bool) *link {
 	return l
 }
 
-// A client subscribes, and the link that was asked breaks before the peer has answered: the client waits until the next one has.
-func TestSubscribedWhileALinkBreaks(t *testing.T) {
-	for _, spare := range []bool{true, false} {
-		b := newPlane(t)
-		ctx, end := context.WithCancel(t.Context())
-		first := newLink(ctx, b, true)
-		links := map[*link]struct{}{first: {}}
+// A client subscribes, and the link breaks before the peer has confirmed: the client waits for the next link.
+func TestSubscriptionWaitsForTheNextLink(t *testing.T) {
+	t.Run("spare link", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testNextLink(t, true) }) })
+	t.Run("no spare link", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testNextLink(t, false) }) })
+}
+
+func testNextLink(t *testing.T, spare bool) {
+	b := newPlane(t)
+	ctx, end := context.WithCancel(t.Context())
+	first := newLink(ctx, b, true)
+	links := map[*link]struct{}{first: {}}
+	b.interest.mu.Lock()
+	b.interest.relays = links
+	b.interest.mu.Unlock()
+	b.chooseSources()
+	second := newLink(t.Context(), b, true)
+	if spare {
 		b.interest.mu.Lock()
-		b.interest.relays = links
+		links[second] = struct{}{}
 		b.interest.mu.Unlock()
 		b.chooseSources()
-		second := newLink(t.Context(), b, true)
-		if spare {
-			b.interest.mu.Lock()
-			links[second] = struct{}{}
-			b.interest.mu.Unlock()
-			b.chooseSources()
-		}
-		if !first.phase().isSource() || second.phase().isSource() {
-			t.Fatal("the first link is not the source, or not alone")
-		}
-		wait := b.Interest([]string{"g"}, nil)
-		done := make(chan struct{})
-		go func() {
-			wait(t.Context())
-			close(done)
-		}()
-		end()
-		first.replace()
-		if second.phase().isSource() != spare {
-			t.Fatalf("the second link is a source: %v", !spare)
-		}
-		if spare {
-			select {
-			case <-done:
-				t.Fatal("the subscription is confirmed before the next link has answered")
-			case <-time.After(50 * time.Millisecond):
-			}
-			b.interest.mu.Lock()
-			asked := second.peer.askedSeq
-			b.interest.mu.Unlock()
-			second.confirmInterest(asked)
-		}
-		select {
-		case <-done:
-		case <-time.After(relaytest.Patience):
-			t.Fatalf("not confirmed; a spare link: %v", spare)
-		}
 	}
+	if !first.phase().isSource() || second.phase().isSource() {
+		t.Fatal("the first link is not the source, or not alone")
+	}
+	wait := b.Interest([]string{"g"}, nil)
+	confirmed := make(chan struct{})
+	go func() {
+		wait(t.Context())
+		close(confirmed)
+	}()
+	end()
+	first.replace()
+	if second.phase().isSource() != spare {
+		t.Fatalf("the second link is a source: %v", !spare)
+	}
+	synctest.Wait()
+	if spare {
+		select {
+		case <-confirmed:
+			t.Fatal("the subscription is confirmed before the next link has answered")
+		default:
+		}
+		b.interest.mu.Lock()
+		asked := second.peer.askedSeq
+		b.interest.mu.Unlock()
+		second.confirmInterest(asked)
+		synctest.Wait()
+	}
+	select {
+	case <-confirmed:
+	default:
+		t.Fatal("not confirmed")
+	}
+	b.stop() // ends the wait for another source
+	b.running.Wait()
 }

@@ -10,14 +10,14 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
 // Redis finds peers in a registry in a Redis that all nodes share. Each node announces its URL again and again.
 type Redis struct {
-	// URL is the Redis: redis://, rediss:// or unix://.
+	// URL is the Redis, as in the hosts of CHANNEL_LAYERS: redis://, rediss:// or unix://.
 	URL string
 	// Advertise is the URL under which other nodes reach this one.
 	Advertise string
@@ -45,8 +45,8 @@ func (r *Redis) Key() string {
 
 // Validate returns an error if a setting is missing or invalid.
 func (r *Redis) Validate() error {
-	if _, err := goredis.ParseURL(r.URL); err != nil {
-		return errors.New("backplane: redis: invalid URL; use a value such as redis://user:password@host:6379/0")
+	if _, err := r.hosts().Options(); err != nil {
+		return fmt.Errorf("backplane: redis: %w", err) // it holds no password
 	}
 	if r.Advertise == "" {
 		return errors.New("backplane: redis: no URL to announce; add 'advertise <url>' with the URL of this node")
@@ -54,20 +54,24 @@ func (r *Redis) Validate() error {
 	return nil
 }
 
+// hosts returns the registry's Redis. Timeouts are short: the next announcement is the retry.
+func (r *Redis) hosts() redisnet.Hosts {
+	const timeout = 2 * time.Second
+	return redisnet.Hosts{
+		URLs: []string{r.URL},
+		Pool: redisnet.Pool{DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout},
+	}
+}
+
 // Run implements [backplane.Discovery].
 func (r *Redis) Run(ctx context.Context, found func([]backplane.Target)) {
-	options, err := goredis.ParseURL(r.URL)
-	if err != nil {
-		r.Log.Error("invalid URL of the peer registry",
-			"remedy", "use a value such as redis://user:password@host:6379/0")
+	clients, closeAll, err := r.hosts().Clients()
+	if err != nil { // such as a certificate removed since Validate
+		r.Log.Error("peer registry not usable", "error", err)
 		return
 	}
-	options.DisableIdentity = true
-	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	options.MaxRetries, options.DialerRetries = -1, 1 // the next announcement is the retry
-	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = 2*time.Second, 2*time.Second, 2*time.Second
-	client := goredis.NewClient(options)
-	defer func() { _ = client.Close() }()
+	defer closeAll()
+	client := clients[0]
 
 	every, ttl := r.Every, r.TTL
 	if every <= 0 {
