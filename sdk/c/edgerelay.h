@@ -11,31 +11,33 @@
  *     clang --target=wasm32 -O2 -nostdlib -mbulk-memory -c plugin.c -o plugin.o
  *     wasm-ld --no-entry -z stack-size=65536 --strip-all -o plugin.wasm plugin.o
  *
- * A hook that is not defined costs the relay nothing; a host function that is not called is not imported. Those marked with a grant
- * need it in the plugin's block of the Caddyfile. Text is UTF-8 with a length; where a function takes const char *, it ends with a 0.
- * An instance does one call at a time, so static variables need no locks; instances share no memory, but for the key-value store.
+ * A hook without a definition costs the relay nothing. The module imports only the host functions that the code
+ * calls. Functions marked with a grant need that grant in the plugin's block of the Caddyfile. Text is UTF-8 with a
+ * length; a const char * ends with a 0. An instance handles one call at a time, so static variables need no locks.
+ * Instances share only the key-value store.
  */
 #ifndef EDGERELAY_H
 #define EDGERELAY_H
 
 #include <stdint.h>
 
-/* The largest event, group name and payload together, that the plugin takes: the relay does with a larger one as on_error says. The
- * input buffer grows with the events, within the plugin's memory, of which an event may have half. */
+/* The largest event, group name and payload together, that the plugin accepts; on_error decides about larger
+ * events. The input buffer grows with the events. An event may take half of the plugin's memory. */
 #ifndef EV_MAX_EVENT
 #define EV_MAX_EVENT (1u << 30)
 #endif
 
-/* Results of hooks, and those that carry bytes: ev_replace, ev_deny_because. */
+/* Results of hooks. ev_replace and ev_deny_because return results with bytes. */
 typedef uint64_t ev_result;
-#define EV_PASS ((ev_result)0)  /* as it came; from on_subscribe: allow */
-#define EV_DROP ((ev_result)1)  /* it ends here, or this class does not get it */
-#define EV_ERROR ((ev_result)2) /* the plugin failed; say why by ev_fail */
+#define EV_PASS ((ev_result)0)  /* unchanged; from on_subscribe: allow */
+#define EV_DROP ((ev_result)1)  /* drop, or drop for this class */
+#define EV_ERROR ((ev_result)2) /* the plugin failed; see ev_fail */
 #define EV_ALLOW ((ev_result)0)
 #define EV_DENY ((ev_result)1)
 #define EV_ALLOW_AS(class) ((ev_result)(0x100 + (class))) /* of audience class 0 to 63 */
 
-/* An event. The bytes may be changed in place, and are gone when the hook returns; none of them ends with a 0. */
+/* An event. The plugin may change the bytes in place. They are valid until the hook returns, and do not end with a
+ * 0. */
 typedef struct {
   char *group;
   uint32_t group_len;
@@ -50,7 +52,7 @@ typedef struct {
 
 enum { EV_DEBUG, EV_INFO, EV_WARN, EV_ERR };
 
-/* Why ev_emit refuses. */
+/* Errors of ev_emit. */
 enum { EV_TOO_MANY = -1, EV_TOO_LONG = -2, EV_HOPS = -3, EV_BAD_NAME = -4 };
 
 #define EV_EVERYBODY ((uint64_t)-1)
@@ -71,7 +73,7 @@ enum { EV_TOO_MANY = -1, EV_TOO_LONG = -2, EV_HOPS = -3, EV_BAD_NAME = -4 };
     return ev__on_class(c, &ev);                                                           \
   }                                                                                        \
   static ev_result ev__on_class(uint32_t class, const ev_event *e)
-/* on_subscribe: ev_text("group", …) and ev_text("user.…", …) tell who asks for what. */
+/* on_subscribe: ev_text("group", …) returns the group, and ev_text("user.…", …) the user. */
 #define EV_ON_SUBSCRIBE()                                                        \
   static ev_result ev__on_subscribe(void);                                       \
   EV_EXPORT("ev_on_subscribe") uint64_t ev__subscribe(uint32_t n) {              \
@@ -79,7 +81,7 @@ enum { EV_TOO_MANY = -1, EV_TOO_LONG = -2, EV_HOPS = -3, EV_BAD_NAME = -4 };
     return ev__on_subscribe();                                                   \
   }                                                                              \
   static ev_result ev__on_subscribe(void)
-/* on_init runs before any event; it returns 0, or, after ev_fail(why), something else to refuse the plugin. */
+/* on_init runs before any event. It returns 0, or another value, after ev_fail(why), to reject the plugin. */
 #define EV_ON_INIT() EV_EXPORT("ev_init") int32_t ev__init(void)
 
 #define EV_IMPORT(name) __attribute__((import_module("ev1"), import_name(name)))
@@ -98,14 +100,15 @@ EV_IMPORT("now_ms") int64_t ev__now_ms(void);
 
 #define EV_API static inline __attribute__((unused))
 
-/* Makes *p, at first 0 with *cap 0, a buffer of at least need bytes, and keeps the first keep bytes of what is in it. It is memory of its
- * own beyond everything else, at least doubled each time, and never given back. False if there is none: then all is as it was. */
+/* Makes *p a buffer of at least need bytes and keeps the first keep bytes of its content. *p and *cap begin as 0.
+ * The buffer lies beyond all other memory, at least doubles each time, and is never freed. Without memory,
+ * ev_reserve returns false and changes nothing. */
 EV_API int ev_reserve(char **p, uint32_t *cap, uint32_t keep, uint32_t need) {
   const uint32_t page = 65536;
   if (need <= *cap) return 1;
   if (need > 1u << 30) return 0;
   char *end = (char *)(__builtin_wasm_memory_size(0) * page);
-  if (*p && *p + *cap == end) { /* it is the last, and can be made longer */
+  if (*p && *p + *cap == end) { /* the last buffer, which can grow in place */
     uint32_t more = need - *cap > *cap ? need - *cap : *cap;
     if (__builtin_wasm_memory_grow(0, (more + page - 1) / page) == (uint32_t)-1) {
       more = need - *cap;
@@ -143,15 +146,16 @@ EV_API int ev_equal(const void *a, const void *b, uint32_t n) {
   return 1;
 }
 
-/* The payload becomes n bytes at p, which stay as they are until the next call. */
+/* Replaces the payload by n bytes at p, which must not change until the next call. */
 EV_API ev_result ev_replace(const void *p, uint32_t n) { return (uint64_t)(uint32_t)p << 32 | n; }
 EV_API ev_result ev_deny_because(const char *why) { return ev_replace(why, ev_len(why)); }
 
 EV_API void ev_log(int32_t level, const char *text) { ev__log(level, text, ev_len(text)); }
 EV_API ev_result ev_fail(const char *why) { return ev_log(EV_ERR, why), EV_ERROR; }
 
-/* Values of the payload, or of the request. A path is names and positions joined by dots: event_data.res.0.stdout; a backslash escapes
- * a dot. ev_text writes a string decoded, anything else as JSON text, if it fits into cap bytes, and returns its length, -1 for none. */
+/* Values of the payload, or of the request. A path consists of names and positions, joined by dots:
+ * event_data.res.0.stdout. A backslash escapes a dot. ev_text returns the length of the value, -1 if there is
+ * none. It writes a string decoded, any other value as JSON text, if cap bytes are enough. */
 EV_API int32_t ev_text(const char *path, void *p, uint32_t cap) { return ev__json_get(path, ev_len(path), p, cap); }
 EV_API int ev_has(const char *path) { return ev__json_find(path, ev_len(path)) >= 0; }
 EV_API int ev_is(const char *path, const char *want) {
@@ -159,7 +163,7 @@ EV_API int ev_is(const char *path, const char *want) {
   uint32_t n = ev_len(want);
   return ev_text(path, s, sizeof s) == (int32_t)n && n <= sizeof s && ev_equal(s, want, n);
 }
-/* Where the value stands in the payload as JSON text, quotes included; 0 for none. */
+/* The position of the value in the payload as JSON text, quotes included; 0 if there is none. */
 EV_API int ev_find(const char *path, ev_range *r) {
   int64_t at = ev__json_find(path, ev_len(path));
   if (at < 0) return 0;
@@ -191,7 +195,7 @@ EV_API int64_t ev_config_int(const char *path, int64_t otherwise) {
   int64_t v;
   return ev__number(s, ev_config_text(path, s, sizeof s), &v) ? v : otherwise;
 }
-/* Element i of the array at a path of at most 200 bytes, as ev_config_text gives it. */
+/* Element i of the array at a path of at most 200 bytes, like ev_config_text. */
 EV_API int32_t ev_config_item(const char *path, uint32_t i, void *p, uint32_t cap) {
   char full[216], digits[10];
   uint32_t n = ev_len(path), d = 0;
@@ -204,23 +208,25 @@ EV_API int32_t ev_config_item(const char *path, uint32_t i, void *p, uint32_t ca
   return ev__config_get(full, n, p, cap);
 }
 
-/* Only classes in mask get the event: bit c stands for class c. */
+/* Restricts the event to the classes in mask: bit c stands for class c. */
 EV_API void ev_audience(uint64_t mask) { ev__audience(mask); }
-/* Sends another event, to a group or, group being "", to the event's own; 0 or a refusal. Grant: emit. */
+/* Sends another event to a group, or to the event's own group if group is "". Returns 0 or an error. Grant: emit. */
 EV_API int32_t ev_emit_for(const char *group, const void *p, uint32_t n, uint64_t mask) {
   return ev__emit(group, ev_len(group), p, n, mask);
 }
 EV_API int32_t ev_emit(const char *group, const void *p, uint32_t n) { return ev_emit_for(group, p, n, EV_EVERYBODY); }
-/* Adds to a counter; true if the host took it. Grant: metrics. */
+/* Adds to a counter. Returns whether the host accepted the name and delta. Grant: metrics. */
 EV_API int ev_count(const char *name, int64_t delta) { return ev__metric_add(name, ev_len(name), delta) == 0; }
-/* The store. ttl in milliseconds, 0 for ever; no bytes delete. ev_kv_incr gives INT64_MIN if it cannot. Grant: kv. */
+/* The store. ttl in milliseconds, 0 means forever. An empty value deletes the key. ev_kv_incr returns INT64_MIN if
+ * the store is full or the value is not a number. Grant: kv. */
 EV_API int32_t ev_kv_get(const char *key, void *p, uint32_t cap) { return ev__kv_get(key, ev_len(key), p, cap); }
 EV_API int ev_kv_set(const char *key, const void *p, uint32_t n, int64_t ttl) { return ev__kv_set(key, ev_len(key), p, n, ttl) == 0; }
 EV_API int64_t ev_kv_incr(const char *key, int64_t delta, int64_t ttl) { return ev__kv_incr(key, ev_len(key), delta, ttl); }
 /* Unix time in milliseconds. Grant: clock. */
 EV_API int64_t ev_now(void) { return ev__now_ms(); }
 
-/* The payload, a JSON object, with more members at its end, made in out of cap bytes. Passes what is no object. */
+/* Replaces the payload, a JSON object, by a copy in out, of cap bytes, with more members at its end. A payload
+ * that is not an object passes unchanged. */
 EV_API ev_result ev_insert(const ev_event *e, const char *members, uint32_t n, char *out, uint32_t cap) {
   const char *p = e->payload;
   uint32_t start = 0, end = e->payload_len, last;
@@ -238,7 +244,7 @@ EV_API ev_result ev_insert(const ev_event *e, const char *members, uint32_t n, c
   return ev_replace(out, end + n + 1);
 }
 
-/* ev_insert into a buffer that grows with the events. */
+/* Like ev_insert, into a buffer that grows with the events. */
 EV_API ev_result ev_add(const ev_event *e, const char *members, uint32_t n) {
   static char *out;
   static uint32_t cap;

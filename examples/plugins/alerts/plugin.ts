@@ -1,4 +1,4 @@
-// Sends a short alert about every failure of every job to one group, so that a page can watch them all without watching every job.
+// Sends a short alert about every failure of every job to one group, so that a page needs a single subscription.
 import { Event, PASS, configText, emit, fail, quote } from "../../../sdk/assemblyscript/assembly/index";
 export { ev_abi_version, ev_buffer } from "../../../sdk/assemblyscript/assembly/index";
 
@@ -10,13 +10,13 @@ export function ev_init(): i32 {
   return 0;
 }
 
-// failed tells whether an event is about a failure: a task's that is not ignored, or a whole job's.
+// failed returns whether an event reports the failure of a task, unless ignored, or of a job.
 function failed(e: Event): bool {
   if (e.is("event", "runner_on_failed")) return !e.is("event_data.ignore_errors", "true");
   return e.is("event", "runner_on_unreachable") || e.is("status", "failed") || e.is("status", "error");
 }
 
-// member gives a member of the alert, from the event's value at path as it stands there; "" if there is none.
+// member returns a member of the alert with the event's value at path; "" if there is no value.
 function member(e: Event, name: string, path: string): string {
   const raw = e.raw(path);
   return raw === null ? "" : ',"' + name + '":' + raw;

@@ -1,5 +1,5 @@
-// Command audience is an edgerelay plugin that shows results of jobs to the privileged alone: everybody else gets the events without
-// the fields named in its configuration.
+// Command audience is an edgerelay plugin that shows the results of jobs to privileged users only. All other users
+// get the events without the fields named in the configuration.
 package main
 
 import (
@@ -9,7 +9,7 @@ import (
 	edgerelay "github.com/edgerelay/edgerelay/sdk/go"
 )
 
-// Classes of subscribers. Who was never asked about is in class 0 and sees less.
+// Classes of subscribers. Subscribers without a call of ev_on_subscribe are in class 0, which sees less.
 const (
 	public     = 0
 	privileged = 1
@@ -34,7 +34,7 @@ func OnClass(class, group, payload uint32) uint64 {
 func setup() error {
 	names, strip = edgerelay.ConfigList("privileged"), edgerelay.ConfigList("strip")
 	if len(strip) == 0 {
-		return errors.New(`config: say which fields to strip: {"strip": ["event_data.res", "stdout"]}`)
+		return errors.New(`config: no fields to strip; add {"strip": ["event_data.res", "stdout"]}`)
 	}
 	return nil
 }
@@ -47,7 +47,7 @@ func onSubscribe(r *edgerelay.Request) edgerelay.Answer {
 	return edgerelay.AllowAs(public)
 }
 
-// onClass is asked once for every class among a group's subscribers, however many there are.
+// onClass is called once for every class among a group's subscribers.
 func onClass(class uint8, e *edgerelay.Event) edgerelay.Verdict {
 	if class == privileged {
 		return edgerelay.Pass
@@ -65,7 +65,7 @@ func onClass(class uint8, e *edgerelay.Event) edgerelay.Verdict {
 	slices.SortFunc(spans, func(a, b span) int { return a.from - b.from })
 	out, done := make([]byte, 0, len(e.Payload)), 0
 	for _, s := range spans {
-		if s.from < done { // a part of the last one
+		if s.from < done { // within the previous span
 			continue
 		}
 		out = append(append(out, e.Payload[done:s.from]...), "null"...)

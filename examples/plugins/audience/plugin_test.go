@@ -7,7 +7,9 @@ import (
 )
 
 func host(t *testing.T) *edgerelay.Host {
-	h := &edgerelay.Host{Config: `{"privileged": ["alice"], "strip": ["stdout", "event_data.res", "event_data.res.stdout"]}`}
+	h := &edgerelay.Host{
+		Config: `{"privileged": ["alice"], "strip": ["stdout", "event_data.res", "event_data.res.stdout"]}`,
+	}
 	if err := h.Init(setup); err != nil {
 		t.Fatal(err)
 	}

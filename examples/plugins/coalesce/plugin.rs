@@ -1,5 +1,5 @@
-//! At most so many progress events per second and group; the next one that goes out tells how many it stands for. What matters, such as
-//! failures and a playbook's end, always goes out at once.
+//! Limits the progress events per second and group. The next event that passes tells how many were dropped. All other
+//! events, such as failures and the end of a playbook, pass at once.
 use edgerelay::{config_int, config_list, kv_get, kv_incr, kv_set, Event, Verdict};
 
 edgerelay::on_init!(init);
@@ -22,7 +22,7 @@ fn init() -> Result<(), String> {
         let usual = ["runner_on_ok", "runner_on_skipped", "runner_on_start", "runner_item_on_ok", "runner_item_on_skipped", "verbose"];
         progress = usual.map(String::from).to_vec();
     }
-    // One thread, and no event yet.
+    // Safe: a single thread, before the first event.
     unsafe { SETTINGS = Settings { per_second, progress } };
     Ok(())
 }
@@ -31,7 +31,7 @@ fn event(e: &mut Event) -> Verdict {
     let settings = unsafe { &*std::ptr::addr_of!(SETTINGS) };
     let kind = e.text("event").unwrap_or_default();
     let left_out = format!("left_out:{}", e.group);
-    // The counter of a second begins with its first event and goes when the second is over. A full store lets events through.
+    // The counter of a second begins with the first event and expires after the second. With a full store, events pass.
     if settings.progress.contains(&kind)
         && kv_incr(&format!("sent:{}", e.group), 1, 1000).map_or(false, |n| n > settings.per_second)
         && kv_incr(&left_out, 1, 60_000).is_some()

@@ -1,4 +1,5 @@
-// Tells pages what they would have to know themselves: how grave a status is, whether it is the last one, where to read more.
+// Adds the severity of a status, whether the status is final, and a link to the job, so that pages need no rules of
+// their own.
 import { Event, PASS, configText, quote, log, ERROR } from "../../../sdk/assemblyscript/assembly/index";
 export { ev_abi_version, ev_buffer } from "../../../sdk/assemblyscript/assembly/index";
 
@@ -15,7 +16,7 @@ export function ev_init(): i32 {
   return 0;
 }
 
-// severity of a status; "" for one that is unknown.
+// severity returns the severity of a status; "" for an unknown status.
 function severity(status: string): string {
   if (status == "failed" || status == "error") return "error";
   if (status == "canceled") return "warning";
@@ -24,7 +25,7 @@ function severity(status: string): string {
   return "";
 }
 
-// page is the part of AWX's pages about a kind of job.
+// page returns the name of AWX's page for a kind of job; "" for an unknown kind.
 function page(kind: string | null): string {
   if (kind === null || kind == "job") return "playbook";
   if (kind == "workflow_job") return "workflow";

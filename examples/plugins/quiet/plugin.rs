@@ -1,10 +1,10 @@
-//! Leaves out what nobody reads: in a large inventory most events of a job say that a host is as it should be.
+//! Drops uninteresting events: in a large inventory, most events of a job report that a host needs no change.
 use edgerelay::{config_list, config_text, Event, Verdict};
 
 edgerelay::on_init!(init);
 edgerelay::on_event!(event);
 
-/// What is dropped, and whether a change or a verbose line saves it.
+/// The kinds of events to drop, and whether events with a change are kept.
 struct Settings {
     events: Vec<String>,
     keep_changed: bool,
@@ -22,7 +22,7 @@ fn init() -> Result<(), String> {
         Some("false") => false,
         Some(other) => return Err(format!("config: keep_changed is {other}: use true or false")),
     };
-    // One thread, and no event yet.
+    // Safe: a single thread, before the first event.
     unsafe { SETTINGS = Settings { events, keep_changed } };
     Ok(())
 }

@@ -1,4 +1,4 @@
-/* Masks secrets in events as ../redact does in Go; the samples, and random events, hold the two to the same output. */
+/* Masks secrets in events like ../redact in Go. Tests compare the output of both for the samples and for random events. */
 #include "../../../sdk/c/edgerelay.h"
 
 enum { WORDS = 64, TEXT = 2048 };
@@ -7,14 +7,14 @@ static const char *const default_words[] = {
     "password", "passwd", "passphrase", "become_pass", "ssh_pass", "secret", "token", "api_key", "apikey", "private_key", "authorization",
 };
 
-static char text[TEXT], mask[256] = "********"; /* the words one after another, in lower case */
+static char text[TEXT], mask[256] = "********"; /* all words in lower case */
 static uint32_t mask_n = 8, words;
 static struct {
   const char *p;
   uint32_t n;
 } word[WORDS];
-static uint8_t first[256]; /* what words begin with, in either case */
-static uint8_t stops[256]; /* what is worth a look inside a string */
+static uint8_t first[256]; /* bytes that words begin with */
+static uint8_t stops[256]; /* bytes that need attention inside a string */
 
 static const char *doc;
 static char *out;
@@ -67,7 +67,8 @@ static uint32_t skip(uint32_t i, uint32_t to) {
   return i;
 }
 
-/* The position after the string that begins at i; without an end, one after the text, so that its inside is what is left. */
+/* The position after the string that begins at i. A string without an end extends to one position after the text, so that
+ * the rest of the text is its content. */
 static uint32_t string_end(uint32_t i, uint32_t n) {
   for (i++; i < n; i++) {
     if (doc[i] == '\\') i++;
@@ -85,7 +86,7 @@ static void put(const char *p, uint32_t n) {
   out_n += n;
 }
 
-/* Puts the mask in the place of doc[from:to], with quotes around it if it takes a number's place. */
+/* Replaces doc[from:to] by the mask, with quotes if the mask replaces a number. */
 static void cover(uint32_t from, uint32_t to, int quotes) {
   if (from >= to || (to - from == mask_n && ev_equal(doc + from, mask, mask_n))) return;
   put(doc + done, from - done);
@@ -95,14 +96,14 @@ static void cover(uint32_t from, uint32_t to, int quotes) {
   done = to;
 }
 
-/* The position after a quotation mark at i, itself escaped or not; i if there is none. */
+/* The position after a quotation mark at i, escaped or not; i if there is none. */
 static uint32_t quote(uint32_t i, uint32_t to) {
   uint32_t p = i;
   while (p < to && doc[p] == '\\') p++;
   return p < to && (doc[p] == '"' || (p == i && doc[p] == '\'')) ? p + 1 : i;
 }
 
-/* Where the quotation mark begins that ends what began before open, one with as many backslashes. */
+/* The position of the quotation mark that matches the one before open, with the same number of backslashes. */
 static uint32_t closing(uint32_t open, uint32_t to, uint32_t backslashes) {
   uint32_t run = 0;
   for (uint32_t i = open; i < to; i++) {
@@ -116,7 +117,7 @@ static uint32_t closing(uint32_t open, uint32_t to, uint32_t backslashes) {
   return to;
 }
 
-/* Where a value without quotation marks ends: at a space, a line's end, a quotation mark, a control character. */
+/* The end of a value without quotation marks: a space, line end, quotation mark or control character. */
 static uint32_t bare(uint32_t i, uint32_t to) {
   while (i < to) {
     char c = doc[i];
@@ -130,10 +131,10 @@ static uint32_t bare(uint32_t i, uint32_t to) {
   return to;
 }
 
-/* Masks the value that belongs to the word doc[w:i], if one does. from is where the text begins. */
+/* Masks the value that is assigned to the word doc[w:i], if there is one. The text begins at from. */
 static uint32_t assignment(uint32_t from, uint32_t w, uint32_t i, uint32_t to) {
   while (i < to && name_byte(doc[i])) i++;
-  while (w > from && name_byte(doc[w - 1])) w--; /* the name that the word belongs to */
+  while (w > from && name_byte(doc[w - 1])) w--; /* the name around the word */
   uint32_t p = quote(i, to), gap = skip(p, to), end, open;
   if (gap < to && (doc[gap] == '=' || doc[gap] == ':')) p = skip(gap + 1, to);
   else if (gap > i && p == i && doc[w] == '-') p = gap; /* an option */
@@ -165,7 +166,7 @@ static uint32_t userinfo(uint32_t i, uint32_t to) {
   return i;
 }
 
-/* Masks what follows the first line of a PEM private key, which begins at i. */
+/* Masks the body of a PEM private key whose first line begins at i. */
 static uint32_t private_key(uint32_t i, uint32_t to) {
   uint32_t most = to - i < 64 ? to : i + 64;
   for (uint32_t head = i + 11; head < most; head++) {
@@ -206,8 +207,8 @@ static int names_secret(uint32_t from, uint32_t to) {
 
 EV_ON_EVENT(e) {
   uint32_t n = e->payload_len;
-  int32_t depth = 0, within = 0; /* within: the depth of the container that a secret's name stands for */
-  int named = 0;                 /* the name before this value is a secret's */
+  int32_t depth = 0, within = 0; /* within: depth of the container with a secret name */
+  int named = 0;                 /* the name before this value is secret */
   doc = e->payload;
   out_n = done = 0;
   full = 0;

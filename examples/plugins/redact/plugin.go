@@ -1,5 +1,5 @@
-// Command redact is an edgerelay plugin that keeps secrets out of browsers: passwords, tokens and keys in the output and the results of
-// jobs become ********.
+// Command redact is an edgerelay plugin that keeps secrets out of browsers: passwords, tokens and keys in the output
+// and the results of jobs become ********.
 package main
 
 import (

@@ -4,18 +4,28 @@ import "bytes"
 
 const defaultMask = "********"
 
-// defaultWords mark a secret wherever a name contains one of them.
+// defaultWords mark a secret if a name contains a word of the list.
 var defaultWords = []string{
-	"password", "passwd", "passphrase", "become_pass", "ssh_pass", "secret", "token", "api_key", "apikey", "private_key", "authorization",
+	"password",
+	"passwd",
+	"passphrase",
+	"become_pass",
+	"ssh_pass",
+	"secret",
+	"token",
+	"api_key",
+	"apikey",
+	"private_key",
+	"authorization",
 }
 
-// redactor masks secrets in JSON text without decoding it: in values of members whose name contains a word, and, in the text of any
-// other string, after a word with = or : or after an option (--password x), in URLs (//user:x@host) and in PEM private keys.
-// When in doubt it masks more. What it gives is JSON if what it was given is.
+// redactor masks secrets in JSON text without decoding the text. It masks the values of members with a word in the
+// name. In all other strings it masks text after a word with = or :, text after an option (--password x), passwords
+// of URLs (//user:x@host) and PEM private keys. In doubt it masks more. The output is JSON if the input is.
 type redactor struct {
-	words [256][][]byte // in lower case, by what they begin with, in either case
-	first [256]bool     // there are such words
-	stops [256]bool     // what is worth a look inside a string
+	words [256][][]byte // in lower case, by their first byte in lower and upper case
+	first [256]bool     // bytes that words begin with
+	stops [256]bool     // bytes that need attention inside a string
 	mask  []byte
 
 	doc, out []byte
@@ -29,7 +39,7 @@ func newRedactor(words []string, mask string) *redactor {
 		for _, c := range []byte{word[0], upper(word[0])} {
 			r.first[c] = true
 			r.words[c] = append(r.words[c], word)
-			if word[0] == upper(word[0]) { // there is one case only
+			if word[0] == upper(word[0]) { // not a letter
 				break
 			}
 		}
@@ -41,11 +51,11 @@ func newRedactor(words []string, mask string) *redactor {
 	return r
 }
 
-// redact returns a redacted copy, nil if there is nothing to redact. The copy is good until the next call.
+// redact returns a redacted copy, or nil if there is nothing to redact. The copy is valid until the next call.
 func (r *redactor) redact(doc []byte) []byte {
 	r.doc, r.out, r.done = doc, r.out[:0], 0
-	depth, within := 0, 0 // within: the depth of the container that a secret's name stands for
-	named := false        // the name before this value is a secret's
+	depth, within := 0, 0 // within: depth of the container with a secret name
+	named := false        // the name before this value is secret
 	for i := 0; i < len(doc); {
 		switch c := doc[i]; {
 		case c == '"':
@@ -97,7 +107,7 @@ func (r *redactor) redact(doc []byte) []byte {
 	return r.out
 }
 
-// reserve makes room for n more bytes of output, for much more than append would: what it leaves behind has to be
+// reserve makes room for n more bytes of output, and for much more than append would: abandoned buffers have to be
 // collected.
 func (r *redactor) reserve(n int) {
 	if need := len(r.out) + n; need > cap(r.out) {
@@ -107,13 +117,13 @@ func (r *redactor) reserve(n int) {
 	}
 }
 
-// cover puts the mask in the place of doc[from:to], with quotes around it if it takes a number's place.
+// cover replaces doc[from:to] by the mask, with quotes if the mask replaces a number.
 func (r *redactor) cover(from, to int, quotes bool) {
 	if from >= to || bytes.Equal(r.doc[from:to], r.mask) {
 		return
 	}
 	r.reserve(from - r.done + len(r.mask) + 2)
-	// r is written to once: each time costs more while the collector is at work.
+	// Writes to r only once: each write is expensive while the garbage collector runs.
 	out := append(r.out, r.doc[r.done:from]...)
 	if quotes {
 		out = append(out, '"')
@@ -151,7 +161,7 @@ func (r *redactor) text(from, to int) {
 	}
 }
 
-// userinfo masks the password of a URL whose authority begins at i.
+// userinfo masks the password of a URL. The URL's authority begins at i.
 func (r *redactor) userinfo(i, to int) int {
 	colon := -1
 	for ; i < to; i++ {
@@ -170,7 +180,7 @@ func (r *redactor) userinfo(i, to int) int {
 	return i
 }
 
-// privateKey masks what follows the first line of a PEM private key, which begins at i.
+// privateKey masks the body of a PEM private key. The key's first line begins at i.
 func (r *redactor) privateKey(i, to int) int {
 	const dashes = 11
 	for head := i + dashes; head < min(i+64, to); head++ {
@@ -187,7 +197,7 @@ func (r *redactor) privateKey(i, to int) int {
 	return i + dashes
 }
 
-// assignment masks the value that belongs to the word doc[word:i], if one does. from is where the text begins.
+// assignment masks the value that is assigned to the word doc[word:i], if there is one. The text begins at from.
 func (r *redactor) assignment(from, word, i, to int) int {
 	for i < to && nameByte(r.doc[i]) {
 		i++
@@ -218,7 +228,7 @@ func (r *redactor) assignment(from, word, i, to int) int {
 	return end
 }
 
-// option reports whether the name that the word at i belongs to begins with a dash.
+// option reports whether the name around the word at i begins with a dash.
 func (r *redactor) option(from, i int) bool {
 	for i > from && nameByte(r.doc[i-1]) {
 		i--
@@ -226,7 +236,7 @@ func (r *redactor) option(from, i int) bool {
 	return r.doc[i] == '-'
 }
 
-// quote returns the position after a quotation mark at i, itself escaped or not; i if there is none.
+// quote returns the position after a quotation mark at i, escaped or not; i if there is none.
 func (r *redactor) quote(i, to int) int {
 	p := i
 	for p < to && r.doc[p] == '\\' {
@@ -238,7 +248,8 @@ func (r *redactor) quote(i, to int) int {
 	return i
 }
 
-// closing returns where the quotation mark begins that ends what began before open, one with as many backslashes.
+// closing returns the position of the quotation mark that matches the one before open, with the same number of
+// backslashes.
 func (r *redactor) closing(open, to, backslashes int) int {
 	mark, run := r.doc[open-1], 0
 	for i := open; i < to; i++ {
@@ -254,7 +265,7 @@ func (r *redactor) closing(open, to, backslashes int) int {
 	return to
 }
 
-// bare returns where a value without quotation marks ends: at a space, a line's end, a quotation mark, a control character.
+// bare returns the end of a value without quotation marks: a space, line end, quotation mark or control character.
 func (r *redactor) bare(i, to int) int {
 	for i < to {
 		c := r.doc[i]
@@ -280,7 +291,7 @@ func (r *redactor) bare(i, to int) int {
 	return to
 }
 
-// word returns the length of the word at i, 0 if there is none.
+// word returns the length of the word at i, or 0.
 func (r *redactor) word(i, to int) int {
 	for _, w := range r.words[r.doc[i]] {
 		if to-i >= len(w) && equalFold(r.doc[i:i+len(w)], w) {
@@ -304,7 +315,7 @@ func (r *redactor) contains(name []byte) bool {
 	return false
 }
 
-// at reports whether text, in lower case, stands at i, in either case.
+// at reports whether the document has text, given in lower case, at i in lower or upper case.
 func (r *redactor) at(i, to int, text string) bool {
 	return to-i >= len(text) && equalFold(r.doc[i:i+len(text)], text)
 }
@@ -339,7 +350,8 @@ func skipSpace(b []byte, i, to int) int {
 	return i
 }
 
-// stringEnd returns the position after the string that begins at i; without an end, one after the text, so that its inside is what is left.
+// stringEnd returns the position after the string that begins at i. A string without an end extends to one position
+// after the text, so that the rest of the text is its content.
 func stringEnd(b []byte, i int) int {
 	for i++; i < len(b); i++ {
 		switch b[i] {

@@ -8,9 +8,10 @@
 //       return e.is("status", "failed") ? PASS : DROP;
 //     }
 //
-// A plugin exports the hooks it wants: ev_init(): i32, ev_on_event, ev_on_class(class, group, payload) and ev_on_subscribe(size); one that
-// is not exported costs the relay nothing. A host function that is not called is not imported; those marked with a grant need it in the
-// plugin's block of the Caddyfile. An instance does one call at a time; instances share no memory, but for the key-value store.
+// A plugin exports its hooks: ev_init(): i32, ev_on_event, ev_on_class(class, group, payload) and
+// ev_on_subscribe(size). A hook without an export costs the relay nothing. The module imports only the host functions
+// that the code calls. Functions marked with a grant need that grant in the plugin's block of the Caddyfile. An
+// instance handles one call at a time. Instances share only the key-value store.
 
 // @ts-ignore: decorator
 @external("ev1", "log") declare function host_log(level: i32, p: usize, n: i32): void;
@@ -37,18 +38,18 @@
 // @ts-ignore: decorator
 @external("ev1", "now_ms") declare function host_now_ms(): i64;
 
-// Verdicts of ev_on_event and ev_on_class; replace and fail make others.
-export const PASS: u64 = 0; // the event goes on as it came
-export const DROP: u64 = 1; // it ends here, or this class does not get it
+// Verdicts of ev_on_event and ev_on_class; see also replace and fail.
+export const PASS: u64 = 0; // the event passes unchanged
+export const DROP: u64 = 1; // the event is dropped, or dropped for this class
 
 // Answers of ev_on_subscribe; see also allowAs and denyBecause.
 export const ALLOW: u64 = 0;
 export const DENY: u64 = 1;
 
-// allowAs allows, and puts the subscriber into an audience class, 0 to 63.
+// allowAs allows the subscription and puts the subscriber into an audience class, 0 to 63.
 export function allowAs(cls: u32): u64 { return 0x100 + cls; }
 
-// denyBecause denies and tells the user why.
+// denyBecause denies the subscription with a reason for the user.
 export function denyBecause(reason: string): u64 { return replace(reason); }
 
 // Levels of log lines.
@@ -74,7 +75,7 @@ export function replace(text: string): u64 {
   return keep();
 }
 
-// replaceBytes is replace for text that is UTF-8 already.
+// replaceBytes is like replace, for text in UTF-8.
 export function replaceBytes(text: ArrayBuffer): u64 {
   kept = text;
   return keep();
@@ -82,17 +83,17 @@ export function replaceBytes(text: ArrayBuffer): u64 {
 
 function keep(): u64 { return (<u64>changetype<usize>(kept)) << 32 | <u64>kept.byteLength; }
 
-// fail logs why the plugin cannot decide; its on_error setting decides then.
+// fail logs the reason of a failure. The plugin's on_error setting then decides.
 export function fail(why: string): u64 {
   log(ERROR, why);
   return 2;
 }
 
-// Short text goes to the host through fixed memory, without garbage; longer text through a fresh buffer.
+// Short texts go to the host through fixed memory, without garbage, longer texts through a new buffer.
 const SMALL = 1024;
 const small = memory.data(SMALL), second = memory.data(SMALL), scratch = memory.data(4096);
 let long1 = new ArrayBuffer(0), long2 = new ArrayBuffer(0);
-let length = 0; // of what utf8 or utf8b wrote last
+let length = 0; // of the last text that utf8 or utf8b wrote
 
 function utf8(s: string): usize {
   if (s.length * 3 <= SMALL) {
@@ -116,7 +117,7 @@ function utf8b(s: string): usize {
 
 type Getter = (k: usize, kn: i32, p: usize, cap: i32) => i32;
 
-// read gets a value of any length; null if there is none.
+// read returns a value of any length; null if there is none.
 function read(get: Getter, key: string): string | null {
   const k = utf8(key), kn = length;
   const n = get(k, kn, scratch, 4096);
@@ -131,7 +132,7 @@ function jsonGet(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_json_
 function configGet(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_config_get(k, kn, p, cap); }
 function kvGetter(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_kv_get(k, kn, p, cap); }
 
-// whole tells whether s is a decimal integer that parseInt reads whole.
+// whole returns whether s is a decimal integer that parseInt reads to the end.
 function whole(s: string): bool {
   const sign = s.startsWith("-") ? 1 : 0;
   if (s.length == sign || s.length > 18) return false;
@@ -139,13 +140,14 @@ function whole(s: string): bool {
   return true;
 }
 
-// Document is JSON text in the host's hands. A path is member names and array positions joined by dots, a backslash escaping a dot or
-// itself: event_data.res.0.stdout. The first of two equal members counts.
+// Document is a JSON text that the host searches. A path consists of member names and array positions, joined by
+// dots: event_data.res.0.stdout. A backslash escapes a dot or a backslash. If a member occurs twice, the first
+// occurrence counts.
 export class Document {
-  // text gives the value at path: a string decoded, anything else as JSON text; null if there is none.
+  // text returns the value at path: a string decoded, any other value as JSON text; null if there is none.
   text(path: string): string | null { return read(jsonGet, path); }
 
-  // is tells whether the value at path, as text gives it, is want. The fastest way to filter.
+  // is returns whether text(path) equals want. This is the fastest way to filter.
   is(path: string, want: string): bool {
     const w = utf8b(want), wn = length;
     if (wn > 4096) return this.text(path) == want;
@@ -153,19 +155,19 @@ export class Document {
     return host_json_get(p, length, scratch, 4096) == wn && memory.compare(scratch, w, wn) == 0;
   }
 
-  // int gives the value at path as an integer, a string of digits too; otherwise if there is none.
+  // int returns the integer at path, which may also be a string of digits; otherwise if there is none.
   int(path: string, otherwise: i64): i64 {
     const s = this.text(path);
     return s !== null && whole(s) ? I64.parseInt(s) : otherwise;
   }
 
-  // has tells whether there is a value at path, be it null.
+  // has returns whether there is a value at path, including null.
   has(path: string): bool {
     const p = utf8(path);
     return host_json_find(p, length) >= 0;
   }
 
-  // raw gives the value at path as it stands in the payload, quotes included; null if there is none.
+  // raw returns the JSON text of the value at path, quotes included; null if there is none.
   raw(path: string): string | null {
     const p = utf8(path), at = host_json_find(p, length);
     return at < 0 ? null : String.UTF8.decodeUnsafe(changetype<usize>(input) + this.start + <usize>(at >> 32), <usize><u32>at);
@@ -174,11 +176,11 @@ export class Document {
   start: usize = 0;
 }
 
-// Event is an event on its way to the subscribers of a group. It is valid until the hook returns.
+// Event is an event on its way to the subscribers of a group, valid until the hook returns.
 export class Event extends Document {
   size: usize = 0;
 
-  // read gives the event that a hook is called with.
+  // read returns the event of a hook's call.
   static read(group: u32, payload: u32): Event {
     event.start = group;
     event.size = payload;
@@ -188,11 +190,11 @@ export class Event extends Document {
   // group is the group's name, such as job_events-42.
   get group(): string { return String.UTF8.decodeUnsafe(changetype<usize>(input), this.start); }
 
-  // payload is the whole text; prefer text and is, which cost much less.
+  // payload is the whole text. The methods text and is cost much less.
   get payload(): string { return String.UTF8.decodeUnsafe(changetype<usize>(input) + this.start, this.size); }
 
-  // insert gives a replacement of the payload, a JSON object, with more members at its end; members is their JSON text: "seen":true.
-  // A payload that is no object passes as it is.
+  // insert returns a replacement of the payload, a JSON object, with more members at its end. members is the JSON
+  // text of these members, such as "seen":true. A payload that is not an object passes unchanged.
   insert(members: string): u64 {
     const p = changetype<usize>(input) + this.start;
     let start: usize = 0, end = this.size;
@@ -214,9 +216,10 @@ export class Event extends Document {
   }
 }
 
-// Request is a user's wish to subscribe: text("group"), and text("user.…") for what the authorizer knows of the user.
+// Request is a user's request to subscribe: text("group") returns the group, and text("user.…") the authorizer's
+// information about the user.
 export class Request extends Document {
-  // read gives the request that ev_on_subscribe is called with.
+  // read returns the request of a call of ev_on_subscribe.
   static read(size: u32): Request { return request; }
 }
 
@@ -225,29 +228,29 @@ const request = new Request();
 
 function space(c: u8): bool { return c == 32 || c == 10 || c == 9 || c == 13; }
 
-// log writes a line to the relay's log, which takes a bounded number of them. Text beyond 4 KiB is cut.
+// log writes a line to the relay's log, at a bounded rate. Text beyond 4 KiB is cut.
 export function log(level: i32, text: string): void {
   const p = utf8(text);
   host_log(level, p, length);
 }
 
-// config gives the plugin's configuration, a JSON text; "null" if it has none.
+// config returns the plugin's configuration as JSON text, "null" without a configuration.
 export function config(): string {
   const b = new ArrayBuffer(host_config(scratch, 0));
   host_config(changetype<usize>(b), b.byteLength);
   return String.UTF8.decode(b);
 }
 
-// configText gives a value of the configuration by its path, as Document.text does; null if there is none.
+// configText returns the value at path in the configuration, like Document.text; null if there is none.
 export function configText(path: string): string | null { return read(configGet, path); }
 
-// configInt gives an integer of the configuration, or what to use without one.
+// configInt returns the integer at path in the configuration, or otherwise if there is none.
 export function configInt(path: string, otherwise: i64): i64 {
   const s = configText(path);
   return s !== null && whole(s) ? I64.parseInt(s) : otherwise;
 }
 
-// configList gives the array at path of the configuration, each element as configText gives it; empty if there is none.
+// configList returns the array at path in the configuration, each element like configText; empty if there is none.
 export function configList(path: string): string[] {
   const list: string[] = [], prefix = path.length ? path + "." : "";
   let s = configText(prefix + "0");
@@ -261,40 +264,43 @@ export function configList(path: string): string[] {
 // audience restricts the event at hand to subscribers whose class is in mask: bit c stands for class c.
 export function audience(mask: u64): void { host_audience(mask); }
 
-// emit sends another event, to group or, that being "", to the event's own. It leaves after the event itself, and only if the hook
-// succeeds. It gives 0, or why not: -1 more than 16 in a call, -2 too long, -3 from group to group too often, -4 no name of a group.
-// Grant: emit.
+// emit sends another event to group, or to the event's own group if group is "". The new event follows the event at
+// hand, and only if the hook succeeds. emit returns 0 or an error: -1 more than 16 events in a call, -2 too long, -3
+// sent from group to group too often, -4 invalid group name. Grant: emit.
 export function emit(group: string, payload: string, mask: u64 = u64.MAX_VALUE): i32 {
   const g = utf8(group), gn = length, p = utf8b(payload);
   return host_emit(g, gn, p, length, mask);
 }
 
-// count adds to a counter of the plugin's metrics; names are [a-z_][a-z0-9_]*. It tells whether the host took it. Grant: metrics.
+// count adds to a counter of the plugin's metrics, and returns whether the host accepted the name and delta. Names are
+// [a-z_][a-z0-9_]*. Grant: metrics.
 export function count(name: string, delta: i64): bool {
   const p = utf8(name);
   return host_metric_add(p, length, delta) == 0;
 }
 
-// kvGet reads from the plugin's store, which its instances on this node share; null if there is none. Grant: kv.
+// kvGet reads from the plugin's store, which all instances on this node share; null if there is no value. Grant: kv.
 export function kvGet(key: string): string | null { return read(kvGetter, key); }
 
-// kvSet stores a value for ttl milliseconds, 0 for ever; an empty value deletes. It tells whether there was room. Grant: kv.
+// kvSet stores a value for ttl milliseconds; 0 means forever. An empty value deletes the key. kvSet returns whether
+// there was room. Grant: kv.
 export function kvSet(key: string, value: string, ttl: i64): bool {
   const k = utf8(key), kn = length, v = utf8b(value);
   return host_kv_set(k, kn, v, length, ttl) == 0;
 }
 
-// kvIncr adds to a decimal number in the store, 0 if it is missing, and gives the sum; i64.MIN_VALUE if the store is full or the value
-// no number. ttl, in milliseconds, counts from the key's first use. Grant: kv.
+// kvIncr adds to a decimal number in the store, 0 if the key is missing, and returns the sum. ttl, in milliseconds,
+// counts from the key's first use. kvIncr returns i64.MIN_VALUE if the store is full or the value is not a number.
+// Grant: kv.
 export function kvIncr(key: string, delta: i64, ttl: i64): i64 {
   const k = utf8(key);
   return host_kv_incr(k, length, delta, ttl);
 }
 
-// now gives Unix time in milliseconds. Grant: clock.
+// now returns Unix time in milliseconds. Grant: clock.
 export function now(): i64 { return host_now_ms(); }
 
-// quote gives a string as JSON text.
+// quote returns a string as JSON text.
 export function quote(s: string): string {
   let out = '"', done = 0;
   for (let i = 0; i < s.length; i++) {

@@ -1,6 +1,6 @@
 //! The host functions, module `ev1` of plugin ABI 1.
 
-/// How much a log line matters.
+/// The severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Debug,
@@ -28,7 +28,7 @@ mod import {
     }
 }
 
-/// Defines functions that call the host, and panic where there is none.
+/// Defines functions that call the host in WebAssembly, and panic elsewhere.
 macro_rules! functions {
     ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $call:expr;)*) => {$(
         #[cfg(target_arch = "wasm32")]

@@ -1,4 +1,4 @@
-//! SDK for plugins of the edgerelay websocket relay: they filter and change events on their way to browsers.
+//! SDK for plugins of the edgerelay websocket relay, which filter and change events on their way to browsers.
 //!
 //! ```
 //! use edgerelay::{Event, Verdict};
@@ -10,43 +10,43 @@
 //! }
 //! ```
 //!
-//! A plugin is a `cdylib` for `wasm32-unknown-unknown`. The macros [`on_init!`], [`on_event!`], [`on_subscribe!`] and [`on_class!`]
-//! export its hooks; one that is not exported costs the relay nothing. The module imports only the host functions that its code calls;
-//! those marked with a grant need it in the plugin's block of the Caddyfile.
+//! A plugin is a `cdylib` for `wasm32-unknown-unknown`. The macros [`on_init!`], [`on_event!`], [`on_subscribe!`] and
+//! [`on_class!`] export the hooks. A hook without an export costs the relay nothing. The module imports only the host
+//! functions that its code calls. Functions marked with a grant need that grant in the plugin's block of the Caddyfile.
 //!
-//! An instance does one call at a time. Instances share no memory; what must be shared goes through the key-value store.
+//! An instance handles one call at a time. Instances share no memory: shared state belongs in the key-value store.
 //!
-//! Outside WebAssembly there is no host: its functions panic. Keep what is worth a unit test free of them, and try the module itself
-//! with `caddy edgerelay plugin test`.
+//! Outside WebAssembly there is no host, and the host functions panic. Write unit tests for code that does not call
+//! them, and test the module with `caddy edgerelay plugin test`.
 
 use std::ops::Range;
 
 mod host;
 pub use host::Level;
 
-/// What a hook decides about an event.
+/// The decision of a hook about an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The event goes on as it came.
+    /// The event passes unchanged.
     Pass,
-    /// It ends here, or, from `on_class`, this class does not get it.
+    /// The event is dropped; from `on_class`, for this class.
     Drop,
-    /// This UTF-8 text is the event's new payload.
+    /// The event gets a new payload, UTF-8 text.
     Replace(Vec<u8>),
-    /// The plugin failed, for this reason; its `on_error` setting decides.
+    /// The plugin failed for the given reason, and its `on_error` setting decides.
     Error(String),
 }
 
-/// What a hook says to a [`Request`].
+/// The answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Allow,
-    /// Allow, and put the subscriber into an audience class, 0 to 63.
+    /// Allow the subscription and put the subscriber into an audience class, 0 to 63.
     AllowAs(u8),
     Deny,
-    /// Deny, and tell the user why.
+    /// Deny the subscription with a reason for the user.
     DenyBecause(String),
-    /// The plugin failed, for this reason, which denies.
+    /// The plugin failed for the given reason, which denies the subscription.
     Error(String),
 }
 
@@ -54,24 +54,26 @@ pub enum Answer {
 pub struct Event<'a> {
     /// The group's name, such as `job_events-42`.
     pub group: &'a str,
-    /// The payload, UTF-8 text. It may be changed in place; the methods still read what came.
+    /// The payload, UTF-8 text. The plugin may change the bytes in place; the methods still read the original text.
     pub payload: &'a mut [u8],
 }
 
-/// A user's wish to subscribe: `text("group")`, and `text("user.…")` for what the authorizer knows of the user.
+/// A user's request to subscribe: `text("group")` returns the group, and `text("user.…")` the authorizer's information
+/// about the user.
 pub struct Request(());
 
 macro_rules! document {
     ($type:ty) => {
-        /// Values are found by the host. A path is member names and array positions joined by dots, a backslash escaping a dot or
-        /// itself: `event_data.res.0.stdout`. The first of two equal members counts.
+        /// The host searches the text. A path consists of member names and array positions, joined by dots:
+        /// `event_data.res.0.stdout`. A backslash escapes a dot or a backslash. If a member occurs twice, the first
+        /// occurrence counts.
         impl $type {
-            /// The value at `path`: a string decoded, anything else as JSON text.
+            /// The value at `path`: a string decoded, any other value as JSON text.
             pub fn text(&self, path: &str) -> Option<String> {
                 text(path, host::json_get)
             }
 
-            /// Whether the value at `path`, as `text` gives it, is `want`. The fastest way to filter.
+            /// Whether `text(path)` equals `want`. This is the fastest way to filter.
             pub fn is(&self, path: &str, want: &str) -> bool {
                 let mut small = [0; 64];
                 if want.len() > small.len() {
@@ -81,12 +83,12 @@ macro_rules! document {
                 n == want.len() as i32 && &small[..want.len()] == want.as_bytes()
             }
 
-            /// The value at `path` as an integer, a string of digits too.
+            /// The integer at `path`, which may also be a string of digits.
             pub fn int(&self, path: &str) -> Option<i64> {
                 self.text(path)?.parse().ok()
             }
 
-            /// Whether there is a value at `path`, be it null.
+            /// Whether there is a value at `path`, including null.
             pub fn has(&self, path: &str) -> bool {
                 host::json_find(path) >= 0
             }
@@ -97,7 +99,7 @@ document!(Event<'_>);
 document!(Request);
 
 impl Event<'_> {
-    /// Where the value at `path` stands in the payload as JSON text, quotes included.
+    /// The position of the value at `path` in the payload as JSON text, quotes included.
     pub fn find(&self, path: &str) -> Option<Range<usize>> {
         let at = host::json_find(path);
         if at < 0 {
@@ -107,8 +109,8 @@ impl Event<'_> {
         Some(from..from + (at as u32) as usize)
     }
 
-    /// A replacement of the payload, a JSON object, with more members at its end; `members` is their JSON text: `"seen":true`.
-    /// A payload that is no object passes as it is.
+    /// A replacement of the payload, a JSON object, with more members at its end. `members` is the JSON text of these
+    /// members, such as `"seen":true`. A payload that is not an object passes unchanged.
     pub fn insert(&self, members: &str) -> Verdict {
         let space = |b: &u8| matches!(b, b' ' | b'\n' | b'\t' | b'\r');
         let p: &[u8] = self.payload;
@@ -127,27 +129,27 @@ impl Event<'_> {
     }
 }
 
-/// Writes a line to the relay's log, which takes a bounded number of them. Text beyond 4 KiB is cut.
+/// Writes a line to the relay's log, at a bounded rate. Text beyond 4 KiB is cut.
 pub fn log(level: Level, text: &str) {
     host::log(level, text)
 }
 
-/// The plugin's configuration, a JSON text; `null` if it has none.
+/// The plugin's configuration as JSON text, `null` without a configuration.
 pub fn config() -> String {
     text("", |_, b| host::config(b)).unwrap_or_default()
 }
 
-/// A value of the configuration by its path, as [`Event::text`] gives it.
+/// The value at `path` in the configuration, like [`Event::text`].
 pub fn config_text(path: &str) -> Option<String> {
     text(path, host::config_get)
 }
 
-/// An integer of the configuration.
+/// The integer at `path` in the configuration.
 pub fn config_int(path: &str) -> Option<i64> {
     config_text(path)?.parse().ok()
 }
 
-/// The array at `path` of the configuration, each element as [`config_text`] gives it; empty if there is none.
+/// The array at `path` in the configuration, each element like [`config_text`]; empty if there is none.
 pub fn config_list(path: &str) -> Vec<String> {
     let dot = if path.is_empty() { "" } else { "." };
     (0..).map_while(|i: u32| config_text(&[path, dot, &i.to_string()].concat())).collect()
@@ -156,31 +158,32 @@ pub fn config_list(path: &str) -> Vec<String> {
 /// The audience of all classes.
 pub const EVERYBODY: u64 = u64::MAX;
 
-/// Restricts the event at hand, as far as this plugin lets it go on, to subscribers whose class is in `mask`: bit c stands for class c.
+/// Restricts the event at hand, if this plugin does not drop it, to subscribers whose class is in `mask`: bit c stands
+/// for class c.
 pub fn audience(mask: u64) {
     host::audience(mask)
 }
 
-/// Why an event was not emitted.
+/// The reason why an event was not emitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmitError {
-    /// More than 16 in one call.
+    /// More than 16 events in one call.
     TooMany,
     /// Longer than the plugin's `max_result`.
     TooLong,
     /// Sent from group to group too often.
     Hops,
-    /// No name of a group, or the payload is not UTF-8.
+    /// The group name is invalid, or the payload is not UTF-8.
     Name,
 }
 
-/// Sends another event, to `group` or, that being empty, to the event's own. It leaves after the event itself, and only if the hook
-/// succeeds. Grant: emit.
+/// Sends another event to `group`, or to the event's own group if `group` is empty. The new event follows the event at
+/// hand, and only if the hook succeeds. Grant: emit.
 pub fn emit(group: &str, payload: &[u8]) -> Result<(), EmitError> {
     emit_for(group, payload, EVERYBODY)
 }
 
-/// [`emit`] for subscribers of some classes, see [`audience`].
+/// Like [`emit`], for subscribers of the classes in `mask`, see [`audience`].
 pub fn emit_for(group: &str, payload: &[u8], mask: u64) -> Result<(), EmitError> {
     match host::emit(group, payload, mask) {
         0 => Ok(()),
@@ -191,24 +194,25 @@ pub fn emit_for(group: &str, payload: &[u8], mask: u64) -> Result<(), EmitError>
     }
 }
 
-/// Adds to a counter of the plugin's metrics; names are `[a-z_][a-z0-9_]*`, 32 of them at most. Tells whether the host took it.
-/// Grant: metrics.
+/// Adds to a counter of the plugin's metrics, and returns whether the host accepted the name and delta. Names are
+/// `[a-z_][a-z0-9_]*`, at most 32 of them. Grant: metrics.
 pub fn count(name: &str, delta: i64) -> bool {
     host::metric_add(name, delta) == 0
 }
 
-/// Reads from the plugin's store, which its instances on this node share. Grant: kv.
+/// Reads from the plugin's store, which all instances on this node share. Grant: kv.
 pub fn kv_get(key: &str) -> Option<String> {
     text(key, host::kv_get)
 }
 
-/// Stores a value for `ttl` milliseconds, 0 for ever; an empty value deletes. Tells whether there was room. Grant: kv.
+/// Stores a value for `ttl` milliseconds; 0 means forever. An empty value deletes the key. Returns whether there was
+/// room. Grant: kv.
 pub fn kv_set(key: &str, value: &str, ttl: i64) -> bool {
     host::kv_set(key, value, ttl) == 0
 }
 
-/// Adds to a decimal number in the store, 0 if it is missing, and returns the sum; None if the store is full or the value no number.
-/// `ttl`, in milliseconds, counts from the key's first use. Grant: kv.
+/// Adds to a decimal number in the store, 0 if the key is missing, and returns the sum. `ttl`, in milliseconds, counts
+/// from the key's first use. Returns None if the store is full or the value is not a number. Grant: kv.
 pub fn kv_incr(key: &str, delta: i64, ttl: i64) -> Option<i64> {
     Some(host::kv_incr(key, delta, ttl)).filter(|&n| n != i64::MIN)
 }
@@ -218,7 +222,7 @@ pub fn now() -> i64 {
     host::now()
 }
 
-/// Reads a value of any length; get answers with its length, and copies it if there is room.
+/// Reads a value of any length. `get` returns the length, and copies the value if there is room.
 fn text(key: &str, get: impl Fn(&str, &mut [u8]) -> i32) -> Option<String> {
     let mut small = [0; 128];
     let n = get(key, &mut small);
@@ -234,7 +238,8 @@ fn text(key: &str, get: impl Fn(&str, &mut [u8]) -> i32) -> Option<String> {
     String::from_utf8(large).ok()
 }
 
-/// Exports a function `fn() -> Result<(), String>` that runs before any event. If it fails, the relay refuses the plugin with its error.
+/// Exports a function `fn() -> Result<(), String>` that runs before any event. If the function fails, the relay rejects
+/// the plugin with that error.
 #[macro_export]
 macro_rules! on_init {
     ($f:path) => {
@@ -256,7 +261,7 @@ macro_rules! on_event {
     };
 }
 
-/// Exports a function `fn(u8, &mut Event) -> Verdict` that renders an event for the subscribers of one class.
+/// Exports a function `fn(u8, &mut Event) -> Verdict` that renders an event for the subscribers of a class.
 #[macro_export]
 macro_rules! on_class {
     ($f:path) => {
@@ -267,7 +272,8 @@ macro_rules! on_class {
     };
 }
 
-/// Exports a function `fn(&Request) -> Answer` that decides who may subscribe to what, and in which class.
+/// Exports a function `fn(&Request) -> Answer` that decides about subscriptions and the
+/// subscribers' classes.
 #[macro_export]
 macro_rules! on_subscribe {
     ($f:path) => {
@@ -280,10 +286,10 @@ macro_rules! on_subscribe {
 
 #[doc(hidden)]
 pub mod guest {
-    //! What the macros call, and the exports that every plugin has.
+    //! The functions that the macros call, and the exports of every plugin.
     use super::*;
 
-    /// One call runs at a time, in one thread.
+    /// An instance runs in one thread, one call at a time.
     static mut INPUT: Vec<u8> = Vec::new();
     static mut KEPT: Vec<u8> = Vec::new();
 
@@ -344,7 +350,7 @@ pub mod guest {
         2
     }
 
-    /// Holds a result until the next one. An empty Vec has no address of its own, but one that is not 0.
+    /// Keeps a result until the next one. The address of an empty Vec is not 0, as the ABI requires.
     fn keep(v: Vec<u8>) -> u64 {
         unsafe {
             let kept = &mut *std::ptr::addr_of_mut!(KEPT);

@@ -1,4 +1,4 @@
-// Of all events that have a status it lets failures through, and marks them.
+// Marks events with the status failed and drops all other events with a status.
 import { Event, PASS, DROP } from "./edgerelay";
 export { ev_abi_version, ev_buffer } from "./edgerelay";
 

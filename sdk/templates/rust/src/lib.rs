@@ -1,4 +1,4 @@
-//! Of all events that have a status it lets failures through, and marks them.
+//! Marks events with the status failed and drops all other events with a status.
 use edgerelay::{Event, Verdict};
 
 edgerelay::on_event!(filter);
