@@ -3,6 +3,7 @@ package relay
 import "time"
 
 // epoch is where Ticks begins.
+// See docs/decisions/hub.md#why-do-compact-times-count-from-the-start-of-the-process
 var epoch = time.Now()
 
 // Ticks is t as nanoseconds since the process began: a point in time in eight bytes which, other than Unix time, does not move when the

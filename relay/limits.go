@@ -57,6 +57,7 @@ var translated = netip.MustParsePrefix("64:ff9b::/96")
 // AddressKey returns the address that a client at addr is counted by: addr itself for IPv4, the first ipv6Prefix bits
 // for IPv6, because one host has as many IPv6 addresses as it likes. It is the zero Addr, which nothing is counted by,
 // for an unknown address.
+// See docs/decisions/hub.md#why-are-ipv6-clients-counted-by-64
 func AddressKey(addr netip.Addr, ipv6Prefix int) netip.Addr {
 	addr = addr.Unmap()
 	switch {

@@ -34,6 +34,7 @@ var (
 )
 
 // fernetKey is one key, ready for use.
+// See docs/decisions/layers.md#why-is-fernet-implemented-here
 type fernetKey struct {
 	sign  [16]byte
 	block cipher.Block

@@ -56,6 +56,7 @@ func (e *Entry[V]) Fault() error { return e.fault.err }
 func (e *Entry[V]) InPlace() bool { return e.wanted && (e.phase == Placed || e.phase == Checking) }
 
 // Set is the entries of one destination. Its zero value is empty and ready for use.
+// See docs/decisions/layout.md#why-is-there-one-reconciler
 type Set[V any] struct {
 	// Forgot is called for an entry that is neither wanted nor placed any more. It may be nil.
 	Forgot func(*Entry[V])

@@ -23,6 +23,7 @@ var errClaim = errors.New("redis announces a reply larger than any that it has b
 
 // guard watches what comes on a connection of the pooled client. That one makes room for all that a reply claims to hold before any of it
 // has come, and a length that memory cannot hold ends the process.
+// See docs/decisions/layers.md#why-does-go-redis-sit-behind-a-length-guard
 type guard struct {
 	net.Conn
 	claims claims

@@ -28,6 +28,7 @@ const (
 )
 
 // identity is the text that identifies a layer.
+// See docs/decisions/layers.md#why-is-the-layers-identity-copied-to-the-other-hosts
 type Identity struct {
 	Hosts  *Ring
 	Key    string

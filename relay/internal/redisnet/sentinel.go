@@ -27,6 +27,7 @@ const (
 // master is a Redis master as its sentinels know it. Connections to a former master are cut when there is another, but for those of links,
 // which part from it themselves.
 // All sentinels are asked and the newest configuration is believed: one that is cut off from the others still names the old master.
+// See docs/decisions/layers.md#why-does-sentinelgo-replace-the-failover-client
 type master struct {
 	name      string
 	sentinels []*goredis.SentinelClient

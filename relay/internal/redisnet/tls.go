@@ -21,6 +21,7 @@ type TLS struct {
 }
 
 // Config is the configuration of one connection; the name to verify, where none is set, is up to who dials.
+// See docs/decisions/layers.md#why-are-certificate-files-read-per-connection
 func (t *TLS) Config() (*tls.Config, error) { return t.apply(&tls.Config{}) }
 
 // or fills in what is empty from other details. Either may be nil.

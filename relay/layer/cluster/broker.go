@@ -21,6 +21,7 @@ import (
 )
 
 // Broker is one node's part in the layer. It implements [relay.Broker].
+// See docs/decisions/layers.md#why-does-redis-cluster-use-sharded-pubsub
 type Broker struct {
 	place    Settings // Addresses and Prefix; credentials are in settings
 	settings atomic.Pointer[Settings]

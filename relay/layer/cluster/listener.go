@@ -31,6 +31,7 @@ var (
 
 // listener is a connection to one master, on which its groups are subscribed to. It ends when the connection breaks: its groups then go
 // to whoever is their master.
+// See docs/decisions/layers.md#why-do-cluster-subscriptions-have-connections-of-their-own
 type listener struct {
 	broker *Broker
 	addr   string

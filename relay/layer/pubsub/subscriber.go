@@ -30,6 +30,7 @@ type subscribed struct {
 
 // subscriber is the connection to one host, with one subscription per group. Join and Leave record the wanted groups;
 // one goroutine sends the commands that have gathered, and one reads.
+// See docs/decisions/layers.md#why-does-the-pubsub-layer-wait-for-every-subscribe
 type subscriber struct {
 	layer *Broker
 	host  int

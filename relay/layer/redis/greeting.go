@@ -32,6 +32,7 @@ func (g *greeting) reexamine() bool {
 }
 
 // open connects and greets. A host that hangs up at HELLO is tried once more at once, without HELLO.
+// See docs/decisions/layers.md#when-is-a-host-greeted-without-hello
 func (r *reader) open(ctx context.Context) (net.Conn, *resp.Conn, error) {
 	nc, conn, err := r.openOnce(ctx)
 	if !errors.Is(err, redisnet.ErrHungUp) {

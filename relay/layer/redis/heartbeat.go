@@ -32,6 +32,7 @@ type beatTimes struct {
 var usualBeat = beatTimes{every: 10 * time.Second, lasts: 35 * time.Second, missing: 15 * time.Second}
 
 // heartbeat keeps this node's beats, and watches those of the others. Each host has its own goroutine.
+// See docs/decisions/layers.md#why-do-living-nodes-remove-dead-nodes
 type heartbeat struct {
 	broker *Broker
 	times  beatTimes

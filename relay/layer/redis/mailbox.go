@@ -143,6 +143,7 @@ func (p phase) afterExchange(h happening) phase {
 }
 
 // mailbox is what is known of this node's messages on one host. It does no I/O.
+// See docs/decisions/layout.md#why-are-phases-explicit-types
 type mailbox struct {
 	phase phase
 	// changed: the channel key may have changed since it was last taken.

@@ -14,6 +14,7 @@ import (
 
 // memberships keeps this node's entries in the groups' sorted sets. Join and Leave record the wanted groups; a
 // reconciler per host brings Redis in line, so that a host that hangs delays no other one.
+// See docs/decisions/layers.md#why-do-joins-only-record-the-wanted-state
 type memberships struct {
 	broker *Broker
 	hosts  []*reconciler

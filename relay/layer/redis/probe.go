@@ -20,6 +20,7 @@ func (w *writeProbe) due() bool { return w.rejected && time.Since(w.asked) >= re
 
 // probe asks for a sign of life, and for messages that no notification has told of. Now and then it asks whether the
 // host takes writes: a host that takes none gets no events from emitters, which reading alone would not notice.
+// See docs/decisions/layers.md#why-is-a-write-the-health-check
 func (r *reader) probe(conn *resp.Conn) error {
 	r.broker.health.Asked(r.host)
 	exists := []string{"EXISTS", r.channelKey()}

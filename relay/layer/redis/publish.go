@@ -34,6 +34,7 @@ end
 return {full,odd}`)
 
 // Publish implements [relay.Broker], as RedisChannelLayer.group_send does.
+// See docs/decisions/layers.md#why-is-sending-never-retried-blindly
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)

@@ -123,6 +123,7 @@ const lingerMax = time.Minute
 // linger continues to read from a former master while the reader goes on to the current one. Sentinels can take ten
 // seconds to demote a master, and until they cut emitters off, emitters send there. The same messages may be in flight
 // on both masters, so the reader looks on both.
+// See docs/decisions/layers.md#why-is-a-former-master-read-until-the-connection-ends
 func (r *reader) linger(ctx context.Context, nc net.Conn, conn *resp.Conn) {
 	old := r.atFormer()
 	r.mailbox.happen(connectedInFlight)
@@ -154,6 +155,7 @@ func (r *reader) atFormer() *reader {
 func (r *reader) moved() bool { return r.route != r.broker.hosts.Route(r.host) }
 
 // pushed receives a notification: the keys have changed, or with no key, all may have.
+// See docs/decisions/layers.md#why-does-client-tracking-wake-the-reader
 func (r *reader) pushed(kind string, keys [][]byte) {
 	if kind != "invalidate" {
 		return

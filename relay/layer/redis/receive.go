@@ -63,6 +63,7 @@ func (r *reader) wait(conn *resp.Conn) error {
 var errRejected = errors.New("the host rejects writes")
 
 // receive reads one batch and delivers it.
+// See docs/decisions/layers.md#why-is-the-mailbox-drained-by-rename
 func (r *reader) receive(conn *resp.Conn) error {
 	change, read := r.mailbox.begin(r.channelKey(), r.inflightKey())
 	r.broker.health.Asked(r.host)

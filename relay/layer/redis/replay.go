@@ -14,6 +14,7 @@ type messageID = [asgi.RandomPrefix]byte
 
 // replays finds messages that were delivered already. A master that takes over in a failover may lack the last that the
 // former one was told, such as that messages have been read: they would be read again. The random bytes before a message tell it apart.
+// See docs/decisions/layers.md#why-are-the-last-4096-messages-remembered
 type replays struct {
 	lingering atomic.Int32 // links that read from a former master; what one of them reads can have come from the new one already
 
