@@ -183,8 +183,8 @@ func (a *api) canSee(
 	case status == http.StatusOK:
 		return true, nil
 	case status == http.StatusInternalServerError && strings.HasPrefix(path, systemJobs+"/") && kind == relay.User:
-		// A denial, not a failure: AWX's SystemJobAccess (awx/main/access.py) has no query for users who are neither
-		// superuser nor auditor.
+		// A denial, not a failure: AWX's SystemJobAccess (awx/main/access.py) has no query for users without the flags
+		// of a superuser or auditor.
 		return false, nil
 	case status == http.StatusForbidden, status == http.StatusNotFound, status == http.StatusUnauthorized:
 		return false, nil

@@ -170,7 +170,9 @@ func TestInconclusiveResponses(t *testing.T) {
 		"301": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere/", http.StatusMovedPermanently)
 		},
-		"302 to a login":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login/", http.StatusFound) },
+		"302 to a login": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/login/", http.StatusFound)
+		},
 		"404":             reply(404, ``),
 		"429":             reply(429, ``),
 		"empty":           reply(200, ``),

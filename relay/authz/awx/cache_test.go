@@ -42,7 +42,9 @@ func TestConcurrentLookupsShareRequests(t *testing.T) {
 		<-full // no response before the bound is reached
 		byCookie(w, r)
 	})
-	a := c.authorizer(t, func(s *awx.Settings) { s.Concurrency, s.Cache, s.Timeout = concurrency, time.Hour, time.Minute })
+	a := c.authorizer(t, func(s *awx.Settings) {
+		s.Concurrency, s.Cache, s.Timeout = concurrency, time.Hour, time.Minute
+	})
 	var group sync.WaitGroup
 	start := make(chan struct{})
 	for i := range browsers {

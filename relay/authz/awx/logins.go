@@ -3,14 +3,14 @@ package awx
 import "sync"
 
 const (
-	// loginsPerGeneration is the capacity of one generation. Between one and two generations of logins are remembered.
+	// loginsPerGeneration is the capacity of one generation. One to two generations of logins are remembered.
 	loginsPerGeneration = 16 << 10
-	// maxLoginsPerUser bounds the share of one user, who can create any number of logins with a token.
+	// maxLoginsPerUser bounds the share of one user. A user with a token can create any number of logins.
 	maxLoginsPerUser = 64
 )
 
-// confirmedLogins remembers which logins AWX has confirmed, and their users. When the current generation is full, it
-// replaces the previous one, whose logins are forgotten.
+// confirmedLogins remembers which logins AWX has confirmed, and their users. A full generation replaces
+// the previous one, and the logins of the previous generation are forgotten.
 type confirmedLogins struct {
 	mu                sync.Mutex // guards all below
 	current, previous loginGeneration

@@ -14,7 +14,7 @@ import (
 // Classes of requests to AWX's API. Each has a share of the concurrent requests, so no class delays another. Within a
 // class, addresses or users take turns.
 const (
-	// classKnownLogin are handshakes whose login AWX has confirmed before, by user.
+	// classKnownLogin are handshakes of logins that AWX has confirmed before, by user.
 	classKnownLogin = iota
 	// classStranger are all other handshakes, by address.
 	classStranger
@@ -39,20 +39,20 @@ var classes = []fairqueue.Class{
 	classRecheck:      {Weight: 2, MaxPerKey: 1024, MaxQueued: 8192, Timeout: 30 * time.Second},
 }
 
-// requester is the user or address on whose behalf a request is sent. Requesters of one class take turns.
+// requester is the user or address that a request is sent for. Requesters of one class take turns.
 type requester struct {
 	class int
 	key   string
 }
 
-// userRequester returns the requester of a user who is known to AWX.
+// userRequester returns the requester of an authenticated user.
 func userRequester(class int, user string) requester { return requester{class, "user " + user} }
 
 // strangerIPv6Prefix is the number of bits of an IPv6 address that strangers share a turn by. A host can use any
 // address of its /64 network.
 const strangerIPv6Prefix = 64
 
-// strangerRequester returns the requester of a handshake whose user is not known yet.
+// strangerRequester returns the requester of a handshake from an address, before authentication.
 func strangerRequester(address netip.Addr) requester {
 	return requester{classStranger, relay.AddressKey(address, strangerIPv6Prefix).String()}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ErrFull means that the queue has no place for a caller, or no slot within the timeout of its class.
+// ErrFull means that the queue has no place for a caller, or no slot within the timeout of the class.
 var ErrFull = errors.New("the queue is full")
 
 // reserveFrom is the number of slots per class from which one slot stays reserved for every idle class. With fewer
@@ -48,7 +48,7 @@ type class struct {
 	// turn is the virtual time of the next turn. It breaks ties, so that a few slots go round all classes.
 	turn     float64
 	lines    map[string]*line
-	next     *line   // the line whose turn is next; the lines form a ring
+	next     *line   // the line with the next turn; the lines form a ring
 	byLength []*line // lists of the lines of each length
 	longest  int
 }
@@ -76,7 +76,9 @@ func New(slots int, classes ...Class) *Queue {
 	q.reserve = q.slots >= reserveFrom*len(classes)
 	for _, c := range classes {
 		c.Weight = max(c.Weight, 1)
-		q.classes = append(q.classes, class{Class: c, lines: map[string]*line{}, byLength: make([]*line, c.MaxPerKey+2)})
+		q.classes = append(q.classes, class{
+			Class: c, lines: map[string]*line{}, byLength: make([]*line, c.MaxPerKey+2),
+		})
 	}
 	return q
 }
@@ -252,7 +254,7 @@ func (c *class) evictFor(length int) bool {
 	return true
 }
 
-// dequeue removes the first caller of the line whose turn it is, and gives the turn to the next line.
+// dequeue removes the first caller of the line with the next turn, and advances the turn.
 func (c *class) dequeue() *waiter {
 	w := c.next.first
 	c.next = c.next.right

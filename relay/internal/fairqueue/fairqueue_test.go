@@ -21,8 +21,10 @@ type load struct {
 	count int
 }
 
-// measureWait starts loads whose callers hold their slots for latency, and returns how long one more caller waits.
-func measureWait(t *testing.T, q *fairqueue.Queue, latency time.Duration, loads []load, class int, key string) (waited time.Duration) {
+// measureWait starts loads of callers that hold a slot for latency, and returns how long another caller waits.
+func measureWait(
+	t *testing.T, q *fairqueue.Queue, latency time.Duration, loads []load, class int, key string,
+) (waited time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -212,7 +214,8 @@ func TestFullQueueRejectsOrEvicts(t *testing.T) {
 			go func() { ended <- q.Acquire(t.Context(), 0, key) }()
 		}
 		synctest.Wait()
-		for _, key := range []string{"a", "b"} { // both a's line and the class are full; b's line would become as long as a's
+		// Both a's line and the class are full, and b's line would become as long as a's.
+		for _, key := range []string{"a", "b"} {
 			if err := q.Acquire(t.Context(), 0, key); !errors.Is(err, fairqueue.ErrFull) {
 				t.Errorf("Acquire for %s: %v, want ErrFull", key, err)
 			}

@@ -151,7 +151,7 @@ func (c *Client) sendDenials(decisions []decision, index []int) {
 			return
 		}
 		c.logDenial(d)
-		c.Session.Send(denialFrame(d.groupRequest))
+		c.Session.Send(denialText(d.groupRequest))
 	}
 }
 

@@ -58,7 +58,7 @@ func (c *Client) withinRate(now time.Time) bool {
 	c.Stats.RateLimited.Add(1)
 	rejected, limit := c.budget.countRejection(now), int(floodBursts*burst(rate))
 	if rejected <= limit {
-		c.Session.Send(errorFrame(fmt.Sprintf("too many messages: at most %g a second", rate)))
+		c.Session.Send(errorText(fmt.Sprintf("too many messages: at most %g a second", rate)))
 		return false
 	}
 	if rejected == limit+1 { // once, although more messages may arrive before the connection is closed

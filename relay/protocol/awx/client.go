@@ -1,7 +1,7 @@
 // Package awx implements AWX's client protocol, which the JavaScript of AWX's pages uses on /websocket/.
 //
 // A page sends {"groups": {…}, "xrftoken": "…"} to set its subscriptions (message.go). The relay answers with the
-// changes or with errors (frames.go). A [Client] does this for one connection.
+// changes or with errors (texts.go). A [Client] does this for one connection.
 package awx
 
 import (
@@ -44,7 +44,7 @@ func (c *Client) Message(text bool, message []byte) {
 	}
 	if err := c.handle(text, message); err != nil {
 		c.Stats.Rejected.Add(1)
-		c.Session.Send(errorFrame(err.Error()))
+		c.Session.Send(errorText(err.Error()))
 		return
 	}
 	c.Stats.Accepted.Add(1)
@@ -111,6 +111,6 @@ func (c *Client) subscribe(decisions []decision, unchanged bool) error {
 		// The client has the subscription, which takes effect once the layer is reachable.
 		c.Log.Warn("subscription delayed by the channel layer", "groups", change.Joined, "error", err)
 	}
-	c.Session.SendChange(change, GroupsFrame)
+	c.Session.SendChange(change, changeText)
 	return nil
 }

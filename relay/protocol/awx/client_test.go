@@ -372,7 +372,8 @@ func FuzzClientMessage(f *testing.F) {
 				t.Errorf("sent %q: %v", frame, err)
 			}
 			for _, g := range response.Current {
-				if !relay.ValidGroup(g) || g == awx.BroadcastGroup || strings.HasPrefix(g, "secret-") || strings.HasPrefix(g, "unknown-") {
+				if !relay.ValidGroup(g) || g == awx.BroadcastGroup ||
+					strings.HasPrefix(g, "secret-") || strings.HasPrefix(g, "unknown-") {
 					t.Errorf("subscribed to %q", g)
 				}
 			}
