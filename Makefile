@@ -4,6 +4,8 @@ GO     ?= go
 CADDY  := bin/caddy
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GORELEASER  := github.com/goreleaser/goreleaser/v2@v2.15.1
+CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 export GOTOOLCHAIN := local
 
@@ -87,8 +89,10 @@ docs-serve: $(CADDY) ## the documentation on :8014, rendered by bin/caddy
 	@echo "docs: open http://localhost:8014/ (Ctrl-C stops it)"
 	@exec $(CADDY) run --config docs/Caddyfile
 
-dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of materials
-	$(GO) run ./internal/dist
+dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of materials (goreleaser)
+	GOBIN=$(CURDIR)/bin/tools $(GO) install $(CYCLONEDX)
+	PATH=$(CURDIR)/bin/tools:$$PATH $(GO) run $(GORELEASER) release --clean --skip=publish \
+		$(shell git describe --exact-match --tags >/dev/null 2>&1 || echo --snapshot)
 
 soak: test-deps $(CADDY) ## an hour of faults and reloads: every event accounted for, nothing leaked (SOAK=10m: less)
 	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test -tags=nobadger,nomysql,nopgx,soak ./internal/soak -run Soak -count 1 -timeout 24h -v

@@ -45,7 +45,10 @@ var option = regexp.MustCompile(`^--([a-z-]+)=(\S+)$`)
 // The Dockerfile says what a container engine understands, copies what is there, and ends as a user without rights with a health check.
 func TestDockerfile(t *testing.T) {
 	root := filepath.Join("..", "..")
-	known := []string{"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "VOLUME", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+	known := []string{
+		"FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "VOLUME", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT",
+		"CMD",
+	}
 	var stages, last []string
 	values := map[string]string{} // of the last stage
 	for _, i := range instructions(t, filepath.Join(root, "Dockerfile")) {
@@ -168,6 +171,35 @@ func TestSystemdUnit(t *testing.T) {
 	}
 }
 
+// A release has the files that .goreleaser.yaml names, and is compiled as the container image is.
+func TestReleaseConfiguration(t *testing.T) {
+	root := filepath.Join("..", "..")
+	config, err := os.ReadFile(filepath.Join(root, ".goreleaser.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := regexp.MustCompile(`\{src: ([^,]+),`).FindAllStringSubmatch(string(config), -1)
+	if len(files) < 5 {
+		t.Fatalf("got %d files, want at least 5", len(files))
+	}
+	for _, m := range files {
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Error(err)
+		}
+	}
+	dockerfile, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"-trimpath", "-tags=nobadger,nomysql,nopgx", "-s -w", "-pgo=deploy/default.pgo"} {
+		for file, text := range map[string]string{".goreleaser.yaml": string(config), "Dockerfile": string(dockerfile)} {
+			if !strings.Contains(text, flag) {
+				t.Errorf("%s: no %s", file, flag)
+			}
+		}
+	}
+}
+
 // CHANGELOG.md is what a release's notes are taken from.
 func TestReleaseNotes(t *testing.T) {
 	root := t.TempDir()
@@ -180,7 +212,8 @@ func TestReleaseNotes(t *testing.T) {
 	}
 	for name, content := range map[string]string{
 		"scripts/release-notes.sh": string(script),
-		"CHANGELOG.md":             "# Changelog\n\n## Unreleased\n\n- later\n\n## 1.2.3\n\n### Added\n- this\n\n## 1.2.2\n\n- old\n\n## 1.2.1\n",
+		"CHANGELOG.md": "# Changelog\n\n## Unreleased\n\n- later\n\n## 1.2.3\n\n### Added\n- this\n\n## " +
+			"1.2.2\n\n- old\n\n## 1.2.1\n",
 	} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o755); err != nil {
 			t.Fatal(err)
