@@ -22,12 +22,12 @@ type Discovery interface {
 	// Run calls found with the whole list of peers, first as soon as the list is known and then after every change.
 	// It returns when ctx ends, within a second or two, after withdrawing this node's announcements.
 	Run(ctx context.Context, found func([]Target))
-	// Key identifies the discovery and its settings in logs and comparisons. It contains no secrets.
+	// Key identifies the discovery and its settings in logs and comparisons, without secrets.
 	Key() string
 }
 
-// Lister is an optional interface of a [Discovery] whose peers are known without running it. Tools that examine a
-// configuration offline see no peers of a discovery without it.
+// Lister is an optional interface of a [Discovery] whose peers are known before Run. Tools that examine a
+// configuration offline see only the peers of a Lister.
 type Lister interface {
 	List() []Target
 }

@@ -67,7 +67,7 @@ func decodeBroadcast(b []byte) (group string, text []byte, err error) {
 	return f.Group, []byte(*f.Message), checkGroup(f.Group)
 }
 
-// groupOf finds the group of a broadcast frame as Python writes it, without decoding the payload.
+// groupOf finds the group of a broadcast frame as written by Python, without decoding the payload.
 func groupOf(b []byte) (group string, ok bool) {
 	rest, ok := bytes.CutPrefix(b, []byte(`{"group": "`))
 	if !ok {

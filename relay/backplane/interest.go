@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// interest is the set of groups subscribed on this node, and the peers to which it is announced. The hub calls
+// interest is the set of groups subscribed on this node, and the peers that receive the announcements. The hub calls
 // Interest under a lock of its own, so no code may call the hub while mu is held.
 // See docs/decisions/backplane.md#why-is-listening-for-a-peer-not-interest
 type interest struct {

@@ -139,7 +139,7 @@ func (l *link) setPeerLayer(id string) {
 // See docs/decisions/backplane.md#why-does-each-foreign-layer-have-a-single-source
 func (b *Backplane) chooseSources() {
 	own := b.ownLayer()
-	_, stores := b.hub.Broker().(setter) // read before locking: the hub calls Interest under its own lock
+	_, stores := b.hub.Broker().(setter) // read before locking: the hub calls Interest under a lock of its own
 	i := &b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()

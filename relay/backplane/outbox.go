@@ -123,7 +123,7 @@ func (o *outbox) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// startWriting writes queued bytes in a goroutine, unless one does already. o.mu is held.
+// startWriting writes queued bytes in a goroutine, unless a goroutine does already. o.mu is held.
 func (o *outbox) startWriting() {
 	if o.writing {
 		return
@@ -193,7 +193,7 @@ func (o *outbox) writeChunks(b []byte) error {
 		if err != nil {
 			return err
 		}
-		// A fast write only fills the kernel's buffer; it proves nothing about the peer.
+		// A fast write only fills the kernel's buffer; the peer may be gone.
 		if now := time.Now(); now.Sub(began) >= slowWrite {
 			o.lastProgress.Store(relay.Ticks(now))
 		}
@@ -225,7 +225,7 @@ func (o *outbox) Close() error {
 	return nil
 }
 
-// acceptsPing reports whether to answer a ping. A peer that does not read the answers gets no more of them.
+// acceptsPing reports whether to answer a ping. A peer that does not read the answers gets no more.
 func (o *outbox) acceptsPing(context.Context, []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -5,7 +5,7 @@ import "fmt"
 // phase is the stage of a link's life, which decides whether events are exchanged over the link.
 //
 // A link to a Python node is probed first: handshake → probing → separate or same layer. A link to a relay may turn
-// out to be redundant, and of several relays with the same channel layer only one is its source: handshake →
+// out to be redundant, and each foreign channel layer has a single source: handshake →
 // tentative → standby ⇄ asked, late, source.
 type phase int32
 
@@ -57,7 +57,7 @@ const (
 	signalDialed
 	// signalAccepted: the handshake with a relay that dialed this node has succeeded.
 	signalAccepted
-	// signalKept: the dialing relay has announced its layer, so it keeps the link.
+	// signalKept: the dialing relay has announced its layer, and so keeps the link.
 	signalKept
 	// signalSeparate: the probe did not arrive.
 	signalSeparate

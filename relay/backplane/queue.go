@@ -18,8 +18,8 @@ type event struct {
 // cost is the weight of an event in a queue, in bytes.
 func (e *event) cost() int { return len(e.text) + len(e.group) + 64 }
 
-// queue holds control messages and events for one peer. Control messages are never dropped. Of the events, the
-// oldest are dropped when the queue is full.
+// queue holds control messages and events for one peer. Control messages are never dropped. The oldest
+// events are dropped when the queue is full.
 // See docs/decisions/backplane.md#why-does-the-peer-queue-count-bytes-and-share-events
 type queue struct {
 	signal chan struct{} // holds one token while next may return something

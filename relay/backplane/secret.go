@@ -111,7 +111,7 @@ func (s Secrets) verify(header, prefix string, signed func(secret, nonce string)
 	if !ok || !found || nonce == "" || len(nonce) > 20 {
 		return "", 0, RejectedMalformed
 	}
-	for _, candidate := range s { // all of them: the time must not reveal the match
+	for _, candidate := range s { // no early exit: the time must not reveal the match
 		if hmac.Equal([]byte(signed(candidate, nonce)), []byte(signature)) && secret == "" {
 			secret = candidate
 		}

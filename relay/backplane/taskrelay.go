@@ -111,8 +111,8 @@ func (l *link) sendSubscription(joined, left []string) {
 	}
 }
 
-// feedWeb serves a Python web node of AWX 22 or later that this node dialed. The peer receives the groups that it
-// subscribes, as from AWX's wsrelay beside a task node.
+// feedWeb serves a Python web node of AWX 22 or later that this node dialed. The peer receives its subscribed
+// groups, as from AWX's wsrelay beside a task node.
 func (l *link) feedWeb() error {
 	l.startProbing()
 	l.send = func(events []*event) error {
@@ -135,7 +135,7 @@ func (l *link) feedWeb() error {
 			l.addOrigin(f.Groups, f.Origin)
 		case "consumer.unsubscribe":
 			l.removeOrigin(f.Groups, f.Origin)
-		default: // wrapped copies for the other generation; wsrelay ignores them as well
+		default: // wrapped copies for the other generation; ignored by wsrelay, too
 		}
 		return nil
 	}

@@ -167,7 +167,7 @@ func (l *link) serveV1() error {
 	i.mu.Lock()
 	i.relays[l] = struct{}{}
 	layer := l.peer.layer
-	if own := l.b.ownLayer(); own != "" { // it may have changed since the hello
+	if own := l.b.ownLayer(); own != "" { // the identity may have changed since the hello
 		l.sendMessage(message{Type: "layer", Layer: own})
 	}
 	i.mu.Unlock()

@@ -97,6 +97,18 @@ func (p *Postgres) Run(ctx context.Context, found func([]backplane.Target)) {
 	}
 }
 
+// intervals returns Every and Silence with their defaults.
+func (p *Postgres) intervals() (every, silence time.Duration) {
+	every, silence = p.Every, p.Silence
+	if every <= 0 {
+		every = 15 * time.Second
+	}
+	if silence <= 0 {
+		silence = 4 * every
+	}
+	return every, silence
+}
+
 // session connects, announces and listens until the connection breaks.
 func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found func([]backplane.Target)) error {
 	connecting, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -109,7 +121,7 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if ctx.Err() != nil && !conn.IsClosed() {
-			_ = p.announce(leaving, conn, "offline") // best effort: peers time it out anyway
+			_ = p.announce(leaving, conn, "offline") // best effort: peers time this node out anyway
 		}
 		_ = conn.Close(leaving)
 	}()
@@ -117,13 +129,7 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 		return err
 	}
 	p.Log.Info("receiving heartbeats of web nodes", "channel", heartbeats, "hostname", p.Hostname)
-	every, silence := p.Every, p.Silence
-	if every <= 0 {
-		every = 15 * time.Second
-	}
-	if silence <= 0 {
-		silence = 4 * every
-	}
+	every, silence := p.intervals()
 	for name, n := range nodes { // heartbeats were missed because this node was disconnected
 		n.heard = time.Now()
 		nodes[name] = n

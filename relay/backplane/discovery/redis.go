@@ -46,7 +46,7 @@ func (r *Redis) Key() string {
 // Validate returns an error if a setting is missing or invalid.
 func (r *Redis) Validate() error {
 	if _, err := r.hosts().Options(); err != nil {
-		return fmt.Errorf("backplane: redis: %w", err) // it holds no password
+		return fmt.Errorf("backplane: redis: %w", err) // the error holds no password
 	}
 	if r.Advertise == "" {
 		return errors.New("backplane: redis: no URL to announce; add 'advertise <url>' with the URL of this node")
