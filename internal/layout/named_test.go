@@ -65,3 +65,26 @@ func TestNamedTestsExist(t *testing.T) {
 		t.Errorf("the pages name %d tests, want at least 50", named)
 	}
 }
+
+// namedFile is a file of this repository in a page.
+var namedFile = regexp.MustCompile("`((?:caddymodule|deploy|docs|internal|plugins|relay|sdk)/[\\w./-]+\\.(?:go|json|md|yml))`")
+
+// The walks of CONTRIBUTING.md name files that exist, or files to be written: those of the layer nats and of the transport sse.
+func TestContributingNamesFiles(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "CONTRIBUTING.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := namedFile.FindAllStringSubmatch(string(b), -1)
+	if len(names) < 10 {
+		t.Errorf("got %d files, want at least 10", len(names))
+	}
+	for _, m := range names {
+		if strings.Contains(m[1], "nats") || strings.Contains(m[1], "/sse/") {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Errorf("CONTRIBUTING.md names %s, which does not exist", m[1])
+		}
+	}
+}
