@@ -80,9 +80,6 @@ func TestLogLinesAreDocumented(t *testing.T) {
 		}[why.Level()]
 		rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.Message()))
 	}
-	for _, unwell := range []string{"clients stay connected and what redis still holds is delivered when it is back", "clients stay connected, but what is sent meanwhile is lost to them"} {
-		rows = append(rows, "| error | channel layer is not well; "+unwell+" |")
-	}
 	rows = append(rows, "| error | a changed plugin file is refused; the module before it goes on |", "| error | the storage does not say whether a plugin has been deployed |",
 		"| error | a deployed plugin is refused on this node; the module before it goes on |", "| error | changed samples are refused; those before go on |",
 		"| error | a running plugin fails its changed samples; it goes on |")

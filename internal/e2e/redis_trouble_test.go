@@ -153,7 +153,7 @@ func TestGroupKeyIsNoSortedSet(t *testing.T) {
 		}
 		return nil
 	})
-	if n := strings.Count(r.Log(), `"a group cannot be joined"`); n != 1 {
+	if n := strings.Count(r.Log(), `"group cannot be joined"`); n != 1 {
 		t.Errorf("told %d times in the log", n)
 	}
 	redis.Do("DEL", "asgi:group:job_events-42")

@@ -2,7 +2,8 @@ package redisnet
 
 import goredis "github.com/redis/go-redis/v9"
 
-// Clients returns a client for each host, as a Broker uses it, and a function that closes them. They connect when they are used.
+// Clients returns a pooled client for each host, configured as for a layer, and a function that closes them. They
+// connect when they are used.
 func (h Hosts) Clients() (clients []*goredis.Client, closeAll func(), err error) {
 	routes, err := h.routes()
 	if err != nil {

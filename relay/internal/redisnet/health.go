@@ -13,17 +13,18 @@ import (
 )
 
 const (
-	// answerWait is how long a host may take to answer before it counts as not well.
+	// AnswerWait is how long a host may take to answer before it is unhealthy.
 	AnswerWait = time.Second
-	// watchInterval is how often a change of health is looked for, to log it.
+	// watchInterval is the time between looks at the health, to log its changes.
 	watchInterval = 250 * time.Millisecond
 )
 
-// health is what is known of the hosts' state.
+// Health is the state of a layer's hosts.
 type Health struct {
-	reconnects, Repairs atomic.Uint64
-	healed              atomic.Uint64 // keys of our own that held another type
-	gaps                atomic.Uint64
+	Repairs    atomic.Uint64 // memberships that were missing and restored
+	reconnects atomic.Uint64
+	healed     atomic.Uint64 // keys of the relay's own that held another type
+	gaps       atomic.Uint64
 
 	mu    sync.Mutex
 	hosts []hostHealth
@@ -34,19 +35,20 @@ type Health struct {
 
 type hostHealth struct {
 	up    bool
-	ever  bool
-	asked time.Time // when a question was sent that is not answered yet
+	ever  bool      // it was up before
+	asked time.Time // when the oldest unanswered command was sent
 	err   error     // why it is not up, or was not the last time
-	// refusal is why the host is up and takes no writes: its memory is full, its replicas or its disk are missing.
-	refusal error
+	// rejection is why the host is up and takes no writes: memory is full, or replicas or the disk are missing.
+	rejection error
 }
 
+// NewHealth returns the health of a number of hosts.
 func NewHealth(hosts int) *Health {
 	return &Health{hosts: make([]hostHealth, hosts), since: time.Now()}
 }
 
-// missed makes a loss known: in the layer's health, and to the sink. It does not block.
-func (h *Health) Missed(sink relay.Sink, l relay.Loss) {
+// ReportLoss reports a loss: in the layer's health, and to the sink. It does not block.
+func (h *Health) ReportLoss(sink relay.Sink, l relay.Loss) {
 	h.gaps.Add(1)
 	h.mu.Lock()
 	h.gap = l.String() + " before " + time.Now().UTC().Format(time.RFC3339)
@@ -54,13 +56,15 @@ func (h *Health) Missed(sink relay.Sink, l relay.Loss) {
 	relay.ReportLoss(sink, l)
 }
 
-func (h *Health) Lost(host int, err error) {
+// Disconnected notes why a host's connection broke or could not be made.
+func (h *Health) Disconnected(host int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[host] = hostHealth{ever: h.hosts[host].ever, err: err}
 }
 
-func (h *Health) Found(host int) {
+// Connected notes that a host is up.
+func (h *Health) Connected(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.hosts[host].ever {
@@ -69,18 +73,18 @@ func (h *Health) Found(host int) {
 	h.hosts[host].up, h.hosts[host].ever = true, true
 }
 
-// replaced notes that a connection is exchanged for another because the settings say so: that is no reconnect.
+// Replaced notes that a connection is replaced because of new settings. The next one is no reconnect.
 func (h *Health) Replaced(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[host].ever = false
 }
 
-// refuses notes why a host takes no writes, or with nil, that it takes them.
-func (h *Health) Refuses(host int, why error) {
+// RejectsWrites notes why a host takes no writes, or with nil, that it takes them.
+func (h *Health) RejectsWrites(host int, why error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.hosts[host].refusal = why
+	h.hosts[host].rejection = why
 }
 
 // LastLoss returns why a connection broke the last time.
@@ -95,6 +99,7 @@ func (h *Health) LastLoss() (err error) {
 	return err
 }
 
+// Asked notes that a command was sent.
 func (h *Health) Asked(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,13 +108,14 @@ func (h *Health) Asked(host int) {
 	}
 }
 
+// Answered notes that a host has answered.
 func (h *Health) Answered(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[host].asked = time.Time{}
 }
 
-// trouble says in one line what is wrong with the hosts, empty if nothing is.
+// trouble describes the unhealthy hosts in one line; empty if there is none.
 func (h *Health) trouble(addr func(host int) string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,16 +126,17 @@ func (h *Health) trouble(addr func(host int) string) string {
 			wrong = append(wrong, fmt.Sprintf("redis %s: %v", addr(i), host.err))
 		case !host.up:
 			wrong = append(wrong, fmt.Sprintf("redis %s: not connected yet", addr(i)))
-		case host.refusal != nil:
-			wrong = append(wrong, fmt.Sprintf("redis %s takes no events: %v", addr(i), host.refusal))
+		case host.rejection != nil:
+			wrong = append(wrong, fmt.Sprintf("redis %s takes no events: %v", addr(i), host.rejection))
 		case !host.asked.IsZero() && time.Since(host.asked) > AnswerWait:
-			wrong = append(wrong, fmt.Sprintf("redis %s: no answer for %v", addr(i), time.Since(host.asked).Round(100*time.Millisecond)))
+			unanswered := time.Since(host.asked).Round(100 * time.Millisecond)
+			wrong = append(wrong, fmt.Sprintf("redis %s: no answer for %v", addr(i), unanswered))
 		}
 	}
 	return strings.Join(wrong, "; ")
 }
 
-// report is the state of a layer: that of its hosts and, if they are well, what else may be wrong.
+// Report returns the state of a layer: that of its hosts and, if they are healthy, more.
 func (h *Health) Report(hosts *Ring, more func() string) relay.Health {
 	addr := func(host int) string { return hosts.Route(host).Addr() }
 	trouble := h.trouble(addr)
@@ -161,14 +168,14 @@ func (h *Health) Report(hosts *Ring, more func() string) relay.Health {
 	}
 }
 
-// Watch logs every change of a layer's health, and trouble that was over before it could be seen, until ctx ends.
-// unhealthy is the message for an unhealthy layer. lastLoss returns why a connection broke last; nil: reconnects are
-// not logged.
-func Watch(ctx context.Context, log *slog.Logger, lastLoss func() error, health func() relay.Health, unhealthy string) {
+// Watch logs every change of a layer's health, and failures that were over before it could be seen, until ctx ends.
+// effect says what an unhealthy layer means for events. lastLoss returns why a connection broke last; nil: reconnects
+// are not logged.
+func Watch(ctx context.Context, log *slog.Logger, effect string, lastLoss func() error, health func() relay.Health) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	last := relay.Health{OK: true, Since: time.Now()}
-	connected := false
+	first := true
 	for {
 		select {
 		case <-ctx.Done():
@@ -177,20 +184,19 @@ func Watch(ctx context.Context, log *slog.Logger, lastLoss func() error, health 
 		}
 		now := health()
 		switch {
-		case now.OK && !connected:
+		case now.OK && first:
 			log.Info("channel layer connected", "layer", now.Detail)
 		case now.OK && !last.OK:
-			log.Info("channel layer is well again", "layer", now.Detail,
-				"after", time.Since(last.Since).Round(time.Millisecond), "repaired", now.Repairs)
+			log.Info("channel layer recovered", "layer", now.Detail,
+				"duration", time.Since(last.Since).Round(time.Millisecond), "restored", now.Repairs)
 		case now.OK && now.Reconnects > last.Reconnects && lastLoss != nil:
-			log.Warn("the connection to redis broke and was made again", "error", lastLoss(),
-				"repaired", now.Repairs-last.Repairs)
+			log.Warn("redis connection broke, reconnected", "error", lastLoss(), "restored", now.Repairs-last.Repairs)
 		case now.OK && now.Repairs > last.Repairs:
-			log.Warn("memberships had vanished from redis and were put back", "groups", now.Repairs-last.Repairs)
+			log.Warn("group memberships were missing, restored", "count", now.Repairs-last.Repairs)
 		case !now.OK && last.OK:
-			log.Error(unhealthy, "trouble", now.Detail)
+			log.Error("channel layer unhealthy", "error", now.Detail, "effect", effect)
 		}
-		connected = true
+		first = false
 		if now.OK != last.OK || now.OK {
 			last = now
 		}
@@ -200,6 +206,6 @@ func Watch(ctx context.Context, log *slog.Logger, lastLoss func() error, health 
 // Heal counts and logs a key of the relay's own that held another type and was deleted.
 func (h *Health) Heal(log *slog.Logger, host *Route, key string) {
 	h.healed.Add(1)
-	log.Warn("a key of the relay held another type", "key", key, "host", host.Addr(),
-		"remedy", "the key was deleted; find out which program writes to it")
+	log.Warn("key of the relay held another type, deleted", "key", key, "host", host.Addr(),
+		"remedy", "find the program that writes to it")
 }

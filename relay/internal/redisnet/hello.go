@@ -18,13 +18,13 @@ const WithoutHello = 10 * time.Minute
 // ErrHungUp means that a host closed the connection when it was sent HELLO.
 var ErrHungUp = errors.New("the host closes the connection at HELLO")
 
-// code is the first word of a refusal.
+// code returns the first word of a rejection.
 func code(refused resp.Error) string {
 	word, _, _ := strings.Cut(string(refused), " ")
 	return word
 }
 
-// rejectsLogin reports whether a refusal is about the user, whatever the protocol.
+// rejectsLogin reports whether a rejection concerns the user, whatever the protocol.
 func rejectsLogin(refused resp.Error) bool {
 	switch code(refused) {
 	case "NOAUTH", "WRONGPASS", "NOPERM":
@@ -33,7 +33,7 @@ func rejectsLogin(refused resp.Error) bool {
 	return false
 }
 
-// Momentary reports whether a refusal says something of the server's state rather than of what it can do.
+// Momentary reports whether a rejection is due to the server's state rather than to its abilities.
 func Momentary(refused resp.Error) bool {
 	switch code(refused) {
 	case "BUSY", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "OOM", "MISCONF", "NOREPLICAS":
@@ -42,7 +42,7 @@ func Momentary(refused resp.Error) bool {
 	return strings.Contains(string(refused), "max number of clients")
 }
 
-// hangsUp reports whether an error is that of a connection that the other end has closed.
+// hangsUp reports whether an error means that the other end has closed the connection.
 func hangsUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
@@ -83,13 +83,13 @@ func Auth(c *resp.Conn, o *goredis.Options) error {
 	return err
 }
 
-// IsReply reports whether an error is what Redis answered, rather than a connection's.
+// IsReply reports whether an error is a reply of Redis, rather than a failure of the connection.
 func IsReply(err error) bool {
 	var reply goredis.Error
 	return errors.As(err, &reply)
 }
 
-// WrongType reports whether a command failed since its key holds another type.
+// WrongType reports whether a command failed because its key holds another type.
 func WrongType(err error) bool {
 	return IsReply(err) && strings.HasPrefix(err.Error(), "WRONGTYPE")
 }

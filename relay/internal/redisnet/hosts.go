@@ -1,3 +1,5 @@
+// Package redisnet connects channel layers to Redis: hosts and their URLs, the ring of channels_redis, Sentinel, TLS,
+// greeting, retry, health and its log lines, and the lifecycle of a layer.
 package redisnet
 
 import (
@@ -14,47 +16,50 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Hosts are the servers of a channel layer, and how they are reached. Several make the ring of channels_redis, in this order.
+// Hosts are the servers of a channel layer and the ways to reach them. Several hosts make the ring of channels_redis,
+// in this order.
 type Hosts struct {
 	// URLs are redis://, rediss:// or unix://, with user, password and database.
 	URLs []string
-	// Sentinels are masters that Redis Sentinel knows, in place of URLs.
+	// Sentinels are masters that Redis Sentinel watches, in place of URLs.
 	Sentinels []Sentinel
-	// TLS has the details of encrypted connections: to rediss:// URLs, or to the Sentinels and their masters. nil: the defaults of
-	// rediss://, none for Sentinels.
+	// TLS configures encrypted connections: to rediss:// URLs, or to the sentinels and their masters. nil: rediss:// has
+	// its defaults, and sentinels are not encrypted.
 	TLS *TLS
-	// Pool has the client's timeouts, sizes and retries.
+	// Pool has the timeouts, sizes and retries of the pooled client.
 	Pool Pool
 }
 
 // Sentinel is one master that Redis Sentinel watches.
 type Sentinel struct {
-	// Master is its name there.
+	// Master is its name at the sentinels.
 	Master string
 	// Addresses are those of the sentinels, host:port.
 	Addresses []string
-	// Username, Password and Database are those of the master.
+	// Username, Password and Database belong to the master.
 	Username, Password string
 	Database           int
-	// SentinelUsername and SentinelPassword are those of the sentinels themselves.
+	// SentinelUsername and SentinelPassword belong to the sentinels.
 	SentinelUsername, SentinelPassword string
 }
 
-// Pool has settings of the Redis client; what is 0 has its default. Sending a message is never tried again, whatever they
-// say: it might arrive twice.
+// Pool has settings of the pooled client; 0 means the default. Sending a message is never retried, because it might
+// arrive twice.
 type Pool struct {
-	// Size is how many connections there are at most for each host (default: 10 for each processor); MinIdle and MaxIdle of these may wait unused.
+	// Size is the maximum number of connections to each host (default: 10 for each processor). MinIdle and MaxIdle bound
+	// the unused ones.
 	Size, MinIdle, MaxIdle int
-	// DialTimeout (3s), ReadTimeout (5s) and WriteTimeout (5s) bound one step; Wait bounds the wait for a free connection.
+	// DialTimeout (3s), ReadTimeout (5s) and WriteTimeout (5s) bound one step. Wait bounds the wait for a free connection.
 	DialTimeout, ReadTimeout, WriteTimeout, Wait time.Duration
-	// MaxIdleTime (30m) and MaxLifetime (no bound) end connections.
+	// MaxIdleTime (30m) and MaxLifetime (unlimited) end connections.
 	MaxIdleTime, MaxLifetime time.Duration
-	// Retries (3) is how often what changes nothing is tried again, MinBackoff (8ms) to MaxBackoff (512ms) apart.
+	// Retries (3) is the number of repetitions of a command that changes nothing. The pauses between them grow from
+	// MinBackoff (8ms) to MaxBackoff (512ms).
 	Retries                int
 	MinBackoff, MaxBackoff time.Duration
 }
 
-// withDefaults fills in what is 0.
+// WithDefaults replaces settings that are 0.
 func (p Pool) WithDefaults() Pool {
 	set := func(d *time.Duration, value time.Duration) {
 		if *d == 0 {
@@ -72,18 +77,19 @@ func (p Pool) WithDefaults() Pool {
 	return p
 }
 
-// backoff is how long to wait before the given repetition, the first being 0.
+// Backoff returns the pause before a repetition; the first is 0.
 func (p Pool) Backoff(attempt int) time.Duration {
 	return min(p.MinBackoff<<min(attempt, 20), p.MaxBackoff)
 }
 
-// size is how many hosts there are.
+// size returns the number of hosts.
 func (h Hosts) size() int { return len(h.URLs) + len(h.Sentinels) }
 
-// place names the databases that hold the layer, without who reads them and how. Masters of one name are told apart by their first sentinel.
+// Place identifies the databases that hold the layer, whatever the user and the connection. It holds no secrets. Masters
+// of the same name are told apart by their first sentinel.
 func (h Hosts) Place() string {
 	var b strings.Builder
-	all, _ := h.Options()
+	all, _ := h.options()
 	for i, o := range all {
 		fmt.Fprintf(&b, "%s %q %d, ", o.Network, o.Addr, o.DB)
 		if len(h.Sentinels) > 0 {
@@ -93,14 +99,22 @@ func (h Hosts) Place() string {
 	return b.String()
 }
 
-// options are those of every host. That of a Sentinel has network "sentinel" and the master's name as its address.
-func (h Hosts) Options() ([]*host, error) {
-	var list []*host
+// Validate returns an error if the hosts cannot be used.
+func (h Hosts) Validate() error {
+	_, err := h.options()
+	return err
+}
+
+// options returns the settings of every host. A master behind sentinels has the network "sentinel" and its name as the
+// address.
+func (h Hosts) options() (list []*host, err error) {
 	switch {
 	case h.size() == 0:
 		return nil, errors.New("no host; write: url redis://127.0.0.1:6379/0")
 	case len(h.URLs) > 0 && len(h.Sentinels) > 0:
-		return nil, errors.New("url and sentinel exclude each other: a ring is either of urls or of masters")
+		return nil, errors.New("url and sentinel exclude each other: a ring consists of urls or of masters")
+	case h.Pool.invalid():
+		return nil, errors.New("pool: min_backoff is above max_backoff")
 	}
 	encrypted := len(h.Sentinels) > 0
 	for _, url := range h.URLs {
@@ -112,29 +126,14 @@ func (h Hosts) Options() ([]*host, error) {
 		list = append(list, o)
 	}
 	for _, s := range h.Sentinels {
-		if s.Master == "" || len(s.Addresses) == 0 {
-			return nil, errors.New("a sentinel needs a master and addresses; write: sentinel { master mymaster; addresses 10.0.0.1:26379 10.0.0.2:26379 }, each on a line")
-		}
-		for _, a := range s.Addresses {
-			if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
-				return nil, fmt.Errorf("sentinel address %q; write host:port, such as 10.0.0.1:26379", a)
-			}
-		}
-		o := &host{Options: &goredis.Options{
-			Network: "sentinel", Addr: s.Master, Username: s.Username, Password: s.Password, DB: s.Database,
-		}}
-		if h.TLS != nil {
-			o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		o, err := s.host(h.TLS != nil)
+		if err != nil {
+			return nil, err
 		}
 		list = append(list, o)
 	}
-	if h.TLS != nil {
-		if !encrypted {
-			return nil, errors.New("there is a tls block, but no url begins with rediss://")
-		}
-	}
-	if pool := h.Pool.WithDefaults(); pool.MinBackoff > pool.MaxBackoff {
-		return nil, errors.New("pool: min_backoff is above max_backoff")
+	if h.TLS != nil && !encrypted {
+		return nil, errors.New("there is a tls block, but no url begins with rediss://")
 	}
 	for _, o := range list {
 		h.Pool.or(o.pool).WithDefaults().apply(o.Options)
@@ -147,31 +146,55 @@ func (h Hosts) Options() ([]*host, error) {
 	return list, nil
 }
 
+// host checks the settings of a master behind sentinels.
+func (s Sentinel) host(encrypted bool) (*host, error) {
+	if s.Master == "" || len(s.Addresses) == 0 {
+		return nil, errors.New("a sentinel needs a master and addresses; write: " +
+			"sentinel { master mymaster; addresses 10.0.0.1:26379 10.0.0.2:26379 }, each on a line")
+	}
+	for _, a := range s.Addresses {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			return nil, fmt.Errorf("sentinel address %q; write host:port, such as 10.0.0.1:26379", a)
+		}
+	}
+	o := &host{Options: &goredis.Options{
+		Network: "sentinel", Addr: s.Master, Username: s.Username, Password: s.Password, DB: s.Database,
+	}}
+	if encrypted {
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return o, nil
+}
+
+// invalid reports whether the backoff settings contradict each other.
+func (p Pool) invalid() bool {
+	p = p.WithDefaults()
+	return p.MinBackoff > p.MaxBackoff
+}
+
+// apply sets the options of the pooled client.
 func (p Pool) apply(o *goredis.Options) {
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.MaxRetries = -1 // a message whose sending is retried blindly can arrive twice
+	o.MaxRetries = -1 // A message that is sent again after an error can arrive twice.
 	o.ContextTimeoutEnabled = true
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = p.DialTimeout, p.ReadTimeout, p.WriteTimeout
-	set := func(to *int, n int) {
-		if n != 0 {
-			*to = n
-		}
-	}
-	set(&o.PoolSize, p.Size)
-	set(&o.MinIdleConns, p.MinIdle)
-	set(&o.MaxIdleConns, p.MaxIdle)
-	setTime := func(to *time.Duration, d time.Duration) {
-		if d != 0 {
-			*to = d
-		}
-	}
-	setTime(&o.PoolTimeout, p.Wait)
-	setTime(&o.ConnMaxIdleTime, p.MaxIdleTime)
-	setTime(&o.ConnMaxLifetime, p.MaxLifetime)
+	override(&o.PoolSize, p.Size)
+	override(&o.MinIdleConns, p.MinIdle)
+	override(&o.MaxIdleConns, p.MaxIdle)
+	override(&o.PoolTimeout, p.Wait)
+	override(&o.ConnMaxIdleTime, p.MaxIdleTime)
+	override(&o.ConnMaxLifetime, p.MaxLifetime)
 }
 
-// or fills in what is 0 from other settings.
+// override sets to unless value is zero.
+func override[T comparable](to *T, value T) {
+	if value != *new(T) {
+		*to = value
+	}
+}
+
+// or replaces settings that are 0 by other settings.
 func (p Pool) or(other Pool) Pool {
 	fill(&p.Size, other.Size)
 	fill(&p.MinIdle, other.MinIdle)
@@ -185,29 +208,29 @@ func (p Pool) or(other Pool) Pool {
 	return p
 }
 
-// fill sets what is not set.
+// fill sets to if it is zero.
 func fill[T comparable](to *T, value T) {
 	if *to == *new(T) {
 		*to = value
 	}
 }
 
-// route is one way to reach a host: a client, and the dialer that it uses.
+// Route is one way to reach a host: a pooled client, and the dialer that it uses.
 type Route struct {
 	Options *goredis.Options
 	client  *goredis.Client
-	Dial    func(ctx context.Context) (net.Conn, error) // for links
+	Dial    func(ctx context.Context) (net.Conn, error) // outside the pool
 	master  *master                                     // nil without Sentinel
 	ignored []string                                    // options of the URL that mean nothing here
-	quiet   atomic.Int64                                // until when (Unix seconds) the client's HELLO is not sent
+	quiet   atomic.Int64                                // until then (Unix seconds) the client's HELLO is not sent
 }
 
-// skipHello keeps the client from sending HELLO for a while: the host hangs up at it.
+// SkipHello keeps the pooled client from sending HELLO for a while, because the host hangs up at it.
 func (r *Route) SkipHello() { r.quiet.Store(time.Now().Add(WithoutHello).Unix()) }
 
-// routes connects to nothing yet.
+// routes returns a route to every host. They connect when they are used.
 func (h Hosts) routes() ([]*Route, error) {
-	all, err := h.Options()
+	all, err := h.options()
 	if err != nil {
 		return nil, fmt.Errorf("channel_layer redis: %w", err)
 	}
@@ -220,7 +243,7 @@ func (h Hosts) routes() ([]*Route, error) {
 		o.Dialer, o.TLSConfig = dial, nil
 		if len(h.Sentinels) > 0 {
 			r.master = newMaster(h.Sentinels[i], dial)
-			r.Dial = func(ctx context.Context) (net.Conn, error) { return r.master.connect(ctx, true) }
+			r.Dial = func(ctx context.Context) (net.Conn, error) { return r.master.connect(ctx, false) }
 			o.Dialer = r.master.dialMaster
 		}
 		o.Dialer = guarded(o.Dialer, r)
@@ -230,7 +253,7 @@ func (h Hosts) routes() ([]*Route, error) {
 	return list, nil
 }
 
-// addr names the host for people.
+// Addr names the host in messages.
 func (r *Route) Addr() string {
 	if r.master != nil {
 		return r.master.String()
@@ -238,6 +261,7 @@ func (r *Route) Addr() string {
 	return r.Options.Addr
 }
 
+// Close closes the client and stops watching the master.
 func (r *Route) close() {
 	_ = r.client.Close()
 	if r.master != nil {

@@ -84,7 +84,7 @@ func (h *Health) KeepConnected(ctx context.Context, host int, session func(ctx c
 			pause = reconnectPauseMin
 			continue
 		}
-		h.Lost(host, err)
+		h.Disconnected(host, err)
 		if errors.Is(err, ErrFormer) { // The sentinels have named another master already.
 			continue
 		}

@@ -12,8 +12,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// ringIndex says which of n hosts keeps value: groups by their name, messages by the receiver's
-// (channels_redis 4, consistent hashing by the low 12 bits of a CRC-32).
+// RingIndex returns the index of the host, of n, that keeps a group by its name or messages by their receiver. It is the
+// consistent hashing of channels_redis 4, by the low 12 bits of a CRC-32.
 func RingIndex(value string, n int) int {
 	if n == 1 {
 		return 0
@@ -21,14 +21,14 @@ func RingIndex(value string, n int) int {
 	return int(float64(crc32.ChecksumIEEE([]byte(value))&0xfff) / (4096 / float64(n)))
 }
 
-// retireAfter is how long a client stays open that has been replaced, for what is under way on it.
-const retireAfter = 15 * time.Second
+// retirement is how long a replaced client stays open, for commands in flight.
+const retirement = 15 * time.Second
 
-// ring is the hosts of an open layer. How they are reached can change, how many they are cannot.
+// Ring is the hosts of an open layer. The routes to them can change; their number cannot.
 type Ring struct {
 	Size   int
 	routes atomic.Pointer[[]*Route]
-	Trips  trips // over all hosts, and routes
+	Trips  trips // of all hosts and routes
 
 	mu      sync.Mutex
 	hosts   Hosts
@@ -42,13 +42,13 @@ func NewRing(h Hosts) (*Ring, error) {
 		return nil, err
 	}
 	r := &Ring{Size: len(routes), hosts: h}
-	r.watch(routes)
+	r.countTrips(routes)
 	r.routes.Store(&routes)
 	return r, nil
 }
 
-// tell logs which options of URLs mean nothing.
-func (r *Ring) Tell(log *slog.Logger) {
+// WarnIgnored logs the options of URLs that are ignored.
+func (r *Ring) WarnIgnored(log *slog.Logger) {
 	for host := range r.Size {
 		if route := r.Route(host); len(route.ignored) > 0 {
 			log.Warn("options of a redis url ignored", "host", route.Addr(),
@@ -58,21 +58,21 @@ func (r *Ring) Tell(log *slog.Logger) {
 	}
 }
 
-// watch counts the round trips of routes.
-func (r *Ring) watch(routes []*Route) {
+// countTrips counts the round trips of routes.
+func (r *Ring) countTrips(routes []*Route) {
 	for _, route := range routes {
 		route.client.AddHook(tripHook{&r.Trips})
 	}
 }
 
-// index is the host that keeps value.
+// Index returns the host that keeps value.
 func (r *Ring) Index(value string) int { return RingIndex(value, r.Size) }
 
 func (r *Ring) Route(host int) *Route { return (*r.routes.Load())[host] }
 
 func (r *Ring) Client(host int) *goredis.Client { return r.Route(host).client }
 
-// apply replaces the routes if h differs in anything, such as a password, and tells so.
+// Apply replaces the routes if h differs in any setting, such as a password. It reports whether it did.
 func (r *Ring) Apply(h Hosts) (changed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,11 +83,11 @@ func (r *Ring) Apply(h Hosts) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	r.watch(routes)
+	r.countTrips(routes)
 	old := *r.routes.Swap(&routes)
 	r.hosts = h
 	r.retired = append(r.retired, old...)
-	time.AfterFunc(retireAfter, func() {
+	time.AfterFunc(retirement, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if !r.closed {

@@ -14,19 +14,19 @@ import (
 )
 
 const (
-	// followEvery is how often the sentinels are asked whether the master is still the one that we are connected to.
-	followEvery = time.Second
-	// othersWait is how long the other sentinels have to answer once one has.
-	othersWait = 200 * time.Millisecond
-	// formerWait is how long a former master may still take for what it has been asked.
-	formerWait = 2 * time.Second
-	// sentinelWait bounds each step with a sentinel.
-	sentinelWait = time.Second
+	// followInterval is the time between questions to the sentinels whether the master is still the same.
+	followInterval = time.Second
+	// otherSentinelsTimeout bounds the wait for the other sentinels once one has answered.
+	otherSentinelsTimeout = 200 * time.Millisecond
+	// formerReplyTimeout bounds the wait for replies of a former master.
+	formerReplyTimeout = 2 * time.Second
+	// sentinelTimeout bounds each step with a sentinel.
+	sentinelTimeout = time.Second
 )
 
-// master is a Redis master as its sentinels know it. Connections to a former master are cut when there is another, but for those of links,
-// which part from it themselves.
-// All sentinels are asked and the newest configuration is believed: one that is cut off from the others still names the old master.
+// master is a Redis master as its sentinels know it. All sentinels are asked, and the newest configuration counts: a
+// sentinel that is cut off from the others still names the old master. When the master changes, pooled connections to
+// the former one are cut. Other connections end by themselves.
 // See docs/decisions/layers.md#why-does-sentinelgo-replace-the-failover-client
 type master struct {
 	name      string
@@ -35,7 +35,7 @@ type master struct {
 	stop      context.CancelFunc
 	asking    sync.WaitGroup
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below, and the connections' warned
 	addr   string
 	epoch  uint64 // of the newest answer
 	conns  map[*MasterConn]bool
@@ -47,7 +47,7 @@ func newMaster(s Sentinel, dial dialFunc) *master {
 	for _, addr := range s.Addresses {
 		m.sentinels = append(m.sentinels, goredis.NewSentinelClient(&goredis.Options{
 			Addr: addr, Username: s.SentinelUsername, Password: s.SentinelPassword, Dialer: guarded(dial, nil),
-			DialTimeout: sentinelWait, ReadTimeout: sentinelWait, WriteTimeout: sentinelWait, ContextTimeoutEnabled: true,
+			DialTimeout: sentinelTimeout, ReadTimeout: sentinelTimeout, WriteTimeout: sentinelTimeout, ContextTimeoutEnabled: true,
 			DialerRetries: 1, MaxRetries: -1, PoolSize: 4, DisableIdentity: true,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		}))
@@ -58,16 +58,16 @@ func newMaster(s Sentinel, dial dialFunc) *master {
 	return m
 }
 
-// masterConn is a connection that master knows of.
+// MasterConn is a connection to a master behind sentinels.
 type MasterConn struct {
 	net.Conn
 	master *master
-	Addr   string
-	link   bool // it is not cut
-	warned bool // that it is to a former master
+	Addr   string // the master's address
+	pooled bool   // it is cut when the master changes
+	warned bool   // a read deadline was set, because the master has changed
 }
 
-// former tells whether a connection of a link is to a master that is none any more.
+// Former reports whether a connection is to a former master.
 func Former(conn net.Conn) bool {
 	c, ok := conn.(*MasterConn)
 	if !ok {
@@ -78,7 +78,7 @@ func Former(conn net.Conn) bool {
 	return c.Addr != c.master.addr
 }
 
-// Close closes the connection, and master forgets it.
+// Close implements [net.Conn].
 func (c *MasterConn) Close() error {
 	c.master.mu.Lock()
 	delete(c.master.conns, c)
@@ -86,12 +86,12 @@ func (c *MasterConn) Close() error {
 	return c.Conn.Close()
 }
 
-// dialMaster connects to the master of now, whatever the address.
+// dialMaster connects a pooled client to the current master, whatever the address.
 func (m *master) dialMaster(ctx context.Context, _, _ string) (net.Conn, error) {
-	return m.connect(ctx, false)
+	return m.connect(ctx, true)
 }
 
-func (m *master) connect(ctx context.Context, link bool) (net.Conn, error) {
+func (m *master) connect(ctx context.Context, pooled bool) (net.Conn, error) {
 	addr, epoch, err := m.find(ctx)
 	if err != nil {
 		return nil, err
@@ -100,14 +100,14 @@ func (m *master) connect(ctx context.Context, link bool) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &MasterConn{Conn: conn, master: m, Addr: addr, link: link}
+	c := &MasterConn{Conn: conn, master: m, Addr: addr, pooled: pooled}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		_ = conn.Close()
 		return nil, net.ErrClosed
 	}
-	if epoch != m.epoch { // another has become the master meanwhile
+	if epoch != m.epoch { // The master has changed meanwhile.
 		_ = conn.Close()
 		return nil, ErrFormer
 	}
@@ -115,9 +115,9 @@ func (m *master) connect(ctx context.Context, link bool) (net.Conn, error) {
 	return c, nil
 }
 
-// follow cuts what is connected to a former master, until ctx ends.
+// follow asks for the master until ctx ends, and cuts connections to former ones.
 func (m *master) follow(ctx context.Context) {
-	tick := time.NewTicker(followEvery)
+	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -126,108 +126,124 @@ func (m *master) follow(ctx context.Context) {
 			return
 		}
 		m.mu.Lock()
-		idle := len(m.conns) == 0
+		unused := len(m.conns) == 0
 		m.mu.Unlock()
-		if idle { // whoever connects asks by himself
+		if unused { // The next connection asks the sentinels.
 			continue
 		}
 		addr, epoch, err := m.find(ctx)
-		if err != nil { // the sentinels are away, the master perhaps not
+		if err != nil { // The sentinels are away; the master may not be.
 			continue
 		}
-		m.mu.Lock()
-		if epoch != m.epoch { // whoever connected meanwhile knows better
-			m.mu.Unlock()
-			continue
-		}
-		m.addr = addr
-		var cut []*MasterConn
-		for c := range m.conns {
-			switch {
-			case c.Addr == addr:
-			case !c.link:
-				cut = append(cut, c)
-			case !c.warned: // it parts by itself, unless it waits for an answer of a host that is gone
-				c.warned = true
-				_ = c.Conn.SetReadDeadline(time.Now().Add(formerWait))
-			}
-		}
-		m.mu.Unlock()
-		for _, c := range cut {
+		for _, c := range m.change(addr, epoch) {
 			_ = c.Close()
 		}
 	}
 }
 
-// find asks the sentinels for the master's address, and the epoch since which it is.
-func (m *master) find(ctx context.Context) (string, uint64, error) {
-	type answer struct {
-		addr  string
-		epoch uint64
-		err   error
-	}
-	ctx, cancel := context.WithTimeout(ctx, 3*sentinelWait)
-	defer cancel()
-	answers := make(chan answer, len(m.sentinels))
-	m.mu.Lock()
-	if m.closed {
-		m.mu.Unlock()
-		return "", 0, net.ErrClosed
-	}
-	for _, s := range m.sentinels {
-		m.asking.Go(func() {
-			info, err := s.Master(ctx, m.name).Result()
-			a := answer{addr: net.JoinHostPort(info["ip"], info["port"]), err: err}
-			if err == nil {
-				a.epoch, err = strconv.ParseUint(info["config-epoch"], 10, 64)
-				if err != nil || info["ip"] == "" || info["port"] == "" {
-					a.err = errors.New("its answer cannot be understood")
-				}
-			}
-			answers <- a
-		})
-	}
-	m.mu.Unlock()
-	var best answer
-	heard := 0
-	var failed error
-	var enough <-chan time.Time
-collect:
-	for range m.sentinels {
-		select {
-		case a := <-answers:
-			switch {
-			case a.err != nil:
-				failed = a.err
-			case best.addr == "" || a.epoch > best.epoch:
-				best = a
-			}
-			if a.err == nil {
-				if heard++; heard == 1 {
-					enough = time.After(othersWait)
-				}
-			}
-		case <-enough:
-			break collect
-		case <-ctx.Done():
-			failed = ctx.Err()
-			break collect
-		}
-	}
+// change takes the master's address, and returns the connections to cut.
+func (m *master) change(addr string, epoch uint64) (cut []*MasterConn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// All of them may have been set up anew, and count from the beginning.
+	if epoch != m.epoch { // A connection that was made meanwhile has newer information.
+		return nil
+	}
+	m.addr = addr
+	for c := range m.conns {
+		switch {
+		case c.Addr == addr:
+		case c.pooled:
+			cut = append(cut, c)
+		case !c.warned: // Its owner ends it, but may wait for a reply of a host that is gone.
+			c.warned = true
+			_ = c.SetReadDeadline(time.Now().Add(formerReplyTimeout))
+		}
+	}
+	return cut
+}
+
+// location is a sentinel's answer: where the master is, since which epoch.
+type location struct {
+	addr  string
+	epoch uint64
+	err   error
+}
+
+// find asks the sentinels for the master's address and its epoch.
+func (m *master) find(ctx context.Context) (string, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*sentinelTimeout)
+	defer cancel()
+	answers, err := m.askAll(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	best, heard, err := m.newest(ctx, answers)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// If all sentinels answer, a lower epoch is believed: they may have been set up again, counting from the beginning.
 	if best.addr != "" && best.epoch < m.epoch && heard < len(m.sentinels) {
-		best.addr, failed = "", errors.New("those that answer are behind what one has said before")
+		best.addr, err = "", errors.New("the sentinels that answer are behind one that answered before")
 	}
 	if best.addr == "" {
-		return "", 0, fmt.Errorf("no sentinel tells where the master %s is: %w", m.name, failed)
+		return "", 0, fmt.Errorf("no sentinel tells where the master %s is: %w", m.name, err)
 	}
 	m.epoch = best.epoch
 	return best.addr, best.epoch, nil
 }
 
-// String names the master and where it was last.
+// askAll asks every sentinel at once.
+func (m *master) askAll(ctx context.Context) (<-chan location, error) {
+	answers := make(chan location, len(m.sentinels))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, net.ErrClosed
+	}
+	for _, s := range m.sentinels {
+		m.asking.Go(func() { answers <- m.ask(ctx, s) })
+	}
+	return answers, nil
+}
+
+// ask asks one sentinel.
+func (m *master) ask(ctx context.Context, s *goredis.SentinelClient) location {
+	info, err := s.Master(ctx, m.name).Result()
+	if err != nil {
+		return location{err: err}
+	}
+	epoch, err := strconv.ParseUint(info["config-epoch"], 10, 64)
+	if err != nil || info["ip"] == "" || info["port"] == "" {
+		return location{err: errors.New("invalid answer of a sentinel")}
+	}
+	return location{addr: net.JoinHostPort(info["ip"], info["port"]), epoch: epoch}
+}
+
+// newest returns the answer with the highest epoch, the number of answers, and the error of a sentinel that has none.
+func (m *master) newest(ctx context.Context, answers <-chan location) (best location, heard int, failed error) {
+	var enough <-chan time.Time
+	for range m.sentinels {
+		select {
+		case a := <-answers:
+			if a.err != nil {
+				failed = a.err
+				continue
+			}
+			if best.addr == "" || a.epoch > best.epoch {
+				best = a
+			}
+			if heard++; heard == 1 {
+				enough = time.After(otherSentinelsTimeout)
+			}
+		case <-enough:
+			return best, heard, failed
+		case <-ctx.Done():
+			return best, heard, ctx.Err()
+		}
+	}
+	return best, heard, failed
+}
+
+// String returns the master's name and its last address.
 func (m *master) String() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -256,5 +272,5 @@ func (m *master) close() {
 	m.asking.Wait()
 }
 
-// errFormer ends a connection that works, to make another.
+// ErrFormer ends a connection to a former master, so that the next one goes to the current master.
 var ErrFormer = errors.New("the sentinels name another master")

@@ -7,24 +7,24 @@ import (
 	"os"
 )
 
-// TLS has the details of encrypted connections. The files are read anew for each connection, so renewed
-// certificates need no reload.
+// TLS has the settings of encrypted connections. Files are read for each connection, so that renewed certificates need
+// no reload.
 type TLS struct {
-	// CA is a file of certificates in PEM that sign the server's; default: those of the system.
+	// CA is a PEM file with the certificates that sign the server's certificate. Default: the system's.
 	CA string
-	// Cert and Key are the files of our own certificate, if the server asks for one.
+	// Cert and Key are the files of the client certificate, if the server asks for one.
 	Cert, Key string
-	// ServerName is the name in the server's certificate; default: the host that is dialled.
+	// ServerName is the name in the server's certificate. Default: the host in the address.
 	ServerName string
-	// Insecure takes any certificate.
+	// Insecure accepts any certificate.
 	Insecure bool
 }
 
-// Config is the configuration of one connection; the name to verify, where none is set, is up to who dials.
+// Config returns the configuration of one connection. Without ServerName, the caller sets the name to verify.
 // See docs/decisions/layers.md#why-are-certificate-files-read-per-connection
 func (t *TLS) Config() (*tls.Config, error) { return t.apply(&tls.Config{}) }
 
-// or fills in what is empty from other details. Either may be nil.
+// or replaces empty settings by other ones. Either may be nil.
 func (t *TLS) or(other *TLS) *TLS {
 	if t == nil || other == nil {
 		if t == nil {
@@ -34,14 +34,14 @@ func (t *TLS) or(other *TLS) *TLS {
 	}
 	both := *t
 	fill(&both.CA, other.CA)
-	if both.Cert == "" && both.Key == "" { // they go together
+	if both.Cert == "" && both.Key == "" { // a pair
 		both.Cert, both.Key = other.Cert, other.Key
 	}
 	both.Insecure = both.Insecure || other.Insecure
 	return &both
 }
 
-// apply adds the details to c.
+// apply adds the settings to c.
 func (t *TLS) apply(c *tls.Config) (*tls.Config, error) {
 	c.MinVersion = tls.VersionTLS12
 	if t.ServerName != "" {
@@ -55,11 +55,11 @@ func (t *TLS) apply(c *tls.Config) (*tls.Config, error) {
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls: ca: %s holds no certificate in PEM", t.CA)
+			return nil, fmt.Errorf("tls: ca: %s has no PEM certificate", t.CA)
 		}
 	}
 	if (t.Cert == "") != (t.Key == "") {
-		return nil, fmt.Errorf("tls: cert and key go together")
+		return nil, fmt.Errorf("tls: cert and key go together; set both")
 	}
 	if t.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)

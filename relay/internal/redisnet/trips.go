@@ -8,7 +8,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// trips counts round trips to Redis, and the time that they take.
+// Trips counts round trips to Redis and their time.
 type trips struct {
 	count atomic.Uint64
 	nanos atomic.Int64
@@ -19,7 +19,7 @@ func (t *trips) Add(took time.Duration) {
 	t.nanos.Add(int64(took))
 }
 
-// tripHook counts those of a pooled client. It implements [goredis.Hook].
+// tripHook counts the round trips of a pooled client. It implements [goredis.Hook].
 type tripHook struct{ *trips }
 
 // DialHook implements [goredis.Hook].

@@ -14,19 +14,18 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// host is what a URL, or a Sentinel, says of one host.
+// host is the settings of one host, from a URL or a Sentinel.
 type host struct {
 	*goredis.Options
-	tls     *TLS     // details of encrypted connections; nil: none
-	pool    Pool     // where Hosts.Pool says nothing
-	ignored []string // options that mean nothing here
+	tls     *TLS     // settings of encrypted connections; nil: defaults
+	pool    Pool     // defaults for Hosts.Pool
+	ignored []string // options of redis-py without a meaning here
 }
 
 const urlHelp = "write it like redis://user:password@host:6379/0, rediss://… for TLS or unix:///path?db=0"
 
-// parseURL reads a URL as redis-py does, so that a URL of CHANNEL_LAYERS works here: user, password, path and
-// options are percent-encoded where they must be, and may hold other characters as they are. Errors name options, never
-// values.
+// parseURL reads a URL as redis-py does, so that a URL of CHANNEL_LAYERS works here. Percent-encoding in user, password,
+// path and options is optional where the URL stays unambiguous. Errors name options, never values.
 func parseURL(text string) (*host, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found || strings.ContainsAny(scheme, "@:/?# ") {
@@ -79,7 +78,7 @@ func parseURL(text string) (*host, error) {
 	return h, nil
 }
 
-// setAddress takes host, port and database.
+// setAddress reads host, port and database.
 func (h *host) setAddress(authority, path string) error {
 	name, port := authority, ""
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
@@ -109,7 +108,7 @@ func (h *host) setAddress(authority, path string) error {
 	return nil
 }
 
-// unquote replaces what is percent-encoded, and leaves a '%' that encodes nothing, as Python's function does.
+// unquote decodes percent-encoding. Like Python's function, it leaves a '%' that encodes nothing.
 func unquote(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
@@ -128,8 +127,8 @@ func unquote(s string) string {
 	return b.String()
 }
 
-// Options of redis-py, and of go-redis, that mean nothing here: the relay negotiates, retries and keeps connections up
-// itself, and reads no text from Redis.
+// ignoredOptions are options of redis-py and go-redis without a meaning here: the relay negotiates, retries and keeps
+// connections up itself, and decodes no text from Redis.
 var ignoredOptions = []string{
 	"client_name", "decode_responses", "driver_info", "encoding", "encoding_errors", "health_check_interval", "lib_name",
 	"lib_version", "protocol", "retry", "retry_on_error", "retry_on_timeout", "single_connection_client",
@@ -138,7 +137,7 @@ var ignoredOptions = []string{
 	"max_retries", "min_retry_backoff", "max_retry_backoff", "pool_fifo", "max_concurrent_dials",
 }
 
-// refusedOptions are those that must not be ignored, with the remedy.
+// refusedOptions are options that must not be ignored, with the remedy.
 var refusedOptions = map[string]string{
 	"ssl_ca_data":               "write the certificates to a file, and tls { ca <file> }",
 	"ssl_ca_path":               "write the certificates to one file, and tls { ca <file> }",
@@ -151,7 +150,7 @@ var refusedOptions = map[string]string{
 	"ssl_exclude_verify_flags":  "certificates are verified as a browser does; remove the option",
 }
 
-// setOptions takes the query's options.
+// setOptions reads the query's options.
 func (h *host) setOptions(query string) error {
 	var files TLS
 	pool := &h.pool
@@ -179,7 +178,7 @@ func (h *host) setOptions(query string) error {
 		name, value, _ := strings.Cut(option, "=")
 		plain, err := url.QueryUnescape(name)
 		if err != nil {
-			return errors.New("has an option whose name cannot be read")
+			return errors.New("has an option with an invalid name")
 		}
 		name, value = plain, unquote(strings.ReplaceAll(value, "+", " "))
 		set, remedy := known[name], refusedOptions[name]
@@ -189,12 +188,12 @@ func (h *host) setOptions(query string) error {
 		case h.TLSConfig == nil && strings.HasPrefix(name, "ssl_"):
 			return fmt.Errorf("has the option %s and is not encrypted; write rediss://", safeName(name))
 		case remedy != "":
-			return fmt.Errorf("has the option %s, which is not understood; %s", name, remedy)
+			return fmt.Errorf("has the option %s, which is not supported; %s", name, remedy)
 		case slices.Contains(ignoredOptions, name):
 			h.ignored = append(h.ignored, name)
 		case set == nil:
 			return fmt.Errorf("has an unknown option %s; remove it", safeName(name))
-		case value == "": // as if it were not there
+		case value == "": // An empty option is no option.
 		default:
 			if err := set(value); err != nil {
 				return fmt.Errorf("has the option %s: %w", name, err)
@@ -213,7 +212,7 @@ func (h *host) setOptions(query string) error {
 	return nil
 }
 
-// safeName is the name of an option as far as it looks like one: behind a '?' in a password stands what is none.
+// safeName returns the name of an option if it looks like one. The rest of a password that holds a '?' does not.
 func safeName(name string) string {
 	for i := range len(name) {
 		if c := name[i]; (c < 'a' || c > 'z') && c != '_' || i > 40 {
@@ -231,14 +230,14 @@ func number(to *int, least int) func(string) error {
 	return func(value string) (err error) {
 		n, err := strconv.Atoi(value)
 		if err != nil || n < least || n > 1<<30 {
-			return fmt.Errorf("has no valid number there; write %d or more", least)
+			return fmt.Errorf("invalid number; write %d or more", least)
 		}
 		*to = n
 		return nil
 	}
 }
 
-// seconds takes a number of seconds, as redis-py does, or a duration.
+// seconds reads a number of seconds, as in redis-py, or a duration.
 func seconds(to ...*time.Duration) func(string) error {
 	return func(value string) error {
 		d, err := time.ParseDuration(value)
@@ -249,7 +248,7 @@ func seconds(to ...*time.Duration) func(string) error {
 			}
 		}
 		if err != nil || d <= 0 {
-			return errors.New("this is no time; write seconds, such as 5 or 0.5")
+			return errors.New("invalid duration; write seconds, such as 5 or 0.5")
 		}
 		for _, t := range to {
 			*t = d
@@ -267,7 +266,7 @@ func yes(to *bool) func(string) error {
 	}
 }
 
-// verified accepts values that ask for the default behavior.
+// verified accepts the values that mean the default behavior.
 func verified(accepted ...string) func(string) error {
 	return func(value string) error {
 		if !slices.Contains(accepted, strings.ToLower(value)) {

@@ -147,7 +147,7 @@ func TestURLsAndPool(t *testing.T) {
 		URLs: []string{"redis://a?socket_timeout=2&max_connections=7", "redis://b"},
 		Pool: Pool{ReadTimeout: time.Second},
 	}
-	list, err := h.Options()
+	list, err := h.options()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -155,8 +155,8 @@ func (b *Broker) LayerID(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("deleting %s: %w", key, err)
 	}
 	b.health.healed.Add(1)
-	b.log.Warn("a key of the relay held another type", "key", key, "host", node.Options().Addr,
-		"remedy", "the key was deleted; find out which program writes to it")
+	b.log.Warn("key of the relay held another type, deleted", "key", key, "host", node.Options().Addr,
+		"remedy", "find the program that writes to it")
 	return b.identity(ctx, node, key)
 }
 

@@ -135,11 +135,11 @@ func (b *Broker) Health() relay.Health {
 
 // watchHealth logs every change of health, and reports losses.
 func (b *Broker) watchHealth(ctx context.Context) {
-	redisnet.Watch(ctx, b.log, nil, func() relay.Health {
+	redisnet.Watch(ctx, b.log, "events of the groups on failed hosts are lost until it recovers", nil, func() relay.Health {
 		state := b.Health()
 		b.reportGaps()
 		return state
-	}, "channel layer is not well; clients stay connected, and events of the groups concerned are lost until it is back")
+	})
 }
 
 // reportGaps reports which groups may have missed events, once they are subscribed again.
@@ -150,8 +150,7 @@ func (b *Broker) reportGaps() {
 	h.back, h.late, h.longest = nil, nil, 0
 	b.mu.Unlock()
 	if len(back) > 0 {
-		b.log.Warn("subscriptions were interrupted; what was published meanwhile is lost", "groups", len(back),
-			"longest", longest)
+		b.log.Warn("subscriptions interrupted", "count", len(back), "duration", longest)
 		b.reportLoss(relay.Loss{Cause: relay.LossInterrupted, Groups: back})
 	}
 	if len(late) > 0 {

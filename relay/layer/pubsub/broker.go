@@ -57,7 +57,7 @@ func (s Settings) prepare() (*inForce, error) {
 	fail := func(err error) (*inForce, error) {
 		return nil, fmt.Errorf("channel_layer redis_pubsub: %w", err)
 	}
-	if _, err := s.Options(); err != nil {
+	if err := s.Hosts.Validate(); err != nil {
 		return fail(err)
 	}
 	if s.Prefix == "" {
@@ -95,7 +95,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts.Tell(log)
+	hosts.WarnIgnored(log)
 	b := &Broker{place: s, log: log, hosts: hosts, health: redisnet.NewHealth(hosts.Size)}
 	b.settings.Store(settings)
 	for i := range hosts.Size {
@@ -121,7 +121,7 @@ func (b *Broker) Apply(s Settings) error {
 	b.settings.Store(settings)
 	b.skipped.Forgive()
 	if moved {
-		b.hosts.Tell(b.log)
+		b.hosts.WarnIgnored(b.log)
 		for _, l := range b.links {
 			l.cut()
 		}
@@ -133,7 +133,7 @@ func (b *Broker) Apply(s Settings) error {
 func (b *Broker) Start(sink relay.Sink) error {
 	return b.life.Start("redis_pubsub", func(ctx context.Context) {
 		b.life.Go(func() {
-			redisnet.Watch(ctx, b.log, b.health.LastLoss, b.Health, "channel layer is not well; clients stay connected, but what is sent meanwhile is lost to them")
+			redisnet.Watch(ctx, b.log, "events are lost until it recovers", b.health.LastLoss, b.Health)
 		})
 		for _, l := range b.links {
 			l.sink = sink

@@ -145,7 +145,7 @@ func TestGap(t *testing.T) {
 	if len(losses[0].Groups) != 1200 || len(losses[1].Groups) != 1199 {
 		t.Errorf("losses of %d and %d groups, want 1200 and 1199", len(losses[0].Groups), len(losses[1].Groups))
 	}
-	if n := strings.Count(log.String(), "events may have been missed"); n != 2 {
+	if n := strings.Count(log.String(), "subscriptions interrupted"); n != 2 {
 		t.Errorf("%d lines in the log:\n%s", n, log)
 	}
 }

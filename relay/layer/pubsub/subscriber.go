@@ -93,7 +93,7 @@ func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
 	s.layer.mu.Lock()
 	s.conn = conn
 	s.layer.mu.Unlock()
-	s.layer.health.Found(s.host)
+	s.layer.health.Connected(s.host)
 	s.wake()
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -242,7 +242,7 @@ func (s *subscriber) confirmed(channel string, phase reconcile.Phase, gap *gap) 
 	case reconcile.AfterLapse:
 		gap.groups = append(gap.groups, sub.Value.group)
 	case reconcile.AfterLateJoin:
-		b.health.Missed(s.sink, relay.Loss{Cause: relay.LossLateJoin, Groups: []string{sub.Value.group}})
+		b.health.ReportLoss(s.sink, relay.Loss{Cause: relay.LossLateJoin, Groups: []string{sub.Value.group}})
 	}
 	if changes {
 		s.wake()
@@ -280,9 +280,9 @@ func (s *subscriber) openGap() *gap {
 // closeGap reports a gap, now that all its groups are subscribed again.
 func (s *subscriber) closeGap(g *gap) {
 	length := time.Since(g.from).Round(time.Millisecond)
-	s.layer.health.Missed(s.sink, relay.Loss{Cause: relay.LossInterrupted, Groups: g.groups})
-	s.layer.log.Warn("events may have been missed while the connection to redis was broken; pub/sub keeps nothing",
-		"host", s.layer.hosts.Route(s.host).Addr(), "groups", len(g.groups), "gap", length)
+	s.layer.health.ReportLoss(s.sink, relay.Loss{Cause: relay.LossInterrupted, Groups: g.groups})
+	s.layer.log.Warn("subscriptions interrupted", "host", s.layer.hosts.Route(s.host).Addr(), "count", len(g.groups),
+		"duration", length)
 	g.groups = nil
 }
 

@@ -45,7 +45,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts.Tell(log)
+	hosts.WarnIgnored(log)
 	b := &Broker{place: s, log: log, hosts: hosts}
 	b.settings.Store(settings)
 	b.health = redisnet.NewHealth(hosts.Size)
@@ -88,7 +88,7 @@ func (b *Broker) Apply(s Settings) error {
 	b.skipped.Forgive()
 	b.otherCapacity.Store(false)
 	if moved {
-		b.hosts.Tell(b.log)
+		b.hosts.WarnIgnored(b.log)
 		for _, r := range b.readers {
 			r.interrupt()
 		}
@@ -105,7 +105,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 			b.life.Go(func() { r.run(ctx) })
 		}
 		b.life.Go(func() {
-			redisnet.Watch(ctx, b.log, b.health.LastLoss, b.Health, "channel layer is not well; clients stay connected and what redis still holds is delivered when it is back")
+			redisnet.Watch(ctx, b.log, "events wait in redis, as far as it holds them", b.health.LastLoss, b.Health)
 		})
 		for host := range b.beats.hosts {
 			b.beats.start(ctx, host)

@@ -85,8 +85,9 @@ func (h *heartbeat) run(ctx context.Context, on *hostBeat) {
 		err := errors.Join(h.beat(ctx, on), h.watch(ctx, on))
 		var refused goredis.Error
 		if errors.As(err, &refused) && strings.HasPrefix(refused.Error(), "NOPERM") && !on.warned.Swap(true) {
-			h.broker.log.Warn("this node cannot be taken out of its groups should it die, nor can it do so for others; give the redis user access to edgerelay:*", "error", err)
-		} // all else, health tells
+			h.broker.log.Warn("dead-node cleanup disabled", "error", err,
+				"remedy", "give the redis user access to edgerelay:*")
+		} // Health reports every other error.
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -208,8 +209,8 @@ func (h *heartbeat) bury(ctx context.Context, on *hostBeat, receiver string) err
 	if unread > 0 {
 		h.broker.lost(relay.Loss{Cause: relay.LossDeadNode, Events: unread})
 	}
-	h.broker.log.Info("a node that has died was taken out of the channel layer",
-		"node", receiver, "groups", groups.Load(), "unread", unread, "took", time.Since(began).Round(time.Millisecond))
+	h.broker.log.Info("dead node removed from the channel layer", "node", receiver, "groups", groups.Load(),
+		"unread", unread, "duration", time.Since(began).Round(time.Millisecond))
 	return nil
 }
 

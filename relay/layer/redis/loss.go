@@ -9,7 +9,7 @@ import (
 )
 
 // lost makes a loss known. It does not block.
-func (b *Broker) lost(l relay.Loss) { b.health.Missed(b.sink, l) }
+func (b *Broker) lost(l relay.Loss) { b.health.ReportLoss(b.sink, l) }
 
 // lost makes a loss of messages known that the link's host keeps for this node.
 func (r *reader) lost(cause relay.LossCause) { r.broker.lost(r.loss(cause)) }

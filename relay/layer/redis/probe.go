@@ -56,7 +56,7 @@ func (r *reader) probe(conn *resp.Conn) error {
 		r.writes.rejected, err = false, nil
 		r.mailbox.happen(writesAccepted)
 	}
-	r.broker.health.Refuses(r.host, err)
+	r.broker.health.RejectsWrites(r.host, err)
 	r.answered(waiting)
 	return nil
 }

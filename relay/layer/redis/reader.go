@@ -88,7 +88,7 @@ func (r *reader) session(ctx context.Context) error {
 	if err := r.probe(conn); err != nil { // A replica is of no use; the host does not count as found.
 		return err
 	}
-	r.broker.health.Found(r.host)
+	r.broker.health.Connected(r.host)
 	r.foundMaster(nc)
 	r.broker.members.verifyHost(r.host) // Memberships may have vanished while no connection notified of it.
 	r.mailbox.happen(connected)

@@ -264,11 +264,11 @@ func (r *reconciler) note(t reconcile.Task[string], outcome reconcile.Outcome, e
 	}
 	switch {
 	case outcome == reconcile.Rejected && t.Action != reconcile.Remove && t.Entry.Wanted() && t.Entry.Fault() == nil:
-		b.log.Warn("a group cannot be joined", "group", t.Entry.Key, "key", r.key(t.Entry),
+		b.log.Warn("group cannot be joined", "group", t.Entry.Key, "key", r.key(t.Entry),
 			"host", r.addr(), "error", err,
 			"remedy", "delete the key, which is not a sorted set, or let the redis user use it")
 	case outcome == reconcile.Done && t.Action == reconcile.Examine:
-		b.log.Info("a group can be joined again", "group", t.Entry.Key, "host", r.addr())
+		b.log.Info("group can be joined again", "group", t.Entry.Key, "host", r.addr())
 	}
 }
 

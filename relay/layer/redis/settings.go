@@ -80,7 +80,7 @@ type inForce struct {
 // prepare checks the settings and makes them ready for use.
 func (s Settings) prepare() (*inForce, error) {
 	fail := func(err error) (*inForce, error) { return nil, fmt.Errorf("channel_layer redis: %w", err) }
-	if _, err := s.Options(); err != nil {
+	if err := s.Hosts.Validate(); err != nil {
 		return fail(err)
 	}
 	if s.Prefix == "" || s.Capacity <= 0 || s.Expiry < time.Second || s.GroupExpiry < time.Second {
