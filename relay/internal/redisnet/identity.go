@@ -11,7 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Scripts of a layer's identity: read it, read it or store a proposal, and store it.
+// Scripts that read a layer's identity, read it or store a proposal, and store it.
 const (
 	peekScript     = `return redis.call('GET',KEYS[1])`
 	identityScript = `local id=redis.call('GET',KEYS[1])
@@ -21,23 +21,23 @@ return id`
 )
 
 const (
-	// firstHostWait is how much longer the first host of a ring may take than another that knows the identity.
-	firstHostWait = 500 * time.Millisecond
-	// copyWait bounds the copying of an identity to another host.
-	copyWait = 5 * time.Second
+	// firstHostTimeout bounds the wait for the first host of a ring once another host has answered with the identity.
+	firstHostTimeout = 500 * time.Millisecond
+	// copyTimeout bounds the copying of an identity to another host.
+	copyTimeout = 5 * time.Second
 )
 
-// identity is the text that identifies a layer.
+// Identity is a random text that identifies a layer.
 // See docs/decisions/layers.md#why-is-the-layers-identity-copied-to-the-other-hosts
 type Identity struct {
 	Hosts  *Ring
 	Key    string
 	Before string                     // begins each script
-	Healed func(host int, key string) // is told of keys that held another type
+	Healed func(host int, key string) // called for a key that held another type and was deleted
 }
 
-// read returns what the first host of the ring has, which alone may store a new identity. The others have copies, one
-// of which does while the first host is away.
+// Read returns the identity on the first host of the ring, which alone may store a new one. The other hosts have copies,
+// which count while the first host is away.
 func (i *Identity) Read(ctx context.Context) (string, error) {
 	type answer struct {
 		host int
@@ -55,7 +55,7 @@ func (i *Identity) Read(ctx context.Context) (string, error) {
 			id, err := i.run(ctx, host, peekScript)
 			answers <- answer{host, id, err}
 			if right := <-settled; err == nil && right != "" && right != id {
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), copyWait)
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), copyTimeout)
 				defer cancel()
 				_, _ = i.run(ctx, host, copyScript, right) // or the next time
 			}
@@ -78,7 +78,7 @@ func (i *Identity) Read(ctx context.Context) (string, error) {
 			case a.host == 0:
 				failed = a.err
 			case a.err == nil && a.id != "" && known == "":
-				known, enough = a.id, time.After(firstHostWait)
+				known, enough = a.id, time.After(firstHostTimeout)
 			}
 			if known != "" && failed != nil {
 				return known, nil
@@ -90,10 +90,10 @@ func (i *Identity) Read(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", i.Key, failed)
 }
 
-// run runs a script on a host. A key that holds another type is deleted first.
+// run runs a script on a host. A key of another type is deleted first.
 func (i *Identity) run(ctx context.Context, host int, script string, args ...any) (string, error) {
 	id, err := i.runOnce(ctx, host, script, args...)
-	if !strings.Contains(fmt.Sprint(err), "WRONGTYPE") { // not at the beginning before Redis 7
+	if !strings.Contains(fmt.Sprint(err), "WRONGTYPE") { // Before Redis 7 it is not at the beginning.
 		return id, err
 	}
 	if _, err := i.runOnce(ctx, host, "return tostring(redis.call('DEL',KEYS[1]))"); err != nil {
@@ -111,6 +111,7 @@ func (i *Identity) runOnce(ctx context.Context, host int, script string, args ..
 	return id, err
 }
 
+// Set stores a string.
 func Set(ctx context.Context, client *goredis.Client, key, value string, lifetime time.Duration) error {
 	if err := client.Set(ctx, key, value, lifetime).Err(); err != nil {
 		return fmt.Errorf("storing %s: %w", key, err)

@@ -23,7 +23,7 @@ import (
 // Broker is one node's part in the layer. It implements [relay.Broker].
 // See docs/decisions/layers.md#why-does-redis-cluster-use-sharded-pubsub
 type Broker struct {
-	place    Settings // Addresses and Prefix; credentials are in settings
+	place    Settings // for Addresses and Prefix; credentials are in settings
 	settings atomic.Pointer[Settings]
 	log      *slog.Logger
 	client   *goredis.ClusterClient
@@ -62,7 +62,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	return b, nil
 }
 
-// Apply changes the credentials and details of TLS. They count for the connections made from now on.
+// Apply changes the credentials and the TLS configuration. They count for new connections.
 func (b *Broker) Apply(s Settings) error {
 	if err := s.Validate(); err != nil {
 		return err
@@ -124,7 +124,7 @@ func (b *Broker) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext(ctx, network, addr)
 }
 
-// masters are the addresses of the cluster's masters.
+// masters returns the addresses of the cluster's masters.
 func (b *Broker) masters(ctx context.Context) (map[string]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWait)
 	defer cancel()
@@ -139,8 +139,8 @@ func (b *Broker) masters(ctx context.Context) (map[string]bool, error) {
 	return list, err
 }
 
-// LayerID identifies the layer: nodes of the same cluster and prefix see the same events. It is a random text that the first node
-// stores in the cluster.
+// LayerID identifies the layer: nodes of the same cluster and prefix see the same events. It is a random text that the
+// first node stores in the cluster.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	key := "edgerelay:layer:" + b.place.Prefix
 	node, err := b.client.MasterForKey(ctx, key)
@@ -151,7 +151,7 @@ func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	if err == nil || !strings.HasPrefix(err.Error(), "WRONGTYPE") {
 		return id, err
 	}
-	if err := node.Del(ctx, key).Err(); err != nil { // it is ours: whatever it is, it is no identity
+	if err := node.Del(ctx, key).Err(); err != nil { // The key is the relay's own.
 		return "", fmt.Errorf("deleting %s: %w", key, err)
 	}
 	b.health.healed.Add(1)
@@ -160,7 +160,7 @@ func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	return b.identity(ctx, node, key)
 }
 
-// identity reads the identity from a node, and stores one if there is none.
+// identity reads the identity from a node, and stores a new one if there is none.
 func (b *Broker) identity(ctx context.Context, node *goredis.Client, key string) (string, error) {
 	if err := node.SetNX(ctx, key, rand.Text(), 0).Err(); err != nil {
 		b.client.ReloadState(ctx)

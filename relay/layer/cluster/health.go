@@ -13,27 +13,27 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// undecodableEvery is how often undecodable messages are worth a line in the log.
-const undecodableEvery = 10 * time.Minute
+// undecodableLogInterval is the time between log lines about undecodable messages.
+const undecodableLogInterval = 10 * time.Minute
 
-// health is what is counted. The plain fields are guarded by Broker.mu.
+// health has counters and losses to report. The plain fields are guarded by Broker.mu.
 type health struct {
 	ok         bool
 	since      time.Time
 	reconnects uint64
-	seen       map[string]bool // addresses that were connected to once
+	seen       map[string]bool // addresses that were connected before
 	gaps       uint64
 	gap        string        // the last one
-	back       []string      // groups that were interrupted and are not told of yet
-	longest    time.Duration // of these
-	late       []string      // groups that were joined after clients had been answered
+	back       []string      // groups whose interruption is over and not reported yet
+	longest    time.Duration // of these interruptions
+	late       []string      // groups that were joined after their clients had been answered
 	bad        atomic.Uint64
 	healed     atomic.Uint64
-	badTold    atomic.Int64 // when that was logged last, in Unix seconds
+	badLogged  atomic.Int64 // when an undecodable message was logged last, in Unix seconds
 }
 
-// found notes that a listener is connected. Nothing is wrong with its node.
-func (b *Broker) found(l *listener) {
+// connected notes that a listener is connected.
+func (b *Broker) connected(l *listener) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.troubles, l.addr)
@@ -46,17 +46,18 @@ func (b *Broker) found(l *listener) {
 	b.health.seen[l.addr] = true
 }
 
-// undecodable counts what is not a message of ours; they are worth a line in the log now and then.
+// undecodable counts a message of another program, and logs one now and then.
 func (b *Broker) undecodable(err error) {
 	n, now := b.health.bad.Add(1), time.Now().Unix()
-	last := b.health.badTold.Load()
-	if (last == 0 || now-last >= int64(undecodableEvery/time.Second)) && b.health.badTold.CompareAndSwap(last, now) {
+	last := b.health.badLogged.Load()
+	due := last == 0 || now-last >= int64(undecodableLogInterval/time.Second)
+	if due && b.health.badLogged.CompareAndSwap(last, now) {
 		b.log.Warn("undecodable message skipped", "error", err, "reason", "encoding", "count", n,
 			"remedy", "look for another program that publishes to channels with this prefix")
 	}
 }
 
-// trouble says in one line what is wrong, empty if nothing is. b.mu is held.
+// trouble describes in one line why the layer is unhealthy; empty if it is healthy. b.mu is held.
 func (b *Broker) trouble() string {
 	var wrong []string
 	if len(b.known) == 0 {
@@ -88,7 +89,7 @@ func (b *Broker) trouble() string {
 	return strings.Join(wrong, "; ")
 }
 
-// trouble says what is wrong with a node, empty if nothing is.
+// trouble describes why a node is unhealthy; empty if it is healthy.
 func (l *listener) trouble() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,7 +159,7 @@ func (b *Broker) reportGaps() {
 	}
 }
 
-// reportLoss makes a loss known: in the layer's health, and to the sink.
+// reportLoss reports a loss: in the layer's health, and to the sink.
 func (b *Broker) reportLoss(l relay.Loss) {
 	b.mu.Lock()
 	b.health.gaps++

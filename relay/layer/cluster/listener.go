@@ -18,19 +18,19 @@ import (
 )
 
 const (
-	// probeInterval is how often each master is asked how it is.
+	// probeInterval is the time between questions to each master for its state.
 	probeInterval = 500 * time.Millisecond
-	// answerWait is how long it may take to answer before it counts as not well.
+	// answerWait is how long a master may take to answer before it is unhealthy.
 	answerWait = time.Second
 )
 
 var (
-	errNoMaster = errors.New("it is no longer a master of the cluster")
+	errNoMaster = errors.New("the node is no longer a master of the cluster")
 	errTimedOut = fmt.Errorf("no answer for %v", replyWait)
 )
 
-// listener is a connection to one master, on which its groups are subscribed to. It ends when the connection breaks: its groups then go
-// to whoever is their master.
+// listener is a connection to one master with the subscriptions to its groups. It ends when the connection breaks; then
+// its groups go to the listeners of their masters.
 // See docs/decisions/layers.md#why-do-cluster-subscriptions-have-connections-of-their-own
 type listener struct {
 	broker *Broker
@@ -41,13 +41,12 @@ type listener struct {
 	conn   *resp.Conn
 	queue  []command     // not sent yet
 	sent   []command     // not answered yet
-	signal chan struct{} // there is something in queue, or ended is set
+	signal chan struct{} // queue is not empty, or ended is set
 	ended  error
 	up     bool
-	asked  time.Time // of the oldest probe without an answer
+	asked  time.Time // when the oldest unanswered command was sent
 	state  string    // of the cluster, as the node sees it
-
-	busy bool // events are being handed over, which may take its time; answers are not read meanwhile
+	busy   bool      // the sink takes events, and replies are not read meanwhile
 
 	events []relay.Event // of the reading goroutine
 }
@@ -69,7 +68,7 @@ type command struct {
 // group returns the name of the command's group.
 func (c command) group() string { return c.task.Entry.Key }
 
-// listen returns the listener at an address; it begins to connect if there was none. b.mu is held.
+// listen returns the listener of an address; a new one connects. b.mu is held.
 func (b *Broker) listen(addr string) *listener {
 	if l := b.listeners[addr]; l != nil {
 		return l
@@ -83,7 +82,7 @@ func (b *Broker) listen(addr string) *listener {
 	return l
 }
 
-// lost takes back a listener's groups.
+// lost removes a listener that has ended.
 func (b *Broker) lost(l *listener, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -100,7 +99,7 @@ func (b *Broker) lost(l *listener, err error) {
 	b.wake()
 }
 
-// send has a command sent when the connection stands.
+// send queues a command. It is sent once the listener is connected.
 func (l *listener) send(c command) {
 	l.mu.Lock()
 	l.queue = append(l.queue, c)
@@ -108,7 +107,7 @@ func (l *listener) send(c command) {
 	l.poke()
 }
 
-// end closes the connection.
+// end ends the listener.
 func (l *listener) end(why error) {
 	l.mu.Lock()
 	if l.ended == nil {
@@ -142,7 +141,7 @@ func (l *listener) run(ctx context.Context) error {
 	l.mu.Lock()
 	l.conn, l.up = conn, true
 	l.mu.Unlock()
-	l.broker.found(l)
+	l.broker.connected(l)
 
 	read := make(chan error, 1)
 	go func() { read <- l.read(conn) }()
@@ -235,7 +234,7 @@ func (l *listener) sendQueue(conn *resp.Conn) error {
 	return conn.Send(replyWait, commands...)
 }
 
-// read takes replies and pushed messages until the connection breaks.
+// read receives replies and pushed messages until the connection breaks.
 func (l *listener) read(conn *resp.Conn) error {
 	for {
 		reply, err := conn.Reply()
@@ -261,7 +260,7 @@ func (l *listener) read(conn *resp.Conn) error {
 	}
 }
 
-// answered takes the oldest command off the list of those sent if it is of a kind, and for a group if one is named.
+// answered returns the oldest command that was sent, if it is of a kind, and unless it is a probe, for the group.
 func (l *listener) answered(k kind, name string) (command, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -279,7 +278,7 @@ func (l *listener) answered(k kind, name string) (command, bool) {
 	return c, true
 }
 
-// refused takes the refusal of the oldest command.
+// refused takes the rejection of the oldest command. It returns an error that ends the connection.
 func (l *listener) refused(why resp.Error) error {
 	l.mu.Lock()
 	if len(l.sent) == 0 {
@@ -306,7 +305,7 @@ func (l *listener) refused(why resp.Error) error {
 	return nil
 }
 
-// pushed takes what the node sends of its own accord, and the answers to subscriptions.
+// pushed receives messages and the answers to subscriptions.
 func (l *listener) pushed(what string, args [][]byte) {
 	b := l.broker
 	switch {
@@ -366,7 +365,7 @@ func (l *listener) message(channel, raw []byte) {
 	l.flush(true)
 }
 
-// setBusy notes that events begin to be handed over, or that they are.
+// setBusy notes whether the sink is taking events.
 func (l *listener) setBusy(busy bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -375,10 +374,12 @@ func (l *listener) setBusy(busy bool) {
 	}
 }
 
-// flush hands events over; a few wait for those that have come behind them.
+// deliverMax is the maximum number of events that are handed over at once.
+const deliverMax = 512
+
+// flush hands events to the sink. With more, it waits for messages that have arrived behind them.
 func (l *listener) flush(more bool) {
-	const most = 512
-	if len(l.events) == 0 || more && len(l.events) < most && l.conn.Complete() {
+	if len(l.events) == 0 || more && len(l.events) < deliverMax && l.conn.Complete() {
 		return
 	}
 	l.setBusy(true)

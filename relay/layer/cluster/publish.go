@@ -13,7 +13,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// A message is a byte that tells its form, the time of sending in microseconds since 1970 (eight bytes, big endian), and the text.
+// A message consists of a byte for its form, the time of sending in microseconds since 1970 (eight bytes, big endian),
+// and the text.
 const (
 	formText   = 1
 	headerSize = 1 + 8
@@ -28,7 +29,7 @@ func encode(now time.Time, text []byte) []byte {
 	return append(b, text...)
 }
 
-// decode returns the text as a part of raw.
+// decode returns the text, which is a part of raw, and the time of sending.
 func decode(raw []byte) (text []byte, sent time.Time, err error) {
 	if len(raw) <= headerSize || raw[0] != formText {
 		return nil, time.Time{}, errForm
@@ -37,17 +38,17 @@ func decode(raw []byte) (text []byte, sent time.Time, err error) {
 }
 
 const (
-	// publishWait bounds a Publish whose context has no end.
-	publishWait = 5 * time.Second
-	// publishRetry is the pause before what was not executed is sent again.
-	publishRetry = 25 * time.Millisecond
+	// publishTimeout bounds a Publish whose context has no deadline.
+	publishTimeout = 5 * time.Second
+	// publishRetryPause is the pause before a command that was not executed is sent again.
+	publishRetryPause = 25 * time.Millisecond
 )
 
-// channel is the pub/sub channel of a group.
+// channel returns the pub/sub channel of a group.
 func (b *Broker) channel(group string) string { return b.place.Prefix + ":" + group }
 
-// Publish implements [relay.Broker]. What certainly did not happen, as where a slot has moved, is tried again until ctx ends, five
-// seconds at most; what may have happened is not.
+// Publish implements [relay.Broker]. It retries a command that was certainly not executed, such as after a slot has
+// moved, until ctx ends and for five seconds at most. A command that may have been executed is not retried.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
@@ -55,7 +56,7 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	if !utf8.Valid(text) || len(text) == 0 {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is empty or not UTF-8", group)
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	message := encode(time.Now(), text)
 	for {
@@ -68,7 +69,7 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 		}
 		b.client.ReloadState(ctx)
 		select {
-		case <-time.After(publishRetry):
+		case <-time.After(publishRetryPause):
 		case <-ctx.Done():
 			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
 		}
@@ -83,12 +84,12 @@ func (b *Broker) send(ctx context.Context, channel string, message []byte) (int6
 	return node.SPublish(ctx, channel, message).Result()
 }
 
-// errNoNode is why it is not known where to send something.
+// errNoNode is why the node of a slot is unknown.
 type errNoNode struct{ error }
 
 func (e errNoNode) Unwrap() error { return e.error }
 
-// notExecuted tells whether a command has certainly not been executed and may be tried again.
+// notExecuted reports whether a command was certainly not executed, so that it can be sent again.
 func notExecuted(err error) bool {
 	var dial *net.OpError
 	if errors.As(err, new(errNoNode)) || errors.As(err, &dial) && dial.Op == "dial" {

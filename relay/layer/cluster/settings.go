@@ -1,6 +1,7 @@
-// Package sharded is a channel layer of our own on Redis Cluster or Valkey, for sites without Python emitters: each group is a channel
-// of sharded pub/sub (Redis 7), so that the load spreads over all masters. A node listens once to each group, whatever the number of
-// its clients. Nothing is kept in Redis: events sent while a subscription is interrupted are lost, and that it was is made known.
+// Package cluster is a channel layer on Redis Cluster or Valkey, for sites without Python emitters. Each group is a
+// channel of sharded pub/sub (Redis 7), so the load spreads over all masters. A node subscribes to each group once,
+// however many clients it has. Redis keeps no events: those that are published while a subscription is interrupted are
+// lost, and the layer reports the loss.
 package cluster
 
 import (
@@ -15,43 +16,44 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Settings of the layer. They must be the same on every node, but for credentials.
+// Settings are the settings of the layer. Every node needs the same ones, except for credentials.
 type Settings struct {
-	// Addresses are some nodes of the cluster, host:port; the others are found by them.
+	// Addresses are some nodes of the cluster, host:port. They name the other nodes.
 	Addresses []string
 	// Prefix begins every channel name.
 	Prefix string
-	// Username and Password are those of all nodes; both may be empty.
+	// Username and Password are valid on all nodes. Both may be empty.
 	Username, Password string
-	// TLS returns the configuration of encrypted connections, anew for each; nil is a function for none.
+	// TLS returns the configuration of a connection. It is called for each connection; nil: no TLS.
 	TLS func() (*tls.Config, error)
 }
 
-// DefaultSettings are those of a node on the local host.
+// DefaultSettings returns settings for a cluster node on this machine.
 func DefaultSettings() Settings {
 	return Settings{Addresses: []string{"127.0.0.1:6379"}, Prefix: "edgerelay"}
 }
 
-// Place identifies what cannot change under an open Broker.
+// Place identifies the settings that cannot change under an open Broker. It holds no secrets.
 func (s Settings) Place() string {
 	return fmt.Sprintf("redis_cluster %q %q %t", s.Addresses, s.Prefix, s.TLS != nil)
 }
 
-// Validate says what is wrong with the settings, if anything.
+// Validate returns an error if the settings cannot be used.
 func (s Settings) Validate() error {
 	if len(s.Addresses) == 0 {
 		return errors.New("channel_layer redis_cluster: no address; write: address 10.0.0.1:6379 10.0.0.2:6379")
 	}
 	for _, a := range s.Addresses {
 		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" || strings.Contains(a, "/") {
-			return fmt.Errorf("channel_layer redis_cluster: the address %q is not host:port; write it like 10.0.0.1:6379", a)
+			return fmt.Errorf("channel_layer redis_cluster: address %q; write host:port, such as 10.0.0.1:6379", a)
 		}
 	}
 	switch {
 	case s.Prefix == "" || strings.ContainsAny(s.Prefix, " \r\n"):
-		return errors.New("channel_layer redis_cluster: prefix must not be empty and has no spaces")
+		return errors.New("channel_layer redis_cluster: prefix is empty or has spaces")
 	case strings.ContainsAny(s.Prefix, "{}"):
-		return errors.New("channel_layer redis_cluster: braces in the prefix would put all groups on one node of the cluster; leave them out")
+		return errors.New("channel_layer redis_cluster: braces in the prefix would put all groups on one node; " +
+			"remove them")
 	case s.Username != "" && s.Password == "":
 		return errors.New("channel_layer redis_cluster: a username needs a password")
 	}
@@ -63,13 +65,13 @@ const (
 	replyWait = 5 * time.Second
 )
 
-// client is what publishes, and knows which node has which slot.
+// newClient returns the client that publishes and that knows the nodes of the slots.
 func (b *Broker) newClient() *goredis.ClusterClient {
 	return goredis.NewClusterClient(&goredis.ClusterOptions{
 		Addrs:                    b.place.Addresses,
 		Dialer:                   b.dial,
 		CredentialsProvider:      b.credentials,
-		MaxRetries:               -1, // what is sent again blindly can arrive twice
+		MaxRetries:               -1, // An event that is sent again can arrive twice.
 		MaxRedirects:             -1,
 		DialerRetries:            1,
 		DialTimeout:              dialWait,
@@ -81,7 +83,7 @@ func (b *Broker) newClient() *goredis.ClusterClient {
 	})
 }
 
-// credentials are those in force.
+// credentials returns the current credentials.
 func (b *Broker) credentials() (username, password string) {
 	s := b.settings.Load()
 	return s.Username, s.Password

@@ -1,5 +1,5 @@
-// Package memory is a channel layer inside one process: for a single node without Redis, and the twin
-// of package redis in tests. Several nodes of one process can share a [Layer].
+// Package memory is a channel layer inside one process, for a single node without Redis and for tests. Several nodes of
+// one process can share a [Layer].
 package memory
 
 import (
@@ -28,7 +28,7 @@ type Broker struct {
 	since time.Time
 	left  bool // guarded by layer.mu
 
-	// order keeps events of concurrent publishers in one order for the sink.
+	// order serializes the deliveries of concurrent publishers, and guards the fields below.
 	order  sync.Mutex
 	sink   relay.Sink
 	closed bool
@@ -36,7 +36,7 @@ type Broker struct {
 
 var _ relay.Broker = (*Broker)(nil)
 
-// Broker returns a new node's view.
+// Broker returns the view of a new node.
 func (l *Layer) Broker() *Broker { return &Broker{layer: l, since: time.Now()} }
 
 // Start implements [relay.Broker].
@@ -80,7 +80,7 @@ func (b *Broker) Leave(groups ...string) {
 	}
 }
 
-// Publish implements [relay.Broker]: it returns when every member's sink has taken the event.
+// Publish implements [relay.Broker]. It returns once every member's sink has taken the event.
 func (b *Broker) Publish(_ context.Context, group string, text []byte) (relay.Receipt, error) {
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
@@ -105,10 +105,10 @@ func (b *Broker) deliver(ev relay.Event) {
 	}
 }
 
-// LayerID identifies the layer: nodes of the same one see the same events.
+// LayerID identifies the layer: nodes with the same ID see the same events.
 func (b *Broker) LayerID(context.Context) (string, error) { return "memory-" + b.layer.id, nil }
 
-// Health implements [relay.Broker]: the layer is always well.
+// Health implements [relay.Broker]. The layer is always healthy.
 func (b *Broker) Health() relay.Health {
 	return relay.Health{OK: true, Detail: "memory channel layer", Since: b.since}
 }

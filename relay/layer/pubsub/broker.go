@@ -19,35 +19,35 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// Settings are those of channels_redis's RedisPubSubChannelLayer, under its names. They must be the same at every emitter.
+// Settings are the settings of RedisPubSubChannelLayer, under its names. Every emitter needs the same ones.
 type Settings struct {
-	// Hosts are the hosts of the ring. Their database numbers mean nothing to Redis's pub/sub.
+	// Hosts are the hosts of the ring. Pub/sub ignores their database numbers.
 	redisnet.Hosts
-	// Prefix begins the name of every pub/sub channel; "asgi" unless the emitters say otherwise.
+	// Prefix begins the name of every pub/sub channel. The default of emitters is "asgi".
 	Prefix string
 	// Serializer is "msgpack" or "json".
 	Serializer string
-	// EncryptionKeys, if any, encrypt messages: the first does, each decrypts.
+	// EncryptionKeys encrypt messages with the first key and decrypt with every key. Empty: no encryption.
 	EncryptionKeys []string
 }
 
-// DefaultSettings are channels_redis's defaults, on the local host.
+// DefaultSettings returns the defaults of channels_redis, for a Redis on this machine.
 func DefaultSettings() Settings {
 	return Settings{Hosts: redisnet.Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}}, Prefix: "asgi", Serializer: "msgpack"}
 }
 
-// Place identifies what cannot change under an open Broker, with settings.
+// Place identifies the settings that cannot change under an open Broker. It holds no secrets.
 func (s Settings) Place() string {
 	return fmt.Sprintf("redis_pubsub %s%q %s", s.Hosts.Place(), s.Prefix, s.Serializer)
 }
 
-// Validate says what is wrong with the settings, if anything.
+// Validate returns an error if the settings cannot be used.
 func (s Settings) Validate() error {
 	_, err := s.prepare()
 	return err
 }
 
-// inForce are settings made ready for use.
+// inForce is the current settings, ready for use.
 type inForce struct {
 	Settings
 	codec asgi.Codec
@@ -104,8 +104,8 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	return b, nil
 }
 
-// Apply changes the settings that can change while the Broker runs: all but what makes up its Place. New addresses, credentials and
-// timeouts mean new connections, and thereby a short gap.
+// Apply changes the settings of an open Broker. They must have the same Place. New addresses, credentials and timeouts
+// mean new connections, and so a short gap.
 func (b *Broker) Apply(s Settings) error {
 	settings, err := s.prepare()
 	if err != nil {
@@ -183,8 +183,8 @@ func (b *Broker) Leave(groups ...string) {
 	}
 }
 
-// Publish implements [relay.Broker], as RedisPubSubChannelLayer.group_send does. Members are the nodes and Python processes that
-// Redis has handed the event to.
+// Publish implements [relay.Broker], as RedisPubSubChannelLayer.group_send does. Members counts the nodes and Python
+// processes to which Redis has sent the event.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
@@ -211,7 +211,7 @@ func (b *Broker) Health() relay.Health {
 	return state
 }
 
-// trouble says how many groups are not subscribed although the hosts are well.
+// trouble describes groups that are not subscribed although the hosts are healthy; empty if there is none.
 func (b *Broker) trouble() string {
 	waiting := 0
 	for _, l := range b.links {
@@ -271,21 +271,22 @@ func waitAll(ctx context.Context, channels []<-chan struct{}) error {
 	return nil
 }
 
-// LayerID identifies the channel layer, as [Broker.LayerID] does: pub/sub is one for all databases of a Redis, so the text is in the first.
+// LayerID identifies the channel layer: nodes that see the same events get the same ID. Pub/sub spans the databases of a
+// Redis, so the ID is kept in database 0.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	return (&redisnet.Identity{
 		Hosts: b.hosts, Key: "edgerelay:pubsub:" + b.place.Prefix, Before: "redis.call('SELECT',0)\n", Healed: b.healed,
 	}).Read(ctx)
 }
 
-// Set stores a string beside the channel layer, as Python's Redis client does.
+// Set stores a string beside the channel layer, like Python's Redis client.
 func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
 	return redisnet.Set(ctx, b.hosts.Client(0), key, value, lifetime)
 }
 
 var _ relay.Broker = (*Broker)(nil)
 
-// IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
+// IgnoredTypes returns the types of the messages to this node's groups that the relay does not deliver.
 func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }
 
 func (b *Broker) healed(host int, key string) { b.health.Heal(b.log, b.hosts.Route(host), key) }

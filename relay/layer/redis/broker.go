@@ -18,7 +18,7 @@ import (
 
 // Broker is one node's part in a Redis channel layer. It implements [relay.Broker].
 type Broker struct {
-	place    Settings // what makes up its Place, such as Prefix; the rest is in settings
+	place    Settings // for the settings in its Place, such as Prefix; the others are in settings
 	settings atomic.Pointer[inForce]
 	log      *slog.Logger
 
@@ -28,14 +28,14 @@ type Broker struct {
 	beats   *heartbeat
 	health  *redisnet.Health
 	skipped asgi.Skipped
-	peak    atomic.Int64 // most messages that waited at once
+	peak    atomic.Int64 // the most messages that were ever taken at once
 	sink    relay.Sink   // set by Start
-	// otherCapacity is set once it was logged that emitters have another.
+	// otherCapacity: it was logged that emitters have another capacity.
 	otherCapacity atomic.Bool
 	life          redisnet.Lifecycle
 }
 
-// New returns a Broker with channel names of its own. It connects when it is started.
+// New returns a Broker with new channel names. It connects when it is started.
 func New(s Settings, log *slog.Logger) (*Broker, error) {
 	settings, err := s.prepare()
 	if err != nil {
@@ -57,9 +57,9 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	return b, nil
 }
 
-// newReceiver returns a new channel name, up to and including '!', whose messages a host of the ring keeps. This node
-// has one for each host, and is a member of a group by the name that belongs to the group's own host: an event then
-// passes through one host only, and a host that hangs concerns its own groups only.
+// newReceiver returns a new channel name, up to and including '!', whose messages one host of the ring keeps. This node
+// has a name for each host, and joins a group with the name of the group's host. So an event passes through one host,
+// and a host that hangs affects only its own groups.
 func newReceiver(hosts *redisnet.Ring, host int) string {
 	for {
 		var id [16]byte
@@ -70,8 +70,8 @@ func newReceiver(hosts *redisnet.Ring, host int) string {
 	}
 }
 
-// Apply changes the settings that can change while the Broker runs: all but what makes up its Place. New keys count from the next
-// message on; new addresses, credentials and timeouts mean new connections.
+// Apply changes the settings of an open Broker. They must have the same Place. New keys count from the next message;
+// new addresses, credentials and timeouts mean new connections.
 func (b *Broker) Apply(s Settings) error {
 	settings, err := s.prepare()
 	if err != nil {
@@ -93,7 +93,7 @@ func (b *Broker) Apply(s Settings) error {
 			r.interrupt()
 		}
 	}
-	b.members.rewriteAll() // group_expiry may have changed
+	b.members.rewriteAll() // GroupExpiry may have changed.
 	return nil
 }
 
@@ -159,7 +159,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	return nil
 }
 
-// eachHost calls fn for every host at once, so that no host waits for another, and joins the errors.
+// eachHost calls fn for every host at once, so that no host waits for another. It joins the errors.
 func (b *Broker) eachHost(fn func(host int) error) error {
 	if b.hosts.Size == 1 {
 		return fn(0)
@@ -177,7 +177,7 @@ func (b *Broker) eachHost(fn func(host int) error) error {
 	return errors.Join(errs...)
 }
 
-// leaveHost leaves the groups of one host, hands over the messages there, and takes this node's keys away.
+// leaveHost leaves the groups of a host, delivers the messages there, and deletes this node's keys.
 func (b *Broker) leaveHost(ctx context.Context, host int) error {
 	r := b.readers[host]
 	if err := b.members.hosts[host].leaveAll(ctx); err != nil {
@@ -192,23 +192,23 @@ func (b *Broker) leaveHost(ctx context.Context, host int) error {
 	return b.beats.leave(ctx, host)
 }
 
-// LayerID identifies the channel layer: nodes that see the same events get the same answer, whatever URL they use. It
-// is a random text that the first node stores in Redis, outside the prefix, for Django deletes all that is under it.
+// LayerID identifies the channel layer: nodes that see the same events get the same ID, whatever URL they use. It is a
+// random text that the first node stores in Redis, outside the prefix, under which Django deletes all keys.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	return (&redisnet.Identity{
 		Hosts: b.hosts, Key: "edgerelay:layer:" + b.place.Prefix, Healed: b.healed,
 	}).Read(ctx)
 }
 
-// Set stores a string outside the channel layer, as Python's Redis client does.
+// Set stores a string beside the channel layer, like Python's Redis client.
 func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Duration) error {
 	return redisnet.Set(ctx, b.hosts.Client(0), key, value, lifetime)
 }
 
-// Peak is the most messages that ever waited for this node at once.
+// Peak returns the most messages that ever waited for this node at once.
 func (b *Broker) Peak() int { return int(b.peak.Load()) }
 
-// IgnoredTypes are the types of messages that came for this node's groups and are none of the relay's business.
+// IgnoredTypes returns the types of the messages to this node's groups that the relay does not deliver.
 func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }
 
 // Health implements [relay.Broker].

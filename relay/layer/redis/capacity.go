@@ -8,7 +8,8 @@ import (
 
 // ChannelCapacity is an entry of channels_redis's channel_capacity.
 type ChannelCapacity struct {
-	// Pattern is a glob over the whole channel name (*, ?, [abc], [!abc]) or, with Regexp, a regular expression that matches from its beginning.
+	// Pattern is a glob over the whole channel name (*, ?, [abc], [!abc]) or, with Regexp, a regular expression that
+	// matches from the beginning.
 	Pattern  string
 	Regexp   bool
 	Capacity int
@@ -39,7 +40,7 @@ func compileCapacities(list []ChannelCapacity) ([]capacityOf, error) {
 	return compiled, nil
 }
 
-// capacity is how many messages may wait for the receiver of channel.
+// capacity returns how many messages the mailbox of a channel may hold.
 func (s *inForce) capacity(channel string) int {
 	for _, c := range s.capacities {
 		if c.match.MatchString(channel) {
@@ -49,7 +50,7 @@ func (s *inForce) capacity(channel string) int {
 	return s.Capacity
 }
 
-// globExpression makes a regular expression of a glob, as Python's fnmatch reads it.
+// globExpression returns the regular expression of a glob, as Python's fnmatch reads it.
 func globExpression(glob string) string {
 	var b strings.Builder
 	b.WriteString(`(?s)\A`)
@@ -71,14 +72,15 @@ func globExpression(glob string) string {
 	return b.String()
 }
 
-// globSet makes a character class of the set that glob begins with, and returns its length in glob. A bracket that is never closed stands for itself.
+// globSet returns the character class of the set at the beginning of glob, and its length in glob. A bracket that is
+// never closed stands for itself.
 func globSet(glob string) (set string, length int) {
 	from := 1
 	if strings.HasPrefix(glob[from:], "!") {
 		from++
 	}
 	to := from
-	if strings.HasPrefix(glob[to:], "]") { // the first is a member
+	if strings.HasPrefix(glob[to:], "]") { // As the first character it is a member.
 		to++
 	}
 	end := strings.IndexByte(glob[to:], ']')

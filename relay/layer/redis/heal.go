@@ -4,7 +4,7 @@ import (
 	"context"
 )
 
-// heal deletes a key of this node, or of all relays, that holds something that a relay never puts there.
+// heal deletes a key of the relay's own that holds another type.
 func (b *Broker) heal(ctx context.Context, host int, key string) error {
 	if err := b.hosts.Client(host).Del(ctx, key).Err(); err != nil {
 		return err
@@ -13,5 +13,5 @@ func (b *Broker) heal(ctx context.Context, host int, key string) error {
 	return nil
 }
 
-// healed makes known that heal was needed.
+// healed counts and logs that a key was deleted.
 func (b *Broker) healed(host int, key string) { b.health.Heal(b.log, b.hosts.Route(host), key) }

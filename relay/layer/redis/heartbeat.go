@@ -14,24 +14,24 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// How nodes that died leave the channel layer. Memberships last for years at AWX's setting, and emitters fill a dead
-// member's channel key until it is full, so nodes watch over each other: on each host, each one keeps a key of short
-// life, and its name there in a set. Whose key has gone, and stays away, is taken out of all groups by one of the
-// others, or by its own successor. Whoever never had a key, such as Daphne or any other member of Python's, is never
-// touched. Both keys are outside the prefix, under which Django deletes everything. Their lives are Redis's matter
-// and the wait is by monotonic clocks, so that no step of a wall clock makes a node look dead.
+// Dead nodes have to be removed from their groups: with AWX's settings a membership lasts for years, and emitters fill a
+// dead member's channel key until it is full. So nodes watch each other. On each host, a node keeps a key that expires
+// soon, its beat, and its name in a set, the roster. If a beat stays missing, another node, such as the dead one's
+// successor, removes it. Members without an entry in the roster, such as Daphne and every other Python process,
+// are never touched. The keys are outside the prefix, under which Django deletes all keys. Redis expires the beat, and
+// the wait uses a monotonic clock, so a step of a wall clock makes no node look dead.
 
 // beatTimes are the periods of the heartbeat.
 type beatTimes struct {
-	every   time.Duration // between beats, and between looks at the others
-	lasts   time.Duration // the life of a beat
-	missing time.Duration // how long none must have been seen before a node counts as dead
+	every   time.Duration // between beats, and between checks of other nodes
+	lasts   time.Duration // until a beat expires
+	missing time.Duration // from the first missing beat until a node is dead
 }
 
-// usualBeat makes a node count as dead 45 to 65 seconds after its end: not much sooner than its messages would expire.
+// usualBeat makes a node dead 45 to 65 seconds after its end, not much sooner than its messages expire.
 var usualBeat = beatTimes{every: 10 * time.Second, lasts: 35 * time.Second, missing: 15 * time.Second}
 
-// heartbeat keeps this node's beats, and watches those of the others. Each host has its own goroutine.
+// heartbeat keeps this node's beats and watches the other nodes. Each host has a goroutine.
 // See docs/decisions/layers.md#why-do-living-nodes-remove-dead-nodes
 type heartbeat struct {
 	broker *Broker
@@ -42,8 +42,8 @@ type heartbeat struct {
 // hostBeat is the heartbeat on one host.
 type hostBeat struct {
 	host    int
-	missed  map[string]time.Time // by receiver: when its beat was first found missing; of the running goroutine
-	warned  atomic.Bool          // there is no access to its keys
+	missed  map[string]time.Time // by receiver: when its beat was first missing; of the host's goroutine
+	warned  atomic.Bool          // the user may not use the keys
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
@@ -56,18 +56,18 @@ func newHeartbeat(b *Broker) *heartbeat {
 	return h
 }
 
-// ownReceiver is what the receiver of one of our nodes looks like.
+// ownReceiver matches the receivers of relays.
 var ownReceiver = regexp.MustCompile(`^specific\.[0-9a-f]{32}!$`)
 
-// rosterKey is the set of the nodes that have their channel keys on a host.
+// rosterKey is the set of the relays with channel keys on a host.
 func (h *heartbeat) rosterKey() string { return "edgerelay:nodes:" + h.broker.place.Prefix }
 
-// beatKey lives while a node does.
+// beatKey exists while a node runs.
 func (h *heartbeat) beatKey(receiver string) string {
 	return "edgerelay:node:" + h.broker.place.Prefix + ":" + receiver
 }
 
-// start begins to beat on a host, until ctx ends or the host is left.
+// start beats on a host until ctx ends or leave is called.
 func (h *heartbeat) start(ctx context.Context, host int) {
 	on := h.hosts[host]
 	ctx, on.stop = context.WithCancel(ctx)
@@ -117,7 +117,7 @@ func (h *heartbeat) beatOnce(ctx context.Context, on *hostBeat) error {
 	return err
 }
 
-// leave takes this node's beat on a host away.
+// leave deletes this node's beat on a host.
 func (h *heartbeat) leave(ctx context.Context, host int) error {
 	on := h.hosts[host]
 	on.stop()
@@ -137,7 +137,7 @@ func (h *heartbeat) leave(ctx context.Context, host int) error {
 	return err
 }
 
-// watch looks for the beats of all nodes on a host, and buries the dead.
+// watch checks the beats of all nodes on a host, and removes the dead ones.
 func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
 	c := h.broker.hosts.Client(on.host)
 	roster, err := c.SMembers(ctx, h.rosterKey()).Result()
@@ -169,15 +169,15 @@ func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
 		case !missing:
 			on.missed[receiver] = time.Now()
 		case time.Since(since) >= h.times.missing:
-			// An error, such as of another host, does not keep the rest from being removed.
-			err = errors.Join(err, h.bury(ctx, on, receiver))
+			// An error, such as of another host, must not stop the removal of other nodes.
+			err = errors.Join(err, h.removeDeadNode(ctx, on, receiver))
 		}
 	}
 	return err
 }
 
-// bury takes a dead node out of the channel layer, unless another node is about it.
-func (h *heartbeat) bury(ctx context.Context, on *hostBeat, receiver string) error {
+// removeDeadNode removes a node from the channel layer, unless another node has claimed it.
+func (h *heartbeat) removeDeadNode(ctx context.Context, on *hostBeat, receiver string) error {
 	c := h.broker.hosts.Client(on.host)
 	claim := "edgerelay:bury:" + h.broker.place.Prefix + ":" + receiver
 	ours, err := h.claim(ctx, on.host, claim)
@@ -186,7 +186,7 @@ func (h *heartbeat) bury(ctx context.Context, on *hostBeat, receiver string) err
 	}
 	began := time.Now()
 	var groups atomic.Int64
-	err = h.broker.eachHost(func(host int) error { // nodes of earlier versions have groups on all of them by one name
+	err = h.broker.eachHost(func(host int) error { // Nodes of earlier versions have one name on all hosts.
 		n, err := h.expel(ctx, h.broker.hosts.Client(host), receiver)
 		groups.Add(int64(n))
 		return err
@@ -214,7 +214,7 @@ func (h *heartbeat) bury(ctx context.Context, on *hostBeat, receiver string) err
 	return nil
 }
 
-// countMessages is how many messages are in keys. One of another type holds none.
+// countMessages returns the number of messages in keys. A key of another type has none.
 func countMessages(ctx context.Context, c *goredis.Client, keys []string) (n int, err error) {
 	pipe := c.Pipeline()
 	counts := make([]*goredis.IntCmd, len(keys))
@@ -230,7 +230,7 @@ func countMessages(ctx context.Context, c *goredis.Client, keys []string) (n int
 	return n, nil
 }
 
-// claim takes a key that names who buries a node, for a while. One that never expires is not ours.
+// claim takes the right to remove a dead node, for a while. A claim that never expires is not a relay's.
 func (h *heartbeat) claim(ctx context.Context, host int, key string) (ours bool, err error) {
 	c := h.broker.hosts.Client(host)
 	ours, err = c.SetNX(ctx, key, h.broker.readers[host].receiver, h.times.lasts).Result()
@@ -238,13 +238,13 @@ func (h *heartbeat) claim(ctx context.Context, host int, key string) (ours bool,
 		return ours, err
 	}
 	left, err := c.PTTL(ctx, key).Result()
-	if err != nil || left != -1 { // go-redis's way to say that there is no expiry
+	if err != nil || left != -1 { // -1: no expiry
 		return false, err
 	}
 	return false, h.broker.heal(ctx, host, key)
 }
 
-// expel takes all channels of a receiver out of the groups that a host keeps. Its own channel names say which they are.
+// expel removes all channels of a receiver from the groups on a host. Their names begin with the receiver.
 func (h *heartbeat) expel(ctx context.Context, c *goredis.Client, receiver string) (groups int, err error) {
 	pattern := globEscape(groupKey(h.broker.place.Prefix, "")) + "*"
 	for cursor := uint64(0); ; {
@@ -260,7 +260,7 @@ func (h *heartbeat) expel(ctx context.Context, c *goredis.Client, receiver strin
 	}
 }
 
-// expelFrom is expel for some groups.
+// expelFrom removes all channels of a receiver from some groups.
 func expelFrom(ctx context.Context, c *goredis.Client, keys []string, receiver string) (groups int, err error) {
 	cursors := make(map[string]uint64, len(keys))
 	for _, k := range keys {
@@ -271,7 +271,7 @@ func expelFrom(ctx context.Context, c *goredis.Client, keys []string, receiver s
 		for k, cursor := range cursors {
 			scans[k] = look.ZScan(ctx, k, cursor, receiver+"*", 1000)
 		}
-		if _, err := look.Exec(ctx); err != nil && !redisnet.IsReply(err) { // a key of another type is no group
+		if _, err := look.Exec(ctx); err != nil && !redisnet.IsReply(err) { // A key of another type is no group.
 			return groups, err
 		}
 		remove, any := c.Pipeline(), false
@@ -295,7 +295,7 @@ func expelFrom(ctx context.Context, c *goredis.Client, keys []string, receiver s
 	return groups, nil
 }
 
-// globEscape makes a pattern of Redis that matches s alone.
+// globEscape returns a pattern of Redis that matches only s.
 func globEscape(s string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(s)
 }

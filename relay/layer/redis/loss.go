@@ -8,13 +8,13 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// lost makes a loss known. It does not block.
+// lost reports a loss. It does not block.
 func (b *Broker) lost(l relay.Loss) { b.health.ReportLoss(b.sink, l) }
 
-// lost makes a loss of messages known that the link's host keeps for this node.
+// lost reports a loss of messages in this mailbox.
 func (r *reader) lost(cause relay.LossCause) { r.broker.lost(r.loss(cause)) }
 
-// loss is one of messages that the link's host keeps for this node: those of the groups on that host.
+// loss returns a loss of messages in this mailbox: of the groups on its host.
 func (r *reader) loss(cause relay.LossCause) relay.Loss {
 	if r.broker.hosts.Size == 1 {
 		return relay.Loss{Cause: cause, All: true}
@@ -22,14 +22,14 @@ func (r *reader) loss(cause relay.LossCause) relay.Loss {
 	return relay.Loss{Cause: cause, Groups: r.broker.members.wantedOn(r.host)}
 }
 
-// lossWatch is what a reader keeps to notice losses.
+// lossWatch holds the times and the address by which a reader notices losses.
 type lossWatch struct {
-	looked time.Time // when Redis last answered what is in it
+	looked time.Time // when Redis last answered with the contents of the mailbox
 	took   time.Time // when the messages in flight were taken
-	master string    // the address of the master, where sentinels name it
+	master string    // the master's address, if sentinels name it
 }
 
-// looked notes that the mailbox was looked at. If the last time is too long ago, messages have expired unread.
+// looked notes an answer about the mailbox. If the last one is too old, messages have expired unread.
 func (r *reader) looked() {
 	if r.former {
 		return
@@ -42,14 +42,13 @@ func (r *reader) looked() {
 	}
 }
 
-// readAll notes that all messages that were taken have been read. With gone there was none left where more had been
-// expected.
+// readAll notes that all messages that were taken have been read. gone: none was left although more were expected.
 func (r *reader) readAll(gone bool) {
 	settings := r.broker.settings.Load()
 	if gone && time.Since(r.losses.took) >= settings.Expiry {
 		r.lost(relay.LossMailboxExpired)
 	}
-	// A mailbox never holds more than its emitters let it: beyond our capacity, theirs is another, and not known.
+	// Emitters fill a mailbox up to their capacity. If it holds more than ours, theirs is greater and unknown.
 	switch capacity := settings.capacity(r.receiver + "0"); {
 	case r.mailbox.taken == capacity:
 		r.lost(relay.LossMailboxFull)
@@ -59,7 +58,7 @@ func (r *reader) readAll(gone bool) {
 	}
 }
 
-// foundMaster notes which master the link is connected to. Another one may lack what the former had confirmed.
+// foundMaster notes the master's address. A new master may lack messages that the former one had confirmed.
 func (r *reader) foundMaster(conn net.Conn) {
 	c, ok := conn.(*redisnet.MasterConn)
 	if !ok {

@@ -15,9 +15,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// sendScript adds one message to each channel key that has room. KEYS: channel keys. ARGV: score, oldest score to
-// keep, expiry in seconds, then message and capacity for each key. It returns how many keys were full, and how many
-// hold another type.
+// sendScript adds one message to each channel key below its capacity. KEYS: channel keys. ARGV: score, oldest score to
+// keep, expiry in seconds, then message and capacity for each key. It returns the number of full keys and of keys of
+// another type.
 var sendScript = goredis.NewScript(`local full,odd=0,0
 for i,k in ipairs(KEYS) do
 local r=redis.pcall('ZREMRANGEBYSCORE',k,0,ARGV[2])
@@ -39,37 +39,65 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
-	if !utf8.Valid(text) {
-		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is not UTF-8", group)
+	var receipt relay.Receipt
+	err := b.publish(ctx, group, text, &receipt)
+	if err != nil {
+		err = fmt.Errorf("publishing to %s: %w", group, err)
 	}
-	s := b.settings.Load()
-	now := time.Now()
-	key := groupKey(s.Prefix, group)
+	return receipt, err
+}
 
-	var members []string
+func (b *Broker) publish(ctx context.Context, group string, text []byte, receipt *relay.Receipt) error {
+	if !utf8.Valid(text) {
+		return errors.New("the text is not UTF-8")
+	}
+	s, now := b.settings.Load(), time.Now()
+	members, err := b.groupMembers(ctx, s, group, now)
+	if err != nil {
+		return err
+	}
+	receipt.Members = len(members)
+	sends, err := b.sends(s, members, text, now)
+	if err != nil {
+		return err
+	}
+	var full atomic.Int64
+	err = b.eachHost(func(host int) error { // Members of other nodes may be on a host that hangs.
+		n, err := sends[host].run(ctx, b.hosts.Client(host))
+		full.Add(n)
+		return err
+	})
+	receipt.OverCapacity = int(full.Load())
+	return err
+}
+
+// groupMembers returns the members of a group. It retries over connections that a restart of Redis broke, which is
+// harmless here: nothing has been sent yet.
+func (b *Broker) groupMembers(ctx context.Context, s *inForce, group string, now time.Time) ([]string, error) {
+	key := groupKey(s.Prefix, group)
 	pool := s.Pool.WithDefaults()
-	for attempt := 0; ; attempt++ { // connections that a restart of Redis broke are found out here, where trying again is harmless
+	for attempt := 0; ; attempt++ {
 		pipe := b.hosts.Client(b.hosts.Index(group)).Pipeline()
 		pipe.ZRemRangeByScore(ctx, key, "0", strconv.FormatInt(now.Add(-s.GroupExpiry).Unix(), 10))
 		list := pipe.ZRange(ctx, key, 0, -1)
 		_, err := pipe.Exec(ctx)
-		if err == nil {
-			members = list.Val()
-			break
-		}
-		if redisnet.WrongType(err) {
-			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w; delete the key %s", group, err, key)
-		}
-		if attempt >= pool.Retries || ctx.Err() != nil {
-			return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
+		switch {
+		case err == nil:
+			return list.Val(), nil
+		case redisnet.WrongType(err):
+			return nil, fmt.Errorf("%w; delete the key %s", err, key)
+		case attempt >= pool.Retries || ctx.Err() != nil:
+			return nil, err
 		}
 		select {
 		case <-time.After(pool.Backoff(attempt)):
 		case <-ctx.Done():
 		}
 	}
-	receipt := relay.Receipt{Members: len(members)}
+}
 
+// sends returns the messages to send for an event, by host.
+func (b *Broker) sends(s *inForce, members []string, text []byte, now time.Time) ([]send, error) {
 	byReceiver := map[string][]string{}
 	for _, m := range members {
 		byReceiver[receiver(m)] = append(byReceiver[receiver(m)], m)
@@ -78,7 +106,7 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	for r, channels := range byReceiver {
 		raw, err := s.codec.Encode(text, channels)
 		if err != nil {
-			return receipt, fmt.Errorf("publishing to %s: %w", group, err)
+			return nil, err
 		}
 		to := &sends[b.hosts.Index(r)]
 		if to.args == nil {
@@ -91,40 +119,29 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 		to.keys = append(to.keys, s.Prefix+r)
 		to.args = append(to.args, raw, s.capacity(channels[0]))
 	}
-	var full atomic.Int64
-	err := b.eachHost(func(host int) error { // members of other nodes may be on a host that hangs
-		n, err := sends[host].run(ctx, b.hosts.Client(host))
-		full.Add(n)
-		return err
-	})
-	receipt.OverCapacity = int(full.Load())
-	if err != nil {
-		return receipt, fmt.Errorf("publishing to %s: %w", group, err)
-	}
-	return receipt, nil
+	return sends, nil
 }
 
-// send is what one host gets of an event: a message for each of some channel keys.
+// send is the part of an event for one host: a message for each of some channel keys.
 type send struct {
 	keys []string
 	args []any
 }
 
-// run sends it and returns how many keys were full.
+// run sends the messages and returns the number of full channel keys.
 func (s send) run(ctx context.Context, host *goredis.Client) (full int64, err error) {
 	if len(s.keys) == 0 {
 		return 0, nil
 	}
 	counts, err := sendScript.Run(ctx, host, s.keys, s.args...).Int64Slice()
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if len(counts) != 2 {
-		return 0, errors.New("the script's answer cannot be understood")
-	}
-	if counts[1] > 0 {
-		return counts[0], fmt.Errorf("%d of %d members do not get it: their keys are not sorted sets", counts[1],
-			len(s.keys))
+	case len(counts) != 2:
+		return 0, errors.New("invalid answer of the script")
+	case counts[1] > 0:
+		return counts[0], fmt.Errorf("%d of %d members get no event: their keys are not sorted sets; delete the keys",
+			counts[1], len(s.keys))
 	}
 	return counts[0], nil
 }

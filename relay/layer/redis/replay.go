@@ -7,24 +7,26 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 )
 
-// remembered is how many messages a failover may take back.
-const remembered = 4096
+// rememberedMax is the number of delivered messages that are recognized after a failover.
+const rememberedMax = 4096
 
 type messageID = [asgi.RandomPrefix]byte
 
-// replays finds messages that were delivered already. A master that takes over in a failover may lack the last that the
-// former one was told, such as that messages have been read: they would be read again. The random bytes before a message tell it apart.
+// replays recognizes messages that were delivered before. After a failover the new master may lack the last commands
+// of the former one, such as the removal of delivered messages, which are then read again. The random bytes before a
+// message identify it.
 // See docs/decisions/layers.md#why-are-the-last-4096-messages-remembered
 type replays struct {
-	lingering atomic.Int32 // links that read from a former master; what one of them reads can have come from the new one already
+	// lingering counts readers of former masters, whose messages may have come from the new master already.
+	lingering atomic.Int32
 
 	mu      sync.Mutex
-	recent  []messageID // a ring of the last ones, next being the oldest
+	recent  []messageID // a ring of the last messages; next is the oldest
 	next    int
-	suspect map[messageID]bool // what may come again; nil: nothing
+	suspect map[messageID]bool // messages that may come again; nil: none
 }
 
-// begin is called when a connection has been made, to a host that may show messages again.
+// begin suspects the recent messages: a connection was made to a host that may have them still.
 func (r *replays) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -36,7 +38,8 @@ func (r *replays) begin() {
 	}
 }
 
-// over is called when all that waited has been read: what can come again has come, but from former masters.
+// over ends the suspicion: the mailbox was read to its end. While a former master is read, messages can still come
+// again.
 func (r *replays) over() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -45,7 +48,7 @@ func (r *replays) over() {
 	}
 }
 
-// seen tells whether a message was delivered already, and remembers it.
+// seen reports whether a message was delivered before, and remembers it.
 func (r *replays) seen(raw []byte) bool {
 	if len(raw) < asgi.RandomPrefix {
 		return false
@@ -59,11 +62,11 @@ func (r *replays) seen(raw []byte) bool {
 		}
 		r.suspect[id] = true
 	}
-	if len(r.recent) < remembered {
+	if len(r.recent) < rememberedMax {
 		r.recent = append(r.recent, id)
 		return false
 	}
 	r.recent[r.next] = id
-	r.next = (r.next + 1) % remembered
+	r.next = (r.next + 1) % rememberedMax
 	return false
 }

@@ -1,6 +1,10 @@
-// Package redis is the channel layer of channels_redis's RedisChannelLayer (version 4): it receives what
-// Python emitters send to groups, and sends as they do. A node is one member of each group, however many
-// clients it has, so what an event costs in Redis does not grow with them.
+// Package redis is the channel layer of channels_redis's RedisChannelLayer (version 4). It receives the events that
+// Python emitters send to groups, and publishes as they do. A node joins each group once, however many clients it has,
+// so the cost of an event in Redis does not grow with the clients.
+//
+// A [Broker] has three parts per host. A reader takes messages from the node's mailbox and delivers them (reader.go,
+// mailbox.go, receive.go). A reconciler keeps the node's memberships as wanted (membership.go, reconciler.go). A
+// heartbeat removes dead nodes (heartbeat.go). The hosts do not wait for each other.
 package redis
 
 import (
@@ -14,39 +18,39 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// The hosts of a layer, and how they are reached.
+// Hosts and the settings of their connections.
 type (
-	// Hosts are the servers of a channel layer. Several make the ring of channels_redis.
+	// Hosts are the servers of a channel layer. Several hosts make the ring of channels_redis.
 	Hosts = redisnet.Hosts
 	// Sentinel is one master that Redis Sentinel watches.
 	Sentinel = redisnet.Sentinel
-	// Pool has settings of the Redis client.
+	// Pool has settings of the pooled client.
 	Pool = redisnet.Pool
-	// TLS has the details of encrypted connections.
+	// TLS has the settings of encrypted connections.
 	TLS = redisnet.TLS
 )
 
-// Settings are those of channels_redis, under its names. They must be the same at every emitter.
+// Settings are the settings of channels_redis, under its names. Every emitter needs the same ones.
 type Settings struct {
 	// Hosts are the hosts of the ring.
 	redisnet.Hosts
-	// Prefix begins every key; "asgi" unless the emitters say otherwise.
+	// Prefix begins every key. The default of emitters is "asgi".
 	Prefix string
-	// Capacity is how many messages may wait for one receiver; more are dropped by the sender.
+	// Capacity is how many messages one mailbox may hold. Emitters drop further ones.
 	Capacity int
-	// ChannelCapacity is the same for receivers of certain names; the first pattern that matches counts.
+	// ChannelCapacity has capacities by channel name; the first pattern that matches counts.
 	ChannelCapacity []ChannelCapacity
-	// Expiry is how long a message waits at most.
+	// Expiry is the lifetime of a message in a mailbox.
 	Expiry time.Duration
-	// GroupExpiry is how long a membership lasts that is not renewed.
+	// GroupExpiry is the lifetime of a membership that is not renewed.
 	GroupExpiry time.Duration
 	// Serializer is "msgpack" or "json".
 	Serializer string
-	// EncryptionKeys, if any, encrypt messages: the first does, each decrypts.
+	// EncryptionKeys encrypt messages with the first key and decrypt with every key. Empty: no encryption.
 	EncryptionKeys []string
 }
 
-// DefaultSettings are channels_redis's defaults, on the local host.
+// DefaultSettings returns the defaults of channels_redis, for a Redis on this machine.
 func DefaultSettings() Settings {
 	return Settings{
 		Hosts:       redisnet.Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}},
@@ -58,19 +62,19 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Place identifies what cannot change under an open Broker: settings of the same place differ in nothing else than
-// what [Broker.Apply] can change. It holds no secrets.
+// Place identifies the settings that cannot change under an open Broker. [Broker.Apply] accepts settings of the same
+// place. It holds no secrets.
 func (s Settings) Place() string {
 	return fmt.Sprintf("redis %s%q %s", s.Hosts.Place(), s.Prefix, s.Serializer)
 }
 
-// Validate says what is wrong with the settings, if anything.
+// Validate returns an error if the settings cannot be used.
 func (s Settings) Validate() error {
 	_, err := s.prepare()
 	return err
 }
 
-// inForce are settings made ready for use.
+// inForce is the current settings, ready for use.
 type inForce struct {
 	Settings
 	codec      asgi.Codec
@@ -98,11 +102,10 @@ func (s Settings) prepare() (*inForce, error) {
 	return &inForce{s, codec, capacities}, nil
 }
 
-// groupKey is the sorted set of a group's members.
+// groupKey returns the key of the sorted set of a group's members.
 func groupKey(prefix, group string) string { return prefix + ":group:" + group }
 
-// receiver is the part of a channel name that its messages are kept under: all up to and including '!',
-// or the whole name where there is none.
+// receiver returns the part of a channel name that names its mailbox: up to and including '!', or the whole name.
 func receiver(channel string) string {
 	if i := strings.IndexByte(channel, '!'); i >= 0 {
 		return channel[:i+1]
