@@ -14,23 +14,23 @@ import (
 	"time"
 )
 
-// Fernet (github.com/fernet/spec, version 0x80) is how channels_redis encrypts messages: AES-128-CBC, then HMAC-SHA256.
+// channels_redis encrypts messages with Fernet (github.com/fernet/spec, version 0x80): AES-128-CBC, then HMAC-SHA256.
 // A token is URL-safe base64 of
 //
-//	0x80 | Unix seconds, 8 bytes | initialization vector, 16 bytes | ciphertext | HMAC of all before it, 32 bytes
+//	0x80 | Unix seconds, 8 bytes | initialization vector, 16 bytes | ciphertext | HMAC of all bytes before, 32 bytes
 const (
 	fernetVersion = 0x80
 	fernetHead    = 1 + 8 + aes.BlockSize
 	fernetLeast   = fernetHead + aes.BlockSize + sha256.Size
-	// fernetSkew is how far an emitter's clock may be ahead.
+	// fernetSkew is how far the clock of an emitter may be ahead.
 	fernetSkew = time.Minute
 )
 
 var (
-	errNotEncrypted = errors.New("it is not encrypted as the settings demand")
-	errWrongKey     = errors.New("it is encrypted with none of the keys")
-	errTooOld       = errors.New("it is older than expiry allows")
-	errFromFuture   = errors.New("its time stamp is in the future; compare the clocks")
+	errNotEncrypted = errors.New("the message is not encrypted with Fernet")
+	errWrongKey     = errors.New("the message is encrypted with another key")
+	errTooOld       = errors.New("the message is older than expiry")
+	errFromFuture   = errors.New("the time stamp is in the future; compare the clocks")
 )
 
 // fernetKey is one key, ready for use.

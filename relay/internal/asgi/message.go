@@ -1,3 +1,5 @@
+// Package asgi encodes and decodes the messages of channels_redis: msgpack or JSON, plain or encrypted with Fernet. It
+// counts the messages that a channel layer skips.
 package asgi
 
 import (
@@ -12,24 +14,24 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// randomPrefix is the length in bytes of the random prefix that makes every message of a sorted set unique.
+// RandomPrefix is the length in bytes of the random prefix that makes every message in a sorted set unique.
 const RandomPrefix = 12
 
-// message is what the relay understands of a channel layer message.
+// Message has the fields of a channel layer message that the relay uses.
 type Message struct {
 	Type       string
 	Text       []byte
 	NeedsRelay bool
 	Groups     []string // of consumer.subscribe and consumer.unsubscribe
 	Origin     string
-	Channels   []string // the channels that it is for, in full
+	Channels   []string // the full names of the receiving channels
 }
 
-// event is what the message means to the relay; false if nothing.
-func (m *Message) Event() (relay.Event, bool) {
+// Event returns the event of the message. ok is false for a message that the relay does not deliver.
+func (m *Message) Event() (ev relay.Event, ok bool) {
 	switch m.Type {
 	case internalMessage:
-		// Of an empty text Daphne sends no frame either.
+		// Daphne sends no frame for an empty text either.
 		return relay.Event{Text: m.Text, NeedsRelay: m.NeedsRelay}, len(m.Text) > 0
 	case "consumer.subscribe", "consumer.unsubscribe":
 		return relay.Event{
@@ -40,17 +42,17 @@ func (m *Message) Event() (relay.Event, bool) {
 	return relay.Event{}, false
 }
 
-var errTooShort = errors.New("shorter than its random prefix")
+var errTooShort = errors.New("the message is shorter than its random prefix")
 
-// codec turns messages into bytes and back, as the emitters' settings have it.
+// Codec encodes and decodes messages with the emitters' settings.
 type Codec struct {
 	json   bool
 	keys   keyring
-	Random int           // random bytes before each message
-	TTL    time.Duration // of encrypted messages; 0: any age
+	Random int           // number of random bytes before each message
+	TTL    time.Duration // maximum age of encrypted messages; 0: unlimited
 }
 
-// newCodec returns a codec without random bytes and bound on age.
+// NewCodec returns a codec without random bytes and without a maximum age.
 func NewCodec(serializer string, keys []string) (Codec, error) {
 	if serializer != "msgpack" && serializer != "json" {
 		return Codec{}, fmt.Errorf("serializer %q is not one of msgpack, json", serializer)
@@ -63,7 +65,7 @@ func NewCodec(serializer string, keys []string) (Codec, error) {
 	return Codec{json: serializer == "json", keys: newKeyring(keys)}, nil
 }
 
-// decode reads a message as it is kept in Redis. Text is a part of raw, unless that is encrypted.
+// Decode decodes a message as Redis keeps it. Text is a part of raw, unless raw is encrypted.
 func (c *Codec) Decode(raw []byte) (Message, error) {
 	if len(raw) < c.Random {
 		return Message{}, errTooShort
@@ -86,7 +88,7 @@ func decodeMsgpack(b []byte) (m Message, err error) {
 	if err != nil {
 		return m, err
 	}
-	odd := false // the text is no string
+	odd := false // the text is not a string
 	for range n {
 		var key []byte
 		if key, b, err = readText(b); err != nil {
@@ -121,13 +123,13 @@ func decodeMsgpack(b []byte) (m Message, err error) {
 			return m, fmt.Errorf("%q: %w", key, err)
 		}
 	}
-	if odd && m.Type == internalMessage { // of another type, it is another application's matter
+	if odd && m.Type == internalMessage { // Texts of other types belong to other applications.
 		return m, errText
 	}
 	return m, nil
 }
 
-// readText reads a str, or a bin, without copying it.
+// readText reads a str or a bin without copying it.
 func readText(b []byte) (text, rest []byte, err error) {
 	if msgp.NextType(b) == msgp.BinType {
 		return msgp.ReadBytesZC(b)
@@ -140,7 +142,7 @@ func readString(b []byte) (string, []byte, error) {
 	return string(text), rest, err
 }
 
-// readStrings reads a list of strings, or one string alone.
+// readStrings reads a list of strings, or a single string.
 func readStrings(b []byte) (list []string, rest []byte, err error) {
 	if msgp.NextType(b) != msgp.ArrayType {
 		s, rest, err := readString(b)
@@ -150,7 +152,7 @@ func readStrings(b []byte) (list []string, rest []byte, err error) {
 	if err != nil {
 		return nil, b, err
 	}
-	if int64(n) > int64(len(b)) { // each string takes a byte at least
+	if int64(n) > int64(len(b)) { // Each string takes at least a byte.
 		return nil, b, msgp.ErrShortBytes
 	}
 	list = make([]string, n)
@@ -162,7 +164,7 @@ func readStrings(b []byte) (list []string, rest []byte, err error) {
 	return list, b, nil
 }
 
-// stringOrList is a JSON string, or a list of them.
+// stringOrList is a JSON string or a list of strings.
 type stringOrList []string
 
 func (s *stringOrList) UnmarshalJSON(b []byte) error {
@@ -197,7 +199,7 @@ func decodeJSON(b []byte) (Message, error) {
 	return Message{m.Type, []byte(m.Text), m.NeedsRelay, m.Groups, m.Origin, m.Channels}, nil
 }
 
-// encode writes an event for channels, as an AWX emitter does; without channels, for whoever hears it.
+// Encode encodes an event for channels like an AWX emitter. A message of pub/sub has no channels.
 func (c *Codec) Encode(text []byte, channels []string) ([]byte, error) {
 	room := c.Random + 128 + len(text) + 64*len(channels)
 	b := make([]byte, c.Random, room)
@@ -240,5 +242,5 @@ func (c *Codec) appendMessage(b, text []byte, channels []string) ([]byte, error)
 	return b, nil
 }
 
-// internalMessage is the type of a message that holds an event.
+// internalMessage is the type of messages with an event.
 const internalMessage = "internal.message"

@@ -11,56 +11,56 @@ import (
 )
 
 const (
-	// skippedEvery is how often messages that are skipped for one cause are worth a line in the log.
-	skippedEvery = 10 * time.Minute
-	// maxIgnoredTypes bounds how many types of messages are told apart.
+	// skippedLogInterval is the time between log lines about messages that are skipped for the same cause.
+	skippedLogInterval = 10 * time.Minute
+	// maxIgnoredTypes is the maximum number of ignored types with log lines of their own.
 	maxIgnoredTypes = 32
-	// maxTypeLength is how much of a type's name is shown.
+	// maxTypeLength is the maximum length of a type's name in the log.
 	maxTypeLength = 64
 )
 
-// errText means that a message can be decoded and its text is something else than a string.
+// errText means that a message can be decoded, but its text is not a string.
 var errText = errors.New("the text is not a string")
 
-// skipped counts messages that are not delivered, and tells why: each cause at once, and then seldom.
+// Skipped counts messages that are not delivered, and logs the causes: each one at once, and then seldom.
 type Skipped struct {
 	Undecodable, Ignored atomic.Uint64
 
 	mu     sync.Mutex
-	told   map[string]time.Time // by cause
-	types  []string             // that were ignored, in their order
-	capped bool                 // there were more
+	logged map[string]time.Time // by cause
+	types  []string             // ignored types, in the order of their first message
+	capped bool                 // there were more types
 }
 
-// due reports whether a cause is worth a line now.
+// due reports whether to log a cause now.
 func (s *Skipped) due(cause string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.told == nil {
-		s.told = map[string]time.Time{}
+	if s.logged == nil {
+		s.logged = map[string]time.Time{}
 	}
-	last, ever := s.told[cause]
-	if ever && time.Since(last) < skippedEvery {
+	last, ever := s.logged[cause]
+	if ever && time.Since(last) < skippedLogInterval {
 		return false
 	}
-	s.told[cause] = time.Now()
+	s.logged[cause] = time.Now()
 	return true
 }
 
-// forgive makes each cause worth a line again, since settings have changed.
-func (s *Skipped) Forgive() {
+// ResetLog makes each cause due again, because settings have changed.
+func (s *Skipped) ResetLog() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = nil
+	s.logged = nil
 }
 
-// notUnderstood counts a message that cannot be decoded.
-func (s *Skipped) NotUnderstood(log *slog.Logger, err error) {
+// Undecoded counts a message that cannot be decoded.
+func (s *Skipped) Undecoded(log *slog.Logger, err error) {
 	n := s.Undecodable.Add(1)
 	reason, remedy := "encoding", "use the serializer and symmetric_encryption_keys of CHANNEL_LAYERS"
 	switch {
 	case errors.Is(err, errText):
-		reason, remedy = "text", "mend the emitter: text must be a string, such as json.dumps(…)"
+		reason, remedy = "text", "fix the emitter: text must be a string, such as json.dumps(…)"
 	case errors.Is(err, errNotEncrypted), errors.Is(err, errWrongKey),
 		errors.Is(err, errTooOld), errors.Is(err, errFromFuture):
 		reason, remedy = "encryption", "use the symmetric_encryption_keys of CHANNEL_LAYERS, and synchronize the clocks"
@@ -70,7 +70,7 @@ func (s *Skipped) NotUnderstood(log *slog.Logger, err error) {
 	}
 }
 
-// ignore counts a message of a type that is none of the relay's business, or an event without a text.
+// Ignore counts a message of a type that the relay does not deliver, or an event without a text.
 func (s *Skipped) Ignore(log *slog.Logger, kind string) {
 	n := s.Ignored.Add(1)
 	if kind == internalMessage {
@@ -94,7 +94,7 @@ func (s *Skipped) Ignore(log *slog.Logger, kind string) {
 	}
 }
 
-// ignoredTypes are the types of messages that were ignored.
+// IgnoredTypes returns the types of the messages that were ignored.
 func (s *Skipped) IgnoredTypes() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

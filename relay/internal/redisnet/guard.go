@@ -3,7 +3,6 @@ package redisnet
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"strconv"
@@ -12,17 +11,8 @@ import (
 	"time"
 )
 
-// Bounds on what one value may claim to hold where a pooled client reads it.
-const (
-	maxClaimedBytes    = 64 << 20
-	maxClaimedElements = 1 << 20
-)
-
-// errClaim ends a connection whose host claims more than that.
-var errClaim = errors.New("redis announces a reply larger than any that it has been asked for: is something else listening at this address?")
-
-// guard watches what comes on a connection of the pooled client. That one makes room for all that a reply claims to hold before any of it
-// has come, and a length that memory cannot hold ends the process.
+// guard is a connection of the pooled client. It ends the connection at a reply of impossible size, which the client would
+// allocate at once: a length that memory cannot hold ends the process.
 // See docs/decisions/layers.md#why-does-go-redis-sit-behind-a-length-guard
 type guard struct {
 	net.Conn
@@ -30,8 +20,7 @@ type guard struct {
 	greeting
 }
 
-// guarded makes the connections that dial makes guarded ones. With a route, they know whether its host hangs up at
-// HELLO.
+// guarded wraps the connections of a dialer. With a route, a host that hangs up at HELLO is not sent one again.
 func guarded(dial dialFunc, r *Route) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
@@ -46,22 +35,21 @@ func guarded(dial dialFunc, r *Route) dialFunc {
 	}
 }
 
-// greeting is what the first command and its reply say of a host, which may hang up at HELLO. The pooled client sends
-// that in any case, whatever its settings, and goes on without only if the host refuses it in words: these are
-// supplied here.
+// greeting watches the first command and its reply. The pooled client always sends HELLO first, and continues without it
+// only if the host rejects it with an error. For a host that hangs up instead, greeting answers with that error.
 type greeting struct {
 	route *Route // nil: every command is sent
 	phase phase
-	reply []byte // not read yet
+	reply []byte // its own answer, not read yet
 }
 
-// phase is how far a greeting is.
+// phase is how far the greeting is.
 type phase uint8
 
 const (
-	fresh  phase = iota // nothing was sent
+	fresh  phase = iota // no command was sent
 	asking              // HELLO was sent and not answered
-	over
+	over                // every further byte passes
 )
 
 // Write implements [net.Conn].
@@ -83,7 +71,7 @@ func (g *guard) Write(b []byte) (int, error) {
 	return g.Conn.Write(b)
 }
 
-// helloLength is the length of a HELLO that b begins with, 0 if it begins with anything else.
+// helloLength returns the length of the HELLO at the beginning of b, or 0.
 func helloLength(b []byte) int {
 	r := bytes.NewReader(b)
 	line := func() int {
@@ -118,7 +106,7 @@ func helloLength(b []byte) int {
 	return len(b) - r.Len()
 }
 
-// rawGuard shows the pool the socket, too, which it looks at to find out whether a connection has ended while nobody used it.
+// rawGuard also gives the pool the socket, with which it finds out whether an unused connection has ended.
 type rawGuard struct {
 	guard
 	syscall.Conn
@@ -141,88 +129,4 @@ func (g *guard) Read(b []byte) (int, error) {
 		return 0, errClaim
 	}
 	return n, err
-}
-
-// maxNested is how deep values of a reply may lie in each other.
-const maxNested = 8
-
-// claims follows a stream of RESP values as far as to know where lengths stand, and how deep values lie in each other: the pooled client calls
-// itself for each, and has no bound.
-type claims struct {
-	kind   byte  // of the header line that is being read; 0 at its beginning
-	length int64 // what it says so far
-	skip   int64 // how much of a bulk string, with its line end, is still to come
-	bad    bool
-
-	open     [maxNested]int64 // elements still to come of the values that are being read, the outermost first
-	depth    int
-	elements int64 // announced by the outermost and all in it
-}
-
-// sound reads on and reports whether no length in the stream is out of bounds.
-func (c *claims) sound(b []byte) bool {
-	for len(b) > 0 && !c.bad {
-		if c.skip > 0 {
-			n := min(c.skip, int64(len(b)))
-			b, c.skip = b[n:], c.skip-n
-			continue
-		}
-		char := b[0]
-		b = b[1:]
-		switch {
-		case char == '\n':
-			c.header()
-			c.kind, c.length = 0, 0
-		case c.kind == 0:
-			c.kind = char
-			c.bad = char == '|' // nobody has asked for attributes
-		case char == '-':
-			c.length = -1 << 40 // a null; digits do not make it positive
-		case char == '?' && c.counts():
-			c.bad = true // a length that is not known beforehand: Redis has none
-		case '0' <= char && char <= '9':
-			c.length = 10*c.length + int64(char-'0')
-			switch {
-			case c.kind == '$', c.kind == '!', c.kind == '=':
-				c.bad = c.length > maxClaimedBytes
-			case c.counts():
-				c.bad = c.length > maxClaimedElements
-			default:
-				c.length = 0 // the text of a simple value
-			}
-			c.length = max(c.length, -1<<40)
-		}
-	}
-	return !c.bad
-}
-
-// counts tells whether the value that is being read has elements.
-func (c *claims) counts() bool {
-	return c.kind == '*' || c.kind == '%' || c.kind == '~' || c.kind == '>'
-}
-
-// header takes a header line that has come to its end.
-func (c *claims) header() {
-	switch {
-	case c.counts() && c.length > 0:
-		if c.kind == '%' {
-			c.length *= 2
-		}
-		if c.elements += c.length; c.depth == maxNested || c.elements > 2*maxClaimedElements {
-			c.bad = true
-			return
-		}
-		c.open[c.depth] = c.length
-		c.depth++
-		return
-	case (c.kind == '$' || c.kind == '!' || c.kind == '=') && c.length >= 0:
-		c.skip = c.length + 2
-	}
-	for c.depth > 0 { // a value is complete, and with it those whose last it is
-		if c.open[c.depth-1]--; c.open[c.depth-1] > 0 {
-			return
-		}
-		c.depth--
-	}
-	c.elements = 0
 }

@@ -1,4 +1,4 @@
-// Package resp speaks the Redis protocol on one connection, for what a pooled client cannot do.
+// Package resp implements the Redis protocol on one connection, for the tasks that a pooled client is not made for.
 package resp
 
 import (
@@ -12,36 +12,36 @@ import (
 	"time"
 )
 
-// Conn is one connection to Redis that speaks RESP3 (or 2): it waits for notifications between commands, and reads a batch of
-// messages into one piece of memory. One goroutine may read while another sends.
+// Conn is a connection to Redis with RESP3 or RESP2. It waits for notifications between commands, and reads a batch of
+// messages into one piece of memory. One goroutine may read while another one sends.
 // See docs/decisions/layers.md#why-is-there-a-redis-client-of-our-own-for-the-mailbox
 type Conn struct {
 	net.Conn
 	r    *bufio.Reader
 	out  []byte
 	room []byte // shared by small elements of replies
-	// Push gets every notification that Redis sends of its own accord, from the goroutine that reads, which may exchange it.
+	// Push receives every notification. The reading goroutine calls it, and may replace it.
 	Push func(kind string, args [][]byte)
-	// Answered, if not nil, is told of each round trip how long it took, when its first reply comes. asked is when what is under way was sent.
-	Answered func(took time.Duration)
-	asked    time.Time
+	// Answered, if not nil, is called with the latency of each round trip, at its first reply.
+	Answered func(latency time.Duration)
+	asked    time.Time // when the commands in flight were sent
 }
 
-// New speaks on a connection.
+// New returns a Conn on a connection. push receives notifications.
 func New(c net.Conn, push func(kind string, args [][]byte)) *Conn {
 	return &Conn{Conn: c, r: bufio.NewReaderSize(c, 64<<10), Push: push}
 }
 
-// Buffered is how many bytes have come and are not read yet.
+// Buffered returns the number of received bytes that are not read yet.
 func (c *Conn) Buffered() int { return c.r.Buffered() }
 
-// Error is an error that Redis answered with.
+// Error is an error reply of Redis.
 type Error string
 
-// Error returns its text.
+// Error implements error.
 func (e Error) Error() string { return string(e) }
 
-// appendCommand appends a command as it is sent.
+// appendCommand appends the encoding of a command.
 func appendCommand(b []byte, args []string) []byte {
 	b = append(b, '*')
 	b = strconv.AppendInt(b, int64(len(args)), 10)
@@ -54,16 +54,16 @@ func appendCommand(b []byte, args []string) []byte {
 	return b
 }
 
-// SendAll sends commands in one piece. Their replies must come within wait.
+// SendAll sends commands in one write. Their replies must arrive within wait.
 func (c *Conn) SendAll(wait time.Duration, commands ...[]string) error {
 	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
-	c.asked = time.Now() // not in Send, beside which another goroutine may read
+	c.asked = time.Now() // Not in Send: another goroutine may read meanwhile.
 	return c.Send(wait, commands...)
 }
 
-// Send sends commands in one piece, within wait. Another goroutine may read.
+// Send sends commands in one write, within wait. Another goroutine may read meanwhile.
 func (c *Conn) Send(wait time.Duration, commands ...[]string) error {
 	if err := c.SetWriteDeadline(time.Now().Add(wait)); err != nil {
 		return err
@@ -138,16 +138,16 @@ func (c *Conn) Wait() error {
 	if err == nil {
 		err = c.readPush(n)
 	}
-	if err != nil { // not as the deadline's: what was read is gone
+	if err != nil { // Not the deadline's error: the bytes that were read are gone.
 		return fmt.Errorf("%w: a notification broke off: %v", ErrProtocol, err)
 	}
 	return nil
 }
 
-// ErrProtocol means that what came is not RESP.
-var ErrProtocol = errors.New("this does not speak the Redis protocol")
+// ErrProtocol means that the host does not use RESP.
+var ErrProtocol = errors.New("the host does not use the Redis protocol")
 
-// header reads the line that begins a value: its kind and, for those that have one, its length.
+// header reads the first line of a value: its kind, and its length or text.
 func (c *Conn) header() (kind byte, n int, text string, err error) {
 	line, err := c.r.ReadSlice('\n')
 	if err != nil {
@@ -170,13 +170,13 @@ func (c *Conn) header() (kind byte, n int, text string, err error) {
 	return 0, 0, "", ErrProtocol
 }
 
-// Bounds on what a reply may look like; ours are flat.
+// Bounds on a reply. The replies to the relay's commands are flat.
 const (
 	maxDepth = 4
 	roomSize = 64 << 10
 )
 
-// elements reads n values, and those inside them, as one flat list.
+// elements reads n values and the values inside them as one flat list.
 func (c *Conn) elements(n, depth int) ([][]byte, error) {
 	if depth > maxDepth {
 		return nil, ErrProtocol
@@ -219,7 +219,7 @@ func (c *Conn) elements(n, depth int) ([][]byte, error) {
 	return list, nil
 }
 
-// bulk reads n bytes and the line's end, into room if they fit. A null has n = -1.
+// bulk reads n bytes and the line end, into room if they fit. A null has n = -1.
 func (c *Conn) bulk(room []byte, n int) ([]byte, error) {
 	if n < 0 {
 		return nil, nil
@@ -228,7 +228,7 @@ func (c *Conn) bulk(room []byte, n int) ([]byte, error) {
 	if cap(b) < n {
 		b = make([]byte, 0, min(n, 1<<20))
 	}
-	for len(b) < n { // grows as bytes come, not as they are promised
+	for len(b) < n { // Grows with the bytes that arrive, not with the announced length.
 		if len(b) == cap(b) {
 			b = append(b, 0)[:len(b)]
 		}
@@ -244,7 +244,7 @@ func (c *Conn) bulk(room []byte, n int) ([]byte, error) {
 	return b[:n:n], nil
 }
 
-// readPush reads a notification of n elements: its kind and, flattened, the rest. A null among them is left out.
+// readPush reads a notification of n elements: its kind, and the others as a flat list without nulls.
 func (c *Conn) readPush(n int) error {
 	list, err := c.elements(n, 0)
 	if err != nil || len(list) == 0 {
@@ -260,7 +260,7 @@ func (c *Conn) readPush(n int) error {
 	return nil
 }
 
-// Complete tells whether the next value, a flat list, is here already, so that reading it waits for nothing.
+// Complete reports whether the next value, a flat list, has arrived, so that reading it does not block.
 func (c *Conn) Complete() bool {
 	b, _ := c.r.Peek(c.r.Buffered())
 	line := func() (kind byte, n int, ok bool) {

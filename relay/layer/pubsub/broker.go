@@ -119,7 +119,7 @@ func (b *Broker) Apply(s Settings) error {
 		return err
 	}
 	b.settings.Store(settings)
-	b.skipped.Forgive()
+	b.skipped.ResetLog()
 	if moved {
 		b.hosts.WarnIgnored(b.log)
 		for _, l := range b.links {

@@ -214,7 +214,7 @@ func (s *subscriber) message(channel, raw []byte) {
 	}
 	m, err := b.settings.Load().codec.Decode(raw)
 	if err != nil {
-		b.skipped.NotUnderstood(b.log, err)
+		b.skipped.Undecoded(b.log, err)
 		return
 	}
 	ev, ok := m.Event()

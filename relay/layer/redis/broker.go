@@ -85,7 +85,7 @@ func (b *Broker) Apply(s Settings) error {
 		return err
 	}
 	b.settings.Store(settings)
-	b.skipped.Forgive()
+	b.skipped.ResetLog()
 	b.otherCapacity.Store(false)
 	if moved {
 		b.hosts.WarnIgnored(b.log)

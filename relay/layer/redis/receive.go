@@ -181,7 +181,7 @@ func (r *reader) deliver(batch [][]byte) {
 		}
 		m, err := codec.Decode(batch[i])
 		if err != nil {
-			r.broker.skipped.NotUnderstood(r.broker.log, err)
+			r.broker.skipped.Undecoded(r.broker.log, err)
 			continue
 		}
 		r.events = r.appendEvents(r.events, m, batch[i+1])
