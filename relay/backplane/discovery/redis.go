@@ -45,7 +45,7 @@ func (r *Redis) Key() string {
 
 // Validate returns an error if a setting is missing or invalid.
 func (r *Redis) Validate() error {
-	if _, err := r.hosts().Options(); err != nil {
+	if err := r.hosts().Validate(); err != nil {
 		return fmt.Errorf("backplane: redis: %w", err) // the error holds no password
 	}
 	if r.Advertise == "" {
