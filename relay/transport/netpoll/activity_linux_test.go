@@ -83,8 +83,8 @@ func tcpPair(t *testing.T) (server, client net.Conn) {
 	return server, client
 }
 
-// The kernel may report the previous user of a descriptor. Then there is nothing to read, whatever was reported, and the
-// connection rests again.
+// The kernel may report the previous user of a descriptor. Then there is nothing to read, and the connection rests
+// again.
 func TestSpuriousWakeup(t *testing.T) {
 	p, r := New(), newRecorder()
 	defer p.Close()

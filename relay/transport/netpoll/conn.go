@@ -70,7 +70,7 @@ func (p *Poller) Attach(c *Conn, conn net.Conn, owner Owner) {
 		return
 	}
 	if c.fd = socketOf(conn); c.fd == noFD {
-		c.writer = newRawWriter(conn)
+		c.writer = p.newRawWriter(conn)
 	}
 }
 

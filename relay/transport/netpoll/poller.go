@@ -9,6 +9,7 @@ package netpoll
 
 import (
 	"runtime"
+	"sync"
 	"sync/atomic"
 )
 
@@ -18,6 +19,7 @@ type Poller struct {
 	ready  chan *Conn   // to readers that are idle
 	idle   atomic.Int32 // readers
 	closed atomic.Bool
+	calls  sync.Pool // of *writeCall
 	epoll  epoll
 
 	tls       tlsFields

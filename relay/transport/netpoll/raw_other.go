@@ -8,7 +8,7 @@ import (
 )
 
 // newRawWriter: a socket cannot be written without blocking on this platform. Writes wait in the owner's queue.
-func newRawWriter(conn net.Conn) writer {
+func (*Poller) newRawWriter(conn net.Conn) writer {
 	if w, ok := conn.(TryWriter); ok {
 		return plainWriter{w, conn}
 	}

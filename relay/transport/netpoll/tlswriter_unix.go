@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"syscall"
 )
 
 const (
@@ -17,14 +16,15 @@ const (
 	maxKept = 1 << 20
 )
 
-// tlsWriter writes to a TLS connection without blocking. A record cannot be written in part, and the kernel does not say
-// how much a socket will accept: each segment has overhead, and the client chooses the length of segments. So the
-// tlsWriter stands under the TLS connection, in the socket's place, and keeps the bytes that the socket does not accept.
+// tlsWriter writes to a TLS connection without blocking. A record cannot be written in part, and the kernel does not
+// say how much a socket will accept: each segment has overhead, and the client chooses the length of segments. So the
+// tlsWriter stands under the TLS connection, in the socket's place, and keeps the bytes that the socket does not
+// accept.
 // See docs/decisions/transport.md#why-does-a-shim-under-tlsconn-write-the-records
 type tlsWriter struct {
-	net.Conn // the socket
-	raw      rawWriter
-	fd       int32 // of the socket; noFD if there is none
+	net.Conn           // the socket
+	fd       int32     // of the socket; noFD: raw writes
+	raw      TryWriter // nil if there is a descriptor
 	tls      *tls.Conn
 	owner    Owner
 
@@ -46,15 +46,12 @@ const (
 // attachTLS puts a tlsWriter under a TLS connection, if possible.
 func (c *Conn) attachTLS(t *tls.Conn) {
 	socket := t.NetConn()
-	sc, ok := socket.(syscall.Conn)
-	if !ok {
-		return
+	w := &tlsWriter{Conn: socket, fd: socketOf(socket), tls: t, owner: c.owner}
+	if w.fd == noFD {
+		if w.raw = c.poller.rawWriterOf(socket); w.raw == nil {
+			return
+		}
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return
-	}
-	w := &tlsWriter{Conn: socket, raw: rawWriter{raw}, fd: socketOf(socket), tls: t, owner: c.owner}
 	*field[net.Conn](t, c.poller.tls.conn) = w
 	c.writer, c.fd = w, w.fd
 }

@@ -24,16 +24,25 @@ func TestConformance(t *testing.T) {
 	}{
 		{"text", [][]byte{frame(fin|text, "hello")}, func(c *client) { c.want(0x81, "hello") }},
 		{"empty text", [][]byte{frame(fin|text, "")}, func(c *client) { c.want(0x81, "") }},
-		{"length 125, 126, 127", [][]byte{frame(fin|text, long[:125]), frame(fin|text, long[:126]), frame(fin|text, long[:127])}, func(c *client) {
+		{"length 125, 126, 127", [][]byte{
+			frame(fin|text, long[:125]), frame(fin|text, long[:126]), frame(fin|text, long[:127]),
+		}, func(c *client) {
 			c.want(0x81, long[:125])
 			c.want(0x81, long[:126])
 			c.want(0x81, long[:127])
 		}},
 		{"16-bit length", [][]byte{frame(fin|text, long)}, func(c *client) { c.want(0x81, long) }},
 		{"binary is read", [][]byte{frame(fin|binaryFrame, "b\xff")}, func(c *client) { c.want(0x81, "b\xff") }},
-		{"fragments", [][]byte{frame(text, "one "), frame(cont, "two "), frame(fin|cont, "three")}, func(c *client) { c.want(0x81, "one two three") }},
-		{"a ping between fragments", [][]byte{frame(text, "one "), frame(ping, "p"), frame(fin|cont, "two")}, func(c *client) { c.want(pong, "p"); c.want(0x81, "one two") }},
-		{"a character split over fragments", [][]byte{frame(text, "\xc3"), frame(fin|cont, "\xa9")}, func(c *client) { c.want(0x81, "é") }},
+		{"fragments", [][]byte{frame(text, "one "), frame(cont, "two "), frame(fin|cont, "three")}, func(c *client) {
+			c.want(0x81, "one two three")
+		}},
+		{"a ping between fragments", [][]byte{frame(text, "one "), frame(ping, "p"), frame(fin|cont, "two")}, func(c *client) {
+			c.want(pong, "p")
+			c.want(0x81, "one two")
+		}},
+		{"a character split over fragments", [][]byte{frame(text, "\xc3"), frame(fin|cont, "\xa9")}, func(c *client) {
+			c.want(0x81, "é")
+		}},
 		{"ping with 125 bytes", [][]byte{frame(ping, long[:125])}, func(c *client) { c.want(pong, long[:125]) }},
 		{"empty ping", [][]byte{frame(ping, "")}, func(c *client) { c.want(pong, "") }},
 		{"unasked pong", [][]byte{frame(pong, "?"), frame(fin|text, "on")}, func(c *client) { c.want(0x81, "on") }},
@@ -43,12 +52,18 @@ func TestConformance(t *testing.T) {
 		{"reserved opcode", [][]byte{frame(fin|0x3, "x")}, func(c *client) { c.wantClose(1002) }},
 		{"reserved control opcode", [][]byte{frame(fin|0xb, "x")}, func(c *client) { c.wantClose(1002) }},
 		{"continuation of nothing", [][]byte{frame(fin|cont, "x")}, func(c *client) { c.wantClose(1002) }},
-		{"text inside fragments", [][]byte{frame(text, "x"), frame(fin|text, "y")}, func(c *client) { c.wantClose(1002) }},
+		{"text inside fragments", [][]byte{frame(text, "x"), frame(fin|text, "y")}, func(c *client) {
+			c.wantClose(1002)
+		}},
 		{"not masked", [][]byte{{0x81, 1, 'x'}}, func(c *client) { c.wantClose(1002) }},
 		{"not UTF-8", [][]byte{frame(fin|text, "\xff\xfe")}, func(c *client) { c.wantClose(1007) }},
 		{"too long", [][]byte{frame(fin|text, long+long)}, func(c *client) { c.wantClose(1009) }},
-		{"too long in fragments", [][]byte{frame(text, long), frame(cont, long), frame(fin|cont, long)}, func(c *client) { c.wantClose(1009) }},
-		{"a length below zero", [][]byte{{0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 'x'}}, func(c *client) { c.wantClose(1002) }},
+		{"too long in fragments", [][]byte{frame(text, long), frame(cont, long), frame(fin|cont, long)}, func(c *client) {
+			c.wantClose(1009)
+		}},
+		{"a length below zero", [][]byte{{0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 'x'}}, func(c *client) {
+			c.wantClose(1002)
+		}},
 		{"close 1000", [][]byte{frame(closing, "\x03\xe8bye")}, func(c *client) { c.wantClose(1000) }},
 		{"close 4999", [][]byte{frame(closing, "\x13\x87")}, func(c *client) { c.wantClose(4999) }},
 		{"close without a code", [][]byte{frame(closing, "")}, func(c *client) { c.want(0x88, "") }},

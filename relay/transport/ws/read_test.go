@@ -30,6 +30,8 @@ var ways = []way{
 	{name: "TLS, not direct", secure: true, indirect: true},
 	{name: "wrapped", wrap: func(ln net.Listener) net.Listener { return wrapper{ln} }},
 	{name: "wrapped under TLS", secure: true, wrap: func(ln net.Listener) net.Listener { return wrapper{ln} }},
+	{name: "raw", wrap: func(ln net.Listener) net.Listener { return rawListener{ln} }},
+	{name: "raw under TLS", secure: true, wrap: func(ln net.Listener) net.Listener { return rawListener{ln} }},
 }
 
 func (w way) newServer(t *testing.T) *server {
@@ -50,9 +52,24 @@ func (w wrapper) Accept() (net.Conn, error) {
 	return struct{ net.Conn }{conn}, nil
 }
 
+// rawListener is a listener whose connections have a descriptor, but are of a type that netpoll does not know.
+type rawListener struct{ net.Listener }
+
+func (l rawListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ *net.TCPConn }{conn.(*net.TCPConn)}, nil
+}
+
 func TestNoGoroutineAtRest(t *testing.T) {
+	start := runtime.NumGoroutine()
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
+			relaytest.Eventually(t, "the end of the previous goroutines", func() bool {
+				return runtime.NumGoroutine() < start+10
+			})
 			s := way.newServer(t)
 			var clients []*client
 			dial := func(n int) {
@@ -76,7 +93,7 @@ func TestNoGoroutineAtRest(t *testing.T) {
 				relaytest.Eventually(t, "no goroutines for connections at rest", func() bool {
 					return runtime.NumGoroutine()-before < more/10
 				})
-			} else if n := runtime.NumGoroutine() - before; n < more*9/10 { // some of the goroutines before may have ended since
+			} else if n := runtime.NumGoroutine() - before; n < more*9/10 { // some earlier goroutines may have ended
 				t.Errorf("%d goroutines for %d connections, which should not be polled", n, more)
 			}
 			for _, c := range clients { // a message ends the rest

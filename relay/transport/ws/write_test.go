@@ -8,8 +8,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Twenty clients read nothing while ten megabytes are sent to each. Their queues and the memory of the queues stay below
-// the limit, and each client is disconnected.
+// Twenty clients read nothing while ten megabytes are sent to each. Their queues and the memory of the queues stay
+// below the limit, and each client is disconnected.
 func TestSlowConsumersStayBelowTheLimit(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("tls=", secure), func(t *testing.T) {
