@@ -198,6 +198,7 @@ func (a *App) Node() *node.Node { return a.node }
 func (a *App) Config() *node.Config { return a.config }
 
 // Start puts the configuration in force, for connections that are open already, too.
+// See docs/decisions/caddy.md#why-does-a-configuration-take-effect-in-start-and-never-in-provision
 func (a *App) Start() error { return a.node.Attach(a.config) }
 
 // Stop withdraws the configuration. If an earlier one is still attached, as when a reload fails half-way, that one is in force again.

@@ -131,6 +131,7 @@ func (h *Handler) noteStripped(r *http.Request) {
 
 // closeUnlessUpgraded ends the connection of a handshake that is refused: a proxy that has not looked at the answer takes what the client
 // sends next for frames, and it must not be read as a request. An upgrade sets the header anew.
+// See docs/decisions/transport.md#why-does-a-rejected-handshake-end-its-tcp-connection
 func closeUnlessUpgraded(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
 
 // takes reports whether the request's path is one of the relay's.
@@ -275,6 +276,7 @@ func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reserva
 var watchers = []string{"*caddyhttp.IdleTimeoutWriter", "*caddyhttp.readDeadlineWriter"}
 
 // unwatched takes the watchers off.
+// See docs/decisions/transport.md#why-do-the-handshakes-response-and-the-greeting-leave-in-one-write
 func unwatched(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })

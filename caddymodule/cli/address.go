@@ -29,6 +29,7 @@ func lookForAdmin(flag string) adminPlace {
 // findAdmin finds the admin API: where --address says, where CADDY_ADMIN says, which Caddy itself obeys, on the
 // socket if there is one, else where Caddy puts it by default. It never tries one after the other: whatever answers
 // elsewhere is another Caddy.
+// See docs/decisions/operations.md#why-does-the-admin-api-use-a-unix-socket-at-a-fixed-path
 func findAdmin(flag, environment, socket string) adminPlace {
 	if flag != "" {
 		return adminPlace{flag, "from --address"}

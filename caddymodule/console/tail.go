@@ -31,6 +31,7 @@ const (
 
 // consoleTails are the tails that pages of the console ask for, one for each operator and group. Pages poll, so a tail that is not
 // asked for any more is closed.
+// See docs/decisions/operations.md#why-does-the-console-poll
 type consoleTails struct {
 	mu    sync.Mutex
 	tails map[string]*consoleTail

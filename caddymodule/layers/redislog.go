@@ -11,6 +11,7 @@ import (
 // redisLog takes what the Redis client prints. Its logger is one for the whole process, other plugins' clients
 // included, so nothing is dropped: the lines are Caddy's, at level debug, since the relay logs its own trouble with
 // Redis anyway. By default the client prints each failed attempt to connect to standard error.
+// See docs/decisions/layers.md#why-does-the-redis-clients-logger-forward-its-lines
 type redisLog struct{}
 
 // Printf implements the client's interface of loggers.

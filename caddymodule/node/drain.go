@@ -90,6 +90,7 @@ func (d *Drain) Unmarshal(from *caddyfile.Dispenser) error {
 }
 
 // drainForStop sends clients away at the configured pace because the node is about to end. Without one it does nothing.
+// See docs/decisions/caddy.md#why-does-a-stop-close-clients-at-once-unless-drain-is-set
 func (n *Node) drainForStop() {
 	pace := n.StopPace.Load()
 	if pace == nil {

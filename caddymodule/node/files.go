@@ -22,6 +22,7 @@ import (
 // connections are let in than there are descriptors, whatever the limits say.
 
 // fileReserve is how many of n file descriptors are kept for all that is no websocket: channel layer, proxied requests, files, logs.
+// See docs/decisions/caddy.md#why-do-file-descriptors-bound-connections
 func fileReserve(n int) int { return max(64, min(n/32, 1024)) }
 
 // lastOf is the first of the last of n file descriptors: a connection that gets one of them comes too late.

@@ -18,6 +18,7 @@ const (
 
 // throttled is a [slog.Handler] that lets lines of one message through at a bounded rate, so that no number of clients, peers or
 // failures floods the log. The next line that passes says how many did not.
+// See docs/decisions/operations.md#why-are-log-messages-constants-throttled-in-one-place
 type throttled struct {
 	to   slog.Handler
 	book *logMeter

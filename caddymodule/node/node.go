@@ -131,6 +131,7 @@ func (n *Node) Attach(c *Config) error {
 
 // awaitConfig waits for the first configuration to be in force. Caddy starts apps in no order, and the HTTP server may be up before
 // there is an authorizer, which would deny the first clients their groups.
+// See docs/decisions/caddy.md#why-does-a-handshake-wait-for-the-first-configuration
 func (n *Node) AwaitConfig(ctx context.Context) error {
 	select {
 	case <-n.configured:
@@ -247,6 +248,7 @@ func (n *Node) WSOptions(greeting []byte) ws.Options {
 
 // Handle implements [caddyevents.Handler]: when the process is about to end, clients are told at once. Caddy's HTTP
 // server would hold Destruct up for as long as requests are under way.
+// See docs/decisions/caddy.md#why-are-clients-told-of-a-stop-on-the-stopping-event
 func (n *Node) Handle(context.Context, caddy.Event) error {
 	if caddy.Exiting() {
 		go func() { _ = n.close() }()
@@ -307,6 +309,7 @@ func (n *Node) Keep(key any, create func() any) any {
 }
 
 // logOutlet passes log records to the logger of the configuration in force.
+// See docs/decisions/caddy.md#why-do-log-records-follow-the-current-configuration
 type logOutlet struct {
 	to    atomic.Pointer[slog.Logger]
 	from  *logOutlet

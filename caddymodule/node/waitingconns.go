@@ -24,6 +24,7 @@ const (
 
 // waitingConns are the connections of all servers with our handlers that have no request under way: those that have not
 // had one yet, and those that wait for the next. Each list has the oldest first.
+// See docs/decisions/caddy.md#why-are-connections-without-a-request-closed-when-descriptors-are-scarce
 type waitingConns struct {
 	Evicted atomic.Uint64
 

@@ -246,6 +246,7 @@ func (h *Host) deployLocked(ctx context.Context, name string, wasm []byte) error
 }
 
 // rollback deploys the module that ran before.
+// See docs/decisions/plugins.md#why-does-a-rollback-deploy-the-previous-module
 func (h *Host) Rollback(ctx context.Context, name string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

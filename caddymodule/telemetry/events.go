@@ -12,6 +12,7 @@ import (
 )
 
 // eventTracer makes spans of sampled events. No request brings them, so their spans go where those of the last traced handshake went.
+// See docs/decisions/operations.md#why-do-event-spans-use-the-provider-of-the-last-traced-handshake
 type EventTracer struct {
 	provider atomic.Pointer[trace.TracerProvider]
 }

@@ -15,6 +15,7 @@ import (
 
 // Direct sends requests of the process itself to an application, not on behalf of a site. It is an
 // [http.RoundTripper] whose requests may be made for any URL.
+// See docs/decisions/uwsgi.md#why-does-auth-awx-ask-uwsgis-socket-and-not-the-site
 type Direct struct {
 	transport        *Transport
 	network, address string

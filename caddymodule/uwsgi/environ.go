@@ -220,6 +220,7 @@ func variableName(field string) (string, bool) {
 
 // cleanPath resolves "." and ".." in a path and merges its slashes if told so, as nginx does. The result
 // begins with a slash.
+// See docs/decisions/uwsgi.md#why-is-path_info-cleaned
 func cleanPath(path string, merge bool) string {
 	if !strings.Contains(path, "//") && !strings.Contains(path, "/.") && strings.HasPrefix(path, "/") {
 		return path

@@ -9,6 +9,7 @@ import (
 
 // spool holds what came from a worker until the client takes it: in a ring in memory, and while that is full,
 // in a file. One goroutine fills it, one reads it.
+// See docs/decisions/uwsgi.md#why-does-a-response-go-through-a-ring-and-a-file
 type spool struct {
 	t *Transport
 	// finish ends the exchange with the worker.

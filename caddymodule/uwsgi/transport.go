@@ -162,6 +162,7 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 
 // adapt looks at the reverse_proxy that the transport belongs to. Left alone, it would send a GET again after
 // any error, while the first worker may be executing it.
+// See docs/decisions/uwsgi.md#why-does-transport-uwsgi-reject-lb_retry_match
 func (t *Transport) adapt(handler *reverseproxy.Handler) error {
 	t.passive = handler.HealthChecks != nil && handler.HealthChecks.Passive != nil
 	t.handled = len(handler.HandleResponse) > 0

@@ -182,6 +182,7 @@ func upstream(ctx context.Context, dial string, p proxy) []Finding {
 }
 
 // endsSilently asks an upstream on one connection, and tells whether it ends that though its answer did not say so.
+// See docs/decisions/operations.md#why-does-the-doctor-test-an-upstream-for-silent-ends
 func endsSilently(ctx context.Context, dial string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, upstreamWait)
 	defer cancel()
