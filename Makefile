@@ -22,7 +22,7 @@ UNRACED = $(METERING) $(shell $(LIST_TESTS) | sed -n '/^[^ ]*[.]test .*caddyserv
 RACED = $(filter-out $(UNRACED),$(shell $(LIST_TESTS) | sed -n 's/^\([^ ]*\)[.]test .*/\1/p'))
 
 SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins sdk internal examples/demo -type f -not -path '*/node_modules/*' ! -name '*_test.go' 2>/dev/null)
-# Modules within the module: the benchmark, the SDK and the example plugins.
+# Modules within the module: the SDK and the example plugins. The benchmark has rules of its own.
 NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path './bench/*' -not -path '*/node_modules/*' -exec dirname {} \;)
 
 help: ## list the targets

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The micro-benchmarks of all hot paths. With a commit: there and here in turn, compared by benchstat.
+# Runs the micro-benchmarks of the hot paths. With a commit: runs that commit and this tree in turn, and compares.
 #   scripts/bench-micro.sh [<commit>]      BENCH=<regexp> COUNT=6 BENCHTIME=0.3s PACKAGES="./relay ./relay/transport/ws"
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ fi
 work=$(mktemp -d)
 trap 'git worktree remove --force "$work/base" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 git worktree add --detach --quiet "$work/base" "$1"
-# Turn by turn, so that what a neighbour on the machine takes falls on both. What has no benchmark there is left out.
+# In turn, so that other load on the machine affects both sides. Packages without benchmarks there are skipped.
 for i in $(seq "${COUNT:-6}"); do
 	echo "round $i of ${COUNT:-6}" >&2
 	(cd "$work/base" && run) >>"$work/base.txt" 2>/dev/null || true

@@ -1,9 +1,8 @@
 #!/bin/sh
-# Builds the plugins of C, Rust and AssemblyScript that are committed as .wasm: the
-# examples' plugin.wasm, the tests' and the benchmarks'. Go's are built by the tests.
-# Also renews the copy of the Go SDK that new projects get.
-# Usage: build-plugins.sh [<folder>]: there instead of beside their sources.
-# Needs what scripts/install-test-deps.sh installs, or rustup's wasm32-unknown-unknown.
+# Builds the plugins in C, Rust and AssemblyScript that are committed as .wasm: those of examples, tests and benchmarks.
+# The tests build the plugins in Go. The script also renews the copy of the Go SDK for new projects.
+# Usage: build-plugins.sh [<folder>], which replaces the folders of the sources as the destination.
+# Needs the packages of scripts/install-test-deps.sh, or rustup's wasm32-unknown-unknown.
 set -eu
 cd "$(dirname "$0")/.."
 into=${1:-}
@@ -18,14 +17,14 @@ place() { # source file, name of its own, name beside its source
 		echo "$(dirname "$1")/$3.wasm"
 	fi
 }
-first() { # the first of the commands that is there
+first() { # the first of the commands that exists
 	for c; do
 		if command -v "$c" >/dev/null; then
 			echo "$c"
 			return
 		fi
 	done
-	echo "none of $* is there: scripts/install-test-deps.sh" >&2
+	echo "none of $* found; run scripts/install-test-deps.sh" >&2
 	exit 1
 }
 
@@ -47,14 +46,14 @@ build_as() {
 clang=$(first clang-16 clang)
 ld=$(first wasm-ld-16 wasm-ld)
 rustc=""
-for c in "${RUSTC:-rustc}" /usr/bin/rustc; do # rustup's may come first and know no WebAssembly
+for c in "${RUSTC:-rustc}" /usr/bin/rustc; do # rustup's may come first and lack WebAssembly
 	if [ -d "$("$c" --print target-libdir --target wasm32-unknown-unknown 2>/dev/null)" ]; then
 		rustc=$c
 		break
 	fi
 done
 if [ -z "$rustc" ]; then
-	echo "no rustc for wasm32-unknown-unknown: scripts/install-test-deps.sh" >&2
+	echo "no rustc for wasm32-unknown-unknown; run scripts/install-test-deps.sh" >&2
 	exit 1
 fi
 asc=sdk/assemblyscript/node_modules/.bin/asc

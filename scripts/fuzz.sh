@@ -1,14 +1,14 @@
 #!/bin/sh
-# Runs every fuzz target of the module for a while: scripts/fuzz.sh [time, default 10s] [packages, default all], such as
-# scripts/fuzz.sh 2m ./relay/transport/ws. What a target fails on is kept in its testdata/fuzz by go test itself; with KEEP=n the n
-# smallest inputs that found something new are put there, too, for every later `go test` to go through.
+# Runs every fuzz target for a while: scripts/fuzz.sh [time, default 10s] [packages, default all], such as
+# scripts/fuzz.sh 2m ./relay/transport/ws. go test keeps failing inputs in testdata/fuzz. With KEEP=n the script adds the
+# n smallest inputs that reached new code, for every later `go test`.
 set -eu
 time=${1:-10s}
 keep=${KEEP:-0}
 [ $# -gt 0 ] && shift
 go=${GO:-go}
 cache=$($go env GOCACHE)/fuzz
-# As the Makefile compiles what imports Caddy, so that one compilation serves all.
+# The Makefile's flags for code that imports Caddy, so that one compilation serves all.
 flags="$($go env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx"
 found=0
 for file in $(grep -rl --include='*_test.go' '^func Fuzz' "${@:-.}" | sort); do

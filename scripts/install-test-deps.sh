@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need beside Go: the real peers (Redis, Django Channels,
-# Daphne) and a browser, from Debian's own packages. Does nothing when all is there.
+# Installs the programs that the tests need besides Go, from Debian's packages: the real peers (Redis, Django Channels,
+# Daphne), a browser and compilers. Does nothing if all are present.
 set -eu
 
 missing=""
@@ -10,7 +10,7 @@ need() { # package, test
 	"$@" >/dev/null 2>&1 || missing="$missing $package"
 }
 have() { command -v "$1"; }
-# Debian's Python, whatever else is first in PATH: the packages belong to it.
+# Debian's Python, whatever comes first in PATH: the packages belong to Debian's.
 imports() { /usr/bin/python3 -c "import $1"; }
 
 need redis-server have redis-server
@@ -20,17 +20,17 @@ need python3-django imports django
 need python3-aiohttp imports aiohttp
 need chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome'
 need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
-# The site that the migration is rehearsed with. uwsgi-core is the program without a service.
+# The site of the migration's rehearsal. uwsgi-core is the program without a service.
 need nginx-light have nginx
 need uwsgi-core have uwsgi
 need uwsgi-plugin-python3 test -e /usr/lib/uwsgi/plugins/python3_plugin.so
 need gcc have gcc # the race detector needs cgo
 need libc6-dev test -e /usr/include/stdlib.h
-# What builds plugins: C, Rust, AssemblyScript (npm fetches its compiler).
+# Compilers of plugins: C, Rust, AssemblyScript (npm fetches its compiler).
 need clang-16 sh -c 'command -v clang-16 || command -v clang'
 need lld-16 sh -c 'command -v wasm-ld-16 || command -v wasm-ld'
 wasm_rust() { test -d "$("$1" --print target-libdir --target wasm32-unknown-unknown)"; }
-if ! wasm_rust rustc 2>/dev/null; then # rustup's may be there, and know no WebAssembly
+if ! wasm_rust rustc 2>/dev/null; then # rustup's may be present and lack WebAssembly
 	need rustc have /usr/bin/rustc
 	need libstd-rust-dev-wasm32 wasm_rust /usr/bin/rustc
 fi
@@ -43,7 +43,7 @@ if [ -z "$missing" ]; then
 fi
 by_hand="apt-get update && apt-get install -y --no-install-recommends$missing"
 if ! command -v apt-get >/dev/null; then
-	echo "The tests need what Debian calls$missing; this system has no apt-get: install them with its own package manager." >&2
+	echo "The tests need what Debian calls$missing; this system has no apt-get; install them with its package manager." >&2
 	exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then
@@ -52,8 +52,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "installing$missing"
 
-# redis-server's package would start a service on the usual port; the tests start
-# their own. 101 is how policy-rc.d says "not now".
+# redis-server's package would start a service on the usual port; the tests start their own. Exit code 101 of
+# policy-rc.d forbids the start.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
 	printf '#!/bin/sh\nexit 101\n' >"$policy"

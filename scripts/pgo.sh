@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures where the relay spends its time under the benchmark's load, for the compiler: deploy/default.pgo.
+# Writes deploy/default.pgo, the compiler's profile of the relay under the benchmark's load.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints what CHANGELOG.md says of a version: scripts/release-notes.sh v1.2.3
-# Fails if it says nothing: a release without notes is none.
+# Prints the section of CHANGELOG.md for a version: scripts/release-notes.sh v1.2.3
+# Fails without such a section: a release needs notes.
 set -eu
 version=${1#v}
 cd "$(dirname "$0")/.."

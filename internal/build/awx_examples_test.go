@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// adapted is what the tests look at in an adapted Caddyfile.
+// adapted is the part of an adapted Caddyfile that the tests examine.
 type adapted struct {
 	Admin struct{ Listen string }
 	Apps  struct {
@@ -26,7 +26,7 @@ type adapted struct {
 	}
 }
 
-// handlers returns the handlers of a kind, anywhere in routes.
+// handlers returns the handlers of a kind, at any depth of routes.
 func handlers(in any, kind string) (found []map[string]any) {
 	switch in := in.(type) {
 	case []any:
@@ -44,8 +44,8 @@ func handlers(in any, kind string) (found []map[string]any) {
 	return found
 }
 
-// Every Caddyfile for AWX keeps the admin API from AWX's users, believes only the nearest proxy, and speaks to uWSGI
-// as nginx does.
+// Every Caddyfile for AWX keeps the admin API away from AWX's users, trusts only the nearest proxy, and speaks to
+// uWSGI as nginx does.
 func TestExamplesForAWX(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("..", "..", "examples", "awx", "Caddyfile*"))
 	if err != nil || len(files) < 2 {
@@ -95,7 +95,7 @@ func TestExamplesForAWX(t *testing.T) {
 	}
 }
 
-// What surrounds the Caddyfiles provides the socket's directory, and leaves uWSGI alone.
+// The unit, the image and the pod provide the socket's directory, and do not touch uWSGI.
 func TestAdminSocketHasADirectory(t *testing.T) {
 	for file, want := range map[string][]string{
 		"deploy/systemd/edgerelay.service": {
@@ -126,7 +126,7 @@ func TestAdminSocketHasADirectory(t *testing.T) {
 	}
 }
 
-// Wherever a configuration trusts proxies, in examples, documentation or comments, it does so strictly.
+// Every configuration that trusts proxies, in examples, documentation or comments, does so strictly.
 func TestProxiesAreTrustedStrictly(t *testing.T) {
 	root := filepath.Join("..", "..")
 	seen, others := 0, []string{".git", "bin", "node_modules", "internal", "caddymodule", "shared"}

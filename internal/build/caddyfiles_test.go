@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// caddyCommand runs the binary that EDGERELAY_CADDY names, as `make test` does with
-// bin/caddy, or else the development one, in the root of the repository.
+// caddyCommand runs a command of the binary named by EDGERELAY_CADDY, which `make test` sets to bin/caddy, or of the
+// development binary, in the root of the repository.
 func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	program := os.Getenv("EDGERELAY_CADDY")
@@ -19,13 +19,13 @@ func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = filepath.Join("..", "..")
-	// Caddy keeps nothing of a validation in the home of who runs the tests; the go command keeps its cache.
+	// Caddy must not write to the developer's home; the go command keeps its cache.
 	home := t.TempDir()
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+home, "BROADCAST_WEBSOCKET_SECRET=for the example")
 	return cmd
 }
 
-// Every Caddyfile that the repository shows is accepted, and formatted as Caddy formats.
+// Every Caddyfile of the repository is valid, and formatted by `caddy fmt`.
 func TestCaddyfilesAreValid(t *testing.T) {
 	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "deploy/container/Caddyfile", "examples/awx/Caddyfile", "examples/awx/Caddyfile.pod", "examples/django/Caddyfile"} {
 		t.Run(file, func(t *testing.T) {

@@ -10,8 +10,7 @@ import (
 	"github.com/caddyserver/xcaddy"
 )
 
-// load reads a build's description. A misspelt field is an error: xcaddy would
-// otherwise build something else without a word.
+// load reads the description of a build. Unknown fields are errors, since xcaddy would silently build something else.
 func load(file string) (xcaddy.Builder, error) {
 	var builder xcaddy.Builder
 	f, err := os.Open(file)
@@ -30,8 +29,7 @@ func load(file string) (xcaddy.Builder, error) {
 	return builder, nil
 }
 
-// environment is env with what the build needs said plainly, and nothing that
-// would let the go command look elsewhere.
+// environment returns env with explicit settings for the build, so that the go command consults no other source.
 func environment(ctx context.Context, env []string) ([]string, error) {
 	proxy, err := goCommand(ctx, "env", "GOPROXY")
 	if err != nil {
@@ -39,16 +37,15 @@ func environment(ctx context.Context, env []string) ([]string, error) {
 	}
 	return append(env,
 		"GOPROXY="+localFirst(proxy),
-		"GOTOOLCHAIN=local", // the Go that is here, not one downloaded for the build
+		"GOTOOLCHAIN=local", // the installed Go, no download
 		"GOWORK=off",        // xcaddy's build is a module of its own
 	), nil
 }
 
-// localFirst turns a GOPROXY list into one that ends in "off" instead of "direct",
-// with every error going on to the next entry. xcaddy asks `go get` for our module
-// by path; before it is published, a proxy has no answer and "direct" would ask its
-// repository, both fatal. With "off" last the go command turns to the replacement.
-// A list without any proxy is left alone: nothing else could be downloaded then.
+// localFirst replaces "direct" at the end of a GOPROXY list by "off" and lets every error move on to the next entry.
+// xcaddy asks `go get` for our module by path. Before the module is published, a proxy has no answer and "direct"
+// would ask the code host; both are fatal. With "off" at the end the go command uses the replacement. A list without
+// any proxy stays unchanged, since nothing else could be downloaded then.
 func localFirst(proxy string) string {
 	var kept []string
 	for _, entry := range strings.FieldsFunc(proxy, func(r rune) bool { return r == ',' || r == '|' }) {

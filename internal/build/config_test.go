@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// The Caddy that is built must be the one that the tests run with.
+// The built Caddy has the version that the tests use.
 func TestCaddyVersionIsThatOfGoMod(t *testing.T) {
 	t.Chdir(filepath.Join("..", ".."))
 	builder, err := load("xcaddy.json")
@@ -76,7 +76,7 @@ func TestEnvironmentOverrides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// exec takes the last of two equal keys.
+	// exec uses the last of two equal keys.
 	for _, want := range []string{"GOPROXY=https://proxy.example|off", "GOTOOLCHAIN=local", "GOWORK=off"} {
 		key, _, _ := strings.Cut(want, "=")
 		last := ""

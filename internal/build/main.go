@@ -1,10 +1,9 @@
-// Command build makes bin/caddy: the Caddy that xcaddy.json describes, with this
-// working tree in place of the published module.
+// Command build makes bin/caddy: the Caddy of xcaddy.json, with this working tree in place of the published module.
 //
 //	go run ./internal/build [-config xcaddy.json] [-o bin/caddy] [-pgo deploy/default.pgo] [-v]
 //
-// xcaddy itself reads no file; ours is the JSON form of its [xcaddy.Builder], and
-// the build is done by xcaddy's own library. Run it from the module's root.
+// xcaddy itself reads no file; xcaddy.json is the JSON form of [xcaddy.Builder], and xcaddy's library builds. Run the
+// command from the module's root.
 package main
 
 import (
@@ -26,11 +25,11 @@ import (
 )
 
 func main() {
-	config := flag.String("config", "xcaddy.json", "the build's description, JSON of xcaddy.Builder")
-	output := flag.String("o", filepath.Join("bin", "caddy"), "where the binary goes")
+	config := flag.String("config", "xcaddy.json", "description of the build, JSON of xcaddy.Builder")
+	output := flag.String("o", filepath.Join("bin", "caddy"), "path of the binary")
 	profile := flag.String("pgo", "",
-		"a CPU profile to optimize by: a connect costs a tenth less, and all of Caddy is compiled once more")
-	verbose := flag.Bool("v", false, "show what xcaddy and the go command print")
+		"a CPU profile to optimize by: a connect costs a tenth less; all of Caddy is compiled again")
+	verbose := flag.Bool("v", false, "show the output of xcaddy and the go command")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -41,8 +40,8 @@ func main() {
 	}
 }
 
-// build compiles the Caddy of the config file into output. A failed build leaves
-// an earlier binary as it was, and prints all that the tools said.
+// build compiles the Caddy of the config file into output. A failed build keeps an earlier binary and prints the
+// complete output of the tools.
 func build(ctx context.Context, config, output, profile string, verbose bool) error {
 	builder, err := load(config)
 	if err != nil {
@@ -86,7 +85,7 @@ func build(ctx context.Context, config, output, profile string, verbose bool) er
 	return nil
 }
 
-// mainModule tells the path and the folder of the module that this command is run in.
+// mainModule returns the path and the folder of the current module.
 func mainModule(ctx context.Context) (path, dir string, err error) {
 	out, err := goCommand(ctx, "list", "-m", "-f", "{{.Path}}\n{{.Dir}}")
 	if err != nil {
@@ -99,7 +98,7 @@ func mainModule(ctx context.Context) (path, dir string, err error) {
 	return path, dir, nil
 }
 
-// goCommand runs the go command and returns what it prints, trimmed.
+// goCommand runs the go command and returns its output, trimmed.
 func goCommand(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	var stderr bytes.Buffer
@@ -119,11 +118,11 @@ func pluginNames(plugins []xcaddy.Dependency) string {
 	return strings.Join(names, ", ")
 }
 
-// transcript keeps what the build prints, for the case that it fails.
+// transcript keeps the output of a build for error reports.
 type transcript struct {
 	mu   sync.Mutex
 	buf  bytes.Buffer
-	live io.Writer // also shown at once, unless nil
+	live io.Writer // receives the output as well, unless nil
 }
 
 func (t *transcript) step(event *xcaddy.StepEvent) error {

@@ -42,7 +42,8 @@ func instructions(t *testing.T, file string) [][2]string {
 
 var option = regexp.MustCompile(`^--([a-z-]+)=(\S+)$`)
 
-// The Dockerfile says what a container engine understands, copies what is there, and ends as a user without rights with a health check.
+// The Dockerfile has known instructions only, copies existing files, and ends as an unprivileged user with a health
+// check.
 func TestDockerfile(t *testing.T) {
 	root := filepath.Join("..", "..")
 	known := []string{
@@ -102,7 +103,7 @@ func TestDockerfile(t *testing.T) {
 	if user := values["USER"]; user == "" || strings.HasPrefix(user, "0") || strings.HasPrefix(user, "root") {
 		t.Errorf("it runs as %q", user)
 	}
-	// There is no shell in it.
+	// The image has no shell.
 	for _, name := range []string{"ENTRYPOINT", "CMD", "HEALTHCHECK"} {
 		if _, list, ok := strings.Cut(values[name], "["); !ok || !strings.HasSuffix(list, `"]`) {
 			t.Errorf("%s %s is no list of words", name, values[name])
@@ -122,7 +123,7 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// The systemd unit: every line has its form, the hardening is there, and the commands are ones that Caddy has.
+// The systemd unit is well-formed and hardened, and its commands exist in Caddy.
 func TestSystemdUnit(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", "edgerelay.service"))
 	if err != nil {
@@ -200,7 +201,7 @@ func TestReleaseConfiguration(t *testing.T) {
 	}
 }
 
-// CHANGELOG.md is what a release's notes are taken from.
+// The notes of a release are its section of CHANGELOG.md.
 func TestReleaseNotes(t *testing.T) {
 	root := t.TempDir()
 	if err := os.Mkdir(filepath.Join(root, "scripts"), 0o755); err != nil {

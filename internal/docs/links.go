@@ -50,8 +50,7 @@ func (d *document) links(name string) ([]link, error) {
 	return found, err
 }
 
-// checkLinks returns what is wrong with the relative links of all Markdown files below root: files that do not exist, anchors
-// that no heading has.
+// checkLinks returns the dead relative links of all Markdown files below root: missing files and missing anchors.
 func checkLinks(root string) (problems []string, err error) {
 	names, err := markdownFiles(root)
 	if err != nil {
@@ -106,7 +105,7 @@ func checkLinks(root string) (problems []string, err error) {
 	return problems, nil
 }
 
-// markdownFiles lists the Markdown files below root that are ours, by their paths from there.
+// markdownFiles returns the project's Markdown files below root, as paths relative to root.
 func markdownFiles(root string) (names []string, err error) {
 	err = filepath.WalkDir(root, func(file string, d os.DirEntry, err error) error {
 		if err != nil {

@@ -57,7 +57,7 @@ func (d *document) walk(visit func(ast.Node)) {
 	})
 }
 
-// textOf is the text within a node, without marks.
+// textOf is the text inside a node, without markup.
 func (d *document) textOf(n ast.Node) string {
 	var b strings.Builder
 	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -79,7 +79,7 @@ func (d *document) textOf(n ast.Node) string {
 	return b.String()
 }
 
-// anchors names headings as code hosts do, so that one link works in both places.
+// anchors names headings as code hosts do, so that the check agrees with them.
 type anchors struct{ seen map[string]int }
 
 // Generate implements [parser.IDs].

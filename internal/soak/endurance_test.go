@@ -29,8 +29,8 @@ func scaled(t *testing.T, n int, share float64) int {
 	}
 }
 
-// endurance is one relay with a Redis of its own. Every so often it comes to rest, and its vitals are compared with
-// those of the first rest, when caches and pools have been filled.
+// endurance is one relay with its own Redis. At intervals the relay comes to rest, and its vitals are compared with
+// those of the first rest, when caches and pools were filled.
 type endurance struct {
 	t        *testing.T
 	relay    *peers.Relay

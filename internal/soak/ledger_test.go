@@ -10,7 +10,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// fate is what became of an event on its way into Redis.
+// fate is the outcome of publishing an event.
 type fate struct {
 	at      time.Time // before it was sent
 	done    time.Time
@@ -20,7 +20,7 @@ type fate struct {
 	arrived bool
 }
 
-// ledger keeps account of the events of one group.
+// ledger accounts for the events of one group.
 type ledger struct {
 	group string
 
@@ -30,7 +30,7 @@ type ledger struct {
 	faults []string
 }
 
-// publish notes the next event, which send sends.
+// publish records the next event and sends it by send.
 func (l *ledger) publish(quiet bool, send func(n int) (relay.Receipt, error)) {
 	l.mu.Lock()
 	n := len(l.events)
@@ -43,7 +43,7 @@ func (l *ledger) publish(quiet bool, send func(n int) (relay.Receipt, error)) {
 	e.done, e.receipt, e.err = time.Now(), receipt, err
 }
 
-// arrive notes an event at the group's witness.
+// arrive records an event that the group's witness received.
 func (l *ledger) arrive(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,10 +67,10 @@ func (l *ledger) fault(format string, args ...any) {
 	}
 }
 
-// outage is a time in which Redis lost what it held.
+// outage is a period in which Redis lost its contents.
 type outage struct{ from, to time.Time }
 
-// account is what became of the events of a group.
+// account counts the events of a group by outcome.
 type account struct {
 	published, delivered, plugin, refused, withRedis, full, unknown int
 }
@@ -85,7 +85,7 @@ func (a *account) add(b account) {
 	a.unknown += b.unknown
 }
 
-// close draws the balance. An event that did not arrive has another reason, or is unknown.
+// close returns the account and the faults. An event that did not arrive has another reason, or is unknown.
 func (l *ledger) close(outages []outage) (a account, faults []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +110,7 @@ func (l *ledger) close(outages []outage) (a account, faults []string) {
 	return a, l.faults
 }
 
-// lostWith tells whether Redis may have lost an event, or its group's members, while it was on its way.
+// lostWith reports whether Redis may have lost an event in transit, or its group's members.
 func lostWith(outages []outage, e fate) bool {
 	for _, o := range outages {
 		if e.done.After(o.from) && e.at.Before(o.to) {

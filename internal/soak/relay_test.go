@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// caddyfile is a relay's; more are lines of its option edgerelay.
+// caddyfile returns a relay's Caddyfile with further lines in its option edgerelay.
 func caddyfile(redisURL, more string) string {
 	return fmt.Sprintf(`{
 	admin {$ADMIN}
@@ -32,7 +32,7 @@ func caddyfile(redisURL, more string) string {
 `, redisURL, strings.TrimRight(more, "\n"))
 }
 
-// text is an event as AWX has them. The plugin quiet drops those that are quiet.
+// text is an event in AWX's form. The plugin quiet drops quiet events.
 func text(group string, n int, quiet bool) []byte {
 	event := "runner_on_failed"
 	if quiet {

@@ -20,10 +20,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
-// short is how long it takes among the other tests.
+// short is the length of the test without SOAK.
 const short = 10 * time.Second
 
-// TestSoak runs for as long as the environment variable SOAK says.
+// TestSoak runs for the duration in the environment variable SOAK.
 func TestSoak(t *testing.T) {
 	length := short
 	if given := os.Getenv("SOAK"); given != "" {
@@ -79,7 +79,7 @@ func TestSoak(t *testing.T) {
 		ledgers = append(ledgers, &ledger{group: fmt.Sprint("job_events-", i)})
 	}
 	var g guests
-	// play lets everything happen for a time; the trouble is left out where there is none to be.
+	// play runs traffic for a time, with faults if troubled.
 	play := func(length time.Duration, troubled bool) {
 		var witnesses []*peers.Raw
 		var ends []<-chan error
@@ -124,7 +124,7 @@ func TestSoak(t *testing.T) {
 			witnesses[i].Close()
 		}
 	}
-	// rest waits until the relay has nothing to do, and what died is buried.
+	// rest waits until the relay is idle and dead nodes are removed.
 	rest := func(what string, within time.Duration) (v vitals) {
 		t.Helper()
 		peers.Eventually(t, within, what, func() (err error) {
@@ -201,7 +201,7 @@ func TestSoak(t *testing.T) {
 		tr.restarts.Load() == 0 || tr.ends.Load() == 0 || slow == 0 {
 		t.Error("not everything has happened")
 	}
-	// Connections of pools come and go: to Redis, and to the neighbours.
+	// Pooled connections to Redis and to peers come and go.
 	if after.goroutines > before.goroutines+15 {
 		t.Errorf("%d goroutines before, %d after", before.goroutines, after.goroutines)
 		if stacks, err := get(r.Admin + "/debug/pprof/goroutine?debug=1"); err == nil {

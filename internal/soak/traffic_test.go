@@ -17,7 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
-// emit publishes events for all groups in turn, at a rate, until ctx ends.
+// emit publishes events to all groups in turn, at rate events per second, until ctx ends.
 func emit(ctx context.Context, b *redis.Broker, ledgers []*ledger, rate int) {
 	tick := time.NewTicker(time.Second / time.Duration(rate))
 	defer tick.Stop()
@@ -34,10 +34,10 @@ func emit(ctx context.Context, b *redis.Broker, ledgers []*ledger, rate int) {
 	}
 }
 
-// loud is the kind of groups with more than a slow client takes.
+// loud is the kind of groups with more events than a slow client reads.
 const loud = "ad_hoc_command_events"
 
-// shout publishes long events for them, which nobody keeps account of.
+// shout publishes long events to the loud groups; no ledger counts them.
 func shout(ctx context.Context, b *redis.Broker) {
 	long := fmt.Appendf(nil, "%q", strings.Repeat("x", 64<<10))
 	for n := 0; ctx.Err() == nil; n++ {
@@ -46,7 +46,7 @@ func shout(ctx context.Context, b *redis.Broker) {
 	}
 }
 
-// witness listens to a group for the whole time.
+// witness receives the events of a group for the whole time.
 func witness(url string, l *ledger) (*peers.Raw, <-chan error, error) {
 	raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
 	if err != nil {
@@ -74,10 +74,10 @@ func witness(url string, l *ledger) (*peers.Raw, <-chan error, error) {
 	return raw, ended, nil
 }
 
-// guests counts clients that came and went.
+// guests counts the clients of the crowd.
 type guests struct{ served, failed atomic.Int64 }
 
-// comeAndGo is a client that connects, listens for a moment and leaves, again and again; politely or not.
+// comeAndGo repeatedly connects, listens for a moment and disconnects, with or without leaving its groups first.
 func (g *guests) comeAndGo(ctx context.Context, urls []string, groups int) {
 	for ctx.Err() == nil {
 		url := urls[rand.IntN(len(urls))]
@@ -103,7 +103,8 @@ func (g *guests) comeAndGo(ctx context.Context, urls []string, groups int) {
 	}
 }
 
-// dawdle is a client that does not read; the relay closes it for that, and it comes back. It cannot tell, with a buffer as small as its own.
+// dawdle is a client that does not read. The relay disconnects it, which the client with its small buffer cannot
+// notice; after a pause it connects again.
 func (g *guests) dawdle(ctx context.Context, url, group string, asleep time.Duration) {
 	for ctx.Err() == nil {
 		raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")

@@ -17,7 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// trouble is what befalls the relay.
+// trouble injects faults.
 type trouble struct {
 	t                              *testing.T
 	relay                          *peers.Relay
@@ -29,10 +29,11 @@ type trouble struct {
 	outages []outage
 }
 
-// settle is how long after Redis is back its members may be missing, and before its end an event may have been under way.
+// settle is the time after a restart of Redis in which members may be missing; transit is the time before its end in
+// which an event may have been in flight.
 const settle, transit = 2 * time.Second, 500 * time.Millisecond
 
-// reload exchanges the configuration, again and again.
+// reload replaces the configuration at intervals.
 func (tr *trouble) reload(ctx context.Context, every time.Duration) {
 	for variant := 1; ctx.Err() == nil; variant++ {
 		pause(ctx, every)
@@ -44,7 +45,7 @@ func (tr *trouble) reload(ctx context.Context, every time.Duration) {
 	}
 }
 
-// swap deploys a module that does the same, but is another one.
+// swap deploys another module with the same behavior.
 func (tr *trouble) swap(ctx context.Context, every time.Duration) {
 	wasm, err := os.ReadFile(filepath.Join(peers.Root(tr.t), "examples", "plugins", "quiet", "plugin.wasm"))
 	if err != nil {
@@ -73,7 +74,7 @@ func (tr *trouble) swap(ctx context.Context, every time.Duration) {
 	}
 }
 
-// restartRedis kills Redis, which keeps nothing, and starts it again.
+// restartRedis kills Redis, which persists nothing, and starts it again.
 func (tr *trouble) restartRedis(ctx context.Context, every time.Duration) {
 	for ctx.Err() == nil {
 		pause(ctx, every)
@@ -92,7 +93,7 @@ func (tr *trouble) restartRedis(ctx context.Context, every time.Duration) {
 	}
 }
 
-// well waits until the relay says that its channel layer is well.
+// well waits until the relay reports a healthy channel layer.
 func (tr *trouble) well() {
 	for until := time.Now().Add(30 * time.Second); ; {
 		if _, err := get(tr.relay.Admin + "/edgerelay/health"); err == nil {
@@ -105,7 +106,8 @@ func (tr *trouble) well() {
 	}
 }
 
-// comeAndGo ends a neighbour and starts it again: in order, or, where there is time for its burial, by kill -9.
+// comeAndGo stops a neighbor and starts it again: in order or, where there is time to remove the dead node, by kill
+// -9.
 func (tr *trouble) comeAndGo(ctx context.Context, neighbour *peers.Relay, caddyfile string, every time.Duration,
 	kill bool,
 ) {

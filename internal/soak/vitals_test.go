@@ -58,7 +58,7 @@ func measure(t *testing.T, r *peers.Relay, redis *peers.Redis) (v vitals, err er
 	return v, nil
 }
 
-// metrics reads a relay's metrics, by name and labels.
+// metrics reads a relay's metrics, keyed by name and labels.
 func metrics(r *peers.Relay) (map[string]float64, error) {
 	text, err := get(r.Admin + "/metrics")
 	if err != nil {

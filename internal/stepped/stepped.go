@@ -1,5 +1,5 @@
-// Package stepped makes times as time.Now returns them after the wall clock was set, for tests: the clock of a
-// machine cannot be moved under them.
+// Package stepped returns times as time.Now does after a change of the wall clock, for tests that cannot change the
+// machine's clock.
 package stepped
 
 import (
@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// By returns t, which must come from time.Now, with the wall clock moved by whole seconds and the monotonic one as it was.
+// By returns t, a result of time.Now, with the wall clock moved by whole seconds and the monotonic clock unchanged.
 func By(t time.Time, step time.Duration) time.Time {
 	// The head of time.Time: with a monotonic reading, bits 30 to 62 are seconds of the wall clock.
 	const monotonic, second = 1 << 63, 30
