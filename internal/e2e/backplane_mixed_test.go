@@ -10,8 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// Two relays and a Python node of each generation, each with a Redis of its own: what each emits reaches everyone that its
-// dialect can reach, once.
+// Two relays and a Python node of each generation have a Redis each. Every event reaches, once, every client that
+// its emitter's dialect can reach.
 func TestBackplaneMixedGenerations(t *testing.T) {
 	const group, everyone = "job_events-42", "broadcast-group_send"
 	redises := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t), peers.StartRedis(t), peers.StartRedis(t)}

@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
-// Two nodes send each other more than they can read, and ping each other all the while: whoever has to answer a ping goes on reading, or
-// neither would take what the other sends.
+// Two nodes send each other more than they can read, and ping each other. Each must keep reading while it answers a
+// ping, or both links stall.
 func TestBothWaysFull(t *testing.T) {
 	leakCheck(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that readers are late

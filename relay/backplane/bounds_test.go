@@ -80,7 +80,8 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-// A Python task node can forget a wish without a word, so it hears all of them again, until it is told nothing any more.
+// A Python task node can silently forget a subscription, so the relay repeats all subscriptions until it
+// unsubscribes.
 func TestWishesAreRepeated(t *testing.T) {
 	l := newTestLink(t)
 	l.b.Interest([]string{"jobs-status_changed"}, nil)

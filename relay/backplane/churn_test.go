@@ -10,8 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
-// Clients subscribe and leave, links break, the layer's broker is exchanged and exchanged again, all at once; afterwards each
-// node still gets everything once.
+// Clients subscribe and leave, links break, and the broker is replaced repeatedly, all at once. Afterwards each
+// node receives every event once.
 func TestChurn(t *testing.T) {
 	leakCheck(t)
 	nodes := []*node{newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer())}

@@ -15,8 +15,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
-// comeAndGo checks that nodes, which find each other as make says, exchange events while one goes and another comes, and that
-// clients and connections of the others stay.
+// comeAndGo checks that nodes which find each other by the discovery from make exchange events while one node
+// leaves and another joins, and that the links of the other nodes stay.
 func comeAndGo(t *testing.T, make func(i int) (*node, option)) {
 	t.Helper()
 	var nodes []*node

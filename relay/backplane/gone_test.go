@@ -19,8 +19,8 @@ import (
 
 func soon(s *backplane.Settings) { s.Ping, s.Silence = 300*time.Millisecond, time.Second }
 
-// A peer goes without a word while it is being sent a little, which its kernel's buffer takes as ever: it is given up for its silence,
-// and another node of its layer is asked.
+// A peer disappears silently while events are sent to it, which its kernel's buffer still accepts. The link times
+// out, and another node of the same layer becomes the source.
 func TestGoneWithoutAWord(t *testing.T) {
 	leakCheck(t)
 	layer := memory.NewLayer()
@@ -79,7 +79,8 @@ func newWeb(t *testing.T) *web {
 			http.NotFound(rw, r)
 			return
 		}
-		if _, _, err := (backplane.Secrets{secret}).Verify(r.Header.Get("secret"), time.Now()); err != nil { // a relay's challenge
+		// A relay's challenge.
+		if _, _, err := (backplane.Secrets{secret}).Verify(r.Header.Get("secret"), time.Now()); err != nil {
 			rw.WriteHeader(http.StatusForbidden)
 			return
 		}
@@ -117,8 +118,8 @@ func (w *web) asked(t *testing.T, n *node) {
 	})
 }
 
-// Close takes its time with a peer that answers nothing, but not long; others are not dialled again meanwhile, and what they wanted is
-// left in the layer.
+// Close waits for an unresponsive peer, but not for long. Meanwhile no peer is dialed, and the subscriptions of the
+// other peers are removed from the layer.
 func TestCloseWithAPeerThatAnswersNothing(t *testing.T) {
 	w := newWeb(t)
 	n := newNode(t, memory.NewLayer())

@@ -15,8 +15,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-// A link that the peer dialed becomes the source only after the peer has kept it. The peer closes a redundant link right
-// after the handshake, and events sent before the next choice would be lost.
+// A link that the peer dialed becomes the source only after the peer has kept it. The peer closes a redundant link
+// right after the handshake, and events sent before the next choice would be lost.
 func TestNoSourceBeforeTheLinkIsKept(t *testing.T) {
 	b := newPlane(t)
 	for _, dialed := range []bool{false, true} {

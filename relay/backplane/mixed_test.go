@@ -115,7 +115,8 @@ func TestMixedClusterEachToEach(t *testing.T) {
 	onNew.Join(group)
 	onNew.SendMessage(allGroup, map[string]any{"type": "consumer.subscribe", "groups": []string{group}, "origin_channel": "specific.x!1"})
 	emitA, emitB := peers.StartEmitter(t, redisA.URL), peers.StartEmitter(t, redisB.URL)
-	// What was asked for must have arrived: at the relays by the Python web node, at the Python task node by the relays.
+	// The subscriptions must have arrived: at the relays from the Python web node, at the Python task node from the
+	// relays.
 	for _, n := range []*node{a, b} {
 		eventually(t, 10*time.Second, func() error {
 			for _, p := range n.plane.Peers() {
@@ -145,7 +146,8 @@ func TestMixedClusterEachToEach(t *testing.T) {
 	every := set(fromA, fromAnew, fromB, fromOld, fromNew)
 	onA.exactly(t, every)
 	onB.exactly(t, every)
-	// An emitter of the new generation makes no copy for nodes of the old one; the two Python nodes speak different dialects.
+	// An emitter of the new generation makes no copy for nodes of the old one; the two Python nodes speak different
+	// dialects.
 	heard(t, onOld, join(fromA, fromB, fromOld)...)
 	heard(t, onNew, join(fromA, fromAnew, fromB, fromNew)...)
 

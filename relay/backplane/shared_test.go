@@ -50,7 +50,8 @@ func TestSharedRedisWithPython(t *testing.T) {
 				}
 			}
 			c.exactly(t, set(texts))
-			// What would come twice goes over Python processes; a round trip over them shows that nothing is on its way.
+			// A second copy would pass through Python processes. A round trip through them proves that no copy is
+			// on its way.
 			python.Dialling.Kill()
 			python.Served.Kill()
 			emitter.Send(peers.Event{Group: "jobs-summary", Text: "end"})
@@ -59,8 +60,8 @@ func TestSharedRedisWithPython(t *testing.T) {
 	}
 }
 
-// A relay with a Redis of its own gets events of a Python task node that connects after its clients have subscribed, and of one
-// that connects again, without a client doing anything: AWX's own web nodes need their pages reloaded then.
+// A relay with a Redis of its own gets the events of a Python task node that connects after the relay's clients
+// have subscribed, or reconnects. The clients do nothing; AWX's own web nodes would need their pages reloaded.
 func TestTaskNodeHearsOfEarlierSubscriptions(t *testing.T) {
 	web, task := peers.StartRedis(t), peers.StartRedis(t)
 	n := newRedisNode(t, web.URL)

@@ -18,8 +18,8 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// One peer's link stalls, without a word, under load: nobody else waits, memory stays, the oldest events are dropped for that
-// peer alone, and when the link works again the peer is back by itself.
+// One peer's link stalls silently under load. No other peer waits, memory stays bounded, the oldest events are
+// dropped for that peer alone, and the peer recovers when the link works again.
 func TestStalledLink(t *testing.T) {
 	leakCheck(t)
 	source, near, far := newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer())

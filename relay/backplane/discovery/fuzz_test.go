@@ -8,7 +8,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
-// FuzzHeartbeat gives payloads of PostgreSQL's notifications: what is taken leads to a host, on the cluster's scheme and port.
+// FuzzHeartbeat feeds payloads of PostgreSQL's notifications: an accepted payload names a host, on the cluster's
+// scheme and port.
 func FuzzHeartbeat(f *testing.F) {
 	for _, payload := range []string{
 		`{"hostname": "awx-web-1", "ip": "10.0.0.7", "action": "online"}`, `{"hostname": "awx-web-1", "ip": null, "action": "online"}`, `{"hostname": "x@y", "action": "online"}`, `{"hostname": "fd00::7", "action": "online"}`,
@@ -32,7 +33,7 @@ func FuzzHeartbeat(f *testing.F) {
 	})
 }
 
-// FuzzRegistry gives names that somebody wrote into the registry in Redis.
+// FuzzRegistry feeds arbitrary entries of the registry in Redis.
 func FuzzRegistry(f *testing.F) {
 	for _, node := range []string{"http://10.0.0.2:8013", "https://x/prefix/", "ftp://x", "http://user:pw@x", "", "http://", "http://x?y", "\x00", "http://self/"} {
 		f.Add(node)
