@@ -33,7 +33,7 @@ var (
 	errFromFuture   = errors.New("the time stamp is in the future; compare the clocks")
 )
 
-// fernetKey is one key, ready for use.
+// fernetKey is a key, ready for use.
 // See docs/decisions/layers.md#why-is-fernet-implemented-here
 type fernetKey struct {
 	sign  [16]byte
@@ -51,7 +51,7 @@ func newFernetKey(key [32]byte) fernetKey {
 
 func (k *fernetKey) mac() hash.Hash { return hmac.New(sha256.New, k.sign[:]) }
 
-// keyring encrypts with its first key and decrypts with any. An empty one does neither.
+// keyring encrypts with the first key and decrypts with every key. An empty keyring does neither.
 type keyring []fernetKey
 
 // newKeyring makes keys of texts as channels_redis does, by their SHA-256.
@@ -116,7 +116,7 @@ func (r keyring) open(token []byte, ttl time.Duration, now time.Time) ([]byte, e
 	return nil, errWrongKey
 }
 
-// unpad takes PKCS #7 padding off. What is padded was signed, so telling that it is wrong tells an attacker nothing.
+// unpad removes PKCS #7 padding. The padded text was signed, so an error about the padding is of no use to an attacker.
 func unpad(b []byte) ([]byte, error) {
 	n := int(b[len(b)-1])
 	if n == 0 || n > aes.BlockSize {

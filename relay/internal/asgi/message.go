@@ -1,5 +1,5 @@
-// Package asgi encodes and decodes the messages of channels_redis: msgpack or JSON, plain or encrypted with Fernet. It
-// counts the messages that a channel layer skips.
+// Package asgi encodes and decodes the messages of channels_redis: msgpack or JSON, plain or encrypted with Fernet, and
+// counts skipped messages.
 package asgi
 
 import (
@@ -129,7 +129,7 @@ func decodeMsgpack(b []byte) (m Message, err error) {
 	return m, nil
 }
 
-// readText reads a str or a bin without copying it.
+// readText reads a str or a bin without a copy.
 func readText(b []byte) (text, rest []byte, err error) {
 	if msgp.NextType(b) == msgp.BinType {
 		return msgp.ReadBytesZC(b)

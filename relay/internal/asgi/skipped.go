@@ -22,7 +22,7 @@ const (
 // errText means that a message can be decoded, but its text is not a string.
 var errText = errors.New("the text is not a string")
 
-// Skipped counts messages that are not delivered, and logs the causes: each one at once, and then seldom.
+// Skipped counts messages that are not delivered, and logs the causes: at once, and then seldom.
 type Skipped struct {
 	Undecodable, Ignored atomic.Uint64
 

@@ -1,6 +1,6 @@
 package reconcile
 
-// Phase is how far an entry is at its destination, as far as this side knows.
+// Phase is the known state of an entry at the destination.
 type Phase uint8
 
 const (
@@ -10,7 +10,7 @@ const (
 	Uncertain
 	// Placed means that the destination holds the entry.
 	Placed
-	// Faulty means that the destination rejects this entry, for a reason that concerns no other one.
+	// Faulty means that the destination rejects this entry, for a reason that concerns no other entry.
 	Faulty
 	// Placing, Checking, Removing and Examining mean that a command is in flight.
 	Placing
@@ -26,7 +26,7 @@ func (p Phase) InFlight() bool { return p >= Placing }
 type Action uint8
 
 const (
-	// Nothing is the action of an entry that is as it should be, or has a command in flight.
+	// Nothing is the action of a settled entry, or of an entry with a command in flight.
 	Nothing Action = iota
 	// Place adds the entry.
 	Place
@@ -58,8 +58,8 @@ const (
 	Rejected
 )
 
-// next returns the action that an entry needs. doubted is whether a placed entry has to be checked, or a faulty one
-// examined.
+// next returns the action that an entry needs. doubted is whether a placed entry has to be checked, or a faulty
+// entry examined.
 func next(p Phase, wanted, doubted bool) Action {
 	switch {
 	case p.InFlight():

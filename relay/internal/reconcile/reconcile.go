@@ -2,7 +2,7 @@
 // subscriptions over one connection. A [Set] records which entries are wanted, which are placed, and which command is
 // in flight. Callers of Join wait with a [Ticket].
 //
-// The package does no I/O and takes no lock. Its caller owns a mutex, holds it during every call, takes commands with
+// The package does no I/O and takes no lock. The caller owns a mutex, holds the mutex during every call, takes commands with
 // [Set.Next], sends them without the mutex, and reports each outcome with [Set.End]. At most one command per entry is
 // in flight, so a change of mind while a command is in flight takes effect once the command is answered. A Set per
 // destination keeps a destination that hangs from delaying others.
@@ -16,19 +16,19 @@ const (
 	faultPauseMax = 30 * time.Second
 )
 
-// Entry is one name at a destination. V is its owner's part.
+// Entry is a name at a destination. V is the owner's part.
 type Entry[V any] struct {
 	Key   string
 	Value V
 
 	wanted  bool
 	phase   Phase
-	attempt uint64 // counts commands, so that a late answer to an earlier one is recognized
+	attempt uint64 // counts commands, so that End recognizes a late answer
 	queued  bool   // in Set.queue
-	doubted bool   // check it, or examine it if it is faulty
-	rewrite bool   // place it again, because the entry expires
-	lapsed  bool   // it was placed and vanished, without being dropped
-	late    bool   // a caller was answered before it was placed
+	doubted bool   // to be checked, or examined if faulty
+	rewrite bool   // to be placed again, because the entry expires
+	lapsed  bool   // was placed, and vanished without being dropped
+	late    bool   // a caller was answered before the entry was placed
 	fault   fault
 	waiting []*Ticket[V]
 }
@@ -55,10 +55,10 @@ func (e *Entry[V]) Fault() error { return e.fault.err }
 // InPlace reports whether the entry is wanted and placed.
 func (e *Entry[V]) InPlace() bool { return e.wanted && (e.phase == Placed || e.phase == Checking) }
 
-// Set is the entries of one destination. Its zero value is empty and ready for use.
+// Set is the entries of a destination. The zero value is empty and ready for use.
 // See docs/decisions/layout.md#why-is-there-one-reconciler
 type Set[V any] struct {
-	// Forgot is called for an entry that is neither wanted nor placed any more. It may be nil.
+	// Forgot is called for an entry that is neither wanted nor placed any more. nil: no call.
 	Forgot func(*Entry[V])
 
 	entries map[string]*Entry[V]
@@ -91,10 +91,10 @@ const (
 // Get returns the entry of a key, or nil.
 func (s *Set[V]) Get(key string) *Entry[V] { return s.entries[key] }
 
-// Len returns the number of entries, including those that are being removed.
+// Len returns the number of entries, including entries that are being removed.
 func (s *Set[V]) Len() int { return len(s.entries) }
 
-// Unsettled returns the number of entries that need a command or have one in flight.
+// Unsettled returns the number of entries that need a command or wait for an answer.
 func (s *Set[V]) Unsettled() int { return len(s.queue) + s.flying }
 
 // LapsedCount returns the number of entries that have vanished and are not placed again.
@@ -118,8 +118,8 @@ func (s *Set[V]) All(yield func(*Entry[V]) bool) {
 	}
 }
 
-// Want has an entry placed. If the entry is not in place, t waits for it; a faulty one makes no caller wait. created is
-// whether the entry is new, so that its owner has to set its Value.
+// Want has an entry placed. If the entry is not in place, t waits; a faulty entry makes no caller wait. created is
+// whether the entry is new, so that the owner has to set the Value.
 func (s *Set[V]) Want(key string, t *Ticket[V]) (e *Entry[V], created bool) {
 	e = s.entries[key]
 	if created = e == nil; created {
@@ -160,7 +160,7 @@ func (s *Set[V]) drop(e *Entry[V]) {
 	s.schedule(e)
 }
 
-// DropAll drops every entry, and returns a channel that is closed once the last one is removed.
+// DropAll drops every entry, and returns a channel that is closed once the last entry is removed.
 func (s *Set[V]) DropAll() <-chan struct{} {
 	emptied := s.emptied
 	if emptied == nil {
@@ -185,7 +185,7 @@ func (s *Set[V]) Doubt(key string) {
 	}
 }
 
-// DoubtAll doubts every entry but, unless faulty is true, the faulty ones.
+// DoubtAll doubts every entry, and the faulty entries only if faulty is true.
 func (s *Set[V]) DoubtAll(faulty bool) {
 	for _, e := range s.entries {
 		if e.wanted && (faulty || e.fault.err == nil) {
@@ -195,7 +195,7 @@ func (s *Set[V]) DoubtAll(faulty bool) {
 	}
 }
 
-// Rewrite places every wanted entry again, so that it does not expire.
+// Rewrite places every wanted entry again, before any expires.
 func (s *Set[V]) Rewrite() {
 	for _, e := range s.entries {
 		switch {
@@ -212,7 +212,7 @@ func (s *Set[V]) Rewrite() {
 	}
 }
 
-// Lost notes that the destination dropped an entry without being told to, or that the connection that held it broke. A
+// Lost notes that the destination dropped an entry without being told to, or that the entry's connection broke. A
 // command in flight is void.
 func (s *Set[V]) Lost(e *Entry[V]) {
 	if s.entries[e.Key] != e {
@@ -282,8 +282,8 @@ func (s *Set[V]) Next(n int) []Task[V] {
 	return tasks
 }
 
-// End notes the outcome of a command. err is the cause of a rejection; nil: the same as before. Recovery tells whether events may have been
-// missed before the entry was placed. An answer to a command that Lost has voided is ignored.
+// End notes the outcome of a command. err is the cause of a rejection; nil: the same as before. Recovery tells whether
+// events may have been missed before the entry was placed. An answer to a command that Lost has voided is ignored.
 func (s *Set[V]) End(t Task[V], o Outcome, err error, now time.Time) Recovery {
 	e := t.Entry
 	if e.attempt != t.Attempt || !e.phase.InFlight() {
@@ -325,7 +325,7 @@ func (s *Set[V]) EndEntry(e *Entry[V], o Outcome, now time.Time) Recovery {
 	return s.End(Task[V]{Entry: e, Attempt: e.attempt}, o, nil, now)
 }
 
-// recover returns what the entry missed before it was placed, and forgets it.
+// recover returns and clears the possible loss before the entry was placed.
 func (s *Set[V]) recover(e *Entry[V]) (r Recovery) {
 	switch {
 	case !e.wanted:
@@ -339,8 +339,8 @@ func (s *Set[V]) recover(e *Entry[V]) (r Recovery) {
 	return r
 }
 
-// schedule queues an entry that needs a command, forgets one that has come to its end, and answers the callers that
-// have nothing left to wait for.
+// schedule queues an entry that needs a command, forgets an entry at the end of its life, and answers callers with
+// nothing left to wait for.
 func (s *Set[V]) schedule(e *Entry[V]) {
 	switch next(e.phase, e.wanted, e.doubted) {
 	case forget:
@@ -358,7 +358,7 @@ func (s *Set[V]) schedule(e *Entry[V]) {
 	}
 }
 
-// forget removes an entry from the set. A queued one stays in the queue, where Next skips it.
+// forget removes an entry from the set. A queued entry stays in the queue, and is skipped by Next.
 func (s *Set[V]) forget(e *Entry[V]) {
 	if s.entries[e.Key] != e {
 		return

@@ -6,14 +6,14 @@ import (
 	"sync"
 )
 
-// Ticket is one caller's wait for entries, of any number of Sets. Its zero value waits for none.
+// Ticket is a caller's wait for entries, of any number of Sets. The zero value waits for none.
 type Ticket[V any] struct {
 	entries []*Entry[V] // entries that were not in place
 	left    int         // entries to wait for
 	done    chan struct{}
 }
 
-// wait makes the ticket wait for one more entry.
+// wait makes the ticket wait for an entry.
 func (t *Ticket[V]) wait(e *Entry[V]) {
 	if slices.Contains(e.waiting, t) {
 		return
@@ -32,7 +32,7 @@ func (t *Ticket[V]) answered() {
 }
 
 // Wait returns once all entries are placed, faulty or dropped, or with ctx's error. Then the caller gets its answer
-// early, and End reports the late join of each entry. mu is the mutex of the Sets; Wait must be called without it.
+// early, and End reports the late join of each entry. mu is the mutex of the Sets; the caller must not hold it.
 func (t *Ticket[V]) Wait(ctx context.Context, mu sync.Locker) error {
 	if t.done == nil {
 		return nil
@@ -61,7 +61,7 @@ func (t *Ticket[V]) cancel() {
 	t.left = 0
 }
 
-// Faulty returns those entries of the ticket that are faulty.
+// Faulty returns the faulty entries of the ticket.
 func (t *Ticket[V]) Faulty() (faulty []*Entry[V]) {
 	for _, e := range t.entries {
 		if e.fault.err != nil {

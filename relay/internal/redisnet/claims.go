@@ -14,8 +14,8 @@ const (
 var errClaim = errors.New(
 	"redis announces a reply larger than any that was asked for; check that a Redis listens at this address")
 
-// claims follows a stream of RESP values far enough to find lengths and depths. The pooled client allocates the announced
-// size of a reply before it arrives, and recurses into nested values without a bound.
+// claims follows a stream of RESP values far enough to find lengths and depths. The pooled client allocates the
+// announced size of a reply before the bytes arrive, and recurses into nested values without a bound.
 type claims struct {
 	kind   byte  // of the current header line; 0 at its beginning
 	length int64 // in the header line, as far as it was read

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// guard is a connection of the pooled client. It ends the connection at a reply of impossible size, which the client would
-// allocate at once: a length that memory cannot hold ends the process.
+// guard is a connection of the pooled client that ends at a reply of impossible size. The client would allocate that
+// size at once, and a length beyond the memory ends the process.
 // See docs/decisions/layers.md#why-does-go-redis-sit-behind-a-length-guard
 type guard struct {
 	net.Conn
@@ -20,7 +20,7 @@ type guard struct {
 	greeting
 }
 
-// guarded wraps the connections of a dialer. With a route, a host that hangs up at HELLO is not sent one again.
+// guarded wraps the connections of a dialer. With a route, HELLO is not sent again to a host that hangs up.
 func guarded(dial dialFunc, r *Route) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
@@ -35,12 +35,12 @@ func guarded(dial dialFunc, r *Route) dialFunc {
 	}
 }
 
-// greeting watches the first command and its reply. The pooled client always sends HELLO first, and continues without it
-// only if the host rejects it with an error. For a host that hangs up instead, greeting answers with that error.
+// greeting watches the first command and the reply. The pooled client always sends HELLO first, and continues without
+// HELLO only after an error reply. For a host that hangs up instead, greeting answers with that error.
 type greeting struct {
 	route *Route // nil: every command is sent
 	phase phase
-	reply []byte // its own answer, not read yet
+	reply []byte // the guard's own answer, not read yet
 }
 
 // phase is how far the greeting is.
@@ -106,7 +106,7 @@ func helloLength(b []byte) int {
 	return len(b) - r.Len()
 }
 
-// rawGuard also gives the pool the socket, with which it finds out whether an unused connection has ended.
+// rawGuard also gives the pool the socket, to find out whether an unused connection has ended.
 type rawGuard struct {
 	guard
 	syscall.Conn

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// AnswerWait is how long a host may take to answer before it is unhealthy.
+	// AnswerWait is how long a healthy host may take to answer.
 	AnswerWait = time.Second
-	// watchInterval is the time between looks at the health, to log its changes.
+	// watchInterval is the time between looks at the health, to log changes.
 	watchInterval = 250 * time.Millisecond
 )
 
@@ -30,14 +30,14 @@ type Health struct {
 	hosts []hostHealth
 	ok    bool
 	since time.Time
-	gap   string // the last one
+	gap   string // the last gap
 }
 
 type hostHealth struct {
 	up    bool
-	ever  bool      // it was up before
+	ever  bool      // was up before
 	asked time.Time // when the oldest unanswered command was sent
-	err   error     // why it is not up, or was not the last time
+	err   error     // why the host is not up, or was not the last time
 	// rejection is why the host is up and takes no writes: memory is full, or replicas or the disk are missing.
 	rejection error
 }
@@ -73,14 +73,14 @@ func (h *Health) Connected(host int) {
 	h.hosts[host].up, h.hosts[host].ever = true, true
 }
 
-// Replaced notes that a connection is replaced because of new settings. The next one is no reconnect.
+// Replaced notes that a connection is replaced because of new settings. The next connection is no reconnect.
 func (h *Health) Replaced(host int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[host].ever = false
 }
 
-// RejectsWrites notes why a host takes no writes, or with nil, that it takes them.
+// RejectsWrites notes why a host takes no writes; nil: it takes writes.
 func (h *Health) RejectsWrites(host int, why error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -115,7 +115,7 @@ func (h *Health) Answered(host int) {
 	h.hosts[host].asked = time.Time{}
 }
 
-// trouble describes the unhealthy hosts in one line; empty if there is none.
+// trouble describes the unhealthy hosts in a line; empty if all are healthy.
 func (h *Health) trouble(addr func(host int) string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -136,7 +136,7 @@ func (h *Health) trouble(addr func(host int) string) string {
 	return strings.Join(wrong, "; ")
 }
 
-// Report returns the state of a layer: that of its hosts and, if they are healthy, more.
+// Report returns the state of a layer: the state of the hosts and, if all are healthy, more.
 func (h *Health) Report(hosts *Ring, more func() string) relay.Health {
 	addr := func(host int) string { return hosts.Route(host).Addr() }
 	trouble := h.trouble(addr)

@@ -12,10 +12,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// WithoutHello is how long a host that hangs up at HELLO is not sent one.
+// WithoutHello is how long HELLO is not sent to a host that hangs up at HELLO.
 const WithoutHello = 10 * time.Minute
 
-// ErrHungUp means that a host closed the connection when it was sent HELLO.
+// ErrHungUp means that a host closed the connection after HELLO.
 var ErrHungUp = errors.New("the host closes the connection at HELLO")
 
 // code returns the first word of a rejection.
@@ -33,7 +33,7 @@ func rejectsLogin(refused resp.Error) bool {
 	return false
 }
 
-// Momentary reports whether a rejection is due to the server's state rather than to its abilities.
+// Momentary reports whether a rejection is due to the server's state rather than to missing abilities.
 func Momentary(refused resp.Error) bool {
 	switch code(refused) {
 	case "BUSY", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "OOM", "MISCONF", "NOREPLICAS":
@@ -47,8 +47,8 @@ func hangsUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// Hello authenticates with HELLO, and returns whether the host knows it. refused is how a host that does not know it
-// rejected it; then the connection is authenticated with AUTH. A host that hangs up ends it with [ErrHungUp].
+// Hello authenticates with HELLO, and returns whether the host knows it. refused is the rejection; after a
+// rejection the connection is authenticated with AUTH. The error for a host that hangs up is [ErrHungUp].
 func Hello(c *resp.Conn, o *goredis.Options) (known bool, refused resp.Error, err error) {
 	hello := []string{"HELLO", "3"}
 	if o.Password != "" {
@@ -95,8 +95,8 @@ func WrongType(err error) bool {
 }
 
 const (
-	// ProbeEvery is how long a quiet link goes without a command; each is answered, or the host is not well.
+	// ProbeEvery is how long a quiet connection goes without a command. A host without an answer is unhealthy.
 	ProbeEvery = 500 * time.Millisecond
-	// ReplyWait is how long a reply may take before the connection is given up.
+	// ReplyWait is how long a reply may take before the connection is closed.
 	ReplyWait = 10 * time.Second
 )

@@ -23,18 +23,18 @@ type Hosts struct {
 	URLs []string
 	// Sentinels are masters that Redis Sentinel watches, in place of URLs.
 	Sentinels []Sentinel
-	// TLS configures encrypted connections: to rediss:// URLs, or to the sentinels and their masters. nil: rediss:// has
-	// its defaults, and sentinels are not encrypted.
+	// TLS configures encrypted connections: to rediss:// URLs, or to the sentinels and their masters. nil: defaults for
+	// rediss://, no encryption for sentinels.
 	TLS *TLS
 	// Pool has the timeouts, sizes and retries of the pooled client.
 	Pool Pool
 }
 
-// Sentinel is one master that Redis Sentinel watches.
+// Sentinel is a master that Redis Sentinel watches.
 type Sentinel struct {
-	// Master is its name at the sentinels.
+	// Master is the name at the sentinels.
 	Master string
-	// Addresses are those of the sentinels, host:port.
+	// Addresses are the sentinels' addresses, host:port.
 	Addresses []string
 	// Username, Password and Database belong to the master.
 	Username, Password string
@@ -43,13 +43,13 @@ type Sentinel struct {
 	SentinelUsername, SentinelPassword string
 }
 
-// Pool has settings of the pooled client; 0 means the default. Sending a message is never retried, because it might
+// Pool has settings of the pooled client; 0 means the default. Sending a message is never retried, because the message might
 // arrive twice.
 type Pool struct {
-	// Size is the maximum number of connections to each host (default: 10 for each processor). MinIdle and MaxIdle bound
-	// the unused ones.
+	// Size is the maximum number of connections to each host (default: 10 for each processor). MinIdle and MaxIdle
+	// bound the unused connections.
 	Size, MinIdle, MaxIdle int
-	// DialTimeout (3s), ReadTimeout (5s) and WriteTimeout (5s) bound one step. Wait bounds the wait for a free connection.
+	// DialTimeout (3s), ReadTimeout (5s) and WriteTimeout (5s) bound a step. Wait bounds the wait for a connection.
 	DialTimeout, ReadTimeout, WriteTimeout, Wait time.Duration
 	// MaxIdleTime (30m) and MaxLifetime (unlimited) end connections.
 	MaxIdleTime, MaxLifetime time.Duration
@@ -85,8 +85,8 @@ func (p Pool) Backoff(attempt int) time.Duration {
 // size returns the number of hosts.
 func (h Hosts) size() int { return len(h.URLs) + len(h.Sentinels) }
 
-// Place identifies the databases that hold the layer, whatever the user and the connection. It holds no secrets. Masters
-// of the same name are told apart by their first sentinel.
+// Place identifies the databases that hold the layer, whatever the user and the connection. The text holds no secrets.
+// The first sentinel distinguishes masters of the same name.
 func (h Hosts) Place() string {
 	var b strings.Builder
 	all, _ := h.options()
@@ -105,7 +105,7 @@ func (h Hosts) Validate() error {
 	return err
 }
 
-// options returns the settings of every host. A master behind sentinels has the network "sentinel" and its name as the
+// options returns the settings of every host. A master behind sentinels has the network "sentinel" and the name as the
 // address.
 func (h Hosts) options() (list []*host, err error) {
 	switch {
@@ -208,14 +208,14 @@ func (p Pool) or(other Pool) Pool {
 	return p
 }
 
-// fill sets to if it is zero.
+// fill replaces a zero value.
 func fill[T comparable](to *T, value T) {
 	if *to == *new(T) {
 		*to = value
 	}
 }
 
-// Route is one way to reach a host: a pooled client, and the dialer that it uses.
+// Route is a way to reach a host: a pooled client and a dialer.
 type Route struct {
 	Options *goredis.Options
 	client  *goredis.Client

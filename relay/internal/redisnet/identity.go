@@ -11,7 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Scripts that read a layer's identity, read it or store a proposal, and store it.
+// Scripts: read a layer's identity; read the identity or store a proposal; store the identity.
 const (
 	peekScript     = `return redis.call('GET',KEYS[1])`
 	identityScript = `local id=redis.call('GET',KEYS[1])
@@ -36,8 +36,8 @@ type Identity struct {
 	Healed func(host int, key string) // called for a key that held another type and was deleted
 }
 
-// Read returns the identity on the first host of the ring, which alone may store a new one. The other hosts have copies,
-// which count while the first host is away.
+// Read returns the identity on the first host of the ring, which alone may store a new identity. The other hosts have
+// copies, which count while the first host is away.
 func (i *Identity) Read(ctx context.Context) (string, error) {
 	type answer struct {
 		host int
@@ -93,7 +93,7 @@ func (i *Identity) Read(ctx context.Context) (string, error) {
 // run runs a script on a host. A key of another type is deleted first.
 func (i *Identity) run(ctx context.Context, host int, script string, args ...any) (string, error) {
 	id, err := i.runOnce(ctx, host, script, args...)
-	if !strings.Contains(fmt.Sprint(err), "WRONGTYPE") { // Before Redis 7 it is not at the beginning.
+	if !strings.Contains(fmt.Sprint(err), "WRONGTYPE") { // Before Redis 7, not at the beginning.
 		return id, err
 	}
 	if _, err := i.runOnce(ctx, host, "return tostring(redis.call('DEL',KEYS[1]))"); err != nil {

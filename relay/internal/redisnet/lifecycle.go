@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Lifecycle is the life of a channel layer: it is started once, runs goroutines, and is closed once. Its zero value is
-// not started.
+// Lifecycle is the life of a channel layer: started once, running goroutines, closed once. The zero value is not
+// started.
 type Lifecycle struct {
 	mu      sync.Mutex
 	started bool
@@ -66,11 +66,11 @@ const (
 	steadyConnection = time.Second
 )
 
-// ErrReplaced ends a session that works, because its settings have changed or the host is greeted again.
+// ErrReplaced ends a session that works, because of new settings, or because the host is greeted again.
 var ErrReplaced = errors.New("the connection is replaced")
 
-// KeepConnected runs one session after the other with a host, until ctx ends. A session connects, works, and returns
-// why it ended.
+// KeepConnected runs sessions with a host until ctx ends. A session connects, works, and returns why the connection
+// ended.
 func (h *Health) KeepConnected(ctx context.Context, host int, session func(ctx context.Context) error) {
 	pause := reconnectPauseMin
 	for {

@@ -12,7 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// RingIndex returns the index of the host, of n, that keeps a group by its name or messages by their receiver. It is the
+// RingIndex returns the index of the host, of n, that keeps a group (by name) or messages (by receiver). This is the
 // consistent hashing of channels_redis 4, by the low 12 bits of a CRC-32.
 func RingIndex(value string, n int) int {
 	if n == 1 {
@@ -72,7 +72,7 @@ func (r *Ring) Route(host int) *Route { return (*r.routes.Load())[host] }
 
 func (r *Ring) Client(host int) *goredis.Client { return r.Route(host).client }
 
-// Apply replaces the routes if h differs in any setting, such as a password. It reports whether it did.
+// Apply replaces the routes if h differs in any setting, such as a password, and reports the change.
 func (r *Ring) Apply(h Hosts) (changed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

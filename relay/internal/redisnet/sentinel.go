@@ -47,8 +47,9 @@ func newMaster(s Sentinel, dial dialFunc) *master {
 	for _, addr := range s.Addresses {
 		m.sentinels = append(m.sentinels, goredis.NewSentinelClient(&goredis.Options{
 			Addr: addr, Username: s.SentinelUsername, Password: s.SentinelPassword, Dialer: guarded(dial, nil),
-			DialTimeout: sentinelTimeout, ReadTimeout: sentinelTimeout, WriteTimeout: sentinelTimeout, ContextTimeoutEnabled: true,
-			DialerRetries: 1, MaxRetries: -1, PoolSize: 4, DisableIdentity: true,
+			DialTimeout: sentinelTimeout, ReadTimeout: sentinelTimeout, WriteTimeout: sentinelTimeout,
+			ContextTimeoutEnabled: true,
+			DialerRetries:         1, MaxRetries: -1, PoolSize: 4, DisableIdentity: true,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		}))
 	}
@@ -63,7 +64,7 @@ type MasterConn struct {
 	net.Conn
 	master *master
 	Addr   string // the master's address
-	pooled bool   // it is cut when the master changes
+	pooled bool   // cut when the master changes
 	warned bool   // a read deadline was set, because the master has changed
 }
 
@@ -115,7 +116,7 @@ func (m *master) connect(ctx context.Context, pooled bool) (net.Conn, error) {
 	return c, nil
 }
 
-// follow asks for the master until ctx ends, and cuts connections to former ones.
+// follow asks for the master until ctx ends, and cuts connections to former masters.
 func (m *master) follow(ctx context.Context) {
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
@@ -154,7 +155,7 @@ func (m *master) change(addr string, epoch uint64) (cut []*MasterConn) {
 		case c.Addr == addr:
 		case c.pooled:
 			cut = append(cut, c)
-		case !c.warned: // Its owner ends it, but may wait for a reply of a host that is gone.
+		case !c.warned: // Its owner ends the connection, but may wait for a reply of a host that is gone.
 			c.warned = true
 			_ = c.SetReadDeadline(time.Now().Add(formerReplyTimeout))
 		}
@@ -205,7 +206,7 @@ func (m *master) askAll(ctx context.Context) (<-chan location, error) {
 	return answers, nil
 }
 
-// ask asks one sentinel.
+// ask asks a sentinel.
 func (m *master) ask(ctx context.Context, s *goredis.SentinelClient) location {
 	info, err := s.Master(ctx, m.name).Result()
 	if err != nil {
@@ -272,5 +273,5 @@ func (m *master) close() {
 	m.asking.Wait()
 }
 
-// ErrFormer ends a connection to a former master, so that the next one goes to the current master.
+// ErrFormer ends a connection to a former master, so that the next connection goes to the current master.
 var ErrFormer = errors.New("the sentinels name another master")

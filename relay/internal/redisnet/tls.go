@@ -12,7 +12,7 @@ import (
 type TLS struct {
 	// CA is a PEM file with the certificates that sign the server's certificate. Default: the system's.
 	CA string
-	// Cert and Key are the files of the client certificate, if the server asks for one.
+	// Cert and Key are the files of the client certificate, if the server asks for a certificate.
 	Cert, Key string
 	// ServerName is the name in the server's certificate. Default: the host in the address.
 	ServerName string
@@ -20,11 +20,11 @@ type TLS struct {
 	Insecure bool
 }
 
-// Config returns the configuration of one connection. Without ServerName, the caller sets the name to verify.
+// Config returns the configuration of a connection. Without ServerName, the caller sets the name to verify.
 // See docs/decisions/layers.md#why-are-certificate-files-read-per-connection
 func (t *TLS) Config() (*tls.Config, error) { return t.apply(&tls.Config{}) }
 
-// or replaces empty settings by other ones. Either may be nil.
+// or replaces empty settings by other settings. Either may be nil.
 func (t *TLS) or(other *TLS) *TLS {
 	if t == nil || other == nil {
 		if t == nil {

@@ -14,7 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// host is the settings of one host, from a URL or a Sentinel.
+// host is the settings of a host, from a URL or a Sentinel.
 type host struct {
 	*goredis.Options
 	tls     *TLS     // settings of encrypted connections; nil: defaults
@@ -24,8 +24,8 @@ type host struct {
 
 const urlHelp = "write it like redis://user:password@host:6379/0, rediss://… for TLS or unix:///path?db=0"
 
-// parseURL reads a URL as redis-py does, so that a URL of CHANNEL_LAYERS works here. Percent-encoding in user, password,
-// path and options is optional where the URL stays unambiguous. Errors name options, never values.
+// parseURL reads a URL as redis-py does, so that a URL of CHANNEL_LAYERS works here. Percent-encoding in user,
+// password, path and options is optional where the URL stays unambiguous. Errors name options, never values.
 func parseURL(text string) (*host, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found || strings.ContainsAny(scheme, "@:/?# ") {
@@ -108,7 +108,7 @@ func (h *host) setAddress(authority, path string) error {
 	return nil
 }
 
-// unquote decodes percent-encoding. Like Python's function, it leaves a '%' that encodes nothing.
+// unquote decodes percent-encoding. As in Python, a '%' that encodes nothing stays.
 func unquote(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
@@ -212,7 +212,7 @@ func (h *host) setOptions(query string) error {
 	return nil
 }
 
-// safeName returns the name of an option if it looks like one. The rest of a password that holds a '?' does not.
+// safeName returns a text if it looks like the name of an option, unlike the rest of a password with a '?'.
 func safeName(name string) string {
 	for i := range len(name) {
 		if c := name[i]; (c < 'a' || c > 'z') && c != '_' || i > 40 {

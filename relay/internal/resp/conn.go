@@ -1,4 +1,4 @@
-// Package resp implements the Redis protocol on one connection, for the tasks that a pooled client is not made for.
+// Package resp implements the Redis protocol on one connection, for tasks beyond a pooled client.
 package resp
 
 import (
@@ -13,16 +13,16 @@ import (
 )
 
 // Conn is a connection to Redis with RESP3 or RESP2. It waits for notifications between commands, and reads a batch of
-// messages into one piece of memory. One goroutine may read while another one sends.
+// messages into one piece of memory. One goroutine may read while another sends.
 // See docs/decisions/layers.md#why-is-there-a-redis-client-of-our-own-for-the-mailbox
 type Conn struct {
 	net.Conn
 	r    *bufio.Reader
 	out  []byte
 	room []byte // shared by small elements of replies
-	// Push receives every notification. The reading goroutine calls it, and may replace it.
+	// Push receives every notification. The reading goroutine calls Push, and may replace the function.
 	Push func(kind string, args [][]byte)
-	// Answered, if not nil, is called with the latency of each round trip, at its first reply.
+	// Answered, if not nil, is called with the latency of each round trip, at the first reply.
 	Answered func(latency time.Duration)
 	asked    time.Time // when the commands in flight were sent
 }
@@ -76,7 +76,7 @@ func (c *Conn) Send(wait time.Duration, commands ...[]string) error {
 	return err
 }
 
-// Do sends a command and reads its reply, within wait.
+// Do sends a command and reads the reply, within wait.
 func (c *Conn) Do(wait time.Duration, args ...string) ([][]byte, error) {
 	if err := c.SendAll(wait, args); err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (c *Conn) Do(wait time.Duration, args ...string) ([][]byte, error) {
 	return c.Reply()
 }
 
-// Reply reads the next reply; notifications before it go to push. Of an array it returns the elements, of anything else one element.
+// Reply reads the next reply: the elements of an array, or a single element. Notifications before the reply go to Push.
 // Elements of replies share memory.
 func (c *Conn) Reply() ([][]byte, error) {
 	for {
@@ -147,7 +147,7 @@ func (c *Conn) Wait() error {
 // ErrProtocol means that the host does not use RESP.
 var ErrProtocol = errors.New("the host does not use the Redis protocol")
 
-// header reads the first line of a value: its kind, and its length or text.
+// header reads the first line of a value: kind, and length or text.
 func (c *Conn) header() (kind byte, n int, text string, err error) {
 	line, err := c.r.ReadSlice('\n')
 	if err != nil {
@@ -176,7 +176,7 @@ const (
 	roomSize = 64 << 10
 )
 
-// elements reads n values and the values inside them as one flat list.
+// elements reads n values and nested values as a flat list.
 func (c *Conn) elements(n, depth int) ([][]byte, error) {
 	if depth > maxDepth {
 		return nil, ErrProtocol
@@ -244,7 +244,7 @@ func (c *Conn) bulk(room []byte, n int) ([]byte, error) {
 	return b[:n:n], nil
 }
 
-// readPush reads a notification of n elements: its kind, and the others as a flat list without nulls.
+// readPush reads a notification of n elements: the kind, and the rest as a flat list without nulls.
 func (c *Conn) readPush(n int) error {
 	list, err := c.elements(n, 0)
 	if err != nil || len(list) == 0 {
@@ -260,7 +260,7 @@ func (c *Conn) readPush(n int) error {
 	return nil
 }
 
-// Complete reports whether the next value, a flat list, has arrived, so that reading it does not block.
+// Complete reports whether the next value, a flat list, has arrived, so that Reply does not block.
 func (c *Conn) Complete() bool {
 	b, _ := c.r.Peek(c.r.Buffered())
 	line := func() (kind byte, n int, ok bool) {

@@ -20,7 +20,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// Broker is one node's part in the layer. It implements [relay.Broker].
+// Broker is a node's part in the layer. It implements [relay.Broker].
 // See docs/decisions/layers.md#why-does-redis-cluster-use-sharded-pubsub
 type Broker struct {
 	place    Settings // for Addresses and Prefix; credentials are in settings
@@ -35,7 +35,7 @@ type Broker struct {
 	// failed: a listener was lost or refused a command, so that the next assignment needs a pause.
 	failed atomic.Bool
 
-	mu        sync.Mutex // guards the fields below, and those of listeners that say so
+	mu        sync.Mutex // guards the fields below, and listeners' groups
 	closing   bool
 	groups    reconcile.Set[assignment]
 	listeners map[string]*listener
@@ -47,7 +47,7 @@ type Broker struct {
 	health    health
 }
 
-// New returns a Broker. It connects when it is started.
+// New returns a Broker. Start connects.
 func New(s Settings, log *slog.Logger) (*Broker, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (b *Broker) masters(ctx context.Context) (map[string]bool, error) {
 	return list, err
 }
 
-// LayerID identifies the layer: nodes of the same cluster and prefix see the same events. It is a random text that the
+// LayerID identifies the layer: nodes of the same cluster and prefix see the same events. The ID is a random text that the
 // first node stores in the cluster.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	key := "edgerelay:layer:" + b.place.Prefix
@@ -160,7 +160,7 @@ func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	return b.identity(ctx, node, key)
 }
 
-// identity reads the identity from a node, and stores a new one if there is none.
+// identity reads the identity from a node, and stores a new identity if there is none.
 func (b *Broker) identity(ctx context.Context, node *goredis.Client, key string) (string, error) {
 	if err := node.SetNX(ctx, key, rand.Text(), 0).Err(); err != nil {
 		b.client.ReloadState(ctx)

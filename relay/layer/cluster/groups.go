@@ -10,12 +10,12 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
 )
 
-// group is one subscription in the cluster. Its key is the group's name.
+// group is a subscription in the cluster. The key is the group's name.
 type group = reconcile.Entry[assignment]
 
 // assignment is where a group is subscribed.
 type assignment struct {
-	at               *listener // where it is subscribed, or about to be; nil: nowhere
+	at               *listener // the listener with the subscription, perhaps in flight; nil: none
 	wantedSince      time.Time
 	interruptedSince time.Time // counts while the group has lapsed
 }
@@ -72,7 +72,7 @@ func (b *Broker) wake() {
 func (b *Broker) reconcile(ctx context.Context) {
 	for {
 		left := b.assign(ctx)
-		if left > 0 || b.failed.Swap(false) { // Wake-ups must not make it spin on a cluster that is down.
+		if left > 0 || b.failed.Swap(false) { // Wake-ups must not cause a busy loop on a cluster that is down.
 			select {
 			case <-time.After(assignRetryPause):
 				continue
@@ -88,7 +88,7 @@ func (b *Broker) reconcile(ctx context.Context) {
 	}
 }
 
-// watchMasters looks at the masters until ctx ends. It has a goroutine of its own, so that a node that hangs delays no
+// watchMasters looks at the masters until ctx ends, in a separate goroutine, so that a node that hangs delays no
 // assignment.
 func (b *Broker) watchMasters(ctx context.Context) {
 	tick := time.NewTicker(mastersInterval)
@@ -118,15 +118,15 @@ func (b *Broker) findMasters(ctx context.Context) {
 		b.listen(addr)
 	}
 	for addr, l := range b.listeners {
-		// A healthy former master may still pass on events of its shard.
+		// A healthy former master may still forward events of the shard.
 		if !masters[addr] && (len(l.groups) == 0 || !l.healthy()) {
 			l.end(errNoMaster)
 		}
 	}
 }
 
-// assign sends the commands that groups need to the listeners of their masters, and returns the number of groups whose
-// master is unknown.
+// assign sends the commands that groups need to the listeners of their masters, and returns the number of groups with an
+// unknown master.
 func (b *Broker) assign(ctx context.Context) (left int) {
 	b.mu.Lock()
 	tasks := b.groups.Next(math.MaxInt)
@@ -141,7 +141,7 @@ func (b *Broker) assign(ctx context.Context) (left int) {
 	return left
 }
 
-// subscribe sends a subscription to the group's master. It returns false if the master is unknown.
+// subscribe sends a subscription to the group's master, and returns false if the master is unknown.
 func (b *Broker) subscribe(ctx context.Context, t reconcile.Task[assignment]) bool {
 	node, err := b.client.MasterForKey(ctx, b.channel(t.Entry.Key))
 	b.mu.Lock()
@@ -160,7 +160,7 @@ func (b *Broker) subscribe(ctx context.Context, t reconcile.Task[assignment]) bo
 	return true
 }
 
-// unsubscribe ends a subscription where it is.
+// unsubscribe ends a subscription at the group's listener.
 func (b *Broker) unsubscribe(t reconcile.Task[assignment]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -207,7 +207,7 @@ func (b *Broker) interrupted(l *listener, g *group) {
 	b.wake()
 }
 
-// detach takes a group off its listener. It returns false if the group is elsewhere. b.mu is held.
+// detach takes a group off a listener, and returns false if the group is elsewhere. b.mu is held.
 func (b *Broker) detach(l *listener, g *group) bool {
 	if g.Value.at != l {
 		return false

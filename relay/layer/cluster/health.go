@@ -23,10 +23,10 @@ type health struct {
 	reconnects uint64
 	seen       map[string]bool // addresses that were connected before
 	gaps       uint64
-	gap        string        // the last one
-	back       []string      // groups whose interruption is over and not reported yet
-	longest    time.Duration // of these interruptions
-	late       []string      // groups that were joined after their clients had been answered
+	gap        string        // the last gap
+	back       []string      // groups after an interruption that is not reported yet
+	longest    time.Duration // the longest such interruption
+	late       []string      // groups that were joined after clients had been answered
 	bad        atomic.Uint64
 	healed     atomic.Uint64
 	badLogged  atomic.Int64 // when an undecodable message was logged last, in Unix seconds
@@ -46,7 +46,7 @@ func (b *Broker) connected(l *listener) {
 	b.health.seen[l.addr] = true
 }
 
-// undecodable counts a message of another program, and logs one now and then.
+// undecodable counts a message of another program, and logs a line now and then.
 func (b *Broker) undecodable(err error) {
 	n, now := b.health.bad.Add(1), time.Now().Unix()
 	last := b.health.badLogged.Load()
@@ -57,7 +57,7 @@ func (b *Broker) undecodable(err error) {
 	}
 }
 
-// trouble describes in one line why the layer is unhealthy; empty if it is healthy. b.mu is held.
+// trouble describes in a line why the layer is unhealthy; empty if healthy. b.mu is held.
 func (b *Broker) trouble() string {
 	var wrong []string
 	if len(b.known) == 0 {
@@ -89,7 +89,7 @@ func (b *Broker) trouble() string {
 	return strings.Join(wrong, "; ")
 }
 
-// trouble describes why a node is unhealthy; empty if it is healthy.
+// trouble describes why a node is unhealthy; empty if healthy.
 func (l *listener) trouble() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,7 +136,8 @@ func (b *Broker) Health() relay.Health {
 
 // watchHealth logs every change of health, and reports losses.
 func (b *Broker) watchHealth(ctx context.Context) {
-	redisnet.Watch(ctx, b.log, "events of the groups on failed hosts are lost until it recovers", nil, func() relay.Health {
+	effect := "events of the groups on failed hosts are lost until it recovers"
+	redisnet.Watch(ctx, b.log, effect, nil, func() relay.Health {
 		state := b.Health()
 		b.reportGaps()
 		return state

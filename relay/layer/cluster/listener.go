@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// probeInterval is the time between questions to each master for its state.
+	// probeInterval is the time between questions to each master for the cluster's state.
 	probeInterval = 500 * time.Millisecond
-	// answerWait is how long a master may take to answer before it is unhealthy.
+	// answerWait is how long a healthy master may take to answer.
 	answerWait = time.Second
 )
 
@@ -29,8 +29,8 @@ var (
 	errTimedOut = fmt.Errorf("no answer for %v", replyWait)
 )
 
-// listener is a connection to one master with the subscriptions to its groups. It ends when the connection breaks; then
-// its groups go to the listeners of their masters.
+// listener is a connection to a master, with the subscriptions to the master's groups. A listener ends when the
+// connection breaks; then the groups go to the listeners of their masters.
 // See docs/decisions/layers.md#why-do-cluster-subscriptions-have-connections-of-their-own
 type listener struct {
 	broker *Broker
@@ -45,7 +45,7 @@ type listener struct {
 	ended  error
 	up     bool
 	asked  time.Time // when the oldest unanswered command was sent
-	state  string    // of the cluster, as the node sees it
+	state  string    // of the cluster, in the node's view
 	busy   bool      // the sink takes events, and replies are not read meanwhile
 
 	events []relay.Event // of the reading goroutine
@@ -68,7 +68,7 @@ type command struct {
 // group returns the name of the command's group.
 func (c command) group() string { return c.task.Entry.Key }
 
-// listen returns the listener of an address; a new one connects. b.mu is held.
+// listen returns the listener of an address; a new listener connects. b.mu is held.
 func (b *Broker) listen(addr string) *listener {
 	if l := b.listeners[addr]; l != nil {
 		return l
@@ -99,7 +99,7 @@ func (b *Broker) lost(l *listener, err error) {
 	b.wake()
 }
 
-// send queues a command. It is sent once the listener is connected.
+// send queues a command until the listener is connected.
 func (l *listener) send(c command) {
 	l.mu.Lock()
 	l.queue = append(l.queue, c)
@@ -156,7 +156,7 @@ func (l *listener) run(ctx context.Context) error {
 	return err
 }
 
-// greet authenticates. Sharded pub/sub and its replies need HELLO.
+// greet authenticates. Sharded pub/sub needs HELLO for replies between messages.
 func (l *listener) greet(conn *resp.Conn) error {
 	user, password := l.broker.credentials()
 	known, refused, err := redisnet.Hello(conn, &goredis.Options{Username: user, Password: password})
@@ -190,7 +190,7 @@ func (l *listener) write(ctx context.Context, conn *resp.Conn, read chan error) 
 	}
 }
 
-// probeIfQuiet queues a probe unless a reply is awaited. It returns an error if the reply is overdue.
+// probeIfQuiet queues a probe unless a reply is awaited. An overdue reply is an error.
 func (l *listener) probeIfQuiet() error {
 	l.mu.Lock()
 	asked := l.asked
@@ -207,7 +207,7 @@ func (l *listener) probeIfQuiet() error {
 	return nil
 }
 
-// sendQueue sends the queued commands. It returns an error if the listener was ended.
+// sendQueue sends the queued commands. The reason why the listener was ended is an error.
 func (l *listener) sendQueue(conn *resp.Conn) error {
 	l.mu.Lock()
 	batch, ended := l.queue, l.ended
@@ -260,7 +260,7 @@ func (l *listener) read(conn *resp.Conn) error {
 	}
 }
 
-// answered returns the oldest command that was sent, if it is of a kind, and unless it is a probe, for the group.
+// answered returns the oldest command that was sent, if kind and group match. A probe has no group.
 func (l *listener) answered(k kind, name string) (command, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -278,7 +278,7 @@ func (l *listener) answered(k kind, name string) (command, bool) {
 	return c, true
 }
 
-// refused takes the rejection of the oldest command. It returns an error that ends the connection.
+// refused takes the rejection of the oldest command. An error ends the connection.
 func (l *listener) refused(why resp.Error) error {
 	l.mu.Lock()
 	if len(l.sent) == 0 {
@@ -321,7 +321,7 @@ func (l *listener) pushed(what string, args [][]byte) {
 	l.flush(false)
 }
 
-// unsubscribed takes the end of a subscription. Without a command for it, its slot has moved to another node.
+// unsubscribed takes the end of a subscription. Without a command in flight, the slot has moved to another node.
 func (l *listener) unsubscribed(name string) {
 	c, asked := l.answered(unsubscribe, name)
 	b := l.broker
@@ -377,7 +377,7 @@ func (l *listener) setBusy(busy bool) {
 // deliverMax is the maximum number of events that are handed over at once.
 const deliverMax = 512
 
-// flush hands events to the sink. With more, it waits for messages that have arrived behind them.
+// flush hands events to the sink. With more, it first collects messages that have arrived as well.
 func (l *listener) flush(more bool) {
 	if len(l.events) == 0 || more && len(l.events) < deliverMax && l.conn.Complete() {
 		return

@@ -38,7 +38,7 @@ func decode(raw []byte) (text []byte, sent time.Time, err error) {
 }
 
 const (
-	// publishTimeout bounds a Publish whose context has no deadline.
+	// publishTimeout bounds a Publish without a deadline.
 	publishTimeout = 5 * time.Second
 	// publishRetryPause is the pause before a command that was not executed is sent again.
 	publishRetryPause = 25 * time.Millisecond
@@ -47,8 +47,8 @@ const (
 // channel returns the pub/sub channel of a group.
 func (b *Broker) channel(group string) string { return b.place.Prefix + ":" + group }
 
-// Publish implements [relay.Broker]. It retries a command that was certainly not executed, such as after a slot has
-// moved, until ctx ends and for five seconds at most. A command that may have been executed is not retried.
+// Publish implements [relay.Broker]. A command that was certainly not executed, such as after a slot has moved, is
+// retried until ctx ends, and for five seconds at most. A command that may have been executed is not retried.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
@@ -89,7 +89,7 @@ type errNoNode struct{ error }
 
 func (e errNoNode) Unwrap() error { return e.error }
 
-// notExecuted reports whether a command was certainly not executed, so that it can be sent again.
+// notExecuted reports whether a command was certainly not executed, and can be sent again.
 func notExecuted(err error) bool {
 	var dial *net.OpError
 	if errors.As(err, new(errNoNode)) || errors.As(err, &dial) && dial.Op == "dial" {

@@ -1,7 +1,7 @@
 // Package cluster is a channel layer on Redis Cluster or Valkey, for sites without Python emitters. Each group is a
 // channel of sharded pub/sub (Redis 7), so the load spreads over all masters. A node subscribes to each group once,
-// however many clients it has. Redis keeps no events: those that are published while a subscription is interrupted are
-// lost, and the layer reports the loss.
+// whatever the number of clients. Redis keeps no events: events that are published while a subscription is interrupted
+// are lost, and the layer reports the loss.
 package cluster
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Settings are the settings of the layer. Every node needs the same ones, except for credentials.
+// Settings are the settings of the layer. They must be equal on every node, except for credentials.
 type Settings struct {
 	// Addresses are some nodes of the cluster, host:port. They name the other nodes.
 	Addresses []string
@@ -24,7 +24,7 @@ type Settings struct {
 	Prefix string
 	// Username and Password are valid on all nodes. Both may be empty.
 	Username, Password string
-	// TLS returns the configuration of a connection. It is called for each connection; nil: no TLS.
+	// TLS returns the configuration of a connection. Called per connection; nil: no TLS.
 	TLS func() (*tls.Config, error)
 }
 
@@ -33,7 +33,7 @@ func DefaultSettings() Settings {
 	return Settings{Addresses: []string{"127.0.0.1:6379"}, Prefix: "edgerelay"}
 }
 
-// Place identifies the settings that cannot change under an open Broker. It holds no secrets.
+// Place identifies the settings that cannot change under an open Broker. The text holds no secrets.
 func (s Settings) Place() string {
 	return fmt.Sprintf("redis_cluster %q %q %t", s.Addresses, s.Prefix, s.TLS != nil)
 }

@@ -1,5 +1,5 @@
-// Package memory is a channel layer inside one process, for a single node without Redis and for tests. Several nodes of
-// one process can share a [Layer].
+// Package memory is a channel layer inside a process, for a single node without Redis and for tests. Several nodes of a
+// process can share a [Layer].
 package memory
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Layer connects the nodes of one process.
+// Layer connects the nodes of a process.
 type Layer struct {
 	id     string
 	mu     sync.Mutex
@@ -22,7 +22,7 @@ type Layer struct {
 // NewLayer returns an empty layer.
 func NewLayer() *Layer { return &Layer{id: rand.Text(), groups: map[string]map[*Broker]bool{}} }
 
-// Broker is one node's view of a Layer. It implements [relay.Broker].
+// Broker is a node's view of a Layer. It implements [relay.Broker].
 type Broker struct {
 	layer *Layer
 	since time.Time
@@ -80,7 +80,7 @@ func (b *Broker) Leave(groups ...string) {
 	}
 }
 
-// Publish implements [relay.Broker]. It returns once every member's sink has taken the event.
+// Publish implements [relay.Broker]. It returns after delivery to every member's sink.
 func (b *Broker) Publish(_ context.Context, group string, text []byte) (relay.Receipt, error) {
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)

@@ -19,7 +19,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// Settings are the settings of RedisPubSubChannelLayer, under its names. Every emitter needs the same ones.
+// Settings are the settings of RedisPubSubChannelLayer, with the same names. They must be equal on every emitter.
 type Settings struct {
 	// Hosts are the hosts of the ring. Pub/sub ignores their database numbers.
 	redisnet.Hosts
@@ -33,10 +33,11 @@ type Settings struct {
 
 // DefaultSettings returns the defaults of channels_redis, for a Redis on this machine.
 func DefaultSettings() Settings {
-	return Settings{Hosts: redisnet.Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}}, Prefix: "asgi", Serializer: "msgpack"}
+	hosts := redisnet.Hosts{URLs: []string{"redis://127.0.0.1:6379/0"}}
+	return Settings{Hosts: hosts, Prefix: "asgi", Serializer: "msgpack"}
 }
 
-// Place identifies the settings that cannot change under an open Broker. It holds no secrets.
+// Place identifies the settings that cannot change under an open Broker. The text holds no secrets.
 func (s Settings) Place() string {
 	return fmt.Sprintf("redis_pubsub %s%q %s", s.Hosts.Place(), s.Prefix, s.Serializer)
 }
@@ -70,7 +71,7 @@ func (s Settings) prepare() (*inForce, error) {
 	return &inForce{s, codec}, nil
 }
 
-// Broker is one node's part in a channel layer of RedisPubSubChannelLayer. It implements [relay.Broker].
+// Broker is a node's part in a channel layer of RedisPubSubChannelLayer. It implements [relay.Broker].
 type Broker struct {
 	place    Settings
 	settings atomic.Pointer[inForce]
@@ -85,7 +86,7 @@ type Broker struct {
 	closing bool
 }
 
-// New returns a Broker. It connects when it is started.
+// New returns a Broker. Start connects.
 func New(s Settings, log *slog.Logger) (*Broker, error) {
 	settings, err := s.prepare()
 	if err != nil {
@@ -223,8 +224,8 @@ func (b *Broker) trouble() string {
 	return fmt.Sprintf("%d groups are not subscribed yet", waiting)
 }
 
-// Close implements [relay.Broker]. It waits for Redis to confirm the end of each subscription: by then, events that
-// were sent before have been delivered.
+// Close implements [relay.Broker]. Redis confirms the end of each subscription: by then, earlier events have been
+// delivered.
 func (b *Broker) Close(ctx context.Context) error {
 	first, started := b.life.Close()
 	if !first {
@@ -247,7 +248,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	return nil
 }
 
-// dropAll ends every subscription. It returns channels that are closed once Redis has confirmed it.
+// dropAll ends every subscription. The channels are closed once Redis has confirmed the end.
 func (b *Broker) dropAll() (emptied []<-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -271,8 +272,8 @@ func waitAll(ctx context.Context, channels []<-chan struct{}) error {
 	return nil
 }
 
-// LayerID identifies the channel layer: nodes that see the same events get the same ID. Pub/sub spans the databases of a
-// Redis, so the ID is kept in database 0.
+// LayerID identifies the channel layer: nodes that see the same events get the same ID. Pub/sub spans the databases of
+// a Redis, so the ID is kept in database 0.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	return (&redisnet.Identity{
 		Hosts: b.hosts, Key: "edgerelay:pubsub:" + b.place.Prefix, Before: "redis.call('SELECT',0)\n", Healed: b.healed,

@@ -20,7 +20,7 @@ const (
 	commandMax = 500
 )
 
-// subscription is a group at its host. The key is its pub/sub channel.
+// subscription is a group at a host. The key is the pub/sub channel.
 type subscription = reconcile.Entry[subscribed]
 
 type subscribed struct {
@@ -28,8 +28,8 @@ type subscribed struct {
 	since time.Time // when the last command was sent
 }
 
-// subscriber is the connection to one host, with one subscription per group. Join and Leave record the wanted groups;
-// one goroutine sends the commands that have gathered, and one reads.
+// subscriber is the connection to a host, with a subscription per group. Join and Leave record the wanted groups. A
+// goroutine sends the commands that have gathered, and another goroutine reads.
 // See docs/decisions/layers.md#why-does-the-pubsub-layer-wait-for-every-subscribe
 type subscriber struct {
 	layer *Broker
@@ -115,7 +115,7 @@ func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
 	return err
 }
 
-// write sends commands until ctx ends. While there is none it pings, so that a host that hangs is noticed.
+// write sends commands until ctx ends, and pings in quiet times, so that a host that hangs is noticed.
 func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
 	tick := time.NewTicker(redisnet.ProbeEvery)
 	defer tick.Stop()
@@ -250,7 +250,7 @@ func (s *subscriber) confirmed(channel string, phase reconcile.Phase, gap *gap) 
 	s.alive(gap)
 }
 
-// alive notes a sign of life, and closes the gap once all its groups are subscribed again. Until then the gap stays
+// alive notes a sign of life, and closes the gap once all of the gap's groups are subscribed again. Until then the gap stays
 // open, even if this connection breaks as well.
 func (s *subscriber) alive(gap *gap) {
 	s.layer.mu.Lock()
@@ -277,7 +277,7 @@ func (s *subscriber) openGap() *gap {
 	return &gap{from: s.heard}
 }
 
-// closeGap reports a gap, now that all its groups are subscribed again.
+// closeGap reports a gap, now that all of the groups are subscribed again.
 func (s *subscriber) closeGap(g *gap) {
 	length := time.Since(g.from).Round(time.Millisecond)
 	s.layer.health.ReportLoss(s.sink, relay.Loss{Cause: relay.LossInterrupted, Groups: g.groups})
@@ -286,7 +286,7 @@ func (s *subscriber) closeGap(g *gap) {
 	g.groups = nil
 }
 
-// overdue returns the number of groups that Redis has not answered for in time. Without a connection it is 0, because
+// overdue returns the number of groups that Redis has not answered for in time. Without a connection the result is 0, because
 // health reports the connection.
 func (s *subscriber) overdue() (n int) {
 	s.layer.mu.Lock()

@@ -16,9 +16,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// Broker is one node's part in a Redis channel layer. It implements [relay.Broker].
+// Broker is a node's part in a Redis channel layer. It implements [relay.Broker].
 type Broker struct {
-	place    Settings // for the settings in its Place, such as Prefix; the others are in settings
+	place    Settings // for settings that cannot change, such as Prefix
 	settings atomic.Pointer[inForce]
 	log      *slog.Logger
 
@@ -35,7 +35,7 @@ type Broker struct {
 	life          redisnet.Lifecycle
 }
 
-// New returns a Broker with new channel names. It connects when it is started.
+// New returns a Broker with new channel names. Start connects.
 func New(s Settings, log *slog.Logger) (*Broker, error) {
 	settings, err := s.prepare()
 	if err != nil {
@@ -57,9 +57,9 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	return b, nil
 }
 
-// newReceiver returns a new channel name, up to and including '!', whose messages one host of the ring keeps. This node
+// newReceiver returns a new channel name, up to and including '!', with messages on a given host of the ring. This node
 // has a name for each host, and joins a group with the name of the group's host. So an event passes through one host,
-// and a host that hangs affects only its own groups.
+// and a host that hangs affects no other host's groups.
 func newReceiver(hosts *redisnet.Ring, host int) string {
 	for {
 		var id [16]byte
@@ -159,7 +159,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	return nil
 }
 
-// eachHost calls fn for every host at once, so that no host waits for another. It joins the errors.
+// eachHost calls fn for every host at once, so that no host waits for another, and joins the errors.
 func (b *Broker) eachHost(fn func(host int) error) error {
 	if b.hosts.Size == 1 {
 		return fn(0)
@@ -192,7 +192,7 @@ func (b *Broker) leaveHost(ctx context.Context, host int) error {
 	return b.beats.leave(ctx, host)
 }
 
-// LayerID identifies the channel layer: nodes that see the same events get the same ID, whatever URL they use. It is a
+// LayerID identifies the channel layer: nodes that see the same events get the same ID, whatever URL they use. The ID is a
 // random text that the first node stores in Redis, outside the prefix, under which Django deletes all keys.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	return (&redisnet.Identity{

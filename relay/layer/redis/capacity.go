@@ -72,7 +72,7 @@ func globExpression(glob string) string {
 	return b.String()
 }
 
-// globSet returns the character class of the set at the beginning of glob, and its length in glob. A bracket that is
+// globSet returns the character class of the set at the beginning of glob, and the length of the set in glob. A bracket that is
 // never closed stands for itself.
 func globSet(glob string) (set string, length int) {
 	from := 1
@@ -80,7 +80,7 @@ func globSet(glob string) (set string, length int) {
 		from++
 	}
 	to := from
-	if strings.HasPrefix(glob[to:], "]") { // As the first character it is a member.
+	if strings.HasPrefix(glob[to:], "]") { // The first character is a member.
 		to++
 	}
 	end := strings.IndexByte(glob[to:], ']')

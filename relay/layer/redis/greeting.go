@@ -11,18 +11,18 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// greeting is what a reader knows of how its host takes HELLO. Not every server, and few proxies, know HELLO (RESP3),
-// and they reject it in words of their own. Without it a reader authenticates with AUTH and polls. A momentary state of
+// greeting is the known reaction of a host to HELLO. Not every server, and few proxies, know HELLO (RESP3), and they use
+// errors of their own to reject HELLO. Without HELLO a reader authenticates with AUTH and polls. A momentary state of
 // the server, such as BUSY, is not taken for a property of the server.
 type greeting struct {
 	withoutUntil time.Time       // until then HELLO is not sent
-	warned       *redisnet.Route // it was logged that this route does not notify
+	warned       *redisnet.Route // logged as a route without notifications
 }
 
 // errReexamine ends a connection without HELLO, to find out whether the host knows HELLO now.
 var errReexamine = errors.New("the host is asked again whether it knows HELLO")
 
-// reexamine reports whether it is time for errReexamine.
+// reexamine reports whether errReexamine is due.
 func (g *greeting) reexamine() bool {
 	if g.withoutUntil.IsZero() || time.Now().Before(g.withoutUntil) {
 		return false

@@ -14,10 +14,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// Dead nodes have to be removed from their groups: with AWX's settings a membership lasts for years, and emitters fill a
-// dead member's channel key until it is full. So nodes watch each other. On each host, a node keeps a key that expires
-// soon, its beat, and its name in a set, the roster. If a beat stays missing, another node, such as the dead one's
-// successor, removes it. Members without an entry in the roster, such as Daphne and every other Python process,
+// Dead nodes have to be removed from their groups: with AWX's settings a membership lasts for years, and emitters fill
+// a dead member's channel key until it is full. So nodes watch each other. On each host, a node keeps a key that expires
+// soon, the beat, and its name in a set, the roster. If a beat stays missing, another node, such as the dead node's
+// successor, removes the dead node. Members without an entry in the roster, such as Daphne and every other Python process,
 // are never touched. The keys are outside the prefix, under which Django deletes all keys. Redis expires the beat, and
 // the wait uses a monotonic clock, so a step of a wall clock makes no node look dead.
 
@@ -28,7 +28,7 @@ type beatTimes struct {
 	missing time.Duration // from the first missing beat until a node is dead
 }
 
-// usualBeat makes a node dead 45 to 65 seconds after its end, not much sooner than its messages expire.
+// usualBeat makes a node dead 45 to 65 seconds after the last beat, not much sooner than messages expire.
 var usualBeat = beatTimes{every: 10 * time.Second, lasts: 35 * time.Second, missing: 15 * time.Second}
 
 // heartbeat keeps this node's beats and watches the other nodes. Each host has a goroutine.
@@ -39,10 +39,10 @@ type heartbeat struct {
 	hosts  []*hostBeat
 }
 
-// hostBeat is the heartbeat on one host.
+// hostBeat is the heartbeat on a host.
 type hostBeat struct {
 	host    int
-	missed  map[string]time.Time // by receiver: when its beat was first missing; of the host's goroutine
+	missed  map[string]time.Time // by receiver: when the beat was first missing; of the host's goroutine
 	warned  atomic.Bool          // the user may not use the keys
 	stop    context.CancelFunc
 	stopped chan struct{}
@@ -157,7 +157,7 @@ func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
 		}
 	}
 	for receiver := range on.missed {
-		if beats[receiver] == nil { // another node has removed it
+		if beats[receiver] == nil { // Another node has removed the dead node.
 			delete(on.missed, receiver)
 		}
 	}
@@ -176,7 +176,7 @@ func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
 	return err
 }
 
-// removeDeadNode removes a node from the channel layer, unless another node has claimed it.
+// removeDeadNode removes a node from the channel layer, unless another node has the claim.
 func (h *heartbeat) removeDeadNode(ctx context.Context, on *hostBeat, receiver string) error {
 	c := h.broker.hosts.Client(on.host)
 	claim := "edgerelay:bury:" + h.broker.place.Prefix + ":" + receiver
@@ -186,7 +186,7 @@ func (h *heartbeat) removeDeadNode(ctx context.Context, on *hostBeat, receiver s
 	}
 	began := time.Now()
 	var groups atomic.Int64
-	err = h.broker.eachHost(func(host int) error { // Nodes of earlier versions have one name on all hosts.
+	err = h.broker.eachHost(func(host int) error { // Nodes of earlier versions have the same name on all hosts.
 		n, err := h.expel(ctx, h.broker.hosts.Client(host), receiver)
 		groups.Add(int64(n))
 		return err

@@ -29,7 +29,7 @@ type lossWatch struct {
 	master string    // the master's address, if sentinels name it
 }
 
-// looked notes an answer about the mailbox. If the last one is too old, messages have expired unread.
+// looked notes an answer about the mailbox. If the previous answer is too old, messages have expired unread.
 func (r *reader) looked() {
 	if r.former {
 		return
@@ -48,7 +48,7 @@ func (r *reader) readAll(gone bool) {
 	if gone && time.Since(r.losses.took) >= settings.Expiry {
 		r.lost(relay.LossMailboxExpired)
 	}
-	// Emitters fill a mailbox up to their capacity. If it holds more than ours, theirs is greater and unknown.
+	// Emitters fill a mailbox up to their capacity. With more messages, that capacity is greater than ours, and unknown.
 	switch capacity := settings.capacity(r.receiver + "0"); {
 	case r.mailbox.taken == capacity:
 		r.lost(relay.LossMailboxFull)
@@ -58,7 +58,7 @@ func (r *reader) readAll(gone bool) {
 	}
 }
 
-// foundMaster notes the master's address. A new master may lack messages that the former one had confirmed.
+// foundMaster notes the master's address. A new master may lack messages that the former master had confirmed.
 func (r *reader) foundMaster(conn net.Conn) {
 	c, ok := conn.(*redisnet.MasterConn)
 	if !ok {

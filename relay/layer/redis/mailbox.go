@@ -8,11 +8,11 @@ import (
 // Messages leave the channel key in a way that loses none: RENAME moves the whole key to this node's in-flight key,
 // from which they are read in batches. No message is ever outside Redis and unread, emitters have their whole capacity
 // again, and no emitter can insert below a message that has been read. Messages in flight that were delivered are
-// dropped with the next batch, or replaced by the next RENAME. All of these are plain commands: of a script's changes,
-// Redis would notify the connection that called it.
+// dropped with the next batch, or replaced by the next RENAME. All are plain commands: Redis would notify the
+// connection of the changes of its own script.
 
 const (
-	// batchMax is the maximum number of messages in one round trip; large messages make it smaller.
+	// batchMax is the maximum number of messages in a round trip; large messages reduce the number.
 	batchMax = 512
 	// batchBytesMax is the size above which the next batch is made smaller.
 	batchBytesMax = 4 << 20
@@ -28,7 +28,7 @@ const (
 	ready
 	// partial: a whole batch was delivered, and more may be in flight behind it. The next exchange drops the batch.
 	partial
-	// unsure: the last commands may or may not have been executed. The next exchange looks at what is in flight.
+	// unsure: the last commands may or may not have been executed. The next exchange looks at the messages in flight.
 	unsure
 	// stuck: the host rejects writes, so that nothing can be taken or dropped.
 	stuck
@@ -39,7 +39,7 @@ const (
 	looking
 )
 
-// happening is what changes the phase of a mailbox.
+// happening is an event that changes the phase of a mailbox.
 type happening uint8
 
 const (
@@ -47,19 +47,19 @@ const (
 	notified happening = iota
 	// connected: a connection was made, and no delivered message is known to be in flight.
 	connected
-	// connectedInFlight: a connection was made. Delivered messages were in flight, and the host may be another one.
+	// connectedInFlight: a connection was made. Delivered messages were in flight, and the host may be a different one.
 	connectedInFlight
 	// began: the commands of the next exchange are being sent.
 	began
 	// foundNothing: the exchange found no message.
 	foundNothing
-	// foundDelivered: what is in flight was delivered before the connection broke.
+	// foundDelivered: the messages in flight were delivered before the connection broke.
 	foundDelivered
 	// foundSome: the exchange found fewer messages than it asked for.
 	foundSome
 	// foundBatch: the exchange found as many messages as it asked for.
 	foundBatch
-	// writesRejected and writesAccepted: what the host says of writes.
+	// writesRejected and writesAccepted: the host has answered a write.
 	writesRejected
 	writesAccepted
 	// healed: the in-flight key held another type and was deleted.
@@ -142,18 +142,18 @@ func (p phase) afterExchange(h happening) phase {
 	return p
 }
 
-// mailbox is what is known of this node's messages on one host. It does no I/O.
+// mailbox is the known state of this node's messages on a host. The type does no I/O.
 // See docs/decisions/layout.md#why-are-phases-explicit-types
 type mailbox struct {
 	phase phase
-	// changed: the channel key may have changed since it was last taken.
+	// changed: the channel key may have changed since the last RENAME.
 	changed bool
-	// delivered is the number of messages at the head of those in flight that were delivered, and first the first one.
+	// delivered is the number of delivered messages at the head of the in-flight key, and first is the first message.
 	delivered int
 	first     []byte
 	// batch is the number of messages to ask for.
 	batch int
-	// more: messages were expected behind the delivered ones.
+	// more: messages were expected behind the delivered messages.
 	more bool
 	// taken is the number of messages read since the channel key was last taken.
 	taken int
@@ -174,11 +174,11 @@ func (m *mailbox) happen(h happening) {
 // readable reports whether the next step is an exchange.
 func (m *mailbox) readable() bool { return m.phase == ready || m.phase == partial || m.phase == unsure }
 
-// begin returns the commands of the next exchange: one that changes keys, unless it only looks, and one that reads.
+// begin returns the commands of the next exchange: change, which is nil if the exchange only looks, and read.
 func (m *mailbox) begin(channelKey, inflightKey string) (change, read []string) {
 	switch m.phase {
 	case ready:
-		m.changed = false // From here on a notification counts: its message may come after the RENAME.
+		m.changed = false // From here on a notification counts: the message may come after the RENAME.
 		change = []string{"RENAME", channelKey, inflightKey}
 	case partial:
 		change = []string{"ZREMRANGEBYRANK", inflightKey, "0", strconv.Itoa(m.delivered - 1)}
@@ -187,15 +187,15 @@ func (m *mailbox) begin(channelKey, inflightKey string) (change, read []string) 
 	return change, []string{"ZRANGE", inflightKey, "0", strconv.Itoa(m.batch - 1), "WITHSCORES"}
 }
 
-// found is what an exchange has found.
+// found is the result of an exchange.
 type found struct {
 	// deliver: the batch is new.
 	deliver bool
-	// first: it is the first batch since the channel key was taken.
+	// first: the batch is the first since the RENAME.
 	first bool
 	// last: all messages that were taken have been read. gone: there was none left where more were expected.
 	last, gone bool
-	// settled: nothing waits any more.
+	// settled: no message waits.
 	settled bool
 }
 
@@ -231,7 +231,7 @@ func (m *mailbox) end(renamed bool, batch [][]byte) (f found) {
 	return f
 }
 
-// resize adapts the size of the next batch to that of the last one, in bytes.
+// resize adapts the size of the next batch to the size of the last batch in bytes.
 func (m *mailbox) resize(size int) {
 	if size > batchBytesMax {
 		m.batch = max(1, m.batch/2)

@@ -13,7 +13,7 @@ import (
 )
 
 // memberships keeps this node's entries in the groups' sorted sets. Join and Leave record the wanted groups; a
-// reconciler per host brings Redis in line, so that a host that hangs delays no other one.
+// reconciler per host brings Redis in line, so that a host that hangs delays no other host.
 // See docs/decisions/layers.md#why-do-joins-only-record-the-wanted-state
 type memberships struct {
 	broker *Broker
@@ -25,7 +25,7 @@ type memberships struct {
 	closed  bool
 }
 
-// group is one membership. Its Value is the local part of its channel name, which begins with the host's receiver.
+// group is one membership. The Value is the local part of the channel name, behind the host's receiver.
 type group = reconcile.Entry[string]
 
 func newMemberships(b *Broker) *memberships {
@@ -39,7 +39,7 @@ func newMemberships(b *Broker) *memberships {
 // of returns the reconciler of the host that keeps a group.
 func (m *memberships) of(name string) *reconciler { return m.hosts[m.broker.hosts.Index(name)] }
 
-// join wants groups and waits until they are placed. It returns an error at once for a group whose key cannot be used.
+// join wants groups and waits until they are placed. A group with an unusable key is an error at once.
 func (m *memberships) join(ctx context.Context, names []string) error {
 	var ticket reconcile.Ticket[string]
 	m.mu.Lock()
@@ -148,7 +148,7 @@ func (m *memberships) trouble() string {
 	return strings.Join(wrong, "; ")
 }
 
-// faulty returns the number of groups whose keys cannot be used, and describes the first by its key.
+// faulty returns the number of groups with unusable keys, and describes the first by key.
 func (m *memberships) faulty() (n int, example string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// writeProbe is what is known of a host's willingness to take writes.
+// writeProbe records whether a host accepts writes.
 type writeProbe struct {
 	asked    time.Time // zero: not yet on this connection
 	rejected bool
@@ -33,7 +33,7 @@ func (r *reader) probe(conn *resp.Conn) error {
 		return nil
 	}
 	r.writes.asked = time.Now()
-	// XX with a member that does not exist, in a key that does not exist: it changes nothing, and is rejected anyway.
+	// XX with an unknown member in an unknown key changes nothing, and is rejected like every write.
 	write := []string{"ZADD", groupKey(r.broker.place.Prefix, ""), "XX", "0", "-"}
 	if err := conn.SendAll(redisnet.ReplyWait, exists, write); err != nil {
 		return err
@@ -67,7 +67,7 @@ func code(refused resp.Error) string {
 	return word
 }
 
-// rejectsWrites reports whether a host rejects all writes. With OOM it rejects only those that need memory.
+// rejectsWrites reports whether a host rejects all writes. With OOM it rejects only writes that need memory.
 func rejectsWrites(refused resp.Error) bool {
 	return code(refused) == "NOREPLICAS" || code(refused) == "MISCONF"
 }

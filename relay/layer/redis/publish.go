@@ -16,7 +16,7 @@ import (
 )
 
 // sendScript adds one message to each channel key below its capacity. KEYS: channel keys. ARGV: score, oldest score to
-// keep, expiry in seconds, then message and capacity for each key. It returns the number of full keys and of keys of
+// keep, expiry in seconds, then message and capacity for each key. The result is the number of full keys and of keys of
 // another type.
 var sendScript = goredis.NewScript(`local full,odd=0,0
 for i,k in ipairs(KEYS) do
@@ -71,8 +71,8 @@ func (b *Broker) publish(ctx context.Context, group string, text []byte, receipt
 	return err
 }
 
-// groupMembers returns the members of a group. It retries over connections that a restart of Redis broke, which is
-// harmless here: nothing has been sent yet.
+// groupMembers returns the members of a group. It retries on connections that a restart of Redis broke. That is harmless
+// before the event is sent.
 func (b *Broker) groupMembers(ctx context.Context, s *inForce, group string, now time.Time) ([]string, error) {
 	key := groupKey(s.Prefix, group)
 	pool := s.Pool.WithDefaults()

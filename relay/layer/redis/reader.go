@@ -35,7 +35,7 @@ type reader struct {
 	greeting greeting
 	losses   lossWatch
 	replays  *replays
-	former   bool // it reads from a former master, beside the reader of the current one
+	former   bool // reads from a former master, beside the reader of the current master
 	events   []relay.Event
 }
 
@@ -49,8 +49,8 @@ func newReader(b *Broker, host int) *reader {
 // channelKey is the sorted set to which emitters add this node's messages.
 func (r *reader) channelKey() string { return r.broker.place.Prefix + r.receiver }
 
-// inflightKey is the sorted set from which messages are read. It is short, because every event pays for it, and outside
-// every emitter's prefix.
+// inflightKey is the sorted set from which messages are read. The name is short, because every command contains the name, and
+// outside every emitter's prefix.
 func (r *reader) inflightKey() string { return inflightKey(r.broker.place.Prefix, r.receiver) }
 
 func inflightKey(prefix, receiver string) string {
@@ -90,7 +90,7 @@ func (r *reader) session(ctx context.Context) error {
 	}
 	r.broker.health.Connected(r.host)
 	r.foundMaster(nc)
-	r.broker.members.verifyHost(r.host) // Memberships may have vanished while no connection notified of it.
+	r.broker.members.verifyHost(r.host) // Memberships may have vanished without a notification.
 	r.mailbox.happen(connected)
 	r.replays.begin()
 	for ctx.Err() == nil {
@@ -120,7 +120,7 @@ func (r *reader) setConn(conn *resp.Conn) {
 // lingerMax is how long a former master is read from.
 const lingerMax = time.Minute
 
-// linger continues to read from a former master while the reader goes on to the current one. Sentinels can take ten
+// linger continues to read from a former master while the reader goes on to the current master. Sentinels can take ten
 // seconds to demote a master, and until they cut emitters off, emitters send there. The same messages may be in flight
 // on both masters, so the reader looks on both.
 // See docs/decisions/layers.md#why-is-a-former-master-read-until-the-connection-ends
@@ -141,7 +141,7 @@ func (r *reader) linger(ctx context.Context, nc net.Conn, conn *resp.Conn) {
 	})
 }
 
-// atFormer returns the reader that continues to read from a former master. It shares what is known of replays.
+// atFormer returns the reader that continues to read from a former master. Both readers share replays.
 func (r *reader) atFormer() *reader {
 	old := &reader{
 		broker: r.broker, host: r.host, receiver: r.receiver, sink: r.sink, route: r.route, notifies: r.notified(),

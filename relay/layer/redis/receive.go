@@ -31,7 +31,7 @@ func (r *reader) step(conn *resp.Conn) error {
 	return r.wait(conn)
 }
 
-// wait waits for a notification. When none comes it probes: a safety net below the notifications, and a sign of life.
+// wait waits for a notification, and then probes: a safety net below the notifications, and a sign of life.
 func (r *reader) wait(conn *resp.Conn) error {
 	quiet := redisnet.ProbeEvery
 	if !r.notified() {
@@ -133,7 +133,7 @@ func exchange(conn *resp.Conn, change, read []string) (renamed bool, batch [][]b
 	return renamed, batch, err
 }
 
-// tidy drops the delivered messages in flight during a quiet time. If this node dies, other nodes count what is there
+// tidy drops the delivered messages in flight during a quiet time. If this node dies, other nodes count the rest
 // as unread.
 func (r *reader) tidy(conn *resp.Conn) error {
 	if r.mailbox.delivered == 0 || r.mailbox.phase != idle || r.former {
@@ -156,7 +156,7 @@ func (r *reader) tidy(conn *resp.Conn) error {
 // wrongReply reports whether a command failed because its key holds another type.
 func wrongReply(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
 
-// heal deletes the in-flight key, into which another program has put something. What was there before is unknown.
+// heal deletes an in-flight key of another type, which another program has written. Messages in flight are lost.
 func (r *reader) heal(conn *resp.Conn) error {
 	if _, err := conn.Do(redisnet.ReplyWait, "DEL", r.inflightKey()); err != nil {
 		return err
@@ -193,7 +193,7 @@ func (r *reader) deliver(batch [][]byte) {
 	}
 }
 
-// appendEvents appends the events of a message: one for each of this node's groups that it is addressed to.
+// appendEvents appends the events of a message: an event for each group of this node among the receivers.
 func (r *reader) appendEvents(events []relay.Event, m asgi.Message, score []byte) []relay.Event {
 	ev, ok := m.Event()
 	if !ok {

@@ -34,7 +34,7 @@ type reconciler struct {
 
 	// Guarded by memberships.mu:
 	groups  reconcile.Set[string]
-	failing error // of the last attempt; it concerns the host
+	failing error // the host's error in the last attempt
 }
 
 func newReconciler(m *memberships, host int) *reconciler {
@@ -96,7 +96,7 @@ func (r *reconciler) run(ctx context.Context) {
 		if r.settle(ctx) == nil {
 			continue
 		}
-		select { // Wake-ups must not make it spin on a host that is down.
+		select { // Wake-ups must not cause a busy loop on a host that is down.
 		case <-time.After(membershipRetryPause):
 		case <-ctx.Done():
 			return
@@ -117,7 +117,7 @@ func (r *reconciler) sleep(ctx context.Context, pause time.Duration) bool {
 	return true
 }
 
-// rewrite writes every membership on the host again, so that it does not expire.
+// rewrite writes every membership on the host again, before any expires.
 func (r *reconciler) rewrite() {
 	r.members.mu.Lock()
 	defer r.members.mu.Unlock()
@@ -169,8 +169,8 @@ func (r *reconciler) settle(ctx context.Context) error {
 	}
 }
 
-// execute sends commands in one round trip and records their outcomes. An error concerns the host; groups whose own
-// commands succeeded are settled anyway.
+// execute sends commands in one round trip and records their outcomes. An error concerns the host; groups with
+// successful commands are settled anyway.
 func (r *reconciler) execute(ctx context.Context, tasks []reconcile.Task[string]) error {
 	b := r.members.broker
 	settings := b.settings.Load()
@@ -192,14 +192,16 @@ func (r *reconciler) execute(ctx context.Context, tasks []reconcile.Task[string]
 		}
 	}
 	_, broken := pipe.Exec(ctx)
-	if redisnet.IsReply(broken) { // A reply to one command; every command's own reply is examined.
+	if redisnet.IsReply(broken) { // A reply to a command; every reply is examined below.
 		broken = nil
 	}
 	return r.record(tasks, replies, broken, now)
 }
 
 // record ends tasks with the replies, or with the error that broke the connection.
-func (r *reconciler) record(tasks []reconcile.Task[string], replies []goredis.Cmder, broken error, now time.Time) error {
+func (r *reconciler) record(
+	tasks []reconcile.Task[string], replies []goredis.Cmder, broken error, now time.Time,
+) error {
 	b := r.members.broker
 	var lapsed, late []string
 	r.members.mu.Lock()
@@ -240,7 +242,7 @@ func outcomeOf(a reconcile.Action, reply goredis.Cmder, err error, anyPlaced fun
 	case redisnet.WrongType(err):
 		return reconcile.Rejected
 	case redisnet.IsReply(err) && strings.HasPrefix(err.Error(), "NOPERM") && anyPlaced():
-		if a == reconcile.Check { // Whether the member is there stays unknown; the user may still write it.
+		if a == reconcile.Check { // Whether the member is there stays unknown; the user may still add the member.
 			return reconcile.Unknowable
 		}
 		return reconcile.Rejected
@@ -272,7 +274,7 @@ func (r *reconciler) note(t reconcile.Task[string], outcome reconcile.Outcome, e
 	}
 }
 
-// anyPlaced reports whether this node is a member of any group on the host. If it is not, a user without permission is
+// anyPlaced reports whether this node is a member of any group on the host. If not, a user without permission is
 // the host's fault, not a group's. memberships.mu is held.
 func (r *reconciler) anyPlaced() bool {
 	for g := range r.groups.All {

@@ -14,10 +14,10 @@ type messageID = [asgi.RandomPrefix]byte
 
 // replays recognizes messages that were delivered before. After a failover the new master may lack the last commands
 // of the former one, such as the removal of delivered messages, which are then read again. The random bytes before a
-// message identify it.
+// message identify the message.
 // See docs/decisions/layers.md#why-are-the-last-4096-messages-remembered
 type replays struct {
-	// lingering counts readers of former masters, whose messages may have come from the new master already.
+	// lingering counts readers of former masters, of which the new master may have delivered messages already.
 	lingering atomic.Int32
 
 	mu      sync.Mutex
@@ -26,7 +26,7 @@ type replays struct {
 	suspect map[messageID]bool // messages that may come again; nil: none
 }
 
-// begin suspects the recent messages: a connection was made to a host that may have them still.
+// begin suspects the recent messages: a new connection goes to a host that may still hold some.
 func (r *replays) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,7 +38,7 @@ func (r *replays) begin() {
 	}
 }
 
-// over ends the suspicion: the mailbox was read to its end. While a former master is read, messages can still come
+// over ends the suspicion: the mailbox was read to the end. While a former master is read, messages can still come
 // again.
 func (r *replays) over() {
 	r.mu.Lock()
@@ -48,7 +48,7 @@ func (r *replays) over() {
 	}
 }
 
-// seen reports whether a message was delivered before, and remembers it.
+// seen reports whether a message was delivered before, and remembers the message.
 func (r *replays) seen(raw []byte) bool {
 	if len(raw) < asgi.RandomPrefix {
 		return false

@@ -1,4 +1,4 @@
-// Package redis is the channel layer of channels_redis's RedisChannelLayer (version 4). It receives the events that
+// Package redis is the channel layer of channels_redis's RedisChannelLayer (version 4). The package receives the events that
 // Python emitters send to groups, and publishes as they do. A node joins each group once, however many clients it has,
 // so the cost of an event in Redis does not grow with the clients.
 //
@@ -22,7 +22,7 @@ import (
 type (
 	// Hosts are the servers of a channel layer. Several hosts make the ring of channels_redis.
 	Hosts = redisnet.Hosts
-	// Sentinel is one master that Redis Sentinel watches.
+	// Sentinel is a master that Redis Sentinel watches.
 	Sentinel = redisnet.Sentinel
 	// Pool has settings of the pooled client.
 	Pool = redisnet.Pool
@@ -30,7 +30,7 @@ type (
 	TLS = redisnet.TLS
 )
 
-// Settings are the settings of channels_redis, under its names. Every emitter needs the same ones.
+// Settings are the settings of channels_redis, with the same names. They must be equal on every emitter.
 type Settings struct {
 	// Hosts are the hosts of the ring.
 	redisnet.Hosts
@@ -63,7 +63,7 @@ func DefaultSettings() Settings {
 }
 
 // Place identifies the settings that cannot change under an open Broker. [Broker.Apply] accepts settings of the same
-// place. It holds no secrets.
+// place. The text holds no secrets.
 func (s Settings) Place() string {
 	return fmt.Sprintf("redis %s%q %s", s.Hosts.Place(), s.Prefix, s.Serializer)
 }
@@ -88,7 +88,8 @@ func (s Settings) prepare() (*inForce, error) {
 		return fail(err)
 	}
 	if s.Prefix == "" || s.Capacity <= 0 || s.Expiry < time.Second || s.GroupExpiry < time.Second {
-		return fail(errors.New("prefix must not be empty, capacity must be above 0, expiry and group_expiry at least 1s"))
+		return fail(errors.New(
+			"prefix must not be empty, capacity must be above 0, expiry and group_expiry at least 1s"))
 	}
 	codec, err := asgi.NewCodec(s.Serializer, s.EncryptionKeys)
 	if err != nil {
