@@ -49,8 +49,8 @@ func newReader(b *Broker, host int) *reader {
 // channelKey is the sorted set to which emitters add this node's messages.
 func (r *reader) channelKey() string { return r.broker.place.Prefix + r.receiver }
 
-// inflightKey is the sorted set from which messages are read. The name is short, because every command contains the name, and
-// outside every emitter's prefix.
+// inflightKey is the sorted set from which messages are read. The name is outside every emitter's prefix, and short,
+// because every command contains the name.
 func (r *reader) inflightKey() string { return inflightKey(r.broker.place.Prefix, r.receiver) }
 
 func inflightKey(prefix, receiver string) string {
