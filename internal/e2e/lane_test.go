@@ -157,7 +157,8 @@ func (l *lane) state() (s state) {
 	}
 	log := l.relay.Log()
 	s.problems = strings.Count(log, "channel layer unhealthy")
-	s.notes = s.problems + strings.Count(log, "was made again") + strings.Count(log, "were put back")
+	s.notes = s.problems + strings.Count(log, "broke, reconnected") +
+		strings.Count(log, "were missing, restored")
 	if err := json.Unmarshal([]byte(s.admin[4:]), &s.health); err != nil {
 		l.t.Fatal(err)
 	}

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// BenchmarkDecode reads a message of 300 bytes as channels_redis writes it, for one channel and for a hundred of other nodes.
+// BenchmarkDecode reads a message of 300 bytes as channels_redis writes it, for one channel and for a hundred of
+// other nodes.
 func BenchmarkDecode(b *testing.B) {
 	for name, layer := range map[string]struct {
 		serializer string

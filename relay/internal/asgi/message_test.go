@@ -38,7 +38,8 @@ func TestMessageRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Type != internalMessage || !bytes.Equal(m.Text, text) || !m.NeedsRelay || !slices.Equal(m.Channels, []string{"specific.a!1", "specific.a!2"}) {
+		channels := []string{"specific.a!1", "specific.a!2"}
+		if m.Type != internalMessage || !bytes.Equal(m.Text, text) || !m.NeedsRelay || !slices.Equal(m.Channels, channels) {
 			t.Errorf("%s: got %+v", serializer, m)
 		}
 	}

@@ -2,7 +2,8 @@
 // subscriptions over one connection. A [Set] records which entries are wanted, which are placed, and which command is
 // in flight. Callers of Join wait with a [Ticket].
 //
-// The package does no I/O and takes no lock. The caller owns a mutex, holds the mutex during every call, takes commands with
+// The package does no I/O and takes no lock. The caller owns a mutex, holds the mutex during every call, takes
+// commands with
 // [Set.Next], sends them without the mutex, and reports each outcome with [Set.End]. At most one command per entry is
 // in flight, so a change of mind while a command is in flight takes effect once the command is answered. A Set per
 // destination keeps a destination that hangs from delaying others.

@@ -14,7 +14,11 @@ import (
 
 // A host that claims to send more than there is memory costs its connection and nothing else.
 func TestRepliesThatClaimGigabytes(t *testing.T) {
-	for _, reply := range []string{"*9223372036854775807\r\n", "*2147483647\r\n", "%4294967296\r\n", "~99999999\r\n", ">1073741824\r\n", "$2147483647\r\nabc", "$9223372036854775800\r\n", "=1000000000\r\ntxt:", "!1000000000\r\n", "*1\r\n*99999999\r\n", "*2\r\n$1\r\n*\r\n*99999999\r\n"} {
+	for _, reply := range []string{
+		"*9223372036854775807\r\n", "*2147483647\r\n", "%4294967296\r\n", "~99999999\r\n", ">1073741824\r\n",
+		"$2147483647\r\nabc", "$9223372036854775800\r\n", "=1000000000\r\ntxt:", "!1000000000\r\n",
+		"*1\r\n*99999999\r\n", "*2\r\n$1\r\n*\r\n*99999999\r\n",
+	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -39,7 +43,10 @@ func TestRepliesThatClaimGigabytes(t *testing.T) {
 				}()
 			}
 		}()
-		o := &goredis.Options{Addr: l.Addr().String(), MaxRetries: -1, DialerRetries: 1, DisableIdentity: true, Protocol: 2, ReadTimeout: 2 * time.Second}
+		o := &goredis.Options{
+			Addr: l.Addr().String(), MaxRetries: -1, DialerRetries: 1, DisableIdentity: true, Protocol: 2,
+			ReadTimeout: 2 * time.Second,
+		}
 		o.Dialer = guarded(goredis.NewDialer(o), nil)
 		client := goredis.NewClient(o)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -54,7 +61,9 @@ func TestRepliesThatClaimGigabytes(t *testing.T) {
 
 func TestSoundReplies(t *testing.T) {
 	for _, reply := range []string{
-		"+OK 99999999999999999999\r\n", "-ERR 99999999999\r\n", ":9223372036854775807\r\n", "(99999999999999999999999\r\n", ",1e99999999\r\n", "$-1\r\n", "*-1\r\n", "$12\r\n*9999999999\n\r\n+OK\r\n", "*2\r\n$3\r\n$99\r\n$4\r\n*999\r\n", "_\r\n#t\r\n", "$0\r\n\r\n$0\r\n\r\n",
+		"+OK 99999999999999999999\r\n", "-ERR 99999999999\r\n", ":9223372036854775807\r\n",
+		"(99999999999999999999999\r\n", ",1e99999999\r\n", "$-1\r\n", "*-1\r\n", "$12\r\n*9999999999\n\r\n+OK\r\n",
+		"*2\r\n$3\r\n$99\r\n$4\r\n*999\r\n", "_\r\n#t\r\n", "$0\r\n\r\n$0\r\n\r\n",
 	} {
 		for piece := 1; piece < 8; piece++ {
 			var c claims
@@ -70,9 +79,13 @@ func TestSoundReplies(t *testing.T) {
 	}
 }
 
-// FuzzClaims holds the verdict on a stream in pieces to that on the whole, and to what the reader of the draining connection takes.
+// FuzzClaims holds the verdict on a stream in pieces to that on the whole, and to what the reader of the draining
+// connection takes.
 func FuzzClaims(f *testing.F) {
-	for _, s := range []string{"*2\r\n$3\r\nabc\r\n$1\r\n1\r\n", "$-1\r\n*99999999999\r\n", "$12\r\n*9999999999\n\r\n", "%1\r\n+a\r\n:1\r\n", "\r\n\r\n$99999999\r\n"} {
+	for _, s := range []string{
+		"*2\r\n$3\r\nabc\r\n$1\r\n1\r\n", "$-1\r\n*99999999999\r\n", "$12\r\n*9999999999\n\r\n",
+		"%1\r\n+a\r\n:1\r\n", "\r\n\r\n$99999999\r\n",
+	} {
 		f.Add([]byte(s), uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, piece uint8) {

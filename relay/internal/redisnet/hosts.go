@@ -43,7 +43,8 @@ type Sentinel struct {
 	SentinelUsername, SentinelPassword string
 }
 
-// Pool has settings of the pooled client; 0 means the default. Sending a message is never retried, because the message might
+// Pool has settings of the pooled client; 0 means the default. Sending a message is never retried, because the
+// message might
 // arrive twice.
 type Pool struct {
 	// Size is the maximum number of connections to each host (default: 10 for each processor). MinIdle and MaxIdle

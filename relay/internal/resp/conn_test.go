@@ -61,7 +61,8 @@ func TestReplies(t *testing.T) {
 			if _, err := c.Reply(); !errors.Is(err, io.EOF) {
 				t.Errorf("%v", err)
 			}
-			if err := c.Send(time.Second, []string{"A", ""}, []string{"é"}); err != nil || s.written.String() != "*2\r\n$1\r\nA\r\n$0\r\n\r\n*1\r\n$2\r\né\r\n" {
+			err := c.Send(time.Second, []string{"A", ""}, []string{"é"})
+			if err != nil || s.written.String() != "*2\r\n$1\r\nA\r\n$0\r\n\r\n*1\r\n$2\r\né\r\n" {
 				t.Errorf("sent %q, %v", s.written.String(), err)
 			}
 		})

@@ -139,7 +139,8 @@ func (b *Broker) masters(ctx context.Context) (map[string]bool, error) {
 	return list, err
 }
 
-// LayerID identifies the layer: nodes of the same cluster and prefix see the same events. The ID is a random text that the
+// LayerID identifies the layer: nodes of the same cluster and prefix see the same events. The ID is a random text
+// that the
 // first node stores in the cluster.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	key := "edgerelay:layer:" + b.place.Prefix

@@ -119,7 +119,8 @@ func TestTLS(t *testing.T) {
 	t.Parallel()
 	files := peers.MakeCertificates(t)
 	c := peers.StartRedisCluster(t, 3, 0, "--tls-port", "{tls-port}", "--tls-cluster", "yes", "--tls-auth-clients", "yes",
-		"--tls-cert-file", files.Cert, "--tls-key-file", files.Key, "--tls-ca-cert-file", files.CA, "--tls-client-cert-file", files.ClientCert, "--tls-client-key-file", files.ClientKey)
+		"--tls-cert-file", files.Cert, "--tls-key-file", files.Key, "--tls-ca-cert-file", files.CA,
+		"--tls-client-cert-file", files.ClientCert, "--tls-client-key-file", files.ClientKey)
 	details := redisnet.TLS{CA: files.CA, Cert: files.ClientCert, Key: files.ClientKey}
 	s := settings(c.TLS[0])
 	s.TLS = details.Config
@@ -143,7 +144,9 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = stranger.Close(context.Background()) }()
-	relaytest.Eventually(t, "an unknown authority to be refused", func() bool { return strings.Contains(stranger.Health().Detail, "unknown authority") })
+	relaytest.Eventually(t, "an unknown authority to be refused", func() bool {
+		return strings.Contains(stranger.Health().Detail, "unknown authority")
+	})
 }
 
 func TestStartsWithoutCluster(t *testing.T) {
@@ -173,7 +176,7 @@ func TestStartsWithoutCluster(t *testing.T) {
 	}
 }
 
-func TestSettingsThatCannotBe(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	for _, change := range []func(*cluster.Settings){
 		func(s *cluster.Settings) { s.Addresses = nil },
 		func(s *cluster.Settings) { s.Addresses = []string{"redis://x:hunter2@h:1"} },

@@ -125,7 +125,8 @@ func (b *Broker) findMasters(ctx context.Context) {
 	}
 }
 
-// assign sends the commands that groups need to the listeners of their masters, and returns the number of groups with an
+// assign sends the commands that groups need to the listeners of their masters, and returns the number of groups with
+// an
 // unknown master.
 func (b *Broker) assign(ctx context.Context) (left int) {
 	b.mu.Lock()

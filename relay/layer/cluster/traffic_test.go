@@ -55,7 +55,8 @@ func publish(b *cluster.Broker, groups []string, pause time.Duration) *traffic {
 	return tr
 }
 
-// check compares what was accepted with what came: in order, nothing twice, and nothing lost before from or in groups that spared says were
+// check compares what was accepted with what came: in order, nothing twice, and nothing lost before from or in groups
+// that spared says were
 // spared. Of every other loss the sink is told, once the group is heard again.
 func (tr *traffic) check(t *testing.T, sink *sink, spared func(group string) bool, from time.Time) (lost int) {
 	t.Helper()
@@ -136,7 +137,8 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 	tr := publish(emitter, groups, 10*time.Millisecond)
 	defer tr.stop()
 	tr.arrived(t, sink)
-	// All to one master: two that take slots at the same time may take the same configEpoch, and a slot be lost between them until somebody
+	// All to one master: two that take slots at the same time may take the same configEpoch, and a slot be lost
+	// between them until somebody
 	// mends the cluster (redis-cli --cluster fix).
 	moved := map[string]bool{}
 	from := time.Now()

@@ -250,7 +250,8 @@ func (s *subscriber) confirmed(channel string, phase reconcile.Phase, gap *gap) 
 	s.alive(gap)
 }
 
-// alive notes a sign of life, and closes the gap once all of the gap's groups are subscribed again. Until then the gap stays
+// alive notes a sign of life, and closes the gap once all of the gap's groups are subscribed again. Until then the
+// gap stays
 // open, even if this connection breaks as well.
 func (s *subscriber) alive(gap *gap) {
 	s.layer.mu.Lock()
@@ -286,7 +287,8 @@ func (s *subscriber) closeGap(g *gap) {
 	g.groups = nil
 }
 
-// overdue returns the number of groups that Redis has not answered for in time. Without a connection the result is 0, because
+// overdue returns the number of groups that Redis has not answered for in time. Without a connection the result is 0,
+// because
 // health reports the connection.
 func (s *subscriber) overdue() (n int) {
 	s.layer.mu.Lock()

@@ -122,7 +122,7 @@ func TestWipedWhileJoining(t *testing.T) {
 }
 
 // Messages are remembered for a reconnect only until all that waited has been read.
-func TestSuspicionEnds(t *testing.T) {
+func TestReplaySuspicionEnds(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRedis(t)
 	gate := make(chan struct{})
@@ -142,7 +142,8 @@ func TestSuspicionEnds(t *testing.T) {
 	}
 }
 
-// A master that has lost its replicas refuses writes: the connection stays, and what waits is read when it takes them again.
+// A master without its replicas rejects writes. The connection stays, and waiting events are read once the master takes
+// writes again.
 func TestMasterWithoutReplicas(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRedis(t)
@@ -165,14 +166,16 @@ func TestMasterWithoutReplicas(t *testing.T) {
 }
 
 // Scores that are no time are none.
-func TestScoresThatAreNoTime(t *testing.T) {
+func TestScoresOutOfRange(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRedis(t)
 	_, sink := start(t, settings(r), "g")
 	member := r.Do("ZRANGE", "asgi:group:g", 0, 0).([]any)[0].(string)
 	scores := []string{"inf", "-inf", "1e300", "1e15", "-5"}
 	for i, score := range scores {
-		r.Do("ZADD", channelKeyOf(r), score, fmt.Sprintf("%012d\x83\xa4type\xb0internal.message\xa4text\xa2{}\xb0__asgi_channel__\xd9%c%s", i, len(member), member))
+		message := fmt.Sprintf("%012d\x83\xa4type\xb0internal.message\xa4text\xa2{}\xb0__asgi_channel__\xd9%c%s",
+			i, len(member), member)
+		r.Do("ZADD", channelKeyOf(r), score, message)
 		relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) == i+1 })
 	}
 	for _, e := range sink.Events() {

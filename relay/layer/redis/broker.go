@@ -192,7 +192,8 @@ func (b *Broker) leaveHost(ctx context.Context, host int) error {
 	return b.beats.leave(ctx, host)
 }
 
-// LayerID identifies the channel layer: nodes that see the same events get the same ID, whatever URL they use. The ID is a
+// LayerID identifies the channel layer: nodes that see the same events get the same ID, whatever URL they use. The ID
+// is a
 // random text that the first node stores in Redis, outside the prefix, under which Django deletes all keys.
 func (b *Broker) LayerID(ctx context.Context) (string, error) {
 	return (&redisnet.Identity{

@@ -72,7 +72,8 @@ func globExpression(glob string) string {
 	return b.String()
 }
 
-// globSet returns the character class of the set at the beginning of glob, and the length of the set in glob. A bracket that is
+// globSet returns the character class of the set at the beginning of glob, and the length of the set in glob. A
+// bracket that is
 // never closed stands for itself.
 func globSet(glob string) (set string, length int) {
 	from := 1

@@ -98,7 +98,8 @@ func (p *tap) copy(to, from net.Conn, keep bool) {
 	}
 }
 
-// An event on an idle node costs Redis two commands that travel in one piece: the node is told that something waits, and one round trip
+// An event on an idle node costs Redis two commands that travel in one piece: the node is told that something waits,
+// and one round trip
 // later it has it.
 func TestAnIdleNodeReadsAnEventInOneRoundTrip(t *testing.T) {
 	server := peers.StartRedis(t)
@@ -148,7 +149,8 @@ func TestAnIdleNodeReadsAnEventInOneRoundTrip(t *testing.T) {
 	}
 }
 
-// Joining and leaving costs commands by the group, however many clients or calls want it, and they travel by the hundred.
+// Joining and leaving costs commands by the group, however many clients or calls want it, and they travel by the
+// hundred.
 func TestMembershipCostsByTheGroup(t *testing.T) {
 	server := peers.StartRedis(t)
 	proxy := newTap(t, strings.TrimSuffix(strings.TrimPrefix(server.URL, "redis://"), "/0"))

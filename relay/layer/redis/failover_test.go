@@ -9,8 +9,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-// A backlog is being read when another master is named, and the former one dies before the rest of it has been read: the new one has it, too.
-func TestFailoverInABacklog(t *testing.T) {
+// The sentinels name a new master while a backlog is read. The former master dies before the rest has been read, but
+// the
+// new master has the rest, too.
+func TestFailoverDuringABacklog(t *testing.T) {
 	t.Parallel()
 	old, young := pair(t)
 	o, g := newOracle(t, old, 1), newGates()
@@ -25,7 +27,7 @@ func TestFailoverInABacklog(t *testing.T) {
 }
 
 // A sentinel that is behind is not believed while the one that knows is slow, and the channel key has one reader.
-func TestSentinelThatIsBehind(t *testing.T) {
+func TestOutdatedSentinel(t *testing.T) {
 	t.Parallel()
 	old, young := peers.StartRedis(t), peers.StartRedis(t)
 	behind, knows := newOracle(t, old, 1), newOracle(t, young, 7)
@@ -59,7 +61,7 @@ func TestSentinelThatIsBehind(t *testing.T) {
 }
 
 // A master's machine goes without a word, and another is named: that is not waited out.
-func TestMasterThatHangs(t *testing.T) {
+func TestHangingMaster(t *testing.T) {
 	t.Parallel()
 	old, young := peers.StartRedis(t), peers.StartRedis(t)
 	o := newOracle(t, old, 1)

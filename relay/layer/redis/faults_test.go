@@ -213,8 +213,9 @@ func TestOwnKeysOfAnotherType(t *testing.T) {
 	}
 }
 
-// A host that goes on to say that a key holds another type, whatever was deleted, is believed once for each beat and question.
-func TestHostThatCannotBeHealed(t *testing.T) {
+// A host that goes on to say that a key holds another type, whatever was deleted, is believed once for each beat and
+// question.
+func TestHostThatStaysFaulty(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRedis(t)
 	var beats, questions atomic.Int64

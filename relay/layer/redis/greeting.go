@@ -11,7 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// greeting is the known reaction of a host to HELLO. Not every server, and few proxies, know HELLO (RESP3), and they use
+// greeting is the known reaction of a host to HELLO. Not every server, and few proxies, know HELLO (RESP3), and they
+// use
 // errors of their own to reject HELLO. Without HELLO a reader authenticates with AUTH and polls. A momentary state of
 // the server, such as BUSY, is not taken for a property of the server.
 type greeting struct {

@@ -83,7 +83,7 @@ func TestGreetings(t *testing.T) {
 }
 
 // A wrong password is told as such, and not hidden behind a protocol.
-func TestWrongPasswordIsTold(t *testing.T) {
+func TestWrongPasswordIsReported(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRedis(t)
 	r.Do("ACL", "SETUSER", "relay", "on", ">secret", "~*", "&*", "+@all")

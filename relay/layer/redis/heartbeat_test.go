@@ -38,7 +38,7 @@ func members(group string, servers ...*peers.Redis) (n int) {
 	return n
 }
 
-func TestTheDeadAreTakenOut(t *testing.T) {
+func TestDeadNodesAreRemoved(t *testing.T) {
 	servers := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t), peers.StartRedis(t)}
 	for _, hosts := range []int{1, 3} {
 		t.Run(fmt.Sprint(hosts, " hosts"), func(t *testing.T) {
@@ -52,7 +52,8 @@ func TestTheDeadAreTakenOut(t *testing.T) {
 				groups = append(groups, fmt.Sprint("job_events-", i))
 			}
 			dead, _ := startQuick(t, s, groups...)
-			// Python's: they look like ours and have no heartbeat. A large group, and a key of another type where groups are.
+			// Python's: they look like ours and have no heartbeat. A large group, and a key of another type where
+			// groups are.
 			daphne := "specific." + strings.Repeat("d", 32) + "!"
 			many := []any{"ZADD", "asgi:group:jobs-summary"}
 			for i := range 1500 {
@@ -70,7 +71,8 @@ func TestTheDeadAreTakenOut(t *testing.T) {
 			}
 			dead.Crash()
 			relaytest.Eventually(t, "the dead to be taken out", func() bool {
-				return members("job_events-3", ring...) == 0 && members("job_events-7", ring...) == 1 && members("jobs-summary", ring...) == python+1
+				return members("job_events-3", ring...) == 0 && members("job_events-7", ring...) == 1 &&
+					members("jobs-summary", ring...) == python+1
 			})
 			relaytest.Eventually(t, "nothing to be left of the dead", func() bool {
 				n := 0
@@ -99,7 +101,7 @@ func TestTheDeadAreTakenOut(t *testing.T) {
 }
 
 // A node that is alone takes its own predecessor out.
-func TestTheSuccessorTakesItsPredecessorOut(t *testing.T) {
+func TestSuccessorRemovesItsPredecessor(t *testing.T) {
 	server := peers.StartRedis(t)
 	s := settings(server)
 	dead, _ := startQuick(t, s, "jobs-summary", "jobs-status_changed")
@@ -110,12 +112,13 @@ func TestTheSuccessorTakesItsPredecessorOut(t *testing.T) {
 	server.Do("ZADD", "asgi"+server.Do("SRANDMEMBER", "edgerelay:nodes:asgi").(string), 1, "unread")
 	_, _ = startQuick(t, s, "jobs-summary")
 	relaytest.Eventually(t, "the predecessor to be taken out", func() bool {
-		return members("jobs-summary", server) == 1 && members("jobs-status_changed", server) == 0 && len(keys(server, "asgispecific*")) == 0
+		return members("jobs-summary", server) == 1 && members("jobs-status_changed", server) == 0 &&
+			len(keys(server, "asgispecific*")) == 0
 	})
 }
 
 // Nodes that live stay, though Redis loses everything or does not answer for longer than a beat lasts.
-func TestNobodyIsTakenForDead(t *testing.T) {
+func TestLiveNodesAreKept(t *testing.T) {
 	server := peers.StartRedis(t, "--enable-debug-command", "yes")
 	s := settings(server)
 	a, _ := startQuick(t, s, "jobs-summary")

@@ -48,7 +48,8 @@ func (r *reader) readAll(gone bool) {
 	if gone && time.Since(r.losses.took) >= settings.Expiry {
 		r.lost(relay.LossMailboxExpired)
 	}
-	// Emitters fill a mailbox up to their capacity. With more messages, that capacity is greater than ours, and unknown.
+	// Emitters fill a mailbox up to their capacity. With more messages, that capacity is greater than ours, and
+	// unknown.
 	switch capacity := settings.capacity(r.receiver + "0"); {
 	case r.mailbox.taken == capacity:
 		r.lost(relay.LossMailboxFull)

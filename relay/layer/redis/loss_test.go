@@ -126,7 +126,7 @@ func TestDeliveredMessagesOfADeadNodeAreNotCounted(t *testing.T) {
 }
 
 // A user who may not look whether a group is joined: it is joined again and again, and nothing is reported to be lost.
-func TestUserWhoMayNotLook(t *testing.T) {
+func TestUserWithoutReadPermission(t *testing.T) {
 	server := peers.StartRedis(t)
 	server.Do("ACL", "SETUSER", "relay", "on", ">secret", "~*", "&*", "+@all", "-zscore")
 	s := settings(server)
@@ -158,7 +158,7 @@ func TestUserWhoMayNotLook(t *testing.T) {
 }
 
 // Clients are told of a full mailbox after they got what was in it.
-func TestLossIsToldAfterWhatCameBefore(t *testing.T) {
+func TestLossIsReportedAfterEarlierEvents(t *testing.T) {
 	server := peers.StartRedis(t)
 	s := settings(server)
 	s.Capacity = 3

@@ -71,7 +71,8 @@ func (b *Broker) publish(ctx context.Context, group string, text []byte, receipt
 	return err
 }
 
-// groupMembers returns the members of a group. It retries on connections that a restart of Redis broke. That is harmless
+// groupMembers returns the members of a group. It retries on connections that a restart of Redis broke. That is
+// harmless
 // before the event is sent.
 func (b *Broker) groupMembers(ctx context.Context, s *inForce, group string, now time.Time) ([]string, error) {
 	key := groupKey(s.Prefix, group)

@@ -317,7 +317,7 @@ func TestApplyKeepsThePlace(t *testing.T) {
 	}
 }
 
-func TestSettingsThatCannotBe(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	for _, change := range []func(*redis.Settings){
 		func(s *redis.Settings) { s.URLs = nil },
 		func(s *redis.Settings) { s.URLs = []string{"http://secret:hunter2@x"} },

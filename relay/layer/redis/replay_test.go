@@ -12,8 +12,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
-// TestReadAgainAfterAFailover puts messages that were read back into the channel key, as a replica has them that was late, while the connection breaks.
-func TestReadAgainAfterAFailover(t *testing.T) {
+// TestReplayAfterFailover breaks the connection and puts messages that were read back into the channel key, where a
+// late
+// replica still has them.
+func TestReplayAfterFailover(t *testing.T) {
 	server := peers.StartRedis(t)
 	s := settings(server)
 	b, sink := start(t, s, "g")

@@ -87,21 +87,24 @@ func failover(t *testing.T, kill bool) {
 			lost++
 		}
 	}
-	t.Logf("%d events, %d that Python could not send, %d lost with a master, %d delivered twice; health: %+v", len(paced.Times), len(paced.Failed), lost, twice, b.Health())
+	t.Logf("%d events, %d that Python could not send, %d lost with a master, %d delivered twice; health: %+v",
+		len(paced.Times), len(paced.Failed), lost, twice, b.Health())
 	if twice > 0 {
 		t.Errorf("%d events were delivered twice", twice)
 	}
-	// What a replica had not got when its master went is gone: some milliseconds' worth, and what was sent between the wipe of its memberships and their repair.
+	// Two kinds of events are lost: those of the last milliseconds, which the replica had not received when the master
+	// died, and those sent before the memberships were restored.
 	if lost > 500 {
 		t.Errorf("%d events of %d were lost", lost, len(paced.Times))
 	}
 }
 
-// TestSentinelDemotion has the sentinels put another master in place of one that is well, and that goes on taking what Python sends for ten seconds.
+// TestSentinelDemotion has the sentinels replace a healthy master, which goes on taking events of Python for ten
+// seconds.
 func TestSentinelDemotion(t *testing.T) { failover(t, false) }
 
-// TestSentinelThatIsCutOff believes the newest configuration, not the first answer.
-func TestSentinelThatIsCutOff(t *testing.T) {
+// TestIsolatedSentinel believes the newest configuration, not the first answer.
+func TestIsolatedSentinel(t *testing.T) {
 	old, now := peers.StartRedis(t), peers.StartRedis(t)
 	stale := peers.StartSentinels(t, "mymaster", old, 0, 1, "")
 	fresh := peers.StartSentinels(t, "mymaster", now, 0, 1, "", "sentinel config-epoch mymaster 7")

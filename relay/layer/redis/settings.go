@@ -1,4 +1,5 @@
-// Package redis is the channel layer of channels_redis's RedisChannelLayer (version 4). The package receives the events that
+// Package redis is the channel layer of channels_redis's RedisChannelLayer (version 4). The package receives the
+// events that
 // Python emitters send to groups, and publishes as they do. A node joins each group once, however many clients it has,
 // so the cost of an event in Redis does not grow with the clients.
 //

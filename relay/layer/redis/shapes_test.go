@@ -63,7 +63,10 @@ func shapes(t *testing.T) map[string]shape {
 		"a ring, encrypted": with(func(s *redis.Settings) { s.URLs, s.EncryptionKeys, s.Prefix = ringURLs, keys, "asgi-r" },
 			peers.CoreLayer, map[string]any{"prefix": "asgi-r", "symmetric_encryption_keys": keys}),
 		"a ring of masters": with(func(s *redis.Settings) {
-			s.URLs, s.Sentinels = nil, []redisnet.Sentinel{{Master: "one", Addresses: sentinels.Addrs, Database: 4}, {Master: "two", Addresses: sentinels.Addrs, Database: 4}}
+			s.URLs, s.Sentinels = nil, []redisnet.Sentinel{
+				{Master: "one", Addresses: sentinels.Addrs, Database: 4},
+				{Master: "two", Addresses: sentinels.Addrs, Database: 4},
+			}
 		}, peers.CoreLayer, map[string]any{"hosts": []any{master("one"), master("two")}}),
 		"unix socket": with(func(s *redis.Settings) { s.URLs = []string{"unix://" + socket + "?db=1"} },
 			peers.CoreLayer, map[string]any{}),
@@ -86,8 +89,8 @@ func TestShapesWithPython(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatCannotBe names what is wrong, and no secret.
-func TestConnectionsThatCannotBe(t *testing.T) {
+// TestInvalidConnections names what is wrong, and no secret.
+func TestInvalidConnections(t *testing.T) {
 	certificates, others := peers.MakeCertificates(t), peers.MakeCertificates(t)
 	args, addr := peers.AlsoTLS(t, certificates)
 	server := peers.StartRedis(t, args...)
@@ -97,11 +100,16 @@ func TestConnectionsThatCannotBe(t *testing.T) {
 		tls  *redisnet.TLS
 		says string
 	}{
-		"another authority":     {"rediss://" + addr, &redisnet.TLS{CA: others.CA, Cert: certificates.ClientCert, Key: certificates.ClientKey}, "certificate"},
+		"another authority": {"rediss://" + addr, &redisnet.TLS{
+			CA: others.CA, Cert: certificates.ClientCert, Key: certificates.ClientKey,
+		}, "certificate"},
 		"no client certificate": {"rediss://" + addr, &redisnet.TLS{CA: certificates.CA}, "certificate"},
-		"another name":          {"rediss://" + addr, &redisnet.TLS{CA: certificates.CA, ServerName: "other.example.com", Cert: certificates.ClientCert, Key: certificates.ClientKey}, "other.example.com"},
-		"wrong password":        {"redis://relay:hunter22@" + server.Addr, nil, "WRONGPASS"},
-		"nobody there":          {fmt.Sprintf("redis://127.0.0.1:%d", peers.FreePort(t)), nil, "refused"},
+		"another name": {"rediss://" + addr, &redisnet.TLS{
+			CA: certificates.CA, ServerName: "other.example.com",
+			Cert: certificates.ClientCert, Key: certificates.ClientKey,
+		}, "other.example.com"},
+		"wrong password": {"redis://relay:hunter22@" + server.Addr, nil, "WRONGPASS"},
+		"nobody there":   {fmt.Sprintf("redis://127.0.0.1:%d", peers.FreePort(t)), nil, "refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := settings()

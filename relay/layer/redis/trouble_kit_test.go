@@ -76,7 +76,8 @@ func emitter(t *testing.T, r *peers.Redis) func(from, to int) {
 	return func(from, to int) {
 		t.Helper()
 		for i := from; i < to; i++ {
-			if r, err := p.Publish(context.Background(), "g", fmt.Appendf(nil, `{"n": %d}`, i)); err != nil || r.Members != 1 || r.OverCapacity > 0 {
+			r, err := p.Publish(context.Background(), "g", fmt.Appendf(nil, `{"n": %d}`, i))
+			if err != nil || r.Members != 1 || r.OverCapacity > 0 {
 				t.Fatal(i, r, err)
 			}
 		}
