@@ -77,7 +77,7 @@ type supply struct {
 
 func newSupply() supply { return supply{spare: make(chan *instance, 1), failed: make(chan struct{})} }
 
-// advance applies an event to the state.
+// advance applies an event to the state. Only buildFailed depends on the time.
 func (s *supply) advance(event supplyEvent, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +114,7 @@ func (m *module) buildSpare() {
 		return
 	}
 	// Before the instance is offered, so that the call that takes it can request the next one.
-	m.supply.advance(buildSucceeded, m.env.now())
+	m.supply.advance(buildSucceeded, time.Time{})
 	select {
 	case m.supply.spare <- in:
 	default: // another build was faster
@@ -163,7 +163,7 @@ func startFailure(cause error) *Failure {
 
 // closeSupply ends the supply and frees the spare instance. A build in flight is waited for.
 func (m *module) closeSupply() {
-	m.supply.advance(moduleClosed, m.env.now())
+	m.supply.advance(moduleClosed, time.Time{})
 	m.supply.builds.Wait()
 	select {
 	case in := <-m.supply.spare:

@@ -85,10 +85,13 @@ func (ls *Lanes) Intercept(events []relay.Event) []relay.Event {
 // divert hands a run of events of a group to the group's lane, and reports whether the lane took the events.
 func (ls *Lanes) divert(run []relay.Event) bool {
 	group := run[0].Group
-	if run[0].Control != nil || slices.Contains(ls.exempt, group) {
+	if run[0].Control != nil {
 		return false
 	}
 	if !ls.pipeline.Matches(group) && ls.unsettled.Load() == 0 {
+		return false
+	}
+	if slices.Contains(ls.exempt, group) {
 		return false
 	}
 	return ls.lane(group).push(run)
