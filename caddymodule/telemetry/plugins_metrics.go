@@ -8,19 +8,19 @@ import (
 )
 
 var (
-	descPluginCalls    = desc("plugin_calls_total", "Calls of a plugin's hooks, failed ones included.", "plugin")
-	descPluginVerdicts = desc("plugin_verdicts_total", "What a plugin decided.", "plugin", "verdict")
+	descPluginCalls    = desc("plugin_calls_total", "Calls of a plugin's hooks, including failed calls.", "plugin")
+	descPluginVerdicts = desc("plugin_verdicts_total", "Verdicts of a plugin.", "plugin", "verdict")
 	descPluginFuel     = desc("plugin_fuel_total", "Units of fuel spent by a plugin.", "plugin")
 	descPluginFailures = desc("plugin_failures_total", "Failed calls of a plugin, by kind.", "plugin", "kind")
-	descPluginFailing  = desc("plugin_unprocessed_total", "Events that a plugin could not process, by what on_error made of them.", "plugin", "outcome")
+	descPluginFailing  = desc("plugin_unprocessed_total", "Events that a plugin could not process, by outcome of on_error.", "plugin", "outcome")
 	descPluginSkipped  = desc("plugin_calls_skipped_total", "Calls not made because the circuit breaker was open for their group.", "plugin")
 	descPluginBreaker  = desc("plugin_breaker_open", "Groups for which the circuit breaker of a hook is open.", "plugin")
-	descPluginShadow   = desc("plugin_shadow_total", "Decisions of a shadow, by whether the original decided the same.", "plugin", "result")
-	descPluginDeploys  = desc("plugin_deploys_total", "Times that a plugin's module was swapped.", "plugin")
+	descPluginShadow   = desc("plugin_shadow_total", "Decisions of a shadow, by agreement with the original.", "plugin", "result")
+	descPluginDeploys  = desc("plugin_deploys_total", "Module changes of a plugin.", "plugin")
 	descPluginMemory   = desc("plugin_memory_bytes", "Linear memory of all instances of a plugin.", "plugin")
 	descPluginKV       = desc("plugin_kv_bytes", "Bytes in a plugin's key-value store.", "plugin")
-	descPluginCounter  = desc("plugin_counter_total", "What a plugin counts itself.", "plugin", "counter")
-	descPluginQueued   = desc("plugin_queued_events", "Events queued for their plugins.")
+	descPluginCounter  = desc("plugin_counter_total", "Counters of the plugin itself.", "plugin", "counter")
+	descPluginQueued   = desc("plugin_queued_events", "Events queued for plugins.")
 )
 
 // collectPlugins shows the figures of a node's plugins.
