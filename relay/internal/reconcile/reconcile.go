@@ -292,6 +292,18 @@ func (s *Set[V]) End(t Task[V], o Outcome, err error, now time.Time) Recovery {
 	}
 	s.flying--
 	before := e.phase
+	s.advance(e, o, err, now)
+	recovery := Complete
+	if before == Placing && e.phase == Placed {
+		recovery = s.recover(e)
+	}
+	s.schedule(e)
+	return recovery
+}
+
+// advance changes the phase of an entry after a command.
+func (s *Set[V]) advance(e *Entry[V], o Outcome, err error, now time.Time) {
+	before := e.phase
 	var repeat bool
 	e.phase, repeat = end(before, o)
 	e.doubted = e.doubted || repeat
@@ -302,23 +314,16 @@ func (s *Set[V]) End(t Task[V], o Outcome, err error, now time.Time) Recovery {
 	if e.phase == Placed && e.rewrite || e.phase == Faulty && (!e.wanted || fault == nil) {
 		e.phase = Uncertain
 	}
-	if before == Checking && (e.phase == Absent || e.phase == Faulty) && e.wanted {
+	if before == Checking && e.wanted && (e.phase == Absent || e.phase == Faulty) {
 		s.setLapsed(e, true)
 	}
 	switch {
+	case e.phase == Faulty && o == Rejected:
+		s.setFault(e, fault, now)
 	case e.phase == Faulty:
-		if o == Rejected {
-			s.setFault(e, fault, now)
-		}
-	case e.phase != Uncertain || before == Examining:
+	case e.phase != Uncertain, before == Examining:
 		s.clearFault(e)
 	}
-	recovery := Complete
-	if before == Placing && e.phase == Placed {
-		recovery = s.recover(e)
-	}
-	s.schedule(e)
-	return recovery
 }
 
 // EndEntry is End for the command in flight of an entry, where answers name the entry alone.

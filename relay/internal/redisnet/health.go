@@ -184,22 +184,30 @@ func Watch(ctx context.Context, log *slog.Logger, effect string, lastLoss func()
 		}
 		now := health()
 		switch {
-		case now.OK && first:
-			log.Info("channel layer connected", "layer", now.Detail)
-		case now.OK && !last.OK:
-			log.Info("channel layer recovered", "layer", now.Detail,
-				"duration", time.Since(last.Since).Round(time.Millisecond), "restored", now.Repairs)
-		case now.OK && now.Reconnects > last.Reconnects && lastLoss != nil:
-			log.Warn("redis connection broke, reconnected", "error", lastLoss(), "restored", now.Repairs-last.Repairs)
-		case now.OK && now.Repairs > last.Repairs:
-			log.Warn("group memberships were missing, restored", "count", now.Repairs-last.Repairs)
 		case !now.OK && last.OK:
 			log.Error("channel layer unhealthy", "error", now.Detail, "effect", effect)
+		case now.OK && first:
+			log.Info("channel layer connected", "layer", now.Detail)
+		case now.OK:
+			logRecovery(log, lastLoss, last, now)
 		}
 		first = false
 		if now.OK != last.OK || now.OK {
 			last = now
 		}
+	}
+}
+
+// logRecovery logs a healthy layer that was unhealthy since last, or whose failure was over before it could be seen.
+func logRecovery(log *slog.Logger, lastLoss func() error, last, now relay.Health) {
+	switch {
+	case !last.OK:
+		log.Info("channel layer recovered", "layer", now.Detail,
+			"duration", time.Since(last.Since).Round(time.Millisecond), "restored", now.Repairs)
+	case now.Reconnects > last.Reconnects && lastLoss != nil:
+		log.Warn("redis connection broke, reconnected", "error", lastLoss(), "restored", now.Repairs-last.Repairs)
+	case now.Repairs > last.Repairs:
+		log.Warn("group memberships were missing, restored", "count", now.Repairs-last.Repairs)
 	}
 }
 

@@ -39,55 +39,69 @@ type Identity struct {
 // Read returns the identity on the first host of the ring, which alone may store a new identity. The other hosts have
 // copies, which count while the first host is away.
 func (i *Identity) Read(ctx context.Context) (string, error) {
-	type answer struct {
-		host int
-		id   string
-		err  error
-	}
-	answers := make(chan answer, i.Hosts.Size)
+	replies := make(chan identityReply, i.Hosts.Size)
 	settled := make(chan string, i.Hosts.Size-1)
 	go func() {
 		id, err := i.run(ctx, 0, identityScript, rand.Text())
-		answers <- answer{0, id, err}
+		replies <- identityReply{0, id, err}
 	}()
 	for host := 1; host < i.Hosts.Size; host++ {
-		go func() {
-			id, err := i.run(ctx, host, peekScript)
-			answers <- answer{host, id, err}
-			if right := <-settled; err == nil && right != "" && right != id {
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), copyTimeout)
-				defer cancel()
-				_, _ = i.run(ctx, host, copyScript, right) // or the next time
-			}
-		}()
+		go i.readCopy(ctx, host, replies, settled)
 	}
-	right := ""
-	defer func() {
-		for range i.Hosts.Size - 1 {
-			settled <- right
-		}
-	}()
-	known, failed, enough := "", error(nil), (<-chan time.Time)(nil)
+	id, isFirst, err := i.choose(replies)
+	original := ""
+	if isFirst {
+		original = id
+	}
+	for range i.Hosts.Size - 1 {
+		settled <- original
+	}
+	return id, err
+}
+
+// identityReply is the answer of a host. The id is empty if the host has none.
+type identityReply struct {
+	host int
+	id   string
+	err  error
+}
+
+// readCopy reads the copy of a host, and corrects it once the identity of the first host is settled, unless that is
+// empty.
+func (i *Identity) readCopy(ctx context.Context, host int, replies chan<- identityReply, settled <-chan string) {
+	id, err := i.run(ctx, host, peekScript)
+	replies <- identityReply{host, id, err}
+	if original := <-settled; err == nil && original != "" && original != id {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), copyTimeout)
+		defer cancel()
+		_, _ = i.run(ctx, host, copyScript, original) // After an error, the next Read corrects the copy.
+	}
+}
+
+// choose waits for the first host, or for a copy if the first host fails or is late.
+func (i *Identity) choose(replies <-chan identityReply) (id string, isFirst bool, err error) {
+	var known string
+	var failed error
+	var enough <-chan time.Time
 	for range i.Hosts.Size {
 		select {
-		case a := <-answers:
+		case r := <-replies:
 			switch {
-			case a.host == 0 && a.err == nil:
-				right = a.id
-				return right, nil
-			case a.host == 0:
-				failed = a.err
-			case a.err == nil && a.id != "" && known == "":
-				known, enough = a.id, time.After(firstHostTimeout)
+			case r.host == 0 && r.err == nil:
+				return r.id, true, nil
+			case r.host == 0:
+				failed = r.err
+			case r.err == nil && r.id != "" && known == "":
+				known, enough = r.id, time.After(firstHostTimeout)
 			}
 			if known != "" && failed != nil {
-				return known, nil
+				return known, false, nil
 			}
 		case <-enough:
-			return known, nil
+			return known, false, nil
 		}
 	}
-	return "", fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", i.Key, failed)
+	return "", false, fmt.Errorf("reading or storing %s (the user needs access to edgerelay:*): %w", i.Key, failed)
 }
 
 // run runs a script on a host. A key of another type is deleted first.
