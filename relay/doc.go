@@ -6,8 +6,8 @@
 // # The path of one event
 //
 //  1. A Python emitter calls channel_layer.group_send. The event lands in this node's
-//     channel key in Redis. drain (layer/redis/drain.go) takes what waits there in one
-//     round trip, in order, and decodes it (layer/redis/message.go).
+//     channel key in Redis. receive (layer/redis/receive.go) takes the waiting messages in one
+//     round trip, in order, and decodes them (internal/asgi/message.go).
 //  2. The batch goes to Hub.Deliver (hub/deliver.go), as does what comes from peers
 //     (package backplane) and from the memory layer.
 //  3. The [Interceptor], if any, takes each event through the plugins of its group, once (package
