@@ -8,73 +8,61 @@ import (
 	"time"
 )
 
-// Authorizer decides who may connect and which groups they may see.
-// All methods may be called concurrently.
+// Authorizer authenticates clients and decides which groups they may see. Methods may be called concurrently.
+//
+// It may also be a [GroupRechecker], a [Successor] or a [ConcurrentRechecker].
 type Authorizer interface {
-	// Authenticate finds out who sends the handshake r. It returns ErrUnauthenticated for nobody,
-	// and any other error when the question could not be answered.
+	// Authenticate identifies the client of the handshake r. [ErrUnauthenticated] means that the client is not logged
+	// in; any other error means that the authority could not be asked.
 	Authenticate(r *http.Request) (Identity, error)
-	// Authorize says whether id may see the group "<kind>-<item>". It returns ErrDenied if not, and any
-	// other error when the question could not be answered; both keep the client out.
+	// Authorize returns nil if id may see the group "<kind>-<item>". [ErrDenied] means that it may not; any other error
+	// means that the authority could not be asked. Both deny the group.
 	Authorize(ctx context.Context, id Identity, kind, item string) error
-	// Recheck says whether a connected client is still logged in: ErrUnauthenticated ends its session,
-	// any other error leaves it as it is.
+	// Recheck returns nil if a connected client is still logged in. [ErrUnauthenticated], [ErrChanged] and [ErrExpired]
+	// end its session; after any other error it stays, as [NoGrace] explains.
 	Recheck(ctx context.Context, id Identity) error
 }
 
-// GroupRechecker is an [Authorizer] whose decisions about groups change while clients are subscribed: a right can be
-// withdrawn. Without these methods, a decision holds for as long as the subscription.
-type GroupRechecker interface {
-	// Rechecks reports whether the right to see a group can change, so that RecheckGroup is to be asked once in a
-	// recheck interval.
-	Rechecks(group string) bool
-	// RecheckGroup says whether id may still see a group: ErrDenied ends the subscription, any other error leaves it as
-	// it is.
-	RecheckGroup(ctx context.Context, id Identity, group string) error
-}
-
-// NoGrace keeps sessions open for as long as the authorizer cannot answer.
+// NoGrace, as the grace time of rechecks, keeps sessions open for as long as the authority cannot be asked.
 const NoGrace time.Duration = -1
 
-// Identity is who a client is.
+// Identity is the user behind a client.
 type Identity struct {
-	// ID is the user's id as a JSON value, as the accept frame shows it: a number where the identity provider has one, else a string.
+	// ID is the user's id as a JSON value, as clients see it: a number or a string.
 	ID string
-	// Key is the same id as plain text; limits count by it. Empty: connections are not counted by user.
+	// Key is the same id as plain text; connections per user are counted by it. Empty: they are not counted.
 	Key string
 	// Name is the user's name for logs.
 	Name string
-	// Profile is what else is known of the user, a JSON object for plugins. May be empty.
+	// Profile is a JSON object about the user for plugins. It may be empty.
 	Profile string
-	// Kind is what sort of user it is; sessions are counted by it.
+	// Kind is the kind of user, by which sessions are counted.
 	Kind Kind
-	// Credentials is for the Authorizer that made the Identity. May be nil. With a method LoginKey() string, sessions
-	// with the same key that is not empty are one login, which is checked again by one question. With a method Until()
-	// time.Time, it is checked again at that time, unless that is zero.
+	// Credentials belong to the Authorizer that made the Identity. They may be nil, or implement [SharedLogin] and
+	// [ExpiringLogin].
 	Credentials any
 }
 
-// OwnSession is the Credentials of a session that the process has opened to itself. No authorizer is asked about it
-// again.
+// OwnSession is the Credentials of a session that the process opened to itself. Rechecks skip it.
 type OwnSession struct{}
 
-// Kind is a sort of user.
+// Kind is a kind of user.
 type Kind uint8
 
 const (
-	// User is somebody whom the identity provider knows and says nothing particular about.
+	// User is an authenticated user without particular rights.
 	User Kind = iota
 	// Superuser may see and do everything.
 	Superuser
 	// Auditor may see everything.
 	Auditor
-	// Anybody is nobody in particular: nobody was asked who it is.
+	// Anybody is an unauthenticated user of a site that does not authenticate.
 	Anybody
-	// KindCount is how many kinds there are.
+	// KindCount is the number of kinds.
 	KindCount
 )
 
-// String returns the kind's name as metrics show it.
+// String returns the kind's name in metrics.
 func (k Kind) String() string {
 	switch k {
 	case Superuser:
@@ -88,36 +76,28 @@ func (k Kind) String() string {
 }
 
 var (
-	// ErrChanged means that a client is still logged in, but has other rights: it is to connect again.
+	// ErrChanged means that a client is still logged in, but with other rights: it must reconnect.
 	ErrChanged = errors.New("the user has other rights now")
-	// ErrExpired means that a client's credentials have expired and cannot be checked any more: it is to connect again
-	// with new ones.
+	// ErrExpired means that a client's credentials have expired: it must reconnect with new ones.
 	ErrExpired = errors.New("the credentials have expired")
-	// ErrUnauthenticated means that nobody is logged in with the credentials at hand.
+	// ErrUnauthenticated means that a client is not logged in.
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrDenied means that a user may not see a group.
 	ErrDenied = errors.New("access denied")
-	// ErrOtherUser is ErrDenied for a group that belongs to another user, which AWX's pages ask for whoever is logged
-	// in.
+	// ErrOtherUser is [ErrDenied] for another user's group. AWX's pages request one for every user, so it is no reason
+	// for concern.
 	ErrOtherUser = fmt.Errorf("%w: the group is another user's", ErrDenied)
-	// ErrBusy means that the authorizer has more questions to answer than it takes: the client is to try again in a few
-	// seconds.
-	ErrBusy = errors.New("too many questions wait for the authority")
+	// ErrBusy means that too many requests to the authority are queued: the client may retry in a few seconds.
+	ErrBusy = errors.New("too many requests to the authority are queued")
 )
 
 // RenewReason is the reason in the close frame of a client whose credentials have expired.
 const RenewReason = "the login must be renewed"
 
-// Successor is an [Authorizer] that can take over from another one at a change of configuration.
-type Successor interface {
-	// Succeed is called before the authorizer is put in force, with the one in force until then.
-	Succeed(before Authorizer)
-}
-
-// Open lets everybody see everything, as user 1. It is for development.
+// Open authenticates every client as user 1 and allows every group. It is for development.
 type Open struct{}
 
-// Authenticate accepts everybody.
+// Authenticate accepts every client.
 func (Open) Authenticate(*http.Request) (Identity, error) {
 	return Identity{ID: "1", Kind: Anybody}, nil
 }

@@ -7,69 +7,73 @@ import (
 	"time"
 )
 
-// Broker is a channel layer as this node sees it: the groups that it is a member of and
-// the events that arrive for them. All methods may be called concurrently.
+// Broker is a channel layer as this node uses it: the groups that the node is a member of, and the events that arrive
+// for them. Methods may be called concurrently.
+//
+// It may also be a [LayerIdentifier], a [KeyStore], a [Mailbox] or an [IgnoredTypeLister].
 type Broker interface {
-	// Start begins to hand events to sink, in order, until Close. It does not wait for the layer to be
-	// reachable: a Broker connects, and connects again, by itself.
+	// Start begins to deliver events to sink, in order, until Close. It does not wait until the layer is reachable: a
+	// Broker connects and reconnects by itself.
 	Start(sink Sink) error
-	// Join makes this node a member of the groups and returns once events published to
-	// them reach it. If ctx ends first its error is returned, and the Broker goes on trying.
+	// Join makes this node a member of the groups, and returns once it receives events published to them. If ctx ends
+	// first, Join returns its error, and the Broker keeps trying.
 	Join(ctx context.Context, groups ...string) error
-	// Leave ends the membership. It does not wait.
+	// Leave ends the membership of the groups. It does not block.
 	Leave(groups ...string)
-	// Publish sends text to a group as any emitter of the layer would.
+	// Publish sends text to a group, like any emitter of the layer.
 	Publish(ctx context.Context, group string, text []byte) (Receipt, error)
-	// Health reports the layer's state now.
+	// Health returns the layer's current state.
 	Health() Health
-	// Close hands over what has already arrived, leaves all groups, removes what this node
-	// keeps in the layer and stops. It returns when ctx ends at the latest.
+	// Close delivers the events that have arrived, leaves all groups, removes this node's keys from the layer and stops.
+	// It returns when ctx ends at the latest.
 	Close(ctx context.Context) error
 }
 
-// Sink receives events. Deliver may block: that is how a node that falls behind
-// leaves events in the layer instead of in its own memory.
+// Sink receives events. It may also be a [LossSink].
 type Sink interface {
+	// Deliver takes events in order. It may block, which keeps the events of a slow node in the layer instead of in its
+	// memory. The slice, but not the texts, belongs to the caller again afterwards.
 	Deliver(events []Event)
 }
 
-// Receipt says what became of a published event.
+// Receipt is the result of a publication.
 type Receipt struct {
-	// Members is the number of members (channels, in the layer's words) it was sent to.
+	// Members is the number of members (channels, in Channels' words) that the event was sent to.
 	Members int `json:"members"`
-	// OverCapacity is the number of receiving channel keys that were full, so that the event was dropped for them.
+	// OverCapacity is the number of full mailboxes among their channel keys; the event was dropped there.
 	OverCapacity int `json:"over_capacity"`
 }
 
 // Health is the state of a channel layer.
 type Health struct {
-	// OK is true while the layer is reachable and this node's membership is in place.
+	// OK is true while the layer is reachable and this node's memberships are in place.
 	OK bool `json:"ok"`
-	// Detail says in one line what is wrong, or what the layer is.
+	// Detail is one line about the fault, or about the layer if it is healthy.
 	Detail string `json:"detail"`
-	// Since is when OK last changed.
+	// Since is the time at which OK last changed.
 	Since time.Time `json:"since"`
-	// Reconnects counts the connections made after the first one.
+	// Reconnects counts the connections after the first one.
 	Reconnects uint64 `json:"reconnects"`
-	// Repairs counts memberships that had vanished from the layer and were put back.
+	// Repairs counts memberships that had disappeared from the layer and were restored.
 	Repairs uint64 `json:"repairs"`
-	// Gaps counts times in which events may have been missed, in layers that keep nothing.
+	// Gaps counts the times at which events may have been missed, in layers that store nothing.
 	Gaps uint64 `json:"gaps"`
-	// Undecodable counts messages that were skipped because they could not be understood.
+	// Undecodable counts messages that were skipped because they could not be decoded.
 	Undecodable uint64 `json:"undecodable"`
-	// RoundTrips counts questions to the layer that were answered, RoundTripSeconds the time until they were. Several commands that were
-	// sent together are one.
+	// RoundTrips counts responses of the layer, RoundTripSeconds the time until they arrived. Commands that were sent
+	// together are one round trip.
 	RoundTrips       uint64  `json:"round_trips"`
 	RoundTripSeconds float64 `json:"round_trip_seconds"`
-	// Ignored counts messages of a type that is none of the relay's business.
+	// Ignored counts messages of types that are not for clients.
 	Ignored uint64 `json:"ignored"`
-	// FaultyGroups is how many groups cannot be joined although the layer is well: their keys hold another type.
+	// FaultyGroups is the number of groups that cannot be joined although the layer is healthy: their keys hold another
+	// type.
 	FaultyGroups int `json:"faulty_groups"`
-	// Healed counts keys of the relay's own that held another type and were deleted.
+	// Healed counts keys of this node that held another type and were deleted.
 	Healed uint64 `json:"healed"`
 }
 
-// ErrClosed is returned by what was closed.
+// ErrClosed is returned by methods of closed objects.
 var ErrClosed = errors.New("closed")
 
 // MaxGroupName is the greatest length of a group name in bytes; Channels allows fewer than 100.
@@ -90,10 +94,10 @@ func ValidGroup(name string) bool {
 	return true
 }
 
-// CheckGroup is ValidGroup as an error that says what a name may be.
+// CheckGroup returns an error that explains the rules if name is not a valid group name.
 func CheckGroup(name string) error {
 	if !ValidGroup(name) {
-		return fmt.Errorf("%q is not a group name: 1 to %d ASCII letters, digits, '-', '_' or '.'", name, MaxGroupName)
+		return fmt.Errorf("%q is not a group name; use 1 to %d ASCII letters, digits, '-', '_' or '.'", name, MaxGroupName)
 	}
 	return nil
 }

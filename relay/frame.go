@@ -2,7 +2,7 @@ package relay
 
 import "encoding/binary"
 
-// frameSize is the length of the text frame that AppendFrame makes of n payload bytes.
+// FrameSize returns the length of the frame that [AppendFrame] makes of n payload bytes.
 func FrameSize(n int) int {
 	switch {
 	case n < 126:

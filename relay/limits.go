@@ -5,35 +5,38 @@ import (
 	"time"
 )
 
-// Limits bound what one client, one user and all of them together may use. A zero count means no limit.
+// Limits bound the resources of one client, of one user and of all clients together. A count of 0 is no limit.
 type Limits struct {
-	// FrameSize is the greatest length in bytes of a message from a client; a longer one closes the connection with 1009.
+	// FrameSize is the greatest length of a client's message in bytes; a longer one closes the connection with 1009.
 	FrameSize int
-	// GroupsPerConnection is how many groups a client may be subscribed to at once.
+	// GroupsPerConnection is the greatest number of groups that a client may be subscribed to.
 	GroupsPerConnection int
-	// SubscribeRate is how many messages a second a client may send; five seconds' worth may come at once.
+	// SubscribeRate is the number of messages that a client may send per second. Five seconds' worth may come at once.
 	SubscribeRate float64
-	// ConnectionsPerUser and ConnectionsPerAddress and Connections bound open connections.
-	ConnectionsPerUser    int
+	// ConnectionsPerUser bounds the open connections of one user.
+	ConnectionsPerUser int
+	// ConnectionsPerAddress bounds the open connections from one address; see [AddressKey].
 	ConnectionsPerAddress int
-	Connections           int
-	// PendingPerAddress bounds the handshakes from one address whose client is not known yet. They are part of its
-	// connections.
+	// Connections bounds all open connections.
+	Connections int
+	// PendingPerAddress bounds the handshakes from one address whose client is not authenticated yet. They also count
+	// as connections.
 	PendingPerAddress int
-	// IPv6Prefix is how many leading bits of an IPv6 address these limits count as one address, 1 to 128.
+	// IPv6Prefix is the number of leading bits of an IPv6 address, 1 to 128, that count as one address.
 	IPv6Prefix int
-	// QueuePerConnection is how many bytes may wait for a client that reads slowly; more closes it with 1008.
+	// QueuePerConnection is the greatest number of bytes queued for one client; a slow consumer beyond it is closed
+	// with 1008.
 	QueuePerConnection int
-	// QueueTotal is how many bytes may wait for all of them together; more closes those for which the most waits, with 1008.
-	// A buffer that waits for several counts for each.
+	// QueueTotal is the greatest number of bytes queued for all clients; beyond it, those with the longest queues are
+	// closed with 1008. A buffer that is queued for several clients counts for each.
 	QueueTotal int
-	// Ping is the time between pings to a client.
+	// Ping is the time between two pings to a client; 0 sends none.
 	Ping time.Duration
-	// Silence is how long a client may send nothing, not even an answer to a ping, before it is taken for dead.
+	// Silence is the time after which a client from which nothing arrives, not even a pong, has timed out.
 	Silence time.Duration
 }
 
-// DefaultLimits are the limits where nothing else is configured.
+// DefaultLimits returns the limits that apply unless others are configured.
 func DefaultLimits() Limits {
 	return Limits{
 		FrameSize:             64 << 10,
@@ -50,13 +53,13 @@ func DefaultLimits() Limits {
 	}
 }
 
-// translated is the well-known prefix of IPv4 addresses behind a translator (RFC 6052). The networks in it have nothing
-// in common.
+// translated is the well-known prefix of IPv4 addresses behind a translator (RFC 6052). Its networks are unrelated to
+// each other.
 var translated = netip.MustParsePrefix("64:ff9b::/96")
 
 // AddressKey returns the address that a client at addr is counted by: addr itself for IPv4, the first ipv6Prefix bits
-// for IPv6, because one host has as many IPv6 addresses as it likes. It is the zero Addr, which nothing is counted by,
-// for an unknown address.
+// for IPv6, since one host has any number of IPv6 addresses. For an unknown address it is the zero Addr, which no limit
+// counts.
 // See docs/decisions/hub.md#why-are-ipv6-clients-counted-by-64
 func AddressKey(addr netip.Addr, ipv6Prefix int) netip.Addr {
 	addr = addr.Unmap()
@@ -74,7 +77,7 @@ func AddressKey(addr netip.Addr, ipv6Prefix int) netip.Addr {
 	return prefix.Addr()
 }
 
-// AddressText is an address for logs.
+// AddressText returns an address for logs.
 func AddressText(addr netip.Addr) string {
 	if !addr.IsValid() {
 		return "unknown"

@@ -2,48 +2,48 @@ package relay
 
 import "fmt"
 
-// LossCause is why clients did not get events that emitters had published. The names of the causes are labels of a
-// metric.
+// LossCause is the reason for which clients missed events that emitters had published. The causes' names are label
+// values of a metric.
 type LossCause uint8
 
-// The causes of losses that a relay can know of.
+// The causes of losses that a relay can detect.
 const (
-	// LossMembership is a membership that had vanished from the channel layer until it was restored.
+	// LossMembership is a membership that had disappeared from the channel layer until it was restored.
 	LossMembership LossCause = iota
-	// LossMailboxFull is a mailbox that held as many messages as it may: emitters drop further ones.
+	// LossMailboxFull is a full mailbox: emitters drop further messages.
 	LossMailboxFull
-	// LossMailboxExpired is a mailbox that was not read for so long that messages expired in it.
+	// LossMailboxExpired is a mailbox that was not read for so long that messages in it expired.
 	LossMailboxExpired
 	// LossMailboxReplaced is a mailbox whose key held another type, so that emitters could not write to it.
 	LossMailboxReplaced
-	// LossInterrupted is a broken connection to a channel layer that keeps nothing.
+	// LossInterrupted is a broken connection to a channel layer that stores nothing.
 	LossInterrupted
-	// LossLateJoin is a subscription that was answered before the channel layer had taken the membership.
+	// LossLateJoin is a subscription that was confirmed before the channel layer had taken the membership.
 	LossLateJoin
-	// LossFailover is a change of the Redis master, which can lose writes that were confirmed.
+	// LossFailover is a change of the Redis master, which can lose confirmed writes.
 	LossFailover
-	// LossDeadNode is messages that a dead node had not read.
+	// LossDeadNode is the unread messages of a dead node.
 	LossDeadNode
-	// LossShutdown is messages that were unread when this node left the channel layer.
+	// LossShutdown is the messages that were unread when this node left the channel layer.
 	LossShutdown
-	// LossPeerQueue is events dropped from the queue for a peer: it was full, or the connection ended.
+	// LossPeerQueue is events that were dropped from the queue of a peer, which was full or whose link ended.
 	LossPeerQueue
-	// LossPeerLink is a connection over which a peer sent events, and which has ended.
+	// LossPeerLink is the end of a link over which a peer sent events.
 	LossPeerLink
-	// LossPeer is a loss that a peer tells of.
+	// LossPeer is a loss that a peer reports.
 	LossPeer
 	// LossPluginSlow is a full queue of events for plugins.
 	LossPluginSlow
 	// LossPluginWithheld is an event that a plugin could not process.
 	LossPluginWithheld
-	// LossNotUTF8 is a text that no browser takes.
+	// LossNotUTF8 is a text that is not UTF-8, for which browsers would close the connection.
 	LossNotUTF8
-	// LossSlowReader is a client that was closed because it read too slowly.
+	// LossSlowReader is a slow consumer that was disconnected.
 	LossSlowReader
-	// LossMemory is a client that was closed because memory was short.
+	// LossMemory is a client that was disconnected because memory was short.
 	LossMemory
 
-	// LossCauseCount is how many causes there are.
+	// LossCauseCount is the number of causes.
 	LossCauseCount
 )
 
@@ -67,20 +67,20 @@ var lossNames = [...]string{
 	LossMemory:          "memory",
 }
 
-// String is the cause's name.
+// String returns the cause's name.
 func (c LossCause) String() string { return lossNames[c] }
 
-// Loss is events that clients of this node did not get, or may not have got.
+// Loss is a set of events that clients of this node missed or may have missed.
 type Loss struct {
 	Cause LossCause
-	// Groups are those whose events are lost; with All, every group is concerned.
+	// Groups are the groups of the lost events. With All set, every group is concerned.
 	Groups []string
 	All    bool
-	// Events is how many are lost, 0 if that is not known.
+	// Events is the number of lost events, 0 if unknown.
 	Events int
 }
 
-// String says in one line how much is lost.
+// String describes the loss in one line.
 func (l Loss) String() string {
 	groups := "all groups"
 	switch {
@@ -99,23 +99,4 @@ func (l Loss) String() string {
 		return fmt.Sprintf("1 event of %s was lost (%s)", groups, l.Cause)
 	}
 	return fmt.Sprintf("%d events of %s were lost (%s)", l.Events, groups, l.Cause)
-}
-
-// LossSink is a [Sink] that makes losses known.
-type LossSink interface {
-	// Lost counts a loss, logs it, and tells the clients concerned. It does not block, and keeps the groups.
-	Lost(l Loss)
-}
-
-// ReportLoss makes a loss known if the sink can do that.
-func ReportLoss(to Sink, l Loss) {
-	if s, ok := to.(LossSink); ok {
-		s.Lost(l)
-	}
-}
-
-// LossTeller is a [Backplane] that passes losses on.
-type LossTeller interface {
-	// LayerLost hears of events that were lost before they reached this node from its channel layer.
-	LayerLost(l Loss)
 }

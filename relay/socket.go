@@ -2,25 +2,23 @@ package relay
 
 import "time"
 
-// Socket is one client's websocket as the hub sees it.
-// All methods may be called concurrently and none of them blocks.
+// Socket is one client's connection as the engine uses it. Methods may be called concurrently, and none of them blocks.
 type Socket interface {
-	// Send writes a buffer of whole, encoded text frames, or queues it behind what waits already. The
-	// buffer is shared with other sockets and must not be changed. A socket whose queue would grow
-	// beyond limit bytes is closed instead, and Send returns false.
+	// Send writes a buffer of whole, encoded text frames, or queues it. The buffer is shared with other sockets and must
+	// not be changed. A socket whose queue would exceed limit bytes is closed instead, and Send returns false.
 	Send(frames []byte, limit int) bool
-	// SendCopy is Send for a buffer that the caller uses again afterwards.
+	// SendCopy is Send for a buffer that the caller reuses afterwards.
 	SendCopy(frames []byte, limit int) bool
-	// Ping sends a ping frame, unless something waits: the client has enough to read then.
+	// Ping sends a ping frame, unless bytes are queued: a slow client has enough to read.
 	Ping() (sent bool)
-	// Waiting is how many bytes wait because the client reads slowly, and whether it was closed because they were too many.
+	// Waiting returns the number of queued bytes, and whether the socket was closed because they were too many.
 	Waiting() (bytes int, slow bool)
-	// LastRead is when bytes last came from the client, or a client that is behind took some.
+	// LastRead is the time at which bytes last arrived from the client, or a slow client took some.
 	LastRead() time.Time
-	// Close sends a close frame with code and reason and ends the connection when the client has
-	// answered it or a few seconds have passed.
+	// Close sends a close frame with code and reason. It ends the connection when the client has answered, or after a
+	// few seconds.
 	Close(code int, reason string)
-	// Kill ends the connection at once.
+	// Kill ends the connection without a close frame.
 	Kill()
 }
 

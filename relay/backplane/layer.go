@@ -15,12 +15,6 @@ const (
 	layerWait = 2 * time.Second
 )
 
-// identified is an optional interface of a channel layer: LayerID is the same on all nodes that share the layer.
-// Without it, the layer counts as this node's own.
-type identified interface {
-	LayerID(ctx context.Context) (string, error)
-}
-
 // layer is the identity of this node's channel layer, empty until it is known. No code may call the hub while mu is
 // held.
 type layer struct {
@@ -49,7 +43,7 @@ func (b *Backplane) readLayer(ctx context.Context) {
 		return
 	}
 	id := "node-" + b.id
-	if asked, ok := broker.(identified); ok {
+	if asked, ok := broker.(relay.LayerIdentifier); ok {
 		ctx, cancel := context.WithTimeout(ctx, layerWait)
 		defer cancel()
 		var err error
@@ -139,7 +133,7 @@ func (l *link) setPeerLayer(id string) {
 // See docs/decisions/backplane.md#why-does-each-foreign-layer-have-a-single-source
 func (b *Backplane) chooseSources() {
 	own := b.ownLayer()
-	_, stores := b.hub.Broker().(setter) // read before locking: the hub calls Interest under a lock of its own
+	_, stores := b.hub.Broker().(relay.KeyStore) // read before locking: the hub calls Interest under its own lock
 	i := &b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -15,7 +15,7 @@ const (
 	pendingLossAge   = 10 * time.Minute
 )
 
-var _ relay.LossTeller = (*Backplane)(nil)
+var _ relay.LossForwarder = (*Backplane)(nil)
 
 // lostGroups is the set of groups of lost events. Too many groups to list mean all groups.
 type lostGroups struct {
@@ -110,8 +110,8 @@ func (l *link) sendPendingLoss() {
 	}
 }
 
-// LayerLost implements [relay.LossTeller]: relays with a subscription to the groups have missed the events as well.
-func (b *Backplane) LayerLost(loss relay.Loss) {
+// ForwardLoss implements [relay.LossForwarder]: relays with a subscription to the groups have missed the events as well.
+func (b *Backplane) ForwardLoss(loss relay.Loss) {
 	for _, l := range b.allLinks() {
 		if l.dialect != EdgeRelay {
 			continue

@@ -5,14 +5,9 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
-)
 
-// setter is an optional interface of a channel layer that can store a string beside the events, as Redis can.
-// Without it, AWX metrics of peers are not stored.
-type setter interface {
-	// Set stores the value for the lifetime.
-	Set(ctx context.Context, key, value string, lifetime time.Duration) error
-}
+	"github.com/edgerelay/edgerelay/relay"
+)
 
 const (
 	// maxMetricsName bounds the names in a metrics message, and maxMetricsValue the value, in bytes.
@@ -77,7 +72,7 @@ func (b *Backplane) storeMetrics() {
 			return
 		case text = <-b.metricsQueue:
 		}
-		to, ok := b.hub.Broker().(setter)
+		to, ok := b.hub.Broker().(relay.KeyStore)
 		if !ok {
 			continue
 		}

@@ -240,8 +240,8 @@ func (h *Hub) tellPeers() {
 	events := b.lost
 	b.lost = 0
 	b.mu.Unlock()
-	if teller, ok := h.Backplane().(relay.LossTeller); ok {
-		teller.LayerLost(relay.Loss{Groups: groups, All: all, Events: events})
+	if f, ok := h.Backplane().(relay.LossForwarder); ok {
+		f.ForwardLoss(relay.Loss{Groups: groups, All: all, Events: events})
 	}
 }
 

@@ -50,7 +50,7 @@ func (r *rechecks) add(s *Session, now time.Time) {
 		return
 	}
 	var key any = s
-	if c, ok := s.identity.Credentials.(interface{ LoginKey() string }); ok {
+	if c, ok := s.identity.Credentials.(relay.SharedLogin); ok {
 		if k := c.LoginKey(); k != "" {
 			key = k
 		}
@@ -79,7 +79,7 @@ func (r *rechecks) add(s *Session, now time.Time) {
 
 // endOf is when the authorizer is to be asked about a login whatever the recheck interval is, because it ends then.
 func endOf(id relay.Identity) (end time.Time) {
-	if c, ok := id.Credentials.(interface{ Until() time.Time }); ok {
+	if c, ok := id.Credentials.(relay.ExpiringLogin); ok {
 		end = c.Until()
 	}
 	return end

@@ -51,7 +51,7 @@ func (h *Hub) recheckSessions(ctx context.Context) {
 
 // recheckLimit is how many logins may be checked at once.
 func (h *Hub) recheckLimit() int {
-	if a, ok := h.Authorizer().(interface{ Concurrency() int }); ok {
+	if a, ok := h.Authorizer().(relay.ConcurrentRechecker); ok {
 		return max(a.Concurrency(), 1)
 	}
 	return rechecksAtOnce

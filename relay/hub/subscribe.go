@@ -95,7 +95,8 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	if s.closed {
 		return change, relay.ErrClosed
 	}
-	groups, wanted, err := distinct(subs)
+	wanted := make(map[string]uint8, len(subs)) // each group's class
+	groups, err := distinct(subs, wanted)
 	if err != nil {
 		return change, err
 	}
@@ -131,16 +132,16 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	return change, joining.wait(ctx)
 }
 
-// distinct returns the groups of subs, each once, and the class in each; the first of several counts.
-func distinct(subs []relay.Subscription) (groups []string, classes map[string]uint8, err error) {
-	groups, classes = make([]string, 0, len(subs)), make(map[string]uint8, len(subs))
+// distinct returns the groups of subs, each once, and stores each group's class; of several, the first counts.
+func distinct(subs []relay.Subscription, classes map[string]uint8) (groups []string, err error) {
+	groups = make([]string, 0, len(subs))
 	for _, sub := range subs {
 		if err := relay.CheckClass(sub.Class); err != nil {
-			return nil, nil, fmt.Errorf("group %s: %w", sub.Group, err)
+			return nil, fmt.Errorf("group %s: %w", sub.Group, err)
 		}
 		if _, ok := classes[sub.Group]; !ok {
 			groups, classes[sub.Group] = append(groups, sub.Group), sub.Class
 		}
 	}
-	return groups, classes, nil
+	return groups, nil
 }

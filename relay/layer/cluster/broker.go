@@ -183,3 +183,8 @@ func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Durat
 }
 
 var _ relay.Broker = (*Broker)(nil)
+
+var _ interface {
+	relay.LayerIdentifier
+	relay.KeyStore
+} = (*Broker)(nil)

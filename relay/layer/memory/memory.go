@@ -36,6 +36,8 @@ type Broker struct {
 
 var _ relay.Broker = (*Broker)(nil)
 
+var _ relay.LayerIdentifier = (*Broker)(nil)
+
 // Broker returns the view of a new node.
 func (l *Layer) Broker() *Broker { return &Broker{layer: l, since: time.Now()} }
 

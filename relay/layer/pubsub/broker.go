@@ -287,6 +287,12 @@ func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Durat
 
 var _ relay.Broker = (*Broker)(nil)
 
+var _ interface {
+	relay.LayerIdentifier
+	relay.KeyStore
+	relay.IgnoredTypeLister
+} = (*Broker)(nil)
+
 // IgnoredTypes returns the types of the messages to this node's groups that the relay does not deliver.
 func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }
 

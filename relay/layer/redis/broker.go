@@ -206,10 +206,13 @@ func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Durat
 	return redisnet.Set(ctx, b.hosts.Client(0), key, value, lifetime)
 }
 
-// Peak returns the most messages that ever waited for this node at once.
+// Capacity implements [relay.Mailbox].
+func (b *Broker) Capacity() int { return b.settings.Load().Capacity }
+
+// Peak implements [relay.Mailbox].
 func (b *Broker) Peak() int { return int(b.peak.Load()) }
 
-// IgnoredTypes returns the types of the messages to this node's groups that the relay does not deliver.
+// IgnoredTypes implements [relay.IgnoredTypeLister].
 func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }
 
 // Health implements [relay.Broker].

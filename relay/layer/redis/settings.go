@@ -116,3 +116,10 @@ func receiver(channel string) string {
 }
 
 var _ relay.Broker = (*Broker)(nil)
+
+var _ interface {
+	relay.LayerIdentifier
+	relay.KeyStore
+	relay.Mailbox
+	relay.IgnoredTypeLister
+} = (*Broker)(nil)
