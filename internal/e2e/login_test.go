@@ -42,7 +42,7 @@ func TestLogin(t *testing.T) {
 
 	s.controller.Kill()
 	peers.Eventually(t, patience, "the relay notices that the API is away", func() error {
-		if !strings.Contains(r.Log(), "could not check whether a user is still logged in") {
+		if !strings.Contains(r.Log(), "login recheck failed") {
 			return errors.New("nothing in the log")
 		}
 		return nil

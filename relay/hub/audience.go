@@ -1,8 +1,7 @@
 package hub
 
 import (
-	"bytes"
-	"math/bits"
+	"sync/atomic"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -13,54 +12,41 @@ const (
 	plainClass = uint64(1) // class 0, that of a subscription which no plugin has classified
 )
 
-// variant is a text that the subscribers of certain classes get of an event.
-type variant struct {
-	event   int // index
-	text    []byte
-	classes uint64
+// audience is the subscriptions of one shard's sessions to one group. Its shard's round guards all but the atomics.
+type audience struct {
+	subs    []subscriber
+	classed map[uint64]int // number of subscriptions by class, without class 0; nil if all are of class 0
+	others  int            // sum of classed
+	present atomic.Uint64  // set of the classes in subs; read without the round
+
+	events atomic.Uint32 // delivered to the audience; wraps around
+	seen   atomic.Uint32 // value of events when MeasureGroups last ran
+	rate   atomic.Uint32 // events a second before that; bits of a float32
 }
 
-// redact returns the classes that get something of an event of which not everybody gets the same; present are those of its
-// subscribers. If it is to be rendered, its variants are made.
-func (b *batch) redact(event int, ev *relay.Event, present uint64) (heard uint64) {
-	classes := ev.Redaction.Classes & present
-	if ev.Redaction.Render == nil {
-		if classes == 0 || !b.take(ev.Text) {
-			return 0
-		}
-		return ev.Redaction.Classes
-	}
-	from := len(b.variants)
-next:
-	for ; classes != 0; classes &= classes - 1 {
-		class := uint8(bits.TrailingZeros64(classes))
-		text, ok := ev.Redaction.Render(class)
-		if !ok {
-			continue
-		}
-		for i := from; i < len(b.variants); i++ {
-			if v := &b.variants[i]; bytes.Equal(v.text, text) {
-				v.classes |= 1 << class
-				continue next
-			}
-		}
-		if b.take(text) {
-			b.variants = append(b.variants, variant{event, text, 1 << class})
-		}
-	}
-	for _, v := range b.variants[from:] {
-		heard |= v.classes
-	}
-	return heard
+// subscriber is a subscription with its socket at hand: the worker visits all of them, and each further pointer would be
+// a cache miss.
+type subscriber struct {
+	socket relay.Socket
+	*subscription
+}
+
+// subscription is a session's entry in an audience.
+type subscription struct {
+	session  *Session
+	audience *audience
+	group    string
+	at       int    // index in audience.subs
+	class    uint64 // one bit of a set of classes
 }
 
 // reach returns the number of subscribers of some classes. The shard's round is held.
 func (a *audience) reach(classes uint64) int {
-	if classes == everybody || a.others == 0 && classes&1 != 0 {
+	if classes == everybody || a.others == 0 && classes&plainClass != 0 {
 		return len(a.subs)
 	}
 	n := 0
-	if classes&1 != 0 {
+	if classes&plainClass != 0 {
 		n = len(a.subs) - a.others
 	}
 	for class, count := range a.classed {
@@ -71,7 +57,7 @@ func (a *audience) reach(classes uint64) int {
 	return n
 }
 
-// presentIn returns the classes of all subscribers in some audiences.
+// presentIn returns the set of the classes in audiences.
 func presentIn(as []*audience) (classes uint64) {
 	for _, a := range as {
 		if a != nil {
@@ -81,7 +67,7 @@ func presentIn(as []*audience) (classes uint64) {
 	return classes
 }
 
-// enter counts one more subscriber of a class. The shard's round is held.
+// enter counts one more subscription of a class. The shard's round is held.
 func (a *audience) enter(class uint64) {
 	if class != plainClass {
 		if a.classed == nil {
@@ -93,7 +79,7 @@ func (a *audience) enter(class uint64) {
 	a.updatePresent()
 }
 
-// leave counts one subscriber of a class less. The shard's round is held.
+// leave counts one subscription of a class less. The shard's round is held.
 func (a *audience) leave(class uint64) {
 	if class != plainClass {
 		decrement(a.classed, class)
@@ -111,16 +97,4 @@ func (a *audience) updatePresent() {
 		present |= class
 	}
 	a.present.Store(present)
-}
-
-// reclassify puts a subscription into another class. Its session's mu is held.
-func (s *shard) reclassify(sub *subscription, class uint8) {
-	if sub.class == 1<<class {
-		return
-	}
-	s.round.Lock()
-	defer s.round.Unlock()
-	sub.audience.leave(sub.class)
-	sub.class = 1 << class
-	sub.audience.enter(sub.class)
 }

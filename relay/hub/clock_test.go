@@ -45,7 +45,7 @@ func TestClockSteps(t *testing.T) {
 			{41 * time.Second, 2, false},
 			{45 * time.Second, 2, true},
 		} {
-			h.look(s, stepped.By(now.Add(c.after), step), limits)
+			h.pingIfDue(s, stepped.By(now.Add(c.after), step), limits)
 			if socket.pings != c.pings || socket.killed != c.killed {
 				t.Errorf("a step of %v, after %v: %d pings, killed %v; want %d, %v", step, c.after, socket.pings, socket.killed, c.pings, c.killed)
 			}
@@ -65,7 +65,7 @@ func TestWhoWasNotAskedIsNotSilent(t *testing.T) {
 		pings  int
 		killed bool
 	}{{61 * time.Second, 1, false}, {62 * time.Second, 1, false}, {71 * time.Second, 1, true}} {
-		h.look(s, now.Add(c.after), limits)
+		h.pingIfDue(s, now.Add(c.after), limits)
 		if socket.pings != c.pings || socket.killed != c.killed {
 			t.Errorf("after %v: %d pings, killed %v; want %d, %v", c.after, socket.pings, socket.killed, c.pings, c.killed)
 		}

@@ -9,15 +9,16 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Pace says how fast clients are sent away.
+// Pace is the speed of a drain.
 type Pace struct {
-	// Duration is the time over which the goodbyes are spread evenly; 0 is at once.
+	// Duration is the time over which evictions are spread evenly; 0 is at once.
 	Duration time.Duration
-	// Rate is how many goodbyes there may be in a second, 0 for any number. Where it needs more time than Duration, it prevails.
+	// Rate is the greatest number of evictions a second, 0 for any number. It prevails if it needs more time than
+	// Duration.
 	Rate float64
 }
 
-// Over returns how long n goodbyes take.
+// Over returns the time that n evictions take.
 func (p Pace) Over(n int) time.Duration {
 	takes := max(p.Duration, 0)
 	if p.Rate > 0 {
@@ -26,60 +27,62 @@ func (p Pace) Over(n int) time.Duration {
 	return takes
 }
 
-// DrainStatus tells how far a drain is.
+// DrainStatus is the progress of a drain.
 type DrainStatus struct {
-	// State is "off", "draining" while clients have still to be told, "leaving" while some have not gone yet, or "drained".
+	// State is "off", "draining" while evictions are still due, "leaving" while evicted clients are still connected, or
+	// "drained".
 	State string `json:"state"`
-	// Clients is how many there were when it began, Told how many have got their goodbye, Open how many connections there are now.
+	// Clients is the number of clients when the drain began, Told the number of evicted ones, Open the number of
+	// connections now.
 	Clients int `json:"clients"`
 	Told    int `json:"told"`
 	Open    int `json:"open"`
-	// Began is when the drain began, Ends when the last client is told, both zero where there is none.
+	// Began is the beginning of the drain, Ends the time of the last eviction; both are zero without a drain.
 	Began time.Time `json:"began,omitzero"`
 	Ends  time.Time `json:"ends,omitzero"`
 }
 
-// ErrDraining refuses a new connection while the node is being drained, and afterwards.
-var ErrDraining = errors.New("this node is being drained; another one serves you")
+// ErrDraining rejects connections during a drain and after it.
+var ErrDraining = errors.New("node is draining; reconnect")
 
-// goodbye is the reason that a drained client gets with its close frame.
-const goodbye = "this node is being drained: connect again"
+// drainReason is the reason in the close frame of an evicted client.
+const drainReason = "node is draining; reconnect"
 
-// drainTick is how finely goodbyes are spread.
+// drainTick is the interval at which evictions are due.
 const drainTick = 10 * time.Millisecond
 
-// drain is one drain. Its fields are guarded by the hub's drainMu.
+// drain is a drain in progress or completed. The hub's drainMu guards its fields.
 type drain struct {
-	began, ends   time.Time
-	clients, told int
-	cancel        context.CancelFunc
-	done          chan struct{} // closed when everybody has been told, or it was cancelled
+	began, ends      time.Time
+	clients, evicted int
+	cancel           context.CancelFunc
+	done             chan struct{} // closed after the last eviction, or when the drain is cancelled
 }
 
-// Drain tells all clients, in random order and at a set pace, to connect again (close code 1012, "service restart"), so that
-// they come to other nodes one after another. Until its turn a client gets its events; new ones are refused
-// with ErrDraining until [Hub.Undrain]. It returns at once. A drain under way goes on at the new pace.
+// Drain evicts all clients, in random order and at a set pace, with close code 1012 ("service restart"), so that they
+// reconnect to other nodes one after another. Until its turn, a client gets its events. New connections are rejected with
+// [ErrDraining] until [Hub.Undrain]. Drain returns at once. A drain in progress continues at the new pace.
 // See docs/decisions/hub.md#why-does-a-drain-close-with-1012-and-a-stop-with-1001
 func (h *Hub) Drain(p Pace) {
 	h.drainMu.Lock()
 	defer h.drainMu.Unlock()
-	began, told := time.Now(), 0
+	began, evicted := time.Now(), 0
 	if old := h.drain; old != nil {
 		old.cancel()
-		began, told = old.began, old.told
+		began, evicted = old.began, old.evicted
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &drain{began: began, told: told, cancel: cancel, done: make(chan struct{})}
+	d := &drain{began: began, evicted: evicted, cancel: cancel, done: make(chan struct{})}
 	h.drain = d
-	h.draining.Store(true) // before the list is made: who comes later is sent away by Open
-	sessions := h.everybody()
+	h.draining.Store(true) // before the list is made: open evicts later sessions
+	sessions := h.allSessions()
 	takes := p.Over(len(sessions))
-	d.clients, d.ends = told+len(sessions), time.Now().Add(takes)
-	go h.sendAway(ctx, d, sessions, takes)
+	d.clients, d.ends = evicted+len(sessions), time.Now().Add(takes)
+	go h.evict(ctx, d, sessions, takes)
 }
 
-// sendAway says goodbye to sessions, evenly spread over a time.
-func (h *Hub) sendAway(ctx context.Context, d *drain, sessions []*Session, takes time.Duration) {
+// evict evicts sessions, evenly spread over a time.
+func (h *Hub) evict(ctx context.Context, d *drain, sessions []*Session, takes time.Duration) {
 	defer close(d.done)
 	rand.Shuffle(len(sessions), func(i, k int) { sessions[i], sessions[k] = sessions[k], sessions[i] })
 	began := time.Now()
@@ -96,9 +99,9 @@ func (h *Hub) sendAway(ctx context.Context, d *drain, sessions []*Session, takes
 			return
 		}
 		for ; next < due; next++ {
-			sessions[next].socket.Close(relay.CloseRestart, goodbye)
+			sessions[next].socket.Close(relay.CloseRestart, drainReason)
 			sessions[next] = nil
-			d.told++
+			d.evicted++
 			h.stats.drained.Add(1)
 		}
 		h.drainMu.Unlock()
@@ -112,7 +115,8 @@ func (h *Hub) sendAway(ctx context.Context, d *drain, sessions []*Session, takes
 	}
 }
 
-// Undrain ends a drain: who has not been told yet stays, and new clients are let in again. It reports whether there was one.
+// Undrain ends a drain: clients that have not been evicted stay, and new ones are admitted. It reports whether there was
+// a drain.
 func (h *Hub) Undrain() bool {
 	h.drainMu.Lock()
 	d := h.drain
@@ -127,7 +131,7 @@ func (h *Hub) Undrain() bool {
 	return true
 }
 
-// Drained waits until all clients have been told by the drain under way, and have gone, or until ctx ends.
+// Drained waits until the drain has evicted all clients and their connections have ended, or until ctx ends.
 func (h *Hub) Drained(ctx context.Context) error {
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
@@ -143,7 +147,7 @@ func (h *Hub) Drained(ctx context.Context) error {
 	}
 }
 
-// DrainStatus returns how far the drain is.
+// DrainStatus returns the progress of the drain.
 func (h *Hub) DrainStatus() DrainStatus {
 	h.drainMu.Lock()
 	defer h.drainMu.Unlock()
@@ -152,9 +156,9 @@ func (h *Hub) DrainStatus() DrainStatus {
 	if d == nil {
 		return s
 	}
-	s.Clients, s.Told, s.Began, s.Ends = d.clients, d.told, d.began, d.ends
+	s.Clients, s.Told, s.Began, s.Ends = d.clients, d.evicted, d.began, d.ends
 	switch {
-	case d.told < d.clients:
+	case d.evicted < d.clients:
 		s.State = "draining"
 	case s.Open > 0:
 		s.State = "leaving"
@@ -164,18 +168,10 @@ func (h *Hub) DrainStatus() DrainStatus {
 	return s
 }
 
-// goingAway is with what close frame clients are sent away now.
+// goingAway returns the close frame for clients that have to leave now.
 func (h *Hub) goingAway() (code int, reason string) {
 	if h.draining.Load() {
-		return relay.CloseRestart, goodbye
+		return relay.CloseRestart, drainReason
 	}
 	return relay.CloseGoingAway, "the server is going away"
-}
-
-// everybody returns the sessions there are now.
-func (h *Hub) everybody() (all []*Session) {
-	for _, s := range h.shards {
-		all = append(all, s.all()...)
-	}
-	return all
 }

@@ -2,16 +2,15 @@ package hub
 
 import "runtime"
 
-// gather collects, over all jobs of a round, what each session is to get, so that a client gets all of it with one
-// write and in the order in which it was delivered, whatever groups it came for. Sessions that get the
-// same sequence of jobs share one joined buffer.
+// gather collects the jobs of a round by session, so that a client gets all its events with one write, in the order of
+// delivery, whatever their groups. Sessions with the same sequence of jobs share one joined buffer.
 // See docs/decisions/hub.md#why-does-each-worker-own-its-sessions
 type gather struct {
 	touched []*Session
 	steps   []step
 	joined  map[uint64]*joined
-	kept    int    // bytes of joined buffers that others still wait for
-	scratch []byte // for sequences that only one session gets
+	kept    int    // bytes in joined buffers that are still needed
+	scratch []byte // for a sequence that only one session has
 }
 
 // step is one job in a session's sequence.
@@ -20,26 +19,26 @@ type step struct {
 	next int32 // index into steps, -1 at the end
 }
 
-// sequence is what a session is to get in this round. It belongs to the shard's worker.
+// sequence is a session's jobs in this round. It belongs to the shard's worker.
 type sequence struct {
-	first, last int32  // indexes into steps, plus one; 0: nothing
-	sign        uint64 // of the jobs in it
-	count       int32  // events in it
+	first, last int32  // indexes into steps, plus one; 0: none
+	sign        uint64 // hash of the jobs
+	count       int32  // of events
 }
 
-// joined is the buffers of a sequence, made when a second session asks for them.
+// joined is the buffers of a sequence. They are made once a second session turns out to have it.
 type joined struct {
 	like  *Session // a session with this sequence
-	uses  int      // sessions that are still to get it
+	uses  int      // sessions with it that have not been written to
 	size  int      // bytes in parts
 	parts [][]byte
 }
 
-// mostJoined bounds the joined buffers that are kept for who has not been written to yet: beyond it, what few share is copied for each.
-const mostJoined = 16 << 20
+// maxJoined bounds the bytes in joined buffers. Beyond it, further sequences are copied for each session.
+const maxJoined = 16 << 20
 
-// yieldEvery is after how many writes, of some microseconds each, a worker lets others have its processor: the scheduler, which
-// does not hear of writes that cannot block, would leave it to the worker for ten milliseconds.
+// yieldEvery is the number of writes, of some microseconds each, after which a worker yields its processor. The
+// scheduler does not see system calls that cannot block, and would otherwise preempt the worker after 10 ms only.
 const yieldEvery = 64
 
 // write sends the jobs' frames to the sessions of their audiences.
@@ -66,7 +65,7 @@ func (g *gather) write(h *Hub, jobs []job) {
 			deliveries += uint64(s.seq.count)
 			bytes += uint64(n)
 		} else {
-			h.miss(s, int(s.seq.count))
+			h.countMiss(s, int(s.seq.count))
 		}
 	}
 	for _, s := range g.touched {
@@ -82,7 +81,7 @@ func (g *gather) write(h *Hub, jobs []job) {
 	h.stats.bytes.Add(bytes)
 }
 
-// writeOne is write for a job alone, the usual case of a quiet system: every session is touched once.
+// writeOne is write for a single job, the usual case of a quiet system: no session has two.
 func (g *gather) writeOne(h *Hub, j job) {
 	limit, sent := h.Limits().QueuePerConnection, 0
 	for i, sub := range j.audience.subs {
@@ -95,14 +94,14 @@ func (g *gather) writeOne(h *Hub, j job) {
 		if sub.socket.Send(j.frames, limit) {
 			sent++
 		} else {
-			h.miss(sub.session, j.count)
+			h.countMiss(sub.session, j.count)
 		}
 	}
 	h.stats.deliveries.Add(uint64(sent * j.count))
 	h.stats.bytes.Add(uint64(sent * len(j.frames)))
 }
 
-// add appends a job to what a session is to get.
+// add appends a job to a session's sequence.
 func (g *gather) add(s *Session, job int32, count int) {
 	g.steps = append(g.steps, step{job, -1})
 	at := int32(len(g.steps))
@@ -117,7 +116,7 @@ func (g *gather) add(s *Session, job int32, count int) {
 	s.seq.count += int32(count)
 }
 
-// findEqual counts the sessions that get the same sequence.
+// findEqual counts the sessions with the same sequence.
 func (g *gather) findEqual() {
 	if g.joined == nil {
 		g.joined = map[uint64]*joined{}
@@ -134,7 +133,7 @@ func (g *gather) findEqual() {
 	}
 }
 
-// send writes a session's sequence and returns how many bytes it is.
+// send writes a session's sequence and returns the number of bytes.
 func (g *gather) send(s *Session, jobs []job, limit int) (int, bool) {
 	if s.seq.first == s.seq.last {
 		frames := jobs[g.steps[s.seq.first-1].job].frames
@@ -142,7 +141,7 @@ func (g *gather) send(s *Session, jobs []job, limit int) (int, bool) {
 	}
 	j := g.joined[s.seq.sign]
 	j.uses--
-	if j.parts == nil && (j.uses == 0 || g.kept > mostJoined) || !g.equal(s, j.like) {
+	if j.parts == nil && (j.uses == 0 || g.kept > maxJoined) || !g.equal(s, j.like) {
 		return g.sendAlone(s, jobs, limit)
 	}
 	if j.parts == nil {
@@ -168,7 +167,7 @@ func (g *gather) send(s *Session, jobs []job, limit int) (int, bool) {
 	return n, true
 }
 
-// equal reports whether two sessions get the same sequence: signs can be equal by chance.
+// equal reports whether two sessions have the same sequence: hashes can collide.
 func (g *gather) equal(a, b *Session) bool {
 	if a == b {
 		return true
@@ -183,7 +182,7 @@ func (g *gather) equal(a, b *Session) bool {
 	return i == k
 }
 
-// join makes shared buffers of a sequence, up to joinSize bytes each.
+// join copies a sequence into shared buffers of up to joinSize bytes each.
 func (g *gather) join(s *Session, jobs []job) (parts [][]byte) {
 	size := 0
 	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
@@ -204,7 +203,7 @@ func (g *gather) join(s *Session, jobs []job) (parts [][]byte) {
 	return append(parts, part)
 }
 
-// sendAlone writes a sequence that no other session gets, without allocating.
+// sendAlone writes a sequence that no other session shares. It does not allocate.
 func (g *gather) sendAlone(s *Session, jobs []job, limit int) (n int, ok bool) {
 	ok = true
 	g.scratch = g.scratch[:0]

@@ -6,72 +6,84 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// lastAnswerWait is how long the answer of a check is waited for that begins at the end of the grace time.
-const lastAnswerWait = 5 * time.Second
+const (
+	// lastRecheckTimeout is the time that a recheck gets which begins at the end of the grace time.
+	lastRecheckTimeout = 5 * time.Second
+	// lateLogInterval is the time between two log lines about late rechecks.
+	lateLogInterval = time.Minute
+)
 
-// lateLogEvery is how often the log says that rechecks are late.
-const lateLogEvery = time.Minute
-
-// closeUnverified ends sessions for which there has been no certain answer for longer than the grace time.
+// closeUnverified closes sessions without a certain result of a recheck for longer than the grace time.
 // See docs/decisions/protocol-and-authz.md#why-does-recheck_grace-delay-the-end-of-a-connection
-func (h *Hub) closeUnverified(now time.Time, every time.Duration) {
+func (h *Hub) closeUnverified(now time.Time, interval time.Duration) {
 	grace := time.Duration(h.recheckGrace.Load())
 	if grace < 0 {
 		return
 	}
-	r := &h.rechecks
-	var over []*Session
-	r.mu.Lock()
-	if r.failing > 0 || every > 0 && r.first != nil && now.Sub(r.first.checked) > max(grace, 2*every) {
-		for _, l := range r.logins {
-			age := now.Sub(l.certain)
-			if age <= grace && grace > 0 || !l.failed && (every <= 0 || age <= max(grace, 2*every)) {
-				continue
-			}
-			soon := l.checking || every > 0 && now.Sub(l.checked) >= every-recheckRest
-			if soon && grace > 0 && age < grace+lastAnswerWait { // the authority may be back
-				continue
-			}
-			for _, s := range l.sessions {
-				if !s.dismissed && now.Sub(time.Unix(int64(s.opened), 0)) > grace {
-					s.dismissed = true
-					over = append(over, s)
-				}
-			}
-		}
-	}
-	r.mu.Unlock()
-	for _, s := range over {
+	for _, s := range h.rechecks.unverified(now, interval, grace) {
 		h.stats.unverified.Add(1)
-		h.log.Warn("a user's login could not be checked for longer than recheck_grace; its websocket is closed",
-			"user", s.identity.Name, "address", relay.AddressText(s.address))
+		h.log.Warn("login unverified beyond recheck_grace, client disconnected", "user", s.identity.Name, "address",
+			relay.AddressText(s.address))
 		s.socket.Close(relay.CloseTryLater, "authorization is unavailable")
 	}
 }
 
-// RecheckStats is how rechecks are doing.
+// unverified marks and returns the sessions to close.
+func (r *rechecks) unverified(now time.Time, interval, grace time.Duration) (sessions []*Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	late := interval > 0 && r.first != nil && now.Sub(r.first.checked) > max(grace, 2*interval)
+	if r.failing == 0 && !late { // the usual case; spares the loop
+		return nil
+	}
+	for _, l := range r.logins {
+		if !l.beyondGrace(now, interval, grace) {
+			continue
+		}
+		for _, s := range l.sessions {
+			if !s.dismissed && now.Sub(time.Unix(int64(s.opened), 0)) > grace {
+				s.dismissed = true
+				sessions = append(sessions, s)
+			}
+		}
+	}
+	return sessions
+}
+
+// beyondGrace reports whether a login's last certain result is too old. A login whose rechecks have not failed, but are
+// late, gets two intervals. Neither ends while a recheck may still succeed.
+func (l *login) beyondGrace(now time.Time, interval, grace time.Duration) bool {
+	age := now.Sub(l.certain)
+	if grace > 0 && age <= grace || !l.failed && (interval <= 0 || age <= max(grace, 2*interval)) {
+		return false
+	}
+	recheckDue := l.checking || interval > 0 && now.Sub(l.checked) >= interval-maxRecheckPause
+	return !recheckDue || grace == 0 || age >= grace+lastRecheckTimeout
+}
+
+// RecheckStats is a snapshot of the rechecks.
 type RecheckStats struct {
-	// Logins is how many logins are checked again, and Checking how many of them at this moment.
+	// Logins is the number of logins that are rechecked, Checking that of rechecks in flight.
 	Logins, Checking int
-	// Lag is by how much the oldest certain answer is older than the recheck interval.
+	// Lag is the time by which the oldest certain result is older than the recheck interval.
 	Lag time.Duration
-	// Unverified is how many sessions stay open although the last check of their login had no certain answer.
+	// Unverified is the number of sessions whose login's last recheck had no certain result.
 	Unverified int
 }
 
-// Rechecks looks through all logins.
+// Rechecks returns a snapshot. It visits all logins.
 func (h *Hub) Rechecks() (stats RecheckStats) {
-	now, every := time.Now(), time.Duration(h.recheck.Load())
+	now, interval := time.Now(), time.Duration(h.recheck.Load())
 	r := &h.rechecks
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	stats.Checking = r.checking
-	if every <= 0 {
+	if interval <= 0 {
 		return stats
 	}
 	stats.Logins = len(r.logins)
 	for _, l := range r.logins {
-		stats.Lag = max(stats.Lag, now.Sub(l.certain)-every)
+		stats.Lag = max(stats.Lag, now.Sub(l.certain)-interval)
 		if l.failed {
 			stats.Unverified += len(l.sessions)
 		}
@@ -79,22 +91,22 @@ func (h *Hub) Rechecks() (stats RecheckStats) {
 	return stats
 }
 
-// sayLate logs now and then that rechecks do not keep up.
-func (h *Hub) sayLate(now time.Time, every time.Duration) {
+// logLateRechecks logs now and then that rechecks do not keep up.
+func (h *Hub) logLateRechecks(now time.Time, interval time.Duration) {
 	r := &h.rechecks
 	r.mu.Lock()
 	var late time.Duration
-	if every > 0 && r.first != nil && now.Sub(r.late) >= lateLogEvery {
-		late = now.Sub(r.first.checked) - every
+	if interval > 0 && r.first != nil && now.Sub(r.lateLogged) >= lateLogInterval {
+		late = now.Sub(r.first.checked) - interval
 	}
-	if late <= recheckRest+every/10 {
+	if late <= maxRecheckPause+interval/10 {
 		r.mu.Unlock()
 		return
 	}
-	r.late = now
+	r.lateLogged = now
 	count := len(r.logins)
 	r.mu.Unlock()
-	h.log.Warn("rechecks of logins are late", "behind", late.Round(time.Second).String(), "recheck", every.String(),
-		"logins", count,
-		"remedy", "raise concurrency of auth awx if its API can take more, give the API more workers, or raise recheck")
+	h.log.Warn("login rechecks are late", "behind", late.Round(time.Second).String(), "recheck", interval.String(),
+		"count", count, "remedy",
+		"raise concurrency of auth awx if its API can take more, give the API more workers, or raise recheck")
 }

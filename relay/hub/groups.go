@@ -7,27 +7,27 @@ import (
 	"time"
 )
 
-// GroupInfo is what an operator sees of a group that clients of this node are subscribed to.
+// GroupInfo is an operator's view of a group with clients on this node.
 type GroupInfo struct {
 	Group string
-	// Subscribers is how many clients there are, Tails how many operators watch it.
+	// Subscribers is the number of clients, Tails that of operators' tails.
 	Subscribers, Tails int
-	// Rate is how many events a second were delivered to them between the last two calls of MeasureGroups.
+	// Rate is the number of events a second between the last two calls of MeasureGroups.
 	Rate float64
 }
 
 // GroupOrder is the order of a list of groups.
 type GroupOrder int
 
-// The orders; equal ones follow their names.
+// The orders. Equal groups are ordered by name.
 const (
 	GroupsByName GroupOrder = iota
 	GroupsByRate
 	GroupsBySubscribers
 )
 
-// Groups returns the first limit groups whose names begin with prefix, in an order; by name, those behind after. It also
-// returns how many begin so.
+// Groups returns, in an order, the first limit groups whose names begin with prefix, and the number of all of them. By
+// name, the page begins behind the name after.
 // See docs/decisions/hub.md#why-do-lists-copy-pointers
 func (h *Hub) Groups(prefix string, order GroupOrder, after string, limit int) (page []GroupInfo, total int) {
 	first := top[GroupInfo]{limit: limit, before: func(a, b *GroupInfo) bool {
@@ -64,7 +64,7 @@ func (h *Hub) Groups(prefix string, order GroupOrder, after string, limit int) (
 	return first.items, total
 }
 
-// tailsOf returns how many tails a group has, and the rate of their events.
+// tailsOf returns the number of a group's tails, and their rate of events.
 func (h *Hub) tailsOf(group string) (tails int, rate float64) {
 	for _, ls := range []byGroup{h.listeners.load(), h.watchers.load()} {
 		n, r, _ := ls.tails(group)
@@ -73,8 +73,8 @@ func (h *Hub) tailsOf(group string) (tails int, rate float64) {
 	return tails, rate
 }
 
-// groupRate returns a group's rate. All shards with clients of a group get all its events; one that has just got its first has
-// missed some.
+// groupRate returns a group's rate, the highest of its shards': each shard with subscribers gets all events, but a new
+// audience has not counted the earlier ones.
 func (h *Hub) groupRate(group string) (rate float64) {
 	for _, s := range h.shards {
 		if a := s.audience(group); a != nil {
@@ -84,7 +84,7 @@ func (h *Hub) groupRate(group string) (rate float64) {
 	return rate
 }
 
-// MeasureGroups makes the events since its last call, which was elapsed ago, the rates of groups.
+// MeasureGroups sets the rates of groups from the events since its last call, which was elapsed ago.
 // See docs/decisions/hub.md#why-is-a-groups-rate-counted-by-event-and-divided-on-demand
 func (h *Hub) MeasureGroups(elapsed time.Duration) {
 	measure := func(events, seen, rate *atomic.Uint32) {
@@ -100,16 +100,16 @@ func (h *Hub) MeasureGroups(elapsed time.Duration) {
 	}
 }
 
-// breathe is how many entries of a map are looked at before others may have its lock.
-const breathe = 256
+// unlockEvery is the number of map entries after which an iteration releases the lock for a moment.
+const unlockEvery = 256
 
-// eachAudience calls fn with every audience there is all the while.
+// eachAudience calls fn with every audience. Those that come or go during the iteration may be left out.
 func (s *shard) eachAudience(fn func(*audience)) {
 	n := 0
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, a := range s.audiences {
-		if n++; n%breathe == 0 {
+		if n++; n%unlockEvery == 0 {
 			s.mu.RUnlock()
 			s.mu.RLock()
 		}
@@ -117,13 +117,13 @@ func (s *shard) eachAudience(fn func(*audience)) {
 	}
 }
 
-// each calls fn with every group that has clients all the while.
+// each calls fn with every group that has clients. Those that come or go during the iteration may be left out.
 func (i *interest) each(fn func(group string, clients int)) {
 	n := 0
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for group, m := range i.groups {
-		if n++; n%breathe == 0 {
+		if n++; n%unlockEvery == 0 {
 			i.mu.Unlock()
 			i.mu.Lock()
 		}

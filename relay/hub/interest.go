@@ -8,44 +8,43 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// interest counts, for each group, how many local subscriptions want it, and keeps the channel layer's
-// membership in step: joined with the first, left with the last.
+// interest counts the local subscriptions to each group and keeps this node's memberships in the channel layer in step:
+// joined with the first subscription, left with the last. It announces groups with clients to the backplane.
 type interest struct {
-	mu     sync.Mutex
-	broker relay.Broker
-	groups map[string]*membership
-	// backplane, if there is one, hears of groups that got their first or lost their last client.
-	backplane relay.Backplane
-	heard     int // groups with a client
+	mu         sync.Mutex // guards all below, and the memberships
+	broker     relay.Broker
+	groups     map[string]*membership
+	backplane  relay.Backplane // nil if there is none
+	withClient int             // number of groups with a client
 }
 
-// membership is this node's part in one group.
+// membership is this node's entry in one group.
 type membership struct {
-	group   string // the one copy of the name that all subscriptions share
-	count   int
-	clients int           // how many of count are clients; the rest are listeners, which peers need not know of
-	joined  bool          // the layer in force has taken it; guarded by interest.mu
-	told    chan struct{} // closed once peers have been told of the first client; guarded by interest.mu
+	group     string        // the copy of the name that all subscriptions share
+	count     int           // of subscriptions and listeners
+	clients   int           // part of count; listeners are not announced to peers
+	joined    bool          // the current layer has taken it
+	announced chan struct{} // closed once peers know of the first client
 }
 
-// join counts one more subscription to each group, and returns when all of them are joined in the
-// layer, or with ctx's error. They count either way. Those of clients are made known to peers.
+// join counts one more subscription to each group. It returns when all of them are joined in the layer and peers know of
+// those of clients, or with ctx's error; the subscriptions count either way.
 func (i *interest) join(ctx context.Context, groups []string, clients bool) error {
 	return i.want(groups, clients).wait(ctx)
 }
 
-// joining is a call of want that has not been waited for.
+// joining is the part of a join that may block; see wait.
 type joining struct {
-	interest   *interest
-	broker     relay.Broker
-	unjoined   []*membership         // those that the layer is not known to have taken
-	peersReady func(context.Context) // waits for peers to hear of groups that got their first client; nil: none did
-	told       chan struct{}         // to be closed then
-	others     []chan struct{}       // closed once peers have heard of the groups; to be waited for
+	interest  *interest
+	broker    relay.Broker
+	unjoined  []*membership         // memberships that the layer has not confirmed
+	awaitAll  func(context.Context) // waits until peers know of the groups that got their first client; nil: nothing to wait for
+	announced chan struct{}         // to be closed then; nil: no group got its first client
+	others    []chan struct{}       // announced channels of the groups that had clients before
 }
 
-// want counts one more subscription to each group. Every caller waits for its own groups, and not for what else an
-// earlier caller wanted: that may be on another host, which hangs.
+// want counts one more subscription to each group. Each caller then waits for its own groups only: an earlier caller's
+// other groups may be on a host that hangs.
 func (i *interest) want(groups []string, clients bool) *joining {
 	j := &joining{interest: i}
 	var firstClients []string
@@ -66,46 +65,46 @@ func (i *interest) want(groups []string, clients bool) *joining {
 			continue
 		}
 		if m.clients++; m.clients == 1 {
-			if j.told == nil {
-				j.told = make(chan struct{})
+			if j.announced == nil {
+				j.announced = make(chan struct{})
 			}
-			m.told = j.told
+			m.announced = j.announced
 			firstClients = append(firstClients, m.group)
-		} else if n := len(j.others); n == 0 || j.others[n-1] != m.told {
-			j.others = append(j.others, m.told)
+		} else if n := len(j.others); n == 0 || j.others[n-1] != m.announced {
+			j.others = append(j.others, m.announced)
 		}
 	}
-	if i.heard += len(firstClients); len(firstClients) > 0 && i.backplane != nil {
-		j.peersReady = i.backplane.Interest(firstClients, nil)
+	if i.withClient += len(firstClients); len(firstClients) > 0 && i.backplane != nil {
+		j.awaitAll = i.backplane.Interest(firstClients, nil)
 	}
 	return j
 }
 
-// wait returns when all groups are joined in the layer and peers have heard of them, or with an error.
+// wait returns when all groups are joined in the layer and peers know of them, or with an error.
 func (j *joining) wait(ctx context.Context) error {
 	switch {
-	case j.peersReady != nil: // beside the layer, whose hosts may hang
-		j.others = append(j.others, j.told)
+	case j.awaitAll != nil: // concurrently with the layer, whose hosts may hang
+		j.others = append(j.others, j.announced)
 		go func() {
-			defer close(j.told)
-			j.peersReady(ctx)
+			defer close(j.announced)
+			j.awaitAll(ctx)
 		}()
-	case j.told != nil:
-		close(j.told)
+	case j.announced != nil:
+		close(j.announced)
 	}
 	var err error
 	if len(j.unjoined) > 0 {
 		err = j.interest.joinLayer(ctx, j.broker, j.unjoined)
 	}
-	for _, told := range j.others {
-		if e := await(ctx, told); e != nil {
+	for _, announced := range j.others {
+		if e := await(ctx, announced); e != nil {
 			return e
 		}
 	}
 	return err
 }
 
-// joinLayer joins groups in the layer; in the next one, if the layer is exchanged meanwhile.
+// joinLayer joins groups in the layer, and in its successor if the layer is replaced in the meantime.
 func (i *interest) joinLayer(ctx context.Context, broker relay.Broker, ms []*membership) error {
 	groups := make([]string, len(ms))
 	for n, m := range ms {
@@ -114,7 +113,7 @@ func (i *interest) joinLayer(ctx context.Context, broker relay.Broker, ms []*mem
 	for broker != nil {
 		err := broker.Join(ctx, groups...)
 		if err == nil {
-			i.taken(broker, ms)
+			i.setJoined(broker, ms)
 		}
 		next := i.current()
 		if !errors.Is(err, relay.ErrClosed) || next == broker {
@@ -125,8 +124,8 @@ func (i *interest) joinLayer(ctx context.Context, broker relay.Broker, ms []*mem
 	return nil
 }
 
-// taken notes that a layer has taken memberships.
-func (i *interest) taken(broker relay.Broker, ms []*membership) {
+// setJoined records that a layer has taken memberships.
+func (i *interest) setJoined(broker relay.Broker, ms []*membership) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, m := range ms {
@@ -134,7 +133,7 @@ func (i *interest) taken(broker relay.Broker, ms []*membership) {
 	}
 }
 
-// await waits until c is closed. Most often it is already, and then ctx is spared the making of a channel.
+// await waits until c is closed, which it usually is already: the fast path does not allocate ctx.Done's channel.
 func await(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:
@@ -159,7 +158,7 @@ func (i *interest) name(group string) string {
 	return group
 }
 
-// leave takes back one subscription to each group.
+// leave counts one subscription to each group less.
 func (i *interest) leave(groups []string, clients bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -179,16 +178,16 @@ func (i *interest) leave(groups []string, clients bool) {
 			last = append(last, g)
 		}
 	}
-	// Told under the lock: a join of the same group must not overtake it.
+	// Under the lock, so that a join of the same group cannot overtake it.
 	if len(last) > 0 && i.broker != nil {
 		i.broker.Leave(last...)
 	}
-	if i.heard -= len(lastClients); len(lastClients) > 0 && i.backplane != nil {
+	if i.withClient -= len(lastClients); len(lastClients) > 0 && i.backplane != nil {
 		i.backplane.Interest(nil, lastClients)
 	}
 }
 
-// exchange puts b in force and returns the broker before it and all groups that b has to join.
+// exchange makes b the current broker, and returns its predecessor and all groups that b has to join.
 func (i *interest) exchange(b relay.Broker) (old relay.Broker, groups []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -200,8 +199,8 @@ func (i *interest) exchange(b relay.Broker) (old relay.Broker, groups []string) 
 	return old, groups
 }
 
-// settle leaves those groups that nobody has wanted any more since exchange: b had not been asked to join them when they were left.
-func (i *interest) settle(b relay.Broker, groups []string) {
+// leaveUnwanted leaves those of groups whose last subscription ended since exchange: at that time, b had not joined them.
+func (i *interest) leaveUnwanted(b relay.Broker, groups []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var left []string
@@ -221,19 +220,16 @@ func (i *interest) current() relay.Broker {
 	return i.broker
 }
 
-// size is the number of groups that have a client.
+// size returns the number of groups with a client.
 func (i *interest) size() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.heard
+	return i.withClient
 }
 
-// Interested returns the groups that clients of this node are subscribed to.
-func (h *Hub) Interested() []string {
-	h.interest.mu.Lock()
-	defer h.interest.mu.Unlock()
-	var groups []string
-	for g, m := range h.interest.groups {
+// clientGroups returns the groups with a client. i.mu is held.
+func (i *interest) clientGroups() (groups []string) {
+	for g, m := range i.groups {
 		if m.clients > 0 {
 			groups = append(groups, g)
 		}

@@ -7,32 +7,33 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Journey is the way of one event through this node.
+// Journey is the path of one event through this node.
 type Journey struct {
 	Group  string
 	Source relay.Source
-	// Bytes is the length of the text as it arrived.
+	// Bytes is the length of the text on arrival.
 	Bytes int
-	// Sent is when the emitter published it, by the emitter's clock, zero if unknown.
+	// Sent is the time of publication by the emitter's clock, zero if unknown.
 	Sent time.Time
-	// Arrived is when it reached this node, FannedOut when its plugins were done with it, and Written when the last of its
-	// clients had been written to. The latter two are zero if it did not come that far.
+	// Arrived is the time of arrival at this node. FannedOut is the time at which plugins had processed the event, and
+	// Written the time at which the last client had been written to; both are zero if the event did not get that far.
 	Arrived, FannedOut, Written time.Time
-	// Clients is how many it was for.
+	// Clients is the number of clients that the event was for.
 	Clients int
-	// Outcome is "delivered", or the reason why nobody got it.
+	// Outcome is "delivered", or the reason why no client got the event.
 	Outcome string
 }
 
-// journey is a Journey under way. A nil one is that of an event that was not sampled.
+// journey is a Journey in progress. It implements [relay.Trace]. The methods that an event without a journey meets, too,
+// accept a nil receiver.
 // See docs/decisions/hub.md#why-is-a-sampled-event-a-job-of-its-own
 type journey struct {
 	Journey
 	report  func(Journey)
 	clients atomic.Int64
 	written atomic.Int64 // Unix nanoseconds
-	pending atomic.Int64 // jobs that are not written yet, and one until it is settled
-	settled atomic.Bool  // all jobs are queued
+	pending atomic.Int64 // jobs that are not written, and 1 until queued
+	queued  atomic.Bool  // no more jobs will be added
 	ended   atomic.Bool
 }
 
@@ -43,8 +44,8 @@ type tracing struct {
 	report func(Journey)
 }
 
-// Trace calls report with the journey of one in every events, from the goroutine that wrote to the last client, so
-// report must be quick. 0 is none, which costs nothing.
+// Trace calls report with the journey of one event in every so many, on the goroutine that wrote to the last client, so
+// report must be quick. With 0, which is the default, there are no journeys and no cost.
 func (h *Hub) Trace(every int, report func(Journey)) {
 	if every <= 0 || report == nil {
 		h.tracing.Store(nil)
@@ -62,8 +63,10 @@ func (t *tracing) sample(events []relay.Event) {
 			continue
 		}
 		j := &journey{
-			Journey: Journey{Group: ev.Group, Source: ev.Source, Bytes: len(ev.Text), Sent: ev.Sent, Arrived: time.Now()},
-			report:  t.report,
+			Journey: Journey{
+				Group: ev.Group, Source: ev.Source, Bytes: len(ev.Text), Sent: ev.Sent, Arrived: time.Now(),
+			},
+			report: t.report,
 		}
 		j.pending.Store(1)
 		ev.Trace = j
@@ -72,8 +75,8 @@ func (t *tracing) sample(events []relay.Event) {
 
 // Discarded implements [relay.Trace].
 func (j *journey) Discarded(reason string) {
-	j.fail(reason)
-	j.settle()
+	j.setOutcome(reason)
+	j.endQueueing()
 }
 
 // journeyOf returns the journey of an event, nil if it is not sampled.
@@ -82,8 +85,8 @@ func journeyOf(ev *relay.Event) *journey {
 	return j
 }
 
-// begin notes that plugins are done with events.
-func begin(events []relay.Event) {
+// recordFanOut records the time at which plugins have processed events.
+func recordFanOut(events []relay.Event) {
 	for i := range events {
 		if j := journeyOf(&events[i]); j != nil && j.FannedOut.IsZero() {
 			j.FannedOut = time.Now()
@@ -91,36 +94,36 @@ func begin(events []relay.Event) {
 	}
 }
 
-// fail notes why nobody gets the event, or a part that a plugin has made of it.
-func (j *journey) fail(why string) {
+// setOutcome records why no client gets the event, or a part that a plugin has made of it.
+func (j *journey) setOutcome(reason string) {
 	if j != nil {
-		j.Outcome = why
+		j.Outcome = reason
 	}
 }
 
-// queue notes one more job for a shard.
-func (j *journey) queue() {
+// addJob counts one more job for a shard.
+func (j *journey) addJob() {
 	if j != nil {
 		j.pending.Add(1)
 	}
 }
 
-// settle notes that all jobs are queued.
-func (j *journey) settle() {
-	if j != nil && j.settled.CompareAndSwap(false, true) {
-		j.finish()
+// endQueueing records that all jobs are queued.
+func (j *journey) endQueueing() {
+	if j != nil && j.queued.CompareAndSwap(false, true) {
+		j.endJob()
 	}
 }
 
-// write notes that a job has been written to its clients.
-func (j *journey) write(now time.Time, clients int) {
+// recordWrite records that a job has been written to its clients.
+func (j *journey) recordWrite(now time.Time, clients int) {
 	j.clients.Add(int64(clients))
 	j.written.Store(now.UnixNano())
-	j.finish()
+	j.endJob()
 }
 
-// finish reports the journey when nothing is to come.
-func (j *journey) finish() {
+// endJob counts one job less, and reports the journey after the last one.
+func (j *journey) endJob() {
 	if j.pending.Add(-1) != 0 || !j.ended.CompareAndSwap(false, true) {
 		return
 	}

@@ -5,32 +5,33 @@ import (
 	"time"
 )
 
-// LagBounds are the upper bounds of the buckets of [Lag]; what took longer falls into one more.
+// LagBounds are the upper bounds of the buckets of [Lag]. One more bucket is without a bound.
 var LagBounds = [...]time.Duration{
-	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
-	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
+	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute,
 }
 
-// Lag is a histogram of how long it took from an event's publication, by the emitter's clock, until it was written to the last socket of a
-// shard, by this node's. Each delivery counts once. Of events that were encoded together the oldest speaks for all.
+// Lag is a histogram of the time from an event's publication, by the emitter's clock, until it was written to the last
+// socket of a shard, by this node's clock. Each delivery counts once. Events that were encoded together count with the
+// time of the first.
 type Lag struct {
-	// Counts are the deliveries by bucket of LagBounds, not cumulated.
+	// Counts are the deliveries by bucket of LagBounds, not cumulative.
 	Counts [len(LagBounds) + 1]uint64
-	// Sum is the time of all together.
+	// Sum is the total of all deliveries.
 	Sum time.Duration
-	// Skewed is how many of Counts[0] were delivered before they were published: the emitter's clock is ahead of ours.
+	// Skewed is the part of Counts[0] that was delivered before publication: the emitter's clock is ahead of this node's.
 	Skewed uint64
 }
 
-// lag is what workers add to: for each job at most, never for each socket.
+// lag is the counters behind Lag. Workers add to them once per job, never per socket.
 type lag struct {
 	counts [len(LagBounds) + 1]atomic.Uint64
 	sum    atomic.Int64 // microseconds
 	skewed atomic.Uint64
 }
 
-// stamp is a time as jobs carry it: Unix microseconds, 0 if unknown.
+// stamp returns a time in the form that jobs carry: Unix microseconds, 0 if unknown.
 func stamp(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -46,12 +47,12 @@ var lagMicros = func() (micros [len(LagBounds)]int64) {
 	return micros
 }()
 
-// record counts the jobs of a round that has been written. The shard's round is held.
+// record counts the jobs of a round after it was written. The shard's round is held.
 // See docs/decisions/hub.md#why-does-the-delivery-lag-count-deliveries
 func (l *lag) record(jobs []job) {
 	now := time.Now()
 	micros := now.UnixMicro()
-	bucket, n, sum := 0, uint64(0), int64(0) // of jobs in a row with one bucket
+	bucket, n, sum := 0, uint64(0), int64(0) // of consecutive jobs in one bucket: spares atomic additions
 	for i := range jobs {
 		j := &jobs[i]
 		if j.sent == 0 && j.journey == nil {
@@ -59,7 +60,7 @@ func (l *lag) record(jobs []job) {
 		}
 		clients := j.audience.reach(j.classes)
 		if j.journey != nil {
-			j.journey.write(now, clients)
+			j.journey.recordWrite(now, clients)
 		}
 		if j.sent == 0 {
 			continue

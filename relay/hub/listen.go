@@ -8,21 +8,22 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// listeners are the node's own consumers of groups, such as the backplane.
+// listeners are consumers of groups inside this process, such as the backplane and tails. The map is replaced as a whole,
+// so that deliveries read it without a lock.
 type listeners struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // serializes changes
 	byGroup atomic.Pointer[byGroup]
 }
 
 type listener struct {
 	fn   func(relay.Event)
-	tail *Tail // nil if it is none
+	tail *Tail // nil for other listeners
 }
 
 type byGroup map[string][]*listener
 
-// hear calls the listeners of each event's group.
-func (ls byGroup) hear(events []relay.Event) {
+// call calls the listeners of each event's group.
+func (ls byGroup) call(events []relay.Event) {
 	for i := range events {
 		for _, l := range ls[events[i].Group] {
 			l.fn(events[i])
@@ -37,8 +38,8 @@ func (l *listeners) load() byGroup {
 	return nil
 }
 
-// tails counts the tails of a group, and returns the most events a second that one of them gets; other is whether there
-// are other listeners.
+// tails counts the tails of a group and returns the highest rate among them. It reports whether the group has other
+// listeners.
 func (ls byGroup) tails(group string) (n int, rate float64, other bool) {
 	for _, l := range ls[group] {
 		if l.tail == nil {
@@ -62,7 +63,7 @@ func (ls byGroup) eachTail(fn func(*Tail)) {
 	}
 }
 
-// change replaces the listeners of one group by what edit makes of them.
+// change replaces the listeners of one group by the result of edit.
 func (l *listeners) change(group string, edit func([]*listener) []*listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,14 +83,12 @@ func (l *listeners) change(group string, edit func([]*listener) []*listener) {
 	l.byGroup.Store(&next)
 }
 
-// Listen calls fn with every event of a group, in order, from the goroutine that delivers it, so fn
-// must be quick. The group stays joined until stop is called. If ctx ends before the
-// layer has taken the membership, Listen returns all the same and the layer goes on trying.
+// Listen implements [relay.Node].
 func (h *Hub) Listen(ctx context.Context, group string, fn func(relay.Event)) (stop func()) {
 	return h.listen(ctx, &h.listeners, group, nil, fn)
 }
 
-// listen makes fn one of the listeners of a group. If it is a tail's, peers are asked for the group's events, too.
+// listen adds fn to the listeners of a group. If it is a tail's, the group is also announced to peers.
 func (h *Hub) listen(ctx context.Context, among *listeners, group string, tail *Tail, fn func(relay.Event)) (stop func()) {
 	own, client := &listener{fn, tail}, tail != nil
 	among.change(group, func(ls []*listener) []*listener {

@@ -8,43 +8,43 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// rechecks are the logins of open sessions, to be asked about once in each recheck interval: one question for all
-// sessions of a login, and all of them spread evenly over the interval, whenever they came.
+// rechecks schedules the rechecks of open sessions' logins: one recheck for all sessions of a login in each recheck
+// interval, spread evenly over the interval whenever the sessions began.
 // See docs/decisions/protocol-and-authz.md#why-are-sessions-rechecked-by-login
 type rechecks struct {
 	mu          sync.Mutex // guards all below and all logins
 	logins      map[any]*login
-	first, last *login // those that are not being checked, the one whose check is longest ago first
-	ends        logins // those that end at a known time, the next one first
-	checking    int    // how many are being checked
+	first, last *login // list of logins that are not being checked, the longest unchecked first
+	ends        logins // heap of the logins with a known end, the next one first
+	checking    int    // number of rechecks in flight
 
-	byUser  map[string]int // how many of each user's are being checked
-	failing int            // logins whose last check had no certain answer
+	byUser  map[string]int // number of rechecks in flight by user
+	failing int            // number of logins whose last recheck had no certain result
 
-	wake chan struct{}
-	late time.Time // when the log last said that rechecks are late
+	wake       chan struct{}
+	lateLogged time.Time // when late rechecks were last logged
 }
 
-// login is what one set of credentials let in.
+// login is a set of credentials and the sessions that use it.
 type login struct {
 	key      any
 	sessions []*Session
-	checked  time.Time // when the last question about it was asked; at first, when it came
-	certain  time.Time // when it was asked about with a certain answer
+	checked  time.Time // beginning of the last recheck; at first, of the login
+	certain  time.Time // the same, of the last one with a certain result
 	checking bool
-	user     string // while it is being checked
-	failed   bool   // the last check had no certain answer
+	user     string // the user's key while checking
+	failed   bool   // the last recheck had no certain result
 
-	left, right *login
+	left, right *login // in the list
 
-	end time.Time // zero: none is known
+	end time.Time // zero: unknown
 	at  int       // index in ends
 }
 
-// departed marks a session that has ended, so that it is not added again.
+// departed, as a session's login, marks a session that has ended, so that it is not added again.
 var departed = new(login)
 
-// add has a session checked. It does nothing for one that already is.
+// add schedules a session for rechecks, unless it is scheduled already.
 func (r *rechecks) add(s *Session, now time.Time) {
 	if _, ok := s.identity.Credentials.(relay.OwnSession); ok {
 		return
@@ -77,7 +77,7 @@ func (r *rechecks) add(s *Session, now time.Time) {
 	l.sessions = append(l.sessions, s)
 }
 
-// endOf is when the authorizer is to be asked about a login whatever the recheck interval is, because it ends then.
+// endOf returns the time at which a login is rechecked whatever the interval is, zero if it has no end.
 func endOf(id relay.Identity) (end time.Time) {
 	if c, ok := id.Credentials.(relay.ExpiringLogin); ok {
 		end = c.Until()
@@ -85,7 +85,7 @@ func endOf(id relay.Identity) (end time.Time) {
 	return end
 }
 
-// remove forgets a session.
+// remove removes a session that has ended.
 func (r *rechecks) remove(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,16 +118,16 @@ func (r *rechecks) remove(s *Session) {
 	}
 }
 
-// dismiss notes that a session's socket is to be closed. It reports whether that is news.
+// dismiss marks a session whose socket is about to be closed. It returns false if it was marked before.
 func (r *rechecks) dismiss(s *Session) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	news := !s.dismissed
+	first := !s.dismissed
 	s.dismissed = true
-	return news
+	return first
 }
 
-// append puts a login at the end of the list. r.mu is held, as in all below.
+// append puts a login at the end of the list. r.mu is held, as in the methods below.
 func (r *rechecks) append(l *login) {
 	l.left, l.right = r.last, nil
 	if r.last == nil {
@@ -152,7 +152,7 @@ func (r *rechecks) unlink(l *login) {
 	l.left, l.right = nil, nil
 }
 
-// signal has the scheduler look again.
+// signal wakes the scheduler.
 func (r *rechecks) signal() {
 	select {
 	case r.wake <- struct{}{}:
@@ -160,7 +160,7 @@ func (r *rechecks) signal() {
 	}
 }
 
-// begin takes a login out of the list, to be checked.
+// begin removes a login from the list for its recheck.
 func (r *rechecks) begin(l *login, now time.Time) {
 	r.unlink(l)
 	l.checking, l.checked, l.user = true, now, l.sessions[0].identity.Key
@@ -171,7 +171,7 @@ func (r *rechecks) begin(l *login, now time.Time) {
 	r.byUser[l.user]++
 }
 
-// finish puts a login back into the list after a check that began at a time.
+// finish puts a login back into the list after its recheck. It locks r.mu.
 func (r *rechecks) finish(l *login, began time.Time, certain bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,7 +183,7 @@ func (r *rechecks) finish(l *login, began time.Time, certain bool) {
 		l.certain = began
 	}
 	r.signal()
-	if len(l.sessions) == 0 { // it is forgotten already
+	if len(l.sessions) == 0 { // removed in the meantime
 		return
 	}
 	if l.failed != !certain {
@@ -216,64 +216,78 @@ func (h *logins) Pop() any {
 }
 
 const (
-	// recheckShare is which part of the checks that may be under way one user's logins may have: a login with many groups takes long, and
-	// a user with a token can make up logins.
+	// recheckShare is the divisor for one user's part of the concurrent rechecks: a login with many groups takes long, and
+	// a user with a token can create any number of logins.
 	recheckShare = 4
-	// recheckPasses is how many logins of such users are passed over at once to find those of others.
-	recheckPasses = 4096
+	// maxSkippedLogins bounds the logins of such users that are skipped in one search for others.
+	maxSkippedLogins = 4096
 )
 
-// pace lets logins pass one after the other: as many in a recheck interval as there are.
+// pace spreads the rechecks evenly: as many per interval as there are logins.
 type pace struct {
 	last   time.Time
-	credit float64 // checks that may begin
+	credit float64 // number of rechecks that may begin
 }
 
-// due takes the logins that are to be checked now, and returns after how long there may be others.
-func (r *rechecks) due(p *pace, now time.Time, every time.Duration, limit int) (due []*login, wait time.Duration) {
+// due begins the rechecks that are due now. It returns their logins, and the time until others may be due.
+func (r *rechecks) due(p *pace, now time.Time, interval time.Duration, limit int) (due []*login, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	elapsed := now.Sub(p.last)
 	p.last = now
-	wait = time.Hour
+	due, wait = r.dueByEnd(now)
+	n := len(r.logins)
+	if interval <= 0 || n == 0 {
+		p.credit = 0
+		return due, wait
+	}
+	rate := float64(n) / interval.Seconds()
+	p.credit = min(p.credit+rate*elapsed.Seconds(), 1+rate*(5*minRecheckPause).Seconds())
+	due = r.dueByInterval(due, p, now, interval, limit)
+	next := maxRecheckPause
+	if r.first != nil && r.checking < limit { // otherwise the end of a recheck wakes the scheduler
+		next = time.Duration((1 - p.credit) / rate * float64(time.Second))
+		next = min(next, r.first.checked.Add(interval).Sub(now))
+	}
+	return due, min(wait, max(min(next, maxRecheckPause), minRecheckPause))
+}
+
+// dueByEnd begins the rechecks of logins that end now, and returns the time until the next end.
+func (r *rechecks) dueByEnd(now time.Time) (due []*login, wait time.Duration) {
 	for len(r.ends) > 0 {
 		l := r.ends[0]
 		if until := l.end.Sub(now); until > 0 {
-			wait = min(wait, max(until, recheckTick))
-			break
+			return due, min(max(until, minRecheckPause), time.Hour)
 		}
-		l.end = now.Add(recheckRest) // again, should the authorizer say that it has not ended
+		l.end = now.Add(maxRecheckPause) // again, in case the authorizer does not agree that it has ended
 		heap.Fix(&r.ends, 0)
 		if !l.checking {
 			r.begin(l, now)
 			due = append(due, l)
 		}
 	}
-	n := len(r.logins)
-	if every <= 0 || n == 0 {
-		p.credit = 0
-		return due, wait
-	}
-	rate := float64(n) / every.Seconds()
-	p.credit = min(p.credit+rate*elapsed.Seconds(), 1+rate*(5*recheckTick).Seconds())
-	passed, ofUser := 0, max(limit/recheckShare, 1)
-	var right *login // begin takes l out of the list
-	for l := r.first; l != nil && r.checking < limit && (p.credit >= 1 || !now.Before(l.checked.Add(every))); l = right {
-		right = l.right
-		if user := l.sessions[0].identity.Key; user != "" && r.byUser[user] >= ofUser {
-			if passed++; passed > recheckPasses {
+	return due, time.Hour
+}
+
+// dueByInterval begins the rechecks that the pace allows or that are late, and appends their logins to due.
+func (r *rechecks) dueByInterval(due []*login, p *pace, now time.Time, interval time.Duration, limit int) []*login {
+	skipped, limitOfUser, n := 0, max(limit/recheckShare, 1), len(r.logins)
+	var next *login // begin removes l from the list
+	for l := r.first; l != nil && r.checking < limit; l = next {
+		if p.credit < 1 && now.Before(l.checked.Add(interval)) {
+			break
+		}
+		next = l.right
+		if user := l.sessions[0].identity.Key; user != "" && r.byUser[user] >= limitOfUser {
+			if skipped++; skipped > maxSkippedLogins {
 				break
 			}
 			continue
 		}
-		p.credit = max(p.credit-1, -float64(n)/2) // logins that came together are due together; the pace makes up for that
+		// Logins that began together are late together; the pace then spreads them.
+		p.credit = max(p.credit-1, -float64(n)/2)
 		r.begin(l, now)
 		due = append(due, l)
 	}
-	next := recheckRest
-	if r.first != nil && r.checking < limit { // else the end of a check is what to wait for
-		next = time.Duration((1 - p.credit) / rate * float64(time.Second))
-		next = min(next, r.first.checked.Add(every).Sub(now))
-	}
-	return due, min(wait, max(min(next, recheckRest), recheckTick))
+	return due
 }

@@ -12,33 +12,34 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// What waits for slow readers is memory, and a node has many of them at once when its clients' network is in trouble. Before the process
-// meets its memory limit (GOMEMLIMIT, which Caddy sets from the container's), where the garbage collector takes all of the processor and
-// the kernel ends the process next, the slowest readers are let go. Buffers are shared between sockets, so that what they have waiting together can be
-// a thousand times what it takes: only memory itself tells when it is short, and nothing is counted as events are written.
+// Bytes queued for slow consumers are memory, and a node has many of them at once when its clients' network is in
+// trouble. The slowest are disconnected before the process meets its memory limit (GOMEMLIMIT, which Caddy sets from the
+// container's): there, the garbage collector takes all processor time, and then the kernel ends the process. Buffers are
+// shared between sockets, so that the sum of all queues can be a thousand times their memory. Only memory itself tells
+// when it is short, and nothing is counted while events are written.
 
 const (
-	// pressureEvery is how often memory is looked at.
-	pressureEvery = 250 * time.Millisecond
-	// memoryHigh and memoryGoal are the parts of the memory limit at which readers are let go, and down to which.
+	// pressureInterval is the time between two measurements.
+	pressureInterval = 250 * time.Millisecond
+	// memoryHigh and memoryGoal are the parts of the memory limit at which clients are disconnected, and down to which.
 	memoryHigh, memoryGoal = 0.85, 0.70
-	// queueGoal is the part of QueueTotal down to which readers are let go.
+	// queueGoal is the part of QueueTotal down to which clients are disconnected.
 	queueGoal = 0.75
-	// pressureLog is how often it is told again.
-	pressureLog = 10 * time.Second
+	// pressureLogInterval is the time between two log lines.
+	pressureLogInterval = 10 * time.Second
 )
 
-// ErrNoMemory refuses a new connection while memory is short and no slow reader is left to let go.
+// ErrNoMemory rejects connections while memory is short and no slow consumer is left to disconnect.
 var ErrNoMemory = errors.New("the relay is short of memory")
 
-// memory is what the process uses.
+// memory is a measurement of the process.
 type memory struct {
-	floor  float64 // bytes that a collection would not free
+	floor  float64 // bytes that a garbage collection would not free
 	limit  float64 // bytes, +Inf if there is none
-	cycles uint64  // collections so far
+	cycles uint64  // number of garbage collections
 }
 
-// memoryReader reads the runtime's figures.
+// memoryReader reads the runtime's metrics.
 type memoryReader struct{ samples []metrics.Sample }
 
 func newMemoryReader() *memoryReader {
@@ -59,110 +60,112 @@ func (r *memoryReader) read() memory {
 	if v(0) == math.MaxInt64 {
 		m.limit = math.Inf(1)
 	}
-	// The limit counts all but what was given back. Of the heap the last collection's outcome counts, not the garbage since.
+	// The limit counts all memory that was not returned to the system. Of the heap, the live part after the last garbage
+	// collection counts, not the garbage since.
 	m.floor = float64(v(1)) + float64(v(3)) - float64(v(4)) - float64(v(5)) - float64(v(6))
 	return m
 }
 
-// pressure lets slow readers go where memory is short.
+// pressure disconnects slow consumers when memory is short.
 type pressure struct {
-	hub    *Hub
-	read   func() memory
-	let    map[*Session]bool // told already, and not gone
-	looked uint64            // collections when readers were let go last
-	told   time.Time         // when it was logged
-	unsaid struct{ readers, bytes int }
+	hub      *Hub
+	read     func() memory
+	evicted  map[*Session]bool // sessions that were closed, but hold queued bytes
+	cycles   uint64            // number of garbage collections at the last eviction
+	logged   time.Time
+	unlogged struct{ clients, bytes int } // since then
 }
 
 // watchMemory runs until ctx ends.
 // See docs/decisions/hub.md#why-is-memory-pressure-read-from-the-runtime
 func (h *Hub) watchMemory(ctx context.Context) {
-	p := &pressure{hub: h, read: newMemoryReader().read, let: map[*Session]bool{}}
-	tick := time.NewTicker(pressureEvery)
+	p := &pressure{hub: h, read: newMemoryReader().read, evicted: map[*Session]bool{}}
+	tick := time.NewTicker(pressureInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			p.look()
+			p.relieve()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// look lets go of readers if it has to.
-func (p *pressure) look() {
+// relieve disconnects slow consumers if necessary.
+func (p *pressure) relieve() {
 	if total := p.hub.Limits().QueueTotal; total > 0 {
-		if waiting, bytes := p.waiting(); bytes > total {
-			p.shed(waiting, bytes-int(queueGoal*float64(total)), "queue_total")
+		if slow, bytes := p.slowConsumers(); bytes > total {
+			p.evict(slow, bytes-int(queueGoal*float64(total)), "queue_total")
 		}
 	}
 	m := p.read()
 	high := m.floor > memoryHigh*m.limit
 	if !high {
 		p.hub.short.Store(false)
-		for s := range p.let {
+		for s := range p.evicted {
 			if n, _ := s.socket.Waiting(); n == 0 {
-				delete(p.let, s)
+				delete(p.evicted, s)
 			}
 		}
 		return
 	}
-	if m.cycles < p.looked+2 && p.looked > 0 { // what was let go last may not have been collected yet
+	if m.cycles < p.cycles+2 && p.cycles > 0 { // the last eviction may not have been collected yet
 		return
 	}
-	p.looked = m.cycles
-	waiting, bytes := p.waiting()
+	p.cycles = m.cycles
+	slow, bytes := p.slowConsumers()
 	if bytes == 0 {
 		if !p.hub.short.Swap(true) {
-			p.hub.log.Error("memory is short, and no slow reader is the reason; new connections are refused until it is not (raise GOMEMLIMIT or the container's limit, or lower limits connections)",
-				"in_use", int(m.floor), "limit", int(m.limit))
+			p.hub.log.Error("memory is short, new connections rejected", "in_use", int(m.floor), "limit", int(m.limit),
+				"remedy", "raise GOMEMLIMIT or the container's limit, or lower limits connections")
 		}
 		return
 	}
-	p.shed(waiting, int(m.floor-memoryGoal*m.limit), "memory")
+	p.evict(slow, int(m.floor-memoryGoal*m.limit), "memory")
 }
 
-// slowReader is a session for which bytes wait.
-type slowReader struct {
+// slowConsumer is a session with queued bytes.
+type slowConsumer struct {
 	session *Session
 	bytes   int
 }
 
-// waiting returns the sessions for which something waits, and how much.
-func (p *pressure) waiting() (readers []slowReader, bytes int) {
-	for _, s := range p.hub.everybody() {
+// slowConsumers returns the sessions with queued bytes, and the number of all those bytes.
+func (p *pressure) slowConsumers() (slow []slowConsumer, bytes int) {
+	for _, s := range p.hub.allSessions() {
 		if n, _ := s.socket.Waiting(); n > 0 {
-			readers = append(readers, slowReader{s, n})
+			slow = append(slow, slowConsumer{s, n})
 			bytes += n
 		}
 	}
-	return readers, bytes
+	return slow, bytes
 }
 
-// shed lets go of the readers with the most, until they have had at least so many bytes.
-func (p *pressure) shed(readers []slowReader, bytes int, why string) {
-	slices.SortFunc(readers, func(a, b slowReader) int { return cmp.Compare(b.bytes, a.bytes) })
-	for _, r := range readers {
+// evict disconnects the slowest consumers, until their queues add up to so many bytes.
+func (p *pressure) evict(slow []slowConsumer, bytes int, reason string) {
+	slices.SortFunc(slow, func(a, b slowConsumer) int { return cmp.Compare(b.bytes, a.bytes) })
+	for _, c := range slow {
 		if bytes <= 0 {
 			break
 		}
-		bytes -= r.bytes
-		p.unsaid.bytes += r.bytes
-		if p.let[r.session] { // it has been told, and what it was being sent is still there
-			r.session.socket.Kill()
+		bytes -= c.bytes
+		p.unlogged.bytes += c.bytes
+		if p.evicted[c.session] { // closed before, but its queue is still there
+			c.session.socket.Kill()
 			continue
 		}
-		p.let[r.session] = true
-		p.unsaid.readers++
+		p.evicted[c.session] = true
+		p.unlogged.clients++
 		p.hub.stats.shed.Add(1)
 		p.hub.losses.count(relay.LossMemory, 0)
-		r.session.socket.Close(relay.ClosePolicy, "slow reader: the relay is short of memory")
+		c.session.socket.Close(relay.ClosePolicy, "slow reader: the relay is short of memory")
 	}
-	if time.Since(p.told) < pressureLog {
+	if time.Since(p.logged) < pressureLogInterval {
 		return
 	}
-	p.told = time.Now()
-	p.hub.log.Warn("memory is short; the slowest readers are closed", "reason", why, "readers", p.unsaid.readers, "queued_bytes", p.unsaid.bytes)
-	p.unsaid.readers, p.unsaid.bytes = 0, 0
+	p.logged = time.Now()
+	p.hub.log.Warn("memory is short, slow consumers disconnected", "reason", reason, "count", p.unlogged.clients,
+		"queued_bytes", p.unlogged.bytes)
+	p.unlogged.clients, p.unlogged.bytes = 0, 0
 }

@@ -28,12 +28,12 @@ func (b *behind) Close(code int, _ string) {
 func newPressure(t *testing.T, waiting ...int) (*Hub, *pressure, []*behind) {
 	h := New(slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
-		for _, s := range h.everybody() {
+		for _, s := range h.allSessions() {
 			s.Close()
 		}
 		_ = h.Close(t.Context())
 	})
-	p := &pressure{hub: h, let: map[*Session]bool{}}
+	p := &pressure{hub: h, evicted: map[*Session]bool{}}
 	var sockets []*behind
 	for _, n := range waiting {
 		s := &behind{bytes: n}
@@ -55,19 +55,19 @@ func TestTheSlowestGoFirst(t *testing.T) {
 			}
 		}
 	}
-	p.look() // there is room
+	p.relieve() // there is room
 	closed(0, 0, 0, 0, 0)
 	m.floor = 1100 // 400 too much
-	p.look()
+	p.relieve()
 	closed(0, 0, relay.ClosePolicy, 0, 0)
 	m.cycles = 11
-	p.look() // it may not have been collected yet
+	p.relieve() // it may not have been collected yet
 	closed(0, 0, relay.ClosePolicy, 0, 0)
 	m.cycles, m.floor = 12, 1010 // it was not enough
-	p.look()
+	p.relieve()
 	closed(relay.ClosePolicy, 0, relay.ClosePolicy, relay.ClosePolicy, 0)
 	m.cycles = 14
-	p.look()
+	p.relieve()
 	closed(relay.ClosePolicy, 0, relay.ClosePolicy, relay.ClosePolicy, relay.ClosePolicy)
 	if !s[2].killed || s[1].killed {
 		t.Error("what a client that was told is still being sent is not let go")
@@ -81,12 +81,12 @@ func TestTheSlowestGoFirst(t *testing.T) {
 		s.bytes = 0
 	}
 	m.cycles = 20
-	p.look()
+	p.relieve()
 	if _, err := h.Admit(netip.Addr{}); !errors.Is(err, ErrNoMemory) {
 		t.Errorf("admitted: %v", err)
 	}
 	m.floor = 500
-	p.look()
+	p.relieve()
 	if _, err := h.Admit(netip.Addr{}); err != nil {
 		t.Error(err)
 	}
@@ -98,11 +98,11 @@ func TestTheSlowestGoFirst(t *testing.T) {
 func TestQueueTotal(t *testing.T) {
 	h, p, s := newPressure(t, 500, 100, 450)
 	p.read = func() memory { return memory{limit: math.Inf(1)} }
-	p.look() // no limit
+	p.relieve() // no limit
 	l := relay.DefaultLimits()
 	l.QueueTotal = 1000
 	h.SetLimits(l)
-	p.look()
+	p.relieve()
 	if s[0].code != relay.ClosePolicy || s[1].code != 0 || s[2].code != 0 {
 		t.Errorf("closed with %d, %d, %d", s[0].code, s[1].code, s[2].code)
 	}

@@ -2,25 +2,25 @@ package hub
 
 import "sync"
 
-// queueSize is how many bytes of frames may wait for a shard before Deliver blocks.
+// queueSize is the number of bytes of frames that may be queued for a shard before Deliver blocks.
 // See docs/decisions/hub.md#why-does-backpressure-end-in-redis
 const queueSize = 4 << 20
 
-// job is a buffer of count frames for the clients of one group on one shard, as far as they are of certain classes.
+// job is a buffer of frames for the subscribers of one group on one shard.
 type job struct {
 	audience *audience
 	frames   []byte
-	count    int
-	classes  uint64
-	sent     int64    // Unix microseconds: when the oldest of the events was published; 0 if unknown
-	journey  *journey // of the one event in it, if that is sampled
+	count    int      // of frames
+	classes  uint64   // set of the classes that get them
+	sent     int64    // Unix microseconds: when the first event was published; 0 if unknown
+	journey  *journey // of the only event, if it is sampled
 }
 
-// queue holds the jobs of one shard: any number of producers, one consumer.
+// queue holds the jobs of one shard. It has any number of producers and one consumer.
 type queue struct {
-	mu      sync.Mutex
-	filled  sync.Cond
-	drained sync.Cond
+	mu      sync.Mutex // guards all below
+	filled  sync.Cond  // there are jobs, or the queue is closed
+	drained sync.Cond  // there is room, or the queue is closed
 	jobs    []job
 	bytes   int
 	closed  bool
@@ -31,8 +31,8 @@ func (q *queue) init() {
 	q.drained.L = &q.mu
 }
 
-// push adds jobs, of bytes bytes together; it waits while the queue is full. It returns false, and does nothing, once
-// the queue is closed.
+// push adds jobs with so many bytes of frames. It blocks while the queue is full. Once the queue is closed, it returns
+// false without effect.
 func (q *queue) push(jobs []job, bytes int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -50,7 +50,7 @@ func (q *queue) push(jobs []job, bytes int) bool {
 	return true
 }
 
-// take waits for jobs and takes all of them; spare is reused for the next ones. It returns nil once the queue is closed.
+// take waits for jobs and removes all of them; the queue reuses spare. It returns nil once the queue is closed.
 func (q *queue) take(spare []job) []job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -66,14 +66,14 @@ func (q *queue) take(spare []job) []job {
 	return jobs
 }
 
-// waiting is how many bytes of frames wait.
-func (q *queue) waiting() int {
+// queued returns the number of queued bytes.
+func (q *queue) queued() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.bytes
 }
 
-// close ends the queue, and returns the jobs left in it.
+// close closes the queue, and returns the jobs left in it.
 func (q *queue) close() (left []job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

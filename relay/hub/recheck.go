@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// rechecksAtOnce is how many logins are checked at once where the authorizer does not say.
-	rechecksAtOnce = 8
-	// groupsAtOnce is how many groups of one login are asked about at once.
-	groupsAtOnce = 4
-	// recheckTick and recheckRest bound how long the scheduler sleeps while there are logins.
-	recheckTick = 10 * time.Millisecond
-	recheckRest = time.Second
+	// defaultRecheckConcurrency bounds the concurrent rechecks, unless the authorizer is a ConcurrentRechecker.
+	defaultRecheckConcurrency = 8
+	// groupRecheckConcurrency bounds the concurrent rechecks of one login's groups.
+	groupRecheckConcurrency = 4
+	// minRecheckPause and maxRecheckPause bound the pauses of the scheduler while there are logins.
+	minRecheckPause = 10 * time.Millisecond
+	maxRecheckPause = time.Second
 )
 
-// recheckSessions asks the authorizer again and again whether clients are still logged in and may see what they are
-// subscribed to: about every login once in a recheck interval, no more often than that takes, at an even pace.
+// recheckSessions rechecks every login, and the groups of its sessions, once in a recheck interval and at an even pace,
+// until ctx ends.
 func (h *Hub) recheckSessions(ctx context.Context) {
 	var checks sync.WaitGroup
 	defer checks.Wait()
@@ -36,29 +36,29 @@ func (h *Hub) recheckSessions(ctx context.Context) {
 		case <-h.rechecks.wake:
 		}
 		now, every := time.Now(), time.Duration(h.recheck.Load())
-		due, wait := h.rechecks.due(&pace, now, every, h.recheckLimit())
+		due, wait := h.rechecks.due(&pace, now, every, h.recheckConcurrency())
 		for _, l := range due {
-			checks.Go(func() { h.checkLogin(ctx, l, now) })
+			checks.Go(func() { h.recheckLogin(ctx, l, now) })
 		}
-		if now.Sub(swept) >= recheckRest/2 {
+		if now.Sub(swept) >= maxRecheckPause/2 {
 			swept = now
 			h.closeUnverified(now, every)
-			h.sayLate(now, every)
+			h.logLateRechecks(now, every)
 		}
 		timer.Reset(wait)
 	}
 }
 
-// recheckLimit is how many logins may be checked at once.
-func (h *Hub) recheckLimit() int {
+// recheckConcurrency returns the greatest number of concurrent rechecks.
+func (h *Hub) recheckConcurrency() int {
 	if a, ok := h.Authorizer().(relay.ConcurrentRechecker); ok {
 		return max(a.Concurrency(), 1)
 	}
-	return rechecksAtOnce
+	return defaultRecheckConcurrency
 }
 
-// checkLogin asks about one login, and ends or changes its sessions if need be.
-func (h *Hub) checkLogin(ctx context.Context, l *login, began time.Time) {
+// recheckLogin rechecks one login, and ends or changes its sessions accordingly.
+func (h *Hub) recheckLogin(ctx context.Context, l *login, began time.Time) {
 	r := &h.rechecks
 	r.mu.Lock()
 	sessions := append([]*Session(nil), l.sessions...)
@@ -66,25 +66,25 @@ func (h *Hub) checkLogin(ctx context.Context, l *login, began time.Time) {
 	a := h.Authorizer()
 	certain := true
 	var open []*Session
-	var about relay.Identity
-	var answer error
+	var checked relay.Identity
+	var result error
 	for i, s := range sessions {
-		if id := s.identity; i == 0 || id.ID != about.ID || id.Kind != about.Kind {
-			about, answer = id, a.Recheck(ctx, id)
+		if id := s.identity; i == 0 || id.ID != checked.ID || id.Kind != checked.Kind {
+			checked, result = id, a.Recheck(ctx, id)
 		}
-		switch known := h.conclude(s, answer); {
+		switch known := h.applyRecheck(s, result); {
 		case !known:
 			certain = false
-		case answer == nil:
+		case result == nil:
 			open = append(open, s)
 		}
 	}
 	if !certain && ctx.Err() == nil {
-		h.log.Warn("could not check whether a user is still logged in; its websocket stays",
-			"user", about.Name, "address", relay.AddressText(sessions[0].address), "websockets", len(sessions), "error", answer)
+		h.log.Warn("login recheck failed", "user", checked.Name, "address", relay.AddressText(sessions[0].address),
+			"count", len(sessions), "error", result)
 	}
 	if groups, ok := a.(relay.GroupRechecker); ok && len(open) > 0 {
-		certain = h.checkGroups(ctx, groups, open) && certain
+		certain = h.recheckGroups(ctx, groups, open) && certain
 	}
 	r.finish(l, began, certain)
 	if !certain && h.recheckGrace.Load() == 0 {
@@ -92,24 +92,22 @@ func (h *Hub) checkLogin(ctx context.Context, l *login, began time.Time) {
 	}
 }
 
-// conclude does what follows from the answer about a session's login. It reports whether that is a certain one.
-func (h *Hub) conclude(s *Session, err error) (certain bool) {
+// applyRecheck ends a session if the result of its recheck requires it. It reports whether the result is certain.
+func (h *Hub) applyRecheck(s *Session, err error) (certain bool) {
 	ends := errors.Is(err, relay.ErrUnauthenticated) || errors.Is(err, relay.ErrChanged) || errors.Is(err, relay.ErrExpired)
+	user, address := s.identity.Name, relay.AddressText(s.address)
 	switch {
-	case err == nil, ends && !h.rechecks.dismiss(s): // or it is closing already
+	case err == nil, ends && !h.rechecks.dismiss(s): // or another check has closed it
 	case errors.Is(err, relay.ErrUnauthenticated):
 		h.stats.expired.Add(1)
-		h.log.Info("the user's login has ended; its websocket is closed", "user", s.identity.Name, "address",
-			relay.AddressText(s.address))
+		h.log.Info("login ended, client disconnected", "user", user, "address", address)
 		h.endLogin(s.socket)
 	case errors.Is(err, relay.ErrChanged):
-		h.log.Info("the user's rights have changed; its websocket is closed, to connect again", "user",
-			s.identity.Name, "address", relay.AddressText(s.address))
+		h.log.Info("rights changed, client must reconnect", "user", user, "address", address)
 		s.socket.Close(relay.CloseRestart, "rights have changed")
 	case errors.Is(err, relay.ErrExpired):
 		h.stats.renewed.Add(1)
-		h.log.Info("a login must be renewed; its websocket is closed", "user", s.identity.Name, "address",
-			relay.AddressText(s.address))
+		h.log.Info("login expired, client must reconnect", "user", user, "address", address)
 		s.socket.Close(relay.CloseRestart, relay.RenewReason)
 	default:
 		return false
@@ -117,56 +115,55 @@ func (h *Hub) conclude(s *Session, err error) (certain bool) {
 	return true
 }
 
-// checkGroups asks about the groups of a login's sessions, and ends the subscriptions to those that the user may not
-// see any more. It reports whether all answers were certain.
-func (h *Hub) checkGroups(ctx context.Context, a relay.GroupRechecker, sessions []*Session) bool {
-	held := map[string][]*Session{}
+// recheckGroups rechecks the groups of a login's sessions, and ends the subscriptions that are denied now. It reports
+// whether all results are certain.
+func (h *Hub) recheckGroups(ctx context.Context, a relay.GroupRechecker, sessions []*Session) bool {
+	holders := map[string][]*Session{}
 	for _, s := range sessions {
 		for _, group := range s.recheckable(a) {
-			held[group] = append(held[group], s)
+			holders[group] = append(holders[group], s)
 		}
 	}
-	if len(held) == 0 {
+	if len(holders) == 0 {
 		return true
 	}
 	id := sessions[0].identity
-	var mu sync.Mutex // guards the two below
-	lost := map[*Session][]string{}
+	var mu sync.Mutex // guards denied and failure
+	denied := map[*Session][]string{}
 	var failure error
-	slots := make(chan struct{}, groupsAtOnce)
-	var asking sync.WaitGroup
-	for group, holders := range held {
+	slots := make(chan struct{}, groupRecheckConcurrency)
+	var checks sync.WaitGroup
+	for group, sessions := range holders {
 		slots <- struct{}{}
-		asking.Go(func() {
+		checks.Go(func() {
 			defer func() { <-slots }()
 			err := a.RecheckGroup(ctx, id, group)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case errors.Is(err, relay.ErrDenied):
-				for _, s := range holders {
-					lost[s] = append(lost[s], group)
+				for _, s := range sessions {
+					denied[s] = append(denied[s], group)
 				}
 			case err != nil && failure == nil:
 				failure = err
 			}
 		})
 	}
-	asking.Wait()
-	for s, groups := range lost {
-		h.log.Info("the user may not see a group any more; the subscription is ended", "user", id.Name, "address",
-			relay.AddressText(s.address), "groups", groups)
+	checks.Wait()
+	for s, groups := range denied {
+		h.log.Info("access revoked, subscriptions ended", "user", id.Name, "address", relay.AddressText(s.address),
+			"groups", groups)
 		s.revoke(groups)
 	}
 	if failure != nil && ctx.Err() == nil {
-		h.log.Warn("could not check whether a user may still see a group; the subscription stays", "user", id.Name,
-			"error", failure)
+		h.log.Warn("group recheck failed", "user", id.Name, "error", failure)
 	}
 	return failure == nil
 }
 
-// recheckable returns those of the session's groups that are to be asked about again: none while they are being
-// changed, since the client's message has just been authorized.
+// recheckable returns those of the session's groups that are rechecked: none while they are being changed, since the
+// client's message has just been authorized.
 func (s *Session) recheckable(a relay.GroupRechecker) (groups []string) {
 	if !s.mu.TryLock() {
 		return nil

@@ -90,7 +90,7 @@ func TestEvenPace(t *testing.T) {
 			}
 		}
 		due, wait := r.due(&p, now, every, 1000)
-		if wait < recheckTick || wait > recheckRest {
+		if wait < minRecheckPause || wait > maxRecheckPause {
 			t.Fatalf("the scheduler sleeps %v", wait)
 		}
 		if len(due) > 20 {

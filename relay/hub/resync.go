@@ -1,20 +1,22 @@
 package hub
 
-// resync sends a frame once to each client of any of the groups, or to each that has a group. Clients get it in its
-// place among events: after those that were delivered before.
+// resync sends a frame once to each client with a subscription to any of the groups, or to any group at all. It is
+// queued like an event, after those that were delivered before.
 func (h *Hub) resync(groups []string, all bool, frame []byte) {
 	for _, s := range h.shards {
-		a := s.everySubscriber
-		if !all {
-			a = func() *audience { return s.union(groups) }
+		var a *audience
+		if all {
+			a = s.everySubscriber()
+		} else {
+			a = s.union(groups)
 		}
-		if a := a(); len(a.subs) > 0 {
+		if len(a.subs) > 0 {
 			s.queue.push([]job{{audience: a, frames: frame, count: 1, classes: everybody}}, len(frame))
 		}
 	}
 }
 
-// union is the sessions that are in the audience of any of the groups, once each.
+// union returns the sessions in the audience of any of the groups, each once.
 func (s *shard) union(groups []string) *audience {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -27,7 +29,7 @@ func (s *shard) union(groups []string) *audience {
 	return &u.audience
 }
 
-// everySubscriber is the sessions that are in any audience, once each.
+// everySubscriber returns the sessions in any audience, each once.
 func (s *shard) everySubscriber() *audience {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -40,7 +42,7 @@ func (s *shard) everySubscriber() *audience {
 	return &u.audience
 }
 
-// union gathers the sessions of audiences.
+// union collects the sessions of audiences.
 type union struct {
 	audience
 	seen map[*Session]bool

@@ -10,7 +10,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Session is one connected client: who it is and what it is subscribed to.
+// Session is one client: the user, the socket and the subscriptions. It implements [relay.Session].
 type Session struct {
 	shard    *shard
 	socket   relay.Socket
@@ -19,18 +19,18 @@ type Session struct {
 
 	at       int32         // index in the shard's sessions
 	opened   uint32        // Unix seconds
-	seq      sequence      // of the shard's worker
+	seq      sequence      // belongs to the shard's worker
 	lastPing atomic.Uint32 // seconds of Ticks
 	id       uint32
 
-	mu        sync.Mutex // guards subs, closed and revoked; held while subs change
+	mu        sync.Mutex // guards subs, closed and revoked; held during a subscription
 	subs      []*subscription
-	login     *login // nil if it is not checked again; guarded by Hub.rechecks, as is dismissed
+	login     *login // nil if it is not rechecked; guarded by rechecks.mu, as is dismissed
 	closed    bool
 	revoked   bool // a recheck has ended subscriptions since the client's last message
-	slow      bool // closed because it read too slowly, and counted; of the shard's worker
+	slow      bool // counted as a slow consumer; belongs to the shard's worker
 	dismissed bool // closed by a recheck
-	// Of the reservation. With the flags above they fill eight bytes.
+	// From the reservation. With the flags above they fill eight bytes.
 	ipv6Prefix uint8
 	reserved   bool
 }
@@ -85,10 +85,7 @@ func (s *Session) SendChange(change relay.Change, encode func(relay.Change) []by
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.revoked {
-		held := make(map[string]bool, len(s.subs))
-		for _, sub := range s.subs {
-			held[sub.group] = true
-		}
+		held := s.heldGroups()
 		lost := func(group string) bool { return !held[group] }
 		change.Current = slices.DeleteFunc(slices.Clone(change.Current), lost)
 		change.Joined = slices.DeleteFunc(slices.Clone(change.Joined), lost)
@@ -96,7 +93,7 @@ func (s *Session) SendChange(change relay.Change, encode func(relay.Change) []by
 	return s.Send(encode(change))
 }
 
-// revoke ends subscriptions that the client may not have any more, and tells it.
+// revoke ends subscriptions that the user may no longer have, and tells the client.
 func (s *Session) revoke(groups []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

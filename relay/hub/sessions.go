@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// SessionInfo is what an operator sees of a session.
+// SessionInfo is an operator's view of a session.
 type SessionInfo struct {
-	// ID names the session while this process lives.
+	// ID identifies the session within this process.
 	ID uint32
 	// User is the user's id, Name the user's name.
 	User, Name string
 	// Address is the client's.
 	Address netip.Addr
-	// Opened is when the websocket was opened, LastRead when bytes last came from the client.
+	// Opened is when the session began, LastRead when bytes last arrived from the client.
 	Opened, LastRead time.Time
-	// Groups are the subscriptions. While they are being changed, Changing is set and Groups is nil.
+	// Groups are the subscriptions. While they change, Changing is set and Groups is nil.
 	Groups   []string
 	Changing bool
-	// Waiting is how many bytes the client has not taken yet.
+	// Waiting is the number of bytes queued for the client.
 	Waiting int
 }
 
-// SessionFilter selects sessions by everything that is set in it.
+// SessionFilter selects the sessions that match all of its fields that are set.
 type SessionFilter struct {
-	// ID is one session's.
+	// ID is the session's.
 	ID uint32
-	// User is a user's id or name.
+	// User is the user's id or name.
 	User string
 	// Group is the full name of a group that the session is subscribed to.
 	Group string
@@ -34,13 +34,14 @@ type SessionFilter struct {
 	Address netip.Prefix
 }
 
-func (f *SessionFilter) takes(s *Session) bool {
+func (f *SessionFilter) matches(s *Session) bool {
 	return (f.ID == 0 || f.ID == s.id) &&
 		(f.User == "" || f.User == s.identity.Key || f.User == s.identity.Name) &&
 		(!f.Address.IsValid() || f.Address.Contains(s.address))
 }
 
-// Sessions returns the first limit sessions that f selects whose ID is greater than after, by ID, and how many f selects.
+// Sessions returns, by ID, the first limit sessions that f selects with an ID greater than after, and the number of all
+// sessions that f selects.
 func (h *Hub) Sessions(f SessionFilter, after uint32, limit int) (page []SessionInfo, total int) {
 	first := top[*Session]{limit: limit, before: func(a, b **Session) bool { return (*a).id < (*b).id }}
 	h.eachSession(f, func(s *Session) {
@@ -55,8 +56,8 @@ func (h *Hub) Sessions(f SessionFilter, after uint32, limit int) (page []Session
 	return page, total
 }
 
-// SlowestSessions returns the limit sessions that f selects for which most bytes wait, most first, and how many f selects. Those for
-// which nothing waits are left out.
+// SlowestSessions returns the limit sessions with the most queued bytes, most first, of those that f selects, and the
+// number of all sessions that f selects. Sessions without queued bytes are left out.
 func (h *Hub) SlowestSessions(f SessionFilter, limit int) (page []SessionInfo, total int) {
 	type slow struct {
 		*Session
@@ -77,7 +78,7 @@ func (h *Hub) SlowestSessions(f SessionFilter, limit int) (page []SessionInfo, t
 	return page, total
 }
 
-// CloseSessions closes the websockets of all sessions that f selects, and returns how many these were.
+// CloseSessions closes the sockets of all sessions that f selects, and returns their number.
 func (h *Hub) CloseSessions(f SessionFilter, code int, reason string) (count int) {
 	h.eachSession(f, func(s *Session) {
 		s.socket.Close(code, reason)
@@ -86,8 +87,7 @@ func (h *Hub) CloseSessions(f SessionFilter, code int, reason string) (count int
 	return count
 }
 
-// eachSession calls fn with the sessions that f selects. No lock is held meanwhile, and none for longer than it takes to copy
-// a list of pointers.
+// eachSession calls fn with the sessions that f selects, without a lock; the lists are copied before.
 func (h *Hub) eachSession(f SessionFilter, fn func(*Session)) {
 	for _, shard := range h.shards {
 		var sessions []*Session
@@ -97,7 +97,7 @@ func (h *Hub) eachSession(f SessionFilter, fn func(*Session)) {
 			sessions = shard.all()
 		}
 		for _, s := range sessions {
-			if f.takes(s) {
+			if f.matches(s) {
 				fn(s)
 			}
 		}
@@ -129,7 +129,7 @@ func (s *Session) info(waiting int) SessionInfo {
 		ID: s.id, User: s.identity.Key, Name: s.identity.Name, Address: s.address,
 		Opened: time.Unix(int64(s.opened), 0), LastRead: s.socket.LastRead(), Waiting: waiting,
 	}
-	// A subscription under way holds the lock while it waits for the channel layer.
+	// A subscription in progress holds the lock while it waits for the channel layer.
 	if i.Changing = !s.mu.TryLock(); i.Changing {
 		return i
 	}

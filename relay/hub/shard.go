@@ -1,54 +1,22 @@
 package hub
 
-import (
-	"sync"
-	"sync/atomic"
+import "sync"
 
-	"github.com/edgerelay/edgerelay/relay"
-)
-
-// shard owns a part of the sessions. Its worker is the only one that writes events to them, so
-// that every client sees the events of all its groups in one order, and no two workers meet at a socket.
+// shard owns a part of the sessions. Only its worker writes events to them, so that each client sees the events of all
+// its groups in one order, and two workers never meet at a socket.
 type shard struct {
 	hub   *Hub
 	queue queue
 
-	// round is held by the worker while it writes what it has taken from the queue, and by who changes subscriptions.
+	// round guards the subscriptions. The worker holds it while it writes the jobs of one round.
 	round sync.Mutex
 	gather
 
-	mu        sync.RWMutex // guards the map; after round, where both are held
+	mu        sync.RWMutex // guards the map; locked after round where both are needed
 	audiences map[string]*audience
 
-	sessionsMu sync.Mutex
+	sessionsMu sync.Mutex // guards sessions
 	sessions   []*Session
-}
-
-// audience is the sessions of one shard that are subscribed to one group. It is guarded by the shard's round.
-type audience struct {
-	subs    []subscriber
-	classed map[uint64]int // subscribers by class, of those that are not of class 0; nil if all are
-	others  int            // how many these are
-	present atomic.Uint64  // the classes there are; read without the round
-
-	events atomic.Uint32 // delivered to it, of which seen were there at the last look, and rate a second came up to then; see groups.go
-	seen   atomic.Uint32
-	rate   atomic.Uint32 // bits of a float32
-}
-
-// subscriber is a subscription as the worker goes through them: with the socket at hand, for the memory between is cold each time.
-type subscriber struct {
-	socket relay.Socket
-	*subscription
-}
-
-// subscription ties a session to an audience.
-type subscription struct {
-	session  *Session
-	audience *audience
-	group    string
-	at       int    // index in audience.subs
-	class    uint64 // one bit of a set of classes
 }
 
 func newShard(h *Hub) *shard {
@@ -57,29 +25,30 @@ func newShard(h *Hub) *shard {
 	return s
 }
 
-// run is the shard's worker.
-func (s *shard) run() {
+// work is the shard's worker. It returns once the queue is closed.
+func (s *shard) work() {
 	var jobs []job
 	for {
 		if jobs = s.queue.take(jobs); jobs == nil {
 			return
 		}
 		for rest := jobs; len(rest) > 0; {
-			rest = rest[s.turn(rest):]
+			rest = rest[s.writeRound(rest):]
 		}
 		clear(jobs)
 	}
 }
 
-// turnSteps bounds what is gathered in one round: so many steps take two megabytes, and some tens of milliseconds, for which subscriptions wait.
-const turnSteps = 1 << 18
+// maxRoundSteps bounds the deliveries of one round, during which subscriptions cannot change: this many take 2 MB and
+// some tens of milliseconds.
+const maxRoundSteps = 1 << 18
 
-// turn writes the first of jobs in one round, and returns how many these were.
-func (s *shard) turn(jobs []job) (n int) {
+// writeRound writes the first of jobs in one round, and returns their number.
+func (s *shard) writeRound(jobs []job) (n int) {
 	s.round.Lock()
 	defer s.round.Unlock()
 	for steps := 0; n < len(jobs); n++ {
-		if steps += len(jobs[n].audience.subs); n > 0 && steps > turnSteps {
+		if steps += len(jobs[n].audience.subs); n > 0 && steps > maxRoundSteps {
 			break
 		}
 	}
@@ -95,7 +64,7 @@ func (s *shard) audience(group string) *audience {
 	return s.audiences[group]
 }
 
-// subscribe adds session to the audience of a group.
+// subscribe adds a session to the audience of a group.
 func (s *shard) subscribe(session *Session, group string, class uint8) *subscription {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -112,7 +81,7 @@ func (s *shard) subscribe(session *Session, group string, class uint8) *subscrip
 	return sub
 }
 
-// unsubscribe takes sub out of its audience. When it returns, nothing of the group is written to the session any more.
+// unsubscribe removes a subscription. After it returns, no event of the group is written to the session.
 func (s *shard) unsubscribe(sub *subscription) {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -130,6 +99,19 @@ func (s *shard) unsubscribe(sub *subscription) {
 	}
 }
 
+// reclassify puts a subscription into another class. Its session's mu is held, which guards reads of class.
+func (s *shard) reclassify(sub *subscription, class uint8) {
+	if sub.class == 1<<class {
+		return
+	}
+	s.round.Lock()
+	defer s.round.Unlock()
+	sub.audience.leave(sub.class)
+	sub.class = 1 << class
+	sub.audience.enter(sub.class)
+}
+
+// add adds a session.
 func (s *shard) add(session *Session) {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()
@@ -137,6 +119,7 @@ func (s *shard) add(session *Session) {
 	s.sessions = append(s.sessions, session)
 }
 
+// remove removes a session.
 func (s *shard) remove(session *Session) {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()
@@ -147,10 +130,10 @@ func (s *shard) remove(session *Session) {
 	s.sessions = s.sessions[:last]
 }
 
-// all returns the sessions there are now.
+// all returns the current sessions.
 func (s *shard) all() []*Session { return s.part(0, 1) }
 
-// part returns the i-th of n equal parts of the sessions there are now.
+// part returns the i-th of n equal parts of the current sessions.
 func (s *shard) part(i, n int) []*Session {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()

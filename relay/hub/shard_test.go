@@ -11,7 +11,7 @@ func TestTurnsAreBounded(t *testing.T) {
 	h := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	defer func() { _ = h.Close(t.Context()) }()
 	s := newShard(h)
-	crowd := &audience{subs: make([]subscriber, turnSteps/2)}
+	crowd := &audience{subs: make([]subscriber, maxRoundSteps/2)}
 	session := &Session{shard: s, socket: &quietSocket{}}
 	for i := range crowd.subs {
 		crowd.subs[i] = subscriber{session.socket, &subscription{session: session}}
@@ -21,20 +21,20 @@ func TestTurnsAreBounded(t *testing.T) {
 		jobs[i] = job{audience: crowd, count: 1, classes: everybody}
 	}
 	for _, want := range []int{2, 2, 1} {
-		n := s.turn(jobs)
+		n := s.writeRound(jobs)
 		if n != want {
 			t.Fatalf("%d jobs in one round, want %d", n, want)
 		}
 		jobs = jobs[n:]
 	}
-	if n := cap(s.gather.steps); n > 2*turnSteps {
+	if n := cap(s.gather.steps); n > 2*maxRoundSteps {
 		t.Errorf("room for %d steps is kept", n)
 	}
-	crowd.subs = append(crowd.subs, make([]subscriber, turnSteps)...)
+	crowd.subs = append(crowd.subs, make([]subscriber, maxRoundSteps)...)
 	for i := range crowd.subs {
 		crowd.subs[i] = crowd.subs[0]
 	}
-	if n := s.turn([]job{{audience: crowd, count: 1, classes: everybody}}); n != 1 {
+	if n := s.writeRound([]job{{audience: crowd, count: 1, classes: everybody}}); n != 1 {
 		t.Errorf("%d jobs for more subscribers than the bound, want one", n)
 	}
 }

@@ -1,15 +1,12 @@
 package hub
 
 import (
-	"context"
-	"errors"
-	"net/http"
 	"sync/atomic"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// counters are the hub's own; each is changed once per event or connection at most, never per socket and event.
+// counters are the counters behind Stats. Each changes at most once per event, job or connection, never per socket.
 type counters struct {
 	sessions                         atomic.Int64
 	byKind                           [relay.KindCount]atomic.Int64
@@ -24,42 +21,42 @@ type counters struct {
 	control, tailed                  atomic.Uint64
 }
 
-// Stats is a snapshot of what a hub holds and has done since it was made.
+// Stats is a snapshot of a hub's gauges, and of its counters since it was made.
 type Stats struct {
-	// Sessions is the number of open sessions, Groups of groups with a local subscription.
+	// Sessions is the number of open sessions, Groups that of groups with clients.
 	Sessions, Groups int
-	// ByKind is how many sessions each kind of user has.
+	// ByKind is the number of sessions by kind of user.
 	ByKind map[relay.Kind]int
-	// Opened counts sessions ever opened; Refused, connections refused by a limit.
+	// Opened counts sessions; Refused counts connections that were rejected by a limit.
 	Opened, Refused uint64
-	// Silent counts sessions ended because nothing came from the client, Expired because its login ended.
+	// Silent counts sessions that timed out, Expired those whose login ended.
 	Silent, Expired uint64
-	// Renewed counts sessions ended so that the client connects with a new token, Unverified because their login could
-	// not be checked for longer than the grace time.
+	// Renewed counts sessions that ended so that the client reconnects with a new token, Unverified those whose login
+	// could not be rechecked within the grace time.
 	Renewed, Unverified uint64
 	// Revoked counts subscriptions that a recheck ended.
 	Revoked uint64
-	// Drained counts sessions that were sent to other nodes, Shed those ended because memory was short.
+	// Drained counts sessions that a drain evicted, Shed those that were evicted because memory was short.
 	Drained, Shed uint64
-	// Slow counts sessions ended because the client read too slowly.
+	// Slow counts sessions of slow consumers that were disconnected.
 	Slow uint64
-	// EventsFromLayer and EventsFromPeers count events in, by where they came from.
+	// EventsFromLayer and EventsFromPeers count the events that arrived.
 	EventsFromLayer, EventsFromPeers uint64
-	// Deliveries and Bytes count events handed to sockets, and the bytes of their frames.
+	// Deliveries counts events handed to sockets, Bytes the bytes of their frames.
 	Deliveries, Bytes uint64
-	// Missed counts deliveries that failed because the socket was closing or its queue was full; MissedSlow those of clients that
-	// were closed because they read too slowly.
+	// Missed counts deliveries that failed because the socket was closing or its queue was full; MissedSlow is the part
+	// of slow consumers that were disconnected.
 	Missed, MissedSlow uint64
-	// Fanned counts events that were queued for one client at least. All others are counted by what became of them: Unheard had
-	// no local client, Tailed had an operator's tail alone, Invalid were not UTF-8, Hidden were for classes of
-	// subscribers that are not here, and Control are for other nodes only. With plugins, which drop and add events,
-	// these do not sum up to the events that came in.
+	// Fanned counts events that were queued for at least one client. The other counters are for events without one:
+	// Unheard had no local client, Tailed only an operator's tail, Invalid were not UTF-8, Hidden were for classes
+	// without local subscribers, and Control were for other nodes. Plugins drop and add events, so that the sum may
+	// differ from the events that arrived.
 	Fanned, Unheard, Tailed, Invalid, Hidden, Control uint64
-	// Lag is how long deliveries took from the emitter on.
+	// Lag is the time from the emitter to the delivery.
 	Lag Lag
 }
 
-// Stats returns the hub's figures now.
+// Stats returns a snapshot.
 func (h *Hub) Stats() Stats {
 	c := &h.stats
 	byKind := make(map[relay.Kind]int, relay.KindCount)
@@ -68,7 +65,8 @@ func (h *Hub) Stats() Stats {
 	}
 	return Stats{
 		ByKind: byKind, Slow: c.slow.Load(), MissedSlow: c.missedSlow.Load(),
-		Fanned: c.fanned.Load(), Hidden: c.hidden.Load(), Control: c.control.Load(), Tailed: c.tailed.Load(), Lag: h.lag.snapshot(),
+		Fanned: c.fanned.Load(), Hidden: c.hidden.Load(), Control: c.control.Load(), Tailed: c.tailed.Load(),
+		Lag:      h.lag.snapshot(),
 		Sessions: int(c.sessions.Load()), Groups: h.interest.size(),
 		Opened: c.opened.Load(), Refused: c.refused.Load(),
 		Drained: c.drained.Load(), Shed: c.shed.Load(),
@@ -80,46 +78,18 @@ func (h *Hub) Stats() Stats {
 	}
 }
 
-// miss counts events that a session did not get, and notes the first time that this is because its client reads too slowly. It is
-// called by the worker of the session's shard.
-func (h *Hub) miss(s *Session, events int) {
-	h.stats.missed.Add(uint64(events))
-	if _, slow := s.socket.Waiting(); !slow {
-		return
-	}
-	h.stats.missedSlow.Add(uint64(events))
-	h.losses.events[relay.LossSlowReader].Add(uint64(events))
-	if s.slow {
-		return
-	}
-	s.slow = true
-	h.stats.slow.Add(1)
-	h.losses.times[relay.LossSlowReader].Add(1)
-	go h.log.Info("a client reads too slowly; its websocket is closed", // not here: a log may block
-		"user", s.identity.Name, "address", relay.AddressText(s.address), "queue_bytes", h.Limits().QueuePerConnection)
-}
-
-// missJobs counts events that the clients of a shard did not get because the hub is closing.
-func (h *Hub) missJobs(s *shard, jobs []job) {
-	s.round.Lock()
-	defer s.round.Unlock()
-	for i := range jobs {
-		h.stats.missed.Add(uint64(jobs[i].count * len(jobs[i].audience.subs)))
-	}
-}
-
-// Backlog is what waits on its way to the clients.
+// Backlog is the bytes queued on their way to clients.
 type Backlog struct {
-	// Shards is how many bytes of frames wait for each shard's worker.
+	// Shards is the number of bytes queued for each shard's worker.
 	Shards []int
-	// Sockets is how many sockets were full, and SocketBytes what waits for them, MostBytes for the one with the most.
+	// Sockets is the number of sockets with queued bytes, SocketBytes their total, MostBytes the longest queue.
 	Sockets, SocketBytes, MostBytes int
 }
 
-// Backlog looks through all sessions for those that read slowly.
+// Backlog returns the current backlog. It visits all sessions.
 func (h *Hub) Backlog() (b Backlog) {
 	for _, s := range h.shards {
-		b.Shards = append(b.Shards, s.queue.waiting())
+		b.Shards = append(b.Shards, s.queue.queued())
 		for _, session := range s.all() {
 			if n, _ := session.socket.Waiting(); n > 0 {
 				b.Sockets++
@@ -131,22 +101,7 @@ func (h *Hub) Backlog() (b Backlog) {
 	return b
 }
 
-// closedDoor is the authorizer of a hub that has none.
-type closedDoor struct{}
-
-var errNoAuthorizer = errors.New("no way to authenticate is configured")
-
-func (closedDoor) Authenticate(*http.Request) (relay.Identity, error) {
-	return relay.Identity{}, errNoAuthorizer
-}
-
-func (closedDoor) Authorize(context.Context, relay.Identity, string, string) error {
-	return errNoAuthorizer
-}
-
-func (closedDoor) Recheck(context.Context, relay.Identity) error { return errNoAuthorizer }
-
-// kindIndex is k, or User where that is no kind.
+// kindIndex returns k, or User if k is not a known kind.
 func kindIndex(k relay.Kind) relay.Kind {
 	if k < relay.KindCount {
 		return k

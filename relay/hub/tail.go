@@ -10,34 +10,34 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Bounds on what may wait in a tail that is not read.
+// Bounds of the queue of a tail that is not read.
 const (
 	tailEvents = 512
 	tailBytes  = 4 << 20
 )
 
-// TailOptions say what a [Tail] shows.
+// TailOptions select the events of a [Tail].
 type TailOptions struct {
-	// Raw shows events as they came in, before the [relay.Interceptor]; else they are as clients get them.
+	// Raw selects events as they arrived, before the [relay.Interceptor]; otherwise they are as clients get them.
 	Raw bool
-	// Class is that of the client, 0 to 63, whose view is shown; see [relay.Redaction]. Ignored if Raw.
+	// Class is the audience class whose view is shown, 0 to [relay.MaxClass]. It is ignored with Raw.
 	Class uint8
 }
 
-// Tail shows the events of one group to an operator. It never holds anything up: what does not fit into its buffer is counted
-// and left out.
+// Tail is a queue of one group's events for an operator. It never blocks a delivery: events that find the queue full are
+// counted and dropped. Methods may be called concurrently.
 // See docs/decisions/hub.md#why-does-a-tail-observe-events-behind-the-plugins
 type Tail struct {
 	options TailOptions
 	stop    func()
 
-	mu      sync.Mutex
-	waiting []TailEvent
+	mu      sync.Mutex // guards the three below
+	queue   []TailEvent
 	bytes   int
 	dropped int
-	more    chan struct{} // holds one token while something may wait
+	more    chan struct{} // has one element while there may be events
 
-	events, seen atomic.Uint32 // as those of an audience
+	events, seen atomic.Uint32 // as in audience
 	perSecond    atomic.Uint32 // bits of a float32
 }
 
@@ -45,16 +45,17 @@ func (t *Tail) rate() float64 { return float64(math.Float32frombits(t.perSecond.
 
 // TailEvent is one event in a [Tail].
 type TailEvent struct {
-	// At is when this node got to it, Sent when the emitter published it, zero if that is unknown.
+	// At is when this node handled the event, Sent when the emitter published it, zero if unknown.
 	At, Sent time.Time
-	// Source says how it reached this node.
+	// Source is the way by which the event reached this node.
 	Source relay.Source
 	// Text is the payload. It must not be changed.
 	Text []byte
 }
 
-// Tail begins to collect the events of a group, as if a client had subscribed to it: the group is joined, and peers send
-// it. If ctx ends before the layer has taken the membership, the tail stands all the same. Close it after use.
+// Tail collects the events of a group, as for a client: the group is joined, and peers send its events. If ctx ends before
+// the layer has taken the membership, the layer keeps trying. Close the tail after use. The error is that of an audience
+// class above [relay.MaxClass].
 func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, error) {
 	if err := relay.CheckClass(o.Class); err != nil {
 		return nil, err
@@ -64,12 +65,12 @@ func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, err
 	if o.Raw {
 		among = &h.listeners
 	}
-	t.stop = h.listen(ctx, among, group, t, t.hear)
+	t.stop = h.listen(ctx, among, group, t, t.add)
 	return t, nil
 }
 
-// hear takes an event from the goroutine that delivers it.
-func (t *Tail) hear(ev relay.Event) {
+// add queues an event. The delivering goroutine calls it.
+func (t *Tail) add(ev relay.Event) {
 	text := ev.Text
 	switch r := ev.Redaction; {
 	case ev.Control != nil:
@@ -85,8 +86,8 @@ func (t *Tail) hear(ev relay.Event) {
 	}
 	t.events.Add(1)
 	t.mu.Lock()
-	if len(t.waiting) < tailEvents && (t.bytes+len(text) <= tailBytes || len(t.waiting) == 0) {
-		t.waiting = append(t.waiting, TailEvent{At: time.Now(), Sent: ev.Sent, Source: ev.Source, Text: text})
+	if len(t.queue) < tailEvents && (t.bytes+len(text) <= tailBytes || len(t.queue) == 0) {
+		t.queue = append(t.queue, TailEvent{At: time.Now(), Sent: ev.Sent, Source: ev.Source, Text: text})
 		t.bytes += len(text)
 	} else {
 		t.dropped++
@@ -98,7 +99,8 @@ func (t *Tail) hear(ev relay.Event) {
 	}
 }
 
-// Next waits for events and returns all there are, in order, and how many were left out behind them. The error is ctx's.
+// Next waits for events. It returns all queued ones, in order, and the number of events that were dropped after them.
+// The error is ctx's.
 func (t *Tail) Next(ctx context.Context) (events []TailEvent, dropped int, err error) {
 	for {
 		if events, dropped = t.Take(); len(events) > 0 || dropped > 0 {
@@ -116,8 +118,8 @@ func (t *Tail) Next(ctx context.Context) (events []TailEvent, dropped int, err e
 func (t *Tail) Take() (events []TailEvent, dropped int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	events, dropped = t.waiting, t.dropped
-	t.waiting, t.bytes, t.dropped = nil, 0, 0
+	events, dropped = t.queue, t.dropped
+	t.queue, t.bytes, t.dropped = nil, 0, 0
 	return events, dropped
 }
 

@@ -5,14 +5,14 @@ import (
 	"sort"
 )
 
-// top keeps the first few of many, in the order of before, which must be a total order.
+// top keeps the first few of many items. before must be a total order.
 type top[T any] struct {
 	limit  int
 	before func(a, b *T) bool
 	items  []T
 }
 
-// add offers an item.
+// add offers an item, which is kept if it is among the first.
 func (t *top[T]) add(item T) {
 	if t.limit <= 0 {
 		return

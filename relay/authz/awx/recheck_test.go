@@ -289,7 +289,7 @@ func TestRechecksOfAHundredThousandSessions(t *testing.T) {
 		if n, even := most(times, time.Second), logins/60; n > even*11/10 {
 			t.Errorf("%d requests in one second, want about %d", n, even)
 		}
-		if lag := c.hub.Rechecks().Lag; lag > time.Second || c.log.of("rechecks of logins are late") > 0 {
+		if lag := c.hub.Rechecks().Lag; lag > time.Second || c.log.of("login rechecks are late") > 0 {
 			t.Errorf("rechecks are %v late", lag)
 		}
 		ended := time.Now()
@@ -322,7 +322,7 @@ func TestRechecksThatFallBehind(t *testing.T) {
 		if lag := c.hub.Rechecks().Lag; lag < 80*time.Second || lag > 110*time.Second {
 			t.Errorf("rechecks are %v late, want about 90s", lag)
 		}
-		if n := c.log.of("rechecks of logins are late"); n < 2 || n > 1+int(time.Since(start)/time.Minute) {
+		if n := c.log.of("login rechecks are late"); n < 2 || n > 1+int(time.Since(start)/time.Minute) {
 			t.Errorf("logged %d times in %v", n, time.Since(start))
 		}
 		began := time.Now()

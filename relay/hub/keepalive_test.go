@@ -35,18 +35,18 @@ func TestNobodyIsGivenUpUnasked(t *testing.T) {
 	s := &Session{shard: newShard(h), socket: socket}
 	s.lastPing.Store(seconds(start.Add(-20 * time.Second)))
 
-	h.look(s, start.Add(time.Minute), &limits)
+	h.pingIfDue(s, start.Add(time.Minute), &limits)
 	if socket.killed || socket.pings != 1 {
 		t.Fatalf("killed %v, %d pings; want the question first", socket.killed, socket.pings)
 	}
-	h.look(s, start.Add(70*time.Second), &limits)
+	h.pingIfDue(s, start.Add(70*time.Second), &limits)
 	if !socket.killed {
 		t.Error("a client that does not answer is kept")
 	}
 
 	limits.Ping = 0
 	unasked := &quietSocket{read: start}
-	h.look(&Session{shard: newShard(h), socket: unasked}, start.Add(time.Minute), &limits)
+	h.pingIfDue(&Session{shard: newShard(h), socket: unasked}, start.Add(time.Minute), &limits)
 	if !unasked.killed || unasked.pings != 0 {
 		t.Errorf("without pings: killed %v, %d pings", unasked.killed, unasked.pings)
 	}
@@ -61,14 +61,14 @@ func TestNobodyIsGivenUpWhoIsBehind(t *testing.T) {
 	s := &Session{shard: newShard(h), socket: socket}
 	s.lastPing.Store(seconds(start.Add(-time.Second)))
 	for after := range 6 {
-		h.look(s, start.Add(time.Duration(20*after)*time.Second), &limits)
+		h.pingIfDue(s, start.Add(time.Duration(20*after)*time.Second), &limits)
 	}
 	if socket.killed || socket.pings == 0 {
 		t.Fatalf("killed %v, %d pings tried", socket.killed, socket.pings)
 	}
 	socket.behind = false
-	h.look(s, start.Add(2*time.Minute), &limits)
-	h.look(s, start.Add(130*time.Second), &limits)
+	h.pingIfDue(s, start.Add(2*time.Minute), &limits)
+	h.pingIfDue(s, start.Add(130*time.Second), &limits)
 	if !socket.killed {
 		t.Error("a client that could be asked and does not answer is kept")
 	}

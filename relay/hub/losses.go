@@ -11,17 +11,17 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// lossKind says what is to be done about a cause.
-type lossKind struct {
-	// remedy is what an operator can do; where it is empty, the source of the loss has logged it.
+// lossPolicy is the reaction to losses of one cause.
+type lossPolicy struct {
+	// remedy is advice for the operator. If it is empty, the source of the loss logs it.
 	remedy string
-	// resync is set where clients of the groups are told.
+	// resync is set if clients of the groups are told.
 	resync bool
-	// layer is set where peers that want the groups have missed the events, too.
+	// layer is set if peers with an interest in the groups have missed the events as well.
 	layer bool
 }
 
-var lossKinds = [relay.LossCauseCount]lossKind{
+var lossPolicies = [relay.LossCauseCount]lossPolicy{
 	relay.LossMembership: {
 		"look for a program that deletes the relay's keys in Redis; normal when AWX starts", true, true,
 	},
@@ -58,34 +58,34 @@ var lossKinds = [relay.LossCauseCount]lossKind{
 var _ relay.LossSink = (*Hub)(nil)
 
 const (
-	// resyncEvery is how often a client is told at most that it may have missed events.
-	resyncEvery = time.Second
-	// lossLogEvery is how often losses of one cause are logged at most.
-	lossLogEvery = 10 * time.Second
-	// lossGroups is how many groups are named in a line of the log.
-	lossGroups = 5
+	// resyncInterval is the least time between two messages to clients that they may have missed events.
+	resyncInterval = time.Second
+	// lossLogInterval is the least time between two log lines about one cause.
+	lossLogInterval = 10 * time.Second
+	// maxLoggedGroups is the greatest number of groups that a log line names.
+	maxLoggedGroups = 5
 )
 
-// LossCount is how much was lost for one cause.
+// LossCount counts the losses of one cause.
 type LossCount struct {
-	// Times is how often something was lost, Events how many events, as far as that is known.
+	// Times is the number of losses, Events that of lost events, as far as it is known.
 	Times, Events uint64
 }
 
-// ledger keeps the losses.
+// ledger counts losses, and collects what reportLosses has to report.
 // See docs/decisions/hub.md#why-do-losses-go-through-one-ledger
 type ledger struct {
 	times, events [relay.LossCauseCount]atomic.Uint64
-	frame         atomic.Pointer[[]byte] // what clients are told; nil: nothing
+	frame         atomic.Pointer[[]byte] // for clients that may have missed events; nil: none
 	wake          chan struct{}
 
-	mu    sync.Mutex
-	last  LossReport
-	log   [relay.LossCauseCount]lossLog
-	told  time.Time // when clients were told last
-	tell  lossSet   // groups whose clients are to be told
-	peers lossSet   // what peers are to be told
-	lost  int       // events in peers
+	mu         sync.Mutex
+	last       LossReport
+	log        [relay.LossCauseCount]lossLog
+	resynced   time.Time // when clients were last told
+	resync     lossSet   // groups whose clients are to be told
+	peers      lossSet   // groups of losses to report to peers
+	peerEvents int       // number of lost events in peers
 }
 
 // LossReport is the last loss, for operators.
@@ -95,9 +95,9 @@ type LossReport struct {
 	Text  string
 }
 
-// lossLog is what is still to be logged of a cause.
+// lossLog is the losses of one cause that are not logged yet.
 type lossLog struct {
-	at            time.Time
+	at            time.Time // of the last log line
 	times, events int
 	groups        lossSet
 }
@@ -130,8 +130,7 @@ func (s *lossSet) take() (groups []string, all bool) {
 	return groups, all
 }
 
-// SetResync makes text, which must be JSON, what clients are told when events of their groups may have been lost;
-// empty: nothing.
+// SetResync sets the JSON text that clients get when events of their groups may have been lost; empty: none.
 func (h *Hub) SetResync(text string) {
 	if text == "" {
 		h.losses.frame.Store(nil)
@@ -144,10 +143,10 @@ func (h *Hub) SetResync(text string) {
 // Lost implements [relay.LossSink].
 func (h *Hub) Lost(l relay.Loss) {
 	h.losses.count(l.Cause, l.Events)
-	h.losses.note(l, h.losses.frame.Load() != nil)
+	h.losses.record(l, h.losses.frame.Load() != nil)
 }
 
-// Losses returns how much was lost for each cause, by its name, since the hub was made, and the last loss.
+// Losses returns the counts since the hub was made, by the cause's name, and the last loss.
 func (h *Hub) Losses() (counts map[string]LossCount, last LossReport) {
 	counts = make(map[string]LossCount, relay.LossCauseCount)
 	for c := range relay.LossCauseCount {
@@ -163,23 +162,23 @@ func (b *ledger) count(c relay.LossCause, events int) {
 	b.events[c].Add(uint64(max(events, 0)))
 }
 
-// note keeps what is to be logged and told.
-func (b *ledger) note(l relay.Loss, resync bool) {
-	kind := &lossKinds[l.Cause]
+// record records a loss for reportLosses.
+func (b *ledger) record(l relay.Loss, resync bool) {
+	policy := &lossPolicies[l.Cause]
 	b.mu.Lock()
 	b.last = LossReport{time.Now(), l.Cause.String(), l.String()}
-	if kind.remedy != "" {
+	if policy.remedy != "" {
 		entry := &b.log[l.Cause]
 		entry.times++
 		entry.events += l.Events
 		entry.groups.add(l)
 	}
-	if kind.resync && resync {
-		b.tell.add(l)
+	if policy.resync && resync {
+		b.resync.add(l)
 	}
-	if kind.layer {
+	if policy.layer {
 		b.peers.add(l)
-		b.lost += l.Events
+		b.peerEvents += l.Events
 	}
 	b.mu.Unlock()
 	select {
@@ -188,7 +187,7 @@ func (b *ledger) note(l relay.Loss, resync bool) {
 	}
 }
 
-// reportLosses logs losses and tells clients and peers of them, until ctx ends.
+// reportLosses logs losses and reports them to clients and peers, until ctx ends.
 func (h *Hub) reportLosses(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -197,30 +196,30 @@ func (h *Hub) reportLosses(ctx context.Context) {
 		case <-h.losses.wake:
 		case <-timer.C:
 		case <-ctx.Done():
-			h.logLosses(time.Now().Add(lossLogEvery)) // what is still to be said
+			h.logLosses(time.Now().Add(lossLogInterval)) // the remaining ones
 			return
 		}
-		h.tellPeers()
+		h.reportToPeers()
 		now := time.Now()
 		next := min(h.resyncClients(now), h.logLosses(now))
 		timer.Reset(next)
 	}
 }
 
-// resyncClients tells the clients concerned, if it is time, and returns when it is next.
+// resyncClients tells the clients concerned, if it is time, and returns the time until the next call.
 func (h *Hub) resyncClients(now time.Time) (next time.Duration) {
 	b := &h.losses
 	b.mu.Lock()
-	if b.tell.empty() {
+	if b.resync.empty() {
 		b.mu.Unlock()
 		return time.Hour
 	}
-	if wait := b.told.Add(resyncEvery).Sub(now); wait > 0 {
+	if wait := b.resynced.Add(resyncInterval).Sub(now); wait > 0 {
 		b.mu.Unlock()
 		return wait
 	}
-	b.told = now
-	groups, all := b.tell.take()
+	b.resynced = now
+	groups, all := b.resync.take()
 	b.mu.Unlock()
 	if frame := b.frame.Load(); frame != nil {
 		h.resync(groups, all, *frame)
@@ -228,8 +227,8 @@ func (h *Hub) resyncClients(now time.Time) (next time.Duration) {
 	return time.Hour
 }
 
-// tellPeers reports events to peers that were lost before they reached this node.
-func (h *Hub) tellPeers() {
+// reportToPeers reports events to peers that were lost before they reached this node.
+func (h *Hub) reportToPeers() {
 	b := &h.losses
 	b.mu.Lock()
 	if b.peers.empty() {
@@ -237,22 +236,22 @@ func (h *Hub) tellPeers() {
 		return
 	}
 	groups, all := b.peers.take()
-	events := b.lost
-	b.lost = 0
+	events := b.peerEvents
+	b.peerEvents = 0
 	b.mu.Unlock()
 	if f, ok := h.Backplane().(relay.LossForwarder); ok {
 		f.ForwardLoss(relay.Loss{Groups: groups, All: all, Events: events})
 	}
 }
 
-// logLosses logs what is due by now, a line for each cause, and returns when the next is.
+// logLosses logs the losses that are due, one line per cause, and returns the time until the next call.
 func (h *Hub) logLosses(now time.Time) (next time.Duration) {
 	next = time.Hour
 	for c := range relay.LossCauseCount {
 		b := &h.losses
 		b.mu.Lock()
 		entry := b.log[c]
-		wait := entry.at.Add(lossLogEvery).Sub(now)
+		wait := entry.at.Add(lossLogInterval).Sub(now)
 		if entry.times == 0 || wait > 0 {
 			b.mu.Unlock()
 			if entry.times > 0 {
@@ -273,9 +272,9 @@ func (h *Hub) logLosses(now time.Time) (next time.Duration) {
 		case len(groups) > 0:
 			slices.Sort(groups)
 			fields = append(fields, "groups", len(groups), "group",
-				strings.Join(groups[:min(len(groups), lossGroups)], " "))
+				strings.Join(groups[:min(len(groups), maxLoggedGroups)], " "))
 		}
-		h.log.Warn("events may have been lost", append(fields, "remedy", lossKinds[c].remedy)...)
+		h.log.Warn("events may have been lost", append(fields, "remedy", lossPolicies[c].remedy)...)
 	}
 	return next
 }
