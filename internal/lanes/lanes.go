@@ -30,7 +30,7 @@ type Lanes struct {
 	seed    maphash.Seed
 	lanes   []*lane
 	workers sync.WaitGroup
-	// unsettled counts the lanes that may hold events of groups whose plugins have been removed.
+	// unsettled counts the lanes that may hold events of groups without plugins, after a change of the pipeline.
 	unsettled atomic.Int32
 
 	dropped     atomic.Uint64
@@ -42,7 +42,7 @@ var _ relay.Interceptor = (*Lanes)(nil)
 
 // Options are the optional settings of [New].
 type Options struct {
-	// Exempt names groups whose events no plugin sees, even if a pattern matches.
+	// Exempt names groups that no plugin sees, even if a pattern matches.
 	Exempt []string
 	// Losses is told about events that clients do not get because a plugin failed or was too slow.
 	Losses relay.LossSink
