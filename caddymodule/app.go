@@ -27,33 +27,33 @@ func init() {
 // App configures the relay. There is one for all sites.
 type App struct {
 	// ChannelLayer is where events come from: a module of edgerelay.channel_layers. Default: memory.
-	ChannelLayerRaw json.RawMessage `json:"channel_layer,omitempty" caddy:"namespace=edgerelay.channel_layers inline_key=kind"`
+	ChannelLayerRaw json.RawMessage `json:"channel_layer,omitempty" caddy:"namespace=edgerelay.channel_layers inline_key=kind" caddyfile:"<kind> …"`
 	// Auth says who may connect and see what: a module of edgerelay.auth. There is no default.
-	AuthRaw json.RawMessage `json:"auth,omitempty" caddy:"namespace=edgerelay.auth inline_key=kind"`
+	AuthRaw json.RawMessage `json:"auth,omitempty" caddy:"namespace=edgerelay.auth inline_key=kind" caddyfile:"<kind> …"`
 	// Origins are the pages that may connect besides those of the same host, such as
 	// "https://awx.example.com" or "https://*.example.com"; "*" is every page.
-	Origins []string `json:"origins,omitempty"`
+	Origins []string `json:"origins,omitempty" caddyfile:"<origin>..." example:"https://awx.example.com"`
 	// Unauthenticated says what becomes of a client that is not logged in: "close" (default) accepts the
 	// websocket and closes it cleanly, as AWX does, so that its browser code does not retry; "reject" answers 403, as
 	// AWX does since 23.8.
-	Unauthenticated string `json:"unauthenticated,omitempty"`
+	Unauthenticated string `json:"unauthenticated,omitempty" caddyfile:"close|reject"`
 	// Limits bound what clients may use.
-	Limits *Limits `json:"limits,omitempty"`
+	Limits *Limits `json:"limits,omitempty" caddyfile:"{ … }"`
 	// Drain says how fast clients leave when the relay stops. Default: all at once.
-	Drain *node.Drain `json:"drain,omitempty"`
+	Drain *node.Drain `json:"drain,omitempty" caddyfile:"[<duration>] { … }"`
 	// Backplane connects this node to others; without it there is one node, or all share one channel layer.
-	Backplane *Backplane `json:"backplane,omitempty"`
+	Backplane *Backplane `json:"backplane,omitempty" caddyfile:"{ … }"`
 	// Plugins filter and transform events, in this order.
-	Plugins []*pluginhost.Plugin `json:"plugins,omitempty"`
+	Plugins []*pluginhost.Plugin `json:"plugins,omitempty" caddyfile:"plugin=<name> <file> { … }"`
 	// TraceEvents makes an OpenTelemetry span of one event in so many, where a site that uses edgerelay has Caddy's directive tracing.
 	// Default: 0, none.
-	TraceEvents int `json:"trace_events,omitempty"`
+	TraceEvents int `json:"trace_events,omitempty" caddyfile:"<events>|off" min:"1"`
 	// AWXMetrics shows the peers of the backplane in the metrics by AWX's own names, too. Default: false.
-	AWXMetrics bool `json:"awx_metrics,omitempty"`
+	AWXMetrics bool `json:"awx_metrics,omitempty" caddyfile:"on|off"`
 	// DirectTLS lets websockets under TLS use unexported fields of Go's crypto/tls, after a self-test at startup: an idle
 	// one needs no goroutine and about 7 KiB less memory. It applies to new connections. Turn it off if a build with a new
 	// Go release misbehaves under TLS. Default: true.
-	DirectTLS *bool `json:"direct_tls,omitempty"`
+	DirectTLS *bool `json:"direct_tls,omitempty" caddyfile:"on|off"`
 
 	config  *node.Config
 	node    *node.Node

@@ -21,7 +21,7 @@ import (
 // such as {env.BROADCAST_WEBSOCKET_SECRET} are replaced in all texts.
 type Backplane struct {
 	// Secret is AWX's BROADCAST_WEBSOCKET_SECRET, the same on all nodes.
-	Secret string `json:"secret,omitempty"`
+	Secret string `json:"secret,omitempty" caddyfile:"<secret> [<previous>]"`
 	// SecretPrevious is accepted as well, while the secret is being replaced node by node.
 	SecretPrevious string `json:"secret_previous,omitempty"`
 	// Discoveries find the peers. Each is a module of edgerelay.discovery.
@@ -29,33 +29,33 @@ type Backplane struct {
 	// Dialect restricts the protocol between nodes. "auto" speaks with each node in the best dialect that it knows.
 	// "broadcast" does what an AWX node of version 9 to 21 does, "relay" what one of version 22 or later does.
 	// "edgerelay" rejects Python nodes. Default: auto.
-	Dialect string `json:"dialect,omitempty"`
+	Dialect string `json:"dialect,omitempty" caddyfile:"auto|broadcast|relay|edgerelay"`
 	// Emitters is "awx" if only events marked or wrapped as AWX does travel to peers, "any" if all events do.
 	// Default: awx.
-	Emitters string `json:"emitters,omitempty"`
+	Emitters string `json:"emitters,omitempty" caddyfile:"awx|any"`
 	// NodeName is this node's name among its peers. Default: the host's name.
-	NodeName string `json:"node_name,omitempty"`
+	NodeName string `json:"node_name,omitempty" caddyfile:"<name>"`
 	// Advertise is the URL under which other nodes reach this one. Default: none.
-	Advertise string `json:"advertise,omitempty"`
+	Advertise string `json:"advertise,omitempty" caddyfile:"<url>"`
 	// TLSCA are files of PEM certificates to trust for https peers. Default: the system's.
-	TLSCA []string `json:"tls_ca,omitempty"`
+	TLSCA []string `json:"tls_ca,omitempty" caddyfile:"<file>..."`
 	// TLSServerName is the name in the peers' certificates. Default: the host in each peer's URL.
-	TLSServerName string `json:"tls_server_name,omitempty"`
+	TLSServerName string `json:"tls_server_name,omitempty" caddyfile:"<name>"`
 	// TLSInsecureSkipVerify accepts any certificate. Anyone on the path to a peer can then read and change events.
-	TLSInsecureSkipVerify bool `json:"tls_insecure_skip_verify,omitempty"`
+	TLSInsecureSkipVerify bool `json:"tls_insecure_skip_verify,omitempty" caddyfile:"-"`
 	// Retry is the longest pause between attempts to reach a peer. Default: 5s.
-	Retry caddy.Duration `json:"retry,omitempty"`
+	Retry caddy.Duration `json:"retry,omitempty" caddyfile:"<duration>"`
 	// Ping is the time between pings. Default: 10s.
-	Ping caddy.Duration `json:"ping,omitempty"`
+	Ping caddy.Duration `json:"ping,omitempty" caddyfile:"<duration>"`
 	// Silence is the time after which a peer that neither answers nor takes anything is timed out. Default: 20s.
-	Silence caddy.Duration `json:"silence,omitempty"`
+	Silence caddy.Duration `json:"silence,omitempty" caddyfile:"<duration>"`
 	// QueuePerPeer is the number of bytes that may be queued for one peer; beyond it, the peer's oldest events are
 	// dropped. Default: 8 MiB.
-	QueuePerPeer int `json:"queue_per_peer,omitempty"`
+	QueuePerPeer int `json:"queue_per_peer,omitempty" caddyfile:"<size>"`
 	// FrameSize is the longest message that a peer may send, in bytes. Default: 16 MiB.
-	FrameSize int `json:"frame_size,omitempty"`
+	FrameSize int `json:"frame_size,omitempty" caddyfile:"<size>"`
 	// SubscribeWait is the longest time that a client's subscription waits for peers to learn of it. Default: 250ms.
-	SubscribeWait caddy.Duration `json:"subscribe_wait,omitempty"`
+	SubscribeWait caddy.Duration `json:"subscribe_wait,omitempty" caddyfile:"<duration>"`
 
 	settings backplane.Settings
 	// serverName is TLSServerName with placeholders replaced.

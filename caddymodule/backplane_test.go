@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
@@ -23,7 +24,7 @@ func parseBackplane(t *testing.T, block string) (*Backplane, error) {
 	d := caddyfile.NewTestDispenser("backplane {\n" + block + "\n}")
 	d.Next()
 	var parsed, b Backplane
-	if err := parsed.unmarshal(d); err != nil {
+	if err := settings.Read(d, "backplane", &parsed); err != nil {
 		return nil, err
 	}
 	text, err := json.Marshal(&parsed)
@@ -201,8 +202,8 @@ func TestBackplaneMistakes(t *testing.T) {
 		"secret s\nemitters none":                          `"none"`,
 		"secret s\nping soon":                              "ping",
 		"secret s\nqueue_per_peer much":                    "queue_per_peer",
-		"secret s\nqueue_per_peer 9EiB":                    "queue_per_peer: 9EiB is too much",
-		"secret s\nframe_size 9EiB":                        "frame_size: 9EiB is too much",
+		"secret s\nqueue_per_peer 9EiB":                    "queue_per_peer: size 9EiB is too large",
+		"secret s\nframe_size 9EiB":                        "frame_size: size 9EiB is too large",
 		"secret s\nretry 99999999d":                        "retry",
 		"secret s\ntls_ca {env.ADV_UNSET}":                 "tls_ca: ",
 		"secret s\ntls_server_name {env.ADV_UNSET}":        "tls_server_name: ",

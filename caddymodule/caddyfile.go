@@ -8,8 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 )
 
 func init() {
@@ -24,21 +24,7 @@ func init() {
 	}
 }
 
-// parseApp reads the global option
-//
-//	edgerelay {
-//		channel_layer <kind> …
-//		auth <kind> …
-//		origins <origin>...
-//		unauthenticated close|reject
-//		limits { … }
-//		drain [<duration>] { … }
-//		backplane { … }
-//		plugin <name> <file> { … }
-//		trace_events <events>|off
-//		awx_metrics on|off
-//		direct_tls on|off
-//	}
+// parseApp reads `edgerelay { … }`, the global option.
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
 		return nil, d.Err("edgerelay is configured twice")
@@ -48,64 +34,38 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 		return nil, d.ArgErr()
 	}
 	a := &App{}
-	for d.NextBlock(0) {
-		if err := a.unmarshalOption(d); err != nil {
-			return nil, err
-		}
+	if err := settings.Read(d, "edgerelay", a); err != nil {
+		return nil, err
 	}
 	return httpcaddyfile.App{Name: "edgerelay", Value: caddyconfig.JSON(a, nil)}, nil
 }
 
-func (a *App) unmarshalOption(d *caddyfile.Dispenser) (err error) {
-	switch name := d.Val(); name {
+// ReadSetting implements [settings.Reader]: it reads guest modules and plugins, and refuses a second drain or backplane.
+func (a *App) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
+	switch d.Val() {
 	case "channel_layer":
 		a.ChannelLayerRaw, err = loadGuest(d, "edgerelay.channel_layers.", a.ChannelLayerRaw)
 	case "auth":
 		a.AuthRaw, err = loadGuest(d, "edgerelay.auth.", a.AuthRaw)
-	case "origins":
-		origins := d.RemainingArgs()
-		if len(origins) == 0 {
-			return d.Err("origins needs at least one origin, such as https://awx.example.com")
-		}
-		a.Origins = append(a.Origins, origins...)
-	case "unauthenticated":
-		if !d.AllArgs(&a.Unauthenticated) {
-			return d.ArgErr()
-		}
-	case "limits":
-		if a.Limits == nil {
-			a.Limits = &Limits{}
-		}
-		err = a.Limits.unmarshal(d)
-	case "drain":
-		if a.Drain != nil {
-			return d.Err("drain is given twice")
-		}
-		a.Drain = &node.Drain{}
-		err = a.Drain.Unmarshal(d)
-	case "backplane":
-		if a.Backplane != nil {
-			return d.Err("backplane is given twice")
-		}
-		a.Backplane = &Backplane{}
-		err = a.Backplane.unmarshal(d)
 	case "plugin":
 		p := &pluginhost.Plugin{}
-		err = p.Unmarshal(d)
+		err = p.ReadBlock(d)
 		a.Plugins = append(a.Plugins, p)
-	case "direct_tls":
-		var value string
-		if !d.AllArgs(&value) || value != "on" && value != "off" {
-			return d.Err("direct_tls is on or off")
-		}
-		on := value == "on"
-		a.DirectTLS = &on
-	case "trace_events", "awx_metrics":
-		err = a.unmarshalObservation(d)
+	case "drain":
+		return a.Drain != nil, givenTwice(d, a.Drain != nil)
+	case "backplane":
+		return a.Backplane != nil, givenTwice(d, a.Backplane != nil)
 	default:
-		return d.Errf("edgerelay has no option %q; it has channel_layer, auth, origins, unauthenticated, limits, drain, backplane, plugin, trace_events, awx_metrics and direct_tls", name)
+		return false, nil
 	}
-	return err
+	return true, err
+}
+
+func givenTwice(d *caddyfile.Dispenser, given bool) error {
+	if given {
+		return d.Errf("%s is given twice", d.Val())
+	}
+	return nil
 }
 
 // loadGuest reads a module that is named by the next argument.
@@ -128,28 +88,14 @@ func loadGuest(d *caddyfile.Dispenser, namespace string, existing json.RawMessag
 	return caddyconfig.JSONModuleObject(module, "kind", kind, nil), nil
 }
 
-// parseHandler reads
-//
-//	edgerelay [<matcher>] {
-//		path <path>...
-//	}
+// parseHandler reads `edgerelay [<matcher>] { … }`.
 func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next()
 	if h.NextArg() {
 		return nil, h.ArgErr()
 	}
 	handler := &Handler{}
-	for h.NextBlock(0) {
-		if h.Val() != "path" {
-			return nil, h.Errf("edgerelay has no setting %q here; it has path (everything else belongs into the global option edgerelay)", h.Val())
-		}
-		paths := h.RemainingArgs()
-		if len(paths) == 0 {
-			return nil, h.ArgErr()
-		}
-		handler.Paths = append(handler.Paths, paths...)
-	}
-	return handler, nil
+	return handler, settings.Read(h.Dispenser, "the directive edgerelay", handler)
 }
 
 // parseHealth reads

@@ -37,7 +37,7 @@ type Handler struct {
 	// Paths are the paths to take, with or without a slash at the end. They may have the wildcards of Caddy's path
 	// matcher, such as /ws/chat/*, and like there, upper and lower case are the same. Default: every path whose last
 	// segment is "websocket", such as /websocket/ and /api/websocket/, under any prefix.
-	Paths []string `json:"paths,omitempty"`
+	Paths []string `json:"path,omitempty" caddyfile:"<path>..."`
 
 	app   *App
 	paths caddyhttp.MatchPath

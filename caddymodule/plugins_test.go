@@ -62,7 +62,7 @@ func TestPluginCaddyfile(t *testing.T) {
 	}
 	sameJSON(t, app, `{"auth": {"kind": "none"}, "plugins": [
 		{"name": "redact", "file": "./redact.wasm", "groups": ["job_events-*", "ad_hoc_command_events-*", "more-*"], "config": {"words": ["password"]},
-		 "on_error": "drop", "grants": ["emit", "kv"], "memory": 8388608, "fuel": 5000, "fuel_per_byte": 0, "instances": 2, "max_result": 65536, "json": true,
+		 "on_error": "drop", "grant": ["emit", "kv"], "memory": 8388608, "fuel": 5000, "fuel_per_byte": 0, "instances": 2, "max_result": 65536, "json": true,
 		 "kv": 2097152, "max_failures": 3, "cooldown": 10000000000, "samples": "./samples.ndjson"},
 		{"name": "next", "file": "./next.wasm", "shadow": true, "shadow_of": "redact", "timeout": 5000000}]}`)
 }
@@ -74,15 +74,15 @@ func TestPluginCaddyfileFaults(t *testing.T) {
 		"plugin a":                           "a name and a file",
 		"plugin a b c":                       "a name and a file",
 		"plugin a " + pass:                   "it needs groups",
-		"plugin a " + pass + " {\ngroups\n}": "groups needs at least one value",
+		"plugin a " + pass + " {\ngroups\n}": "groups takes at least one value",
 		"plugin a " + pass + " {\ngroups *\ncolour red\n}":                           `no setting "colour"`,
 		"plugin a " + pass + " {\ngroups *\nfuel lots\n}":                            "fuel: ",
 		"plugin a " + pass + " {\ngroups *\nconfig {\"a\": 1}\n}":                    "",
 		"plugin a " + pass + " {\ngroups *\nfuel 1\ntimeout 1s\n}":                   "set one of them",
-		"plugin a " + pass + " {\ngroups *\nmemory 1KiB\n}":                          "memory is 1024",
-		"plugin a " + pass + " {\ngroups *\ngrant root\n}":                           `no grant "root"`,
+		"plugin a " + pass + " {\ngroups *\nmemory 1KiB\n}":                          "invalid memory 1024",
+		"plugin a " + pass + " {\ngroups *\ngrant root\n}":                           "use emit, metrics, kv or clock",
 		"plugin a " + pass + " {\ngroups *\non_error explode\n}":                     "use withhold, pass, drop or last_good",
-		"plugin a " + pass + " {\nshadow b\n}":                                       "which is no plugin in effect",
+		"plugin a " + pass + " {\nshadow b\n}":                                       "which is not a plugin with effect",
 		"plugin a ./not-there.wasm {\ngroups *\n}":                                   "no such file",
 		"plugin a {env.NOT_THERE} {\ngroups *\n}":                                    "env.NOT_THERE",
 		"plugin a " + pluginFile(t, "hostile/exports_missing") + " {\ngroups *\n}":   "export",

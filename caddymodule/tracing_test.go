@@ -200,8 +200,8 @@ func TestObservationCaddyfile(t *testing.T) {
 		t.Errorf("%s, %v", config, err)
 	}
 	for line, want := range map[string]string{
-		"trace_events": "argument", "trace_events 0": "such as 1000", "trace_events -1": "such as 1000", "trace_events x": "such as 1000", "trace_events 1 2": "argument",
-		"awx_metrics": "argument", "awx_metrics yes": "on or off",
+		"trace_events": "one value", "trace_events 0": "above 0, or off", "trace_events -1": "above 0, or off",
+		"trace_events x": "above 0, or off", "trace_events 1 2": "one value", "awx_metrics": "one value", "awx_metrics yes": "on or off",
 	} {
 		if _, err := adapt("{\nedgerelay {\nauth none\n" + line + "\n}\n}\n"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want an error with %q", line, err, want)

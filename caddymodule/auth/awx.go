@@ -3,7 +3,6 @@ package auth
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -23,33 +22,33 @@ type AuthAWX struct {
 	// URL is where AWX's HTTP API answers: the socket of its uWSGI, as uwsgi://127.0.0.1:8050 or
 	// uwsgi+unix:///run/awx/uwsgi.sock, or an HTTP server, as http://127.0.0.1:8054.
 	URL string `json:"url,omitempty"`
-	// Lax checks only the three kinds of group that AWX itself checks. Default: all kinds that belong to an object or a
-	// user.
-	Lax bool `json:"lax,omitempty"`
+	// Strict checks all kinds of groups that belong to an object or a user. Off, it checks only the three kinds that AWX
+	// itself checks. Default: true.
+	Strict *bool `json:"strict,omitempty" caddyfile:"on|off"`
 	// Cache is how long an answer is good for. Default: 5s.
-	Cache caddy.Duration `json:"cache,omitempty"`
+	Cache caddy.Duration `json:"cache,omitempty" caddyfile:"<duration>" min:"1"`
 	// OtherGroups says whether users may see groups of kinds that AWX does not have, with `strict on`: "allow"
 	// (default), as AWX does, or "deny". AWX sends nothing to such groups; a Channels site that does should deny them,
 	// or let a plugin decide.
-	OtherGroups string `json:"other_groups,omitempty"`
+	OtherGroups string `json:"other_groups,omitempty" caddyfile:"allow|deny"`
 	// Recheck is how often it is checked whether connected users are still logged in, and may see the objects that they
-	// are subscribed to. Default: 60s; -1s: never.
-	Recheck caddy.Duration `json:"recheck,omitempty"`
+	// are subscribed to. Default: 60s; off: never.
+	Recheck settings.DurationOrOff `json:"recheck,omitempty" caddyfile:"<duration>|off" min:"1"`
 	// RecheckGrace is how long a websocket stays open while the API gives no answer, from its last answer on; then it
-	// is closed with 1013, and the client tries again. 0 closes it at the first recheck without an answer; -1s: never.
+	// is closed with 1013, and the client tries again. 0 closes it at the first recheck without an answer; off: never.
 	// Not below recheck, unless it is 0. Default: 5m, or twice recheck if that is longer.
-	RecheckGrace *caddy.Duration `json:"recheck_grace,omitempty"`
+	RecheckGrace *settings.DurationOrOff `json:"recheck_grace,omitempty" caddyfile:"<duration>|0|off" min:"1"`
 	// GatewayTokenGrace is how long a login by the token of AAP's platform gateway outlives the token, which AWX
 	// refuses from then on; then the websocket is closed with 1012, and the client comes back with a new token.
-	// Default: 15m; -1s: not at all.
-	GatewayTokenGrace caddy.Duration `json:"gateway_token_grace,omitempty"`
+	// Default: 15m; off: not at all.
+	GatewayTokenGrace settings.DurationOrOff `json:"gateway_token_grace,omitempty" caddyfile:"<duration>|off" min:"1"`
 	// Timeout bounds one request. Default: 5s.
-	Timeout caddy.Duration `json:"timeout,omitempty"`
+	Timeout caddy.Duration `json:"timeout,omitempty" caddyfile:"<duration>" min:"1"`
 	// Concurrency is how many requests may be under way at once. Handshakes of known logins, those of strangers,
 	// subscriptions and rechecks have shares of it, so that none of them can use it up. Default: 32.
-	Concurrency int `json:"concurrency,omitempty"`
+	Concurrency int `json:"concurrency,omitempty" caddyfile:"<requests>" min:"1"`
 	// SessionCookie is the cookie that names a login. Default: awx_sessionid.
-	SessionCookie string `json:"session_cookie,omitempty"`
+	SessionCookie string `json:"session_cookie,omitempty" caddyfile:"<name>"`
 
 	authorizer   *awx.Authorizer
 	every, grace time.Duration
@@ -70,19 +69,20 @@ func (a *AuthAWX) Provision(ctx caddy.Context) (err error) {
 	if err := throughUWSGI(ctx, &s); err != nil {
 		return fmt.Errorf("auth awx: url: %w", err)
 	}
+	strict := a.Strict == nil || *a.Strict
 	if a.Cache < 0 || a.Timeout < 0 || a.Concurrency < 0 {
 		return errors.New("auth awx: cache, timeout and concurrency must be above 0")
 	}
 	if a.OtherGroups != "" && a.OtherGroups != "allow" && a.OtherGroups != "deny" {
 		return fmt.Errorf("auth awx: other_groups is allow or deny, not %q", a.OtherGroups)
 	}
-	if a.OtherGroups == "deny" && a.Lax {
+	if a.OtherGroups == "deny" && !strict {
 		return errors.New("auth awx: other_groups deny needs strict on")
 	}
 	if err := a.provisionRecheck(); err != nil {
 		return err
 	}
-	s.Strict, s.DenyOthers = !a.Lax, a.OtherGroups == "deny"
+	s.Strict, s.DenyOthers = strict, a.OtherGroups == "deny"
 	s.ClientAddress = request.ClientAddress
 	if a.GatewayTokenGrace != 0 {
 		s.TokenGrace = max(time.Duration(a.GatewayTokenGrace), 0)
@@ -155,19 +155,7 @@ func (a *AuthAWX) Authorizer() (relay.Authorizer, time.Duration, error) {
 	return a.authorizer, a.every, nil
 }
 
-// UnmarshalCaddyfile reads
-//
-//	auth awx <url> {
-//		strict              on|off
-//		other_groups        allow|deny
-//		cache               <duration>
-//		recheck             <duration>|off
-//		recheck_grace       <duration>|0|off
-//		gateway_token_grace <duration>|off
-//		timeout             <duration>
-//		concurrency         <requests>
-//		session_cookie      <name>
-//	}
+// UnmarshalCaddyfile reads `auth awx <url> { … }`.
 func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.Args(&a.URL) {
@@ -176,58 +164,5 @@ func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Err("auth awx takes one address")
 	}
-	for d.NextBlock(0) {
-		name := d.Val()
-		var value string
-		if !d.AllArgs(&value) {
-			return d.Errf("%s takes one value", name)
-		}
-		var err error
-		switch name {
-		case "strict":
-			if value != "on" && value != "off" {
-				return d.Errf("strict is on or off, not %q", value)
-			}
-			a.Lax = value == "off"
-		case "cache":
-			a.Cache, err = settings.PositiveDuration(value)
-		case "other_groups":
-			if value != "allow" && value != "deny" {
-				return d.Errf("other_groups is allow or deny, not %q", value)
-			}
-			a.OtherGroups = value
-		case "recheck":
-			a.Recheck, err = positiveOrOff(value)
-		case "recheck_grace":
-			var grace caddy.Duration
-			if value != "0" {
-				grace, err = positiveOrOff(value)
-			}
-			a.RecheckGrace = &grace
-		case "gateway_token_grace":
-			a.GatewayTokenGrace, err = positiveOrOff(value)
-		case "timeout":
-			a.Timeout, err = settings.PositiveDuration(value)
-		case "concurrency":
-			if a.Concurrency, err = strconv.Atoi(value); err != nil || a.Concurrency <= 0 {
-				return d.Errf("concurrency is a number above 0, not %q", value)
-			}
-		case "session_cookie":
-			a.SessionCookie = value
-		default:
-			return d.Errf("auth awx has no setting %q; it has strict, other_groups, cache, recheck, recheck_grace, gateway_token_grace, timeout, concurrency and session_cookie", name)
-		}
-		if err != nil {
-			return d.Errf("%s: %v", name, err)
-		}
-	}
-	return nil
-}
-
-// positiveOrOff reads a duration, or off, which is a negative one.
-func positiveOrOff(s string) (caddy.Duration, error) {
-	if s == "off" {
-		return caddy.Duration(-time.Second), nil
-	}
-	return settings.PositiveDuration(s)
+	return settings.Read(d, "auth awx", a)
 }

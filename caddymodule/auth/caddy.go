@@ -22,11 +22,11 @@ import (
 type AuthCaddy struct {
 	// Lifetime is how long a websocket stays open after its handshake. Then it is closed with 1012, so that the client
 	// connects and authenticates again. Default: without end.
-	Lifetime caddy.Duration `json:"lifetime,omitempty"`
+	Lifetime caddy.Duration `json:"lifetime,omitempty" caddyfile:"<duration>" min:"1"`
 	// Expires is a placeholder that says when the login ends, in Unix seconds or as RFC 3339 writes a time, such as
 	// {http.auth.user.exp}; the websocket is closed then, like that of a client that is not logged in. A handshake
 	// without such a time is rejected with 503. Default: none.
-	Expires string `json:"expires,omitempty"`
+	Expires string `json:"expires,omitempty" caddyfile:"<placeholder>"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -45,36 +45,13 @@ func (a AuthCaddy) Authorizer() (relay.Authorizer, time.Duration, error) {
 // NamesOperators implements [OperatorNamer].
 func (AuthCaddy) NamesOperators() bool { return true }
 
-// UnmarshalCaddyfile reads
-//
-//	auth caddy {
-//		lifetime <duration>
-//		expires  <placeholder>
-//	}
+// UnmarshalCaddyfile reads `auth caddy { … }`.
 func (a *AuthCaddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	for d.NextBlock(0) {
-		name := d.Val()
-		var value string
-		if !d.AllArgs(&value) {
-			return d.Errf("%s takes one value", name)
-		}
-		switch name {
-		case "lifetime":
-			var err error
-			if a.Lifetime, err = settings.PositiveDuration(value); err != nil {
-				return d.Errf("%s: %v", name, err)
-			}
-		case "expires":
-			a.Expires = value
-		default:
-			return d.Errf("auth caddy has no setting %q; it has lifetime and expires", name)
-		}
-	}
-	return nil
+	return settings.Read(d, "auth caddy", a)
 }
 
 type CaddyAuthorizer struct {

@@ -40,9 +40,12 @@ func (AuthNone) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 var (
-	_ guest.Auth         = AuthNone{}
-	_ guest.Auth         = AuthCaddy{}
-	_ guest.Auth         = (*AuthAWX)(nil)
-	_ caddy.Provisioner  = (*AuthAWX)(nil)
-	_ caddy.CleanerUpper = (*AuthAWX)(nil)
+	_ guest.Auth            = AuthNone{}
+	_ guest.Auth            = AuthCaddy{}
+	_ guest.Auth            = (*AuthAWX)(nil)
+	_ caddyfile.Unmarshaler = AuthNone{}
+	_ caddyfile.Unmarshaler = (*AuthCaddy)(nil)
+	_ caddyfile.Unmarshaler = (*AuthAWX)(nil)
+	_ caddy.Provisioner     = (*AuthAWX)(nil)
+	_ caddy.CleanerUpper    = (*AuthAWX)(nil)
 )

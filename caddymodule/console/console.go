@@ -19,6 +19,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -38,7 +39,7 @@ type ConsoleHandler struct {
 	// Path is where the console is. Default: /edgerelay/.
 	Path string `json:"path,omitempty"`
 	// Operators are the ids or names of the users who may see it. Default: AWX's superusers; with `auth none` everybody.
-	Operators []string `json:"operators,omitempty"`
+	Operators []string `json:"operators,omitempty" caddyfile:"<user>..."`
 
 	node   *node.Node
 	config *node.Config
@@ -155,11 +156,7 @@ func (h *ConsoleHandler) allows(id relay.Identity) bool {
 	return named || id.Key != "" && slices.Contains(h.Operators, id.Key)
 }
 
-// parseConsole reads
-//
-//	edgerelay_console [<path>] {
-//		operators <user>...
-//	}
+// parseConsole reads `edgerelay_console [<path>] { … }`.
 func parseConsole(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
 	handler := &ConsoleHandler{}
@@ -171,15 +168,8 @@ func parseConsole(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if h.NextArg() {
 		return nil, h.ArgErr()
 	}
-	for h.NextBlock(0) {
-		if h.Val() != "operators" {
-			return nil, h.Errf("edgerelay_console has no setting %q; it has operators", h.Val())
-		}
-		users := h.RemainingArgs()
-		if len(users) == 0 {
-			return nil, h.Err("operators needs at least one user's id or name")
-		}
-		handler.Operators = append(handler.Operators, users...)
+	if err := settings.Read(h.Dispenser, "edgerelay_console", handler); err != nil {
+		return nil, err
 	}
 	return h.NewRoute(nil, handler), nil
 }

@@ -27,15 +27,15 @@ type DNS struct {
 	// port, as in relay.example.com:8013.
 	Name string `json:"name"`
 	// Scheme is "http" or "https". Default: http.
-	Scheme string `json:"scheme,omitempty"`
+	Scheme string `json:"scheme,omitempty" caddyfile:"http|https"`
 	// Port is the port of nodes behind A and AAAA records. Default: 80 for http, 443 for https.
-	Port int `json:"port,omitempty"`
+	Port int `json:"port,omitempty" caddyfile:"<port>"`
 	// Dialect is "broadcast" or "relay" if Python nodes of that generation are behind the name. These nodes are sent
 	// AWX's header, which can be replayed for five minutes. Default: only relays are expected, which prove by a
 	// challenge that they know the secret.
-	Dialect string `json:"dialect,omitempty"`
+	Dialect string `json:"dialect,omitempty" caddyfile:"broadcast|relay"`
 	// Every is the time between look-ups. Default: 10s.
-	Every caddy.Duration `json:"every,omitempty"`
+	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>"`
 
 	settings discovery.DNS
 }
@@ -82,43 +82,13 @@ func (m *DNS) Discovery(_ backplane.Self, log *slog.Logger) (backplane.Discovery
 	return &found, nil
 }
 
-// UnmarshalCaddyfile reads
-//
-//	dns <name>[:<port>] {
-//		scheme  http|https
-//		port    <port>
-//		dialect broadcast|relay
-//		every   <duration>
-//	}
+// UnmarshalCaddyfile reads `dns <name>[:<port>] { … }`.
 func (m *DNS) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.AllArgs(&m.Name) {
 		return d.Err("dns takes one name, such as relay.example.com:8013")
 	}
-	for d.NextBlock(0) {
-		name := d.Val()
-		var value string
-		if !d.AllArgs(&value) {
-			return d.Errf("%s takes one value", name)
-		}
-		var err error
-		switch name {
-		case "scheme":
-			m.Scheme = value
-		case "port":
-			m.Port, err = strconv.Atoi(value)
-		case "dialect":
-			m.Dialect = value
-		case "every":
-			m.Every, err = settings.Duration(value)
-		default:
-			return d.Errf("dns has no setting %q; it has scheme, port, dialect and every", name)
-		}
-		if err != nil {
-			return d.Errf("%s: %v", name, err)
-		}
-	}
-	return nil
+	return settings.Read(d, "dns", m)
 }
 
 var (

@@ -20,7 +20,7 @@ func init() {
 type Peers struct {
 	// URLs name the nodes, such as http://10.0.0.2 or https://node2.example.com. This node may be in the list.
 	// A placeholder may hold several entries, separated by spaces or commas.
-	URLs []string `json:"urls"`
+	URLs []string `json:"url"`
 
 	targets backplane.Static
 }

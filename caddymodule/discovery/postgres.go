@@ -3,7 +3,6 @@ package discovery
 import (
 	"fmt"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -25,13 +24,13 @@ type Postgres struct {
 	// DSN is the connection string of AWX's database, such as postgres://user:password@host:5432/awx.
 	DSN string `json:"dsn"`
 	// IP is the address to announce. Default: none; task nodes dial node_name.
-	IP string `json:"ip,omitempty"`
+	IP string `json:"ip,omitempty" caddyfile:"<address>"`
 	// Scheme is the scheme of all web nodes, "http" or "https", as AWX's BROADCAST_WEBSOCKET_PROTOCOL. Default: https.
-	Scheme string `json:"scheme,omitempty"`
+	Scheme string `json:"scheme,omitempty" caddyfile:"http|https"`
 	// Port is the port of all web nodes, as AWX's BROADCAST_WEBSOCKET_PORT. Default: 80 for http, 443 for https.
-	Port int `json:"port,omitempty"`
+	Port int `json:"port,omitempty" caddyfile:"<port>"`
 	// Every is the time between heartbeats. A node is removed after four times as long without one. Default: 15s.
-	Every caddy.Duration `json:"every,omitempty"`
+	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>"`
 
 	settings discovery.Postgres
 }
@@ -64,43 +63,13 @@ func (m *Postgres) Discovery(self backplane.Self, log *slog.Logger) (backplane.D
 	return &found, found.Validate()
 }
 
-// UnmarshalCaddyfile reads
-//
-//	postgres <dsn> {
-//		ip     <address>
-//		scheme http|https
-//		port   <port>
-//		every  <duration>
-//	}
+// UnmarshalCaddyfile reads `postgres <dsn> { … }`.
 func (m *Postgres) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.AllArgs(&m.DSN) {
 		return d.Err("postgres takes one connection string, such as postgres://user:password@host:5432/awx")
 	}
-	for d.NextBlock(0) {
-		name := d.Val()
-		var value string
-		if !d.AllArgs(&value) {
-			return d.Errf("%s takes one value", name)
-		}
-		var err error
-		switch name {
-		case "ip":
-			m.IP = value
-		case "scheme":
-			m.Scheme = value
-		case "port":
-			m.Port, err = strconv.Atoi(value)
-		case "every":
-			m.Every, err = settings.Duration(value)
-		default:
-			return d.Errf("postgres has no setting %q; it has ip, scheme, port and every", name)
-		}
-		if err != nil {
-			return d.Errf("%s: %v", name, err)
-		}
-	}
-	return nil
+	return settings.Read(d, "postgres", m)
 }
 
 var (

@@ -24,7 +24,7 @@ type Redis struct {
 	URL string `json:"url"`
 	// Every is the time between announcements. A node that has not announced itself for three times as long is removed.
 	// Default: 5s.
-	Every caddy.Duration `json:"every,omitempty"`
+	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>"`
 
 	url string
 }
@@ -48,30 +48,13 @@ func (m *Redis) Discovery(self backplane.Self, log *slog.Logger) (backplane.Disc
 	return found, found.Validate()
 }
 
-// UnmarshalCaddyfile reads
-//
-//	redis <url> {
-//		every <duration>
-//	}
+// UnmarshalCaddyfile reads `redis <url> { … }`.
 func (m *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.AllArgs(&m.URL) {
 		return d.Err("redis takes one URL, such as redis://user:password@host:6379/0")
 	}
-	for d.NextBlock(0) {
-		if name := d.Val(); name != "every" {
-			return d.Errf("redis has no setting %q; it has every", name)
-		}
-		var value string
-		if !d.AllArgs(&value) {
-			return d.Err("every takes one value")
-		}
-		var err error
-		if m.Every, err = settings.Duration(value); err != nil {
-			return d.Errf("every: %v", err)
-		}
-	}
-	return nil
+	return settings.Read(d, "redis", m)
 }
 
 var (

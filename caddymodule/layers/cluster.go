@@ -10,6 +10,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/cluster"
 )
@@ -23,14 +24,15 @@ func init() {
 // Placeholders such as {env.REDIS_PASSWORD} are replaced.
 type RedisClusterLayer struct {
 	// Addresses are some nodes of the cluster, host:port; the others are found by them. Default: 127.0.0.1:6379.
-	Addresses []string `json:"addresses,omitempty"`
+	Addresses []string `json:"address,omitempty" caddyfile:"<host:port>..." example:"10.0.0.1:6379"`
 	// Prefix begins every channel name, and must be the same on every node. Default: edgerelay.
-	Prefix string `json:"prefix,omitempty"`
-	// Username and Password are those of all nodes of the cluster.
-	Username string `json:"username,omitempty"`
-	Password string `json:"password,omitempty"`
+	Prefix string `json:"prefix,omitempty" caddyfile:"<prefix>"`
+	// Username is the user of all nodes of the cluster.
+	Username string `json:"username,omitempty" caddyfile:"<name>"`
+	// Password is the password of all nodes of the cluster.
+	Password string `json:"password,omitempty" caddyfile:"<password>"`
 	// TLS encrypts all connections. Default: plain ones.
-	TLS *RedisTLS `json:"tls,omitempty"`
+	TLS *RedisTLS `json:"tls,omitempty" caddyfile:"{ … }"`
 	Resync
 
 	settings cluster.Settings
@@ -76,56 +78,15 @@ func (l *RedisClusterLayer) Open(log *slog.Logger) (relay.Broker, error) {
 // Apply implements [ChannelLayer].
 func (l *RedisClusterLayer) Apply(b relay.Broker) error { return b.(*cluster.Broker).Apply(l.settings) }
 
-// UnmarshalCaddyfile reads
-//
-//	channel_layer redis_cluster [<host:port>...] {
-//		address  <host:port>...
-//		prefix   <prefix>
-//		username <name>
-//		password <password>
-//		tls      { … }
-//		resync   <json>
-//	}
+// UnmarshalCaddyfile reads `channel_layer redis_cluster [<host:port>...] { … }`.
 func (l *RedisClusterLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	l.Addresses = d.RemainingArgs()
-	for d.NextBlock(0) {
-		var err error
-		switch name := d.Val(); name {
-		case "address":
-			addresses := d.RemainingArgs()
-			if len(addresses) == 0 {
-				return d.Err("address takes at least one node, such as 10.0.0.1:6379")
-			}
-			l.Addresses = append(l.Addresses, addresses...)
-		case "prefix":
-			err = oneValue(d, &l.Prefix)
-		case "username":
-			err = oneValue(d, &l.Username)
-		case "password":
-			err = oneValue(d, &l.Password)
-		case "tls":
-			if l.TLS == nil {
-				l.TLS = &RedisTLS{}
-			}
-			if d.CountRemainingArgs() == 0 {
-				err = l.TLS.unmarshal(d)
-			} else {
-				err = d.Err("tls takes a block, which may be empty: tls { }")
-			}
-		case "resync":
-			err = l.unmarshalResync(d)
-		default:
-			err = d.Errf("channel_layer redis_cluster has no setting %q; it has address, prefix, username, password, tls and resync", name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return settings.Read(d, "channel_layer redis_cluster", l)
 }
 
 var (
-	_ guest.ChannelLayer = (*RedisClusterLayer)(nil)
-	_ caddy.Provisioner  = (*RedisClusterLayer)(nil)
+	_ guest.ChannelLayer    = (*RedisClusterLayer)(nil)
+	_ caddy.Provisioner     = (*RedisClusterLayer)(nil)
+	_ caddyfile.Unmarshaler = (*RedisClusterLayer)(nil)
 )

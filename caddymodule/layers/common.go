@@ -1,7 +1,6 @@
 package layers
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -12,26 +11,23 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
-// redisOptions are the settings of RedisCommon, for messages.
-const redisOptions = "url, sentinel, tls, pool, prefix, serializer, symmetric_encryption_keys"
-
 // RedisCommon is what both channel layers of channels_redis have. Placeholders such as {env.REDIS_URL} are replaced in
 // addresses, names, passwords, keys and file names.
 type RedisCommon struct {
 	// URLs are the hosts: redis://, rediss:// or unix://; several make the ring of channels_redis.
-	URLs []string `json:"urls,omitempty"`
+	URLs []string `json:"url,omitempty" caddyfile:"<url>..." example:"redis://127.0.0.1:6379/0"`
 	// Sentinels are masters that Redis Sentinel watches, in place of URLs.
-	Sentinels []RedisSentinel `json:"sentinels,omitempty"`
+	Sentinels []RedisSentinel `json:"sentinel,omitempty" caddyfile:"{ … }"`
 	// TLS has the details of encrypted connections.
-	TLS *RedisTLS `json:"tls,omitempty"`
+	TLS *RedisTLS `json:"tls,omitempty" caddyfile:"{ … }"`
 	// Pool has the timeouts, sizes and retries of the Redis client.
-	Pool *RedisPool `json:"pool,omitempty"`
+	Pool *RedisPool `json:"pool,omitempty" caddyfile:"{ … }"`
 	// Prefix begins every key. Default: asgi.
-	Prefix string `json:"prefix,omitempty"`
+	Prefix string `json:"prefix,omitempty" caddyfile:"<prefix>"`
 	// Serializer is "msgpack" (default) or "json".
-	Serializer string `json:"serializer,omitempty"`
+	Serializer string `json:"serializer,omitempty" caddyfile:"msgpack|json"`
 	// SymmetricEncryptionKeys encrypt messages: the first does, each decrypts. Write placeholders, not the keys.
-	SymmetricEncryptionKeys []string `json:"symmetric_encryption_keys,omitempty"`
+	SymmetricEncryptionKeys []string `json:"symmetric_encryption_keys,omitempty" caddyfile:"<key>..." example:"{env.CHANNELS_KEY}"`
 }
 
 // RedisSentinel is a master that Redis Sentinel watches.
@@ -39,49 +35,60 @@ type RedisSentinel struct {
 	// Master is its name.
 	Master string `json:"master"`
 	// Addresses are those of the sentinels.
-	Addresses []string `json:"addresses"`
-	// Username, Password and Database are those of the master.
-	Username string `json:"username,omitempty"`
-	Password string `json:"password,omitempty"`
-	Database int    `json:"database,omitempty"`
-	// SentinelUsername and SentinelPassword are those of the sentinels.
-	SentinelUsername string `json:"sentinel_username,omitempty"`
-	SentinelPassword string `json:"sentinel_password,omitempty"`
+	Addresses []string `json:"addresses" caddyfile:"<host:port>..."`
+	// Username is the user of the master.
+	Username string `json:"username,omitempty" caddyfile:"<name>"`
+	// Password is the password of the master.
+	Password string `json:"password,omitempty" caddyfile:"<password>"`
+	// Database is the number of the master's database. Default: 0.
+	Database int `json:"database,omitempty" caddyfile:"<number>"`
+	// SentinelUsername is the user of the sentinels.
+	SentinelUsername string `json:"sentinel_username,omitempty" caddyfile:"<name>"`
+	// SentinelPassword is the password of the sentinels.
+	SentinelPassword string `json:"sentinel_password,omitempty" caddyfile:"<password>"`
 }
 
 // RedisTLS has the details of encrypted connections to Redis. The files are read anew for each connection.
 type RedisTLS struct {
 	// CA is a file of certificates that sign the server's. Default: those of the system.
-	CA string `json:"ca,omitempty"`
-	// Cert and Key are the files of the client's certificate.
-	Cert string `json:"cert,omitempty"`
-	Key  string `json:"key,omitempty"`
+	CA string `json:"ca,omitempty" caddyfile:"<file>"`
+	// Cert is the file of the client's certificate. Default: none.
+	Cert string `json:"cert,omitempty" caddyfile:"<file>"`
+	// Key is the file of that certificate's key.
+	Key string `json:"key,omitempty" caddyfile:"<file>"`
 	// ServerName is the name in the server's certificate. Default: the host that is dialled.
-	ServerName string `json:"server_name,omitempty"`
+	ServerName string `json:"server_name,omitempty" caddyfile:"<name>"`
 	// InsecureSkipVerify takes any certificate: for experiments.
-	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty"`
+	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty" caddyfile:"-"`
 }
 
 // RedisPool has settings of the Redis client.
 type RedisPool struct {
-	// Size is how many connections there are at most for each host. Default: 10 for each processor. MinIdle and MaxIdle of them may wait unused.
-	Size    int `json:"size,omitempty"`
-	MinIdle int `json:"min_idle,omitempty"`
-	MaxIdle int `json:"max_idle,omitempty"`
-	// DialTimeout, ReadTimeout and WriteTimeout bound one step. Defaults: 3s, 5s, 5s.
-	DialTimeout  caddy.Duration `json:"dial_timeout,omitempty"`
-	ReadTimeout  caddy.Duration `json:"read_timeout,omitempty"`
-	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
+	// Size is the number of connections that each host may have. Default: 10 for each processor.
+	Size int `json:"size,omitempty" caddyfile:"<number>"`
+	// MinIdle is the number of connections that stay open unused. Default: 0.
+	MinIdle int `json:"min_idle,omitempty" caddyfile:"<number>"`
+	// MaxIdle is the number of connections that may be open unused. Default: no limit.
+	MaxIdle int `json:"max_idle,omitempty" caddyfile:"<number>"`
+	// DialTimeout bounds the opening of a connection. Default: 3s.
+	DialTimeout caddy.Duration `json:"dial_timeout,omitempty" caddyfile:"<duration>" min:"1"`
+	// ReadTimeout bounds the wait for an answer. Default: 5s.
+	ReadTimeout caddy.Duration `json:"read_timeout,omitempty" caddyfile:"<duration>" min:"1"`
+	// WriteTimeout bounds the sending of commands. Default: 5s.
+	WriteTimeout caddy.Duration `json:"write_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 	// Wait bounds the wait for a free connection. Default: one second more than read_timeout.
-	Wait caddy.Duration `json:"wait,omitempty"`
-	// MaxIdleTime and MaxLifetime end connections. Defaults: 30m, never.
-	MaxIdleTime caddy.Duration `json:"max_idle_time,omitempty"`
-	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty"`
-	// Retries is how often what changes nothing is tried again, MinBackoff to MaxBackoff apart. Defaults: 3, 8ms, 512ms.
-	// Sending is never tried again: an event might arrive twice.
-	Retries    *int           `json:"retries,omitempty"`
-	MinBackoff caddy.Duration `json:"min_backoff,omitempty"`
-	MaxBackoff caddy.Duration `json:"max_backoff,omitempty"`
+	Wait caddy.Duration `json:"wait,omitempty" caddyfile:"<duration>" min:"1"`
+	// MaxIdleTime is the time after which an unused connection is closed. Default: 30m.
+	MaxIdleTime caddy.Duration `json:"max_idle_time,omitempty" caddyfile:"<duration>" min:"1"`
+	// MaxLifetime is the time after which any connection is closed. Default: never.
+	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty" caddyfile:"<duration>" min:"1"`
+	// Retries is the number of times that a command which changes nothing is repeated. A send is never repeated,
+	// because the event might arrive twice. Default: 3.
+	Retries *int `json:"retries,omitempty" caddyfile:"<number>"`
+	// MinBackoff is the shortest pause before a repetition. Default: 8ms.
+	MinBackoff caddy.Duration `json:"min_backoff,omitempty" caddyfile:"<duration>" min:"1"`
+	// MaxBackoff is the longest pause before a repetition. Default: 512ms.
+	MaxBackoff caddy.Duration `json:"max_backoff,omitempty" caddyfile:"<duration>" min:"1"`
 }
 
 // expand replaces placeholders. Without hosts it keeps those given.
@@ -134,204 +141,35 @@ func (t *RedisTLS) settings(replaced *placeholders.Replacer) *redis.TLS {
 	}
 }
 
-// unmarshalOption takes one of redisOptions, and returns false for what is none of these.
-func (c *RedisCommon) unmarshalOption(d *caddyfile.Dispenser) (known bool, err error) {
-	switch name := d.Val(); name {
-	case "url":
-		urls := d.RemainingArgs()
-		if len(urls) == 0 {
-			return true, d.Err("url takes at least one url, such as redis://127.0.0.1:6379/0")
-		}
-		c.URLs = append(c.URLs, urls...)
-	case "symmetric_encryption_keys":
-		keys := d.RemainingArgs()
-		if len(keys) == 0 {
-			return true, d.Err("symmetric_encryption_keys takes at least one key, such as {env.CHANNELS_KEY}")
-		}
-		c.SymmetricEncryptionKeys = append(c.SymmetricEncryptionKeys, keys...)
-	case "prefix":
-		err = oneValue(d, &c.Prefix)
-	case "serializer":
-		err = oneValue(d, &c.Serializer)
-	case "sentinel":
-		var masters []RedisSentinel
-		masters, err = parseSentinel(d)
-		c.Sentinels = append(c.Sentinels, masters...)
-	case "tls":
-		if c.TLS == nil {
-			c.TLS = &RedisTLS{}
-		}
-		err = c.TLS.unmarshal(d)
-	case "pool":
-		if c.Pool == nil {
-			c.Pool = &RedisPool{}
-		}
-		err = c.Pool.unmarshal(d)
-	default:
-		return false, nil
-	}
-	return true, err
-}
-
-// oneValue reads the one argument of a setting.
-func oneValue(d *caddyfile.Dispenser, to *string) error {
-	name := d.Val()
-	if !d.AllArgs(to) {
-		return d.Errf("%s takes one value", name)
-	}
-	return nil
-}
-
-// parseSentinel reads
-//
-//	sentinel {
-//		master            <name>...
-//		addresses         <host:port>...
-//		username          <name>
-//		password          <password>
-//		database          <number>
-//		sentinel_username <name>
-//		sentinel_password <password>
-//	}
-func parseSentinel(d *caddyfile.Dispenser) (list []RedisSentinel, err error) {
+// readSentinel reads `sentinel { … }`. Several masters share the other settings.
+func readSentinel(d *caddyfile.Dispenser) (list []RedisSentinel, err error) {
 	if d.NextArg() {
 		return nil, d.Err("sentinel takes a block: sentinel { master mymaster; addresses 10.0.0.1:26379 10.0.0.2:26379 }, each on a line")
 	}
-	var masters []string
-	s := RedisSentinel{}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		switch name := d.Val(); name {
-		case "master":
-			masters = append(masters, d.RemainingArgs()...)
-		case "addresses":
-			s.Addresses = append(s.Addresses, d.RemainingArgs()...)
-		case "username":
-			err = oneValue(d, &s.Username)
-		case "password":
-			err = oneValue(d, &s.Password)
-		case "sentinel_username":
-			err = oneValue(d, &s.SentinelUsername)
-		case "sentinel_password":
-			err = oneValue(d, &s.SentinelPassword)
-		case "database":
-			err = number(d, &s.Database)
-		default:
-			err = d.Errf("sentinel has no setting %q; it has master, addresses, username, password, database, sentinel_username and sentinel_password", name)
-		}
-		if err != nil {
-			return nil, err
-		}
+	var block struct {
+		Masters []string `json:"master" caddyfile:"<name>..."`
+		RedisSentinel
 	}
-	if len(masters) == 0 || len(s.Addresses) == 0 {
+	if err := settings.Read(d, "sentinel", &block); err != nil {
+		return nil, err
+	}
+	if len(block.Masters) == 0 || len(block.Addresses) == 0 {
 		return nil, d.Err("sentinel needs a master and addresses, such as: master mymaster, and: addresses 10.0.0.1:26379 10.0.0.2:26379")
 	}
-	for _, m := range masters {
+	for _, m := range block.Masters {
+		s := block.RedisSentinel
 		s.Master = m
 		list = append(list, s)
 	}
 	return list, nil
 }
 
-// unmarshal reads
-//
-//	tls {
-//		ca          <file>
-//		cert        <file>
-//		key         <file>
-//		server_name <name>
-//		insecure_skip_verify
-//	}
-func (t *RedisTLS) unmarshal(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.Err("tls takes a block: tls { ca /etc/redis/ca.pem }, each on a line")
+// ReadSetting implements [settings.Reader]: it reads sentinels.
+func (c *RedisCommon) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
+	if d.Val() != "sentinel" {
+		return false, nil
 	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		var err error
-		switch name := d.Val(); name {
-		case "ca":
-			err = oneValue(d, &t.CA)
-		case "cert":
-			err = oneValue(d, &t.Cert)
-		case "key":
-			err = oneValue(d, &t.Key)
-		case "server_name":
-			err = oneValue(d, &t.ServerName)
-		case "insecure_skip_verify":
-			if t.InsecureSkipVerify = true; d.NextArg() {
-				err = d.Err("insecure_skip_verify takes no value")
-			}
-		default:
-			err = d.Errf("tls has no setting %q; it has ca, cert, key, server_name and insecure_skip_verify", name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unmarshal reads
-//
-//	pool {
-//		size          <number>
-//		min_idle      <number>
-//		max_idle      <number>
-//		dial_timeout  <duration>
-//		read_timeout  <duration>
-//		write_timeout <duration>
-//		wait          <duration>
-//		max_idle_time <duration>
-//		max_lifetime  <duration>
-//		retries       <number>
-//		min_backoff   <duration>
-//		max_backoff   <duration>
-//	}
-func (p *RedisPool) unmarshal(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.Err("pool takes a block: pool { size 20 }, each on a line")
-	}
-	numbers := map[string]*int{"size": &p.Size, "min_idle": &p.MinIdle, "max_idle": &p.MaxIdle}
-	times := map[string]*caddy.Duration{
-		"dial_timeout": &p.DialTimeout, "read_timeout": &p.ReadTimeout, "write_timeout": &p.WriteTimeout, "wait": &p.Wait,
-		"max_idle_time": &p.MaxIdleTime, "max_lifetime": &p.MaxLifetime, "min_backoff": &p.MinBackoff, "max_backoff": &p.MaxBackoff,
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		var err error
-		switch {
-		case name == "retries":
-			p.Retries = new(int)
-			err = number(d, p.Retries)
-		case numbers[name] != nil:
-			err = number(d, numbers[name])
-		case times[name] != nil:
-			var text string
-			if err = oneValue(d, &text); err == nil {
-				if *times[name], err = settings.PositiveDuration(text); err != nil {
-					err = d.Errf("%s: %v", name, err)
-				}
-			}
-		default:
-			err = d.Errf("pool has no setting %q; it has size, min_idle, max_idle, dial_timeout, read_timeout, write_timeout, wait, max_idle_time, max_lifetime, retries, min_backoff and max_backoff", name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// number reads the one argument of a setting, 0 or more.
-func number(d *caddyfile.Dispenser, to *int) error {
-	name := d.Val()
-	var text string
-	if err := oneValue(d, &text); err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return d.Errf("%s takes a number, 0 or more, not %q", name, text)
-	}
-	*to = n
-	return nil
+	masters, err := readSentinel(d)
+	c.Sentinels = append(c.Sentinels, masters...)
+	return true, err
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
@@ -37,28 +38,17 @@ func (MemoryLayer) Apply(relay.Broker) error { return nil }
 // Provision checks the setting.
 func (l *MemoryLayer) Provision(caddy.Context) error { return l.validate() }
 
-// UnmarshalCaddyfile reads
-//
-//	channel_layer memory {
-//		resync <json>
-//	}
+// UnmarshalCaddyfile reads `channel_layer memory { … }`.
 func (l *MemoryLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() {
 		return d.Err("channel_layer memory has no setting but resync")
 	}
-	for d.NextBlock(0) {
-		if d.Val() != "resync" {
-			return d.Errf("channel_layer memory has no setting %q; it has resync", d.Val())
-		}
-		if err := l.unmarshalResync(d); err != nil {
-			return err
-		}
-	}
-	return nil
+	return settings.Read(d, "channel_layer memory", l)
 }
 
 var (
-	_ guest.ChannelLayer = (*MemoryLayer)(nil)
-	_ caddy.Provisioner  = (*MemoryLayer)(nil)
+	_ guest.ChannelLayer    = (*MemoryLayer)(nil)
+	_ caddy.Provisioner     = (*MemoryLayer)(nil)
+	_ caddyfile.Unmarshaler = (*MemoryLayer)(nil)
 )

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/pubsub"
 )
@@ -61,42 +62,15 @@ func (l *RedisPubSubLayer) Open(log *slog.Logger) (relay.Broker, error) {
 // Apply implements [ChannelLayer].
 func (l *RedisPubSubLayer) Apply(b relay.Broker) error { return b.(*pubsub.Broker).Apply(l.settings) }
 
-// UnmarshalCaddyfile reads
-//
-//	channel_layer redis_pubsub [<url>...] {
-//		url          <url>...
-//		sentinel     { … }
-//		tls          { … }
-//		pool         { … }
-//		prefix       <prefix>
-//		serializer   msgpack|json
-//		symmetric_encryption_keys <key>...
-//		resync       <json>
-//	}
+// UnmarshalCaddyfile reads `channel_layer redis_pubsub [<url>...] { … }`.
 func (l *RedisPubSubLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	l.URLs = d.RemainingArgs()
-	for d.NextBlock(0) {
-		name := d.Val()
-		known, err := l.unmarshalOption(d)
-		switch {
-		case err != nil:
-			return err
-		case known:
-		case name == "resync":
-			if err := l.unmarshalResync(d); err != nil {
-				return err
-			}
-		case name == "capacity" || name == "channel_capacity" || name == "expiry" || name == "group_expiry":
-			return d.Errf("channel_layer redis_pubsub has no %s, since Redis keeps nothing in it; do the emitters use channels_redis.core.RedisChannelLayer? Then write channel_layer redis", name)
-		default:
-			return d.Errf("channel_layer redis_pubsub has no setting %q; it has %s and resync", name, redisOptions)
-		}
-	}
-	return nil
+	return settings.Read(d, "channel_layer redis_pubsub", l)
 }
 
 var (
-	_ guest.ChannelLayer = (*RedisPubSubLayer)(nil)
-	_ caddy.Provisioner  = (*RedisPubSubLayer)(nil)
+	_ guest.ChannelLayer    = (*RedisPubSubLayer)(nil)
+	_ caddy.Provisioner     = (*RedisPubSubLayer)(nil)
+	_ caddyfile.Unmarshaler = (*RedisPubSubLayer)(nil)
 )

@@ -26,22 +26,23 @@ type RedisLayer struct {
 	RedisCommon
 	Resync
 	// Capacity is how many messages may wait for one receiver. Default: 100 (AWX: 10000).
-	Capacity int `json:"capacity,omitempty"`
+	Capacity int `json:"capacity,omitempty" caddyfile:"<messages>" min:"1"`
 	// ChannelCapacity is the same for receivers of certain names; the first that matches counts.
-	ChannelCapacity []ChannelCapacity `json:"channel_capacity,omitempty"`
+	ChannelCapacity []ChannelCapacity `json:"channel_capacity,omitempty" caddyfile:"[regexp] <pattern> <messages>"`
 	// Expiry is how long a message waits. Default: 60s.
-	Expiry caddy.Duration `json:"expiry,omitempty"`
+	Expiry caddy.Duration `json:"expiry,omitempty" caddyfile:"<duration>"`
 	// GroupExpiry is how long a membership lasts that is not renewed. Default: 24h (AWX: 157784760s).
-	GroupExpiry caddy.Duration `json:"group_expiry,omitempty"`
+	GroupExpiry caddy.Duration `json:"group_expiry,omitempty" caddyfile:"<duration>"`
 
 	settings redis.Settings
 }
 
 // ChannelCapacity is a capacity for channels of certain names.
 type ChannelCapacity struct {
-	// Pattern is a glob over the whole name or, with Regexp, an expression that matches from its beginning.
+	// Pattern is a glob over the whole name.
 	Pattern string `json:"pattern"`
-	Regexp  bool   `json:"regexp,omitempty"`
+	// Regexp makes Pattern a regular expression that matches from the beginning of the name. Default: false.
+	Regexp bool `json:"regexp,omitempty"`
 	// Capacity is how many messages may wait.
 	Capacity int `json:"capacity"`
 }
@@ -91,77 +92,36 @@ func (l *RedisLayer) Open(log *slog.Logger) (relay.Broker, error) { return redis
 // Apply implements [ChannelLayer].
 func (l *RedisLayer) Apply(b relay.Broker) error { return b.(*redis.Broker).Apply(l.settings) }
 
-// UnmarshalCaddyfile reads
-//
-//	channel_layer redis [<url>...] {
-//		url          <url>...
-//		sentinel     { … }
-//		tls          { … }
-//		pool         { … }
-//		prefix       <prefix>
-//		serializer   msgpack|json
-//		symmetric_encryption_keys <key>...
-//		capacity     <messages>
-//		channel_capacity [regexp] <pattern> <messages>
-//		expiry       <duration>
-//		group_expiry <duration>
-//		resync       <json>
-//	}
+// UnmarshalCaddyfile reads `channel_layer redis [<url>...] { … }`.
 func (l *RedisLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	l.URLs = d.RemainingArgs()
-	for d.NextBlock(0) {
-		name := d.Val()
-		if known, err := l.unmarshalOption(d); err != nil {
-			return err
-		} else if known {
-			continue
-		}
-		if name == "resync" {
-			if err := l.unmarshalResync(d); err != nil {
-				return err
-			}
-			continue
-		}
-		args := d.RemainingArgs()
-		if name == "channel_capacity" {
-			c := ChannelCapacity{}
-			if len(args) == 3 && args[0] == "regexp" {
-				c.Regexp, args = true, args[1:]
-			}
-			if len(args) != 2 {
-				return d.Err("channel_capacity takes a pattern and a number: channel_capacity http.request* 20, or channel_capacity regexp ^http 20")
-			}
-			n, err := strconv.Atoi(args[1])
-			if err != nil {
-				return d.Errf("channel_capacity: %v", err)
-			}
-			c.Pattern, c.Capacity = args[0], n
-			l.ChannelCapacity = append(l.ChannelCapacity, c)
-			continue
-		}
-		if len(args) != 1 {
-			return d.Errf("%s takes one value", name)
-		}
-		var err error
-		switch name {
-		case "capacity":
-			l.Capacity, err = strconv.Atoi(args[0])
-		case "expiry":
-			l.Expiry, err = settings.Duration(args[0])
-		case "group_expiry":
-			l.GroupExpiry, err = settings.Duration(args[0])
-		default:
-			return d.Errf("channel_layer redis has no setting %q; it has %s, capacity, channel_capacity, expiry, group_expiry and resync", name, redisOptions)
-		}
-		if err != nil {
-			return d.Errf("%s: %v", name, err)
-		}
+	return settings.Read(d, "channel_layer redis", l)
+}
+
+// ReadSetting implements [settings.Reader]: it reads sentinels and capacities.
+func (l *RedisLayer) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
+	if d.Val() != "channel_capacity" {
+		return l.RedisCommon.ReadSetting(d)
 	}
-	return nil
+	args, c := d.RemainingArgs(), ChannelCapacity{}
+	if len(args) == 3 && args[0] == "regexp" {
+		c.Regexp, args = true, args[1:]
+	}
+	if len(args) != 2 {
+		return true, d.Err("channel_capacity takes a pattern and a number: channel_capacity http.request* 20, or channel_capacity regexp ^http 20")
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return true, d.Errf("channel_capacity: invalid number %q; use a value such as 20", args[1])
+	}
+	c.Pattern, c.Capacity = args[0], n
+	l.ChannelCapacity = append(l.ChannelCapacity, c)
+	return true, nil
 }
 
 var (
-	_ guest.ChannelLayer = (*RedisLayer)(nil)
-	_ caddy.Provisioner  = (*RedisLayer)(nil)
+	_ guest.ChannelLayer    = (*RedisLayer)(nil)
+	_ caddy.Provisioner     = (*RedisLayer)(nil)
+	_ caddyfile.Unmarshaler = (*RedisLayer)(nil)
 )

@@ -3,15 +3,13 @@ package layers
 import (
 	"encoding/json"
 	"errors"
-
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 // Resync is what every channel layer says of losses.
 type Resync struct {
 	// Resync is a JSON text that the clients concerned get when events of their groups may have been lost: after the
 	// events that were delivered before, and once a second at most. Default: none.
-	Resync string `json:"resync,omitempty"`
+	Resync string `json:"resync,omitempty" caddyfile:"<json>" example:"'{\"resync\": true}'"`
 }
 
 // ResyncText implements [Resyncer].
@@ -20,14 +18,6 @@ func (r Resync) ResyncText() string { return r.Resync }
 func (r Resync) validate() error {
 	if r.Resync != "" && !json.Valid([]byte(r.Resync)) {
 		return errors.New("channel_layer: resync is not JSON; write a text such as {\"resync\": true}")
-	}
-	return nil
-}
-
-// unmarshalResync reads the setting's one value.
-func (r *Resync) unmarshalResync(d *caddyfile.Dispenser) error {
-	if oneValue(d, &r.Resync) != nil {
-		return d.Err("resync takes one JSON text in backquotes: resync `{\"resync\": true}`")
 	}
 	return nil
 }

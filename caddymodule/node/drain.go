@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -21,9 +20,9 @@ const DrainDefault = 30 * time.Second
 // not configured, clients are told at once when the relay stops.
 type Drain struct {
 	// Duration is the time over which goodbyes are spread evenly. Default: 30s, or as long as Rate needs.
-	Duration *caddy.Duration `json:"duration,omitempty"`
+	Duration *caddy.Duration `json:"duration,omitempty" caddyfile:"<duration>"`
 	// Rate is how many clients may be sent away in a second; where it needs more time than Duration, it prevails. Default: any number.
-	Rate float64 `json:"rate,omitempty"`
+	Rate float64 `json:"rate,omitempty" caddyfile:"<clients a second>"`
 }
 
 // pace returns the pace that d means.
@@ -45,48 +44,19 @@ func (d *Drain) Pace() (hub.Pace, error) {
 	return p, nil
 }
 
-// unmarshal reads
-//
-//	drain [<duration>] {
-//		duration <duration>
-//		rate <clients a second>
-//	}
-func (d *Drain) Unmarshal(from *caddyfile.Dispenser) error {
-	take := func(value string) error {
-		t, err := settings.Duration(value)
-		d.Duration = &t
-		return err
-	}
+// ReadBlock reads `drain [<duration>] { … }`.
+func (d *Drain) ReadBlock(from *caddyfile.Dispenser) error {
 	if from.NextArg() {
-		if err := take(from.Val()); err != nil {
-			return from.Errf("drain %s: %v", from.Val(), err)
+		t, err := settings.Duration(from.Val())
+		if err != nil {
+			return from.Errf("drain: %v", err)
 		}
+		d.Duration = &t
 		if from.NextArg() {
 			return from.ArgErr()
 		}
 	}
-	for from.NextBlock(1) {
-		name := from.Val()
-		var value string
-		if !from.AllArgs(&value) {
-			return from.Errf("drain: %s takes one value", name)
-		}
-		var err error
-		switch name {
-		case "duration":
-			err = take(value)
-		case "rate":
-			if d.Rate, err = strconv.ParseFloat(value, 64); err == nil && !(d.Rate >= 0 && d.Rate <= math.MaxInt32) { // JSON knows neither NaN nor infinity
-				err = errors.New("it is a number of clients a second")
-			}
-		default:
-			return from.Errf("drain has no setting %q; it has duration and rate", name)
-		}
-		if err != nil {
-			return from.Errf("drain: %s %s: %v", name, value, err)
-		}
-	}
-	return nil
+	return settings.Read(from, "drain", d)
 }
 
 // drainForStop sends clients away at the configured pace because the node is about to end. Without one it does nothing.

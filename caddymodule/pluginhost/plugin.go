@@ -24,43 +24,43 @@ type Plugin struct {
 	// File is the module, a .wasm file. A change of it is picked up. Placeholders such as {env.PLUGINS} are replaced.
 	File string `json:"file"`
 	// Groups are patterns of group names; "*" stands for any run of characters.
-	Groups []string `json:"groups,omitempty"`
+	Groups []string `json:"groups,omitempty" caddyfile:"<pattern>..."`
 	// Config is what the plugin gets as its configuration, any JSON.
-	Config json.RawMessage `json:"config,omitempty"`
+	Config json.RawMessage `json:"config,omitempty" caddyfile:"<json>" example:"'{\"words\": [\"password\"]}'"`
 	// OnError says what becomes of an event that the plugin cannot process, because it fails or its breaker is open:
 	// "withhold" (it is not delivered; clients are told by the channel layer's resync, if that is set), "pass" (it goes
 	// on as it came: for plugins that guard nothing), "drop" (as withhold, without a word) or "last_good" (the version
 	// that ran before decides, or else withhold). Default: "withhold". A failing on_subscribe always denies.
-	OnError string `json:"on_error,omitempty"`
+	OnError string `json:"on_error,omitempty" caddyfile:"withhold|pass|drop|last_good"`
 	// Grants are what the plugin may use besides its log and configuration: emit, metrics, kv, clock.
-	Grants []string `json:"grants,omitempty"`
+	Grants []string `json:"grant,omitempty" caddyfile:"emit|metrics|kv|clock..."`
 	// Memory bounds the memory of one instance, in bytes. Default: 32 MiB.
-	Memory int64 `json:"memory,omitempty"`
+	Memory int64 `json:"memory,omitempty" caddyfile:"<size>"`
 	// Fuel bounds the work of one call: about one unit for each loop round and function call. Default: 1000000.
-	Fuel int64 `json:"fuel,omitempty"`
+	Fuel int64 `json:"fuel,omitempty" caddyfile:"<units>"`
 	// FuelPerByte is what each byte of an event adds to Fuel. Default: 64; 0 with Timeout.
-	FuelPerByte *int64 `json:"fuel_per_byte,omitempty"`
+	FuelPerByte *int64 `json:"fuel_per_byte,omitempty" caddyfile:"<units>"`
 	// Timeout is Fuel as a time, roughly; only one of the two may be set. It does not grow with the event.
-	Timeout caddy.Duration `json:"timeout,omitempty"`
+	Timeout caddy.Duration `json:"timeout,omitempty" caddyfile:"<duration>"`
 	// Instances is how many run side by side. Default: the number of processors.
-	Instances int `json:"instances,omitempty"`
+	Instances int `json:"instances,omitempty" caddyfile:"<number>"`
 	// MaxResult bounds what one call may return, in bytes. Default: 1 MiB, or eight times the event if that is more.
-	MaxResult int `json:"max_result,omitempty"`
+	MaxResult int `json:"max_result,omitempty" caddyfile:"<size>"`
 	// JSON demands that results are JSON. Default: any UTF-8.
-	JSON bool `json:"json,omitempty"`
+	JSON bool `json:"json,omitempty" caddyfile:"-"`
 	// KV bounds the plugin's key-value store, in bytes. Default: 1 MiB.
-	KV int `json:"kv,omitempty"`
+	KV int `json:"kv,omitempty" caddyfile:"<size>"`
 	// MaxFailures opens the circuit breaker of a hook and group when so many more calls failed there than succeeded.
 	// Events that are too large or run out of fuel do not count. Default: 5.
-	MaxFailures int `json:"max_failures,omitempty"`
+	MaxFailures int `json:"max_failures,omitempty" caddyfile:"<number>"`
 	// Cooldown is how long an open circuit breaker suspends calls before a trial call. Default: 5s; doubled after each
 	// failed trial, up to 32 times.
-	Cooldown caddy.Duration `json:"cooldown,omitempty"`
+	Cooldown caddy.Duration `json:"cooldown,omitempty" caddyfile:"<duration>"`
 	// Samples is a file of events, one JSON object a line ({"group", "payload", "verdict", "output"}), that a module must
 	// get right before it runs. A change of it is picked up.
-	Samples string `json:"samples,omitempty"`
+	Samples string `json:"samples,omitempty" caddyfile:"<file>"`
 	// Shadow lets the plugin run without effect; how its verdicts differ is counted.
-	Shadow bool `json:"shadow,omitempty"`
+	Shadow bool `json:"shadow,omitempty" caddyfile:"[<plugin>]"`
 	// ShadowOf is the plugin to compare a shadow with, whose events it then sees. Default: compare with letting all pass.
 	ShadowOf string `json:"shadow_of,omitempty"`
 

@@ -1,9 +1,8 @@
-// Package settings reads sizes and durations in a Caddyfile. All values are bounded, so that no setting overflows where it
-// is used.
+// Package settings reads the settings of a Caddyfile into structs, as the tags of their fields say, and bounds all sizes
+// and durations, so that no setting overflows where it is used.
 package settings
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -29,40 +28,29 @@ func Size(text string, limit int64) (int64, error) {
 		return 0, fmt.Errorf("invalid size %q; use a value such as 64KiB", text)
 	}
 	if n > uint64(limit) {
-		return 0, fmt.Errorf("%s is too much; use %s at most", text, humanize.IBytes(uint64(limit)))
+		return 0, fmt.Errorf("size %s is too large; use %s at most", text, humanize.IBytes(uint64(limit)))
 	}
 	return int64(n), nil
 }
-
-var errDuration = errors.New("this is no duration; write it like 30s, 5m or 1d")
 
 // Duration reads a duration as Caddy writes it; a bare number is seconds, as in Python's settings. It is not negative.
 func Duration(text string) (caddy.Duration, error) {
 	if n, err := strconv.ParseFloat(text, 64); err == nil {
 		if !(n >= 0 && n <= math.MaxInt32) { // NaN is neither
-			return 0, errDuration
+			return 0, fmt.Errorf("invalid duration %q; use a value such as 30s, 5m or 1d", text)
 		}
 		return bounded(time.Duration(n * float64(time.Second)))
 	}
 	d, err := caddy.ParseDuration(text)
 	if err != nil || d < 0 {
-		return 0, errDuration
+		return 0, fmt.Errorf("invalid duration %q; use a value such as 30s, 5m or 1d", text)
 	}
 	return bounded(d)
 }
 
 func bounded(d time.Duration) (caddy.Duration, error) {
 	if d > MaxDuration {
-		return 0, fmt.Errorf("%v is too long; use %dd at most", d, MaxDuration/(24*time.Hour))
+		return 0, fmt.Errorf("duration %v is too long; use %dd at most", d, MaxDuration/(24*time.Hour))
 	}
 	return caddy.Duration(d), nil
-}
-
-// PositiveDuration is Duration for settings that cannot be 0.
-func PositiveDuration(text string) (caddy.Duration, error) {
-	d, err := Duration(text)
-	if err == nil && d == 0 {
-		err = errors.New("it must be above 0")
-	}
-	return d, err
 }

@@ -35,63 +35,63 @@ const (
 // comes. A request is never sent twice: only a failed dial is retried on another upstream.
 type Transport struct {
 	// DOCUMENT_ROOT as the application sees it; default: the site's `root`. May contain placeholders.
-	Root string `json:"root,omitempty"`
+	Root string `json:"root,omitempty" caddyfile:"<path>"`
 
 	// SCRIPT_NAME, the path below which the application is mounted, such as `/awx`. PATH_INFO is what follows
 	// it, whether or not the site has stripped the prefix already. May contain placeholders.
-	ScriptName string `json:"script_name,omitempty"`
+	ScriptName string `json:"script_name,omitempty" caddyfile:"<path>"`
 
 	// Further variables, or other values for the ones that the transport sets; values may contain
 	// placeholders. They prevail over everything that a client sends.
-	Env map[string]string `json:"env,omitempty"`
+	Env map[string]string `json:"env,omitempty" caddyfile:"<name> <value>"`
 
 	// Pass repeated slashes in PATH_INFO on as they are. By default they are merged, as nginx does. `.` and
 	// `..` are always resolved.
-	KeepSlashes bool `json:"keep_slashes,omitempty"`
+	KeepSlashes bool `json:"keep_slashes,omitempty" caddyfile:"-"`
 
 	// The first modifier of the uwsgi packet, which selects uWSGI's request plugin. Default: 0, for WSGI,
 	// PSGI and Rack.
-	Modifier1 uint8 `json:"modifier1,omitempty"`
+	Modifier1 uint8 `json:"modifier1,omitempty" caddyfile:"<0 to 255>"`
 
 	// The second modifier of the uwsgi packet. Default: 0.
-	Modifier2 uint8 `json:"modifier2,omitempty"`
+	Modifier2 uint8 `json:"modifier2,omitempty" caddyfile:"<0 to 255>"`
 
 	// How long to try to connect. uWSGI accepts no further connections while its listen queue is full.
 	// Default: `60s`.
-	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
+	DialTimeout caddy.Duration `json:"dial_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 
 	// How long the worker may send nothing, before the answer begins or within it. Default: `60s`.
-	ReadTimeout caddy.Duration `json:"read_timeout,omitempty"`
+	ReadTimeout caddy.Duration `json:"read_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 
 	// How long the worker may take nothing of the request. Default: `60s`.
-	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
+	WriteTimeout caddy.Duration `json:"write_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 
 	// Bytes of a request body that are held in memory; what exceeds them goes to a temporary file. Default: 64 KiB.
-	RequestMemory int64 `json:"request_memory,omitempty"`
+	RequestMemory int64 `json:"request_memory,omitempty" caddyfile:"<size>"`
 
 	// Bytes of a request body that are held in a temporary file. Larger bodies get 413, and `request_body`
 	// with `max_size` is where a site sets its own limit. 0: none, bodies must fit into memory. Default: 1
 	// GiB.
-	RequestDisk *int64 `json:"request_disk,omitempty"`
+	RequestDisk *int64 `json:"request_disk,omitempty" caddyfile:"<size>"`
 
 	// Pass answers on without holding what the client has not taken yet: a slow client then holds the worker.
 	// An answer with `X-Accel-Buffering: no` does so for itself, one with `X-Accel-Buffering: yes` the
 	// opposite.
-	Unbuffered bool `json:"unbuffered,omitempty"`
+	Unbuffered bool `json:"unbuffered,omitempty" caddyfile:"-"`
 
 	// Bytes of an answer that are held in memory; what exceeds them goes to a temporary file. Default: 64 KiB.
-	ResponseMemory int64 `json:"response_memory,omitempty"`
+	ResponseMemory int64 `json:"response_memory,omitempty" caddyfile:"<size>"`
 
 	// Bytes of an answer that are held in a temporary file. When it is full, or the disk is, the worker has
 	// to wait for the client. 0: none. Default: 1 GiB.
-	ResponseDisk *int64 `json:"response_disk,omitempty"`
+	ResponseDisk *int64 `json:"response_disk,omitempty" caddyfile:"<size>"`
 
 	// The largest head of an answer, status line and headers, in bytes. Default: 64 KiB.
-	MaxResponseHeader int64 `json:"max_response_header,omitempty"`
+	MaxResponseHeader int64 `json:"max_response_header,omitempty" caddyfile:"<size>"`
 
 	// The directory of temporary files, which are unlinked as soon as they are created. Default: the
 	// system's, `$TMPDIR` or `/tmp`. May contain global placeholders.
-	TempDir string `json:"temp_dir,omitempty"`
+	TempDir string `json:"temp_dir,omitempty" caddyfile:"<directory>"`
 
 	log *slog.Logger
 	// envNames are the keys of Env, sorted.

@@ -17,7 +17,7 @@ import (
 // configPackages hold the structs of the configuration, relative to the module's root. They are parsed, not compiled.
 var configPackages = []string{
 	"caddymodule", "caddymodule/layers", "caddymodule/auth", "caddymodule/discovery", "caddymodule/pluginhost",
-	"caddymodule/node", "caddymodule/console",
+	"caddymodule/node", "caddymodule/console", "caddymodule/uwsgi",
 }
 
 // config is the configuration that one or more packages declare.
@@ -36,6 +36,8 @@ type structType struct {
 	doc    string
 	id     string // of the Caddy module; empty: a part of one
 	fields []field
+	// undocumented are the settings without a comment.
+	undocumented []string
 	// embedded are the structs whose settings are this one's, too.
 	embedded []string
 	// grammar are the blocks of Caddyfile that the functions which read this type show in their comments.
@@ -44,11 +46,14 @@ type structType struct {
 	siblings, all map[string]*structType
 }
 
-// field is a setting; several keys where one comment tells of several fields.
+// field is a setting.
 type field struct {
-	keys      []string // in JSON
-	names     []string // in Go
-	types     []ast.Expr
+	key       string // in JSON
+	directive string // in a Caddyfile
+	args      string // in a Caddyfile; see [caddymodule/settings.Read]
+	inBlock   bool   // it can be set in a Caddyfile's block
+	name      string // in Go
+	typ       ast.Expr
 	doc       string
 	namespace string // of the modules that may stand here
 }
@@ -157,24 +162,21 @@ func (s *structType) addField(f *ast.Field) error {
 	if doc == "" {
 		doc = f.Comment.Text()
 	}
-	fresh := field{keys: []string{key}, names: []string{f.Names[0].Name}, types: []ast.Expr{f.Type}, doc: doc}
+	if doc == "" {
+		s.undocumented = append(s.undocumented, f.Names[0].Name)
+	}
+	set := field{key: key, directive: key, name: f.Names[0].Name, typ: f.Type, doc: doc}
+	if set.args, set.inBlock = tag.Lookup("caddyfile"); set.inBlock {
+		if directive, args, ok := strings.Cut(set.args, "="); ok {
+			set.directive, set.args = directive, args
+		}
+	}
 	if _, ns, ok := strings.Cut(tag.Get("caddy"), "namespace="); ok {
-		fresh.namespace, _, _ = strings.Cut(ns, " ")
+		set.namespace, _, _ = strings.Cut(ns, " ")
 		// The comment tells of the setting, whose name in Go has Raw at its end.
-		fresh.names[0] = strings.TrimSuffix(fresh.names[0], "Raw")
+		set.name = strings.TrimSuffix(set.name, "Raw")
 	}
-	if doc != "" {
-		s.fields = append(s.fields, fresh)
-		return nil
-	}
-	if len(s.fields) == 0 {
-		return fmt.Errorf("%s.%s has no comment: say what it means and what its default is", s.name, f.Names[0].Name)
-	}
-	// One comment above several fields tells of all.
-	last := &s.fields[len(s.fields)-1]
-	last.keys = append(last.keys, key)
-	last.names = append(last.names, fresh.names[0])
-	last.types = append(last.types, f.Type)
+	s.fields = append(s.fields, set)
 	return nil
 }
 
@@ -250,4 +252,25 @@ func (s *structType) lookup(name string) *structType {
 		return t
 	}
 	return s.all[name]
+}
+
+// block returns a Caddyfile's block that begins with head and holds the settings of s, aligned.
+func (s *structType) block(head string) string {
+	wide := 0
+	for _, f := range s.fields {
+		if f.inBlock && f.args != "-" {
+			wide = max(wide, len(f.directive))
+		}
+	}
+	lines := []string{head + " {"}
+	for _, f := range s.fields {
+		switch {
+		case !f.inBlock:
+		case f.args == "-":
+			lines = append(lines, "\t"+f.directive)
+		default:
+			lines = append(lines, fmt.Sprintf("\t%-*s %s", wide, f.directive, f.args))
+		}
+	}
+	return strings.Join(append(lines, "}"), "\n")
 }

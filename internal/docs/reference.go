@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"go/ast"
 	"regexp"
@@ -23,6 +24,7 @@ var chapters = []struct {
 	{"Channel layers", "Where events come from: what stands after `channel_layer`. In JSON, `kind` names the layer.", "edgerelay.channel_layers.", "channel_layer "},
 	{"Authenticators", "Who may connect, and see what: what stands after `auth`. In JSON, `kind` names the authenticator.", "edgerelay.auth.", "auth "},
 	{"Discoveries", "How the backplane finds its peers: directives of `backplane`. In JSON, `kind` names the discovery.", "edgerelay.discovery.", ""},
+	{"Transports", "How `reverse_proxy` reaches its upstream: a directive of its block. In JSON, `protocol` names the transport.", "http.reverse_proxy.transport.", "transport "},
 	{"Directives of a site", "They may stand in every site, in any order. In JSON they are HTTP handlers, named by `handler`.", "http.handlers.", ""},
 }
 
@@ -37,9 +39,9 @@ func reference(dirs ...string) ([]byte, error) {
 	w.line("")
 	w.line("<!-- Made from the comments in caddymodule/ by `make reference`: change those. -->")
 	w.line("")
-	w.line("Every setting, from the comments beside the code that reads it. JSON is Caddy's own configuration, the Caddyfile a shorter way to write it:")
-	w.line("`caddy adapt` shows what one becomes. Where the names differ, the block of Caddyfile shows it. In it, `<…>` is a value, `[…]` may be left out, `…|…` is a choice.")
-	w.line("A duration is written like `30s`, `5m` or `1d`, a bare number is seconds; a size like `64KiB` or `1MiB`. In JSON a size is a number of bytes.")
+	w.line("Every setting has the same name in a Caddyfile and in JSON, Caddy's own configuration; `caddy adapt` shows one as the other.")
+	w.line("In the Caddyfile blocks, `<…>` is a value, `[…]` may be left out, `…|…` is a choice, and `...` means one or more.")
+	w.line("A duration is a value such as `30s`, `5m` or `1d`; a bare number is seconds in a Caddyfile. A size is a value such as `64KiB` or `1MiB`; in JSON it is a number of bytes.")
 	for _, ch := range chapters {
 		w.line("")
 		w.line("## " + ch.title)
@@ -58,12 +60,13 @@ func reference(dirs ...string) ([]byte, error) {
 			w.module(m, ch.caddyfile+name, 3)
 		}
 	}
-	return w.Bytes(), nil
+	return w.Bytes(), w.fault
 }
 
 type writer struct {
 	bytes.Buffer
 	placed map[*structType]string // anchors of the sections
+	fault  error
 }
 
 func (w *writer) line(s string) { w.WriteString(s); w.WriteByte('\n') }
@@ -71,12 +74,15 @@ func (w *writer) line(s string) { w.WriteString(s); w.WriteByte('\n') }
 // module writes the section of a struct, and those of the structs in its settings.
 func (w *writer) module(s *structType, title string, level int) {
 	w.placed[s] = slug(title)
+	for _, name := range s.undocumented {
+		w.fault = errors.Join(w.fault, fmt.Errorf("%s.%s has no comment: say what it means and what its default is", s.name, name))
+	}
 	w.line("")
 	w.line(strings.Repeat("#", level) + " " + title)
 	w.line("")
-	if len(s.grammar) > 0 {
+	if grammar := s.caddyfile(); len(grammar) > 0 {
 		w.line("```caddyfile")
-		w.line(strings.Join(s.grammar, "\n\n"))
+		w.line(strings.Join(grammar, "\n\n"))
 		w.line("```")
 		w.line("")
 	}
@@ -91,29 +97,28 @@ func (w *writer) module(s *structType, title string, level int) {
 	}
 	var parts []part
 	for _, f := range s.fields {
-		for i, t := range f.types {
-			if inner := s.lookup(structName(t)); inner != nil && w.placed[inner] == "" {
-				of := title + ": "
-				if s.id == "edgerelay" {
-					of = ""
-				}
-				parts = append(parts, part{inner, of + f.keys[i]})
-				w.placed[inner] = slug(of + f.keys[i])
+		if inner := s.lookup(structName(f.typ)); inner != nil && w.placed[inner] == "" {
+			of := title + ": "
+			if s.id == "edgerelay" {
+				of = ""
 			}
+			if len(inner.grammar) == 0 && f.inBlock {
+				inner.grammar = []string{f.directive + " { … }"}
+			}
+			parts = append(parts, part{inner, of + f.directive})
+			w.placed[inner] = slug(of + f.directive)
 		}
 	}
 	w.line("")
-	w.line("| JSON | type | meaning |")
-	w.line("|---|---|---|")
+	w.line("| setting | type | default | meaning |")
+	w.line("|---|---|---|---|")
 	for _, f := range s.fields {
-		var keys, types []string
-		for i, key := range f.keys {
-			keys = append(keys, "`"+key+"`")
-			if t := w.typeOf(s, f.types[i], f.namespace); !slices.Contains(types, t) {
-				types = append(types, t)
-			}
+		text, standard := splitDefault(s.sentence(f.doc, &f))
+		key := "`" + f.key + "`"
+		if f.directive != f.key {
+			key += ", in a Caddyfile `" + f.directive + "`"
 		}
-		w.line(fmt.Sprintf("| %s | %s | %s |", strings.Join(keys, ", "), strings.Join(types, ", "), s.sentence(f.doc, &f)))
+		w.line(fmt.Sprintf("| %s | %s | %s | %s |", key, w.typeOf(s, &f), standard, text))
 	}
 	for _, p := range parts {
 		w.module(p.s, p.title, min(level+1, 4))
@@ -137,25 +142,56 @@ func structName(t ast.Expr) string {
 	return ""
 }
 
-// typeOf describes the type of a field of s in the terms of JSON.
-func (w *writer) typeOf(s *structType, t ast.Expr, namespace string) string {
-	if namespace != "" {
-		if _, ok := t.(*ast.ArrayType); ok {
-			return "list of modules of `" + namespace + "`"
-		}
-		return "a module of `" + namespace + "`"
+// splitDefault takes "Default: x." off the end of a sentence.
+func splitDefault(text string) (rest, standard string) {
+	rest, standard, ok := strings.Cut(text, "Default: ")
+	if !ok {
+		return text, ""
 	}
+	standard, after, _ := strings.Cut(standard, ". ")
+	return strings.TrimSpace(rest + after), strings.TrimSuffix(standard, ".")
+}
+
+// caddyfile returns the grammar of s: a head that ends in a block is followed by the settings.
+func (s *structType) caddyfile() (blocks []string) {
+	for _, g := range s.grammar {
+		if head, ok := strings.CutSuffix(g, " { … }"); ok {
+			g = s.block(head)
+		}
+		blocks = append(blocks, g)
+	}
+	return blocks
+}
+
+// typeOf describes the type of a setting of s.
+func (w *writer) typeOf(s *structType, f *field) string {
+	if f.namespace != "" {
+		if _, ok := f.typ.(*ast.ArrayType); ok {
+			return "list of modules of `" + f.namespace + "`"
+		}
+		return "a module of `" + f.namespace + "`"
+	}
+	if f.args == "<size>" {
+		return "size"
+	}
+	return w.typeName(s, f.typ)
+}
+
+// typeName describes a type of Go in the terms of JSON.
+func (w *writer) typeName(s *structType, t ast.Expr) string {
 	switch t := t.(type) {
 	case *ast.StarExpr:
-		return w.typeOf(s, t.X, "")
+		return w.typeName(s, t.X)
 	case *ast.ArrayType:
-		return "list of " + w.typeOf(s, t.Elt, "")
+		return "list of " + w.typeName(s, t.Elt)
 	case *ast.MapType:
-		return "object of " + w.typeOf(s, t.Value, "")
+		return "object of " + w.typeName(s, t.Value)
 	case *ast.SelectorExpr:
 		switch name := fmt.Sprint(t.X) + "." + t.Sel.Name; name {
 		case "caddy.Duration":
 			return "duration"
+		case "settings.DurationOrOff":
+			return "duration or `off`"
 		case "json.RawMessage":
 			return "any JSON"
 		default:
@@ -171,7 +207,7 @@ func (w *writer) typeOf(s *structType, t ast.Expr, namespace string) string {
 		switch t.Name {
 		case "bool":
 			return "boolean"
-		case "int", "int64", "uint64", "float64":
+		case "int", "int64", "uint8", "uint64", "float64":
 			return "number"
 		default:
 			return t.Name
@@ -194,24 +230,22 @@ func (s *structType) sentence(doc string, f *field) string {
 	doc = docLink.ReplaceAllString(doc, "$1")
 	subject := s.name
 	if f != nil {
-		subject = f.names[0]
+		subject = f.name
 	}
 	// "Limits bound what …" beside a heading or key that says limits already.
-	if rest, ok := strings.CutPrefix(doc, subject+" "); ok && (f == nil || len(f.keys) == 1) {
+	if rest, ok := strings.CutPrefix(doc, subject+" "); ok {
 		for _, be := range []string{"is ", "are "} {
 			rest = strings.TrimPrefix(rest, be)
 		}
 		doc = strings.ToUpper(rest[:1]) + rest[1:]
 	}
 	for _, f := range s.fields {
-		for i, name := range f.names {
-			key := "`" + f.keys[i] + "`"
-			if strings.ToUpper(name) == name { // JSON, URL, KV: words, too, but where a sentence begins with them
-				doc = regexp.MustCompile(`(^|[.;] )`+name+` (is|are|has|bounds|demands)\b`).ReplaceAllString(doc, "${1}"+key+" ${2}")
-				continue
-			}
-			doc = regexp.MustCompile(`(^|[^\w"'`+"`"+`.])`+name+`\b`).ReplaceAllString(doc, "${1}"+key)
+		key := "`" + f.key + "`"
+		if strings.ToUpper(f.name) == f.name { // JSON, URL, KV: words, too, but where a sentence begins with them
+			doc = regexp.MustCompile(`(^|[.;] )`+f.name+` (is|are|has|bounds|demands)\b`).ReplaceAllString(doc, "${1}"+key+" ${2}")
+			continue
 		}
+		doc = regexp.MustCompile(`(^|[^\w"'`+"`"+`.])`+f.name+`\b`).ReplaceAllString(doc, "${1}"+key)
 	}
 	var b strings.Builder
 	for rest := doc; ; {

@@ -49,8 +49,8 @@ func TestReferenceIsWhole(t *testing.T) {
 			t.Errorf("no comment shows the Caddyfile of %s: write \"reads\" and the block above the function that reads it", m.id)
 		}
 		for _, f := range m.fields {
-			if !bytes.Contains(text, []byte("`"+f.keys[0]+"`")) {
-				t.Errorf("the reference lacks %s of %s", f.keys[0], m.id)
+			if !bytes.Contains(text, []byte("`"+f.key+"`")) {
+				t.Errorf("the reference lacks %s of %s", f.key, m.id)
 			}
 		}
 	}
@@ -65,25 +65,26 @@ func TestReadConfig(t *testing.T) {
 
 // Thing does "much" with {env.THINGS} or * of [Other].
 type Thing struct {
-	// Name is what it is called; MaxSize bounds it, as at http://a.example/x. Default: a|b.
-	Name    string `+"`json:\"name,omitempty\"`"+`
-	MaxSize *int   `+"`json:\"max_size\"`"+`
+	// Name is its name, as at http://a.example/x. Default: a|b.
+	Name string `+"`json:\"name,omitempty\"`"+`
+	// MaxSize bounds Name.
+	MaxSize *int `+"`json:\"max_size\" caddyfile:\"<size>\"`"+`
+	// Fast speeds it up.
+	Fast bool `+"`json:\"fast\" caddyfile:\"-\"`"+`
 	// Parts are within.
-	Parts []*Part `+"`json:\"parts\"`"+`
+	Parts []*Part `+"`json:\"parts\" caddyfile:\"part={ … }\"`"+`
 	hidden int
 }
 
 // Part is a part.
 type Part struct {
-	// Left is on the left.
-	Left bool `+"`json:\"left\"`"+` // not this
+	// Left is on the left. Default: off. It may change.
+	Left bool `+"`json:\"left\" caddyfile:\"on|off\"`"+` // not this
 }
 
 func (Thing) CaddyModule() caddy.ModuleInfo { return caddy.ModuleInfo{ID: "http.handlers.thing"} }
 
-// parse reads
-//
-//	thing <name>
+// parse reads `+"`thing <name> { … }`"+`.
 func parse() { x := &Thing{}; _ = x }
 `)
 	text, err := reference(dir)
@@ -91,16 +92,19 @@ func parse() { x := &Thing{}; _ = x }
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"### thing\n\n```caddyfile\nthing <name>\n```\n\nDoes `much` with `{env.THINGS}` or \\* of Other.\n",
-		"| `name`, `max_size` | string, number | `name` is what it is called; `max_size` bounds it, as at `http://a.example/x`. Default: a\\|b. |\n",
-		"| `parts` | list of [object](#thing-parts) | Within. |\n",
-		"#### thing: parts\n\nA part.\n\n| JSON | type | meaning |\n|---|---|---|\n| `left` | boolean | On the left. |\n",
+		"### thing\n\n```caddyfile\nthing <name> {\n\tmax_size <size>\n\tfast\n\tpart     { … }\n}\n```\n\nDoes `much` with `{env.THINGS}` or \\* of Other.\n",
+		"| `name` | string | a\\|b | Its name, as at `http://a.example/x`. |\n",
+		"| `max_size` | size |  | Bounds `name`. |\n",
+		"| `parts`, in a Caddyfile `part` | list of [object](#thing-part) |  | Within. |\n",
+		"#### thing: part\n\n```caddyfile\npart {\n\tleft on|off\n}\n```\n\nA part.\n\n| setting | type | default | meaning |\n|---|---|---|---|\n" +
+			"| `left` | boolean | off | On the left. It may change. |\n",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the reference lacks\n%s\nit is\n%s", want, text)
 		}
 	}
-	write(t, dir, "x.go", "package x\ntype T struct { A int `json:\"a\"` }\n")
+	write(t, dir, "x.go", "package x\ntype T struct { A int `json:\"a\"` }\n"+
+		"func (T) CaddyModule() caddy.ModuleInfo { return caddy.ModuleInfo{ID: \"http.handlers.t\"} }\n")
 	if _, err := reference(dir); err == nil || !strings.Contains(err.Error(), "T.A has no comment") {
 		t.Errorf("a setting without comment: %v", err)
 	}

@@ -1,0 +1,287 @@
+package settings
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// Reader is a struct that reads some of its settings itself: those of which a tag cannot tell everything.
+type Reader interface {
+	// ReadSetting reads the setting that d stands at. It reports false for a setting that it leaves to [Read].
+	ReadSetting(d *caddyfile.Dispenser) (known bool, err error)
+}
+
+// Block is a struct that reads a whole setting itself, arguments and block.
+type Block interface {
+	ReadBlock(d *caddyfile.Dispenser) error
+}
+
+// Read reads a block of a Caddyfile into the struct that to points to. block names the block in errors.
+//
+// A setting is declared once, by a field of the struct: the tag json is its name in both formats, the tag caddyfile the
+// arguments that it takes in a Caddyfile, and the comment its meaning and default for the reference. A field without a
+// tag caddyfile cannot be set in a block. Arguments are written as in the reference:
+//
+//	<size>, <duration>, <anything else>   one value; the field's type says how it is read
+//	<duration>|off                        "off" is -1s
+//	<number>|off                          "off" is 0
+//	on|off                                a boolean
+//	a|b|c                                 one of these words
+//	<value>...                            one or more values, added to those before
+//	<json>                                JSON
+//	{ … }                                 a block of the field's own struct, see also [Block]
+//	-                                     no arguments: a boolean that is true if the setting is there
+//
+// A tag name=arguments gives the setting another name in a Caddyfile: a directive that adds one element to a list.
+// The tag min:"1" demands a number or duration above 0, max:"1EiB" replaces the bound of a size, and example is for errors.
+func Read(d *caddyfile.Dispenser, block string, to any) error {
+	fields := fieldsOf(reflect.ValueOf(to).Elem())
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if r, ok := to.(Reader); ok {
+			if known, err := r.ReadSetting(d); err != nil {
+				return err
+			} else if known {
+				continue
+			}
+		}
+		name := d.Val()
+		f := find(fields, name)
+		if f == nil {
+			return d.Errf("%s has no setting %q; it has %s", block, name, enumerate(names(fields), "and"))
+		}
+		if err := f.read(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Names lists the settings of the struct that to points to, in the order of its fields.
+func Names(to any) []string { return names(fieldsOf(reflect.ValueOf(to).Elem())) }
+
+// field is a setting.
+type field struct {
+	name, args string
+	value      reflect.Value
+	tag        reflect.StructTag
+}
+
+// fieldsOf lists the settings of a struct, those of embedded structs included.
+func fieldsOf(v reflect.Value) (fields []field) {
+	for i := range v.NumField() {
+		sf := v.Type().Field(i)
+		if sf.Anonymous && sf.Type.Kind() == reflect.Struct {
+			fields = append(fields, fieldsOf(v.Field(i))...)
+			continue
+		}
+		args, ok := sf.Tag.Lookup("caddyfile")
+		if !ok {
+			continue
+		}
+		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
+		if own, rest, ok := strings.Cut(args, "="); ok {
+			name, args = own, rest
+		}
+		fields = append(fields, field{name, args, v.Field(i), sf.Tag})
+	}
+	return fields
+}
+
+func names(fields []field) (list []string) {
+	for _, f := range fields {
+		list = append(list, f.name)
+	}
+	return list
+}
+
+func find(fields []field, name string) *field {
+	for i := range fields {
+		if fields[i].name == name {
+			return &fields[i]
+		}
+	}
+	return nil
+}
+
+// read reads the setting's arguments and, if it has one, its block.
+func (f *field) read(d *caddyfile.Dispenser) error {
+	v := f.value
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		if b, ok := v.Interface().(Block); ok {
+			return b.ReadBlock(d)
+		}
+		v = v.Elem()
+	}
+	switch {
+	case v.Kind() == reflect.Struct:
+		if d.CountRemainingArgs() > 0 {
+			return d.Errf("%s takes a block, which may be empty: %s { }", f.name, f.name)
+		}
+		return Read(d, f.name, v.Addr().Interface())
+	case f.args == "-":
+		if d.CountRemainingArgs() > 0 {
+			return d.Errf("%s takes no value", f.name)
+		}
+		v.SetBool(true)
+		return nil
+	case strings.HasSuffix(f.args, "..."):
+		return f.readList(d, v)
+	}
+	var text string
+	if !d.AllArgs(&text) {
+		return d.Errf("%s takes one value%s", f.name, f.example())
+	}
+	if err := f.set(v, text); err != nil {
+		return d.Errf("%s: %v", f.name, err)
+	}
+	return nil
+}
+
+// example ends an error with values that the setting takes.
+func (f *field) example() string {
+	words := strings.Split(f.args, "|")
+	switch example := f.tag.Get("example"); {
+	case example != "":
+		return ", such as " + strings.ReplaceAll(example, "'", "`")
+	case strings.Contains(f.args, "<"):
+		return ": " + f.args
+	default:
+		return ": " + enumerate(words, "or")
+	}
+}
+
+func (f *field) readList(d *caddyfile.Dispenser, v reflect.Value) error {
+	values := d.RemainingArgs()
+	if len(values) == 0 {
+		return d.Errf("%s takes at least one value%s", f.name, f.example())
+	}
+	for _, text := range values {
+		item := reflect.New(v.Type().Elem()).Elem()
+		if err := f.set(item, text); err != nil {
+			return d.Errf("%s: %v", f.name, err)
+		}
+		v.Set(reflect.Append(v, item))
+	}
+	return nil
+}
+
+var (
+	durationType = reflect.TypeFor[caddy.Duration]()
+	offType      = reflect.TypeFor[DurationOrOff]()
+	rawType      = reflect.TypeFor[json.RawMessage]()
+)
+
+// set reads one value.
+func (f *field) set(v reflect.Value, text string) error {
+	args := strings.TrimSuffix(f.args, "...")
+	switch {
+	case v.Type() == durationType || v.Type() == offType:
+		return f.setDuration(v, text)
+	case args == "<json>":
+		if !json.Valid([]byte(text)) {
+			return fmt.Errorf("invalid JSON; put it between backticks%s", f.example())
+		}
+		if v.Type() == rawType {
+			v.SetBytes([]byte(text))
+		} else {
+			v.SetString(text)
+		}
+		return nil
+	case args == "<size>":
+		return f.setSize(v, text)
+	}
+	switch v.Kind() {
+	case reflect.Int, reflect.Int64:
+		return f.setNumber(v, text)
+	case reflect.Uint8:
+		n, err := strconv.ParseUint(text, 10, 8)
+		if err != nil {
+			return fmt.Errorf("invalid number %q; use 0 to 255", text)
+		}
+		v.SetUint(n)
+		return nil
+	case reflect.Float64:
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(n >= 0 && n <= math.MaxInt32) { // JSON knows neither NaN nor infinity
+			return fmt.Errorf("invalid number %q; use a value from 0, such as 20 or 0.5", text)
+		}
+		v.SetFloat(n)
+		return nil
+	case reflect.Bool:
+		if text != "on" && text != "off" {
+			return fmt.Errorf("invalid value %q; use on or off", text)
+		}
+		v.SetBool(text == "on")
+		return nil
+	}
+	// A placeholder is replaced, and its value checked, when the configuration is loaded.
+	if words := strings.Split(args, "|"); !strings.ContainsAny(args, "<{") && !strings.Contains(text, "{") && !slices.Contains(words, text) {
+		return fmt.Errorf("invalid value %q; use %s", text, enumerate(words, "or"))
+	}
+	v.SetString(text)
+	return nil
+}
+
+func (f *field) setDuration(v reflect.Value, text string) error {
+	words := strings.Split(f.args, "|")
+	if text == "off" && slices.Contains(words, "off") {
+		v.SetInt(int64(Off))
+		return nil
+	}
+	t, err := Duration(text)
+	if err == nil && t == 0 && f.tag.Get("min") != "" && !slices.Contains(words, "0") {
+		err = fmt.Errorf("invalid duration %q; use one above 0, such as 30s", text)
+	}
+	v.SetInt(int64(t))
+	return err
+}
+
+func (f *field) setSize(v reflect.Value, text string) error {
+	limit := int64(MaxBuffer)
+	if v.Kind() == reflect.Int64 || f.tag.Get("max") != "" {
+		limit = MaxSize
+	}
+	n, err := Size(text, limit)
+	v.SetInt(n)
+	return err
+}
+
+func (f *field) setNumber(v reflect.Value, text string) error {
+	least, remedy := int64(0), "use a number from 0, such as 10"
+	if f.tag.Get("min") != "" {
+		least, remedy = 1, "use a value above 0"
+	}
+	if slices.Contains(strings.Split(f.args, "|"), "off") {
+		if text == "off" {
+			v.SetInt(0)
+			return nil
+		}
+		remedy += ", or off"
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || v.OverflowInt(n) || n < least {
+		return fmt.Errorf("invalid number %q; %s", text, remedy)
+	}
+	v.SetInt(n)
+	return nil
+}
+
+// enumerate joins words as in "a, b and c".
+func enumerate(words []string, last string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	end := len(words) - 1
+	return strings.Join(words[:end], ", ") + " " + last + " " + words[end]
+}

@@ -1,0 +1,115 @@
+package settings
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+type inner struct {
+	Words []string `json:"words" caddyfile:"<word>..."`
+}
+
+type embedded struct {
+	Flag bool `json:"flag" caddyfile:"-"`
+}
+
+type block struct {
+	embedded
+	Size    int            `json:"size" caddyfile:"<size>"`
+	Wide    *int64         `json:"wide" caddyfile:"<size>"`
+	Count   *int           `json:"count" caddyfile:"<number>" min:"1"`
+	Every   int            `json:"every" caddyfile:"<events>|off"`
+	Byte    uint8          `json:"byte" caddyfile:"<0 to 255>"`
+	Rate    float64        `json:"rate" caddyfile:"<messages a second>"`
+	Time    caddy.Duration `json:"time" caddyfile:"<duration>" min:"1"`
+	Recheck DurationOrOff  `json:"recheck" caddyfile:"<duration>|off" min:"1"`
+	Grace   *DurationOrOff `json:"grace" caddyfile:"<duration>|0|off" min:"1"`
+	On      *bool          `json:"on" caddyfile:"on|off"`
+	Word    string         `json:"word" caddyfile:"red|green"`
+	Name    string         `json:"name" caddyfile:"<name>"`
+	Inner   *inner         `json:"inner" caddyfile:"{ … }"`
+	Text    string         `json:"text" caddyfile:"<json>"`
+	Hidden  string         `json:"hidden"`
+}
+
+func TestRead(t *testing.T) {
+	for _, c := range []struct{ name, block, want string }{
+		{"size", "size 64KiB", `"size":65536`},
+		{"size beyond a buffer", "size 2GiB", "too large"},
+		{"size without a number", "size much", "invalid size"},
+		{"wide size", "wide 1TiB", `"wide":1099511627776`},
+		{"count", "count 3", `"count":3`},
+		{"count below its minimum", "count 0", "above 0"},
+		{"count without a number", "count three", "invalid number"},
+		{"every", "every 1000", `"every":1000`},
+		{"every switched off", "every off", `"every":0`},
+		{"byte", "byte 255", `"byte":255`},
+		{"byte beyond its range", "byte 256", "0 to 255"},
+		{"rate", "rate 0.5", `"rate":0.5`},
+		{"rate that JSON cannot hold", "rate NaN", "invalid number"},
+		{"duration", "time 1d", `"time":86400000000000`},
+		{"duration below its minimum", "time 0", "above 0"},
+		{"duration without a unit that is known", "time soon", "such as 30s"},
+		{"duration or off", "recheck off", `"recheck":"off"`},
+		{"duration or zero", "grace 0", `"grace":0`},
+		{"duration that must not be zero", "recheck 0", "above 0"},
+		{"boolean", "on off", `"on":false`},
+		{"boolean with another word", "on yes", "use on or off"},
+		{"word", "word green", `"word":"green"`},
+		{"word of no list", "word blue", "use red or green"},
+		{"word in a placeholder", "word {env.COLOR}", `"word":"{env.COLOR}"`},
+		{"text", "name x", `"name":"x"`},
+		{"text without a value", "name", "name takes one value: <name>"},
+		{"text with two values", "name x y", "name takes one value"},
+		{"flag of an embedded struct", "flag", `"flag":true`},
+		{"flag with a value", "flag on", "takes no value"},
+		{"block", "inner {\nwords a b\nwords c\n}", `"words":["a","b","c"]`},
+		{"block with arguments", "inner x", "takes a block"},
+		{"list without a value", "inner {\nwords\n}", "at least one value"},
+		{"unknown setting of an inner block", "inner {\nword a\n}", `inner has no setting "word"; it has words`},
+		{"JSON", "text `{\"a\": 1}`", `"text":"{\"a\": 1}"`},
+		{"JSON that is none", "text x", "invalid JSON"},
+		{"unknown setting", "sise 1", `the block has no setting "sise"; it has flag, size, wide,`},
+		{"field without a tag", "hidden x", `no setting "hidden"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b block
+			d := caddyfile.NewTestDispenser("block {\n" + c.block + "\n}")
+			d.Next()
+			got := ""
+			if err := Read(d, "the block", &b); err != nil {
+				got = err.Error()
+			} else {
+				text, err := json.Marshal(&b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = string(text)
+			}
+			if !strings.Contains(got, c.want) {
+				t.Errorf("%q becomes %s, want %s in it", c.block, got, c.want)
+			}
+		})
+	}
+}
+
+func TestDurationOrOffInJSON(t *testing.T) {
+	for text, want := range map[string]string{`"off"`: `"off"`, `"1m"`: "60000000000", "5": "5", `"-1s"`: "error", `true`: "error"} {
+		var d DurationOrOff
+		got := "error"
+		if err := json.Unmarshal([]byte(text), &d); err == nil {
+			b, err := json.Marshal(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = string(b)
+		}
+		if got != want {
+			t.Errorf("%s becomes %s, want %s", text, got, want)
+		}
+	}
+}
