@@ -21,6 +21,9 @@ METERING = $(shell $(GO) list -m)/plugins/internal/metering
 UNRACED = $(METERING) $(shell $(LIST_TESTS) | sed -n '/^[^ ]*[.]test .*caddyserver.caddy.v2/s/[.]test .*//p')
 RACED = $(filter-out $(UNRACED),$(shell $(LIST_TESTS) | sed -n 's/^\([^ ]*\)[.]test .*/\1/p'))
 
+# Packages for macOS and Windows; test support needs Linux.
+PORTABLE = $(shell $(GO) list ./relay/... ./plugins/... | grep -v 'test$$')
+
 SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins sdk internal examples/demo -type f -not -path '*/node_modules/*' ! -name '*_test.go' 2>/dev/null)
 # Modules within the module: the SDK and the example plugins. The benchmark has rules of its own.
 NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path './bench/*' -not -path '*/node_modules/*' -exec dirname {} \;)
@@ -55,11 +58,11 @@ lint: ## gofumpt, go vet, staticcheck, a build for Windows
 	@echo gofumpt; unformatted=$$($(GO) run $(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then echo "not formatted, make fmt does it:"; echo "$$unformatted"; exit 1; fi
 	@echo go vet; $(AS_XCADDY) $(GO) vet ./... && $(GO) -C bench vet ./...
 	@echo staticcheck; $(AS_XCADDY) $(GO) run $(STATICCHECK) ./... && $(GO) -C bench run $(STATICCHECK) ./...
-	@echo go build for Windows; GOOS=windows $(AS_XCADDY) $(GO) build ./relay/... ./plugins/...
+	@echo go build for Windows; GOOS=windows $(AS_XCADDY) $(GO) build $(PORTABLE)
 
 cross: ## compile for macOS and Windows (CADDY_TOO=1: Caddy as well, minutes)
 	@set -e; for os in darwin windows; do echo "go build for $$os"; \
-		GOOS=$$os GOARCH=arm64 $(AS_XCADDY) $(GO) build $(if $(CADDY_TOO),./caddymodule/...) ./relay/... ./plugins/...; done
+		GOOS=$$os GOARCH=arm64 $(AS_XCADDY) $(GO) build $(if $(CADDY_TOO),./caddymodule/...) $(PORTABLE); done
 
 fmt: ## format the Go files
 	@$(GO) run $(GOFUMPT) -l -w .
