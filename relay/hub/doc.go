@@ -1,3 +1,12 @@
-// Package hub is the engine of edgerelay: it holds the sessions of one node and writes the events of their groups to
-// them. The documentation of package relay follows an event through its files.
+// Package hub is the engine of edgerelay. [New] returns a [Hub], which holds the sessions of one node and writes the
+// events of their groups to them. The documentation of package relay follows an event, a subscription and a recheck
+// through the files.
+//
+// Files by job:
+//
+//   - Fan-out: deliver, encode, queue, shard, audience, gather, resync, lag, misses, journey
+//   - Sessions: admission, session, subscribe, keepalive, pressure, drain
+//   - Rechecks: authority, logins, recheck, recheckpending, grace
+//   - Membership: broker, interest, listen
+//   - Inspection: stats, losses, sessions, groups, tail, top
 package hub

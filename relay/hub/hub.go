@@ -51,7 +51,8 @@ type Hub struct {
 var _ relay.Node = (*Hub)(nil)
 
 // New returns a running hub without a channel layer, which denies all clients until SetAuthorizer is called. log must
-// not be nil. The hub has as many shards as GOMAXPROCS is now; see the record in docs/decisions/hub.md.
+// not be nil. The hub has as many shards as GOMAXPROCS is now.
+// See docs/decisions/hub.md#why-does-the-number-of-shards-not-follow-gomaxprocs-at-run-time
 func New(log *slog.Logger) *Hub {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{
