@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// AnswerWait is how long a healthy host may take to answer.
-	AnswerWait = time.Second
+	// AnswerTimeout is how long a healthy host may take to answer.
+	AnswerTimeout = time.Second
 	// watchInterval is the time between looks at the health, to log changes.
 	watchInterval = 250 * time.Millisecond
 )
@@ -128,7 +128,7 @@ func (h *Health) trouble(addr func(host int) string) string {
 			wrong = append(wrong, fmt.Sprintf("redis %s: not connected yet", addr(i)))
 		case host.rejection != nil:
 			wrong = append(wrong, fmt.Sprintf("redis %s takes no events: %v", addr(i), host.rejection))
-		case !host.asked.IsZero() && time.Since(host.asked) > AnswerWait:
+		case !host.asked.IsZero() && time.Since(host.asked) > AnswerTimeout:
 			unanswered := time.Since(host.asked).Round(100 * time.Millisecond)
 			wrong = append(wrong, fmt.Sprintf("redis %s: no answer for %v", addr(i), unanswered))
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
 )
 
-// WithoutHello is how long HELLO is not sent to a host that hangs up at HELLO.
-const WithoutHello = 10 * time.Minute
+// HelloPause is how long HELLO is not sent to a host that hangs up at HELLO.
+const HelloPause = 10 * time.Minute
 
 // ErrHungUp means that a host closed the connection after HELLO.
 var ErrHungUp = errors.New("the host closes the connection at HELLO")
@@ -58,7 +58,7 @@ func Hello(c *resp.Conn, o *goredis.Options) (known bool, refused resp.Error, er
 		}
 		hello = append(hello, "AUTH", user, o.Password)
 	}
-	_, err = c.Do(ReplyWait, hello...)
+	_, err = c.Do(ReplyTimeout, hello...)
 	switch {
 	case err == nil:
 		return true, "", nil
@@ -79,7 +79,7 @@ func Auth(c *resp.Conn, o *goredis.Options) error {
 	if o.Username != "" {
 		auth = []string{"AUTH", o.Username, o.Password}
 	}
-	_, err := c.Do(ReplyWait, auth...)
+	_, err := c.Do(ReplyTimeout, auth...)
 	return err
 }
 
@@ -95,8 +95,8 @@ func WrongType(err error) bool {
 }
 
 const (
-	// ProbeEvery is how long a quiet connection goes without a command. A host without an answer is unhealthy.
-	ProbeEvery = 500 * time.Millisecond
-	// ReplyWait is how long a reply may take before the connection is closed.
-	ReplyWait = 10 * time.Second
+	// ProbeInterval is how long a quiet connection goes without a command. A host without an answer is unhealthy.
+	ProbeInterval = 500 * time.Millisecond
+	// ReplyTimeout is how long a reply may take before the connection is closed.
+	ReplyTimeout = 10 * time.Second
 )

@@ -227,7 +227,7 @@ type Route struct {
 }
 
 // SkipHello keeps the pooled client from sending HELLO for a while, because the host hangs up at it.
-func (r *Route) SkipHello() { r.quiet.Store(time.Now().Add(WithoutHello).Unix()) }
+func (r *Route) SkipHello() { r.quiet.Store(time.Now().Add(HelloPause).Unix()) }
 
 // routes returns a route to every host. They connect when they are used.
 func (h Hosts) routes() ([]*Route, error) {

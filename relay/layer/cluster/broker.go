@@ -110,7 +110,7 @@ func (b *Broker) Close(ctx context.Context) error {
 
 // dial connects to a node.
 func (b *Broker) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	plain := &net.Dialer{}
 	settings := b.settings.Load()
@@ -126,7 +126,7 @@ func (b *Broker) dial(ctx context.Context, network, addr string) (net.Conn, erro
 
 // masters returns the addresses of the cluster's masters.
 func (b *Broker) masters(ctx context.Context) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var mu sync.Mutex
 	list := map[string]bool{}

@@ -224,7 +224,7 @@ func (b *Broker) overdue() (n int) {
 		return 0
 	}
 	for g := range b.groups.All {
-		if g.Wanted() && !g.InPlace() && (g.Lapsed() || time.Since(g.Value.wantedSince) > answerWait) {
+		if g.Wanted() && !g.InPlace() && (g.Lapsed() || time.Since(g.Value.wantedSince) > answerTimeout) {
 			n++
 		}
 	}

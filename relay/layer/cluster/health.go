@@ -94,7 +94,7 @@ func (l *listener) trouble() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case !l.busy && !l.asked.IsZero() && time.Since(l.asked) > answerWait:
+	case !l.busy && !l.asked.IsZero() && time.Since(l.asked) > answerTimeout:
 		return fmt.Sprintf("no answer for %v", time.Since(l.asked).Round(100*time.Millisecond))
 	case l.state != "" && l.state != "ok":
 		return "cluster_state:" + l.state

@@ -20,13 +20,13 @@ import (
 const (
 	// probeInterval is the time between questions to each master for the cluster's state.
 	probeInterval = 500 * time.Millisecond
-	// answerWait is how long a healthy master may take to answer.
-	answerWait = time.Second
+	// answerTimeout is how long a healthy master may take to answer.
+	answerTimeout = time.Second
 )
 
 var (
 	errNoMaster = errors.New("the node is no longer a master of the cluster")
-	errTimedOut = fmt.Errorf("no answer for %v", replyWait)
+	errTimedOut = fmt.Errorf("no answer for %v", replyTimeout)
 )
 
 // listener is a connection to a master, with the subscriptions to the master's groups. A listener ends when the
@@ -201,7 +201,7 @@ func (l *listener) probeIfQuiet() error {
 	switch {
 	case asked.IsZero():
 		l.send(command{kind: probe})
-	case time.Since(asked) > replyWait:
+	case time.Since(asked) > replyTimeout:
 		return errTimedOut
 	}
 	return nil
@@ -231,7 +231,7 @@ func (l *listener) sendQueue(conn *resp.Conn) error {
 			commands[i] = []string{"CLUSTER", "INFO"}
 		}
 	}
-	return conn.Send(replyWait, commands...)
+	return conn.Send(replyTimeout, commands...)
 }
 
 // read receives replies and pushed messages until the connection breaks.

@@ -61,8 +61,8 @@ func (s Settings) Validate() error {
 }
 
 const (
-	dialWait  = 3 * time.Second
-	replyWait = 5 * time.Second
+	dialTimeout  = 3 * time.Second
+	replyTimeout = 5 * time.Second
 )
 
 // newClient returns the client that publishes and that knows the nodes of the slots.
@@ -74,9 +74,9 @@ func (b *Broker) newClient() *goredis.ClusterClient {
 		MaxRetries:               -1, // An event that is sent again can arrive twice.
 		MaxRedirects:             -1,
 		DialerRetries:            1,
-		DialTimeout:              dialWait,
-		ReadTimeout:              replyWait,
-		WriteTimeout:             replyWait,
+		DialTimeout:              dialTimeout,
+		ReadTimeout:              replyTimeout,
+		WriteTimeout:             replyTimeout,
 		ContextTimeoutEnabled:    true,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -73,14 +73,14 @@ func (s Settings) prepare() (*inForce, error) {
 
 // Broker is a node's part in a channel layer of RedisPubSubChannelLayer. It implements [relay.Broker].
 type Broker struct {
-	place    Settings
-	settings atomic.Pointer[inForce]
-	log      *slog.Logger
-	hosts    *redisnet.Ring
-	links    []*subscriber // one for each host
-	health   *redisnet.Health
-	skipped  asgi.Skipped
-	life     redisnet.Lifecycle
+	place       Settings
+	settings    atomic.Pointer[inForce]
+	log         *slog.Logger
+	hosts       *redisnet.Ring
+	subscribers []*subscriber // one for each host
+	health      *redisnet.Health
+	skipped     asgi.Skipped
+	life        redisnet.Lifecycle
 
 	mu      sync.Mutex // guards closing and the subscribers' connections and sets
 	closing bool
@@ -100,7 +100,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 	b := &Broker{place: s, log: log, hosts: hosts, health: redisnet.NewHealth(hosts.Size)}
 	b.settings.Store(settings)
 	for i := range hosts.Size {
-		b.links = append(b.links, newSubscriber(b, i))
+		b.subscribers = append(b.subscribers, newSubscriber(b, i))
 	}
 	return b, nil
 }
@@ -123,7 +123,7 @@ func (b *Broker) Apply(s Settings) error {
 	b.skipped.ResetLog()
 	if moved {
 		b.hosts.WarnIgnored(b.log)
-		for _, l := range b.links {
+		for _, l := range b.subscribers {
 			l.cut()
 		}
 	}
@@ -136,7 +136,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 		b.life.Go(func() {
 			redisnet.Watch(ctx, b.log, "events are lost until it recovers", b.health.LastLoss, b.Health)
 		})
-		for _, l := range b.links {
+		for _, l := range b.subscribers {
 			l.sink = sink
 			b.life.Go(func() { l.run(ctx) })
 		}
@@ -147,7 +147,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 func (b *Broker) channel(group string) string { return b.place.Prefix + "__group__" + group }
 
 // of returns the subscriber of a channel, and so of a group. The hash is of the channel's whole name.
-func (b *Broker) of(channel string) *subscriber { return b.links[b.hosts.Index(channel)] }
+func (b *Broker) of(channel string) *subscriber { return b.subscribers[b.hosts.Index(channel)] }
 
 // Join implements [relay.Broker].
 func (b *Broker) Join(ctx context.Context, groups ...string) error {
@@ -215,7 +215,7 @@ func (b *Broker) Health() relay.Health {
 // trouble describes groups that are not subscribed although the hosts are healthy; empty if there is none.
 func (b *Broker) trouble() string {
 	waiting := 0
-	for _, l := range b.links {
+	for _, l := range b.subscribers {
 		waiting += l.overdue()
 	}
 	if waiting == 0 {
@@ -236,7 +236,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	if started {
 		err = waitAll(ctx, emptied)
 		stopped := b.life.Stop()
-		for _, l := range b.links {
+		for _, l := range b.subscribers {
 			l.cut()
 		}
 		<-stopped
@@ -253,7 +253,7 @@ func (b *Broker) dropAll() (emptied []<-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closing = true
-	for _, l := range b.links {
+	for _, l := range b.subscribers {
 		emptied = append(emptied, l.subs.DropAll())
 		l.wake()
 	}

@@ -117,7 +117,7 @@ func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
 
 // write sends commands until ctx ends, and pings in quiet times, so that a host that hangs is noticed.
 func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
-	tick := time.NewTicker(redisnet.ProbeEvery)
+	tick := time.NewTicker(redisnet.ProbeInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -128,7 +128,7 @@ func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
 				return redisnet.ErrFormer
 			}
 			s.layer.health.Asked(s.host)
-			if err := conn.Send(redisnet.ReplyWait, []string{"PING"}); err != nil {
+			if err := conn.Send(redisnet.ReplyTimeout, []string{"PING"}); err != nil {
 				return err
 			}
 		case <-s.kick:
@@ -137,7 +137,7 @@ func (s *subscriber) write(ctx context.Context, conn *resp.Conn) error {
 				if len(commands) == 0 {
 					break
 				}
-				if err := conn.Send(redisnet.ReplyWait, commands...); err != nil {
+				if err := conn.Send(redisnet.ReplyTimeout, commands...); err != nil {
 					return err
 				}
 			}
@@ -170,7 +170,7 @@ func (s *subscriber) commands() (list [][]string) {
 func (s *subscriber) read(conn *resp.Conn) error {
 	gap := s.openGap()
 	for {
-		if err := conn.SetReadDeadline(time.Now().Add(redisnet.ReplyWait)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(redisnet.ReplyTimeout)); err != nil {
 			return err
 		}
 		value, err := conn.Reply()
@@ -297,7 +297,7 @@ func (s *subscriber) overdue() (n int) {
 		return 0
 	}
 	for sub := range s.subs.All {
-		if sub.Phase().InFlight() && time.Since(sub.Value.since) > redisnet.AnswerWait {
+		if sub.Phase().InFlight() && time.Since(sub.Value.since) > redisnet.AnswerTimeout {
 			n++
 		}
 	}

@@ -39,7 +39,7 @@ func (r *reader) open(ctx context.Context) (net.Conn, *resp.Conn, error) {
 	if !errors.Is(err, redisnet.ErrHungUp) {
 		return nc, conn, err
 	}
-	r.greeting.withoutUntil = time.Now().Add(redisnet.WithoutHello)
+	r.greeting.withoutUntil = time.Now().Add(redisnet.HelloPause)
 	r.route.SkipHello()
 	nc, conn, again := r.openOnce(ctx)
 	if again != nil { // The host hangs up at everything, so HELLO is not the reason.
@@ -80,13 +80,13 @@ func (r *reader) greet(conn *resp.Conn) error {
 		return err
 	}
 	if o.DB != 0 {
-		if _, err := conn.Do(redisnet.ReplyWait, "SELECT", strconv.Itoa(o.DB)); err != nil {
+		if _, err := conn.Do(redisnet.ReplyTimeout, "SELECT", strconv.Itoa(o.DB)); err != nil {
 			return err
 		}
 	}
 	if known {
 		// NOLOOP: Redis does not notify of changes that this connection makes.
-		_, err = conn.Do(redisnet.ReplyWait, "CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP",
+		_, err = conn.Do(redisnet.ReplyTimeout, "CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP",
 			"PREFIX", groupKey(r.broker.place.Prefix, ""), "PREFIX", r.channelKey())
 		if err == nil {
 			r.setNotifies(true)

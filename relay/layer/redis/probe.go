@@ -16,7 +16,7 @@ type writeProbe struct {
 }
 
 // due reports whether a host that rejects writes has to be asked again.
-func (w *writeProbe) due() bool { return w.rejected && time.Since(w.asked) >= redisnet.ProbeEvery }
+func (w *writeProbe) due() bool { return w.rejected && time.Since(w.asked) >= redisnet.ProbeInterval }
 
 // probe asks for a sign of life, and for messages that no notification has told of. Now and then it asks whether the
 // host takes writes: a host that takes none gets no events from emitters, which reading alone would not notice.
@@ -24,8 +24,8 @@ func (w *writeProbe) due() bool { return w.rejected && time.Since(w.asked) >= re
 func (r *reader) probe(conn *resp.Conn) error {
 	r.broker.health.Asked(r.host)
 	exists := []string{"EXISTS", r.channelKey()}
-	if time.Since(r.writes.asked) < redisnet.ProbeEvery { // A polled host is probed more often.
-		waiting, err := conn.Do(redisnet.ReplyWait, exists...)
+	if time.Since(r.writes.asked) < redisnet.ProbeInterval { // A polled host is probed more often.
+		waiting, err := conn.Do(redisnet.ReplyTimeout, exists...)
 		if err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (r *reader) probe(conn *resp.Conn) error {
 	r.writes.asked = time.Now()
 	// XX with an unknown member in an unknown key changes nothing, and is rejected like every write.
 	write := []string{"ZADD", groupKey(r.broker.place.Prefix, ""), "XX", "0", "-"}
-	if err := conn.SendAll(redisnet.ReplyWait, exists, write); err != nil {
+	if err := conn.SendAll(redisnet.ReplyTimeout, exists, write); err != nil {
 		return err
 	}
 	waiting, err := conn.Reply()

@@ -33,7 +33,7 @@ func (r *reader) step(conn *resp.Conn) error {
 
 // wait waits for a notification, and then probes: a safety net below the notifications, and a sign of life.
 func (r *reader) wait(conn *resp.Conn) error {
-	quiet := redisnet.ProbeEvery
+	quiet := redisnet.ProbeInterval
 	if !r.notified() {
 		quiet = pollInterval
 	}
@@ -105,9 +105,9 @@ func (r *reader) receive(conn *resp.Conn) error {
 // exchange sends the commands of one exchange and returns whether the channel key was renamed, and the reply to read.
 func exchange(conn *resp.Conn, change, read []string) (renamed bool, batch [][]byte, err error) {
 	if change == nil {
-		err = conn.SendAll(redisnet.ReplyWait, read)
+		err = conn.SendAll(redisnet.ReplyTimeout, read)
 	} else {
-		err = conn.SendAll(redisnet.ReplyWait, change, read)
+		err = conn.SendAll(redisnet.ReplyTimeout, change, read)
 	}
 	if err != nil {
 		return false, nil, err
@@ -141,7 +141,7 @@ func (r *reader) tidy(conn *resp.Conn) error {
 	}
 	r.broker.health.Asked(r.host)
 	last := strconv.Itoa(r.mailbox.delivered - 1)
-	_, err := conn.Do(redisnet.ReplyWait, "ZREMRANGEBYRANK", r.inflightKey(), "0", last)
+	_, err := conn.Do(redisnet.ReplyTimeout, "ZREMRANGEBYRANK", r.inflightKey(), "0", last)
 	refused := errors.As(err, new(resp.Error)) // The next RENAME drops them.
 	if err != nil && !refused {
 		return err
@@ -158,7 +158,7 @@ func wrongReply(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTY
 
 // heal deletes an in-flight key of another type, which another program has written. Messages in flight are lost.
 func (r *reader) heal(conn *resp.Conn) error {
-	if _, err := conn.Do(redisnet.ReplyWait, "DEL", r.inflightKey()); err != nil {
+	if _, err := conn.Do(redisnet.ReplyTimeout, "DEL", r.inflightKey()); err != nil {
 		return err
 	}
 	r.broker.health.Answered(r.host)
