@@ -39,27 +39,26 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
-	var receipt relay.Receipt
-	err := b.publish(ctx, group, text, &receipt)
+	receipt, err := b.publish(ctx, group, text)
 	if err != nil {
 		err = fmt.Errorf("publishing to %s: %w", group, err)
 	}
 	return receipt, err
 }
 
-func (b *Broker) publish(ctx context.Context, group string, text []byte, receipt *relay.Receipt) error {
+func (b *Broker) publish(ctx context.Context, group string, text []byte) (receipt relay.Receipt, err error) {
 	if !utf8.Valid(text) {
-		return errors.New("the text is not UTF-8")
+		return receipt, errors.New("the text is not UTF-8")
 	}
 	s, now := b.settings.Load(), time.Now()
 	members, err := b.groupMembers(ctx, s, group, now)
 	if err != nil {
-		return err
+		return receipt, err
 	}
 	receipt.Members = len(members)
 	sends, err := b.sends(s, members, text, now)
 	if err != nil {
-		return err
+		return receipt, err
 	}
 	var full atomic.Int64
 	err = b.eachHost(func(host int) error { // Members of other nodes may be on a host that hangs.
@@ -68,7 +67,7 @@ func (b *Broker) publish(ctx context.Context, group string, text []byte, receipt
 		return err
 	})
 	receipt.OverCapacity = int(full.Load())
-	return err
+	return receipt, err
 }
 
 // groupMembers returns the members of a group. It retries on connections that a restart of Redis broke. That is

@@ -69,13 +69,14 @@ func (r *reader) receive(conn *resp.Conn) error {
 	r.broker.health.Asked(r.host)
 	renamed, batch, err := exchange(conn, change, read)
 	switch {
+	case err == nil:
 	case errors.Is(err, errRejected): // Messages can wait, and a new connection would be no better.
 		r.mailbox.happen(writesRejected)
 		r.writes = writeProbe{rejected: true}
 		return nil
 	case errors.As(err, new(resp.Error)) && wrongReply(err):
 		return r.heal(conn)
-	case err != nil:
+	default:
 		return err
 	}
 	r.broker.health.Answered(r.host)
@@ -113,24 +114,28 @@ func exchange(conn *resp.Conn, change, read []string) (renamed bool, batch [][]b
 		return false, nil, err
 	}
 	if change != nil {
-		_, err = conn.Reply()
-		var refused resp.Error
-		switch errors.As(err, &refused); {
-		case err == nil:
+		if _, err = conn.Reply(); err == nil {
 			renamed = change[0] == "RENAME"
-		case strings.HasPrefix(string(refused), "ERR no such key"), wrongReply(refused):
-			// No message waits. The reply to read tells of a key of another type.
-		case rejectsWrites(refused):
-			if _, err = conn.Reply(); err == nil {
-				err = errRejected
-			}
-			return false, nil, err
-		default:
+		} else if err = unchanged(conn, err); err != nil {
 			return false, nil, err
 		}
 	}
 	batch, err = conn.Reply()
 	return renamed, batch, err
+}
+
+// unchanged classifies the error of a command that changes keys. Without a message, the error is nil.
+func unchanged(conn *resp.Conn, err error) error {
+	var refused resp.Error
+	switch errors.As(err, &refused); {
+	case strings.HasPrefix(string(refused), "ERR no such key"), wrongReply(refused):
+		return nil // The reply to read tells of a key of another type.
+	case rejectsWrites(refused):
+		if _, err = conn.Reply(); err == nil {
+			err = errRejected
+		}
+	}
+	return err
 }
 
 // tidy drops the delivered messages in flight during a quiet time. If this node dies, other nodes count the rest
