@@ -225,7 +225,7 @@ func documented(t *testing.T) map[string]string {
 // The table of metrics in the documentation is what there is.
 func TestMetricsAreDocumented(t *testing.T) {
 	rows := documented(t)
-	for _, d := range telemetry.Descs {
+	for _, d := range telemetry.Descriptors() {
 		m := regexp.MustCompile(`fqName: "(\w+)", help: "(.*?)", .*variableLabels: \{([^}]*)\}`).FindStringSubmatch(d.String())
 		if m == nil {
 			t.Fatal("what Prometheus's library says of a metric has another form now:", d)

@@ -1,34 +1,38 @@
 package telemetry
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
-// collectAuth shows what an authorizer asked, if it is one that asks. Its figures begin anew with each configuration.
-func collectAuth(a relay.Authorizer, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string), seconds func(*prometheus.Desc, float64, ...string)) {
-	asking, ok := a.(interface {
-		Stats() (users, objects awx.LookupStats)
-		Queued() map[string]int
-	})
+// lookupReporter is a [relay.Authorizer] that sends requests to an authority. Without it, the metrics of lookups are
+// absent.
+type lookupReporter interface {
+	// Stats returns the lookups of users and of objects since the authorizer was created.
+	Stats() (users, objects awx.LookupStats)
+	// Queued returns the number of queued requests by class.
+	Queued() map[string]int
+}
+
+// collectAuth collects the metrics of an authorizer. They start at zero with each configuration.
+func collectAuth(out sink, a relay.Authorizer) {
+	reporter, ok := a.(lookupReporter)
 	if !ok {
 		return
 	}
-	for class, n := range asking.Queued() {
-		gauge(descAuthWaiting, float64(n), class)
+	for class, n := range reporter.Queued() {
+		out.gauge(descAuthQueued, float64(n), class)
 	}
-	users, objects := asking.Stats()
-	for about, q := range map[string]awx.LookupStats{"user": users, "object": objects} {
-		count(descAuthAsked, q.Cached, about, "cache")
-		count(descAuthAsked, q.Shared, about, "shared")
-		count(descAuthAsked, q.Requested, about, "request")
-		count(descAuthAnswers, q.Yes, about, "yes")
-		count(descAuthAnswers, q.No, about, "no")
-		count(descAuthAnswers, q.Failed, about, "error")
-		count(descAuthUnanswered, q.Abandoned, about, "client_gone")
-		count(descAuthUnanswered, q.Busy, about, "busy")
-		seconds(descAuthTime, q.Duration.Seconds(), about)
+	users, objects := reporter.Stats()
+	for about, lookups := range map[string]awx.LookupStats{"user": users, "object": objects} {
+		out.count(descAuthLookups, lookups.Cached, about, "cache")
+		out.count(descAuthLookups, lookups.Shared, about, "shared")
+		out.count(descAuthLookups, lookups.Requested, about, "request")
+		out.count(descAuthResponses, lookups.Yes, about, "yes")
+		out.count(descAuthResponses, lookups.No, about, "no")
+		out.count(descAuthResponses, lookups.Failed, about, "error")
+		out.count(descAuthAborted, lookups.Abandoned, about, "client_gone")
+		out.count(descAuthAborted, lookups.Busy, about, "busy")
+		out.sum(descAuthTime, lookups.Duration.Seconds(), about)
 	}
 }

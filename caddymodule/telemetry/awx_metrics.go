@@ -14,10 +14,11 @@ import (
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
-// awxCollector shows the peers of a node's backplane, if the configuration in force says awx_metrics.
+// awxCollector collects the metrics of a node's peers under AWX's names, if the current configuration has awx_metrics
+// on.
 type awxCollector struct{ node *node.Node }
 
-// Describe implements [prometheus.Collector]. What it leaves out is not known before the scrape.
+// Describe implements [prometheus.Collector]. The names depend on the peers, so there is nothing to describe.
 func (awxCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].
@@ -27,15 +28,15 @@ func (c awxCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// awxPeers shows the backplane's peers by the names that AWX's wsrelay gives to its own (awx/main/analytics/broadcast_websocket.py), for
-// dashboards that exist. A peer's name is a part of the metric's name there.
+// awxPeers collects metrics of peers under the names of AWX's wsrelay (awx/main/analytics/broadcast_websocket.py), for
+// existing dashboards. In AWX the name of a peer is part of the name of the metric.
 type awxPeers struct {
 	mu    sync.Mutex
 	peers map[string]*awxPeer
 	now   func() time.Time
 }
 
-// awxPeersOf returns a node's.
+// awxPeersOf returns the counters of a node, which survive reloads.
 func awxPeersOf(n *node.Node) *awxPeers {
 	type key struct{}
 	return n.Keep(key{}, func() any { return newAWXPeers() }).(*awxPeers)
@@ -43,13 +44,15 @@ func awxPeersOf(n *node.Node) *awxPeers {
 
 func newAWXPeers() *awxPeers { return &awxPeers{peers: map[string]*awxPeer{}, now: time.Now} }
 
-// awxPeer is what is remembered of one between scrapes.
+// awxPeer has the counters of a host between scrapes.
 type awxPeer struct {
-	received float64 // before the connections there are now
-	current  uint64  // on these
+	// received counts the messages of earlier connections, current those of the connections that are open.
+	received float64
+	current  uint64
 	samples  []awxSample
 }
 
+// awxSample is the number of received messages at a scrape.
 type awxSample struct {
 	at       time.Time
 	received float64
@@ -58,10 +61,10 @@ type awxSample struct {
 // awxMinute is the window of messages_received_per_minute.
 const awxMinute = time.Minute
 
-// unsafe is what AWX replaces in a name.
-var unsafe = regexp.MustCompile(`[^0-9a-zA-Z]+`)
+// unsafeInName matches the characters that AWX replaces in a name.
+var unsafeInName = regexp.MustCompile(`[^0-9a-zA-Z]+`)
 
-// awxName is a peer's name as AWX makes it a part of a metric's: that of the host.
+// awxName is the name of a peer's host, in the form that AWX puts into the name of a metric.
 func awxName(p *backplane.Peer) string {
 	name := p.Name
 	if u, err := url.Parse(p.URL); err == nil && u.Hostname() != "" {
@@ -70,25 +73,24 @@ func awxName(p *backplane.Peer) string {
 	if host, _, err := net.SplitHostPort(p.Address); name == "" && err == nil {
 		name = host
 	}
-	return unsafe.ReplaceAllString(name, "_")
+	return unsafeInName.ReplaceAllString(name, "_")
 }
 
-// collect shows peers; those of one host together.
-func (a *awxPeers) collect(peers []backplane.Peer, ch chan<- prometheus.Metric) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.now()
-	type host struct {
-		frames    uint64
-		connected bool
-		since     time.Time
-	}
-	hosts := map[string]*host{}
+// awxHost sums the peers of a host.
+type awxHost struct {
+	frames    uint64
+	connected bool
+	since     time.Time
+}
+
+// sumByHost sums the peers by the name of their host.
+func sumByHost(peers []backplane.Peer) map[string]*awxHost {
+	hosts := map[string]*awxHost{}
 	for i := range peers {
 		p := &peers[i]
 		name := awxName(p)
 		if hosts[name] == nil {
-			hosts[name] = &host{}
+			hosts[name] = &awxHost{}
 		}
 		h := hosts[name]
 		if p.State != backplane.StateConnected {
@@ -99,47 +101,62 @@ func (a *awxPeers) collect(peers []backplane.Peer, ch chan<- prometheus.Metric) 
 			h.connected, h.since = true, p.Since
 		}
 	}
+	return hosts
+}
+
+// collect collects the metrics of all peers.
+func (a *awxPeers) collect(peers []backplane.Peer, ch chan<- prometheus.Metric) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now, hosts := a.now(), sumByHost(peers)
 	for name := range a.peers {
 		if hosts[name] == nil {
 			delete(a.peers, name)
 		}
 	}
 	for name, h := range hosts {
-		kept := a.peers[name]
-		if kept == nil {
-			kept = &awxPeer{samples: []awxSample{{at: cmp.Or(h.since, now)}}}
-			a.peers[name] = kept
+		p := a.peers[name]
+		if p == nil {
+			p = &awxPeer{samples: []awxSample{{at: cmp.Or(h.since, now)}}}
+			a.peers[name] = p
 		}
-		if h.frames < kept.current { // another connection
-			kept.received += float64(kept.current)
+		if h.frames < p.current { // another connection
+			p.received += float64(p.current)
 		}
-		kept.current = h.frames
-		total := kept.received + float64(h.frames)
-
-		show := func(suffix, help string, kind prometheus.ValueType, v float64) {
-			ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("awx_"+name+suffix, help, nil, nil), kind, v)
-		}
-		show("_messages_received_total", "Number of messages received, to be forwarded, by the broadcast websocket system", prometheus.CounterValue, total)
-		// The name has three r in AWX, too.
-		show("_messages_received_currrent_conn", "Number forwarded messages received by the broadcast websocket system, for the duration of the current connection", prometheus.GaugeValue, float64(h.frames))
-		show("_messages_received_per_minute", "Messages received per minute", prometheus.GaugeValue, kept.lastMinute(now, total))
-		start := 0.0
-		if h.connected {
-			start = float64(h.since.UnixMicro()) / 1e6
-		}
-		show("_connection_start", "Time the connection was established", prometheus.GaugeValue, start)
-		state := prometheus.NewDesc("awx_"+name+"_connection", "Websocket broadcast connection", []string{"awx_" + name + "_connection"}, nil)
-		for value, is := range map[string]bool{"connected": h.connected, "disconnected": !h.connected} {
-			v := 0.0
-			if is {
-				v = 1
-			}
-			ch <- prometheus.MustNewConstMetric(state, prometheus.GaugeValue, v, value)
-		}
+		p.current = h.frames
+		total := p.received + float64(h.frames)
+		sendAWX(ch, name, h, total, p.lastMinute(now, total))
 	}
 }
 
-// lastMinute is how many messages came in the last minute, as far as the scrapes tell: between two of them they are taken to have come evenly.
+// sendAWX sends the metrics of a host. The help texts are AWX's own, so that a registry may hold both.
+func sendAWX(ch chan<- prometheus.Metric, name string, h *awxHost, total, lastMinute float64) {
+	send := func(suffix, help string, kind prometheus.ValueType, v float64) {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("awx_"+name+suffix, help, nil, nil), kind, v)
+	}
+	send("_messages_received_total", "Number of messages received, to be forwarded, by the broadcast websocket system",
+		prometheus.CounterValue, total)
+	// The name has three r in AWX, too.
+	send("_messages_received_currrent_conn", "Number forwarded messages received by the broadcast websocket system, "+
+		"for the duration of the current connection", prometheus.GaugeValue, float64(h.frames))
+	send("_messages_received_per_minute", "Messages received per minute", prometheus.GaugeValue, lastMinute)
+	start := 0.0
+	if h.connected {
+		start = float64(h.since.UnixMicro()) / 1e6
+	}
+	send("_connection_start", "Time the connection was established", prometheus.GaugeValue, start)
+	state := prometheus.NewDesc("awx_"+name+"_connection", "Websocket broadcast connection",
+		[]string{"awx_" + name + "_connection"}, nil)
+	for value, is := range map[string]bool{"connected": h.connected, "disconnected": !h.connected} {
+		v := 0.0
+		if is {
+			v = 1
+		}
+		ch <- prometheus.MustNewConstMetric(state, prometheus.GaugeValue, v, value)
+	}
+}
+
+// lastMinute is the number of messages in the last minute. It interpolates between two scrapes.
 func (p *awxPeer) lastMinute(now time.Time, total float64) float64 {
 	from := now.Add(-awxMinute)
 	for len(p.samples) > 1 && !p.samples[1].at.After(from) {

@@ -10,7 +10,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
-// show is what a scrape of peers gives, by AWX's names.
+// show scrapes peers and returns the values by AWX's names.
 func (a *awxPeers) show(t *testing.T, peers ...backplane.Peer) map[string]float64 {
 	t.Helper()
 	ch := make(chan prometheus.Metric, 100)
@@ -38,7 +38,7 @@ func (a *awxPeers) show(t *testing.T, peers ...backplane.Peer) map[string]float6
 	return values
 }
 
-// replay is a collector that gives what was collected.
+// replay is a collector of metrics that were collected before.
 type replay chan prometheus.Metric
 
 func (replay) Describe(chan<- *prometheus.Desc) {}
@@ -49,8 +49,8 @@ func (r replay) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// Counters go on over reconnects, the state follows, and the last minute is the last minute.
-func TestAWXMetrics(t *testing.T) {
+// Counters continue across reconnects, the state follows, and the rate covers the last minute.
+func TestAWXMetricsSurviveReconnects(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	a := newAWXPeers()
 	a.now = func() time.Time { return now }
@@ -62,9 +62,11 @@ func TestAWXMetrics(t *testing.T) {
 	expect := func(got map[string]float64, total, current, minute, connected float64) {
 		t.Helper()
 		for suffix, want := range map[string]float64{
-			"_messages_received_total": total, "_messages_received_currrent_conn": current, "_messages_received_per_minute": minute,
-			"_connection{" + name + "_connection=connected}": connected, "_connection{" + name + "_connection=disconnected}": 1 - connected,
-			"_connection_start": connected * float64(began.Unix()),
+			"_messages_received_total": total, "_messages_received_currrent_conn": current,
+			"_messages_received_per_minute":                     minute,
+			"_connection{" + name + "_connection=connected}":    connected,
+			"_connection{" + name + "_connection=disconnected}": 1 - connected,
+			"_connection_start":                                 connected * float64(began.Unix()),
 		} {
 			if v, ok := got[name+suffix]; !ok || v != want {
 				t.Errorf("%s%s is %v, want %v; all: %v", name, suffix, v, want, got)
@@ -74,13 +76,15 @@ func TestAWXMetrics(t *testing.T) {
 	expect(a.show(t, peer(backplane.StateConnected, 0)), 0, 0, 0, 1)
 	for i := range uint64(8) { // two messages a second
 		now = now.Add(15 * time.Second)
-		expect(a.show(t, peer(backplane.StateConnected, 30*(i+1))), float64(30*(i+1)), float64(30*(i+1)), float64(min(120, 30*(i+1))), 1)
+		total := float64(30 * (i + 1))
+		expect(a.show(t, peer(backplane.StateConnected, 30*(i+1))), total, total, min(120, total), 1)
 	}
 	now = now.Add(10 * time.Second) // between two samples
 	expect(a.show(t, peer("retrying", 0)), 240, 0, 100, 0)
 	began = now
 	expect(a.show(t, peer(backplane.StateConnected, 5)), 245, 5, 105, 1)
-	if got := a.show(t, backplane.Peer{Address: "10.0.0.7:4711", State: backplane.StateConnected, FramesIn: 3}); got["awx_10_0_0_7_messages_received_total"] != 3 || len(a.peers) != 1 {
-		t.Errorf("a peer that dials: %v; %d are remembered, want the one", got, len(a.peers))
+	got := a.show(t, backplane.Peer{Address: "10.0.0.7:4711", State: backplane.StateConnected, FramesIn: 3})
+	if got["awx_10_0_0_7_messages_received_total"] != 3 || len(a.peers) != 1 {
+		t.Errorf("a peer that dials: %v; %d hosts are kept, want 1", got, len(a.peers))
 	}
 }

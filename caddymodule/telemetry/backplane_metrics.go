@@ -3,28 +3,23 @@ package telemetry
 import (
 	"net"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
 var (
-	descPeers       = desc("backplane_peers", "Peers by state and dialect.", "state", "dialect")
-	descPeerRTT     = desc("backplane_peer_rtt_seconds", "Round-trip time of the last ping to a peer.", "peer")
-	descPeerLag     = desc("backplane_peer_lag_seconds", "Age of the oldest event queued for a peer.", "peer")
-	descPeerFrames  = desc("backplane_frames_total", "WebSocket messages exchanged with peers.", "direction")
-	descPeerEvents  = desc("backplane_events_total", "Events exchanged with peers.", "direction")
-	descPeerDropped = desc("backplane_dropped_total", "Dropped events and messages by reason.", "reason")
-	descPeerRefused = desc("backplane_refused_total", "Rejected handshakes of nodes by reason.", "reason")
-	descClockSkew   = desc("backplane_clock_skew_seconds",
+	descPeers        = desc("backplane_peers", "Peers by state and dialect.", "state", "dialect")
+	descPeerRTT      = desc("backplane_peer_rtt_seconds", "Round-trip time of the last ping to a peer.", "peer")
+	descPeerLag      = desc("backplane_peer_lag_seconds", "Age of the oldest event queued for a peer.", "peer")
+	descPeerFrames   = desc("backplane_frames_total", "WebSocket messages exchanged with peers.", "direction")
+	descPeerEvents   = desc("backplane_events_total", "Events exchanged with peers.", "direction")
+	descPeerDropped  = desc("backplane_dropped_total", "Dropped events and messages by reason.", "reason")
+	descPeerRejected = desc("backplane_refused_total", "Rejected handshakes of nodes by reason.", "reason")
+	descClockSkew    = desc("backplane_clock_skew_seconds",
 		"Lag of another node's clock at the last handshake with a right secret.")
 )
 
 // collectBackplane collects the metrics of a backplane.
-func collectBackplane(
-	plane *backplane.Backplane, gauge func(*prometheus.Desc, float64, ...string),
-	count func(*prometheus.Desc, uint64, ...string),
-) {
+func collectBackplane(out sink, plane *backplane.Backplane) {
 	type kind struct {
 		state   backplane.State
 		dialect backplane.Dialect
@@ -43,22 +38,22 @@ func collectBackplane(
 		rtt[name], lag[name] = max(rtt[name], p.RTT), max(lag[name], p.Lag)
 	}
 	for k, n := range states {
-		gauge(descPeers, float64(n), string(k.state), string(k.dialect))
+		out.gauge(descPeers, float64(n), string(k.state), string(k.dialect))
 	}
 	for name := range rtt {
-		gauge(descPeerRTT, rtt[name], name)
-		gauge(descPeerLag, lag[name], name)
+		out.gauge(descPeerRTT, rtt[name], name)
+		out.gauge(descPeerLag, lag[name], name)
 	}
 	s := plane.Stats()
-	count(descPeerFrames, s.FramesIn, "in")
-	count(descPeerFrames, s.FramesOut, "out")
-	count(descPeerEvents, s.EventsIn, "in")
-	count(descPeerEvents, s.EventsOut, "out")
+	out.count(descPeerFrames, s.FramesIn, "in")
+	out.count(descPeerFrames, s.FramesOut, "out")
+	out.count(descPeerEvents, s.EventsIn, "in")
+	out.count(descPeerEvents, s.EventsOut, "out")
 	for reason, n := range s.Dropped {
-		count(descPeerDropped, n, reason)
+		out.count(descPeerDropped, n, reason)
 	}
 	for reason, n := range s.Rejected {
-		count(descPeerRefused, n, string(reason))
+		out.count(descPeerRejected, n, string(reason))
 	}
-	gauge(descClockSkew, s.ClockSkew.Seconds())
+	out.gauge(descClockSkew, s.ClockSkew.Seconds())
 }

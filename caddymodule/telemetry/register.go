@@ -3,11 +3,13 @@ package telemetry
 import (
 	"errors"
 
-	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edgerelay/edgerelay/caddymodule/node"
 )
 
-// Register adds the node's metrics to a configuration's registry, which is new with each.
+// Register adds the node's metrics to a registry. Each configuration has a registry of its own. A nil registry is
+// ignored. An error is logged and leaves the configuration without metrics.
 func Register(n *node.Node, r *prometheus.Registry) {
 	if r == nil {
 		return

@@ -13,11 +13,11 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// scope names the relay among what makes spans.
+// scope is the instrumentation scope of the relay's spans.
 const scope = "github.com/edgerelay/edgerelay"
 
-// startSpan begins a child of the span that Caddy's directive tracing has put into a request's context. Where there is none, nothing
-// happens and the span is one that does nothing.
+// startSpan begins a child of the span that Caddy's directive tracing has put into a request's context. Without such a
+// span, it returns the context unchanged and a span without effect.
 func startSpan(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.SpanContext().IsValid() {
@@ -26,12 +26,17 @@ func startSpan(ctx context.Context, name string, attrs ...attribute.KeyValue) (c
 	return childSpan(ctx, parent, name, attrs)
 }
 
+// childSpan is apart from startSpan so that an untraced handshake does not allocate its options.
+//
 //go:noinline
-func childSpan(ctx context.Context, parent trace.Span, name string, attrs []attribute.KeyValue) (context.Context, trace.Span) {
+func childSpan(
+	ctx context.Context, parent trace.Span, name string, attrs []attribute.KeyValue,
+) (context.Context, trace.Span) {
 	return parent.TracerProvider().Tracer(scope).Start(ctx, name, trace.WithAttributes(attrs...))
 }
 
-// startUpgrade begins the span of a handshake, and returns the request with it.
+// StartUpgrade begins the span of a handshake. The caller ends the span. The context of the returned request contains
+// it.
 func StartUpgrade(r *http.Request) (*http.Request, trace.Span) {
 	ctx, span := startSpan(r.Context(), "edgerelay.upgrade")
 	if ctx != r.Context() {
@@ -40,7 +45,7 @@ func StartUpgrade(r *http.Request) (*http.Request, trace.Span) {
 	return r, span
 }
 
-// authenticate asks who sends the handshake r, in a span of its own if the handshake has one.
+// Authenticate calls the authorizer's Authenticate, in a span of its own if the handshake is traced.
 func Authenticate(a relay.Authorizer, r *http.Request) (relay.Identity, error) {
 	if !trace.SpanContextFromContext(r.Context()).IsValid() {
 		return a.Authenticate(r)
@@ -60,15 +65,21 @@ func authenticateTraced(a relay.Authorizer, r *http.Request) (relay.Identity, er
 	return id, nil
 }
 
+// UserAttributes returns the attributes that describe a user in a span.
 func UserAttributes(id relay.Identity) []attribute.KeyValue {
 	return []attribute.KeyValue{
-		attribute.String("enduser.id", id.Key), attribute.String("edgerelay.user", id.Name), attribute.String("edgerelay.user_kind", id.Kind.String()),
+		attribute.String("enduser.id", id.Key),
+		attribute.String("edgerelay.user", id.Name),
+		attribute.String("edgerelay.user_kind", id.Kind.String()),
 	}
 }
 
-// traceMessages returns what makes the spans of a client's subscriptions, nil if its handshake is not traced: children of the
-// handshake's, which ends long before them.
-func TraceMessages(upgrade trace.Span, id relay.Identity) func(context.Context, int) (context.Context, func(denied, failed int)) {
+// TraceMessages returns a function that begins the span of a client's subscriptions, as a child of the handshake's
+// span. The handshake's span ends long before. The function takes the number of groups, and returns a function that
+// ends the span. Without a traced handshake, TraceMessages returns nil.
+func TraceMessages(
+	upgrade trace.Span, id relay.Identity,
+) func(ctx context.Context, groups int) (context.Context, func(denied, failed int)) {
 	if !upgrade.IsRecording() {
 		return nil
 	}
@@ -79,20 +90,23 @@ func TraceMessages(upgrade trace.Span, id relay.Identity) func(context.Context, 
 		return ctx, func(denied, failed int) {
 			span.SetAttributes(attribute.Int("edgerelay.denied", denied))
 			if failed > 0 {
-				span.SetStatus(codes.Error, "it could not be found out whether the user may see a group")
+				span.SetStatus(codes.Error, "authorization of a group failed")
 			}
 			span.End()
 		}
 	}
 }
 
-// tracedTransport passes the trace of whoever asks on to AWX's API.
+// tracedTransport sends the trace of a request along to AWX's API.
 type tracedTransport struct {
 	plain, traced http.RoundTripper
 }
 
+// NewTracedTransport returns a transport that adds trace headers to requests of a traced handshake, and passes all
+// other requests to plain unchanged.
 func NewTracedTransport(plain http.RoundTripper) http.RoundTripper {
-	return tracedTransport{plain, otelhttp.NewTransport(plain, otelhttp.WithPropagators(autoprop.NewTextMapPropagator()))}
+	propagators := otelhttp.WithPropagators(autoprop.NewTextMapPropagator())
+	return tracedTransport{plain, otelhttp.NewTransport(plain, propagators)}
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -103,7 +117,7 @@ func (t tracedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.plain.RoundTrip(r)
 }
 
-// CloseIdleConnections is what [http.Client.CloseIdleConnections] looks for.
+// CloseIdleConnections makes [http.Client.CloseIdleConnections] reach the plain transport.
 func (t tracedTransport) CloseIdleConnections() {
 	if c, ok := t.plain.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()

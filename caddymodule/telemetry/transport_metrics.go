@@ -1,8 +1,6 @@
 package telemetry
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/edgerelay/edgerelay/caddymodule/uwsgi"
 )
 
@@ -14,13 +12,11 @@ var (
 		"Bodies that transport uwsgi could not put into a temporary file.")
 )
 
-// collectTransport shows the figures of transport uwsgi.
-func collectTransport(gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64,
-	...string),
-) {
+// collectTransport collects the metrics of transport uwsgi, which all sites of the process share.
+func collectTransport(out sink) {
 	f := uwsgi.Files()
-	count(descUWSGIFiles, uint64(f.RequestFiles), "request")
-	count(descUWSGIFiles, uint64(f.ResponseFiles), "response")
-	gauge(descUWSGIOpen, float64(f.OpenFiles))
-	count(descUWSGIFailures, uint64(f.Failures))
+	out.count(descUWSGIFiles, uint64(f.RequestFiles), "request")
+	out.count(descUWSGIFiles, uint64(f.ResponseFiles), "response")
+	out.gauge(descUWSGIOpen, float64(f.OpenFiles))
+	out.count(descUWSGIFailures, uint64(f.Failures))
 }
