@@ -89,7 +89,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
 	// Here, and not in Start: the HTTP server may start before this app does.
-	if c.Authorizer, c.Recheck, err = auth.(guest.Auth).Authorizer(); err != nil {
+	c.Auth = auth.(guest.Auth)
+	if c.Authorizer, c.Recheck, err = c.Auth.Authorizer(); err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
 	c.RecheckGrace = relay.NoGrace

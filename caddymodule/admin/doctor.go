@@ -3,20 +3,16 @@ package admin
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
-	"github.com/edgerelay/edgerelay/caddymodule/layers"
+	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/doctor"
-	"github.com/edgerelay/edgerelay/relay/authz/awx"
+	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/hub"
-	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
 // diagnosis is what POST /edgerelay/doctor answers.
@@ -45,32 +41,12 @@ func serveDoctor(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 
 // Examine looks at everything that a names, with a hub whose channel layer is a's. running is the node if it is in operation, else nil.
 func Examine(ctx context.Context, a *node.Config, hub *hub.Hub, running *node.Node) (list []doctor.Finding) {
-	asAWX, isAWX := a.Authorizer.(*awx.Authorizer)
-	if layer, ok := a.Layer.(*layers.RedisLayer); ok {
-		list = append(list, examineRedis(ctx, layer.Settings())...)
-		if isAWX {
-			list = append(list, doctor.AWXCapacity(layer.Settings().Capacity))
-		}
-		if broker, ok := hub.Broker().(*redis.Broker); ok && running != nil {
-			_, repairedAt := running.Monitor.Recent()
-			list = append(list, doctor.Peak(broker.Peak(), layer.Settings().Capacity), doctor.Wiped(broker.Health().Repairs, repairedAt))
-		}
+	if e, ok := a.Layer.(guest.Examiner); ok {
+		list = append(list, e.Examine(ctx)...)
 	}
-	if broker, ok := hub.Broker().(interface{ IgnoredTypes() []string }); ok && running != nil {
-		list = append(list, doctor.Ignored(broker.IgnoredTypes()))
-	}
-	if layer, ok := a.Layer.(*layers.RedisPubSubLayer); ok { // nothing is stored there that could be full, vanish or expire
-		if hosts, closeAll, err := layer.Settings().Clients(); err == nil {
-			found := make([][]doctor.Finding, len(hosts))
-			eachHost(hosts, func(i int, h *goredis.Client) { found[i] = doctor.Redis(ctx, h) })
-			list = slices.Concat(append([][]doctor.Finding{list}, found...)...)
-			closeAll()
-		}
-	}
-	if isAWX {
-		s := asAWX.Settings()
-		list = append(list, doctor.AWX(ctx, s.URL, s.SessionCookie, s.Transport)...)
-		list = append(list, doctor.EventRate())
+	list = append(list, examineBroker(a, hub.Broker(), running)...)
+	if e, ok := a.Auth.(guest.Examiner); ok {
+		list = append(list, e.Examine(ctx)...)
 	}
 	if a.Backplane != nil {
 		list = append(list, examinePeers(ctx, a, running)...)
@@ -84,38 +60,24 @@ func Examine(ctx context.Context, a *node.Config, hub *hub.Hub, running *node.No
 	return append(list, doctor.RoundTrip(ctx, hub))
 }
 
-func examineRedis(ctx context.Context, s redis.Settings) (list []doctor.Finding) {
-	hosts, closeAll, err := s.Clients()
-	if err != nil { // validated before
-		return nil
+// examineBroker checks the channel layer as the relay sees it.
+func examineBroker(a *node.Config, broker relay.Broker, running *node.Node) (list []doctor.Finding) {
+	mailbox, hasMailbox := broker.(relay.Mailbox)
+	if e, ok := a.Auth.(guest.MailboxExaminer); ok && hasMailbox {
+		list = append(list, e.ExamineMailbox(mailbox.Capacity()))
 	}
-	defer closeAll()
-	found := make([][]doctor.Finding, len(hosts))
-	eachHost(hosts, func(i int, h *goredis.Client) {
-		if found[i] = doctor.Redis(ctx, h); found[i][0].Level != doctor.Failure {
-			found[i] = append(found[i], doctor.Access(ctx, h, s.Prefix)...)
-		}
-	})
-	var reachable []*goredis.Client
-	for i, h := range hosts {
-		if list = append(list, found[i]...); found[i][0].Level != doctor.Failure {
-			reachable = append(reachable, h)
-		}
+	if running == nil {
+		return list
 	}
-	if len(reachable) > 0 {
-		list = append(list, doctor.Prefix(ctx, reachable, s.Prefix),
-			doctor.Capacity(ctx, reachable, s.Prefix, s.Capacity))
+	if hasMailbox {
+		_, repairedAt := running.Monitor.Recent()
+		list = append(list, doctor.Peak(mailbox.Peak(), mailbox.Capacity()),
+			doctor.Wiped(broker.Health().Repairs, repairedAt))
+	}
+	if l, ok := broker.(relay.IgnoredTypeLister); ok {
+		list = append(list, doctor.Ignored(l.IgnoredTypes()))
 	}
 	return list
-}
-
-// eachHost calls fn for all hosts at once, so that one that hangs does not use up the time of the others.
-func eachHost(hosts []*goredis.Client, fn func(i int, h *goredis.Client)) {
-	var asking sync.WaitGroup
-	for i, h := range hosts {
-		asking.Go(func() { fn(i, h) })
-	}
-	asking.Wait()
 }
 
 // examinePeers shakes hands with all peers that are listed or were found, at once.

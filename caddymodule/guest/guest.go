@@ -1,9 +1,11 @@
 package guest
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/doctor"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -47,4 +49,27 @@ type Opener interface {
 type OperatorNamer interface {
 	// NamesOperators reports that the console must be told who its operators are.
 	NamesOperators() bool
+}
+
+// Finding is the result of one of an [Examiner]'s checks.
+type Finding = doctor.Finding
+
+// Levels of a [Finding].
+const (
+	OK      = doctor.OK
+	Warning = doctor.Warning
+	Failure = doctor.Failure
+)
+
+// Examiner is a [ChannelLayer] or an [Auth] that can check the services on which it depends. Without it, doctor checks
+// only whether an event makes its round trip.
+type Examiner interface {
+	// Examine returns the findings of all checks. It runs before the module is in operation, too.
+	Examine(ctx context.Context) []Finding
+}
+
+// MailboxExaminer is an [Auth] that can judge the capacity of a node's mailbox in the channel layer, because it knows
+// the emitters. Without it, doctor takes any capacity for intended.
+type MailboxExaminer interface {
+	ExamineMailbox(capacity int) Finding
 }

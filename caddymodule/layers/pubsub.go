@@ -48,9 +48,6 @@ func (l *RedisPubSubLayer) Provision(caddy.Context) (err error) {
 	return errors.Join(l.validate(), s.Validate())
 }
 
-// Settings returns the settings as the layer takes them, after Provision.
-func (l *RedisPubSubLayer) Settings() pubsub.Settings { return l.settings }
-
 // Place implements [ChannelLayer].
 func (l *RedisPubSubLayer) Place() string { return l.settings.Place() }
 

@@ -80,9 +80,6 @@ func (l *RedisLayer) Provision(caddy.Context) (err error) {
 	return errors.Join(l.validate(), s.Validate())
 }
 
-// Settings returns the settings as the layer takes them, after Provision.
-func (l *RedisLayer) Settings() redis.Settings { return l.settings }
-
 // Place implements [ChannelLayer].
 func (l *RedisLayer) Place() string { return l.settings.Place() }
 

@@ -13,7 +13,9 @@ import (
 
 // Config is a checked configuration, as the node applies it.
 type Config struct {
-	Layer      guest.ChannelLayer
+	Layer guest.ChannelLayer
+	// Auth is the guest module that made Authorizer.
+	Auth       guest.Auth
 	Authorizer relay.Authorizer
 	// Recheck is the time between two checks of an open session, 0 for none; RecheckGrace is how long a session stays
 	// open without a certain answer.

@@ -1,0 +1,17 @@
+package auth
+
+import (
+	"context"
+
+	"github.com/edgerelay/edgerelay/caddymodule/guest"
+	"github.com/edgerelay/edgerelay/internal/doctor"
+)
+
+// Examine implements [guest.Examiner].
+func (a *AuthAWX) Examine(ctx context.Context) []guest.Finding {
+	s := a.authorizer.Settings()
+	return append(doctor.AWX(ctx, s.URL, s.SessionCookie, s.Transport), doctor.EventRate())
+}
+
+// ExamineMailbox implements [guest.MailboxExaminer].
+func (a *AuthAWX) ExamineMailbox(capacity int) guest.Finding { return doctor.AWXCapacity(capacity) }

@@ -1,0 +1,60 @@
+package layers
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/edgerelay/edgerelay/caddymodule/guest"
+	"github.com/edgerelay/edgerelay/internal/doctor"
+)
+
+// Examine implements [guest.Examiner].
+func (l *RedisLayer) Examine(ctx context.Context) (list []guest.Finding) {
+	s := l.settings
+	hosts, closeAll, err := s.Clients()
+	if err != nil { // cannot be: the settings are validated
+		return nil
+	}
+	defer closeAll()
+	found := make([][]guest.Finding, len(hosts))
+	eachHost(hosts, func(i int, h *goredis.Client) {
+		if found[i] = doctor.Redis(ctx, h); found[i][0].Level != guest.Failure {
+			found[i] = append(found[i], doctor.Access(ctx, h, s.Prefix)...)
+		}
+	})
+	var reachable []*goredis.Client
+	for i, h := range hosts {
+		if list = append(list, found[i]...); found[i][0].Level != guest.Failure {
+			reachable = append(reachable, h)
+		}
+	}
+	if len(reachable) > 0 {
+		list = append(list, doctor.Prefix(ctx, reachable, s.Prefix),
+			doctor.Capacity(ctx, reachable, s.Prefix, s.Capacity))
+	}
+	return list
+}
+
+// Examine implements [guest.Examiner]. Pub/sub stores nothing that could be full, disappear or expire.
+func (l *RedisPubSubLayer) Examine(ctx context.Context) []guest.Finding {
+	hosts, closeAll, err := l.settings.Clients()
+	if err != nil { // cannot be: the settings are validated
+		return nil
+	}
+	defer closeAll()
+	found := make([][]guest.Finding, len(hosts))
+	eachHost(hosts, func(i int, h *goredis.Client) { found[i] = doctor.Redis(ctx, h) })
+	return slices.Concat(found...)
+}
+
+// eachHost calls fn for all hosts at once, so that a host that hangs does not use up the others' time.
+func eachHost(hosts []*goredis.Client, fn func(i int, h *goredis.Client)) {
+	var asking sync.WaitGroup
+	for i, h := range hosts {
+		asking.Go(func() { fn(i, h) })
+	}
+	asking.Wait()
+}
