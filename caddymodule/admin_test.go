@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 func (s *site) get(url string) (int, string) {
@@ -97,7 +97,7 @@ func TestHealthAndMetrics(t *testing.T) {
 		}
 	}
 	// A layer that cannot be reached: 503, and in public no address.
-	down := fmt.Sprint("127.0.0.1:", peers.FreePort(t))
+	down := fmt.Sprint("127.0.0.1:", testkit.FreePort(t))
 	s.mustLoad("auth none\nchannel_layer redis redis://:hunter2@"+down, site)
 	if status, body := s.get("http://" + s.addr + "/health"); status != 503 || strings.Contains(body, down) {
 		t.Errorf("public health without Redis: %d %s", status, body)

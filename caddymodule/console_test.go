@@ -12,7 +12,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/console"
 	"github.com/edgerelay/edgerelay/caddymodule/node"
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // Only operators see the console, by the same login as a websocket.
@@ -83,7 +83,7 @@ func TestConsoleIsForOperators(t *testing.T) {
 	}
 	expect("/edgerelay/tail?group=job_events-42", "root", 403) // AWX says so
 	down.Store(true)
-	peers.Eventually(t, patience, "what AWX said before is forgotten", func() error {
+	testkit.Eventually(t, patience, "what AWX said before is forgotten", func() error {
 		if resp, _ := get("/edgerelay/overview", "root"); resp.StatusCode != 503 {
 			return errors.New(resp.Status)
 		}

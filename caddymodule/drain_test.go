@@ -12,6 +12,8 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
@@ -61,7 +63,7 @@ func (s *site) health() int {
 func TestDrain(t *testing.T) {
 	s := newSite(t)
 	s.mustLoad("auth none\ndrain 1h", "edgerelay_health\nedgerelay")
-	clients := []*peers.Client{s.subscribe("jobs-summary"), s.subscribe("jobs-summary")}
+	clients := []*wstest.Client{s.subscribe("jobs-summary"), s.subscribe("jobs-summary")}
 	if code, status, _ := s.drain("GET", ""); code != 200 || status.State != "off" || status.Open != 2 {
 		t.Errorf("at first: %d %+v", code, status)
 	}
@@ -115,11 +117,11 @@ func TestDrain(t *testing.T) {
 		t.Errorf("drain: %d", code)
 	}
 	for _, c := range clients {
-		if _, err := c.Next(patience); peers.CloseCode(err) != relay.CloseRestart {
+		if _, err := c.Next(patience); wstest.CloseCode(err) != relay.CloseRestart {
 			t.Errorf("%v, want close code 1012", err)
 		}
 	}
-	peers.Eventually(t, patience, "all have gone", func() error {
+	testkit.Eventually(t, patience, "all have gone", func() error {
 		if _, status, text := s.drain("GET", ""); status.State != "drained" || status.Told != 3 {
 			return io.ErrNoProgress
 		} else if status.Open != 0 {
@@ -134,7 +136,7 @@ func TestReloadThatEndsTheRelayDrains(t *testing.T) {
 	redis := peers.StartRedis(t)
 	s := newSite(t)
 	s.mustLoad("auth none\nchannel_layer redis "+redis.URL+"\ndrain {\nduration 600ms\n}", "edgerelay")
-	var clients []*peers.Client
+	var clients []*wstest.Client
 	for range 20 {
 		clients = append(clients, s.subscribe("jobs-summary"))
 	}
@@ -149,7 +151,7 @@ func TestReloadThatEndsTheRelayDrains(t *testing.T) {
 		done <- time.Since(began)
 	}()
 	for _, c := range clients {
-		if _, err := c.Next(patience); peers.CloseCode(err) != relay.CloseRestart {
+		if _, err := c.Next(patience); wstest.CloseCode(err) != relay.CloseRestart {
 			t.Errorf("%v, want close code 1012", err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // A client of two groups is told once of a gap of the pub/sub layer, and hears the next event.
@@ -81,7 +82,7 @@ func TestFailoverOfASite(t *testing.T) {
 	sentinels := peers.StartSentinels(t, "mymaster", first, 1, 3, "")
 	s := newSite(t)
 	s.mustLoad("auth none\nchannel_layer redis {\nsentinel {\nmaster mymaster\naddresses "+strings.Join(sentinels.Addrs, " ")+"\n}\n}", "edgerelay")
-	var clients []*peers.Client
+	var clients []*wstest.Client
 	for range 20 {
 		clients = append(clients, s.subscribe("jobs-summary"))
 	}

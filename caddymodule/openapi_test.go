@@ -15,7 +15,8 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/docs"
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // contract is docs/openapi.json with what has been seen of it.
@@ -147,7 +148,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	}
 
 	// A node on which everything has happened: a client, an event, a peer that is away, a plugin that has failed.
-	away := fmt.Sprint("http://127.0.0.1:", peers.FreePort(t))
+	away := fmt.Sprint("http://127.0.0.1:", testkit.FreePort(t))
 	s.mustLoad("auth none\nbackplane {\nsecret x\npeers "+away+"\n}\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}", "edgerelay")
 	client := s.subscribe("jobs-summary")
 	call("POST", "/edgerelay/publish", "", `{"group": "jobs-summary", "data": {}}`)
@@ -177,7 +178,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	for err == nil { // the tails' events
 		_, err = client.Next(patience)
 	}
-	if peers.CloseCode(err) != 4001 || !strings.Contains(err.Error(), "moved") {
+	if wstest.CloseCode(err) != 4001 || !strings.Contains(err.Error(), "moved") {
 		t.Errorf("the client was closed with %v", err)
 	}
 	call("POST", "/edgerelay/doctor", "", "")
@@ -213,7 +214,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	}
 
 	// The bare minimum, and a layer that is away.
-	s.mustLoad("auth none\nchannel_layer redis redis://"+fmt.Sprint("127.0.0.1:", peers.FreePort(t)), "edgerelay")
+	s.mustLoad("auth none\nchannel_layer redis redis://"+fmt.Sprint("127.0.0.1:", testkit.FreePort(t)), "edgerelay")
 	for _, path := range []string{"status", "overview", "health", "health/ready", "health/live", "peers", "plugins", "connections", "groups"} {
 		call("GET", "/edgerelay/"+path, "", "")
 	}

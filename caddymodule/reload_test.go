@@ -14,6 +14,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/auth"
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 func TestReload(t *testing.T) {
@@ -107,7 +108,7 @@ func TestClientsDuringAReload(t *testing.T) {
 	s := newSite(t)
 	s.mustLoad("auth none", "edgerelay")
 	_ = s.subscribe("jobs-summary") // a group that has to be joined
-	down := fmt.Sprint("redis://127.0.0.1:", peers.FreePort(t))
+	down := fmt.Sprint("redis://127.0.0.1:", testkit.FreePort(t))
 	done := make(chan error, 1)
 	file := s.file("auth awx "+me.URL+"\nchannel_layer redis "+down, "edgerelay")
 	go func() { done <- s.load(file) }()

@@ -17,6 +17,8 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // families are the metrics of a scrape by name.
@@ -85,8 +87,8 @@ plugin pass %s {
 }
 plugin twin %s {
 	shadow pass
-}`, redis.URL, api.URL, peers.FreePort(t), pluginFile(t, "pass"), pluginFile(t, "pass")), "edgerelay")
-	peers.Eventually(t, patience, "the backplane knows of its peer", func() error { // found after the start, beside it
+}`, redis.URL, api.URL, testkit.FreePort(t), pluginFile(t, "pass"), pluginFile(t, "pass")), "edgerelay")
+	testkit.Eventually(t, patience, "the backplane knows of its peer", func() error { // found after the start, beside it
 		if s.scrape()["edgerelay_backplane_peers"] == nil {
 			return errors.New("no peer in a scrape")
 		}
@@ -105,7 +107,7 @@ func TestMetricsAddUp(t *testing.T) {
 	next(t, again, `{"accept": true, "user": 7}`)
 	next(t, root, `{"accept": true, "user": 1}`)
 	const groups = `{"groups": {"job_events": [42, 13], "jobs": ["summary"], "plugged": ["x"]}, "xrftoken": "%s"}`
-	for _, c := range []*peers.Client{alice, again, root} {
+	for _, c := range []*wstest.Client{alice, again, root} {
 		if err := c.Send(fmt.Sprintf(groups, "t")); err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +140,7 @@ func TestMetricsAddUp(t *testing.T) {
 	if err := root.Close(1000); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []*peers.Client{alice, again} {
+	for _, c := range []*wstest.Client{alice, again} {
 		for range events {
 			if _, err := c.Next(patience); err != nil {
 				t.Fatal(err)
@@ -146,7 +148,7 @@ func TestMetricsAddUp(t *testing.T) {
 		}
 	}
 	var f families
-	peers.Eventually(t, patience, "every event is accounted for", func() error {
+	testkit.Eventually(t, patience, "every event is accounted for", func() error {
 		f = s.scrape()
 		in := f.sum("edgerelay_events_total") - before.sum("edgerelay_events_total")
 		out := f.sum("edgerelay_events_fanned_out_total") + f.sum("edgerelay_events_dropped_total") -

@@ -19,7 +19,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -161,7 +162,7 @@ func TestConnectionLimits(t *testing.T) {
 			if err := first.Close(1000); err != nil {
 				t.Error(err)
 			}
-			peers.Eventually(t, patience, "there is room again", func() error {
+			testkit.Eventually(t, patience, "there is room again", func() error {
 				if resp, _ := s.ask("/websocket/", "Authorization: Basic YWxpY2U6cHc="); resp.StatusCode != 101 {
 					return fmt.Errorf("%d", resp.StatusCode)
 				}
@@ -188,7 +189,7 @@ func TestTurnedAway(t *testing.T) {
 	if resp, _ := s.ask("/websocket/"); resp.StatusCode != 429 {
 		t.Errorf("the second: %d", resp.StatusCode)
 	}
-	peers.Eventually(t, patience, "the silent client is cut off", func() error {
+	testkit.Eventually(t, patience, "the silent client is cut off", func() error {
 		if resp, _ := s.ask("/websocket/"); resp.StatusCode != 101 {
 			return errors.New(resp.Status)
 		}
@@ -198,7 +199,7 @@ func TestTurnedAway(t *testing.T) {
 	s.mustLoad("auth caddy", "edgerelay")
 	c := s.dial("/websocket/", nil)
 	next(t, c, `{"close": true}`)
-	if _, err := c.Next(patience); peers.CloseCode(err) != 1000 {
+	if _, err := c.Next(patience); wstest.CloseCode(err) != 1000 {
 		t.Errorf("closed with %v", err)
 	}
 	s.mustLoad("auth caddy\nunauthenticated reject", "edgerelay")
@@ -215,7 +216,7 @@ func TestTLS(t *testing.T) {
 	}
 	config := &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"http/1.1"}}
 	var conn *tls.Conn
-	peers.Eventually(t, patience, "there is a certificate", func() (err error) {
+	testkit.Eventually(t, patience, "there is a certificate", func() (err error) {
 		conn, err = tls.Dial("tcp", s.addr, config)
 		return err
 	})

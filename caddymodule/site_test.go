@@ -14,7 +14,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // site is a Caddy in this process.
@@ -28,7 +29,7 @@ type site struct {
 func newSite(t testing.TB) *site {
 	s := &site{
 		t:    t,
-		addr: fmt.Sprint("127.0.0.1:", peers.FreePort(t)), admin: fmt.Sprint("127.0.0.1:", peers.FreePort(t)),
+		addr: fmt.Sprint("127.0.0.1:", testkit.FreePort(t)), admin: fmt.Sprint("127.0.0.1:", testkit.FreePort(t)),
 		dir: t.TempDir(),
 	}
 	t.Cleanup(func() {
@@ -124,11 +125,11 @@ func (s *site) raw(request string) (*http.Response, string) {
 }
 
 // dial opens a websocket and reads the greeting.
-func (s *site) dial(path string, header http.Header) *peers.Client {
+func (s *site) dial(path string, header http.Header) *wstest.Client {
 	s.t.Helper()
-	var c *peers.Client
+	var c *wstest.Client
 	err := again(func() (err error) {
-		c, _, err = peers.Dial(s.t, "http://"+s.addr+path, header)
+		c, _, err = wstest.Dial(s.t, "http://"+s.addr+path, header)
 		return err
 	})
 	if err != nil {
@@ -150,7 +151,7 @@ func again(f func() error) error {
 	}
 }
 
-func next(t testing.TB, c *peers.Client, want string) {
+func next(t testing.TB, c *wstest.Client, want string) {
 	t.Helper()
 	if got, err := c.Next(patience); err != nil || got != want {
 		t.Errorf("%q, %v; want %q", got, err, want)
@@ -165,7 +166,7 @@ func subscription(group string) string {
 }
 
 // subscribe opens a websocket that listens to one group.
-func (s *site) subscribe(group string) *peers.Client {
+func (s *site) subscribe(group string) *wstest.Client {
 	s.t.Helper()
 	c := s.dial("/websocket/", csrf)
 	next(s.t, c, `{"accept": true, "user": 1}`)

@@ -16,7 +16,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // otlp receives what the exporter in Caddy sends.
@@ -75,7 +75,7 @@ func (o *otlp) named(name string) (found []*tracepb.Span) {
 // wait returns the spans of a name once there are n.
 func (o *otlp) wait(t *testing.T, name string, n int) (found []*tracepb.Span) {
 	t.Helper()
-	peers.Eventually(t, patience, fmt.Sprint(n, " spans ", name), func() error {
+	testkit.Eventually(t, patience, fmt.Sprint(n, " spans ", name), func() error {
 		if found = o.named(name); len(found) < n {
 			return fmt.Errorf("there are %d", len(found))
 		}

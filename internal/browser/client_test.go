@@ -14,8 +14,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/guests"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // clientPage uses the client as its README shows, and keeps what it says.
@@ -107,7 +107,7 @@ func TestClientReconnects(t *testing.T) {
 func TestClientNoticesSilence(t *testing.T) {
 	s := clientSite(t, "none", "edgerelay_demo")
 	s.start(t)
-	way := peers.StartProxy(t, strings.Trim(strings.TrimPrefix(s.URL, "http://"), "/"))
+	way := testkit.StartProxy(t, strings.Trim(strings.TrimPrefix(s.URL, "http://"), "/"))
 	page := Open(t)
 	page.Do(t, chromedp.Navigate("http://"+way.Addr+"/client.html?quiet=500&patience=1000"))
 	page.Wait(t, soon, `window.groups?.join() === "jobs-status_changed"`)

@@ -17,6 +17,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // The move of docs/awx.md, and the way back, with the real nginx, uWSGI and Daphne: a site in AWX's shape is taken over by
@@ -52,7 +54,7 @@ func TestMovingIn(t *testing.T) {
 	// Canary: Caddy on another port, beside Daphne on one Redis. Each serves its own clients, each event once.
 	r := peers.StartRelay(t, config("{$SITE}"))
 	login := logIn(t, r.URL)
-	beside := map[string]*peers.Client{"Daphne": subscribed(t, old.URL, login), "relay": subscribed(t, r.URL, login)}
+	beside := map[string]*wstest.Client{"Daphne": subscribed(t, old.URL, login), "relay": subscribed(t, r.URL, login)}
 	for name, client := range beside {
 		first := next(t, client)
 		for i := range 50 {
@@ -179,7 +181,7 @@ func post(client *http.Client, address string, size int) (string, error) {
 func (p *posting) moved(t *testing.T) {
 	t.Helper()
 	answered := p.answered.Load()
-	peers.Eventually(t, soon, "POSTs are answered", func() error {
+	testkit.Eventually(t, soon, "POSTs are answered", func() error {
 		if p.answered.Load() == answered {
 			return errors.New("not yet")
 		}
@@ -205,7 +207,7 @@ func (p *posting) stop(t *testing.T) {
 // arrives waits for an expression to be true while the browser goes from page to page.
 func arrives(t *testing.T, page *Page, expression string) {
 	t.Helper()
-	peers.Eventually(t, soon, expression, func() error {
+	testkit.Eventually(t, soon, expression, func() error {
 		is, err := chromedp.Run(page.Context, chromedp.Evaluate[bool](expression))
 		if err == nil && !is {
 			err = errors.New("not yet")
@@ -302,9 +304,9 @@ func logIn(t *testing.T, base string) peers.Login {
 }
 
 // subscribed is a client that has joined job_events-42.
-func subscribed(t *testing.T, base string, login peers.Login) *peers.Client {
+func subscribed(t *testing.T, base string, login peers.Login) *wstest.Client {
 	t.Helper()
-	client, resp, err := peers.Dial(t, base+"/websocket/", login.Header())
+	client, resp, err := wstest.Dial(t, base+"/websocket/", login.Header())
 	if err != nil {
 		t.Fatalf("%v (%v)", err, resp)
 	}
@@ -323,7 +325,7 @@ func subscribed(t *testing.T, base string, login peers.Login) *peers.Client {
 }
 
 // next is the number of the next event.
-func next(t *testing.T, client *peers.Client) int {
+func next(t *testing.T, client *wstest.Client) int {
 	t.Helper()
 	frame, err := client.Next(soon)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }
@@ -41,7 +43,7 @@ const (
 
 // session is one websocket of a case.
 type session struct {
-	*peers.Wire
+	*wstest.Wire
 	relay *peers.Relay
 }
 
@@ -68,10 +70,10 @@ func chop(n int, parts ...string) step {
 }
 
 // frame is a masked frame.
-func frame(first byte, payload string) string { return peers.MaskedFrame(first, payload) }
+func frame(first byte, payload string) string { return wstest.MaskedFrame(first, payload) }
 
 // next reads a frame that is not a ping of the server's.
-func (s *session) next() (peers.Frame, error) {
+func (s *session) next() (wstest.Frame, error) {
 	for {
 		f, err := s.Frame()
 		if err != nil || f.First != ping {
@@ -182,7 +184,7 @@ func event(size int) step {
 const greeting = `{"accept": true, "user": 1}`
 
 func TestConformance(t *testing.T) {
-	secure := fmt.Sprint("https://localhost:", peers.FreePort(t))
+	secure := fmt.Sprint("https://localhost:", testkit.FreePort(t))
 	relay := peers.StartRelay(t, fmt.Sprintf(`{
 	admin {$ADMIN}
 	persist_config off
@@ -212,8 +214,8 @@ func TestConformance(t *testing.T) {
 	for _, url := range []string{relay.URL, secure} {
 		scheme, _, _ := strings.Cut(url, ":")
 		t.Run(scheme, func(t *testing.T) {
-			peers.Eventually(t, 30*time.Second, "the site answers", func() error {
-				w, err := peers.DialWire(t, url)
+			testkit.Eventually(t, 30*time.Second, "the site answers", func() error {
+				w, err := wstest.DialWire(t, url)
 				if err == nil {
 					err = w.Close()
 				}
@@ -227,7 +229,7 @@ func TestConformance(t *testing.T) {
 				numbers[c.number] = true
 				t.Run(c.number+" "+c.name, func(t *testing.T) {
 					t.Parallel()
-					w, err := peers.DialWire(t, url)
+					w, err := wstest.DialWire(t, url)
 					if err != nil {
 						t.Fatal(err)
 					}

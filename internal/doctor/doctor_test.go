@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/hub"
@@ -261,7 +262,7 @@ func TestRoundTrip(t *testing.T) {
 	}()
 	expect(t, RoundTrip(ctx, hub), OK, "websocket and back")
 	if n := hub.Stats().Groups; n != 0 {
-		peers.Eventually(t, 5*time.Second, "the group is left", func() error {
+		testkit.Eventually(t, 5*time.Second, "the group is left", func() error {
 			if n := hub.Stats().Groups; n != 0 {
 				return fmt.Errorf("%d groups", n)
 			}

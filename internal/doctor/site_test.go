@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // find returns the findings of one check.
@@ -83,15 +84,15 @@ func reverseProxy(dial, rest string) []byte {
 // The fault that doctor looks for is uWSGI's own.
 func TestSiteHTTPSocket(t *testing.T) {
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", peers.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 	app := filepath.Join(t.TempDir(), "app.py")
 	const program = "def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"
 	if err := os.WriteFile(app, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	peers.Start(t, "uwsgi", exec.Command(peers.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
+	process.Start(t, "uwsgi", exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
 		"--wsgi-file", app, "--need-app", "--die-on-term"))
-	peers.Eventually(t, 20*time.Second, "uWSGI answers", func() error {
+	testkit.Eventually(t, 20*time.Second, "uWSGI answers", func() error {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = conn.Close()
@@ -105,7 +106,7 @@ func TestSiteHTTPSocket(t *testing.T) {
 	}))
 	defer closes.Close()
 	const off = `, "transport": {"protocol": "http", "keep_alive": {"enabled": false}}`
-	gone := fmt.Sprintf("127.0.0.1:%d", peers.FreePort(t))
+	gone := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 	for _, c := range []struct {
 		name, dial, rest string
 		level            Level

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // socketSite keeps its admin API on a Unix socket.
@@ -46,14 +48,14 @@ func TestAdminAPIOnASocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Caddy answers the reload first.
-	peers.Eventually(t, patience, "the socket", func() error {
+	testkit.Eventually(t, patience, "the socket", func() error {
 		info, err := os.Stat(socket)
 		if err == nil && info.Mode() != fs.ModeSocket|0o600 {
 			err = fmt.Errorf("its mode is %v", info.Mode())
 		}
 		return err
 	})
-	peers.Eventually(t, patience, "nothing on TCP", func() error {
+	testkit.Eventually(t, patience, "nothing on TCP", func() error {
 		resp, err := http.Get(relay.Admin + "/config/")
 		if err == nil {
 			_ = resp.Body.Close()
@@ -125,15 +127,15 @@ func TestDoctorLooksAroundTheRelay(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	defer awx.Close()
-	address := fmt.Sprintf("127.0.0.1:%d", peers.FreePort(t))
+	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 	app := filepath.Join(t.TempDir(), "app.py")
 	const program = "def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"
 	if err := os.WriteFile(app, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	peers.Start(t, "uwsgi", exec.Command(peers.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
+	process.Start(t, "uwsgi", exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
 		"--wsgi-file", app, "--need-app", "--die-on-term"))
-	peers.Eventually(t, patience, "uWSGI", func() error {
+	testkit.Eventually(t, patience, "uWSGI", func() error {
 		resp, err := http.Get("http://" + address)
 		if err == nil {
 			_ = resp.Body.Close()

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // escapes are items that look like the id 43, which alice may not see, or like 42, which she may, or lead elsewhere in the API.
@@ -108,7 +108,7 @@ func TestCookiesOfOthers(t *testing.T) {
 			if id := logins[djangoSession(strings.ReplaceAll(c, "\r\nCookie:", ";"))]; id != 0 {
 				want = fmt.Sprintf(`{"accept": true, "user": %d}`, id)
 			}
-			w, err := peers.DialWire(t, f.URL)
+			w, err := wstest.DialWire(t, f.URL)
 			if err != nil {
 				t.Error(err)
 				return
@@ -226,7 +226,7 @@ func TestWhatReachesTheAPI(t *testing.T) {
 	for name := range answers {
 		for i := range 10 {
 			all.Go(func() {
-				w, err := peers.DialWire(t, f.URL)
+				w, err := wstest.DialWire(t, f.URL)
 				if err != nil {
 					t.Error(err)
 					return

@@ -16,17 +16,19 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // entries are handshakes of somebody who is not logged in.
-func entries() map[string]func(w *peers.Wire) string {
-	list := map[string]func(w *peers.Wire) string{}
+func entries() map[string]func(w *wstest.Wire) string {
+	list := map[string]func(w *wstest.Wire) string{}
 	for _, path := range []string{
 		"/websocket", "/websocket/", "/api/websocket/", "/api/controller/v2/websocket/", "/websocket/?user=admin&http.auth.user.id=admin", "/%77ebsocket/", "//websocket/", "/websocket//",
 		"/./websocket/", "/x/../websocket/", "/..;/websocket/", "/websocket;v=1/", "/WEBSOCKET/", "/websocket%2f", "/websocket%00/", "/websocket/%2e", "/websocket/#/",
 		"http://elsewhere.example/websocket/", "/websocket/broadcast/", "/websocket/relay/", "*", "/\\websocket/",
 	} {
-		list["path "+path] = func(w *peers.Wire) string { return w.Handshake(path) }
+		list["path "+path] = func(w *wstest.Wire) string { return w.Handshake(path) }
 	}
 	for _, line := range []string{
 		"Upgrade: websocket\r\nUpgrade: websocket", "Upgrade: h2c, websocket", "Upgrade: websocket, h2c", "Upgrade: WebSocket/13", "Connection: upgrade, close\r\nConnection: Upgrade",
@@ -40,17 +42,17 @@ func entries() map[string]func(w *peers.Wire) string {
 		"Cookie: {env.HOME}", "Authorization: {http.auth.user.id}", "http.auth.user.id: admin", "secret: HMAC-SHA256 0:00", "Sec-WebSocket-Protocol: edgerelay.v1",
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13", "Expect: 100-continue", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "Early-Data: 1", "Range: bytes=0-1", "If-None-Match: *",
 	} {
-		list["header "+line] = func(w *peers.Wire) string { return w.Handshake("/websocket/", line) }
+		list["header "+line] = func(w *wstest.Wire) string { return w.Handshake("/websocket/", line) }
 	}
 	for from, to := range map[string]string{
 		"GET ": "POST ", "GET": "CONNECT", "GET /websocket/": "OPTIONS *", "GET  ": "get ", "HTTP/1.1": "HTTP/1.0", " HTTP/1.1\r\n": "\r\n", "HTTP/1.1 ": "HTTP/2.0", "HTTP/1.1\r": "HTTP/1.10\r",
 		"GET / ": "HEAD /websocket/ ", "GET /": "PUT /", "G": "X-HTTP-Method-Override: GET\r\nG",
 	} {
-		list[fmt.Sprintf("%q for %q", to, from)] = func(w *peers.Wire) string {
+		list[fmt.Sprintf("%q for %q", to, from)] = func(w *wstest.Wire) string {
 			return strings.Replace(w.Handshake("/websocket/"), strings.TrimRight(from, " "), strings.TrimRight(to, " "), 1)
 		}
 	}
-	list["HTTP/2 with prior knowledge"] = func(*peers.Wire) string { return http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" }
+	list["HTTP/2 with prior knowledge"] = func(*wstest.Wire) string { return http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" }
 	return list
 }
 
@@ -77,8 +79,8 @@ func TestNoWayIn(t *testing.T) {
 				t.Fatal(err)
 			}
 			if strings.HasPrefix(mode.name, "auth awx") { // the door is not merely shut
-				peers.Eventually(t, 20*time.Second, "alice gets in", func() error {
-					all, _, err := knock(t, r.URL, func(w *peers.Wire) string { return w.Handshake("/websocket/", "Cookie: awx_sessionid=alice") })
+				testkit.Eventually(t, 20*time.Second, "alice gets in", func() error {
+					all, _, err := knock(t, r.URL, func(w *wstest.Wire) string { return w.Handshake("/websocket/", "Cookie: awx_sessionid=alice") })
 					if err == nil && !strings.Contains(all, `"accept"`) {
 						err = errors.New(all)
 					}
@@ -105,10 +107,10 @@ func TestNoWayIn(t *testing.T) {
 }
 
 // knock sends a request and a close frame behind it, and returns all that comes back: whoever gets in is greeted at once.
-func knock(t *testing.T, url string, request func(*peers.Wire) string) (all, sent string, err error) {
-	var w *peers.Wire
+func knock(t *testing.T, url string, request func(*wstest.Wire) string) (all, sent string, err error) {
+	var w *wstest.Wire
 	for range 10 { // a reload resets what waits at the listener of the configuration before
-		if w, err = peers.DialWire(t, url); !errors.Is(err, syscall.ECONNRESET) {
+		if w, err = wstest.DialWire(t, url); !errors.Is(err, syscall.ECONNRESET) {
 			break
 		}
 	}
@@ -117,7 +119,7 @@ func knock(t *testing.T, url string, request func(*peers.Wire) string) (all, sen
 	}
 	defer w.Close()
 	sent = request(w)
-	if err := w.Write(sent + peers.MaskedFrame(0x88, "\x03\xe8")); err != nil {
+	if err := w.Write(sent + wstest.MaskedFrame(0x88, "\x03\xe8")); err != nil {
 		return "", sent, err
 	}
 	_ = w.Conn.(*net.TCPConn).CloseWrite()
@@ -128,11 +130,11 @@ func knock(t *testing.T, url string, request func(*peers.Wire) string) (all, sen
 // Over HTTP/2 a websocket begins with an extended CONNECT (RFC 8441), which Caddy does not announce and the relay does not take.
 func TestNoWayInOverHTTP2(t *testing.T) {
 	api := newWatchtower(t)
-	address := fmt.Sprint("localhost:", peers.FreePort(t))
+	address := fmt.Sprint("localhost:", testkit.FreePort(t))
 	r := peers.StartRelay(t, fortressFile(api.URL, "")+"https://"+address+" {\n\tbind 127.0.0.1\n\ttls internal\n\tedgerelay\n\trespond \"next\"\n}\n")
 	_ = r
 	var conn *tls.Conn
-	peers.Eventually(t, 30*time.Second, "there is a certificate", func() (err error) {
+	testkit.Eventually(t, 30*time.Second, "there is a certificate", func() (err error) {
 		conn, err = tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"h2"}})
 		return err
 	})
@@ -218,7 +220,7 @@ func TestAdminOnlyWhereCaddyHasIt(t *testing.T) {
 	}
 	// A page of another site, or one whose name was bound to this address, does not reach it either.
 	for _, header := range []string{"Host: evil.example", "Origin: https://evil.example", "Sec-Fetch-Mode: no-cors"} {
-		w, err := peers.DialWire(t, f.Admin)
+		w, err := wstest.DialWire(t, f.Admin)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +232,7 @@ func TestAdminOnlyWhereCaddyHasIt(t *testing.T) {
 			t.Errorf("%s: %v %q, %v", header, resp, body, err)
 		}
 	}
-	w, err := peers.DialWire(t, f.Admin)
+	w, err := wstest.DialWire(t, f.Admin)
 	if err != nil {
 		t.Fatal(err)
 	}

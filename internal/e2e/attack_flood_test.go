@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
 // closeCode reads until the close frame, and counts the texts before it.
-func closeCode(w *peers.Wire) (code, texts int, err error) {
+func closeCode(w *wstest.Wire) (code, texts int, err error) {
 	for {
 		f, err := w.Frame()
 		switch {
@@ -37,26 +38,26 @@ func TestFloods(t *testing.T) {
 		bytes string
 		code  int
 	}{
-		"subscriptions":                     {strings.Repeat(peers.MaskedFrame(0x81, `{"groups": {"jobs": ["summary"]}, "xrftoken": "t"}`), 5000), 1008},
+		"subscriptions":                     {strings.Repeat(wstest.MaskedFrame(0x81, `{"groups": {"jobs": ["summary"]}, "xrftoken": "t"}`), 5000), 1008},
 		"subscriptions that vary":           {variedSubscriptions(3000), 1008},
-		"messages that are none":            {strings.Repeat(peers.MaskedFrame(0x81, "junk"), 5000), 1008},
-		"binary messages":                   {strings.Repeat(peers.MaskedFrame(0x82, "\xff"), 5000), 1008},
-		"wrong tokens":                      {strings.Repeat(peers.MaskedFrame(0x81, `{"groups": {}, "xrftoken": "x"}`), 5000), 1008},
-		"empty pings":                       {strings.Repeat(peers.MaskedFrame(0x89, ""), 20_000), 1008},
-		"long pings":                        {strings.Repeat(peers.MaskedFrame(0x89, strings.Repeat("p", 125)), 20_000), 1008},
-		"empty pongs":                       {strings.Repeat(peers.MaskedFrame(0x8a, ""), 20_000), 1008},
-		"long pongs":                        {strings.Repeat(peers.MaskedFrame(0x8a, strings.Repeat("p", 125)), 20_000), 1008},
-		"empty fragments":                   {peers.MaskedFrame(0x01, "") + strings.Repeat(peers.MaskedFrame(0x00, ""), 20_000), 1008},
-		"fragments of a byte":               {peers.MaskedFrame(0x01, "") + strings.Repeat(peers.MaskedFrame(0x00, "x"), 20_000), 1008},
-		"empty messages":                    {strings.Repeat(peers.MaskedFrame(0x81, ""), 20_000), 1008},
-		"a hundred thousand groups at once": {peers.MaskedFrame(0x81, `{"groups": {"flood": [`+numbers(100_000)+`]}, "xrftoken": "t"}`), 1009},
-		"a mebibyte of fragments":           {peers.MaskedFrame(0x01, "") + strings.Repeat(peers.MaskedFrame(0x00, strings.Repeat("x", 100)), 10_000), 1009},
+		"messages that are none":            {strings.Repeat(wstest.MaskedFrame(0x81, "junk"), 5000), 1008},
+		"binary messages":                   {strings.Repeat(wstest.MaskedFrame(0x82, "\xff"), 5000), 1008},
+		"wrong tokens":                      {strings.Repeat(wstest.MaskedFrame(0x81, `{"groups": {}, "xrftoken": "x"}`), 5000), 1008},
+		"empty pings":                       {strings.Repeat(wstest.MaskedFrame(0x89, ""), 20_000), 1008},
+		"long pings":                        {strings.Repeat(wstest.MaskedFrame(0x89, strings.Repeat("p", 125)), 20_000), 1008},
+		"empty pongs":                       {strings.Repeat(wstest.MaskedFrame(0x8a, ""), 20_000), 1008},
+		"long pongs":                        {strings.Repeat(wstest.MaskedFrame(0x8a, strings.Repeat("p", 125)), 20_000), 1008},
+		"empty fragments":                   {wstest.MaskedFrame(0x01, "") + strings.Repeat(wstest.MaskedFrame(0x00, ""), 20_000), 1008},
+		"fragments of a byte":               {wstest.MaskedFrame(0x01, "") + strings.Repeat(wstest.MaskedFrame(0x00, "x"), 20_000), 1008},
+		"empty messages":                    {strings.Repeat(wstest.MaskedFrame(0x81, ""), 20_000), 1008},
+		"a hundred thousand groups at once": {wstest.MaskedFrame(0x81, `{"groups": {"flood": [`+numbers(100_000)+`]}, "xrftoken": "t"}`), 1009},
+		"a mebibyte of fragments":           {wstest.MaskedFrame(0x01, "") + strings.Repeat(wstest.MaskedFrame(0x00, strings.Repeat("x", 100)), 10_000), 1009},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var all sync.WaitGroup
 			for range 4 {
 				all.Go(func() {
-					w, err := peers.DialWire(t, f.URL)
+					w, err := wstest.DialWire(t, f.URL)
 					if err == nil {
 						err = w.Shake("/websocket/", "Cookie: awx_sessionid=bob; csrftoken=t")
 					}
@@ -74,7 +75,7 @@ func TestFloods(t *testing.T) {
 		})
 	}
 	t.Run("afterwards", func(t *testing.T) {
-		peers.Eventually(t, 30*time.Second, "the memory is free again", func() error {
+		testkit.Eventually(t, 30*time.Second, "the memory is free again", func() error {
 			if now := f.heap(t); now > before+24<<20 {
 				return fmt.Errorf("%d bytes on the heap, before %d", now, before)
 			}
@@ -97,7 +98,7 @@ func numbers(n int) string {
 func variedSubscriptions(n int) string {
 	var b strings.Builder
 	for i := range n {
-		b.WriteString(peers.MaskedFrame(0x81, fmt.Sprintf(`{"groups": {"job_events": [%d, %d, %d]}, "xrftoken": "t"}`, i, i+10_000, i+20_000)))
+		b.WriteString(wstest.MaskedFrame(0x81, fmt.Sprintf(`{"groups": {"job_events": [%d, %d, %d]}, "xrftoken": "t"}`, i, i+10_000, i+20_000)))
 	}
 	return b.String()
 }

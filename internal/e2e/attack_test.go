@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // fortress is a running relay that attackers come to: behind it an API that knows three logins, beside them a bystander whose
@@ -118,9 +119,9 @@ func (a *watchtower) questions() []*http.Request {
 }
 
 // wire connects to the site.
-func (f *fortress) wire(t testing.TB) *peers.Wire {
+func (f *fortress) wire(t testing.TB) *wstest.Wire {
 	t.Helper()
-	w, err := peers.DialWire(t, f.URL)
+	w, err := wstest.DialWire(t, f.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func (f *fortress) wire(t testing.TB) *peers.Wire {
 }
 
 // enter connects as a user with the csrftoken "t", and reads the greeting.
-func (f *fortress) enter(t testing.TB, login string) *peers.Wire {
+func (f *fortress) enter(t testing.TB, login string) *wstest.Wire {
 	t.Helper()
 	w := f.wire(t)
 	if err := w.Shake("/websocket/", "Cookie: awx_sessionid="+login+"; csrftoken=t"); err != nil {
@@ -141,7 +142,7 @@ func (f *fortress) enter(t testing.TB, login string) *peers.Wire {
 }
 
 // nextText reads frames up to the next text.
-func nextText(t testing.TB, w *peers.Wire) string {
+func nextText(t testing.TB, w *wstest.Wire) string {
 	t.Helper()
 	for {
 		f, err := w.Frame()
@@ -158,15 +159,15 @@ func nextText(t testing.TB, w *peers.Wire) string {
 }
 
 // say sends a text message.
-func say(t testing.TB, w *peers.Wire, text string) {
+func say(t testing.TB, w *wstest.Wire, text string) {
 	t.Helper()
-	if err := w.Write(peers.MaskedFrame(0x81, text)); err != nil {
+	if err := w.Write(wstest.MaskedFrame(0x81, text)); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // groupsOf reads answers until a subscription is answered; errors before it are returned, too.
-func groupsOf(t testing.TB, w *peers.Wire) (current, refusals []string) {
+func groupsOf(t testing.TB, w *wstest.Wire) (current, refusals []string) {
 	t.Helper()
 	for {
 		text := nextText(t, w)
@@ -190,7 +191,7 @@ func groupsOf(t testing.TB, w *peers.Wire) (current, refusals []string) {
 // bystander gets an event every 20 ms until the test ends, and complains of each that is lost or late.
 func (f *fortress) bystander(t *testing.T) {
 	t.Helper()
-	c, _, err := peers.Dial(t, f.URL+"/websocket/", http.Header{"Cookie": {"awx_sessionid=carol; csrftoken=t"}})
+	c, _, err := wstest.Dial(t, f.URL+"/websocket/", http.Header{"Cookie": {"awx_sessionid=carol; csrftoken=t"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // What stands behind a handshake is never taken for a request, be the handshake accepted or refused: a proxy in front may have taken it for
@@ -23,13 +24,13 @@ func TestSmuggling(t *testing.T) {
 	const in, out = "Cookie: awx_sessionid=alice; csrftoken=t", "Cookie: csrftoken=t"
 	type handshake struct {
 		name string
-		make func(w *peers.Wire) string
+		make func(w *wstest.Wire) string
 	}
 	of := func(name, path string, headers ...string) handshake {
-		return handshake{name, func(w *peers.Wire) string { return w.Handshake(path, headers...) }}
+		return handshake{name, func(w *wstest.Wire) string { return w.Handshake(path, headers...) }}
 	}
 	replace := func(name, from, to string) handshake {
-		return handshake{name, func(w *peers.Wire) string { return strings.Replace(w.Handshake("/websocket/", in), from, to, 1) }}
+		return handshake{name, func(w *wstest.Wire) string { return strings.Replace(w.Handshake("/websocket/", in), from, to, 1) }}
 	}
 	for _, h := range []handshake{
 		of("accepted", "/websocket/", in), of("not logged in", "/websocket/", out), of("another version", "/websocket/", in, "Sec-WebSocket-Version: 777"), of("no key", "/websocket/", in, "Sec-WebSocket-Key:"),
@@ -79,14 +80,14 @@ func TestBytesBefore101(t *testing.T) {
 	f.bystander(t)
 	before := f.heap(t)
 	const clients = 50
-	message := peers.MaskedFrame(0x81, `{"groups": {"jobs": ["summary"]}, "xrftoken": "t"}`)
+	message := wstest.MaskedFrame(0x81, `{"groups": {"jobs": ["summary"]}, "xrftoken": "t"}`)
 	var all, sent sync.WaitGroup
 	sent.Add(clients)
 	for range clients {
 		all.Go(func() {
-			w, err := peers.DialWire(t, f.URL)
+			w, err := wstest.DialWire(t, f.URL)
 			if err == nil {
-				err = w.Write(w.Handshake("/websocket/", "Cookie: awx_sessionid=late; csrftoken=t") + message + strings.Repeat(peers.MaskedFrame(0x8a, strings.Repeat("p", 125)), 2000)) // 250 KB of pongs
+				err = w.Write(w.Handshake("/websocket/", "Cookie: awx_sessionid=late; csrftoken=t") + message + strings.Repeat(wstest.MaskedFrame(0x8a, strings.Repeat("p", 125)), 2000)) // 250 KB of pongs
 			}
 			sent.Done()
 			if err != nil {
@@ -127,7 +128,7 @@ func TestSlowloris(t *testing.T) {
 	f := &fortress{peers.StartRelay(t, strings.Replace(fortressFile(api.URL, ""), "edgerelay {", servers+"3s\n\t\t}\n\t}\n\tedgerelay {", 1)), api}
 	f.bystander(t)
 	const attackers = 2000
-	conns := make([]*peers.Wire, attackers)
+	conns := make([]*wstest.Wire, attackers)
 	for i := range conns {
 		conns[i] = f.wire(t)
 		request := conns[i].Handshake("/websocket/", "Cookie: awx_sessionid=alice")

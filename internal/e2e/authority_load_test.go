@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // flood sends handshakes with made-up logins, n at a time, until the test ends: each with another cookie, from the
@@ -47,7 +49,7 @@ func (a *authority) flood(t *testing.T, r *peers.Relay, n int, address func(i in
 			}
 		})
 	}
-	peers.Eventually(t, patience, "the flood to reach the API", func() error {
+	testkit.Eventually(t, patience, "the flood to reach the API", func() error {
 		if asked := a.count("/api/v2/me/"); asked < 100 {
 			return fmt.Errorf("%d questions", asked)
 		}
@@ -114,7 +116,7 @@ func TestABusyUserDelaysNobodyElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	peers.Eventually(t, patience, "the API to be busy", func() error {
+	testkit.Eventually(t, patience, "the API to be busy", func() error {
 		if n := api.pending(); n < 4 {
 			return fmt.Errorf("%d requests", n)
 		}
@@ -206,9 +208,9 @@ func TestFullQueueIsAnsweredAtOnce(t *testing.T) {
 	r := api.site(t, "concurrency 1\n\t\t\ttimeout 1m", "limits {\n\t\t\tpending_per_address 0\n\t\t}", behindProxy)
 	api.set(func() { api.latency = time.Minute })
 	const places = 1024 // for one address
-	var wires []*peers.Wire
-	send := func(i int) *peers.Wire {
-		w, err := peers.DialWire(t, r.URL)
+	var wires []*wstest.Wire
+	send := func(i int) *wstest.Wire {
+		w, err := wstest.DialWire(t, r.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +223,7 @@ func TestFullQueueIsAnsweredAtOnce(t *testing.T) {
 	for i := range places + 10 {
 		wires = append(wires, send(i))
 	}
-	peers.Eventually(t, patience, "the queue to be full", func() error {
+	testkit.Eventually(t, patience, "the queue to be full", func() error {
 		return atLeast(t, r, `edgerelay_auth_aborted_total{about="user",reason="busy"}`, 1)
 	})
 	began := time.Now()
@@ -255,7 +257,7 @@ func TestWithdrawnRightEndsTheSubscription(t *testing.T) {
 	}
 	publishHTTP(t, r, "job_events-42", `"secret"`)
 	publishHTTP(t, r, "job_events-43", `"seen"`)
-	for _, client := range []*peers.Client{c, other} {
+	for _, client := range []*wstest.Client{c, other} {
 		if text, err := client.Next(patience); err != nil || text != `"seen"` {
 			t.Errorf("got %q, %v; want what the user may still see", text, err)
 		}
@@ -273,23 +275,23 @@ func TestRecheckGrace(t *testing.T) {
 	c, _ := enter(t, r, as("user-7", ""))
 	askFor(t, c, `{"jobs": ["summary"]}`)
 	api.set(func() { api.failing = true })
-	peers.Eventually(t, patience, "the metric to say that a login is unverified", func() error {
+	testkit.Eventually(t, patience, "the metric to say that a login is unverified", func() error {
 		return atLeast(t, r, "edgerelay_sessions_unverified", 1)
 	})
 	publishHTTP(t, r, "jobs-summary", `"within the grace time"`)
 	if text, err := c.Next(patience); err != nil || text != `"within the grace time"` {
 		t.Errorf("got %q, %v", text, err)
 	}
-	if text, err := c.Next(patience); peers.CloseCode(err) != 1013 {
+	if text, err := c.Next(patience); wstest.CloseCode(err) != 1013 {
 		t.Errorf("got %q, %v; want a close with 1013", text, err)
 	}
-	_, resp, err := peers.Dial(t, r.URL+"/websocket/", as("user-7", ""))
+	_, resp, err := wstest.Dial(t, r.URL+"/websocket/", as("user-7", ""))
 	if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a handshake: %v, %v; want 503", resp, err)
 	}
 	api.set(func() { api.failing = false })
-	peers.Eventually(t, patience, "clients to be let in again", func() error {
-		back, _, err := peers.Dial(t, r.URL+"/websocket/", as("user-7", ""))
+	testkit.Eventually(t, patience, "clients to be let in again", func() error {
+		back, _, err := wstest.Dial(t, r.URL+"/websocket/", as("user-7", ""))
 		if err == nil {
 			_ = back.Close(1000)
 		}
@@ -324,7 +326,7 @@ func TestGatewayToken(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
 	r := api.site(t, "", "", "")
-	c, _, err := peers.Dial(t, r.URL+"/websocket/",
+	c, _, err := wstest.Dial(t, r.URL+"/websocket/",
 		http.Header{"X-Dab-Jw-Token": {jwt("user-7", time.Now().Add(time.Hour))}, "Cookie": {"csrftoken=t"}})
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +337,7 @@ func TestGatewayToken(t *testing.T) {
 	if got := askFor(t, c, `{"job_events": [42]}`); len(got) != 1 {
 		t.Errorf("subscribed to %q", got)
 	}
-	bad, _, err := peers.Dial(t, r.URL+"/websocket/",
+	bad, _, err := wstest.Dial(t, r.URL+"/websocket/",
 		http.Header{"X-Dab-Jw-Token": {jwt("nobody", time.Now().Add(time.Hour))}})
 	if err != nil {
 		t.Fatal(err)
@@ -350,8 +352,8 @@ func TestGatewayTokenThatExpires(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
 	expires := time.Now().Truncate(time.Second).Add(3 * time.Second)
-	dial := func(r *peers.Relay) *peers.Client {
-		c, _, err := peers.Dial(t, r.URL+"/websocket/",
+	dial := func(r *peers.Relay) *wstest.Client {
+		c, _, err := wstest.Dial(t, r.URL+"/websocket/",
 			http.Header{"X-Dab-Jw-Token": {jwt("user-7", expires)}, "Cookie": {"csrftoken=t"}})
 		if err != nil {
 			t.Fatal(err)
@@ -367,7 +369,7 @@ func TestGatewayTokenThatExpires(t *testing.T) {
 	// Rechecks of another login tell that time has passed.
 	enter(t, r, as("user-8", ""))
 	asked := 0
-	peers.Eventually(t, patience, "three rechecks after the token's end", func() error {
+	testkit.Eventually(t, patience, "three rechecks after the token's end", func() error {
 		now := api.count("/api/v2/me/")
 		if time.Now().Before(expires) {
 			asked = now
@@ -384,13 +386,13 @@ func TestGatewayTokenThatExpires(t *testing.T) {
 	if err := stays.Send(`{"groups": {"job_events": [43]}, "xrftoken": "t"}`); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := stays.Next(patience); peers.CloseCode(err) != 1012 {
+	if text, err := stays.Next(patience); wstest.CloseCode(err) != 1012 {
 		t.Errorf("a question that needs a token: %q, %v; want a close with 1012, so that it comes with a new one",
 			text, err)
 	}
 	expires = time.Now().Truncate(time.Second).Add(2 * time.Second)
 	bounded := api.site(t, "recheck 1s\n\t\t\tgateway_token_grace 2s", "", "")
-	if text, err := dial(bounded).Next(patience); peers.CloseCode(err) != 1012 ||
+	if text, err := dial(bounded).Next(patience); wstest.CloseCode(err) != 1012 ||
 		time.Now().Before(expires.Add(2*time.Second)) {
 		t.Errorf("%v after the token's end: %q, %v; want a close with 1012 after 2s", time.Since(expires), text, err)
 	}
@@ -403,7 +405,7 @@ func TestSessionCountsBeforeBearerToken(t *testing.T) {
 	r := api.site(t, "", "", "")
 	h := as("user-7", "")
 	h.Set("Authorization", "Bearer user-8")
-	c, _, err := peers.Dial(t, r.URL+"/websocket/", h)
+	c, _, err := wstest.Dial(t, r.URL+"/websocket/", h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +419,7 @@ func TestSessionCountsBeforeBearerToken(t *testing.T) {
 		}
 	}
 	h.Set("Cookie", "csrftoken=t; awx_sessionid=ended")
-	c, _, err = peers.Dial(t, r.URL+"/websocket/", h)
+	c, _, err = wstest.Dial(t, r.URL+"/websocket/", h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +453,7 @@ func TestOtherGroups(t *testing.T) {
 	r := api.site(t, "", "", "")
 	c, _ := enter(t, r, as("user-7", ""))
 	const page = `{"groups": {"jobs": ["status_changed"], "control": ["limit_reached_1"], "orders": [17]}, "xrftoken": "t"}`
-	ask := func(c *peers.Client) (frames []string) {
+	ask := func(c *wstest.Client) (frames []string) {
 		if err := c.Send(page); err != nil {
 			t.Fatal(err)
 		}
@@ -492,19 +494,19 @@ func TestAuthCaddyThatEnds(t *testing.T) {
 		return peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n\tedgerelay {\n\t\tauth caddy {\n\t\t\t"+settings+"\n\t\t}\n\t}\n}\n"+
 			"{$SITE} {\n\tmap {header.X-User} {http.auth.user.id} {\n\t\t~(.+) \"${1}\"\n\t}\n\tedgerelay\n}")
 	}
-	farewell := func(c *peers.Client) {
+	farewell := func(c *wstest.Client) {
 		t.Helper()
 		if text, err := c.Next(patience); err != nil || text != `{"close": true}` {
 			t.Errorf("told %q, %v", text, err)
 		}
-		if _, err := c.Next(patience); peers.CloseCode(err) != 1000 {
+		if _, err := c.Next(patience); wstest.CloseCode(err) != 1000 {
 			t.Errorf("closed with %v", err)
 		}
 	}
 	r := site("lifetime 1s")
 	c, _ := enter(t, r, http.Header{"X-User": {"alice"}})
 	began := time.Now()
-	if text, err := c.Next(patience); peers.CloseCode(err) != 1012 || time.Since(began) < 500*time.Millisecond {
+	if text, err := c.Next(patience); wstest.CloseCode(err) != 1012 || time.Since(began) < 500*time.Millisecond {
 		t.Errorf("after %v: %q, %v; want a close with 1012, so that the client is authenticated again",
 			time.Since(began), text, err)
 	}
@@ -522,13 +524,13 @@ func TestAuthCaddyThatEnds(t *testing.T) {
 			t.Errorf("%s: closed %v before its time", write(at), early)
 		}
 	}
-	past, _, err := peers.Dial(t, r.URL+"/websocket/", http.Header{"X-User": {"alice"}, "X-Until": {"1700000000"}})
+	past, _, err := wstest.Dial(t, r.URL+"/websocket/", http.Header{"X-User": {"alice"}, "X-Until": {"1700000000"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	farewell(past)
 	for _, until := range []string{"", "soon", "1700000000000", "-1", "NaN", "1e300"} {
-		_, resp, err := peers.Dial(t, r.URL+"/websocket/", http.Header{"X-User": {"alice"}, "X-Until": {until}})
+		_, resp, err := wstest.Dial(t, r.URL+"/websocket/", http.Header{"X-User": {"alice"}, "X-Until": {until}})
 		if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("%q: %v, %v; want 503", until, resp, err)
 		}

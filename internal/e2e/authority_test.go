@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // authority is a stand-in for AWX's API whose answers, and the time they take, a test sets.
@@ -136,10 +138,10 @@ func as(login, address string) http.Header {
 }
 
 // enter opens a websocket and reads the greeting. It returns how long that took.
-func enter(t *testing.T, r *peers.Relay, h http.Header) (*peers.Client, time.Duration) {
+func enter(t *testing.T, r *peers.Relay, h http.Header) (*wstest.Client, time.Duration) {
 	t.Helper()
 	began := time.Now()
-	c, _, err := peers.Dial(t, r.URL+"/websocket/", h)
+	c, _, err := wstest.Dial(t, r.URL+"/websocket/", h)
 	if err != nil {
 		t.Fatalf("%v: %v", h, err)
 	}
@@ -150,7 +152,7 @@ func enter(t *testing.T, r *peers.Relay, h http.Header) (*peers.Client, time.Dur
 }
 
 // askFor subscribes to groups, as a JSON object, and returns the groups that the client has then.
-func askFor(t *testing.T, c *peers.Client, groups string) []any {
+func askFor(t *testing.T, c *wstest.Client, groups string) []any {
 	t.Helper()
 	if err := c.Send(`{"groups": ` + groups + `, "xrftoken": "t"}`); err != nil {
 		t.Fatal(err)
@@ -204,9 +206,9 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 	api.set(func() { api.latency = time.Minute })
 	r := api.site(t, "concurrency 4\n\t\t\ttimeout 1m", "", "")
 	const strangers = 12
-	var wires []*peers.Wire
+	var wires []*wstest.Wire
 	for i := range strangers {
-		w, err := peers.DialWire(t, r.URL)
+		w, err := wstest.DialWire(t, r.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +217,7 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 		}
 		wires = append(wires, w)
 	}
-	peers.Eventually(t, patience, "the API is asked", func() error {
+	testkit.Eventually(t, patience, "the API is asked", func() error {
 		if n := api.pending(); n < 4 {
 			return fmt.Errorf("%d requests", n)
 		}
@@ -224,7 +226,7 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 	for _, w := range wires {
 		w.Close()
 	}
-	peers.Eventually(t, patience, "the questions are dropped", func() error {
+	testkit.Eventually(t, patience, "the questions are dropped", func() error {
 		if n := api.pending(); n > 0 {
 			return fmt.Errorf("%d requests", n)
 		}
@@ -238,7 +240,7 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 	if bad := logLines(r, "error"); len(bad) > 0 {
 		t.Errorf("%d lines at level error, such as %q", len(bad), bad[0])
 	}
-	peers.Eventually(t, patience, "they are counted", func() error {
+	testkit.Eventually(t, patience, "they are counted", func() error {
 		return errors.Join(
 			atLeast(t, r, `edgerelay_connections_ended_total{reason="client_gone"}`, strangers),
 			atLeast(t, r, `edgerelay_auth_aborted_total{about="user",reason="client_gone"}`, strangers))

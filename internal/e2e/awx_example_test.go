@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // awxSite is a site of examples/awx before a real uWSGI.
@@ -199,7 +200,7 @@ func (s awxSite) compression(t *testing.T) {
 func (s awxSite) accessLog(t *testing.T) {
 	requestOf(t, http.MethodGet, s.URL+"/api/v2/jobs/4711/", nil, "Cookie: awx_sessionid=hunter2",
 		"Authorization: Bearer hunter2")
-	peers.Eventually(t, patience, "the line", func() error {
+	testkit.Eventually(t, patience, "the line", func() error {
 		for line := range strings.Lines(s.Log()) {
 			if strings.Contains(line, "http.log.access") && strings.Contains(line, `"uri":"/api/v2/jobs/4711/"`) &&
 				strings.Contains(line, `"status":200`) {
@@ -323,7 +324,7 @@ func TestAWXExamplePassthrough(t *testing.T) {
 	t.Parallel()
 	uwsgi := peers.StartUWSGI(t, 1)
 	certs := peers.MakeCertificates(t)
-	port := peers.FreePort(t)
+	port := testkit.FreePort(t)
 	text := peers.AWXExample{
 		Name: "Caddyfile.pod", UWSGI: uwsgi.Socket, Redis: peers.StartRedis(t).URL,
 		Public: t.TempDir(), Sites: "{$SITE}",

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // Two relays and a Python node of each generation have a Redis each. Every event reaches, once, every client that
@@ -30,14 +32,14 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 	}
 	old.Dial(nodes[0].URL, nodes[1].URL)
 	web.Dial(nodes[0].URL, nodes[1].URL)
-	var clients []*peers.Client
+	var clients []*wstest.Client
 	for _, n := range nodes {
 		n.awaitSources(t, 3) // the other relay, the node that is read, the node that feeds
 		clients = append(clients, subscriber(t, n.URL, peers.Login{CSRF: "t", Session: "s"}, group))
 	}
 	// A task node hears only of subscriptions that are made while it is connected: AWX's web nodes announce each once.
 	for _, n := range nodes {
-		peers.Eventually(t, 20*time.Second, "a connection to the Python web node", func() error {
+		testkit.Eventually(t, 20*time.Second, "a connection to the Python web node", func() error {
 			list, err := n.peers()
 			if err != nil {
 				return err
@@ -53,7 +55,7 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 	onNew.Join(group)
 	onNew.SendMessage(everyone, map[string]any{"type": "consumer.subscribe", "groups": []string{group}, "origin_channel": "specific.page!1"})
 	// The wishes have arrived: of the relays at the Python task node, of the Python web node at the relays.
-	peers.Eventually(t, 20*time.Second, "memberships", func() error {
+	testkit.Eventually(t, 20*time.Second, "memberships", func() error {
 		for l, least := range map[*peers.Layer]int{onNew: 3, nodes[0].emitter: 1, nodes[1].emitter: 1} {
 			url := map[*peers.Layer]string{onNew: redises[3].URL, nodes[0].emitter: redises[0].URL, nodes[1].emitter: redises[1].URL}[l]
 			if got := l.Members(url, group); len(got) < least {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 const clusterSecret = "cluster sécret"
@@ -101,7 +103,7 @@ func (n *clusterNode) peers() ([]peerState, error) {
 
 func (n *clusterNode) awaitSources(t *testing.T, want int) {
 	t.Helper()
-	peers.Eventually(t, 20*time.Second, "a full mesh", func() error {
+	testkit.Eventually(t, 20*time.Second, "a full mesh", func() error {
 		list, err := n.peers()
 		if err != nil {
 			return err
@@ -120,7 +122,7 @@ func (n *clusterNode) awaitSources(t *testing.T, want int) {
 }
 
 // watch reads a client's events until want have come or the connection ends.
-func watch(c *peers.Client, want int) (texts []string, err error) {
+func watch(c *wstest.Client, want int) (texts []string, err error) {
 	for len(texts) < want {
 		text, err := c.Next(patience)
 		if err != nil {
@@ -189,7 +191,7 @@ func TestBackplaneSharedRedis(t *testing.T) {
 func exchange(t *testing.T, nodes []*clusterNode, count int) {
 	t.Helper()
 	const group = "jobs-status_changed"
-	var clients []*peers.Client
+	var clients []*wstest.Client
 	for _, n := range nodes {
 		for range 2 {
 			clients = append(clients, subscriber(t, n.URL, peers.Login{CSRF: "t", Session: "s"}, group))
@@ -259,7 +261,7 @@ func TestBackplaneNodeKilled(t *testing.T) {
 	}
 	reached := func(n int64) {
 		t.Helper()
-		peers.Eventually(t, 20*time.Second, fmt.Sprint(n, " events at a node"), func() error {
+		testkit.Eventually(t, 20*time.Second, fmt.Sprint(n, " events at a node"), func() error {
 			if got := first.Load(); got < n {
 				return fmt.Errorf("%d so far", got)
 			}
@@ -341,7 +343,7 @@ func TestBackplaneReloadPublishRefuse(t *testing.T) {
 	}
 	for _, path := range []string{"/websocket/broadcast/", "/websocket/relay", "/prefix/websocket/broadcast"} {
 		for name, header := range map[string]http.Header{"none": {}, "wrong": {"Secret": {"HMAC-SHA256 1700000000:00"}}} {
-			_, resp, err := peers.Dial(t, nodes[0].URL+path, header)
+			_, resp, err := wstest.Dial(t, nodes[0].URL+path, header)
 			if err == nil || resp == nil || resp.StatusCode != http.StatusForbidden {
 				t.Errorf("%s with header %s: %v, %v", path, name, resp, err)
 			}
@@ -351,7 +353,7 @@ func TestBackplaneReloadPublishRefuse(t *testing.T) {
 	if err := nodes[0].Load(clusterFile(nodes[0].redis.URL)); err != nil {
 		t.Fatal(err)
 	}
-	if _, resp, err := peers.Dial(t, nodes[0].URL+"/websocket/broadcast/", nil); err == nil || resp == nil || resp.StatusCode == http.StatusForbidden {
+	if _, resp, err := wstest.Dial(t, nodes[0].URL+"/websocket/broadcast/", nil); err == nil || resp == nil || resp.StatusCode == http.StatusForbidden {
 		t.Errorf("without a backplane: %v, %v", resp, err)
 	}
 }

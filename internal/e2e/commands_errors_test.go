@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // output is what a command wrote, and its exit code.
@@ -101,7 +102,7 @@ func TestHealthCommandPrintsJSONWhenUnhealthy(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n\tpersist_config off\n\tedgerelay {\n\t\tauth none\n\t\tchannel_layer redis redis://127.0.0.1:1/0\n\t}\n}\n"+
 		"{$SITE} {\n\tedgerelay\n}\n")
-	peers.Eventually(t, 10*time.Second, "the node is unhealthy and says so as JSON", func() error {
+	testkit.Eventually(t, 10*time.Second, "the node is unhealthy and says so as JSON", func() error {
 		out := command(t, r, "health", "--address", strings.TrimPrefix(r.Admin, "http://"))
 		var state struct {
 			Status       string
@@ -138,13 +139,13 @@ func TestPublishSaysThatNoClientIsSubscribed(t *testing.T) {
 func TestCommandsKnowPrivateAuthorities(t *testing.T) {
 	t.Parallel()
 	certs := peers.MakeCertificates(t)
-	port := peers.FreePort(t)
+	port := testkit.FreePort(t)
 	r := peers.StartRelay(t, memorySite+fmt.Sprintf("https://localhost:%d {\n\tbind 127.0.0.1\n\ttls %s %s\n\tedgerelay\n}\n", port, certs.Cert, certs.Key))
 	url := fmt.Sprintf("wss://localhost:%d/websocket/", port)
 	address := "--address=" + strings.TrimPrefix(r.Admin, "http://")
 	bench := []string{"bench", "--url", url, "--clients", "2", "--rate", "20", "--duration", "200ms", address}
 
-	peers.Eventually(t, 10*time.Second, "doctor trusts the authority given", func() error {
+	testkit.Eventually(t, 10*time.Second, "doctor trusts the authority given", func() error {
 		out := command(t, r, "doctor", "--url", url, "--ca", certs.CA, address)
 		if len(lines(out.stdout, "ok    front door")) != 1 {
 			return errors.New(out.stdout + out.stderr)

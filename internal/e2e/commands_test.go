@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // run runs a command of the relay's Caddy against its admin API, and returns what it printed and its exit code.
@@ -76,7 +78,7 @@ func TestCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tail.Process.Kill(); _ = tail.Wait() }()
-	peers.Eventually(t, 10*time.Second, "the tail stands", func() error {
+	testkit.Eventually(t, 10*time.Second, "the tail stands", func() error {
 		if out, _ := run(t, relay, "status", "--json"); !strings.Contains(out, `"groups":1`) {
 			return fmt.Errorf("%s", out)
 		}
@@ -120,7 +122,7 @@ func TestCommands(t *testing.T) {
 	sick("another prefix", "WARN", `"shop"`)
 	redis.Do("DEL", "shop:group:x")
 	redis.Do("ZREM", "asgi:group:bench-tail", redis.Do("ZRANGE", "asgi:group:bench-tail", 0, 0).([]any)[0])
-	peers.Eventually(t, 10*time.Second, "the membership is back", func() error {
+	testkit.Eventually(t, 10*time.Second, "the membership is back", func() error {
 		if n := redis.Do("ZCARD", "asgi:group:bench-tail"); n != int64(1) {
 			return fmt.Errorf("%v", n)
 		}
@@ -158,7 +160,7 @@ func TestDoctorOfAConfig(t *testing.T) {
 	if out, code := run(t, relay, "doctor", "--config", file); code != 0 || !strings.Contains(out, "round trip") {
 		t.Errorf("%d\n%s", code, out)
 	}
-	write("backplane {\nsecret x\npeers http://127.0.0.1:" + fmt.Sprint(peers.FreePort(t)) + "\n}")
+	write("backplane {\nsecret x\npeers http://127.0.0.1:" + fmt.Sprint(testkit.FreePort(t)) + "\n}")
 	if out, code := run(t, relay, "doctor", "--config", file); code != 1 || !strings.Contains(strings.Join(lines(out, "FAIL"), ""), "cannot be reached") {
 		t.Errorf("a peer that is away: %d\n%s", code, out)
 	}
@@ -172,7 +174,7 @@ func TestDoctorOfAConfig(t *testing.T) {
 func TestDoctorOfLimitsAndPeers(t *testing.T) {
 	t.Parallel()
 	other := peers.StartRelay(t, "{\nadmin {$ADMIN}\npersist_config off\nedgerelay {\nauth none\nbackplane {\nsecret theirs\n}\n}\n}\n{$SITE} {\nedgerelay\n}\n")
-	site, admin := fmt.Sprint("127.0.0.1:", peers.FreePort(t)), fmt.Sprint("127.0.0.1:", peers.FreePort(t))
+	site, admin := fmt.Sprint("127.0.0.1:", testkit.FreePort(t)), fmt.Sprint("127.0.0.1:", testkit.FreePort(t))
 	dir := t.TempDir()
 	file := filepath.Join(dir, "Caddyfile")
 	text := fmt.Sprintf("{\nadmin %s\npersist_config off\nedgerelay {\nauth none\nbackplane {\nsecret ours\npeers %s\n}\n}\n}\nhttp://%s {\nedgerelay\n}\n", admin, other.URL, site)
@@ -182,9 +184,9 @@ func TestDoctorOfLimitsAndPeers(t *testing.T) {
 	caddy := other.Command("run", "--config", file, "--adapter", "caddyfile")
 	limited := exec.Command("sh", append([]string{"-c", `ulimit -n 512 && exec "$@"`, "sh"}, caddy.Args...)...)
 	limited.Env, limited.Dir = caddy.Env, dir
-	peers.Start(t, "relay with 512 files", limited)
+	process.Start(t, "relay with 512 files", limited)
 	var out string
-	peers.Eventually(t, 20*time.Second, "the relay answers", func() error {
+	testkit.Eventually(t, 20*time.Second, "the relay answers", func() error {
 		cmd := other.Command("edgerelay", "doctor", "--address", admin)
 		b, err := cmd.CombinedOutput()
 		if out = string(b); !strings.Contains(out, "round trip") {

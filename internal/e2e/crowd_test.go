@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // crowd is many clients of one group, whose events are {"n": <number>}. They read byte by byte, so that a thousand of them leave the machine to
@@ -124,7 +124,7 @@ func (m *member) read() {
 // reach waits until every client has got an event of that number or a later one.
 func (c *crowd) reach(t *testing.T, number int, within time.Duration) {
 	t.Helper()
-	peers.Eventually(t, within, fmt.Sprintf("event %d at every client", number), func() error {
+	testkit.Eventually(t, within, fmt.Sprintf("event %d at every client", number), func() error {
 		for i, m := range c.members {
 			if last := m.last.Load(); last < int64(number) {
 				m.mu.Lock()

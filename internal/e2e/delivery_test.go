@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // 10,000 events from Python: every client gets exactly the texts of its groups, each
@@ -80,7 +81,7 @@ func (s *stage) deliver(t *testing.T, where site, count, clients int) {
 
 // expectGroups expects total frames, each of them the next text of its group, and
 // nothing more.
-func expectGroups(c *peers.Client, texts map[string][]string, total int) error {
+func expectGroups(c *wstest.Client, texts map[string][]string, total int) error {
 	for i := range total {
 		got, err := c.Next(patience)
 		if err != nil {

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // kernelBytes is how many bytes the kernel holds for the relay's client sockets, overhead included. Those of the
@@ -67,7 +69,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	const clients = 60
 	r := peers.StartRelay(t, doorSite("", "auth none\nlimits {\nconnections_per_user 0\n}", "edgerelay"))
 	for range clients {
-		raw, err := peers.DialRaw(r.URL+"/websocket/", "csrftoken=t")
+		raw, err := wstest.DialRaw(r.URL+"/websocket/", "csrftoken=t")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +102,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		t.Errorf("a client that does not read costs %d KiB, want at most 1,536", each>>10)
 	}
 	t.Logf("%d KiB for each client that does not read", most/clients>>10)
-	peers.Eventually(t, patience/3, "the closed clients cost nothing any more", func() error {
+	testkit.Eventually(t, patience/3, "the closed clients cost nothing any more", func() error {
 		if files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.PID())); err != nil || len(files) > 30 {
 			return fmt.Errorf("%d descriptors are open, %v", len(files), err)
 		}

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // doorSite is a Caddyfile with lines in the global options, in the option edgerelay, and in the site.
@@ -25,11 +27,11 @@ func doorSite(global, option, site string) string {
 // trustLoopback makes the test a trusted proxy.
 const trustLoopback = "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t}\n"
 
-// shakeAt sends a handshake to a path, with header lines as in [peers.Wire.Handshake], and returns the response. The
+// shakeAt sends a handshake to a path, with header lines as in [wstest.Wire.Handshake], and returns the response. The
 // connection stays open until the test ends.
 func shakeAt(t *testing.T, url, path string, headers ...string) (*http.Response, string) {
 	t.Helper()
-	w, err := peers.DialWire(t, url)
+	w, err := wstest.DialWire(t, url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +105,7 @@ func TestPendingHandshakesAreBounded(t *testing.T) {
 	pending := func(address string, n int) (refused int) {
 		answers := make(chan int, n)
 		for i := range n {
-			w, err := peers.DialWire(t, r.URL)
+			w, err := wstest.DialWire(t, r.URL)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +146,7 @@ func TestPendingHandshakesAreBounded(t *testing.T) {
 func TestRefusalsRunErrorRoutes(t *testing.T) {
 	t.Parallel()
 	access := filepath.Join(t.TempDir(), "access.log")
-	port := peers.FreePort(t)
+	port := testkit.FreePort(t)
 	url := fmt.Sprint("http://127.0.0.1:", port)
 	r := peers.StartRelay(t, doorSite("", "auth caddy\nunauthenticated reject", "respond ok")+fmt.Sprintf(`
 %s {
@@ -195,7 +197,7 @@ http://other.example:%d {
 			t.Errorf("%s: %d %q, want 401 %q", path, status, body, want)
 		}
 	}
-	peers.Eventually(t, patience, "the access log tells the reasons", func() error {
+	testkit.Eventually(t, patience, "the access log tells the reasons", func() error {
 		text, err := os.ReadFile(access)
 		for _, want := range []string{
 			`"refused":"not_logged_in"`, `"refused":"origin"`, `"refused":"bad_handshake"`,
@@ -254,7 +256,7 @@ func TestBadHandshakesAreLogged(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d", c.name, resp.StatusCode, body, c.status)
 		}
 	}
-	w, err := peers.DialWire(t, r.URL)
+	w, err := wstest.DialWire(t, r.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +279,7 @@ func TestBadHandshakesAreLogged(t *testing.T) {
 // logs waits until the log says a text so many times.
 func logs(t *testing.T, r *peers.Relay, text string, times int) {
 	t.Helper()
-	peers.Eventually(t, patience, "the log", func() error {
+	testkit.Eventually(t, patience, "the log", func() error {
 		if got := strings.Count(r.Log(), text); got != times {
 			return fmt.Errorf("it says %q %d times, want %d", text, got, times)
 		}
@@ -330,12 +332,12 @@ func TestMatchersOfDirectives(t *testing.T) {
 // HTTP may not open the websocket of the HTTPS site: anyone on the way could have put it there.
 func TestOriginsAreComparedWithTheirScheme(t *testing.T) {
 	t.Parallel()
-	secure := fmt.Sprint("localhost:", peers.FreePort(t))
+	secure := fmt.Sprint("localhost:", testkit.FreePort(t))
 	r := peers.StartRelay(t, doorSite(trustLoopback, "auth none\norigins https://ui.example", "edgerelay")+
 		"https://"+secure+" {\n\tbind 127.0.0.1\n\ttls internal\n\tedgerelay\n}\n")
 	host := strings.TrimPrefix(r.URL, "http://")
-	peers.Eventually(t, patience, "there is a certificate", func() error {
-		_, err := peers.DialWire(t, "https://"+secure)
+	testkit.Eventually(t, patience, "there is a certificate", func() error {
+		_, err := wstest.DialWire(t, "https://"+secure)
 		return err
 	})
 	for _, c := range []struct {
@@ -382,7 +384,7 @@ func TestOriginsAreComparedWithTheirScheme(t *testing.T) {
 	if err := r.Load(doorSite("", "auth none", "edgerelay")); err != nil {
 		t.Fatal(err)
 	}
-	peers.Eventually(t, patience, "a client that is no trusted proxy has no say", func() error {
+	testkit.Eventually(t, patience, "a client that is no trusted proxy has no say", func() error {
 		resp, body := shakeAt(t, r.URL, "/websocket/", "X-Forwarded-Host: evil.example", "Origin: https://evil.example")
 		if resp.StatusCode != 403 {
 			return fmt.Errorf("%d %q", resp.StatusCode, body)
@@ -404,7 +406,7 @@ func TestUnixSocketSites(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		w := peers.Wire{Host: "unix.example"}
+		w := wstest.Wire{Host: "unix.example"}
 		if _, err := io.WriteString(conn, w.Handshake("/websocket/", headers...)); err != nil {
 			t.Fatal(err)
 		}
@@ -464,7 +466,7 @@ func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
 				}
 			}
 			client := http.Client{Timeout: patience / 3, Transport: &http.Transport{DisableKeepAlives: true}}
-			peers.Eventually(t, patience, "connections that have had a second to make room", func() error {
+			testkit.Eventually(t, patience, "connections that have had a second to make room", func() error {
 				if resp, body := shakeAt(t, r.URL, "/websocket/"); resp.StatusCode != http.StatusSwitchingProtocols {
 					return fmt.Errorf("%d %q", resp.StatusCode, body)
 				}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
@@ -51,7 +53,7 @@ type sight struct {
 
 // spectator is one of a crowd: it keeps the events it gets, and how its connection ended.
 type spectator struct {
-	raw    *peers.Raw
+	raw    *wstest.Raw
 	events atomic.Int64
 	came   []sight
 	ended  time.Time
@@ -68,7 +70,7 @@ func spectators(t *testing.T, url, group string, n int) (all []*spectator, wait 
 	for range 32 {
 		connecting.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+				raw, err := wstest.DialRaw(url+"/websocket/", "csrftoken=t")
 				if err == nil {
 					err = raw.Subscribe("t", group)
 				}
@@ -128,7 +130,7 @@ func TestDrainOfTenThousand(t *testing.T) {
 	all, wait := spectators(t, r.URL, "jobs-summary", clients)
 	emitter := peers.StartEmitter(t, redis.URL)
 	paced := emitter.Pace("jobs-summary", 0, 10_000, every)
-	peers.Eventually(t, patience, "the events flow", func() error {
+	testkit.Eventually(t, patience, "the events flow", func() error {
 		if n := all[0].events.Load(); n < 2 {
 			return fmt.Errorf("%d events", n)
 		}
@@ -141,7 +143,7 @@ func TestDrainOfTenThousand(t *testing.T) {
 	all1012, last, first := true, time.Time{}, time.Now()
 	var ends []time.Duration
 	for i, s := range all {
-		var closed peers.ClosedError
+		var closed wstest.ClosedError
 		if !errors.As(s.err, &closed) || closed.Code != relay.CloseRestart {
 			if all1012 {
 				t.Errorf("client %d: %v, want close code 1012", i, s.err)
@@ -228,7 +230,7 @@ func TestSIGTERMAtABadMoment(t *testing.T) {
 			silent.Signal(syscall.SIGSTOP)
 			t.Cleanup(func() { silent.Signal(syscall.SIGCONT) })
 			go func() { _ = r.Load(openSite(silent.URL, "")) }()
-			peers.Eventually(t, patience, "the reload is under way", func() error {
+			testkit.Eventually(t, patience, "the reload is under way", func() error {
 				if !strings.Contains(r.Log(), "adapted config") && !strings.Contains(r.Log(), "/load") {
 					return errors.New("not yet")
 				}
@@ -248,7 +250,7 @@ func TestSIGTERMAtABadMoment(t *testing.T) {
 			t.Logf("the process ended after %v", time.Since(began).Round(time.Millisecond))
 			wait()
 			for i, s := range all {
-				var closed peers.ClosedError
+				var closed wstest.ClosedError
 				if !errors.As(s.err, &closed) || closed.Code != moment.code {
 					t.Fatalf("client %d: %v, want close code %d", i, s.err, moment.code)
 				}

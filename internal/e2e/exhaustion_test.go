@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // A relay with few file descriptors refuses whom it has none for, and goes on serving the others: it still reaches a Redis
@@ -24,8 +26,8 @@ func TestFewFileDescriptors(t *testing.T) {
 	room := files - 64
 	all, _ := spectators(t, r.URL, "jobs-summary", room)
 	for range 20 {
-		raw, err := peers.DialRaw(r.URL+"/websocket/", "csrftoken=t")
-		var refused peers.RefusedError
+		raw, err := wstest.DialRaw(r.URL+"/websocket/", "csrftoken=t")
+		var refused wstest.RefusedError
 		if !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable || refused.RetryAfter == "" {
 			if err == nil {
 				raw.Close()
@@ -56,9 +58,9 @@ func TestFewFileDescriptors(t *testing.T) {
 	for _, s := range all[:40] {
 		s.raw.Close()
 	}
-	peers.Eventually(t, patience, "who comes when nearly all descriptors are in use is refused", func() error {
-		raw, err := peers.DialRaw(r.URL+"/websocket/", "csrftoken=t")
-		var refused peers.RefusedError
+	testkit.Eventually(t, patience, "who comes when nearly all descriptors are in use is refused", func() error {
+		raw, err := wstest.DialRaw(r.URL+"/websocket/", "csrftoken=t")
+		var refused wstest.RefusedError
 		if errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable {
 			return nil
 		}
@@ -71,7 +73,7 @@ func TestFewFileDescriptors(t *testing.T) {
 	redis.Kill()
 	redis.Restart()
 	emitter := peers.StartEmitter(t, redis.URL)
-	peers.Eventually(t, patience, "an event reaches those who were there", func() error {
+	testkit.Eventually(t, patience, "an event reaches those who were there", func() error {
 		emitter.Send(peers.Event{Group: "jobs-summary", Text: `"x"`})
 		for i, s := range all[40:] {
 			if s.events.Load() == 0 {
@@ -92,9 +94,9 @@ func TestMemoryRunsShort(t *testing.T) {
 	r := peers.StartRelayUnder(t, strings.Replace(openSite("", "limits {\nqueue_per_connection 64MiB\n}"), "channel_layer redis {\n\t\t\turl \n\t\t\tcapacity 10000\n\t\t\tgroup_expiry 157784760s\n\t\t}", "channel_layer memory", 1),
 		"env", fmt.Sprintf("GOMEMLIMIT=%d", limit))
 	good, _ := spectators(t, r.URL, "jobs-summary", 20)
-	var slow []*peers.Raw
+	var slow []*wstest.Raw
 	for i := range 12 { // each has a group, and so buffers, of its own
-		raw, err := peers.DialRaw(r.URL+"/websocket/", "csrftoken=t")
+		raw, err := wstest.DialRaw(r.URL+"/websocket/", "csrftoken=t")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +126,7 @@ func TestMemoryRunsShort(t *testing.T) {
 	if most > limit+limit/2 { // the program itself is not in the limit
 		t.Errorf("%d MiB were resident, with a limit of %d", most>>20, limit>>20)
 	}
-	peers.Eventually(t, patience, "the others have all events", func() error {
+	testkit.Eventually(t, patience, "the others have all events", func() error {
 		for i, s := range good {
 			if n := int(s.events.Load()); n != rounds {
 				return fmt.Errorf("client %d has %d of %d", i, n, rounds)
@@ -194,7 +196,7 @@ func fullDisk(t *testing.T, dir, reason string, under ...string) {
 		t.Helper()
 		publishHTTP(t, r, "job_events-1", `{"event": "runner_on_ok", "changed": false}`)
 		publishHTTP(t, r, "job_events-1", `{"event": "runner_on_failed"}`)
-		peers.Eventually(t, patience, "the event that the plugin passes", func() error {
+		testkit.Eventually(t, patience, "the event that the plugin passes", func() error {
 			if got := c[0].events.Load(); got != n {
 				return fmt.Errorf("%d events", got)
 			}

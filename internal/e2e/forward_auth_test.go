@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // djangoSite is examples/django/Caddyfile in front of a site with two users, alice, who is an operator, and bob. Its
@@ -91,7 +92,7 @@ func TestForgedUsersReachNoDirective(t *testing.T) {
 			for _, path := range []string{"/websocket/", "/websocket", "/shop/websocket/"} {
 				header := v.header.Clone()
 				header.Del("Connection") // is the handshake's
-				client, _, err := peers.Dial(t, r.URL+path, header)
+				client, _, err := wstest.Dial(t, r.URL+path, header)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -103,7 +104,7 @@ func TestForgedUsersReachNoDirective(t *testing.T) {
 					t.Errorf("%s: first frame %s (%v), want %s", path, frame, err, want)
 				}
 				if v.user == "" { // so that a browser does not try again
-					if _, err := client.Next(patience); peers.CloseCode(err) != 1000 {
+					if _, err := client.Next(patience); wstest.CloseCode(err) != 1000 {
 						t.Errorf("%s: closed with %v, want 1000", path, err)
 					}
 				}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // The command that health checks of containers run: it fails while events cannot reach the node, and with --live only when
@@ -19,7 +20,7 @@ func TestHealthCommand(t *testing.T) {
 		out, err := r.Command(append([]string{"edgerelay", "health", "--address", strings.TrimPrefix(r.Admin, "http://")}, more...)...).CombinedOutput()
 		return string(out), err
 	}
-	peers.Eventually(t, 10*time.Second, "health is well", func() error {
+	testkit.Eventually(t, 10*time.Second, "health is well", func() error {
 		_, err := health()
 		return err
 	})
@@ -27,7 +28,7 @@ func TestHealthCommand(t *testing.T) {
 		t.Errorf("health says %s", out)
 	}
 	redis.Kill()
-	peers.Eventually(t, 10*time.Second, "health fails without Redis", func() error {
+	testkit.Eventually(t, 10*time.Second, "health fails without Redis", func() error {
 		if out, err := health(); err == nil {
 			return errors.New("it is well: " + out)
 		}

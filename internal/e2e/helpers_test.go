@@ -10,10 +10,11 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // subscriber connects as a user and subscribes to full group names.
-func subscriber(t *testing.T, url string, login peers.Login, groups ...string) *peers.Client {
+func subscriber(t *testing.T, url string, login peers.Login, groups ...string) *wstest.Client {
 	t.Helper()
 	c, err := trySubscriber(t, url, login, groups...)
 	if err != nil {
@@ -23,8 +24,8 @@ func subscriber(t *testing.T, url string, login peers.Login, groups ...string) *
 }
 
 // trySubscriber is subscriber for goroutines other than the test's.
-func trySubscriber(t *testing.T, url string, login peers.Login, groups ...string) (*peers.Client, error) {
-	c, _, err := peers.Dial(t, url+"/websocket/", login.Header())
+func trySubscriber(t *testing.T, url string, login peers.Login, groups ...string) (*wstest.Client, error) {
+	c, _, err := wstest.Dial(t, url+"/websocket/", login.Header())
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func trySubscriber(t *testing.T, url string, login peers.Login, groups ...string
 }
 
 // ask subscribes to full group names and returns the answer, be it an error.
-func ask(c *peers.Client, login peers.Login, groups ...string) (map[string]any, error) {
+func ask(c *wstest.Client, login peers.Login, groups ...string) (map[string]any, error) {
 	object := map[string][]string{}
 	for _, g := range groups {
 		kind, item, _ := strings.Cut(g, "-")
@@ -58,7 +59,7 @@ func ask(c *peers.Client, login peers.Login, groups ...string) (map[string]any, 
 	return expectKey(c, "groups_current", "error")
 }
 
-func expectKey(c *peers.Client, keys ...string) (map[string]any, error) {
+func expectKey(c *wstest.Client, keys ...string) (map[string]any, error) {
 	text, err := c.Next(patience)
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func expectKey(c *peers.Client, keys ...string) (map[string]any, error) {
 
 // nothingMore asks for something that is always refused, and expects the refusal
 // as the very next frame.
-func nothingMore(c *peers.Client) error {
+func nothingMore(c *wstest.Client) error {
 	if err := c.Send(`{"xrftoken": "not the token"}`); err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func nothingMore(c *peers.Client) error {
 }
 
 // expectTexts expects exactly these frames and nothing more.
-func expectTexts(c *peers.Client, texts []string) error {
+func expectTexts(c *wstest.Client, texts []string) error {
 	for i, want := range texts {
 		got, err := c.Next(patience)
 		if err != nil {

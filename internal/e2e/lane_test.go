@@ -15,6 +15,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 const (
@@ -32,7 +33,7 @@ type lane struct {
 	t       *testing.T
 	redis   *peers.Redis
 	admin   *goredis.Client              // past the link, as a user of its own where there is a password
-	link    *peers.Proxy                 // nil with Sentinel
+	link    *testkit.Proxy               // nil with Sentinel
 	watched *watched                     // nil without
 	hosts   func(password string) string // the lines of channel_layer redis that say where
 	relay   *peers.Relay
@@ -44,7 +45,7 @@ type lane struct {
 }
 
 func startLane(t *testing.T, redis *peers.Redis, password string) *lane {
-	l := &lane{t: t, redis: redis, link: peers.StartProxy(t, redis.Addr)}
+	l := &lane{t: t, redis: redis, link: testkit.StartProxy(t, redis.Addr)}
 	l.hosts = func(password string) string {
 		if password != "" {
 			password = ":" + password + "@"
@@ -178,7 +179,7 @@ func (l *lane) watch(f fault, before state, struck time.Time) (e evidence) {
 		}
 		return nil
 	}
-	peers.Eventually(l.t, time.Until(struck.Add(visible+500*time.Millisecond)), "the fault to be seen", func() error {
+	testkit.Eventually(l.t, time.Until(struck.Add(visible+500*time.Millisecond)), "the fault to be seen", func() error {
 		now = l.state()
 		var admin, site, metrics, log bool
 		if f.counted {
@@ -209,7 +210,7 @@ func (l *lane) watch(f fault, before state, struck time.Time) (e evidence) {
 func (l *lane) hold() {
 	l.t.Helper()
 	l.link.Stall()
-	peers.Eventually(l.t, patience, "events to wait in Redis", func() error {
+	testkit.Eventually(l.t, patience, "events to wait in Redis", func() error {
 		for _, key := range l.do("KEYS", "asgispecific.*").([]any) {
 			if l.do("ZCARD", key).(int64) >= 5 {
 				return nil
@@ -225,7 +226,7 @@ func (l *lane) suffer(f fault) {
 	t.Helper()
 	calm := l.state()
 	// A failover before may have closed a connection that was used once more.
-	peers.Eventually(t, patience, "the channel layer is healthy before", func() error {
+	testkit.Eventually(t, patience, "the channel layer is healthy before", func() error {
 		if calm = l.state(); !calm.health.ChannelLayer.OK {
 			return fmt.Errorf("%+v", calm.health)
 		}
@@ -258,7 +259,7 @@ func (l *lane) suffer(f fault) {
 		t.Logf("health said: %s", detail)
 	}
 	// From here on, until every client has had a second's worth of events.
-	peers.Eventually(t, recovery+patience, "health", func() error {
+	testkit.Eventually(t, recovery+patience, "health", func() error {
 		if now := l.state(); !now.health.ChannelLayer.OK {
 			return fmt.Errorf("%+v", now.health)
 		}

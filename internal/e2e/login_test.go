@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // A login that ends ends its sockets and no others; an API that is away closes
@@ -20,7 +22,7 @@ func TestLogin(t *testing.T) {
 	leaving, staying := s.controller.Login(peers.Alice), s.controller.Login(peers.Alice)
 
 	before := s.controller.Hits()["me"]
-	var clients []*peers.Client
+	var clients []*wstest.Client
 	begin := time.Now()
 	for range 50 {
 		clients = append(clients, subscriber(t, r.URL, staying, "jobs-summary"))
@@ -36,18 +38,18 @@ func TestLogin(t *testing.T) {
 	if text, err := gone.Next(patience); err != nil || text != `{"close": true}` {
 		t.Fatalf("after the logout: %q, %v; want to be told", text, err)
 	}
-	if _, err := gone.Next(patience); peers.CloseCode(err) != 1000 {
+	if _, err := gone.Next(patience); wstest.CloseCode(err) != 1000 {
 		t.Fatalf("after the logout: %v, want a close with 1000", err)
 	}
 
 	s.controller.Kill()
-	peers.Eventually(t, patience, "the relay notices that the API is away", func() error {
+	testkit.Eventually(t, patience, "the relay notices that the API is away", func() error {
 		if !strings.Contains(r.Log(), "login recheck failed") {
 			return errors.New("nothing in the log")
 		}
 		return nil
 	})
-	peers.Eventually(t, patience, "nobody is let in without the API", func() error {
+	testkit.Eventually(t, patience, "nobody is let in without the API", func() error {
 		if _, err := trySubscriber(t, r.URL, staying, "jobs-summary"); err == nil {
 			return errors.New("a new client was let in")
 		}
@@ -61,7 +63,7 @@ func TestLogin(t *testing.T) {
 	}
 
 	s.controller.Restart()
-	peers.Eventually(t, patience, "clients are let in again", func() error {
+	testkit.Eventually(t, patience, "clients are let in again", func() error {
 		_, err := trySubscriber(t, r.URL, staying, "jobs-summary")
 		return err
 	})

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 const resyncFrame = `{"resync": true}`
@@ -34,7 +36,7 @@ func resyncSite(redisURL string, capacity int) string {
 // expectLoss waits until a metric, the log and the status of a relay tell of a loss.
 func expectLoss(t *testing.T, r *peers.Relay, cause string) {
 	t.Helper()
-	peers.Eventually(t, patience, "a metric of the loss", func() error {
+	testkit.Eventually(t, patience, "a metric of the loss", func() error {
 		if metrics := fetch(t, r.Admin+"/metrics"); strings.Contains(metrics,
 			fmt.Sprintf("edgerelay_losses_total{cause=%q} 0\n", cause)) ||
 			!strings.Contains(metrics, fmt.Sprintf("edgerelay_losses_total{cause=%q}", cause)) {
@@ -42,7 +44,7 @@ func expectLoss(t *testing.T, r *peers.Relay, cause string) {
 		}
 		return nil
 	})
-	peers.Eventually(t, patience, "a line in the log", func() error {
+	testkit.Eventually(t, patience, "a line in the log", func() error {
 		if log := r.Log(); !strings.Contains(log, "events may have been lost") ||
 			!strings.Contains(log, fmt.Sprintf(`"reason": %q`, cause)) &&
 				!strings.Contains(log, fmt.Sprintf(`"reason":%q`, cause)) {
@@ -63,7 +65,7 @@ func expectLoss(t *testing.T, r *peers.Relay, cause string) {
 }
 
 // awaitResync reads a client's events until it is told that it may have missed some.
-func awaitResync(c *peers.Client) (events int, err error) {
+func awaitResync(c *wstest.Client) (events int, err error) {
 	for {
 		text, err := c.Next(patience)
 		if err != nil {
@@ -113,7 +115,7 @@ func TestWipedMembershipsAreTold(t *testing.T) {
 	wait := emitter.Pace("other-1", 0, 200, time.Millisecond)
 	for range 3 {
 		emitter.WipeGroups(redis.URL)
-		peers.Eventually(t, patience, "the membership", func() error {
+		testkit.Eventually(t, patience, "the membership", func() error {
 			if redis.Do("ZCARD", "asgi:group:other-1") != int64(1) {
 				return fmt.Errorf("no member")
 			}
@@ -131,7 +133,7 @@ func TestWipedMembershipsAreTold(t *testing.T) {
 func TestLateSubscriptionIsTold(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
-	link := peers.StartProxy(t, redis.Addr)
+	link := testkit.StartProxy(t, redis.Addr)
 	r := peers.StartRelay(t, resyncSite("redis://"+link.Addr, 100))
 	emitter := peers.StartEmitter(t, redis.URL)
 	login := peers.Login{CSRF: "t", Session: "s"}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // patience bounds every wait for a frame; only a failure uses it up.
@@ -48,7 +49,7 @@ type stage struct {
 
 // An actor is one connection of a browser.
 type actor struct {
-	*peers.Client
+	*wstest.Client
 	token string
 	over  bool
 }
@@ -116,7 +117,7 @@ type handshake struct {
 	header map[string]string
 }
 
-func (p *play) dial(h handshake) (*peers.Client, *http.Response, error) {
+func (p *play) dial(h handshake) (*wstest.Client, *http.Response, error) {
 	login := p.stage.logins[h.user]
 	header := http.Header{}
 	if h.user != "" {
@@ -129,5 +130,5 @@ func (p *play) dial(h handshake) (*peers.Client, *http.Response, error) {
 	if h.path == "" {
 		h.path = "/websocket/"
 	}
-	return peers.Dial(p.t, p.site.url+h.path, header)
+	return wstest.Dial(p.t, p.site.url+h.path, header)
 }

@@ -9,11 +9,13 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // tags checks which version of the tagger a relay runs, by an event.
-func (s *stage) tags(t *testing.T, c *peers.Client, want string) {
+func (s *stage) tags(t *testing.T, c *wstest.Client, want string) {
 	t.Helper()
 	s.emitter.Send(peers.Event{Group: "tags-1", Text: `{"n": 0}`})
 	expect(t, c, fmt.Sprintf(`{"%s":true,"n": 0}`, want))
@@ -101,11 +103,11 @@ func TestPluginFile(t *testing.T) {
 		}
 	}
 	write(t, file, tagger(t, "two2"))
-	peers.Eventually(t, patience, "the new file runs", runs("two2"))
+	testkit.Eventually(t, patience, "the new file runs", runs("two2"))
 	s.tags(t, c, "two2")
 
 	write(t, file, tagger(t, "tre3")[:100])
-	peers.Eventually(t, patience, "half a file is refused", func() error {
+	testkit.Eventually(t, patience, "half a file is refused", func() error {
 		if row := pluginRowOf(t, r, "tag"); row.Refused == "" {
 			return fmt.Errorf("not yet: %.12s runs", row.Hash)
 		}
@@ -116,7 +118,7 @@ func TestPluginFile(t *testing.T) {
 		t.Errorf("health says nothing of it: %s", health)
 	}
 	write(t, file, tagger(t, "four"))
-	peers.Eventually(t, patience, "the mended file runs", runs("four"))
+	testkit.Eventually(t, patience, "the mended file runs", runs("four"))
 	s.tags(t, c, "four")
 }
 
@@ -134,7 +136,7 @@ func TestPluginDeploy(t *testing.T) {
 	both := func(word string) {
 		t.Helper()
 		for _, r := range []*peers.Relay{one, two} {
-			peers.Eventually(t, patience, "both nodes run "+word, func() error {
+			testkit.Eventually(t, patience, "both nodes run "+word, func() error {
 				if row := pluginRowOf(t, r, "tag"); row.Hash != plugins.Hash(tagger(t, word)) {
 					return fmt.Errorf("%.12s runs", row.Hash)
 				}
@@ -142,7 +144,7 @@ func TestPluginDeploy(t *testing.T) {
 			})
 		}
 		s.emitter.Send(peers.Event{Group: "tags-1", Text: `{"n": 0}`})
-		for _, c := range []*peers.Client{onOne, onTwo} {
+		for _, c := range []*wstest.Client{onOne, onTwo} {
 			expect(t, c, fmt.Sprintf(`{"%s":true,"n": 0}`, word))
 		}
 	}

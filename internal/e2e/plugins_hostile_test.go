@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
@@ -132,7 +133,7 @@ type timedEvent struct {
 	at   time.Time
 }
 
-func stopwatch(c *peers.Client) *timed {
+func stopwatch(c *wstest.Client) *timed {
 	f := &timed{events: make(chan timedEvent, 4096)}
 	go func() {
 		defer close(f.events)

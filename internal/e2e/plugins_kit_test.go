@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
@@ -87,7 +88,7 @@ func figures(t testing.TB, r *peers.Relay) string {
 	return strings.Join(list, "")
 }
 
-func expect(t testing.TB, c *peers.Client, texts ...string) {
+func expect(t testing.TB, c *wstest.Client, texts ...string) {
 	t.Helper()
 	if err := expectTexts(c, texts); err != nil {
 		t.Fatal(err)

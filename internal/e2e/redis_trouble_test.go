@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // promptly is how long a subscription or an event may take where nothing is wrong: far less than the five seconds
@@ -32,9 +34,9 @@ func siteOn(layer string) string {
 }
 
 // greeted opens a websocket and takes its first frame.
-func greeted(t *testing.T, r *peers.Relay) *peers.Client {
+func greeted(t *testing.T, r *peers.Relay) *wstest.Client {
 	t.Helper()
-	c, _, err := peers.Dial(t, r.URL+"/websocket/", stranger.Header())
+	c, _, err := wstest.Dial(t, r.URL+"/websocket/", stranger.Header())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +47,7 @@ func greeted(t *testing.T, r *peers.Relay) *peers.Client {
 }
 
 // askItems asks for groups of job_events, and does not wait for the answer.
-func askItems(t *testing.T, c *peers.Client, groups ...string) {
+func askItems(t *testing.T, c *wstest.Client, groups ...string) {
 	t.Helper()
 	items := make([]string, len(groups))
 	for i, g := range groups {
@@ -57,7 +59,7 @@ func askItems(t *testing.T, c *peers.Client, groups ...string) {
 }
 
 // answered waits for a frame that has a text in it.
-func answered(t *testing.T, c *peers.Client, within time.Duration, text string) {
+func answered(t *testing.T, c *wstest.Client, within time.Duration, text string) {
 	t.Helper()
 	if got, err := c.Next(within); err != nil || !strings.Contains(got, text) {
 		t.Errorf("got %q, %v; want %s", got, err, text)
@@ -90,7 +92,7 @@ func TestSilentHostOfARing(t *testing.T) {
 		t.Run(fmt.Sprint("host ", bad), func(t *testing.T) {
 			t.Parallel()
 			redis := peers.StartRedis(t)
-			proxy := peers.StartProxy(t, redis.Addr)
+			proxy := testkit.StartProxy(t, redis.Addr)
 			proxy.Stall()
 			urls := []string{redis.URL, redis.URL}
 			urls[bad] = "redis://" + proxy.Addr + "/0"
@@ -105,7 +107,7 @@ func TestSilentHostOfARing(t *testing.T) {
 			second := greeted(t, r)
 			askItems(t, second, well[1])
 			answered(t, second, promptly, "groups_current")
-			for i, c := range []*peers.Client{first, second} {
+			for i, c := range []*wstest.Client{first, second} {
 				publishHTTP(t, r, well[i], fmt.Sprintf(`{"n":%d}`, i))
 				answered(t, c, promptly, fmt.Sprintf(`{"n":%d}`, i))
 			}
@@ -122,7 +124,7 @@ func TestSilentHostOfARing(t *testing.T) {
 				t.Errorf("a reload took %v", took)
 			}
 			proxy.Resume()
-			peers.Eventually(t, patience, "the ring to be well", func() error {
+			testkit.Eventually(t, patience, "the ring to be well", func() error {
 				if status, text := healthOf(t, r); status != 200 {
 					return fmt.Errorf("%d %s", status, text)
 				}
@@ -147,7 +149,7 @@ func TestGroupKeyIsNoSortedSet(t *testing.T) {
 	c := greeted(t, r)
 	askItems(t, c, "job_events-1")
 	answered(t, c, promptly, "groups_current")
-	peers.Eventually(t, patience, "health to name the key", func() error {
+	testkit.Eventually(t, patience, "health to name the key", func() error {
 		if status, text := healthOf(t, r); status != 200 || !strings.Contains(text, "asgi:group:job_events-42") {
 			return fmt.Errorf("%d %s", status, text)
 		}
@@ -157,7 +159,7 @@ func TestGroupKeyIsNoSortedSet(t *testing.T) {
 		t.Errorf("told %d times in the log", n)
 	}
 	redis.Do("DEL", "asgi:group:job_events-42")
-	peers.Eventually(t, patience, "the group to be joined", func() error {
+	testkit.Eventually(t, patience, "the group to be joined", func() error {
 		if n := redis.Do("ZCARD", "asgi:group:job_events-42"); n != int64(1) {
 			return fmt.Errorf("%v members", n)
 		}
@@ -179,7 +181,7 @@ func TestOwnKeysHoldStrings(t *testing.T) {
 	member := redis.Do("ZRANGE", "asgi:group:job_events-1", 0, 0).([]any)[0].(string)
 	receiver, _, _ := strings.Cut(member, "!")
 	redis.Do("SET", "asgi"+receiver+"!", "x")
-	peers.Eventually(t, patience, "the key to be healed", func() error {
+	testkit.Eventually(t, patience, "the key to be healed", func() error {
 		text := fetch(t, r.Admin+"/metrics")
 		if !strings.Contains(text, "edgerelay_channel_layer_healed_keys_total 1") {
 			return fmt.Errorf("not counted; keys %v", redis.Do("KEYS", "*"))
@@ -211,7 +213,7 @@ func TestProxyWithoutHello(t *testing.T) {
 			c := greeted(t, r)
 			askItems(t, c, "job_events-1")
 			answered(t, c, promptly, "groups_current")
-			peers.Eventually(t, patience, "health", func() error {
+			testkit.Eventually(t, patience, "health", func() error {
 				if status, text := healthOf(t, r); status != 200 {
 					return fmt.Errorf("%d %s", status, text)
 				}
@@ -234,14 +236,14 @@ func TestBusyRedisIsAskedAgain(t *testing.T) {
 	go func() { looping <- client.Eval(t.Context(), "while true do end", nil).Err() }()
 	busy := redis.Client()
 	defer busy.Close()
-	peers.Eventually(t, patience, "Redis to be busy", func() error {
+	testkit.Eventually(t, patience, "Redis to be busy", func() error {
 		if err := busy.Ping(t.Context()).Err(); err == nil || !strings.HasPrefix(err.Error(), "BUSY") {
 			return fmt.Errorf("it answers %v", err)
 		}
 		return nil
 	})
 	r := startOn(t, "redis "+redis.URL)
-	peers.Eventually(t, patience, "the relay to meet it", func() error {
+	testkit.Eventually(t, patience, "the relay to meet it", func() error {
 		if _, text := healthOf(t, r); !strings.Contains(text, "BUSY") {
 			return errors.New(text)
 		}
@@ -251,7 +253,7 @@ func TestBusyRedisIsAskedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-looping
-	peers.Eventually(t, patience, "Redis to notify the relay", func() error {
+	testkit.Eventually(t, patience, "Redis to notify the relay", func() error {
 		if info := fmt.Sprint(redis.Do("INFO", "clients")); !strings.Contains(info, "tracking_clients:1\r\n") {
 			return errors.New(info)
 		}
@@ -274,7 +276,7 @@ func TestTrackingIsAskedAgain(t *testing.T) {
 		return ""
 	})
 	startOn(t, "redis redis://"+addr+"/0")
-	peers.Eventually(t, patience, "Redis to notify the relay", func() error {
+	testkit.Eventually(t, patience, "Redis to notify the relay", func() error {
 		if info := fmt.Sprint(redis.Do("INFO", "clients")); !strings.Contains(info, "tracking_clients:1\r\n") {
 			return errors.New(info)
 		}
@@ -322,7 +324,7 @@ func TestSkippedMessagesAreTold(t *testing.T) {
 	})
 	json.SendMessage("job_events-1", map[string]any{"type": "internal.message", "text": "{}"})
 	for _, line := range []string{`"reason":"text"`, `"type":"chat.message"`, `"reason":"encoding"`} {
-		peers.Eventually(t, patience, "a line with "+line, func() error {
+		testkit.Eventually(t, patience, "a line with "+line, func() error {
 			if !strings.Contains(r.Log(), line) {
 				return errors.New("not in the log")
 			}

@@ -11,19 +11,21 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 const reloadSockets = 2000
 
 // A follower is a socket that must see {"n": 0}, {"n": 1}, … without a gap.
 type follower struct {
-	client *peers.Client
+	client *wstest.Client
 	next   atomic.Int64
 	done   chan struct{}
 	err    error // why it stopped following; read after done is closed
 }
 
-func follow(c *peers.Client) *follower {
+func follow(c *wstest.Client) *follower {
 	f := &follower{client: c, done: make(chan struct{})}
 	go func() {
 		defer close(f.done)
@@ -146,7 +148,7 @@ func TestReloads(t *testing.T) {
 	moving := func(n int64) {
 		t.Helper()
 		target := followers[0].next.Load() + n
-		peers.Eventually(t, patience, "events go on", func() error {
+		testkit.Eventually(t, patience, "events go on", func() error {
 			if got := followers[0].next.Load(); got < target {
 				return fmt.Errorf("%d of %d", got, target)
 			}
@@ -171,7 +173,7 @@ func TestReloads(t *testing.T) {
 
 	now.matcher = "/api/*"
 	load("a changed path")
-	if _, _, err := peers.Dial(t, r.URL+"/api/websocket/", login.Header()); err != nil {
+	if _, _, err := wstest.Dial(t, r.URL+"/api/websocket/", login.Header()); err != nil {
 		t.Errorf("the path that remains: %v", err)
 	}
 	moving(3)
@@ -197,7 +199,7 @@ func TestReloads(t *testing.T) {
 	if len(paced.Failed) > 0 {
 		t.Fatalf("%d events could not be sent", len(paced.Failed))
 	}
-	peers.Eventually(t, patience, "every socket has every event", func() error { return allAt(followers, sent) })
+	testkit.Eventually(t, patience, "every socket has every event", func() error { return allAt(followers, sent) })
 
 	other := peers.StartRedis(t)
 	now.redis = other.URL
@@ -205,8 +207,8 @@ func TestReloads(t *testing.T) {
 	emitter := peers.StartEmitter(t, other.URL)
 	wait = emitter.Pace("jobs-summary", sent, 20, 50*time.Millisecond)
 	sent += len(wait().Times)
-	peers.Eventually(t, patience, "every socket has every event of the other Redis", func() error { return allAt(followers, sent) })
-	peers.Eventually(t, patience, "the relay has left the group in the first Redis", func() error {
+	testkit.Eventually(t, patience, "every socket has every event of the other Redis", func() error { return allAt(followers, sent) })
+	testkit.Eventually(t, patience, "the relay has left the group in the first Redis", func() error {
 		if m := s.emitter.Members(s.redis.URL, "jobs-summary"); len(m) != 0 {
 			return fmt.Errorf("members %q", m)
 		}
@@ -222,7 +224,7 @@ func TestReloads(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatalf("socket %d is still open %v after the stop", i, time.Since(begin))
 		}
-		if peers.CloseCode(f.err) != 1001 {
+		if wstest.CloseCode(f.err) != 1001 {
 			t.Fatalf("socket %d after the stop: %v, want a close with 1001", i, f.err)
 		}
 	}

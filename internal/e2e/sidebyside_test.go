@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // A relay and a Daphne on one Redis: the clients of both get each event once,
@@ -16,13 +17,13 @@ func TestSideBySide(t *testing.T) {
 	python := peers.StartEmitter(t, s.redis.URL)
 	python.Join("job_events-42")
 
-	var clients []*peers.Client
+	var clients []*wstest.Client
 	for range 3 {
 		for _, where := range []site{relay, s.daphne()} {
 			clients = append(clients, subscriber(t, where.url, s.logins[peers.Alice], "job_events-42", "jobs-summary"))
 		}
 	}
-	others := []*peers.Client{
+	others := []*wstest.Client{
 		subscriber(t, relay.url, s.logins[peers.Alice], "job_events-44"),
 		subscriber(t, s.daphne().url, s.logins[peers.Alice], "job_events-44"),
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // connect opens a connection and makes it the current one.
@@ -127,7 +128,7 @@ func hangUp(code int) step {
 	return func(p *play) error {
 		p.current.over = true
 		// The code that comes back is the other side's choice.
-		if err := p.current.Close(code); err != nil && peers.CloseCode(err) == -1 {
+		if err := p.current.Close(code); err != nil && wstest.CloseCode(err) == -1 {
 			return err
 		}
 		return nil
@@ -243,7 +244,7 @@ func wantClosed(code int) step {
 		if err == nil {
 			return fmt.Errorf("got %.200s, want a close with %d", got, code)
 		}
-		if peers.CloseCode(err) != code {
+		if wstest.CloseCode(err) != code {
 			return fmt.Errorf("want a close with %d, got: %w", code, err)
 		}
 		p.current.over = true
@@ -258,7 +259,7 @@ func wantDropped() step {
 		if err == nil {
 			return fmt.Errorf("got %.200s, want the end of the connection", got)
 		}
-		if peers.CloseCode(err) != -1 || errors.Is(err, peers.ErrQuiet) {
+		if wstest.CloseCode(err) != -1 || errors.Is(err, wstest.ErrQuiet) {
 			return fmt.Errorf("want the connection to break, got: %w", err)
 		}
 		p.current.over = true

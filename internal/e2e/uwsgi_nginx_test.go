@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // front is a web server before uWSGI: its ports without and with TLS.
@@ -30,7 +32,7 @@ const uwsgiRoot = "/srv/www"
 func startNGINX(t *testing.T, upstream string, certificates peers.Certificates) front {
 	t.Helper()
 	dir := t.TempDir()
-	f := front{peers.FreePort(t), peers.FreePort(t)}
+	f := front{testkit.FreePort(t), testkit.FreePort(t)}
 	conf := fmt.Sprintf(`daemon off;
 master_process off;
 pid %[1]s/pid;
@@ -61,8 +63,8 @@ http {
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	peers.Start(t, "nginx", exec.Command(peers.Program(t, "nginx"), "-p", dir, "-e", "stderr", "-c", file))
-	peers.Eventually(t, patience, "nginx listens", func() error {
+	process.Start(t, "nginx", exec.Command(process.Program(t, "nginx"), "-p", dir, "-e", "stderr", "-c", file))
+	testkit.Eventually(t, patience, "nginx listens", func() error {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(f.secure))
 		if err == nil {
 			conn.Close()
@@ -75,7 +77,7 @@ http {
 // startFront starts a Caddy with the same sites.
 func startFront(t *testing.T, upstream string, certificates peers.Certificates) front {
 	t.Helper()
-	f := front{peers.FreePort(t), peers.FreePort(t)}
+	f := front{testkit.FreePort(t), testkit.FreePort(t)}
 	peers.StartRelay(t, fmt.Sprintf(`{
 	admin {$ADMIN}
 	auto_https off

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // uwsgiSite is a Caddyfile whose one site passes everything to an upstream by transport uwsgi with some settings.
@@ -273,7 +274,7 @@ func TestUWSGILargeHeaders(t *testing.T) {
 			t.Errorf("%d bytes: %d (%v), want %d", size, status, err, want)
 		}
 	}
-	peers.Eventually(t, patience, "a log line names the setting", func() error {
+	testkit.Eventually(t, patience, "a log line names the setting", func() error {
 		if !strings.Contains(r.Log(), "raise its buffer-size") {
 			return errors.New("not yet")
 		}

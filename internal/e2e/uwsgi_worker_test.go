@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // uwsgiWorker is a worker that does what a test says, over the uwsgi protocol.
@@ -64,7 +65,7 @@ func startRawWorker(t *testing.T, serve func(conn net.Conn)) *uwsgiWorker {
 
 func (w *uwsgiWorker) listen(t *testing.T, serve func(conn net.Conn)) {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(peers.FreePort(t)))
+	l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(testkit.FreePort(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +236,7 @@ func TestUWSGIRetriesDials(t *testing.T) {
 	worker := startWorker(t, func(conn net.Conn, r uwsgiRequest) {
 		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n\r\n%d", len(r.Body))
 	})
-	dead := "127.0.0.1:" + strconv.Itoa(peers.FreePort(t))
+	dead := "127.0.0.1:" + strconv.Itoa(testkit.FreePort(t))
 	r := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n\treverse_proxy "+dead+" "+worker.Address+
 		" {\n\t\tlb_policy round_robin\n\t\tlb_retries 2\n\t\ttransport uwsgi\n\t}\n}\n")
 	for range 3 {
@@ -394,7 +395,7 @@ func TestUWSGIFullDisk(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 507 ") {
 		t.Errorf("a large upload: %q (%v), want 507", line, err)
 	}
-	peers.Eventually(t, patience, "the log tells of the upload", func() error {
+	testkit.Eventually(t, patience, "the log tells of the upload", func() error {
 		if !strings.Contains(r.Log(), "buffering the request body") {
 			return errors.New("not yet")
 		}
@@ -404,7 +405,7 @@ func TestUWSGIFullDisk(t *testing.T) {
 		t.Errorf("a smaller upload: %d (%v)", status, err)
 	}
 	slow := readSlowly(t, r, "/")
-	peers.Eventually(t, patience, "the log tells of the answer", func() error {
+	testkit.Eventually(t, patience, "the log tells of the answer", func() error {
 		if !strings.Contains(r.Log(), "uwsgi response not buffered on disk") {
 			return errors.New("not yet")
 		}
@@ -484,7 +485,7 @@ func TestUWSGISlowReader(t *testing.T) {
 	if n, err := io.Copy(io.Discard, slow); err != nil || n < size {
 		t.Errorf("%d bytes (%v)", n, err)
 	}
-	peers.Eventually(t, patience, "the files are closed", func() error {
+	testkit.Eventually(t, patience, "the files are closed", func() error {
 		if open := tempFiles(t, r); len(open) > 0 {
 			return errors.New(strings.Join(open, ", "))
 		}
@@ -806,7 +807,7 @@ func TestUWSGIHealthChecks(t *testing.T) {
 		" {\n\t\thealth_uri /healthy?x\n\t\thealth_interval 20ms\n\t\ttransport uwsgi\n\t}\n}\n")
 	becomes := func(want int) {
 		t.Helper()
-		peers.Eventually(t, patience, "the site answers "+strconv.Itoa(want), func() error {
+		testkit.Eventually(t, patience, "the site answers "+strconv.Itoa(want), func() error {
 			if got, _, err := once(newRequest(t, http.MethodGet, r.URL+"/", nil)); got != want {
 				return fmt.Errorf("%d (%v)", got, err)
 			}

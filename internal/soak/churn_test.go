@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // A million connections leave nothing behind. Each is upgraded and subscribed to one of fifty groups; a third ends with
@@ -41,7 +41,7 @@ func TestChurn(t *testing.T) {
 
 // connectAndEnd is one short connection; n selects how it ends.
 func connectAndEnd(url string, n, group int) error {
-	raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+	raw, err := wstest.DialRaw(url+"/websocket/", "csrftoken=t")
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func connectAndEnd(url string, n, group int) error {
 	_ = raw.Conn.SetDeadline(time.Now().Add(30 * time.Second))
 	switch n % 3 {
 	case 0:
-		if _, err := io.WriteString(raw.Conn, peers.MaskedFrame(0x88, "\x03\xe8")); err != nil {
+		if _, err := io.WriteString(raw.Conn, wstest.MaskedFrame(0x88, "\x03\xe8")); err != nil {
 			return err
 		}
 		_, err := io.Copy(io.Discard, raw.Conn) // until the relay has answered and closed

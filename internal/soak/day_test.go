@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
@@ -89,14 +89,14 @@ const everyPage = "jobs-status_changed"
 
 // browser is a client that changes its page, and with it its groups.
 type browser struct {
-	raw      *peers.Raw
+	raw      *wstest.Raw
 	answered chan string
 	ended    chan error
 }
 
 func openBrowser(t *testing.T, url string) *browser {
 	t.Helper()
-	raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+	raw, err := wstest.DialRaw(url+"/websocket/", "csrftoken=t")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }
@@ -60,7 +61,7 @@ func (e *endurance) rest(progress, connections int) {
 	e.t.Helper()
 	var now vitals
 	within := func(check func(vitals) error) {
-		peers.Eventually(e.t, time.Minute, fmt.Sprintf("at rest after %d %s", progress, e.unit), func() (err error) {
+		testkit.Eventually(e.t, time.Minute, fmt.Sprintf("at rest after %d %s", progress, e.unit), func() (err error) {
 			if now, err = measure(e.t, e.relay, e.redis); err != nil {
 				return err
 			}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
@@ -81,7 +83,7 @@ func TestSoak(t *testing.T) {
 	var g guests
 	// play runs traffic for a time, with faults if troubled.
 	play := func(length time.Duration, troubled bool) {
-		var witnesses []*peers.Raw
+		var witnesses []*wstest.Raw
 		var ends []<-chan error
 		for _, l := range ledgers {
 			raw, ended, err := witness(r.URL, l)
@@ -127,7 +129,7 @@ func TestSoak(t *testing.T) {
 	// rest waits until the relay is idle and dead nodes are removed.
 	rest := func(what string, within time.Duration) (v vitals) {
 		t.Helper()
-		peers.Eventually(t, within, what, func() (err error) {
+		testkit.Eventually(t, within, what, func() (err error) {
 			if v, err = measure(t, r, store); err != nil {
 				return err
 			}

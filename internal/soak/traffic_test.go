@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
@@ -47,8 +47,8 @@ func shout(ctx context.Context, b *redis.Broker) {
 }
 
 // witness receives the events of a group for the whole time.
-func witness(url string, l *ledger) (*peers.Raw, <-chan error, error) {
-	raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+func witness(url string, l *ledger) (*wstest.Raw, <-chan error, error) {
+	raw, err := wstest.DialRaw(url+"/websocket/", "csrftoken=t")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -81,7 +81,7 @@ type guests struct{ served, failed atomic.Int64 }
 func (g *guests) comeAndGo(ctx context.Context, urls []string, groups int) {
 	for ctx.Err() == nil {
 		url := urls[rand.IntN(len(urls))]
-		raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+		raw, err := wstest.DialRaw(url+"/websocket/", "csrftoken=t")
 		if err == nil {
 			for range 1 + rand.IntN(3) {
 				if err = raw.Subscribe("t", fmt.Sprint("job_events-", rand.IntN(2*groups))); err != nil {
@@ -107,7 +107,7 @@ func (g *guests) comeAndGo(ctx context.Context, urls []string, groups int) {
 // notice; after a pause it connects again.
 func (g *guests) dawdle(ctx context.Context, url, group string, asleep time.Duration) {
 	for ctx.Err() == nil {
-		raw, err := peers.DialRaw(url+"/websocket/", "csrftoken=t")
+		raw, err := wstest.DialRaw(url+"/websocket/", "csrftoken=t")
 		if err == nil {
 			_ = raw.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 			err = raw.Subscribe("t", group)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
@@ -76,7 +77,7 @@ func TestNodesFindEachOtherInRedis(t *testing.T) {
 func TestNodesFindEachOtherInPostgres(t *testing.T) {
 	leakCheck(t)
 	postgres := peers.StartPostgres(t)
-	port := peers.FreePort(t)
+	port := testkit.FreePort(t)
 	comeAndGo(t, func(i int) (*node, option) {
 		ip := fmt.Sprint("127.0.0.", i+2) // as on several machines: one port, several addresses
 		layer := memory.NewLayer()

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // The generations of Python nodes, by the endpoint that they serve.
@@ -25,7 +28,7 @@ type ClusterNode struct {
 	// URL is http://host:port of Daphne, without a slash at the end.
 	URL string
 	// Served and Dialling are the processes; each is nil until it is started.
-	Served, Dialling *Process
+	Served, Dialling *process.Process
 
 	t          testing.TB
 	generation string
@@ -35,9 +38,9 @@ type ClusterNode struct {
 
 // NewClusterNode prepares a node of a generation, on a Redis of its own; nothing runs yet.
 func NewClusterNode(t testing.TB, generation, redisURL, secret string) *ClusterNode {
-	port := FreePort(t)
+	port := testkit.FreePort(t)
 	return &ClusterNode{
-		URL: "http://" + loopback(port), t: t, generation: generation, port: port,
+		URL: "http://" + testkit.Loopback(port), t: t, generation: generation, port: port,
 		env: append(os.Environ(), "CLUSTER_REDIS="+redisURL, "CLUSTER_SECRET="+secret,
 			"CLUSTER_GENERATION="+generation, "CLUSTER_RETRY=0.5"),
 	}
@@ -48,7 +51,7 @@ func (c *ClusterNode) Serve() {
 	c.t.Helper()
 	c.Served = c.start("daphne", "-m", "daphne", "--bind", "127.0.0.1", "--port", strconv.Itoa(c.port),
 		"--verbosity", "1", "cluster.asgi:application")
-	c.Served.ready(c.t, 20*time.Second, func() error {
+	c.Served.Ready(c.t, 20*time.Second, func() error {
 		resp, err := http.Get(c.URL + "/")
 		if err != nil {
 			return err
@@ -63,10 +66,10 @@ func (c *ClusterNode) Dial(urls ...string) {
 	c.Dialling = c.start("aiohttp", append([]string{"-m", "cluster.dial", c.generation}, urls...)...)
 }
 
-func (c *ClusterNode) start(name string, args ...string) *Process {
+func (c *ClusterNode) start(name string, args ...string) *process.Process {
 	c.t.Helper()
-	cmd := exec.Command(Program(c.t, python), append([]string{"-u", "-B"}, args...)...)
+	cmd := exec.Command(process.Program(c.t, python), append([]string{"-u", "-B"}, args...)...)
 	cmd.Dir = filepath.Join(Root(c.t), "internal", "e2e", "testdata", "python")
 	cmd.Env = c.env
-	return Start(c.t, fmt.Sprintf("%s (%s node)", name, c.generation), cmd)
+	return process.Start(c.t, fmt.Sprintf("%s (%s node)", name, c.generation), cmd)
 }

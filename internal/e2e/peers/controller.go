@@ -12,12 +12,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // Controller is our Django + Channels project under a real Daphne: the peer that
 // the relay's client protocol is held to, and the API behind `auth awx`.
 type Controller struct {
-	*Process
+	*process.Process
 	// URL is http://host:port, without a slash at the end.
 	URL string
 
@@ -59,9 +62,9 @@ func (l Login) Header() http.Header {
 // and waits until it answers.
 func StartController(t testing.TB, redisURL string) *Controller {
 	t.Helper()
-	port := FreePort(t)
+	port := testkit.FreePort(t)
 	c := &Controller{
-		URL: "http://" + loopback(port),
+		URL: "http://" + testkit.Loopback(port),
 		t:   t, port: port,
 		env: []string{"CONTROLLER_REDIS=" + redisURL, "CONTROLLER_STATE=" + t.TempDir()},
 	}
@@ -70,19 +73,19 @@ func StartController(t testing.TB, redisURL string) *Controller {
 }
 
 // Addr returns host:port.
-func (c *Controller) Addr() string { return loopback(c.port) }
+func (c *Controller) Addr() string { return testkit.Loopback(c.port) }
 
 // Restart starts the controller again on the same port, after Kill or Stop. Logins
 // remain.
 func (c *Controller) Restart() {
 	c.t.Helper()
-	cmd := exec.Command(Program(c.t, python), "-u", "-B", "-m", "daphne",
+	cmd := exec.Command(process.Program(c.t, python), "-u", "-B", "-m", "daphne",
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(c.port), "--verbosity", "0",
 		"controller.asgi:application")
 	cmd.Dir = filepath.Join(Root(c.t), "internal", "e2e", "testdata", "python")
 	cmd.Env = append(os.Environ(), c.env...)
-	c.Process = Start(c.t, "daphne", cmd)
-	c.ready(c.t, 20*time.Second, func() error {
+	c.Process = process.Start(c.t, "daphne", cmd)
+	c.Ready(c.t, 20*time.Second, func() error {
 		resp, err := http.Get(c.URL + "/stats/")
 		if err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // HangUp is the reply of an Impostor that closes the connection.
@@ -19,7 +21,7 @@ const HangUp = "hang up"
 // It returns the address to connect to. The impostor ends with the test.
 func StartImpostor(t testing.TB, redisAddr string, reply func(command string) string) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp4", loopback(FreePort(t)))
+	l, err := net.Listen("tcp4", testkit.Loopback(testkit.FreePort(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

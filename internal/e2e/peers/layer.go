@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // python is the interpreter that Debian's packages belong to, whatever other
@@ -30,7 +32,7 @@ const (
 // own: it emits to groups as AWX does, and receives from them. Its methods may be
 // called from several goroutines; commands run one after another.
 type Layer struct {
-	*Process
+	*process.Process
 
 	t     testing.TB
 	stdin io.WriteCloser
@@ -76,7 +78,7 @@ func StartLayer(t testing.TB, class string, config map[string]any) *Layer {
 		t.Fatal(err)
 	}
 	script := filepath.Join(Root(t), "internal", "e2e", "testdata", "python", "layer.py")
-	cmd := exec.Command(Program(t, python), "-u", "-B", script, class, string(text))
+	cmd := exec.Command(process.Program(t, python), "-u", "-B", script, class, string(text))
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +90,7 @@ func StartLayer(t testing.TB, class string, config map[string]any) *Layer {
 		waiting:  map[int]chan layerReply{},
 		received: make(chan json.RawMessage, 1<<16),
 	}
-	l.Process = Start(t, "channels_redis", cmd)
+	l.Process = process.Start(t, "channels_redis", cmd)
 	go func() {
 		<-l.Done()
 		lines.Close()
@@ -206,7 +208,7 @@ func (l *Layer) begin(command map[string]any) <-chan layerReply {
 	reply := make(chan layerReply, 1)
 	l.waiting[l.lastID] = reply
 	if _, err := l.stdin.Write(append(line, '\n')); err != nil {
-		l.t.Fatalf("the Python process takes no more commands (%v); mend a missing package with: %s\n%s", err, install, l.Log())
+		l.t.Fatalf("the Python process takes no more commands (%v); mend a missing package with: %s\n%s", err, process.Install, l.Log())
 	}
 	return reply
 }
@@ -220,7 +222,7 @@ func (l *Layer) await(within time.Duration, op string, reply <-chan layerReply) 
 		}
 		return r
 	case <-l.Done():
-		l.t.Fatalf("the Python process ended during %q; mend a missing package with: %s\n%s", op, install, l.Log())
+		l.t.Fatalf("the Python process ended during %q; mend a missing package with: %s\n%s", op, process.Install, l.Log())
 	case <-time.After(within):
 		l.t.Fatalf("channels_redis: %s: no answer within %v", op, within)
 	}
@@ -237,7 +239,7 @@ func (l *Layer) read(stdout io.Reader) {
 		}
 		var r layerReply
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			fmt.Fprintf(&l.log, "not an answer: %s", strings.TrimSpace(line))
+			l.Logf("not an answer: %s", strings.TrimSpace(line))
 			continue
 		}
 		if r.Received != nil {

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // OldSite is a small Django site in AWX's shape as it is served without the relay: nginx before uWSGI, which runs the
@@ -22,7 +25,7 @@ type OldSite struct {
 	// Static is the folder of static files.
 	Static string
 
-	NGINX, UWSGI, Daphne *Process
+	NGINX, UWSGI, Daphne *process.Process
 
 	t            testing.TB
 	env          []string
@@ -34,22 +37,22 @@ type OldSite struct {
 func StartOldSite(t testing.TB, redisURL string) *OldSite {
 	t.Helper()
 	s := &OldSite{
-		t: t, port: FreePort(t), daphne: FreePort(t),
+		t: t, port: testkit.FreePort(t), daphne: testkit.FreePort(t),
 		python: filepath.Join(Root(t), "internal", "e2e", "testdata", "python"),
 		env: append(os.Environ(), "CONTROLLER_REDIS="+redisURL, "CONTROLLER_STATE="+t.TempDir(),
 			"DJANGO_SETTINGS_MODULE=awxsite.settings", "PYTHONDONTWRITEBYTECODE=1"),
 	}
-	s.URL = "http://" + loopback(s.port)
+	s.URL = "http://" + testkit.Loopback(s.port)
 	s.Static = filepath.Join(s.python, "awxsite", "static")
-	socket := FreePort(t)
-	s.Socket = loopback(socket)
+	socket := testkit.FreePort(t)
+	s.Socket = testkit.Loopback(socket)
 	s.writeConf(socket)
 
-	uwsgi := exec.Command(Program(t, "uwsgi"), "--plugin", "python3", "--socket", s.Socket, "--module", "awxsite.wsgi:application", "--pythonpath", s.python, "--need-app", "--die-on-term", "--threads", "4", "--buffer-size", "32768")
+	uwsgi := exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--socket", s.Socket, "--module", "awxsite.wsgi:application", "--pythonpath", s.python, "--need-app", "--die-on-term", "--threads", "4", "--buffer-size", "32768")
 	uwsgi.Env = s.env
 	uwsgi.Dir = s.python
-	s.UWSGI = Start(t, "uwsgi", uwsgi)
-	s.UWSGI.ready(t, 20*time.Second, func() error {
+	s.UWSGI = process.Start(t, "uwsgi", uwsgi)
+	s.UWSGI.Ready(t, 20*time.Second, func() error {
 		conn, err := net.Dial("tcp", s.Socket)
 		if err == nil {
 			_ = conn.Close()
@@ -78,19 +81,19 @@ func (s *OldSite) writeConf(uwsgi int) {
 // StartNGINX starts nginx, at first or after it was stopped.
 func (s *OldSite) StartNGINX() {
 	s.t.Helper()
-	s.NGINX = Start(s.t, "nginx", exec.Command(Program(s.t, "nginx"), "-p", filepath.Dir(s.conf), "-e", "stderr", "-c", s.conf))
-	s.NGINX.ready(s.t, 10*time.Second, answers(s.URL+"/stats/"))
+	s.NGINX = process.Start(s.t, "nginx", exec.Command(process.Program(s.t, "nginx"), "-p", filepath.Dir(s.conf), "-e", "stderr", "-c", s.conf))
+	s.NGINX.Ready(s.t, 10*time.Second, answers(s.URL+"/stats/"))
 }
 
 // StartDaphne starts Daphne, at first or after it was stopped.
 func (s *OldSite) StartDaphne() {
 	s.t.Helper()
-	cmd := exec.Command(Program(s.t, python), "-u", "-B", "-m", "daphne", "--bind", "127.0.0.1", "--port", strconv.Itoa(s.daphne),
+	cmd := exec.Command(process.Program(s.t, python), "-u", "-B", "-m", "daphne", "--bind", "127.0.0.1", "--port", strconv.Itoa(s.daphne),
 		"--verbosity", "0", "--websocket_timeout", "-1", "controller.asgi:application")
 	cmd.Dir = s.python
 	cmd.Env = s.env
-	s.Daphne = Start(s.t, "daphne", cmd)
-	s.Daphne.ready(s.t, 20*time.Second, answers("http://"+loopback(s.daphne)+"/stats/"))
+	s.Daphne = process.Start(s.t, "daphne", cmd)
+	s.Daphne.Ready(s.t, 20*time.Second, answers("http://"+testkit.Loopback(s.daphne)+"/stats/"))
 }
 
 // answers returns a check that an address answers with 200.

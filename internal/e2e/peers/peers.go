@@ -14,27 +14,12 @@ package peers
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// install is the remedy named when a program or a Python package is missing.
-const install = "apt-get install --yes redis-server daphne python3-channels-redis python3-aiohttp nginx-light uwsgi-core uwsgi-plugin-python3"
-
 const modulePath = "github.com/edgerelay/edgerelay"
-
-// Program returns the path of an installed program, or ends the test with the
-// command that installs it.
-func Program(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatalf("%s is not installed (%v); mend it with: %s", name, err, install)
-	}
-	return path
-}
 
 // Root returns the directory of this module's go.mod, found upwards from the
 // directory in which the test runs.

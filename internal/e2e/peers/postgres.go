@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -20,7 +22,7 @@ const installPostgres = "apt-get install --yes postgresql"
 
 // Postgres is a real PostgreSQL server with a data directory of its own.
 type Postgres struct {
-	*Process
+	*process.Process
 	// DSN is the connection string of the user awx.
 	DSN string
 
@@ -39,7 +41,7 @@ func StartPostgres(t testing.TB) *Postgres {
 		t.Fatalf("PostgreSQL is not installed; mend it with: %s", installPostgres)
 	}
 	bin := filepath.Dir(found[len(found)-1])
-	d := &Postgres{t: t, port: FreePort(t), server: filepath.Join(bin, "postgres")}
+	d := &Postgres{t: t, port: testkit.FreePort(t), server: filepath.Join(bin, "postgres")}
 	// Not t.TempDir: its parents are closed to the user postgres.
 	if d.dir, err = os.MkdirTemp("", "edgerelay-postgres-"); err != nil {
 		t.Fatal(err)
@@ -76,9 +78,9 @@ func (d *Postgres) command(name string, args ...string) *exec.Cmd {
 // Restart starts the server again on the same data and port, after Kill or Stop.
 func (d *Postgres) Restart() {
 	d.t.Helper()
-	d.Process = Start(d.t, "postgres", d.command(d.server, "-D", filepath.Join(d.dir, "data"), "-k", d.dir,
+	d.Process = process.Start(d.t, "postgres", d.command(d.server, "-D", filepath.Join(d.dir, "data"), "-k", d.dir,
 		"-c", "listen_addresses=127.0.0.1", "-p", strconv.Itoa(d.port), "-c", "fsync=off"))
-	Eventually(d.t, 20*time.Second, "PostgreSQL answers", func() error {
+	testkit.Eventually(d.t, 20*time.Second, "PostgreSQL answers", func() error {
 		conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port)), time.Second)
 		if err != nil {
 			return err

@@ -7,12 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 	"github.com/redis/go-redis/v9"
 )
 
 // Redis is a real redis-server that keeps nothing on disk, as in AWX.
 type Redis struct {
-	*Process
+	*process.Process
 	// Addr is host:port, URL the same as a redis:// URL of database 0.
 	Addr, URL string
 
@@ -26,10 +28,10 @@ type Redis struct {
 // More arguments go to its command line: "--requirepass", "x".
 func StartRedis(t testing.TB, args ...string) *Redis {
 	t.Helper()
-	port := FreePort(t)
+	port := testkit.FreePort(t)
 	r := &Redis{
-		Addr: loopback(port),
-		URL:  "redis://" + loopback(port) + "/0",
+		Addr: testkit.Loopback(port),
+		URL:  "redis://" + testkit.Loopback(port) + "/0",
 		t:    t, port: port, args: args, dir: t.TempDir(),
 	}
 	r.Restart()
@@ -39,11 +41,11 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 // AlsoTLS makes StartRedis listen on a second port that speaks TLS, and ask for a client's certificate there. It returns the port's address.
 func AlsoTLS(t testing.TB, c Certificates) (args []string, addr string) {
 	t.Helper()
-	port := FreePort(t)
+	port := testkit.FreePort(t)
 	return []string{
 		"--tls-port", strconv.Itoa(port), "--tls-auth-clients", "yes",
 		"--tls-cert-file", c.Cert, "--tls-key-file", c.Key, "--tls-ca-cert-file", c.CA,
-	}, loopback(port)
+	}, testkit.Loopback(port)
 }
 
 // Restart starts the server again on the same port, empty, after Kill or Stop.
@@ -55,10 +57,10 @@ func (r *Redis) Restart() {
 		// 2,000 subscribers and their connections are no reason to evict.
 		"--maxmemory", "0",
 	}, r.args...)
-	r.Process = Start(r.t, "redis-server", exec.Command(Program(r.t, "redis-server"), args...))
+	r.Process = process.Start(r.t, "redis-server", exec.Command(process.Program(r.t, "redis-server"), args...))
 	client := r.Client()
 	defer client.Close()
-	r.ready(r.t, 10*time.Second, func() error {
+	r.Ready(r.t, 10*time.Second, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		return client.Ping(ctx).Err()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -34,12 +35,12 @@ func StartRedisCluster(t testing.TB, masters, replicas int, args ...string) *Red
 	t.Helper()
 	c := &RedisCluster{t: t, buses: map[*Redis]int{}}
 	start := func() *Redis {
-		bus := FreePort(t)
+		bus := testkit.FreePort(t)
 		own := slices.Clone(args)
 		if i := slices.Index(own, "{tls-port}"); i >= 0 {
-			port := FreePort(t)
+			port := testkit.FreePort(t)
 			own[i] = strconv.Itoa(port)
-			c.TLS = append(c.TLS, loopback(port))
+			c.TLS = append(c.TLS, testkit.Loopback(port))
 		}
 		r := StartRedis(t, append([]string{
 			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-config-file", "nodes.conf",
@@ -79,7 +80,7 @@ func (c *RedisCluster) nodes() []*Redis {
 // agree waits until every node knows all masters and replicas, and finds the cluster well.
 func (c *RedisCluster) agree(masters, replicas int) {
 	c.t.Helper()
-	Eventually(c.t, 20*time.Second, "the cluster to be complete", func() error {
+	testkit.Eventually(c.t, 20*time.Second, "the cluster to be complete", func() error {
 		for _, r := range c.nodes() {
 			info, nodes := r.Do("CLUSTER", "INFO").(string), r.Do("CLUSTER", "NODES").(string)
 			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_assigned:16384") ||
@@ -93,7 +94,7 @@ func (c *RedisCluster) agree(masters, replicas int) {
 	if replicas == 0 {
 		return
 	}
-	Eventually(c.t, 20*time.Second, "the replicas to follow", func() error {
+	testkit.Eventually(c.t, 20*time.Second, "the replicas to follow", func() error {
 		for _, r := range c.Replicas {
 			if info := r.Do("INFO", "replication").(string); !strings.Contains(info, "master_link_status:up") {
 				return fmt.Errorf("%s", info)

@@ -14,11 +14,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // Relay is a Caddy with the edgerelay module.
 type Relay struct {
-	*Process
+	*process.Process
 	// URL is http://host:port of the site, Admin that of Caddy's admin API; both
 	// without a slash at the end.
 	URL, Admin string
@@ -47,7 +50,7 @@ func StartRelay(t testing.TB, caddyfile string) *Relay {
 // StartRelayUnder is StartRelay by a command that takes another one as its last arguments and becomes that, such as prlimit.
 func StartRelayUnder(t testing.TB, caddyfile string, under ...string) *Relay {
 	t.Helper()
-	site, admin := loopback(FreePort(t)), loopback(FreePort(t))
+	site, admin := testkit.Loopback(testkit.FreePort(t)), testkit.Loopback(testkit.FreePort(t))
 	dir := t.TempDir()
 	r := &Relay{
 		URL: "http://" + site, Admin: "http://" + admin,
@@ -92,7 +95,7 @@ func (r *Relay) Restart(caddyfile string) {
 	run := append(slices.Clone(r.under), r.binary, "run", "--config", r.file, "--adapter", "caddyfile")
 	cmd := exec.Command(run[0], run[1:]...)
 	cmd.Env, cmd.Dir = r.env, r.dir
-	r.Process = Start(t, "relay", cmd)
+	r.Process = process.Start(t, "relay", cmd)
 	process := r.Process
 	t.Cleanup(func() {
 		for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "\"panic\""} {
@@ -102,7 +105,7 @@ func (r *Relay) Restart(caddyfile string) {
 		}
 	})
 	for _, address := range []string{r.Admin + "/config/", r.URL + "/"} {
-		r.ready(t, 30*time.Second, func() error {
+		r.Ready(t, 30*time.Second, func() error {
 			resp, err := http.Get(address)
 			if err != nil {
 				return err

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -22,7 +24,7 @@ type Sentinels struct {
 
 	t         testing.TB
 	password  string
-	processes []*Process
+	processes []*process.Process
 }
 
 // StartSentinels starts n sentinels that watch master under the name, and waits until they know each other and the replicas.
@@ -38,7 +40,7 @@ func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, p
 		t.Fatal(err)
 	}
 	for range n {
-		own := FreePort(t)
+		own := testkit.FreePort(t)
 		dir := t.TempDir()
 		config := filepath.Join(dir, "sentinel.conf")
 		text := append([]string{
@@ -50,11 +52,11 @@ func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, p
 		if err := os.WriteFile(config, []byte(strings.Join(text, "\n")+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s.processes = append(s.processes, Start(t, "redis-sentinel", exec.Command(Program(t, "redis-server"), config, "--sentinel")))
-		s.Addrs = append(s.Addrs, loopback(own))
+		s.processes = append(s.processes, process.Start(t, "redis-sentinel", exec.Command(process.Program(t, "redis-server"), config, "--sentinel")))
+		s.Addrs = append(s.Addrs, testkit.Loopback(own))
 	}
 	for i, p := range s.processes {
-		p.ready(t, 20*time.Second, func() error {
+		p.Ready(t, 20*time.Second, func() error {
 			info, err := s.ask(i)
 			if err != nil {
 				return err
@@ -122,7 +124,7 @@ func StartReplica(t testing.TB, master *Redis, args ...string) *Redis {
 		t.Fatal(err)
 	}
 	r := StartRedis(t, append([]string{"--replicaof", host + " " + port}, args...)...)
-	r.ready(t, 10*time.Second, func() error {
+	r.Ready(t, 10*time.Second, func() error {
 		if info := fmt.Sprint(r.Do("INFO", "replication")); !strings.Contains(info, "master_link_status:up") {
 			return fmt.Errorf("not in step with %s", master.Addr)
 		}

@@ -9,11 +9,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // UWSGI is a uWSGI server with the application of testdata/uwsgi.
 type UWSGI struct {
-	*Process
+	*process.Process
 	// Socket is the address of its ordinary socket, HTTP that of its http-socket, and Unix the path of a
 	// socket that speaks the uwsgi protocol, too.
 	Socket, HTTP, Unix string
@@ -29,7 +32,7 @@ func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	u := &UWSGI{Socket: loopback(FreePort(t)), HTTP: loopback(FreePort(t)), Unix: filepath.Join(dir,
+	u := &UWSGI{Socket: testkit.Loopback(testkit.FreePort(t)), HTTP: testkit.Loopback(testkit.FreePort(t)), Unix: filepath.Join(dir,
 		"uwsgi.sock"), dir: dir}
 	args := append([]string{
 		"--plugin", "python3", "--socket", u.Socket, "--socket", u.Unix, "--http-socket", u.HTTP,
@@ -37,11 +40,11 @@ func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 		"--processes", strconv.Itoa(workers), "--master", "--need-app", "--die-on-term", "--disable-logging",
 		"--buffer-size", "32768",
 	}, options...)
-	cmd := exec.Command(Program(t, "uwsgi"), args...)
+	cmd := exec.Command(process.Program(t, "uwsgi"), args...)
 	cmd.Env = append(os.Environ(), "UWSGI_APP_COUNT="+u.countFile(), "UWSGI_APP_GO="+u.goFile(),
 		"PYTHONDONTWRITEBYTECODE=1")
-	u.Process = Start(t, "uwsgi", cmd)
-	u.ready(t, 20*time.Second, func() error {
+	u.Process = process.Start(t, "uwsgi", cmd)
+	u.Ready(t, 20*time.Second, func() error {
 		for _, at := range [][2]string{{"tcp", u.Socket}, {"unix", u.Unix}} {
 			conn, err := net.Dial(at[0], at[1])
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/backplane/discovery"
 )
@@ -54,7 +55,7 @@ func run(t *testing.T, d backplane.Discovery) *finder {
 
 func (f *finder) expect(t *testing.T, want ...string) {
 	t.Helper()
-	peers.Eventually(t, 10*time.Second, "peers found", func() error {
+	testkit.Eventually(t, 10*time.Second, "peers found", func() error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.told == 0 || !slices.Equal(f.urls, want) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/internal/layertest"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
@@ -109,7 +110,7 @@ func TestInvalidConnections(t *testing.T) {
 			Cert: certificates.ClientCert, Key: certificates.ClientKey,
 		}, "other.example.com"},
 		"wrong password": {"redis://relay:hunter22@" + server.Addr, nil, "WRONGPASS"},
-		"nobody there":   {fmt.Sprintf("redis://127.0.0.1:%d", peers.FreePort(t)), nil, "refused"},
+		"nobody there":   {fmt.Sprintf("redis://127.0.0.1:%d", testkit.FreePort(t)), nil, "refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := settings()

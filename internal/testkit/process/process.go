@@ -1,4 +1,5 @@
-package peers
+// Package process starts programs for tests, waits until they are ready, and ends them with the test.
+package process
 
 import (
 	"bytes"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // Process is a running program that belongs to one test. Its methods may be
@@ -57,6 +60,9 @@ func Start(t testing.TB, name string, cmd *exec.Cmd) *Process {
 // the end.
 func (p *Process) Log() string { return p.log.String() }
 
+// Logf adds a line to what the process wrote.
+func (p *Process) Logf(format string, args ...any) { fmt.Fprintf(&p.log, format+"\n", args...) }
+
 // PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
@@ -89,15 +95,15 @@ func (p *Process) Stop(t testing.TB, within time.Duration) {
 
 // ready waits until check returns nil. A process that ends before that ends the
 // test at once.
-func (p *Process) ready(t testing.TB, within time.Duration, check func() error) {
+func (p *Process) Ready(t testing.TB, within time.Duration, check func() error) {
 	t.Helper()
-	err := poll(within, p.done, check)
+	err := testkit.Poll(within, p.done, check)
 	if err == nil {
 		return
 	}
 	select {
 	case <-p.done:
-		t.Fatalf("%s ended before it was ready (%v); mend a missing package with: %s\n%s", p.Name, p.err, install, p.Log())
+		t.Fatalf("%s ended before it was ready (%v); mend a missing package with: %s\n%s", p.Name, p.err, Install, p.Log())
 	default:
 		t.Fatalf("%s is not ready within %v: %v", p.Name, within, err)
 	}

@@ -1,4 +1,4 @@
-package peers
+package testkit
 
 import (
 	"net"
@@ -26,7 +26,7 @@ type Proxy struct {
 // StartProxy starts a link to a host:port. It ends with the test.
 func StartProxy(t testing.TB, to string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp4", loopback(FreePort(t)))
+	l, err := net.Listen("tcp4", Loopback(FreePort(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package peers
+package testkit
 
 import (
 	"math/rand/v2"
@@ -26,7 +26,7 @@ func FreePort(t testing.TB) int {
 		if ports[port] {
 			continue
 		}
-		l, err := net.Listen("tcp4", loopback(port))
+		l, err := net.Listen("tcp4", Loopback(port))
 		if err != nil {
 			continue
 		}
@@ -38,4 +38,4 @@ func FreePort(t testing.TB) int {
 	return 0
 }
 
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+func Loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -1,4 +1,4 @@
-package peers
+package testkit
 
 import (
 	"testing"
@@ -9,13 +9,13 @@ import (
 // error when that takes longer than within. What says what is waited for.
 func Eventually(t testing.TB, within time.Duration, what string, check func() error) {
 	t.Helper()
-	if err := poll(within, nil, check); err != nil {
+	if err := Poll(within, nil, check); err != nil {
 		t.Fatalf("%s: not within %v: %v", what, within, err)
 	}
 }
 
 // poll calls check until it returns nil, the time is over or stop is closed.
-func poll(within time.Duration, stop <-chan struct{}, check func() error) error {
+func Poll(within time.Duration, stop <-chan struct{}, check func() error) error {
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)

@@ -1,4 +1,4 @@
-package peers
+package process
 
 import (
 	"os/exec"

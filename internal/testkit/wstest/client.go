@@ -1,4 +1,6 @@
-package peers
+// Package wstest has WebSocket clients for tests: Client behaves like a browser, Raw is cheap enough for crowds, and Wire
+// sends arbitrary bytes.
+package wstest
 
 import (
 	"context"
