@@ -24,8 +24,8 @@ type Broker interface {
 	Publish(ctx context.Context, group string, text []byte) (Receipt, error)
 	// Health returns the layer's current state.
 	Health() Health
-	// Close delivers the events that have arrived, leaves all groups, removes this node's keys from the layer and stops.
-	// It returns when ctx ends at the latest.
+	// Close delivers the events that have arrived, leaves all groups, removes this node's keys from the layer and
+	// stops. It returns when ctx ends at the latest.
 	Close(ctx context.Context) error
 }
 

@@ -1,5 +1,5 @@
-// Package relay is the seam of edgerelay: the types and interfaces through which the engine, in package relay/hub, meets
-// everything around it. An edge node takes events from a channel layer and writes them to the clients that are
+// Package relay is the seam of edgerelay: the types and interfaces through which the engine, in package relay/hub,
+// meets everything around it. An edge node takes events from a channel layer and writes them to the clients that are
 // subscribed to their groups. The package imports the standard library only, and is the one package with a stability
 // promise.
 //
@@ -14,8 +14,8 @@
 //     reads and decodes it (layer/redis) and calls Deliver of the [Sink].
 //  2. Deliver (hub/deliver.go) also takes the events of peers (backplane) and of other layers. It calls listeners
 //     (hub/listen.go), then the [Interceptor], which takes each event through the plugins of its group, once.
-//  3. The encoder (hub/encode.go) turns the batch into shared buffers of frames, once for all clients, and queues them on
-//     each shard with subscribers (hub/queue.go). A full queue blocks Deliver, so that events stay in the layer.
+//  3. The encoder (hub/encode.go) turns the batch into shared buffers of frames, once for all clients, and queues them
+//     on each shard with subscribers (hub/queue.go). A full queue blocks Deliver, so that events stay in the layer.
 //  4. The shard's worker (hub/shard.go) collects the jobs of each session (hub/gather.go), and hands them to its
 //     [Socket] in one piece.
 //  5. Send (transport/ws) writes with one system call that does not block. Bytes that a full socket does not take are

@@ -14,17 +14,18 @@ type Event struct {
 	NeedsRelay bool
 	// Sent is the time at which the emitter published the event, zero if unknown.
 	Sent time.Time
-	// Control is nil for an event that is meant for clients. Otherwise the message is one that AWX's nodes exchange about
-	// subscriptions, and Text is empty.
+	// Control is nil for an event that is meant for clients. Otherwise the message is one that AWX's nodes exchange
+	// about subscriptions, and Text is empty.
 	Control *Control
 	// Redaction is nil for an event that every subscriber receives as it is.
 	Redaction *Redaction
-	// Trace follows a sampled event. It is nil for all others, and for all events while tracing is off. An event that is
-	// derived from this one keeps it.
+	// Trace follows a sampled event. It is nil for all others, and for all events while tracing is off. An event that
+	// is derived from this one keeps it.
 	Trace Trace
 }
 
-// Trace follows one sampled event through this node. The engine sets it; an [Interceptor] reports through [Event.Discard].
+// Trace follows one sampled event through this node. The engine sets it; an [Interceptor] reports through
+// [Event.Discard].
 type Trace interface {
 	// Discarded records that no client gets the event, and the reason.
 	Discarded(reason string)

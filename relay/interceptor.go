@@ -19,7 +19,7 @@ type Interceptor interface {
 type Redaction struct {
 	// Classes has bit c set if subscribers of class c receive the event.
 	Classes uint64
-	// Render, if not nil, returns the text for a class in place of the event's, and false if the class receives nothing.
-	// It is called once for each class that has subscribers on this node.
+	// Render, if not nil, returns the text for a class in place of the event's, and false if the class receives
+	// nothing. It is called once for each class that has subscribers on this node.
 	Render func(class uint8) (text []byte, ok bool)
 }

@@ -4,8 +4,8 @@ import "time"
 
 // Socket is one client's connection as the engine uses it. Methods may be called concurrently, and none of them blocks.
 type Socket interface {
-	// Send writes a buffer of whole, encoded text frames, or queues it. The buffer is shared with other sockets and must
-	// not be changed. A socket whose queue would exceed limit bytes is closed instead, and Send returns false.
+	// Send writes a buffer of whole, encoded text frames, or queues it. The buffer is shared with other sockets and
+	// must not be changed. A socket whose queue would exceed limit bytes is closed instead, and Send returns false.
 	Send(frames []byte, limit int) bool
 	// SendCopy is Send for a buffer that the caller reuses afterwards.
 	SendCopy(frames []byte, limit int) bool

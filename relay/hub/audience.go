@@ -24,8 +24,8 @@ type audience struct {
 	rate   atomic.Uint32 // events a second before that; bits of a float32
 }
 
-// subscriber is a subscription with its socket at hand: the worker visits all of them, and each further pointer would be
-// a cache miss.
+// subscriber is a subscription with its socket at hand: the worker visits all of them, and each further pointer would
+// be a cache miss.
 type subscriber struct {
 	socket relay.Socket
 	*subscription

@@ -10,8 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// SetAuthorizer replaces the authorizer. From now on it rechecks open sessions every recheck (0: never), and once within
-// a second or two if its predecessor was of another kind.
+// SetAuthorizer replaces the authorizer. From now on it rechecks open sessions every recheck (0: never), and once
+// within a second or two if its predecessor was of another kind.
 func (h *Hub) SetAuthorizer(a relay.Authorizer, recheck time.Duration) {
 	if s, ok := a.(relay.Successor); ok && h.authorizer.Load() != nil {
 		s.Succeed(h.Authorizer())

@@ -55,8 +55,8 @@ func deliver(b *testing.B, h *hub.Hub, batch []relay.Event, deliveries int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(want), "ns/delivery")
 }
 
-// BenchmarkGather has clients in several groups each, so that what waits for them is gathered across groups and joined anew for those
-// with the same sequence: 1,000 clients, 64 events for 8 groups in turn.
+// BenchmarkGather has clients in several groups each, so that what waits for them is gathered across groups and joined
+// anew for those with the same sequence: 1,000 clients, 64 events for 8 groups in turn.
 func BenchmarkGather(b *testing.B) {
 	for name, of := range map[string]func(i int) []string{
 		"alike":  func(int) []string { return []string{"g-0", "g-1", "g-2", "g-3", "g-4", "g-5", "g-6", "g-7"} },
@@ -130,8 +130,8 @@ func BenchmarkConnect(b *testing.B) {
 	}
 }
 
-// BenchmarkDeliver measures the relay's own work for one event of 300 bytes: a batch of 64 for one group, and sockets that take
-// everything at no cost.
+// BenchmarkDeliver measures the relay's own work for one event of 300 bytes: a batch of 64 for one group, and sockets
+// that take everything at no cost.
 func BenchmarkDeliver(b *testing.B) {
 	for _, clients := range []int{1, 1000, 10_000} {
 		b.Run(fmt.Sprint(clients), func(b *testing.B) {

@@ -7,8 +7,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Timeouts of a change of the channel layer. A layer that is unhealthy is left with less patience: its faults may be the
-// reason for the change.
+// Timeouts of a change of the channel layer. A layer that is unhealthy is left with less patience: its faults may be
+// the reason for the change.
 const (
 	joinNewTimeout        = 3 * time.Second
 	leaveOldTimeout       = 5 * time.Second

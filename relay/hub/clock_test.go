@@ -24,7 +24,8 @@ func (*still) Close(int, string)         {}
 func (s *still) Kill()                   { s.killed = true }
 func (*still) Waiting() (int, bool)      { return 0, false }
 
-// The wall clock is set: nobody is taken for silent who is not, or pinged at the wrong time, and who is silent is found out.
+// The wall clock is set: nobody is taken for silent who is not, or pinged at the wrong time, and who is silent is found
+// out.
 func TestClockSteps(t *testing.T) {
 	h, limits := &Hub{log: slog.New(slog.DiscardHandler)}, &relay.Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
 	for _, step := range []time.Duration{-time.Hour, 0, time.Hour} {

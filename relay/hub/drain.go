@@ -60,8 +60,8 @@ type drain struct {
 }
 
 // Drain evicts all clients, in random order and at a set pace, with close code 1012 ("service restart"), so that they
-// reconnect to other nodes one after another. Until its turn, a client gets its events. New connections are rejected with
-// [ErrDraining] until [Hub.Undrain]. Drain returns at once. A drain in progress continues at the new pace.
+// reconnect to other nodes one after another. Until its turn, a client gets its events. New connections are rejected
+// with [ErrDraining] until [Hub.Undrain]. Drain returns at once. A drain in progress continues at the new pace.
 // See docs/decisions/hub.md#why-does-a-drain-close-with-1012-and-a-stop-with-1001
 func (h *Hub) Drain(p Pace) {
 	h.drainMu.Lock()
@@ -115,8 +115,8 @@ func (h *Hub) evict(ctx context.Context, d *drain, sessions []*Session, takes ti
 	}
 }
 
-// Undrain ends a drain: clients that have not been evicted stay, and new ones are admitted. It reports whether there was
-// a drain.
+// Undrain ends a drain: clients that have not been evicted stay, and new ones are admitted. It reports whether there
+// was a drain.
 func (h *Hub) Undrain() bool {
 	h.drainMu.Lock()
 	d := h.drain

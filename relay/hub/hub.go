@@ -111,8 +111,8 @@ func (h *Hub) Publish(ctx context.Context, group string, text []byte) (relay.Rec
 	return receipt, err
 }
 
-// Close closes every socket with 1001, or with 1012 during a drain, leaves the channel layer and stops the hub. When ctx
-// ends, the remaining connections are aborted.
+// Close closes every socket with 1001, or with 1012 during a drain, leaves the channel layer and stops the hub. When
+// ctx ends, the remaining connections are aborted.
 func (h *Hub) Close(ctx context.Context) error {
 	h.closing.Store(true)
 	var err error

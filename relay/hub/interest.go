@@ -27,8 +27,8 @@ type membership struct {
 	announced chan struct{} // closed once peers know of the first client
 }
 
-// join counts one more subscription to each group. It returns when all of them are joined in the layer and peers know of
-// those of clients, or with ctx's error; the subscriptions count either way.
+// join counts one more subscription to each group. It returns when all of them are joined in the layer and peers know
+// of those of clients, or with ctx's error; the subscriptions count either way.
 func (i *interest) join(ctx context.Context, groups []string, clients bool) error {
 	return i.want(groups, clients).wait(ctx)
 }
@@ -38,7 +38,7 @@ type joining struct {
 	interest  *interest
 	broker    relay.Broker
 	unjoined  []*membership         // memberships that the layer has not confirmed
-	awaitAll  func(context.Context) // waits until peers know of the groups that got their first client; nil: nothing to wait for
+	awaitAll  func(context.Context) // waits until peers know of groups with a first client; nil: they do
 	announced chan struct{}         // to be closed then; nil: no group got its first client
 	others    []chan struct{}       // announced channels of the groups that had clients before
 }
@@ -199,7 +199,8 @@ func (i *interest) exchange(b relay.Broker) (old relay.Broker, groups []string) 
 	return old, groups
 }
 
-// leaveUnwanted leaves those of groups whose last subscription ended since exchange: at that time, b had not joined them.
+// leaveUnwanted leaves those of groups whose last subscription ended since exchange: at that time, b had not joined
+// them.
 func (i *interest) leaveUnwanted(b relay.Broker, groups []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

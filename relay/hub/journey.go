@@ -24,8 +24,8 @@ type Journey struct {
 	Outcome string
 }
 
-// journey is a Journey in progress. It implements [relay.Trace]. The methods that an event without a journey meets, too,
-// accept a nil receiver.
+// journey is a Journey in progress. It implements [relay.Trace]. The methods that an event without a journey meets,
+// too, accept a nil receiver.
 // See docs/decisions/hub.md#why-is-a-sampled-event-a-job-of-its-own
 type journey struct {
 	Journey

@@ -7,8 +7,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// sweepParts is the number of steps of a round over all sessions. A round of pings takes half a ping interval, so that no
-// ping is much later than it should be.
+// sweepParts is the number of steps of a round over all sessions. A round of pings takes half a ping interval, so that
+// no ping is much later than it should be.
 const sweepParts = 20
 
 // pingSessions pings clients and disconnects those that have timed out: one goroutine instead of a timer per session.

@@ -20,7 +20,8 @@ type Lag struct {
 	Counts [len(LagBounds) + 1]uint64
 	// Sum is the total of all deliveries.
 	Sum time.Duration
-	// Skewed is the part of Counts[0] that was delivered before publication: the emitter's clock is ahead of this node's.
+	// Skewed is the part of Counts[0] that was delivered before publication: the emitter's clock is ahead of this
+	// node's.
 	Skewed uint64
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// listeners are consumers of groups inside this process, such as the backplane and tails. The map is replaced as a whole,
-// so that deliveries read it without a lock.
+// listeners are consumers of groups inside this process, such as the backplane and tails. The map is replaced as a
+// whole, so that deliveries read it without a lock.
 type listeners struct {
 	mu      sync.Mutex // serializes changes
 	byGroup atomic.Pointer[byGroup]
@@ -89,7 +89,9 @@ func (h *Hub) Listen(ctx context.Context, group string, fn func(relay.Event)) (s
 }
 
 // listen adds fn to the listeners of a group. If it is a tail's, the group is also announced to peers.
-func (h *Hub) listen(ctx context.Context, among *listeners, group string, tail *Tail, fn func(relay.Event)) (stop func()) {
+func (h *Hub) listen(
+	ctx context.Context, among *listeners, group string, tail *Tail, fn func(relay.Event),
+) (stop func()) {
 	own, client := &listener{fn, tail}, tail != nil
 	among.change(group, func(ls []*listener) []*listener {
 		return append(append([]*listener(nil), ls...), own)

@@ -216,8 +216,8 @@ func (h *logins) Pop() any {
 }
 
 const (
-	// recheckShare is the divisor for one user's part of the concurrent rechecks: a login with many groups takes long, and
-	// a user with a token can create any number of logins.
+	// recheckShare is the divisor for one user's part of the concurrent rechecks: a login with many groups takes long,
+	// and a user with a token can create any number of logins.
 	recheckShare = 4
 	// maxSkippedLogins bounds the logins of such users that are skipped in one search for others.
 	maxSkippedLogins = 4096

@@ -18,8 +18,8 @@ func (h *Hub) countUnheard(ev *relay.Event) {
 	}
 }
 
-// countMiss counts events that a session missed, and logs the first time that its client was a slow consumer. The worker
-// of the session's shard calls it.
+// countMiss counts events that a session missed, and logs the first time that its client was a slow consumer. The
+// worker of the session's shard calls it.
 func (h *Hub) countMiss(s *Session, events int) {
 	h.stats.missed.Add(uint64(events))
 	if _, slow := s.socket.Waiting(); !slow {

@@ -13,10 +13,10 @@ import (
 )
 
 // Bytes queued for slow consumers are memory, and a node has many of them at once when its clients' network is in
-// trouble. The slowest are disconnected before the process meets its memory limit (GOMEMLIMIT, which Caddy sets from the
-// container's): there, the garbage collector takes all processor time, and then the kernel ends the process. Buffers are
-// shared between sockets, so that the sum of all queues can be a thousand times their memory. Only memory itself tells
-// when it is short, and nothing is counted while events are written.
+// trouble. The slowest are disconnected before the process meets its memory limit (GOMEMLIMIT, which Caddy sets from
+// the container's): there, the garbage collector takes all processor time, and then the kernel ends the process.
+// Buffers are shared between sockets, so that the sum of all queues can be a thousand times their memory. Only memory
+// itself tells when it is short, and nothing is counted while events are written.
 
 const (
 	// pressureInterval is the time between two measurements.
@@ -60,8 +60,8 @@ func (r *memoryReader) read() memory {
 	if v(0) == math.MaxInt64 {
 		m.limit = math.Inf(1)
 	}
-	// The limit counts all memory that was not returned to the system. Of the heap, the live part after the last garbage
-	// collection counts, not the garbage since.
+	// The limit counts all memory that was not returned to the system. Of the heap, the live part after the last
+	// garbage collection counts, not the garbage since.
 	m.floor = float64(v(1)) + float64(v(3)) - float64(v(4)) - float64(v(5)) - float64(v(6))
 	return m
 }

@@ -94,7 +94,8 @@ func (h *Hub) recheckLogin(ctx context.Context, l *login, began time.Time) {
 
 // applyRecheck ends a session if the result of its recheck requires it. It reports whether the result is certain.
 func (h *Hub) applyRecheck(s *Session, err error) (certain bool) {
-	ends := errors.Is(err, relay.ErrUnauthenticated) || errors.Is(err, relay.ErrChanged) || errors.Is(err, relay.ErrExpired)
+	ends := errors.Is(err, relay.ErrUnauthenticated) || errors.Is(err, relay.ErrChanged) ||
+		errors.Is(err, relay.ErrExpired)
 	user, address := s.identity.Name, relay.AddressText(s.address)
 	switch {
 	case err == nil, ends && !h.rechecks.dismiss(s): // or another check has closed it

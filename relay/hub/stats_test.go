@@ -56,7 +56,8 @@ func TestLag(t *testing.T) {
 	}
 }
 
-// A client that is closed because it reads too slowly counts once, one that is merely closing does not; both miss events.
+// A client that is closed because it reads too slowly counts once, one that is merely closing does not; both miss
+// events.
 func TestMissed(t *testing.T) {
 	h, _ := newHub(t)
 	slowSession, slow := open(h)

@@ -24,8 +24,8 @@ type TailOptions struct {
 	Class uint8
 }
 
-// Tail is a queue of one group's events for an operator. It never blocks a delivery: events that find the queue full are
-// counted and dropped. Methods may be called concurrently.
+// Tail is a queue of one group's events for an operator. It never blocks a delivery: events that find the queue full
+// are counted and dropped. Methods may be called concurrently.
 // See docs/decisions/hub.md#why-does-a-tail-observe-events-behind-the-plugins
 type Tail struct {
 	options TailOptions
@@ -53,9 +53,9 @@ type TailEvent struct {
 	Text []byte
 }
 
-// Tail collects the events of a group, as for a client: the group is joined, and peers send its events. If ctx ends before
-// the layer has taken the membership, the layer keeps trying. Close the tail after use. The error is that of an audience
-// class above [relay.MaxClass].
+// Tail collects the events of a group, as for a client: the group is joined, and peers send its events. If ctx ends
+// before the layer has taken the membership, the layer keeps trying. Close the tail after use. The error is that of an
+// audience class above [relay.MaxClass].
 func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, error) {
 	if err := relay.CheckClass(o.Class); err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-// Package relaytest holds every channel layer to one suite, and has what tests of several packages need.
+// Package relaytest has the conformance suite of channel layers, and helpers for tests of several packages.
 package relaytest
 
 import (
@@ -11,10 +11,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Patience is how long a test waits for something that should happen at once.
+// Patience is the time after which a condition that should hold at once has failed.
 const Patience = 10 * time.Second
 
-// Eventually waits until ok returns true, and fails the test if it does not in time.
+// Eventually waits until ok returns true. It fails the test after [Patience].
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(Patience)
@@ -61,14 +61,14 @@ func (s *Sink) Hold() (release func()) {
 	})
 }
 
-// Events returns what has come so far.
+// Events returns the events so far.
 func (s *Sink) Events() []relay.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]relay.Event(nil), s.events...)
 }
 
-// Texts returns the texts that have come for a group.
+// Texts returns the texts of a group's events so far.
 func (s *Sink) Texts(group string) []string {
 	var texts []string
 	for _, ev := range s.Events() {
@@ -79,10 +79,10 @@ func (s *Sink) Texts(group string) []string {
 	return texts
 }
 
-// Layer makes brokers of one channel layer, not started yet.
+// Layer returns brokers of one channel layer, not started yet.
 type Layer func(t testing.TB) relay.Broker
 
-// Run holds a channel layer to what the hub expects of it.
+// Run tests that a channel layer behaves as the engine expects.
 func Run(t *testing.T, layer Layer) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -214,7 +214,7 @@ func Run(t *testing.T, layer Layer) {
 
 	t.Run("health and bad names", func(t *testing.T) {
 		b, _ := start(t)
-		Eventually(t, "the layer to be well", func() bool { return b.Health().OK })
+		Eventually(t, "the layer to be healthy", func() bool { return b.Health().OK })
 		for _, name := range []string{"", "a b", "é", string(make([]byte, 100)), "a/b"} {
 			if _, err := b.Publish(ctx, name, []byte("1")); err == nil {
 				t.Errorf("published to %q", name)
