@@ -55,10 +55,10 @@ type App struct {
 	// Go release misbehaves under TLS. Default: true.
 	DirectTLS *bool `json:"direct_tls,omitempty" caddyfile:"on|off"`
 
-	config  *node.Config
-	node    *node.Node
-	events  *telemetry.EventTracer
-	watched map[*caddyhttp.Server]bool
+	config         *node.Config
+	node           *node.Node
+	events         *telemetry.EventTracer
+	watchedServers map[*caddyhttp.Server]bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -97,11 +97,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if bounded, ok := auth.(guest.RecheckGracer); ok {
 		c.RecheckGrace = bounded.Grace()
 	}
-	if o, ok := auth.(guest.Opener); ok {
+	if o, ok := auth.(guest.OpenAuth); ok {
 		c.OpenToAll = o.OpenToAll()
 	}
-	if o, ok := auth.(guest.OperatorNamer); ok {
-		c.NamesOperators = o.NamesOperators()
+	if o, ok := auth.(guest.UnprivilegedAuth); ok {
+		c.LacksSuperusers = o.LacksSuperusers()
 	}
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
 		return fmt.Errorf("edgerelay: unauthenticated is close or reject, not %q", a.Unauthenticated)
@@ -112,25 +112,23 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := checkOrigins(a.Origins); err != nil {
 		return err
 	}
-	if c.Limits, err = a.Limits.apply(); err != nil {
+	if c.Limits, err = a.Limits.withDefaults(); err != nil {
 		return err
 	}
-	c.LimitByFiles(a.Limits != nil && a.Limits.Connections != nil)
+	c.LimitByDescriptors(a.Limits != nil && a.Limits.Connections != nil)
 	if a.Drain != nil {
 		pace, err := a.Drain.Pace()
 		if err != nil {
 			return fmt.Errorf("edgerelay: %w", err)
 		}
-		c.StopPace = &pace
+		c.DrainPace = &pace
 	}
-	value, _, err := node.Pool.LoadOrNew(node.Key, node.New)
-	if err != nil {
+	if a.node, err = node.Acquire(); err != nil {
 		return err
 	}
-	a.node = value.(*node.Node)
 	a.events = telemetry.EventTracerOf(a.node)
 	c.ReportJourney = a.events.Report
-	a.node.LogFirst(c.Log)
+	a.node.SetInitialLogger(c.Log)
 	if a.Backplane != nil {
 		if err := a.Backplane.provision(ctx, a.node.Log); err != nil {
 			return err
@@ -151,16 +149,16 @@ func (a *App) Provision(ctx caddy.Context) error {
 // watchFiles has the server of a site mark connections whose own descriptor shows that nearly all are in use, unless
 // others that have no request under way make room. The kernel gives the lowest one that is free, so this costs no
 // counting, and it also knows what others in the process use.
-func (a *App) watchFiles(ctx caddy.Context) {
+func (a *App) watchDescriptors(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || a.config.Files.Open <= 0 || a.watched[server] {
+	if !ok || a.config.Descriptors.Max <= 0 || a.watchedServers[server] {
 		return
 	}
-	if a.watched == nil {
-		a.watched = map[*caddyhttp.Server]bool{}
+	if a.watchedServers == nil {
+		a.watchedServers = map[*caddyhttp.Server]bool{}
 	}
-	a.watched[server] = true
-	a.node.WatchFiles(server, a.config.Files.Open)
+	a.watchedServers[server] = true
+	a.node.MarkLastDescriptors(server, a.config.Descriptors.Max)
 }
 
 // provisionPlugins checks the plugins' settings, and their modules unless Start is about to: `caddy validate` goes no further.
@@ -170,11 +168,11 @@ func (a *App) provisionPlugins(ctx caddy.Context) error {
 			return err
 		}
 	}
-	a.config.Modules = pluginhost.Store{Storage: ctx.Storage()}
+	a.config.ModuleStore = pluginhost.Store{Storage: ctx.Storage()}
 	if a.node.HasConfig() {
 		return nil
 	}
-	return pluginhost.Check(ctx, a.Plugins, a.config.Modules)
+	return pluginhost.Check(ctx, a.Plugins, a.config.ModuleStore)
 }
 
 // checkOrigins refuses what no browser sends as its origin, and what would never match therefore.
@@ -210,8 +208,7 @@ func (a *App) Cleanup() error {
 	if a.node == nil {
 		return nil
 	}
-	_, err := node.Pool.Delete(node.Key)
-	return err
+	return node.Release()
 }
 
 var (

@@ -7,8 +7,8 @@ import (
 )
 
 // config returns the settings for the node.
-func (b *Backplane) config() *node.Plane {
-	return &node.Plane{
+func (b *Backplane) config() *node.Backplane {
+	return &node.Backplane{
 		Settings: b.settings, Key: b.key,
 		TLSKey: fmt.Sprint(b.serverName, b.TLSInsecureSkipVerify, b.roots),
 	}

@@ -44,24 +44,24 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 func (a *App) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	switch d.Val() {
 	case "channel_layer":
-		a.ChannelLayerRaw, err = loadGuest(d, "edgerelay.channel_layers.", a.ChannelLayerRaw)
+		a.ChannelLayerRaw, err = readGuest(d, "edgerelay.channel_layers.", a.ChannelLayerRaw)
 	case "auth":
-		a.AuthRaw, err = loadGuest(d, "edgerelay.auth.", a.AuthRaw)
+		a.AuthRaw, err = readGuest(d, "edgerelay.auth.", a.AuthRaw)
 	case "plugin":
 		p := &pluginhost.Plugin{}
 		err = p.ReadBlock(d)
 		a.Plugins = append(a.Plugins, p)
 	case "drain":
-		return a.Drain != nil, givenTwice(d, a.Drain != nil)
+		return a.Drain != nil, rejectRepeated(d, a.Drain != nil)
 	case "backplane":
-		return a.Backplane != nil, givenTwice(d, a.Backplane != nil)
+		return a.Backplane != nil, rejectRepeated(d, a.Backplane != nil)
 	default:
 		return false, nil
 	}
 	return true, err
 }
 
-func givenTwice(d *caddyfile.Dispenser, given bool) error {
+func rejectRepeated(d *caddyfile.Dispenser, given bool) error {
 	if given {
 		return d.Errf("%s is given twice", d.Val())
 	}
@@ -69,7 +69,7 @@ func givenTwice(d *caddyfile.Dispenser, given bool) error {
 }
 
 // loadGuest reads a module that is named by the next argument.
-func loadGuest(d *caddyfile.Dispenser, namespace string, existing json.RawMessage) (json.RawMessage, error) {
+func readGuest(d *caddyfile.Dispenser, namespace string, existing json.RawMessage) (json.RawMessage, error) {
 	option := d.Val()
 	if existing != nil {
 		return nil, d.Errf("%s is given twice", option)

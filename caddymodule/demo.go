@@ -59,12 +59,12 @@ func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		return err
 	case r.URL.Path == "/publish" && r.Method == http.MethodPost:
 		if !allowsOrigin(h.app.Origins, r) {
-			reject.Answer(w, r, http.StatusForbidden, reject.Origin.String(), "this page's origin may not publish")
+			reject.Respond(w, r, http.StatusForbidden, reject.OriginDenied.String(), "this page's origin may not publish")
 			return nil
 		}
 		receipt, status, err := admin.Publish(h.app.node, http.MaxBytesReader(w, r.Body, admin.MaxPublication), r)
 		if err != nil {
-			reject.Answer(w, r, status, "publish", err.Error())
+			reject.Respond(w, r, status, "publish", err.Error())
 			return nil
 		}
 		w.Header().Set("Content-Type", "application/json")

@@ -55,7 +55,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	h.app.watchFiles(ctx)
+	h.app.watchDescriptors(ctx)
 	if h.paths, err = pathMatcher(h.Paths); err != nil {
 		return err
 	}
@@ -83,16 +83,16 @@ func pathMatcher(patterns []string) (m caddyhttp.MatchPath, err error) {
 // stands: nothing of the request stays in memory.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !ws.IsUpgrade(r) {
-		h.noteStripped(r)
+		h.countStripped(r)
 		return next.ServeHTTP(w, r)
 	}
-	endpoint, peer := request.Original(r, backplane.Endpoint)
-	if peer = peer && h.app.Backplane != nil; !peer && !h.takes(r) {
+	endpoint, peer := request.MatchOriginal(r, backplane.Endpoint)
+	if peer = peer && h.app.Backplane != nil; !peer && !h.matches(r) {
 		return next.ServeHTTP(w, r)
 	}
 	closeUnlessUpgraded(w)
 	if err := h.app.node.AwaitConfig(r.Context()); err != nil {
-		h.refuse(w, r, http.StatusServiceUnavailable, reject.Starting, request.ClientAddress(r), "the relay is not ready yet", err)
+		h.refuse(w, r, http.StatusServiceUnavailable, reject.NotReady, request.ClientAddress(r), "the relay is not ready yet", err)
 		return nil
 	}
 	if peer {
@@ -105,26 +105,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // upgradePeer serves a connection of the backplane.
 func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint backplane.Dialect) {
-	plane := h.app.node.Plane.Load()
+	plane := h.app.node.Backplane.Load()
 	if plane == nil { // its configuration is about to be put in force
-		w.Header().Set("Retry-After", retryAfter)
-		reject.Answer(w, r, http.StatusServiceUnavailable, reject.Starting.String(), "the backplane is not ready yet")
+		w.Header().Set("Retry-After", retryAfterSeconds)
+		reject.Respond(w, r, http.StatusServiceUnavailable, reject.NotReady.String(), "the backplane is not ready yet")
 		return
 	}
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		h.refuse(w, r, status, reject.BadHandshake, request.ClientAddress(r), reason, errors.New(reason))
+		h.refuse(w, r, status, reject.InvalidHandshake, request.ClientAddress(r), reason, errors.New(reason))
 		return
 	}
 	if status := plane.Serve(w, r, endpoint); status != 0 {
-		reject.Answer(w, r, status, "peer", http.StatusText(status))
+		reject.Respond(w, r, status, "peer", http.StatusText(status))
 	}
 }
 
 // noteStripped logs a request to one of the relay's paths that was a handshake before a proxy took its Upgrade header
 // away. The next handler answers it, like any other request that asks for no websocket.
-func (h *Handler) noteStripped(r *http.Request) {
-	if r.Header["Sec-Websocket-Key"] != nil && h.takes(r) {
-		h.note(r, slog.LevelWarn, reject.NoUpgrade, request.ClientAddress(r),
+func (h *Handler) countStripped(r *http.Request) {
+	if r.Header["Sec-Websocket-Key"] != nil && h.matches(r) {
+		h.record(r, slog.LevelWarn, reject.UpgradeStripped, request.ClientAddress(r),
 			errors.New("the request has Sec-WebSocket-Key but not Upgrade: websocket"))
 	}
 }
@@ -135,9 +135,9 @@ func (h *Handler) noteStripped(r *http.Request) {
 func closeUnlessUpgraded(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
 
 // takes reports whether the request's path is one of the relay's.
-func (h *Handler) takes(r *http.Request) bool {
+func (h *Handler) matches(r *http.Request) bool {
 	if len(h.paths) == 0 {
-		_, ok := request.Original(r, func(path string) (struct{}, bool) { return struct{}{}, endsInWebsocket(path) })
+		_, ok := request.MatchOriginal(r, func(path string) (struct{}, bool) { return struct{}{}, endsInWebsocket(path) })
 		return ok
 	}
 	if h.paths.Match(r) {
@@ -166,7 +166,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	if reservation == nil {
 		return
 	}
-	if !h.identify(w, r, reservation) {
+	if !h.authenticate(w, r, reservation) {
 		return
 	}
 	if conn := h.accept(w, r, reservation); conn != nil {
@@ -179,15 +179,15 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation {
 	a, address := h.app, request.ClientAddress(r)
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		h.refuse(w, r, status, reject.BadHandshake, address, reason, errors.New(reason))
+		h.refuse(w, r, status, reject.InvalidHandshake, address, reason, errors.New(reason))
 		return nil
 	}
 	if !address.IsValid() {
-		a.node.TellUnknownAddress()
+		a.node.WarnUnknownAddress()
 	}
-	if err := a.node.CheckFiles(r, a.config.Files.Open); err != nil {
+	if err := a.node.CheckDescriptors(r, a.config.Descriptors.Max); err != nil {
 		a.node.Hub.CountRejection()
-		h.refuse(w, r, http.StatusServiceUnavailable, reject.Limit, address, err.Error(), a.config.Remedy(err))
+		h.refuse(w, r, http.StatusServiceUnavailable, reject.LimitReached, address, err.Error(), a.config.WithRemedy(err))
 		return nil
 	}
 	room, err := a.node.Hub.Admit(address)
@@ -195,18 +195,18 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation
 	case err == nil:
 		return room
 	case errors.Is(err, hub.ErrTooManyPending):
-		h.refuse(w, r, http.StatusTooManyRequests, reject.Pending, address, err.Error(), err)
+		h.refuse(w, r, http.StatusTooManyRequests, reject.TooManyPending, address, err.Error(), err)
 	case errors.Is(err, hub.ErrTooManyFromAddress):
-		h.refuse(w, r, http.StatusTooManyRequests, reject.Limit, address, err.Error(), err)
+		h.refuse(w, r, http.StatusTooManyRequests, reject.LimitReached, address, err.Error(), err)
 	default:
-		h.refuse(w, r, http.StatusServiceUnavailable, reject.Limit, address, err.Error(), a.config.Remedy(err))
+		h.refuse(w, r, http.StatusServiceUnavailable, reject.LimitReached, address, err.Error(), a.config.WithRemedy(err))
 	}
 	return nil
 }
 
 // identify checks the origin, authenticates the client and reserves capacity for the user's connection. If it returns
 // false, the request is answered, and the reservation released or left to the websocket of [Handler.turnAway].
-func (h *Handler) identify(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) (ok bool) {
+func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) (ok bool) {
 	keep := false
 	defer func() {
 		if !ok && !keep {
@@ -215,21 +215,21 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, reservation *
 	}()
 	address := reservation.Address
 	if !allowsOrigin(h.app.Origins, r) {
-		h.refuse(w, r, http.StatusForbidden, reject.Origin, address, "this page's origin may not connect", originError(r))
+		h.refuse(w, r, http.StatusForbidden, reject.OriginDenied, address, "this page's origin may not connect", originError(r))
 		return false
 	}
 	id, err := telemetry.Authenticate(h.app.config.Authorizer, r)
 	reservation.EndHandshake()
 	switch {
 	case errors.Is(err, relay.ErrUnauthenticated):
-		keep = h.turnAway(w, r, reservation)
+		keep = h.rejectLogin(w, r, reservation)
 		return false
 	case err != nil:
 		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), address, "authentication is unavailable", err)
 		return false
 	}
 	if err := reservation.Identify(id); err != nil {
-		h.refuse(w, r, http.StatusTooManyRequests, reject.Limit, address, err.Error(), err)
+		h.refuse(w, r, http.StatusTooManyRequests, reject.LimitReached, address, err.Error(), err)
 		return false
 	}
 	return true
@@ -242,14 +242,14 @@ func authFailure(r *http.Request, err error) reject.Reason {
 	case r.Context().Err() != nil:
 		return reject.ClientGone
 	case errors.Is(err, relay.ErrBusy):
-		return reject.Busy
+		return reject.AuthBusy
 	}
-	return reject.Auth
+	return reject.AuthFailed
 }
 
 // accept makes the connection a websocket.
 func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) *ws.Conn {
-	conn, err := ws.Accept(unwatched(w), r, h.app.node.WSOptions(awx.Greeting(reservation.Identity())))
+	conn, err := ws.Accept(unwrapTimeouts(w), r, h.app.node.WSOptions(awx.Greeting(reservation.Identity())))
 	if err != nil {
 		reservation.Release()
 		return nil
@@ -261,7 +261,7 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hu
 func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reservation *hub.Reservation) {
 	node, id := h.app.node, reservation.Identity()
 	client := &awx.Client{
-		Shared: &node.Clients, Session: reservation.Open(conn),
+		Shared: &node.AWX, Session: reservation.Open(conn),
 		CSRFToken: csrfToken(r), Trace: telemetry.TraceMessages(span, id),
 	}
 	if span.IsRecording() {
@@ -273,14 +273,14 @@ func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reserva
 
 // watchers are the wrappers that Caddy puts around each response to watch for stalls. They want nothing of a websocket's handshake, so
 // that it can be written past them, in one piece with the greeting; others, such as an access log's, must see it.
-var watchers = []string{"*caddyhttp.IdleTimeoutWriter", "*caddyhttp.readDeadlineWriter"}
+var timeoutWrappers = []string{"*caddyhttp.IdleTimeoutWriter", "*caddyhttp.readDeadlineWriter"}
 
 // unwatched takes the watchers off.
 // See docs/decisions/transport.md#why-do-the-handshakes-response-and-the-greeting-leave-in-one-write
-func unwatched(w http.ResponseWriter) http.ResponseWriter {
+func unwrapTimeouts(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok || !slices.Contains(watchers, reflect.TypeOf(w).String()) {
+		if !ok || !slices.Contains(timeoutWrappers, reflect.TypeOf(w).String()) {
 			return w
 		}
 		w = u.Unwrap()
@@ -289,51 +289,51 @@ func unwatched(w http.ResponseWriter) http.ResponseWriter {
 
 // turnAway tells a client that it is not logged in. It reports whether there is a websocket, which keeps the room until
 // its end.
-func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) bool {
+func (h *Handler) rejectLogin(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) bool {
 	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8
 		h.refuse(w, r, http.StatusForbidden, reject.NotLoggedIn, reservation.Address, "not logged in", errNotLoggedIn)
 		return false
 	}
-	h.note(r, slog.LevelInfo, reject.NotLoggedIn, reservation.Address, errNotLoggedIn)
+	h.record(r, slog.LevelInfo, reject.NotLoggedIn, reservation.Address, errNotLoggedIn)
 	conn, err := ws.Accept(w, r, h.app.node.WSOptions(nil))
 	if err != nil {
 		return false
 	}
 	awx.Protocol{}.EndLogin(conn)
-	conn.Attend(leaving{reservation}) // until the client has answered the close frame
+	conn.Attend(rejectedLogin{reservation}) // until the client has answered the close frame
 	return true
 }
 
 var errNotLoggedIn = errors.New("the client is not logged in")
 
 // leaving gives the room of a client that was turned away back when it is gone.
-type leaving struct{ reservation *hub.Reservation }
+type rejectedLogin struct{ reservation *hub.Reservation }
 
-func (leaving) Message(bool, []byte) {}
+func (rejectedLogin) Message(bool, []byte) {}
 
-func (l leaving) Ended() { l.reservation.Release() }
+func (l rejectedLogin) Ended() { l.reservation.Release() }
 
 // retryAfter is after how many seconds a client may try again.
-const retryAfter = "5"
+const retryAfterSeconds = "5"
 
 // refuse answers a handshake that leads nowhere: the client gets message, the log err.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why reject.Reason, address netip.Addr, message string, err error) {
-	h.note(r, why.Level(), why, address, err)
+	h.record(r, why.LogLevel(), why, address, err)
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", retryAfterSeconds)
 	}
-	reject.Answer(w, r, status, why.String(), message)
+	reject.Respond(w, r, status, why.String(), message)
 }
 
 // note counts and logs a rejection.
-func (h *Handler) note(r *http.Request, level slog.Level, why reject.Reason, address netip.Addr, err error) {
-	h.app.node.Rejected[why].Add(1)
+func (h *Handler) record(r *http.Request, level slog.Level, why reject.Reason, address netip.Addr, err error) {
+	h.app.node.Rejections[why].Add(1)
 	span := trace.SpanFromContext(r.Context())
 	span.SetAttributes(attribute.String("edgerelay.rejected", why.String()))
-	if why == reject.Auth {
+	if why == reject.AuthFailed {
 		span.SetStatus(codes.Error, err.Error())
 	}
-	h.app.node.Log.Log(context.Background(), level, why.Message(),
+	h.app.node.Log.Log(context.Background(), level, why.LogMessage(),
 		"address", relay.AddressText(address), "reason", err.Error(), "remedy", why.Remedy())
 }
 

@@ -32,7 +32,7 @@ func (h *HealthHandler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	h.app.watchFiles(ctx) // it must answer when descriptors are scarce
+	h.app.watchDescriptors(ctx) // it must answer when descriptors are scarce
 	return nil
 }
 

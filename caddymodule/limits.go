@@ -43,7 +43,7 @@ type Limits struct {
 }
 
 // apply returns the limits with the defaults where nothing is set.
-func (l *Limits) apply() (relay.Limits, error) {
+func (l *Limits) withDefaults() (relay.Limits, error) {
 	r := relay.DefaultLimits()
 	if l == nil {
 		return r, nil

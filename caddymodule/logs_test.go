@@ -73,12 +73,12 @@ func TestLogLinesAreDocumented(t *testing.T) {
 	if len(rows) < 30 {
 		t.Fatalf("only %d log lines found in the source", len(rows))
 	}
-	for why := range reject.Reasons {
+	for why := range reject.ReasonCount {
 		level := map[slog.Level]string{
 			slog.LevelDebug: "debug", slog.LevelInfo: "info", slog.LevelWarn: "warn",
 			slog.LevelError: "error",
-		}[why.Level()]
-		rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.Message()))
+		}[why.LogLevel()]
+		rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.LogMessage()))
 	}
 	rows = append(rows, "| error | a changed plugin file is refused; the module before it goes on |", "| error | the storage does not say whether a plugin has been deployed |",
 		"| error | a deployed plugin is refused on this node; the module before it goes on |", "| error | changed samples are refused; those before go on |",

@@ -36,10 +36,10 @@ func publicOrigin(r *http.Request) (scheme string, hosts []string) {
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
 		return scheme, hosts
 	}
-	if host := firstOf(r.Header.Get("X-Forwarded-Host")); host != "" {
+	if host := firstElement(r.Header.Get("X-Forwarded-Host")); host != "" {
 		hosts = append(hosts, host)
 	}
-	switch strings.ToLower(firstOf(r.Header.Get("X-Forwarded-Proto"))) {
+	switch strings.ToLower(firstElement(r.Header.Get("X-Forwarded-Proto"))) {
 	case "https", "wss":
 		scheme = "https"
 	case "http", "ws":
@@ -49,7 +49,7 @@ func publicOrigin(r *http.Request) (scheme string, hosts []string) {
 }
 
 // firstOf is the first element of a list in a header: what the proxy that the browser speaks to has written.
-func firstOf(list string) string {
+func firstElement(list string) string {
 	first, _, _ := strings.Cut(list, ",")
 	return strings.TrimSpace(first)
 }

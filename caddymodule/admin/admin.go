@@ -114,7 +114,7 @@ func onlyMethod(w http.ResponseWriter, r *http.Request, method string) error {
 
 // servePeers lists the nodes of the backplane.
 func servePeers(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
-	plane := n.Plane.Load()
+	plane := n.Backplane.Load()
 	if plane == nil {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the configuration in force has no backplane")}
 	}

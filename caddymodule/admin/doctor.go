@@ -29,7 +29,7 @@ func serveDoctor(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 		return errNoConfig
 	}
 	type key struct{}
-	examining := n.Keep(key{}, func() any { return new(sync.Mutex) }).(*sync.Mutex) // one at a time is enough
+	examining := n.Extension(key{}, func() any { return new(sync.Mutex) }).(*sync.Mutex) // one at a time is enough
 	if !examining.TryLock() {
 		return errExamining
 	}
@@ -70,7 +70,7 @@ func examineBroker(a *node.Config, broker relay.Broker, running *node.Node) (lis
 		return list
 	}
 	if hasMailbox {
-		_, repairedAt := running.Monitor.Recent()
+		_, repairedAt := running.Monitor.History()
 		list = append(list, doctor.Peak(mailbox.Peak(), mailbox.Capacity()),
 			doctor.Wiped(broker.Health().Repairs, repairedAt))
 	}
@@ -99,7 +99,7 @@ func examinePeers(ctx context.Context, a *node.Config, running *node.Node) []doc
 		}
 	}
 	if running != nil {
-		if plane := running.Plane.Load(); plane != nil {
+		if plane := running.Backplane.Load(); plane != nil {
 			for _, p := range plane.Peers() {
 				add(p.URL, p.Found)
 			}

@@ -47,9 +47,9 @@ func beginDrain(n *node.Node, r *http.Request) (int, error) {
 	if err != nil {
 		return http.StatusBadRequest, err
 	}
-	pace := n.StopPace.Load()
+	pace := n.DrainPace.Load()
 	if pace == nil {
-		pace = &hub.Pace{Duration: node.DrainDefault}
+		pace = &hub.Pace{Duration: node.DefaultDrainDuration}
 	}
 	if len(body) > 0 {
 		var d node.Drain

@@ -53,18 +53,18 @@ func ServeOverview(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 // overview returns an overview as JSON, gathered within the last second.
 func overviewOf(n *node.Node) ([]byte, error) {
 	type key struct{}
-	o := n.Keep(key{}, func() any { return new(overviews) }).(*overviews)
+	o := n.Extension(key{}, func() any { return new(overviews) }).(*overviews)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.json != nil && time.Since(o.at) < node.SampleEvery-node.SampleEvery/10 {
+	if o.json != nil && time.Since(o.at) < node.SampleInterval-node.SampleInterval/10 {
 		return o.json, nil
 	}
 	v := Overview{NodeStatus: statusOf(n), At: time.Now()}
-	v.History, _ = n.Monitor.Recent()
+	v.History, _ = n.Monitor.History()
 	v.TopGroups, _ = groupsOf(n, "", hub.GroupsByRate, "", overviewRows)
 	slowest, _ := n.Hub.SlowestSessions(hub.SessionFilter{}, overviewRows)
 	v.SlowestConnections = connections(slowest)
-	if plane := n.Plane.Load(); plane != nil {
+	if plane := n.Backplane.Load(); plane != nil {
 		s := plane.Status()
 		v.Backplane = &s
 	}

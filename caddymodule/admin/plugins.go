@@ -71,7 +71,7 @@ func pluginHostOf(n *node.Node, r *http.Request) (*pluginhost.Host, error) {
 	if h := n.Plugins.Load(); h != nil {
 		return h, nil
 	}
-	return nil, pluginError(fmt.Errorf("%q: %w", r.PathValue("name"), pluginhost.ErrNoPlugin))
+	return nil, pluginError(fmt.Errorf("%q: %w", r.PathValue("name"), pluginhost.ErrUnknownPlugin))
 }
 
 // answerPlugin shows the plugin that a request is about.
@@ -81,18 +81,18 @@ func answerPlugin(h *pluginhost.Host, w http.ResponseWriter, r *http.Request) er
 			return WriteJSON(w, s)
 		}
 	}
-	return pluginError(pluginhost.ErrNoPlugin)
+	return pluginError(pluginhost.ErrUnknownPlugin)
 }
 
 func pluginError(err error) error {
 	code := http.StatusUnprocessableEntity
 	var storage *fs.PathError
 	switch {
-	case errors.Is(err, pluginhost.ErrNoPlugin), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, pluginhost.ErrUnknownPlugin), errors.Is(err, fs.ErrNotExist):
 		code = http.StatusNotFound
 	case errors.Is(err, pluginhost.ErrNoPrevious):
 		code = http.StatusConflict
-	case pluginhost.FullDisk(err):
+	case pluginhost.IsDiskFull(err):
 		code = http.StatusInsufficientStorage
 	case errors.As(err, &storage):
 		code = http.StatusInternalServerError

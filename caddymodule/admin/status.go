@@ -28,7 +28,7 @@ type NodeStatus struct {
 	// Rates are of the last second.
 	Rates rates `json:"rates"`
 	// Lag is of the last half minute.
-	Lag node.LagStatus `json:"lag"`
+	Lag node.LagQuantiles `json:"lag"`
 	// Users counts connections by kind of user.
 	Users map[string]int `json:"users"`
 	// Totals are since the node was made.
@@ -95,9 +95,9 @@ func serveStatus(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 
 // status gathers the node's figures.
 func statusOf(n *node.Node) NodeStatus {
-	stats, now := n.Hub.Stats(), n.Monitor.Now()
+	stats, now := n.Hub.Stats(), n.Monitor.Latest()
 	limits := n.Hub.Limits()
-	_, repairedAt := n.Monitor.Recent()
+	_, repairedAt := n.Monitor.History()
 	s := NodeStatus{
 		Status: "unavailable", Version: node.Version().Relay, Started: n.Started,
 		Connections: stats.Sessions, Groups: stats.Groups,
@@ -142,7 +142,7 @@ func statusOf(n *node.Node) NodeStatus {
 
 // countPeers counts the nodes of the backplane; nil without one.
 func countPeers(n *node.Node) *peerCount {
-	plane := n.Plane.Load()
+	plane := n.Backplane.Load()
 	if plane == nil {
 		return nil
 	}

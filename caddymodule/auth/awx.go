@@ -18,7 +18,7 @@ import (
 
 // AuthAWX asks AWX's HTTP API who the user is and what the user may see, with the headers Cookie, Authorization and
 // X-DAB-JW-TOKEN of the handshake.
-type AuthAWX struct {
+type AWX struct {
 	// URL is where AWX's HTTP API answers: the socket of its uWSGI, as uwsgi://127.0.0.1:8050 or
 	// uwsgi+unix:///run/awx/uwsgi.sock, or an HTTP server, as http://127.0.0.1:8054.
 	URL string `json:"url,omitempty"`
@@ -55,12 +55,12 @@ type AuthAWX struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (AuthAWX) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "edgerelay.auth.awx", New: func() caddy.Module { return new(AuthAWX) }}
+func (AWX) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.auth.awx", New: func() caddy.Module { return new(AWX) }}
 }
 
 // Provision checks the settings.
-func (a *AuthAWX) Provision(ctx caddy.Context) (err error) {
+func (a *AWX) Provision(ctx caddy.Context) (err error) {
 	s := awx.DefaultSettings()
 	s.URL, err = caddy.NewReplacer().ReplaceOrErr(a.URL, true, true)
 	if err != nil {
@@ -118,17 +118,17 @@ func throughUWSGI(ctx caddy.Context, s *awx.Settings) error {
 }
 
 // defaultGrace is how long websockets stay open while the API gives no answer, unless recheck is longer.
-const defaultGrace = 5 * time.Minute
+const defaultRecheckGrace = 5 * time.Minute
 
 // provisionRecheck works out how often clients are checked again, and how long they stay without an answer.
-func (a *AuthAWX) provisionRecheck() error {
+func (a *AWX) provisionRecheck() error {
 	a.every = time.Minute
 	if a.Recheck != 0 {
 		a.every = max(time.Duration(a.Recheck), 0)
 	}
 	switch {
 	case a.RecheckGrace == nil:
-		a.grace = max(defaultGrace, 2*a.every)
+		a.grace = max(defaultRecheckGrace, 2*a.every)
 	case *a.RecheckGrace < 0:
 		a.grace = relay.NoGrace
 	default:
@@ -140,10 +140,10 @@ func (a *AuthAWX) provisionRecheck() error {
 }
 
 // Grace is how long websockets stay open while the API gives no answer; below 0: for ever.
-func (a *AuthAWX) Grace() time.Duration { return a.grace }
+func (a *AWX) Grace() time.Duration { return a.grace }
 
 // Cleanup gives up connections to the API.
-func (a *AuthAWX) Cleanup() error {
+func (a *AWX) Cleanup() error {
 	if a.authorizer != nil {
 		a.authorizer.Close()
 	}
@@ -151,12 +151,12 @@ func (a *AuthAWX) Cleanup() error {
 }
 
 // Authorizer implements [Auth].
-func (a *AuthAWX) Authorizer() (relay.Authorizer, time.Duration, error) {
+func (a *AWX) Authorizer() (relay.Authorizer, time.Duration, error) {
 	return a.authorizer, a.every, nil
 }
 
 // UnmarshalCaddyfile reads `auth awx <url> { … }`.
-func (a *AuthAWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (a *AWX) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.Args(&a.URL) {
 		return d.Err("auth awx needs the address of AWX's HTTP API, such as uwsgi://127.0.0.1:8050 or http://127.0.0.1:8054")

@@ -19,7 +19,7 @@ import (
 // AuthCaddy takes the user from Caddy's own authentication, {http.auth.user.id}, as basic_auth or forward_auth set it.
 // Every authenticated user may see every group. Caddy does not tell when a login ends: the settings bound how long a
 // websocket outlives it.
-type AuthCaddy struct {
+type Caddy struct {
 	// Lifetime is how long a websocket stays open after its handshake. Then it is closed with 1012, so that the client
 	// connects and authenticates again. Default: without end.
 	Lifetime caddy.Duration `json:"lifetime,omitempty" caddyfile:"<duration>" min:"1"`
@@ -30,23 +30,23 @@ type AuthCaddy struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (AuthCaddy) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "edgerelay.auth.caddy", New: func() caddy.Module { return new(AuthCaddy) }}
+func (Caddy) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.auth.caddy", New: func() caddy.Module { return new(Caddy) }}
 }
 
 // Authorizer implements [Auth].
-func (a AuthCaddy) Authorizer() (relay.Authorizer, time.Duration, error) {
+func (a Caddy) Authorizer() (relay.Authorizer, time.Duration, error) {
 	if a.Lifetime < 0 {
 		return nil, 0, errors.New("auth caddy: lifetime must be above 0")
 	}
-	return CaddyAuthorizer{lifetime: time.Duration(a.Lifetime), expires: a.Expires}, 0, nil
+	return caddyAuthorizer{lifetime: time.Duration(a.Lifetime), expires: a.Expires}, 0, nil
 }
 
 // NamesOperators implements [OperatorNamer].
-func (AuthCaddy) NamesOperators() bool { return true }
+func (Caddy) LacksSuperusers() bool { return true }
 
 // UnmarshalCaddyfile reads `auth caddy { … }`.
-func (a *AuthCaddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (a *Caddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() {
 		return d.ArgErr()
@@ -54,13 +54,13 @@ func (a *AuthCaddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return settings.Read(d, "auth caddy", a)
 }
 
-type CaddyAuthorizer struct {
+type caddyAuthorizer struct {
 	lifetime time.Duration // 0: without end
 	expires  string        // a placeholder, or empty
 }
 
 // Authenticate implements [relay.Authorizer].
-func (a CaddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
+func (a caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return relay.Identity{}, errors.New("the request does not come through Caddy")
@@ -73,7 +73,7 @@ func (a CaddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	if err != nil {
 		return relay.Identity{}, err
 	}
-	id := relay.Identity{Key: user, Name: user, ID: string(pyjson.AppendString(nil, user)), Credentials: throughCaddy{}}
+	id := relay.Identity{Key: user, Name: user, ID: string(pyjson.AppendString(nil, user)), Credentials: caddyLogin{}}
 	if !end.until.IsZero() {
 		id.Credentials = end
 	}
@@ -84,7 +84,7 @@ func (a CaddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 }
 
 // end is when a websocket ends whose handshake is now; its time is zero if nothing says so.
-func (a CaddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end throughCaddyUntil, err error) {
+func (a caddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end expiringLogin, err error) {
 	if a.expires != "" {
 		if end.until, err = parseExpiry(repl.ReplaceAll(a.expires, "")); err != nil {
 			return end, fmt.Errorf("auth caddy: expires: %w", err)
@@ -95,7 +95,7 @@ func (a CaddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end throughCa
 	}
 	if a.lifetime > 0 {
 		if at := now.Add(a.lifetime); end.until.IsZero() || at.Before(end.until) {
-			end = throughCaddyUntil{until: at, renew: true}
+			end = expiringLogin{until: at, renew: true}
 		}
 	}
 	return end, nil
@@ -120,9 +120,9 @@ func parseExpiry(value string) (time.Time, error) {
 }
 
 // Authorize implements [relay.Authorizer].
-func (CaddyAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, item string) error {
+func (caddyAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, item string) error {
 	switch {
-	case !isThroughCaddy(id):
+	case !isCaddyLogin(id):
 		return relay.ErrDenied
 	case kind == "control" && item != "limit_reached_"+id.Key:
 		return relay.ErrOtherUser
@@ -131,31 +131,31 @@ func (CaddyAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, ite
 }
 
 // throughCaddy marks clients that a caddyAuthorizer has let in.
-type throughCaddy struct{}
+type caddyLogin struct{}
 
 // throughCaddyUntil marks those whose websocket ends at a known time.
-type throughCaddyUntil struct {
+type expiringLogin struct {
 	until time.Time
 	renew bool // the lifetime of the websocket is over then; the login may go on
 }
 
 // Until has the hub ask at the end of the login.
-func (t throughCaddyUntil) Until() time.Time { return t.until }
+func (t expiringLogin) Until() time.Time { return t.until }
 
-func isThroughCaddy(id relay.Identity) bool {
+func isCaddyLogin(id relay.Identity) bool {
 	switch id.Credentials.(type) {
-	case throughCaddy, throughCaddyUntil:
+	case caddyLogin, expiringLogin:
 		return true
 	}
 	return false
 }
 
 // Recheck implements [relay.Authorizer].
-func (CaddyAuthorizer) Recheck(_ context.Context, id relay.Identity) error {
-	if !isThroughCaddy(id) { // let in by another authorizer, before a change of configuration
+func (caddyAuthorizer) Recheck(_ context.Context, id relay.Identity) error {
+	if !isCaddyLogin(id) { // let in by another authorizer, before a change of configuration
 		return relay.ErrUnauthenticated
 	}
-	if t, ok := id.Credentials.(throughCaddyUntil); ok && !time.Now().Before(t.until) {
+	if t, ok := id.Credentials.(expiringLogin); ok && !time.Now().Before(t.until) {
 		if t.renew {
 			return relay.ErrExpired
 		}

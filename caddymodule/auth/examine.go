@@ -8,10 +8,10 @@ import (
 )
 
 // Examine implements [guest.Examiner].
-func (a *AuthAWX) Examine(ctx context.Context) []guest.Finding {
+func (a *AWX) Examine(ctx context.Context) []guest.Finding {
 	s := a.authorizer.Settings()
 	return append(doctor.AWX(ctx, s.URL, s.SessionCookie, s.Transport), doctor.EventRate())
 }
 
 // ExamineMailbox implements [guest.MailboxExaminer].
-func (a *AuthAWX) ExamineMailbox(capacity int) guest.Finding { return doctor.AWXCapacity(capacity) }
+func (a *AWX) ExamineMailbox(capacity int) guest.Finding { return doctor.AWXCapacity(capacity) }

@@ -11,27 +11,27 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(AuthNone{})
-	caddy.RegisterModule(AuthCaddy{})
-	caddy.RegisterModule(AuthAWX{})
+	caddy.RegisterModule(None{})
+	caddy.RegisterModule(Caddy{})
+	caddy.RegisterModule(AWX{})
 }
 
 // AuthNone lets everybody see everything, as user 1. For development.
-type AuthNone struct{}
+type None struct{}
 
 // CaddyModule returns the Caddy module information.
-func (AuthNone) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "edgerelay.auth.none", New: func() caddy.Module { return new(AuthNone) }}
+func (None) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edgerelay.auth.none", New: func() caddy.Module { return new(None) }}
 }
 
 // Authorizer implements [Auth].
-func (AuthNone) Authorizer() (relay.Authorizer, time.Duration, error) { return relay.Open{}, 0, nil }
+func (None) Authorizer() (relay.Authorizer, time.Duration, error) { return relay.Open{}, 0, nil }
 
 // OpenToAll implements [Opener].
-func (AuthNone) OpenToAll() bool { return true }
+func (None) OpenToAll() bool { return true }
 
 // UnmarshalCaddyfile reads `auth none`.
-func (AuthNone) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (None) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() || d.NextBlock(d.Nesting()) {
 		return d.Err("auth none has no settings")
@@ -40,12 +40,12 @@ func (AuthNone) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 var (
-	_ guest.Auth            = AuthNone{}
-	_ guest.Auth            = AuthCaddy{}
-	_ guest.Auth            = (*AuthAWX)(nil)
-	_ caddyfile.Unmarshaler = AuthNone{}
-	_ caddyfile.Unmarshaler = (*AuthCaddy)(nil)
-	_ caddyfile.Unmarshaler = (*AuthAWX)(nil)
-	_ caddy.Provisioner     = (*AuthAWX)(nil)
-	_ caddy.CleanerUpper    = (*AuthAWX)(nil)
+	_ guest.Auth            = None{}
+	_ guest.Auth            = Caddy{}
+	_ guest.Auth            = (*AWX)(nil)
+	_ caddyfile.Unmarshaler = None{}
+	_ caddyfile.Unmarshaler = (*Caddy)(nil)
+	_ caddyfile.Unmarshaler = (*AWX)(nil)
+	_ caddy.Provisioner     = (*AWX)(nil)
+	_ caddy.CleanerUpper    = (*AWX)(nil)
 )

@@ -141,7 +141,7 @@ func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := loaded.(node.Host)
+	a := loaded.(node.App)
 	defer func() { err = errors.Join(err, loaded.(caddy.CleanerUpper).Cleanup()) }()
 	broker, err := a.Config().Layer.Open(a.Config().Log)
 	if err != nil {

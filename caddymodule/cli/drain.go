@@ -78,7 +78,7 @@ func drainCommand() *cobra.Command {
 func drainBody(over string, rate float64) ([]byte, error) {
 	d := node.Drain{Rate: rate}
 	if over != "" {
-		t, err := settings.Duration(over)
+		t, err := settings.ParseDuration(over)
 		if err != nil {
 			return nil, fmt.Errorf("--duration %s: %w", over, err)
 		}

@@ -45,7 +45,7 @@ func watchTop(ctx context.Context, address string, once bool, every time.Duratio
 	if err := getAdmin(address, "/edgerelay/overview", &first); err != nil {
 		return err
 	}
-	wait := node.SampleEvery
+	wait := node.SampleInterval
 	for {
 		select {
 		case <-ctx.Done():

@@ -57,7 +57,7 @@ func (h *ConsoleHandler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	host := app.(node.Host)
+	host := app.(node.App)
 	h.node, h.config = host.Node(), host.Config()
 	if h.path = h.Path; h.path == "" {
 		h.path = defaultConsole
@@ -66,7 +66,7 @@ func (h *ConsoleHandler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay_console: %q cannot be its path; write one like /edgerelay/", h.Path)
 	}
 	h.path = strings.TrimSuffix(h.path, "/") + "/"
-	if h.config.NamesOperators && len(h.Operators) == 0 {
+	if h.config.LacksSuperusers && len(h.Operators) == 0 {
 		return errors.New("edgerelay_console: auth caddy knows no superusers; say who may see the console: edgerelay_console { operators <user>… }")
 	}
 	return nil
@@ -106,16 +106,16 @@ func (h *ConsoleHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next 
 	header.Set("Cache-Control", "no-store")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")
-		reject.Answer(w, r, http.StatusMethodNotAllowed, "method", "the console is for reading")
+		reject.Respond(w, r, http.StatusMethodNotAllowed, "method", "the console is for reading")
 		return nil
 	}
 	if from := r.Header.Get("Sec-Fetch-Site"); what != "" && from != "" && from != "same-origin" && from != "none" {
-		reject.Answer(w, r, http.StatusForbidden, "cross_site", "another site may not read this")
+		reject.Respond(w, r, http.StatusForbidden, "cross_site", "another site may not read this")
 		return nil
 	}
 	id, status, reason, err := h.operator(r)
 	if err != nil {
-		reject.Answer(w, r, status, reason, err.Error())
+		reject.Respond(w, r, status, reason, err.Error())
 		return nil
 	}
 	switch what {
@@ -140,7 +140,7 @@ func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status in
 		if r.Context().Err() == nil { // a page that is gone is no fault of the authority
 			h.config.Log.Warn("the console cannot find out who asks", "error", err)
 		}
-		return id, http.StatusServiceUnavailable, reject.Auth.String(), errors.New("authentication is unavailable")
+		return id, http.StatusServiceUnavailable, reject.AuthFailed.String(), errors.New("authentication is unavailable")
 	case h.allows(id):
 		return id, 0, "", nil
 	}

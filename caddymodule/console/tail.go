@@ -67,9 +67,9 @@ type consoleTailPage struct {
 // tailsOf returns a node's.
 func TailsOf(n *node.Node) *consoleTails {
 	type key struct{}
-	return n.Keep(key{}, func() any {
+	return n.Extension(key{}, func() any {
 		c := new(consoleTails)
-		n.Monitor.AlsoEverySample(func(now time.Time) { c.CloseIdle(now.Add(-consoleTailIdle)) })
+		n.Monitor.OnSample(func(now time.Time) { c.CloseIdle(now.Add(-consoleTailIdle)) })
 		return c
 	}).(*consoleTails)
 }
@@ -81,20 +81,20 @@ func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id re
 	group := q.Get("group")
 	after, err := admin.Parameter(q, "after", 0, 0, 1<<53)
 	if err != nil || !relay.ValidGroup(group) || group == awx.BroadcastGroup {
-		reject.Answer(w, r, http.StatusBadRequest, "bad_group",
+		reject.Respond(w, r, http.StatusBadRequest, "bad_group",
 			fmt.Sprintf("%.120q is not a group that can be followed", group))
 		return nil
 	}
 	t, err := TailsOf(n).get(id.Key+"\x00"+id.Name+"\x00"+group, func() (*hub.Tail, error) { return h.openTail(r.Context(), id, group) })
 	switch {
 	case errors.Is(err, relay.ErrDenied):
-		reject.Answer(w, r, http.StatusForbidden, "denied", "you may not see this group")
+		reject.Respond(w, r, http.StatusForbidden, "denied", "you may not see this group")
 		return nil
 	case errors.Is(err, errTooManyTails):
-		reject.Answer(w, r, http.StatusTooManyRequests, "too_many_tails", err.Error())
+		reject.Respond(w, r, http.StatusTooManyRequests, "too_many_tails", err.Error())
 		return nil
 	case err != nil:
-		reject.Answer(w, r, http.StatusServiceUnavailable, reject.Auth.String(),
+		reject.Respond(w, r, http.StatusServiceUnavailable, reject.AuthFailed.String(),
 			"it cannot be found out whether you may see this group")
 		return nil
 	}

@@ -40,15 +40,15 @@ type RecheckGracer interface {
 }
 
 // Opener is an [Auth] that admits everybody. Without it, the console and the demo page ask for a login.
-type Opener interface {
+type OpenAuth interface {
 	// OpenToAll reports that every client may see everything.
 	OpenToAll() bool
 }
 
 // OperatorNamer is an [Auth] whose users have no superusers among them. Without it, superusers are the console's operators.
-type OperatorNamer interface {
+type UnprivilegedAuth interface {
 	// NamesOperators reports that the console must be told who its operators are.
-	NamesOperators() bool
+	LacksSuperusers() bool
 }
 
 // Finding is the result of one of an [Examiner]'s checks.

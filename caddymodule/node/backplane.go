@@ -8,10 +8,10 @@ import (
 
 // applyBackplane makes the node's backplane follow the configuration: connections to peers stay as far as they can.
 // n.mu is held.
-func (n *Node) applyBackplane(config *Plane) error {
-	plane := n.Plane.Load()
+func (n *Node) applyBackplane(config *Backplane) error {
+	plane := n.Backplane.Load()
 	if plane != nil && config != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), moveWait)
+		ctx, cancel := context.WithTimeout(context.Background(), switchTimeout)
 		defer cancel()
 		plane.Refresh(ctx)
 	}
@@ -19,9 +19,9 @@ func (n *Node) applyBackplane(config *Plane) error {
 	case config == nil && plane == nil:
 		return nil
 	case config == nil:
-		n.Plane.Store(nil)
-		n.planeConfig = nil
-		ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+		n.Backplane.Store(nil)
+		n.backplaneConfig = nil
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		return plane.Close(ctx)
 	case plane == nil:
@@ -29,16 +29,16 @@ func (n *Node) applyBackplane(config *Plane) error {
 		if err != nil {
 			return err
 		}
-		n.Plane.Store(plane)
-		n.planeConfig = config
+		n.Backplane.Store(plane)
+		n.backplaneConfig = config
 		plane.Start()
 		return nil
-	case n.planeConfig.Key == config.Key:
+	case n.backplaneConfig.Key == config.Key:
 		return nil
 	}
-	if config.TLSKey == n.planeConfig.TLSKey {
-		config.Settings.TLS = n.planeConfig.Settings.TLS
+	if config.TLSKey == n.backplaneConfig.TLSKey {
+		config.Settings.TLS = n.backplaneConfig.Settings.TLS
 	}
-	n.planeConfig = config
+	n.backplaneConfig = config
 	return plane.Apply(config.Settings)
 }

@@ -23,11 +23,11 @@ type Config struct {
 	// OpenToAll is true if every client may see everything.
 	OpenToAll bool
 	// NamesOperators is true if no client is a superuser.
-	NamesOperators bool
-	Limits         relay.Limits
-	Files          fileLimits
+	LacksSuperusers bool
+	Limits          relay.Limits
+	Descriptors     DescriptorLimits
 	// StopPace is the pace at which clients leave when the relay stops; nil: all at once.
-	StopPace *hub.Pace
+	DrainPace *hub.Pace
 	// TraceEvents is the number of events for each that is traced, 0 for none.
 	TraceEvents int
 	// ReportJourney gets those.
@@ -35,14 +35,14 @@ type Config struct {
 	AWXMetrics    bool
 	DirectTLS     bool
 	// Backplane is nil if none is configured.
-	Backplane *Plane
-	Plugins   []*pluginhost.Plugin
-	Modules   pluginhost.Store
-	Log       *slog.Logger
+	Backplane   *Backplane
+	Plugins     []*pluginhost.Plugin
+	ModuleStore pluginhost.Store
+	Log         *slog.Logger
 }
 
 // Plane is a checked configuration of the backplane.
-type Plane struct {
+type Backplane struct {
 	Settings backplane.Settings
 	// Key is of all settings: a reload that does not change it touches nothing.
 	Key [32]byte
@@ -51,16 +51,16 @@ type Plane struct {
 }
 
 // fileLimits bounds the connections by the file descriptors that the process may open.
-type fileLimits struct {
+type DescriptorLimits struct {
 	// Open is how many descriptors the process may have open, 0 for any number.
-	Open int
+	Max int
 	// Wanted is the limit on connections before descriptors bounded it; Configured is true if the operator set it.
-	Wanted     int
-	Configured bool
+	WantedConnections int
+	Configured        bool
 }
 
 // Host is the app, as its handlers find it in Provision.
-type Host interface {
+type App interface {
 	// Node is the node of this process, and Config the configuration that the app was given.
 	Node() *Node
 	Config() *Config

@@ -10,7 +10,7 @@ import (
 
 // A failed self-test is logged once, by the first configuration that wants direct TLS. netpoll falls back by itself.
 func TestFailedSelfTestIsLogged(t *testing.T) {
-	value, err := New()
+	value, err := newNode()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // drainDefault is the pace of a drain that is asked for without saying one.
-const DrainDefault = 30 * time.Second
+const DefaultDrainDuration = 30 * time.Second
 
 // Drain says how fast clients are sent to other nodes when this one stops, and when the admin API asks for it. Where it is
 // not configured, clients are told at once when the relay stops.
@@ -29,7 +29,7 @@ type Drain struct {
 func (d *Drain) Pace() (hub.Pace, error) {
 	switch {
 	case d == nil:
-		return hub.Pace{Duration: DrainDefault}, nil
+		return hub.Pace{Duration: DefaultDrainDuration}, nil
 	case !(d.Rate >= 0 && d.Rate <= math.MaxInt32):
 		return hub.Pace{}, errors.New("drain: rate is a number of clients a second, or 0 for any number")
 	case d.Duration != nil && (*d.Duration < 0 || time.Duration(*d.Duration) > 24*time.Hour):
@@ -39,7 +39,7 @@ func (d *Drain) Pace() (hub.Pace, error) {
 	if d.Duration != nil {
 		p.Duration = time.Duration(*d.Duration)
 	} else if d.Rate == 0 {
-		p.Duration = DrainDefault
+		p.Duration = DefaultDrainDuration
 	}
 	return p, nil
 }
@@ -47,7 +47,7 @@ func (d *Drain) Pace() (hub.Pace, error) {
 // ReadBlock reads `drain [<duration>] { … }`.
 func (d *Drain) ReadBlock(from *caddyfile.Dispenser) error {
 	if from.NextArg() {
-		t, err := settings.Duration(from.Val())
+		t, err := settings.ParseDuration(from.Val())
 		if err != nil {
 			return from.Errf("drain: %v", err)
 		}
@@ -61,8 +61,8 @@ func (d *Drain) ReadBlock(from *caddyfile.Dispenser) error {
 
 // drainForStop sends clients away at the configured pace because the node is about to end. Without one it does nothing.
 // See docs/decisions/caddy.md#why-does-a-stop-close-clients-at-once-unless-drain-is-set
-func (n *Node) drainForStop() {
-	pace := n.StopPace.Load()
+func (n *Node) drainBeforeClose() {
+	pace := n.DrainPace.Load()
 	if pace == nil {
 		return
 	}
@@ -75,7 +75,7 @@ func (n *Node) drainForStop() {
 	if s.Open > 0 {
 		n.Log.Info("clients are sent to other nodes before the relay stops", "count", s.Open, "over", time.Until(s.Ends).Round(time.Second))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Until(s.Ends)+closeWait)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Until(s.Ends)+closeTimeout)
 	defer cancel()
 	_ = n.Hub.Drained(ctx) // who is still there then is cut off
 }

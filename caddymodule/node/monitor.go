@@ -9,15 +9,15 @@ import (
 
 const (
 	// sampleEvery is the time between two samples, historySize how many are kept.
-	SampleEvery = time.Second
-	historySize = 120
+	SampleInterval = time.Second
+	historySize    = 120
 	// lagOver is how many samples the lag of a status is of.
-	lagOver = 30
+	lagSamples = 30
 )
 
 // monitor samples the hub's figures once a second, so that rates and their recent past are there when somebody looks. Its methods
 // are safe for concurrent use.
-type monitor struct {
+type Monitor struct {
 	hub  *hub.Hub
 	stop func()
 
@@ -29,7 +29,7 @@ type monitor struct {
 	repairs    uint64
 	repairedAt time.Time
 
-	also []func(now time.Time)
+	onSample []func(now time.Time)
 
 	measuring sync.Mutex
 	measured  time.Time // when groups were last measured
@@ -54,7 +54,7 @@ type Sample struct {
 }
 
 // lagStatus is how long deliveries took from the emitter to the socket, in seconds, as far as a histogram tells: the upper bounds of its buckets.
-type LagStatus struct {
+type LagQuantiles struct {
 	// P50 is the median.
 	P50 float64 `json:"p50"`
 	// P99 is the 99th percentile.
@@ -62,9 +62,9 @@ type LagStatus struct {
 }
 
 // newMonitor begins to sample a hub's metrics.
-func newMonitor(hub *hub.Hub) *monitor {
-	m := &monitor{hub: hub, last: hub.Stats(), measured: time.Now()}
-	tick, done, ended := time.NewTicker(SampleEvery), make(chan struct{}), make(chan struct{})
+func newMonitor(hub *hub.Hub) *Monitor {
+	m := &Monitor{hub: hub, last: hub.Stats(), measured: time.Now()}
+	tick, done, ended := time.NewTicker(SampleInterval), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		before := time.Now()
@@ -77,7 +77,7 @@ func newMonitor(hub *hub.Hub) *monitor {
 			now := time.Now()
 			m.sample(now, now.Sub(before))
 			m.mu.Lock()
-			also := m.also
+			also := m.onSample
 			m.mu.Unlock()
 			for _, f := range also {
 				f(now)
@@ -94,13 +94,13 @@ func newMonitor(hub *hub.Hub) *monitor {
 }
 
 // alsoEverySample has f called after each sample.
-func (m *monitor) AlsoEverySample(f func(now time.Time)) {
+func (m *Monitor) OnSample(f func(now time.Time)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.also = append(m.also[:len(m.also):len(m.also)], f)
+	m.onSample = append(m.onSample[:len(m.onSample):len(m.onSample)], f)
 }
 
-func (m *monitor) sample(now time.Time, elapsed time.Duration) {
+func (m *Monitor) sample(now time.Time, elapsed time.Duration) {
 	s := m.hub.Stats()
 	var repairs uint64
 	if b := m.hub.Broker(); b != nil {
@@ -115,7 +115,7 @@ func (m *monitor) sample(now time.Time, elapsed time.Duration) {
 	rate := func(after, before uint64) float64 { return float64(after-before) / elapsed.Seconds() }
 	l := m.last
 	m.last = s
-	if len(m.lags) == lagOver {
+	if len(m.lags) == lagSamples {
 		m.lags = append(m.lags[:0], m.lags[1:]...)
 	}
 	m.lags = append(m.lags, s.Lag)
@@ -133,14 +133,14 @@ func (m *monitor) sample(now time.Time, elapsed time.Duration) {
 }
 
 // recent returns the samples there are, the oldest first, and when a membership last had to be put back.
-func (m *monitor) Recent() (history []Sample, repairedAt time.Time) {
+func (m *Monitor) History() (history []Sample, repairedAt time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]Sample{}, m.history...), m.repairedAt
 }
 
 // now returns the newest sample.
-func (m *monitor) Now() Sample {
+func (m *Monitor) Latest() Sample {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.history) == 0 {
@@ -150,13 +150,13 @@ func (m *monitor) Now() Sample {
 }
 
 // lag returns the lag of the last half minute.
-func (m *monitor) Lag() LagStatus {
+func (m *Monitor) Lag() LagQuantiles {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.lags) == 0 {
-		return LagStatus{}
+		return LagQuantiles{}
 	}
-	return LagStatus{quantile(&m.last.Lag, &m.lags[0], 0.5), quantile(&m.last.Lag, &m.lags[0], 0.99)}
+	return LagQuantiles{quantile(&m.last.Lag, &m.lags[0], 0.5), quantile(&m.last.Lag, &m.lags[0], 0.99)}
 }
 
 // quantile returns the upper bound, in seconds, of the bucket in which a quantile of the deliveries between two histograms
@@ -181,10 +181,10 @@ func quantile(after, before *hub.Lag, q float64) float64 {
 }
 
 // measureGroups brings the rates of groups up to date, if nobody has done so within the last second.
-func (m *monitor) MeasureGroups() {
+func (m *Monitor) MeasureGroups() {
 	m.measuring.Lock()
 	defer m.measuring.Unlock()
-	if elapsed := time.Since(m.measured); elapsed >= SampleEvery {
+	if elapsed := time.Since(m.measured); elapsed >= SampleInterval {
 		m.measured = m.measured.Add(elapsed)
 		m.hub.MeasureGroups(elapsed)
 	}

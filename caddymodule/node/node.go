@@ -21,46 +21,62 @@ import (
 )
 
 const (
-	Key = "node"
+	poolKey = "node"
 	// moveWait is how long a change of the channel layer may hold up a reload.
-	moveWait = 10 * time.Second
+	switchTimeout = 10 * time.Second
 	// closeWait is how long clients have to take their leave when the relay stops.
-	closeWait = 5 * time.Second
+	closeTimeout = 5 * time.Second
 	// startWait is how long a handshake waits for the first configuration to be in force.
-	startWait = 10 * time.Second
+	configTimeout = 10 * time.Second
 	// leaveWait is how long peers have to take what waits for them then.
-	leaveWait = 3 * time.Second
+	backplaneCloseTimeout = 3 * time.Second
 )
 
-// nodes holds the one node of this process. It lives as long as any configuration uses it, so websockets survive reloads.
-var Pool = caddy.NewUsagePool()
+// pool holds the one node of this process. The node lives as long as any configuration uses it, so that connections
+// survive reloads.
+var pool = caddy.NewUsagePool()
+
+// Acquire returns the node of this process and creates it on first use. Each caller ends its use with [Release].
+func Acquire() (*Node, error) {
+	value, _, err := pool.LoadOrNew(poolKey, newNode)
+	if err != nil {
+		return nil, err
+	}
+	return value.(*Node), nil
+}
+
+// Release ends a use that [Acquire] began. The last one closes the node, with all connections.
+func Release() error {
+	_, err := pool.Delete(poolKey)
+	return err
+}
 
 // Node is what outlives configurations: the hub with its sessions, and the channel layer.
 type Node struct {
-	Hub *hub.Hub
-	Log *slog.Logger
-	out *logOutlet
+	Hub       *hub.Hub
+	Log       *slog.Logger
+	logOutlet *logOutlet
 	// close ends the node; later calls wait for the first.
 	close func() error
 	// frameSize is the limit in force; one function for all connections.
 	frameSize func() int
 
-	Rejected [reject.Reasons]atomic.Uint64 // handshakes, by reason
-	Clients  awx.Shared
-	Logged   *logMeter
+	Rejections [reject.ReasonCount]atomic.Uint64 // handshakes, by reason
+	AWX        awx.Shared
+	throttle   *logThrottle
 
-	crowd   crowd
-	Waiting waitingConns
+	descriptors descriptorGuard
+	conns       requestlessConns
 
 	unknownAddress atomic.Bool // it has been logged that clients' addresses are unknown
 
 	AWXMetrics atomic.Bool // in force
 
 	Started time.Time
-	Monitor *monitor
+	Monitor *Monitor
 
-	keptMu sync.Mutex
-	kept   map[any]any
+	extensionsMu sync.Mutex
+	extensions   map[any]any
 
 	poller   *netpoll.Poller // of all clients' connections
 	checkTLS func() error
@@ -70,23 +86,23 @@ type Node struct {
 	mu         sync.Mutex
 	attached   []*Config     // the last one is in force
 	configured chan struct{} // closed once there has been one
-	place      string        // of the open broker
+	layerPlace string        // of the open broker
 
-	StopPace    atomic.Pointer[hub.Pace]            // at which clients leave at the end; nil: at once
-	Plane       atomic.Pointer[backplane.Backplane] // nil if none is configured
-	planeConfig *Plane                              // in force; guarded by mu
-	Plugins     atomic.Pointer[pluginhost.Host]     // nil until a configuration has plugins
+	DrainPace       atomic.Pointer[hub.Pace]            // at which clients leave at the end; nil: at once
+	Backplane       atomic.Pointer[backplane.Backplane] // nil if none is configured
+	backplaneConfig *Backplane                          // in force; guarded by mu
+	Plugins         atomic.Pointer[pluginhost.Host]     // nil until a configuration has plugins
 }
 
-func New() (caddy.Destructor, error) {
+func newNode() (caddy.Destructor, error) {
 	out := &logOutlet{}
 	out.to.Store(slog.Default())
-	limited := newThrottled(out)
+	limited := newThrottledHandler(out)
 	log := slog.New(limited)
 	n := &Node{
-		Hub: hub.New(log), Log: log, out: out, Logged: limited.book, Started: time.Now(), configured: make(chan struct{}),
+		Hub: hub.New(log), Log: log, logOutlet: out, throttle: limited.throttle, Started: time.Now(), configured: make(chan struct{}),
 	}
-	n.Clients.Log = log
+	n.AWX.Log = log
 	n.Hub.SetProtocol(awx.Protocol{})
 	n.Monitor = newMonitor(n.Hub)
 	n.poller, n.checkTLS = netpoll.New(), netpoll.CheckTLS
@@ -98,7 +114,7 @@ func New() (caddy.Destructor, error) {
 // current returns the node of this process, nil if no configuration has one.
 func Current() *Node {
 	var n *Node
-	Pool.Range(func(_, value any) bool {
+	pool.Range(func(_, value any) bool {
 		n, _ = value.(*Node)
 		return n == nil
 	})
@@ -125,7 +141,7 @@ func (n *Node) Attach(c *Config) error {
 	default:
 		close(n.configured)
 	}
-	c.tellFiles()
+	c.logDescriptorLimit()
 	return nil
 }
 
@@ -138,7 +154,7 @@ func (n *Node) AwaitConfig(ctx context.Context) error {
 		return nil
 	default:
 	}
-	timer := time.NewTimer(startWait)
+	timer := time.NewTimer(configTimeout)
 	defer timer.Stop()
 	select {
 	case <-n.configured:
@@ -146,15 +162,15 @@ func (n *Node) AwaitConfig(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		return errors.New("no configuration is in force after " + startWait.String())
+		return errors.New("no configuration is in force after " + configTimeout.String())
 	}
 }
 
 // logFirst sends log records to a logger until a configuration is in force: what is said before that belongs into
 // Caddy's log, too.
-func (n *Node) LogFirst(log *slog.Logger) {
+func (n *Node) SetInitialLogger(log *slog.Logger) {
 	if !n.HasConfig() {
-		n.out.to.Store(log)
+		n.logOutlet.to.Store(log)
 	}
 }
 
@@ -204,12 +220,12 @@ func (n *Node) apply(c *Config) error {
 	if r, ok := c.Layer.(guest.Resyncer); ok {
 		n.Hub.SetResync(r.ResyncText())
 	}
-	if place := c.Layer.Place(); place != n.place {
+	if place := c.Layer.Place(); place != n.layerPlace {
 		broker, err := c.Layer.Open(n.Log)
 		if err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), moveWait)
+		ctx, cancel := context.WithTimeout(context.Background(), switchTimeout)
 		defer cancel()
 		if err := n.Hub.SetBroker(ctx, broker); err != nil {
 			if n.Hub.Broker() != broker {
@@ -217,12 +233,12 @@ func (n *Node) apply(c *Config) error {
 			}
 			n.Log.Warn("the former channel layer could not be left in order", "error", err)
 		}
-		n.place = place
+		n.layerPlace = place
 	} else if err := c.Layer.Apply(n.Hub.Broker()); err != nil {
 		return err
 	}
-	n.out.to.Store(c.Log)
-	n.StopPace.Store(c.StopPace)
+	n.logOutlet.to.Store(c.Log)
+	n.DrainPace.Store(c.DrainPace)
 	n.Hub.Trace(c.TraceEvents, c.ReportJourney)
 	n.AWXMetrics.Store(c.AWXMetrics)
 	n.applyDirectTLS(c.DirectTLS)
@@ -261,15 +277,15 @@ func (n *Node) Destruct() error { return n.close() }
 
 // shutDown does the work of close, which runs it once.
 func (n *Node) shutDown() error {
-	n.drainForStop()
-	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	n.drainBeforeClose()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	n.Monitor.stop()
 	began, open := time.Now(), n.Hub.Stats().Sessions
 	err := n.Hub.Close(ctx)
 	n.poller.Close()
-	if plane := n.Plane.Load(); plane != nil { // after the hub: what it still had is on its way to peers
-		leaving, cancel := context.WithTimeout(context.Background(), leaveWait)
+	if plane := n.Backplane.Load(); plane != nil { // after the hub: what it still had is on its way to peers
+		leaving, cancel := context.WithTimeout(context.Background(), backplaneCloseTimeout)
 		defer cancel()
 		if err := plane.Close(leaving); err != nil {
 			n.Log.Warn("the backplane could not be left in order; peers notice by themselves", "error", err)
@@ -285,7 +301,7 @@ func (n *Node) shutDown() error {
 }
 
 // tellUnknownAddress logs, once, that no limit per address holds.
-func (n *Node) TellUnknownAddress() {
+func (n *Node) WarnUnknownAddress() {
 	if !n.unknownAddress.Swap(true) {
 		n.Log.Warn("client addresses are unknown; limits per address do not apply",
 			"remedy", "set trusted_proxies_unix in Caddy's option servers, and let the proxy in front send X-Forwarded-For")
@@ -294,16 +310,16 @@ func (n *Node) TellUnknownAddress() {
 
 // Keep returns what is kept with the node under a key, and outlives configurations like the node; on first use create
 // makes it.
-func (n *Node) Keep(key any, create func() any) any {
-	n.keptMu.Lock()
-	defer n.keptMu.Unlock()
-	value, ok := n.kept[key]
+func (n *Node) Extension(key any, create func() any) any {
+	n.extensionsMu.Lock()
+	defer n.extensionsMu.Unlock()
+	value, ok := n.extensions[key]
 	if !ok {
-		if n.kept == nil {
-			n.kept = map[any]any{}
+		if n.extensions == nil {
+			n.extensions = map[any]any{}
 		}
 		value = create()
-		n.kept[key] = value
+		n.extensions[key] = value
 	}
 	return value
 }
@@ -341,3 +357,9 @@ func (o *logOutlet) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup implements [slog.Handler]; groups are not used here.
 func (o *logOutlet) WithGroup(string) slog.Handler { return o }
+
+// SuppressedLogLines returns the number of log lines that the throttle has suppressed since the start.
+func (n *Node) SuppressedLogLines() uint64 { return n.throttle.suppressed.Load() }
+
+// EvictedConnections returns the number of connections without a request that were closed to free descriptors.
+func (n *Node) EvictedConnections() uint64 { return n.conns.evicted.Load() }

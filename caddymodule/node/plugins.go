@@ -15,12 +15,12 @@ func (n *Node) applyPlugins(c *Config) error {
 			return nil
 		}
 		var err error
-		if h, err = pluginhost.New(n.Hub, n.Log, slog.New(n.out)); err != nil {
+		if h, err = pluginhost.New(n.Hub, n.Log, slog.New(n.logOutlet)); err != nil {
 			return err
 		}
 		n.Plugins.Store(h)
 	}
-	if err := h.Apply(context.Background(), c.Plugins, c.Modules); err != nil {
+	if err := h.Apply(context.Background(), c.Plugins, c.ModuleStore); err != nil {
 		return err
 	}
 	return nil

@@ -35,36 +35,36 @@ type Host struct {
 	store   Store
 	sources map[string]func() // by group: ends the membership that plugins need
 
-	shown   sync.Mutex       // guards what follows against readers that do not wait for a change
-	running []*RunningPlugin // in the order of the pipeline
+	publishedMu sync.Mutex       // guards what follows against readers that do not wait for a change
+	running     []*runningPlugin // in the order of the pipeline
 }
 
 // sourceWait is how long a reload waits for the membership in plugins' groups.
-const sourceWait = 2 * time.Second
+const joinTimeout = 2 * time.Second
 
 // runningPlugin is a configured plugin and the module that it runs.
-type RunningPlugin struct {
+type runningPlugin struct {
 	*Plugin
-	Version  ModuleVersion
-	Previous []byte // the module before; nil if there was none
+	module   moduleVersion
+	previous []byte // the module before; nil if there was none
 	file     fileState
-	refused  refusal
+	rejected rejection
 }
 
 // moduleVersion is a module and where it is from.
-type ModuleVersion struct {
-	Wasm []byte
+type moduleVersion struct {
+	wasm []byte
 	// from is "file" or "deploy".
-	From string
+	from string
 	// at is when the file was changed or the module was deployed; the newer one runs.
 	at time.Time
 }
 
 // refusal is a new version that was not taken.
-type refusal struct {
-	from string // "file", "deploy", "storage" or "samples"
-	what string // identifies the version, so that it is tried once
-	err  error
+type rejection struct {
+	from    string // "file", "deploy", "storage" or "samples"
+	version string // identifies the version, so that it is tried once
+	err     error
 }
 
 // newPipeline returns an empty pipeline that keeps compiled modules in Caddy's data directory, if it can.
@@ -105,9 +105,9 @@ func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 	}
 	for _, p := range next {
 		if old := h.find(p.Name); old != nil {
-			p.Previous = old.Previous
-			if old.Version.hash() != p.Version.hash() {
-				p.Previous = old.Version.Wasm
+			p.previous = old.previous
+			if old.module.hash() != p.module.hash() {
+				p.previous = old.module.wasm
 			}
 		}
 	}
@@ -115,59 +115,59 @@ func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 		return fmt.Errorf("edgerelay: %w", err)
 	}
 	h.store = store
-	h.show(func() { h.running = next })
+	h.publish(func() { h.running = next })
 	h.joinSources()
 	return nil
 }
 
 // load finds the newest module of each plugin.
-func load(ctx context.Context, list []*Plugin, store Store) ([]*RunningPlugin, error) {
-	next := make([]*RunningPlugin, len(list))
+func load(ctx context.Context, list []*Plugin, store Store) ([]*runningPlugin, error) {
+	next := make([]*runningPlugin, len(list))
 	var faults []error
 	for i, p := range list {
-		next[i] = &RunningPlugin{Plugin: p}
-		if err := next[i].Load(ctx, store); err != nil {
+		next[i] = &runningPlugin{Plugin: p}
+		if err := next[i].load(ctx, store); err != nil {
 			faults = append(faults, fmt.Errorf("edgerelay: %w", err))
 		}
 	}
 	return next, errors.Join(faults...)
 }
 
-func (p *RunningPlugin) Load(ctx context.Context, store Store) error {
+func (p *runningPlugin) load(ctx context.Context, store Store) error {
 	var fileErr error
 	if p.file, fileErr = stateOf(p.Plugin.path); fileErr == nil {
-		p.Version.Wasm, fileErr = os.ReadFile(p.Plugin.path)
-		p.Version.From, p.Version.at = "file", p.file.changed
+		p.module.wasm, fileErr = os.ReadFile(p.Plugin.path)
+		p.module.from, p.module.at = "file", p.file.changed
 	}
-	d, err := store.Last(ctx, p.Name)
+	d, err := store.lastDeployment(ctx, p.Name)
 	if err != nil {
 		return err
 	}
-	if d == nil || fileErr == nil && !d.At.After(p.Version.at) {
+	if d == nil || fileErr == nil && !d.At.After(p.module.at) {
 		if fileErr != nil {
 			return fmt.Errorf("plugin %s: read its module: %w", p.Name, fileErr)
 		}
 		return nil
 	}
-	if p.Version, err = deployed(ctx, store, p.Name, d); err != nil {
+	if p.module, err = deployed(ctx, store, p.Name, d); err != nil {
 		return err
 	}
 	if d.Previous != "" {
-		p.Previous, err = store.Module(ctx, p.Name, d.Previous)
+		p.previous, err = store.loadModule(ctx, p.Name, d.Previous)
 		if errors.Is(err, fs.ErrNotExist) { // a rollback is all that is lost
-			p.Previous, err = nil, nil
+			p.previous, err = nil, nil
 		}
 	}
 	return err
 }
 
 // deployed loads the module of a deployment.
-func deployed(ctx context.Context, store Store, name string, d *deployment) (ModuleVersion, error) {
-	wasm, err := store.Module(ctx, name, d.Hash)
-	return ModuleVersion{Wasm: wasm, From: "deploy", at: d.At}, err
+func deployed(ctx context.Context, store Store, name string, d *deployment) (moduleVersion, error) {
+	wasm, err := store.loadModule(ctx, name, d.Hash)
+	return moduleVersion{wasm: wasm, from: "deploy", at: d.At}, err
 }
 
-func (v *ModuleVersion) hash() string { return plugins.Hash(v.Wasm) }
+func (v *moduleVersion) hash() string { return plugins.Hash(v.wasm) }
 
 // checkPlugins does what apply would, without effect: it is what `caddy validate` wants to know.
 func Check(ctx context.Context, list []*Plugin, store Store) error {
@@ -190,17 +190,17 @@ func Check(ctx context.Context, list []*Plugin, store Store) error {
 }
 
 // specs are the settings and modules of plugins.
-func specs(list []*RunningPlugin) []plugins.Spec {
+func specs(list []*runningPlugin) []plugins.Spec {
 	specs := make([]plugins.Spec, len(list))
 	for i, p := range list {
 		specs[i] = p.spec
-		specs[i].Wasm = p.Version.Wasm
+		specs[i].Wasm = p.module.wasm
 	}
 	return specs
 }
 
 // find returns a running plugin by its name. h.mu or h.shown is held.
-func (h *Host) find(name string) *RunningPlugin {
+func (h *Host) find(name string) *runningPlugin {
 	for _, p := range h.running {
 		if p.Name == name {
 			return p
@@ -210,8 +210,8 @@ func (h *Host) find(name string) *RunningPlugin {
 }
 
 var (
-	ErrNoPlugin   = errors.New("there is no such plugin in the configuration")
-	ErrNoPrevious = errors.New("there is no other module to go back to")
+	ErrUnknownPlugin = errors.New("there is no such plugin in the configuration")
+	ErrNoPrevious    = errors.New("there is no other module to go back to")
 )
 
 // deploy makes wasm the module of a plugin on every node of the storage. A module that is refused changes nothing.
@@ -224,25 +224,25 @@ func (h *Host) Deploy(ctx context.Context, name string, wasm []byte) error {
 func (h *Host) deployLocked(ctx context.Context, name string, wasm []byte) error {
 	p := h.find(name)
 	if p == nil {
-		return fmt.Errorf("%q: %w", name, ErrNoPlugin)
+		return fmt.Errorf("%q: %w", name, ErrUnknownPlugin)
 	}
 	spec := p.spec
 	spec.Wasm = wasm
 	if err := h.Pipeline.Check(ctx, spec); err != nil {
 		return err
 	}
-	previous := p.Version.Wasm
-	if p.Version.hash() == plugins.Hash(wasm) {
-		previous = p.Previous
+	previous := p.module.wasm
+	if p.module.hash() == plugins.Hash(wasm) {
+		previous = p.previous
 	}
-	d, err := h.store.Deploy(ctx, name, wasm, previous)
+	d, err := h.store.deploy(ctx, name, wasm, previous)
 	if d == nil {
 		return err
 	}
 	if err != nil {
 		h.log.Warn("a plugin's deployment could not be finished in order", "plugin", name, "error", err)
 	}
-	return h.run(ctx, p, ModuleVersion{Wasm: wasm, From: "deploy", at: d.At})
+	return h.swapModule(ctx, p, moduleVersion{wasm: wasm, from: "deploy", at: d.At})
 }
 
 // rollback deploys the module that ran before.
@@ -252,36 +252,36 @@ func (h *Host) Rollback(ctx context.Context, name string) error {
 	defer h.mu.Unlock()
 	p := h.find(name)
 	if p == nil {
-		return fmt.Errorf("%q: %w", name, ErrNoPlugin)
+		return fmt.Errorf("%q: %w", name, ErrUnknownPlugin)
 	}
-	if p.Previous == nil {
+	if p.previous == nil {
 		return fmt.Errorf("%q: %w", name, ErrNoPrevious)
 	}
-	return h.deployLocked(ctx, name, p.Previous)
+	return h.deployLocked(ctx, name, p.previous)
 }
 
 // run swaps a plugin's module. h.mu is held.
-func (h *Host) run(ctx context.Context, p *RunningPlugin, v ModuleVersion) error {
-	if err := h.Pipeline.Deploy(ctx, p.Name, v.Wasm); err != nil {
+func (h *Host) swapModule(ctx context.Context, p *runningPlugin, v moduleVersion) error {
+	if err := h.Pipeline.Deploy(ctx, p.Name, v.wasm); err != nil {
 		return err
 	}
-	before := p.Version
-	h.show(func() {
+	before := p.module
+	h.publish(func() {
 		if before.hash() != v.hash() {
-			p.Previous = before.Wasm
+			p.previous = before.wasm
 		}
-		p.Version, p.refused = v, refusal{}
+		p.module, p.rejected = v, rejection{}
 	})
 	if before.hash() != v.hash() {
-		h.log.Info("a plugin runs another module", "plugin", p.Name, "from", v.From, "hash", v.hash(), "before", before.hash())
+		h.log.Info("a plugin runs another module", "plugin", p.Name, "from", v.from, "hash", v.hash(), "before", before.hash())
 	}
 	return nil
 }
 
 // show makes a change that readers see.
-func (h *Host) show(change func()) {
-	h.shown.Lock()
-	defer h.shown.Unlock()
+func (h *Host) publish(change func()) {
+	h.publishedMu.Lock()
+	defer h.publishedMu.Unlock()
 	change()
 }
 
@@ -305,7 +305,7 @@ func (h *Host) joinSources() {
 			delete(h.sources, g)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), sourceWait) // after it the layer goes on by itself
+	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout) // after it the layer goes on by itself
 	defer cancel()
 	for g := range wanted {
 		if h.sources[g] == nil {

@@ -20,21 +20,21 @@ func TestModuleStore(t *testing.T) {
 	ctx := context.Background()
 	storage := &certmagic.FileStorage{Path: t.TempDir()}
 	s := Store{Storage: storage}
-	if d, err := s.Last(ctx, "a"); d != nil || err != nil {
+	if d, err := s.lastDeployment(ctx, "a"); d != nil || err != nil {
 		t.Fatalf("an empty storage: %v, %v", d, err)
 	}
 	var previous []byte
 	for n := range 4 {
 		wasm := fmt.Append(nil, "module ", n)
-		d, err := s.Deploy(ctx, "a", wasm, previous)
+		d, err := s.deploy(ctx, "a", wasm, previous)
 		if err != nil {
 			t.Fatal(err)
 		}
-		last, err := s.Last(ctx, "a")
+		last, err := s.lastDeployment(ctx, "a")
 		if err != nil || last.Hash != plugins.Hash(wasm) || !last.At.Equal(d.At) || previous != nil && last.Previous != plugins.Hash(previous) {
 			t.Errorf("deployment %d: %+v, %v", n, last, err)
 		}
-		if got, err := s.Module(ctx, "a", last.Hash); err != nil || !bytes.Equal(got, wasm) {
+		if got, err := s.loadModule(ctx, "a", last.Hash); err != nil || !bytes.Equal(got, wasm) {
 			t.Errorf("module %d: %q, %v", n, got, err)
 		}
 		previous = wasm
@@ -42,18 +42,18 @@ func TestModuleStore(t *testing.T) {
 	if keys, err := storage.List(ctx, "edgerelay/plugins/a", false); err != nil || len(keys) != 3 {
 		t.Errorf("kept are %q, %v; want the record and two modules", keys, err)
 	}
-	if _, err := s.Module(ctx, "a", plugins.Hash([]byte("module 0"))); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.loadModule(ctx, "a", plugins.Hash([]byte("module 0"))); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an old module: %v", err)
 	}
-	for key, damage := range map[string]string{ModuleKey("a", plugins.Hash(previous)): "damaged", StoreKey("a", "deployment.json"): "{"} {
+	for key, damage := range map[string]string{moduleKey("a", plugins.Hash(previous)): "damaged", storeKey("a", "deployment.json"): "{"} {
 		if err := storage.Store(ctx, key, []byte(damage)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Module(ctx, "a", plugins.Hash(previous)); err == nil || !strings.Contains(err.Error(), "deploy again") {
+	if _, err := s.loadModule(ctx, "a", plugins.Hash(previous)); err == nil || !strings.Contains(err.Error(), "deploy again") {
 		t.Errorf("a damaged module: %v", err)
 	}
-	if _, err := s.Last(ctx, "a"); err == nil || !strings.Contains(err.Error(), "deploy again") {
+	if _, err := s.lastDeployment(ctx, "a"); err == nil || !strings.Contains(err.Error(), "deploy again") {
 		t.Errorf("a damaged record: %v", err)
 	}
 }
@@ -63,23 +63,23 @@ func TestNewerModuleRuns(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
 	s := Store{Storage: &certmagic.FileStorage{Path: filepath.Join(dir, "storage")}}
-	p := &RunningPlugin{Plugin: &Plugin{Name: "a", path: filepath.Join(dir, "a.wasm")}}
-	if err := p.Load(ctx, s); !errors.Is(err, fs.ErrNotExist) {
+	p := &runningPlugin{Plugin: &Plugin{Name: "a", path: filepath.Join(dir, "a.wasm")}}
+	if err := p.load(ctx, s); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("neither file nor deployment: %v", err)
 	}
-	if _, err := s.Deploy(ctx, "a", []byte("deployed"), []byte("before")); err != nil {
+	if _, err := s.deploy(ctx, "a", []byte("deployed"), []byte("before")); err != nil {
 		t.Fatal(err)
 	}
 	runs := func(want, from string) {
 		t.Helper()
-		p.Version = ModuleVersion{}
-		if err := p.Load(ctx, s); err != nil || string(p.Version.Wasm) != want || p.Version.From != from {
-			t.Errorf("runs %q from %s, %v; want %q", p.Version.Wasm, p.Version.From, err, want)
+		p.module = moduleVersion{}
+		if err := p.load(ctx, s); err != nil || string(p.module.wasm) != want || p.module.from != from {
+			t.Errorf("runs %q from %s, %v; want %q", p.module.wasm, p.module.from, err, want)
 		}
 	}
 	runs("deployed", "deploy")
-	if string(p.Previous) != "before" {
-		t.Errorf("a rollback would run %q", p.Previous)
+	if string(p.previous) != "before" {
+		t.Errorf("a rollback would run %q", p.previous)
 	}
 	if err := os.WriteFile(p.Plugin.path, []byte("file"), 0o600); err != nil {
 		t.Fatal(err)

@@ -23,18 +23,18 @@ type Status struct {
 // status lists the plugins in their order.
 func (h *Host) Status() []Status {
 	healths := h.Pipeline.Health()
-	h.shown.Lock()
-	defer h.shown.Unlock()
+	h.publishedMu.Lock()
+	defer h.publishedMu.Unlock()
 	list := []Status{}
 	for _, health := range healths {
 		s := Status{Health: health}
 		if p := h.find(health.Name); p != nil {
-			s.File, s.From, s.At = p.Plugin.path, p.Version.From, p.Version.at
-			if p.Previous != nil {
-				s.Previous = plugins.Hash(p.Previous)
+			s.File, s.From, s.At = p.Plugin.path, p.module.from, p.module.at
+			if p.previous != nil {
+				s.Previous = plugins.Hash(p.previous)
 			}
-			if p.refused.err != nil {
-				s.Refused = p.refused.err.Error()
+			if p.rejected.err != nil {
+				s.Refused = p.rejected.err.Error()
 			}
 		}
 		list = append(list, s)

@@ -31,13 +31,13 @@ type deployment struct {
 //	edgerelay/plugins/<name>/<hash>.wasm
 type Store struct{ Storage certmagic.Storage }
 
-func StoreKey(name, file string) string { return path.Join("edgerelay", "plugins", name, file) }
+func storeKey(name, file string) string { return path.Join("edgerelay", "plugins", name, file) }
 
-func ModuleKey(name, hash string) string { return StoreKey(name, hash+".wasm") }
+func moduleKey(name, hash string) string { return storeKey(name, hash+".wasm") }
 
 // last returns a plugin's last deployment, nil if there is none.
-func (s Store) Last(ctx context.Context, name string) (*deployment, error) {
-	b, err := s.Storage.Load(ctx, StoreKey(name, "deployment.json"))
+func (s Store) lastDeployment(ctx context.Context, name string) (*deployment, error) {
+	b, err := s.Storage.Load(ctx, storeKey(name, "deployment.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -52,8 +52,8 @@ func (s Store) Last(ctx context.Context, name string) (*deployment, error) {
 }
 
 // module returns a module that was deployed.
-func (s Store) Module(ctx context.Context, name, hash string) ([]byte, error) {
-	wasm, err := s.Storage.Load(ctx, ModuleKey(name, hash))
+func (s Store) loadModule(ctx context.Context, name, hash string) ([]byte, error) {
+	wasm, err := s.Storage.Load(ctx, moduleKey(name, hash))
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: load the deployed module %.12s: %w", name, hash, err)
 	}
@@ -64,9 +64,9 @@ func (s Store) Module(ctx context.Context, name, hash string) ([]byte, error) {
 }
 
 // deploy makes wasm the module of a plugin and keeps previous, which may be nil, for a rollback.
-func (s Store) Deploy(ctx context.Context, name string, wasm, previous []byte) (_ *deployment, err error) {
+func (s Store) deploy(ctx context.Context, name string, wasm, previous []byte) (_ *deployment, err error) {
 	fail := func(err error) (*deployment, error) {
-		if FullDisk(err) {
+		if IsDiskFull(err) {
 			err = fmt.Errorf("%w: make room and deploy again; the module before runs on", err)
 		}
 		return nil, fmt.Errorf("plugin %s: keep the module in the storage: %w", name, err)
@@ -77,7 +77,7 @@ func (s Store) Deploy(ctx context.Context, name string, wasm, previous []byte) (
 	}
 	defer func() { err = errors.Join(err, s.Storage.Unlock(context.WithoutCancel(ctx), lock)) }()
 	d := &deployment{Hash: plugins.Hash(wasm), At: time.Now()}
-	if last, err := s.Last(ctx, name); err == nil && last != nil && !d.At.After(last.At) { // another node's clock is ahead
+	if last, err := s.lastDeployment(ctx, name); err == nil && last != nil && !d.At.After(last.At) { // another node's clock is ahead
 		d.At = last.At.Add(1)
 	}
 	keep := map[string][]byte{d.Hash: wasm}
@@ -86,7 +86,7 @@ func (s Store) Deploy(ctx context.Context, name string, wasm, previous []byte) (
 		keep[d.Previous] = previous
 	}
 	for hash, module := range keep {
-		if err := s.Storage.Store(ctx, ModuleKey(name, hash), module); err != nil {
+		if err := s.Storage.Store(ctx, moduleKey(name, hash), module); err != nil {
 			return fail(err)
 		}
 	}
@@ -94,10 +94,10 @@ func (s Store) Deploy(ctx context.Context, name string, wasm, previous []byte) (
 	if err != nil {
 		return fail(err)
 	}
-	if err := s.Storage.Store(ctx, StoreKey(name, "deployment.json"), record); err != nil {
+	if err := s.Storage.Store(ctx, storeKey(name, "deployment.json"), record); err != nil {
 		return fail(err)
 	}
-	keys, err := s.Storage.List(ctx, StoreKey(name, ""), false)
+	keys, err := s.Storage.List(ctx, storeKey(name, ""), false)
 	if err != nil {
 		return d, nil // old modules are left over, nothing more
 	}
@@ -111,6 +111,6 @@ func (s Store) Deploy(ctx context.Context, name string, wasm, previous []byte) (
 }
 
 // fullDisk tells whether there was no room for something.
-func FullDisk(err error) bool {
+func IsDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }

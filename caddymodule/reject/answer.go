@@ -20,7 +20,7 @@ const (
 // text: Caddy itself would send an empty one, and would log each refusal of a flood. Headers that are set before are
 // kept. A refusal within an error route, which may have handlers of ours, runs none: it would run itself.
 // See docs/decisions/caddy.md#why-does-the-relay-run-error-routes-itself
-func Answer(w http.ResponseWriter, r *http.Request, status int, reason, message string) {
+func Respond(w http.ResponseWriter, r *http.Request, status int, reason, message string) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set(placeholderReason, reason)
 		repl.Set(placeholderMessage, message)

@@ -6,17 +6,17 @@ import "log/slog"
 type Reason int
 
 const (
-	BadHandshake Reason = iota // not sound
-	Limit
-	Pending
-	Origin
+	InvalidHandshake Reason = iota // not sound
+	LimitReached
+	TooManyPending
+	OriginDenied
 	NotLoggedIn // not logged in
-	Auth        // it could not be found out who it is
-	Starting
-	Busy       // too many questions to the authority
-	ClientGone // it hung up before it had an answer
-	NoUpgrade  // passed on, since a proxy has taken the header Upgrade away
-	Reasons
+	AuthFailed  // it could not be found out who it is
+	NotReady
+	AuthBusy        // too many questions to the authority
+	ClientGone      // it hung up before it had an answer
+	UpgradeStripped // passed on, since a proxy has taken the header Upgrade away
+	ReasonCount
 )
 
 // String returns the reason as metrics and placeholders show it.
@@ -28,11 +28,11 @@ func (r Reason) String() string {
 }
 
 // level is the level of the log line: info for what a client does, warn where perhaps a setting should be another.
-func (r Reason) Level() slog.Level {
+func (r Reason) LogLevel() slog.Level {
 	switch r {
 	case NotLoggedIn:
 		return slog.LevelInfo
-	case Auth:
+	case AuthFailed:
 		return slog.LevelError
 	case ClientGone:
 		return slog.LevelDebug
@@ -41,7 +41,7 @@ func (r Reason) Level() slog.Level {
 }
 
 // message is what the log says. Each reason has its own, so that a flood of one does not hide another.
-func (r Reason) Message() string {
+func (r Reason) LogMessage() string {
 	return [...]string{
 		"a websocket is refused: the handshake is invalid",
 		"a websocket is refused: too many connections",

@@ -21,7 +21,7 @@ func ClientAddress(r *http.Request) netip.Addr {
 
 // original asks of a path what it is, as it stands now and as the client sent it: a rewrite before, such as try_files makes for a
 // single-page application, does not hide it.
-func Original[T any](r *http.Request, what func(path string) (T, bool)) (T, bool) {
+func MatchOriginal[T any](r *http.Request, what func(path string) (T, bool)) (T, bool) {
 	if is, ok := what(r.URL.Path); ok {
 		return is, true
 	}

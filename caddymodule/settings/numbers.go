@@ -13,16 +13,16 @@ import (
 )
 
 // MaxBuffer is the greatest size of a buffer in memory: 2 GiB, less a byte.
-const MaxBuffer = math.MaxInt32
+const maxBuffer = math.MaxInt32
 
 // MaxSize is the greatest of all other sizes: 1 EiB.
-const MaxSize = 1 << 60
+const maxSize = 1 << 60
 
 // MaxDuration is the greatest duration, some 30 years: three times as much can be added to any time.
-const MaxDuration = 10_000 * 24 * time.Hour
+const maxDuration = 10_000 * 24 * time.Hour
 
 // Size reads a number of bytes, such as 64KiB, of limit bytes at most.
-func Size(text string, limit int64) (int64, error) {
+func ParseSize(text string, limit int64) (int64, error) {
 	n, err := humanize.ParseBytes(text)
 	if err != nil {
 		return 0, fmt.Errorf("invalid size %q; use a value such as 64KiB", text)
@@ -34,7 +34,7 @@ func Size(text string, limit int64) (int64, error) {
 }
 
 // Duration reads a duration as Caddy writes it; a bare number is seconds, as in Python's settings. It is not negative.
-func Duration(text string) (caddy.Duration, error) {
+func ParseDuration(text string) (caddy.Duration, error) {
 	if n, err := strconv.ParseFloat(text, 64); err == nil {
 		if !(n >= 0 && n <= math.MaxInt32) { // NaN is neither
 			return 0, fmt.Errorf("invalid duration %q; use a value such as 30s, 5m or 1d", text)
@@ -49,8 +49,8 @@ func Duration(text string) (caddy.Duration, error) {
 }
 
 func bounded(d time.Duration) (caddy.Duration, error) {
-	if d > MaxDuration {
-		return 0, fmt.Errorf("duration %v is too long; use %dd at most", d, MaxDuration/(24*time.Hour))
+	if d > maxDuration {
+		return 0, fmt.Errorf("duration %v is too long; use %dd at most", d, maxDuration/(24*time.Hour))
 	}
 	return caddy.Duration(d), nil
 }

@@ -12,7 +12,7 @@ func TestSize(t *testing.T) {
 		"0": 0, "1": 1, "64KiB": 65536, "64k": 64000, "2GiB": -1, "9EiB": -1, "16EiB": -1, "1e9": -1, "-1": -1, "": -1, "much": -1, "NaN": -1,
 		"99999999999999999999999EiB": -1,
 	} {
-		got, err := Size(text, MaxBuffer)
+		got, err := ParseSize(text, maxBuffer)
 		if err != nil {
 			got = -1
 		}
@@ -20,7 +20,7 @@ func TestSize(t *testing.T) {
 			t.Errorf("Size(%q) = %d, %v; want %d", text, got, err, want)
 		}
 	}
-	if n, err := Size("1EiB", MaxSize); err != nil || n != MaxSize {
+	if n, err := ParseSize("1EiB", maxSize); err != nil || n != maxSize {
 		t.Errorf("the greatest size is %d, %v", n, err)
 	}
 }
@@ -30,7 +30,7 @@ func TestDuration(t *testing.T) {
 		"0": 0, "1.5": 1500 * time.Millisecond, "30s": 30 * time.Second, "1d": 24 * time.Hour, "157784760": 157784760 * time.Second,
 		"-1": -1, "-1s": -1, "NaN": -1, "Inf": -1, "soon": -1, "": -1, "1e30": -1, "200000d": -1, "99999999999999d": -1, "2562047h": -1,
 	} {
-		got, err := Duration(text)
+		got, err := ParseDuration(text)
 		if err != nil {
 			got = -1
 		}
@@ -44,10 +44,10 @@ func FuzzUnits(f *testing.F) {
 	f.Add("64KiB")
 	f.Add("1d")
 	f.Fuzz(func(t *testing.T, text string) {
-		if n, err := Size(text, MaxSize); err == nil && (n < 0 || n > MaxSize) {
+		if n, err := ParseSize(text, maxSize); err == nil && (n < 0 || n > maxSize) {
 			t.Errorf("Size(%q) = %d", text, n)
 		}
-		if d, err := Duration(text); err == nil && (d < 0 || 3*d < d) {
+		if d, err := ParseDuration(text); err == nil && (d < 0 || 3*d < d) {
 			t.Errorf("Duration(%q) = %d", text, d)
 		}
 	})

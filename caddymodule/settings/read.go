@@ -20,7 +20,7 @@ type Reader interface {
 }
 
 // Block is a struct that reads a whole setting itself, arguments and block.
-type Block interface {
+type BlockReader interface {
 	ReadBlock(d *caddyfile.Dispenser) error
 }
 
@@ -118,7 +118,7 @@ func (f *field) read(d *caddyfile.Dispenser) error {
 		if v.IsNil() {
 			v.Set(reflect.New(v.Type().Elem()))
 		}
-		if b, ok := v.Interface().(Block); ok {
+		if b, ok := v.Interface().(BlockReader); ok {
 			return b.ReadBlock(d)
 		}
 		v = v.Elem()
@@ -239,7 +239,7 @@ func (f *field) setDuration(v reflect.Value, text string) error {
 		v.SetInt(int64(Off))
 		return nil
 	}
-	t, err := Duration(text)
+	t, err := ParseDuration(text)
 	if err == nil && t == 0 && f.tag.Get("min") != "" && !slices.Contains(words, "0") {
 		err = fmt.Errorf("invalid duration %q; use one above 0, such as 30s", text)
 	}
@@ -248,11 +248,11 @@ func (f *field) setDuration(v reflect.Value, text string) error {
 }
 
 func (f *field) setSize(v reflect.Value, text string) error {
-	limit := int64(MaxBuffer)
+	limit := int64(maxBuffer)
 	if v.Kind() == reflect.Int64 || f.tag.Get("max") != "" {
-		limit = MaxSize
+		limit = maxSize
 	}
-	n, err := Size(text, limit)
+	n, err := ParseSize(text, limit)
 	v.SetInt(n)
 	return err
 }

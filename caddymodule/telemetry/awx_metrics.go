@@ -23,7 +23,7 @@ func (awxCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].
 func (c awxCollector) Collect(ch chan<- prometheus.Metric) {
-	if plane := c.node.Plane.Load(); plane != nil && c.node.AWXMetrics.Load() {
+	if plane := c.node.Backplane.Load(); plane != nil && c.node.AWXMetrics.Load() {
 		awxPeersOf(c.node).collect(plane.Peers(), ch)
 	}
 }
@@ -39,7 +39,7 @@ type awxPeers struct {
 // awxPeersOf returns the counters of a node, which survive reloads.
 func awxPeersOf(n *node.Node) *awxPeers {
 	type key struct{}
-	return n.Keep(key{}, func() any { return newAWXPeers() }).(*awxPeers)
+	return n.Extension(key{}, func() any { return newAWXPeers() }).(*awxPeers)
 }
 
 func newAWXPeers() *awxPeers { return &awxPeers{peers: map[string]*awxPeer{}, now: time.Now} }

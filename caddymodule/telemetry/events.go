@@ -64,5 +64,5 @@ func (t *EventTracer) Report(j hub.Journey) {
 // EventTracerOf returns the event tracer of a node, which survives reloads.
 func EventTracerOf(n *node.Node) *EventTracer {
 	type key struct{}
-	return n.Keep(key{}, func() any { return new(EventTracer) }).(*EventTracer)
+	return n.Extension(key{}, func() any { return new(EventTracer) }).(*EventTracer)
 }

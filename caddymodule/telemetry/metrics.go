@@ -145,13 +145,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	out.gauge(descRecheckLogins, float64(rechecks.Logins))
 	out.gauge(descRecheckLag, rechecks.Lag.Seconds())
 	out.gauge(descUnverified, float64(rechecks.Unverified))
-	if plane := c.node.Plane.Load(); plane != nil {
+	if plane := c.node.Backplane.Load(); plane != nil {
 		collectBackplane(out, plane)
 	}
 	if h := c.node.Plugins.Load(); h != nil {
 		collectPlugins(out, h)
 	}
-	out.count(descSuppressed, c.node.Logged.Suppressed.Load())
+	out.count(descSuppressed, c.node.SuppressedLogLines())
 	collectTransport(out)
 }
 
@@ -190,13 +190,13 @@ func (c collector) collectConnections(out sink, s hub.Stats) {
 	out.count(descEnded, s.Renewed, "token_expired")
 	out.count(descEnded, s.Unverified, "auth_unavailable")
 	out.count(descRevoked, s.Revoked)
-	out.count(descEnded, c.node.Waiting.Evicted.Load(), "no_request")
-	for reason := range reject.Reasons {
-		if reject.Reason(reason) != reject.Limit { // the hub counts this reason
-			out.count(descEnded, c.node.Rejected[reason].Load(), reject.Reason(reason).String())
+	out.count(descEnded, c.node.EvictedConnections(), "no_request")
+	for reason := range reject.ReasonCount {
+		if reject.Reason(reason) != reject.LimitReached { // the hub counts this reason
+			out.count(descEnded, c.node.Rejections[reason].Load(), reject.Reason(reason).String())
 		}
 	}
-	m := &c.node.Clients.Stats
+	m := &c.node.AWX.Stats
 	out.count(descEnded, m.Flooded.Load(), "too_many_messages")
 	out.count(descMessages, m.Accepted.Load(), "ok")
 	out.count(descMessages, m.Rejected.Load(), "refused")

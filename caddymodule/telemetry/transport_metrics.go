@@ -14,7 +14,7 @@ var (
 
 // collectTransport collects the metrics of transport uwsgi, which all sites of the process share.
 func collectTransport(out sink) {
-	f := uwsgi.Files()
+	f := uwsgi.ReadFileStats()
 	out.count(descUWSGIFiles, uint64(f.RequestFiles), "request")
 	out.count(descUWSGIFiles, uint64(f.ResponseFiles), "response")
 	out.gauge(descUWSGIOpen, float64(f.OpenFiles))

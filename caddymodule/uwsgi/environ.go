@@ -19,7 +19,7 @@ const contentLengthSize = 2 + len("CONTENT_LENGTH") + 2 + 20
 // uwsgi_params.
 func (t *Transport) packet(r *http.Request) (*packet, error) {
 	if strings.Contains(r.URL.Path, "\x00") {
-		return nil, &refusal{http.StatusBadRequest, errors.New("path contains a zero byte")}
+		return nil, &rejection{http.StatusBadRequest, errors.New("path contains a zero byte")}
 	}
 	v := &variables{t: t, r: r, p: newPacket(t.Modifier1, t.Modifier2)}
 	v.repl, _ = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
@@ -33,7 +33,7 @@ func (t *Transport) packet(r *http.Request) (*packet, error) {
 		v.p.add(name, v.repl.ReplaceAll(t.Env[name], ""))
 	}
 	if !v.p.fits(contentLengthSize) {
-		return nil, &refusal{http.StatusRequestHeaderFieldsTooLarge, errTooLarge}
+		return nil, &rejection{http.StatusRequestHeaderFieldsTooLarge, errTooLarge}
 	}
 	return v.p, nil
 }

@@ -16,28 +16,28 @@ import (
 )
 
 // refusal is an error that is not the upstream's: the request has not been sent.
-type refusal struct {
+type rejection struct {
 	status int
 	err    error
 }
 
-func (r *refusal) Error() string { return r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
+func (r *rejection) Error() string { return r.err.Error() }
+func (r *rejection) Unwrap() error { return r.err }
 
 // refuse turns an error before the dial into what reverse_proxy should do. A client's fault must not count
 // against an upstream: where reverse_proxy counts every error, the refusal becomes an answer.
-func (t *Transport) refuse(r *http.Request, err error) (*http.Response, error) {
+func (t *Transport) reject(r *http.Request, err error) (*http.Response, error) {
 	if r.Body != nil {
 		r.Body.Close()
 	}
-	known := &refusal{http.StatusInternalServerError, err}
+	known := &rejection{http.StatusInternalServerError, err}
 	if !errors.As(err, &known) {
 		return nil, err
 	}
 	if !t.passive {
 		return nil, caddyhttp.Error(known.status, known.err)
 	}
-	if t.refusals.pass() {
+	if t.rejections.pass() {
 		t.log.Error("uwsgi request rejected", "status", known.status, "error", known.err)
 	}
 	return &http.Response{
@@ -58,15 +58,15 @@ func (l *logLimit) pass() bool {
 // bodyError classifies an error of reading the client's body.
 func bodyError(ctx context.Context, err error) error {
 	if handled, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
-		return &refusal{handled.StatusCode, err}
+		return &rejection{handled.StatusCode, err}
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &refusal{http.StatusRequestEntityTooLarge, tooLarge}
+		return &rejection{http.StatusRequestEntityTooLarge, tooLarge}
 	}
 	err = &failure{op: "reading the request body", err: err}
 	// The timeout read_body also ends the request's context, so it has to be found first.
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &refusal{http.StatusRequestTimeout, err}
+		return &rejection{http.StatusRequestTimeout, err}
 	}
 	if ctx.Err() != nil {
 		return &failure{op: "reading the request body", err: ctx.Err()}
@@ -75,7 +75,7 @@ func bodyError(ctx context.Context, err error) error {
 		// The client has gone before the end, which reverse_proxy notes as 499.
 		return &failure{op: "reading the request body", err: errors.Join(context.Canceled, err)}
 	}
-	return &refusal{http.StatusBadRequest, err}
+	return &rejection{http.StatusBadRequest, err}
 }
 
 // diskError is an error of a temporary file for a request body.
@@ -86,7 +86,7 @@ func diskError(err error) error {
 			status = http.StatusInsufficientStorage
 		}
 	}
-	return &refusal{status, &failure{op: "buffering the request body", err: err, remedy: "free space, or set temp_dir"}}
+	return &rejection{status, &failure{op: "buffering the request body", err: err, remedy: "free space, or set temp_dir"}}
 }
 
 // failure is an error of a request, once a dial has begun.

@@ -42,7 +42,7 @@ func (t *Transport) dial(r *http.Request, body *requestBody) (*exchange, error) 
 		network, address = info.Network, info.Address
 	}
 	t.log.Debug("uwsgi roundtrip", "dial", address, "body_bytes", body.size, "on_disk", body.file != nil)
-	conn, err := dialPatiently(ctx, network, address, time.Duration(t.DialTimeout))
+	conn, err := dialWithRetry(ctx, network, address, time.Duration(t.DialTimeout))
 	if err != nil {
 		if !body.kept {
 			body.close()
@@ -59,7 +59,7 @@ func (t *Transport) dial(r *http.Request, body *requestBody) (*exchange, error) 
 }
 
 // dialPatiently dials, and waits while the listen queue of a Unix socket is full; the kernel does so itself for TCP.
-func dialPatiently(ctx context.Context, network, address string, timeout time.Duration) (net.Conn, error) {
+func dialWithRetry(ctx context.Context, network, address string, timeout time.Duration) (net.Conn, error) {
 	deadline := time.Now().Add(timeout)
 	dialer := net.Dialer{Deadline: deadline}
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {

@@ -185,7 +185,7 @@ func TestFullListenQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	if _, err := dialPatiently(t.Context(), "unix", path, 50*time.Millisecond); err == nil {
+	if _, err := dialWithRetry(t.Context(), "unix", path, 50*time.Millisecond); err == nil {
 		t.Fatal("the queue is not full")
 	}
 	go func() {
@@ -193,7 +193,7 @@ func TestFullListenQueue(t *testing.T) {
 			syscall.Close(n)
 		}
 	}()
-	second, err := dialPatiently(t.Context(), "unix", path, 30*time.Second)
+	second, err := dialWithRetry(t.Context(), "unix", path, 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestBodyErrors(t *testing.T) {
 		}
 		err := bodyError(ctx, c.err)
 		cancel()
-		known, ok := errors.AsType[*refusal](err)
+		known, ok := errors.AsType[*rejection](err)
 		if c.status == 0 && !errors.Is(err, context.Canceled) || c.status != 0 && (!ok || known.status != c.status) {
 			t.Errorf("%s: got %v, want %d", name, err, c.status)
 		}

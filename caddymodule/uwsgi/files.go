@@ -6,7 +6,7 @@ import (
 )
 
 // Figures counts the temporary files of all transports of the process.
-type Figures struct {
+type FileStats struct {
 	// RequestFiles and ResponseFiles are the files that were created for bodies, Failures those that could not be
 	// created or written, and OpenFiles those that are open.
 	RequestFiles, ResponseFiles, Failures, OpenFiles int64
@@ -16,8 +16,8 @@ type Figures struct {
 var files struct{ request, response, failures, open atomic.Int64 }
 
 // Files returns the figures. It may be called at any time.
-func Files() Figures {
-	return Figures{files.request.Load(), files.response.Load(), files.failures.Load(), files.open.Load()}
+func ReadFileStats() FileStats {
+	return FileStats{files.request.Load(), files.response.Load(), files.failures.Load(), files.open.Load()}
 }
 
 // tempFile creates a file that has no name any more, and counts it.

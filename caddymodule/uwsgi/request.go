@@ -63,7 +63,7 @@ func (t *Transport) requestBody(r *http.Request) (*requestBody, error) {
 // read reads the source to its end, into memory and then into a file.
 func (b *requestBody) read(ctx context.Context, t *Transport, length int64) error {
 	limit := t.RequestMemory + *t.RequestDisk
-	tooLarge := &refusal{
+	tooLarge := &rejection{
 		http.StatusRequestEntityTooLarge,
 		fmt.Errorf("request body exceeds %d bytes; raise request_disk", limit),
 	}

@@ -98,7 +98,7 @@ func TestSpoolFreesTheWorker(t *testing.T) {
 	data := pattern(1 << 20)
 	s := transport.spool(bytes.NewReader(data), func() { once.Do(func() { close(finished) }) })
 	<-finished
-	if n := Files().OpenFiles; n != 1 {
+	if n := ReadFileStats().OpenFiles; n != 1 {
 		t.Errorf("%d open files are counted", n)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
@@ -109,7 +109,7 @@ func TestSpoolFreesTheWorker(t *testing.T) {
 		t.Errorf("%d bytes (%v)", len(got), err)
 	}
 	s.Close()
-	if n := Files().OpenFiles; n != 0 {
+	if n := ReadFileStats().OpenFiles; n != 0 {
 		t.Errorf("%d open files are counted at the end", n)
 	}
 }

@@ -104,7 +104,7 @@ type Transport struct {
 	// warned is done once a header that has no effect was logged.
 	warned sync.Once
 	// refusals and diskErrors bound how often these are logged.
-	refusals, diskErrors logLimit
+	rejections, diskErrors logLimit
 }
 
 // CaddyModule returns the Caddy module information.
@@ -232,11 +232,11 @@ func (*Transport) RequiresContentLength() bool { return true }
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	p, err := t.packet(r)
 	if err != nil {
-		return t.refuse(r, err)
+		return t.reject(r, err)
 	}
 	body, err := t.requestBody(r)
 	if err != nil {
-		return t.refuse(r, err)
+		return t.reject(r, err)
 	}
 	if body.known {
 		p.addInt("CONTENT_LENGTH", body.size)

@@ -115,12 +115,12 @@ func (a authorizer) Recheck(_ context.Context, id relay.Identity) error {
 	return nil
 }
 
-// NamesOperators implements [guest.OperatorNamer]: no user is a superuser, so the console must be told its operators.
-func (*Keys) NamesOperators() bool { return true }
+// LacksSuperusers implements [guest.UnprivilegedAuth]: no user is a superuser, so the console must be told its operators.
+func (*Keys) LacksSuperusers() bool { return true }
 
 // Interface guards.
 var (
-	_ guest.Auth            = (*Keys)(nil)
-	_ guest.OperatorNamer   = (*Keys)(nil)
-	_ caddyfile.Unmarshaler = (*Keys)(nil)
+	_ guest.Auth             = (*Keys)(nil)
+	_ guest.UnprivilegedAuth = (*Keys)(nil)
+	_ caddyfile.Unmarshaler  = (*Keys)(nil)
 )

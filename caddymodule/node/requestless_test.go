@@ -23,7 +23,7 @@ func (w *waiter) Close() error {
 
 func TestTheOldestConnectionsMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var w waitingConns
+		var w requestlessConns
 		var closed []string
 		enter := func(name string, states ...http.ConnState) *waiter {
 			c := &waiter{name: name, closed: &closed}
@@ -35,7 +35,7 @@ func TestTheOldestConnectionsMakeRoom(t *testing.T) {
 		room := func(emergency bool, want ...string) {
 			t.Helper()
 			closed = nil
-			if n := w.makeRoom(emergency); n != len(want) || !slices.Equal(closed, want) {
+			if n := w.closeOldest(emergency); n != len(want) || !slices.Equal(closed, want) {
 				t.Errorf("emergency %v: %d closed, %v; want %v", emergency, n, closed, want)
 			}
 		}
@@ -45,7 +45,7 @@ func TestTheOldestConnectionsMakeRoom(t *testing.T) {
 		enter("busy", http.StateNew, http.StateActive)
 		enter("websocket", http.StateNew, http.StateActive, http.StateHijacked)
 		enter("gone", http.StateNew, http.StateClosed)
-		time.Sleep(2 * evictAge)
+		time.Sleep(2 * minEvictionAge)
 		enter("fresh", http.StateNew)
 		room(false, "old")
 		w.track(old, http.StateClosed) // as the server does when its read fails
@@ -53,7 +53,7 @@ func TestTheOldestConnectionsMakeRoom(t *testing.T) {
 		room(false)
 		room(true, "fresh")
 		room(true)
-		if n := w.Evicted.Load(); n != 3 {
+		if n := w.evicted.Load(); n != 3 {
 			t.Errorf("%d counted, want 3", n)
 		}
 		if len(w.places) != 0 {
@@ -62,15 +62,15 @@ func TestTheOldestConnectionsMakeRoom(t *testing.T) {
 		for range 1000 {
 			enter("one of many", http.StateNew)
 		}
-		time.Sleep(2 * evictAge)
-		if n := w.makeRoom(false); n != evictMost {
-			t.Errorf("of 1000 %d made room, want %d", n, evictMost)
+		time.Sleep(2 * minEvictionAge)
+		if n := w.closeOldest(false); n != maxEvictions {
+			t.Errorf("of 1000 %d made room, want %d", n, maxEvictions)
 		}
 	})
 }
 
 func BenchmarkTrack(b *testing.B) {
-	var w waitingConns
+	var w requestlessConns
 	c := &waiter{}
 	b.ReportAllocs()
 	for b.Loop() {

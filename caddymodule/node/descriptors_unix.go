@@ -10,7 +10,7 @@ import (
 )
 
 // openFiles is how many file descriptors this process may have, 0 if there is no limit. Go has raised the soft limit to the hard one.
-func openFiles() int {
+func maxDescriptors() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
 		return 0
@@ -19,7 +19,7 @@ func openFiles() int {
 }
 
 // usedFiles is how many of the file descriptors from from to below to are open.
-func usedFiles(from, to int) int {
+func countDescriptors(from, to int) int {
 	used := 0
 	fds := make([]unix.PollFd, min(to-from, 1024))
 	for ; from < to; from += len(fds) {

@@ -13,45 +13,45 @@ const (
 	logBurst = 50
 	logRate  = 1
 	// logMessages bounds how many messages are counted. There are fewer: each is a constant in the code.
-	logMessages = 1024
+	maxMessages = 1024
 )
 
 // throttled is a [slog.Handler] that lets lines of one message through at a bounded rate, so that no number of clients, peers or
 // failures floods the log. The next line that passes says how many did not.
 // See docs/decisions/operations.md#why-are-log-messages-constants-throttled-in-one-place
-type throttled struct {
-	to   slog.Handler
-	book *logMeter
+type throttledHandler struct {
+	to       slog.Handler
+	throttle *logThrottle
 }
 
 // logMeter is how much of each message has been logged.
-type logMeter struct {
-	Suppressed atomic.Uint64
+type logThrottle struct {
+	suppressed atomic.Uint64
 	now        func() time.Time
 
 	mu       sync.Mutex
-	messages map[string]*budget
+	messages map[string]*messageBudget
 }
 
 // budget is what may still be logged of one message.
-type budget struct {
+type messageBudget struct {
 	tokens  float64
 	since   time.Time
 	skipped int // since the last line that passed
 }
 
-func newThrottled(to slog.Handler) throttled {
-	return throttled{to, &logMeter{now: time.Now, messages: map[string]*budget{}}}
+func newThrottledHandler(to slog.Handler) throttledHandler {
+	return throttledHandler{to, &logThrottle{now: time.Now, messages: map[string]*messageBudget{}}}
 }
 
 // Enabled implements [slog.Handler].
-func (t throttled) Enabled(ctx context.Context, level slog.Level) bool {
+func (t throttledHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return t.to.Enabled(ctx, level)
 }
 
 // Handle implements [slog.Handler].
-func (t throttled) Handle(ctx context.Context, r slog.Record) error {
-	skipped, ok := t.book.pass(r.Message)
+func (t throttledHandler) Handle(ctx context.Context, r slog.Record) error {
+	skipped, ok := t.throttle.pass(r.Message)
 	if !ok {
 		return nil
 	}
@@ -62,33 +62,33 @@ func (t throttled) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs implements [slog.Handler].
-func (t throttled) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return throttled{t.to.WithAttrs(attrs), t.book}
+func (t throttledHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return throttledHandler{t.to.WithAttrs(attrs), t.throttle}
 }
 
 // WithGroup implements [slog.Handler].
-func (t throttled) WithGroup(name string) slog.Handler {
-	return throttled{t.to.WithGroup(name), t.book}
+func (t throttledHandler) WithGroup(name string) slog.Handler {
+	return throttledHandler{t.to.WithGroup(name), t.throttle}
 }
 
 // pass reports whether a line may be logged, and how many with its message were not since the last one that was.
-func (b *logMeter) pass(message string) (skipped int, ok bool) {
+func (b *logThrottle) pass(message string) (skipped int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
 	m := b.messages[message]
 	if m == nil {
-		if len(b.messages) >= logMessages {
+		if len(b.messages) >= maxMessages {
 			clear(b.messages)
 		}
-		m = &budget{tokens: logBurst, since: now}
+		m = &messageBudget{tokens: logBurst, since: now}
 		b.messages[message] = m
 	}
 	m.tokens = min(logBurst, m.tokens+now.Sub(m.since).Seconds()*logRate)
 	m.since = now
 	if m.tokens < 1 {
 		m.skipped++
-		b.Suppressed.Add(1)
+		b.suppressed.Add(1)
 		return 0, false
 	}
 	m.tokens--

@@ -12,9 +12,9 @@ import (
 // A flood of one message leaves room for the others, and the next line says how many are missing.
 func TestLogThrottle(t *testing.T) {
 	var out bytes.Buffer
-	h := newThrottled(slog.NewTextHandler(&out, nil))
+	h := newThrottledHandler(slog.NewTextHandler(&out, nil))
 	now := time.Unix(0, 0)
-	h.book.now = func() time.Time { return now }
+	h.throttle.now = func() time.Time { return now }
 	log := slog.New(h)
 	for i := range 3 * logBurst {
 		log.With("a", 1).Warn("flood", "i", i)
@@ -26,7 +26,7 @@ func TestLogThrottle(t *testing.T) {
 	if !strings.Contains(out.String(), "msg=another\n") {
 		t.Errorf("another message was held up:\n%s", out.String())
 	}
-	if n := h.book.Suppressed.Load(); n != 2*logBurst {
+	if n := h.throttle.suppressed.Load(); n != 2*logBurst {
 		t.Errorf("%d counted as suppressed, want %d", n, 2*logBurst)
 	}
 	out.Reset()
@@ -38,10 +38,10 @@ func TestLogThrottle(t *testing.T) {
 	if lines := strings.SplitAfter(out.String(), "\n"); len(lines) != 3 || !strings.HasSuffix(lines[0], want) || !strings.HasSuffix(lines[1], "msg=flood\n") {
 		t.Errorf("two seconds later: %q; want two lines, the first with %q", lines, want)
 	}
-	for i := range 3 * logMessages { // what is not a constant must not fill the memory
+	for i := range 3 * maxMessages { // what is not a constant must not fill the memory
 		log.Info(fmt.Sprint("message ", i))
 	}
-	if n := len(h.book.messages); n > logMessages {
+	if n := len(h.throttle.messages); n > maxMessages {
 		t.Errorf("%d messages remembered", n)
 	}
 }

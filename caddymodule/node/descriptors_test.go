@@ -22,15 +22,15 @@ func TestWithinFiles(t *testing.T) {
 		{100_000, 40, 1},
 		{0, math.MaxInt32, math.MaxInt32 - 1024},
 	} {
-		if got := withinFiles(c.connections, c.files); got != c.want {
+		if got := limitConnections(c.connections, c.files); got != c.want {
 			t.Errorf("%d connections, %d files: %d, want %d", c.connections, c.files, got, c.want)
 		}
 	}
 }
 
 func TestUsedFiles(t *testing.T) {
-	n := min(openFiles(), 3000)
-	before := usedFiles(0, n)
+	n := min(maxDescriptors(), 3000)
+	before := countDescriptors(0, n)
 	var files []*os.File
 	for range 1500 {
 		f, err := os.Open(os.DevNull)
@@ -40,52 +40,52 @@ func TestUsedFiles(t *testing.T) {
 		defer f.Close()
 		files = append(files, f)
 	}
-	if more := usedFiles(0, n) - before; more < 1490 || more > 1510 { // others come and go in this process
+	if more := countDescriptors(0, n) - before; more < 1490 || more > 1510 { // others come and go in this process
 		t.Errorf("%d more are in use, want 1500", more)
 	}
 	for _, f := range files[:1000] {
 		f.Close()
 	}
-	if more := usedFiles(0, n) - before; more < 490 || more > 510 {
+	if more := countDescriptors(0, n) - before; more < 490 || more > 510 {
 		t.Errorf("%d more are in use, want 500", more)
 	}
 }
 
 func TestCrowd(t *testing.T) {
-	n, now := openFiles(), time.Now()
-	var c crowd
-	c.on.Store(true)
-	if !c.room(n, now) || c.on.Load() {
+	n, now := maxDescriptors(), time.Now()
+	var c descriptorGuard
+	c.active.Store(true)
+	if !c.take(n, now) || c.active.Load() {
 		t.Error("no room where nearly all is free, or still a crowd")
 	}
-	c.free = fileReserve(n)/2 + 1
+	c.free = reservedDescriptors(n)/2 + 1
 	for i, want := range []bool{true, true, false} {
-		if c.room(n, now) != want {
+		if c.take(n, now) != want {
 			t.Errorf("file %d: room %v, want %v: two would have left enough, the third not", i, !want, want)
 		}
 	}
-	if !c.room(n, now.Add(countEvery)) {
+	if !c.take(n, now.Add(countInterval)) {
 		t.Error("not counted again")
 	}
-	c.on.Store(true)
-	last := lastOf(n) + 1
+	c.active.Store(true)
+	last := firstLate(n) + 1
 	if err := unix.Dup3(0, last, 0); err != nil {
 		t.Fatal(err)
 	}
-	if !c.room(n, now.Add(2*countEvery)) || !c.on.Load() {
+	if !c.take(n, now.Add(2*countInterval)) || !c.active.Load() {
 		t.Error("no room where nearly all is free, or the end of the crowd while somebody holds one of the last")
 	}
 	if err := unix.Close(last); err != nil {
 		t.Fatal(err)
 	}
-	if !c.room(n, now.Add(3*countEvery)) || c.on.Load() {
+	if !c.take(n, now.Add(3*countInterval)) || c.active.Load() {
 		t.Error("no end of the crowd")
 	}
 }
 
 func BenchmarkUsedFiles(b *testing.B) {
-	n := openFiles()
+	n := maxDescriptors()
 	for b.Loop() {
-		usedFiles(0, n)
+		countDescriptors(0, n)
 	}
 }

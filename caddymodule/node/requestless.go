@@ -16,35 +16,35 @@ import (
 
 const (
 	// evictMost is how many connections make room at once. They are closed by the goroutine that accepts.
-	evictMost = 64
+	maxEvictions = 64
 	// evictAge is how long a connection has for its first request before it may be one of them: an honest handshake
 	// takes less.
-	evictAge = time.Second
+	minEvictionAge = time.Second
 )
 
 // waitingConns are the connections of all servers with our handlers that have no request under way: those that have not
 // had one yet, and those that wait for the next. Each list has the oldest first.
 // See docs/decisions/caddy.md#why-are-connections-without-a-request-closed-when-descriptors-are-scarce
-type waitingConns struct {
-	Evicted atomic.Uint64
+type requestlessConns struct {
+	evicted atomic.Uint64
 
 	mu          sync.Mutex
 	fresh, idle list.List // of waitingConn
-	places      map[net.Conn]place
+	places      map[net.Conn]listPosition
 }
 
-type waitingConn struct {
+type requestlessConn struct {
 	conn  net.Conn
 	since time.Time
 }
 
-type place struct {
+type listPosition struct {
 	in *list.List
 	at *list.Element
 }
 
 // track follows the state of a connection. It is a server's ConnState.
-func (w *waitingConns) track(conn net.Conn, state http.ConnState) {
+func (w *requestlessConns) track(conn net.Conn, state http.ConnState) {
 	if !reflect.ValueOf(conn).Comparable() { // of a listener wrapper
 		return
 	}
@@ -64,21 +64,21 @@ func (w *waitingConns) track(conn net.Conn, state http.ConnState) {
 		return
 	}
 	if w.places == nil {
-		w.places = map[net.Conn]place{}
+		w.places = map[net.Conn]listPosition{}
 	}
-	w.places[conn] = place{in, in.PushBack(waitingConn{conn, time.Now()})}
+	w.places[conn] = listPosition{in, in.PushBack(requestlessConn{conn, time.Now()})}
 }
 
 // makeRoom closes some of the connections that have waited longest, and returns how many: first those without a request
 // for a second, then those that are kept alive, and in an emergency those that have just come.
-func (w *waitingConns) makeRoom(emergency bool) (closed int) {
+func (w *requestlessConns) closeOldest(emergency bool) (closed int) {
 	now := time.Now()
 	w.mu.Lock()
-	want := min(evictMost, (w.fresh.Len()+w.idle.Len()+7)/8)
-	old := w.oldest(nil, want, &w.fresh, now.Add(-evictAge))
-	old = w.oldest(old, want, &w.idle, now)
+	want := min(maxEvictions, (w.fresh.Len()+w.idle.Len()+7)/8)
+	old := w.removeOldest(nil, want, &w.fresh, now.Add(-minEvictionAge))
+	old = w.removeOldest(old, want, &w.idle, now)
 	if emergency {
-		old = w.oldest(old, want, &w.fresh, now)
+		old = w.removeOldest(old, want, &w.fresh, now)
 	}
 	w.mu.Unlock()
 	for _, conn := range old {
@@ -87,15 +87,15 @@ func (w *waitingConns) makeRoom(emergency bool) (closed int) {
 		}
 		_ = conn.Close()
 	}
-	w.Evicted.Add(uint64(len(old)))
+	w.evicted.Add(uint64(len(old)))
 	return len(old)
 }
 
 // oldest takes connections that have waited since a time or longer out of a list, until old has as many as are wanted.
 // w.mu is held.
-func (w *waitingConns) oldest(old []net.Conn, want int, from *list.List, since time.Time) []net.Conn {
+func (w *requestlessConns) removeOldest(old []net.Conn, want int, from *list.List, since time.Time) []net.Conn {
 	for len(old) < want && from.Len() > 0 {
-		oldest := from.Front().Value.(waitingConn)
+		oldest := from.Front().Value.(requestlessConn)
 		if oldest.since.After(since) {
 			break
 		}
