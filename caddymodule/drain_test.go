@@ -88,7 +88,7 @@ func TestDrain(t *testing.T) {
 	if code, status, _ := s.drain("POST", ""); code != 202 || status.State != "draining" || status.Clients != 2 || time.Until(status.Ends) < 59*time.Minute {
 		t.Errorf("drain: %d %+v", code, status)
 	}
-	if resp, body := s.ask("/websocket/"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, "drained") {
+	if resp, body := s.ask("/websocket/"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, "draining") {
 		t.Errorf("a new client: %s %s", resp.Status, body)
 	}
 	if code := s.health(); code != 503 {
