@@ -83,7 +83,7 @@ func TestConsoleIsForOperators(t *testing.T) {
 	}
 	expect("/edgerelay/tail?group=job_events-42", "root", 403) // AWX says so
 	down.Store(true)
-	testkit.Eventually(t, patience, "what AWX said before is forgotten", func() error {
+	testkit.Eventually(t, "what AWX said before is forgotten", func() error {
 		if resp, _ := get("/edgerelay/overview", "root"); resp.StatusCode != 503 {
 			return errors.New(resp.Status)
 		}

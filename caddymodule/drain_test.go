@@ -121,7 +121,7 @@ func TestDrain(t *testing.T) {
 			t.Errorf("%v, want close code 1012", err)
 		}
 	}
-	testkit.Eventually(t, patience, "all have gone", func() error {
+	testkit.Eventually(t, "all have gone", func() error {
 		if _, status, text := s.drain("GET", ""); status.State != "drained" || status.Told != 3 {
 			return io.ErrNoProgress
 		} else if status.Open != 0 {

@@ -88,7 +88,7 @@ plugin pass %s {
 plugin twin %s {
 	shadow pass
 }`, redis.URL, api.URL, testkit.FreePort(t), pluginFile(t, "pass"), pluginFile(t, "pass")), "edgerelay")
-	testkit.Eventually(t, patience, "the backplane knows of its peer", func() error { // found after the start, beside it
+	testkit.Eventually(t, "the backplane knows of its peer", func() error { // found after the start, beside it
 		if s.scrape()["edgerelay_backplane_peers"] == nil {
 			return errors.New("no peer in a scrape")
 		}
@@ -148,7 +148,7 @@ func TestMetricsAddUp(t *testing.T) {
 		}
 	}
 	var f families
-	testkit.Eventually(t, patience, "every event is accounted for", func() error {
+	testkit.Eventually(t, "every event is accounted for", func() error {
 		f = s.scrape()
 		in := f.sum("edgerelay_events_total") - before.sum("edgerelay_events_total")
 		out := f.sum("edgerelay_events_fanned_out_total") + f.sum("edgerelay_events_dropped_total") -

@@ -162,7 +162,7 @@ func TestConnectionLimits(t *testing.T) {
 			if err := first.Close(1000); err != nil {
 				t.Error(err)
 			}
-			testkit.Eventually(t, patience, "there is room again", func() error {
+			testkit.Eventually(t, "there is room again", func() error {
 				if resp, _ := s.ask("/websocket/", "Authorization: Basic YWxpY2U6cHc="); resp.StatusCode != 101 {
 					return fmt.Errorf("%d", resp.StatusCode)
 				}
@@ -189,7 +189,7 @@ func TestTurnedAway(t *testing.T) {
 	if resp, _ := s.ask("/websocket/"); resp.StatusCode != 429 {
 		t.Errorf("the second: %d", resp.StatusCode)
 	}
-	testkit.Eventually(t, patience, "the silent client is cut off", func() error {
+	testkit.Eventually(t, "the silent client is cut off", func() error {
 		if resp, _ := s.ask("/websocket/"); resp.StatusCode != 101 {
 			return errors.New(resp.Status)
 		}
@@ -216,7 +216,7 @@ func TestTLS(t *testing.T) {
 	}
 	config := &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"http/1.1"}}
 	var conn *tls.Conn
-	testkit.Eventually(t, patience, "there is a certificate", func() (err error) {
+	testkit.Eventually(t, "there is a certificate", func() (err error) {
 		conn, err = tls.Dial("tcp", s.addr, config)
 		return err
 	})

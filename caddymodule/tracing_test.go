@@ -75,7 +75,7 @@ func (o *otlp) named(name string) (found []*tracepb.Span) {
 // wait returns the spans of a name once there are n.
 func (o *otlp) wait(t *testing.T, name string, n int) (found []*tracepb.Span) {
 	t.Helper()
-	testkit.Eventually(t, patience, fmt.Sprint(n, " spans ", name), func() error {
+	testkit.Eventually(t, fmt.Sprint(n, " spans ", name), func() error {
 		if found = o.named(name); len(found) < n {
 			return fmt.Errorf("there are %d", len(found))
 		}

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // versioned returns the Spec of a plugin that replaces every {"do":"config"} event by its configuration.
@@ -185,7 +187,7 @@ func TestSwapUnderLoad(t *testing.T) {
 			t.Error(err)
 		}
 		seen := events.Load()
-		eventually(t, "events go on", func() bool { return events.Load() > seen+20 || t.Failed() })
+		testkit.Eventually(t, "events go on", func() bool { return events.Load() > seen+20 || t.Failed() })
 	}
 	stop.Store(true)
 	wg.Wait()
@@ -308,7 +310,7 @@ func TestSlowStart(t *testing.T) {
 	if h.Failures[KindStart] == 0 || h.Failures[KindTrap] == 0 || worst > max(time.Second, 2*startup) {
 		t.Errorf("failures %v, the longest wait %v, an instance starts in %v", h.Failures, worst, startup)
 	}
-	eventually(t, "the plugin is called again once an instance is ready", func() bool {
+	testkit.Eventually(t, "the plugin is called again once an instance is ready", func() bool {
 		p.Process("g1", []byte("{}"), nil)
 		return p.Health()[0].Failures[KindTrap] > h.Failures[KindTrap]
 	})

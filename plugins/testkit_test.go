@@ -63,18 +63,3 @@ func do(what string, more ...string) []byte {
 	}
 	return b
 }
-
-// eventually polls until ok returns true, for ten seconds at most.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(10 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("not within ten seconds: %s", what)
-		case <-tick.C:
-		}
-	}
-}

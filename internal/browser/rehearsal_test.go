@@ -181,7 +181,7 @@ func post(client *http.Client, address string, size int) (string, error) {
 func (p *posting) moved(t *testing.T) {
 	t.Helper()
 	answered := p.answered.Load()
-	testkit.Eventually(t, soon, "POSTs are answered", func() error {
+	testkit.EventuallyWithin(t, soon, "POSTs are answered", func() error {
 		if p.answered.Load() == answered {
 			return errors.New("not yet")
 		}
@@ -207,7 +207,7 @@ func (p *posting) stop(t *testing.T) {
 // arrives waits for an expression to be true while the browser goes from page to page.
 func arrives(t *testing.T, page *Page, expression string) {
 	t.Helper()
-	testkit.Eventually(t, soon, expression, func() error {
+	testkit.EventuallyWithin(t, soon, expression, func() error {
 		is, err := chromedp.Run(page.Context, chromedp.Evaluate[bool](expression))
 		if err == nil && !is {
 			err = errors.New("not yet")

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
@@ -214,7 +213,7 @@ func TestConformance(t *testing.T) {
 	for _, url := range []string{relay.URL, secure} {
 		scheme, _, _ := strings.Cut(url, ":")
 		t.Run(scheme, func(t *testing.T) {
-			testkit.Eventually(t, 30*time.Second, "the site answers", func() error {
+			testkit.Eventually(t, "the site answers", func() error {
 				w, err := wstest.DialWire(t, url)
 				if err == nil {
 					err = w.Close()

@@ -262,7 +262,7 @@ func TestRoundTrip(t *testing.T) {
 	}()
 	expect(t, RoundTrip(ctx, hub), OK, "websocket and back")
 	if n := hub.Stats().Groups; n != 0 {
-		testkit.Eventually(t, 5*time.Second, "the group is left", func() error {
+		testkit.Eventually(t, "the group is left", func() error {
 			if n := hub.Stats().Groups; n != 0 {
 				return fmt.Errorf("%d groups", n)
 			}

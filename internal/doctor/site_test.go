@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
@@ -92,7 +91,7 @@ func TestSiteHTTPSocket(t *testing.T) {
 	}
 	process.Start(t, "uwsgi", exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
 		"--wsgi-file", app, "--need-app", "--die-on-term"))
-	testkit.Eventually(t, 20*time.Second, "uWSGI answers", func() error {
+	testkit.Eventually(t, "uWSGI answers", func() error {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = conn.Close()

@@ -48,14 +48,14 @@ func TestAdminAPIOnASocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Caddy answers the reload first.
-	testkit.Eventually(t, patience, "the socket", func() error {
+	testkit.Eventually(t, "the socket", func() error {
 		info, err := os.Stat(socket)
 		if err == nil && info.Mode() != fs.ModeSocket|0o600 {
 			err = fmt.Errorf("its mode is %v", info.Mode())
 		}
 		return err
 	})
-	testkit.Eventually(t, patience, "nothing on TCP", func() error {
+	testkit.Eventually(t, "nothing on TCP", func() error {
 		resp, err := http.Get(relay.Admin + "/config/")
 		if err == nil {
 			_ = resp.Body.Close()
@@ -135,7 +135,7 @@ func TestDoctorLooksAroundTheRelay(t *testing.T) {
 	}
 	process.Start(t, "uwsgi", exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
 		"--wsgi-file", app, "--need-app", "--die-on-term"))
-	testkit.Eventually(t, patience, "uWSGI", func() error {
+	testkit.Eventually(t, "uWSGI", func() error {
 		resp, err := http.Get("http://" + address)
 		if err == nil {
 			_ = resp.Body.Close()

@@ -79,7 +79,7 @@ func TestNoWayIn(t *testing.T) {
 				t.Fatal(err)
 			}
 			if strings.HasPrefix(mode.name, "auth awx") { // the door is not merely shut
-				testkit.Eventually(t, 20*time.Second, "alice gets in", func() error {
+				testkit.Eventually(t, "alice gets in", func() error {
 					all, _, err := knock(t, r.URL, func(w *wstest.Wire) string { return w.Handshake("/websocket/", "Cookie: awx_sessionid=alice") })
 					if err == nil && !strings.Contains(all, `"accept"`) {
 						err = errors.New(all)
@@ -134,7 +134,7 @@ func TestNoWayInOverHTTP2(t *testing.T) {
 	r := peers.StartRelay(t, fortressFile(api.URL, "")+"https://"+address+" {\n\tbind 127.0.0.1\n\ttls internal\n\tedgerelay\n\trespond \"next\"\n}\n")
 	_ = r
 	var conn *tls.Conn
-	testkit.Eventually(t, 30*time.Second, "there is a certificate", func() (err error) {
+	testkit.Eventually(t, "there is a certificate", func() (err error) {
 		conn, err = tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"h2"}})
 		return err
 	})

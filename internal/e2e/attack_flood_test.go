@@ -75,7 +75,7 @@ func TestFloods(t *testing.T) {
 		})
 	}
 	t.Run("afterwards", func(t *testing.T) {
-		testkit.Eventually(t, 30*time.Second, "the memory is free again", func() error {
+		testkit.Eventually(t, "the memory is free again", func() error {
 			if now := f.heap(t); now > before+24<<20 {
 				return fmt.Errorf("%d bytes on the heap, before %d", now, before)
 			}

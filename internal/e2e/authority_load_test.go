@@ -49,7 +49,7 @@ func (a *authority) flood(t *testing.T, r *peers.Relay, n int, address func(i in
 			}
 		})
 	}
-	testkit.Eventually(t, patience, "the flood to reach the API", func() error {
+	testkit.Eventually(t, "the flood to reach the API", func() error {
 		if asked := a.count("/api/v2/me/"); asked < 100 {
 			return fmt.Errorf("%d questions", asked)
 		}
@@ -116,7 +116,7 @@ func TestABusyUserDelaysNobodyElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testkit.Eventually(t, patience, "the API to be busy", func() error {
+	testkit.Eventually(t, "the API to be busy", func() error {
 		if n := api.pending(); n < 4 {
 			return fmt.Errorf("%d requests", n)
 		}
@@ -223,7 +223,7 @@ func TestFullQueueIsAnsweredAtOnce(t *testing.T) {
 	for i := range places + 10 {
 		wires = append(wires, send(i))
 	}
-	testkit.Eventually(t, patience, "the queue to be full", func() error {
+	testkit.Eventually(t, "the queue to be full", func() error {
 		return atLeast(t, r, `edgerelay_auth_aborted_total{about="user",reason="busy"}`, 1)
 	})
 	began := time.Now()
@@ -275,7 +275,7 @@ func TestRecheckGrace(t *testing.T) {
 	c, _ := enter(t, r, as("user-7", ""))
 	askFor(t, c, `{"jobs": ["summary"]}`)
 	api.set(func() { api.failing = true })
-	testkit.Eventually(t, patience, "the metric to say that a login is unverified", func() error {
+	testkit.Eventually(t, "the metric to say that a login is unverified", func() error {
 		return atLeast(t, r, "edgerelay_sessions_unverified", 1)
 	})
 	publishHTTP(t, r, "jobs-summary", `"within the grace time"`)
@@ -290,7 +290,7 @@ func TestRecheckGrace(t *testing.T) {
 		t.Errorf("a handshake: %v, %v; want 503", resp, err)
 	}
 	api.set(func() { api.failing = false })
-	testkit.Eventually(t, patience, "clients to be let in again", func() error {
+	testkit.Eventually(t, "clients to be let in again", func() error {
 		back, _, err := wstest.Dial(t, r.URL+"/websocket/", as("user-7", ""))
 		if err == nil {
 			_ = back.Close(1000)
@@ -369,7 +369,7 @@ func TestGatewayTokenThatExpires(t *testing.T) {
 	// Rechecks of another login tell that time has passed.
 	enter(t, r, as("user-8", ""))
 	asked := 0
-	testkit.Eventually(t, patience, "three rechecks after the token's end", func() error {
+	testkit.Eventually(t, "three rechecks after the token's end", func() error {
 		now := api.count("/api/v2/me/")
 		if time.Now().Before(expires) {
 			asked = now

@@ -217,7 +217,7 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 		}
 		wires = append(wires, w)
 	}
-	testkit.Eventually(t, patience, "the API is asked", func() error {
+	testkit.Eventually(t, "the API is asked", func() error {
 		if n := api.pending(); n < 4 {
 			return fmt.Errorf("%d requests", n)
 		}
@@ -226,7 +226,7 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 	for _, w := range wires {
 		w.Close()
 	}
-	testkit.Eventually(t, patience, "the questions are dropped", func() error {
+	testkit.Eventually(t, "the questions are dropped", func() error {
 		if n := api.pending(); n > 0 {
 			return fmt.Errorf("%d requests", n)
 		}
@@ -240,7 +240,7 @@ func TestClientsThatHangUpAreNotErrorsOfTheAPI(t *testing.T) {
 	if bad := logLines(r, "error"); len(bad) > 0 {
 		t.Errorf("%d lines at level error, such as %q", len(bad), bad[0])
 	}
-	testkit.Eventually(t, patience, "they are counted", func() error {
+	testkit.Eventually(t, "they are counted", func() error {
 		return errors.Join(
 			atLeast(t, r, `edgerelay_connections_ended_total{reason="client_gone"}`, strangers),
 			atLeast(t, r, `edgerelay_auth_aborted_total{about="user",reason="client_gone"}`, strangers))

@@ -200,7 +200,7 @@ func (s awxSite) compression(t *testing.T) {
 func (s awxSite) accessLog(t *testing.T) {
 	requestOf(t, http.MethodGet, s.URL+"/api/v2/jobs/4711/", nil, "Cookie: awx_sessionid=hunter2",
 		"Authorization: Bearer hunter2")
-	testkit.Eventually(t, patience, "the line", func() error {
+	testkit.Eventually(t, "the line", func() error {
 		for line := range strings.Lines(s.Log()) {
 			if strings.Contains(line, "http.log.access") && strings.Contains(line, `"uri":"/api/v2/jobs/4711/"`) &&
 				strings.Contains(line, `"status":200`) {

@@ -49,7 +49,7 @@ func TestLossesOfABrokenLinkAreTold(t *testing.T) {
 	emitter := peers.StartEmitter(t, redis[0].URL)
 	to.awaitSources(t, 1)
 	c := subscriber(t, to.URL, peers.Login{CSRF: "t", Session: "s"}, "other-1")
-	testkit.Eventually(t, patience, "the group at the other node", func() error {
+	testkit.Eventually(t, "the group at the other node", func() error {
 		if m := emitter.Members(redis[0].URL, "other-1"); len(m) != 1 {
 			return fmt.Errorf("%d members", len(m))
 		}
@@ -65,7 +65,7 @@ func TestLossesOfABrokenLinkAreTold(t *testing.T) {
 	for range 20 {
 		emitter.Send(event, event, event, event, event) // 10 MB in all: more than the kernel's buffers take
 	}
-	testkit.Eventually(t, patience, "the lost events to be counted", func() error {
+	testkit.Eventually(t, "the lost events to be counted", func() error {
 		if n := metric(t, from.Relay, `edgerelay_lost_events_total{cause="peer_queue"}`); n == 0 {
 			return fmt.Errorf("none counted")
 		}
@@ -82,7 +82,7 @@ func TestLossesOfABrokenLinkAreTold(t *testing.T) {
 	if _, err := awaitResync(c); err != nil {
 		t.Error(err)
 	}
-	testkit.Eventually(t, patience, "the other node to hear how many were lost", func() error {
+	testkit.Eventually(t, "the other node to hear how many were lost", func() error {
 		if n := metric(t, to.Relay, `edgerelay_lost_events_total{cause="peer"}`); n != lost {
 			return fmt.Errorf("%g, want %g", n, lost)
 		}
@@ -110,7 +110,7 @@ func TestLossesOfAPeersLayerAreTold(t *testing.T) {
 	emitter := peers.StartEmitter(t, redis[0].URL)
 	to.awaitSources(t, 1)
 	c := subscriber(t, to.URL, peers.Login{CSRF: "t", Session: "s"}, "other-1")
-	testkit.Eventually(t, patience, "the group at the other node", func() error {
+	testkit.Eventually(t, "the group at the other node", func() error {
 		if m := emitter.Members(redis[0].URL, "other-1"); len(m) != 1 {
 			return fmt.Errorf("%d members", len(m))
 		}

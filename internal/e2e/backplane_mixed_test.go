@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
@@ -39,7 +38,7 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 	}
 	// A task node hears only of subscriptions that are made while it is connected: AWX's web nodes announce each once.
 	for _, n := range nodes {
-		testkit.Eventually(t, 20*time.Second, "a connection to the Python web node", func() error {
+		testkit.Eventually(t, "a connection to the Python web node", func() error {
 			list, err := n.peers()
 			if err != nil {
 				return err
@@ -55,7 +54,7 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 	onNew.Join(group)
 	onNew.SendMessage(everyone, map[string]any{"type": "consumer.subscribe", "groups": []string{group}, "origin_channel": "specific.page!1"})
 	// The wishes have arrived: of the relays at the Python task node, of the Python web node at the relays.
-	testkit.Eventually(t, 20*time.Second, "memberships", func() error {
+	testkit.Eventually(t, "memberships", func() error {
 		for l, least := range map[*peers.Layer]int{onNew: 3, nodes[0].emitter: 1, nodes[1].emitter: 1} {
 			url := map[*peers.Layer]string{onNew: redises[3].URL, nodes[0].emitter: redises[0].URL, nodes[1].emitter: redises[1].URL}[l]
 			if got := l.Members(url, group); len(got) < least {

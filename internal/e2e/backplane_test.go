@@ -103,7 +103,7 @@ func (n *clusterNode) peers() ([]peerState, error) {
 
 func (n *clusterNode) awaitSources(t *testing.T, want int) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, "a full mesh", func() error {
+	testkit.Eventually(t, "a full mesh", func() error {
 		list, err := n.peers()
 		if err != nil {
 			return err
@@ -261,7 +261,7 @@ func TestBackplaneNodeKilled(t *testing.T) {
 	}
 	reached := func(n int64) {
 		t.Helper()
-		testkit.Eventually(t, 20*time.Second, fmt.Sprint(n, " events at a node"), func() error {
+		testkit.Eventually(t, fmt.Sprint(n, " events at a node"), func() error {
 			if got := first.Load(); got < n {
 				return fmt.Errorf("%d so far", got)
 			}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
@@ -102,7 +101,7 @@ func TestHealthCommandPrintsJSONWhenUnhealthy(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n\tpersist_config off\n\tedgerelay {\n\t\tauth none\n\t\tchannel_layer redis redis://127.0.0.1:1/0\n\t}\n}\n"+
 		"{$SITE} {\n\tedgerelay\n}\n")
-	testkit.Eventually(t, 10*time.Second, "the node is unhealthy and says so as JSON", func() error {
+	testkit.Eventually(t, "the node is unhealthy and says so as JSON", func() error {
 		out := command(t, r, "health", "--address", strings.TrimPrefix(r.Admin, "http://"))
 		var state struct {
 			Status       string
@@ -145,7 +144,7 @@ func TestCommandsKnowPrivateAuthorities(t *testing.T) {
 	address := "--address=" + strings.TrimPrefix(r.Admin, "http://")
 	bench := []string{"bench", "--url", url, "--clients", "2", "--rate", "20", "--duration", "200ms", address}
 
-	testkit.Eventually(t, 10*time.Second, "doctor trusts the authority given", func() error {
+	testkit.Eventually(t, "doctor trusts the authority given", func() error {
 		out := command(t, r, "doctor", "--url", url, "--ca", certs.CA, address)
 		if len(lines(out.stdout, "ok    front door")) != 1 {
 			return errors.New(out.stdout + out.stderr)

@@ -78,7 +78,7 @@ func TestCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tail.Process.Kill(); _ = tail.Wait() }()
-	testkit.Eventually(t, 10*time.Second, "the tail stands", func() error {
+	testkit.Eventually(t, "the tail stands", func() error {
 		if out, _ := run(t, relay, "status", "--json"); !strings.Contains(out, `"groups":1`) {
 			return fmt.Errorf("%s", out)
 		}
@@ -122,7 +122,7 @@ func TestCommands(t *testing.T) {
 	sick("another prefix", "WARN", `"shop"`)
 	redis.Do("DEL", "shop:group:x")
 	redis.Do("ZREM", "asgi:group:bench-tail", redis.Do("ZRANGE", "asgi:group:bench-tail", 0, 0).([]any)[0])
-	testkit.Eventually(t, 10*time.Second, "the membership is back", func() error {
+	testkit.Eventually(t, "the membership is back", func() error {
 		if n := redis.Do("ZCARD", "asgi:group:bench-tail"); n != int64(1) {
 			return fmt.Errorf("%v", n)
 		}
@@ -186,7 +186,7 @@ func TestDoctorOfLimitsAndPeers(t *testing.T) {
 	limited.Env, limited.Dir = caddy.Env, dir
 	process.Start(t, "relay with 512 files", limited)
 	var out string
-	testkit.Eventually(t, 20*time.Second, "the relay answers", func() error {
+	testkit.Eventually(t, "the relay answers", func() error {
 		cmd := other.Command("edgerelay", "doctor", "--address", admin)
 		b, err := cmd.CombinedOutput()
 		if out = string(b); !strings.Contains(out, "round trip") {

@@ -31,7 +31,7 @@ func TestKillOfARelay(t *testing.T) {
 			_, wait := spectators(t, dead.URL, "jobs-summary", 50)
 			_, _ = spectators(t, dead.URL, "job_events-42", 1)
 			// The other node watches from its first beat on.
-			testkit.Eventually(t, patience, "the beat of each node", func() error {
+			testkit.Eventually(t, "the beat of each node", func() error {
 				if keys := redis.Do("KEYS", "edgerelay:node:*").([]any); len(keys) != map[bool]int{true: 1, false: 2}[successor] {
 					return fmt.Errorf("%v", keys)
 				}
@@ -52,7 +52,7 @@ func TestKillOfARelay(t *testing.T) {
 			again, _ := spectators(t, live.URL, "jobs-summary", 50)
 			t.Logf("all 50 clients are subscribed again %v after the kill", time.Since(killed).Round(time.Millisecond))
 			emitter.Send(peers.Event{Group: "jobs-summary", Text: `"x"`})
-			testkit.Eventually(t, patience, "the event reaches the clients", func() error {
+			testkit.Eventually(t, "the event reaches the clients", func() error {
 				for i, s := range again {
 					if s.events.Load() != 1 {
 						return fmt.Errorf("client %d has %d", i, s.events.Load())
@@ -60,7 +60,7 @@ func TestKillOfARelay(t *testing.T) {
 				}
 				return nil
 			})
-			testkit.Eventually(t, deathNoticed-time.Since(killed), "the dead node is no member any more", func() error {
+			testkit.EventuallyWithin(t, deathNoticed-time.Since(killed), "the dead node is no member any more", func() error {
 				if m := emitter.Members(redis.URL, "job_events-42"); len(m) != 0 {
 					return fmt.Errorf("job_events-42: %q", m)
 				}
@@ -69,7 +69,7 @@ func TestKillOfARelay(t *testing.T) {
 				}
 				return nil
 			})
-			testkit.Eventually(t, patience, "the unread messages to be counted", func() error {
+			testkit.Eventually(t, "the unread messages to be counted", func() error {
 				if metrics := fetch(t, live.Admin+"/metrics"); !strings.Contains(metrics,
 					"edgerelay_lost_events_total{cause=\"dead_node\"} 3\n") {
 					return fmt.Errorf("no metric of the two events and the one below")

@@ -124,7 +124,7 @@ func (m *member) read() {
 // reach waits until every client has got an event of that number or a later one.
 func (c *crowd) reach(t *testing.T, number int, within time.Duration) {
 	t.Helper()
-	testkit.Eventually(t, within, fmt.Sprintf("event %d at every client", number), func() error {
+	testkit.EventuallyWithin(t, within, fmt.Sprintf("event %d at every client", number), func() error {
 		for i, m := range c.members {
 			if last := m.last.Load(); last < int64(number) {
 				m.mu.Lock()

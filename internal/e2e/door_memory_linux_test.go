@@ -102,7 +102,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		t.Errorf("a client that does not read costs %d KiB, want at most 1,536", each>>10)
 	}
 	t.Logf("%d KiB for each client that does not read", most/clients>>10)
-	testkit.Eventually(t, patience/3, "the closed clients cost nothing any more", func() error {
+	testkit.EventuallyWithin(t, patience/3, "the closed clients cost nothing any more", func() error {
 		if files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.PID())); err != nil || len(files) > 30 {
 			return fmt.Errorf("%d descriptors are open, %v", len(files), err)
 		}

@@ -197,7 +197,7 @@ http://other.example:%d {
 			t.Errorf("%s: %d %q, want 401 %q", path, status, body, want)
 		}
 	}
-	testkit.Eventually(t, patience, "the access log tells the reasons", func() error {
+	testkit.Eventually(t, "the access log tells the reasons", func() error {
 		text, err := os.ReadFile(access)
 		for _, want := range []string{
 			`"refused":"not_logged_in"`, `"refused":"origin"`, `"refused":"bad_handshake"`,
@@ -279,7 +279,7 @@ func TestBadHandshakesAreLogged(t *testing.T) {
 // logs waits until the log says a text so many times.
 func logs(t *testing.T, r *peers.Relay, text string, times int) {
 	t.Helper()
-	testkit.Eventually(t, patience, "the log", func() error {
+	testkit.Eventually(t, "the log", func() error {
 		if got := strings.Count(r.Log(), text); got != times {
 			return fmt.Errorf("it says %q %d times, want %d", text, got, times)
 		}
@@ -336,7 +336,7 @@ func TestOriginsAreComparedWithTheirScheme(t *testing.T) {
 	r := peers.StartRelay(t, doorSite(trustLoopback, "auth none\norigins https://ui.example", "edgerelay")+
 		"https://"+secure+" {\n\tbind 127.0.0.1\n\ttls internal\n\tedgerelay\n}\n")
 	host := strings.TrimPrefix(r.URL, "http://")
-	testkit.Eventually(t, patience, "there is a certificate", func() error {
+	testkit.Eventually(t, "there is a certificate", func() error {
 		_, err := wstest.DialWire(t, "https://"+secure)
 		return err
 	})
@@ -384,7 +384,7 @@ func TestOriginsAreComparedWithTheirScheme(t *testing.T) {
 	if err := r.Load(doorSite("", "auth none", "edgerelay")); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, patience, "a client that is no trusted proxy has no say", func() error {
+	testkit.Eventually(t, "a client that is no trusted proxy has no say", func() error {
 		resp, body := shakeAt(t, r.URL, "/websocket/", "X-Forwarded-Host: evil.example", "Origin: https://evil.example")
 		if resp.StatusCode != 403 {
 			return fmt.Errorf("%d %q", resp.StatusCode, body)
@@ -466,7 +466,7 @@ func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
 				}
 			}
 			client := http.Client{Timeout: patience / 3, Transport: &http.Transport{DisableKeepAlives: true}}
-			testkit.Eventually(t, patience, "connections that have had a second to make room", func() error {
+			testkit.Eventually(t, "connections that have had a second to make room", func() error {
 				if resp, body := shakeAt(t, r.URL, "/websocket/"); resp.StatusCode != http.StatusSwitchingProtocols {
 					return fmt.Errorf("%d %q", resp.StatusCode, body)
 				}

@@ -130,7 +130,7 @@ func TestDrainOfTenThousand(t *testing.T) {
 	all, wait := spectators(t, r.URL, "jobs-summary", clients)
 	emitter := peers.StartEmitter(t, redis.URL)
 	paced := emitter.Pace("jobs-summary", 0, 10_000, every)
-	testkit.Eventually(t, patience, "the events flow", func() error {
+	testkit.Eventually(t, "the events flow", func() error {
 		if n := all[0].events.Load(); n < 2 {
 			return fmt.Errorf("%d events", n)
 		}
@@ -230,7 +230,7 @@ func TestSIGTERMAtABadMoment(t *testing.T) {
 			silent.Signal(syscall.SIGSTOP)
 			t.Cleanup(func() { silent.Signal(syscall.SIGCONT) })
 			go func() { _ = r.Load(openSite(silent.URL, "")) }()
-			testkit.Eventually(t, patience, "the reload is under way", func() error {
+			testkit.Eventually(t, "the reload is under way", func() error {
 				if !strings.Contains(r.Log(), "adapted config") && !strings.Contains(r.Log(), "/load") {
 					return errors.New("not yet")
 				}

@@ -58,7 +58,7 @@ func TestFewFileDescriptors(t *testing.T) {
 	for _, s := range all[:40] {
 		s.raw.Close()
 	}
-	testkit.Eventually(t, patience, "who comes when nearly all descriptors are in use is refused", func() error {
+	testkit.Eventually(t, "who comes when nearly all descriptors are in use is refused", func() error {
 		raw, err := wstest.DialRaw(r.URL+"/websocket/", "csrftoken=t")
 		var refused wstest.RefusedError
 		if errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable {
@@ -73,7 +73,7 @@ func TestFewFileDescriptors(t *testing.T) {
 	redis.Kill()
 	redis.Restart()
 	emitter := peers.StartEmitter(t, redis.URL)
-	testkit.Eventually(t, patience, "an event reaches those who were there", func() error {
+	testkit.Eventually(t, "an event reaches those who were there", func() error {
 		emitter.Send(peers.Event{Group: "jobs-summary", Text: `"x"`})
 		for i, s := range all[40:] {
 			if s.events.Load() == 0 {
@@ -126,7 +126,7 @@ func TestMemoryRunsShort(t *testing.T) {
 	if most > limit+limit/2 { // the program itself is not in the limit
 		t.Errorf("%d MiB were resident, with a limit of %d", most>>20, limit>>20)
 	}
-	testkit.Eventually(t, patience, "the others have all events", func() error {
+	testkit.Eventually(t, "the others have all events", func() error {
 		for i, s := range good {
 			if n := int(s.events.Load()); n != rounds {
 				return fmt.Errorf("client %d has %d of %d", i, n, rounds)
@@ -196,7 +196,7 @@ func fullDisk(t *testing.T, dir, reason string, under ...string) {
 		t.Helper()
 		publishHTTP(t, r, "job_events-1", `{"event": "runner_on_ok", "changed": false}`)
 		publishHTTP(t, r, "job_events-1", `{"event": "runner_on_failed"}`)
-		testkit.Eventually(t, patience, "the event that the plugin passes", func() error {
+		testkit.Eventually(t, "the event that the plugin passes", func() error {
 			if got := c[0].events.Load(); got != n {
 				return fmt.Errorf("%d events", got)
 			}

@@ -20,7 +20,7 @@ func TestHealthCommand(t *testing.T) {
 		out, err := r.Command(append([]string{"edgerelay", "health", "--address", strings.TrimPrefix(r.Admin, "http://")}, more...)...).CombinedOutput()
 		return string(out), err
 	}
-	testkit.Eventually(t, 10*time.Second, "health is well", func() error {
+	testkit.Eventually(t, "health is well", func() error {
 		_, err := health()
 		return err
 	})
@@ -28,7 +28,7 @@ func TestHealthCommand(t *testing.T) {
 		t.Errorf("health says %s", out)
 	}
 	redis.Kill()
-	testkit.Eventually(t, 10*time.Second, "health fails without Redis", func() error {
+	testkit.Eventually(t, "health fails without Redis", func() error {
 		if out, err := health(); err == nil {
 			return errors.New("it is well: " + out)
 		}

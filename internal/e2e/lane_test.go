@@ -179,7 +179,7 @@ func (l *lane) watch(f fault, before state, struck time.Time) (e evidence) {
 		}
 		return nil
 	}
-	testkit.Eventually(l.t, time.Until(struck.Add(visible+500*time.Millisecond)), "the fault to be seen", func() error {
+	testkit.EventuallyWithin(l.t, time.Until(struck.Add(visible+500*time.Millisecond)), "the fault to be seen", func() error {
 		now = l.state()
 		var admin, site, metrics, log bool
 		if f.counted {
@@ -210,7 +210,7 @@ func (l *lane) watch(f fault, before state, struck time.Time) (e evidence) {
 func (l *lane) hold() {
 	l.t.Helper()
 	l.link.Stall()
-	testkit.Eventually(l.t, patience, "events to wait in Redis", func() error {
+	testkit.Eventually(l.t, "events to wait in Redis", func() error {
 		for _, key := range l.do("KEYS", "asgispecific.*").([]any) {
 			if l.do("ZCARD", key).(int64) >= 5 {
 				return nil
@@ -226,7 +226,7 @@ func (l *lane) suffer(f fault) {
 	t.Helper()
 	calm := l.state()
 	// A failover before may have closed a connection that was used once more.
-	testkit.Eventually(t, patience, "the channel layer is healthy before", func() error {
+	testkit.Eventually(t, "the channel layer is healthy before", func() error {
 		if calm = l.state(); !calm.health.ChannelLayer.OK {
 			return fmt.Errorf("%+v", calm.health)
 		}
@@ -259,7 +259,7 @@ func (l *lane) suffer(f fault) {
 		t.Logf("health said: %s", detail)
 	}
 	// From here on, until every client has had a second's worth of events.
-	testkit.Eventually(t, recovery+patience, "health", func() error {
+	testkit.EventuallyWithin(t, recovery+patience, "health", func() error {
 		if now := l.state(); !now.health.ChannelLayer.OK {
 			return fmt.Errorf("%+v", now.health)
 		}

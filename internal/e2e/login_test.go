@@ -43,13 +43,13 @@ func TestLogin(t *testing.T) {
 	}
 
 	s.controller.Kill()
-	testkit.Eventually(t, patience, "the relay notices that the API is away", func() error {
+	testkit.Eventually(t, "the relay notices that the API is away", func() error {
 		if !strings.Contains(r.Log(), "login recheck failed") {
 			return errors.New("nothing in the log")
 		}
 		return nil
 	})
-	testkit.Eventually(t, patience, "nobody is let in without the API", func() error {
+	testkit.Eventually(t, "nobody is let in without the API", func() error {
 		if _, err := trySubscriber(t, r.URL, staying, "jobs-summary"); err == nil {
 			return errors.New("a new client was let in")
 		}
@@ -63,7 +63,7 @@ func TestLogin(t *testing.T) {
 	}
 
 	s.controller.Restart()
-	testkit.Eventually(t, patience, "clients are let in again", func() error {
+	testkit.Eventually(t, "clients are let in again", func() error {
 		_, err := trySubscriber(t, r.URL, staying, "jobs-summary")
 		return err
 	})

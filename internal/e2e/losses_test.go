@@ -36,7 +36,7 @@ func resyncSite(redisURL string, capacity int) string {
 // expectLoss waits until a metric, the log and the status of a relay tell of a loss.
 func expectLoss(t *testing.T, r *peers.Relay, cause string) {
 	t.Helper()
-	testkit.Eventually(t, patience, "a metric of the loss", func() error {
+	testkit.Eventually(t, "a metric of the loss", func() error {
 		if metrics := fetch(t, r.Admin+"/metrics"); strings.Contains(metrics,
 			fmt.Sprintf("edgerelay_losses_total{cause=%q} 0\n", cause)) ||
 			!strings.Contains(metrics, fmt.Sprintf("edgerelay_losses_total{cause=%q}", cause)) {
@@ -44,7 +44,7 @@ func expectLoss(t *testing.T, r *peers.Relay, cause string) {
 		}
 		return nil
 	})
-	testkit.Eventually(t, patience, "a line in the log", func() error {
+	testkit.Eventually(t, "a line in the log", func() error {
 		if log := r.Log(); !strings.Contains(log, "events may have been lost") ||
 			!strings.Contains(log, fmt.Sprintf(`"reason": %q`, cause)) &&
 				!strings.Contains(log, fmt.Sprintf(`"reason":%q`, cause)) {
@@ -115,7 +115,7 @@ func TestWipedMembershipsAreTold(t *testing.T) {
 	wait := emitter.Pace("other-1", 0, 200, time.Millisecond)
 	for range 3 {
 		emitter.WipeGroups(redis.URL)
-		testkit.Eventually(t, patience, "the membership", func() error {
+		testkit.Eventually(t, "the membership", func() error {
 			if redis.Do("ZCARD", "asgi:group:other-1") != int64(1) {
 				return fmt.Errorf("no member")
 			}

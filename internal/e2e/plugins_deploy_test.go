@@ -103,11 +103,11 @@ func TestPluginFile(t *testing.T) {
 		}
 	}
 	write(t, file, tagger(t, "two2"))
-	testkit.Eventually(t, patience, "the new file runs", runs("two2"))
+	testkit.Eventually(t, "the new file runs", runs("two2"))
 	s.tags(t, c, "two2")
 
 	write(t, file, tagger(t, "tre3")[:100])
-	testkit.Eventually(t, patience, "half a file is refused", func() error {
+	testkit.Eventually(t, "half a file is refused", func() error {
 		if row := pluginRowOf(t, r, "tag"); row.Refused == "" {
 			return fmt.Errorf("not yet: %.12s runs", row.Hash)
 		}
@@ -118,7 +118,7 @@ func TestPluginFile(t *testing.T) {
 		t.Errorf("health says nothing of it: %s", health)
 	}
 	write(t, file, tagger(t, "four"))
-	testkit.Eventually(t, patience, "the mended file runs", runs("four"))
+	testkit.Eventually(t, "the mended file runs", runs("four"))
 	s.tags(t, c, "four")
 }
 
@@ -136,7 +136,7 @@ func TestPluginDeploy(t *testing.T) {
 	both := func(word string) {
 		t.Helper()
 		for _, r := range []*peers.Relay{one, two} {
-			testkit.Eventually(t, patience, "both nodes run "+word, func() error {
+			testkit.Eventually(t, "both nodes run "+word, func() error {
 				if row := pluginRowOf(t, r, "tag"); row.Hash != plugins.Hash(tagger(t, word)) {
 					return fmt.Errorf("%.12s runs", row.Hash)
 				}

@@ -77,7 +77,7 @@ func TestPlugins(t *testing.T) {
 		if err != nil || fmt.Sprint(answer["groups_current"]) != "[jobs-summary]" {
 			t.Errorf("answer %v, %v", answer, err)
 		}
-		testkit.Eventually(t, patience, "the reason is in the log", func() error {
+		testkit.Eventually(t, "the reason is in the log", func() error {
 			if !strings.Contains(r.Log(), "bob is not to know") {
 				return errors.New("it is not")
 			}

@@ -131,7 +131,7 @@ func TestFailingPluginsLetNothingPast(t *testing.T) {
 			publishHTTP(t, r, "mostly-1", text)
 		}
 		publishHTTP(t, r, "mostly-2", `{"n":1}`)
-		testkit.Eventually(t, patience, "the circuit breaker opens", func() error {
+		testkit.Eventually(t, "the circuit breaker opens", func() error {
 			if row := pluginRowOf(t, r, "mostly"); row.Breaker == "closed" {
 				return fmt.Errorf("it is not after %d calls, %v", row.Calls, row.Failures)
 			}
@@ -185,7 +185,7 @@ func TestSamplesAreWatched(t *testing.T) {
 		}
 		return string(out)
 	}
-	testkit.Eventually(t, patience, "the list says why the module is refused", func() error {
+	testkit.Eventually(t, "the list says why the module is refused", func() error {
 		if text := list(); !strings.Contains(text, "update-refused") || !strings.Contains(text, "sample 1 (tags-1)") {
 			return errors.New(text)
 		}
@@ -194,7 +194,7 @@ func TestSamplesAreWatched(t *testing.T) {
 	s.tags(t, c, "one1")
 
 	write(t, samples, sample("two2"))
-	testkit.Eventually(t, patience, "the module is taken with its samples", func() error {
+	testkit.Eventually(t, "the module is taken with its samples", func() error {
 		if row := pluginRowOf(t, r, "tag"); row.Refused != "" || row.Replaced == 0 {
 			return fmt.Errorf("refused: %s", row.Refused)
 		}
@@ -204,7 +204,7 @@ func TestSamplesAreWatched(t *testing.T) {
 
 	// Samples that the running module fails are reported, and it goes on; a reload with them is refused.
 	write(t, samples, sample("one1"))
-	testkit.Eventually(t, patience, "the running module is held to the samples", func() error {
+	testkit.Eventually(t, "the running module is held to the samples", func() error {
 		if row := pluginRowOf(t, r, "tag"); !strings.Contains(row.Refused, "sample 1") {
 			return errors.New("it is not")
 		}

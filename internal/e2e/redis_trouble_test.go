@@ -124,7 +124,7 @@ func TestSilentHostOfARing(t *testing.T) {
 				t.Errorf("a reload took %v", took)
 			}
 			proxy.Resume()
-			testkit.Eventually(t, patience, "the ring to be well", func() error {
+			testkit.Eventually(t, "the ring to be well", func() error {
 				if status, text := healthOf(t, r); status != 200 {
 					return fmt.Errorf("%d %s", status, text)
 				}
@@ -149,7 +149,7 @@ func TestGroupKeyIsNoSortedSet(t *testing.T) {
 	c := greeted(t, r)
 	askItems(t, c, "job_events-1")
 	answered(t, c, promptly, "groups_current")
-	testkit.Eventually(t, patience, "health to name the key", func() error {
+	testkit.Eventually(t, "health to name the key", func() error {
 		if status, text := healthOf(t, r); status != 200 || !strings.Contains(text, "asgi:group:job_events-42") {
 			return fmt.Errorf("%d %s", status, text)
 		}
@@ -159,7 +159,7 @@ func TestGroupKeyIsNoSortedSet(t *testing.T) {
 		t.Errorf("told %d times in the log", n)
 	}
 	redis.Do("DEL", "asgi:group:job_events-42")
-	testkit.Eventually(t, patience, "the group to be joined", func() error {
+	testkit.Eventually(t, "the group to be joined", func() error {
 		if n := redis.Do("ZCARD", "asgi:group:job_events-42"); n != int64(1) {
 			return fmt.Errorf("%v members", n)
 		}
@@ -181,7 +181,7 @@ func TestOwnKeysHoldStrings(t *testing.T) {
 	member := redis.Do("ZRANGE", "asgi:group:job_events-1", 0, 0).([]any)[0].(string)
 	receiver, _, _ := strings.Cut(member, "!")
 	redis.Do("SET", "asgi"+receiver+"!", "x")
-	testkit.Eventually(t, patience, "the key to be healed", func() error {
+	testkit.Eventually(t, "the key to be healed", func() error {
 		text := fetch(t, r.Admin+"/metrics")
 		if !strings.Contains(text, "edgerelay_channel_layer_healed_keys_total 1") {
 			return fmt.Errorf("not counted; keys %v", redis.Do("KEYS", "*"))
@@ -213,7 +213,7 @@ func TestProxyWithoutHello(t *testing.T) {
 			c := greeted(t, r)
 			askItems(t, c, "job_events-1")
 			answered(t, c, promptly, "groups_current")
-			testkit.Eventually(t, patience, "health", func() error {
+			testkit.Eventually(t, "health", func() error {
 				if status, text := healthOf(t, r); status != 200 {
 					return fmt.Errorf("%d %s", status, text)
 				}
@@ -236,14 +236,14 @@ func TestBusyRedisIsAskedAgain(t *testing.T) {
 	go func() { looping <- client.Eval(t.Context(), "while true do end", nil).Err() }()
 	busy := redis.Client()
 	defer busy.Close()
-	testkit.Eventually(t, patience, "Redis to be busy", func() error {
+	testkit.Eventually(t, "Redis to be busy", func() error {
 		if err := busy.Ping(t.Context()).Err(); err == nil || !strings.HasPrefix(err.Error(), "BUSY") {
 			return fmt.Errorf("it answers %v", err)
 		}
 		return nil
 	})
 	r := startOn(t, "redis "+redis.URL)
-	testkit.Eventually(t, patience, "the relay to meet it", func() error {
+	testkit.Eventually(t, "the relay to meet it", func() error {
 		if _, text := healthOf(t, r); !strings.Contains(text, "BUSY") {
 			return errors.New(text)
 		}
@@ -253,7 +253,7 @@ func TestBusyRedisIsAskedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-looping
-	testkit.Eventually(t, patience, "Redis to notify the relay", func() error {
+	testkit.Eventually(t, "Redis to notify the relay", func() error {
 		if info := fmt.Sprint(redis.Do("INFO", "clients")); !strings.Contains(info, "tracking_clients:1\r\n") {
 			return errors.New(info)
 		}
@@ -276,7 +276,7 @@ func TestTrackingIsAskedAgain(t *testing.T) {
 		return ""
 	})
 	startOn(t, "redis redis://"+addr+"/0")
-	testkit.Eventually(t, patience, "Redis to notify the relay", func() error {
+	testkit.Eventually(t, "Redis to notify the relay", func() error {
 		if info := fmt.Sprint(redis.Do("INFO", "clients")); !strings.Contains(info, "tracking_clients:1\r\n") {
 			return errors.New(info)
 		}
@@ -324,7 +324,7 @@ func TestSkippedMessagesAreTold(t *testing.T) {
 	})
 	json.SendMessage("job_events-1", map[string]any{"type": "internal.message", "text": "{}"})
 	for _, line := range []string{`"reason":"text"`, `"type":"chat.message"`, `"reason":"encoding"`} {
-		testkit.Eventually(t, patience, "a line with "+line, func() error {
+		testkit.Eventually(t, "a line with "+line, func() error {
 			if !strings.Contains(r.Log(), line) {
 				return errors.New("not in the log")
 			}

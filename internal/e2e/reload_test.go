@@ -148,7 +148,7 @@ func TestReloads(t *testing.T) {
 	moving := func(n int64) {
 		t.Helper()
 		target := followers[0].next.Load() + n
-		testkit.Eventually(t, patience, "events go on", func() error {
+		testkit.Eventually(t, "events go on", func() error {
 			if got := followers[0].next.Load(); got < target {
 				return fmt.Errorf("%d of %d", got, target)
 			}
@@ -199,7 +199,7 @@ func TestReloads(t *testing.T) {
 	if len(paced.Failed) > 0 {
 		t.Fatalf("%d events could not be sent", len(paced.Failed))
 	}
-	testkit.Eventually(t, patience, "every socket has every event", func() error { return allAt(followers, sent) })
+	testkit.Eventually(t, "every socket has every event", func() error { return allAt(followers, sent) })
 
 	other := peers.StartRedis(t)
 	now.redis = other.URL
@@ -207,8 +207,8 @@ func TestReloads(t *testing.T) {
 	emitter := peers.StartEmitter(t, other.URL)
 	wait = emitter.Pace("jobs-summary", sent, 20, 50*time.Millisecond)
 	sent += len(wait().Times)
-	testkit.Eventually(t, patience, "every socket has every event of the other Redis", func() error { return allAt(followers, sent) })
-	testkit.Eventually(t, patience, "the relay has left the group in the first Redis", func() error {
+	testkit.Eventually(t, "every socket has every event of the other Redis", func() error { return allAt(followers, sent) })
+	testkit.Eventually(t, "the relay has left the group in the first Redis", func() error {
 		if m := s.emitter.Members(s.redis.URL, "jobs-summary"); len(m) != 0 {
 			return fmt.Errorf("members %q", m)
 		}

@@ -41,7 +41,7 @@ type watched struct {
 func (l *lane) promoted() {
 	l.t.Helper()
 	before := l.redis
-	testkit.Eventually(l.t, patience, "a promotion", func() error {
+	testkit.Eventually(l.t, "a promotion", func() error {
 		addr := l.watched.sentinels.Master()
 		for _, r := range l.watched.servers {
 			if r.Addr == addr && r != before {
@@ -53,7 +53,7 @@ func (l *lane) promoted() {
 	})
 	_ = l.admin.Close()
 	l.admin = l.redis.Client()
-	testkit.Eventually(l.t, patience, "the new master to take writes", func() error {
+	testkit.Eventually(l.t, "the new master to take writes", func() error {
 		if info := fmt.Sprint(l.do("INFO", "replication")); !strings.Contains(info, "role:master") {
 			return fmt.Errorf("%s", info)
 		}
@@ -73,7 +73,7 @@ var failovers = []fault{
 		strike: func(l *lane) {
 			sentinel := goredis.NewSentinelClient(&goredis.Options{Addr: l.watched.sentinels.Addrs[0], MaxRetries: -1, DisableIdentity: true})
 			defer sentinel.Close()
-			testkit.Eventually(l.t, patience, "the other replica to be fit", func() error {
+			testkit.Eventually(l.t, "the other replica to be fit", func() error {
 				return sentinel.Failover(context.Background(), l.watched.sentinels.Name).Err()
 			})
 			l.promoted()

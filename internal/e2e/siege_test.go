@@ -46,7 +46,7 @@ func TestSiege(t *testing.T) {
 		s.well()
 		var now usage
 		// Half a minute: the kernel and the slow clients' close frames take their time.
-		testkit.Eventually(t, 60*time.Second, "the relay holds what it held before", func() error {
+		testkit.EventuallyWithin(t, 60*time.Second, "the relay holds what it held before", func() error {
 			now = s.usage()
 			if now.goroutines > before.goroutines+20 || now.files > before.files+20 || now.heap > before.heap+24<<20 {
 				return fmt.Errorf("%+v, before %+v", now, before)
@@ -169,7 +169,7 @@ func TestSiege(t *testing.T) {
 			t.Errorf("%d keys in Redis", n)
 		}
 		s.many(len(conns), func(i int) error { return conns[i].Close() })
-		testkit.Eventually(t, 30*time.Second, "the groups are left", func() error {
+		testkit.Eventually(t, "the groups are left", func() error {
 			if n := redis.Do("DBSIZE").(int64); n > 3 { // the layer's identity and the nodes' signs of life
 				return fmt.Errorf("%d keys", n)
 			}

@@ -64,7 +64,7 @@ http {
 		t.Fatal(err)
 	}
 	process.Start(t, "nginx", exec.Command(process.Program(t, "nginx"), "-p", dir, "-e", "stderr", "-c", file))
-	testkit.Eventually(t, patience, "nginx listens", func() error {
+	testkit.Eventually(t, "nginx listens", func() error {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(f.secure))
 		if err == nil {
 			conn.Close()

@@ -274,7 +274,7 @@ func TestUWSGILargeHeaders(t *testing.T) {
 			t.Errorf("%d bytes: %d (%v), want %d", size, status, err, want)
 		}
 	}
-	testkit.Eventually(t, patience, "a log line names the setting", func() error {
+	testkit.Eventually(t, "a log line names the setting", func() error {
 		if !strings.Contains(r.Log(), "raise its buffer-size") {
 			return errors.New("not yet")
 		}

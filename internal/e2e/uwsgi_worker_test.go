@@ -395,7 +395,7 @@ func TestUWSGIFullDisk(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 507 ") {
 		t.Errorf("a large upload: %q (%v), want 507", line, err)
 	}
-	testkit.Eventually(t, patience, "the log tells of the upload", func() error {
+	testkit.Eventually(t, "the log tells of the upload", func() error {
 		if !strings.Contains(r.Log(), "buffering the request body") {
 			return errors.New("not yet")
 		}
@@ -405,7 +405,7 @@ func TestUWSGIFullDisk(t *testing.T) {
 		t.Errorf("a smaller upload: %d (%v)", status, err)
 	}
 	slow := readSlowly(t, r, "/")
-	testkit.Eventually(t, patience, "the log tells of the answer", func() error {
+	testkit.Eventually(t, "the log tells of the answer", func() error {
 		if !strings.Contains(r.Log(), "uwsgi response not buffered on disk") {
 			return errors.New("not yet")
 		}
@@ -485,7 +485,7 @@ func TestUWSGISlowReader(t *testing.T) {
 	if n, err := io.Copy(io.Discard, slow); err != nil || n < size {
 		t.Errorf("%d bytes (%v)", n, err)
 	}
-	testkit.Eventually(t, patience, "the files are closed", func() error {
+	testkit.Eventually(t, "the files are closed", func() error {
 		if open := tempFiles(t, r); len(open) > 0 {
 			return errors.New(strings.Join(open, ", "))
 		}
@@ -807,7 +807,7 @@ func TestUWSGIHealthChecks(t *testing.T) {
 		" {\n\t\thealth_uri /healthy?x\n\t\thealth_interval 20ms\n\t\ttransport uwsgi\n\t}\n}\n")
 	becomes := func(want int) {
 		t.Helper()
-		testkit.Eventually(t, patience, "the site answers "+strconv.Itoa(want), func() error {
+		testkit.Eventually(t, "the site answers "+strconv.Itoa(want), func() error {
 			if got, _, err := once(newRequest(t, http.MethodGet, r.URL+"/", nil)); got != want {
 				return fmt.Errorf("%d (%v)", got, err)
 			}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -97,15 +97,6 @@ func start(t testing.TB, c *clients, specs ...plugins.Spec) *Lanes {
 	return f
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("timed out: %s", what)
-		}
-	}
-}
-
 // exempt is a group that no plugin sees.
 const exempt = "broadcast-exempt"
 
@@ -130,7 +121,7 @@ func TestEventsWithoutPluginsPassAtOnce(t *testing.T) {
 	if !slices.Equal(groups, []string{"other", "g-1", exempt, "other"}) {
 		t.Errorf("passed at once: %q", groups)
 	}
-	eventually(t, "the other events pass their plugin", func() bool { return len(c.texts("g-2")) == 2 })
+	testkit.Eventually(t, "the other events pass their plugin", func() bool { return len(c.texts("g-2")) == 2 })
 	if got := c.texts("g-2"); !slices.Equal(got, []string{`{"do":"pass"}`, "2"}) {
 		t.Errorf("got %q", got)
 	}
@@ -149,7 +140,7 @@ func TestOutputsBecomeEvents(t *testing.T) {
 			Source: relay.FromPeer, Sent: sent, NeedsRelay: true,
 		},
 	})
-	eventually(t, "the event", func() bool { return len(c.texts("s")) == 1 })
+	testkit.Eventually(t, "the event", func() bool { return len(c.texts("s")) == 1 })
 	ev := c.events[0]
 	if ev.Source != relay.FromPeer || ev.Sent != sent || !ev.NeedsRelay {
 		t.Errorf("got %+v", ev)
@@ -160,7 +151,7 @@ func TestOutputsBecomeEvents(t *testing.T) {
 		}
 	}
 	f.Intercept([]relay.Event{event("s", `{"only": "1"}`)})
-	eventually(t, "the event", func() bool { return len(c.texts("s")) == 2 })
+	testkit.Eventually(t, "the event", func() bool { return len(c.texts("s")) == 2 })
 	if mask := c.events[1].Redaction.Classes; mask != 2 {
 		t.Errorf("for classes %b", mask)
 	}
@@ -222,8 +213,8 @@ func TestOrderWhenPluginsGo(t *testing.T) {
 		t.Errorf("%d events of a group without plugins passed at once, want 200", got)
 	}
 	close(c.gate)
-	eventually(t, "the lanes are empty", func() bool { return len(c.texts("g")) == 200 })
-	eventually(t, "the lanes have settled", func() bool { return f.unsettled.Load() == 0 })
+	testkit.Eventually(t, "the lanes are empty", func() bool { return len(c.texts("g")) == 200 })
+	testkit.Eventually(t, "the lanes have settled", func() bool { return f.unsettled.Load() == 0 })
 	send(1)
 	for i, text := range c.texts("g") {
 		if want := fmt.Sprintf(`{"n":%d}`, i+1); text != want {
@@ -274,7 +265,7 @@ func TestOrderUnderChange(t *testing.T) {
 	}
 	for g := range groups {
 		name := fmt.Sprint("g-", g)
-		eventually(t, "all events of "+name, func() bool { return len(c.texts(name)) >= count })
+		testkit.Eventually(t, "all events of "+name, func() bool { return len(c.texts(name)) >= count })
 		for n, text := range c.texts(name) {
 			if want := fmt.Sprintf(`{"n":%d}`, n); text != want {
 				t.Fatalf("event %d of %s is %s (%d changes)", n, name, text, changes)
@@ -298,7 +289,7 @@ func TestWithheld(t *testing.T) {
 		events = append(events, event("g", text))
 	}
 	f.Intercept(events)
-	eventually(t, "the last event", func() bool { return len(c.texts("g")) == 1 })
+	testkit.Eventually(t, "the last event", func() bool { return len(c.texts("g")) == 1 })
 	if got := c.misses(); !slices.Equal(got, []string{
 		"g: plugin_withheld", "g: plugin_withheld",
 		"s: plugin_withheld",

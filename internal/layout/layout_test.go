@@ -62,8 +62,9 @@ type layer struct {
 // layers are the rules of the layout. The first that covers a package is its rule; a package may also import those below
 // itself and those of its own part.
 var layers = []layer{
-	{"relay/relaytest", []string{"relay"}, nil},                               // for tests
-	{"relay/internal/layertest", []string{"relay", "internal"}, []string{""}}, // for tests
+	{"internal/testkit", []string{"internal/testkit"}, []string{"github.com/coder/websocket"}}, // for the tests of every package
+	{"relay/relaytest", []string{"relay", "internal/testkit"}, nil},                            // for tests
+	{"relay/internal/layertest", []string{"relay", "internal"}, []string{""}},                  // for tests
 	{"relay/internal", []string{"relay", "internal/pyjson"}, []string{""}},
 	{"relay/transport", []string{"relay/internal", "relay/transport", "internal/pyjson"}, []string{"golang.org/x/"}},
 	{"relay/hub", []string{"relay/hub"}, nil},
@@ -77,6 +78,9 @@ var layers = []layer{
 	{"caddymodule", []string{""}, []string{""}},
 	{"internal", []string{""}, []string{""}},
 }
+
+// testSupport are the packages that only tests import.
+var testSupport = []string{"internal/testkit", "internal/e2e", "relay/relaytest", "relay/internal/layertest"}
 
 // allows reports whether a package of the layer may import another one.
 func (l layer) allows(imported string) bool {
@@ -102,6 +106,8 @@ func TestImports(t *testing.T) {
 			case !layers[at].allows(imported):
 				t.Errorf("%s imports %s; %s may import the standard library, of this module %q, and of others %q",
 					p.ImportPath, imported, layers[at].path, layers[at].ours, layers[at].theirs)
+			case below(imported, "internal/testkit", "internal/e2e") && !below(p.ImportPath, testSupport...):
+				t.Errorf("%s imports %s; only tests may", p.ImportPath, imported)
 			case below(imported, "caddymodule") && !below(p.ImportPath, "caddymodule"):
 				t.Errorf("%s imports %s; only packages below caddymodule may", p.ImportPath, imported)
 			case strings.HasPrefix(imported, "github.com/caddyserver/caddy/") && !below(p.ImportPath, "caddymodule", "internal"):

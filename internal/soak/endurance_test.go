@@ -61,7 +61,7 @@ func (e *endurance) rest(progress, connections int) {
 	e.t.Helper()
 	var now vitals
 	within := func(check func(vitals) error) {
-		testkit.Eventually(e.t, time.Minute, fmt.Sprintf("at rest after %d %s", progress, e.unit), func() (err error) {
+		testkit.EventuallyWithin(e.t, time.Minute, fmt.Sprintf("at rest after %d %s", progress, e.unit), func() (err error) {
 			if now, err = measure(e.t, e.relay, e.redis); err != nil {
 				return err
 			}

@@ -129,7 +129,7 @@ func TestSoak(t *testing.T) {
 	// rest waits until the relay is idle and dead nodes are removed.
 	rest := func(what string, within time.Duration) (v vitals) {
 		t.Helper()
-		testkit.Eventually(t, within, what, func() (err error) {
+		testkit.EventuallyWithin(t, within, what, func() (err error) {
 			if v, err = measure(t, r, store); err != nil {
 				return err
 			}

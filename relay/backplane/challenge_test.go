@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
@@ -67,7 +68,7 @@ func TestFoundRogueGetsNoHeaderOfUse(t *testing.T) {
 				s.Retry = 10 * time.Millisecond
 			})
 			c := n.client("jobs-summary")
-			eventually(t, 10*time.Second, func() error {
+			testkit.Eventually(t, "three challenges", func() error {
 				if len(r.got()) < 3 {
 					return errTooFew
 				}
@@ -109,7 +110,7 @@ func TestNamedNodeGetsTheHeader(t *testing.T) {
 		s.Discoveries = []backplane.Discovery{backplane.Static{{URL: r.URL, Dialect: backplane.Auto}}}
 		s.Retry = 10 * time.Millisecond
 	})
-	eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, "a valid header after the challenge", func() error {
 		for i, header := range r.got() {
 			if _, _, err := (backplane.Secrets{secret}).Verify(header, time.Now()); err == nil {
 				if i == 0 {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
@@ -83,7 +84,7 @@ func TestChurn(t *testing.T) {
 		c.s.Close()
 	}
 	for _, n := range nodes {
-		eventually(t, 10*time.Second, func() error {
+		testkit.Eventually(t, "no peer wants a group", func() error {
 			for _, p := range n.plane.Peers() {
 				if p.Groups != 0 {
 					return fmt.Errorf("%s: a peer still wants %d groups", n.server.URL, p.Groups)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
@@ -71,7 +72,7 @@ func TestFullMesh(t *testing.T) {
 			nodes[i%emitters].emit("job_events-1", fmt.Sprintf(`{"n": %d, "stdout": %q}`, i, strings.Repeat("x", 1000)))
 		}
 		for _, c := range clients[:want] {
-			eventually(t, 2*time.Minute, func() error {
+			testkit.EventuallyWithin(t, 2*time.Minute, "all events at the node", func() error {
 				if got := c.count(); got < events {
 					return fmt.Errorf("%d of %d events", got, events)
 				}
@@ -107,7 +108,7 @@ func awaitWants(t *testing.T, nodes []*node, few int) {
 		if i < few {
 			want-- // itself
 		}
-		eventually(t, 2*time.Minute, func() error {
+		testkit.EventuallyWithin(t, 2*time.Minute, "interest of all peers", func() error {
 			got := 0
 			for _, p := range n.plane.Peers() {
 				got += p.Groups

@@ -37,7 +37,7 @@ func comeAndGo(t *testing.T, make func(i int) (*node, option)) {
 	nodes[2].close() // takes back what it announced
 	for _, n := range nodes[:2] {
 		n.awaitSources(1)
-		eventually(t, 10*time.Second, func() error {
+		testkit.Eventually(t, "the stopped node is not dialed", func() error {
 			for _, p := range n.plane.Peers() {
 				if p.URL == nodes[2].server.URL {
 					return fmt.Errorf("%s still dials the node that is gone", n.server.URL)

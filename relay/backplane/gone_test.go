@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
@@ -37,7 +38,7 @@ func TestGoneWithoutAWord(t *testing.T) {
 	}
 	z.start(soon, peersOf(urls...))
 	z.awaitSources(1)
-	eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, "two links", func() error {
 		connected := 0
 		for _, p := range z.plane.Peers() {
 			if p.State == backplane.StateConnected {
@@ -56,7 +57,7 @@ func TestGoneWithoutAWord(t *testing.T) {
 			links[p.URL].set(true, 0)
 		}
 	}
-	eventually(t, 8*time.Second, func() error {
+	testkit.EventuallyWithin(t, 8*time.Second, "events over the other link", func() error {
 		z.emit("h-1", "on and on")
 		x.emit("g-1", "heard again")
 		if c.count() == 0 {
@@ -108,7 +109,7 @@ func newWeb(t *testing.T) *web {
 // asked waits until the web node's wish is known.
 func (w *web) asked(t *testing.T, n *node) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, "interest in the group", func() error {
 		for _, p := range n.plane.Peers() {
 			if p.State == backplane.StateConnected && p.Groups == 2 { // and metrics
 				return nil
@@ -172,7 +173,7 @@ func TestWishesOutliveTheirDialer(t *testing.T) {
 		dialect := []backplane.Dialect{backplane.Relay, backplane.Auto}[i%2]
 		before := w.connections.Load()
 		d <- []backplane.Target{{URL: strings.ToUpper(w.URL[:4]) + w.URL[4:] + "/", Dialect: dialect}, {URL: w.URL, Dialect: dialect}}
-		eventually(t, 10*time.Second, func() error {
+		testkit.Eventually(t, "another connection", func() error {
 			if w.connections.Load() == before {
 				return errors.New("not dialled again")
 			}
@@ -181,7 +182,7 @@ func TestWishesOutliveTheirDialer(t *testing.T) {
 		w.asked(t, n)
 	}
 	n.emit("a-1", "{}")
-	eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, "the event", func() error {
 		if w.frames.Load() == 0 {
 			return errors.New("nothing comes")
 		}

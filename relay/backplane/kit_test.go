@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/hub"
@@ -230,7 +231,7 @@ func (c *client) forget() {
 // exactly waits until the client has as many texts as wanted, and checks that each came once.
 func (c *client) exactly(t testing.TB, want map[string]bool) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, "all events at the client", func() error {
 		if got := c.count(); got < len(want) {
 			return fmt.Errorf("a client has %d of %d events, not %q", got, len(want), c.missing(want))
 		}
@@ -270,23 +271,6 @@ func (c *client) once(t testing.TB, want map[string]bool) {
 	}
 }
 
-func eventually(t testing.TB, within time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %v", within, err)
-		}
-		<-tick.C
-	}
-}
-
 // mesh starts nodes that know each other's URLs (and their own), and waits until each listens to
 // every foreign layer.
 func mesh(t testing.TB, nodes []*node, options ...option) {
@@ -317,7 +301,7 @@ func (n *node) sources() int {
 
 func (n *node) awaitSources(want int) {
 	n.t.Helper()
-	eventually(n.t, 2*time.Minute, func() error {
+	testkit.EventuallyWithin(n.t, 2*time.Minute, "sources", func() error {
 		if got := n.sources(); got != want {
 			return fmt.Errorf("%s listens to %d of %d layers", n.server.URL, got, want)
 		}

@@ -10,9 +10,9 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // A link that the peer dialed becomes the source only after the peer has kept it. The peer closes a redundant link
@@ -48,7 +48,7 @@ func newPlane(t *testing.T) *Backplane {
 	if err := hub.SetBroker(t.Context(), memory.NewLayer().Broker()); err != nil {
 		t.Fatal(err)
 	}
-	b, err := New(hub, Settings{Secrets: Secrets{"x"}, JoinWait: relaytest.Patience}, slog.New(slog.DiscardHandler))
+	b, err := New(hub, Settings{Secrets: Secrets{"x"}, JoinWait: testkit.Patience}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

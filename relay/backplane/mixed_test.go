@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
@@ -28,7 +29,7 @@ func emitOld(t testing.TB, l *peers.Layer, group, text string) {
 // found out about their layers.
 func (n *node) awaitPeers(dialect backplane.Dialect, dialled bool, want int) {
 	n.t.Helper()
-	eventually(n.t, 20*time.Second, func() error {
+	testkit.Eventually(n.t, "peers of a dialect", func() error {
 		got := 0
 		for _, p := range n.plane.Peers() {
 			if p.State == backplane.StateConnected && p.Dialect == dialect && (p.URL != "") == dialled {
@@ -118,7 +119,7 @@ func TestMixedClusterEachToEach(t *testing.T) {
 	// The subscriptions must have arrived: at the relays from the Python web node, at the Python task node from the
 	// relays.
 	for _, n := range []*node{a, b} {
-		eventually(t, 10*time.Second, func() error {
+		testkit.Eventually(t, "the web node's interest", func() error {
 			for _, p := range n.plane.Peers() {
 				if p.URL == web.URL && p.Groups == 2 { // the group, and metrics
 					return nil
@@ -126,9 +127,9 @@ func TestMixedClusterEachToEach(t *testing.T) {
 			}
 			return fmt.Errorf("%s has not heard what the web node wants", n.server.URL)
 		})
-		eventually(t, 10*time.Second, func() error { return members(onNew, redisNew.URL, group, 3) })
-		eventually(t, 10*time.Second, func() error { return members(emitA, redisA.URL, group, 1) })
-		eventually(t, 10*time.Second, func() error { return members(emitB, redisB.URL, group, 1) })
+		testkit.Eventually(t, "members in the new Redis", func() error { return members(onNew, redisNew.URL, group, 3) })
+		testkit.Eventually(t, "members in Redis A", func() error { return members(emitA, redisA.URL, group, 1) })
+		testkit.Eventually(t, "members in Redis B", func() error { return members(emitB, redisB.URL, group, 1) })
 	}
 
 	const count = 50
@@ -167,7 +168,7 @@ func TestMixedClusterEachToEach(t *testing.T) {
 			"awx_metrics-dispatcher_instance_old":        "1",
 			"awx_metrics-callback_receiver_instance_new": "2",
 		} {
-			eventually(t, 10*time.Second, func() error {
+			testkit.Eventually(t, "the key in Redis", func() error {
 				if got := r.Do("MGET", key).([]any)[0]; got != value {
 					return fmt.Errorf("%s is %v, want %s", key, got, value)
 				}

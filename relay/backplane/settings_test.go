@@ -9,8 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
@@ -49,7 +49,7 @@ func TestTLSIsVerified(t *testing.T) {
 				b.awaitSources(1)
 				return
 			}
-			eventually(t, 10*time.Second, func() error {
+			testkit.Eventually(t, "an error about the certificate", func() error {
 				for _, p := range a.plane.Peers() {
 					if strings.Contains(p.Error, "certificate") {
 						return nil

@@ -3,16 +3,16 @@ package backplane_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
 // awaitSameLayer waits until a node has found out of want peers that they are on its own layer.
 func (n *node) awaitSameLayer(want int) {
 	n.t.Helper()
-	eventually(n.t, 20*time.Second, func() error {
+	testkit.Eventually(n.t, "peers on the same layer", func() error {
 		got := 0
 		for _, p := range n.plane.Peers() {
 			if p.SameLayer && p.State == backplane.StateConnected {
@@ -72,7 +72,7 @@ func TestTaskNodeHearsOfEarlierSubscriptions(t *testing.T) {
 	want := map[string]bool{}
 	for round := range 2 {
 		python.Dial(n.server.URL)
-		eventually(t, 10*time.Second, func() error { return members(emitter, task.URL, "job_events-1", 1) })
+		testkit.Eventually(t, "one member", func() error { return members(emitter, task.URL, "job_events-1", 1) })
 		text := fmt.Sprintf(`{"round": %d}`, round)
 		emitter.Send(peers.Event{Group: "job_events-1", Text: text})
 		want[text] = true
@@ -85,7 +85,7 @@ func TestTaskNodeHearsOfEarlierSubscriptions(t *testing.T) {
 			want["two alone"] = true
 			two.exactly(t, want)
 			two.s.Close()
-			eventually(t, 10*time.Second, func() error {
+			testkit.Eventually(t, "no member", func() error {
 				if got := emitter.Members(task.URL, "job_events-1"); len(got) != 0 {
 					return fmt.Errorf("the task node still has %d members in the group", len(got))
 				}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
@@ -52,7 +53,7 @@ func TestStalledLink(t *testing.T) {
 			source.emit("g-1", event)
 			want[event] = true
 			if n%200 == 199 {
-				eventually(t, 20*time.Second, func() error {
+				testkit.Eventually(t, "the event at the near node", func() error {
 					if got := onNear.count(); got <= n {
 						return fmt.Errorf("the neighbour has %d of %d events", got, n+1)
 					}
@@ -66,7 +67,7 @@ func TestStalledLink(t *testing.T) {
 		return took
 	}
 	load(200)
-	eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, "all events at the far node", func() error {
 		if got := onFar.count(); got != 200 {
 			return fmt.Errorf("%d of 200 events at the far node", got)
 		}
@@ -99,7 +100,7 @@ func TestStalledLink(t *testing.T) {
 	}
 
 	// The stalled connection is given up, and a new one is made once there is a way.
-	eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, "one source", func() error {
 		if n := source.sources(); n != 1 {
 			return fmt.Errorf("the source still listens to %d peers", n)
 		}
@@ -134,7 +135,7 @@ func TestSlowLink(t *testing.T) {
 		source.emit("g-1", fmt.Sprintf(`{"n": %d, "x": %q}`, i, strings.Repeat("x", 1000)))
 	}
 	last := fmt.Sprintf(`{"n": %d,`, count-1)
-	eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, "the last event", func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if n := len(c.texts); n == 0 || !strings.HasPrefix(c.texts[n-1], last) {
@@ -142,7 +143,7 @@ func TestSlowLink(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, "each event delivered or counted as dropped", func() error {
 		dropped := source.plane.Stats().Dropped["queue_full"]
 		if got := uint64(c.count()); got+dropped != count {
 			return fmt.Errorf("%d came and %d were dropped of %d", got, dropped, count)

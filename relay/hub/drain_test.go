@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // crowd is sockets whose clients leave when they are told to.
@@ -55,7 +55,7 @@ func TestDrainKeepsItsPace(t *testing.T) {
 				if now := time.Since(began); float64(gone) > clients*float64(now)/float64(takes)+1 {
 					t.Fatalf("%d of %d have been told after %v", gone, clients, now)
 				}
-				if before > takes+relaytest.Patience {
+				if before > takes+testkit.Patience {
 					t.Fatalf("%d of %d have been told after %v, want all", gone, clients, before)
 				}
 			}
@@ -100,7 +100,7 @@ func TestUndrain(t *testing.T) {
 	// A drain under way goes on at the new pace.
 	h.Drain(hub.Pace{Duration: time.Hour})
 	h.Drain(hub.Pace{})
-	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	go func() {
 		for leave() > 0 && ctx.Err() == nil {
@@ -126,7 +126,7 @@ func TestCloseDuringADrain(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- h.Close(context.Background()) }()
 	for _, s := range sockets {
-		relaytest.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseRestart })
+		testkit.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseRestart })
 	}
 	leave()
 	if err := <-done; err != nil {

@@ -9,9 +9,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 func TestEventsReachTheirSubscribersOnly(t *testing.T) {
@@ -66,7 +66,7 @@ func TestEventsReachTheirSubscribersOnly(t *testing.T) {
 				want = append(want, ev.text)
 			}
 		}
-		relaytest.Eventually(t, "all events", func() bool { return len(c.socket.got()) >= len(want) })
+		testkit.Eventually(t, "all events", func() bool { return len(c.socket.got()) >= len(want) })
 		if !slices.Equal(c.socket.got(), want) {
 			t.Errorf("client %d: the events are not those of its groups, in the order of publishing", i)
 		}
@@ -89,7 +89,7 @@ func TestSubscribeReplaces(t *testing.T) {
 	}
 	publish(t, emitter, "a", "a")
 	publish(t, emitter, "b", "b")
-	relaytest.Eventually(t, "the event of b", func() bool { return len(s.got()) > 0 })
+	testkit.Eventually(t, "the event of b", func() bool { return len(s.got()) > 0 })
 	if got := s.got(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("got %q", got)
 	}
@@ -137,7 +137,7 @@ func TestNothingAfterUnsubscribe(t *testing.T) {
 				session, s := open(h)
 				group := fmt.Sprint("g-", rand.N(4))
 				subscribe(t, h, session, group)
-				relaytest.Eventually(t, "an event", func() bool { return len(s.got()) > 0 })
+				testkit.Eventually(t, "an event", func() bool { return len(s.got()) > 0 })
 				subscribe(t, h, session)
 				n := len(s.got())
 				for _, text := range s.got() {
@@ -167,7 +167,7 @@ func TestInvalidTextIsDropped(t *testing.T) {
 	subscribe(t, h, session, "g")
 	publish(t, emitter, "g", "bad \xff")
 	publish(t, emitter, "g", "good")
-	relaytest.Eventually(t, "the good event", func() bool { return len(s.got()) == 1 })
+	testkit.Eventually(t, "the good event", func() bool { return len(s.got()) == 1 })
 	if h.Stats().Invalid != 1 || s.got()[0] != "good" {
 		t.Errorf("%+v, %q", h.Stats(), s.got())
 	}
@@ -184,7 +184,7 @@ func TestBrokerIsExchangedUnderClients(t *testing.T) {
 	}
 	publish(t, emitter, "g", "nobody hears this")
 	publish(t, next.Broker(), "g", "new layer")
-	relaytest.Eventually(t, "both events", func() bool { return len(s.got()) == 2 })
+	testkit.Eventually(t, "both events", func() bool { return len(s.got()) == 2 })
 	if !slices.Equal(s.got(), []string{"old layer", "new layer"}) {
 		t.Errorf("got %q", s.got())
 	}
@@ -267,7 +267,7 @@ func TestInterceptor(t *testing.T) {
 	publish(t, emitter, "g", "bright")
 	h.SetInterceptor(nil)
 	publish(t, emitter, "g", "dull")
-	relaytest.Eventually(t, "three events", func() bool { return len(s.got()) == 3 })
+	testkit.Eventually(t, "three events", func() bool { return len(s.got()) == 3 })
 	if !slices.Equal(s.got(), []string{"bright", "bright", "dull"}) {
 		t.Errorf("got %q", s.got())
 	}

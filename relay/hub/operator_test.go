@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
@@ -112,7 +113,7 @@ func TestSessionsWhileSubscribing(t *testing.T) {
 		defer close(done)
 		_, _ = s.Subscribe(context.Background(), relay.Groups("a"))
 	}()
-	eventually(t, "the subscription waits", func() bool {
+	testkit.Eventually(t, "the subscription waits", func() bool {
 		page, _ := h.Sessions(hub.SessionFilter{}, 0, 1)
 		return page[0].Changing && page[0].Groups == nil
 	})
@@ -139,15 +140,6 @@ func cancelled() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
-}
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never: " + what)
-		}
-	}
 }
 
 func TestGroupsByRate(t *testing.T) {

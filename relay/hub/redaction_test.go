@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 func subscribeAs(t testing.TB, h *hub.Hub, s *hub.Session, class uint8, groups ...string) relay.Change {
@@ -64,7 +64,7 @@ func TestRedaction(t *testing.T) {
 	}
 	for class, list := range sockets {
 		for i, s := range list {
-			relaytest.Eventually(t, "all events", func() bool { return len(s.got()) >= len(want[class]) })
+			testkit.Eventually(t, "all events", func() bool { return len(s.got()) >= len(want[class]) })
 			if got := s.got(); !slices.Equal(got, want[class]) {
 				t.Errorf("client %d of class %d got %q, want %q", i, class, got, want[class])
 			}
@@ -73,7 +73,7 @@ func TestRedaction(t *testing.T) {
 	if rendered[0] != 1 || rendered[1] != 1 || rendered[2] != 1 || len(rendered) != 3 {
 		t.Errorf("rendered %v, want each class that is present and in the mask once", rendered)
 	}
-	relaytest.Eventually(t, "120 deliveries", func() bool { return h.Stats().Deliveries == 120 })
+	testkit.Eventually(t, "120 deliveries", func() bool { return h.Stats().Deliveries == 120 })
 	if missed := h.Stats().Missed; missed != 0 {
 		t.Errorf("%d deliveries missed: what is not for a class is not missed", missed)
 	}
@@ -91,7 +91,7 @@ func TestReclassify(t *testing.T) {
 		h.Deliver([]relay.Event{{Group: "g", Redaction: &relay.Redaction{Classes: everyClass, Render: func(class uint8) ([]byte, bool) {
 			return fmt.Append(nil, class), true
 		}}}})
-		relaytest.Eventually(t, "the event", func() bool { return len(s.got()) == i+1 })
+		testkit.Eventually(t, "the event", func() bool { return len(s.got()) == i+1 })
 	}
 	if got := s.got(); !slices.Equal(got, []string{"0", "1", "2"}) {
 		t.Errorf("got %q", got)
@@ -127,7 +127,7 @@ func TestClassesUnderChange(t *testing.T) {
 				class := uint8(r.IntN(8))
 				session, s := open(h)
 				subscribeAs(t, h, session, class, "g")
-				for deadline := time.Now().Add(relaytest.Patience); len(s.got()) == 0; runtime.Gosched() {
+				for deadline := time.Now().Add(testkit.Patience); len(s.got()) == 0; runtime.Gosched() {
 					if time.Now().After(deadline) {
 						t.Error("no event")
 						return
@@ -176,7 +176,7 @@ func TestInterceptorClassifiesAndForwards(t *testing.T) {
 	subscribe(t, h, session, "g")
 	publish(t, emitter, "g", "kept back")
 	h.Forward([]relay.Event{{Group: "g", Text: []byte("later")}})
-	relaytest.Eventually(t, "the event", func() bool { return len(s.got()) == 1 })
+	testkit.Eventually(t, "the event", func() bool { return len(s.got()) == 1 })
 	if got := s.got(); got[0] != "later" {
 		t.Errorf("got %q", got)
 	}

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 func TestAdmission(t *testing.T) {
@@ -98,8 +98,8 @@ func TestPingsAndSilence(t *testing.T) {
 	_, alive := open(h)
 	alive.read.Store(time.Now().Add(time.Hour).UnixNano())
 	h.SetLimits(limits)
-	relaytest.Eventually(t, "the silent client to be given up", func() bool { _, killed := silent.closed(); return killed })
-	relaytest.Eventually(t, "pings", func() bool {
+	testkit.Eventually(t, "the silent client to be given up", func() bool { _, killed := silent.closed(); return killed })
+	testkit.Eventually(t, "pings", func() bool {
 		alive.mu.Lock()
 		defer alive.mu.Unlock()
 		return alive.pings >= 2
@@ -152,7 +152,7 @@ func TestRecheckEndsSessions(t *testing.T) {
 	}
 	f.fail.Store(false)
 	for _, s := range []*socket{s, other} {
-		relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
+		testkit.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
 		if got := s.got(); !slices.Equal(got, []string{"logged out"}) {
 			t.Errorf("got %q", got)
 		}
@@ -169,7 +169,7 @@ func TestAnotherKindOfAuthorizer(t *testing.T) {
 	a := &another{}
 	a.gone.Store(true)
 	h.SetAuthorizer(a, 0)
-	relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
+	testkit.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
 }
 
 // Who has other rights now connects again, and is classed anew.
@@ -177,7 +177,7 @@ func TestOtherRights(t *testing.T) {
 	h, _ := newHub(t)
 	_, s := open(h)
 	h.SetAuthorizer(promoted{}, 20*time.Millisecond)
-	relaytest.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseRestart })
+	testkit.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseRestart })
 	if got := s.got(); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
@@ -198,7 +198,7 @@ func TestCloseTellsEveryClient(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- h.Close(context.Background()) }()
 	for i, s := range sockets {
-		relaytest.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseGoingAway })
+		testkit.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseGoingAway })
 		sessions[i].Close()
 	}
 	if err := <-done; err != nil {

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // Each delivery counts once in the lag histogram, in the bucket of its event's age.
@@ -24,8 +24,8 @@ func TestLag(t *testing.T) {
 	h.Deliver([]relay.Event{{Group: "g", Text: []byte("3"), Sent: now.Add(time.Hour)}})
 	h.Deliver([]relay.Event{{Group: "g", Text: []byte("4"), Sent: now.Add(-time.Hour), Redaction: &relay.Redaction{Classes: 1<<0 | 1<<2}}})
 	h.Deliver([]relay.Event{{Group: "g", Text: []byte("5")}})
-	relaytest.Eventually(t, "all deliveries", func() bool { return h.Stats().Deliveries == 3*4+2 })
-	relaytest.Eventually(t, "all counted", func() bool {
+	testkit.Eventually(t, "all deliveries", func() bool { return h.Stats().Deliveries == 3*4+2 })
+	testkit.Eventually(t, "all counted", func() bool {
 		n := uint64(0)
 		for _, c := range h.Stats().Lag.Counts {
 			n += c
@@ -75,7 +75,7 @@ func TestMissed(t *testing.T) {
 	for round := range uint64(2) { // a single event, and several in one round
 		wait := func(each uint64) {
 			t.Helper()
-			relaytest.Eventually(t, "a round", func() bool { s := h.Stats(); return s.Deliveries == 3*round+each && s.Missed == 2*s.Deliveries })
+			testkit.Eventually(t, "a round", func() bool { s := h.Stats(); return s.Deliveries == 3*round+each && s.Missed == 2*s.Deliveries })
 		}
 		h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}})
 		wait(1)
@@ -89,7 +89,7 @@ func TestMissed(t *testing.T) {
 	if s.EventsFromLayer != s.Fanned+s.Unheard || s.Unheard != 2 {
 		t.Errorf("%d events in, %d fanned out, %d unheard", s.EventsFromLayer, s.Fanned, s.Unheard)
 	}
-	relaytest.Eventually(t, "empty queues", func() bool { return h.Backlog().Shards[0] == 0 })
+	testkit.Eventually(t, "empty queues", func() bool { return h.Backlog().Shards[0] == 0 })
 	if b := h.Backlog(); b.Sockets != 2 || b.SocketBytes != 1010 || b.MostBytes != 1000 {
 		t.Errorf("backlog %+v", b)
 	}
@@ -164,7 +164,7 @@ func TestTrace(t *testing.T) {
 	}
 	outcomes := []string{"delivered", "plugin", "delivered", "not_utf8", "delivered", "no_client"}
 	journeys := func() []hub.Journey { mu.Lock(); defer mu.Unlock(); return got }
-	relaytest.Eventually(t, "all journeys", func() bool { return len(journeys()) == len(outcomes) })
+	testkit.Eventually(t, "all journeys", func() bool { return len(journeys()) == len(outcomes) })
 	count := map[string]int{}
 	for _, j := range journeys() {
 		count[j.Outcome]++
@@ -196,7 +196,7 @@ func TestTrace(t *testing.T) {
 	}
 	h.Trace(0, nil)
 	h.Deliver([]relay.Event{{Group: "g"}, {Group: "g"}, {Group: "g"}})
-	relaytest.Eventually(t, "the last events", func() bool { return h.Stats().Deliveries >= 5*(5+3+3) })
+	testkit.Eventually(t, "the last events", func() bool { return h.Stats().Deliveries >= 5*(5+3+3) })
 	if n := len(journeys()); n != len(outcomes) {
 		t.Errorf("%d journeys after tracing was ended", n)
 	}
@@ -219,7 +219,7 @@ func TestTraceSamplesEvenly(t *testing.T) {
 		h.Deliver(events)
 		i += size
 	}
-	relaytest.Eventually(t, "ten of ten thousand", func() bool { mu.Lock(); defer mu.Unlock(); return n == 10 })
+	testkit.Eventually(t, "ten of ten thousand", func() bool { mu.Lock(); defer mu.Unlock(); return n == 10 })
 }
 
 // What only the node itself listens to, such as the copies for its peers, is not missing a client.

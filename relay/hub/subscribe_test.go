@@ -5,9 +5,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 func TestAGroupThatIsNamedTwiceIsOneSubscription(t *testing.T) {
@@ -22,7 +22,7 @@ func TestAGroupThatIsNamedTwiceIsOneSubscription(t *testing.T) {
 	}
 	publish(t, emitter, "a", "1")
 	publish(t, emitter, "b", "2")
-	relaytest.Eventually(t, "the last event", func() bool { return slices.Contains(s.got(), "2") })
+	testkit.Eventually(t, "the last event", func() bool { return slices.Contains(s.got(), "2") })
 	if got := s.got(); !slices.Equal(got, []string{"1", "2"}) {
 		t.Errorf("the client got %q, want each event once", got)
 	}

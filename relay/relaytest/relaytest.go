@@ -1,4 +1,4 @@
-// Package relaytest has the conformance suite of channel layers, and helpers for tests of several packages.
+// Package relaytest has the conformance suite of channel layers.
 package relaytest
 
 import (
@@ -8,24 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 )
-
-// Patience is the time after which a condition that should hold at once has failed.
-const Patience = 10 * time.Second
-
-// Eventually waits until ok returns true. It fails the test after [Patience].
-func Eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(Patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not so after %v: %s", Patience, what)
-		}
-		wait := time.NewTimer(2 * time.Millisecond)
-		<-wait.C
-	}
-}
 
 // Sink records events.
 type Sink struct {
@@ -125,7 +110,7 @@ func Run(t *testing.T, layer Layer) {
 		if r := publish(t, a, "nobody", "3"); r.Members != 0 {
 			t.Errorf("nobody has %d members, want 0", r.Members)
 		}
-		Eventually(t, "both members have their events", func() bool { return len(as.Events()) == 2 && len(bs.Events()) == 1 })
+		testkit.Eventually(t, "both members have their events", func() bool { return len(as.Events()) == 2 && len(bs.Events()) == 1 })
 		if got := as.Texts("g-1"); len(got) != 1 || got[0] != text {
 			t.Errorf("got %q, want %q", got, text)
 		}
@@ -141,7 +126,7 @@ func Run(t *testing.T, layer Layer) {
 		for i := range n {
 			publish(t, b, "order", fmt.Sprint(i))
 		}
-		Eventually(t, "all events", func() bool { return len(s.Events()) >= n })
+		testkit.Eventually(t, "all events", func() bool { return len(s.Events()) >= n })
 		for i, text := range s.Texts("order") {
 			if text != fmt.Sprint(i) {
 				t.Fatalf("event %d is %s", i, text)
@@ -164,11 +149,11 @@ func Run(t *testing.T, layer Layer) {
 		for round := range 20 {
 			join(t, b, "again")
 			publish(t, other, "again", fmt.Sprintf("in %d", round))
-			Eventually(t, "the event of a member", func() bool { return in() == round+1 })
+			testkit.Eventually(t, "the event of a member", func() bool { return in() == round+1 })
 			b.Leave("again")
-			Eventually(t, "the membership to end", func() bool { return publish(t, other, "again", "out").Members == 1 })
+			testkit.Eventually(t, "the membership to end", func() bool { return publish(t, other, "again", "out").Members == 1 })
 		}
-		Eventually(t, "the member that stayed has its events", func() bool { return len(os.Events()) >= 40 })
+		testkit.Eventually(t, "the member that stayed has its events", func() bool { return len(os.Events()) >= 40 })
 	})
 
 	t.Run("a blocked sink loses nothing", func(t *testing.T) {
@@ -187,7 +172,7 @@ func Run(t *testing.T, layer Layer) {
 		}()
 		release()
 		<-done
-		Eventually(t, "all events", func() bool { return len(s.Events()) == n })
+		testkit.Eventually(t, "all events", func() bool { return len(s.Events()) == n })
 	})
 
 	t.Run("closed", func(t *testing.T) {
@@ -214,7 +199,7 @@ func Run(t *testing.T, layer Layer) {
 
 	t.Run("health and bad names", func(t *testing.T) {
 		b, _ := start(t)
-		Eventually(t, "the layer to be healthy", func() bool { return b.Health().OK })
+		testkit.Eventually(t, "the layer to be healthy", func() bool { return b.Health().OK })
 		for _, name := range []string{"", "a b", "é", string(make([]byte, 100)), "a/b"} {
 			if _, err := b.Publish(ctx, name, []byte("1")); err == nil {
 				t.Errorf("published to %q", name)

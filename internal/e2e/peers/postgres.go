@@ -80,7 +80,7 @@ func (d *Postgres) Restart() {
 	d.t.Helper()
 	d.Process = process.Start(d.t, "postgres", d.command(d.server, "-D", filepath.Join(d.dir, "data"), "-k", d.dir,
 		"-c", "listen_addresses=127.0.0.1", "-p", strconv.Itoa(d.port), "-c", "fsync=off"))
-	testkit.Eventually(d.t, 20*time.Second, "PostgreSQL answers", func() error {
+	testkit.Eventually(d.t, "PostgreSQL answers", func() error {
 		conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port)), time.Second)
 		if err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/redis/go-redis/v9"
@@ -80,7 +79,7 @@ func (c *RedisCluster) nodes() []*Redis {
 // agree waits until every node knows all masters and replicas, and finds the cluster well.
 func (c *RedisCluster) agree(masters, replicas int) {
 	c.t.Helper()
-	testkit.Eventually(c.t, 20*time.Second, "the cluster to be complete", func() error {
+	testkit.Eventually(c.t, "the cluster to be complete", func() error {
 		for _, r := range c.nodes() {
 			info, nodes := r.Do("CLUSTER", "INFO").(string), r.Do("CLUSTER", "NODES").(string)
 			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_slots_assigned:16384") ||
@@ -94,7 +93,7 @@ func (c *RedisCluster) agree(masters, replicas int) {
 	if replicas == 0 {
 		return
 	}
-	testkit.Eventually(c.t, 20*time.Second, "the replicas to follow", func() error {
+	testkit.Eventually(c.t, "the replicas to follow", func() error {
 		for _, r := range c.Replicas {
 			if info := r.Do("INFO", "replication").(string); !strings.Contains(info, "master_link_status:up") {
 				return fmt.Errorf("%s", info)

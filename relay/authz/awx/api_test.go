@@ -13,7 +13,6 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // controller is a fake of AWX's HTTP API.
@@ -364,9 +363,4 @@ func TestURLs(t *testing.T) {
 			t.Errorf("base path %q: requested %s, want %s", path, c.requested()[0], want)
 		}
 	}
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	relaytest.Eventually(t, what, ok)
 }

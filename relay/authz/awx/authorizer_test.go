@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
@@ -280,19 +281,19 @@ func TestRecheck(t *testing.T) {
 		"no user":            reply(200, `{"results": []}`),
 	} {
 		c.setHandler(answer)
-		eventually(t, name, func() bool { return errors.Is(recheck(), relay.ErrUnauthenticated) })
+		testkit.Eventually(t, name, func() bool { return errors.Is(recheck(), relay.ErrUnauthenticated) })
 		c.setHandler(user(`7`))
-		eventually(t, "the original response is back", func() bool { return recheck() == nil })
+		testkit.Eventually(t, "the original response is back", func() bool { return recheck() == nil })
 	}
 	c.setHandler(reply(200, `{"results": [{"id": 7, "username": "alice", "is_superuser": true}]}`))
-	eventually(t, "other permissions are noticed", func() bool { return errors.Is(recheck(), relay.ErrChanged) })
+	testkit.Eventually(t, "other permissions are noticed", func() bool { return errors.Is(recheck(), relay.ErrChanged) })
 	c.setHandler(reply(500, ""))
-	eventually(t, "a failing API is noticed", func() bool { return recheck() != nil })
+	testkit.Eventually(t, "a failing API is noticed", func() bool { return recheck() != nil })
 	if err := recheck(); errors.Is(err, relay.ErrUnauthenticated) {
 		t.Errorf("failing API: %v, want an error other than ErrUnauthenticated", err)
 	}
 	c.Close()
-	eventually(t, "an unreachable API is noticed", func() bool { return recheck() != nil })
+	testkit.Eventually(t, "an unreachable API is noticed", func() bool { return recheck() != nil })
 	if err := recheck(); errors.Is(err, relay.ErrUnauthenticated) {
 		t.Errorf("unreachable API: %v, want an error other than ErrUnauthenticated", err)
 	}

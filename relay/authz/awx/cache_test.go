@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
@@ -106,7 +107,7 @@ func TestFailuresAreCachedBriefly(t *testing.T) {
 		t.Errorf("%d requests to a failing API in %v", n, time.Since(began))
 	}
 	c.setHandler(user(`1`))
-	eventually(t, "the recovery is noticed", func() bool {
+	testkit.Eventually(t, "the recovery is noticed", func() bool {
 		_, err := a.Authenticate(handshake(session))
 		return err == nil
 	})
@@ -124,7 +125,7 @@ func TestResponsesExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.setHandler(reply(401, ""))
-	eventually(t, "the logout is noticed", func() bool {
+	testkit.Eventually(t, "the logout is noticed", func() bool {
 		_, err := a.Authenticate(handshake(session))
 		return errors.Is(err, relay.ErrUnauthenticated)
 	})
@@ -160,17 +161,17 @@ func TestCanceledLookups(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	only := lookUp(ctx)
-	eventually(t, "the request is in flight", func() bool { return inFlight() == 1 })
+	testkit.Eventually(t, "the request is in flight", func() bool { return inFlight() == 1 })
 	cancel()
 	if err := <-only; !errors.Is(err, context.Canceled) {
 		t.Errorf("the canceled lookup: %v", err)
 	}
-	eventually(t, "the request is canceled", func() bool { return inFlight() == 0 })
+	testkit.Eventually(t, "the request is canceled", func() bool { return inFlight() == 0 })
 
 	// The slot is free again, and the cancellation is not cached.
 	ctx, cancel = context.WithCancel(t.Context())
 	first, second := lookUp(ctx), lookUp(t.Context())
-	eventually(t, "the request is in flight", func() bool { return inFlight() == 1 })
+	testkit.Eventually(t, "the request is in flight", func() bool { return inFlight() == 1 })
 	cancel()
 	<-first
 	close(release)

@@ -55,7 +55,7 @@ func run(t *testing.T, d backplane.Discovery) *finder {
 
 func (f *finder) expect(t *testing.T, want ...string) {
 	t.Helper()
-	testkit.Eventually(t, 10*time.Second, "peers found", func() error {
+	testkit.Eventually(t, "peers found", func() error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.told == 0 || !slices.Equal(f.urls, want) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
@@ -83,7 +84,7 @@ func ExchangeWithPython(t *testing.T, class string, config map[string]any, b rel
 	t.Cleanup(func() { CloseBroker(b) })
 	// These groups lie on all hosts of a ring of three.
 	groups := []string{"jobs-status_changed", "job_events-1", "job_events-2", "job_events-3", "job_events-4"}
-	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := b.Join(ctx, groups...); err != nil {
 		t.Fatal(err, b.Health().Detail)
@@ -92,19 +93,19 @@ func ExchangeWithPython(t *testing.T, class string, config map[string]any, b rel
 	for _, g := range groups {
 		text := fmt.Sprintf(`{"group": %q, "s": "\u001b[0;32mök <&>"}`, g)
 		python.Send(peers.Event{Group: g, Text: text})
-		relaytest.Eventually(t, "the event of Python for "+g, func() bool { return len(sink.Texts(g)) == 1 })
+		testkit.Eventually(t, "the event of Python for "+g, func() bool { return len(sink.Texts(g)) == 1 })
 		if got := sink.Texts(g)[0]; got != text {
 			t.Errorf("got %s, want %s", got, text)
 		}
 	}
 	python.Join("to.python-1")
 	text := `{"text": "\u001b ü"}`
-	relaytest.Eventually(t, "Python to be a member", func() bool {
+	testkit.Eventually(t, "Python to be a member", func() bool {
 		r, err := b.Publish(ctx, "to.python-1", []byte(text))
 		return err == nil && r.Members == 1
 	})
 	var got struct{ Type, Text string }
-	err := json.Unmarshal(python.Receive(relaytest.Patience), &got)
+	err := json.Unmarshal(python.Receive(testkit.Patience), &got)
 	if err != nil || got.Text != text || got.Type != "internal.message" {
 		t.Errorf("Python got %+v, %v; want the text %s", got, err, text)
 	}
@@ -116,7 +117,7 @@ func ExchangeWithPython(t *testing.T, class string, config map[string]any, b rel
 // ExpectLoss waits for a loss with a cause, and compares the groups of the first one.
 func ExpectLoss(t testing.TB, sink *LossSink, cause relay.LossCause, all bool, groups ...string) {
 	t.Helper()
-	relaytest.Eventually(t, "a loss: "+cause.String(), func() bool { return len(sink.Of(cause)) > 0 })
+	testkit.Eventually(t, "a loss: "+cause.String(), func() bool { return len(sink.Of(cause)) > 0 })
 	l := sink.Of(cause)[0]
 	if l.All != all || fmt.Sprint(l.Groups) != fmt.Sprint(groups) {
 		t.Errorf("%s: all %v, groups %q; want all %v, groups %q", cause, l.All, l.Groups, all, groups)

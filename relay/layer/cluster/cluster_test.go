@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/layer/cluster"
@@ -75,7 +76,7 @@ func TestSuite(t *testing.T) {
 		if _, err := b.Publish(context.Background(), "g", []byte("fine")); err != nil {
 			t.Fatal(err)
 		}
-		relaytest.Eventually(t, "the event behind the junk", func() bool { return len(sink.Texts("g")) == 1 })
+		testkit.Eventually(t, "the event behind the junk", func() bool { return len(sink.Texts("g")) == 1 })
 		if h := b.Health(); h.Undecodable != 5 { // Redis leaves nothing of an empty one
 			t.Errorf("%d undecodable", h.Undecodable)
 		}
@@ -97,18 +98,18 @@ func TestCredentials(t *testing.T) {
 	groups := names(10)
 	b, sink := start(t, s, groups...)
 	rotate("second")
-	relaytest.Eventually(t, "health to tell", func() bool { return strings.Contains(b.Health().Detail, "WRONGPASS") })
+	testkit.Eventually(t, "health to tell", func() bool { return strings.Contains(b.Health().Detail, "WRONGPASS") })
 	s.Password = "second"
 	if err := b.Apply(s); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "health to be good again", func() bool { return b.Health().OK })
+	testkit.Eventually(t, "health to be good again", func() bool { return b.Health().OK })
 	for _, g := range groups {
 		if r, err := b.Publish(context.Background(), g, []byte("1")); err != nil || r.Members != 1 {
 			t.Errorf("%s: %+v, %v", g, r, err)
 		}
 	}
-	relaytest.Eventually(t, "the events", func() bool { return len(sink.Events()) == len(groups) })
+	testkit.Eventually(t, "the events", func() bool { return len(sink.Events()) == len(groups) })
 	s.Prefix = "other"
 	if err := b.Apply(s); err == nil {
 		t.Error("another prefix was applied to an open broker")
@@ -131,7 +132,7 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %+v, %v", g, r, err)
 		}
 	}
-	relaytest.Eventually(t, "the events", func() bool { return len(sink.Events()) == len(groups) })
+	testkit.Eventually(t, "the events", func() bool { return len(sink.Events()) == len(groups) })
 	for _, addr := range c.TLS {
 		if !strings.Contains(b.Health().Detail, addr) {
 			t.Errorf("not connected to %s: %s", addr, b.Health().Detail)
@@ -144,7 +145,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = stranger.Close(context.Background()) }()
-	relaytest.Eventually(t, "an unknown authority to be refused", func() bool {
+	testkit.Eventually(t, "an unknown authority to be refused", func() bool {
 		return strings.Contains(stranger.Health().Detail, "unknown authority")
 	})
 }
@@ -166,7 +167,7 @@ func TestStartsWithoutCluster(t *testing.T) {
 			if _, err := b.Publish(ctx, "g", []byte("1")); err == nil {
 				t.Error("published")
 			}
-			relaytest.Eventually(t, "health to tell", func() bool { return !b.Health().OK })
+			testkit.Eventually(t, "health to tell", func() bool { return !b.Health().OK })
 			t.Log(b.Health().Detail)
 			b.Leave("g")
 			if err := b.Close(context.Background()); err != nil {

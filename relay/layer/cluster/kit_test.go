@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/cluster"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
@@ -65,7 +66,7 @@ func start(t testing.TB, s cluster.Settings, groups ...string) (*cluster.Broker,
 		defer cancel()
 		_ = b.Close(ctx)
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := b.Join(ctx, groups...); err != nil {
 		t.Fatal(err)

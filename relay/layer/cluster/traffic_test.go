@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/layer/cluster"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // traffic publishes numbers to groups in turn until it is stopped.
@@ -65,7 +65,7 @@ func (tr *traffic) check(t *testing.T, sink *sink, spared func(group string) boo
 		for n >= 0 && sent[n].accepted.IsZero() {
 			n--
 		}
-		relaytest.Eventually(t, "the last event of "+g, func() bool {
+		testkit.Eventually(t, "the last event of "+g, func() bool {
 			return n < 0 || slices.Contains(sink.Texts(g), strconv.Itoa(n)) || !sink.toldOf(g).Before(sent[n].began)
 		})
 	}
@@ -87,7 +87,7 @@ func (tr *traffic) check(t *testing.T, sink *sink, spared func(group string) boo
 				t.Errorf("%s: event %d is lost; it was accepted %v after the beginning", g, n, ev.accepted.Sub(from))
 				continue
 			}
-			relaytest.Eventually(t, fmt.Sprintf("a gap of %s after %v, when event %d was lost", g, ev.began.Sub(from), n), func() bool { return !sink.toldOf(g).Before(ev.began) })
+			testkit.Eventually(t, fmt.Sprintf("a gap of %s after %v, when event %d was lost", g, ev.began.Sub(from), n), func() bool { return !sink.toldOf(g).Before(ev.began) })
 		}
 	}
 	return lost
@@ -114,7 +114,7 @@ func (tr *traffic) arrived(t *testing.T, sink *sink) {
 		next[g] = len(tr.sent[g]) + 1
 	}
 	tr.mu.Unlock()
-	relaytest.Eventually(t, "events in all groups", func() bool {
+	testkit.Eventually(t, "events in all groups", func() bool {
 		last := map[string]int{}
 		for _, ev := range sink.Events() {
 			last[ev.Group], _ = strconv.Atoi(string(ev.Text))
@@ -182,7 +182,7 @@ func TestNodeKilledUnderLoad(t *testing.T) {
 			from := time.Now()
 			c.Masters[0].Kill()
 			var seen time.Duration
-			relaytest.Eventually(t, "health to tell", func() bool {
+			testkit.Eventually(t, "health to tell", func() bool {
 				h := b.Health()
 				seen = time.Since(from)
 				return !h.OK && strings.Contains(h.Detail, c.Masters[0].Addr)
@@ -192,7 +192,7 @@ func TestNodeKilledUnderLoad(t *testing.T) {
 			}
 			tr.arrived(t, sink)
 			over := time.Now()
-			relaytest.Eventually(t, "health to be good again", func() bool { return b.Health().OK })
+			testkit.Eventually(t, "health to be good again", func() bool { return b.Health().OK })
 			tr.arrived(t, sink)
 			tr.stop()
 			lost := tr.check(t, sink, func(g string) bool { return !hurt[g] }, from.Add(-100*time.Millisecond))

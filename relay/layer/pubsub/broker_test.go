@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/layertest"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
@@ -121,19 +122,19 @@ func TestGap(t *testing.T) {
 		{"CLIENT KILL", func() { server.KillClients() }},
 		{"restart", func() {
 			server.Kill()
-			relaytest.Eventually(t, "health to tell", func() bool { return !p.Health().OK })
+			testkit.Eventually(t, "health to tell", func() bool { return !p.Health().OK })
 			p.Leave(left)
 			groups = groups[1:]
 			server.Restart()
 		}},
 	} {
 		disaster.do()
-		relaytest.Eventually(t, "the gap after "+disaster.name, func() bool { return p.Health().Gaps == uint64(i+1) })
+		testkit.Eventually(t, "the gap after "+disaster.name, func() bool { return p.Health().Gaps == uint64(i+1) })
 		want := fmt.Sprintf("events of %d groups may have been lost", len(groups))
 		if h := p.Health(); !h.OK || !strings.Contains(h.Detail, want) {
 			t.Errorf("health: %+v, want %q", h, want)
 		}
-		relaytest.Eventually(t, "the loss", func() bool { return len(sink.Of(relay.LossInterrupted)) == i+1 })
+		testkit.Eventually(t, "the loss", func() bool { return len(sink.Of(relay.LossInterrupted)) == i+1 })
 		// All groups work again.
 		for _, g := range groups[len(groups)-3:] {
 			if r, err := p.Publish(ctx, g, []byte("x")); err != nil || r.Members != 1 {
@@ -168,7 +169,7 @@ func TestFollowsTheMaster(t *testing.T) {
 	}
 	first.Kill()
 	began := time.Now()
-	relaytest.Eventually(t, "the gap", func() bool { return p.Health().Gaps == 1 && p.Health().OK })
+	testkit.Eventually(t, "the gap", func() bool { return p.Health().Gaps == 1 && p.Health().OK })
 	t.Logf("subscribed again %v after the master was killed", time.Since(began).Round(time.Millisecond))
 	if n, ok := second.Do("PUBSUB", "NUMSUB", "asgi__group__g").([]any); !ok || n[1] != int64(1) {
 		t.Errorf("subscriptions at the new master: %v", n)
@@ -176,7 +177,7 @@ func TestFollowsTheMaster(t *testing.T) {
 	if r, err := p.Publish(context.Background(), "g", []byte("x")); err != nil || r.Members != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) == 1 })
+	testkit.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) == 1 })
 }
 
 // TestJunk publishes what no emitter would.
@@ -197,7 +198,7 @@ func TestJunk(t *testing.T) {
 	if _, err := p.Publish(context.Background(), "g", []byte("fine")); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "the event behind the junk", func() bool { return len(sink.Texts("g")) == 1 })
+	testkit.Eventually(t, "the event behind the junk", func() bool { return len(sink.Texts("g")) == 1 })
 	if h := p.Health(); h.Undecodable+h.Ignored != uint64(len(junk)) || !h.OK {
 		t.Errorf("%+v of %d", h, len(junk))
 	}

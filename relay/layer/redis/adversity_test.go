@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // Close does not wait for a host that stands still for longer than it may.
@@ -22,7 +22,7 @@ func TestCloseWhileTheHostHangs(t *testing.T) {
 	b, _ := startCounter(t, settings(r), nil)
 	r.KillClients()
 	stop(t, r)
-	relaytest.Eventually(t, "trouble", func() bool { return !b.Health().OK })
+	testkit.Eventually(t, "trouble", func() bool { return !b.Health().OK })
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	began := time.Now()
@@ -66,7 +66,7 @@ func TestNotificationInTwoPieces(t *testing.T) {
 	c.once(t, 1)
 	cut.Store(true)
 	emit(1, 2)
-	relaytest.Eventually(t, "a notification that is cut", func() bool { return !cut.Load() })
+	testkit.Eventually(t, "a notification that is cut", func() bool { return !cut.Load() })
 	for i := 2; i < 100; i++ {
 		emit(i, i+1)
 	}
@@ -118,7 +118,7 @@ func TestWipedWhileJoining(t *testing.T) {
 	if err := b.Join(t.Context(), "late"); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "membership", func() bool { return r.Do("EXISTS", "asgi:group:late") == int64(1) })
+	testkit.Eventually(t, "membership", func() bool { return r.Do("EXISTS", "asgi:group:late") == int64(1) })
 }
 
 // Messages are remembered for a reconnect only until all that waited has been read.
@@ -151,13 +151,13 @@ func TestMasterWithoutReplicas(t *testing.T) {
 	b, c := startCounter(t, settings(r), func(int) { <-gate })
 	emit := emitter(t, r)
 	emit(0, 1)
-	relaytest.Eventually(t, "the first event to be taken", func() bool { return r.Do("ZCARD", channelKeyOf(r)) == int64(0) })
+	testkit.Eventually(t, "the first event to be taken", func() bool { return r.Do("ZCARD", channelKeyOf(r)) == int64(0) })
 	emit(1, 20)
 	r.Do("CONFIG", "SET", "min-replicas-to-write", "1")
 	close(gate)
-	relaytest.Eventually(t, "trouble", func() bool { return strings.Contains(b.Health().Detail, "NOREPLICAS") })
+	testkit.Eventually(t, "trouble", func() bool { return strings.Contains(b.Health().Detail, "NOREPLICAS") })
 	before, probes := b.Health().Reconnects, calls(t, r)["exists"]
-	relaytest.Eventually(t, "three more probes", func() bool { return calls(t, r)["exists"] >= probes+3 })
+	testkit.Eventually(t, "three more probes", func() bool { return calls(t, r)["exists"] >= probes+3 })
 	if n := b.Health().Reconnects - before; n > 0 {
 		t.Errorf("%d new connections", n)
 	}
@@ -176,7 +176,7 @@ func TestScoresOutOfRange(t *testing.T) {
 		message := fmt.Sprintf("%012d\x83\xa4type\xb0internal.message\xa4text\xa2{}\xb0__asgi_channel__\xd9%c%s",
 			i, len(member), member)
 		r.Do("ZADD", channelKeyOf(r), score, message)
-		relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) == i+1 })
+		testkit.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) == i+1 })
 	}
 	for _, e := range sink.Events() {
 		if !e.Sent.IsZero() {

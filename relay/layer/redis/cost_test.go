@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // calls counts the commands that a Redis has executed, by name.
@@ -114,7 +114,7 @@ func TestAnIdleNodeReadsAnEventInOneRoundTrip(t *testing.T) {
 		if _, err := emitter.Publish(context.Background(), "jobs-status_changed", fmt.Appendf(nil, "%d", i)); err != nil {
 			t.Fatal(err)
 		}
-		relaytest.Eventually(t, "the event", func() bool { return len(sink.Events()) > i })
+		testkit.Eventually(t, "the event", func() bool { return len(sink.Events()) > i })
 	}
 	send(0)
 	before := calls(t, server)
@@ -166,13 +166,13 @@ func TestMembershipCostsByTheGroup(t *testing.T) {
 	proxy.mu.Lock()
 	from := len(proxy.pieces)
 	proxy.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := b.Join(ctx, groups...); err != nil {
 		t.Fatal(err)
 	}
 	b.Leave(groups...)
-	relaytest.Eventually(t, "the groups to be left", func() bool { return server.Do("EXISTS", "asgi:group:job_events-199") == int64(0) })
+	testkit.Eventually(t, "the groups to be left", func() bool { return server.Do("EXISTS", "asgi:group:job_events-199") == int64(0) })
 	after := calls(t, server)
 	total := 0
 	for name, n := range after {

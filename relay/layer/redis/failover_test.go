@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // The sentinels name a new master while a backlog is read. The former master dies before the rest has been read, but
@@ -54,8 +54,8 @@ func TestOutdatedSentinel(t *testing.T) {
 	// When all of them begin anew, their word counts.
 	behind.say(old, 2)
 	knows.say(old, 2)
-	relaytest.Eventually(t, "the other master", func() bool { return readers(old) == 1 })
-	relaytest.Eventually(t, "membership there", func() bool { return old.Do("ZCARD", "asgi:group:g") == int64(1) })
+	testkit.Eventually(t, "the other master", func() bool { return readers(old) == 1 })
+	testkit.Eventually(t, "membership there", func() bool { return old.Do("ZCARD", "asgi:group:g") == int64(1) })
 	emitter(t, old)(1000, 1001)
 	c.once(t, 1001)
 }
@@ -67,10 +67,10 @@ func TestHangingMaster(t *testing.T) {
 	o := newOracle(t, old, 1)
 	b, c := startCounter(t, watchedBy(o), nil)
 	stop(t, old)
-	relaytest.Eventually(t, "a question without an answer", func() bool { return !b.Health().OK })
+	testkit.Eventually(t, "a question without an answer", func() bool { return !b.Health().OK })
 	o.say(young, 2)
 	began := time.Now()
-	relaytest.Eventually(t, "membership at the new master", func() bool { return young.Do("ZCARD", "asgi:group:g") == int64(1) })
+	testkit.Eventually(t, "membership at the new master", func() bool { return young.Do("ZCARD", "asgi:group:g") == int64(1) })
 	emitter(t, young)(0, 1)
 	c.once(t, 1)
 	if took := time.Since(began); took > 8*time.Second {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
@@ -98,7 +99,7 @@ func TestRingWithABadHost(t *testing.T) {
 					}
 					cancel()
 				}
-				relaytest.Eventually(t, "health to name the host", func() bool {
+				testkit.Eventually(t, "health to name the host", func() bool {
 					h := b.Health()
 					return !h.OK && strings.Contains(h.Detail, addr) && !strings.Contains(h.Detail, good.Addr)
 				})
@@ -112,7 +113,7 @@ func TestRingWithABadHost(t *testing.T) {
 						if r, err := b.Publish(t.Context(), name, []byte("x")); err != nil || r.Members != 1 {
 							t.Fatal(r, err)
 						}
-						relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts(name)) == 1 })
+						testkit.Eventually(t, "the event", func() bool { return len(sink.Texts(name)) == 1 })
 					})
 				}
 				s.Capacity++
@@ -147,7 +148,7 @@ func TestGroupKeyOfAnotherType(t *testing.T) {
 			t.Errorf("joined a group whose key is a string: %v", err)
 		}
 	})
-	relaytest.Eventually(t, "health to name the key", func() bool {
+	testkit.Eventually(t, "health to name the key", func() bool {
 		h := b.Health()
 		return h.OK && h.FaultyGroups == 1 && strings.Contains(h.Detail, "asgi:group:odd")
 	})
@@ -162,18 +163,18 @@ func TestGroupKeyOfAnotherType(t *testing.T) {
 		t.Errorf("publishing to it: %v", err)
 	}
 	r.Do("DEL", "asgi:group:odd")
-	relaytest.Eventually(t, "the group to be joined", func() bool {
+	testkit.Eventually(t, "the group to be joined", func() bool {
 		return r.Do("ZCARD", "asgi:group:odd") == int64(1) && b.Health().FaultyGroups == 0
 	})
 	if _, err := b.Publish(t.Context(), "odd", []byte("x")); err != nil {
 		t.Error(err)
 	}
-	relaytest.Eventually(t, "an event", func() bool { return len(sink.Texts("odd")) == 1 })
+	testkit.Eventually(t, "an event", func() bool { return len(sink.Texts("odd")) == 1 })
 
 	r.Do("SET", "asgi:group:odd", "x") // while it is joined
-	relaytest.Eventually(t, "health to tell", func() bool { return b.Health().FaultyGroups == 1 })
+	testkit.Eventually(t, "health to tell", func() bool { return b.Health().FaultyGroups == 1 })
 	b.Leave("odd")
-	relaytest.Eventually(t, "the trouble to go with its group", func() bool { return b.Health().FaultyGroups == 0 })
+	testkit.Eventually(t, "the trouble to go with its group", func() bool { return b.Health().FaultyGroups == 0 })
 	if err := b.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -197,7 +198,7 @@ func TestOwnKeysOfAnotherType(t *testing.T) {
 			for i, key := range []string{channel, inflight, channel} {
 				r.Do("DEL", key)
 				put(key)
-				relaytest.Eventually(t, "the next events", func() bool {
+				testkit.Eventually(t, "the next events", func() bool {
 					_, _ = b.Publish(t.Context(), "g", []byte("x"))
 					return len(sink.Texts("g")) > 2*i+1
 				})
@@ -205,7 +206,7 @@ func TestOwnKeysOfAnotherType(t *testing.T) {
 			if _, err := b.LayerID(t.Context()); err != nil {
 				t.Error(err)
 			}
-			relaytest.Eventually(t, "the roster", func() bool { return r.Do("TYPE", "edgerelay:nodes:asgi") == "set" })
+			testkit.Eventually(t, "the roster", func() bool { return r.Do("TYPE", "edgerelay:nodes:asgi") == "set" })
 			if h := b.Health(); h.Healed < 3 || !h.OK {
 				t.Errorf("%+v", h)
 			}
@@ -233,7 +234,7 @@ func TestHostThatStaysFaulty(t *testing.T) {
 	s := settings(r)
 	s.URLs[0] = "redis://" + addr + "/0"
 	b, _ := start(t, s, "a")
-	relaytest.Eventually(t, "a key to be deleted", func() bool { return b.Health().Healed > 0 })
+	testkit.Eventually(t, "a key to be deleted", func() bool { return b.Health().Healed > 0 })
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	if id, err := b.LayerID(ctx); err == nil || ctx.Err() != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
@@ -70,8 +71,8 @@ func TestGreetings(t *testing.T) {
 			s.URLs = []string{"redis://relay:secret@" + addr + "/0"}
 			s.Prefix = "asgi-" + strings.ReplaceAll(c.name, " ", "-")
 			b, sink := start(t, s, "g")
-			relaytest.Eventually(t, "health", func() bool { return b.Health().OK })
-			relaytest.Eventually(t, "an event", func() bool {
+			testkit.Eventually(t, "health", func() bool { return b.Health().OK })
+			testkit.Eventually(t, "an event", func() bool {
 				_, err := b.Publish(t.Context(), "g", []byte("x"))
 				return err == nil && len(sink.Texts("g")) > 0
 			})
@@ -98,7 +99,7 @@ func TestWrongPasswordIsReported(t *testing.T) {
 		if err := b.Start(&relaytest.Sink{}); err != nil {
 			t.Fatal(err)
 		}
-		relaytest.Eventually(t, want, func() bool { return strings.Contains(b.Health().Detail, want) })
+		testkit.Eventually(t, want, func() bool { return strings.Contains(b.Health().Detail, want) })
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		_ = b.Close(ctx)

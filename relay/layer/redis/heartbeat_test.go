@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
@@ -70,18 +71,18 @@ func TestDeadNodesAreRemoved(t *testing.T) {
 				t.Fatalf("%d members, want 2", n)
 			}
 			dead.Crash()
-			relaytest.Eventually(t, "the dead to be taken out", func() bool {
+			testkit.Eventually(t, "the dead to be taken out", func() bool {
 				return members("job_events-3", ring...) == 0 && members("job_events-7", ring...) == 1 &&
 					members("jobs-summary", ring...) == python+1
 			})
-			relaytest.Eventually(t, "nothing to be left of the dead", func() bool {
+			testkit.Eventually(t, "nothing to be left of the dead", func() bool {
 				n := 0
 				for _, r := range ring {
 					n += len(keys(r, "edgerelay:*"))
 				}
 				return n == 2*hosts // the roster and the beat of the node that lives, on each host
 			})
-			relaytest.Eventually(t, "an event to arrive", func() bool {
+			testkit.Eventually(t, "an event to arrive", func() bool {
 				_, err := alive.Publish(context.Background(), "job_events-7", []byte("x"))
 				return err == nil && len(sink.Texts("job_events-7")) > 0
 			})
@@ -111,7 +112,7 @@ func TestSuccessorRemovesItsPredecessor(t *testing.T) {
 	dead.Crash()
 	server.Do("ZADD", "asgi"+server.Do("SRANDMEMBER", "edgerelay:nodes:asgi").(string), 1, "unread")
 	_, _ = startQuick(t, s, "jobs-summary")
-	relaytest.Eventually(t, "the predecessor to be taken out", func() bool {
+	testkit.Eventually(t, "the predecessor to be taken out", func() bool {
 		return members("jobs-summary", server) == 1 && members("jobs-status_changed", server) == 0 &&
 			len(keys(server, "asgispecific*")) == 0
 	})
@@ -125,10 +126,10 @@ func TestLiveNodesAreKept(t *testing.T) {
 	b, _ := startQuick(t, s, "jobs-summary")
 	all := slices.Sorted(slices.Values(keys(server, "edgerelay:node:*")))
 	server.Do("FLUSHALL")
-	relaytest.Eventually(t, "the beats to be back", func() bool {
+	testkit.Eventually(t, "the beats to be back", func() bool {
 		return slices.Equal(slices.Sorted(slices.Values(keys(server, "edgerelay:node:*"))), all)
 	})
-	relaytest.Eventually(t, "the memberships to be back", func() bool { return members("jobs-summary", server) == 2 })
+	testkit.Eventually(t, "the memberships to be back", func() bool { return members("jobs-summary", server) == 2 })
 	repairs := a.Health().Repairs + b.Health().Repairs
 	server.Do("DEBUG", "SLEEP", "0.8")
 	for until := time.Now().Add(time.Second); time.Now().Before(until); {

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/layertest"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 func TestVanishedMembershipIsALoss(t *testing.T) {
@@ -111,8 +111,8 @@ func TestDeliveredMessagesOfADeadNodeAreNotCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	relaytest.Eventually(t, "the events", func() bool { return len(sink.Texts("a")) == 3 })
-	relaytest.Eventually(t, "nothing to be in flight", func() bool { return len(keys(server, "asgi$*")) == 0 })
+	testkit.Eventually(t, "the events", func() bool { return len(sink.Texts("a")) == 3 })
+	testkit.Eventually(t, "nothing to be in flight", func() bool { return len(keys(server, "asgi$*")) == 0 })
 	dead.Crash()
 	server.Do("ZADD", "asgi"+server.Do("SRANDMEMBER", "edgerelay:nodes:asgi").(string), 1, "unread")
 	losses := &layertest.LossSink{}
@@ -141,7 +141,7 @@ func TestUserWithoutReadPermission(t *testing.T) {
 		return stats != "" && !strings.Contains(stats, "rejected_calls=0")
 	}
 	server.Do("ZADD", "asgi:group:a", 1, "other")
-	relaytest.Eventually(t, "a look at the group", refused)
+	testkit.Eventually(t, "a look at the group", refused)
 	for i := range 3 {
 		server.Do("ZADD", "asgi:group:a", 1, fmt.Append(nil, "other", i))
 		if err := b.Join(t.Context(), fmt.Sprint("b", i)); err != nil { // the same goroutine does both
@@ -154,7 +154,7 @@ func TestUserWithoutReadPermission(t *testing.T) {
 	if _, err := b.Publish(t.Context(), "a", []byte("1")); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts("a")) == 1 })
+	testkit.Eventually(t, "the event", func() bool { return len(sink.Texts("a")) == 1 })
 }
 
 // Clients are told of a full mailbox after they got what was in it.

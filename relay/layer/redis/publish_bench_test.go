@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // countSink counts events.
@@ -32,5 +32,5 @@ func BenchmarkPublish(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	relaytest.Eventually(b, "delivery", func() bool { return sink.events.Load() >= int64(b.N) })
+	testkit.Eventually(b, "delivery", func() bool { return sink.events.Load() >= int64(b.N) })
 }

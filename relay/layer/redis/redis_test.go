@@ -10,6 +10,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/layertest"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
@@ -57,7 +58,7 @@ func run(t testing.TB, b *redis.Broker, sink relay.Sink, groups ...string) {
 		defer cancel()
 		_ = b.Close(ctx)
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), relaytest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := b.Join(ctx, groups...); err != nil {
 		t.Fatal(err)
@@ -123,19 +124,19 @@ func TestMembershipComesBack(t *testing.T) {
 	for i, disaster := range disasters {
 		disaster.do()
 		began := time.Now()
-		relaytest.Eventually(t, "membership after "+disaster.name, func() bool {
+		testkit.Eventually(t, "membership after "+disaster.name, func() bool {
 			n, err := client.ZCard(ctx, "asgi:group:jobs-status_changed").Result()
 			m, err2 := client.ZCard(ctx, "asgi:group:job_events-1").Result()
 			return err == nil && err2 == nil && n == 1 && m == 1
 		})
 		t.Logf("%s: back after %v", disaster.name, time.Since(began).Round(time.Millisecond))
 		if _, err := b.Publish(ctx, "job_events-1", []byte(fmt.Sprint(i))); err != nil {
-			relaytest.Eventually(t, "publishing works again", func() bool {
+			testkit.Eventually(t, "publishing works again", func() bool {
 				_, err = b.Publish(ctx, "job_events-1", []byte(fmt.Sprint(i)))
 				return err == nil
 			})
 		}
-		relaytest.Eventually(t, "the event after "+disaster.name, func() bool { return len(sink.Texts("job_events-1")) == i+1 })
+		testkit.Eventually(t, "the event after "+disaster.name, func() bool { return len(sink.Texts("job_events-1")) == i+1 })
 	}
 	if h := b.Health(); h.Repairs == 0 || h.Reconnects == 0 {
 		t.Errorf("repairs %d and reconnects %d are not counted", h.Repairs, h.Reconnects)
@@ -154,7 +155,7 @@ func TestMembershipIsRenewed(t *testing.T) {
 	if err != nil || len(first) != 1 {
 		t.Fatal(first, err)
 	}
-	relaytest.Eventually(t, "a newer score, beyond the expiry of the first", func() bool {
+	testkit.Eventually(t, "a newer score, beyond the expiry of the first", func() bool {
 		now, err := client.ZRangeWithScores(context.Background(), "asgi:group:short", 0, -1).Result()
 		return err == nil && len(now) == 1 && now[0].Score > first[0].Score+1.2
 	})
@@ -196,7 +197,7 @@ func TestBrokenConnectionLosesNothing(t *testing.T) {
 	if k := <-killed; k < 10 {
 		t.Errorf("only %d connections were killed", k)
 	}
-	relaytest.Eventually(t, "everything that was sent", func() bool { return distinct(sink.Texts("g")) >= sent })
+	testkit.Eventually(t, "everything that was sent", func() bool { return distinct(sink.Texts("g")) >= sent })
 	texts := sink.Texts("g")
 	if len(texts) != distinct(texts) {
 		t.Errorf("%d events were delivered twice", len(texts)-distinct(texts))
@@ -238,7 +239,7 @@ func TestJunkIsSkipped(t *testing.T) {
 	if _, err := b.Publish(ctx, "g", []byte("fine")); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "the event behind the junk", func() bool { return len(sink.Texts("g")) == 1 })
+	testkit.Eventually(t, "the event behind the junk", func() bool { return len(sink.Texts("g")) == 1 })
 	if h := b.Health(); h.Undecodable+h.Ignored < uint64(len(junk))-1 || !h.OK {
 		t.Errorf("%d undecodable and %d ignored of %d, ok %v", h.Undecodable, h.Ignored, len(junk), h.OK)
 	}
@@ -259,7 +260,7 @@ func TestChannelCapacityOfOthers(t *testing.T) {
 	if n := server.Do("ZCARD", "asgihttp.request.abc!"); n != int64(2) {
 		t.Errorf("%v messages wait where two may", n)
 	}
-	relaytest.Eventually(t, "all events at the node", func() bool { return len(sink.Texts("g")) == 4 })
+	testkit.Eventually(t, "all events at the node", func() bool { return len(sink.Texts("g")) == 4 })
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
@@ -293,14 +294,14 @@ func TestStartsWithoutRedis(t *testing.T) {
 	if err := b.Join(ctx, "g"); err == nil {
 		t.Error("joined a group without a server")
 	}
-	relaytest.Eventually(t, "health to tell", func() bool { return !b.Health().OK })
+	testkit.Eventually(t, "health to tell", func() bool { return !b.Health().OK })
 	server.Restart()
-	relaytest.Eventually(t, "the group to be joined after all", func() bool {
+	testkit.Eventually(t, "the group to be joined after all", func() bool {
 		r, err := b.Publish(context.Background(), "g", []byte("1"))
 		return err == nil && r.Members == 1
 	})
-	relaytest.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) > 0 })
-	relaytest.Eventually(t, "health", func() bool { return b.Health().OK })
+	testkit.Eventually(t, "the event", func() bool { return len(sink.Texts("g")) > 0 })
+	testkit.Eventually(t, "health", func() bool { return b.Health().OK })
 }
 
 func TestApplyKeepsThePlace(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // TestReplayAfterFailover breaks the connection and puts messages that were read back into the channel key, where a
@@ -27,11 +27,11 @@ func TestReplayAfterFailover(t *testing.T) {
 		t.Helper()
 		text := fmt.Sprint(len(want))
 		want = append(want, text)
-		relaytest.Eventually(t, "an event to be sent", func() bool {
+		testkit.Eventually(t, "an event to be sent", func() bool {
 			_, err := b.Publish(ctx, "g", []byte(text))
 			return err == nil
 		})
-		relaytest.Eventually(t, "the event", func() bool { return slices.Contains(sink.Texts("g"), text) })
+		testkit.Eventually(t, "the event", func() bool { return slices.Contains(sink.Texts("g"), text) })
 	}
 	members, err := client.ZRange(ctx, "asgi:group:g", 0, -1).Result()
 	if err != nil || len(members) != 1 {
@@ -56,7 +56,7 @@ func TestReplayAfterFailover(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		relaytest.Eventually(t, "another connection", func() bool { return b.Health().Reconnects > reconnects })
+		testkit.Eventually(t, "another connection", func() bool { return b.Health().Reconnects > reconnects })
 		publish()
 	}
 	if got := sink.Texts("g"); !slices.Equal(got, want) {

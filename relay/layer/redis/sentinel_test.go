@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // TestSentinelFailover has the master killed.
@@ -34,11 +34,11 @@ func failover(t *testing.T, kill bool) {
 	arrives := func(what string) {
 		t.Helper()
 		n := len(sink.Texts("g"))
-		relaytest.Eventually(t, "events "+what, func() bool { return len(sink.Texts("g")) > n+100 })
+		testkit.Eventually(t, "events "+what, func() bool { return len(sink.Texts("g")) > n+100 })
 	}
 	moved := func(to *peers.Redis) {
 		t.Helper()
-		relaytest.Eventually(t, "another master", func() bool { return sentinels.Master() == to.Addr })
+		testkit.Eventually(t, "another master", func() bool { return sentinels.Master() == to.Addr })
 	}
 	arrives("at first")
 
@@ -54,19 +54,19 @@ func failover(t *testing.T, kill bool) {
 	if !kill {
 		client := first.Client()
 		defer func() { _ = client.Close() }()
-		relaytest.Eventually(t, "the former master to follow", func() bool {
+		testkit.Eventually(t, "the former master to follow", func() bool {
 			role, err := client.Do(context.Background(), "ROLE").Slice()
 			return err == nil && role[0] == "slave"
 		})
 		arrives("at the new master alone")
 	}
-	relaytest.Eventually(t, "health", func() bool { return b.Health().OK })
+	testkit.Eventually(t, "health", func() bool { return b.Health().OK })
 	python.StopPacing()
 	paced := wait()
 
 	// What comes now has been sent after all this, so whatever is to come has come.
 	python.Send(peers.Event{Group: "g", Text: `{"n": -1}`})
-	relaytest.Eventually(t, "the last event", func() bool {
+	testkit.Eventually(t, "the last event", func() bool {
 		texts := sink.Texts("g")
 		return texts[len(texts)-1] == `{"n": -1}`
 	})

@@ -120,7 +120,7 @@ func TestInvalidConnections(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer layertest.CloseBroker(b)
-			relaytest.Eventually(t, "health to say "+c.says, func() bool {
+			testkit.Eventually(t, "health to say "+c.says, func() bool {
 				h := b.Health()
 				return !h.OK && strings.Contains(h.Detail, c.says)
 			})
@@ -165,10 +165,10 @@ func TestKeysAreRotated(t *testing.T) {
 	send(after, 200)
 	apply("new", "old")
 	send(after, 200)
-	relaytest.Eventually(t, "all events", func() bool { return len(sink.Texts("g")) == sent })
+	testkit.Eventually(t, "all events", func() bool { return len(sink.Texts("g")) == sent })
 	apply("new")
 	send(after, 200)
-	relaytest.Eventually(t, "all events", func() bool { return len(sink.Texts("g")) == sent })
+	testkit.Eventually(t, "all events", func() bool { return len(sink.Texts("g")) == sent })
 	for i, text := range sink.Texts("g") {
 		if text != fmt.Sprint(i) {
 			t.Fatalf("event %d is %s", i, text)
@@ -180,7 +180,7 @@ func TestKeysAreRotated(t *testing.T) {
 	if _, err := before.Publish(context.Background(), "g", []byte("late")); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "the message with the old key to be counted", func() bool { return b.Health().Undecodable == 1 })
+	testkit.Eventually(t, "the message with the old key to be counted", func() bool { return b.Health().Undecodable == 1 })
 }
 
 // TestCredentialsAreRotated changes the password that an open layer uses: the node keeps its name and its memberships.
@@ -208,7 +208,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 			}
 		}
 	}()
-	relaytest.Eventually(t, "events", func() bool { return len(sink.Texts("g")) > 100 })
+	testkit.Eventually(t, "events", func() bool { return len(sink.Texts("g")) > 100 })
 	server.Do("ACL", "SETUSER", "relay", ">two", "<one")
 	s.URLs = []string{user("two")}
 	s.Pool.ReadTimeout = 2 * time.Second
@@ -216,14 +216,14 @@ func TestCredentialsAreRotated(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := len(sink.Texts("g"))
-	relaytest.Eventually(t, "more events", func() bool { return len(sink.Texts("g")) > n+100 })
+	testkit.Eventually(t, "more events", func() bool { return len(sink.Texts("g")) > n+100 })
 	server.Do("CLIENT", "KILL", "USER", "relay")
 	if err := b.Join(context.Background(), "another"); err != nil { // by the pool, which logs in anew
 		t.Fatal(err)
 	}
 	close(stop)
 	total := <-sent
-	relaytest.Eventually(t, "all events", func() bool { return len(sink.Texts("g")) == total })
+	testkit.Eventually(t, "all events", func() bool { return len(sink.Texts("g")) == total })
 	for i, text := range sink.Texts("g") {
 		if text != fmt.Sprint(i) {
 			t.Fatalf("event %d is %s", i, text)

@@ -15,10 +15,10 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // counter is a sink of events {"n": <number>}, which first lets before look at each batch.
@@ -51,7 +51,7 @@ func (c *counter) distinct() int {
 // once waits for events 0 to n-1, and sees to it that each came once.
 func (c *counter) once(t *testing.T, n int) {
 	t.Helper()
-	relaytest.Eventually(t, "all events", func() bool { return c.distinct() >= n })
+	testkit.Eventually(t, "all events", func() bool { return c.distinct() >= n })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, times := range c.seen {
@@ -118,7 +118,7 @@ func (o *oracle) hold() (release func()) {
 func (o *oracle) heard(t *testing.T) {
 	t.Helper()
 	n := o.asked.Load()
-	relaytest.Eventually(t, "two questions to a sentinel", func() bool { return o.asked.Load() >= n+2 })
+	testkit.Eventually(t, "two questions to a sentinel", func() bool { return o.asked.Load() >= n+2 })
 }
 
 func newOracle(t *testing.T, to *peers.Redis, epoch int) *oracle {
@@ -243,7 +243,7 @@ func (g *gates) backlog(t *testing.T, r *peers.Redis) {
 // taken waits until nothing is left in the channel key.
 func taken(t *testing.T, r *peers.Redis) {
 	t.Helper()
-	relaytest.Eventually(t, "the first event to be taken", func() bool { return r.Do("ZCARD", channelKeyOf(r)) == int64(0) })
+	testkit.Eventually(t, "the first event to be taken", func() bool { return r.Do("ZCARD", channelKeyOf(r)) == int64(0) })
 }
 
 // channelKeyOf is the one channel key of a layer's only node.

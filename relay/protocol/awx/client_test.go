@@ -15,11 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 func shared() *awx.Shared {
@@ -287,7 +287,7 @@ func TestRejectedMessageKeepsSubscriptions(t *testing.T) {
 		if _, err := h.Publish(t.Context(), "a-2", []byte(`{"x":  1}`)); err != nil {
 			t.Fatal(err)
 		}
-		relaytest.Eventually(t, "the event comes", func() bool { return slices.Equal(s.take(), []string{`{"x":  1}`}) })
+		testkit.Eventually(t, "the event comes", func() bool { return slices.Equal(s.take(), []string{`{"x":  1}`}) })
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // recorder is an owner that reports what it reads.
@@ -50,7 +50,7 @@ func (r *recorder) want(t *testing.T, text string) {
 			got += piece
 		case err := <-r.ended:
 			t.Fatalf("ended with %v after %q, want %q", err, got, text)
-		case <-time.After(relaytest.Patience):
+		case <-time.After(testkit.Patience):
 			t.Fatalf("received %q, want %q", got, text)
 		}
 	}
@@ -60,7 +60,7 @@ func (r *recorder) wantEnd(t *testing.T) {
 	t.Helper()
 	select {
 	case <-r.ended:
-	case <-time.After(relaytest.Patience):
+	case <-time.After(testkit.Patience):
 		t.Fatal("the connection goes on")
 	}
 }
@@ -97,7 +97,7 @@ func TestSpuriousWakeup(t *testing.T) {
 		r.wake(i%2 == 0)
 		r.wake(i%3 == 0)
 	}
-	relaytest.Eventually(t, "rest", func() bool { return r.activity.Load() == 0 })
+	testkit.Eventually(t, "rest", func() bool { return r.activity.Load() == 0 })
 	if _, err := client.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/edgerelay/edgerelay/relay/relaytest"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // Two pollers share nothing. A closed poller serves open connections and leaves no goroutine: see TestMain.
@@ -30,7 +30,7 @@ func TestCloseServesOpenConnections(t *testing.T) {
 	}
 	_ = client.Close()
 	r.wantEnd(t)
-	relaytest.Eventually(t, "no descriptor of a closed poller", func() bool {
+	testkit.Eventually(t, "no descriptor of a closed poller", func() bool {
 		p.epoll.mu.Lock()
 		defer p.epoll.mu.Unlock()
 		return p.epoll.file == nil
@@ -65,7 +65,7 @@ func TestIdleReadersFollowGOMAXPROCS(t *testing.T) {
 	}
 	idle := func(want int32) {
 		t.Helper()
-		relaytest.Eventually(t, "idle readers as GOMAXPROCS allows", func() bool { return p.idle.Load() == want })
+		testkit.Eventually(t, "idle readers as GOMAXPROCS allows", func() bool { return p.idle.Load() == want })
 	}
 	runtime.GOMAXPROCS(4)
 	burst(40)

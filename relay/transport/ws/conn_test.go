@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // TestConformance covers RFC 6455 by the categories of the Autobahn suite.
@@ -84,7 +84,7 @@ func TestConformance(t *testing.T) {
 				_ = client.Close()
 				select {
 				case <-s.ended:
-				case <-time.After(relaytest.Patience):
+				case <-time.After(testkit.Patience):
 					t.Error("the server does not end the connection")
 				}
 			})
@@ -194,7 +194,7 @@ func TestPingFlood(t *testing.T) {
 	s := newServer(t, false)
 	c, _ := s.dial(t)
 	flood := bytes.Repeat(frame(0x89, strings.Repeat("p", 125)), 1000)
-	_ = c.SetWriteDeadline(time.Now().Add(relaytest.Patience))
+	_ = c.SetWriteDeadline(time.Now().Add(testkit.Patience))
 	for range 2000 { // 250 MB
 		if _, err := c.Write(flood); err != nil {
 			break

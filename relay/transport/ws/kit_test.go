@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
@@ -104,7 +104,7 @@ func (s *server) dial(t testing.TB, early ...byte) (*client, *ws.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(2 * relaytest.Patience))
+	_ = conn.SetDeadline(time.Now().Add(2 * testkit.Patience))
 	if _, err := conn.Write(append([]byte(handshake), early...)); err != nil {
 		t.Fatal(err)
 	}

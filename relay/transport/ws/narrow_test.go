@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // narrow is a listener whose connections have tiny send buffers.
@@ -43,7 +43,7 @@ func TestFullSocketBlocksNoCaller(t *testing.T) {
 				go func() { do(); close(done) }()
 				select {
 				case <-done:
-				case <-time.After(relaytest.Patience):
+				case <-time.After(testkit.Patience):
 					t.Fatal(what, "blocks")
 				}
 			}
@@ -93,7 +93,7 @@ func (s *server) dialNarrow(t *testing.T) (*client, relay.Socket) {
 	if s.TLS != nil {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
-	_ = conn.SetDeadline(time.Now().Add(4 * relaytest.Patience))
+	_ = conn.SetDeadline(time.Now().Add(4 * testkit.Patience))
 	return s.handshake(t, conn)
 }
 

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/relaytest"
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
@@ -67,7 +67,7 @@ func TestNoGoroutineAtRest(t *testing.T) {
 	start := runtime.NumGoroutine()
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
-			relaytest.Eventually(t, "the end of the previous goroutines", func() bool {
+			testkit.Eventually(t, "the end of the previous goroutines", func() bool {
 				return runtime.NumGoroutine() < start+10
 			})
 			s := way.newServer(t)
@@ -90,7 +90,7 @@ func TestNoGoroutineAtRest(t *testing.T) {
 			const more = 200
 			dial(more)
 			if way.polled {
-				relaytest.Eventually(t, "no goroutines for connections at rest", func() bool {
+				testkit.Eventually(t, "no goroutines for connections at rest", func() bool {
 					return runtime.NumGoroutine()-before < more/10
 				})
 			} else if n := runtime.NumGoroutine() - before; n < more*9/10 { // some earlier goroutines may have ended
@@ -181,7 +181,7 @@ func (s *server) wantEnd(t *testing.T, what string) {
 	t.Helper()
 	select {
 	case <-s.ended:
-	case <-time.After(relaytest.Patience):
+	case <-time.After(testkit.Patience):
 		t.Fatalf("%s: the server does not end the connection", what)
 	}
 }
@@ -246,7 +246,7 @@ func TestReusedDescriptors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		case <-time.After(6 * relaytest.Patience):
+		case <-time.After(6 * testkit.Patience):
 			t.Fatal("not all connections have ended")
 		}
 	}
@@ -259,7 +259,7 @@ func (s *server) hello(reset bool) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(relaytest.Patience))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	if _, err := conn.Write(append([]byte(handshake), frame(0x81, "hello")...)); err != nil {
 		return err
 	}
