@@ -58,7 +58,7 @@ func TestPluginReload(t *testing.T) {
 		plugin("tag", filepath.Join(dir, "not-there.wasm"), "groups tags-*"): "no such file",
 		plugin("tag", file): "needs groups",
 		plugin("tag", file, "groups tags-*", "on_error maybe"):                          "withhold, pass, drop or last_good",
-		plugin("tag", file, "groups tags-*", "config nonsense"):                         "config is not JSON",
+		plugin("tag", file, "groups tags-*", "config nonsense"):                         "config: invalid JSON",
 		plugin("tag", file, "groups tags-*", "colour red"):                              `no setting \"colour\"`,
 		plugin("tag", file, "groups tags-*", "fuel 10", "timeout 5ms"):                  "set one of them",
 		plugin("tag", file, "groups tags-*") + "\n" + plugin("tag", file, "groups x-*"): "twice",
