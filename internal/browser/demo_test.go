@@ -81,7 +81,7 @@ func TestDemoPage(t *testing.T) {
 	page.Do(t, publish("schedules-changed", `{"n": `))
 	page.Wait(t, soon, `document.querySelector("#publish-result.bad").textContent.startsWith("not JSON")`)
 	page.Do(t, publish("no such group!", `{}`))
-	page.Wait(t, soon, `document.querySelector("#publish-result.bad")?.textContent.startsWith("refused (400)")`)
+	page.Wait(t, soon, `document.querySelector("#publish-result.bad")?.textContent.startsWith("rejected (400)")`)
 }
 
 // A relay that stops and comes back: the page says why, returns by itself on a new
