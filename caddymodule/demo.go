@@ -62,7 +62,7 @@ func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 			reject.Respond(w, r, http.StatusForbidden, reject.OriginDenied.String(), "this page's origin may not publish")
 			return nil
 		}
-		receipt, status, err := admin.Publish(h.app.node, http.MaxBytesReader(w, r.Body, admin.MaxPublication), r)
+		receipt, status, err := admin.Publish(h.app.node, http.MaxBytesReader(w, r.Body, admin.MaxPublicationBytes), r)
 		if err != nil {
 			reject.Respond(w, r, status, "publish", err.Error())
 			return nil

@@ -67,11 +67,11 @@ func TestDrain(t *testing.T) {
 	if code, status, _ := s.drain("GET", ""); code != 200 || status.State != "off" || status.Open != 2 {
 		t.Errorf("at first: %d %+v", code, status)
 	}
-	if code, _, text := s.drain("DELETE", ""); code != 409 || !strings.Contains(text, "nothing is being drained") {
+	if code, _, text := s.drain("DELETE", ""); code != 409 || !strings.Contains(text, "no drain to cancel") {
 		t.Errorf("cancelling nothing: %d %s", code, text)
 	}
 	for body, want := range map[string]string{
-		"nonsense":            "the body must be empty or like",
+		"nonsense":            "invalid body; leave it empty or use",
 		`{"duration": "-1s"}`: "duration is between",
 		`{"rate": -1}`:        "rate is a number of clients a second",
 		`{"pace": 1}`:         "unknown field",
@@ -165,15 +165,15 @@ func TestReloadThatEndsTheRelayDrains(t *testing.T) {
 
 func TestDrainConfig(t *testing.T) {
 	for lines, want := range map[string]string{
-		"drain x":                           "this is no duration",
+		"drain x":                           "invalid duration",
 		"drain 1s 2s":                       "argument",
 		"drain 1s\ndrain 2s":                "drain is given twice",
-		"drain {\nrate many\n}":             "drain: rate many",
-		"drain {\nrate -1\n}":               "clients a second",
+		"drain {\nrate many\n}":             `invalid number "many"`,
+		"drain {\nrate -1\n}":               `invalid number "-1"`,
 		"drain {\nspeed 1\n}":               "it has duration and rate",
 		"drain {\nduration 48h\n}":          "between 0s and 24h",
 		"drain 30s {\nrate 200\nrate\n}":    "takes one value",
-		"drain 10s {\nduration nonsense\n}": "this is no duration",
+		"drain 10s {\nduration nonsense\n}": "invalid duration",
 	} {
 		config, err := adapt(global("auth none\n" + lines))
 		if err == nil {

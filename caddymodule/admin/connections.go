@@ -8,48 +8,39 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// Lengths of lists.
-const (
-	pageSize    = 100
-	maxPageSize = 1000
-)
-
-// connection is a client as the admin API and the console show it.
+// Connection is a client, as the admin API and the console show it.
 type Connection struct {
 	ID      uint32     `json:"id"`
 	User    string     `json:"user"`
 	Name    string     `json:"name"`
 	Address netip.Addr `json:"address"`
 	Opened  time.Time  `json:"opened"`
-	// LastRead is when bytes last came from the client; pings are answered, so it is never long ago.
+	// LastRead is the time of the last bytes from the client, which answers pings even if it sends nothing else.
 	LastRead time.Time `json:"last_read"`
-	// Groups are null while they are being changed.
+	// Groups is null while a subscription is being changed.
 	Groups []string `json:"groups"`
-	// Waiting is how many bytes the client has not taken yet.
+	// Waiting is the number of bytes queued for the client.
 	Waiting int `json:"waiting_bytes"`
 }
 
-// connectionPage is what GET /edgerelay/connections answers.
+// connectionPage is the response to GET /edgerelay/connections.
 type connectionPage struct {
-	// Total is how many connections fit the filter.
+	// Total is the number of connections that match the filter, on all pages.
 	Total       int          `json:"total"`
 	Connections []Connection `json:"connections"`
-	// Next is the value of `after` for the next page; absent on the last.
+	// Next is the value of the parameter after for the next page; absent on the last page.
 	Next uint32 `json:"next,omitempty"`
 }
 
+// connections converts sessions of the hub.
 func connections(sessions []hub.SessionInfo) []Connection {
 	list := make([]Connection, len(sessions))
 	for i, s := range sessions {
@@ -58,14 +49,15 @@ func connections(sessions []hub.SessionInfo) []Connection {
 	return list
 }
 
+// serveConnections lists clients.
 func serveConnections(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	if err := onlyParameters(q, "id", "user", "group", "address", "sort", "limit", "after"); err != nil {
-		return err
+	if err := rejectUnknownParameters(q, "id", "user", "group", "address", "sort", "limit", "after"); err != nil {
+		return badRequest(err)
 	}
-	id, err1 := Parameter(q, "id", 0, 1, math.MaxUint32)
-	limit, err2 := Parameter(q, "limit", pageSize, 1, maxPageSize)
-	after, err3 := Parameter(q, "after", 0, 0, math.MaxUint32)
+	id, err1 := IntParameter(q, "id", 0, 1, math.MaxUint32)
+	limit, err2 := IntParameter(q, "limit", pageSize, 1, maxPageSize)
+	after, err3 := IntParameter(q, "after", 0, 0, math.MaxUint32)
 	filter, err4 := sessionFilter(uint32(id), q.Get("user"), q.Get("group"), q.Get("address"))
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return badRequest(err)
@@ -82,101 +74,87 @@ func serveConnections(n *node.Node, w http.ResponseWriter, r *http.Request) erro
 	case "slowest":
 		sessions, page.Total = n.Hub.SlowestSessions(filter, int(limit))
 	default:
-		return badRequest(fmt.Errorf("sort is id or slowest, not %q", sort))
+		return badRequest(fmt.Errorf("invalid sort %q; use id or slowest", sort))
 	}
 	page.Connections = connections(sessions)
 	return WriteJSON(w, page)
 }
 
-// closing is the body of POST /edgerelay/connections/close.
-type closing struct {
+// closeRequest is the body of POST /edgerelay/connections/close.
+type closeRequest struct {
 	ID      uint32 `json:"id"`
 	User    string `json:"user"`
 	Group   string `json:"group"`
 	Address string `json:"address"`
-	// Code and Reason are what the client is told. Default: 1008, "closed by an operator".
+	// Code and Reason of the close frame. Default: 1008, "closed by an operator".
 	Code   int    `json:"code"`
 	Reason string `json:"reason"`
 }
 
-// closeReport is the answer: how many connections were closed.
+// closeReport is the response to POST /edgerelay/connections/close.
 type closeReport struct {
+	// Closed is the number of closed connections.
 	Closed int `json:"closed"`
 }
 
+// maxCloseBody is the longest body of a request to close connections, in bytes.
+const maxCloseBody = 64 << 10
+
+// serveClose closes the connections that match a filter.
 func serveClose(n *node.Node, w http.ResponseWriter, r *http.Request) error {
-	c := closing{Code: relay.ClosePolicy, Reason: "closed by an operator"}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	c := closeRequest{Code: relay.ClosePolicy, Reason: "closed by an operator"}
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCloseBody))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&c)
 	if _, more := dec.Token(); err == nil && !errors.Is(more, io.EOF) {
-		err = errors.New("something follows it")
+		err = errors.New("unexpected data after the object")
 	}
 	if err != nil {
-		return badRequest(fmt.Errorf(`the body must be like {"user": "alice", "code": 1008, "reason": "…"}, with id, user, group or address: %w`, err))
+		return badRequest(fmt.Errorf(
+			`invalid body; use {"user": "alice", "code": 1008, "reason": "…"}, with id, user, group or address: %w`,
+			err))
 	}
-	filter, err := sessionFilter(c.ID, c.User, c.Group, c.Address)
-	switch {
-	case err != nil:
-	case filter == hub.SessionFilter{}:
-		err = errors.New("say whose connections to close: id, user, group or address")
-	case c.Code != 1000 && c.Code != 1001 && c.Code != relay.ClosePolicy && (c.Code < 3000 || c.Code > 4999):
-		err = fmt.Errorf("a close code is 1000, 1001, 1008 or from 3000 to 4999, not %d", c.Code)
-	case len(c.Reason) > 123 || !utf8.ValidString(c.Reason):
-		err = errors.New("a reason is at most 123 bytes of UTF-8")
-	}
+	filter, err := c.filter()
 	if err != nil {
 		return badRequest(err)
 	}
 	report := closeReport{n.Hub.CloseSessions(filter, c.Code, c.Reason)}
-	n.Log.Info("connections closed by an operator", "user", c.User, "group", c.Group, "address", c.Address, "id", c.ID, "code", c.Code, "closed", report.Closed)
+	n.Log.Info("connections closed by an operator", "user", c.User, "group", c.Group, "address", c.Address,
+		"id", c.ID, "code", c.Code, "count", report.Closed)
 	return WriteJSON(w, report)
 }
 
-// sessionFilter makes a filter of what a request says.
+// filter checks the request and returns its filter. An empty filter is an error: it would match every connection.
+func (c *closeRequest) filter() (hub.SessionFilter, error) {
+	filter, err := sessionFilter(c.ID, c.User, c.Group, c.Address)
+	switch {
+	case err != nil:
+	case filter == hub.SessionFilter{}:
+		err = errors.New("no connections selected; set id, user, group or address")
+	case c.Code != 1000 && c.Code != 1001 && c.Code != relay.ClosePolicy && (c.Code < 3000 || c.Code > 4999):
+		err = fmt.Errorf("invalid close code %d; use 1000, 1001, 1008 or a code from 3000 to 4999", c.Code)
+	case len(c.Reason) > maxCloseReason || !utf8.ValidString(c.Reason):
+		err = fmt.Errorf("invalid reason; use at most %d bytes of UTF-8", maxCloseReason)
+	}
+	return filter, err
+}
+
+// maxCloseReason is the longest reason that fits into a close frame, in bytes.
+const maxCloseReason = 123
+
+// sessionFilter returns the filter of a request. Empty values match every session.
 func sessionFilter(id uint32, user, group, address string) (f hub.SessionFilter, err error) {
 	f = hub.SessionFilter{ID: id, User: user, Group: group}
 	if address == "" {
 		return f, nil
 	}
 	if f.Address, err = netip.ParsePrefix(address); err != nil {
-		one, err := netip.ParseAddr(address)
+		single, err := netip.ParseAddr(address)
 		if err != nil {
-			return f, fmt.Errorf("%q is neither an address nor a range like 10.0.0.0/8", address)
+			return f, fmt.Errorf("invalid address %q; use an IP address or a range such as 10.0.0.0/8", address)
 		}
-		one = one.Unmap()
-		f.Address = netip.PrefixFrom(one, one.BitLen())
+		single = single.Unmap()
+		f.Address = netip.PrefixFrom(single, single.BitLen())
 	}
 	return f, nil
-}
-
-// parameter reads a number between least and most.
-func Parameter(q url.Values, name string, otherwise, least, most int64) (int64, error) {
-	text := q.Get(name)
-	if text == "" {
-		return otherwise, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%s is a number from %d to %d, not %q", name, least, most, text)
-	}
-	return n, nil
-}
-
-// onlyParameters refuses parameters that would be ignored: a filter with a typing error selects everything.
-func onlyParameters(q url.Values, names ...string) error {
-next:
-	for name := range q {
-		for _, known := range names {
-			if name == known {
-				continue next
-			}
-		}
-		return badRequest(fmt.Errorf("there is no parameter %q; there are %q", name, names))
-	}
-	return nil
-}
-
-func badRequest(err error) error {
-	return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 }

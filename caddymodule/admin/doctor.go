@@ -15,55 +15,58 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// diagnosis is what POST /edgerelay/doctor answers.
+// Diagnosis is the response to POST /edgerelay/doctor.
 type Diagnosis struct {
 	Findings []doctor.Finding `json:"findings"`
 }
 
-// examineWait bounds an examination; each check has its own bounds within it.
-const ExamineWait = time.Minute
+// DiagnosisTimeout bounds a diagnosis. Each check has a shorter timeout of its own.
+const DiagnosisTimeout = time.Minute
 
+// serveDoctor diagnoses the current configuration, for one client at a time.
 func serveDoctor(n *node.Node, w http.ResponseWriter, r *http.Request) error {
-	a := n.Current()
-	if a == nil {
+	config := n.Current()
+	if config == nil {
 		return errNoConfig
 	}
 	type key struct{}
-	examining := n.Extension(key{}, func() any { return new(sync.Mutex) }).(*sync.Mutex) // one at a time is enough
-	if !examining.TryLock() {
-		return errExamining
+	diagnosing := n.Extension(key{}, func() any { return new(sync.Mutex) }).(*sync.Mutex)
+	if !diagnosing.TryLock() {
+		return errDiagnosing
 	}
-	defer examining.Unlock()
-	ctx, cancel := context.WithTimeout(r.Context(), ExamineWait)
+	defer diagnosing.Unlock()
+	ctx, cancel := context.WithTimeout(r.Context(), DiagnosisTimeout)
 	defer cancel()
-	return WriteJSON(w, Diagnosis{Examine(ctx, a, n.Hub, n)})
+	return WriteJSON(w, Diagnosis{Diagnose(ctx, config, n.Hub, n)})
 }
 
-// Examine looks at everything that a names, with a hub whose channel layer is a's. running is the node if it is in operation, else nil.
-func Examine(ctx context.Context, a *node.Config, hub *hub.Hub, running *node.Node) (list []doctor.Finding) {
-	if e, ok := a.Layer.(guest.Examiner); ok {
+// Diagnose runs all checks of a configuration. The hub uses the configuration's channel layer. running is the node of
+// this process, or nil if the node does not run the configuration; checks of the process are then omitted.
+func Diagnose(ctx context.Context, c *node.Config, h *hub.Hub, running *node.Node) (list []doctor.Finding) {
+	if e, ok := c.Layer.(guest.Examiner); ok {
 		list = append(list, e.Examine(ctx)...)
 	}
-	list = append(list, examineBroker(a, hub.Broker(), running)...)
-	if e, ok := a.Auth.(guest.Examiner); ok {
+	list = append(list, checkBroker(c, h.Broker(), running)...)
+	if e, ok := c.Auth.(guest.Examiner); ok {
 		list = append(list, e.Examine(ctx)...)
 	}
-	if a.Backplane != nil {
-		list = append(list, examinePeers(ctx, a, running)...)
+	if c.Backplane != nil {
+		list = append(list, checkPeers(ctx, c, running)...)
 	}
-	if running != nil { // of this process; the command's own would tell nothing
-		list = append(list, doctor.Files(node.FileLimit(), a.Limits.Connections))
-		stats := hub.Stats()
-		list = append(list, doctor.Losses(hub.Losses()))
-		list = append(list, doctor.Clocks(stats.Lag.Skewed, stats.Deliveries))
+	if running != nil {
+		stats := h.Stats()
+		list = append(list,
+			doctor.Files(node.FileLimit(), c.Limits.Connections),
+			doctor.Losses(h.Losses()),
+			doctor.Clocks(stats.Lag.Skewed, stats.Deliveries))
 	}
-	return append(list, doctor.RoundTrip(ctx, hub))
+	return append(list, doctor.RoundTrip(ctx, h))
 }
 
-// examineBroker checks the channel layer as the relay sees it.
-func examineBroker(a *node.Config, broker relay.Broker, running *node.Node) (list []doctor.Finding) {
+// checkBroker checks the channel layer from the relay's point of view.
+func checkBroker(c *node.Config, broker relay.Broker, running *node.Node) (list []doctor.Finding) {
 	mailbox, hasMailbox := broker.(relay.Mailbox)
-	if e, ok := a.Auth.(guest.MailboxExaminer); ok && hasMailbox {
+	if e, ok := c.Auth.(guest.MailboxExaminer); ok && hasMailbox {
 		list = append(list, e.ExamineMailbox(mailbox.Capacity()))
 	}
 	if running == nil {
@@ -80,41 +83,49 @@ func examineBroker(a *node.Config, broker relay.Broker, running *node.Node) (lis
 	return list
 }
 
-// examinePeers shakes hands with all peers that are listed or were found, at once.
-func examinePeers(ctx context.Context, a *node.Config, running *node.Node) []doctor.Finding {
-	s := a.Backplane.Settings
+// maxPeerChecks is the number of concurrent handshakes with peers.
+const maxPeerChecks = 8
+
+// checkPeers shakes hands with all configured and discovered peers.
+func checkPeers(ctx context.Context, c *node.Config, running *node.Node) []doctor.Finding {
+	s, targets := c.Backplane.Settings, peerTargets(c, running)
+	list := make([]doctor.Finding, len(targets))
+	var checks sync.WaitGroup
+	slots := make(chan struct{}, maxPeerChecks)
+	for i, target := range targets {
+		slots <- struct{}{}
+		checks.Go(func() {
+			defer func() { <-slots }()
+			list[i] = doctor.Peer(ctx, target.URL, target.Found, s.Secrets, s.TLS)
+		})
+	}
+	checks.Wait()
+	return list
+}
+
+// peerTargets lists the configured peers, and the peers that the running backplane has discovered.
+func peerTargets(c *node.Config, running *node.Node) (targets []backplane.Target) {
 	known := map[string]bool{}
-	var targets []backplane.Target
 	add := func(url string, found bool) {
 		if url = strings.TrimSuffix(url, "/"); url != "" && !known[url] {
 			known[url] = true
 			targets = append(targets, backplane.Target{URL: url, Found: found})
 		}
 	}
-	for _, d := range s.Discoveries {
+	for _, d := range c.Backplane.Settings.Discoveries {
 		if lister, ok := d.(backplane.Lister); ok {
 			for _, target := range lister.List() {
 				add(target.URL, target.Found)
 			}
 		}
 	}
-	if running != nil {
-		if plane := running.Backplane.Load(); plane != nil {
-			for _, p := range plane.Peers() {
-				add(p.URL, p.Found)
-			}
+	if running == nil {
+		return targets
+	}
+	if plane := running.Backplane.Load(); plane != nil {
+		for _, p := range plane.Peers() {
+			add(p.URL, p.Found)
 		}
 	}
-	list := make([]doctor.Finding, len(targets))
-	var asking sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	for i, target := range targets {
-		slots <- struct{}{}
-		asking.Go(func() {
-			defer func() { <-slots }()
-			list[i] = doctor.Peer(ctx, target.URL, target.Found, s.Secrets, s.TLS)
-		})
-	}
-	asking.Wait()
-	return list
+	return targets
 }

@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// serveDrain answers /edgerelay/drain: POST begins a drain, GET tells how far it is, DELETE cancels it.
+// serveDrain handles /edgerelay/drain: POST starts a drain, GET returns the progress, DELETE cancels the drain. Each
+// response is the status of the drain.
 func serveDrain(w http.ResponseWriter, r *http.Request) error {
 	answer := func(f func(n *node.Node, r *http.Request) (int, error)) caddy.AdminHandlerFunc {
 		return withNode(r.Method, func(n *node.Node, w http.ResponseWriter, r *http.Request) error {
@@ -30,19 +32,22 @@ func serveDrain(w http.ResponseWriter, r *http.Request) error {
 	case http.MethodGet:
 		return answer(func(*node.Node, *http.Request) (int, error) { return http.StatusOK, nil })(w, r)
 	case http.MethodPost:
-		return answer(beginDrain)(w, r)
+		return answer(startDrain)(w, r)
 	case http.MethodDelete:
 		return answer(cancelDrain)(w, r)
 	}
 	w.Header().Set("Allow", "GET, POST, DELETE")
-	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("use POST to begin a drain, GET to see how far it is, DELETE to cancel it")}
+	return caddy.APIError{
+		HTTPStatus: http.StatusMethodNotAllowed,
+		Err:        errors.New("use POST to start a drain, GET for its progress, DELETE to cancel it"),
+	}
 }
 
 // maxDrainBody is the longest body of a drain request in bytes.
 const maxDrainBody = 4 << 10
 
-// beginDrain begins a drain at the pace that the body asks for, else at the configured one.
-func beginDrain(n *node.Node, r *http.Request) (int, error) {
+// startDrain starts a drain at the pace of the body, else at the configured pace. With an error comes the HTTP status.
+func startDrain(n *node.Node, r *http.Request) (int, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxDrainBody))
 	if err != nil {
 		return http.StatusBadRequest, err
@@ -54,7 +59,8 @@ func beginDrain(n *node.Node, r *http.Request) (int, error) {
 	if len(body) > 0 {
 		var d node.Drain
 		if err := caddy.StrictUnmarshalJSON(body, &d); err != nil {
-			return http.StatusBadRequest, fmt.Errorf(`the body must be empty or like {"duration": "30s", "rate": 500}: %w`, err)
+			err = fmt.Errorf(`invalid body; leave it empty or use {"duration": "30s", "rate": 500}: %w`, err)
+			return http.StatusBadRequest, err
 		}
 		p, err := d.Pace()
 		if err != nil {
@@ -66,16 +72,15 @@ func beginDrain(n *node.Node, r *http.Request) (int, error) {
 	}
 	n.Hub.Drain(*pace)
 	s := n.Hub.DrainStatus()
-	n.Log.Info("clients are sent to other nodes; new ones are refused until the drain is cancelled or the relay is restarted",
-		"count", s.Open, "over", time.Until(s.Ends).Round(time.Second))
+	n.Log.Info("drain started", "count", s.Open, "duration", time.Until(s.Ends).Round(time.Second))
 	return http.StatusAccepted, nil
 }
 
-// cancelDrain lets clients in again.
+// cancelDrain cancels the drain, so that the node accepts clients again.
 func cancelDrain(n *node.Node, _ *http.Request) (int, error) {
 	if !n.Hub.Undrain() {
-		return http.StatusConflict, errors.New("nothing is being drained")
+		return http.StatusConflict, errors.New("no drain to cancel")
 	}
-	n.Log.Info("the drain is cancelled; new clients are let in again", "count", n.Hub.Stats().Sessions)
+	n.Log.Info("drain canceled", "count", n.Hub.Stats().Sessions)
 	return http.StatusOK, nil
 }

@@ -9,29 +9,30 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// status is what health endpoints answer.
-type status struct {
-	// Status is "ok", "draining" while clients are sent to other nodes and afterwards, or "unavailable".
+// health is the response of the health endpoints.
+type health struct {
+	// Status is "ok", "draining" from the start of a drain on, or "unavailable".
 	Status string `json:"status"`
 	// ChannelLayer is the state of the channel layer.
 	ChannelLayer relay.Health `json:"channel_layer"`
-	// Connections and Groups are how many there are on this node.
+	// Connections and Groups are the numbers of this node.
 	Connections int `json:"connections"`
 	Groups      int `json:"groups"`
-	// Drain tells how far a drain is.
+	// Drain is the progress of a drain; absent without a drain.
 	Drain *hub.DrainStatus `json:"drain,omitempty"`
-	// LastLoss tells of the last events that were lost, or may have been.
-	LastLoss *lossStatus `json:"last_loss,omitempty"`
-	// Peers counts the nodes of the backplane, which do not make this node unavailable; absent without one.
-	Peers *peerCount `json:"peers,omitempty"`
-	// Plugins tells of plugins that do not do their work: see GET /edgerelay/plugins.
-	Plugins []pluginTrouble `json:"plugins,omitempty"`
+	// LastLoss describes the last loss, certain or possible; absent without a loss.
+	LastLoss *Loss `json:"last_loss,omitempty"`
+	// Peers counts the nodes of the backplane. Peers do not affect Status. Absent without a backplane.
+	Peers *PeerCount `json:"peers,omitempty"`
+	// Plugins lists unhealthy plugins; GET /edgerelay/plugins lists all.
+	Plugins []UnhealthyPlugin `json:"plugins,omitempty"`
 }
 
-// writeHealth answers with the node's state; in public without details of addresses.
+// WriteHealth writes the node's health. The status is 200 while events can reach the node, else 503. Without details,
+// the response omits addresses, error texts, peers and plugins, so that a site may publish the response.
 func WriteHealth(n *node.Node, w http.ResponseWriter, details bool) error {
 	stats := n.Hub.Stats()
-	s := status{Status: "unavailable", Connections: stats.Sessions, Groups: stats.Groups}
+	s := health{Status: "unavailable", Connections: stats.Sessions, Groups: stats.Groups}
 	if b := n.Hub.Broker(); b != nil {
 		s.ChannelLayer = b.Health()
 	}
@@ -43,7 +44,7 @@ func WriteHealth(n *node.Node, w http.ResponseWriter, details bool) error {
 		s.Status, code = "ok", http.StatusOK
 	}
 	if details {
-		s.Plugins = pluginTroubles(n)
+		s.Plugins = unhealthyPlugins(n)
 		s.LastLoss, s.Peers = lastLoss(n), countPeers(n)
 	} else {
 		s.ChannelLayer.Detail = ""
@@ -52,4 +53,14 @@ func WriteHealth(n *node.Node, w http.ResponseWriter, details bool) error {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
 	return json.NewEncoder(w).Encode(s)
+}
+
+// serveHealth writes the node's health with all details.
+func serveHealth(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
+	return WriteHealth(n, w, true)
+}
+
+// serveLive responds while the process can serve requests.
+func serveLive(_ *node.Node, w http.ResponseWriter, _ *http.Request) error {
+	return WriteJSON(w, map[string]string{"status": "ok"})
 }

@@ -13,34 +13,36 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// overviewRows is how many groups and connections an overview shows.
+// overviewRows is the number of groups and of connections in an overview.
 const overviewRows = 12
 
-// overview is what the console and `caddy edgerelay top` show: GET /edgerelay/overview.
+// Overview is the response to GET /edgerelay/overview, which the console and `caddy edgerelay top` show.
 type Overview struct {
-	NodeStatus
-	// At is when it was gathered.
+	Status
+	// At is the time of the overview.
 	At time.Time `json:"at"`
-	// History has a sample for each of the last seconds, the oldest first.
+	// History has a sample for each second of the last two minutes, oldest first.
 	History []node.Sample `json:"history"`
-	// TopGroups are the groups with most events, SlowestConnections those for which most bytes wait.
-	TopGroups          []groupStatus `json:"top_groups"`
-	SlowestConnections []Connection  `json:"slowest_connections"`
-	// Backplane is the state of the other nodes; absent without a backplane.
+	// TopGroups are the groups with most events.
+	TopGroups []Group `json:"top_groups"`
+	// SlowestConnections are the connections with most queued bytes.
+	SlowestConnections []Connection `json:"slowest_connections"`
+	// Backplane is the state of the peers; absent without a backplane.
 	Backplane *backplane.Status `json:"backplane,omitempty"`
-	// PluginList has all plugins in their order.
+	// PluginList has all plugins, in the order of the pipeline.
 	PluginList []pluginhost.Status `json:"plugin_list"`
 }
 
-// overviews keeps the last overview as JSON, so that any number of viewers costs the same.
-type overviews struct {
+// overviewCache keeps the last overview as JSON, so that the cost does not grow with the number of viewers.
+type overviewCache struct {
 	mu   sync.Mutex
 	at   time.Time
 	json []byte
 }
 
+// ServeOverview writes an overview of the node, at most a second old.
 func ServeOverview(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
-	body, err := overviewOf(n)
+	body, err := overviewJSON(n)
 	if err != nil {
 		return err
 	}
@@ -50,18 +52,18 @@ func ServeOverview(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 	return err
 }
 
-// overview returns an overview as JSON, gathered within the last second.
-func overviewOf(n *node.Node) ([]byte, error) {
+// overviewJSON returns an overview as JSON, at most a second old.
+func overviewJSON(n *node.Node) ([]byte, error) {
 	type key struct{}
-	o := n.Extension(key{}, func() any { return new(overviews) }).(*overviews)
+	o := n.Extension(key{}, func() any { return new(overviewCache) }).(*overviewCache)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.json != nil && time.Since(o.at) < node.SampleInterval-node.SampleInterval/10 {
 		return o.json, nil
 	}
-	v := Overview{NodeStatus: statusOf(n), At: time.Now()}
+	v := Overview{Status: statusOf(n), At: time.Now()}
 	v.History, _ = n.Monitor.History()
-	v.TopGroups, _ = groupsOf(n, "", hub.GroupsByRate, "", overviewRows)
+	v.TopGroups, _ = listGroups(n, "", hub.GroupsByRate, "", overviewRows)
 	slowest, _ := n.Hub.SlowestSessions(hub.SessionFilter{}, overviewRows)
 	v.SlowestConnections = connections(slowest)
 	if plane := n.Backplane.Load(); plane != nil {

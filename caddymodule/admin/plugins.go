@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,13 +8,15 @@ import (
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
+
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 )
 
-// maxModule is the longest module that is taken, in bytes; the host allows no more.
-const maxModule = 16 << 20
+// maxModuleBytes is the longest module that the plugin host accepts.
+const maxModuleBytes = 16 << 20
 
+// servePlugins lists the plugins in the order of the pipeline.
 func servePlugins(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 	list := []pluginhost.Status{}
 	if h := n.Plugins.Load(); h != nil {
@@ -24,25 +25,27 @@ func servePlugins(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 	return WriteJSON(w, list)
 }
 
+// serveDeploy deploys the body as the module of a plugin.
 func serveDeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
 	}
-	wasm, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxModule))
+	wasm, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxModuleBytes))
 	if err != nil {
 		status := http.StatusBadRequest
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
-		return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf("read the module: %w", err)}
+		return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf("reading the module: %w", err)}
 	}
 	if err := h.Deploy(r.Context(), r.PathValue("name"), wasm); err != nil {
 		return pluginError(err)
 	}
-	return answerPlugin(h, w, r)
+	return writePlugin(h, w, r)
 }
 
+// serveRollback deploys the previous module of a plugin.
 func serveRollback(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
@@ -51,9 +54,10 @@ func serveRollback(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	if err := h.Rollback(r.Context(), r.PathValue("name")); err != nil {
 		return pluginError(err)
 	}
-	return answerPlugin(h, w, r)
+	return writePlugin(h, w, r)
 }
 
+// servePluginLogs lists recent log lines of a plugin.
 func servePluginLogs(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
@@ -66,7 +70,7 @@ func servePluginLogs(n *node.Node, w http.ResponseWriter, r *http.Request) error
 	return WriteJSON(w, lines)
 }
 
-// pluginHost returns the host of the plugins, or the error that there is none.
+// pluginHostOf returns the plugin host, or a 404 if no plugin is configured.
 func pluginHostOf(n *node.Node, r *http.Request) (*pluginhost.Host, error) {
 	if h := n.Plugins.Load(); h != nil {
 		return h, nil
@@ -74,8 +78,8 @@ func pluginHostOf(n *node.Node, r *http.Request) (*pluginhost.Host, error) {
 	return nil, pluginError(fmt.Errorf("%q: %w", r.PathValue("name"), pluginhost.ErrUnknownPlugin))
 }
 
-// answerPlugin shows the plugin that a request is about.
-func answerPlugin(h *pluginhost.Host, w http.ResponseWriter, r *http.Request) error {
+// writePlugin writes the status of the plugin that the request names.
+func writePlugin(h *pluginhost.Host, w http.ResponseWriter, r *http.Request) error {
 	for _, s := range h.Status() {
 		if s.Name == r.PathValue("name") {
 			return WriteJSON(w, s)
@@ -84,6 +88,7 @@ func answerPlugin(h *pluginhost.Host, w http.ResponseWriter, r *http.Request) er
 	return pluginError(pluginhost.ErrUnknownPlugin)
 }
 
+// pluginError chooses the HTTP status of an error.
 func pluginError(err error) error {
 	code := http.StatusUnprocessableEntity
 	var storage *fs.PathError
@@ -100,29 +105,26 @@ func pluginError(err error) error {
 	return caddy.APIError{HTTPStatus: code, Err: err}
 }
 
-func WriteJSON(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(v)
-}
-
-// pluginTrouble is a plugin that does not do its work, as the health endpoint shows it.
-type pluginTrouble struct {
+// UnhealthyPlugin is a plugin with an open circuit breaker, or with a rejected update.
+type UnhealthyPlugin struct {
 	Name string `json:"name"`
-	// Breaker is open while calls are suspended for some groups, half-open while each of them waits for a trial call.
+	// Breaker is open while calls are suspended for a group, half-open while each suspended group waits for a trial
+	// call.
 	Breaker string `json:"breaker,omitempty"`
-	// LastError is its last failure; Refused says why a newer module was not taken.
+	// LastError is the error of the last failed call.
 	LastError string `json:"last_error,omitempty"`
-	Refused   string `json:"refused,omitempty"`
+	// Refused is the reason for the rejection of a newer module.
+	Refused string `json:"refused,omitempty"`
 }
 
-// pluginTroubles lists the plugins with an open circuit breaker, and those with a newer module that was refused.
-func pluginTroubles(n *node.Node) (list []pluginTrouble) {
+// unhealthyPlugins lists the unhealthy plugins.
+func unhealthyPlugins(n *node.Node) (list []UnhealthyPlugin) {
 	h := n.Plugins.Load()
 	if h == nil {
 		return nil
 	}
 	for _, s := range h.Status() {
-		t := pluginTrouble{Name: s.Name, Refused: s.Refused}
+		t := UnhealthyPlugin{Name: s.Name, Refused: s.Refused}
 		if s.Breaker != "closed" {
 			t.Breaker, t.LastError = s.Breaker, s.LastError
 		}

@@ -11,58 +11,63 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// nodeStatus is what GET /edgerelay/status answers.
-type NodeStatus struct {
-	// Status is "ok", "draining" while clients are sent to other nodes and afterwards, or "unavailable".
+// Status is the response to GET /edgerelay/status.
+type Status struct {
+	// Status is "ok", "draining" from the start of a drain on, or "unavailable".
 	Status string `json:"status"`
-	// Drain tells how far a drain is.
+	// Drain is the progress of a drain; absent without a drain.
 	Drain *hub.DrainStatus `json:"drain,omitempty"`
-	// Version is the module's, Started when the node was made.
-	Version string    `json:"version"`
+	// Version is the version of the relay.
+	Version string `json:"version"`
+	// Started is the start of the node; a reload does not change it.
 	Started time.Time `json:"started"`
 	// ChannelLayer is the state of the channel layer.
-	ChannelLayer layerStatus `json:"channel_layer"`
-	// Connections and Groups are how many there are on this node.
+	ChannelLayer LayerStatus `json:"channel_layer"`
+	// Connections and Groups are the numbers of this node.
 	Connections int `json:"connections"`
 	Groups      int `json:"groups"`
-	// Rates are of the last second.
-	Rates rates `json:"rates"`
-	// Lag is of the last half minute.
+	// Rates are averages of the last second.
+	Rates Rates `json:"rates"`
+	// Lag is the lag of the deliveries in the last 30 seconds.
 	Lag node.LagQuantiles `json:"lag"`
 	// Users counts connections by kind of user.
 	Users map[string]int `json:"users"`
-	// Totals are since the node was made.
-	Totals totals `json:"totals"`
-	// Dropped counts what did not arrive, by reason; Ended connections that the relay refused or ended.
+	// Totals count from the start of the node.
+	Totals Totals `json:"totals"`
+	// Dropped counts events and deliveries that did not arrive, by reason.
 	Dropped map[string]uint64 `json:"dropped"`
-	Ended   map[string]uint64 `json:"ended"`
-	// Losses counts the times in which clients did not get events, or may not have, by cause; LastLoss tells of the
-	// last.
-	Losses   map[string]uint64 `json:"losses"`
-	LastLoss *lossStatus       `json:"last_loss,omitempty"`
-	// Peers counts the nodes of the backplane; absent without one.
-	Peers *peerCount `json:"peers,omitempty"`
-	// Plugins tells of plugins that do not do their work.
-	Plugins []pluginTrouble `json:"plugins"`
-	// Limits are the limits in force.
-	Limits limitStatus `json:"limits"`
-	// Process is the process that all this runs in.
-	Process processStatus `json:"process"`
+	// Ended counts connections that the relay rejected or ended, by reason.
+	Ended map[string]uint64 `json:"ended"`
+	// Losses counts incidents in which clients missed events, or may have missed events, by cause.
+	Losses map[string]uint64 `json:"losses"`
+	// LastLoss describes the last of these incidents; absent without a loss.
+	LastLoss *Loss `json:"last_loss,omitempty"`
+	// Peers counts the nodes of the backplane; absent without a backplane.
+	Peers *PeerCount `json:"peers,omitempty"`
+	// Plugins lists unhealthy plugins.
+	Plugins []UnhealthyPlugin `json:"plugins"`
+	// Limits are the current limits.
+	Limits Limits `json:"limits"`
+	// Process has metrics of the process.
+	Process Process `json:"process"`
 }
 
-type layerStatus struct {
+// LayerStatus is the health of the channel layer.
+type LayerStatus struct {
 	relay.Health
-	// RepairedAt is when a membership that had vanished was last put back.
+	// RepairedAt is the time of the last membership restored; absent without one.
 	RepairedAt time.Time `json:"repaired_at,omitzero"`
 }
 
-type rates struct {
+// Rates are rates per second.
+type Rates struct {
 	Events     float64 `json:"events"`
 	Deliveries float64 `json:"deliveries"`
 	Bytes      float64 `json:"bytes"`
 }
 
-type totals struct {
+// Totals are counters.
+type Totals struct {
 	Opened          uint64 `json:"connections_opened"`
 	EventsFromLayer uint64 `json:"events_from_layer"`
 	EventsFromPeers uint64 `json:"events_from_peers"`
@@ -70,52 +75,62 @@ type totals struct {
 	Bytes           uint64 `json:"bytes"`
 }
 
-type peerCount struct {
+// PeerCount counts the nodes of the backplane.
+type PeerCount struct {
 	Connected int `json:"connected"`
 	Known     int `json:"known"`
 }
 
-type limitStatus struct {
-	Connections        int `json:"connections"`
+// Limits are limits of the hub; 0 is no limit.
+type Limits struct {
+	Connections int `json:"connections"`
+	// QueuePerConnection is in bytes.
 	QueuePerConnection int `json:"queue_per_connection"`
 }
 
-type processStatus struct {
-	// FileLimit is how many file descriptors there may be, 0 if that is not known. Each connection takes one.
+// Process has metrics of the process.
+type Process struct {
+	// FileLimit is the limit on file descriptors, 0 if unknown. Each connection uses a descriptor.
 	FileLimit uint64 `json:"file_limit"`
-	// Memory is what the process has of the operating system, in bytes.
+	// Memory is the memory that Go has obtained from the operating system.
 	Memory     uint64  `json:"memory_bytes"`
 	CPUSeconds float64 `json:"cpu_seconds"`
 	Goroutines int     `json:"goroutines"`
 }
 
+// serveStatus writes the node's status.
 func serveStatus(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 	return WriteJSON(w, statusOf(n))
 }
 
-// status gathers the node's figures.
-func statusOf(n *node.Node) NodeStatus {
+// statusOf collects the node's status.
+func statusOf(n *node.Node) Status {
 	stats, now := n.Hub.Stats(), n.Monitor.Latest()
 	limits := n.Hub.Limits()
 	_, repairedAt := n.Monitor.History()
-	s := NodeStatus{
+	s := Status{
 		Status: "unavailable", Version: node.Version().Relay, Started: n.Started,
 		Connections: stats.Sessions, Groups: stats.Groups,
-		Rates: rates{now.Events, now.Deliveries, now.Bytes},
-		Totals: totals{
+		Rates: Rates{now.Events, now.Deliveries, now.Bytes},
+		Totals: Totals{
 			Opened: stats.Opened, EventsFromLayer: stats.EventsFromLayer, EventsFromPeers: stats.EventsFromPeers,
 			Deliveries: stats.Deliveries, Bytes: stats.Bytes,
 		},
-		Lag:   n.Monitor.Lag(),
-		Users: map[string]int{}, Losses: map[string]uint64{}, LastLoss: lastLoss(n),
+		Lag:      n.Monitor.Lag(),
+		Users:    map[string]int{},
+		Losses:   map[string]uint64{},
+		LastLoss: lastLoss(n),
 		Dropped: map[string]uint64{
 			"no_client": stats.Unheard, "tail": stats.Tailed, "not_utf8": stats.Invalid, "hidden": stats.Hidden,
 			"slow_reader": stats.MissedSlow, "closing": stats.Missed - stats.MissedSlow,
 		},
-		Ended:   map[string]uint64{"limit": stats.Refused, "silent": stats.Silent, "login_ended": stats.Expired, "slow_reader": stats.Slow},
-		Plugins: pluginTroubles(n),
-		Limits:  limitStatus{limits.Connections, limits.QueuePerConnection},
-		Process: process(),
+		Ended: map[string]uint64{
+			"limit": stats.Refused, "silent": stats.Silent, "login_ended": stats.Expired, "slow_reader": stats.Slow,
+		},
+		Plugins: unhealthyPlugins(n),
+		Limits:  Limits{limits.Connections, limits.QueuePerConnection},
+		Process: currentProcess(),
+		Peers:   countPeers(n),
 	}
 	losses, _ := n.Hub.Losses()
 	for cause, count := range losses {
@@ -124,11 +139,11 @@ func statusOf(n *node.Node) NodeStatus {
 	for kind, count := range stats.ByKind {
 		s.Users[kind.String()] = count
 	}
-	if s.Plugins == nil {
-		s.Plugins = []pluginTrouble{}
+	if s.Plugins == nil { // an array in JSON, never null
+		s.Plugins = []UnhealthyPlugin{}
 	}
 	if b := n.Hub.Broker(); b != nil {
-		s.ChannelLayer = layerStatus{b.Health(), repairedAt}
+		s.ChannelLayer = LayerStatus{b.Health(), repairedAt}
 	}
 	switch drain := n.Hub.DrainStatus(); {
 	case drain.State != "off":
@@ -136,17 +151,16 @@ func statusOf(n *node.Node) NodeStatus {
 	case s.ChannelLayer.OK:
 		s.Status = "ok"
 	}
-	s.Peers = countPeers(n)
 	return s
 }
 
-// countPeers counts the nodes of the backplane; nil without one.
-func countPeers(n *node.Node) *peerCount {
+// countPeers counts the nodes of the backplane; nil without a backplane.
+func countPeers(n *node.Node) *PeerCount {
 	plane := n.Backplane.Load()
 	if plane == nil {
 		return nil
 	}
-	count := &peerCount{}
+	count := &PeerCount{}
 	for _, p := range plane.Peers() {
 		count.Known++
 		if p.State == "connected" {
@@ -156,28 +170,30 @@ func countPeers(n *node.Node) *peerCount {
 	return count
 }
 
-// lossStatus is a loss as operators see it.
-type lossStatus struct {
-	// At is when it was noticed, Cause a label of edgerelay_losses_total.
-	At    time.Time `json:"at"`
-	Cause string    `json:"cause"`
-	// Detail says which groups are concerned, and how many events if that is known.
+// Loss is an incident in which clients missed events, or may have missed events.
+type Loss struct {
+	// At is the time of detection.
+	At time.Time `json:"at"`
+	// Cause is a label value of edgerelay_losses_total.
+	Cause string `json:"cause"`
+	// Detail names the groups, and the number of events if known.
 	Detail string `json:"detail"`
 }
 
-// lastLoss is nil if nothing was lost.
-func lastLoss(n *node.Node) *lossStatus {
+// lastLoss returns the last loss; nil without a loss.
+func lastLoss(n *node.Node) *Loss {
 	_, last := n.Hub.Losses()
 	if last.At.IsZero() {
 		return nil
 	}
-	return &lossStatus{last.At, last.Cause, last.Text}
+	return &Loss{last.At, last.Cause, last.Text}
 }
 
-func process() processStatus {
+// currentProcess reads the metrics of the process.
+func currentProcess() Process {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}}
 	metrics.Read(samples)
-	return processStatus{
+	return Process{
 		FileLimit: node.FileLimit(), CPUSeconds: node.CPUTime().Seconds(),
 		Memory: samples[0].Value.Uint64(), Goroutines: runtime.NumGoroutine(),
 	}

@@ -80,7 +80,7 @@ func examineSite(address string, d *admin.Diagnosis) error {
 	if err := getAdmin(address, "/config/", &config); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), admin.ExamineWait)
+	ctx, cancel := context.WithTimeout(context.Background(), admin.DiagnosisTimeout)
 	defer cancel()
 	d.Findings = append(d.Findings, doctor.Site(ctx, config, lookForAdmin(address).address)...)
 	return nil
@@ -147,12 +147,12 @@ func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
 	if err != nil {
 		return nil, err
 	}
-	looking, cancel := context.WithTimeout(context.Background(), admin.ExamineWait)
+	looking, cancel := context.WithTimeout(context.Background(), admin.DiagnosisTimeout)
 	defer cancel()
 	if err := a.Node().Hub.SetBroker(looking, broker); err != nil {
 		return nil, err
 	}
-	list = admin.Examine(looking, a.Config(), a.Node().Hub, nil)
+	list = admin.Diagnose(looking, a.Config(), a.Node().Hub, nil)
 	return append(list, doctor.Site(looking, text, lookForAdmin("").address)...), nil
 }
 

@@ -28,7 +28,7 @@ func statusCommand() *cobra.Command {
 		if err := getAdmin(*address, "/edgerelay/status", &raw); err != nil {
 			return err
 		}
-		var s admin.NodeStatus
+		var s admin.Status
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return err
 		}
@@ -46,7 +46,7 @@ func statusCommand() *cobra.Command {
 }
 
 // writeStatus writes a status as text.
-func writeStatus(w io.Writer, s *admin.NodeStatus) {
+func writeStatus(w io.Writer, s *admin.Status) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-13s %s\n", name, printable(fmt.Sprintf(format, args...)))
 	}

@@ -91,7 +91,7 @@ func draw(w io.Writer, text string, width, height int) {
 
 // writeTop writes an overview as text.
 func writeTop(w io.Writer, o *admin.Overview) {
-	writeStatus(w, &o.NodeStatus)
+	writeStatus(w, &o.Status)
 	events, connections := make([]float64, len(o.History)), make([]float64, len(o.History))
 	for i, s := range o.History {
 		events[i], connections[i] = s.Events, float64(s.Connections)

@@ -79,7 +79,7 @@ var errTooManyTails = errors.New("too many groups are being followed; end anothe
 func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id relay.Identity) error {
 	q, n := r.URL.Query(), h.node
 	group := q.Get("group")
-	after, err := admin.Parameter(q, "after", 0, 0, 1<<53)
+	after, err := admin.IntParameter(q, "after", 0, 0, 1<<53)
 	if err != nil || !relay.ValidGroup(group) || group == awx.BroadcastGroup {
 		reject.Respond(w, r, http.StatusBadRequest, "bad_group",
 			fmt.Sprintf("%.120q is not a group that can be followed", group))

@@ -1,0 +1,73 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// Publication is the body of POST /edgerelay/publish.
+type Publication struct {
+	// Group is the full group name.
+	Group string `json:"group"`
+	// Data is the payload. Clients receive the text unchanged, white space included.
+	Data json.RawMessage `json:"data"`
+}
+
+// MaxPublicationBytes is the longest body of a publish request.
+const MaxPublicationBytes = 16 << 20
+
+func servePublish(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+	receipt, status, err := Publish(n, http.MaxBytesReader(w, r.Body, MaxPublicationBytes), r)
+	if err != nil {
+		return caddy.APIError{HTTPStatus: status, Err: err}
+	}
+	return WriteJSON(w, receipt)
+}
+
+// Publish reads a publication from body and publishes it through the node's channel layer. With an error comes the HTTP
+// status of the response.
+func Publish(n *node.Node, body io.Reader, r *http.Request) (receipt relay.Receipt, status int, err error) {
+	p, status, err := ReadPublication(body)
+	if err != nil {
+		return receipt, status, err
+	}
+	receipt, err = n.Hub.Publish(r.Context(), p.Group, p.Data)
+	if err != nil {
+		return receipt, http.StatusBadGateway, err
+	}
+	return receipt, http.StatusOK, nil
+}
+
+// ReadPublication reads and checks the body of a publish request. With an error comes the HTTP status of the response.
+func ReadPublication(body io.Reader) (p Publication, status int, err error) {
+	dec := json.NewDecoder(body)
+	err = dec.Decode(&p)
+	if _, more := dec.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("unexpected data after the object")
+	}
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return p, http.StatusRequestEntityTooLarge, fmt.Errorf("body longer than %d bytes", MaxPublicationBytes)
+	}
+	if err != nil {
+		return p, http.StatusBadRequest, fmt.Errorf(`invalid body; use {"group": "…", "data": <JSON>}: %w`, err)
+	}
+	if err := relay.CheckGroup(p.Group); err != nil {
+		return p, http.StatusBadRequest, err
+	}
+	if p.Data == nil {
+		return p, http.StatusBadRequest, errors.New("no data to publish; set data to any JSON value")
+	}
+	if !utf8.Valid(p.Data) {
+		return p, http.StatusBadRequest, errors.New("data is not UTF-8")
+	}
+	return p, http.StatusOK, nil
+}
