@@ -10,16 +10,16 @@ import (
 
 // Authorizer authenticates clients and decides which groups they may see. Methods may be called concurrently.
 //
-// It may also be a [GroupRechecker], a [Successor] or a [ConcurrentRechecker].
+// Optional: [GroupRechecker], [Successor], [ConcurrentRechecker].
 type Authorizer interface {
 	// Authenticate identifies the client of the handshake r. [ErrUnauthenticated] means that the client is not logged
 	// in; any other error means that the authority could not be asked.
 	Authenticate(r *http.Request) (Identity, error)
-	// Authorize returns nil if id may see the group "<kind>-<item>". [ErrDenied] means that it may not; any other error
+	// Authorize returns nil if id may see the group "<kind>-<item>". [ErrDenied] means that id may not; any other error
 	// means that the authority could not be asked. Both deny the group.
 	Authorize(ctx context.Context, id Identity, kind, item string) error
 	// Recheck returns nil if a connected client is still logged in. [ErrUnauthenticated], [ErrChanged] and [ErrExpired]
-	// end its session; after any other error it stays, as [NoGrace] explains.
+	// end the session; after any other error the session stays open, within the grace time (see [NoGrace]).
 	Recheck(ctx context.Context, id Identity) error
 }
 
@@ -30,20 +30,21 @@ const NoGrace time.Duration = -1
 type Identity struct {
 	// ID is the user's id as a JSON value, as clients see it: a number or a string.
 	ID string
-	// Key is the same id as plain text; connections per user are counted by it. Empty: they are not counted.
+	// Key is the same id as plain text, by which connections per user are counted. Connections with an empty Key are
+	// not counted.
 	Key string
 	// Name is the user's name for logs.
 	Name string
-	// Profile is a JSON object about the user for plugins. It may be empty.
+	// Profile is a JSON object about the user for plugins, or empty.
 	Profile string
 	// Kind is the kind of user, by which sessions are counted.
 	Kind Kind
-	// Credentials belong to the Authorizer that made the Identity. They may be nil, or implement [SharedLogin] and
+	// Credentials belong to the Authorizer that made the Identity; nil is allowed. Optional: [SharedLogin],
 	// [ExpiringLogin].
 	Credentials any
 }
 
-// OwnSession is the Credentials of a session that the process opened to itself. Rechecks skip it.
+// OwnSession is the Credentials of a session that the process opened to itself. Rechecks skip such sessions.
 type OwnSession struct{}
 
 // Kind is a kind of user.
@@ -76,25 +77,25 @@ func (k Kind) String() string {
 }
 
 var (
-	// ErrChanged means that a client is still logged in, but with other rights: it must reconnect.
+	// ErrChanged means that a client is still logged in, but with other rights: the client must reconnect.
 	ErrChanged = errors.New("the user has other rights now")
-	// ErrExpired means that a client's credentials have expired: it must reconnect with new ones.
+	// ErrExpired means that a client's credentials have expired: the client must reconnect with new credentials.
 	ErrExpired = errors.New("the credentials have expired")
 	// ErrUnauthenticated means that a client is not logged in.
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrDenied means that a user may not see a group.
 	ErrDenied = errors.New("access denied")
-	// ErrOtherUser is [ErrDenied] for another user's group. AWX's pages request one for every user, so it is no reason
-	// for concern.
+	// ErrOtherUser is [ErrDenied] for another user's group. AWX's pages request such a group for every user, so the
+	// error is no reason for concern.
 	ErrOtherUser = fmt.Errorf("%w: the group is another user's", ErrDenied)
 	// ErrBusy means that too many requests to the authority are queued: the client may retry in a few seconds.
 	ErrBusy = errors.New("too many requests to the authority are queued")
 )
 
-// RenewReason is the reason in the close frame of a client whose credentials have expired.
+// RenewReason is the close reason for expired credentials.
 const RenewReason = "the login must be renewed"
 
-// Open authenticates every client as user 1 and allows every group. It is for development.
+// Open authenticates every client as user 1 and allows every group, for development.
 type Open struct{}
 
 // Authenticate accepts every client.

@@ -4,11 +4,11 @@ import "context"
 
 // Backplane connects this node to nodes with channel layers of their own. Methods may be called concurrently.
 type Backplane interface {
-	// Interest is called when groups get their first client on this node or lose their last one. Calls come one at a
-	// time and in order; the method must neither block nor call the engine. The returned function, if any, waits until
-	// peers send events of the joined groups, as far as peers confirm that, or until ctx ends.
+	// Interest is called when groups get their first client on this node or lose their last. Calls are serialized and
+	// in order; the method must neither block nor call the engine. The returned function, if any, waits until peers
+	// send events of the joined groups, as far as peers confirm that, or until ctx ends.
 	Interest(joined, left []string) (wait func(ctx context.Context))
-	// Published is called with each event that this node itself has published to its layer.
+	// Published is called with each event that this node has published to its channel layer.
 	Published(ctx context.Context, group string, text []byte) error
 }
 
@@ -20,8 +20,8 @@ type Node interface {
 	LossSink
 	// Broker returns the current channel layer, nil if there is none.
 	Broker() Broker
-	// Backplane returns the current backplane, nil if there is none; SetBackplane replaces it, or removes it with nil,
-	// and reports all groups with clients to the new one before it returns.
+	// Backplane returns the current backplane, nil if there is none. SetBackplane replaces the backplane, or removes it
+	// with nil. The new backplane is told all groups with clients before SetBackplane returns.
 	Backplane() Backplane
 	SetBackplane(b Backplane)
 	// Listen calls fn with every event of a group, in order and on the delivering goroutine, so fn must be quick. The

@@ -10,29 +10,29 @@ import (
 // Broker is a channel layer as this node uses it: the groups that the node is a member of, and the events that arrive
 // for them. Methods may be called concurrently.
 //
-// It may also be a [LayerIdentifier], a [KeyStore], a [Mailbox] or an [IgnoredTypeLister].
+// Optional: [LayerIdentifier], [KeyStore], [Mailbox], [IgnoredTypeLister].
 type Broker interface {
-	// Start begins to deliver events to sink, in order, until Close. It does not wait until the layer is reachable: a
-	// Broker connects and reconnects by itself.
+	// Start begins to deliver events to sink, in order, until Close. Start does not wait until the layer is reachable:
+	// a Broker connects and reconnects by itself.
 	Start(sink Sink) error
-	// Join makes this node a member of the groups, and returns once it receives events published to them. If ctx ends
-	// first, Join returns its error, and the Broker keeps trying.
+	// Join makes this node a member of the groups, and returns once the node receives events published to the groups.
+	// If ctx ends first, Join returns its error, and the Broker keeps trying.
 	Join(ctx context.Context, groups ...string) error
-	// Leave ends the membership of the groups. It does not block.
+	// Leave ends the membership of the groups, without blocking.
 	Leave(groups ...string)
 	// Publish sends text to a group, like any emitter of the layer.
 	Publish(ctx context.Context, group string, text []byte) (Receipt, error)
 	// Health returns the layer's current state.
 	Health() Health
 	// Close delivers the events that have arrived, leaves all groups, removes this node's keys from the layer and
-	// stops. It returns when ctx ends at the latest.
+	// stops. Close returns when ctx ends at the latest.
 	Close(ctx context.Context) error
 }
 
-// Sink receives events. It may also be a [LossSink].
+// Sink receives events. Optional: [LossSink].
 type Sink interface {
-	// Deliver takes events in order. It may block, which keeps the events of a slow node in the layer instead of in its
-	// memory. The slice, but not the texts, belongs to the caller again afterwards.
+	// Deliver takes events in order. Deliver may block, so that a slow node's events stay in the layer instead of in
+	// memory. After the return, the caller may reuse the slice, but not the texts.
 	Deliver(events []Event)
 }
 
@@ -48,11 +48,11 @@ type Receipt struct {
 type Health struct {
 	// OK is true while the layer is reachable and this node's memberships are in place.
 	OK bool `json:"ok"`
-	// Detail is one line about the fault, or about the layer if it is healthy.
+	// Detail is a line about the fault, or about a healthy layer.
 	Detail string `json:"detail"`
 	// Since is the time at which OK last changed.
 	Since time.Time `json:"since"`
-	// Reconnects counts the connections after the first one.
+	// Reconnects counts the connections after the first.
 	Reconnects uint64 `json:"reconnects"`
 	// Repairs counts memberships that had disappeared from the layer and were restored.
 	Repairs uint64 `json:"repairs"`
@@ -61,7 +61,7 @@ type Health struct {
 	// Undecodable counts messages that were skipped because they could not be decoded.
 	Undecodable uint64 `json:"undecodable"`
 	// RoundTrips counts responses of the layer, RoundTripSeconds the time until they arrived. Commands that were sent
-	// together are one round trip.
+	// together count once.
 	RoundTrips       uint64  `json:"round_trips"`
 	RoundTripSeconds float64 `json:"round_trip_seconds"`
 	// Ignored counts messages of types that are not for clients.

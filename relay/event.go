@@ -2,11 +2,11 @@ package relay
 
 import "time"
 
-// Event is one message for one group.
+// Event is a message for a group.
 type Event struct {
 	// Group is the full group name, such as "job_events-42".
 	Group string
-	// Text is the payload exactly as it was published: UTF-8, usually JSON. It is shared and must not be changed.
+	// Text is the payload exactly as published: UTF-8, usually JSON. The bytes are shared and must not be changed.
 	Text []byte
 	// Source is the way by which the event reached this node.
 	Source Source
@@ -14,25 +14,25 @@ type Event struct {
 	NeedsRelay bool
 	// Sent is the time at which the emitter published the event, zero if unknown.
 	Sent time.Time
-	// Control is nil for an event that is meant for clients. Otherwise the message is one that AWX's nodes exchange
-	// about subscriptions, and Text is empty.
+	// Control is nil for an event that is meant for clients. Otherwise the message is from AWX's nodes, about
+	// subscriptions, and Text is empty.
 	Control *Control
-	// Redaction is nil for an event that every subscriber receives as it is.
+	// Redaction is nil for an event that every subscriber receives unchanged.
 	Redaction *Redaction
-	// Trace follows a sampled event. It is nil for all others, and for all events while tracing is off. An event that
-	// is derived from this one keeps it.
+	// Trace follows a sampled event. All other events have nil, and so have all events while tracing is off. A derived
+	// event keeps the Trace of its source.
 	Trace Trace
 }
 
-// Trace follows one sampled event through this node. The engine sets it; an [Interceptor] reports through
+// Trace follows a sampled event through this node. The engine sets the Trace; an [Interceptor] reports through
 // [Event.Discard].
 type Trace interface {
 	// Discarded records that no client gets the event, and the reason.
 	Discarded(reason string)
 }
 
-// Discard records in the event's trace, if it has one, that no client gets the event. An [Interceptor] calls it for
-// events that it drops.
+// Discard records in the trace of a sampled event that no client gets the event. An [Interceptor] calls Discard for
+// dropped events.
 func (ev *Event) Discard(reason string) {
 	if ev.Trace != nil {
 		ev.Trace.Discarded(reason)

@@ -5,30 +5,31 @@ import (
 	"time"
 )
 
-// Limits bound the resources of one client, of one user and of all clients together. A count of 0 is no limit.
+// Limits bound the resources of each client, of each user and of all clients together. A count of 0 is no limit.
 type Limits struct {
-	// FrameSize is the greatest length of a client's message in bytes; a longer one closes the connection with 1009.
+	// FrameSize is the greatest length of a client's message in bytes; a longer message closes the connection with
+	// 1009.
 	FrameSize int
 	// GroupsPerConnection is the greatest number of groups that a client may be subscribed to.
 	GroupsPerConnection int
 	// SubscribeRate is the number of messages that a client may send per second. Five seconds' worth may come at once.
 	SubscribeRate float64
-	// ConnectionsPerUser bounds the open connections of one user.
+	// ConnectionsPerUser bounds the open connections of a user.
 	ConnectionsPerUser int
-	// ConnectionsPerAddress bounds the open connections from one address; see [AddressKey].
+	// ConnectionsPerAddress bounds the open connections from an address; see [AddressKey].
 	ConnectionsPerAddress int
 	// Connections bounds all open connections.
 	Connections int
-	// PendingPerAddress bounds the handshakes from one address whose client is not authenticated yet. They also count
-	// as connections.
+	// PendingPerAddress bounds the handshakes from an address before authentication. Pending handshakes also count as
+	// connections.
 	PendingPerAddress int
-	// IPv6Prefix is the number of leading bits of an IPv6 address, 1 to 128, that count as one address.
+	// IPv6Prefix is the number of leading bits of an IPv6 address, 1 to 128, that are counted as a single address.
 	IPv6Prefix int
-	// QueuePerConnection is the greatest number of bytes queued for one client; a slow consumer beyond it is closed
-	// with 1008.
+	// QueuePerConnection is the greatest number of bytes queued for a client; a slow consumer beyond the limit is
+	// closed with 1008.
 	QueuePerConnection int
-	// QueueTotal is the greatest number of bytes queued for all clients; beyond it, those with the longest queues are
-	// closed with 1008. A buffer that is queued for several clients counts for each.
+	// QueueTotal is the greatest number of bytes queued for all clients; beyond the limit, the clients with the longest
+	// queues are closed with 1008. A buffer that is queued for several clients counts for each.
 	QueueTotal int
 	// Ping is the time between two pings to a client; 0 sends none.
 	Ping time.Duration
@@ -36,7 +37,7 @@ type Limits struct {
 	Silence time.Duration
 }
 
-// DefaultLimits returns the limits that apply unless others are configured.
+// DefaultLimits returns the limits that apply without configuration.
 func DefaultLimits() Limits {
 	return Limits{
 		FrameSize:             64 << 10,
@@ -53,13 +54,13 @@ func DefaultLimits() Limits {
 	}
 }
 
-// translated is the well-known prefix of IPv4 addresses behind a translator (RFC 6052). Its networks are unrelated to
-// each other.
+// translated is the well-known prefix of IPv4 addresses behind a translator (RFC 6052). Networks under the prefix are
+// unrelated to each other.
 var translated = netip.MustParsePrefix("64:ff9b::/96")
 
 // AddressKey returns the address that a client at addr is counted by: addr itself for IPv4, the first ipv6Prefix bits
-// for IPv6, since one host has any number of IPv6 addresses. For an unknown address it is the zero Addr, which no limit
-// counts.
+// for IPv6, since a host has any number of IPv6 addresses. For an unknown address, the key is the zero Addr, which no
+// limit counts.
 // See docs/decisions/hub.md#why-are-ipv6-clients-counted-by-64
 func AddressKey(addr netip.Addr, ipv6Prefix int) netip.Addr {
 	addr = addr.Unmap()

@@ -12,9 +12,9 @@ const (
 	LossMembership LossCause = iota
 	// LossMailboxFull is a full mailbox: emitters drop further messages.
 	LossMailboxFull
-	// LossMailboxExpired is a mailbox that was not read for so long that messages in it expired.
+	// LossMailboxExpired is a mailbox that was not read until messages expired.
 	LossMailboxExpired
-	// LossMailboxReplaced is a mailbox whose key held another type, so that emitters could not write to it.
+	// LossMailboxReplaced is a mailbox key that held another type, so that emitters could not write.
 	LossMailboxReplaced
 	// LossInterrupted is a broken connection to a channel layer that stores nothing.
 	LossInterrupted
@@ -26,7 +26,7 @@ const (
 	LossDeadNode
 	// LossShutdown is the messages that were unread when this node left the channel layer.
 	LossShutdown
-	// LossPeerQueue is events that were dropped from the queue of a peer, which was full or whose link ended.
+	// LossPeerQueue is events that were dropped from a peer's queue, because the queue was full or the link ended.
 	LossPeerQueue
 	// LossPeerLink is the end of a link over which a peer sent events.
 	LossPeerLink
@@ -80,7 +80,7 @@ type Loss struct {
 	Events int
 }
 
-// String describes the loss in one line.
+// String describes the loss in a single line.
 func (l Loss) String() string {
 	groups := "all groups"
 	switch {

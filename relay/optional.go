@@ -5,25 +5,25 @@ import (
 	"time"
 )
 
-// This file has all optional interfaces: those that a Broker, a Sink, a Backplane, an Authorizer or the credentials of
-// an Identity may implement besides the required methods. The engine and its surroundings look for them with a type
-// assertion. Each comment states what their absence means.
+// This file has all optional interfaces of a Broker, a Sink, a Backplane, an Authorizer and the credentials of an
+// Identity. The engine and its surroundings test for each interface with a type assertion. Each comment states the
+// effect of a missing interface.
 
-// LayerIdentifier is a [Broker] whose channel layer has an identity. Without it, the backplane treats the layer as this
+// LayerIdentifier is a [Broker] whose channel layer has an identity. If absent, the backplane treats the layer as this
 // node's own and exchanges events with all peers.
 type LayerIdentifier interface {
 	// LayerID returns the same text on all nodes that see the same events, whatever URL they use.
 	LayerID(ctx context.Context) (string, error)
 }
 
-// KeyStore is a [Broker] whose channel layer can store values beside the events. Without it, the metrics that AWX nodes
+// KeyStore is a [Broker] whose channel layer can store values beside the events. If absent, the metrics that AWX nodes
 // send over the backplane are not stored.
 type KeyStore interface {
 	// Set stores a value under a key for a lifetime.
 	Set(ctx context.Context, key, value string, lifetime time.Duration) error
 }
 
-// Mailbox is a [Broker] that reads from a bounded queue in the channel layer. Without it, doctor does not report how
+// Mailbox is a [Broker] that reads from a bounded queue in the channel layer. If absent, doctor does not report how
 // full the queue was.
 type Mailbox interface {
 	// Peak is the greatest number of messages that were ever queued for this node; emitters drop messages at Capacity.
@@ -31,16 +31,16 @@ type Mailbox interface {
 	Capacity() int
 }
 
-// IgnoredTypeLister is a [Broker] that records which types of messages it ignores. Without it, doctor does not list
-// them.
+// IgnoredTypeLister is a [Broker] that records the types of ignored messages. If absent, doctor does not list the
+// types.
 type IgnoredTypeLister interface {
 	// IgnoredTypes returns the types of messages that arrived for this node's groups but are not for clients.
 	IgnoredTypes() []string
 }
 
-// LossSink is a [Sink] that records losses. Without it, losses of the channel layer stay unknown.
+// LossSink is a [Sink] that records losses. If absent, losses of the channel layer stay unknown.
 type LossSink interface {
-	// Lost counts and logs a loss, and tells the clients concerned. It does not block. The groups must not be changed
+	// Lost counts and logs a loss, and tells the clients concerned, without blocking. The groups must not be changed
 	// afterwards.
 	Lost(l Loss)
 }
@@ -52,46 +52,46 @@ func ReportLoss(to Sink, l Loss) {
 	}
 }
 
-// LossForwarder is a [Backplane] that forwards losses. Without it, clients of peers are not told of events that were
-// lost before they reached this node.
+// LossForwarder is a [Backplane] that forwards losses. If absent, clients of peers do not learn about events that were
+// lost before this node.
 type LossForwarder interface {
-	// ForwardLoss reports events to peers that were lost in this node's channel layer. It does not block.
+	// ForwardLoss tells peers about events that were lost in this node's channel layer, without blocking.
 	ForwardLoss(l Loss)
 }
 
-// GroupRechecker is an [Authorizer] whose decisions about groups may change while clients are subscribed. Without it, a
+// GroupRechecker is an [Authorizer] whose decisions about groups may change while clients are subscribed. If absent, a
 // decision holds for as long as the subscription.
 type GroupRechecker interface {
-	// Rechecks reports whether the right to see a group can change, so that RecheckGroup is called once in a recheck
+	// Rechecks reports whether the right to see a group can change, so that RecheckGroup is called once per recheck
 	// interval.
 	Rechecks(group string) bool
 	// RecheckGroup returns nil if the user may still see a group. [ErrDenied] ends the subscription; after any other
-	// error it stays.
+	// error the subscription stays.
 	RecheckGroup(ctx context.Context, id Identity, group string) error
 }
 
-// Successor is an [Authorizer] that takes state over from its predecessor when the configuration changes. Without it,
+// Successor is an [Authorizer] that takes state over from its predecessor when the configuration changes. If absent,
 // the authorizer starts empty.
 type Successor interface {
-	// Succeed is called before the authorizer becomes current, with the one that is current.
+	// Succeed is called before the authorizer becomes current, with the current authorizer.
 	Succeed(before Authorizer)
 }
 
-// ConcurrentRechecker is an [Authorizer] that bounds the concurrent calls of Recheck. Without it, there are at most 8.
+// ConcurrentRechecker is an [Authorizer] that bounds the concurrent calls of Recheck. If absent, the bound is 8.
 type ConcurrentRechecker interface {
 	// Concurrency is the greatest number of logins to recheck at once.
 	Concurrency() int
 }
 
-// SharedLogin is implemented by [Identity.Credentials] that several sessions may share. Without it, each session is
-// rechecked on its own.
+// SharedLogin is implemented by [Identity.Credentials] that several sessions may share. If absent, each session is
+// rechecked separately.
 type SharedLogin interface {
-	// LoginKey is equal for sessions of the same login, which one call of Recheck covers. Empty: the session is on its
-	// own.
+	// LoginKey is equal for sessions of the same login, which a single call of Recheck covers. A session with an empty
+	// key is rechecked separately.
 	LoginKey() string
 }
 
-// ExpiringLogin is implemented by [Identity.Credentials] that expire. Without it, the login is rechecked at the recheck
+// ExpiringLogin is implemented by [Identity.Credentials] that expire. If absent, the login is rechecked at the recheck
 // interval only.
 type ExpiringLogin interface {
 	// Until is the time at which the login is rechecked in any case; zero: never.

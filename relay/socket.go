@@ -2,21 +2,21 @@ package relay
 
 import "time"
 
-// Socket is one client's connection as the engine uses it. Methods may be called concurrently, and none of them blocks.
+// Socket is a client's connection. Methods may be called concurrently, and never block.
 type Socket interface {
-	// Send writes a buffer of whole, encoded text frames, or queues it. The buffer is shared with other sockets and
-	// must not be changed. A socket whose queue would exceed limit bytes is closed instead, and Send returns false.
+	// Send writes or queues a buffer of whole, encoded text frames. The buffer is shared with other sockets and must
+	// not be changed. A socket whose queue would exceed limit bytes is closed instead, and Send returns false.
 	Send(frames []byte, limit int) bool
 	// SendCopy is Send for a buffer that the caller reuses afterwards.
 	SendCopy(frames []byte, limit int) bool
 	// Ping sends a ping frame, unless bytes are queued: a slow client has enough to read.
 	Ping() (sent bool)
-	// Waiting returns the number of queued bytes, and whether the socket was closed because they were too many.
+	// Waiting returns the number of queued bytes, and whether the socket was closed because the limit was exceeded.
 	Waiting() (bytes int, slow bool)
 	// LastRead is the time at which bytes last arrived from the client, or a slow client took some.
 	LastRead() time.Time
-	// Close sends a close frame with code and reason. It ends the connection when the client has answered, or after a
-	// few seconds.
+	// Close sends a close frame with code and reason. The connection ends when the client has answered, or after a few
+	// seconds.
 	Close(code int, reason string)
 	// Kill ends the connection without a close frame.
 	Kill()

@@ -32,7 +32,7 @@ func CheckClass(class uint8) error {
 
 // Change is the effect of a subscribe message on a session's groups.
 type Change struct {
-	// Current are the groups after the change, Left and Joined the difference to those before.
+	// Current are the groups after the change, Left and Joined the difference to the groups before.
 	Current, Left, Joined []string
 }
 

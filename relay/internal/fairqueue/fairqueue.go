@@ -1,5 +1,5 @@
 // Package fairqueue shares a bounded number of slots among classes of work by weight, and within a class among keys by
-// turns. A flood of one class or key delays the others at most by the work that is already in flight.
+// turns. A flood of a class or key delays other work at most by the work in flight.
 //
 // relay/authz/awx holds a slot during each request to AWX's API.
 package fairqueue
@@ -11,32 +11,32 @@ import (
 	"time"
 )
 
-// ErrFull means that the queue has no place for a caller, or no slot within the timeout of the class.
+// ErrFull means that the queue is full, or that the class's timeout has passed without a slot.
 var ErrFull = errors.New("the queue is full")
 
-// reserveFrom is the number of slots per class from which one slot stays reserved for every idle class. With fewer
-// slots, a reserved one would cost the busy classes too much.
+// reserveFrom is the number of slots per class from which every idle class has a reserved slot. With fewer slots,
+// reservations would cost the busy classes too much.
 const reserveFrom = 4
 
-// Class configures one class of work.
+// Class configures a class of work.
 type Class struct {
-	// Weight is the class's share of the slots while all classes have work. Slots that a class does not use are lent
-	// to the others. A lent slot returns when it is released.
+	// Weight is the class's share of the slots while all classes have work. Unused slots are lent to other classes,
+	// until they are released.
 	Weight int
-	// MaxPerKey and MaxQueued bound the queued callers of one key and of the class. When the class is full, a caller
+	// MaxPerKey and MaxQueued bound the queued callers of a key and of the class. When the class is full, a caller
 	// takes the place of the last caller in the longest line, unless the caller's own line would then be longer.
 	MaxPerKey, MaxQueued int
 	// Timeout is how long a caller may be queued.
 	Timeout time.Duration
 }
 
-// Queue hands out slots. Its methods are safe for concurrent use.
+// Queue hands out slots. Methods are safe for concurrent use.
 // See docs/decisions/protocol-and-authz.md#why-are-lookups-queued-by-class-address-and-user
 type Queue struct {
 	mu      sync.Mutex // guards all below, and the classes
 	slots   int
 	used    int
-	reserve bool // one slot stays reserved for each idle class
+	reserve bool // each idle class has a reserved slot
 	clock   float64
 	classes []class
 }
@@ -45,7 +45,7 @@ type Queue struct {
 type class struct {
 	Class
 	used, queued int
-	// turn is the virtual time of the next turn. It breaks ties, so that a few slots go round all classes.
+	// turn is the virtual time of the next turn. Turns break ties, so that a few slots go round all classes.
 	turn     float64
 	lines    map[string]*line
 	next     *line   // the line with the next turn; the lines form a ring
@@ -53,13 +53,13 @@ type class struct {
 	longest  int
 }
 
-// line is the queue of one key, first in, first out. Empty lines are removed.
+// line is the queue of a key, first in, first out. Empty lines are removed.
 type line struct {
 	key         string
 	first, last *waiter
 	length      int
 	left, right *line // in the ring
-	prev, next  *line // in the list of its length
+	prev, next  *line // in the list of lines of the same length
 }
 
 // waiter is a queued caller.
@@ -70,7 +70,7 @@ type waiter struct {
 	left, right *waiter
 }
 
-// New returns a queue of at least one slot.
+// New returns a queue with the given number of slots, at least 1.
 func New(slots int, classes ...Class) *Queue {
 	q := &Queue{slots: max(slots, 1)}
 	q.reserve = q.slots >= reserveFrom*len(classes)
@@ -97,8 +97,7 @@ func (q *Queue) Queued() []int {
 	return list
 }
 
-// Acquire waits for a slot, which the caller must return with Release of the same class. It returns ErrFull or ctx's
-// error.
+// Acquire waits for a slot, which the caller must return with Release of the same class. The error is ErrFull or ctx's.
 func (q *Queue) Acquire(ctx context.Context, class int, key string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -167,7 +166,7 @@ func (q *Queue) release(class int) {
 	}
 }
 
-// available reports whether there is a free slot for a class that is not reserved for another one.
+// available reports whether a free slot is left for a class, without the slots reserved for other classes.
 func (q *Queue) available(class int) bool {
 	free := q.slots - q.used
 	if q.reserve {
@@ -180,7 +179,8 @@ func (q *Queue) available(class int) bool {
 	return free > 0
 }
 
-// nextClass returns the class with queued callers that uses least of its share, or nil if no class may get a slot.
+// nextClass returns the class for the next slot: of those with queued callers, the class that uses the least of its
+// share. It returns nil if no class may get a slot.
 func (q *Queue) nextClass() (best *class) {
 	for i := range q.classes {
 		c := &q.classes[i]
@@ -206,7 +206,7 @@ func (q *Queue) grant(c *class) {
 	c.turn = q.clock + 1/float64(c.Weight)
 }
 
-// enqueue appends a caller to the line of its key.
+// enqueue appends a caller to the line of the key.
 func (c *class) enqueue(key string, clock float64) (*waiter, error) {
 	l := c.lines[key]
 	length := 0
@@ -242,7 +242,7 @@ func (c *class) enqueue(key string, clock float64) (*waiter, error) {
 }
 
 // evictFor evicts the last caller of the longest line to make room in a line of a length. It reports false if the
-// longest line would end up shorter than the other one.
+// longest line would end up shorter.
 func (c *class) evictFor(length int) bool {
 	if c.longest <= length+1 {
 		return false
@@ -262,7 +262,7 @@ func (c *class) dequeue() *waiter {
 	return w
 }
 
-// remove removes a caller from its line, and an empty line from the ring.
+// remove removes a caller from the line, and an empty line from the ring.
 func (c *class) remove(w *waiter) {
 	l := w.line
 	if w.left == nil {
@@ -289,7 +289,7 @@ func (c *class) remove(w *waiter) {
 	}
 }
 
-// resize adds delta, 1 or -1, to the length of a line and moves the line to the list of its new length.
+// resize adds delta, 1 or -1, to the length of a line and moves the line to the list of the new length.
 func (c *class) resize(l *line, delta int) {
 	if l.length > 0 {
 		if l.prev == nil {
