@@ -9,7 +9,10 @@
 // destination keeps a destination that hangs from delaying others.
 package reconcile
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Pauses before a faulty entry is examined.
 const (
@@ -64,6 +67,7 @@ type Set[V any] struct {
 
 	entries map[string]*Entry[V]
 	queue   []*Entry[V] // entries that need a command, the oldest first
+	stale   int         // forgotten entries in the queue
 	faulty  map[*Entry[V]]bool
 	flying  int           // entries with a command in flight
 	lapsed  int           // entries that have lapsed
@@ -96,7 +100,7 @@ func (s *Set[V]) Get(key string) *Entry[V] { return s.entries[key] }
 func (s *Set[V]) Len() int { return len(s.entries) }
 
 // Unsettled returns the number of entries that need a command or wait for an answer.
-func (s *Set[V]) Unsettled() int { return len(s.queue) + s.flying }
+func (s *Set[V]) Unsettled() int { return len(s.queue) - s.stale + s.flying }
 
 // LapsedCount returns the number of entries that have vanished and are not placed again.
 func (s *Set[V]) LapsedCount() int { return s.lapsed }
@@ -204,7 +208,7 @@ func (s *Set[V]) Rewrite() {
 			continue
 		case e.phase == Placed:
 			e.phase = Uncertain
-		case e.phase == Checking:
+		case e.phase == Placing, e.phase == Checking:
 			e.rewrite = true
 		case e.phase == Faulty:
 			e.doubted = true
@@ -266,6 +270,10 @@ func (s *Set[V]) Next(n int) []Task[V] {
 		s.queue[0] = nil
 		s.queue = s.queue[1:]
 		e.queued = false
+		if s.entries[e.Key] != e {
+			s.stale--
+			continue
+		}
 		action := next(e.phase, e.wanted, e.doubted)
 		if action == Nothing || action == forget {
 			s.schedule(e)
@@ -364,12 +372,22 @@ func (s *Set[V]) schedule(e *Entry[V]) {
 	}
 }
 
+// staleMax is the number of forgotten entries that may stay in the queue, and in a long queue as many as others.
+const staleMax = 64
+
 // forget removes an entry from the set. A queued entry stays in the queue, and is skipped by Next.
 func (s *Set[V]) forget(e *Entry[V]) {
 	if s.entries[e.Key] != e {
 		return
 	}
 	delete(s.entries, e.Key)
+	if e.queued {
+		s.stale++
+	}
+	if s.stale > max(staleMax, len(s.queue)/2) { // While the destination is away, Next is not called.
+		s.queue = slices.DeleteFunc(s.queue, func(e *Entry[V]) bool { return s.entries[e.Key] != e })
+		s.stale = 0
+	}
 	s.setLapsed(e, false)
 	s.clearFault(e)
 	s.answer(e)

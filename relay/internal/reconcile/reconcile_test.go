@@ -326,3 +326,33 @@ func TestTicketOfTwoSets(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A command in flight was sent with the settings from before a rewrite.
+func TestRewriteWhilePlacing(t *testing.T) {
+	s := set{t: t}
+	ticket := s.want("a")
+	task := s.take(Place)
+	s.Rewrite()
+	s.End(task, Done, nil, start)
+	s.do(Place, Done)
+	if s.idle(); waits(ticket) {
+		t.Error("the caller still waits")
+	}
+}
+
+// While a destination is away, no command is taken off the queue.
+func TestQueueIsBoundedByEntries(t *testing.T) {
+	s := set{t: t}
+	s.want("kept")
+	for range 10_000 {
+		s.want("a")
+		s.Drop("a")
+	}
+	if n := len(s.queue); n > 100 {
+		t.Errorf("%d entries are queued, of which 1 needs a command", n)
+	}
+	if n := s.Unsettled(); n != 1 {
+		t.Errorf("%d entries are unsettled, want 1", n)
+	}
+	s.do(Place, Done)
+}

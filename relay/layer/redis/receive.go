@@ -72,7 +72,7 @@ func (r *reader) receive(conn *resp.Conn) error {
 	case err == nil:
 	case errors.Is(err, errRejected): // Messages can wait, and a new connection would be no better.
 		r.mailbox.happen(writesRejected)
-		r.writes = writeProbe{rejected: true}
+		r.writes.rejected = true
 		return nil
 	case errors.As(err, new(resp.Error)) && wrongReply(err):
 		return r.heal(conn)

@@ -146,27 +146,28 @@ func (r *reconciler) untilRetry() time.Duration {
 	return auditInterval
 }
 
-// settle sends the commands that the groups need, and returns an error of the host.
-func (r *reconciler) settle(ctx context.Context) error {
+// settle sends the commands that the groups need now, and returns an error of the host. Needs that arise meanwhile wake
+// the reconciler again, so that constant joins do not delay a rewrite.
+func (r *reconciler) settle(ctx context.Context) (err error) {
 	m := r.members
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	r.groups.RetryFaulty(time.Now())
-	m.mu.Unlock()
-	for {
-		m.mu.Lock()
-		tasks := r.groups.Next(pipelineSize)
+	for left := r.groups.Unsettled(); left > 0 && err == nil; {
+		tasks := r.groups.Next(min(left, pipelineSize))
+		if len(tasks) == 0 {
+			break
+		}
+		left -= len(tasks)
 		m.mu.Unlock()
-		var err error
-		if len(tasks) > 0 {
-			err = r.execute(ctx, tasks)
-		}
-		if err != nil || len(tasks) == 0 {
-			m.mu.Lock()
-			r.failing = err
-			m.mu.Unlock()
-			return err
-		}
+		err = r.execute(ctx, tasks)
+		m.mu.Lock()
 	}
+	r.failing = err
+	if err == nil && r.groups.Unsettled() > 0 {
+		r.wake()
+	}
+	return err
 }
 
 // execute sends commands in one round trip and records their outcomes. An error concerns the host; groups with
