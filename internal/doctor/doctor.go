@@ -1,26 +1,27 @@
-// Package doctor looks at everything that an event passes on its way, from Redis to a browser, and says in one line each what is
-// wrong and what mends it. Each check is a function of its own, of the part that it looks at and nothing else.
+// Package doctor checks every stage of an event's path, from Redis to a browser. Each check is a function of the stage
+// alone and returns a [Finding]: a fact in a sentence, and the remedy in the imperative if the fact is a fault.
 package doctor
 
 import "fmt"
 
-// Level says how bad a finding is.
+// Level is the severity of a finding.
 type Level string
 
-// The levels.
+// The levels, from best to worst.
 const (
 	OK      Level = "ok"
 	Warning Level = "warning"
 	Failure Level = "failure"
 )
 
-// Finding is what a check has found.
+// Finding is the result of a check.
 type Finding struct {
 	// Check names the check.
 	Check string `json:"check"`
 	Level Level  `json:"level"`
-	// Text says in one line what is so, Remedy what to do about it.
-	Text   string `json:"text"`
+	// Text is the fact, in a sentence.
+	Text string `json:"text"`
+	// Remedy is an instruction; empty at the level OK.
 	Remedy string `json:"remedy,omitempty"`
 }
 

@@ -24,12 +24,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
 }
 
 var ctx = context.Background()
 
-// expect holds a finding to a level and words in its text and remedy.
+// expect checks the level of a finding, and words in its text and remedy.
 func expect(t *testing.T, f Finding, level Level, words ...string) {
 	t.Helper()
 	line := f.Text + " → " + f.Remedy
@@ -38,13 +39,15 @@ func expect(t *testing.T, f Finding, level Level, words ...string) {
 	}
 	for _, w := range words {
 		if !strings.Contains(line, w) {
-			t.Errorf("%q says nothing of %q", line, w)
+			t.Errorf("%q does not contain %q", line, w)
 		}
 	}
 }
 
 func client(t *testing.T, r *peers.Redis, user, password string) *redis.Client {
-	c := redis.NewClient(&redis.Options{Addr: r.Addr, Username: user, Password: password, MaxRetries: -1, DisableIdentity: true})
+	c := redis.NewClient(&redis.Options{
+		Addr: r.Addr, Username: user, Password: password, MaxRetries: -1, DisableIdentity: true,
+	})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -71,7 +74,7 @@ func TestRedis(t *testing.T) {
 	}
 	expect(t, memory(), Failure, "evicts", "raise maxmemory")
 	r.Do("CONFIG", "SET", "maxmemory-policy", "noeviction")
-	expect(t, memory(), Failure, "refuses emitters")
+	expect(t, memory(), Failure, "rejects emitters")
 	r.Do("CONFIG", "SET", "maxmemory", "10mb") // over its limit: it takes nothing any more
 	expect(t, Access(ctx, c, "asgi")[0], Failure, "full")
 	r.Do("CONFIG", "SET", "maxmemory", "0")
@@ -83,11 +86,11 @@ func TestRedis(t *testing.T) {
 	expect(t, Access(ctx, client(t, r, "elsewhere", "pw"), "asgi")[0], Failure, "ZADD", "~asgi*")
 	r.Do("ACL", "SETUSER", "deaf", "on", ">pw", "~*", "+@all", "-client")
 	list := Access(ctx, client(t, r, "deaf", "pw"), "asgi")
-	expect(t, list[len(list)-1], Warning, "polled", "+client")
+	expect(t, list[len(list)-1], Warning, "polls", "+client")
 	expect(t, Redis(ctx, client(t, r, "half", "wrong"))[0], Failure, "password")
 
 	r.Kill()
-	expect(t, Redis(ctx, c)[0], Failure, r.Addr, "is Redis running")
+	expect(t, Redis(ctx, c)[0], Failure, r.Addr, "start Redis")
 	expect(t, version("x", map[string]string{"redis_version": "5.0.14"}), Warning, "Redis 6")
 	expect(t, version("x", map[string]string{"redis_version": "10.0.1"}), OK)
 }
@@ -98,18 +101,18 @@ func TestLayer(t *testing.T) {
 	hosts := []*redis.Client{c}
 	expect(t, Prefix(ctx, hosts, "asgi"), OK)
 	r.Do("ZADD", "shop:group:jobs-summary", 1, "specific.a!b")
-	expect(t, Prefix(ctx, hosts, "asgi"), Failure, `"shop"`, "none under ours")
+	expect(t, Prefix(ctx, hosts, "asgi"), Failure, `"shop"`, "none under this relay's")
 	r.Do("ZADD", "asgi:group:jobs-summary", 1, "specific.a!b")
 	expect(t, Prefix(ctx, hosts, "asgi"), Warning, `"shop"`)
 
-	expect(t, Capacity(ctx, hosts, "asgi", 10), OK, "0 events")
+	expect(t, Capacity(ctx, hosts, "asgi", 10), OK, "has 0 events")
 	for i := range 8 {
 		r.Do("ZADD", "asgispecific.gone!", i, fmt.Sprint(i))
 	}
-	expect(t, Capacity(ctx, hosts, "asgi", 10), Warning, "8 events", "asgispecific.gone!")
+	expect(t, Capacity(ctx, hosts, "asgi", 10), Warning, "8 of at most 10 events", "asgispecific.gone!")
 	expect(t, Capacity(ctx, hosts, "asgi", 8), Failure, "drop")
 	r.Do("SET", "asgispecific.odd", "no sorted set")
-	expect(t, Capacity(ctx, hosts, "asgi", 100), OK, "8 events")
+	expect(t, Capacity(ctx, hosts, "asgi", 100), OK, "has 8 events")
 
 	expect(t, Peak(10, 100), OK)
 	expect(t, Peak(80, 100), Warning, "80")
@@ -123,7 +126,7 @@ func TestLayer(t *testing.T) {
 	expect(t, Wiped(0, time.Time{}), OK)
 	expect(t, Wiped(3, time.Now()), Warning, "3 memberships", "FLUSHALL")
 	expect(t, Clocks(0, 10), OK)
-	expect(t, Clocks(1, 10), Warning, "future")
+	expect(t, Clocks(1, 10), Warning, "clock is ahead")
 	expect(t, Files(1024, 100_000), Warning, "LimitNOFILE")
 	expect(t, Files(200_000, 100_000), OK)
 	expect(t, Files(1024, 0), OK)
@@ -202,10 +205,10 @@ func TestPeer(t *testing.T) {
 		}
 	}))
 	defer node.Close()
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), OK, "lets this node in")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), OK, "accepts this node")
 	expect(t, Peer(ctx, node.URL+"/", false, backplane.Secrets{"new", "right"}, nil), OK)
 	expect(t, Peer(ctx, node.URL, true, backplane.Secrets{"new", "right"}, nil), OK)
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"wrong"}, nil), Failure, "another secret",
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"wrong"}, nil), Failure, "a different secret",
 		"BROADCAST_WEBSOCKET_SECRET")
 	ahead = -30 * time.Second
 	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Warning, "clock", "synchronize")
@@ -224,8 +227,8 @@ type nobody struct{ relay.Open }
 
 func (nobody) Recheck(context.Context, relay.Identity) error { return relay.ErrUnauthenticated }
 
-// The authorizer, which does not know the websocket of the round trip, is not asked about it.
-func TestRoundTripWithRechecks(t *testing.T) {
+// The authorizer does not know the websocket of the round trip, and must not be asked.
+func TestRoundTripIsNotRechecked(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
 	hub := hub.New(quiet)
 	if err := hub.SetBroker(ctx, memorylayer.NewLayer().Broker()); err != nil {

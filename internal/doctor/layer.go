@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// scanMost and scanWait bound how many keys are looked at, and for how long.
-	scanMost = 100_000
-	scanWait = 3 * time.Second
+	// maxScannedKeys and scanTimeout bound a scan.
+	maxScannedKeys = 100_000
+	scanTimeout    = 3 * time.Second
 )
 
-// scan calls fn with the keys that match, as far as the bounds allow.
+// scan calls fn with the keys that match, within the bounds.
 func scan(ctx context.Context, host *redis.Client, match string, fn func(key string)) error {
-	ctx, cancel := context.WithTimeout(ctx, scanWait)
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
 	var cursor uint64
 	for seen := 0; ; {
@@ -32,13 +32,13 @@ func scan(ctx context.Context, host *redis.Client, match string, fn func(key str
 			fn(k)
 		}
 		seen += 1000
-		if cursor = next; cursor == 0 || seen >= scanMost {
+		if cursor = next; cursor == 0 || seen >= maxScannedKeys {
 			return nil
 		}
 	}
 }
 
-// Prefix looks for channel layers under another prefix: events that are sent there never come here.
+// Prefix looks for channel layers under another prefix: their events never reach this relay.
 func Prefix(ctx context.Context, hosts []*redis.Client, prefix string) Finding {
 	const check = "prefix"
 	groups := map[string]int{}
@@ -47,7 +47,7 @@ func Prefix(ctx context.Context, hosts []*redis.Client, prefix string) Finding {
 			other, _, _ := strings.Cut(key, ":group:")
 			groups[other]++
 		}); err != nil {
-			return warn(check, "allow the user SCAN to have this checked", "it cannot be seen whether there are other prefixes: %v", err)
+			return warn(check, "allow SCAN for the Redis user", "prefixes cannot be listed: %v", err)
 		}
 	}
 	own := groups[prefix]
@@ -57,24 +57,26 @@ func Prefix(ctx context.Context, hosts []*redis.Client, prefix string) Finding {
 		others = append(others, p)
 	}
 	slices.Sort(others)
-	remedy := "write the emitters' PREFIX (CHANNEL_LAYERS … CONFIG prefix) into channel_layer redis { prefix … }"
+	remedy := "set channel_layer redis { prefix … } to the emitters' prefix (CHANNEL_LAYERS … CONFIG prefix)"
 	switch {
 	case len(others) == 0:
-		return ok(check, "no groups under another prefix than %q", prefix)
+		return ok(check, "all groups are under the prefix %q", prefix)
 	case own == 0:
-		return fail(check, remedy, "there are groups under the prefix %q, none under ours, %q", others, prefix)
+		return fail(check, remedy,
+			"groups exist under the prefix %q, but none under this relay's prefix %q", others, prefix)
 	}
-	return warn(check, remedy+", unless that is another application", "there are groups under the prefix %q besides ours, %q", others, prefix)
+	return warn(check, remedy+", unless the other groups belong to another application",
+		"groups exist under the prefix %q besides this relay's prefix %q", others, prefix)
 }
 
-// Capacity looks for receivers whose key is full, or nearly so: emitters drop events for them.
+// Capacity looks for mailboxes that are full or nearly full: emitters drop events for a full mailbox.
 func Capacity(ctx context.Context, hosts []*redis.Client, prefix string, capacity int) Finding {
 	const check = "capacity"
 	longest, key := int64(0), ""
 	for _, host := range hosts {
 		var keys []string
 		if err := scan(ctx, host, prefix+"specific.*", func(key string) { keys = append(keys, key) }); err != nil {
-			return warn(check, "allow the user SCAN to have this checked", "it cannot be seen how many events wait: %v", err)
+			return warn(check, "allow SCAN for the Redis user", "mailboxes cannot be listed: %v", err)
 		}
 		for part := range slices.Chunk(keys, 500) {
 			pipe := host.Pipeline()
@@ -83,7 +85,7 @@ func Capacity(ctx context.Context, hosts []*redis.Client, prefix string, capacit
 				lengths = append(lengths, pipe.ZCard(ctx, k))
 			}
 			if _, err := pipe.Exec(ctx); err != nil && !strings.Contains(err.Error(), "WRONGTYPE") {
-				return warn(check, "allow the user ZCARD", "it cannot be seen how many events wait: %v", err)
+				return warn(check, "allow ZCARD for the Redis user", "mailboxes cannot be measured: %v", err)
 			}
 			for i, n := range lengths {
 				if n.Val() > longest {
@@ -94,39 +96,47 @@ func Capacity(ctx context.Context, hosts []*redis.Client, prefix string, capacit
 	}
 	switch {
 	case longest >= int64(capacity):
-		return fail(check, "a receiver that is gone or hangs: its key expires by itself; else raise capacity here and in the emitters' CHANNEL_LAYERS (AWX: 10000)",
-			"%d events wait in %s; with a capacity of %d emitters drop further ones", longest, key, capacity)
+		return fail(check, "wait for the key to expire if its reader is gone; else "+raiseCapacity,
+			"%d events are queued in %s; the capacity is %d, so emitters drop events", longest, key, capacity)
 	case float64(longest) >= nearlyFull*float64(capacity):
-		return warn(check, "raise capacity here and in the emitters' CHANNEL_LAYERS, or look why the receiver is slow", "%d events wait in %s, of %d at most", longest, key, capacity)
+		return warn(check, "find out why the reader is slow, or "+raiseCapacity,
+			"%d of at most %d events are queued in %s", longest, capacity, key)
 	}
-	return ok(check, "%d events wait for the receiver with most, of %d at most", longest, capacity)
+	return ok(check, "the longest mailbox has %d events of at most %d", longest, capacity)
 }
 
-// Peak compares the most events that ever waited for this node with the capacity.
+// raiseCapacity is the remedy for a mailbox that is too small.
+const raiseCapacity = "raise capacity here and in the emitters' CHANNEL_LAYERS (AWX: 10000)"
+
+// Peak compares the greatest number of events that were ever queued for this node with the capacity.
 func Peak(peak, capacity int) Finding {
 	const check = "capacity peak"
 	switch {
 	case peak >= capacity:
-		return fail(check, "raise capacity here and in the emitters' CHANNEL_LAYERS (AWX: 10000)", "as many as %d events were waiting for this relay at once, with a capacity of %d: emitters have dropped some", peak, capacity)
+		return fail(check, raiseCapacity,
+			"up to %d events were queued for this relay; the capacity is %d, so emitters dropped events",
+			peak, capacity)
 	case float64(peak) >= nearlyFull*float64(capacity):
-		return warn(check, "raise capacity here and in the emitters' CHANNEL_LAYERS (AWX: 10000)", "as many as %d events were waiting for this relay at once, of %d at most", peak, capacity)
+		return warn(check, raiseCapacity, "up to %d events were queued for this relay, of at most %d", peak, capacity)
 	}
-	return ok(check, "at most %d events were waiting for this relay at once, of %d", peak, capacity)
+	return ok(check, "up to %d events were queued for this relay, of at most %d", peak, capacity)
 }
 
-// AWXCapacity compares the capacity with what AWX's emitters use.
+// AWXCapacity compares the capacity with the capacity of AWX's emitters.
 func AWXCapacity(capacity int) Finding {
 	if capacity < 10_000 {
-		return warn("capacity", "write capacity 10000 into channel_layer redis", "capacity is %d, in AWX's CHANNEL_LAYERS it is 10000: what this relay publishes is dropped sooner than what AWX does", capacity)
+		return warn("capacity", "set channel_layer redis { capacity 10000 }",
+			"capacity is %d, but 10000 in AWX's CHANNEL_LAYERS: the relay drops its events sooner than AWX",
+			capacity)
 	}
 	return ok("capacity", "capacity is %d", capacity)
 }
 
-// Losses tells of events that clients have missed, or may have.
+// Losses reports events that clients have missed, or may have missed.
 func Losses(times map[string]hub.LossCount, last hub.LossReport) Finding {
 	const check = "losses"
 	if last.At.IsZero() {
-		return ok(check, "no event is known to be lost")
+		return ok(check, "no event was lost")
 	}
 	var causes []string
 	for cause, n := range times {
@@ -135,40 +145,44 @@ func Losses(times map[string]hub.LossCount, last hub.LossReport) Finding {
 		}
 	}
 	slices.Sort(causes)
-	return warn(check, "the log lines 'events may have been lost' name groups and remedies; set resync, so that clients are told",
-		"clients may have missed events (%s); the last time, %s ago: %s", strings.Join(causes, ", "), time.Since(last.At).Round(time.Second), last.Text)
+	return warn(check, "see the log lines 'events may have been lost' for groups and remedies; "+
+		"set resync to notify clients",
+		"clients may have missed events (%s); the last incident, %s ago: %s",
+		strings.Join(causes, ", "), time.Since(last.At).Round(time.Second), last.Text)
 }
 
-// Wiped tells of memberships that somebody has removed.
+// Wiped reports memberships that another program has deleted. last is zero if unknown.
 func Wiped(repairs uint64, last time.Time) Finding {
 	const check = "memberships"
 	if repairs == 0 {
-		return ok(check, "no membership has vanished from the channel layer")
+		return ok(check, "no membership has disappeared from the channel layer")
 	}
 	when := ""
 	if !last.IsZero() {
-		when = ", the last one " + last.Format(time.RFC3339)
+		when = ", most recently at " + last.Format(time.RFC3339)
 	}
-	return warn(check, "they were put back at once; if that does not coincide with AWX's own starts (it deletes asgi:*), look for FLUSHALL, evictions or a group_expiry that is too short",
-		"%d memberships vanished from the channel layer since the relay was started%s", repairs, when)
+	return warn(check, "ignore this if AWX started at that time (AWX deletes asgi:*); "+
+		"else look for FLUSHALL, evictions or a short group_expiry",
+		"%d memberships disappeared from the channel layer since the relay started, and were restored%s", repairs, when)
 }
 
-// Ignored tells of messages in this node's groups that the relay does not deliver, since they are of another type.
+// Ignored reports types of messages in this node's groups that the relay does not deliver.
 func Ignored(types []string) Finding {
 	const check = "message types"
 	if len(types) == 0 {
-		return ok(check, "no message of another type than internal.message has come")
+		return ok(check, "all messages were of the type internal.message")
 	}
 	return warn(check, "send events for clients as {\"type\": \"internal.message\", \"text\": …}; "+
-		"messages that a consumer of yours reads are no mistake",
-		"messages of the types %q have come and were not delivered", types)
+		"ignore this if the messages are for a consumer of your own",
+		"messages of the types %q arrived and were not delivered", types)
 }
 
-// Clocks tells of emitters whose clocks are ahead.
+// Clocks reports emitters with a clock that is ahead.
 func Clocks(skewed, deliveries uint64) Finding {
 	if skewed == 0 {
-		return ok("emitters' clocks", "no event came from the future")
+		return ok("emitters' clocks", "no event arrived before its publication")
 	}
-	return warn("emitters' clocks", "synchronize the clocks of emitters and relay (chrony, systemd-timesyncd); an emitter that is behind has its events expire early",
-		"%d of %d deliveries were of events from the future", skewed, deliveries)
+	return warn("emitters' clocks", "synchronize the clocks of emitters and relay (chrony, systemd-timesyncd), "+
+		"because events of an emitter that is behind expire early",
+		"%d of %d deliveries came before the event's publication: an emitter's clock is ahead", skewed, deliveries)
 }

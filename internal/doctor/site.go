@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	// upstreamWait bounds one question to an upstream, silentWait how long it may take to end a connection that it
-	// has left open.
-	upstreamWait = 3 * time.Second
-	silentWait   = 250 * time.Millisecond
-	// maxAnswer is how much of an answer is read, in bytes.
-	maxAnswer = 1 << 20
-	// maxUpstreams is how many upstreams are asked.
+	// upstreamTimeout bounds the request to an upstream.
+	upstreamTimeout = 3 * time.Second
+	// silentEndTimeout is the time in which an upstream may end a connection without an announcement.
+	silentEndTimeout = 250 * time.Millisecond
+	// maxResponseBytes is the part of a response that is read.
+	maxResponseBytes = 1 << 20
+	// maxUpstreams is the number of upstreams that are tested.
 	maxUpstreams = 8
 )
 
@@ -49,12 +49,12 @@ type site struct {
 	} `json:"apps"`
 }
 
-// Site looks at what surrounds the relay in a configuration of Caddy, given as JSON: the admin API, trusted proxies,
-// and how AWX's uWSGI is reached. admin is where the admin API listens if the configuration does not say so.
+// Site checks the surroundings of the relay in a configuration of Caddy, given as JSON: the admin API, trusted proxies,
+// and the way to AWX's uWSGI. admin is the address of the admin API if the configuration does not set one.
 func Site(ctx context.Context, config []byte, admin string) (list []Finding) {
 	var s site
 	if json.Unmarshal(config, &s) != nil {
-		return nil // what Caddy has accepted can be read
+		return nil // cannot be: Caddy has accepted the configuration
 	}
 	isAWX := s.Apps.Edgerelay.Auth.Kind == "awx"
 	if isAWX {
@@ -91,30 +91,29 @@ func adminAPI(listen string, disabled bool) Finding {
 	case disabled:
 		return ok(check, "Caddy's admin API is off")
 	case strings.HasPrefix(listen, "unix") || strings.HasPrefix(listen, "fd"):
-		return ok(check, "Caddy's admin API is not on TCP, where AWX's webhook notifications could reach it")
+		return ok(check, "Caddy's admin API is not on TCP, out of reach of AWX's webhook notifications")
 	}
-	return warn(check, "write admin unix//run/edgerelay/admin.sock|0600 into the global options",
-		"Caddy's admin API listens on %s: whoever may edit a notification template of AWX can send requests to it "+
-			"from this host, and so take over this Caddy", listen)
+	return warn(check, "set the global option admin unix//run/edgerelay/admin.sock|0600",
+		"Caddy's admin API listens on %s: users who may edit notification templates in AWX "+
+			"can send requests there from this host, and take over this Caddy", listen)
 }
 
-// proxies warns where clients can choose their address.
+// proxies warns of a server that lets clients forge their address.
 func proxies(listen []string, strict bool) Finding {
 	const check = "proxies"
 	where := strings.Join(listen, " ")
 	if strict {
-		return ok(check, "a client's address on %s is the one that the nearest trusted proxy saw", where)
+		return ok(check, "clients of %s cannot forge their address", where)
 	}
-	return warn(check, "write trusted_proxies_strict beside trusted_proxies",
-		"a client behind the trusted proxies of %s can choose its address, "+
-			"since the first entry of X-Forwarded-For counts, which is what the client wrote: "+
-			"limits { connections_per_address } is void", where)
+	return warn(check, "set trusted_proxies_strict beside trusted_proxies",
+		"clients behind the trusted proxies of %s can forge their address in X-Forwarded-For, "+
+			"and so evade limits { connections_per_address }", where)
 }
 
-// proxy is how a reverse_proxy speaks to an upstream.
+// proxy has the settings of a reverse_proxy that matter for an upstream.
 type proxy struct{ keepAlive, buffers bool }
 
-// findProxies finds the upstreams that are spoken to in plain HTTP, anywhere in routes.
+// findProxies collects the upstreams of plain HTTP, anywhere in routes.
 func findProxies(in any, upstreams map[string]proxy) {
 	switch in := in.(type) {
 	case []any:
@@ -123,7 +122,7 @@ func findProxies(in any, upstreams map[string]proxy) {
 		}
 	case map[string]any:
 		if in["handler"] == "reverse_proxy" {
-			noteProxy(in, upstreams)
+			addProxy(in, upstreams)
 		}
 		for _, e := range in {
 			findProxies(e, upstreams)
@@ -131,7 +130,8 @@ func findProxies(in any, upstreams map[string]proxy) {
 	}
 }
 
-func noteProxy(handler map[string]any, upstreams map[string]proxy) {
+// addProxy adds the upstreams of a reverse_proxy. If several proxies share an upstream, the worst settings count.
+func addProxy(handler map[string]any, upstreams map[string]proxy) {
 	p := proxy{keepAlive: true}
 	if transport, ok := handler["transport"].(map[string]any); ok {
 		if protocol, _ := transport["protocol"].(string); protocol != "http" || transport["tls"] != nil {
@@ -158,33 +158,34 @@ func noteProxy(handler map[string]any, upstreams map[string]proxy) {
 	}
 }
 
-// upstream finds out whether an upstream ends connections without saying so, as uWSGI's http-socket does, and whether
-// the reverse_proxy before it is made for that.
+// upstream tests whether an upstream ends connections without an announcement, like uWSGI's http-socket, and whether
+// the settings of the reverse_proxy fit.
 func upstream(ctx context.Context, dial string, p proxy) []Finding {
 	const check = "http-socket"
 	const remedy = "use `transport uwsgi` and uWSGI's `socket`; else `keepalive off` in `transport http`, " +
 		"and `request_buffers 5MiB`"
 	silent, err := endsSilently(ctx, dial)
-	switch made := !p.keepAlive && p.buffers; {
-	case err != nil && made || err == nil && !silent:
+	switch fits := !p.keepAlive && p.buffers; {
+	case err != nil && fits || err == nil && !silent:
 		return nil
 	case err != nil:
-		return []Finding{warn(check, remedy, "%s cannot be asked (%v); if it is an http-socket of uWSGI, "+
-			"some POSTs are answered with 502, or slow uploads hold its workers", dial, err)}
-	case made:
-		return []Finding{ok(check, "%s seems to be an http-socket of uWSGI; "+
-			"request bodies without a length (chunked) are lost there, with `transport uwsgi` they are not", dial)}
+		return []Finding{warn(check, remedy, "%s cannot be tested (%v); with an http-socket of uWSGI, "+
+			"some POSTs fail with 502, or slow uploads occupy workers", dial, err)}
+	case fits:
+		return []Finding{ok(check, "%s looks like an http-socket of uWSGI, which loses request bodies "+
+			"without a length (chunked); `transport uwsgi` does not", dial)}
 	case p.keepAlive:
-		return []Finding{warn(check, remedy, "%s ends connections without saying so, as uWSGI's http-socket does: "+
-			"some POSTs are answered with 502", dial)}
+		return []Finding{warn(check, remedy, "%s ends connections without an announcement, like uWSGI's http-socket: "+
+			"some POSTs fail with 502", dial)}
 	}
-	return []Finding{warn(check, remedy, "%s seems to be an http-socket of uWSGI: slow uploads hold its workers", dial)}
+	return []Finding{warn(check, remedy, "%s looks like an http-socket of uWSGI: slow uploads occupy workers", dial)}
 }
 
-// endsSilently asks an upstream on one connection, and tells whether it ends that though its answer did not say so.
+// endsSilently sends a request, and reports whether the upstream ends the connection although the response did not
+// announce the end.
 // See docs/decisions/operations.md#why-does-the-doctor-test-an-upstream-for-silent-ends
 func endsSilently(ctx context.Context, dial string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, upstreamWait)
+	ctx, cancel := context.WithTimeout(ctx, upstreamTimeout)
 	defer cancel()
 	network, address := "tcp", dial
 	if path, ok := strings.CutPrefix(dial, "unix/"); ok {
@@ -206,18 +207,18 @@ func endsSilently(ctx context.Context, dial string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxResponseBytes))
 	if err != nil || resp.Close {
 		return false, err
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(silentWait))
+	_ = conn.SetReadDeadline(time.Now().Add(silentEndTimeout))
 	_, err = r.ReadByte()
 	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded), nil
 }
 
-// EventRate tells of the limit that AWX itself puts on live output.
+// EventRate reminds of the limit that AWX itself puts on live output.
 func EventRate() Finding {
 	return ok("event rate",
-		"AWX itself withholds live output beyond MAX_WEBSOCKET_EVENT_RATE, by default 30 events a second of each job; "+
-			"the relay does not need that: set it to 0, or to some hundreds, in AWX's settings for jobs")
+		"AWX withholds live output beyond MAX_WEBSOCKET_EVENT_RATE, by default 30 events a second for each job; "+
+			"the relay does not need this limit: set 0, or some hundreds, in AWX's settings for jobs")
 }

@@ -74,13 +74,17 @@ func TestSiteProxies(t *testing.T) {
 	}
 }
 
-// reverseProxy is a configuration with one, two routes deep.
+// reverseProxy is a configuration with a reverse_proxy in a nested route.
 func reverseProxy(dial, rest string) []byte {
-	return fmt.Appendf(nil, `{"admin": {"disabled": true}, "apps": {"edgerelay": {"auth": {"kind": "awx"}}, "http": {"servers": {"srv0": {"routes": [
-		{"handle": [{"handler": "subroute", "routes": [{"handle": [{"handler": "reverse_proxy", "upstreams": [{"dial": %q}]%s}]}]}]}]}}}}}`, dial, rest)
+	return fmt.Appendf(nil, `{"admin": {"disabled": true}, "apps": {"edgerelay": {"auth": {"kind": "awx"}},
+	"http": {"servers": {"srv0": {"routes": [
+		{"handle": [{"handler": "subroute", "routes": [
+			{"handle": [{"handler": "reverse_proxy", "upstreams": [{"dial": %q}]%s}]}
+		]}]}
+	]}}}}}`, dial, rest)
 }
 
-// The fault that doctor looks for is uWSGI's own.
+// The test runs a real uWSGI, because doctor looks for a fault of uWSGI.
 func TestSiteHTTPSocket(t *testing.T) {
 	t.Parallel()
 	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))

@@ -197,7 +197,7 @@ func TestAuthAWXAsksUWSGI(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, _ := run(t, relay, "doctor", "--config", file)
-		if !strings.Contains(strings.Join(lines(out, "FAIL"), ""), "/api/v2/me/ answers 200 without any credentials") {
+		if !strings.Contains(strings.Join(lines(out, "FAIL"), ""), "/api/v2/me/ returns 200 without credentials") {
 			t.Errorf("%s:\n%s", address, out)
 		}
 	}

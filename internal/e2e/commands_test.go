@@ -128,12 +128,12 @@ func TestCommands(t *testing.T) {
 		}
 		return nil
 	})
-	sick("a wiped membership", "WARN", "vanished")
+	sick("a wiped membership", "WARN", "disappeared")
 	redis.Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 	redis.Do("CONFIG", "SET", "maxmemory", "100mb")
 	sick("eviction", "WARN", "evicts")
 	redis.Kill()
-	sick("no Redis", "FAIL", "is Redis running")
+	sick("no Redis", "FAIL", "start Redis")
 	if out, code := run(t, relay, "status"); code != 1 || !strings.Contains(out, "NOT WELL") {
 		t.Errorf("status without Redis: %d\n%s", code, out)
 	}
@@ -194,10 +194,10 @@ func TestDoctorOfLimitsAndPeers(t *testing.T) {
 		}
 		return nil
 	})
-	if found := strings.Join(lines(out, "WARN"), ""); !strings.Contains(found, "512 are allowed") {
+	if found := strings.Join(lines(out, "WARN"), ""); !strings.Contains(found, "the limit of 512") {
 		t.Errorf("file descriptors:\n%s", out)
 	}
-	if found := strings.Join(lines(out, "FAIL"), ""); !strings.Contains(found, "another secret") {
+	if found := strings.Join(lines(out, "FAIL"), ""); !strings.Contains(found, "a different secret") {
 		t.Errorf("secret:\n%s", out)
 	}
 }
