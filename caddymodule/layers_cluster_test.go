@@ -35,6 +35,12 @@ func TestRedisCluster(t *testing.T) {
 	}
 	publish("1")
 	next(t, client, "1")
+	status, report := s.post("/edgerelay/doctor", "")
+	for _, address := range c.Addresses() {
+		if status != 200 || !strings.Contains(report, address+" responds within") {
+			t.Errorf("doctor does not check %s: %d %s", address, status, report)
+		}
+	}
 	broker := node.Current().Hub.Broker()
 	acl("two")
 	s.mustLoad(layer("ADV_TWO"), "edgerelay")

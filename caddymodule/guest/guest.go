@@ -54,6 +54,9 @@ type UnprivilegedAuth interface {
 // Finding is the result of one of an [Examiner]'s checks.
 type Finding = doctor.Finding
 
+// Level is the severity of a [Finding].
+type Level = doctor.Level
+
 // Levels of a [Finding].
 const (
 	OK      = doctor.OK

@@ -50,11 +50,20 @@ func (l *RedisPubSubLayer) Examine(ctx context.Context) []guest.Finding {
 	return slices.Concat(found...)
 }
 
+// Examine implements [guest.Examiner]. It checks the configured nodes; sharded pub/sub stores nothing.
+func (l *RedisClusterLayer) Examine(ctx context.Context) []guest.Finding {
+	hosts, closeAll := l.settings.Clients()
+	defer closeAll()
+	found := make([][]guest.Finding, len(hosts))
+	eachHost(hosts, func(i int, h *goredis.Client) { found[i] = doctor.Redis(ctx, h) })
+	return slices.Concat(found...)
+}
+
 // eachHost calls fn for all hosts at once, so that a host that hangs does not use up the others' time.
 func eachHost(hosts []*goredis.Client, fn func(i int, h *goredis.Client)) {
-	var asking sync.WaitGroup
+	var checks sync.WaitGroup
 	for i, h := range hosts {
-		asking.Go(func() { fn(i, h) })
+		checks.Go(func() { fn(i, h) })
 	}
-	asking.Wait()
+	checks.Wait()
 }

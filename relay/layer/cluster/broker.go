@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -108,20 +107,9 @@ func (b *Broker) Close(ctx context.Context) error {
 	return err
 }
 
-// dial connects to a node.
+// dial connects to a node with the current settings.
 func (b *Broker) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	plain := &net.Dialer{}
-	settings := b.settings.Load()
-	if settings.TLS == nil {
-		return plain.DialContext(ctx, network, addr)
-	}
-	config, err := settings.TLS()
-	if err != nil {
-		return nil, err
-	}
-	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext(ctx, network, addr)
+	return b.settings.Load().dial(ctx, network, addr)
 }
 
 // masters returns the addresses of the cluster's masters.

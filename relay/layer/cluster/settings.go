@@ -5,6 +5,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -87,4 +88,37 @@ func (b *Broker) newClient() *goredis.ClusterClient {
 func (b *Broker) credentials() (username, password string) {
 	s := b.settings.Load()
 	return s.Username, s.Password
+}
+
+// dial connects to a node.
+func (s *Settings) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	plain := &net.Dialer{}
+	if s.TLS == nil {
+		return plain.DialContext(ctx, network, addr)
+	}
+	config, err := s.TLS()
+	if err != nil {
+		return nil, err
+	}
+	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext(ctx, network, addr)
+}
+
+// Clients returns a client for each of the addresses, and a function that closes all clients. The clients serve checks of
+// the nodes; the layer itself does not use them.
+func (s *Settings) Clients() (list []*goredis.Client, closeAll func()) {
+	for _, a := range s.Addresses {
+		list = append(list, goredis.NewClient(&goredis.Options{
+			Addr: a, Dialer: s.dial, Username: s.Username, Password: s.Password,
+			MaxRetries: -1, DialerRetries: 1, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
+			ContextTimeoutEnabled: true, DisableIdentity: true,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		}))
+	}
+	return list, func() {
+		for _, c := range list {
+			_ = c.Close()
+		}
+	}
 }
