@@ -20,9 +20,6 @@ const (
 	commandMax = 500
 )
 
-// subscription is a group at a host. The key is the pub/sub channel.
-type subscription = reconcile.Entry[subscribed]
-
 type subscribed struct {
 	group string
 	since time.Time // when the last command was sent

@@ -44,7 +44,8 @@ func TestShrinkReleasesTheHandshakesBuffers(t *testing.T) {
 
 func TestMissingFields(t *testing.T) {
 	type noIn struct{ RawInput bytes.Buffer }
-	type half struct{ err error }
+	type half struct{ err error } //lint:ignore U1000 reflection reads the fields of both types
+	//lint:ignore U1000 the same
 	type other struct {
 		in             half
 		rawInput, hand bytes.Buffer
