@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/stepped"
+	"github.com/edgerelay/edgerelay/internal/testkit/stepped"
 )
 
 // TestClockSteps sets the wall clock: keys expire, and circuit breakers retry, by elapsed time.

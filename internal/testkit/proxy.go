@@ -1,84 +1,115 @@
 package testkit
 
 import (
+	"io"
 	"net"
 	"sync"
 	"testing"
 	"time"
 )
 
-// Proxy is a TCP link to a server that can stall without anybody being told. Its methods may be called from several goroutines.
+// Proxy is a TCP link to a server that can stall silently, slow down and break. Its methods may be called from several
+// goroutines.
 type Proxy struct {
 	// Addr is the host:port to connect to.
 	Addr string
 
-	to      string
-	running sync.WaitGroup
+	to       string
+	up, down Relay
+	running  sync.WaitGroup
 
 	mu      sync.Mutex
-	free    *sync.Cond
+	changed *sync.Cond
 	stalled bool
 	delay   time.Duration
 	conns   map[net.Conn]bool
 	closed  bool
 }
 
+// Relay writes the bytes that it is given to the other side: all of them, fewer or different ones. The connections of
+// a proxy are numbered from 0; each has a goroutine for each direction.
+type Relay func(conn int, b []byte, to io.Writer)
+
+const (
+	socketBuffer = 32 << 10 // bytes; a stalled link fills soon
+	pieceSize    = 4 << 10  // bytes that pass at once
+	relayedSize  = 1 << 20  // the same with a Relay, which sees the writes of the other side
+)
+
 // StartProxy starts a link to a host:port. It ends with the test.
 func StartProxy(t testing.TB, to string) *Proxy {
+	t.Helper()
+	return StartRelay(t, to, nil, nil)
+}
+
+// StartRelay is StartProxy with functions for the bytes of clients (up) and of the server (down). Without a function
+// the bytes pass unchanged.
+func StartRelay(t testing.TB, to string, up, down Relay) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp4", Loopback(FreePort(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{Addr: l.Addr().String(), to: to, conns: map[net.Conn]bool{}}
-	p.free = sync.NewCond(&p.mu)
+	p := &Proxy{Addr: l.Addr().String(), to: to, up: up, down: down, conns: map[net.Conn]bool{}}
+	p.changed = sync.NewCond(&p.mu)
 	p.running.Go(func() {
-		for {
+		for n := 0; ; n++ {
 			in, err := l.Accept()
 			if err != nil {
 				return
 			}
-			p.running.Go(func() { p.carry(in) })
+			p.running.Go(func() { p.serve(n, in) })
 		}
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.mu.Lock()
 		p.closed = true
-		p.free.Broadcast()
-		for c := range p.conns {
-			_ = c.Close()
-		}
 		p.mu.Unlock()
+		p.changed.Broadcast()
+		p.Cut()
 		p.running.Wait()
 	})
 	return p
 }
 
-// Stall holds everything up, both ways, until Resume. Connections are still accepted.
+// Stall holds all bytes back in both directions until Resume. Connections are still accepted.
 func (p *Proxy) Stall() { p.set(true, 0) }
 
-// Resume lets everything pass that was held up, and what comes.
+// Resume ends a stall or a delay; the bytes held back pass.
 func (p *Proxy) Resume() { p.set(false, 0) }
 
-// Slow lets a piece of at most 4 KiB pass, each way and connection, once in the time given.
+// Slow ends a stall, and delays each piece of at most 4 KiB, for each direction of each connection.
 func (p *Proxy) Slow(delay time.Duration) { p.set(false, delay) }
 
 func (p *Proxy) set(stalled bool, delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stalled, p.delay = stalled, delay
-	p.free.Broadcast()
+	p.changed.Broadcast()
 }
 
-// carry serves one connection.
-func (p *Proxy) carry(in net.Conn) {
+// Cut ends all connections over the link.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+// serve serves one connection.
+func (p *Proxy) serve(n int, in net.Conn) {
 	defer in.Close()
-	out, err := net.Dial("tcp4", p.to)
+	out, err := net.Dial("tcp", p.to)
 	if err != nil {
 		return
 	}
 	defer out.Close()
+	for _, c := range []net.Conn{in, out} {
+		_ = c.(*net.TCPConn).SetReadBuffer(socketBuffer)
+		_ = c.(*net.TCPConn).SetWriteBuffer(socketBuffer)
+	}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -87,8 +118,8 @@ func (p *Proxy) carry(in net.Conn) {
 	p.conns[in], p.conns[out] = true, true
 	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(out, in) })
-	both.Go(func() { p.copy(in, out) })
+	both.Go(func() { p.copy(n, out, in, p.up) })
+	both.Go(func() { p.copy(n, in, out, p.down) })
 	both.Wait()
 	p.mu.Lock()
 	delete(p.conns, in)
@@ -96,29 +127,43 @@ func (p *Proxy) carry(in net.Conn) {
 	p.mu.Unlock()
 }
 
-// copy carries one direction; when it ends, so does the other.
-func (p *Proxy) copy(to, from net.Conn) {
+// copy serves one direction. Its end is the end of the other direction, too.
+func (p *Proxy) copy(n int, to, from net.Conn, relay Relay) {
 	defer to.Close()
 	defer from.Close()
-	buf := make([]byte, 4<<10)
+	buf := make([]byte, pieceSize)
+	if relay != nil {
+		buf = make([]byte, relayedSize)
+	}
 	for {
-		n, err := from.Read(buf)
-		p.mu.Lock()
-		for p.stalled && !p.closed {
-			p.free.Wait()
+		size, readErr := from.Read(buf)
+		if !p.wait() {
+			return
 		}
-		delay := p.delay
-		p.mu.Unlock()
-		if delay > 0 {
-			<-time.After(delay) // the link's slowness itself
+		var writeErr error
+		switch {
+		case size == 0:
+		case relay != nil:
+			relay(n, buf[:size], to)
+		default:
+			_, writeErr = to.Write(buf[:size])
 		}
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
+		if readErr != nil || writeErr != nil {
 			return
 		}
 	}
+}
+
+// wait returns when bytes may pass. It returns false at the end of the test.
+func (p *Proxy) wait() bool {
+	p.mu.Lock()
+	for p.stalled && !p.closed {
+		p.changed.Wait()
+	}
+	delay, closed := p.delay, p.closed
+	p.mu.Unlock()
+	if delay > 0 && !closed {
+		time.Sleep(delay) // the slowness of the link
+	}
+	return !closed
 }

@@ -16,10 +16,10 @@ import (
 func TestChurn(t *testing.T) {
 	leakCheck(t)
 	nodes := []*node{newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer())}
-	link := newProxy(t, nodes[0].server.Listener.Addr().String())
+	link := testkit.StartProxy(t, nodes[0].server.Listener.Addr().String())
 	nodes[0].start()
-	nodes[1].start(peersOf(link.url, nodes[2].server.URL))
-	nodes[2].start(peersOf(link.url, nodes[1].server.URL))
+	nodes[1].start(peersOf("http://"+link.Addr, nodes[2].server.URL))
+	nodes[2].start(peersOf("http://"+link.Addr, nodes[1].server.URL))
 	for _, n := range nodes {
 		n.awaitSources(2)
 	}
@@ -55,7 +55,7 @@ func TestChurn(t *testing.T) {
 	}
 	churning.Go(func() {
 		for ctx.Err() == nil {
-			link.cut()
+			link.Cut()
 			select {
 			case <-time.After(200 * time.Millisecond): // between cuts there is a link
 			case <-ctx.Done():

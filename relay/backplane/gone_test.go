@@ -26,10 +26,10 @@ func TestGoneWithoutAWord(t *testing.T) {
 	leakCheck(t)
 	layer := memory.NewLayer()
 	x, y, z := newNode(t, layer), newNode(t, layer), newNode(t, memory.NewLayer())
-	links := map[string]*proxy{}
+	links := map[string]*testkit.Proxy{}
 	for _, n := range []*node{x, y} {
-		p := newProxy(t, n.server.Listener.Addr().String())
-		links[p.url] = p
+		p := testkit.StartProxy(t, n.server.Listener.Addr().String())
+		links["http://"+p.Addr] = p
 		n.start(soon)
 	}
 	var urls []string
@@ -54,7 +54,7 @@ func TestGoneWithoutAWord(t *testing.T) {
 	_, _ = x.client("h-1"), y.client("h-1") // which z sends them all the while
 	for _, p := range z.plane.Peers() {
 		if p.Source {
-			links[p.URL].set(true, 0)
+			links[p.URL].Stall()
 		}
 	}
 	testkit.EventuallyWithin(t, 8*time.Second, "events over the other link", func() error {

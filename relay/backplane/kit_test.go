@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -98,26 +97,8 @@ func newNodeAt(t testing.TB, b relay.Broker, address string) *node {
 	return n
 }
 
-// lockedLog is a log that can be read while it is written.
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // start runs the backplane with settings that suit a test.
-func (n *node) start(options ...option) *lockedLog {
+func (n *node) start(options ...option) *testkit.Buffer {
 	n.t.Helper()
 	s := backplane.Settings{
 		Secrets: backplane.Secrets{secret}, Name: n.server.Listener.Addr().String(),
@@ -126,7 +107,7 @@ func (n *node) start(options ...option) *lockedLog {
 	for _, o := range options {
 		o(&s)
 	}
-	log := &lockedLog{}
+	log := &testkit.Buffer{}
 	plane, err := backplane.New(n.hub, s, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		n.t.Fatal(err)

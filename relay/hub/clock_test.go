@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/edgerelay/edgerelay/internal/stepped"
+	"github.com/edgerelay/edgerelay/internal/testkit/stepped"
 	"github.com/edgerelay/edgerelay/relay"
 )
 

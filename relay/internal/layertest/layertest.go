@@ -2,7 +2,6 @@
 package layertest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -45,26 +44,6 @@ func (s *LossSink) Of(cause relay.LossCause) (losses []relay.Loss) {
 		}
 	}
 	return losses
-}
-
-// Buffer is a buffer for several goroutines, such as a log's.
-type Buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements [io.Writer].
-func (b *Buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-// String returns the bytes written so far.
-func (b *Buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // CloseBroker closes a broker whose server may not answer.

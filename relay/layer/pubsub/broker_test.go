@@ -93,7 +93,7 @@ func TestWithPython(t *testing.T) {
 func TestGap(t *testing.T) {
 	server := peers.StartRedis(t)
 	s := settings(server)
-	log := &layertest.Buffer{}
+	log := &testkit.Buffer{}
 	p, err := pubsub.New(s, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func TestNotificationInTwoPieces(t *testing.T) {
 	at.Store(-1)
 	tired := make(chan struct{}) // it has been taken for quiet, or given up
 	var once sync.Once
-	url := between(t, r, func(conn int, b []byte, w io.Writer) {
+	proxy := testkit.StartRelay(t, r.Addr, func(conn int, b []byte, w io.Writer) {
 		if n := at.Load(); n >= 0 && (int64(conn) > n || int64(conn) == n && bytes.Contains(b, []byte("EXISTS"))) {
 			once.Do(func() { close(tired) })
 		}
@@ -58,8 +58,9 @@ func TestNotificationInTwoPieces(t *testing.T) {
 		}
 		_, _ = w.Write(b)
 	})
+	t.Cleanup(func() { once.Do(func() { close(tired) }) }) // a failed test must not block the proxy
 	s := settings()
-	s.URLs = []string{url}
+	s.URLs = []string{"redis://" + proxy.Addr + "/0"}
 	_, c := startCounter(t, s, nil)
 	emit := emitter(t, r)
 	emit(0, 1)
@@ -81,7 +82,7 @@ func TestWipedWhileJoining(t *testing.T) {
 	added := make(chan struct{}, 1)
 	wiped, told := make(chan struct{}), make(chan struct{}) // and the relay's link was told of it
 	var tell sync.Once
-	url := between(t, r, func(conn int, b []byte, w io.Writer) {
+	proxy := testkit.StartRelay(t, r.Addr, func(conn int, b []byte, w io.Writer) {
 		if bytes.Contains(b, []byte("asgi:group:late")) && bytes.Contains(bytes.ToUpper(b), []byte("ZADD")) {
 			joining.Store(conn, true)
 			defer func() {
@@ -105,8 +106,9 @@ func TestWipedWhileJoining(t *testing.T) {
 			}
 		}
 	})
+	t.Cleanup(func() { tell.Do(func() { close(told) }) }) // a failed test must not block the proxy
 	s := settings()
-	s.URLs = []string{url}
+	s.URLs = []string{"redis://" + proxy.Addr + "/0"}
 	b, _ := startCounter(t, s, nil)
 	go func() {
 		<-added

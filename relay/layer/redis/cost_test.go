@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,77 +36,32 @@ func calls(t *testing.T, server *peers.Redis) map[string]int {
 	return counts
 }
 
-// tap is a proxy that keeps what clients send, as it comes.
+// tap is a proxy that records the writes of its clients.
 type tap struct {
-	addr   string
+	*testkit.Proxy
 	mu     sync.Mutex
 	pieces [][]byte
 }
 
-func newTap(t *testing.T, target string) *tap {
+func newTap(t *testing.T, server *peers.Redis) *tap {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &tap{addr: ln.Addr().String()}
-	var running sync.WaitGroup
-	var conns []net.Conn
-	running.Go(func() {
-		for {
-			in, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", target)
-			if err != nil {
-				_ = in.Close()
-				continue
-			}
-			p.mu.Lock()
-			conns = append(conns, in, out)
-			p.mu.Unlock()
-			running.Go(func() { p.copy(out, in, true) })
-			running.Go(func() { p.copy(in, out, false) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
+	p := &tap{}
+	p.Proxy = testkit.StartRelay(t, server.Addr, func(_ int, b []byte, to io.Writer) {
 		p.mu.Lock()
-		for _, c := range conns {
-			_ = c.Close()
-		}
+		p.pieces = append(p.pieces, bytes.Clone(b))
 		p.mu.Unlock()
-		running.Wait()
-	})
+		_, _ = to.Write(b)
+	}, nil)
 	return p
 }
 
-func (p *tap) copy(to, from net.Conn, keep bool) {
-	defer func() { _, _ = to.Close(), from.Close() }()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buf)
-		if keep && n > 0 {
-			p.mu.Lock()
-			p.pieces = append(p.pieces, bytes.Clone(buf[:n]))
-			p.mu.Unlock()
-		}
-		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
-			return
-		}
-	}
-}
-
-// An event on an idle node costs Redis two commands that travel in one piece: the node is told that something waits,
-// and one round trip
-// later it has it.
+// An event on an idle node costs Redis two commands, which travel in one piece: one round trip after the wake-up the node
+// has the event.
 func TestAnIdleNodeReadsAnEventInOneRoundTrip(t *testing.T) {
 	server := peers.StartRedis(t)
-	address := strings.TrimSuffix(strings.TrimPrefix(server.URL, "redis://"), "/0")
-	proxy := newTap(t, address)
+	proxy := newTap(t, server)
 	s := settings(server)
-	s.URLs = []string{"redis://" + proxy.addr + "/0"}
+	s.URLs = []string{"redis://" + proxy.Addr + "/0"}
 	_, sink := start(t, s, "jobs-status_changed")
 	emitter := newBroker(t, settings(server)) // on a way of its own
 	t.Cleanup(func() { _ = emitter.Close(context.Background()) })
@@ -153,9 +108,9 @@ func TestAnIdleNodeReadsAnEventInOneRoundTrip(t *testing.T) {
 // hundred.
 func TestMembershipCostsByTheGroup(t *testing.T) {
 	server := peers.StartRedis(t)
-	proxy := newTap(t, strings.TrimSuffix(strings.TrimPrefix(server.URL, "redis://"), "/0"))
+	proxy := newTap(t, server)
 	s := settings(server)
-	s.URLs = []string{"redis://" + proxy.addr + "/0"}
+	s.URLs = []string{"redis://" + proxy.Addr + "/0"}
 	b, _ := start(t, s, "warm-1")
 	var groups []string
 	const count = 200
