@@ -1,18 +1,17 @@
 package browser
 
 import (
-	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // site is what `make run` starts, on loopback ports of its own.
@@ -22,9 +21,7 @@ type site struct {
 	program, config string
 	dir             string // to run in; empty: the test's own
 	home            string
-	process         *os.Process
-	ended           chan error // the process's end, once
-	output          output
+	process         *process.Process
 }
 
 // newSite is a site of the root Caddyfile.
@@ -33,14 +30,14 @@ func newSite(t *testing.T) *site {
 	return newSiteOf(t, filepath.Join("..", "..", "Caddyfile"))
 }
 
-// newSiteOf writes a Caddyfile anew with its two ports replaced by free ones.
+// newSiteOf makes a site of a Caddyfile with free ports in place of its two ports.
 func newSiteOf(t *testing.T, file string) *site {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, admin := freePort(t), freePort(t)
+	port, admin := testkit.FreePort(t), testkit.FreePort(t)
 	config := string(text)
 	for old, fresh := range map[string]string{
 		":8013 {":        fmt.Sprintf(":%d {\n\tbind 127.0.0.1", port),
@@ -77,84 +74,32 @@ func caddy(t *testing.T) string {
 	return program
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // start runs the relay until stop or the test's end, and returns when it answers.
 func (s *site) start(t *testing.T) {
 	t.Helper()
 	cmd := exec.Command(s.program, "run", "--config", s.config, "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_DATA_HOME="+s.home)
 	cmd.Dir = s.dir
-	cmd.Stdout, cmd.Stderr = &s.output, &s.output
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("starting %s: %v", s.program, err)
-	}
-	s.process, s.ended = cmd.Process, make(chan error, 1)
-	go func() { s.ended <- cmd.Wait() }()
+	s.process = process.Start(t, "the relay", cmd)
+	s.process.Ready(t, func() error {
+		answer, err := http.Get(s.URL)
+		if err == nil {
+			_ = answer.Body.Close()
+		}
+		return err
+	})
 	t.Cleanup(func() { s.stop(t) })
-
-	retry, deadline := time.NewTicker(20*time.Millisecond), time.After(30*time.Second)
-	defer retry.Stop()
-	for {
-		if answer, err := http.Get(s.URL); err == nil {
-			answer.Body.Close()
-			return
-		}
-		select {
-		case <-retry.C:
-		case err := <-s.ended:
-			s.process = nil
-			t.Fatalf("the relay ended at once with %v; it said:\n%s", err, s.output.String())
-		case <-deadline:
-			t.Fatalf("the relay does not answer on %s; it said:\n%s", s.URL, s.output.String())
-		}
-	}
 }
 
-// stop ends the relay as a service manager does, and waits for it.
+// stop ends the relay as a service manager does, if it still runs, and waits for its end.
 func (s *site) stop(t *testing.T) {
+	t.Helper()
 	if s.process == nil {
 		return
 	}
-	process := s.process
+	p := s.process
 	s.process = nil
-	if err := process.Signal(syscall.SIGTERM); err != nil {
-		t.Errorf("stopping the relay: %v", err)
+	if err := p.Stop(t, 20*time.Second); err != nil {
+		t.Errorf("the relay ended with %v", err)
 	}
-	select {
-	case err := <-s.ended:
-		if err != nil {
-			t.Errorf("the relay ended with %v; it said:\n%s", err, s.output.String())
-		}
-	case <-time.After(20 * time.Second):
-		t.Errorf("the relay did not stop within 20 s of SIGTERM; it said:\n%s", s.output.String())
-		_ = process.Kill()
-		<-s.ended
-	}
-}
-
-// output is a buffer that the process and the test may use at once.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // consoleSite is a node with plugins, a peer that is away, and a console.
@@ -46,7 +48,7 @@ func consoleSite(t *testing.T) (s *site, admin string) {
 	edgerelay_console
 	respond "site"
 }
-`, redact, freePort(t))
+`, redact, testkit.FreePort(t))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // serveDocs starts Caddy with docs/Caddyfile on a free port.
@@ -25,7 +27,7 @@ func serveDocs(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := fmt.Sprintf("http://localhost:%d", freePort(t))
+	address := fmt.Sprintf("http://localhost:%d", testkit.FreePort(t))
 	s := &site{
 		URL: address + "/", program: caddy(t), config: filepath.Join(t.TempDir(),
 			"Caddyfile"), dir: root, home: t.TempDir(),

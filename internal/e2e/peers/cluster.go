@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
@@ -51,7 +50,7 @@ func (c *ClusterNode) Serve() {
 	c.t.Helper()
 	c.Served = c.start("daphne", "-m", "daphne", "--bind", "127.0.0.1", "--port", strconv.Itoa(c.port),
 		"--verbosity", "1", "cluster.asgi:application")
-	c.Served.Ready(c.t, 20*time.Second, func() error {
+	c.Served.Ready(c.t, func() error {
 		resp, err := http.Get(c.URL + "/")
 		if err != nil {
 			return err

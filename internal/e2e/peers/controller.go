@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
@@ -85,7 +84,7 @@ func (c *Controller) Restart() {
 	cmd.Dir = filepath.Join(Root(c.t), "internal", "e2e", "testdata", "python")
 	cmd.Env = append(os.Environ(), c.env...)
 	c.Process = process.Start(c.t, "daphne", cmd)
-	c.Ready(c.t, 20*time.Second, func() error {
+	c.Ready(c.t, func() error {
 		resp, err := http.Get(c.URL + "/stats/")
 		if err != nil {
 			return err

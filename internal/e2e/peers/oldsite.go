@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
@@ -52,7 +51,7 @@ func StartOldSite(t testing.TB, redisURL string) *OldSite {
 	uwsgi.Env = s.env
 	uwsgi.Dir = s.python
 	s.UWSGI = process.Start(t, "uwsgi", uwsgi)
-	s.UWSGI.Ready(t, 20*time.Second, func() error {
+	s.UWSGI.Ready(t, func() error {
 		conn, err := net.Dial("tcp", s.Socket)
 		if err == nil {
 			_ = conn.Close()
@@ -82,7 +81,7 @@ func (s *OldSite) writeConf(uwsgi int) {
 func (s *OldSite) StartNGINX() {
 	s.t.Helper()
 	s.NGINX = process.Start(s.t, "nginx", exec.Command(process.Program(s.t, "nginx"), "-p", filepath.Dir(s.conf), "-e", "stderr", "-c", s.conf))
-	s.NGINX.Ready(s.t, 10*time.Second, answers(s.URL+"/stats/"))
+	s.NGINX.Ready(s.t, answers(s.URL+"/stats/"))
 }
 
 // StartDaphne starts Daphne, at first or after it was stopped.
@@ -93,7 +92,7 @@ func (s *OldSite) StartDaphne() {
 	cmd.Dir = s.python
 	cmd.Env = s.env
 	s.Daphne = process.Start(s.t, "daphne", cmd)
-	s.Daphne.Ready(s.t, 20*time.Second, answers("http://"+testkit.Loopback(s.daphne)+"/stats/"))
+	s.Daphne.Ready(s.t, answers("http://"+testkit.Loopback(s.daphne)+"/stats/"))
 }
 
 // answers returns a check that an address answers with 200.

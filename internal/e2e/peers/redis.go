@@ -60,7 +60,7 @@ func (r *Redis) Restart() {
 	r.Process = process.Start(r.t, "redis-server", exec.Command(process.Program(r.t, "redis-server"), args...))
 	client := r.Client()
 	defer client.Close()
-	r.Ready(r.t, 10*time.Second, func() error {
+	r.Ready(r.t, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		return client.Ping(ctx).Err()

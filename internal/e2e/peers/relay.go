@@ -105,7 +105,7 @@ func (r *Relay) Restart(caddyfile string) {
 		}
 	})
 	for _, address := range []string{r.Admin + "/config/", r.URL + "/"} {
-		r.Ready(t, 30*time.Second, func() error {
+		r.Ready(t, func() error {
 			resp, err := http.Get(address)
 			if err != nil {
 				return err

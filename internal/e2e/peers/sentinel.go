@@ -56,7 +56,7 @@ func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, p
 		s.Addrs = append(s.Addrs, testkit.Loopback(own))
 	}
 	for i, p := range s.processes {
-		p.Ready(t, 20*time.Second, func() error {
+		p.Ready(t, func() error {
 			info, err := s.ask(i)
 			if err != nil {
 				return err
@@ -124,7 +124,7 @@ func StartReplica(t testing.TB, master *Redis, args ...string) *Redis {
 		t.Fatal(err)
 	}
 	r := StartRedis(t, append([]string{"--replicaof", host + " " + port}, args...)...)
-	r.Ready(t, 10*time.Second, func() error {
+	r.Ready(t, func() error {
 		if info := fmt.Sprint(r.Do("INFO", "replication")); !strings.Contains(info, "master_link_status:up") {
 			return fmt.Errorf("not in step with %s", master.Addr)
 		}

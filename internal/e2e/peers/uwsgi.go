@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
@@ -44,7 +43,7 @@ func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 	cmd.Env = append(os.Environ(), "UWSGI_APP_COUNT="+u.countFile(), "UWSGI_APP_GO="+u.goFile(),
 		"PYTHONDONTWRITEBYTECODE=1")
 	u.Process = process.Start(t, "uwsgi", cmd)
-	u.Ready(t, 20*time.Second, func() error {
+	u.Ready(t, func() error {
 		for _, at := range [][2]string{{"tcp", u.Socket}, {"unix", u.Unix}} {
 			conn, err := net.Dial(at[0], at[1])
 			if err != nil {

@@ -81,31 +81,34 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Stop ends the process with SIGTERM, and ends the test when it does not end
-// within the given time.
-func (p *Process) Stop(t testing.TB, within time.Duration) {
+// Stop ends the process with SIGTERM and returns the error of its end, such as an exit status. It ends the test when
+// the process still runs after the limit.
+func (p *Process) Stop(t testing.TB, limit time.Duration) error {
 	t.Helper()
 	p.Signal(syscall.SIGTERM)
+	timer := time.NewTimer(testkit.Scale(limit))
+	defer timer.Stop()
 	select {
 	case <-p.done:
-	case <-time.After(within):
-		t.Fatalf("%s (pid %d) has not ended within %v of SIGTERM", p.Name, p.PID(), within)
+		return p.err
+	case <-timer.C:
+		t.Fatalf("%s (pid %d) still runs %v after SIGTERM", p.Name, p.PID(), limit)
+		return nil
 	}
 }
 
-// ready waits until check returns nil. A process that ends before that ends the
-// test at once.
-func (p *Process) Ready(t testing.TB, within time.Duration, check func() error) {
+// Ready waits until check returns nil. It ends the test if the process ends before, or when Patience is over.
+func (p *Process) Ready(t testing.TB, check func() error) {
 	t.Helper()
-	err := testkit.Poll(within, p.done, check)
+	err := testkit.Poll(testkit.Patience, p.done, check)
 	if err == nil {
 		return
 	}
 	select {
 	case <-p.done:
-		t.Fatalf("%s ended before it was ready (%v); mend a missing package with: %s\n%s", p.Name, p.err, Install, p.Log())
+		t.Fatalf("%s ended before it was ready: %v; install missing packages: %s\n%s", p.Name, p.err, Install, p.Log())
 	default:
-		t.Fatalf("%s is not ready within %v: %v", p.Name, within, err)
+		t.Fatalf("%s is not ready after %v: %v", p.Name, testkit.Patience, err)
 	}
 }
 

@@ -49,14 +49,15 @@ func TestRenewalDuringConstantJoins(t *testing.T) {
 	cancel()
 	s := settings(r)
 	s.GroupExpiry = time.Second
-	s.URLs = []string{between(t, r, func(_ int, command []byte, w io.Writer) {
+	proxy := testkit.StartRelay(t, r.Addr, func(_ int, command []byte, w io.Writer) {
 		if b := joining.Load(); b != nil && bytes.Contains(bytes.ToLower(command), []byte("\nzadd")) {
 			i := n.Add(1)
 			b.Leave(fmt.Sprintf("g%d", i-1))
 			_ = b.Join(gone, fmt.Sprintf("g%d", i)) // wanted, without waiting
 		}
 		_, _ = w.Write(command)
-	}, nil)}
+	}, nil)
+	s.URLs = []string{"redis://" + proxy.Addr + "/0"}
 	b, _ := start(t, s, "kept")
 	joining.Store(b)
 	_ = b.Join(gone, "g0")
