@@ -217,9 +217,11 @@ func (n *Node) apply(c *Config) error {
 	n.Hub.SetLimits(c.Limits)
 	n.Hub.SetRecheckGrace(c.RecheckGrace)
 	n.Hub.SetAuthorizer(c.Authorizer, c.Recheck)
+	resync := "" // a layer without the setting ends that of the layer before
 	if r, ok := c.Layer.(guest.Resyncer); ok {
-		n.Hub.SetResync(r.ResyncText())
+		resync = r.ResyncText()
 	}
+	n.Hub.SetResync(resync)
 	if place := c.Layer.Place(); place != n.layerPlace {
 		broker, err := c.Layer.Open(n.Log)
 		if err != nil {
