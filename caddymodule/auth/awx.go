@@ -16,7 +16,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
 
-// AuthAWX asks AWX's HTTP API who the user is and what the user may see, with the headers Cookie, Authorization and
+// AWX asks AWX's HTTP API who the user is and what the user may see, with the headers Cookie, Authorization and
 // X-DAB-JW-TOKEN of the handshake.
 type AWX struct {
 	// URL is where AWX's HTTP API answers: the socket of its uWSGI, as uwsgi://127.0.0.1:8050 or

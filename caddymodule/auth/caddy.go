@@ -16,7 +16,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// AuthCaddy takes the user from Caddy's own authentication, {http.auth.user.id}, as basic_auth or forward_auth set it.
+// Caddy takes the user from Caddy's own authentication, {http.auth.user.id}, as basic_auth or forward_auth set it.
 // Every authenticated user may see every group. Caddy does not tell when a login ends: the settings bound how long a
 // websocket outlives it.
 type Caddy struct {

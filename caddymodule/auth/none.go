@@ -16,7 +16,7 @@ func init() {
 	caddy.RegisterModule(AWX{})
 }
 
-// AuthNone lets everybody see everything, as user 1. For development.
+// None lets everybody see everything, as user 1. For development.
 type None struct{}
 
 // CaddyModule returns the Caddy module information.
