@@ -1,5 +1,6 @@
-// Package caddymodule makes the relay a part of Caddy: the app `edgerelay`, the handler that takes
-// websocket upgrades, endpoints of the admin API, metrics and commands. It is the only package that imports Caddy.
+// Package caddymodule adds the relay to Caddy: the app `edgerelay` ([App]), the handler of WebSocket upgrades
+// ([Handler]), the endpoints of the admin API, metrics and commands. Only this package and the packages below import
+// Caddy.
 package caddymodule
 
 import (
@@ -24,35 +25,34 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-// App configures the relay. There is one for all sites.
+// App configures the relay. All sites share one app.
 type App struct {
-	// ChannelLayer is where events come from: a module of edgerelay.channel_layers. Default: memory.
+	// ChannelLayer is the source of events: a module of edgerelay.channel_layers. Default: memory.
 	ChannelLayerRaw json.RawMessage `json:"channel_layer,omitempty" caddy:"namespace=edgerelay.channel_layers inline_key=kind" caddyfile:"<kind> …"`
-	// Auth says who may connect and see what: a module of edgerelay.auth. There is no default.
+	// Auth authenticates clients and authorizes their groups: a module of edgerelay.auth. Required.
 	AuthRaw json.RawMessage `json:"auth,omitempty" caddy:"namespace=edgerelay.auth inline_key=kind" caddyfile:"<kind> …"`
-	// Origins are the pages that may connect besides those of the same host, such as
-	// "https://awx.example.com" or "https://*.example.com"; "*" is every page.
+	// Origins are the origins of pages that may connect, such as "https://awx.example.com" or "https://*.example.com"; "*"
+	// allows every page. Pages of the same host may always connect.
 	Origins []string `json:"origins,omitempty" caddyfile:"<origin>..." example:"https://awx.example.com"`
-	// Unauthenticated says what becomes of a client that is not logged in: "close" (default) accepts the
-	// websocket and closes it cleanly, as AWX does, so that its browser code does not retry; "reject" answers 403, as
-	// AWX does since 23.8.
+	// Unauthenticated is the response to a client that is not logged in. "close" (default) accepts the WebSocket and
+	// closes it, like AWX, whose browser code then does not retry. "reject" answers 403, like AWX since 23.8.
 	Unauthenticated string `json:"unauthenticated,omitempty" caddyfile:"close|reject"`
-	// Limits bound what clients may use.
+	// Limits bound the resources that clients may use.
 	Limits *Limits `json:"limits,omitempty" caddyfile:"{ … }"`
-	// Drain says how fast clients leave when the relay stops. Default: all at once.
+	// Drain is the pace at which the relay evicts clients before it stops. Default: all at once.
 	Drain *node.Drain `json:"drain,omitempty" caddyfile:"[<duration>] { … }"`
-	// Backplane connects this node to others; without it there is one node, or all share one channel layer.
+	// Backplane connects this node to others. A single node, and nodes that share one channel layer, need none.
 	Backplane *Backplane `json:"backplane,omitempty" caddyfile:"{ … }"`
 	// Plugins filter and transform events, in this order.
 	Plugins []*pluginhost.Plugin `json:"plugins,omitempty" caddyfile:"plugin=<name> <file> { … }"`
-	// TraceEvents makes an OpenTelemetry span of one event in so many, where a site that uses edgerelay has Caddy's directive tracing.
+	// TraceEvents traces one event in this many as an OpenTelemetry span, on sites that use Caddy's directive tracing.
 	// Default: 0, none.
 	TraceEvents int `json:"trace_events,omitempty" caddyfile:"<events>|off" min:"1"`
-	// AWXMetrics shows the peers of the backplane in the metrics by AWX's own names, too. Default: false.
+	// AWXMetrics adds metrics of the backplane's peers under AWX's names. Default: false.
 	AWXMetrics bool `json:"awx_metrics,omitempty" caddyfile:"on|off"`
-	// DirectTLS lets websockets under TLS use unexported fields of Go's crypto/tls, after a self-test at startup: an idle
-	// one needs no goroutine and about 7 KiB less memory. It applies to new connections. Turn it off if a build with a new
-	// Go release misbehaves under TLS. Default: true.
+	// DirectTLS lets WebSockets under TLS use unexported fields of Go's crypto/tls, after a self-test at startup: an idle
+	// WebSocket then needs no goroutine and about 7 KiB less memory. A change applies to new connections. Turn it off if a
+	// build with a new Go release misbehaves under TLS. Default: true.
 	DirectTLS *bool `json:"direct_tls,omitempty" caddyfile:"on|off"`
 
 	config         *node.Config
@@ -66,7 +66,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "edgerelay", New: func() caddy.Module { return new(App) }}
 }
 
-// Provision loads the parts of the configuration. It touches nothing that is running.
+// Provision loads the guest modules and checks the configuration. It does not change a running node.
 func (a *App) Provision(ctx caddy.Context) error {
 	c := &node.Config{
 		Log: ctx.Slogger(), TraceEvents: a.TraceEvents, AWXMetrics: a.AWXMetrics,
@@ -74,7 +74,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.config = c
 	if a.AuthRaw == nil {
-		return errors.New("edgerelay: it is not said who may connect: write auth awx <url>, auth caddy, or, for development, auth none")
+		return errors.New("edgerelay: auth is not configured; add 'auth awx <url>', 'auth caddy' or, for development, 'auth none'")
 	}
 	if a.ChannelLayerRaw == nil {
 		a.ChannelLayerRaw = json.RawMessage(`{"kind": "memory"}`)
@@ -88,7 +88,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
-	// Here, and not in Start: the HTTP server may start before this app does.
+	// Before Start, because the HTTP server may start before this app.
 	c.Auth = auth.(guest.Auth)
 	if c.Authorizer, c.Recheck, err = c.Auth.Authorizer(); err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
@@ -104,10 +104,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 		c.LacksSuperusers = o.LacksSuperusers()
 	}
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
-		return fmt.Errorf("edgerelay: unauthenticated is close or reject, not %q", a.Unauthenticated)
+		return fmt.Errorf("edgerelay: unauthenticated: invalid value %q; use close or reject", a.Unauthenticated)
 	}
 	if a.TraceEvents < 0 {
-		return fmt.Errorf("edgerelay: trace_events is how many events there are for each that is traced, such as 1000, or 0 for none; not %d", a.TraceEvents)
+		return fmt.Errorf("edgerelay: trace_events: invalid number %d; use a value such as 1000, or 0 for none", a.TraceEvents)
 	}
 	if err := checkOrigins(a.Origins); err != nil {
 		return err
@@ -146,9 +146,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return events.(*caddyevents.App).On("stopping", a.node)
 }
 
-// watchFiles has the server of a site mark connections whose own descriptor shows that nearly all are in use, unless
-// others that have no request under way make room. The kernel gives the lowest one that is free, so this costs no
-// counting, and it also knows what others in the process use.
+// watchDescriptors lets a site's server mark connections that have one of the last file descriptors. The kernel assigns
+// the lowest free descriptor, so a high number shows that nearly all are in use. This needs no counting and includes the
+// descriptors of the whole process.
 func (a *App) watchDescriptors(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || a.config.Descriptors.Max <= 0 || a.watchedServers[server] {
@@ -161,7 +161,8 @@ func (a *App) watchDescriptors(ctx caddy.Context) {
 	a.node.MarkLastDescriptors(server, a.config.Descriptors.Max)
 }
 
-// provisionPlugins checks the plugins' settings, and their modules unless Start is about to: `caddy validate` goes no further.
+// provisionPlugins checks the plugins' settings. Without a current configuration, as in `caddy validate`, it checks the
+// modules too; otherwise Start does.
 func (a *App) provisionPlugins(ctx caddy.Context) error {
 	for _, p := range a.Plugins {
 		if err := p.Provision(); err != nil {
@@ -175,7 +176,7 @@ func (a *App) provisionPlugins(ctx caddy.Context) error {
 	return pluginhost.Check(ctx, a.Plugins, a.config.ModuleStore)
 }
 
-// checkOrigins refuses what no browser sends as its origin, and what would never match therefore.
+// checkOrigins rejects text that no browser sends as its origin, because it would never match.
 func checkOrigins(origins []string) error {
 	for _, o := range origins {
 		scheme, host, ok := strings.Cut(o, "://")
@@ -184,26 +185,28 @@ func checkOrigins(origins []string) error {
 		}
 		u, err := url.Parse(scheme + "://" + host)
 		if o != "*" && (err != nil || u.Host == "" || u.Host != host) {
-			return fmt.Errorf("edgerelay: origins: %q is no origin; write scheme and host without a path, such as https://awx.example.com, or * for every page", o)
+			return fmt.Errorf("edgerelay: origins: invalid origin %q; "+
+				"use scheme and host without a path, such as https://awx.example.com, or * for every page", o)
 		}
 	}
 	return nil
 }
 
-// Node implements [Host].
+// Node implements [node.App].
 func (a *App) Node() *node.Node { return a.node }
 
-// Config implements [Host].
+// Config implements [node.App].
 func (a *App) Config() *node.Config { return a.config }
 
-// Start puts the configuration in force, for connections that are open already, too.
+// Start applies the configuration, to open connections as well.
 // See docs/decisions/caddy.md#why-does-a-configuration-take-effect-in-start-and-never-in-provision
 func (a *App) Start() error { return a.node.Attach(a.config) }
 
-// Stop withdraws the configuration. If an earlier one is still attached, as when a reload fails half-way, that one is in force again.
+// Stop detaches the configuration. If an earlier configuration is still attached, as after a failed reload, that one
+// becomes current again.
 func (a *App) Stop() error { return a.node.Detach(a.config) }
 
-// Cleanup gives up the node; with its last configuration all websockets are closed.
+// Cleanup releases the node. The last configuration closes the node, with all connections.
 func (a *App) Cleanup() error {
 	if a.node == nil {
 		return nil

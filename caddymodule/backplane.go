@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
@@ -26,12 +27,11 @@ type Backplane struct {
 	SecretPrevious string `json:"secret_previous,omitempty"`
 	// Discoveries find the peers. Each is a module of edgerelay.discovery.
 	DiscoveriesRaw []json.RawMessage `json:"discoveries,omitempty" caddy:"namespace=edgerelay.discovery inline_key=kind"`
-	// Dialect restricts the protocol between nodes. "auto" speaks with each node in the best dialect that it knows.
-	// "broadcast" does what an AWX node of version 9 to 21 does, "relay" what one of version 22 or later does.
-	// "edgerelay" rejects Python nodes. Default: auto.
+	// Dialect restricts the protocol between nodes. "auto" uses the best dialect that each node knows. "broadcast" is the
+	// dialect of AWX 9 to 21, "relay" that of AWX 22 and later. "edgerelay" rejects Python nodes. Default: auto.
 	Dialect string `json:"dialect,omitempty" caddyfile:"auto|broadcast|relay|edgerelay"`
-	// Emitters is "awx" if only events marked or wrapped as AWX does travel to peers, "any" if all events do.
-	// Default: awx.
+	// Emitters selects the events that travel to peers: "awx" for events that are marked or wrapped like AWX's, "any" for
+	// all events. Default: awx.
 	Emitters string `json:"emitters,omitempty" caddyfile:"awx|any"`
 	// NodeName is this node's name among its peers. Default: the host's name.
 	NodeName string `json:"node_name,omitempty" caddyfile:"<name>"`
@@ -47,14 +47,15 @@ type Backplane struct {
 	Retry caddy.Duration `json:"retry,omitempty" caddyfile:"<duration>"`
 	// Ping is the time between pings. Default: 10s.
 	Ping caddy.Duration `json:"ping,omitempty" caddyfile:"<duration>"`
-	// Silence is the time after which a peer that neither answers nor takes anything is timed out. Default: 20s.
+	// Silence is the time after which a peer times out that neither sends nor accepts data. Default: 20s.
 	Silence caddy.Duration `json:"silence,omitempty" caddyfile:"<duration>"`
 	// QueuePerPeer is the number of bytes that may be queued for one peer; beyond it, the peer's oldest events are
 	// dropped. Default: 8 MiB.
 	QueuePerPeer int `json:"queue_per_peer,omitempty" caddyfile:"<size>"`
 	// FrameSize is the longest message that a peer may send, in bytes. Default: 16 MiB.
 	FrameSize int `json:"frame_size,omitempty" caddyfile:"<size>"`
-	// SubscribeWait is the longest time that a client's subscription waits for peers to learn of it. Default: 250ms.
+	// SubscribeWait is the longest time that a client's subscription waits for peers to confirm the interest. Default:
+	// 250ms.
 	SubscribeWait caddy.Duration `json:"subscribe_wait,omitempty" caddyfile:"<duration>"`
 
 	settings backplane.Settings
@@ -66,7 +67,7 @@ type Backplane struct {
 	key [sha256.Size]byte
 }
 
-// provision checks the settings and derives those of package backplane. It touches nothing outside the process.
+// provision checks the settings and derives those of package backplane. It does not connect to any server.
 func (b *Backplane) provision(ctx caddy.Context, log *slog.Logger) error {
 	if err := b.provisionSettings(); err != nil {
 		return fmt.Errorf("edgerelay: backplane: %w", err)
@@ -164,7 +165,7 @@ func (b *Backplane) provisionTLS(s *backplane.Settings, files []string) error {
 	return nil
 }
 
-// makeKey condenses everything that makes a difference.
+// makeKey computes the key of all settings, with placeholders replaced and files read.
 func (b *Backplane) makeKey() error {
 	s := b.settings
 	var found []string
@@ -184,4 +185,12 @@ func (b *Backplane) makeKey() error {
 	}
 	b.key = sha256.Sum256(all)
 	return nil
+}
+
+// config returns the node's settings of the backplane.
+func (b *Backplane) config() *node.Backplane {
+	return &node.Backplane{
+		Settings: b.settings, Key: b.key,
+		TLSKey: fmt.Sprint(b.serverName, b.TLSInsecureSkipVerify, b.roots),
+	}
 }

@@ -14,13 +14,13 @@ import (
 // discoveryNamespace is the namespace of the guest modules that find peers. Their names are directives of backplane.
 const discoveryNamespace = "edgerelay.discovery"
 
-// ReadSetting implements [settings.Reader]: it reads the secret and the discoveries.
+// ReadSetting implements [settings.Reader]. It reads the secret and the discoveries.
 func (b *Backplane) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	name := d.Val()
 	if name == "secret" {
 		args := d.RemainingArgs()
 		if len(args) < 1 || len(args) > 2 {
-			return true, d.Err("secret takes the secret and, while it is being replaced, the previous one")
+			return true, d.Err("secret needs the secret and, during a replacement, the previous secret")
 		}
 		b.Secret = args[0]
 		if len(args) == 2 {
@@ -34,13 +34,13 @@ func (b *Backplane) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) 
 	return true, b.unmarshalDiscovery(d)
 }
 
-// unmarshalDiscovery reads a directive that is the name of a guest module.
+// unmarshalDiscovery reads a directive whose name is that of a guest module.
 func (b *Backplane) unmarshalDiscovery(d *caddyfile.Dispenser) error {
 	name := d.Val()
 	id := discoveryNamespace + "." + name
 	if _, err := caddy.GetModule(id); err != nil {
 		return d.Errf("backplane has no setting %q; it has %s and, to find peers, %s", name,
-			strings.Join(settings.Names(b), ", "), strings.Join(discoveryNames(), ", "))
+			strings.Join(settings.Names(b), ", "), guestNames(discoveryNamespace))
 	}
 	module, err := caddyfile.UnmarshalModule(d, id)
 	if err != nil {
@@ -50,10 +50,11 @@ func (b *Backplane) unmarshalDiscovery(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// discoveryNames lists the guest modules in this binary.
-func discoveryNames() (names []string) {
-	for _, m := range caddy.GetModules(discoveryNamespace) {
+// guestNames lists the guest modules of a namespace in this binary.
+func guestNames(namespace string) string {
+	var names []string
+	for _, m := range caddy.GetModules(namespace) {
 		names = append(names, m.ID.Name())
 	}
-	return names
+	return strings.Join(names, ", ")
 }

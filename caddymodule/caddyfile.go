@@ -16,9 +16,9 @@ func init() {
 	httpcaddyfile.RegisterGlobalOption("edgerelay", parseApp)
 	httpcaddyfile.RegisterHandlerDirective("edgerelay", parseHandler)
 	httpcaddyfile.RegisterHandlerDirective("edgerelay_demo", parseDemo)
-	httpcaddyfile.RegisterDirective("edgerelay_health", parseHealth) // not as a handler: it has a matcher of its own
-	// After authentication, before everything that answers requests: the relay takes the upgrades of a site and leaves the
-	// rest. Each registration goes right behind request_header, so the last one comes first.
+	httpcaddyfile.RegisterDirective("edgerelay_health", parseHealth) // not as a handler: parseHealth reads the matcher
+	// After authentication and before all handlers that answer requests: the relay serves a site's upgrades and leaves the
+	// rest. Each registration goes right behind request_header, so the last registration comes first.
 	for _, name := range []string{"edgerelay_demo", "edgerelay_health", "edgerelay"} {
 		httpcaddyfile.RegisterDirectiveOrder(name, httpcaddyfile.After, "request_header")
 	}
@@ -27,7 +27,7 @@ func init() {
 // parseApp reads `edgerelay { … }`, the global option.
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
-		return nil, d.Err("edgerelay is configured twice")
+		return nil, d.Err("edgerelay is configured twice; merge the blocks")
 	}
 	d.Next()
 	if d.NextArg() {
@@ -40,13 +40,13 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "edgerelay", Value: caddyconfig.JSON(a, nil)}, nil
 }
 
-// ReadSetting implements [settings.Reader]: it reads guest modules and plugins, and refuses a second drain or backplane.
+// ReadSetting implements [settings.Reader]. It reads guest modules and plugins, and rejects a second drain or backplane.
 func (a *App) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	switch d.Val() {
 	case "channel_layer":
-		a.ChannelLayerRaw, err = readGuest(d, "edgerelay.channel_layers.", a.ChannelLayerRaw)
+		a.ChannelLayerRaw, err = readGuest(d, "edgerelay.channel_layers", a.ChannelLayerRaw)
 	case "auth":
-		a.AuthRaw, err = readGuest(d, "edgerelay.auth.", a.AuthRaw)
+		a.AuthRaw, err = readGuest(d, "edgerelay.auth", a.AuthRaw)
 	case "plugin":
 		p := &pluginhost.Plugin{}
 		err = p.ReadBlock(d)
@@ -61,27 +61,28 @@ func (a *App) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	return true, err
 }
 
+// rejectRepeated returns an error if the setting at which d stands has been given before.
 func rejectRepeated(d *caddyfile.Dispenser, given bool) error {
 	if given {
-		return d.Errf("%s is given twice", d.Val())
+		return d.Errf("%s is given twice; remove one", d.Val())
 	}
 	return nil
 }
 
-// loadGuest reads a module that is named by the next argument.
+// readGuest reads a guest module, whose name is the next argument.
 func readGuest(d *caddyfile.Dispenser, namespace string, existing json.RawMessage) (json.RawMessage, error) {
 	option := d.Val()
 	if existing != nil {
-		return nil, d.Errf("%s is given twice", option)
+		return nil, d.Errf("%s is given twice; remove one", option)
 	}
 	if !d.NextArg() {
-		return nil, d.Errf("%s needs a kind", option)
+		return nil, d.Errf("%s needs a kind; use one of %s", option, guestNames(namespace))
 	}
 	kind := d.Val()
-	if _, err := caddy.GetModule(namespace + kind); err != nil {
-		return nil, d.Errf("there is no %s %q in this Caddy", option, kind)
+	if _, err := caddy.GetModule(namespace + "." + kind); err != nil {
+		return nil, d.Errf("unknown %s %q; use one of %s", option, kind, guestNames(namespace))
 	}
-	module, err := caddyfile.UnmarshalModule(d, namespace+kind)
+	module, err := caddyfile.UnmarshalModule(d, namespace+"."+kind)
 	if err != nil {
 		return nil, err
 	}

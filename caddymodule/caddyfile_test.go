@@ -184,9 +184,9 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"unknown option":      {"auth none\nfoo bar", `no setting "foo"; it has channel_layer`},
 		"auth twice":          {"auth none\nauth caddy", "auth is given twice"},
 		"layer twice":         {"auth none\nchannel_layer memory\nchannel_layer memory", "channel_layer is given twice"},
-		"auth what":           {`auth`, "auth needs a kind"},
-		"unknown auth":        {`auth ldap`, `no auth "ldap"`},
-		"unknown layer":       {"auth none\nchannel_layer kafka", `no channel_layer "kafka"`},
+		"auth what":           {`auth`, "auth needs a kind; use one of awx"},
+		"unknown auth":        {`auth ldap`, `unknown auth "ldap"; use one of awx`},
+		"unknown layer":       {"auth none\nchannel_layer kafka", `unknown channel_layer "kafka"; use one of memory`},
 		"layer what":          {"auth none\nchannel_layer", "channel_layer needs a kind"},
 		"auth none with more": {`auth none x`, "auth none has no settings"},
 		"auth none block":     {"auth none {\nx\n}", "auth none has no settings"},
@@ -298,7 +298,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath ws\n}\n}\n":    "must begin with /",
 		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay {\npath /ws[1\n}\n}\n": "is malformed",
 		"{\nedgerelay {\nauth none\n}\n}\n:9 {\nedgerelay_health {\nx\n}\n}\n":   "edgerelay_health",
-		"{\nedgerelay {\nauth caddy\n}\n}\n:9 {\nedgerelay_demo\n}\n":            "auth none only",
+		"{\nedgerelay {\nauth caddy\n}\n}\n:9 {\nedgerelay_demo\n}\n":            "use auth none",
 		":9 {\nedgerelay\n}\n": "auth awx <url>",
 	} {
 		if err := validate(file); err == nil || !strings.Contains(err.Error(), says) {

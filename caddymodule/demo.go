@@ -18,8 +18,8 @@ func init() {
 	caddy.RegisterModule(DemoHandler{})
 }
 
-// DemoHandler serves the demo page at /, and lets it publish with POST /publish. It is for development: it
-// works with `auth none` only.
+// DemoHandler serves the demo page at / and publishes for the page with POST /publish. The handler is for development
+// and requires `auth none`.
 type DemoHandler struct {
 	app *App
 }
@@ -29,7 +29,7 @@ func (DemoHandler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.edgerelay_demo", New: func() caddy.Module { return new(DemoHandler) }}
 }
 
-// Provision finds the app and insists on `auth none`.
+// Provision finds the app and rejects any `auth` but `auth none`.
 func (h *DemoHandler) Provision(ctx caddy.Context) error {
 	app, err := ctx.App("edgerelay")
 	if err != nil {
@@ -37,7 +37,7 @@ func (h *DemoHandler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	if !h.app.config.OpenToAll {
-		return errors.New("edgerelay_demo lets everybody publish; it works with auth none only: remove it from this site")
+		return errors.New("edgerelay_demo: any client may publish; use auth none, or remove edgerelay_demo from this site")
 	}
 	return nil
 }
@@ -48,7 +48,7 @@ func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	case r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-cache")
-		// As Django does it: the page's script reads the cookie, so it is not HttpOnly.
+		// Not HttpOnly, as in Django: the page's script reads the cookie.
 		if _, err := r.Cookie("csrftoken"); err != nil {
 			http.SetCookie(w, &http.Cookie{
 				Name: "csrftoken", Value: rand.Text(), Path: "/",
@@ -59,7 +59,7 @@ func (h *DemoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		return err
 	case r.URL.Path == "/publish" && r.Method == http.MethodPost:
 		if !allowsOrigin(h.app.Origins, r) {
-			reject.Respond(w, r, http.StatusForbidden, reject.OriginDenied.String(), "this page's origin may not publish")
+			reject.Respond(w, r, http.StatusForbidden, reject.OriginDenied.String(), "origin not allowed")
 			return nil
 		}
 		receipt, status, err := admin.Publish(h.app.node, http.MaxBytesReader(w, r.Body, admin.MaxPublicationBytes), r)

@@ -32,11 +32,11 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// Handler takes websocket upgrades on the relay's paths; everything else goes on to the next handler.
+// Handler serves WebSocket upgrades on the relay's paths. The next handler serves all other requests.
 type Handler struct {
-	// Paths are the paths to take, with or without a slash at the end. They may have the wildcards of Caddy's path
-	// matcher, such as /ws/chat/*, and like there, upper and lower case are the same. Default: every path whose last
-	// segment is "websocket", such as /websocket/ and /api/websocket/, under any prefix.
+	// Paths are the relay's paths. Each path matches with and without a slash at the end, and in upper and lower case. The
+	// wildcards of Caddy's path matcher are allowed, as in /ws/chat/*. Default: every path whose last segment is
+	// "websocket", such as /websocket/ and /api/websocket/.
 	Paths []string `json:"path,omitempty" caddyfile:"<path>..."`
 
 	app   *App
@@ -68,7 +68,7 @@ func pathMatcher(patterns []string) (m caddyhttp.MatchPath, err error) {
 		if !strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "*") {
 			return nil, fmt.Errorf("edgerelay: path %q must begin with / or *; write a path such as /ws/ or /ws/*", p)
 		}
-		if _, err := path.Match(p, "/"); err != nil { // Caddy's matcher would match nothing, and not say so
+		if _, err := path.Match(p, "/"); err != nil { // Caddy's matcher would silently match nothing
 			return nil, fmt.Errorf("edgerelay: path %q is malformed; close its brackets", p)
 		}
 		bare := strings.TrimSuffix(p, "/")
@@ -79,11 +79,11 @@ func pathMatcher(patterns []string) (m caddyhttp.MatchPath, err error) {
 	return m, nil
 }
 
-// ServeHTTP implements [caddyhttp.MiddlewareHandler]. It returns as soon as the websocket
-// stands: nothing of the request stays in memory.
+// ServeHTTP implements [caddyhttp.MiddlewareHandler]. It returns as soon as the WebSocket is open, so that the request
+// and its buffers leave memory.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !ws.IsUpgrade(r) {
-		h.countStripped(r)
+		h.recordStripped(r)
 		return next.ServeHTTP(w, r)
 	}
 	endpoint, peer := request.MatchOriginal(r, backplane.Endpoint)
@@ -92,7 +92,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	closeUnlessUpgraded(w)
 	if err := h.app.node.AwaitConfig(r.Context()); err != nil {
-		h.refuse(w, r, http.StatusServiceUnavailable, reject.NotReady, request.ClientAddress(r), "the relay is not ready yet", err)
+		h.reject(w, r, rejection{
+			http.StatusServiceUnavailable, reject.NotReady, request.ClientAddress(r), "relay is not ready", err,
+		})
 		return nil
 	}
 	if peer {
@@ -106,13 +108,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // upgradePeer serves a connection of the backplane.
 func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint backplane.Dialect) {
 	plane := h.app.node.Backplane.Load()
-	if plane == nil { // its configuration is about to be put in force
+	if plane == nil { // the configuration is about to be applied
 		w.Header().Set("Retry-After", retryAfterSeconds)
-		reject.Respond(w, r, http.StatusServiceUnavailable, reject.NotReady.String(), "the backplane is not ready yet")
+		reject.Respond(w, r, http.StatusServiceUnavailable, reject.NotReady.String(), "backplane is not ready")
 		return
 	}
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		h.refuse(w, r, status, reject.InvalidHandshake, request.ClientAddress(r), reason, errors.New(reason))
+		h.reject(w, r, rejection{status, reject.InvalidHandshake, request.ClientAddress(r), reason, errors.New(reason)})
 		return
 	}
 	if status := plane.Serve(w, r, endpoint); status != 0 {
@@ -120,21 +122,21 @@ func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint b
 	}
 }
 
-// noteStripped logs a request to one of the relay's paths that was a handshake before a proxy took its Upgrade header
-// away. The next handler answers it, like any other request that asks for no websocket.
-func (h *Handler) countStripped(r *http.Request) {
+// recordStripped counts and logs a handshake whose Upgrade header a proxy has removed. The next handler answers the
+// request, like any other that asks for no WebSocket.
+func (h *Handler) recordStripped(r *http.Request) {
 	if r.Header["Sec-Websocket-Key"] != nil && h.matches(r) {
 		h.record(r, slog.LevelWarn, reject.UpgradeStripped, request.ClientAddress(r),
 			errors.New("the request has Sec-WebSocket-Key but not Upgrade: websocket"))
 	}
 }
 
-// closeUnlessUpgraded ends the connection of a handshake that is refused: a proxy that has not looked at the answer takes what the client
-// sends next for frames, and it must not be read as a request. An upgrade sets the header anew.
+// closeUnlessUpgraded ends the TCP connection of a rejected handshake: a proxy that ignores the response forwards the
+// client's next bytes as frames, and the server must not read them as a request. An upgrade overwrites the header.
 // See docs/decisions/transport.md#why-does-a-rejected-handshake-end-its-tcp-connection
 func closeUnlessUpgraded(w http.ResponseWriter) { w.Header().Set("Connection", "close") }
 
-// takes reports whether the request's path is one of the relay's.
+// matches reports whether the request's path is one of the relay's.
 func (h *Handler) matches(r *http.Request) bool {
 	if len(h.paths) == 0 {
 		_, ok := request.MatchOriginal(r, func(path string) (struct{}, bool) { return struct{}{}, endsInWebsocket(path) })
@@ -157,8 +159,9 @@ func endsInWebsocket(path string) bool {
 	return strings.HasSuffix(strings.TrimSuffix(path, "/"), "/websocket")
 }
 
-// upgrade checks, in this order, the handshake, the limits, the origin and the user, and serves the websocket. The steps are calls of their
-// own, so that they share their stack: Caddy's is more than 5 KiB deep here, and what needs more than 7 in all is copied into one of 16.
+// upgrade checks the handshake, the limits, the origin and the user, in this order, and serves the WebSocket. The steps
+// are separate calls and so reuse the same stack space: Caddy's stack is more than 5 KiB deep here, and a goroutine that
+// needs more than 7 KiB gets a copy of 16 KiB.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	r, span := telemetry.StartUpgrade(r)
 	defer span.End()
@@ -174,12 +177,11 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admit checks the handshake and the limits, and reserves room for the connection. It returns nil if the request is
-// answered.
+// admit checks the handshake and the limits, and reserves capacity for the connection. It returns nil after a rejection.
 func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation {
 	a, address := h.app, request.ClientAddress(r)
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		h.refuse(w, r, status, reject.InvalidHandshake, address, reason, errors.New(reason))
+		h.reject(w, r, rejection{status, reject.InvalidHandshake, address, reason, errors.New(reason)})
 		return nil
 	}
 	if !address.IsValid() {
@@ -187,25 +189,28 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation
 	}
 	if err := a.node.CheckDescriptors(r, a.config.Descriptors.Max); err != nil {
 		a.node.Hub.CountRejection()
-		h.refuse(w, r, http.StatusServiceUnavailable, reject.LimitReached, address, err.Error(), a.config.WithRemedy(err))
+		h.reject(w, r, rejection{
+			http.StatusServiceUnavailable, reject.LimitReached, address, err.Error(), a.config.WithRemedy(err),
+		})
 		return nil
 	}
-	room, err := a.node.Hub.Admit(address)
-	switch {
-	case err == nil:
-		return room
-	case errors.Is(err, hub.ErrTooManyPending):
-		h.refuse(w, r, http.StatusTooManyRequests, reject.TooManyPending, address, err.Error(), err)
-	case errors.Is(err, hub.ErrTooManyFromAddress):
-		h.refuse(w, r, http.StatusTooManyRequests, reject.LimitReached, address, err.Error(), err)
-	default:
-		h.refuse(w, r, http.StatusServiceUnavailable, reject.LimitReached, address, err.Error(), a.config.WithRemedy(err))
+	reservation, err := a.node.Hub.Admit(address)
+	if err == nil {
+		return reservation
 	}
+	rejected := rejection{http.StatusTooManyRequests, reject.LimitReached, address, err.Error(), err}
+	switch {
+	case errors.Is(err, hub.ErrTooManyPending):
+		rejected.reason = reject.TooManyPending
+	case !errors.Is(err, hub.ErrTooManyFromAddress):
+		rejected.status, rejected.err = http.StatusServiceUnavailable, a.config.WithRemedy(err)
+	}
+	h.reject(w, r, rejected)
 	return nil
 }
 
-// identify checks the origin, authenticates the client and reserves capacity for the user's connection. If it returns
-// false, the request is answered, and the reservation released or left to the websocket of [Handler.turnAway].
+// authenticate checks the origin, authenticates the client and reserves capacity for the user's connection. If the
+// result is false, the request is answered, and the reservation is released or left to [Handler.rejectLogin].
 func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) (ok bool) {
 	keep := false
 	defer func() {
@@ -215,7 +220,9 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, reservati
 	}()
 	address := reservation.Address
 	if !allowsOrigin(h.app.Origins, r) {
-		h.refuse(w, r, http.StatusForbidden, reject.OriginDenied, address, "this page's origin may not connect", originError(r))
+		h.reject(w, r, rejection{
+			http.StatusForbidden, reject.OriginDenied, address, "origin not allowed", originError(r),
+		})
 		return false
 	}
 	id, err := telemetry.Authenticate(h.app.config.Authorizer, r)
@@ -225,18 +232,20 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, reservati
 		keep = h.rejectLogin(w, r, reservation)
 		return false
 	case err != nil:
-		h.refuse(w, r, http.StatusServiceUnavailable, authFailure(r, err), address, "authentication is unavailable", err)
+		h.reject(w, r, rejection{
+			http.StatusServiceUnavailable, authFailure(r, err), address, "authentication is unavailable", err,
+		})
 		return false
 	}
 	if err := reservation.Identify(id); err != nil {
-		h.refuse(w, r, http.StatusTooManyRequests, reject.LimitReached, address, err.Error(), err)
+		h.reject(w, r, rejection{http.StatusTooManyRequests, reject.LimitReached, address, err.Error(), err})
 		return false
 	}
 	return true
 }
 
-// authFailure tells whose failure it is that a client was not authenticated: the authority's, only if the client waited
-// for its answer.
+// authFailure returns the reason for a failed authentication. The authority is at fault only if the client waited for
+// the response.
 func authFailure(r *http.Request, err error) reject.Reason {
 	switch {
 	case r.Context().Err() != nil:
@@ -247,7 +256,7 @@ func authFailure(r *http.Request, err error) reject.Reason {
 	return reject.AuthFailed
 }
 
-// accept makes the connection a websocket.
+// accept upgrades the connection to a WebSocket. It returns nil if the client has gone.
 func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) *ws.Conn {
 	conn, err := ws.Accept(unwrapTimeouts(w), r, h.app.node.WSOptions(awx.Greeting(reservation.Identity())))
 	if err != nil {
@@ -257,7 +266,7 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hu
 	return conn
 }
 
-// serve makes a session of the websocket.
+// serve opens the session of the WebSocket and starts to read the client's messages.
 func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reservation *hub.Reservation) {
 	node, id := h.app.node, reservation.Identity()
 	client := &awx.Client{
@@ -271,11 +280,11 @@ func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reserva
 	conn.Attend(client)
 }
 
-// watchers are the wrappers that Caddy puts around each response to watch for stalls. They want nothing of a websocket's handshake, so
-// that it can be written past them, in one piece with the greeting; others, such as an access log's, must see it.
+// timeoutWrappers are Caddy's response writers that detect stalls. A handshake's response may bypass them, and leaves in
+// one write together with the greeting. Other wrappers, such as an access log's, must see the response.
 var timeoutWrappers = []string{"*caddyhttp.IdleTimeoutWriter", "*caddyhttp.readDeadlineWriter"}
 
-// unwatched takes the watchers off.
+// unwrapTimeouts returns the response writer below the timeoutWrappers.
 // See docs/decisions/transport.md#why-do-the-handshakes-response-and-the-greeting-leave-in-one-write
 func unwrapTimeouts(w http.ResponseWriter) http.ResponseWriter {
 	for {
@@ -287,11 +296,13 @@ func unwrapTimeouts(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// turnAway tells a client that it is not logged in. It reports whether there is a websocket, which keeps the room until
-// its end.
+// rejectLogin answers a client that is not logged in, as the setting unauthenticated demands. It reports whether it
+// opened a WebSocket, which then holds the reservation.
 func (h *Handler) rejectLogin(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) bool {
 	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8
-		h.refuse(w, r, http.StatusForbidden, reject.NotLoggedIn, reservation.Address, "not logged in", errNotLoggedIn)
+		h.reject(w, r, rejection{
+			http.StatusForbidden, reject.NotLoggedIn, reservation.Address, "not logged in", errNotLoggedIn,
+		})
 		return false
 	}
 	h.record(r, slog.LevelInfo, reject.NotLoggedIn, reservation.Address, errNotLoggedIn)
@@ -300,32 +311,42 @@ func (h *Handler) rejectLogin(w http.ResponseWriter, r *http.Request, reservatio
 		return false
 	}
 	awx.Protocol{}.EndLogin(conn)
-	conn.Attend(rejectedLogin{reservation}) // until the client has answered the close frame
+	conn.Attend(rejectedLogin{reservation}) // until the client answers the close frame
 	return true
 }
 
 var errNotLoggedIn = errors.New("the client is not logged in")
 
-// leaving gives the room of a client that was turned away back when it is gone.
+// rejectedLogin is the receiver of a WebSocket that is being closed because the client is not logged in. It ignores
+// messages and releases the reservation at the end.
 type rejectedLogin struct{ reservation *hub.Reservation }
 
 func (rejectedLogin) Message(bool, []byte) {}
 
 func (l rejectedLogin) Ended() { l.reservation.Release() }
 
-// retryAfter is after how many seconds a client may try again.
+// retryAfterSeconds is the value of the header Retry-After.
 const retryAfterSeconds = "5"
 
-// refuse answers a handshake that leads nowhere: the client gets message, the log err.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why reject.Reason, address netip.Addr, message string, err error) {
-	h.record(r, why.LogLevel(), why, address, err)
-	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", retryAfterSeconds)
-	}
-	reject.Respond(w, r, status, why.String(), message)
+// rejection describes a handshake that leads to no session.
+type rejection struct {
+	status  int
+	reason  reject.Reason
+	address netip.Addr
+	message string // for the client
+	err     error  // for the log
 }
 
-// note counts and logs a rejection.
+// reject counts and logs a rejection and answers the request.
+func (h *Handler) reject(w http.ResponseWriter, r *http.Request, why rejection) {
+	h.record(r, why.reason.LogLevel(), why.reason, why.address, why.err)
+	if why.status == http.StatusServiceUnavailable || why.status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", retryAfterSeconds)
+	}
+	reject.Respond(w, r, why.status, why.reason.String(), why.message)
+}
+
+// record counts and logs a rejection.
 func (h *Handler) record(r *http.Request, level slog.Level, why reject.Reason, address netip.Addr, err error) {
 	h.app.node.Rejections[why].Add(1)
 	span := trace.SpanFromContext(r.Context())
@@ -337,7 +358,7 @@ func (h *Handler) record(r *http.Request, level slog.Level, why reject.Reason, a
 		"address", relay.AddressText(address), "reason", err.Error(), "remedy", why.Remedy())
 }
 
-// csrfToken is the csrftoken cookie of the handshake; of several the last, as Django reads them.
+// csrfToken returns the handshake's cookie csrftoken. Of several cookies the last one counts, as in Django.
 func csrfToken(r *http.Request) string {
 	token := ""
 	for _, c := range r.CookiesNamed("csrftoken") {

@@ -12,10 +12,9 @@ func init() {
 	caddy.RegisterModule(HealthHandler{})
 }
 
-// HealthHandler answers GET and HEAD requests: 200 while events can reach this node, else 503, with the reason as JSON.
-// It is for load balancers. In a Caddyfile it takes /health, or the requests of its matcher, as in
-// edgerelay_health /healthz, or edgerelay_health * within a handle block. In JSON, the route's matcher says which
-// requests it gets.
+// HealthHandler answers load balancers' GET and HEAD requests: 200 while events can reach this node, else 503, with the
+// reason as JSON. In a Caddyfile it serves /health, or the requests of its matcher, as in edgerelay_health /healthz or,
+// within a handle block, edgerelay_health *. In JSON, the route's matcher selects the requests.
 type HealthHandler struct {
 	app *App
 }
@@ -32,7 +31,7 @@ func (h *HealthHandler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	h.app.watchDescriptors(ctx) // it must answer when descriptors are scarce
+	h.app.watchDescriptors(ctx) // health must answer even when descriptors are scarce
 	return nil
 }
 

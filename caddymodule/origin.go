@@ -10,13 +10,13 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
-// allowsOrigin reports whether the page that sends r may use the relay.
+// allowsOrigin reports whether the page that sends the request may use the relay.
 func allowsOrigin(origins []string, r *http.Request) bool {
 	scheme, hosts := publicOrigin(r)
 	return ws.Origins(origins).Allow(r, scheme, hosts...)
 }
 
-// originError names both sides of a refused origin.
+// originError names the rejected origin and the site, for the log.
 func originError(r *http.Request) error {
 	scheme, hosts := publicOrigin(r)
 	site := strings.Join(hosts, " or ")
@@ -26,8 +26,8 @@ func originError(r *http.Request) error {
 	return errors.New("origin " + r.Header.Get("Origin") + " is not " + site + " and not among the configured origins")
 }
 
-// publicOrigin returns how browsers name the site: its scheme, empty if TLS may end in front of us and no trusted proxy
-// says so, and its hosts. A trusted proxy may have changed the Host header, and then tells the original one.
+// publicOrigin returns the site's scheme and hosts as browsers know them. The scheme is empty if a proxy may terminate
+// TLS and no trusted proxy names the scheme. A trusted proxy that changed the Host header names the original host.
 func publicOrigin(r *http.Request) (scheme string, hosts []string) {
 	hosts = []string{r.Host}
 	if r.TLS != nil {
@@ -48,7 +48,7 @@ func publicOrigin(r *http.Request) (scheme string, hosts []string) {
 	return scheme, hosts
 }
 
-// firstOf is the first element of a list in a header: what the proxy that the browser speaks to has written.
+// firstElement returns the first element of a header's list, which the proxy next to the browser has written.
 func firstElement(list string) string {
 	first, _, _ := strings.Cut(list, ",")
 	return strings.TrimSpace(first)

@@ -1,3 +1,5 @@
+// Package guest declares the interfaces between the app and its guest modules: channel layers and authenticators. The
+// comment of each optional interface says what its absence means. To add a module of your own, copy examples/guests.
 package guest
 
 import (
@@ -11,43 +13,44 @@ import (
 
 // ChannelLayer is a guest module of the namespace edgerelay.channel_layers.
 type ChannelLayer interface {
-	// Place identifies what the layer connects to. While it stays the same over a reload, the
-	// open broker stays in use.
+	// Place identifies the servers to which the layer connects. A reload that keeps the place keeps the open broker.
 	Place() string
-	// Open returns a broker that is not started yet.
+	// Open returns a broker that has not been started.
 	Open(log *slog.Logger) (relay.Broker, error)
-	// Apply gives the settings to an open broker of the same place.
+	// Apply changes the settings of an open broker of the same place.
 	Apply(relay.Broker) error
 }
 
-// Resyncer is a [ChannelLayer] with a setting resync. Without it, clients are told nothing of lost events.
+// Resyncer is a [ChannelLayer] with the setting resync. Without this interface, clients receive no message when events
+// may have been lost.
 type Resyncer interface {
-	// ResyncText is the JSON text for clients whose events may have been lost, empty for none.
+	// ResyncText returns the JSON text for clients whose events may have been lost. An empty text sends none.
 	ResyncText() string
 }
 
 // Auth is a guest module of the namespace edgerelay.auth.
 type Auth interface {
-	// Authorizer returns the authorizer, and how often open sessions are checked again (0: never).
+	// Authorizer returns the authorizer and the interval between rechecks of open sessions. 0 turns rechecks off.
 	Authorizer() (a relay.Authorizer, recheck time.Duration, err error)
 }
 
-// RecheckGracer is an [Auth] that bounds how long a session stays open while its recheck gets no certain answer.
-// Without it, such a session stays open.
+// RecheckGracer is an [Auth] that bounds the time a session stays open while the authority does not answer rechecks.
+// Without this interface, the session stays open.
 type RecheckGracer interface {
-	// Grace is that time; relay.NoGrace is no bound.
+	// Grace returns the bound. [relay.NoGrace] means none.
 	Grace() time.Duration
 }
 
-// Opener is an [Auth] that admits everybody. Without it, the console and the demo page ask for a login.
+// OpenAuth is an [Auth] that may admit every client. Without this interface, the console and the demo page require a
+// login.
 type OpenAuth interface {
-	// OpenToAll reports that every client may see everything.
+	// OpenToAll reports whether every client may see everything.
 	OpenToAll() bool
 }
 
-// OperatorNamer is an [Auth] whose users have no superusers among them. Without it, superusers are the console's operators.
+// UnprivilegedAuth is an [Auth] that may have no superusers. Without this interface, superusers may use the console.
 type UnprivilegedAuth interface {
-	// NamesOperators reports that the console must be told who its operators are.
+	// LacksSuperusers reports whether no user is a superuser. The console's configuration must then name its operators.
 	LacksSuperusers() bool
 }
 
@@ -64,15 +67,16 @@ const (
 	Failure = doctor.Failure
 )
 
-// Examiner is a [ChannelLayer] or an [Auth] that can check the services on which it depends. Without it, doctor checks
-// only whether an event makes its round trip.
+// Examiner is a [ChannelLayer] or an [Auth] that can check the services on which it depends. Without this interface,
+// doctor checks only whether an event makes its round trip.
 type Examiner interface {
 	// Examine returns the findings of all checks. It runs before the module is in operation, too.
 	Examine(ctx context.Context) []Finding
 }
 
-// MailboxExaminer is an [Auth] that can judge the capacity of a node's mailbox in the channel layer, because it knows
-// the emitters. Without it, doctor takes any capacity for intended.
+// MailboxExaminer is an [Auth] that knows the site's emitters and can therefore judge a mailbox's capacity. Without this
+// interface, doctor accepts any capacity.
 type MailboxExaminer interface {
+	// ExamineMailbox judges the capacity, in messages, of this node's mailbox in the channel layer.
 	ExamineMailbox(capacity int) Finding
 }

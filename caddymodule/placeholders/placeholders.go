@@ -8,6 +8,7 @@ import (
 )
 
 // Replacer replaces the placeholders of several settings and keeps the first error, so that the caller checks once.
+// A Replacer is not safe for concurrent use.
 type Replacer struct {
 	replacer *caddy.Replacer
 	err      error
@@ -25,5 +26,5 @@ func (r *Replacer) In(setting, text string) string {
 	return replaced
 }
 
-// Err returns the first error; it names the setting.
+// Err returns the first error of [Replacer.In], which names the setting.
 func (r *Replacer) Err() error { return r.err }

@@ -1,25 +1,38 @@
+// Package reject answers, counts and describes handshakes that lead to no session.
 package reject
 
 import "log/slog"
 
-// rejection is why a handshake led to no session.
+// Reason is the reason for a rejected handshake.
 type Reason int
 
+// The reasons, in the order of [Reason.String].
 const (
-	InvalidHandshake Reason = iota // not sound
+	// InvalidHandshake is a request that violates RFC 6455.
+	InvalidHandshake Reason = iota
+	// LimitReached is a limit on open connections, or a lack of file descriptors.
 	LimitReached
+	// TooManyPending is a limit on handshakes whose client is not authenticated yet.
 	TooManyPending
+	// OriginDenied is a page of another site.
 	OriginDenied
-	NotLoggedIn // not logged in
-	AuthFailed  // it could not be found out who it is
+	// NotLoggedIn is a client without a valid login.
+	NotLoggedIn
+	// AuthFailed is an authority that did not answer.
+	AuthFailed
+	// NotReady is a node without a current configuration.
 	NotReady
-	AuthBusy        // too many questions to the authority
-	ClientGone      // it hung up before it had an answer
-	UpgradeStripped // passed on, since a proxy has taken the header Upgrade away
+	// AuthBusy is a full queue of requests to the authority.
+	AuthBusy
+	// ClientGone is a client that disconnected before the authority answered.
+	ClientGone
+	// UpgradeStripped is a handshake whose Upgrade header a proxy removed. The next handler answers the request.
+	UpgradeStripped
+	// ReasonCount is the number of reasons.
 	ReasonCount
 )
 
-// String returns the reason as metrics and placeholders show it.
+// String returns the reason as a label of metrics and a value of placeholders.
 func (r Reason) String() string {
 	return [...]string{
 		"bad_handshake", "limit", "pending", "origin", "not_logged_in", "auth_error", "starting",
@@ -27,7 +40,8 @@ func (r Reason) String() string {
 	}[r]
 }
 
-// level is the level of the log line: info for what a client does, warn where perhaps a setting should be another.
+// LogLevel returns the level of the log line: info and debug for a client's own action, warn where a setting may be
+// wrong, error where a service has failed.
 func (r Reason) LogLevel() slog.Level {
 	switch r {
 	case NotLoggedIn:
@@ -40,34 +54,37 @@ func (r Reason) LogLevel() slog.Level {
 	return slog.LevelWarn
 }
 
-// message is what the log says. Each reason has its own, so that a flood of one does not hide another.
+// LogMessage returns the message of the log line. Each reason has its own, because the log is throttled by message: a
+// flood of one reason must not hide another.
 func (r Reason) LogMessage() string {
 	return [...]string{
-		"a websocket is refused: the handshake is invalid",
-		"a websocket is refused: too many connections",
-		"a websocket is refused: too many pending handshakes",
-		"a websocket is refused: the page's origin may not connect",
-		"a websocket is turned away: the client is not logged in",
-		"a websocket is refused: it could not be found out who the client is",
-		"a websocket is refused: the relay has not started yet",
-		"a websocket is refused: too many questions wait for the authority",
-		"a client hung up before it was authenticated",
+		"websocket rejected: invalid handshake",
+		"websocket rejected: too many connections",
+		"websocket rejected: too many pending handshakes",
+		"websocket rejected: origin not allowed",
+		"websocket rejected: client not logged in",
+		"websocket rejected: authentication unavailable",
+		"websocket rejected: relay not ready",
+		"websocket rejected: too many authentication requests",
+		"client disconnected before authentication",
 		"handshake without Upgrade header passed on",
 	}[r]
 }
 
-// remedy is what the operator can do about it.
+// Remedy returns an instruction for the operator.
 func (r Reason) Remedy() string {
-	const passUpgrade = "let the proxy in front of Caddy speak HTTP/1.1 and pass the headers Upgrade and Connection on"
+	const passUpgrade = "let the proxy in front of Caddy use HTTP/1.1 and pass the headers Upgrade and Connection on"
 	return [...]string{
 		passUpgrade + "; without a proxy, the client is at fault",
-		"raise the limit in edgerelay's limits, if these connections are wanted",
-		"if many users share this address, raise pending_per_address in edgerelay's limits; if it is a proxy, set trusted_proxies",
-		"add the origin to edgerelay's origins, if the page is yours",
+		"if these connections are wanted, raise the limit in edgerelay's limits",
+		"if many users share this address, raise pending_per_address in edgerelay's limits; " +
+			"if the address is a proxy's, set trusted_proxies",
+		"if the page is yours, add its origin to edgerelay's origins",
 		"log in",
-		"see that the API which auth names can be reached from here and answers in time",
-		"wait; if it does not start, see what the log says of its configuration",
-		"raise concurrency of auth awx if its API can take more; if these are strangers, lower pending_per_address in edgerelay's limits",
+		"check that the API named by auth is reachable from this host and answers in time",
+		"wait; if the relay does not start, look for the configuration's error in the log",
+		"if the API can take more requests, raise concurrency of auth awx; " +
+			"if the clients are unknown, lower pending_per_address in edgerelay's limits",
 		"none: the client is at fault, unless the authority is slow",
 		passUpgrade,
 	}[r]

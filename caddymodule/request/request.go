@@ -1,3 +1,4 @@
+// Package request reads from requests that Caddy serves: the client's address, and the path before rewrites.
 package request
 
 import (
@@ -7,8 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// clientAddress is the address of the browser as Caddy knows it, behind trusted proxies, too. It is the zero Addr if
-// Caddy does not know it, as behind a Unix socket without trusted_proxies_unix.
+// ClientAddress returns the browser's address as Caddy determined it, behind trusted proxies too. The result is the zero
+// Addr if Caddy does not know the address, as behind a Unix socket without trusted_proxies_unix.
 func ClientAddress(r *http.Request) netip.Addr {
 	if s, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		if addr, err := netip.ParseAddr(s); err == nil {
@@ -19,15 +20,15 @@ func ClientAddress(r *http.Request) netip.Addr {
 	return addr.Addr().Unmap()
 }
 
-// original asks of a path what it is, as it stands now and as the client sent it: a rewrite before, such as try_files makes for a
-// single-page application, does not hide it.
-func MatchOriginal[T any](r *http.Request, what func(path string) (T, bool)) (T, bool) {
-	if is, ok := what(r.URL.Path); ok {
-		return is, true
+// MatchOriginal applies match to the request's current path and, if that does not match, to the path that the client
+// sent. A rewrite, such as the try_files of a single-page application, therefore cannot hide a path.
+func MatchOriginal[T any](r *http.Request, match func(path string) (T, bool)) (T, bool) {
+	if result, ok := match(r.URL.Path); ok {
+		return result, true
 	}
 	if sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && sent.URL != nil {
-		return what(sent.URL.Path)
+		return match(sent.URL.Path)
 	}
-	var none T
-	return none, false
+	var zero T
+	return zero, false
 }

@@ -57,7 +57,7 @@ func Read(d *caddyfile.Dispenser, block string, to any) error {
 		if f == nil {
 			return d.Errf("%s has no setting %q; it has %s", block, name, enumerate(names(fields), "and"))
 		}
-		if err := f.read(d); err != nil {
+		if err := f.read(d, block); err != nil {
 			return err
 		}
 	}
@@ -111,8 +111,8 @@ func find(fields []field, name string) *field {
 	return nil
 }
 
-// read reads the setting's arguments and, if it has one, its block.
-func (f *field) read(d *caddyfile.Dispenser) error {
+// read reads the setting's arguments and, if the setting has one, its block. Errors name the block that holds the setting.
+func (f *field) read(d *caddyfile.Dispenser, block string) error {
 	v := f.value
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
@@ -126,24 +126,24 @@ func (f *field) read(d *caddyfile.Dispenser) error {
 	switch {
 	case v.Kind() == reflect.Struct:
 		if d.CountRemainingArgs() > 0 {
-			return d.Errf("%s takes a block, which may be empty: %s { }", f.name, f.name)
+			return d.Errf("%s: %s takes a block, which may be empty: %s { }", block, f.name, f.name)
 		}
 		return Read(d, f.name, v.Addr().Interface())
 	case f.args == "-":
 		if d.CountRemainingArgs() > 0 {
-			return d.Errf("%s takes no value", f.name)
+			return d.Errf("%s: %s takes no value", block, f.name)
 		}
 		v.SetBool(true)
 		return nil
 	case strings.HasSuffix(f.args, "..."):
-		return f.readList(d, v)
+		return f.readList(d, block, v)
 	}
 	var text string
 	if !d.AllArgs(&text) {
-		return d.Errf("%s takes one value%s", f.name, f.example())
+		return d.Errf("%s: %s takes one value%s", block, f.name, f.example())
 	}
 	if err := f.set(v, text); err != nil {
-		return d.Errf("%s: %v", f.name, err)
+		return d.Errf("%s: %s: %v", block, f.name, err)
 	}
 	return nil
 }
@@ -161,15 +161,15 @@ func (f *field) example() string {
 	}
 }
 
-func (f *field) readList(d *caddyfile.Dispenser, v reflect.Value) error {
+func (f *field) readList(d *caddyfile.Dispenser, block string, v reflect.Value) error {
 	values := d.RemainingArgs()
 	if len(values) == 0 {
-		return d.Errf("%s takes at least one value%s", f.name, f.example())
+		return d.Errf("%s: %s takes at least one value%s", block, f.name, f.example())
 	}
 	for _, text := range values {
 		item := reflect.New(v.Type().Elem()).Elem()
 		if err := f.set(item, text); err != nil {
-			return d.Errf("%s: %v", f.name, err)
+			return d.Errf("%s: %s: %v", block, f.name, err)
 		}
 		v.Set(reflect.Append(v, item))
 	}

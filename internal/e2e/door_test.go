@@ -134,7 +134,7 @@ func TestPendingHandshakesAreBounded(t *testing.T) {
 			t.Errorf("of 20 handshakes from %s %d were refused, want 12", address, got)
 		}
 	}
-	logs(t, r, "a websocket is refused: too many pending handshakes", 24)
+	logs(t, r, "websocket rejected: too many pending handshakes", 24)
 	logs(t, r, "raise pending_per_address", 24)
 	if want := `edgerelay_connections_ended_total{reason="pending"} 24`; !strings.Contains(fetch(t,
 		r.Admin+"/metrics"), want) {
@@ -176,7 +176,7 @@ http://other.example:%d {
 		{"not logged in", "/websocket/", "Cookie: a=b", 403, "page 403 not_logged_in not logged in /websocket/"},
 		{
 			"a foreign origin", "/websocket/", "Origin: https://evil.example", 403,
-			"page 403 origin this page's origin may not connect /websocket/",
+			"page 403 origin origin not allowed /websocket/",
 		},
 		{
 			"no route for the status", "/websocket/", "Sec-WebSocket-Version: 8", 426,
@@ -227,7 +227,7 @@ func TestErrorRoutesDoNotRunThemselves(t *testing.T) {
 		edgerelay
 		respond "page {err.status_code}"
 	}`))
-	const text = "this page's origin may not connect\n"
+	const text = "origin not allowed\n"
 	if resp, body := shakeAt(t, r.URL, "/websocket/", "Origin: https://evil.example"); resp.StatusCode != 403 ||
 		body != text {
 		t.Errorf("%d %q, want 403 %q", resp.StatusCode, body, text)
@@ -267,10 +267,10 @@ func TestBadHandshakesAreLogged(t *testing.T) {
 		t.Errorf("HTTP/1.0: %v %q, %v", resp, body, err)
 	}
 	for want, times := range map[string]int{
-		`"a websocket is refused: the handshake is invalid"`: 4,
-		`"handshake without Upgrade header passed on"`:       1,
-		"pass the headers Upgrade and Connection on":         5,
-		"a websocket handshake needs HTTP/1.1":               1,
+		`"websocket rejected: invalid handshake"`:      4,
+		`"handshake without Upgrade header passed on"`: 1,
+		"pass the headers Upgrade and Connection on":   5,
+		"a websocket handshake needs HTTP/1.1":         1,
 	} {
 		logs(t, r, want, times)
 	}

@@ -1,5 +1,5 @@
-// Command caddy is Caddy with its standard modules and edgerelay, for development:
-// it builds in seconds. What is released is built by xcaddy (internal/build).
+// Command caddy is Caddy with the standard modules and edgerelay. It builds in seconds and serves development; xcaddy
+// builds the released binaries (internal/build).
 package main
 
 import (

@@ -9,16 +9,16 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// Placeholders of a refused request, for handle_errors, log_append and other handlers around ours.
+// Placeholders of a rejected request, for handle_errors, log_append and other handlers of the site.
 const (
 	placeholderReason  = "http.edgerelay.reason"
 	placeholderMessage = "http.edgerelay.message"
 )
 
-// refuse answers a request with an error. Where the server has error routes (handle_errors), they run with the
-// placeholders of [caddyhttp.Error] and may write a page of the site. If they write none, the body is message as plain
-// text: Caddy itself would send an empty one, and would log each refusal of a flood. Headers that are set before are
-// kept. A refusal within an error route, which may have handlers of ours, runs none: it would run itself.
+// Respond answers a request with an error. The server's error routes (handle_errors) run with the placeholders of
+// [caddyhttp.Error] and may write a page of the site. Without such a page, the body is message as plain text: Caddy
+// would send an empty body and log each rejection of a flood. The response keeps the headers set before. Within an
+// error route, no error route runs: the route would run itself.
 // See docs/decisions/caddy.md#why-does-the-relay-run-error-routes-itself
 func Respond(w http.ResponseWriter, r *http.Request, status int, reason, message string) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
@@ -34,7 +34,7 @@ func Respond(w http.ResponseWriter, r *http.Request, status int, reason, message
 	restoreOriginal(r)
 	r = server.Errors.WithError(r, caddyhttp.Error(status, errors.New(message)))
 	page := &errorPage{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
-	// Routes that end without a response set the status alone, as this handler does.
+	// Routes that end without a response have set the status alone.
 	none := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	err := server.Errors.Routes.Compile(none).ServeHTTP(page, r)
 	switch {
@@ -46,7 +46,7 @@ func Respond(w http.ResponseWriter, r *http.Request, status int, reason, message
 	}
 }
 
-// errorPage is the response of error routes. It holds the status back until there is a body.
+// errorPage is the response of error routes. The status is written together with the first byte of the body.
 type errorPage struct {
 	*caddyhttp.ResponseWriterWrapper
 	status int
@@ -91,7 +91,7 @@ func (p *errorPage) FlushError() error {
 	return http.NewResponseController(p.ResponseWriter).Flush()
 }
 
-// restoreOriginal undoes rewrites, as Caddy does before it runs error routes.
+// restoreOriginal undoes rewrites, as Caddy does before error routes run.
 func restoreOriginal(r *http.Request) {
 	sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	if !ok {
