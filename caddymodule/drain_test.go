@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
@@ -19,7 +20,7 @@ import (
 )
 
 // drainStatus asks /edgerelay/drain, with a method.
-func (s *site) drain(method, body string) (code int, status hub.DrainStatus, text string) {
+func (s *site) drain(method, body string) (code int, status admin.DrainStatus, text string) {
 	s.t.Helper()
 	req, err := http.NewRequest(method, "http://"+s.admin+"/edgerelay/drain", strings.NewReader(body))
 	if err != nil {
@@ -122,7 +123,7 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "all have gone", func() error {
-		if _, status, text := s.drain("GET", ""); status.State != "drained" || status.Told != 3 {
+		if _, status, text := s.drain("GET", ""); status.State != "drained" || status.Evicted != 3 {
 			return io.ErrNoProgress
 		} else if status.Open != 0 {
 			t.Error(text)

@@ -39,38 +39,38 @@ type Sink interface {
 // Receipt is the result of a publication.
 type Receipt struct {
 	// Members is the number of members (channels, in Channels' words) that the event was sent to.
-	Members int `json:"members"`
+	Members int
 	// OverCapacity is the number of full mailboxes among their channel keys; the event was dropped there.
-	OverCapacity int `json:"over_capacity"`
+	OverCapacity int
 }
 
 // Health is the state of a channel layer.
 type Health struct {
 	// OK is true while the layer is reachable and this node's memberships are in place.
-	OK bool `json:"ok"`
+	OK bool
 	// Detail is a line about the fault, or about a healthy layer.
-	Detail string `json:"detail"`
+	Detail string
 	// Since is the time at which OK last changed.
-	Since time.Time `json:"since"`
+	Since time.Time
 	// Reconnects counts the connections after the first.
-	Reconnects uint64 `json:"reconnects"`
+	Reconnects uint64
 	// Repairs counts memberships that had disappeared from the layer and were restored.
-	Repairs uint64 `json:"repairs"`
+	Repairs uint64
 	// Gaps counts the times at which events may have been missed, in layers that store nothing.
-	Gaps uint64 `json:"gaps"`
+	Gaps uint64
 	// Undecodable counts messages that were skipped because they could not be decoded.
-	Undecodable uint64 `json:"undecodable"`
+	Undecodable uint64
 	// RoundTrips counts responses of the layer, RoundTripSeconds the time until they arrived. Commands that were sent
 	// together count once.
-	RoundTrips       uint64  `json:"round_trips"`
-	RoundTripSeconds float64 `json:"round_trip_seconds"`
+	RoundTrips       uint64
+	RoundTripSeconds float64
 	// Ignored counts messages of types that are not for clients.
-	Ignored uint64 `json:"ignored"`
+	Ignored uint64
 	// FaultyGroups is the number of groups that cannot be joined although the layer is healthy: their keys hold another
 	// type.
-	FaultyGroups int `json:"faulty_groups"`
+	FaultyGroups int
 	// Healed counts keys of this node that held another type and were deleted.
-	Healed uint64 `json:"healed"`
+	Healed uint64
 }
 
 // ErrClosed is returned by methods of closed objects.

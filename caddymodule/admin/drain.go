@@ -25,7 +25,7 @@ func serveDrain(w http.ResponseWriter, r *http.Request) error {
 			}
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(code)
-			return json.NewEncoder(w).Encode(n.Hub.DrainStatus())
+			return json.NewEncoder(w).Encode(DrainStatus(n.Hub.DrainStatus()))
 		})
 	}
 	switch r.Method {

@@ -5,8 +5,6 @@ import (
 	"net/http"
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
-	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // health is the response of the health endpoints.
@@ -14,12 +12,12 @@ type health struct {
 	// Status is "ok", "draining" from the start of a drain on, or "unavailable".
 	Status string `json:"status"`
 	// ChannelLayer is the state of the channel layer.
-	ChannelLayer relay.Health `json:"channel_layer"`
+	ChannelLayer LayerHealth `json:"channel_layer"`
 	// Connections and Groups are the numbers of this node.
 	Connections int `json:"connections"`
 	Groups      int `json:"groups"`
 	// Drain is the progress of a drain; absent without a drain.
-	Drain *hub.DrainStatus `json:"drain,omitempty"`
+	Drain *DrainStatus `json:"drain,omitempty"`
 	// LastLoss describes the last loss, certain or possible; absent without a loss.
 	LastLoss *Loss `json:"last_loss,omitempty"`
 	// Peers counts the nodes of the backplane. Peers do not affect Status. Absent without a backplane.
@@ -34,10 +32,10 @@ func WriteHealth(n *node.Node, w http.ResponseWriter, details bool) error {
 	stats := n.Hub.Stats()
 	s := health{Status: "unavailable", Connections: stats.Sessions, Groups: stats.Groups}
 	if b := n.Hub.Broker(); b != nil {
-		s.ChannelLayer = b.Health()
+		s.ChannelLayer = LayerHealth(b.Health())
 	}
 	code := http.StatusServiceUnavailable
-	switch drain := n.Hub.DrainStatus(); {
+	switch drain := DrainStatus(n.Hub.DrainStatus()); {
 	case drain.State != "off":
 		s.Status, s.Drain = "draining", &drain
 	case s.ChannelLayer.OK:

@@ -35,16 +35,16 @@ func servePublish(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 
 // Publish reads a publication from body and publishes it through the node's channel layer. With an error comes the HTTP
 // status of the response.
-func Publish(n *node.Node, body io.Reader, r *http.Request) (receipt relay.Receipt, status int, err error) {
+func Publish(n *node.Node, body io.Reader, r *http.Request) (receipt Receipt, status int, err error) {
 	p, status, err := ReadPublication(body)
 	if err != nil {
 		return receipt, status, err
 	}
-	receipt, err = n.Hub.Publish(r.Context(), p.Group, p.Data)
+	published, err := n.Hub.Publish(r.Context(), p.Group, p.Data)
 	if err != nil {
 		return receipt, http.StatusBadGateway, err
 	}
-	return receipt, http.StatusOK, nil
+	return Receipt(published), http.StatusOK, nil
 }
 
 // ReadPublication reads and checks the body of a publish request. With an error comes the HTTP status of the response.

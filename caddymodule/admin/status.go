@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
-	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // Status is the response to GET /edgerelay/status.
@@ -16,7 +14,7 @@ type Status struct {
 	// Status is "ok", "draining" from the start of a drain on, or "unavailable".
 	Status string `json:"status"`
 	// Drain is the progress of a drain; absent without a drain.
-	Drain *hub.DrainStatus `json:"drain,omitempty"`
+	Drain *DrainStatus `json:"drain,omitempty"`
 	// Version is the version of the relay.
 	Version string `json:"version"`
 	// Started is the start of the node; a reload does not change it.
@@ -54,7 +52,7 @@ type Status struct {
 
 // LayerStatus is the health of the channel layer.
 type LayerStatus struct {
-	relay.Health
+	LayerHealth
 	// RepairedAt is the time of the last membership restored; absent without one.
 	RepairedAt time.Time `json:"repaired_at,omitzero"`
 }
@@ -125,7 +123,7 @@ func statusOf(n *node.Node) Status {
 			"slow_reader": stats.MissedSlow, "closing": stats.Missed - stats.MissedSlow,
 		},
 		Ended: map[string]uint64{
-			"limit": stats.Refused, "silent": stats.Silent, "login_ended": stats.Expired, "slow_reader": stats.Slow,
+			"limit": stats.Rejected, "silent": stats.TimedOut, "login_ended": stats.Expired, "slow_reader": stats.Slow,
 		},
 		Plugins: unhealthyPlugins(n),
 		Limits:  Limits{limits.Connections, limits.QueuePerConnection},
@@ -143,9 +141,9 @@ func statusOf(n *node.Node) Status {
 		s.Plugins = []UnhealthyPlugin{}
 	}
 	if b := n.Hub.Broker(); b != nil {
-		s.ChannelLayer = LayerStatus{b.Health(), repairedAt}
+		s.ChannelLayer = LayerStatus{LayerHealth(b.Health()), repairedAt}
 	}
-	switch drain := n.Hub.DrainStatus(); {
+	switch drain := DrainStatus(n.Hub.DrainStatus()); {
 	case drain.State != "off":
 		s.Status, s.Drain = "draining", &drain
 	case s.ChannelLayer.OK:

@@ -12,8 +12,8 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/internal/pyjson"
-	"github.com/edgerelay/edgerelay/relay"
 )
 
 func init() {
@@ -56,7 +56,7 @@ func publishCommand() *cobra.Command {
 			// Not json.Marshal: it would rewrite the data, which clients get as it is written.
 			body := pyjson.AppendString([]byte(`{"group": `), group)
 			body = append(append(append(body, `, "data": `...), strings.TrimSpace(data)...), '}')
-			var receipt relay.Receipt
+			var receipt admin.Receipt
 			if err := askAdmin(*address, http.MethodPost, "/edgerelay/publish", body, &receipt); err != nil {
 				return err
 			}

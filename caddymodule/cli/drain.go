@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
-	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 func drainCommand() *cobra.Command {
@@ -50,7 +50,7 @@ func drainCommand() *cobra.Command {
 			for last := time.Now(); err == nil && wait && s.State != "drained" && s.State != "off"; {
 				if time.Since(last) >= time.Second {
 					last = time.Now()
-					fmt.Fprintf(os.Stderr, "%d of %d clients told, %d open\n", s.Told, s.Clients, s.Open)
+					fmt.Fprintf(os.Stderr, "%d of %d clients told, %d open\n", s.Evicted, s.Clients, s.Open)
 				}
 				time.Sleep(100 * time.Millisecond)
 				s, text, err = askDrain(*address, http.MethodGet, nil)
@@ -88,7 +88,7 @@ func drainBody(over string, rate float64) ([]byte, error) {
 }
 
 // askDrain speaks to /edgerelay/drain.
-func askDrain(address, method string, body []byte) (s hub.DrainStatus, text []byte, err error) {
+func askDrain(address, method string, body []byte) (s admin.DrainStatus, text []byte, err error) {
 	resp, err := requestAdmin(address, method, "/edgerelay/drain", body)
 	if err != nil {
 		return s, nil, err

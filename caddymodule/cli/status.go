@@ -54,7 +54,7 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	line("channel layer", "%s, %s for %s, %d reconnects, %d memberships put back", s.ChannelLayer.Detail, well(s.ChannelLayer.OK), since(s.ChannelLayer.Since),
 		s.ChannelLayer.Reconnects, s.ChannelLayer.Repairs)
 	if s.Drain != nil {
-		line("drain", "%s, %d of %d clients told, %d still here; new ones are refused", s.Drain.State, s.Drain.Told, s.Drain.Clients, s.Drain.Open)
+		line("drain", "%s, %d of %d clients told, %d still here; new ones are refused", s.Drain.State, s.Drain.Evicted, s.Drain.Clients, s.Drain.Open)
 	}
 	most := "no limit"
 	if s.Limits.Connections > 0 {

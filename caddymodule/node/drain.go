@@ -68,7 +68,7 @@ func (n *Node) drainBeforeClose() {
 	}
 	p := *pace
 	if s := n.Hub.DrainStatus(); s.State == "draining" { // never slower than it has begun
-		p = hub.Pace{Duration: min(time.Until(s.Ends), p.Over(s.Clients-s.Told))}
+		p = hub.Pace{Duration: min(time.Until(s.Ends), p.Over(s.Clients-s.Evicted))}
 	}
 	n.Hub.Drain(p)
 	s := n.Hub.DrainStatus()

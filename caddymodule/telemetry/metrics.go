@@ -181,10 +181,10 @@ func (c collector) collectConnections(out sink, s hub.Stats) {
 	}
 	out.gauge(descGroups, float64(s.Groups))
 	out.count(descOpened, s.Opened)
-	out.count(descEnded, s.Refused, "limit")
-	out.count(descEnded, s.Silent, "silent")
+	out.count(descEnded, s.Rejected, "limit")
+	out.count(descEnded, s.TimedOut, "silent")
 	out.count(descEnded, s.Drained, "drained")
-	out.count(descEnded, s.Shed, "memory")
+	out.count(descEnded, s.EvictedForMemory, "memory")
 	out.count(descEnded, s.Expired, "login_ended")
 	out.count(descEnded, s.Slow, "slow_reader")
 	out.count(descEnded, s.Renewed, "token_expired")

@@ -16,7 +16,6 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // openSite is a relay on a Redis that lets everybody in; more are lines of its option edgerelay.
@@ -108,8 +107,14 @@ func spectators(t *testing.T, url, group string, n int) (all []*spectator, wait 
 	return all, reading.Wait
 }
 
-// adminDrain asks /edgerelay/drain.
-func adminDrain(t *testing.T, r *peers.Relay, method, body string) (s hub.DrainStatus) {
+// drainStatus is a part of the response of /edgerelay/drain.
+type drainStatus struct {
+	State   string `json:"state"`
+	Clients int    `json:"clients"`
+}
+
+// adminDrain calls /edgerelay/drain.
+func adminDrain(t *testing.T, r *peers.Relay, method, body string) (s drainStatus) {
 	t.Helper()
 	status, answer := call(t, method, r.Admin+"/edgerelay/drain", []byte(body))
 	if status/100 != 2 {

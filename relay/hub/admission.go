@@ -63,7 +63,7 @@ func (h *Hub) Admit(address netip.Addr) (*Reservation, error) {
 }
 
 // CountRejection counts a connection that was rejected by a limit outside the hub.
-func (h *Hub) CountRejection() { h.stats.refused.Add(1) }
+func (h *Hub) CountRejection() { h.stats.rejected.Add(1) }
 
 // EndHandshake stops counting the reservation as a pending handshake: it is known whether the client is logged in.
 func (r *Reservation) EndHandshake() {

@@ -31,15 +31,15 @@ func (p Pace) Over(n int) time.Duration {
 type DrainStatus struct {
 	// State is "off", "draining" while evictions are still due, "leaving" while evicted clients are still connected, or
 	// "drained".
-	State string `json:"state"`
-	// Clients is the number of clients when the drain began, Told the number of evicted ones, Open the number of
+	State string
+	// Clients is the number of clients when the drain began, Evicted the number of evicted clients, Open the number of
 	// connections now.
-	Clients int `json:"clients"`
-	Told    int `json:"told"`
-	Open    int `json:"open"`
+	Clients int
+	Evicted int
+	Open    int
 	// Began is the beginning of the drain, Ends the time of the last eviction; both are zero without a drain.
-	Began time.Time `json:"began,omitzero"`
-	Ends  time.Time `json:"ends,omitzero"`
+	Began time.Time
+	Ends  time.Time
 }
 
 // ErrDraining rejects connections during a drain and after it.
@@ -156,7 +156,7 @@ func (h *Hub) DrainStatus() DrainStatus {
 	if d == nil {
 		return s
 	}
-	s.Clients, s.Told, s.Began, s.Ends = d.clients, d.evicted, d.began, d.ends
+	s.Clients, s.Evicted, s.Began, s.Ends = d.clients, d.evicted, d.began, d.ends
 	switch {
 	case d.evicted < d.clients:
 		s.State = "draining"

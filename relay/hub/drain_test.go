@@ -62,7 +62,7 @@ func TestDrainKeepsItsPace(t *testing.T) {
 			if past := time.Since(began); past < takes {
 				t.Errorf("all have been told after %v", past)
 			}
-			if s := h.DrainStatus(); s.State != "leaving" || s.Told != clients || s.Clients != clients {
+			if s := h.DrainStatus(); s.State != "leaving" || s.Evicted != clients || s.Clients != clients {
 				t.Errorf("%+v", s)
 			}
 			late.Close()
@@ -113,7 +113,7 @@ func TestUndrain(t *testing.T) {
 	if code, _ := sockets[0].closed(); code != relay.CloseRestart {
 		t.Errorf("closed with %d", code)
 	}
-	if s := h.DrainStatus(); s.State != "drained" || s.Clients != 50 || s.Told != 50 {
+	if s := h.DrainStatus(); s.State != "drained" || s.Clients != 50 || s.Evicted != 50 {
 		t.Errorf("%+v", s)
 	}
 }

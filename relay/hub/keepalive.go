@@ -42,7 +42,7 @@ func (h *Hub) pingIfDue(s *Session, now time.Time, limits *relay.Limits) {
 	// part as others come and go.
 	pinged := limits.Ping <= 0 || lastPing.After(lastRead) && now.Sub(lastPing) >= limits.Ping/4
 	if silence := now.Sub(lastRead); pinged && limits.Silence > 0 && silence > limits.Silence {
-		h.stats.silent.Add(1)
+		h.stats.timedOut.Add(1)
 		h.log.Debug("client timed out", "user", s.identity.Name, "address", relay.AddressText(s.address),
 			"duration", silence.Round(time.Millisecond))
 		s.socket.Kill()

@@ -100,7 +100,7 @@ func TestPendingHandshakes(t *testing.T) {
 			t.Errorf("after one was released, handshake %d: got %v, want %v", i, err, want)
 		}
 	}
-	if n := h.Stats().Refused; n != 0 {
+	if n := h.Stats().Rejected; n != 0 {
 		t.Errorf("%d counted as refused by a limit on connections; these have a count of their own", n)
 	}
 }

@@ -157,7 +157,7 @@ func (p *pressure) evict(slow []slowConsumer, bytes int, reason string) {
 		}
 		p.evicted[c.session] = true
 		p.unlogged.clients++
-		p.hub.stats.shed.Add(1)
+		p.hub.stats.evictedForMemory.Add(1)
 		p.hub.losses.count(relay.LossMemory, 0)
 		c.session.socket.Close(relay.ClosePolicy, "slow reader: the relay is short of memory")
 	}

@@ -72,7 +72,7 @@ func TestTheSlowestGoFirst(t *testing.T) {
 	if !s[2].killed || s[1].killed {
 		t.Error("what a client that was told is still being sent is not let go")
 	}
-	if got := h.Stats().Shed; got != 4 {
+	if got := h.Stats().EvictedForMemory; got != 4 {
 		t.Errorf("%d shed, want 4", got)
 	}
 

@@ -37,8 +37,8 @@ func TestAdmission(t *testing.T) {
 	if err := admit(b); err != nil {
 		t.Error(err)
 	}
-	if h.Stats().Refused != 2 {
-		t.Errorf("%d rejections counted, want 2", h.Stats().Refused)
+	if h.Stats().Rejected != 2 {
+		t.Errorf("%d rejections counted, want 2", h.Stats().Rejected)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestConnectionsOfAUserAreLimited(t *testing.T) {
 			t.Errorf("a client that is no particular user: %v", err)
 		}
 	}
-	if n := h.Stats().Refused; n != 2 {
+	if n := h.Stats().Rejected; n != 2 {
 		t.Errorf("%d rejections counted, want 2", n)
 	}
 }

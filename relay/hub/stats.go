@@ -8,17 +8,18 @@ import (
 
 // counters are the counters behind Stats. Each changes at most once per event, job or connection, never per socket.
 type counters struct {
-	sessions                         atomic.Int64
-	byKind                           [relay.KindCount]atomic.Int64
-	opened, refused, silent, expired atomic.Uint64
-	renewed, unverified, revoked     atomic.Uint64
-	drained, shed                    atomic.Uint64
-	events                           [relay.SourceCount]atomic.Uint64
-	deliveries, bytes, missed        atomic.Uint64
-	missedSlow, slow                 atomic.Uint64
-	fanned                           atomic.Uint64
-	unheard, invalid, hidden         atomic.Uint64
-	control, tailed                  atomic.Uint64
+	sessions                   atomic.Int64
+	byKind                     [relay.KindCount]atomic.Int64
+	opened, rejected, timedOut atomic.Uint64
+	expired, renewed           atomic.Uint64
+	unverified, revoked        atomic.Uint64
+	drained, evictedForMemory  atomic.Uint64
+	events                     [relay.SourceCount]atomic.Uint64
+	deliveries, bytes, missed  atomic.Uint64
+	missedSlow, slow           atomic.Uint64
+	fanned                     atomic.Uint64
+	unheard, invalid, hidden   atomic.Uint64
+	control, tailed            atomic.Uint64
 }
 
 // Stats is a snapshot of a hub's gauges, and of its counters since it was made.
@@ -27,17 +28,17 @@ type Stats struct {
 	Sessions, Groups int
 	// ByKind is the number of sessions by kind of user.
 	ByKind map[relay.Kind]int
-	// Opened counts sessions; Refused counts connections that were rejected by a limit.
-	Opened, Refused uint64
-	// Silent counts sessions that timed out, Expired those whose login ended.
-	Silent, Expired uint64
-	// Renewed counts sessions that ended so that the client reconnects with a new token, Unverified those whose login
-	// could not be rechecked within the grace time.
+	// Opened counts sessions, Rejected counts connections that a limit rejected.
+	Opened, Rejected uint64
+	// TimedOut counts sessions without a sign of life for too long, Expired counts sessions that ended with their login.
+	TimedOut, Expired uint64
+	// Renewed counts sessions that ended so that the client reconnects with a new token, Unverified counts sessions
+	// that ended because the login could not be rechecked within the grace time.
 	Renewed, Unverified uint64
 	// Revoked counts subscriptions that a recheck ended.
 	Revoked uint64
-	// Drained counts sessions that a drain evicted, Shed those that were evicted because memory was short.
-	Drained, Shed uint64
+	// Drained counts sessions that a drain evicted, EvictedForMemory counts evictions because memory was short.
+	Drained, EvictedForMemory uint64
 	// Slow counts sessions of slow consumers that were disconnected.
 	Slow uint64
 	// EventsFromLayer and EventsFromPeers count the events that arrived.
@@ -68,9 +69,9 @@ func (h *Hub) Stats() Stats {
 		Fanned: c.fanned.Load(), Hidden: c.hidden.Load(), Control: c.control.Load(), Tailed: c.tailed.Load(),
 		Lag:      h.lag.snapshot(),
 		Sessions: int(c.sessions.Load()), Groups: h.interest.size(),
-		Opened: c.opened.Load(), Refused: c.refused.Load(),
-		Drained: c.drained.Load(), Shed: c.shed.Load(),
-		Silent: c.silent.Load(), Expired: c.expired.Load(),
+		Opened: c.opened.Load(), Rejected: c.rejected.Load(),
+		Drained: c.drained.Load(), EvictedForMemory: c.evictedForMemory.Load(),
+		TimedOut: c.timedOut.Load(), Expired: c.expired.Load(),
 		Renewed: c.renewed.Load(), Unverified: c.unverified.Load(), Revoked: c.revoked.Load(),
 		EventsFromLayer: c.events[relay.FromLayer].Load(), EventsFromPeers: c.events[relay.FromPeer].Load(),
 		Deliveries: c.deliveries.Load(), Bytes: c.bytes.Load(), Missed: c.missed.Load(),
