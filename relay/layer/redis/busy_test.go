@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,4 +68,27 @@ func TestRenewalDuringConstantJoins(t *testing.T) {
 	if repairs := b.Health().Repairs; repairs > 0 {
 		t.Errorf("%d memberships expired while %d groups were joined", repairs, n.Load())
 	}
+}
+
+// A host that rejected every write comes to reject only writes that need memory. Reading needs none, and frees memory.
+func TestFullMemoryAfterRejectedWrites(t *testing.T) {
+	t.Parallel()
+	r := peers.StartRedis(t)
+	release := make(chan struct{})
+	b, c := startCounter(t, settings(r), func(int) { <-release })
+	emit := emitter(t, r)
+	emit(0, 1)
+	taken(t, r)
+	emit(1, 2) // waits in the channel key, because the sink is busy
+	r.Do("CONFIG", "SET", "min-replicas-to-write", "1")
+	close(release)
+	testkit.Eventually(t, "the host to reject writes", func() bool {
+		return strings.Contains(b.Health().Detail, "NOREPLICAS")
+	})
+	r.Do("CONFIG", "SET", "maxmemory", "1")
+	testkit.Eventually(t, "the host to be out of memory", func() bool {
+		return strings.Contains(b.Health().Detail, "OOM")
+	})
+	r.Do("CONFIG", "SET", "min-replicas-to-write", "0")
+	c.once(t, 2)
 }

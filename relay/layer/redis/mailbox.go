@@ -205,6 +205,9 @@ func (m *mailbox) end(renamed bool, batch [][]byte) (f found) {
 	switch {
 	case asked == looking && n > 0 && m.delivered > 0 && bytes.Equal(batch[0], m.first):
 		m.happen(foundDelivered)
+		if !m.more { // All messages that were taken had been read.
+			m.taken = 0
+		}
 		m.more, m.changed = true, true
 		return found{}
 	case n == 0, asked == taking && !renamed: // Without a RENAME, messages in flight were delivered before.

@@ -164,3 +164,15 @@ func TestReplaysAreSuspectedWhileLingering(t *testing.T) {
 		t.Error("messages are suspected for ever")
 	}
 }
+
+// A full mailbox was reported with its last message. After a reconnect, the delivered messages are found again.
+func TestFullMailboxCountsOnce(t *testing.T) {
+	m := mailbox{batch: 2}
+	m.happen(notified)
+	exchanged(&m, true, "a")
+	m.happen(connected)
+	exchanged(&m, false, "a")
+	if _, f := exchanged(&m, false); !f.last || m.taken != 0 {
+		t.Errorf("found %+v, %d taken; want the end of none", f, m.taken)
+	}
+}

@@ -47,17 +47,22 @@ func (r *reader) probe(conn *resp.Conn) error {
 	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
+	readable := true
 	switch {
 	case code(refused) == "READONLY": // A replica. The next connection may find the master.
 		return err
-	case code(refused) == "OOM", rejectsWrites(refused):
+	case rejectsWrites(refused):
+		r.writes.rejected, readable = true, false
+	case code(refused) == "OOM": // RENAME needs no memory.
 		r.writes.rejected = true
 	default: // Accepted, or rejected for a reason that says nothing about writes, such as the user's permissions.
 		r.writes.rejected, err = false, nil
-		r.mailbox.happen(writesAccepted)
 	}
 	r.broker.health.RejectsWrites(r.host, err)
 	r.answered(waiting)
+	if readable {
+		r.mailbox.happen(writesAccepted)
+	}
 	return nil
 }
 

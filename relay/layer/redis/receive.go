@@ -80,7 +80,9 @@ func (r *reader) receive(conn *resp.Conn) error {
 		return err
 	}
 	r.broker.health.Answered(r.host)
-	r.looked()
+	if r.mailbox.phase != looking { // else only the messages in flight were looked at
+		r.looked()
+	}
 	found := r.mailbox.end(renamed, batch)
 	if found.deliver {
 		if found.first {
