@@ -81,6 +81,9 @@ type Task[V any] struct {
 	Attempt uint64 // for End
 }
 
+// Current reports whether the command is in flight, neither answered nor voided by Lost.
+func (t Task[V]) Current() bool { return t.Entry.attempt == t.Attempt && t.Entry.phase.InFlight() }
+
 // Recovery tells what an entry's absence may have cost, now that it is placed.
 type Recovery uint8
 
@@ -295,7 +298,7 @@ func (s *Set[V]) Next(n int) []Task[V] {
 // events may have been missed before the entry was placed. An answer to a command that Lost has voided is ignored.
 func (s *Set[V]) End(t Task[V], o Outcome, err error, now time.Time) Recovery {
 	e := t.Entry
-	if e.attempt != t.Attempt || !e.phase.InFlight() {
+	if !t.Current() {
 		return Complete
 	}
 	s.flying--

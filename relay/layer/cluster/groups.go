@@ -189,8 +189,12 @@ func (b *Broker) confirmed(c command) {
 	}
 }
 
-// ended notes that a command has ended a subscription, or was refused. b.mu is held.
+// ended notes that a command has ended a subscription, or was refused. A late answer to a command from before an
+// interruption concerns no subscription. b.mu is held.
 func (b *Broker) ended(l *listener, c command, o reconcile.Outcome) {
+	if !c.task.Current() {
+		return
+	}
 	b.detach(l, c.task.Entry)
 	b.groups.End(c.task, o, nil, time.Now())
 	b.wake()

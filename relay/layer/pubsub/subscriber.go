@@ -67,12 +67,15 @@ func (s *subscriber) run(ctx context.Context) {
 	s.layer.health.KeepConnected(ctx, s.host, func(ctx context.Context) error {
 		route := s.layer.hosts.Route(s.host)
 		err := s.session(ctx, route)
-		if route != s.layer.hosts.Route(s.host) {
+		if s.moved(route) {
 			return redisnet.ErrReplaced
 		}
 		return err
 	})
 }
+
+// moved reports whether there is a new route to the host.
+func (s *subscriber) moved(from *redisnet.Route) bool { return from != s.layer.hosts.Route(s.host) }
 
 // session connects, subscribes to the wanted groups, and reads until the connection breaks.
 func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
@@ -87,9 +90,9 @@ func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
 	if err := redisnet.Auth(conn, route.Options); err != nil {
 		return err
 	}
-	s.layer.mu.Lock()
-	s.conn = conn
-	s.layer.mu.Unlock()
+	if !s.setConn(conn, route) {
+		return redisnet.ErrReplaced
+	}
 	s.layer.health.Connected(s.host)
 	s.wake()
 
@@ -110,6 +113,17 @@ func (s *subscriber) session(ctx context.Context, route *redisnet.Route) error {
 	s.conn = nil
 	s.subs.LoseAll()
 	return err
+}
+
+// setConn makes a connection known to cut, and returns false if Apply was earlier.
+func (s *subscriber) setConn(conn *resp.Conn, route *redisnet.Route) bool {
+	s.layer.mu.Lock()
+	defer s.layer.mu.Unlock()
+	if s.moved(route) {
+		return false
+	}
+	s.conn = conn
+	return true
 }
 
 // write sends commands until ctx ends, and pings in quiet times, so that a host that hangs is noticed.
