@@ -1,4 +1,4 @@
-// Package docs holds what of the documentation the binary serves itself.
+// Package docs holds the documentation that the binary itself serves.
 package docs
 
 import _ "embed"
