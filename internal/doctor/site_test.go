@@ -2,17 +2,13 @@ package doctor
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
-	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // find returns the findings of one check.
@@ -87,21 +83,7 @@ func reverseProxy(dial, rest string) []byte {
 // The test runs a real uWSGI, because doctor looks for a fault of uWSGI.
 func TestSiteHTTPSocket(t *testing.T) {
 	t.Parallel()
-	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
-	app := filepath.Join(t.TempDir(), "app.py")
-	const program = "def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"
-	if err := os.WriteFile(app, []byte(program), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	process.Start(t, "uwsgi", exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
-		"--wsgi-file", app, "--need-app", "--die-on-term"))
-	testkit.Eventually(t, "uWSGI answers", func() error {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err
-	})
+	address := peers.StartPlainUWSGI(t)
 	keeps := httptest.NewServer(http.NotFoundHandler())
 	defer keeps.Close()
 	closes := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -6,14 +6,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
-	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
 // socketSite keeps its admin API on a Unix socket.
@@ -127,21 +125,7 @@ func TestDoctorLooksAroundTheRelay(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	defer awx.Close()
-	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
-	app := filepath.Join(t.TempDir(), "app.py")
-	const program = "def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"
-	if err := os.WriteFile(app, []byte(program), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	process.Start(t, "uwsgi", exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", address,
-		"--wsgi-file", app, "--need-app", "--die-on-term"))
-	testkit.Eventually(t, "uWSGI", func() error {
-		resp, err := http.Get("http://" + address)
-		if err == nil {
-			_ = resp.Body.Close()
-		}
-		return err
-	})
+	address := peers.StartPlainUWSGI(t)
 	site := func(admin, strict, proxy string) string {
 		return fmt.Sprintf(doctorSite, awx.URL, admin, strict, proxy)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
 // nodeFile is the Caddyfile of a node with a backplane that notices dead links soon.
@@ -38,23 +39,31 @@ func nodeFile(redisURL, peer string) string {
 `, redisURL, resyncFrame, clusterSecret, peer)
 }
 
-// The way between two nodes is down until the connection is given up, with events queued for it: they are counted where
-// they were queued, the other node hears how many they were, and its clients are told once it is connected again.
-func TestLossesOfABrokenLinkAreTold(t *testing.T) {
-	t.Parallel()
-	redis := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t)}
-	from := &clusterNode{Relay: peers.StartRelay(t, nodeFile(redis[0].URL, "")), redis: redis[0]}
-	link := testkit.StartProxy(t, strings.TrimPrefix(from.URL, "http://"))
-	to := &clusterNode{Relay: peers.StartRelay(t, nodeFile(redis[1].URL, "peers http://"+link.Addr)), redis: redis[1]}
+// startReceiver starts a node on the second Redis whose peer, on the first, is at a URL. It returns the node, an emitter
+// beside the peer, and a client of the node that has subscribed to the group other-1.
+func startReceiver(t *testing.T, redis []*peers.Redis, peer string) (*clusterNode, *peers.Layer, *wstest.Client) {
+	t.Helper()
+	node := &clusterNode{Relay: peers.StartRelay(t, nodeFile(redis[1].URL, "peers "+peer)), redis: redis[1]}
 	emitter := peers.StartEmitter(t, redis[0].URL)
-	to.awaitSources(t, 1)
-	c := subscriber(t, to.URL, peers.Login{CSRF: "t", Session: "s"}, "other-1")
-	testkit.Eventually(t, "the group at the other node", func() error {
+	node.awaitSources(t, 1)
+	c := subscriber(t, node.URL, peers.Login{CSRF: "t", Session: "s"}, "other-1")
+	testkit.Eventually(t, "the membership of the peer", func() error {
 		if m := emitter.Members(redis[0].URL, "other-1"); len(m) != 1 {
 			return fmt.Errorf("%d members", len(m))
 		}
 		return nil
 	})
+	return node, emitter, c
+}
+
+// A link stalls until it times out, with events queued for it. The sender counts the lost events, and after the reconnect
+// it reports their number to the receiver, whose clients get the resync frame.
+func TestEventsLostWithALinkAreReported(t *testing.T) {
+	t.Parallel()
+	redis := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t)}
+	from := peers.StartRelay(t, nodeFile(redis[0].URL, ""))
+	link := testkit.StartProxy(t, strings.TrimPrefix(from.URL, "http://"))
+	to, emitter, c := startReceiver(t, redis, "http://"+link.Addr)
 	text := `"` + strings.Repeat("x", 100<<10) + `"`
 	event := peers.Event{Group: "other-1", Text: text}
 	emitter.Send(event)
@@ -66,13 +75,13 @@ func TestLossesOfABrokenLinkAreTold(t *testing.T) {
 		emitter.Send(event, event, event, event, event) // 10 MB in all: more than the kernel's buffers take
 	}
 	testkit.Eventually(t, "the lost events to be counted", func() error {
-		if n := metric(t, from.Relay, `edgerelay_lost_events_total{cause="peer_queue"}`); n == 0 {
+		if n := metric(t, from, `edgerelay_lost_events_total{cause="peer_queue"}`); n == 0 {
 			return fmt.Errorf("none counted")
 		}
 		return nil
 	})
-	lost := metric(t, from.Relay, `edgerelay_backplane_dropped_total{reason="link_lost"}`)
-	if n := metric(t, from.Relay, `edgerelay_lost_events_total{cause="peer_queue"}`); n != lost || n > 100 {
+	lost := metric(t, from, `edgerelay_backplane_dropped_total{reason="link_lost"}`)
+	if n := metric(t, from, `edgerelay_lost_events_total{cause="peer_queue"}`); n != lost || n > 100 {
 		t.Errorf("%g events lost, %g dropped with the link", n, lost)
 	}
 	if !strings.Contains(from.Log(), "peer queue lost") {
@@ -101,21 +110,12 @@ func TestLossesOfABrokenLinkAreTold(t *testing.T) {
 	}
 }
 
-// A node's memberships are wiped: clients of another node that is fed by it are told, too.
-func TestLossesOfAPeersLayerAreTold(t *testing.T) {
+// The memberships of a node are wiped. The clients of a peer that receives events from the node get the resync frame, too.
+func TestLossesOfAPeersLayerAreReported(t *testing.T) {
 	t.Parallel()
 	redis := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t)}
 	from := peers.StartRelay(t, nodeFile(redis[0].URL, ""))
-	to := &clusterNode{Relay: peers.StartRelay(t, nodeFile(redis[1].URL, "peers "+from.URL)), redis: redis[1]}
-	emitter := peers.StartEmitter(t, redis[0].URL)
-	to.awaitSources(t, 1)
-	c := subscriber(t, to.URL, peers.Login{CSRF: "t", Session: "s"}, "other-1")
-	testkit.Eventually(t, "the group at the other node", func() error {
-		if m := emitter.Members(redis[0].URL, "other-1"); len(m) != 1 {
-			return fmt.Errorf("%d members", len(m))
-		}
-		return nil
-	})
+	to, emitter, c := startReceiver(t, redis, from.URL)
 	emitter.WipeGroups(redis[0].URL)
 	if n, err := awaitResync(c); err != nil || n != 0 {
 		t.Errorf("told after %d events, %v", n, err)

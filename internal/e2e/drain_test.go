@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -231,17 +232,18 @@ func TestSIGTERMAtABadMoment(t *testing.T) {
 		}, relay.CloseRestart, 6 * time.Second},
 		"in the middle of a reload": {"", func(t *testing.T, r *peers.Relay, redis *peers.Redis) {
 			// The new channel layer does not answer, so that the reload waits for it.
-			silent := peers.StartRedis(t)
-			silent.Signal(syscall.SIGSTOP)
-			t.Cleanup(func() { silent.Signal(syscall.SIGCONT) })
-			go func() { _ = r.Load(openSite(silent.URL, "")) }()
-			testkit.Eventually(t, "the reload is under way", func() error {
-				if !strings.Contains(r.Log(), "adapted config") && !strings.Contains(r.Log(), "/load") {
-					return errors.New("not yet")
+			asked := make(chan struct{})
+			once := sync.OnceFunc(func() { close(asked) })
+			silent := testkit.StartRelay(t, redis.Addr, func(int, []byte, io.Writer) { once() }, nil)
+			go func() { _ = r.Load(openSite("redis://"+silent.Addr+"/0", "")) }()
+			testkit.Eventually(t, "the reload has sent a command to the new layer", func() bool {
+				select {
+				case <-asked:
+					return true
+				default:
+					return false
 				}
-				return nil
 			})
-			<-time.After(300 * time.Millisecond) // it is in its wait for the layer, which takes seconds
 		}, relay.CloseGoingAway, 15 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

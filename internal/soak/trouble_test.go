@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // trouble injects faults.
@@ -95,14 +96,12 @@ func (tr *trouble) restartRedis(ctx context.Context, every time.Duration) {
 
 // well waits until the relay reports a healthy channel layer.
 func (tr *trouble) well() {
-	for until := time.Now().Add(30 * time.Second); ; {
-		if _, err := get(tr.relay.Admin + "/edgerelay/health"); err == nil {
-			return
-		} else if time.Now().After(until) {
-			tr.t.Errorf("not well 30 s after redis is back: %v", err)
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	err := testkit.Poll(testkit.Patience, nil, func() error {
+		_, err := get(tr.relay.Admin + "/edgerelay/health")
+		return err
+	})
+	if err != nil {
+		tr.t.Errorf("the channel layer is still unhealthy after the restart of Redis: %v", err)
 	}
 }
 

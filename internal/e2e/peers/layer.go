@@ -155,12 +155,6 @@ func (l *Layer) Join(group string) {
 	l.do(10*time.Second, map[string]any{"op": "join", "group": group})
 }
 
-// Leave takes the layer's channel out of a group.
-func (l *Layer) Leave(group string) {
-	l.t.Helper()
-	l.do(10*time.Second, map[string]any{"op": "leave", "group": group})
-}
-
 // Receive returns the next message of the joined groups as JSON; bytes in it are
 // {"base64": "..."}.
 func (l *Layer) Receive(within time.Duration) json.RawMessage {

@@ -40,8 +40,7 @@ func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 		"--buffer-size", "32768",
 	}, options...)
 	cmd := exec.Command(process.Program(t, "uwsgi"), args...)
-	cmd.Env = append(os.Environ(), "UWSGI_APP_COUNT="+u.countFile(), "UWSGI_APP_GO="+u.goFile(),
-		"PYTHONDONTWRITEBYTECODE=1")
+	cmd.Env = append(os.Environ(), "UWSGI_APP_COUNT="+u.countFile(), "PYTHONDONTWRITEBYTECODE=1")
 	u.Process = process.Start(t, "uwsgi", cmd)
 	u.Ready(t, func() error {
 		for _, at := range [][2]string{{"tcp", u.Socket}, {"unix", u.Unix}} {
@@ -57,7 +56,22 @@ func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 }
 
 func (u *UWSGI) countFile() string { return filepath.Join(u.dir, "count") }
-func (u *UWSGI) goFile() string    { return filepath.Join(u.dir, "go") }
+
+// StartPlainUWSGI starts a uWSGI with an application of one line on its http-socket, waits until it answers, and returns
+// its host:port.
+func StartPlainUWSGI(t testing.TB) (addr string) {
+	t.Helper()
+	app := filepath.Join(t.TempDir(), "app.py")
+	const program = "def application(env, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'ok\\n']\n"
+	if err := os.WriteFile(app, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addr = testkit.Loopback(testkit.FreePort(t))
+	p := process.Start(t, "uwsgi", exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", addr,
+		"--wsgi-file", app, "--need-app", "--die-on-term"))
+	p.Ready(t, answers("http://"+addr))
+	return addr
+}
 
 // Executed returns the requests that the application has noted, each as path and query.
 func (u *UWSGI) Executed(t testing.TB) []string {
@@ -67,12 +81,4 @@ func (u *UWSGI) Executed(t testing.TB) []string {
 		t.Fatal(err)
 	}
 	return strings.Fields(string(text))
-}
-
-// Go lets answers of /stream go on.
-func (u *UWSGI) Go(t testing.TB) {
-	t.Helper()
-	if err := os.WriteFile(u.goFile(), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -105,9 +105,6 @@ func (c *Client) Next(within time.Duration) (string, error) {
 	}
 }
 
-// Ended is closed when the connection has ended, for whatever reason.
-func (c *Client) Ended() <-chan struct{} { return c.ended }
-
 // CloseCode returns the code of the close frame in an error of Next, or -1.
 func CloseCode(err error) int { return int(websocket.CloseStatus(err)) }
 

@@ -62,15 +62,6 @@ def lie(environ, start_response):
     return [b"x" * int(sent)]
 
 
-def stream(environ, start_response):
-    """Sends one part, and the next once a file exists."""
-    headers = [tuple(h.split(":")) for h in environ["QUERY_STRING"].split(",") if h]
-    start_response("200 OK", headers)
-    yield b"first\n"
-    wait(os.environ["UWSGI_APP_GO"])
-    yield b"second\n"
-
-
 def unread(environ, start_response):
     """Answers without reading the body."""
     return answer(start_response, b"unread\n")
@@ -96,17 +87,11 @@ def status(environ, start_response):
     return answer(start_response, b"", environ["QUERY_STRING"] + " Status")
 
 
-def wait(path):
-    while not os.path.exists(path):
-        time.sleep(0.01)
-
-
 HANDLERS = {
     "/post": post,
     "/large": large,
     "/die": die,
     "/lie": lie,
-    "/stream": stream,
     "/unread": unread,
     "/hang": hang,
     "/silent": silent,
