@@ -17,9 +17,9 @@ var (
 )
 
 // Reservation is capacity for one connection, held from the handshake on. Identify, then Open, turn it into a session;
-// Release returns it. A Reservation is not safe for concurrent use.
+// Release returns the capacity. A Reservation is not safe for concurrent use.
 type Reservation struct {
-	// Address is the client's, the zero Addr if it is unknown.
+	// Address is the client's, the zero Addr if unknown.
 	Address netip.Addr
 
 	hub        *Hub
@@ -28,7 +28,7 @@ type Reservation struct {
 	state      reservationState
 }
 
-// reservationState is what a reservation holds.
+// reservationState is the capacity that a reservation holds.
 type reservationState uint8
 
 const (
@@ -38,8 +38,8 @@ const (
 	reservedNothing                         // released, or transferred to a session
 )
 
-// Admit reserves capacity for a connection from address, before anything else is known of the client. The error is one
-// of this package's, or [relay.ErrClosed].
+// Admit reserves capacity for a connection from address, before anything else is known of the client. The error is from
+// this package, or [relay.ErrClosed].
 func (h *Hub) Admit(address netip.Addr) (*Reservation, error) {
 	limits := h.Limits()
 	var err error
@@ -65,7 +65,7 @@ func (h *Hub) Admit(address netip.Addr) (*Reservation, error) {
 // CountRejection counts a connection that was rejected by a limit outside the hub.
 func (h *Hub) CountRejection() { h.stats.rejected.Add(1) }
 
-// EndHandshake stops counting the reservation as a pending handshake: it is known whether the client is logged in.
+// EndHandshake stops counting the reservation as a pending handshake. Call it after the client's authentication.
 func (r *Reservation) EndHandshake() {
 	if r.state == reservedPending {
 		r.state = reservedAddress
@@ -88,8 +88,8 @@ func (r *Reservation) Identify(id relay.Identity) error {
 // Identity returns the user that Identify was called with.
 func (r *Reservation) Identity() relay.Identity { return r.identity }
 
-// Open makes an identified client's socket a session, and transfers the reservation to it. The caller closes the
-// session when the connection has ended.
+// Open makes an identified client's socket a session, which takes over the reservation. The caller closes the session
+// when the connection has ended.
 func (r *Reservation) Open(socket relay.Socket) *Session {
 	if r.state != reservedUser {
 		panic("hub: Open of a reservation that is not identified")
@@ -128,7 +128,7 @@ func newAdmission() admission {
 	return admission{byAddress: map[netip.Addr]int{}, pending: map[netip.Addr]int{}, byUser: map[string]int{}}
 }
 
-// reserveAddress counts one more connection, and pending handshake, from an address.
+// reserveAddress counts a connection, and a pending handshake, from an address.
 func (a *admission) reserveAddress(key netip.Addr, l *relay.Limits) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -188,7 +188,7 @@ func (a *admission) releaseUser(key string) {
 	decrement(a.byUser, key)
 }
 
-// decrement counts one less of a key, and forgets the key with the last one.
+// decrement subtracts 1 from the count of a key, and deletes a key with the count 0.
 func decrement[K comparable](counts map[K]int, key K) {
 	if counts[key]--; counts[key] <= 0 {
 		delete(counts, key)

@@ -9,10 +9,10 @@ import (
 // Sets of audience classes have bit c set for class c.
 const (
 	everybody  = ^uint64(0)
-	plainClass = uint64(1) // class 0, that of a subscription which no plugin has classified
+	plainClass = uint64(1) // class 0, the class without a plugin's decision
 )
 
-// audience is the subscriptions of one shard's sessions to one group. Its shard's round guards all but the atomics.
+// audience is the subscriptions of a shard's sessions to a group. The shard's round guards all but the atomics.
 type audience struct {
 	subs    []subscriber
 	classed map[uint64]int // number of subscriptions by class, without class 0; nil if all are of class 0
@@ -24,8 +24,8 @@ type audience struct {
 	rate   atomic.Uint32 // events a second before that; bits of a float32
 }
 
-// subscriber is a subscription with its socket at hand: the worker visits all of them, and each further pointer would
-// be a cache miss.
+// subscriber is a subscription with the socket at hand: the worker visits all subscribers, and each further pointer
+// would be a cache miss.
 type subscriber struct {
 	socket relay.Socket
 	*subscription
@@ -37,7 +37,7 @@ type subscription struct {
 	audience *audience
 	group    string
 	at       int    // index in audience.subs
-	class    uint64 // one bit of a set of classes
+	class    uint64 // a set of classes with a single bit
 }
 
 // reach returns the number of subscribers of some classes. The shard's round is held.
@@ -67,7 +67,7 @@ func presentIn(as []*audience) (classes uint64) {
 	return classes
 }
 
-// enter counts one more subscription of a class. The shard's round is held.
+// enter counts a new subscription of a class. The shard's round is held.
 func (a *audience) enter(class uint64) {
 	if class != plainClass {
 		if a.classed == nil {
@@ -79,7 +79,7 @@ func (a *audience) enter(class uint64) {
 	a.updatePresent()
 }
 
-// leave counts one subscription of a class less. The shard's round is held.
+// leave stops counting a subscription of a class. The shard's round is held.
 func (a *audience) leave(class uint64) {
 	if class != plainClass {
 		decrement(a.classed, class)

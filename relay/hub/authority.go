@@ -10,8 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// SetAuthorizer replaces the authorizer. From now on it rechecks open sessions every recheck (0: never), and once
-// within a second or two if its predecessor was of another kind.
+// SetAuthorizer replaces the authorizer. The new authorizer rechecks open sessions every recheck (0: never). After a
+// change to another kind of authorizer, all sessions are rechecked within a second or two.
 func (h *Hub) SetAuthorizer(a relay.Authorizer, recheck time.Duration) {
 	if s, ok := a.(relay.Successor); ok && h.authorizer.Load() != nil {
 		s.Succeed(h.Authorizer())
@@ -24,7 +24,7 @@ func (h *Hub) SetAuthorizer(a relay.Authorizer, recheck time.Duration) {
 		}
 	}
 	h.rechecks.signal()
-	if before == nil || *before == relay.Authorizer(denyAll{}) { // which admitted no client
+	if before == nil || *before == relay.Authorizer(denyAll{}) { // no client was admitted
 		return
 	}
 	if reflect.TypeOf(*before) != reflect.TypeOf(a) {
@@ -35,14 +35,14 @@ func (h *Hub) SetAuthorizer(a relay.Authorizer, recheck time.Duration) {
 // Authorizer returns the current authorizer.
 func (h *Hub) Authorizer() relay.Authorizer { return *h.authorizer.Load() }
 
-// SetRecheckGrace sets the time that a session stays open since the last certain answer about its login: 0 closes it
-// at the first recheck without one, [relay.NoGrace] never.
+// SetRecheckGrace sets the time that a session stays open after the last certain result about its login: 0 closes the
+// session at the first recheck without a certain result, [relay.NoGrace] never.
 func (h *Hub) SetRecheckGrace(grace time.Duration) { h.recheckGrace.Store(int64(grace)) }
 
-// SetProtocol sets how clients are told that a recheck has ended their login or some of their subscriptions.
+// SetProtocol sets the encoding of messages about ended logins and subscriptions.
 func (h *Hub) SetProtocol(p relay.Protocol) { h.protocol.Store(&p) }
 
-// endLogin closes the socket of a client whose login has ended.
+// endLogin closes the socket of a client after the end of the login.
 func (h *Hub) endLogin(socket relay.Socket) {
 	if p := h.protocol.Load(); p != nil {
 		(*p).EndLogin(socket)
@@ -51,7 +51,7 @@ func (h *Hub) endLogin(socket relay.Socket) {
 	socket.Close(relay.CloseNormal, "")
 }
 
-// denyAll is the authorizer of a hub without one.
+// denyAll is the authorizer until SetAuthorizer is called.
 type denyAll struct{}
 
 var errNoAuthorizer = errors.New("auth is not configured")

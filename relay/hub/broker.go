@@ -7,16 +7,16 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Timeouts of a change of the channel layer. A layer that is unhealthy is left with less patience: its faults may be
-// the reason for the change.
+// Timeouts of a change of the channel layer. Leaving an unhealthy layer gets less time: its faults may be the reason
+// for the change.
 const (
 	joinNewTimeout        = 3 * time.Second
 	leaveOldTimeout       = 5 * time.Second
 	leaveUnhealthyTimeout = time.Second
 )
 
-// SetBroker starts b and moves all groups to it. Sessions stay: the new layer is joined before the old one is left.
-// Work that is not done within a few seconds, or when ctx ends, continues in the background.
+// SetBroker starts b and moves all groups to b. Sessions stay: the node joins the new layer before leaving the old
+// layer. After a few seconds, or when ctx ends, unfinished work continues in the background.
 func (h *Hub) SetBroker(ctx context.Context, b relay.Broker) error {
 	if err := b.Start(h); err != nil {
 		return err

@@ -2,8 +2,8 @@ package hub
 
 import "github.com/edgerelay/edgerelay/relay"
 
-// Deliver hands events to the clients of their groups, in the order of each group. It blocks while the queue of a shard
-// is full. It may change the slice, which belongs to the caller again afterwards; the texts stay in use.
+// Deliver hands events to the clients of their groups, in the order of each group. Deliver blocks while the queue of a
+// shard is full, and may change the slice. After the return, the caller may reuse the slice, but not the texts.
 func (h *Hub) Deliver(events []relay.Event) {
 	for i := range events {
 		h.stats.events[events[i].Source].Add(1)
@@ -20,7 +20,7 @@ func (h *Hub) Deliver(events []relay.Event) {
 	h.Forward(events)
 }
 
-// Forward is Deliver without listeners and interceptor: an interceptor passes on the events that it has held back.
+// Forward is Deliver without listeners and interceptor, for the events that an interceptor has held back.
 func (h *Hub) Forward(events []relay.Event) {
 	if len(events) == 0 {
 		return

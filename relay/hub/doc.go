@@ -1,6 +1,6 @@
-// Package hub is the engine of edgerelay. [New] returns a [Hub], which holds the sessions of one node and writes the
-// events of their groups to them. The documentation of package relay follows an event, a subscription and a recheck
-// through the files.
+// Package hub is the engine of edgerelay. [New] returns a [Hub], which holds the sessions of a node and writes each
+// event to the sessions subscribed to its group. The documentation of package relay follows an event, a subscription
+// and a recheck through the files.
 //
 // Files by job:
 //

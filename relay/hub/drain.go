@@ -13,8 +13,7 @@ import (
 type Pace struct {
 	// Duration is the time over which evictions are spread evenly; 0 is at once.
 	Duration time.Duration
-	// Rate is the greatest number of evictions a second, 0 for any number. It prevails if it needs more time than
-	// Duration.
+	// Rate is the greatest number of evictions a second, 0 for any number. If both are set, the slower pace applies.
 	Rate float64
 }
 

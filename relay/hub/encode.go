@@ -9,20 +9,20 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// joinSize is the number of bytes of frames that are joined into one write. A larger buffer saves hardly any system
-// calls, and does not fit into the send buffer of a fresh socket.
+// joinSize is the number of bytes of frames that are joined into a single write. A larger buffer saves hardly any
+// system calls, and does not fit into the send buffer of a fresh socket.
 const joinSize = 64 << 10
 
-// encoder encodes events into shared buffers of frames. Each run of events for one group and the same classes becomes a
-// job for every shard that has subscribers of the group. It is reused, so that an event allocates nothing but its
+// encoder encodes events into shared buffers of frames. Each run of events for the same group and classes becomes a job
+// for every shard that has subscribers of the group. Encoders are reused, so that an event allocates nothing but a
 // share of a buffer.
 type encoder struct {
-	audiences map[string][]*audience // by group: the audience on each shard; nil where a shard has none
+	audiences map[string][]*audience // by group: the audience on each shard; nil for a shard without subscribers
 	slots     []*audience            // memory for the slices in audiences
 	jobs      [][]job                // by shard
 	bytes     []int                  // of the frames in jobs, by shard
 
-	selected  []uint64  // by event: the classes that get something of it
+	selected  []uint64  // by event: the classes that get a text of the event
 	variants  []variant // of events that are rendered by class, in the order of events
 	remaining int       // bytes of frames still to be encoded
 
@@ -36,7 +36,7 @@ type variant struct {
 	classes uint64
 }
 
-// run is a sequence of events that becomes one job: buf[start:] are count frames.
+// run is a sequence of events that becomes a single job: buf[start:] are count frames.
 type run struct {
 	buf          []byte
 	start, count int
@@ -83,7 +83,7 @@ func (e *encoder) encode(h *Hub, events []relay.Event) {
 	}
 }
 
-// selectClasses decides for each event which classes get something of it.
+// selectClasses selects the classes that get a text of each event.
 func (e *encoder) selectClasses(h *Hub, events []relay.Event) {
 	fanned := uint64(0)
 	for i := range events {
@@ -96,7 +96,7 @@ func (e *encoder) selectClasses(h *Hub, events []relay.Event) {
 	h.stats.fanned.Add(fanned)
 }
 
-// selectFor returns the classes that get something of an event. If there are none, it counts the reason.
+// selectFor returns the classes that get a text of an event. If there are none, the reason is counted.
 func (e *encoder) selectFor(h *Hub, index int, ev *relay.Event) (classes uint64) {
 	if ev.Control != nil {
 		h.stats.control.Add(1)
@@ -124,8 +124,8 @@ func (e *encoder) selectFor(h *Hub, index int, ev *relay.Event) (classes uint64)
 	return classes
 }
 
-// redact returns the classes that get something of an event with a redaction; present are those of its subscribers. It
-// renders the event's variants.
+// redact renders the variants of an event with a redaction, and returns the classes that get a text; present are the
+// classes of the subscribers.
 func (e *encoder) redact(index int, ev *relay.Event, present uint64) (selected uint64) {
 	classes := ev.Redaction.Classes & present
 	if ev.Redaction.Render == nil {
@@ -147,7 +147,7 @@ func (e *encoder) redact(index int, ev *relay.Event, present uint64) (selected u
 	return selected
 }
 
-// addVariant adds a variant of the event whose variants begin at first. Equal texts become one variant.
+// addVariant adds a variant of an event; the event's variants begin at first. Equal texts share a variant.
 func (e *encoder) addVariant(first int, added variant) {
 	for i := first; i < len(e.variants); i++ {
 		if v := &e.variants[i]; bytes.Equal(v.text, added.text) {
@@ -160,8 +160,8 @@ func (e *encoder) addVariant(first int, added variant) {
 	}
 }
 
-// reserve counts the bytes of a text's frame. It returns false for a text that is not UTF-8: a browser would close the
-// whole connection.
+// reserve counts the bytes of a text's frame. A text that is not UTF-8 returns false: a browser would close the whole
+// connection.
 func (e *encoder) reserve(text []byte) bool {
 	if !utf8.Valid(text) {
 		return false
@@ -170,7 +170,7 @@ func (e *encoder) reserve(text []byte) bool {
 	return true
 }
 
-// add appends a text to the current run, or begins the next one.
+// add appends a text to the current run, or begins the next run.
 func (e *encoder) add(ev *relay.Event, classes uint64, text []byte) {
 	r, size, journey := &e.run, relay.FrameSize(len(text)), journeyOf(ev)
 	full := len(r.buf)+size > cap(r.buf)
@@ -207,7 +207,7 @@ func (e *encoder) endRun() {
 	r.start, r.count = len(r.buf), 0
 }
 
-// audiencesOf returns the audiences of a group by shard, nil if no shard has one.
+// audiencesOf returns the audiences of a group by shard, nil if no shard has subscribers.
 func (e *encoder) audiencesOf(h *Hub, group string) []*audience {
 	if as, ok := e.audiences[group]; ok {
 		return as

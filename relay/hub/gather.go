@@ -2,46 +2,46 @@ package hub
 
 import "runtime"
 
-// gather collects the jobs of a round by session, so that a client gets all its events with one write, in the order of
-// delivery, whatever their groups. Sessions with the same sequence of jobs share one joined buffer.
+// gather collects the jobs of a round by session, so that a client gets all events of all groups with a single write,
+// in the order of delivery. Sessions with the same sequence of jobs share a joined buffer.
 // See docs/decisions/hub.md#why-does-each-worker-own-its-sessions
 type gather struct {
 	touched []*Session
 	steps   []step
 	joined  map[uint64]*joined
 	kept    int    // bytes in joined buffers that are still needed
-	scratch []byte // for a sequence that only one session has
+	scratch []byte // for a sequence of a single session
 }
 
-// step is one job in a session's sequence.
+// step is a job in a session's sequence.
 type step struct {
 	job  int32
 	next int32 // index into steps, -1 at the end
 }
 
-// sequence is a session's jobs in this round. It belongs to the shard's worker.
+// sequence is a session's jobs in this round, owned by the shard's worker.
 type sequence struct {
 	first, last int32  // indexes into steps, plus one; 0: none
 	sign        uint64 // hash of the jobs
 	count       int32  // of events
 }
 
-// joined is the buffers of a sequence. They are made once a second session turns out to have it.
+// joined is the buffers of a sequence that at least two sessions have.
 type joined struct {
 	like  *Session // a session with this sequence
-	uses  int      // sessions with it that have not been written to
+	uses  int      // sessions with this sequence that have not been written to
 	size  int      // bytes in parts
 	parts [][]byte
 }
 
-// maxJoined bounds the bytes in joined buffers. Beyond it, further sequences are copied for each session.
+// maxJoined bounds the bytes in joined buffers. Beyond the bound, further sequences are copied for each session.
 const maxJoined = 16 << 20
 
 // yieldEvery is the number of writes, of some microseconds each, after which a worker yields its processor. The
 // scheduler does not see system calls that cannot block, and would otherwise preempt the worker after 10 ms only.
 const yieldEvery = 64
 
-// write sends the jobs' frames to the sessions of their audiences.
+// write sends the jobs' frames to the sessions of the audiences.
 func (g *gather) write(h *Hub, jobs []job) {
 	if len(jobs) == 1 {
 		g.writeOne(h, jobs[0])
@@ -203,7 +203,7 @@ func (g *gather) join(s *Session, jobs []job) (parts [][]byte) {
 	return append(parts, part)
 }
 
-// sendAlone writes a sequence that no other session shares. It does not allocate.
+// sendAlone writes a sequence that no other session shares, without allocating.
 func (g *gather) sendAlone(s *Session, jobs []job, limit int) (n int, ok bool) {
 	ok = true
 	g.scratch = g.scratch[:0]

@@ -50,8 +50,8 @@ func (r *rechecks) unverified(now time.Time, interval, grace time.Duration) (ses
 	return sessions
 }
 
-// beyondGrace reports whether a login's last certain result is too old. A login whose rechecks have not failed, but are
-// late, gets two intervals. Neither ends while a recheck may still succeed.
+// beyondGrace reports whether a login's last certain result is too old. With late, but not failed rechecks, a login
+// gets two intervals. No login ends while a recheck may still succeed.
 func (l *login) beyondGrace(now time.Time, interval, grace time.Duration) bool {
 	age := now.Sub(l.certain)
 	if grace > 0 && age <= grace || !l.failed && (interval <= 0 || age <= max(grace, 2*interval)) {
@@ -63,15 +63,15 @@ func (l *login) beyondGrace(now time.Time, interval, grace time.Duration) bool {
 
 // RecheckStats is a snapshot of the rechecks.
 type RecheckStats struct {
-	// Logins is the number of logins that are rechecked, Checking that of rechecks in flight.
+	// Logins is the number of logins that are rechecked, Checking the number of rechecks in flight.
 	Logins, Checking int
 	// Lag is the time by which the oldest certain result is older than the recheck interval.
 	Lag time.Duration
-	// Unverified is the number of sessions whose login's last recheck had no certain result.
+	// Unverified is the number of sessions without a certain result of the last recheck.
 	Unverified int
 }
 
-// Rechecks returns a snapshot. It visits all logins.
+// Rechecks returns a snapshot. The cost grows with the number of logins.
 func (h *Hub) Rechecks() (stats RecheckStats) {
 	now, interval := time.Now(), time.Duration(h.recheck.Load())
 	r := &h.rechecks

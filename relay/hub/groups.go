@@ -10,7 +10,7 @@ import (
 // GroupInfo is an operator's view of a group with clients on this node.
 type GroupInfo struct {
 	Group string
-	// Subscribers is the number of clients, Tails that of operators' tails.
+	// Subscribers is the number of clients, Tails the number of operators' tails.
 	Subscribers, Tails int
 	// Rate is the number of events a second between the last two calls of MeasureGroups.
 	Rate float64
@@ -26,8 +26,8 @@ const (
 	GroupsBySubscribers
 )
 
-// Groups returns, in an order, the first limit groups whose names begin with prefix, and the number of all of them. By
-// name, the page begins behind the name after.
+// Groups returns, in an order, the first limit groups with names that begin with prefix, and the number of all such
+// groups. By name, the page begins behind the name after.
 // See docs/decisions/hub.md#why-do-lists-copy-pointers
 func (h *Hub) Groups(prefix string, order GroupOrder, after string, limit int) (page []GroupInfo, total int) {
 	first := top[GroupInfo]{limit: limit, before: func(a, b *GroupInfo) bool {
@@ -64,7 +64,7 @@ func (h *Hub) Groups(prefix string, order GroupOrder, after string, limit int) (
 	return first.items, total
 }
 
-// tailsOf returns the number of a group's tails, and their rate of events.
+// tailsOf returns the number of a group's tails, and the rate of events.
 func (h *Hub) tailsOf(group string) (tails int, rate float64) {
 	for _, ls := range []byGroup{h.listeners.load(), h.watchers.load()} {
 		n, r, _ := ls.tails(group)
@@ -73,8 +73,8 @@ func (h *Hub) tailsOf(group string) (tails int, rate float64) {
 	return tails, rate
 }
 
-// groupRate returns a group's rate, the highest of its shards': each shard with subscribers gets all events, but a new
-// audience has not counted the earlier ones.
+// groupRate returns a group's rate, the highest of all shards: each shard with subscribers gets all events, but a new
+// audience has not counted earlier events.
 func (h *Hub) groupRate(group string) (rate float64) {
 	for _, s := range h.shards {
 		if a := s.audience(group); a != nil {
@@ -84,7 +84,7 @@ func (h *Hub) groupRate(group string) (rate float64) {
 	return rate
 }
 
-// MeasureGroups sets the rates of groups from the events since its last call, which was elapsed ago.
+// MeasureGroups sets the rates of groups from the events since the last call, which was elapsed ago.
 // See docs/decisions/hub.md#why-is-a-groups-rate-counted-by-event-and-divided-on-demand
 func (h *Hub) MeasureGroups(elapsed time.Duration) {
 	measure := func(events, seen, rate *atomic.Uint32) {
@@ -103,7 +103,7 @@ func (h *Hub) MeasureGroups(elapsed time.Duration) {
 // unlockEvery is the number of map entries after which an iteration releases the lock for a moment.
 const unlockEvery = 256
 
-// eachAudience calls fn with every audience. Those that come or go during the iteration may be left out.
+// eachAudience calls fn with every audience. Audiences that come or go during the iteration may be left out.
 func (s *shard) eachAudience(fn func(*audience)) {
 	n := 0
 	s.mu.RLock()
@@ -117,7 +117,7 @@ func (s *shard) eachAudience(fn func(*audience)) {
 	}
 }
 
-// each calls fn with every group that has clients. Those that come or go during the iteration may be left out.
+// each calls fn with every group that has clients. Groups that come or go during the iteration may be left out.
 func (i *interest) each(fn func(group string, clients int)) {
 	n := 0
 	i.mu.Lock()

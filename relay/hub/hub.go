@@ -11,7 +11,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Hub is the engine of one node. It outlives configurations: limits, authorizer, interceptor, channel layer and
+// Hub is the engine of a node. A hub outlives configurations: limits, authorizer, interceptor, channel layer and
 // backplane can be replaced while sessions stay. Methods may be called concurrently.
 type Hub struct {
 	log    *slog.Logger
@@ -24,7 +24,7 @@ type Hub struct {
 	protocol    atomic.Pointer[relay.Protocol]
 
 	recheck        atomic.Int64 // nanoseconds between two rechecks; 0: never
-	recheckGrace   atomic.Int64 // nanoseconds that a session stays open without a certain answer; below 0: for ever
+	recheckGrace   atomic.Int64 // nanoseconds that a session stays open without a certain result; below 0: for ever
 	rechecks       rechecks
 	recheckSoon    chan struct{} // wakes recheckPending
 	pendingRecheck atomic.Int32  // steps of recheckPending that are left

@@ -9,7 +9,7 @@ import (
 )
 
 // interest counts the local subscriptions to each group and keeps this node's memberships in the channel layer in step:
-// joined with the first subscription, left with the last. It announces groups with clients to the backplane.
+// joined with the first subscription, left with the last. Groups with clients are announced to the backplane.
 type interest struct {
 	mu         sync.Mutex // guards all below, and the memberships
 	broker     relay.Broker
@@ -18,17 +18,17 @@ type interest struct {
 	withClient int             // number of groups with a client
 }
 
-// membership is this node's entry in one group.
+// membership is this node's entry in a group.
 type membership struct {
 	group     string        // the copy of the name that all subscriptions share
 	count     int           // of subscriptions and listeners
 	clients   int           // part of count; listeners are not announced to peers
-	joined    bool          // the current layer has taken it
+	joined    bool          // the current layer has confirmed the membership
 	announced chan struct{} // closed once peers know of the first client
 }
 
-// join counts one more subscription to each group. It returns when all of them are joined in the layer and peers know
-// of those of clients, or with ctx's error; the subscriptions count either way.
+// join counts a new subscription to each group. It returns when the layer has confirmed all groups and peers know of
+// groups with clients, or with ctx's error; the subscriptions count either way.
 func (i *interest) join(ctx context.Context, groups []string, clients bool) error {
 	return i.want(groups, clients).wait(ctx)
 }
@@ -38,12 +38,12 @@ type joining struct {
 	interest  *interest
 	broker    relay.Broker
 	unjoined  []*membership         // memberships that the layer has not confirmed
-	awaitAll  func(context.Context) // waits until peers know of groups with a first client; nil: they do
+	awaitAll  func(context.Context) // waits until peers know of groups with a first client; nil: peers know
 	announced chan struct{}         // to be closed then; nil: no group got its first client
 	others    []chan struct{}       // announced channels of the groups that had clients before
 }
 
-// want counts one more subscription to each group. Each caller then waits for its own groups only: an earlier caller's
+// want counts a new subscription to each group. Each caller then waits for its own groups only: an earlier caller's
 // other groups may be on a host that hangs.
 func (i *interest) want(groups []string, clients bool) *joining {
 	j := &joining{interest: i}
@@ -80,10 +80,10 @@ func (i *interest) want(groups []string, clients bool) *joining {
 	return j
 }
 
-// wait returns when all groups are joined in the layer and peers know of them, or with an error.
+// wait returns when the layer has confirmed all groups and peers know of groups with clients, or with an error.
 func (j *joining) wait(ctx context.Context) error {
 	switch {
-	case j.awaitAll != nil: // concurrently with the layer, whose hosts may hang
+	case j.awaitAll != nil: // concurrently with the layer: its hosts may hang
 		j.others = append(j.others, j.announced)
 		go func() {
 			defer close(j.announced)
@@ -133,7 +133,7 @@ func (i *interest) setJoined(broker relay.Broker, ms []*membership) {
 	}
 }
 
-// await waits until c is closed, which it usually is already: the fast path does not allocate ctx.Done's channel.
+// await waits until c is closed. Usually, c is closed already: the fast path does not allocate ctx.Done's channel.
 func await(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:
@@ -158,7 +158,7 @@ func (i *interest) name(group string) string {
 	return group
 }
 
-// leave counts one subscription to each group less.
+// leave stops counting a subscription to each group.
 func (i *interest) leave(groups []string, clients bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -178,7 +178,7 @@ func (i *interest) leave(groups []string, clients bool) {
 			last = append(last, g)
 		}
 	}
-	// Under the lock, so that a join of the same group cannot overtake it.
+	// Under the lock, so that a join of the same group cannot overtake the Leave.
 	if len(last) > 0 && i.broker != nil {
 		i.broker.Leave(last...)
 	}
@@ -199,8 +199,7 @@ func (i *interest) exchange(b relay.Broker) (old relay.Broker, groups []string) 
 	return old, groups
 }
 
-// leaveUnwanted leaves those of groups whose last subscription ended since exchange: at that time, b had not joined
-// them.
+// leaveUnwanted leaves groups that lost their last subscription between exchange and b's join.
 func (i *interest) leaveUnwanted(b relay.Broker, groups []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

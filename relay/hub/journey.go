@@ -7,7 +7,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Journey is the path of one event through this node.
+// Journey is the path of an event through this node.
 type Journey struct {
 	Group  string
 	Source relay.Source
@@ -16,7 +16,7 @@ type Journey struct {
 	// Sent is the time of publication by the emitter's clock, zero if unknown.
 	Sent time.Time
 	// Arrived is the time of arrival at this node. FannedOut is the time at which plugins had processed the event, and
-	// Written the time at which the last client had been written to; both are zero if the event did not get that far.
+	// Written the time of the write to the last client; both are zero if the event did not get that far.
 	Arrived, FannedOut, Written time.Time
 	// Clients is the number of clients that the event was for.
 	Clients int
@@ -24,8 +24,8 @@ type Journey struct {
 	Outcome string
 }
 
-// journey is a Journey in progress. It implements [relay.Trace]. The methods that an event without a journey meets,
-// too, accept a nil receiver.
+// journey is a Journey in progress, and implements [relay.Trace]. Methods that are also called for events without a
+// journey accept a nil receiver.
 // See docs/decisions/hub.md#why-is-a-sampled-event-a-job-of-its-own
 type journey struct {
 	Journey
@@ -44,8 +44,8 @@ type tracing struct {
 	report func(Journey)
 }
 
-// Trace calls report with the journey of one event in every so many, on the goroutine that wrote to the last client, so
-// report must be quick. With 0, which is the default, there are no journeys and no cost.
+// Trace samples 1 in every events, and calls report with each journey. The goroutine that wrote to the last client
+// calls report, so report must be quick. With every 0, the default, there are no journeys and no cost.
 func (h *Hub) Trace(every int, report func(Journey)) {
 	if every <= 0 || report == nil {
 		h.tracing.Store(nil)
@@ -79,7 +79,7 @@ func (j *journey) Discarded(reason string) {
 	j.endQueueing()
 }
 
-// journeyOf returns the journey of an event, nil if it is not sampled.
+// journeyOf returns the journey of a sampled event, else nil.
 func journeyOf(ev *relay.Event) *journey {
 	j, _ := ev.Trace.(*journey)
 	return j
@@ -94,14 +94,14 @@ func recordFanOut(events []relay.Event) {
 	}
 }
 
-// setOutcome records why no client gets the event, or a part that a plugin has made of it.
+// setOutcome records why no client gets the event, or an event that a plugin has derived.
 func (j *journey) setOutcome(reason string) {
 	if j != nil {
 		j.Outcome = reason
 	}
 }
 
-// addJob counts one more job for a shard.
+// addJob counts a job for a shard.
 func (j *journey) addJob() {
 	if j != nil {
 		j.pending.Add(1)
@@ -115,14 +115,14 @@ func (j *journey) endQueueing() {
 	}
 }
 
-// recordWrite records that a job has been written to its clients.
+// recordWrite records that a job has been written to all its clients.
 func (j *journey) recordWrite(now time.Time, clients int) {
 	j.clients.Add(int64(clients))
 	j.written.Store(now.UnixNano())
 	j.endJob()
 }
 
-// endJob counts one job less, and reports the journey after the last one.
+// endJob counts the end of a job, and reports the journey after the last job.
 func (j *journey) endJob() {
 	if j.pending.Add(-1) != 0 || !j.ended.CompareAndSwap(false, true) {
 		return

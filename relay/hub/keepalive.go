@@ -8,10 +8,11 @@ import (
 )
 
 // sweepParts is the number of steps of a round over all sessions. A round of pings takes half a ping interval, so that
-// no ping is much later than it should be.
+// no ping is much too late.
 const sweepParts = 20
 
-// pingSessions pings clients and disconnects those that have timed out: one goroutine instead of a timer per session.
+// pingSessions pings clients and disconnects clients that have timed out, with a single goroutine instead of a timer
+// per session.
 // See docs/decisions/hub.md#why-does-one-goroutine-ping-all-clients
 func (h *Hub) pingSessions(ctx context.Context) {
 	for part := 0; ; part = (part + 1) % sweepParts {
@@ -34,12 +35,12 @@ func (h *Hub) pingSessions(ctx context.Context) {
 	}
 }
 
-// pingIfDue pings one client if it is time, or disconnects it if it has timed out.
+// pingIfDue pings a client if a ping is due, or disconnects a client that has timed out.
 // See docs/decisions/hub.md#why-is-no-client-timed-out-before-it-was-pinged
 func (h *Hub) pingIfDue(s *Session, now time.Time, limits *relay.Limits) {
 	lastPing, lastRead := relay.At(int64(s.lastPing.Load())*int64(time.Second)), s.socket.LastRead()
 	// Never time out a client that has not been pinged: a round may be late, or miss a session that moves to another
-	// part as others come and go.
+	// part as sessions come and go.
 	pinged := limits.Ping <= 0 || lastPing.After(lastRead) && now.Sub(lastPing) >= limits.Ping/4
 	if silence := now.Sub(lastRead); pinged && limits.Silence > 0 && silence > limits.Silence {
 		h.stats.timedOut.Add(1)

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// LagBounds are the upper bounds of the buckets of [Lag]. One more bucket is without a bound.
+// LagBounds are the upper bounds of the buckets of [Lag]. A last bucket has no bound.
 var LagBounds = [...]time.Duration{
 	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
 	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute,
 }
 
-// Lag is a histogram of the time from an event's publication, by the emitter's clock, until it was written to the last
+// Lag is a histogram of the time from an event's publication, by the emitter's clock, until the write to the last
 // socket of a shard, by this node's clock. Each delivery counts once. Events that were encoded together count with the
 // time of the first.
 type Lag struct {
@@ -25,7 +25,7 @@ type Lag struct {
 	Skewed uint64
 }
 
-// lag is the counters behind Lag. Workers add to them once per job, never per socket.
+// lag is the counters behind Lag. Workers count once per job, never per socket.
 type lag struct {
 	counts [len(LagBounds) + 1]atomic.Uint64
 	sum    atomic.Int64 // microseconds
@@ -48,12 +48,12 @@ var lagMicros = func() (micros [len(LagBounds)]int64) {
 	return micros
 }()
 
-// record counts the jobs of a round after it was written. The shard's round is held.
+// record counts the jobs of a written round. The shard's round is held.
 // See docs/decisions/hub.md#why-does-the-delivery-lag-count-deliveries
 func (l *lag) record(jobs []job) {
 	now := time.Now()
 	micros := now.UnixMicro()
-	bucket, n, sum := 0, uint64(0), int64(0) // of consecutive jobs in one bucket: spares atomic additions
+	bucket, n, sum := 0, uint64(0), int64(0) // of consecutive jobs in the same bucket: saves atomic additions
 	for i := range jobs {
 		j := &jobs[i]
 		if j.sent == 0 && j.journey == nil {

@@ -38,8 +38,8 @@ func (l *listeners) load() byGroup {
 	return nil
 }
 
-// tails counts the tails of a group and returns the highest rate among them. It reports whether the group has other
-// listeners.
+// tails counts the tails of a group and returns the highest rate among them. The flag reports whether the group has
+// other listeners.
 func (ls byGroup) tails(group string) (n int, rate float64, other bool) {
 	for _, l := range ls[group] {
 		if l.tail == nil {
@@ -63,7 +63,7 @@ func (ls byGroup) eachTail(fn func(*Tail)) {
 	}
 }
 
-// change replaces the listeners of one group by the result of edit.
+// change replaces the listeners of a group by the result of edit.
 func (l *listeners) change(group string, edit func([]*listener) []*listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,7 +88,7 @@ func (h *Hub) Listen(ctx context.Context, group string, fn func(relay.Event)) (s
 	return h.listen(ctx, &h.listeners, group, nil, fn)
 }
 
-// listen adds fn to the listeners of a group. If it is a tail's, the group is also announced to peers.
+// listen adds fn to the listeners of a group. For a tail, the group is also announced to peers.
 func (h *Hub) listen(
 	ctx context.Context, among *listeners, group string, tail *Tail, fn func(relay.Event),
 ) (stop func()) {

@@ -8,29 +8,29 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// rechecks schedules the rechecks of open sessions' logins: one recheck for all sessions of a login in each recheck
-// interval, spread evenly over the interval whenever the sessions began.
+// rechecks schedules the rechecks of open sessions' logins. All sessions of a login share a recheck in each recheck
+// interval. Rechecks are spread evenly over the interval, whenever the sessions began.
 // See docs/decisions/protocol-and-authz.md#why-are-sessions-rechecked-by-login
 type rechecks struct {
 	mu          sync.Mutex // guards all below and all logins
 	logins      map[any]*login
 	first, last *login // list of logins that are not being checked, the longest unchecked first
-	ends        logins // heap of the logins with a known end, the next one first
+	ends        logins // heap of the logins with a known end, the next end first
 	checking    int    // number of rechecks in flight
 
 	byUser  map[string]int // number of rechecks in flight by user
-	failing int            // number of logins whose last recheck had no certain result
+	failing int            // number of logins without a certain result of the last recheck
 
 	wake       chan struct{}
 	lateLogged time.Time // when late rechecks were last logged
 }
 
-// login is a set of credentials and the sessions that use it.
+// login is a set of credentials with its sessions.
 type login struct {
 	key      any
 	sessions []*Session
 	checked  time.Time // beginning of the last recheck; at first, of the login
-	certain  time.Time // the same, of the last one with a certain result
+	certain  time.Time // beginning of the last recheck with a certain result
 	checking bool
 	user     string // the user's key while checking
 	failed   bool   // the last recheck had no certain result
@@ -41,10 +41,10 @@ type login struct {
 	at  int       // index in ends
 }
 
-// departed, as a session's login, marks a session that has ended, so that it is not added again.
+// departed, as a session's login, marks a session that has ended, so that add ignores the session.
 var departed = new(login)
 
-// add schedules a session for rechecks, unless it is scheduled already.
+// add schedules a session for rechecks, at most once.
 func (r *rechecks) add(s *Session, now time.Time) {
 	if _, ok := s.identity.Credentials.(relay.OwnSession); ok {
 		return
@@ -77,7 +77,7 @@ func (r *rechecks) add(s *Session, now time.Time) {
 	l.sessions = append(l.sessions, s)
 }
 
-// endOf returns the time at which a login is rechecked whatever the interval is, zero if it has no end.
+// endOf returns the time at which a login is rechecked whatever the interval, zero for a login without an end.
 func endOf(id relay.Identity) (end time.Time) {
 	if c, ok := id.Credentials.(relay.ExpiringLogin); ok {
 		end = c.Until()
@@ -118,7 +118,7 @@ func (r *rechecks) remove(s *Session) {
 	}
 }
 
-// dismiss marks a session whose socket is about to be closed. It returns false if it was marked before.
+// dismiss marks a session before its socket is closed. It returns false for a session that was marked before.
 func (r *rechecks) dismiss(s *Session) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,7 +171,7 @@ func (r *rechecks) begin(l *login, now time.Time) {
 	r.byUser[l.user]++
 }
 
-// finish puts a login back into the list after its recheck. It locks r.mu.
+// finish puts a login back into the list after the recheck. It locks r.mu.
 func (r *rechecks) finish(l *login, began time.Time, certain bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -216,10 +216,10 @@ func (h *logins) Pop() any {
 }
 
 const (
-	// recheckShare is the divisor for one user's part of the concurrent rechecks: a login with many groups takes long,
+	// recheckShare is the divisor for a user's part of the concurrent rechecks: a login with many groups takes long,
 	// and a user with a token can create any number of logins.
 	recheckShare = 4
-	// maxSkippedLogins bounds the logins of such users that are skipped in one search for others.
+	// maxSkippedLogins bounds the logins of such users that a search for due logins skips.
 	maxSkippedLogins = 4096
 )
 
@@ -229,7 +229,7 @@ type pace struct {
 	credit float64 // number of rechecks that may begin
 }
 
-// due begins the rechecks that are due now. It returns their logins, and the time until others may be due.
+// due begins the rechecks that are due now. It returns the logins, and the time until further logins may be due.
 func (r *rechecks) due(p *pace, now time.Time, interval time.Duration, limit int) (due []*login, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -259,7 +259,7 @@ func (r *rechecks) dueByEnd(now time.Time) (due []*login, wait time.Duration) {
 		if until := l.end.Sub(now); until > 0 {
 			return due, min(max(until, minRecheckPause), time.Hour)
 		}
-		l.end = now.Add(maxRecheckPause) // again, in case the authorizer does not agree that it has ended
+		l.end = now.Add(maxRecheckPause) // again, in case the authorizer does not agree that the login has ended
 		heap.Fix(&r.ends, 0)
 		if !l.checking {
 			r.begin(l, now)

@@ -11,9 +11,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// lossPolicy is the reaction to losses of one cause.
+// lossPolicy is the reaction to losses of a cause.
 type lossPolicy struct {
-	// remedy is advice for the operator. If it is empty, the source of the loss logs it.
+	// remedy is advice for the operator. Empty: the source of the loss logs the loss.
 	remedy string
 	// resync is set if clients of the groups are told.
 	resync bool
@@ -58,21 +58,21 @@ var lossPolicies = [relay.LossCauseCount]lossPolicy{
 var _ relay.LossSink = (*Hub)(nil)
 
 const (
-	// resyncInterval is the least time between two messages to clients that they may have missed events.
+	// resyncInterval is the least time between two messages to clients about events that may have been missed.
 	resyncInterval = time.Second
-	// lossLogInterval is the least time between two log lines about one cause.
+	// lossLogInterval is the least time between two log lines about the same cause.
 	lossLogInterval = 10 * time.Second
 	// maxLoggedGroups is the greatest number of groups that a log line names.
 	maxLoggedGroups = 5
 )
 
-// LossCount counts the losses of one cause.
+// LossCount counts the losses of a cause.
 type LossCount struct {
-	// Times is the number of losses, Events that of lost events, as far as it is known.
+	// Times is the number of losses, Events the number of lost events, as far as known.
 	Times, Events uint64
 }
 
-// ledger counts losses, and collects what reportLosses has to report.
+// ledger counts losses, and collects the losses for reportLosses.
 // See docs/decisions/hub.md#why-do-losses-go-through-one-ledger
 type ledger struct {
 	times, events [relay.LossCauseCount]atomic.Uint64
@@ -83,7 +83,7 @@ type ledger struct {
 	last       LossReport
 	log        [relay.LossCauseCount]lossLog
 	resynced   time.Time // when clients were last told
-	resync     lossSet   // groups whose clients are to be told
+	resync     lossSet   // groups with clients to tell
 	peers      lossSet   // groups of losses to report to peers
 	peerEvents int       // number of lost events in peers
 }
@@ -95,7 +95,7 @@ type LossReport struct {
 	Text  string
 }
 
-// lossLog is the losses of one cause that are not logged yet.
+// lossLog is the losses of a cause that are not logged yet.
 type lossLog struct {
 	at            time.Time // of the last log line
 	times, events int
@@ -120,7 +120,7 @@ func (s *lossSet) add(l relay.Loss) {
 
 func (s *lossSet) empty() bool { return !s.all && len(s.groups) == 0 }
 
-// take empties the set, and returns its groups.
+// take empties the set, and returns the groups.
 func (s *lossSet) take() (groups []string, all bool) {
 	for g := range s.groups {
 		groups = append(groups, g)
@@ -187,7 +187,7 @@ func (b *ledger) record(l relay.Loss, resync bool) {
 	}
 }
 
-// reportLosses logs losses and reports them to clients and peers, until ctx ends.
+// reportLosses reports losses to the log, to clients and to peers, until ctx ends.
 func (h *Hub) reportLosses(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -206,7 +206,7 @@ func (h *Hub) reportLosses(ctx context.Context) {
 	}
 }
 
-// resyncClients tells the clients concerned, if it is time, and returns the time until the next call.
+// resyncClients tells the clients concerned, if the interval has passed, and returns the time until the next call.
 func (h *Hub) resyncClients(now time.Time) (next time.Duration) {
 	b := &h.losses
 	b.mu.Lock()
@@ -227,7 +227,7 @@ func (h *Hub) resyncClients(now time.Time) (next time.Duration) {
 	return time.Hour
 }
 
-// reportToPeers reports events to peers that were lost before they reached this node.
+// reportToPeers tells peers about events that were lost before this node.
 func (h *Hub) reportToPeers() {
 	b := &h.losses
 	b.mu.Lock()
@@ -244,7 +244,7 @@ func (h *Hub) reportToPeers() {
 	}
 }
 
-// logLosses logs the losses that are due, one line per cause, and returns the time until the next call.
+// logLosses logs the losses that are due, with a line per cause, and returns the time until the next call.
 func (h *Hub) logLosses(now time.Time) (next time.Duration) {
 	next = time.Hour
 	for c := range relay.LossCauseCount {

@@ -18,8 +18,8 @@ func (h *Hub) countUnheard(ev *relay.Event) {
 	}
 }
 
-// countMiss counts events that a session missed, and logs the first time that its client was a slow consumer. The
-// worker of the session's shard calls it.
+// countMiss counts events that a session missed, and logs the first miss of a slow consumer. Only the worker of the
+// session's shard may call countMiss.
 func (h *Hub) countMiss(s *Session, events int) {
 	h.stats.missed.Add(uint64(events))
 	if _, slow := s.socket.Waiting(); !slow {
@@ -33,7 +33,7 @@ func (h *Hub) countMiss(s *Session, events int) {
 	s.slow = true
 	h.stats.slow.Add(1)
 	h.losses.times[relay.LossSlowReader].Add(1)
-	go h.log.Info("slow consumer disconnected", // a log may block, which the worker must not
+	go h.log.Info("slow consumer disconnected", // logging may block, the worker must not
 		"user", s.identity.Name, "address", relay.AddressText(s.address), "queue_bytes", h.Limits().QueuePerConnection)
 }
 

@@ -12,11 +12,11 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Bytes queued for slow consumers are memory, and a node has many of them at once when its clients' network is in
-// trouble. The slowest are disconnected before the process meets its memory limit (GOMEMLIMIT, which Caddy sets from
+// Bytes queued for slow consumers are memory, and a node has many slow consumers at once when the clients' network is
+// in trouble. The slowest are disconnected before the process meets its memory limit (GOMEMLIMIT, which Caddy sets from
 // the container's): there, the garbage collector takes all processor time, and then the kernel ends the process.
-// Buffers are shared between sockets, so that the sum of all queues can be a thousand times their memory. Only memory
-// itself tells when it is short, and nothing is counted while events are written.
+// Buffers are shared between sockets, so that the sum of all queues can be a thousand times their memory. Only the
+// memory in use shows a shortage, and nothing is counted while events are written.
 
 const (
 	// pressureInterval is the time between two measurements.
@@ -131,7 +131,7 @@ type slowConsumer struct {
 	bytes   int
 }
 
-// slowConsumers returns the sessions with queued bytes, and the number of all those bytes.
+// slowConsumers returns the sessions with queued bytes, and the total of queued bytes.
 func (p *pressure) slowConsumers() (slow []slowConsumer, bytes int) {
 	for _, s := range p.hub.allSessions() {
 		if n, _ := s.socket.Waiting(); n > 0 {
@@ -151,7 +151,7 @@ func (p *pressure) evict(slow []slowConsumer, bytes int, reason string) {
 		}
 		bytes -= c.bytes
 		p.unlogged.bytes += c.bytes
-		if p.evicted[c.session] { // closed before, but its queue is still there
+		if p.evicted[c.session] { // closed before, but the queue is still there
 			c.session.socket.Kill()
 			continue
 		}

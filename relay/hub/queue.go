@@ -6,17 +6,17 @@ import "sync"
 // See docs/decisions/hub.md#why-does-backpressure-end-in-redis
 const queueSize = 4 << 20
 
-// job is a buffer of frames for the subscribers of one group on one shard.
+// job is a buffer of frames for the subscribers of a group on a shard.
 type job struct {
 	audience *audience
 	frames   []byte
 	count    int      // of frames
-	classes  uint64   // set of the classes that get them
+	classes  uint64   // set of the classes that get the frames
 	sent     int64    // Unix microseconds: when the first event was published; 0 if unknown
-	journey  *journey // of the only event, if it is sampled
+	journey  *journey // of the only event, if sampled
 }
 
-// queue holds the jobs of one shard. It has any number of producers and one consumer.
+// queue holds the jobs of a shard, for any number of producers and a single consumer.
 type queue struct {
 	mu      sync.Mutex // guards all below
 	filled  sync.Cond  // there are jobs, or the queue is closed
@@ -31,7 +31,7 @@ func (q *queue) init() {
 	q.drained.L = &q.mu
 }
 
-// push adds jobs with so many bytes of frames. It blocks while the queue is full. Once the queue is closed, it returns
+// push adds jobs with the given number of bytes of frames. It blocks while the queue is full. After close, push returns
 // false without effect.
 func (q *queue) push(jobs []job, bytes int) bool {
 	q.mu.Lock()
@@ -50,7 +50,7 @@ func (q *queue) push(jobs []job, bytes int) bool {
 	return true
 }
 
-// take waits for jobs and removes all of them; the queue reuses spare. It returns nil once the queue is closed.
+// take waits for jobs and removes all jobs; the queue reuses spare. After close, take returns nil.
 func (q *queue) take(spare []job) []job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -73,7 +73,7 @@ func (q *queue) queued() int {
 	return q.bytes
 }
 
-// close closes the queue, and returns the jobs left in it.
+// close closes the queue, and returns the remaining jobs.
 func (q *queue) close() (left []job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

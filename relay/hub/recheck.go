@@ -12,15 +12,15 @@ import (
 const (
 	// defaultRecheckConcurrency bounds the concurrent rechecks, unless the authorizer is a ConcurrentRechecker.
 	defaultRecheckConcurrency = 8
-	// groupRecheckConcurrency bounds the concurrent rechecks of one login's groups.
+	// groupRecheckConcurrency bounds the concurrent rechecks of a login's groups.
 	groupRecheckConcurrency = 4
 	// minRecheckPause and maxRecheckPause bound the pauses of the scheduler while there are logins.
 	minRecheckPause = 10 * time.Millisecond
 	maxRecheckPause = time.Second
 )
 
-// recheckSessions rechecks every login, and the groups of its sessions, once in a recheck interval and at an even pace,
-// until ctx ends.
+// recheckSessions rechecks every login, and the groups of the login's sessions, once per recheck interval and at an
+// even pace, until ctx ends.
 func (h *Hub) recheckSessions(ctx context.Context) {
 	var checks sync.WaitGroup
 	defer checks.Wait()
@@ -57,7 +57,7 @@ func (h *Hub) recheckConcurrency() int {
 	return defaultRecheckConcurrency
 }
 
-// recheckLogin rechecks one login, and ends or changes its sessions accordingly.
+// recheckLogin rechecks a login, and ends or changes the login's sessions accordingly.
 func (h *Hub) recheckLogin(ctx context.Context, l *login, began time.Time) {
 	r := &h.rechecks
 	r.mu.Lock()
@@ -92,13 +92,13 @@ func (h *Hub) recheckLogin(ctx context.Context, l *login, began time.Time) {
 	}
 }
 
-// applyRecheck ends a session if the result of its recheck requires it. It reports whether the result is certain.
+// applyRecheck applies the result of a recheck to a session, which may end. It reports whether the result is certain.
 func (h *Hub) applyRecheck(s *Session, err error) (certain bool) {
 	ends := errors.Is(err, relay.ErrUnauthenticated) || errors.Is(err, relay.ErrChanged) ||
 		errors.Is(err, relay.ErrExpired)
 	user, address := s.identity.Name, relay.AddressText(s.address)
 	switch {
-	case err == nil, ends && !h.rechecks.dismiss(s): // or another check has closed it
+	case err == nil, ends && !h.rechecks.dismiss(s): // or another recheck has closed the session
 	case errors.Is(err, relay.ErrUnauthenticated):
 		h.stats.expired.Add(1)
 		h.log.Info("login ended, client disconnected", "user", user, "address", address)
@@ -116,8 +116,8 @@ func (h *Hub) applyRecheck(s *Session, err error) (certain bool) {
 	return true
 }
 
-// recheckGroups rechecks the groups of a login's sessions, and ends the subscriptions that are denied now. It reports
-// whether all results are certain.
+// recheckGroups rechecks the groups of a login's sessions, and ends denied subscriptions. It reports whether all
+// results are certain.
 func (h *Hub) recheckGroups(ctx context.Context, a relay.GroupRechecker, sessions []*Session) bool {
 	holders := map[string][]*Session{}
 	for _, s := range sessions {
@@ -163,8 +163,8 @@ func (h *Hub) recheckGroups(ctx context.Context, a relay.GroupRechecker, session
 	return failure == nil
 }
 
-// recheckable returns those of the session's groups that are rechecked: none while they are being changed, since the
-// client's message has just been authorized.
+// recheckable returns the session's groups that need rechecks. During a change there are none: the client's message has
+// just been authorized.
 func (s *Session) recheckable(a relay.GroupRechecker) (groups []string) {
 	if !s.mu.TryLock() {
 		return nil

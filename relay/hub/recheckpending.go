@@ -12,7 +12,7 @@ import (
 const recheckAllWithin = time.Second
 
 // recheckAllSoon has all sessions rechecked, because another kind of authorizer, which may not know their users, has
-// become current. A session that one round misses, because it moves to another part, is in the second.
+// become current. There are two rounds: a session that moves to another part during the first round is in the second.
 func (h *Hub) recheckAllSoon() {
 	h.pendingRecheck.Store(2 * sweepParts)
 	select {

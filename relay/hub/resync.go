@@ -1,7 +1,7 @@
 package hub
 
-// resync sends a frame once to each client with a subscription to any of the groups, or to any group at all. It is
-// queued like an event, after those that were delivered before.
+// resync sends a frame once to each client with a subscription to any of the groups, or to any group at all. The frame
+// is queued like an event, after all earlier events.
 func (h *Hub) resync(groups []string, all bool, frame []byte) {
 	for _, s := range h.shards {
 		var a *audience
@@ -16,7 +16,7 @@ func (h *Hub) resync(groups []string, all bool, frame []byte) {
 	}
 }
 
-// union returns the sessions in the audience of any of the groups, each once.
+// union returns the sessions in the audiences of the groups, each once.
 func (s *shard) union(groups []string) *audience {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -29,7 +29,7 @@ func (s *shard) union(groups []string) *audience {
 	return &u.audience
 }
 
-// everySubscriber returns the sessions in any audience, each once.
+// everySubscriber returns the sessions with a subscription, each once.
 func (s *shard) everySubscriber() *audience {
 	s.round.Lock()
 	defer s.round.Unlock()

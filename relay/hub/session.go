@@ -10,7 +10,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Session is one client: the user, the socket and the subscriptions. It implements [relay.Session].
+// Session is a client: the user, the socket and the subscriptions. It implements [relay.Session].
 type Session struct {
 	shard    *shard
 	socket   relay.Socket
@@ -25,7 +25,7 @@ type Session struct {
 
 	mu        sync.Mutex // guards subs, closed and revoked; held during a subscription
 	subs      []*subscription
-	login     *login // nil if it is not rechecked; guarded by rechecks.mu, as is dismissed
+	login     *login // nil without rechecks; guarded by rechecks.mu, as is dismissed
 	closed    bool
 	revoked   bool // a recheck has ended subscriptions since the client's last message
 	slow      bool // counted as a slow consumer; belongs to the shard's worker
@@ -56,7 +56,7 @@ func (h *Hub) open(s *Session) *Session {
 	if h.recheck.Load() > 0 || !endOf(s.identity).IsZero() {
 		h.rechecks.add(s, now)
 	}
-	if h.closing.Load() || h.draining.Load() { // the list of clients to evict may have been made without this one
+	if h.closing.Load() || h.draining.Load() { // the list of clients to evict may lack this session
 		s.socket.Close(h.goingAway())
 	}
 	return s
@@ -120,7 +120,7 @@ func (s *Session) revoke(groups []string) {
 	}
 }
 
-// Close implements [relay.Session]. It ends all subscriptions and returns the reservations.
+// Close implements [relay.Session]: it ends all subscriptions and returns the reservations.
 func (s *Session) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,7 +22,7 @@ type SessionInfo struct {
 	Waiting int
 }
 
-// SessionFilter selects the sessions that match all of its fields that are set.
+// SessionFilter selects the sessions that match all fields that are set.
 type SessionFilter struct {
 	// ID is the session's.
 	ID uint32
@@ -56,8 +56,8 @@ func (h *Hub) Sessions(f SessionFilter, after uint32, limit int) (page []Session
 	return page, total
 }
 
-// SlowestSessions returns the limit sessions with the most queued bytes, most first, of those that f selects, and the
-// number of all sessions that f selects. Sessions without queued bytes are left out.
+// SlowestSessions returns the limit sessions with the most queued bytes, most first, and the number of all sessions;
+// both count only sessions that f selects. Sessions without queued bytes are not in the page.
 func (h *Hub) SlowestSessions(f SessionFilter, limit int) (page []SessionInfo, total int) {
 	type slow struct {
 		*Session
@@ -129,7 +129,7 @@ func (s *Session) info(waiting int) SessionInfo {
 		ID: s.id, User: s.identity.Key, Name: s.identity.Name, Address: s.address,
 		Opened: time.Unix(int64(s.opened), 0), LastRead: s.socket.LastRead(), Waiting: waiting,
 	}
-	// A subscription in progress holds the lock while it waits for the channel layer.
+	// A subscription in progress holds the lock while waiting for the channel layer.
 	if i.Changing = !s.mu.TryLock(); i.Changing {
 		return i
 	}

@@ -2,13 +2,13 @@ package hub
 
 import "sync"
 
-// shard owns a part of the sessions. Only its worker writes events to them, so that each client sees the events of all
-// its groups in one order, and two workers never meet at a socket.
+// shard owns a part of the sessions. Only the shard's worker writes events to these sessions, so that each client sees
+// the events of all groups in a single order, and two workers never meet at a socket.
 type shard struct {
 	hub   *Hub
 	queue queue
 
-	// round guards the subscriptions. The worker holds it while it writes the jobs of one round.
+	// round guards the subscriptions. The worker holds round while writing a round's jobs.
 	round sync.Mutex
 	gather
 
@@ -25,7 +25,7 @@ func newShard(h *Hub) *shard {
 	return s
 }
 
-// work is the shard's worker. It returns once the queue is closed.
+// work is the shard's worker, until the queue is closed.
 func (s *shard) work() {
 	var jobs []job
 	for {
@@ -39,11 +39,11 @@ func (s *shard) work() {
 	}
 }
 
-// maxRoundSteps bounds the deliveries of one round, during which subscriptions cannot change: this many take 2 MB and
+// maxRoundSteps bounds the deliveries of a round, during which subscriptions cannot change: this many take 2 MB and
 // some tens of milliseconds.
 const maxRoundSteps = 1 << 18
 
-// writeRound writes the first of jobs in one round, and returns their number.
+// writeRound writes the first of jobs in a single round, and returns the number of written jobs.
 func (s *shard) writeRound(jobs []job) (n int) {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -57,7 +57,7 @@ func (s *shard) writeRound(jobs []job) (n int) {
 	return n
 }
 
-// audience returns the audience of a group, nil if no session of this shard is subscribed to it.
+// audience returns the audience of a group, nil if no session of this shard is subscribed.
 func (s *shard) audience(group string) *audience {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -81,7 +81,7 @@ func (s *shard) subscribe(session *Session, group string, class uint8) *subscrip
 	return sub
 }
 
-// unsubscribe removes a subscription. After it returns, no event of the group is written to the session.
+// unsubscribe removes a subscription. After the return, no event of the group is written to the session.
 func (s *shard) unsubscribe(sub *subscription) {
 	s.round.Lock()
 	defer s.round.Unlock()
@@ -99,7 +99,7 @@ func (s *shard) unsubscribe(sub *subscription) {
 	}
 }
 
-// reclassify puts a subscription into another class. Its session's mu is held, which guards reads of class.
+// reclassify puts a subscription into another class. The session's mu is held, which guards reads of class.
 func (s *shard) reclassify(sub *subscription, class uint8) {
 	if sub.class == 1<<class {
 		return

@@ -22,9 +22,9 @@ type counters struct {
 	control, tailed            atomic.Uint64
 }
 
-// Stats is a snapshot of a hub's gauges, and of its counters since it was made.
+// Stats is a snapshot of a hub's gauges, and of the counters since New.
 type Stats struct {
-	// Sessions is the number of open sessions, Groups that of groups with clients.
+	// Sessions is the number of open sessions, Groups the number of groups with clients.
 	Sessions, Groups int
 	// ByKind is the number of sessions by kind of user.
 	ByKind map[relay.Kind]int
@@ -45,13 +45,13 @@ type Stats struct {
 	EventsFromLayer, EventsFromPeers uint64
 	// Deliveries counts events handed to sockets, Bytes the bytes of their frames.
 	Deliveries, Bytes uint64
-	// Missed counts deliveries that failed because the socket was closing or its queue was full; MissedSlow is the part
+	// Missed counts deliveries that failed because the socket was closing or the queue was full; MissedSlow is the part
 	// of slow consumers that were disconnected.
 	Missed, MissedSlow uint64
-	// Fanned counts events that were queued for at least one client. The other counters are for events without one:
-	// Unheard had no local client, Tailed only an operator's tail, Invalid were not UTF-8, Hidden were for classes
-	// without local subscribers, and Control were for other nodes. Plugins drop and add events, so that the sum may
-	// differ from the events that arrived.
+	// Fanned counts events that were queued for at least one client. The other counters are for events without a
+	// client: Unheard had no local client, Tailed only an operator's tail, Invalid were not UTF-8, Hidden were for
+	// classes without local subscribers, and Control were for other nodes. Plugins drop and add events, so that the sum
+	// may differ from the events that arrived.
 	Fanned, Unheard, Tailed, Invalid, Hidden, Control uint64
 	// Lag is the time from the emitter to the delivery.
 	Lag Lag
@@ -87,7 +87,7 @@ type Backlog struct {
 	Sockets, SocketBytes, MostBytes int
 }
 
-// Backlog returns the current backlog. It visits all sessions.
+// Backlog returns the current backlog. The cost grows with the number of sessions.
 func (h *Hub) Backlog() (b Backlog) {
 	for _, s := range h.shards {
 		b.Shards = append(b.Shards, s.queue.queued())

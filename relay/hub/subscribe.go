@@ -20,8 +20,8 @@ func (s *Session) Authorize(ctx context.Context, kind, item string, held bool) (
 	return h.Classify(ctx, s.identity, group)
 }
 
-// Classify returns the audience class that the interceptor puts a subscription into; the authorizer has allowed it. An
-// error denies it.
+// Classify returns the interceptor's audience class for a subscription that the authorizer has allowed. An error denies
+// the subscription.
 func (h *Hub) Classify(ctx context.Context, id relay.Identity, group string) (class uint8, err error) {
 	i := h.interceptor.Load()
 	if i == nil {
@@ -44,7 +44,8 @@ func (s *Session) Holds(groups []string) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Exactly these groups: such a message changes nothing and ends at once, so it cannot hold s.mu against a recheck.
+	// A message with exactly the current groups changes nothing and ends at once, so it cannot hold s.mu against a
+	// recheck.
 	if len(groups) != len(s.subs) || len(groups) == 0 {
 		return false
 	}
@@ -126,7 +127,7 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 		return change, nil
 	}
 	joining := s.shard.hub.interest.want(change.Joined, true)
-	for _, g := range change.Joined { // before the wait: events of joined groups need not wait for the others
+	for _, g := range change.Joined { // before the wait: events of joined groups need not wait for other groups
 		s.subs = append(s.subs, s.shard.subscribe(s, s.shard.hub.interest.name(g), wanted[g]))
 	}
 	return change, joining.wait(ctx)

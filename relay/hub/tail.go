@@ -18,14 +18,14 @@ const (
 
 // TailOptions select the events of a [Tail].
 type TailOptions struct {
-	// Raw selects events as they arrived, before the [relay.Interceptor]; otherwise they are as clients get them.
+	// Raw selects events on arrival, before the [relay.Interceptor]; otherwise, the tail sees the events for clients.
 	Raw bool
-	// Class is the audience class whose view is shown, 0 to [relay.MaxClass]. It is ignored with Raw.
+	// Class selects the view of an audience class, 0 to [relay.MaxClass]. Raw ignores Class.
 	Class uint8
 }
 
-// Tail is a queue of one group's events for an operator. It never blocks a delivery: events that find the queue full
-// are counted and dropped. Methods may be called concurrently.
+// Tail is a queue of a group's events for an operator. A tail never blocks a delivery: events beyond a full queue are
+// counted and dropped. Methods may be called concurrently.
 // See docs/decisions/hub.md#why-does-a-tail-observe-events-behind-the-plugins
 type Tail struct {
 	options TailOptions
@@ -35,7 +35,7 @@ type Tail struct {
 	queue   []TailEvent
 	bytes   int
 	dropped int
-	more    chan struct{} // has one element while there may be events
+	more    chan struct{} // has an element while there may be events
 
 	events, seen atomic.Uint32 // as in audience
 	perSecond    atomic.Uint32 // bits of a float32
@@ -43,13 +43,13 @@ type Tail struct {
 
 func (t *Tail) rate() float64 { return float64(math.Float32frombits(t.perSecond.Load())) }
 
-// TailEvent is one event in a [Tail].
+// TailEvent is an event in a [Tail].
 type TailEvent struct {
 	// At is when this node handled the event, Sent when the emitter published it, zero if unknown.
 	At, Sent time.Time
 	// Source is the way by which the event reached this node.
 	Source relay.Source
-	// Text is the payload. It must not be changed.
+	// Text is the payload, which must not be changed.
 	Text []byte
 }
 
@@ -69,7 +69,7 @@ func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, err
 	return t, nil
 }
 
-// add queues an event. The delivering goroutine calls it.
+// add queues an event, on the delivering goroutine.
 func (t *Tail) add(ev relay.Event) {
 	text := ev.Text
 	switch r := ev.Redaction; {
@@ -99,7 +99,7 @@ func (t *Tail) add(ev relay.Event) {
 	}
 }
 
-// Next waits for events. It returns all queued ones, in order, and the number of events that were dropped after them.
+// Next waits for events. It returns all queued events, in order, and the number of events that were dropped afterwards.
 // The error is ctx's.
 func (t *Tail) Next(ctx context.Context) (events []TailEvent, dropped int, err error) {
 	for {

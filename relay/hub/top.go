@@ -12,7 +12,7 @@ type top[T any] struct {
 	items  []T
 }
 
-// add offers an item, which is kept if it is among the first.
+// add offers an item, which is kept if among the first.
 func (t *top[T]) add(item T) {
 	if t.limit <= 0 {
 		return
