@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// response makes an answer of its head and of the bytes that were read beyond it.
-func (e *exchange) response(h head, rest []byte) (*http.Response, error) {
+// buildResponse returns the response with the head h. rest are the bytes that were read beyond the head.
+func (e *exchange) buildResponse(h head, rest []byte) (*http.Response, error) {
 	chunked, length, err := h.framing()
 	if err != nil {
-		return nil, &failure{op: "parsing the answer", err: err, remedy: "look at the application's headers"}
+		return nil, &failure{op: "parsing the response", err: err, remedy: "check the application's response headers"}
 	}
 	h.header.Del("Transfer-Encoding")
 	if chunked {
@@ -23,7 +23,7 @@ func (e *exchange) response(h head, rest []byte) (*http.Response, error) {
 	} else if length >= 0 {
 		h.header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}
-	buffered, atOnce := e.t.accel(h.header)
+	buffered, flush := e.t.takeAccelHeaders(h.header)
 	resp := &http.Response{
 		Status: strings.TrimSpace(strconv.Itoa(h.status) + " " + h.reason), StatusCode: h.status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -34,15 +34,15 @@ func (e *exchange) response(h head, rest []byte) (*http.Response, error) {
 		resp.Body = http.NoBody
 		return resp, nil
 	}
-	if atOnce {
-		// For reverse_proxy, an unknown length means to flush each write.
+	if flush {
+		// reverse_proxy flushes each write of a response of unknown length.
 		resp.ContentLength = -1
 	}
 	source := io.MultiReader(bytes.NewReader(rest), e)
 	switch {
 	case chunked:
-		// The reader need not see the last line end, which a worker may owe.
-		source = &strictReader{source: httputil.NewChunkedReader(bufio.NewReader(source))}
+		// A ChunkedReader ends with the last chunk. It does not wait for the final CRLF, which a worker may omit.
+		source = &truncationReader{source: httputil.NewChunkedReader(bufio.NewReader(source))}
 	case length >= 0 && int64(len(rest)) >= length:
 		e.close()
 		resp.Body = io.NopCloser(bytes.NewReader(rest[:length]))
@@ -58,45 +58,47 @@ func (e *exchange) response(h head, rest []byte) (*http.Response, error) {
 	return resp, nil
 }
 
-// hasBody reports whether a body follows the head of an answer.
+// hasBody reports whether a response to the method with the status has a body.
 func hasBody(method string, status int) bool {
 	return method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// accel takes nginx's headers out of an answer: whether to buffer it, and whether to flush it at once.
-func (t *Transport) accel(header http.Header) (buffered, atOnce bool) {
-	buffered, atOnce = !t.Unbuffered, t.Unbuffered
+// takeAccelHeaders removes nginx's X-Accel headers from a response. It reports whether to buffer the response, and
+// whether to flush each write. Where the site has a handle_response, only X-Accel-Buffering is removed.
+func (t *Transport) takeAccelHeaders(header http.Header) (buffered, flush bool) {
+	buffered, flush = !t.Unbuffered, t.Unbuffered
 	switch strings.ToLower(header.Get("X-Accel-Buffering")) {
 	case "no":
-		buffered, atOnce = false, true
+		buffered, flush = false, true
 	case "yes":
-		buffered, atOnce = true, false
+		buffered, flush = true, false
 	}
 	header.Del("X-Accel-Buffering")
-	if t.handled {
-		return buffered, atOnce
+	if t.handlesResponses {
+		return buffered, flush
 	}
 	for name := range header {
 		if !strings.HasPrefix(name, "X-Accel-") {
 			continue
 		}
 		if name == "X-Accel-Redirect" {
-			t.warned.Do(func() {
-				t.log.Warn("X-Accel-Redirect ignored", "remedy", "answer it with handle_response")
+			t.warnOnce.Do(func() {
+				t.log.Warn("X-Accel-Redirect ignored", "remedy", "process the header with handle_response")
 			})
 		}
 		delete(header, name)
 	}
-	return buffered, atOnce
+	return buffered, flush
 }
 
-// errCutBody is the error of a body that ends before its time.
-var errCutBody = &failure{
-	op: "reading the answer", err: io.ErrUnexpectedEOF,
-	remedy: "look at uWSGI's log for a worker that was killed",
+// errTruncatedBody is returned for a body that ends before its announced length or its last chunk.
+var errTruncatedBody = &failure{
+	op: "reading the response", err: io.ErrUnexpectedEOF,
+	remedy: "check uWSGI's log for a killed worker",
 }
 
-// lengthReader ends after the bytes that Content-Length announces. More are cut off, fewer are an error.
+// lengthReader reads the number of bytes that Content-Length announces. Bytes beyond the length are dropped, and an
+// earlier end is an error.
 type lengthReader struct {
 	source io.Reader
 	left   int64
@@ -112,23 +114,23 @@ func (l *lengthReader) Read(p []byte) (int, error) {
 	case l.left == 0:
 		err = io.EOF
 	case errors.Is(err, io.EOF):
-		err = errCutBody
+		err = errTruncatedBody
 	}
 	return n, err
 }
 
-// strictReader gives the early end of a chunked body its explanation.
-type strictReader struct{ source io.Reader }
+// truncationReader replaces the error of a truncated chunked body by errTruncatedBody, which names the remedy.
+type truncationReader struct{ source io.Reader }
 
-func (s *strictReader) Read(p []byte) (int, error) {
+func (s *truncationReader) Read(p []byte) (int, error) {
 	n, err := s.source.Read(p)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errCutBody
+		err = errTruncatedBody
 	}
 	return n, err
 }
 
-// directBody passes the worker's bytes on without holding any.
+// directBody is an unbuffered body: each Read reads from the worker.
 type directBody struct {
 	io.Reader
 	e *exchange

@@ -8,14 +8,14 @@ import (
 
 // UnmarshalCaddyfile reads `transport uwsgi { … }`.
 func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the transport's name
+	d.Next() // consume the transport's name
 	if d.NextArg() {
 		return d.ArgErr()
 	}
 	return settings.Read(d, "transport uwsgi", t)
 }
 
-// ReadSetting implements [settings.Reader]: it reads env.
+// ReadSetting implements [settings.Reader]: it reads the setting env.
 func (t *Transport) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	if d.Val() != "env" {
 		return false, nil

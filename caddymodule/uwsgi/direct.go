@@ -13,18 +13,18 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// Direct sends requests of the process itself to an application, not on behalf of a site. It is an
-// [http.RoundTripper] whose requests may be made for any URL.
+// Direct is an [http.RoundTripper] that sends requests of the process itself, not of a site, to one application. The
+// host of a request's URL does not select the application. Direct is safe for concurrent use.
 // See docs/decisions/uwsgi.md#why-does-auth-awx-ask-uwsgis-socket-and-not-the-site
 type Direct struct {
 	transport        *Transport
 	network, address string
 }
 
-// NewDirect returns a Direct for an address of the application, which is host:port or the path of a Unix socket.
+// NewDirect returns a Direct for the application at address: host:port, or the path of a Unix socket.
 func NewDirect(ctx caddy.Context, network, address string) (*Direct, error) {
 	none := int64(0)
-	// The caller reads responses at once, and bounds what it reads.
+	// No disk and no buffering: callers read responses promptly and limit their size.
 	t := &Transport{RequestDisk: &none, ResponseDisk: &none, Unbuffered: true}
 	if err := t.Provision(ctx); err != nil {
 		return nil, err
@@ -32,11 +32,12 @@ func NewDirect(ctx caddy.Context, network, address string) (*Direct, error) {
 	return &Direct{t, network, address}, nil
 }
 
-// directKey finds the [Direct] in the context of its requests.
+// directKey is the context key of the [Direct] that sends a request.
 type directKey struct{}
 
-// directContext is the context of a request of the process itself. It ends with the context of the client's request
-// for which the process asks, but does not show that request: its URI, variables and addresses are another request's.
+// directContext is the context of a request of the process itself. It is canceled with the context of the client's
+// request that caused it. Value hides the URI, variables and addresses of the client's request, which would otherwise
+// become the CGI variables of the process's request.
 type directContext struct {
 	context.Context
 	direct *Direct
@@ -53,8 +54,8 @@ func (c directContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// RoundTrip implements [http.RoundTripper]. REMOTE_ADDR is X-Forwarded-For, if that is one address: the process
-// itself has written it. Otherwise it is this host's.
+// RoundTrip implements [http.RoundTripper]. If X-Forwarded-For is a single address, that address becomes REMOTE_ADDR:
+// the process itself wrote the header. Otherwise REMOTE_ADDR is 127.0.0.1.
 func (d *Direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.WithContext(directContext{r.Context(), d})
 	client, err := netip.ParseAddr(r.Header.Get("X-Forwarded-For"))
@@ -68,15 +69,15 @@ func (d *Direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	return d.transport.RoundTrip(r)
 }
 
-// ParseAddress splits an address of an application that is written as a URL: uwsgi://host:port, or uwsgi+unix:///path
-// for a Unix socket, also written as uwsgi+unix//path. ok is false if it is not a URL of that kind.
+// ParseAddress parses the URL of an application: uwsgi://host:port, or uwsgi+unix:///path for a Unix socket, also
+// written as uwsgi+unix//path. ok is false if from has neither scheme.
 func ParseAddress(from string) (network, address string, ok bool, err error) {
 	from = strings.Replace(from, "uwsgi+unix//", "uwsgi+unix:///", 1)
 	if !strings.HasPrefix(from, "uwsgi://") && !strings.HasPrefix(from, "uwsgi+unix:") {
 		return "", "", false, nil
 	}
 	u, err := url.Parse(from)
-	// Errors do not repeat it: it may hold a secret.
+	// Do not wrap err, which quotes the URL: the URL may contain a secret.
 	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", "", true, errAddress
 	}
@@ -93,7 +94,7 @@ func ParseAddress(from string) (network, address string, ok bool, err error) {
 	return "tcp", u.Host, true, nil
 }
 
-var errAddress = errors.New("this is not the address of uWSGI's socket; " +
-	"write it like uwsgi://127.0.0.1:8050 or uwsgi+unix:///run/awx/uwsgi.sock")
+var errAddress = errors.New("invalid address of uWSGI's socket; " +
+	"use an address such as uwsgi://127.0.0.1:8050 or uwsgi+unix:///run/awx/uwsgi.sock")
 
 var _ http.RoundTripper = (*Direct)(nil)

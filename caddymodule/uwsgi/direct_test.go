@@ -15,7 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// packetWorker answers one request, and sends its packet to the channel.
+// packetWorker responds to one request, and sends the request's packet to the channel.
 func packetWorker(t *testing.T, network, address string) (<-chan []byte, net.Listener) {
 	packets := make(chan []byte, 1)
 	return packets, worker(t, network, address, func(conn net.Conn) {
@@ -33,8 +33,8 @@ func packetWorker(t *testing.T, network, address string) (<-chan []byte, net.Lis
 	})
 }
 
-// Requests of the process itself reach an application over TCP and a Unix socket, and name the client on whose behalf
-// they are made.
+// Requests of the process itself reach an application over TCP and a Unix socket. REMOTE_ADDR is the address of the
+// client on whose behalf the process sends the request.
 func TestDirect(t *testing.T) {
 	for _, c := range []struct{ network, address, url, host, client, remote string }{
 		{"tcp", "127.0.0.1:0", "uwsgi://127.0.0.1:8050/api/v2/me/", "127.0.0.1:8050", "203.0.113.9", "203.0.113.9"},
@@ -121,7 +121,7 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
-// A request that the process makes while it serves a client's has nothing of that: neither its URI nor its variables.
+// A request of the process itself has neither the URI nor the variables of the client's request being served.
 func TestDirectHidesTheClientsRequest(t *testing.T) {
 	packets, l := packetWorker(t, "tcp", "127.0.0.1:0")
 	config, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})

@@ -12,12 +12,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// contentLengthSize is room for the variable that is added once the body has been read.
+// contentLengthSize is the space reserved for CONTENT_LENGTH, which is added once the body has been read.
 const contentLengthSize = 2 + len("CONTENT_LENGTH") + 2 + 20
 
-// packet makes a request's variables, all but CONTENT_LENGTH. Their names and values are those of nginx's
-// uwsgi_params.
-func (t *Transport) packet(r *http.Request) (*packet, error) {
+// buildPacket returns a packet with the variables of a request, except CONTENT_LENGTH. Names and values are those of
+// nginx's uwsgi_params.
+func (t *Transport) buildPacket(r *http.Request) (*packet, error) {
 	if strings.Contains(r.URL.Path, "\x00") {
 		return nil, &rejection{http.StatusBadRequest, errors.New("path contains a zero byte")}
 	}
@@ -26,9 +26,9 @@ func (t *Transport) packet(r *http.Request) (*packet, error) {
 	if v.repl == nil {
 		v.repl = caddy.NewReplacer()
 	}
-	v.request()
-	v.connection()
-	v.headers()
+	v.addRequest()
+	v.addConnection()
+	v.addHeaders()
 	for _, name := range t.envNames {
 		v.p.add(name, v.repl.ReplaceAll(t.Env[name], ""))
 	}
@@ -46,21 +46,21 @@ type variables struct {
 	repl *caddy.Replacer
 }
 
-// add appends a variable, unless the configuration has it.
+// add appends a variable, unless the setting env replaces the variable.
 func (v *variables) add(name, value string) {
 	if _, configured := v.t.Env[name]; !configured {
 		v.p.add(name, value)
 	}
 }
 
-// request adds what the request line says.
-func (v *variables) request() {
+// addRequest adds the variables of the request line.
+func (v *variables) addRequest() {
 	r := v.r
 	original := *r
 	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		original = o
 	}
-	// As the client sent it: WSGI wants PATH_INFO for what rewrites made of it.
+	// REQUEST_URI is the client's original. In WSGI, rewrites affect only PATH_INFO.
 	uri := original.RequestURI
 	if !strings.HasPrefix(uri, "/") {
 		uri = original.URL.RequestURI()
@@ -68,7 +68,7 @@ func (v *variables) request() {
 	path := cleanPath(r.URL.Path, !v.t.KeepSlashes)
 	script := strings.TrimSuffix(v.repl.ReplaceAll(v.t.ScriptName, ""), "/")
 	if script != "" {
-		// After handle_path or strip_prefix the prefix is gone already.
+		// handle_path or strip_prefix may have removed the prefix already.
 		stripped := original.URL.Path != r.URL.Path && cleanPath(original.URL.Path, !v.t.KeepSlashes) == script+path
 		if rest, ok := strings.CutPrefix(path, script); ok && !stripped && (rest == "" || rest[0] == '/') {
 			path = rest
@@ -87,19 +87,19 @@ func (v *variables) request() {
 		}
 	}
 	v.add("DOCUMENT_ROOT", root)
-	// r.Proto is the name of another protocol in an extended CONNECT.
+	// r.Proto will not do: in an extended CONNECT it names another protocol, such as websocket.
 	v.add("SERVER_PROTOCOL", fmt.Sprintf("HTTP/%d.%d", r.ProtoMajor, r.ProtoMinor))
 }
 
-// connection adds what is known of client and server, behind trusted proxies too.
-func (v *variables) connection() {
+// addConnection adds the variables of client and server, also for clients of a trusted proxy.
+func (v *variables) addConnection() {
 	r := v.r
 	ctx := r.Context()
 	direct := "http"
 	if r.TLS != nil {
 		direct = "https"
 	}
-	// By now reverse_proxy has replaced or removed what a client that is no trusted proxy sent.
+	// The header is trustworthy: reverse_proxy replaces the value unless a trusted proxy sent it.
 	scheme := direct
 	if forwarded := strings.ToLower(r.Header.Get("X-Forwarded-Proto")); forwarded == "http" || forwarded == "https" {
 		scheme = forwarded
@@ -108,12 +108,12 @@ func (v *variables) connection() {
 	if scheme == "https" {
 		v.add("HTTPS", "on")
 	}
-	// uWSGI makes wsgi.url_scheme of it; it would otherwise believe X-Forwarded-SSL too.
+	// wsgi.url_scheme follows UWSGI_SCHEME. Without UWSGI_SCHEME, uWSGI would also trust X-Forwarded-SSL.
 	v.add("UWSGI_SCHEME", scheme)
 
 	peer, peerPort, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		// A site on a Unix socket; nginx calls its clients so.
+		// The site listens on a Unix socket. nginx uses the same name for such clients.
 		peer, peerPort = "unix:", ""
 	}
 	peer, _, _ = strings.Cut(peer, "%")
@@ -122,7 +122,7 @@ func (v *variables) connection() {
 		client = peer
 	}
 	if client != peer {
-		// The port is the trusted proxy's own.
+		// The port belongs to the trusted proxy's connection.
 		peerPort = ""
 	}
 	v.add("REMOTE_ADDR", client)
@@ -138,7 +138,7 @@ func (v *variables) connection() {
 			}
 		}
 	}
-	// The client used our port, unless a trusted proxy ended its TLS.
+	// The client used Caddy's port, unless a trusted proxy ended TLS.
 	if local != "" && scheme == direct {
 		port = local
 	}
@@ -152,7 +152,7 @@ func (v *variables) connection() {
 	v.add("SERVER_NAME", host)
 }
 
-// splitHost splits a Host header. The port is empty without a valid one.
+// splitHost splits a Host header. The port is empty if the header has none or an invalid one.
 func splitHost(hostPort string) (host, port string) {
 	host, port, err := net.SplitHostPort(hostPort)
 	if err != nil {
@@ -164,28 +164,28 @@ func splitHost(hostPort string) (host, port string) {
 	return host, port
 }
 
-// dropped are headers that do not become variables: what belongs to the connection, what other variables
-// tell, and Proxy, which as HTTP_PROXY would tell programs to use a proxy of the client's choice
-// (httpoxy.org).
-var dropped = map[string]bool{
+// droppedHeaders do not become HTTP_… variables. Most belong to the connection or have a variable of their own. Proxy
+// would become HTTP_PROXY, which makes programs use a proxy of the client's choice (httpoxy.org).
+var droppedHeaders = map[string]bool{
 	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Te": true, "Trailer": true,
 	"Transfer-Encoding": true, "Upgrade": true, "Expect": true, "Content-Length": true, "Content-Type": true,
 	"Host": true, "Proxy": true,
 }
 
-// headers adds the request's headers as HTTP_*.
-func (v *variables) headers() {
+// addHeaders adds the request's headers as HTTP_… variables.
+func (v *variables) addHeaders() {
 	if v.r.Host != "" {
 		v.add("HTTP_HOST", v.r.Host)
 	}
 	for field, values := range v.r.Header {
 		name, ok := variableName(field)
-		if !ok || len(values) == 0 || dropped[http.CanonicalHeaderKey(field)] {
+		if !ok || len(values) == 0 || droppedHeaders[http.CanonicalHeaderKey(field)] {
 			continue
 		}
 		value := values[0]
 		if field == "User-Agent" && value == "" {
-			continue // is how reverse_proxy says that there is none
+			// reverse_proxy sets an empty User-Agent where the client sent none.
+			continue
 		}
 		if len(values) > 1 {
 			separator := ", "
@@ -198,8 +198,8 @@ func (v *variables) headers() {
 	}
 }
 
-// variableName returns a header's variable. As in nginx, a header is ignored whose name holds anything but
-// letters, digits and hyphens: X_Real_IP would otherwise become the variable of X-Real-IP.
+// variableName returns the variable of a header. As in nginx, only names of letters, digits and hyphens have a
+// variable: otherwise a client's X_Real_IP would become the variable of X-Real-IP.
 func variableName(field string) (string, bool) {
 	name := make([]byte, 0, len("HTTP_")+len(field))
 	name = append(name, "HTTP_"...)
@@ -218,7 +218,7 @@ func variableName(field string) (string, bool) {
 	return string(name), true
 }
 
-// cleanPath resolves "." and ".." in a path and merges its slashes if told so, as nginx does. The result
+// cleanPath resolves "." and ".." in a path as nginx does, and merges repeated slashes if merge is set. The result
 // begins with a slash.
 // See docs/decisions/uwsgi.md#why-is-path_info-cleaned
 func cleanPath(path string, merge bool) string {
@@ -238,7 +238,8 @@ func cleanPath(path string, merge bool) string {
 			continue
 		}
 		if last {
-			kept = append(kept, "") // a directory
+			// A last segment of "." or ".." is a directory, and ends with a slash.
+			kept = append(kept, "")
 		}
 	}
 	return "/" + strings.Join(kept, "/")

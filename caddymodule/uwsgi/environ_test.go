@@ -16,7 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// provisioned is a transport outside of a reverse_proxy.
+// provisioned provisions and validates a transport outside of a reverse_proxy.
 func provisioned(t *testing.T, transport *Transport) *Transport {
 	t.Helper()
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
@@ -31,7 +31,7 @@ func provisioned(t *testing.T, transport *Transport) *Transport {
 	return transport
 }
 
-// incoming is a request as reverse_proxy hands it to a transport.
+// incoming returns a request as reverse_proxy passes requests to a transport.
 func incoming(method, target string, vars map[string]any) *http.Request {
 	r := httptest.NewRequest(method, target, nil)
 	original := *r
@@ -49,7 +49,8 @@ func incoming(method, target string, vars map[string]any) *http.Request {
 	repl.Set("http.vars.root", "/srv")
 	repl.Set("custom", "value")
 	ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, repl)
-	ctx = context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 8080}))
+	local := net.Addr(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 8080})
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, local)
 	return r.WithContext(ctx)
 }
 
@@ -102,7 +103,8 @@ func TestVariables(t *testing.T) {
 				r.Header.Set("X-Forwarded-Proto", "HTTPS")
 				caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "2001:db8::7")
 			}, want: map[string]string{
-				"HTTPS": "on", "UWSGI_SCHEME": "https", "SERVER_PORT": "443", "REMOTE_ADDR": "2001:db8::7", "REMOTE_PORT": "",
+				"HTTPS": "on", "UWSGI_SCHEME": "https", "SERVER_PORT": "443",
+				"REMOTE_ADDR": "2001:db8::7", "REMOTE_PORT": "",
 			},
 		},
 		{
@@ -150,7 +152,8 @@ func TestVariables(t *testing.T) {
 				"HTTP_EMPTY": "",
 				"HTTP_HOST":  "example.com",
 			}, absent: []string{
-				"HTTP_PROXY", "HTTP_X.Y", "HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_UPGRADE", "HTTP_EXPECT", "HTTP_TE",
+				"HTTP_PROXY", "HTTP_X.Y", "HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_UPGRADE",
+				"HTTP_EXPECT", "HTTP_TE",
 				"HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_USER_AGENT", "HTTP_GONE", "CONTENT_LENGTH",
 			},
 		},
@@ -173,20 +176,24 @@ func TestVariables(t *testing.T) {
 			want: map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": ""},
 		},
 		{
-			name: "mounted, another path that begins alike", target: "/awxes", transport: &Transport{ScriptName: "/awx"},
-			want: map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": "/awxes"},
+			name: "mounted, another path with the same beginning", target: "/awxes",
+			transport: &Transport{ScriptName: "/awx"},
+			want:      map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": "/awxes"},
 		},
 		{
-			name: "mounted, and the site stripped the prefix", target: "/awx/awx/x", transport: &Transport{ScriptName: "/awx"},
-			change: func(r *http.Request) { r.URL.Path = "/awx/x" },
-			want:   map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": "/awx/x", "REQUEST_URI": "/awx/awx/x"},
+			name: "mounted, and the site stripped the prefix", target: "/awx/awx/x",
+			transport: &Transport{ScriptName: "/awx"},
+			change:    func(r *http.Request) { r.URL.Path = "/awx/x" },
+			want:      map[string]string{"SCRIPT_NAME": "/awx", "PATH_INFO": "/awx/x", "REQUEST_URI": "/awx/awx/x"},
 		},
 		{
-			name: "a rewrite", target: "/old?a=1", change: func(r *http.Request) { r.URL.Path, r.URL.RawQuery = "/new", "b=2" },
-			want: map[string]string{"PATH_INFO": "/new", "QUERY_STRING": "b=2", "REQUEST_URI": "/old?a=1"},
+			name: "a rewrite", target: "/old?a=1",
+			change: func(r *http.Request) { r.URL.Path, r.URL.RawQuery = "/new", "b=2" },
+			want:   map[string]string{"PATH_INFO": "/new", "QUERY_STRING": "b=2", "REQUEST_URI": "/old?a=1"},
 		},
 		{
-			name: "slashes", target: "//a///b/../c", want: map[string]string{"PATH_INFO": "/a/c", "REQUEST_URI": "//a///b/../c"},
+			name: "slashes", target: "//a///b/../c",
+			want: map[string]string{"PATH_INFO": "/a/c", "REQUEST_URI": "//a///b/../c"},
 		},
 		{
 			name: "kept slashes", target: "/a//b/./c", transport: &Transport{KeepSlashes: true},
@@ -194,8 +201,7 @@ func TestVariables(t *testing.T) {
 		},
 		{
 			name: "an extended CONNECT", target: "/", change: func(r *http.Request) {
-				r.Proto, r.ProtoMajor,
-					r.ProtoMinor = "websocket", 3, 0
+				r.Proto, r.ProtoMajor, r.ProtoMinor = "websocket", 3, 0
 			},
 			want: map[string]string{"SERVER_PROTOCOL": "HTTP/3.0"},
 		},
@@ -212,7 +218,7 @@ func TestVariables(t *testing.T) {
 				c.transport = &Transport{}
 			}
 			transport := provisioned(t, c.transport)
-			p, err := transport.packet(r)
+			p, err := transport.buildPacket(r)
 			if err != nil {
 				t.Fatal(err)
 			}

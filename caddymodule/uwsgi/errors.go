@@ -15,7 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// refusal is an error that is not the upstream's: the request has not been sent.
+// rejection is an error before the request is sent, which is not the upstream's fault.
 type rejection struct {
 	status int
 	err    error
@@ -24,8 +24,8 @@ type rejection struct {
 func (r *rejection) Error() string { return r.err.Error() }
 func (r *rejection) Unwrap() error { return r.err }
 
-// refuse turns an error before the dial into what reverse_proxy should do. A client's fault must not count
-// against an upstream: where reverse_proxy counts every error, the refusal becomes an answer.
+// reject converts an error before the dial for reverse_proxy. A client's fault must not count against an upstream.
+// Where passive health checks count every error as a failure, a rejection therefore becomes a response.
 func (t *Transport) reject(r *http.Request, err error) (*http.Response, error) {
 	if r.Body != nil {
 		r.Body.Close()
@@ -37,7 +37,7 @@ func (t *Transport) reject(r *http.Request, err error) (*http.Response, error) {
 	if !t.passive {
 		return nil, caddyhttp.Error(known.status, known.err)
 	}
-	if t.rejections.pass() {
+	if t.rejectionLogs.allow() {
 		t.log.Error("uwsgi request rejected", "status", known.status, "error", known.err)
 	}
 	return &http.Response{
@@ -47,15 +47,16 @@ func (t *Transport) reject(r *http.Request, err error) (*http.Response, error) {
 	}, nil
 }
 
-// logLimit lets one line a second through.
+// logLimit allows one log line per second.
 type logLimit struct{ last atomic.Int64 }
 
-func (l *logLimit) pass() bool {
+func (l *logLimit) allow() bool {
 	last, now := l.last.Load(), time.Now().UnixNano()
 	return now-last >= int64(time.Second) && l.last.CompareAndSwap(last, now)
 }
 
-// bodyError classifies an error of reading the client's body.
+// bodyError returns a rejection for an error while reading the client's body, or a canceled failure if the client
+// disconnected.
 func bodyError(ctx context.Context, err error) error {
 	if handled, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		return &rejection{handled.StatusCode, err}
@@ -64,7 +65,7 @@ func bodyError(ctx context.Context, err error) error {
 		return &rejection{http.StatusRequestEntityTooLarge, tooLarge}
 	}
 	err = &failure{op: "reading the request body", err: err}
-	// The timeout read_body also ends the request's context, so it has to be found first.
+	// Check the timeout read_body before the context: the timeout cancels the context, too.
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &rejection{http.StatusRequestTimeout, err}
 	}
@@ -72,13 +73,13 @@ func bodyError(ctx context.Context, err error) error {
 		return &failure{op: "reading the request body", err: ctx.Err()}
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.ErrUnexpectedEOF) {
-		// The client has gone before the end, which reverse_proxy notes as 499.
+		// The client disconnected within the body; reverse_proxy records a canceled request as 499.
 		return &failure{op: "reading the request body", err: errors.Join(context.Canceled, err)}
 	}
 	return &rejection{http.StatusBadRequest, err}
 }
 
-// diskError is an error of a temporary file for a request body.
+// diskError returns the rejection for an error of a request body's temporary file: 507 if the disk is full, else 500.
 func diskError(err error) error {
 	status := http.StatusInternalServerError
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
@@ -86,19 +87,21 @@ func diskError(err error) error {
 			status = http.StatusInsufficientStorage
 		}
 	}
-	return &rejection{status, &failure{op: "buffering the request body", err: err, remedy: "free space, or set temp_dir"}}
+	return &rejection{status, &failure{
+		op: "buffering the request body", err: err, remedy: "free space, or set temp_dir",
+	}}
 }
 
-// failure is an error of a request, once a dial has begun.
+// failure is an error of the exchange with the client or the upstream.
 type failure struct {
 	op     string
 	err    error
 	remedy string
-	// dial tells that nothing was sent, so that another upstream may be tried.
+	// dial is set if nothing was sent: reverse_proxy may then try another upstream.
 	dial bool
 }
 
-// Error says operation, cause and remedy.
+// Error returns operation, cause and remedy.
 func (f *failure) Error() string {
 	text := "uwsgi: " + f.op + ": " + f.err.Error()
 	if f.remedy != "" {
@@ -109,7 +112,7 @@ func (f *failure) Error() string {
 
 func (f *failure) Unwrap() error { return f.err }
 
-// Timeout implements [net.Error], by which reverse_proxy answers 504 instead of 502.
+// Timeout implements [net.Error]. For a timeout, reverse_proxy responds with 504 instead of 502.
 func (f *failure) Timeout() bool {
 	n, ok := errors.AsType[net.Error](f.err)
 	return ok && n.Timeout()
@@ -118,7 +121,7 @@ func (f *failure) Timeout() bool {
 // Temporary implements [net.Error].
 func (f *failure) Temporary() bool { return false }
 
-// As lets reverse_proxy find its DialError.
+// As presents a dial failure as the [reverseproxy.DialError] that permits a retry.
 func (f *failure) As(target any) bool {
 	d, ok := target.(*reverseproxy.DialError)
 	if ok && f.dial {

@@ -16,17 +16,17 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// exchange is one request and its answer, over a connection of its own.
+// exchange is one request and one response, over a connection of its own.
 type exchange struct {
 	t    *Transport
 	r    *http.Request
 	ctx  context.Context
 	conn net.Conn
 	body *requestBody
-	// unwatch ends the watch over the client's disconnect.
-	unwatch func() bool
+	// stopWatching stops closing conn when the client disconnects.
+	stopWatching func() bool
 
-	// mu guards sending and sendErr, and the read deadline, which starts when sending ends.
+	// mu guards sending, sendErr and the read deadline, which is set when sending ends.
 	mu      sync.Mutex
 	sending bool
 	sendErr error
@@ -44,7 +44,7 @@ func (t *Transport) dial(r *http.Request, body *requestBody) (*exchange, error) 
 	t.log.Debug("uwsgi roundtrip", "dial", address, "body_bytes", body.size, "on_disk", body.file != nil)
 	conn, err := dialWithRetry(ctx, network, address, time.Duration(t.DialTimeout))
 	if err != nil {
-		if !body.kept {
+		if !body.ownedByContext {
 			body.close()
 		}
 		if ctx.Err() != nil {
@@ -53,12 +53,12 @@ func (t *Transport) dial(r *http.Request, body *requestBody) (*exchange, error) 
 		return nil, &failure{op: "dialing " + address, err: err, dial: true}
 	}
 	e := &exchange{t: t, r: r, ctx: ctx, conn: conn, body: body, sending: true}
-	// The worker learns that the client has gone by the end of the connection.
-	e.unwatch = context.AfterFunc(ctx, func() { conn.Close() })
+	// A disconnect of the client must reach the worker, and uwsgi has no other signal than the end of the connection.
+	e.stopWatching = context.AfterFunc(ctx, func() { conn.Close() })
 	return e, nil
 }
 
-// dialPatiently dials, and waits while the listen queue of a Unix socket is full; the kernel does so itself for TCP.
+// dialWithRetry dials, and retries while the listen queue of a Unix socket is full. For TCP, the kernel retries.
 func dialWithRetry(ctx context.Context, network, address string, timeout time.Duration) (net.Conn, error) {
 	deadline := time.Now().Add(timeout)
 	dialer := net.Dialer{Deadline: deadline}
@@ -77,24 +77,25 @@ func dialWithRetry(ctx context.Context, network, address string, timeout time.Du
 	}
 }
 
-// close ends the exchange. It may be called more than once.
+// close closes the connection. It may be called more than once.
 func (e *exchange) close() {
-	e.unwatch()
+	e.stopWatching()
 	e.conn.Close()
 }
 
-// smallRequest is what is sent before the answer is read: it fits into the buffers of any socket.
-const smallRequest = 16 << 10
+// maxSmallRequest is the largest request that is sent without a goroutine. It fits into the buffers of any socket, so
+// the write cannot block on a worker that responds early.
+const maxSmallRequest = 16 << 10
 
-// run sends the request and returns the answer, whose body ends the exchange.
+// run sends the request and returns the response. Closing the response body ends the exchange.
 func (e *exchange) run(packet []byte) (*http.Response, error) {
-	if int64(len(packet))+e.body.size <= smallRequest {
+	if int64(len(packet))+e.body.size <= maxSmallRequest {
 		e.send(packet)
 	} else {
-		// A worker may answer before it reads all of a large body.
+		// A worker may respond before it has read a large body.
 		go e.send(packet)
 	}
-	resp, err := e.answer(len(packet))
+	resp, err := e.readResponse(len(packet))
 	if err != nil {
 		e.close()
 		return nil, err
@@ -102,10 +103,10 @@ func (e *exchange) run(packet []byte) (*http.Response, error) {
 	return resp, nil
 }
 
-// sendStep is how much of a file must go out within a write timeout.
-const sendStep = 1 << 20
+// sendStepSize is the number of bytes of a file that the worker must accept within one write timeout.
+const sendStepSize = 1 << 20
 
-// send sends variables and body.
+// send sends the variables and the body, and then starts the read deadline.
 func (e *exchange) send(packet []byte) {
 	err := e.write(packet)
 	e.body.close()
@@ -116,26 +117,26 @@ func (e *exchange) send(packet []byte) {
 	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		deadline = time.Unix(1, 0)
 	}
-	// A worker that takes no more may have answered all the same.
+	// Even after a failed write, read: the worker may have sent a response.
 	_ = e.conn.SetReadDeadline(deadline)
 }
 
 func (e *exchange) write(packet []byte) error {
-	patience := time.Duration(e.t.WriteTimeout)
+	timeout := time.Duration(e.t.WriteTimeout)
 	if err := e.body.rewind(); err != nil {
 		return err
 	}
-	if err := e.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+	if err := e.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	if _, err := (&net.Buffers{packet, e.body.memory}).WriteTo(e.conn); err != nil {
 		return err
 	}
 	for left := e.body.size - int64(len(e.body.memory)); left > 0; {
-		if err := e.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		if err := e.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return err
 		}
-		n, err := io.CopyN(e.conn, e.body.file, min(left, sendStep))
+		n, err := io.CopyN(e.conn, e.body.file, min(left, sendStepSize))
 		if err != nil {
 			return err
 		}
@@ -144,7 +145,7 @@ func (e *exchange) write(packet []byte) error {
 	return nil
 }
 
-// Read reads from the worker, which must send something within the read timeout.
+// Read reads from the worker. Once the request is sent, each Read must return within the read timeout.
 func (e *exchange) Read(p []byte) (int, error) {
 	e.mu.Lock()
 	var err error
@@ -162,32 +163,34 @@ func (e *exchange) Read(p []byte) (int, error) {
 	if e.ctx.Err() != nil {
 		return n, e.ctx.Err()
 	}
-	return n, &failure{op: "reading the answer", err: err}
+	return n, &failure{op: "reading the response", err: err}
 }
 
-// maxInformational bounds the 1xx answers before the real one, as net/http does.
+// maxInformational is the limit of 1xx responses before the final response, as in net/http.
 const maxInformational = 5
 
-// answer reads heads of answers up to the final one.
-func (e *exchange) answer(packetSize int) (*http.Response, error) {
+// readResponse reads response heads up to the final one, and forwards 1xx responses to the client.
+func (e *exchange) readResponse(packetSize int) (*http.Response, error) {
 	b := make([]byte, 0, 4<<10)
 	for informational := 0; ; {
 		h, size, err := parseHead(b)
 		switch {
 		case err != nil:
-			return nil, &failure{op: "parsing the answer", err: err, remedy: "look at the application's headers"}
+			return nil, &failure{
+				op: "parsing the response", err: err, remedy: "check the application's response headers",
+			}
 		case size == 0:
-			if b, err = e.more(b); err != nil {
-				return nil, e.unanswered(err, len(b), packetSize)
+			if b, err = e.readMore(b); err != nil {
+				return nil, e.explainFailure(err, len(b), packetSize)
 			}
 			continue
 		case h.status == http.StatusSwitchingProtocols:
-			return nil, &failure{op: "parsing the answer", err: errSwitching}
+			return nil, &failure{op: "parsing the response", err: errSwitching}
 		case h.status >= 200:
-			return e.response(h, b[size:])
+			return e.buildResponse(h, b[size:])
 		}
 		if informational++; informational > maxInformational {
-			return nil, &failure{op: "parsing the answer", err: errInformational}
+			return nil, &failure{op: "parsing the response", err: errInformational}
 		}
 		trace := httptrace.ContextClientTrace(e.ctx)
 		if h.status != http.StatusContinue && trace != nil && trace.Got1xxResponse != nil {
@@ -199,11 +202,11 @@ func (e *exchange) answer(packetSize int) (*http.Response, error) {
 	}
 }
 
-// more reads more of a head into b.
-func (e *exchange) more(b []byte) ([]byte, error) {
+// readMore appends the next bytes from the worker to b, which holds an incomplete head.
+func (e *exchange) readMore(b []byte) ([]byte, error) {
 	if len(b) == cap(b) {
 		if int64(len(b)) >= e.t.MaxResponseHeader {
-			return b, &failure{op: "parsing the answer", err: errLongHead, remedy: "raise max_response_header"}
+			return b, &failure{op: "parsing the response", err: errLargeHead, remedy: "raise max_response_header"}
 		}
 		grown := make([]byte, len(b), min(2*int64(cap(b)), max(e.t.MaxResponseHeader, int64(len(b))+1)))
 		copy(grown, b)
@@ -211,48 +214,50 @@ func (e *exchange) more(b []byte) ([]byte, error) {
 	}
 	n, err := e.Read(b[len(b):cap(b)])
 	if n > 0 {
-		err = nil // comes again
+		// The next Read returns the error again.
+		err = nil
 	}
 	return b[:len(b)+n], err
 }
 
-// Errors of answers.
+// Causes of failed responses.
 var (
-	errNoAnswer      = errors.New("the worker closed the connection without an answer")
-	errCutHead       = errors.New("the worker closed the connection within the headers")
-	errLongHead      = errors.New("headers are too large")
-	errInformational = errors.New("too many 1xx answers")
+	errNoResponse    = errors.New("worker closed the connection without a response")
+	errTruncatedHead = errors.New("worker closed the connection within the headers")
+	errLargeHead     = errors.New("headers are too large")
+	errInformational = errors.New("too many 1xx responses")
 	errSwitching     = errors.New("101 Switching Protocols is not supported; " +
-		"proxy websockets of the application to an http-socket")
+		"proxy the application's websockets to an http-socket")
 )
 
-// uwsgiBufferSize is uWSGI's default of buffer-size, beyond which it drops a request.
-const uwsgiBufferSize = 4096
+// defaultBufferSize is uWSGI's default of buffer-size. uWSGI drops requests with larger variables.
+const defaultBufferSize = 4096
 
-// unanswered explains why there is no answer.
-func (e *exchange) unanswered(err error, got, packetSize int) error {
+// explainFailure returns the error of an exchange without a complete response head, with the most likely remedy. err
+// is the error of the last read, and got is the number of bytes read.
+func (e *exchange) explainFailure(err error, got, packetSize int) error {
 	e.mu.Lock()
 	sendErr := e.sendErr
 	e.mu.Unlock()
-	f := &failure{op: "reading the answer", err: err}
+	f := &failure{op: "reading the response", err: err}
 	switch {
 	case e.ctx.Err() != nil:
 		return e.ctx.Err()
 	case sendErr != nil:
 		f.op, f.err = "sending the request", sendErr
 	case errors.Is(err, io.EOF) && got > 0:
-		f.err = errCutHead
+		f.err = errTruncatedHead
 	case errors.Is(err, io.EOF):
-		f.err = errNoAnswer
+		f.err = errNoResponse
 	case errors.Is(err, syscall.ECONNRESET):
 		f.err = errors.Unwrap(err)
 	default:
 		return err
 	}
 	if !f.Timeout() {
-		f.remedy = "look at uWSGI's log"
-		// uWSGI closes a connection whose variables it cannot take.
-		if got == 0 && packetSize-headerSize > uwsgiBufferSize {
+		f.remedy = "check uWSGI's log"
+		// uWSGI closes the connection without a response if the variables exceed buffer-size.
+		if got == 0 && packetSize-headerSize > defaultBufferSize {
 			f.remedy += ", and raise its buffer-size if it says 'invalid request block size'"
 		}
 	}

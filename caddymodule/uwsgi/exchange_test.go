@@ -58,7 +58,7 @@ func skipVariables(t *testing.T, conn net.Conn) {
 	}
 }
 
-// withBody gives a request a body, and an end of its context with the test.
+// withBody adds a body to a request. The request's context ends with the test.
 func withBody(t *testing.T, r *http.Request, body io.Reader, length int64) *http.Request {
 	ctx, cancel := context.WithCancel(r.Context())
 	t.Cleanup(cancel)
@@ -67,7 +67,7 @@ func withBody(t *testing.T, r *http.Request, body io.Reader, length int64) *http
 	return r
 }
 
-// A body goes to a worker whole, from memory and file, over TCP and a Unix socket.
+// A worker receives the whole body, from memory and file, over TCP and a Unix socket.
 func TestRoundTrip(t *testing.T) {
 	transport := provisioned(t, &Transport{RequestMemory: 1000, ResponseMemory: 1000})
 	echo := func(conn net.Conn) {
@@ -93,12 +93,12 @@ func TestRoundTrip(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				body, err := transport.requestBody(r)
+				body, err := transport.readRequestBody(r)
 				if err != nil {
 					t.Fatal(err)
 				}
 				e := &exchange{t: transport, r: r, ctx: r.Context(), conn: conn, body: body, sending: true}
-				e.unwatch = func() bool { return true }
+				e.stopWatching = func() bool { return true }
 				check(t, e.run, newPacket(0, 0).bytes(), data)
 				continue
 			}
@@ -116,11 +116,11 @@ func check(t *testing.T, run func([]byte) (*http.Response, error), packet, want 
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
 	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%d of %d bytes are right (%v)", common(got, want), len(want), err)
+		t.Errorf("%d of %d bytes are right (%v)", countCommonPrefix(got, want), len(want), err)
 	}
 }
 
-// The second attempt after a failed dial sends the body that the first one has read.
+// After a failed dial, the second attempt sends the body that the first attempt has read.
 func TestBodySurvivesFailedDial(t *testing.T) {
 	transport := provisioned(t, &Transport{RequestMemory: 1000})
 	got := make(chan string, 1)
@@ -200,14 +200,14 @@ func TestFullListenQueue(t *testing.T) {
 	second.Close()
 }
 
-// The file of a body is closed when its request ends, whatever became of it.
+// The file of a body is closed when the request's context ends, even if the body was never sent.
 func TestBodyFileIsClosed(t *testing.T) {
 	transport := provisioned(t, &Transport{RequestMemory: 10})
 	r := incoming(http.MethodPost, "/", nil)
 	ctx, cancel := context.WithCancel(r.Context())
 	r = r.WithContext(ctx)
 	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", 1000))), -1
-	body, err := transport.requestBody(r)
+	body, err := transport.readRequestBody(r)
 	if err != nil || body.file == nil || body.size != 1000 {
 		t.Fatalf("got %+v (%v)", body, err)
 	}
@@ -219,11 +219,11 @@ func TestBodyFileIsClosed(t *testing.T) {
 	}
 }
 
-// What went wrong with a client's body, as reverse_proxy should see it.
+// Errors of a client's body become the status that describes the client's fault, or a canceled request.
 func TestBodyErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		err    error
-		status int // 0: the client has gone
+		status int // 0: the client disconnected
 	}{
 		"max_size":  {caddyhttp.Error(413, &http.MaxBytesError{Limit: 5}), 413},
 		"too large": {&http.MaxBytesError{Limit: 5}, 413},
@@ -233,7 +233,7 @@ func TestBodyErrors(t *testing.T) {
 		"slow":      {&net.OpError{Op: "read", Err: errTimeout}, 408},
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
-		if name == "slow" { // which ends the request's context
+		if name == "slow" { // the timeout cancels the request's context
 			cancel()
 		}
 		err := bodyError(ctx, c.err)
@@ -245,7 +245,7 @@ func TestBodyErrors(t *testing.T) {
 	}
 }
 
-// errTimeout is what a read gives whose deadline is over.
+// errTimeout is the error of a read after the deadline.
 var errTimeout = func() error {
 	a, b := net.Pipe()
 	defer a.Close()

@@ -5,22 +5,25 @@ import (
 	"sync/atomic"
 )
 
-// Figures counts the temporary files of all transports of the process.
+// FileStats counts the temporary files of all transports of the process.
 type FileStats struct {
-	// RequestFiles and ResponseFiles are the files that were created for bodies, Failures those that could not be
-	// created or written, and OpenFiles those that are open.
-	RequestFiles, ResponseFiles, Failures, OpenFiles int64
+	// RequestFiles and ResponseFiles are the numbers of files created for request and response bodies.
+	RequestFiles, ResponseFiles int64
+	// Failures is the number of files that could not be created or written.
+	Failures int64
+	// OpenFiles is the number of files that are open now.
+	OpenFiles int64
 }
 
-// files are the figures as they grow.
+// files are the live counters behind [ReadFileStats].
 var files struct{ request, response, failures, open atomic.Int64 }
 
-// Files returns the figures. It may be called at any time.
+// ReadFileStats returns the current counts. It is safe for concurrent use.
 func ReadFileStats() FileStats {
 	return FileStats{files.request.Load(), files.response.Load(), files.failures.Load(), files.open.Load()}
 }
 
-// tempFile creates a file that has no name any more, and counts it.
+// tempFile creates and counts a temporary file. The file is unlinked at once, so no crash leaves it on the disk.
 func (t *Transport) tempFile(counter *atomic.Int64) (*os.File, error) {
 	f, err := os.CreateTemp(t.TempDir, "edgerelay-uwsgi-*")
 	if err != nil {
@@ -35,7 +38,7 @@ func (t *Transport) tempFile(counter *atomic.Int64) (*os.File, error) {
 	return f, nil
 }
 
-// closeFile closes a file of tempFile, which frees its space.
+// closeFile closes a file from tempFile. Since the file is unlinked, closing frees the disk space.
 func closeFile(f *os.File) {
 	f.Close()
 	files.open.Add(-1)

@@ -12,15 +12,15 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// head is status and headers of an answer.
+// head is the status and the headers of a response.
 type head struct {
 	status int
 	reason string
 	header http.Header
 }
 
-// parseHead parses the head at the beginning of b and returns its size; 0 if b ends within it. The head of
-// uWSGI begins with an HTTP status line; one without is CGI's, whose Status header has it.
+// parseHead parses the head at the beginning of b and returns the size of the head, or 0 if b ends within the head.
+// A head without an HTTP status line is a CGI response: the header Status has the status.
 func parseHead(b []byte) (h head, size int, err error) {
 	h.header = http.Header{}
 	for first := true; ; first = false {
@@ -32,17 +32,17 @@ func parseHead(b []byte) (h head, size int, err error) {
 		size += end + 1
 		switch {
 		case first && strings.HasPrefix(line, "HTTP/"):
-			if err := h.statusLine(line); err != nil {
+			if err := h.parseStatusLine(line); err != nil {
 				return h, 0, err
 			}
 		case line != "":
-			if err := h.field(line); err != nil {
+			if err := h.parseField(line); err != nil {
 				return h, 0, err
 			}
 		case first:
-			return h, 0, errors.New("answer begins with an empty line")
+			return h, 0, errors.New("response begins with an empty line")
 		case h.status == 0:
-			if err := h.cgi(); err != nil {
+			if err := h.takeCGIStatus(); err != nil {
 				return h, 0, err
 			}
 			return h, size, nil
@@ -52,8 +52,8 @@ func parseHead(b []byte) (h head, size int, err error) {
 	}
 }
 
-// statusLine parses a line such as "HTTP/1.1 404 Not Found".
-func (h *head) statusLine(line string) error {
+// parseStatusLine parses a line such as "HTTP/1.1 404 Not Found".
+func (h *head) parseStatusLine(line string) error {
 	version, rest, _ := strings.Cut(line, " ")
 	code, reason, _ := strings.Cut(rest, " ")
 	if _, _, ok := http.ParseHTTPVersion(version); !ok {
@@ -74,8 +74,8 @@ func (h *head) setStatus(code, reason string) error {
 	return nil
 }
 
-// field parses a line such as "Content-Type: text/plain".
-func (h *head) field(line string) error {
+// parseField parses a line such as "Content-Type: text/plain".
+func (h *head) parseField(line string) error {
 	name, value, ok := strings.Cut(line, ":")
 	if !ok || !httpguts.ValidHeaderFieldName(name) {
 		return fmt.Errorf("malformed header line %.40q", line)
@@ -86,14 +86,15 @@ func (h *head) field(line string) error {
 	}
 	name = http.CanonicalHeaderKey(name)
 	if name == "Status" && h.status != 0 {
-		return nil // repeats the status line
+		// The header repeats the status line.
+		return nil
 	}
 	h.header[name] = append(h.header[name], value)
 	return nil
 }
 
-// cgi takes the status out of the headers.
-func (h *head) cgi() error {
+// takeCGIStatus moves the status from the headers to h. Without one, the status is 302 with a Location, else 200.
+func (h *head) takeCGIStatus() error {
 	if status := h.header.Get("Status"); status != "" {
 		h.header.Del("Status")
 		code, reason, _ := strings.Cut(status, " ")
@@ -106,10 +107,10 @@ func (h *head) cgi() error {
 	return nil
 }
 
-// errLength is the error of a head with an invalid length.
+// errLength is returned for an invalid Content-Length, and for different ones in one head.
 var errLength = errors.New("malformed or ambiguous Content-Length")
 
-// framing says how the body after the head ends: in chunks, after length bytes, or (-1) with the connection.
+// framing reports where the body ends: after the last chunk, after length bytes, or with the connection (length -1).
 func (h *head) framing() (chunked bool, length int64, err error) {
 	if codings := h.header["Transfer-Encoding"]; len(codings) > 0 {
 		if len(codings) > 1 || !strings.EqualFold(codings[0], "chunked") {

@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// copyBuffers are for copying to and from files.
+// copyBuffers pools the buffers for copying to files.
 var copyBuffers = sync.Pool{New: func() any {
 	b := make([]byte, 32<<10)
 	return &b
@@ -20,40 +20,40 @@ var copyBuffers = sync.Pool{New: func() any {
 
 // requestBody is a request body that has been read completely.
 type requestBody struct {
-	// source is the body that was read.
+	// source is the body of the request that was read; it identifies the request body in a further attempt.
 	source io.ReadCloser
 	memory []byte
-	// file holds what follows memory; nil: nothing.
+	// file holds the bytes after memory; nil: all bytes are in memory.
 	file *os.File
 	size int64
-	// known tells that the request has a body, if only an empty one.
-	known bool
-	// kept tells that the request's context owns the body, and may offer it to a further attempt.
-	kept bool
+	// present is set if the request has a body, even an empty one.
+	present bool
+	// ownedByContext is set if the body lives until the end of the request's context, for further attempts.
+	ownedByContext bool
 
 	closing sync.Once
 }
 
-// bodyVar is the variable of a Caddy request that holds its body between attempts.
+// bodyVar is the Caddy variable that holds the body of a request between attempts.
 const bodyVar = "edgerelay_uwsgi_body"
 
-// requestBody reads the request's body, unless an attempt on another upstream has done so.
-func (t *Transport) requestBody(r *http.Request) (*requestBody, error) {
+// readRequestBody reads the whole body of a request. After a failed dial, a further attempt gets the same body.
+func (t *Transport) readRequestBody(r *http.Request) (*requestBody, error) {
 	if r.Body == nil || r.Body == http.NoBody {
-		return &requestBody{known: r.Header.Get("Content-Length") != ""}, nil
+		return &requestBody{present: r.Header.Get("Content-Length") != ""}, nil
 	}
 	ctx := r.Context()
 	if b, ok := caddyhttp.GetVar(ctx, bodyVar).(*requestBody); ok && b.source == r.Body {
 		return b, nil
 	}
-	b := &requestBody{source: r.Body, known: true}
+	b := &requestBody{source: r.Body, present: true}
 	if err := b.read(ctx, t, r.ContentLength); err != nil {
 		b.close()
 		return nil, err
 	}
 	r.Body.Close()
 	if _, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
-		b.kept = true
+		b.ownedByContext = true
 		caddyhttp.SetVar(ctx, bodyVar, b)
 		context.AfterFunc(ctx, b.close)
 	}
@@ -70,10 +70,11 @@ func (b *requestBody) read(ctx context.Context, t *Transport, length int64) erro
 	if length > limit {
 		return tooLarge
 	}
-	// A client that announces much has sent nothing yet.
+	// Allocate in small steps: a client can announce a large body and send nothing.
 	first := int64(8 << 10)
 	if length >= 0 {
-		first = min(first, length+1) // with room to find the end
+		// One byte more than length: Read then returns io.EOF without another allocation.
+		first = min(first, length+1)
 	}
 	b.memory = make([]byte, 0, min(first, t.RequestMemory))
 	for {
@@ -117,7 +118,7 @@ func (b *requestBody) read(ctx context.Context, t *Transport, length int64) erro
 	}
 }
 
-// spill appends to the file.
+// spill appends p to the file, and creates the file for the first bytes.
 func (b *requestBody) spill(t *Transport, p []byte) (err error) {
 	if b.file == nil {
 		if b.file, err = t.tempFile(&files.request); err != nil {
@@ -128,7 +129,7 @@ func (b *requestBody) spill(t *Transport, p []byte) (err error) {
 	return err
 }
 
-// rewind makes the body ready to be sent, from its first byte.
+// rewind prepares the body to be sent from the first byte.
 func (b *requestBody) rewind() error {
 	if b.file == nil {
 		return nil
@@ -137,7 +138,7 @@ func (b *requestBody) rewind() error {
 	return err
 }
 
-// close releases memory and file. It may be called more than once, at any time: a send under way fails.
+// close closes the file. It may be called more than once and from any goroutine; a send in progress then fails.
 func (b *requestBody) close() {
 	b.closing.Do(func() {
 		if b.file != nil {

@@ -7,31 +7,32 @@ import (
 	"sync"
 )
 
-// spool holds what came from a worker until the client takes it: in a ring in memory, and while that is full,
-// in a file. One goroutine fills it, one reads it.
+// spool buffers a response body between the worker and the client: in a ring in memory and, while the ring is full, in
+// a file. One goroutine fills the spool, and another reads.
 // See docs/decisions/uwsgi.md#why-does-a-response-go-through-a-ring-and-a-file
 type spool struct {
 	t *Transport
 	// finish ends the exchange with the worker.
 	finish func()
 
-	// mu guards the fields below. What the region of a ring or file between two of them holds belongs to the
-	// one goroutine that may move them on.
+	// mu guards the fields below, but not the bytes of ring and file. The filling goroutine owns the free region, and
+	// may write there without mu. The reading goroutine owns the filled region.
 	mu      sync.Mutex
 	changed sync.Cond
 
 	ring        []byte
 	start, held int
 
-	// The bytes of the file are later ones than those of the ring, which takes none while the file holds any.
+	// The file holds later bytes than the ring. While the file holds any, no bytes are added to the ring: order would
+	// be lost.
 	file            *os.File
 	offset, onDisk  int64
-	broken          bool
+	fileFailed      bool
 	filling, closed bool
 	err             error
 }
 
-// spool begins to read source. It calls finish when it has read all of it, or is closed.
+// spool starts to read source in a goroutine. finish is called when source has ended, and on each Close.
 func (t *Transport) spool(source io.Reader, finish func()) *spool {
 	s := &spool{t: t, finish: finish, filling: true, ring: *t.rings.Get().(*[]byte)}
 	s.changed.L = &s.mu
@@ -39,12 +40,12 @@ func (t *Transport) spool(source io.Reader, finish func()) *spool {
 	return s
 }
 
-// fill reads the source to its end.
+// fill reads source to its end, or until the spool is closed.
 func (s *spool) fill(source io.Reader) {
 	var scratch []byte
 	var err error
 	for err == nil {
-		region, open := s.room()
+		region, open := s.waitForRoom()
 		if !open {
 			break
 		}
@@ -63,11 +64,11 @@ func (s *spool) fill(source io.Reader) {
 			scratch = *pooled
 		}
 		n, err = source.Read(scratch)
-		if !s.put(scratch[:n]) {
+		if !s.store(scratch[:n]) {
 			break
 		}
 	}
-	// Here the worker becomes free.
+	// The worker becomes free here, however slow the client is.
 	s.finish()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,16 +77,16 @@ func (s *spool) fill(source io.Reader) {
 	s.release()
 }
 
-// room returns the part of the ring to read into next, or nil if the file is the place. It waits while there
-// is no place, and open is false once the spool is closed.
-func (s *spool) room() (region []byte, open bool) {
+// waitForRoom waits for free space. It returns the region of the ring to read into, or nil if the next bytes belong
+// into the file. open is false once the spool is closed.
+func (s *spool) waitForRoom() (region []byte, open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.closed {
 		if s.onDisk == 0 && s.held < len(s.ring) {
-			return s.region(), true
+			return s.freeRegion(), true
 		}
-		if !s.broken && s.onDisk < *s.t.ResponseDisk {
+		if !s.fileFailed && s.onDisk < *s.t.ResponseDisk {
 			return nil, true
 		}
 		s.changed.Wait()
@@ -93,8 +94,8 @@ func (s *spool) room() (region []byte, open bool) {
 	return nil, false
 }
 
-// region is the free part of the ring that follows what it holds. The caller holds the lock.
-func (s *spool) region() []byte {
+// freeRegion returns the contiguous free part of the ring after the filled part. The caller holds mu.
+func (s *spool) freeRegion() []byte {
 	if s.held == 0 {
 		s.start = 0
 	}
@@ -105,8 +106,9 @@ func (s *spool) region() []byte {
 	return s.ring[end-len(s.ring) : s.start]
 }
 
-// put appends to the file, or to the ring once the file is empty. It reports whether the spool is still open.
-func (s *spool) put(p []byte) bool {
+// store appends p to the file, or to the ring once the file is empty. It waits for free space, and reports whether the
+// spool is still open.
+func (s *spool) store(p []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(p) > 0 {
@@ -114,12 +116,12 @@ func (s *spool) put(p []byte) bool {
 		case s.closed:
 			return false
 		case s.onDisk == 0 && s.held < len(s.ring):
-			n := copy(s.region(), p)
+			n := copy(s.freeRegion(), p)
 			s.held += n
 			p = p[n:]
 			s.changed.Broadcast()
-		case !s.broken && s.onDisk < *s.t.ResponseDisk:
-			p = p[s.write(p):]
+		case !s.fileFailed && s.onDisk < *s.t.ResponseDisk:
+			p = p[s.writeFile(p):]
 		default:
 			s.changed.Wait()
 		}
@@ -127,9 +129,9 @@ func (s *spool) put(p []byte) bool {
 	return !s.closed
 }
 
-// write writes to the file, as far as it has room in one piece; the file is a ring, too. It gives the lock
-// away meanwhile.
-func (s *spool) write(p []byte) int {
+// writeFile writes the beginning of p to the contiguous free part of the file, which is a ring, too. The caller holds
+// mu, which is unlocked during the write.
+func (s *spool) writeFile(p []byte) int {
 	if s.onDisk == 0 {
 		s.offset = 0
 	}
@@ -148,10 +150,10 @@ func (s *spool) write(p []byte) int {
 	s.mu.Lock()
 	s.file = file
 	if err != nil {
-		// The worker then has to wait for the client.
-		s.broken = true
+		// Without a file, the worker waits for the client.
+		s.fileFailed = true
 		files.failures.Add(1)
-		if s.t.diskErrors.pass() {
+		if s.t.diskErrorLogs.allow() {
 			s.t.log.Error("uwsgi response not buffered on disk", "error", err, "remedy", "free space, or set temp_dir")
 		}
 		return 0
@@ -161,10 +163,10 @@ func (s *spool) write(p []byte) int {
 	return n
 }
 
-// errClosed is the error of reading a spool that was closed.
-var errClosed = errors.New("uwsgi: answer was closed")
+// errClosed is returned by Read after Close.
+var errClosed = errors.New("uwsgi: response body is closed")
 
-// Read implements [io.Reader].
+// Read implements [io.Reader]. It waits for the first byte only.
 func (s *spool) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -193,7 +195,7 @@ func (s *spool) Read(p []byte) (int, error) {
 	return 0, s.err
 }
 
-// readFile reads from the file, in one piece. It gives the lock away meanwhile.
+// readFile reads from the contiguous filled part of the file. The caller holds mu, which is unlocked during the read.
 func (s *spool) readFile(p []byte) (int, error) {
 	limit := *s.t.ResponseDisk
 	n := min(int64(len(p)), s.onDisk, limit-s.offset)
@@ -202,7 +204,7 @@ func (s *spool) readFile(p []byte) (int, error) {
 	_, err := file.ReadAt(p[:n], at)
 	s.mu.Lock()
 	if err != nil {
-		return 0, &failure{op: "reading the buffered answer", err: err}
+		return 0, &failure{op: "reading the buffered response", err: err}
 	}
 	s.offset = (s.offset + n) % limit
 	s.onDisk -= n
@@ -210,7 +212,7 @@ func (s *spool) readFile(p []byte) (int, error) {
 	return int(n), nil
 }
 
-// Close ends the answer, and the exchange with the worker if that still goes on.
+// Close implements [io.Closer]. It also ends the exchange with the worker.
 func (s *spool) Close() error {
 	s.finish()
 	s.mu.Lock()
@@ -221,7 +223,7 @@ func (s *spool) Close() error {
 	return nil
 }
 
-// release returns ring and file once neither goroutine needs them. The caller holds the lock.
+// release frees ring and file once neither goroutine uses them. The caller holds mu.
 func (s *spool) release() {
 	if s.filling || !s.closed || s.ring == nil {
 		return

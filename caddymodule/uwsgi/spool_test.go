@@ -15,7 +15,7 @@ import (
 
 func disk(n int64) *int64 { return &n }
 
-// pattern is n bytes that tell their place.
+// pattern returns n pseudo-random bytes, so that misplaced bytes are detected.
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	r := rand.NewPCG(1, 2)
@@ -25,7 +25,7 @@ func pattern(n int) []byte {
 	return b
 }
 
-// Whatever is slower, the bytes arrive in order: through memory, through a file that is a ring, and back.
+// The bytes arrive in order through memory and file, whether worker or client is slower.
 func TestSpoolKeepsOrder(t *testing.T) {
 	data := pattern(1 << 20)
 	for name, transport := range map[string]*Transport{
@@ -57,7 +57,7 @@ func TestSpoolKeepsOrder(t *testing.T) {
 				}
 				got, err := io.ReadAll(client)
 				if err != nil || !bytes.Equal(got, data) {
-					t.Errorf("%d of %d bytes are right (%v)", common(got, data), len(data), err)
+					t.Errorf("%d of %d bytes are right (%v)", countCommonPrefix(got, data), len(data), err)
 				}
 				<-done
 				if err := s.Close(); err != nil {
@@ -68,7 +68,7 @@ func TestSpoolKeepsOrder(t *testing.T) {
 	}
 }
 
-// hesitant reads a random number of bytes, and lets others go first at times.
+// hesitant reads a random number of bytes, and sometimes yields to other goroutines.
 type hesitant struct {
 	io.Reader
 	rand *rand.Rand
@@ -81,7 +81,7 @@ func (h *hesitant) Read(p []byte) (int, error) {
 	return h.Reader.Read(p[:1+h.rand.IntN(min(len(p), 4000))])
 }
 
-func common(a, b []byte) int {
+func countCommonPrefix(a, b []byte) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++
@@ -89,7 +89,7 @@ func common(a, b []byte) int {
 	return n
 }
 
-// A worker is done before the client takes a byte, and the file has no name.
+// A worker is free before the client has read a byte, and the file has no name.
 func TestSpoolFreesTheWorker(t *testing.T) {
 	dir := t.TempDir()
 	transport := provisioned(t, &Transport{ResponseMemory: 1000, TempDir: dir})
@@ -114,7 +114,7 @@ func TestSpoolFreesTheWorker(t *testing.T) {
 	}
 }
 
-// When file and memory are full, the worker waits. Closing ends its wait.
+// When file and memory are full, the worker waits. Close ends the wait.
 func TestSpoolHoldsBack(t *testing.T) {
 	transport := provisioned(t, &Transport{ResponseMemory: 1000, ResponseDisk: disk(40_000)})
 	in, out := io.Pipe()
@@ -141,12 +141,12 @@ func TestSpoolHoldsBack(t *testing.T) {
 	}
 	s.Close()
 	s.Close()
-	// What has been written is held, or lies in one buffer between pipe and file.
+	// All written bytes are in the spool or in the one buffer between pipe and file.
 	if n := <-written; n > 41_000+500+32<<10+1000 {
 		t.Errorf("%d bytes were taken", n)
 	}
 	if _, err := s.Read(p); err == nil {
-		t.Error("a closed answer can be read")
+		t.Error("a closed response can be read")
 	}
 }
 

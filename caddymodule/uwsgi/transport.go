@@ -22,7 +22,7 @@ func init() {
 	caddy.RegisterModule(new(Transport))
 }
 
-// Defaults of the settings. The timeouts are nginx's.
+// Defaults of the settings. The timeouts are those of nginx.
 const (
 	defaultTimeout           = 60 * time.Second
 	defaultMemory            = 64 << 10
@@ -30,81 +30,80 @@ const (
 	defaultMaxResponseHeader = 64 << 10
 )
 
-// Transport speaks the uwsgi protocol to uWSGI's ordinary `socket`, over TCP or a Unix socket. It reads a
-// request's body completely before it occupies a worker, and takes the answer from the worker as fast as it
-// comes. A request is never sent twice: only a failed dial is retried on another upstream.
+// Transport speaks the uwsgi protocol to uWSGI's ordinary `socket`, over TCP or a Unix socket. A request body is read
+// completely before a worker is occupied, and a response is read as fast as the worker sends. No request is sent twice:
+// only a failed dial is retried on another upstream.
 type Transport struct {
-	// DOCUMENT_ROOT as the application sees it; default: the site's `root`. May contain placeholders.
+	// The application's DOCUMENT_ROOT. May contain placeholders. Default: the site's `root`.
 	Root string `json:"root,omitempty" caddyfile:"<path>"`
 
-	// SCRIPT_NAME, the path below which the application is mounted, such as `/awx`. PATH_INFO is what follows
-	// it, whether or not the site has stripped the prefix already. May contain placeholders.
+	// SCRIPT_NAME, the path below which the application is mounted, such as `/awx`. PATH_INFO is the rest of the path,
+	// whether or not the site has stripped the prefix already. May contain placeholders.
 	ScriptName string `json:"script_name,omitempty" caddyfile:"<path>"`
 
-	// Further variables, or other values for the ones that the transport sets; values may contain
-	// placeholders. They prevail over everything that a client sends.
+	// Variables to add, or to replace, except CONTENT_LENGTH. Values may contain placeholders. A client cannot override
+	// these variables.
 	Env map[string]string `json:"env,omitempty" caddyfile:"<name> <value>"`
 
-	// Pass repeated slashes in PATH_INFO on as they are. By default they are merged, as nginx does. `.` and
-	// `..` are always resolved.
+	// Leave repeated slashes in PATH_INFO. By default, repeated slashes are merged, as in nginx. `.` and `..` are
+	// always resolved.
 	KeepSlashes bool `json:"keep_slashes,omitempty" caddyfile:"-"`
 
-	// The first modifier of the uwsgi packet, which selects uWSGI's request plugin. Default: 0, for WSGI,
-	// PSGI and Rack.
+	// The first modifier of the uwsgi packet, which selects uWSGI's request plugin. Default: 0, for WSGI, PSGI and
+	// Rack.
 	Modifier1 uint8 `json:"modifier1,omitempty" caddyfile:"<0 to 255>"`
 
 	// The second modifier of the uwsgi packet. Default: 0.
 	Modifier2 uint8 `json:"modifier2,omitempty" caddyfile:"<0 to 255>"`
 
-	// How long to try to connect. uWSGI accepts no further connections while its listen queue is full.
+	// The time limit for a connection attempt. uWSGI accepts no further connections while its listen queue is full.
 	// Default: `60s`.
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 
-	// How long the worker may send nothing, before the answer begins or within it. Default: `60s`.
+	// The longest time between two parts of the response, and before the first part. Default: `60s`.
 	ReadTimeout caddy.Duration `json:"read_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 
-	// How long the worker may take nothing of the request. Default: `60s`.
+	// The time limit for the worker to accept the next part of the request. Default: `60s`.
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 
-	// Bytes of a request body that are held in memory; what exceeds them goes to a temporary file. Default: 64 KiB.
+	// The part of a request body that is held in memory. The rest goes to a temporary file. Default: 64 KiB.
 	RequestMemory int64 `json:"request_memory,omitempty" caddyfile:"<size>"`
 
-	// Bytes of a request body that are held in a temporary file. Larger bodies get 413, and `request_body`
-	// with `max_size` is where a site sets its own limit. 0: none, bodies must fit into memory. Default: 1
-	// GiB.
+	// The part of a request body that is held in a temporary file. Larger bodies get 413. To limit bodies further, use
+	// Caddy's directive `request_body` with `max_size`. 0: no file, bodies must fit into memory. Default: 1 GiB.
 	RequestDisk *int64 `json:"request_disk,omitempty" caddyfile:"<size>"`
 
-	// Pass answers on without holding what the client has not taken yet: a slow client then holds the worker.
-	// An answer with `X-Accel-Buffering: no` does so for itself, one with `X-Accel-Buffering: yes` the
-	// opposite.
+	// Forward responses without buffering. A slow client then occupies the worker. The response header
+	// `X-Accel-Buffering: no` switches buffering off for a single response, and `X-Accel-Buffering: yes` switches
+	// buffering on.
 	Unbuffered bool `json:"unbuffered,omitempty" caddyfile:"-"`
 
-	// Bytes of an answer that are held in memory; what exceeds them goes to a temporary file. Default: 64 KiB.
+	// The part of a response that is held in memory for the client. The rest goes to a temporary file. Default: 64 KiB.
 	ResponseMemory int64 `json:"response_memory,omitempty" caddyfile:"<size>"`
 
-	// Bytes of an answer that are held in a temporary file. When it is full, or the disk is, the worker has
-	// to wait for the client. 0: none. Default: 1 GiB.
+	// The part of a response that is held in a temporary file. When the file or the disk is full, the worker waits for
+	// the client. 0: no file. Default: 1 GiB.
 	ResponseDisk *int64 `json:"response_disk,omitempty" caddyfile:"<size>"`
 
-	// The largest head of an answer, status line and headers, in bytes. Default: 64 KiB.
+	// The largest head of a response: status line and headers. A larger head gets 502. Default: 64 KiB.
 	MaxResponseHeader int64 `json:"max_response_header,omitempty" caddyfile:"<size>"`
 
-	// The directory of temporary files, which are unlinked as soon as they are created. Default: the
-	// system's, `$TMPDIR` or `/tmp`. May contain global placeholders.
+	// The directory of temporary files. Each file is unlinked as soon as it is created. May contain global
+	// placeholders. Default: the system's, `$TMPDIR` or `/tmp`.
 	TempDir string `json:"temp_dir,omitempty" caddyfile:"<directory>"`
 
 	log *slog.Logger
 	// envNames are the keys of Env, sorted.
 	envNames []string
-	// passive tells that reverse_proxy counts errors of this transport as failures of the upstream.
+	// passive is set if reverse_proxy counts errors of this transport as failures of the upstream.
 	passive bool
-	// handled tells that handle_response may want to see headers that are dropped otherwise.
-	handled bool
-	rings   sync.Pool
-	// warned is done once a header that has no effect was logged.
-	warned sync.Once
-	// refusals and diskErrors bound how often these are logged.
-	rejections, diskErrors logLimit
+	// handlesResponses is set if the site has a handle_response, which may need the X-Accel headers.
+	handlesResponses bool
+	rings            sync.Pool
+	// warnOnce guards the warning about an X-Accel-Redirect without effect.
+	warnOnce sync.Once
+	// The log limits throttle the messages about rejected requests and failed files.
+	rejectionLogs, diskErrorLogs logLimit
 }
 
 // CaddyModule returns the Caddy module information.
@@ -115,7 +114,7 @@ func (*Transport) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision sets the defaults, and keeps the surrounding reverse_proxy from sending a request twice.
+// Provision sets the defaults, and prevents the surrounding reverse_proxy from sending a request twice.
 func (t *Transport) Provision(ctx caddy.Context) error {
 	t.log = ctx.Slogger()
 	if t.Root == "" {
@@ -152,7 +151,7 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	}
 	for _, module := range ctx.Modules() {
 		if handler, ok := module.(*reverseproxy.Handler); ok {
-			if err := t.adapt(handler); err != nil {
+			if err := t.adaptHandler(handler); err != nil {
 				return err
 			}
 		}
@@ -160,12 +159,12 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// adapt looks at the reverse_proxy that the transport belongs to. Left alone, it would send a GET again after
-// any error, while the first worker may be executing it.
+// adaptHandler disables retries after errors in the reverse_proxy of this transport. By default, reverse_proxy repeats
+// a GET after any error, while the first worker may still be executing the request. An lb_retry_match is an error.
 // See docs/decisions/uwsgi.md#why-does-transport-uwsgi-reject-lb_retry_match
-func (t *Transport) adapt(handler *reverseproxy.Handler) error {
+func (t *Transport) adaptHandler(handler *reverseproxy.Handler) error {
 	t.passive = handler.HealthChecks != nil && handler.HealthChecks.Passive != nil
-	t.handled = len(handler.HandleResponse) > 0
+	t.handlesResponses = len(handler.HandleResponse) > 0
 	if handler.LoadBalancing == nil {
 		return nil
 	}
@@ -173,12 +172,12 @@ func (t *Transport) adapt(handler *reverseproxy.Handler) error {
 		return errors.New("transport uwsgi never sends a request twice; " +
 			"remove lb_retry_match (failed dials are retried without it)")
 	}
-	// These are matchers of nothing. Errors of dialing do not ask them.
+	// "not" with an empty matcher set matches no request. Retries after a failed dial ignore the matchers.
 	handler.LoadBalancing.RetryMatchRaw = caddyhttp.RawMatcherSets{{"not": json.RawMessage(`[{}]`)}}
 	return nil
 }
 
-// Validate rejects settings that cannot work.
+// Validate implements [caddy.Validator].
 func (t *Transport) Validate() error {
 	for name, size := range map[string]int64{
 		"request_memory": t.RequestMemory, "request_disk": *t.RequestDisk, "response_memory": t.ResponseMemory,
@@ -192,8 +191,8 @@ func (t *Transport) Validate() error {
 		"request_memory": t.RequestMemory, "response_memory": t.ResponseMemory,
 		"max_response_header": t.MaxResponseHeader,
 	} {
-		if size > maxMemory {
-			return fmt.Errorf("%s: %d bytes for each request are too many; use at most 64MiB", name, size)
+		if size > maxMemoryPerRequest {
+			return fmt.Errorf("%s: %d bytes per request are too many; use at most 64MiB", name, size)
 		}
 	}
 	for name, timeout := range map[string]caddy.Duration{
@@ -222,23 +221,23 @@ func (t *Transport) Validate() error {
 	return nil
 }
 
-// maxMemory bounds what one request can be configured to hold in memory.
-const maxMemory = 64 << 20
+// maxMemoryPerRequest is the upper limit of the settings for memory per request, in bytes.
+const maxMemoryPerRequest = 64 << 20
 
-// RequiresContentLength tells reverse_proxy that a body cannot be forwarded before its length is known.
+// RequiresContentLength implements [reverseproxy.ContentLengthRequiredTransport]: CONTENT_LENGTH precedes the body.
 func (*Transport) RequiresContentLength() bool { return true }
 
-// RoundTrip implements [http.RoundTripper].
+// RoundTrip implements [http.RoundTripper]. It is safe for concurrent use.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	p, err := t.packet(r)
+	p, err := t.buildPacket(r)
 	if err != nil {
 		return t.reject(r, err)
 	}
-	body, err := t.requestBody(r)
+	body, err := t.readRequestBody(r)
 	if err != nil {
 		return t.reject(r, err)
 	}
-	if body.known {
+	if body.present {
 		p.addInt("CONTENT_LENGTH", body.size)
 	} else {
 		p.add("CONTENT_LENGTH", "")
