@@ -68,7 +68,8 @@ func caddy(t *testing.T) string {
 		return program
 	}
 	program := filepath.Join(t.TempDir(), "caddy")
-	if out, err := exec.Command("go", "build", "-o", program, "../../caddymodule/cmd/caddy").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", program,
+		"../../caddymodule/cmd/caddy").CombinedOutput(); err != nil {
 		t.Fatalf("building the relay: %v\n%s", err, out)
 	}
 	return program

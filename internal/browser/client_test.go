@@ -40,7 +40,8 @@ window.publish = (group, data) => fetch("publish", { method: "POST", headers: { 
 func clientSite(t *testing.T, auth, more string) *site {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "edgerelay"), os.DirFS(filepath.Join("..", "..", "clients", "js", "dist"))); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "edgerelay"),
+		os.DirFS(filepath.Join("..", "..", "clients", "js", "dist"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "client.html"), []byte(clientPage), 0o644); err != nil {
@@ -155,7 +156,8 @@ func TestClientStopsAfterLogout(t *testing.T) {
 	s.start(t)
 	page.Script(t, `dispatchEvent(new Event("online"))`)
 	page.Wait(t, soon, `client.state === "loggedout"`)
-	page.Script(t, `window.before = sockets; dispatchEvent(new Event("online")); document.dispatchEvent(new Event("visibilitychange"))`)
+	page.Script(t,
+		`window.before = sockets; dispatchEvent(new Event("online")); document.dispatchEvent(new Event("visibilitychange"))`)
 	if !page.Holds(t, `sockets === before && client.state === "loggedout"`) {
 		t.Error("the client tried again")
 	}

@@ -69,11 +69,13 @@ func clients(t *testing.T, s *site, n int, kind, item string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	for range n {
-		conn, _, err := websocket.Dial(ctx, s.URL+"websocket/", &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {"csrftoken=t"}}})
+		conn, _, err := websocket.Dial(ctx, s.URL+"websocket/",
+			&websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {"csrftoken=t"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"groups": {%q: [%q]}, "xrftoken": "t"}`, kind, item)); err != nil {
+		if err := conn.Write(ctx, websocket.MessageText,
+			fmt.Appendf(nil, `{"groups": {%q: [%q]}, "xrftoken": "t"}`, kind, item)); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -93,7 +95,8 @@ func clients(t *testing.T, s *site, n int, kind, item string) {
 
 func publishTo(t *testing.T, admin, group, data string) {
 	t.Helper()
-	resp, err := http.Post("http://"+admin+"/edgerelay/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"group": %q, "data": %s}`, group, data)))
+	resp, err := http.Post("http://"+admin+"/edgerelay/publish", "application/json",
+		strings.NewReader(fmt.Sprintf(`{"group": %q, "data": %s}`, group, data)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +130,8 @@ func traffic(t *testing.T, admin string) {
 			case i%97 > 80:
 				continue
 			}
-			if resp, err := http.Post("http://"+admin+"/edgerelay/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"group": %q, "data": %s}`, group, data))); err == nil {
+			if resp, err := http.Post("http://"+admin+"/edgerelay/publish", "application/json",
+				strings.NewReader(fmt.Sprintf(`{"group": %q, "data": %s}`, group, data))); err == nil {
 				_ = resp.Body.Close()
 			}
 		}
@@ -143,23 +147,28 @@ func TestConsole(t *testing.T) {
 	page := Open(t)
 	page.Do(t, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(s.URL+"edgerelay"))
 	page.Wait(t, soon, `document.querySelector("#status").textContent === "ok"`)
-	page.Wait(t, soon, `location.pathname === "/edgerelay/" && document.querySelector("[data-tile=Connections] .value").textContent === "17"`)
-	page.Wait(t, soon, `document.querySelector("#plugins").textContent.includes("redact") && document.querySelector("#peers .note")`)
+	page.Wait(t, soon,
+		`location.pathname === "/edgerelay/" && document.querySelector("[data-tile=Connections] .value").textContent === "17"`)
+	page.Wait(t, soon,
+		`document.querySelector("#plugins").textContent.includes("redact") && document.querySelector("#peers .note")`)
 
 	for i := range 10 {
 		publishTo(t, admin, "job_events-42", fmt.Sprint(i))
 	}
 	page.Wait(t, soon, `document.querySelector("#layer").textContent.includes("120, 360 B")`)
 	page.Wait(t, soon, `document.querySelector("#groups button").textContent === "job_events-42"`)
-	page.Wait(t, soon, `document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d")?.includes("L")`)
+	page.Wait(t, soon,
+		`document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d")?.includes("L")`)
 
 	// By keys alone: "/" into the field, a group, Enter; an event; Escape.
 	page.Do(t, chromedp.KeyEvent("/"))
 	page.Wait(t, soon, `document.activeElement.id === "group"`)
 	page.Do(t, chromedp.KeyEvent("jobs-status_changed\r"))
 	page.Wait(t, soon, `document.querySelector("#tail-note").textContent.includes("nothing has come yet")`)
-	publishTo(t, admin, "jobs-status_changed", `{"status": "<img src=x onerror=alert(1)><b>failed</b>", "big": 12345678901234567890}`)
-	page.Wait(t, soon, `document.querySelector("#events li code")?.textContent.includes('<img src=x onerror=alert(1)><b>failed</b>","big":12345678901234567890')`)
+	publishTo(t, admin, "jobs-status_changed",
+		`{"status": "<img src=x onerror=alert(1)><b>failed</b>", "big": 12345678901234567890}`)
+	page.Wait(t, soon,
+		`document.querySelector("#events li code")?.textContent.includes('<img src=x onerror=alert(1)><b>failed</b>","big":12345678901234567890')`)
 	page.Wait(t, soon, `document.querySelectorAll("#events img, #events b").length === 0`)
 	page.Do(t, chromedp.KeyEvent("\x1b"))
 	page.Wait(t, soon, `document.querySelector("#events").hidden`)
@@ -170,7 +179,8 @@ func TestConsole(t *testing.T) {
 	// A group of the list is a button; it keeps the focus while the list changes around it.
 	page.Script(t, `document.querySelector("#groups [data-group=job_events-42]").focus()`)
 	page.Do(t, chromedp.KeyEvent("\r"))
-	page.Wait(t, soon, `!document.querySelector("#events").hidden && document.querySelector("#group").value === "job_events-42"`)
+	page.Wait(t, soon,
+		`!document.querySelector("#events").hidden && document.querySelector("#group").value === "job_events-42"`)
 	for i := range 3 {
 		publishTo(t, admin, "job_events-42", fmt.Sprint(i))
 		page.Wait(t, soon, fmt.Sprintf(`document.querySelectorAll("#events li").length === %d`, i+1))
@@ -181,7 +191,10 @@ func TestConsole(t *testing.T) {
 	}
 
 	// What an operator may ask for, and others may not.
-	for path, want := range map[string]int{"edgerelay/tail?group=a%20b": 400, "edgerelay/tail?group=broadcast-group_send": 400, "edgerelay/overview": 200, "edgerelay/other": 200} {
+	for path, want := range map[string]int{
+		"edgerelay/tail?group=a%20b":                400,
+		"edgerelay/tail?group=broadcast-group_send": 400, "edgerelay/overview": 200, "edgerelay/other": 200,
+	} {
 		resp, err := http.Get(s.URL + path)
 		if err != nil {
 			t.Fatal(err)
@@ -202,9 +215,11 @@ func TestConsole(t *testing.T) {
 
 	// The relay goes away and comes back: the page says so, and goes on.
 	s.stop(t)
-	page.Wait(t, soon, `!document.querySelector("#trouble").hidden && document.querySelector("#trouble").textContent.includes("does not answer")`)
+	page.Wait(t, soon,
+		`!document.querySelector("#trouble").hidden && document.querySelector("#trouble").textContent.includes("does not answer")`)
 	s.start(t)
-	page.Wait(t, soon, `document.querySelector("#trouble").hidden && document.querySelector("#status").textContent === "ok"`)
+	page.Wait(t, soon,
+		`document.querySelector("#trouble").hidden && document.querySelector("#status").textContent === "ok"`)
 }
 
 // Takes the pictures, in the folder that EDGERELAY_SCREENSHOTS names, else in a temporary one; nothing is wider than its screen.
@@ -221,7 +236,8 @@ func TestConsolePictures(t *testing.T) {
 	wait := soon
 	if os.Getenv("EDGERELAY_SCREENSHOTS") != "" { // for the documentation: with some past
 		wait = 3 * time.Minute
-		page.Wait(t, wait, `document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d").split("L").length > 45`)
+		page.Wait(t, wait,
+			`document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d").split("L").length > 45`)
 	}
 	page.Wait(t, wait, `document.querySelectorAll("#events li").length >= 3`)
 	dir := os.Getenv("EDGERELAY_SCREENSHOTS")
@@ -233,12 +249,17 @@ func TestConsolePictures(t *testing.T) {
 		width, height int64
 		scheme        string
 	}{
-		{"console", 1280, 900, "light"}, {"console-dark", 1280, 900, "dark"}, {"console-phone", 390, 844, "dark"}, {"console-phone-light", 360, 740, "light"},
+		{"console", 1280, 900, "light"},
+		{"console-dark", 1280, 900, "dark"},
+		{"console-phone", 390, 844, "dark"},
+		{"console-phone-light", 360, 740, "light"},
 	} {
 		page.Do(t, chromedp.EmulateViewport(view.width, view.height), prefers(view.scheme))
-		page.Wait(t, soon, fmt.Sprintf(`innerWidth === %d && matchMedia("(prefers-color-scheme: %s)").matches`, view.width, view.scheme))
+		page.Wait(t, soon, fmt.Sprintf(`innerWidth === %d && matchMedia("(prefers-color-scheme: %s)").matches`,
+			view.width, view.scheme))
 		page.Wait(t, soon, `document.documentElement.scrollWidth <= innerWidth`)
-		page.Wait(t, soon, fmt.Sprintf(`(getComputedStyle(document.body).backgroundColor.match(/\d+/)[0] < 128) === %t`, view.scheme == "dark"))
+		page.Wait(t, soon, fmt.Sprintf(`(getComputedStyle(document.body).backgroundColor.match(/\d+/)[0] < 128) === %t`,
+			view.scheme == "dark"))
 		page.Screenshot(t, filepath.Join(dir, view.name+".png"))
 	}
 }

@@ -44,19 +44,22 @@ func TestDemoPage(t *testing.T) {
 	page.Wait(t, soon, isConnected)
 	page.Wait(t, soon, isSubscribed)
 
-	page.Do(t, publish("jobs-status_changed", `{"group_name": "jobs", "unified_job_id": 42, "status": "running", "big": 12345678901234567890}`))
+	page.Do(t, publish("jobs-status_changed",
+		`{"group_name": "jobs", "unified_job_id": 42, "status": "running", "big": 12345678901234567890}`))
 	page.Wait(t, soon, listed("jobs-status_changed", `"status": "running"`)+" === 1")
 	// The payload comes as it was published, to the last digit.
 	page.Wait(t, soon, listed("jobs-status_changed", `12345678901234567890`)+" === 1")
 
 	// Markup in a payload is text on the page.
-	page.Do(t, publish("job_events-42", `{"group_name": "job_events", "job": 42, "counter": 1, "stdout": "<img src=x onerror=alert(1)><b>ok</b>"}`))
+	page.Do(t, publish("job_events-42",
+		`{"group_name": "job_events", "job": 42, "counter": 1, "stdout": "<img src=x onerror=alert(1)><b>ok</b>"}`))
 	page.Wait(t, soon, listed("job_events-42", "<img src=x")+" === 1")
 	page.Wait(t, soon, `document.querySelectorAll("#events img, #events b").length === 0`)
 
 	// The newest is on top, and each group has its count.
 	page.Wait(t, soon, `document.querySelector("#events li").dataset.group === "job_events-42"`)
-	page.Wait(t, soon, `document.querySelector('#groups-current [data-group="job_events-42"]').cells[1].textContent === "1"`)
+	page.Wait(t, soon,
+		`document.querySelector('#groups-current [data-group="job_events-42"]').cells[1].textContent === "1"`)
 
 	// An event is shown under the group it was sent to, whatever its payload says.
 	page.Do(t, publish("jobs-status_changed", `{"unified_job_id": 42, "status": "no name"}`))
@@ -65,7 +68,8 @@ func TestDemoPage(t *testing.T) {
 	page.Wait(t, soon, listed("jobs-summary", `"wrong name"`)+" === 1")
 
 	// Another subscription replaces this one: what it leaves out no longer comes.
-	page.Do(t, chromedp.SetValue(chromedp.CSS("#groups"), "schedules: changed"), chromedp.Click(chromedp.CSS("#subscribe-button")))
+	page.Do(t, chromedp.SetValue(chromedp.CSS("#groups"), "schedules: changed"),
+		chromedp.Click(chromedp.CSS("#subscribe-button")))
 	page.Wait(t, soon, `document.querySelector("#groups-current").textContent.startsWith("schedules-changed")`)
 	page.Do(t, publish("jobs-status_changed", `{"group_name": "jobs", "status": "left out"}`))
 	page.Wait(t, soon, `document.querySelector("#publish-result").textContent === "published to jobs-status_changed"`)
@@ -130,7 +134,8 @@ func TestDemoPageFits(t *testing.T) {
 		await send("jobs-status_changed", {group_name: "jobs", unified_job_id: 42, status: "successful", finished: "2026-11-22T10:00:00.000000Z", type: "job"});
 	})(); 0`)
 	page.Wait(t, soon, fmt.Sprintf(`document.querySelectorAll("#events li").length === %d`, events))
-	page.Wait(t, soon, `document.querySelector("#chart polyline").getAttribute("points").split(" ").some(p => !p.endsWith(",19.00"))`)
+	page.Wait(t, soon,
+		`document.querySelector("#chart polyline").getAttribute("points").split(" ").some(p => !p.endsWith(",19.00"))`)
 	// The pictures show events per second, as a person would see them: not before the count is in.
 	page.Wait(t, soon, `!document.querySelector("#total").textContent.endsWith(" 0.0/s")`)
 

@@ -36,9 +36,12 @@ func TestNewPlugin(t *testing.T) {
 			page.Do(t, chromedp.Navigate(site.URL))
 			page.Wait(t, soon, isConnected)
 			page.Wait(t, soon, isSubscribed)
-			page.Do(t, publish("jobs-status_changed", `{"group_name": "jobs", "unified_job_id": 43, "status": "successful"}`))
-			page.Wait(t, soon, `document.querySelector("#publish-result").textContent === "published to jobs-status_changed"`)
-			page.Do(t, publish("jobs-status_changed", `{"group_name": "jobs", "unified_job_id": 42, "status": "failed"}`))
+			page.Do(t, publish("jobs-status_changed",
+				`{"group_name": "jobs", "unified_job_id": 43, "status": "successful"}`))
+			page.Wait(t, soon,
+				`document.querySelector("#publish-result").textContent === "published to jobs-status_changed"`)
+			page.Do(t, publish("jobs-status_changed",
+				`{"group_name": "jobs", "unified_job_id": 42, "status": "failed"}`))
 			page.Wait(t, soon, listed("jobs-status_changed", `"status": "failed","seen":true`)+" === 1")
 			page.Wait(t, soon, `!document.querySelector("#events").textContent.includes("successful")`)
 		})

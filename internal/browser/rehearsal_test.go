@@ -41,7 +41,8 @@ func TestMovingIn(t *testing.T) {
 	// Before: a person logs in and looks at job 42, which is running.
 	page.Do(t, chromedp.Navigate(old.URL+"/"))
 	arrives(t, page, `location.pathname === "/accounts/login/"`)
-	page.Do(t, chromedp.SetValue(chromedp.CSS("#username"), peers.Alice), chromedp.SetValue(chromedp.CSS("#password"), peers.Password(peers.Alice)),
+	page.Do(t, chromedp.SetValue(chromedp.CSS("#username"), peers.Alice),
+		chromedp.SetValue(chromedp.CSS("#password"), peers.Password(peers.Alice)),
 		chromedp.Click(chromedp.CSS("#submit")))
 	arrives(t, page, `document.querySelector("#user")?.textContent === "alice" && site.subscriptions === 1`)
 	page.Script(t, `before = site.loaded`)
@@ -78,7 +79,10 @@ func TestMovingIn(t *testing.T) {
 	page.Wait(t, soon, `site.numbers.length >= moved + 50`)
 	stillLoggedIn(t, page)
 	isHeaders, is := seen(t, old.URL)
-	for _, name := range []string{"Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options", "Cache-Control", "Expires", "Pragma", "Content-Type"} {
+	for _, name := range []string{
+		"Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options",
+		"Cache-Control", "Expires", "Pragma", "Content-Type",
+	} {
 		if isHeaders.Get(name) != wasHeaders.Get(name) {
 			t.Errorf("%s was %q and is %q", name, wasHeaders.Get(name), isHeaders.Get(name))
 		}
@@ -259,7 +263,8 @@ func seen(t *testing.T, base string) (http.Header, mirrored) {
 		t.Fatalf("%s: %v", resp.Status, err)
 	}
 	upload := func(size int) int {
-		resp, err := http.Post(base+"/upload/", "application/octet-stream", strings.NewReader(strings.Repeat("x", size)))
+		resp, err := http.Post(base+"/upload/", "application/octet-stream",
+			strings.NewReader(strings.Repeat("x", size)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +284,8 @@ func logIn(t *testing.T, base string) peers.Login {
 		t.Fatal(err)
 	}
 	client := http.Client{Transport: http.DefaultClient.Transport, Jar: jar}
-	resp, err := client.PostForm(base+"/login/", url.Values{"username": {peers.Admin}, "password": {peers.Password(peers.Admin)}})
+	resp, err := client.PostForm(base+"/login/",
+		url.Values{"username": {peers.Admin}, "password": {peers.Password(peers.Admin)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,8 @@ import (
 // shake sends a handshake with other header lines, and more bytes behind it, and expects a status.
 func shake(status int, behind string, headers ...string) step {
 	return func(s *session) error {
-		return answered(s, s.Handshake("/websocket/", append([]string{"Cookie: csrftoken=t"}, headers...)...)+behind, status)
+		return answered(s, s.Handshake("/websocket/", append([]string{"Cookie: csrftoken=t"}, headers...)...)+behind,
+			status)
 	}
 }
 
@@ -44,8 +45,10 @@ var handshakes = []testCase{
 			return err
 		}
 		resp, _, err := s.Response()
-		if err != nil || resp.StatusCode != 101 || resp.Header.Get("Sec-Websocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" ||
-			!strings.EqualFold(resp.Header.Get("Upgrade"), "websocket") || !strings.EqualFold(resp.Header.Get("Connection"), "upgrade") {
+		if err != nil || resp.StatusCode != 101 ||
+			resp.Header.Get("Sec-Websocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" ||
+			!strings.EqualFold(resp.Header.Get("Upgrade"), "websocket") ||
+			!strings.EqualFold(resp.Header.Get("Connection"), "upgrade") {
 			return fmt.Errorf("%+v, %v", resp, err)
 		}
 		return nil
@@ -54,7 +57,8 @@ var handshakes = []testCase{
 	{"10.3", "a long message in the same piece", do(shake(101, frame(text, subscription(limit))), greeted, joined)},
 	{"10.4", "a bad frame in the same piece", do(shake(101, "\xff\xff"), greeted, wantClose(1002))},
 	{"10.5", "names and tokens in other cases", do(func(s *session) error {
-		return answered(s, "GET /websocket/ HTTP/1.1\r\nHOST: "+s.Host+"\r\nupgrade: WebSocket\r\nCONNECTION: keep-alive, UPGRADE\r\nsec-websocket-version: 13\r\nSEC-WEBSOCKET-KEY:   AAAAAAAAAAAAAAAAAAAAAA==  \r\n\r\n", 101)
+		return answered(s,
+			"GET /websocket/ HTTP/1.1\r\nHOST: "+s.Host+"\r\nupgrade: WebSocket\r\nCONNECTION: keep-alive, UPGRADE\r\nsec-websocket-version: 13\r\nSEC-WEBSOCKET-KEY:   AAAAAAAAAAAAAAAAAAAAAA==  \r\n\r\n", 101)
 	}, greeted)},
 	{"10.6", "byte by byte", do(func(s *session) error {
 		if err := s.Chop(s.Handshake("/websocket/"), 1); err != nil {
@@ -66,7 +70,10 @@ var handshakes = []testCase{
 		}
 		return nil
 	}, greeted)},
-	{"10.7", "subprotocols that the relay does not speak", do(shake(101, "", "Sec-WebSocket-Protocol: mqtt, edgerelay.v1"), greeted)},
+	{
+		"10.7", "subprotocols that the relay does not speak",
+		do(shake(101, "", "Sec-WebSocket-Protocol: mqtt, edgerelay.v1"), greeted),
+	},
 	{"10.8", "no key", do(shake(400, "", "Sec-WebSocket-Key:"))},
 	{"10.9", "a key of 15 bytes", do(shake(400, "", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"))},
 	{"10.10", "a key that is not base64", do(shake(400, "", "Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!=="))},
@@ -90,12 +97,15 @@ var handshakes = []testCase{
 // compression offers what browsers offer, and then sends what would be a compressed message.
 func compression() (list []testCase) {
 	for i, offer := range []string{
-		"permessage-deflate", "permessage-deflate; client_max_window_bits", "permessage-deflate; server_no_context_takeover; client_max_window_bits=15",
-		"permessage-deflate; client_max_window_bits, permessage-deflate", "permessage-bzip2, x-webkit-deflate-frame", "permessage-deflate; client_max_window_bits=99999999999", ",;,",
+		"permessage-deflate", "permessage-deflate; client_max_window_bits",
+		"permessage-deflate; server_no_context_takeover; client_max_window_bits=15",
+		"permessage-deflate; client_max_window_bits, permessage-deflate", "permessage-bzip2, x-webkit-deflate-frame",
+		"permessage-deflate; client_max_window_bits=99999999999", ",;,",
 	} {
 		list = append(list, testCase{
 			fmt.Sprint("12.1.", i+1), "declines " + offer,
-			do(shake(101, "", "Sec-WebSocket-Extensions: "+offer), greeted, alive, send(frame(text|0x40, bomb)), wantClose(1002)),
+			do(shake(101, "", "Sec-WebSocket-Extensions: "+offer), greeted, alive, send(frame(text|0x40, bomb)),
+				wantClose(1002)),
 		})
 	}
 	return list

@@ -166,11 +166,13 @@ func event(size int) step {
 		if err := s.Write(frame(text, fmt.Sprintf(`{"groups": {"size": [%d]}, "xrftoken": "t"}`, size))); err != nil {
 			return err
 		}
-		if err := want(text, fmt.Sprintf(`{"groups_current": [%q], "groups_left": [], "groups_joined": [%q]}`, group, group))(s); err != nil {
+		if err := want(text, fmt.Sprintf(`{"groups_current": [%q], "groups_left": [], "groups_joined": [%q]}`, group,
+			group))(s); err != nil {
 			return err
 		}
 		data := `"` + strings.Repeat("e", size-2) + `"`
-		resp, err := http.Post(s.relay.Admin+"/edgerelay/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"group": %q, "data": %s}`, group, data)))
+		resp, err := http.Post(s.relay.Admin+"/edgerelay/publish", "application/json",
+			strings.NewReader(fmt.Sprintf(`{"group": %q, "data": %s}`, group, data)))
 		if err != nil {
 			return err
 		}

@@ -24,35 +24,54 @@ import (
 func entries() map[string]func(w *wstest.Wire) string {
 	list := map[string]func(w *wstest.Wire) string{}
 	for _, path := range []string{
-		"/websocket", "/websocket/", "/api/websocket/", "/api/controller/v2/websocket/", "/websocket/?user=admin&http.auth.user.id=admin", "/%77ebsocket/", "//websocket/", "/websocket//",
-		"/./websocket/", "/x/../websocket/", "/..;/websocket/", "/websocket;v=1/", "/WEBSOCKET/", "/websocket%2f", "/websocket%00/", "/websocket/%2e", "/websocket/#/",
+		"/websocket", "/websocket/", "/api/websocket/", "/api/controller/v2/websocket/",
+		"/websocket/?user=admin&http.auth.user.id=admin", "/%77ebsocket/", "//websocket/", "/websocket//",
+		"/./websocket/", "/x/../websocket/", "/..;/websocket/", "/websocket;v=1/", "/WEBSOCKET/", "/websocket%2f",
+		"/websocket%00/", "/websocket/%2e", "/websocket/#/",
 		"http://elsewhere.example/websocket/", "/websocket/broadcast/", "/websocket/relay/", "*", "/\\websocket/",
 	} {
 		list["path "+path] = func(w *wstest.Wire) string { return w.Handshake(path) }
 	}
 	for _, line := range []string{
-		"Upgrade: websocket\r\nUpgrade: websocket", "Upgrade: h2c, websocket", "Upgrade: websocket, h2c", "Upgrade: WebSocket/13", "Connection: upgrade, close\r\nConnection: Upgrade",
-		"X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.0.0.1", "Forwarded: for=127.0.0.1;proto=https", "X-Forwarded-Host: localhost", "X-Forwarded-Proto: https", "Via: 1.1 localhost",
-		"X-Forwarded-User: admin", "X-Remote-User: admin", "Remote-User: admin", "REMOTE_USER: admin", "X-Auth-Request-User: admin", "X-WEBAUTH-USER: admin", "X-Client-Cert: admin",
-		"X-Original-URL: /public", "X-Rewrite-URL: /public", "X-HTTP-Method-Override: OPTIONS", "X-HTTP-Method: HEAD", "X-Method-Override: TRACE",
-		"Cookie:", "Cookie: ;", "Cookie: awx_sessionid=", "Cookie: awx_sessionid=\"\"", "Cookie: awx_sessionid", "Cookie: sessionid=alice", "Cookie: AWX_SESSIONID=alice", "Cookie: awx_sessionid_=alice",
-		"Cookie: xawx_sessionid=alice", "Cookie: $awx_sessionid=alice", "Cookie: awx_sessionid%20=alice", "Cookie: csrftoken=alice", "Cookie: x=awx_sessionid=alice", "Cookie: awx_sessionid=alice,x", "Cookie: awx_sessionid=ALICE", "Cookie: awx_sessionid=alice\x85",
-		"Cookie: awx_sessionid=alice; awx_sessionid=nobody", "Cookie2: awx_sessionid=alice", "Set-Cookie: awx_sessionid=alice",
-		"Authorization:", "Authorization: Basic Og==", "Authorization: Basic YWRtaW46", "Authorization: Bearer", "Authorization: Bearer null", "Authorization: Digest username=\"admin\"", "Proxy-Authorization: Basic YWxpY2U6cHc=",
-		"Cookie: {env.HOME}", "Authorization: {http.auth.user.id}", "http.auth.user.id: admin", "secret: HMAC-SHA256 0:00", "Sec-WebSocket-Protocol: edgerelay.v1",
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13", "Expect: 100-continue", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "Early-Data: 1", "Range: bytes=0-1", "If-None-Match: *",
+		"Upgrade: websocket\r\nUpgrade: websocket", "Upgrade: h2c, websocket", "Upgrade: websocket, h2c",
+		"Upgrade: WebSocket/13", "Connection: upgrade, close\r\nConnection: Upgrade",
+		"X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.0.0.1", "Forwarded: for=127.0.0.1;proto=https",
+		"X-Forwarded-Host: localhost", "X-Forwarded-Proto: https", "Via: 1.1 localhost",
+		"X-Forwarded-User: admin", "X-Remote-User: admin", "Remote-User: admin", "REMOTE_USER: admin",
+		"X-Auth-Request-User: admin", "X-WEBAUTH-USER: admin", "X-Client-Cert: admin",
+		"X-Original-URL: /public", "X-Rewrite-URL: /public", "X-HTTP-Method-Override: OPTIONS", "X-HTTP-Method: HEAD",
+		"X-Method-Override: TRACE",
+		"Cookie:", "Cookie: ;", "Cookie: awx_sessionid=", "Cookie: awx_sessionid=\"\"", "Cookie: awx_sessionid",
+		"Cookie: sessionid=alice", "Cookie: AWX_SESSIONID=alice", "Cookie: awx_sessionid_=alice",
+		"Cookie: xawx_sessionid=alice", "Cookie: $awx_sessionid=alice", "Cookie: awx_sessionid%20=alice",
+		"Cookie: csrftoken=alice", "Cookie: x=awx_sessionid=alice", "Cookie: awx_sessionid=alice,x",
+		"Cookie: awx_sessionid=ALICE", "Cookie: awx_sessionid=alice\x85",
+		"Cookie: awx_sessionid=alice; awx_sessionid=nobody", "Cookie2: awx_sessionid=alice",
+		"Set-Cookie: awx_sessionid=alice",
+		"Authorization:", "Authorization: Basic Og==", "Authorization: Basic YWRtaW46", "Authorization: Bearer",
+		"Authorization: Bearer null", "Authorization: Digest username=\"admin\"",
+		"Proxy-Authorization: Basic YWxpY2U6cHc=",
+		"Cookie: {env.HOME}", "Authorization: {http.auth.user.id}", "http.auth.user.id: admin",
+		"secret: HMAC-SHA256 0:00", "Sec-WebSocket-Protocol: edgerelay.v1",
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13", "Expect: 100-continue",
+		"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "Early-Data: 1", "Range: bytes=0-1", "If-None-Match: *",
 	} {
 		list["header "+line] = func(w *wstest.Wire) string { return w.Handshake("/websocket/", line) }
 	}
 	for from, to := range map[string]string{
-		"GET ": "POST ", "GET": "CONNECT", "GET /websocket/": "OPTIONS *", "GET  ": "get ", "HTTP/1.1": "HTTP/1.0", " HTTP/1.1\r\n": "\r\n", "HTTP/1.1 ": "HTTP/2.0", "HTTP/1.1\r": "HTTP/1.10\r",
+		"GET ": "POST ", "GET": "CONNECT", "GET /websocket/": "OPTIONS *", "GET  ": "get ", "HTTP/1.1": "HTTP/1.0",
+		" HTTP/1.1\r\n": "\r\n", "HTTP/1.1 ": "HTTP/2.0", "HTTP/1.1\r": "HTTP/1.10\r",
 		"GET / ": "HEAD /websocket/ ", "GET /": "PUT /", "G": "X-HTTP-Method-Override: GET\r\nG",
 	} {
 		list[fmt.Sprintf("%q for %q", to, from)] = func(w *wstest.Wire) string {
-			return strings.Replace(w.Handshake("/websocket/"), strings.TrimRight(from, " "), strings.TrimRight(to, " "), 1)
+			return strings.Replace(w.Handshake("/websocket/"), strings.TrimRight(from, " "), strings.TrimRight(to, " "),
+				1)
 		}
 	}
-	list["HTTP/2 with prior knowledge"] = func(*wstest.Wire) string { return http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" }
+	list["HTTP/2 with prior knowledge"] = func(*wstest.Wire) string {
+		return http2.ClientPreface +
+			"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	}
 	return list
 }
 
@@ -63,7 +82,8 @@ func TestNoWayIn(t *testing.T) {
 	site := func(auth, more string) string {
 		return strings.NewReplacer(
 			"auth awx "+api.URL+" {\n\t\t\tcache 2s\n\t\t\ttimeout 2s\n\t\t}", auth,
-			"\tedgerelay\n\trespond /sm", "\t"+more+"\n\tedgerelay\n\trespond /sm").Replace(fortressFile(api.URL, "backplane {\n\t\t\tsecret s3cret\n\t\t}\n\t\tlimits {\n\t\t\tconnections_per_address 0\n\t\t}"))
+			"\tedgerelay\n\trespond /sm", "\t"+more+"\n\tedgerelay\n\trespond /sm").Replace(fortressFile(api.URL,
+			"backplane {\n\t\t\tsecret s3cret\n\t\t}\n\t\tlimits {\n\t\t\tconnections_per_address 0\n\t\t}"))
 	}
 	r := peers.StartRelay(t, site("auth awx "+api.URL, ""))
 	for _, mode := range []struct{ name, file string }{
@@ -80,7 +100,11 @@ func TestNoWayIn(t *testing.T) {
 			}
 			if strings.HasPrefix(mode.name, "auth awx") { // the door is not merely shut
 				testkit.Eventually(t, "alice gets in", func() error {
-					all, _, err := knock(t, r.URL, func(w *wstest.Wire) string { return w.Handshake("/websocket/", "Cookie: awx_sessionid=alice") })
+					all, _, err := knock(t, r.URL,
+						func(w *wstest.Wire) string {
+							return w.Handshake("/websocket/",
+								"Cookie: awx_sessionid=alice")
+						})
 					if err == nil && !strings.Contains(all, `"accept"`) {
 						err = errors.New(all)
 					}
@@ -131,11 +155,13 @@ func knock(t *testing.T, url string, request func(*wstest.Wire) string) (all, se
 func TestNoWayInOverHTTP2(t *testing.T) {
 	api := newWatchtower(t)
 	address := fmt.Sprint("localhost:", testkit.FreePort(t))
-	r := peers.StartRelay(t, fortressFile(api.URL, "")+"https://"+address+" {\n\tbind 127.0.0.1\n\ttls internal\n\tedgerelay\n\trespond \"next\"\n}\n")
+	r := peers.StartRelay(t, fortressFile(api.URL,
+		"")+"https://"+address+" {\n\tbind 127.0.0.1\n\ttls internal\n\tedgerelay\n\trespond \"next\"\n}\n")
 	_ = r
 	var conn *tls.Conn
 	testkit.Eventually(t, "there is a certificate", func() (err error) {
-		conn, err = tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"h2"}})
+		conn, err = tls.Dial("tcp", address,
+			&tls.Config{InsecureSkipVerify: true, ServerName: "localhost", NextProtos: []string{"h2"}})
 		return err
 	})
 	defer conn.Close()
@@ -149,8 +175,25 @@ func TestNoWayInOverHTTP2(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, fields := range [][][2]string{
-		{{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "https"}, {":path", "/websocket/"}, {":authority", address}, {"sec-websocket-version", "13"}, {"cookie", "awx_sessionid=alice"}},
-		{{":method", "GET"}, {":scheme", "https"}, {":path", "/websocket/"}, {":authority", address}, {"upgrade", "websocket"}, {"connection", "upgrade"}, {"sec-websocket-version", "13"}, {"sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="}},
+		{
+			{":method", "CONNECT"},
+			{":protocol", "websocket"},
+			{":scheme", "https"},
+			{":path", "/websocket/"},
+			{":authority", address},
+			{"sec-websocket-version", "13"},
+			{"cookie", "awx_sessionid=alice"},
+		},
+		{
+			{":method", "GET"},
+			{":scheme", "https"},
+			{":path", "/websocket/"},
+			{":authority", address},
+			{"upgrade", "websocket"},
+			{"connection", "upgrade"},
+			{"sec-websocket-version", "13"},
+			{"sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="},
+		},
 		{{":method", "CONNECT"}, {":authority", address}, {"upgrade", "websocket"}},
 	} {
 		var block strings.Builder
@@ -161,7 +204,10 @@ func TestNoWayInOverHTTP2(t *testing.T) {
 			}
 		}
 		stream := uint32(2*i + 1)
-		if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte(block.String()), EndHeaders: true, EndStream: i == 1}); err != nil {
+		if err := framer.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: stream, BlockFragment: []byte(block.String()),
+			EndHeaders: true, EndStream: i == 1,
+		}); err != nil {
 			t.Fatal(err)
 		}
 		for answered := false; !answered; {
@@ -178,7 +224,8 @@ func TestNoWayInOverHTTP2(t *testing.T) {
 				answered = f.StreamID == stream
 			case *http2.MetaHeadersFrame:
 				answered = f.StreamID == stream
-				if status := f.PseudoValue("status"); f.StreamID == stream && i != 2 && (status == "101" || status == "200") {
+				if status := f.PseudoValue("status"); f.StreamID == stream && i != 2 &&
+					(status == "101" || status == "200") {
 					t.Errorf("stream %d: %v", stream, f.Fields)
 				}
 			case *http2.GoAwayFrame:
@@ -200,7 +247,8 @@ func TestAdminOnlyWhereCaddyHasIt(t *testing.T) {
 	f.bystander(t)
 	admin := strings.TrimPrefix(f.Admin, "http://")
 	for _, path := range []string{
-		"/edgerelay/health", "/edgerelay/peers", "/edgerelay/plugins", "/edgerelay/plugins/x", "/edgerelay/plugins/x/logs", "/edgerelay/publish", "/config/", "/load", "/metrics", "/debug/pprof/heap",
+		"/edgerelay/health", "/edgerelay/peers", "/edgerelay/plugins", "/edgerelay/plugins/x",
+		"/edgerelay/plugins/x/logs", "/edgerelay/publish", "/config/", "/load", "/metrics", "/debug/pprof/heap",
 		"/websocket/../edgerelay/publish", "//edgerelay/publish", "http://" + admin + "/edgerelay/publish",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT"} {
@@ -224,7 +272,8 @@ func TestAdminOnlyWhereCaddyHasIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request := w.Handshake("/edgerelay/publish", "Upgrade:", "Connection: close", "Content-Length: 2", header) + "{}"
+		request := w.Handshake("/edgerelay/publish", "Upgrade:", "Connection: close", "Content-Length: 2", header) +
+			"{}"
 		if err := w.Write(strings.Replace(request, "GET", "POST", 1)); err != nil {
 			t.Fatal(err)
 		}

@@ -38,20 +38,28 @@ func TestFloods(t *testing.T) {
 		bytes string
 		code  int
 	}{
-		"subscriptions":                     {strings.Repeat(wstest.MaskedFrame(0x81, `{"groups": {"jobs": ["summary"]}, "xrftoken": "t"}`), 5000), 1008},
-		"subscriptions that vary":           {variedSubscriptions(3000), 1008},
-		"messages that are none":            {strings.Repeat(wstest.MaskedFrame(0x81, "junk"), 5000), 1008},
-		"binary messages":                   {strings.Repeat(wstest.MaskedFrame(0x82, "\xff"), 5000), 1008},
-		"wrong tokens":                      {strings.Repeat(wstest.MaskedFrame(0x81, `{"groups": {}, "xrftoken": "x"}`), 5000), 1008},
-		"empty pings":                       {strings.Repeat(wstest.MaskedFrame(0x89, ""), 20_000), 1008},
-		"long pings":                        {strings.Repeat(wstest.MaskedFrame(0x89, strings.Repeat("p", 125)), 20_000), 1008},
-		"empty pongs":                       {strings.Repeat(wstest.MaskedFrame(0x8a, ""), 20_000), 1008},
-		"long pongs":                        {strings.Repeat(wstest.MaskedFrame(0x8a, strings.Repeat("p", 125)), 20_000), 1008},
-		"empty fragments":                   {wstest.MaskedFrame(0x01, "") + strings.Repeat(wstest.MaskedFrame(0x00, ""), 20_000), 1008},
-		"fragments of a byte":               {wstest.MaskedFrame(0x01, "") + strings.Repeat(wstest.MaskedFrame(0x00, "x"), 20_000), 1008},
-		"empty messages":                    {strings.Repeat(wstest.MaskedFrame(0x81, ""), 20_000), 1008},
-		"a hundred thousand groups at once": {wstest.MaskedFrame(0x81, `{"groups": {"flood": [`+numbers(100_000)+`]}, "xrftoken": "t"}`), 1009},
-		"a mebibyte of fragments":           {wstest.MaskedFrame(0x01, "") + strings.Repeat(wstest.MaskedFrame(0x00, strings.Repeat("x", 100)), 10_000), 1009},
+		"subscriptions": {strings.Repeat(wstest.MaskedFrame(0x81,
+			`{"groups": {"jobs": ["summary"]}, "xrftoken": "t"}`), 5000), 1008},
+		"subscriptions that vary": {variedSubscriptions(3000), 1008},
+		"messages that are none":  {strings.Repeat(wstest.MaskedFrame(0x81, "junk"), 5000), 1008},
+		"binary messages":         {strings.Repeat(wstest.MaskedFrame(0x82, "\xff"), 5000), 1008},
+		"wrong tokens": {strings.Repeat(wstest.MaskedFrame(0x81,
+			`{"groups": {}, "xrftoken": "x"}`), 5000), 1008},
+		"empty pings": {strings.Repeat(wstest.MaskedFrame(0x89, ""), 20_000), 1008},
+		"long pings": {strings.Repeat(wstest.MaskedFrame(0x89, strings.Repeat("p", 125)),
+			20_000), 1008},
+		"empty pongs": {strings.Repeat(wstest.MaskedFrame(0x8a, ""), 20_000), 1008},
+		"long pongs": {strings.Repeat(wstest.MaskedFrame(0x8a, strings.Repeat("p", 125)),
+			20_000), 1008},
+		"empty fragments": {wstest.MaskedFrame(0x01, "") +
+			strings.Repeat(wstest.MaskedFrame(0x00, ""), 20_000), 1008},
+		"fragments of a byte": {wstest.MaskedFrame(0x01, "") +
+			strings.Repeat(wstest.MaskedFrame(0x00, "x"), 20_000), 1008},
+		"empty messages": {strings.Repeat(wstest.MaskedFrame(0x81, ""), 20_000), 1008},
+		"a hundred thousand groups at once": {wstest.MaskedFrame(0x81,
+			`{"groups": {"flood": [`+numbers(100_000)+`]}, "xrftoken": "t"}`), 1009},
+		"a mebibyte of fragments": {wstest.MaskedFrame(0x01, "") +
+			strings.Repeat(wstest.MaskedFrame(0x00, strings.Repeat("x", 100)), 10_000), 1009},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var all sync.WaitGroup
@@ -98,7 +106,8 @@ func numbers(n int) string {
 func variedSubscriptions(n int) string {
 	var b strings.Builder
 	for i := range n {
-		b.WriteString(wstest.MaskedFrame(0x81, fmt.Sprintf(`{"groups": {"job_events": [%d, %d, %d]}, "xrftoken": "t"}`, i, i+10_000, i+20_000)))
+		b.WriteString(wstest.MaskedFrame(0x81,
+			fmt.Sprintf(`{"groups": {"job_events": [%d, %d, %d]}, "xrftoken": "t"}`, i, i+10_000, i+20_000)))
 	}
 	return b.String()
 }
@@ -142,18 +151,26 @@ func TestPeerHandshakes(t *testing.T) {
 	now := time.Now()
 	good := backplane.Header("s3cret", now)
 	for name, headers := range map[string][]string{
-		"none": nil, "empty": {"secret: \t"}, "another secret": {"secret: " + backplane.Header("s3cre", now)}, "an empty secret": {"secret: " + backplane.Header("", now)}, "old": {"secret: " + backplane.Header("s3cret", now.Add(-310*time.Second))},
-		"of the future": {"secret: " + backplane.Header("s3cret", now.Add(330*time.Second))}, "the secret itself": {"secret: s3cret"}, "another nonce": {"secret: " + strings.Replace(good, fmt.Sprint(now.Unix()), fmt.Sprint(now.Unix()+1), 1)},
-		"upper case": {"secret: " + strings.ToUpper(good)}, "cut off": {"secret: " + good[:len(good)-2]}, "no signature": {"secret: " + good[:strings.IndexByte(good, ':')+1]}, "behind a wrong one": {"secret: x\r\nsecret: " + good}, "in a cookie": {"Cookie: secret=" + good},
+		"none": nil, "empty": {"secret: \t"}, "another secret": {"secret: " + backplane.Header("s3cre", now)},
+		"an empty secret":   {"secret: " + backplane.Header("", now)},
+		"old":               {"secret: " + backplane.Header("s3cret", now.Add(-310*time.Second))},
+		"of the future":     {"secret: " + backplane.Header("s3cret", now.Add(330*time.Second))},
+		"the secret itself": {"secret: s3cret"},
+		"another nonce":     {"secret: " + strings.Replace(good, fmt.Sprint(now.Unix()), fmt.Sprint(now.Unix()+1), 1)},
+		"upper case":        {"secret: " + strings.ToUpper(good)}, "cut off": {"secret: " + good[:len(good)-2]},
+		"no signature":       {"secret: " + good[:strings.IndexByte(good, ':')+1]},
+		"behind a wrong one": {"secret: x\r\nsecret: " + good}, "in a cookie": {"Cookie: secret=" + good},
 		"a user's cookie": {"Cookie: awx_sessionid=alice; csrftoken=t"},
 	} {
 		for _, path := range []string{"/websocket/broadcast/", "/websocket/relay", "/any/websocket/relay/"} {
 			for _, protocol := range []string{"", "edgerelay.v1"} {
 				w := f.wire(t)
-				if err := w.Write(w.Handshake(path, append(headers, "Sec-WebSocket-Protocol: "+protocol)...)); err != nil {
+				if err := w.Write(w.Handshake(path,
+					append(headers, "Sec-WebSocket-Protocol: "+protocol)...)); err != nil {
 					t.Fatal(err)
 				}
-				if resp, body, err := w.Response(); err != nil || resp.StatusCode != http.StatusForbidden || body != "Forbidden\n" {
+				if resp, body, err := w.Response(); err != nil || resp.StatusCode != http.StatusForbidden ||
+					body != "Forbidden\n" {
 					t.Errorf("%s at %s: %v %q, %v", name, path, resp, body, err)
 				}
 			}
@@ -162,7 +179,8 @@ func TestPeerHandshakes(t *testing.T) {
 	// A recorded handshake of relays: the header, and the hello with its proof over nonces that are no longer.
 	for range 3 {
 		w := f.wire(t)
-		if err := w.Shake("/websocket/broadcast/", "secret: "+good, "Sec-WebSocket-Protocol: edgerelay.v1"); err != nil {
+		if err := w.Shake("/websocket/broadcast/", "secret: "+good,
+			"Sec-WebSocket-Protocol: edgerelay.v1"); err != nil {
 			t.Fatal(err)
 		}
 		if hello := nextText(t, w); !strings.Contains(hello, `"type":"hello"`) {

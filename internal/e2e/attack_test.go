@@ -213,7 +213,8 @@ func (f *fortress) bystander(t *testing.T) {
 				case <-tick.C:
 				}
 				began := time.Now()
-				resp, err := http.Post(f.Admin+"/edgerelay/publish", "application/json", strings.NewReader(fmt.Sprintf(`{"group": "bystander-1", "data": %d}`, n)))
+				resp, err := http.Post(f.Admin+"/edgerelay/publish", "application/json",
+					strings.NewReader(fmt.Sprintf(`{"group": "bystander-1", "data": %d}`, n)))
 				if err != nil {
 					return err
 				}

@@ -19,7 +19,8 @@ import (
 // What stands behind a handshake is never taken for a request, be the handshake accepted or refused: a proxy in front may have taken it for
 // frames of somebody else's websocket.
 func TestSmuggling(t *testing.T) {
-	f := newFortress(t, "unauthenticated reject\n\t\torigins https://ui.example.com\n\t\tbackplane {\n\t\t\tsecret s3cret\n\t\t}")
+	f := newFortress(t,
+		"unauthenticated reject\n\t\torigins https://ui.example.com\n\t\tbackplane {\n\t\t\tsecret s3cret\n\t\t}")
 	f.bystander(t)
 	const in, out = "Cookie: awx_sessionid=alice; csrftoken=t", "Cookie: csrftoken=t"
 	type handshake struct {
@@ -30,17 +31,39 @@ func TestSmuggling(t *testing.T) {
 		return handshake{name, func(w *wstest.Wire) string { return w.Handshake(path, headers...) }}
 	}
 	replace := func(name, from, to string) handshake {
-		return handshake{name, func(w *wstest.Wire) string { return strings.Replace(w.Handshake("/websocket/", in), from, to, 1) }}
+		return handshake{name, func(w *wstest.Wire) string {
+			return strings.Replace(w.Handshake("/websocket/", in),
+				from, to, 1)
+		}}
 	}
 	for _, h := range []handshake{
-		of("accepted", "/websocket/", in), of("not logged in", "/websocket/", out), of("another version", "/websocket/", in, "Sec-WebSocket-Version: 777"), of("no key", "/websocket/", in, "Sec-WebSocket-Key:"),
-		of("another origin", "/websocket/", in, "Origin: https://evil.example"), of("no Connection: Upgrade", "/websocket/", in, "Connection: keep-alive"), of("a body", "/websocket/", in, "Content-Length: 4"), of("a body of 0 bytes", "/websocket/", in, "Content-Length: 0"),
-		of("chunked", "/websocket/", in, "Transfer-Encoding: chunked"), of("chunked and a length", "/websocket/", in, "Transfer-Encoding: chunked\r\nContent-Length: 5"), of("chunked and 0 bytes", "/websocket/", in, "Content-Length: 0\r\nTransfer-Encoding: chunked"),
-		of("an odd transfer encoding", "/websocket/", in, "Transfer-Encoding: xchunked"), of("two transfer encodings", "/websocket/", in, "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"), of("a hidden transfer encoding", "/websocket/", in, "Transfer-Encoding : chunked"),
-		of("two lengths", "/websocket/", in, "Content-Length: 0\r\nContent-Length: 40"), of("a signed length", "/websocket/", in, "Content-Length: +0"), of("a length in words", "/websocket/", in, "Content-Length: 0x28"), of("a folded header", "/websocket/", in, "X: a\r\n Content-Length: 40"),
-		of("a bare line feed", "/websocket/", in, "X: a\nContent-Length: 40"), of("a bare carriage return", "/websocket/", in, "X: a\rContent-Length: 40"), of("expects", "/websocket/", in, "Expect: 100-continue\r\nContent-Length: 40"), of("keeps alive", "/websocket/", in, "Connection: keep-alive, Upgrade"),
-		of("to peers", "/websocket/broadcast/"), of("to peers, with junk", "/websocket/relay/", "secret: junk"), of("an absolute URI", "http://"+strings.TrimPrefix(f.URL, "http://")+"/websocket/", in), of("too long cookies", "/websocket/", "Cookie: awx_sessionid=alice; x="+strings.Repeat("x", 20_000)),
-		replace("POST", "GET", "POST"), replace("HTTP/1.0", "HTTP/1.1", "HTTP/1.0"), replace("HTTP/1.0 that keeps alive", "HTTP/1.1\r\n", "HTTP/1.0\r\nKeep-Alive: timeout=60\r\n"), replace("TRACE", "GET", "TRACE"),
+		of("accepted", "/websocket/", in), of("not logged in", "/websocket/", out),
+		of("another version", "/websocket/", in, "Sec-WebSocket-Version: 777"),
+		of("no key", "/websocket/", in, "Sec-WebSocket-Key:"),
+		of("another origin", "/websocket/", in, "Origin: https://evil.example"),
+		of("no Connection: Upgrade", "/websocket/", in, "Connection: keep-alive"),
+		of("a body", "/websocket/", in, "Content-Length: 4"),
+		of("a body of 0 bytes", "/websocket/", in, "Content-Length: 0"),
+		of("chunked", "/websocket/", in, "Transfer-Encoding: chunked"),
+		of("chunked and a length", "/websocket/", in, "Transfer-Encoding: chunked\r\nContent-Length: 5"),
+		of("chunked and 0 bytes", "/websocket/", in, "Content-Length: 0\r\nTransfer-Encoding: chunked"),
+		of("an odd transfer encoding", "/websocket/", in, "Transfer-Encoding: xchunked"),
+		of("two transfer encodings", "/websocket/", in, "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
+		of("a hidden transfer encoding", "/websocket/", in, "Transfer-Encoding : chunked"),
+		of("two lengths", "/websocket/", in, "Content-Length: 0\r\nContent-Length: 40"),
+		of("a signed length", "/websocket/", in, "Content-Length: +0"),
+		of("a length in words", "/websocket/", in, "Content-Length: 0x28"),
+		of("a folded header", "/websocket/", in, "X: a\r\n Content-Length: 40"),
+		of("a bare line feed", "/websocket/", in, "X: a\nContent-Length: 40"),
+		of("a bare carriage return", "/websocket/", in, "X: a\rContent-Length: 40"),
+		of("expects", "/websocket/", in, "Expect: 100-continue\r\nContent-Length: 40"),
+		of("keeps alive", "/websocket/", in, "Connection: keep-alive, Upgrade"),
+		of("to peers", "/websocket/broadcast/"), of("to peers, with junk", "/websocket/relay/", "secret: junk"),
+		of("an absolute URI", "http://"+strings.TrimPrefix(f.URL, "http://")+"/websocket/", in),
+		of("too long cookies", "/websocket/", "Cookie: awx_sessionid=alice; x="+strings.Repeat("x", 20_000)),
+		replace("POST", "GET", "POST"), replace("HTTP/1.0", "HTTP/1.1", "HTTP/1.0"),
+		replace("HTTP/1.0 that keeps alive", "HTTP/1.1\r\n", "HTTP/1.0\r\nKeep-Alive: timeout=60\r\n"),
+		replace("TRACE", "GET", "TRACE"),
 	} {
 		t.Run(h.name, func(t *testing.T) {
 			t.Parallel()
@@ -98,7 +121,10 @@ func TestBytesBefore101(t *testing.T) {
 				t.Errorf("%v %q, %v", resp, body, err)
 				return
 			}
-			for _, want := range []string{`{"accept": true, "user": 9}`, `{"groups_current": ["jobs-summary"], "groups_left": [], "groups_joined": ["jobs-summary"]}`} {
+			for _, want := range []string{
+				`{"accept": true, "user": 9}`,
+				`{"groups_current": ["jobs-summary"], "groups_left": [], "groups_joined": ["jobs-summary"]}`,
+			} {
 				if got, err := w.Frame(); err != nil || string(got.Payload) != want {
 					t.Errorf("%q, %v; want %q", got.Payload, err, want)
 				}
@@ -125,7 +151,8 @@ func TestSlowloris(t *testing.T) {
 		t.Fatal("the example for AWX sets no read_header timeout")
 	}
 	api := newWatchtower(t)
-	f := &fortress{peers.StartRelay(t, strings.Replace(fortressFile(api.URL, ""), "edgerelay {", servers+"3s\n\t\t}\n\t}\n\tedgerelay {", 1)), api}
+	f := &fortress{peers.StartRelay(t, strings.Replace(fortressFile(api.URL, ""), "edgerelay {",
+		servers+"3s\n\t\t}\n\t}\n\tedgerelay {", 1)), api}
 	f.bystander(t)
 	const attackers = 2000
 	conns := make([]*wstest.Wire, attackers)

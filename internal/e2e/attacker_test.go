@@ -174,7 +174,8 @@ func (s *siege) well() {
 		s.t.Fatalf("a bystander: %v", err)
 	}
 	began := time.Now()
-	resp, err := http.Post(s.relay.Admin+"/edgerelay/publish", "application/json", strings.NewReader(`{"group": "bystander-1", "data": "hello"}`))
+	resp, err := http.Post(s.relay.Admin+"/edgerelay/publish", "application/json",
+		strings.NewReader(`{"group": "bystander-1", "data": "hello"}`))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -34,8 +34,9 @@ func (a *authority) flood(t *testing.T, r *peers.Relay, n int, address func(i in
 					continue
 				}
 				release := context.AfterFunc(ctx, func() { _ = conn.Close() })
-				_, _ = fmt.Fprintf(conn, "GET /websocket/ HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-					"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Forwarded-For: %s\r\nCookie: awx_sessionid=stranger-%d-%d\r\n\r\n", site, address(i), i, try)
+				_, _ = fmt.Fprintf(conn,
+					"GET /websocket/ HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+						"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Forwarded-For: %s\r\nCookie: awx_sessionid=stranger-%d-%d\r\n\r\n", site, address(i), i, try)
 				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 				release()
 				_ = conn.Close()
@@ -159,8 +160,9 @@ func TestRechecksKeepUp(t *testing.T) {
 			}
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(2 * patience))
-			_, _ = fmt.Fprintf(conn, "GET /websocket/ HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-				"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nCookie: awx_sessionid=user-%d\r\n\r\n", site, i)
+			_, _ = fmt.Fprintf(conn,
+				"GET /websocket/ HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+					"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nCookie: awx_sessionid=user-%d\r\n\r\n", site, i)
 			in := bufio.NewReader(conn)
 			if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 				ended <- fmt.Errorf("%v, %w", resp, err)
@@ -491,8 +493,9 @@ func TestOtherGroups(t *testing.T) {
 func TestAuthCaddyThatEnds(t *testing.T) {
 	t.Parallel()
 	site := func(settings string) *peers.Relay {
-		return peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n\tedgerelay {\n\t\tauth caddy {\n\t\t\t"+settings+"\n\t\t}\n\t}\n}\n"+
-			"{$SITE} {\n\tmap {header.X-User} {http.auth.user.id} {\n\t\t~(.+) \"${1}\"\n\t}\n\tedgerelay\n}")
+		return peers.StartRelay(t,
+			"{\n\tadmin {$ADMIN}\n\tedgerelay {\n\t\tauth caddy {\n\t\t\t"+settings+"\n\t\t}\n\t}\n}\n"+
+				"{$SITE} {\n\tmap {header.X-User} {http.auth.user.id} {\n\t\t~(.+) \"${1}\"\n\t}\n\tedgerelay\n}")
 	}
 	farewell := func(c *wstest.Client) {
 		t.Helper()

@@ -223,7 +223,8 @@ func (s awxSite) variables(t *testing.T) {
 	for name, want := range map[string]string{
 		"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "127.0.0.1", "HTTP_X_FORWARDED_PROTO": "http",
 		"HTTP_X_FORWARDED_PORT": "443",
-		"wsgi.url_scheme":       "http", "HTTPS": "", "HTTP_HOST": host, "SERVER_PORT": host[strings.Index(host, ":")+1:],
+		"wsgi.url_scheme":       "http", "HTTPS": "", "HTTP_HOST": host,
+		"SERVER_PORT": host[strings.Index(host, ":")+1:],
 		"SCRIPT_NAME": "", "REQUEST_METHOD": "GET",
 	} {
 		if e.get(name) != want {

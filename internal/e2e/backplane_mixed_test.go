@@ -22,7 +22,10 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 	web.Serve()
 	var nodes []*clusterNode
 	for _, r := range redises[:2] {
-		nodes = append(nodes, &clusterNode{Relay: peers.StartRelay(t, clusterFile(r.URL)), redis: r, emitter: peers.StartEmitter(t, r.URL)})
+		nodes = append(nodes, &clusterNode{
+			Relay: peers.StartRelay(t, clusterFile(r.URL)), redis: r,
+			emitter: peers.StartEmitter(t, r.URL),
+		})
 	}
 	for _, n := range nodes {
 		if err := n.Load(clusterFile(n.redis.URL, nodes[0].URL, nodes[1].URL, old.URL, web.URL)); err != nil {
@@ -43,7 +46,8 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if !slices.ContainsFunc(list, func(p peerState) bool { return p.URL == web.URL && p.State == "connected" }) {
+			if !slices.ContainsFunc(list,
+				func(p peerState) bool { return p.URL == web.URL && p.State == "connected" }) {
 				return fmt.Errorf("%s has %+v", n.URL, list)
 			}
 			return nil
@@ -52,11 +56,17 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 	onOld, onNew := peers.StartEmitter(t, redises[2].URL), peers.StartEmitter(t, redises[3].URL)
 	onOld.Join(group)
 	onNew.Join(group)
-	onNew.SendMessage(everyone, map[string]any{"type": "consumer.subscribe", "groups": []string{group}, "origin_channel": "specific.page!1"})
+	onNew.SendMessage(everyone, map[string]any{
+		"type": "consumer.subscribe", "groups": []string{group},
+		"origin_channel": "specific.page!1",
+	})
 	// The wishes have arrived: of the relays at the Python task node, of the Python web node at the relays.
 	testkit.Eventually(t, "memberships", func() error {
 		for l, least := range map[*peers.Layer]int{onNew: 3, nodes[0].emitter: 1, nodes[1].emitter: 1} {
-			url := map[*peers.Layer]string{onNew: redises[3].URL, nodes[0].emitter: redises[0].URL, nodes[1].emitter: redises[1].URL}[l]
+			url := map[*peers.Layer]string{
+				onNew: redises[3].URL, nodes[0].emitter: redises[0].URL,
+				nodes[1].emitter: redises[1].URL,
+			}[l]
 			if got := l.Members(url, group); len(got) < least {
 				return fmt.Errorf("%d members of %s at %s, want %d", len(got), group, url, least)
 			}
@@ -88,7 +98,10 @@ func TestBackplaneMixedGenerations(t *testing.T) {
 			old, new bool
 		}{
 			{"old emitter beside a relay", func(s string) { emitOld(nodes[0].emitter, s) }, true, true},
-			{"new emitter beside a relay", func(s string) { nodes[0].emitter.Send(peers.Event{Group: group, Text: s}) }, false, true},
+			{
+				"new emitter beside a relay", func(s string) { nodes[0].emitter.Send(peers.Event{Group: group, Text: s}) },
+				false, true,
+			},
 			{"admin API of a relay", func(s string) { publishHTTP(t, nodes[1].Relay, group, s) }, true, true},
 			{"old node", func(s string) { emitOld(onOld, s) }, true, false},
 			{"new node", func(s string) { onNew.Send(peers.Event{Group: group, Text: s}) }, false, true},

@@ -209,12 +209,16 @@ func exchange(t *testing.T, nodes []*clusterNode, count int) {
 	for i, n := range nodes {
 		var events []peers.Event
 		for k := i; k < count; k += len(nodes) {
-			events = append(events, peers.Event{Group: group, Text: fmt.Sprintf(`{"n": %d, "from": %d, "stdout": %q}`, k, i, strings.Repeat("x", k%1500))})
+			events = append(events, peers.Event{
+				Group: group,
+				Text:  fmt.Sprintf(`{"n": %d, "from": %d, "stdout": %q}`, k, i, strings.Repeat("x", k%1500)),
+			})
 		}
 		wg.Go(func() { n.emitter.Send(events...) })
 	}
 	wg.Wait()
-	t.Logf("%d events on %d nodes to %d clients in %v", count, len(nodes), len(clients), time.Since(began).Round(time.Millisecond))
+	t.Logf("%d events on %d nodes to %d clients in %v", count, len(nodes), len(clients),
+		time.Since(began).Round(time.Millisecond))
 	for range clients {
 		if err := <-results; err != nil {
 			t.Error(err)
@@ -324,7 +328,8 @@ func TestBackplaneReloadPublishRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.Replace(clusterFile(nodes[0].redis.URL, nodes[0].URL, nodes[1].URL), "queue_per_connection 64MiB", "queue_per_connection 32MiB", 1)
+	changed := strings.Replace(clusterFile(nodes[0].redis.URL, nodes[0].URL, nodes[1].URL),
+		"queue_per_connection 64MiB", "queue_per_connection 32MiB", 1)
 	if err := nodes[0].Load(changed); err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +347,10 @@ func TestBackplaneReloadPublishRefuse(t *testing.T) {
 		t.Error(err)
 	}
 	for _, path := range []string{"/websocket/broadcast/", "/websocket/relay", "/prefix/websocket/broadcast"} {
-		for name, header := range map[string]http.Header{"none": {}, "wrong": {"Secret": {"HMAC-SHA256 1700000000:00"}}} {
+		for name, header := range map[string]http.Header{
+			"none":  {},
+			"wrong": {"Secret": {"HMAC-SHA256 1700000000:00"}},
+		} {
 			_, resp, err := wstest.Dial(t, nodes[0].URL+path, header)
 			if err == nil || resp == nil || resp.StatusCode != http.StatusForbidden {
 				t.Errorf("%s with header %s: %v, %v", path, name, resp, err)
@@ -353,7 +361,8 @@ func TestBackplaneReloadPublishRefuse(t *testing.T) {
 	if err := nodes[0].Load(clusterFile(nodes[0].redis.URL)); err != nil {
 		t.Fatal(err)
 	}
-	if _, resp, err := wstest.Dial(t, nodes[0].URL+"/websocket/broadcast/", nil); err == nil || resp == nil || resp.StatusCode == http.StatusForbidden {
+	if _, resp, err := wstest.Dial(t, nodes[0].URL+"/websocket/broadcast/", nil); err == nil || resp == nil ||
+		resp.StatusCode == http.StatusForbidden {
 		t.Errorf("without a backplane: %v, %v", resp, err)
 	}
 }

@@ -99,8 +99,9 @@ func TestAdminErrorsAreReadable(t *testing.T) {
 // Scripts read the state most of all when the node is unhealthy.
 func TestHealthCommandPrintsJSONWhenUnhealthy(t *testing.T) {
 	t.Parallel()
-	r := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n\tpersist_config off\n\tedgerelay {\n\t\tauth none\n\t\tchannel_layer redis redis://127.0.0.1:1/0\n\t}\n}\n"+
-		"{$SITE} {\n\tedgerelay\n}\n")
+	r := peers.StartRelay(t,
+		"{\n\tadmin {$ADMIN}\n\tpersist_config off\n\tedgerelay {\n\t\tauth none\n\t\tchannel_layer redis redis://127.0.0.1:1/0\n\t}\n}\n"+
+			"{$SITE} {\n\tedgerelay\n}\n")
 	testkit.Eventually(t, "the node is unhealthy and says so as JSON", func() error {
 		out := command(t, r, "health", "--address", strings.TrimPrefix(r.Admin, "http://"))
 		var state struct {
@@ -139,7 +140,9 @@ func TestCommandsKnowPrivateAuthorities(t *testing.T) {
 	t.Parallel()
 	certs := peers.MakeCertificates(t)
 	port := testkit.FreePort(t)
-	r := peers.StartRelay(t, memorySite+fmt.Sprintf("https://localhost:%d {\n\tbind 127.0.0.1\n\ttls %s %s\n\tedgerelay\n}\n", port, certs.Cert, certs.Key))
+	r := peers.StartRelay(t,
+		memorySite+fmt.Sprintf("https://localhost:%d {\n\tbind 127.0.0.1\n\ttls %s %s\n\tedgerelay\n}\n", port,
+			certs.Cert, certs.Key))
 	url := fmt.Sprintf("wss://localhost:%d/websocket/", port)
 	address := "--address=" + strings.TrimPrefix(r.Admin, "http://")
 	bench := []string{"bench", "--url", url, "--clients", "2", "--rate", "20", "--duration", "200ms", address}

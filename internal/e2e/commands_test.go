@@ -69,7 +69,8 @@ func TestCommands(t *testing.T) {
 	websocket := strings.Replace(relay.URL, "http", "ws", 1) + "/websocket/"
 
 	// tail shows what bench publishes; bench finds nothing lost.
-	tail := relay.Command("edgerelay", "tail", "--json", "bench-tail", "--address", strings.TrimPrefix(relay.Admin, "http://"))
+	tail := relay.Command("edgerelay", "tail", "--json", "bench-tail", "--address",
+		strings.TrimPrefix(relay.Admin, "http://"))
 	shown, err := tail.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +85,8 @@ func TestCommands(t *testing.T) {
 		}
 		return nil
 	})
-	if out, code := run(t, relay, "bench", "--url", websocket, "--clients", "20", "--rate", "20", "--duration", "1s", "--group", "bench-tail"); code != 0 || !strings.Contains(out, "p99") {
+	if out, code := run(t, relay, "bench", "--url", websocket, "--clients", "20", "--rate", "20", "--duration", "1s",
+		"--group", "bench-tail"); code != 0 || !strings.Contains(out, "p99") {
 		t.Errorf("bench: %d\n%s", code, out)
 	}
 	var first struct {
@@ -94,13 +96,16 @@ func TestCommands(t *testing.T) {
 			Number int `json:"edgerelay_bench"`
 		}
 	}
-	if err := json.NewDecoder(shown).Decode(&first); err != nil || first.Source != "layer" || first.Data.Number != 0 || time.Since(first.Sent) > time.Minute {
+	if err := json.NewDecoder(shown).Decode(&first); err != nil || first.Source != "layer" || first.Data.Number != 0 ||
+		time.Since(first.Sent) > time.Minute {
 		t.Errorf("tail: %+v, %v", first, err)
 	}
-	if out, code := run(t, relay, "status"); code != 0 || !strings.Contains(out, "edgerelay     ok") || !strings.Contains(out, "20 opened") {
+	if out, code := run(t, relay, "status"); code != 0 || !strings.Contains(out, "edgerelay     ok") ||
+		!strings.Contains(out, "20 opened") {
 		t.Errorf("status: %d\n%s", code, out)
 	}
-	if out, code := run(t, relay, "top", "--once"); code != 0 || !strings.Contains(out, "TOP GROUPS") || !strings.Contains(out, "bench-tail") || strings.Contains(out, "\x1b") {
+	if out, code := run(t, relay, "top", "--once"); code != 0 || !strings.Contains(out, "TOP GROUPS") ||
+		!strings.Contains(out, "bench-tail") || strings.Contains(out, "\x1b") {
 		t.Errorf("top: %d\n%s", code, out)
 	}
 	if out, code := run(t, relay, "bench"); code == 0 || !strings.Contains(out, "--url") {
@@ -108,13 +113,15 @@ func TestCommands(t *testing.T) {
 	}
 
 	// doctor: all is well, through the front door, too.
-	if out, code := run(t, relay, "doctor", "--url", websocket); code != 0 || len(lines(out, "ok  ")) < 9 || !strings.Contains(out, "round trip") || !strings.Contains(out, "front door") {
+	if out, code := run(t, relay, "doctor", "--url", websocket); code != 0 || len(lines(out, "ok  ")) < 9 ||
+		!strings.Contains(out, "round trip") || !strings.Contains(out, "front door") {
 		t.Errorf("doctor: %d\n%s", code, out)
 	}
 	sick := func(what, level, want string) {
 		t.Helper()
 		out, code := run(t, relay, "doctor")
-		if found := strings.Join(lines(out, level), ""); code != 1 || !strings.Contains(found, want) || !strings.Contains(found, " → ") {
+		if found := strings.Join(lines(out, level), ""); code != 1 || !strings.Contains(found, want) ||
+			!strings.Contains(found, " → ") {
 			t.Errorf("%s: %d, wanted %s … %s\n%s", what, code, level, want, out)
 		}
 	}
@@ -151,7 +158,8 @@ func TestDoctorOfAConfig(t *testing.T) {
 	relay.Kill()
 	file := filepath.Join(t.TempDir(), "Caddyfile")
 	write := func(more string) {
-		text := strings.NewReplacer("{$SITE}", relay.URL, "{$ADMIN}", strings.TrimPrefix(relay.Admin, "http://")).Replace(fmt.Sprintf(commandSite, redis.URL, more))
+		text := strings.NewReplacer("{$SITE}", relay.URL, "{$ADMIN}",
+			strings.TrimPrefix(relay.Admin, "http://")).Replace(fmt.Sprintf(commandSite, redis.URL, more))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +169,8 @@ func TestDoctorOfAConfig(t *testing.T) {
 		t.Errorf("%d\n%s", code, out)
 	}
 	write("backplane {\nsecret x\npeers http://127.0.0.1:" + fmt.Sprint(testkit.FreePort(t)) + "\n}")
-	if out, code := run(t, relay, "doctor", "--config", file); code != 1 || !strings.Contains(strings.Join(lines(out, "FAIL"), ""), "cannot be reached") {
+	if out, code := run(t, relay, "doctor", "--config", file); code != 1 ||
+		!strings.Contains(strings.Join(lines(out, "FAIL"), ""), "cannot be reached") {
 		t.Errorf("a peer that is away: %d\n%s", code, out)
 	}
 	write("frobnicate")
@@ -173,7 +182,8 @@ func TestDoctorOfAConfig(t *testing.T) {
 // A process with few file descriptors, and a node whose peer has another secret.
 func TestDoctorOfLimitsAndPeers(t *testing.T) {
 	t.Parallel()
-	other := peers.StartRelay(t, "{\nadmin {$ADMIN}\npersist_config off\nedgerelay {\nauth none\nbackplane {\nsecret theirs\n}\n}\n}\n{$SITE} {\nedgerelay\n}\n")
+	other := peers.StartRelay(t,
+		"{\nadmin {$ADMIN}\npersist_config off\nedgerelay {\nauth none\nbackplane {\nsecret theirs\n}\n}\n}\n{$SITE} {\nedgerelay\n}\n")
 	site, admin := fmt.Sprint("127.0.0.1:", testkit.FreePort(t)), fmt.Sprint("127.0.0.1:", testkit.FreePort(t))
 	dir := t.TempDir()
 	file := filepath.Join(dir, "Caddyfile")
@@ -205,7 +215,8 @@ func TestDoctorOfLimitsAndPeers(t *testing.T) {
 // Help and completion know the commands and their flags.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
-	relay := peers.StartRelay(t, "{\nadmin {$ADMIN}\npersist_config off\nedgerelay {\nauth none\n}\n}\n{$SITE} {\nedgerelay\n}\n")
+	relay := peers.StartRelay(t,
+		"{\nadmin {$ADMIN}\npersist_config off\nedgerelay {\nauth none\n}\n}\n{$SITE} {\nedgerelay\n}\n")
 	complete := func(args ...string) string {
 		t.Helper()
 		out, err := relay.Command(append([]string{"__complete"}, args...)...).Output()
@@ -215,13 +226,15 @@ func TestCompletion(t *testing.T) {
 		return string(out)
 	}
 	for _, name := range []string{"status", "top", "tail", "publish", "doctor", "bench", "plugin"} {
-		if !strings.Contains(complete("edgerelay", ""), "\n"+name+"\t") && !strings.HasPrefix(complete("edgerelay", ""), name+"\t") {
+		if !strings.Contains(complete("edgerelay", ""), "\n"+name+"\t") &&
+			!strings.HasPrefix(complete("edgerelay", ""), name+"\t") {
 			t.Errorf("completion does not know %s", name)
 		}
 		if name != "plugin" && !strings.Contains(complete("edgerelay", name, "--"), "--address\t") {
 			t.Errorf("completion does not know the flags of %s", name)
 		}
-		if out, err := relay.Command("edgerelay", name, "--help").CombinedOutput(); err != nil || !strings.Contains(string(out), "Usage:") {
+		if out, err := relay.Command("edgerelay", name, "--help").CombinedOutput(); err != nil ||
+			!strings.Contains(string(out), "Usage:") {
 			t.Errorf("%s --help: %v\n%s", name, err, out)
 		}
 	}

@@ -32,7 +32,10 @@ func TestKillOfARelay(t *testing.T) {
 			_, _ = spectators(t, dead.URL, "job_events-42", 1)
 			// The other node watches from its first beat on.
 			testkit.Eventually(t, "the beat of each node", func() error {
-				if keys := redis.Do("KEYS", "edgerelay:node:*").([]any); len(keys) != map[bool]int{true: 1, false: 2}[successor] {
+				if keys := redis.Do("KEYS", "edgerelay:node:*").([]any); len(keys) != map[bool]int{
+					true:  1,
+					false: 2,
+				}[successor] {
 					return fmt.Errorf("%v", keys)
 				}
 				return nil
@@ -60,15 +63,16 @@ func TestKillOfARelay(t *testing.T) {
 				}
 				return nil
 			})
-			testkit.EventuallyWithin(t, deathNoticed-time.Since(killed), "the dead node is no member any more", func() error {
-				if m := emitter.Members(redis.URL, "job_events-42"); len(m) != 0 {
-					return fmt.Errorf("job_events-42: %q", m)
-				}
-				if m := emitter.Members(redis.URL, "jobs-summary"); len(m) != 2 || m[0] != python && m[1] != python {
-					return fmt.Errorf("jobs-summary: %q", m)
-				}
-				return nil
-			})
+			testkit.EventuallyWithin(t, deathNoticed-time.Since(killed), "the dead node is no member any more",
+				func() error {
+					if m := emitter.Members(redis.URL, "job_events-42"); len(m) != 0 {
+						return fmt.Errorf("job_events-42: %q", m)
+					}
+					if m := emitter.Members(redis.URL, "jobs-summary"); len(m) != 2 || m[0] != python && m[1] != python {
+						return fmt.Errorf("jobs-summary: %q", m)
+					}
+					return nil
+				})
 			testkit.Eventually(t, "the unread messages to be counted", func() error {
 				if metrics := fetch(t, live.Admin+"/metrics"); !strings.Contains(metrics,
 					"edgerelay_lost_events_total{cause=\"dead_node\"} 3\n") {

@@ -17,7 +17,8 @@ import (
 func TestDelivery(t *testing.T) {
 	s := newStage(t)
 	// How slow a reader may be is not the question here.
-	r := peers.StartRelay(t, strings.Replace(s.relayFile(), "auth awx", "limits {\n\t\t\tqueue_per_connection 64MiB\n\t\t}\n\t\tauth awx", 1))
+	r := peers.StartRelay(t, strings.Replace(s.relayFile(), "auth awx",
+		"limits {\n\t\t\tqueue_per_connection 64MiB\n\t\t}\n\t\tauth awx", 1))
 	relay := site{name: "relay", url: r.URL, relay: true}
 	s.deliver(t, relay, 10_000, 24)
 }

@@ -311,8 +311,9 @@ func TestMatchersOfDirectives(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{
-		"/ws/chat/room1": 101, "/ws/chat/room1/": 101, "/ws/chat/a/b": 101, "/ws/chat": 404, "/ws/": 404, "/websocket/": 404,
-		"/live": 101, "/live/": 101, "/lively": 404,
+		"/ws/chat/room1": 101, "/ws/chat/room1/": 101, "/ws/chat/a/b": 101, "/ws/chat": 404, "/ws/": 404,
+		"/websocket/": 404,
+		"/live":       101, "/live/": 101, "/lively": 404,
 	} {
 		if resp, body := shakeAt(t, r.URL, path); resp.StatusCode != want {
 			t.Errorf("a handshake for %s: %d %q, want %d", path, resp.StatusCode, body, want)

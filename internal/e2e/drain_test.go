@@ -199,7 +199,8 @@ func TestDrainOfTenThousand(t *testing.T) {
 			}
 		}
 		if len(s.came) < due {
-			t.Fatalf("a client that left after %v got %d events, and %d had been sent three seconds before", s.ended.Sub(began), len(s.came), due)
+			t.Fatalf("a client that left after %v got %d events, and %d had been sent three seconds before",
+				s.ended.Sub(began), len(s.came), due)
 		}
 	}
 	if left := redis.Do("KEYS", "*edgerelay*"); len(left.([]any)) > 0 {

@@ -91,7 +91,9 @@ func TestFewFileDescriptors(t *testing.T) {
 func TestMemoryRunsShort(t *testing.T) {
 	t.Parallel()
 	const limit = 160 << 20
-	r := peers.StartRelayUnder(t, strings.Replace(openSite("", "limits {\nqueue_per_connection 64MiB\n}"), "channel_layer redis {\n\t\t\turl \n\t\t\tcapacity 10000\n\t\t\tgroup_expiry 157784760s\n\t\t}", "channel_layer memory", 1),
+	r := peers.StartRelayUnder(t, strings.Replace(openSite("", "limits {\nqueue_per_connection 64MiB\n}"),
+		"channel_layer redis {\n\t\t\turl \n\t\t\tcapacity 10000\n\t\t\tgroup_expiry 157784760s\n\t\t}",
+		"channel_layer memory", 1),
 		"env", fmt.Sprintf("GOMEMLIMIT=%d", limit))
 	good, _ := spectators(t, r.URL, "jobs-summary", 20)
 	var slow []*wstest.Raw
@@ -136,7 +138,8 @@ func TestMemoryRunsShort(t *testing.T) {
 	})
 	// The clients cannot tell: with buffers as small as theirs they would read for minutes until they come to the close frame.
 	closed := 0
-	if _, rest, ok := strings.Cut(fetch(t, r.Admin+"/metrics"), `edgerelay_connections_ended_total{reason="memory"} `); ok {
+	if _, rest, ok := strings.Cut(fetch(t, r.Admin+"/metrics"),
+		`edgerelay_connections_ended_total{reason="memory"} `); ok {
 		_, _ = fmt.Sscan(rest, &closed)
 	}
 	if closed == 0 || closed > 10 { // two are hardly behind
@@ -186,7 +189,8 @@ func fullDisk(t *testing.T, dir, reason string, under ...string) {
 	wasm := filepath.Join(peers.Root(t), "examples", "plugins", "quiet", "plugin.wasm")
 	redis := peers.StartRedis(t)
 	site := openSite(redis.URL, "plugin quiet "+wasm+" {\ngroups job_events-*\n}")
-	site = strings.Replace(site, "skip_install_trust", "skip_install_trust\n\tpersist_config off\n\tstorage file_system "+dir, 1)
+	site = strings.Replace(site, "skip_install_trust",
+		"skip_install_trust\n\tpersist_config off\n\tstorage file_system "+dir, 1)
 	r := peers.StartRelayUnder(t, site, under...)
 	if !strings.Contains(r.Log(), "compiled plugin not cached on disk") {
 		t.Error("the log does not say that the compiled plugin is not kept")
@@ -211,7 +215,8 @@ func fullDisk(t *testing.T, dir, reason string, under ...string) {
 	other := append(append(module, 0, 0x83, 0x80, 8, 1, 'n'), make([]byte, 128<<10+1)...) // a custom section that does not fit
 	for range 2 {
 		status, answer := call(t, http.MethodPut, r.Admin+"/edgerelay/plugins/quiet", other)
-		if status != http.StatusInsufficientStorage || !strings.Contains(answer, reason) || !strings.Contains(answer, "the module before runs on") {
+		if status != http.StatusInsufficientStorage || !strings.Contains(answer, reason) ||
+			!strings.Contains(answer, "the module before runs on") {
 			t.Errorf("a deployment that cannot be stored: %d %s", status, answer)
 		}
 	}

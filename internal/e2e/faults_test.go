@@ -47,26 +47,37 @@ func TestFaults(t *testing.T) {
 					l.t.Fatal("there was nothing to wipe")
 				}
 			}},
-			{name: "CLIENT KILL", counted: true, held: true, lossless: true, strike: func(l *lane) { l.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") }},
-			{name: "kill -9, restarted at once", counted: true, strike: func(l *lane) { l.redis.Kill(); l.redis.Restart() }},
+			{
+				name: "CLIENT KILL", counted: true, held: true, lossless: true,
+				strike: func(l *lane) { l.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") },
+			},
+			{
+				name: "kill -9, restarted at once", counted: true,
+				strike: func(l *lane) { l.redis.Kill(); l.redis.Restart() },
+			},
 			{
 				name: "kill -9, restarted after 2 s", lasts: 2 * time.Second,
 				strike: func(l *lane) { l.redis.Kill() }, mend: func(l *lane) { l.redis.Restart() },
 			},
 		}},
 		{"a Redis that keeps all", newKeepingLane, []fault{
-			{name: "kill -9 with appendonly, restarted at once", counted: true, held: true, lossless: true, strike: func(l *lane) { l.redis.Kill(); l.redis.Restart() }},
+			{
+				name: "kill -9 with appendonly, restarted at once", counted: true, held: true, lossless: true,
+				strike: func(l *lane) { l.redis.Kill(); l.redis.Restart() },
+			},
 			{
 				name: "DEBUG SLEEP 5", lasts: 5 * time.Second, lossless: true,
 				strike: func(l *lane) { l.begin("DEBUG", "SLEEP", "5") }, mend: (*lane).await,
 			},
 			{
 				name: "out of memory (noeviction)", lasts: 2 * time.Second, held: true, lossless: true,
-				strike: func(l *lane) { l.do("CONFIG", "SET", "maxmemory", "1") }, mend: func(l *lane) { l.do("CONFIG", "SET", "maxmemory", "0") },
+				strike: func(l *lane) { l.do("CONFIG", "SET", "maxmemory", "1") },
+				mend:   func(l *lane) { l.do("CONFIG", "SET", "maxmemory", "0") },
 			},
 			{
 				name: "made a read-only replica", lasts: 2 * time.Second, held: true, lossless: true,
-				strike: func(l *lane) { l.do("REPLICAOF", "127.0.0.1", "1") }, mend: func(l *lane) { l.do("REPLICAOF", "NO", "ONE") },
+				strike: func(l *lane) { l.do("REPLICAOF", "127.0.0.1", "1") },
+				mend:   func(l *lane) { l.do("REPLICAOF", "NO", "ONE") },
 			},
 		}},
 		{"a link that is bad", newGuardedLane, []fault{
@@ -75,7 +86,8 @@ func TestFaults(t *testing.T) {
 				strike: func(l *lane) { l.link.Stall() }, mend: func(l *lane) { l.link.Resume() },
 			},
 			{
-				name: "password changed, the relay told by a reload after 3 s", lasts: 3 * time.Second, held: true, lossless: true,
+				name: "password changed, the relay told by a reload after 3 s", lasts: 3 * time.Second, held: true,
+				lossless: true,
 				strike: func(l *lane) {
 					l.do("CONFIG", "SET", "requirepass", "new")
 					l.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -107,7 +119,8 @@ func newLane(t *testing.T) *lane { return startLane(t, peers.StartRedis(t), "") 
 
 // newKeepingLane has one that writes everything to its disk before it answers.
 func newKeepingLane(t *testing.T) *lane {
-	return startLane(t, peers.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes"), "")
+	return startLane(t, peers.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command",
+		"yes"), "")
 }
 
 // newGuardedLane has one with a password; emitter and test have a user of their own.
@@ -122,5 +135,6 @@ func newGuardedLane(t *testing.T) *lane {
 type evidence struct{ admin, site, metrics, log time.Duration }
 
 func (e evidence) String() string {
-	return fmt.Sprintf("seen in health %.1f s, log %.1f s, metrics %.1f s", max(e.admin, e.site).Seconds(), e.log.Seconds(), e.metrics.Seconds())
+	return fmt.Sprintf("seen in health %.1f s, log %.1f s, metrics %.1f s", max(e.admin, e.site).Seconds(),
+		e.log.Seconds(), e.metrics.Seconds())
 }

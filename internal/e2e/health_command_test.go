@@ -15,9 +15,13 @@ import (
 func TestHealthCommand(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
-	r := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n\tedgerelay {\n\t\tchannel_layer redis "+redis.URL+"\n\t\tauth none\n\t}\n}\n{$SITE} {\n\tedgerelay\n}\n")
+	r := peers.StartRelay(t,
+		"{\n\tadmin {$ADMIN}\n\tedgerelay {\n\t\tchannel_layer redis "+redis.URL+"\n\t\tauth none\n\t}\n}\n{$SITE} {\n\tedgerelay\n}\n")
 	health := func(more ...string) (string, error) {
-		out, err := r.Command(append([]string{"edgerelay", "health", "--address", strings.TrimPrefix(r.Admin, "http://")}, more...)...).CombinedOutput()
+		out, err := r.Command(append([]string{
+			"edgerelay", "health", "--address",
+			strings.TrimPrefix(r.Admin, "http://"),
+		}, more...)...).CombinedOutput()
 		return string(out), err
 	}
 	testkit.Eventually(t, "health is well", func() error {

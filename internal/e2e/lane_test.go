@@ -179,30 +179,31 @@ func (l *lane) watch(f fault, before state, struck time.Time) (e evidence) {
 		}
 		return nil
 	}
-	testkit.EventuallyWithin(l.t, time.Until(struck.Add(visible+500*time.Millisecond)), "the fault to be seen", func() error {
-		now = l.state()
-		var admin, site, metrics, log bool
-		if f.counted {
-			layer, was := now.health.ChannelLayer, before.health.ChannelLayer
-			admin = layer.Reconnects > was.Reconnects || layer.Repairs > was.Repairs
-			site = admin // counts are not for the public
-			metrics = now.metrics != before.metrics
-			log = now.notes > before.notes
-		} else {
-			admin, site = strings.HasPrefix(now.admin, "503 "), strings.HasPrefix(now.site, "503 ")
-			metrics = strings.Contains(now.metrics, "edgerelay_channel_layer_up 0")
-			log = now.problems > before.problems
-		}
-		for _, err := range []error{
-			check("health", &e.admin, admin), check("the site's health", &e.site, site),
-			check("metrics", &e.metrics, metrics), check("the log", &e.log, log),
-		} {
-			if err != nil {
-				return err
+	testkit.EventuallyWithin(l.t, time.Until(struck.Add(visible+500*time.Millisecond)), "the fault to be seen",
+		func() error {
+			now = l.state()
+			var admin, site, metrics, log bool
+			if f.counted {
+				layer, was := now.health.ChannelLayer, before.health.ChannelLayer
+				admin = layer.Reconnects > was.Reconnects || layer.Repairs > was.Repairs
+				site = admin // counts are not for the public
+				metrics = now.metrics != before.metrics
+				log = now.notes > before.notes
+			} else {
+				admin, site = strings.HasPrefix(now.admin, "503 "), strings.HasPrefix(now.site, "503 ")
+				metrics = strings.Contains(now.metrics, "edgerelay_channel_layer_up 0")
+				log = now.problems > before.problems
 			}
-		}
-		return nil
-	})
+			for _, err := range []error{
+				check("health", &e.admin, admin), check("the site's health", &e.site, site),
+				check("metrics", &e.metrics, metrics), check("the log", &e.log, log),
+			} {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	return e
 }
 
@@ -270,7 +271,8 @@ func (l *lane) suffer(f fault) {
 	l.emitter.StopPacing()
 	paced := wait()
 	final := l.next - 1
-	l.emitter.Send(peers.Event{Group: "jobs-summary", Text: fmt.Sprintf(`{"n": %d}`, final)}, peers.Event{Group: "jobs-status_changed", Text: "quiet"})
+	l.emitter.Send(peers.Event{Group: "jobs-summary", Text: fmt.Sprintf(`{"n": %d}`, final)},
+		peers.Event{Group: "jobs-status_changed", Text: "quiet"})
 	l.crowd.reach(t, final, patience)
 	if text, err := l.quiet.text(); err != nil || string(text) != "quiet" {
 		t.Errorf("a client without traffic: %q, %v", text, err)
@@ -298,7 +300,8 @@ func (l *lane) newcomer(t *testing.T) error {
 	}
 	defer a.Close()
 	for { // until it comes, for the group may not be joined yet
-		resp, err := http.Post(l.relay.Admin+"/edgerelay/publish", "application/json", strings.NewReader(`{"group": "job_events-`+item+`", "data": "late"}`))
+		resp, err := http.Post(l.relay.Admin+"/edgerelay/publish", "application/json",
+			strings.NewReader(`{"group": "job_events-`+item+`", "data": "late"}`))
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,8 @@ func TestLogin(t *testing.T) {
 	took := time.Since(begin)
 	// One a second while they connect, one a second to check again.
 	if hits, most := s.controller.Hits()["me"]-before, 2+2*int(took.Seconds()+1); hits > most {
-		t.Errorf("%d sockets of one login in %v cost %d questions who it is, want at most %d", len(clients), took, hits, most)
+		t.Errorf("%d sockets of one login in %v cost %d questions who it is, want at most %d", len(clients), took, hits,
+			most)
 	}
 
 	gone := subscriber(t, r.URL, leaving, "jobs-summary")

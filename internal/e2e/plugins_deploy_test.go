@@ -27,11 +27,13 @@ func TestPluginReload(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tag.wasm")
 	write(t, file, tagger(t, "one1"))
-	tag, actor := plugin("tag", file, "groups tags-*"), plugin("actor", guest(t, "actor"), "groups jobs-*", "grant emit kv metrics clock")
+	tag, actor := plugin("tag", file, "groups tags-*"), plugin("actor", guest(t, "actor"), "groups jobs-*",
+		"grant emit kv metrics clock")
 	r := peers.StartRelay(t, s.withPlugins(tag, actor))
 	c := subscriber(t, r.URL, s.logins[peers.Alice], "tags-1", "jobs-summary")
 	s.tags(t, c, "one1")
-	s.emitter.Send(peers.Event{Group: "jobs-summary", Text: `{"do": "calls"}`}, peers.Event{Group: "jobs-summary", Text: `{"do": "calls"}`})
+	s.emitter.Send(peers.Event{Group: "jobs-summary", Text: `{"do": "calls"}`},
+		peers.Event{Group: "jobs-summary", Text: `{"do": "calls"}`})
 	expect(t, c, "1", "2") // counted in the instance's memory
 
 	load := func(file string) {
@@ -41,7 +43,8 @@ func TestPluginReload(t *testing.T) {
 		}
 	}
 	before := pluginRowOf(t, r, "tag").Loaded
-	load(s.withPlugins(tag, plugin("actor", guest(t, "actor"), "groups jobs-*", "grant emit kv metrics clock", "on_error drop")))
+	load(s.withPlugins(tag, plugin("actor", guest(t, "actor"), "groups jobs-*", "grant emit kv metrics clock",
+		"on_error drop")))
 	s.emitter.Send(peers.Event{Group: "jobs-summary", Text: `{"do": "calls"}`})
 	expect(t, c, "3")
 	if after := pluginRowOf(t, r, "tag").Loaded; !after.Equal(before) {
@@ -57,7 +60,8 @@ func TestPluginReload(t *testing.T) {
 		plugin("actor", guest(t, "actor"), "groups jobs-*"):                  `add 'grant emit' to the plugin's block`,
 		plugin("tag", filepath.Join(dir, "not-there.wasm"), "groups tags-*"): "no such file",
 		plugin("tag", file): "needs groups",
-		plugin("tag", file, "groups tags-*", "on_error maybe"):                          "withhold, pass, drop or last_good",
+		plugin("tag", file, "groups tags-*",
+			"on_error maybe"): "withhold, pass, drop or last_good",
 		plugin("tag", file, "groups tags-*", "config nonsense"):                         "config: invalid JSON",
 		plugin("tag", file, "groups tags-*", "colour red"):                              `no setting \"colour\"`,
 		plugin("tag", file, "groups tags-*", "fuel 10", "timeout 5ms"):                  "set one of them",
@@ -167,8 +171,12 @@ func TestPluginDeploy(t *testing.T) {
 	}
 	both("two2")
 
-	for name, bad := range map[string][]byte{"no module": []byte("nonsense"), "no hook": guestBytes(t, "hostile/exports_missing"), "nothing": nil} {
-		if code, body := pluginCall(t, one, http.MethodPut, "tag", bad); code != http.StatusUnprocessableEntity || !strings.Contains(body, "plugin tag") {
+	for name, bad := range map[string][]byte{
+		"no module": []byte("nonsense"),
+		"no hook":   guestBytes(t, "hostile/exports_missing"), "nothing": nil,
+	} {
+		if code, body := pluginCall(t, one, http.MethodPut, "tag", bad); code != http.StatusUnprocessableEntity ||
+			!strings.Contains(body, "plugin tag") {
 			t.Errorf("%s: %d %s", name, code, body)
 		}
 	}
@@ -179,7 +187,8 @@ func TestPluginDeploy(t *testing.T) {
 
 	third := filepath.Join(dir, "third.wasm")
 	write(t, third, tagger(t, "tre3"))
-	if out := command(two, "deploy", "tag", third); !strings.Contains(out, "tag runs "+plugins.Hash(tagger(t, "tre3"))[:12]) {
+	if out := command(two, "deploy", "tag", third); !strings.Contains(out,
+		"tag runs "+plugins.Hash(tagger(t, "tre3"))[:12]) {
 		t.Errorf("deploy says %q", out)
 	}
 	both("tre3")
@@ -190,7 +199,8 @@ func TestPluginDeploy(t *testing.T) {
 
 	three := peers.StartRelay(t, caddyfile)
 	row := pluginRowOf(t, three, "tag")
-	if row.Hash != plugins.Hash(tagger(t, "tre3")) || row.From != "deploy" || row.Previous != plugins.Hash(tagger(t, "two2")) {
+	if row.Hash != plugins.Hash(tagger(t, "tre3")) || row.From != "deploy" ||
+		row.Previous != plugins.Hash(tagger(t, "two2")) {
 		t.Errorf("a new node runs %.12s from %s, with %.12s before", row.Hash, row.From, row.Previous)
 	}
 	// The storage keeps the module and the one before.

@@ -26,9 +26,11 @@ func TestHostilePlugins(t *testing.T) {
 	var haunts []string // the villains' groups
 	for _, name := range villains {
 		haunts = append(haunts, "bad-"+name)
-		blocks = append(blocks, plugin(name, guest(t, "hostile/"+name), "groups bad-"+name, "on_error pass", "instances 1"))
+		blocks = append(blocks, plugin(name, guest(t, "hostile/"+name), "groups bad-"+name, "on_error pass",
+			"instances 1"))
 	}
-	r := peers.StartRelay(t, strings.Replace(s.withPlugins(blocks...), "auth awx", "limits {\nconnections_per_user 5000\nconnections_per_address 5000\n}\nauth awx", 1))
+	r := peers.StartRelay(t, strings.Replace(s.withPlugins(blocks...), "auth awx",
+		"limits {\nconnections_per_user 5000\nconnections_per_address 5000\n}\nauth awx", 1))
 	login := s.logins[peers.Alice]
 	victim := subscriber(t, r.URL, login, "loops-1")
 	crowd := subscriber(t, r.URL, login, haunts...)
@@ -109,7 +111,8 @@ func TestHostilePlugins(t *testing.T) {
 		t.Errorf("the plugin failed %v, %v, the breaker is %s", row.Failures, row.Unprocessed, row.Breaker)
 	}
 	row = pluginRowOf(t, r, "trap") // it fails by no fault of the events'
-	if row.Failures[plugins.KindTrap] < 5 || row.CallsSkipped == 0 || row.Breaker == "closed" || len(row.OpenBreakers) != 1 ||
+	if row.Failures[plugins.KindTrap] < 5 || row.CallsSkipped == 0 || row.Breaker == "closed" ||
+		len(row.OpenBreakers) != 1 ||
 		row.OpenBreakers[0].Group != "bad-trap" {
 		t.Errorf("the plugin failed %v, %d calls were not made, open breakers: %v", row.Failures, row.CallsSkipped,
 			row.OpenBreakers)
@@ -117,7 +120,8 @@ func TestHostilePlugins(t *testing.T) {
 	if health := fetch(t, r.Admin+"/edgerelay/health"); !strings.Contains(health, `"name":"trap","breaker":"`) {
 		t.Errorf("health says nothing of the breaker: %s", health)
 	}
-	if !strings.Contains(fetch(t, r.Admin+"/edgerelay/plugins/trap/logs"), "circuit breaker open for on_event in group bad-trap") {
+	if !strings.Contains(fetch(t, r.Admin+"/edgerelay/plugins/trap/logs"),
+		"circuit breaker open for on_event in group bad-trap") {
 		t.Error("the plugin's log does not report the open circuit breaker")
 	}
 }

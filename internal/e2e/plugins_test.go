@@ -50,7 +50,10 @@ func TestPlugins(t *testing.T) {
 	})
 	t.Run("route to a group of which no client has the source", func(t *testing.T) {
 		c := subscriber(t, r.URL, alice, "alerts-failed")
-		s.emitter.Send(peers.Event{Group: "jobs-status_changed", Text: `{"do": "route", "to": "alerts-failed", "with": "{\"alert\": 1}"}`})
+		s.emitter.Send(peers.Event{
+			Group: "jobs-status_changed",
+			Text:  `{"do": "route", "to": "alerts-failed", "with": "{\"alert\": 1}"}`,
+		})
 		expect(t, c, `{"alert": 1}`)
 	})
 	t.Run("classes", func(t *testing.T) {
@@ -86,7 +89,8 @@ func TestPlugins(t *testing.T) {
 	})
 	t.Run("shadow", func(t *testing.T) {
 		c := subscriber(t, r.URL, alice, "jobs-shaded")
-		s.emitter.Send(peers.Event{Group: "jobs-shaded", Text: `{"do": "drop"}`}, peers.Event{Group: "jobs-shaded", Text: `{"do": "pass"}`})
+		s.emitter.Send(peers.Event{Group: "jobs-shaded", Text: `{"do": "drop"}`},
+			peers.Event{Group: "jobs-shaded", Text: `{"do": "pass"}`})
 		expect(t, c, `{"do": "drop"}`, `{"do": "pass"}`)
 		if row := pluginRowOf(t, r, "shade"); row.Same != 1 || row.Differ != 1 || !row.Shadow {
 			t.Errorf("the shadow decided %d times alike and %d times differently", row.Same, row.Differ)
@@ -94,7 +98,8 @@ func TestPlugins(t *testing.T) {
 	})
 	t.Run("figures", func(t *testing.T) {
 		row := pluginRowOf(t, r, "filter")
-		if row.Passed != 3 || row.Dropped != 3 || row.Replaced != 1 || row.Fuel == 0 || row.Hash != plugins.Hash(guestBytes(t, "filter")) {
+		if row.Passed != 3 || row.Dropped != 3 || row.Replaced != 1 || row.Fuel == 0 ||
+			row.Hash != plugins.Hash(guestBytes(t, "filter")) {
 			t.Errorf("got %+v", row)
 		}
 		metrics := fetch(t, r.Admin+"/metrics")
@@ -108,7 +113,8 @@ func TestPlugins(t *testing.T) {
 				t.Errorf("the metrics lack %s", line)
 			}
 		}
-		out, err := r.Command("edgerelay", "plugin", "list", "--address", strings.TrimPrefix(r.Admin, "http://")).CombinedOutput()
+		out, err := r.Command("edgerelay", "plugin", "list", "--address",
+			strings.TrimPrefix(r.Admin, "http://")).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "classes  runs") {
 			t.Errorf("list: %v\n%s", err, out)
 		}

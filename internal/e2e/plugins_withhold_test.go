@@ -22,7 +22,8 @@ func large(size int) string {
 func TestLargeEventsAreRedacted(t *testing.T) {
 	s := newStage(t)
 	dir := t.TempDir()
-	inGo, inC := filepath.Join(dir, "redact.wasm"), filepath.Join(guests.Root, "examples", "plugins", "redact-c", "plugin.wasm")
+	inGo, inC := filepath.Join(dir, "redact.wasm"), filepath.Join(guests.Root, "examples", "plugins", "redact-c",
+		"plugin.wasm")
 	write(t, inGo, guests.BuildGo(t, filepath.Join(guests.Root, "examples", "plugins", "redact")))
 	inC, err := filepath.Abs(inC)
 	if err != nil {
@@ -63,7 +64,8 @@ func TestLargeEventsAreRedacted(t *testing.T) {
 	}
 	metrics := fetch(t, r.Admin+"/metrics")
 	for _, line := range []string{
-		`edgerelay_plugin_unprocessed_total{outcome="withheld",plugin="small"} 5`, `edgerelay_events_dropped_total{reason="withheld"} 5`,
+		`edgerelay_plugin_unprocessed_total{outcome="withheld",plugin="small"} 5`,
+		`edgerelay_events_dropped_total{reason="withheld"} 5`,
 	} {
 		if !strings.Contains(metrics, line+"\n") {
 			t.Errorf("the metrics lack %s", line)
@@ -153,7 +155,8 @@ func TestWithheldEventsAreTold(t *testing.T) {
 	)
 	r := peers.StartRelay(t, strings.Replace(file, "capacity 10000", "capacity 10000\nresync `{\"resync\": true}`", 1))
 	alice := s.logins[peers.Alice]
-	told, other, silent := subscriber(t, r.URL, alice, "told-1"), subscriber(t, r.URL, alice, "told-2"), subscriber(t, r.URL, alice, "silent-1")
+	told, other, silent := subscriber(t, r.URL, alice, "told-1"), subscriber(t, r.URL, alice, "told-2"), subscriber(t,
+		r.URL, alice, "silent-1")
 	publishHTTP(t, r, "silent-1", `{"trap":1}`)
 	publishHTTP(t, r, "told-1", `{"trap":1}`)
 	if text, err := told.Next(patience); err != nil || text != `{"resync": true}` {
@@ -169,7 +172,8 @@ func TestSamplesAreWatched(t *testing.T) {
 	dir := t.TempDir()
 	file, samples := filepath.Join(dir, "tag.wasm"), filepath.Join(dir, "samples.ndjson")
 	sample := func(word string) []byte {
-		return fmt.Appendf(nil, `{"group": "tags-1", "payload": {"n": 1}, "verdict": "replace", "output": {"%s": true, "n": 1}}`, word)
+		return fmt.Appendf(nil,
+			`{"group": "tags-1", "payload": {"n": 1}, "verdict": "replace", "output": {"%s": true, "n": 1}}`, word)
 	}
 	write(t, file, tagger(t, "one1"))
 	write(t, samples, sample("one1"))
@@ -179,7 +183,8 @@ func TestSamplesAreWatched(t *testing.T) {
 
 	write(t, file, tagger(t, "two2"))
 	list := func() string {
-		out, err := r.Command("edgerelay", "plugin", "list", "--address", strings.TrimPrefix(r.Admin, "http://")).CombinedOutput()
+		out, err := r.Command("edgerelay", "plugin", "list", "--address",
+			strings.TrimPrefix(r.Admin, "http://")).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -226,7 +231,8 @@ func TestFirstLinesOfPluginsAreLogged(t *testing.T) {
 	r.Restart(file)
 	for line := range strings.Lines(r.Log()) {
 		if strings.Contains(line, "compiled plugins are not kept on disk") {
-			if !strings.Contains(line, `"level":"warn"`) || !strings.Contains(line, `"logger":"edgerelay"`) || strings.Contains(line, "WARN") {
+			if !strings.Contains(line, `"level":"warn"`) || !strings.Contains(line, `"logger":"edgerelay"`) ||
+				strings.Contains(line, "WARN") {
 				t.Error(line)
 			}
 			return

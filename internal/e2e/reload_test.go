@@ -207,7 +207,8 @@ func TestReloads(t *testing.T) {
 	emitter := peers.StartEmitter(t, other.URL)
 	wait = emitter.Pace("jobs-summary", sent, 20, 50*time.Millisecond)
 	sent += len(wait().Times)
-	testkit.Eventually(t, "every socket has every event of the other Redis", func() error { return allAt(followers, sent) })
+	testkit.Eventually(t, "every socket has every event of the other Redis",
+		func() error { return allAt(followers, sent) })
 	testkit.Eventually(t, "the relay has left the group in the first Redis", func() error {
 		if m := s.emitter.Members(s.redis.URL, "jobs-summary"); len(m) != 0 {
 			return fmt.Errorf("members %q", m)

@@ -88,14 +88,16 @@ var accessScenes = []scene{
 			answer("project_update_events-4 inventory_update_events-4 system_job_events-4 jobs-summary", "",
 				"project_update_events-4 inventory_update_events-4 system_job_events-4 jobs-summary"),
 			steps(
-				denied("project_update_events", "4"), denied("inventory_update_events", "4"), denied("system_job_events", "4"),
+				denied("project_update_events", "4"), denied("inventory_update_events", "4"),
+				denied("system_job_events", "4"),
 				answer("jobs-summary", "", "jobs-summary"))),
 	}},
 	{"the limits of another user", []step{
 		open(Alice),
 		subscribe(`{"control": ["limit_reached_1", "limit_reached_2"]}`),
 		differs(strictRule,
-			answer("control-limit_reached_1 control-limit_reached_2", "", "control-limit_reached_1 control-limit_reached_2"),
+			answer("control-limit_reached_1 control-limit_reached_2", "",
+				"control-limit_reached_1 control-limit_reached_2"),
 			steps(
 				denied("control", "limit_reached_1"),
 				answer("control-limit_reached_2", "", "control-limit_reached_2"))),

@@ -63,7 +63,8 @@ var connectScenes = []scene{
 	}},
 	{"Origin of another site", []step{
 		differs("same-origin by default",
-			steps(connect(handshake{user: Alice, header: map[string]string{"Origin": "https://elsewhere.example"}}), accepted(Alice)),
+			steps(connect(handshake{user: Alice, header: map[string]string{"Origin": "https://elsewhere.example"}}),
+				accepted(Alice)),
 			refused(handshake{user: Alice, header: map[string]string{"Origin": "https://elsewhere.example"}}, 403)),
 	}},
 	{"a ping is answered", []step{

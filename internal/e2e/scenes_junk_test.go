@@ -92,7 +92,8 @@ func junk(do step) []step {
 			wantClosed(1011),
 			steps(
 				wantError(),
-				publish("jobs-status_changed", "not joined"), publish("jobs-summary", "still here"), wantText("still here"),
+				publish("jobs-status_changed", "not joined"), publish("jobs-summary", "still here"),
+				wantText("still here"),
 				subscribe(`{"jobs": ["summary"]}`), answer("jobs-summary", "", ""))),
 	}
 }

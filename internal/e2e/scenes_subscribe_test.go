@@ -106,7 +106,8 @@ var subscribeScenes = []scene{
 	{"negative and long numbers", []step{
 		open(Alice),
 		subscribe(`{"jobs": [-1, 0, 123456789012345678901234567890]}`),
-		answer("jobs--1 jobs-0 jobs-123456789012345678901234567890", "", "jobs--1 jobs-0 jobs-123456789012345678901234567890"),
+		answer("jobs--1 jobs-0 jobs-123456789012345678901234567890", "",
+			"jobs--1 jobs-0 jobs-123456789012345678901234567890"),
 	}},
 	{"minus zero is zero", []step{
 		open(Alice),
@@ -170,15 +171,23 @@ var subscribeScenes = []scene{
 		send(`{"groups": {"jobs": ["summary"]}, "xrftoken": null}`), want(deniedFrame),
 	}},
 	{"an empty CSRF cookie: always denied", []step{
-		connect(handshake{user: Alice, header: map[string]string{"Cookie": "awx_sessionid=$SESSION; csrftoken="}}), accepted(Alice),
+		connect(handshake{user: Alice, header: map[string]string{"Cookie": "awx_sessionid=$SESSION; csrftoken="}}),
+		accepted(Alice),
 		send(`{"groups": {"jobs": ["summary"]}, "xrftoken": ""}`), want(deniedFrame),
 	}},
 	{"a CSRF cookie in quotes", []step{
-		connect(handshake{user: Alice, header: map[string]string{"Cookie": `awx_sessionid=$SESSION; csrftoken="$XRF"`}}), accepted(Alice),
+		connect(handshake{
+			user:   Alice,
+			header: map[string]string{"Cookie": `awx_sessionid=$SESSION; csrftoken="$XRF"`},
+		}), accepted(Alice),
 		subscribe(`{"jobs": ["summary"]}`), answer("jobs-summary", "", "jobs-summary"),
 	}},
 	{"two CSRF cookies: the last one counts", []step{
-		connect(handshake{user: Alice, header: map[string]string{"Cookie": `csrftoken=first; awx_sessionid=$SESSION; csrftoken=$XRF`}}), accepted(Alice),
+		connect(handshake{
+			user:   Alice,
+			header: map[string]string{"Cookie": `csrftoken=first; awx_sessionid=$SESSION; csrftoken=$XRF`},
+		}),
+		accepted(Alice),
 		send(`{"groups": {"jobs": ["summary"]}, "xrftoken": "first"}`), want(deniedFrame),
 		subscribe(`{"jobs": ["summary"]}`), answer("jobs-summary", "", "jobs-summary"),
 	}},

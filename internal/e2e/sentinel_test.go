@@ -18,7 +18,10 @@ func newWatchedLane(t *testing.T) *lane {
 	master := peers.StartRedis(t)
 	replicas := []*peers.Redis{peers.StartReplica(t, master), peers.StartReplica(t, master)}
 	sentinels := peers.StartSentinels(t, "mymaster", master, len(replicas), 3, "")
-	l := &lane{t: t, redis: master, admin: master.Client(), watched: &watched{sentinels: sentinels, servers: append(replicas, master)}}
+	l := &lane{
+		t: t, redis: master, admin: master.Client(),
+		watched: &watched{sentinels: sentinels, servers: append(replicas, master)},
+	}
 	t.Cleanup(func() { _ = l.admin.Close() })
 	l.hosts = func(string) string {
 		return "sentinel {\nmaster mymaster\naddresses " + strings.Join(sentinels.Addrs, " ") + "\n}"
@@ -71,7 +74,10 @@ var failovers = []fault{
 	{
 		name: "Sentinel: SENTINEL FAILOVER", counted: true, slow: true, twoMasters: true,
 		strike: func(l *lane) {
-			sentinel := goredis.NewSentinelClient(&goredis.Options{Addr: l.watched.sentinels.Addrs[0], MaxRetries: -1, DisableIdentity: true})
+			sentinel := goredis.NewSentinelClient(&goredis.Options{
+				Addr: l.watched.sentinels.Addrs[0], MaxRetries: -1,
+				DisableIdentity: true,
+			})
 			defer sentinel.Close()
 			testkit.Eventually(l.t, "the other replica to be fit", func() error {
 				return sentinel.Failover(context.Background(), l.watched.sentinels.Name).Err()

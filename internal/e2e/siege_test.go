@@ -108,7 +108,10 @@ func TestSiege(t *testing.T) {
 	})
 	attack("frames of 2^63 bytes", func(t *testing.T) {
 		s.many(200, func(i int) error {
-			a, err := s.shake(string([]byte{0x81, 0xff, byte(0x7f + i%2), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}))
+			a, err := s.shake(string([]byte{
+				0x81, 0xff, byte(0x7f + i%2), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0,
+				0, 0, 0,
+			}))
 			if err != nil {
 				return err
 			}
@@ -155,7 +158,8 @@ func TestSiege(t *testing.T) {
 			for n := range 100 {
 				list = append(list, strconv.Itoa(100*i+n))
 			}
-			conns[i], err = s.shake(masked(0x81, `{"groups": {"flood": [`+strings.Join(list, ",")+`]}, "xrftoken": "t"}`))
+			conns[i], err = s.shake(masked(0x81,
+				`{"groups": {"flood": [`+strings.Join(list, ",")+`]}, "xrftoken": "t"}`))
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,10 @@ import (
 func readSlowly(t *testing.T, r *peers.Relay, path string) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		_ = c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+		_ = c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF,
+				4096)
+		})
 		return err
 	}}
 	conn, err := dialer.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))

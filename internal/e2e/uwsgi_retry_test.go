@@ -36,11 +36,17 @@ func TestUWSGINeverTwice(t *testing.T) {
 			reply("HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 70_000) + "\r\n\r\n"),
 			http.StatusBadGateway,
 		},
-		"other protocols":   {reply("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"), http.StatusBadGateway},
-		"a short body":      {reply("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello"), 0},
-		"a short long body": {reply("HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n" + strings.Repeat("x", 599_999)), 0},
-		"half a chunk":      {reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"), 0},
-		"no last chunk":     {reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"), 0},
+		"other protocols": {
+			reply("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"),
+			http.StatusBadGateway,
+		},
+		"a short body": {reply("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello"), 0},
+		"a short long body": {
+			reply("HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n" + strings.Repeat("x", 599_999)),
+			0,
+		},
+		"half a chunk":  {reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"), 0},
+		"no last chunk": {reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"), 0},
 		"a reset body": {func(conn net.Conn, _ uwsgiRequest) {
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello")
 			abort(conn)

@@ -295,7 +295,8 @@ func TestUWSGITrustedProxies(t *testing.T) {
 			"wsgi.url_scheme": "https", "SERVER_PORT": "443",
 		}},
 		"others": {"trusted_proxies static 10.0.0.0/8", uwsgiEnviron{
-			"REMOTE_ADDR": "127.0.0.1", "REQUEST_SCHEME": "http", "wsgi.url_scheme": "http", "HTTP_X_FORWARDED_PROTO": "http",
+			"REMOTE_ADDR": "127.0.0.1", "REQUEST_SCHEME": "http", "wsgi.url_scheme": "http",
+			"HTTP_X_FORWARDED_PROTO": "http",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -112,7 +112,8 @@ func TestUWSGIBodyLimits(t *testing.T) {
 					req.Header.Set("Expect", "100-continue")
 				}
 				if status, _, err := once(req); status != c.want || err != nil {
-					t.Errorf("%s, %d bytes, length %t: got %d (%v), want %d", c.path, c.size, c.length, status, err, c.want)
+					t.Errorf("%s, %d bytes, length %t: got %d (%v), want %d", c.path, c.size, c.length, status, err,
+						c.want)
 				}
 			}
 		})
@@ -191,7 +192,8 @@ func TestUWSGISlowBodyTimesOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: "+address+"\r\nContent-Length: 8\r\n\r\nabc"); err != nil {
+	if _, err := io.WriteString(conn,
+		"POST / HTTP/1.1\r\nHost: "+address+"\r\nContent-Length: 8\r\n\r\nabc"); err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(patience))

@@ -61,15 +61,16 @@ func (e *endurance) rest(progress, connections int) {
 	e.t.Helper()
 	var now vitals
 	within := func(check func(vitals) error) {
-		testkit.EventuallyWithin(e.t, time.Minute, fmt.Sprintf("at rest after %d %s", progress, e.unit), func() (err error) {
-			if now, err = measure(e.t, e.relay, e.redis); err != nil {
-				return err
-			}
-			if now.connections != connections {
-				return fmt.Errorf("%d connections, want %d", now.connections, connections)
-			}
-			return check(now)
-		})
+		testkit.EventuallyWithin(e.t, time.Minute, fmt.Sprintf("at rest after %d %s", progress, e.unit),
+			func() (err error) {
+				if now, err = measure(e.t, e.relay, e.redis); err != nil {
+					return err
+				}
+				if now.connections != connections {
+					return fmt.Errorf("%d connections, want %d", now.connections, connections)
+				}
+				return check(now)
+			})
 	}
 	if len(e.readings) == 0 {
 		within(func(vitals) error { return nil })

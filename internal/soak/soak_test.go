@@ -139,7 +139,8 @@ func TestSoak(t *testing.T) {
 				switch {
 				case strings.HasPrefix(k, "edgerelay:node:"):
 					live++
-				case strings.HasPrefix(k, "asgi:group:job_events-"), strings.HasPrefix(k, "asgispecific."), strings.HasPrefix(k, "edgerelay:bury:"):
+				case strings.HasPrefix(k, "asgi:group:job_events-"), strings.HasPrefix(k,
+					"asgispecific."), strings.HasPrefix(k, "edgerelay:bury:"):
 					return fmt.Errorf("redis holds %q", v.keys)
 				} // all else is the backplane's groups, or handled and goes with the next event
 			}

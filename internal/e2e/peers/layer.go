@@ -202,7 +202,8 @@ func (l *Layer) begin(command map[string]any) <-chan layerReply {
 	reply := make(chan layerReply, 1)
 	l.waiting[l.lastID] = reply
 	if _, err := l.stdin.Write(append(line, '\n')); err != nil {
-		l.t.Fatalf("the Python process takes no more commands (%v); mend a missing package with: %s\n%s", err, process.Install, l.Log())
+		l.t.Fatalf("the Python process takes no more commands (%v); mend a missing package with: %s\n%s", err,
+			process.Install, l.Log())
 	}
 	return reply
 }
@@ -216,7 +217,8 @@ func (l *Layer) await(within time.Duration, op string, reply <-chan layerReply) 
 		}
 		return r
 	case <-l.Done():
-		l.t.Fatalf("the Python process ended during %q; mend a missing package with: %s\n%s", op, process.Install, l.Log())
+		l.t.Fatalf("the Python process ended during %q; mend a missing package with: %s\n%s", op, process.Install,
+			l.Log())
 	case <-time.After(within):
 		l.t.Fatalf("channels_redis: %s: no answer within %v", op, within)
 	}

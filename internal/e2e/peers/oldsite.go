@@ -47,7 +47,9 @@ func StartOldSite(t testing.TB, redisURL string) *OldSite {
 	s.Socket = testkit.Loopback(socket)
 	s.writeConf(socket)
 
-	uwsgi := exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--socket", s.Socket, "--module", "awxsite.wsgi:application", "--pythonpath", s.python, "--need-app", "--die-on-term", "--threads", "4", "--buffer-size", "32768")
+	uwsgi := exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--socket", s.Socket, "--module",
+		"awxsite.wsgi:application", "--pythonpath", s.python, "--need-app", "--die-on-term", "--threads", "4",
+		"--buffer-size", "32768")
 	uwsgi.Env = s.env
 	uwsgi.Dir = s.python
 	s.UWSGI = process.Start(t, "uwsgi", uwsgi)
@@ -80,14 +82,16 @@ func (s *OldSite) writeConf(uwsgi int) {
 // StartNGINX starts nginx, at first or after it was stopped.
 func (s *OldSite) StartNGINX() {
 	s.t.Helper()
-	s.NGINX = process.Start(s.t, "nginx", exec.Command(process.Program(s.t, "nginx"), "-p", filepath.Dir(s.conf), "-e", "stderr", "-c", s.conf))
+	s.NGINX = process.Start(s.t, "nginx",
+		exec.Command(process.Program(s.t, "nginx"), "-p", filepath.Dir(s.conf), "-e", "stderr", "-c", s.conf))
 	s.NGINX.Ready(s.t, answers(s.URL+"/stats/"))
 }
 
 // StartDaphne starts Daphne, at first or after it was stopped.
 func (s *OldSite) StartDaphne() {
 	s.t.Helper()
-	cmd := exec.Command(process.Program(s.t, python), "-u", "-B", "-m", "daphne", "--bind", "127.0.0.1", "--port", strconv.Itoa(s.daphne),
+	cmd := exec.Command(process.Program(s.t, python), "-u", "-B", "-m", "daphne", "--bind", "127.0.0.1", "--port",
+		strconv.Itoa(s.daphne),
 		"--verbosity", "0", "--websocket_timeout", "-1", "controller.asgi:application")
 	cmd.Dir = s.python
 	cmd.Env = s.env

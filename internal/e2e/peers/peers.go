@@ -43,7 +43,8 @@ func moduleRoot() (string, error) {
 			return dir, nil
 		}
 		if filepath.Dir(dir) == dir {
-			return "", errors.New("no go.mod of " + modulePath + " above the working directory: run the tests inside the repository")
+			return "", errors.New("no go.mod of " + modulePath +
+				" above the working directory: run the tests inside the repository")
 		}
 		dir = filepath.Dir(dir)
 	}

@@ -55,7 +55,8 @@ func TestPaceGoesOnWhileRedisIsAway(t *testing.T) {
 	redis.Restart()
 	paced := wait()
 	if len(paced.Times) != 100 || len(paced.Failed) == 0 || paced.Failed[104] {
-		t.Fatalf("%d sends, failed: %v; want 100, failures for a while and the last a success", len(paced.Times), paced.Failed)
+		t.Fatalf("%d sends, failed: %v; want 100, failures for a while and the last a success", len(paced.Times),
+			paced.Failed)
 	}
 }
 

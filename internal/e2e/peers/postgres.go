@@ -59,7 +59,8 @@ func StartPostgres(t testing.TB) *Postgres {
 			t.Fatal(err)
 		}
 	}
-	initdb := d.command(filepath.Join(bin, "initdb"), "--pgdata", filepath.Join(d.dir, "data"), "--auth", "trust", "--username", "awx", "--no-sync")
+	initdb := d.command(filepath.Join(bin, "initdb"), "--pgdata", filepath.Join(d.dir, "data"), "--auth", "trust",
+		"--username", "awx", "--no-sync")
 	if out, err := initdb.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}

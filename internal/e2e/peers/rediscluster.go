@@ -134,12 +134,14 @@ func (c *RedisCluster) Owner(slot int) int {
 		c.t.Fatal(err)
 	}
 	for _, shard := range shards {
-		if !slices.ContainsFunc(shard.Slots, func(r redis.SlotRange) bool { return int64(slot) >= r.Start && int64(slot) <= r.End }) {
+		if !slices.ContainsFunc(shard.Slots,
+			func(r redis.SlotRange) bool { return int64(slot) >= r.Start && int64(slot) <= r.End }) {
 			continue
 		}
 		for _, n := range shard.Nodes {
 			addr := net.JoinHostPort(n.IP, strconv.FormatInt(n.Port, 10))
-			if i := slices.IndexFunc(c.Masters, func(m *Redis) bool { return m.Addr == addr }); i >= 0 && n.Role == "master" {
+			if i := slices.IndexFunc(c.Masters, func(m *Redis) bool { return m.Addr == addr }); i >= 0 &&
+				n.Role == "master" {
 				return i
 			}
 		}

@@ -29,7 +29,9 @@ type Sentinels struct {
 
 // StartSentinels starts n sentinels that watch master under the name, and waits until they know each other and the replicas.
 // They take half a second of silence for a failure, and ask for the password if it is not empty. lines are added to each one's configuration.
-func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, password string, lines ...string) *Sentinels {
+func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, password string,
+	lines ...string,
+) *Sentinels {
 	t.Helper()
 	s := &Sentinels{Name: name, t: t, password: password}
 	if password != "" {
@@ -52,7 +54,8 @@ func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, p
 		if err := os.WriteFile(config, []byte(strings.Join(text, "\n")+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s.processes = append(s.processes, process.Start(t, "redis-sentinel", exec.Command(process.Program(t, "redis-server"), config, "--sentinel")))
+		s.processes = append(s.processes,
+			process.Start(t, "redis-sentinel", exec.Command(process.Program(t, "redis-server"), config, "--sentinel")))
 		s.Addrs = append(s.Addrs, testkit.Loopback(own))
 	}
 	for i, p := range s.processes {
@@ -62,7 +65,8 @@ func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, p
 				return err
 			}
 			if info["num-other-sentinels"] != fmt.Sprint(n-1) || info["num-slaves"] != fmt.Sprint(replicas) {
-				return fmt.Errorf("it knows %s other sentinels and %s replicas", info["num-other-sentinels"], info["num-slaves"])
+				return fmt.Errorf("it knows %s other sentinels and %s replicas", info["num-other-sentinels"],
+					info["num-slaves"])
 			}
 			return nil
 		})
@@ -71,7 +75,10 @@ func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, p
 }
 
 func (s *Sentinels) client(i int) *redis.SentinelClient {
-	return redis.NewSentinelClient(&redis.Options{Addr: s.Addrs[i], Password: s.password, MaxRetries: -1, DisableIdentity: true})
+	return redis.NewSentinelClient(&redis.Options{
+		Addr: s.Addrs[i], Password: s.password, MaxRetries: -1,
+		DisableIdentity: true,
+	})
 }
 
 func (s *Sentinels) ask(i int) (map[string]string, error) {

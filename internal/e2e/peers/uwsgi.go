@@ -31,8 +31,11 @@ func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	u := &UWSGI{Socket: testkit.Loopback(testkit.FreePort(t)), HTTP: testkit.Loopback(testkit.FreePort(t)), Unix: filepath.Join(dir,
-		"uwsgi.sock"), dir: dir}
+	u := &UWSGI{
+		Socket: testkit.Loopback(testkit.FreePort(t)), HTTP: testkit.Loopback(testkit.FreePort(t)),
+		Unix: filepath.Join(dir,
+			"uwsgi.sock"), dir: dir,
+	}
 	args := append([]string{
 		"--plugin", "python3", "--socket", u.Socket, "--socket", u.Unix, "--http-socket", u.HTTP,
 		"--wsgi-file", filepath.Join(Root(t), "internal", "e2e", "testdata", "uwsgi", "app.py"),
@@ -67,8 +70,9 @@ func StartPlainUWSGI(t testing.TB) (addr string) {
 		t.Fatal(err)
 	}
 	addr = testkit.Loopback(testkit.FreePort(t))
-	p := process.Start(t, "uwsgi", exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", addr,
-		"--wsgi-file", app, "--need-app", "--die-on-term"))
+	p := process.Start(t, "uwsgi",
+		exec.Command(process.Program(t, "uwsgi"), "--plugin", "python3", "--http-socket", addr,
+			"--wsgi-file", app, "--need-app", "--die-on-term"))
 	p.Ready(t, answers("http://"+addr))
 	return addr
 }

@@ -45,7 +45,10 @@ func DialWire(t testing.TB, url string) (*Wire, error) {
 	w.Conn = conn
 	if scheme == "https" {
 		name, _, _ := net.SplitHostPort(host)
-		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: name, NextProtos: []string{"http/1.1"}})
+		secure := tls.Client(conn, &tls.Config{
+			InsecureSkipVerify: true, ServerName: name,
+			NextProtos: []string{"http/1.1"},
+		})
 		if err := secure.Handshake(); err != nil {
 			return nil, err
 		}
