@@ -97,7 +97,8 @@ func ValidGroup(name string) bool {
 // CheckGroup returns an error that explains the rules if name is not a valid group name.
 func CheckGroup(name string) error {
 	if !ValidGroup(name) {
-		return fmt.Errorf("%q is not a group name; use 1 to %d ASCII letters, digits, '-', '_' or '.'", name, MaxGroupName)
+		return fmt.Errorf("%q is not a group name; use 1 to %d ASCII letters, digits, '-', '_' or '.'", name,
+			MaxGroupName)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// still is a socket that notes pings and its end.
+// still is a socket that records pings and Kill.
 type still struct {
 	read   time.Time
 	pings  int
@@ -24,10 +24,10 @@ func (*still) Close(int, string)         {}
 func (s *still) Kill()                   { s.killed = true }
 func (*still) Waiting() (int, bool)      { return 0, false }
 
-// The wall clock is set: nobody is taken for silent who is not, or pinged at the wrong time, and who is silent is found
-// out.
-func TestClockSteps(t *testing.T) {
-	h, limits := &Hub{log: slog.New(slog.DiscardHandler)}, &relay.Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
+// While the wall clock is set, pings are in time, and only silent clients time out.
+func TestSteppedClockChangesNoTimeout(t *testing.T) {
+	h := &Hub{log: slog.New(slog.DiscardHandler)}
+	limits := &relay.Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
 	for _, step := range []time.Duration{-time.Hour, 0, time.Hour} {
 		now := time.Now()
 		socket := &still{read: relay.At(relay.Ticks(now))}
@@ -48,15 +48,17 @@ func TestClockSteps(t *testing.T) {
 		} {
 			h.pingIfDue(s, stepped.By(now.Add(c.after), step), limits)
 			if socket.pings != c.pings || socket.killed != c.killed {
-				t.Errorf("a step of %v, after %v: %d pings, killed %v; want %d, %v", step, c.after, socket.pings, socket.killed, c.pings, c.killed)
+				t.Errorf("a step of %v, after %v: %d pings, killed %v; want %d, %v", step, c.after, socket.pings,
+					socket.killed, c.pings, c.killed)
 			}
 		}
 	}
 }
 
-// Whom the rounds have missed for long is asked before it is taken for silent.
-func TestWhoWasNotAskedIsNotSilent(t *testing.T) {
-	h, limits := &Hub{log: slog.New(slog.DiscardHandler)}, &relay.Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
+// A client that the rounds have missed for long is pinged before it may time out.
+func TestMissedClientIsPingedBeforeTimeout(t *testing.T) {
+	h := &Hub{log: slog.New(slog.DiscardHandler)}
+	limits := &relay.Limits{Ping: 20 * time.Second, Silence: 40 * time.Second}
 	now := time.Now()
 	socket := &still{read: now}
 	s := &Session{socket: socket}
@@ -68,7 +70,8 @@ func TestWhoWasNotAskedIsNotSilent(t *testing.T) {
 	}{{61 * time.Second, 1, false}, {62 * time.Second, 1, false}, {71 * time.Second, 1, true}} {
 		h.pingIfDue(s, now.Add(c.after), limits)
 		if socket.pings != c.pings || socket.killed != c.killed {
-			t.Errorf("after %v: %d pings, killed %v; want %d, %v", c.after, socket.pings, socket.killed, c.pings, c.killed)
+			t.Errorf("after %v: %d pings, killed %v; want %d, %v", c.after, socket.pings, socket.killed, c.pings,
+				c.killed)
 		}
 	}
 }

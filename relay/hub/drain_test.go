@@ -12,7 +12,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// crowd is sockets whose clients leave when they are told to.
+// crowd is the sockets of clients that leave when they are evicted.
 func crowd(h *hub.Hub, n int) (sockets []*socket, leave func() (left int)) {
 	var sessions []*hub.Session
 	for range n {
@@ -43,24 +43,24 @@ func TestDrainKeepsItsPace(t *testing.T) {
 			began := time.Now()
 			h.Drain(pace)
 			if _, err := h.Admit(netip.Addr{}); !errors.Is(err, hub.ErrDraining) {
-				t.Errorf("a node that is drained admits: %v", err)
+				t.Errorf("a draining node admits: %v", err)
 			}
-			late, s := open(h) // admitted before, opened since
+			late, s := open(h) // admitted before the drain, opened now
 			if code, _ := s.closed(); code != relay.CloseRestart {
-				t.Errorf("who comes while the node is drained is told %d", code)
+				t.Errorf("a session opened during the drain is closed with %d", code)
 			}
 			for h.DrainStatus().State == "draining" {
 				before := time.Since(began)
 				gone := clients - leave()
 				if now := time.Since(began); float64(gone) > clients*float64(now)/float64(takes)+1 {
-					t.Fatalf("%d of %d have been told after %v", gone, clients, now)
+					t.Fatalf("%d of %d clients evicted after %v", gone, clients, now)
 				}
 				if before > takes+testkit.Patience {
-					t.Fatalf("%d of %d have been told after %v, want all", gone, clients, before)
+					t.Fatalf("%d of %d clients evicted after %v, want all", gone, clients, before)
 				}
 			}
 			if past := time.Since(began); past < takes {
-				t.Errorf("all have been told after %v", past)
+				t.Errorf("all clients evicted after %v", past)
 			}
 			if s := h.DrainStatus(); s.State != "leaving" || s.Evicted != clients || s.Clients != clients {
 				t.Errorf("%+v", s)
@@ -79,7 +79,7 @@ func TestDrainKeepsItsPace(t *testing.T) {
 	}
 }
 
-func TestUndrain(t *testing.T) {
+func TestUndrainKeepsRemainingClients(t *testing.T) {
 	h, _ := newHub(t)
 	sockets, leave := crowd(h, 50)
 	h.Drain(hub.Pace{Duration: time.Hour})
@@ -87,7 +87,7 @@ func TestUndrain(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	if !h.Undrain() || h.Undrain() {
-		t.Error("there was one drain to cancel")
+		t.Error("Undrain reports the wrong result; there was a single drain")
 	}
 	room, err := h.Admit(netip.Addr{})
 	if err != nil {
@@ -95,9 +95,9 @@ func TestUndrain(t *testing.T) {
 	}
 	room.Release()
 	if n := leave(); n != 50 {
-		t.Errorf("%d of 50 are left", n)
+		t.Errorf("%d of 50 clients connected", n)
 	}
-	// A drain under way goes on at the new pace.
+	// A drain in progress continues at the new pace.
 	h.Drain(hub.Pace{Duration: time.Hour})
 	h.Drain(hub.Pace{})
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
@@ -118,15 +118,15 @@ func TestUndrain(t *testing.T) {
 	}
 }
 
-// Close in the middle of a drain tells the rest at once.
-func TestCloseDuringADrain(t *testing.T) {
+// Close during a drain evicts the remaining clients at once.
+func TestCloseDuringDrainEvictsAll(t *testing.T) {
 	h, _ := newHub(t)
 	sockets, leave := crowd(h, 50)
 	h.Drain(hub.Pace{Duration: time.Hour})
 	done := make(chan error)
 	go func() { done <- h.Close(context.Background()) }()
 	for _, s := range sockets {
-		testkit.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseRestart })
+		waitForClose(t, s, relay.CloseRestart)
 	}
 	leave()
 	if err := <-done; err != nil {

@@ -42,11 +42,11 @@ func TestEventsReachTheirSubscribersOnly(t *testing.T) {
 		}
 		ev.text = fmt.Sprintf("%s %d", ev.group, i)
 		if i%300 == 0 {
-			ev.text += string(make([]byte, 70_000)) // longer than what is joined
+			ev.text += string(make([]byte, 70_000)) // longer than a joined buffer
 		}
 		published = append(published, ev)
 	}
-	for rest := published; len(rest) > 0; { // one at a time, and in batches
+	for rest := published; len(rest) > 0; { // single events and batches
 		n := min(1+rand.N(3)*rand.N(300), len(rest))
 		if n == 1 {
 			publish(t, emitter, rest[0].group, rest[0].text)
@@ -68,7 +68,7 @@ func TestEventsReachTheirSubscribersOnly(t *testing.T) {
 		}
 		testkit.Eventually(t, "all events", func() bool { return len(c.socket.got()) >= len(want) })
 		if !slices.Equal(c.socket.got(), want) {
-			t.Errorf("client %d: the events are not those of its groups, in the order of publishing", i)
+			t.Errorf("client %d: want the events of all its groups in the order of publishing", i)
 		}
 	}
 	if s := h.Stats(); s.Unheard == 0 || s.Missed != 0 {
@@ -76,7 +76,7 @@ func TestEventsReachTheirSubscribersOnly(t *testing.T) {
 	}
 }
 
-func TestSubscribeReplaces(t *testing.T) {
+func TestSubscribeReplacesGroups(t *testing.T) {
 	h, emitter := newHub(t)
 	session, s := open(h)
 	c := subscribe(t, h, session, "a", "b")
@@ -84,7 +84,8 @@ func TestSubscribeReplaces(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	c = subscribe(t, h, session, "b", "c")
-	if !slices.Equal(c.Joined, []string{"c"}) || !slices.Equal(c.Left, []string{"a"}) || !slices.Equal(c.Current, []string{"b", "c"}) {
+	if !slices.Equal(c.Joined, []string{"c"}) || !slices.Equal(c.Left, []string{"a"}) ||
+		!slices.Equal(c.Current, []string{"b", "c"}) {
 		t.Errorf("%+v", c)
 	}
 	publish(t, emitter, "a", "a")
@@ -114,8 +115,8 @@ func TestTooManyGroupsChangeNothing(t *testing.T) {
 	}
 }
 
-// TestNothingAfterUnsubscribe changes subscriptions while events flow; run it with -race.
-func TestNothingAfterUnsubscribe(t *testing.T) {
+// Subscriptions change while events flow; useful with -race.
+func TestNoEventAfterUnsubscribe(t *testing.T) {
 	h, emitter := newHub(t)
 	stop := make(chan struct{})
 	var emitting, churning sync.WaitGroup
@@ -173,7 +174,7 @@ func TestInvalidTextIsDropped(t *testing.T) {
 	}
 }
 
-func TestBrokerIsExchangedUnderClients(t *testing.T) {
+func TestSetBrokerKeepsSessions(t *testing.T) {
 	h, emitter := newHub(t)
 	session, s := open(h)
 	subscribe(t, h, session, "g")
@@ -182,7 +183,7 @@ func TestBrokerIsExchangedUnderClients(t *testing.T) {
 	if err := h.SetBroker(context.Background(), next.Broker()); err != nil {
 		t.Fatal(err)
 	}
-	publish(t, emitter, "g", "nobody hears this")
+	publish(t, emitter, "g", "not delivered")
 	publish(t, next.Broker(), "g", "new layer")
 	testkit.Eventually(t, "both events", func() bool { return len(s.got()) == 2 })
 	if !slices.Equal(s.got(), []string{"old layer", "new layer"}) {
@@ -193,7 +194,7 @@ func TestBrokerIsExchangedUnderClients(t *testing.T) {
 	}
 }
 
-// witness is a backplane that notes what it is told.
+// witness is a backplane that records calls.
 type witness struct {
 	joined, left, published []string
 	waited                  int
@@ -209,7 +210,7 @@ func (w *witness) Published(_ context.Context, group string, _ []byte) error {
 	return nil
 }
 
-func TestListenersAndBackplane(t *testing.T) {
+func TestBackplaneIsToldOfClientsOnly(t *testing.T) {
 	h, emitter := newHub(t)
 	early, _ := open(h)
 	subscribe(t, h, early, "early")
@@ -234,16 +235,17 @@ func TestListenersAndBackplane(t *testing.T) {
 	if !slices.Equal(heard, []string{"1"}) {
 		t.Errorf("heard %q", heard)
 	}
-	// A listener is nobody that peers need to know of; of clients, the first and the last.
+	// Listeners are not announced to peers; of clients, only the first and the last are.
 	if !slices.Equal(w.joined, []string{"early", "g"}) || !slices.Equal(w.left, []string{"g"}) || w.waited != 1 {
 		t.Errorf("joined %q, left %q, waited %d times", w.joined, w.left, w.waited)
 	}
-	if _, err := h.Publish(context.Background(), "g", []byte("4")); err != nil || !slices.Equal(w.published, []string{"g"}) {
+	_, err := h.Publish(context.Background(), "g", []byte("4"))
+	if err != nil || !slices.Equal(w.published, []string{"g"}) {
 		t.Errorf("published %q, %v", w.published, err)
 	}
 }
 
-// doubler is an interceptor that doubles what it likes and drops the rest.
+// doubler is an interceptor that drops dull events and doubles all others.
 type doubler struct{}
 
 func (doubler) Classify(context.Context, relay.Identity, string) (uint8, error) { return 0, nil }
@@ -258,7 +260,7 @@ func (doubler) Intercept(events []relay.Event) []relay.Event {
 	return out
 }
 
-func TestInterceptor(t *testing.T) {
+func TestInterceptorChangesEvents(t *testing.T) {
 	h, emitter := newHub(t)
 	session, s := open(h)
 	subscribe(t, h, session, "g")
@@ -275,7 +277,8 @@ func TestInterceptor(t *testing.T) {
 
 func TestValidGroup(t *testing.T) {
 	for name, want := range map[string]bool{
-		"jobs-status_changed": true, "A.b-9_": true, string(make([]byte, 5)): false, "": false, "a b": false, "ü": false,
+		"jobs-status_changed": true, "A.b-9_": true,
+		string(make([]byte, 5)): false, "": false, "a b": false, "ü": false,
 		"a/b": false, "a!b": false, "a\n": false, "٣": false,
 	} {
 		if relay.ValidGroup(name) != want {

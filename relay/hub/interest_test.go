@@ -11,7 +11,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// gatedBroker joins when it is told.
+// gatedBroker joins once gate is closed.
 type gatedBroker struct {
 	mu      sync.Mutex
 	joined  map[string]bool
@@ -56,8 +56,8 @@ func newGatedBroker() *gatedBroker {
 	return &gatedBroker{joined: map[string]bool{}, gate: make(chan struct{}), waiting: make(chan struct{}, 1)}
 }
 
-// A group loses its last client between the exchange of the layer and the joining of the next one.
-func TestLeftWhileTheLayerIsExchanged(t *testing.T) {
+// A group loses its last client between the exchange of the layer and the join in the next layer.
+func TestGroupLeftDuringExchangeIsNotJoined(t *testing.T) {
 	h, _ := newHub(t)
 	s, _ := open(h)
 	subscribe(t, h, s, "g")
@@ -73,12 +73,12 @@ func TestLeftWhileTheLayerIsExchanged(t *testing.T) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.joined) > 0 {
-		t.Errorf("a member of %v, which nobody wants", b.joined)
+		t.Errorf("still a member of %v, want no group", b.joined)
 	}
 }
 
-// Who is first gives up before the layer has joined; who comes second still waits for it.
-func TestSecondWhenTheFirstGivesUp(t *testing.T) {
+// The first joiner times out before the layer has joined; the second joiner still waits for the layer.
+func TestJoinOutlivesCanceledJoiner(t *testing.T) {
 	h := hub.New(quiet)
 	t.Cleanup(func() { _ = h.Close(context.Background()) })
 	h.SetAuthorizer(relay.Open{}, 0)
@@ -110,6 +110,6 @@ func TestSecondWhenTheFirstGivesUp(t *testing.T) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.joined["g"] {
-		t.Error("told that it is joined, and it is not")
+		t.Error("Subscribe returned before the layer had joined")
 	}
 }

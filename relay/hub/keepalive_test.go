@@ -1,19 +1,17 @@
 package hub
 
 import (
-	"io"
 	"log/slog"
-	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// quietSocket is a client that says nothing.
+// quietSocket is the socket of a client that sends nothing.
 type quietSocket struct {
 	read   time.Time
-	behind bool // with what it is sent, so that it is not pinged
+	behind bool // bytes are queued, so that Ping sends nothing
 	pings  int
 	killed bool
 }
@@ -26,9 +24,9 @@ func (q *quietSocket) LastRead() time.Time     { return q.read }
 func (q *quietSocket) Ping() bool              { q.pings++; return !q.behind }
 func (q *quietSocket) Kill()                   { q.killed = true }
 
-// A client that no ping has gone to since it was last heard is not given up, however late the round comes.
-func TestNobodyIsGivenUpUnasked(t *testing.T) {
-	h := &Hub{log: slog.New(slog.NewTextHandler(io.Discard, nil)), admission: admission{byAddress: map[netip.Addr]int{}, byUser: map[string]int{}}}
+// However late the round, a client without a ping since its last bytes does not time out.
+func TestClientIsPingedBeforeTimeout(t *testing.T) {
+	h := &Hub{log: slog.New(slog.DiscardHandler), admission: newAdmission()}
 	limits := relay.DefaultLimits()
 	start := relay.At(0).Add(time.Hour)
 	socket := &quietSocket{read: start}
@@ -37,24 +35,24 @@ func TestNobodyIsGivenUpUnasked(t *testing.T) {
 
 	h.pingIfDue(s, start.Add(time.Minute), &limits)
 	if socket.killed || socket.pings != 1 {
-		t.Fatalf("killed %v, %d pings; want the question first", socket.killed, socket.pings)
+		t.Fatalf("killed %v, %d pings; want a ping first", socket.killed, socket.pings)
 	}
 	h.pingIfDue(s, start.Add(70*time.Second), &limits)
 	if !socket.killed {
-		t.Error("a client that does not answer is kept")
+		t.Error("a client without an answer to a ping is kept")
 	}
 
 	limits.Ping = 0
-	unasked := &quietSocket{read: start}
-	h.pingIfDue(&Session{shard: newShard(h), socket: unasked}, start.Add(time.Minute), &limits)
-	if !unasked.killed || unasked.pings != 0 {
-		t.Errorf("without pings: killed %v, %d pings", unasked.killed, unasked.pings)
+	unpinged := &quietSocket{read: start}
+	h.pingIfDue(&Session{shard: newShard(h), socket: unpinged}, start.Add(time.Minute), &limits)
+	if !unpinged.killed || unpinged.pings != 0 {
+		t.Errorf("without pings: killed %v, %d pings", unpinged.killed, unpinged.pings)
 	}
 }
 
-// Nor is one that is behind with what it was sent, and has not been pinged for that: its time is the socket's to count.
-func TestNobodyIsGivenUpWhoIsBehind(t *testing.T) {
-	h := &Hub{log: slog.New(slog.NewTextHandler(io.Discard, nil)), admission: admission{byAddress: map[netip.Addr]int{}, byUser: map[string]int{}}}
+// A slow client gets no pings, and so does not time out here: the socket measures its time.
+func TestSlowClientDoesNotTimeOut(t *testing.T) {
+	h := &Hub{log: slog.New(slog.DiscardHandler), admission: newAdmission()}
 	limits := relay.DefaultLimits()
 	start := relay.At(0).Add(time.Hour)
 	socket := &quietSocket{read: start, behind: true}
@@ -70,6 +68,6 @@ func TestNobodyIsGivenUpWhoIsBehind(t *testing.T) {
 	h.pingIfDue(s, start.Add(2*time.Minute), &limits)
 	h.pingIfDue(s, start.Add(130*time.Second), &limits)
 	if !socket.killed {
-		t.Error("a client that could be asked and does not answer is kept")
+		t.Error("a pinged client without an answer is kept")
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
-// socket is a client's end that records what is sent.
+// socket is a client's connection that records texts and calls.
 type socket struct {
 	mu     sync.Mutex
 	texts  []string
@@ -83,7 +83,7 @@ func (s *socket) closed() (code int, killed bool) {
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// newHub returns a hub on a memory layer of its own, and an emitter on the same layer.
+// newHub returns a hub on a new memory layer, and an emitter on the same layer.
 func newHub(t testing.TB) (*hub.Hub, relay.Broker) {
 	t.Helper()
 	h := hub.New(quiet)
@@ -129,7 +129,7 @@ func publish(t testing.TB, b relay.Broker, group, text string) {
 	}
 }
 
-// discard is a socket that costs nothing.
+// discard is a socket without any cost.
 type discard struct{}
 
 func (discard) Send([]byte, int) bool { return true }

@@ -20,7 +20,7 @@ func TestAddressKey(t *testing.T) {
 		{"IPv4 behind a translator", "64:ff9b::192.0.2.1", 64, "192.0.2.1"},
 		{"IPv6", "2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::"},
 		{"IPv6 by /56", "2001:db8:1:2ff:3:4:5:6", 56, "2001:db8:1:200::"},
-		{"IPv6 one by one", "2001:db8:1:2:3:4:5:6", 128, "2001:db8:1:2:3:4:5:6"},
+		{"IPv6 by /128", "2001:db8:1:2:3:4:5:6", 128, "2001:db8:1:2:3:4:5:6"},
 		{"with a zone", "fe80::1%eth0", 128, "fe80::1"},
 		{"no prefix", "2001:db8::1", 0, "2001:db8::1"},
 	} {
@@ -35,8 +35,8 @@ func TestAddressKey(t *testing.T) {
 	}
 }
 
-// A reservation is given back under the address that it was counted by, although the prefix has changed meanwhile.
-func TestReservationsOverAChangeOfPrefix(t *testing.T) {
+// A reservation is released with the prefix that it was counted by, even if the limit has changed.
+func TestReservationKeepsItsPrefix(t *testing.T) {
 	h, _ := newHub(t)
 	limits := relay.DefaultLimits()
 	limits.ConnectionsPerAddress = 1
@@ -64,7 +64,7 @@ func TestReservationsOverAChangeOfPrefix(t *testing.T) {
 	}
 }
 
-func TestPendingHandshakes(t *testing.T) {
+func TestPendingHandshakesAreLimited(t *testing.T) {
 	h, _ := newHub(t)
 	limits := relay.DefaultLimits()
 	limits.PendingPerAddress = 2
@@ -90,22 +90,22 @@ func TestPendingHandshakes(t *testing.T) {
 	rooms[0].EndHandshake()
 	for i, want := range []error{nil, hub.ErrTooManyPending} {
 		if err := admit(); !errors.Is(err, want) {
-			t.Errorf("after one was settled, handshake %d: got %v, want %v", i, err, want)
+			t.Errorf("after a handshake has ended, handshake %d: got %v, want %v", i, err, want)
 		}
 	}
 	rooms[1].Release()
 	rooms[1].Release()
 	for i, want := range []error{nil, hub.ErrTooManyPending} {
 		if err := admit(); !errors.Is(err, want) {
-			t.Errorf("after one was released, handshake %d: got %v, want %v", i, err, want)
+			t.Errorf("after a release, handshake %d: got %v, want %v", i, err, want)
 		}
 	}
 	if n := h.Stats().Rejected; n != 0 {
-		t.Errorf("%d counted as refused by a limit on connections; these have a count of their own", n)
+		t.Errorf("%d rejections counted, want 0: pending handshakes have a count of their own", n)
 	}
 }
 
-// Clients whose address is unknown are not taken for one client.
+// Clients with an unknown address are not counted as a single client.
 func TestUnknownAddressesAreNotCounted(t *testing.T) {
 	h, _ := newHub(t)
 	limits := relay.DefaultLimits()

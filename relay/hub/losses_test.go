@@ -14,7 +14,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// lossHub is a hub with a client of each of groups, its log, and what the clients get.
+// lossHub returns a hub with a client of each of groups, the log, and the sockets.
 func lossHub(t *testing.T, groups ...string) (*hub.Hub, *bytes.Buffer, []*socket) {
 	t.Helper()
 	log := &bytes.Buffer{}
@@ -43,7 +43,7 @@ func TestResyncIsCoalesced(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(10 * time.Millisecond)
 		if n := len(clients[0].got()); n < 1 || n > 2 {
-			t.Errorf("the client of a was told %d times", n)
+			t.Errorf("the client of a got %d resync messages", n)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -64,7 +64,7 @@ func TestResyncIsCoalesced(t *testing.T) {
 	})
 }
 
-func TestLossOfAllGroupsIsToldOnce(t *testing.T) {
+func TestLossOfAllGroupsIsSentOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _, clients := lossHub(t, "a", "b")
 		h.SetResync(`"again"`)
@@ -84,7 +84,7 @@ func TestLossOfAllGroupsIsToldOnce(t *testing.T) {
 	})
 }
 
-func TestNoResyncIsSentUnlessItIsSet(t *testing.T) {
+func TestResyncIsOffByDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, log, clients := lossHub(t, "a")
 		h.Lost(relay.Loss{Cause: relay.LossMailboxFull, All: true})

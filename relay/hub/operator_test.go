@@ -77,11 +77,12 @@ func TestSessionsByPage(t *testing.T) {
 	}
 
 	page, total := h.SlowestSessions(hub.SessionFilter{}, 5)
-	if total != 25 || len(page) != 5 || page[0].Waiting != 400 || !slices.IsSortedFunc(page, func(a, b hub.SessionInfo) int { return b.Waiting - a.Waiting }) {
+	slowestFirst := func(a, b hub.SessionInfo) int { return b.Waiting - a.Waiting }
+	if total != 25 || len(page) != 5 || page[0].Waiting != 400 || !slices.IsSortedFunc(page, slowestFirst) {
 		t.Errorf("the slowest of %d: %+v", total, page)
 	}
 	if page, _ := h.SlowestSessions(hub.SessionFilter{}, 100); page[len(page)-1].Waiting == 0 {
-		t.Error("the slow ones include one for which nothing waits")
+		t.Error("a session without queued bytes is in the page")
 	}
 
 	if n := h.CloseSessions(hub.SessionFilter{User: "user2", Group: "group-2"}, 4000, "bye"); n != 2 {
@@ -96,12 +97,12 @@ func TestSessionsByPage(t *testing.T) {
 		}
 	}
 	if closed != 2 {
-		t.Errorf("%d got the close", closed)
+		t.Errorf("%d sockets closed, want 2", closed)
 	}
 }
 
-// A subscription that waits for the channel layer holds no operator up.
-func TestSessionsWhileSubscribing(t *testing.T) {
+// A subscription that waits for the channel layer does not block an operator.
+func TestSessionsDoesNotWaitForSubscriptions(t *testing.T) {
 	h := hub.New(quiet)
 	slow := &slowBroker{join: make(chan struct{})}
 	if err := h.SetBroker(context.Background(), slow); err != nil {
@@ -144,9 +145,9 @@ func cancelled() context.Context {
 
 func TestGroupsByRate(t *testing.T) {
 	h, b := newHub(t)
-	for i := range 600 { // more than are looked at in one go
+	for i := range 600 { // more groups than unlockEvery
 		s, _ := open(h)
-		groups := []string{"everybody"}
+		groups := []string{"all"}
 		for k := range 3 {
 			groups = append(groups, fmt.Sprintf("group-%03d", (i*3+k)%900))
 		}
@@ -165,7 +166,8 @@ func TestGroupsByRate(t *testing.T) {
 		page[1].Group != "group-500" || page[1].Rate != 10 || page[2].Rate != 0 {
 		t.Errorf("%d: %+v", total, page)
 	}
-	if page, _ = h.Groups("", hub.GroupsBySubscribers, "", 2); page[0].Group != "everybody" || page[0].Subscribers != 600 || page[1].Group != "group-000" {
+	page, _ = h.Groups("", hub.GroupsBySubscribers, "", 2)
+	if page[0].Group != "all" || page[0].Subscribers != 600 || page[1].Group != "group-000" {
 		t.Errorf("%+v", page)
 	}
 	var names []string
@@ -190,13 +192,15 @@ func TestGroupsByRate(t *testing.T) {
 	}
 }
 
-// masking shows class 3 "***" and keeps what says "secret" from the rest.
+// masking hides events with "secret": class 3 gets "***", other classes get nothing.
 type masking struct{}
+
+func mask(uint8) ([]byte, bool) { return []byte(`"***"`), true }
 
 func (masking) Intercept(events []relay.Event) []relay.Event {
 	for i := range events {
 		if bytes.Contains(events[i].Text, []byte("secret")) {
-			events[i].Redaction = &relay.Redaction{Classes: 1 << 3, Render: func(uint8) ([]byte, bool) { return []byte(`"***"`), true }}
+			events[i].Redaction = &relay.Redaction{Classes: 1 << 3, Render: mask}
 		}
 	}
 	return events
@@ -204,7 +208,7 @@ func (masking) Intercept(events []relay.Event) []relay.Event {
 
 func (masking) Classify(context.Context, relay.Identity, string) (uint8, error) { return 0, nil }
 
-func TestTail(t *testing.T) {
+func TestTailShowsTheViewOfAClass(t *testing.T) {
 	h, b := newHub(t)
 	h.SetInterceptor(masking{})
 	ctx := context.Background()
@@ -237,39 +241,39 @@ func TestTail(t *testing.T) {
 		}
 	}
 
-	// Nobody reads: the buffer is bounded, the rest counted, and nobody waits.
+	// Without a reader, the queue is bounded, further events are counted, and deliveries do not block.
 	for i := range 2000 {
 		publish(t, b, "jobs-1", fmt.Sprint(i))
 	}
 	events, dropped := raw.Take()
 	if len(events) != 512 || dropped != 2000-512 || string(events[511].Text) != "511" {
-		t.Errorf("%d and %d left out", len(events), dropped)
+		t.Errorf("%d events and %d dropped, want 512 and 1488", len(events), dropped)
 	}
 	large := string(bytes.Repeat([]byte("x"), 1<<20))
 	for range 6 {
 		publish(t, b, "jobs-1", large)
 	}
 	if events, dropped = raw.Take(); len(events) != 4 || dropped != 2 {
-		t.Errorf("of six large ones %d and %d left out", len(events), dropped)
+		t.Errorf("of six large events %d kept and %d dropped, want 4 and 2", len(events), dropped)
 	}
 
 	if got := h.Interested(); !slices.Equal(got, []string{"jobs-1"}) {
-		t.Errorf("peers hear of %q", got)
+		t.Errorf("groups announced to peers: %q, want jobs-1", got)
 	}
 	for _, tail := range []*hub.Tail{raw, plain, classed} {
 		tail.Close()
 	}
 	if got := h.Interested(); len(got) != 0 {
-		t.Errorf("afterwards of %q", got)
+		t.Errorf("groups announced to peers after Close: %q, want none", got)
 	}
 	publish(t, b, "jobs-1", "1")
 	plain.Take()
 	if _, _, err := raw.Next(cancelled()); err == nil {
-		t.Error("a closed tail has more")
+		t.Error("a closed tail has events")
 	}
 }
 
-func TestTailIsAListenerOfItsOwnKind(t *testing.T) {
+func TestTailIsNotCountedAsClient(t *testing.T) {
 	for name, options := range map[string]hub.TailOptions{"raw": {Raw: true}, "as a client": {}} {
 		t.Run(name, func(t *testing.T) {
 			h, b := newHub(t)

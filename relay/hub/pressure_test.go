@@ -11,7 +11,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// behind is a socket for which bytes wait.
+// behind is a socket with queued bytes.
 type behind struct {
 	still
 	bytes int
@@ -21,7 +21,7 @@ type behind struct {
 func (b *behind) Waiting() (int, bool) { return b.bytes, b.code != 0 }
 func (b *behind) Close(code int, _ string) {
 	if b.code == 0 {
-		b.code, b.bytes = code, min(b.bytes, 1) // what is being written stays
+		b.code, b.bytes = code, min(b.bytes, 1) // a write in progress stays
 	}
 }
 
@@ -43,7 +43,7 @@ func newPressure(t *testing.T, waiting ...int) (*Hub, *pressure, []*behind) {
 	return h, p, sockets
 }
 
-func TestTheSlowestGoFirst(t *testing.T) {
+func TestSlowestConsumersAreEvictedFirst(t *testing.T) {
 	h, p, s := newPressure(t, 100, 0, 400, 300, 50)
 	m := memory{floor: 800, limit: 1000, cycles: 10}
 	p.read = func() memory { return m }
@@ -55,28 +55,28 @@ func TestTheSlowestGoFirst(t *testing.T) {
 			}
 		}
 	}
-	p.relieve() // there is room
+	p.relieve() // memory is not short
 	closed(0, 0, 0, 0, 0)
 	m.floor = 1100 // 400 too much
 	p.relieve()
 	closed(0, 0, relay.ClosePolicy, 0, 0)
 	m.cycles = 11
-	p.relieve() // it may not have been collected yet
+	p.relieve() // the garbage may not have been collected yet
 	closed(0, 0, relay.ClosePolicy, 0, 0)
-	m.cycles, m.floor = 12, 1010 // it was not enough
+	m.cycles, m.floor = 12, 1010 // not enough was freed
 	p.relieve()
 	closed(relay.ClosePolicy, 0, relay.ClosePolicy, relay.ClosePolicy, 0)
 	m.cycles = 14
 	p.relieve()
 	closed(relay.ClosePolicy, 0, relay.ClosePolicy, relay.ClosePolicy, relay.ClosePolicy)
 	if !s[2].killed || s[1].killed {
-		t.Error("what a client that was told is still being sent is not let go")
+		t.Error("an evicted client with queued bytes was not aborted")
 	}
 	if got := h.Stats().EvictedForMemory; got != 4 {
-		t.Errorf("%d shed, want 4", got)
+		t.Errorf("%d evictions, want 4", got)
 	}
 
-	// Nobody is behind: the newcomers have to wait, until memory is back.
+	// Without a slow consumer, new connections are rejected until memory suffices.
 	for _, s := range s {
 		s.bytes = 0
 	}
@@ -91,11 +91,11 @@ func TestTheSlowestGoFirst(t *testing.T) {
 		t.Error(err)
 	}
 	if s[1].code != 0 || s[1].killed {
-		t.Error("a client that keeps up was closed")
+		t.Error("a client without queued bytes was closed")
 	}
 }
 
-func TestQueueTotal(t *testing.T) {
+func TestQueueTotalEvictsSlowest(t *testing.T) {
 	h, p, s := newPressure(t, 500, 100, 450)
 	p.read = func() memory { return memory{limit: math.Inf(1)} }
 	p.relieve() // no limit

@@ -2,7 +2,7 @@ package hub
 
 import "testing"
 
-// BenchmarkQueue hands jobs from producers to one consumer, which takes whatever is there.
+// BenchmarkQueue passes jobs from producers to a single consumer, which takes all queued jobs at once.
 func BenchmarkQueue(b *testing.B) {
 	var q queue
 	q.init()

@@ -12,14 +12,14 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// heardSocket keeps the texts that its client is sent.
+// heardSocket records texts.
 type heardSocket struct {
 	quietSocket
 	texts []string
 }
 
 func (s *heardSocket) Send(frames []byte, _ int) bool {
-	s.texts = append(s.texts, string(frames[2:])) // short ones
+	s.texts = append(s.texts, string(frames[2:])) // short frames
 	return true
 }
 
@@ -30,8 +30,8 @@ func (testProtocol) EndLogin(s relay.Socket) { s.Close(relay.CloseNormal, "") }
 
 func (p testProtocol) EncodeChange(c relay.Change) []byte { return p.encode(c) }
 
-// A recheck that takes a group away between a client's message and its answer is not undone by the answer.
-func TestAnAnswerDoesNotUndoARecheck(t *testing.T) {
+// A recheck ends a subscription between a client's message and the response, which must not list the group.
+func TestResponseOmitsRevokedGroups(t *testing.T) {
 	h := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	defer func() { _ = h.Close(t.Context()) }()
 	encode := func(c relay.Change) []byte {
@@ -60,13 +60,13 @@ func TestAnAnswerDoesNotUndoARecheck(t *testing.T) {
 		`[["a-1"],["b-2"],null]`, `[["a-1"],null,["a-1"]]`,
 		`[["a-1","b-2"],null,["b-2"]]`,
 	}; !slices.Equal(socket.texts, want) {
-		t.Errorf("the client was told %q, want %q", socket.texts, want)
+		t.Errorf("the client got %q, want %q", socket.texts, want)
 	}
 }
 
-// Logins leave the list in the order of their last check, as many in an interval as there are, and each of them in
-// time.
-func TestEvenPace(t *testing.T) {
+// Each login is rechecked in time, in the order of the last recheck, and evenly: as many per interval as there are
+// logins.
+func TestRechecksAreSpreadEvenly(t *testing.T) {
 	const every = time.Minute
 	r := &rechecks{}
 	now := time.Now()
@@ -77,11 +77,11 @@ func TestEvenPace(t *testing.T) {
 	for tick := range 60 * 1000 { // ten minutes
 		now = begin.Add(time.Duration(tick) * 10 * time.Millisecond)
 		switch {
-		case tick < 600 && tick%2 == 0, tick == 30_000: // 300 come in six seconds, and one more later
+		case tick < 600 && tick%2 == 0, tick == 30_000: // 300 logins in six seconds, and another later
 			s := &Session{identity: relay.Identity{ID: "1"}}
 			r.add(s, now)
 			last[s.login] = now
-		case tick == 36_000: // half of them go
+		case tick == 36_000: // half of the logins end
 			for l := range last {
 				if len(last) > 150 {
 					r.remove(l.sessions[0])

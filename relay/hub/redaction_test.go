@@ -29,8 +29,8 @@ func subscribeAs(t testing.TB, h *hub.Hub, s *hub.Session, class uint8, groups .
 	return c
 }
 
-// Subscribers of four classes: every class sees what is for it, in order, with plain events between.
-func TestRedaction(t *testing.T) {
+// Subscribers of four classes: each gets the events for its class in order, with plain events between.
+func TestEachClassGetsItsRendering(t *testing.T) {
 	h, _ := newHub(t)
 	var sockets [4][]*socket
 	for i := range 40 {
@@ -52,8 +52,10 @@ func TestRedaction(t *testing.T) {
 	h.Deliver([]relay.Event{
 		{Group: "g", Text: []byte("all")},
 		{Group: "g", Text: []byte("0 and 3"), Redaction: &relay.Redaction{Classes: 1<<0 | 1<<3}},
-		{Group: "g", Text: []byte("nobody"), Redaction: &relay.Redaction{}},
-		{Group: "g", Text: []byte("not shown"), Redaction: &relay.Redaction{Classes: 1<<0 | 1<<1 | 1<<2 | 1<<63, Render: render}},
+		{Group: "g", Text: []byte("no class"), Redaction: &relay.Redaction{}},
+		{Group: "g", Text: []byte("not shown"), Redaction: &relay.Redaction{
+			Classes: 1<<0 | 1<<1 | 1<<2 | 1<<63, Render: render,
+		}},
 		{Group: "g", Text: []byte("all again")},
 	})
 	want := [4][]string{
@@ -75,22 +77,21 @@ func TestRedaction(t *testing.T) {
 	}
 	testkit.Eventually(t, "120 deliveries", func() bool { return h.Stats().Deliveries == 120 })
 	if missed := h.Stats().Missed; missed != 0 {
-		t.Errorf("%d deliveries missed: what is not for a class is not missed", missed)
+		t.Errorf("%d deliveries missed, want 0: events for other classes are not missed", missed)
 	}
 }
 
-// A subscription changes its class without leaving its group.
-func TestReclassify(t *testing.T) {
+// A subscription changes its class without leaving the group.
+func TestClassChangeKeepsSubscription(t *testing.T) {
 	h, _ := newHub(t)
 	session, s := open(h)
+	render := func(class uint8) ([]byte, bool) { return fmt.Append(nil, class), true }
 	for i := range 3 {
 		c := subscribeAs(t, h, session, uint8(i), "g")
 		if i > 0 && len(c.Joined)+len(c.Left) != 0 {
 			t.Errorf("joined %q, left %q", c.Joined, c.Left)
 		}
-		h.Deliver([]relay.Event{{Group: "g", Redaction: &relay.Redaction{Classes: everyClass, Render: func(class uint8) ([]byte, bool) {
-			return fmt.Append(nil, class), true
-		}}}})
+		h.Deliver([]relay.Event{{Group: "g", Redaction: &relay.Redaction{Classes: everyClass, Render: render}}})
 		testkit.Eventually(t, "the event", func() bool { return len(s.got()) == i+1 })
 	}
 	if got := s.got(); !slices.Equal(got, []string{"0", "1", "2"}) {
@@ -100,8 +101,8 @@ func TestReclassify(t *testing.T) {
 
 const everyClass = ^uint64(0)
 
-// Clients come, go and change class under redacted events: nobody ever sees what is for another class.
-func TestClassesUnderChange(t *testing.T) {
+// While clients of different classes come and go, no client gets an event of another class.
+func TestNoClientGetsAnotherClass(t *testing.T) {
 	h, _ := newHub(t)
 	render := func(class uint8) ([]byte, bool) { return fmt.Append(nil, class), true }
 	stop := make(chan struct{})
@@ -158,7 +159,7 @@ func (strict) Classify(_ context.Context, id relay.Identity, group string) (uint
 	return uint8(len(id.Key)), nil
 }
 
-// The interceptor classifies, and may keep events back and forward them later.
+// The interceptor classifies, and may hold events back and forward the events later.
 func TestInterceptorClassifiesAndForwards(t *testing.T) {
 	h, emitter := newHub(t)
 	id := relay.Identity{Key: "abc"}
@@ -174,7 +175,7 @@ func TestInterceptorClassifiesAndForwards(t *testing.T) {
 	}
 	session, s := open(h)
 	subscribe(t, h, session, "g")
-	publish(t, emitter, "g", "kept back")
+	publish(t, emitter, "g", "held back")
 	h.Forward([]relay.Event{{Group: "g", Text: []byte("later")}})
 	testkit.Eventually(t, "the event", func() bool { return len(s.got()) == 1 })
 	if got := s.got(); got[0] != "later" {

@@ -15,7 +15,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-func TestAdmission(t *testing.T) {
+func TestConnectionsAreLimited(t *testing.T) {
 	h, _ := newHub(t)
 	limits := relay.DefaultLimits()
 	limits.Connections, limits.ConnectionsPerAddress, limits.ConnectionsPerUser = 3, 2, 1
@@ -30,7 +30,8 @@ func TestAdmission(t *testing.T) {
 		return err
 	}
 	err1, err2, err3, err4 := admit(a), admit(a), admit(b), admit(b)
-	if err1 != nil || !errors.Is(err2, hub.ErrTooManyFromAddress) || err3 != nil || !errors.Is(err4, hub.ErrTooManyConnections) {
+	if err1 != nil || !errors.Is(err2, hub.ErrTooManyFromAddress) ||
+		err3 != nil || !errors.Is(err4, hub.ErrTooManyConnections) {
 		t.Error(err1, err2, err3, err4)
 	}
 	room.Release()
@@ -69,7 +70,7 @@ func TestConnectionsOfAUserAreLimited(t *testing.T) {
 	first.Release() // changes nothing
 	third, err := identify(user)
 	if err != nil {
-		t.Errorf("after the first was released: %v", err)
+		t.Errorf("after the release of the first: %v", err)
 	}
 	session := third.Open(newSocket())
 	third.Release() // the session has the reservation
@@ -82,7 +83,7 @@ func TestConnectionsOfAUserAreLimited(t *testing.T) {
 	}
 	for range 2 {
 		if _, err := identify(relay.Identity{}); err != nil {
-			t.Errorf("a client that is no particular user: %v", err)
+			t.Errorf("a client without a user key: %v", err)
 		}
 	}
 	if n := h.Stats().Rejected; n != 2 {
@@ -90,7 +91,7 @@ func TestConnectionsOfAUserAreLimited(t *testing.T) {
 	}
 }
 
-func TestPingsAndSilence(t *testing.T) {
+func TestSilentClientTimesOut(t *testing.T) {
 	h, _ := newHub(t)
 	limits := relay.DefaultLimits()
 	limits.Ping, limits.Silence = 40*time.Millisecond, 200*time.Millisecond
@@ -98,7 +99,10 @@ func TestPingsAndSilence(t *testing.T) {
 	_, alive := open(h)
 	alive.read.Store(time.Now().Add(time.Hour).UnixNano())
 	h.SetLimits(limits)
-	testkit.Eventually(t, "the silent client to be given up", func() bool { _, killed := silent.closed(); return killed })
+	testkit.Eventually(t, "the silent client to time out", func() bool {
+		_, killed := silent.closed()
+		return killed
+	})
 	testkit.Eventually(t, "pings", func() bool {
 		alive.mu.Lock()
 		defer alive.mu.Unlock()
@@ -109,7 +113,7 @@ func TestPingsAndSilence(t *testing.T) {
 	}
 }
 
-// fickle forgets a user.
+// fickle is an authorizer that ends all logins once gone is set.
 type fickle struct {
 	relay.Open
 	gone atomic.Bool
@@ -148,36 +152,41 @@ func TestRecheckEndsSessions(t *testing.T) {
 	_, other := open(h)
 	f.gone.Store(true)
 	if code, _ := s.closed(); code != 0 {
-		t.Error("closed although the question failed")
+		t.Error("closed although the recheck failed")
 	}
 	f.fail.Store(false)
 	for _, s := range []*socket{s, other} {
-		testkit.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
+		waitForClose(t, s, relay.CloseNormal)
 		if got := s.got(); !slices.Equal(got, []string{"logged out"}) {
 			t.Errorf("got %q", got)
 		}
 	}
 }
 
-// another is another kind of authorizer, which knows nobody whom Open let in.
+func waitForClose(t *testing.T, s *socket, want int) {
+	t.Helper()
+	testkit.Eventually(t, "the socket to be closed", func() bool { code, _ := s.closed(); return code == want })
+}
+
+// another is another kind of authorizer, without the logins of Open.
 type another struct{ fickle }
 
-// Who was let in by another kind of authorizer is asked about soon, though nobody is otherwise.
-func TestAnotherKindOfAuthorizer(t *testing.T) {
+// After a change to another kind of authorizer, open sessions are rechecked even without a recheck interval.
+func TestAnotherKindOfAuthorizerRechecksSessions(t *testing.T) {
 	h, _ := newHub(t)
 	_, s := open(h)
 	a := &another{}
 	a.gone.Store(true)
 	h.SetAuthorizer(a, 0)
-	testkit.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseNormal })
+	waitForClose(t, s, relay.CloseNormal)
 }
 
-// Who has other rights now connects again, and is classed anew.
-func TestOtherRights(t *testing.T) {
+// A user with changed rights must reconnect, and is then classified again.
+func TestChangedRightsEndSession(t *testing.T) {
 	h, _ := newHub(t)
 	_, s := open(h)
 	h.SetAuthorizer(promoted{}, 20*time.Millisecond)
-	testkit.Eventually(t, "the session to end", func() bool { code, _ := s.closed(); return code == relay.CloseRestart })
+	waitForClose(t, s, relay.CloseRestart)
 	if got := s.got(); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
@@ -187,7 +196,7 @@ type promoted struct{ relay.Open }
 
 func (promoted) Recheck(context.Context, relay.Identity) error { return relay.ErrChanged }
 
-func TestCloseTellsEveryClient(t *testing.T) {
+func TestCloseClosesEverySocket(t *testing.T) {
 	h, _ := newHub(t)
 	var sockets []*socket
 	var sessions []*hub.Session
@@ -198,7 +207,7 @@ func TestCloseTellsEveryClient(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- h.Close(context.Background()) }()
 	for i, s := range sockets {
-		testkit.Eventually(t, "the goodbye", func() bool { code, _ := s.closed(); return code == relay.CloseGoingAway })
+		waitForClose(t, s, relay.CloseGoingAway)
 		sessions[i].Close()
 	}
 	if err := <-done; err != nil {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// What is gathered in one round is bounded, however many events and subscribers there are.
-func TestTurnsAreBounded(t *testing.T) {
+// A round is bounded, however many events and subscribers there are.
+func TestRoundsAreBounded(t *testing.T) {
 	h := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	defer func() { _ = h.Close(t.Context()) }()
 	s := newShard(h)
@@ -28,13 +28,13 @@ func TestTurnsAreBounded(t *testing.T) {
 		jobs = jobs[n:]
 	}
 	if n := cap(s.gather.steps); n > 2*maxRoundSteps {
-		t.Errorf("room for %d steps is kept", n)
+		t.Errorf("capacity for %d steps is kept", n)
 	}
 	crowd.subs = append(crowd.subs, make([]subscriber, maxRoundSteps)...)
 	for i := range crowd.subs {
 		crowd.subs[i] = crowd.subs[0]
 	}
 	if n := s.writeRound([]job{{audience: crowd, count: 1, classes: everybody}}); n != 1 {
-		t.Errorf("%d jobs for more subscribers than the bound, want one", n)
+		t.Errorf("%d jobs for more subscribers than the bound, want 1", n)
 	}
 }

@@ -30,7 +30,7 @@ type Stats struct {
 	ByKind map[relay.Kind]int
 	// Opened counts sessions, Rejected counts connections that a limit rejected.
 	Opened, Rejected uint64
-	// TimedOut counts sessions without a sign of life for too long, Expired counts sessions that ended with their login.
+	// TimedOut counts sessions of silent clients, Expired counts sessions that ended with their login.
 	TimedOut, Expired uint64
 	// Renewed counts sessions that ended so that the client reconnects with a new token, Unverified counts sessions
 	// that ended because the login could not be rechecked within the grace time.

@@ -13,16 +13,21 @@ import (
 )
 
 // Each delivery counts once in the lag histogram, in the bucket of its event's age.
-func TestLag(t *testing.T) {
+func TestLagCountsDeliveries(t *testing.T) {
 	h, _ := newHub(t)
 	for class := range uint8(3) {
 		session, _ := open(h)
 		subscribeAs(t, h, session, class, "g")
 	}
 	now := time.Now()
-	h.Deliver([]relay.Event{{Group: "g", Text: []byte("1"), Sent: now.Add(-1700 * time.Millisecond)}, {Group: "g", Text: []byte("2"), Sent: now}})
+	h.Deliver([]relay.Event{
+		{Group: "g", Text: []byte("1"), Sent: now.Add(-1700 * time.Millisecond)},
+		{Group: "g", Text: []byte("2"), Sent: now},
+	})
 	h.Deliver([]relay.Event{{Group: "g", Text: []byte("3"), Sent: now.Add(time.Hour)}})
-	h.Deliver([]relay.Event{{Group: "g", Text: []byte("4"), Sent: now.Add(-time.Hour), Redaction: &relay.Redaction{Classes: 1<<0 | 1<<2}}})
+	h.Deliver([]relay.Event{{
+		Group: "g", Text: []byte("4"), Sent: now.Add(-time.Hour), Redaction: &relay.Redaction{Classes: 1<<0 | 1<<2},
+	}})
 	h.Deliver([]relay.Event{{Group: "g", Text: []byte("5")}})
 	testkit.Eventually(t, "all deliveries", func() bool { return h.Stats().Deliveries == 3*4+2 })
 	testkit.Eventually(t, "all counted", func() bool {
@@ -30,7 +35,7 @@ func TestLag(t *testing.T) {
 		for _, c := range h.Stats().Lag.Counts {
 			n += c
 		}
-		return n == 3*3+2 // the time of one is not known
+		return n == 3*3+2 // the time of event 5 is unknown
 	})
 	lag := h.Stats().Lag
 	at := func(d time.Duration) int {
@@ -43,7 +48,7 @@ func TestLag(t *testing.T) {
 		return 0
 	}
 	if n := lag.Counts[at(2500*time.Millisecond)]; n != 6 {
-		t.Errorf("%d at 1.7 s, want the 6 deliveries of two events that went together; all: %v", n, lag)
+		t.Errorf("%d at 1.7 s, want the 6 deliveries of two events in the same job; all: %v", n, lag)
 	}
 	if lag.Counts[0] != 3 || lag.Skewed != 3 {
 		t.Errorf("%d in the lowest bucket, %d from the future; want 3 and 3", lag.Counts[0], lag.Skewed)
@@ -56,9 +61,8 @@ func TestLag(t *testing.T) {
 	}
 }
 
-// A client that is closed because it reads too slowly counts once, one that is merely closing does not; both miss
-// events.
-func TestMissed(t *testing.T) {
+// A slow consumer that was disconnected counts once, a closing client does not count; both miss events.
+func TestMissedDeliveriesAreCounted(t *testing.T) {
 	h, _ := newHub(t)
 	slowSession, slow := open(h)
 	closingSession, closing := open(h)
@@ -72,19 +76,25 @@ func TestMissed(t *testing.T) {
 	closing.mu.Lock()
 	closing.refuse, closing.waiting = true, 10
 	closing.mu.Unlock()
-	for round := range uint64(2) { // a single event, and several in one round
+	for round := range uint64(2) { // a single event, then several in a round
 		wait := func(each uint64) {
 			t.Helper()
-			testkit.Eventually(t, "a round", func() bool { s := h.Stats(); return s.Deliveries == 3*round+each && s.Missed == 2*s.Deliveries })
+			testkit.Eventually(t, "a round", func() bool {
+				s := h.Stats()
+				return s.Deliveries == 3*round+each && s.Missed == 2*s.Deliveries
+			})
 		}
 		h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}})
 		wait(1)
-		h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}, {Group: "nobody", Text: []byte("2")}, {Group: "g", Text: []byte("3")}})
+		h.Deliver([]relay.Event{
+			{Group: "g", Text: []byte("1")}, {Group: "unused", Text: []byte("2")}, {Group: "g", Text: []byte("3")},
+		})
 		wait(3)
 	}
 	s := h.Stats()
 	if s.Missed != 12 || s.MissedSlow != 6 || s.Slow != 1 || s.Deliveries != 6 {
-		t.Errorf("missed %d, of slow clients %d, slow clients %d, delivered %d; want 12, 6, 1, 6", s.Missed, s.MissedSlow, s.Slow, s.Deliveries)
+		t.Errorf("missed %d, of slow clients %d, slow clients %d, delivered %d; want 12, 6, 1, 6", s.Missed,
+			s.MissedSlow, s.Slow, s.Deliveries)
 	}
 	if s.EventsFromLayer != s.Fanned+s.Unheard || s.Unheard != 2 {
 		t.Errorf("%d events in, %d fanned out, %d unheard", s.EventsFromLayer, s.Fanned, s.Unheard)
@@ -102,20 +112,21 @@ func TestKindsAreCounted(t *testing.T) {
 		sessions = append(sessions, h.Open(newSocket(), relay.Identity{ID: "1", Kind: k}, netip.Addr{}))
 	}
 	byKind := h.Stats().ByKind
-	if byKind[relay.User] != 2 || byKind[relay.Superuser] != 2 || byKind[relay.Anybody] != 1 || byKind[relay.Auditor] != 0 || len(byKind) != 4 {
-		t.Errorf("%v; want two users (one of no known kind), two superusers, one anybody", byKind)
+	if byKind[relay.User] != 2 || byKind[relay.Superuser] != 2 || byKind[relay.Anybody] != 1 ||
+		byKind[relay.Auditor] != 0 || len(byKind) != 4 {
+		t.Errorf("%v; want two users (one of an unknown kind), two superusers, one anybody", byKind)
 	}
 	for _, s := range sessions {
 		s.Close()
 	}
 	for k, n := range h.Stats().ByKind {
 		if n != 0 {
-			t.Errorf("%d sessions of a %v after all are closed", n, k)
+			t.Errorf("%d sessions of a %v after all were closed", n, k)
 		}
 	}
 }
 
-// dropper drops events with the text "drop", and makes two of "split", one of them for nobody.
+// dropper drops events with the text "drop", and copies "split" to a group without clients.
 type dropper struct{}
 
 func (dropper) Classify(context.Context, relay.Identity, string) (uint8, error) { return 0, nil }
@@ -127,7 +138,7 @@ func (dropper) Intercept(events []relay.Event) (out []relay.Event) {
 			ev.Discard("plugin")
 		case "split":
 			other := ev
-			other.Group = "nobody"
+			other.Group = "unused"
 			out = append(out, ev, other)
 		default:
 			out = append(out, ev)
@@ -136,8 +147,8 @@ func (dropper) Intercept(events []relay.Event) (out []relay.Event) {
 	return out
 }
 
-// Journeys are those of one in so many events, complete, with the outcome of each.
-func TestTrace(t *testing.T) {
+// Every second event has a journey, with all times and the outcome.
+func TestTraceReportsJourneys(t *testing.T) {
 	h, _ := newHub(t)
 	h.SetInterceptor(dropper{})
 	for range 5 { // on several shards
@@ -155,7 +166,7 @@ func TestTrace(t *testing.T) {
 	for _, text := range []string{"plain", "drop", "split", "\xff", "", "unheard"} {
 		group := "g"
 		if text == "unheard" {
-			group = "nobody"
+			group = "unused"
 		}
 		h.Deliver([]relay.Event{ // the second is sampled
 			{Group: group, Text: []byte("not sampled"), Source: relay.FromPeer},
@@ -173,16 +184,17 @@ func TestTrace(t *testing.T) {
 		}
 		switch j.Outcome {
 		case "delivered":
-			if j.Clients != 5 || j.FannedOut.Before(j.Arrived) || j.Written.Before(j.FannedOut.Truncate(time.Microsecond)) {
-				t.Errorf("%+v: want 5 clients, and one time after the other", j)
+			if j.Clients != 5 || j.FannedOut.Before(j.Arrived) ||
+				j.Written.Before(j.FannedOut.Truncate(time.Microsecond)) {
+				t.Errorf("%+v: want 5 clients, and the times in order", j)
 			}
 		case "plugin":
 			if !j.FannedOut.IsZero() || !j.Written.IsZero() {
-				t.Errorf("%+v: it came to nobody", j)
+				t.Errorf("%+v: want no times: no client got the event", j)
 			}
 		default:
 			if j.FannedOut.IsZero() || !j.Written.IsZero() || j.Clients != 0 {
-				t.Errorf("%+v: it came to nobody", j)
+				t.Errorf("%+v: want no write: no client got the event", j)
 			}
 		}
 	}
@@ -198,11 +210,11 @@ func TestTrace(t *testing.T) {
 	h.Deliver([]relay.Event{{Group: "g"}, {Group: "g"}, {Group: "g"}})
 	testkit.Eventually(t, "the last events", func() bool { return h.Stats().Deliveries >= 5*(5+3+3) })
 	if n := len(journeys()); n != len(outcomes) {
-		t.Errorf("%d journeys after tracing was ended", n)
+		t.Errorf("%d journeys after the end of tracing, want no more", n)
 	}
 }
 
-// The journey of a single one in a thousand among many is still the right one.
+// Batches of any size give a journey per thousand events.
 func TestTraceSamplesEvenly(t *testing.T) {
 	h, _ := newHub(t)
 	session, _ := open(h)
@@ -222,13 +234,13 @@ func TestTraceSamplesEvenly(t *testing.T) {
 	testkit.Eventually(t, "ten of ten thousand", func() bool { mu.Lock(); defer mu.Unlock(); return n == 10 })
 }
 
-// What only the node itself listens to, such as the copies for its peers, is not missing a client.
+// Events for the node's own listeners, such as the copies for peers, do not count as events without clients.
 func TestListenedEventsAreNotUnheard(t *testing.T) {
 	h, _ := newHub(t)
 	heard := 0
 	stop := h.Listen(t.Context(), "g", func(relay.Event) { heard++ })
 	defer stop()
-	h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}, {Group: "nobody", Text: []byte("2")}})
+	h.Deliver([]relay.Event{{Group: "g", Text: []byte("1")}, {Group: "unused", Text: []byte("2")}})
 	if s := h.Stats(); heard != 1 || s.Control != 1 || s.Unheard != 1 || s.EventsFromLayer != 2 {
 		t.Errorf("heard %d; %+v", heard, s)
 	}

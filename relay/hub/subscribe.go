@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -115,12 +116,8 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 		kept = append(kept, sub)
 		s.shard.reclassify(sub, class)
 	}
-	change.Current = groups
-	for _, g := range groups {
-		if !held[g] {
-			change.Joined = append(change.Joined, g)
-		}
-	}
+	change.Current = slices.Clip(groups)
+	change.Joined = missing(groups, held)
 	s.drop(left)
 	s.subs = kept
 	if len(change.Joined) == 0 {
@@ -133,9 +130,24 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	return change, joining.wait(ctx)
 }
 
+// missing returns the groups that are not held, nil if there are none. It appends to groups, whose spare capacity saves
+// an allocation.
+func missing(groups []string, held map[string]bool) []string {
+	n := len(groups)
+	for _, g := range groups {
+		if !held[g] {
+			groups = append(groups, g)
+		}
+	}
+	if len(groups) == n {
+		return nil
+	}
+	return groups[n:]
+}
+
 // distinct returns the groups of subs, each once, and stores each group's class; of several, the first counts.
 func distinct(subs []relay.Subscription, classes map[string]uint8) (groups []string, err error) {
-	groups = make([]string, 0, len(subs))
+	groups = make([]string, 0, 2*len(subs)) // with spare capacity for missing
 	for _, sub := range subs {
 		if err := relay.CheckClass(sub.Class); err != nil {
 			return nil, fmt.Errorf("group %s: %w", sub.Group, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-func TestAGroupThatIsNamedTwiceIsOneSubscription(t *testing.T) {
+func TestDuplicateGroupsAreSubscribedOnce(t *testing.T) {
 	h, emitter := newHub(t)
 	session, s := open(h)
 	c, err := session.Subscribe(context.Background(), relay.Groups("a", "b", "a"))
@@ -28,7 +28,7 @@ func TestAGroupThatIsNamedTwiceIsOneSubscription(t *testing.T) {
 	}
 }
 
-func TestAClassAbove63IsRefused(t *testing.T) {
+func TestClassAbove63IsRejected(t *testing.T) {
 	h, _ := newHub(t)
 	session, _ := open(h)
 	if _, err := session.Subscribe(context.Background(), []relay.Subscription{{Group: "a", Class: 64}}); err == nil {
@@ -43,7 +43,7 @@ func TestAClassAbove63IsRefused(t *testing.T) {
 	}
 }
 
-// classifier is an interceptor that puts every subscription into one class.
+// classifier is an interceptor that puts all subscriptions into the same class.
 type classifier uint8
 
 func (classifier) Intercept(events []relay.Event) []relay.Event { return events }

@@ -64,7 +64,7 @@ func (s *Sink) Texts(group string) []string {
 	return texts
 }
 
-// Layer returns brokers of one channel layer, not started yet.
+// Layer returns brokers of the same channel layer, not started yet.
 type Layer func(t testing.TB) relay.Broker
 
 // Run tests that a channel layer behaves as the engine expects.
@@ -110,7 +110,9 @@ func Run(t *testing.T, layer Layer) {
 		if r := publish(t, a, "nobody", "3"); r.Members != 0 {
 			t.Errorf("nobody has %d members, want 0", r.Members)
 		}
-		testkit.Eventually(t, "both members have their events", func() bool { return len(as.Events()) == 2 && len(bs.Events()) == 1 })
+		testkit.Eventually(t, "both members have their events", func() bool {
+			return len(as.Events()) == 2 && len(bs.Events()) == 1
+		})
 		if got := as.Texts("g-1"); len(got) != 1 || got[0] != text {
 			t.Errorf("got %q, want %q", got, text)
 		}
@@ -151,7 +153,9 @@ func Run(t *testing.T, layer Layer) {
 			publish(t, other, "again", fmt.Sprintf("in %d", round))
 			testkit.Eventually(t, "the event of a member", func() bool { return in() == round+1 })
 			b.Leave("again")
-			testkit.Eventually(t, "the membership to end", func() bool { return publish(t, other, "again", "out").Members == 1 })
+			testkit.Eventually(t, "the membership to end", func() bool {
+				return publish(t, other, "again", "out").Members == 1
+			})
 		}
 		testkit.Eventually(t, "the member that stayed has its events", func() bool { return len(os.Events()) >= 40 })
 	})
@@ -184,16 +188,16 @@ func Run(t *testing.T, layer Layer) {
 			t.Fatal(err)
 		}
 		if got := s.Texts("bye"); len(got) != 1 {
-			t.Errorf("what was published before the close was delivered %d times", len(got))
+			t.Errorf("%d events delivered by Close, want the event published before", len(got))
 		}
 		if r := publish(t, other, "bye", "late"); r.Members != 0 {
-			t.Errorf("still %d members", r.Members)
+			t.Errorf("%d members after Close, want none", r.Members)
 		}
 		if err := b.Join(ctx, "bye"); err == nil {
-			t.Error("a closed broker joins")
+			t.Error("Join of a closed broker succeeds")
 		}
 		if err := b.Close(ctx); err != nil {
-			t.Errorf("the second close: %v", err)
+			t.Errorf("second Close: %v", err)
 		}
 	})
 
