@@ -56,9 +56,10 @@ func (s *subscriber) wake() {
 // cut ends the connection; run makes another.
 func (s *subscriber) cut() {
 	s.layer.mu.Lock()
-	defer s.layer.mu.Unlock()
-	if s.conn != nil {
-		_ = s.conn.Close()
+	conn := s.conn
+	s.layer.mu.Unlock()
+	if conn != nil {
+		_ = conn.Close() // may wait for a host that hangs
 	}
 }
 
