@@ -8,47 +8,48 @@ import (
 )
 
 const (
-	// adminSocket is where the systemd unit, the container image and the AWX examples put Caddy's admin API.
+	// adminSocket is the socket of Caddy's admin API in the systemd unit, the container image and the AWX examples.
 	adminSocket = "/run/edgerelay/admin.sock"
-	// defaultAdmin is where Caddy puts it if nothing is said. caddy.DefaultAdminListen follows CADDY_ADMIN.
+	// defaultAdmin is Caddy's own default. caddy.DefaultAdminListen cannot serve here, since it follows CADDY_ADMIN.
 	defaultAdmin = "localhost:2019"
 )
 
-// adminPlace is where a command looks for the admin API.
-type adminPlace struct {
+// adminAddress is an address of the admin API.
+type adminAddress struct {
 	address string
-	// found says how the address was found, for errors.
-	found string
+	// origin describes the source of the address, for errors.
+	origin string
 }
 
-// lookForAdmin finds the admin API for a value of --address.
-func lookForAdmin(flag string) adminPlace {
+// resolveAdmin returns the address of the admin API for a value of --address.
+func resolveAdmin(flag string) adminAddress {
 	return findAdmin(flag, os.Getenv("CADDY_ADMIN"), adminSocket)
 }
 
-// findAdmin finds the admin API: where --address says, where CADDY_ADMIN says, which Caddy itself obeys, on the
-// socket if there is one, else where Caddy puts it by default. It never tries one after the other: whatever answers
-// elsewhere is another Caddy.
+// findAdmin chooses the address of the admin API: --address, else CADDY_ADMIN, which Caddy itself obeys, else the
+// socket if the socket exists, else Caddy's default. The first address is final: another address would reach another
+// Caddy.
 // See docs/decisions/operations.md#why-does-the-admin-api-use-a-unix-socket-at-a-fixed-path
-func findAdmin(flag, environment, socket string) adminPlace {
+func findAdmin(flag, environment, socket string) adminAddress {
 	if flag != "" {
-		return adminPlace{flag, "from --address"}
+		return adminAddress{flag, "from --address"}
 	}
 	if environment != "" {
-		return adminPlace{environment, "from CADDY_ADMIN; there is no --address"}
+		return adminAddress{environment, "from CADDY_ADMIN; there is no --address"}
 	}
-	// A directory that is closed to this user holds the socket, most likely.
+	// If this user may not read the directory, the socket is most likely there.
 	if _, err := os.Stat(socket); err == nil || errors.Is(err, fs.ErrPermission) {
-		return adminPlace{"unix/" + socket, "from the socket's usual place; there is no --address and no CADDY_ADMIN"}
+		return adminAddress{"unix/" + socket, "the default socket; neither --address nor CADDY_ADMIN is set"}
 	}
-	return adminPlace{defaultAdmin, "Caddy's default; there is no --address, no CADDY_ADMIN and no socket " + socket}
+	origin := "Caddy's default; neither --address nor CADDY_ADMIN is set, and there is no socket " + socket
+	return adminAddress{defaultAdmin, origin}
 }
 
-// unreachable makes the error for a place where nothing answers.
-func (p adminPlace) unreachable(err error) error {
-	remedy := "is the relay running? --address names another place"
+// unreachable returns the error for an address without a response, with a remedy.
+func (p adminAddress) unreachable(err error) error {
+	remedy := "start the relay, or set --address"
 	if errors.Is(err, fs.ErrPermission) {
 		remedy = "run the command as root or as Caddy's user"
 	}
-	return fmt.Errorf("asking the admin API at %s (%s): %w; %s", p.address, p.found, err, remedy)
+	return fmt.Errorf("calling the admin API at %s (%s): %w; %s", p.address, p.origin, err, remedy)
 }

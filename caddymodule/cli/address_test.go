@@ -33,7 +33,7 @@ func TestFindAdmin(t *testing.T) {
 	}
 }
 
-func TestAdminErrorsNameWhatWasTried(t *testing.T) {
+func TestAdminErrorsNameTheAddress(t *testing.T) {
 	err := findAdmin("", "", "/nowhere/admin.sock").unreachable(errors.New("refused"))
 	for _, word := range []string{"localhost:2019", "/nowhere/admin.sock", "CADDY_ADMIN", "--address", "refused"} {
 		if !strings.Contains(err.Error(), word) {
@@ -42,6 +42,6 @@ func TestAdminErrorsNameWhatWasTried(t *testing.T) {
 	}
 	err = findAdmin("unix//run/x.sock", "", "").unreachable(fmt.Errorf("dial: %w", fs.ErrPermission))
 	if !strings.Contains(err.Error(), "root") {
-		t.Errorf("%q does not tell who may", err)
+		t.Errorf("%q does not name the remedy", err)
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/wsclient"
 )
 
-// benchRun is a small load test.
+// benchRun is a load test with one group.
 type benchRun struct {
 	address, group string
 	dialer         *dialer
@@ -36,21 +36,26 @@ func benchCommand() *cobra.Command {
 	var b benchRun
 	var browser browserFlags
 	cmd := &cobra.Command{
-		Use: "bench --url <websocket>", Short: "Put a small load on a running relay", Args: cobra.NoArgs,
-		Long: "Connects clients to the address given, and to no other, subscribes them to one group, publishes events to it through the admin API, and\n" +
-			"reports how long they took from there to the clients, and whether any were lost. The exit code is 1 if so. The group is a new one, so that\n" +
-			"nobody else gets the events. Where users must log in, give the browser's cookies; mind the limits connections_per_user and _per_address.",
+		Use:   "bench --url <websocket>",
+		Short: "Measure deliveries of a running relay under a small load",
+		Args:  cobra.NoArgs,
+		Long: "Connects clients to --url only, subscribes them to a group, and publishes events to the group\n" +
+			"through the admin API. Reports the time from the admin API to the clients, and lost deliveries. The\n" +
+			"exit code is 1 if a delivery is lost. The default is a new group, which no other client can\n" +
+			"subscribe to. If users must log in, pass a browser's cookies. The limits connections_per_user and\n" +
+			"connections_per_address apply.",
 		Example: "  caddy edgerelay bench --url ws://localhost:8013/websocket/ --clients 500 --rate 20\n" +
-			"  caddy edgerelay bench --url wss://awx.example.com/websocket/ --header \"Cookie: awx_sessionid=…; csrftoken=…\"",
+			"  caddy edgerelay bench --url wss://awx.example.com/websocket/ " +
+			"--header \"Cookie: awx_sessionid=…; csrftoken=…\"",
 	}
-	address := adminAddress(cmd)
-	browser.register(cmd, "the websocket's address, such as ws://localhost:8013/websocket/")
-	cmd.Flags().IntVar(&b.clients, "clients", 100, "how many clients connect")
+	address := addAddressFlag(cmd)
+	browser.register(cmd, "URL of the websocket, such as ws://localhost:8013/websocket/")
+	cmd.Flags().IntVar(&b.clients, "clients", 100, "number of clients")
 	cmd.Flags().Float64Var(&b.rate, "rate", 20, "events a second")
-	cmd.Flags().DurationVar(&b.duration, "duration", 10*time.Second, "how long events are published")
-	cmd.Flags().IntVar(&b.size, "size", 300, "bytes of an event")
-	cmd.Flags().StringVar(&b.group, "group", "", "the group; default: a new one")
-	cmd.RunE = running(func([]string) (err error) {
+	cmd.Flags().DurationVar(&b.duration, "duration", 10*time.Second, "duration of the load")
+	cmd.Flags().IntVar(&b.size, "size", 300, "size of an event in bytes")
+	cmd.Flags().StringVar(&b.group, "group", "", "the group; default: a new group")
+	cmd.RunE = runE(func([]string) (err error) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		b.address = *address
@@ -62,17 +67,18 @@ func benchCommand() *cobra.Command {
 	return cmd
 }
 
-// benchEvent is what is published.
+// benchEvent is the payload of an event.
 type benchEvent struct {
 	Number int    `json:"edgerelay_bench"`
-	Sent   int64  `json:"sent"` // Unix nanoseconds; the clients have the same clock
+	Sent   int64  `json:"sent"` // in Unix nanoseconds; publisher and clients share a clock
 	Fill   string `json:"fill"`
 }
 
+// run connects the clients, publishes for the configured duration, and writes the report.
 func (b *benchRun) run(ctx context.Context, w io.Writer) error {
 	switch {
 	case b.dialer.url == "":
-		return errors.New("say where the websocket is: --url ws://localhost:8013/websocket/")
+		return errors.New("no websocket given; set --url, such as ws://localhost:8013/websocket/")
 	case b.clients < 1 || b.rate <= 0 || b.duration <= 0 || b.size < 1:
 		return errors.New("clients, rate, duration and size must be above 0")
 	}
@@ -92,37 +98,69 @@ func (b *benchRun) run(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s clients connected and subscribed in %v\n", humanize.Comma(int64(b.clients)), time.Since(began).Round(time.Millisecond))
+	fmt.Fprintf(w, "%s clients connected and subscribed in %v\n",
+		humanize.Comma(int64(b.clients)), time.Since(began).Round(time.Millisecond))
 
-	var received atomic.Int64
-	latencies := make([][]time.Duration, len(clients))
+	received := make([]deliveries, len(clients))
+	var count atomic.Int64
 	var reading sync.WaitGroup
 	for i, c := range clients {
-		reading.Go(func() {
-			seen := map[int]bool{}
-			for {
-				message, err := c.Read(ctx)
-				if err != nil {
-					return
-				}
-				var ev benchEvent
-				if json.Unmarshal(message, &ev) != nil || ev.Sent == 0 || seen[ev.Number] {
-					continue
-				}
-				seen[ev.Number] = true
-				latencies[i] = append(latencies[i], time.Since(time.Unix(0, ev.Sent)))
-				received.Add(1)
-			}
-		})
+		reading.Go(func() { received[i].read(ctx, c, &count) })
 	}
 	sent, err := b.publish(ctx)
 	want := int64(sent) * int64(len(clients))
-	for deadline := time.Now().Add(5 * time.Second); received.Load() < want && time.Now().Before(deadline) && ctx.Err() == nil; {
-		time.Sleep(5 * time.Millisecond)
-	}
+	awaitCount(ctx, &count, want)
 	cancel()
 	reading.Wait()
-	all := slices.Concat(latencies...)
+	arrived := b.report(w, sent, received)
+	if err == nil && arrived < want {
+		err = fmt.Errorf("%s deliveries were lost", humanize.Comma(want-arrived))
+	}
+	return err
+}
+
+// deliveries are the latencies of a client's events.
+type deliveries []time.Duration
+
+// read reads events until the context ends. Each event counts once.
+func (d *deliveries) read(ctx context.Context, c *wsclient.Client, count *atomic.Int64) {
+	seen := map[int]bool{}
+	for {
+		message, err := c.Read(ctx)
+		if err != nil {
+			return
+		}
+		var ev benchEvent
+		if json.Unmarshal(message, &ev) != nil || ev.Sent == 0 || seen[ev.Number] {
+			continue
+		}
+		seen[ev.Number] = true
+		*d = append(*d, time.Since(time.Unix(0, ev.Sent)))
+		count.Add(1)
+	}
+}
+
+// lastDeliveriesTimeout bounds the wait for deliveries after the last event.
+const lastDeliveriesTimeout = 5 * time.Second
+
+// awaitCount waits until the count is reached, but not for ever: deliveries may be lost.
+func awaitCount(ctx context.Context, count *atomic.Int64, want int64) {
+	ctx, cancel := context.WithTimeout(ctx, lastDeliveriesTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for count.Load() < want {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// report writes the report and returns the number of deliveries.
+func (b *benchRun) report(w io.Writer, sent int, received []deliveries) int64 {
+	all := slices.Concat(received...)
 	slices.Sort(all)
 	at := func(q float64) time.Duration {
 		if len(all) == 0 {
@@ -130,24 +168,23 @@ func (b *benchRun) run(ctx context.Context, w io.Writer) error {
 		}
 		return all[min(int(q*float64(len(all))), len(all)-1)].Round(10 * time.Microsecond)
 	}
-	fmt.Fprintf(w, "%s events of %s published, %s of %s deliveries arrived\n", humanize.Comma(int64(sent)), humanize.IBytes(uint64(b.size)), humanize.Comma(int64(len(all))), humanize.Comma(want))
-	fmt.Fprintf(w, "from publishing to the client: p50 %v, p99 %v, most %v\n", at(0.5), at(0.99), at(1))
-	if err == nil && int64(len(all)) < want {
-		err = fmt.Errorf("%s deliveries were lost", humanize.Comma(want-int64(len(all))))
-	}
-	return err
+	arrived := int64(len(all))
+	fmt.Fprintf(w, "%s events of %s published, %s of %s deliveries arrived\n", humanize.Comma(int64(sent)),
+		humanize.IBytes(uint64(b.size)), humanize.Comma(arrived), humanize.Comma(int64(sent)*int64(len(received))))
+	fmt.Fprintf(w, "latency from admin API to client: p50 %v, p99 %v, max %v\n", at(0.5), at(0.99), at(1))
+	return arrived
 }
 
-// connectAtOnce is how many clients shake hands at the same time.
-const connectAtOnce = 32
+// maxHandshakes is the number of concurrent handshakes.
+const maxHandshakes = 32
 
-// connect returns the clients, as far as they could be connected.
+// connect connects and subscribes the clients. With an error, it returns the clients that are connected.
 func (b *benchRun) connect(ctx context.Context) (clients []*wsclient.Client, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(b.clients)*10*time.Millisecond)
 	defer cancel()
 	var mu sync.Mutex
 	var connecting sync.WaitGroup
-	slots := make(chan struct{}, connectAtOnce)
+	slots := make(chan struct{}, maxHandshakes)
 	for i := range b.clients {
 		slots <- struct{}{}
 		mu.Lock()
@@ -178,7 +215,7 @@ func (b *benchRun) connect(ctx context.Context) (clients []*wsclient.Client, err
 	return clients, err
 }
 
-// publish publishes events at the rate asked for, and returns how many.
+// publish publishes events at the configured rate, and returns the number of events.
 func (b *benchRun) publish(ctx context.Context) (sent int, err error) {
 	tick := time.NewTicker(time.Duration(float64(time.Second) / b.rate))
 	defer tick.Stop()

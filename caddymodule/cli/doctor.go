@@ -24,34 +24,39 @@ func doctorCommand() *cobra.Command {
 	var config, adapter string
 	var browser browserFlags
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Look for what is wrong on the way of an event", Args: cobra.NoArgs,
-		Long: "Looks at everything that an event passes: Redis, its settings and what the user may do there, memberships that somebody deletes, capacity, other\n" +
-			"prefixes, AWX's API and cookies, the way to AWX's uWSGI, Caddy's admin API and trusted proxies, the secret and the clock of each peer, file\n" +
-			"descriptors; and sends an event through the channel layer to a\n" +
-			"websocket and back. It says in one line each what is wrong, and what mends it. The running relay does the looking, so it sees what that sees. With\n" +
-			"--config the relay need not run: the command looks at what the Caddyfile names, as far as that goes without it.\n" +
-			"With --url an event also takes the way of a browser: to that address, through whatever stands in front of the relay.\n" +
-			"The exit code is 0 if all is well, else 1.",
+		Use:   "doctor",
+		Short: "Check every stage of an event's path",
+		Args:  cobra.NoArgs,
+		Long: "Checks Redis, its settings and the user's rights, deleted memberships, capacity, other prefixes,\n" +
+			"AWX's API and cookies, the connection to AWX's uWSGI, Caddy's admin API and trusted proxies, secret\n" +
+			"and clock of each peer, and file descriptors. Then sends an event through the channel layer to a\n" +
+			"websocket and back. Each finding is a line, with a remedy if there is a fault. The running relay\n" +
+			"makes the checks, from its own network and with its own rights. With --config the relay need not\n" +
+			"run: the command checks the hosts in the Caddyfile, and omits checks of the process. With --url an\n" +
+			"event also takes a browser's path to that URL, through all proxies in front of the relay. The exit\n" +
+			"code is 0 without a fault, else 1.",
 		Example: "  caddy edgerelay doctor\n  caddy edgerelay doctor --config /etc/caddy/Caddyfile\n" +
-			"  caddy edgerelay doctor --url wss://awx.example.com/websocket/ --header \"Cookie: awx_sessionid=…; csrftoken=…\"",
+			"  caddy edgerelay doctor --url wss://awx.example.com/websocket/ " +
+			"--header \"Cookie: awx_sessionid=…; csrftoken=…\"",
 	}
-	address := adminAddress(cmd)
-	cmd.Flags().StringVarP(&config, "config", "c", "", "a configuration to look at; the relay need not run")
-	cmd.Flags().StringVarP(&adapter, "adapter", "a", "", "the configuration's adapter; a Caddyfile is known by its name")
-	browser.register(cmd, "the websocket's address as browsers know it")
-	asJSON := cmd.Flags().Bool("json", false, "the findings as JSON")
-	cmd.RunE = running(func([]string) error {
+	address := addAddressFlag(cmd)
+	cmd.Flags().StringVarP(&config, "config", "c", "", "the configuration to check; the relay need not run")
+	cmd.Flags().StringVarP(&adapter, "adapter", "a", "",
+		"adapter of the configuration; a file named Caddyfile needs none")
+	browser.register(cmd, "URL of the websocket for browsers")
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.RunE = runE(func([]string) error {
 		dialer, err := browser.dialer()
 		if err != nil {
 			return err
 		}
 		var d admin.Diagnosis
 		if config != "" {
-			d.Findings, err = examineConfig(config, adapter)
+			d.Findings, err = checkConfig(config, adapter)
 		} else {
-			d, err = askDoctor(*address)
+			d, err = requestDiagnosis(*address)
 			if err == nil {
-				err = examineSite(*address, &d)
+				err = checkSite(*address, &d)
 			}
 		}
 		if err != nil {
@@ -65,33 +70,35 @@ func doctorCommand() *cobra.Command {
 	return cmd
 }
 
-func askDoctor(address string) (d admin.Diagnosis, err error) {
+// requestDiagnosis lets the running relay make the checks.
+func requestDiagnosis(address string) (d admin.Diagnosis, err error) {
 	resp, err := requestAdmin(address, http.MethodPost, "/edgerelay/doctor", nil)
 	if err != nil {
-		return d, fmt.Errorf("%w; --config examines a configuration whose relay does not run", err)
+		return d, fmt.Errorf("%w; without a running relay, use --config", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return d, json.NewDecoder(resp.Body).Decode(&d)
 }
 
-// examineSite looks at the configuration in force around the relay, which the relay itself does not see.
-func examineSite(address string, d *admin.Diagnosis) error {
+// checkSite checks the surroundings of the relay in the current configuration. The relay itself knows only its own
+// part.
+func checkSite(address string, d *admin.Diagnosis) error {
 	var config json.RawMessage
 	if err := getAdmin(address, "/config/", &config); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), admin.DiagnosisTimeout)
 	defer cancel()
-	d.Findings = append(d.Findings, doctor.Site(ctx, config, lookForAdmin(address).address)...)
+	d.Findings = append(d.Findings, doctor.Site(ctx, config, resolveAdmin(address).address)...)
 	return nil
 }
 
-// report writes the findings, and returns an error if not all is well.
+// report writes the findings, and returns an error if there is a fault.
 func report(w io.Writer, d admin.Diagnosis, asJSON bool) error {
-	wrong := 0
+	faults := 0
 	for _, f := range d.Findings {
 		if f.Level != doctor.OK {
-			wrong++
+			faults++
 		}
 	}
 	if asJSON {
@@ -108,14 +115,14 @@ func report(w io.Writer, d admin.Diagnosis, asJSON bool) error {
 			fmt.Fprintln(w, printable(line))
 		}
 	}
-	if wrong > 0 {
-		return fmt.Errorf("%d of %d checks found something", wrong, len(d.Findings))
+	if faults > 0 {
+		return fmt.Errorf("%d of %d findings are faults", faults, len(d.Findings))
 	}
 	return nil
 }
 
-// examineConfig looks at what a configuration names. Nothing of it is started but, for the round trip, its channel layer.
-func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
+// checkConfig checks a configuration without a running relay. It starts only the channel layer, for the round trip.
+func checkConfig(file, adapter string) (list []doctor.Finding, err error) {
 	text, _, _, err := caddycmd.LoadConfig(file, adapter)
 	if err != nil {
 		return nil, err
@@ -128,16 +135,9 @@ func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
 	}
 	app, found := whole.Apps["edgerelay"]
 	if !found {
-		return nil, fmt.Errorf("%s has no edgerelay", file)
+		return nil, fmt.Errorf("%s does not configure edgerelay", file)
 	}
-	// Only the relay's part: the rest may need what is not here, such as certificates.
-	ctx, err := caddy.ProvisionContext(&caddy.Config{AppsRaw: caddy.ModuleMap{"edgerelay": app}, Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
-		"default": {BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output": "discard"}`)}},
-	}}})
-	if err != nil {
-		return nil, err
-	}
-	loaded, err := ctx.App("edgerelay")
+	loaded, err := provision(app)
 	if err != nil {
 		return nil, err
 	}
@@ -147,16 +147,31 @@ func examineConfig(file, adapter string) (list []doctor.Finding, err error) {
 	if err != nil {
 		return nil, err
 	}
-	looking, cancel := context.WithTimeout(context.Background(), admin.DiagnosisTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), admin.DiagnosisTimeout)
 	defer cancel()
-	if err := a.Node().Hub.SetBroker(looking, broker); err != nil {
+	if err := a.Node().Hub.SetBroker(ctx, broker); err != nil {
 		return nil, err
 	}
-	list = admin.Diagnose(looking, a.Config(), a.Node().Hub, nil)
-	return append(list, doctor.Site(looking, text, lookForAdmin("").address)...), nil
+	list = admin.Diagnose(ctx, a.Config(), a.Node().Hub, nil)
+	return append(list, doctor.Site(ctx, text, resolveAdmin("").address)...), nil
 }
 
-// frontDoor sends an event the way of a browser.
+// provision provisions the relay's part of a configuration. Other apps may need files that this host lacks, such as
+// certificates.
+func provision(app json.RawMessage) (any, error) {
+	ctx, err := caddy.ProvisionContext(&caddy.Config{
+		AppsRaw: caddy.ModuleMap{"edgerelay": app},
+		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
+			"default": {BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output": "discard"}`)}},
+		}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ctx.App("edgerelay")
+}
+
+// frontDoor sends an event on the path of a browser.
 func frontDoor(address string, d *dialer) doctor.Finding {
 	f := doctor.Finding{Check: "front door", Level: doctor.Failure}
 	took, err := throughFrontDoor(address, d)
@@ -165,13 +180,17 @@ func frontDoor(address string, d *dialer) doctor.Finding {
 		f.Remedy = dialRemedy(err)
 		return f
 	}
-	f.Level, f.Text = doctor.OK, fmt.Sprintf("an event takes %v from the admin API through %s",
+	f.Level, f.Text = doctor.OK, fmt.Sprintf("an event takes %v from the admin API to %s",
 		took.Round(10*time.Microsecond), d.url)
 	return f
 }
 
+// frontDoorTimeout bounds the handshake, the subscription and the event together.
+const frontDoorTimeout = 15 * time.Second
+
+// throughFrontDoor returns the time from the admin API to a client of the URL.
 func throughFrontDoor(address string, d *dialer) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), frontDoorTimeout)
 	defer cancel()
 	c, err := d.dial(ctx)
 	if err != nil {

@@ -16,79 +16,89 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 )
 
+// drainOptions are the flags of the command drain.
+type drainOptions struct {
+	address              *string
+	duration             string
+	rate                 float64
+	wait, cancel, status bool
+}
+
 func drainCommand() *cobra.Command {
-	var (
-		over                 string
-		address              *string
-		rate                 float64
-		wait, cancel, status bool
-	)
+	var o drainOptions
 	cmd := &cobra.Command{
 		Use:   "drain [--duration <time>] [--rate <clients a second>] [--wait] | --status | --cancel",
-		Short: "Send all clients to other nodes, one after another",
-		Long: "Closes all websockets at a set pace with code 1012 and refuses new ones, so that a load balancer sends clients that connect again\n" +
-			"to other nodes. Most pages of AWX up to 24.6.1 do not connect again: they show no changes until the user navigates.\n" +
-			"Without a pace, that of the configuration is taken. It lasts until it is cancelled or the relay is restarted.",
+		Short: "Evict all clients at a set pace, so that they move to other nodes",
+		Long: "Closes all websockets at a set pace with code 1012 and rejects new ones, so that a load balancer\n" +
+			"sends clients that reconnect to other nodes. Most pages of AWX up to 24.6.1 do not reconnect: they\n" +
+			"show no changes until the user navigates. The default is the pace in the configuration. The drain\n" +
+			"lasts until it is canceled or the relay restarts.",
 		Example: "  caddy edgerelay drain --duration 60s --wait && systemctl stop edgerelay",
 		Args:    cobra.NoArgs,
-		RunE: running(func([]string) error {
-			method, body := http.MethodPost, []byte(nil)
-			switch {
-			case cancel && (status || wait), status && wait:
-				return errors.New("use one of --cancel, --status and --wait")
-			case cancel:
-				method = http.MethodDelete
-			case status:
-				method = http.MethodGet
-			case over != "" || rate != 0:
-				var err error
-				if body, err = drainBody(over, rate); err != nil {
-					return err
-				}
-			}
-			s, text, err := askDrain(*address, method, body)
-			for last := time.Now(); err == nil && wait && s.State != "drained" && s.State != "off"; {
-				if time.Since(last) >= time.Second {
-					last = time.Now()
-					fmt.Fprintf(os.Stderr, "%d of %d clients told, %d open\n", s.Evicted, s.Clients, s.Open)
-				}
-				time.Sleep(100 * time.Millisecond)
-				s, text, err = askDrain(*address, http.MethodGet, nil)
-			}
-			if err != nil {
-				return err
-			}
-			if wait && s.State == "off" {
-				return errors.New("the drain was cancelled")
-			}
-			_, err = os.Stdout.Write(text)
-			return err
-		}),
+		RunE:    runE(func([]string) error { return o.run() }),
 	}
-	cmd.Flags().StringVarP(&over, "duration", "d", "", "spread the goodbyes over this time")
-	cmd.Flags().Float64VarP(&rate, "rate", "r", 0, "at most so many goodbyes a second")
-	cmd.Flags().BoolVarP(&wait, "wait", "w", false, "wait until all clients have gone")
-	cmd.Flags().BoolVar(&status, "status", false, "tell how far the drain is")
-	cmd.Flags().BoolVar(&cancel, "cancel", false, "let clients in again; who has not been told yet stays")
-	address = adminAddress(cmd)
+	cmd.Flags().StringVarP(&o.duration, "duration", "d", "", "spread the evictions over this time")
+	cmd.Flags().Float64VarP(&o.rate, "rate", "r", 0, "maximum of evictions a second")
+	cmd.Flags().BoolVarP(&o.wait, "wait", "w", false, "wait until all clients have disconnected")
+	cmd.Flags().BoolVar(&o.status, "status", false, "show the progress of the drain")
+	cmd.Flags().BoolVar(&o.cancel, "cancel", false, "accept clients again; clients not yet evicted stay connected")
+	o.address = addAddressFlag(cmd)
 	return cmd
 }
 
-// drainBody is the body of a request for a drain.
-func drainBody(over string, rate float64) ([]byte, error) {
+// run sends the request and, with --wait, polls until the drain has ended.
+func (o *drainOptions) run() error {
+	method, body := http.MethodPost, []byte(nil)
+	switch {
+	case o.cancel && (o.status || o.wait), o.status && o.wait:
+		return errors.New("use one of --cancel, --status and --wait")
+	case o.cancel:
+		method = http.MethodDelete
+	case o.status:
+		method = http.MethodGet
+	case o.duration != "" || o.rate != 0:
+		var err error
+		if body, err = drainBody(o.duration, o.rate); err != nil {
+			return err
+		}
+	}
+	s, text, err := requestDrain(*o.address, method, body)
+	for last := time.Now(); err == nil && o.wait && s.State != "drained" && s.State != "off"; {
+		if time.Since(last) >= time.Second {
+			last = time.Now()
+			fmt.Fprintf(os.Stderr, "%d of %d clients evicted, %d still connected\n", s.Evicted, s.Clients, s.Open)
+		}
+		time.Sleep(drainPollInterval)
+		s, text, err = requestDrain(*o.address, http.MethodGet, nil)
+	}
+	if err != nil {
+		return err
+	}
+	if o.wait && s.State == "off" {
+		return errors.New("the drain was canceled")
+	}
+	_, err = os.Stdout.Write(text)
+	return err
+}
+
+// drainPollInterval is the time between two requests for the progress.
+const drainPollInterval = 100 * time.Millisecond
+
+// drainBody returns the body of a request for a drain.
+func drainBody(duration string, rate float64) ([]byte, error) {
 	d := node.Drain{Rate: rate}
-	if over != "" {
-		t, err := settings.ParseDuration(over)
+	if duration != "" {
+		t, err := settings.ParseDuration(duration)
 		if err != nil {
-			return nil, fmt.Errorf("--duration %s: %w", over, err)
+			return nil, fmt.Errorf("--duration %s: %w", duration, err)
 		}
 		d.Duration = &t
 	}
 	return json.Marshal(d)
 }
 
-// askDrain speaks to /edgerelay/drain.
-func askDrain(address, method string, body []byte) (s admin.DrainStatus, text []byte, err error) {
+// requestDrain sends a request to /edgerelay/drain. It returns the response decoded, and as text.
+func requestDrain(address, method string, body []byte) (s admin.DrainStatus, text []byte, err error) {
 	resp, err := requestAdmin(address, method, "/edgerelay/drain", body)
 	if err != nil {
 		return s, nil, err

@@ -15,11 +15,12 @@ func healthCommand() *cobra.Command {
 	var live bool
 	cmd := &cobra.Command{
 		Use:   "health [--live]",
-		Short: "Show the node's state, and fail if it is unhealthy",
-		Long: "Shows the node's state as JSON. The exit code is 0 while events can reach the node, else 1; with --live it is 0 while\n" +
-			"the process answers. For the health checks of containers and service managers.",
+		Short: "Show the node's health, and fail if the node is unhealthy",
+		Long: "Shows the node's health as JSON. The exit code is 0 while events can reach the node, else 1. With\n" +
+			"--live the exit code is 0 while the process responds. For health checks of containers and service\n" +
+			"managers.",
 		Args: cobra.NoArgs,
-		RunE: running(func([]string) error {
+		RunE: runE(func([]string) error {
 			path := "/edgerelay/health/ready"
 			if live {
 				path = "/edgerelay/health/live"
@@ -28,7 +29,7 @@ func healthCommand() *cobra.Command {
 			var unhealthy *adminError
 			if errors.As(err, &unhealthy) && unhealthy.status == http.StatusServiceUnavailable &&
 				json.Valid(unhealthy.body) {
-				// The state is printed all the same: scripts read it when it matters most.
+				// Print the health of an unhealthy node, too: scripts need the cause.
 				_, _ = os.Stdout.Write(unhealthy.body)
 				return errors.New("the node is unhealthy")
 			}
@@ -40,7 +41,7 @@ func healthCommand() *cobra.Command {
 			return err
 		}),
 	}
-	cmd.Flags().BoolVar(&live, "live", false, "ask only whether the process answers")
-	address = adminAddress(cmd)
+	cmd.Flags().BoolVar(&live, "live", false, "check only whether the process responds")
+	address = addAddressFlag(cmd)
 	return cmd
 }

@@ -16,59 +16,64 @@ import (
 )
 
 func pluginCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "plugin <command>", Short: "Look after the plugins of a running relay, and try plugins out"}
-	onlySubcommands(cmd)
-	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginLogsCommand(), pluginTestCommand(), pluginNewCommand())
+	cmd := &cobra.Command{Use: "plugin <command>", Short: "Manage the plugins of a running relay, and develop plugins"}
+	requireSubcommand(cmd)
+	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginLogsCommand(),
+		pluginTestCommand(), pluginNewCommand())
 	return cmd
 }
 
-// adminCommand makes a command that speaks to the admin API.
-func adminCommand(use, short, long string, args int, run func(address string, args []string) error) *cobra.Command {
+// adminCommand returns a command that calls the admin API. args is the number of arguments.
+func adminCommand(
+	use, short, long string, args int, run func(address string, args []string) error,
+) *cobra.Command {
 	var address *string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(args),
 	}
-	address = adminAddress(cmd)
-	cmd.RunE = running(func(args []string) error { return run(*address, args) })
+	address = addAddressFlag(cmd)
+	cmd.RunE = runE(func(args []string) error { return run(*address, args) })
 	return cmd
 }
 
 func pluginListCommand() *cobra.Command {
-	return adminCommand("list", "List the plugins", "Lists the plugins in the order in which events go through them.", 0, func(address string, _ []string) error {
+	const long = "Lists the plugins in the order of the pipeline."
+	return adminCommand("list", "List the plugins", long, 0, func(address string, _ []string) error {
 		var list []pluginhost.Status
-		if err := askAdmin(address, http.MethodGet, "/edgerelay/plugins", nil, &list); err != nil {
+		if err := callAdmin(address, http.MethodGet, "/edgerelay/plugins", nil, &list); err != nil {
 			return err
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tTROUBLE")
+		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tERROR")
 		for _, p := range list {
-			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", p.Name, stateOf(&p), p.Hash, p.From,
-				p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied, failuresOf(&p), p.Fuel/max(p.Calls, 1), troubleOf(&p))
+			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n",
+				p.Name, pluginState(&p), p.Hash, p.From, p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied,
+				pluginFailures(&p), p.Fuel/max(p.Calls, 1), pluginError(&p))
 		}
 		return w.Flush()
 	})
 }
 
-// state is one word for people.
-func stateOf(p *pluginhost.Status) string {
+// pluginState returns the state in a word.
+func pluginState(p *pluginhost.Status) string {
 	switch {
 	case p.Breaker == "open":
 		return "breaker-open"
 	case p.Breaker == "half-open":
 		return "breaker-half-open"
 	case p.Refused != "":
-		return "update-refused"
+		return "update-rejected"
 	case p.Shadow:
 		return "shadow"
 	}
-	return "runs"
+	return "active"
 }
 
-// trouble says in one line what is wrong: why a newer module is refused, or the last failure.
-func troubleOf(p *pluginhost.Status) string {
+// pluginError returns, in a line, the reason for a rejected update or the error of the last failed call.
+func pluginError(p *pluginhost.Status) string {
 	text := p.LastError
 	if p.Refused != "" {
-		text = "refused: " + p.Refused
+		text = "update rejected: " + p.Refused
 	}
 	text = strings.Join(strings.Fields(text), " ") // an error may have several lines
 	if len(text) > 160 {
@@ -77,7 +82,8 @@ func troubleOf(p *pluginhost.Status) string {
 	return text
 }
 
-func failuresOf(p *pluginhost.Status) (n uint64) {
+// pluginFailures sums the failed calls of all kinds.
+func pluginFailures(p *pluginhost.Status) (n uint64) {
 	for _, of := range p.Failures {
 		n += of
 	}
@@ -85,47 +91,52 @@ func failuresOf(p *pluginhost.Status) (n uint64) {
 }
 
 func pluginDeployCommand() *cobra.Command {
-	return adminCommand("deploy <name> <file>", "Deploy a module",
-		"Makes a .wasm file the module of a configured plugin, on every node that shares Caddy's storage. The module is checked first; one that\n"+
-			"is refused changes nothing.", 2, func(address string, args []string) error {
-			wasm, err := os.ReadFile(args[1])
-			if err != nil {
-				return err
-			}
-			return change(address, http.MethodPut, "/edgerelay/plugins/"+url.PathEscape(args[0]), wasm)
-		})
+	const long = "Deploys a .wasm file as the module of a configured plugin, on every node that shares Caddy's storage.\n" +
+		"The relay checks the module first. A rejected module changes nothing."
+	return adminCommand("deploy <name> <file>", "Deploy a module", long, 2, func(address string, args []string) error {
+		wasm, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		return changeModule(address, http.MethodPut, "/edgerelay/plugins/"+url.PathEscape(args[0]), wasm)
+	})
 }
 
 func pluginRollbackCommand() *cobra.Command {
-	return adminCommand("rollback <name>", "Go back to the module before",
-		"Deploys the module that ran before the last change. Twice is there and back.", 1, func(address string, args []string) error {
-			return change(address, http.MethodPost, "/edgerelay/plugins/"+url.PathEscape(args[0])+"/rollback", nil)
-		})
+	const short = "Deploy the previous module"
+	const long = "Deploys the module before the last change. A second rollback reverts the first."
+	return adminCommand("rollback <name>", short, long, 1, func(address string, args []string) error {
+		path := "/edgerelay/plugins/" + url.PathEscape(args[0]) + "/rollback"
+		return changeModule(address, http.MethodPost, path, nil)
+	})
 }
 
-// change makes a request that changes a plugin's module, and tells what runs now.
-func change(address, method, path string, body []byte) error {
+// changeModule sends a request that changes a plugin's module, and prints the current module.
+func changeModule(address, method, path string, body []byte) error {
 	var p pluginhost.Status
-	if err := askAdmin(address, method, path, body, &p); err != nil {
+	if err := callAdmin(address, method, path, body, &p); err != nil {
 		return err
 	}
-	fmt.Printf("%s runs %.12s (%s)\n", p.Name, p.Hash, p.Hooks)
+	fmt.Printf("%s: module %.12s is active (%s)\n", p.Name, p.Hash, p.Hooks)
 	return nil
 }
 
 func pluginLogsCommand() *cobra.Command {
-	return adminCommand("logs <name>", "Show a plugin's last log lines", "", 1, func(address string, args []string) error {
+	const short = "Show recent log lines of a plugin"
+	return adminCommand("logs <name>", short, "", 1, func(address string, args []string) error {
 		var lines []plugins.LogLine
-		if err := askAdmin(address, http.MethodGet, "/edgerelay/plugins/"+url.PathEscape(args[0])+"/logs", nil, &lines); err != nil {
+		if err := getAdmin(address, "/edgerelay/plugins/"+url.PathEscape(args[0])+"/logs", &lines); err != nil {
 			return err
 		}
 		return printLogs(os.Stdout, lines)
 	})
 }
 
+// printLogs writes log lines as text.
 func printLogs(w io.Writer, lines []plugins.LogLine) error {
 	for _, l := range lines {
-		if _, err := fmt.Fprintf(w, "%s %-5s %s\n", l.Time.Format("2006-01-02T15:04:05.000Z07:00"), l.Level, l.Text); err != nil {
+		at := l.Time.Format("2006-01-02T15:04:05.000Z07:00")
+		if _, err := fmt.Fprintf(w, "%s %-5s %s\n", at, l.Level, l.Text); err != nil {
 			return err
 		}
 	}

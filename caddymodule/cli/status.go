@@ -11,19 +11,22 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/spf13/cobra"
+
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 )
 
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show the state of a running relay", Args: cobra.NoArgs,
-		Long: "Shows on one screen whether events reach the relay, how many clients it has, what it does and what it has dropped.\n" +
-			"The exit code is 1 if the relay cannot be reached or no events can reach it.",
+		Use:   "status",
+		Short: "Show the state of a running relay",
+		Args:  cobra.NoArgs,
+		Long: "Shows health, clients, rates, drops and limits on a screen. The exit code is 1 if the relay does not\n" +
+			"respond, or if events cannot reach the relay.",
 		Example: "  caddy edgerelay status\n  caddy edgerelay status --json | jq .connections",
 	}
-	address, asJSON := adminAddress(cmd), cmd.Flags().Bool("json", false, "the answer of the admin API as it is")
-	cmd.RunE = running(func([]string) error {
+	address, asJSON := addAddressFlag(cmd), cmd.Flags().Bool("json", false, "print the JSON of the admin API")
+	cmd.RunE = runE(func([]string) error {
 		var raw json.RawMessage
 		if err := getAdmin(*address, "/edgerelay/status", &raw); err != nil {
 			return err
@@ -38,7 +41,7 @@ func statusCommand() *cobra.Command {
 			writeStatus(os.Stdout, &s)
 		}
 		if s.Status != "ok" && s.Drain == nil {
-			return fmt.Errorf("events cannot reach the relay: %s", printable(s.ChannelLayer.Detail))
+			return fmt.Errorf("channel layer unhealthy: %s", printable(s.ChannelLayer.Detail))
 		}
 		return nil
 	})
@@ -51,20 +54,25 @@ func writeStatus(w io.Writer, s *admin.Status) {
 		fmt.Fprintf(w, "%-13s %s\n", name, printable(fmt.Sprintf(format, args...)))
 	}
 	line("edgerelay", "%s, version %s, up %s", s.Status, s.Version, since(s.Started))
-	line("channel layer", "%s, %s for %s, %d reconnects, %d memberships put back", s.ChannelLayer.Detail, well(s.ChannelLayer.OK), since(s.ChannelLayer.Since),
-		s.ChannelLayer.Reconnects, s.ChannelLayer.Repairs)
+	l := &s.ChannelLayer
+	line("channel layer", "%s, %s for %s, %d reconnects, %d memberships restored",
+		l.Detail, health(l.OK), since(l.Since), l.Reconnects, l.Repairs)
 	if s.Drain != nil {
-		line("drain", "%s, %d of %d clients told, %d still here; new ones are refused", s.Drain.State, s.Drain.Evicted, s.Drain.Clients, s.Drain.Open)
+		line("drain", "%s, %d of %d clients evicted, %d still connected; new clients are rejected",
+			s.Drain.State, s.Drain.Evicted, s.Drain.Clients, s.Drain.Open)
 	}
-	most := "no limit"
+	limit := "no limit"
 	if s.Limits.Connections > 0 {
-		most = "at most " + humanize.Comma(int64(s.Limits.Connections))
+		limit = "limit " + comma(s.Limits.Connections)
 	}
-	line("connections", "%s (%s), %s opened, %s groups", humanize.Comma(int64(s.Connections)), most, humanize.Comma(int64(s.Totals.Opened)), humanize.Comma(int64(s.Groups)))
-	line("events", "%s/s in, %s/s delivered, %s/s", perSecond(s.Rates.Events), perSecond(s.Rates.Deliveries), humanize.IBytes(uint64(s.Rates.Bytes)))
-	line("lag", "%s for half, %s for 99 of 100 deliveries of the last half minute", seconds(s.Lag.P50), seconds(s.Lag.P99))
-	line("in all", "%s from the layer, %s from peers, %s delivered, %s", humanize.Comma(int64(s.Totals.EventsFromLayer)), humanize.Comma(int64(s.Totals.EventsFromPeers)),
-		humanize.Comma(int64(s.Totals.Deliveries)), humanize.IBytes(s.Totals.Bytes))
+	line("connections", "%s (%s), %s opened, %s groups",
+		comma(s.Connections), limit, comma(s.Totals.Opened), comma(s.Groups))
+	line("events", "%s/s in, %s/s delivered, %s/s",
+		perSecond(s.Rates.Events), perSecond(s.Rates.Deliveries), humanize.IBytes(uint64(s.Rates.Bytes)))
+	line("lag", "p50 %s, p99 %s, last 30 s", seconds(s.Lag.P50), seconds(s.Lag.P99))
+	line("total", "%s events from the layer, %s from peers, %s deliveries, %s",
+		comma(s.Totals.EventsFromLayer), comma(s.Totals.EventsFromPeers), comma(s.Totals.Deliveries),
+		humanize.IBytes(s.Totals.Bytes))
 	line("dropped", "%s", counts(s.Dropped))
 	line("ended", "%s", counts(s.Ended))
 	line("losses", "%s", counts(s.Losses))
@@ -77,11 +85,15 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	for _, p := range s.Plugins {
 		line("plugin", "%s: %s", p.Name, strings.TrimSpace(p.Breaker+" "+p.LastError+" "+p.Refused))
 	}
-	line("process", "%s memory, %s CPU, %d goroutines, at most %s files", humanize.IBytes(s.Process.Memory),
-		time.Duration(s.Process.CPUSeconds*float64(time.Second)).Round(10*time.Millisecond), s.Process.Goroutines, humanize.Comma(int64(s.Process.FileLimit)))
+	line("process", "%s memory, %s CPU, %d goroutines, limit %s files", humanize.IBytes(s.Process.Memory),
+		time.Duration(s.Process.CPUSeconds*float64(time.Second)).Round(10*time.Millisecond), s.Process.Goroutines,
+		comma(s.Process.FileLimit))
 }
 
-// seconds writes the upper bound of a lag.
+// comma formats a number with commas between thousands.
+func comma[N int | uint64](n N) string { return humanize.Comma(int64(n)) }
+
+// seconds formats a lag, which is the upper bound of a histogram bucket. 0 is unknown.
 func seconds(s float64) string {
 	if s == 0 {
 		return "–"
@@ -89,13 +101,15 @@ func seconds(s float64) string {
 	return "≤ " + time.Duration(s*float64(time.Second)).String()
 }
 
-func well(ok bool) string {
+// health formats the state of the channel layer.
+func health(ok bool) string {
 	if ok {
-		return "well"
+		return "healthy"
 	}
-	return "NOT WELL"
+	return "UNHEALTHY"
 }
 
+// since formats the time since t.
 func since(t time.Time) string {
 	d := time.Since(t)
 	switch {
@@ -107,6 +121,7 @@ func since(t time.Time) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
+// perSecond formats a rate.
 func perSecond(rate float64) string {
 	if rate < 10 {
 		return fmt.Sprintf("%.1f", rate)
@@ -114,16 +129,16 @@ func perSecond(rate float64) string {
 	return humanize.Comma(int64(rate + 0.5))
 }
 
-// counts writes counters by reason; those that are 0 are left out.
+// counts formats counters by reason, without zeros.
 func counts(by map[string]uint64) string {
 	var list []string
 	for _, reason := range slices.Sorted(maps.Keys(by)) {
 		if by[reason] > 0 {
-			list = append(list, fmt.Sprintf("%s %s", humanize.Comma(int64(by[reason])), strings.ReplaceAll(reason, "_", " ")))
+			list = append(list, comma(by[reason])+" "+strings.ReplaceAll(reason, "_", " "))
 		}
 	}
 	if list == nil {
-		return "nothing"
+		return "none"
 	}
 	return strings.Join(list, ", ")
 }

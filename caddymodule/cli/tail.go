@@ -15,30 +15,36 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/spf13/cobra"
+
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 )
 
 func tailCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "tail <group>", Short: "Show a group's events as they come", Args: cobra.ExactArgs(1),
-		Long: "Shows the events of a group until Ctrl-C, as clients of this node get them. With --raw they are shown as they came in, before plugins.\n" +
-			"Events that come faster than they can be shown are left out and counted; nothing waits for them.",
-		Example: "  caddy edgerelay tail job_events-42\n  caddy edgerelay tail --json jobs-status_changed | jq .data.status",
+		Use:   "tail <group>",
+		Short: "Follow the events of a group",
+		Args:  cobra.ExactArgs(1),
+		Long: "Shows the events of a group until Ctrl-C, as clients of this node receive them; with --raw, before\n" +
+			"plugins. Events that arrive too fast are dropped and counted. A tail never delays deliveries.",
+		Example: "  caddy edgerelay tail job_events-42\n" +
+			"  caddy edgerelay tail --json jobs-status_changed | jq .data.status",
 	}
-	address := adminAddress(cmd)
-	raw := cmd.Flags().Bool("raw", false, "as they came in, before plugins")
-	class := cmd.Flags().Int("class", 0, "the class of the clients whose view is shown, where plugins tell classes apart")
-	asJSON := cmd.Flags().Bool("json", false, "one JSON object a line, with times and source")
-	cmd.RunE = running(func(args []string) error {
+	address := addAddressFlag(cmd)
+	raw := cmd.Flags().Bool("raw", false, "show events before plugins")
+	class := cmd.Flags().Int("class", 0, "audience class, for plugins that render events by class")
+	asJSON := cmd.Flags().Bool("json", false, "print JSON, an object a line, with times and source")
+	cmd.RunE = runE(func(args []string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		path := "/edgerelay/groups/" + url.PathEscape(args[0]) + "/tail?raw=" + strconv.FormatBool(*raw) + "&class=" + strconv.Itoa(*class)
+		path := "/edgerelay/groups/" + url.PathEscape(args[0]) + "/tail?raw=" + strconv.FormatBool(*raw) +
+			"&class=" + strconv.Itoa(*class)
 		return followTail(ctx, *address, path, *asJSON)
 	})
 	return cmd
 }
 
+// followTail prints a tail until ctx ends.
 func followTail(ctx context.Context, address, path string, asJSON bool) error {
 	resp, err := requestAdmin(address, http.MethodGet, path, nil)
 	if err != nil {
@@ -51,12 +57,12 @@ func followTail(ctx context.Context, address, path string, asJSON bool) error {
 		return nil
 	}
 	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("the relay has ended the tail; is it still running?")
+		err = errors.New("the relay ended the tail; check whether the relay is running")
 	}
 	return err
 }
 
-// printTail writes the lines of a tail as text.
+// printTail writes the lines of a tail as text, or unchanged as JSON.
 func printTail(w io.Writer, lines io.Reader, asJSON bool) error {
 	r := bufio.NewReader(lines)
 	for {
@@ -72,17 +78,18 @@ func printTail(w io.Writer, lines io.Reader, asJSON bool) error {
 			Dropped int `json:"dropped"`
 		}
 		if err := json.Unmarshal(line, &ev); err != nil {
-			return fmt.Errorf("the tail's line cannot be read: %w", err)
+			return fmt.Errorf("decoding the tail: %w", err)
 		}
 		text := printable(string(line[:len(line)-1]))
 		switch {
 		case asJSON:
 		case ev.Dropped > 0:
-			text = fmt.Sprintf("%s … %d events left out: they came faster than they could be shown", ev.At.Local().Format(tailTime), ev.Dropped)
+			text = fmt.Sprintf("%s … %d events dropped: they arrived too fast",
+				ev.At.Local().Format(tailTime), ev.Dropped)
 		default:
 			text = ev.At.Local().Format(tailTime) + " " + printable(string(ev.Data)+ev.Text)
 			if lag := ev.At.Sub(ev.Sent); !ev.Sent.IsZero() && lag >= time.Second {
-				text += fmt.Sprintf("  (sent %v before)", lag.Round(time.Millisecond))
+				text += fmt.Sprintf("  (published %v earlier)", lag.Round(time.Millisecond))
 			}
 		}
 		if _, err := fmt.Fprintln(w, text); err != nil {
@@ -91,4 +98,5 @@ func printTail(w io.Writer, lines io.Reader, asJSON bool) error {
 	}
 }
 
+// tailTime is the layout of times.
 const tailTime = "15:04:05.000"

@@ -12,22 +12,25 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/edgerelay/edgerelay/caddymodule/admin"
-	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
+	"github.com/edgerelay/edgerelay/caddymodule/node"
 )
 
 func topCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "top", Short: "Watch a running relay", Args: cobra.NoArgs,
-		Long: "Shows the relay's figures, the groups with most events, the slowest clients, peers and plugins, every few seconds anew, until Ctrl-C.\n" +
-			"With --once, or where the output is no terminal, it shows them once.",
+		Use:   "top",
+		Short: "Watch a running relay",
+		Args:  cobra.NoArgs,
+		Long: "Shows status, top groups, slowest clients, peers and plugins, and refreshes the screen until Ctrl-C.\n" +
+			"With --once, or if the output is not a terminal, the command prints once.",
 	}
-	address := adminAddress(cmd)
-	once := cmd.Flags().Bool("once", false, "show it once, after a second of measuring")
-	every := cmd.Flags().Duration("every", 2*time.Second, "time between two views")
-	cmd.RunE = running(func([]string) error {
+	address := addAddressFlag(cmd)
+	once := cmd.Flags().Bool("once", false, "print once, after a second of measuring")
+	every := cmd.Flags().Duration("every", 2*time.Second, "time between two refreshes")
+	cmd.RunE = runE(func([]string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		return watchTop(ctx, *address, *once, max(*every, time.Second))
@@ -35,13 +38,14 @@ func topCommand() *cobra.Command {
 	return cmd
 }
 
-// watchTop shows overviews until ctx ends.
+// watchTop shows overviews until ctx ends, or prints once.
 func watchTop(ctx context.Context, address string, once bool, every time.Duration) error {
 	screen := int(os.Stdout.Fd())
 	if os.Getenv("TERM") == "dumb" || !term.IsTerminal(screen) {
 		once = true
 	}
-	var first admin.Overview // begins to measure groups
+	// Rates of groups start with the first request; the next request has rates.
+	var first admin.Overview
 	if err := getAdmin(address, "/edgerelay/overview", &first); err != nil {
 		return err
 	}
@@ -71,7 +75,7 @@ func watchTop(ctx context.Context, address string, once bool, every time.Duratio
 	}
 }
 
-// draw fills a terminal with a text, without flicker: lines are overwritten, not cleared first.
+// draw fills a terminal with a text. It overwrites lines instead of clearing the screen, which would flicker.
 func draw(w io.Writer, text string, width, height int) {
 	var out strings.Builder
 	out.WriteString("\x1b[H")
@@ -96,7 +100,8 @@ func writeTop(w io.Writer, o *admin.Overview) {
 	for i, s := range o.History {
 		events[i], connections[i] = s.Events, float64(s.Connections)
 	}
-	fmt.Fprintf(w, "\n%-13s %s\n%-13s %s\n", "events/s", sparkline(events, 60), "connections", sparkline(connections, 60))
+	fmt.Fprintf(w, "\n%-13s %s\n", "events/s", sparkline(events, 60))
+	fmt.Fprintf(w, "%-13s %s\n", "connections", sparkline(connections, 60))
 	row := func(format string, args ...any) {
 		fmt.Fprintln(w, strings.TrimRight(printable(fmt.Sprintf(format, args...)), " "))
 	}
@@ -106,26 +111,30 @@ func writeTop(w io.Writer, o *admin.Overview) {
 		row("%-48s %10s %12s %6d", g.Group, perSecond(g.Rate), humanize.Comma(int64(g.Subscribers)), g.Tails)
 	}
 	if len(o.SlowestConnections) > 0 {
-		fmt.Fprintf(w, "\n%-10s %-24s %-24s %12s\n", "SLOWEST", "USER", "ADDRESS", "WAITING")
+		fmt.Fprintf(w, "\n%-10s %-24s %-24s %12s\n", "SLOWEST", "USER", "ADDRESS", "QUEUED")
 		for _, c := range o.SlowestConnections {
-			row("%-10d %-24.24s %-24s %12s", c.ID, userOf(c), c.Address, humanize.IBytes(uint64(c.Waiting)))
+			row("%-10d %-24.24s %-24s %12s", c.ID, userLabel(c), c.Address, humanize.IBytes(uint64(c.Waiting)))
 		}
 	}
 	if o.Backplane != nil {
 		fmt.Fprintf(w, "\n%-40s %-12s %-10s %8s %8s %8s\n", "PEERS", "STATE", "DIALECT", "RTT", "LAG", "DROPPED")
 		for _, p := range o.Backplane.Peers {
-			row("%-40.40s %-12s %-10s %6.1fms %7.1fs %8d %s", p.URL+p.Address, p.State, p.Dialect, p.RTT*1000, p.Lag, p.Dropped, p.Error)
+			row("%-40.40s %-12s %-10s %6.1fms %7.1fs %8d %s",
+				p.URL+p.Address, p.State, p.Dialect, p.RTT*1000, p.Lag, p.Dropped, p.Error)
 		}
 	}
 	if len(o.PluginList) > 0 {
-		fmt.Fprintf(w, "\n%-24s %-14s %10s %10s %10s %10s %8s\n", "PLUGINS", "STATE", "CALLS", "PASS", "DROP", "REPLACE", "FAILED")
+		fmt.Fprintf(w, "\n%-24s %-17s %10s %10s %10s %10s %8s\n",
+			"PLUGINS", "STATE", "CALLS", "PASS", "DROP", "REPLACE", "FAILED")
 		for _, p := range o.PluginList {
-			row("%-24s %-14s %10d %10d %10d %10d %8d %s", p.Name, stateOf(&p), p.Calls, p.Passed, p.Dropped, p.Replaced, failuresOf(&p), p.LastError)
+			row("%-24s %-17s %10d %10d %10d %10d %8d %s", p.Name, pluginState(&p),
+				p.Calls, p.Passed, p.Dropped, p.Replaced, pluginFailures(&p), p.LastError)
 		}
 	}
 }
 
-func userOf(c admin.Connection) string {
+// userLabel returns the user's name, else the id.
+func userLabel(c admin.Connection) string {
 	switch {
 	case c.Name != "":
 		return c.Name
@@ -135,7 +144,7 @@ func userOf(c admin.Connection) string {
 	return "-"
 }
 
-// sparkline draws the last values, the greatest as a full block.
+// sparkline draws the last values, the greatest as a full block, and names the greatest.
 func sparkline(values []float64, width int) string {
 	values = values[max(0, len(values)-width):]
 	most := 0.0
@@ -149,5 +158,5 @@ func sparkline(values []float64, width int) string {
 			line[i] = []rune("▁▂▃▄▅▆▇█")[int(v/most*7.999)]
 		}
 	}
-	return fmt.Sprintf("%s  most %s", string(line), perSecond(most))
+	return fmt.Sprintf("%s  max %s", string(line), perSecond(most))
 }

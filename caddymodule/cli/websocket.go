@@ -15,7 +15,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/wsclient"
 )
 
-// browserFlags are the flags of commands that connect to the relay as a browser does.
+// browserFlags are the flags of commands that connect to the relay like a browser.
 type browserFlags struct {
 	url      string
 	headers  []string
@@ -23,15 +23,16 @@ type browserFlags struct {
 	insecure bool
 }
 
+// register adds the flags to a command.
 func (f *browserFlags) register(cmd *cobra.Command, urlUsage string) {
 	cmd.Flags().StringVar(&f.url, "url", "", urlUsage)
 	cmd.Flags().StringArrayVar(&f.headers, "header", nil,
-		`a header of the handshake, as "Name: value"; may be repeated`)
-	cmd.Flags().StringVar(&f.ca, "ca", "", "a PEM file with the certificates of the authority that signed the site's, if it is a private one")
-	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "accept any certificate of the site")
+		`header of the handshake, as "Name: value"; repeatable`)
+	cmd.Flags().StringVar(&f.ca, "ca", "", "PEM file with the certificates of a private authority")
+	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "accept any certificate")
 }
 
-// dialer reads what the flags name.
+// dialer returns the dialer that the flags describe.
 func (f *browserFlags) dialer() (*dialer, error) {
 	header, err := parseHeaders(f.headers)
 	if err != nil {
@@ -48,55 +49,57 @@ func (f *browserFlags) dialer() (*dialer, error) {
 		}
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ca %s holds no certificate; it must be in PEM format", f.ca)
+			return nil, fmt.Errorf("--ca %s contains no certificate; use the PEM format", f.ca)
 		}
 		d.tls = &tls.Config{RootCAs: roots, InsecureSkipVerify: f.insecure}
 	}
 	return d, nil
 }
 
-// parseHeaders reads headers as they are given on a command line.
+// parseHeaders parses headers of a command line.
 func parseHeaders(lines []string) (http.Header, error) {
 	h := http.Header{}
 	for _, line := range lines {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.TrimSpace(name) == "" {
-			return nil, errors.New("a header is written as \"Name: value\"") // not repeated: it may hold a secret
+			// The error does not repeat the header, which may contain a secret.
+			return nil, errors.New("invalid --header; use \"Name: value\"")
 		}
 		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
 	return h, nil
 }
 
-// dialer opens websockets as a browser does.
+// dialer opens websockets like a browser.
 type dialer struct {
 	url    string
 	header http.Header
-	tls    *tls.Config // nil: the system's authorities
+	tls    *tls.Config // nil trusts the system's authorities
 }
 
+// dial opens a websocket.
 func (d *dialer) dial(ctx context.Context) (*wsclient.Client, error) {
 	return wsclient.Dial(ctx, d.url, d.header, d.tls)
 }
 
-// dialRemedy says what mends a failed connection.
+// dialRemedy returns the remedy for a failed connection.
 func dialRemedy(err error) string {
 	var unknown x509.UnknownAuthorityError
-	var refused *wsclient.RefusedError
+	var rejected *wsclient.RefusedError
 	switch {
 	case errors.As(err, &unknown):
-		return "name the authority's certificate with --ca, or skip the check with --insecure"
+		return "pass the authority's certificate with --ca, or skip the check with --insecure"
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return "check the site's certificate and the host name in --url; --insecure skips the check"
 	case errors.Is(err, wsclient.ErrNotLoggedIn):
-		return `log in with a browser and give its cookies: --header "Cookie: awx_sessionid=…; csrftoken=…"`
-	case errors.As(err, &refused) && refused.Status == http.StatusForbidden:
-		return "add the page's origin to edgerelay's origins, or log in and give the browser's cookies with --header"
-	case errors.As(err, &refused) && (refused.Status == http.StatusTooManyRequests ||
-		refused.Status == http.StatusServiceUnavailable):
-		return "see the relay's log: it is full, drained, or cannot ask who the user is"
-	case errors.As(err, &refused) && refused.Status == http.StatusUnauthorized:
-		return `log in with a browser and give its cookies: --header "Cookie: …"`
+		return `log in with a browser and pass its cookies: --header "Cookie: awx_sessionid=…; csrftoken=…"`
+	case errors.As(err, &rejected) && rejected.Status == http.StatusForbidden:
+		return "add the page's origin to edgerelay's origins, or log in and pass the browser's cookies with --header"
+	case errors.As(err, &rejected) && (rejected.Status == http.StatusTooManyRequests ||
+		rejected.Status == http.StatusServiceUnavailable):
+		return "see the relay's log: the relay is full or drained, or authentication is unavailable"
+	case errors.As(err, &rejected) && rejected.Status == http.StatusUnauthorized:
+		return `log in with a browser and pass its cookies: --header "Cookie: …"`
 	}
-	return "does the proxy in front of the relay pass websockets on (Upgrade, Connection, Cookie), and is the path the relay's?"
+	return "check the path in --url, and pass Upgrade, Connection and Cookie on in any proxy in front of the relay"
 }

@@ -141,7 +141,7 @@ func TestCommands(t *testing.T) {
 	sick("eviction", "WARN", "evicts")
 	redis.Kill()
 	sick("no Redis", "FAIL", "start Redis")
-	if out, code := run(t, relay, "status"); code != 1 || !strings.Contains(out, "NOT WELL") {
+	if out, code := run(t, relay, "status"); code != 1 || !strings.Contains(out, "UNHEALTHY") {
 		t.Errorf("status without Redis: %d\n%s", code, out)
 	}
 	relay.Kill()

@@ -191,7 +191,7 @@ func TestSamplesAreWatched(t *testing.T) {
 		return string(out)
 	}
 	testkit.Eventually(t, "the list says why the module is refused", func() error {
-		if text := list(); !strings.Contains(text, "update-refused") || !strings.Contains(text, "sample 1 (tags-1)") {
+		if text := list(); !strings.Contains(text, "update-rejected") || !strings.Contains(text, "sample 1 (tags-1)") {
 			return errors.New(text)
 		}
 		return nil

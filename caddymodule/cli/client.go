@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+)
+
+// addAddressFlag adds the flag --address to a command.
+func addAddressFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("address", "", "address of Caddy's admin API, such as localhost:2019 or unix/"+
+		adminSocket+"; default: $CADDY_ADMIN, else unix/"+adminSocket+" if the socket exists, else "+defaultAdmin)
+}
+
+// adminError is a response of the admin API with a status of 400 or more.
+type adminError struct {
+	status  int
+	message string
+	body    []byte
+}
+
+func (e *adminError) Error() string {
+	if e.message == "" {
+		return fmt.Sprintf("the admin API returned %d %s", e.status, http.StatusText(e.status))
+	}
+	return fmt.Sprintf("%s (HTTP %d)", printable(e.message), e.status)
+}
+
+// maxErrorBytes is the part of an error's body that is read.
+const maxErrorBytes = 1 << 20
+
+// requestAdmin sends a request to the admin API, on a connection of its own. address is the value of --address. A
+// status of 400 or more is an [adminError]. Caddy's own AdminAPIRequest would put the JSON of such a response into the
+// error text.
+func requestAdmin(address, method, path string, body []byte) (*http.Response, error) {
+	admin := resolveAdmin(address)
+	at, err := caddy.ParseNetworkAddress(admin.address)
+	if err != nil || at.PortRangeSize() > 1 {
+		return nil, fmt.Errorf("invalid address %q of the admin API (%s); "+
+			"use a value such as localhost:2019 or unix/%s", admin.address, admin.origin, adminSocket)
+	}
+	req, err := newAdminRequest(&at, method, path, body)
+	if err != nil {
+		return nil, fmt.Errorf("calling the admin API at %s: %w", admin.address, err)
+	}
+	client := http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, at.Network, at.JoinHostPort(0))
+		},
+	}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, admin.unreachable(err)
+	}
+	if resp.StatusCode >= 400 {
+		return nil, readError(resp)
+	}
+	return resp, nil
+}
+
+// newAdminRequest returns a request that passes Caddy's check of Host and Origin. It removes the socket's mode from at.
+func newAdminRequest(at *caddy.NetworkAddress, method, path string, body []byte) (*http.Request, error) {
+	host, local := at.JoinHostPort(0), at.IsUnixNetwork() || at.IsFdNetwork()
+	if at.IsUnixNetwork() {
+		at.Host, _, _ = strings.Cut(at.Host, "|") // the mode of the socket, as in Caddy's configuration
+	}
+	if local {
+		host = "127.0.0.1"
+	}
+	req, err := http.NewRequest(method, "http://"+host+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Close = true
+	if !local {
+		req.Header.Set("Origin", "http://"+host)
+	}
+	switch {
+	case body == nil:
+	case method == http.MethodPut: // the body of a PUT is always a plugin's module
+		req.Header.Set("Content-Type", "application/wasm")
+	default:
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, nil
+}
+
+// readError reads the error of a response, and closes the response.
+func readError(resp *http.Response) *adminError {
+	defer func() { _ = resp.Body.Close() }()
+	e := &adminError{status: resp.StatusCode}
+	e.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
+	var decoded struct{ Error string }
+	if json.Unmarshal(e.body, &decoded) == nil {
+		e.message = decoded.Error
+	} else {
+		e.message = strings.TrimSpace(string(e.body))
+	}
+	return e
+}
+
+// callAdmin sends a request to the admin API and decodes the response, which is JSON.
+func callAdmin(address, method, path string, body []byte, result any) error {
+	resp, err := requestAdmin(address, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := json.NewDecoder(resp.Body).Decode(result); err != nil {
+		return fmt.Errorf("decoding the response to %s: %w", path, err)
+	}
+	return nil
+}
+
+// getAdmin sends a GET request to the admin API and decodes the response.
+func getAdmin(address, path string, result any) error {
+	return callAdmin(address, http.MethodGet, path, nil, result)
+}
+
+// printable replaces control characters in a text from outside, such as a user's name, so that the text is safe on a
+// terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\ufffd'
+	}, text)
+}

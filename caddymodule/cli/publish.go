@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
+	"github.com/edgerelay/edgerelay/internal/pyjson"
+)
+
+func publishCommand() *cobra.Command {
+	var group, data string
+	var address *string
+	cmd := &cobra.Command{
+		Use:   "publish --group <name> --data <JSON|->",
+		Short: "Publish an event to a group",
+		Long: "Publishes an event to a group of the channel layer, like an emitter. Every subscribed client\n" +
+			"receives the data unchanged, on this node and on other nodes of the same channel layer.",
+		Example: `  caddy edgerelay publish --group jobs-status_changed --data '{"unified_job_id": 42, "status": "successful"}'`,
+		Args:    cobra.NoArgs,
+		RunE: runE(func([]string) error {
+			if group == "" || data == "" {
+				return errors.New("set both --group and --data")
+			}
+			if data == "-" {
+				b, err := io.ReadAll(os.Stdin)
+				if err != nil {
+					return fmt.Errorf("reading standard input: %w", err)
+				}
+				data = string(b)
+			}
+			if !json.Valid([]byte(data)) {
+				return errors.New("--data is not JSON; write a string with quotes, as in '\"text\"'")
+			}
+			// json.Marshal would change the white space of the data, which clients must receive unchanged.
+			body := pyjson.AppendString([]byte(`{"group": `), group)
+			body = append(append(append(body, `, "data": `...), strings.TrimSpace(data)...), '}')
+			var receipt admin.Receipt
+			if err := callAdmin(*address, http.MethodPost, "/edgerelay/publish", body, &receipt); err != nil {
+				return err
+			}
+			if receipt.Members == 0 {
+				fmt.Fprintf(os.Stderr, "note: no client of this channel layer is subscribed to %s; "+
+					"names of groups are case-sensitive\n", group)
+			}
+			return json.NewEncoder(os.Stdout).Encode(receipt)
+		}),
+	}
+	cmd.Flags().StringVarP(&group, "group", "g", "", "the full group name, such as job_events-42")
+	cmd.Flags().StringVarP(&data, "data", "d", "", "the payload as JSON; - reads standard input")
+	address = addAddressFlag(cmd)
+	return cmd
+}
