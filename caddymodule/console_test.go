@@ -106,8 +106,8 @@ func TestConsoleIsForOperators(t *testing.T) {
 
 	for lines, want := range map[string]string{
 		"edgerelay_console":                       "operators <user>",
-		"edgerelay_console / {\noperators a\n}":   "cannot be its path",
-		"edgerelay_console ops {\noperators a\n}": "takes a path like",
+		"edgerelay_console / {\noperators a\n}":   "invalid path",
+		"edgerelay_console ops {\noperators a\n}": "a handle block",
 		"edgerelay_console {\noperators\n}":       "at least one",
 		"edgerelay_console {\noperator a\n}":      "no setting",
 		"edgerelay_console /a /b":                 "rong argument",
@@ -123,7 +123,7 @@ func TestConsoleTailsEnd(t *testing.T) {
 	s := newSite(t)
 	s.mustLoad("auth none", "edgerelay_console")
 	n := node.Current()
-	for i := range console.ConsoleTailsMost {
+	for i := range console.MaxTails {
 		if status, body := s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-%d", s.addr, i)); status != 200 {
 			t.Fatal(status, body)
 		}
@@ -131,7 +131,7 @@ func TestConsoleTailsEnd(t *testing.T) {
 	if status, _ := s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=more", s.addr)); status != 429 {
 		t.Errorf("one too many: %d", status)
 	}
-	if got := n.Hub.Stats().Groups; got != console.ConsoleTailsMost {
+	if got := n.Hub.Stats().Groups; got != console.MaxTails {
 		t.Errorf("%d groups", got)
 	}
 	for range 3 {
@@ -147,10 +147,10 @@ func TestConsoleTailsEnd(t *testing.T) {
 	for range 600 {
 		s.post("/edgerelay/publish", `{"group": "jobs-0", "data": 1}`)
 	}
-	if _, body = s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-0&after=3", s.addr)); !strings.Contains(body, `"next":603,"dropped":400`) || strings.Count(body, `"text":"1"`) != console.ConsoleTailKeep {
+	if _, body = s.get(fmt.Sprintf("http://%s/edgerelay/tail?group=jobs-0&after=3", s.addr)); !strings.Contains(body, `"next":603,"dropped":400`) || strings.Count(body, `"text":"1"`) != console.MaxTailEvents {
 		t.Errorf("%.300s", body)
 	}
-	console.TailsOf(n).CloseIdle(n.Started.AddDate(1, 0, 0))
+	console.CloseIdleTails(n, n.Started.AddDate(1, 0, 0))
 	if got := n.Hub.Stats().Groups; got != 0 {
 		t.Errorf("%d groups afterwards", got)
 	}

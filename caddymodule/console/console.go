@@ -1,3 +1,5 @@
+// Package console is the handler `edgerelay_console`: a page for operators with a live view of the node, and the tails
+// that the page polls.
 package console
 
 import (
@@ -24,35 +26,35 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(ConsoleHandler{})
-	// Not as a handler: that would take the path for a matcher.
+	caddy.RegisterModule(Handler{})
+	// RegisterHandlerDirective would parse the path as a matcher.
 	httpcaddyfile.RegisterDirective("edgerelay_console", parseConsole)
 	httpcaddyfile.RegisterDirectiveOrder("edgerelay_console", httpcaddyfile.After, "request_header")
 }
 
-// defaultConsole is where the console is unless the configuration says otherwise.
-const defaultConsole = "/edgerelay/"
+// defaultPath is the default path of the console.
+const defaultPath = "/edgerelay/"
 
-// ConsoleHandler serves a live view of the relay to operators: one page, which reads and changes nothing. Who asks is authenticated as
-// for a websocket, and must be an operator.
-type ConsoleHandler struct {
-	// Path is where the console is. Default: /edgerelay/.
+// Handler serves a live, read-only view of the node to operators. Requests are authenticated like handshakes; the user
+// must be an operator.
+type Handler struct {
+	// Path is the path of the console. Default: /edgerelay/.
 	Path string `json:"path,omitempty"`
-	// Operators are the ids or names of the users who may see it. Default: AWX's superusers; with `auth none` everybody.
+	// Operators are the ids or names of users with access. Default: AWX's superusers; with `auth none` every client.
 	Operators []string `json:"operators,omitempty" caddyfile:"<user>..."`
 
 	node   *node.Node
 	config *node.Config
-	path   string // with a slash at the end
+	path   string // ends with a slash
 }
 
 // CaddyModule returns the Caddy module information.
-func (ConsoleHandler) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.handlers.edgerelay_console", New: func() caddy.Module { return new(ConsoleHandler) }}
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.edgerelay_console", New: func() caddy.Module { return new(Handler) }}
 }
 
 // Provision finds the app.
-func (h *ConsoleHandler) Provision(ctx caddy.Context) error {
+func (h *Handler) Provision(ctx caddy.Context) error {
 	app, err := ctx.App("edgerelay")
 	if err != nil {
 		return err
@@ -60,57 +62,59 @@ func (h *ConsoleHandler) Provision(ctx caddy.Context) error {
 	host := app.(node.App)
 	h.node, h.config = host.Node(), host.Config()
 	if h.path = h.Path; h.path == "" {
-		h.path = defaultConsole
+		h.path = defaultPath
 	}
 	if !strings.HasPrefix(h.path, "/") || path.Clean(h.path) == "/" {
-		return fmt.Errorf("edgerelay_console: %q cannot be its path; write one like /edgerelay/", h.Path)
+		return fmt.Errorf("edgerelay_console: invalid path %q; use a path such as /edgerelay/", h.Path)
 	}
 	h.path = strings.TrimSuffix(h.path, "/") + "/"
 	if h.config.LacksSuperusers && len(h.Operators) == 0 {
-		return errors.New("edgerelay_console: auth caddy knows no superusers; say who may see the console: edgerelay_console { operators <user>… }")
+		return errors.New("edgerelay_console: auth caddy has no superusers; " +
+			"name the operators: edgerelay_console { operators <user>… }")
 	}
 	return nil
 }
 
 //go:embed page.html
-var consolePage []byte
+var page []byte
 
-// consolePolicy lets the page run its own script and speak to its own server, and nothing else.
-var consolePolicy = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+// contentPolicy restricts the page to its own script, its own style and its own server.
+var contentPolicy = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; connect-src 'self'; "+
+	"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 	inlineHash("script"), inlineHash("style"))
 
-// inlineHash is the hash of the page's one element of a kind, as a policy names it.
+// inlineHash returns the hash of the page's only element of a kind, in the syntax of a policy.
 func inlineHash(tag string) string {
-	_, rest, _ := bytes.Cut(consolePage, []byte("<"+tag+">"))
+	_, rest, _ := bytes.Cut(page, []byte("<"+tag+">"))
 	text, _, _ := bytes.Cut(rest, []byte("</"+tag+">"))
 	sum := sha256.Sum256(text)
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
-func (h *ConsoleHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if r.URL.Path+"/" == h.path {
-		w.Header().Set("Location", path.Base(h.path)+"/") // relative, so that it holds behind a prefix
+		w.Header().Set("Location", path.Base(h.path)+"/") // relative, for proxies that strip a prefix
 		w.WriteHeader(http.StatusPermanentRedirect)
 		return nil
 	}
-	what, ours := strings.CutPrefix(r.URL.Path, h.path)
-	if !ours || what != "" && what != "overview" && what != "tail" {
+	resource, ok := strings.CutPrefix(r.URL.Path, h.path)
+	if !ok || resource != "" && resource != "overview" && resource != "tail" {
 		return next.ServeHTTP(w, r)
 	}
 	header := w.Header()
-	header.Set("Content-Security-Policy", consolePolicy)
+	header.Set("Content-Security-Policy", contentPolicy)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	header.Set("Cache-Control", "no-store")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		header.Set("Allow", "GET, HEAD")
-		reject.Respond(w, r, http.StatusMethodNotAllowed, "method", "the console is for reading")
+		reject.Respond(w, r, http.StatusMethodNotAllowed, "method", "the console is read-only")
 		return nil
 	}
-	if from := r.Header.Get("Sec-Fetch-Site"); what != "" && from != "" && from != "same-origin" && from != "none" {
-		reject.Respond(w, r, http.StatusForbidden, "cross_site", "another site may not read this")
+	if from := r.Header.Get("Sec-Fetch-Site"); resource != "" && from != "" && from != "same-origin" && from != "none" {
+		reject.Respond(w, r, http.StatusForbidden, "cross_site", "cross-site requests are not allowed")
 		return nil
 	}
 	id, status, reason, err := h.operator(r)
@@ -118,40 +122,46 @@ func (h *ConsoleHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next 
 		reject.Respond(w, r, status, reason, err.Error())
 		return nil
 	}
-	switch what {
+	switch resource {
 	case "overview":
 		return admin.ServeOverview(h.node, w, r)
 	case "tail":
 		return h.serveTail(w, r, id)
 	}
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	_, err = w.Write(consolePage)
+	_, err = w.Write(page)
 	return err
 }
 
-// operator identifies the client, and reports whether it is an operator. With an error come the status and the reason of the
-// refusal.
-func (h *ConsoleHandler) operator(r *http.Request) (id relay.Identity, status int, reason string, err error) {
+var (
+	errNotLoggedIn     = errors.New("not logged in; log in as an operator, then reload the page")
+	errAuthUnavailable = errors.New("authentication is unavailable")
+	errNotOperator     = errors.New("the console is for operators only")
+)
+
+// operator authenticates the request, and returns an error with status and reason unless the user is an operator.
+func (h *Handler) operator(r *http.Request) (id relay.Identity, status int, reason string, err error) {
 	id, err = h.config.Authorizer.Authenticate(r)
 	switch {
 	case errors.Is(err, relay.ErrUnauthenticated):
-		return id, http.StatusUnauthorized, reject.NotLoggedIn.String(), errors.New("not logged in: log in as an operator, then come back")
+		return id, http.StatusUnauthorized, reject.NotLoggedIn.String(), errNotLoggedIn
 	case err != nil:
-		if r.Context().Err() == nil { // a page that is gone is no fault of the authority
-			h.config.Log.Warn("the console cannot find out who asks", "error", err)
+		if r.Context().Err() == nil { // else the page was closed, and the authority is not at fault
+			h.config.Log.Warn("console request not authenticated", "error", err)
 		}
-		return id, http.StatusServiceUnavailable, reject.AuthFailed.String(), errors.New("authentication is unavailable")
+		return id, http.StatusServiceUnavailable, reject.AuthFailed.String(), errAuthUnavailable
 	case h.allows(id):
 		return id, 0, "", nil
 	}
-	return id, http.StatusForbidden, "not_operator", errors.New("the console is for operators only")
+	return id, http.StatusForbidden, "not_operator", errNotOperator
 }
 
-func (h *ConsoleHandler) allows(id relay.Identity) bool {
+// allows reports whether the user is an operator.
+func (h *Handler) allows(id relay.Identity) bool {
 	if len(h.Operators) == 0 {
 		return h.config.OpenToAll || id.Kind == relay.Superuser
 	}
-	// A number is a user's id: somebody else may have chosen it for a name.
+	// A number matches ids only: another user may have chosen the number as a name.
 	named := id.Name != "" && strings.Trim(id.Name, "0123456789") != "" && slices.Contains(h.Operators, id.Name)
 	return named || id.Key != "" && slices.Contains(h.Operators, id.Key)
 }
@@ -159,10 +169,11 @@ func (h *ConsoleHandler) allows(id relay.Identity) bool {
 // parseConsole reads `edgerelay_console [<path>] { … }`.
 func parseConsole(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
-	handler := &ConsoleHandler{}
+	handler := &Handler{}
 	if h.NextArg() {
 		if handler.Path = h.Val(); !strings.HasPrefix(handler.Path, "/") {
-			return nil, h.Errf("edgerelay_console takes a path like %s, not %q; what a matcher would do, a handle block around it does", defaultConsole, handler.Path)
+			return nil, h.Errf("edgerelay_console: invalid path %q; use a path such as %s, "+
+				"and a handle block in place of a matcher", handler.Path, defaultPath)
 		}
 	}
 	if h.NextArg() {
@@ -175,6 +186,6 @@ func parseConsole(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 }
 
 var (
-	_ caddy.Provisioner           = (*ConsoleHandler)(nil)
-	_ caddyhttp.MiddlewareHandler = (*ConsoleHandler)(nil)
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

@@ -20,89 +20,94 @@ import (
 )
 
 const (
-	// consoleTailsMost is how many tails consoles may have open at once, on all pages together.
-	ConsoleTailsMost = 32
-	// consoleTailKeep and consoleTailText bound what is kept of one: events, and bytes of each.
-	ConsoleTailKeep = 200
-	consoleTailText = 4 << 10
-	// consoleTailIdle is how long a tail stays open that no page asks for.
-	consoleTailIdle = 10 * time.Second
+	// MaxTails is the number of open tails, for all operators together.
+	MaxTails = 32
+	// MaxTailEvents is the number of recent events that a tail keeps.
+	MaxTailEvents = 200
+	// maxTailText is the part of an event's payload that a tail keeps, in bytes.
+	maxTailText = 4 << 10
+	// tailIdleTimeout is the time after the last poll at which a tail is closed.
+	tailIdleTimeout = 10 * time.Second
 )
 
-// consoleTails are the tails that pages of the console ask for, one for each operator and group. Pages poll, so a tail that is not
-// asked for any more is closed.
+// tails are the open tails, one per operator and group. Pages poll, so a tail without polls is closed.
 // See docs/decisions/operations.md#why-does-the-console-poll
-type consoleTails struct {
+type tails struct {
 	mu    sync.Mutex
-	tails map[string]*consoleTail
+	byKey map[string]*polledTail
 }
 
-// consoleTail keeps the last events of a group.
-type consoleTail struct {
+// polledTail keeps recent events of a group for the next poll.
+type polledTail struct {
 	mu     sync.Mutex
 	tail   *hub.Tail
-	events []consoleEvent
+	events []event
 	next   int // number of the next event
-	used   time.Time
+	polled time.Time
 }
 
-// consoleEvent is an event as the page shows it.
-type consoleEvent struct {
+// event is an event, as the page shows it.
+type event struct {
 	number int
 	At     time.Time `json:"at"`
-	// Lag is how many seconds after its publication it came, if that is known.
+	// Lag is the time from publication to arrival in seconds, nil if unknown.
 	Lag *float64 `json:"lag,omitempty"`
-	// Text is the payload; Cut is set where that is longer.
+	// Text is the payload; Cut reports that the payload is longer.
 	Text string `json:"text"`
 	Cut  bool   `json:"cut,omitempty"`
 }
 
-// consoleTailPage is what GET tail?group=…&after=… answers.
-type consoleTailPage struct {
-	Events  []consoleEvent `json:"events"`
-	Next    int            `json:"next"`
-	Dropped int            `json:"dropped"`
+// poll is the response to GET tail?group=…&after=….
+type poll struct {
+	Events  []event `json:"events"`
+	Next    int     `json:"next"`
+	Dropped int     `json:"dropped"`
 }
 
-// tailsOf returns a node's.
-func TailsOf(n *node.Node) *consoleTails {
+// tailsOf returns the tails of a node, which survive reloads.
+func tailsOf(n *node.Node) *tails {
 	type key struct{}
 	return n.Extension(key{}, func() any {
-		c := new(consoleTails)
-		n.Monitor.OnSample(func(now time.Time) { c.CloseIdle(now.Add(-consoleTailIdle)) })
+		c := new(tails)
+		n.Monitor.OnSample(func(now time.Time) { c.closeIdle(now.Add(-tailIdleTimeout)) })
 		return c
-	}).(*consoleTails)
+	}).(*tails)
 }
 
-var errTooManyTails = errors.New("too many groups are being followed; end another tail first")
+var errTooManyTails = errors.New("too many open tails; end another tail first")
 
-func (h *ConsoleHandler) serveTail(w http.ResponseWriter, r *http.Request, id relay.Identity) error {
+// serveTail responds with the events since the previous poll.
+func (h *Handler) serveTail(w http.ResponseWriter, r *http.Request, id relay.Identity) error {
 	q, n := r.URL.Query(), h.node
 	group := q.Get("group")
 	after, err := admin.IntParameter(q, "after", 0, 0, 1<<53)
 	if err != nil || !relay.ValidGroup(group) || group == awx.BroadcastGroup {
 		reject.Respond(w, r, http.StatusBadRequest, "bad_group",
-			fmt.Sprintf("%.120q is not a group that can be followed", group))
+			fmt.Sprintf("%.120q is not a valid group", group))
 		return nil
 	}
-	t, err := TailsOf(n).get(id.Key+"\x00"+id.Name+"\x00"+group, func() (*hub.Tail, error) { return h.openTail(r.Context(), id, group) })
+	key := id.Key + "\x00" + id.Name + "\x00" + group
+	t, err := tailsOf(n).get(key, func() (*hub.Tail, error) { return h.openTail(r.Context(), id, group) })
 	switch {
 	case errors.Is(err, relay.ErrDenied):
-		reject.Respond(w, r, http.StatusForbidden, "denied", "you may not see this group")
+		reject.Respond(w, r, http.StatusForbidden, "denied", "access to this group is denied")
 		return nil
 	case errors.Is(err, errTooManyTails):
 		reject.Respond(w, r, http.StatusTooManyRequests, "too_many_tails", err.Error())
 		return nil
 	case err != nil:
 		reject.Respond(w, r, http.StatusServiceUnavailable, reject.AuthFailed.String(),
-			"it cannot be found out whether you may see this group")
+			"authorization is unavailable")
 		return nil
 	}
 	return admin.WriteJSON(w, t.since(int(after)))
 }
 
-// openTail begins to follow a group, as the operator would get it as a client.
-func (h *ConsoleHandler) openTail(ctx context.Context, id relay.Identity, group string) (*hub.Tail, error) {
+// joinTimeout bounds the wait for the group's membership. The tail then starts anyway.
+const joinTimeout = 2 * time.Second
+
+// openTail opens a tail with the operator's own rights, as for a client.
+func (h *Handler) openTail(ctx context.Context, id relay.Identity, group string) (*hub.Tail, error) {
 	kind, item, _ := strings.Cut(group, "-")
 	if err := h.config.Authorizer.Authorize(ctx, id, kind, item); err != nil {
 		return nil, err
@@ -111,60 +116,60 @@ func (h *ConsoleHandler) openTail(ctx context.Context, id relay.Identity, group 
 	if err != nil {
 		return nil, err
 	}
-	joining, cancel := context.WithTimeout(ctx, 2*time.Second)
+	joining, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	return h.node.Hub.Tail(joining, group, hub.TailOptions{Class: class})
 }
 
-// get returns the tail of a key, which open begins if there is none yet.
-func (c *consoleTails) get(key string, open func() (*hub.Tail, error)) (*consoleTail, error) {
+// get returns the tail of a key, and opens the tail if there is none.
+func (c *tails) get(key string, open func() (*hub.Tail, error)) (*polledTail, error) {
 	for {
 		t, err := c.entry(key)
 		if err != nil {
 			return nil, err
 		}
-		if open, err := c.opened(key, t, open); open || err != nil {
+		if open, err := c.ensureOpen(key, t, open); open || err != nil {
 			return t, err
 		}
 	}
 }
 
-// entry is a key's, perhaps of a tail that is still to be opened.
-func (c *consoleTails) entry(key string) (*consoleTail, error) {
+// entry returns the entry of a key. Its tail may not be open yet.
+func (c *tails) entry(key string) (*polledTail, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := c.tails[key]
+	t := c.byKey[key]
 	if t == nil {
-		if len(c.tails) >= ConsoleTailsMost {
+		if len(c.byKey) >= MaxTails {
 			return nil, errTooManyTails
 		}
-		if c.tails == nil {
-			c.tails = map[string]*consoleTail{}
+		if c.byKey == nil {
+			c.byKey = map[string]*polledTail{}
 		}
-		t = &consoleTail{used: time.Now()}
-		c.tails[key] = t
+		t = &polledTail{polled: time.Now()}
+		c.byKey[key] = t
 	}
 	return t, nil
 }
 
-// opened has a key's tail opened. It is false if the entry was given up while it was waited for.
-func (c *consoleTails) opened(key string, t *consoleTail, open func() (*hub.Tail, error)) (bool, error) {
+// ensureOpen opens the tail of an entry. It returns false if the entry was removed in the meantime.
+func (c *tails) ensureOpen(key string, t *polledTail, open func() (*hub.Tail, error)) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.mu.Lock()
-	known := c.tails[key] == t
+	known := c.byKey[key] == t
 	c.mu.Unlock()
 	if !known {
 		return false, nil
 	}
-	t.used = time.Now()
+	t.polled = time.Now()
 	if t.tail != nil {
 		return true, nil
 	}
 	tail, err := open()
 	if err != nil {
 		c.mu.Lock()
-		delete(c.tails, key)
+		delete(c.byKey, key)
 		c.mu.Unlock()
 		return false, err
 	}
@@ -172,16 +177,19 @@ func (c *consoleTails) opened(key string, t *consoleTail, open func() (*hub.Tail
 	return true, nil
 }
 
-// closeIdle closes the tails that were not asked for since a time.
-func (c *consoleTails) CloseIdle(since time.Time) {
+// CloseIdleTails closes the tails of a node without a poll since a time.
+func CloseIdleTails(n *node.Node, since time.Time) { tailsOf(n).closeIdle(since) }
+
+// closeIdle closes the tails without a poll since a time.
+func (c *tails) closeIdle(since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for key, t := range c.tails {
-		if !t.mu.TryLock() { // is being asked for
+	for key, t := range c.byKey {
+		if !t.mu.TryLock() { // a poll is in progress
 			continue
 		}
-		if t.used.Before(since) {
-			delete(c.tails, key)
+		if t.polled.Before(since) {
+			delete(c.byKey, key)
 			if t.tail != nil {
 				t.tail.Close()
 			}
@@ -191,23 +199,23 @@ func (c *consoleTails) CloseIdle(since time.Time) {
 	}
 }
 
-// since returns the events from a number on, as far as they are kept.
-func (t *consoleTail) since(after int) consoleTailPage {
+// since returns the events from a number on, and the number of events that are no longer kept.
+func (t *polledTail) since(after int) poll {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.tail != nil {
 		events, dropped := t.tail.Take()
 		for _, ev := range events {
-			t.events = append(t.events, consoleEventOf(ev, t.next))
+			t.events = append(t.events, eventOf(ev, t.next))
 			t.next++
 		}
 		t.next += dropped
 	}
-	if over := len(t.events) - ConsoleTailKeep; over > 0 {
+	if over := len(t.events) - MaxTailEvents; over > 0 {
 		t.events = append(t.events[:0], t.events[over:]...)
 	}
-	page := consoleTailPage{Events: []consoleEvent{}, Next: t.next}
-	if after > t.next { // of an earlier tail
+	page := poll{Events: []event{}, Next: t.next}
+	if after > t.next { // a number of an earlier tail
 		after = 0
 	}
 	for _, ev := range t.events {
@@ -221,8 +229,9 @@ func (t *consoleTail) since(after int) consoleTailPage {
 	return page
 }
 
-func consoleEventOf(ev hub.TailEvent, number int) consoleEvent {
-	e := consoleEvent{number: number, At: ev.At}
+// eventOf converts an event of the hub.
+func eventOf(ev hub.TailEvent, number int) event {
+	e := event{number: number, At: ev.At}
 	if !ev.Sent.IsZero() {
 		lag := ev.At.Sub(ev.Sent).Seconds()
 		e.Lag = &lag
@@ -232,8 +241,8 @@ func consoleEventOf(ev hub.TailEvent, number int) consoleEvent {
 	if json.Compact(&compact, text) == nil {
 		text = compact.Bytes()
 	}
-	if e.Cut = len(text) > consoleTailText; e.Cut {
-		text = text[:consoleTailText]
+	if e.Cut = len(text) > maxTailText; e.Cut {
+		text = text[:maxTailText]
 	}
 	e.Text = strings.ToValidUTF8(string(text), "")
 	return e

@@ -164,7 +164,7 @@ func TestConsole(t *testing.T) {
 	page.Do(t, chromedp.KeyEvent("/"))
 	page.Wait(t, soon, `document.activeElement.id === "group"`)
 	page.Do(t, chromedp.KeyEvent("jobs-status_changed\r"))
-	page.Wait(t, soon, `document.querySelector("#tail-note").textContent.includes("nothing has come yet")`)
+	page.Wait(t, soon, `document.querySelector("#tail-note").textContent.includes("no events yet")`)
 	publishTo(t, admin, "jobs-status_changed",
 		`{"status": "<img src=x onerror=alert(1)><b>failed</b>", "big": 12345678901234567890}`)
 	page.Wait(t, soon,
@@ -216,7 +216,7 @@ func TestConsole(t *testing.T) {
 	// The relay goes away and comes back: the page says so, and goes on.
 	s.stop(t)
 	page.Wait(t, soon,
-		`!document.querySelector("#trouble").hidden && document.querySelector("#trouble").textContent.includes("does not answer")`)
+		`!document.querySelector("#trouble").hidden && document.querySelector("#trouble").textContent.includes("does not respond")`)
 	s.start(t)
 	page.Wait(t, soon,
 		`document.querySelector("#trouble").hidden && document.querySelector("#status").textContent === "ok"`)

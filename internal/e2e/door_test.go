@@ -190,8 +190,8 @@ http://other.example:%d {
 		}
 	}
 	for path, want := range map[string]string{
-		"/console/":                       "not logged in: log in as an operator, then come back\n",
-		"/console/tail?group=a&x=/../../": "not logged in: log in as an operator, then come back\n",
+		"/console/":                       "not logged in; log in as an operator, then reload the page\n",
+		"/console/tail?group=a&x=/../../": "not logged in; log in as an operator, then reload the page\n",
 	} {
 		if status, body := call(t, http.MethodGet, url+path, nil); status != 401 || body != want {
 			t.Errorf("%s: %d %q, want 401 %q", path, status, body, want)
