@@ -31,7 +31,7 @@ type Receipt struct {
 type DrainStatus struct {
 	State   string    `json:"state"`
 	Clients int       `json:"clients"`
-	Evicted int       `json:"told"`
+	Evicted int       `json:"evicted"`
 	Open    int       `json:"open"`
 	Began   time.Time `json:"began,omitzero"`
 	Ends    time.Time `json:"ends,omitzero"`
