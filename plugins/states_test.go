@@ -220,3 +220,17 @@ func TestDeploymentTransitions(t *testing.T) {
 		})
 	}
 }
+
+// A spare instance ends the pause after a failed build of another one: the call that asks for an instance gets the
+// spare.
+func TestSpareInstanceIsUsedDuringPause(t *testing.T) {
+	m := &module{supply: newSupply(), env: &environment{now: time.Now}}
+	m.supply.state = supplyState{phase: supplyPaused, failedBuilds: 1, retryAt: time.Now().Add(time.Hour)}
+	if phase := m.requestInstance(); phase != supplyPaused {
+		t.Errorf("without a spare the phase is %d, want paused", phase)
+	}
+	m.supply.spare <- &instance{}
+	if phase := m.requestInstance(); phase != supplyIdle {
+		t.Errorf("with a spare the phase is %d, want idle", phase)
+	}
+}

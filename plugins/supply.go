@@ -85,14 +85,14 @@ func (s *supply) advance(event supplyEvent, now time.Time) {
 }
 
 // requestInstance starts building a spare instance unless one is ready, a build is in flight, or the supply is
-// paused. It returns the phase afterwards.
+// paused. It returns the phase afterwards, and supplyIdle if a spare is ready.
 func (m *module) requestInstance() supplyPhase {
 	s := &m.supply
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.state.phase
 	if before != supplyClosed && len(s.spare) > 0 {
-		return before
+		return supplyIdle // also while paused: another build may have failed since
 	}
 	s.state = s.state.next(instanceRequested, m.env.now())
 	if before != supplyBuilding && s.state.phase == supplyBuilding {
