@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// Certificates are files in PEM: an authority's certificate, and two pairs that it signed: one of a server on 127.0.0.1 and
-// localhost, one of a client.
+// Certificates are PEM files: the certificate of an authority, a signed pair for a server on 127.0.0.1 and localhost, and
+// a signed pair for a client.
 type Certificates struct{ CA, Cert, Key, ClientCert, ClientKey string }
 
-// MakeCertificates makes files that are good for a day.
+// MakeCertificates creates files that are valid for a day.
 func MakeCertificates(t testing.TB) Certificates {
 	t.Helper()
 	dir := t.TempDir()

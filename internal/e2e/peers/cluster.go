@@ -13,7 +13,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
-// The generations of Python nodes, by the endpoint that they serve.
+// The generations of Python nodes, named after their endpoints.
 const (
 	// BroadcastNode is a node of AWX 9 to 21.
 	BroadcastNode = "broadcast"
@@ -21,12 +21,12 @@ const (
 	RelayNode = "relay"
 )
 
-// ClusterNode is a Python node of an AWX cluster: consumers under a real Daphne, a dialling process on aiohttp, and the real
-// channels_redis between them.
+// ClusterNode is a Python node of an AWX cluster: consumers under a real Daphne, a dialing process on aiohttp, and the
+// real channels_redis in between.
 type ClusterNode struct {
 	// URL is http://host:port of Daphne, without a slash at the end.
 	URL string
-	// Served and Dialling are the processes; each is nil until it is started.
+	// Served and Dialling are the processes, nil until their start.
 	Served, Dialling *process.Process
 
 	t          testing.TB
@@ -35,7 +35,7 @@ type ClusterNode struct {
 	env        []string
 }
 
-// NewClusterNode prepares a node of a generation, on a Redis of its own; nothing runs yet.
+// NewClusterNode prepares a node of a generation with a Redis. Serve and Dial start its processes.
 func NewClusterNode(t testing.TB, generation, redisURL, secret string) *ClusterNode {
 	port := testkit.FreePort(t)
 	return &ClusterNode{
@@ -45,7 +45,7 @@ func NewClusterNode(t testing.TB, generation, redisURL, secret string) *ClusterN
 	}
 }
 
-// Serve starts Daphne with the node's endpoint and waits until it answers.
+// Serve starts Daphne with the endpoint of the node and waits until Daphne answers.
 func (c *ClusterNode) Serve() {
 	c.t.Helper()
 	c.Served = c.start("daphne", "-m", "daphne", "--bind", "127.0.0.1", "--port", strconv.Itoa(c.port),
@@ -59,7 +59,7 @@ func (c *ClusterNode) Serve() {
 	})
 }
 
-// Dial starts the process that dials nodes: wsbroadcast or wsrelay in AWX.
+// Dial starts the process that dials other nodes: wsbroadcast or wsrelay in AWX.
 func (c *ClusterNode) Dial(urls ...string) {
 	c.t.Helper()
 	c.Dialling = c.start("aiohttp", append([]string{"-m", "cluster.dial", c.generation}, urls...)...)

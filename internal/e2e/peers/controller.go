@@ -16,8 +16,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
-// Controller is our Django + Channels project under a real Daphne: the peer that
-// the relay's client protocol is held to, and the API behind `auth awx`.
+// Controller is a Django and Channels project under a real Daphne: the reference for the client protocol, and the API
+// behind `auth awx`.
 type Controller struct {
 	*process.Process
 	// URL is http://host:port, without a slash at the end.
@@ -28,11 +28,9 @@ type Controller struct {
 	env  []string
 }
 
-// Users of the controller, by name; their ids are in UserIDs. Admin is a
-// superuser. What the others may see stands in people.py: alice sees jobs 1, 42,
-// 44 and 100, workflow job 7, ad hoc command 5 and number 3 of the three kinds of
-// updates; bob sees jobs 1 and 44; job 43, workflow job 8, ad hoc command 6 and
-// number 4 of the rest are admin's alone.
+// Users of the controller; UserIDs has their ids. Admin is a superuser. The file people.py lists the permissions of the
+// others: alice sees jobs 1, 42, 44 and 100, workflow job 7, ad hoc command 5 and number 3 of the three kinds of updates;
+// bob sees jobs 1 and 44; only admin sees job 43, workflow job 8, ad hoc command 6 and number 4 of the updates.
 const (
 	Admin = "admin"
 	Alice = "alice"
@@ -45,7 +43,7 @@ var UserIDs = map[string]int{Admin: 1, Alice: 2, Bob: 3}
 // Password returns the password of a user of the controller.
 func Password(user string) string { return user + "-password" }
 
-// Login is what a logged-in browser has.
+// Login holds the credentials of a logged-in browser.
 type Login struct {
 	User string
 	// Session and CSRF are the values of the cookies awx_sessionid and csrftoken.
@@ -57,8 +55,7 @@ func (l Login) Header() http.Header {
 	return http.Header{"Cookie": {"awx_sessionid=" + l.Session + "; csrftoken=" + l.CSRF}}
 }
 
-// StartController starts the controller with its channel layer on the given Redis
-// and waits until it answers.
+// StartController starts the controller with a channel layer on the given Redis and waits until Daphne answers.
 func StartController(t testing.TB, redisURL string) *Controller {
 	t.Helper()
 	port := testkit.FreePort(t)
@@ -74,8 +71,7 @@ func StartController(t testing.TB, redisURL string) *Controller {
 // Addr returns host:port.
 func (c *Controller) Addr() string { return testkit.Loopback(c.port) }
 
-// Restart starts the controller again on the same port, after Kill or Stop. Logins
-// remain.
+// Restart starts the controller again on the same port, after Kill or Stop. Logins remain valid.
 func (c *Controller) Restart() {
 	c.t.Helper()
 	cmd := exec.Command(process.Program(c.t, python), "-u", "-B", "-m", "daphne",
@@ -121,7 +117,7 @@ func (c *Controller) Login(user string) Login {
 	return l
 }
 
-// Logout ends a login on the controller's side.
+// Logout ends a login on the server.
 func (c *Controller) Logout(l Login) {
 	c.t.Helper()
 	req, err := http.NewRequest(http.MethodPost, c.URL+"/logout/", strings.NewReader(""))
@@ -139,7 +135,7 @@ func (c *Controller) Logout(l Login) {
 	}
 }
 
-// Hits returns how often each part of the API was asked for: "me", "jobs", ...
+// Hits returns the number of requests for each part of the API: "me", "jobs", ...
 func (c *Controller) Hits() map[string]int {
 	c.t.Helper()
 	resp, err := http.Get(c.URL + "/stats/")

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// AWXExample is a Caddyfile of examples/awx with other places, for StartRelay.
+// AWXExample is a Caddyfile of examples/awx with other addresses and paths, for StartRelay.
 type AWXExample struct {
-	// Name is the file's: Caddyfile or Caddyfile.pod.
+	// Name is the name of the file: Caddyfile or Caddyfile.pod.
 	Name string
-	// UWSGI is the address of uWSGI's socket, Redis the URL of the channel layer, Public the folder with AWX's static
-	// files.
+	// UWSGI is the address of the uWSGI socket, Redis the URL of the channel layer, Public the folder with the static
+	// files of AWX.
 	UWSGI, Redis, Public string
 	// Sites are the addresses of the site; empty: {$SITE}.
 	Sites string
@@ -20,7 +20,7 @@ type AWXExample struct {
 	Replace map[string]string
 }
 
-// Text returns the Caddyfile. Nothing but places is replaced, and each of them must be there.
+// Text returns the Caddyfile. Only addresses and paths are replaced, and the file must contain each of them.
 func (e AWXExample) Text(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(Root(t), "examples", "awx", e.Name))

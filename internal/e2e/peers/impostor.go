@@ -16,9 +16,9 @@ import (
 // HangUp is the reply of an Impostor that closes the connection.
 const HangUp = "hang up"
 
-// StartImpostor stands in front of a Redis as a proxy, or another server that is not quite one, does: reply is asked
-// about each command, in upper case, and what it returns is sent in place of the server's reply, unless it is empty.
-// It returns the address to connect to. The impostor ends with the test.
+// StartImpostor starts a proxy to a Redis that imitates incompatible servers. For each command, in upper case, a result
+// of reply that is not empty replaces the reply of the server. It returns the address to connect to. The impostor ends
+// with the test.
 func StartImpostor(t testing.TB, redisAddr string, reply func(command string) string) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp4", testkit.Loopback(testkit.FreePort(t)))
@@ -52,8 +52,8 @@ func StartImpostor(t testing.TB, redisAddr string, reply func(command string) st
 	return l.Addr().String()
 }
 
-// impersonate passes commands on, or replies in place of the server. A client waits for the replies that matter here
-// before it goes on, so that they keep their order.
+// impersonate forwards commands or replies in place of the server. The order of replies is kept only because clients
+// wait for the relevant replies before the next command.
 func impersonate(in, out net.Conn, reply func(command string) string) {
 	r := bufio.NewReader(in)
 	for {
@@ -75,7 +75,7 @@ func impersonate(in, out net.Conn, reply func(command string) string) {
 	}
 }
 
-// readCommand reads one command, as it was sent and as text.
+// readCommand reads one command and returns its bytes and its text.
 func readCommand(r *bufio.Reader) (raw []byte, command string, err error) {
 	line := func() (int, error) {
 		text, err := r.ReadString('\n')

@@ -15,29 +15,27 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
-// python is the interpreter that Debian's packages belong to, whatever other
-// python3 comes first in PATH.
+// python is the interpreter of the Debian packages. PATH may begin with another python3.
 const python = "/usr/bin/python3"
 
 // The classes of channels_redis that StartLayer can run.
 const (
 	CoreLayer   = "channels_redis.core.RedisChannelLayer"
 	PubSubLayer = "channels_redis.pubsub.RedisPubSubChannelLayer"
-	// These have the settings of later versions, if the installed one has not: testdata/python/later.py.
+	// The file testdata/python/later.py adds the settings of later versions to the installed one.
 	LaterCoreLayer   = "later.CoreLayer"
 	LaterPubSubLayer = "later.PubSubLayer"
 )
 
-// Layer is a channel layer of the real channels_redis in a Python process of its
-// own: it emits to groups as AWX does, and receives from them. Its methods may be
-// called from several goroutines; commands run one after another.
+// Layer is a channel layer of the real channels_redis in a Python process. It emits to groups as AWX does and receives
+// from groups. Several goroutines may call its methods; commands run one after another.
 type Layer struct {
 	*process.Process
 
 	t     testing.TB
 	stdin io.WriteCloser
 
-	mu       sync.Mutex // guards what follows, and writing to stdin
+	mu       sync.Mutex // guards the fields below and writes to stdin
 	lastID   int
 	waiting  map[int]chan layerReply
 	received chan json.RawMessage
@@ -46,12 +44,12 @@ type Layer struct {
 // Event is a text for a group.
 type Event struct{ Group, Text string }
 
-// MarshalJSON writes the event as the Python side wants it.
+// MarshalJSON encodes the event for the Python side.
 func (e Event) MarshalJSON() ([]byte, error) { return json.Marshal([2]string{e.Group, e.Text}) }
 
-// Paced is what became of a paced series of events.
+// Paced is the result of a paced series of events.
 type Paced struct {
-	// Times holds for each event when the send returned, be it in error.
+	// Times holds the time at which each send returned, even in error.
 	Times []time.Time
 	// Failed holds the numbers of the events whose send raised.
 	Failed map[int]bool
@@ -100,7 +98,7 @@ func StartLayer(t testing.TB, class string, config map[string]any) *Layer {
 	return l
 }
 
-// StartEmitter starts the layer that AWX has, on one Redis.
+// StartEmitter starts a layer with the settings of AWX on one Redis.
 func StartEmitter(t testing.TB, redisURL string) *Layer {
 	t.Helper()
 	return StartLayer(t, CoreLayer, map[string]any{
@@ -108,8 +106,7 @@ func StartEmitter(t testing.TB, redisURL string) *Layer {
 	})
 }
 
-// Send emits events as AWX does, one after another, and returns when the last
-// is in Redis.
+// Send emits events one after another, as AWX does. It returns when Redis has the last event.
 func (l *Layer) Send(events ...Event) {
 	l.t.Helper()
 	l.do(time.Minute, map[string]any{"op": "send", "events": events})
@@ -121,9 +118,8 @@ func (l *Layer) SendMessage(group string, message map[string]any) {
 	l.do(10*time.Second, map[string]any{"op": "message", "group": group, "message": message})
 }
 
-// Pace begins to emit {"n": start}, {"n": start+1}, ... to a group and goes on
-// through errors, until count are sent or [Layer.StopPacing] is called. The function
-// that it returns waits for the end.
+// Pace begins to emit {"n": start}, {"n": start+1}, ... to a group and continues after errors, until count events are sent
+// or [Layer.StopPacing] is called. The returned function waits for the end.
 func (l *Layer) Pace(group string, start, count int, interval time.Duration) func() Paced {
 	l.t.Helper()
 	reply := l.begin(map[string]any{
@@ -149,14 +145,13 @@ func (l *Layer) StopPacing() {
 	l.do(10*time.Second, map[string]any{"op": "stop"})
 }
 
-// Join adds the layer's channel to a group; [Layer.Receive] gets its messages.
+// Join adds the channel of the layer to a group; [Layer.Receive] returns the messages of joined groups.
 func (l *Layer) Join(group string) {
 	l.t.Helper()
 	l.do(10*time.Second, map[string]any{"op": "join", "group": group})
 }
 
-// Receive returns the next message of the joined groups as JSON; bytes in it are
-// {"base64": "..."}.
+// Receive returns the next message of the joined groups as JSON, with bytes as {"base64": "..."}.
 func (l *Layer) Receive(within time.Duration) json.RawMessage {
 	l.t.Helper()
 	select {
@@ -171,14 +166,13 @@ func (l *Layer) Receive(within time.Duration) json.RawMessage {
 	return nil
 }
 
-// WipeGroups deletes every key asgi:* one by one, as AWX's Django does when it
-// starts, and returns how many there were.
+// WipeGroups deletes every key asgi:* one by one, as AWX does at its start, and returns the number of keys.
 func (l *Layer) WipeGroups(redisURL string) int {
 	l.t.Helper()
 	return l.do(10*time.Second, map[string]any{"op": "wipe", "url": redisURL, "pattern": "asgi:*"}).Deleted
 }
 
-// Members returns the channel names that are in a group.
+// Members returns the channel names in a group.
 func (l *Layer) Members(redisURL, group string) []string {
 	l.t.Helper()
 	return l.do(10*time.Second, map[string]any{"op": "members", "url": redisURL, "group": group}).Members

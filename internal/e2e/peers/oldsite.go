@@ -14,12 +14,12 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
-// OldSite is a small Django site in AWX's shape as it is served without the relay: nginx before uWSGI, which runs the
-// application, and Daphne, which serves websockets. Each is a process that can be stopped and started again.
+// OldSite is a small Django site in the shape of AWX, served without the relay: nginx in front of uWSGI for the
+// application and of Daphne for WebSockets. Each process can be stopped and started again.
 type OldSite struct {
-	// URL is where nginx answers, without a slash at the end.
+	// URL is the address of nginx, without a slash at the end.
 	URL string
-	// Socket is where uWSGI speaks its own protocol, as host:port.
+	// Socket is the host:port of the uwsgi protocol.
 	Socket string
 	// Static is the folder of static files.
 	Static string
@@ -32,7 +32,7 @@ type OldSite struct {
 	port, daphne int
 }
 
-// StartOldSite starts all of it on one Redis, and waits until it answers.
+// StartOldSite starts all processes on one Redis and waits until they answer.
 func StartOldSite(t testing.TB, redisURL string) *OldSite {
 	t.Helper()
 	s := &OldSite{
@@ -79,7 +79,7 @@ func (s *OldSite) writeConf(uwsgi int) {
 	}
 }
 
-// StartNGINX starts nginx, at first or after it was stopped.
+// StartNGINX starts nginx, also after a stop.
 func (s *OldSite) StartNGINX() {
 	s.t.Helper()
 	s.NGINX = process.Start(s.t, "nginx",
@@ -87,7 +87,7 @@ func (s *OldSite) StartNGINX() {
 	s.NGINX.Ready(s.t, answers(s.URL+"/stats/"))
 }
 
-// StartDaphne starts Daphne, at first or after it was stopped.
+// StartDaphne starts Daphne, also after a stop.
 func (s *OldSite) StartDaphne() {
 	s.t.Helper()
 	cmd := exec.Command(process.Program(s.t, python), "-u", "-B", "-m", "daphne", "--bind", "127.0.0.1", "--port",

@@ -1,14 +1,11 @@
-// Package peers starts the real things that the relay meets in production, for
-// tests: Redis, a channels_redis channel layer in Python, a Django + Channels +
-// Daphne controller, and the relay itself in a real Caddy.
+// Package peers starts the real peers of the relay for tests: Redis, a channels_redis channel layer in Python, a
+// controller of Django, Channels and Daphne, and the relay itself in a real Caddy.
 //
-// Every server listens on 127.0.0.1 on a port of its own, keeps its files in the
-// test's temporary directory, and ends with the test. A test that fails prints
-// what its processes wrote. A program that is not installed fails the test and
-// names the Debian package that brings it: nothing here skips.
+// Every server listens on a free port of 127.0.0.1, keeps its files in the temporary directory of the test, and ends with
+// the test. A failed test prints the output of its processes. A missing program fails the test and names the Debian
+// packages; no test is skipped.
 //
-// The functions are for use in tests only: they take a [testing.TB] and end the
-// test when they cannot do what they say.
+// The functions take a [testing.TB] and end the test on an error.
 package peers
 
 import (
@@ -21,8 +18,7 @@ import (
 
 const modulePath = "github.com/edgerelay/edgerelay"
 
-// Root returns the directory of this module's go.mod, found upwards from the
-// directory in which the test runs.
+// Root returns the directory of the go.mod of this module, found upward from the working directory of the test.
 func Root(t testing.TB) string {
 	t.Helper()
 	dir, err := moduleRoot()

@@ -30,10 +30,11 @@ type Postgres struct {
 	dir    string
 	port   int
 	server string
-	as     *syscall.Credential // who runs it; it does not run as root
+	as     *syscall.Credential // the user of the process, which must not be root
 }
 
-// StartPostgres starts a server on a free port and waits until it answers. As root it runs as the user postgres.
+// StartPostgres starts a server on a free port and waits until the server answers. Under root it runs as the user
+// postgres.
 func StartPostgres(t testing.TB) *Postgres {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
@@ -42,7 +43,7 @@ func StartPostgres(t testing.TB) *Postgres {
 	}
 	bin := filepath.Dir(found[len(found)-1])
 	d := &Postgres{t: t, port: testkit.FreePort(t), server: filepath.Join(bin, "postgres")}
-	// Not t.TempDir: its parents are closed to the user postgres.
+	// Not t.TempDir: the user postgres may not enter the parent directories.
 	if d.dir, err = os.MkdirTemp("", "edgerelay-postgres-"); err != nil {
 		t.Fatal(err)
 	}

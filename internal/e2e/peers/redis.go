@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Redis is a real redis-server that keeps nothing on disk, as in AWX.
+// Redis is a real redis-server without persistence, as in AWX.
 type Redis struct {
 	*process.Process
 	// Addr is host:port, URL the same as a redis:// URL of database 0.
@@ -24,8 +24,8 @@ type Redis struct {
 	dir  string
 }
 
-// StartRedis starts a redis-server on a free port and waits until it answers.
-// More arguments go to its command line: "--requirepass", "x".
+// StartRedis starts a redis-server on a free port and waits until the server answers. Further arguments go to the
+// command line: "--requirepass", "x".
 func StartRedis(t testing.TB, args ...string) *Redis {
 	t.Helper()
 	port := testkit.FreePort(t)
@@ -38,7 +38,8 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 	return r
 }
 
-// AlsoTLS makes StartRedis listen on a second port that speaks TLS, and ask for a client's certificate there. It returns the port's address.
+// AlsoTLS makes StartRedis listen on a second port with TLS, which requires a client certificate. It returns the
+// arguments and the address of the port.
 func AlsoTLS(t testing.TB, c Certificates) (args []string, addr string) {
 	t.Helper()
 	port := testkit.FreePort(t)
@@ -54,7 +55,7 @@ func (r *Redis) Restart() {
 	args := append([]string{
 		"--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--dir", r.dir,
 		"--save", "", "--appendonly", "no", "--loglevel", "notice",
-		// 2,000 subscribers and their connections are no reason to evict.
+		// No limit: 2,000 subscribers must not lead to evictions.
 		"--maxmemory", "0",
 	}, r.args...)
 	r.Process = process.Start(r.t, "redis-server", exec.Command(process.Program(r.t, "redis-server"), args...))
@@ -72,7 +73,7 @@ func (r *Redis) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr:       r.Addr,
 		MaxRetries: -1,
-		// An older server does not know the command this would send.
+		// Older servers do not know CLIENT SETINFO.
 		DisableIdentity: true,
 	})
 }
@@ -91,8 +92,7 @@ func (r *Redis) Do(args ...any) any {
 	return reply
 }
 
-// KillClients closes every other connection that the server has and returns how
-// many there were.
+// KillClients closes all other connections of the server and returns their number.
 func (r *Redis) KillClients() int64 {
 	r.t.Helper()
 	killed := int64(0)

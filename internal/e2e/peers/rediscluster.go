@@ -13,23 +13,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisCluster is a Redis Cluster of real servers. The slots are shared out evenly between the masters.
+// RedisCluster is a Redis Cluster of real servers. Each master has an equal part of the slots.
 type RedisCluster struct {
 	Masters []*Redis
 	// Replicas holds one replica of each of the first masters.
 	Replicas []*Redis
-	// TLS holds the addresses for encrypted connections, if the arguments ask for them.
+	// TLS holds the addresses for encrypted connections, if configured by arguments.
 	TLS []string
 
 	t     testing.TB
 	buses map[*Redis]int
 }
 
-// clusterSlots is how many slots every cluster has.
+// clusterSlots is the number of slots of every cluster.
 const clusterSlots = 16384
 
-// StartRedisCluster starts a cluster and waits until all its nodes agree on it. More arguments go to each server;
-// among them, "{tls-port}" is another free port for each.
+// StartRedisCluster starts a cluster and waits until all nodes agree on its state. Further arguments go to each server;
+// "{tls-port}" stands for another free port.
 func StartRedisCluster(t testing.TB, masters, replicas int, args ...string) *RedisCluster {
 	t.Helper()
 	c := &RedisCluster{t: t, buses: map[*Redis]int{}}
@@ -76,7 +76,7 @@ func (c *RedisCluster) nodes() []*Redis {
 	return append(c.Masters[:len(c.Masters):len(c.Masters)], c.Replicas...)
 }
 
-// agree waits until every node knows all masters and replicas, and finds the cluster well.
+// agree waits until every node knows all masters and replicas and reports a healthy cluster.
 func (c *RedisCluster) agree(masters, replicas int) {
 	c.t.Helper()
 	testkit.Eventually(c.t, "the cluster to be complete", func() error {
@@ -103,13 +103,13 @@ func (c *RedisCluster) agree(masters, replicas int) {
 	})
 }
 
-// ID is a node's name in the cluster.
+// ID returns the name of a node in the cluster.
 func (c *RedisCluster) ID(r *Redis) string {
 	c.t.Helper()
 	return r.Do("CLUSTER", "MYID").(string)
 }
 
-// Addresses are those of all masters.
+// Addresses returns the addresses of all masters.
 func (c *RedisCluster) Addresses() []string {
 	list := make([]string, len(c.Masters))
 	for i, m := range c.Masters {
@@ -118,13 +118,13 @@ func (c *RedisCluster) Addresses() []string {
 	return list
 }
 
-// Slot is the slot of a key.
+// Slot returns the slot of a key.
 func (c *RedisCluster) Slot(key string) int {
 	c.t.Helper()
 	return int(c.Masters[0].Do("CLUSTER", "KEYSLOT", key).(int64))
 }
 
-// Owner is the number of the master that has a slot, as one of them sees it.
+// Owner returns the number of the master of a slot, according to one of the masters.
 func (c *RedisCluster) Owner(slot int) int {
 	c.t.Helper()
 	client := c.Masters[0].Client()

@@ -22,8 +22,7 @@ import (
 // Relay is a Caddy with the edgerelay module.
 type Relay struct {
 	*process.Process
-	// URL is http://host:port of the site, Admin that of Caddy's admin API; both
-	// without a slash at the end.
+	// URL is http://host:port of the site, Admin the same of the admin API, both without a slash at the end.
 	URL, Admin string
 
 	t      testing.TB
@@ -34,20 +33,18 @@ type Relay struct {
 	file   string
 }
 
-// BinaryVariable names an environment variable with the path of a Caddy to test
-// instead of one built from the sources, such as the one that xcaddy built, or one built
-// with -race: what its race detector finds fails the test.
+// BinaryVariable names an environment variable with the path of the Caddy under test. Without it the tests build one from
+// the sources. The Caddy may come from xcaddy, or be built with -race: a data race fails the test.
 const BinaryVariable = "EDGERELAY_CADDY"
 
-// StartRelay starts a Caddy with a Caddyfile and waits until its site and admin
-// API answer. In the Caddyfile, {$SITE} stands for the site's address and {$ADMIN} for
-// that of the admin API, here and in [Relay.Load].
+// StartRelay starts a Caddy with a Caddyfile and waits until the site and the admin API answer. In a Caddyfile, here and
+// in [Relay.Load], {$SITE} stands for the address of the site and {$ADMIN} for the address of the admin API.
 func StartRelay(t testing.TB, caddyfile string) *Relay {
 	t.Helper()
 	return StartRelayUnder(t, caddyfile)
 }
 
-// StartRelayUnder is StartRelay by a command that takes another one as its last arguments and becomes that, such as prlimit.
+// StartRelayUnder is StartRelay under a command that executes its last arguments, such as prlimit.
 func StartRelayUnder(t testing.TB, caddyfile string, under ...string) *Relay {
 	t.Helper()
 	site, admin := testkit.Loopback(testkit.FreePort(t)), testkit.Loopback(testkit.FreePort(t))
@@ -62,11 +59,11 @@ func StartRelayUnder(t testing.TB, caddyfile string, under ...string) *Relay {
 	return r
 }
 
-// http.DefaultClient is one that a reload does not irritate.
+// http.DefaultClient must survive reloads.
 func init() { http.DefaultClient.Transport = patient{http.DefaultTransport} }
 
-// patient asks again what a server did not answer because it was on its way out: after a reload, Go's HTTP server closes kept connections and
-// those that it has just accepted, and the kernel resets those that it has not.
+// patient repeats requests that a stopping server did not answer. After a reload, the HTTP server of Go closes idle and
+// just accepted connections, and the kernel resets connections that were not accepted.
 type patient struct{ http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper].
@@ -85,7 +82,8 @@ func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// Restart starts the relay again at the same addresses with a Caddyfile, after Kill or Stop, and waits until it answers.
+// Restart starts the relay again at the same addresses with a Caddyfile, after Kill or Stop, and waits until the relay
+// answers.
 func (r *Relay) Restart(caddyfile string) {
 	r.t.Helper()
 	t := r.t
@@ -115,7 +113,7 @@ func (r *Relay) Restart(caddyfile string) {
 	}
 }
 
-// Command returns a command of the relay's Caddy: "edgerelay", "publish", ...
+// Command returns a command of the Caddy under test: "edgerelay", "publish", ...
 func (r *Relay) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command(r.binary, args...)
 	cmd.Env = r.env
@@ -123,8 +121,7 @@ func (r *Relay) Command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Load gives the running Caddy a new Caddyfile, as `caddy reload` does, and
-// returns the error with which it refuses it.
+// Load gives the running Caddy a new Caddyfile, as `caddy reload` does. It returns an error if Caddy rejects the file.
 func (r *Relay) Load(caddyfile string) error {
 	resp, err := http.Post(r.Admin+"/load", "text/caddyfile", strings.NewReader(r.expand(caddyfile)))
 	if err != nil {
@@ -157,7 +154,7 @@ var (
 	buildErr  error
 )
 
-// buildRelay returns the path of the Caddy to test; built once in a test process.
+// buildRelay returns the path of the Caddy to test. A test process builds it once.
 func buildRelay(t testing.TB) string {
 	t.Helper()
 	buildOnce.Do(func() {
@@ -188,8 +185,8 @@ func buildRelay(t testing.TB) string {
 	return buildPath
 }
 
-// Main runs the tests of a package that starts relays and removes what was built
-// for them: func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }.
+// Main runs the tests of a package that starts relays and removes the built Caddy:
+// func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }.
 func Main(m *testing.M) int {
 	code := m.Run()
 	if buildPath != "" && os.Getenv(BinaryVariable) == "" {

@@ -18,7 +18,7 @@ import (
 
 // Sentinels are real Redis Sentinels that watch a master with replicas.
 type Sentinels struct {
-	// Name is the master's, Addrs are the sentinels'.
+	// Name is the name of the master; Addrs are the addresses of the sentinels.
 	Name  string
 	Addrs []string
 
@@ -27,8 +27,9 @@ type Sentinels struct {
 	processes []*process.Process
 }
 
-// StartSentinels starts n sentinels that watch master under the name, and waits until they know each other and the replicas.
-// They take half a second of silence for a failure, and ask for the password if it is not empty. lines are added to each one's configuration.
+// StartSentinels starts n sentinels that watch master under the name, and waits until the sentinels know each other and
+// the replicas. A master has failed after half a second without an answer. A password that is not empty is required. The
+// lines are added to the configuration of each sentinel.
 func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, password string,
 	lines ...string,
 ) *Sentinels {
@@ -99,7 +100,7 @@ func (s *Sentinels) Master() string {
 	return net.JoinHostPort(info["ip"], info["port"])
 }
 
-// Failover makes the sentinels promote a replica in place of a master that is well.
+// Failover makes the sentinels promote a replica in place of a healthy master.
 func (s *Sentinels) Failover() {
 	s.t.Helper()
 	client := s.client(0)
@@ -111,7 +112,7 @@ func (s *Sentinels) Failover() {
 	}
 }
 
-// Pairs are the addresses as Python's redis wants them.
+// Pairs returns the addresses for the redis package of Python.
 func (s *Sentinels) Pairs() [][2]any {
 	var pairs [][2]any
 	for _, a := range s.Addrs {
@@ -123,7 +124,7 @@ func (s *Sentinels) Pairs() [][2]any {
 	return pairs
 }
 
-// StartReplica starts a redis-server that copies master, and waits until it does.
+// StartReplica starts a replica of master and waits until the replica is connected.
 func StartReplica(t testing.TB, master *Redis, args ...string) *Redis {
 	t.Helper()
 	host, port, err := net.SplitHostPort(master.Addr)

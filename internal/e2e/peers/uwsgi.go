@@ -16,14 +16,14 @@ import (
 // UWSGI is a uWSGI server with the application of testdata/uwsgi.
 type UWSGI struct {
 	*process.Process
-	// Socket is the address of its ordinary socket, HTTP that of its http-socket, and Unix the path of a
-	// socket that speaks the uwsgi protocol, too.
+	// Socket is the address of the uwsgi protocol on TCP, Unix the path of a socket with the same protocol, and HTTP the
+	// address of the http-socket.
 	Socket, HTTP, Unix string
 
 	dir string
 }
 
-// StartUWSGI starts a uWSGI with a number of workers, and waits until it listens. Further options are uWSGI's own.
+// StartUWSGI starts a uWSGI with a number of workers and further options, and waits until all sockets answer.
 func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "uwsgi-") // a socket's path must be short
@@ -77,7 +77,7 @@ func StartPlainUWSGI(t testing.TB) (addr string) {
 	return addr
 }
 
-// Executed returns the requests that the application has noted, each as path and query.
+// Executed returns the requests that the application has recorded, each as path and query.
 func (u *UWSGI) Executed(t testing.TB) []string {
 	t.Helper()
 	text, err := os.ReadFile(u.countFile())

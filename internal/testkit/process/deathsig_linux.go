@@ -5,8 +5,7 @@ import (
 	"syscall"
 )
 
-// dieWithUs lets the kernel kill the process when the test binary ends without
-// running its cleanups, as it does when a test times out.
+// dieWithUs lets the kernel kill the process when the test binary ends without its cleanups, such as after a timeout.
 func dieWithUs(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

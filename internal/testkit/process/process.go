@@ -15,10 +15,9 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// Process is a running program that belongs to one test. Its methods may be
-// called from several goroutines.
+// Process is a running program of one test. Several goroutines may call its methods.
 type Process struct {
-	// Name stands in messages.
+	// Name is the name in messages.
 	Name string
 
 	cmd  *exec.Cmd
@@ -27,9 +26,8 @@ type Process struct {
 	err  error // of Wait; read after done is closed
 }
 
-// Start starts cmd. Its standard error, and its standard output unless cmd has a
-// place for it already, are kept and printed when the test fails. It is killed at
-// the end of the test if it still runs then.
+// Start starts cmd. A failed test prints its standard error, and its standard output unless cmd.Stdout is set. The end of
+// the test kills the process.
 func Start(t testing.TB, name string, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{Name: name, cmd: cmd, done: make(chan struct{})}
@@ -56,11 +54,10 @@ func Start(t testing.TB, name string, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// Log returns what the process wrote so far; of very much, the beginning and
-// the end.
+// Log returns the output of the process so far. Of a long output it returns the head and the tail.
 func (p *Process) Log() string { return p.log.String() }
 
-// Logf adds a line to what the process wrote.
+// Logf adds a line to the output of the process.
 func (p *Process) Logf(format string, args ...any) { fmt.Fprintf(&p.log, format+"\n", args...) }
 
 // PID returns the process id.
@@ -69,9 +66,9 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Signal sends a signal to the process, if it still runs.
+// Signal sends a signal to the process, if still running.
 func (p *Process) Signal(sig os.Signal) {
-	// The only error is that it has ended already.
+	// The only possible error: the process has ended.
 	_ = p.cmd.Process.Signal(sig)
 }
 
@@ -81,8 +78,8 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Stop ends the process with SIGTERM and returns the error of its end, such as an exit status. It ends the test when
-// the process still runs after the limit.
+// Stop ends the process with SIGTERM and returns the error of its end, such as an exit status. The test ends if the
+// process still runs after the limit.
 func (p *Process) Stop(t testing.TB, limit time.Duration) error {
 	t.Helper()
 	p.Signal(syscall.SIGTERM)
@@ -97,7 +94,7 @@ func (p *Process) Stop(t testing.TB, limit time.Duration) error {
 	}
 }
 
-// Ready waits until check returns nil. It ends the test if the process ends before, or when Patience is over.
+// Ready waits until check returns nil. The test ends if the process ends first or [testkit.Patience] is over.
 func (p *Process) Ready(t testing.TB, check func() error) {
 	t.Helper()
 	err := testkit.Poll(testkit.Patience, p.done, check)
@@ -112,13 +109,13 @@ func (p *Process) Ready(t testing.TB, check func() error) {
 	}
 }
 
-// Halves of a log that is too long to keep whole, in bytes.
+// Parts kept of a long log, in bytes.
 const (
 	logHead = 64 << 10
 	logTail = 128 << 10
 )
 
-// logBuffer keeps the head and the tail of what is written to it.
+// logBuffer keeps the head and the tail of the bytes written.
 type logBuffer struct {
 	mu      sync.Mutex
 	head    bytes.Buffer

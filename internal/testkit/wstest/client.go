@@ -14,8 +14,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Client is a websocket client as a browser is one: it answers pings and reads on
-// its own. Its methods may be called from several goroutines.
+// Client behaves like a browser: it answers pings and reads without being asked. Several goroutines may call its methods.
 type Client struct {
 	conn   *websocket.Conn
 	frames chan string
@@ -23,19 +22,18 @@ type Client struct {
 	err    error // why reading ended; read after ended is closed
 }
 
-// ErrQuiet is the error of a Next that waited in vain.
+// ErrQuiet is the error of Next when no frame arrives in time.
 var ErrQuiet = errors.New("no frame came")
 
-// ErrBinary is the error of a connection on which a binary frame came.
+// ErrBinary is the error of a connection after a binary frame.
 var ErrBinary = errors.New("a binary frame came; all frames are to be text")
 
-// readAhead is how many frames a client takes that nobody has asked for. After
-// that it stops reading, as a page does whose script hangs.
+// readAhead is the number of frames that a client reads before calls of Next. Then it stops reading, like a page whose
+// script hangs.
 const readAhead = 1024
 
-// Dial opens a websocket. The URL may begin with http://; header is sent with the
-// handshake. On a refused handshake the response tells why. The connection ends
-// with the test.
+// Dial opens a WebSocket. The URL may begin with http://. The handshake carries the header. The response of a rejected
+// handshake gives the reason. The connection ends with the test.
 func Dial(t testing.TB, url string, header http.Header) (*Client, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -52,7 +50,7 @@ func Dial(t testing.TB, url string, header http.Header) (*Client, *http.Response
 	go c.read(reading)
 	t.Cleanup(func() {
 		stop()
-		// An error says that it is closed already.
+		// The only possible error: the connection is closed.
 		_ = conn.CloseNow()
 		<-c.ended
 	})
@@ -79,8 +77,8 @@ func (c *Client) read(ctx context.Context) {
 	}
 }
 
-// Next returns the next text frame; ErrQuiet when none comes in time; and when the
-// connection has ended, after the last frame, why: see [CloseCode].
+// Next returns the next text frame, or ErrQuiet if no frame arrives in time. After the last frame it returns the error
+// that ended the connection: see [CloseCode].
 func (c *Client) Next(within time.Duration) (string, error) {
 	select {
 	case f := <-c.frames:
@@ -93,7 +91,7 @@ func (c *Client) Next(within time.Duration) (string, error) {
 	case f := <-c.frames:
 		return f, nil
 	case <-c.ended:
-		// What was read before the end comes first.
+		// Frames read before the end come first.
 		select {
 		case f := <-c.frames:
 			return f, nil
@@ -132,13 +130,13 @@ func (c *Client) SendFragments(parts ...string) error {
 	return w.Close()
 }
 
-// Ping sends a ping and waits for its pong.
+// Ping sends a ping and waits for the pong.
 func (c *Client) Ping() error { return c.conn.Ping(c.deadline()) }
 
-// Close closes with a code and waits for the other side's answer.
+// Close closes with a code and waits for the close frame of the server.
 func (c *Client) Close(code int) error { return c.conn.Close(websocket.StatusCode(code), "") }
 
-// deadline bounds one call; its timer frees itself when it fires.
+// deadline bounds one call. The timer is freed when it fires.
 func (c *Client) deadline() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(10*time.Second, cancel)

@@ -11,10 +11,9 @@ import (
 	"time"
 )
 
-// Raw is a websocket client that costs little, for crowds: ten thousand of them fit into a test. It is for one goroutine, but
-// for Close.
+// Raw is a cheap WebSocket client: ten thousand fit into a test. Its methods are for one goroutine, except Close.
 type Raw struct {
-	// Conn is the connection below.
+	// Conn is the TCP connection.
 	Conn net.Conn
 	r    *bufio.Reader
 }
@@ -27,16 +26,16 @@ const (
 	opPong  = 0xa
 )
 
-// RefusedError is a handshake that was answered with something else than 101.
+// RefusedError is the error of a handshake with another status than 101.
 type RefusedError struct {
 	Status     int
 	RetryAfter string
 }
 
-// Error tells the status.
+// Error implements error.
 func (e RefusedError) Error() string { return fmt.Sprint("the handshake was answered with ", e.Status) }
 
-// DialRaw opens a websocket. The URL begins with http://; cookie may be empty.
+// DialRaw opens a WebSocket. The URL begins with http://; cookie may be empty.
 func DialRaw(url, cookie string) (*Raw, error) {
 	host, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
 	conn, err := net.DialTimeout("tcp", host, 10*time.Second)
@@ -89,10 +88,10 @@ type ClosedError struct {
 	Reason string
 }
 
-// Error tells code and reason.
+// Error implements error.
 func (e ClosedError) Error() string { return fmt.Sprintf("closed with %d %q", e.Code, e.Reason) }
 
-// Next returns the next text message. It answers pings, and a close frame, which it returns as a ClosedError.
+// Next returns the next text message. It answers pings. It answers a close frame, too, and returns a ClosedError.
 func (r *Raw) Next(within time.Duration) (string, error) {
 	if within > 0 {
 		_ = r.Conn.SetReadDeadline(time.Now().Add(within))
@@ -138,7 +137,8 @@ func (r *Raw) Next(within time.Duration) (string, error) {
 	}
 }
 
-// Subscribe reads the greeting, subscribes to one group and waits for the answer. The cookie csrftoken must be token.
+// Subscribe reads the greeting, subscribes to one group and waits for the answer. The token must be the cookie csrftoken
+// of the handshake.
 func (r *Raw) Subscribe(token, group string) error {
 	kind, item, _ := strings.Cut(group, "-")
 	if err := r.Send(fmt.Sprintf(`{"groups": {%q: [%q]}, "xrftoken": %q}`, kind, item, token)); err != nil {
@@ -158,5 +158,5 @@ func (r *Raw) Subscribe(token, group string) error {
 	}
 }
 
-// Close ends the connection without a word.
+// Close ends the connection without a close frame.
 func (r *Raw) Close() { _ = r.Conn.Close() }

@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// Wire is one connection to a relay, byte by byte: for requests and frames that no client library sends.
+// Wire is a connection for arbitrary bytes: requests and frames that no client library sends.
 type Wire struct {
 	net.Conn
 	Host string // host:port
 	r    *bufio.Reader
 }
 
-// Frame is a websocket frame as a server sends it.
+// Frame is a WebSocket frame of a server.
 type Frame struct {
 	// First is the first byte: FIN, the reserved bits and the opcode.
 	First   byte
 	Payload []byte
 }
 
-// wireWait bounds everything that happens on one Wire.
+// wireWait is the time limit of a Wire.
 const wireWait = time.Minute
 
 // DialWire connects to an http:// or https:// URL; certificates are not checked. The connection ends with the test.
@@ -58,7 +58,7 @@ func DialWire(t testing.TB, url string) (*Wire, error) {
 	return w, nil
 }
 
-// Write sends text as it stands.
+// Write sends text unchanged.
 func (w *Wire) Write(text string) error {
 	_, err := io.WriteString(w.Conn, text)
 	return err
@@ -76,8 +76,8 @@ func (w *Wire) Chop(text string, n int) error {
 	return nil
 }
 
-// Handshake is a sound handshake for a path, but for the given header lines, such as "Upgrade: h2c": they stand in place of all lines
-// of the same name. A line without a value leaves the header out.
+// Handshake returns a valid handshake for a path. Each given header line, such as "Upgrade: h2c", replaces all lines of the
+// same name. A line without a value removes the header.
 func (w *Wire) Handshake(path string, headers ...string) string {
 	lines := []string{
 		"Host: " + w.Host, "Upgrade: websocket", "Connection: Upgrade",
@@ -107,7 +107,7 @@ func (w *Wire) Handshake(path string, headers ...string) string {
 	return request + "\r\n"
 }
 
-// Response reads the answer to a request; the body, too, unless it is a websocket.
+// Response reads the response to a request, with the body unless the status is 101.
 func (w *Wire) Response() (*http.Response, string, error) {
 	resp, err := http.ReadResponse(w.r, nil)
 	if err != nil || resp.StatusCode == http.StatusSwitchingProtocols {
@@ -117,7 +117,7 @@ func (w *Wire) Response() (*http.Response, string, error) {
 	return resp, string(body), err
 }
 
-// Shake opens a websocket.
+// Shake opens a WebSocket.
 func (w *Wire) Shake(path string, headers ...string) error {
 	if err := w.Write(w.Handshake(path, headers...)); err != nil {
 		return err
@@ -129,7 +129,7 @@ func (w *Wire) Shake(path string, headers ...string) error {
 	return err
 }
 
-// Frame reads the next frame; io.EOF when the connection has ended in order.
+// Frame reads the next frame. It returns io.EOF after an orderly end of the connection.
 func (w *Wire) Frame() (f Frame, err error) {
 	var head [10]byte
 	if _, err := io.ReadFull(w.r, head[:2]); err != nil {
@@ -162,7 +162,7 @@ func (w *Wire) Frame() (f Frame, err error) {
 	return f, err
 }
 
-// MaskedFrame is a frame as a client sends it; first is FIN, the reserved bits and the opcode.
+// MaskedFrame returns a frame of a client; first holds FIN, the reserved bits and the opcode.
 func MaskedFrame(first byte, payload string) string {
 	b := []byte{first}
 	switch n := len(payload); {
