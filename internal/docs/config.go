@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// configPackages hold the structs of the configuration, relative to the module's root. They are parsed, not compiled.
+// configPackages are the directories with the structs of the configuration, relative to the module's root. The files
+// are parsed, not compiled.
 var configPackages = []string{
 	"caddymodule", "caddymodule/layers", "caddymodule/auth", "caddymodule/discovery", "caddymodule/pluginhost",
 	"caddymodule/node", "caddymodule/console", "caddymodule/uwsgi",
@@ -22,7 +23,7 @@ var configPackages = []string{
 
 // config is the configuration that one or more packages declare.
 type config struct {
-	// structs are the struct types of the package that is being read, by name.
+	// structs are the struct types of the package being read, by name.
 	structs map[string]*structType
 	// all are the struct types of all packages, by package and name, such as node.Drain.
 	all map[string]*structType
@@ -34,16 +35,18 @@ type config struct {
 type structType struct {
 	name   string
 	doc    string
-	id     string // of the Caddy module; empty: a part of one
+	id     string // of the Caddy module; empty for a struct within a module
 	fields []field
 	// undocumented are the settings without a comment.
 	undocumented []string
-	// embedded are the structs whose settings are this one's, too.
+	// embedded are the names of the embedded structs; their settings are copied into fields.
 	embedded []string
-	// grammar are the blocks of Caddyfile that the functions which read this type show in their comments.
+	// grammar are the Caddyfile blocks in the comments of the functions that read this type.
 	grammar []string
-	// siblings are the struct types of the same package, by name, and all are those of every package, by package and name.
-	siblings, all map[string]*structType
+	// siblings are the struct types of the same package, by name.
+	siblings map[string]*structType
+	// all are the struct types of every package, by package and name.
+	all map[string]*structType
 }
 
 // field is a setting.
@@ -55,7 +58,7 @@ type field struct {
 	name      string // in Go
 	typ       ast.Expr
 	doc       string
-	namespace string // of the modules that may stand here
+	namespace string // of the modules that are the setting's value
 }
 
 // readConfig reads the Go files of the directories.
@@ -173,36 +176,37 @@ func (s *structType) addField(f *ast.Field) error {
 	}
 	if _, ns, ok := strings.Cut(tag.Get("caddy"), "namespace="); ok {
 		set.namespace, _, _ = strings.Cut(ns, " ")
-		// The comment tells of the setting, whose name in Go has Raw at its end.
+		// The comment names the setting without the Raw at the end of the Go name.
 		set.name = strings.TrimSuffix(set.name, "Raw")
 	}
 	s.fields = append(s.fields, set)
 	return nil
 }
 
-// addFunc takes a module's ID from its CaddyModule method, and the grammar from the comments of functions that read Caddyfiles.
+// addFunc reads a module's ID from a CaddyModule method, and the grammar from the comment of a function that parses a
+// Caddyfile.
 func (c *config) addFunc(d *ast.FuncDecl) {
-	about := c.about(d)
-	if about == nil {
+	s := c.structOf(d)
+	if s == nil {
 		return
 	}
 	if d.Name.Name == "CaddyModule" {
 		ast.Inspect(d.Body, func(n ast.Node) bool {
 			if kv, ok := n.(*ast.KeyValueExpr); ok && fmt.Sprint(kv.Key) == "ID" {
 				if value, ok := kv.Value.(*ast.BasicLit); ok {
-					about.id, _ = strconv.Unquote(value.Value)
+					s.id, _ = strconv.Unquote(value.Value)
 				}
 			}
 			return true
 		})
-		c.modules = append(c.modules, about)
+		c.modules = append(c.modules, s)
 		return
 	}
-	about.grammar = append(about.grammar, grammar(d.Doc.Text())...)
+	s.grammar = append(s.grammar, grammar(d.Doc.Text())...)
 }
 
-// about tells which type a function is about: its receiver's, or the first one that it makes.
-func (c *config) about(d *ast.FuncDecl) *structType {
+// structOf returns the type that a function reads: the receiver's type, or the type of the first composite literal.
+func (c *config) structOf(d *ast.FuncDecl) *structType {
 	if d.Recv != nil {
 		t := d.Recv.List[0].Type
 		if star, ok := t.(*ast.StarExpr); ok {
@@ -226,7 +230,7 @@ func (c *config) about(d *ast.FuncDecl) *structType {
 
 var readsOneLine = regexp.MustCompile("reads `([^`]+)`")
 
-// grammar returns the Caddyfile that a comment shows: after "reads", an indented block or one line between backticks.
+// grammar returns the Caddyfile in a comment: after "reads", an indented block or one line between backticks.
 func grammar(doc string) []string {
 	if !strings.Contains(doc, "reads") {
 		return nil
@@ -246,7 +250,7 @@ func grammar(doc string) []string {
 	return nil
 }
 
-// lookup finds a struct type by its name as a field of s has it.
+// lookup returns the struct type that a field of s names, or nil.
 func (s *structType) lookup(name string) *structType {
 	if t := s.siblings[name]; t != nil {
 		return t
@@ -254,7 +258,7 @@ func (s *structType) lookup(name string) *structType {
 	return s.all[name]
 }
 
-// block returns a Caddyfile's block that begins with head and holds the settings of s, aligned.
+// block returns a Caddyfile block with the head and the aligned settings of s.
 func (s *structType) block(head string) string {
 	wide := 0
 	for _, f := range s.fields {

@@ -15,7 +15,7 @@ import (
 // link is a relative link of a Markdown file.
 type link struct {
 	node   ast.Node
-	path   string // of the target, from the root of the repository; "" is the file itself
+	path   string // of the target, from the root of the repository; empty: the same file
 	anchor string
 }
 
@@ -35,7 +35,7 @@ func (d *document) links(name string) ([]link, error) {
 		}
 		u, e := url.Parse(string(destination))
 		if e != nil {
-			err = fmt.Errorf("%s: %q is no link: %w", name, destination, e)
+			err = fmt.Errorf("%s: invalid link %q: %w", name, destination, e)
 			return
 		}
 		if u.Scheme != "" || u.Host != "" {

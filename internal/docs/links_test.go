@@ -21,7 +21,7 @@ func write(t *testing.T, dir, name, text string) {
 	}
 }
 
-// No relative link of a Markdown file in the repository is dead.
+// The repository's Markdown files have no dead relative links.
 func TestLinks(t *testing.T) {
 	problems, err := checkLinks(root)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestDeadLinksAreFound(t *testing.T) {
 	}
 }
 
-// Every page of docs/ is in the table of contents, which is the site's menu.
+// The table of contents, docs/README.md, links to every page of docs/.
 func TestContentsAreComplete(t *testing.T) {
 	source, err := os.ReadFile(filepath.Join(root, "docs", "README.md"))
 	if err != nil {

@@ -2,7 +2,7 @@
 //
 //	go run ./internal/docs reference
 //
-// Run it from the module's root. Its tests also check the links of all Markdown files.
+// Run it from the module's root. The tests also check the links of all Markdown files.
 package main
 
 import (

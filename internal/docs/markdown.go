@@ -12,7 +12,7 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// markdown is the dialect that code hosts show: tables, and an anchor at every heading.
+// markdown is the dialect of code hosts: tables, and an anchor at every heading.
 var markdown = goldmark.New(
 	goldmark.WithExtensions(extension.GFM),
 	goldmark.WithParserOptions(parser.WithAutoHeadingID()),
@@ -57,7 +57,7 @@ func (d *document) walk(visit func(ast.Node)) {
 	})
 }
 
-// textOf is the text inside a node, without markup.
+// textOf returns the text inside a node, without markup.
 func (d *document) textOf(n ast.Node) string {
 	var b strings.Builder
 	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -79,7 +79,7 @@ func (d *document) textOf(n ast.Node) string {
 	return b.String()
 }
 
-// anchors names headings as code hosts do, so that the check agrees with them.
+// anchors generates the anchors of headings with the rules of code hosts.
 type anchors struct{ seen map[string]int }
 
 // Generate implements [parser.IDs].
@@ -96,7 +96,7 @@ func (a *anchors) Generate(value []byte, _ ast.NodeKind) []byte {
 // Put implements [parser.IDs].
 func (a *anchors) Put(value []byte) { a.seen[string(value)]++ }
 
-// slug is the anchor of a heading.
+// slug returns the anchor of a heading, without the number of a repeated heading.
 func slug(heading string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(strings.TrimSpace(heading)) {

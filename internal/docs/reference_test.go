@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// configDirs are the packages of the configuration, seen from this one.
+// configDirs returns the configuration's packages, relative to this directory.
 func configDirs() (dirs []string) {
 	for _, p := range configPackages {
 		dirs = append(dirs, filepath.Join(root, p))
@@ -16,7 +16,7 @@ func configDirs() (dirs []string) {
 	return dirs
 }
 
-// The reference in docs/ says what the code says.
+// The committed reference equals the one generated from the comments.
 func TestReferenceIsFresh(t *testing.T) {
 	fresh, err := reference(configDirs()...)
 	if err != nil {
@@ -27,11 +27,12 @@ func TestReferenceIsFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(fresh, committed) {
-		t.Errorf("%s is not what the comments in %s say now: run `make reference` and commit it", referenceFile, configPackages)
+		t.Errorf("%s is out of date with the comments in %s; run `make reference` and commit the page",
+			referenceFile, configPackages)
 	}
 }
 
-// Every module that can be configured is in the reference, with the Caddyfile that it reads.
+// The reference has every configurable module, with the module's Caddyfile.
 func TestReferenceIsWhole(t *testing.T) {
 	c, err := readConfig(configDirs()...)
 	if err != nil {
@@ -46,7 +47,8 @@ func TestReferenceIsWhole(t *testing.T) {
 			continue // nothing to configure
 		}
 		if len(m.grammar) == 0 {
-			t.Errorf("no comment shows the Caddyfile of %s: write \"reads\" and the block above the function that reads it", m.id)
+			t.Errorf("no comment shows the Caddyfile of %s; write \"reads\" and the block above the parsing function",
+				m.id)
 		}
 		for _, f := range m.fields {
 			if !bytes.Contains(text, []byte("`"+f.key+"`")) {
@@ -92,11 +94,13 @@ func parse() { x := &Thing{}; _ = x }
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"### thing\n\n```caddyfile\nthing <name> {\n\tmax_size <size>\n\tfast\n\tpart     { … }\n}\n```\n\nDoes `much` with `{env.THINGS}` or \\* of Other.\n",
+		"### thing\n\n```caddyfile\nthing <name> {\n\tmax_size <size>\n\tfast\n\tpart     { … }\n}\n```\n\n" +
+			"Does `much` with `{env.THINGS}` or \\* of Other.\n",
 		"| `name` | string | a\\|b | Its name, as at `http://a.example/x`. |\n",
 		"| `max_size` | size |  | Bounds `name`. |\n",
 		"| `parts`, in a Caddyfile `part` | list of [object](#thing-part) |  | Within. |\n",
-		"#### thing: part\n\n```caddyfile\npart {\n\tleft on|off\n}\n```\n\nA part.\n\n| setting | type | default | meaning |\n|---|---|---|---|\n" +
+		"#### thing: part\n\n```caddyfile\npart {\n\tleft on|off\n}\n```\n\nA part.\n\n" +
+			"| setting | type | default | meaning |\n|---|---|---|---|\n" +
 			"| `left` | boolean | off | On the left. It may change. |\n",
 	} {
 		if !strings.Contains(string(text), want) {
