@@ -1,4 +1,4 @@
-// Package wsclient is a client of the relay as AWX's browser code is one, for commands that try a relay out.
+// Package wsclient is a WebSocket client that speaks AWX's browser protocol. The CLI uses the client to test a relay.
 package wsclient
 
 import (
@@ -15,29 +15,29 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Client is a logged-in websocket. Its methods are for one goroutine.
+// Client is a connection with an authenticated user. A Client is not safe for concurrent use.
 type Client struct {
 	conn  *websocket.Conn
 	token string
 }
 
-// ErrNotLoggedIn is the error of a relay that does not know the user.
-var ErrNotLoggedIn = errors.New("the relay does not accept the user: not logged in")
+// ErrNotLoggedIn is returned by [Dial] if the relay does not recognize the user.
+var ErrNotLoggedIn = errors.New("relay rejected the user: not logged in")
 
-// RefusedError is the error of a handshake that was answered with anything but 101.
+// RefusedError is returned by [Dial] for a handshake with a response other than 101.
 type RefusedError struct{ Status int }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("the handshake was answered with %d %s", e.Status, http.StatusText(e.Status))
+	return fmt.Sprintf("handshake rejected with status %d %s", e.Status, http.StatusText(e.Status))
 }
 
-// Dial opens a websocket at a URL (http, https, ws or wss) with the headers of a browser, such as its cookies, and waits until the relay
-// has accepted the user. Where there is no csrftoken cookie, it brings one of its own. Certificates are checked as
-// config says; nil stands for the system's authorities.
+// Dial opens a WebSocket at a URL (http, https, ws or wss) and waits until the relay has accepted the user. header has
+// the headers of a browser, such as cookies; without a csrftoken cookie, Dial adds a random token. config verifies the
+// relay's certificate; nil: the system's authorities. Errors are [ErrNotLoggedIn], a [RefusedError] or others.
 func Dial(ctx context.Context, address string, header http.Header, config *tls.Config) (*Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("%q is no address of a websocket; write it like ws://127.0.0.1:8013/websocket/", address)
+		return nil, fmt.Errorf("invalid websocket address %q; use one such as ws://127.0.0.1:8013/websocket/", address)
 	}
 	header = header.Clone()
 	if header == nil {
@@ -78,16 +78,16 @@ func Dial(ctx context.Context, address string, header http.Header, config *tls.C
 		if accepted.Close {
 			return nil, ErrNotLoggedIn
 		}
-		return nil, fmt.Errorf("the relay greets with %.100q", greeting)
+		return nil, fmt.Errorf("unexpected greeting of the relay: %.100q", greeting)
 	}
 	return c, nil
 }
 
-// Subscribe asks for one group, and waits for the answer.
+// Subscribe requests a subscription of one group, and waits for the response. The group replaces all others.
 func (c *Client) Subscribe(ctx context.Context, group string) error {
 	kind, item, ok := strings.Cut(group, "-")
 	if !ok {
-		return fmt.Errorf("%q is no group that a client can ask for: it needs a '-'", group)
+		return fmt.Errorf("invalid group %q; use a name such as jobs-1", group)
 	}
 	message, err := json.Marshal(map[string]any{"groups": map[string][]string{kind: {item}}, "xrftoken": c.token})
 	if err != nil {
@@ -96,7 +96,7 @@ func (c *Client) Subscribe(ctx context.Context, group string) error {
 	if err := c.conn.Write(ctx, websocket.MessageText, message); err != nil {
 		return err
 	}
-	answer, err := c.Read(ctx)
+	response, err := c.Read(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,17 +104,17 @@ func (c *Client) Subscribe(ctx context.Context, group string) error {
 		Error   string
 		Current []string `json:"groups_current"`
 	}
-	if err := json.Unmarshal(answer, &reply); err != nil || len(reply.Current) != 1 {
-		return fmt.Errorf("the subscription was answered with %.200s", answer)
+	if err := json.Unmarshal(response, &reply); err != nil || len(reply.Current) != 1 {
+		return fmt.Errorf("subscription rejected: %.200s", response)
 	}
 	return nil
 }
 
-// Read returns the next message.
+// Read waits for the next message and returns the payload.
 func (c *Client) Read(ctx context.Context) ([]byte, error) {
 	_, message, err := c.conn.Read(ctx)
 	return message, err
 }
 
-// Close ends the connection at once.
+// Close aborts the connection without a close frame.
 func (c *Client) Close() { _ = c.conn.CloseNow() }
