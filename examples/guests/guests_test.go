@@ -19,7 +19,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/wsclient"
 )
 
-// freeAddress returns an address that nothing listens on.
+// freeAddress returns an address without a listener.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -30,7 +30,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// load starts Caddy with the options of edgerelay, or reloads it.
+// load starts or reloads Caddy with the options of edgerelay.
 func load(t *testing.T, site, options string) error {
 	t.Helper()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(fmt.Appendf(nil, `{
@@ -63,7 +63,8 @@ func write(t *testing.T, conn net.Conn, lines ...string) {
 	}
 }
 
-// A channel layer and an authenticator that are not part of the plugin serve clients, survive a reload, and end with it.
+// A channel layer and an authenticator outside of edgerelay serve clients, survive a reload, and stop with the
+// configuration that names them.
 func TestGuestsServeClients(t *testing.T) {
 	t.Setenv("ANNS_KEY", "secret")
 	site, layer := freeAddress(t), freeAddress(t)
@@ -79,10 +80,11 @@ func TestGuestsServeClients(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 
-	if _, err := wsclient.Dial(ctx, "ws://"+site+"/websocket/", bearer("wrong"), nil); !errors.Is(err, wsclient.ErrNotLoggedIn) {
+	address := "ws://" + site + "/websocket/"
+	if _, err := wsclient.Dial(ctx, address, bearer("wrong"), nil); !errors.Is(err, wsclient.ErrNotLoggedIn) {
 		t.Errorf("a wrong key: %v, want %v", err, wsclient.ErrNotLoggedIn)
 	}
-	client, err := wsclient.Dial(ctx, "ws://"+site+"/websocket/", bearer("secret"), nil)
+	client, err := wsclient.Dial(ctx, address, bearer("secret"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,23 +109,24 @@ func TestGuestsServeClients(t *testing.T) {
 			t.Errorf("read %q, %v; want %q", got, err, want)
 		}
 	}
-	write(t, script, `{"group": "jobs-2", "data": 1}`, "nonsense", `{"group": "no group", "data": 2}`, `{"group": "jobs-1", "data": {"n": 3}}`)
+	write(t, script, `{"group": "jobs-2", "data": 1}`, "nonsense", `{"group": "no group", "data": 2}`,
+		`{"group": "jobs-1", "data": {"n": 3}}`)
 	read(`{"n": 3}`)
 
-	// The same address stays open over a reload, and so do the client and the script.
+	// The listener, the client and the script stay connected over a reload with the same address.
 	if err := load(t, site, options+"\nlimits {\ngroups_per_connection 7\n}"); err != nil {
 		t.Fatal(err)
 	}
 	write(t, script, `{"group": "jobs-1", "data": {"n": 4}}`)
 	read(`{"n": 4}`)
 
-	// Another layer takes over, and the address is free again.
+	// After a change of the layer, the address is free again.
 	if err := load(t, site, "channel_layer memory\nauth none"); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", layer)
 	if err != nil {
-		t.Fatalf("the layer was left, but %v", err)
+		t.Fatalf("the closed layer still has the address: %v", err)
 	}
 	_ = l.Close()
 }

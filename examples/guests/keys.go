@@ -20,10 +20,10 @@ func init() {
 	caddy.RegisterModule(Keys{})
 }
 
-// Keys authenticates clients by an API key, in the header "Authorization: Bearer <key>", and allows each user the groups
-// of some kinds: "jobs" allows jobs-1, jobs-2 and so on.
+// Keys authenticates clients by an API key in the header "Authorization: Bearer <key>". A user may see the groups of
+// the listed kinds: "jobs" allows jobs-1, jobs-2 and so on.
 type Keys struct {
-	// Users are the users.
+	// Users are the users with their keys. Clients without a listed key are rejected.
 	Users []KeyUser `json:"users"`
 }
 
@@ -31,7 +31,7 @@ type Keys struct {
 type KeyUser struct {
 	// Name is the user's name.
 	Name string `json:"name"`
-	// Key is the user's API key; a placeholder such as {env.ANNS_KEY} is replaced.
+	// Key is the user's API key. May contain placeholders such as {env.ANNS_KEY}.
 	Key string `json:"key"`
 	// Kinds are the kinds of groups that the user may see.
 	Kinds []string `json:"kinds,omitempty"`
@@ -64,7 +64,8 @@ func (k *Keys) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Authorizer implements [guest.Auth]. Open sessions are checked every minute: a user without a key is logged out.
+// Authorizer implements [guest.Auth]. Connections are rechecked every minute: a user without a key is
+// disconnected.
 func (k *Keys) Authorizer() (relay.Authorizer, time.Duration, error) {
 	a := authorizer{}
 	for _, u := range k.Users {
@@ -77,10 +78,11 @@ func (k *Keys) Authorizer() (relay.Authorizer, time.Duration, error) {
 	return a, time.Minute, nil
 }
 
-// authorizer has the users by the hash of their key. A look-up by hash takes the same time for every wrong key.
+// authorizer maps the hash of a key to the key's user. The time of a look-up by hash tells an attacker nothing about
+// the keys.
 type authorizer map[[sha256.Size]byte]KeyUser
 
-// credentials are the hash of the key that a session was opened with.
+// credentials are the hash of the key in the handshake.
 type credentials [sha256.Size]byte
 
 // Authenticate implements [relay.Authorizer].
@@ -106,7 +108,8 @@ func (a authorizer) Authorize(_ context.Context, id relay.Identity, kind, _ stri
 	return relay.ErrDenied
 }
 
-// Recheck implements [relay.Authorizer]. A session that another authorizer opened has other credentials, and ends.
+// Recheck implements [relay.Authorizer]. After a change of the authenticator, connections of the former authenticator
+// have credentials of another type, and are closed.
 func (a authorizer) Recheck(_ context.Context, id relay.Identity) error {
 	hash, ok := id.Credentials.(credentials)
 	if _, known := a[hash]; !ok || !known {
@@ -115,7 +118,8 @@ func (a authorizer) Recheck(_ context.Context, id relay.Identity) error {
 	return nil
 }
 
-// LacksSuperusers implements [guest.UnprivilegedAuth]: no user is a superuser, so the console must be told its operators.
+// LacksSuperusers implements [guest.UnprivilegedAuth]: no user is a superuser, so the console needs a list of
+// operators.
 func (*Keys) LacksSuperusers() bool { return true }
 
 // Interface guards.

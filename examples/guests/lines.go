@@ -22,13 +22,13 @@ func init() {
 	caddy.RegisterModule(Lines{})
 }
 
-// Lines is a channel layer for scripts: it listens on an address, and takes one event from each line, such as
+// Lines is a channel layer for scripts. The layer listens on an address and reads an event from each line, such as
 //
 //	{"group": "jobs-1", "data": {"status": "done"}}
 //
-// It has no connection to other nodes. Publications reach the clients of this node.
+// The layer has no connection to other nodes: published events reach only the clients of this node.
 type Lines struct {
-	// Listen is the address, such as 127.0.0.1:9000.
+	// Listen is the TCP address to listen on, such as 127.0.0.1:9000.
 	Listen string `json:"listen"`
 }
 
@@ -46,7 +46,8 @@ func (l *Lines) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Provision checks the address. It opens nothing: a configuration that is only validated must have no effect.
+// Provision checks the address. Open the listener in Start, not here: `caddy validate` provisions, too, and must have
+// no effect.
 func (l *Lines) Provision(caddy.Context) error {
 	if _, _, err := net.SplitHostPort(l.Listen); err != nil {
 		return fmt.Errorf("channel_layer lines: %w; use an address such as 127.0.0.1:9000", err)
@@ -65,7 +66,7 @@ func (l *Lines) Open(log *slog.Logger) (relay.Broker, error) {
 // Apply implements [guest.ChannelLayer]: no setting can change while the address stays.
 func (*Lines) Apply(relay.Broker) error { return nil }
 
-// maxLine is the longest line in bytes.
+// maxLine is the limit of a line in bytes.
 const maxLine = 1 << 20
 
 // lines is the open channel layer.
@@ -79,8 +80,9 @@ type lines struct {
 	reading  sync.WaitGroup
 
 	mu          sync.Mutex
-	conns       map[net.Conn]struct{} // nil once the layer is closed
 	undecodable uint64
+	// conns are the open connections; nil once the layer is closed.
+	conns map[net.Conn]struct{}
 }
 
 // Start implements [relay.Broker].
@@ -96,7 +98,8 @@ func (b *lines) Start(sink relay.Sink) (err error) {
 func (b *lines) accept() {
 	for {
 		conn, err := b.listener.Accept()
-		if err != nil { // Close has closed the listener
+		if err != nil {
+			// Close has closed the listener.
 			return
 		}
 		b.mu.Lock()
@@ -113,8 +116,8 @@ func (b *lines) accept() {
 	}
 }
 
-// read delivers the events of one connection, in order. Deliver blocks while the node is busy, and TCP makes the script
-// wait.
+// read delivers the events of one connection in order. While the node is busy, Deliver blocks, and TCP passes the
+// backpressure on to the script.
 func (b *lines) read(conn net.Conn) {
 	defer func() {
 		b.mu.Lock()
@@ -147,7 +150,7 @@ func (b *lines) read(conn net.Conn) {
 	}
 }
 
-// Join implements [relay.Broker]. The hub drops events of groups without clients, so there is nothing to do.
+// Join implements [relay.Broker]. The layer has nothing to do: the hub drops events of groups without clients.
 func (*lines) Join(context.Context, ...string) error { return nil }
 
 // Leave implements [relay.Broker].
