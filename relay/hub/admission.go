@@ -10,7 +10,7 @@ import (
 
 // Errors of [Hub.Admit] and [Reservation.Identify] besides [ErrDraining] and [ErrNoMemory].
 var (
-	ErrTooManyConnections = errors.New("the relay holds as many connections as it may")
+	ErrTooManyConnections = errors.New("too many connections")
 	ErrTooManyFromAddress = errors.New("too many connections from this address")
 	ErrTooManyPending     = errors.New("too many pending handshakes from this address")
 	ErrTooManyOfUser      = errors.New("too many connections of this user")

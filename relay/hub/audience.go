@@ -8,7 +8,7 @@ import (
 
 // Sets of audience classes have bit c set for class c.
 const (
-	everybody  = ^uint64(0)
+	allClasses = ^uint64(0)
 	plainClass = uint64(1) // class 0, the class without a plugin's decision
 )
 
@@ -42,7 +42,7 @@ type subscription struct {
 
 // reach returns the number of subscribers of some classes. The shard's round is held.
 func (a *audience) reach(classes uint64) int {
-	if classes == everybody || a.others == 0 && classes&plainClass != 0 {
+	if classes == allClasses || a.others == 0 && classes&plainClass != 0 {
 		return len(a.subs)
 	}
 	n := 0

@@ -110,7 +110,7 @@ func (e *encoder) selectFor(h *Hub, index int, ev *relay.Event) (classes uint64)
 	case ev.Redaction != nil:
 		classes = e.redact(index, ev, presentIn(as))
 	case e.reserve(ev.Text):
-		return everybody
+		return allClasses
 	default:
 		h.stats.invalid.Add(1)
 		h.Lost(relay.Loss{Cause: relay.LossNotUTF8, Groups: []string{ev.Group}, Events: 1})

@@ -88,7 +88,7 @@ func (g *gather) writeOne(h *Hub, j job) {
 		if i%yieldEvery == yieldEvery-1 {
 			runtime.Gosched()
 		}
-		if j.classes != everybody && j.classes&sub.class == 0 {
+		if j.classes != allClasses && j.classes&sub.class == 0 {
 			continue
 		}
 		if sub.socket.Send(j.frames, limit) {

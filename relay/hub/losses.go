@@ -23,34 +23,34 @@ type lossPolicy struct {
 
 var lossPolicies = [relay.LossCauseCount]lossPolicy{
 	relay.LossMembership: {
-		"look for a program that deletes the relay's keys in Redis; normal when AWX starts", true, true,
+		"find the program that deletes the relay's keys in Redis; normal when AWX starts", true, true,
 	},
 	relay.LossMailboxFull: {
 		"raise capacity here and in CHANNEL_LAYERS, or give the node more processor time", true, true,
 	},
 	relay.LossMailboxExpired: {
-		"look for a node that was stopped, or was cut off from Redis, for longer than expiry", true, true,
+		"find the node that was stopped, or was cut off from Redis, for longer than expiry", true, true,
 	},
 	relay.LossMailboxReplaced: {
-		"look for a program that writes to the relay's keys in Redis", true, true,
+		"find the program that writes to the relay's keys in Redis", true, true,
 	},
 	relay.LossInterrupted: {"", true, true},
 	relay.LossLateJoin: {
-		"look at the channel layer's health: it was slow or away when clients subscribed", true, true,
+		"check the channel layer's health: the layer was slow or unreachable when clients subscribed", true, true,
 	},
 	relay.LossFailover: {
-		"let Redis refuse writes without a replica (min-replicas-to-write) if this matters", true, true,
+		"set min-replicas-to-write in Redis to reject writes that no replica would get", true, true,
 	},
-	relay.LossDeadNode:   {"find out why the node died; its clients have connected to others", false, false},
-	relay.LossShutdown:   {"mend the connection to Redis before the node is stopped", true, false},
+	relay.LossDeadNode:   {"find out why the node died; its clients have reconnected to other nodes", false, false},
+	relay.LossShutdown:   {"restore the connection to Redis before stopping the node", true, false},
 	relay.LossPeerQueue:  {"", false, false},
-	relay.LossPeerLink:   {"mend the connection between the nodes", true, false},
+	relay.LossPeerLink:   {"fix the connection between the nodes", true, false},
 	relay.LossPeer:       {"", true, false},
-	relay.LossPluginSlow: {"make the plugin faster, or give it fewer groups", true, false},
+	relay.LossPluginSlow: {"make the plugin faster, or reduce its groups", true, false},
 	relay.LossPluginWithheld: {
-		"look at the plugin's log and last error; set on_error pass if it guards nothing", true, false,
+		"check the plugin's log and last error; set on_error pass if the plugin protects nothing", true, false,
 	},
-	relay.LossNotUTF8:    {"mend the emitter: a text must be UTF-8", false, false},
+	relay.LossNotUTF8:    {"fix the emitter: texts must be UTF-8", false, false},
 	relay.LossSlowReader: {"", false, false},
 	relay.LossMemory:     {"", false, false},
 }

@@ -11,7 +11,7 @@ func (h *Hub) resync(groups []string, all bool, frame []byte) {
 			a = s.union(groups)
 		}
 		if len(a.subs) > 0 {
-			s.queue.push([]job{{audience: a, frames: frame, count: 1, classes: everybody}}, len(frame))
+			s.queue.push([]job{{audience: a, frames: frame, count: 1, classes: allClasses}}, len(frame))
 		}
 	}
 }

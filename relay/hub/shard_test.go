@@ -18,7 +18,7 @@ func TestRoundsAreBounded(t *testing.T) {
 	}
 	jobs := make([]job, 5)
 	for i := range jobs {
-		jobs[i] = job{audience: crowd, count: 1, classes: everybody}
+		jobs[i] = job{audience: crowd, count: 1, classes: allClasses}
 	}
 	for _, want := range []int{2, 2, 1} {
 		n := s.writeRound(jobs)
@@ -34,7 +34,7 @@ func TestRoundsAreBounded(t *testing.T) {
 	for i := range crowd.subs {
 		crowd.subs[i] = crowd.subs[0]
 	}
-	if n := s.writeRound([]job{{audience: crowd, count: 1, classes: everybody}}); n != 1 {
+	if n := s.writeRound([]job{{audience: crowd, count: 1, classes: allClasses}}); n != 1 {
 		t.Errorf("%d jobs for more subscribers than the bound, want 1", n)
 	}
 }
