@@ -17,20 +17,20 @@ type Config struct {
 	// Auth is the guest module that made Authorizer.
 	Auth       guest.Auth
 	Authorizer relay.Authorizer
-	// Recheck is the time between two checks of an open session, 0 for none; RecheckGrace is how long a session stays
-	// open without a certain answer.
+	// Recheck is the time between two rechecks of an open session; 0 turns rechecks off. RecheckGrace bounds the time a
+	// session stays open while the authority does not answer.
 	Recheck, RecheckGrace time.Duration
-	// OpenToAll is true if every client may see everything.
+	// OpenToAll tells that every client may see everything.
 	OpenToAll bool
-	// NamesOperators is true if no client is a superuser.
+	// LacksSuperusers tells that no client is a superuser.
 	LacksSuperusers bool
 	Limits          relay.Limits
 	Descriptors     DescriptorLimits
-	// StopPace is the pace at which clients leave when the relay stops; nil: all at once.
+	// DrainPace is the pace at which clients are evicted when the relay stops. nil evicts all at once.
 	DrainPace *hub.Pace
-	// TraceEvents is the number of events for each that is traced, 0 for none.
+	// TraceEvents traces one event in this many; 0 traces none.
 	TraceEvents int
-	// ReportJourney gets those.
+	// ReportJourney receives the traced events.
 	ReportJourney func(hub.Journey)
 	AWXMetrics    bool
 	DirectTLS     bool
@@ -41,27 +41,27 @@ type Config struct {
 	Log         *slog.Logger
 }
 
-// Plane is a checked configuration of the backplane.
+// Backplane is a checked configuration of the backplane.
 type Backplane struct {
 	Settings backplane.Settings
-	// Key is of all settings: a reload that does not change it touches nothing.
+	// Key identifies all settings. A reload with the same key changes nothing.
 	Key [32]byte
-	// TLSKey is of the settings of TLS alone.
+	// TLSKey identifies the TLS settings.
 	TLSKey string
 }
 
-// fileLimits bounds the connections by the file descriptors that the process may open.
+// DescriptorLimits describes how file descriptors limit the connections.
 type DescriptorLimits struct {
-	// Open is how many descriptors the process may have open, 0 for any number.
+	// Max is the number of descriptors that the process may open; 0 means no limit.
 	Max int
-	// Wanted is the limit on connections before descriptors bounded it; Configured is true if the operator set it.
+	// WantedConnections is the limit on connections without this bound. Configured tells that the operator has set it.
 	WantedConnections int
 	Configured        bool
 }
 
-// Host is the app, as its handlers find it in Provision.
+// App is the app as handlers of other packages find it in Provision.
 type App interface {
-	// Node is the node of this process, and Config the configuration that the app was given.
+	// Node returns the node of this process. Config returns the app's own configuration, current or not.
 	Node() *Node
 	Config() *Config
 }

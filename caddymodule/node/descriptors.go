@@ -18,40 +18,43 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// A connection needs a file descriptor, and a process that has none left can neither accept nor reach Redis nor write its log. So fewer
-// connections are let in than there are descriptors, whatever the limits say.
+// Each connection needs a file descriptor. A process without a free descriptor can neither accept connections nor reach
+// Redis nor write its log. The number of connections therefore stays below the number of descriptors, whatever the limits.
 
-// fileReserve is how many of n file descriptors are kept for all that is no websocket: channel layer, proxied requests, files, logs.
+// reservedDescriptors returns how many of n descriptors are reserved for other uses than WebSockets: the channel layer,
+// proxied requests, files and logs.
 // See docs/decisions/caddy.md#why-do-file-descriptors-bound-connections
 func reservedDescriptors(n int) int { return max(64, min(n/32, 1024)) }
 
-// lastOf is the first of the last of n file descriptors: a connection that gets one of them comes too late.
+// firstLate returns the lowest of the last of n descriptors. A connection with one of them is late: it is rejected unless
+// another connection can be closed.
 func firstLate(n int) int { return max(0, n-reservedDescriptors(n)/2) }
 
-// withinFiles returns the limit on connections that n file descriptors leave of a configured one; 0 is none, for both.
+// limitConnections lowers a limit on connections to the number that n descriptors allow. 0 means no limit, for both.
 func limitConnections(connections, n int) int {
 	if n <= 0 {
 		return connections
 	}
-	room := max(1, n-reservedDescriptors(n))
+	most := max(1, n-reservedDescriptors(n))
 	if connections <= 0 {
-		return room
+		return most
 	}
-	return min(connections, room)
+	return min(connections, most)
 }
 
-// limitByFiles lowers a limit that the file descriptors do not allow.
+// LimitByDescriptors lowers the limit on connections to the number that the process's file descriptors allow. configured
+// tells whether the operator has set the limit.
 func (c *Config) LimitByDescriptors(configured bool) {
 	c.Descriptors = DescriptorLimits{Max: maxDescriptors(), WantedConnections: c.Limits.Connections, Configured: configured}
 	c.Limits.Connections = limitConnections(c.Descriptors.WantedConnections, c.Descriptors.Max)
 }
 
-// byFiles tells whether the limit on connections is due to the file descriptors.
+// limitedByDescriptors reports whether file descriptors, and not the configuration, set the limit on connections.
 func (c *Config) limitedByDescriptors() bool {
 	return c.Limits.Connections != c.Descriptors.WantedConnections
 }
 
-// tellFiles logs that there can be fewer connections than the configuration asks for.
+// logDescriptorLimit logs that the file descriptors allow fewer connections than the configuration.
 func (c *Config) logDescriptorLimit() {
 	if !c.limitedByDescriptors() {
 		return
@@ -63,17 +66,21 @@ func (c *Config) logDescriptorLimit() {
 	if c.Descriptors.WantedConnections == 0 {
 		wanted = "any number"
 	}
-	c.Log.Log(context.Background(), level, "there can be fewer websockets than the limit, for want of file descriptors; raise LimitNOFILE= of the systemd unit, or ulimit -n",
-		"connections", c.Limits.Connections, "limit", wanted, "file_descriptors", c.Descriptors.Max)
+	c.Log.Log(context.Background(), level, "file descriptors limit connections",
+		"connections", c.Limits.Connections, "limit", wanted, "file_descriptors", c.Descriptors.Max, "remedy", raiseNoFile)
 }
 
-// errNoFiles is why a connection is refused although the limits allow it.
-var errNoDescriptors = errors.New("the relay holds as many connections as it can")
+// raiseNoFile is the remedy for a lack of file descriptors.
+const raiseNoFile = "raise LimitNOFILE= of the systemd unit, or ulimit -n"
 
-// lastFiles marks the context of connections that have one of the last file descriptors.
+// errNoDescriptors rejects a connection that the limits allow but the file descriptors do not.
+var errNoDescriptors = errors.New("too many connections")
+
+// lateConnKey marks the context of a connection that has one of the last file descriptors.
 type lateConnKey struct{}
 
-// watchFiles has a server mark such connections.
+// MarkLastDescriptors lets a server mark connections that have one of the last descriptors, see [Node.CheckDescriptors].
+// files is the number of descriptors that the process may open.
 func (n *Node) MarkLastDescriptors(server *caddyhttp.Server, files int) {
 	last, veryLast := firstLate(files), files-reservedDescriptors(files)/4
 	server.RegisterConnState(n.conns.track)
@@ -90,48 +97,50 @@ func (n *Node) MarkLastDescriptors(server *caddyhttp.Server, files int) {
 	})
 }
 
-// makeRoom has connections without a request make room, if there are any.
+// closeRequestless closes some connections without a request. It reports whether there were any.
 func (n *Node) closeRequestless(emergency bool) bool {
 	closed := n.conns.closeOldest(emergency)
 	if closed == 0 {
 		return false
 	}
 	n.descriptors.release(closed)
-	n.Log.Warn("file descriptors are scarce; connections without a request are closed", "count", closed,
-		"remedy", "raise LimitNOFILE= of the systemd unit, or ulimit -n; lower read_header in Caddy's timeouts")
+	n.Log.Warn("file descriptors scarce, connections without request closed", "count", closed,
+		"remedy", raiseNoFile+"; lower read_header in Caddy's timeouts")
 	return true
 }
 
-// checkFiles refuses what came over a connection that is marked. Once there has been one, others are refused too while few descriptors are
-// free and no connection without a request can make room, until none of the last is in use: connections that have one may stay when those
-// below are given back, and taken again.
+// CheckDescriptors returns an error if no file descriptor is left for the request's connection. It rejects marked
+// connections. After the first mark it counts descriptors and also rejects unmarked connections while few are free and
+// no connection without a request can be closed. Numbers alone do not suffice then: a long-lived connection may hold a
+// high descriptor while lower ones become free. The counting ends when none of the last descriptors is in use.
 func (n *Node) CheckDescriptors(r *http.Request, files int) error {
-	crowd := &n.descriptors
+	guard := &n.descriptors
 	if r.Context().Value(lateConnKey{}) != nil {
 		return errNoDescriptors
 	}
-	if !crowd.active.Load() || crowd.take(files, time.Now()) {
+	if !guard.active.Load() || guard.take(files, time.Now()) {
 		return nil
 	}
-	if n.closeRequestless(crowd.nearlyExhausted(files)) && crowd.take(files, time.Now()) {
+	if n.closeRequestless(guard.nearlyExhausted(files)) && guard.take(files, time.Now()) {
 		return nil
 	}
 	return errNoDescriptors
 }
 
-// crowd is set from the moment when nearly all file descriptors are in use until the last of them are free.
+// descriptorGuard counts free descriptors while descriptors are scarce. It is active from the first connection with one of
+// the last descriptors until all of the last descriptors are free.
 type descriptorGuard struct {
 	active atomic.Bool
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards counted and free
 	counted time.Time
-	free    int // by the last count, less the connections since
+	free    int // at the last count, minus the connections since
 }
 
-// countEvery is how often descriptors are counted at most; 100,000 take a few milliseconds.
+// countInterval is the shortest time between two counts. A count of 100,000 descriptors takes a few milliseconds.
 const countInterval = 500 * time.Millisecond
 
-// room takes one of n descriptors, if that leaves enough.
+// take reserves one of n descriptors. It reports false if too few would remain.
 func (c *descriptorGuard) take(n int, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,7 +148,7 @@ func (c *descriptorGuard) take(n int, now time.Time) bool {
 		last := firstLate(n)
 		late := countDescriptors(last, n)
 		c.counted, c.free = now, n-countDescriptors(0, last)-late
-		if late == 0 { // their numbers tell again
+		if late == 0 { // numbers suffice again
 			c.active.Store(false)
 		}
 	}
@@ -150,29 +159,29 @@ func (c *descriptorGuard) take(n int, now time.Time) bool {
 	return true
 }
 
-// emergency tells whether hardly any of n descriptors are free.
+// nearlyExhausted reports whether hardly any of n descriptors are free.
 func (c *descriptorGuard) nearlyExhausted(n int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.free < reservedDescriptors(n)/4
 }
 
-// gain notes that connections have been closed since the last count.
+// release records connections that have been closed since the last count.
 func (c *descriptorGuard) release(closed int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.free += closed
 }
 
-// remedy adds to a refusal what its reader can do about it.
+// WithRemedy adds cause and remedy to the error of a rejected connection if file descriptors are the cause.
 func (c *Config) WithRemedy(err error) error {
 	if errors.Is(err, errNoDescriptors) || errors.Is(err, hub.ErrTooManyConnections) && c.limitedByDescriptors() {
-		return fmt.Errorf("%w: nearly all of its %d file descriptors are in use; raise LimitNOFILE= of the systemd unit, or ulimit -n", err, c.Descriptors.Max)
+		return fmt.Errorf("%w: nearly all of %d file descriptors are in use; %s", err, c.Descriptors.Max, raiseNoFile)
 	}
 	return err
 }
 
-// descriptor is the number of a connection's file descriptor, -1 if it is unknown.
+// descriptor returns the number of a connection's file descriptor, or -1 if it is unknown.
 func descriptor(conn net.Conn) int {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()

@@ -2,8 +2,8 @@
 
 package node
 
-// maxDescriptors is how many files this process may have open; it has no limit worth knowing here.
+// maxDescriptors returns 0: this system has no limit that matters here.
 func maxDescriptors() int { return 0 }
 
-// countDescriptors is not asked where there is no limit.
+// countDescriptors is unused without a limit.
 func countDescriptors(int, int) int { return 0 }

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFiles is how many file descriptors this process may have, 0 if there is no limit. Go has raised the soft limit to the hard one.
+// maxDescriptors returns the number of file descriptors that this process may open, or 0 without a limit. The Go runtime
+// has raised the soft limit to the hard limit.
 func maxDescriptors() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
@@ -18,7 +19,7 @@ func maxDescriptors() int {
 	return int(limit.Cur)
 }
 
-// usedFiles is how many of the file descriptors from from to below to are open.
+// countDescriptors returns how many of the file descriptors in [from, to) are open.
 func countDescriptors(from, to int) int {
 	used := 0
 	fds := make([]unix.PollFd, min(to-from, 1024))

@@ -13,19 +13,20 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// drainDefault is the pace of a drain that is asked for without saying one.
+// DefaultDrainDuration is the duration of a drain whose request names no pace.
 const DefaultDrainDuration = 30 * time.Second
 
-// Drain says how fast clients are sent to other nodes when this one stops, and when the admin API asks for it. Where it is
-// not configured, clients are told at once when the relay stops.
+// Drain is the pace at which clients are evicted to other nodes when this node stops, or when the admin API starts a
+// drain. Without this setting, a stop evicts all clients at once.
 type Drain struct {
-	// Duration is the time over which goodbyes are spread evenly. Default: 30s, or as long as Rate needs.
+	// Duration is the time over which evictions are spread evenly. Default: 30s, or as long as Rate needs.
 	Duration *caddy.Duration `json:"duration,omitempty" caddyfile:"<duration>"`
-	// Rate is how many clients may be sent away in a second; where it needs more time than Duration, it prevails. Default: any number.
+	// Rate is the number of clients that may be evicted in a second. A rate that needs more time than Duration prevails.
+	// Default: any number.
 	Rate float64 `json:"rate,omitempty" caddyfile:"<clients a second>"`
 }
 
-// pace returns the pace that d means.
+// Pace checks the settings and returns the pace. A nil Drain is 30s.
 func (d *Drain) Pace() (hub.Pace, error) {
 	switch {
 	case d == nil:
@@ -44,7 +45,7 @@ func (d *Drain) Pace() (hub.Pace, error) {
 	return p, nil
 }
 
-// ReadBlock reads `drain [<duration>] { … }`.
+// ReadBlock implements [settings.BlockReader]. It reads `drain [<duration>] { … }`.
 func (d *Drain) ReadBlock(from *caddyfile.Dispenser) error {
 	if from.NextArg() {
 		t, err := settings.ParseDuration(from.Val())
@@ -59,7 +60,7 @@ func (d *Drain) ReadBlock(from *caddyfile.Dispenser) error {
 	return settings.Read(from, "drain", d)
 }
 
-// drainForStop sends clients away at the configured pace because the node is about to end. Without one it does nothing.
+// drainBeforeClose evicts clients at the configured pace before the node closes. Without a pace it does nothing.
 // See docs/decisions/caddy.md#why-does-a-stop-close-clients-at-once-unless-drain-is-set
 func (n *Node) drainBeforeClose() {
 	pace := n.DrainPace.Load()
@@ -67,15 +68,16 @@ func (n *Node) drainBeforeClose() {
 		return
 	}
 	p := *pace
-	if s := n.Hub.DrainStatus(); s.State == "draining" { // never slower than it has begun
+	if s := n.Hub.DrainStatus(); s.State == "draining" { // never slower than the drain under way
 		p = hub.Pace{Duration: min(time.Until(s.Ends), p.Over(s.Clients-s.Evicted))}
 	}
 	n.Hub.Drain(p)
 	s := n.Hub.DrainStatus()
 	if s.Open > 0 {
-		n.Log.Info("clients are sent to other nodes before the relay stops", "count", s.Open, "over", time.Until(s.Ends).Round(time.Second))
+		n.Log.Info("draining clients before stop",
+			"count", s.Open, "duration", time.Until(s.Ends).Round(time.Second))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Until(s.Ends)+closeTimeout)
 	defer cancel()
-	_ = n.Hub.Drained(ctx) // who is still there then is cut off
+	_ = n.Hub.Drained(ctx) // closing the hub aborts the rest
 }

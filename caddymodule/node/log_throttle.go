@@ -9,22 +9,22 @@ import (
 )
 
 const (
-	// logBurst is how many lines with one message may come at once, logRate how many a second then.
+	// logBurst is the number of lines with one message that pass at once; logRate is the number a second from then on.
 	logBurst = 50
 	logRate  = 1
-	// logMessages bounds how many messages are counted. There are fewer: each is a constant in the code.
+	// maxMessages bounds the number of counted messages. The code has fewer: each message is a constant.
 	maxMessages = 1024
 )
 
-// throttled is a [slog.Handler] that lets lines of one message through at a bounded rate, so that no number of clients, peers or
-// failures floods the log. The next line that passes says how many did not.
+// throttledHandler is a [slog.Handler] that passes lines with one message at a bounded rate, so that no number of clients,
+// peers or failures floods the log. The next line that passes has the number of suppressed lines.
 // See docs/decisions/operations.md#why-are-log-messages-constants-throttled-in-one-place
 type throttledHandler struct {
 	to       slog.Handler
 	throttle *logThrottle
 }
 
-// logMeter is how much of each message has been logged.
+// logThrottle counts the lines of each message. Its methods are safe for concurrent use.
 type logThrottle struct {
 	suppressed atomic.Uint64
 	now        func() time.Time
@@ -33,7 +33,7 @@ type logThrottle struct {
 	messages map[string]*messageBudget
 }
 
-// budget is what may still be logged of one message.
+// messageBudget is the token bucket of one message.
 type messageBudget struct {
 	tokens  float64
 	since   time.Time
@@ -71,7 +71,7 @@ func (t throttledHandler) WithGroup(name string) slog.Handler {
 	return throttledHandler{t.to.WithGroup(name), t.throttle}
 }
 
-// pass reports whether a line may be logged, and how many with its message were not since the last one that was.
+// pass reports whether a line may be logged, and how many lines with the message were suppressed since the last one.
 func (b *logThrottle) pass(message string) (skipped int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// sampleEvery is the time between two samples, historySize how many are kept.
+	// SampleInterval is the time between two samples; historySize is the number of samples kept.
 	SampleInterval = time.Second
 	historySize    = 120
-	// lagOver is how many samples the lag of a status is of.
+	// lagSamples is the number of samples that the reported lag covers.
 	lagSamples = 30
 )
 
-// monitor samples the hub's figures once a second, so that rates and their recent past are there when somebody looks. Its methods
+// Monitor samples the hub's metrics once a second, so that rates and their history are available on request. Its methods
 // are safe for concurrent use.
 type Monitor struct {
 	hub  *hub.Hub
@@ -25,17 +25,17 @@ type Monitor struct {
 	last    hub.Stats
 	history []Sample  // the oldest first
 	lags    []hub.Lag // as many as lagOver, the oldest first
-	// The channel layer's repairs, and when their number last changed.
+	// repairs is the number of restored memberships; repairedAt is the time of its last change.
 	repairs    uint64
 	repairedAt time.Time
 
 	onSample []func(now time.Time)
 
 	measuring sync.Mutex
-	measured  time.Time // when groups were last measured
+	measured  time.Time // the last time that groups were measured
 }
 
-// sample is what happened in one second, and what there was at its end.
+// Sample is the state of the hub at the end of a second, and the rates within it.
 type Sample struct {
 	// Connections is the number of open connections.
 	Connections int `json:"connections"`
@@ -49,11 +49,11 @@ type Sample struct {
 	Bytes float64 `json:"bytes"`
 	// Dropped counts the deliveries that failed, and the events that no browser could read.
 	Dropped float64 `json:"dropped"`
-	// Lag is how long 99 of 100 deliveries of the second took at most, in seconds; 0 if there were none.
+	// Lag is the 99th percentile of the second's deliveries, from emitter to socket, in seconds; 0 without deliveries.
 	Lag float64 `json:"lag"`
 }
 
-// lagStatus is how long deliveries took from the emitter to the socket, in seconds, as far as a histogram tells: the upper bounds of its buckets.
+// LagQuantiles are quantiles of the time from emitter to socket, in seconds: upper bounds of a histogram's buckets.
 type LagQuantiles struct {
 	// P50 is the median.
 	P50 float64 `json:"p50"`
@@ -61,7 +61,7 @@ type LagQuantiles struct {
 	P99 float64 `json:"p99"`
 }
 
-// newMonitor begins to sample a hub's metrics.
+// newMonitor starts to sample a hub's metrics.
 func newMonitor(hub *hub.Hub) *Monitor {
 	m := &Monitor{hub: hub, last: hub.Stats(), measured: time.Now()}
 	tick, done, ended := time.NewTicker(SampleInterval), make(chan struct{}), make(chan struct{})
@@ -93,7 +93,7 @@ func newMonitor(hub *hub.Hub) *Monitor {
 	return m
 }
 
-// alsoEverySample has f called after each sample.
+// OnSample registers f to be called after each sample, on the monitor's goroutine.
 func (m *Monitor) OnSample(f func(now time.Time)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,14 +132,14 @@ func (m *Monitor) sample(now time.Time, elapsed time.Duration) {
 	})
 }
 
-// recent returns the samples there are, the oldest first, and when a membership last had to be put back.
+// History returns the samples, oldest first, and the time of the last restored membership.
 func (m *Monitor) History() (history []Sample, repairedAt time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]Sample{}, m.history...), m.repairedAt
 }
 
-// now returns the newest sample.
+// Latest returns the newest sample.
 func (m *Monitor) Latest() Sample {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -149,7 +149,7 @@ func (m *Monitor) Latest() Sample {
 	return m.history[len(m.history)-1]
 }
 
-// lag returns the lag of the last half minute.
+// Lag returns the quantiles of the last half minute.
 func (m *Monitor) Lag() LagQuantiles {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -159,8 +159,8 @@ func (m *Monitor) Lag() LagQuantiles {
 	return LagQuantiles{quantile(&m.last.Lag, &m.lags[0], 0.5), quantile(&m.last.Lag, &m.lags[0], 0.99)}
 }
 
-// quantile returns the upper bound, in seconds, of the bucket in which a quantile of the deliveries between two histograms
-// is; 0 if there were none.
+// quantile returns the quantile q of the deliveries between two histograms: the upper bound of its bucket, in seconds.
+// It returns 0 without deliveries.
 func quantile(after, before *hub.Lag, q float64) float64 {
 	total := uint64(0)
 	for i := range after.Counts {
@@ -180,7 +180,7 @@ func quantile(after, before *hub.Lag, q float64) float64 {
 	return 2 * hub.LagBounds[len(hub.LagBounds)-1].Seconds()
 }
 
-// measureGroups brings the rates of groups up to date, if nobody has done so within the last second.
+// MeasureGroups updates the rates of groups, at most once a second.
 func (m *Monitor) MeasureGroups() {
 	m.measuring.Lock()
 	defer m.measuring.Unlock()

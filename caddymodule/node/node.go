@@ -22,13 +22,13 @@ import (
 
 const (
 	poolKey = "node"
-	// moveWait is how long a change of the channel layer may hold up a reload.
+	// switchTimeout bounds the time that a change of the channel layer delays a reload.
 	switchTimeout = 10 * time.Second
-	// closeWait is how long clients have to take their leave when the relay stops.
+	// closeTimeout bounds the time for clients' close frames when the relay stops.
 	closeTimeout = 5 * time.Second
-	// startWait is how long a handshake waits for the first configuration to be in force.
+	// configTimeout bounds the time that a handshake waits for the first configuration.
 	configTimeout = 10 * time.Second
-	// leaveWait is how long peers have to take what waits for them then.
+	// backplaneCloseTimeout bounds the time for events that are queued for peers when the relay stops.
 	backplaneCloseTimeout = 3 * time.Second
 )
 
@@ -51,28 +51,36 @@ func Release() error {
 	return err
 }
 
-// Node is what outlives configurations: the hub with its sessions, and the channel layer.
+// Node is the part of the relay that outlives configurations: the hub with its sessions, the channel layer, the backplane
+// and the plugins. Its methods are safe for concurrent use.
 type Node struct {
-	Hub       *hub.Hub
+	// Hub fans events out to the sessions.
+	Hub *hub.Hub
+	// Log writes to the log of the current configuration, throttled by message.
 	Log       *slog.Logger
 	logOutlet *logOutlet
-	// close ends the node; later calls wait for the first.
+	// close closes the node; later calls wait for the first.
 	close func() error
-	// frameSize is the limit in force; one function for all connections.
+	// frameSize returns the current limit; one function serves all connections.
 	frameSize func() int
 
-	Rejections [reject.ReasonCount]atomic.Uint64 // handshakes, by reason
-	AWX        awx.Shared
-	throttle   *logThrottle
+	// Rejections counts rejected handshakes by reason.
+	Rejections [reject.ReasonCount]atomic.Uint64
+	// AWX is the state that all clients of the AWX protocol share.
+	AWX      awx.Shared
+	throttle *logThrottle
 
 	descriptors descriptorGuard
 	conns       requestlessConns
 
-	unknownAddress atomic.Bool // it has been logged that clients' addresses are unknown
+	unknownAddress atomic.Bool // logged that the clients' addresses are unknown
 
-	AWXMetrics atomic.Bool // in force
+	// AWXMetrics is the current value of the setting awx_metrics.
+	AWXMetrics atomic.Bool
 
+	// Started is the time of the node's creation.
 	Started time.Time
+	// Monitor keeps the rates of the last two minutes.
 	Monitor *Monitor
 
 	extensionsMu sync.Mutex
@@ -83,17 +91,21 @@ type Node struct {
 
 	directTLSFailed atomic.Bool // logged
 
-	mu         sync.Mutex
-	attached   []*Config     // the last one is in force
-	configured chan struct{} // closed once there has been one
+	mu         sync.Mutex    // guards attached, layerPlace and backplaneConfig
+	attached   []*Config     // the last one is current
+	configured chan struct{} // closed by the first configuration
 	layerPlace string        // of the open broker
 
-	DrainPace       atomic.Pointer[hub.Pace]            // at which clients leave at the end; nil: at once
-	Backplane       atomic.Pointer[backplane.Backplane] // nil if none is configured
-	backplaneConfig *Backplane                          // in force; guarded by mu
-	Plugins         atomic.Pointer[pluginhost.Host]     // nil until a configuration has plugins
+	// DrainPace is the pace at which clients are evicted when the relay stops; nil evicts all at once.
+	DrainPace atomic.Pointer[hub.Pace]
+	// Backplane is nil if none is configured. Its current configuration is backplaneConfig, guarded by mu.
+	Backplane       atomic.Pointer[backplane.Backplane]
+	backplaneConfig *Backplane
+	// Plugins is nil until a configuration has plugins.
+	Plugins atomic.Pointer[pluginhost.Host]
 }
 
+// newNode is the constructor for pool.
 func newNode() (caddy.Destructor, error) {
 	out := &logOutlet{}
 	out.to.Store(slog.Default())
@@ -111,7 +123,7 @@ func newNode() (caddy.Destructor, error) {
 	return n, nil
 }
 
-// current returns the node of this process, nil if no configuration has one.
+// Current returns the node of this process, or nil if no configuration uses the relay.
 func Current() *Node {
 	var n *Node
 	pool.Range(func(_, value any) bool {
@@ -121,15 +133,15 @@ func Current() *Node {
 	return n
 }
 
-// attach puts c in force.
+// Attach makes c the current configuration. On an error, the configuration before stays current.
 func (n *Node) Attach(c *Config) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.applyPlugins(c); err != nil { // first: if they are refused, nothing has changed
+	if err := n.applyPlugins(c); err != nil { // first: a rejected plugin leaves everything unchanged
 		return err
 	}
 	if err := n.apply(c); err != nil {
-		if last := len(n.attached) - 1; last >= 0 { // some of it may be in force already
+		if last := len(n.attached) - 1; last >= 0 { // a part may have been applied
 			err = errors.Join(err, n.apply(n.attached[last]))
 			n.restorePlugins(n.attached[last])
 		}
@@ -145,8 +157,8 @@ func (n *Node) Attach(c *Config) error {
 	return nil
 }
 
-// awaitConfig waits for the first configuration to be in force. Caddy starts apps in no order, and the HTTP server may be up before
-// there is an authorizer, which would deny the first clients their groups.
+// AwaitConfig waits until a configuration is current. Caddy starts apps in no particular order: without the wait, the HTTP
+// server could serve clients before the hub has an authorizer, and deny their groups.
 // See docs/decisions/caddy.md#why-does-a-handshake-wait-for-the-first-configuration
 func (n *Node) AwaitConfig(ctx context.Context) error {
 	select {
@@ -162,26 +174,25 @@ func (n *Node) AwaitConfig(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		return errors.New("no configuration is in force after " + configTimeout.String())
+		return errors.New("no configuration applied within " + configTimeout.String())
 	}
 }
 
-// logFirst sends log records to a logger until a configuration is in force: what is said before that belongs into
-// Caddy's log, too.
+// SetInitialLogger sets the logger for records before the first configuration is applied.
 func (n *Node) SetInitialLogger(log *slog.Logger) {
 	if !n.HasConfig() {
 		n.logOutlet.to.Store(log)
 	}
 }
 
-// hasConfig tells whether a configuration is in force.
+// HasConfig reports whether a configuration is current.
 func (n *Node) HasConfig() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.attached) > 0
 }
 
-// detach withdraws c.
+// Detach removes c. If c was current, the configuration attached before becomes current again.
 func (n *Node) Detach(c *Config) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -201,7 +212,7 @@ func (n *Node) Detach(c *Config) error {
 	return nil
 }
 
-// Current returns the configuration in force, nil if there is none.
+// Current returns the current configuration, or nil.
 func (n *Node) Current() *Config {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -211,9 +222,9 @@ func (n *Node) Current() *Config {
 	return n.attached[len(n.attached)-1]
 }
 
-// apply makes the hub follow c. n.mu is held.
+// apply applies c to the hub, the channel layer and the backplane. The caller holds n.mu.
 func (n *Node) apply(c *Config) error {
-	// First of all, for the site may be served already: whoever it lets in is asked about by the same.
+	// First, because a new site may already serve clients: the authorizer that admits a client must also recheck it.
 	n.Hub.SetLimits(c.Limits)
 	n.Hub.SetRecheckGrace(c.RecheckGrace)
 	n.Hub.SetAuthorizer(c.Authorizer, c.Recheck)
@@ -233,7 +244,7 @@ func (n *Node) apply(c *Config) error {
 			if n.Hub.Broker() != broker {
 				return err
 			}
-			n.Log.Warn("the former channel layer could not be left in order", "error", err)
+			n.Log.Warn("former channel layer not left", "error", err)
 		}
 		n.layerPlace = place
 	} else if err := c.Layer.Apply(n.Hub.Broker()); err != nil {
@@ -264,8 +275,8 @@ func (n *Node) WSOptions(greeting []byte) ws.Options {
 	return ws.Options{Poller: n.poller, MessageLimit: n.frameSize, Greeting: greeting}
 }
 
-// Handle implements [caddyevents.Handler]: when the process is about to end, clients are told at once. Caddy's HTTP
-// server would hold Destruct up for as long as requests are under way.
+// Handle implements [caddyevents.Handler]. When the process is about to exit, it closes the node at once: Caddy's HTTP
+// server delays Destruct while requests are under way.
 // See docs/decisions/caddy.md#why-are-clients-told-of-a-stop-on-the-stopping-event
 func (n *Node) Handle(context.Context, caddy.Event) error {
 	if caddy.Exiting() {
@@ -274,7 +285,8 @@ func (n *Node) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// Destruct closes all websockets, at the pace of the configuration that was in force last, and leaves the channel layer.
+// Destruct implements [caddy.Destructor]. It closes all WebSockets, at the pace of the last configuration, and leaves the
+// channel layer.
 func (n *Node) Destruct() error { return n.close() }
 
 // shutDown does the work of close, which runs it once.
@@ -286,23 +298,23 @@ func (n *Node) shutDown() error {
 	began, open := time.Now(), n.Hub.Stats().Sessions
 	err := n.Hub.Close(ctx)
 	n.poller.Close()
-	if plane := n.Backplane.Load(); plane != nil { // after the hub: what it still had is on its way to peers
+	if plane := n.Backplane.Load(); plane != nil { // after the hub, whose last events are queued for peers
 		leaving, cancel := context.WithTimeout(context.Background(), backplaneCloseTimeout)
 		defer cancel()
 		if err := plane.Close(leaving); err != nil {
-			n.Log.Warn("the backplane could not be left in order; peers notice by themselves", "error", err)
+			n.Log.Warn("backplane not left, peers time out", "error", err)
 		}
 	}
 	if h := n.Plugins.Load(); h != nil {
 		err = errors.Join(err, h.Close())
 	}
 	if open > 0 {
-		n.Log.Info("all websockets are closed", "count", open, "took", time.Since(began).Round(time.Millisecond))
+		n.Log.Info("websockets closed", "count", open, "duration", time.Since(began).Round(time.Millisecond))
 	}
 	return err
 }
 
-// tellUnknownAddress logs, once, that no limit per address holds.
+// WarnUnknownAddress logs, once per process, that limits per address do not apply.
 func (n *Node) WarnUnknownAddress() {
 	if !n.unknownAddress.Swap(true) {
 		n.Log.Warn("client addresses are unknown; limits per address do not apply",
@@ -310,8 +322,8 @@ func (n *Node) WarnUnknownAddress() {
 	}
 }
 
-// Keep returns what is kept with the node under a key, and outlives configurations like the node; on first use create
-// makes it.
+// Extension returns the value under key, which another package keeps with the node across configurations. The first call
+// creates the value.
 func (n *Node) Extension(key any, create func() any) any {
 	n.extensionsMu.Lock()
 	defer n.extensionsMu.Unlock()
@@ -326,7 +338,7 @@ func (n *Node) Extension(key any, create func() any) any {
 	return value
 }
 
-// logOutlet passes log records to the logger of the configuration in force.
+// logOutlet passes log records to the logger of the current configuration.
 // See docs/decisions/caddy.md#why-do-log-records-follow-the-current-configuration
 type logOutlet struct {
 	to    atomic.Pointer[slog.Logger]

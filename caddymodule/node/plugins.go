@@ -7,7 +7,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 )
 
-// applyPlugins makes the plugins follow c. n.mu is held.
+// applyPlugins applies the plugins of c. The caller holds n.mu.
 func (n *Node) applyPlugins(c *Config) error {
 	h := n.Plugins.Load()
 	if h == nil {
@@ -20,15 +20,13 @@ func (n *Node) applyPlugins(c *Config) error {
 		}
 		n.Plugins.Store(h)
 	}
-	if err := h.Apply(context.Background(), c.Plugins, c.ModuleStore); err != nil {
-		return err
-	}
-	return nil
+	return h.Apply(context.Background(), c.Plugins, c.ModuleStore)
 }
 
-// restorePlugins makes the plugins follow c again, after another configuration was refused. n.mu is held.
+// restorePlugins applies the plugins of c again, after another configuration was rejected. The caller holds n.mu.
 func (n *Node) restorePlugins(c *Config) {
 	if err := n.applyPlugins(c); err != nil {
-		n.Log.Error("the plugins of the refused configuration go on: those before cannot be loaded any more", "error", err)
+		n.Log.Error("earlier plugins not restored", "error", err,
+			"effect", "plugins of the rejected configuration run", "remedy", "load a configuration whose plugins can be read")
 	}
 }

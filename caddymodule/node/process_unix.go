@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// fileLimit is how many file descriptors this process may have.
+// FileLimit returns the number of file descriptors that this process may open, or 0 if it is unknown.
 func FileLimit() uint64 {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
@@ -16,7 +16,7 @@ func FileLimit() uint64 {
 	return uint64(l.Cur)
 }
 
-// cpuTime is what the process has used of the processors.
+// CPUTime returns the processor time, user and system, that this process has used.
 func CPUTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

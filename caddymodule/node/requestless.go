@@ -10,20 +10,19 @@ import (
 	"time"
 )
 
-// Connections that have sent no whole request take file descriptors, too, for as long as read_header lets them, and so
-// do those that are kept alive after one. When nearly all descriptors are in use, the oldest of them make room for new
-// connections.
+// Connections without a complete request hold file descriptors too, for as long as read_header allows, and so do
+// keep-alive connections between two requests. When nearly all descriptors are in use, the oldest of these connections
+// are closed in favor of new connections.
 
 const (
-	// evictMost is how many connections make room at once. They are closed by the goroutine that accepts.
+	// maxEvictions is the number of connections that are closed at once, by the goroutine that accepts.
 	maxEvictions = 64
-	// evictAge is how long a connection has for its first request before it may be one of them: an honest handshake
-	// takes less.
+	// minEvictionAge protects a new connection until it has had time for its first request. An honest handshake is faster.
 	minEvictionAge = time.Second
 )
 
-// waitingConns are the connections of all servers with our handlers that have no request under way: those that have not
-// had one yet, and those that wait for the next. Each list has the oldest first.
+// requestlessConns holds the connections without a request under way, of all servers with the relay's handlers: fresh
+// connections before their first request, and idle connections between two requests. Each list has the oldest first.
 // See docs/decisions/caddy.md#why-are-connections-without-a-request-closed-when-descriptors-are-scarce
 type requestlessConns struct {
 	evicted atomic.Uint64
@@ -43,7 +42,7 @@ type listPosition struct {
 	at *list.Element
 }
 
-// track follows the state of a connection. It is a server's ConnState.
+// track records the state of a connection. It is a hook for [http.Server.ConnState].
 func (w *requestlessConns) track(conn net.Conn, state http.ConnState) {
 	if !reflect.ValueOf(conn).Comparable() { // of a listener wrapper
 		return
@@ -69,8 +68,8 @@ func (w *requestlessConns) track(conn net.Conn, state http.ConnState) {
 	w.places[conn] = listPosition{in, in.PushBack(requestlessConn{conn, time.Now()})}
 }
 
-// makeRoom closes some of the connections that have waited longest, and returns how many: first those without a request
-// for a second, then those that are kept alive, and in an emergency those that have just come.
+// closeOldest closes some of the oldest connections and returns their number: first fresh connections older than
+// minEvictionAge, then idle ones and, in an emergency, all fresh ones.
 func (w *requestlessConns) closeOldest(emergency bool) (closed int) {
 	now := time.Now()
 	w.mu.Lock()
@@ -83,7 +82,7 @@ func (w *requestlessConns) closeOldest(emergency bool) (closed int) {
 	w.mu.Unlock()
 	for _, conn := range old {
 		if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
-			conn = t.NetConn() // closing the TLS layer would wait to say goodbye
+			conn = t.NetConn() // closing the TLS layer would wait for its alert to be sent
 		}
 		_ = conn.Close()
 	}
@@ -91,8 +90,8 @@ func (w *requestlessConns) closeOldest(emergency bool) (closed int) {
 	return len(old)
 }
 
-// oldest takes connections that have waited since a time or longer out of a list, until old has as many as are wanted.
-// w.mu is held.
+// removeOldest moves the connections of a list that are there since a time or longer to old, until old has want
+// connections. The caller holds w.mu.
 func (w *requestlessConns) removeOldest(old []net.Conn, want int, from *list.List, since time.Time) []net.Conn {
 	for len(old) < want && from.Len() > 0 {
 		oldest := from.Front().Value.(requestlessConn)

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// version is the relay's, as it was built into this Caddy.
+// Version returns the versions of the relay and of Go in this binary. Relay is "unknown" in a binary without build info.
 var Version = sync.OnceValue(func() (v struct{ Relay, Go string }) {
 	v.Relay = "unknown"
 	info, ok := debug.ReadBuildInfo()

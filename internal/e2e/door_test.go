@@ -491,7 +491,7 @@ func TestHalfOpenConnectionsTakeNoLastDescriptors(t *testing.T) {
 			if strings.Contains(r.Log(), "too many open files") {
 				t.Error("the relay had no descriptors left")
 			}
-			if !strings.Contains(r.Log(), "file descriptors are scarce") {
+			if !strings.Contains(r.Log(), "file descriptors scarce") {
 				t.Error("the log does not say that descriptors are scarce")
 			}
 			if strings.Contains(fetch(t, r.Admin+"/metrics"),

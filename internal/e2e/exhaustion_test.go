@@ -35,7 +35,7 @@ func TestFewFileDescriptors(t *testing.T) {
 			t.Fatalf("a client for which there is no file descriptor: %v, want 503 with Retry-After", err)
 		}
 	}
-	for _, want := range []string{"there can be fewer websockets than the limit", "raise LimitNOFILE="} {
+	for _, want := range []string{"file descriptors limit connections", "raise LimitNOFILE="} {
 		if !strings.Contains(r.Log(), want) {
 			t.Errorf("the log does not say %q", want)
 		}
