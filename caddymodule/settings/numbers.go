@@ -12,28 +12,33 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// MaxBuffer is the greatest size of a buffer in memory: 2 GiB, less a byte.
+// maxBuffer is the greatest size of a buffer in memory: 2 GiB minus one byte.
 const maxBuffer = math.MaxInt32
 
-// MaxSize is the greatest of all other sizes: 1 EiB.
+// maxSize is the greatest of all other sizes: 1 EiB.
 const maxSize = 1 << 60
 
-// MaxDuration is the greatest duration, some 30 years: three times as much can be added to any time.
+// maxDuration is the greatest duration, about 27 years: three times this duration can be added to any time.
 const maxDuration = 10_000 * 24 * time.Hour
 
-// Size reads a number of bytes, such as 64KiB, of limit bytes at most.
+// ParseSize parses a number of bytes, such as 64KiB. A size above limit bytes is an error.
 func ParseSize(text string, limit int64) (int64, error) {
 	n, err := humanize.ParseBytes(text)
 	if err != nil {
 		return 0, fmt.Errorf("invalid size %q; use a value such as 64KiB", text)
 	}
 	if n > uint64(limit) {
-		return 0, fmt.Errorf("size %s is too large; use %s at most", text, humanize.IBytes(uint64(limit)))
+		most := humanize.IBytes(uint64(limit)) + " at most"
+		if limit == maxBuffer {
+			most = "less than 2 GiB"
+		}
+		return 0, fmt.Errorf("size %s is too large; use %s", text, most)
 	}
 	return int64(n), nil
 }
 
-// Duration reads a duration as Caddy writes it; a bare number is seconds, as in Python's settings. It is not negative.
+// ParseDuration parses a duration in Caddy's syntax. A bare number is seconds, as in Python's settings. A negative
+// duration is an error.
 func ParseDuration(text string) (caddy.Duration, error) {
 	if n, err := strconv.ParseFloat(text, 64); err == nil {
 		if !(n >= 0 && n <= math.MaxInt32) { // NaN is neither

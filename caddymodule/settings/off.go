@@ -8,13 +8,13 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// DurationOrOff is a duration that can be switched off. In JSON and in a Caddyfile that is written "off".
+// DurationOrOff is a duration that can be switched off. JSON and a Caddyfile then have "off".
 type DurationOrOff caddy.Duration
 
 // Off is the value of a [DurationOrOff] that is off.
 const Off = DurationOrOff(-time.Second)
 
-// UnmarshalJSON reads what [caddy.Duration] reads, or "off".
+// UnmarshalJSON implements [json.Unmarshaler]. It accepts the values of [caddy.Duration] and "off".
 func (d *DurationOrOff) UnmarshalJSON(b []byte) error {
 	if string(b) == `"off"` {
 		*d = Off
@@ -31,7 +31,7 @@ func (d *DurationOrOff) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON writes "off", or nanoseconds as [caddy.Duration] does.
+// MarshalJSON implements [json.Marshaler]. It writes "off", or nanoseconds like [caddy.Duration].
 func (d DurationOrOff) MarshalJSON() ([]byte, error) {
 	if d < 0 {
 		return []byte(`"off"`), nil

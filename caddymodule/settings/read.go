@@ -13,22 +13,24 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// Reader is a struct that reads some of its settings itself: those of which a tag cannot tell everything.
+// Reader is a struct that reads some of its settings itself, because a tag cannot describe their arguments.
 type Reader interface {
-	// ReadSetting reads the setting that d stands at. It reports false for a setting that it leaves to [Read].
+	// ReadSetting reads the setting at which d stands. It reports false for a setting that it leaves to [Read].
 	ReadSetting(d *caddyfile.Dispenser) (known bool, err error)
 }
 
-// Block is a struct that reads a whole setting itself, arguments and block.
+// BlockReader is a struct that reads a whole setting itself, arguments and block.
 type BlockReader interface {
+	// ReadBlock reads the setting at which d stands.
 	ReadBlock(d *caddyfile.Dispenser) error
 }
 
-// Read reads a block of a Caddyfile into the struct that to points to. block names the block in errors.
+// Read reads a block of a Caddyfile into the struct that to points to. block names the block in errors. A repeated setting
+// replaces its earlier value; a repeated list or block adds to it.
 //
 // A setting is declared once, by a field of the struct: the tag json is its name in both formats, the tag caddyfile the
 // arguments that it takes in a Caddyfile, and the comment its meaning and default for the reference. A field without a
-// tag caddyfile cannot be set in a block. Arguments are written as in the reference:
+// tag caddyfile cannot be set in a block. The arguments are written as in the reference:
 //
 //	<size>, <duration>, <anything else>   one value; the field's type says how it is read
 //	<duration>|off                        "off" is -1s
@@ -37,14 +39,21 @@ type BlockReader interface {
 //	a|b|c                                 one of these words
 //	<value>...                            one or more values, added to those before
 //	<json>                                JSON
-//	{ … }                                 a block of the field's own struct, see also [Block]
+//	{ … }                                 a block of the field's own struct, see also [BlockReader]
 //	-                                     no arguments: a boolean that is true if the setting is there
 //
-// A tag name=arguments gives the setting another name in a Caddyfile: a directive that adds one element to a list.
-// The tag min:"1" demands a number or duration above 0, max:"1EiB" replaces the bound of a size, and example is for errors.
+// A tag name=arguments gives the setting another name in a Caddyfile: a directive that adds one element to a list. The tag
+// min:"1" requires a number or duration above 0, max:"1EiB" replaces the bound of a size, and example appears in errors.
+//
+// See docs/decisions/caddy.md#why-is-a-setting-declared-once-by-a-struct-field
 func Read(d *caddyfile.Dispenser, block string, to any) error {
 	fields := fieldsOf(reflect.ValueOf(to).Elem())
+	previous := block
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if d.Val() == "{" { // behind a setting that has just been read
+			return d.Errf("%s: %s takes no block", block, previous)
+		}
+		previous = d.Val()
 		if r, ok := to.(Reader); ok {
 			if known, err := r.ReadSetting(d); err != nil {
 				return err
@@ -111,7 +120,7 @@ func find(fields []field, name string) *field {
 	return nil
 }
 
-// read reads the setting's arguments and, if the setting has one, its block. Errors name the block that holds the setting.
+// read reads the setting's arguments and block. Errors name the block that holds the setting.
 func (f *field) read(d *caddyfile.Dispenser, block string) error {
 	v := f.value
 	if v.Kind() == reflect.Pointer {
@@ -182,7 +191,7 @@ var (
 	rawType      = reflect.TypeFor[json.RawMessage]()
 )
 
-// set reads one value.
+// set parses text and stores the value in v.
 func (f *field) set(v reflect.Value, text string) error {
 	args := strings.TrimSuffix(f.args, "...")
 	switch {
@@ -226,7 +235,8 @@ func (f *field) set(v reflect.Value, text string) error {
 		return nil
 	}
 	// A placeholder is replaced, and its value checked, when the configuration is loaded.
-	if words := strings.Split(args, "|"); !strings.ContainsAny(args, "<{") && !strings.Contains(text, "{") && !slices.Contains(words, text) {
+	words, free := strings.Split(args, "|"), strings.ContainsAny(args, "<{") || strings.Contains(text, "{")
+	if !free && !slices.Contains(words, text) {
 		return fmt.Errorf("invalid value %q; use %s", text, enumerate(words, "or"))
 	}
 	v.SetString(text)

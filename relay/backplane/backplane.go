@@ -81,7 +81,7 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 func (b *Backplane) ID() string { return b.id }
 
 func (b *Backplane) setSettings(s Settings) {
-	s = s.withDefaults()
+	s = s.WithDefaults()
 	old := b.settings.Swap(&s)
 	if old == nil || old.TLS != s.TLS {
 		b.client.Store(newClient(s.TLS))

@@ -51,8 +51,8 @@ const (
 	EdgeRelay Dialect = "edgerelay"
 )
 
-// withDefaults fills in the settings that are zero.
-func (s Settings) withDefaults() Settings {
+// WithDefaults fills in the settings that are zero.
+func (s Settings) WithDefaults() Settings {
 	def(&s.Dialect, Auto)
 	def(&s.Retry, 5*time.Second)
 	def(&s.Ping, 10*time.Second)
