@@ -48,28 +48,13 @@ func drainCommand() *cobra.Command {
 
 // run sends the request and, with --wait, polls until the drain has ended.
 func (o *drainOptions) run() error {
-	method, body := http.MethodPost, []byte(nil)
-	switch {
-	case o.cancel && (o.status || o.wait), o.status && o.wait:
-		return errors.New("use one of --cancel, --status and --wait")
-	case o.cancel:
-		method = http.MethodDelete
-	case o.status:
-		method = http.MethodGet
-	case o.duration != "" || o.rate != 0:
-		var err error
-		if body, err = drainBody(o.duration, o.rate); err != nil {
-			return err
-		}
+	method, body, err := o.request()
+	if err != nil {
+		return err
 	}
 	s, text, err := requestDrain(*o.address, method, body)
-	for last := time.Now(); err == nil && o.wait && s.State != "drained" && s.State != "off"; {
-		if time.Since(last) >= time.Second {
-			last = time.Now()
-			fmt.Fprintf(os.Stderr, "%d of %d clients evicted, %d still connected\n", s.Evicted, s.Clients, s.Open)
-		}
-		time.Sleep(drainPollInterval)
-		s, text, err = requestDrain(*o.address, http.MethodGet, nil)
+	if err == nil && o.wait {
+		s, text, err = o.await(s, text)
 	}
 	if err != nil {
 		return err
@@ -79,6 +64,37 @@ func (o *drainOptions) run() error {
 	}
 	_, err = os.Stdout.Write(text)
 	return err
+}
+
+// request returns method and body of the request that the flags describe.
+func (o *drainOptions) request() (method string, body []byte, err error) {
+	switch {
+	case o.cancel && (o.status || o.wait), o.status && o.wait:
+		return "", nil, errors.New("use one of --cancel, --status and --wait")
+	case o.cancel:
+		return http.MethodDelete, nil, nil
+	case o.status:
+		return http.MethodGet, nil, nil
+	case o.duration != "" || o.rate != 0:
+		body, err = drainBody(o.duration, o.rate)
+	}
+	return http.MethodPost, body, err
+}
+
+// await polls until the drain has ended or is canceled, and prints the progress once a second.
+func (o *drainOptions) await(s admin.DrainStatus, text []byte) (admin.DrainStatus, []byte, error) {
+	for last := time.Now(); s.State != "drained" && s.State != "off"; {
+		if time.Since(last) >= time.Second {
+			last = time.Now()
+			fmt.Fprintf(os.Stderr, "%d of %d clients evicted, %d still connected\n", s.Evicted, s.Clients, s.Open)
+		}
+		time.Sleep(drainPollInterval)
+		var err error
+		if s, text, err = requestDrain(*o.address, http.MethodGet, nil); err != nil {
+			return s, text, err
+		}
+	}
+	return s, text, nil
 }
 
 // drainPollInterval is the time between two requests for the progress.
