@@ -16,20 +16,20 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// limit is how long one page of a test may take, everything included.
+// limit bounds all actions on one page of a test.
 const limit = 2 * time.Minute
 
-// Page is one tab of a browser of its own, with an empty profile.
+// Page is the only tab of a browser with an empty profile.
 type Page struct {
-	// Context is what chromedp.Do and chromedp.Run take; it ends with the test.
+	// Context is the context for chromedp.Do and chromedp.Run. It ends with the test.
 	Context context.Context
 
 	mu       sync.Mutex
 	problems []string
 }
 
-// Open starts Chromium with one blank tab and ends it with the test. It fails the
-// test when there is no Chromium, and says how to install it.
+// Open starts Chromium with a blank tab until the end of the test. A missing Chromium fails the test, with the install
+// command.
 func Open(t testing.TB) *Page {
 	t.Helper()
 	program, err := find()
@@ -53,7 +53,7 @@ func Open(t testing.TB) *Page {
 	messages := chromedp.Console(ctx)
 	listening.Go(func() { page.listen(messages) })
 	t.Cleanup(func() {
-		// Asks the browser to end and waits for it, so that its profile can be removed.
+		// Wait for the end of the browser, so that the profile can be removed.
 		if err := chromedp.Cancel(ctx); err != nil {
 			t.Logf("closing Chromium: %v", err)
 		}
@@ -74,7 +74,7 @@ func find() (string, error) {
 	return "", fmt.Errorf("no Chromium in PATH: apt-get install -y chromium")
 }
 
-// listen keeps what a person would see in red or yellow in the browser's console.
+// listen records the errors and warnings of the browser console.
 func (p *Page) listen(messages iter.Seq2[chromedp.ConsoleMessage, error]) {
 	for m, err := range messages {
 		if err != nil {
@@ -90,8 +90,8 @@ func (p *Page) listen(messages iter.Seq2[chromedp.ConsoleMessage, error]) {
 	}
 }
 
-// Problems returns the errors and warnings of the console so far, and forgets them:
-// uncaught exceptions, refused requests, what the page itself logged.
+// Problems returns and clears the errors and warnings of the console: uncaught exceptions, rejected requests, and messages
+// of the page.
 func (p *Page) Problems() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +100,7 @@ func (p *Page) Problems() []string {
 	return problems
 }
 
-// Do runs actions one after the other and fails the test at the first that fails.
+// Do runs actions in order. The first failure ends the test.
 func (p *Page) Do(t testing.TB, actions ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	if err := chromedp.Do(p.Context, actions...); err != nil {
@@ -108,7 +108,7 @@ func (p *Page) Do(t testing.TB, actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// Script runs JavaScript and does not wait for what it started.
+// Script runs JavaScript without waiting for asynchronous results.
 func (p *Page) Script(t testing.TB, script string) {
 	t.Helper()
 	if _, err := chromedp.Run(p.Context, chromedp.Evaluate[any](script+"\n;null")); err != nil {
@@ -126,8 +126,7 @@ func (p *Page) Holds(t testing.TB, expression string) bool {
 	return holds
 }
 
-// Wait waits until a JavaScript expression is true, and fails the test when it is
-// not within the time given.
+// Wait waits until a JavaScript expression is true. After the time limit the test fails.
 func (p *Page) Wait(t testing.TB, within time.Duration, expression string) {
 	t.Helper()
 	_, err := chromedp.Run(p.Context, chromedp.Poll[any](expression,
@@ -138,7 +137,7 @@ func (p *Page) Wait(t testing.TB, within time.Duration, expression string) {
 	}
 }
 
-// Screenshot writes the page as it is now, in its full height, to a PNG file.
+// Screenshot writes the whole page to a PNG file.
 func (p *Page) Screenshot(t testing.TB, file string) {
 	t.Helper()
 	png, err := chromedp.Run(p.Context, chromedp.FullScreenshot(100))

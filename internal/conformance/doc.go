@@ -1,5 +1,5 @@
-// Package conformance holds the running relay, a real Caddy, to RFC 6455, over plain TCP and over TLS. Its tests send
-// single frames, well-formed and not, and look at each byte that comes back.
+// Package conformance tests the relay in a real Caddy against RFC 6455, over plain TCP and over TLS. The tests send single
+// frames, valid and invalid, and compare each byte of the responses.
 //
 // The cases have numbers of our own, in the categories that the Autobahn test suite uses:
 //
@@ -14,7 +14,7 @@
 //	10  handshake      the RFC's own example, frames that come with it, header forms
 //	12  compression    offers are declined, compressed frames refused
 //
-// Categories 9 of Autobahn (throughput) and 13 (parameters of compression) have no counterpart: bench measures the former, and the
-// relay does not compress. The relay is no echo server, so cases use its own protocol to see what arrived: a subscription
-// is answered with the group's name, other text with an error that tells what was wrong with it.
+// Categories 9 of Autobahn (throughput) and 13 (parameters of compression) have no counterpart: bench measures throughput,
+// and the relay does not compress. The relay is no echo server. The response to a subscription has the name of the group,
+// and the response to other text is an error that describes the text.
 package conformance

@@ -119,7 +119,7 @@ const doctorSite = `{
 
 // doctor warns of an admin API on TCP, of proxies that are believed everything, and of a reverse_proxy that does not
 // suit uWSGI.
-func TestDoctorLooksAroundTheRelay(t *testing.T) {
+func TestDoctorChecksTheSite(t *testing.T) {
 	t.Parallel()
 	awx := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -167,7 +167,7 @@ func TestDoctorLooksAroundTheRelay(t *testing.T) {
 
 // auth awx asks uWSGI's own socket, on TCP and as a Unix socket. The application here lets everybody in, which doctor
 // tells.
-func TestAuthAWXAsksUWSGI(t *testing.T) {
+func TestAuthAWXSpeaksToUWSGI(t *testing.T) {
 	t.Parallel()
 	uwsgi := peers.StartUWSGI(t, 1)
 	relay := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n}\n")

@@ -75,8 +75,8 @@ func entries() map[string]func(w *wstest.Wire) string {
 	return list
 }
 
-// Nobody gets in without an identity, whatever the way to ask.
-func TestNoWayIn(t *testing.T) {
+// No client without an identity is admitted, whatever the form of the handshake.
+func TestUnauthenticatedClientsAreRejected(t *testing.T) {
 	api := newWatchtower(t)
 	const basic = "basic_auth {\n\t\tadmin $2a$04$DoRlGSxDkqVrl4hFMX9J7uXw.YO8/9H9IK58JnG6y6Vh6FbfdHq9C\n\t}"
 	site := func(auth, more string) string {
@@ -151,7 +151,8 @@ func knock(t *testing.T, url string, request func(*wstest.Wire) string) (all, se
 	return string(b), sent, nil
 }
 
-// Over HTTP/2 a websocket begins with an extended CONNECT (RFC 8441), which Caddy does not announce and the relay does not take.
+// Over HTTP/2 a WebSocket begins with an extended CONNECT (RFC 8441). Caddy does not announce it, and the relay rejects
+// it.
 func TestNoWayInOverHTTP2(t *testing.T) {
 	api := newWatchtower(t)
 	address := fmt.Sprint("localhost:", testkit.FreePort(t))

@@ -112,8 +112,8 @@ func variedSubscriptions(n int) string {
 	return b.String()
 }
 
-// One message of 64 KiB cannot ask for twenty thousand answers, or for more groups than are allowed.
-func TestOneMessageAsksForMuch(t *testing.T) {
+// One message of 64 KiB causes neither twenty thousand responses nor more subscriptions than the limit.
+func TestSubscriptionsOfOneMessageAreBounded(t *testing.T) {
 	f := newFortress(t, "")
 	f.bystander(t)
 	w := f.enter(t, "alice")

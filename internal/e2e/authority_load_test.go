@@ -62,7 +62,7 @@ func (a *authority) flood(t *testing.T, r *peers.Relay, n int, address func(i in
 const soon = 3 * time.Second
 
 // Whoever floods the relay with handshakes delays its own: other clients are let in as ever.
-func TestStrangersDelayNobodyElse(t *testing.T) {
+func TestUnknownLoginsDelayNoOtherUser(t *testing.T) {
 	const strangers = 600 // with 4 requests of 50 ms at once, a queue of 7.5 s
 	for _, c := range []struct {
 		name      string
@@ -101,7 +101,7 @@ func TestStrangersDelayNobodyElse(t *testing.T) {
 
 // One user's connections that subscribe to one new group after the other delay no other user's handshake or
 // subscription.
-func TestABusyUserDelaysNobodyElse(t *testing.T) {
+func TestBusyUserDelaysNoOtherUser(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
 	r := api.site(t, "concurrency 4", "", "")
@@ -431,7 +431,7 @@ func TestSessionCountsBeforeBearerToken(t *testing.T) {
 }
 
 // The API is told the client's address, as one value that no client chooses.
-func TestAPIIsToldTheAddress(t *testing.T) {
+func TestAPIRequestsCarryTheClientAddress(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)
 	r := api.site(t, "", "", behindProxy)

@@ -65,7 +65,7 @@ func heapBytes(t *testing.T, r *peers.Relay) (n int) {
 
 // A client that does not read costs at most 1.5 MiB at the default limits, heap and kernel together, until it is
 // closed; then it is gone within seconds.
-func TestClientsThatDoNotRead(t *testing.T) {
+func TestMemoryOfClientsThatDoNotReadIsBounded(t *testing.T) {
 	const clients = 60
 	r := peers.StartRelay(t, doorSite("", "auth none\nlimits {\nconnections_per_user 0\n}", "edgerelay"))
 	for range clients {

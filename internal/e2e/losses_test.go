@@ -79,7 +79,7 @@ func awaitResync(c *wstest.Client) (events int, err error) {
 }
 
 // A relay is stopped while an emitter fills its mailbox: the client learns that events are missing.
-func TestFullMailboxIsTold(t *testing.T) {
+func TestFullMailboxIsReported(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
 	r := peers.StartRelay(t, resyncSite(redis.URL, 100))
@@ -105,7 +105,7 @@ func TestFullMailboxIsTold(t *testing.T) {
 }
 
 // Django deletes all groups while events come: the clients of these groups are told, once a second at most.
-func TestWipedMembershipsAreTold(t *testing.T) {
+func TestWipedMembershipsAreReported(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
 	r := peers.StartRelay(t, resyncSite(redis.URL, 10000))
@@ -130,7 +130,7 @@ func TestWipedMembershipsAreTold(t *testing.T) {
 }
 
 // A client subscribes while Redis does not answer. It is told once the subscription is in place.
-func TestLateSubscriptionIsTold(t *testing.T) {
+func TestLateSubscriptionIsReported(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
 	link := testkit.StartProxy(t, redis.Addr)

@@ -75,7 +75,7 @@ func TestLargeEventsAreRedacted(t *testing.T) {
 
 // What a plugin fails on is not shown, whatever the hook; and it opens the circuit breaker of its own group and hook
 // alone.
-func TestFailingPluginsLetNothingPast(t *testing.T) {
+func TestEventsOfFailingPluginsAreWithheld(t *testing.T) {
 	s := newStage(t)
 	r := peers.StartRelay(t, s.withPlugins(
 		plugin("asked", guest(t, "guard"), "groups jobs-*"),
@@ -147,7 +147,7 @@ func TestFailingPluginsLetNothingPast(t *testing.T) {
 
 // Clients learn by resync that they miss an event, whether it was withheld from all or from their class; other groups'
 // clients do not.
-func TestWithheldEventsAreTold(t *testing.T) {
+func TestWithheldEventsAreReported(t *testing.T) {
 	s := newStage(t)
 	file := s.withPlugins(
 		plugin("guard", guest(t, "guard"), "groups told-*"),

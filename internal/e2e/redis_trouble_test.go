@@ -227,7 +227,7 @@ func TestProxyWithoutHello(t *testing.T) {
 
 // A relay connects while a script holds Redis. Once that is over, Redis notifies the relay of changes; it is not
 // polled.
-func TestBusyRedisIsAskedAgain(t *testing.T) {
+func TestCommandsAreRetriedOnABusyRedis(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t, "--lua-time-limit", "50")
 	client := redis.Client()
@@ -265,7 +265,7 @@ func TestBusyRedisIsAskedAgain(t *testing.T) {
 }
 
 // CLIENT TRACKING is refused once, for the moment: it is asked again, and Redis is not polled for the rest of the day.
-func TestTrackingIsAskedAgain(t *testing.T) {
+func TestTrackingIsRequestedAgain(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
 	var asked atomic.Int64
@@ -309,7 +309,7 @@ func TestURLOfRedisPy(t *testing.T) {
 }
 
 // What reaches the relay and is not delivered has a line in the log that says why, for each cause.
-func TestSkippedMessagesAreTold(t *testing.T) {
+func TestSkippedMessagesAreReported(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
 	r := startOn(t, "redis "+redis.URL)

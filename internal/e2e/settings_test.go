@@ -12,7 +12,7 @@ import (
 
 // Settings that can never work are refused before they are in force: placeholders for nothing, and sizes that no
 // machine has.
-func TestImpossibleSettingsAreRefused(t *testing.T) {
+func TestImpossibleSettingsAreRejected(t *testing.T) {
 	t.Parallel()
 	plugin := filepath.Join(t.TempDir(), "plugin.wasm")
 	for name, c := range map[string]struct{ block, want string }{

@@ -11,9 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// An operator watches a group that no client has: its events do not count as lost, and the list of groups says who
-// listens.
-func TestTailIsNoClientAndNoLoss(t *testing.T) {
+// An operator watches a group without clients. The events do not count as lost, and the list of groups shows the tail.
+func TestTailCountsNeitherClientsNorLosses(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
 	r := peers.StartRelay(t, openSite(redis.URL, ""))

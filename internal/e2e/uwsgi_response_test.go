@@ -275,8 +275,8 @@ func TestUWSGIStreams(t *testing.T) {
 	}
 }
 
-// A client that goes away takes its worker's connection along, before the answer and within it.
-func TestUWSGIClientGoes(t *testing.T) {
+// When a client disconnects, before or during the response, the connection to the worker ends, too.
+func TestUWSGIRequestEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 	closed := make(chan error, 10)
 	reached := make(chan struct{}, 10)

@@ -17,7 +17,7 @@ import (
 
 // Whatever a worker does with a request, no other worker gets it, for GET neither. The client learns that
 // something is wrong.
-func TestUWSGINeverTwice(t *testing.T) {
+func TestUWSGIRequestsRunAtMostOnce(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		answer func(net.Conn, uwsgiRequest)

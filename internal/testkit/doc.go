@@ -1,5 +1,5 @@
-// Package testkit is the tests' one kit for waiting, free ports and TCP proxies. Package process below it starts
-// programs; package wstest is the WebSocket client.
+// Package testkit is the common kit of all tests for waiting, free ports, TCP proxies and log buffers. Package process
+// starts programs, and package wstest has WebSocket clients.
 //
 // The kit imports nothing of this module, so that the tests of every package can use it.
 package testkit

@@ -13,10 +13,9 @@ var (
 	ports   = map[int]bool{}
 )
 
-// FreePort returns a TCP port of 127.0.0.1 that nothing listens on, and that no
-// other call in this process returns. It lies below the range from which the
-// kernel takes the ports of outgoing connections, so that a server can come back
-// on it while thousands of clients hold sockets.
+// FreePort returns a TCP port of 127.0.0.1 without a listener. No two calls in a process return the same port. The port
+// is below the range of outgoing connections, so that a server can restart on the port while thousands of clients hold
+// sockets.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	portsMu.Lock()

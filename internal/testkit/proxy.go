@@ -26,14 +26,14 @@ type Proxy struct {
 	closed  bool
 }
 
-// Relay writes the bytes that it is given to the other side: all of them, fewer or different ones. The connections of
-// a proxy are numbered from 0; each has a goroutine for each direction.
+// Relay writes the bytes b to the other side, unchanged or not. The connections of a proxy are numbered from 0. Each has
+// a goroutine per direction.
 type Relay func(conn int, b []byte, to io.Writer)
 
 const (
 	socketBuffer = 32 << 10 // bytes; a stalled link fills soon
 	pieceSize    = 4 << 10  // bytes that pass at once
-	relayedSize  = 1 << 20  // the same with a Relay, which sees the writes of the other side
+	relayedSize  = 1 << 20  // the same for a Relay
 )
 
 // StartProxy starts a link to a host:port. It ends with the test.
@@ -127,7 +127,7 @@ func (p *Proxy) serve(n int, in net.Conn) {
 	p.mu.Unlock()
 }
 
-// copy serves one direction. Its end is the end of the other direction, too.
+// copy serves one direction. The end of one direction ends the other direction, too.
 func (p *Proxy) copy(n int, to, from net.Conn, relay Relay) {
 	defer to.Close()
 	defer from.Close()

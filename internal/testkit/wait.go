@@ -10,7 +10,7 @@ import (
 )
 
 // Patience bounds waits for events that follow soon. A passing test never waits that long. The environment variable
-// EDGERELAY_TEST_PATIENCE multiplies it, for a machine that is slow or busy.
+// EDGERELAY_TEST_PATIENCE multiplies the limit on a slow or busy machine.
 var Patience = Scale(30 * time.Second)
 
 // Scale multiplies a time limit by the environment variable EDGERELAY_TEST_PATIENCE, if set.
@@ -21,7 +21,7 @@ func Scale(limit time.Duration) time.Duration {
 	return limit
 }
 
-// Condition is met when it returns true or a nil error. A test that can say what is missing returns an error.
+// Condition is met when the result is true or a nil error. An error describes the missing part.
 type Condition interface{ func() bool | func() error }
 
 // Eventually waits until a condition is met, and ends the test when Patience is over. A failure prints the name of the
@@ -31,7 +31,7 @@ func Eventually[C Condition](t testing.TB, name string, condition C) {
 	EventuallyWithin(t, Patience, name, condition)
 }
 
-// EventuallyWithin is Eventually with a time limit of its own, where the limit belongs to the behavior under test.
+// EventuallyWithin is Eventually with another time limit, where the limit belongs to the behavior under test.
 func EventuallyWithin[C Condition](t testing.TB, limit time.Duration, name string, condition C) {
 	t.Helper()
 	if err := Poll(limit, nil, asCheck(condition)); err != nil {

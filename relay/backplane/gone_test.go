@@ -22,7 +22,7 @@ func soon(s *backplane.Settings) { s.Ping, s.Silence = 300*time.Millisecond, tim
 
 // A peer disappears silently while events are sent to it, which its kernel's buffer still accepts. The link times
 // out, and another node of the same layer becomes the source.
-func TestGoneWithoutAWord(t *testing.T) {
+func TestSilentPeerIsReplacedAsSource(t *testing.T) {
 	leakCheck(t)
 	layer := memory.NewLayer()
 	x, y, z := newNode(t, layer), newNode(t, layer), newNode(t, memory.NewLayer())

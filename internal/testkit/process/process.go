@@ -1,4 +1,4 @@
-// Package process starts programs for tests, waits until they are ready, and ends them with the test.
+// Package process starts programs for tests, waits until a program is ready, and ends all programs with the test.
 package process
 
 import (
