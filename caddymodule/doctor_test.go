@@ -24,7 +24,7 @@ func init() {
 type examinedLayer struct{}
 
 func (examinedLayer) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.examined", New: func() caddy.Module { return new(examinedLayer) }}
+	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.third_party", New: func() caddy.Module { return new(examinedLayer) }}
 }
 
 func (*examinedLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { d.Next(); return nil }
@@ -52,7 +52,7 @@ func (examinedBroker) IgnoredTypes() []string { return []string{"chat.message"} 
 // The doctor asks a layer from another package for its checks, its mailbox and the types that it ignores.
 func TestDoctorChecksThirdPartyLayers(t *testing.T) {
 	s := newSite(t)
-	s.mustLoad("auth none\nchannel_layer examined", "edgerelay")
+	s.mustLoad("auth none\nchannel_layer third_party", "edgerelay")
 	status, body := s.post("/edgerelay/doctor", "")
 	var d admin.Diagnosis
 	if err := json.Unmarshal([]byte(body), &d); err != nil || status != 200 {
