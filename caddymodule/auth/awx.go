@@ -104,7 +104,7 @@ func (a *AWX) Provision(ctx caddy.Context) (err error) {
 	return err
 }
 
-// throughUWSGI lets questions go to uWSGI's own socket if that is where the URL leads.
+// throughUWSGI sends requests to uWSGI's own socket if that is where the URL leads.
 func throughUWSGI(ctx caddy.Context, s *awx.Settings) error {
 	network, address, is, err := uwsgi.ParseAddress(s.URL)
 	if !is || err != nil {
@@ -117,7 +117,7 @@ func throughUWSGI(ctx caddy.Context, s *awx.Settings) error {
 	return err
 }
 
-// defaultGrace is how long websockets stay open while the API gives no answer, unless recheck is longer.
+// defaultRecheckGrace applies unless twice the recheck is longer.
 const defaultRecheckGrace = 5 * time.Minute
 
 // provisionRecheck works out how often clients are checked again, and how long they stay without an answer.
@@ -150,7 +150,7 @@ func (a *AWX) Cleanup() error {
 	return nil
 }
 
-// Authorizer implements [Auth].
+// Authorizer implements [guest.Auth].
 func (a *AWX) Authorizer() (relay.Authorizer, time.Duration, error) {
 	return a.authorizer, a.every, nil
 }

@@ -34,7 +34,7 @@ func (Caddy) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "edgerelay.auth.caddy", New: func() caddy.Module { return new(Caddy) }}
 }
 
-// Authorizer implements [Auth].
+// Authorizer implements [guest.Auth].
 func (a Caddy) Authorizer() (relay.Authorizer, time.Duration, error) {
 	if a.Lifetime < 0 {
 		return nil, 0, errors.New("auth caddy: lifetime must be above 0")
@@ -42,7 +42,7 @@ func (a Caddy) Authorizer() (relay.Authorizer, time.Duration, error) {
 	return caddyAuthorizer{lifetime: time.Duration(a.Lifetime), expires: a.Expires}, 0, nil
 }
 
-// NamesOperators implements [OperatorNamer].
+// LacksSuperusers implements [guest.UnprivilegedAuth].
 func (Caddy) LacksSuperusers() bool { return true }
 
 // UnmarshalCaddyfile reads `auth caddy { … }`.
@@ -54,6 +54,7 @@ func (a *Caddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return settings.Read(d, "auth caddy", a)
 }
 
+// caddyAuthorizer trusts the user that Caddy has authenticated.
 type caddyAuthorizer struct {
 	lifetime time.Duration // 0: without end
 	expires  string        // a placeholder, or empty
@@ -130,10 +131,10 @@ func (caddyAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, ite
 	return nil
 }
 
-// throughCaddy marks clients that a caddyAuthorizer has let in.
+// caddyLogin marks clients that a caddyAuthorizer has admitted.
 type caddyLogin struct{}
 
-// throughCaddyUntil marks those whose websocket ends at a known time.
+// expiringLogin marks clients whose WebSocket ends at a known time.
 type expiringLogin struct {
 	until time.Time
 	renew bool // the lifetime of the websocket is over then; the login may go on

@@ -24,10 +24,10 @@ func (None) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "edgerelay.auth.none", New: func() caddy.Module { return new(None) }}
 }
 
-// Authorizer implements [Auth].
+// Authorizer implements [guest.Auth].
 func (None) Authorizer() (relay.Authorizer, time.Duration, error) { return relay.Open{}, 0, nil }
 
-// OpenToAll implements [Opener].
+// OpenToAll implements [guest.OpenAuth].
 func (None) OpenToAll() bool { return true }
 
 // UnmarshalCaddyfile reads `auth none`.

@@ -67,15 +67,15 @@ func (l *RedisClusterLayer) Provision(caddy.Context) error {
 	return errors.Join(l.validate(), s.Validate())
 }
 
-// Place implements [ChannelLayer].
+// Place implements [guest.ChannelLayer].
 func (l *RedisClusterLayer) Place() string { return l.settings.Place() }
 
-// Open implements [ChannelLayer].
+// Open implements [guest.ChannelLayer].
 func (l *RedisClusterLayer) Open(log *slog.Logger) (relay.Broker, error) {
 	return cluster.New(l.settings, log)
 }
 
-// Apply implements [ChannelLayer].
+// Apply implements [guest.ChannelLayer].
 func (l *RedisClusterLayer) Apply(b relay.Broker) error { return b.(*cluster.Broker).Apply(l.settings) }
 
 // UnmarshalCaddyfile reads `channel_layer redis_cluster [<host:port>...] { … }`.

@@ -26,13 +26,13 @@ func (MemoryLayer) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.memory", New: func() caddy.Module { return new(MemoryLayer) }}
 }
 
-// Place implements [ChannelLayer].
+// Place implements [guest.ChannelLayer].
 func (MemoryLayer) Place() string { return "memory" }
 
-// Open implements [ChannelLayer].
+// Open implements [guest.ChannelLayer].
 func (MemoryLayer) Open(*slog.Logger) (relay.Broker, error) { return memory.NewLayer().Broker(), nil }
 
-// Apply implements [ChannelLayer].
+// Apply implements [guest.ChannelLayer].
 func (MemoryLayer) Apply(relay.Broker) error { return nil }
 
 // Provision checks the setting.

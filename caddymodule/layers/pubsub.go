@@ -48,15 +48,15 @@ func (l *RedisPubSubLayer) Provision(caddy.Context) (err error) {
 	return errors.Join(l.validate(), s.Validate())
 }
 
-// Place implements [ChannelLayer].
+// Place implements [guest.ChannelLayer].
 func (l *RedisPubSubLayer) Place() string { return l.settings.Place() }
 
-// Open implements [ChannelLayer].
+// Open implements [guest.ChannelLayer].
 func (l *RedisPubSubLayer) Open(log *slog.Logger) (relay.Broker, error) {
 	return pubsub.New(l.settings, log)
 }
 
-// Apply implements [ChannelLayer].
+// Apply implements [guest.ChannelLayer].
 func (l *RedisPubSubLayer) Apply(b relay.Broker) error { return b.(*pubsub.Broker).Apply(l.settings) }
 
 // UnmarshalCaddyfile reads `channel_layer redis_pubsub [<url>...] { … }`.

@@ -80,13 +80,13 @@ func (l *RedisLayer) Provision(caddy.Context) (err error) {
 	return errors.Join(l.validate(), s.Validate())
 }
 
-// Place implements [ChannelLayer].
+// Place implements [guest.ChannelLayer].
 func (l *RedisLayer) Place() string { return l.settings.Place() }
 
-// Open implements [ChannelLayer].
+// Open implements [guest.ChannelLayer].
 func (l *RedisLayer) Open(log *slog.Logger) (relay.Broker, error) { return redis.New(l.settings, log) }
 
-// Apply implements [ChannelLayer].
+// Apply implements [guest.ChannelLayer].
 func (l *RedisLayer) Apply(b relay.Broker) error { return b.(*redis.Broker).Apply(l.settings) }
 
 // UnmarshalCaddyfile reads `channel_layer redis [<url>...] { … }`.

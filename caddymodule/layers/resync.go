@@ -12,7 +12,7 @@ type Resync struct {
 	Resync string `json:"resync,omitempty" caddyfile:"<json>" example:"'{\"resync\": true}'"`
 }
 
-// ResyncText implements [Resyncer].
+// ResyncText implements [guest.Resyncer].
 func (r Resync) ResyncText() string { return r.Resync }
 
 func (r Resync) validate() error {

@@ -22,7 +22,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
-// pluginHost runs a node's plugins. It lives with the node, so that instances survive reloads. Its methods are safe for concurrent use.
+// Host runs the plugins of a node. It lives as long as the node, so that instances survive reloads. Its methods are safe for concurrent use.
 type Host struct {
 	hub      *hub.Hub
 	log      *slog.Logger
@@ -39,7 +39,7 @@ type Host struct {
 	running     []*runningPlugin // in the order of the pipeline
 }
 
-// sourceWait is how long a reload waits for the membership in plugins' groups.
+// joinTimeout bounds the time that a reload waits for memberships in plugins' groups.
 const joinTimeout = 2 * time.Second
 
 // runningPlugin is a configured plugin and the module that it runs.
@@ -60,7 +60,7 @@ type moduleVersion struct {
 	at time.Time
 }
 
-// refusal is a new version that was not taken.
+// rejection is a new version that failed a check.
 type rejection struct {
 	from    string // "file", "deploy", "storage" or "samples"
 	version string // identifies the version, so that it is tried once
@@ -78,7 +78,7 @@ func newPipeline(log *slog.Logger) (*plugins.Pipeline, error) {
 	return plugins.New(plugins.Options{Logger: log})
 }
 
-// newPluginHost logs to log; what plugins write, which is bounded already, to lines.
+// New starts a host without plugins. It logs to log, and the plugins' own lines, already bounded, to lines.
 func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	pipeline, err := newPipeline(lines)
 	if err != nil {
@@ -95,7 +95,7 @@ func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	return h, nil
 }
 
-// apply makes list the pipeline, with the newest module of each plugin. If one is refused, nothing changes.
+// Apply makes list the pipeline, with the newest module of each plugin. If a module is rejected, nothing changes.
 func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -169,7 +169,7 @@ func deployed(ctx context.Context, store Store, name string, d *deployment) (mod
 
 func (v *moduleVersion) hash() string { return plugins.Hash(v.wasm) }
 
-// checkPlugins does what apply would, without effect: it is what `caddy validate` wants to know.
+// Check compiles and checks the plugins like [Host.Apply], without effect, for `caddy validate`.
 func Check(ctx context.Context, list []*Plugin, store Store) error {
 	if len(list) == 0 {
 		return nil
@@ -214,7 +214,7 @@ var (
 	ErrNoPrevious    = errors.New("there is no other module to go back to")
 )
 
-// deploy makes wasm the module of a plugin on every node of the storage. A module that is refused changes nothing.
+// Deploy makes wasm the module of a plugin on every node of the storage. A rejected module changes nothing.
 func (h *Host) Deploy(ctx context.Context, name string, wasm []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -245,7 +245,7 @@ func (h *Host) deployLocked(ctx context.Context, name string, wasm []byte) error
 	return h.swapModule(ctx, p, moduleVersion{wasm: wasm, from: "deploy", at: d.At})
 }
 
-// rollback deploys the module that ran before.
+// Rollback deploys the module that ran before.
 // See docs/decisions/plugins.md#why-does-a-rollback-deploy-the-previous-module
 func (h *Host) Rollback(ctx context.Context, name string) error {
 	h.mu.Lock()
@@ -260,7 +260,7 @@ func (h *Host) Rollback(ctx context.Context, name string) error {
 	return h.deployLocked(ctx, name, p.previous)
 }
 
-// run swaps a plugin's module. h.mu is held.
+// swapModule runs another module of a plugin. The caller holds h.mu.
 func (h *Host) swapModule(ctx context.Context, p *runningPlugin, v moduleVersion) error {
 	if err := h.Pipeline.Deploy(ctx, p.Name, v.wasm); err != nil {
 		return err
@@ -278,7 +278,7 @@ func (h *Host) swapModule(ctx context.Context, p *runningPlugin, v moduleVersion
 	return nil
 }
 
-// show makes a change that readers see.
+// publish makes a change visible to readers.
 func (h *Host) publish(change func()) {
 	h.publishedMu.Lock()
 	defer h.publishedMu.Unlock()
@@ -314,7 +314,7 @@ func (h *Host) joinSources() {
 	}
 }
 
-// close ends all plugins. From then on events of their groups end here.
+// Close ends all plugins. Events of their groups are dropped from then on.
 func (h *Host) Close() error {
 	h.stop()
 	h.watching.Wait()

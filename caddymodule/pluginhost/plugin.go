@@ -69,7 +69,7 @@ type Plugin struct {
 	spec          plugins.Spec
 }
 
-// provision makes a Spec, without the module, of the settings.
+// Provision checks the settings and derives the plugin's spec, without the module.
 func (p *Plugin) Provision() (err error) {
 	fail := func(err error) error { return fmt.Errorf("edgerelay: plugin %s: %w", p.Name, err) }
 	repl := caddy.NewReplacer()

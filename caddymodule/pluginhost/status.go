@@ -6,7 +6,7 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// pluginStatus is a plugin as GET /edgerelay/plugins shows it.
+// Status is a plugin as GET /edgerelay/plugins shows it.
 type Status struct {
 	plugins.Health
 	// File is the file of the configuration; From says whether the running module is from there ("file") or was deployed ("deploy"),
@@ -20,7 +20,7 @@ type Status struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// status lists the plugins in their order.
+// Status returns the state of all plugins, in the order of the pipeline.
 func (h *Host) Status() []Status {
 	healths := h.Pipeline.Health()
 	h.publishedMu.Lock()

@@ -25,7 +25,7 @@ type deployment struct {
 	At time.Time `json:"at"`
 }
 
-// moduleStore keeps deployed modules in Caddy's storage:
+// Store keeps deployed modules in Caddy's storage:
 //
 //	edgerelay/plugins/<name>/deployment.json
 //	edgerelay/plugins/<name>/<hash>.wasm
@@ -35,7 +35,7 @@ func storeKey(name, file string) string { return path.Join("edgerelay", "plugins
 
 func moduleKey(name, hash string) string { return storeKey(name, hash+".wasm") }
 
-// last returns a plugin's last deployment, nil if there is none.
+// lastDeployment returns a plugin's last deployment, nil if there is none.
 func (s Store) lastDeployment(ctx context.Context, name string) (*deployment, error) {
 	b, err := s.Storage.Load(ctx, storeKey(name, "deployment.json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,7 +51,7 @@ func (s Store) lastDeployment(ctx context.Context, name string) (*deployment, er
 	return &d, nil
 }
 
-// module returns a module that was deployed.
+// loadModule returns a module that was deployed.
 func (s Store) loadModule(ctx context.Context, name, hash string) ([]byte, error) {
 	wasm, err := s.Storage.Load(ctx, moduleKey(name, hash))
 	if err != nil {
@@ -110,7 +110,7 @@ func (s Store) deploy(ctx context.Context, name string, wasm, previous []byte) (
 	return d, nil
 }
 
-// fullDisk tells whether there was no room for something.
+// IsDiskFull reports whether an error means that the disk or a quota is full.
 func IsDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// watchEvery is how often files are looked at. A file is read once it has stayed the same for that long.
+	// watchInterval is the time between two looks at the files. A file is read once it has stayed the same for that long.
 	watchInterval = time.Second
-	// pollEvery is how many looks at files there are to one look at the storage.
+	// watchesPerStoragePoll is the number of looks at the files for each look at the storage.
 	watchesPerStoragePoll = 3
 )
 
@@ -54,7 +54,7 @@ func (h *Host) watch(ctx context.Context) {
 	}
 }
 
-// lookAtSamples takes over golden samples that have changed and settled, and reports whether there are any. A newer
+// reloadSamples takes over golden samples that have changed and settled, and reports whether there are any. A newer
 // module that was refused is tried on them at the next look.
 func (h *Host) reloadSamples(p *runningPlugin, seen map[string]fileState) bool {
 	if p.samples == "" {
@@ -84,7 +84,7 @@ func (h *Host) reloadSamples(p *runningPlugin, seen map[string]fileState) bool {
 	return true
 }
 
-// holdToSamples tries the running module on changed samples. It goes on whatever comes of that.
+// checkSamples tries the running module on changed samples. It goes on whatever comes of that.
 func (h *Host) checkSamples(ctx context.Context, p *runningPlugin) {
 	switch err := h.Pipeline.CheckLive(ctx, p.Name); {
 	case p.rejected.err != nil && p.rejected.from != "samples": // that is told already
@@ -96,7 +96,7 @@ func (h *Host) checkSamples(ctx context.Context, p *runningPlugin) {
 	}
 }
 
-// lookAtFile takes over a file that has changed and settled.
+// reloadFile takes over a file that has changed and settled.
 func (h *Host) reloadFile(ctx context.Context, p *runningPlugin, seen map[string]fileState) {
 	now, err := stateOf(p.Plugin.path)
 	if err != nil || now == p.file { // a file that is gone is about to be replaced
@@ -117,7 +117,7 @@ func (h *Host) reloadFile(ctx context.Context, p *runningPlugin, seen map[string
 	}
 }
 
-// lookAtStore takes over what another node has deployed.
+// loadDeployment runs a module that another node has deployed.
 func (h *Host) loadDeployment(ctx context.Context, p *runningPlugin) {
 	d, err := h.store.lastDeployment(ctx, p.Name)
 	if err != nil {
@@ -140,7 +140,7 @@ func (h *Host) loadDeployment(ctx context.Context, p *runningPlugin) {
 	}
 }
 
-// refuse notes that a version was not taken, and says so once.
+// reject records a rejected version and logs it once.
 func (h *Host) reject(p *runningPlugin, r rejection, message string) {
 	if p.rejected.version != r.version {
 		h.log.Error(message, "plugin", p.Name, "error", r.err)
