@@ -10,39 +10,43 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Limits bound what clients may use. What is left out has its default; 0 means no limit.
+// Limits bound the resources that clients may use. 0 means no limit.
 type Limits struct {
-	// FrameSize is the longest message from a client, in bytes; a longer one closes the connection with 1009. Default: 64 KiB.
+	// FrameSize is the longest message from a client, in bytes. A longer message closes the connection with 1009.
+	// Default: 64 KiB.
 	FrameSize *int `json:"frame_size,omitempty" caddyfile:"<size>"`
-	// GroupsPerConnection is how many groups a client may be subscribed to. Default: 100.
+	// GroupsPerConnection is the number of groups that a client may be subscribed to. Default: 100.
 	GroupsPerConnection *int `json:"groups_per_connection,omitempty" caddyfile:"<number>"`
-	// SubscribeRate is how many messages a client may send a second; five seconds' worth may come at once. Default: 20.
+	// SubscribeRate is the number of messages that a client may send a second. A burst may have five seconds' worth.
+	// Default: 20.
 	SubscribeRate *float64 `json:"subscribe_rate,omitempty" caddyfile:"<messages a second>"`
 	// ConnectionsPerUser bounds the open connections of one user. Default: 100.
 	ConnectionsPerUser *int `json:"connections_per_user,omitempty" caddyfile:"<number>"`
 	// ConnectionsPerAddress bounds the open connections from one address. Default: 20000.
 	ConnectionsPerAddress *int `json:"connections_per_address,omitempty" caddyfile:"<number>"`
-	// PendingPerAddress bounds the handshakes from one address whose client is not known yet, because auth has not
-	// answered. Each takes some 40 KiB. More are answered with 429. Default: 1024.
+	// PendingPerAddress bounds the handshakes from one address that wait for authentication. Each takes about 40 KiB.
+	// Further handshakes get 429. Default: 1024.
 	PendingPerAddress *int `json:"pending_per_address,omitempty" caddyfile:"<number>"`
-	// IPv6Prefix is how many leading bits of an IPv6 address count as one address for these limits, 1 to 128. Logs and
-	// the admin API show whole addresses. Default: 64, which is what one host or household has at least.
+	// IPv6Prefix is the number of leading bits of an IPv6 address, 1 to 128, that count as one address for these limits.
+	// Logs and the admin API show whole addresses. Default: 64, the least that a host or household has.
 	IPv6Prefix *int `json:"ipv6_prefix,omitempty" caddyfile:"<bits>"`
-	// Connections bounds all open connections. Default: 100000. File descriptors (RLIMIT_NOFILE) bound them, too: some are kept for all that is no websocket.
+	// Connections bounds all open connections. Default: 100000. File descriptors (RLIMIT_NOFILE) also bound connections:
+	// some are reserved for other uses.
 	Connections *int `json:"connections,omitempty" caddyfile:"<number>"`
-	// QueuePerConnection is how many bytes may wait for a client that reads slowly; more closes it with 1008. Default: 1 MiB.
+	// QueuePerConnection is the number of bytes that may be queued for a client. A slow consumer beyond it is closed with
+	// 1008. Default: 1 MiB.
 	QueuePerConnection *int `json:"queue_per_connection,omitempty" caddyfile:"<size>"`
-	// QueueTotal is how many bytes may wait for all of them together; more closes those for which the most waits, with 1008. A text that
-	// waits for several counts for each, so that this says little about memory, by which readers are closed anyway where GOMEMLIMIT or a
-	// container's limit is set. Default: no limit.
+	// QueueTotal is the number of bytes that may be queued for all clients. Beyond it, the clients with the longest queues
+	// are closed with 1008. An event that is queued for several clients counts for each, so the total is no measure of
+	// memory; a GOMEMLIMIT or a container's limit closes slow consumers in any case. Default: no limit.
 	QueueTotal *int `json:"queue_total,omitempty" caddyfile:"<size>" max:"1EiB"`
 	// Ping is the time between pings. Default: 20s.
 	Ping *caddy.Duration `json:"ping,omitempty" caddyfile:"<duration>"`
-	// Silence is how long a client may send nothing, not even answers to pings. Default: 40s.
+	// Silence is the time after which a client times out that sends nothing, not even pongs. Default: 40s.
 	Silence *caddy.Duration `json:"silence,omitempty" caddyfile:"<duration>"`
 }
 
-// apply returns the limits with the defaults where nothing is set.
+// withDefaults checks the limits and returns them with the defaults filled in.
 func (l *Limits) withDefaults() (relay.Limits, error) {
 	r := relay.DefaultLimits()
 	if l == nil {
@@ -67,7 +71,7 @@ func (l *Limits) withDefaults() (relay.Limits, error) {
 		return r, errors.New("edgerelay: limits: ping and silence are durations, or 0 for none")
 	}
 	if r.Silence > 0 && (r.Ping == 0 || r.Silence <= r.Ping) {
-		return r, errors.New("edgerelay: limits: silence must be longer than ping, or clients that answer every ping are taken for dead")
+		return r, errors.New("edgerelay: limits: silence must be longer than ping, or clients that answer every ping time out")
 	}
 	if !(r.SubscribeRate >= 0 && r.SubscribeRate <= math.MaxInt32) {
 		return r, errors.New("edgerelay: limits: subscribe_rate is a number of messages a second, or 0 for no limit")
