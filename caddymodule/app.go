@@ -31,8 +31,8 @@ type App struct {
 	ChannelLayerRaw json.RawMessage `json:"channel_layer,omitempty" caddy:"namespace=edgerelay.channel_layers inline_key=kind" caddyfile:"<kind> …"`
 	// Auth authenticates clients and authorizes their groups: a module of edgerelay.auth. Required.
 	AuthRaw json.RawMessage `json:"auth,omitempty" caddy:"namespace=edgerelay.auth inline_key=kind" caddyfile:"<kind> …"`
-	// Origins are the origins of pages that may connect, such as "https://awx.example.com" or "https://*.example.com"; "*"
-	// allows every page. Pages of the same host may always connect.
+	// Origins are the origins of pages that may connect, such as "https://awx.example.com" or "https://*.example.com";
+	// "*" allows every page. Pages of the same host may always connect.
 	Origins []string `json:"origins,omitempty" caddyfile:"<origin>..." example:"https://awx.example.com"`
 	// Unauthenticated is the response to a client that is not logged in. "close" (default) accepts the WebSocket and
 	// closes it, like AWX, whose browser code then does not retry. "reject" answers 403, like AWX since 23.8.
@@ -50,9 +50,9 @@ type App struct {
 	TraceEvents int `json:"trace_events,omitempty" caddyfile:"<events>|off" min:"1"`
 	// AWXMetrics adds metrics of the backplane's peers under AWX's names. Default: false.
 	AWXMetrics bool `json:"awx_metrics,omitempty" caddyfile:"on|off"`
-	// DirectTLS lets WebSockets under TLS use unexported fields of Go's crypto/tls, after a self-test at startup: an idle
-	// WebSocket then needs no goroutine and about 7 KiB less memory. A change applies to new connections. Turn it off if a
-	// build with a new Go release misbehaves under TLS. Default: true.
+	// DirectTLS lets WebSockets under TLS use unexported fields of Go's crypto/tls, after a self-test at startup: an
+	// idle WebSocket then needs no goroutine and about 7 KiB less memory. A change applies to new connections. Turn it
+	// off if a build with a new Go release misbehaves under TLS. Default: true.
 	DirectTLS *bool `json:"direct_tls,omitempty" caddyfile:"on|off"`
 
 	config         *node.Config
@@ -74,7 +74,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.config = c
 	if a.AuthRaw == nil {
-		return errors.New("edgerelay: auth is not configured; add 'auth awx <url>', 'auth caddy' or, for development, 'auth none'")
+		return errors.New("edgerelay: auth is not configured; " +
+			"add 'auth awx <url>', 'auth caddy' or, for development, 'auth none'")
 	}
 	if a.ChannelLayerRaw == nil {
 		a.ChannelLayerRaw = json.RawMessage(`{"kind": "memory"}`)
@@ -107,7 +108,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay: unauthenticated: invalid value %q; use close or reject", a.Unauthenticated)
 	}
 	if a.TraceEvents < 0 {
-		return fmt.Errorf("edgerelay: trace_events: invalid number %d; use a value such as 1000, or 0 for none", a.TraceEvents)
+		return fmt.Errorf("edgerelay: trace_events: invalid number %d; use a value such as 1000, or 0 for none",
+			a.TraceEvents)
 	}
 	if err := checkOrigins(a.Origins); err != nil {
 		return err
@@ -147,8 +149,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 // watchDescriptors lets a site's server mark connections that have one of the last file descriptors. The kernel assigns
-// the lowest free descriptor, so a high number shows that nearly all are in use. This needs no counting and includes the
-// descriptors of the whole process.
+// the lowest free descriptor, so a high number shows that nearly all are in use. This needs no counting and includes
+// the descriptors of the whole process.
 func (a *App) watchDescriptors(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || a.config.Descriptors.Max <= 0 || a.watchedServers[server] {

@@ -27,11 +27,11 @@ type Backplane struct {
 	SecretPrevious string `json:"secret_previous,omitempty"`
 	// Discoveries find the peers. Each is a module of edgerelay.discovery.
 	DiscoveriesRaw []json.RawMessage `json:"discoveries,omitempty" caddy:"namespace=edgerelay.discovery inline_key=kind"`
-	// Dialect restricts the protocol between nodes. "auto" uses the best dialect that each node knows. "broadcast" is the
-	// dialect of AWX 9 to 21, "relay" that of AWX 22 and later. "edgerelay" rejects Python nodes. Default: auto.
+	// Dialect restricts the protocol between nodes. "auto" uses the best dialect that each node knows. "broadcast" is
+	// the dialect of AWX 9 to 21, "relay" that of AWX 22 and later. "edgerelay" rejects Python nodes. Default: auto.
 	Dialect string `json:"dialect,omitempty" caddyfile:"auto|broadcast|relay|edgerelay"`
-	// Emitters selects the events that travel to peers: "awx" for events that are marked or wrapped like AWX's, "any" for
-	// all events. Default: awx.
+	// Emitters selects the events that travel to peers: "awx" for events that are marked or wrapped like AWX's, "any"
+	// for all events. Default: awx.
 	Emitters string `json:"emitters,omitempty" caddyfile:"awx|any"`
 	// NodeName is this node's name among its peers. Default: the host's name.
 	NodeName string `json:"node_name,omitempty" caddyfile:"<name>"`

@@ -17,8 +17,8 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("edgerelay", parseHandler)
 	httpcaddyfile.RegisterHandlerDirective("edgerelay_demo", parseDemo)
 	httpcaddyfile.RegisterDirective("edgerelay_health", parseHealth) // not as a handler: parseHealth reads the matcher
-	// After authentication and before all handlers that answer requests: the relay serves a site's upgrades and leaves the
-	// rest. Each registration goes right behind request_header, so the last registration comes first.
+	// After authentication and before all handlers that answer requests: the relay serves a site's upgrades and leaves
+	// the rest. Each registration goes right behind request_header, so the last registration comes first.
 	for _, name := range []string{"edgerelay_demo", "edgerelay_health", "edgerelay"} {
 		httpcaddyfile.RegisterDirectiveOrder(name, httpcaddyfile.After, "request_header")
 	}
@@ -40,7 +40,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "edgerelay", Value: caddyconfig.JSON(a, nil)}, nil
 }
 
-// ReadSetting implements [settings.Reader]. It reads guest modules and plugins, and rejects a second drain or backplane.
+// ReadSetting implements [settings.Reader] for guest modules and plugins, and rejects a second drain or backplane.
 func (a *App) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	switch d.Val() {
 	case "channel_layer":

@@ -202,7 +202,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"awx cache 0":         {"auth awx http://a {\ncache 0\n}", "above 0"},
 		"awx cache negative":  {"auth awx http://a {\ncache -5s\n}", "invalid duration"},
 		"awx grace":           {"auth awx http://a {\nrecheck_grace soon\n}", "recheck_grace: invalid duration"},
-		"awx short grace":     {"auth awx http://a {\nrecheck 10m\nrecheck_grace 5m\n}", "make it longer, or 0"},
+		"awx short grace":     {"auth awx http://a {\nrecheck 10m\nrecheck_grace 5m\n}", "set a longer time, or 0"},
 		"awx token grace":     {"auth awx http://a {\ngateway_token_grace 0\n}", "above 0"},
 		"awx other groups":    {"auth awx http://a {\nother_groups some\n}", "allow or deny"},
 		"awx lax, but deny":   {"auth awx http://a {\nstrict off\nother_groups deny\n}", "needs strict on"},

@@ -37,7 +37,8 @@ func (h *DemoHandler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	if !h.app.config.OpenToAll {
-		return errors.New("edgerelay_demo: any client may publish; use auth none, or remove edgerelay_demo from this site")
+		return errors.New("edgerelay_demo: any client may publish; " +
+			"use auth none, or remove edgerelay_demo from this site")
 	}
 	return nil
 }

@@ -34,8 +34,8 @@ func init() {
 
 // Handler serves WebSocket upgrades on the relay's paths. The next handler serves all other requests.
 type Handler struct {
-	// Paths are the relay's paths. Each path matches with and without a slash at the end, and in upper and lower case. The
-	// wildcards of Caddy's path matcher are allowed, as in /ws/chat/*. Default: every path whose last segment is
+	// Paths are the relay's paths. Each path matches with and without a slash at the end, and in upper and lower case.
+	// The wildcards of Caddy's path matcher are allowed, as in /ws/chat/*. Default: every path whose last segment is
 	// "websocket", such as /websocket/ and /api/websocket/.
 	Paths []string `json:"path,omitempty" caddyfile:"<path>..."`
 
@@ -139,7 +139,9 @@ func closeUnlessUpgraded(w http.ResponseWriter) { w.Header().Set("Connection", "
 // matches reports whether the request's path is one of the relay's.
 func (h *Handler) matches(r *http.Request) bool {
 	if len(h.paths) == 0 {
-		_, ok := request.MatchOriginal(r, func(path string) (struct{}, bool) { return struct{}{}, endsInWebsocket(path) })
+		_, ok := request.MatchOriginal(r, func(path string) (struct{}, bool) {
+			return struct{}{}, endsInWebsocket(path)
+		})
 		return ok
 	}
 	if h.paths.Match(r) {
@@ -160,8 +162,8 @@ func endsInWebsocket(path string) bool {
 }
 
 // upgrade checks the handshake, the limits, the origin and the user, in this order, and serves the WebSocket. The steps
-// are separate calls and so reuse the same stack space: Caddy's stack is more than 5 KiB deep here, and a goroutine that
-// needs more than 7 KiB gets a copy of 16 KiB.
+// are separate calls and so reuse the same stack space: Caddy's stack is more than 5 KiB deep here, and a goroutine
+// that needs more than 7 KiB gets a copy of 16 KiB.
 func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	r, span := telemetry.StartUpgrade(r)
 	defer span.End()
@@ -177,7 +179,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admit checks the handshake and the limits, and reserves capacity for the connection. It returns nil after a rejection.
+// admit checks the handshake and the limits, and reserves capacity for the connection. A rejection returns nil.
 func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation {
 	a, address := h.app, request.ClientAddress(r)
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
@@ -280,8 +282,8 @@ func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reserva
 	conn.Attend(client)
 }
 
-// timeoutWrappers are Caddy's response writers that detect stalls. A handshake's response may bypass them, and leaves in
-// one write together with the greeting. Other wrappers, such as an access log's, must see the response.
+// timeoutWrappers are Caddy's response writers that detect stalls. A handshake's response may bypass them, and leaves
+// in one write together with the greeting. Other wrappers, such as an access log's, must see the response.
 var timeoutWrappers = []string{"*caddyhttp.IdleTimeoutWriter", "*caddyhttp.readDeadlineWriter"}
 
 // unwrapTimeouts returns the response writer below the timeoutWrappers.

@@ -21,7 +21,10 @@ type HealthHandler struct {
 
 // CaddyModule returns the Caddy module information.
 func (HealthHandler) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.handlers.edgerelay_health", New: func() caddy.Module { return new(HealthHandler) }}
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.edgerelay_health",
+		New: func() caddy.Module { return new(HealthHandler) },
+	}
 }
 
 // Provision finds the app.

@@ -27,18 +27,18 @@ type Limits struct {
 	// PendingPerAddress bounds the handshakes from one address that wait for authentication. Each takes about 40 KiB.
 	// Further handshakes get 429. Default: 1024.
 	PendingPerAddress *int `json:"pending_per_address,omitempty" caddyfile:"<number>"`
-	// IPv6Prefix is the number of leading bits of an IPv6 address, 1 to 128, that count as one address for these limits.
-	// Logs and the admin API show whole addresses. Default: 64, the least that a host or household has.
+	// IPv6Prefix is the number of leading bits of an IPv6 address, 1 to 128, that count as one address for these
+	// limits. Logs and the admin API show whole addresses. Default: 64, the least that a host or household has.
 	IPv6Prefix *int `json:"ipv6_prefix,omitempty" caddyfile:"<bits>"`
-	// Connections bounds all open connections. Default: 100000. File descriptors (RLIMIT_NOFILE) also bound connections:
-	// some are reserved for other uses.
+	// Connections bounds all open connections. Default: 100000. File descriptors (RLIMIT_NOFILE) also bound
+	// connections: some are reserved for other uses.
 	Connections *int `json:"connections,omitempty" caddyfile:"<number>"`
-	// QueuePerConnection is the number of bytes that may be queued for a client. A slow consumer beyond it is closed with
-	// 1008. Default: 1 MiB.
+	// QueuePerConnection is the number of bytes that may be queued for a client. A slow consumer beyond it is closed
+	// with 1008. Default: 1 MiB.
 	QueuePerConnection *int `json:"queue_per_connection,omitempty" caddyfile:"<size>"`
-	// QueueTotal is the number of bytes that may be queued for all clients. Beyond it, the clients with the longest queues
-	// are closed with 1008. An event that is queued for several clients counts for each, so the total is no measure of
-	// memory; a GOMEMLIMIT or a container's limit closes slow consumers in any case. Default: no limit.
+	// QueueTotal is the number of bytes that may be queued for all clients. Beyond it, the clients with the longest
+	// queues are closed with 1008. An event that is queued for several clients counts for each, so the total is no
+	// measure of memory; a GOMEMLIMIT or a container's limit closes slow consumers in any case. Default: no limit.
 	QueueTotal *int `json:"queue_total,omitempty" caddyfile:"<size>" max:"1EiB"`
 	// Ping is the time between pings. Default: 20s.
 	Ping *caddy.Duration `json:"ping,omitempty" caddyfile:"<duration>"`
@@ -71,7 +71,8 @@ func (l *Limits) withDefaults() (relay.Limits, error) {
 		return r, errors.New("edgerelay: limits: ping and silence are durations, or 0 for none")
 	}
 	if r.Silence > 0 && (r.Ping == 0 || r.Silence <= r.Ping) {
-		return r, errors.New("edgerelay: limits: silence must be longer than ping, or clients that answer every ping time out")
+		return r, errors.New("edgerelay: limits: silence must be longer than ping, " +
+			"or clients that answer every ping time out")
 	}
 	if !(r.SubscribeRate >= 0 && r.SubscribeRate <= math.MaxInt32) {
 		return r, errors.New("edgerelay: limits: subscribe_rate is a number of messages a second, or 0 for no limit")

@@ -80,9 +80,9 @@ func TestLogLinesAreDocumented(t *testing.T) {
 		}[why.LogLevel()]
 		rows = append(rows, fmt.Sprintf("| %s | %s |", level, why.LogMessage()))
 	}
-	rows = append(rows, "| error | a changed plugin file is refused; the module before it goes on |", "| error | the storage does not say whether a plugin has been deployed |",
-		"| error | a deployed plugin is refused on this node; the module before it goes on |", "| error | changed samples are refused; those before go on |",
-		"| error | a running plugin fails its changed samples; it goes on |")
+	rows = append(rows, "| error | changed plugin file rejected |", "| error | plugin deployment unreadable |",
+		"| error | deployed plugin rejected on this node |", "| error | changed plugin samples rejected |",
+		"| error | running plugin fails changed samples |")
 	for _, row := range rows {
 		if !strings.Contains(string(text), "\n"+row+" ") {
 			t.Errorf("docs/observability.md has no line\n%s", row)

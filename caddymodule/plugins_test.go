@@ -70,7 +70,7 @@ func TestPluginCaddyfileFaults(t *testing.T) {
 		"plugin":                             "a name and a file",
 		"plugin a":                           "a name and a file",
 		"plugin a b c":                       "a name and a file",
-		"plugin a " + pass:                   "it needs groups",
+		"plugin a " + pass:                   "no groups configured",
 		"plugin a " + pass + " {\ngroups\n}": "groups takes at least one value",
 		"plugin a " + pass + " {\ngroups *\ncolour red\n}":                           `no setting "colour"`,
 		"plugin a " + pass + " {\ngroups *\nfuel lots\n}":                            "fuel: ",

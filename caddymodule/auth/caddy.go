@@ -16,16 +16,16 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Caddy takes the user from Caddy's own authentication, {http.auth.user.id}, as basic_auth or forward_auth set it.
-// Every authenticated user may see every group. Caddy does not tell when a login ends: the settings bound how long a
-// websocket outlives it.
+// Caddy takes the user from Caddy's own authentication, such as basic_auth or forward_auth, which set
+// {http.auth.user.id}. Every authenticated user may see every group. Caddy does not report the end of a login: the
+// settings bound how long a websocket outlives the login.
 type Caddy struct {
-	// Lifetime is how long a websocket stays open after its handshake. Then it is closed with 1012, so that the client
-	// connects and authenticates again. Default: without end.
+	// Lifetime is how long a websocket stays open. After that, the websocket is closed with 1012, so that the client
+	// reconnects and authenticates again. Default: no limit.
 	Lifetime caddy.Duration `json:"lifetime,omitempty" caddyfile:"<duration>" min:"1"`
-	// Expires is a placeholder that says when the login ends, in Unix seconds or as RFC 3339 writes a time, such as
-	// {http.auth.user.exp}; the websocket is closed then, like that of a client that is not logged in. A handshake
-	// without such a time is rejected with 503. Default: none.
+	// Expires is a placeholder with the time at which the login ends, such as {http.auth.user.exp}: Unix seconds, or a
+	// time in the format of RFC 3339. The websocket is then closed like the websocket of a client that is not logged
+	// in. A handshake without such a time is rejected with 503. Default: none.
 	Expires string `json:"expires,omitempty" caddyfile:"<placeholder>"`
 }
 
@@ -56,7 +56,7 @@ func (a *Caddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // caddyAuthorizer trusts the user that Caddy has authenticated.
 type caddyAuthorizer struct {
-	lifetime time.Duration // 0: without end
+	lifetime time.Duration // 0: no limit
 	expires  string        // a placeholder, or empty
 }
 
@@ -64,7 +64,7 @@ type caddyAuthorizer struct {
 func (a caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
-		return relay.Identity{}, errors.New("the request does not come through Caddy")
+		return relay.Identity{}, errors.New("request without Caddy's replacer")
 	}
 	user, _ := repl.GetString("http.auth.user.id")
 	if user == "" {
@@ -84,7 +84,7 @@ func (a caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	return id, nil
 }
 
-// end is when a websocket ends whose handshake is now; its time is zero if nothing says so.
+// end returns when a WebSocket that opens now must end. The time is zero without a limit.
 func (a caddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end expiringLogin, err error) {
 	if a.expires != "" {
 		if end.until, err = parseExpiry(repl.ReplaceAll(a.expires, "")); err != nil {
@@ -102,20 +102,20 @@ func (a caddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end expiringL
 	return end, nil
 }
 
-// latestExpiry is the greatest number that is taken for Unix seconds: the year 5138. Greater ones are milliseconds.
+// latestExpiry bounds Unix seconds, at the year 5138. A greater number is in milliseconds.
 const latestExpiry = 100_000_000_000
 
-// parseExpiry reads Unix seconds, or a time as RFC 3339 writes it.
+// parseExpiry parses Unix seconds, or a time in the format of RFC 3339.
 func parseExpiry(value string) (time.Time, error) {
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
 		if !(seconds > 0 && seconds < latestExpiry) { // false for NaN, too
-			return time.Time{}, fmt.Errorf("%.40q is no time in Unix seconds", value)
+			return time.Time{}, fmt.Errorf("invalid Unix time %.40q; use seconds", value)
 		}
 		return time.Unix(int64(seconds), 0), nil
 	}
 	at, err := time.Parse(time.RFC3339, value)
 	if err != nil {
-		return at, fmt.Errorf("%.40q is no time; it must be Unix seconds, or like 2026-11-28T10:00:00Z", value)
+		return at, fmt.Errorf("invalid time %.40q; use Unix seconds, or a value such as 2026-11-28T10:00:00Z", value)
 	}
 	return at, nil
 }
@@ -134,13 +134,13 @@ func (caddyAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, ite
 // caddyLogin marks clients that a caddyAuthorizer has admitted.
 type caddyLogin struct{}
 
-// expiringLogin marks clients whose WebSocket ends at a known time.
+// expiringLogin marks clients with a WebSocket that ends at a known time.
 type expiringLogin struct {
 	until time.Time
-	renew bool // the lifetime of the websocket is over then; the login may go on
+	renew bool // the WebSocket's lifetime ends; the login may still be valid
 }
 
-// Until has the hub ask at the end of the login.
+// Until returns when the hub must recheck the client.
 func (t expiringLogin) Until() time.Time { return t.until }
 
 func isCaddyLogin(id relay.Identity) bool {
@@ -153,7 +153,7 @@ func isCaddyLogin(id relay.Identity) bool {
 
 // Recheck implements [relay.Authorizer].
 func (caddyAuthorizer) Recheck(_ context.Context, id relay.Identity) error {
-	if !isCaddyLogin(id) { // let in by another authorizer, before a change of configuration
+	if !isCaddyLogin(id) { // admitted by another authorizer, before a reload
 		return relay.ErrUnauthenticated
 	}
 	if t, ok := id.Credentials.(expiringLogin); ok && !time.Now().Before(t.until) {

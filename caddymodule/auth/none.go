@@ -16,7 +16,7 @@ func init() {
 	caddy.RegisterModule(AWX{})
 }
 
-// None lets everybody see everything, as user 1. For development.
+// None admits every client as user 1 and allows every group. For development.
 type None struct{}
 
 // CaddyModule returns the Caddy module information.

@@ -1,5 +1,5 @@
 // Package guest declares the interfaces between the app and its guest modules: channel layers and authenticators. The
-// comment of each optional interface says what its absence means. To add a module of your own, copy examples/guests.
+// comment of each optional interface explains the absence. To add a module of your own, copy examples/guests.
 package guest
 
 import (
@@ -24,7 +24,7 @@ type ChannelLayer interface {
 // Resyncer is a [ChannelLayer] with the setting resync. Without this interface, clients receive no message when events
 // may have been lost.
 type Resyncer interface {
-	// ResyncText returns the JSON text for clients whose events may have been lost. An empty text sends none.
+	// ResyncText returns the JSON text for clients that may have lost events. An empty text sends no message.
 	ResyncText() string
 }
 
@@ -68,14 +68,14 @@ const (
 )
 
 // Examiner is a [ChannelLayer] or an [Auth] that can check the services on which it depends. Without this interface,
-// doctor checks only whether an event makes its round trip.
+// doctor checks only the round trip of an event.
 type Examiner interface {
-	// Examine returns the findings of all checks. It runs before the module is in operation, too.
+	// Examine returns the findings of all checks. The caller may run Examine before the module is in operation.
 	Examine(ctx context.Context) []Finding
 }
 
-// MailboxExaminer is an [Auth] that knows the site's emitters and can therefore judge a mailbox's capacity. Without this
-// interface, doctor accepts any capacity.
+// MailboxExaminer is an [Auth] that knows the site's emitters and can therefore judge a mailbox's capacity. Without
+// this interface, doctor accepts any capacity.
 type MailboxExaminer interface {
 	// ExamineMailbox judges the capacity, in messages, of this node's mailbox in the channel layer.
 	ExamineMailbox(capacity int) Finding

@@ -19,19 +19,21 @@ func init() {
 	caddy.RegisterModule(RedisClusterLayer{})
 }
 
-// RedisClusterLayer is a channel layer of our own on Redis Cluster or Valkey, for sites without Python emitters that have outgrown one
-// Redis: sharded pub/sub (Redis 7). Redis keeps nothing in this layer: events that are sent while a subscription is interrupted are lost.
-// Placeholders such as {env.REDIS_PASSWORD} are replaced.
+// RedisClusterLayer is a channel layer of edgerelay's own, with sharded pub/sub (Redis 7) on Redis Cluster or Valkey.
+// The layer suits sites without Python emitters that have outgrown a single Redis. Redis stores no events of this
+// layer: an event that is sent while a subscription is interrupted is lost. Placeholders such as {env.REDIS_PASSWORD}
+// are replaced.
 type RedisClusterLayer struct {
-	// Addresses are some nodes of the cluster, host:port; the others are found by them. Default: 127.0.0.1:6379.
+	// Addresses are some nodes of the cluster, host:port, from which the client finds all nodes. Default:
+	// 127.0.0.1:6379.
 	Addresses []string `json:"address,omitempty" caddyfile:"<host:port>..." example:"10.0.0.1:6379"`
-	// Prefix begins every channel name, and must be the same on every node. Default: edgerelay.
+	// Prefix begins every channel name. All nodes need the same prefix. Default: edgerelay.
 	Prefix string `json:"prefix,omitempty" caddyfile:"<prefix>"`
 	// Username is the user of all nodes of the cluster.
 	Username string `json:"username,omitempty" caddyfile:"<name>"`
 	// Password is the password of all nodes of the cluster.
 	Password string `json:"password,omitempty" caddyfile:"<password>"`
-	// TLS encrypts all connections. Default: plain ones.
+	// TLS encrypts all connections. Default: no TLS.
 	TLS *RedisTLS `json:"tls,omitempty" caddyfile:"{ … }"`
 	Resync
 
@@ -40,7 +42,10 @@ type RedisClusterLayer struct {
 
 // CaddyModule returns the Caddy module information.
 func (RedisClusterLayer) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.redis_cluster", New: func() caddy.Module { return new(RedisClusterLayer) }}
+	return caddy.ModuleInfo{
+		ID:  "edgerelay.channel_layers.redis_cluster",
+		New: func() caddy.Module { return new(RedisClusterLayer) },
+	}
 }
 
 // Provision checks the settings.

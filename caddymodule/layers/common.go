@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
-// RedisCommon is what both channel layers of channels_redis have. Placeholders such as {env.REDIS_URL} are replaced in
-// addresses, names, passwords, keys and file names.
+// RedisCommon has the settings that both channel layers of channels_redis share. Placeholders such as {env.REDIS_URL}
+// are replaced in addresses, names, passwords, keys and file names.
 type RedisCommon struct {
 	// URLs are the hosts: redis://, rediss:// or unix://; several make the ring of channels_redis.
 	URLs []string `json:"url,omitempty" caddyfile:"<url>..." example:"redis://127.0.0.1:6379/0"`
@@ -26,15 +26,16 @@ type RedisCommon struct {
 	Prefix string `json:"prefix,omitempty" caddyfile:"<prefix>"`
 	// Serializer is "msgpack" (default) or "json".
 	Serializer string `json:"serializer,omitempty" caddyfile:"msgpack|json"`
-	// SymmetricEncryptionKeys encrypt messages: the first does, each decrypts. Write placeholders, not the keys.
+	// SymmetricEncryptionKeys encrypt messages with the first key, and decrypt with any key. Write placeholders, not
+	// the keys.
 	SymmetricEncryptionKeys []string `json:"symmetric_encryption_keys,omitempty" caddyfile:"<key>..." example:"{env.CHANNELS_KEY}"`
 }
 
 // RedisSentinel is a master that Redis Sentinel watches.
 type RedisSentinel struct {
-	// Master is its name.
+	// Master is the name of the master.
 	Master string `json:"master"`
-	// Addresses are those of the sentinels.
+	// Addresses are the addresses of the sentinels.
 	Addresses []string `json:"addresses" caddyfile:"<host:port>..."`
 	// Username is the user of the master.
 	Username string `json:"username,omitempty" caddyfile:"<name>"`
@@ -48,17 +49,17 @@ type RedisSentinel struct {
 	SentinelPassword string `json:"sentinel_password,omitempty" caddyfile:"<password>"`
 }
 
-// RedisTLS has the details of encrypted connections to Redis. The files are read anew for each connection.
+// RedisTLS has the details of encrypted connections to Redis. Each connection reads the files again.
 type RedisTLS struct {
-	// CA is a file of certificates that sign the server's. Default: those of the system.
+	// CA is a file of certificates to trust. Default: the system's.
 	CA string `json:"ca,omitempty" caddyfile:"<file>"`
 	// Cert is the file of the client's certificate. Default: none.
 	Cert string `json:"cert,omitempty" caddyfile:"<file>"`
-	// Key is the file of that certificate's key.
+	// Key is the file of the client certificate's key.
 	Key string `json:"key,omitempty" caddyfile:"<file>"`
-	// ServerName is the name in the server's certificate. Default: the host that is dialled.
+	// ServerName is the name in the server's certificate. Default: the dialed host.
 	ServerName string `json:"server_name,omitempty" caddyfile:"<name>"`
-	// InsecureSkipVerify takes any certificate: for experiments.
+	// InsecureSkipVerify accepts any certificate: for experiments.
 	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty" caddyfile:"-"`
 }
 
@@ -72,7 +73,7 @@ type RedisPool struct {
 	MaxIdle int `json:"max_idle,omitempty" caddyfile:"<number>"`
 	// DialTimeout bounds the opening of a connection. Default: 3s.
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty" caddyfile:"<duration>" min:"1"`
-	// ReadTimeout bounds the wait for an answer. Default: 5s.
+	// ReadTimeout bounds the wait for a response. Default: 5s.
 	ReadTimeout caddy.Duration `json:"read_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 	// WriteTimeout bounds the sending of commands. Default: 5s.
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty" caddyfile:"<duration>" min:"1"`
@@ -82,8 +83,8 @@ type RedisPool struct {
 	MaxIdleTime caddy.Duration `json:"max_idle_time,omitempty" caddyfile:"<duration>" min:"1"`
 	// MaxLifetime is the time after which any connection is closed. Default: never.
 	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty" caddyfile:"<duration>" min:"1"`
-	// Retries is the number of times that a command which changes nothing is repeated. A send is never repeated,
-	// because the event might arrive twice. Default: 3.
+	// Retries is the number of times that a read-only command is repeated. A send is never repeated, because the event
+	// might arrive twice. Default: 3.
 	Retries *int `json:"retries,omitempty" caddyfile:"<number>"`
 	// MinBackoff is the shortest pause before a repetition. Default: 8ms.
 	MinBackoff caddy.Duration `json:"min_backoff,omitempty" caddyfile:"<duration>" min:"1"`
@@ -91,7 +92,7 @@ type RedisPool struct {
 	MaxBackoff caddy.Duration `json:"max_backoff,omitempty" caddyfile:"<duration>" min:"1"`
 }
 
-// expand replaces placeholders. Without hosts it keeps those given.
+// expand replaces placeholders. Without configured hosts, the hosts of defaults apply.
 func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string, err error) {
 	replaced := placeholders.New()
 	if len(c.URLs) == 0 && len(c.Sentinels) == 0 {
@@ -103,8 +104,10 @@ func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string
 	for _, s := range c.Sentinels {
 		to := redis.Sentinel{
 			Master: replaced.In("sentinel: master", s.Master), Database: s.Database,
-			Username: replaced.In("sentinel: username", s.Username), Password: replaced.In("sentinel: password", s.Password),
-			SentinelUsername: replaced.In("sentinel: sentinel_username", s.SentinelUsername), SentinelPassword: replaced.In("sentinel: sentinel_password", s.SentinelPassword),
+			Username:         replaced.In("sentinel: username", s.Username),
+			Password:         replaced.In("sentinel: password", s.Password),
+			SentinelUsername: replaced.In("sentinel: sentinel_username", s.SentinelUsername),
+			SentinelPassword: replaced.In("sentinel: sentinel_password", s.SentinelPassword),
 		}
 		for _, a := range s.Addresses {
 			to.Addresses = append(to.Addresses, replaced.In("sentinel: addresses", a))
@@ -117,8 +120,9 @@ func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string
 	if p := c.Pool; p != nil {
 		h.Pool = redis.Pool{
 			Size: p.Size, MinIdle: p.MinIdle, MaxIdle: p.MaxIdle,
-			DialTimeout: time.Duration(p.DialTimeout), ReadTimeout: time.Duration(p.ReadTimeout), WriteTimeout: time.Duration(p.WriteTimeout),
-			Wait: time.Duration(p.Wait), MaxIdleTime: time.Duration(p.MaxIdleTime), MaxLifetime: time.Duration(p.MaxLifetime),
+			DialTimeout: time.Duration(p.DialTimeout), ReadTimeout: time.Duration(p.ReadTimeout),
+			WriteTimeout: time.Duration(p.WriteTimeout), Wait: time.Duration(p.Wait),
+			MaxIdleTime: time.Duration(p.MaxIdleTime), MaxLifetime: time.Duration(p.MaxLifetime),
 			MinBackoff: time.Duration(p.MinBackoff), MaxBackoff: time.Duration(p.MaxBackoff),
 		}
 		if p.Retries != nil {
@@ -133,7 +137,7 @@ func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string
 	return h, keys, replaced.Err()
 }
 
-// settings are those of package redis, placeholders replaced.
+// settings returns the settings of package redis, placeholders replaced.
 func (t *RedisTLS) settings(replaced *placeholders.Replacer) *redis.TLS {
 	return &redis.TLS{
 		CA: replaced.In("tls: ca", t.CA), Cert: replaced.In("tls: cert", t.Cert), Key: replaced.In("tls: key", t.Key),
@@ -144,7 +148,8 @@ func (t *RedisTLS) settings(replaced *placeholders.Replacer) *redis.TLS {
 // readSentinel reads `sentinel { … }`. Several masters share the other settings.
 func readSentinel(d *caddyfile.Dispenser) (list []RedisSentinel, err error) {
 	if d.NextArg() {
-		return nil, d.Err("sentinel takes a block: sentinel { master mymaster; addresses 10.0.0.1:26379 10.0.0.2:26379 }, each on a line")
+		return nil, d.Err("sentinel takes a block: " +
+			"sentinel { master mymaster; addresses 10.0.0.1:26379 10.0.0.2:26379 }, each on a line")
 	}
 	var block struct {
 		Masters []string `json:"master" caddyfile:"<name>..."`
@@ -154,7 +159,8 @@ func readSentinel(d *caddyfile.Dispenser) (list []RedisSentinel, err error) {
 		return nil, err
 	}
 	if len(block.Masters) == 0 || len(block.Addresses) == 0 {
-		return nil, d.Err("sentinel needs a master and addresses, such as: master mymaster, and: addresses 10.0.0.1:26379 10.0.0.2:26379")
+		return nil, d.Err("sentinel needs a master and addresses, such as: " +
+			"master mymaster, and: addresses 10.0.0.1:26379 10.0.0.2:26379")
 	}
 	for _, m := range block.Masters {
 		s := block.RedisSentinel
@@ -164,7 +170,7 @@ func readSentinel(d *caddyfile.Dispenser) (list []RedisSentinel, err error) {
 	return list, nil
 }
 
-// ReadSetting implements [settings.Reader]: it reads sentinels.
+// ReadSetting implements [settings.Reader] for sentinels.
 func (c *RedisCommon) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	if d.Val() != "sentinel" {
 		return false, nil

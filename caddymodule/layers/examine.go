@@ -15,7 +15,7 @@ import (
 func (l *RedisLayer) Examine(ctx context.Context) (list []guest.Finding) {
 	s := l.settings
 	hosts, closeAll, err := s.Clients()
-	if err != nil { // cannot be: the settings are validated
+	if err != nil { // unreachable: Provision has validated the settings
 		return nil
 	}
 	defer closeAll()
@@ -41,7 +41,7 @@ func (l *RedisLayer) Examine(ctx context.Context) (list []guest.Finding) {
 // Examine implements [guest.Examiner]. Pub/sub stores nothing that could be full, disappear or expire.
 func (l *RedisPubSubLayer) Examine(ctx context.Context) []guest.Finding {
 	hosts, closeAll, err := l.settings.Clients()
-	if err != nil { // cannot be: the settings are validated
+	if err != nil { // unreachable: Provision has validated the settings
 		return nil
 	}
 	defer closeAll()
@@ -50,7 +50,7 @@ func (l *RedisPubSubLayer) Examine(ctx context.Context) []guest.Finding {
 	return slices.Concat(found...)
 }
 
-// Examine implements [guest.Examiner]. It checks the configured nodes; sharded pub/sub stores nothing.
+// Examine implements [guest.Examiner] for the configured nodes. Sharded pub/sub stores nothing to check.
 func (l *RedisClusterLayer) Examine(ctx context.Context) []guest.Finding {
 	hosts, closeAll := l.settings.Clients()
 	defer closeAll()
@@ -59,7 +59,7 @@ func (l *RedisClusterLayer) Examine(ctx context.Context) []guest.Finding {
 	return slices.Concat(found...)
 }
 
-// eachHost calls fn for all hosts at once, so that a host that hangs does not use up the others' time.
+// eachHost calls fn for all hosts concurrently, so that a host that hangs does not delay the rest.
 func eachHost(hosts []*goredis.Client, fn func(i int, h *goredis.Client)) {
 	var checks sync.WaitGroup
 	for i, h := range hosts {

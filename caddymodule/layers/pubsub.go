@@ -18,8 +18,9 @@ func init() {
 	caddy.RegisterModule(RedisPubSubLayer{})
 }
 
-// RedisPubSubLayer is the channel layer of channels_redis's RedisPubSubChannelLayer. The settings have the names and defaults of Python's CHANNEL_LAYERS and
-// must be the same there. Redis keeps nothing in this layer: events that are sent while its connection is broken are lost.
+// RedisPubSubLayer is the counterpart of channels_redis's RedisPubSubChannelLayer. The settings have the names and
+// defaults of Python's CHANNEL_LAYERS, and must have the same values there. Redis stores no events of this layer: an
+// event that is sent while the connection to Redis is broken is lost.
 type RedisPubSubLayer struct {
 	RedisCommon
 	Resync
@@ -29,7 +30,10 @@ type RedisPubSubLayer struct {
 
 // CaddyModule returns the Caddy module information.
 func (RedisPubSubLayer) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "edgerelay.channel_layers.redis_pubsub", New: func() caddy.Module { return new(RedisPubSubLayer) }}
+	return caddy.ModuleInfo{
+		ID:  "edgerelay.channel_layers.redis_pubsub",
+		New: func() caddy.Module { return new(RedisPubSubLayer) },
+	}
 }
 
 // Provision checks the settings.

@@ -20,30 +20,30 @@ func init() {
 	caddy.RegisterModule(RedisLayer{})
 }
 
-// RedisLayer is the channel layer of channels_redis's RedisChannelLayer. The settings have the names and defaults of Python's CHANNEL_LAYERS and
-// must be the same there.
+// RedisLayer is the counterpart of channels_redis's RedisChannelLayer. The settings have the names and defaults of
+// Python's CHANNEL_LAYERS, and must have the same values there.
 type RedisLayer struct {
 	RedisCommon
 	Resync
-	// Capacity is how many messages may wait for one receiver. Default: 100 (AWX: 10000).
+	// Capacity is the number of messages that may be queued for a receiver. Default: 100 (AWX: 10000).
 	Capacity int `json:"capacity,omitempty" caddyfile:"<messages>" min:"1"`
-	// ChannelCapacity is the same for receivers of certain names; the first that matches counts.
+	// ChannelCapacity sets the capacity for receivers with certain names. The first match applies.
 	ChannelCapacity []ChannelCapacity `json:"channel_capacity,omitempty" caddyfile:"[regexp] <pattern> <messages>"`
-	// Expiry is how long a message waits. Default: 60s.
+	// Expiry is how long a message stays queued. Default: 60s.
 	Expiry caddy.Duration `json:"expiry,omitempty" caddyfile:"<duration>"`
-	// GroupExpiry is how long a membership lasts that is not renewed. Default: 24h (AWX: 157784760s).
+	// GroupExpiry is how long a membership lasts without renewal. Default: 24h (AWX: 157784760s).
 	GroupExpiry caddy.Duration `json:"group_expiry,omitempty" caddyfile:"<duration>"`
 
 	settings redis.Settings
 }
 
-// ChannelCapacity is a capacity for channels of certain names.
+// ChannelCapacity is a capacity for channels with certain names.
 type ChannelCapacity struct {
 	// Pattern is a glob over the whole name.
 	Pattern string `json:"pattern"`
 	// Regexp makes Pattern a regular expression that matches from the beginning of the name. Default: false.
 	Regexp bool `json:"regexp,omitempty"`
-	// Capacity is how many messages may wait.
+	// Capacity is the number of messages that may be queued.
 	Capacity int `json:"capacity"`
 }
 
@@ -96,7 +96,7 @@ func (l *RedisLayer) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return settings.Read(d, "channel_layer redis", l)
 }
 
-// ReadSetting implements [settings.Reader]: it reads sentinels and capacities.
+// ReadSetting implements [settings.Reader] for sentinels and capacities.
 func (l *RedisLayer) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	if d.Val() != "channel_capacity" {
 		return l.RedisCommon.ReadSetting(d)
@@ -106,7 +106,8 @@ func (l *RedisLayer) ReadSetting(d *caddyfile.Dispenser) (known bool, err error)
 		c.Regexp, args = true, args[1:]
 	}
 	if len(args) != 2 {
-		return true, d.Err("channel_capacity takes a pattern and a number: channel_capacity http.request* 20, or channel_capacity regexp ^http 20")
+		return true, d.Err("channel_capacity takes a pattern and a number: " +
+			"channel_capacity http.request* 20, or channel_capacity regexp ^http 20")
 	}
 	n, err := strconv.Atoi(args[1])
 	if err != nil {

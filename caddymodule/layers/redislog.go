@@ -8,9 +8,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// redisLog takes what the Redis client prints. Its logger is one for the whole process, other plugins' clients
-// included, so nothing is dropped: the lines are Caddy's, at level debug, since the relay logs its own trouble with
-// Redis anyway. By default the client prints each failed attempt to connect to standard error.
+// redisLog forwards the Redis client's log lines to Caddy's log. The client has a single logger for the whole process,
+// including the clients of other Caddy plugins, so no line is dropped. The level is debug, because the relay logs
+// failures of Redis itself. By default, the client prints each failed attempt to connect to standard error.
 // See docs/decisions/layers.md#why-does-the-redis-clients-logger-forward-its-lines
 type redisLog struct{}
 
@@ -19,5 +19,5 @@ func (redisLog) Printf(_ context.Context, format string, args ...any) {
 	caddy.Log().Named("redis").Debug(fmt.Sprintf(format, args...))
 }
 
-// Here, rather than when a configuration is loaded: a plugin that sets another logger then has the last word.
+// In init, rather than when a configuration is loaded: a logger that another plugin sets then takes precedence.
 func init() { goredis.SetLogger(redisLog{}) }

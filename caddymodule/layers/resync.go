@@ -5,10 +5,10 @@ import (
 	"errors"
 )
 
-// Resync is what every channel layer says of losses.
+// Resync has the setting for lost events, which all channel layers share.
 type Resync struct {
-	// Resync is a JSON text that the clients concerned get when events of their groups may have been lost: after the
-	// events that were delivered before, and once a second at most. Default: none.
+	// Resync is a JSON text for clients of a group that may have lost events. The text follows the events that were
+	// delivered before the loss, at most once a second. Default: none.
 	Resync string `json:"resync,omitempty" caddyfile:"<json>" example:"'{\"resync\": true}'"`
 }
 

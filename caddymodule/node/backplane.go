@@ -6,8 +6,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
-// applyBackplane applies the configuration of the backplane and keeps links to peers as far as possible. The caller holds
-// n.mu.
+// applyBackplane applies the configuration of the backplane and keeps links to peers as far as possible. The caller
+// holds n.mu.
 func (n *Node) applyBackplane(config *Backplane) error {
 	plane := n.Backplane.Load()
 	if plane != nil && config != nil {

@@ -19,15 +19,15 @@ import (
 )
 
 // Each connection needs a file descriptor. A process without a free descriptor can neither accept connections nor reach
-// Redis nor write its log. The number of connections therefore stays below the number of descriptors, whatever the limits.
+// Redis nor write its log. The number of connections therefore stays below the number of descriptors.
 
 // reservedDescriptors returns how many of n descriptors are reserved for other uses than WebSockets: the channel layer,
 // proxied requests, files and logs.
 // See docs/decisions/caddy.md#why-do-file-descriptors-bound-connections
 func reservedDescriptors(n int) int { return max(64, min(n/32, 1024)) }
 
-// firstLate returns the lowest of the last of n descriptors. A connection with one of them is late: it is rejected unless
-// another connection can be closed.
+// firstLate returns the lowest of the last of n descriptors. A connection with such a descriptor is late: the relay
+// rejects the connection unless another connection can be closed.
 func firstLate(n int) int { return max(0, n-reservedDescriptors(n)/2) }
 
 // limitConnections lowers a limit on connections to the number that n descriptors allow. 0 means no limit, for both.
@@ -42,10 +42,12 @@ func limitConnections(connections, n int) int {
 	return min(connections, most)
 }
 
-// LimitByDescriptors lowers the limit on connections to the number that the process's file descriptors allow. configured
-// tells whether the operator has set the limit.
+// LimitByDescriptors lowers the limit on connections to the number that the process's file descriptors allow.
+// configured tells whether the operator has set the limit.
 func (c *Config) LimitByDescriptors(configured bool) {
-	c.Descriptors = DescriptorLimits{Max: maxDescriptors(), WantedConnections: c.Limits.Connections, Configured: configured}
+	c.Descriptors = DescriptorLimits{
+		Max: maxDescriptors(), WantedConnections: c.Limits.Connections, Configured: configured,
+	}
 	c.Limits.Connections = limitConnections(c.Descriptors.WantedConnections, c.Descriptors.Max)
 }
 
@@ -67,7 +69,8 @@ func (c *Config) logDescriptorLimit() {
 		wanted = "any number"
 	}
 	c.Log.Log(context.Background(), level, "file descriptors limit connections",
-		"connections", c.Limits.Connections, "limit", wanted, "file_descriptors", c.Descriptors.Max, "remedy", raiseNoFile)
+		"connections", c.Limits.Connections, "limit", wanted, "file_descriptors", c.Descriptors.Max,
+		"remedy", raiseNoFile)
 }
 
 // raiseNoFile is the remedy for a lack of file descriptors.
@@ -79,8 +82,8 @@ var errNoDescriptors = errors.New("too many connections")
 // lateConnKey marks the context of a connection that has one of the last file descriptors.
 type lateConnKey struct{}
 
-// MarkLastDescriptors lets a server mark connections that have one of the last descriptors, see [Node.CheckDescriptors].
-// files is the number of descriptors that the process may open.
+// MarkLastDescriptors lets a server mark connections that have one of the last descriptors, see
+// [Node.CheckDescriptors]. files is the number of descriptors that the process may open.
 func (n *Node) MarkLastDescriptors(server *caddyhttp.Server, files int) {
 	last, veryLast := firstLate(files), files-reservedDescriptors(files)/4
 	server.RegisterConnState(n.conns.track)
@@ -127,8 +130,8 @@ func (n *Node) CheckDescriptors(r *http.Request, files int) error {
 	return errNoDescriptors
 }
 
-// descriptorGuard counts free descriptors while descriptors are scarce. It is active from the first connection with one of
-// the last descriptors until all of the last descriptors are free.
+// descriptorGuard counts free descriptors while descriptors are scarce. The guard is active from the first connection
+// with one of the last descriptors until all of the last descriptors are free.
 type descriptorGuard struct {
 	active atomic.Bool
 

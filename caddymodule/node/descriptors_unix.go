@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDescriptors returns the number of file descriptors that this process may open, or 0 without a limit. The Go runtime
-// has raised the soft limit to the hard limit.
+// maxDescriptors returns the number of file descriptors that this process may open, or 0 without a limit. The Go
+// runtime has raised the soft limit to the hard limit.
 func maxDescriptors() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {

@@ -13,7 +13,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// DefaultDrainDuration is the duration of a drain whose request names no pace.
+// DefaultDrainDuration is the duration of a drain if the request names no pace.
 const DefaultDrainDuration = 30 * time.Second
 
 // Drain is the pace at which clients are evicted to other nodes when this node stops, or when the admin API starts a
@@ -21,8 +21,8 @@ const DefaultDrainDuration = 30 * time.Second
 type Drain struct {
 	// Duration is the time over which evictions are spread evenly. Default: 30s, or as long as Rate needs.
 	Duration *caddy.Duration `json:"duration,omitempty" caddyfile:"<duration>"`
-	// Rate is the number of clients that may be evicted in a second. A rate that needs more time than Duration prevails.
-	// Default: any number.
+	// Rate is the number of clients that may be evicted in a second. A rate that needs more time than Duration
+	// prevails. Default: any number.
 	Rate float64 `json:"rate,omitempty" caddyfile:"<clients a second>"`
 }
 

@@ -16,8 +16,8 @@ const (
 	maxMessages = 1024
 )
 
-// throttledHandler is a [slog.Handler] that passes lines with one message at a bounded rate, so that no number of clients,
-// peers or failures floods the log. The next line that passes has the number of suppressed lines.
+// throttledHandler is a [slog.Handler] that passes lines with one message at a bounded rate, so that no number of
+// clients, peers or failures floods the log. The next line that passes has the number of suppressed lines.
 // See docs/decisions/operations.md#why-are-log-messages-constants-throttled-in-one-place
 type throttledHandler struct {
 	to       slog.Handler

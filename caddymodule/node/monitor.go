@@ -15,8 +15,8 @@ const (
 	lagSamples = 30
 )
 
-// Monitor samples the hub's metrics once a second, so that rates and their history are available on request. Its methods
-// are safe for concurrent use.
+// Monitor samples the hub's metrics once a second, so that rates and their history are available on request. All
+// methods are safe for concurrent use.
 type Monitor struct {
 	hub  *hub.Hub
 	stop func()
@@ -25,14 +25,14 @@ type Monitor struct {
 	last    hub.Stats
 	history []Sample  // the oldest first
 	lags    []hub.Lag // as many as lagOver, the oldest first
-	// repairs is the number of restored memberships; repairedAt is the time of its last change.
+	// repairs is the number of restored memberships; repairedAt is the time of the last change.
 	repairs    uint64
 	repairedAt time.Time
 
 	onSample []func(now time.Time)
 
 	measuring sync.Mutex
-	measured  time.Time // the last time that groups were measured
+	measured  time.Time // the time of the last measurement of groups
 }
 
 // Sample is the state of the hub at the end of a second, and the rates within it.
@@ -159,8 +159,8 @@ func (m *Monitor) Lag() LagQuantiles {
 	return LagQuantiles{quantile(&m.last.Lag, &m.lags[0], 0.5), quantile(&m.last.Lag, &m.lags[0], 0.99)}
 }
 
-// quantile returns the quantile q of the deliveries between two histograms: the upper bound of its bucket, in seconds.
-// It returns 0 without deliveries.
+// quantile returns the quantile q of the deliveries between two histograms: the upper bound of the bucket, in seconds,
+// or 0 without deliveries.
 func quantile(after, before *hub.Lag, q float64) float64 {
 	total := uint64(0)
 	for i := range after.Counts {

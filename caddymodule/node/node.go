@@ -51,8 +51,8 @@ func Release() error {
 	return err
 }
 
-// Node is the part of the relay that outlives configurations: the hub with its sessions, the channel layer, the backplane
-// and the plugins. Its methods are safe for concurrent use.
+// Node is the part of the relay that outlives configurations: the hub with its sessions, the channel layer, the
+// backplane and the plugins. All methods are safe for concurrent use.
 type Node struct {
 	// Hub fans events out to the sessions.
 	Hub *hub.Hub
@@ -98,7 +98,7 @@ type Node struct {
 
 	// DrainPace is the pace at which clients are evicted when the relay stops; nil evicts all at once.
 	DrainPace atomic.Pointer[hub.Pace]
-	// Backplane is nil if none is configured. Its current configuration is backplaneConfig, guarded by mu.
+	// Backplane is nil if none is configured. The current configuration is backplaneConfig, guarded by mu.
 	Backplane       atomic.Pointer[backplane.Backplane]
 	backplaneConfig *Backplane
 	// Plugins is nil until a configuration has plugins.
@@ -112,7 +112,8 @@ func newNode() (caddy.Destructor, error) {
 	limited := newThrottledHandler(out)
 	log := slog.New(limited)
 	n := &Node{
-		Hub: hub.New(log), Log: log, logOutlet: out, throttle: limited.throttle, Started: time.Now(), configured: make(chan struct{}),
+		Hub: hub.New(log), Log: log, logOutlet: out, throttle: limited.throttle,
+		Started: time.Now(), configured: make(chan struct{}),
 	}
 	n.AWX.Log = log
 	n.Hub.SetProtocol(awx.Protocol{})
@@ -157,8 +158,8 @@ func (n *Node) Attach(c *Config) error {
 	return nil
 }
 
-// AwaitConfig waits until a configuration is current. Caddy starts apps in no particular order: without the wait, the HTTP
-// server could serve clients before the hub has an authorizer, and deny their groups.
+// AwaitConfig waits until a configuration is current. Caddy starts apps in no particular order: without the wait, the
+// HTTP server could serve clients before the hub has an authorizer, and deny their groups.
 // See docs/decisions/caddy.md#why-does-a-handshake-wait-for-the-first-configuration
 func (n *Node) AwaitConfig(ctx context.Context) error {
 	select {
@@ -285,8 +286,8 @@ func (n *Node) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// Destruct implements [caddy.Destructor]. It closes all WebSockets, at the pace of the last configuration, and leaves the
-// channel layer.
+// Destruct implements [caddy.Destructor]. It closes all WebSockets, at the pace of the last configuration, and leaves
+// the channel layer.
 func (n *Node) Destruct() error { return n.close() }
 
 // shutDown does the work of close, which runs it once.
@@ -318,12 +319,13 @@ func (n *Node) shutDown() error {
 func (n *Node) WarnUnknownAddress() {
 	if !n.unknownAddress.Swap(true) {
 		n.Log.Warn("client addresses are unknown; limits per address do not apply",
-			"remedy", "set trusted_proxies_unix in Caddy's option servers, and let the proxy in front send X-Forwarded-For")
+			"remedy", "set trusted_proxies_unix in Caddy's option servers, "+
+				"and let the proxy in front send X-Forwarded-For")
 	}
 }
 
-// Extension returns the value under key, which another package keeps with the node across configurations. The first call
-// creates the value.
+// Extension returns the value under key, which another package keeps with the node across configurations. The first
+// call creates the value.
 func (n *Node) Extension(key any, create func() any) any {
 	n.extensionsMu.Lock()
 	defer n.extensionsMu.Unlock()

@@ -27,6 +27,7 @@ func (n *Node) applyPlugins(c *Config) error {
 func (n *Node) restorePlugins(c *Config) {
 	if err := n.applyPlugins(c); err != nil {
 		n.Log.Error("earlier plugins not restored", "error", err,
-			"effect", "plugins of the rejected configuration run", "remedy", "load a configuration whose plugins can be read")
+			"effect", "plugins of the rejected configuration run",
+			"remedy", "load a configuration whose plugins can be read")
 	}
 }

@@ -17,12 +17,12 @@ import (
 const (
 	// maxEvictions is the number of connections that are closed at once, by the goroutine that accepts.
 	maxEvictions = 64
-	// minEvictionAge protects a new connection until it has had time for its first request. An honest handshake is faster.
+	// minEvictionAge protects a new connection before the first request. An honest handshake is faster.
 	minEvictionAge = time.Second
 )
 
 // requestlessConns holds the connections without a request under way, of all servers with the relay's handlers: fresh
-// connections before their first request, and idle connections between two requests. Each list has the oldest first.
+// connections before their first request, and idle connections between two requests. Each list begins with the oldest.
 // See docs/decisions/caddy.md#why-are-connections-without-a-request-closed-when-descriptors-are-scarce
 type requestlessConns struct {
 	evicted atomic.Uint64

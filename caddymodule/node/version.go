@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Version returns the versions of the relay and of Go in this binary. Relay is "unknown" in a binary without build info.
+// Version returns the versions of the relay and of Go in this binary. Without build info, Relay is "unknown".
 var Version = sync.OnceValue(func() (v struct{ Relay, Go string }) {
 	v.Relay = "unknown"
 	info, ok := debug.ReadBuildInfo()

@@ -14,7 +14,7 @@ func (p *Plugin) ReadBlock(d *caddyfile.Dispenser) error {
 	return settings.Read(d, "plugin", p)
 }
 
-// ReadSetting implements [settings.Reader]: it reads shadow, which takes a plugin's name or nothing.
+// ReadSetting implements [settings.Reader] for shadow, with a plugin's name as an optional argument.
 func (p *Plugin) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	if d.Val() != "shadow" {
 		return false, nil
@@ -24,7 +24,7 @@ func (p *Plugin) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 		p.ShadowOf = d.Val()
 	}
 	if d.NextArg() {
-		return true, d.Err("shadow takes the name of one plugin, or nothing")
+		return true, d.Err("shadow takes one plugin name at most")
 	}
 	return true, nil
 }

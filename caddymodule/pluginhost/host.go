@@ -22,7 +22,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
-// Host runs the plugins of a node. It lives as long as the node, so that instances survive reloads. Its methods are safe for concurrent use.
+// Host runs the plugins of a node. A host lives as long as the node, so that instances survive reloads. All methods are
+// safe for concurrent use.
 type Host struct {
 	hub      *hub.Hub
 	log      *slog.Logger
@@ -31,54 +32,60 @@ type Host struct {
 	stop     context.CancelFunc
 	watching sync.WaitGroup
 
-	mu      sync.Mutex // held by who changes something, for as long as it takes to compile
-	store   Store
-	sources map[string]func() // by group: ends the membership that plugins need
+	// mu serializes changes and guards store and sources. A change holds mu while modules compile.
+	mu    sync.Mutex
+	store Store
+	// sources has the function that leaves a group, for each group that plugins need.
+	sources map[string]func()
 
-	publishedMu sync.Mutex       // guards what follows against readers that do not wait for a change
-	running     []*runningPlugin // in the order of the pipeline
+	// publishedMu guards running for readers that must not wait for a change. Writers hold mu as well.
+	publishedMu sync.Mutex
+	// running is in the order of the pipeline.
+	running []*runningPlugin
 }
 
-// joinTimeout bounds the time that a reload waits for memberships in plugins' groups.
+// joinTimeout bounds how long a reload waits to join plugins' groups.
 const joinTimeout = 2 * time.Second
 
-// runningPlugin is a configured plugin and the module that it runs.
+// runningPlugin is a configured plugin with the current module.
 type runningPlugin struct {
 	*Plugin
 	module   moduleVersion
-	previous []byte // the module before; nil if there was none
+	previous []byte // the module for a rollback, or nil
 	file     fileState
 	rejected rejection
 }
 
-// moduleVersion is a module and where it is from.
+// moduleVersion is a module with origin and time.
 type moduleVersion struct {
 	wasm []byte
 	// from is "file" or "deploy".
 	from string
-	// at is when the file was changed or the module was deployed; the newer one runs.
+	// at is the time of the file's change or of the deployment. The newest version runs.
 	at time.Time
 }
 
 // rejection is a new version that failed a check.
 type rejection struct {
 	from    string // "file", "deploy", "storage" or "samples"
-	version string // identifies the version, so that it is tried once
+	version string // identifies the version: a rejection is logged once
 	err     error
 }
 
-// newPipeline returns an empty pipeline that keeps compiled modules in Caddy's data directory, if it can.
+// newPipeline returns an empty pipeline. Compiled modules are cached in Caddy's data directory if the directory is
+// writable.
 func newPipeline(log *slog.Logger) (*plugins.Pipeline, error) {
 	dir := filepath.Join(caddy.AppDataDir(), "edgerelay", "plugins-cache")
 	pipeline, err := plugins.New(plugins.Options{CacheDir: dir, Logger: log})
 	if err == nil {
 		return pipeline, nil
 	}
-	log.Warn("compiled plugins are not kept on disk; every start compiles them again", "error", err)
+	log.Warn("compiled plugins not cached on disk", "error", err, "effect", "every start compiles the plugins again")
 	return plugins.New(plugins.Options{Logger: log})
 }
 
-// New starts a host without plugins. It logs to log, and the plugins' own lines, already bounded, to lines.
+// New starts a host without plugins. The host logs to log. The plugins' own lines go to lines; the pipeline bounds
+// their number.
 func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	pipeline, err := newPipeline(lines)
 	if err != nil {
@@ -88,14 +95,14 @@ func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	h := &Host{
 		hub: hub, log: log, Pipeline: pipeline, stop: stop, sources: map[string]func(){},
 	}
-	// The copy of every event that AWX's nodes send each other passes no plugin.
+	// The broadcast group carries a copy of every event between AWX's nodes: no plugin processes the copies.
 	h.Lanes = lanes.New(pipeline, hub.Forward, lanes.Options{Exempt: []string{awx.BroadcastGroup}, Losses: hub})
 	h.watching.Go(func() { h.watch(ctx) })
 	hub.SetInterceptor(h.Lanes)
 	return h, nil
 }
 
-// Apply makes list the pipeline, with the newest module of each plugin. If a module is rejected, nothing changes.
+// Apply makes list the pipeline, with the newest module of each plugin. A rejected module changes nothing.
 func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -120,7 +127,7 @@ func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 	return nil
 }
 
-// load finds the newest module of each plugin.
+// load reads the newest module of each plugin.
 func load(ctx context.Context, list []*Plugin, store Store) ([]*runningPlugin, error) {
 	next := make([]*runningPlugin, len(list))
 	var faults []error
@@ -154,7 +161,7 @@ func (p *runningPlugin) load(ctx context.Context, store Store) error {
 	}
 	if d.Previous != "" {
 		p.previous, err = store.loadModule(ctx, p.Name, d.Previous)
-		if errors.Is(err, fs.ErrNotExist) { // a rollback is all that is lost
+		if errors.Is(err, fs.ErrNotExist) { // without this module, only a rollback is impossible
 			p.previous, err = nil, nil
 		}
 	}
@@ -189,7 +196,7 @@ func Check(ctx context.Context, list []*Plugin, store Store) error {
 	return nil
 }
 
-// specs are the settings and modules of plugins.
+// specs returns the settings and current modules of plugins.
 func specs(list []*runningPlugin) []plugins.Spec {
 	specs := make([]plugins.Spec, len(list))
 	for i, p := range list {
@@ -199,7 +206,7 @@ func specs(list []*runningPlugin) []plugins.Spec {
 	return specs
 }
 
-// find returns a running plugin by its name. h.mu or h.shown is held.
+// find returns a running plugin by name, or nil. The caller holds h.mu or h.publishedMu.
 func (h *Host) find(name string) *runningPlugin {
 	for _, p := range h.running {
 		if p.Name == name {
@@ -209,12 +216,13 @@ func (h *Host) find(name string) *runningPlugin {
 	return nil
 }
 
+// Errors of [Host.Deploy] and [Host.Rollback].
 var (
-	ErrUnknownPlugin = errors.New("there is no such plugin in the configuration")
-	ErrNoPrevious    = errors.New("there is no other module to go back to")
+	ErrUnknownPlugin = errors.New("plugin not configured")
+	ErrNoPrevious    = errors.New("no previous module to roll back to")
 )
 
-// Deploy makes wasm the module of a plugin on every node of the storage. A rejected module changes nothing.
+// Deploy makes wasm the module of a plugin on every node that shares the storage. A rejected module changes nothing.
 func (h *Host) Deploy(ctx context.Context, name string, wasm []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -240,12 +248,12 @@ func (h *Host) deployLocked(ctx context.Context, name string, wasm []byte) error
 		return err
 	}
 	if err != nil {
-		h.log.Warn("a plugin's deployment could not be finished in order", "plugin", name, "error", err)
+		h.log.Warn("plugin deployment lock not released", "plugin", name, "error", err)
 	}
 	return h.swapModule(ctx, p, moduleVersion{wasm: wasm, from: "deploy", at: d.At})
 }
 
-// Rollback deploys the module that ran before.
+// Rollback deploys the previous module.
 // See docs/decisions/plugins.md#why-does-a-rollback-deploy-the-previous-module
 func (h *Host) Rollback(ctx context.Context, name string) error {
 	h.mu.Lock()
@@ -260,7 +268,7 @@ func (h *Host) Rollback(ctx context.Context, name string) error {
 	return h.deployLocked(ctx, name, p.previous)
 }
 
-// swapModule runs another module of a plugin. The caller holds h.mu.
+// swapModule replaces the running module of p. The caller holds h.mu.
 func (h *Host) swapModule(ctx context.Context, p *runningPlugin, v moduleVersion) error {
 	if err := h.Pipeline.Deploy(ctx, p.Name, v.wasm); err != nil {
 		return err
@@ -273,20 +281,21 @@ func (h *Host) swapModule(ctx context.Context, p *runningPlugin, v moduleVersion
 		p.module, p.rejected = v, rejection{}
 	})
 	if before.hash() != v.hash() {
-		h.log.Info("a plugin runs another module", "plugin", p.Name, "from", v.from, "hash", v.hash(), "before", before.hash())
+		h.log.Info("plugin module replaced",
+			"plugin", p.Name, "from", v.from, "hash", v.hash(), "before", before.hash())
 	}
 	return nil
 }
 
-// publish makes a change visible to readers.
+// publish runs change under the lock of readers. The caller holds h.mu.
 func (h *Host) publish(change func()) {
 	h.publishedMu.Lock()
 	defer h.publishedMu.Unlock()
 	change()
 }
 
-// joinSources makes the node a member of the groups that plugins take events from to send them elsewhere, even if no client
-// of this node listens there. Patterns cannot be joined. h.mu is held.
+// joinSources joins the groups of plugins that may emit, so that such a plugin receives events even if no client of
+// this node is subscribed. A node cannot join patterns. The caller holds h.mu.
 func (h *Host) joinSources() {
 	wanted := map[string]bool{}
 	for _, p := range h.running {
@@ -305,7 +314,8 @@ func (h *Host) joinSources() {
 			delete(h.sources, g)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout) // after it the layer goes on by itself
+	// Joins that take longer continue in the layer.
+	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout)
 	defer cancel()
 	for g := range wanted {
 		if h.sources[g] == nil {
@@ -314,7 +324,7 @@ func (h *Host) joinSources() {
 	}
 }
 
-// Close ends all plugins. Events of their groups are dropped from then on.
+// Close ends all plugins and drops later events of the plugins' groups.
 func (h *Host) Close() error {
 	h.stop()
 	h.watching.Wait()

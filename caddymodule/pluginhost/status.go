@@ -9,14 +9,15 @@ import (
 // Status is a plugin as GET /edgerelay/plugins shows it.
 type Status struct {
 	plugins.Health
-	// File is the file of the configuration; From says whether the running module is from there ("file") or was deployed ("deploy"),
-	// and At since when it is that.
-	File string    `json:"file"`
-	From string    `json:"from"`
-	At   time.Time `json:"at"`
+	// File is the configured file.
+	File string `json:"file"`
+	// From is the origin of the running module: "file" or "deploy".
+	From string `json:"from"`
+	// At is the time of the file's change or of the deployment.
+	At time.Time `json:"at"`
 	// Previous is the hash of the module that a rollback deploys.
 	Previous string `json:"previous,omitempty"`
-	// Refused says why a newer module was not taken.
+	// Refused is the reason why a newer module was rejected.
 	Refused string `json:"refused,omitempty"`
 }
 

@@ -16,12 +16,13 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// deployment says which module of a plugin was deployed last, for all nodes that share a storage.
+// deployment is the record of the last deployed module of a plugin, for all nodes that share a storage.
 type deployment struct {
-	// Hash and Previous name modules by content, see [plugins.Hash]; Previous is what a rollback deploys, and may be empty.
+	// Hash and Previous identify modules by content, see [plugins.Hash]. A rollback deploys Previous, which may be
+	// empty.
 	Hash     string `json:"hash"`
 	Previous string `json:"previous,omitempty"`
-	// At is when it was deployed.
+	// At is the time of the deployment.
 	At time.Time `json:"at"`
 }
 
@@ -42,34 +43,35 @@ func (s Store) lastDeployment(ctx context.Context, name string) (*deployment, er
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("plugin %s: ask the storage for a deployment: %w", name, err)
+		return nil, fmt.Errorf("plugin %s: load the deployment from the storage: %w", name, err)
 	}
 	var d deployment
 	if err := json.Unmarshal(b, &d); err != nil || d.Hash == "" {
-		return nil, fmt.Errorf("plugin %s: the deployment in the storage cannot be read (%v): deploy again", name, err)
+		return nil, fmt.Errorf("plugin %s: the deployment in the storage is invalid (%v); deploy again", name, err)
 	}
 	return &d, nil
 }
 
-// loadModule returns a module that was deployed.
+// loadModule returns a deployed module.
 func (s Store) loadModule(ctx context.Context, name, hash string) ([]byte, error) {
 	wasm, err := s.Storage.Load(ctx, moduleKey(name, hash))
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: load the deployed module %.12s: %w", name, hash, err)
 	}
 	if plugins.Hash(wasm) != hash {
-		return nil, fmt.Errorf("plugin %s: the module %.12s in the storage is damaged: deploy again", name, hash)
+		return nil, fmt.Errorf("plugin %s: the module %.12s in the storage is damaged; deploy again", name, hash)
 	}
 	return wasm, nil
 }
 
-// deploy makes wasm the module of a plugin and keeps previous, which may be nil, for a rollback.
+// deploy stores wasm as the module of a plugin, and previous, which may be nil, for a rollback. With a deployment, an
+// error means only that the lock was not released.
 func (s Store) deploy(ctx context.Context, name string, wasm, previous []byte) (_ *deployment, err error) {
 	fail := func(err error) (*deployment, error) {
 		if IsDiskFull(err) {
-			err = fmt.Errorf("%w: make room and deploy again; the module before runs on", err)
+			err = fmt.Errorf("%w; free disk space and deploy again; the running module stays", err)
 		}
-		return nil, fmt.Errorf("plugin %s: keep the module in the storage: %w", name, err)
+		return nil, fmt.Errorf("plugin %s: store the module: %w", name, err)
 	}
 	lock := "edgerelay-plugin-" + name
 	if err := s.Storage.Lock(ctx, lock); err != nil {
@@ -77,7 +79,8 @@ func (s Store) deploy(ctx context.Context, name string, wasm, previous []byte) (
 	}
 	defer func() { err = errors.Join(err, s.Storage.Unlock(context.WithoutCancel(ctx), lock)) }()
 	d := &deployment{Hash: plugins.Hash(wasm), At: time.Now()}
-	if last, err := s.lastDeployment(ctx, name); err == nil && last != nil && !d.At.After(last.At) { // another node's clock is ahead
+	// The clock of another node may be ahead.
+	if last, err := s.lastDeployment(ctx, name); err == nil && last != nil && !d.At.After(last.At) {
 		d.At = last.At.Add(1)
 	}
 	keep := map[string][]byte{d.Hash: wasm}
@@ -99,7 +102,7 @@ func (s Store) deploy(ctx context.Context, name string, wasm, previous []byte) (
 	}
 	keys, err := s.Storage.List(ctx, storeKey(name, ""), false)
 	if err != nil {
-		return d, nil // old modules are left over, nothing more
+		return d, nil // old modules stay in the storage, without harm
 	}
 	for _, key := range keys {
 		hash, isModule := strings.CutSuffix(path.Base(key), ".wasm")

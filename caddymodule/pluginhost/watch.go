@@ -8,13 +8,14 @@ import (
 )
 
 const (
-	// watchInterval is the time between two looks at the files. A file is read once it has stayed the same for that long.
+	// watchInterval is the time between two checks of the files. A changed file is read after an interval without
+	// further changes.
 	watchInterval = time.Second
-	// watchesPerStoragePoll is the number of looks at the files for each look at the storage.
+	// watchesPerStoragePoll is the number of checks of the files for each check of the storage.
 	watchesPerStoragePoll = 3
 )
 
-// fileState tells one state of a file from another.
+// fileState distinguishes versions of a file.
 type fileState struct {
 	changed time.Time
 	size    int64
@@ -28,11 +29,11 @@ func stateOf(name string) (fileState, error) {
 	return fileState{info.ModTime(), info.Size()}, nil
 }
 
-// watch picks up new modules until ctx ends.
+// watch applies new modules and samples until ctx ends.
 func (h *Host) watch(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	seen := map[string]fileState{} // at the last look
+	seen := map[string]fileState{} // at the last check
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -54,8 +55,8 @@ func (h *Host) watch(ctx context.Context) {
 	}
 }
 
-// reloadSamples takes over golden samples that have changed and settled, and reports whether there are any. A newer
-// module that was refused is tried on them at the next look.
+// reloadSamples applies changed golden samples once the file is stable, and reports whether the samples changed. The
+// next check of the module then tries a rejected version again.
 func (h *Host) reloadSamples(p *runningPlugin, seen map[string]fileState) bool {
 	if p.samples == "" {
 		return false
@@ -71,7 +72,7 @@ func (h *Host) reloadSamples(p *runningPlugin, seen map[string]fileState) bool {
 	p.sampled = now
 	samples, err := readSamples(p.samples)
 	if err != nil {
-		h.reject(p, rejection{"samples", fmt.Sprint(now), err}, "changed samples are refused; those before go on")
+		h.reject(p, rejection{"samples", fmt.Sprint(now), err}, "changed plugin samples rejected")
 		return false
 	}
 	p.spec.Samples = samples
@@ -80,26 +81,26 @@ func (h *Host) reloadSamples(p *runningPlugin, seen map[string]fileState) bool {
 		p.file = fileState{}
 	}
 	h.publish(func() { p.rejected.version = "" })
-	h.log.Info("a plugin's samples have changed", "plugin", p.Name, "count", len(samples))
+	h.log.Info("plugin samples reloaded", "plugin", p.Name, "count", len(samples))
 	return true
 }
 
-// checkSamples tries the running module on changed samples. It goes on whatever comes of that.
+// checkSamples checks the running module against changed samples. A module that fails stays in operation.
 func (h *Host) checkSamples(ctx context.Context, p *runningPlugin) {
 	switch err := h.Pipeline.CheckLive(ctx, p.Name); {
-	case p.rejected.err != nil && p.rejected.from != "samples": // that is told already
+	case p.rejected.err != nil && p.rejected.from != "samples": // already reported
 	case err != nil:
 		h.reject(p, rejection{"samples", fmt.Sprint(p.sampled), err},
-			"a running plugin fails its changed samples; it goes on")
+			"running plugin fails changed samples")
 	default:
 		h.publish(func() { p.rejected = rejection{} })
 	}
 }
 
-// reloadFile takes over a file that has changed and settled.
+// reloadFile applies a changed file once the file is stable.
 func (h *Host) reloadFile(ctx context.Context, p *runningPlugin, seen map[string]fileState) {
 	now, err := stateOf(p.Plugin.path)
-	if err != nil || now == p.file { // a file that is gone is about to be replaced
+	if err != nil || now == p.file { // a missing file is about to be replaced
 		return
 	}
 	if seen[p.Plugin.path] != now {
@@ -113,7 +114,7 @@ func (h *Host) reloadFile(ctx context.Context, p *runningPlugin, seen map[string
 	}
 	if err != nil {
 		h.reject(p, rejection{"file", fmt.Sprint(now), err},
-			"a changed plugin file is refused; the module before it goes on")
+			"changed plugin file rejected")
 	}
 }
 
@@ -121,14 +122,14 @@ func (h *Host) reloadFile(ctx context.Context, p *runningPlugin, seen map[string
 func (h *Host) loadDeployment(ctx context.Context, p *runningPlugin) {
 	d, err := h.store.lastDeployment(ctx, p.Name)
 	if err != nil {
-		h.reject(p, rejection{"storage", err.Error(), err}, "the storage does not say whether a plugin has been deployed")
+		h.reject(p, rejection{"storage", err.Error(), err}, "plugin deployment unreadable")
 		return
 	}
 	if d == nil || !d.At.After(p.module.at) {
 		return
 	}
-	what := d.Hash + d.At.String()
-	if p.rejected.version == what {
+	version := d.Hash + d.At.String()
+	if p.rejected.version == version {
 		return
 	}
 	v, err := deployed(ctx, h.store, p.Name, d)
@@ -136,11 +137,11 @@ func (h *Host) loadDeployment(ctx context.Context, p *runningPlugin) {
 		err = h.swapModule(ctx, p, v)
 	}
 	if err != nil {
-		h.reject(p, rejection{"deploy", what, err}, "a deployed plugin is refused on this node; the module before it goes on")
+		h.reject(p, rejection{"deploy", version, err}, "deployed plugin rejected on this node")
 	}
 }
 
-// reject records a rejected version and logs it once.
+// reject records a rejected version, and logs the first rejection of each version.
 func (h *Host) reject(p *runningPlugin, r rejection, message string) {
 	if p.rejected.version != r.version {
 		h.log.Error(message, "plugin", p.Name, "error", r.err)

@@ -12,7 +12,7 @@ const (
 	InvalidHandshake Reason = iota
 	// LimitReached is a limit on open connections, or a lack of file descriptors.
 	LimitReached
-	// TooManyPending is a limit on handshakes whose client is not authenticated yet.
+	// TooManyPending is a limit on handshakes without an authenticated client yet.
 	TooManyPending
 	// OriginDenied is a page of another site.
 	OriginDenied
@@ -26,7 +26,7 @@ const (
 	AuthBusy
 	// ClientGone is a client that disconnected before the authority answered.
 	ClientGone
-	// UpgradeStripped is a handshake whose Upgrade header a proxy removed. The next handler answers the request.
+	// UpgradeStripped is a handshake that lost the Upgrade header at a proxy. The next handler answers the request.
 	UpgradeStripped
 	// ReasonCount is the number of reasons.
 	ReasonCount

@@ -1,5 +1,5 @@
-// Package settings reads the settings of a Caddyfile into structs, as the tags of their fields say, and bounds all sizes
-// and durations, so that no setting overflows where it is used.
+// Package settings reads the settings of a Caddyfile into structs, as described by the tags of the fields. The package
+// bounds all sizes and durations, so that later arithmetic cannot overflow.
 package settings
 
 import (
@@ -41,7 +41,7 @@ func ParseSize(text string, limit int64) (int64, error) {
 // duration is an error.
 func ParseDuration(text string) (caddy.Duration, error) {
 	if n, err := strconv.ParseFloat(text, 64); err == nil {
-		if !(n >= 0 && n <= math.MaxInt32) { // NaN is neither
+		if !(n >= 0 && n <= math.MaxInt32) { // true for NaN
 			return 0, fmt.Errorf("invalid duration %q; use a value such as 30s, 5m or 1d", text)
 		}
 		return bounded(time.Duration(n * float64(time.Second)))

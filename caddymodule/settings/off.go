@@ -8,13 +8,13 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// DurationOrOff is a duration that can be switched off. JSON and a Caddyfile then have "off".
+// DurationOrOff is a duration that can be switched off, written "off" in JSON and in a Caddyfile.
 type DurationOrOff caddy.Duration
 
 // Off is the value of a [DurationOrOff] that is off.
 const Off = DurationOrOff(-time.Second)
 
-// UnmarshalJSON implements [json.Unmarshaler]. It accepts the values of [caddy.Duration] and "off".
+// UnmarshalJSON implements [json.Unmarshaler] for "off" and the values of [caddy.Duration].
 func (d *DurationOrOff) UnmarshalJSON(b []byte) error {
 	if string(b) == `"off"` {
 		*d = Off
@@ -31,7 +31,7 @@ func (d *DurationOrOff) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON implements [json.Marshaler]. It writes "off", or nanoseconds like [caddy.Duration].
+// MarshalJSON implements [json.Marshaler]. The result is "off", or nanoseconds as for [caddy.Duration].
 func (d DurationOrOff) MarshalJSON() ([]byte, error) {
 	if d < 0 {
 		return []byte(`"off"`), nil

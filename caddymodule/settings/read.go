@@ -13,44 +13,45 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// Reader is a struct that reads some of its settings itself, because a tag cannot describe their arguments.
+// Reader is a struct with settings that need code of their own, because a tag cannot describe the arguments.
 type Reader interface {
-	// ReadSetting reads the setting at which d stands. It reports false for a setting that it leaves to [Read].
+	// ReadSetting reads the setting at which d stands, or returns false to leave the setting to [Read].
 	ReadSetting(d *caddyfile.Dispenser) (known bool, err error)
 }
 
-// BlockReader is a struct that reads a whole setting itself, arguments and block.
+// BlockReader is a struct that reads a whole setting, arguments and block, instead of [Read].
 type BlockReader interface {
 	// ReadBlock reads the setting at which d stands.
 	ReadBlock(d *caddyfile.Dispenser) error
 }
 
-// Read reads a block of a Caddyfile into the struct that to points to. block names the block in errors. A repeated setting
-// replaces its earlier value; a repeated list or block adds to it.
+// Read reads a block of a Caddyfile into the struct that to points to. block names the block in errors. A repeated
+// setting replaces the earlier value; a repeated list or block adds to the earlier values.
 //
-// A setting is declared once, by a field of the struct: the tag json is its name in both formats, the tag caddyfile the
-// arguments that it takes in a Caddyfile, and the comment its meaning and default for the reference. A field without a
+// A setting is declared once, by a field of the struct. The tag json is the name in both formats, and the tag caddyfile
+// describes the arguments in a Caddyfile. The comment gives meaning and default for the reference. A field without a
 // tag caddyfile cannot be set in a block. The arguments are written as in the reference:
 //
-//	<size>, <duration>, <anything else>   one value; the field's type says how it is read
+//	<size>, <duration>, <anything else>   one value; the field's type selects the parser
 //	<duration>|off                        "off" is -1s
 //	<number>|off                          "off" is 0
 //	on|off                                a boolean
-//	a|b|c                                 one of these words
-//	<value>...                            one or more values, added to those before
+//	a|b|c                                 one of the words
+//	<value>...                            at least one value, added to earlier values
 //	<json>                                JSON
 //	{ … }                                 a block of the field's own struct, see also [BlockReader]
-//	-                                     no arguments: a boolean that is true if the setting is there
+//	-                                     no arguments: a boolean that is true if the setting is present
 //
-// A tag name=arguments gives the setting another name in a Caddyfile: a directive that adds one element to a list. The tag
-// min:"1" requires a number or duration above 0, max:"1EiB" replaces the bound of a size, and example appears in errors.
+// A tag name=arguments gives the setting another name in a Caddyfile: a directive that adds an element to a list. The
+// tag min:"1" requires a number or duration above 0, max:"1EiB" replaces the bound of a size, and example appears in
+// errors.
 //
 // See docs/decisions/caddy.md#why-is-a-setting-declared-once-by-a-struct-field
 func Read(d *caddyfile.Dispenser, block string, to any) error {
 	fields := fieldsOf(reflect.ValueOf(to).Elem())
 	previous := block
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if d.Val() == "{" { // behind a setting that has just been read
+		if d.Val() == "{" { // after a setting without a block
 			return d.Errf("%s: %s takes no block", block, previous)
 		}
 		previous = d.Val()
@@ -83,7 +84,7 @@ type field struct {
 	tag        reflect.StructTag
 }
 
-// fieldsOf lists the settings of a struct, those of embedded structs included.
+// fieldsOf lists the settings of a struct, including the settings of embedded structs.
 func fieldsOf(v reflect.Value) (fields []field) {
 	for i := range v.NumField() {
 		sf := v.Type().Field(i)
@@ -222,7 +223,7 @@ func (f *field) set(v reflect.Value, text string) error {
 		return nil
 	case reflect.Float64:
 		n, err := strconv.ParseFloat(text, 64)
-		if err != nil || !(n >= 0 && n <= math.MaxInt32) { // JSON knows neither NaN nor infinity
+		if err != nil || !(n >= 0 && n <= math.MaxInt32) { // JSON has neither NaN nor infinity
 			return fmt.Errorf("invalid number %q; use a value from 0, such as 20 or 0.5", text)
 		}
 		v.SetFloat(n)
@@ -234,7 +235,7 @@ func (f *field) set(v reflect.Value, text string) error {
 		v.SetBool(text == "on")
 		return nil
 	}
-	// A placeholder is replaced, and its value checked, when the configuration is loaded.
+	// A placeholder is replaced and checked when the configuration is loaded.
 	words, free := strings.Split(args, "|"), strings.ContainsAny(args, "<{") || strings.Contains(text, "{")
 	if !free && !slices.Contains(words, text) {
 		return fmt.Errorf("invalid value %q; use %s", text, enumerate(words, "or"))

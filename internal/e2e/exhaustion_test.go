@@ -216,7 +216,7 @@ func fullDisk(t *testing.T, dir, reason string, under ...string) {
 	for range 2 {
 		status, answer := call(t, http.MethodPut, r.Admin+"/edgerelay/plugins/quiet", other)
 		if status != http.StatusInsufficientStorage || !strings.Contains(answer, reason) ||
-			!strings.Contains(answer, "the module before runs on") {
+			!strings.Contains(answer, "the running module stays") {
 			t.Errorf("a deployment that cannot be stored: %d %s", status, answer)
 		}
 	}

@@ -59,7 +59,7 @@ func TestPluginReload(t *testing.T) {
 		plugin("tag", guest(t, "hostile/exports_missing"), "groups tags-*"):  "export",
 		plugin("actor", guest(t, "actor"), "groups jobs-*"):                  `add 'grant emit' to the plugin's block`,
 		plugin("tag", filepath.Join(dir, "not-there.wasm"), "groups tags-*"): "no such file",
-		plugin("tag", file): "needs groups",
+		plugin("tag", file): "no groups configured",
 		plugin("tag", file, "groups tags-*",
 			"on_error maybe"): "withhold, pass, drop or last_good",
 		plugin("tag", file, "groups tags-*", "config nonsense"):                         "config: invalid JSON",
@@ -188,7 +188,7 @@ func TestPluginDeploy(t *testing.T) {
 	third := filepath.Join(dir, "third.wasm")
 	write(t, third, tagger(t, "tre3"))
 	if out := command(two, "deploy", "tag", third); !strings.Contains(out,
-		"tag runs "+plugins.Hash(tagger(t, "tre3"))[:12]) {
+		"tag: module "+plugins.Hash(tagger(t, "tre3"))[:12]+" is active") {
 		t.Errorf("deploy says %q", out)
 	}
 	both("tre3")

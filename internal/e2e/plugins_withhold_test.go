@@ -230,7 +230,7 @@ func TestFirstLinesOfPluginsAreLogged(t *testing.T) {
 	}
 	r.Restart(file)
 	for line := range strings.Lines(r.Log()) {
-		if strings.Contains(line, "compiled plugins are not kept on disk") {
+		if strings.Contains(line, "compiled plugins not cached on disk") {
 			if !strings.Contains(line, `"level":"warn"`) || !strings.Contains(line, `"logger":"edgerelay"`) ||
 				strings.Contains(line, "WARN") {
 				t.Error(line)
