@@ -170,7 +170,7 @@ func TestForgedUsersReachNoDirective(t *testing.T) {
 	}
 	// The demo page lets everybody publish: no login allows it.
 	err = r.Load(strings.Replace(config, "\tedgerelay_health\n", "\tedgerelay_health\n\tedgerelay_demo\n", 1))
-	if err == nil || !strings.Contains(err.Error(), "auth none only") {
+	if err == nil || !strings.Contains(err.Error(), "use auth none") {
 		t.Errorf("edgerelay_demo beside auth caddy: %v, want a refusal", err)
 	}
 }

@@ -115,7 +115,7 @@ func TestPlugins(t *testing.T) {
 		}
 		out, err := r.Command("edgerelay", "plugin", "list", "--address",
 			strings.TrimPrefix(r.Admin, "http://")).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "classes  runs") {
+		if err != nil || !strings.Contains(string(out), "classes  active") {
 			t.Errorf("list: %v\n%s", err, out)
 		}
 	})
