@@ -17,7 +17,7 @@ import (
 )
 
 // selfTestTimeout bounds each step of the self-test that waits for the other end.
-const selfTestTimeout = 2 * time.Second
+const selfTestTimeout = 10 * time.Second
 
 // CheckTLS tests the access to unexported fields of crypto/tls, once per process, over a pair of sockets. The error
 // says why direct TLS is not used. The test takes some milliseconds.
