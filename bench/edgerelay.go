@@ -61,8 +61,8 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 		site, certLine = "https://"+addr, "tls "+s.cert.certFile+" "+s.cert.keyFile
 	}
 	file := filepath.Join(s.dir, "Caddyfile")
-	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{auth}}", cmp.Or(s.auth, "none"), "{{site}}",
-		site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
+	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{auth}}", cmp.Or(s.auth, "none"), "{{plugin}}",
+		s.plugin.block(), "{{site}}", site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write the Caddyfile: %w", err)
 	}

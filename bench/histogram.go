@@ -46,12 +46,12 @@ func (h *histogram) add(o *histogram) {
 	h.Count += o.Count
 }
 
-// quantile returns the duration below which the share q of the samples lies, 0 without samples.
+// quantile returns the duration below which the share q of the samples lies, the longest for 1; 0 without samples.
 func (h *histogram) quantile(q float64) time.Duration {
 	if h.Count == 0 {
 		return 0
 	}
-	left := uint64(q * float64(h.Count))
+	left := min(uint64(q*float64(h.Count)), h.Count-1)
 	for i, n := range h.Buckets {
 		if left < uint64(n) {
 			return time.Duration(bucketMid(i) * float64(time.Microsecond))

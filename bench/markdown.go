@@ -40,6 +40,7 @@ func (res *results) markdown() string {
 	res.drains(&b)
 	res.besides(&b)
 	res.storms(&b)
+	res.plugins(&b)
 	for i := range res.Curves {
 		res.Curves[i].markdown(&b)
 	}
@@ -199,6 +200,24 @@ func (res *results) besides(b *strings.Builder) {
 			fmt.Fprintf(b, " %s / %s | %s | %s | %d |\n", short(m.P50), short(m.P99), short(m.CPUPerM)+m.disturbed(),
 				short(m.QueueKiB), m.SlowEnds)
 		}
+	}
+}
+
+func (res *results) plugins(b *strings.Builder) {
+	list := res.of(kindPlugin)
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n## Plugins\n\n| plugin | CPU µs an event | the same without a plugin | p50 / p99 ms | longest wait, "+
+		"ms | the same without a plugin |\n|---|--:|--:|--:|--:|--:|\n")
+	for _, m := range list {
+		fmt.Fprintf(b, "| %s |", findPlugin(m.Plugin).title)
+		if w := m.why(); w != "" {
+			fmt.Fprintf(b, " %s | | | | |\n", w)
+			continue
+		}
+		fmt.Fprintf(b, " %s | %s | %s / %s | %s | %s |\n", short(m.CPUPerEvent)+m.disturbed(), short(list[0].CPUPerEvent),
+			short(m.P50), short(m.P99), short(m.Longest), short(list[0].Longest))
 	}
 }
 

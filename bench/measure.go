@@ -78,6 +78,9 @@ func (s *session) finish(r *row, latency *histogram) {
 	r.CPUPerM = r.CPU / float64(r.Deliveries) * 1e6
 	r.P50 = latency.quantile(0.50).Seconds() * 1000
 	r.P99 = latency.quantile(0.99).Seconds() * 1000
+	if r.Kind == kindPlugin {
+		r.Longest = latency.quantile(1).Seconds() * 1000
+	}
 }
 
 // paced publishes r.Events one at a time at r.Rate per second on a fixed timetable: one late event does not delay the

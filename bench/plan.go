@@ -25,6 +25,7 @@ type plan struct {
 	storm   int           // clients of a storm, 0: none
 	groups  []int         // numbers of groups that events are spread over, a session for each
 	rates   []float64     // events a second, a row each
+	plugins bool          // the cost of plugins, and the longest wait beside them
 	env     []string      // of edgerelay's process
 	settle  time.Duration // how long memory may keep falling after a collection
 	// profiles is a directory for CPU profiles of edgerelay's rows, "" for none.
@@ -38,14 +39,15 @@ func plans() map[string]*plan {
 	return map[string]*plan{
 		"full": {
 			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 2,
-			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000, storm: 10_000, settle: 12 * time.Second,
+			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000, storm: 10_000, plugins: true, settle: 12 * time.Second,
 		},
 		"short": {
 			systems: ours, clients: []int{1000, 5000}, sizes: []int{300, 2048}, reps: 1,
 			seconds: 3, work: 0.5, paced: true, fifty: true, idleAt: 10_000, settle: 10 * time.Second,
 		},
-		"slow":  {systems: ours[1:], reps: 3, seconds: 8, beside: 5000},
-		"storm": {systems: ours, reps: 1, seconds: 5, storm: 10_000},
+		"slow":    {systems: ours[1:], reps: 3, seconds: 8, beside: 5000},
+		"plugins": {systems: ours[2:], reps: 3, seconds: 4, work: 0.5, plugins: true},
+		"storm":   {systems: ours, reps: 1, seconds: 5, storm: 10_000},
 		"ci": {
 			systems: ours, clients: []int{1000}, sizes: []int{300}, reps: 3,
 			work: 0.4, bound: 0.5,
@@ -83,6 +85,8 @@ func (p *plan) measurements(s *session) []measurement {
 		return []measurement{{p.besideRow(s), (*session).besideSlow}}
 	case s.storm:
 		return p.stormRows(s)
+	case s.plugin != "":
+		return p.pluginRows(s)
 	case s.groups > 0:
 		return p.spreadRows(s)
 	case s.rates:

@@ -47,6 +47,13 @@ func sample() *results {
 		}
 		res.Rows = append(res.Rows, paced)
 	}
+	for i, c := range pluginCases {
+		v := float64(i + 1)
+		res.Rows = append(res.Rows, row{
+			System: "edgerelay-redis", Kind: kindPlugin, Clients: pluginClients, Size: 300, Plugin: c.name, CPUPerEvent: v,
+			P50: v, P99: 2 * v, Longest: 3 * v,
+		})
+	}
 	res.Medians = summarize(res.Rows)
 	return res
 }

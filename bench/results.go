@@ -56,10 +56,11 @@ type rowKey struct {
 	Groups  int
 	Slow    int
 	Rate    float64
+	Plugin  string
 }
 
 func (r *row) key() rowKey {
-	return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate}
+	return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate, r.Plugin}
 }
 
 // summarize returns one summary per key, in the order of first appearance.
@@ -120,6 +121,7 @@ func medianOf(rows []row) summary {
 		func(r *row) *float64 { return &r.IdleKiB }, func(r *row) *float64 { return &r.IdleAfterGC },
 		func(r *row) *float64 { return &r.Others }, func(r *row) *float64 { return &r.RedisCPU },
 		func(r *row) *float64 { return &r.QueueKiB }, func(r *row) *float64 { return &r.CalmP99 },
+		func(r *row) *float64 { return &r.CPUPerEvent }, func(r *row) *float64 { return &r.Longest },
 	} {
 		var v []float64
 		for i := range good {

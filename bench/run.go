@@ -15,11 +15,12 @@ import (
 type sessionKey struct {
 	clients int
 	tls     bool
-	groups  int  // that events are spread over, 0: one
-	slow    int  // clients that read slowly
-	beside  bool // measures the latency beside slow readers
-	storm   bool // measures a storm of connects
-	rates   bool // measures a series of paces
+	groups  int    // that events are spread over, 0: one
+	slow    int    // clients that read slowly
+	beside  bool   // measures the latency beside slow readers
+	storm   bool   // measures a storm of connects
+	rates   bool   // measures a series of paces
+	plugin  string // of a measurement with plugins, "" for none; see pluginCases
 }
 
 func (k sessionKey) String() string {
@@ -35,6 +36,9 @@ func (k sessionKey) String() string {
 	}
 	if k.storm {
 		s += ", storm"
+	}
+	if k.plugin != "" {
+		s += ", plugin: " + k.plugin
 	}
 	return s
 }
@@ -63,6 +67,11 @@ func (p *plan) keys() []sessionKey {
 	}
 	for _, g := range p.groups {
 		ks = append(ks, sessionKey{clients: spreadClients, groups: g})
+	}
+	if p.plugins {
+		for _, c := range pluginCases {
+			ks = append(ks, sessionKey{clients: pluginClients, plugin: c.name})
+		}
 	}
 	if len(p.rates) > 0 {
 		ks = append(ks, sessionKey{clients: rateClients, rates: true})
@@ -105,6 +114,7 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 					continue
 				}
 				s := &session{sys: sys, sessionKey: k, plan: p, setup: setup{caddy: caddy, env: p.env}}
+				s.setup.plugin = findPlugin(k.plugin)
 				err := s.play(ctx)
 				if ctx.Err() != nil {
 					res.Interrupted = true // completed rows count
@@ -129,6 +139,8 @@ func (p *plan) plays(rep int, k sessionKey, sys *system) bool {
 		return sys.redis && (k.clients == 1 || !sys.slow)
 	case k.beside:
 		return sys.name == "edgerelay" || sys.name == "edgerelay-redis"
+	case k.plugin != "":
+		return sys.name == "edgerelay-redis"
 	case k.storm:
 		return sys.name == "bare" || sys.name == "edgerelay-redis"
 	}
@@ -193,6 +205,9 @@ func (r *row) line() string {
 		return fmt.Sprintf("%s: %d clients of %d users in %.2f s, %d requests to the API, deliveries p50 %.1f p99 "+
 			"%.1f ms (before: %.1f)",
 			head, r.Arrived, r.Users, r.Seconds, r.Questions, r.P50, r.P99, r.CalmP99)
+	case r.Kind == kindPlugin:
+		return fmt.Sprintf("%s %s: %.2f µs CPU an event, p50 %.2f p99 %.2f ms, longest wait %.1f ms; other processes used "+
+			"%.0f %%", head, r.Plugin, r.CPUPerEvent, r.P50, r.P99, r.Longest, r.Others*100)
 	case r.Kind == kindSwitch:
 		return fmt.Sprintf("%s: %d clients to %d groups in %.2f s, %d commands to Redis, %d requests to the API", head,
 			r.Clients, r.Groups, r.Seconds, r.RedisCommands, r.Questions)

@@ -35,6 +35,10 @@ type row struct {
 	RedisOut   float64 `json:"redis_out_bytes_per_event,omitempty"`
 	RedisCPU   float64 `json:"redis_cpu_seconds,omitempty"` // part of CPU
 
+	Plugin      string  `json:"plugin,omitempty"`
+	CPUPerEvent float64 `json:"cpu_microseconds_per_event,omitempty"` // of Caddy
+	Longest     float64 `json:"longest_wait_ms,omitempty"`            // of an event, paced
+
 	SlowEnds int64   `json:"slow_readers_closed,omitempty"`
 	QueueKiB float64 `json:"kib_per_slow_reader,omitempty"` // growth of the resident memory while slow readers do not read
 
@@ -71,6 +75,7 @@ const (
 	kindStorm   kind = "storm of connects"
 	kindSwitch  kind = "storm of subscriptions"
 	kindRate    kind = "rate"
+	kindPlugin  kind = "plugin"
 )
 
 // failed reports whether the system under test broke its promise in this row.

@@ -41,6 +41,7 @@ type setup struct {
 	cert    certificate
 	auth    string   // of edgerelay, "" for none
 	env     []string // of edgerelay, besides this process's own
+	plugin  *pluginCase
 }
 
 // running is a started system.
