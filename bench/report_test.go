@@ -74,8 +74,8 @@ func TestTablesAreEven(t *testing.T) {
 			t.Errorf("%d of %d columns: %s", n-1, columns-1, line)
 		}
 	}
-	if tables != 5 {
-		t.Errorf("%d tables, want 5:\n%s", tables, text)
+	if tables != 6 {
+		t.Errorf("%d tables, want 6:\n%s", tables, text)
 	}
 	for _, want := range []string{"abc1234", "not sustainable", "FAULT (1 times): 1 lost / twice", "1,600 / 700", "°"} {
 		if !strings.Contains(text, want) {
