@@ -63,7 +63,7 @@ func BenchmarkProcess(b *testing.B) {
 				b.ReportAllocs()
 				out := make([]Output, 0, 4)
 				for b.Loop() {
-					out = p.Process(c.group, payload, out[:0])
+					out = p.Process(Event{Group: c.group, Payload: payload}, out[:0])
 				}
 				if len(out) != 1 {
 					b.Fatalf("%d outputs", len(out))
@@ -99,7 +99,7 @@ func BenchmarkUnmatched(b *testing.B) {
 			out := make([]Output, 0, 4)
 			b.ReportAllocs()
 			for b.Loop() {
-				out = p.Process("job_events-42", payload, out[:0])
+				out = p.Process(Event{Group: "job_events-42", Payload: payload}, out[:0])
 			}
 		})
 	}
@@ -180,7 +180,7 @@ func BenchmarkSwap(b *testing.B) {
 				<-tick.C
 				for i := range 20 {
 					start := time.Now()
-					out = p.Process([]string{"g1", "g2", "g3"}[i%3], payload, out[:0])
+					out = p.Process(Event{Group: []string{"g1", "g2", "g3"}[i%3], Payload: payload}, out[:0])
 					worst = max(worst, time.Since(start))
 					lost += 1 - len(out)
 				}

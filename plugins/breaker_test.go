@@ -16,7 +16,9 @@ func TestBreaker(t *testing.T) {
 	spec.OnError, spec.MaxFailures, spec.Cooldown = OnErrorDrop, 3, time.Second
 	p := pipeline(t, Options{Now: clock}, spec)
 	state := func() Health { return p.Health()[0] }
-	run := func(what string) string { return show(p.Process("g1", do(what, "with", "{}"), nil)) }
+	run := func(what string) string {
+		return show(p.Process(Event{Group: "g1", Payload: do(what, "with", "{}")}, nil))
+	}
 
 	for range 2 {
 		run("trap")
@@ -61,14 +63,14 @@ func TestFailuresAreVoid(t *testing.T) {
 		"emit_then_fail", "error", "text", "range", "huge", "reserved", "trap", "loop", "recurse", "pointer",
 	} {
 		ev := do(what)
-		if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) {
+		if got := show(p.Process(Event{Group: "g1", Payload: ev}, nil)); got != "g1 "+string(ev) {
 			t.Errorf("%s gives %.200q, want the event unchanged", what, got)
 		}
 		if calls++; what != "huge" { // a result that is too large does not cost the instance
 			calls = 0
 		}
 		calls++
-		if got := show(p.Process("g1", do("calls"), nil)); got != fmt.Sprint("g1 ", calls) {
+		if got := show(p.Process(Event{Group: "g1", Payload: do("calls")}, nil)); got != fmt.Sprint("g1 ", calls) {
 			t.Errorf("after %s the instance counts %q, want %d", what, got, calls)
 		}
 	}
@@ -80,7 +82,7 @@ func TestFailuresAreVoid(t *testing.T) {
 		t.Fatal(err)
 	}
 	ev := do("not_json")
-	if got := show(p.Process("g1", ev, nil)); got != "g1 "+string(ev) || p.Health()[0].Failures[KindText] != 2 {
+	if got := show(p.Process(Event{Group: "g1", Payload: ev}, nil)); got != "g1 "+string(ev) || p.Health()[0].Failures[KindText] != 2 {
 		t.Errorf("a result that is not JSON gives %q", got)
 	}
 }

@@ -26,7 +26,7 @@ func versioned(t testing.TB, version int) Spec {
 func TestApplyKeepsUnchangedModules(t *testing.T) {
 	ctx := context.Background()
 	p := pipeline(t, Options{}, actor(t))
-	count := func() string { return show(p.Process("g1", do("calls"), nil)) }
+	count := func() string { return show(p.Process(Event{Group: "g1", Payload: do("calls")}, nil)) }
 	if got := count(); got != "g1 1" {
 		t.Fatal(got)
 	}
@@ -39,10 +39,10 @@ func TestApplyKeepsUnchangedModules(t *testing.T) {
 	if got := count(); got != "g1 2" {
 		t.Errorf("after a reload without changes to module and settings, the instance counts %q, want g1 2", got)
 	}
-	if got := show(p.Process("g2", do("drop"), nil)); got == "" {
+	if got := show(p.Process(Event{Group: "g2", Payload: do("drop")}, nil)); got == "" {
 		t.Error("the old patterns are still current")
 	}
-	if got := show(p.Process("h", do("trap"), nil)); got != "" {
+	if got := show(p.Process(Event{Group: "h", Payload: do("trap")}, nil)); got != "" {
 		t.Error("the new policy is not current")
 	}
 	s.Config = json.RawMessage("1")
@@ -99,7 +99,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
-		if got := show(p.Process("g1", do("config"), nil)); got != "g1 1" {
+		if got := show(p.Process(Event{Group: "g1", Payload: do("config")}, nil)); got != "g1 1" {
 			t.Errorf("%s: afterwards an event gives %q, want the old pipeline", c.name, got)
 		}
 	}
@@ -112,7 +112,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 func TestDeploy(t *testing.T) {
 	ctx := context.Background()
 	p := pipeline(t, Options{}, actor(t))
-	act := func() string { return show(p.Process("g1", do("replace", "with", "{}"), nil)) }
+	act := func() string { return show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)) }
 	pass := "g1 " + string(do("replace", "with", "{}"))
 	if err := p.Deploy(ctx, "unknown", fixture(t, "pass")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a deploy to an unknown plugin: %v", err)
@@ -163,7 +163,7 @@ func TestSwapUnderLoad(t *testing.T) {
 			out := make([]Output, 0, 1)
 			for i := 0; !stop.Load(); i++ {
 				start := time.Now()
-				out = p.Process(fmt.Sprintf("g%d-%d", c, i%50), event, out[:0])
+				out = p.Process(Event{Group: fmt.Sprintf("g%d-%d", c, i%50), Payload: event}, out[:0])
 				if d := int64(time.Since(start)); d > worst.Load() {
 					worst.Store(d)
 				}
@@ -222,7 +222,7 @@ func TestReloadsKeepMemoryFlat(t *testing.T) {
 		if err := p.Deploy(context.Background(), "actor", wasm); err != nil {
 			t.Fatal(err)
 		}
-		p.Process("g1", do("calls"), nil)
+		p.Process(Event{Group: "g1", Payload: do("calls")}, nil)
 		if i == reloads/10-1 { // the same module is live as at the end
 			early = measure()
 		}
@@ -245,20 +245,20 @@ func TestLastGood(t *testing.T) {
 		Instances: 1,
 	}
 	p := pipeline(t, Options{}, spec)
-	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "" {
+	if got := show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)); got != "" {
 		t.Errorf("without a good version an event gives %q, want no output", got)
 	}
 	if err := p.Deploy(ctx, "p", fixture(t, "actor")); err != nil {
 		t.Fatal(err)
 	}
-	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" {
+	if got := show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)); got != "g1 {}" {
 		t.Fatalf("the good version gives %q", got)
 	}
 	if err := p.Deploy(ctx, "p", fixture(t, "hostile/trap")); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 { // also once the breaker is open
-		if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" {
+		if got := show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)); got != "g1 {}" {
 			t.Fatalf("under a bad version an event gives %q, want the result of the last good version", got)
 		}
 	}
@@ -270,14 +270,14 @@ func TestLastGood(t *testing.T) {
 func TestLogs(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	p := pipeline(t, Options{Now: func() time.Time { return now }}, actor(t))
-	p.Process("g1", do("log"), nil)
+	p.Process(Event{Group: "g1", Payload: do("log")}, nil)
 	lines, err := p.Logs("actor")
 	if err != nil || len(lines) != logBurst || lines[0].Text != "a line" {
 		t.Fatalf("%d lines of 300 were written, want %d (%v)", len(lines), logBurst, err)
 	}
 	now = now.Add(time.Minute)
-	p.Process("g1", do("error"), nil)
-	p.Process("g1", do("log"), nil)
+	p.Process(Event{Group: "g1", Payload: do("error")}, nil)
+	p.Process(Event{Group: "g1", Payload: do("log")}, nil)
 	lines, _ = p.Logs("actor")
 	if len(lines) != logKept || lines[len(lines)-1].Text != "a line" || lines[100].Text != "it was asked for" ||
 		lines[101].Text != "plugin actor: ev_on_event: the plugin reported an error: it was asked for (group g1)" {
@@ -301,7 +301,7 @@ func TestSlowStart(t *testing.T) {
 	var worst time.Duration
 	for range 12 {
 		start := time.Now()
-		if got := show(p.Process("g1", []byte("{}"), nil)); got != "g1 {}" {
+		if got := show(p.Process(Event{Group: "g1", Payload: []byte("{}")}, nil)); got != "g1 {}" {
 			t.Fatalf("an event gives %q", got)
 		}
 		worst = max(worst, time.Since(start))
@@ -311,7 +311,7 @@ func TestSlowStart(t *testing.T) {
 		t.Errorf("failures %v, the longest wait %v, an instance starts in %v", h.Failures, worst, startup)
 	}
 	testkit.Eventually(t, "the plugin is called again once an instance is ready", func() bool {
-		p.Process("g1", []byte("{}"), nil)
+		p.Process(Event{Group: "g1", Payload: []byte("{}")}, nil)
 		return p.Health()[0].Failures[KindTrap] > h.Failures[KindTrap]
 	})
 }

@@ -32,7 +32,7 @@ func Example() {
 	}
 
 	var out []plugins.Output // kept from event to event
-	out = p.Process("job_events-42", []byte(`{"do":"split"}`), out[:0])
+	out = p.Process(plugins.Event{Group: "job_events-42", Payload: []byte(`{"do":"split"}`)}, out[:0])
 	for _, o := range out {
 		fmt.Printf("%s %s, for classes %x\n", o.Group, o.Payload, o.Audience)
 	}

@@ -29,7 +29,7 @@ func FuzzResult(f *testing.F) {
 	})
 	f.Fuzz(func(t *testing.T, v uint64) {
 		payload := binary.LittleEndian.AppendUint64(nil, v)
-		out := p.Process("g", payload, nil)
+		out := p.Process(Event{Group: "g", Payload: payload}, nil)
 		drops := v == resultDrop
 		if len(out) != 1 && !drops || drops && len(out) != 0 {
 			t.Fatalf("%#x gives %d outputs", v, len(out))
@@ -39,7 +39,7 @@ func FuzzResult(f *testing.F) {
 				t.Fatalf("%#x gives a payload that must be rejected: %q", v, o.Payload)
 			}
 		}
-		p.Render(1, "g", payload)
+		p.Render(1, Event{Group: "g", Payload: payload})
 		d, err := p.Subscribe(context.Background(), strconv.AppendUint(nil, v, 10), "g")
 		known := v <= resultDrop || v >= resultClass && v < resultClass+64
 		if d.Allow && err != nil || d.Class > 63 || known && err != nil || known && d.Allow == (v == resultDrop) ||
@@ -74,7 +74,7 @@ func FuzzHostFunctions(f *testing.F) {
 	}
 	p := pipeline(f, Options{}, spec)
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		out := p.Process("g", payload, nil)
+		out := p.Process(Event{Group: "g", Payload: payload}, nil)
 		const audience = 4 // may leave nobody
 		if len(out) > 1+maxEmits || len(out) == 0 && (len(payload) == 0 || payload[0] != audience) {
 			t.Fatalf("%d outputs", len(out))
@@ -123,12 +123,12 @@ func tryModule(t *testing.T, wasm []byte) (loaded bool) {
 	for _, event := range [][]byte{
 		[]byte("{}"), do("split"), do("kv_set", "with", "v"), do("get", "path", "do"), do("log"),
 	} {
-		for _, o := range p.Process("g1", event, nil) {
+		for _, o := range p.Process(Event{Group: "g1", Payload: event}, nil) {
 			if !utf8.Valid(o.Payload) || len(o.Payload) > 1<<20 {
 				t.Fatalf("an output that must be rejected: %.100q", o.Payload)
 			}
 		}
-		p.Render(3, "g1", event)
+		p.Render(3, Event{Group: "g1", Payload: event})
 		_, _ = p.Subscribe(context.Background(), event, "g1")
 	}
 	if h := p.Health()[0]; strings.Contains(h.LastError, "runtime error") {

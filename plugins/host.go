@@ -40,6 +40,8 @@ var hostFunctions = []hostFunction{
 	{"kv_set", sig(types(i32, i32, i32, i32, i64), i32), GrantKV, 30, hostKVSet},
 	{"kv_incr", sig(types(i32, i32, i64, i64), i64), GrantKV, 30, hostKVIncr},
 	{"now_ms", sig(nil, i64), GrantClock, 10, hostNow},
+	{"event_source", sig(types(i32, i32), i32), "", 10, hostEventSource},
+	{"event_sent_ms", sig(nil, i64), "", 10, hostEventSent},
 }
 
 // buildHost defines functions as the exports of a host module.
@@ -74,6 +76,13 @@ func (in *instance) read(p, n uint64) []byte {
 func (in *instance) write(p, limit uint64, b []byte) {
 	if uint64(len(b)) <= uint64(uint32(limit)) {
 		copy(in.read(p, uint64(len(b))), b)
+	}
+}
+
+// writeText is write for a string.
+func (in *instance) writeText(p, limit uint64, text string) {
+	if uint64(len(text)) <= uint64(uint32(limit)) {
+		copy(in.read(p, uint64(len(text))), text)
 	}
 }
 
@@ -234,4 +243,21 @@ func ttl(ms uint64) time.Duration {
 
 func hostNow(in *instance, stack []uint64) {
 	stack[0] = uint64(in.env.now().UnixMilli())
+}
+
+func hostEventSource(in *instance, stack []uint64) {
+	if in.source == "" {
+		stack[0] = uint64(math.MaxUint32) // -1
+		return
+	}
+	in.writeText(stack[0], stack[1], in.source)
+	stack[0] = uint64(len(in.source))
+}
+
+func hostEventSent(in *instance, stack []uint64) {
+	if in.sent.IsZero() {
+		stack[0] = math.MaxUint64 // -1
+		return
+	}
+	stack[0] = uint64(in.sent.UnixMilli())
 }

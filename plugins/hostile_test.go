@@ -101,7 +101,7 @@ func TestHostileModulesAreRefused(t *testing.T) {
 			t.Errorf("%s was rejected after %v", name, took)
 		}
 		// The pipeline has not changed.
-		if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" || len(p.Health()) != 1 {
+		if got := show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)); got != "g1 {}" || len(p.Health()) != 1 {
 			t.Errorf("%s: after the error an event gives %q", name, got)
 		}
 	}
@@ -121,7 +121,7 @@ func TestHostileCalls(t *testing.T) {
 			}
 			defer tr.Close()
 			for range 2 { // the second meets a new instance
-				got := tr.Event("g1", []byte(`{"a":1}`))
+				got := tr.Event(Event{Group: "g1", Payload: []byte(`{"a":1}`)})
 				var f *Failure
 				if got.Verdict != Failed || !errors.As(got.Err, &f) || f.Kind != c.kind ||
 					!strings.Contains(f.Error(), c.want) ||
@@ -162,7 +162,7 @@ func TestNeighbors(t *testing.T) {
 					case <-stop:
 						return
 					default:
-						p.Process("bad", []byte("{}"), nil)
+						p.Process(Event{Group: "bad", Payload: []byte("{}")}, nil)
 					}
 				}
 			})
@@ -170,7 +170,7 @@ func TestNeighbors(t *testing.T) {
 			out := make([]Output, 0, 1)
 			for range rounds {
 				start := time.Now()
-				out = p.Process("g1", do("replace", "with", "{}"), out[:0])
+				out = p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, out[:0])
 				worst = max(worst, time.Since(start))
 				if show(out) != "g1 {}" {
 					t.Fatalf("the neighbor gets %q", show(out))

@@ -36,7 +36,9 @@ type instance struct {
 
 	// State of the call in flight.
 	group       string
-	document    []byte // the text that json_get reads
+	source      string    // of the event, as in Event
+	sent        time.Time // of the event, as in Event
+	document    []byte    // the text that json_get reads
 	hops        int
 	effects     bool // emit and audience have effect
 	audience    uint64
@@ -286,12 +288,12 @@ func (in *instance) takeSpentFuel() int64 {
 }
 
 // event calls ev_on_event and sets res. The payload of a replacement is a copy.
-func (in *instance) event(group string, payload []byte, hops int, res *result) *Failure {
-	if f := in.prepare(group, payload); f != nil {
+func (in *instance) event(ev *Event, hops int, res *result) *Failure {
+	if f := in.prepare(ev.Group, ev.Payload); f != nil {
 		return f
 	}
-	in.group, in.hops, in.effects = group, hops, true
-	in.stack[0], in.stack[1] = uint64(len(group)), uint64(len(payload))
+	in.group, in.source, in.sent, in.hops, in.effects = ev.Group, ev.Source, ev.Sent, hops, true
+	in.stack[0], in.stack[1] = uint64(len(ev.Group)), uint64(len(ev.Payload))
 	err := in.onEvent.CallWithStack(in, in.stack[:2])
 	in.finish()
 	if err != nil {
@@ -306,12 +308,12 @@ func (in *instance) event(group string, payload []byte, hops int, res *result) *
 }
 
 // class calls ev_on_class and sets res.
-func (in *instance) class(class uint8, group string, payload []byte, res *result) *Failure {
-	if f := in.prepare(group, payload); f != nil {
+func (in *instance) class(class uint8, ev *Event, res *result) *Failure {
+	if f := in.prepare(ev.Group, ev.Payload); f != nil {
 		return f
 	}
-	in.group, in.effects = group, false
-	in.stack[0], in.stack[1], in.stack[2] = uint64(class), uint64(len(group)), uint64(len(payload))
+	in.group, in.source, in.sent, in.effects = ev.Group, ev.Source, ev.Sent, false
+	in.stack[0], in.stack[1], in.stack[2] = uint64(class), uint64(len(ev.Group)), uint64(len(ev.Payload))
 	err := in.onClass.CallWithStack(in, in.stack[:3])
 	in.finish()
 	if err != nil {
@@ -325,7 +327,7 @@ func (in *instance) subscribe(request []byte) (d Decision, classified bool, f *F
 	if f := in.prepare("", request); f != nil {
 		return d, false, f
 	}
-	in.group, in.effects = "", false
+	in.group, in.source, in.sent, in.effects = "", "", time.Time{}, false
 	in.stack[0] = uint64(len(request))
 	err := in.onSubscribe.CallWithStack(in, in.stack[:1])
 	in.finish()

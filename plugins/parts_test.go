@@ -196,8 +196,8 @@ func TestConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for i := range 200 {
 				group := fmt.Sprintf("g%d", (c*i)%7)
-				p.Process(group, do([]string{"pass", "drop", "trap", "split", "kv_incr", "metric", "log"}[i%7]), nil)
-				_, _, _ = p.Render(uint8(i%64), group, []byte("{}"))
+				p.Process(Event{Group: group, Payload: do([]string{"pass", "drop", "trap", "split", "kv_incr", "metric", "log"}[i%7])}, nil)
+				_, _, _ = p.Render(uint8(i%64), Event{Group: group, Payload: []byte("{}")})
 				_, _ = p.Subscribe(t.Context(), []byte(`{"do":"class"}`), group)
 			}
 		})

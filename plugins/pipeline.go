@@ -9,7 +9,19 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
 )
+
+// Event is an event that enters the pipeline.
+type Event struct {
+	Group   string
+	Payload []byte
+	// Source names the way by which the event reached the node, for the host function event_source; may be empty. An
+	// event that a plugin emits has the Source and Sent of its original.
+	Source string
+	// Sent is the time at which the emitter published the event, zero if unknown.
+	Sent time.Time
+}
 
 // Output is an event that leaves the pipeline.
 type Output struct {
@@ -59,22 +71,22 @@ func (p *Pipeline) OnWithheld(f func(group string)) { p.onWithheld.Store(&f) }
 // dropped the event, several if a plugin split the event or sent events to other groups. It blocks only as long as the
 // guests' fuel lasts, keeps no argument, and does not allocate for an event that passes. Outputs of the event's own
 // group come in order. An output may share the payload's bytes.
-func (p *Pipeline) Process(group string, payload []byte, out []Output) []Output {
-	out, _ = p.Run(group, payload, out)
+func (p *Pipeline) Process(ev Event, out []Output) []Output {
+	out, _ = p.Run(ev, out)
 	return out
 }
 
 // Run is like Process, and reports whether the event, or an event emitted for it, was withheld, see [OnErrorWithhold].
-func (p *Pipeline) Run(group string, payload []byte, out []Output) (_ []Output, withheld bool) {
+func (p *Pipeline) Run(in Event, out []Output) (_ []Output, withheld bool) {
 	current := p.routes.Load()
-	rt := current.find(group)
-	ev := Output{Group: group, Payload: payload, Audience: allClasses}
+	rt := current.find(in.Group)
+	ev := Output{Group: in.Group, Payload: in.Payload, Audience: allClasses}
 	if len(rt.steps) == 0 {
 		return append(out, ev), false
 	}
 	for before := len(out); ; {
 		t := traversal{
-			routes: current, onWithheld: p.onWithheld.Load(),
+			routes: current, onWithheld: p.onWithheld.Load(), source: in.Source, sent: in.Sent,
 			outputLimit: before + maxOutputs, emissionsLeft: maxEmissions,
 		}
 		if out = t.walk(rt, 0, &ev, 0, out); !t.stale {
@@ -86,7 +98,7 @@ func (p *Pipeline) Run(group string, payload []byte, out []Output) (_ []Output, 
 		if latest == current { // the pipeline is being closed
 			return out, false
 		}
-		current, rt, ev = latest, latest.find(group), Output{Group: group, Payload: payload, Audience: allClasses}
+		current, rt, ev = latest, latest.find(in.Group), Output{Group: in.Group, Payload: in.Payload, Audience: allClasses}
 	}
 }
 
@@ -99,6 +111,8 @@ type traversal struct {
 	outputLimit   int // length of the output slice, including outputs of earlier events
 	emissionsLeft int
 	onWithheld    *func(group string) // may be nil
+	source        string              // of the event, as in Event
+	sent          time.Time
 
 	stale    bool // a plugin was removed meanwhile; the result does not count
 	withheld bool
@@ -115,15 +129,17 @@ func (t *traversal) withhold(group string) {
 // See docs/decisions/plugins.md#why-is-emit-resolved-inside-process
 func (t *traversal) walk(rt *route, from int, ev *Output, hops int, out []Output) []Output {
 	var res result
+	in := Event{Group: rt.group, Source: t.source, Sent: t.sent}
 	for i := from; i < len(rt.steps); i++ {
 		s := &rt.steps[i]
-		s.event(rt.hash, rt.group, ev.Payload, hops, &res)
+		in.Payload = ev.Payload
+		s.event(rt.hash, &in, hops, &res)
 		if res.removed {
 			t.stale = true
 			return out
 		}
 		if s.shadow || len(s.shadows) > 0 {
-			rt.runShadows(s, ev.Payload, hops, &res)
+			rt.runShadows(s, &in, hops, &res)
 			if s.shadow {
 				continue
 			}
@@ -199,13 +215,13 @@ func (t *traversal) appendOutput(rt *route, ev *Output, out []Output) []Output {
 
 // runShadows gives the event to a step's shadows and counts whether their decisions equal the step's. A step that is
 // itself a shadow is compared with Pass.
-func (rt *route) runShadows(s *step, payload []byte, hops int, res *result) {
+func (rt *route) runShadows(s *step, ev *Event, hops int, res *result) {
 	if s.shadow {
 		s.countShadow(&result{audience: allClasses}, res)
 	}
 	for _, shadow := range s.shadows {
 		var other result
-		shadow.event(rt.hash, rt.group, payload, hops, &other)
+		shadow.event(rt.hash, ev, hops, &other)
 		shadow.countShadow(res, &other)
 	}
 }
@@ -232,18 +248,19 @@ func (p *plugin) countShadow(original, shadow *result) {
 	}
 }
 
-// Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. It reports
-// false if they get nothing, and an error for any other class. The result may share the argument's bytes.
-func (p *Pipeline) Render(class uint8, group string, payload []byte) (rendered []byte, ok bool, err error) {
+// Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. ev has the
+// Output's group and payload, and the Source and Sent of the original event. Render reports false if the subscribers
+// get nothing, and an error for any other class. The result may share the argument's bytes.
+func (p *Pipeline) Render(class uint8, ev Event) (rendered []byte, ok bool, err error) {
 	if class > maxClass {
 		return nil, false, fmt.Errorf("render for class %d: classes are 0 to %d", class, maxClass)
 	}
 	for {
 		current := p.routes.Load()
-		switch res := current.find(group).render(class, payload); {
+		switch res := current.find(ev.Group).render(class, ev); {
 		case !res.removed:
 			if f := p.onWithheld.Load(); res.withheld && f != nil {
-				(*f)(group)
+				(*f)(ev.Group)
 			}
 			return res.payload, res.verdict != Drop, nil
 		case p.routes.Load() == current: // the pipeline is being closed
@@ -254,20 +271,20 @@ func (p *Pipeline) Render(class uint8, group string, payload []byte) (rendered [
 
 // render renders an event with the plugins of a route. The result is marked removed if a plugin was removed
 // meanwhile.
-func (rt *route) render(class uint8, payload []byte) result {
+func (rt *route) render(class uint8, ev Event) result {
 	for i := range rt.steps {
 		s := &rt.steps[i]
 		if s.shadow {
 			continue
 		}
-		switch res := s.render(rt.hash, class, rt.group, payload); {
+		switch res := s.render(rt.hash, class, &ev); {
 		case res.removed, res.verdict == Drop:
 			return res
 		case res.verdict == Replace:
-			payload = res.payload
+			ev.Payload = res.payload
 		}
 	}
-	return result{payload: payload}
+	return result{payload: ev.Payload}
 }
 
 // Subscribe asks the group's plugins whether a user may subscribe, and for the user's class. user is a JSON value, or

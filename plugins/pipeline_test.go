@@ -64,16 +64,16 @@ func TestVerdicts(t *testing.T) {
 		{"kv: count", string(do("kv_incr")), "g1 1"},
 		{"kv: count again", string(do("kv_incr")), "g1 2"},
 	} {
-		got := show(p.Process("g1", []byte(c.event), nil))
+		got := show(p.Process(Event{Group: "g1", Payload: []byte(c.event)}, nil))
 		if got != c.want {
 			t.Errorf("%s: %s gives\n\t%s, want\n\t%s", c.name, c.event, got, c.want)
 		}
 	}
 	now = now.Add(time.Second)
-	if got := show(p.Process("g1", do("kv_incr"), nil)); got != "g1 1" {
+	if got := show(p.Process(Event{Group: "g1", Payload: do("kv_incr")}, nil)); got != "g1 1" {
 		t.Errorf("after the TTL the count gives %s, want 1", got)
 	}
-	if got := show(p.Process("g1", do("kv_fill"), nil)); !strings.HasPrefix(got, "g1 9") || len(got) != len("g1 999") {
+	if got := show(p.Process(Event{Group: "g1", Payload: do("kv_fill")}, nil)); !strings.HasPrefix(got, "g1 9") || len(got) != len("g1 999") {
 		t.Errorf("a store of 1 MiB takes %s entries of about 1,070 bytes", got)
 	}
 	if h := p.Health()[0]; h.Metrics["seen_total"] != 2 || len(h.Metrics) != maxMetrics || h.KV > 1<<20 ||
@@ -99,9 +99,39 @@ func TestChain(t *testing.T) {
 		// Two hops.
 		{string(do("route", "to", "alerts", "with", string(do("route", "to", "x", "with", "{}")))), "x {}"},
 	} {
-		if got := show(p.Process("g1", []byte(c.event), nil)); got != c.want {
+		if got := show(p.Process(Event{Group: "g1", Payload: []byte(c.event)}, nil)); got != c.want {
 			t.Errorf("%s gives %s, want %s", c.event, got, c.want)
 		}
+	}
+}
+
+// TestEventMetadata: a plugin sees by which way an event reached the node and when it was sent, in events that another
+// plugin emitted as well.
+func TestEventMetadata(t *testing.T) {
+	second := actor(t)
+	second.Name, second.Groups = "second", []string{"s"}
+	p := pipeline(t, Options{}, actor(t), second)
+	sent := time.UnixMilli(1_700_000_000_123)
+	for _, c := range []struct {
+		name, event, want string
+		source            string
+		sent              time.Time
+	}{
+		{"source", `{"do":"source"}`, "g1 peer", "peer", sent},
+		{"time sent", `{"do":"sent"}`, "g1 1700000000123", "peer", sent},
+		{"no source", `{"do":"source"}`, "g1 -1", "", sent},
+		{"no time sent", `{"do":"sent"}`, "g1 -1", "peer", time.Time{}},
+		{"source of an emitted event", `{"do":"route","to":"s","with":"{\"do\":\"source\"}"}`, "s peer", "peer", sent},
+		{"time of an emitted event", `{"do":"route","to":"s","with":"{\"do\":\"sent\"}"}`, "s 1700000000123", "peer", sent},
+	} {
+		ev := Event{Group: "g1", Payload: []byte(c.event), Source: c.source, Sent: c.sent}
+		if got := show(p.Process(ev, nil)); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	view := Event{Group: "g1", Payload: []byte("{}"), Source: "layer"}
+	if got, _, _ := p.Render(7, view); string(got) != "layer" {
+		t.Errorf("on_class sees the source %q, want layer", got)
 	}
 }
 
@@ -112,7 +142,7 @@ func TestHops(t *testing.T) {
 	for i := range 6 {
 		ev = string(do("route", "to", fmt.Sprintf("g-%d", i), "with", ev))
 	}
-	if got := show(p.Process("g1", []byte(ev), nil)); got != "g-2 -3" {
+	if got := show(p.Process(Event{Group: "g1", Payload: []byte(ev)}, nil)); got != "g-2 -3" {
 		t.Errorf("the fifth hop gives %q, want -3 to the guest in the group of the fourth", got)
 	}
 }
@@ -133,7 +163,7 @@ func TestAmplification(t *testing.T) {
 	told := uint64(0)
 	p.OnWithheld(func(string) { told++ })
 	before := []Output{{Group: "earlier"}}
-	out := p.Process("g1", []byte("{}"), before)
+	out := p.Process(Event{Group: "g1", Payload: []byte("{}")}, before)
 	if len(out) != 1+maxOutputs {
 		t.Errorf("%d outputs, want %d after the one that was there", len(out)-1, maxOutputs)
 	}
@@ -149,7 +179,7 @@ func TestAmplification(t *testing.T) {
 func TestGroupsWithoutPlugins(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	payload := do("drop")
-	if got := show(p.Process("other", payload, nil)); got != "other "+string(payload) {
+	if got := show(p.Process(Event{Group: "other", Payload: payload}, nil)); got != "other "+string(payload) {
 		t.Errorf("a group that no plugin matches gives %q", got)
 	}
 	if p.Matches("other") || !p.Matches("g2") {
@@ -165,8 +195,8 @@ func TestPassDoesNotAllocate(t *testing.T) {
 	payload := []byte(`{"a":1}`)
 	out := make([]Output, 0, 4)
 	for _, group := range []string{"g", "h"} {
-		p.Process(group, payload, out)
-		if n := testing.AllocsPerRun(1000, func() { out = p.Process(group, payload, out[:0]) }); n != 0 {
+		p.Process(Event{Group: group, Payload: payload}, out)
+		if n := testing.AllocsPerRun(1000, func() { out = p.Process(Event{Group: group, Payload: payload}, out[:0]) }); n != 0 {
 			t.Errorf("%v allocations for an event that passes", n)
 		}
 	}
@@ -180,10 +210,10 @@ func TestGroupAffinity(t *testing.T) {
 	used := map[string]int{}
 	for i := 1; i <= 20; i++ {
 		group := fmt.Sprint("g", i)
-		first := show(p.Process(group, do("calls"), nil))
+		first := show(p.Process(Event{Group: group, Payload: do("calls")}, nil))
 		var a, b int
 		fmt.Sscanf(first, group+" %d", &a)
-		fmt.Sscanf(show(p.Process(group, do("calls"), nil)), group+" %d", &b)
+		fmt.Sscanf(show(p.Process(Event{Group: group, Payload: do("calls")}, nil)), group+" %d", &b)
 		if b != a+1 {
 			t.Errorf("group %s: call %d follows call %d of its instance", group, b, a)
 		}
@@ -198,7 +228,7 @@ func TestLargeEvents(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	for _, size := range []int{0, 1, 4095, 4096, 5000, 1 << 19, 1 << 20} {
 		ev := []byte(`{"do":"payload","pad":"` + strings.Repeat("x", size) + `"}`)
-		out := p.Process("g1", ev, nil)
+		out := p.Process(Event{Group: "g1", Payload: ev}, nil)
 		if size < 1<<20 && (len(out) != 1 || string(out[0].Payload) != string(ev)) {
 			t.Errorf("an event of %d bytes does not come back", len(ev))
 		}
@@ -250,13 +280,13 @@ func TestSubscribe(t *testing.T) {
 
 func TestRender(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
-	out := p.Process("g1", []byte("{}"), nil)
+	out := p.Process(Event{Group: "g1", Payload: []byte("{}")}, nil)
 	if len(out) != 1 || !out[0].PerClass {
 		t.Fatalf("the output does not ask for rendering: %+v", out)
 	}
 	// Class 8 is dropped; class 9 fails and is withheld.
 	for class, want := range map[uint8]string{0: "{}", 5: `{"for":5}`, 63: `{"for":63}`, 8: "", 9: ""} {
-		got, ok, _ := p.Render(class, "g1", out[0].Payload)
+		got, ok, _ := p.Render(class, Event{Group: "g1", Payload: out[0].Payload})
 		if ok != (want != "") || string(got) != want {
 			t.Errorf("class %d: %q %v, want %q", class, got, ok, want)
 		}
@@ -266,11 +296,11 @@ func TestRender(t *testing.T) {
 	if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
 		t.Fatal(err)
 	}
-	if got, ok, _ := p.Render(9, "g1", []byte("{}")); !ok || string(got) != "{}" {
+	if got, ok, _ := p.Render(9, Event{Group: "g1", Payload: []byte("{}")}); !ok || string(got) != "{}" {
 		t.Errorf("on_error pass: class 9 gets %q %v", got, ok)
 	}
 	q := pipeline(t, Options{}, Spec{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"*"}})
-	if out := q.Process("g1", []byte("{}"), nil); out[0].PerClass {
+	if out := q.Process(Event{Group: "g1", Payload: []byte("{}")}, nil); out[0].PerClass {
 		t.Error("without on_class an output asks for rendering")
 	}
 }
@@ -292,11 +322,11 @@ func TestRemovedDuringAnEvent(t *testing.T) {
 	}
 	p.routes.Store(before) // the routes when the event set out
 	done := make(chan []Output)
-	go func() { done <- p.Process("g1", do("drop"), nil) }()
+	go func() { done <- p.Process(Event{Group: "g1", Payload: do("drop")}, nil) }()
 	if out := <-done; len(out) > 0 {
 		t.Errorf("the event passes: %q", out[0].Payload)
 	}
-	if _, ok, _ := p.Render(1, "g1", []byte("{}")); ok {
+	if _, ok, _ := p.Render(1, Event{Group: "g1", Payload: []byte("{}")}); ok {
 		t.Error("a removed plugin renders")
 	}
 }
@@ -308,7 +338,7 @@ func TestEmissionsAreBounded(t *testing.T) {
 		Options{},
 		Spec{Name: "fan", Wasm: fixture(t, "fan"), Groups: []string{"*"}, Grants: Grants, Instances: 1},
 	)
-	if out := p.Process("ga", []byte("{}"), nil); len(out) > 0 {
+	if out := p.Process(Event{Group: "ga", Payload: []byte("{}")}, nil); len(out) > 0 {
 		t.Errorf("%d outputs, want none", len(out))
 	}
 	if calls := p.Health()[0].Calls; calls != 1+maxEmissions {
@@ -319,11 +349,11 @@ func TestEmissionsAreBounded(t *testing.T) {
 // TestRenderRefusesUnknownClasses: a class above 63 is an error, and not another class's view of the event.
 func TestRenderRefusesUnknownClasses(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
-	if got, ok, err := p.Render(63, "g1", []byte("{}")); !ok || err != nil {
+	if got, ok, err := p.Render(63, Event{Group: "g1", Payload: []byte("{}")}); !ok || err != nil {
 		t.Errorf("class 63 gets %q, %t, %v", got, ok, err)
 	}
 	for _, class := range []uint8{64, 64 + 5, 255} {
-		if got, ok, err := p.Render(class, "g1", []byte("{}")); got != nil || ok || err == nil {
+		if got, ok, err := p.Render(class, Event{Group: "g1", Payload: []byte("{}")}); got != nil || ok || err == nil {
 			t.Errorf("class %d gets %q, %t, %v, want an error", class, got, ok, err)
 		}
 	}

@@ -91,17 +91,17 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 }
 
 // event decides about an event and sets res. There is no error to return: after a failure, on_error decides.
-func (p *plugin) event(hash uint64, group string, payload []byte, hops int, res *result) {
-	key := breakerKey{hook: OnEvent, group: group}
+func (p *plugin) event(hash uint64, ev *Event, hops int, res *result) {
+	key := breakerKey{hook: OnEvent, group: ev.Group}
 	m, s, err := p.acquire(key, hash)
 	if s != nil {
-		err = m.event(s, key, payload, hops, res)
+		err = m.event(s, key, ev, hops, res)
 	}
 	switch {
 	case err == errReplaced:
 		*res = result{removed: true}
 	case err != nil:
-		if m, s := p.acquireFallback(key, hash); s != nil && m.event(s, key, payload, hops, res) == nil {
+		if m, s := p.acquireFallback(key, hash); s != nil && m.event(s, key, ev, hops, res) == nil {
 			p.countOutcome(outcomeLastGood)
 			return
 		}
@@ -133,8 +133,8 @@ func (p *plugin) countOutcome(o outcome) {
 }
 
 // event calls on_event and releases the slot.
-func (m *module) event(s *slot, key breakerKey, payload []byte, hops int, res *result) error {
-	f := s.instance.event(key.group, payload, hops, res)
+func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, res *result) error {
+	f := s.instance.event(ev, hops, res)
 	if f == nil {
 		s.tally.verdicts[res.verdict]++
 		s.tally.emitted += uint64(len(res.emits))
@@ -143,11 +143,11 @@ func (m *module) event(s *slot, key breakerKey, payload []byte, hops int, res *r
 }
 
 // render decides what subscribers of a class see of an event.
-func (p *plugin) render(hash uint64, class uint8, group string, payload []byte) (res result) {
-	key := breakerKey{hook: OnClass, group: group, subject: uint64(class)}
+func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
+	key := breakerKey{hook: OnClass, group: ev.Group, subject: uint64(class)}
 	m, s, err := p.acquire(key, hash)
 	if s != nil {
-		err = m.class(s, key, class, payload, &res)
+		err = m.class(s, key, class, ev, &res)
 	}
 	switch {
 	case err == nil:
@@ -155,7 +155,7 @@ func (p *plugin) render(hash uint64, class uint8, group string, payload []byte) 
 	case err == errReplaced:
 		return result{removed: true}
 	}
-	if m, s := p.acquireFallback(key, hash); s != nil && m.class(s, key, class, payload, &res) == nil {
+	if m, s := p.acquireFallback(key, hash); s != nil && m.class(s, key, class, ev, &res) == nil {
 		p.countOutcome(outcomeLastGood)
 		return res
 	}
@@ -163,8 +163,8 @@ func (p *plugin) render(hash uint64, class uint8, group string, payload []byte) 
 }
 
 // class calls on_class and releases the slot.
-func (m *module) class(s *slot, key breakerKey, class uint8, payload []byte, res *result) error {
-	f := s.instance.class(class, key.group, payload, res)
+func (m *module) class(s *slot, key breakerKey, class uint8, ev *Event, res *result) error {
+	f := s.instance.class(class, ev, res)
 	if f == nil {
 		s.tally.renders++
 	}

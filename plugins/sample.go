@@ -37,7 +37,7 @@ func (m *module) trySamples() error {
 
 func (in *instance) trySample(s *Sample) error {
 	var res result
-	if f := in.event(s.Group, s.Payload, 0, &res); f != nil {
+	if f := in.event(&Event{Group: s.Group, Payload: s.Payload}, 0, &res); f != nil {
 		return f
 	}
 	if s.Verdict != "" && s.Verdict != res.verdict.String() {
@@ -121,11 +121,11 @@ func Try(ctx context.Context, o Options, spec Spec) (_ *Trial, err error) {
 }
 
 // Event takes an event through the plugin.
-func (t *Trial) Event(group string, payload []byte) (tr Trace) {
-	key := breakerKey{hook: OnEvent, group: group}
+func (t *Trial) Event(ev Event) (tr Trace) {
+	key := breakerKey{hook: OnEvent, group: ev.Group}
 	s, err := t.m.acquire(key, 0)
 	if err == nil {
-		err = t.event(s, key, payload, &tr)
+		err = t.event(s, key, &ev, &tr)
 	}
 	if err != nil {
 		tr.Verdict, tr.Err, tr.Outputs = Failed, err, nil
@@ -135,21 +135,21 @@ func (t *Trial) Event(group string, payload []byte) (tr Trace) {
 	return tr
 }
 
-func (t *Trial) event(s *slot, key breakerKey, payload []byte, tr *Trace) error {
-	in, group := s.instance, key.group
+func (t *Trial) event(s *slot, key breakerKey, ev *Event, tr *Trace) error {
+	in := s.instance
 	if in.onEvent == nil {
 		return t.m.release(s, key, in.fail(KindResult, exportOnEvent, "not exported"))
 	}
 	var res result
 	start := time.Now()
-	f := in.event(group, payload, 0, &res)
+	f := in.event(ev, 0, &res)
 	tr.Duration = time.Since(start)
 	tr.Memory = uint64(in.mem.Size())
 	tr.Fuel = in.budget - in.fuelLeft()
 	tr.Verdict = res.verdict
 	switch res.verdict {
 	case Pass:
-		tr.Outputs = append(tr.Outputs, Output{Payload: payload, Audience: res.audience})
+		tr.Outputs = append(tr.Outputs, Output{Payload: ev.Payload, Audience: res.audience})
 	case Replace:
 		tr.Outputs = append(tr.Outputs, Output{Payload: res.payload, Audience: res.audience})
 	}

@@ -24,7 +24,7 @@ func TestShadow(t *testing.T) {
 		string(do("pass")):                  "g1 " + string(do("pass")),
 		string(do("split")):                 `g1 {"part":1}; g1 {"part":2}; g1 {"part":3} to 110`,
 	} {
-		if got := show(p.Process("g1", []byte(event), nil)); got != want {
+		if got := show(p.Process(Event{Group: "g1", Payload: []byte(event)}, nil)); got != want {
 			t.Errorf("%s gives %q, want %q: shadows have no effect", event, got, want)
 		}
 	}
@@ -107,7 +107,7 @@ func TestTrial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tr.Close()
-	got := tr.Event("g1", do("split"))
+	got := tr.Event(Event{Group: "g1", Payload: do("split")})
 	if got.Verdict != Replace || show(got.Outputs) != ` {"part":1};  {"part":2};  {"part":3} to 110` || got.Fuel < 10 ||
 		got.Duration <= 0 ||
 		got.Memory < 1<<20 ||
@@ -115,10 +115,7 @@ func TestTrial(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for range 20 { // a trial has no breaker
-		if got := tr.Event(
-			"g1",
-			do("trap"),
-		); got.Verdict != Failed || got.Err == nil ||
+		if got := tr.Event(Event{Group: "g1", Payload: do("trap")}); got.Verdict != Failed || got.Err == nil ||
 			errors.Is(got.Err, errBreakerOpen) {
 			t.Errorf("%+v", got)
 		}

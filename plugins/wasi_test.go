@@ -52,7 +52,7 @@ func (c *caller) call(n byte, args ...uint64) (string, []byte) {
 	for _, a := range args {
 		payload = binary.LittleEndian.AppendUint64(payload, a)
 	}
-	tr := c.trial.Event("g", payload)
+	tr := c.trial.Event(Event{Group: "g", Payload: payload})
 	if tr.Err != nil {
 		return tr.Err.Error(), nil
 	}
@@ -141,7 +141,7 @@ func TestOutputIsLogged(t *testing.T) {
 		for _, a := range args {
 			payload = binary.LittleEndian.AppendUint64(payload, a)
 		}
-		if tr := c.trial.Event("g", append(payload, text...)); tr.Err != nil {
+		if tr := c.trial.Event(Event{Group: "g", Payload: append(payload, text...)}); tr.Err != nil {
 			t.Fatal(tr.Err)
 		}
 	}

@@ -35,7 +35,7 @@ var ways = []struct {
 	},
 	{name: "circuit breaker open", event: do("pass"), prepare: func(t *testing.T, p *Pipeline) {
 		for range 5 {
-			p.Process("g1", do("trap"), nil)
+			p.Process(Event{Group: "g1", Payload: do("trap")}, nil)
 		}
 		if h := p.Health()[0]; h.OpenBreakerCount != 1 || h.OpenBreakers[0] != (OpenBreaker{"on_event", "g1", false}) {
 			t.Fatalf("open breakers: %+v", h.OpenBreakers)
@@ -60,7 +60,7 @@ func TestPolicies(t *testing.T) {
 				var told []string
 				p.OnWithheld(func(group string) { told = append(told, group) })
 				before := p.Health()[0].Unprocessed
-				out, withheldNow := p.Run("g1", way.event, nil)
+				out, withheldNow := p.Run(Event{Group: "g1", Payload: way.event}, nil)
 				after := p.Health()[0].Unprocessed
 
 				outcome, wantTold := "withheld", []string{"g1"}
@@ -78,7 +78,7 @@ func TestPolicies(t *testing.T) {
 					after[outcome] != before[outcome]+1 {
 					t.Errorf("reported %q, withheld %v, counted %v after %v", told, withheldNow, after, before)
 				}
-				if got := show(p.Process("g2", do("replace", "with", "{}"), nil)); got != "g2 {}" {
+				if got := show(p.Process(Event{Group: "g2", Payload: do("replace", "with", "{}")}, nil)); got != "g2 {}" {
 					t.Errorf("the next event of another group gives %q", got)
 				}
 			})
@@ -98,7 +98,7 @@ func TestPoliciesWithoutInstance(t *testing.T) {
 		}
 		p := pipeline(t, Options{startWait: time.Millisecond}, spec)
 		for p.Health()[0].Failures[KindStart] == 0 {
-			if got := show(p.Process("g1", []byte("{}"), nil)); got != c.want {
+			if got := show(p.Process(Event{Group: "g1", Payload: []byte("{}")}, nil)); got != c.want {
 				t.Fatalf("on_error %q: %q while no instance is ready", c.policy, got)
 			}
 		}
@@ -115,8 +115,8 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 	p := pipeline(t, Options{}, spec)
 	ctx := context.Background()
 	for range 5 {
-		p.Process("g1", do("trap"), nil)
-		p.Render(9, "g2", []byte("{}"))
+		p.Process(Event{Group: "g1", Payload: do("trap")}, nil)
+		p.Render(9, Event{Group: "g2", Payload: []byte("{}")})
 		if d, err := p.Subscribe(ctx, []byte(`{"do":"trap"}`), "g3"); d.Allow || err == nil {
 			t.Errorf("a subscription about which the plugin fails: %+v, %v", d, err)
 		}
@@ -128,19 +128,19 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 	if !slices.Equal(open, []string{"on_event g1", "on_class g2", "on_subscribe g3"}) {
 		t.Errorf("open breakers: %q", open)
 	}
-	if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "" {
+	if got := show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)); got != "" {
 		t.Errorf("the breaker of g1 is open, and an event gives %q", got)
 	}
-	if got, ok, _ := p.Render(9, "g2", []byte("{}")); ok {
+	if got, ok, _ := p.Render(9, Event{Group: "g2", Payload: []byte("{}")}); ok {
 		t.Errorf("the breaker of class 9 of g2 is open, and the class is shown %q", got)
 	}
 	for _, group := range []string{"g2", "g3", "g4"} {
-		if got := show(p.Process(group, do("replace", "with", "{}"), nil)); got != group+" {}" {
+		if got := show(p.Process(Event{Group: group, Payload: do("replace", "with", "{}")}, nil)); got != group+" {}" {
 			t.Errorf("%s gives %q", group, got)
 		}
 	}
 	for _, group := range []string{"g1", "g2", "g3"} {
-		if got, ok, _ := p.Render(5, group, []byte("{}")); !ok || string(got) != `{"for":5}` {
+		if got, ok, _ := p.Render(5, Event{Group: group, Payload: []byte("{}")}); !ok || string(got) != `{"for":5}` {
 			t.Errorf("class 5 of %s is shown %q", group, got)
 		}
 		if d, err := p.Subscribe(ctx, []byte(`{"do":"class"}`), group); !d.Allow || d.Class != 5 || err != nil {
@@ -158,10 +158,10 @@ func TestLargeEventsOpenNoBreaker(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	for _, event := range [][]byte{do("loop"), do("huge"), append(do("pass"), make([]byte, 2<<20)...)} {
 		for range 10 {
-			if got := show(p.Process("g1", event, nil)); got != "" {
+			if got := show(p.Process(Event{Group: "g1", Payload: event}, nil)); got != "" {
 				t.Fatalf("%.20s gives %.100q", event, got)
 			}
-			if got := show(p.Process("g1", do("replace", "with", "{}"), nil)); got != "g1 {}" {
+			if got := show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)); got != "g1 {}" {
 				t.Fatalf("after %.20s a small event gives %q", event, got)
 			}
 		}
@@ -174,9 +174,9 @@ func TestLargeEventsOpenNoBreaker(t *testing.T) {
 // TestRefusedEventsKeepTheInstance: a refused event, or a result that is too large, does not cost the instance.
 func TestRefusedEventsKeepTheInstance(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
-	p.Process("g1", do("calls"), nil)
-	p.Process("g1", append(do("pass"), make([]byte, 2<<20)...), nil)
-	if got := show(p.Process("g1", do("calls"), nil)); got != "g1 2" {
+	p.Process(Event{Group: "g1", Payload: do("calls")}, nil)
+	p.Process(Event{Group: "g1", Payload: append(do("pass"), make([]byte, 2<<20)...)}, nil)
+	if got := show(p.Process(Event{Group: "g1", Payload: do("calls")}, nil)); got != "g1 2" {
 		t.Errorf("after an event that is too large the instance counts %q", got)
 	}
 }
@@ -188,7 +188,7 @@ func TestShadowsWithholdNothing(t *testing.T) {
 	p := pipeline(t, Options{}, shadow)
 	p.OnWithheld(func(group string) { t.Errorf("reported %s", group) })
 	ev := string(do("trap"))
-	if got := show(p.Process("g1", []byte(ev), nil)); got != "g1 "+ev || len(p.Health()[0].Unprocessed) > 0 {
+	if got := show(p.Process(Event{Group: "g1", Payload: []byte(ev)}, nil)); got != "g1 "+ev || len(p.Health()[0].Unprocessed) > 0 {
 		t.Errorf("%q, %v", got, p.Health()[0].Unprocessed)
 	}
 }
@@ -198,10 +198,10 @@ func TestWithheldViews(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	var told []string
 	p.OnWithheld(func(group string) { told = append(told, group) })
-	if got, ok, _ := p.Render(9, "g1", []byte("{}")); ok {
+	if got, ok, _ := p.Render(9, Event{Group: "g1", Payload: []byte("{}")}); ok {
 		t.Errorf("class 9 is shown %q", got)
 	}
-	if got, ok, _ := p.Render(8, "g1", []byte("{}")); ok { // the plugin's own decision
+	if got, ok, _ := p.Render(8, Event{Group: "g1", Payload: []byte("{}")}); ok { // the plugin's own decision
 		t.Errorf("class 8 is shown %q", got)
 	}
 	if !slices.Equal(told, []string{"g1"}) {
@@ -219,7 +219,7 @@ func TestFuelGrowsWithTheEvent(t *testing.T) {
 			FuelPerByte: c.perByte,
 		}
 		p := pipeline(t, Options{}, spec)
-		p.Process("g1", make([]byte, 1000), nil)
+		p.Process(Event{Group: "g1", Payload: make([]byte, 1000)}, nil)
 		h := p.Health()[0]
 		if want := fmt.Sprintf("out of fuel after %d units", c.want); !strings.Contains(h.LastError, want) ||
 			int64(h.Fuel) < c.want {

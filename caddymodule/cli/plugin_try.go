@@ -101,7 +101,7 @@ func tryPlugin(w, log io.Writer, spec plugins.Spec, events io.Reader, group stri
 		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
-		trace := trial.Event(ev.Group, ev.Payload)
+		trace := trial.Event(plugins.Event{Group: ev.Group, Payload: ev.Payload})
 		count, fuel, duration = count+1, fuel+trace.Fuel, duration+trace.Duration
 		writeTrace(w, n, ev, trace, spec.OnError)
 		if err := compare(ev, trace); err != nil {

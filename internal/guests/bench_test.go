@@ -37,7 +37,7 @@ func BenchmarkFilter(b *testing.B) {
 				b.ReportAllocs()
 				out := make([]plugins.Output, 0, 4)
 				for b.Loop() {
-					out = p.Process("job_events-42", payload, out[:0])
+					out = p.Process(plugins.Event{Group: "job_events-42", Payload: payload}, out[:0])
 				}
 				if len(out) != 1 {
 					b.Fatalf("%d outputs", len(out))
@@ -72,7 +72,7 @@ func BenchmarkRedact(b *testing.B) {
 			b.Run(fmt.Sprintf("%d/%s", size, name), func(b *testing.B) {
 				out := make([]plugins.Output, 0, 4)
 				for b.Loop() {
-					out = p.Process("job_events-42", payload, out[:0])
+					out = p.Process(plugins.Event{Group: "job_events-42", Payload: payload}, out[:0])
 				}
 				if len(out) != 1 || !strings.Contains(string(out[0].Payload), "password=********") {
 					b.Fatalf("%s", out[0].Payload)

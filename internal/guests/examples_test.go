@@ -76,7 +76,7 @@ func TestAudience(t *testing.T) {
 			t.Errorf("%s: %+v, %v", user, d, err)
 		}
 	}
-	out := p.Process("job_events-42", []byte(`{"stdout":"secret"}`), nil)
+	out := p.Process(plugins.Event{Group: "job_events-42", Payload: []byte(`{"stdout":"secret"}`)}, nil)
 	if len(out) != 1 || !out[0].PerClass || string(out[0].Payload) != `{"stdout":"secret"}` {
 		t.Errorf("%+v", out)
 	}
@@ -95,7 +95,7 @@ func TestRedactorsAgree(t *testing.T) {
 	redacted := 0
 	for range 5000 {
 		payload := randomEvent(r)
-		a, b := inGo.Process("job_events-1", payload, nil), inC.Process("job_events-1", payload, nil)
+		a, b := inGo.Process(plugins.Event{Group: "job_events-1", Payload: payload}, nil), inC.Process(plugins.Event{Group: "job_events-1", Payload: payload}, nil)
 		if len(a) != 1 || len(b) != 1 || !bytes.Equal(a[0].Payload, b[0].Payload) {
 			t.Fatalf("%s:\n%v %s\n%v %s", payload, a, inGo.Health()[0].LastError, b, inC.Health()[0].LastError)
 		}
@@ -180,7 +180,7 @@ func TestCoalesceForgetsSeconds(t *testing.T) {
 	c := newClock()
 	p := start(t, c, e.spec(e.Wasm(t)))
 	step := func() string {
-		out := p.Process("job_events-42", []byte(`{"event":"runner_on_ok"}`), nil)
+		out := p.Process(plugins.Event{Group: "job_events-42", Payload: []byte(`{"event":"runner_on_ok"}`)}, nil)
 		if len(out) == 0 {
 			return ""
 		}

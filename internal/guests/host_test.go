@@ -82,7 +82,7 @@ func (e Example) check(t *testing.T, wasm []byte) {
 	defer trial.Close()
 	for i, s := range Samples(t, e.Dir()+"/events.ndjson") {
 		spec.Samples = append(spec.Samples, s.Sample)
-		tr := trial.Event(s.Group, s.Payload)
+		tr := trial.Event(plugins.Event{Group: s.Group, Payload: s.Payload})
 		if tr.Verdict.String() != s.Verdict {
 			t.Errorf("sample %d: verdict %s, want %s (%v)", i+1, tr.Verdict, s.Verdict, tr.Err)
 			continue
@@ -119,7 +119,7 @@ func (e Example) check(t *testing.T, wasm []byte) {
 
 func (e Example) checkClasses(t *testing.T, p *plugins.Pipeline) {
 	for i, s := range Samples(t, e.Dir()+"/classes.ndjson") {
-		out, ok, _ := p.Render(s.Class, s.Group, s.Payload)
+		out, ok, _ := p.Render(s.Class, plugins.Event{Group: s.Group, Payload: s.Payload})
 		switch {
 		case !ok && s.Verdict != "drop":
 			t.Errorf("sample %d: nothing is rendered", i+1)

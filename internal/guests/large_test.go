@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // shapes returns events of the given size that cost redactors more or less.
@@ -38,7 +40,7 @@ func TestLargeEvents(t *testing.T) {
 			for _, size := range []int{4 << 10, 64 << 10, 1<<20 - 20, 1 << 20} {
 				payload := []byte(shape(size))
 				before := p.Health()[0].Fuel
-				out := p.Process("job_events-1", payload, nil)
+				out := p.Process(plugins.Event{Group: "job_events-1", Payload: payload}, nil)
 				h := p.Health()[0]
 				worst = max(worst, float64(h.Fuel-before)/float64(len(payload)))
 				if len(payload) > size || len(payload) < size-100 {

@@ -125,7 +125,7 @@ func holdProbe(t *testing.T, wasm []byte) {
 	}
 	defer trial.Close()
 	for _, k := range probeCases {
-		if got := show(trial.Event("job_events-42", []byte(k.payload))); got != k.want {
+		if got := show(trial.Event(plugins.Event{Group: "job_events-42", Payload: []byte(k.payload)})); got != k.want {
 			t.Errorf("%.100s: %.200q instead of %.200q", k.payload, got, k.want)
 		}
 	}
@@ -148,10 +148,7 @@ func holdProbe(t *testing.T, wasm []byte) {
 	}
 	for class, want := range []string{"x", "", "job_events-42"} {
 		if out, ok, _ := p.Render(
-			uint8(class),
-			"job_events-42",
-			[]byte("x"),
-		); string(out) != want ||
+			uint8(class), plugins.Event{Group: "job_events-42", Payload: []byte("x")}); string(out) != want ||
 			ok != (class != 1) {
 			t.Errorf("class %d: %q, %v", class, out, ok)
 		}

@@ -105,7 +105,9 @@ func (ls *Lanes) lane(group string) *lane {
 func (ls *Lanes) process(
 	ev *relay.Event, outputs []plugins.Output, out []relay.Event,
 ) ([]plugins.Output, []relay.Event) {
-	outputs, withheld := ls.pipeline.Run(ev.Group, ev.Text, outputs[:0])
+	outputs, withheld := ls.pipeline.Run(plugins.Event{
+		Group: ev.Group, Payload: ev.Text, Source: ev.Source.String(), Sent: ev.Sent,
+	}, outputs[:0])
 	switch {
 	case len(outputs) > 0:
 	case withheld:
@@ -120,21 +122,22 @@ func (ls *Lanes) process(
 		result := *ev
 		result.Group, result.Text = o.Group, o.Payload
 		if o.PerClass || o.Audience != ^uint64(0) {
-			result.Redaction = ls.redaction(o)
+			result.Redaction = ls.redaction(o, ev)
 		}
 		out = append(out, result)
 	}
 	return outputs, out
 }
 
-func (ls *Lanes) redaction(o *plugins.Output) *relay.Redaction {
+// redaction returns the redaction of an output of an event.
+func (ls *Lanes) redaction(o *plugins.Output, ev *relay.Event) *relay.Redaction {
 	r := &relay.Redaction{Classes: o.Audience}
 	if o.PerClass {
-		group, payload := o.Group, o.Payload
+		view := plugins.Event{Group: o.Group, Payload: o.Payload, Source: ev.Source.String(), Sent: ev.Sent}
 		r.Render = func(class uint8) ([]byte, bool) {
-			rendered, ok, err := ls.pipeline.Render(class, group, payload)
+			rendered, ok, err := ls.pipeline.Render(class, view)
 			if err != nil { // a class that the hub does not know: withhold rather than guess
-				ls.reportLoss(relay.LossPluginWithheld, group, 1)
+				ls.reportLoss(relay.LossPluginWithheld, view.Group, 1)
 				return nil, false
 			}
 			return rendered, ok

@@ -434,7 +434,7 @@ func BenchmarkInterceptWithPlugin(b *testing.B) {
 		b.ReportAllocs()
 		payload, outputs := []byte(text), []plugins.Output(nil)
 		for b.Loop() {
-			outputs = p.Process("pass-1", payload, outputs[:0])
+			outputs = p.Process(plugins.Event{Group: "pass-1", Payload: payload}, outputs[:0])
 		}
 	})
 }

@@ -104,6 +104,8 @@ EXPORT(ev_on_event) uint64_t on_event(int32_t gn, int32_t pn) {
     return answer_number(i);
   }
   if (is("now")) return answer_number(ev_now_ms());
+  if (is("source")) { n = ev_event_source(out, sizeof out); return n < 0 ? answer_number(n) : PACK(out, n); }
+  if (is("sent")) return answer_number(ev_event_sent_ms());
   if (is("calls")) return answer_number(calls);
   if (is("config")) { n = ev_config(out, sizeof out); return PACK(out, n); }
   if (is("config_get")) {
@@ -142,6 +144,7 @@ EXPORT(ev_on_class) uint64_t on_class(int32_t class, int32_t gn, int32_t pn) {
   if (class == 9) __builtin_trap();
   if (class == 8) return 1;
   if (class == 0) return 0;
+  if (class == 7) return PACK(out, ev_event_source(out, sizeof out));
   int32_t n = put(out, "{\"for\":");
   n += number(out + n, class);
   out[n++] = '}';

@@ -14,4 +14,6 @@ IMPORT(kv_get) int32_t ev_kv_get(const void *k, int32_t kn, void *p, int32_t cap
 IMPORT(kv_set) int32_t ev_kv_set(const void *k, int32_t kn, const void *p, int32_t n, int64_t ttl);
 IMPORT(kv_incr) int64_t ev_kv_incr(const void *k, int32_t kn, int64_t delta, int64_t ttl);
 IMPORT(now_ms) int64_t ev_now_ms(void);
+IMPORT(event_source) int32_t ev_event_source(void *p, int32_t cap);
+IMPORT(event_sent_ms) int64_t ev_event_sent_ms(void);
 #define PACK(p, n) ((uint64_t)(uint32_t)(p) << 32 | (uint32_t)(n))
