@@ -1,13 +1,13 @@
 package plugins
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -51,7 +51,8 @@ func New(o Options) (*Pipeline, error) {
 	if h.cache, err = openCache(o.CacheDir); err != nil {
 		return nil, err
 	}
-	p := &Pipeline{host: h, seed: maphash.MakeSeed(), plugins: map[string]*plugin{}}
+	p := &Pipeline{host: h, seed: maphash.MakeSeed(), plugins: map[string]*plugin{}, users: 1}
+	p.closing, p.stop = context.WithCancelCause(context.Background())
 	p.routes.Store(newRoutes(nil, p.seed))
 	p.order.Store(new([]*plugin))
 	return p, nil
@@ -86,102 +87,59 @@ var ErrClosed = errors.New("plugin pipeline closed")
 
 // Apply makes the specs, in their order, the pipeline. Modules with unchanged bytes and settings keep running with
 // their instances. All other modules are compiled, checked and started first. If any of them is rejected, nothing
-// changes and the error lists all faults. Events are processed meanwhile. Apply returns when the replaced modules are
-// drained and freed.
+// changes and the error lists all faults. Events are processed, and other changes are made, meanwhile. Apply returns
+// when the replaced modules are drained and freed.
 func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return ErrClosed
-	}
-	specs, err := checkSpecs(specs)
+	prepared, err := p.PrepareAll(ctx, specs)
 	if err != nil {
 		return err
 	}
-
-	next, loaded, err := p.loadAll(ctx, specs)
-	if err != nil {
-		return err
+	defer prepared.Close()
+	for {
+		if err = p.Install(prepared); !errors.Is(err, ErrOutdated) {
+			return err
+		}
+		if err = prepared.Refresh(ctx); err != nil {
+			return err
+		}
 	}
-	p.switchTo(specs, next, loaded)
-	return nil
 }
 
-// loadAll loads the modules that specs add or change. It returns the plugins by name, and for each spec the loaded
-// module, nil if the live module stays.
-func (p *Pipeline) loadAll(ctx context.Context, specs []Spec) (map[string]*plugin, []*module, error) {
-	next := make(map[string]*plugin, len(specs))
-	loaded := make([]*module, len(specs))
-	faults := make([]error, len(specs))
-	var wg sync.WaitGroup
-	parallel := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for i, spec := range specs {
-		pl := p.plugins[spec.Name]
-		if pl == nil {
-			pl = newPlugin(spec.Name, p.host.logger, spec.KV, p.host.now)
-		}
-		next[spec.Name] = pl
-		m := pl.live()
-		same := m != nil && m.key == spec.key()
-		if same && pl.spec.Load().samplesKey() == spec.samplesKey() {
-			continue
-		}
-		wg.Go(func() {
-			parallel <- struct{}{}
-			defer func() { <-parallel }()
-			if same { // only the samples have changed
-				faults[i] = p.host.check(ctx, spec)
-			} else {
-				loaded[i], faults[i] = p.host.load(ctx, spec, pl.env)
-			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(faults...); err != nil {
-		for _, m := range loaded {
-			if m != nil {
-				m.close()
-			}
-		}
-		return nil, nil, err
-	}
-	return next, loaded, nil
-}
-
-// switchTo makes the plugins and their loaded modules the pipeline, and then drains the replaced modules.
-func (p *Pipeline) switchTo(specs []Spec, next map[string]*plugin, loaded []*module) {
-	var drain []func()
+// switchTo makes specs, with their plugins and new modules, the pipeline. It returns the modules that this replaces,
+// which the caller closes without p.mu. A nil module keeps the live one. The caller holds p.mu.
+func (p *Pipeline) switchTo(specs []Spec, next map[string]*plugin, modules map[string]*module) (r retirement) {
+	var after []func() // the routes name the plugins, or name them no longer
 	order := make([]*plugin, len(specs))
 	for i := range specs {
-		pl := next[specs[i].Name]
+		pl, m := next[specs[i].Name], modules[specs[i].Name]
 		order[i] = pl
 		pl.spec.Store(&specs[i])
 		pl.env.kv.resize(specs[i].KV)
-		if loaded[i] == nil {
-			continue
-		}
-		if pl.live() == nil {
-			pl.install(loaded[i]) // before the routes name the plugin; there is nothing to drain
-		} else {
-			drain = append(drain, func() { pl.install(loaded[i]) })
+		switch {
+		case m == nil:
+		case pl.live() == nil:
+			r.add(pl, pl.install(m)) // before the routes name the plugin
+		default:
+			after = append(after, func() { r.add(pl, pl.install(m)) })
 		}
 	}
-	for _, pl := range next {
+	for _, pl := range order {
 		if pl.spec.Load().OnError != OnErrorLastGood {
-			drain = append(drain, pl.revokeFallback)
+			after = append(after, func() { r.add(pl, pl.revokeFallback()) })
 		}
 	}
 	for name, pl := range p.plugins {
 		if next[name] == nil {
-			drain = append(drain, pl.remove)
+			after = append(after, func() { r.add(pl, pl.remove()) })
 		}
 	}
 	p.plugins = next
 	p.order.Store(&order)
 	p.routes.Store(newRoutes(bind(specs, next), p.seed))
-	for _, f := range drain {
+	for _, f := range after {
 		f()
 	}
+	return r
 }
 
 // checkSpecs fills in defaults and checks each spec, their names, and their references to each other.
@@ -231,47 +189,73 @@ func bind(specs []Spec, plugins map[string]*plugin) (bindings []binding) {
 
 // Deploy replaces the module of a plugin and keeps the plugin's settings. The new module is compiled, checked and
 // started first. If the new module is rejected, the old module keeps running. The swap happens between two events.
-// Deploy returns when the old module is drained and freed.
+// Other changes are made meanwhile: Deploy takes their settings, and returns ErrOutdated if they have replaced the
+// plugin's module. Deploy returns when the old module is drained and freed.
 func (p *Pipeline) Deploy(ctx context.Context, name string, wasm []byte) error {
+	spec, err := p.spec(name)
+	if err != nil {
+		return err
+	}
+	before := spec.Wasm
+	spec.Wasm = wasm
+	prepared, err := p.Prepare(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer prepared.Close()
+	for {
+		if err = p.Install(prepared); !errors.Is(err, ErrOutdated) {
+			return err
+		}
+		if spec, err = p.spec(name); err != nil {
+			return err
+		}
+		if !bytes.Equal(spec.Wasm, before) {
+			return fmt.Errorf("plugin %s: another module was deployed meanwhile: %w", name, ErrOutdated)
+		}
+		spec.Wasm = wasm
+		if err = prepared.reset(spec); err != nil {
+			return err
+		}
+		if err = prepared.Refresh(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// spec returns the current settings of a plugin.
+func (p *Pipeline) spec(name string) (Spec, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return ErrClosed
+		return Spec{}, ErrClosed
 	}
 	pl := p.plugins[name]
 	if pl == nil {
-		return unknownPlugin(name)
+		return Spec{}, unknownPlugin(name)
 	}
-	spec := *pl.spec.Load()
-	spec.Wasm = wasm
-	spec, err := spec.withDefaults()
-	if err != nil {
-		return err
-	}
-	if m := pl.live(); m != nil && m.key == spec.key() {
-		return nil
-	}
-	m, err := p.host.load(ctx, spec, pl.env)
-	if err != nil {
-		return err
-	}
-	pl.spec.Store(&spec)
-	pl.install(m)
-	return nil
+	return *pl.spec.Load(), nil
 }
 
-// Check compiles a plugin, checks it against the ABI and its samples, and frees it: Apply without effect.
+// Check compiles a plugin, checks it against the ABI and its samples, and frees it: Apply without effect. To deploy
+// the module afterwards, use [Pipeline.Prepare] and [Pipeline.Install], which compile it once.
 func (p *Pipeline) Check(ctx context.Context, spec Spec) error {
 	spec, err := spec.withDefaults()
 	if err != nil {
 		return err
 	}
-	return p.host.check(ctx, spec)
+	ctx, release, err := p.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return p.check(ctx, spec)
 }
 
-func (h *host) check(ctx context.Context, spec Spec) error {
-	log := newLogbook(slog.New(slog.DiscardHandler), spec.Name, h.now)
-	m, err := h.load(ctx, spec, scratchEnvironment(log, spec.KV, h.now))
+// check loads a module into an environment that is thrown away.
+func (p *Pipeline) check(ctx context.Context, spec Spec) error {
+	log := newLogbook(slog.New(slog.DiscardHandler), spec.Name, p.host.now)
+	m, err := p.load(ctx, spec, scratchEnvironment(log, spec.KV, p.host.now))
 	if err != nil {
 		return err
 	}
@@ -293,28 +277,31 @@ func (p *Pipeline) SetSamples(name string, samples []Sample) {
 
 // CheckLive tries a plugin's live module on its samples, in an instance of its own.
 func (p *Pipeline) CheckLive(ctx context.Context, name string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	pl := p.plugins[name]
-	if pl == nil {
-		return unknownPlugin(name)
+	spec, err := p.spec(name)
+	if err != nil {
+		return err
 	}
-	return p.host.check(ctx, *pl.spec.Load())
+	return p.Check(ctx, spec)
 }
 
-// Close drains and frees all modules. Afterwards the events of groups with plugins are dropped, and subscriptions to
-// these groups are denied: clients that are still connected must not get what a plugin kept from them.
+// Close drains and frees all modules. It cancels changes in flight, which fail with ErrClosed, and does not wait for
+// their compilers. Afterwards the events of groups with plugins are dropped, and subscriptions to these groups are
+// denied: clients that are still connected must not get what a plugin kept from them.
 func (p *Pipeline) Close() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.closed {
+		p.mu.Unlock()
 		return nil
 	}
 	p.closed = true
+	p.stop(ErrClosed)
+	var r retirement
 	for _, pl := range p.plugins {
-		pl.remove()
+		r.add(pl, pl.remove())
 	}
 	p.plugins = map[string]*plugin{}
 	p.order.Store(new([]*plugin))
-	return p.host.cache.Close(context.Background())
+	p.mu.Unlock()
+	r.close()
+	return p.release()
 }

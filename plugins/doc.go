@@ -3,7 +3,8 @@
 //
 // A [Pipeline] is an ordered list of plugins, each bound to groups by patterns. [Pipeline.Apply] sets the list, and
 // [Pipeline.Deploy] replaces the module of a plugin. Both compile, check and try a module before it becomes current
-// between two events; after an error nothing has changed. [Pipeline.Process] takes an event through the plugins of
+// between two events; after an error nothing has changed. [Pipeline.Prepare] and [Pipeline.Install] are the two steps of
+// such a change: no lock is held while a module compiles or starts. [Pipeline.Process] takes an event through the plugins of
 // its group. A group without plugins costs one table lookup.
 //
 // The path of an event: pipeline.go finds the group's steps (routes.go) and calls each plugin (plugin.go), which

@@ -57,9 +57,17 @@ type Pipeline struct {
 
 	onWithheld atomic.Pointer[func(group string)] // may hold nil
 
-	mu      sync.Mutex // held during changes; guards the fields below
+	// closing is done once the pipeline is being closed.
+	closing context.Context
+	stop    context.CancelCauseFunc
+
+	// mu guards the fields below. It is held for the switch from one state to the next, never while a module compiles,
+	// a guest runs or a call is drained.
+	mu      sync.Mutex
 	plugins map[string]*plugin
 	closed  bool
+	// users counts the pipeline itself and its preparations. The last of them closes the cache.
+	users int
 }
 
 // OnWithheld calls f with the group of each event that is withheld because a plugin could not process it, see

@@ -204,30 +204,57 @@ func (m *module) subscribe(s *slot, key breakerKey, request []byte) (Decision, b
 	return d, classified, m.release(s, key, f)
 }
 
-// install makes m the live module between two events and closes the modules that it replaces. With on_error
-// last_good, the live module becomes the fallback if any of its calls has succeeded. install returns when every call
-// in flight in the closed modules has ended.
-func (p *plugin) install(m *module) {
+// install makes m the live module between two events. With on_error last_good, the live module becomes the fallback if
+// any of its calls has succeeded. The caller passes the retired modules to retire.
+func (p *plugin) install(m *module) (retired []*module) {
 	old := p.live()
 	keep := old != nil && p.spec.Load().OnError == OnErrorLastGood && old.total().succeeded()
-	p.change(deploymentChange{event: moduleInstalled, installed: m, keepLive: keep})
+	return p.change(deploymentChange{event: moduleInstalled, installed: m, keepLive: keep})
 }
 
-// revokeFallback closes the fallback module, if there is one.
-func (p *plugin) revokeFallback() { p.change(deploymentChange{event: fallbackRevoked}) }
+// revokeFallback takes the fallback module, if there is one, out of operation.
+func (p *plugin) revokeFallback() (retired []*module) {
+	return p.change(deploymentChange{event: fallbackRevoked})
+}
 
 // remove ends the plugin.
-func (p *plugin) remove() { p.change(deploymentChange{event: pluginRemoved}) }
+func (p *plugin) remove() (retired []*module) {
+	return p.change(deploymentChange{event: pluginRemoved})
+}
 
-// change applies a change, closes the retired modules and keeps their counts.
-func (p *plugin) change(c deploymentChange) {
+// change applies a change and returns the modules that no event reaches any more.
+func (p *plugin) change(c deploymentChange) (retired []*module) {
 	next, retired := p.deployment.Load().next(c)
 	p.deployment.Store(&next)
-	for _, m := range retired {
+	return retired
+}
+
+// retire waits for every call in flight in the modules, frees them and keeps their counts.
+func (p *plugin) retire(modules []*module) {
+	for _, m := range modules {
 		m.close()
 		t := m.total()
 		p.mu.Lock()
 		p.past.add(&t)
 		p.mu.Unlock()
+	}
+}
+
+// retirement collects modules that a change has taken out of operation, by plugin.
+type retirement struct {
+	plugins []*plugin
+	modules [][]*module
+}
+
+func (r *retirement) add(p *plugin, modules []*module) {
+	if len(modules) > 0 {
+		r.plugins, r.modules = append(r.plugins, p), append(r.modules, modules)
+	}
+}
+
+// close drains and frees the modules. It takes as long as their calls in flight, so no lock is held meanwhile.
+func (r *retirement) close() {
+	for i, p := range r.plugins {
+		p.retire(r.modules[i])
 	}
 }

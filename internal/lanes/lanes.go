@@ -8,6 +8,7 @@ package lanes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"runtime"
@@ -176,10 +177,28 @@ func (ls *Lanes) Classify(ctx context.Context, id relay.Identity, group string) 
 // Apply makes specs the pipeline, see [plugins.Pipeline.Apply]. Events of groups that lose their plugins keep their
 // order.
 func (ls *Lanes) Apply(ctx context.Context, specs []plugins.Spec) error {
+	prepared, err := ls.pipeline.PrepareAll(ctx, specs)
+	if err != nil {
+		return err
+	}
+	defer prepared.Close()
+	for {
+		if err = ls.Install(prepared); !errors.Is(err, plugins.ErrOutdated) {
+			return err
+		}
+		if err = prepared.Refresh(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// Install makes prepared plugins a part of the pipeline, or the whole of it, see [plugins.Pipeline.Install]. Events of
+// groups that lose their plugins keep their order.
+func (ls *Lanes) Install(prepared *plugins.Prepared) error {
 	for _, l := range ls.lanes {
 		l.beginChange()
 	}
-	err := ls.pipeline.Apply(ctx, specs)
+	err := ls.pipeline.Install(prepared)
 	for _, l := range ls.lanes {
 		l.endChange()
 	}
