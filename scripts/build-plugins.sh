@@ -79,11 +79,5 @@ for f in examples/plugins/*/plugin.* internal/guests/testdata/*.*; do
 done
 
 if [ -z "$into" ]; then
-	rm -f sdk/templates/go/edgerelay/*
-	for f in sdk/go/*.go; do
-		case $f in
-		*_test.go) ;;
-		*) cp "$f" "sdk/templates/go/edgerelay/$(basename "$f").tmpl" ;;
-		esac
-	done
+	scripts/copy-go-sdk.sh
 fi

@@ -83,33 +83,30 @@ func TestRefusals(t *testing.T) {
 // TestGoSDKCopy: the Go SDK in the template equals the SDK.
 func TestGoSDKCopy(t *testing.T) {
 	root := filepath.Join(guests.Root, "sdk")
-	originals, err := filepath.Glob(filepath.Join(root, "go", "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, file := range originals {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		n++
-		want, err := os.ReadFile(file)
+	want := map[string]bool{}
+	for _, pattern := range []string{"*.go", "go.mod", "README.md"} {
+		files, err := filepath.Glob(filepath.Join(root, "go", pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(filepath.Join(root, "templates", "go", "edgerelay", filepath.Base(file)+".tmpl"))
-		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf(
-				"the copy of %s is not the same (%v): scripts/build-plugins.sh renews it",
-				filepath.Base(file),
-				err,
-			)
+		for _, file := range files {
+			if name := filepath.Base(file); !strings.HasSuffix(name, "_test.go") {
+				want[name] = true
+			}
 		}
 	}
-	if copies, _ := filepath.Glob(
-		filepath.Join(root, "templates", "go", "edgerelay", "*"),
-	); n == 0 ||
-		len(copies) != n {
-		t.Errorf("%d copies of %d files", len(copies), n)
+	for name := range want {
+		original, err := os.ReadFile(filepath.Join(root, "go", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(root, "templates", "go", "edgerelay", name+".tmpl"))
+		if err != nil || !bytes.Equal(got, original) {
+			t.Errorf("the copy of %s is not the same (%v): scripts/copy-go-sdk.sh renews it", name, err)
+		}
+	}
+	copies, _ := filepath.Glob(filepath.Join(root, "templates", "go", "edgerelay", "*"))
+	if len(want) == 0 || len(copies) != len(want) {
+		t.Errorf("%d copies of %d files", len(copies), len(want))
 	}
 }

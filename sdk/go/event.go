@@ -27,36 +27,29 @@ type Event struct {
 	// Group is the group's name, such as "job_events-42".
 	Group string
 	Document
+
+	edited      []byte // the payload after edits
+	changed     bool   // whether edited is valid
+	name, value []byte // parts of an edit
 }
 
 // Insert returns a replacement of the payload, a JSON object, with more members at its end. members is the JSON text of
-// these members, such as `"seen":true`. A payload that is not an object passes unchanged.
+// these members, such as `"seen":true`. It works on the result of edits before it. A payload that is not an object
+// gets no members. See also [Event.Set].
 func (e *Event) Insert(members string) Verdict {
-	end := len(e.Payload) - 1
-	for end >= 0 && space(e.Payload[end]) {
-		end--
+	text := e.EditedPayload()
+	start, end := skipSpace(text, 0), skipSpaceBack(text, len(text)-1)
+	if end <= start || text[start] != '{' || text[end] != '}' || members == "" {
+		return e.Edited()
 	}
-	start := 0
-	for start < end && space(e.Payload[start]) {
-		start++
-	}
-	if end <= start || e.Payload[start] != '{' || e.Payload[end] != '}' || members == "" {
-		return Pass
-	}
-	out := make([]byte, 0, len(e.Payload)+len(members)+1)
-	out = append(out, e.Payload[:end]...)
-	last := end - 1
-	for space(e.Payload[last]) {
-		last--
-	}
-	if last > start {
+	out := make([]byte, 0, len(text)+len(members)+1)
+	out = append(out, text[:end]...)
+	if skipSpaceBack(text, end-1) > start {
 		out = append(out, ',')
 	}
 	out = append(out, members...)
 	return Replace(append(out, '}'))
 }
-
-func space(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
 
 // Request is a user's request to subscribe to a group: [Document.Text] returns "group", and below "user" the
 // authorizer's information about the user.

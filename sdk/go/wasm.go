@@ -56,7 +56,7 @@ func str(s string) (unsafe.Pointer, uint32) {
 	return unsafe.Pointer(unsafe.StringData(s)), uint32(len(s))
 }
 
-func bytes(b []byte) (unsafe.Pointer, uint32) {
+func slice(b []byte) (unsafe.Pointer, uint32) {
 	return unsafe.Pointer(unsafe.SliceData(b)), uint32(len(b))
 }
 
@@ -65,17 +65,17 @@ func hostLog(level int32, text string) {
 	importLog(level, p, n)
 }
 
-func hostConfig(b []byte) int { return int(importConfig(bytes(b))) }
+func hostConfig(b []byte) int { return int(importConfig(slice(b))) }
 
 func hostConfigGet(path string, b []byte) int {
 	p, n := str(path)
-	q, m := bytes(b)
+	q, m := slice(b)
 	return int(importConfigGet(p, n, q, m))
 }
 
 func hostJSONGet(path string, b []byte) int {
 	p, n := str(path)
-	q, m := bytes(b)
+	q, m := slice(b)
 	return int(importJSONGet(p, n, q, m))
 }
 
@@ -84,7 +84,7 @@ func hostAudience(mask uint64)       { importAudience(mask) }
 
 func hostEmit(group string, payload []byte, mask uint64) int32 {
 	p, n := str(group)
-	q, m := bytes(payload)
+	q, m := slice(payload)
 	return importEmit(p, n, q, m, mask)
 }
 
@@ -95,7 +95,7 @@ func hostMetricAdd(name string, delta int64) int32 {
 
 func hostKVGet(key string, b []byte) int {
 	p, n := str(key)
-	q, m := bytes(b)
+	q, m := slice(b)
 	return int(importKVGet(p, n, q, m))
 }
 
@@ -147,7 +147,7 @@ func result(b []byte) uint64 {
 func take(group, payload uint32) *Event {
 	end := group + payload
 	event.Group = unsafe.String(unsafe.SliceData(input), group)
-	event.Payload = input[group:end:end]
+	event.Payload, event.changed = input[group:end:end], false
 	return &event
 }
 

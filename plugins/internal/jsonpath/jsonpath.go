@@ -108,8 +108,9 @@ func member(doc []byte, i int, name []byte) int {
 			return -1
 		}
 		i = space(doc, i+1)
-		if bytes.Equal(key, name) ||
-			(bytes.IndexByte(key, '\\') >= 0 && bytes.Equal(Text(doc[end-len(key)-2:end]), name)) {
+		// A name with a backslash may equal the text of a key that means something else.
+		if bytes.Equal(key, name) && bytes.IndexByte(name, '\\') < 0 ||
+			bytes.IndexByte(key, '\\') >= 0 && bytes.Equal(Text(doc[end-len(key)-2:end]), name) {
 			return i
 		}
 		if i = skip(doc, i); i < 0 {

@@ -1,0 +1,247 @@
+package edgerelay
+
+// Edits change an event's payload by path without decoding it. Each edit works on the result of the edits before it,
+// and [Event.Edited] returns the verdict at the end:
+//
+//	e.SetString("event_data.res.stdout", "hidden")
+//	e.Remove("event_data.res.diff")
+//	return e.Edited()
+//
+// Payload and the methods that read it stay as they are: the first edit makes a copy. An edit that cannot be made
+// changes nothing and reports false. The empty path is the whole payload, which edits refuse.
+
+// Set replaces the value at path by value, JSON text. If the value is missing and its parent is an object, Set appends
+// the member; an array gets no new element. Set refuses a value that is not one JSON value. It reports whether it
+// changed the payload.
+func (e *Event) Set(path, value string) bool {
+	e.value = append(e.value[:0], value...)
+	return oneValue(e.value) && e.set(path)
+}
+
+// SetString is like [Event.Set], with a text that becomes a JSON string.
+func (e *Event) SetString(path, text string) bool {
+	e.value = appendQuoted(e.value[:0], text)
+	return e.set(path)
+}
+
+// set sets the value at path to e.value.
+func (e *Event) set(path string) bool {
+	if path == "" {
+		return false
+	}
+	if from, to, ok := e.locate(path); ok {
+		e.splice(from, to, nil, e.value)
+		return true
+	}
+	parent, last := cutLast(path)
+	from, to, ok := e.locate(parent)
+	doc := e.EditedPayload()
+	if !ok || doc[from] != '{' {
+		return false
+	}
+	at := to - 1 // the closing bracket
+	for space(doc[at-1]) {
+		at--
+	}
+	e.name = e.name[:0]
+	if at-1 > from {
+		e.name = append(e.name, ',')
+	}
+	name, _ := cutName(last)
+	e.name = append(appendQuoted(e.name, name), ':')
+	e.splice(at, at, e.name, e.value)
+	return true
+}
+
+// Remove removes the member or the array element at path, and its comma. It reports whether it changed the payload. If
+// a member occurs twice, Remove takes the first occurrence: call it until it reports false to remove all of them.
+func (e *Event) Remove(path string) bool {
+	if path == "" {
+		return false
+	}
+	from, to, ok := e.locate(path)
+	if !ok {
+		return false
+	}
+	doc := e.EditedPayload()
+	if start, _, member := memberName(doc, from); member {
+		from = start
+	}
+	next, prev := skipSpace(doc, to), skipSpaceBack(doc, from-1)
+	switch {
+	case next >= len(doc) || prev < 0: // not JSON
+		return false
+	case doc[next] == ',':
+		to = skipSpace(doc, next+1)
+	case doc[prev] == ',':
+		from = prev
+	default:
+		from, to = prev+1, next
+	}
+	e.splice(from, to, nil, nil)
+	return true
+}
+
+// Rename gives the member at path another name, and keeps its value. It refuses a name that the object has already,
+// and an element of an array. It reports whether it changed the payload.
+func (e *Event) Rename(path, name string) bool {
+	if path == "" {
+		return false
+	}
+	at, _, ok := e.locate(path)
+	if !ok {
+		return false
+	}
+	from, to, member := memberName(e.EditedPayload(), at)
+	if !member || from < 0 {
+		return false
+	}
+	parent, _ := cutLast(path)
+	if _, _, taken := e.locate(parent + escapeName(name) + "."); taken {
+		return false
+	}
+	e.name = appendQuoted(e.name[:0], name)
+	e.splice(from, to, e.name, nil)
+	return true
+}
+
+// Edited returns the verdict after edits: [Replace] with [Event.EditedPayload], or [Pass] if no edit changed anything.
+func (e *Event) Edited() Verdict {
+	if !e.changed {
+		return Pass
+	}
+	return Replace(e.edited)
+}
+
+// EditedPayload returns the payload after the edits so far. The next edit, and the next event, overwrite the bytes.
+func (e *Event) EditedPayload() []byte {
+	if e.changed {
+		return e.edited
+	}
+	return e.Payload
+}
+
+// locate is [Document.Find] in the edited text. Until the first edit the relay searches, which is faster.
+func (e *Event) locate(path string) (from, to int, ok bool) {
+	if e.changed {
+		return find(e.edited, path)
+	}
+	from, to, ok = e.Find(path)
+	return from, to, ok && to <= len(e.Payload) // the plugin may have put a shorter text in place
+}
+
+// splice replaces the bytes from:to of the text by head and tail.
+func (e *Event) splice(from, to int, head, tail []byte) {
+	text, out := e.EditedPayload(), e.edited
+	end := from + len(head) + len(tail)
+	size := end + len(text) - to
+	if cap(out) < size {
+		out = make([]byte, size, size+size/8+256)
+	}
+	out = out[:size]
+	copy(out[end:], text[to:]) // first, because text and out may be the same array
+	copy(out, text[:from])
+	copy(out[from:], head)
+	copy(out[from+len(head):], tail)
+	e.edited, e.changed = out, true
+}
+
+// memberName returns the range of the name, quotes included, of the member whose value begins at i. It reports whether
+// there is a name: an element of an array has none. On a text that is not JSON, start may be -1.
+func memberName(doc []byte, i int) (start, end int, member bool) {
+	if i = skipSpaceBack(doc, i-1); i < 0 || doc[i] != ':' {
+		return 0, 0, false
+	}
+	if i = skipSpaceBack(doc, i-1); i < 0 || doc[i] != '"' {
+		return -1, 0, true
+	}
+	end = i + 1
+	for i--; i >= 0; i-- {
+		if doc[i] != '"' {
+			continue
+		}
+		// The quote is escaped if an odd number of backslashes stands before it.
+		n := 0
+		for i-1-n >= 0 && doc[i-1-n] == '\\' {
+			n++
+		}
+		if n%2 == 0 {
+			break
+		}
+		i -= n
+	}
+	return i, end, true
+}
+
+// skipSpaceBack returns the last position up to i that is not white space, or -1.
+func skipSpaceBack(doc []byte, i int) int {
+	for i >= 0 && space(doc[i]) {
+		i--
+	}
+	return i
+}
+
+// oneValue reports whether text consists of one JSON value, without validating the value's inside.
+func oneValue(text []byte) bool {
+	start := skipSpace(text, 0)
+	end := skipValue(text, start)
+	if end <= start || skipSpace(text, end) < len(text) {
+		return false
+	}
+	switch text[start] {
+	case '"', '{', '[':
+		return true
+	}
+	for _, c := range text[start:end] {
+		switch {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '+', c == '-', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// escapeName makes a name an element of a path.
+func escapeName(name string) string {
+	out := make([]byte, 0, len(name)+1)
+	for _, c := range []byte(name) {
+		if c == '.' || c == '\\' {
+			out = append(out, '\\')
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
+
+// appendQuoted appends a text as a JSON string.
+func appendQuoted(b []byte, text string) []byte {
+	const digits = "0123456789abcdef"
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, text[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\b':
+			b = append(b, '\\', 'b')
+		case '\f':
+			b = append(b, '\\', 'f')
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\r':
+			b = append(b, '\\', 'r')
+		case '\t':
+			b = append(b, '\\', 't')
+		default:
+			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		}
+	}
+	return append(append(b, text[from:]...), '"')
+}
