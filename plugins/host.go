@@ -88,13 +88,19 @@ func (in *instance) writeText(p, limit uint64, text string) {
 
 func hostLog(in *instance, stack []uint64) {
 	text := in.read(stack[1], stack[2])
+	cut := len(text) > maxLogText
 	text = text[:min(len(text), maxLogText)]
 	in.charge(int64(len(text)) / 4)
 	levels := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
-	in.log(levels[min(uint32(stack[0]), 3)], string(text))
+	line := string(text)
+	if cut {
+		line = in.m.conceal.cut(line)
+	}
+	in.log(levels[min(uint32(stack[0]), 3)], line)
 }
 
 func (in *instance) log(level slog.Level, text string) {
+	text = in.m.conceal.text(text)
 	in.lastLog = text
 	if in.firstLog == "" {
 		in.firstLog = text

@@ -341,7 +341,7 @@ func (in *instance) subscribe(request []byte) (d Decision, classified bool, f *F
 			return d, false, in.fail(KindRange, exportOnSubscribe,
 				"the reason %#x + %d lies outside the memory", ptr, n)
 		}
-		reason := strings.ToValidUTF8(string(b[:min(len(b), maxReason)]), "\uFFFD")
+		reason := in.m.conceal.cut(strings.ToValidUTF8(string(b[:min(len(b), maxReason)]), "\uFFFD"))
 		return Decision{Reason: reason}, false, nil
 	}
 	switch {

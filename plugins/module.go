@@ -30,6 +30,7 @@ type module struct {
 	compiled wazero.CompiledModule
 	hooks    Hook
 	loaded   time.Time
+	conceal  *concealer // of the secrets in the configuration
 
 	slots     []slot
 	supply    supply
@@ -41,6 +42,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	m = &module{
 		spec: spec, key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
 		slots: make([]slot, spec.Instances), supply: newSupply(), startWait: h.startWait,
+		conceal: newConcealer(spec.Secrets),
 	}
 	for i := range m.slots {
 		b := &m.slots[i].breakers
@@ -52,9 +54,12 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		}
 		if err != nil {
 			m.close()
-			m, err = nil, fmt.Errorf("plugin %s: %w", spec.Name, err)
+			m, err = nil, fmt.Errorf("plugin %s: %w", spec.Name, m.conceal.error(err))
 		}
 	}()
+	if err = spec.checkManifest(); err != nil {
+		return m, err
+	}
 	if err = h.build(ctx, m); err != nil {
 		return m, err
 	}

@@ -56,6 +56,9 @@ type Spec struct {
 	Groups []string
 	// Config is the JSON value that the host function config returns. Default: null.
 	Config json.RawMessage
+	// Secrets are texts within Config that the plugin's log lines, errors and reasons of denials must not show. Texts
+	// of less than four bytes are not concealed.
+	Secrets []string
 	// OnError is the policy for events that the plugin could not process. Default: OnErrorWithhold.
 	OnError OnError
 	// Grants are the capabilities that the module may import.
@@ -275,6 +278,7 @@ func (s *Spec) key() string {
 	grants := slices.Clone(s.Grants)
 	slices.Sort(grants)
 	fmt.Fprintln(h, slices.Compact(grants), s.MaxFailures, s.Cooldown)
+	fmt.Fprintf(h, "%q\n", s.Secrets)
 	return hex.EncodeToString(h.Sum(nil))
 }
 
