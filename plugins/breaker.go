@@ -12,6 +12,10 @@ const (
 	maxBreakers = 256
 	// breakerMemory is how long a failure counts when no other call with its key follows.
 	breakerMemory = time.Minute
+	// rateCalls is the number of calls from which on a failure rate counts: a breaker opens if half of them failed.
+	rateCalls = 20
+	// rateSpan is the number of calls at which the counts are halved, so that the rate follows recent calls.
+	rateSpan = 64
 )
 
 // breakerKey names the calls that a circuit breaker suspends. A failure concerns no other calls.
@@ -50,11 +54,14 @@ type breakerLimits struct {
 
 // breaker is the state of a circuit breaker. Times are [ticks].
 type breaker struct {
-	phase        breakerPhase
-	score        int // failures minus successes while closed
-	failedTrials int // in a row
-	retryAt      int64
-	lastFailure  int64
+	phase breakerPhase
+	score int // failures minus successes while closed
+	// calls and failures count recent calls while closed, since rateBegan.
+	calls, failures int
+	rateBegan       int64
+	failedTrials    int // in a row
+	retryAt         int64
+	lastFailure     int64
 }
 
 // next returns the breaker's state after an event. All changes of the phase happen here. For callRequested,
@@ -70,8 +77,11 @@ func (b breaker) next(event breakerEvent, now int64, limits breakerLimits) (_ br
 			return b, true
 		case callSucceeded:
 			b.score = max(0, b.score-1)
+			b.count(now, 0)
 		case callFailed:
-			if b.score++; b.score >= limits.maxFailures {
+			b.score++
+			b.count(now, 1)
+			if b.score >= limits.maxFailures || b.calls >= rateCalls && 2*b.failures >= b.calls {
 				b.phase, b.retryAt = breakerOpen, now+int64(limits.cooldown)
 			}
 		}
@@ -99,13 +109,28 @@ func (b breaker) next(event breakerEvent, now int64, limits breakerLimits) (_ br
 	return b, false
 }
 
+// count counts a call and its failures for the failure rate.
+func (b *breaker) count(now int64, failures int) {
+	switch {
+	case b.calls == 0 || now-b.rateBegan > int64(breakerMemory):
+		b.calls, b.failures, b.rateBegan = 0, 0, now
+	case b.calls >= rateSpan:
+		b.calls, b.failures = b.calls/2, b.failures/2
+	}
+	b.calls++
+	b.failures += failures
+}
+
 // trialPause returns how long calls stay suspended after a number of failed trials.
 func trialPause(cooldown time.Duration, failedTrials int) time.Duration {
 	return cooldown << min(failedTrials, 5)
 }
 
-// forgettable reports whether the state equals that of a breaker without failures.
-func (b breaker) forgettable() bool { return b.phase == breakerClosed && b.score == 0 }
+// forgettable reports whether the failures no longer matter: successes outnumber them, and the failure rate is low.
+func (b breaker) forgettable() bool {
+	return b.phase == breakerClosed && b.score == 0 &&
+		(b.failures == 0 || b.calls >= rateCalls && 4*b.failures < b.calls)
+}
 
 // stale reports whether the breaker's failures are too old to count. A trial in flight reports back, so its breaker
 // stays.

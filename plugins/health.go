@@ -29,7 +29,11 @@ type Health struct {
 	Denied     uint64          `json:"denied"`
 	Rendered   uint64          `json:"rendered"`
 	Failures   map[Kind]uint64 `json:"failures"`
-	OnError    OnError         `json:"on_error"`
+	// RecentCalls and RecentFailures count about the last minute, at most two; both are 0 without a failure in the
+	// last minute.
+	RecentCalls    uint64  `json:"recent_calls,omitempty"`
+	RecentFailures uint64  `json:"recent_failures,omitempty"`
+	OnError        OnError `json:"on_error"`
 	// Unprocessed counts the events that the plugin could not process, by outcome, see Outcomes.
 	Unprocessed map[string]uint64 `json:"unprocessed"`
 	// CallsSkipped counts the calls that were not made because a circuit breaker was open.
@@ -38,6 +42,10 @@ type Health struct {
 	Same    uint64 `json:"same,omitempty"`
 	Differ  uint64 `json:"differ,omitempty"`
 	Deploys uint64 `json:"deploys"`
+
+	// CallSeconds has the durations of the calls, by hook. Most short calls are not timed, and count as long as the last
+	// timed call.
+	CallSeconds map[string]Histogram `json:"call_seconds"`
 
 	Fuel uint64 `json:"fuel"` // units spent by all calls
 	// FuelLimit is the budget of a call in units; each byte of the call's input adds FuelPerByte.
@@ -58,10 +66,20 @@ type Health struct {
 	Metrics          map[string]uint64 `json:"metrics,omitempty"` // the plugin's own counters
 }
 
+// Histogram is a distribution of durations.
+type Histogram struct {
+	Count   uint64  `json:"count"`
+	Seconds float64 `json:"seconds"` // sum of all durations
+	// Buckets counts the calls that lasted at most as long as the value of DurationBounds at the same position. Each
+	// call counts in all buckets from its own on.
+	Buckets []uint64 `json:"buckets"`
+}
+
 // MaxOpenBreakersListed bounds the length of [Health].OpenBreakers.
 const MaxOpenBreakersListed = 20
 
-// Health returns a snapshot of every plugin, in the order of the pipeline.
+// Health returns a snapshot of every plugin, in the order of the pipeline. It does not wait for calls in flight; the
+// counts of such a call's instance may then lag behind by the short calls before.
 func (p *Pipeline) Health() []Health {
 	list := *p.order.Load()
 	out := make([]Health, 0, len(list))
@@ -85,9 +103,10 @@ func (p *plugin) health() (Health, bool) {
 		Groups: spec.Groups, Shadow: spec.Shadow, Loaded: m.loaded, OnError: spec.OnError,
 		CallsSkipped: p.skipped.Load(), Same: p.shadowSame.Load(), Differ: p.shadowDiffer.Load(),
 		Deploys: d.replaced, FuelLimit: m.spec.Fuel, FuelPerByte: max(0, m.spec.FuelPerByte),
-		Instances: len(m.slots), Memory: m.memory(), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),
+		Instances: len(m.slots), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),
 	}
 	h.setCounts(p.total(d))
+	h.RecentCalls, h.RecentFailures = m.failureRate(ticks(p.env.now()))
 	if n := p.excess.Load(); n > 0 {
 		h.Failures[KindOutputs] = n
 	}
@@ -115,7 +134,7 @@ func (p *plugin) total(d *deployment) tally {
 }
 
 func (h *Health) setCounts(t tally) {
-	h.Calls, h.Fuel = t.calls, t.fuel
+	h.Calls, h.Fuel, h.Memory = t.calls, t.fuel, t.memory
 	h.Passed, h.Dropped, h.Replaced = t.verdicts[Pass], t.verdicts[Drop], t.verdicts[Replace]
 	h.Emitted, h.Subscribes, h.Denied, h.Rendered = t.emitted, t.subscribes, t.denies, t.renders
 	h.Failures = map[Kind]uint64{}
@@ -124,9 +143,27 @@ func (h *Health) setCounts(t tally) {
 			h.Failures[k] = n
 		}
 	}
+	h.CallSeconds = map[string]Histogram{}
+	for i := range t.durations {
+		if timed := t.durations[i].histogram(); timed.Count > 0 {
+			h.CallSeconds[Hook(1<<i).String()] = timed
+		}
+	}
 	if t.last != nil {
 		h.LastError, h.LastErrorAt = t.last.Error(), t.lastAt
 	}
+}
+
+// histogram returns the durations in the form for readers.
+func (d *durations) histogram() Histogram {
+	h := Histogram{Seconds: d.sum.Seconds(), Buckets: make([]uint64, len(DurationBounds))}
+	for i, n := range d.buckets {
+		h.Count += n
+		if i < len(h.Buckets) {
+			h.Buckets[i] = h.Count
+		}
+	}
+	return h
 }
 
 func (h *Health) setBreakers(m *module) {

@@ -218,10 +218,8 @@ func (in *instance) growBuffer(need uint32) *Failure {
 		return f
 	}
 	if at == 0 {
-		f := in.fail(KindTooLarge, exportBuffer,
+		return in.refuse(KindTooLarge, exportBuffer,
 			"the module refuses an input buffer of %d bytes%s", size, in.lastLogSuffix())
-		f.intact = true
-		return f
 	}
 	if _, ok := in.mem.Read(at, size); !ok {
 		return in.fail(KindRange, exportBuffer,
@@ -254,11 +252,9 @@ func (in *instance) prepare(a string, b []byte) *Failure {
 	in.fuel.Set(uint64(in.budget))
 	if need > int(in.capacity) {
 		if int64(need) > in.m.spec.Memory/2 || need > 1<<29 {
-			f := in.fail(KindTooLarge, exportBuffer,
+			return in.refuse(KindTooLarge, exportBuffer,
 				"an event of %d bytes does not fit into half of the memory of %d bytes; raise memory",
 				need, in.m.spec.Memory)
-			f.intact = true
-			return f
 		}
 		if f := in.growBuffer(uint32(need)); f != nil {
 			return f
@@ -350,7 +346,7 @@ func (in *instance) subscribe(request []byte) (d Decision, classified bool, f *F
 	case v == resultDrop:
 		return Decision{}, false, nil
 	case v == resultError:
-		return d, false, in.fail(KindGuest, exportOnSubscribe, "the plugin reported an error%s", in.lastLogSuffix())
+		return d, false, in.refuse(KindGuest, exportOnSubscribe, "the plugin reported an error%s", in.lastLogSuffix())
 	case v >= resultClass && v <= resultClass+maxClass:
 		return Decision{Allow: true, Class: uint8(v - resultClass)}, true, nil
 	}
@@ -373,7 +369,7 @@ func (in *instance) decode(call string, v uint64, res *result) (f *Failure) {
 		res.verdict = Drop
 		return nil
 	case n == resultError:
-		return in.fail(KindGuest, call, "the plugin reported an error%s", in.lastLogSuffix())
+		return in.refuse(KindGuest, call, "the plugin reported an error%s", in.lastLogSuffix())
 	}
 	return in.unknownResult(call, v)
 }
@@ -381,9 +377,7 @@ func (in *instance) decode(call string, v uint64, res *result) (f *Failure) {
 // payloadAt copies a payload out of the guest's memory after all checks.
 func (in *instance) payloadAt(call, what string, ptr, n uint32) ([]byte, *Failure) {
 	if int64(n) > int64(in.resultLimit) {
-		f := in.fail(KindTooLarge, call, "%s has %d bytes, more than max_result (%d)", what, n, in.resultLimit)
-		f.intact = true
-		return nil, f
+		return nil, in.refuse(KindTooLarge, call, "%s has %d bytes, more than max_result (%d)", what, n, in.resultLimit)
 	}
 	b, ok := in.mem.Read(ptr, n)
 	if !ok {
@@ -391,16 +385,23 @@ func (in *instance) payloadAt(call, what string, ptr, n uint32) ([]byte, *Failur
 			"%s %#x + %d lies outside the memory of %d bytes", what, ptr, n, in.mem.Size())
 	}
 	if !utf8.Valid(b) {
-		return nil, in.fail(KindText, call, "%s is not UTF-8", what)
+		return nil, in.refuse(KindText, call, "%s is not UTF-8", what)
 	}
 	if in.m.spec.JSON && !json.Valid(b) {
-		return nil, in.fail(KindText, call, "%s is not JSON, which the plugin's settings require", what)
+		return nil, in.refuse(KindText, call, "%s is not JSON, which the plugin's settings require", what)
 	}
 	return append(make([]byte, 0, len(b)), b...), nil
 }
 
 func (in *instance) fail(kind Kind, call, format string, args ...any) *Failure {
 	return &Failure{Plugin: in.m.spec.Name, Kind: kind, Call: call, Err: fmt.Errorf(format, args...)}
+}
+
+// refuse is like fail for a guest that returned in order: its instance, with all state, stays in use.
+func (in *instance) refuse(kind Kind, call, format string, args ...any) *Failure {
+	f := in.fail(kind, call, format, args...)
+	f.intact = true
+	return f
 }
 
 func (in *instance) unknownResult(call string, v uint64) *Failure {

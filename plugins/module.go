@@ -85,6 +85,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		if m.slots[i].instance, err = m.instantiate(context.Background(), env); err != nil {
 			return m, err
 		}
+		m.slots[i].publish()
 	}
 	m.requestInstance()
 	return m, nil
@@ -193,17 +194,4 @@ func (m *module) close() {
 	if m.runtime != nil {
 		_ = m.runtime.Close(context.Background())
 	}
-}
-
-// memory returns the bytes of linear memory that the instances hold now.
-func (m *module) memory() (bytes uint64) {
-	for i := range m.slots {
-		s := &m.slots[i]
-		s.mu.Lock()
-		if s.instance != nil {
-			bytes += uint64(s.instance.mem.Size())
-		}
-		s.mu.Unlock()
-	}
-	return bytes
 }

@@ -208,7 +208,7 @@ func (m *module) subscribe(s *slot, key breakerKey, request []byte) (Decision, b
 // any of its calls has succeeded. The caller passes the retired modules to retire.
 func (p *plugin) install(m *module) (retired []*module) {
 	old := p.live()
-	keep := old != nil && p.spec.Load().OnError == OnErrorLastGood && old.total().succeeded()
+	keep := old != nil && p.spec.Load().OnError == OnErrorLastGood && old.hasSucceeded()
 	return p.change(deploymentChange{event: moduleInstalled, installed: m, keepLive: keep})
 }
 

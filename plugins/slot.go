@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 var (
@@ -18,11 +20,14 @@ var (
 // slot holds an instance of a module. All events of a group use the same slot.
 // See docs/decisions/plugins.md#why-does-the-group-select-the-instance
 type slot struct {
-	breakers breakers // of the groups that use this slot; has its own lock
+	breakers  breakers              // of the groups that use this slot; has its own lock
+	published atomic.Pointer[tally] // a copy of the counts, see snapshot
+	pace      atomic.Int64          // average duration of recent calls of on_event, in nanoseconds
 
 	mu       sync.Mutex // held during a call; guards the fields below
 	instance *instance  // nil after a failure, until the next call
 	closed   bool
+	began    int64 // ticks at which the call in flight began, 0 if the call is not timed
 	tally    tally
 	_        [64]byte // keeps neighboring slots off this cache line
 }
@@ -37,6 +42,7 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	}
 	s.mu.Lock()
 	if s.instance != nil {
+		s.startTimer(key.hook)
 		return s, nil
 	}
 	err := errReplaced
@@ -44,6 +50,7 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 		s.instance, err = m.awaitInstance()
 	}
 	if err == nil {
+		s.startTimer(key.hook)
 		return s, nil
 	}
 	if f, failed := err.(*Failure); failed {
@@ -60,6 +67,7 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 	s.tally.calls++
 	if s.instance != nil {
 		s.tally.fuel += uint64(s.instance.takeSpentFuel())
+		s.stopTimer(key.hook)
 	}
 	if f == nil {
 		s.mu.Unlock()
@@ -72,11 +80,48 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 		s.breakers.abandon(key)
 	} else if s.breakers.failed(key) {
 		m.env.log.write(slog.LevelError, fmt.Sprintf(
-			"circuit breaker open for %s in group %s, for %v: %d more calls failed than succeeded; last failure: %v",
-			key.hook, key.group, m.spec.Cooldown, m.spec.MaxFailures, f))
+			"circuit breaker open for %s in group %s, for %v: too many calls failed there; last failure: %v",
+			key.hook, key.group, m.spec.Cooldown, f))
 	}
 	return f
 }
+
+// startTimer begins to time the call unless an earlier measurement serves for this call too.
+func (s *slot) startTimer(hook Hook) {
+	s.began = 0
+	if s.tally.durations[hook.index()].samples() {
+		s.began = ticks(time.Now())
+	}
+}
+
+// publishedAfter is the duration from which on a call publishes the slot's counts when the call ends.
+const publishedAfter = time.Millisecond
+
+// stopTimer counts the duration of the call that ends.
+func (s *slot) stopTimer(hook Hook) {
+	d := &s.tally.durations[hook.index()]
+	sample := s.began != 0
+	if !sample {
+		d.pending++
+		return
+	}
+	took := time.Duration(ticks(time.Now()) - s.began)
+	weight := int64(1)
+	if sample {
+		weight += int64(d.pending)
+	}
+	d.measured(took, sample)
+	if hook == OnEvent {
+		pace := s.pace.Load()
+		s.pace.Store(pace + (int64(took)-pace)*weight/(weight+paceCalls))
+	}
+	if took >= publishedAfter {
+		s.publish()
+	}
+}
+
+// paceCalls is about how many calls the average duration of a slot's recent calls covers.
+const paceCalls = 32
 
 // recordFailure logs and counts a failure, and discards the slot's instance unless the guest returned in order. The
 // caller holds the slot's lock.
@@ -84,10 +129,12 @@ func (m *module) recordFailure(s *slot, key breakerKey, f *Failure) {
 	f.Plugin = m.spec.Name
 	s.tally.failures[f.Kind.index()]++
 	s.tally.last, s.tally.lastAt = f, m.env.now()
+	s.tally.recent.note(ticks(s.tally.lastAt), s.tally.calls, s.tally.failed())
 	if s.instance != nil && !f.intact {
 		s.instance.close()
 		s.instance = nil
 	}
+	s.publish()
 	text := f.Error()
 	if key.group != "" {
 		text += " (group " + key.group + ")"

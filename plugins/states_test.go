@@ -10,7 +10,14 @@ import (
 func TestBreakerTransitions(t *testing.T) {
 	const now, cooldown = int64(1000), 100 * time.Nanosecond
 	limits := breakerLimits{maxFailures: 2, cooldown: cooldown}
-	closed := breaker{phase: breakerClosed, score: 1, lastFailure: 7}
+	closed := breaker{phase: breakerClosed, score: 1, calls: 1, failures: 1, rateBegan: 7, lastFailure: 7}
+	half := breaker{phase: breakerClosed, calls: 19, failures: 9, rateBegan: 7, lastFailure: 7}
+	worse := breaker{phase: breakerClosed, calls: 20, failures: 10, rateBegan: 7, lastFailure: 7}
+	better := breaker{phase: breakerClosed, calls: 24, failures: 8, rateBegan: 7, lastFailure: 7}
+	full := breaker{phase: breakerClosed, calls: rateSpan, failures: 10, rateBegan: 7, lastFailure: 7}
+	old := breaker{
+		phase: breakerClosed, calls: 30, failures: 14, rateBegan: now - int64(breakerMemory) - 1, lastFailure: 7,
+	}
 	open := breaker{phase: breakerOpen, score: 2, retryAt: now + 1, lastFailure: 7}
 	due := breaker{phase: breakerOpen, score: 2, retryAt: now, lastFailure: 7}
 	halfOpen := breaker{phase: breakerHalfOpen, score: 2, failedTrials: 1, retryAt: now - 1, lastFailure: 7}
@@ -23,18 +30,58 @@ func TestBreakerTransitions(t *testing.T) {
 		permitted bool
 	}{
 		{"closed, request", closed, callRequested, closed, true},
-		{"closed, success", closed, callSucceeded, breaker{phase: breakerClosed, score: 0, lastFailure: 7}, false},
+		{
+			"closed, success", closed, callSucceeded,
+			breaker{phase: breakerClosed, score: 0, calls: 2, failures: 1, rateBegan: 7, lastFailure: 7},
+			false,
+		},
 		{
 			"closed without failures, success",
 			breaker{},
 			callSucceeded,
-			breaker{phase: breakerClosed},
+			breaker{phase: breakerClosed, calls: 1, rateBegan: now},
 			false,
 		},
-		{"closed, failure below the limit", breaker{}, callFailed, breaker{score: 1, lastFailure: now}, false},
+		{
+			"closed, failure below the limit",
+			breaker{},
+			callFailed,
+			breaker{score: 1, calls: 1, failures: 1, rateBegan: now, lastFailure: now},
+			false,
+		},
 		{
 			"closed, failure at the limit", closed, callFailed,
-			breaker{phase: breakerOpen, score: 2, retryAt: now + 100, lastFailure: now},
+			breaker{
+				phase: breakerOpen, score: 2, calls: 2, failures: 2, rateBegan: 7, retryAt: now + 100, lastFailure: now,
+			},
+			false,
+		},
+		{
+			"closed, half of the calls have failed", half, callFailed,
+			breaker{
+				phase: breakerOpen, score: 1, calls: 20, failures: 10, rateBegan: 7, retryAt: now + 100,
+				lastFailure: now,
+			},
+			false,
+		},
+		{
+			"closed, a success does not open", worse, callSucceeded,
+			breaker{phase: breakerClosed, calls: 21, failures: 10, rateBegan: 7, lastFailure: 7},
+			false,
+		},
+		{
+			"closed, a third of the calls have failed", better, callFailed,
+			breaker{phase: breakerClosed, score: 1, calls: 25, failures: 9, rateBegan: 7, lastFailure: now},
+			false,
+		},
+		{
+			"closed, the counts are halved", full, callSucceeded,
+			breaker{phase: breakerClosed, calls: rateSpan/2 + 1, failures: 5, rateBegan: 7, lastFailure: 7},
+			false,
+		},
+		{
+			"closed, the counts are too old", old, callFailed,
+			breaker{phase: breakerClosed, score: 1, calls: 1, failures: 1, rateBegan: now, lastFailure: now},
 			false,
 		},
 		{"closed, abandoned", closed, callAbandoned, closed, false},
