@@ -62,10 +62,10 @@ const (
 // Read reads the interface of a module.
 func Read(wasm []byte) (*Module, error) {
 	if len(wasm) < 4 || !bytes.Equal(wasm[:4], header[:4]) {
-		return nil, errors.New(`malformed module: it does not begin with "\0asm"; is it a .wasm file?`)
+		return nil, errors.New(`malformed WebAssembly module: it does not begin with "\0asm"; is it a .wasm file?`)
 	}
 	if !bytes.HasPrefix(wasm, header) {
-		return nil, errors.New("malformed module: the version is not 1; only core modules are supported, not components")
+		return nil, errors.New("malformed WebAssembly module: the version is not 1; only core modules are supported, not components")
 	}
 	m := &Module{}
 	r := reader{b: wasm, pos: len(header)}
@@ -160,7 +160,7 @@ type reader struct {
 
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
-		r.err = fmt.Errorf("malformed module: "+format, args...)
+		r.err = fmt.Errorf("malformed WebAssembly module: "+format, args...)
 		r.pos = len(r.b)
 	}
 }
