@@ -53,11 +53,13 @@ const (
 	Drop
 	Replace
 	Failed // the call failed, and on_error decides
+	Allow  // of on_subscribe
+	Deny   // of on_subscribe
 )
 
 // String returns the verdict's name in metrics and samples.
 func (v Verdict) String() string {
-	return [...]string{"pass", "drop", "replace", "failed"}[v&3]
+	return [...]string{"pass", "drop", "replace", "failed", "allow", "deny", "", ""}[v&7]
 }
 
 // Hook is a set of the calls that a plugin can implement.
@@ -68,6 +70,8 @@ const (
 	OnEvent Hook = 1 << iota
 	OnSubscribe
 	OnClass
+
+	anyHook = OnEvent | OnSubscribe | OnClass
 )
 
 // String returns the names of the hooks in a set: the names of the exports without the prefix "ev_".

@@ -75,7 +75,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	if err = buildHost(ctx, m.runtime, wasiModule, wasiFunctions); err != nil {
 		return m, err
 	}
-	if err = m.trySamples(); err != nil {
+	if err = m.trySamples(h.now); err != nil {
 		return m, err
 	}
 	for i := range m.slots {

@@ -59,7 +59,7 @@ func TestSamples(t *testing.T) {
 		Sample{
 			Group:   "g1",
 			Payload: do("route", "to", "b", "with", "{}"),
-			Emits:   []SampleEmission{{"b", json.RawMessage(`{}`)}},
+			Emits:   []SampleEmission{{Group: "b", Payload: json.RawMessage(`{}`)}},
 		},
 	); err != nil {
 		t.Error(err)
@@ -74,13 +74,13 @@ func TestSamples(t *testing.T) {
 			`output "{}", want "[]"`,
 		},
 		{
-			Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{"b", json.RawMessage(`{}`)}}},
+			Sample{Group: "g1", Payload: do("pass"), Emits: []SampleEmission{{Group: "b", Payload: json.RawMessage(`{}`)}}},
 			"0 events emitted, want 1",
 		},
 		{
 			Sample{
 				Group: "g1", Payload: do("route", "to", "b", "with", "{}"),
-				Emits: []SampleEmission{{"c", json.RawMessage(`{}`)}},
+				Emits: []SampleEmission{{Group: "c", Payload: json.RawMessage(`{}`)}},
 			},
 			`emitted "{}" to "b", want "{}" to "c"`,
 		},

@@ -100,24 +100,6 @@ type Spec struct {
 	resultGrows bool
 }
 
-// Sample is a golden sample: an event and the expected result.
-type Sample struct {
-	Group   string          `json:"group"`
-	Payload json.RawMessage `json:"payload"`
-	// Verdict is pass, drop or replace. If empty, the call must only succeed.
-	Verdict string `json:"verdict,omitempty"`
-	// Output is the expected payload of replace, compared as JSON. If empty, any payload will do.
-	Output json.RawMessage `json:"output,omitempty"`
-	// Emits are the expected emitted events, in order. If empty, any events will do.
-	Emits []SampleEmission `json:"emits,omitempty"`
-}
-
-// SampleEmission is an event that a plugin must emit. An empty Group is the sample's own.
-type SampleEmission struct {
-	Group   string          `json:"group"`
-	Payload json.RawMessage `json:"payload"`
-}
-
 // Defaults.
 const (
 	DefaultMemory      = 32 << 20
@@ -284,8 +266,8 @@ func (s *Spec) key() string {
 
 func (s *Spec) samplesKey() string {
 	h := sha256.New()
-	for _, sample := range s.Samples {
-		fmt.Fprintf(h, "%q\n", sample)
+	for i := range s.Samples {
+		s.Samples[i].writeKey(h)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

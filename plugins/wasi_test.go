@@ -56,7 +56,7 @@ func (c *caller) call(n byte, args ...uint64) (string, []byte) {
 	if tr.Err != nil {
 		return tr.Err.Error(), nil
 	}
-	mem, _ := c.trial.m.slots[0].instance.mem.Read(0, 4096)
+	mem, _ := c.trial.run.instance.mem.Read(0, 4096)
 	return strings.TrimLeft(string(tr.Outputs[0].Payload[:15]), "0") + string(tr.Outputs[0].Payload[15:]), mem
 }
 
@@ -149,7 +149,7 @@ func TestOutputIsLogged(t *testing.T) {
 	write(1, "line\ntwo\n\n")
 	write(2, strings.Repeat("x", maxLogText+10)+"\n")
 	var got []string
-	for _, l := range c.trial.m.env.log.snapshot() {
+	for _, l := range c.trial.run.env.log.snapshot() {
 		got = append(got, l.Level.String()+" "+l.Text)
 	}
 	want := []string{

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -20,188 +18,295 @@ import (
 
 // pluginTestOptions are the flags of the command plugin test.
 type pluginTestOptions struct {
-	config, group, onError string
-	grants                 []string
-	fuel, memory           int64
+	pluginSettings
+	asJSON bool
 }
 
 func pluginTestCommand() *cobra.Command {
 	var o pluginTestOptions
 	cmd := &cobra.Command{
-		Use:   "test <file.wasm> <events.ndjson|->",
-		Short: "Run a plugin on sample events, without a server",
-		Long: "Runs a plugin on events, a JSON object a line, and shows verdict, fuel, time, memory and output of\n" +
-			"each event. A line is {\"group\": \"…\", \"payload\": <JSON>}, with \"verdict\", \"output\" and\n" +
-			"\"emits\" as expectations. A line without \"payload\" is a payload itself. If the plugin fails on an\n" +
-			"event, the command shows the outcome of on_error. The command fails if the plugin fails on an event,\n" +
-			"or if an expectation is not met.",
+		Use:   "test <file.wasm> <samples.ndjson|->...",
+		Short: "Run a plugin on samples, without a server",
+		Long: "Runs a plugin on samples, a JSON object a line, and shows verdict, fuel, time, memory and output of\n" +
+			"each call. The lines:\n\n" +
+			"  {\"group\": \"…\", \"payload\": <JSON>}                 an event, for on_event\n" +
+			"  {\"group\": \"…\", \"text\": \"…\"}                       an event that need not be JSON\n" +
+			"  {\"group\": \"…\", \"payload\": <JSON>, \"class\": 1}     the view of a class, for on_class\n" +
+			"  {\"group\": \"…\", \"user\": {…}}                       a subscription, for on_subscribe\n" +
+			"  {\"hook\": \"…\", …}                                  any hook by name\n\n" +
+			"Each may have \"source\", \"sent\" and \"clock\" (the time that the plugin sees from there on), and the\n" +
+			"expectations \"verdict\", \"output\" or \"output_text\", \"audience\", \"emits\", \"want_class\" and\n" +
+			"\"reason\".\n" +
+			"A line without these members is a payload itself, JSON or not. Recordings of 'caddy edgerelay tail\n" +
+			"--record' have this form, too. The lines of a file run in order, in one instance with one store.\n" +
+			"The command fails if a call fails or an expectation is not met.",
 		Example: `  caddy edgerelay plugin test redact.wasm events.ndjson --config '{"words": ["password"]}'`,
-		Args:    cobra.ExactArgs(2),
-		RunE:    runE(func(args []string) error { return o.run(args[0], args[1]) }),
+		Args:    cobra.MinimumNArgs(2),
+		RunE:    runE(func(args []string) error { return o.run(args[0], args[1:]) }),
 	}
-	all := make([]string, len(plugins.Grants))
-	for i, g := range plugins.Grants {
-		all[i] = string(g)
-	}
-	cmd.Flags().StringVar(&o.config, "config", "", "configuration of the plugin as JSON")
-	cmd.Flags().StringVar(&o.group, "group", "test", "group of events that name none")
-	cmd.Flags().StringSliceVar(&o.grants, "grant", all, "capabilities of the plugin")
-	cmd.Flags().Int64Var(&o.fuel, "fuel", plugins.DefaultFuel,
-		"fuel of a call; each byte of the event adds to the fuel")
-	cmd.Flags().Int64Var(&o.memory, "memory", plugins.DefaultMemory, "memory in bytes")
-	cmd.Flags().StringVar(&o.onError, "on-error", string(plugins.OnErrorWithhold),
-		"policy for events that the plugin fails on")
+	o.addFlags(cmd)
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print JSON, an object for each sample and one for the sum")
 	return cmd
 }
 
-// run runs the module in a file on the events of another file; "-" is standard input.
-func (o *pluginTestOptions) run(module, events string) error {
-	spec := plugins.Spec{Name: "test", Fuel: o.fuel, Memory: o.memory, OnError: plugins.OnError(o.onError)}
-	if o.config != "" {
-		spec.Config = json.RawMessage(o.config)
-	}
-	for _, g := range o.grants {
-		spec.Grants = append(spec.Grants, plugins.Grant(g))
-	}
-	var err error
-	if spec.Wasm, err = os.ReadFile(module); err != nil {
-		return err
-	}
-	in := os.Stdin
-	if events != "-" {
-		if in, err = os.Open(events); err != nil {
-			return err
-		}
-		defer func() { _ = in.Close() }()
-	}
-	return tryPlugin(os.Stdout, os.Stderr, spec, in, o.group)
-}
-
-// maxEventLine is the longest line of events in bytes.
-const maxEventLine = 16 << 20
-
-// tryPlugin runs a plugin on events and writes the results. The plugin's own log lines go to log.
-func tryPlugin(w, log io.Writer, spec plugins.Spec, events io.Reader, group string) error {
-	logger := slog.New(slog.NewTextHandler(log, nil))
-	trial, err := plugins.Try(context.Background(), plugins.Options{Logger: logger}, spec)
+// run runs the module in a file on the samples of other files; "-" is standard input.
+func (o *pluginTestOptions) run(module string, files []string) error {
+	spec, err := o.spec(module)
 	if err != nil {
 		return err
 	}
-	defer trial.Close()
-	lines := bufio.NewScanner(events)
-	lines.Buffer(nil, maxEventLine)
-	var count, wrong int
-	var fuel int64
-	var duration time.Duration
-	for n := 1; lines.Scan(); n++ {
-		if len(lines.Bytes()) == 0 {
-			continue
+	clock, err := o.startClock()
+	if err != nil {
+		return err
+	}
+	t := pluginTest{w: os.Stdout, spec: spec, group: o.group, clock: clock, asJSON: o.asJSON}
+	if err := t.start(os.Stderr); err != nil {
+		return err
+	}
+	defer t.trial.Close()
+	for _, name := range files {
+		in := os.Stdin
+		if name != "-" {
+			if in, err = os.Open(name); err != nil {
+				return err
+			}
 		}
-		ev, err := parseSample(lines.Bytes(), group)
+		if len(files) > 1 {
+			t.file = name
+		}
+		err := t.runFile(in)
+		_ = in.Close()
 		if err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
-		}
-		trace := trial.Event(plugins.Event{Group: ev.Group, Payload: ev.Payload})
-		count, fuel, duration = count+1, fuel+trace.Fuel, duration+trace.Duration
-		writeTrace(w, n, ev, trace, spec.OnError)
-		if err := compare(ev, trace); err != nil {
-			wrong++
-			fmt.Fprintf(w, "     ✗ %v\n", err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("reading the events: %w", err)
+	return t.finish()
+}
+
+// pluginTest is a run of samples.
+type pluginTest struct {
+	w      io.Writer
+	spec   plugins.Spec
+	group  string    // of samples that name none
+	clock  time.Time // at the start of each file; zero: the real time
+	asJSON bool
+	file   string // its name, if there are several
+
+	trial                *plugins.Trial
+	count, wrong, notRun int
+	missing              plugins.Hook // hooks of samples that the module does not export
+	fuel                 int64
+	duration             time.Duration
+}
+
+// start loads the module. The plugin's own log lines go to log.
+func (t *pluginTest) start(log io.Writer) (err error) {
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	t.trial, err = plugins.Try(context.Background(), plugins.Options{Logger: logger}, t.spec)
+	return err
+}
+
+// runFile runs the samples of a file.
+func (t *pluginTest) runFile(file io.Reader) error {
+	t.trial.Reset(t.clock)
+	if t.file != "" && !t.asJSON {
+		fmt.Fprintf(t.w, "%s\n", t.file)
 	}
-	if count == 0 {
-		return errors.New("no events in the input")
+	for samples, before := plugins.NewSampleReader(file, t.group), t.count; ; {
+		s, err := samples.Next()
+		if err == io.EOF {
+			if t.count == before {
+				return errors.New("no samples in the input")
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		t.runSample(samples.Line(), &s)
 	}
-	fmt.Fprintf(w, "%d events, %d wrong; on average fuel %d, %v\n", count, wrong, fuel/int64(count),
-		(duration / time.Duration(count)).Round(100*time.Nanosecond))
-	if wrong > 0 {
-		return fmt.Errorf("%d of %d events failed", wrong, count)
+}
+
+// runSample runs a sample and writes the result.
+func (t *pluginTest) runSample(line int, s *plugins.Sample) {
+	trace := t.trial.Run(s)
+	err := s.Compare(&trace)
+	t.count++
+	t.fuel += trace.Fuel
+	t.duration += trace.Duration
+	notRun := errors.Is(trace.Err, plugins.ErrNoHook)
+	if err != nil {
+		t.wrong++
+	}
+	if notRun {
+		t.notRun++
+	}
+	switch {
+	case t.asJSON:
+		t.writeJSON(line, s, &trace, err)
+	case notRun: // once for each hook
+		if t.missing&trace.Hook == 0 {
+			fmt.Fprintf(t.w, "%d  ✗ the module does not export ev_%s; no sample of %s runs\n", line, trace.Hook, trace.Hook)
+		}
+	default:
+		writeTrace(t.w, line, s, &trace)
+		if trace.Verdict == plugins.Failed && err != nil {
+			fmt.Fprintf(t.w, "     → %s\n", policyOutcome(t.spec.OnError, trace.Hook))
+		}
+		if err != nil {
+			fmt.Fprintf(t.w, "     ✗ %s\n", printable(err.Error()))
+		}
+	}
+	if notRun {
+		t.missing |= trace.Hook
+	}
+}
+
+// finish writes the sum. It returns an error if a sample is wrong.
+func (t *pluginTest) finish() error {
+	called := max(1, t.count-t.notRun)
+	fuel, duration := t.fuel/int64(called), (t.duration / time.Duration(called)).Round(100*time.Nanosecond)
+	switch {
+	case t.asJSON:
+		writeJSONLine(t.w, testSum{t.count, t.wrong, t.notRun, fuel, duration.Seconds()})
+	case t.notRun > 0:
+		fmt.Fprintf(t.w, "%d samples, %d wrong, of which %d not run; on average fuel %d, %v\n",
+			t.count, t.wrong, t.notRun, fuel, duration)
+	default:
+		fmt.Fprintf(t.w, "%d samples, %d wrong; on average fuel %d, %v\n", t.count, t.wrong, fuel, duration)
+	}
+	if t.wrong > 0 {
+		return fmt.Errorf("%d of %d samples failed", t.wrong, t.count)
 	}
 	return nil
 }
 
-// writeTrace writes the result of the event in line n.
-func writeTrace(w io.Writer, n int, ev plugins.Sample, t plugins.Trace, policy plugins.OnError) {
-	fmt.Fprintf(w, "%d  %-7s  %s  fuel %d  %v  memory %d KiB\n",
-		n, t.Verdict, ev.Group, t.Fuel, t.Duration.Round(100*time.Nanosecond), t.Memory>>10)
-	if t.Verdict == plugins.Failed {
-		fmt.Fprintf(w, "     → %s\n", policyOutcome(policy))
+// writeTrace writes the result of the sample in a line.
+func writeTrace(w io.Writer, line int, s *plugins.Sample, t *plugins.Trace) {
+	what := s.Group
+	switch t.Hook {
+	case plugins.OnEvent:
+	case plugins.OnClass:
+		what = fmt.Sprintf("%s class %d  %s", t.Hook, *s.Class, s.Group)
+	default:
+		what = fmt.Sprintf("%s  %s", t.Hook, s.Group)
+	}
+	if t.Verdict == plugins.Allow {
+		what += fmt.Sprintf("  class %d", t.Class)
+	}
+	fmt.Fprintf(w, "%d  %-7s  %s  fuel %d  %v  memory %d KiB\n", line, verdictName(t.Verdict), printable(what), t.Fuel,
+		t.Duration.Round(100*time.Nanosecond), t.Memory>>10)
+	if t.Reason != "" {
+		fmt.Fprintf(w, "     → denied: %s\n", printable(t.Reason))
 	}
 	for _, o := range t.Outputs {
-		to := cmp.Or(o.Group, ev.Group)
+		to := cmp.Or(o.Group, s.Group)
+		if t.Hook == plugins.OnClass {
+			to = fmt.Sprintf("class %d", *s.Class)
+		}
 		audience := ""
 		if o.Audience != ^uint64(0) {
 			audience = fmt.Sprintf("  classes %#x", o.Audience)
 		}
-		fmt.Fprintf(w, "     → %s%s  %s\n", to, audience, o.Payload)
+		fmt.Fprintf(w, "     → %s%s  %s\n", printable(to), audience, printable(string(o.Payload)))
 	}
 }
 
-// policyOutcome describes the outcome of an event that a plugin fails on.
-func policyOutcome(policy plugins.OnError) string {
-	switch policy {
-	case plugins.OnErrorPass:
+// verdictName returns the name of a verdict in samples.
+func verdictName(v plugins.Verdict) string {
+	if v == plugins.Failed {
+		return "error"
+	}
+	return v.String()
+}
+
+// policyOutcome describes the result of a failed call of a hook.
+func policyOutcome(policy plugins.OnError, hook plugins.Hook) string {
+	switch {
+	case hook == plugins.OnSubscribe:
+		return "a failing on_subscribe denies"
+	case policy == plugins.OnErrorPass:
 		return "on_error pass: delivered unchanged"
-	case plugins.OnErrorDrop:
+	case policy == plugins.OnErrorDrop:
 		return "on_error drop: not delivered, and clients are not notified"
-	case plugins.OnErrorLastGood:
+	case policy == plugins.OnErrorLastGood:
 		return "on_error last_good: the previous module decides; without one, not delivered"
 	}
 	return "on_error withhold: not delivered"
 }
 
-// parseSample parses a line of events: a sample, or a payload alone. group is the default group.
-func parseSample(line []byte, group string) (ev plugins.Sample, err error) {
-	if !json.Valid(line) {
-		return ev, errors.New("not JSON")
-	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(line, &members) == nil && members["payload"] != nil {
-		if err := json.Unmarshal(line, &ev); err != nil {
-			return ev, err
-		}
-	} else {
-		ev.Payload = append(json.RawMessage(nil), line...)
-	}
-	if ev.Group == "" {
-		ev.Group = group
-	}
-	return ev, nil
+// testResult is the result of a sample in the output of plugin test --json.
+type testResult struct {
+	File    string       `json:"file,omitempty"`
+	Line    int          `json:"line"`
+	Hook    string       `json:"hook"`
+	Group   string       `json:"group,omitempty"`
+	Verdict string       `json:"verdict"`
+	OK      bool         `json:"ok"`
+	Problem string       `json:"problem,omitempty"`
+	Outputs []testOutput `json:"outputs,omitempty"`
+	// Class is that of the view or of the subscriber.
+	Class   *uint8  `json:"class,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+	Error   string  `json:"error,omitempty"`
+	Fuel    int64   `json:"fuel"`
+	Seconds float64 `json:"seconds"`
+	Memory  uint64  `json:"memory"`
 }
 
-// compare returns an error if the plugin failed, or did not meet an expectation of the sample.
-func compare(ev plugins.Sample, tr plugins.Trace) error {
-	switch {
-	case tr.Err != nil:
-		return tr.Err
-	case ev.Verdict != "" && ev.Verdict != tr.Verdict.String():
-		return fmt.Errorf("want verdict %s", ev.Verdict)
-	case ev.Output != nil && (tr.Verdict != plugins.Replace || !equalJSON(ev.Output, tr.Outputs[0].Payload)):
-		return fmt.Errorf("want output %s", ev.Output)
-	}
-	if len(ev.Emits) == 0 {
-		return nil
-	}
-	emitted := tr.Outputs
-	if tr.Verdict != plugins.Drop {
-		emitted = emitted[1:] // without the event's own output
-	}
-	if len(emitted) != len(ev.Emits) {
-		return fmt.Errorf("want %d emitted events", len(ev.Emits))
-	}
-	for i, want := range ev.Emits {
-		if emitted[i].Group != want.Group || !equalJSON(want.Payload, emitted[i].Payload) {
-			return fmt.Errorf("want %s emitted to %q", want.Payload, want.Group)
-		}
-	}
-	return nil
+// testOutput is an event: Payload if it is JSON, else Text.
+type testOutput struct {
+	Group    string          `json:"group,omitempty"`
+	Payload  json.RawMessage `json:"payload,omitempty"`
+	Text     *string         `json:"text,omitempty"`
+	Audience uint64          `json:"audience"`
 }
 
-// equalJSON compares two JSON texts, ignoring white space.
-func equalJSON(a, b []byte) bool {
-	var x, y bytes.Buffer
-	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+// testSum is the last line of plugin test --json. Fuel and Seconds are averages.
+type testSum struct {
+	Samples int     `json:"samples"`
+	Wrong   int     `json:"wrong"`
+	NotRun  int     `json:"not_run"`
+	Fuel    int64   `json:"fuel"`
+	Seconds float64 `json:"seconds"`
+}
+
+func (t *pluginTest) writeJSON(line int, s *plugins.Sample, trace *plugins.Trace, problem error) {
+	r := testResult{
+		File: t.file, Line: line, Hook: trace.Hook.String(), Group: s.Group, Verdict: verdictName(trace.Verdict),
+		OK: problem == nil, Outputs: jsonOutputs(s.Group, trace.Outputs), Class: s.Class, Reason: trace.Reason,
+		Fuel: trace.Fuel, Seconds: trace.Duration.Seconds(), Memory: trace.Memory,
+	}
+	if trace.Verdict == plugins.Allow {
+		r.Class = &trace.Class
+	}
+	if problem != nil {
+		r.Problem = problem.Error()
+	}
+	if trace.Err != nil {
+		r.Error = trace.Err.Error()
+	}
+	writeJSONLine(t.w, r)
+}
+
+// jsonOutputs converts events for JSON. group is the group of events that name none.
+func jsonOutputs(group string, outputs []plugins.Output) (list []testOutput) {
+	for _, o := range outputs {
+		out := testOutput{Group: cmp.Or(o.Group, group), Audience: o.Audience}
+		if json.Valid(o.Payload) {
+			out.Payload = o.Payload
+		} else {
+			text := string(o.Payload)
+			out.Text = &text
+		}
+		list = append(list, out)
+	}
+	return list
+}
+
+// writeJSONLine writes a value as a line of JSON.
+func writeJSONLine(w io.Writer, v any) {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v)
 }

@@ -1,12 +1,9 @@
 package pluginhost
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -58,8 +55,8 @@ type Plugin struct {
 	// Cooldown is how long an open circuit breaker suspends calls before a trial call. Default: 5s; doubled after each
 	// failed trial, up to 32 times.
 	Cooldown caddy.Duration `json:"cooldown,omitempty" caddyfile:"<duration>"`
-	// Samples is a file of events with expected results, a JSON object per line ({"group", "payload", "verdict",
-	// "output"}). A module that fails a sample is rejected. Changes of the file apply without a reload.
+	// Samples is a file of inputs of the plugin's hooks with the expected results, a JSON object per line: golden
+	// samples. A module that fails a sample is rejected. Changes of the file apply without a reload.
 	Samples string `json:"samples,omitempty" caddyfile:"<file>"`
 	// Shadow runs the plugin without effect. Metrics count the verdicts that differ.
 	Shadow bool `json:"shadow,omitempty" caddyfile:"[<plugin>]"`
@@ -125,22 +122,19 @@ func (p *Plugin) Provision() (err error) {
 	return nil
 }
 
+// sampleGroup is the group of samples that name none.
+const sampleGroup = "test"
+
 // readSamples reads a file of golden samples.
-func readSamples(name string) (samples []plugins.Sample, err error) {
-	b, err := os.ReadFile(name)
+func readSamples(name string) ([]plugins.Sample, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bufio.NewReader(bytes.NewReader(b)))
-	dec.DisallowUnknownFields()
-	for {
-		var s plugins.Sample
-		switch err := dec.Decode(&s); {
-		case errors.Is(err, io.EOF):
-			return samples, nil
-		case err != nil:
-			return nil, fmt.Errorf("%s: sample %d: %w", name, len(samples)+1, err)
-		}
-		samples = append(samples, s)
+	defer func() { _ = f.Close() }()
+	samples, err := plugins.ReadSamples(f, sampleGroup)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	return samples, nil
 }

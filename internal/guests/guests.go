@@ -3,10 +3,7 @@
 package guests
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -22,39 +19,22 @@ import (
 // Root is the root of the repository, seen from a package two levels below it.
 const Root = "../.."
 
-// Sample is a line of an events.ndjson or, with a class to render for, of a classes.ndjson.
-type Sample struct {
-	Class uint8 `json:"class"`
-	plugins.Sample
-}
-
-// Samples reads a file of samples. A file without samples fails the test.
-func Samples(t testing.TB, file string) (samples []Sample) {
+// Samples reads a file of samples. A file without samples, or a sample without a verdict, fails the test.
+func Samples(t testing.TB, file string) []plugins.Sample {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
-			continue
-		}
-		var s Sample
-		d := json.NewDecoder(bytes.NewReader(lines.Bytes()))
-		d.DisallowUnknownFields() // a misspelled expectation would be ignored
-		if err := d.Decode(&s); err != nil {
-			t.Fatalf("%s, sample %d: %v", file, len(samples)+1, err)
-		}
-		if s.Verdict == "" {
-			t.Fatalf("%s, sample %d has no verdict", file, len(samples)+1)
-		}
-		samples = append(samples, s)
-	}
-	if err := lines.Err(); err != nil || len(samples) == 0 {
+	samples, err := plugins.ReadSamples(f, "test")
+	if err != nil || len(samples) == 0 {
 		t.Fatalf("%s: %d samples, %v", file, len(samples), err)
+	}
+	for i := range samples {
+		if samples[i].Verdict == "" {
+			t.Fatalf("%s: sample %d has no verdict", file, i+1)
+		}
 	}
 	return samples
 }
@@ -100,15 +80,6 @@ func Run(t testing.TB, cmd *exec.Cmd) string {
 	return string(out)
 }
 
-// SameJSON compares JSON texts without the space between tokens, and other texts byte by byte.
-func SameJSON(a, b []byte) bool {
-	var x, y bytes.Buffer
-	if json.Compact(&x, a) != nil || json.Compact(&y, b) != nil {
-		return bytes.Equal(a, b)
-	}
-	return bytes.Equal(x.Bytes(), y.Bytes())
-}
-
 // Example is a plugin of examples/plugins.
 type Example struct {
 	Name   string // of the folder
@@ -144,10 +115,7 @@ func CheckProject(t testing.TB, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := plugins.Spec{Name: "project", Wasm: wasm, JSON: true}
-	for _, s := range Samples(t, filepath.Join(dir, "events.ndjson")) {
-		spec.Samples = append(spec.Samples, s.Sample)
-	}
+	spec := plugins.Spec{Name: "project", Wasm: wasm, JSON: true, Samples: Samples(t, filepath.Join(dir, "events.ndjson"))}
 	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -69,63 +68,38 @@ func start(t testing.TB, c *clock, specs ...plugins.Spec) *plugins.Pipeline {
 // check runs the samples on a module in the real host and reports the differences.
 func (e Example) check(t *testing.T, wasm []byte) {
 	t.Helper()
-	c := newClock()
-	if p := start(t, c, e.spec(wasm)); strings.Contains(p.Health()[0].Hooks, plugins.OnClass.String()) {
-		e.checkClasses(t, p)
-		return
-	}
 	spec := e.spec(wasm)
-	trial, err := plugins.Try(context.Background(), options(c), spec)
+	trial, err := plugins.Try(context.Background(), options(newClock()), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer trial.Close()
-	for i, s := range Samples(t, e.Dir()+"/events.ndjson") {
-		spec.Samples = append(spec.Samples, s.Sample)
-		tr := trial.Event(plugins.Event{Group: s.Group, Payload: s.Payload})
-		if tr.Verdict.String() != s.Verdict {
-			t.Errorf("sample %d: verdict %s, want %s (%v)", i+1, tr.Verdict, s.Verdict, tr.Err)
-			continue
-		}
-		emitted := tr.Outputs
-		if s.Verdict != "drop" {
-			emitted = emitted[1:]
-			if len(s.Output) > 0 && !SameJSON(tr.Outputs[0].Payload, s.Output) {
-				t.Errorf("sample %d: output\n%s, want\n%s", i+1, tr.Outputs[0].Payload, s.Output)
-			}
-		}
-		if len(emitted) != len(s.Emits) {
-			t.Errorf("sample %d: %d events emitted, want %d", i+1, len(emitted), len(s.Emits))
-			continue
-		}
-		for j, m := range s.Emits {
-			if emitted[j].Group != m.Group || !SameJSON(emitted[j].Payload, m.Payload) {
-				t.Errorf(
-					"sample %d: emitted\n%s to %s, want\n%s to %s",
-					i+1,
-					emitted[j].Payload,
-					emitted[j].Group,
-					m.Payload,
-					m.Group,
-				)
-			}
+	for _, file := range e.samples(t) {
+		spec.Samples = append(spec.Samples, Samples(t, file)...)
+	}
+	hooks := trial.Hooks()
+	for i := range spec.Samples {
+		tr := trial.Run(&spec.Samples[i])
+		hooks &^= tr.Hook
+		if err := spec.Samples[i].Compare(&tr); err != nil {
+			t.Errorf("sample %d: %v", i+1, err)
 		}
 	}
-	// The samples file of a relay gives the same result.
-	if err := start(t, c).Check(context.Background(), spec); err != nil {
+	if hooks != 0 {
+		t.Errorf("no sample of %s; every hook needs one", hooks)
+	}
+	// The samples of a relay give the same result.
+	if err := start(t, newClock()).Check(context.Background(), spec); err != nil {
 		t.Error(err)
 	}
 }
 
-func (e Example) checkClasses(t *testing.T, p *plugins.Pipeline) {
-	for i, s := range Samples(t, e.Dir()+"/classes.ndjson") {
-		out, ok, _ := p.Render(s.Class, plugins.Event{Group: s.Group, Payload: s.Payload})
-		switch {
-		case !ok && s.Verdict != "drop":
-			t.Errorf("sample %d: nothing is rendered", i+1)
-		case s.Verdict == "pass" && string(out) != string(s.Payload),
-			s.Verdict == "replace" && !SameJSON(out, s.Output):
-			t.Errorf("sample %d: rendered\n%s", i+1, out)
-		}
+// samples returns the example's files of samples.
+func (e Example) samples(t testing.TB) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(e.Dir(), "*.ndjson"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: no files of samples, %v", e.Name, err)
 	}
+	return files
 }

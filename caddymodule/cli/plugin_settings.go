@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// pluginSettings are the settings of a plugin that runs without a server, as flags.
+type pluginSettings struct {
+	config, group, onError, clock string
+	grants                        []string
+	fuel, fuelPerByte             int64
+	memory, maxResult, kv         string
+	requireJSON                   bool
+}
+
+// addFlags adds the flags to a command.
+func (o *pluginSettings) addFlags(cmd *cobra.Command) {
+	all := make([]string, len(plugins.Grants))
+	for i, g := range plugins.Grants {
+		all[i] = string(g)
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.config, "config", "", "configuration of the plugin: JSON, or @file")
+	f.StringVar(&o.group, "group", "test", "group of lines that name none")
+	f.StringSliceVar(&o.grants, "grant", all, "capabilities of the plugin; --grant '' for none")
+	f.Int64Var(&o.fuel, "fuel", plugins.DefaultFuel, "fuel of a call; each byte of the event adds to the fuel")
+	f.Int64Var(&o.fuelPerByte, "fuel-per-byte", plugins.DefaultFuelPerByte, "fuel that each byte of the event adds")
+	f.StringVar(&o.memory, "memory", "", "memory of the instance, such as 64MiB; default 32MiB")
+	f.StringVar(&o.maxResult, "max-result", "", "size of a result; default 1MiB, or eight times the event if that is more")
+	f.StringVar(&o.kv, "kv", "", "size of the key-value store; default 1MiB")
+	f.BoolVar(&o.requireJSON, "require-json", false, "require results to be JSON, as the setting json does")
+	f.StringVar(&o.onError, "on-error", string(plugins.OnErrorWithhold), "policy for events that the plugin fails on")
+	f.StringVar(&o.clock, "clock", "", "time that the plugin sees until a line has one: RFC 3339; default: the real time")
+}
+
+// maxPluginSize bounds the sizes of a plugin's settings.
+const maxPluginSize = 1 << 30
+
+// spec returns the settings of the plugin in a file.
+func (o *pluginSettings) spec(file string) (spec plugins.Spec, err error) {
+	spec = plugins.Spec{
+		Name: "test", Fuel: o.fuel, FuelPerByte: o.fuelPerByte, JSON: o.requireJSON, OnError: plugins.OnError(o.onError),
+	}
+	if spec.FuelPerByte == 0 {
+		spec.FuelPerByte = -1 // none, as opposed to the default
+	}
+	if spec.Config, err = readConfig(o.config); err != nil {
+		return spec, err
+	}
+	for _, g := range o.grants {
+		if g != "" {
+			spec.Grants = append(spec.Grants, plugins.Grant(g))
+		}
+	}
+	var maxResult, kv int64
+	for _, size := range []struct {
+		flag, text string
+		to         *int64
+	}{{"memory", o.memory, &spec.Memory}, {"max-result", o.maxResult, &maxResult}, {"kv", o.kv, &kv}} {
+		if size.text == "" {
+			continue
+		}
+		if *size.to, err = settings.ParseSize(size.text, maxPluginSize); err != nil {
+			return spec, fmt.Errorf("--%s: %w", size.flag, err)
+		}
+	}
+	spec.MaxResult, spec.KV = int(maxResult), int(kv)
+	spec.Wasm, err = os.ReadFile(file)
+	return spec, err
+}
+
+// readConfig returns the JSON of the flag --config.
+func readConfig(text string) (json.RawMessage, error) {
+	if name, ok := strings.CutPrefix(text, "@"); ok {
+		return os.ReadFile(name)
+	}
+	if text == "" {
+		return nil, nil
+	}
+	return json.RawMessage(text), nil
+}
+
+// startClock returns the time of the flag --clock; zero is the real time.
+func (o *pluginSettings) startClock() (t time.Time, err error) {
+	if o.clock == "" {
+		return t, nil
+	}
+	if t, err = time.Parse(time.RFC3339, o.clock); err != nil {
+		return t, fmt.Errorf("--clock: invalid time %q; use RFC 3339, such as 2026-01-02T15:04:05Z", o.clock)
+	}
+	return t, nil
+}
