@@ -51,6 +51,18 @@ func (e *Event) Insert(members string) Verdict {
 	return Replace(append(out, '}'))
 }
 
+// Source returns the way by which the event reached the node, such as redis, and "" if that is not known.
+func (*Event) Source() string {
+	n := hostEventSource(scratch[:])
+	return string(scratch[:min(max(n, 0), len(scratch))])
+}
+
+// Sent returns when the emitter sent the event, as Unix time in milliseconds. It reports false if that is not known.
+func (*Event) Sent() (int64, bool) {
+	ms := hostEventSent()
+	return max(ms, 0), ms >= 0
+}
+
 // Request is a user's request to subscribe to a group: [Document.Text] returns "group", and below "user" the
 // authorizer's information about the user.
 type Request struct{ Document }

@@ -3,10 +3,13 @@
 package edgerelay
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -14,22 +17,39 @@ import (
 
 // Host replaces the relay in tests: it gives input to a plugin's hooks and checks results as the relay does. The
 // store and the counters last from call to call. The zero value is ready to use. Hooks of all hosts run one at a
-// time. Host exists only outside WebAssembly. It does not check grants, which belong to the configuration of the
-// relay.
+// time. Host exists only outside WebAssembly. It counts no fuel and limits no memory.
 type Host struct {
 	// Config is the plugin's configuration, JSON; empty means null.
 	Config string
-	// Clock returns the time for the plugin; nil: the real time.
+	// Grants are the plugin's grants: emit, metrics, kv, clock, tick. A call that needs another one fails. Nil: all.
+	Grants []string
+	// Clock returns the time for the plugin; nil: the real time. See also [Host.SetTime].
 	Clock func() time.Time
+	// Source and Sent are how the next events reached the node, such as redis, and when the emitter sent them. Their
+	// zero values mean that neither is known.
+	Source string
+	Sent   time.Time
+	// Hops is how often the next events have been sent from group to group. The relay allows four times.
+	Hops int
+	// MaxResult limits a replacement and each emitted event, in bytes; 0: 1 MiB, or eight times the input if that is
+	// more.
+	MaxResult int
+	// JSON requires that replacements are JSON.
+	JSON bool
+	// StoreLimit limits the key-value store, in bytes of keys and values; 0: 1 MiB. Each entry counts 64 bytes more.
+	StoreLimit int
+
 	// Logged are the plugin's log lines.
-	Logged []string
+	Logged []LogLine
 	// Metrics are the plugin's counters.
 	Metrics map[string]int64
 
+	time     time.Time // of SetTime
 	store    map[string]entry
 	document []byte
 	group    string
-	effects  bool
+	hook     string
+	limit    int // bytes of a result
 	audience uint64
 	emitted  []Emission
 }
@@ -38,6 +58,27 @@ type entry struct {
 	value   string
 	expires time.Time
 }
+
+// LogLine is a line that a plugin logged.
+type LogLine struct {
+	Level Level
+	Text  string // at most 4 KiB
+}
+
+// String returns the line as in a log, such as "warn: the store is full".
+func (l LogLine) String() string {
+	levels := [...]string{"debug", "info", "warn", "error"}
+	return levels[min(max(l.Level, 0), LevelError)] + ": " + l.Text
+}
+
+// SetTime sets the plugin's clock, which then stands still until [Host.SetTime] or [Host.Advance]. It overrides Clock.
+func (h *Host) SetTime(t time.Time) { h.time = t }
+
+// Advance moves the plugin's clock on from its present time, and stops it there.
+func (h *Host) Advance(d time.Duration) { h.time = h.now().Add(d) }
+
+// Stored returns a value of the plugin's store.
+func (h *Host) Stored(key string) (string, bool) { return h.get(key) }
 
 // Emission is an event that a plugin emitted.
 type Emission struct {
@@ -74,12 +115,25 @@ var running sync.Mutex
 // maxClass is the last class that an audience has a bit for.
 const maxClass = 63
 
+// Names of hooks, as in samples.
+const (
+	hookInit      = "ev_init"
+	hookEvent     = "on_event"
+	hookClass     = "on_class"
+	hookSubscribe = "on_subscribe"
+	hookTick      = "on_tick"
+)
+
 // call runs f with this host as the current one, and returns a panic as an error.
-func (h *Host) call(group string, document []byte, effects bool, f func()) (err error) {
+func (h *Host) call(hook, group string, document []byte, f func()) (err error) {
 	running.Lock()
 	defer running.Unlock()
-	h.group, h.document, h.effects = group, document, effects
+	h.hook, h.group, h.document = hook, group, document
 	h.audience, h.emitted = Everybody, nil
+	h.limit = h.MaxResult
+	if h.limit == 0 {
+		h.limit = max(1<<20, 8*(len(group)+len(document)))
+	}
 	current, kept = h, nil
 	defer func() {
 		current = nil
@@ -93,7 +147,7 @@ func (h *Host) call(group string, document []byte, effects bool, f func()) (err 
 
 // Init runs the plugin's setup function.
 func (h *Host) Init(setup func() error) (err error) {
-	if failure := h.call("", nil, false, func() { err = setup() }); failure != nil {
+	if failure := h.call(hookInit, "", nil, func() { err = setup() }); failure != nil {
 		return failure
 	}
 	return err
@@ -101,7 +155,7 @@ func (h *Host) Init(setup func() error) (err error) {
 
 // Event calls a hook with an event.
 func (h *Host) Event(hook func(*Event) Verdict, group, payload string) Result {
-	return h.verdict(group, payload, true, hook)
+	return h.verdict(hookEvent, group, payload, hook)
 }
 
 // Class calls a hook that renders an event for a class, 0 to 63.
@@ -109,13 +163,29 @@ func (h *Host) Class(hook func(uint8, *Event) Verdict, class uint8, group, paylo
 	if class > maxClass {
 		return Result{Verdict: "failed", Err: fmt.Errorf("class %d: classes are 0 to %d", class, maxClass)}
 	}
-	return h.verdict(group, payload, false, func(e *Event) Verdict { return hook(class, e) })
+	return h.verdict(hookClass, group, payload, func(e *Event) Verdict { return hook(class, e) })
 }
 
-func (h *Host) verdict(group, payload string, effects bool, hook func(*Event) Verdict) Result {
+// Tick calls a hook as the relay does at each interval. The verdict is pass or failed.
+func (h *Host) Tick(hook func() error) Result {
+	var failure error
+	err := h.call(hookTick, "", nil, func() { failure = hook() })
+	switch {
+	case err != nil:
+	case !h.granted("tick"):
+		err = missing("tick")
+	case failure != nil:
+		err = fmt.Errorf("the plugin reported an error: %w", failure)
+	default:
+		return Result{Verdict: "pass", Audience: Everybody, Emitted: h.emitted}
+	}
+	return Result{Verdict: "failed", Err: err}
+}
+
+func (h *Host) verdict(name, group, payload string, hook func(*Event) Verdict) Result {
 	var v Verdict
 	var out []byte
-	err := h.call(group, []byte(payload), effects, func() {
+	err := h.call(name, group, []byte(payload), func() {
 		// A copy, which the plugin may change.
 		v = hook(&Event{Group: group, Document: Document{Payload: []byte(payload)}})
 		out = kept
@@ -128,12 +198,11 @@ func (h *Host) verdict(group, payload string, effects bool, hook func(*Event) Ve
 	case v == Drop:
 		r.Verdict = "drop"
 	case v == Error:
-		err = fmt.Errorf("the plugin reported an error: %q", h.lastLine())
+		err = fmt.Errorf("the plugin reported an error: %s", h.lastLine())
 	case v>>32 == 0:
 		err = fmt.Errorf("unknown verdict %#x", uint64(v))
-	case !utf8.Valid(out):
-		err = fmt.Errorf("the replacement is not UTF-8: %q", out)
 	default:
+		err = h.checkResult(out)
 		r.Verdict, r.Payload = "replace", string(out)
 	}
 	if err != nil {
@@ -142,12 +211,27 @@ func (h *Host) verdict(group, payload string, effects bool, hook func(*Event) Ve
 	return r
 }
 
+func (h *Host) checkResult(out []byte) error {
+	switch {
+	case len(out) > h.limit:
+		return fmt.Errorf("the replacement has %d bytes, more than max_result (%d)", len(out), h.limit)
+	case !utf8.Valid(out):
+		return fmt.Errorf("the replacement is not UTF-8: %q", out)
+	case h.JSON && !json.Valid(out):
+		return fmt.Errorf("the replacement is not JSON: %s", out)
+	}
+	return nil
+}
+
 // Subscribe asks a hook whether a user, given as a JSON value, may subscribe to a group.
 func (h *Host) Subscribe(hook func(*Request) Answer, user, group string) Decision {
-	request := []byte(`{"user":` + user + `,"group":` + strconv.Quote(group) + `}`)
+	if user == "" {
+		user = "null"
+	}
+	request := append(appendQuoted([]byte(`{"user":`+user+`,"group":`), group), '}')
 	var a Answer
 	var reason []byte
-	err := h.call("", request, false, func() {
+	err := h.call(hookSubscribe, "", request, func() {
 		a = hook(&Request{Document{Payload: append([]byte(nil), request...)}})
 		reason = kept
 	})
@@ -159,20 +243,38 @@ func (h *Host) Subscribe(hook func(*Request) Answer, user, group string) Decisio
 	case a == Deny:
 		return Decision{}
 	case a == AnswerFailed:
-		return Decision{Err: fmt.Errorf("the plugin reported an error: %q", h.lastLine())}
+		return Decision{Err: fmt.Errorf("the plugin reported an error: %s", h.lastLine())}
 	case a>>32 != 0:
-		return Decision{Reason: string(reason)}
+		return Decision{Reason: strings.ToValidUTF8(string(reason[:min(len(reason), maxReason)]), "\uFFFD")}
 	case a >= AllowAs(0) && a <= AllowAs(maxClass):
 		return Decision{Allow: true, Class: uint8(a - AllowAs(0))}
 	}
 	return Decision{Err: fmt.Errorf("unknown answer %#x", uint64(a))}
 }
 
+// maxReason is how much of a denial's reason the relay keeps, in bytes.
+const maxReason = 512
+
+// lastLine returns the last log line, from which the relay takes the reason of a failure.
 func (h *Host) lastLine() string {
 	if len(h.Logged) == 0 {
 		return "it logged nothing"
 	}
-	return h.Logged[len(h.Logged)-1]
+	return h.Logged[len(h.Logged)-1].Text
+}
+
+func (h *Host) granted(grant string) bool { return h.Grants == nil || slices.Contains(h.Grants, grant) }
+
+func missing(grant string) error {
+	return fmt.Errorf("the plugin needs the grant %s; add it to Host.Grants, and to the plugin's block as 'grant %s'",
+		grant, grant)
+}
+
+// need ends a call without the grant. The relay refuses such a module when it is loaded.
+func (h *Host) need(grant string) {
+	if !h.granted(grant) {
+		panic(missing(grant))
+	}
 }
 
 func (h *Host) config() []byte {
@@ -183,35 +285,65 @@ func (h *Host) config() []byte {
 }
 
 func (h *Host) now() time.Time {
-	if h.Clock == nil {
-		return time.Now()
+	switch {
+	case !h.time.IsZero():
+		return h.time
+	case h.Clock != nil:
+		return h.Clock()
 	}
-	return h.Clock()
+	return time.Now()
+}
+
+func (h *Host) log(level Level, text string) {
+	h.Logged = append(h.Logged, LogLine{level, text[:min(len(text), 4096)]})
 }
 
 func (h *Host) restrict(mask uint64) {
-	if h.effects {
+	if h.hook == hookEvent {
 		h.audience &= mask
 	}
 }
+
+// source returns how the event reached the node, if the call has an event.
+func (h *Host) source() (string, bool) { return h.Source, h.Source != "" && h.hasEvent() }
+
+func (h *Host) sent() int64 {
+	if h.Sent.IsZero() || !h.hasEvent() {
+		return -1
+	}
+	return h.Sent.UnixMilli()
+}
+
+func (h *Host) hasEvent() bool { return h.hook == hookEvent || h.hook == hookClass }
 
 var (
 	groupName  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,99}$`)
 	metricName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,63}$`)
 )
 
+// Limits of emitted events.
+const (
+	maxEmits = 16 // in one call
+	maxHops  = 4  // from group to group
+)
+
 func (h *Host) emit(group string, payload []byte, mask uint64) int32 {
-	switch {
-	case !h.effects:
+	h.need("emit")
+	if h.hook != hookEvent && h.hook != hookTick {
 		return 0
-	case len(h.emitted) >= 16:
+	}
+	other := group != "" && group != h.group
+	switch {
+	case len(h.emitted) >= maxEmits:
 		return int32(ErrTooMany)
-	case len(payload) > 1<<20:
+	case len(payload) > h.limit:
 		return int32(ErrTooLong)
-	case group != "" && group != h.group && !groupName.MatchString(group), !utf8.Valid(payload):
+	case other && h.Hops >= maxHops:
+		return int32(ErrHops)
+	case other && !groupName.MatchString(group), group == "" && h.hook == hookTick, !utf8.Valid(payload):
 		return int32(ErrName)
 	}
-	if group == h.group {
+	if !other {
 		group = ""
 	}
 	h.emitted = append(h.emitted, Emission{group, string(payload), mask})
@@ -219,6 +351,7 @@ func (h *Host) emit(group string, payload []byte, mask uint64) int32 {
 }
 
 func (h *Host) count(name string, delta int64) int32 {
+	h.need("metrics")
 	if delta < 0 || !metricName.MatchString(name) {
 		return -1
 	}
@@ -232,8 +365,8 @@ func (h *Host) count(name string, delta int64) int32 {
 	return 0
 }
 
-// storeLimit is the relay's default, in bytes. Each entry counts 64 bytes in addition to its text.
-const storeLimit = 1 << 20
+// entryOverhead is what each entry of the store counts in addition to its text, in bytes.
+const entryOverhead = 64
 
 func (h *Host) get(key string) (string, bool) {
 	e, ok := h.store[key]
@@ -249,21 +382,29 @@ func (h *Host) set(key, value string, ttl int64) int32 {
 		delete(h.store, key)
 		return 0
 	}
-	var expires time.Time
-	if ttl > 0 {
-		expires = h.now().Add(time.Duration(ttl) * time.Millisecond)
+	return h.put(key, entry{value, h.expiry(ttl)})
+}
+
+// expiry returns when an entry ends; never without a TTL, or with one beyond the range of durations.
+func (h *Host) expiry(ttl int64) time.Time {
+	if ttl <= 0 || ttl > math.MaxInt64/int64(time.Millisecond) {
+		return time.Time{}
 	}
-	return h.put(key, entry{value, expires})
+	return h.now().Add(time.Duration(ttl) * time.Millisecond)
 }
 
 func (h *Host) put(key string, e entry) int32 {
-	size := len(key) + len(e.value) + 64
+	limit := h.StoreLimit
+	if limit == 0 {
+		limit = 1 << 20
+	}
+	size := len(key) + len(e.value) + entryOverhead
 	for k := range h.store {
 		if v, ok := h.get(k); ok && k != key {
-			size += len(k) + len(v) + 64
+			size += len(k) + len(v) + entryOverhead
 		}
 	}
-	if size > storeLimit {
+	if size > limit {
 		return -1
 	}
 	if h.store == nil {
@@ -276,7 +417,7 @@ func (h *Host) put(key string, e entry) int32 {
 func (h *Host) incr(key string, delta, ttl int64) int64 {
 	old, ok := h.get(key)
 	if !ok {
-		if h.set(key, strconv.FormatInt(delta, 10), ttl) != 0 {
+		if h.put(key, entry{strconv.FormatInt(delta, 10), h.expiry(ttl)}) != 0 {
 			return math.MinInt64
 		}
 		return delta

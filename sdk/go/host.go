@@ -62,7 +62,7 @@ const (
 	ErrTooMany EmitError = -1 // more than 16 in one call
 	ErrTooLong EmitError = -2 // longer than the plugin's max_result
 	ErrHops    EmitError = -3 // sent from group to group too often
-	ErrName    EmitError = -4 // invalid group name (1 to 99 of A-Z a-z 0-9 - _ .), or the payload is not UTF-8
+	ErrName    EmitError = -4 // invalid group name (1 to 99 of A-Z a-z 0-9 - _ .), none in OnTick, or no UTF-8
 )
 
 // Error returns the reason as text.
@@ -79,7 +79,7 @@ func (e EmitError) Error() string {
 }
 
 // Emit sends another event to group, or to the event's own group if group is empty. The new event follows the event
-// at hand, and only if the hook succeeds. Emit has an effect in [OnEvent] only. Grant: emit.
+// at hand, and only if the hook succeeds. Emit has an effect in [OnEvent] and [OnTick] only. Grant: emit.
 func Emit(group string, payload []byte) error { return EmitFor(group, payload, Everybody) }
 
 // EmitFor is like [Emit], for subscribers of the classes in mask, see [Audience].

@@ -102,19 +102,180 @@ func TestFailures(t *testing.T) {
 
 func TestRefusedEmissions(t *testing.T) {
 	var faults []error
-	new(Host).Event(func(*Event) Verdict {
-		faults = append(faults, Emit("a b", nil), Emit("", []byte("\xff")), Emit("x", make([]byte, 1<<20+1)))
-		for range 16 {
-			faults = append(faults, Emit("", nil))
+	emit := func(group string, payload []byte) { faults = append(faults, Emit(group, payload)) }
+	h := new(Host)
+	h.Event(func(*Event) Verdict {
+		emit("a b", nil)
+		emit("", []byte("\xff"))
+		emit("x", make([]byte, 1<<20+1))
+		emit("g", nil) // the event's own group may have any name, and any number of hops
+		for range 15 {
+			emit("", nil)
 		}
-		faults = append(faults, Emit("", nil))
+		emit("", nil)
 		return Pass
 	}, "g", "{}")
-	want := []error{ErrName, ErrName, ErrTooLong, 19: ErrTooMany}
-	for i := range want {
-		if faults[i] != want[i] && !(want[i] == nil && faults[i] == nil) {
-			t.Errorf("emission %d: %v instead of %v", i, faults[i], want[i])
+	h.Hops = 3
+	h.Event(func(*Event) Verdict { emit("x", nil); return Pass }, "g", "{}")
+	h.Hops = 4
+	h.Event(func(*Event) Verdict { emit("x", nil); emit("", nil); return Pass }, "g", "{}")
+	h.Hops = 0
+	h.MaxResult = 2
+	h.Event(func(*Event) Verdict { emit("", []byte("123")); emit("", []byte("12")); return Pass }, "g", "{}")
+	h.Tick(func() error { emit("", nil); emit("x", nil); return nil })
+	want := []error{
+		ErrName, ErrName, ErrTooLong, 19: ErrTooMany, 20: nil, 21: ErrHops, 22: nil, 23: ErrTooLong, 24: nil,
+		25: ErrName, 26: nil,
+	}
+	if !reflect.DeepEqual(faults, want) {
+		t.Errorf("%v\ninstead of\n%v", faults, want)
+	}
+}
+
+// TestLargeResults: the limit is 1 MiB, or eight times the input if that is more.
+func TestLargeResults(t *testing.T) {
+	h := new(Host)
+	reply := func(size int) func(*Event) Verdict {
+		return func(*Event) Verdict { return Replace([]byte(strings.Repeat("x", size))) }
+	}
+	large := strings.Repeat("x", 1<<20)
+	for _, c := range []struct {
+		max, size int
+		payload   string
+		want      string
+	}{
+		{0, 1 << 20, "", "replace"},
+		{0, 1<<20 + 1, "", "failed"},
+		{0, 8<<20 + 8, large, "replace"},
+		{0, 8<<20 + 9, large, "failed"},
+		{100, 101, large, "failed"},
+	} {
+		h.MaxResult = c.max
+		if r := h.Event(reply(c.size), "g", c.payload); r.Verdict != c.want {
+			t.Errorf("%d bytes for %d, limit %d: %s, want %s", c.size, len(c.payload), c.max, r.Verdict, c.want)
 		}
+	}
+	h = &Host{JSON: true}
+	if r := h.Event(reply(1), "g", "{}"); r.Err == nil || !strings.Contains(r.Err.Error(), "not JSON") {
+		t.Errorf("a replacement that is not JSON: %+v", r)
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	h := &Host{Source: "redis", Sent: time.UnixMilli(1234)}
+	check := func(e *Event) Verdict {
+		if sent, ok := e.Sent(); !ok || sent != 1234 || e.Source() != "redis" {
+			return Error
+		}
+		return Pass
+	}
+	if r := h.Event(check, "g", "{}"); r.Err != nil {
+		t.Error(r.Err)
+	}
+	if r := h.Class(func(_ uint8, e *Event) Verdict { return check(e) }, 1, "g", "{}"); r.Err != nil {
+		t.Error(r.Err)
+	}
+	new(Host).Event(func(e *Event) Verdict {
+		if sent, ok := e.Sent(); ok || sent != 0 || e.Source() != "" {
+			t.Errorf("sent %d, source %s", sent, e.Source())
+		}
+		return Pass
+	}, "g", "{}")
+}
+
+func TestTicks(t *testing.T) {
+	h := &Host{Grants: []string{"tick", "kv", "emit"}}
+	tick := func() error {
+		n, _ := KVIncr("ticks", 1, 0)
+		Audience(0) // without effect: a tick has no event
+		if n > 2 {
+			return errors.New("enough")
+		}
+		return Emit("clock", []byte("tick"))
+	}
+	for _, want := range []Result{
+		{Verdict: "pass", Audience: Everybody, Emitted: []Emission{{"clock", "tick", Everybody}}},
+		{Verdict: "pass", Audience: Everybody, Emitted: []Emission{{"clock", "tick", Everybody}}},
+	} {
+		if r := h.Tick(tick); !reflect.DeepEqual(r, want) {
+			t.Errorf("%+v instead of %+v", r, want)
+		}
+	}
+	if r := h.Tick(tick); r.Verdict != "failed" || !strings.Contains(r.Err.Error(), "enough") || r.Emitted != nil {
+		t.Errorf("%+v", r)
+	}
+	if v, ok := h.Stored("ticks"); v != "3" || !ok {
+		t.Errorf("stored %q", v)
+	}
+}
+
+// TestGrants: a call without its grant fails and says what to write.
+func TestGrants(t *testing.T) {
+	for grant, f := range map[string]func(){
+		"emit": func() { _ = Emit("g", nil) }, "metrics": func() { Count("a", 1) }, "clock": func() { Now() },
+		"kv": func() { KVGet("a") }, " kv": func() { KVSet("a", "b", 0) }, "  kv": func() { KVIncr("a", 1, 0) },
+	} {
+		grant = strings.TrimSpace(grant)
+		hook := func(*Event) Verdict { f(); return Pass }
+		if r := (&Host{Grants: []string{grant}}).Event(hook, "g", "{}"); r.Err != nil {
+			t.Error(r.Err)
+		}
+		r := (&Host{Grants: []string{}}).Event(hook, "g", "{}")
+		if r.Err == nil || !strings.Contains(r.Err.Error(), "'grant "+grant+"'") {
+			t.Errorf("without %s: %v", grant, r.Err)
+		}
+	}
+	if r := (&Host{Grants: []string{"kv"}}).Tick(func() error { return nil }); r.Err == nil {
+		t.Error("a tick without its grant")
+	}
+}
+
+func TestLimits(t *testing.T) {
+	h := &Host{StoreLimit: 200}
+	h.SetTime(time.UnixMilli(5))
+	must(t, h.Init(func() error {
+		for _, k := range []string{"a", "b"} { // 64 + 1 + 35 bytes each
+			if !KVSet(k, strings.Repeat("x", 35), 1000) {
+				t.Error("there is room for two")
+			}
+		}
+		if KVSet("c", "x", 0) || !KVSet("a", strings.Repeat("y", 35), 1000) || KVSet("a", strings.Repeat("y", 36), 0) {
+			t.Error("the store's limit")
+		}
+		if _, ok := KVIncr("n", 1, 0); ok {
+			t.Error("a counter in a full store")
+		}
+		for i := range 33 {
+			if ok := Count("metric_"+strings.Repeat("x", i), 1); ok != (i < 32) {
+				t.Errorf("counter %d: %v", i, ok)
+			}
+		}
+		if !Count("metric_", 1) || Count("9", 1) || Count("", 1) || Count(strings.Repeat("x", 65), 1) {
+			t.Error("names of counters")
+		}
+		Log(LevelWarn, strings.Repeat("x", 5000))
+		return nil
+	}))
+	h.Advance(999 * time.Millisecond)
+	must(t, h.Init(func() error {
+		if _, ok := KVGet("a"); !ok || Now() != 1004 || KVSet("c", "x", 0) {
+			t.Error("a millisecond before the end")
+		}
+		return nil
+	}))
+	h.Advance(time.Millisecond)
+	must(t, h.Init(func() error {
+		if _, ok := KVGet("a"); ok || !KVSet("c", strings.Repeat("x", 135), math.MaxInt64) {
+			t.Error("expired entries take room")
+		}
+		return nil
+	}))
+	h.Advance(100 * 365 * 24 * time.Hour)
+	if _, ok := h.Stored("c"); !ok {
+		t.Error("a TTL beyond all time ended")
+	}
+	if len(h.Logged) != 1 || len(h.Logged[0].Text) != 4096 || !strings.HasPrefix(h.Logged[0].String(), "warn: xxx") {
+		t.Errorf("logged %.50v", h.Logged)
 	}
 }
 
@@ -195,23 +356,6 @@ func TestStoreAndCounters(t *testing.T) {
 	})
 	if h.Metrics["seen_total"] != 2 {
 		t.Error(h.Metrics)
-	}
-}
-
-func TestSampleFilesAreJudged(t *testing.T) {
-	file := t.TempDir() + "/events.ndjson"
-	write(
-		t,
-		file,
-		`{"group":"g","payload":{"a":1},"verdict":"pass"}`+"\n\n"+`{"group":"g","payload":{"a":2},"verdict":"drop"}`,
-	)
-	err := new(Host).Samples(func(*Event) Verdict { return Pass }, file)
-	if err == nil || !strings.Contains(err.Error(), file+":3: verdict pass, want drop") {
-		t.Error(err)
-	}
-	write(t, file, "")
-	if new(Host).Samples(func(*Event) Verdict { return Pass }, file) == nil {
-		t.Error("no samples prove nothing")
 	}
 }
 

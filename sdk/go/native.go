@@ -13,23 +13,33 @@ var (
 func host() *Host {
 	if current == nil {
 		panic(
-			"edgerelay: no host outside WebAssembly; use Host.Event, Host.Class, Host.Subscribe or Host.Init",
+			"edgerelay: no host outside WebAssembly; use Host.Event, Host.Class, Host.Subscribe, Host.Tick or Host.Init",
 		)
 	}
 	return current
 }
 
-func hostLog(level int32, text string) {
-	h := host()
-	h.Logged = append(h.Logged, text[:min(len(text), 4096)])
-}
+func hostLog(level int32, text string) { host().log(Level(level), text) }
 
 func hostConfig(b []byte) int                      { return copyOut(host().config(), b) }
 func hostConfigGet(path string, b []byte) int      { return lookup(host().config(), path, b) }
 func hostJSONGet(path string, b []byte) int        { return lookup(host().document, path, b) }
 func hostAudience(mask uint64)                     { host().restrict(mask) }
 func hostMetricAdd(name string, delta int64) int32 { return host().count(name, delta) }
-func hostNow() int64                               { return host().now().UnixMilli() }
+func hostEventSent() int64                         { return host().sent() }
+
+func hostNow() int64 {
+	host().need("clock")
+	return host().now().UnixMilli()
+}
+
+func hostEventSource(b []byte) int {
+	source, ok := host().source()
+	if !ok {
+		return -1
+	}
+	return copyOut(source, b)
+}
 
 func hostJSONFind(path string) int64 {
 	from, to, ok := find(host().document, path)
@@ -44,15 +54,26 @@ func hostEmit(group string, payload []byte, mask uint64) int32 {
 }
 
 func hostKVGet(key string, b []byte) int {
-	value, ok := host().get(key)
+	h := host()
+	h.need("kv")
+	value, ok := h.get(key)
 	if !ok {
 		return -1
 	}
 	return copyOut(value, b)
 }
 
-func hostKVSet(key, value string, ttl int64) int32        { return host().set(key, value, ttl) }
-func hostKVIncr(key string, delta, ttl int64) (sum int64) { return host().incr(key, delta, ttl) }
+func hostKVSet(key, value string, ttl int64) int32 {
+	h := host()
+	h.need("kv")
+	return h.set(key, value, ttl)
+}
+
+func hostKVIncr(key string, delta, ttl int64) int64 {
+	h := host()
+	h.need("kv")
+	return h.incr(key, delta, ttl)
+}
 
 // copyOut returns the length, and copies the bytes if there is room, as the relay does.
 func copyOut[T string | []byte](value T, b []byte) int {
@@ -92,3 +113,7 @@ func OnClass(_, _, _ uint32, _ func(uint8, *Event) Verdict) uint64 { panic(wasmO
 // OnSubscribe is for the export ev_on_subscribe: hook decides about subscriptions and the subscribers' classes. Outside
 // WebAssembly use [Host.Subscribe].
 func OnSubscribe(_ uint32, _ func(*Request) Answer) uint64 { panic(wasmOnly) }
+
+// OnTick is for the export ev_on_tick: hook runs at each interval of the grant tick. Outside WebAssembly use
+// [Host.Tick].
+func OnTick(func() error) uint64 { panic(wasmOnly) }

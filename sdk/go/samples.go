@@ -9,36 +9,30 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 )
 
-// Sample is a golden sample: a line of a file that `caddy edgerelay plugin test` also reads.
-type Sample struct {
-	// Class is the class to render the event for, see [Host.ClassSamples].
-	Class   uint8           `json:"class,omitempty"`
-	Group   string          `json:"group"`
-	Payload json.RawMessage `json:"payload"`
-	// Verdict is pass, drop or replace.
-	Verdict string `json:"verdict"`
-	// Output is the expected payload of replace; if empty, any payload will do.
-	Output json.RawMessage `json:"output,omitempty"`
-	// Emits are the expected emitted events; if empty, any events will do.
-	Emits []struct {
-		Group   string          `json:"group"`
-		Payload json.RawMessage `json:"payload"`
-	} `json:"emits,omitempty"`
+// Hooks are the hooks of a plugin, for [Host.Check]. A hook that the plugin does not have is nil.
+type Hooks struct {
+	OnEvent     func(*Event) Verdict
+	OnClass     func(class uint8, e *Event) Verdict
+	OnSubscribe func(*Request) Answer
+	OnTick      func() error
 }
 
-// Samples calls a hook with the events of a file, in order, and returns the differences from the expected results.
-func (h *Host) Samples(hook func(*Event) Verdict, file string) error {
-	return samples(file, func(s *Sample) Result { return h.Event(hook, s.Group, string(s.Payload)) })
-}
-
-// ClassSamples is like [Host.Samples], for a hook that renders events for classes.
-func (h *Host) ClassSamples(hook func(uint8, *Event) Verdict, file string) error {
-	return samples(file, func(s *Sample) Result { return h.Class(hook, s.Class, s.Group, string(s.Payload)) })
-}
-
-func samples(file string, give func(*Sample) Result) error {
+// Check calls the hooks with the golden samples of a file, in order, and returns the differences from the expected
+// results. `caddy edgerelay plugin test` reads the same files. Each line is a JSON object:
+//
+//   - hook is on_event, on_class, on_subscribe or on_tick. Without it, a sample with a class is for on_class, a sample
+//     with a user and no payload is for on_subscribe, and any other sample is for on_event.
+//   - group, payload (or text, which may be any text), user, class, source and sent are the input.
+//   - clock sets the plugin's clock, see [Host.SetTime]. Times are RFC 3339 or Unix milliseconds.
+//   - verdict is pass, drop or replace, of on_subscribe allow or deny, and error for a call that must fail. output (or
+//     output_text), audience, emits, want_class and reason are the other expectations. All are optional.
+func (h *Host) Check(hooks Hooks, file string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -46,51 +40,354 @@ func samples(file string, give func(*Sample) Result) error {
 	defer f.Close()
 	var faults []error
 	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 16<<20)
+	lines.Buffer(nil, 32<<20)
 	n, tried := 0, 0
 	for lines.Scan() {
 		n++
-		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
 			continue
 		}
-		var s Sample
-		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-			return fmt.Errorf("%s:%d: %w", file, n, err)
+		s, err := parseSample(line)
+		if err == nil {
+			tried++
+			err = h.try(hooks, s)
 		}
-		tried++
-		if err := s.compare(give(&s)); err != nil {
+		if err != nil {
 			faults = append(faults, fmt.Errorf("%s:%d: %w", file, n, err))
 		}
 	}
-	if tried == 0 {
+	if tried == 0 && len(faults) == 0 {
 		faults = append(faults, fmt.Errorf("%s contains no sample", file))
 	}
 	return errors.Join(append(faults, lines.Err())...)
 }
 
-func (s *Sample) compare(r Result) error {
-	if r.Verdict != s.Verdict {
-		return fmt.Errorf("verdict %s, want %s (%v)", r.Verdict, s.Verdict, r.Err)
+// Samples is [Host.Check] for a plugin that has only the hook for events.
+func (h *Host) Samples(hook func(*Event) Verdict, file string) error {
+	return h.Check(Hooks{OnEvent: hook}, file)
+}
+
+// ClassSamples is [Host.Check] for the hook that renders events for classes.
+func (h *Host) ClassSamples(hook func(uint8, *Event) Verdict, file string) error {
+	return h.Check(Hooks{OnClass: hook}, file)
+}
+
+// sample is a golden sample. Fields are nil if the sample lacks the member.
+type sample struct {
+	hook, group, source, verdict, reason string
+	payload, user, output                *string
+	class, wantClass                     *uint8
+	sent, clock                          time.Time
+	audience                             *uint64
+	emits                                []sampleEmission
+}
+
+type sampleEmission struct {
+	group    string
+	payload  *string
+	audience *uint64
+}
+
+// try calls the sample's hook and returns the difference from the expected result.
+func (h *Host) try(hooks Hooks, s *sample) error {
+	if !s.clock.IsZero() {
+		h.SetTime(s.clock)
 	}
-	if len(s.Output) > 0 && !same(s.Output, r.Payload) {
-		return fmt.Errorf("output %s, want %s", r.Payload, s.Output)
+	h.Source, h.Sent = s.source, s.sent
+	payload := ""
+	if s.payload != nil {
+		payload = *s.payload
 	}
-	if len(s.Emits) > 0 && len(s.Emits) != len(r.Emitted) {
-		return fmt.Errorf("%d events emitted, want %d", len(r.Emitted), len(s.Emits))
+	switch hook := s.hookName(); {
+	case hook == hookEvent && hooks.OnEvent != nil:
+		return s.compare(h.Event(hooks.OnEvent, s.group, payload))
+	case hook == hookClass && hooks.OnClass != nil:
+		if s.class == nil {
+			return errors.New("no class; add class, 0 to 63")
+		}
+		return s.compare(h.Class(hooks.OnClass, *s.class, s.group, payload))
+	case hook == hookSubscribe && hooks.OnSubscribe != nil:
+		user := "null"
+		if s.user != nil {
+			user = *s.user
+		}
+		return s.compareDecision(h.Subscribe(hooks.OnSubscribe, user, s.group))
+	case hook == hookTick && hooks.OnTick != nil:
+		return s.compare(h.Tick(hooks.OnTick))
+	case slices.Contains([]string{hookEvent, hookClass, hookSubscribe, hookTick}, hook):
+		return fmt.Errorf("a sample of %s, but Hooks has no such hook", hook)
+	default:
+		return fmt.Errorf("unknown hook %q; use on_event, on_class, on_subscribe or on_tick", hook)
 	}
-	for i, e := range s.Emits {
-		if got := r.Emitted[i]; got.Group != e.Group || !same(e.Payload, got.Payload) {
-			return fmt.Errorf("emitted %s to %q, want %s to %q", got.Payload, got.Group, e.Payload, e.Group)
+}
+
+func (s *sample) hookName() string {
+	switch {
+	case s.hook != "":
+		return s.hook
+	case s.class != nil:
+		return hookClass
+	case s.user != nil && s.payload == nil:
+		return hookSubscribe
+	}
+	return hookEvent
+}
+
+// verdictError is the verdict of a sample whose call must fail.
+const verdictError = "error"
+
+func (s *sample) compare(r Result) error {
+	verdict, reason := r.Verdict, ""
+	if r.Err != nil {
+		verdict, reason = verdictError, r.Err.Error()
+	}
+	switch {
+	case s.verdict == "" && r.Err != nil:
+		return r.Err
+	case s.verdict != "" && s.verdict != verdict:
+		return fmt.Errorf("verdict %s, want %s (%v)", verdict, s.verdict, r.Err)
+	case s.reason != "" && !strings.Contains(reason, s.reason):
+		return fmt.Errorf("the error is %q, want %q", reason, s.reason)
+	case s.output != nil && !same(*s.output, r.Payload):
+		return fmt.Errorf("output %s, want %s", r.Payload, *s.output)
+	case s.audience != nil && *s.audience != r.Audience:
+		return fmt.Errorf("audience %#x, want %#x", r.Audience, *s.audience)
+	case s.emits != nil && len(s.emits) != len(r.Emitted):
+		return fmt.Errorf("%d events emitted, want %d", len(r.Emitted), len(s.emits))
+	}
+	for i, want := range s.emits {
+		got := r.Emitted[i]
+		if want.group == s.group {
+			want.group = "" // as the host returns the event's own group
+		}
+		switch {
+		case got.Group != want.group, want.payload != nil && !same(*want.payload, got.Payload):
+			return fmt.Errorf("emitted %s to %q, want %v to %q", got.Payload, got.Group, shown(want.payload), want.group)
+		case want.audience != nil && *want.audience != got.Audience:
+			return fmt.Errorf("emitted for audience %#x, want %#x", got.Audience, *want.audience)
 		}
 	}
 	return nil
 }
 
-// same compares JSON texts without the space between tokens, and other texts byte by byte.
-func same(want json.RawMessage, got string) bool {
-	var a, b bytes.Buffer
-	if json.Compact(&a, want) != nil || json.Compact(&b, []byte(got)) != nil {
-		return string(want) == got
+func (s *sample) compareDecision(d Decision) error {
+	verdict, reason := "deny", d.Reason
+	switch {
+	case d.Err != nil:
+		verdict, reason = verdictError, d.Err.Error()
+	case d.Allow:
+		verdict = "allow"
 	}
-	return a.String() == b.String()
+	switch {
+	case s.verdict == "" && d.Err != nil:
+		return d.Err
+	case s.verdict != "" && s.verdict != verdict:
+		return fmt.Errorf("verdict %s, want %s (%v)", verdict, s.verdict, reason)
+	case s.wantClass != nil && (!d.Allow || *s.wantClass != d.Class):
+		return fmt.Errorf("class %d (%s), want %d", d.Class, verdict, *s.wantClass)
+	case s.reason != "" && (verdict == "deny" && reason != s.reason || !strings.Contains(reason, s.reason)):
+		return fmt.Errorf("the reason is %q, want %q", reason, s.reason)
+	}
+	return nil
+}
+
+// shown returns an expected payload for an error message.
+func shown(s *string) string {
+	if s == nil {
+		return "any payload"
+	}
+	return *s
+}
+
+// same compares JSON texts without the space between tokens.
+func same(want, got string) bool { return want == got || compact(want) == compact(got) }
+
+// compact removes the white space outside of strings.
+func compact(text string) string {
+	b, out := []byte(text), make([]byte, 0, len(text))
+	for i := 0; i < len(b); {
+		end := i + 1
+		if b[i] == '"' {
+			if end = skipString(b, i); end < 0 {
+				return text
+			}
+		}
+		if !space(b[i]) {
+			out = append(out, b[i:end]...)
+		}
+		i = end
+	}
+	return string(out)
+}
+
+// jsonMember is a member of an object, as JSON text.
+type jsonMember struct {
+	name  string
+	value []byte
+}
+
+// members splits an object. The values may be no JSON, such as NaN. It reports false for any other text.
+func members(text []byte) (list []jsonMember, ok bool) {
+	i := skipSpace(text, 0)
+	if i >= len(text) || text[i] != '{' || skipSpace(text, max(0, skipValue(text, i))) != len(text) {
+		return nil, false
+	}
+	if i = skipSpace(text, i+1); peek(text, i) == '}' {
+		return nil, true
+	}
+	for {
+		if i = skipSpace(text, i); peek(text, i) != '"' {
+			return nil, false
+		}
+		start := i
+		if i = skipString(text, i); i < 0 {
+			return nil, false
+		}
+		name := string(decoded(text[start:i]))
+		if i = skipSpace(text, i); peek(text, i) != ':' {
+			return nil, false
+		}
+		start = skipSpace(text, i+1)
+		if i = skipValue(text, start); i <= start {
+			return nil, false
+		}
+		list = append(list, jsonMember{name, text[start:i]})
+		switch i = skipSpace(text, i); peek(text, i) {
+		case ',':
+			i++
+		case '}':
+			return list, true
+		default:
+			return nil, false
+		}
+	}
+}
+
+// peek returns the byte at i, 0 behind the end.
+func peek(text []byte, i int) byte {
+	if i >= len(text) {
+		return 0
+	}
+	return text[i]
+}
+
+// parseSample parses a line of a file of samples. A line without the members of a sample is a payload itself.
+func parseSample(line []byte) (*sample, error) {
+	list, ok := members(line)
+	input := slices.ContainsFunc(list, func(m jsonMember) bool {
+		return slices.Contains([]string{"payload", "data", "text", "user", "hook"}, m.name)
+	})
+	if !ok || !input {
+		payload := string(line)
+		return &sample{group: "test", payload: &payload}, nil
+	}
+	s := &sample{}
+	for _, m := range list {
+		if err := s.set(m); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return s, nil
+}
+
+func (s *sample) set(m jsonMember) (err error) {
+	raw := func(p **string) error {
+		text := string(m.value)
+		*p = &text
+		return nil
+	}
+	switch m.name {
+	case "hook":
+		return json.Unmarshal(m.value, &s.hook)
+	case "group":
+		return json.Unmarshal(m.value, &s.group)
+	case "payload", "data":
+		return raw(&s.payload)
+	case "text":
+		return json.Unmarshal(m.value, &s.payload)
+	case "user":
+		return raw(&s.user)
+	case "class":
+		return json.Unmarshal(m.value, &s.class)
+	case "source":
+		return json.Unmarshal(m.value, &s.source)
+	case "sent":
+		s.sent, err = parseTime(m.value)
+		return err
+	case "clock", "at":
+		s.clock, err = parseTime(m.value)
+		return err
+	case "verdict":
+		return json.Unmarshal(m.value, &s.verdict)
+	case "output":
+		return raw(&s.output)
+	case "output_text":
+		return json.Unmarshal(m.value, &s.output)
+	case "audience":
+		s.audience, err = parseAudience(m.value)
+		return err
+	case "emits":
+		return s.setEmits(m.value)
+	case "want_class":
+		return json.Unmarshal(m.value, &s.wantClass)
+	case "reason":
+		return json.Unmarshal(m.value, &s.reason)
+	}
+	return errors.New("unknown member of a sample")
+}
+
+func (s *sample) setEmits(list []byte) error {
+	s.emits = []sampleEmission{}
+	for i := 0; ; i++ {
+		from, to, ok := find(list, strconv.Itoa(i))
+		if !ok {
+			return nil
+		}
+		var e sampleEmission
+		parts, ok := members(list[from:to])
+		if !ok {
+			return errors.New("use a list of objects")
+		}
+		for _, m := range parts {
+			var err error
+			switch m.name {
+			case "group":
+				err = json.Unmarshal(m.value, &e.group)
+			case "payload":
+				text := string(m.value)
+				e.payload = &text
+			case "text":
+				err = json.Unmarshal(m.value, &e.payload)
+			case "audience":
+				e.audience, err = parseAudience(m.value)
+			default:
+				err = errors.New("unknown member; use group, payload, text, audience")
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
+		}
+		s.emits = append(s.emits, e)
+	}
+}
+
+// parseAudience decodes a mask of classes: a number, -1 for all classes, or text such as "0x6".
+func parseAudience(value []byte) (*uint64, error) {
+	text := string(decoded(value))
+	mask, err := Everybody, error(nil)
+	if text != "-1" {
+		mask, err = strconv.ParseUint(text, 0, 64)
+	}
+	return &mask, err
+}
+
+// parseTime decodes a time: RFC 3339 text, or Unix milliseconds.
+func parseTime(value []byte) (t time.Time, err error) {
+	if value[0] == '"' {
+		err = json.Unmarshal(value, &t)
+		return t, err
+	}
+	ms, err := strconv.ParseFloat(string(value), 64)
+	return time.UnixMilli(int64(ms)), err
 }

@@ -52,6 +52,13 @@ func importKVIncr(key unsafe.Pointer, n uint32, delta, ttl int64) int64
 //go:wasmimport ev1 now_ms
 func importNow() int64
 
+//go:wasmimport ev1 event_source
+//go:noescape
+func importEventSource(p unsafe.Pointer, limit uint32) int32
+
+//go:wasmimport ev1 event_sent_ms
+func importEventSent() int64
+
 func str(s string) (unsafe.Pointer, uint32) {
 	return unsafe.Pointer(unsafe.StringData(s)), uint32(len(s))
 }
@@ -110,7 +117,9 @@ func hostKVIncr(key string, delta, ttl int64) int64 {
 	return importKVIncr(p, n, delta, ttl)
 }
 
-func hostNow() int64 { return importNow() }
+func hostNow() int64               { return importNow() }
+func hostEventSource(b []byte) int { return int(importEventSource(slice(b))) }
+func hostEventSent() int64         { return importEventSent() }
 
 // input is the buffer that the host writes to. kept holds the last result until the next call.
 var (
@@ -187,4 +196,17 @@ func OnClass(class, group, payload uint32, hook func(class uint8, e *Event) Verd
 func OnSubscribe(size uint32, hook func(*Request) Answer) uint64 {
 	request.Payload = input[:size:size]
 	return uint64(hook(&request))
+}
+
+// OnTick is for the export ev_on_tick: hook runs at each interval of the grant tick, on every instance. It has no event:
+// emitted events need a group. An error discards the instance.
+//
+//	//go:wasmexport ev_on_tick
+//	func OnTick() uint64 { return edgerelay.OnTick(hook) }
+func OnTick(hook func() error) uint64 {
+	if err := hook(); err != nil {
+		Log(LevelError, err.Error())
+		return uint64(Error)
+	}
+	return uint64(Pass)
 }
