@@ -170,7 +170,7 @@ func (m *module) checkImports() error {
 		}
 		i := slices.IndexFunc(list, func(known hostFunction) bool { return known.name == name })
 		if i < 0 {
-			fault("the module imports %s.%s, which ABI %d does not define; use a matching SDK", mod, name, ABIVersion)
+			faults = append(faults, unknownImport(mod+"."+name, ""))
 			continue
 		}
 		known := &list[i]
@@ -183,6 +183,17 @@ func (m *module) checkImports() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// unknownImport returns the error for an import that this host does not serve. wanted is the ABI version that the
+// module's manifest asks for if that is a newer one, else empty.
+func unknownImport(name, wanted string) error {
+	remedy := "build with the SDK of this version, or upgrade the relay if a newer one has it"
+	if wanted != "" {
+		remedy = fmt.Sprintf("the module's manifest asks for ABI %s: upgrade the relay, or build with an older SDK", wanted)
+	}
+	return fmt.Errorf("the module imports %s, which this relay (plugin ABI %s) does not have; %s",
+		name, abiText(ABIMinor), remedy)
 }
 
 // close waits for every call in flight, then frees instances and code. Later callers get errReplaced.

@@ -1,5 +1,7 @@
 package metering
 
+import "fmt"
+
 // instruction copies the next instruction, inserts charges where due, and follows the effect on the operand stack.
 func (b *body) instruction() {
 	r := &b.r
@@ -7,7 +9,7 @@ func (b *body) instruction() {
 	op := r.byte()
 	d := plain[op]
 	if d.imm == immBad && r.err == nil {
-		r.fail("unsupported WebAssembly feature: opcode %#x (%s); build for core 2.0", op, feature(op))
+		r.unsupported(fmt.Sprintf("%s (opcode %#x)", feature(op), op))
 		return
 	}
 	b.cost(d.cost) // before the copy, so that a charge precedes its instruction
@@ -182,7 +184,7 @@ func (b *body) misc(start int) {
 		b.chargeLength(1)
 		b.adjust(-3)
 	default:
-		r.fail("unsupported WebAssembly feature: opcode 0xfc %d", sub)
+		r.unsupported(fmt.Sprintf("opcode 0xfc %d", sub))
 	}
 	b.copy(start)
 }
@@ -191,7 +193,7 @@ func (b *body) misc(start int) {
 func (b *body) vector(start int) {
 	sub := b.r.u32()
 	if sub > 0xff || simd[sub].imm == immBad {
-		b.r.fail("unsupported WebAssembly feature: opcode 0xfd %#x (relaxed SIMD or unknown)", sub)
+		b.r.unsupported(fmt.Sprintf("relaxed SIMD or unknown (opcode 0xfd %#x)", sub))
 		return
 	}
 	b.wide = true

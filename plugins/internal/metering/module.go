@@ -81,7 +81,7 @@ func parse(wasm []byte) (*module, error) {
 		}
 		if id > secDataCount {
 			if id == 13 {
-				return nil, errors.New("unsupported WebAssembly feature: exceptions (a tag section)")
+				return nil, errors.New("unsupported WebAssembly feature: exceptions (a tag section); build for core 2.0")
 			}
 			return nil, malformed("unknown section %d", id)
 		}
@@ -117,7 +117,7 @@ func (m *module) section(s section) error {
 		m.typesRaw = r.b[r.pos:]
 		for ; n > 0 && r.err == nil; n-- {
 			if c := r.byte(); c != 0x60 && r.err == nil {
-				return fmt.Errorf("unsupported WebAssembly feature: type form %#x (GC)", c)
+				return fmt.Errorf("unsupported WebAssembly feature: garbage collection (type form %#x); build for core 2.0", c)
 			}
 			m.types = append(m.types, funcType{params: r.valTypes(), results: r.valTypes()})
 		}
@@ -133,7 +133,11 @@ func (m *module) section(s section) error {
 			r.limits()
 		}
 	case secMemory:
-		for n := r.count("memories"); n > 0 && r.err == nil; n-- {
+		n := r.count("memories")
+		if n > 1 {
+			r.unsupported("several memories")
+		}
+		for ; n > 0 && r.err == nil; n-- {
 			r.limits()
 		}
 	case secGlobal:
@@ -271,7 +275,7 @@ func (r *reader) valType() byte {
 	switch t {
 	case typeI32, typeI64, typeF32, typeF64, typeV128, typeFuncref, typeExternref:
 	default:
-		r.fail("unknown value type %#x", t)
+		r.badType("value", t)
 	}
 	return t
 }
@@ -285,7 +289,7 @@ func (r *reader) valTypes() []byte {
 	for _, t := range b {
 		one := reader{b: []byte{t}}
 		if one.valType(); one.err != nil {
-			r.fail("unknown value type %#x", t)
+			r.badType("value", t)
 			return nil
 		}
 	}
@@ -295,15 +299,36 @@ func (r *reader) valTypes() []byte {
 func (r *reader) refType() byte {
 	t := r.byte()
 	if t != typeFuncref && t != typeExternref {
-		r.fail("unknown reference type %#x", t)
+		r.badType("reference", t)
 	}
 	return t
+}
+
+// badType records a type beyond core 2.0.
+func (r *reader) badType(kind string, t byte) {
+	switch {
+	case t == 0x63 || t == 0x64:
+		r.unsupported(fmt.Sprintf("typed function references (type %#x)", t))
+	case t == 0x69 || t == 0x74:
+		r.unsupported(fmt.Sprintf("exceptions (type %#x)", t))
+	case t >= 0x6a && t <= 0x73:
+		r.unsupported(fmt.Sprintf("garbage collection (type %#x)", t))
+	default:
+		r.fail("unknown %s type %#x", kind, t)
+	}
 }
 
 func (r *reader) limits() (low, high uint32, bounded bool) {
 	flag := r.byte()
 	if flag > 1 {
-		r.fail("limits of kind %d; shared and 64-bit memories are not supported", flag)
+		switch {
+		case flag == 2 || flag == 3:
+			r.unsupported("threads (a shared memory)")
+		case flag < 8:
+			r.unsupported("64-bit memory (memory64)")
+		default:
+			r.fail("limits of kind %d", flag)
+		}
 		return
 	}
 	low = r.u32()
@@ -341,6 +366,10 @@ func (r *reader) constExpr(globals uint32) {
 			}
 			r.bytes(16)
 		default:
+			if op >= 0x6a && op <= 0x6c || op >= 0x7c && op <= 0x7e {
+				r.unsupported(fmt.Sprintf("extended constant expressions (opcode %#x)", op))
+				return
+			}
 			r.fail("an initializer is not constant: opcode %#x", op)
 		}
 	}

@@ -1,6 +1,9 @@
 package metering
 
-import "unicode/utf8"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 // reader decodes untrusted bytes. err keeps the first error, after which all reads return zero. Callers may therefore
 // check err once.
@@ -13,6 +16,14 @@ type reader struct {
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
 		r.err = malformed(format, args...)
+		r.pos = len(r.b)
+	}
+}
+
+// unsupported records that the module uses a feature beyond core 2.0.
+func (r *reader) unsupported(feature string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("unsupported WebAssembly feature: %s; build for core 2.0", feature)
 		r.pos = len(r.b)
 	}
 }
