@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 )
 
 var header = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -54,10 +55,14 @@ type module struct {
 	types         []funcType
 	typesRaw      []byte // the encoded types, without the count
 	typesAdded    []funcType
+	typeIndices   map[string]uint32 // of typesAdded, by parameters and results
 	importedFuncs uint32
 	funcs         []uint32 // type index of every function, beginning with imported functions
-	globals       uint32   // imported and defined
-	start         uint32   // the start function
+	helpers       []helper // functions that the rewriter adds
+	helperIndices map[helper]uint32
+	globals       uint32 // imported and defined
+	counter       uint32 // index of the added global
+	start         uint32 // the start function
 	hasStart      bool
 	code          []byte
 	maxPages      uint32 // of memory that the host grants
@@ -107,7 +112,7 @@ func (m *module) section(s section) error {
 	switch s.id {
 	case secCustom:
 		if r.name() == "name" {
-			if s.body = names(s.body); s.body != nil {
+			if s.body = m.names(s.body); s.body != nil {
 				m.sections = append(m.sections, s)
 			}
 		}
@@ -152,15 +157,22 @@ func (m *module) section(s section) error {
 		}
 	case secExport:
 		for n := r.count("exports"); n > 0 && r.err == nil; n-- {
-			if name := r.name(); name == FuelGlobal || name == StartExport {
+			if name := r.name(); name == CounterGlobal || name == StartExport {
 				return fmt.Errorf(
 					"the module exports %q, a name of the host; rename the export, "+
 						"or use the original if this module is metered already",
 					name,
 				)
 			}
-			if kind, index := r.byte(), r.u32(); kind == externGlobal && index >= m.globals {
-				r.fail("an export names global %d of %d", index, m.globals)
+			switch kind := r.byte(); kind {
+			case externFunc:
+				r.funcIndex()
+			case externGlobal:
+				if index := r.u32(); index >= m.globals {
+					r.fail("an export names global %d of %d", index, m.globals)
+				}
+			default:
+				r.u32()
 			}
 		}
 	case secStart:
@@ -184,13 +196,17 @@ func (m *module) section(s section) error {
 	if r.err == nil && !r.done() {
 		r.fail("%d bytes too many", len(r.b)-r.pos)
 	}
+	s.funcs = r.funcs
 	m.sections = append(m.sections, s)
 	return r.err
 }
 
 func (m *module) imports(r *reader) {
 	for n := r.count("imports"); n > 0 && r.err == nil; n-- {
-		r.name()
+		if name := r.name(); name == HostModule {
+			r.err = fmt.Errorf("the module imports from %q, a name of the host; "+
+				"use the original if this module is metered already", name)
+		}
 		r.name()
 		switch kind := r.byte(); kind {
 		case externFunc:
@@ -225,22 +241,36 @@ func (m *module) typeSection() []byte {
 	b := appendU32(nil, uint32(len(m.types)+len(m.typesAdded)))
 	b = append(b, m.typesRaw...)
 	for _, t := range m.typesAdded {
-		b = append(b, 0x60, 0)
+		b = appendU32(append(b, 0x60), uint32(len(t.params)))
+		b = append(b, t.params...)
 		b = appendU32(b, uint32(len(t.results)))
 		b = append(b, t.results...)
 	}
 	return b
 }
 
-// resultType returns the index of the type () -> results.
-func (m *module) resultType(results []byte) uint32 {
-	for i, t := range m.typesAdded {
-		if bytes.Equal(t.results, results) {
-			return uint32(len(m.types) + i)
+// addType returns the index of an added type.
+func (m *module) addType(params, results []byte) uint32 {
+	key := string(params) + ">" + string(results)
+	i, ok := m.typeIndices[key]
+	if !ok {
+		i = uint32(len(m.types) + len(m.typesAdded))
+		m.typesAdded = append(m.typesAdded, funcType{params: params, results: results})
+		if m.typeIndices == nil {
+			m.typeIndices = map[string]uint32{}
 		}
+		m.typeIndices[key] = i
 	}
-	m.typesAdded = append(m.typesAdded, funcType{results: results})
-	return uint32(len(m.types) + len(m.typesAdded) - 1)
+	return i
+}
+
+// shifted returns a function's index after the rewriting. The added import comes after the module's own imports, so
+// all defined functions move by one. No index of the input becomes the import's, and an invalid index stays invalid.
+func (m *module) shifted(i uint32) uint32 {
+	if i >= m.importedFuncs && i < math.MaxUint32 {
+		return i + 1
+	}
+	return i
 }
 
 // tableSection returns the tables with their maxima lowered to limit.
@@ -359,7 +389,7 @@ func (r *reader) constExpr(globals uint32) {
 		case opRefNull:
 			r.refType()
 		case opRefFunc:
-			r.u32()
+			r.funcIndex()
 		case opPrefixSIMD:
 			if r.u32() != simdConst {
 				r.fail("an initializer is not constant")

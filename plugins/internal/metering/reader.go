@@ -8,10 +8,14 @@ import (
 // reader decodes untrusted bytes. err keeps the first error, after which all reads return zero. Callers may therefore
 // check err once.
 type reader struct {
-	b   []byte
-	pos int
-	err error
+	b     []byte
+	pos   int
+	err   error
+	funcs []place // of the indices that funcIndex has read
 }
+
+// place is a range of bytes.
+type place struct{ from, to uint32 }
 
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
@@ -70,6 +74,13 @@ func (r *reader) u32() uint32 {
 		}
 	}
 	return 0
+}
+
+// funcIndex reads the index of a function and notes its place.
+func (r *reader) funcIndex() {
+	from := r.pos
+	r.u32()
+	r.funcs = append(r.funcs, place{uint32(from), uint32(r.pos)})
 }
 
 // skipLEB skips a LEB128 of at most maxBytes bytes. The engine validates the value.
