@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -35,6 +36,7 @@ type module struct {
 	slots     []slot
 	supply    supply
 	startWait time.Duration
+	canceled  atomic.Bool // ends the calls in flight
 }
 
 // load compiles a module, checks it against the ABI, tries its samples and starts its instances.
@@ -75,14 +77,17 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	if err = buildHost(ctx, m.runtime, wasiModule, wasiFunctions); err != nil {
 		return m, err
 	}
-	if err = m.trySamples(h.now); err != nil {
+	if err = buildSliceHost(ctx, m.runtime); err != nil {
+		return m, err
+	}
+	if err = m.trySamples(ctx, h.now); err != nil {
 		return m, err
 	}
 	for i := range m.slots {
 		if err = ctx.Err(); err != nil {
 			return m, err
 		}
-		if m.slots[i].instance, err = m.instantiate(context.Background(), env); err != nil {
+		if m.slots[i].instance, err = m.instantiate(ctx, env); err != nil {
 			return m, err
 		}
 		m.slots[i].publish()
@@ -94,8 +99,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 // build rewrites the module to count fuel and compiles it.
 func (h *host) build(ctx context.Context, m *module) error {
 	metered, err := metering.Rewrite(m.spec.Wasm, metering.Options{
-		InitialFuel: m.spec.InitFuel, ExportStart: true, MaxTableElements: maxTableElements,
-		MaxPages: uint32(m.spec.Memory >> 16),
+		ExportStart: true, MaxTableElements: maxTableElements, MaxPages: uint32(m.spec.Memory >> 16),
 	})
 	if err != nil {
 		return err
@@ -164,6 +168,8 @@ func (m *module) checkImports() error {
 		case hostModule:
 		case wasiModule:
 			list = wasiFunctions
+		case metering.HostModule: // added by the rewriter
+			continue
 		default:
 			fault("the module imports %s.%s; import only from %s and %s", mod, name, hostModule, wasiModule)
 			continue

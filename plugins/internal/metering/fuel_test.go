@@ -48,15 +48,15 @@ func TestCosts(t *testing.T) {
 	}{
 		{"leaf", 0, 1},
 		{"caller", 0, 2 + 4.0/64}, // with the rest of four instructions
-		{"loop", 1, 2},         // entry and one round
-		{"loop", 1000, 1001},   //
-		{"straight", 0, 1 + 4}, // 256 additions
+		{"loop", 1, 2},            // entry and one round
+		{"loop", 1000, 1001},      //
+		{"straight", 0, 1 + 4},    // 256 additions
 		{"fill", 0, 2},
 		{"fill", 16, 3},
 		{"fill", 65536, 2 + 4096},
 		{"grow", 0, 2},
 		{"grow", 1, 2 + 2048},
-		{"grow", 100_000, 2}, // fails, and costs nothing
+		{"grow", 100_000, 2},    // fails, and costs nothing
 		{"fill", 2049, 2 + 128}, // in two chunks
 		{"recurse", 0, 1 + 10.0/64},
 		{"recurse", 100, 101 * (1 + 10.0/64)},

@@ -70,4 +70,6 @@ func (h *host) start(m api.Module, budget int64) {
 }
 
 // left returns the fuel that is left, in 64ths of a unit.
-func (h *host) left(m api.Module) int64 { return h.reserve + metering.Counter(counterOf(m).Get()).Fuel() }
+func (h *host) left(m api.Module) int64 {
+	return h.reserve + metering.Counter(counterOf(m).Get()).Fuel()
+}
