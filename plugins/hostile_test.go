@@ -116,7 +116,7 @@ func TestHostileCalls(t *testing.T) {
 				Name:   name,
 				Wasm:   fixture(t, "hostile/"+name),
 				Groups: []string{"*"},
-				Memory: 16 << 20,                          // memory_grow asks for a page at a time
+				Memory: 17 << 20,                          // memory_grow asks for a page at a time
 				Fuel:   DefaultFuel, Timeout: time.Minute, // on a busy machine, the kind of the failure is the same
 			})
 			if err != nil {
