@@ -17,6 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/docs"
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // contract is docs/openapi.json with what has been seen of it.
@@ -163,7 +164,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	for _, query := range []string{"", "?limit=1&prefix=jobs&after=a", "?sort=rate", "?sort=subscribers", "?limit=1001", "?sort=x", "?x=1"} {
 		call("GET", "/edgerelay/groups", query, "")
 	}
-	for _, query := range []string{"", "?raw=true", "?class=3", "?class=64", "?raw=x", "?x=1"} {
+	for _, query := range []string{"", "?raw=true", "?class=3", "?class=64", "?raw=x", "?x=1", "?raw=true&format=recording", "?format=x"} {
 		call("GET", "/edgerelay/groups/{name}/tail", query, "")
 	}
 	for _, body := range []string{``, `{}`, `[]`, `{"usr": "x"}`, `{"user": "x"} x`, `{"user": "x", "code": 1006}`, `{"user": "x", "reason": "` + strings.Repeat("x", 124) + `"}`, `{"address": "x"}`} {
@@ -262,6 +263,30 @@ func TestAdminTail(t *testing.T) {
 	for name, r := range map[string]*bufio.Reader{"raw": raw, "plain": plain} {
 		if got, err := r.ReadString('\n'); err != nil || !strings.Contains(got, `"data":{"n":12345678901234567890}`) {
 			t.Errorf("%s: %s, %v", name, got, err)
+		}
+	}
+
+	// A recording has the payloads byte by byte, and samples of plugins.
+	recorded := tail("?raw=true&format=recording")
+	for data, want := range map[string]string{
+		`{"a" :  1, "b": "<"}`: `{"group":"jobs-summary","payload":{"a" :  1, "b": "<"},"source":"layer","sent":"`,
+		`"{\"a\": NaN}"`:       `{"group":"jobs-summary","payload":"{\"a\": NaN}","source":"layer","sent":"`,
+		"[1,\n2]":              `{"group":"jobs-summary","text":"[1,\n2]","source":"layer","sent":"`,
+	} {
+		if status, body := s.post("/edgerelay/publish", `{"group": "jobs-summary", "data": `+data+`}`); status != 200 {
+			t.Fatal(status, body)
+		}
+		got, err := recorded.ReadString('\n')
+		if err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("%s is recorded as %s, %v", data, got, err)
+		}
+		sample, err := plugins.ParseSample([]byte(got), "test")
+		if err != nil || sample.Group != "jobs-summary" || sample.Source != "layer" || sample.Sent.IsZero() ||
+			sample.Clock.Before(sample.Sent) {
+			t.Errorf("%s is the sample %+v, %v", got, sample, err)
+		}
+		for _, r := range []*bufio.Reader{raw, plain} {
+			line(r)
 		}
 	}
 

@@ -21,6 +21,7 @@ type TailEvent struct {
 	Sent time.Time `json:"sent,omitzero"`
 	// Source is layer or peer.
 	Source string `json:"source"`
+	Group  string `json:"group"`
 	// Data is the payload if the payload is JSON; else Text is.
 	Data json.RawMessage `json:"data,omitempty"`
 	Text string          `json:"text,omitempty"`
@@ -32,9 +33,35 @@ type tailGap struct {
 	Dropped int       `json:"dropped"`
 }
 
+// appendRecorded appends an event as a line of a recording, which `plugin test` and `plugin replay` read. The payload
+// stays as it is, byte by byte: as JSON if it is JSON without line breaks, else as text.
+func appendRecorded(line []byte, ev *hub.TailEvent) []byte {
+	text := func(s string) {
+		b, _ := json.Marshal(s) // a string always succeeds
+		line = append(line, b...)
+	}
+	line = append(line, `{"group":`...)
+	text(ev.Group)
+	if json.Valid(ev.Text) && !bytes.ContainsAny(ev.Text, "\r\n") {
+		line = append(append(line, `,"payload":`...), ev.Text...)
+	} else {
+		line = append(line, `,"text":`...)
+		text(string(ev.Text))
+	}
+	line = append(line, `,"source":`...)
+	text(ev.Source.String())
+	if !ev.Sent.IsZero() {
+		line = append(line, `,"sent":`...)
+		text(ev.Sent.UTC().Format(time.RFC3339Nano))
+	}
+	line = append(line, `,"at":`...)
+	text(ev.At.UTC().Format(time.RFC3339Nano))
+	return append(line, "}\n"...)
+}
+
 // tailEventOf converts an event of the hub.
 func tailEventOf(ev hub.TailEvent) TailEvent {
-	e := TailEvent{At: ev.At, Sent: ev.Sent, Source: ev.Source.String()}
+	e := TailEvent{At: ev.At, Sent: ev.Sent, Source: ev.Source.String(), Group: ev.Group}
 	var line bytes.Buffer
 	if json.Compact(&line, ev.Text) == nil {
 		e.Data = line.Bytes()
@@ -50,11 +77,8 @@ const tailJoinTimeout = 5 * time.Second
 // serveTail streams the events of a group until the client disconnects.
 func serveTail(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	group := r.PathValue("name")
-	options, err := tailOptions(r.URL.Query())
+	options, record, err := tailOptions(r.URL.Query())
 	if err != nil {
-		return badRequest(err)
-	}
-	if err := relay.CheckGroup(group); err != nil {
 		return badRequest(err)
 	}
 	control := http.NewResponseController(w)
@@ -77,7 +101,7 @@ func serveTail(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return nil
 		}
-		if err := writeTail(w, events, dropped); err != nil {
+		if err := writeTail(w, record, events, dropped); err != nil {
 			return nil
 		}
 		if err := control.Flush(); err != nil {
@@ -86,25 +110,38 @@ func serveTail(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// tailOptions reads the parameters of a tail.
-func tailOptions(q url.Values) (o hub.TailOptions, err error) {
-	if err := rejectUnknownParameters(q, "raw", "class"); err != nil {
-		return o, err
+// tailOptions reads the parameters of a tail. record reports that the lines are those of a recording.
+func tailOptions(q url.Values) (o hub.TailOptions, record bool, err error) {
+	if err := rejectUnknownParameters(q, "raw", "class", "format"); err != nil {
+		return o, false, err
+	}
+	switch format := q.Get("format"); format {
+	case "", "tail":
+	case "recording":
+		record = true
+	default:
+		return o, false, fmt.Errorf("invalid format %q; use tail or recording", format)
 	}
 	raw := q.Get("raw")
 	if raw != "" && raw != "true" && raw != "false" {
-		return o, fmt.Errorf("invalid raw %q; use true or false", raw)
+		return o, false, fmt.Errorf("invalid raw %q; use true or false", raw)
 	}
 	class, err := IntParameter(q, "class", 0, 0, relay.MaxClass)
-	return hub.TailOptions{Raw: raw == "true", Class: uint8(class)}, err
+	return hub.TailOptions{Raw: raw == "true", Class: uint8(class)}, record, err
 }
 
 // writeTail writes events, and a gap if events were dropped, as lines of JSON.
-func writeTail(w http.ResponseWriter, events []hub.TailEvent, dropped int) error {
+func writeTail(w http.ResponseWriter, record bool, events []hub.TailEvent, dropped int) error {
 	lines := json.NewEncoder(w)
 	lines.SetEscapeHTML(false)
-	for _, ev := range events {
-		if err := lines.Encode(tailEventOf(ev)); err != nil {
+	for i := range events {
+		var err error
+		if record {
+			_, err = w.Write(appendRecorded(nil, &events[i]))
+		} else {
+			err = lines.Encode(tailEventOf(events[i]))
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,50 +22,163 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
 )
 
+// tailOptions are the flags of the command tail.
+type tailOptions struct {
+	address             string
+	raw, asJSON, append bool
+	class, count        int
+	record              string
+	limit               time.Duration
+}
+
 func tailCommand() *cobra.Command {
+	var o tailOptions
 	cmd := &cobra.Command{
-		Use:   "tail <group>",
-		Short: "Follow the events of a group",
-		Args:  cobra.ExactArgs(1),
-		Long: "Shows the events of a group until Ctrl-C, as clients of this node receive them; with --raw, before\n" +
-			"plugins. Events that arrive too fast are dropped and counted. A tail never delays deliveries.",
+		Use:   "tail <group>...",
+		Short: "Follow the events of groups, or record them",
+		Args:  cobra.MinimumNArgs(1),
+		Long: "Shows the events of groups until Ctrl-C, as clients of this node receive them; with --raw, before\n" +
+			"plugins. A group may be a pattern such as 'job_events-*': then the tail shows the events that reach\n" +
+			"this node for its clients and plugins. Events that arrive too fast are dropped and counted. A tail\n" +
+			"never delays deliveries.\n\n" +
+			"--record writes the events to a file, before plugins and byte by byte, with group, source and times:\n" +
+			"the input of 'plugin test' and 'plugin replay'. A recording holds what plugins redact for clients. The\n" +
+			"file is for its owner only (mode 0600).",
 		Example: "  caddy edgerelay tail job_events-42\n" +
-			"  caddy edgerelay tail --json jobs-status_changed | jq .data.status",
+			"  caddy edgerelay tail --json jobs-status_changed | jq .data.status\n" +
+			"  caddy edgerelay tail --record traffic.ndjson --for 5m 'job_events-*' jobs-status_changed",
 	}
 	address := addAddressFlag(cmd)
-	raw := cmd.Flags().Bool("raw", false, "show events before plugins")
-	class := cmd.Flags().Int("class", 0, "audience class, for plugins that render events by class")
-	asJSON := cmd.Flags().Bool("json", false, "print JSON, an object a line, with times and source")
+	f := cmd.Flags()
+	f.BoolVar(&o.raw, "raw", false, "show events before plugins")
+	f.IntVar(&o.class, "class", 0, "audience class, for plugins that render events by class")
+	f.BoolVar(&o.asJSON, "json", false, "print JSON, an object a line, with group, times and source")
+	f.StringVar(&o.record, "record", "", "write the events before plugins to this new file, for plugin test and replay")
+	f.BoolVar(&o.append, "append", false, "with --record: append to the file if it exists")
+	f.IntVar(&o.count, "count", 0, "end after this number of events")
+	f.DurationVar(&o.limit, "for", 0, "end after this time, such as 5m")
 	cmd.RunE = runE(func(args []string) error {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		path := "/edgerelay/groups/" + url.PathEscape(args[0]) + "/tail?raw=" + strconv.FormatBool(*raw) +
-			"&class=" + strconv.Itoa(*class)
-		return followTail(ctx, *address, path, *asJSON)
+		o.address = *address
+		return o.run(args)
 	})
 	return cmd
 }
 
-// followTail prints a tail until ctx ends.
-func followTail(ctx context.Context, address, path string, asJSON bool) error {
-	resp, err := requestAdmin(address, http.MethodGet, path, nil)
-	if err != nil {
-		return err
+func (o *tailOptions) run(groups []string) (err error) {
+	switch {
+	case o.record != "" && o.class != 0:
+		return errors.New("--record and --class exclude each other: a recording holds events before plugins")
+	case o.record == "" && o.append:
+		return errors.New("--append is for --record; add --record <file>")
+	case o.count < 0 || o.limit < 0:
+		return errors.New("--count or --for is negative; use a positive value")
 	}
-	defer func() { _ = resp.Body.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
-	err = printTail(os.Stdout, resp.Body, asJSON)
-	if ctx.Err() != nil {
-		return nil
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if o.limit > 0 {
+		ctx, stop = context.WithTimeout(ctx, o.limit)
+		defer stop()
 	}
-	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("the relay ended the tail; check whether the relay is running")
+	out := &tailWriter{w: os.Stdout, asJSON: o.asJSON, showGroup: len(groups) > 1 || strings.Contains(groups[0], "*"), limit: o.count}
+	if o.record != "" {
+		file, err := openRecording(o.record, o.append)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = file.Close() }()
+		out.w, out.record = file, true
+		defer func() {
+			fmt.Fprintf(os.Stderr, "%d events recorded, %d missed because they arrived too fast\n", out.events, out.missed)
+		}()
 	}
-	return err
+	return o.follow(ctx, groups, out)
 }
 
-// printTail writes the lines of a tail as text, or unchanged as JSON.
-func printTail(w io.Writer, lines io.Reader, asJSON bool) error {
+// openRecording creates a file that only its owner may read. An existing file is an error unless more may be appended.
+func openRecording(name string, more bool) (*os.File, error) {
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if more {
+		flags = os.O_WRONLY | os.O_CREATE | os.O_APPEND
+	}
+	file, err := os.OpenFile(name, flags, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("%s exists; use another name, or --append", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create the recording: %w", err)
+	}
+	info, err := file.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("%s is readable by other users (mode %#o), and a recording holds secrets; use chmod 600",
+			name, info.Mode().Perm())
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// follow writes the events of all groups until ctx ends, the limit is reached, or the relay ends a tail.
+func (o *tailOptions) follow(ctx context.Context, groups []string, out *tailWriter) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer stop(nil)
+	for _, group := range groups {
+		resp, err := requestAdmin(o.address, http.MethodGet, o.path(group), nil)
+		if err != nil {
+			return err
+		}
+		following.Go(func() {
+			defer func() { _ = resp.Body.Close() }()
+			defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
+			err := out.copy(resp.Body)
+			if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = errors.New("the relay ended the tail; check whether the relay is running")
+			}
+			stop(err)
+		})
+	}
+	if out.record {
+		fmt.Fprintf(os.Stderr, "recording events before plugins in %s, with all secrets in them; Ctrl-C ends\n", o.record)
+	}
+	<-ctx.Done()
+	switch err := context.Cause(ctx); {
+	case errors.Is(err, errTailFull), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil
+	default:
+		return err
+	}
+}
+
+// path returns the request of a group's tail.
+func (o *tailOptions) path(group string) string {
+	q := url.Values{}
+	q.Set("raw", strconv.FormatBool(o.raw || o.record != ""))
+	q.Set("class", strconv.Itoa(o.class))
+	if o.record != "" {
+		q.Set("format", "recording")
+	}
+	return "/edgerelay/groups/" + url.PathEscape(group) + "/tail?" + q.Encode()
+}
+
+// errTailFull ends a tail that has reached its limit.
+var errTailFull = errors.New("the limit of events is reached")
+
+// tailWriter writes the lines of one or more tails. Its methods may be called concurrently.
+type tailWriter struct {
+	w                         io.Writer
+	record, asJSON, showGroup bool
+	limit                     int // of events; 0: none
+
+	mu             sync.Mutex // guards w and the counts
+	events, missed int
+}
+
+// copy writes the lines of a tail until it ends. errTailFull means that the limit is reached.
+func (t *tailWriter) copy(lines io.Reader) error {
 	r := bufio.NewReader(lines)
 	for {
 		line, err := r.ReadBytes('\n')
@@ -73,29 +188,64 @@ func printTail(w io.Writer, lines io.Reader, asJSON bool) error {
 			}
 			return err
 		}
-		var ev struct {
-			admin.TailEvent
-			Dropped int `json:"dropped"`
-		}
-		if err := json.Unmarshal(line, &ev); err != nil {
-			return fmt.Errorf("decoding the tail: %w", err)
-		}
-		text := printable(string(line[:len(line)-1]))
-		switch {
-		case asJSON:
-		case ev.Dropped > 0:
-			text = fmt.Sprintf("%s … %d events dropped: they arrived too fast",
-				ev.At.Local().Format(tailTime), ev.Dropped)
-		default:
-			text = ev.At.Local().Format(tailTime) + " " + printable(string(ev.Data)+ev.Text)
-			if lag := ev.At.Sub(ev.Sent); !ev.Sent.IsZero() && lag >= time.Second {
-				text += fmt.Sprintf("  (published %v earlier)", lag.Round(time.Millisecond))
-			}
-		}
-		if _, err := fmt.Fprintln(w, text); err != nil {
+		if err := t.write(line); err != nil {
 			return err
 		}
 	}
+}
+
+// tailLine is a line of a tail: an event, or the number of events that are missing.
+type tailLine struct {
+	admin.TailEvent
+	Dropped int `json:"dropped"`
+}
+
+// write writes a line of a tail.
+func (t *tailWriter) write(line []byte) error {
+	var ev tailLine
+	if err := json.Unmarshal(line, &ev); err != nil {
+		return fmt.Errorf("decoding the tail: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.limit > 0 && t.events >= t.limit {
+		return errTailFull
+	}
+	switch {
+	case t.record: // as it is
+	case t.asJSON:
+		line = []byte(printable(string(line[:len(line)-1])) + "\n")
+	default:
+		line = []byte(t.text(&ev) + "\n")
+	}
+	if _, err := t.w.Write(line); err != nil {
+		return fmt.Errorf("writing the events: %w", err)
+	}
+	if ev.Dropped > 0 {
+		t.missed += ev.Dropped
+		return nil
+	}
+	if t.events++; t.events == t.limit {
+		return errTailFull
+	}
+	return nil
+}
+
+// text returns a line for people.
+func (t *tailWriter) text(ev *tailLine) string {
+	at := ev.At.Local().Format(tailTime)
+	if ev.Dropped > 0 {
+		return fmt.Sprintf("%s … %d events dropped: they arrived too fast", at, ev.Dropped)
+	}
+	text := at + " "
+	if t.showGroup {
+		text += ev.Group + " "
+	}
+	text += printable(string(ev.Data) + ev.Text)
+	if lag := ev.At.Sub(ev.Sent); !ev.Sent.IsZero() && lag >= time.Second {
+		text += fmt.Sprintf("  (published %v earlier)", lag.Round(time.Millisecond))
+	}
+	return text
 }
 
 // tailTime is the layout of times.

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"path"
 	"sync"
 	"sync/atomic"
 
@@ -16,17 +17,27 @@ type listeners struct {
 }
 
 type listener struct {
-	fn   func(relay.Event)
-	tail *Tail // nil for other listeners
+	fn      func(relay.Event)
+	tail    *Tail  // nil for other listeners
+	pattern string // of groups; empty for a listener of one group
 }
 
+// byGroup maps a group to its listeners, and anyGroup to the listeners with a pattern.
 type byGroup map[string][]*listener
+
+// anyGroup is no valid name of a group.
+const anyGroup = "*"
 
 // call calls the listeners of each event's group.
 func (ls byGroup) call(events []relay.Event) {
 	for i := range events {
 		for _, l := range ls[events[i].Group] {
 			l.fn(events[i])
+		}
+		for _, l := range ls[anyGroup] {
+			if ok, err := path.Match(l.pattern, events[i].Group); ok && err == nil {
+				l.fn(events[i])
+			}
 		}
 	}
 }
@@ -83,6 +94,24 @@ func (l *listeners) change(group string, edit func([]*listener) []*listener) {
 	l.byGroup.Store(&next)
 }
 
+// add adds a listener under a key, and returns the function that removes it.
+func (l *listeners) add(key string, own *listener) (remove func()) {
+	l.change(key, func(ls []*listener) []*listener {
+		return append(append([]*listener(nil), ls...), own)
+	})
+	return func() {
+		l.change(key, func(ls []*listener) []*listener {
+			var rest []*listener
+			for _, other := range ls {
+				if other != own {
+					rest = append(rest, other)
+				}
+			}
+			return rest
+		})
+	}
+}
+
 // Listen implements [relay.Node].
 func (h *Hub) Listen(ctx context.Context, group string, fn func(relay.Event)) (stop func()) {
 	return h.listen(ctx, &h.listeners, group, nil, fn)
@@ -92,21 +121,11 @@ func (h *Hub) Listen(ctx context.Context, group string, fn func(relay.Event)) (s
 func (h *Hub) listen(
 	ctx context.Context, among *listeners, group string, tail *Tail, fn func(relay.Event),
 ) (stop func()) {
-	own, client := &listener{fn, tail}, tail != nil
-	among.change(group, func(ls []*listener) []*listener {
-		return append(append([]*listener(nil), ls...), own)
-	})
+	client := tail != nil
+	remove := among.add(group, &listener{fn: fn, tail: tail})
 	_ = h.interest.join(ctx, []string{group}, client)
 	return sync.OnceFunc(func() {
-		among.change(group, func(ls []*listener) []*listener {
-			var rest []*listener
-			for _, l := range ls {
-				if l != own {
-					rest = append(rest, l)
-				}
-			}
-			return rest
-		})
+		remove()
 		h.interest.leave([]string{group}, client)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -270,6 +271,57 @@ func TestTailShowsTheViewOfAClass(t *testing.T) {
 	plain.Take()
 	if _, _, err := raw.Next(cancelled()); err == nil {
 		t.Error("a closed tail has events")
+	}
+}
+
+// A tail of a pattern sees the events of all groups that reach the node, joins none, and is gone after Close.
+func TestTailOfAPattern(t *testing.T) {
+	h, b := newHub(t)
+	session, _ := open(h)
+	subscribe(t, h, session, "jobs-1", "jobs-2", "other-1")
+	tails := map[string]*hub.Tail{}
+	for pattern, want := range map[string]string{"jobs-*": "jobs-1 jobs-2", "*-1": "jobs-1 other-1", "*": "jobs-1 jobs-2 other-1"} {
+		for _, raw := range []bool{true, false} {
+			tail, err := h.Tail(context.Background(), pattern, hub.TailOptions{Raw: raw})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tails[fmt.Sprint(want, " raw ", raw)] = tail
+		}
+	}
+	if got := h.Interested(); len(got) != 3 {
+		t.Errorf("groups announced to peers: %q, want those of the client", got)
+	}
+	for _, group := range []string{"jobs-1", "jobs-2", "other-1"} {
+		publish(t, b, group, "1")
+	}
+	for want, tail := range tails {
+		var got []string
+		for len(got) < len(strings.Fields(want))-2 {
+			events, _, err := tail.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ev := range events {
+				got = append(got, ev.Group)
+			}
+		}
+		if text := strings.Join(got, " "); !strings.HasPrefix(want, text+" raw") {
+			t.Errorf("groups %q, want %s", text, want)
+		}
+		tail.Close()
+		tail.Close()
+	}
+	publish(t, b, "jobs-1", "1")
+	for want, tail := range tails {
+		if events, _ := tail.Take(); len(events) > 0 {
+			t.Errorf("%s: a closed tail has %d events", want, len(events))
+		}
+	}
+	for _, group := range []string{"", "a b", "*/", "[*"} {
+		if _, err := h.Tail(context.Background(), group, hub.TailOptions{}); err == nil {
+			t.Errorf("%q is accepted as a group or pattern", group)
+		}
 	}
 }
 

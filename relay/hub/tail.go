@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,8 @@ func (t *Tail) rate() float64 { return float64(math.Float32frombits(t.perSecond.
 
 // TailEvent is an event in a [Tail].
 type TailEvent struct {
+	// Group is the event's group.
+	Group string
 	// At is when this node handled the event, Sent when the emitter published it, zero if unknown.
 	At, Sent time.Time
 	// Source is the way by which the event reached this node.
@@ -54,10 +57,15 @@ type TailEvent struct {
 }
 
 // Tail collects the events of a group, as for a client: the group is joined, and peers send its events. If ctx ends
-// before the layer has taken the membership, the layer keeps trying. Close the tail after use. The error is that of an
-// audience class above [relay.MaxClass].
+// before the layer has taken the membership, the layer keeps trying. A group with "*" is a pattern, in which "*" stands
+// for any run of characters: the tail collects the events that reach this node anyway, and joins no group. Close the
+// tail after use. The error is that of an invalid group, or of an audience class above [relay.MaxClass].
 func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, error) {
 	if err := relay.CheckClass(o.Class); err != nil {
+		return nil, err
+	}
+	pattern := strings.Contains(group, "*")
+	if err := relay.CheckGroup(strings.ReplaceAll(group, "*", "x")); err != nil {
 		return nil, err
 	}
 	t := &Tail{options: o, more: make(chan struct{}, 1)}
@@ -65,7 +73,11 @@ func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, err
 	if o.Raw {
 		among = &h.listeners
 	}
-	t.stop = h.listen(ctx, among, group, t, t.add)
+	if pattern {
+		t.stop = sync.OnceFunc(among.add(anyGroup, &listener{fn: t.add, tail: t, pattern: group}))
+	} else {
+		t.stop = h.listen(ctx, among, group, t, t.add)
+	}
 	return t, nil
 }
 
@@ -87,7 +99,7 @@ func (t *Tail) add(ev relay.Event) {
 	t.events.Add(1)
 	t.mu.Lock()
 	if len(t.queue) < tailEvents && (t.bytes+len(text) <= tailBytes || len(t.queue) == 0) {
-		t.queue = append(t.queue, TailEvent{At: time.Now(), Sent: ev.Sent, Source: ev.Source, Text: text})
+		t.queue = append(t.queue, TailEvent{Group: ev.Group, At: time.Now(), Sent: ev.Sent, Source: ev.Source, Text: text})
 		t.bytes += len(text)
 	} else {
 		t.dropped++
