@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/guests"
@@ -22,16 +24,80 @@ func TestRebuilt(t *testing.T) {
 			if err := scaffold.New(lang, dir, ""); err != nil {
 				t.Fatal(err)
 			}
-			if lang == "assemblyscript" { // the compiler that the script fetched is the one that the project names
-				compiler, err := filepath.Abs(filepath.Join(guests.Root, "sdk", "assemblyscript", "node_modules"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := os.Symlink(compiler, filepath.Join(dir, "node_modules")); err != nil {
-					t.Fatal(err)
-				}
+			if lang == "assemblyscript" { // as npm install does
+				linkPackages(t, dir)
+				link(t, filepath.Join(dir, "edgerelay"), filepath.Join(dir, "node_modules", "edgerelay"))
+				link(t, filepath.Join(dir, "edgerelay", "bin", "manifest.js"),
+					filepath.Join(dir, "node_modules", ".bin", "edgerelay-manifest"))
 			}
 			guests.CheckProject(t, dir)
+			if test := unitTests[lang]; test != nil {
+				cmd := exec.Command(test[0], test[1:]...)
+				cmd.Dir = dir
+				guests.Run(t, cmd)
+			}
 		})
+	}
+	t.Run("npm package", testPackage)
+}
+
+// unitTests are the commands that the READMEs of new projects name.
+var unitTests = map[string][]string{"assemblyscript": {"npm", "test"}, "c": {"sh", "test.sh"}}
+
+// testPackage installs the package that npm would publish in a project outside the repository, as its README says.
+func testPackage(t *testing.T) {
+	tarballs, dir := t.TempDir(), filepath.Join(t.TempDir(), "my-plugin")
+	if err := scaffold.New("assemblyscript", dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	pack := exec.Command("npm", "pack", "--silent", "--pack-destination", tarballs)
+	pack.Dir = filepath.Join(guests.Root, "sdk", "assemblyscript")
+	tarball := strings.TrimSpace(guests.Run(t, pack))
+	if err := os.RemoveAll(filepath.Join(dir, "edgerelay")); err != nil {
+		t.Fatal(err)
+	}
+	// The compiler is linked below: a peer of the package, of 100 MB.
+	manifest := filepath.Join(dir, "package.json")
+	text, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`(?s)"devDependencies": \{.*?\}`).ReplaceAll(text, []byte(`"devDependencies": {}`))
+	if err := os.WriteFile(manifest, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	install := exec.Command("npm", "install", "--silent", "--offline", "--no-audit", "--no-fund", "--legacy-peer-deps",
+		"--save-dev", filepath.Join(tarballs, tarball))
+	install.Dir = dir
+	guests.Run(t, install)
+	linkPackages(t, dir)
+	guests.CheckProject(t, dir)
+	test := exec.Command("npm", "test")
+	test.Dir = dir
+	guests.Run(t, test)
+}
+
+// linkPackages makes the compiler that scripts/build-plugins.sh fetched a package of a project. The project names the
+// same version.
+func linkPackages(t *testing.T, dir string) {
+	t.Helper()
+	from, err := filepath.Abs(filepath.Join(guests.Root, "sdk", "assemblyscript", "node_modules"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(dir, "node_modules")
+	if err := os.MkdirAll(filepath.Join(to, ".bin"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"assemblyscript", "binaryen", "long"} {
+		link(t, filepath.Join(from, name), filepath.Join(to, name))
+	}
+	link(t, filepath.Join(from, "assemblyscript", "bin", "asc.js"), filepath.Join(to, ".bin", "asc"))
+}
+
+func link(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Symlink(from, to); err != nil {
+		t.Fatal(err)
 	}
 }

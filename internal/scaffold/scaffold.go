@@ -17,8 +17,8 @@ import (
 var languages = map[string]map[string]string{
 	"go":             {}, // the SDK is in the template
 	"rust":           {"rust/Cargo.toml": "edgerelay/Cargo.toml", "rust/src": "edgerelay/src"},
-	"assemblyscript": {"assemblyscript/assembly/index.ts": "edgerelay.ts"},
-	"c":              {"c/edgerelay.h": "edgerelay.h"},
+	"assemblyscript": {"assemblyscript": "edgerelay"},
+	"c":              {"c": "."},
 }
 
 // Languages returns the supported languages in the order of display.
@@ -89,7 +89,7 @@ func copyTree(from, to string, edit func([]byte) []byte) error {
 			return err
 		}
 		mode := fs.FileMode(0o644)
-		if filepath.Ext(target) == ".sh" {
+		if filepath.Ext(target) == ".sh" || filepath.Base(filepath.Dir(target)) == "bin" {
 			mode = 0o755
 		}
 		return os.WriteFile(target, edit(text), mode)

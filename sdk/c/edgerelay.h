@@ -14,12 +14,21 @@
  * A hook without a definition costs the relay nothing. The module imports only the host functions that the code
  * calls. Functions marked with a grant need that grant in the plugin's block of the Caddyfile. Text is UTF-8 with a
  * length; a const char * ends with a 0. An instance handles one call at a time, so static variables need no locks.
- * Instances share only the key-value store.
+ * A plugin runs in several instances, each with its own static variables; they share only the key-value store.
+ * edgerelay_test.h runs unit tests of plugins without WebAssembly.
  */
 #ifndef EDGERELAY_H
 #define EDGERELAY_H
 
 #include <stdint.h>
+
+/* The version of the header, as in the tag sdk/c/v0.2.0: of one major version, newer headers compile the same plugins. */
+#define EV_SDK_VERSION "0.2.0"
+#define EV_SDK_MAJOR 0
+#define EV_SDK_MINOR 2
+#define EV_SDK_PATCH 0
+/* The version of the plugin ABI. */
+#define EV_ABI_VERSION 1
 
 /* The largest event, group name and payload together, that the plugin accepts; on_error decides about larger
  * events. The input buffer grows with the events. An event may take half of the plugin's memory. */
@@ -34,7 +43,8 @@ typedef uint64_t ev_result;
 #define EV_ERROR ((ev_result)2) /* the plugin failed; see ev_fail */
 #define EV_ALLOW ((ev_result)0)
 #define EV_DENY ((ev_result)1)
-#define EV_ALLOW_AS(class) ((ev_result)(0x100 + (class))) /* of audience class 0 to 63 */
+#define EV_OK ((ev_result)0) /* from on_tick */
+#define EV_ALLOW_AS(class) ((ev_result)(0x100 + (class))) /* of an audience class: there are 64, 0 to 63 */
 
 /* An event. The plugin may change the bytes in place. They are valid until the hook returns, and do not end with a
  * 0. */
@@ -56,35 +66,82 @@ enum { EV_DEBUG, EV_INFO, EV_WARN, EV_ERR };
 enum { EV_TOO_MANY = -1, EV_TOO_LONG = -2, EV_HOPS = -3, EV_BAD_NAME = -4 };
 
 #define EV_EVERYBODY ((uint64_t)-1)
-#define EV_EXPORT(name) __attribute__((export_name(name)))
 
-/* Hooks: each macro is followed by a body that returns an ev_result. */
-#define EV_ON_EVENT(e)                                                     \
-  static ev_result ev__on_event(const ev_event *e);                        \
-  EV_EXPORT("ev_on_event") uint64_t ev__event(uint32_t gn, uint32_t pn) {  \
-    ev_event ev = {ev__input, gn, ev__input + gn, pn};                     \
-    return ev__on_event(&ev);                                              \
-  }                                                                        \
+/* Hooks: each macro is followed by a body that returns an ev_result. The relay calls a hook for one event at a time. */
+#define EV_ON_EVENT(e)                                                                   \
+  static ev_result ev__on_event(const ev_event *e);                                      \
+  EV__HOOK(uint64_t, ev_on_event, (uint32_t gn, uint32_t pn)) {                          \
+    ev_event ev = {ev__input, gn, ev__input + gn, pn};                                   \
+    ev__begin(&ev);                                                                      \
+    return ev__on_event(&ev);                                                            \
+  }                                                                                      \
   static ev_result ev__on_event(const ev_event *e)
-#define EV_ON_CLASS(class, e)                                                              \
-  static ev_result ev__on_class(uint32_t class, const ev_event *e);                        \
-  EV_EXPORT("ev_on_class") uint64_t ev__class(uint32_t c, uint32_t gn, uint32_t pn) {      \
-    ev_event ev = {ev__input, gn, ev__input + gn, pn};                                     \
-    return ev__on_class(c, &ev);                                                           \
-  }                                                                                        \
+#define EV_ON_CLASS(class, e)                                                            \
+  static ev_result ev__on_class(uint32_t class, const ev_event *e);                      \
+  EV__HOOK(uint64_t, ev_on_class, (uint32_t c, uint32_t gn, uint32_t pn)) {              \
+    ev_event ev = {ev__input, gn, ev__input + gn, pn};                                   \
+    ev__begin(&ev);                                                                      \
+    return ev__on_class(c, &ev);                                                         \
+  }                                                                                      \
   static ev_result ev__on_class(uint32_t class, const ev_event *e)
 /* on_subscribe: ev_text("group", …) returns the group, and ev_text("user.…", …) the user. */
-#define EV_ON_SUBSCRIBE()                                                        \
-  static ev_result ev__on_subscribe(void);                                       \
-  EV_EXPORT("ev_on_subscribe") uint64_t ev__subscribe(uint32_t n) {              \
-    (void)n;                                                                     \
-    return ev__on_subscribe();                                                   \
-  }                                                                              \
+#define EV_ON_SUBSCRIBE()                                                                \
+  static ev_result ev__on_subscribe(void);                                               \
+  EV__HOOK(uint64_t, ev_on_subscribe, (uint32_t n)) {                                    \
+    (void)n;                                                                             \
+    ev__begin(0);                                                                        \
+    return ev__on_subscribe();                                                           \
+  }                                                                                      \
   static ev_result ev__on_subscribe(void)
+/* on_tick runs at the interval of the grant tick, in every instance. It returns EV_OK or ev_fail(why). */
+#define EV_ON_TICK()                                                                     \
+  static ev_result ev__on_tick(void);                                                    \
+  EV__HOOK(uint64_t, ev_on_tick, (void)) {                                               \
+    ev__begin(0);                                                                        \
+    return ev__on_tick();                                                                \
+  }                                                                                      \
+  static ev_result ev__on_tick(void)
 /* on_init runs before any event. It returns 0, or another value, after ev_fail(why), to reject the plugin. */
-#define EV_ON_INIT() EV_EXPORT("ev_init") int32_t ev__init(void)
+#define EV_ON_INIT()                                                                     \
+  static int32_t ev__on_init(void);                                                      \
+  EV__HOOK(int32_t, ev_init, (void)) { return ev__on_init(); }                           \
+  static int32_t ev__on_init(void)
 
+/* EV_MANIFEST({"name": "my-plugin", "version": "1.0.0", "grants": ["emit"]}), once and outside functions, embeds the
+ * manifest, which the relay shows before the module is deployed. */
+#define EV_MANIFEST(...) EV__MANIFEST(#__VA_ARGS__)
+
+/* With EDGERELAY_TEST the plugin is compiled for this machine, and edgerelay_test.h takes the relay's place. */
+#ifdef EDGERELAY_TEST
+#define EV__HOOK(type, name, params)                                                     \
+  static type name params;                                                               \
+  __attribute__((constructor)) static void name##_is_here(void) {                        \
+    ev__plugin.name = name;                                                              \
+    ev__plugin.buffer = ev__test_buffer;                                                 \
+    ev__plugin.result = &ev__result;                                                     \
+  }                                                                                      \
+  static type name params
+#define EV_EXPORT(name) static __attribute__((unused))
+#define EV_IMPORT(name) extern
+#define EV__MANIFEST(json) static const char ev_manifest[] __attribute__((unused)) = json;
+/* The plugin's hooks, for the test; 0 if there is none. */
+struct ev__plugin {
+  uint64_t (*ev_on_event)(uint32_t, uint32_t), (*ev_on_class)(uint32_t, uint32_t, uint32_t), (*ev_on_subscribe)(uint32_t);
+  uint64_t (*ev_on_tick)(void);
+  int32_t (*ev_init)(void);
+  char *(*buffer)(uint32_t);
+  const void **result;
+};
+extern struct ev__plugin ev__plugin;
+#else
+#define EV__HOOK(type, name, params) EV_EXPORT(#name) type name params
+#define EV_EXPORT(name) __attribute__((export_name(name)))
 #define EV_IMPORT(name) __attribute__((import_module("ev1"), import_name(name)))
+#define EV__QUOTE(s) #s
+#define EV__MANIFEST(json) \
+  __asm__(".section .custom_section.edgerelay.manifest,\"\",@\n.ascii " EV__QUOTE(json) "\n.text\n");
+#endif
+
 EV_IMPORT("log") void ev__log(int32_t level, const void *p, uint32_t n);
 EV_IMPORT("config") int32_t ev__config(void *p, uint32_t cap);
 EV_IMPORT("config_get") int32_t ev__config_get(const void *path, uint32_t n, void *p, uint32_t cap);
@@ -97,12 +154,19 @@ EV_IMPORT("kv_get") int32_t ev__kv_get(const void *k, uint32_t kn, void *p, uint
 EV_IMPORT("kv_set") int32_t ev__kv_set(const void *k, uint32_t kn, const void *p, uint32_t n, int64_t ttl);
 EV_IMPORT("kv_incr") int64_t ev__kv_incr(const void *k, uint32_t kn, int64_t delta, int64_t ttl);
 EV_IMPORT("now_ms") int64_t ev__now_ms(void);
+EV_IMPORT("event_source") int32_t ev__event_source(void *p, uint32_t cap);
+EV_IMPORT("event_sent_ms") int64_t ev__event_sent_ms(void);
 
 #define EV_API static inline __attribute__((unused))
 
 /* Makes *p a buffer of at least need bytes and keeps the first keep bytes of its content. *p and *cap begin as 0.
  * The buffer lies beyond all other memory, at least doubles each time, and is never freed. Without memory,
  * ev_reserve returns false and changes nothing. */
+#ifdef EDGERELAY_TEST
+EV_IMPORT("reserve") int ev_reserve(char **p, uint32_t *cap, uint32_t keep, uint32_t need);
+static char *ev__input;
+static uint32_t ev__input_cap;
+#else
 EV_API int ev_reserve(char **p, uint32_t *cap, uint32_t keep, uint32_t need) {
   const uint32_t page = 65536;
   if (need <= *cap) return 1;
@@ -125,20 +189,32 @@ EV_API int ev_reserve(char **p, uint32_t *cap, uint32_t keep, uint32_t need) {
   *cap = (uint32_t)((char *)(__builtin_wasm_memory_size(0) * page) - *p);
   return 1;
 }
-
 static char ev__first[4096], *ev__input = ev__first;
 static uint32_t ev__input_cap = sizeof ev__first;
-EV_EXPORT("ev_abi_version") int32_t ev__abi_version(void) { return 1; }
-EV_EXPORT("ev_buffer") uint32_t ev__buffer(uint32_t size) {
-  return size <= EV_MAX_EVENT && ev_reserve(&ev__input, &ev__input_cap, 0, size) ? (uint32_t)ev__input : 0;
+#endif
+
+EV_EXPORT("ev_abi_version") int32_t ev__abi_version(void) { return EV_ABI_VERSION; }
+EV_API char *ev__buffer_of(uint32_t size) {
+  return size <= EV_MAX_EVENT && ev_reserve(&ev__input, &ev__input_cap, 0, size) ? ev__input : 0;
 }
+#ifdef EDGERELAY_TEST
+/* Every event has a buffer of its exact size, so that sanitizers see each byte too many. */
+EV_API char *ev__test_buffer(uint32_t size) {
+  ev__input_cap = 0;
+  return ev__buffer_of(size);
+}
+#else
+EV_EXPORT("ev_buffer") uint32_t ev__buffer(uint32_t size) { return (uint32_t)ev__buffer_of(size); }
+#endif
 
 EV_API uint32_t ev_len(const char *s) {
   uint32_t n = 0;
   while (s[n]) n++;
   return n;
 }
-EV_API void ev_copy(void *to, const void *from, uint32_t n) { __builtin_memcpy(to, from, n); }
+EV_API void ev_copy(void *to, const void *from, uint32_t n) {
+  if (n) __builtin_memcpy(to, from, n);
+}
 EV_API int ev_equal(const void *a, const void *b, uint32_t n) {
   const char *x = (const char *)a, *y = (const char *)b;
   for (uint32_t i = 0; i < n; i++)
@@ -147,7 +223,15 @@ EV_API int ev_equal(const void *a, const void *b, uint32_t n) {
 }
 
 /* Replaces the payload by n bytes at p, which must not change until the next call. */
+#ifdef EDGERELAY_TEST
+static const void *ev__result; /* pointers of this machine do not fit into a result */
+EV_API ev_result ev_replace(const void *p, uint32_t n) {
+  ev__result = p;
+  return (uint64_t)(p != 0) << 32 | n;
+}
+#else
 EV_API ev_result ev_replace(const void *p, uint32_t n) { return (uint64_t)(uint32_t)p << 32 | n; }
+#endif
 EV_API ev_result ev_deny_because(const char *why) { return ev_replace(why, ev_len(why)); }
 
 EV_API void ev_log(int32_t level, const char *text) { ev__log(level, text, ev_len(text)); }
@@ -224,6 +308,10 @@ EV_API int ev_kv_set(const char *key, const void *p, uint32_t n, int64_t ttl) { 
 EV_API int64_t ev_kv_incr(const char *key, int64_t delta, int64_t ttl) { return ev__kv_incr(key, ev_len(key), delta, ttl); }
 /* Unix time in milliseconds. Grant: clock. */
 EV_API int64_t ev_now(void) { return ev__now_ms(); }
+/* The way by which the event reached the node, such as redis. Returns its length, -1 if there is none. */
+EV_API int32_t ev_source(void *p, uint32_t cap) { return ev__event_source(p, cap); }
+/* The Unix time in milliseconds at which the emitter sent the event; -1 if it is not known. */
+EV_API int64_t ev_sent(void) { return ev__event_sent_ms(); }
 
 /* Replaces the payload, a JSON object, by a copy in out, of cap bytes, with more members at its end. A payload
  * that is not an object passes unchanged. */
@@ -250,6 +338,383 @@ EV_API ev_result ev_add(const ev_event *e, const char *members, uint32_t n) {
   static uint32_t cap;
   if (!ev_reserve(&out, &cap, 0, e->payload_len + n + 2)) return ev_fail("ev_add: the memory is too small for this event");
   return ev_insert(e, members, n, out, cap);
+}
+
+/* Edits.
+ *
+ *     EV_ON_EVENT(e) {
+ *       ev_remove("event_data.res.stdout");
+ *       ev_set("seen", "true");
+ *       return ev_edited();
+ *     }
+ *
+ * ev_set, ev_remove and ev_rename change the event at hand, one after the other, and ev_edited returns the result.
+ * Each returns whether there was such an edit; a refused edit changes nothing. Paths are those of ev_text. All bytes
+ * that an edit does not name stay as they are. The functions above still read the payload as it arrived.
+ *
+ * An ev_doc is any other JSON text to edit, in a buffer of the caller: {text, size, capacity of the buffer}. */
+typedef struct {
+  char *text;
+  uint32_t len, cap;
+  int full; /* an edit did not fit, and was refused */
+} ev_doc;
+
+/* A value in a JSON text, and where it stands. */
+typedef struct {
+  uint32_t from, to; /* the value */
+  uint32_t start;    /* the member's name, or the element */
+  uint32_t open;     /* the bracket of the object or array */
+  uint32_t comma;    /* the comma before the member or element; open if there is none */
+  uint32_t last;     /* if just the member is missing: the end of the object's last value; otherwise 0 */
+  uint32_t name, name_end; /* the path's last name */
+} ev__place;
+
+EV_API uint32_t ev__space(const char *p, uint32_t n, uint32_t i) {
+  while (i < n && (p[i] == ' ' || p[i] == '\n' || p[i] == '\t' || p[i] == '\r')) i++;
+  return i;
+}
+/* The end of the string that begins at i; 0 if it has none. */
+EV_API uint32_t ev__string(const char *p, uint32_t n, uint32_t i) {
+  for (i++; i < n; i++) {
+    if (p[i] == '"') return i + 1;
+    if (p[i] == '\\') i++;
+  }
+  return 0;
+}
+/* The end of the value that begins at i; 0 if there is none. */
+EV_API uint32_t ev__skip(const char *p, uint32_t n, uint32_t i) {
+  uint32_t depth = 0, begin = i;
+  if (i >= n || p[i] == ',' || p[i] == ':' || p[i] == '}' || p[i] == ']') return 0;
+  if (p[i] == '"') return ev__string(p, n, i);
+  if (p[i] != '{' && p[i] != '[') {
+    while (i < n && p[i] != ',' && p[i] != '}' && p[i] != ']' && (uint8_t)p[i] > ' ') i++;
+    return i > begin ? i : 0;
+  }
+  while (i < n) {
+    char c = p[i];
+    if (c == '"') {
+      if (!(i = ev__string(p, n, i))) return 0;
+      continue;
+    }
+    i++;
+    if (c == '{' || c == '[') depth++;
+    else if ((c == '}' || c == ']') && !--depth) return i;
+  }
+  return 0;
+}
+/* The length of the UTF-8 character at i; 0 if it is none. */
+EV_API uint32_t ev__utf8(const char *p, uint32_t n, uint32_t i) {
+  uint8_t c = (uint8_t)p[i], d = i + 1 < n ? (uint8_t)p[i + 1] : 0;
+  uint32_t size = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+  if (size > n - i || (c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90) || (c == 0xf4 && d > 0x8f)) return 0;
+  for (uint32_t k = 1; k < size; k++)
+    if (((uint8_t)p[i + k] & 0xc0) != 0x80) return 0;
+  return size;
+}
+EV_API int32_t ev__hex(const char *p, uint32_t n, uint32_t i) {
+  int32_t v = 0;
+  if (i > n || n - i < 4) return -1;
+  for (uint32_t k = i; k < i + 4; k++) {
+    char c = p[k], l = (char)(c | 32);
+    if (c >= '0' && c <= '9') v = v * 16 + (c - '0');
+    else if (l >= 'a' && l <= 'f') v = v * 16 + (l - 'a' + 10);
+    else return -1;
+  }
+  return v;
+}
+/* Decodes the character at *i of a string p[*i:n] without its quotes. Returns its length in c; 0 if it is no JSON. */
+EV_API uint32_t ev__decode(const char *p, uint32_t n, uint32_t *i, char c[4]) {
+  int32_t v, low;
+  uint32_t size;
+  c[0] = p[*i];
+  if ((uint8_t)c[0] < ' ' || c[0] == '"') return 0;
+  if (c[0] != '\\') {
+    if (!(size = ev__utf8(p, n, *i))) {
+      ++*i;
+      return c[0] = '\xef', c[1] = '\xbf', c[2] = '\xbd', 3;
+    }
+    for (uint32_t k = 0; k < size; k++) c[k] = p[*i + k];
+    *i += size;
+    return size;
+  }
+  if (++*i >= n) return 0;
+  switch (p[(*i)++]) {
+  case '"': return c[0] = '"', 1;
+  case '\\': return c[0] = '\\', 1;
+  case '/': return c[0] = '/', 1;
+  case 'b': return c[0] = '\b', 1;
+  case 'f': return c[0] = '\f', 1;
+  case 'n': return c[0] = '\n', 1;
+  case 'r': return c[0] = '\r', 1;
+  case 't': return c[0] = '\t', 1;
+  case 'u': break;
+  default: return 0;
+  }
+  if ((v = ev__hex(p, n, *i)) < 0) return 0;
+  *i += 4;
+  if (v >= 0xd800 && v < 0xe000) { /* half of a pair */
+    low = v < 0xdc00 && n - *i >= 6 && p[*i] == '\\' && p[*i + 1] == 'u' ? ev__hex(p, n, *i + 2) : -1;
+    if (low >= 0xdc00 && low < 0xe000) {
+      *i += 6;
+      v = 0x10000 + ((v - 0xd800) << 10) + (low - 0xdc00);
+      c[0] = (char)(0xf0 | v >> 18), c[1] = (char)(0x80 | (v >> 12 & 63)), c[2] = (char)(0x80 | (v >> 6 & 63)), c[3] = (char)(0x80 | (v & 63));
+      return 4;
+    }
+    v = 0xfffd;
+  }
+  if (v < 0x80) return c[0] = (char)v, 1;
+  if (v < 0x800) return c[0] = (char)(0xc0 | v >> 6), c[1] = (char)(0x80 | (v & 63)), 2;
+  return c[0] = (char)(0xe0 | v >> 12), c[1] = (char)(0x80 | (v >> 6 & 63)), c[2] = (char)(0x80 | (v & 63)), 3;
+}
+/* Whether p[i:end], the inside of a string, is JSON with escapes. */
+EV_API int ev__escaped(const char *p, uint32_t i, uint32_t end) {
+  char c[4];
+  int any = 0;
+  while (i < end) {
+    any |= p[i] == '\\';
+    if (!ev__decode(p, end, &i, c)) return 0;
+  }
+  return any;
+}
+/* Whether the name p[i:end] of a member is q[k:qn]. In a path, backslashes escape. */
+EV_API int ev__named(const char *p, uint32_t i, uint32_t end, const char *q, uint32_t k, uint32_t qn, int path) {
+  char c[4];
+  uint32_t size;
+  int escaped = 0;
+  for (uint32_t j = i; j < end && !escaped; j++) escaped = p[j] == '\\';
+  if (escaped) escaped = ev__escaped(p, i, end);
+  while (i < end) {
+    size = 1;
+    c[0] = p[i];
+    if (escaped) size = ev__decode(p, end, &i, c);
+    else i++;
+    for (uint32_t j = 0; j < size; j++) {
+      if (path && k + 1 < qn && q[k] == '\\') k++;
+      if (k >= qn || q[k++] != c[j]) return 0;
+    }
+  }
+  return k == qn;
+}
+/* Finds a member of the object whose bracket is at l->open. */
+EV_API int ev__member(const char *p, uint32_t n, const char *q, uint32_t k, uint32_t qn, int path, ev__place *l) {
+  uint32_t i = l->open + 1, end;
+  l->comma = l->open;
+  l->last = 0;
+  for (;;) {
+    i = ev__space(p, n, i);
+    if (i < n && p[i] == '}' && l->comma == l->open) l->last = l->open + 1;
+    if (i >= n || p[i] != '"' || !(end = ev__string(p, n, i))) return 0;
+    l->start = i;
+    i = ev__space(p, n, end);
+    if (i >= n || p[i] != ':') return 0;
+    i = l->from = ev__space(p, n, i + 1);
+    if (ev__named(p, l->start + 1, end - 1, q, k, qn, path)) return 1;
+    if (!(end = ev__skip(p, n, i))) return 0;
+    i = ev__space(p, n, end);
+    if (i < n && p[i] == '}') l->last = end;
+    if (i >= n || p[i] != ',') return 0;
+    l->comma = i++;
+  }
+}
+/* Finds an element of the array whose bracket is at l->open. */
+EV_API int ev__element(const char *p, uint32_t n, const char *q, uint32_t k, uint32_t qn, ev__place *l) {
+  uint32_t i = l->open + 1, left = 0, digits = 0;
+  l->comma = l->open;
+  l->last = 0;
+  for (; k < qn; k++) {
+    if (q[k] == '\\' && k + 1 < qn) k++;
+    if (q[k] < '0' || q[k] > '9' || ++digits > 9) return 0;
+    left = left * 10 + (uint32_t)(q[k] - '0');
+  }
+  if (!digits) return 0;
+  for (;; left--) {
+    i = ev__space(p, n, i);
+    if (i >= n || p[i] == ']') return 0;
+    l->start = l->from = i;
+    if (!left) return 1;
+    if (!(i = ev__skip(p, n, i))) return 0;
+    i = ev__space(p, n, i);
+    if (i >= n || p[i] != ',') return 0;
+    l->comma = i++;
+  }
+}
+/* Finds the value at a path. */
+EV_API int ev__find(const char *p, uint32_t n, const char *path, uint32_t pn, ev__place *l) {
+  uint32_t at = 0;
+  l->start = l->from = l->open = l->comma = ev__space(p, n, 0);
+  l->last = l->name = l->name_end = 0;
+  while (at < pn) {
+    l->name = at;
+    while (at < pn && path[at] != '.') at += path[at] == '\\' && at + 1 < pn ? 2 : 1;
+    l->name_end = at;
+    l->open = l->from;
+    if (l->open >= n || (p[l->open] != '{' && p[l->open] != '[')) return l->last = 0;
+    if (!(p[l->open] == '{' ? ev__member(p, n, path, l->name, at, 1, l) : ev__element(p, n, path, l->name, at, l))) {
+      if (at + 1 < pn) l->last = 0;
+      return 0;
+    }
+    at++; /* behind the dot */
+  }
+  return (l->to = ev__skip(p, n, l->from)) != 0;
+}
+/* Whether json is one value: brackets in balance, a string with an end, or a word. */
+EV_API int ev__value(const char *p, uint32_t n) {
+  uint32_t i = ev__space(p, n, 0), end = ev__skip(p, n, i);
+  if (!end || ev__space(p, n, end) != n) return 0;
+  if (p[i] == '"' || p[i] == '{' || p[i] == '[') return 1;
+  for (; i < end; i++) {
+    char c = p[i], l = (char)(c | 32);
+    if (!(l >= 'a' && l <= 'z') && !(c >= '0' && c <= '9') && c != '+' && c != '-' && c != '.') return 0;
+  }
+  return 1;
+}
+/* Writes p[k:n] as the inside of a JSON string to out, unless out is 0, and returns the length. In a path,
+ * backslashes escape. */
+EV_API uint32_t ev__escape(char *out, const char *p, uint32_t k, uint32_t n, int path) {
+  static const char hex[] = "0123456789abcdef", letters[] = "btn\0fr"; /* of 8 to 13 */
+  uint32_t size = 0;
+  for (; k < n; k++) {
+    if (path && p[k] == '\\' && k + 1 < n) k++;
+    uint8_t c = (uint8_t)p[k];
+    char text[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+    uint32_t m = 6;
+    if (c == '"' || c == '\\') text[1] = (char)c, m = 2;
+    else if (c >= 8 && c <= 13 && c != 11) text[1] = letters[c - 8], m = 2;
+    else if (c >= ' ') text[0] = (char)c, m = 1;
+    for (uint32_t j = 0; j < m; j++, size++)
+      if (out) out[size] = text[j];
+  }
+  return size;
+}
+
+/* The bounds of sums of lengths. */
+#define EV__MOST (1u << 28)
+
+static ev_doc ev__edits;                  /* the event at hand with its edits */
+static const char *ev__payload;           /* as it arrived */
+static uint32_t ev__payload_len;
+static int ev__edited;                    /* 1: ev__edits has the payload; 2: and an edit */
+EV_API void ev__begin(const ev_event *e) {
+  ev__payload = e ? e->payload : 0;
+  ev__payload_len = e ? e->payload_len : 0;
+  ev__edited = 0;
+}
+
+/* Makes room for size bytes in place of text[from:to], and returns where; 0 if the buffer is too small. */
+EV_API char *ev__gap(ev_doc *d, uint32_t from, uint32_t to, uint64_t size) {
+  uint64_t len = size + d->len - (to - from);
+  if (len > d->cap && !(d == &ev__edits && len <= EV__MOST * 4 && ev_reserve(&d->text, &d->cap, d->len, (uint32_t)len))) {
+    d->full = 1;
+    return 0;
+  }
+  __builtin_memmove(d->text + from + size, d->text + to, d->len - to);
+  d->len = (uint32_t)len;
+  return d->text + from;
+}
+EV_API int ev__set(ev_doc *d, const char *path, const char *value, uint32_t n, int string) {
+  uint32_t pn = ev_len(path), name, comma;
+  uint64_t size;
+  ev__place l;
+  char *to;
+  if (n > EV__MOST || pn > EV__MOST) return d->full = 1, 0;
+  size = string ? ev__escape(0, value, 0, n, 0) + 2 : n;
+  if (!pn || (!string && !ev__value(value, n))) return 0;
+  if (ev__find(d->text, d->len, path, pn, &l)) {
+    if (!(to = ev__gap(d, l.from, l.to, size))) return 0;
+  } else {
+    if (!l.last) return 0;
+    comma = l.last > l.open + 1;
+    name = ev__escape(0, path, l.name, l.name_end, 1);
+    if (!(to = ev__gap(d, l.last, l.last, size + name + comma + 3))) return 0;
+    if (comma) *to++ = ',';
+    *to++ = '"';
+    to += ev__escape(to, path, l.name, l.name_end, 1);
+    *to++ = '"';
+    *to++ = ':';
+  }
+  if (!string) return ev_copy(to, value, n), 1;
+  *to++ = '"';
+  to += ev__escape(to, value, 0, n, 0);
+  *to = '"';
+  return 1;
+}
+
+/* Replaces the value at path by a JSON text, or appends a new member to an object. An array gets no new element. The
+ * text must be one value, and must not be part of d. */
+EV_API int ev_doc_set(ev_doc *d, const char *path, const void *json, uint32_t n) { return ev__set(d, path, (const char *)json, n, 0); }
+/* The same with a string in UTF-8, without quotes and escapes. */
+EV_API int ev_doc_set_string(ev_doc *d, const char *path, const void *text, uint32_t n) { return ev__set(d, path, (const char *)text, n, 1); }
+/* Removes a member or element, and its comma. */
+EV_API int ev_doc_remove(ev_doc *d, const char *path) {
+  uint32_t pn = ev_len(path), next;
+  ev__place l;
+  if (!pn || !ev__find(d->text, d->len, path, pn, &l)) return 0;
+  next = ev__space(d->text, d->len, l.to);
+  if (next >= d->len) return 0;
+  if (d->text[next] == ',') {
+    l.from = l.start;
+    l.to = ev__space(d->text, d->len, next + 1);
+  } else if (d->text[next] != (d->text[l.open] == '{' ? '}' : ']')) {
+    return 0;
+  } else if (l.comma != l.open) {
+    l.from = l.comma;
+  } else {
+    l.from = l.open + 1;
+    l.to = next;
+  }
+  return ev__gap(d, l.from, l.to, 0) != 0;
+}
+/* Gives a member a new name, unless the object has a member of that name. */
+EV_API int ev_doc_rename(ev_doc *d, const char *path, const char *name) {
+  uint32_t pn = ev_len(path), n = ev_len(name), size;
+  ev__place l, other;
+  char *to;
+  if (n > EV__MOST) return d->full = 1, 0;
+  if (!pn || !ev__find(d->text, d->len, path, pn, &l) || d->text[l.open] != '{') return 0;
+  other.open = l.open;
+  if (ev__member(d->text, d->len, name, 0, n, 0, &other)) return 0;
+  size = ev__escape(0, name, 0, n, 0);
+  if (!(to = ev__gap(d, l.start + 1, ev__string(d->text, d->len, l.start) - 1, size))) return 0;
+  ev__escape(to, name, 0, n, 0);
+  return 1;
+}
+
+/* The event at hand, in a buffer that grows. */
+EV_API ev_doc *ev__event(void) {
+  if (!ev__edited) {
+    ev__edits.len = 0;
+    ev__edits.full = !ev_reserve(&ev__edits.text, &ev__edits.cap, 0, ev__payload_len);
+    if (!ev__edits.full && ev__payload_len) ev_copy(ev__edits.text, ev__payload, ev__edits.len = ev__payload_len);
+    ev__edited = 1;
+  }
+  return &ev__edits;
+}
+EV_API int ev__done(int edited) {
+  if (edited) ev__edited = 2;
+  return edited;
+}
+/* json ends with a 0; ev_set_n takes a length. */
+EV_API int ev_set_n(const char *path, const void *json, uint32_t n) { return ev__done(ev_doc_set(ev__event(), path, json, n)); }
+EV_API int ev_set(const char *path, const char *json) { return ev_set_n(path, json, ev_len(json)); }
+EV_API int ev_set_string_n(const char *path, const void *text, uint32_t n) {
+  return ev__done(ev_doc_set_string(ev__event(), path, text, n));
+}
+EV_API int ev_set_string(const char *path, const char *text) { return ev_set_string_n(path, text, ev_len(text)); }
+EV_API int ev_set_int(const char *path, int64_t v) {
+  char digits[20];
+  uint32_t i = sizeof digits;
+  uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+  do digits[--i] = (char)('0' + u % 10);
+  while ((u /= 10));
+  if (v < 0) digits[--i] = '-';
+  return ev_set_n(path, digits + i, sizeof digits - i);
+}
+EV_API int ev_remove(const char *path) { return ev__done(ev_doc_remove(ev__event(), path)); }
+EV_API int ev_rename(const char *path, const char *name) { return ev__done(ev_doc_rename(ev__event(), path, name)); }
+/* The event with its edits, or EV_PASS without an edit. An edit that the memory has no room for fails the event. */
+EV_API ev_result ev_edited(void) {
+  if (ev__edited && ev__edits.full) return ev_fail("ev_edited: the memory is too small for this event");
+  return ev__edited == 2 ? ev_replace(ev__edits.text, ev__edits.len) : EV_PASS;
 }
 
 #endif

@@ -34,8 +34,38 @@ EV_ON_INIT() {
   return (int32_t)ev_fail(a);
 }
 
+/* Takes the next part of the source from *p on, which ends with \2 or \3. */
+static char *part(char **p, char *end, uint32_t *n) {
+  char *from = *p;
+  while (*p < end && **p != 2 && **p != 3) ++*p;
+  *n = (uint32_t)(*p - from);
+  if (*p < end) *(*p)++ = 0;
+  return from;
+}
+
+/* Makes the edits that the event's source names, and emits what each of them returns. */
+static ev_result edit(void) {
+  char *p = b, *end;
+  int32_t n = ev_source(b, sizeof b - 1);
+  uint32_t done = 0, size;
+  if (n < 0 || n >= (int32_t)sizeof b) return ev_fail("the source is too long");
+  end = b + n;
+  *end = 0;
+  while (p < end) {
+    char *what = part(&p, end, &size), *path = part(&p, end, &size), *value = part(&p, end, &size);
+    int ok = what[0] == 's' && what[3] ? ev_set_string_n(path, value, size)
+             : what[0] == 's'          ? ev_set(path, value)
+             : what[2] == 'm'          ? ev_remove(path)
+                                       : ev_rename(path, value);
+    doing[done++] = ok ? '1' : '0';
+  }
+  ev_emit("edits-made", doing, done);
+  return ev_edited();
+}
+
 EV_ON_EVENT(e) {
   int32_t n, m;
+  if (e->group_len == 5 && ev_equal(e->group, "edits", 5)) return edit();
   arg("do", doing, sizeof doing, &n);
   if (is("drop")) return EV_DROP;
   if (is("error")) return ev_fail("it was asked for");
@@ -71,6 +101,8 @@ EV_ON_EVENT(e) {
   if (is("audience")) ev_audience(6), ev_audience(12);
   if (is("count")) return yes(ev_count(arg("name", a, sizeof a, &n), 2));
   if (is("now")) return number(ev_now());
+  if (is("source")) return n = ev_source(out, sizeof out), or_none(out, n);
+  if (is("sent")) return number(ev_sent());
   arg("key", a, sizeof a, &n);
   if (is("kv_set")) return arg("value", b, sizeof b, &m), yes(ev_kv_set(a, b, m, 1000));
   if (is("kv_get")) return n = ev_kv_get(a, out, sizeof out), or_none(out, n);

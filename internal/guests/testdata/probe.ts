@@ -21,8 +21,28 @@ function arg(name: string): string {
   return s === null ? "" : s;
 }
 
+// edit makes the edits that the event's source names, and emits what each of them returns.
+function edit(): u64 {
+  const source = e.source;
+  if (source === null) return fail("no edits");
+  const list = source.split("\x03");
+  let made = "";
+  for (let i = 0; i < list.length; i++) {
+    const p = list[i].split("\x02");
+    let ok = false;
+    if (p[0] == "set") ok = e.set(p[1], p[2]);
+    if (p[0] == "set_string") ok = e.setString(p[1], p[2]);
+    if (p[0] == "remove") ok = e.remove(p[1]);
+    if (p[0] == "rename") ok = e.rename(p[1], p[2]);
+    made += ok ? "1" : "0";
+  }
+  emit("edits-made", made);
+  return e.edited();
+}
+
 export function ev_on_event(group: u32, payload: u32): u64 {
   e = Event.read(group, payload);
+  if (e.group == "edits") return edit();
   const what = arg("do");
   if (what == "drop") return DROP;
   if (what == "error") return fail("it was asked for");
@@ -49,6 +69,8 @@ export function ev_on_event(group: u32, payload: u32): u64 {
     return n == i64.MIN_VALUE ? replace("none") : replace(n.toString());
   }
   if (what == "now") return replace(now().toString());
+  if (what == "source") return orNone(e.source);
+  if (what == "sent") return replace(e.sent.toString());
   if (what == "config") return replace(config());
   if (what == "config_text") return orNone(configText(arg("path")));
   if (what == "config_int") return replace(configInt(arg("path"), -1).toString());

@@ -8,10 +8,13 @@
 //       return e.is("status", "failed") ? PASS : DROP;
 //     }
 //
-// A plugin exports its hooks: ev_init(): i32, ev_on_event, ev_on_class(class, group, payload) and
-// ev_on_subscribe(size). A hook without an export costs the relay nothing. The module imports only the host functions
+// A plugin exports its hooks: ev_init(): i32, ev_on_event, ev_on_class(class, group, payload), ev_on_subscribe(size)
+// and ev_on_tick(): u64. A hook without an export costs the relay nothing. The module imports only the host functions
 // that the code calls. Functions marked with a grant need that grant in the plugin's block of the Caddyfile. An
-// instance handles one call at a time. Instances share only the key-value store.
+// instance handles one call at a time. A plugin runs in several instances, which share only the key-value store.
+
+import { Edits } from "./edits";
+export { Edits } from "./edits";
 
 // @ts-ignore: decorator
 @external("ev1", "log") declare function host_log(level: i32, p: usize, n: i32): void;
@@ -37,16 +40,20 @@
 @external("ev1", "kv_incr") declare function host_kv_incr(k: usize, kn: i32, delta: i64, ttl: i64): i64;
 // @ts-ignore: decorator
 @external("ev1", "now_ms") declare function host_now_ms(): i64;
+// @ts-ignore: decorator
+@external("ev1", "event_source") declare function host_event_source(p: usize, cap: i32): i32;
+// @ts-ignore: decorator
+@external("ev1", "event_sent_ms") declare function host_event_sent_ms(): i64;
 
 // Verdicts of ev_on_event and ev_on_class; see also replace and fail.
-export const PASS: u64 = 0; // the event passes unchanged
+export const PASS: u64 = 0; // the event passes unchanged; also the result of ev_on_tick
 export const DROP: u64 = 1; // the event is dropped, or dropped for this class
 
 // Answers of ev_on_subscribe; see also allowAs and denyBecause.
 export const ALLOW: u64 = 0;
 export const DENY: u64 = 1;
 
-// allowAs allows the subscription and puts the subscriber into an audience class, 0 to 63.
+// allowAs allows the subscription and puts the subscriber into an audience class: there are 64, 0 to 63.
 export function allowAs(cls: u32): u64 { return 0x100 + cls; }
 
 // denyBecause denies the subscription with a reason for the user.
@@ -130,6 +137,7 @@ function read(get: Getter, key: string): string | null {
 
 function jsonGet(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_json_get(k, kn, p, cap); }
 function configGet(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_config_get(k, kn, p, cap); }
+function sourceGetter(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_event_source(p, cap); }
 function kvGetter(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_kv_get(k, kn, p, cap); }
 
 // whole returns whether s is a decimal integer that parseInt reads to the end.
@@ -177,15 +185,64 @@ export class Document {
 }
 
 // Event is an event on its way to the subscribers of a group, valid until the hook returns.
+//
+// Edits change the payload by path: set, setString, remove and rename work one after the other, each on the result of
+// the edits before it, and edited returns the verdict. All bytes that they do not name stay as they are. The methods
+// that read the event still read the payload as it arrived.
+//
+//     e.remove("event_data.res.stdout");
+//     e.set("seen", "true");
+//     return e.edited();
 export class Event extends Document {
   size: usize = 0;
+  private editing: bool = false;
+  private changed: bool = false;
 
   // read returns the event of a hook's call.
   static read(group: u32, payload: u32): Event {
     event.start = group;
     event.size = payload;
+    event.editing = event.changed = false;
     return event;
   }
+
+  // set replaces the value at path by a JSON text, or appends a new member to an object that lacks just this member.
+  // An array gets no new element. set returns false, and changes nothing, if there is no such place or if json is not
+  // one JSON value.
+  set(path: string, json: string): bool { return this.done(this.edits().set(path, json)); }
+
+  // setString is like set, with a text that becomes a JSON string.
+  setString(path: string, text: string): bool { return this.done(this.edits().setString(path, text)); }
+
+  // remove removes the member or array element at path, and its comma. It returns whether there was one.
+  remove(path: string): bool { return this.done(this.edits().remove(path)); }
+
+  // rename gives the member at path another name and keeps its value. It returns false if there is no such member, or
+  // if the object has a member of that name already.
+  rename(path: string, name: string): bool { return this.done(this.edits().rename(path, name)); }
+
+  // edited returns the verdict after edits: the edited payload, or PASS if no edit changed anything.
+  edited(): u64 { return this.changed ? (<u64>edits.address) << 32 | <u64>edits.length : PASS; }
+
+  // editedPayload is the payload after the edits so far.
+  get editedPayload(): string { return this.editing ? edits.text : this.payload; }
+
+  private edits(): Edits {
+    if (!this.editing) edits.load(changetype<usize>(input) + this.start, this.size);
+    this.editing = true;
+    return edits;
+  }
+
+  private done(edited: bool): bool {
+    if (edited) this.changed = true;
+    return edited;
+  }
+
+  // source is the way by which the event reached the node, such as redis; null if there is none.
+  get source(): string | null { return read(sourceGetter, ""); }
+
+  // sent is the Unix time in milliseconds at which the emitter sent the event; -1 if it is not known.
+  get sent(): i64 { return host_event_sent_ms(); }
 
   // group is the group's name, such as job_events-42.
   get group(): string { return String.UTF8.decodeUnsafe(changetype<usize>(input), this.start); }
@@ -223,6 +280,7 @@ export class Request extends Document {
   static read(size: u32): Request { return request; }
 }
 
+const edits = new Edits();
 const event = new Event();
 const request = new Request();
 

@@ -1,0 +1,421 @@
+package guests
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// editCase is a line of sdk/testdata/edits.ndjson.
+type editCase struct {
+	Name, In string
+	Ops      [][]string
+	OK       []bool
+	Out      *string
+}
+
+// event returns the event that makes a probe edit, and the expected result as show prints it.
+func (c editCase) event() (ev plugins.Event, want string) {
+	var ops []string
+	made := ""
+	for i, op := range c.Ops {
+		ops = append(ops, strings.Join(append(op, "")[:3], "\x02"))
+		made += strconv.Itoa(map[bool]int{true: 1}[c.OK[i]])
+	}
+	want = "pass"
+	if c.Out != nil {
+		want = *c.Out
+	}
+	return editEvent(c.In, ops), fmt.Sprintf("%s + %s to edits-made for ffffffffffffffff", want, made)
+}
+
+func editEvent(in string, ops []string) plugins.Event {
+	return plugins.Event{Group: "edits", Payload: []byte(in), Source: strings.Join(ops, "\x03")}
+}
+
+func editCases(t testing.TB) (cases []editCase) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(Root, "sdk", "testdata", "edits.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var c editCase
+		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
+			t.Fatal(err)
+		}
+		cases = append(cases, c)
+	}
+	return cases
+}
+
+// editors lists the probes that make edits.
+var editors = []string{"c", "ts"}
+
+// TestEdits: the edits of an SDK keep the rules that all SDKs share.
+func TestEdits(t *testing.T) {
+	for _, language := range editors {
+		t.Run(language, func(t *testing.T) { holdEdits(t, probe(t, language)) })
+	}
+}
+
+func holdEdits(t *testing.T, wasm []byte) {
+	t.Helper()
+	trial := try(t, wasm)
+	for _, c := range editCases(t) {
+		ev, want := c.event()
+		if got := show(trial.Event(ev)); got != want {
+			t.Errorf("%s: %q instead of %q", c.Name, got, want)
+		}
+	}
+}
+
+// TestEditsFindPaths: edits find the values that json_find finds.
+func TestEditsFindPaths(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(Root, "sdk", "testdata", "jsonpath.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, language := range editors {
+		trial := try(t, probe(t, language))
+		for line := range strings.Lines(string(text)) {
+			var c struct{ Doc, Path, Raw string }
+			if err := json.Unmarshal([]byte(line), &c); err != nil {
+				t.Fatal(err)
+			}
+			if c.Path == "" || c.Raw == "" {
+				continue
+			}
+			got := show(trial.Event(editEvent(c.Doc, []string{"set\x02" + c.Path + "\x02-7"})))
+			found := false
+			for i := range c.Doc {
+				rest, ok := strings.CutPrefix(c.Doc[i:], c.Raw)
+				found = found || ok && strings.HasPrefix(got, c.Doc[:i]+"-7"+rest+" + 1 to")
+			}
+			if !found {
+				t.Errorf("%s: %q in %q: %q", language, c.Path, c.Doc, got)
+			}
+		}
+	}
+}
+
+// TestEditsAgree: on random events, JSON or not, random edits have the same result in every language.
+func TestEditsAgree(t *testing.T) {
+	var trials []*plugins.Trial
+	for _, language := range editors {
+		trials = append(trials, try(t, probe(t, language)))
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	edited := 0
+	for range 3000 {
+		ev := randomEdits(r)
+		want := show(trials[0].Event(ev))
+		for i, trial := range trials {
+			if got := show(trial.Event(ev)); got != want {
+				t.Fatalf("%q with %q: %q in %s, %q in %s", ev.Payload, ev.Source, want, editors[0], got, editors[i])
+			}
+		}
+		if !strings.HasPrefix(want, "pass") {
+			edited++
+		}
+	}
+	if edited < 1000 {
+		t.Errorf("%d of the events were edited", edited)
+	}
+}
+
+var editNames = []string{
+	"a", "b", "c", "", "0", "1", "2", `a\.b`, `\\`, `"`, `a\\"`, "é", "日本", "😀", "\n", "\x01", "{", "},", "a:b",
+}
+
+// randomEdits returns an event of random JSON, sometimes damaged, with up to six edits.
+func randomEdits(r *rand.Rand) plugins.Event {
+	var doc strings.Builder
+	randomValue(&doc, r, 4)
+	text := doc.String()
+	if r.IntN(4) == 0 {
+		for range r.IntN(3) + 1 {
+			at := r.IntN(len(text))
+			text = text[:at] + []string{"", "{", "}", "[", "]", ",", ":", `"`, `\`, " "}[r.IntN(10)] + text[min(len(text), at+r.IntN(3)):]
+			if text == "" {
+				text = " "
+			}
+		}
+		text = strings.ToValidUTF8(text, "?")
+	}
+	values := []string{"1", `"x"`, " [1,2] ", `{"a":{"b":1}}`, "NaN", "{", "", "1 2", `{"0":[]}`}
+	var ops []string
+	for range 1 + r.IntN(6) {
+		path := editNames[r.IntN(len(editNames))]
+		for range r.IntN(3) {
+			path += "." + editNames[r.IntN(len(editNames))]
+		}
+		op := [][]string{
+			{"set", path, values[r.IntN(len(values))]},
+			{"set_string", path, editNames[r.IntN(len(editNames))] + "\x1f\t"},
+			{"remove", path, ""},
+			{"rename", path, strings.ReplaceAll(editNames[r.IntN(len(editNames))], `\`, "")},
+		}[r.IntN(4)]
+		ops = append(ops, strings.Join(op, "\x02"))
+	}
+	return editEvent(text, ops)
+}
+
+// randomValue writes a JSON value with white space, and with names that are hard to find.
+func randomValue(b *strings.Builder, r *rand.Rand, depth int) {
+	gap := func() { b.WriteString([]string{"", "", "", " ", "\n\t", "\r\n "}[r.IntN(6)]) }
+	name := func() string {
+		s := strings.ReplaceAll(editNames[r.IntN(len(editNames))], `\.`, ".")
+		s = strings.ReplaceAll(s, `\\`, `\`)
+		if r.IntN(4) == 0 {
+			if quoted := strconv.QuoteToASCII(s); json.Valid([]byte(quoted)) {
+				return quoted
+			}
+		}
+		quoted, _ := json.Marshal(s)
+		return string(quoted)
+	}
+	gap()
+	kind := r.IntN(4)
+	if depth == 4 {
+		kind = 3
+	} else if depth == 0 {
+		kind = 0
+	}
+	switch n := r.IntN(5); kind {
+	case 0:
+		b.WriteString([]string{"0", "-1.5e3", "true", "null", "NaN", "-Infinity", `"\ud83d\ude00\\"`, `"},{\""`}[r.IntN(8)])
+	case 1:
+		b.WriteString(name())
+	case 2:
+		b.WriteByte('[')
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			randomValue(b, r, depth-1)
+		}
+		b.WriteByte(']')
+	default:
+		b.WriteByte('{')
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			gap()
+			b.WriteString(name())
+			gap()
+			b.WriteByte(':')
+			randomValue(b, r, depth-1)
+		}
+		b.WriteByte('}')
+	}
+	gap()
+}
+
+// try starts a probe on the real host.
+func try(t testing.TB, wasm []byte) *plugins.Trial {
+	t.Helper()
+	trial, err := plugins.Try(t.Context(), options(newClock()), probeSpec(wasm))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(trial.Close)
+	return trial
+}
+
+// record returns lines of samples with the results of the probe in C on the real host: every function of the ABI, the
+// search in JSON, and edits.
+func record(t *testing.T) string {
+	t.Helper()
+	trial := try(t, probe(t, "c"))
+	var lines strings.Builder
+	write := func(s plugins.Sample) {
+		line, err := json.Marshal(answered(&s, trial.Run(&s)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&lines, "%s\n", line)
+	}
+	event := func(ev plugins.Event) {
+		text := string(ev.Payload)
+		write(plugins.Sample{Group: ev.Group, Text: &text, Source: ev.Source, Sent: ev.Sent})
+	}
+	for _, c := range probeCases {
+		event(plugins.Event{Group: "job_events-42", Payload: []byte(c.payload)})
+	}
+	for _, c := range editCases(t) {
+		if ev, _ := c.event(); !strings.Contains(ev.Source, "\x00") { // a source is a string in C
+			event(ev)
+		}
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 300 {
+		ev := randomEdits(r)
+		event(ev)
+		for _, do := range []string{"text", "find", "has"} {
+			path, _ := json.Marshal(editNames[r.IntN(len(editNames))])
+			ev.Group, ev.Payload = "g", fmt.Appendf(nil, `{"do":%q,"path":"x.%s,"x":%s}`, do, path[1:], ev.Payload)
+			event(ev)
+		}
+	}
+	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"source"}`), Source: "redis"})
+	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"source"}`)})
+	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"sent"}`), Sent: time.UnixMilli(1767323045123)})
+	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"sent"}`)})
+	for _, user := range []string{`{"do":"deny"}`, `{"do":"reason"}`, `{"do":"class"}`, `null`} {
+		write(plugins.Sample{Hook: plugins.OnSubscribe, Group: "job_events-42", User: json.RawMessage(user)})
+	}
+	for class := range uint8(4) {
+		write(plugins.Sample{Group: "job_events-42", Payload: json.RawMessage(`{"x":"é"}`), Class: &class})
+	}
+	// The store: a value expires, and a full store refuses.
+	later := time.Date(2026, 1, 2, 3, 4, 10, 0, time.UTC)
+	for i, payload := range []string{
+		`{"do":"kv_set","key":"k","value":"v"}`, `{"do":"kv_get","key":"k"}`,
+		`{"do":"kv_set","key":"k","value":"` + strings.Repeat("v", 40000) + `"}`,
+		`{"do":"count","name":"` + strings.Repeat("n", 64) + `"}`, `{"do":"count","name":"` + strings.Repeat("n", 65) + `"}`,
+	} {
+		event(plugins.Event{Group: "g", Payload: []byte(payload)})
+		if i == 0 {
+			write(plugins.Sample{Group: "g", Payload: json.RawMessage(`{"do":"kv_get","key":"k"}`), Clock: later})
+		}
+	}
+	return lines.String()
+}
+
+// answered returns a sample as a line of a file, with the result as the expectation.
+func answered(s *plugins.Sample, tr plugins.Trace) map[string]any {
+	line := map[string]any{"group": s.Group, "verdict": tr.Verdict.String()}
+	if s.Text != nil {
+		line["text"] = *s.Text
+	}
+	if s.Payload != nil {
+		line["payload"] = s.Payload
+	}
+	if s.Source != "" {
+		line["source"] = s.Source
+	}
+	if !s.Sent.IsZero() {
+		line["sent"] = s.Sent.UnixMilli()
+	}
+	if !s.Clock.IsZero() {
+		line["clock"] = s.Clock
+	}
+	if s.Class != nil {
+		line["class"] = *s.Class
+	}
+	if tr.Verdict == plugins.Failed {
+		_, why, _ := strings.Cut(tr.Err.Error(), "the plugin reported an error: ")
+		line["verdict"], line["reason"] = "error", why
+		return line
+	}
+	if s.Hook == plugins.OnSubscribe {
+		line["user"], line["want_class"], line["reason"] = s.User, tr.Class, tr.Reason
+		return line
+	}
+	outputs := tr.Outputs
+	if tr.Verdict != plugins.Drop {
+		line["output_text"] = string(outputs[0].Payload)
+		if s.Class == nil {
+			line["audience"] = fmt.Sprintf("%#x", outputs[0].Audience)
+		}
+		outputs = outputs[1:]
+	}
+	if s.Class == nil {
+		emits := []any{}
+		for _, e := range outputs {
+			emits = append(emits, map[string]any{"group": e.Group, "text": string(e.Payload), "audience": fmt.Sprintf("%#x", e.Audience)})
+		}
+		line["emits"] = emits
+	}
+	return line
+}
+
+// TestFakeHosts: the hosts for unit tests in AssemblyScript and C give plugins the same results as the real host.
+func TestFakeHosts(t *testing.T) {
+	dir := t.TempDir()
+	samples := filepath.Join(dir, "samples.ndjson")
+	if err := os.WriteFile(samples, []byte(record(t)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := string(probeSpec(nil).Config)
+	t.Run("c", func(t *testing.T) {
+		runC(t, filepath.Join("testdata", "probe.c"), fmt.Sprintf(
+			"#include \"edgerelay_test.h\"\nEV_TEST(samples) { ev_relay.config = %s; ev_test_samples(%s); }\n", cString(config), cString(samples)))
+	})
+	for _, language := range editors {
+		t.Run("javascript with a probe in "+language, func(t *testing.T) {
+			wasm, err := filepath.Abs(filepath.Join("testdata", "probe-"+language+".wasm"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			host, err := filepath.Abs(filepath.Join(Root, "sdk", "assemblyscript", "testing", "index.js"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			script := fmt.Sprintf("import { Host } from %q;\nnew Host(%q, { config: %q }).samples(%q);\n", host, wasm, config, samples)
+			cmd := exec.Command("node", "--input-type=module")
+			cmd.Stdin = strings.NewReader(script)
+			Run(t, cmd)
+		})
+	}
+}
+
+// TestTestingPackage runs the unit tests of the npm package.
+func TestTestingPackage(t *testing.T) {
+	cmd := exec.Command("npm", "test")
+	cmd.Dir = filepath.Join(Root, "sdk", "assemblyscript")
+	Run(t, cmd)
+}
+
+// cString writes a text as a string literal in C.
+func cString(s string) string {
+	var b bytes.Buffer
+	for _, c := range []byte(s) {
+		fmt.Fprintf(&b, `\%03o`, c)
+	}
+	return `"` + b.String() + `"`
+}
+
+// runC compiles a plugin with a test for this machine, with sanitizers, and runs the test.
+func runC(t *testing.T, plugin, test string, flags ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	file, program := filepath.Join(dir, "test.c"), filepath.Join(dir, "test")
+	if err := os.WriteFile(file, []byte(test), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{
+		"-std=c99", "-DEDGERELAY_TEST", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined",
+		"-fno-sanitize-recover=all", "-I" + filepath.Join(Root, "sdk", "c"), "-o", program,
+	}, flags...)
+	if plugin != "" {
+		args = append(args, plugin)
+	}
+	Run(t, exec.Command("cc", append(args, file)...))
+	Run(t, exec.Command(program))
+}
+
+// TestCHeader runs the header's own tests: shared and random edits in buffers of exact size.
+func TestCHeader(t *testing.T) {
+	root, err := filepath.Abs(filepath.Join(Root, "sdk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	testdata := func(name string) string { return cString(filepath.Join(root, "testdata", name)) }
+	runC(t, "", fmt.Sprintf("#define EDITS %s\n#define PATHS %s\n#define ROUNDS 20000\n#include %q\n",
+		testdata("edits.ndjson"), testdata("jsonpath.ndjson"), filepath.Join(root, "c", "test", "edits_test.c")))
+}

@@ -1,0 +1,2 @@
+// The compiler resolves the import "edgerelay" to this file.
+export * from "./assembly/index";
