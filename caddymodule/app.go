@@ -45,6 +45,8 @@ type App struct {
 	Backplane *Backplane `json:"backplane,omitempty" caddyfile:"{ … }"`
 	// Plugins filter and transform events, in this order.
 	Plugins []*pluginhost.Plugin `json:"plugins,omitempty" caddyfile:"plugin=<name> <file> { … }"`
+	// PluginLoading bounds the process that compiles a plugin's module, in processor time, memory and time.
+	PluginLoading *pluginhost.Loading `json:"plugin_loading,omitempty" caddyfile:"{ … }"`
 	// TraceEvents traces one event in this many as an OpenTelemetry span, on sites that use Caddy's directive tracing.
 	// Default: 0, none.
 	TraceEvents int `json:"trace_events,omitempty" caddyfile:"<events>|off" min:"1"`
@@ -166,6 +168,10 @@ func (a *App) watchDescriptors(ctx caddy.Context) {
 // provisionPlugins checks the plugins' settings. Without a current configuration, as in `caddy validate`, it checks the
 // modules too; otherwise Start does.
 func (a *App) provisionPlugins(ctx caddy.Context) error {
+	var err error
+	if a.config.PluginLoading, err = a.PluginLoading.Limits(); err != nil {
+		return err
+	}
 	for _, p := range a.Plugins {
 		if err := p.Provision(); err != nil {
 			return err
@@ -175,7 +181,7 @@ func (a *App) provisionPlugins(ctx caddy.Context) error {
 	if a.node.HasConfig() {
 		return nil
 	}
-	return pluginhost.Check(ctx, a.Plugins, a.config.ModuleStore)
+	return pluginhost.Check(ctx, a.Plugins, a.config.ModuleStore, a.config.PluginLoading)
 }
 
 // checkOrigins rejects text that no browser sends as its origin, because it would never match.

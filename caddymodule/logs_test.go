@@ -82,7 +82,8 @@ func TestLogLinesAreDocumented(t *testing.T) {
 	}
 	rows = append(rows, "| error | changed plugin file rejected |", "| error | plugin deployment unreadable |",
 		"| error | deployed plugin rejected on this node |", "| error | changed plugin samples rejected |",
-		"| error | running plugin fails changed samples |")
+		"| error | running plugin fails changed samples |", "| warn | compiled plugin not cached on disk |",
+		"| warn | plugins run in an interpreter |")
 	for _, row := range rows {
 		if !strings.Contains(string(text), "\n"+row+" ") {
 			t.Errorf("docs/observability.md has no line\n%s", row)

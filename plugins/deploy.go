@@ -7,18 +7,22 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"os"
-	"sync"
 	"time"
-
-	"github.com/tetratelabs/wazero"
 )
 
 // Options are the settings of a Pipeline.
 type Options struct {
 	// CacheDir keeps compiled modules between runs; empty: in memory only. The directory is created with mode 0700. A
-	// directory that other users may write to is rejected: such a user could run code in this process.
+	// directory that other users may write to is rejected: such a user could run code in this process. The pipeline
+	// removes modules that were not used for long. Several processes may share the directory.
 	CacheDir string
+	// Compiler compiles modules outside this process, so that a module cannot exhaust the process before it runs. Nil
+	// compiles in this process: for modules that the caller trusts.
+	Compiler Compiler
+	// MaxUncachedModule bounds the size of a module, in bytes, where this process must compile modules although there is
+	// a Compiler: without CacheDir, if the disk fails or if the Compiler cannot work. Default: no other bound than for
+	// all modules.
+	MaxUncachedModule int
 	// Logger receives the plugins' log lines, at a bounded rate per plugin. Default: slog.Default().
 	Logger *slog.Logger
 	// Now is the clock. Default: time.Now.
@@ -29,9 +33,7 @@ type Options struct {
 
 // host holds the parts that all modules of a Pipeline share.
 type host struct {
-	cache wazero.CompilationCache
-	// compiling maps the hash of a metered module to a *sync.Mutex.
-	compiling sync.Map
+	codes     *codes
 	logger    *slog.Logger
 	now       func() time.Time
 	startWait time.Duration
@@ -48,38 +50,14 @@ func New(o Options) (*Pipeline, error) {
 		h.now = time.Now
 	}
 	var err error
-	if h.cache, err = openCache(o.CacheDir); err != nil {
+	if h.codes, err = newCodes(&o, h.logger); err != nil {
 		return nil, err
 	}
-	p := &Pipeline{host: h, seed: maphash.MakeSeed(), plugins: map[string]*plugin{}, users: 1}
+	p := &Pipeline{host: h, seed: maphash.MakeSeed(), plugins: map[string]*plugin{}}
 	p.closing, p.stop = context.WithCancelCause(context.Background())
 	p.routes.Store(newRoutes(nil, p.seed))
 	p.order.Store(new([]*plugin))
 	return p, nil
-}
-
-// openCache opens the cache of compiled modules; an empty dir is a cache in memory.
-func openCache(dir string) (wazero.CompilationCache, error) {
-	if dir == "" {
-		return wazero.NewCompilationCache(), nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the plugin cache: %w", err)
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the plugin cache: %w", err)
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf(
-			"open the plugin cache %s: mode %#o lets other users run code in this process; use chmod 700",
-			dir, info.Mode().Perm())
-	}
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the plugin cache: %w", err)
-	}
-	return cache, nil
 }
 
 // ErrClosed is returned by changes to a closed Pipeline.
@@ -303,5 +281,5 @@ func (p *Pipeline) Close() error {
 	p.order.Store(new([]*plugin))
 	p.mu.Unlock()
 	r.close()
-	return p.release()
+	return nil
 }

@@ -19,6 +19,8 @@ type Health struct {
 	Groups []string  `json:"groups"`
 	Shadow bool      `json:"shadow,omitempty"`
 	Loaded time.Time `json:"loaded"`
+	// Engine tells whether the module runs as machine code or is interpreted, 20 to 100 times slower.
+	Engine Engine `json:"engine"`
 
 	Calls      uint64          `json:"calls"` // of all hooks, including failed calls
 	Passed     uint64          `json:"passed"`
@@ -100,7 +102,7 @@ func (p *plugin) health() (Health, bool) {
 	}
 	h := Health{
 		Name: p.name, Hash: m.hash, Size: len(m.spec.Wasm), Hooks: m.hooks.String(),
-		Groups: spec.Groups, Shadow: spec.Shadow, Loaded: m.loaded, OnError: spec.OnError,
+		Groups: spec.Groups, Shadow: spec.Shadow, Loaded: m.loaded, Engine: CurrentEngine(), OnError: spec.OnError,
 		CallsSkipped: p.skipped.Load(), Same: p.shadowSame.Load(), Differ: p.shadowDiffer.Load(),
 		Deploys: d.replaced, FuelLimit: m.spec.Fuel, FuelPerByte: max(0, m.spec.FuelPerByte),
 		Instances: len(m.slots), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),

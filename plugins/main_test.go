@@ -9,8 +9,11 @@ import (
 	"time"
 )
 
-// TestMain fails the run if the tests leave goroutines of this package behind.
+// TestMain is also the main function of a [ChildCompiler]'s child. It fails the run if the tests leave goroutines of this package behind.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == compilerArgument {
+		os.Exit(RunCompiler(os.Args[2:]))
+	}
 	code := m.Run()
 	if code == 0 {
 		if left := leftGoroutines(10 * time.Second); left != "" {

@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
 
 	"github.com/edgerelay/edgerelay/plugins/internal/metering"
 )
@@ -28,6 +24,7 @@ type module struct {
 	env      *environment
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
+	code     *code
 	hooks    Hook
 	loaded   time.Time
 	conceal  *concealer // of the secrets in the configuration
@@ -100,12 +97,8 @@ func (h *host) build(ctx context.Context, m *module) error {
 	if err != nil {
 		return err
 	}
-	err = h.compile(ctx, m, metered)
-	if isDiskError(err) { // the module works, and the next start compiles it again
-		h.logger.Warn("compiled plugin not cached on disk", "plugin", m.spec.Name, "error", err)
-		_ = m.runtime.Close(ctx)
-		err = m.compile(ctx, metered, nil)
-	}
+	m.code = h.codes.acquire(Hash(metered))
+	err = m.code.load(ctx, m, metered)
 	switch {
 	case err == nil:
 		return nil
@@ -113,40 +106,6 @@ func (h *host) build(ctx context.Context, m *module) error {
 		return fmt.Errorf("compile the module: %w; raise the plugin's memory, now %d bytes", err, m.spec.Memory)
 	}
 	return fmt.Errorf("compile the module: %w", err)
-}
-
-// compile compiles a module through the cache. It compiles equal bytes one at a time: wazero 1.12 shares a module
-// that it found on disk before the module is complete.
-func (h *host) compile(ctx context.Context, m *module, metered []byte) error {
-	lock, _ := h.compiling.LoadOrStore(Hash(metered), new(sync.Mutex))
-	mu := lock.(*sync.Mutex)
-	mu.Lock()
-	defer mu.Unlock()
-	return m.compile(ctx, metered, h.cache)
-}
-
-// isDiskError reports whether err comes from reading or writing the cache of compiled modules: the disk is full or
-// fails.
-// See docs/decisions/plugins.md#why-is-a-failing-compilation-cache-skipped
-func isDiskError(err error) bool {
-	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) ||
-		errors.As(err, new(*os.SyscallError))
-}
-
-// compile creates the module's runtime and compiles the module there. Without a cache, the runtime keeps the compiled
-// code.
-// See docs/decisions/plugins.md#why-are-equal-modules-compiled-one-after-another
-func (m *module) compile(ctx context.Context, wasm []byte, cache wazero.CompilationCache) (err error) {
-	config := wazero.NewRuntimeConfig().
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(uint32(m.spec.Memory >> 16)).
-		WithDebugInfoEnabled(false)
-	if cache != nil {
-		config = config.WithCompilationCache(cache)
-	}
-	m.runtime = wazero.NewRuntimeWithConfig(ctx, config)
-	m.compiled, err = m.runtime.CompileModule(ctx, wasm)
-	return err
 }
 
 // checkImports checks that host functions serve all imports and grants cover them. The error lists all faults.
@@ -191,7 +150,21 @@ func (m *module) close() {
 	for i := range m.slots {
 		m.slots[i].close()
 	}
+	m.closeCode()
+	if m.code != nil {
+		m.code.release()
+		m.code = nil
+	}
+}
+
+// closeCode frees the runtime and the compiled code. The engine keeps compiled code until both are closed.
+func (m *module) closeCode() {
 	if m.runtime != nil {
 		_ = m.runtime.Close(context.Background())
+		m.runtime = nil
+	}
+	if m.compiled != nil {
+		_ = m.compiled.Close(context.Background())
+		m.compiled = nil
 	}
 }

@@ -66,8 +66,6 @@ type Pipeline struct {
 	mu      sync.Mutex
 	plugins map[string]*plugin
 	closed  bool
-	// users counts the pipeline itself and its preparations. The last of them closes the cache.
-	users int
 }
 
 // OnWithheld calls f with the group of each event that is withheld because a plugin could not process it, see

@@ -25,7 +25,6 @@ type Prepared struct {
 	// whole tells that entries are a whole pipeline, in order. Otherwise the only entry changes one plugin.
 	whole   bool
 	entries []*preparedPlugin
-	release func() error
 }
 
 // preparedPlugin is a plugin as it will be.
@@ -61,10 +60,6 @@ func (p *Pipeline) PrepareAll(ctx context.Context, specs []Spec) (*Prepared, err
 func (p *Pipeline) prepare(ctx context.Context, pr *Prepared, specs []Spec) (*Prepared, error) {
 	var err error
 	pr.pipeline = p
-	pr.release, err = p.use()
-	if err != nil {
-		return nil, err
-	}
 	for _, spec := range specs {
 		e := &preparedPlugin{}
 		pr.entries = append(pr.entries, e)
@@ -245,14 +240,8 @@ func (p *Pipeline) install(pr *Prepared) (r retirement, err error) {
 	return p.switchTo(specs, next, modules), nil
 }
 
-// Close frees what is not installed. It may be called several times.
-func (pr *Prepared) Close() {
-	pr.discard()
-	if pr.release != nil {
-		_ = pr.release()
-		pr.release = nil
-	}
-}
+// Close frees what is not installed. It may be called several times, also after the pipeline was closed.
+func (pr *Prepared) Close() { pr.discard() }
 
 func (pr *Prepared) discard() {
 	for _, e := range pr.entries {
@@ -263,58 +252,28 @@ func (pr *Prepared) discard() {
 	}
 }
 
-// use keeps the cache of compiled modules open until the returned function is called.
-func (p *Pipeline) use() (release func() error, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, ErrClosed
-	}
-	p.users++
-	return p.release, nil
-}
-
-// release ends a use of the cache. The last one closes it.
-func (p *Pipeline) release() error {
-	p.mu.Lock()
-	p.users--
-	last := p.users == 0
-	p.mu.Unlock()
-	if !last {
-		return nil
-	}
-	return p.host.cache.Close(context.Background())
-}
-
 // begin starts work that closing the pipeline cancels. The caller calls release when the work is done.
 func (p *Pipeline) begin(ctx context.Context) (_ context.Context, release func(), err error) {
-	free, err := p.use()
-	if err != nil {
-		return nil, nil, err
+	if p.closing.Err() != nil {
+		return nil, nil, ErrClosed
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(p.closing, func() { cancel(ErrClosed) })
 	return ctx, func() {
 		stop()
 		cancel(nil)
-		_ = free()
 	}, nil
 }
 
 // load loads a module, and gives up waiting when ctx is done: a compiler in this process cannot be interrupted, so
 // it ends in the background.
 func (p *Pipeline) load(ctx context.Context, spec Spec, env *environment) (*module, error) {
-	free, err := p.use()
-	if err != nil {
-		return nil, err
-	}
 	type loaded struct {
 		m   *module
 		err error
 	}
 	done := make(chan loaded) // unbuffered: either the caller gets the module, or the goroutine closes it
 	go func() {
-		defer func() { _ = free() }()
 		m, err := p.host.load(ctx, spec, env)
 		select {
 		case done <- loaded{m, err}:

@@ -233,5 +233,4 @@ func (t *Trial) Event(ev Event) Trace {
 func (t *Trial) Close() {
 	t.run.close()
 	t.m.close()
-	_ = t.host.cache.Close(context.Background())
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
@@ -102,7 +103,7 @@ type pluginTest struct {
 // start loads the module. The plugin's own log lines go to log.
 func (t *pluginTest) start(log io.Writer) (err error) {
 	logger := slog.New(slog.NewTextHandler(log, nil))
-	t.trial, err = plugins.Try(context.Background(), plugins.Options{Logger: logger}, t.spec)
+	t.trial, err = plugins.Try(context.Background(), pluginhost.TryOptions(logger), t.spec)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/hub"
@@ -35,10 +36,12 @@ type Config struct {
 	AWXMetrics    bool
 	DirectTLS     bool
 	// Backplane is nil if none is configured.
-	Backplane   *Backplane
-	Plugins     []*pluginhost.Plugin
-	ModuleStore pluginhost.Store
-	Log         *slog.Logger
+	Backplane *Backplane
+	Plugins   []*pluginhost.Plugin
+	// PluginLoading limits the compilation of the plugins' modules.
+	PluginLoading plugins.Limits
+	ModuleStore   pluginhost.Store
+	Log           *slog.Logger
 }
 
 // Backplane is a checked configuration of the backplane.

@@ -20,6 +20,7 @@ func (n *Node) applyPlugins(c *Config) error {
 		}
 		n.Plugins.Store(h)
 	}
+	h.SetLoading(c.PluginLoading)
 	return h.Apply(context.Background(), c.Plugins, c.ModuleStore)
 }
 

@@ -7,13 +7,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/plugins"
@@ -29,6 +27,7 @@ type Host struct {
 	log      *slog.Logger
 	Pipeline *plugins.Pipeline
 	Lanes    *lanes.Lanes
+	loading  *atomic.Pointer[plugins.Limits]
 	stop     context.CancelFunc
 	watching sync.WaitGroup
 
@@ -72,28 +71,18 @@ type rejection struct {
 	err     error
 }
 
-// newPipeline returns an empty pipeline. Compiled modules are cached in Caddy's data directory if the directory is
-// writable.
-func newPipeline(log *slog.Logger) (*plugins.Pipeline, error) {
-	dir := filepath.Join(caddy.AppDataDir(), "edgerelay", "plugins-cache")
-	pipeline, err := plugins.New(plugins.Options{CacheDir: dir, Logger: log})
-	if err == nil {
-		return pipeline, nil
-	}
-	log.Warn("compiled plugins not cached on disk", "error", err, "effect", "every start compiles the plugins again")
-	return plugins.New(plugins.Options{Logger: log})
-}
-
 // New starts a host without plugins. The host logs to log. The plugins' own lines go to lines; the pipeline bounds
 // their number.
 func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
-	pipeline, err := newPipeline(lines)
+	loading := new(atomic.Pointer[plugins.Limits])
+	loading.Store(new(plugins.Limits))
+	pipeline, err := newPipeline(func() plugins.Limits { return *loading.Load() }, lines)
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Host{
-		hub: hub, log: log, Pipeline: pipeline, stop: stop, sources: map[string]func(){},
+		hub: hub, log: log, Pipeline: pipeline, loading: loading, stop: stop, sources: map[string]func(){},
 	}
 	// The broadcast group carries a copy of every event between AWX's nodes: no plugin processes the copies.
 	h.Lanes = lanes.New(pipeline, hub.Forward, lanes.Options{Exempt: []string{awx.BroadcastGroup}, Losses: hub})
@@ -101,6 +90,9 @@ func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	hub.SetInterceptor(h.Lanes)
 	return h, nil
 }
+
+// SetLoading sets the limits of later compilations.
+func (h *Host) SetLoading(limits plugins.Limits) { h.loading.Store(&limits) }
 
 // Apply makes list the pipeline, with the newest module of each plugin. A rejected module changes nothing.
 func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
@@ -177,7 +169,7 @@ func deployed(ctx context.Context, store Store, name string, d *deployment) (mod
 func (v *moduleVersion) hash() string { return plugins.Hash(v.wasm) }
 
 // Check compiles and checks the plugins like [Host.Apply], without effect, for `caddy validate`.
-func Check(ctx context.Context, list []*Plugin, store Store) error {
+func Check(ctx context.Context, list []*Plugin, store Store, loading plugins.Limits) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -185,7 +177,7 @@ func Check(ctx context.Context, list []*Plugin, store Store) error {
 	if err != nil {
 		return err
 	}
-	pipeline, err := newPipeline(slog.New(slog.DiscardHandler))
+	pipeline, err := newPipeline(func() plugins.Limits { return loading }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,12 @@
+package plugins
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// isolateChild gives the child a process group of its own, for its priority and so that a terminal's signals do not
+// reach it. The child ends with this process.
+func isolateChild(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

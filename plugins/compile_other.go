@@ -1,0 +1,12 @@
+//go:build !unix
+
+package plugins
+
+import "os/exec"
+
+// limitProcess leaves the limits to the parent, which ends the child in time, and to watchMemory.
+func limitProcess(Limits) error { return nil }
+
+func isolateChild(*exec.Cmd) {}
+
+func isShortage(error) bool { return false }
