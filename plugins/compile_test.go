@@ -51,22 +51,22 @@ func hostileModule(types [][]byte, bodies ...[]byte) []byte {
 
 var noType = []byte{0x60, 0, 0}
 
-// results returns the type of a function that takes and returns n numbers.
+// passing returns the type of a function that takes and returns n numbers.
 func passing(n int) []byte {
 	return slices.Concat([]byte{0x60}, vector(n, 0x7f), vector(n, 0x7f))
 }
 
-// localsInLoops reads many locals in many nested loops.
+// localsInLoops sets many locals in the innermost of many nested loops.
 func localsInLoops(locals, loops int) []byte {
 	b := slices.Concat([]byte{1}, leb(locals), []byte{0x7f})
-	for range loops {
-		b = append(b, 0x03, 0x40)
-		for l := range locals {
-			b = slices.Concat(b, []byte{0x20}, leb(l), []byte{0x41, 1, 0x6a, 0x21}, leb(l))
-		}
+	b = append(b, bytes.Repeat([]byte{0x03, 0x40}, loops)...)
+	for l := range locals {
+		b = slices.Concat(b, []byte{0x20}, leb(l), []byte{0x41, 1, 0x6a, 0x21}, leb(l))
 	}
-	b = append(b, bytes.Repeat([]byte{0x0b}, loops+1)...)
-	return hostileModule([][]byte{noType}, b)
+	for range loops {
+		b = append(b, 0x20, 0, 0x0d, 0, 0x0b) // again, if the first local is not 0
+	}
+	return hostileModule([][]byte{noType}, append(b, 0x0b))
 }
 
 // wideBranches has a br_table with many targets that passes many values.
@@ -135,10 +135,10 @@ func TestChildKeepsItsLimits(t *testing.T) {
 		wasm []byte
 		want string // of the error; "" if the module may be compiled
 	}{
-		{"many locals in many loops", localsInLoops(1500, 80), "raise the"},
+		{"many locals in many loops", localsInLoops(2000, 1000), "raise the"},
 		{"a branch table with many values", wideBranches(100_000, 900), "raise the"},
-		{"long results", longResults(60, 900, 20), "raise the"},
-		{"deep blocks", deepBlocks(100_000), ""},
+		{"long results", longResults(60, 900, 200), "raise the"},
+		{"deep blocks", deepBlocks(10_000), ""},
 		{"many live values", liveValues(9000, 9000), "raise the"},
 		{"a long name", longName(8 << 20), ""},
 		{"invalid", hostileModule([][]byte{noType}, []byte{0, 0x6a, 0x0b}), "invalid function"},
