@@ -353,7 +353,7 @@ func TestFakeHosts(t *testing.T) {
 	}
 	config := string(probeSpec(nil).Config)
 	t.Run("c", func(t *testing.T) {
-		runC(t, filepath.Join("testdata", "probe.c"), fmt.Sprintf(
+		runC(t, "", filepath.Join("testdata", "probe.c"), fmt.Sprintf(
 			"#include \"edgerelay_test.h\"\nEV_TEST(samples) { ev_relay.config = %s; ev_test_samples(%s); }\n", cString(config), cString(samples)))
 	})
 	for _, language := range editors {
@@ -390,23 +390,46 @@ func cString(s string) string {
 	return `"` + b.String() + `"`
 }
 
-// runC compiles a plugin with a test for this machine, with sanitizers, and runs the test.
-func runC(t *testing.T, plugin, test string, flags ...string) {
+// runC compiles a plugin with a test for this machine, with sanitizers, and runs the test in a folder.
+func runC(t *testing.T, folder, plugin, test string) {
 	t.Helper()
 	dir := t.TempDir()
 	file, program := filepath.Join(dir, "test.c"), filepath.Join(dir, "test")
 	if err := os.WriteFile(file, []byte(test), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{
+	args := []string{
 		"-std=c99", "-DEDGERELAY_TEST", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined",
 		"-fno-sanitize-recover=all", "-I" + filepath.Join(Root, "sdk", "c"), "-o", program,
-	}, flags...)
+	}
 	if plugin != "" {
 		args = append(args, plugin)
 	}
 	Run(t, exec.Command("cc", append(args, file)...))
-	Run(t, exec.Command(program))
+	cmd := exec.Command(program)
+	cmd.Dir = folder
+	Run(t, cmd)
+}
+
+// TestExamplesInTheirLanguage runs the unit tests of the examples in AssemblyScript and C.
+func TestExamplesInTheirLanguage(t *testing.T) {
+	scripts, err := filepath.Glob(filepath.Join(Root, "examples", "plugins", "*", "*.test.js"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatal(scripts, err)
+	}
+	Run(t, exec.Command("node", append([]string{"--test"}, scripts...)...))
+	programs, err := filepath.Glob(filepath.Join(Root, "examples", "plugins", "*", "*_test.c"))
+	if err != nil || len(programs) == 0 {
+		t.Fatal(programs, err)
+	}
+	for _, program := range programs {
+		dir, err := filepath.Abs(filepath.Dir(program))
+		if err != nil {
+			t.Fatal(err)
+		}
+		test := fmt.Sprintf("#include %q\n", filepath.Join(dir, filepath.Base(program)))
+		runC(t, dir, filepath.Join(dir, "plugin.c"), test)
+	}
 }
 
 // TestCHeader runs the header's own tests: shared and random edits in buffers of exact size.
@@ -416,6 +439,6 @@ func TestCHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	testdata := func(name string) string { return cString(filepath.Join(root, "testdata", name)) }
-	runC(t, "", fmt.Sprintf("#define EDITS %s\n#define PATHS %s\n#define ROUNDS 20000\n#include %q\n",
+	runC(t, "", "", fmt.Sprintf("#define EDITS %s\n#define PATHS %s\n#define ROUNDS 20000\n#include %q\n",
 		testdata("edits.ndjson"), testdata("jsonpath.ndjson"), filepath.Join(root, "c", "test", "edits_test.c")))
 }

@@ -373,9 +373,26 @@ EV_API uint32_t ev__space(const char *p, uint32_t n, uint32_t i) {
   while (i < n && (p[i] == ' ' || p[i] == '\n' || p[i] == '\t' || p[i] == '\r')) i++;
   return i;
 }
-/* The end of the string that begins at i; 0 if it has none. */
+/* The end of the string that begins at i; 0 if it has none. Eight bytes at a time, of which hits marks the first
+ * quotation mark or backslash: a byte of x that is 0 borrows from its highest bit. */
 EV_API uint32_t ev__string(const char *p, uint32_t n, uint32_t i) {
-  for (i++; i < n; i++) {
+  const uint64_t ones = 0x0101010101010101u;
+  i++;
+  while (i < n && n - i >= 8) {
+    uint64_t x, y, hits;
+    __builtin_memcpy(&x, p + i, 8);
+    y = x ^ ones * '\\';
+    x ^= ones * '"';
+    hits = (((x - ones) & ~x) | ((y - ones) & ~y)) & ones * 0x80;
+    if (!hits) {
+      i += 8;
+      continue;
+    }
+    i += (uint32_t)__builtin_ctzll(hits) / 8;
+    if (p[i] == '"') return i + 1;
+    i += 2;
+  }
+  for (; i < n; i++) {
     if (p[i] == '"') return i + 1;
     if (p[i] == '\\') i++;
   }
@@ -481,6 +498,7 @@ EV_API int ev__named(const char *p, uint32_t i, uint32_t end, const char *q, uin
   char c[4];
   uint32_t size;
   int escaped = 0;
+  if (i < end && k < qn && (uint8_t)p[i] < 0x80 && p[i] != '\\' && q[k] != '\\' && p[i] != q[k]) return 0;
   for (uint32_t j = i; j < end && !escaped; j++) escaped = p[j] == '\\';
   if (escaped) escaped = ev__escaped(p, i, end);
   while (i < end) {

@@ -1,6 +1,6 @@
 // Adds the severity of a status, whether the status is final, and a link to the job, so that pages need no rules of
 // their own.
-import { Event, PASS, configText, quote, log, ERROR } from "../../../sdk/assemblyscript/assembly/index";
+import { Event, PASS, configText, log, ERROR } from "../../../sdk/assemblyscript/assembly/index";
 export { ev_abi_version, ev_buffer } from "../../../sdk/assemblyscript/assembly/index";
 
 let site = "";
@@ -41,8 +41,9 @@ export function ev_on_event(group: u32, payload: u32): u64 {
   if (status === null) return PASS;
   const s = severity(status);
   if (s == "") return PASS;
-  let members = '"severity":"' + s + '","final":' + (s == "info" ? "false" : "true");
+  e.setString("severity", s);
+  e.set("final", s == "info" ? "false" : "true");
   const id = e.int("unified_job_id", -1), p = page(e.text("type"));
-  if (site.length && id >= 0 && p.length) members += ',"link":' + quote(site + "/#/jobs/" + p + "/" + id.toString() + "/output");
-  return e.insert(members);
+  if (site.length && id >= 0 && p.length) e.setString("link", site + "/#/jobs/" + p + "/" + id.toString() + "/output");
+  return e.edited();
 }
