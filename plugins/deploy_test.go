@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -198,13 +199,26 @@ func TestSwapUnderLoad(t *testing.T) {
 	t.Logf("%d events over %d swaps, the worst took %v", events.Load(), swaps, time.Duration(worst.Load()))
 }
 
-// TestReloadsKeepMemoryFlat replaces a plugin many times and compares the heap.
+// residentMemory returns the bytes of memory of this process that are resident, which includes machine code; 0 where the
+// system does not tell.
+func residentMemory() int64 {
+	debug.FreeOSMemory()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, pages int64
+	_, _ = fmt.Sscan(string(text), &size, &pages)
+	return pages * int64(os.Getpagesize())
+}
+
+// TestReloadsKeepMemoryFlat replaces a plugin many times and compares the heap and the resident memory.
 func TestReloadsKeepMemoryFlat(t *testing.T) {
 	reloads := 1000
 	if testing.Short() {
 		reloads = 100
 	}
-	p := pipeline(t, Options{}, versioned(t, 0))
+	p := pipeline(t, Options{CacheDir: t.TempDir(), Compiler: compilerFunc(CompileModule)}, versioned(t, 0))
 	a, b := fixture(t, "pass"), fixture(t, "actor")
 	measure := func() uint64 {
 		runtime.GC()
@@ -214,6 +228,7 @@ func TestReloadsKeepMemoryFlat(t *testing.T) {
 		return m.HeapAlloc
 	}
 	var early uint64
+	var residentEarly int64
 	for i := range reloads {
 		wasm := a
 		if i%2 == 1 {
@@ -224,10 +239,17 @@ func TestReloadsKeepMemoryFlat(t *testing.T) {
 		}
 		p.Process(Event{Group: "g1", Payload: do("calls")}, nil)
 		if i == reloads/10-1 { // the same module is live as at the end
-			early = measure()
+			early, residentEarly = measure(), residentMemory()
 		}
 	}
-	late := measure()
+	late, residentLate := measure(), residentMemory()
+	t.Logf("resident after %d reloads %d KiB, after %d %d KiB", reloads/10, residentEarly>>10, reloads, residentLate>>10)
+	if residentLate > residentEarly+8<<20 {
+		t.Errorf("resident memory grew from %d to %d KiB", residentEarly>>10, residentLate>>10)
+	}
+	if n := len(p.host.codes.entries); n != 1 {
+		t.Errorf("the code of %d modules is kept", n)
+	}
 	t.Logf("heap after %d reloads %d KiB, after %d %d KiB", reloads/10, early>>10, reloads, late>>10)
 	if late > early+512<<10 {
 		t.Errorf("the heap grew from %d to %d KiB", early>>10, late>>10)
