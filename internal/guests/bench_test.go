@@ -62,6 +62,35 @@ func BenchmarkFilter(b *testing.B) {
 	}
 }
 
+// BenchmarkEdit measures edits by path, one and three of them.
+func BenchmarkEdit(b *testing.B) {
+	modules := []struct {
+		name string
+		wasm []byte
+	}{
+		{"go-sdk", BuildGo(b, filepath.Join("testdata", "edit-go"))},
+		// RUST,
+	}
+	for _, size := range []int{300, 4096} {
+		payload := event(size)
+		for _, m := range modules {
+			p := start(b, newClock(), plugins.Spec{Name: "edit", Wasm: m.wasm, Groups: []string{"*"}, Instances: 1})
+			for _, edits := range []string{"one", "three"} {
+				b.Run(fmt.Sprintf("%d/%s/%s", size, m.name, edits), func(b *testing.B) {
+					b.ReportAllocs()
+					out := make([]plugins.Output, 0, 4)
+					for b.Loop() {
+						out = p.Process(plugins.Event{Group: edits, Payload: payload}, out[:0])
+					}
+					if !strings.HasSuffix(string(out[0].Payload), `"status":"canceled"}`) {
+						b.Fatalf("%s", out[0].Payload)
+					}
+				})
+			}
+		}
+	}
+}
+
 // BenchmarkRedact measures the redactors on an event with one secret.
 func BenchmarkRedact(b *testing.B) {
 	for _, name := range []string{"redact", "redact-c"} {

@@ -29,27 +29,31 @@ func (e *Event) set(path string) bool {
 	if path == "" {
 		return false
 	}
-	if from, to, ok := e.locate(path); ok {
-		e.splice(from, to, nil, e.value)
+	if p, ok := e.locate(path); ok {
+		e.replace(path, p.origin.from, p.from, p.to, nil, e.value)
 		return true
 	}
 	parent, last := cutLast(path)
-	from, to, ok := e.locate(parent)
+	p, ok := e.locate(parent)
 	doc := e.EditedPayload()
-	if !ok || doc[from] != '{' {
+	if !ok || doc[p.from] != '{' {
 		return false
 	}
-	at := to - 1 // the closing bracket
-	for space(doc[at-1]) {
-		at--
+	end := p.to - 1 // before the closing bracket and its white space
+	for space(doc[end-1]) {
+		end--
 	}
 	e.name = e.name[:0]
-	if at-1 > from {
+	if end-1 > p.from {
 		e.name = append(e.name, ',')
 	}
 	name, _ := cutName(last)
 	e.name = append(appendQuoted(e.name, name), ':')
-	e.splice(at, at, e.name, e.value)
+	at := -1
+	if p.origin.from >= 0 {
+		at = p.origin.to - 1
+	}
+	e.replace(path, at, end, end, e.name, e.value)
 	return true
 }
 
@@ -59,11 +63,11 @@ func (e *Event) Remove(path string) bool {
 	if path == "" {
 		return false
 	}
-	from, to, ok := e.locate(path)
+	p, ok := e.locate(path)
 	if !ok {
 		return false
 	}
-	doc := e.EditedPayload()
+	from, to, doc := p.from, p.to, e.EditedPayload()
 	if start, _, member := memberName(doc, from); member {
 		from = start
 	}
@@ -78,7 +82,7 @@ func (e *Event) Remove(path string) bool {
 	default:
 		from, to = prev+1, next
 	}
-	e.splice(from, to, nil, nil)
+	e.replace(path, p.origin.from, from, to, nil, nil)
 	return true
 }
 
@@ -88,20 +92,22 @@ func (e *Event) Rename(path, name string) bool {
 	if path == "" {
 		return false
 	}
-	at, _, ok := e.locate(path)
+	p, ok := e.locate(path)
 	if !ok {
 		return false
 	}
-	from, to, member := memberName(e.EditedPayload(), at)
+	from, to, member := memberName(e.EditedPayload(), p.from)
 	if !member || from < 0 {
 		return false
 	}
 	parent, _ := cutLast(path)
-	if _, _, taken := e.locate(parent + escapeName(name) + "."); taken {
+	renamed := parent + escapeName(name) + "."
+	if _, taken := e.locate(renamed); taken {
 		return false
 	}
 	e.name = appendQuoted(e.name[:0], name)
-	e.splice(from, to, e.name, nil)
+	e.replace(path, p.origin.from, from, to, e.name, nil)
+	e.record(splice{path: renamed, at: p.origin.from})
 	return true
 }
 
@@ -121,17 +127,9 @@ func (e *Event) EditedPayload() []byte {
 	return e.Payload
 }
 
-// locate is [Document.Find] in the edited text. Until the first edit the relay searches, which is faster.
-func (e *Event) locate(path string) (from, to int, ok bool) {
-	if e.changed {
-		return find(e.edited, path)
-	}
-	from, to, ok = e.Find(path)
-	return from, to, ok && to <= len(e.Payload) // the plugin may have put a shorter text in place
-}
-
-// splice replaces the bytes from:to of the text by head and tail.
-func (e *Event) splice(from, to int, head, tail []byte) {
+// replace replaces the bytes from:to of the text by head and tail: an edit of path. at is the place in the payload as it
+// arrived, see [splice].
+func (e *Event) replace(path string, at, from, to int, head, tail []byte) {
 	text, out := e.EditedPayload(), e.edited
 	end := from + len(head) + len(tail)
 	size := end + len(text) - to
@@ -144,6 +142,7 @@ func (e *Event) splice(from, to int, head, tail []byte) {
 	copy(out[from:], head)
 	copy(out[from+len(head):], tail)
 	e.edited, e.changed = out, true
+	e.record(splice{path, at, end - to, head == nil && tail == nil})
 }
 
 // memberName returns the range of the name, quotes included, of the member whose value begins at i. It reports whether

@@ -28,9 +28,11 @@ type Event struct {
 	Group string
 	Document
 
-	edited      []byte // the payload after edits
-	changed     bool   // whether edited is valid
-	name, value []byte // parts of an edit
+	edited      []byte   // the payload after edits
+	changed     bool     // whether edited is valid
+	splices     []splice // the edits
+	lost        bool     // whether splices lacks an edit
+	name, value []byte   // parts of an edit
 }
 
 // Insert returns a replacement of the payload, a JSON object, with more members at its end. members is the JSON text of

@@ -156,7 +156,8 @@ func result(b []byte) uint64 {
 func take(group, payload uint32) *Event {
 	end := group + payload
 	event.Group = unsafe.String(unsafe.SliceData(input), group)
-	event.Payload, event.changed = input[group:end:end], false
+	event.Payload = input[group:end:end]
+	event.changed, event.lost, event.splices = false, false, event.splices[:0]
 	return &event
 }
 
