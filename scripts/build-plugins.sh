@@ -33,7 +33,7 @@ build_c() {
 	"$ld" --no-entry -z stack-size=65536 --strip-all -o "$3" "$work/$2.o"
 }
 rust() {
-	"$rustc" --edition 2021 --target wasm32-unknown-unknown --remap-path-prefix "$PWD=." -D warnings -C opt-level=3 -C panic=abort "$@"
+	"$rustc" --edition 2021 --target wasm32-unknown-unknown --remap-path-prefix "$PWD=." -D warnings -C opt-level=3 -C panic=abort -C target-feature=+bulk-memory "$@"
 }
 build_rust() {
 	rust --crate-type cdylib --crate-name plugin -C lto -C strip=symbols -C linker="$ld" -C linker-flavor=wasm-ld \

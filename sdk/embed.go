@@ -7,7 +7,7 @@ import "embed"
 // Files are the templates and the SDK files for new projects. The Go SDK is a module of its own and cannot be embedded:
 // templates/go has a copy, which scripts/build-plugins.sh updates.
 //
-//go:embed templates rust/Cargo.toml rust/src
+//go:embed templates rust/Cargo.toml rust/README.md rust/src
 //go:embed assemblyscript/README.md assemblyscript/package.json assemblyscript/index.ts assemblyscript/assembly
 //go:embed assemblyscript/testing assemblyscript/bin c/edgerelay.h c/edgerelay_test.h
 var Files embed.FS

@@ -69,7 +69,7 @@ func BenchmarkEdit(b *testing.B) {
 		wasm []byte
 	}{
 		{"go-sdk", BuildGo(b, filepath.Join("testdata", "edit-go"))},
-		// RUST,
+		{"rust-sdk", committed(b, "edit-rs")},
 	}
 	for _, size := range []int{300, 4096} {
 		payload := event(size)

@@ -16,13 +16,36 @@
 //!
 //! An instance handles one call at a time. Instances share no memory: shared state belongs in the key-value store.
 //!
-//! Outside WebAssembly there is no host, and the host functions panic. Write unit tests for code that does not call
-//! them, and test the module with `caddy edgerelay plugin test`.
+//! Outside WebAssembly, a [`testing::Host`] takes the relay's place, so plugins have unit tests of their own:
+//!
+//! ```
+//! # use edgerelay::{Event, Verdict};
+//! # fn filter(e: &mut Event) -> Verdict {
+//! #     if e.is("status", "failed") { Verdict::Pass } else { Verdict::Drop }
+//! # }
+//! let mut host = edgerelay::testing::Host::new("null");
+//! let outcome = host.event(filter, "jobs-1", r#"{"status": "running"}"#).unwrap();
+//! assert_eq!(outcome.verdict, "drop");
+//! ```
+#![cfg_attr(target_arch = "wasm32", no_std)]
 
-use std::ops::Range;
+extern crate alloc;
 
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+mod edit;
 mod host;
+mod path;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
 pub use host::Level;
+
+/// The version of the SDK.
+pub const VERSION: &str = "0.2.0";
 
 /// The decision of a hook about an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +79,7 @@ pub struct Event<'a> {
     pub group: &'a str,
     /// The payload, UTF-8 text. The plugin may change the bytes in place; the methods still read the original text.
     pub payload: &'a mut [u8],
+    edits: edit::Edits,
 }
 
 /// A user's request to subscribe: `text("group")` returns the group, and `text("user.…")` the authorizer's information
@@ -98,29 +122,40 @@ macro_rules! document {
 document!(Event<'_>);
 document!(Request);
 
+impl<'a> Event<'a> {
+    fn new(group: &'a str, payload: &'a mut [u8]) -> Self {
+        Event { group, payload, edits: Default::default() }
+    }
+}
+
 impl Event<'_> {
     /// The position of the value at `path` in the payload as JSON text, quotes included.
     pub fn find(&self, path: &str) -> Option<Range<usize>> {
-        let at = host::json_find(path);
-        if at < 0 {
-            return None;
-        }
-        let from = (at >> 32) as usize;
-        Some(from..from + (at as u32) as usize)
+        host::find(path)
+    }
+
+    /// The way by which the event reached the node, such as `redis`, if that is known.
+    pub fn source(&self) -> Option<String> {
+        text("", |_, b| host::event_source(b))
+    }
+
+    /// When the emitter sent the event, as Unix time in milliseconds, if that is known.
+    pub fn sent(&self) -> Option<i64> {
+        Some(host::event_sent_ms()).filter(|&ms| ms >= 0)
     }
 
     /// A replacement of the payload, a JSON object, with more members at its end. `members` is the JSON text of these
-    /// members, such as `"seen":true`. A payload that is not an object passes unchanged.
-    pub fn insert(&self, members: &str) -> Verdict {
-        let space = |b: &u8| matches!(b, b' ' | b'\n' | b'\t' | b'\r');
-        let p: &[u8] = self.payload;
-        let (start, end) = match (p.iter().position(|b| !space(b)), p.iter().rposition(|b| !space(b))) {
-            (Some(s), Some(e)) if e > s && p[s] == b'{' && p[e] == b'}' && !members.is_empty() => (s, e),
-            _ => return Verdict::Pass,
-        };
+    /// members, such as `"seen":true`. It works on the result of edits before it. A payload that is not an object gets no
+    /// members. See also [`Event::set`].
+    pub fn insert(&mut self, members: &str) -> Verdict {
+        let p = self.edited_payload();
+        let (start, end) = (path::skip_space(p, 0), path::skip_space_back(p, p.len()));
+        if end < start + 2 || p[start] != b'{' || p[end - 1] != b'}' || members.is_empty() {
+            return self.edited();
+        }
         let mut out = Vec::with_capacity(p.len() + members.len() + 1);
-        out.extend_from_slice(&p[..end]);
-        if p[start + 1..end].iter().any(|b| !space(b)) {
+        out.extend_from_slice(&p[..end - 1]);
+        if path::skip_space_back(p, end - 1) > start + 1 {
             out.push(b',');
         }
         out.extend_from_slice(members.as_bytes());
@@ -173,7 +208,7 @@ pub enum EmitError {
     TooLong,
     /// Sent from group to group too often.
     Hops,
-    /// The group name is invalid, or the payload is not UTF-8.
+    /// The group name is invalid, or missing in a tick, or the payload is not UTF-8.
     Name,
 }
 
@@ -272,6 +307,33 @@ macro_rules! on_class {
     };
 }
 
+/// Exports a function `fn() -> Result<(), String>` that runs at each interval of the grant `tick`, in every instance. It
+/// has no event: emitted events need a group. An error discards the instance.
+#[macro_export]
+macro_rules! on_tick {
+    ($f:path) => {
+        #[no_mangle]
+        pub extern "C" fn ev_on_tick() -> u64 {
+            $crate::guest::tick($f)
+        }
+    };
+}
+
+/// Embeds a manifest, JSON text of at most 64 KiB, that the relay shows and checks before a deployment: name, version,
+/// grants, configuration schema. Keep it in a file: `edgerelay::manifest!(include_str!("../manifest.json"));`
+#[macro_export]
+macro_rules! manifest {
+    ($text:expr) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            const TEXT: &str = $text;
+            #[used]
+            #[link_section = "edgerelay.manifest"]
+            static MANIFEST: [u8; TEXT.len()] = unsafe { *(TEXT.as_ptr() as *const [u8; TEXT.len()]) };
+        };
+    };
+}
+
 /// Exports a function `fn(&Request) -> Answer` that decides about subscriptions and the
 /// subscribers' classes.
 #[macro_export]
@@ -293,19 +355,19 @@ pub mod guest {
     static mut INPUT: Vec<u8> = Vec::new();
     static mut KEPT: Vec<u8> = Vec::new();
 
-    #[no_mangle]
+    #[cfg_attr(target_arch = "wasm32", no_mangle)]
     pub extern "C" fn ev_abi_version() -> i32 {
         1
     }
 
-    #[no_mangle]
+    #[cfg_attr(target_arch = "wasm32", no_mangle)]
     pub extern "C" fn ev_buffer(size: u32) -> *mut u8 {
         if size > 1 << 30 {
-            return std::ptr::null_mut();
+            return core::ptr::null_mut();
         }
         let size = size as usize;
         unsafe {
-            let input = &mut *std::ptr::addr_of_mut!(INPUT);
+            let input = &mut *core::ptr::addr_of_mut!(INPUT);
             if input.len() < size {
                 *input = vec![0; size];
             }
@@ -314,20 +376,22 @@ pub mod guest {
     }
 
     pub fn init(setup: fn() -> Result<(), String>) -> i32 {
-        match setup() {
-            Ok(()) => 0,
-            Err(why) => {
-                log(Level::Error, &why);
-                1
-            }
-        }
+        i32::from(failure(setup()).is_some())
+    }
+
+    pub fn tick(hook: fn() -> Result<(), String>) -> u64 {
+        failure(hook()).unwrap_or(0)
+    }
+
+    fn failure(r: Result<(), String>) -> Option<u64> {
+        r.err().map(|why| failed(&why))
     }
 
     pub fn event(group: u32, payload: u32, hook: impl Fn(&mut Event) -> Verdict) -> u64 {
-        let input = unsafe { &mut *std::ptr::addr_of_mut!(INPUT) };
+        let input = unsafe { &mut *core::ptr::addr_of_mut!(INPUT) };
         let (head, tail) = input.split_at_mut(group as usize);
-        let group = std::str::from_utf8(head).unwrap_or_default();
-        match hook(&mut Event { group, payload: &mut tail[..payload as usize] }) {
+        let group = core::str::from_utf8(head).unwrap_or_default();
+        match hook(&mut Event::new(group, &mut tail[..payload as usize])) {
             Verdict::Pass => 0,
             Verdict::Drop => 1,
             Verdict::Error(why) => failed(&why),
@@ -353,7 +417,7 @@ pub mod guest {
     /// Keeps a result until the next one. The address of an empty Vec is not 0, as the ABI requires.
     fn keep(v: Vec<u8>) -> u64 {
         unsafe {
-            let kept = &mut *std::ptr::addr_of_mut!(KEPT);
+            let kept = &mut *core::ptr::addr_of_mut!(KEPT);
             *kept = v;
             (kept.as_ptr() as usize as u64) << 32 | kept.len() as u64
         }
@@ -361,25 +425,4 @@ pub mod guest {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn insert(payload: &str, members: &str) -> Verdict {
-        Event { group: "g", payload: &mut payload.as_bytes().to_vec() }.insert(members)
-    }
-
-    #[test]
-    fn members_go_to_the_end() {
-        assert_eq!(insert(" {\"a\":1 } ", "\"b\":2"), Verdict::Replace(b" {\"a\":1 ,\"b\":2}".to_vec()));
-        assert_eq!(insert("{ }", "\"b\":2"), Verdict::Replace(b"{ \"b\":2}".to_vec()));
-        for (payload, members) in [("[1]", "\"b\":2"), ("", "\"b\":2"), ("{", "\"b\":2"), ("{}", "")] {
-            assert_eq!(insert(payload, members), Verdict::Pass);
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "outside WebAssembly")]
-    fn there_is_no_host_here() {
-        now();
-    }
-}
+mod tests;
