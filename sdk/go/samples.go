@@ -184,7 +184,7 @@ func (s *sample) compareDecision(d Decision) error {
 		return d.Err
 	case s.verdict != "" && s.verdict != verdict:
 		return fmt.Errorf("verdict %s, want %s (%v)", verdict, s.verdict, reason)
-	case s.wantClass != nil && (!d.Allow || *s.wantClass != d.Class):
+	case s.wantClass != nil && *s.wantClass != d.Class:
 		return fmt.Errorf("class %d (%s), want %d", d.Class, verdict, *s.wantClass)
 	case s.reason != "" && (verdict == "deny" && reason != s.reason || !strings.Contains(reason, s.reason)):
 		return fmt.Errorf("the reason is %q, want %q", reason, s.reason)

@@ -22,7 +22,28 @@ fn or_none<T: ToString>(s: Option<T>) -> Verdict {
     s.map_or(say("none"), say)
 }
 
+/// Makes the edits that the event's source names, and emits what each of them returns.
+fn edit(e: &mut Event) -> Verdict {
+    let mut made = String::new();
+    for op in e.source().unwrap_or_default().split('\x03') {
+        let p: Vec<&str> = op.split('\x02').collect();
+        let ok = match p[0] {
+            "set" => e.set(p[1], p[2]),
+            "set_string" => e.set_string(p[1], p[2]),
+            "remove" => e.remove(p[1]),
+            "rename" => e.rename(p[1], p[2]),
+            _ => false,
+        };
+        made.push(if ok { '1' } else { '0' });
+    }
+    let _ = emit("edits-made", made.as_bytes());
+    e.edited()
+}
+
 fn event(e: &mut Event) -> Verdict {
+    if e.group == "edits" {
+        return edit(e);
+    }
     let arg = |name| e.text(name).unwrap_or_default();
     match arg("do").as_str() {
         "drop" => Verdict::Drop,
@@ -60,6 +81,8 @@ fn event(e: &mut Event) -> Verdict {
         "kv_get" => or_none(kv_get(&arg("key"))),
         "kv_incr" => or_none(kv_incr(&arg("key"), 3, 1000)),
         "now" => say(now()),
+        "source" => or_none(e.source()),
+        "sent" => say(e.sent().unwrap_or(-1)),
         "config" => say(config()),
         "config_text" => or_none(config_text(&arg("path"))),
         "config_int" => say(config_int(&arg("path")).unwrap_or(-1)),
@@ -83,4 +106,16 @@ fn subscribe(r: &Request) -> Answer {
         "class" => Answer::AllowAs(5),
         _ => Answer::Allow,
     }
+}
+
+/// The samples that TestFakeHosts recorded on the real host: SAMPLES names the file, CONFIG is the configuration.
+#[test]
+fn samples() {
+    use edgerelay::testing::{Hooks, Host};
+    let var = |name| std::env::var(name).unwrap_or_default();
+    let mut host = Host::new(&var("CONFIG"));
+    host.now = Some(1_767_323_045_000);
+    host.init(init).unwrap();
+    let hooks = Hooks { on_event: Some(event), on_class: Some(class), on_subscribe: Some(subscribe), on_tick: None };
+    host.check(&hooks, var("SAMPLES")).unwrap_or_else(|e| panic!("{}", e));
 }

@@ -10,13 +10,13 @@ import (
 )
 
 //go:wasmexport ev_init
-func Init() int32 {
-	return edgerelay.Init(func() error {
-		if why, ok := edgerelay.ConfigText("refuse"); ok {
-			return errors.New(why)
-		}
-		return nil
-	})
+func Init() int32 { return edgerelay.Init(setup) }
+
+func setup() error {
+	if why, ok := edgerelay.ConfigText("refuse"); ok {
+		return errors.New(why)
+	}
+	return nil
 }
 
 //go:wasmexport ev_on_event
@@ -48,7 +48,35 @@ func orNone(s string, ok bool) edgerelay.Verdict {
 	return say(s)
 }
 
+// edit makes the edits that the event's source names, and emits what each of them returns.
+func edit(e *edgerelay.Event) edgerelay.Verdict {
+	var made []byte
+	for _, op := range strings.Split(e.Source(), "\x03") {
+		p, ok := strings.Split(op, "\x02"), false
+		switch p[0] {
+		case "set":
+			ok = e.Set(p[1], p[2])
+		case "set_string":
+			ok = e.SetString(p[1], p[2])
+		case "remove":
+			ok = e.Remove(p[1])
+		case "rename":
+			ok = e.Rename(p[1], p[2])
+		}
+		if ok {
+			made = append(made, '1')
+		} else {
+			made = append(made, '0')
+		}
+	}
+	_ = edgerelay.Emit("edits-made", made)
+	return e.Edited()
+}
+
 func onEvent(e *edgerelay.Event) edgerelay.Verdict {
+	if e.Group == "edits" {
+		return edit(e)
+	}
 	arg := func(name string) string { s, _ := e.Text(name); return s }
 	switch arg("do") {
 	case "drop":
@@ -100,6 +128,13 @@ func onEvent(e *edgerelay.Event) edgerelay.Verdict {
 		return orNone(strconv.FormatInt(n, 10), ok)
 	case "now":
 		return number(edgerelay.Now())
+	case "source":
+		return orNone(e.Source(), e.Source() != "")
+	case "sent":
+		if ms, ok := e.Sent(); ok {
+			return number(ms)
+		}
+		return number(-1)
 	case "config":
 		return edgerelay.Replace(edgerelay.Config())
 	case "config_text":
