@@ -75,7 +75,7 @@ func TestPluginCaddyfileFaults(t *testing.T) {
 		"plugin a " + pass + " {\ngroups *\ncolour red\n}":                           `no setting "colour"`,
 		"plugin a " + pass + " {\ngroups *\nfuel lots\n}":                            "fuel: ",
 		"plugin a " + pass + " {\ngroups *\nconfig {\"a\": 1}\n}":                    "",
-		"plugin a " + pass + " {\ngroups *\nfuel 1\ntimeout 1s\n}":                   "set one of them",
+		"plugin a " + pass + " {\ngroups *\ntimeout 1us\n}":                          "invalid timeout 1µs; use 1ms to 1h0m0s",
 		"plugin a " + pass + " {\ngroups *\nmemory 1KiB\n}":                          "invalid memory 1024",
 		"plugin a " + pass + " {\ngroups *\ngrant root\n}":                           "use emit, metrics, kv or clock",
 		"plugin a " + pass + " {\ngroups *\non_error explode\n}":                     "use withhold, pass, drop or last_good",

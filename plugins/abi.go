@@ -8,8 +8,17 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// ABIVersion is the version of the ABI that this host serves, see ABI.md.
-const ABIVersion = 1
+// ABIVersion is the version of the ABI that this host serves, see ABI.md. ABIMinor counts the additions to it.
+const (
+	ABIVersion = 1
+	ABIMinor   = 1
+)
+
+// since has the minor version that added a host function or an export; others are of version 1.0.
+var since = map[string]int{"event_source": 1, "event_sent_ms": 1, "ev_on_tick": 1}
+
+// abiText returns a version of the ABI as text, such as "1.1".
+func abiText(minor int) string { return fmt.Sprintf("%d.%d", ABIVersion, minor) }
 
 // Names of a guest's exports, see ABI.md.
 const (

@@ -8,6 +8,7 @@ type Kind string
 // Kinds of failure.
 const (
 	KindFuel     Kind = "fuel"     // the budget was spent: an endless loop, a deep recursion, or a budget too small
+	KindTimeout  Kind = "timeout"  // the call took longer than its timeout
 	KindTrap     Kind = "trap"     // a trap: unreachable, out of bounds, division by zero, a language's panic
 	KindRange    Kind = "range"    // a pointer or length outside the memory
 	KindTooLarge Kind = "toolarge" // a result or an event beyond its limit
@@ -27,6 +28,7 @@ func (k Kind) countsForBreaker() bool { return k != KindFuel && k != KindTooLarg
 // kinds lists all kinds, in the order of tally.failures.
 var kinds = [...]Kind{
 	KindFuel, KindTrap, KindRange, KindTooLarge, KindText, KindGuest, KindResult, KindExit, KindStart, KindOutputs,
+	KindTimeout,
 }
 
 // Failure is a failed call.
@@ -38,6 +40,9 @@ type Failure struct {
 
 	// intact tells that the guest returned normally, so its instance stays in use.
 	intact bool
+	// canceled tells that the call was ended because nobody waits for it: the plugin has not failed. Err is errReplaced
+	// or the cause of the caller's context.
+	canceled bool
 }
 
 // Error names the plugin, the call and the cause.

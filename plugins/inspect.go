@@ -12,8 +12,8 @@ type Inspection struct {
 	Size int    `json:"size"`
 	// Hooks are the exports that the host calls for events, without the prefix "ev_".
 	Hooks []string `json:"hooks"`
-	// ABI is the version of the plugin ABI whose functions the module imports, or that its manifest names; empty if neither
-	// says it.
+	// ABI is the version of the plugin ABI that the manifest asks for, or else that the known hooks and imports need; empty
+	// without a hook and an import.
 	ABI string `json:"abi,omitempty"`
 	// Imports are the imported functions, as "module.name".
 	Imports []string `json:"imports"`
@@ -34,13 +34,21 @@ func Inspect(wasm []byte) (*Inspection, error) {
 	if in.Manifest, err = manifestOf(m); err != nil {
 		return nil, err
 	}
+	minor := -1
 	for _, e := range exports {
 		if e.hook != 0 && slices.Contains(m.Exports, wasmfile.Export{Name: e.name, Kind: wasmfile.Function}) {
 			in.Hooks = append(in.Hooks, e.hook.String())
+			minor = max(minor, since[e.name])
 		}
 	}
 	for _, i := range m.Imports {
 		in.addImport(i)
+		if i.Module == hostModule {
+			minor = max(minor, since[i.Name])
+		}
+	}
+	if minor >= 0 {
+		in.ABI = abiText(minor)
 	}
 	if in.Manifest != nil {
 		if in.Manifest.ABI != "" {
@@ -56,7 +64,6 @@ func (in *Inspection) addImport(i wasmfile.Import) {
 	var list []hostFunction
 	switch i.Module {
 	case hostModule:
-		in.ABI = "1"
 		list = hostFunctions
 	case wasiModule:
 		list = wasiFunctions

@@ -25,7 +25,7 @@ type instance struct {
 
 	mod         api.Module
 	mem         api.Memory
-	fuel        api.MutableGlobal
+	counter     api.MutableGlobal
 	onEvent     api.Function
 	onSubscribe api.Function
 	onClass     api.Function
@@ -33,6 +33,8 @@ type instance struct {
 	buffer      uint32 // address of the input buffer
 	capacity    uint32 // its size
 	stack       [4]uint64
+
+	limits limits
 
 	// State of the call in flight.
 	group       string
@@ -44,7 +46,6 @@ type instance struct {
 	audience    uint64
 	emits       []emission
 	fault       *Failure // why a host function ended the call
-	budget      int64    // fuel at the start of the call
 	resultLimit int      // bytes that the call may return or emit
 	firstLog    string   // first log line of the call: a language's runtime writes there why it panics
 	lastLog     string
@@ -84,9 +85,10 @@ type result struct {
 // allClasses is the audience of all subscribers.
 const allClasses = math.MaxUint64
 
-// instantiate starts a copy of the module: start function, _initialize, ABI version, ev_init, input buffer.
+// instantiate starts a copy of the module: start function, _initialize, ABI version, ev_init, input buffer. ctx ends the
+// start.
 func (m *module) instantiate(ctx context.Context, env *environment) (in *instance, err error) {
-	in = &instance{Context: ctx, m: m, env: env}
+	in = &instance{Context: context.Background(), m: m, env: env}
 	defer func() {
 		if r := recover(); r != nil {
 			err = engineFault(r)
@@ -97,15 +99,17 @@ func (m *module) instantiate(ctx context.Context, env *environment) (in *instanc
 		}
 	}()
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	if in.mod, err = m.runtime.InstantiateModule(withMemory(ctx), m.compiled, config); err != nil {
+	if in.mod, err = m.runtime.InstantiateModule(withMemory(in.Context), m.compiled, config); err != nil {
 		return in, fmt.Errorf("instantiate the module: %s", summarize(err))
 	}
 	in.mem = in.mod.Memory()
 	var ok bool
-	if in.fuel, ok = in.mod.ExportedGlobal(metering.FuelGlobal).(api.MutableGlobal); !ok {
+	if in.counter, ok = in.mod.ExportedGlobal(metering.CounterGlobal).(api.MutableGlobal); !ok {
 		return in, errors.New("the metered module has no fuel counter")
 	}
-	// The counter's initial value is the budget of all calls below.
+	in.begin(m.spec.InitFuel, m.spec.InitTimeout) // for all calls below
+	in.limits.caller = ctx
+	defer func() { in.limits.caller = nil }()
 	for _, name := range []string{metering.StartExport, exportInitialize} {
 		if f := in.mod.ExportedFunction(name); f != nil {
 			if err := f.CallWithStack(in, in.stack[:0]); err != nil {
@@ -178,21 +182,6 @@ func (in *instance) lastLogSuffix() string {
 	return ": " + in.lastLog
 }
 
-// errOutOfFuel ends a call in which a host function spent the rest of the budget.
-var errOutOfFuel = errors.New("out of fuel")
-
-// charge takes fuel for the work of a host function.
-func (in *instance) charge(units int64) {
-	left := in.fuelLeft() - units
-	in.fuel.Set(uint64(left))
-	if left < 0 {
-		in.fault = &Failure{Kind: KindFuel, Err: errOutOfFuel}
-		panic(errOutOfFuel)
-	}
-}
-
-func (in *instance) fuelLeft() int64 { return int64(in.fuel.Get()) }
-
 // abort ends the call from inside a host function.
 func (in *instance) abort(kind Kind, format string, args ...any) {
 	in.fault = &Failure{Kind: kind, Err: fmt.Errorf(format, args...)}
@@ -248,8 +237,9 @@ func (in *instance) started() bool { return in.buffer != 0 }
 // prepare sets the budget, the input and the state of the next call. The input is a followed by b.
 func (in *instance) prepare(a string, b []byte) *Failure {
 	need := len(a) + len(b)
-	in.budget, in.resultLimit = in.m.spec.budget(need), in.m.spec.resultLimit(need)
-	in.fuel.Set(uint64(in.budget))
+	spec := &in.m.spec
+	in.begin(spec.budget(need), spec.timeLimit(need))
+	in.resultLimit = spec.resultLimit(need)
 	if need > int(in.capacity) {
 		if int64(need) > in.m.spec.Memory/2 || need > 1<<29 {
 			return in.refuse(KindTooLarge, exportBuffer,
@@ -275,13 +265,6 @@ func (in *instance) prepare(a string, b []byte) *Failure {
 
 // finish drops the reference to the call's input.
 func (in *instance) finish() { in.document = nil }
-
-// takeSpentFuel returns the fuel of the last call; a second call returns 0.
-func (in *instance) takeSpentFuel() int64 {
-	spent := max(0, in.budget-in.fuelLeft())
-	in.budget = in.fuelLeft()
-	return spent
-}
 
 // event calls ev_on_event and sets res. The payload of a replacement is a copy.
 func (in *instance) event(ev *Event, hops int, res *result) *Failure {
@@ -319,13 +302,15 @@ func (in *instance) class(class uint8, ev *Event, res *result) *Failure {
 }
 
 // subscribe calls ev_on_subscribe. classified reports whether the plugin named a class.
-func (in *instance) subscribe(request []byte) (d Decision, classified bool, f *Failure) {
+func (in *instance) subscribe(ctx context.Context, request []byte) (d Decision, classified bool, f *Failure) {
 	if f := in.prepare("", request); f != nil {
 		return d, false, f
 	}
 	in.group, in.source, in.sent, in.effects = "", "", time.Time{}, false
+	in.limits.caller = ctx
 	in.stack[0] = uint64(len(request))
 	err := in.onSubscribe.CallWithStack(in, in.stack[:1])
+	in.limits.caller = nil
 	in.finish()
 	if err != nil {
 		return d, false, in.failure(exportOnSubscribe, err)
@@ -417,23 +402,13 @@ func (in *instance) failure(call string, err error) *Failure {
 	text := summarize(err)
 	switch {
 	case in.fault != nil:
-		f.Kind, f.Err = in.fault.Kind, in.fault.Err
+		f.Kind, f.Err, f.canceled = in.fault.Kind, in.describe(in.fault.Err), in.fault.canceled
 	case strings.Contains(text, "stack overflow"):
 		f.Kind, f.Err = KindFuel, errors.New("stack overflow: the module recurses too deeply")
-	case in.fuelLeft() < 0:
-		f.Kind, f.Err = KindFuel, errOutOfFuel
 	case in.firstLog != "":
 		f.Err = fmt.Errorf("%s; first log line: %.200s", text, in.firstLog)
 	default:
 		f.Err = errors.New(text)
-	}
-	if f.Err == errOutOfFuel {
-		budget, setting := in.budget, "fuel"
-		if !in.started() {
-			budget, setting = in.m.spec.InitFuel, "init fuel"
-		}
-		f.Err = fmt.Errorf("out of fuel after %d units: an endless loop or recursion, or a %s budget too small",
-			budget, setting)
 	}
 	in.fault = nil
 	return f

@@ -1,10 +1,12 @@
 package plugins
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -164,9 +166,7 @@ func (s *Spec) checkManifest() error {
 		faults = append(faults, fmt.Errorf("the module's manifest asks for %v; add '%s' to the plugin's block",
 			missing, m.GrantLine(missing)))
 	}
-	if err := checkABI(m.ABI); err != nil {
-		faults = append(faults, err)
-	}
+	faults = append(faults, checkABI(m.ABI, s.Wasm)...)
 	if m.schema != nil {
 		if err := m.schema.Check("config", s.Config); err != nil {
 			faults = append(faults, fmt.Errorf("the config does not conform to the module's config_schema: %w", err))
@@ -175,15 +175,31 @@ func (s *Spec) checkManifest() error {
 	return errors.Join(faults...)
 }
 
-// checkABI checks the ABI version of a manifest. Minor versions only add functions, whose absence checkImports reports.
-func checkABI(version string) error {
+// checkABI checks the ABI version of a manifest. A newer minor version is an error even if all imports are known,
+// because the host would never call a newer hook.
+func checkABI(version string, wasm []byte) []error {
 	if version == "" {
 		return nil
 	}
-	major, _, _ := strings.Cut(version, ".")
-	if major != fmt.Sprint(ABIVersion) {
-		return fmt.Errorf("the module's manifest asks for plugin ABI %s, this host serves %d; build with a matching SDK",
-			version, ABIVersion)
+	major, minor, _ := strings.Cut(version, ".")
+	n, err := strconv.ParseUint(cmp.Or(minor, "0"), 10, 31)
+	if major != strconv.Itoa(ABIVersion) || err != nil {
+		return []error{fmt.Errorf(
+			"the module's manifest asks for plugin ABI %s, this relay has %s; build with a matching SDK",
+			version, abiText(ABIMinor))}
 	}
-	return nil
+	if n <= ABIMinor {
+		return nil
+	}
+	var faults []error
+	if in, err := Inspect(wasm); err == nil {
+		for _, name := range in.Unknown {
+			faults = append(faults, unknownImport(name, version))
+		}
+	}
+	if faults == nil {
+		faults = append(faults, fmt.Errorf("the module's manifest asks for plugin ABI %s, this relay has %s; "+
+			"upgrade the relay, or build with an older SDK", version, abiText(ABIMinor)))
+	}
+	return faults
 }

@@ -53,7 +53,7 @@ func TestInspect(t *testing.T) {
 	}
 	slices.Sort(in.Grants)
 	if in.Manifest.Name != "actor" || in.Manifest.Version != "3" || in.Hash != Hash(wasm) || in.Size != len(wasm) ||
-		in.ABI != "1" || !slices.Contains(in.Hooks, "on_event") || !slices.Contains(in.Imports, "ev1.emit") ||
+		in.ABI != "1.1" || !slices.Contains(in.Hooks, "on_event") || !slices.Contains(in.Imports, "ev1.emit") ||
 		!slices.Contains(in.Grants, GrantEmit) || in.Unknown != nil {
 		t.Errorf("got %+v", in)
 	}
@@ -84,7 +84,11 @@ func TestManifestIsChecked(t *testing.T) {
 		"config":  {`{` + schema + `}`, `{"token": 12345678}`, nil, "config.token is an integer, must be string"},
 		"missing": {`{` + schema + `}`, "", nil, "config is null, must be object"},
 		"abi":     {`{"abi": "2.0"}`, "", nil, "asks for plugin ABI 2.0"},
-		"minor":   {`{"abi": "1.7"}`, "", nil, ""},
+		"no ABI":  {`{"abi": "1.x"}`, "", nil, "asks for plugin ABI 1.x, this relay has 1.1; build with"},
+		"minor":   {`{"abi": "1.7"}`, "", nil, "asks for plugin ABI 1.7, this relay has 1.1; upgrade the relay"},
+		"older":   {`{"abi": "1.0"}`, "", nil, ""},
+		"current": {`{"abi": "1.1"}`, "", nil, ""},
+		"major":   {`{"abi": "1"}`, "", nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := New(Options{})
@@ -135,4 +139,23 @@ func FuzzManifest(f *testing.F) {
 			t.Fatalf("a valid manifest cannot be shown: %v", err)
 		}
 	})
+}
+
+// An unknown function names the ABI version that the module needs, if the manifest says it.
+func TestUnknownImportsNameTheABI(t *testing.T) {
+	p := pipeline(t, Options{})
+	for manifest, want := range map[string]string{
+		"": "ev1.read_file, which this relay (plugin ABI 1.1) does not have; build with the SDK of this version",
+		`{"abi": "1.4"}`: "ev1.read_file, which this relay (plugin ABI 1.1) does not have; " +
+			"the module's manifest asks for ABI 1.4: upgrade the relay, or build with an older SDK",
+	} {
+		wasm := fixture(t, "hostile/import_unknown")
+		if manifest != "" {
+			wasm = withManifest(t, "hostile/import_unknown", manifest)
+		}
+		err := p.Check(context.Background(), Spec{Name: "p", Wasm: wasm})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("manifest %q: %v, want %q", manifest, err, want)
+		}
+	}
 }

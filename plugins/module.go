@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -32,6 +33,7 @@ type module struct {
 	slots     []slot
 	supply    supply
 	startWait time.Duration
+	canceled  atomic.Bool // ends the calls in flight
 }
 
 // load compiles a module, checks it against the ABI, tries its samples and starts its instances.
@@ -72,14 +74,17 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	if err = buildHost(ctx, m.runtime, wasiModule, wasiFunctions); err != nil {
 		return m, err
 	}
-	if err = m.trySamples(h.now); err != nil {
+	if err = buildSliceHost(ctx, m.runtime); err != nil {
+		return m, err
+	}
+	if err = m.trySamples(ctx, h.now); err != nil {
 		return m, err
 	}
 	for i := range m.slots {
 		if err = ctx.Err(); err != nil {
 			return m, err
 		}
-		if m.slots[i].instance, err = m.instantiate(context.Background(), env); err != nil {
+		if m.slots[i].instance, err = m.instantiate(ctx, env); err != nil {
 			return m, err
 		}
 		m.slots[i].publish()
@@ -91,8 +96,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 // build rewrites the module to count fuel and compiles it.
 func (h *host) build(ctx context.Context, m *module) error {
 	metered, err := metering.Rewrite(m.spec.Wasm, metering.Options{
-		InitialFuel: m.spec.InitFuel, ExportStart: true, MaxTableElements: maxTableElements,
-		MaxPages: uint32(m.spec.Memory >> 16),
+		ExportStart: true, MaxTableElements: maxTableElements, MaxPages: uint32(m.spec.Memory >> 16),
 	})
 	if err != nil {
 		return err
@@ -123,13 +127,15 @@ func (m *module) checkImports() error {
 		case hostModule:
 		case wasiModule:
 			list = wasiFunctions
+		case metering.HostModule: // added by the rewriter
+			continue
 		default:
 			fault("the module imports %s.%s; import only from %s and %s", mod, name, hostModule, wasiModule)
 			continue
 		}
 		i := slices.IndexFunc(list, func(known hostFunction) bool { return known.name == name })
 		if i < 0 {
-			fault("the module imports %s.%s, which ABI %d does not define; use a matching SDK", mod, name, ABIVersion)
+			faults = append(faults, unknownImport(mod+"."+name, ""))
 			continue
 		}
 		known := &list[i]
@@ -142,6 +148,17 @@ func (m *module) checkImports() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// unknownImport returns the error for an import that this host does not serve. wanted is the ABI version that the
+// module's manifest asks for if that is a newer one, else empty.
+func unknownImport(name, wanted string) error {
+	remedy := "build with the SDK of this version, or upgrade the relay if a newer one has it"
+	if wanted != "" {
+		remedy = fmt.Sprintf("the module's manifest asks for ABI %s: upgrade the relay, or build with an older SDK", wanted)
+	}
+	return fmt.Errorf("the module imports %s, which this relay (plugin ABI %s) does not have; %s",
+		name, abiText(ABIMinor), remedy)
 }
 
 // close waits for every call in flight, then frees instances and code. Later callers get errReplaced.

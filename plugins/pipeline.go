@@ -325,7 +325,7 @@ func (p *Pipeline) subscribe(ctx context.Context, rt *route, user []byte) (Decis
 				return Decision{Plugin: s.name}, err
 			}
 		}
-		answer, named, err := s.subscribe(rt.hash, maphash.Bytes(p.seed, user), rt.group, request)
+		answer, named, err := s.subscribe(ctx, rt.hash, maphash.Bytes(p.seed, user), rt.group, request)
 		if err != nil {
 			return Decision{Plugin: s.name, Reason: "the plugin failed"},
 				fmt.Errorf("ask plugin %s about group %s: %w", s.name, rt.group, err)

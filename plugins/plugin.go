@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -94,8 +95,11 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 func (p *plugin) event(hash uint64, ev *Event, hops int, res *result) {
 	key := breakerKey{hook: OnEvent, group: ev.Group}
 	m, s, err := p.acquire(key, hash)
-	if s != nil {
-		err = m.event(s, key, ev, hops, res)
+	for s != nil {
+		if err = m.event(s, key, ev, hops, res); err != errReplaced {
+			break
+		}
+		m, s, err = p.acquire(key, hash) // the replaced module did not end in time
 	}
 	switch {
 	case err == errReplaced:
@@ -146,8 +150,11 @@ func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, res *result
 func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 	key := breakerKey{hook: OnClass, group: ev.Group, subject: uint64(class)}
 	m, s, err := p.acquire(key, hash)
-	if s != nil {
-		err = m.class(s, key, class, ev, &res)
+	for s != nil {
+		if err = m.class(s, key, class, ev, &res); err != errReplaced {
+			break
+		}
+		m, s, err = p.acquire(key, hash)
 	}
 	switch {
 	case err == nil:
@@ -173,28 +180,36 @@ func (m *module) class(s *slot, key breakerKey, class uint8, ev *Event, res *res
 
 // subscribe decides about a subscription. classified reports whether the plugin named a class. An error denies;
 // errReplaced means that the plugin has left the pipeline.
-func (p *plugin) subscribe(hash, user uint64, group string, request []byte) (d Decision, classified bool, err error) {
+func (p *plugin) subscribe(
+	ctx context.Context, hash, user uint64, group string, request []byte,
+) (d Decision, classified bool, err error) {
 	key := breakerKey{hook: OnSubscribe, group: group, subject: user}
 	m, s, err := p.acquire(key, hash)
-	switch {
-	case s != nil:
-		d, classified, err = m.subscribe(s, key, request)
-	case err == nil: // the live module has no such hook
+	if s == nil && err == nil { // the live module has no such hook
 		return Decision{Allow: true}, false, nil
-	case err == errReplaced:
+	}
+	for s != nil {
+		if d, classified, err = m.subscribe(ctx, s, key, request); err != errReplaced {
+			break
+		}
+		m, s, err = p.acquire(key, hash)
+	}
+	if err == errReplaced || ctx.Err() != nil {
 		return d, false, err
 	}
 	if err != nil {
 		if m, s := p.acquireFallback(key, hash); s != nil {
-			d, classified, err = m.subscribe(s, key, request)
+			d, classified, err = m.subscribe(ctx, s, key, request)
 		}
 	}
 	return d, classified, err
 }
 
 // subscribe calls on_subscribe and releases the slot.
-func (m *module) subscribe(s *slot, key breakerKey, request []byte) (Decision, bool, error) {
-	d, classified, f := s.instance.subscribe(request)
+func (m *module) subscribe(
+	ctx context.Context, s *slot, key breakerKey, request []byte,
+) (Decision, bool, error) {
+	d, classified, f := s.instance.subscribe(ctx, request)
 	if f == nil {
 		s.tally.subscribes++
 		if !d.Allow {
@@ -252,8 +267,20 @@ func (r *retirement) add(p *plugin, modules []*module) {
 	}
 }
 
+// drainTimeout is how long retired modules may finish their calls in flight. Later calls are canceled: the current
+// module, if there is one, takes their events.
+const drainTimeout = time.Second
+
 // close drains and frees the modules. It takes as long as their calls in flight, so no lock is held meanwhile.
 func (r *retirement) close() {
+	timer := time.AfterFunc(drainTimeout, func() {
+		for _, modules := range r.modules {
+			for _, m := range modules {
+				m.canceled.Store(true)
+			}
+		}
+	})
+	defer timer.Stop()
 	for i, p := range r.plugins {
 		p.retire(r.modules[i])
 	}

@@ -74,6 +74,12 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 		s.breakers.succeeded(key)
 		return nil
 	}
+	if f.canceled {
+		s.discard()
+		s.mu.Unlock()
+		s.breakers.abandon(key)
+		return f.Err
+	}
 	m.recordFailure(s, key, f)
 	s.mu.Unlock()
 	if !f.Kind.countsForBreaker() {
@@ -130,9 +136,8 @@ func (m *module) recordFailure(s *slot, key breakerKey, f *Failure) {
 	s.tally.failures[f.Kind.index()]++
 	s.tally.last, s.tally.lastAt = f, m.env.now()
 	s.tally.recent.note(ticks(s.tally.lastAt), s.tally.calls, s.tally.failed())
-	if s.instance != nil && !f.intact {
-		s.instance.close()
-		s.instance = nil
+	if !f.intact {
+		s.discard()
 	}
 	s.publish()
 	text := f.Error()
@@ -148,6 +153,11 @@ func (s *slot) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	s.discard()
+}
+
+// discard frees the instance. The caller holds the slot's lock.
+func (s *slot) discard() {
 	if s.instance != nil {
 		s.instance.close()
 		s.instance = nil

@@ -65,13 +65,20 @@ type Spec struct {
 	Grants []Grant
 	// Memory limits the linear memory of an instance, in bytes. Default: 32 MiB.
 	Memory int64
+	// Timeout is how long a call may run. The time does not count in which a call waits for the processor, up to ten
+	// times Timeout. Default: 50 ms, and a microsecond for each byte of the call's input.
+	Timeout time.Duration
+	// InitTimeout is how long an instance's start function, _initialize, ev_init and first ev_buffer may run together.
+	// Default: 1 s.
+	InitTimeout time.Duration
 	// Fuel is the budget of a call, in units, to which FuelPerByte adds. Default: 1,000,000, which lasts for some
-	// milliseconds of instructions, or for seconds of loads that miss the cache; see FuelFor and
+	// milliseconds of instructions, or if Timeout is set, more than fits into it; see
 	// docs/decisions/plugins.md#why-is-fuel-counted-by-rewriting-modules.
 	Fuel int64
 	// FuelPerByte is how many units each byte of the call's input adds to Fuel. Default: 64; negative: none.
 	FuelPerByte int64
-	// InitFuel is the budget of an instance's start function, _initialize and ev_init together. Default: 20,000,000.
+	// InitFuel is the budget of an instance's start function, _initialize, ev_init and first ev_buffer together. Default:
+	// 20,000,000, or if InitTimeout is set, more than fits into it.
 	InitFuel int64
 	// Instances is the number of instances. All events of a group use the same one. Default: GOMAXPROCS.
 	Instances int
@@ -98,6 +105,8 @@ type Spec struct {
 
 	// resultGrows tells that MaxResult is the default and grows with the input.
 	resultGrows bool
+	// timeoutGrows tells that Timeout is the default and grows with the input.
+	timeoutGrows bool
 }
 
 // Defaults.
@@ -106,6 +115,9 @@ const (
 	DefaultFuel        = 1_000_000
 	DefaultFuelPerByte = 64
 	DefaultInitFuel    = 20_000_000
+	DefaultTimeout     = 50 * time.Millisecond
+	DefaultInitTimeout = time.Second
+	timeoutGrowth      = time.Microsecond // per byte of the input
 	defaultMaxResult   = 1 << 20
 	resultGrowth       = 8 // times the input
 	defaultKV          = 1 << 20
@@ -121,17 +133,14 @@ const (
 	minMemory        = 64 << 10 // one page
 	maxMemory        = 1 << 30
 	maxConfig        = 1 << 20
+	minTimeout       = time.Millisecond
+	maxTimeout       = time.Hour
 	maxFuel          = 1 << 50
 	maxFuelPerByte   = 1 << 20
 	maxInstances     = 1024
 	maxMaxFailures   = 1 << 20
 	maxCooldown      = 24 * time.Hour
 )
-
-// FuelFor returns a budget that lasts for about d on a usual machine: 100 units per microsecond, give or take a
-// factor of four.
-// See docs/decisions/plugins.md#why-is-there-no-time-limit-beside-fuel
-func FuelFor(d time.Duration) int64 { return max(1, int64(d/time.Microsecond)*100) }
 
 // withDefaults checks a Spec and fills in the defaults. The error lists all faults.
 func (s Spec) withDefaults() (Spec, error) {
@@ -151,9 +160,13 @@ func (s *Spec) fillIn() {
 		s.Config = json.RawMessage("null")
 	}
 	setDefault(&s.Memory, DefaultMemory)
-	setDefault(&s.Fuel, DefaultFuel)
+	// Before the times have their defaults: fuel must not end a call that may run for longer.
+	setDefault(&s.Fuel, max(DefaultFuel, fuelWithin(s.Timeout)))
+	setDefault(&s.InitFuel, max(DefaultInitFuel, fuelWithin(s.InitTimeout)))
+	s.timeoutGrows = s.timeoutGrows || s.Timeout == 0
+	setDefault(&s.Timeout, DefaultTimeout)
+	setDefault(&s.InitTimeout, DefaultInitTimeout)
 	setDefault(&s.FuelPerByte, DefaultFuelPerByte)
-	setDefault(&s.InitFuel, DefaultInitFuel)
 	setDefault(&s.Instances, runtime.GOMAXPROCS(0))
 	s.resultGrows = s.resultGrows || s.MaxResult == 0 // a Spec with its defaults filled in may come here again
 	setDefault(&s.MaxResult, defaultMaxResult)
@@ -216,14 +229,28 @@ func (s *Spec) checkLimits() (faults []error) {
 		{"max_result", int64(s.MaxResult), 1, maxMemory},
 		{"kv", int64(s.KV), 1, maxMemory},
 		{"max_failures", int64(s.MaxFailures), 1, maxMaxFailures},
-		{"cooldown", int64(s.Cooldown), 1, int64(maxCooldown)},
 	} {
 		if l.value < l.low || l.value > l.high {
 			faults = append(faults, fmt.Errorf("invalid %s %d; use %d to %d", l.name, l.value, l.low, l.high))
 		}
 	}
+	for _, l := range []struct {
+		name             string
+		value, low, high time.Duration
+	}{
+		{"timeout", s.Timeout, minTimeout, maxTimeout},
+		{"init_timeout", s.InitTimeout, minTimeout, maxTimeout},
+		{"cooldown", s.Cooldown, 1, maxCooldown},
+	} {
+		if l.value < l.low || l.value > l.high {
+			faults = append(faults, fmt.Errorf("invalid %s %v; use %v to %v", l.name, l.value, l.low, l.high))
+		}
+	}
 	return faults
 }
+
+// fuelWithin returns more fuel than any module spends in a time.
+func fuelWithin(d time.Duration) int64 { return int64(min(d, maxTimeout)/time.Microsecond) * 10_000 }
 
 func setDefault[T int | int64 | time.Duration](v *T, d T) {
 	if *v == 0 {
@@ -233,6 +260,14 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 
 // budget returns the fuel of a call with the given number of bytes of input.
 func (s *Spec) budget(input int) int64 { return s.Fuel + max(0, s.FuelPerByte)*int64(input) }
+
+// timeLimit returns how long a call with the given number of bytes of input may run.
+func (s *Spec) timeLimit(input int) time.Duration {
+	if s.timeoutGrows {
+		return s.Timeout + timeoutGrowth*time.Duration(input)
+	}
+	return s.Timeout
+}
 
 // resultLimit returns how many bytes a call with the given number of bytes of input may return.
 func (s *Spec) resultLimit(input int) int {
@@ -259,7 +294,7 @@ func (s *Spec) key() string {
 		s.Instances, s.MaxResult, s.resultGrows, s.JSON)
 	grants := slices.Clone(s.Grants)
 	slices.Sort(grants)
-	fmt.Fprintln(h, slices.Compact(grants), s.MaxFailures, s.Cooldown)
+	fmt.Fprintln(h, slices.Compact(grants), s.MaxFailures, s.Cooldown, s.Timeout, s.timeoutGrows, s.InitTimeout)
 	fmt.Fprintf(h, "%q\n", s.Secrets)
 	return hex.EncodeToString(h.Sum(nil))
 }

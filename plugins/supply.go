@@ -70,12 +70,18 @@ type supply struct {
 	spare  chan *instance // holds at most one instance, which replaces a failed one at once
 	failed chan struct{}  // tells a waiting call that a build has failed
 
+	ctx    context.Context // of the build in flight
+	cancel context.CancelFunc
+
 	mu     sync.Mutex // guards state
 	state  supplyState
 	builds sync.WaitGroup
 }
 
-func newSupply() supply { return supply{spare: make(chan *instance, 1), failed: make(chan struct{})} }
+func newSupply() supply {
+	ctx, cancel := context.WithCancel(context.Background())
+	return supply{spare: make(chan *instance, 1), failed: make(chan struct{}), ctx: ctx, cancel: cancel}
+}
 
 // advance applies an event to the state. Only buildFailed depends on the time.
 func (s *supply) advance(event supplyEvent, now time.Time) {
@@ -103,7 +109,7 @@ func (m *module) requestInstance() supplyPhase {
 
 // buildSpare instantiates the module and offers the instance as the spare.
 func (m *module) buildSpare() {
-	in, err := m.instantiate(context.Background(), m.env)
+	in, err := m.instantiate(m.supply.ctx, m.env)
 	if err != nil {
 		m.supply.advance(buildFailed, m.env.now())
 		m.env.log.write(slog.LevelWarn, "new instance failed to start: "+err.Error())
@@ -161,9 +167,10 @@ func startFailure(cause error) *Failure {
 	return &Failure{Kind: KindStart, Call: "start of a new instance", Err: cause}
 }
 
-// closeSupply ends the supply and frees the spare instance. A build in flight is waited for.
+// closeSupply ends the supply, with the build in flight, and frees the spare instance.
 func (m *module) closeSupply() {
 	m.supply.advance(moduleClosed, time.Time{})
+	m.supply.cancel()
 	m.supply.builds.Wait()
 	select {
 	case in := <-m.supply.spare:

@@ -47,6 +47,7 @@ var ErrNoHook = errors.New("the module does not export the hook")
 // trialRun calls the hooks of a module in an instance and an environment of its own, one after another. After a
 // failure that discards an instance, the next call has a new instance.
 type trialRun struct {
+	ctx      context.Context // ends the calls
 	m        *module
 	env      *environment
 	clock    time.Time // of the plugin; zero: the real time
@@ -54,8 +55,8 @@ type trialRun struct {
 }
 
 // newTrialRun returns a run whose log lines go to log. The first call starts the instance.
-func newTrialRun(m *module, log *logbook, now func() time.Time) *trialRun {
-	r := &trialRun{m: m}
+func newTrialRun(ctx context.Context, m *module, log *logbook, now func() time.Time) *trialRun {
+	r := &trialRun{ctx: ctx, m: m}
 	r.env = scratchEnvironment(log, m.spec.KV, func() time.Time {
 		if r.clock.IsZero() {
 			return now()
@@ -86,12 +87,13 @@ func (r *trialRun) call(s *Sample) (t Trace) {
 	}
 	if r.instance == nil {
 		var err error
-		if r.instance, err = r.m.instantiate(context.Background(), r.env); err != nil {
+		if r.instance, err = r.m.instantiate(r.ctx, r.env); err != nil {
 			return t.failed(err)
 		}
 	}
 	in := r.instance
 	start := time.Now()
+	in.limits.caller = r.ctx
 	f := in.try(s, &t)
 	t.Duration = time.Since(start)
 	t.Memory = uint64(in.mem.Size())
@@ -146,7 +148,7 @@ func (in *instance) trySubscribe(s *Sample, t *Trace) *Failure {
 	if err != nil {
 		return in.fail(KindText, exportOnSubscribe, "%w", err)
 	}
-	d, _, f := in.subscribe(request)
+	d, _, f := in.subscribe(in.limits.caller, request)
 	t.Verdict, t.Class, t.Reason = Deny, d.Class, d.Reason
 	if d.Allow {
 		t.Verdict = Allow
@@ -156,11 +158,11 @@ func (in *instance) trySubscribe(s *Sample, t *Trace) *Failure {
 
 // trySamples compares the results of the golden samples with the expected ones, in a scratch environment. All samples
 // run in one instance, in order.
-func (m *module) trySamples(now func() time.Time) error {
+func (m *module) trySamples(ctx context.Context, now func() time.Time) error {
 	if len(m.spec.Samples) == 0 {
 		return nil
 	}
-	run := newTrialRun(m, m.env.log, now)
+	run := newTrialRun(ctx, m, m.env.log, now)
 	defer run.close()
 	for i := range m.spec.Samples {
 		s := &m.spec.Samples[i]
@@ -206,7 +208,7 @@ func Try(ctx context.Context, o Options, spec Spec) (_ *Trial, err error) {
 		return nil, err
 	}
 	log := newLogbook(p.host.logger, spec.Name, time.Now)
-	return &Trial{m, p.host, newTrialRun(m, log, p.host.now)}, nil
+	return &Trial{m, p.host, newTrialRun(context.Background(), m, log, p.host.now)}, nil
 }
 
 // Hooks returns the hooks that the module exports.
@@ -216,7 +218,7 @@ func (t *Trial) Hooks() Hook { return t.m.hooks }
 // another; zero is the real time.
 func (t *Trial) Reset(clock time.Time) {
 	t.run.close()
-	t.run = newTrialRun(t.m, t.run.env.log, t.host.now)
+	t.run = newTrialRun(t.run.ctx, t.m, t.run.env.log, t.host.now)
 	t.run.clock = clock
 }
 

@@ -94,7 +94,7 @@ func TestPoliciesWithoutInstance(t *testing.T) {
 	}{{"", ""}, {OnErrorDrop, ""}, {OnErrorPass, "g1 {}"}} {
 		spec := Spec{
 			Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1,
-			InitFuel: 1 << 40, OnError: c.policy, MaxFailures: 1000,
+			InitTimeout: time.Minute, OnError: c.policy, MaxFailures: 1000,
 		}
 		p := pipeline(t, Options{startWait: time.Millisecond}, spec)
 		for p.Health()[0].Failures[KindStart] == 0 {

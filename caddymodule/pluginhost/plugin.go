@@ -35,12 +35,16 @@ type Plugin struct {
 	Grants []string `json:"grant,omitempty" caddyfile:"emit|metrics|kv|clock..."`
 	// Memory bounds the memory of an instance, in bytes. Default: 32 MiB.
 	Memory int64 `json:"memory,omitempty" caddyfile:"<size>"`
-	// Fuel is the instruction budget of a call: about one unit per loop iteration and function call. Default: 1000000.
+	// Fuel is the instruction budget of a call: about one unit per loop iteration and function call. Default: 1000000, or
+	// if Timeout is set, more than fits into it.
 	Fuel int64 `json:"fuel,omitempty" caddyfile:"<units>"`
-	// FuelPerByte is the number of units that each byte of an event adds to Fuel. Default: 64; 0 with Timeout.
+	// FuelPerByte is the number of units that each byte of an event adds to Fuel. Default: 64.
 	FuelPerByte *int64 `json:"fuel_per_byte,omitempty" caddyfile:"<units>"`
-	// Timeout is the budget as an approximate time that does not grow with the event. Set Fuel or Timeout, not both.
+	// Timeout is how long a call may run. A call that waits for the processor may take up to ten times as long.
+	// Default: 50ms, and a microsecond for each byte of the event.
 	Timeout caddy.Duration `json:"timeout,omitempty" caddyfile:"<duration>"`
+	// InitTimeout is how long the start of an instance may run. Default: 1s.
+	InitTimeout caddy.Duration `json:"init_timeout,omitempty" caddyfile:"<duration>"`
 	// Instances is the number of instances that run side by side. Default: the number of processors.
 	Instances int `json:"instances,omitempty" caddyfile:"<number>"`
 	// MaxResult bounds the result of a call, in bytes. Default: 1 MiB, or eight times the event if that is more.
@@ -82,13 +86,7 @@ func (p *Plugin) Provision() (err error) {
 	if p.path, err = filepath.Abs(p.path); err != nil {
 		return fail(err)
 	}
-	if p.Fuel != 0 && p.Timeout != 0 {
-		return fail(errors.New("fuel and timeout limit the same budget; set one of them"))
-	}
-	fuel, perByte := p.Fuel, int64(0)
-	if p.Timeout != 0 {
-		fuel, perByte = plugins.FuelFor(time.Duration(p.Timeout)), -1
-	}
+	perByte := int64(0)
 	if p.FuelPerByte != nil {
 		if perByte = *p.FuelPerByte; perByte < 0 {
 			return fail(errors.New("fuel_per_byte is negative; set 0 for a budget that does not grow with the event"))
@@ -99,7 +97,8 @@ func (p *Plugin) Provision() (err error) {
 	}
 	p.spec = plugins.Spec{
 		Name: p.Name, Groups: p.Groups, Config: p.Config, OnError: plugins.OnError(p.OnError),
-		Memory: p.Memory, Fuel: fuel, FuelPerByte: perByte, Instances: p.Instances, MaxResult: p.MaxResult,
+		Memory: p.Memory, Fuel: p.Fuel, FuelPerByte: perByte, Timeout: time.Duration(p.Timeout),
+		InitTimeout: time.Duration(p.InitTimeout), Instances: p.Instances, MaxResult: p.MaxResult,
 		JSON: p.JSON, KV: p.KV, MaxFailures: p.MaxFailures, Cooldown: time.Duration(p.Cooldown),
 		Shadow: p.Shadow, ShadowOf: p.ShadowOf,
 	}

@@ -64,7 +64,7 @@ func TestPluginReload(t *testing.T) {
 			"on_error maybe"): "withhold, pass, drop or last_good",
 		plugin("tag", file, "groups tags-*", "config nonsense"):                         "config: invalid JSON",
 		plugin("tag", file, "groups tags-*", "colour red"):                              `no setting \"colour\"`,
-		plugin("tag", file, "groups tags-*", "fuel 10", "timeout 5ms"):                  "set one of them",
+		plugin("tag", file, "groups tags-*", "timeout 5us"):                             "invalid timeout",
 		plugin("tag", file, "groups tags-*") + "\n" + plugin("tag", file, "groups x-*"): "twice",
 	} {
 		err := r.Load(s.withPlugins(block))

@@ -13,7 +13,7 @@ import (
 )
 
 // fuelModule instantiates testdata/fuel.wasm, metered.
-func fuelModule(t testing.TB, o metering.Options) api.Module {
+func fuelModule(t testing.TB, o metering.Options) (api.Module, *host) {
 	t.Helper()
 	wasm, err := os.ReadFile("testdata/fuel.wasm")
 	if err != nil {
@@ -26,42 +26,43 @@ func fuelModule(t testing.TB, o metering.Options) api.Module {
 	ctx := context.Background()
 	r := wazero.NewRuntime(ctx)
 	t.Cleanup(func() { r.Close(ctx) })
+	h := newHost(t, r)
 	m, err := r.InstantiateWithConfig(ctx, metered, wazero.NewModuleConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	return m, h
 }
 
 func TestCosts(t *testing.T) {
-	m := fuelModule(t, metering.Options{InitialFuel: 1000})
-	fuel := m.ExportedGlobal(metering.FuelGlobal).(api.MutableGlobal)
-	spend := func(budget int64, f string, args ...uint64) (int64, error) {
-		fuel.Set(uint64(budget))
+	m, h := fuelModule(t, metering.Options{InitialFuel: 1000})
+	spend := func(budget int64, f string, args ...uint64) (float64, error) {
+		h.start(m, budget)
 		_, err := m.ExportedFunction(f).Call(context.Background(), args...)
-		return budget - int64(fuel.Get()), err
+		return float64(budget) - float64(h.left(m))/metering.Unit, err
 	}
 	for _, c := range []struct {
 		f    string
 		arg  uint64
-		want int64
+		want float64
 	}{
 		{"leaf", 0, 1},
-		{"caller", 0, 2},       // the charge for the frame is returned
-		{"loop", 1, 2},         // entry and one round
-		{"loop", 1000, 1001},   //
-		{"straight", 0, 1 + 4}, // 256 additions
+		{"caller", 0, 2 + 4.0/64}, // with the rest of four instructions
+		{"loop", 1, 2},            // entry and one round
+		{"loop", 1000, 1001},      //
+		{"straight", 0, 1 + 4},    // 256 additions
 		{"fill", 0, 2},
 		{"fill", 16, 3},
 		{"fill", 65536, 2 + 4096},
 		{"grow", 0, 2},
 		{"grow", 1, 2 + 2048},
-		{"grow", 100_000, 2}, // fails, and costs nothing
-		{"recurse", 0, 1},
-		{"recurse", 100, 101},
+		{"grow", 100_000, 2},    // fails, and costs nothing
+		{"fill", 2049, 2 + 128}, // in two chunks
+		{"recurse", 0, 1 + 10.0/64},
+		{"recurse", 100, 101 * (1 + 10.0/64)},
 	} {
 		if got, err := spend(1<<40, c.f, c.arg); err != nil || got != c.want {
-			t.Errorf("%s(%d) costs %d (%v), want %d", c.f, c.arg, got, err, c.want)
+			t.Errorf("%s(%d) costs %v (%v), want %v", c.f, c.arg, got, err, c.want)
 		}
 	}
 
@@ -69,24 +70,28 @@ func TestCosts(t *testing.T) {
 	if _, err := spend(1001, "loop", 1000); err != nil {
 		t.Errorf("with the fuel it needs, the loop ends with %v", err)
 	}
-	if got, err := spend(1000, "loop", 1000); err == nil || got != 1001 {
-		t.Errorf("with one unit less it spends %d and ends with %v", got, err)
+	if got, err := spend(1000, "loop", 1000); !errors.Is(err, errSpent) || got != 1001 {
+		t.Errorf("with one unit less it spends %v and ends with %v", got, err)
 	}
 
-	// Fuel bounds the depth, and the host's stack to 16 bytes per unit.
-	if _, err := spend(100_000, "recurse", 100_000); err == nil {
-		t.Error("a recursion of 100,000 frames fits into 100,000 units")
+	// The stack is bounded whatever the fuel, and free again after the recursion.
+	if _, err := spend(1<<30, "recurse", 1_000_000); !errors.Is(err, errOverflow) {
+		t.Errorf("a recursion of a million frames ends with %v", err)
 	}
-	if _, err := spend(100_000, "recurse", 10_000); err != nil {
-		t.Errorf("a recursion of 10,000 frames does not fit into 100,000 units: %v", err)
+	if _, err := spend(1<<30, "recurse", 100_000); err != nil {
+		t.Errorf("a recursion of 100,000 frames: %v", err)
+	}
+	if got, want := counterOf(m).Get()&(1<<24-1), uint64(metering.NewCounter(0)); got != want {
+		t.Errorf("%#x parts of the stack are free after a recursion, want %#x", got, want)
 	}
 }
 
 func TestStartFunction(t *testing.T) {
-	if got := fuelModule(t, metering.Options{InitialFuel: 1000}).ExportedGlobal("started").Get(); got != 1 {
+	m, _ := fuelModule(t, metering.Options{InitialFuel: 1000})
+	if got := m.ExportedGlobal("started").Get(); got != 1 {
 		t.Error("the start function did not run at instantiation")
 	}
-	m := fuelModule(t, metering.Options{InitialFuel: 1000, ExportStart: true})
+	m, _ = fuelModule(t, metering.Options{InitialFuel: 1000, ExportStart: true})
 	if got := m.ExportedGlobal("started").Get(); got != 0 {
 		t.Error("the start function ran at instantiation")
 	}
@@ -98,7 +103,7 @@ func TestStartFunction(t *testing.T) {
 }
 
 func TestTableCap(t *testing.T) {
-	m := fuelModule(t, metering.Options{InitialFuel: 1 << 40, MaxTableElements: 100})
+	m, _ := fuelModule(t, metering.Options{InitialFuel: 1 << 40, MaxTableElements: 100})
 	for by, want := range map[uint64]int32{50: 10, 1000: -1} {
 		got, err := m.ExportedFunction("table_grow").Call(context.Background(), by)
 		if err != nil || int32(got[0]) != want {
@@ -137,6 +142,7 @@ func BenchmarkOverhead(b *testing.B) {
 			b.Run(f+"/"+name, func(b *testing.B) {
 				r := wazero.NewRuntime(ctx)
 				defer r.Close(ctx)
+				newHost(b, r).reserve = 1 << 60
 				m, err := r.Instantiate(ctx, module)
 				if err != nil {
 					b.Fatal(err)

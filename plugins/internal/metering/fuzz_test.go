@@ -175,7 +175,7 @@ func TestRefusals(t *testing.T) {
 		{"a block with a value too many", body("\x41\x00"), "ends with 1 values instead of 0"},
 		{
 			"metered already",
-			h + "\x06\x06\x01\x7e\x01\x42\x00\x0b" + "\x07\x12\x01\x0eedgerelay.fuel\x03\x00",
+			h + "\x06\x06\x01\x7e\x01\x42\x00\x0b" + "\x07\x15\x01\x11edgerelay.counter\x03\x00",
 			"metered already",
 		},
 		{"missing elements", h + "\x09\x05\xff\x97\x97\x97\x0d", "element segments, more than"},

@@ -1,5 +1,7 @@
 package metering
 
+import "fmt"
+
 // instruction copies the next instruction, inserts charges where due, and follows the effect on the operand stack.
 func (b *body) instruction() {
 	r := &b.r
@@ -7,7 +9,7 @@ func (b *body) instruction() {
 	op := r.byte()
 	d := plain[op]
 	if d.imm == immBad && r.err == nil {
-		r.fail("unsupported WebAssembly feature: opcode %#x (%s); build for core 2.0", op, feature(op))
+		r.unsupported(fmt.Sprintf("%s (opcode %#x)", feature(op), op))
 		return
 	}
 	b.cost(d.cost) // before the copy, so that a charge precedes its instruction
@@ -58,7 +60,7 @@ func (b *body) instruction() {
 			return
 		}
 		b.call(b.m.types[b.m.funcs[i]])
-		b.copy(start)
+		b.out = appendU32(append(b.out, opCall), b.m.shifted(i))
 	case opCallIndirect:
 		t := b.m.typeIndex(r)
 		r.u32() // the table
@@ -87,10 +89,14 @@ func (b *body) instruction() {
 		}
 		b.adjust(int(d.delta))
 		b.copy(start)
-	case opTableGet, opTableSet, opRefFunc:
+	case opTableGet, opTableSet:
 		r.u32()
 		b.adjust(int(d.delta))
 		b.copy(start)
+	case opRefFunc:
+		i := r.u32()
+		b.adjust(int(d.delta))
+		b.out = appendU32(append(b.out, opRefFunc), b.m.shifted(i))
 	case opRefNull:
 		r.refType()
 		b.adjust(1)
@@ -148,30 +154,30 @@ func (b *body) misc(start int) {
 	case sub <= 7: // trunc_sat
 		b.cost(1)
 	case sub == 8: // memory.init
-		r.u32()
+		segment := r.u32()
 		r.byte()
-		b.chargeLength(4)
-		b.adjust(-3)
+		b.bulkMemory(helperInit, segment, start)
+		return
 	case sub == 9, sub == 13: // data.drop, elem.drop
 		b.cost(2)
 		r.u32()
 	case sub == 10: // memory.copy
 		r.byte()
 		r.byte()
-		b.chargeLength(4)
-		b.adjust(-3)
+		b.bulkMemory(helperCopy, 0, start)
+		return
 	case sub == 11: // memory.fill
 		r.byte()
-		b.chargeLength(4)
-		b.adjust(-3)
+		b.bulkMemory(helperFill, 0, start)
+		return
 	case sub == 12, sub == 14: // table.init, table.copy
 		r.u32()
 		r.u32()
-		b.chargeLength(1)
+		b.chargeElements()
 		b.adjust(-3)
 	case sub == 15: // table.grow
 		r.u32()
-		b.chargeLength(1)
+		b.chargeElements()
 		b.adjust(-1)
 	case sub == 16: // table.size
 		b.cost(1)
@@ -179,10 +185,10 @@ func (b *body) misc(start int) {
 		b.adjust(1)
 	case sub == 17: // table.fill
 		r.u32()
-		b.chargeLength(1)
+		b.chargeElements()
 		b.adjust(-3)
 	default:
-		r.fail("unsupported WebAssembly feature: opcode 0xfc %d", sub)
+		r.unsupported(fmt.Sprintf("opcode 0xfc %d", sub))
 	}
 	b.copy(start)
 }
@@ -191,7 +197,7 @@ func (b *body) misc(start int) {
 func (b *body) vector(start int) {
 	sub := b.r.u32()
 	if sub > 0xff || simd[sub].imm == immBad {
-		b.r.fail("unsupported WebAssembly feature: opcode 0xfd %#x (relaxed SIMD or unknown)", sub)
+		b.r.unsupported(fmt.Sprintf("relaxed SIMD or unknown (opcode 0xfd %#x)", sub))
 		return
 	}
 	b.wide = true
@@ -225,14 +231,14 @@ func (b *body) branch(depth uint32) {
 		return
 	}
 	if f := &b.ctrl[len(b.ctrl)-1-int(depth)]; f.kind != opLoop && !b.dead {
-		f.run = max(f.run, b.run)
+		f.reach(b.path)
 	}
 }
 
 // enter begins a block, loop or if.
 func (b *body) enter(op byte, start int) {
 	r := &b.r
-	f := frame{kind: op, run: -1, dead: b.dead}
+	f := frame{kind: op, dead: b.dead}
 	if b.constructs++; b.constructs > maxConstructs {
 		r.fail("more than %d blocks, loops and ifs in one function", maxConstructs)
 		return
@@ -275,7 +281,7 @@ func (b *body) enter(op byte, start int) {
 	if op == opIf {
 		b.adjust(-1)
 		b.cost(1)
-		f.ifRun = b.run
+		f.ifPath = b.path
 	}
 	b.adjust(-f.params)
 	f.height = b.height
@@ -283,8 +289,8 @@ func (b *body) enter(op byte, start int) {
 	b.copy(start)
 	b.ctrl = append(b.ctrl, f)
 	if op == opLoop {
-		b.out = b.appendCheckedCharge(b.out, 1)
-		b.run = 0
+		b.out = b.appendCheckedCharge(b.out, unit)
+		b.path = path{}
 	}
 }
 
@@ -297,7 +303,7 @@ func (b *body) otherwise(start int) {
 	}
 	b.endRun(f)
 	f.kind = opElse
-	b.dead, b.run = f.dead, f.ifRun
+	b.dead, b.path = f.dead, f.ifPath
 	b.height = f.height + f.params
 	b.copy(start)
 }
@@ -307,10 +313,10 @@ func (b *body) leave(start int) {
 	f := &b.ctrl[len(b.ctrl)-1]
 	b.endRun(f)
 	if f.kind == opIf && !f.dead {
-		f.run = max(f.run, f.ifRun) // the condition may have been false
+		f.reach(f.ifPath) // the condition may have been false
 	}
-	b.dead = f.dead || f.run < 0
-	b.run = max(f.run, 0)
+	b.dead = f.dead || !f.reached
+	b.path = f.end
 	b.height = f.height + f.results
 	b.copy(start)
 	b.ctrl = b.ctrl[:len(b.ctrl)-1]
@@ -324,5 +330,8 @@ func (b *body) endRun(f *frame) {
 	if b.height != f.height+f.results {
 		b.r.fail("a block ends with %d values instead of %d", b.height-f.height, f.results)
 	}
-	f.run = max(f.run, b.run)
+	f.reach(b.path)
 }
+
+// reach records a way to the construct's end.
+func (f *frame) reach(p path) { f.reached, f.end = true, f.end.join(p) }

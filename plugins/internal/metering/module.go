@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 )
 
 var header = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -54,10 +55,14 @@ type module struct {
 	types         []funcType
 	typesRaw      []byte // the encoded types, without the count
 	typesAdded    []funcType
+	typeIndices   map[string]uint32 // of typesAdded, by parameters and results
 	importedFuncs uint32
 	funcs         []uint32 // type index of every function, beginning with imported functions
-	globals       uint32   // imported and defined
-	start         uint32   // the start function
+	helpers       []helper // functions that the rewriter adds
+	helperIndices map[helper]uint32
+	globals       uint32 // imported and defined
+	counter       uint32 // index of the added global
+	start         uint32 // the start function
 	hasStart      bool
 	code          []byte
 	maxPages      uint32 // of memory that the host grants
@@ -81,7 +86,7 @@ func parse(wasm []byte) (*module, error) {
 		}
 		if id > secDataCount {
 			if id == 13 {
-				return nil, errors.New("unsupported WebAssembly feature: exceptions (a tag section)")
+				return nil, errors.New("unsupported WebAssembly feature: exceptions (a tag section); build for core 2.0")
 			}
 			return nil, malformed("unknown section %d", id)
 		}
@@ -107,7 +112,7 @@ func (m *module) section(s section) error {
 	switch s.id {
 	case secCustom:
 		if r.name() == "name" {
-			if s.body = names(s.body); s.body != nil {
+			if s.body = m.names(s.body); s.body != nil {
 				m.sections = append(m.sections, s)
 			}
 		}
@@ -117,7 +122,7 @@ func (m *module) section(s section) error {
 		m.typesRaw = r.b[r.pos:]
 		for ; n > 0 && r.err == nil; n-- {
 			if c := r.byte(); c != 0x60 && r.err == nil {
-				return fmt.Errorf("unsupported WebAssembly feature: type form %#x (GC)", c)
+				return fmt.Errorf("unsupported WebAssembly feature: garbage collection (type form %#x); build for core 2.0", c)
 			}
 			m.types = append(m.types, funcType{params: r.valTypes(), results: r.valTypes()})
 		}
@@ -133,7 +138,11 @@ func (m *module) section(s section) error {
 			r.limits()
 		}
 	case secMemory:
-		for n := r.count("memories"); n > 0 && r.err == nil; n-- {
+		n := r.count("memories")
+		if n > 1 {
+			r.unsupported("several memories")
+		}
+		for ; n > 0 && r.err == nil; n-- {
 			r.limits()
 		}
 	case secGlobal:
@@ -148,15 +157,22 @@ func (m *module) section(s section) error {
 		}
 	case secExport:
 		for n := r.count("exports"); n > 0 && r.err == nil; n-- {
-			if name := r.name(); name == FuelGlobal || name == StartExport {
+			if name := r.name(); name == CounterGlobal || name == StartExport {
 				return fmt.Errorf(
 					"the module exports %q, a name of the host; rename the export, "+
 						"or use the original if this module is metered already",
 					name,
 				)
 			}
-			if kind, index := r.byte(), r.u32(); kind == externGlobal && index >= m.globals {
-				r.fail("an export names global %d of %d", index, m.globals)
+			switch kind := r.byte(); kind {
+			case externFunc:
+				r.funcIndex()
+			case externGlobal:
+				if index := r.u32(); index >= m.globals {
+					r.fail("an export names global %d of %d", index, m.globals)
+				}
+			default:
+				r.u32()
 			}
 		}
 	case secStart:
@@ -180,13 +196,17 @@ func (m *module) section(s section) error {
 	if r.err == nil && !r.done() {
 		r.fail("%d bytes too many", len(r.b)-r.pos)
 	}
+	s.funcs = r.funcs
 	m.sections = append(m.sections, s)
 	return r.err
 }
 
 func (m *module) imports(r *reader) {
 	for n := r.count("imports"); n > 0 && r.err == nil; n-- {
-		r.name()
+		if name := r.name(); name == HostModule {
+			r.err = fmt.Errorf("the module imports from %q, a name of the host; "+
+				"use the original if this module is metered already", name)
+		}
 		r.name()
 		switch kind := r.byte(); kind {
 		case externFunc:
@@ -221,22 +241,36 @@ func (m *module) typeSection() []byte {
 	b := appendU32(nil, uint32(len(m.types)+len(m.typesAdded)))
 	b = append(b, m.typesRaw...)
 	for _, t := range m.typesAdded {
-		b = append(b, 0x60, 0)
+		b = appendU32(append(b, 0x60), uint32(len(t.params)))
+		b = append(b, t.params...)
 		b = appendU32(b, uint32(len(t.results)))
 		b = append(b, t.results...)
 	}
 	return b
 }
 
-// resultType returns the index of the type () -> results.
-func (m *module) resultType(results []byte) uint32 {
-	for i, t := range m.typesAdded {
-		if bytes.Equal(t.results, results) {
-			return uint32(len(m.types) + i)
+// addType returns the index of an added type.
+func (m *module) addType(params, results []byte) uint32 {
+	key := string(params) + ">" + string(results)
+	i, ok := m.typeIndices[key]
+	if !ok {
+		i = uint32(len(m.types) + len(m.typesAdded))
+		m.typesAdded = append(m.typesAdded, funcType{params: params, results: results})
+		if m.typeIndices == nil {
+			m.typeIndices = map[string]uint32{}
 		}
+		m.typeIndices[key] = i
 	}
-	m.typesAdded = append(m.typesAdded, funcType{results: results})
-	return uint32(len(m.types) + len(m.typesAdded) - 1)
+	return i
+}
+
+// shifted returns a function's index after the rewriting. The added import comes after the module's own imports, so
+// all defined functions move by one. No index of the input becomes the import's, and an invalid index stays invalid.
+func (m *module) shifted(i uint32) uint32 {
+	if i >= m.importedFuncs && i < math.MaxUint32 {
+		return i + 1
+	}
+	return i
 }
 
 // tableSection returns the tables with their maxima lowered to limit.
@@ -271,7 +305,7 @@ func (r *reader) valType() byte {
 	switch t {
 	case typeI32, typeI64, typeF32, typeF64, typeV128, typeFuncref, typeExternref:
 	default:
-		r.fail("unknown value type %#x", t)
+		r.badType("value", t)
 	}
 	return t
 }
@@ -285,7 +319,7 @@ func (r *reader) valTypes() []byte {
 	for _, t := range b {
 		one := reader{b: []byte{t}}
 		if one.valType(); one.err != nil {
-			r.fail("unknown value type %#x", t)
+			r.badType("value", t)
 			return nil
 		}
 	}
@@ -295,15 +329,36 @@ func (r *reader) valTypes() []byte {
 func (r *reader) refType() byte {
 	t := r.byte()
 	if t != typeFuncref && t != typeExternref {
-		r.fail("unknown reference type %#x", t)
+		r.badType("reference", t)
 	}
 	return t
+}
+
+// badType records a type beyond core 2.0.
+func (r *reader) badType(kind string, t byte) {
+	switch {
+	case t == 0x63 || t == 0x64:
+		r.unsupported(fmt.Sprintf("typed function references (type %#x)", t))
+	case t == 0x69 || t == 0x74:
+		r.unsupported(fmt.Sprintf("exceptions (type %#x)", t))
+	case t >= 0x6a && t <= 0x73:
+		r.unsupported(fmt.Sprintf("garbage collection (type %#x)", t))
+	default:
+		r.fail("unknown %s type %#x", kind, t)
+	}
 }
 
 func (r *reader) limits() (low, high uint32, bounded bool) {
 	flag := r.byte()
 	if flag > 1 {
-		r.fail("limits of kind %d; shared and 64-bit memories are not supported", flag)
+		switch {
+		case flag == 2 || flag == 3:
+			r.unsupported("threads (a shared memory)")
+		case flag < 8:
+			r.unsupported("64-bit memory (memory64)")
+		default:
+			r.fail("limits of kind %d", flag)
+		}
 		return
 	}
 	low = r.u32()
@@ -334,13 +389,17 @@ func (r *reader) constExpr(globals uint32) {
 		case opRefNull:
 			r.refType()
 		case opRefFunc:
-			r.u32()
+			r.funcIndex()
 		case opPrefixSIMD:
 			if r.u32() != simdConst {
 				r.fail("an initializer is not constant")
 			}
 			r.bytes(16)
 		default:
+			if op >= 0x6a && op <= 0x6c || op >= 0x7c && op <= 0x7e {
+				r.unsupported(fmt.Sprintf("extended constant expressions (opcode %#x)", op))
+				return
+			}
 			r.fail("an initializer is not constant: opcode %#x", op)
 		}
 	}

@@ -30,9 +30,16 @@ const (
 	opF32Const      = 0x43
 	opF64Const      = 0x44
 	opI32LtU        = 0x49
+	opI32GtU        = 0x4b
+	opI32LeU        = 0x4d
+	opI64Ne         = 0x52
 	opI64LtS        = 0x53
+	opI64GtU        = 0x56
+	opI32Add        = 0x6a
+	opI32Sub        = 0x6b
 	opI64Add        = 0x7c
 	opI64Sub        = 0x7d
+	opI64And        = 0x83
 	opI64Shl        = 0x86
 	opI64ShrU       = 0x88
 	opI64ExtendI32U = 0xad

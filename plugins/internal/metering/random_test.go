@@ -22,6 +22,7 @@ func TestRandomPrograms(t *testing.T) {
 	}
 	r := wazero.NewRuntime(ctx)
 	defer r.Close(ctx)
+	h := newHost(t, r)
 	for seed := range uint64(programs) {
 		g := &generator{rnd: rand.New(rand.NewPCG(seed, 7))}
 		wasm := g.module()
@@ -43,12 +44,17 @@ func TestRandomPrograms(t *testing.T) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			defer in.Close(ctx)
+			const budget = 1 << 26
+			metered := in.ExportedGlobal(metering.CounterGlobal) != nil
+			if metered {
+				h.start(in, budget)
+			}
 			got, err := in.ExportedFunction("f").Call(ctx, a, b)
 			if err != nil {
 				t.Fatalf("seed %d: f(%d, %d): %v", seed, a, b, err)
 			}
-			if fuel := in.ExportedGlobal(metering.FuelGlobal); fuel != nil {
-				return got, 1<<40 - int64(fuel.Get())
+			if metered {
+				return got, budget - h.left(in)/metering.Unit
 			}
 			return got, 0
 		}

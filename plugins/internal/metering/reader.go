@@ -1,18 +1,33 @@
 package metering
 
-import "unicode/utf8"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 // reader decodes untrusted bytes. err keeps the first error, after which all reads return zero. Callers may therefore
 // check err once.
 type reader struct {
-	b   []byte
-	pos int
-	err error
+	b     []byte
+	pos   int
+	err   error
+	funcs []place // of the indices that funcIndex has read
 }
+
+// place is a range of bytes.
+type place struct{ from, to uint32 }
 
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
 		r.err = malformed(format, args...)
+		r.pos = len(r.b)
+	}
+}
+
+// unsupported records that the module uses a feature beyond core 2.0.
+func (r *reader) unsupported(feature string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("unsupported WebAssembly feature: %s; build for core 2.0", feature)
 		r.pos = len(r.b)
 	}
 }
@@ -59,6 +74,13 @@ func (r *reader) u32() uint32 {
 		}
 	}
 	return 0
+}
+
+// funcIndex reads the index of a function and notes its place.
+func (r *reader) funcIndex() {
+	from := r.pos
+	r.u32()
+	r.funcs = append(r.funcs, place{uint32(from), uint32(r.pos)})
 }
 
 // skipLEB skips a LEB128 of at most maxBytes bytes. The engine validates the value.

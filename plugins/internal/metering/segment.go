@@ -1,5 +1,7 @@
 package metering
 
+import "unicode/utf8"
+
 // The rewriter copies the sections below unchanged, and checks them only on behalf of wazero, whose decoder allocates
 // as many elements as a section claims to hold: a module of 15 bytes can claim 250 GB.
 
@@ -35,7 +37,7 @@ func (m *module) elements(r *reader) {
 			if flags&expressions != 0 {
 				r.constExpr(m.globals)
 			} else {
-				r.u32()
+				r.funcIndex()
 			}
 		}
 	}
@@ -58,23 +60,29 @@ func (m *module) data(r *reader) {
 	}
 }
 
-// names returns a name section with only the names of the module and its functions, which stack traces show. The result
-// is nil for a malformed name section, which has no effect on the module.
-func names(body []byte) []byte {
+// maxNameBytes is the length that names in the name section are cut to.
+const maxNameBytes = 128
+
+// names returns a name section with only the names of the module and its functions, which stack traces show, each cut to
+// maxNameBytes: the engine copies up to 30 of them into the error of a failed call. The result is nil for a malformed
+// name section, which has no effect on the module.
+func (m *module) names(body []byte) []byte {
 	r := reader{b: body}
 	r.name() // "name"
 	out := append([]byte(nil), r.b[:r.pos]...)
 	for !r.done() {
-		from := r.pos
 		id := r.byte()
 		sub := reader{b: r.bytes(r.u32())}
+		var kept []byte
 		switch id {
 		case 0:
-			sub.name()
+			kept = appendName(kept, sub.name())
 		case 1:
-			for n := sub.count("names"); n > 0 && sub.err == nil; n-- {
-				sub.u32()
-				sub.name()
+			n := sub.count("names")
+			kept = appendU32(kept, n)
+			for ; n > 0 && sub.err == nil; n-- {
+				kept = appendU32(kept, m.shifted(sub.u32()))
+				kept = appendName(kept, sub.name())
 			}
 		default:
 			continue
@@ -82,10 +90,22 @@ func names(body []byte) []byte {
 		if r.err != nil || sub.err != nil || !sub.done() {
 			return nil
 		}
-		out = append(out, r.b[from:r.pos]...)
+		out = appendSection(out, id, kept)
 	}
 	if r.err != nil {
 		return nil
 	}
 	return out
+}
+
+// appendName appends a name, cut to maxNameBytes.
+func appendName(b []byte, name string) []byte {
+	if len(name) > maxNameBytes {
+		n := maxNameBytes
+		for !utf8.RuneStart(name[n]) {
+			n--
+		}
+		name = name[:n]
+	}
+	return append(appendU32(b, uint32(len(name))), name...)
 }

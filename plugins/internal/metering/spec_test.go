@@ -19,7 +19,7 @@ import (
 	"github.com/edgerelay/edgerelay/plugins/internal/metering"
 )
 
-const ampleFuel = math.MaxInt64 / 2
+const ampleFuel = math.MaxInt64 / 4
 
 // TestSpecification runs the test suite of the WebAssembly specification, as contained in wazero's module, and rewrites
 // every module before it is instantiated. The rewriter or wazero must reject the modules that the suite calls malformed
@@ -126,6 +126,7 @@ func (s *script) run(path string) {
 	ctx := context.Background()
 	s.runtime = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(s.features))
 	defer s.runtime.Close(ctx)
+	newHost(t, s.runtime).reserve = ampleFuel
 	s.modules = map[string]api.Module{}
 	host, err := os.ReadFile(spectestModule)
 	if err != nil {
@@ -228,6 +229,7 @@ func (s *script) act(c *command) ([]uint64, error) {
 	if c.Action.Type == "get" {
 		return []uint64{m.ExportedGlobal(c.Action.Field).Get()}, nil
 	}
+	counterOf(m).Set(uint64(metering.NewCounter(0))) // a trap before did not return its stack
 	var args []uint64
 	for _, v := range c.Action.Args {
 		args = append(args, v.bits()...)

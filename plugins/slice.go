@@ -1,0 +1,175 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/edgerelay/edgerelay/plugins/internal/metering"
+)
+
+// limits are the fuel and the time of the call in flight. The guest calls [instance.endSlice] whenever it has spent a
+// slice of its fuel. That function is Go code, so the scheduler and the garbage collector can stop the guest there.
+// See docs/decisions/plugins.md#why-do-guests-run-in-slices
+type limits struct {
+	budget  int64 // fuel of the call, in 64ths of a unit
+	reserve int64 // fuel that is not in the counter, in 64ths of a unit
+	timeout time.Duration
+	caller  context.Context // ends the call when it is done; may be nil
+
+	// Times are ticks. The clock is not read before the first slice ends, so short calls do not pay for it.
+	started   int64 // first reading of the clock, 0 before
+	resumed   int64 // when the guest last got the processor
+	ran       int64 // how long the guest had run until then
+	lastRead  int64
+	stride    int // slices between two readings
+	untilRead int // slices before the next reading
+}
+
+const (
+	// yieldAfter is how long a guest keeps the processor at most while other goroutines are ready.
+	yieldAfter = time.Millisecond
+	// maxStride is the most slices between two readings of the clock. Each slice reads the clock if slices are long.
+	maxStride = 4
+	// shortRead and longRead are the times between two readings below and above which the stride changes.
+	shortRead, longRead = 20 * time.Microsecond, 200 * time.Microsecond
+	// maxWait bounds the time of a call with the time in which others had the processor, as a multiple of timeout.
+	maxWait = 10
+)
+
+var (
+	errOutOfFuel = errors.New("out of fuel")
+	errTimeout   = errors.New("timed out")
+)
+
+// begin sets the limits of the next call, or of the calls that start an instance. Fuel is in units.
+func (in *instance) begin(fuel int64, timeout time.Duration) {
+	l := &in.limits
+	l.budget = fuel * metering.Unit
+	refill := min(l.budget, metering.RefillUnits*metering.Unit)
+	l.reserve = l.budget - refill
+	l.timeout = timeout
+	l.started, l.ran, l.stride, l.untilRead = 0, 0, 1, 0
+	in.counter.Set(uint64(metering.NewCounter(refill)))
+}
+
+// fuelLeft returns the fuel that is left, in 64ths of a unit.
+func (in *instance) fuelLeft() int64 {
+	return in.limits.reserve + metering.Counter(in.counter.Get()).Fuel()
+}
+
+// spentFuel returns the fuel that the call has spent, in units.
+func (in *instance) spentFuel() int64 {
+	return max(0, in.limits.budget-in.fuelLeft()) / metering.Unit
+}
+
+// takeSpentFuel returns the fuel of the last call; a second call returns 0.
+func (in *instance) takeSpentFuel() int64 {
+	spent := in.spentFuel()
+	in.limits.budget = in.fuelLeft()
+	return spent
+}
+
+// charge takes fuel for the work of a host function, in units.
+func (in *instance) charge(units int64) {
+	c := metering.Counter(in.counter.Get())
+	fuel := c.Fuel() - units*metering.Unit
+	in.counter.Set(uint64(c.WithFuel(fuel)))
+	if fuel < 0 {
+		in.endSlice()
+	}
+}
+
+// endSlice ends the call if its fuel or time is spent or its result is no longer wanted. Otherwise it lets other
+// goroutines run, and gives the guest the next slice.
+func (in *instance) endSlice() {
+	l := &in.limits
+	c := metering.Counter(in.counter.Get())
+	if c.StackOverflow() {
+		in.abort(KindFuel, "stack overflow: the module recurses too deeply")
+	}
+	left := l.reserve + c.Fuel()
+	if left < 0 {
+		in.abort(KindFuel, "%w", errOutOfFuel)
+	}
+	if l.untilRead--; l.untilRead < 0 {
+		in.checkTime()
+	}
+	refill := min(left, metering.RefillUnits*metering.Unit)
+	l.reserve = left - refill
+	in.counter.Set(uint64(c.WithFuel(refill)))
+}
+
+// checkTime reads the clock, ends the call if it is late or no longer wanted, and yields if the guest has run for long.
+func (in *instance) checkTime() {
+	l := &in.limits
+	now := ticks(time.Now())
+	if l.started == 0 {
+		l.started, l.resumed, l.lastRead = now, now, now
+	}
+	switch since := time.Duration(now - l.lastRead); {
+	case since < shortRead:
+		l.stride = min(2*l.stride, maxStride)
+	case since > longRead:
+		l.stride = 1
+	}
+	l.lastRead, l.untilRead = now, l.stride-1
+
+	running := now - l.resumed
+	if l.ran+running > int64(l.timeout) || now-l.started > maxWait*int64(l.timeout) {
+		in.abort(KindTimeout, "%w", errTimeout)
+	}
+	if in.m.canceled.Load() {
+		in.cancel(errReplaced)
+	}
+	if l.caller != nil && l.caller.Err() != nil {
+		in.cancel(context.Cause(l.caller))
+	}
+	if running >= int64(yieldAfter) {
+		l.ran += running
+		runtime.Gosched()
+		l.resumed = ticks(time.Now())
+		l.lastRead = l.resumed
+	}
+}
+
+// cancel ends the call from inside a host function. The module has not failed: the caller must not count the call.
+func (in *instance) cancel(cause error) {
+	in.fault = &Failure{Kind: KindTimeout, Err: cause, canceled: true}
+	panic(cause)
+}
+
+// describe replaces the errors of spent limits by texts with the limit and the remedy.
+func (in *instance) describe(err error) error {
+	l := &in.limits
+	fuel, timeout := "fuel", "timeout"
+	if !in.started() {
+		fuel, timeout = "init fuel", "init_timeout"
+	}
+	switch {
+	case errors.Is(err, errOutOfFuel):
+		return fmt.Errorf("out of fuel after %d units: an endless loop or recursion, or a %s budget too small",
+			l.budget/metering.Unit, fuel)
+	case !errors.Is(err, errTimeout):
+		return err
+	case l.ran+l.lastRead-l.resumed <= int64(l.timeout):
+		return fmt.Errorf("timed out: the call had to wait for the processor, and took more than %d times its %s of %v; "+
+			"run less on this machine, or raise %s", maxWait, timeout, l.timeout, timeout)
+	}
+	return fmt.Errorf("timed out after %v: an endless loop, or %s is too short", l.timeout, timeout)
+}
+
+// buildSliceHost defines the function that guests call at the end of a slice.
+func buildSliceHost(ctx context.Context, r wazero.Runtime) error {
+	_, err := r.NewHostModuleBuilder(metering.HostModule).
+		NewFunctionBuilder().
+		WithGoFunction(api.GoFunc(func(ctx context.Context, _ []uint64) { ctx.(*instance).endSlice() }), nil, nil).
+		Export(metering.SliceFunction).
+		Instantiate(ctx)
+	return err
+}

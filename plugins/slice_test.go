@@ -1,0 +1,81 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+// spinner returns the Spec of a plugin that loops until its timeout.
+func spinner(t testing.TB, timeout time.Duration) Spec {
+	return Spec{
+		Name: "spinner", Wasm: fixture(t, "spin"), Groups: []string{"spin-*"}, Instances: 1,
+		Timeout: timeout, MaxFailures: 1000,
+	}
+}
+
+func TestLateCallsEnd(t *testing.T) {
+	tr, err := Try(context.Background(), Options{Logger: quiet}, spinner(t, 20*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	for range 2 { // the second call meets a new instance
+		got := tr.Event(Event{Group: "spin-1", Payload: []byte("{}")})
+		var f *Failure
+		if !errors.As(got.Err, &f) || f.Kind != KindTimeout ||
+			f.Error() != "plugin spinner: ev_on_event: timed out after 20ms: an endless loop, or timeout is too short" {
+			t.Errorf("the call ends with %v", got.Err)
+		}
+		if got.Duration < 20*time.Millisecond || got.Duration > maxHostileCall {
+			t.Errorf("the call took %v", got.Duration)
+		}
+	}
+}
+
+func TestLateStartsEnd(t *testing.T) {
+	spec := Spec{
+		Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, InitFuel: 1 << 40,
+		InitTimeout: 2 * time.Millisecond,
+	}
+	_, err := Try(context.Background(), Options{Logger: quiet}, spec)
+	var f *Failure
+	if !errors.As(err, &f) || f.Kind != KindTimeout {
+		t.Errorf("the start ends with %v", err)
+	}
+}
+
+// TestRetiredCallsEnd: closing the pipeline does not wait for a long timeout.
+func TestRetiredCallsEnd(t *testing.T) {
+	p := pipeline(t, Options{}, spinner(t, time.Hour))
+	done := make(chan []Output)
+	go func() { done <- p.Process(Event{Group: "spin-1", Payload: []byte("{}")}, nil) }()
+	for p.Health()[0].Memory == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	start := time.Now()
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if out := <-done; len(out) > 0 {
+		t.Errorf("the canceled event has outputs: %s", show(out))
+	}
+	if took := time.Since(start); took > drainTimeout+maxHostileCall {
+		t.Errorf("closing took %v", took)
+	}
+}
+
+// TestCallersEndTheirCalls: a subscription whose client has gone does not run on.
+func TestCallersEndTheirCalls(t *testing.T) {
+	p := pipeline(t, Options{}, spinner(t, time.Hour))
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+	defer cancel()
+	_, err := p.Subscribe(ctx, nil, "spin-1")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the subscription ends with %v", err)
+	}
+	if n := p.Health()[0].Failures[KindTimeout]; n != 0 {
+		t.Errorf("%d calls count as late", n)
+	}
+}
