@@ -12,8 +12,8 @@ type Inspection struct {
 	Size int    `json:"size"`
 	// Hooks are the exports that the host calls for events, without the prefix "ev_".
 	Hooks []string `json:"hooks"`
-	// ABI is the version of the plugin ABI that the manifest asks for, or else that the known hooks and imports need; empty
-	// without a hook and an import.
+	// ABI is the version of the plugin ABI that the manifest asks for, or else that the known hooks and imports need;
+	// empty without a hook and an import.
 	ABI string `json:"abi,omitempty"`
 	// Imports are the imported functions, as "module.name".
 	Imports []string `json:"imports"`

@@ -19,7 +19,7 @@ func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin <command>", Short: "Manage the plugins of a running relay, and develop plugins"}
 	requireSubcommand(cmd)
 	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginLogsCommand(),
-		pluginTestCommand(), pluginNewCommand())
+		pluginTestCommand(), pluginReplayCommand(), pluginNewCommand())
 	return cmd
 }
 

@@ -20,6 +20,7 @@ type pluginSettings struct {
 	fuel, fuelPerByte             int64
 	memory, maxResult, kv         string
 	requireJSON                   bool
+	timeout, initTimeout          time.Duration
 }
 
 // addFlags adds the flags to a command.
@@ -32,8 +33,11 @@ func (o *pluginSettings) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.config, "config", "", "configuration of the plugin: JSON, or @file")
 	f.StringVar(&o.group, "group", "test", "group of lines that name none")
 	f.StringSliceVar(&o.grants, "grant", all, "capabilities of the plugin; --grant '' for none")
-	f.Int64Var(&o.fuel, "fuel", plugins.DefaultFuel, "fuel of a call; each byte of the event adds to the fuel")
-	f.Int64Var(&o.fuelPerByte, "fuel-per-byte", plugins.DefaultFuelPerByte, "fuel that each byte of the event adds")
+	f.DurationVar(&o.timeout, "timeout", 0, "time of a call; default 50ms, and a microsecond for each byte of the event")
+	f.DurationVar(&o.initTimeout, "init-timeout", 0, "time for the start of an instance; default 1s")
+	f.Int64Var(&o.fuel, "fuel", 0, fmt.Sprintf("fuel of a call; default %d, or more with --timeout", plugins.DefaultFuel))
+	f.Int64Var(&o.fuelPerByte, "fuel-per-byte", defaultFuelPerByte,
+		fmt.Sprintf("fuel that each byte of the event adds; default %d", plugins.DefaultFuelPerByte))
 	f.StringVar(&o.memory, "memory", "", "memory of the instance, such as 64MiB; default 32MiB")
 	f.StringVar(&o.maxResult, "max-result", "", "size of a result; default 1MiB, or eight times the event if that is more")
 	f.StringVar(&o.kv, "kv", "", "size of the key-value store; default 1MiB")
@@ -42,6 +46,9 @@ func (o *pluginSettings) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.clock, "clock", "", "time that the plugin sees until a line has one: RFC 3339; default: the real time")
 }
 
+// defaultFuelPerByte stands for the default, since 0 is a value.
+const defaultFuelPerByte = -1
+
 // maxPluginSize bounds the sizes of a plugin's settings.
 const maxPluginSize = 1 << 30
 
@@ -49,9 +56,13 @@ const maxPluginSize = 1 << 30
 func (o *pluginSettings) spec(file string) (spec plugins.Spec, err error) {
 	spec = plugins.Spec{
 		Name: "test", Fuel: o.fuel, FuelPerByte: o.fuelPerByte, JSON: o.requireJSON, OnError: plugins.OnError(o.onError),
+		Timeout: o.timeout, InitTimeout: o.initTimeout,
 	}
-	if spec.FuelPerByte == 0 {
-		spec.FuelPerByte = -1 // none, as opposed to the default
+	switch o.fuelPerByte {
+	case defaultFuelPerByte:
+		spec.FuelPerByte = 0
+	case 0:
+		spec.FuelPerByte = -1 // none
 	}
 	if spec.Config, err = readConfig(o.config); err != nil {
 		return spec, err

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
 )
@@ -119,6 +120,7 @@ func TestPluginSettings(t *testing.T) {
 	if err := cmd.ParseFlags([]string{
 		"--config", "@" + config, "--grant", "kv,clock", "--fuel", "5", "--fuel-per-byte", "0", "--memory", "64MiB",
 		"--max-result", "1KiB", "--kv", "2KiB", "--require-json", "--on-error", "pass", "--clock", "2026-01-02T03:04:05Z",
+		"--timeout", "7ms", "--init-timeout", "2s",
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +131,7 @@ func TestPluginSettings(t *testing.T) {
 	want := plugins.Spec{
 		Name: "test", Wasm: []byte("x"), Config: []byte(`{"a":1}`), Grants: []plugins.Grant{"kv", "clock"}, Fuel: 5,
 		FuelPerByte: -1, Memory: 64 << 20, MaxResult: 1 << 10, KV: 2 << 10, JSON: true, OnError: plugins.OnErrorPass,
+		Timeout: 7 * time.Millisecond, InitTimeout: 2 * time.Second,
 	}
 	if !reflect.DeepEqual(spec, want) {
 		t.Errorf("%+v, want %+v", spec, want)

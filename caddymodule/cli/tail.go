@@ -79,7 +79,8 @@ func (o *tailOptions) run(groups []string) (err error) {
 		ctx, stop = context.WithTimeout(ctx, o.limit)
 		defer stop()
 	}
-	out := &tailWriter{w: os.Stdout, asJSON: o.asJSON, showGroup: len(groups) > 1 || strings.Contains(groups[0], "*"), limit: o.count}
+	out := &tailWriter{w: os.Stdout, asJSON: o.asJSON, limit: o.count}
+	out.showGroup = len(groups) > 1 || strings.Contains(groups[0], "*")
 	if o.record != "" {
 		file, err := openRecording(o.record, o.append)
 		if err != nil {

@@ -1,0 +1,408 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// pluginReplayOptions are the flags of the command plugin replay.
+type pluginReplayOptions struct {
+	pluginSettings
+	against, againstConfig string
+	classes                []uint
+	show                   int
+	asJSON                 bool
+}
+
+func pluginReplayCommand() *cobra.Command {
+	var o pluginReplayOptions
+	cmd := &cobra.Command{
+		Use:   "replay <file.wasm> <recording|->",
+		Short: "Run a plugin on recorded traffic, and compare two versions of it",
+		Long: "Runs a plugin on a recording of 'caddy edgerelay tail --record', with the recorded times, and shows\n" +
+			"verdicts, failures, fuel and time. With --against, the command runs another version on the same events,\n" +
+			"shows each event whose result differs for clients, and fails if there is one. Plugins with on_class\n" +
+			"render each event for the classes of --class. A recording of any size takes constant memory.\n" +
+			"Circuit breakers are not part of a replay: the plugin is called for every event.",
+		Example: "  caddy edgerelay tail --record traffic.ndjson --for 5m 'job_events-*'\n" +
+			"  caddy edgerelay plugin replay redact-2.wasm traffic.ndjson --against redact-1.wasm",
+		Args: cobra.ExactArgs(2),
+		RunE: runE(func(args []string) error { return o.run(args[0], args[1]) }),
+	}
+	o.addFlags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.against, "against", "", "file of the version to compare with")
+	f.StringVar(&o.againstConfig, "against-config", "", "configuration of that version; default: that of --config")
+	f.UintSliceVar(&o.classes, "class", []uint{0, 1}, "classes to render events for, if the plugin has on_class")
+	f.IntVar(&o.show, "show", 20, "number of differing or failed events to show; -1: all")
+	f.BoolVar(&o.asJSON, "json", false, "print JSON, an object for each differing or failed event and one for the sum")
+	return cmd
+}
+
+func (o *pluginReplayOptions) run(module, recording string) error {
+	r, err := o.replay(module)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	in := os.Stdin
+	if recording != "-" {
+		if in, err = os.Open(recording); err != nil {
+			return err
+		}
+		defer func() { _ = in.Close() }()
+	}
+	if err := r.run(in, o.group); err != nil {
+		return fmt.Errorf("%s: %w", recording, err)
+	}
+	return r.finish()
+}
+
+// replay loads the versions.
+func (o *pluginReplayOptions) replay(module string) (r *replay, err error) {
+	r = &replay{w: os.Stdout, show: o.show, asJSON: o.asJSON}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.clock, err = o.startClock(); err != nil {
+		return r, err
+	}
+	for _, c := range o.classes {
+		if c > 63 {
+			return r, fmt.Errorf("--class %d: classes are 0 to 63", c)
+		}
+		r.classes = append(r.classes, uint8(c))
+	}
+	if o.against == "" && o.againstConfig != "" {
+		o.against = module // two configurations of one module
+	}
+	if o.against != "" {
+		if err := r.load(&o.pluginSettings, o.against, cmp.Or(o.againstConfig, o.config)); err != nil {
+			return r, err
+		}
+	}
+	err = r.load(&o.pluginSettings, module, o.config)
+	return r, err
+}
+
+// slowestShown is the number of slowest events that a replay shows.
+const slowestShown = 3
+
+// replay is a run of a recording. With two versions, the first is the one to compare with.
+type replay struct {
+	w       io.Writer
+	clock   time.Time // until a line has one; zero: the time of the start
+	classes []uint8
+	show    int // events to show; negative: all
+	asJSON  bool
+
+	versions []*replayedVersion
+	events   int
+	missed   int // events that the recording lacks
+	differ   int
+	shown    int
+}
+
+// replayedVersion is a version of a plugin, with the sums of its calls.
+type replayedVersion struct {
+	name     string
+	trial    *plugins.Trial
+	verdicts map[string]int
+	failed   int
+	fuel     distribution
+	time     distribution // nanoseconds
+	memory   uint64
+	slowest  []slowEvent // slowest first
+}
+
+// slowEvent is an event that took long.
+type slowEvent struct {
+	Line    int     `json:"line"`
+	Group   string  `json:"group"`
+	Seconds float64 `json:"seconds"`
+}
+
+func (r *replay) close() {
+	for _, v := range r.versions {
+		v.trial.Close()
+	}
+}
+
+// load loads a version. Its log lines go to standard error.
+func (r *replay) load(o *pluginSettings, file, config string) error {
+	settings := *o
+	settings.config = config
+	spec, err := settings.spec(file)
+	if err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	trial, err := plugins.Try(context.Background(), plugins.Options{Logger: logger}, spec)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	r.add(filepath.Base(file), trial)
+	return nil
+}
+
+func (r *replay) add(name string, trial *plugins.Trial) {
+	if len(r.versions) == 1 && r.versions[0].name == name {
+		r.versions[0].name, name = "against", "tested"
+	}
+	r.versions = append(r.versions, &replayedVersion{name: name, trial: trial, verdicts: map[string]int{}})
+}
+
+// run takes the events of a recording through all versions. group is the group of lines that name none.
+func (r *replay) run(recording io.Reader, group string) error {
+	if r.clock.IsZero() {
+		r.clock = time.Now() // the same for both versions, so that no difference comes from it
+	}
+	for _, v := range r.versions {
+		v.trial.Reset(r.clock)
+	}
+	for lines := plugins.NewSampleReader(recording, group); ; {
+		s, err := lines.Next()
+		r.missed = lines.Missed
+		if err == io.EOF {
+			if r.events == 0 {
+				return errors.New("no events in the recording")
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r.replayEvent(lines.Line(), &s)
+	}
+}
+
+// replayEvent takes an event through all versions, and shows a difference or a failure.
+func (r *replay) replayEvent(line int, s *plugins.Sample) {
+	r.events++
+	results := make([]plugins.Delivery, len(r.versions))
+	for i, v := range r.versions {
+		results[i] = v.trial.Deliver(s, r.classes)
+		v.count(line, s.Group, &results[i])
+	}
+	if len(results) == 1 {
+		if err := results[0].Failure(); err != nil {
+			r.showEvent(line, s, results, []string{err.Error()})
+		}
+		return
+	}
+	if lines := results[0].Differences(&results[1], maxDifferencesShown); lines != nil {
+		r.differ++
+		r.showEvent(line, s, results, lines)
+	}
+}
+
+// maxDifferencesShown is the number of lines about a differing event.
+const maxDifferencesShown = 8
+
+// count adds a delivery to the sums.
+func (v *replayedVersion) count(line int, group string, d *plugins.Delivery) {
+	v.verdicts[verdictName(d.Verdict)]++
+	if d.Failure() != nil {
+		v.failed++
+	}
+	if d.Called == 0 {
+		return
+	}
+	v.fuel.add(d.Fuel)
+	v.time.add(int64(d.Duration))
+	v.memory = max(v.memory, d.Memory)
+	slow := slowEvent{line, group, d.Duration.Seconds()}
+	at, _ := slices.BinarySearchFunc(v.slowest, slow, func(a, b slowEvent) int {
+		return cmp.Compare(b.Seconds, a.Seconds)
+	})
+	if at < slowestShown {
+		v.slowest = slices.Insert(v.slowest, at, slow)
+		v.slowest = v.slowest[:min(len(v.slowest), slowestShown)]
+	}
+}
+
+// replayedEvent is a differing or failed event in the output of plugin replay --json.
+type replayedEvent struct {
+	Line        int              `json:"line"`
+	Group       string           `json:"group"`
+	Hook        string           `json:"hook"`
+	Decisions   []replayDecision `json:"decisions"`
+	Differences []string         `json:"differences,omitempty"`
+}
+
+// replayDecision is the result of a version.
+type replayDecision struct {
+	Version string       `json:"version"`
+	Verdict string       `json:"verdict"`
+	Outputs []testOutput `json:"outputs,omitempty"`
+	Class   *uint8       `json:"class,omitempty"`
+	Reason  string       `json:"reason,omitempty"`
+	Error   string       `json:"error,omitempty"`
+}
+
+// showEvent writes an event that differs or has failed, up to a number of events.
+func (r *replay) showEvent(line int, s *plugins.Sample, results []plugins.Delivery, details []string) {
+	if r.show >= 0 && r.shown >= r.show {
+		return
+	}
+	r.shown++
+	if r.asJSON {
+		ev := replayedEvent{Line: line, Group: s.Group, Hook: results[0].Hook.String()}
+		if len(results) > 1 {
+			ev.Differences = details
+		}
+		for i := range results {
+			ev.Decisions = append(ev.Decisions, r.decision(s, i, &results[i]))
+		}
+		writeJSONLine(r.w, ev)
+		return
+	}
+	fmt.Fprintf(r.w, "%d  %s\n", line, printable(s.Group))
+	for i := range results {
+		d := &results[i]
+		text := verdictName(d.Verdict)
+		if err := d.Failure(); err != nil && len(results) > 1 {
+			text = "error: " + err.Error()
+		}
+		fmt.Fprintf(r.w, "     %s: %s\n", r.versions[i].name, printable(text))
+	}
+	for _, detail := range details {
+		fmt.Fprintf(r.w, "     ✗ %s\n", printable(detail))
+	}
+}
+
+func (r *replay) decision(s *plugins.Sample, version int, d *plugins.Delivery) replayDecision {
+	out := replayDecision{
+		Version: r.versions[version].name, Verdict: verdictName(d.Verdict), Outputs: jsonOutputs(s.Group, d.Outputs),
+		Reason: d.Reason,
+	}
+	if d.Verdict == plugins.Allow {
+		out.Class = &d.Class
+	}
+	if err := d.Failure(); err != nil {
+		out.Error = err.Error()
+	}
+	return out
+}
+
+// replaySum is the last line of plugin replay --json.
+type replaySum struct {
+	Events   int             `json:"events"`
+	Missed   int             `json:"missed"`
+	Differ   int             `json:"differ"`
+	Versions []replayVersion `json:"versions"`
+}
+
+// replayVersion are the sums of a version. Fuel and Seconds have the median, the 99th percentile and the maximum.
+type replayVersion struct {
+	Version  string         `json:"version"`
+	Verdicts map[string]int `json:"verdicts"`
+	Failed   int            `json:"failed"`
+	Fuel     replaySpread   `json:"fuel"`
+	Seconds  replaySpread   `json:"seconds"`
+	Memory   uint64         `json:"memory"`
+	Slowest  []slowEvent    `json:"slowest"`
+}
+
+type replaySpread struct {
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+	Max float64 `json:"max"`
+}
+
+// finish writes the sums. It returns an error if events differ, or without another version, if events have failed.
+func (r *replay) finish() error {
+	hidden := r.differ - r.shown
+	if len(r.versions) == 1 {
+		hidden = r.versions[0].failed - r.shown
+	}
+	if r.asJSON {
+		r.writeJSONSum()
+	} else {
+		if hidden > 0 {
+			fmt.Fprintf(r.w, "… and %d more; --show -1 shows all\n", hidden)
+		}
+		r.writeSum()
+	}
+	switch {
+	case r.differ > 0:
+		return fmt.Errorf("%d of %d events differ", r.differ, r.events)
+	case len(r.versions) == 1 && r.versions[0].failed > 0:
+		return fmt.Errorf("%d of %d events failed", r.versions[0].failed, r.events)
+	}
+	return nil
+}
+
+func (r *replay) writeSum() {
+	w := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', 0)
+	row := func(name string, value func(v *replayedVersion) string) {
+		fmt.Fprint(w, name)
+		for _, v := range r.versions {
+			fmt.Fprintf(w, "\t%s", value(v))
+		}
+		fmt.Fprintln(w)
+	}
+	row(fmt.Sprintf("%d events", r.events), func(v *replayedVersion) string { return v.name })
+	for _, verdict := range []string{"pass", "replace", "drop", "allow", "deny", "error"} {
+		if slices.ContainsFunc(r.versions, func(v *replayedVersion) bool { return v.verdicts[verdict] > 0 }) {
+			row(verdict, func(v *replayedVersion) string { return fmt.Sprint(v.verdicts[verdict]) })
+		}
+	}
+	row("failed", func(v *replayedVersion) string { return fmt.Sprint(v.failed) })
+	row("fuel p50, p99, max", func(v *replayedVersion) string {
+		return fmt.Sprintf("%d, %d, %d", v.fuel.quantile(0.5), v.fuel.quantile(0.99), v.fuel.max)
+	})
+	row("time p50, p99, max", func(v *replayedVersion) string {
+		return fmt.Sprintf("%v, %v, %v", shortTime(v.time.quantile(0.5)), shortTime(v.time.quantile(0.99)),
+			shortTime(v.time.max))
+	})
+	row("memory", func(v *replayedVersion) string { return fmt.Sprintf("%d KiB", v.memory>>10) })
+	row("slowest", func(v *replayedVersion) string {
+		var list []string
+		for _, s := range v.slowest {
+			list = append(list, fmt.Sprintf("line %d (%v)", s.Line, shortTime(int64(s.Seconds*1e9))))
+		}
+		return strings.Join(list, ", ")
+	})
+	_ = w.Flush()
+	if len(r.versions) > 1 {
+		fmt.Fprintf(r.w, "%d events differ\n", r.differ)
+	}
+	if r.missed > 0 {
+		fmt.Fprintf(r.w, "the recording lacks %d events, which arrived too fast\n", r.missed)
+	}
+}
+
+// shortTime rounds a time in nanoseconds for people.
+func shortTime(ns int64) time.Duration { return time.Duration(ns).Round(100 * time.Nanosecond) }
+
+func (r *replay) writeJSONSum() {
+	sum := replaySum{Events: r.events, Missed: r.missed, Differ: r.differ}
+	for _, v := range r.versions {
+		spread := func(d *distribution, unit float64) replaySpread {
+			return replaySpread{
+				float64(d.quantile(0.5)) * unit, float64(d.quantile(0.99)) * unit, float64(d.max) * unit,
+			}
+		}
+		sum.Versions = append(sum.Versions, replayVersion{
+			v.name, v.verdicts, v.failed, spread(&v.fuel, 1), spread(&v.time, 1e-9), v.memory, v.slowest,
+		})
+	}
+	writeJSONLine(r.w, sum)
+}
