@@ -315,7 +315,7 @@ func TestLogs(t *testing.T) {
 func TestSlowStart(t *testing.T) {
 	spec := Spec{
 		Name: "slow", Wasm: fixture(t, "slow_start"), Groups: []string{"*"}, Instances: 1,
-		InitFuel: 1 << 40, MaxFailures: 1000, OnError: OnErrorPass,
+		InitTimeout: time.Minute, MaxFailures: 1000, OnError: OnErrorPass,
 	}
 	began := time.Now()
 	p := pipeline(t, Options{startWait: 20 * time.Millisecond}, spec)

@@ -86,16 +86,17 @@ func (p *Pipeline) Process(ev Event, out []Output) []Output {
 func (p *Pipeline) Run(in Event, out []Output) (_ []Output, withheld bool) {
 	current := p.routes.Load()
 	rt := current.find(in.Group)
-	ev := Output{Group: in.Group, Payload: in.Payload, Audience: allClasses}
 	if len(rt.steps) == 0 {
-		return append(out, ev), false
+		return append(out, Output{Group: in.Group, Payload: in.Payload, Audience: allClasses}), false
 	}
+	in.Group = rt.group // the caller's may change later
+	payload := in.Payload
 	for before := len(out); ; {
 		t := traversal{
-			routes: current, onWithheld: p.onWithheld.Load(), source: in.Source, sent: in.Sent,
+			routes: current, onWithheld: p.onWithheld.Load(),
 			outputLimit: before + maxOutputs, emissionsLeft: maxEmissions,
 		}
-		if out = t.walk(rt, 0, &ev, 0, out); !t.stale {
+		if out = t.walk(rt, 0, &in, allClasses, 0, out); !t.stale {
 			return out, t.withheld
 		}
 		// A plugin on the way was removed meanwhile: the current routes decide.
@@ -104,7 +105,7 @@ func (p *Pipeline) Run(in Event, out []Output) (_ []Output, withheld bool) {
 		if latest == current { // the pipeline is being closed
 			return out, false
 		}
-		current, rt, ev = latest, latest.find(in.Group), Output{Group: in.Group, Payload: in.Payload, Audience: allClasses}
+		current, rt, in.Payload = latest, latest.find(in.Group), payload
 	}
 }
 
@@ -117,8 +118,6 @@ type traversal struct {
 	outputLimit   int // length of the output slice, including outputs of earlier events
 	emissionsLeft int
 	onWithheld    *func(group string) // may be nil
-	source        string              // of the event, as in Event
-	sent          time.Time
 
 	stale    bool // a plugin was removed meanwhile; the result does not count
 	withheld bool
@@ -131,27 +130,26 @@ func (t *traversal) withhold(group string) {
 	}
 }
 
-// walk takes an event through the steps of its route, beginning with the given one, and appends the outputs.
+// walk takes an event through the steps of its route, beginning with the given one, and appends the outputs. The event
+// and its audience change on the way.
 // See docs/decisions/plugins.md#why-is-emit-resolved-inside-process
-func (t *traversal) walk(rt *route, from int, ev *Output, hops int, out []Output) []Output {
+func (t *traversal) walk(rt *route, from int, ev *Event, audience uint64, hops int, out []Output) []Output {
 	var res result
-	in := Event{Group: rt.group, Source: t.source, Sent: t.sent}
 	for i := from; i < len(rt.steps); i++ {
 		s := &rt.steps[i]
-		in.Payload = ev.Payload
-		s.event(rt.hash, &in, hops, &res)
+		s.event(rt.hash, ev, hops, &res)
 		if res.removed {
 			t.stale = true
 			return out
 		}
 		if s.shadow || len(s.shadows) > 0 {
-			rt.runShadows(s, &in, hops, &res)
+			rt.runShadows(s, ev, hops, &res)
 			if s.shadow {
 				continue
 			}
 		}
 		if len(res.emits) > 0 {
-			return t.split(rt, i, ev, &res, hops, out)
+			return t.split(rt, i, ev, audience, &res, hops, out)
 		}
 		if res.verdict == Drop {
 			if res.withheld {
@@ -159,17 +157,24 @@ func (t *traversal) walk(rt *route, from int, ev *Output, hops int, out []Output
 			}
 			return out
 		}
-		ev.apply(&res)
+		if res.verdict == Replace {
+			ev.Payload = res.payload
+		}
+		audience &= res.audience
 	}
-	return t.appendOutput(rt, ev, out)
+	return t.appendOutput(rt, ev, audience, out)
 }
 
 // split continues with the event's own output first, and then with the events that step at emitted.
-func (t *traversal) split(rt *route, at int, ev *Output, res *result, hops int, out []Output) []Output {
-	before := ev.Audience
+func (t *traversal) split(
+	rt *route, at int, ev *Event, audience uint64, res *result, hops int, out []Output,
+) []Output {
 	if res.verdict != Drop {
-		ev.apply(res)
-		out = t.walk(rt, at+1, ev, hops, out)
+		own := *ev
+		if res.verdict == Replace {
+			own.Payload = res.payload
+		}
+		out = t.walk(rt, at+1, &own, audience&res.audience, hops, out)
 	}
 	for _, e := range res.emits {
 		if t.stale {
@@ -180,14 +185,14 @@ func (t *traversal) split(rt *route, at int, ev *Output, res *result, hops int, 
 			continue
 		}
 		t.emissionsLeft--
-		emitted := Output{Group: rt.group, Payload: e.payload, Audience: before & e.audience}
+		emitted := Event{Group: ev.Group, Payload: e.payload, Source: ev.Source, Sent: ev.Sent}
 		if e.group == "" {
-			out = t.walk(rt, at+1, &emitted, hops, out)
+			out = t.walk(rt, at+1, &emitted, audience&e.audience, hops, out)
 			continue
 		}
 		// An audience refers to the classes of one group, so another group starts with the emission's own audience.
-		emitted.Group, emitted.Audience = e.group, e.audience
-		out = t.walk(t.routes.find(e.group), 0, &emitted, hops+1, out)
+		emitted.Group = e.group
+		out = t.walk(t.routes.find(e.group), 0, &emitted, e.audience, hops+1, out)
 	}
 	return out
 }
@@ -207,16 +212,17 @@ func (t *traversal) dropExcess(rt *route, at int, e *emission) {
 }
 
 // appendOutput appends an event that has passed all steps.
-func (t *traversal) appendOutput(rt *route, ev *Output, out []Output) []Output {
-	if len(out) >= t.outputLimit || ev.Audience == 0 {
+func (t *traversal) appendOutput(rt *route, ev *Event, audience uint64, out []Output) []Output {
+	if len(out) >= t.outputLimit || audience == 0 {
 		return out
 	}
+	perClass := false
 	for i := range rt.steps {
 		if m := rt.steps[i].live(); m != nil && m.hooks&OnClass != 0 && !rt.steps[i].shadow {
-			ev.PerClass = true
+			perClass = true
 		}
 	}
-	return append(out, *ev)
+	return append(out, Output{Group: ev.Group, Payload: ev.Payload, Audience: audience, PerClass: perClass})
 }
 
 // runShadows gives the event to a step's shadows and counts whether their decisions equal the step's. A step that is
@@ -230,13 +236,6 @@ func (rt *route) runShadows(s *step, ev *Event, hops int, res *result) {
 		shadow.event(rt.hash, ev, hops, &other)
 		shadow.countShadow(res, &other)
 	}
-}
-
-func (ev *Output) apply(res *result) {
-	if res.verdict == Replace {
-		ev.Payload = res.payload
-	}
-	ev.Audience &= res.audience
 }
 
 // countShadow counts whether a shadow's decision equals the original's.

@@ -315,9 +315,9 @@ func TestRemovedDuringAnEvent(t *testing.T) {
 	if err := p.Apply(t.Context(), []Spec{redact}); err != nil {
 		t.Fatal(err)
 	}
-	ev := Output{Group: "g1", Payload: do("drop"), Audience: allClasses}
+	ev := Event{Group: "g1", Payload: do("drop")}
 	way := traversal{routes: before, outputLimit: maxOutputs, emissionsLeft: maxEmissions}
-	if out := way.walk(before.find("g1"), 0, &ev, 0, nil); len(out) > 0 || !way.stale {
+	if out := way.walk(before.find("g1"), 0, &ev, allClasses, 0, nil); len(out) > 0 || !way.stale {
 		t.Errorf("%d events pass the removed plugin, stale %v", len(out), way.stale)
 	}
 	p.routes.Store(before) // the routes when the event set out

@@ -19,6 +19,8 @@ import (
 type limits struct {
 	budget  int64 // fuel of the call, in 64ths of a unit
 	reserve int64 // fuel that is not in the counter, in 64ths of a unit
+	// idle is the counter's value after the last call. Its slice goes on in the next call. 0 if unknown.
+	idle    metering.Counter
 	timeout time.Duration
 	caller  context.Context // ends the call when it is done; may be nil
 
@@ -51,28 +53,23 @@ var (
 func (in *instance) begin(fuel int64, timeout time.Duration) {
 	l := &in.limits
 	l.budget = fuel * metering.Unit
-	refill := min(l.budget, metering.RefillUnits*metering.Unit)
-	l.reserve = l.budget - refill
 	l.timeout = timeout
 	l.started, l.ran, l.stride, l.untilRead = 0, 0, 1, 0
-	in.counter.Set(uint64(metering.NewCounter(refill)))
+	slice := l.idle.Fuel()
+	if !l.idle.StackFree() || slice < 0 || slice > l.budget {
+		slice = min(l.budget, metering.RefillUnits*metering.Unit)
+		in.counter.Set(uint64(metering.NewCounter(slice)))
+	}
+	l.reserve, l.idle = l.budget-slice, 0
 }
 
-// fuelLeft returns the fuel that is left, in 64ths of a unit.
-func (in *instance) fuelLeft() int64 {
-	return in.limits.reserve + metering.Counter(in.counter.Get()).Fuel()
-}
-
-// spentFuel returns the fuel that the call has spent, in units.
-func (in *instance) spentFuel() int64 {
-	return max(0, in.limits.budget-in.fuelLeft()) / metering.Unit
-}
-
-// takeSpentFuel returns the fuel of the last call; a second call returns 0.
+// takeSpentFuel ends a call and returns the fuel that it has spent, in units.
 func (in *instance) takeSpentFuel() int64 {
-	spent := in.spentFuel()
-	in.limits.budget = in.fuelLeft()
-	return spent
+	l := &in.limits
+	l.idle = metering.Counter(in.counter.Get())
+	spent := l.budget - l.reserve - l.idle.Fuel()
+	l.budget, l.reserve = 0, -l.idle.Fuel() // a second call returns 0
+	return max(0, spent) / metering.Unit
 }
 
 // charge takes fuel for the work of a host function, in units.

@@ -26,6 +26,7 @@ func (p path) join(o path) path { return path{max(p.run, o.run), max(p.unchecked
 // frame is an entry of the control stack.
 type frame struct {
 	kind    byte // opBlock, opLoop, opIf or opElse; opBlock for the function itself
+	label   int  // position among the rewritten labels, from the outermost on
 	params  int
 	results int
 	height  int  // of the operand stack below the parameters
@@ -49,6 +50,7 @@ type body struct {
 	calls  bool
 	// constructs counts blocks, loops and ifs.
 	constructs int
+	labels     int // open labels after the rewriting
 	dead       bool
 	path       path
 	height     int
@@ -56,7 +58,10 @@ type body struct {
 	returns    []returnSite // become branches to the end in a function that returns its stack charge
 }
 
-type returnSite struct{ at, depth int }
+type returnSite struct {
+	at    int
+	depth uint32
+}
 
 // rewriteCode returns the metered body of the code section.
 func (m *module) rewriteCode() ([]byte, error) {
@@ -104,7 +109,7 @@ func (m *module) rewriteCode() ([]byte, error) {
 func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 	b.out, b.ctrl, b.returns = b.out[:0], b.ctrl[:0], b.returns[:0]
 	b.wide, b.bulk, b.calls, b.dead = false, false, false, false
-	b.path, b.height, b.maxHeight, b.constructs = path{}, 0, 0, 0
+	b.path, b.height, b.maxHeight, b.constructs, b.labels = path{}, 0, 0, 0, 1
 
 	groups := b.r.u32()
 	declared := b.r.pos
@@ -177,7 +182,7 @@ func (b *body) assemble(dst []byte, t funcType, groups uint32, declaration []byt
 	for _, ret := range b.returns {
 		dst = append(dst, b.out[from:ret.at]...)
 		dst = append(dst, opBr)
-		dst = appendU32(dst, uint32(ret.depth))
+		dst = appendU32(dst, ret.depth)
 		from = ret.at + 1
 	}
 	dst = append(dst, b.out[from:]...) // the function's end closes the block

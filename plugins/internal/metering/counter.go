@@ -38,5 +38,8 @@ func (c Counter) WithFuel(fuel int64) Counter {
 	return Counter(fuel<<stackBits) | c&(1<<stackBits-1)
 }
 
+// StackFree reports whether the whole stack is free, as it is between calls.
+func (c Counter) StackFree() bool { return c&(1<<stackBits-1) == maxStack }
+
 // StackOverflow reports whether the call has taken more than StackBytes of the host's stack.
 func (c Counter) StackOverflow() bool { return c&(1<<(stackBits-1)) != 0 }

@@ -30,27 +30,25 @@ func (b *body) instruction() {
 	case opEnd:
 		b.leave(start)
 	case opBr:
-		b.branch(r.u32())
-		b.copy(start)
+		b.out = appendU32(append(b.out, opBr), b.branch(r.u32()))
 		b.markDead()
 	case opBrIf:
 		b.adjust(-1)
-		b.branch(r.u32())
-		b.copy(start)
+		b.out = appendU32(append(b.out, opBrIf), b.branch(r.u32()))
 	case opBrTable:
 		b.adjust(-1)
 		n := r.u32()
+		b.out = appendU32(append(b.out, opBrTable), n)
 		for i := uint32(0); i <= n && r.err == nil; i++ {
-			b.branch(r.u32())
+			b.out = appendU32(b.out, b.branch(r.u32()))
 			if i == n {
 				break // i++ would overflow if n is the largest uint32
 			}
 		}
-		b.copy(start)
 		b.markDead()
 	case opReturn:
-		b.branch(uint32(len(b.ctrl) - 1))
-		b.returns = append(b.returns, returnSite{at: len(b.out), depth: len(b.ctrl) - 1})
+		depth := b.branch(uint32(len(b.ctrl) - 1))
+		b.returns = append(b.returns, returnSite{at: len(b.out), depth: depth})
 		b.copy(start)
 		b.markDead()
 	case opCall:
@@ -224,21 +222,24 @@ func (b *body) markDead() {
 	b.height = b.ctrl[len(b.ctrl)-1].height
 }
 
-// branch records a branch to the label of an enclosing construct.
-func (b *body) branch(depth uint32) {
+// branch records a branch to the label of an enclosing construct, and returns the label after the rewriting.
+func (b *body) branch(depth uint32) uint32 {
 	if uint64(depth) >= uint64(len(b.ctrl)) {
 		b.r.fail("branch out of %d constructs of %d", depth, len(b.ctrl))
-		return
+		return 0
 	}
-	if f := &b.ctrl[len(b.ctrl)-1-int(depth)]; f.kind != opLoop && !b.dead {
+	f := &b.ctrl[len(b.ctrl)-1-int(depth)]
+	if f.kind != opLoop && !b.dead {
 		f.reach(b.path)
 	}
+	return uint32(b.labels - 1 - f.label)
 }
 
 // enter begins a block, loop or if.
 func (b *body) enter(op byte, start int) {
 	r := &b.r
-	f := frame{kind: op, dead: b.dead}
+	f := frame{kind: op, label: b.labels, dead: b.dead}
+	var params []byte
 	if b.constructs++; b.constructs > maxConstructs {
 		r.fail("more than %d blocks, loops and ifs in one function", maxConstructs)
 		return
@@ -272,7 +273,8 @@ func (b *body) enter(op byte, start int) {
 			r.fail("block type %d of %d", i, len(b.m.types))
 		}
 		if r.err == nil {
-			f.params, f.results = len(b.m.types[i].params), len(b.m.types[i].results)
+			params = b.m.types[i].params
+			f.params, f.results = len(params), len(b.m.types[i].results)
 		}
 	}
 	if r.err != nil {
@@ -286,12 +288,51 @@ func (b *body) enter(op byte, start int) {
 	b.adjust(-f.params)
 	f.height = b.height
 	b.height += f.params
-	b.copy(start)
-	b.ctrl = append(b.ctrl, f)
 	if op == opLoop {
-		b.out = b.appendCheckedCharge(b.out, unit)
+		f.label++
+		b.enterLoop(start, params)
 		b.path = path{}
+	} else {
+		b.copy(start)
+		b.labels++
 	}
+	b.ctrl = append(b.ctrl, f)
+}
+
+// enterLoop begins a loop. The check of its rounds leaves a block if the slice is spent. Behind the block, leaveLoop
+// adds the call of the host and repeats the round:
+//
+//	block loop block  charge  br_if 0  block … the body … end  br 2  end  call  br 0  end end
+//
+// So the engine puts the call behind the loop's code. An "if" in the code would cost a jump in every round. The
+// innermost block is there for validation: the body must leave exactly the loop's results.
+func (b *body) enterLoop(start int, params []byte) {
+	blockType := b.r.b[start+1 : b.r.pos]
+	b.out = append(append(b.out, opBlock), blockType...)
+	b.copy(start)
+	b.out = append(b.out, opBlock)
+	if len(params) == 0 {
+		b.out = append(b.out, typeEmpty)
+	} else {
+		b.out = appendS64(b.out, int64(b.m.addType(params, params)))
+	}
+	b.out = b.m.appendSubtraction(b.out, unit, b.locals)
+	b.out = appendU32(append(b.out, opLocalGet), b.locals)
+	b.out = append(b.out, opI64Const, 0, opI64LtS, opBrIf, 0)
+	b.out = append(append(b.out, opBlock), blockType...)
+	b.labels += loopLabels
+}
+
+// loopLabels is the number of labels of a rewritten loop. The loop's own label is the second one.
+const loopLabels = 4
+
+// leaveLoop ends a loop.
+func (b *body) leaveLoop() {
+	b.out = append(b.out, opEnd, opBr, 2, opEnd, opCall)
+	b.out = appendU32(b.out, b.m.importedFuncs)
+	b.out = b.appendCharge(b.out, -unit) // the round that is repeated
+	b.out = append(b.out, opBr, 0, opEnd, opEnd)
+	b.labels -= loopLabels
 }
 
 // otherwise begins an else.
@@ -318,7 +359,12 @@ func (b *body) leave(start int) {
 	b.dead = f.dead || !f.reached
 	b.path = f.end
 	b.height = f.height + f.results
-	b.copy(start)
+	if f.kind == opLoop {
+		b.leaveLoop()
+	} else {
+		b.copy(start)
+		b.labels--
+	}
 	b.ctrl = b.ctrl[:len(b.ctrl)-1]
 }
 
