@@ -5,7 +5,10 @@ package admin
 
 import (
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -34,8 +37,11 @@ func init() {
 //	POST /edgerelay/drain         starts a drain; GET returns the progress, DELETE cancels the drain
 //	POST /edgerelay/publish       {"group": "…", "data": <any JSON>} publishes data to a group
 //	GET  /edgerelay/plugins       the plugins, with state and metrics
+//	GET  /edgerelay/plugins/<name>          the plugin
 //	PUT  /edgerelay/plugins/<name>          deploys the body as the plugin's module, on every node of the storage
-//	POST /edgerelay/plugins/<name>/rollback deploys the previous module
+//	DELETE /edgerelay/plugins/<name>/deployment takes the deployment back; each node runs its file
+//	POST /edgerelay/plugins/<name>/rollback deploys an earlier module; ?to=<version>
+//	GET  /edgerelay/plugins/<name>/history  the last ten versions, with author and reason
 //	GET  /edgerelay/plugins/<name>/logs     recent log lines of the plugin
 type Admin struct{}
 
@@ -61,7 +67,11 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/edgerelay/drain", Handler: caddy.AdminHandlerFunc(serveDrain)},
 		{Pattern: "/edgerelay/peers", Handler: withNode(http.MethodGet, servePeers)},
 		{Pattern: "/edgerelay/plugins", Handler: withNode(http.MethodGet, servePlugins)},
-		{Pattern: "/edgerelay/plugins/{name}", Handler: withNode(http.MethodPut, serveDeploy)},
+		{Pattern: "/edgerelay/plugins/{name}", Handler: withMethods(map[string]nodeHandler{
+			http.MethodGet: servePlugin, http.MethodPut: serveDeploy, http.MethodDelete: serveUndeploy,
+		})},
+		{Pattern: "/edgerelay/plugins/{name}/deployment", Handler: withNode(http.MethodDelete, serveUndeploy)},
+		{Pattern: "/edgerelay/plugins/{name}/history", Handler: withNode(http.MethodGet, servePluginHistory)},
 		{Pattern: "/edgerelay/plugins/{name}/rollback", Handler: withNode(http.MethodPost, serveRollback)},
 		{Pattern: "/edgerelay/plugins/{name}/logs", Handler: withNode(http.MethodGet, servePluginLogs)},
 		{Pattern: "/edgerelay/publish", Handler: withNode(http.MethodPost, servePublish)},
@@ -80,10 +90,20 @@ func serveOpenAPI(w http.ResponseWriter, r *http.Request) error {
 
 // withNode returns a handler that calls f with the current node. Requests of another method get a 405; without a
 // configuration of the relay, all get a 503.
-func withNode(method string, f func(*node.Node, http.ResponseWriter, *http.Request) error) caddy.AdminHandlerFunc {
+func withNode(method string, f nodeHandler) caddy.AdminHandlerFunc {
+	return withMethods(map[string]nodeHandler{method: f})
+}
+
+// nodeHandler serves a request with the current node.
+type nodeHandler func(*node.Node, http.ResponseWriter, *http.Request) error
+
+// withMethods is [withNode] for several methods.
+func withMethods(handlers map[string]nodeHandler) caddy.AdminHandlerFunc {
+	methods := strings.Join(slices.Sorted(maps.Keys(handlers)), ", ")
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if err := requireMethod(w, r, method); err != nil {
-			return err
+		f := handlers[r.Method]
+		if f == nil {
+			return requireMethod(w, r, methods)
 		}
 		n := node.Current()
 		if n == nil {

@@ -3,18 +3,16 @@ package admin
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 )
-
-// maxModuleBytes is the longest module that the plugin host accepts.
-const maxModuleBytes = 16 << 20
 
 // servePlugins lists the plugins in the order of the pipeline.
 func servePlugins(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
@@ -25,36 +23,125 @@ func servePlugins(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 	return WriteJSON(w, list)
 }
 
-// serveDeploy deploys the body as the module of a plugin.
+// servePlugin shows a plugin.
+func servePlugin(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+	h, err := pluginHostOf(n, r)
+	if err != nil {
+		return err
+	}
+	return writePlugin(h, w, r)
+}
+
+// serveDeploy deploys the module in the request.
 func serveDeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
 	}
-	wasm, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxModuleBytes))
+	change, err := readChange(r)
+	if err != nil {
+		return badRequest(err)
+	}
+	wasm, err := readDeployment(w, r, &change)
 	if err != nil {
 		status := http.StatusBadRequest
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
-		return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf("reading the module: %w", err)}
+		return caddy.APIError{HTTPStatus: status, Err: err}
 	}
-	if err := h.Deploy(r.Context(), r.PathValue("name"), wasm); err != nil {
-		return pluginError(err)
+	if err := h.Deploy(r.Context(), r.PathValue("name"), wasm, change); err != nil {
+		return changeError(w, err)
 	}
 	return writePlugin(h, w, r)
 }
 
-// serveRollback deploys the previous module of a plugin.
+// serveRollback deploys an earlier version of a plugin again.
 func serveRollback(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
 	}
-	if err := h.Rollback(r.Context(), r.PathValue("name")); err != nil {
-		return pluginError(err)
+	change, err := readChange(r, "to", "force")
+	if err != nil {
+		return badRequest(err)
+	}
+	if err := h.Rollback(r.Context(), r.PathValue("name"), change); err != nil {
+		return changeError(w, err)
 	}
 	return writePlugin(h, w, r)
+}
+
+// serveUndeploy takes the deployment of a plugin back.
+func serveUndeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+	h, err := pluginHostOf(n, r)
+	if err != nil {
+		return err
+	}
+	change, err := readChange(r)
+	if err != nil {
+		return badRequest(err)
+	}
+	if err := h.Undeploy(r.Context(), r.PathValue("name"), change); err != nil {
+		return changeError(w, err)
+	}
+	return writePlugin(h, w, r)
+}
+
+// servePluginHistory lists the versions of a plugin's deployment, newest first.
+func servePluginHistory(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+	h, err := pluginHostOf(n, r)
+	if err != nil {
+		return err
+	}
+	list, err := h.History(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return pluginError(err)
+	}
+	return WriteJSON(w, list)
+}
+
+// readChange reads who makes a change and why, the expected hashes, and the parameters to and force if they are among
+// further.
+func readChange(r *http.Request, further ...string) (c pluginhost.Change, err error) {
+	q := r.URL.Query()
+	if err := rejectUnknownParameters(q, append([]string{"by", "message"}, further...)...); err != nil {
+		return c, err
+	}
+	c.By, c.Message = q.Get("by"), q.Get("message")
+	to, err := IntParameter(q, "to", 0, 1, 1<<53)
+	if err != nil {
+		return c, err
+	}
+	c.To = uint64(to)
+	switch force := q.Get("force"); force {
+	case "", "false":
+	case "true":
+		c.Force = true
+	default:
+		return c, fmt.Errorf("invalid force %q; use true or false", force)
+	}
+	c.Expect, err = readIfMatch(r.Header.Values("If-Match"))
+	return c, err
+}
+
+// readIfMatch returns the hashes in If-Match.
+func readIfMatch(values []string) (hashes []string, err error) {
+	for tag := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		tag = strings.TrimSpace(tag)
+		if tag == "" {
+			continue
+		}
+		hash := strings.Trim(tag, `"`)
+		if hash != "*" && (len(hash) != 64 || strings.Trim(hash, "0123456789abcdef") != "") {
+			return nil, fmt.Errorf("invalid If-Match %.80q; use the hash of a module, 64 hexadecimal digits, or *", tag)
+		}
+		hashes = append(hashes, hash)
+	}
+	if len(values) > 0 && len(hashes) == 0 { // a script whose variable is empty must not overwrite everything
+		return nil, errors.New("If-Match is empty; use the hash of a module, or *")
+	}
+	return hashes, nil
 }
 
 // servePluginLogs lists recent log lines of a plugin.
@@ -78,28 +165,41 @@ func pluginHostOf(n *node.Node, r *http.Request) (*pluginhost.Host, error) {
 	return nil, pluginError(fmt.Errorf("%q: %w", r.PathValue("name"), pluginhost.ErrUnknownPlugin))
 }
 
-// writePlugin writes the status of the plugin that the request names.
+// writePlugin writes the status of the plugin that the request names. The hash of the module is the entity tag.
 func writePlugin(h *pluginhost.Host, w http.ResponseWriter, r *http.Request) error {
-	for _, s := range h.Status() {
-		if s.Name == r.PathValue("name") {
-			return WriteJSON(w, s)
-		}
+	list := h.Status()
+	i := slices.IndexFunc(list, func(s pluginhost.Status) bool { return s.Name == r.PathValue("name") })
+	if i < 0 {
+		return pluginError(fmt.Errorf("%q: %w", r.PathValue("name"), pluginhost.ErrUnknownPlugin))
 	}
-	return pluginError(pluginhost.ErrUnknownPlugin)
+	w.Header().Set("ETag", `"`+list[i].Hash+`"`)
+	return WriteJSON(w, list[i])
+}
+
+// changeError is pluginError for a change. If another module runs than expected, the entity tag is its hash.
+func changeError(w http.ResponseWriter, err error) error {
+	if changed := new(pluginhost.ChangedError); errors.As(err, &changed) {
+		w.Header().Set("ETag", `"`+changed.Hash+`"`)
+		return caddy.APIError{HTTPStatus: http.StatusPreconditionFailed, Err: err}
+	}
+	return pluginError(err)
 }
 
 // pluginError chooses the HTTP status of an error.
 func pluginError(err error) error {
 	code := http.StatusUnprocessableEntity
-	var storage *fs.PathError
 	switch {
-	case errors.Is(err, pluginhost.ErrUnknownPlugin), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, pluginhost.ErrInvalidChange), errors.Is(err, pluginhost.ErrSettings):
+		code = http.StatusBadRequest
+	case errors.Is(err, pluginhost.ErrUnknownPlugin), errors.Is(err, pluginhost.ErrUnknownVersion),
+		errors.Is(err, fs.ErrNotExist):
 		code = http.StatusNotFound
-	case errors.Is(err, pluginhost.ErrNoPrevious):
+	case errors.Is(err, pluginhost.ErrNoPrevious), errors.Is(err, pluginhost.ErrNotDeployed),
+		errors.Is(err, pluginhost.ErrBusy):
 		code = http.StatusConflict
 	case pluginhost.IsDiskFull(err):
 		code = http.StatusInsufficientStorage
-	case errors.As(err, &storage):
+	case errors.As(err, new(*pluginhost.StorageError)), errors.As(err, new(*fs.PathError)):
 		code = http.StatusInternalServerError
 	}
 	return caddy.APIError{HTTPStatus: code, Err: err}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -42,6 +43,11 @@ const maxErrorBytes = 1 << 20
 // status of 400 or more is an [adminError]. Caddy's own AdminAPIRequest would put the JSON of such a response into the
 // error text.
 func requestAdmin(address, method, path string, body []byte) (*http.Response, error) {
+	return sendAdmin(address, method, path, nil, body)
+}
+
+// sendAdmin is requestAdmin with further headers, which replace the defaults.
+func sendAdmin(address, method, path string, header http.Header, body []byte) (*http.Response, error) {
 	admin := resolveAdmin(address)
 	at, err := caddy.ParseNetworkAddress(admin.address)
 	if err != nil || at.PortRangeSize() > 1 {
@@ -52,6 +58,7 @@ func requestAdmin(address, method, path string, body []byte) (*http.Response, er
 	if err != nil {
 		return nil, fmt.Errorf("calling the admin API at %s: %w", admin.address, err)
 	}
+	maps.Copy(req.Header, header)
 	client := http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, at.Network, at.JoinHostPort(0))
@@ -86,7 +93,7 @@ func newAdminRequest(at *caddy.NetworkAddress, method, path string, body []byte)
 	}
 	switch {
 	case body == nil:
-	case method == http.MethodPut: // the body of a PUT is always a plugin's module
+	case method == http.MethodPut: // a plugin's module, unless the caller says otherwise
 		req.Header.Set("Content-Type", "application/wasm")
 	default:
 		req.Header.Set("Content-Type", "application/json")
@@ -110,7 +117,12 @@ func readError(resp *http.Response) *adminError {
 
 // callAdmin sends a request to the admin API and decodes the response, which is JSON.
 func callAdmin(address, method, path string, body []byte, result any) error {
-	resp, err := requestAdmin(address, method, path, body)
+	return decodeAdmin(address, method, path, nil, body, result)
+}
+
+// decodeAdmin is callAdmin with further headers.
+func decodeAdmin(address, method, path string, header http.Header, body []byte, result any) error {
+	resp, err := sendAdmin(address, method, path, header, body)
 	if err != nil {
 		return err
 	}

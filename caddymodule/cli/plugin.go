@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,7 +19,8 @@ import (
 func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin <command>", Short: "Manage the plugins of a running relay, and develop plugins"}
 	requireSubcommand(cmd)
-	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginLogsCommand(),
+	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginUndeployCommand(),
+		pluginHistoryCommand(), pluginLogsCommand(), pluginInspectCommand(), pluginEmbedManifestCommand(),
 		pluginTestCommand(), pluginReplayCommand(), pluginNewCommand())
 	return cmd
 }
@@ -44,14 +46,26 @@ func pluginListCommand() *cobra.Command {
 			return err
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tERROR")
+		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tVERSION\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tERROR")
 		for _, p := range list {
-			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n",
-				p.Name, pluginState(&p), p.Hash, p.From, p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied,
+			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n",
+				p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p), p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied,
 				pluginFailures(&p), p.Fuel/max(p.Calls, 1), pluginError(&p))
 		}
 		return w.Flush()
 	})
+}
+
+// pluginVersion returns the number of the deployment and the version in the module's manifest, if there are any.
+func pluginVersion(p *pluginhost.Status) string {
+	var parts []string
+	if p.Version != 0 {
+		parts = append(parts, fmt.Sprint(p.Version))
+	}
+	if p.ModuleVersion != "" {
+		parts = append(parts, "("+p.ModuleVersion+")")
+	}
+	return cmp.Or(strings.Join(parts, " "), "-")
 }
 
 // pluginState returns the state in a word.
@@ -88,37 +102,6 @@ func pluginFailures(p *pluginhost.Status) (n uint64) {
 		n += of
 	}
 	return n
-}
-
-func pluginDeployCommand() *cobra.Command {
-	const long = "Deploys a .wasm file as the module of a configured plugin, on every node that shares Caddy's storage.\n" +
-		"The relay checks the module first. A rejected module changes nothing."
-	return adminCommand("deploy <name> <file>", "Deploy a module", long, 2, func(address string, args []string) error {
-		wasm, err := os.ReadFile(args[1])
-		if err != nil {
-			return err
-		}
-		return changeModule(address, http.MethodPut, "/edgerelay/plugins/"+url.PathEscape(args[0]), wasm)
-	})
-}
-
-func pluginRollbackCommand() *cobra.Command {
-	const short = "Deploy the previous module"
-	const long = "Deploys the module before the last change. A second rollback reverts the first."
-	return adminCommand("rollback <name>", short, long, 1, func(address string, args []string) error {
-		path := "/edgerelay/plugins/" + url.PathEscape(args[0]) + "/rollback"
-		return changeModule(address, http.MethodPost, path, nil)
-	})
-}
-
-// changeModule sends a request that changes a plugin's module, and prints the current module.
-func changeModule(address, method, path string, body []byte) error {
-	var p pluginhost.Status
-	if err := callAdmin(address, method, path, body, &p); err != nil {
-		return err
-	}
-	fmt.Printf("%s: module %.12s is active (%s)\n", p.Name, p.Hash, p.Hooks)
-	return nil
 }
 
 func pluginLogsCommand() *cobra.Command {

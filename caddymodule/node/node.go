@@ -136,9 +136,26 @@ func Current() *Node {
 
 // Attach makes c the current configuration. On an error, the configuration before stays current.
 func (n *Node) Attach(c *Config) error {
+	for {
+		plan, err := n.planPlugins(c) // without n.mu: modules may take long to compile
+		if err != nil {
+			return err
+		}
+		err = n.attach(c, plan)
+		if plan != nil {
+			plan.Close()
+		}
+		if !errors.Is(err, pluginhost.ErrStale) {
+			return err
+		}
+	}
+}
+
+// attach makes c and the plan of its plugins current.
+func (n *Node) attach(c *Config, plan *pluginhost.Plan) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.applyPlugins(c); err != nil { // first: a rejected plugin leaves everything unchanged
+	if err := n.installPlugins(plan); err != nil { // first: a rejected plugin leaves everything unchanged
 		return err
 	}
 	if err := n.apply(c); err != nil {

@@ -7,26 +7,48 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 )
 
-// applyPlugins applies the plugins of c. The caller holds n.mu.
-func (n *Node) applyPlugins(c *Config) error {
-	h := n.Plugins.Load()
+// planPlugins reads, compiles and checks the plugins of c, which may take long. The plan is nil if there is nothing to
+// change.
+func (n *Node) planPlugins(c *Config) (*pluginhost.Plan, error) {
+	h, err := n.pluginHost(c)
 	if h == nil {
-		if len(c.Plugins) == 0 {
-			return nil
-		}
-		var err error
-		if h, err = pluginhost.New(n.Hub, n.Log, slog.New(n.logOutlet)); err != nil {
-			return err
-		}
-		n.Plugins.Store(h)
+		return nil, err
 	}
 	h.SetLoading(c.PluginLoading)
-	return h.Apply(context.Background(), c.Plugins, c.ModuleStore)
+	return h.Plan(context.Background(), c.Plugins, c.ModuleStore)
+}
+
+// pluginHost returns the host of plugins, nil if neither this nor an earlier configuration needs one.
+func (n *Node) pluginHost(c *Config) (*pluginhost.Host, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.Plugins.Load()
+	if h != nil || len(c.Plugins) == 0 {
+		return h, nil
+	}
+	h, err := pluginhost.New(n.Hub, n.Log, slog.New(n.logOutlet))
+	if err == nil {
+		n.Plugins.Store(h)
+	}
+	return h, err
+}
+
+// installPlugins makes a plan effective. The caller holds n.mu.
+func (n *Node) installPlugins(plan *pluginhost.Plan) error {
+	if plan == nil {
+		return nil
+	}
+	return n.Plugins.Load().Install(plan)
 }
 
 // restorePlugins applies the plugins of c again, after another configuration was rejected. The caller holds n.mu.
 func (n *Node) restorePlugins(c *Config) {
-	if err := n.applyPlugins(c); err != nil {
+	h := n.Plugins.Load()
+	if h == nil {
+		return
+	}
+	h.SetLoading(c.PluginLoading)
+	if err := h.Apply(context.Background(), c.Plugins, c.ModuleStore); err != nil {
 		n.Log.Error("earlier plugins not restored", "error", err,
 			"effect", "plugins of the rejected configuration run",
 			"remedy", "load a configuration whose plugins can be read")

@@ -3,15 +3,16 @@ package pluginhost
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/plugins"
@@ -22,46 +23,60 @@ import (
 
 // Host runs the plugins of a node. A host lives as long as the node, so that instances survive reloads. All methods are
 // safe for concurrent use.
+//
+// No lock is held while a module compiles or while the storage answers. A change prepares a module without a lock, and
+// installs it only if the plugin is still as the change found it.
 type Host struct {
 	hub      *hub.Hub
 	log      *slog.Logger
 	Pipeline *plugins.Pipeline
 	Lanes    *lanes.Lanes
+	memories *memories
 	loading  *atomic.Pointer[plugins.Limits]
-	stop     context.CancelFunc
-	watching sync.WaitGroup
 
-	// mu serializes changes and guards store and sources. A change holds mu while modules compile.
-	mu    sync.Mutex
-	store Store
-	// sources has the function that leaves a group, for each group that plugins need.
-	sources map[string]func()
+	closing    context.Context
+	stop       context.CancelFunc
+	watching   sync.WaitGroup
+	background sync.WaitGroup // short work with the storage
 
-	// publishedMu guards running for readers that must not wait for a change. Writers hold mu as well.
+	// mu serializes installations, and guards store and changes. Writers of running hold it, too.
+	mu      sync.Mutex
+	store   Store
+	changes map[string]*changeLock
+
+	// publishedMu guards running and the fields of its elements for readers that must not wait for an installation.
 	publishedMu sync.Mutex
 	// running is in the order of the pipeline.
 	running []*runningPlugin
+
+	// sourcesMu guards sources.
+	sourcesMu sync.Mutex
+	// sources has the function that leaves a group, for each group that plugins need.
+	sources map[string]func()
 }
 
-// joinTimeout bounds how long a reload waits to join plugins' groups.
-const joinTimeout = 2 * time.Second
+const (
+	// joinTimeout bounds how long a reload waits to join plugins' groups.
+	joinTimeout = 2 * time.Second
+	// backgroundTimeout bounds how long Close waits for the storage.
+	backgroundTimeout = 2 * time.Second
+)
 
 // runningPlugin is a configured plugin with the current module.
 type runningPlugin struct {
 	*Plugin
-	module   moduleVersion
-	previous []byte // the module for a rollback, or nil
-	file     fileState
+	module *version
+	// previous is the file that ran before, for a rollback without a history; or nil.
+	previous []byte
+	// record is the history as this node last saw it, nil if there is none.
+	record   *record
+	memory   memory
 	rejected rejection
-}
 
-// moduleVersion is a module with origin and time.
-type moduleVersion struct {
-	wasm []byte
-	// from is "file" or "deploy".
-	from string
-	// at is the time of the file's change or of the deployment. The newest version runs.
-	at time.Time
+	file    fileState // that was last read
+	hash    string    // of that file, empty if it cannot be read
+	samples []plugins.Sample
+	sampled fileState // of the file with the samples
 }
 
 // rejection is a new version that failed a check.
@@ -69,6 +84,10 @@ type rejection struct {
 	from    string // "file", "deploy", "storage" or "samples"
 	version string // identifies the version: a rejection is logged once
 	err     error
+}
+
+func newMemories(log *slog.Logger) *memories {
+	return &memories{dir: filepath.Join(caddy.AppDataDir(), "edgerelay", "plugins-state"), log: log}
 }
 
 // New starts a host without plugins. The host logs to log. The plugins' own lines go to lines; the pipeline bounds
@@ -80,123 +99,20 @@ func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(context.Background())
 	h := &Host{
-		hub: hub, log: log, Pipeline: pipeline, loading: loading, stop: stop, sources: map[string]func(){},
+		hub: hub, log: log, Pipeline: pipeline, memories: newMemories(log), loading: loading,
+		changes: map[string]*changeLock{}, sources: map[string]func(){},
 	}
+	h.closing, h.stop = context.WithCancel(context.Background())
 	// The broadcast group carries a copy of every event between AWX's nodes: no plugin processes the copies.
 	h.Lanes = lanes.New(pipeline, hub.Forward, lanes.Options{Exempt: []string{awx.BroadcastGroup}, Losses: hub})
-	h.watching.Go(func() { h.watch(ctx) })
+	h.watching.Go(h.watch)
 	hub.SetInterceptor(h.Lanes)
 	return h, nil
 }
 
 // SetLoading sets the limits of later compilations.
 func (h *Host) SetLoading(limits plugins.Limits) { h.loading.Store(&limits) }
-
-// Apply makes list the pipeline, with the newest module of each plugin. A rejected module changes nothing.
-func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	next, err := load(ctx, list, store)
-	if err != nil {
-		return err
-	}
-	for _, p := range next {
-		if old := h.find(p.Name); old != nil {
-			p.previous = old.previous
-			if old.module.hash() != p.module.hash() {
-				p.previous = old.module.wasm
-			}
-		}
-	}
-	if err := h.Lanes.Apply(ctx, specs(next)); err != nil {
-		return fmt.Errorf("edgerelay: %w", err)
-	}
-	h.store = store
-	h.publish(func() { h.running = next })
-	h.joinSources()
-	return nil
-}
-
-// load reads the newest module of each plugin.
-func load(ctx context.Context, list []*Plugin, store Store) ([]*runningPlugin, error) {
-	next := make([]*runningPlugin, len(list))
-	var faults []error
-	for i, p := range list {
-		next[i] = &runningPlugin{Plugin: p}
-		if err := next[i].load(ctx, store); err != nil {
-			faults = append(faults, fmt.Errorf("edgerelay: %w", err))
-		}
-	}
-	return next, errors.Join(faults...)
-}
-
-func (p *runningPlugin) load(ctx context.Context, store Store) error {
-	var fileErr error
-	if p.file, fileErr = stateOf(p.Plugin.path); fileErr == nil {
-		p.module.wasm, fileErr = os.ReadFile(p.Plugin.path)
-		p.module.from, p.module.at = "file", p.file.changed
-	}
-	d, err := store.lastDeployment(ctx, p.Name)
-	if err != nil {
-		return err
-	}
-	if d == nil || fileErr == nil && !d.At.After(p.module.at) {
-		if fileErr != nil {
-			return fmt.Errorf("plugin %s: read its module: %w", p.Name, fileErr)
-		}
-		return nil
-	}
-	if p.module, err = deployed(ctx, store, p.Name, d); err != nil {
-		return err
-	}
-	if d.Previous != "" {
-		p.previous, err = store.loadModule(ctx, p.Name, d.Previous)
-		if errors.Is(err, fs.ErrNotExist) { // without this module, only a rollback is impossible
-			p.previous, err = nil, nil
-		}
-	}
-	return err
-}
-
-// deployed loads the module of a deployment.
-func deployed(ctx context.Context, store Store, name string, d *deployment) (moduleVersion, error) {
-	wasm, err := store.loadModule(ctx, name, d.Hash)
-	return moduleVersion{wasm: wasm, from: "deploy", at: d.At}, err
-}
-
-func (v *moduleVersion) hash() string { return plugins.Hash(v.wasm) }
-
-// Check compiles and checks the plugins like [Host.Apply], without effect, for `caddy validate`.
-func Check(ctx context.Context, list []*Plugin, store Store, loading plugins.Limits) error {
-	if len(list) == 0 {
-		return nil
-	}
-	next, err := load(ctx, list, store)
-	if err != nil {
-		return err
-	}
-	pipeline, err := newPipeline(func() plugins.Limits { return loading }, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = pipeline.Close() }()
-	if err := pipeline.Apply(ctx, specs(next)); err != nil {
-		return fmt.Errorf("edgerelay: %w", err)
-	}
-	return nil
-}
-
-// specs returns the settings and current modules of plugins.
-func specs(list []*runningPlugin) []plugins.Spec {
-	specs := make([]plugins.Spec, len(list))
-	for i, p := range list {
-		specs[i] = p.spec
-		specs[i].Wasm = p.module.wasm
-	}
-	return specs
-}
 
 // find returns a running plugin by name, or nil. The caller holds h.mu or h.publishedMu.
 func (h *Host) find(name string) *runningPlugin {
@@ -208,75 +124,40 @@ func (h *Host) find(name string) *runningPlugin {
 	return nil
 }
 
-// Errors of [Host.Deploy] and [Host.Rollback].
-var (
-	ErrUnknownPlugin = errors.New("plugin not configured")
-	ErrNoPrevious    = errors.New("no previous module to roll back to")
-)
+// snapshot returns copies of the running plugins, in order, and the storage.
+func (h *Host) snapshot() ([]runningPlugin, Store) {
+	h.mu.Lock()
+	store := h.store
+	h.mu.Unlock()
+	h.publishedMu.Lock()
+	defer h.publishedMu.Unlock()
+	list := make([]runningPlugin, len(h.running))
+	for i, p := range h.running {
+		list[i] = *p
+	}
+	return list, store
+}
 
-// Deploy makes wasm the module of a plugin on every node that shares the storage. A rejected module changes nothing.
-func (h *Host) Deploy(ctx context.Context, name string, wasm []byte) error {
+// lookUp returns a copy of a running plugin, and the storage.
+func (h *Host) lookUp(name string) (runningPlugin, Store, bool) {
+	list, store := h.snapshot()
+	i := slices.IndexFunc(list, func(p runningPlugin) bool { return p.Name == name })
+	if i < 0 {
+		return runningPlugin{}, store, false
+	}
+	return list[i], store, true
+}
+
+// change runs f on a running plugin if it is still configured as configured says, and reports whether it is.
+func (h *Host) change(configured *Plugin, f func(*runningPlugin)) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.deployLocked(ctx, name, wasm)
-}
-
-func (h *Host) deployLocked(ctx context.Context, name string, wasm []byte) error {
-	p := h.find(name)
-	if p == nil {
-		return fmt.Errorf("%q: %w", name, ErrUnknownPlugin)
+	p := h.find(configured.Name)
+	if p == nil || p.Plugin != configured {
+		return false
 	}
-	spec := p.spec
-	spec.Wasm = wasm
-	if err := h.Pipeline.Check(ctx, spec); err != nil {
-		return err
-	}
-	previous := p.module.wasm
-	if p.module.hash() == plugins.Hash(wasm) {
-		previous = p.previous
-	}
-	d, err := h.store.deploy(ctx, name, wasm, previous)
-	if d == nil {
-		return err
-	}
-	if err != nil {
-		h.log.Warn("plugin deployment lock not released", "plugin", name, "error", err)
-	}
-	return h.swapModule(ctx, p, moduleVersion{wasm: wasm, from: "deploy", at: d.At})
-}
-
-// Rollback deploys the previous module.
-// See docs/decisions/plugins.md#why-does-a-rollback-deploy-the-previous-module
-func (h *Host) Rollback(ctx context.Context, name string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p := h.find(name)
-	if p == nil {
-		return fmt.Errorf("%q: %w", name, ErrUnknownPlugin)
-	}
-	if p.previous == nil {
-		return fmt.Errorf("%q: %w", name, ErrNoPrevious)
-	}
-	return h.deployLocked(ctx, name, p.previous)
-}
-
-// swapModule replaces the running module of p. The caller holds h.mu.
-func (h *Host) swapModule(ctx context.Context, p *runningPlugin, v moduleVersion) error {
-	if err := h.Pipeline.Deploy(ctx, p.Name, v.wasm); err != nil {
-		return err
-	}
-	before := p.module
-	h.publish(func() {
-		if before.hash() != v.hash() {
-			p.previous = before.wasm
-		}
-		p.module, p.rejected = v, rejection{}
-	})
-	if before.hash() != v.hash() {
-		h.log.Info("plugin module replaced",
-			"plugin", p.Name, "from", v.from, "hash", v.hash(), "before", before.hash())
-	}
-	return nil
+	h.publish(func() { f(p) })
+	return true
 }
 
 // publish runs change under the lock of readers. The caller holds h.mu.
@@ -286,15 +167,88 @@ func (h *Host) publish(change func()) {
 	change()
 }
 
+// install makes v the running version of a plugin. It returns [errStale] if the plugin is configured differently by
+// now. changed sets further fields.
+func (h *Host) install(
+	ctx context.Context, v *version, prepared *plugins.Prepared, changed func(*runningPlugin),
+) error {
+	for {
+		err := h.tryInstall(v, prepared, changed)
+		if !errors.Is(err, plugins.ErrOutdated) {
+			return err
+		}
+		if err := prepared.Refresh(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *Host) tryInstall(v *version, prepared *plugins.Prepared, changed func(*runningPlugin)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.find(v.configured.Name)
+	if p == nil || p.Plugin != v.configured {
+		return errStale
+	}
+	if err := h.Lanes.Install(prepared); err != nil {
+		return err
+	}
+	before := p.module
+	h.publish(func() {
+		if before.hash != v.hash && before.from == FromFile {
+			p.previous = before.wasm
+		}
+		p.module = v
+		changed(p)
+	})
+	if before.hash != v.hash {
+		h.log.Info("plugin module replaced", "plugin", p.Name, "from", string(v.from), "version", v.number(),
+			"hash", v.hash, "before", before.hash)
+	}
+	return nil
+}
+
+// errStale tells that a plugin's configuration or module has changed since a change was prepared.
+var errStale = errors.New("the plugins have changed meanwhile")
+
+// commit keeps the state of a node that runs v, for the next start and for nodes with the same file.
+func (h *Host) commit(store Store, v *version) {
+	var state memory
+	if !h.change(v.configured, func(p *runningPlugin) {
+		p.memory.nodeState = v.next
+		state = p.memory
+	}) {
+		return
+	}
+	if v.next == (nodeState{}) && len(state.Refusals) == 0 {
+		return
+	}
+	h.memories.save(v.configured, store, state)
+	e, file := v.entry, v.next.File
+	if e == nil || v.next.Runs != FromDeploy || v.next.ID != e.ID || file == "" || slices.Contains(e.Files, file) {
+		return
+	}
+	h.background.Go(func() {
+		if err := store.addFile(h.closing, v.configured.Name, e.ID, file); err != nil && h.closing.Err() == nil {
+			h.log.Warn("plugin file not recorded with its deployment", "plugin", v.configured.Name, "error", err,
+				"effect", "a new container with this file runs the file instead of the deployment")
+		}
+	})
+}
+
 // joinSources joins the groups of plugins that may emit, so that such a plugin receives events even if no client of
-// this node is subscribed. A node cannot join patterns. The caller holds h.mu.
+// this node is subscribed. A node cannot join patterns.
 func (h *Host) joinSources() {
+	h.sourcesMu.Lock()
+	defer h.sourcesMu.Unlock()
 	wanted := map[string]bool{}
-	for _, p := range h.running {
-		if p.Shadow || p.ShadowOf != "" || !slices.Contains(p.Grants, string(plugins.GrantEmit)) {
+	list, _ := h.snapshot()
+	for _, p := range list {
+		plugin := p.module.plugin
+		if plugin.Shadow || plugin.ShadowOf != "" || !slices.Contains(plugin.Grants, string(plugins.GrantEmit)) {
 			continue
 		}
-		for _, g := range p.Groups {
+		for _, g := range plugin.Groups {
 			if !strings.Contains(g, "*") && relay.ValidGroup(g) {
 				wanted[g] = true
 			}
@@ -309,17 +263,27 @@ func (h *Host) joinSources() {
 	// Joins that take longer continue in the layer.
 	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout)
 	defer cancel()
-	for g := range wanted {
+	for _, g := range slices.Sorted(maps.Keys(wanted)) {
 		if h.sources[g] == nil {
 			h.sources[g] = h.hub.Listen(ctx, g, func(relay.Event) {})
 		}
 	}
 }
 
-// Close ends all plugins and drops later events of the plugins' groups.
+// Close ends all plugins and drops later events of the plugins' groups. It does not wait for changes in progress, which
+// fail.
 func (h *Host) Close() error {
 	h.stop()
 	h.watching.Wait()
+	done := make(chan struct{})
+	go func() {
+		h.background.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(backgroundTimeout):
+	}
 	h.Lanes.Close()
 	return h.Pipeline.Close()
 }

@@ -23,7 +23,8 @@ type Plugin struct {
 	File string `json:"file"`
 	// Groups are patterns of group names; "*" stands for any run of characters.
 	Groups []string `json:"groups,omitempty" caddyfile:"<pattern>..."`
-	// Config is the plugin's configuration, any JSON.
+	// Config is the plugin's configuration, any JSON. Placeholders {env.NAME} and {file./path} in its strings are
+	// replaced when the module is loaded, so that secrets stay out of the configuration.
 	Config json.RawMessage `json:"config,omitempty" caddyfile:"<json>" example:"'{\"words\": [\"password\"]}'"`
 	// OnError is the policy for events that the plugin cannot process, because the plugin fails or the circuit breaker
 	// is open. "withhold" does not deliver the event; clients get the channel layer's resync, if configured. "drop"
@@ -73,23 +74,44 @@ type Plugin struct {
 	spec          plugins.Spec
 }
 
-// Provision checks the settings and derives the plugin's spec, without the module.
-func (p *Plugin) Provision() (err error) {
-	fail := func(err error) error { return fmt.Errorf("edgerelay: plugin %s: %w", p.Name, err) }
+// Provision checks the settings, reads the samples, and derives the plugin's spec, without the module.
+func (p *Plugin) Provision() error {
+	err := p.provision()
+	if err == nil && p.Samples != "" {
+		err = p.provisionSamples()
+	}
+	if err != nil {
+		return fmt.Errorf("edgerelay: plugin %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+func (p *Plugin) provisionSamples() (err error) {
+	if p.samples, err = caddy.NewReplacer().ReplaceOrErr(p.Samples, true, true); err != nil {
+		return err
+	}
+	// Before the read, so that a change during the read is noticed later.
+	p.sampled, _ = stateOf(p.samples)
+	p.spec.Samples, err = readSamples(p.samples)
+	return err
+}
+
+// provision checks the settings and derives the plugin's spec, without module and samples.
+func (p *Plugin) provision() (err error) {
 	repl := caddy.NewReplacer()
 	if p.path, err = repl.ReplaceOrErr(p.File, true, true); err != nil {
-		return fail(err)
+		return err
 	}
 	if p.path == "" {
-		return fail(errors.New("no file configured; add the module, as in: plugin redact ./redact.wasm"))
+		return errors.New("no file configured; add the module, as in: plugin redact ./redact.wasm")
 	}
 	if p.path, err = filepath.Abs(p.path); err != nil {
-		return fail(err)
+		return err
 	}
 	perByte := int64(0)
 	if p.FuelPerByte != nil {
 		if perByte = *p.FuelPerByte; perByte < 0 {
-			return fail(errors.New("fuel_per_byte is negative; set 0 for a budget that does not grow with the event"))
+			return errors.New("fuel_per_byte is negative; set 0 for a budget that does not grow with the event")
 		}
 		if perByte == 0 {
 			perByte = -1
@@ -106,19 +128,10 @@ func (p *Plugin) Provision() (err error) {
 		p.spec.Grants = append(p.spec.Grants, plugins.Grant(g))
 	}
 	if len(p.Groups) == 0 && p.ShadowOf == "" {
-		return fail(errors.New("no groups configured; add a pattern, as in: groups job_events-*"))
+		return errors.New("no groups configured; add a pattern, as in: groups job_events-*")
 	}
-	if p.Samples != "" {
-		if p.samples, err = repl.ReplaceOrErr(p.Samples, true, true); err != nil {
-			return fail(err)
-		}
-		// Before the read, so that a change during the read is noticed later.
-		p.sampled, _ = stateOf(p.samples)
-		if p.spec.Samples, err = readSamples(p.samples); err != nil {
-			return fail(err)
-		}
-	}
-	return nil
+	p.spec.Config, p.spec.Secrets, err = resolveSecrets(p.Config)
+	return err
 }
 
 // sampleGroup is the group of samples that name none.

@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
@@ -15,6 +16,22 @@ type Status struct {
 	From string `json:"from"`
 	// At is the time of the file's change or of the deployment.
 	At time.Time `json:"at"`
+	// Version is the number of the deployment that runs; 0 for a file.
+	Version uint64 `json:"version,omitempty"`
+	// By and Message tell who deployed the running module and why.
+	By      string `json:"by,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Forced tells that the running module was not tried on the samples.
+	Forced bool `json:"forced,omitempty"`
+	// Module and ModuleVersion are name and version in the manifest of the running module.
+	Module        string `json:"module,omitempty"`
+	ModuleVersion string `json:"module_version,omitempty"`
+	// Grants are the capabilities of the plugin.
+	Grants []string `json:"grants"`
+	// Settings are the settings that the deployment overrides. The configuration is left out; HasConfig tells that the
+	// deployment has one.
+	Settings  map[string]json.RawMessage `json:"settings,omitempty"`
+	HasConfig bool                       `json:"has_config,omitempty"`
 	// Previous is the hash of the module that a rollback deploys.
 	Previous string `json:"previous,omitempty"`
 	// Refused is the reason why a newer module was rejected.
@@ -28,17 +45,33 @@ func (h *Host) Status() []Status {
 	defer h.publishedMu.Unlock()
 	list := []Status{}
 	for _, health := range healths {
-		s := Status{Health: health}
+		s := Status{Health: health, Grants: []string{}}
 		if p := h.find(health.Name); p != nil {
-			s.File, s.From, s.At = p.Plugin.path, p.module.from, p.module.at
-			if p.previous != nil {
-				s.Previous = plugins.Hash(p.previous)
-			}
-			if p.rejected.err != nil {
-				s.Refused = p.rejected.err.Error()
-			}
+			s.describe(p)
 		}
 		list = append(list, s)
 	}
 	return list
+}
+
+func (s *Status) describe(p *runningPlugin) {
+	v := p.module
+	s.File, s.From, s.At, s.Version = p.Plugin.path, string(v.from), v.at, v.number()
+	s.Grants = append(s.Grants, v.plugin.Grants...)
+	if v.manifest != nil {
+		s.Module, s.ModuleVersion = v.manifest.Name, v.manifest.Version
+	}
+	if e := v.entry; e != nil {
+		s.By, s.Message, s.Forced = e.By, e.Message, e.Forced
+		s.Settings, s.HasConfig = visibleSettings(e.Settings)
+	}
+	switch e, wasm := p.beforeNow(p.record); {
+	case e != nil:
+		s.Previous = e.Hash
+	case wasm != nil:
+		s.Previous = plugins.Hash(wasm)
+	}
+	if p.rejected.err != nil {
+		s.Refused = p.rejected.err.Error()
+	}
 }

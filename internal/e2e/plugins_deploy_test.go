@@ -203,9 +203,9 @@ func TestPluginDeploy(t *testing.T) {
 		row.Previous != plugins.Hash(tagger(t, "two2")) {
 		t.Errorf("a new node runs %.12s from %s, with %.12s before", row.Hash, row.From, row.Previous)
 	}
-	// The storage keeps the module and the one before.
+	// The storage keeps the modules of the history.
 	kept, err := filepath.Glob(filepath.Join(dir, "shared", "edgerelay", "plugins", "tag", "*.wasm"))
-	if err != nil || len(kept) != 2 {
+	if err != nil || len(kept) != 3 {
 		t.Errorf("the storage keeps %q, %v", kept, err)
 	}
 	for _, r := range []*peers.Relay{one, two} {

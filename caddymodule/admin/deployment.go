@@ -1,0 +1,71 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+)
+
+const (
+	// maxModuleBytes is the longest module that the plugin host accepts.
+	maxModuleBytes = 16 << 20
+	// maxSettingsBytes bounds the settings beside a module.
+	maxSettingsBytes = 2 << 20
+)
+
+// readDeployment reads a module: the whole body, or the part "module" of multipart/form-data. In a form, the parts
+// "settings", "by" and "message" go to change.
+func readDeployment(w http.ResponseWriter, r *http.Request, change *pluginhost.Change) (wasm []byte, err error) {
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if kind != "multipart/form-data" {
+		wasm, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxModuleBytes))
+		if err != nil {
+			return nil, fmt.Errorf("reading the module: %w", err)
+		}
+		return wasm, nil
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxModuleBytes+maxSettingsBytes+64<<10)
+	parts, err := r.MultipartReader()
+	if err != nil {
+		return nil, fmt.Errorf("reading the form: %w", err)
+	}
+	found := map[string]bool{}
+	for {
+		part, err := parts.NextPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the form: %w", err)
+		}
+		name := part.FormName()
+		if found[name] {
+			return nil, fmt.Errorf("the form has two parts %.40q", name)
+		}
+		found[name] = true
+		b, err := io.ReadAll(part)
+		if err != nil {
+			return nil, fmt.Errorf("reading the part %.40q: %w", name, err)
+		}
+		switch name {
+		case "module":
+			wasm = b
+		case "settings":
+			change.Settings = b
+		case "by":
+			change.By = string(b)
+		case "message":
+			change.Message = string(b)
+		default:
+			return nil, fmt.Errorf("unknown part %.40q of the form; use module, settings, by and message", name)
+		}
+	}
+	if !found["module"] {
+		return nil, errors.New("the form has no part module; add the .wasm file")
+	}
+	return wasm, nil
+}
