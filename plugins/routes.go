@@ -18,6 +18,7 @@ type route struct {
 	group string
 	hash  uint64
 	steps []step
+	chain *Chain // nil if no step has an effect
 }
 
 // binding ties a step to patterns of group names.
@@ -33,6 +34,7 @@ type binding struct {
 type routes struct {
 	bindings []binding
 	seed     maphash.Seed
+	chains   chains
 	table    [4096]atomic.Pointer[route]
 }
 
@@ -56,6 +58,7 @@ func (r *routes) find(group string) *route {
 			}
 		}
 	}
+	found.chain = r.chains.of(found.steps)
 	place.Store(found)
 	return found
 }

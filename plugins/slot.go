@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,11 +33,14 @@ type slot struct {
 	_        [64]byte // keeps neighboring slots off this cache line
 }
 
+// slot returns the slot that serves the groups with a hash.
+func (m *module) slot(hash uint64) *slot { return &m.slots[hash%uint64(len(m.slots))] }
+
 // acquire locks the slot that serves the group and makes sure that it holds an instance. The caller must release the
 // slot unless there is an error. errReplaced and errBreakerOpen mean that no call was made; any other error is a
 // failure that is already recorded.
 func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
-	s := &m.slots[hash%uint64(len(m.slots))]
+	s := m.slot(hash)
 	if !s.breakers.allow(key) {
 		return nil, errBreakerOpen
 	}
@@ -119,11 +123,25 @@ func (s *slot) stopTimer(hook Hook) {
 	d.measured(took, sample)
 	if hook == OnEvent {
 		pace := s.pace.Load()
-		s.pace.Store(pace + (int64(took)-pace)*weight/(weight+paceCalls))
+		s.pace.Store(max(1, pace+(int64(took)-pace)*weight/(weight+paceCalls)))
 	}
 	if took >= publishedAfter {
 		s.publish()
 	}
+}
+
+// currentPace returns the average duration of recent calls of on_event in nanoseconds, or the greatest number while the
+// first call is in flight.
+func (s *slot) currentPace() int64 {
+	pace := s.pace.Load()
+	if pace > 0 {
+		return pace
+	}
+	if !s.mu.TryLock() {
+		return math.MaxInt64
+	}
+	s.mu.Unlock()
+	return 0
 }
 
 // paceCalls is about how many calls the average duration of a slot's recent calls covers.

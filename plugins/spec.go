@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -90,11 +91,17 @@ type Spec struct {
 	// KV limits the plugin's key-value store, in bytes of keys and values. Default: 1 MiB.
 	KV int
 	// MaxFailures is how many more calls of a hook must fail than succeed in a group to open the circuit breaker there.
-	// Events that are too large, calls that run out of fuel and missing instances do not count. Default: 5.
+	// The breaker also opens when half of the last 20 or more calls within a minute failed. Events that are too large, calls that run out of fuel and missing instances do not count. Default: 5.
 	MaxFailures int
 	// Cooldown is how long an open circuit breaker suspends calls before a trial call. It doubles with each failed
 	// trial, up to 32 times. Default: 5 s.
 	Cooldown time.Duration
+	// QueueBytes limits the events that wait for the plugin, in bytes. Further events are dropped. Default: 128 MiB, or an
+	// eighth of the process's memory limit if that is less.
+	QueueBytes int
+	// QueueAge is how long an event may wait for the plugin. An event whose turn comes later is dropped, so that a
+	// plugin that fell behind catches up. Default: 10 s.
+	QueueAge time.Duration
 	// Samples are tried before a module becomes live. A module that fails one is rejected.
 	Samples []Sample
 	// Shadow runs the plugin without effect. Health counts how often the decisions differ from those of the plugin that
@@ -123,6 +130,8 @@ const (
 	defaultKV          = 1 << 20
 	defaultMaxFailures = 5
 	defaultCooldown    = 5 * time.Second
+	defaultQueueBytes  = 128 << 20
+	defaultQueueAge    = 10 * time.Second
 )
 
 // Limits of settings.
@@ -140,6 +149,9 @@ const (
 	maxInstances     = 1024
 	maxMaxFailures   = 1 << 20
 	maxCooldown      = 24 * time.Hour
+	minQueueBytes    = 64 << 10
+	minQueueAge      = 10 * time.Millisecond
+	maxQueueAge      = time.Hour
 )
 
 // withDefaults checks a Spec and fills in the defaults. The error lists all faults.
@@ -173,9 +185,17 @@ func (s *Spec) fillIn() {
 	setDefault(&s.KV, defaultKV)
 	setDefault(&s.MaxFailures, defaultMaxFailures)
 	setDefault(&s.Cooldown, defaultCooldown)
+	setDefault(&s.QueueBytes, queueBytes(debug.SetMemoryLimit(-1)))
+	setDefault(&s.QueueAge, defaultQueueAge)
 	if s.ShadowOf != "" {
 		s.Shadow = true
 	}
+}
+
+// queueBytes returns the default of QueueBytes under a memory limit.
+// See docs/decisions/plugins.md#why-does-each-chain-of-plugins-have-queues-of-its-own
+func queueBytes(memoryLimit int64) int {
+	return int(min(defaultQueueBytes, max(minQueueBytes, memoryLimit/8)))
 }
 
 func (s *Spec) checkNames() (faults []error) {
@@ -229,6 +249,7 @@ func (s *Spec) checkLimits() (faults []error) {
 		{"max_result", int64(s.MaxResult), 1, maxMemory},
 		{"kv", int64(s.KV), 1, maxMemory},
 		{"max_failures", int64(s.MaxFailures), 1, maxMaxFailures},
+		{"queue", int64(s.QueueBytes), minQueueBytes, maxMemory},
 	} {
 		if l.value < l.low || l.value > l.high {
 			faults = append(faults, fmt.Errorf("invalid %s %d; use %d to %d", l.name, l.value, l.low, l.high))
@@ -241,6 +262,7 @@ func (s *Spec) checkLimits() (faults []error) {
 		{"timeout", s.Timeout, minTimeout, maxTimeout},
 		{"init_timeout", s.InitTimeout, minTimeout, maxTimeout},
 		{"cooldown", s.Cooldown, 1, maxCooldown},
+		{"queue_age", s.QueueAge, minQueueAge, maxQueueAge},
 	} {
 		if l.value < l.low || l.value > l.high {
 			faults = append(faults, fmt.Errorf("invalid %s %v; use %v to %v", l.name, l.value, l.low, l.high))

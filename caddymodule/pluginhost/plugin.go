@@ -55,11 +55,18 @@ type Plugin struct {
 	// KV bounds the plugin's key-value store, in bytes. Default: 1 MiB.
 	KV int `json:"kv,omitempty" caddyfile:"<size>"`
 	// MaxFailures opens the circuit breaker of a hook and group when this many more calls failed there than succeeded.
-	// Events that are too large or run out of fuel do not count. Default: 5.
+	// The breaker also opens when half of the last 20 or more calls within a minute failed. Events that are too large or
+	// run out of fuel do not count. Default: 5.
 	MaxFailures int `json:"max_failures,omitempty" caddyfile:"<number>"`
 	// Cooldown is how long an open circuit breaker suspends calls before a trial call. Default: 5s; doubled after each
 	// failed trial, up to 32 times.
 	Cooldown caddy.Duration `json:"cooldown,omitempty" caddyfile:"<duration>"`
+	// Queue bounds the events that wait for the plugin, in bytes. Further events are dropped. Default: 128 MiB, or an
+	// eighth of the process's memory limit if that is less.
+	Queue int `json:"queue,omitempty" caddyfile:"<size>"`
+	// QueueAge is how long an event may wait for the plugin. An event whose turn comes later is dropped, so that a plugin
+	// that fell behind catches up. Default: 10s.
+	QueueAge caddy.Duration `json:"queue_age,omitempty" caddyfile:"<duration>"`
 	// Samples is a file of inputs of the plugin's hooks with the expected results, a JSON object per line: golden
 	// samples. A module that fails a sample is rejected. Changes of the file apply without a reload.
 	Samples string `json:"samples,omitempty" caddyfile:"<file>"`
@@ -122,6 +129,7 @@ func (p *Plugin) provision() (err error) {
 		Memory: p.Memory, Fuel: p.Fuel, FuelPerByte: perByte, Timeout: time.Duration(p.Timeout),
 		InitTimeout: time.Duration(p.InitTimeout), Instances: p.Instances, MaxResult: p.MaxResult,
 		JSON: p.JSON, KV: p.KV, MaxFailures: p.MaxFailures, Cooldown: time.Duration(p.Cooldown),
+		QueueBytes: p.Queue, QueueAge: time.Duration(p.QueueAge),
 		Shadow: p.Shadow, ShadowOf: p.ShadowOf,
 	}
 	for _, g := range p.Grants {

@@ -1,177 +1,125 @@
 package lanes
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-const (
-	// laneCapacity is how many bytes of events a lane queues before push blocks.
-	laneCapacity = 8 << 20
-	// eventOverhead is the size of an event in addition to the text, in bytes.
-	eventOverhead = 256
-	// Results of plugins leave in batches of forwardBatch events, and after forwardDelay at the latest.
-	forwardBatch = 64
-	forwardDelay = time.Millisecond
-)
+// passingCapacity is how many bytes of events of groups without plugins wait behind earlier ones.
+const passingCapacity = 8 << 20
 
-// lanePhase determines the fate of an event of a group with plugins.
-type lanePhase uint8
-
-const (
-	laneOpen       lanePhase = iota // the event is queued; push blocks while the lane is full
-	laneOverloaded                  // the event is dropped, until the worker takes the full queue
-	laneClosed                      // the event is dropped
-)
-
-// lane is a queue of events that wait for their plugins, and the goroutine that takes them through.
+// lane is a queue of events that wait for the same plugins, and the goroutine that takes them through. A lane exists
+// while it holds events: the worker ends with the last one. The shard's lock guards the fields.
 type lane struct {
-	lanes *Lanes
-
-	mu       sync.Mutex // guards the fields below
-	nonEmpty sync.Cond  // the worker waits for events
-	emptied  sync.Cond  // push waits for room
-	phase    lanePhase
-	events   []relay.Event
-	bytes    int
-	// queued and processing hold the groups of the events that wait, and of those that the worker has taken.
-	queued, processing map[string]struct{}
-
-	fanOut     fanOutClock
-	settlement settlement
+	shard  *shard
+	key    string
+	chain  *plugins.Chain // the latest with the key; nil for groups without plugins
+	hash   uint64         // of the group that came last
+	load   *load
+	items  []item // queued, without those that the worker has taken
+	worker *worker
+	bytes  int         // of all events
+	fanOut fanOutClock // only the worker changes it
 }
 
-func newLane(ls *Lanes) *lane {
-	l := &lane{lanes: ls, queued: map[string]struct{}{}, processing: map[string]struct{}{}}
-	l.nonEmpty.L, l.emptied.L = &l.mu, &l.mu
+// hasRoom reports whether the lane takes another run of events. A lane may use the chain's whole memory, and each lane
+// of the chain has a share of its own, so that a group cannot keep out those of other shards.
+func (l *lane) hasRoom() bool {
+	if l.chain == nil {
+		return l.bytes < passingCapacity
+	}
+	limit := l.chain.QueueBytes()
+	return l.load.bytes.Load() < int64(limit) || l.bytes < limit/(2*len(l.shard.lanes.shards))
+}
+
+// blocks reports whether the caller of push has to wait for room, rather than lose events: plugins are not to blame.
+func (l *lane) blocks(now time.Time) bool { return l.chain == nil || l.fanOut.toBlame(now) }
+
+// add queues events of a group.
+func (l *lane) add(g *group, run []relay.Event, now time.Time) {
+	at := l.fanOut.pluginTime(now)
+	l.items = slices.Grow(l.items, len(run))
+	for i := range run {
+		l.append(item{ev: run[i], group: g, at: at})
+	}
+}
+
+func (l *lane) append(it item) {
+	l.items = append(l.items, it)
+	it.group.events++
+	l.grow(it.size())
+}
+
+func (l *lane) grow(bytes int) {
+	l.bytes += bytes
+	l.load.bytes.Add(int64(bytes))
+}
+
+// blamed returns the plugin for which the lane waits, "" if there is none.
+func (l *lane) blamed() string {
+	if l.chain == nil {
+		return ""
+	}
+	return l.chain.Slowest(l.hash)
+}
+
+// remove ends the lane.
+func (l *lane) remove() {
+	l.load.bytes.Add(-int64(l.bytes))
+	l.worker.spare, l.items = l.items[:0], nil
+	delete(l.shard.byChain, l.key)
+	l.shard.lanes.loads.release(l.key)
+}
+
+// state returns the number of events in the lane, and how long the first of them has waited.
+func (l *lane) state(now time.Time) (events int, oldest time.Duration) {
+	w := l.worker
+	events = len(w.items) - w.left + len(l.items)
+	switch {
+	case w.left < len(w.items):
+		oldest = l.fanOut.age(now, w.items[w.left].at)
+	case len(l.items) > 0:
+		oldest = l.fanOut.age(now, l.items[0].at)
+	}
+	return events, oldest
+}
+
+// load is the bytes of events in the lanes of a chain.
+type load struct {
+	bytes atomic.Int64
+	lanes int // guarded by the lock of loads
+}
+
+// loads holds the loads of the chains that have lanes, by key. Methods are safe for concurrent use.
+type loads struct {
+	mu    sync.Mutex // guards byKey
+	byKey map[string]*load
+}
+
+// acquire returns the load of a chain for another lane.
+func (ls *loads) acquire(key string) *load {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l := ls.byKey[key]
+	if l == nil {
+		l = &load{}
+		ls.byKey[key] = l
+	}
+	l.lanes++
 	return l
 }
 
-// push queues a run of events of a group if the group has plugins, or if earlier events of the group are still in the
-// lane, and reports whether that is the case. push blocks while the lane is full. If the plugins do not make room in
-// time, the events are dropped.
-func (l *lane) push(run []relay.Event) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var wait roomWait
-	defer wait.stop()
-	for {
-		// Checked again after each wait: the pipeline may have changed and the lane may have settled meanwhile. With
-		// a stale answer, a later event of the group could overtake this run.
-		if !l.takes(run[0].Group) {
-			return false
-		}
-		switch {
-		case l.phase == laneClosed:
-			return true
-		case l.bytes < laneCapacity:
-			l.add(run)
-			return true
-		case l.phase == laneOverloaded || wait.expired(l, time.Now()):
-			l.phase = laneOverloaded
-			l.lanes.dropSlow(run)
-			return true
-		}
-		l.emptied.Wait()
+// release gives up the load of a lane.
+func (ls *loads) release(key string) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l := ls.byKey[key]
+	if l.lanes--; l.lanes == 0 {
+		delete(ls.byKey, key)
 	}
-}
-
-// takes reports whether events of a group must go through the lane.
-func (l *lane) takes(group string) bool {
-	return l.holds(group) || l.lanes.pipeline.Matches(group)
-}
-
-// holds reports whether events of a group are in the lane.
-func (l *lane) holds(group string) bool {
-	if _, ok := l.queued[group]; ok {
-		return true
-	}
-	_, ok := l.processing[group]
-	return ok
-}
-
-// add queues events of a group.
-func (l *lane) add(run []relay.Event) {
-	if len(l.events) == 0 {
-		l.nonEmpty.Signal()
-	}
-	l.queued[run[0].Group] = struct{}{}
-	l.events = append(l.events, run...)
-	for i := range run {
-		l.bytes += eventOverhead + len(run[i].Text)
-	}
-}
-
-// take waits for events and returns all of them, or nil once the lane is closed. The slice spare is reused for the next
-// events.
-func (l *lane) take(spare []relay.Event) []relay.Event {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	clear(l.processing)
-	for len(l.events) == 0 && l.phase != laneClosed {
-		l.settle(laneEmpty)
-		l.nonEmpty.Wait()
-	}
-	if l.phase == laneClosed {
-		return nil
-	}
-	events := l.events
-	l.events, l.bytes, l.phase = spare[:0], 0, laneOpen
-	l.queued, l.processing = l.processing, l.queued
-	l.emptied.Broadcast()
-	return events
-}
-
-// run is the lane's worker, which takes events through their plugins and forwards the results.
-func (l *lane) run() {
-	var events, out []relay.Event
-	var outputs []plugins.Output
-	for {
-		if events = l.take(events); events == nil {
-			return
-		}
-		last := time.Now()
-		for i := range events {
-			outputs, out = l.lanes.process(&events[i], outputs, out)
-			if len(out) >= forwardBatch || time.Since(last) > forwardDelay {
-				out, last = l.forward(out), time.Now()
-			}
-		}
-		out = l.forward(out)
-		clear(outputs[:cap(outputs)])
-		clear(events)
-	}
-}
-
-// forward hands events to the fan-out and returns the slice, emptied, for reuse.
-func (l *lane) forward(events []relay.Event) []relay.Event {
-	if len(events) == 0 {
-		return events
-	}
-	l.mu.Lock()
-	l.fanOut.start(time.Now())
-	l.mu.Unlock()
-	l.lanes.forward(events)
-	l.mu.Lock()
-	l.fanOut.stop(time.Now())
-	l.mu.Unlock()
-	clear(events)
-	return events[:0]
-}
-
-func (l *lane) queueLength() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.events)
-}
-
-func (l *lane) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.phase = laneClosed
-	l.nonEmpty.Broadcast()
-	l.emptied.Broadcast()
 }

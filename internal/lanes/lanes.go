@@ -1,8 +1,13 @@
 // Package lanes runs the plugins of package plugins in a [hub.Hub]: once per event, before the fan-out.
 //
-// Events of groups without plugins pass at once. All other events are queued in lanes, each with a goroutine of its
-// own. A slow plugin therefore delays its own groups and not the channel layer's reader. All events of a group use
-// the same lane and keep their order.
+// Events of groups without plugins pass at once. All other events are queued in lanes: one for each list of plugins
+// (plugins.Chain) and shard of the groups, with a goroutine of its own while it holds events. A slow plugin therefore
+// delays its own groups, and neither those of other plugins nor the channel layer's reader. All events of a group use
+// the same lane and keep their order, also when a change of the pipeline gives the group other plugins.
+//
+// The path of an event: [Lanes.Intercept] pushes it to the shard of its group (shard.go), where it waits in a lane
+// (lane.go) for its turn with the lane's worker (worker.go). An event that cannot be queued, or has waited too long, is
+// dropped and reported. fanout.go tells a slow plugin from a slow fan-out, and settlement.go follows changes.
 package lanes
 
 import (
@@ -10,11 +15,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
@@ -28,15 +33,19 @@ type Lanes struct {
 	exempt   []string
 	losses   relay.LossSink // nil: losses are only counted
 
-	seed    maphash.Seed
-	lanes   []*lane
+	shards  []*shard
+	loads   loads
 	workers sync.WaitGroup
-	// unsettled counts the lanes that may hold events of groups without plugins, after a change of the pipeline.
+	// unsettled counts the shards that may hold events of groups in the lane of other plugins, or of groups without
+	// plugins, after a change of the pipeline.
 	unsettled atomic.Int32
 
 	dropped     atomic.Uint64
 	withheld    atomic.Uint64
 	droppedSlow atomic.Uint64
+
+	slowMu sync.Mutex        // guards slow
+	slow   map[string]uint64 // events dropped because a plugin was too slow, by plugin
 }
 
 var _ relay.Interceptor = (*Lanes)(nil)
@@ -53,18 +62,18 @@ type Options struct {
 // caller closes the Lanes.
 func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	ls := &Lanes{
-		pipeline: p, forward: forward, exempt: o.Exempt, losses: o.Losses, seed: maphash.MakeSeed(),
+		pipeline: p, forward: forward, exempt: o.Exempt, losses: o.Losses, loads: loads{byKey: map[string]*load{}},
+		slow: map[string]uint64{},
 	}
 	p.OnWithheld(func(group string) { ls.reportLoss(relay.LossPluginWithheld, group, 1) })
 	for range runtime.GOMAXPROCS(0) {
-		l := newLane(ls)
-		ls.lanes = append(ls.lanes, l)
-		ls.workers.Go(l.run)
+		ls.shards = append(ls.shards, newShard(ls))
 	}
 	return ls
 }
 
-// Intercept implements [relay.Interceptor]. While the lane of a group is full, Intercept blocks for a bounded time.
+// Intercept implements [relay.Interceptor]. It blocks while the lane of a group is full because the fan-out is slow, and
+// never because a plugin is.
 func (ls *Lanes) Intercept(events []relay.Event) []relay.Event {
 	kept := 0
 	for i := 0; i < len(events); {
@@ -89,23 +98,24 @@ func (ls *Lanes) divert(run []relay.Event) bool {
 	if run[0].Control != nil {
 		return false
 	}
-	if !ls.pipeline.Matches(group) && ls.unsettled.Load() == 0 {
+	chain, hash := ls.pipeline.Chain(group)
+	if chain == nil && ls.unsettled.Load() == 0 {
 		return false
 	}
 	if slices.Contains(ls.exempt, group) {
 		return false
 	}
-	return ls.lane(group).push(run)
+	return ls.shardOf(hash).push(run, true)
 }
 
-func (ls *Lanes) lane(group string) *lane {
-	return ls.lanes[maphash.String(ls.seed, group)%uint64(len(ls.lanes))]
-}
+// shardOf returns the shard of the groups with a hash, see [plugins.Pipeline.Chain].
+func (ls *Lanes) shardOf(hash uint64) *shard { return ls.shards[hash%uint64(len(ls.shards))] }
 
 // process takes an event through its plugins and appends the resulting events to out. outputs is scratch space.
 func (ls *Lanes) process(
-	ev *relay.Event, outputs []plugins.Output, out []relay.Event,
+	it *item, outputs []plugins.Output, out []relay.Event,
 ) ([]plugins.Output, []relay.Event) {
+	ev := &it.ev
 	outputs, withheld := ls.pipeline.Run(plugins.Event{
 		Group: ev.Group, Payload: ev.Text, Source: ev.Source.String(), Sent: ev.Sent,
 	}, outputs[:0])
@@ -174,8 +184,7 @@ func (ls *Lanes) Classify(ctx context.Context, id relay.Identity, group string) 
 	return d.Class, nil
 }
 
-// Apply makes specs the pipeline, see [plugins.Pipeline.Apply]. Events of groups that lose their plugins keep their
-// order.
+// Apply makes specs the pipeline, see [plugins.Pipeline.Apply]. Events of groups whose plugins change keep their order.
 func (ls *Lanes) Apply(ctx context.Context, specs []plugins.Spec) error {
 	prepared, err := ls.pipeline.PrepareAll(ctx, specs)
 	if err != nil {
@@ -193,25 +202,33 @@ func (ls *Lanes) Apply(ctx context.Context, specs []plugins.Spec) error {
 }
 
 // Install makes prepared plugins a part of the pipeline, or the whole of it, see [plugins.Pipeline.Install]. Events of
-// groups that lose their plugins keep their order.
+// groups whose plugins change keep their order.
 func (ls *Lanes) Install(prepared *plugins.Prepared) error {
-	for _, l := range ls.lanes {
-		l.beginChange()
+	for _, s := range ls.shards {
+		s.beginChange()
 	}
 	err := ls.pipeline.Install(prepared)
-	for _, l := range ls.lanes {
-		l.endChange()
+	for _, s := range ls.shards {
+		s.endChange()
 	}
 	return err
 }
 
-// dropSlow drops events because the plugins of a full lane are too slow.
-func (ls *Lanes) dropSlow(run []relay.Event) {
-	ls.droppedSlow.Add(uint64(len(run)))
+// dropSlow drops events because a plugin is too slow.
+func (ls *Lanes) dropSlow(plugin string, run []relay.Event) {
 	for i := range run {
 		run[i].Discard("plugin_slow")
 	}
-	ls.reportLoss(relay.LossPluginSlow, run[0].Group, len(run))
+	ls.countSlow(plugin, run[0].Group, len(run))
+}
+
+// countSlow counts and reports events of a group that were dropped because a plugin was too slow.
+func (ls *Lanes) countSlow(plugin, group string, events int) {
+	ls.droppedSlow.Add(uint64(events))
+	ls.slowMu.Lock()
+	ls.slow[plugin] += uint64(events)
+	ls.slowMu.Unlock()
+	ls.reportLoss(relay.LossPluginSlow, group, events)
 }
 
 func (ls *Lanes) reportLoss(cause relay.LossCause, group string, events int) {
@@ -225,22 +242,63 @@ type Stats struct {
 	Queued      int    // events that wait for their plugins
 	Dropped     uint64 // events that plugins dropped
 	Withheld    uint64 // events without any output because a plugin could not process them
-	DroppedSlow uint64 // events dropped because the plugins of their lane were too slow
+	DroppedSlow uint64 // events dropped because a plugin was too slow
 }
 
-// Stats returns a snapshot.
+// Stats returns a snapshot. It does not wait for plugins.
 func (ls *Lanes) Stats() Stats {
 	s := Stats{Dropped: ls.dropped.Load(), Withheld: ls.withheld.Load(), DroppedSlow: ls.droppedSlow.Load()}
-	for _, l := range ls.lanes {
-		s.Queued += l.queueLength()
+	for _, shard := range ls.shards {
+		shard.eachLane(func(l *lane) {
+			events, _ := l.state(time.Now())
+			s.Queued += events
+		})
 	}
 	return s
 }
 
+// Queue is the state of the lanes that wait for a plugin. A lane of several plugins waits for the slowest of them.
+type Queue struct {
+	Events int `json:"queued_events"`
+	Bytes  int `json:"queued_bytes"`
+	// OldestSeconds is how long the event at the head of the slowest lane has waited, without the time that the fan-out
+	// took.
+	OldestSeconds float64 `json:"oldest_event_seconds"`
+	// Dropped counts the events that were dropped because the plugin was too slow.
+	Dropped uint64 `json:"dropped_slow"`
+}
+
+// Queues returns the state of the lanes by plugin. Plugins without queued or dropped events are absent. It does not wait
+// for plugins.
+func (ls *Lanes) Queues() map[string]Queue {
+	queues := map[string]Queue{}
+	ls.slowMu.Lock()
+	for plugin, n := range ls.slow {
+		queues[plugin] = Queue{Dropped: n}
+	}
+	ls.slowMu.Unlock()
+	now := time.Now()
+	for _, shard := range ls.shards {
+		shard.eachLane(func(l *lane) {
+			plugin := l.blamed()
+			events, oldest := l.state(now)
+			if plugin == "" || events == 0 {
+				return
+			}
+			q := queues[plugin]
+			q.Events += events
+			q.Bytes += l.bytes
+			q.OldestSeconds = max(q.OldestSeconds, oldest.Seconds())
+			queues[plugin] = q
+		})
+	}
+	return queues
+}
+
 // Close stops the lanes and drops the queued events.
 func (ls *Lanes) Close() {
-	for _, l := range ls.lanes {
-		l.close()
+	for _, s := range ls.shards {
+		s.close()
 	}
 	ls.workers.Wait()
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,12 +25,14 @@ type clients struct {
 	events []relay.Event
 	missed []string
 	gate   chan struct{} // if not nil, forward receives from it first
+	delay  time.Duration // of forward
 }
 
 func (c *clients) forward(events []relay.Event) {
 	if c.gate != nil && len(events) > 0 {
 		<-c.gate
 	}
+	time.Sleep(c.delay)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events = append(c.events, events...)
@@ -80,7 +81,12 @@ func actor(t testing.TB, groups ...string) plugins.Spec {
 
 func start(t testing.TB, c *clients, specs ...plugins.Spec) *Lanes {
 	t.Helper()
-	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
+	return startWith(t, c, slog.New(slog.DiscardHandler), specs...)
+}
+
+func startWith(t testing.TB, c *clients, log *slog.Logger, specs ...plugins.Spec) *Lanes {
+	t.Helper()
+	p, err := plugins.New(plugins.Options{Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +220,7 @@ func TestOrderWhenPluginsGo(t *testing.T) {
 	}
 	close(c.gate)
 	testkit.Eventually(t, "the lanes are empty", func() bool { return len(c.texts("g")) == 200 })
-	testkit.Eventually(t, "the lanes have settled", func() bool { return f.unsettled.Load() == 0 })
+	testkit.Eventually(t, "the shards have settled", func() bool { return f.unsettled.Load() == 0 })
 	send(1)
 	for i, text := range c.texts("g") {
 		if want := fmt.Sprintf(`{"n":%d}`, i+1); text != want {
@@ -253,13 +259,17 @@ func TestOrderUnderChange(t *testing.T) {
 			alive = false
 		default:
 		}
-		var bound []string
+		var bound, second []string
 		for g := range groups {
 			if (changes+g)%3 != 0 {
 				bound = append(bound, fmt.Sprint("g-", g))
 			}
+			if (changes+g)%4 != 0 {
+				second = append(second, fmt.Sprint("g-", g))
+			}
 		}
-		if err := f.Apply(context.Background(), []plugins.Spec{actor(t, bound...)}); err != nil {
+		specs := []plugins.Spec{actor(t, bound...), named(t, "second", second...)}
+		if err := f.Apply(context.Background(), specs); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -305,63 +315,194 @@ func TestWithheld(t *testing.T) {
 // plugins' fault, nothing is dropped however long it takes.
 func TestFullLaneBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &clients{gate: make(chan struct{})}
-		f := start(t, c, actor(t, "g"))
+		c := &clients{delay: time.Minute}
+		spec := actor(t, "g")
+		spec.QueueBytes, spec.QueueAge = 8<<20, time.Second
+		f := start(t, c, spec)
 		text := []byte(`{"pad":"` + strings.Repeat("x", 1<<20-64) + `"}`) // the largest event that the actor takes
-		var taken atomic.Int32
-		go func() {
-			for range 40 {
-				f.Intercept([]relay.Event{{Group: "g", Text: text}})
-				taken.Add(1)
+		send := func() { f.Intercept([]relay.Event{{Group: "g", Text: text}}) }
+		send()
+		synctest.Wait() // the worker is in the fan-out
+		taken := 1
+		for range 39 {
+			send()
+			if taken++; taken > len(c.texts("g"))+10 {
+				t.Fatalf("%d MiB are taken, of which %d have left", taken, len(c.texts("g")))
 			}
-		}()
-		synctest.Wait()
-		if n, most := taken.Load(), int32(3*laneCapacity>>20); n == 0 || n > most {
-			t.Errorf("%d MiB are taken while the fan-out blocks, want 1 to %d", n, most)
 		}
-		time.Sleep(3 * roomTimeout)
-		close(c.gate)
-		synctest.Wait()
+		time.Sleep(time.Hour)
 		if n, dropped := len(c.texts("g")), f.Stats().DroppedSlow; n != 40 || dropped != 0 {
 			t.Errorf("%d events arrive and %d are dropped, want 40 and none", n, dropped)
 		}
 	})
 }
 
-// TestSlowPluginsAreBounded: plugins that are too slow cost events of their own groups, and hold up all others for
-// roomTimeout at most.
-func TestSlowPluginsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := &clients{}
-		f := start(t, c, actor(t, "g"))
-		l := f.lane("g")
-		l.mu.Lock() // as if the queue were full and the worker busy
-		l.bytes = laneCapacity
-		l.queued["g"] = struct{}{}
-		l.mu.Unlock()
-		began := time.Now()
-		for range 1000 {
-			rest := f.Intercept([]relay.Event{event("g", "{}"), event("other", "{}")})
-			if len(rest) != 1 || rest[0].Group != "other" {
-				t.Fatalf("%v passes at once, want the event of the other group", rest)
+// blocking is a logger whose records with a text block until the gate is closed: a plugin that logs stays in its call.
+type blocking struct {
+	text string
+	gate chan struct{}
+}
+
+func (b blocking) Enabled(context.Context, slog.Level) bool { return true }
+func (b blocking) WithAttrs([]slog.Attr) slog.Handler       { return b }
+func (b blocking) WithGroup(string) slog.Handler            { return b }
+
+func (b blocking) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == b.text {
+		<-b.gate
+	}
+	return nil
+}
+
+// startBlocking is start with plugins that block in the call of an event {"do":"log"} until release is called.
+func startBlocking(t testing.TB, c *clients, specs ...plugins.Spec) (_ *Lanes, release func()) {
+	t.Helper()
+	gate := make(chan struct{})
+	release = sync.OnceFunc(func() { close(gate) })
+	f := startWith(t, c, slog.New(blocking{"a line", gate}), specs...)
+	t.Cleanup(release)
+	return f, release
+}
+
+// named returns an actor with a name.
+func named(t testing.TB, name string, groups ...string) plugins.Spec {
+	spec := actor(t, groups...)
+	spec.Name = name
+	return spec
+}
+
+// TestSlowPluginDelaysItsOwnGroups: while a plugin does not return, the events of other plugins' groups pass, also
+// those of groups that share a plugin with it. Intercept does not block, and the events in excess are dropped.
+func TestSlowPluginDelaysItsOwnGroups(t *testing.T) {
+	c := &clients{}
+	slow := named(t, "slow", "slow-*")
+	slow.QueueBytes = 64 << 10
+	shared := plugins.Spec{Name: "shared", Wasm: guest(t, "pass"), Groups: []string{"*"}}
+	f, release := startBlocking(t, c, shared, slow, named(t, "fast", "fast-*"))
+	for i := range 8 { // whatever the shard
+		f.Intercept([]relay.Event{event(fmt.Sprint("slow-", i), `{"do":"log"}`)})
+	}
+	testkit.Eventually(t, "slow is in a call wherever it has events", func() bool {
+		return f.Queues()["slow"].Events == 8
+	})
+	for n := range 1000 {
+		for i := range 8 {
+			f.Intercept([]relay.Event{
+				event(fmt.Sprint("slow-", i), `{"n":1}`), event(fmt.Sprint("fast-", i), fmt.Sprint(n)),
+				event(fmt.Sprint("other-", i), fmt.Sprint(n)),
+			})
+		}
+	}
+	for i := range 8 {
+		for _, group := range []string{fmt.Sprint("fast-", i), fmt.Sprint("other-", i)} {
+			testkit.Eventually(t, "all events of "+group, func() bool { return len(c.texts(group)) == 1000 })
+			for n, text := range c.texts(group) {
+				if text != fmt.Sprint(n) {
+					t.Fatalf("event %d of %s is %s", n, group, text)
+				}
 			}
 		}
-		if took := time.Since(began); took != roomTimeout {
-			t.Errorf("1000 events of another group were held up for %v, want %v", took, roomTimeout)
+	}
+	queues := f.Queues()
+	q := queues["slow"]
+	if len(queues) != 1 || q.Dropped == 0 || q.Events == 0 || q.Bytes < 64<<10 || q.OldestSeconds <= 0 ||
+		q.Dropped != f.Stats().DroppedSlow || q.Events+int(q.Dropped) != 8*1001 {
+		t.Errorf("queues %+v, %+v", queues, f.Stats())
+	}
+	if n := len(c.misses()); n != int(q.Dropped) {
+		t.Errorf("%d losses are reported, want %d", n, q.Dropped)
+	}
+	release()
+	testkit.Eventually(t, "the lanes are empty", func() bool { return f.Stats().Queued == 0 })
+	for i := range 8 {
+		if got := len(c.texts(fmt.Sprint("slow-", i))); got == 0 {
+			t.Errorf("no event of slow-%d arrives", i)
 		}
-		if n := f.Stats().DroppedSlow; n != 1000 {
-			t.Errorf("%d events are dropped, want 1000", n)
+	}
+}
+
+// TestOldEventsAreDropped: an event whose turn comes after queue_age is dropped, so that later events are in time. Time
+// that the fan-out takes does not count.
+func TestOldEventsAreDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clients{}
+		spec := named(t, "slow", "g")
+		spec.QueueAge = time.Second
+		f, release := startBlocking(t, c, spec)
+		f.Intercept([]relay.Event{event("g", `{"do":"log"}`)})
+		synctest.Wait()
+		for n := range 10 {
+			f.Intercept([]relay.Event{event("g", fmt.Sprint(n))})
+			time.Sleep(250 * time.Millisecond)
 		}
-		l.mu.Lock() // the worker takes the queue
-		l.add([]relay.Event{event("g", `{"n":0}`)})
-		l.mu.Unlock()
+		if q := f.Queues()["slow"]; q.Events != 11 || q.OldestSeconds != 2.5 {
+			t.Errorf("%+v", q)
+		}
+		release()
 		synctest.Wait()
-		f.Intercept([]relay.Event{event("g", `{"n":1}`)})
+		if got := c.texts("g"); !slices.Equal(got, []string{`{"do":"log"}`, "6", "7", "8", "9"}) {
+			t.Errorf("got %q", got)
+		}
+		if q := f.Queues()["slow"]; q.Dropped != 6 || len(c.misses()) != 6 {
+			t.Errorf("%+v, reported %q", q, c.misses())
+		}
+
+		c.gate = make(chan struct{})
+		for n := range 10 {
+			f.Intercept([]relay.Event{event("g", fmt.Sprint(n))})
+			time.Sleep(250 * time.Millisecond)
+		}
+		close(c.gate)
 		synctest.Wait()
-		if got := c.texts("g"); len(got) != 2 {
-			t.Errorf("after the worker took the queue, %q arrives, want both events", got)
+		if got := c.texts("g"); len(got) != 15 {
+			t.Errorf("got %q: the fan-out makes events expire", got)
 		}
 	})
+}
+
+// TestGroupsChangeLanes: a group whose plugins change while its events wait keeps its order, and its new plugins do not
+// run in the lane of the old ones.
+func TestGroupsChangeLanes(t *testing.T) {
+	c := &clients{}
+	f, release := startBlocking(t, c, named(t, "a", "g", "blocked"))
+	apply := func(specs ...plugins.Spec) {
+		if err := f.Apply(context.Background(), specs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	send := func(count int) {
+		for range count {
+			n++
+			c.forward(f.Intercept([]relay.Event{event("g", fmt.Sprintf(`{"n":%d}`, n))}))
+		}
+	}
+	f.Intercept([]relay.Event{event("g", `{"do":"log"}`)})
+	send(10)
+	apply(named(t, "a", "g", "blocked"), named(t, "b", "g"))
+	send(10)
+	apply(named(t, "a", "blocked"))
+	send(10)
+	apply(named(t, "a", "blocked"), named(t, "b", "g"))
+	send(10)
+	release()
+	testkit.Eventually(t, "all events", func() bool { return len(c.texts("g")) == 41 })
+	for i, text := range c.texts("g")[1:] {
+		if want := fmt.Sprintf(`{"n":%d}`, i+1); text != want {
+			t.Fatalf("event %d is %s", i+1, text)
+		}
+	}
+	testkit.Eventually(t, "the shards have settled", func() bool { return f.unsettled.Load() == 0 })
+	for _, s := range f.shards {
+		s.mu.Lock()
+		if len(s.groups) != 0 || len(s.byChain) != 0 {
+			t.Errorf("%d groups and %d lanes are left", len(s.groups), len(s.byChain))
+		}
+		s.mu.Unlock()
+	}
+	if len(f.loads.byKey) != 0 {
+		t.Errorf("loads are left: %v", f.loads.byKey)
+	}
 }
 
 // TestSettlementTransitions covers every phase of a settlement with every event.
@@ -370,22 +511,60 @@ func TestSettlementTransitions(t *testing.T) {
 		name   string
 		before settlement
 		event  settleEvent
+		groups int
 		after  settlement
 	}{
-		{"settled, change begins", settlement{laneSettled, 0}, changeBegan, settlement{laneChanging, 1}},
-		{"settled, empty", settlement{laneSettled, 0}, laneEmpty, settlement{laneSettled, 0}},
-		{"changing, another begins", settlement{laneChanging, 1}, changeBegan, settlement{laneChanging, 2}},
-		{"changing, one of two ends", settlement{laneChanging, 2}, changeEnded, settlement{laneChanging, 1}},
-		{"changing, the last ends", settlement{laneChanging, 1}, changeEnded, settlement{laneSettling, 0}},
-		{"changing, empty", settlement{laneChanging, 1}, laneEmpty, settlement{laneChanging, 1}},
-		{"settling, empty", settlement{laneSettling, 0}, laneEmpty, settlement{laneSettled, 0}},
-		{"settling, change begins", settlement{laneSettling, 0}, changeBegan, settlement{laneChanging, 1}},
+		{"settled, change begins", settlement{}, changeBegan, 3, settlement{shardChanging, 1, 0}},
+		{"settled, group settles", settlement{}, groupSettled, 3, settlement{}},
+		{"changing, another begins", settlement{shardChanging, 1, 0}, changeBegan, 3, settlement{shardChanging, 2, 0}},
+		{"changing, one of two ends", settlement{shardChanging, 2, 0}, changeEnded, 3, settlement{shardChanging, 1, 0}},
+		{"changing, the last ends", settlement{shardChanging, 1, 0}, changeEnded, 3, settlement{shardSettling, 0, 3}},
+		{"changing, the last ends without groups", settlement{shardChanging, 1, 0}, changeEnded, 0, settlement{}},
+		{"changing, group settles", settlement{shardChanging, 1, 0}, groupSettled, 3, settlement{shardChanging, 1, 0}},
+		{"settling, one of two groups", settlement{shardSettling, 0, 2}, groupSettled, 5, settlement{shardSettling, 0, 1}},
+		{"settling, the last group", settlement{shardSettling, 0, 1}, groupSettled, 5, settlement{}},
+		{"settling, change begins", settlement{shardSettling, 0, 2}, changeBegan, 3, settlement{shardChanging, 1, 0}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if after := c.before.next(c.event); after != c.after {
+			if after := c.before.next(c.event, c.groups); after != c.after {
 				t.Errorf("%+v becomes %+v, want %+v", c.before, after, c.after)
 			}
 		})
+	}
+}
+
+// TestFanOutClock: the fan-out is to blame for a full lane while it is in progress, and if it took most of the recent
+// time.
+func TestFanOutClock(t *testing.T) {
+	now := time.Now()
+	c := newFanOutClock(now)
+	pass := func(d time.Duration) { now = now.Add(d) }
+	if c.toBlame(now) {
+		t.Error("blamed at once")
+	}
+	pass(time.Second)
+	queued := c.pluginTime(now)
+	c.start(now)
+	if !c.toBlame(now) {
+		t.Error("not blamed while in progress")
+	}
+	pass(3 * time.Second)
+	if age := c.age(now, queued); age != 0 {
+		t.Errorf("during the fan-out an event's age grew by %v", age)
+	}
+	c.stop(now)
+	pass(time.Second)
+	if !c.toBlame(now) || c.age(now, queued) != time.Second {
+		t.Errorf("blamed: %t; age %v", c.toBlame(now), c.age(now, queued))
+	}
+	for range 3 { // calls take ten times as long as the fan-out
+		pass(time.Second)
+		c.start(now)
+		pass(100 * time.Millisecond)
+		c.stop(now)
+	}
+	if c.toBlame(now) {
+		t.Error("blamed for calls of plugins")
 	}
 }
 
