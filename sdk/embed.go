@@ -5,7 +5,7 @@ package sdk
 import "embed"
 
 // Files are the templates and the SDK files for new projects. The Go SDK is a module of its own and cannot be embedded:
-// templates/go has a copy, which scripts/build-plugins.sh updates.
+// templates/go has a copy, which scripts/copy-go-sdk.sh renews.
 //
 //go:embed templates rust/Cargo.toml rust/README.md rust/src
 //go:embed assemblyscript/README.md assemblyscript/package.json assemblyscript/index.ts assemblyscript/assembly

@@ -115,6 +115,9 @@ func CheckProject(t testing.TB, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if m, err := plugins.ReadManifest(wasm); err != nil || m == nil || m.Name == "" {
+		t.Errorf("the module has the manifest %+v, %v", m, err)
+	}
 	spec := plugins.Spec{Name: "project", Wasm: wasm, JSON: true, Samples: Samples(t, filepath.Join(dir, "events.ndjson"))}
 	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -39,10 +39,64 @@ func TestRebuilt(t *testing.T) {
 		})
 	}
 	t.Run("npm package", testPackage)
+	t.Run("crate", testCrate)
 }
 
 // unitTests are the commands that the READMEs of new projects name.
-var unitTests = map[string][]string{"assemblyscript": {"npm", "test"}, "c": {"sh", "test.sh"}}
+var unitTests = map[string][]string{
+	"rust":           {"cargo", "test", "--quiet", "--offline"},
+	"assemblyscript": {"npm", "test"},
+	"c":              {"sh", "test.sh"},
+}
+
+// testCrate packages the crate as for crates.io, and builds and tests a project with it, as its README says.
+func testCrate(t *testing.T) {
+	target, dir := t.TempDir(), filepath.Join(t.TempDir(), "my-plugin")
+	if err := scaffold.New("rust", dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	pack := exec.Command("cargo", "package", "--quiet", "--offline", "--allow-dirty", "--no-verify",
+		"--target-dir", target)
+	pack.Dir = filepath.Join(guests.Root, "sdk", "rust")
+	guests.Run(t, pack)
+	crates, err := filepath.Glob(filepath.Join(target, "package", "edgerelay-*.crate"))
+	if err != nil || len(crates) != 1 {
+		t.Fatalf("crates %v, %v", crates, err)
+	}
+	// The folder vendor takes the place of crates.io.
+	vendor := filepath.Join(dir, "vendor")
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(dir, ".cargo", "config.toml"),
+		"[source.crates-io]\nreplace-with = \"vendor\"\n[source.vendor]\ndirectory = \"vendor\"\n")
+	write(filepath.Join(vendor, "edgerelay", ".cargo-checksum.json"), `{"files":{}}`)
+	crate := filepath.Join(vendor, "edgerelay")
+	guests.Run(t, exec.Command("tar", "-xzf", crates[0], "-C", crate, "--strip-components=1"))
+	for _, file := range []string{"README.md", "LICENSE", "src/lib.rs"} {
+		if _, err := os.Stat(filepath.Join(crate, file)); err != nil {
+			t.Error(err)
+		}
+	}
+	manifest := filepath.Join(dir, "Cargo.toml")
+	text, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(manifest, strings.Replace(string(text), `, path = "edgerelay"`, "", 1))
+	if err := os.RemoveAll(filepath.Join(dir, "edgerelay")); err != nil {
+		t.Fatal(err)
+	}
+	test := exec.Command("cargo", "test", "--quiet", "--offline")
+	test.Dir = dir
+	guests.Run(t, test)
+}
 
 // testPackage installs the package that npm would publish in a project outside the repository, as its README says.
 func testPackage(t *testing.T) {

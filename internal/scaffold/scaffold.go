@@ -16,7 +16,7 @@ import (
 // languages maps each language to the files of the SDK: from a file or folder of sdk.Files to a place in the project.
 var languages = map[string]map[string]string{
 	"go":             {}, // the SDK is in the template
-	"rust":           {"rust/Cargo.toml": "edgerelay/Cargo.toml", "rust/src": "edgerelay/src"},
+	"rust":           {"rust": "edgerelay"},
 	"assemblyscript": {"assemblyscript": "edgerelay"},
 	"c":              {"c": "."},
 }

@@ -1,7 +1,9 @@
 package scaffold
 
 import (
+	"archive/zip"
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +27,132 @@ func TestGoProject(t *testing.T) {
 	guests.CheckProject(t, dir)
 }
 
+// TestGoProjectUpgrades: a project takes the published module instead of its copy, upgrades it, and vendors it, with the
+// commands of its README.
+func TestGoProjectUpgrades(t *testing.T) {
+	proxy, dir := t.TempDir(), filepath.Join(t.TempDir(), "my-plugin")
+	publish(t, proxy, "v"+edgerelayVersion(t))
+	if err := New("go", dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	run := func(command string) string {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", command)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GOFLAGS=-modcacherw", "GOPROXY=file://"+proxy, "GOSUMDB=off", "GOWORK=off",
+			"GOMODCACHE="+filepath.Join(proxy, "cache"))
+		return guests.Run(t, cmd)
+	}
+	readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commands []string
+	for line := range strings.Lines(string(readme)) {
+		if strings.HasPrefix(line, "    go mod edit") || strings.HasPrefix(line, "    go get") {
+			commands = append(commands, strings.TrimSpace(line))
+		}
+	}
+	if len(commands) != 2 {
+		t.Fatalf("the README has the commands %q", commands)
+	}
+	run(commands[0])
+	run("go vet . && go test . && sh build.sh")
+	const newer = "v0.99.0"
+	publish(t, proxy, newer)
+	run(commands[1])
+	if list := run("go list -m " + sdkModule); !strings.Contains(list, newer) {
+		t.Errorf("after the upgrade: %s", list)
+	}
+	run("go mod vendor && GOPROXY=off go test .")
+	guests.CheckProject(t, dir)
+}
+
+const sdkModule = "github.com/edgerelay/edgerelay/sdk/go"
+
+// edgerelayVersion returns the version of the SDK.
+func edgerelayVersion(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(guests.Root, "sdk", "go", "version.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, version, _ := strings.Cut(string(text), "const Version = \"")
+	version, _, _ = strings.Cut(version, "\"")
+	return version
+}
+
+// TestVersions: the SDKs have one version, and new projects ask for it.
+func TestVersions(t *testing.T) {
+	version := edgerelayVersion(t)
+	minor := version[:strings.LastIndex(version, ".")]
+	for file, want := range map[string]string{
+		"rust/Cargo.toml":                "\nversion = \"" + version + "\"\n",
+		"rust/src/lib.rs":                "VERSION: &str = \"" + version + "\"",
+		"assemblyscript/package.json":    "\"version\": \"" + version + "\"",
+		"templates/go/go.mod.tmpl":       sdkModule + " v" + version + "\n",
+		"templates/rust/Cargo.toml.tmpl": "edgerelay = { version = \"" + minor + "\"",
+	} {
+		text, err := os.ReadFile(filepath.Join(guests.Root, "sdk", file))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s lacks %q (%v)", file, want, err)
+		}
+	}
+}
+
+// publish puts the Go SDK into a module proxy, as a tag such as sdk/go/v0.2.0 does.
+func publish(t *testing.T, proxy, version string) {
+	t.Helper()
+	root := filepath.Join(guests.Root, "sdk", "go")
+	dir := filepath.Join(proxy, filepath.FromSlash(sdkModule), "@v")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	z := zip.NewWriter(&archive)
+	err = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name := filepath.ToSlash(strings.TrimPrefix(path, root+string(filepath.Separator)))
+		w, err := z.Create(sdkModule + "@" + version + "/" + name)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(text)
+		return err
+	})
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.OpenFile(filepath.Join(dir, "list"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(list, version)
+	if err := list.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for suffix, text := range map[string][]byte{
+		".info": []byte(`{"Version":"` + version + `"}`), ".mod": mod, ".zip": archive.Bytes(),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, version+suffix), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestProjectsAreComplete: every placeholder is replaced, and the README and the Caddyfile name the plugin.
 func TestProjectsAreComplete(t *testing.T) {
 	for _, lang := range Languages() {
@@ -46,7 +174,7 @@ func TestProjectsAreComplete(t *testing.T) {
 				return err
 			}
 			text, err := os.ReadFile(path)
-			if bytes.Contains(text, []byte("{{")) || strings.HasSuffix(path, ".tmpl") {
+			if bytes.Contains(text, []byte("{{name}}")) || strings.HasSuffix(path, ".tmpl") {
 				t.Errorf("%s is not filled in", path)
 			}
 			return err
@@ -83,30 +211,39 @@ func TestRefusals(t *testing.T) {
 // TestGoSDKCopy: the Go SDK in the template equals the SDK.
 func TestGoSDKCopy(t *testing.T) {
 	root := filepath.Join(guests.Root, "sdk")
-	want := map[string]bool{}
-	for _, pattern := range []string{"*.go", "go.mod", "README.md"} {
-		files, err := filepath.Glob(filepath.Join(root, "go", pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range files {
-			if name := filepath.Base(file); !strings.HasSuffix(name, "_test.go") {
-				want[name] = true
-			}
+	want, got := files(t, filepath.Join(root, "go")), files(t, filepath.Join(root, "templates", "go", "edgerelay"))
+	if len(want) < 10 {
+		t.Fatalf("the SDK has the files %v", want)
+	}
+	for name, text := range want {
+		if !bytes.Equal(got[name+".tmpl"], text) {
+			t.Errorf("the copy of %s is not the same: scripts/copy-go-sdk.sh renews it", name)
 		}
 	}
-	for name := range want {
-		original, err := os.ReadFile(filepath.Join(root, "go", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(filepath.Join(root, "templates", "go", "edgerelay", name+".tmpl"))
-		if err != nil || !bytes.Equal(got, original) {
-			t.Errorf("the copy of %s is not the same (%v): scripts/copy-go-sdk.sh renews it", name, err)
-		}
+	if len(got) != len(want) {
+		t.Errorf("%d copies of %d files: scripts/copy-go-sdk.sh renews them", len(got), len(want))
 	}
-	copies, _ := filepath.Glob(filepath.Join(root, "templates", "go", "edgerelay", "*"))
-	if len(want) == 0 || len(copies) != len(want) {
-		t.Errorf("%d copies of %d files", len(copies), len(want))
+}
+
+// files returns the files below a folder, without tests.
+func files(t *testing.T, root string) map[string][]byte {
+	t.Helper()
+	texts := map[string][]byte{}
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() == "testdata":
+			return filepath.SkipDir
+		case d.IsDir() || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		texts[strings.TrimPrefix(path, root+string(filepath.Separator))] = text
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return texts
 }
