@@ -70,6 +70,8 @@ func BenchmarkEdit(b *testing.B) {
 	}{
 		{"go-sdk", BuildGo(b, filepath.Join("testdata", "edit-go"))},
 		{"rust-sdk", committed(b, "edit-rs")},
+		{"c-sdk", committed(b, "edit-c")},
+		{"assemblyscript-sdk", committed(b, "edit-ts")},
 	}
 	for _, size := range []int{300, 4096} {
 		payload := event(size)

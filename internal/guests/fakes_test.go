@@ -159,7 +159,8 @@ func randomDamage(r *rand.Rand) plugins.Event {
 	text := doc.String()
 	for range r.IntN(3) + 1 {
 		at := r.IntN(len(text))
-		text = text[:at] + []string{"", "{", "}", "[", "]", ",", ":", `"`, `\`, " "}[r.IntN(10)] + text[min(len(text), at+r.IntN(3)):]
+		damage := []string{"", "{", "}", "[", "]", ",", ":", `"`, `\`, " "}[r.IntN(10)]
+		text = text[:at] + damage + text[min(len(text), at+r.IntN(3)):]
 		if text == "" {
 			text = " "
 		}
@@ -350,7 +351,8 @@ func answered(s *plugins.Sample, tr plugins.Trace) map[string]any {
 	if s.Class == nil {
 		emits := []any{}
 		for _, e := range outputs {
-			emits = append(emits, map[string]any{"group": e.Group, "text": string(e.Payload), "audience": fmt.Sprintf("%#x", e.Audience)})
+			mask := fmt.Sprintf("%#x", e.Audience)
+			emits = append(emits, map[string]any{"group": e.Group, "text": string(e.Payload), "audience": mask})
 		}
 		line["emits"] = emits
 	}
@@ -366,8 +368,8 @@ func TestFakeHosts(t *testing.T) {
 	}
 	config := string(probeSpec(nil).Config)
 	t.Run("c", func(t *testing.T) {
-		runC(t, "", filepath.Join("testdata", "probe.c"), fmt.Sprintf(
-			"#include \"edgerelay_test.h\"\nEV_TEST(samples) { ev_relay.config = %s; ev_test_samples(%s); }\n", cString(config), cString(samples)))
+		const test = "#include \"edgerelay_test.h\"\nEV_TEST(samples) { ev_relay.config = %s; ev_test_samples(%s); }\n"
+		runC(t, "", filepath.Join("testdata", "probe.c"), fmt.Sprintf(test, cString(config), cString(samples)))
 	})
 	samplesEnv := append(os.Environ(), "GOFLAGS=", "GOPROXY=off", "GOWORK=off", "SAMPLES="+samples, "CONFIG="+config)
 	t.Run("go", func(t *testing.T) {
@@ -390,7 +392,8 @@ func TestFakeHosts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			script := fmt.Sprintf("import { Host } from %q;\nnew Host(%q, { config: %q }).samples(%q);\n", host, wasm, config, samples)
+			const text = "import { Host } from %q;\nnew Host(%q, { config: %q }).samples(%q);\n"
+			script := fmt.Sprintf(text, host, wasm, config, samples)
 			cmd := exec.Command("node", "--input-type=module")
 			cmd.Stdin = strings.NewReader(script)
 			Run(t, cmd)

@@ -22,7 +22,7 @@
 
 #include <stdint.h>
 
-/* The version of the header, as in the tag sdk/c/v0.2.0: of one major version, newer headers compile the same plugins. */
+/* The version of the header, as in the tag sdk/c/v0.2.0. Newer headers of a major version compile the same plugins. */
 #define EV_SDK_VERSION "0.2.0"
 #define EV_SDK_MAJOR 0
 #define EV_SDK_MINOR 2
@@ -126,7 +126,8 @@ enum { EV_TOO_MANY = -1, EV_TOO_LONG = -2, EV_HOPS = -3, EV_BAD_NAME = -4 };
 #define EV__MANIFEST(json) static const char ev_manifest[] __attribute__((unused)) = json;
 /* The plugin's hooks, for the test; 0 if there is none. */
 struct ev__plugin {
-  uint64_t (*ev_on_event)(uint32_t, uint32_t), (*ev_on_class)(uint32_t, uint32_t, uint32_t), (*ev_on_subscribe)(uint32_t);
+  uint64_t (*ev_on_event)(uint32_t, uint32_t), (*ev_on_class)(uint32_t, uint32_t, uint32_t),
+      (*ev_on_subscribe)(uint32_t);
   uint64_t (*ev_on_tick)(void);
   int32_t (*ev_init)(void);
   char *(*buffer)(uint32_t);
@@ -273,7 +274,9 @@ EV_API int ev_int(const char *path, int64_t *v) {
 
 /* The configuration. */
 EV_API int32_t ev_config(void *p, uint32_t cap) { return ev__config(p, cap); }
-EV_API int32_t ev_config_text(const char *path, void *p, uint32_t cap) { return ev__config_get(path, ev_len(path), p, cap); }
+EV_API int32_t ev_config_text(const char *path, void *p, uint32_t cap) {
+  return ev__config_get(path, ev_len(path), p, cap);
+}
 EV_API int64_t ev_config_int(const char *path, int64_t otherwise) {
   char s[24];
   int64_t v;
@@ -304,8 +307,12 @@ EV_API int ev_count(const char *name, int64_t delta) { return ev__metric_add(nam
 /* The store. ttl in milliseconds, 0 means forever. An empty value deletes the key. ev_kv_incr returns INT64_MIN if
  * the store is full or the value is not a number. Grant: kv. */
 EV_API int32_t ev_kv_get(const char *key, void *p, uint32_t cap) { return ev__kv_get(key, ev_len(key), p, cap); }
-EV_API int ev_kv_set(const char *key, const void *p, uint32_t n, int64_t ttl) { return ev__kv_set(key, ev_len(key), p, n, ttl) == 0; }
-EV_API int64_t ev_kv_incr(const char *key, int64_t delta, int64_t ttl) { return ev__kv_incr(key, ev_len(key), delta, ttl); }
+EV_API int ev_kv_set(const char *key, const void *p, uint32_t n, int64_t ttl) {
+  return ev__kv_set(key, ev_len(key), p, n, ttl) == 0;
+}
+EV_API int64_t ev_kv_incr(const char *key, int64_t delta, int64_t ttl) {
+  return ev__kv_incr(key, ev_len(key), delta, ttl);
+}
 /* Unix time in milliseconds. Grant: clock. */
 EV_API int64_t ev_now(void) { return ev__now_ms(); }
 /* The way by which the event reached the node, such as redis. Returns its length, -1 if there is none. */
@@ -336,7 +343,8 @@ EV_API ev_result ev_insert(const ev_event *e, const char *members, uint32_t n, c
 EV_API ev_result ev_add(const ev_event *e, const char *members, uint32_t n) {
   static char *out;
   static uint32_t cap;
-  if (!ev_reserve(&out, &cap, 0, e->payload_len + n + 2)) return ev_fail("ev_add: the memory is too small for this event");
+  if (!ev_reserve(&out, &cap, 0, e->payload_len + n + 2))
+    return ev_fail("ev_add: the memory is too small for this event");
   return ev_insert(e, members, n, out, cap);
 }
 
@@ -423,7 +431,9 @@ EV_API uint32_t ev__skip(const char *p, uint32_t n, uint32_t i) {
 EV_API uint32_t ev__utf8(const char *p, uint32_t n, uint32_t i) {
   uint8_t c = (uint8_t)p[i], d = i + 1 < n ? (uint8_t)p[i + 1] : 0;
   uint32_t size = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-  if (size > n - i || (c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90) || (c == 0xf4 && d > 0x8f)) return 0;
+  if (size > n - i || (c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90) ||
+      (c == 0xf4 && d > 0x8f))
+    return 0;
   for (uint32_t k = 1; k < size; k++)
     if (((uint8_t)p[i + k] & 0xc0) != 0x80) return 0;
   return size;
@@ -474,7 +484,8 @@ EV_API uint32_t ev__decode(const char *p, uint32_t n, uint32_t *i, char c[4]) {
     if (low >= 0xdc00 && low < 0xe000) {
       *i += 6;
       v = 0x10000 + ((v - 0xd800) << 10) + (low - 0xdc00);
-      c[0] = (char)(0xf0 | v >> 18), c[1] = (char)(0x80 | (v >> 12 & 63)), c[2] = (char)(0x80 | (v >> 6 & 63)), c[3] = (char)(0x80 | (v & 63));
+      c[0] = (char)(0xf0 | v >> 18), c[1] = (char)(0x80 | (v >> 12 & 63)), c[2] = (char)(0x80 | (v >> 6 & 63)),
+          c[3] = (char)(0x80 | (v & 63));
       return 4;
     }
     v = 0xfffd;
@@ -621,7 +632,8 @@ EV_API void ev__begin(const ev_event *e) {
 /* Makes room for size bytes in place of text[from:to], and returns where; 0 if the buffer is too small. */
 EV_API char *ev__gap(ev_doc *d, uint32_t from, uint32_t to, uint64_t size) {
   uint64_t len = size + d->len - (to - from);
-  if (len > d->cap && !(d == &ev__edits && len <= EV__MOST * 4 && ev_reserve(&d->text, &d->cap, d->len, (uint32_t)len))) {
+  if (len > d->cap && !(d == &ev__edits && len <= EV__MOST * 4 &&
+      ev_reserve(&d->text, &d->cap, d->len, (uint32_t)len))) {
     d->full = 1;
     return 0;
   }
@@ -659,9 +671,13 @@ EV_API int ev__set(ev_doc *d, const char *path, const char *value, uint32_t n, i
 
 /* Replaces the value at path by a JSON text, or appends a new member to an object. An array gets no new element. The
  * text must be one value, and must not be part of d. */
-EV_API int ev_doc_set(ev_doc *d, const char *path, const void *json, uint32_t n) { return ev__set(d, path, (const char *)json, n, 0); }
+EV_API int ev_doc_set(ev_doc *d, const char *path, const void *json, uint32_t n) {
+  return ev__set(d, path, (const char *)json, n, 0);
+}
 /* The same with a string in UTF-8, without quotes and escapes. */
-EV_API int ev_doc_set_string(ev_doc *d, const char *path, const void *text, uint32_t n) { return ev__set(d, path, (const char *)text, n, 1); }
+EV_API int ev_doc_set_string(ev_doc *d, const char *path, const void *text, uint32_t n) {
+  return ev__set(d, path, (const char *)text, n, 1);
+}
 /* Removes a member or element, and its comma. */
 EV_API int ev_doc_remove(ev_doc *d, const char *path) {
   uint32_t pn = ev_len(path), next;
@@ -712,7 +728,9 @@ EV_API int ev__done(int edited) {
   return edited;
 }
 /* json ends with a 0; ev_set_n takes a length. */
-EV_API int ev_set_n(const char *path, const void *json, uint32_t n) { return ev__done(ev_doc_set(ev__event(), path, json, n)); }
+EV_API int ev_set_n(const char *path, const void *json, uint32_t n) {
+  return ev__done(ev_doc_set(ev__event(), path, json, n));
+}
 EV_API int ev_set(const char *path, const char *json) { return ev_set_n(path, json, ev_len(json)); }
 EV_API int ev_set_string_n(const char *path, const void *text, uint32_t n) {
   return ev__done(ev_doc_set_string(ev__event(), path, text, n));

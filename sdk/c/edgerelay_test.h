@@ -114,7 +114,8 @@ EV_API void ev__check_text(const char *file, int line, const char *want, const c
   ev__failed = 1;
   fprintf(stderr, "%s:%d: %s\n  instead of %s\n", file, line, got ? got : "(none)", want);
 }
-EV_API void ev__check_outcome(const char *file, int line, const char *verdict, const char *payload, const ev_outcome *o) {
+EV_API void ev__check_outcome(const char *file, int line, const char *verdict, const char *payload,
+    const ev_outcome *o) {
   if (strcmp(o->verdict, verdict)) {
     ev__failed = 1;
     fprintf(stderr, "%s:%d: %s instead of %s\n  %s%s\n", file, line, o->verdict, verdict, o->payload, o->reason);
@@ -412,7 +413,8 @@ EV_API struct ev__text ev__compact(const char *p, uint32_t n) {
   return t;
 }
 EV_API int ev__same_json(const char *p, uint32_t n, const char *q, uint32_t m) {
-  if (ev__is_json(p, n) && ev__is_json(q, m)) return ev__same(ev__compact(p, n), ev__compact(q, m).p, ev__compact(q, m).n);
+  if (ev__is_json(p, n) && ev__is_json(q, m))
+    return ev__same(ev__compact(p, n), ev__compact(q, m).p, ev__compact(q, m).n);
   return ev__same(ev__text(p, n), q, m);
 }
 
@@ -477,14 +479,16 @@ EV_API const ev_outcome *ev__decide(uint64_t v) {
   return &ev__call.out;
 }
 EV_API const ev_outcome *ev_test_event_n(const char *group, const void *payload, uint32_t n) {
-  if (!ev__prepare(ev__plugin.ev_on_event != 0, "the plugin has no EV_ON_EVENT", group, payload, n, 1)) return &ev__call.out;
+  if (!ev__prepare(ev__plugin.ev_on_event != 0, "the plugin has no EV_ON_EVENT", group, payload, n, 1))
+    return &ev__call.out;
   return ev__decide(ev__plugin.ev_on_event(ev_len(group), n));
 }
 EV_API const ev_outcome *ev_test_event(const char *group, const char *payload) {
   return ev_test_event_n(group, payload, ev_len(payload));
 }
 EV_API const ev_outcome *ev__class_n(uint32_t class, const char *group, const void *payload, uint32_t n) {
-  if (!ev__prepare(ev__plugin.ev_on_class != 0, "the plugin has no EV_ON_CLASS", group, payload, n, 0)) return &ev__call.out;
+  if (!ev__prepare(ev__plugin.ev_on_class != 0, "the plugin has no EV_ON_CLASS", group, payload, n, 0))
+    return &ev__call.out;
   return ev__decide(ev__plugin.ev_on_class(class, ev_len(group), n));
 }
 EV_API const ev_outcome *ev_test_class(uint32_t class, const char *group, const char *payload) {
@@ -499,7 +503,8 @@ EV_API const ev_outcome *ev__subscribe_n(const char *user, uint32_t n, const cha
   memcpy(request + (at += n), ",\"group\":\"", 10);
   at += 10 + ev__escape(request + at + 10, group, 0, gn, 0);
   memcpy(request + at, "\"}", 2);
-  if (!ev__prepare(ev__plugin.ev_on_subscribe != 0, "the plugin has no EV_ON_SUBSCRIBE", "", request, at + 2, 0)) return &ev__call.out;
+  if (!ev__prepare(ev__plugin.ev_on_subscribe != 0, "the plugin has no EV_ON_SUBSCRIBE", "", request, at + 2, 0))
+    return &ev__call.out;
   v = ev__plugin.ev_on_subscribe(at + 2);
   if (v >> 32) {
     ev__call.out.verdict = "deny";
@@ -573,7 +578,8 @@ EV_API int64_t ev__sample_time(struct ev__text t) {
   else if (t.p[at] != 'Z')
     return INT64_MIN;
   y -= mo <= 2; /* days since 1970 by the civil calendar that begins in March */
-  day = y / 400 * 146097LL + (y % 400) * 365 + y % 400 / 4 - y % 400 / 100 + (153 * (mo + (mo > 2 ? -3 : 9)) + 2) / 5 + d - 719469;
+  day = y / 400 * 146097LL + (y % 400) * 365 + y % 400 / 4 - y % 400 / 100 +
+      (153 * (mo + (mo > 2 ? -3 : 9)) + 2) / 5 + d - 719469;
   return (((day * 24 + h) * 60 + mi - zone) * 60 + s) * 1000 + ms;
 }
 EV_API uint64_t ev__sample_mask(struct ev__text t) {
@@ -585,12 +591,15 @@ EV_API void ev__differs(const char *file, int line, const char *what, const char
   fprintf(stderr, "%s:%d: %s\n  %s\n  instead of\n  %s\n", file, line, what, got, want);
 }
 EV_API void ev__run_sample(const char *file, int line, const char *p, uint32_t n) {
-  struct ev__text t, hook = ev__sample_text(p, n, "hook"), payload = ev__sample_payload(p, n), user = ev__sample(p, n, "user");
+  struct ev__text t, hook = ev__sample_text(p, n, "hook"), payload = ev__sample_payload(p, n),
+      user = ev__sample(p, n, "user");
   struct ev__text class = ev__sample(p, n, "class"), group = ev__sample_text(p, n, "group");
   const ev_outcome *o;
   char path[32];
   if (!group.p) group = ev__text("", 0);
-  if (!hook.p) hook = class.p ? ev__text("on_class", 8) : user.p && !payload.p ? ev__text("on_subscribe", 12) : ev__text("on_event", 8);
+  if (!hook.p) hook = ev__text("on_event", 8);
+  if (!strcmp(hook.p, "on_event") && class.p) hook = ev__text("on_class", 8);
+  else if (!strcmp(hook.p, "on_event") && user.p && !payload.p) hook = ev__text("on_subscribe", 12);
   t = ev__sample_text(p, n, "source");
   ev_relay.source = t.p;
   t = ev__sample(p, n, "sent");
@@ -636,14 +645,20 @@ EV_API void ev__run_sample(const char *file, int line, const char *p, uint32_t n
     snprintf(path, sizeof path, "emits.%u", i);
     t = ev__sample(p, n, path);
     if (!t.p || i >= o->emits) {
-      if (t.p || i < o->emits) ev__differs(file, line, "the number of emitted events differs", i < o->emits ? o->emit[i].payload : "", t.p ? t.p : "");
+      if (t.p || i < o->emits)
+        ev__differs(file, line, "the number of emitted events differs", i < o->emits ? o->emit[i].payload : "(none)",
+            t.p ? t.p : "(none)");
       return;
     }
     const ev_emission *e = &o->emit[i];
-    struct ev__text to = ev__sample_text(t.p, t.n, "group"), want = ev__sample_payload(t.p, t.n), mask = ev__sample(t.p, t.n, "audience");
-    if (strcmp(e->group, !to.p || !strcmp(to.p, group.p) ? "" : to.p)) ev__differs(file, line, "emitted to", e->group, to.p ? to.p : "");
-    if (want.p && !ev__same_json(want.p, want.n, e->payload, e->len)) ev__differs(file, line, "emitted", e->payload, want.p);
-    if (mask.p && ev__sample_mask(mask) != e->audience) ev__differs(file, line, "the audience of an emitted event differs", "", mask.p);
+    struct ev__text to = ev__sample_text(t.p, t.n, "group"), want = ev__sample_payload(t.p, t.n),
+        mask = ev__sample(t.p, t.n, "audience");
+    if (strcmp(e->group, !to.p || !strcmp(to.p, group.p) ? "" : to.p))
+      ev__differs(file, line, "emitted to", e->group, to.p ? to.p : "");
+    if (want.p && !ev__same_json(want.p, want.n, e->payload, e->len))
+      ev__differs(file, line, "emitted", e->payload, want.p);
+    if (mask.p && ev__sample_mask(mask) != e->audience)
+      ev__differs(file, line, "the audience of an emitted event differs", "", mask.p);
   }
 }
 /* Calls f with every line of a file that is not empty. */

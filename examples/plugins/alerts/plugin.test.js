@@ -7,7 +7,8 @@ const wasm = new URL("plugin.wasm", import.meta.url);
 const host = (config) => new Host(wasm, { config, grants: ["emit"] });
 
 test("a failed task is reported, and passes", () => {
-  const event = { event: "runner_on_failed", job: 42, event_data: { host: "web1", task: "ping", res: { msg: "a \"b\"" } } };
+  const event = { event: "runner_on_failed", job: 42,
+    event_data: { host: "web1", task: "ping", res: { msg: "a \"b\"" } } };
   const result = host().event("job_events-42", event);
   assert.equal(result.verdict, "pass");
   assert.equal(result.emits.length, 1);

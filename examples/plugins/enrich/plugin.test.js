@@ -26,7 +26,8 @@ test("members that the event has already are replaced", () => {
 
 test("the rest of the event stays as it is", () => {
   const { payload } = host().event("g", '{ "status": "successful", "elapsed": NaN, "name": "\\u00e9" }\n');
-  assert.equal(payload, '{ "status": "successful", "elapsed": NaN, "name": "\\u00e9","severity":"success","final":true }\n');
+  assert.equal(payload,
+    '{ "status": "successful", "elapsed": NaN, "name": "\\u00e9","severity":"success","final":true }\n');
 });
 
 test("events without a known status pass", () => {
@@ -39,4 +40,6 @@ test("a site that is no address is refused", () => {
   assert.throws(() => host({ site: "awx" }), /https:\/\/awx.example.com/);
 });
 
-test("golden samples", () => { host({ site: "https://awx.example.com/" }).samples(new URL("events.ndjson", import.meta.url)); });
+test("golden samples", () => {
+  host({ site: "https://awx.example.com/" }).samples(new URL("events.ndjson", import.meta.url));
+});

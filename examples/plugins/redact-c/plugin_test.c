@@ -32,7 +32,8 @@ EV_TEST(an_empty_word_is_refused) {
 
 /* Whatever the events are: with sanitizers, a read or write outside of a buffer ends the test. */
 EV_TEST(random_events) {
-  static const char *const parts[] = {"password", "token", "-----begin ", "://", "@", "=", ":", "\"", "'", "\\", "{", "[", "}", "]", ",", " ", "1"};
+  static const char *const parts[] = {"password", "token", "-----begin ", "://", "@", "=", ":", "\"", "'", "\\", "{",
+      "[", "}", "]", ",", " ", "1"};
   uint32_t state = 1;
   for (int round = 0; round < 20000; round++) {
     char payload[512] = "";

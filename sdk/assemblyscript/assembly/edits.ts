@@ -19,8 +19,8 @@ function skipSpace(p: usize, n: u32, i: u32): u32 {
   return i;
 }
 
-// stringEnd returns the end of the string that begins at i; 0 if it has none. Eight bytes at a time, of which hits marks
-// the first quotation mark or backslash: a byte of x or y that is 0 borrows from its highest bit.
+// stringEnd returns the end of the string that begins at i; 0 if it has none. It looks at eight bytes at a time, of which
+// hits marks the first quotation mark or backslash: a byte of x or y that is 0 borrows from its highest bit.
 function stringEnd(p: usize, n: u32, i: u32): u32 {
   i++;
   while (i < n && n - i >= 8) {
@@ -76,7 +76,8 @@ function valueEnd(p: usize, n: u32, i: u32): u32 {
 function utf8Size(p: usize, n: u32, i: u32): u32 {
   const c = at(p, i), d: u8 = i + 1 < n ? at(p, i + 1) : 0;
   const size: u32 = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-  if (size > n - i || (c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90) || (c == 0xf4 && d > 0x8f)) return 0;
+  if (size > n - i || (c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90) ||
+    (c == 0xf4 && d > 0x8f)) return 0;
   for (let k: u32 = 1; k < size; k++) if ((at(p, i + k) & 0xc0) != 0x80) return 0;
   return size;
 }
@@ -289,7 +290,13 @@ function escape(out: usize, p: usize, k: u32, n: u32, path: bool): u32 {
       size++;
       continue;
     }
-    const letter: u8 = c == 34 || c == 92 ? c : c == 8 ? 98 : c == 9 ? 116 : c == 10 ? 110 : c == 12 ? 102 : c == 13 ? 114 : 117;
+    let letter: u8 = 117;
+    if (c == 34 || c == 92) letter = c;
+    else if (c == 8) letter = 98;
+    else if (c == 9) letter = 116;
+    else if (c == 10) letter = 110;
+    else if (c == 12) letter = 102;
+    else if (c == 13) letter = 114;
     if (out) {
       store<u8>(out + size, 92);
       store<u8>(out + size + 1, letter);

@@ -178,7 +178,8 @@ export class Document {
   // raw returns the JSON text of the value at path, quotes included; null if there is none.
   raw(path: string): string | null {
     const p = utf8(path), at = host_json_find(p, length);
-    return at < 0 ? null : String.UTF8.decodeUnsafe(changetype<usize>(input) + this.start + <usize>(at >> 32), <usize><u32>at);
+    const begin = changetype<usize>(input) + this.start + <usize>(at >> 32);
+    return at < 0 ? null : String.UTF8.decodeUnsafe(begin, <usize><u32>at);
   }
 
   start: usize = 0;
@@ -257,7 +258,8 @@ export class Event extends Document {
     let start: usize = 0, end = this.size;
     while (end > 0 && space(load<u8>(p + end - 1))) end--;
     while (start < end && space(load<u8>(p + start))) start++;
-    if (members.length == 0 || end < start + 2 || load<u8>(p + start) != 123 || load<u8>(p + end - 1) != 125) return PASS;
+    if (members.length == 0 || end < start + 2 || load<u8>(p + start) != 123 || load<u8>(p + end - 1) != 125)
+      return PASS;
     end--;
     let last = end - 1;
     while (space(load<u8>(p + last))) last--;

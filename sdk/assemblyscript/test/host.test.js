@@ -8,7 +8,8 @@ import { withSection } from "../testing/module.js";
 
 const root = new URL("../../../", import.meta.url);
 const probe = readFileSync(new URL("internal/guests/testdata/probe-c.wasm", root));
-const lines = (name) => readFileSync(new URL(`sdk/testdata/${name}`, root), "utf8").trim().split("\n").map((line) => JSON.parse(line));
+const lines = (name) =>
+  readFileSync(new URL(`sdk/testdata/${name}`, root), "utf8").trim().split("\n").map((line) => JSON.parse(line));
 
 test("paths", () => {
   for (const { doc, path, raw, text: want } of lines("jsonpath.ndjson")) {
@@ -69,10 +70,11 @@ test("the clock expires values", () => {
 
 test("a start function may use the host's functions", () => {
   // (start $f) with a function f that logs "started" from its memory
-  const wasm = Buffer.from(
-    "AGFzbQEAAAABGQVgA39/fwBgAABgAAF/YAF/AX9gAn9/AX4CCwEDZXYxA2xvZwAAAwUEAQIDBAUDAQABBzUEBm1lbW9yeQIADmV2X2FiaV92ZX" +
-      "JzaW9uAAIJZXZfYnVmZmVyAAMLZXZfb25fZXZlbnQABAgBAQocBAoAQQFBCEEHEAALBABBAQsFAEGACAsEAEIACwsNAQBBCAsHc3RhcnRlZA==", "base64");
-  const host = new Host(wasm);
+  const text =
+    "AGFzbQEAAAABGQVgA39/fwBgAABgAAF/YAF/AX9gAn9/AX4CCwEDZXYxA2xvZwAAAwUEAQIDBAUDAQABBzUEBm1lbW9yeQIA" +
+    "DmV2X2FiaV92ZXJzaW9uAAIJZXZfYnVmZmVyAAMLZXZfb25fZXZlbnQABAgBAQocBAoAQQFBCEEHEAALBABBAQsFAEGACAsE" +
+    "AEIACwsNAQBBCAsHc3RhcnRlZA==";
+  const host = new Host(Buffer.from(text, "base64"));
   assert.deepEqual(host.logs, [{ level: "info", text: "started" }]);
   assert.equal(host.event("g", "x").verdict, "pass");
 });

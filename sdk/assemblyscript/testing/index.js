@@ -48,16 +48,22 @@ export class Host {
     for (const name of ["memory", "ev_abi_version", "ev_buffer"]) {
       if (!exported.includes(name)) throw new Error(`the module does not export ${name}; export it from the SDK`);
     }
-    if (!HOOKS.some((name) => exported.includes(name))) throw new Error(`the module exports no hook; export one of ${HOOKS.join(", ")}`);
+    if (!HOOKS.some((name) => exported.includes(name))) {
+      throw new Error(`the module exports no hook; export one of ${HOOKS.join(", ")}`);
+    }
     const known = this.#imports();
     const granted = this.#options.grants;
     for (const { module, name } of WebAssembly.Module.imports(this.#module)) {
       if (module !== "ev1" || !(name in known)) {
-        const remedy = module === "env" ? "; build with --use abort=" : module.startsWith("wasi") ? "; Host runs modules without WASI only" : "";
+        let remedy = "";
+        if (module === "env") remedy = "; build with --use abort=";
+        if (module.startsWith("wasi")) remedy = "; Host runs modules without WASI only";
         throw new Error(`the module imports ${module}.${name}, which the host does not have${remedy}`);
       }
       const grant = GRANT_OF[name];
-      if (granted && grant && !granted.includes(grant)) throw new Error(`the module imports ${name} without the grant ${grant}`);
+      if (granted && grant && !granted.includes(grant)) {
+        throw new Error(`the module imports ${name} without the grant ${grant}`);
+      }
     }
     for (const grant of (granted && this.manifest?.grants) ?? []) {
       if (!granted.includes(grant)) throw new Error(`the module's manifest asks for the grant ${grant}`);
@@ -122,8 +128,9 @@ export class Host {
   #decode(v, hook, payload, result) {
     const at = Number(v >> 32n), n = Number(v & 0xffffffffn);
     if (v === 2n) throw new Failure(`the plugin reported an error: ${this.#lastLine()}`);
-    if (v > 2n && (at === 0 || hook === "ev_on_tick")) throw new Failure(`ABI 1 does not define the result 0x${v.toString(16)}`);
-    if (hook === "ev_on_tick" && v !== 0n) throw new Failure(`ABI 1 does not define the result 0x${v.toString(16)}`);
+    if (hook === "ev_on_tick" ? v !== 0n : v > 2n && at === 0) {
+      throw new Failure(`ABI 1 does not define the result 0x${v.toString(16)}`);
+    }
     result.verdict = v === 0n ? "pass" : v === 1n ? "drop" : "replace";
     if (v === 0n && hook !== "ev_on_tick") result.payload = decode(payload);
     if (at !== 0) result.payload = this.#payload("the result", at, n);
@@ -135,12 +142,15 @@ export class Host {
     const out = this.#read(at, n);
     if (!isUTF8(out)) throw new Failure(`${what} is not UTF-8`);
     const string = decode(out);
-    if (this.#options.json && !isJSON(string)) throw new Failure(`${what} is not JSON, which the plugin's settings require`);
+    if (this.#options.json && !isJSON(string)) {
+      throw new Failure(`${what} is not JSON, which the plugin's settings require`);
+    }
     return string;
   }
 
   subscribe(user, group) {
-    const request = bytes(`{"user":${typeof user === "string" ? user : JSON.stringify(user ?? null)},"group":${JSON.stringify(group)}}`);
+    const text = typeof user === "string" ? user : JSON.stringify(user ?? null);
+    const request = bytes(`{"user":${text},"group":${JSON.stringify(group)}}`);
     const decision = { verdict: "error", allow: false, class: null, reason: "", error: null };
     try {
       const v = this.#hook("ev_on_subscribe", "", request, {}, null, [request.length]);
@@ -167,7 +177,8 @@ export class Host {
     const buffer = this.#read(this.#buffer, need);
     buffer.set(prefix);
     buffer.set(document, prefix.length);
-    this.#call = { document: document.slice(), group, effects, hops: about.hops ?? 0, input: need, source: about.source ?? "", sent: about.sent ?? null };
+    const { hops = 0, source = "", sent = null } = about;
+    this.#call = { document: document.slice(), group, effects, hops, input: need, source, sent };
     try {
       return BigInt.asUintN(64, hook(...args));
     } finally {
@@ -191,7 +202,9 @@ export class Host {
     p >>>= 0;
     n >>>= 0;
     const memory = this.memory.buffer;
-    if (p + n > memory.byteLength) throw new Failure(`the plugin passed ${p} + ${n}, which lies outside its memory of ${memory.byteLength} bytes`);
+    if (p + n > memory.byteLength) {
+      throw new Failure(`the plugin passed ${p} + ${n}, which lies outside its memory of ${memory.byteLength} bytes`);
+    }
     return new Uint8Array(memory, p, n);
   }
 
@@ -240,18 +253,23 @@ export class Host {
         const entry = this.#entry(key(this.#read(k, kn)));
         return entry ? this.#give(p, cap, entry.value) : -1;
       },
-      kv_set: (k, kn, p, n, ttl) => this.#put(key(this.#read(k, kn)), this.#read(p, n).slice(), this.#expiry(ttl)) ? 0 : -1,
+      kv_set: (k, kn, p, n, ttl) => {
+        const value = this.#read(p, n).slice();
+        return this.#put(key(this.#read(k, kn)), value, this.#expiry(ttl)) ? 0 : -1;
+      },
       kv_incr: (k, kn, delta, ttl) => {
         const name = key(this.#read(k, kn));
         const old = this.#entry(name);
         const digits = old ? decode(old.value) : "0";
-        if (!/^[+-]?[0-9]+$/.test(digits) || BigInt(digits.replace("+", "")) !== BigInt.asIntN(64, BigInt(digits.replace("+", "")))) return MIN;
-        const sum = BigInt.asIntN(64, BigInt(digits.replace("+", "")) + delta);
+        if (!/^[+-]?[0-9]+$/.test(digits)) return MIN;
+        const number = BigInt(digits.replace("+", ""));
+        if (number !== BigInt.asIntN(64, number)) return MIN;
+        const sum = BigInt.asIntN(64, number + delta);
         return this.#put(name, bytes(sum.toString()), old ? old.expires : this.#expiry(ttl)) ? sum : MIN;
       },
       now_ms: () => BigInt(this.#time()),
       event_source: (p, cap) => (this.#call.source ? this.#give(p, cap, bytes(this.#call.source)) : -1),
-      event_sent_ms: () => (this.#call.sent === null || this.#call.sent === undefined ? -1n : BigInt(Number(this.#call.sent))),
+      event_sent_ms: () => (this.#call.sent === null ? -1n : BigInt(Number(this.#call.sent))),
     };
   }
 
@@ -375,7 +393,9 @@ function sampleOf(row) {
   }
   const s = { group: "" };
   for (const [name, value] of members) {
-    if (!(name in MEMBERS)) throw new SampleError(`unknown member "${name}" of a sample; use some of ${Object.keys(MEMBERS).join(", ")}`);
+    if (!(name in MEMBERS)) {
+      throw new SampleError(`unknown member "${name}" of a sample; use some of ${Object.keys(MEMBERS).join(", ")}`);
+    }
     try {
       s[name] = MEMBERS[name](value);
     } catch (error) {
@@ -384,7 +404,9 @@ function sampleOf(row) {
   }
   s.payload = s.text ?? s.payload ?? s.data;
   s.clock ??= s.at;
-  s.hook ??= s.class !== undefined ? "on_class" : s.user !== undefined && s.payload === undefined ? "on_subscribe" : "on_event";
+  if (s.class !== undefined) s.hook ??= "on_class";
+  if (s.user !== undefined && s.payload === undefined) s.hook ??= "on_subscribe";
+  s.hook ??= "on_event";
   return s;
 }
 
@@ -394,7 +416,8 @@ function emits(value) {
   return [...list.values()].map((element) => {
     const m = parts(element);
     if (!m) throw new Error("use a list of objects");
-    for (const name of m.keys()) if (!["group", "payload", "text", "audience"].includes(name)) throw new Error(`unknown member "${name}"`);
+    const unknown = [...m.keys()].find((name) => !["group", "payload", "text", "audience"].includes(name));
+    if (unknown !== undefined) throw new Error(`unknown member "${unknown}"`);
     return {
       group: JSON.parse(m.get("group") ?? '""'),
       payload: m.get("payload"),
@@ -406,7 +429,9 @@ function emits(value) {
 
 function time(value) {
   const t = value.startsWith('"') ? Date.parse(JSON.parse(value)) : Number(value);
-  if (Number.isNaN(t)) throw new Error(`invalid time ${value}; use RFC 3339, such as "2026-01-02T15:04:05Z", or Unix milliseconds`);
+  if (Number.isNaN(t)) {
+    throw new Error(`invalid time ${value}; use RFC 3339, such as "2026-01-02T15:04:05Z", or Unix milliseconds`);
+  }
   return Math.trunc(t);
 }
 
@@ -434,9 +459,15 @@ function compare(s, got) {
   if (s.emits.length !== got.emits.length) fault("number of emitted events", got.emits.length, s.emits.length);
   s.emits.forEach((want, i) => {
     const e = got.emits[i];
-    if (e.group !== (want.group === s.group ? "" : want.group)) fault(`emitted event ${i + 1} goes to`, e.group, want.group);
-    if (want.payload !== undefined && !sameJSON(want.payload, e.payload)) fault(`emitted event ${i + 1}`, e.payload, want.payload);
+    if (e.group !== (want.group === s.group ? "" : want.group)) {
+      fault(`emitted event ${i + 1} goes to`, e.group, want.group);
+    }
+    if (want.payload !== undefined && !sameJSON(want.payload, e.payload)) {
+      fault(`emitted event ${i + 1}`, e.payload, want.payload);
+    }
     if (want.text !== undefined && want.text !== e.payload) fault(`emitted event ${i + 1}`, e.payload, want.text);
-    if (want.audience !== undefined && want.audience !== e.audience) fault(`audience of emitted event ${i + 1}`, e.audience, want.audience);
+    if (want.audience !== undefined && want.audience !== e.audience) {
+      fault(`audience of emitted event ${i + 1}`, e.audience, want.audience);
+    }
   });
 }

@@ -17,7 +17,8 @@ static struct ev__text item(struct ev__text list, uint32_t i, uint32_t k) {
 static int apply(ev_doc *d, uint32_t i) {
   struct ev__text op = item(ops, i, 0), path = item(ops, i, 1), value = item(ops, i, 2);
   if (!strcmp(op.p, "set")) return d ? ev_doc_set(d, path.p, value.p, value.n) : ev_set_n(path.p, value.p, value.n);
-  if (!strcmp(op.p, "set_string")) return d ? ev_doc_set_string(d, path.p, value.p, value.n) : ev_set_string_n(path.p, value.p, value.n);
+  if (!strcmp(op.p, "set_string"))
+    return d ? ev_doc_set_string(d, path.p, value.p, value.n) : ev_set_string_n(path.p, value.p, value.n);
   if (!strcmp(op.p, "remove")) return d ? ev_doc_remove(d, path.p) : ev_remove(path.p);
   if (!strcmp(op.p, "rename")) return d ? ev_doc_rename(d, path.p, value.p) : ev_rename(path.p, value.p);
   fprintf(stderr, "unknown edit %s\n", op.p);
@@ -38,7 +39,8 @@ static void edit_case(const char *file, int line, const char *p, uint32_t n) {
   ops = ev__sample(p, n, "ops");
   results = ev__sample(p, n, "ok");
   o = ev_test_event_n("g", in.p, in.n);
-  if (strcmp(o->verdict, out.p ? "replace" : "pass") || !ev__same(want, o->payload, o->len)) ev__differs(file, line, o->verdict, o->payload, want.p);
+  if (strcmp(o->verdict, out.p ? "replace" : "pass") || !ev__same(want, o->payload, o->len))
+    ev__differs(file, line, o->verdict, o->payload, want.p);
 
   /* In a buffer of the caller, with room for everything and then for less and less. */
   for (uint32_t cap = most; cap >= in.n && cap <= most; cap = cap == most ? in.n + 40 : cap - 1) {
@@ -48,9 +50,11 @@ static void edit_case(const char *file, int line, const char *p, uint32_t n) {
     for (uint32_t i = 0; item(ops, i, 0).p && !d.full; i++) {
       struct ev__text before = ev__text(d.text, d.len);
       int ok = apply(&d, i);
-      if (d.full ? ok || !ev__same(before, d.text, d.len) : ok != wanted(i)) ev__differs(file, line, "an edit", ok ? "true" : "false", before.p);
+      if (d.full ? ok || !ev__same(before, d.text, d.len) : ok != wanted(i))
+        ev__differs(file, line, "an edit", ok ? "true" : "false", before.p);
     }
-    if (!d.full && !ev__same(want, d.text, d.len)) ev__differs(file, line, "in a buffer", ev__text(d.text, d.len).p, want.p);
+    if (!d.full && !ev__same(want, d.text, d.len))
+      ev__differs(file, line, "in a buffer", ev__text(d.text, d.len).p, want.p);
     EV_CHECK(!d.full || cap < most);
     free(text);
   }
@@ -58,7 +62,8 @@ static void edit_case(const char *file, int line, const char *p, uint32_t n) {
 EV_TEST(shared_edits) { ev__lines(EDITS, edit_case); }
 
 static void path_case(const char *file, int line, const char *p, uint32_t n) {
-  struct ev__text doc = ev__sample_text(p, n, "doc"), path = ev__sample_text(p, n, "path"), raw = ev__sample_text(p, n, "raw");
+  struct ev__text doc = ev__sample_text(p, n, "doc"), path = ev__sample_text(p, n, "path"),
+      raw = ev__sample_text(p, n, "raw");
   struct ev__text text = ev__sample_text(p, n, "text"), got;
   char *exact = (char *)malloc(doc.n ? doc.n : 1);
   ev__place l;
@@ -81,7 +86,8 @@ static uint32_t below(uint32_t n) {
   state = state * 6364136223846793005u + 1442695040888963407u;
   return (uint32_t)(state >> 33) % n;
 }
-static const char *const names[] = {"a", "b", "c", "", "0", "1", "a\\.b", "\\\\", "\"", "a\\\\\"", "h\xc3\xa9", "\xf0\x9f\x98\x80", "\n", "long name"};
+static const char *const names[] = {"a", "b", "c", "", "0", "1", "a\\.b", "\\\\", "\"", "a\\\\\"", "h\xc3\xa9",
+    "\xf0\x9f\x98\x80", "\n", "long name"};
 static const char *any_name(void) { return names[below(sizeof names / sizeof *names)]; }
 static char doc[1 << 16];
 static uint32_t doc_len;
@@ -101,7 +107,8 @@ static void string(const char *s) {
   put("\"");
 }
 static void value(int depth) {
-  static const char *const scalars[] = {"0", "-1.5e3", "true", "null", "NaN", "-Infinity", "\"\\ud83d\\ude00\\\\\"", "\"},{\""};
+  static const char *const scalars[] = {"0", "-1.5e3", "true", "null", "NaN", "-Infinity", "\"\\ud83d\\ude00\\\\\"",
+      "\"},{\""};
   uint32_t n = below(4);
   space();
   switch (depth ? below(4) : 0) {
@@ -193,7 +200,8 @@ static void random_edits(int rounds, int broken) {
       EV_CHECK(!(ok && op >= 2) || found);
       if (ok && op < 2) {
         EV_CHECK(ev__find(d.text, d.len, path, ev_len(path), &l));
-        EV_CHECK(ev__same(op ? ev__text("\"q\\\"\\\\\\n\\u0001\"", 15) : ev__text("[1,{\"x\":2}]", 11), d.text + l.from, l.to - l.from));
+        struct ev__text want = op ? ev__text("\"q\\\"\\\\\\n\\u0001\"", 15) : ev__text("[1,{\"x\":2}]", 11);
+        EV_CHECK(ev__same(want, d.text + l.from, l.to - l.from));
       }
     }
     free(text);
