@@ -9,6 +9,7 @@ type Kind string
 const (
 	KindFuel     Kind = "fuel"     // the budget was spent: an endless loop, a deep recursion, or a budget too small
 	KindTimeout  Kind = "timeout"  // the call took longer than its timeout
+	KindBudget   Kind = "budget"   // the events emitted for an event spent their common budget
 	KindTrap     Kind = "trap"     // a trap: unreachable, out of bounds, division by zero, a language's panic
 	KindRange    Kind = "range"    // a pointer or length outside the memory
 	KindTooLarge Kind = "toolarge" // a result or an event beyond its limit
@@ -20,15 +21,21 @@ const (
 	KindOutputs  Kind = "outputs"  // emitted events were dropped, because an event had become too many
 )
 
-// countsForBreaker reports whether a failure of this kind counts for the circuit breaker. Failures by size or fuel
-// concern their own event only: a large event must not suspend calls for small ones. A failure to start an instance
-// says nothing about the event.
-func (k Kind) countsForBreaker() bool { return k != KindFuel && k != KindTooLarge && k != KindStart }
+// countsForBreaker reports whether a failure of this kind counts for the circuit breaker. Failures by size, by fuel or
+// by an event's common budget concern that event only: a large event must not suspend calls for small ones. A failure to
+// start an instance says nothing about the event.
+func (k Kind) countsForBreaker() bool {
+	switch k {
+	case KindFuel, KindTooLarge, KindStart, KindBudget:
+		return false
+	}
+	return true
+}
 
 // kinds lists all kinds, in the order of tally.failures.
 var kinds = [...]Kind{
 	KindFuel, KindTrap, KindRange, KindTooLarge, KindText, KindGuest, KindResult, KindExit, KindStart, KindOutputs,
-	KindTimeout,
+	KindTimeout, KindBudget,
 }
 
 // Failure is a failed call.

@@ -235,10 +235,13 @@ func (in *instance) requestBuffer(size uint32) (at uint32, f *Failure) {
 func (in *instance) started() bool { return in.buffer != 0 }
 
 // prepare sets the budget, the input and the state of the next call. The input is a followed by b.
-func (in *instance) prepare(a string, b []byte) *Failure {
+func (in *instance) prepare(a string, b []byte, budget *allowance) *Failure {
 	need := len(a) + len(b)
 	spec := &in.m.spec
 	in.begin(spec.budget(need), spec.timeLimit(need))
+	if budget != nil {
+		in.share(budget)
+	}
 	in.resultLimit = spec.resultLimit(need)
 	if need > int(in.capacity) {
 		if int64(need) > in.m.spec.Memory/2 || need > 1<<29 {
@@ -267,8 +270,11 @@ func (in *instance) prepare(a string, b []byte) *Failure {
 func (in *instance) finish() { in.document = nil }
 
 // event calls ev_on_event and sets res. The payload of a replacement is a copy.
-func (in *instance) event(ev *Event, hops int, res *result) *Failure {
-	if f := in.prepare(ev.Group, ev.Payload); f != nil {
+func (in *instance) event(ev *Event, hops int, budget *allowance, res *result) *Failure {
+	if budget != nil {
+		defer in.settle(budget)
+	}
+	if f := in.prepare(ev.Group, ev.Payload, budget); f != nil {
 		return f
 	}
 	in.group, in.source, in.sent, in.hops, in.effects = ev.Group, ev.Source, ev.Sent, hops, true
@@ -288,7 +294,7 @@ func (in *instance) event(ev *Event, hops int, res *result) *Failure {
 
 // class calls ev_on_class and sets res.
 func (in *instance) class(class uint8, ev *Event, res *result) *Failure {
-	if f := in.prepare(ev.Group, ev.Payload); f != nil {
+	if f := in.prepare(ev.Group, ev.Payload, nil); f != nil {
 		return f
 	}
 	in.group, in.source, in.sent, in.effects = ev.Group, ev.Source, ev.Sent, false
@@ -303,7 +309,7 @@ func (in *instance) class(class uint8, ev *Event, res *result) *Failure {
 
 // subscribe calls ev_on_subscribe. classified reports whether the plugin named a class.
 func (in *instance) subscribe(ctx context.Context, request []byte) (d Decision, classified bool, f *Failure) {
-	if f := in.prepare("", request); f != nil {
+	if f := in.prepare("", request, nil); f != nil {
 		return d, false, f
 	}
 	in.group, in.source, in.sent, in.effects = "", "", time.Time{}, false
@@ -402,7 +408,8 @@ func (in *instance) failure(call string, err error) *Failure {
 	text := summarize(err)
 	switch {
 	case in.fault != nil:
-		f.Kind, f.Err, f.canceled = in.fault.Kind, in.describe(in.fault.Err), in.fault.canceled
+		*f = Failure{Plugin: f.Plugin, Call: call, Kind: in.fault.Kind, Err: in.fault.Err, canceled: in.fault.canceled}
+		in.describe(f)
 	case strings.Contains(text, "stack overflow"):
 		f.Kind, f.Err = KindFuel, errors.New("stack overflow: the module recurses too deeply")
 	case in.firstLog != "":

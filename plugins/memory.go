@@ -14,6 +14,9 @@ type linearMemory struct {
 	maxBytes uint64
 }
 
+// copyChunk is the most bytes that are copied in one piece.
+const copyChunk = 256 << 10
+
 // withMemory makes wazero allocate the memory of the next instance here.
 func withMemory(ctx context.Context) context.Context {
 	return experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(
@@ -28,7 +31,9 @@ func (l *linearMemory) Reallocate(size uint64) []byte {
 		return nil
 	case size > uint64(cap(l.bytes)):
 		grown := make([]byte, size, max(size, min(l.maxBytes, 2*uint64(cap(l.bytes)))))
-		copy(grown, l.bytes)
+		for at := 0; at < len(l.bytes); at += copyChunk { // Go cannot interrupt a copy, but the loop
+			copy(grown[at:], l.bytes[at:min(at+copyChunk, len(l.bytes))])
+		}
 		l.bytes = grown
 	default:
 		l.bytes = l.bytes[:size]

@@ -93,10 +93,10 @@ func (p *Pipeline) Run(in Event, out []Output) (_ []Output, withheld bool) {
 	payload := in.Payload
 	for before := len(out); ; {
 		t := traversal{
-			routes: current, onWithheld: p.onWithheld.Load(),
+			routes: current, onWithheld: p.onWithheld.Load(), origin: rt,
 			outputLimit: before + maxOutputs, emissionsLeft: maxEmissions,
 		}
-		if out = t.walk(rt, 0, &in, allClasses, 0, out); !t.stale {
+		if out = t.walk(rt, 0, &in, allClasses, 0, nil, out); !t.stale {
 			return out, t.withheld
 		}
 		// A plugin on the way was removed meanwhile: the current routes decide.
@@ -118,6 +118,8 @@ type traversal struct {
 	outputLimit   int // length of the output slice, including outputs of earlier events
 	emissionsLeft int
 	onWithheld    *func(group string) // may be nil
+	origin        *route              // of the event
+	budget        *allowance          // of the events emitted for it; nil before the first one
 
 	stale    bool // a plugin was removed meanwhile; the result does not count
 	withheld bool
@@ -131,25 +133,27 @@ func (t *traversal) withhold(group string) {
 }
 
 // walk takes an event through the steps of its route, beginning with the given one, and appends the outputs. The event
-// and its audience change on the way.
+// and its audience change on the way. budget is nil for the original event, whose calls have their own budgets only.
 // See docs/decisions/plugins.md#why-is-emit-resolved-inside-process
-func (t *traversal) walk(rt *route, from int, ev *Event, audience uint64, hops int, out []Output) []Output {
+func (t *traversal) walk(
+	rt *route, from int, ev *Event, audience uint64, hops int, budget *allowance, out []Output,
+) []Output {
 	var res result
 	for i := from; i < len(rt.steps); i++ {
 		s := &rt.steps[i]
-		s.event(rt.hash, ev, hops, &res)
+		s.event(rt.hash, ev, hops, budget, &res)
 		if res.removed {
 			t.stale = true
 			return out
 		}
 		if s.shadow || len(s.shadows) > 0 {
-			rt.runShadows(s, ev, hops, &res)
+			rt.runShadows(s, ev, hops, budget, &res)
 			if s.shadow {
 				continue
 			}
 		}
 		if len(res.emits) > 0 {
-			return t.split(rt, i, ev, audience, &res, hops, out)
+			return t.split(rt, i, ev, audience, &res, hops, budget, out)
 		}
 		if res.verdict == Drop {
 			if res.withheld {
@@ -167,32 +171,32 @@ func (t *traversal) walk(rt *route, from int, ev *Event, audience uint64, hops i
 
 // split continues with the event's own output first, and then with the events that step at emitted.
 func (t *traversal) split(
-	rt *route, at int, ev *Event, audience uint64, res *result, hops int, out []Output,
+	rt *route, at int, ev *Event, audience uint64, res *result, hops int, budget *allowance, out []Output,
 ) []Output {
 	if res.verdict != Drop {
 		own := *ev
 		if res.verdict == Replace {
 			own.Payload = res.payload
 		}
-		out = t.walk(rt, at+1, &own, audience&res.audience, hops, out)
+		out = t.walk(rt, at+1, &own, audience&res.audience, hops, budget, out)
 	}
 	for _, e := range res.emits {
 		if t.stale {
 			return out
 		}
-		if len(out) >= t.outputLimit || t.emissionsLeft == 0 {
+		if len(out) >= t.outputLimit || t.emissionsLeft == 0 || t.emissionBudget(ev).spent() {
 			t.dropExcess(rt, at, &e)
 			continue
 		}
 		t.emissionsLeft--
 		emitted := Event{Group: ev.Group, Payload: e.payload, Source: ev.Source, Sent: ev.Sent}
 		if e.group == "" {
-			out = t.walk(rt, at+1, &emitted, audience&e.audience, hops, out)
+			out = t.walk(rt, at+1, &emitted, audience&e.audience, hops, t.budget, out)
 			continue
 		}
 		// An audience refers to the classes of one group, so another group starts with the emission's own audience.
 		emitted.Group = e.group
-		out = t.walk(t.routes.find(e.group), 0, &emitted, e.audience, hops+1, out)
+		out = t.walk(t.routes.find(e.group), 0, &emitted, e.audience, hops+1, t.budget, out)
 	}
 	return out
 }
@@ -227,13 +231,13 @@ func (t *traversal) appendOutput(rt *route, ev *Event, audience uint64, out []Ou
 
 // runShadows gives the event to a step's shadows and counts whether their decisions equal the step's. A step that is
 // itself a shadow is compared with Pass.
-func (rt *route) runShadows(s *step, ev *Event, hops int, res *result) {
+func (rt *route) runShadows(s *step, ev *Event, hops int, budget *allowance, res *result) {
 	if s.shadow {
 		s.countShadow(&result{audience: allClasses}, res)
 	}
 	for _, shadow := range s.shadows {
 		var other result
-		shadow.event(rt.hash, ev, hops, &other)
+		shadow.event(rt.hash, ev, hops, budget, &other)
 		shadow.countShadow(res, &other)
 	}
 }

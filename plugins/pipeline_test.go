@@ -317,7 +317,7 @@ func TestRemovedDuringAnEvent(t *testing.T) {
 	}
 	ev := Event{Group: "g1", Payload: do("drop")}
 	way := traversal{routes: before, outputLimit: maxOutputs, emissionsLeft: maxEmissions}
-	if out := way.walk(before.find("g1"), 0, &ev, allClasses, 0, nil); len(out) > 0 || !way.stale {
+	if out := way.walk(before.find("g1"), 0, &ev, allClasses, 0, nil, nil); len(out) > 0 || !way.stale {
 		t.Errorf("%d events pass the removed plugin, stale %v", len(out), way.stale)
 	}
 	p.routes.Store(before) // the routes when the event set out

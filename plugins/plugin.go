@@ -92,11 +92,11 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 }
 
 // event decides about an event and sets res. There is no error to return: after a failure, on_error decides.
-func (p *plugin) event(hash uint64, ev *Event, hops int, res *result) {
+func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res *result) {
 	key := breakerKey{hook: OnEvent, group: ev.Group}
 	m, s, err := p.acquire(key, hash)
 	for s != nil {
-		if err = m.event(s, key, ev, hops, res); err != errReplaced {
+		if err = m.event(s, key, ev, hops, budget, res); err != errReplaced {
 			break
 		}
 		m, s, err = p.acquire(key, hash) // the replaced module did not end in time
@@ -105,7 +105,7 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, res *result) {
 	case err == errReplaced:
 		*res = result{removed: true}
 	case err != nil:
-		if m, s := p.acquireFallback(key, hash); s != nil && m.event(s, key, ev, hops, res) == nil {
+		if m, s := p.acquireFallback(key, hash); s != nil && m.event(s, key, ev, hops, budget, res) == nil {
 			p.countOutcome(outcomeLastGood)
 			return
 		}
@@ -137,8 +137,8 @@ func (p *plugin) countOutcome(o outcome) {
 }
 
 // event calls on_event and releases the slot.
-func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, res *result) error {
-	f := s.instance.event(ev, hops, res)
+func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, budget *allowance, res *result) error {
+	f := s.instance.event(ev, hops, budget, res)
 	if f == nil {
 		s.tally.verdicts[res.verdict]++
 		s.tally.emitted += uint64(len(res.emits))

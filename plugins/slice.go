@@ -23,6 +23,7 @@ type limits struct {
 	idle    metering.Counter
 	timeout time.Duration
 	caller  context.Context // ends the call when it is done; may be nil
+	shared  bool            // the call has less fuel or time than its plugin's settings say, see allowance
 
 	// Times are ticks. The clock is not read before the first slice ends, so short calls do not pay for it.
 	started   int64 // first reading of the clock, 0 before
@@ -53,7 +54,7 @@ var (
 func (in *instance) begin(fuel int64, timeout time.Duration) {
 	l := &in.limits
 	l.budget = fuel * metering.Unit
-	l.timeout = timeout
+	l.timeout, l.shared = timeout, false
 	l.started, l.ran, l.stride, l.untilRead = 0, 0, 1, 0
 	slice := l.idle.Fuel()
 	if !l.idle.StackFree() || slice < 0 || slice > l.budget {
@@ -61,6 +62,56 @@ func (in *instance) begin(fuel int64, timeout time.Duration) {
 		in.counter.Set(uint64(metering.NewCounter(slice)))
 	}
 	l.reserve, l.idle = l.budget-slice, 0
+}
+
+// allowance is the fuel and the time that all calls for the events emitted for one event share.
+// See docs/decisions/plugins.md#why-do-emitted-events-share-a-budget
+type allowance struct {
+	fuel int64 // 64ths of a unit
+	time time.Duration
+}
+
+// emissionFactor is how many times the budgets of an event's own route the events emitted for it may spend.
+const emissionFactor = 4
+
+// emissionBudget returns the budget of the events emitted for the traversal's event.
+func (t *traversal) emissionBudget(ev *Event) *allowance {
+	if t.budget == nil {
+		t.budget = &allowance{}
+		for i := range t.origin.steps {
+			if m := t.origin.steps[i].live(); m != nil {
+				input := len(ev.Group) + len(ev.Payload)
+				t.budget.fuel += emissionFactor * m.spec.budget(input) * metering.Unit
+				t.budget.time += emissionFactor * m.spec.timeLimit(input)
+			}
+		}
+	}
+	return t.budget
+}
+
+func (a *allowance) spent() bool { return a.fuel <= 0 || a.time <= 0 }
+
+// share limits the call to what is left of a shared budget, and begins to measure the time.
+func (in *instance) share(a *allowance) {
+	l := &in.limits
+	if over := l.budget - max(0, a.fuel); over > 0 {
+		l.shared = true
+		l.budget -= over
+		l.reserve -= over // below zero if the slice is larger than the budget, so the first check fails
+	}
+	if l.timeout > a.time {
+		l.shared = true
+		l.timeout = max(0, a.time)
+	}
+	now := ticks(time.Now())
+	l.started, l.resumed, l.lastRead = now, now, now
+}
+
+// settle takes what the call has spent from a shared budget.
+func (in *instance) settle(a *allowance) {
+	l := &in.limits
+	a.fuel -= l.budget - l.reserve - metering.Counter(in.counter.Get()).Fuel()
+	a.time -= time.Duration(l.ran + ticks(time.Now()) - l.resumed)
 }
 
 // takeSpentFuel ends a call and returns the fuel that it has spent, in units.
@@ -141,24 +192,28 @@ func (in *instance) cancel(cause error) {
 	panic(cause)
 }
 
-// describe replaces the errors of spent limits by texts with the limit and the remedy.
-func (in *instance) describe(err error) error {
+// describe replaces the error of a spent limit by a text with the limit and the remedy.
+func (in *instance) describe(f *Failure) {
 	l := &in.limits
 	fuel, timeout := "fuel", "timeout"
 	if !in.started() {
 		fuel, timeout = "init fuel", "init_timeout"
 	}
+	outOfFuel, late := errors.Is(f.Err, errOutOfFuel), errors.Is(f.Err, errTimeout)
 	switch {
-	case errors.Is(err, errOutOfFuel):
-		return fmt.Errorf("out of fuel after %d units: an endless loop or recursion, or a %s budget too small",
+	case l.shared && (outOfFuel || late):
+		f.Kind = KindBudget
+		f.Err = fmt.Errorf("the events emitted for one event have spent %d times the fuel or the time of its plugins; "+
+			"emit fewer events, or raise fuel and timeout", emissionFactor)
+	case outOfFuel:
+		f.Err = fmt.Errorf("out of fuel after %d units: an endless loop or recursion, or a %s budget too small",
 			l.budget/metering.Unit, fuel)
-	case !errors.Is(err, errTimeout):
-		return err
-	case l.ran+l.lastRead-l.resumed <= int64(l.timeout):
-		return fmt.Errorf("timed out: the call had to wait for the processor, and took more than %d times its %s of %v; "+
+	case late && l.ran+l.lastRead-l.resumed <= int64(l.timeout):
+		f.Err = fmt.Errorf("timed out: the call had to wait for the processor, and took more than %d times its %s of %v; "+
 			"run less on this machine, or raise %s", maxWait, timeout, l.timeout, timeout)
+	case late:
+		f.Err = fmt.Errorf("timed out after %v: an endless loop, or %s is too short", l.timeout, timeout)
 	}
-	return fmt.Errorf("timed out after %v: an endless loop, or %s is too short", l.timeout, timeout)
 }
 
 // buildSliceHost defines the function that guests call at the end of a slice.

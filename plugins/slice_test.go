@@ -79,3 +79,29 @@ func TestCallersEndTheirCalls(t *testing.T) {
 		t.Errorf("%d calls count as late", n)
 	}
 }
+
+// TestEmittedEventsShareABudget: one event that causes many dear calls spends a few budgets, not one per call.
+func TestEmittedEventsShareABudget(t *testing.T) {
+	fan := Spec{
+		Name: "fan", Wasm: fixture(t, "fan"), Groups: []string{"ga"}, Grants: Grants, Instances: 1,
+		Fuel: 200_000, FuelPerByte: -1, Timeout: time.Minute,
+	}
+	spin := spinner(t, time.Minute)
+	spin.Groups = []string{"gb"}
+	spin.Fuel, spin.FuelPerByte = 200_000, -1
+	p := pipeline(t, Options{}, fan, spin)
+	told := 0
+	p.OnWithheld(func(string) { told++ })
+	if out := p.Process(Event{Group: "ga", Payload: []byte("{}")}, nil); len(out) > 0 {
+		t.Errorf("outputs: %s", show(out))
+	}
+	fans, spins := p.Health()[0], p.Health()[1]
+	if spins.Calls < 4 || spins.Calls > 6 || spins.Fuel > emissionFactor*200_000+10_000 ||
+		spins.Failures[KindFuel]+spins.Failures[KindBudget] != spins.Calls || spins.Failures[KindBudget] > 1 ||
+		spins.Breaker != "closed" {
+		t.Errorf("%d calls, %d units, failures %v, breaker %s", spins.Calls, spins.Fuel, spins.Failures, spins.Breaker)
+	}
+	if dropped := fans.Failures[KindOutputs]; dropped+spins.Calls != 16 || told != 16 {
+		t.Errorf("%d of 16 events are dropped, %d groups told, after %d calls", dropped, told, spins.Calls)
+	}
+}

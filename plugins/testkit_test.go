@@ -48,7 +48,10 @@ func pipeline(t testing.TB, o Options, specs ...Spec) *Pipeline {
 
 // actor returns the Spec of a plugin that follows the instruction in each event.
 func actor(t testing.TB) Spec {
-	return Spec{Name: "actor", Wasm: fixture(t, "actor"), Groups: []string{"g*"}, Grants: Grants, Instances: 1}
+	return Spec{
+		Name: "actor", Wasm: fixture(t, "actor"), Groups: []string{"g*"}, Grants: Grants, Instances: 1,
+		Fuel: DefaultFuel, Timeout: time.Minute, // a busy machine must not look like a failing plugin
+	}
 }
 
 // do builds the event that makes the actor act.

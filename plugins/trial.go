@@ -126,7 +126,7 @@ func (in *instance) try(s *Sample, t *Trace) *Failure {
 		}
 		res.audience = allClasses
 	default:
-		if f := in.event(&ev, 0, &res); f != nil {
+		if f := in.event(&ev, 0, nil, &res); f != nil {
 			return f
 		}
 	}
