@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
@@ -153,7 +154,7 @@ func (r *replay) load(o *pluginSettings, file, config string) error {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	trial, err := plugins.Try(context.Background(), plugins.Options{Logger: logger}, spec)
+	trial, err := plugins.Try(context.Background(), pluginhost.TryOptions(logger), spec)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
@@ -306,6 +307,7 @@ type replaySum struct {
 	Events   int             `json:"events"`
 	Missed   int             `json:"missed"`
 	Differ   int             `json:"differ"`
+	Engine   plugins.Engine  `json:"engine"`
 	Versions []replayVersion `json:"versions"`
 }
 
@@ -384,6 +386,7 @@ func (r *replay) writeSum() {
 	if len(r.versions) > 1 {
 		fmt.Fprintf(r.w, "%d events differ\n", r.differ)
 	}
+	warnOfInterpreter(r.w)
 	if r.missed > 0 {
 		fmt.Fprintf(r.w, "the recording lacks %d events, which arrived too fast\n", r.missed)
 	}
@@ -393,7 +396,7 @@ func (r *replay) writeSum() {
 func shortTime(ns int64) time.Duration { return time.Duration(ns).Round(100 * time.Nanosecond) }
 
 func (r *replay) writeJSONSum() {
-	sum := replaySum{Events: r.events, Missed: r.missed, Differ: r.differ}
+	sum := replaySum{Events: r.events, Missed: r.missed, Differ: r.differ, Engine: plugins.CurrentEngine()}
 	for _, v := range r.versions {
 		spread := func(d *distribution, unit float64) replaySpread {
 			return replaySpread{

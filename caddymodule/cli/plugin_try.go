@@ -169,17 +169,27 @@ func (t *pluginTest) finish() error {
 	fuel, duration := t.fuel/int64(called), (t.duration / time.Duration(called)).Round(100*time.Nanosecond)
 	switch {
 	case t.asJSON:
-		writeJSONLine(t.w, testSum{t.count, t.wrong, t.notRun, fuel, duration.Seconds()})
+		writeJSONLine(t.w, testSum{t.count, t.wrong, t.notRun, fuel, duration.Seconds(), plugins.CurrentEngine()})
 	case t.notRun > 0:
 		fmt.Fprintf(t.w, "%d samples, %d wrong, of which %d not run; on average fuel %d, %v\n",
 			t.count, t.wrong, t.notRun, fuel, duration)
 	default:
 		fmt.Fprintf(t.w, "%d samples, %d wrong; on average fuel %d, %v\n", t.count, t.wrong, fuel, duration)
 	}
+	if !t.asJSON {
+		warnOfInterpreter(t.w)
+	}
 	if t.wrong > 0 {
 		return fmt.Errorf("%d of %d samples failed", t.wrong, t.count)
 	}
 	return nil
+}
+
+// warnOfInterpreter writes a line if this machine interprets modules, so that its times say little about another one.
+func warnOfInterpreter(w io.Writer) {
+	if plugins.CurrentEngine() == plugins.EngineInterpreter {
+		fmt.Fprintln(w, "engine: interpreter. This machine runs plugins 20 to 100 times as slowly as one with the compiler")
+	}
 }
 
 // writeTrace writes the result of the sample in a line.
@@ -270,6 +280,8 @@ type testSum struct {
 	NotRun  int     `json:"not_run"`
 	Fuel    int64   `json:"fuel"`
 	Seconds float64 `json:"seconds"`
+	// Engine is compiler, or interpreter on a machine for which the engine has no compiler.
+	Engine plugins.Engine `json:"engine"`
 }
 
 func (t *pluginTest) writeJSON(line int, s *plugins.Sample, trace *plugins.Trace, problem error) {
