@@ -17,7 +17,8 @@ func host(t *testing.T) *edgerelay.Host {
 }
 
 func TestSamples(t *testing.T) {
-	if err := host(t).ClassSamples(onClass, "classes.ndjson"); err != nil {
+	hooks := edgerelay.Hooks{OnClass: onClass, OnSubscribe: onSubscribe}
+	if err := host(t).Check(hooks, "classes.ndjson"); err != nil {
 		t.Error(err)
 	}
 }
