@@ -46,7 +46,8 @@ test: test-deps $(CADDY) ## every test, with real Redis, Django Channels, Daphne
 	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GOTEST) $(UNRACED)
 	$(GO) -C bench test -timeout 15m -race ./...
 	@set -e; for dir in $(NESTED); do echo "$(GO) -C $$dir test ./..."; $(GO) -C $$dir test -timeout 15m ./...; done
-	cd sdk/rust && cargo test --quiet --offline --target-dir $(CURDIR)/bin/rust
+	@set -e; for dir in sdk/rust examples/plugins; do echo "cargo test in $$dir"; \
+		(cd $$dir && cargo test --quiet --offline --target-dir $(CURDIR)/bin/rust); done
 
 race: test-deps $(CADDY) ## every test under the race detector, Caddy included (compiles Caddy again)
 	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(GO) test -timeout 60m -race ./...

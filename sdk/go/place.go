@@ -20,8 +20,8 @@ type splice struct {
 // maxSplices is how many edits are recorded. With more of them, the plugin searches the edited text.
 const maxSplices = 32
 
-// locate is [Document.Find] in the edited text. The relay searches, which is faster, and the position is moved by what
-// the edits before it added and removed. The plugin itself searches for a path that such an edit may have changed.
+// locate is [Document.Find] in the edited text. The relay searches, which is faster, and the position is moved by
+// the edits before it. The plugin itself searches for a path that such an edit may have changed.
 func (e *Event) locate(path string) (p place, ok bool) {
 	if e.lost || e.touched(path) {
 		p.from, p.to, ok = find(e.EditedPayload(), path)

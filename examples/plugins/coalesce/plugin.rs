@@ -46,3 +46,6 @@ fn event(e: &mut Event) -> Verdict {
         None => Verdict::Pass,
     }
 }
+
+#[cfg(test)]
+mod tests;

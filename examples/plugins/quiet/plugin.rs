@@ -34,3 +34,6 @@ fn event(e: &mut Event) -> Verdict {
         _ => Verdict::Pass,
     }
 }
+
+#[cfg(test)]
+mod tests;

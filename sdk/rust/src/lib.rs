@@ -424,5 +424,10 @@ pub mod guest {
     }
 }
 
+/// The README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub mod readme {}
+
 #[cfg(test)]
 mod tests;

@@ -166,7 +166,7 @@ impl Host {
 
     /// Moves the plugin's clock on, and stops it there.
     pub fn advance(&mut self, ms: i64) {
-        self.now = Some(self.now() + ms);
+        self.now = Some(self.time() + ms);
     }
 
     /// A value of the plugin's store.
