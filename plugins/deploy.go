@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -86,6 +87,7 @@ func (p *Pipeline) Apply(ctx context.Context, specs []Spec) error {
 // switchTo makes specs, with their plugins and new modules, the pipeline. It returns the modules that this replaces,
 // which the caller closes without p.mu. A nil module keeps the live one. The caller holds p.mu.
 func (p *Pipeline) switchTo(specs []Spec, next map[string]*plugin, modules map[string]*module) (r retirement) {
+	classifiers := p.routes.Load().classifiers()
 	var after []func() // the routes name the plugins, or name them no longer
 	order := make([]*plugin, len(specs))
 	for i := range specs {
@@ -113,9 +115,13 @@ func (p *Pipeline) switchTo(specs []Spec, next map[string]*plugin, modules map[s
 	}
 	p.plugins = next
 	p.order.Store(&order)
-	p.routes.Store(newRoutes(bind(specs, next), p.seed))
+	routes := newRoutes(bind(specs, next), p.seed)
+	p.routes.Store(routes)
 	for _, f := range after {
 		f()
+	}
+	if f := p.onReclassify.Load(); f != nil && !slices.EqualFunc(classifiers, routes.classifiers(), classifier.equal) {
+		(*f)()
 	}
 	return r
 }

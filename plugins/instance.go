@@ -78,8 +78,9 @@ type result struct {
 	payload  []byte // of a replacement
 	audience uint64
 	emits    []emission
-	removed  bool // the plugin has left the pipeline; nothing was decided
-	withheld bool // with Drop: no module has processed the event, and its group learns of the gap
+	by       *module // that has decided, or has failed to
+	removed  bool    // the plugin has left the pipeline; nothing was decided
+	withheld bool    // with Drop: no module has processed the event, and its group learns of the gap
 }
 
 // allClasses is the audience of all subscribers.

@@ -20,6 +20,7 @@ const maxTableElements = 1 << 17
 // module is a loaded module: compiled code and instances. A deployment replaces the whole module.
 type module struct {
 	spec     Spec
+	number   uint64 // unique in the process
 	key      string
 	hash     string
 	env      *environment
@@ -39,7 +40,7 @@ type module struct {
 // load compiles a module, checks it against the ABI, tries its samples and starts its instances.
 func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module, err error) {
 	m = &module{
-		spec: spec, key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
+		spec: spec, number: moduleCount.Add(1), key: spec.key(), hash: Hash(spec.Wasm), env: env, loaded: h.now(),
 		slots: make([]slot, spec.Instances), supply: newSupply(), startWait: h.startWait,
 		conceal: newConcealer(spec.Secrets),
 	}

@@ -33,6 +33,9 @@ type Output struct {
 	// PerClass tells that a plugin of the group renders payloads: call Render for each class present instead of sending
 	// Payload.
 	PerClass bool
+	// Generation identifies the modules that classified the subscriptions for which Audience and PerClass hold; 0: the
+	// group's subscriptions are not classified. Subscribers of another [Decision].Generation must not get the event.
+	Generation uint64
 }
 
 // Decision is the plugins' answer to a subscription.
@@ -40,6 +43,9 @@ type Decision struct {
 	Allow bool
 	// Class of the subscriber, 0 to 63.
 	Class uint8
+	// Generation identifies the modules that decided. When it differs from [Pipeline.Generation], the Decision is
+	// outdated.
+	Generation uint64
 	// Reason of a denial, for the log and the client; may be empty.
 	Reason string
 	// Plugin is the name of the plugin that denied.
@@ -55,7 +61,8 @@ type Pipeline struct {
 	routes atomic.Pointer[routes]
 	order  atomic.Pointer[[]*plugin] // for readers that must not wait for a change
 
-	onWithheld atomic.Pointer[func(group string)] // may hold nil
+	onWithheld   atomic.Pointer[func(group string)] // may hold nil
+	onReclassify atomic.Pointer[func()]             // may hold nil
 
 	// closing is done once the pipeline is being closed.
 	closing context.Context
@@ -96,7 +103,7 @@ func (p *Pipeline) Run(in Event, out []Output) (_ []Output, withheld bool) {
 			routes: current, onWithheld: p.onWithheld.Load(), origin: rt,
 			outputLimit: before + maxOutputs, emissionsLeft: maxEmissions,
 		}
-		if out = t.walk(rt, 0, &in, allClasses, 0, nil, out); !t.stale {
+		if out = t.walk(rt, 0, &in, subscribers{audience: allClasses}, 0, nil, out); !t.stale {
 			return out, t.withheld
 		}
 		// A plugin on the way was removed meanwhile: the current routes decide.
@@ -133,10 +140,10 @@ func (t *traversal) withhold(group string) {
 }
 
 // walk takes an event through the steps of its route, beginning with the given one, and appends the outputs. The event
-// and its audience change on the way. budget is nil for the original event, whose calls have their own budgets only.
+// and its subscribers change on the way. budget is nil for the original event, whose calls have their own budgets only.
 // See docs/decisions/plugins.md#why-is-emit-resolved-inside-process
 func (t *traversal) walk(
-	rt *route, from int, ev *Event, audience uint64, hops int, budget *allowance, out []Output,
+	rt *route, from int, ev *Event, to subscribers, hops int, budget *allowance, out []Output,
 ) []Output {
 	var res result
 	for i := from; i < len(rt.steps); i++ {
@@ -152,8 +159,9 @@ func (t *traversal) walk(
 				continue
 			}
 		}
+		to.passed(res.by)
 		if len(res.emits) > 0 {
-			return t.split(rt, i, ev, audience, &res, hops, budget, out)
+			return t.split(rt, i, ev, to, &res, hops, budget, out)
 		}
 		if res.verdict == Drop {
 			if res.withheld {
@@ -164,21 +172,21 @@ func (t *traversal) walk(
 		if res.verdict == Replace {
 			ev.Payload = res.payload
 		}
-		audience &= res.audience
+		to = to.only(res.audience)
 	}
-	return t.appendOutput(rt, ev, audience, out)
+	return t.appendOutput(ev, to, out)
 }
 
 // split continues with the event's own output first, and then with the events that step at emitted.
 func (t *traversal) split(
-	rt *route, at int, ev *Event, audience uint64, res *result, hops int, budget *allowance, out []Output,
+	rt *route, at int, ev *Event, to subscribers, res *result, hops int, budget *allowance, out []Output,
 ) []Output {
 	if res.verdict != Drop {
 		own := *ev
 		if res.verdict == Replace {
 			own.Payload = res.payload
 		}
-		out = t.walk(rt, at+1, &own, audience&res.audience, hops, budget, out)
+		out = t.walk(rt, at+1, &own, to.only(res.audience), hops, budget, out)
 	}
 	for _, e := range res.emits {
 		if t.stale {
@@ -191,12 +199,12 @@ func (t *traversal) split(
 		t.emissionsLeft--
 		emitted := Event{Group: ev.Group, Payload: e.payload, Source: ev.Source, Sent: ev.Sent}
 		if e.group == "" {
-			out = t.walk(rt, at+1, &emitted, audience&e.audience, hops, t.budget, out)
+			out = t.walk(rt, at+1, &emitted, to.only(e.audience), hops, t.budget, out)
 			continue
 		}
 		// An audience refers to the classes of one group, so another group starts with the emission's own audience.
 		emitted.Group = e.group
-		out = t.walk(t.routes.find(e.group), 0, &emitted, e.audience, hops+1, t.budget, out)
+		out = t.walk(t.routes.find(e.group), 0, &emitted, subscribers{audience: e.audience}, hops+1, t.budget, out)
 	}
 	return out
 }
@@ -216,17 +224,11 @@ func (t *traversal) dropExcess(rt *route, at int, e *emission) {
 }
 
 // appendOutput appends an event that has passed all steps.
-func (t *traversal) appendOutput(rt *route, ev *Event, audience uint64, out []Output) []Output {
-	if len(out) >= t.outputLimit || audience == 0 {
+func (t *traversal) appendOutput(ev *Event, to subscribers, out []Output) []Output {
+	if len(out) >= t.outputLimit || to.audience == 0 {
 		return out
 	}
-	perClass := false
-	for i := range rt.steps {
-		if m := rt.steps[i].live(); m != nil && m.hooks&OnClass != 0 && !rt.steps[i].shadow {
-			perClass = true
-		}
-	}
-	return append(out, Output{Group: ev.Group, Payload: ev.Payload, Audience: audience, PerClass: perClass})
+	return append(out, Output{ev.Group, ev.Payload, to.audience, to.perClass, to.generation})
 }
 
 // runShadows gives the event to a step's shadows and counts whether their decisions equal the step's. A step that is
@@ -240,6 +242,28 @@ func (rt *route) runShadows(s *step, ev *Event, hops int, budget *allowance, res
 		shadow.event(rt.hash, ev, hops, budget, &other)
 		shadow.countShadow(res, &other)
 	}
+}
+
+// subscribers is for whom an event is, as the modules on its way have decided.
+type subscribers struct {
+	audience   uint64 // as in Output, as the other fields
+	perClass   bool
+	generation uint64
+}
+
+// passed notes that the event has been through a module.
+func (s *subscribers) passed(m *module) {
+	if m.hooks&(OnClass|OnSubscribe) == 0 {
+		return
+	}
+	s.perClass = s.perClass || m.hooks&OnClass != 0
+	s.generation = m.classify(s.generation)
+}
+
+// only returns the subscribers that are also in an audience.
+func (s subscribers) only(audience uint64) subscribers {
+	s.audience &= audience
+	return s
 }
 
 // countShadow counts whether a shadow's decision equals the original's.
@@ -258,16 +282,23 @@ func (p *plugin) countShadow(original, shadow *result) {
 }
 
 // Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. ev has the
-// Output's group and payload, and the Source and Sent of the original event. Render reports false if the subscribers
-// get nothing, and an error for any other class. The result may share the argument's bytes.
-func (p *Pipeline) Render(class uint8, ev Event) (rendered []byte, ok bool, err error) {
+// Output's group and payload, and the Source and Sent of the original event; generation is the Output's. Render reports
+// false if the subscribers get nothing, ErrReclassified if the generation is outdated, and another error for any other
+// class. The result may share the argument's bytes.
+func (p *Pipeline) Render(class uint8, ev Event, generation uint64) (rendered []byte, ok bool, err error) {
 	if class > maxClass {
 		return nil, false, fmt.Errorf("render for class %d: classes are 0 to %d", class, maxClass)
 	}
 	for {
 		current := p.routes.Load()
-		switch res := current.find(ev.Group).render(class, ev); {
+		rt := current.find(ev.Group)
+		switch res := rt.render(class, ev); {
 		case !res.removed:
+			// Checked afterwards: modules are never replaced by earlier ones, so a module that is live before and after
+			// the rendering has rendered.
+			if rt.liveGeneration() != generation {
+				return nil, false, ErrReclassified
+			}
 			if f := p.onWithheld.Load(); res.withheld && f != nil {
 				(*f)(ev.Group)
 			}
@@ -328,7 +359,7 @@ func (p *Pipeline) subscribe(ctx context.Context, rt *route, user []byte) (Decis
 				return Decision{Plugin: s.name}, err
 			}
 		}
-		answer, named, err := s.subscribe(ctx, rt.hash, maphash.Bytes(p.seed, user), rt.group, request)
+		answer, by, named, err := s.subscribe(ctx, rt.hash, maphash.Bytes(p.seed, user), rt.group, request)
 		if err != nil {
 			return Decision{Plugin: s.name, Reason: "the plugin failed"},
 				fmt.Errorf("ask plugin %s about group %s: %w", s.name, rt.group, err)
@@ -337,6 +368,7 @@ func (p *Pipeline) subscribe(ctx context.Context, rt *route, user []byte) (Decis
 			answer.Plugin = s.name
 			return answer, nil
 		}
+		d.Generation = by.classify(d.Generation)
 		if named && !classified {
 			d.Class, classified = answer.Class, true
 		}

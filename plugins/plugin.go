@@ -3,6 +3,7 @@ package plugins
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,8 +82,12 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 	if p.spec.Load().OnError != OnErrorLastGood {
 		return nil, nil
 	}
-	if m = p.deployment.Load().fallback; m == nil || m.hooks&key.hook == 0 {
+	d := p.deployment.Load()
+	if m = d.fallback; m == nil || m.hooks&key.hook == 0 {
 		return nil, nil
+	}
+	if key.hook == OnClass && (m.hooks|d.live.hooks)&OnSubscribe != 0 {
+		return nil, nil // the class is of the live module, whose numbers mean nothing to the fallback
 	}
 	s, err := m.acquire(key, hash)
 	if err != nil {
@@ -105,14 +110,24 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res 
 	case err == errReplaced:
 		*res = result{removed: true}
 	case err != nil:
-		if m, s := p.acquireFallback(key, hash); s != nil && m.event(s, key, ev, hops, budget, res) == nil {
+		if f, s := p.acquireFallback(key, hash); s != nil && f.event(s, key, ev, hops, budget, res) == nil {
 			p.countOutcome(outcomeLastGood)
-			return
+			if f.hooks&OnClass != 0 || res.selectsClasses() { // of the fallback's own numbers
+				m = f
+			}
+			break
 		}
 		*res = p.applyOnError()
 	case s == nil:
 		*res = result{audience: allClasses}
 	}
+	res.by = m
+}
+
+// selectsClasses reports whether a result depends on the classes of subscribers.
+func (res *result) selectsClasses() bool {
+	return res.audience != allClasses ||
+		slices.ContainsFunc(res.emits, func(e emission) bool { return e.audience != allClasses })
 }
 
 // applyOnError returns the result for an event, or for the view that a class gets of it, that no module has processed.
@@ -178,31 +193,32 @@ func (m *module) class(s *slot, key breakerKey, class uint8, ev *Event, res *res
 	return m.release(s, key, f)
 }
 
-// subscribe decides about a subscription. classified reports whether the plugin named a class. An error denies;
-// errReplaced means that the plugin has left the pipeline.
+// subscribe decides about a subscription. by is the module that has decided; classified reports whether it named a
+// class. An error denies; errReplaced means that the plugin has left the pipeline.
 func (p *plugin) subscribe(
 	ctx context.Context, hash, user uint64, group string, request []byte,
-) (d Decision, classified bool, err error) {
+) (d Decision, by *module, classified bool, err error) {
 	key := breakerKey{hook: OnSubscribe, group: group, subject: user}
 	m, s, err := p.acquire(key, hash)
-	if s == nil && err == nil { // the live module has no such hook
-		return Decision{Allow: true}, false, nil
-	}
 	for s != nil {
 		if d, classified, err = m.subscribe(ctx, s, key, request); err != errReplaced {
 			break
 		}
 		m, s, err = p.acquire(key, hash)
 	}
+	if s == nil && err == nil { // the live module has no such hook
+		return Decision{Allow: true}, m, false, nil
+	}
 	if err == errReplaced || ctx.Err() != nil {
-		return d, false, err
+		return d, nil, false, err
 	}
 	if err != nil {
-		if m, s := p.acquireFallback(key, hash); s != nil {
+		if f, s := p.acquireFallback(key, hash); s != nil {
+			m = f
 			d, classified, err = m.subscribe(ctx, s, key, request)
 		}
 	}
-	return d, classified, err
+	return d, m, classified, err
 }
 
 // subscribe calls on_subscribe and releases the slot.

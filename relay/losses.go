@@ -36,6 +36,8 @@ const (
 	LossPluginSlow
 	// LossPluginWithheld is an event that a plugin could not process.
 	LossPluginWithheld
+	// LossReclassified is an event for an audience class, withheld from clients whose class was being decided again.
+	LossReclassified
 	// LossNotUTF8 is a text that is not UTF-8, for which browsers would close the connection.
 	LossNotUTF8
 	// LossSlowReader is a slow consumer that was disconnected.
@@ -62,6 +64,7 @@ var lossNames = [...]string{
 	LossPeer:            "peer",
 	LossPluginSlow:      "plugin_slow",
 	LossPluginWithheld:  "plugin_withheld",
+	LossReclassified:    "reclassified",
 	LossNotUTF8:         "not_utf8",
 	LossSlowReader:      "slow_reader",
 	LossMemory:          "memory",

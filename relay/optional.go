@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// This file has all optional interfaces of a Broker, a Sink, a Backplane, an Authorizer and the credentials of an
-// Identity. The engine and its surroundings test for each interface with a type assertion. Each comment states the
+// This file has all optional interfaces of a Broker, a Sink, a Backplane, an Authorizer, an Interceptor and the
+// credentials of an Identity. The engine and its surroundings test for each interface with a type assertion. Each comment states the
 // effect of a missing interface.
 
 // LayerIdentifier is a [Broker] whose channel layer has an identity. If absent, the backplane treats the layer as this
@@ -68,6 +68,15 @@ type GroupRechecker interface {
 	// RecheckGroup returns nil if the user may still see a group. [ErrDenied] ends the subscription; after any other
 	// error the subscription stays.
 	RecheckGroup(ctx context.Context, id Identity, group string) error
+}
+
+// Reclassifier is an [Interceptor] whose rules for classes may change while clients are subscribed. The engine is told
+// of a change by its Reclassify, and then classifies the subscriptions of an earlier generation again. If absent, a
+// class holds for as long as the subscription.
+type Reclassifier interface {
+	// Generation returns the current generation of a group's classes. A [Classification] of another generation is
+	// outdated.
+	Generation(group string) uint64
 }
 
 // Successor is an [Authorizer] that takes state over from its predecessor when the configuration changes. If absent,

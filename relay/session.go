@@ -16,11 +16,11 @@ type Session interface {
 	// Limits returns the current limits. The caller must not change them.
 	Limits() *Limits
 
-	// Authorize decides whether the client may subscribe to the group "<kind>-<item>", and returns its audience class
-	// there. The error wraps [ErrDenied] for a denial; any other error is a failure, which denies the group as well.
+	// Authorize decides whether the client may subscribe to the group "<kind>-<item>", and returns the subscription with
+	// the client's audience class. The error wraps [ErrDenied] for a denial; any other error is a failure, which denies the group as well.
 	// With held, the result of Holds, the authorizer is not asked about groups that rechecks cover; plugins classify
 	// the client in any case.
-	Authorize(ctx context.Context, kind, item string, held bool) (class uint8, err error)
+	Authorize(ctx context.Context, kind, item string, held bool) (Subscription, error)
 	// Holds reports whether the session is subscribed to exactly the given groups, each listed once, while rechecks
 	// cover the groups. A repeated subscription, which clients use to test the connection, then costs no request to the
 	// authorizer. The repetition must be applied with Keep: a recheck may end a subscription in between.

@@ -11,6 +11,8 @@ type Subscription struct {
 	Group string
 	// Class is the audience class, 0 to [MaxClass], that selects the rendering of each event; see [Redaction].
 	Class uint8
+	// Generation is the generation of Class, see [Classification].
+	Generation uint64
 }
 
 // Groups returns subscriptions of class 0 to groups.

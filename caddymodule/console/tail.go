@@ -112,13 +112,13 @@ func (h *Handler) openTail(ctx context.Context, id relay.Identity, group string)
 	if err := h.config.Authorizer.Authorize(ctx, id, kind, item); err != nil {
 		return nil, err
 	}
-	class, err := h.node.Hub.Classify(ctx, id, group)
+	c, err := h.node.Hub.Classify(ctx, id, group)
 	if err != nil {
 		return nil, err
 	}
 	joining, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	return h.node.Hub.Tail(joining, group, hub.TailOptions{Class: class})
+	return h.node.Hub.Tail(joining, group, hub.TailOptions{Class: c.Class, Generation: &c.Generation})
 }
 
 // get returns the tail of a key, and opens the tail if there is none.
@@ -163,10 +163,14 @@ func (c *tails) ensureOpen(key string, t *polledTail, open func() (*hub.Tail, er
 		return false, nil
 	}
 	t.polled = time.Now()
-	if t.tail != nil {
+	if t.tail != nil && !t.tail.Outdated() {
 		return true, nil
 	}
 	tail, err := open()
+	if t.tail != nil { // another plugin decides now
+		t.tail.Close()
+		t.tail = nil
+	}
 	if err != nil {
 		c.mu.Lock()
 		delete(c.byKey, key)

@@ -105,7 +105,9 @@ func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	}
 	h.closing, h.stop = context.WithCancel(context.Background())
 	// The broadcast group carries a copy of every event between AWX's nodes: no plugin processes the copies.
-	h.Lanes = lanes.New(pipeline, hub.Forward, lanes.Options{Exempt: []string{awx.BroadcastGroup}, Losses: hub})
+	h.Lanes = lanes.New(pipeline, hub.Forward, lanes.Options{
+		Exempt: []string{awx.BroadcastGroup}, Losses: hub, Reclassify: hub.Reclassify,
+	})
 	h.watching.Go(h.watch)
 	hub.SetInterceptor(h.Lanes)
 	return h, nil

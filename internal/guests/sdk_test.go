@@ -148,7 +148,8 @@ func holdProbe(t *testing.T, wasm []byte) {
 	}
 	for class, want := range []string{"x", "", "job_events-42"} {
 		if out, ok, _ := p.Render(
-			uint8(class), plugins.Event{Group: "job_events-42", Payload: []byte("x")}); string(out) != want ||
+			uint8(class), plugins.Event{Group: "job_events-42", Payload: []byte("x")}, p.Generation(
+				"job_events-42")); string(out) != want ||
 			ok != (class != 1) {
 			t.Errorf("class %d: %q, %v", class, out, ok)
 		}

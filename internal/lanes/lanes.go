@@ -40,6 +40,9 @@ type Lanes struct {
 	// plugins, after a change of the pipeline.
 	unsettled atomic.Int32
 
+	// unrestricted is the last redaction of an event for all classes, which the events of a group share.
+	unrestricted atomic.Pointer[relay.Redaction]
+
 	dropped     atomic.Uint64
 	withheld    atomic.Uint64
 	droppedSlow atomic.Uint64
@@ -48,7 +51,10 @@ type Lanes struct {
 	slow   map[string]uint64 // events dropped because a plugin was too slow, by plugin
 }
 
-var _ relay.Interceptor = (*Lanes)(nil)
+var (
+	_ relay.Interceptor  = (*Lanes)(nil)
+	_ relay.Reclassifier = (*Lanes)(nil)
+)
 
 // Options are the optional settings of [New].
 type Options struct {
@@ -56,6 +62,8 @@ type Options struct {
 	Exempt []string
 	// Losses is told about events that clients do not get because a plugin failed or was too slow.
 	Losses relay.LossSink
+	// Reclassify is called after a change of the plugins that classify subscriptions, see [hub.Hub.Reclassify].
+	Reclassify func()
 }
 
 // New returns running Lanes. Events that have been through their plugins go to forward, see [hub.Hub.Forward]. The
@@ -66,6 +74,9 @@ func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 		slow: map[string]uint64{},
 	}
 	p.OnWithheld(func(group string) { ls.reportLoss(relay.LossPluginWithheld, group, 1) })
+	if o.Reclassify != nil {
+		p.OnReclassify(o.Reclassify)
+	}
 	for range runtime.GOMAXPROCS(0) {
 		ls.shards = append(ls.shards, newShard(ls))
 	}
@@ -132,7 +143,7 @@ func (ls *Lanes) process(
 		o := &outputs[i]
 		result := *ev
 		result.Group, result.Text = o.Group, o.Payload
-		if o.PerClass || o.Audience != ^uint64(0) {
+		if o.PerClass || o.Audience != ^uint64(0) || o.Generation != 0 {
 			result.Redaction = ls.redaction(o, ev)
 		}
 		out = append(out, result)
@@ -142,12 +153,24 @@ func (ls *Lanes) process(
 
 // redaction returns the redaction of an output of an event.
 func (ls *Lanes) redaction(o *plugins.Output, ev *relay.Event) *relay.Redaction {
-	r := &relay.Redaction{Classes: o.Audience}
+	if !o.PerClass && o.Audience == ^uint64(0) {
+		if r := ls.unrestricted.Load(); r != nil && r.Generation == o.Generation {
+			return r
+		}
+		r := &relay.Redaction{Classes: o.Audience, Generation: o.Generation}
+		ls.unrestricted.Store(r)
+		return r
+	}
+	r := &relay.Redaction{Classes: o.Audience, Generation: o.Generation}
 	if o.PerClass {
 		view := plugins.Event{Group: o.Group, Payload: o.Payload, Source: ev.Source.String(), Sent: ev.Sent}
 		r.Render = func(class uint8) ([]byte, bool) {
-			rendered, ok, err := ls.pipeline.Render(class, view)
-			if err != nil { // a class that the hub does not know: withhold rather than guess
+			rendered, ok, err := ls.pipeline.Render(class, view, r.Generation)
+			switch {
+			case errors.Is(err, plugins.ErrReclassified):
+				ls.reportLoss(relay.LossReclassified, view.Group, 1)
+				return nil, false
+			case err != nil: // a class that the hub does not know: withhold rather than guess
 				ls.reportLoss(relay.LossPluginWithheld, view.Group, 1)
 				return nil, false
 			}
@@ -158,31 +181,33 @@ func (ls *Lanes) redaction(o *plugins.Output, ev *relay.Event) *relay.Redaction 
 }
 
 // Classify implements [relay.Interceptor] with the plugins' on_subscribe.
-func (ls *Lanes) Classify(ctx context.Context, id relay.Identity, group string) (uint8, error) {
+func (ls *Lanes) Classify(ctx context.Context, id relay.Identity, group string) (c relay.Classification, err error) {
 	if !ls.pipeline.Matches(group) {
-		return 0, nil
+		return c, nil
 	}
 	user := []byte(id.Profile)
 	if len(user) == 0 {
-		var err error
 		if user, err = json.Marshal(struct {
 			ID       json.RawMessage `json:"id"`
 			Username string          `json:"username"`
 		}{json.RawMessage(id.ID), id.Name}); err != nil {
-			return 0, fmt.Errorf("encode the user's id: %w", err)
+			return c, fmt.Errorf("encode the user's id: %w", err)
 		}
 	}
 	d, err := ls.pipeline.Subscribe(ctx, user, group)
 	switch {
 	case err != nil:
-		return 0, err
+		return c, err
 	case !d.Allow && d.Reason != "":
-		return 0, fmt.Errorf("%w by plugin %s: %s", relay.ErrDenied, d.Plugin, d.Reason)
+		return c, fmt.Errorf("%w by plugin %s: %s", relay.ErrDenied, d.Plugin, d.Reason)
 	case !d.Allow:
-		return 0, fmt.Errorf("%w by plugin %s", relay.ErrDenied, d.Plugin)
+		return c, fmt.Errorf("%w by plugin %s", relay.ErrDenied, d.Plugin)
 	}
-	return d.Class, nil
+	return relay.Classification{Class: d.Class, Generation: d.Generation}, nil
 }
+
+// Generation implements [relay.Reclassifier]: it identifies the live modules with on_subscribe.
+func (ls *Lanes) Generation(group string) uint64 { return ls.pipeline.Generation(group) }
 
 // Apply makes specs the pipeline, see [plugins.Pipeline.Apply]. Events of groups whose plugins change keep their order.
 func (ls *Lanes) Apply(ctx context.Context, specs []plugins.Spec) error {

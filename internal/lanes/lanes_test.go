@@ -178,7 +178,8 @@ func TestClassify(t *testing.T) {
 		{relay.Identity{ID: "3", Name: "bob"}, "jobs-summary", 0, ""},
 		{relay.Identity{ID: "3", Name: "bob"}, "jobs-secret", 0, "access denied by plugin classes: bob is not to know"},
 	} {
-		class, err := f.Classify(ctx, c.id, c.group)
+		got, err := f.Classify(ctx, c.id, c.group)
+		class := got.Class
 		if c.denied == "" && (err != nil || class != c.class) {
 			t.Errorf("%s in %s: class %d, %v", c.id.Name, c.group, class, err)
 		}
@@ -616,4 +617,43 @@ func BenchmarkInterceptWithPlugin(b *testing.B) {
 			outputs = p.Process(plugins.Event{Group: "pass-1", Payload: payload}, outputs[:0])
 		}
 	})
+}
+
+// TestEventsForClasses: events of groups whose subscriptions are classified carry the generation of the classes, and a
+// view is not rendered by a module that has not classified.
+func TestEventsForClasses(t *testing.T) {
+	c := &clients{}
+	classes := plugins.Spec{Name: "classes", Wasm: guest(t, "classes"), Groups: []string{"s"}}
+	changed := make(chan struct{}, 1)
+	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := New(p, c.forward, Options{Losses: c, Reclassify: func() { changed <- struct{}{} }})
+	defer func() { f.Close(); _ = p.Close() }()
+	if err := f.Apply(t.Context(), []plugins.Spec{classes}); err != nil {
+		t.Fatal(err)
+	}
+	<-changed
+	f.Intercept([]relay.Event{event("s", `{"secret": 1}`)})
+	testkit.Eventually(t, "the event", func() bool { return len(c.texts("s")) == 1 })
+	got, err := f.Classify(t.Context(), relay.Identity{ID: "1"}, "s")
+	redaction := c.events[0].Redaction
+	if err != nil || got.Generation != f.Generation("s") || redaction == nil || redaction.Generation != got.Generation {
+		t.Errorf("classified as %v (%v), redaction %v, want generation %x", got, err, redaction, f.Generation("s"))
+	}
+	if text, ok := redaction.Render(1); !ok || string(text) != `{"secret": 1}` {
+		t.Errorf("class 1 gets %q, %t", text, ok)
+	}
+	classes.Config = []byte("1")
+	if err := f.Apply(t.Context(), []plugins.Spec{classes}); err != nil {
+		t.Fatal(err)
+	}
+	<-changed
+	if text, ok := redaction.Render(1); ok {
+		t.Errorf("another module renders %q for class 1 of the module before", text)
+	}
+	if got := c.misses(); !slices.Equal(got, []string{"s: reclassified"}) {
+		t.Errorf("reported %q", got)
+	}
 }

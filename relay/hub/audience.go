@@ -6,22 +6,27 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Sets of audience classes have bit c set for class c.
-const (
-	allClasses = ^uint64(0)
-	plainClass = uint64(1) // class 0, the class without a plugin's decision
-)
+// allClasses is the set of all audience classes. Sets of classes have bit c set for class c.
+const allClasses = ^uint64(0)
 
 // audience is the subscriptions of a shard's sessions to a group. The shard's round guards all but the atomics.
 type audience struct {
-	subs    []subscriber
-	classed map[uint64]int // number of subscriptions by class, without class 0; nil if all are of class 0
-	others  int            // sum of classed
-	present atomic.Uint64  // set of the classes in subs; read without the round
+	subs []subscriber
+	// others counts the subscriptions without the usual classification. An audience without others needs no map.
+	others          map[relay.Classification]int
+	usualGeneration uint64
+	// present is the set of the classes in subs, of all generations; read without the round.
+	present atomic.Uint64
 
-	events atomic.Uint32 // delivered to the audience; wraps around
-	seen   atomic.Uint32 // value of events when MeasureGroups last ran
-	rate   atomic.Uint32 // events a second before that; bits of a float32
+	events     atomic.Uint32 // delivered to the audience; wraps around
+	seen       atomic.Uint32 // value of events when MeasureGroups last ran
+	rate       atomic.Uint32 // events a second before that; bits of a float32
+	usualClass uint8
+}
+
+// usual is the classification of the subscriptions that others does not count.
+func (a *audience) usual() relay.Classification {
+	return relay.Classification{Class: a.usualClass, Generation: a.usualGeneration}
 }
 
 // subscriber is a subscription with the socket at hand: the worker visits all subscribers, and each further pointer
@@ -31,28 +36,50 @@ type subscriber struct {
 	*subscription
 }
 
-// subscription is a session's entry in an audience.
+// subscription is a session's entry in an audience. The shard's round guards at and the classification; while the round
+// is held to change the classification, so is the session's mu, which is therefore enough to read it.
 type subscription struct {
-	session  *Session
-	audience *audience
-	group    string
-	at       int    // index in audience.subs
-	class    uint64 // a set of classes with a single bit
+	session    *Session
+	audience   *audience
+	group      string
+	generation uint64 // of class
+	at         int32  // index in audience.subs
+	class      uint8
 }
 
-// reach returns the number of subscribers of some classes. The shard's round is held.
-func (a *audience) reach(classes uint64) int {
-	if classes == allClasses || a.others == 0 && classes&plainClass != 0 {
+func (s *subscription) classification() relay.Classification {
+	return relay.Classification{Class: s.class, Generation: s.generation}
+}
+
+// toAll reports whether the job is for all subscribers, whatever their class.
+func (j *job) toAll() bool { return j.classes == allClasses && j.generation == 0 }
+
+// concerns reports whether the job is for subscribers with a classification.
+func (j *job) concerns(c relay.Classification) bool {
+	return j.generation == c.Generation && j.classes>>c.Class&1 != 0
+}
+
+// reach returns the number of subscribers that a job is for. The shard's round is held.
+func (a *audience) reach(j *job) (n int) {
+	if j.toAll() {
 		return len(a.subs)
 	}
-	n := 0
-	if classes&plainClass != 0 {
-		n = len(a.subs) - a.others
-	}
-	for class, count := range a.classed {
-		if classes&class != 0 {
+	for c, count := range a.others {
+		if j.concerns(c) {
 			n += count
 		}
+	}
+	if j.concerns(a.usual()) {
+		n += a.usualCount()
+	}
+	return n
+}
+
+// usualCount returns the number of subscriptions with the usual classification.
+func (a *audience) usualCount() int {
+	n := len(a.subs)
+	for _, count := range a.others {
+		n -= count
 	}
 	return n
 }
@@ -67,34 +94,50 @@ func presentIn(as []*audience) (classes uint64) {
 	return classes
 }
 
-// enter counts a new subscription of a class. The shard's round is held.
-func (a *audience) enter(class uint64) {
-	if class != plainClass {
-		if a.classed == nil {
-			a.classed = map[uint64]int{}
+// enter counts the subscription that was added to subs last. The shard's round is held, as in the methods below.
+func (a *audience) enter(c relay.Classification) {
+	if len(a.subs) == 1 {
+		a.usualClass, a.usualGeneration = c.Class, c.Generation
+	}
+	a.count(c, 1)
+}
+
+// leave stops counting a subscription that was removed from subs.
+func (a *audience) leave(c relay.Classification) { a.count(c, -1) }
+
+// change counts a subscription with another classification than before.
+func (a *audience) change(before, after relay.Classification) {
+	a.count(before, -1)
+	a.count(after, 1)
+}
+
+// count adds n to the number of subscriptions with a classification. Those with the usual one are all that others does
+// not count.
+func (a *audience) count(c relay.Classification, n int) {
+	if c != a.usual() {
+		if a.others == nil {
+			a.others = map[relay.Classification]int{}
 		}
-		a.classed[class]++
-		a.others++
+		if a.others[c] += n; a.others[c] == 0 {
+			delete(a.others, c)
+		}
+		if len(a.others) == 0 {
+			a.others = nil
+		}
 	}
-	a.updatePresent()
-}
-
-// leave stops counting a subscription of a class. The shard's round is held.
-func (a *audience) leave(class uint64) {
-	if class != plainClass {
-		decrement(a.classed, class)
-		a.others--
+	usual := a.usualCount()
+	if usual == 0 && len(a.others) == 1 { // all have another classification: it becomes the usual one
+		for c := range a.others {
+			a.usualClass, a.usualGeneration = c.Class, c.Generation
+		}
+		a.others, usual = nil, len(a.subs)
 	}
-	a.updatePresent()
-}
-
-func (a *audience) updatePresent() {
 	var present uint64
-	if len(a.subs) > a.others {
-		present = plainClass
+	if usual > 0 {
+		present = 1 << a.usualClass
 	}
-	for class := range a.classed {
-		present |= class
+	for c := range a.others {
+		present |= 1 << c.Class
 	}
 	a.present.Store(present)
 }

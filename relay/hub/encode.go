@@ -42,6 +42,7 @@ type run struct {
 	start, count int
 	group        string
 	classes      uint64
+	generation   uint64   // of classes
 	sent         int64    // of the first event, as in job
 	journey      *journey // of the only event, if it is sampled
 }
@@ -172,11 +173,14 @@ func (e *encoder) reserve(text []byte) bool {
 
 // add appends a text to the current run, or begins the next run.
 func (e *encoder) add(ev *relay.Event, classes uint64, text []byte) {
-	r, size, journey := &e.run, relay.FrameSize(len(text)), journeyOf(ev)
+	r, size, journey, generation := &e.run, relay.FrameSize(len(text)), journeyOf(ev), uint64(0)
+	if ev.Redaction != nil {
+		generation = ev.Redaction.Generation
+	}
 	full := len(r.buf)+size > cap(r.buf)
-	if full || ev.Group != r.group || classes != r.classes || journey != r.journey {
+	if full || ev.Group != r.group || classes != r.classes || generation != r.generation || journey != r.journey {
 		e.endRun()
-		r.group, r.classes, r.journey = ev.Group, classes, journey
+		r.group, r.classes, r.generation, r.journey = ev.Group, classes, generation, journey
 	}
 	if r.count == 0 {
 		r.sent = stamp(ev.Sent)
@@ -199,7 +203,7 @@ func (e *encoder) endRun() {
 	for i, a := range e.audiences[r.group] {
 		if a != nil {
 			a.events.Add(uint32(r.count))
-			e.jobs[i] = append(e.jobs[i], job{a, frames, r.count, r.classes, r.sent, r.journey})
+			e.jobs[i] = append(e.jobs[i], job{a, frames, r.count, r.classes, r.generation, r.sent, r.journey})
 			e.bytes[i] += len(frames)
 			r.journey.addJob()
 		}

@@ -44,14 +44,21 @@ const yieldEvery = 64
 // write sends the jobs' frames to the sessions of the audiences.
 func (g *gather) write(h *Hub, jobs []job) {
 	if len(jobs) == 1 {
-		g.writeOne(h, jobs[0])
+		g.writeOne(h, &jobs[0])
 		return
 	}
 	for i := range jobs {
-		for _, sub := range jobs[i].audience.subs {
-			if jobs[i].classes&sub.class != 0 {
-				g.add(sub.session, int32(i), jobs[i].count)
+		j := &jobs[i]
+		toAll, outdated := j.toAll(), false
+		for _, sub := range j.audience.subs {
+			if toAll || j.concerns(sub.classification()) {
+				g.add(sub.session, int32(i), j.count)
+			} else if j.generation != sub.generation {
+				outdated = true
 			}
+		}
+		if outdated {
+			h.withheldOutdated(j)
 		}
 	}
 	g.findEqual()
@@ -82,13 +89,15 @@ func (g *gather) write(h *Hub, jobs []job) {
 }
 
 // writeOne is write for a single job, the usual case of a quiet system: no session has two.
-func (g *gather) writeOne(h *Hub, j job) {
+func (g *gather) writeOne(h *Hub, j *job) {
 	limit, sent := h.Limits().QueuePerConnection, 0
+	toAll, outdated := j.toAll(), false
 	for i, sub := range j.audience.subs {
 		if i%yieldEvery == yieldEvery-1 {
 			runtime.Gosched()
 		}
-		if j.classes != allClasses && j.classes&sub.class == 0 {
+		if !toAll && !j.concerns(sub.classification()) {
+			outdated = outdated || j.generation != sub.generation
 			continue
 		}
 		if sub.socket.Send(j.frames, limit) {
@@ -96,6 +105,9 @@ func (g *gather) writeOne(h *Hub, j job) {
 		} else {
 			h.countMiss(sub.session, j.count)
 		}
+	}
+	if outdated {
+		h.withheldOutdated(j)
 	}
 	h.stats.deliveries.Add(uint64(sent * j.count))
 	h.stats.bytes.Add(uint64(sent * len(j.frames)))

@@ -26,6 +26,7 @@ type Hub struct {
 	recheck        atomic.Int64 // nanoseconds between two rechecks; 0: never
 	recheckGrace   atomic.Int64 // nanoseconds that a session stays open without a certain result; below 0: for ever
 	rechecks       rechecks
+	reclassifySoon chan struct{} // wakes reclassifySubscriptions
 	recheckSoon    chan struct{} // wakes recheckPending
 	pendingRecheck atomic.Int32  // steps of recheckPending that are left
 
@@ -56,11 +57,12 @@ var _ relay.Node = (*Hub)(nil)
 func New(log *slog.Logger) *Hub {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{
-		log:         log,
-		stop:        cancel,
-		admission:   newAdmission(),
-		rechecks:    rechecks{wake: make(chan struct{}, 1)},
-		recheckSoon: make(chan struct{}, 1),
+		log:            log,
+		stop:           cancel,
+		admission:      newAdmission(),
+		rechecks:       rechecks{wake: make(chan struct{}, 1)},
+		recheckSoon:    make(chan struct{}, 1),
+		reclassifySoon: make(chan struct{}, 1),
 	}
 	h.recheckGrace.Store(int64(relay.NoGrace))
 	h.interest.groups = map[string]*membership{}
@@ -77,6 +79,7 @@ func New(log *slog.Logger) *Hub {
 	h.workers.Go(func() { h.watchMemory(ctx) })
 	h.workers.Go(func() { h.recheckSessions(ctx) })
 	h.workers.Go(func() { h.recheckPending(ctx) })
+	h.workers.Go(func() { h.reclassifySubscriptions(ctx) })
 	h.workers.Go(func() { h.reportLosses(ctx) })
 	return h
 }
@@ -91,9 +94,10 @@ func (h *Hub) Limits() *relay.Limits { return h.limits.Load() }
 func (h *Hub) SetInterceptor(i relay.Interceptor) {
 	if i == nil {
 		h.interceptor.Store(nil)
-		return
+	} else {
+		h.interceptor.Store(&i)
 	}
-	h.interceptor.Store(&i)
+	h.Reclassify()
 }
 
 // Publish sends text to a group through the channel layer, and to peers.

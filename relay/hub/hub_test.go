@@ -248,7 +248,9 @@ func TestBackplaneIsToldOfClientsOnly(t *testing.T) {
 // doubler is an interceptor that drops dull events and doubles all others.
 type doubler struct{}
 
-func (doubler) Classify(context.Context, relay.Identity, string) (uint8, error) { return 0, nil }
+func (doubler) Classify(context.Context, relay.Identity, string) (c relay.Classification, err error) {
+	return c, nil
+}
 
 func (doubler) Intercept(events []relay.Event) []relay.Event {
 	var out []relay.Event

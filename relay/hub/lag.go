@@ -60,7 +60,7 @@ func (l *lag) record(jobs []job) {
 		if j.sent == 0 && j.journey == nil {
 			continue
 		}
-		clients := j.audience.reach(j.classes)
+		clients := j.audience.reach(j)
 		if j.journey != nil {
 			j.journey.recordWrite(now, clients)
 		}

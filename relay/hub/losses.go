@@ -50,6 +50,9 @@ var lossPolicies = [relay.LossCauseCount]lossPolicy{
 	relay.LossPluginWithheld: {
 		"check the plugin's log and last error; set on_error pass if the plugin protects nothing", true, false,
 	},
+	relay.LossReclassified: {
+		"normal when a plugin with on_subscribe is deployed; otherwise check the plugin's log and last error", true, false,
+	},
 	relay.LossNotUTF8:    {"fix the emitter: texts must be UTF-8", false, false},
 	relay.LossSlowReader: {"", false, false},
 	relay.LossMemory:     {"", false, false},

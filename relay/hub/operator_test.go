@@ -207,7 +207,9 @@ func (masking) Intercept(events []relay.Event) []relay.Event {
 	return events
 }
 
-func (masking) Classify(context.Context, relay.Identity, string) (uint8, error) { return 0, nil }
+func (masking) Classify(context.Context, relay.Identity, string) (c relay.Classification, err error) {
+	return c, nil
+}
 
 func TestTailShowsTheViewOfAClass(t *testing.T) {
 	h, b := newHub(t)

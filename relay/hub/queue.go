@@ -10,10 +10,12 @@ const queueSize = 4 << 20
 type job struct {
 	audience *audience
 	frames   []byte
-	count    int      // of frames
-	classes  uint64   // set of the classes that get the frames
-	sent     int64    // Unix microseconds: when the first event was published; 0 if unknown
-	journey  *journey // of the only event, if sampled
+	count    int    // of frames
+	classes  uint64 // set of the classes that get the frames
+	// generation is the generation of classes: 0 with all classes is for all subscribers.
+	generation uint64
+	sent       int64    // Unix microseconds: when the first event was published; 0 if unknown
+	journey    *journey // of the only event, if sampled
 }
 
 // queue holds the jobs of a shard, for any number of producers and a single consumer.

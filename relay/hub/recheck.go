@@ -86,6 +86,11 @@ func (h *Hub) recheckLogin(ctx context.Context, l *login, began time.Time) {
 	if groups, ok := a.(relay.GroupRechecker); ok && len(open) > 0 {
 		certain = h.recheckGroups(ctx, groups, open) && certain
 	}
+	for _, s := range open {
+		if groups := s.classified(); len(groups) > 0 {
+			s.reclassify(ctx, groups)
+		}
+	}
 	r.finish(l, began, certain)
 	if !certain && h.recheckGrace.Load() == 0 {
 		h.closeUnverified(time.Now(), 0)

@@ -152,26 +152,26 @@ type strict struct{}
 
 func (strict) Intercept(events []relay.Event) []relay.Event { return nil }
 
-func (strict) Classify(_ context.Context, id relay.Identity, group string) (uint8, error) {
+func (strict) Classify(_ context.Context, id relay.Identity, group string) (relay.Classification, error) {
 	if group == "secret" {
-		return 0, relay.ErrDenied
+		return relay.Classification{}, relay.ErrDenied
 	}
-	return uint8(len(id.Key)), nil
+	return relay.Classification{Class: uint8(len(id.Key))}, nil
 }
 
 // The interceptor classifies, and may hold events back and forward the events later.
 func TestInterceptorClassifiesAndForwards(t *testing.T) {
 	h, emitter := newHub(t)
 	id := relay.Identity{Key: "abc"}
-	if class, err := h.Classify(context.Background(), id, "secret"); class != 0 || err != nil {
-		t.Errorf("without an interceptor: %d, %v", class, err)
+	if c, err := h.Classify(context.Background(), id, "secret"); c.Class != 0 || err != nil {
+		t.Errorf("without an interceptor: %v, %v", c, err)
 	}
 	h.SetInterceptor(strict{})
 	if _, err := h.Classify(context.Background(), id, "secret"); !errors.Is(err, relay.ErrDenied) {
 		t.Errorf("denied group: %v", err)
 	}
-	if class, err := h.Classify(context.Background(), id, "g"); class != 3 || err != nil {
-		t.Errorf("class %d, %v", class, err)
+	if c, err := h.Classify(context.Background(), id, "g"); c.Class != 3 || err != nil {
+		t.Errorf("class %v, %v", c, err)
 	}
 	session, s := open(h)
 	subscribe(t, h, session, "g")

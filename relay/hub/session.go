@@ -97,6 +97,11 @@ func (s *Session) SendChange(change relay.Change, encode func(relay.Change) []by
 func (s *Session) revoke(groups []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.end(groups)
+}
+
+// end is revoke with s.mu held.
+func (s *Session) end(groups []string) {
 	var change relay.Change
 	var kept, left []*subscription
 	for _, sub := range s.subs {

@@ -1,6 +1,10 @@
 package hub
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
 
 // shard owns a part of the sessions. Only the shard's worker writes events to these sessions, so that each client sees
 // the events of all groups in a single order, and two workers never meet at a socket.
@@ -65,7 +69,7 @@ func (s *shard) audience(group string) *audience {
 }
 
 // subscribe adds a session to the audience of a group.
-func (s *shard) subscribe(session *Session, group string, class uint8) *subscription {
+func (s *shard) subscribe(session *Session, group string, c relay.Classification) *subscription {
 	s.round.Lock()
 	defer s.round.Unlock()
 	a := s.audience(group)
@@ -75,9 +79,11 @@ func (s *shard) subscribe(session *Session, group string, class uint8) *subscrip
 		s.audiences[group] = a
 		s.mu.Unlock()
 	}
-	sub := &subscription{session: session, audience: a, group: group, at: len(a.subs), class: 1 << class}
+	sub := &subscription{
+		session: session, audience: a, group: group, generation: c.Generation, at: int32(len(a.subs)), class: c.Class,
+	}
 	a.subs = append(a.subs, subscriber{session.socket, sub})
-	a.enter(sub.class)
+	a.enter(c)
 	return sub
 }
 
@@ -91,7 +97,7 @@ func (s *shard) unsubscribe(sub *subscription) {
 	a.subs[sub.at].at = sub.at
 	a.subs[last] = subscriber{}
 	a.subs = a.subs[:last]
-	a.leave(sub.class)
+	a.leave(sub.classification())
 	if last == 0 {
 		s.mu.Lock()
 		delete(s.audiences, sub.group)
@@ -99,16 +105,16 @@ func (s *shard) unsubscribe(sub *subscription) {
 	}
 }
 
-// reclassify puts a subscription into another class. The session's mu is held, which guards reads of class.
-func (s *shard) reclassify(sub *subscription, class uint8) {
-	if sub.class == 1<<class {
+// reclassify puts a subscription into another class. The session's mu is held.
+func (s *shard) reclassify(sub *subscription, c relay.Classification) {
+	before := sub.classification()
+	if before == c {
 		return
 	}
 	s.round.Lock()
 	defer s.round.Unlock()
-	sub.audience.leave(sub.class)
-	sub.class = 1 << class
-	sub.audience.enter(sub.class)
+	sub.class, sub.generation = c.Class, c.Generation
+	sub.audience.change(before, c)
 }
 
 // add adds a session.

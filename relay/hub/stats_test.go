@@ -129,7 +129,9 @@ func TestKindsAreCounted(t *testing.T) {
 // dropper drops events with the text "drop", and copies "split" to a group without clients.
 type dropper struct{}
 
-func (dropper) Classify(context.Context, relay.Identity, string) (uint8, error) { return 0, nil }
+func (dropper) Classify(context.Context, relay.Identity, string) (c relay.Classification, err error) {
+	return c, nil
+}
 
 func (dropper) Intercept(events []relay.Event) (out []relay.Event) {
 	for _, ev := range events {

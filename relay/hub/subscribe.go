@@ -9,32 +9,33 @@ import (
 )
 
 // Authorize implements [relay.Session].
-func (s *Session) Authorize(ctx context.Context, kind, item string, held bool) (class uint8, err error) {
+func (s *Session) Authorize(ctx context.Context, kind, item string, held bool) (relay.Subscription, error) {
 	h, group := s.shard.hub, kind+"-"+item
 	a := h.Authorizer()
 	rechecker, _ := a.(relay.GroupRechecker)
 	if !held || rechecker == nil || !rechecker.Rechecks(group) {
 		if err := a.Authorize(ctx, s.identity, kind, item); err != nil {
-			return 0, err
+			return relay.Subscription{}, err
 		}
 	}
-	return h.Classify(ctx, s.identity, group)
+	c, err := h.Classify(ctx, s.identity, group)
+	return relay.Subscription{Group: group, Class: c.Class, Generation: c.Generation}, err
 }
 
-// Classify returns the interceptor's audience class for a subscription that the authorizer has allowed. An error denies
+// Classify returns the interceptor's classification of a subscription that the authorizer has allowed. An error denies
 // the subscription.
-func (h *Hub) Classify(ctx context.Context, id relay.Identity, group string) (class uint8, err error) {
+func (h *Hub) Classify(ctx context.Context, id relay.Identity, group string) (c relay.Classification, err error) {
 	i := h.interceptor.Load()
 	if i == nil {
-		return 0, nil
+		return c, nil
 	}
-	if class, err = (*i).Classify(ctx, id, group); err == nil {
-		err = relay.CheckClass(class)
+	if c, err = (*i).Classify(ctx, id, group); err == nil {
+		err = relay.CheckClass(c.Class)
 	}
 	if err != nil {
-		return 0, err
+		return relay.Classification{}, err
 	}
-	return class, nil
+	return c, nil
 }
 
 // Holds implements [relay.Session].
@@ -97,7 +98,7 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	if s.closed {
 		return change, relay.ErrClosed
 	}
-	wanted := make(map[string]uint8, len(subs)) // each group's class
+	wanted := make(map[string]relay.Classification, len(subs))
 	groups, err := distinct(subs, wanted)
 	if err != nil {
 		return change, err
@@ -107,26 +108,28 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	var kept, left []*subscription
 	for _, sub := range s.subs {
 		held[sub.group] = true
-		class, ok := wanted[sub.group]
+		c, ok := wanted[sub.group]
 		if !ok {
 			left = append(left, sub)
 			change.Left = append(change.Left, sub.group)
 			continue
 		}
 		kept = append(kept, sub)
-		s.shard.reclassify(sub, class)
+		s.shard.reclassify(sub, c)
 	}
 	change.Current = slices.Clip(groups)
 	change.Joined = missing(groups, held)
 	s.drop(left)
 	s.subs = kept
 	if len(change.Joined) == 0 {
+		s.shard.hub.reclassifyOutdated(wanted)
 		return change, nil
 	}
 	joining := s.shard.hub.interest.want(change.Joined, true)
 	for _, g := range change.Joined { // before the wait: events of joined groups need not wait for other groups
 		s.subs = append(s.subs, s.shard.subscribe(s, s.shard.hub.interest.name(g), wanted[g]))
 	}
+	s.shard.hub.reclassifyOutdated(wanted)
 	return change, joining.wait(ctx)
 }
 
@@ -145,15 +148,16 @@ func missing(groups []string, held map[string]bool) []string {
 	return groups[n:]
 }
 
-// distinct returns the groups of subs, each once, and stores each group's class; of several, the first counts.
-func distinct(subs []relay.Subscription, classes map[string]uint8) (groups []string, err error) {
+// distinct returns the groups of subs, each once, and stores each group's classification; of several, the first counts.
+func distinct(subs []relay.Subscription, classes map[string]relay.Classification) (groups []string, err error) {
 	groups = make([]string, 0, 2*len(subs)) // with spare capacity for missing
 	for _, sub := range subs {
 		if err := relay.CheckClass(sub.Class); err != nil {
 			return nil, fmt.Errorf("group %s: %w", sub.Group, err)
 		}
 		if _, ok := classes[sub.Group]; !ok {
-			groups, classes[sub.Group] = append(groups, sub.Group), sub.Class
+			groups = append(groups, sub.Group)
+			classes[sub.Group] = relay.Classification{Class: sub.Class, Generation: sub.Generation}
 		}
 	}
 	return groups, nil

@@ -38,8 +38,8 @@ func TestClassAbove63IsRejected(t *testing.T) {
 		t.Error("a tail of class 64 is accepted")
 	}
 	h.SetInterceptor(classifier(64))
-	if class, err := h.Classify(context.Background(), relay.Identity{}, "a"); err == nil {
-		t.Errorf("an interceptor's class 64 became class %d", class)
+	if c, err := h.Classify(context.Background(), relay.Identity{}, "a"); err == nil {
+		t.Errorf("an interceptor's class 64 became %v", c)
 	}
 }
 
@@ -48,6 +48,6 @@ type classifier uint8
 
 func (classifier) Intercept(events []relay.Event) []relay.Event { return events }
 
-func (c classifier) Classify(context.Context, relay.Identity, string) (uint8, error) {
-	return uint8(c), nil
+func (c classifier) Classify(context.Context, relay.Identity, string) (relay.Classification, error) {
+	return relay.Classification{Class: uint8(c)}, nil
 }

@@ -23,12 +23,17 @@ type TailOptions struct {
 	Raw bool
 	// Class selects the view of an audience class, 0 to [relay.MaxClass]. Raw ignores Class.
 	Class uint8
+	// Generation, unless nil, is the generation of Class, and the tail gets no events for classes of another one. See
+	// [Tail.Outdated].
+	Generation *uint64
 }
 
 // Tail is a queue of a group's events for an operator. A tail never blocks a delivery: events beyond a full queue are
 // counted and dropped. Methods may be called concurrently.
 // See docs/decisions/hub.md#why-does-a-tail-observe-events-behind-the-plugins
 type Tail struct {
+	hub     *Hub
+	group   string
 	options TailOptions
 	stop    func()
 
@@ -68,7 +73,7 @@ func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, err
 	if err := relay.CheckGroup(strings.ReplaceAll(group, "*", "x")); err != nil {
 		return nil, err
 	}
-	t := &Tail{options: o, more: make(chan struct{}, 1)}
+	t := &Tail{hub: h, group: group, options: o, more: make(chan struct{}, 1)}
 	among := &h.watchers
 	if o.Raw {
 		among = &h.listeners
@@ -89,6 +94,8 @@ func (t *Tail) add(ev relay.Event) {
 		return
 	case r == nil || t.options.Raw:
 	case r.Classes&(1<<t.options.Class) == 0:
+		return
+	case t.options.Generation != nil && *t.options.Generation != r.Generation:
 		return
 	case r.Render != nil:
 		var ok bool
@@ -133,6 +140,12 @@ func (t *Tail) Take() (events []TailEvent, dropped int) {
 	events, dropped = t.queue, t.dropped
 	t.queue, t.bytes, t.dropped = nil, 0, 0
 	return events, dropped
+}
+
+// Outdated reports whether the class of a tail with a Generation must be decided again. The tail is then to be closed,
+// and another one opened.
+func (t *Tail) Outdated() bool {
+	return t.options.Generation != nil && *t.options.Generation != t.hub.generation(t.group)
 }
 
 // Close ends the tail.

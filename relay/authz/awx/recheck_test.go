@@ -563,9 +563,9 @@ func TestOfficeReconnectsAtOnce(t *testing.T) {
 type slowClassifier struct{ takes time.Duration }
 
 func (slowClassifier) Intercept(events []relay.Event) []relay.Event { return events }
-func (c slowClassifier) Classify(context.Context, relay.Identity, string) (uint8, error) {
+func (c slowClassifier) Classify(context.Context, relay.Identity, string) (relay.Classification, error) {
 	time.Sleep(c.takes)
-	return 0, nil
+	return relay.Classification{}, nil
 }
 
 // A client that repeats its subscriptions does not restore one that a recheck ends during the message.

@@ -18,11 +18,11 @@ const (
 	maxConcurrentLookups = 8
 )
 
-// decision is the result for one requested group: the client's audience class, or the reason for a denial.
+// decision is the result for one requested group: the subscription, or the reason for a denial.
 type decision struct {
 	groupRequest
-	class uint8
-	err   error
+	subscription relay.Subscription
+	err          error
 }
 
 // deduplicate returns a decision, still to be made, for each distinct request. decisions[index[i]] is for requests[i].
@@ -91,7 +91,7 @@ func (c *Client) decide(ctx context.Context, d *decision, unchanged bool) {
 		d.err = relay.ErrDenied
 		return
 	}
-	d.class, d.err = c.Session.Authorize(ctx, d.kind, d.item, unchanged)
+	d.subscription, d.err = c.Session.Authorize(ctx, d.kind, d.item, unchanged)
 }
 
 // countFailures counts the denied groups, and those without a decision.
@@ -118,7 +118,7 @@ func allowed(decisions []decision) []relay.Subscription {
 	subs := make([]relay.Subscription, 0, len(decisions))
 	for i := range decisions {
 		if d := &decisions[i]; d.err == nil {
-			subs = append(subs, relay.Subscription{Group: d.group(), Class: d.class})
+			subs = append(subs, d.subscription)
 		}
 	}
 	return subs
