@@ -454,7 +454,7 @@ func runC(t *testing.T, folder, plugin, test string) {
 
 // TestExamplesInTheirLanguage runs the unit tests of the examples in AssemblyScript and C.
 func TestExamplesInTheirLanguage(t *testing.T) {
-	scripts, err := filepath.Glob(filepath.Join(Root, "examples", "plugins", "*", "*.test.js"))
+	scripts, err := filepath.Glob(filepath.Join(Root, "examples", "plugins", "*", "*.test.mjs"))
 	if err != nil || len(scripts) == 0 {
 		t.Fatal(scripts, err)
 	}
