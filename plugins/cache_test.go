@@ -9,6 +9,7 @@ import (
 )
 
 func TestCache(t *testing.T) {
+	needMachineCode(t)
 	dir := filepath.Join(t.TempDir(), "cache")
 	pipeline(t, Options{CacheDir: dir}, actor(t))
 	info, err := os.Stat(dir)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -119,10 +120,12 @@ type codes struct {
 	logger  *slog.Logger
 	running chan struct{} // holds an element for each compilation
 
-	mu      sync.Mutex // guards entries, their refs and busy
+	mu      sync.Mutex // guards entries, their refs, busy and accepted
 	entries map[string]*code
 	// busy has a channel for each plugin with a compilation. The channel holds an element meanwhile.
 	busy map[string]*turn
+	// accepted are the modules that the Compiler has compiled within its limits without keeping the result.
+	accepted map[string]bool
 
 	warnInterpreter, warnInProcess sync.Once
 }
@@ -153,6 +156,7 @@ func newCodes(o *Options, logger *slog.Logger) (*codes, error) {
 	return &codes{
 		store: store, compiler: o.Compiler, maxSize: o.MaxUncachedModule, logger: logger,
 		running: make(chan struct{}, maxCompilations), entries: map[string]*code{}, busy: map[string]*turn{},
+		accepted: map[string]bool{},
 	}, nil
 }
 
@@ -295,14 +299,36 @@ func (c *code) loadUncached(ctx context.Context, m *module, metered []byte, maxS
 			"%d are allowed; make the directory writable, see the log, or build a smaller module",
 			len(m.spec.Wasm), maxSize)
 	}
-	return cs.inTurn(ctx, m.spec.Name, func() error {
-		if cs.compiler != nil && c.engine() == nil {
-			if err := cs.compiler.Compile(ctx, "", metered); err != nil && !errors.Is(err, ErrNoCompiler) {
-				return err
-			}
+	if err := cs.try(ctx, m.spec.Name, c.hash, metered); err != nil {
+		return err
+	}
+	return c.compileHere(m, metered, "")
+}
+
+// maxAccepted bounds the hashes of accepted modules that are kept.
+const maxAccepted = 256
+
+// try lets the Compiler, if there is one, find out whether this process can compile a module.
+func (cs *codes) try(ctx context.Context, plugin, hash string, metered []byte) error {
+	cs.mu.Lock()
+	accepted := cs.accepted[hash]
+	cs.mu.Unlock()
+	if accepted || cs.compiler == nil {
+		return nil
+	}
+	err := cs.inTurn(ctx, plugin, func() error { return cs.compiler.Compile(ctx, "", metered) })
+	if errors.Is(err, ErrNoCompiler) {
+		return nil
+	}
+	if err == nil {
+		cs.mu.Lock()
+		defer cs.mu.Unlock()
+		if len(cs.accepted) >= maxAccepted {
+			clear(cs.accepted)
 		}
-		return c.compileHere(m, metered, "")
-	})
+		cs.accepted[hash] = true
+	}
+	return err
 }
 
 // loadShared compiles a module in this process, or loads it from the store.
@@ -377,6 +403,25 @@ func (cs *codes) inTurn(ctx context.Context, plugin string, compile func() error
 		}
 	}
 	return compile()
+}
+
+// closeTimeout bounds how long closing a pipeline waits for the processes of its Compiler, which are being killed.
+const closeTimeout = 500 * time.Millisecond
+
+// awaitCompiler waits a little for canceled compilations to leave nothing behind. No further ones start.
+func (cs *codes) awaitCompiler() {
+	if cs.compiler == nil {
+		return
+	}
+	timeout := time.NewTimer(closeTimeout)
+	defer timeout.Stop()
+	for range cap(cs.running) {
+		select {
+		case cs.running <- struct{}{}:
+		case <-timeout.C:
+			return
+		}
+	}
 }
 
 // compileToStore lets the Compiler compile a module into the store.

@@ -144,7 +144,7 @@ func (l Limits) judge(state *os.ProcessState, wait error, late bool, out []byte,
 	case outOfMemory:
 		return fmt.Errorf("the module needs more than %d MiB of memory to compile; simplify its largest functions, "+
 			"or raise the memory in plugin_loading", l.Memory>>20)
-	case wait != nil && state != nil && state.UserTime()+state.SystemTime() >= l.CPU-100*time.Millisecond:
+	case wait != nil && state != nil && state.UserTime()+state.SystemTime() >= l.CPU*3/4: // the kernel counts by ticks
 		return fmt.Errorf("the module needs more than %v of processor time to compile; simplify its largest functions, "+
 			"or raise the cpu in plugin_loading", l.CPU)
 	case wait != nil:

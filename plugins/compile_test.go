@@ -25,6 +25,14 @@ func child(t testing.TB, l Limits) *ChildCompiler {
 	return &ChildCompiler{Command: []string{name, compilerArgument}, Limits: func() Limits { return l }}
 }
 
+// needMachineCode skips a test of machine code where this process can only interpret.
+func needMachineCode(t *testing.T) {
+	t.Helper()
+	if CurrentEngine() == EngineInterpreter {
+		t.Skip("this process interprets modules")
+	}
+}
+
 // leb encodes an unsigned number as WebAssembly does.
 func leb(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
 
@@ -126,9 +134,7 @@ func longName(n int) []byte {
 }
 
 func TestChildKeepsItsLimits(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes processor time")
-	}
+	needMachineCode(t)
 	limits := Limits{CPU: time.Second, Memory: 192 << 20}
 	for _, c := range []struct {
 		name string

@@ -287,5 +287,6 @@ func (p *Pipeline) Close() error {
 	p.order.Store(new([]*plugin))
 	p.mu.Unlock()
 	r.close()
+	p.host.codes.awaitCompiler()
 	return nil
 }

@@ -48,6 +48,7 @@ func marked(t testing.TB, mark string) []byte {
 
 // TestNoChangeWaitsForACompiler: while a deployment is stuck in the compiler, all other changes go on.
 func TestNoChangeWaitsForACompiler(t *testing.T) {
+	needMachineCode(t)
 	ctx := context.Background()
 	c := &stuck{text: "hostile", reached: make(chan struct{}, 8)}
 	o := Options{CacheDir: t.TempDir(), Compiler: c}
@@ -125,12 +126,13 @@ func TestPluginCompilesOneModuleAtATime(t *testing.T) {
 	testkit.Eventually(t, "the end of all compilations", func() bool {
 		p.host.codes.mu.Lock()
 		defer p.host.codes.mu.Unlock()
-		return len(p.host.codes.busy)+len(p.host.codes.running) == 0
+		return len(p.host.codes.busy)+len(p.host.codes.running) == 0 // before the pipeline is closed
 	})
 }
 
 // Equal modules are compiled once, and kept for the next start.
 func TestModulesAreCompiledOnce(t *testing.T) {
+	needMachineCode(t)
 	dir := t.TempDir()
 	c := &stuck{text: "hostile"}
 	var specs []Spec
@@ -158,6 +160,7 @@ func TestModulesAreCompiledOnce(t *testing.T) {
 
 // What this process finds in the cache is no reason to compile there.
 func TestDamagedCacheIsCompiledAgain(t *testing.T) {
+	needMachineCode(t)
 	dir := t.TempDir()
 	c := &stuck{text: "hostile"}
 	o := Options{CacheDir: dir, Compiler: c}
@@ -207,9 +210,7 @@ func TestDamagedCacheIsCompiledAgain(t *testing.T) {
 
 // Without a disk, the Compiler still finds out whether this process can compile a module.
 func TestLoadingWithoutADirectory(t *testing.T) {
-	if CurrentEngine() != EngineCompiler {
-		t.Skip("no compiler here")
-	}
+	needMachineCode(t)
 	ctx := context.Background()
 	disk := fmt.Errorf("%w: no space left", errDisk)
 	for _, c := range []struct {
@@ -312,6 +313,7 @@ func TestStoreIsPruned(t *testing.T) {
 
 // A child that is canceled, or runs for too long, leaves nothing behind.
 func TestChildEndsWithItsContext(t *testing.T) {
+	needMachineCode(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	wasm := localsInLoops(2000, 1000)
 	done := make(chan error, 1)
