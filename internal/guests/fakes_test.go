@@ -337,12 +337,17 @@ func answered(s *plugins.Sample, tr plugins.Trace) map[string]any {
 		return line
 	}
 	if s.Hook == plugins.OnSubscribe {
-		line["user"], line["want_class"], line["reason"] = s.User, tr.Class, tr.Reason
+		line["user"], line["reason"] = s.User, tr.Reason
+		if tr.Verdict == plugins.Allow {
+			line["want_class"] = tr.Class
+		}
 		return line
 	}
 	outputs := tr.Outputs
 	if tr.Verdict != plugins.Drop {
-		line["output_text"] = string(outputs[0].Payload)
+		if tr.Verdict == plugins.Replace {
+			line["output_text"] = string(outputs[0].Payload)
+		}
 		if s.Class == nil {
 			line["audience"] = fmt.Sprintf("%#x", outputs[0].Audience)
 		}
@@ -367,6 +372,17 @@ func TestFakeHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := string(probeSpec(nil).Config)
+	for _, language := range probes {
+		t.Run("the real host with a probe in "+language, func(t *testing.T) {
+			trial := try(t, probe(t, language))
+			for i, s := range Samples(t, samples) {
+				tr := trial.Run(&s)
+				if err := s.Compare(&tr); err != nil {
+					t.Errorf("line %d: %v", i+1, err)
+				}
+			}
+		})
+	}
 	t.Run("c", func(t *testing.T) {
 		const test = "#include \"edgerelay_test.h\"\nEV_TEST(samples) { ev_relay.config = %s; ev_test_samples(%s); }\n"
 		runC(t, "", filepath.Join("testdata", "probe.c"), fmt.Sprintf(test, cString(config), cString(samples)))

@@ -49,7 +49,7 @@ func (h *Host) Check(hooks Hooks, file string) error {
 			continue
 		}
 		s, err := parseSample(line)
-		if err == nil {
+		if s != nil {
 			tried++
 			err = h.try(hooks, s)
 		}
@@ -149,8 +149,12 @@ func (s *sample) compare(r Result) error {
 		return fmt.Errorf("verdict %s, want %s (%v)", verdict, s.verdict, r.Err)
 	case s.reason != "" && !strings.Contains(reason, s.reason):
 		return fmt.Errorf("the error is %q, want %q", reason, s.reason)
+	case s.output != nil && verdict != "replace":
+		return fmt.Errorf("verdict %s, want the output %s", verdict, *s.output)
 	case s.output != nil && !same(*s.output, r.Payload):
 		return fmt.Errorf("output %s, want %s", r.Payload, *s.output)
+	case s.audience != nil && verdict == "drop":
+		return fmt.Errorf("verdict drop, want the audience %#x", *s.audience)
 	case s.audience != nil && *s.audience != r.Audience:
 		return fmt.Errorf("audience %#x, want %#x", r.Audience, *s.audience)
 	case s.emits != nil && len(s.emits) != len(r.Emitted):
@@ -184,9 +188,9 @@ func (s *sample) compareDecision(d Decision) error {
 		return d.Err
 	case s.verdict != "" && s.verdict != verdict:
 		return fmt.Errorf("verdict %s, want %s (%v)", verdict, s.verdict, reason)
-	case s.wantClass != nil && *s.wantClass != d.Class:
+	case s.wantClass != nil && (!d.Allow || *s.wantClass != d.Class):
 		return fmt.Errorf("class %d (%s), want %d", d.Class, verdict, *s.wantClass)
-	case s.reason != "" && (verdict == "deny" && reason != s.reason || !strings.Contains(reason, s.reason)):
+	case s.reason != "" && (verdict != verdictError && reason != s.reason || !strings.Contains(reason, s.reason)):
 		return fmt.Errorf("the reason is %q, want %q", reason, s.reason)
 	}
 	return nil
@@ -272,23 +276,72 @@ func peek(text []byte, i int) byte {
 	return text[i]
 }
 
-// parseSample parses a line of a file of samples. A line without the members of a sample is a payload itself.
+// parseSample parses a line of a file of samples. A line without the members of a sample is a payload itself. Of a line
+// that stands for events that a recording lacks, it returns nil.
 func parseSample(line []byte) (*sample, error) {
 	list, ok := members(line)
-	input := slices.ContainsFunc(list, func(m jsonMember) bool {
-		return slices.Contains([]string{"payload", "data", "text", "user", "hook"}, m.name)
-	})
-	if !ok || !input {
+	if isGap(list) {
+		return nil, nil
+	}
+	if isSample, err := classify(list); err != nil {
+		return nil, err
+	} else if !ok || !isSample {
 		payload := string(line)
 		return &sample{group: "test", payload: &payload}, nil
 	}
 	s := &sample{}
+	seen := map[string]bool{}
 	for _, m := range list {
-		if err := s.set(m); err != nil {
+		err := s.set(m)
+		if seen[m.name] {
+			err = errors.New("the member occurs twice")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
+		seen[m.name] = true
 	}
 	return s, nil
+}
+
+// sampleMembers are the members of a sample. data and at are those of a recording.
+var sampleMembers = []string{
+	"at", "audience", "class", "clock", "data", "emits", "group", "hook", "output", "output_text", "payload", "reason",
+	"sent", "source", "text", "user", "verdict", "want_class",
+}
+
+// classify reports whether an object is a sample; otherwise it is a payload. An error means that it was probably meant
+// as a sample.
+func classify(list []jsonMember) (isSample bool, err error) {
+	has, known := map[string]bool{}, true
+	for _, m := range list {
+		has[m.name] = true
+		known = known && slices.Contains(sampleMembers, m.name)
+	}
+	switch {
+	case has["payload"], has["hook"]:
+		return true, nil
+	case (has["text"] || has["user"] || has["data"]) && (known || has["group"]):
+		return true, nil
+	}
+	for _, name := range []string{"verdict", "output_text", "emits", "want_class"} {
+		if has[name] {
+			return false, fmt.Errorf("a sample with %q, but without input; add payload, text, user or hook", name)
+		}
+	}
+	return false, nil
+}
+
+// isGap reports whether an object stands for events that a recording lacks.
+func isGap(list []jsonMember) bool {
+	dropped := false
+	for _, m := range list {
+		dropped = dropped || m.name == "dropped"
+		if !slices.Contains([]string{"at", "group", "dropped"}, m.name) {
+			return false
+		}
+	}
+	return dropped
 }
 
 func (s *sample) set(m jsonMember) (err error) {

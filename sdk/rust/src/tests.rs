@@ -410,6 +410,8 @@ fn samples_are_judged() {
         (r#"{"hook":"on_subscribe","user":{"name":"bob"},"group":"g","verdict":"deny","reason":"not yours"}"#, ""),
         (r#"{"hook":"on_tick","verdict":"pass","emits":[{"group":"clock","payload":1}]}"#, ""),
         (r#"{"a":"a payload without expectations"}"#, ""),
+        (r#"{"text":"a payload, too","a":1}"#, ""),
+        (r#"{"at":"1970-01-02T00:00:00Z","group":"g","data":{"a":1},"sent":0}"#, ""),
         (r#"{"group":"g","payload":{},"verdict":"pass"}"#, "verdict replace, want pass"),
         (r#"{"group":"g","payload":{},"output":{"seen":"ab"}}"#, r#"output {"seen":"a b"}, want"#),
         (r#"{"group":"g","payload":{},"audience":1}"#, "audience 0xffffffffffffffff, want 0x1"),
@@ -419,19 +421,24 @@ fn samples_are_judged() {
         (r#"{"group":"g","payload":{"do":"fail"}}"#, "for a reason"),
         (r#"{"group":"g","payload":{"do":"fail"},"verdict":"error","reason":"x y"}"#, r#"want "x y""#),
         (r#"{"user":{"name":"alice"},"group":"g","want_class":4}"#, "class 3 (allow), want 4"),
-        (r#"{"user":{"name":"carl"},"group":"g","want_class":0}"#, ""),
+        (r#"{"user":{"name":"carl"},"group":"g","want_class":0}"#, "class 0 (deny), want 0"),
         (r#"{"user":{"name":"bob"},"group":"g","reason":"not"}"#, r#"the reason is "not yours", want "not""#),
+        (r#"{"group":"g","text":"no JSON","output_text":"no JSON"}"#, "verdict pass, want the output"),
+        (r#"{"class":1,"group":"g","payload":{},"audience":1}"#, "verdict drop, want the audience"),
+        (r#"{"group":"g","payload":{},"group":"h"}"#, "group: the member occurs twice"),
+        (r#"{"group":"g","verdict":"pass"}"#, r#"a sample with "verdict", but without input"#),
         (r#"{"group":"g","payload":{},"verdcit":"pass"}"#, "verdcit: unknown member"),
         (r#"{"group":"g","payload":{},"emits":[1]}"#, "emits: use a list of objects"),
         (r#"{"hook":"on_fire","group":"g","payload":{}}"#, r#"unknown hook "on_fire""#),
         (r#"{"hook":"on_class","group":"g","payload":{}}"#, "no class"),
         (r#"{"group":"g","payload":{},"clock":"yesterday"}"#, "clock: "),
         ("", "contains no sample"),
+        (r#"{"at":0,"group":"g","dropped":3}"#, "contains no sample"),
     ] {
         fs::write(&file, format!("\n{}\n", line.replace("\n", ""))).unwrap();
         match Host::new("").check(&hooks, &file) {
             Ok(()) => assert_eq!(want, "", "{}", line),
-            Err(e) => assert!(!want.is_empty() && e.contains(want) && (line.is_empty() || e.contains(":2: ")), "{}: {}", line, e),
+            Err(e) => assert!(!want.is_empty() && e.contains(want) && (want == "contains no sample" || e.contains(":2: ")), "{}: {}", line, e),
         }
     }
     fs::write(&file, "{\"hook\":\"on_tick\"}").unwrap();

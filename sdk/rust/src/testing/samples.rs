@@ -31,7 +31,8 @@ impl Host {
         let file = file.as_ref();
         let text = fs::read_to_string(file).map_err(|e| format!("{}: {}", file.display(), e))?;
         let (mut faults, mut tried) = (Vec::new(), 0);
-        for (i, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
+        let lines = text.lines().map(str::trim).enumerate();
+        for (i, line) in lines.filter(|(_, line)| !line.is_empty() && !is_gap(line)) {
             tried += 1;
             if let Err(e) = Sample::parse(line).and_then(|s| self.attempt(hooks, &s)) {
                 faults.push(format!("{}:{}: {}", file.display(), i + 1, e));
@@ -102,14 +103,16 @@ struct Emits {
 impl Sample {
     /// Parses a line. A line without the members of a sample is a payload itself.
     fn parse(line: &str) -> Result<Sample, String> {
-        let input = |name: &str| matches!(name, "payload" | "data" | "text" | "user" | "hook");
-        let members = match members(line) {
-            Some(list) if list.iter().any(|(name, _)| input(name)) => list,
-            _ => return Ok(Sample { group: "test".into(), payload: Some(line.into()), ..Sample::default() }),
-        };
+        let members = members(line).unwrap_or_default();
+        if !is_sample(&members)? {
+            return Ok(Sample { group: "test".into(), payload: Some(line.into()), ..Sample::default() });
+        }
         let mut s = Sample::default();
-        for (name, value) in members {
-            s.set(&name, value).map_err(|e| format!("{}: {}", name, e))?;
+        for (i, (name, value)) in members.iter().enumerate() {
+            s.set(name, value).map_err(|e| format!("{}: {}", name, e))?;
+            if members[..i].iter().any(|(other, _)| other == name) {
+                return Err(format!("{}: the member occurs twice", name));
+            }
         }
         Ok(s)
     }
@@ -166,6 +169,12 @@ impl Sample {
             Ok(got) => got,
         };
         self.compare_verdict(got.verdict, "")?;
+        if let (Some(output), false) = (&self.output, got.verdict == "replace") {
+            return Err(format!("verdict {}, want the output {}", got.verdict, output));
+        }
+        if let (Some(mask), "drop") = (self.audience, got.verdict) {
+            return Err(format!("verdict drop, want the audience {:#x}", mask));
+        }
         if let Some(output) = self.output.as_deref().filter(|output| !same(output, &got.payload)) {
             return Err(format!("output {}, want {}", got.payload, output));
         }
@@ -201,7 +210,7 @@ impl Sample {
         };
         let verdict = if got.allow { "allow" } else { "deny" };
         self.compare_verdict(verdict, &got.reason)?;
-        if let Some(class) = self.want_class.filter(|class| *class != got.class) {
+        if let Some(class) = self.want_class.filter(|class| !got.allow || *class != got.class) {
             return Err(format!("class {} ({}), want {}", got.class, verdict, class));
         }
         if !self.reason.is_empty() && got.reason != self.reason {
@@ -209,6 +218,34 @@ impl Sample {
         }
         Ok(())
     }
+}
+
+/// Whether an object is a sample; otherwise it is a payload. An error means that it was probably meant as a sample.
+fn is_sample(members: &[(String, &str)]) -> Result<bool, String> {
+    let has = |name: &str| members.iter().any(|(n, _)| n == name);
+    // data and at are those of a recording.
+    let known = |name: &str| {
+        matches!(
+            name,
+            "at" | "audience" | "class" | "clock" | "data" | "emits" | "group" | "hook" | "output" | "output_text"
+                | "payload" | "reason" | "sent" | "source" | "text" | "user" | "verdict" | "want_class"
+        )
+    };
+    let input = has("text") || has("user") || has("data");
+    if has("payload") || has("hook") || input && (has("group") || members.iter().all(|(n, _)| known(n))) {
+        return Ok(true);
+    }
+    match ["verdict", "output_text", "emits", "want_class"].iter().find(|name| has(name)) {
+        Some(name) => Err(format!("a sample with {:?}, but without input; add payload, text, user or hook", name)),
+        None => Ok(false),
+    }
+}
+
+/// Whether a line stands for events that a recording lacks.
+fn is_gap(line: &str) -> bool {
+    let members = members(line).unwrap_or_default();
+    members.iter().any(|(name, _)| name == "dropped")
+        && members.iter().all(|(name, _)| matches!(name.as_str(), "at" | "group" | "dropped"))
 }
 
 /// Compares JSON texts without the space between tokens.
