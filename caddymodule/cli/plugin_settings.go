@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/plugins"
 )
@@ -64,8 +65,12 @@ func (o *pluginSettings) spec(file string) (spec plugins.Spec, err error) {
 	case 0:
 		spec.FuelPerByte = -1 // none
 	}
-	if spec.Config, err = readConfig(o.config); err != nil {
+	config, err := readConfig(o.config)
+	if err != nil {
 		return spec, err
+	}
+	if spec.Config, spec.Secrets, err = pluginhost.ResolveConfig(config); err != nil {
+		return spec, fmt.Errorf("--config: %w", err)
 	}
 	for _, g := range o.grants {
 		if g != "" {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,6 +97,7 @@ type pluginTest struct {
 	trial                *plugins.Trial
 	count, wrong, notRun int
 	missing              plugins.Hook // hooks of samples that the module does not export
+	called               plugins.Hook // hooks of samples
 	fuel                 int64
 	duration             time.Duration
 }
@@ -133,6 +135,7 @@ func (t *pluginTest) runSample(line int, s *plugins.Sample) {
 	trace := t.trial.Run(s)
 	err := s.Compare(&trace)
 	t.count++
+	t.called |= trace.Hook
 	t.fuel += trace.Fuel
 	t.duration += trace.Duration
 	notRun := errors.Is(trace.Err, plugins.ErrNoHook)
@@ -169,12 +172,19 @@ func (t *pluginTest) finish() error {
 	fuel, duration := t.fuel/int64(called), (t.duration / time.Duration(called)).Round(100*time.Nanosecond)
 	switch {
 	case t.asJSON:
-		writeJSONLine(t.w, testSum{t.count, t.wrong, t.notRun, fuel, duration.Seconds(), plugins.CurrentEngine()})
+		writeJSONLine(t.w, testSum{
+			t.count, t.wrong, t.notRun, fuel, duration.Seconds(),
+			(t.trial.Hooks() &^ t.called).String(), plugins.CurrentEngine(),
+		})
 	case t.notRun > 0:
 		fmt.Fprintf(t.w, "%d samples, %d wrong, of which %d not run; on average fuel %d, %v\n",
 			t.count, t.wrong, t.notRun, fuel, duration)
 	default:
 		fmt.Fprintf(t.w, "%d samples, %d wrong; on average fuel %d, %v\n", t.count, t.wrong, fuel, duration)
+	}
+	if untested := t.trial.Hooks() &^ t.called; untested != 0 && !t.asJSON {
+		fmt.Fprintf(t.w, "no sample of %s, which the module exports, too\n",
+			strings.ReplaceAll(untested.String(), "|", ", "))
 	}
 	if !t.asJSON {
 		warnOfInterpreter(t.w)
@@ -280,6 +290,8 @@ type testSum struct {
 	NotRun  int     `json:"not_run"`
 	Fuel    int64   `json:"fuel"`
 	Seconds float64 `json:"seconds"`
+	// Untested are the hooks of the module without a sample, such as "on_class|on_subscribe".
+	Untested string `json:"untested,omitempty"`
 	// Engine is compiler, or interpreter on a machine for which the engine has no compiler.
 	Engine plugins.Engine `json:"engine"`
 }

@@ -75,6 +75,12 @@ nonsense
 		}
 	}
 
+	// Hooks without a sample are named.
+	out, err = run(wasm, false, `{"do":"pass"}`)
+	if err != nil || !strings.Contains(out, "no sample of on_subscribe, on_class, which the module exports, too\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+
 	// Samples of a hook that the module lacks: said once.
 	pass, err := os.ReadFile(filepath.Join("..", "..", "plugins", "testdata", "pass.wasm"))
 	if err != nil {

@@ -51,6 +51,12 @@ func resolveSecrets(config json.RawMessage) (resolved json.RawMessage, secrets [
 	return bytes.TrimSpace(out.Bytes()), r.secrets, nil
 }
 
+// ResolveConfig replaces the placeholders of a plugin's configuration as a relay does, for trials without one. secrets
+// are the values that replaced placeholders.
+func ResolveConfig(config json.RawMessage) (resolved json.RawMessage, secrets []string, err error) {
+	return resolveSecrets(config)
+}
+
 // secretResolver replaces placeholders and collects their values.
 type secretResolver struct{ secrets []string }
 
