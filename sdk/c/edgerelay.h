@@ -201,6 +201,7 @@ EV_API char *ev__buffer_of(uint32_t size) {
 #ifdef EDGERELAY_TEST
 /* Every event has a buffer of its exact size, so that sanitizers see each byte too many. */
 EV_API char *ev__test_buffer(uint32_t size) {
+  ev__input = 0;
   ev__input_cap = 0;
   return ev__buffer_of(size);
 }

@@ -173,6 +173,7 @@ int ev_reserve(char **p, uint32_t *cap, uint32_t keep, uint32_t need) {
 static struct {
   struct ev__text document, group;
   uint32_t input;
+  char *buffer; /* of the input; freed before the next call, so that sanitizers see who kept a pointer */
   int effects, started;
   ev_outcome out;
 } ev__call;
@@ -448,8 +449,10 @@ EV_API int ev__prepare(int hook, const char *name, const char *group, const void
   ev__call.group = ev__text(group, gn);
   ev__call.input = gn + n;
   ev__call.effects = effects;
+  free(ev__call.buffer);
+  ev__call.buffer = 0;
   if (effects == 2) return 1;
-  if (!(input = ev__plugin.buffer(gn + n))) return ev__fail_call("the plugin refuses an input buffer"), 0;
+  if (!(ev__call.buffer = input = ev__plugin.buffer(gn + n))) return ev__fail_call("the plugin refuses an input buffer"), 0;
   if (gn) memcpy(input, group, gn);
   if (n) memcpy(input + gn, p, n);
   *ev__plugin.result = 0;
