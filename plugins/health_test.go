@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // gateHandler blocks each record of a plugin until the gate is closed, so that a call is in flight for as long as a test
@@ -127,5 +129,35 @@ func TestFailureRate(t *testing.T) {
 	}
 	if h := p.Health()[0]; h.OpenBreakerCount != 1 || h.OpenBreakers[0].Group != "g2" {
 		t.Errorf("one of two: open breakers %+v", h.OpenBreakers)
+	}
+}
+
+// TestHealthDuringLongCall: while a guest runs, the counts of all earlier calls are readable.
+func TestHealthDuringLongCall(t *testing.T) {
+	spec := actor(t)
+	spec.Fuel, spec.Timeout = maxFuel, 300*time.Millisecond
+	p := pipeline(t, Options{}, spec)
+	for range timedCalls + 5 { // some are not timed, and none is published
+		p.Process(Event{Group: "g1", Payload: do("pass")}, nil)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.Process(Event{Group: "g1", Payload: do("loop")}, nil)
+	}()
+	s := p.plugins["actor"].live().slot(0)
+	testkit.Eventually(t, "the call is long", func() bool { return s.inFlight.Load() > 0 })
+	if h := p.Health()[0]; h.Calls != timedCalls+5 || h.CallSeconds["on_event"].Count != timedCalls+5 {
+		t.Errorf("during a long call %d calls and %d durations, want %d", h.Calls, h.CallSeconds["on_event"].Count,
+			timedCalls+5)
+	}
+	if c, hash := p.Chain("g1"); c.Slowest(hash) != "actor" || s.currentPace() < int64(longCall) {
+		t.Errorf("pace %v", time.Duration(s.currentPace()))
+	}
+	<-done
+	h := p.Health()[0]
+	if buckets := h.CallSeconds["on_event"]; h.Failures[KindTimeout] != 1 || h.Calls != timedCalls+6 ||
+		buckets.Count != timedCalls+6 || buckets.Buckets[8] != timedCalls+5 || s.inFlight.Load() != 0 {
+		t.Errorf("after the call: %+v", h)
 	}
 }

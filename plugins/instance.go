@@ -20,8 +20,9 @@ import (
 // calls, so host functions find it without a lookup.
 type instance struct {
 	context.Context
-	m   *module
-	env *environment
+	m    *module
+	env  *environment
+	slot *slot // that the instance serves; nil while it starts and in a trial
 
 	mod         api.Module
 	mem         api.Memory

@@ -88,6 +88,7 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		if m.slots[i].instance, err = m.instantiate(ctx, env); err != nil {
 			return m, err
 		}
+		m.slots[i].instance.slot = &m.slots[i]
 		m.slots[i].publish()
 	}
 	m.requestInstance()

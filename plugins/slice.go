@@ -180,10 +180,21 @@ func (in *instance) checkTime() {
 	}
 	if running >= int64(yieldAfter) {
 		l.ran += running
+		if in.slot != nil {
+			in.slot.noteLongCall(time.Duration(now - l.started))
+		}
 		runtime.Gosched()
 		l.resumed = ticks(time.Now())
 		l.lastRead = l.resumed
 	}
+}
+
+// longSince returns the first reading of the clock if the call is long by the last reading, else 0.
+func (l *limits) longSince() int64 {
+	if l.started == 0 || l.lastRead-l.started < int64(longCall) {
+		return 0
+	}
+	return l.started
 }
 
 // cancel ends the call from inside a host function. The module has not failed: the caller must not count the call.

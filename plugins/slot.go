@@ -24,6 +24,7 @@ type slot struct {
 	breakers  breakers              // of the groups that use this slot; has its own lock
 	published atomic.Pointer[tally] // a copy of the counts, see snapshot
 	pace      atomic.Int64          // average duration of recent calls of on_event, in nanoseconds
+	inFlight  atomic.Int64          // how long the call in flight has lasted, in nanoseconds; 0 unless it is long
 
 	mu       sync.Mutex // held during a call; guards the fields below
 	instance *instance  // nil after a failure, until the next call
@@ -54,6 +55,7 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 		s.instance, err = m.awaitInstance()
 	}
 	if err == nil {
+		s.instance.slot = s
 		s.startTimer(key.hook)
 		return s, nil
 	}
@@ -68,21 +70,24 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 // release ends a call: release records the call and, after a failure, discards the instance unless that is
 // intact.
 func (m *module) release(s *slot, key breakerKey, f *Failure) error {
-	s.tally.calls++
 	if s.instance != nil {
 		s.tally.fuel += uint64(s.instance.takeSpentFuel())
-		s.stopTimer(key.hook)
 	}
-	if f == nil {
-		s.mu.Unlock()
-		s.breakers.succeeded(key)
-		return nil
+	if s.inFlight.Load() != 0 {
+		s.inFlight.Store(0)
 	}
-	if f.canceled {
+	if f != nil && f.canceled {
 		s.discard()
 		s.mu.Unlock()
 		s.breakers.abandon(key)
 		return f.Err
+	}
+	s.tally.calls++
+	s.stopTimer(key.hook)
+	if f == nil {
+		s.mu.Unlock()
+		s.breakers.succeeded(key)
+		return nil
 	}
 	m.recordFailure(s, key, f)
 	s.mu.Unlock()
@@ -104,18 +109,23 @@ func (s *slot) startTimer(hook Hook) {
 	}
 }
 
-// publishedAfter is the duration from which on a call publishes the slot's counts when the call ends.
-const publishedAfter = time.Millisecond
+// longCall is the duration from which on a call is always timed, and publishes the slot's counts.
+const longCall = time.Millisecond
 
 // stopTimer counts the duration of the call that ends.
 func (s *slot) stopTimer(hook Hook) {
-	d := &s.tally.durations[hook.index()]
-	sample := s.began != 0
-	if !sample {
-		d.pending++
+	if s.instance == nil { // there was no call
 		return
 	}
-	took := time.Duration(ticks(time.Now()) - s.began)
+	d := &s.tally.durations[hook.index()]
+	began, sample := s.began, s.began != 0
+	if !sample {
+		if began = s.instance.limits.longSince(); began == 0 {
+			d.pending++
+			return
+		}
+	}
+	took := time.Duration(ticks(time.Now()) - began)
 	weight := int64(1)
 	if sample {
 		weight += int64(d.pending)
@@ -125,15 +135,23 @@ func (s *slot) stopTimer(hook Hook) {
 		pace := s.pace.Load()
 		s.pace.Store(max(1, pace+(int64(took)-pace)*weight/(weight+paceCalls)))
 	}
-	if took >= publishedAfter {
+	if took >= longCall {
 		s.publish()
 	}
 }
 
-// currentPace returns the average duration of recent calls of on_event in nanoseconds, or the greatest number while the
-// first call is in flight.
+// noteLongCall publishes the counts before a call that turns out to be long, and how long it has lasted. The call itself
+// makes it.
+func (s *slot) noteLongCall(lasted time.Duration) {
+	if s.inFlight.Swap(int64(lasted)) == 0 {
+		s.publish()
+	}
+}
+
+// currentPace returns the average duration of recent calls of on_event in nanoseconds, or the time that a long call has
+// lasted, or the greatest number while the first call is in flight.
 func (s *slot) currentPace() int64 {
-	pace := s.pace.Load()
+	pace := max(s.pace.Load(), s.inFlight.Load())
 	if pace > 0 {
 		return pace
 	}
