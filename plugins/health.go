@@ -40,10 +40,12 @@ type Health struct {
 	Unprocessed map[string]uint64 `json:"unprocessed"`
 	// CallsSkipped counts the calls that were not made because a circuit breaker was open.
 	CallsSkipped uint64 `json:"calls_skipped"`
-	// Same and Differ count a shadow's decisions, by comparison with the original's.
-	Same    uint64 `json:"same,omitempty"`
-	Differ  uint64 `json:"differ,omitempty"`
-	Deploys uint64 `json:"deploys"`
+	// Same and Differ count a shadow's decisions, by comparison with the original's. A failed call differs.
+	Same   uint64 `json:"same,omitempty"`
+	Differ uint64 `json:"differ,omitempty"`
+	// ShadowSkipped counts the events that a shadow did not see because it was too slow or its circuit breaker was open.
+	ShadowSkipped uint64 `json:"shadow_skipped,omitempty"`
+	Deploys       uint64 `json:"deploys"`
 
 	// CallSeconds has the durations of the calls, by hook. Most short calls are not timed, and count as long as the last
 	// timed call.
@@ -103,11 +105,12 @@ func (p *plugin) health() (Health, bool) {
 	h := Health{
 		Name: p.name, Hash: m.hash, Size: len(m.spec.Wasm), Hooks: m.hooks.String(),
 		Groups: spec.Groups, Shadow: spec.Shadow, Loaded: m.loaded, Engine: CurrentEngine(), OnError: spec.OnError,
-		CallsSkipped: p.skipped.Load(), Same: p.shadowSame.Load(), Differ: p.shadowDiffer.Load(),
-		Deploys: d.replaced, FuelLimit: m.spec.Fuel, FuelPerByte: max(0, m.spec.FuelPerByte),
+		CallsSkipped: p.skipped.Load(), Same: p.shadow.same.Load(), Differ: p.shadow.differ.Load(),
+		ShadowSkipped: p.shadow.skipped.Load(),
+		Deploys:       d.replaced, FuelLimit: m.spec.Fuel, FuelPerByte: max(0, m.spec.FuelPerByte),
 		Instances: len(m.slots), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),
 	}
-	h.setCounts(p.total(d))
+	h.setCounts(p.total())
 	h.RecentCalls, h.RecentFailures = m.failureRate(ticks(p.env.now()))
 	if n := p.excess.Load(); n > 0 {
 		h.Failures[KindOutputs] = n
@@ -120,19 +123,6 @@ func (p *plugin) health() (Health, bool) {
 	}
 	h.setBreakers(m)
 	return h, true
-}
-
-// total adds up the counts of all modules that the plugin has had.
-func (p *plugin) total(d *deployment) tally {
-	t := d.live.total()
-	if d.fallback != nil {
-		f := d.fallback.total()
-		t.add(&f)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t.add(&p.past)
-	return t
 }
 
 func (h *Health) setCounts(t tally) {

@@ -1,7 +1,6 @@
 package plugins
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,16 +147,17 @@ func (t *traversal) walk(
 	var res result
 	for i := from; i < len(rt.steps); i++ {
 		s := &rt.steps[i]
-		s.event(rt.hash, ev, hops, budget, &res)
+		if s.shadow { // compared with Pass
+			s.observe(rt.hash, ev, hops, &result{audience: allClasses})
+			continue
+		}
+		_ = s.event(rt.hash, ev, hops, budget, &res) // on_error has decided
 		if res.removed {
 			t.stale = true
 			return out
 		}
-		if s.shadow || len(s.shadows) > 0 {
-			rt.runShadows(s, ev, hops, budget, &res)
-			if s.shadow {
-				continue
-			}
+		for _, shadow := range s.shadows {
+			shadow.observe(rt.hash, ev, hops, &res)
 		}
 		to.passed(res.by)
 		if len(res.emits) > 0 {
@@ -231,19 +231,6 @@ func (t *traversal) appendOutput(ev *Event, to subscribers, out []Output) []Outp
 	return append(out, Output{ev.Group, ev.Payload, to.audience, to.perClass, to.generation})
 }
 
-// runShadows gives the event to a step's shadows and counts whether their decisions equal the step's. A step that is
-// itself a shadow is compared with Pass.
-func (rt *route) runShadows(s *step, ev *Event, hops int, budget *allowance, res *result) {
-	if s.shadow {
-		s.countShadow(&result{audience: allClasses}, res)
-	}
-	for _, shadow := range s.shadows {
-		var other result
-		shadow.event(rt.hash, ev, hops, budget, &other)
-		shadow.countShadow(res, &other)
-	}
-}
-
 // subscribers is for whom an event is, as the modules on its way have decided.
 type subscribers struct {
 	audience   uint64 // as in Output, as the other fields
@@ -264,21 +251,6 @@ func (s *subscribers) passed(m *module) {
 func (s subscribers) only(audience uint64) subscribers {
 	s.audience &= audience
 	return s
-}
-
-// countShadow counts whether a shadow's decision equals the original's.
-func (p *plugin) countShadow(original, shadow *result) {
-	same := original.verdict == shadow.verdict && bytes.Equal(original.payload, shadow.payload) &&
-		original.audience == shadow.audience && len(original.emits) == len(shadow.emits)
-	for i := 0; same && i < len(original.emits); i++ {
-		a, b := original.emits[i], shadow.emits[i]
-		same = a.group == b.group && a.audience == b.audience && bytes.Equal(a.payload, b.payload)
-	}
-	if same {
-		p.shadowSame.Add(1)
-	} else {
-		p.shadowDiffer.Add(1)
-	}
 }
 
 // Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. ev has the

@@ -18,14 +18,15 @@ type plugin struct {
 	spec       atomic.Pointer[Spec] // the current one
 	deployment atomic.Pointer[deployment]
 
-	skipped      atomic.Uint64 // calls not made while a circuit breaker was open
-	outcomes     [outcomeCount]atomic.Uint64
-	excess       atomic.Uint64 // emitted events dropped because an event had become too many
-	shadowSame   atomic.Uint64 // of a shadow: decisions equal to the original's
-	shadowDiffer atomic.Uint64 // of a shadow: other decisions
+	skipped  atomic.Uint64 // calls not made while a circuit breaker was open
+	outcomes [outcomeCount]atomic.Uint64
+	excess   atomic.Uint64 // emitted events dropped because an event had become too many
 
-	mu   sync.Mutex // guards past
-	past tally      // of retired modules
+	shadow shadowQueue // of a shadow
+
+	mu       sync.Mutex // guards the fields below, and is held by changes of deployment
+	past     tally      // of closed modules
+	retiring []*module  // without events, but with calls in flight
 }
 
 func newPlugin(name string, logger *slog.Logger, kv int, now func() time.Time) *plugin {
@@ -96,8 +97,8 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 	return m, s
 }
 
-// event decides about an event and sets res. There is no error to return: after a failure, on_error decides.
-func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res *result) {
+// event decides about an event and sets res. After a failure, which event returns, res is the decision of on_error.
+func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res *result) error {
 	key := breakerKey{hook: OnEvent, group: ev.Group}
 	m, s, err := p.acquire(key, hash)
 	for s != nil {
@@ -122,6 +123,7 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res 
 		*res = result{audience: allClasses}
 	}
 	res.by = m
+	return err
 }
 
 // selectsClasses reports whether a result depends on the classes of subscribers.
@@ -250,13 +252,17 @@ func (p *plugin) revokeFallback() (retired []*module) {
 
 // remove ends the plugin.
 func (p *plugin) remove() (retired []*module) {
+	p.shadow.end()
 	return p.change(deploymentChange{event: pluginRemoved})
 }
 
 // change applies a change and returns the modules that no event reaches any more.
 func (p *plugin) change(c deploymentChange) (retired []*module) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	next, retired := p.deployment.Load().next(c)
 	p.deployment.Store(&next)
+	p.retiring = append(p.retiring, retired...)
 	return retired
 }
 
@@ -267,8 +273,25 @@ func (p *plugin) retire(modules []*module) {
 		t := m.total()
 		p.mu.Lock()
 		p.past.add(&t)
+		p.retiring = slices.DeleteFunc(p.retiring, func(r *module) bool { return r == m })
 		p.mu.Unlock()
 	}
+	p.shadow.wait()
+}
+
+// total adds up the counts of all modules that the plugin has had.
+func (p *plugin) total() tally {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.past
+	d := p.deployment.Load()
+	for _, m := range append([]*module{d.live, d.fallback}, p.retiring...) {
+		if m != nil {
+			of := m.total()
+			t.add(&of)
+		}
+	}
+	return t
 }
 
 // retirement collects modules that a change has taken out of operation, by plugin.

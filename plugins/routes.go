@@ -34,12 +34,17 @@ type binding struct {
 type routes struct {
 	bindings []binding
 	seed     maphash.Seed
+	observes bool // some shadow is compared with Pass
 	chains   chains
 	table    [4096]atomic.Pointer[route]
 }
 
 func newRoutes(bindings []binding, seed maphash.Seed) *routes {
-	return &routes{bindings: bindings, seed: seed}
+	r := &routes{bindings: bindings, seed: seed}
+	for i := range bindings {
+		r.observes = r.observes || bindings[i].shadow
+	}
+	return r
 }
 
 // find returns the route of a group.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // ways lists the ways in which processing can fail. Each gives the event, and may prepare the pipeline.
@@ -188,7 +190,9 @@ func TestShadowsWithholdNothing(t *testing.T) {
 	p := pipeline(t, Options{}, shadow)
 	p.OnWithheld(func(group string) { t.Errorf("reported %s", group) })
 	ev := string(do("trap"))
-	if got := show(p.Process(Event{Group: "g1", Payload: []byte(ev)}, nil)); got != "g1 "+ev || len(p.Health()[0].Unprocessed) > 0 {
+	got := show(p.Process(Event{Group: "g1", Payload: []byte(ev)}, nil))
+	testkit.Eventually(t, "the shadow has failed", func() bool { return p.Health()[0].Differ == 1 })
+	if got != "g1 "+ev || len(p.Health()[0].Unprocessed) > 0 {
 		t.Errorf("%q, %v", got, p.Health()[0].Unprocessed)
 	}
 }

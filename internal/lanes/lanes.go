@@ -93,6 +93,7 @@ func (ls *Lanes) Intercept(events []relay.Event) []relay.Event {
 			end++
 		}
 		if !ls.divert(events[i:end]) {
+			ls.observe(events[i:end])
 			if kept != i {
 				copy(events[kept:], events[i:end])
 			}
@@ -119,6 +120,21 @@ func (ls *Lanes) divert(run []relay.Event) bool {
 	return ls.shardOf(hash).push(run, true)
 }
 
+// observe gives events that pass at once to shadows, which have no effect.
+func (ls *Lanes) observe(run []relay.Event) {
+	if run[0].Control != nil || slices.Contains(ls.exempt, run[0].Group) {
+		return
+	}
+	for i := range run {
+		ls.pipeline.Observe(pluginEvent(&run[i]))
+	}
+}
+
+// pluginEvent returns an event as plugins see it.
+func pluginEvent(ev *relay.Event) plugins.Event {
+	return plugins.Event{Group: ev.Group, Payload: ev.Text, Source: ev.Source.String(), Sent: ev.Sent}
+}
+
 // shardOf returns the shard of the groups with a hash, see [plugins.Pipeline.Chain].
 func (ls *Lanes) shardOf(hash uint64) *shard { return ls.shards[hash%uint64(len(ls.shards))] }
 
@@ -127,9 +143,7 @@ func (ls *Lanes) process(
 	it *item, outputs []plugins.Output, out []relay.Event,
 ) ([]plugins.Output, []relay.Event) {
 	ev := &it.ev
-	outputs, withheld := ls.pipeline.Run(plugins.Event{
-		Group: ev.Group, Payload: ev.Text, Source: ev.Source.String(), Sent: ev.Sent,
-	}, outputs[:0])
+	outputs, withheld := ls.pipeline.Run(pluginEvent(ev), outputs[:0])
 	switch {
 	case len(outputs) > 0:
 	case withheld:
