@@ -53,7 +53,7 @@ func (e *Event) Insert(members string) Verdict {
 	return Replace(append(out, '}'))
 }
 
-// Source returns the way by which the event reached the node, such as redis, and "" if that is not known.
+// Source returns the way by which the event reached the node, layer or peer, and "" if that is not known.
 func (*Event) Source() string {
 	n := hostEventSource(scratch[:])
 	return string(scratch[:min(max(n, 0), len(scratch))])

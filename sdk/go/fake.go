@@ -25,7 +25,7 @@ type Host struct {
 	Grants []string
 	// Clock returns the time for the plugin; nil: the real time. See also [Host.SetTime].
 	Clock func() time.Time
-	// Source and Sent are how the next events reached the node, such as redis, and when the emitter sent them. Their
+	// Source and Sent are how the next events reached the node, layer or peer, and when the emitter sent them. Their
 	// zero values mean that neither is known.
 	Source string
 	Sent   time.Time

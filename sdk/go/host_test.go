@@ -162,9 +162,9 @@ func TestLargeResults(t *testing.T) {
 }
 
 func TestMetadata(t *testing.T) {
-	h := &Host{Source: "redis", Sent: time.UnixMilli(1234)}
+	h := &Host{Source: "peer", Sent: time.UnixMilli(1234)}
 	check := func(e *Event) Verdict {
-		if sent, ok := e.Sent(); !ok || sent != 1234 || e.Source() != "redis" {
+		if sent, ok := e.Sent(); !ok || sent != 1234 || e.Source() != "peer" {
 			return Error
 		}
 		return Pass

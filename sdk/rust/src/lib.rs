@@ -134,7 +134,7 @@ impl Event<'_> {
         host::find(path)
     }
 
-    /// The way by which the event reached the node, such as `redis`, if that is known.
+    /// The way by which the event reached the node, `layer` or `peer`, if that is known.
     pub fn source(&self) -> Option<String> {
         text("", |_, b| host::event_source(b))
     }

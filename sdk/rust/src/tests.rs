@@ -257,7 +257,7 @@ fn ticks_and_metadata() {
         }
     }
     fn hook(e: &mut Event) -> Verdict {
-        assert_eq!((e.source(), e.sent()), (Some("redis".into()), Some(5)));
+        assert_eq!((e.source(), e.sent()), (Some("peer".into()), Some(5)));
         Verdict::Pass
     }
     let mut host = Host::new("");
@@ -268,7 +268,7 @@ fn ticks_and_metadata() {
     assert!(host.tick(tick).unwrap_err().contains("enough"));
     host.grants = Some(vec!["emit".into()]);
     assert!(host.tick(tick).unwrap_err().contains("'grant tick'"));
-    host.source = "redis".into();
+    host.source = "peer".into();
     host.sent = Some(5);
     host.event(hook, "g", "{}").unwrap();
     host.class(|_, e| hook(e), 0, "g", "{}").unwrap();

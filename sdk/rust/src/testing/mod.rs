@@ -45,7 +45,7 @@ pub struct Host {
     pub config: String,
     /// The plugin's grants: emit, metrics, kv, clock, tick. A call that needs another one fails. `None`: all.
     pub grants: Option<Vec<String>>,
-    /// How the next events reached the node, such as `redis`; empty if that is not known.
+    /// How the next events reached the node, `layer` or `peer`; empty if that is not known.
     pub source: String,
     /// When the emitter sent the next events, as Unix time in milliseconds, if that is known.
     pub sent: Option<i64>,
