@@ -173,6 +173,7 @@ func (a *App) provisionPlugins(ctx caddy.Context) error {
 		return err
 	}
 	for _, p := range a.Plugins {
+		p.SetLoading(a.config.PluginLoading)
 		if err := p.Provision(); err != nil {
 			return err
 		}

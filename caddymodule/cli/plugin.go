@@ -49,7 +49,8 @@ func pluginListCommand() *cobra.Command {
 		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tVERSION\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tERROR")
 		for _, p := range list {
 			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n",
-				p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p), p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied,
+				p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p),
+				p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied,
 				pluginFailures(&p), p.Fuel/max(p.Calls, 1), pluginError(&p))
 		}
 		return w.Flush()

@@ -140,7 +140,7 @@ type deployFlags struct {
 }
 
 func pluginDeployCommand() *cobra.Command {
-	const long = "Deploys a .wasm file as the module of a configured plugin, on every node that shares Caddy's storage.\n" +
+	const long = "Deploys a .wasm file as the module of a plugin, on every node that shares Caddy's storage.\n" +
 		"The relay checks the module first. A rejected module changes nothing.\n\n" +
 		"On a terminal, the command shows what changes and asks before it deploys."
 	f := &deployFlags{}
@@ -214,7 +214,10 @@ func encodeForm(header http.Header, wasm, settings []byte) ([]byte, error) {
 		}
 	}
 	header.Set("Content-Type", form.FormDataContentType())
-	return body.Bytes(), form.Close()
+	if err := form.Close(); err != nil {
+		return nil, err
+	}
+	return body.Bytes(), nil
 }
 
 // describeDeployment prints what a deployment changes. A module whose manifest asks for grants that the plugin does not

@@ -232,12 +232,18 @@ func unchanged(c candidate, p, old *runningPlugin, file string) bool {
 // try checks a version that has an alternative.
 func (l *loader) try(ctx context.Context, p *runningPlugin, c candidate, v *version) error {
 	attempt := c.attempt(p.Plugin, p.samples, v.hash)
-	if reason := p.memory.refused(attempt, now()); reason != "" && !hasSecrets(p.Plugin) {
+	reason := p.Plugin.refused.refused(attempt, now())
+	if reason == "" && !hasSecrets(p.Plugin) {
+		reason = p.memory.refused(attempt, now())
+	}
+	if reason != "" {
 		return errors.New(reason)
 	}
 	err := l.pipeline.Check(ctx, v.spec(p.samples))
 	if err != nil && ctx.Err() == nil {
-		p.memory.remember(refusal{attempt, err.Error(), now()})
+		r := refusal{attempt, err.Error(), now()}
+		p.memory.remember(r)
+		p.Plugin.refused.remember(r)
 	}
 	return err
 }

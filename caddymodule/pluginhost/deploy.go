@@ -206,7 +206,7 @@ func (p *runningPlugin) beforeNow(r *record) (*entry, []byte) {
 	return nil, nil
 }
 
-// current returns the hash of the module that runs, or that runs as soon as this node has noticed what another node did.
+// current returns the hash of the module that runs, or that will run once this node has noticed what another node did.
 func (s *situation) current() string {
 	from, next := decide(s.p.memory.nodeState, s.record.last(), s.file.hash)
 	switch {

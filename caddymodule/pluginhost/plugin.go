@@ -79,6 +79,10 @@ type Plugin struct {
 	path, samples string    // placeholders replaced
 	sampled       fileState // of the file from which spec.Samples were read
 	spec          plugins.Spec
+	// loading limits the compilation of the module.
+	loading plugins.Limits
+	// refused are modules that [Check] has refused, so that the start that follows does not compile them again.
+	refused memory
 }
 
 // Provision checks the settings, reads the samples, and derives the plugin's spec, without the module.
@@ -92,6 +96,9 @@ func (p *Plugin) Provision() error {
 	}
 	return nil
 }
+
+// SetLoading sets the limits for the compilation of the module.
+func (p *Plugin) SetLoading(limits plugins.Limits) { p.loading = limits }
 
 func (p *Plugin) provisionSamples() (err error) {
 	if p.samples, err = caddy.NewReplacer().ReplaceOrErr(p.Samples, true, true); err != nil {

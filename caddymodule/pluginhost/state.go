@@ -62,7 +62,7 @@ func (m *memory) refused(attempt string, now time.Time) string {
 	return ""
 }
 
-// memories keeps the memory of each plugin in a directory of this node: a file is local to a node, so its state is, too.
+// memories keeps the memory of each plugin in a directory of this node, because a file belongs to a node.
 // Without a directory, a node decides after a restart as a new container does.
 type memories struct {
 	dir    string
@@ -158,7 +158,8 @@ func attemptOf(hash string, p *Plugin, settings json.RawMessage, samples []plugi
 	own, _ := json.Marshal(p)
 	tried, _ := json.Marshal(samples)
 	h := sha256.New()
-	for _, part := range [][]byte{[]byte(hash), own, settings, tried, []byte(engineVersion())} {
+	limits := fmt.Append(nil, p.loading)
+	for _, part := range [][]byte{[]byte(hash), own, settings, tried, limits, []byte(engineVersion())} {
 		sum := sha256.Sum256(part)
 		h.Write(sum[:])
 	}

@@ -48,8 +48,8 @@ func (v *version) number() uint64 {
 	return v.entry.Version
 }
 
-// newVersion returns a version, and reads the manifest of its module. An invalid manifest is left to the pipeline, which
-// rejects the module.
+// newVersion returns a version, and reads the manifest of its module. The pipeline rejects a module with an invalid
+// manifest.
 func newVersion(from Source, wasm []byte, at time.Time, e *entry, configured, plugin *Plugin) *version {
 	v := &version{
 		wasm: wasm, hash: plugins.Hash(wasm), from: from, at: at, entry: e, configured: configured, plugin: plugin,
@@ -99,9 +99,9 @@ type candidate struct {
 	next  nodeState
 }
 
-// candidates returns the versions that may run, best first. A version runs if all before it are refused: what ran before
-// is better than no plugin at all, and the decision is the same after a restart. There is no fallback to a file that a
-// node has never run in place of a deployment.
+// candidates returns the versions that may run, best first. A version runs if all before it are refused: the module
+// that ran before is better than no plugin at all, and the decision is the same after a restart. A file that a node has
+// never run is no alternative to a deployment.
 func candidates(s nodeState, r *record, file string) (list []candidate) {
 	add := func(c candidate) {
 		for _, o := range list {

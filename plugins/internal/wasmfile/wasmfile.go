@@ -65,7 +65,8 @@ func Read(wasm []byte) (*Module, error) {
 		return nil, errors.New(`malformed WebAssembly module: it does not begin with "\0asm"; is it a .wasm file?`)
 	}
 	if !bytes.HasPrefix(wasm, header) {
-		return nil, errors.New("malformed WebAssembly module: the version is not 1; only core modules are supported, not components")
+		return nil, errors.New("malformed WebAssembly module: the version is not 1; " +
+			"only core modules are supported, not components")
 	}
 	m := &Module{}
 	r := reader{b: wasm, pos: len(header)}
