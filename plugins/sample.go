@@ -301,7 +301,7 @@ func classifyLine(line []byte, members []loosejson.Member, object bool) (isSampl
 	has := map[string]bool{}
 	known := true
 	for _, m := range members {
-		has[m.Name] = true
+		has[m.Name] = m.Name != "hook" || bytes.HasPrefix(m.Value, []byte(`"on_`))
 		known = known && sampleMembers[m.Name] != nil
 	}
 	switch input := has["text"] || has["user"] || has["data"]; {

@@ -28,6 +28,9 @@ func TestParseSample(t *testing.T) {
 		{"payload with a user", `{"user": "alice", "a": 1}`, Sample{
 			Group: "test", Payload: json.RawMessage(`{"user": "alice", "a": 1}`),
 		}},
+		{"payload with a hook", `{"hook": "push", "a": 1}`, Sample{
+			Group: "test", Payload: json.RawMessage(`{"hook": "push", "a": 1}`),
+		}},
 		{"number", `7`, Sample{Group: "test", Payload: json.RawMessage(`7`)}},
 		{"Python's numbers", `{"a": NaN}`, Sample{Group: "test", Text: text(`{"a": NaN}`)}},
 		{"plain text", ` no JSON `, Sample{Group: "test", Text: text(` no JSON `)}},
@@ -219,6 +222,21 @@ func TestSamplesOfMissingHooks(t *testing.T) {
 	}
 	if err := check("pass", `{"class":1,"payload":1,"verdict":"error"}`); !errors.Is(err, ErrNoHook) {
 		t.Error(err)
+	}
+}
+
+// A canceled check fails, also if the sample wants an error.
+func TestSamplesOfACanceledCheck(t *testing.T) {
+	p := pipeline(t, Options{})
+	spec := actor(t)
+	spec.Samples = []Sample{{Group: "g", Payload: do("pass"), Verdict: "error"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := p.Check(ctx, spec); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("before: %v", err)
+	}
+	cancel()
+	if err := p.Check(ctx, spec); !errors.Is(err, context.Canceled) {
+		t.Errorf("after: %v", err)
 	}
 }
 

@@ -167,6 +167,9 @@ func (m *module) trySamples(ctx context.Context, now func() time.Time) error {
 	for i := range m.spec.Samples {
 		s := &m.spec.Samples[i]
 		t := run.call(s)
+		if err := ctx.Err(); err != nil { // before a sample takes the end of the call for an expected error
+			return fmt.Errorf("sample %d: %w", i+1, err)
+		}
 		if err := s.Compare(&t); err != nil {
 			if s.Group == "" {
 				return fmt.Errorf("sample %d (%s): %w", i+1, t.Hook, err)

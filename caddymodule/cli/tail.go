@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 )
 
 // tailOptions are the flags of the command tail.
@@ -27,26 +30,26 @@ type tailOptions struct {
 	address             string
 	raw, asJSON, append bool
 	class, count        int
-	record              string
+	record, plugin      string
 	limit               time.Duration
 }
 
 func tailCommand() *cobra.Command {
 	var o tailOptions
 	cmd := &cobra.Command{
-		Use:   "tail <group>...",
+		Use:   "tail <group>... | tail --plugin <name>",
 		Short: "Follow the events of groups, or record them",
-		Args:  cobra.MinimumNArgs(1),
 		Long: "Shows the events of groups until Ctrl-C, as clients of this node receive them; with --raw, before\n" +
 			"plugins. A group may be a pattern such as 'job_events-*': then the tail shows the events that reach\n" +
 			"this node for its clients and plugins. Events that arrive too fast are dropped and counted. A tail\n" +
 			"never delays deliveries.\n\n" +
 			"--record writes the events to a file, before plugins and byte by byte, with group, source and times:\n" +
 			"the input of 'plugin test' and 'plugin replay'. A recording holds what plugins redact for clients. The\n" +
-			"file is for its owner only (mode 0600).",
+			"file is for its owner only (mode 0600). --plugin selects the groups that a plugin is bound to.",
 		Example: "  caddy edgerelay tail job_events-42\n" +
 			"  caddy edgerelay tail --json jobs-status_changed | jq .data.status\n" +
-			"  caddy edgerelay tail --record traffic.ndjson --for 5m 'job_events-*' jobs-status_changed",
+			"  caddy edgerelay tail --record traffic.ndjson --for 5m 'job_events-*' jobs-status_changed\n" +
+			"  caddy edgerelay tail --record traffic.ndjson --count 1000 --plugin redact",
 	}
 	address := addAddressFlag(cmd)
 	f := cmd.Flags()
@@ -54,6 +57,7 @@ func tailCommand() *cobra.Command {
 	f.IntVar(&o.class, "class", 0, "audience class, for plugins that render events by class")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON, an object a line, with group, times and source")
 	f.StringVar(&o.record, "record", "", "write the events before plugins to this new file, for plugin test and replay")
+	f.StringVar(&o.plugin, "plugin", "", "the groups that this plugin is bound to, besides those named")
 	f.BoolVar(&o.append, "append", false, "with --record: append to the file if it exists")
 	f.IntVar(&o.count, "count", 0, "end after this number of events")
 	f.DurationVar(&o.limit, "for", 0, "end after this time, such as 5m")
@@ -72,6 +76,15 @@ func (o *tailOptions) run(groups []string) (err error) {
 		return errors.New("--append is for --record; add --record <file>")
 	case o.count < 0 || o.limit < 0:
 		return errors.New("--count or --for is negative; use a positive value")
+	case len(groups) == 0 && o.plugin == "":
+		return errors.New("no group; name one or more, or a plugin with --plugin")
+	}
+	if o.plugin != "" {
+		bound, err := pluginGroups(o.address, o.plugin)
+		if err != nil {
+			return err
+		}
+		groups = append(groups, bound...)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -93,6 +106,26 @@ func (o *tailOptions) run(groups []string) (err error) {
 		}()
 	}
 	return o.follow(ctx, groups, out)
+}
+
+// pluginGroups returns the groups and patterns that a plugin of the running relay is bound to. A shadow processes the
+// events of another plugin.
+func pluginGroups(address, name string) ([]string, error) {
+	var list []pluginhost.Status
+	if err := getAdmin(address, "/edgerelay/plugins", &list); err != nil {
+		return nil, err
+	}
+	for _, p := range list {
+		if p.Name == name && len(p.Groups) > 0 {
+			return p.Groups, nil
+		}
+	}
+	for _, p := range list {
+		if p.Name == name {
+			return nil, fmt.Errorf("the plugin %s is bound to no groups; name groups, or the plugin that it shadows", name)
+		}
+	}
+	return nil, fmt.Errorf("no plugin %q; 'caddy edgerelay plugin list' shows the plugins", name)
 }
 
 // openRecording creates a file that only its owner may read. An existing file is an error unless more may be appended.
@@ -127,7 +160,7 @@ func (o *tailOptions) follow(ctx context.Context, groups []string, out *tailWrit
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer stop(nil)
-	for _, group := range groups {
+	for i, group := range groups {
 		resp, err := requestAdmin(o.address, http.MethodGet, o.path(group), nil)
 		if err != nil {
 			return err
@@ -135,7 +168,7 @@ func (o *tailOptions) follow(ctx context.Context, groups []string, out *tailWrit
 		following.Go(func() {
 			defer func() { _ = resp.Body.Close() }()
 			defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
-			err := out.copy(resp.Body)
+			err := out.copy(resp.Body, groups[:i])
 			if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("the relay ended the tail; check whether the relay is running")
 			}
@@ -178,8 +211,9 @@ type tailWriter struct {
 	events, missed int
 }
 
-// copy writes the lines of a tail until it ends. errTailFull means that the limit is reached.
-func (t *tailWriter) copy(lines io.Reader) error {
+// copy writes the lines of a tail until it ends, without the events that the tails of other groups or patterns write.
+// errTailFull means that the limit is reached.
+func (t *tailWriter) copy(lines io.Reader, others []string) error {
 	r := bufio.NewReader(lines)
 	for {
 		line, err := r.ReadBytes('\n')
@@ -189,7 +223,7 @@ func (t *tailWriter) copy(lines io.Reader) error {
 			}
 			return err
 		}
-		if err := t.write(line); err != nil {
+		if err := t.write(line, others); err != nil {
 			return err
 		}
 	}
@@ -201,11 +235,17 @@ type tailLine struct {
 	Dropped int `json:"dropped"`
 }
 
-// write writes a line of a tail.
-func (t *tailWriter) write(line []byte) error {
+// write writes a line of a tail, unless another tail writes the event.
+func (t *tailWriter) write(line []byte, others []string) error {
 	var ev tailLine
 	if err := json.Unmarshal(line, &ev); err != nil {
 		return fmt.Errorf("decoding the tail: %w", err)
+	}
+	if slices.ContainsFunc(others, func(pattern string) bool {
+		ok, err := path.Match(pattern, ev.Group)
+		return ok && err == nil && ev.Dropped == 0
+	}) {
+		return nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,7 +37,7 @@ func TestTailWriter(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		c.w.w = &out
-		err := c.w.copy(strings.NewReader(c.lines))
+		err := c.w.copy(strings.NewReader(c.lines), []string{"h*", "x"})
 		if errors.Is(err, errTailFull) != c.full || err != nil && !c.full || c.w.events != c.events || c.w.missed != c.missed {
 			t.Errorf("%s: %d events, %d missed, %v", c.name, c.w.events, c.w.missed, err)
 		}
@@ -50,6 +52,26 @@ func TestTailWriter(t *testing.T) {
 				t.Errorf("%s: line %d is %s, want %s", c.name, i+1, lines[i], want[i])
 			}
 		}
+	}
+}
+
+// An event that two groups or patterns select is written once.
+func TestTailsOfOverlappingPatterns(t *testing.T) {
+	var out bytes.Buffer
+	w := tailWriter{w: &out, record: true}
+	groups := []string{"jobs-1", "jobs-*", "*-1"}
+	for i := range groups {
+		for _, group := range []string{"jobs-1", "jobs-2", "x-1"} {
+			if ok, _ := path.Match(groups[i], group); ok {
+				line := fmt.Sprintf(`{"group":%q,"payload":1,"source":"layer","at":"2026-01-02T03:04:05Z"}`+"\n", group)
+				if err := w.copy(strings.NewReader(line), groups[:i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if w.events != 3 || strings.Count(out.String(), `"jobs-1"`) != 1 {
+		t.Errorf("%d events:\n%s", w.events, out.String())
 	}
 }
 
@@ -93,8 +115,9 @@ func TestTailOptions(t *testing.T) {
 		"exclude each other": {record: "x", class: 1},
 		"--append is for":    {append: true},
 		"negative":           {count: -1},
+		"no group":           {raw: true},
 	} {
-		if err := o.run([]string{"g"}); err == nil || !strings.Contains(err.Error(), want) {
+		if err := o.run(map[bool][]string{true: nil, false: {"g"}}[o.raw]); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", o, err, want)
 		}
 	}

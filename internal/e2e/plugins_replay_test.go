@@ -28,7 +28,7 @@ func TestRecordAndReplay(t *testing.T) {
 	r := peers.StartRelay(t, strings.Replace(memorySite, "auth none\n",
 		"auth none\n"+plugin("redact", redact, "groups job_events-*")+"\n", 1))
 	file := filepath.Join(t.TempDir(), "traffic.ndjson")
-	record := r.Command("edgerelay", "tail", "job_events-1", "jobs-*", "--record", file, "--count", "4",
+	record := r.Command("edgerelay", "tail", "--plugin", "redact", "jobs-*", "--record", file, "--count", "4",
 		"--address", strings.TrimPrefix(r.Admin, "http://"))
 	messages, err := record.StderrPipe()
 	if err != nil {
@@ -42,12 +42,13 @@ func TestRecordAndReplay(t *testing.T) {
 	if line, err := lines.ReadString('\n'); err != nil || !strings.Contains(line, "with all secrets in them") {
 		t.Fatalf("%q, %v", line, err)
 	}
-	client := subscriber(t, r.URL, peers.Login{Session: "s", CSRF: "t"}, "jobs-1") // a pattern records the groups that the node has joined
+	// A pattern records the groups that the node has joined.
+	client := subscriber(t, r.URL, peers.Login{Session: "s", CSRF: "t"}, "jobs-1", "job_events-1")
 	for _, text := range []string{`{"stdout":"password=hunter2"}`, `{"n":1}`, `"plain\ntext"`} {
 		publishHTTP(t, r, "job_events-1", text)
 	}
 	publishHTTP(t, r, "jobs-1", `{"n":2}`)
-	expect(t, client, `{"n":2}`)
+	expect(t, client, `{"stdout":"password=********"}`, `{"n":1}`, `"plain\ntext"`, `{"n":2}`)
 	const sum = "4 events recorded, 0 missed because they arrived too fast\n"
 	if line, err := lines.ReadString('\n'); err != nil || line != sum {
 		t.Errorf("%q, %v", line, err)
