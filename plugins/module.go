@@ -114,6 +114,9 @@ func (h *host) build(ctx context.Context, m *module) error {
 	return fmt.Errorf("compile the module: %w", err)
 }
 
+// maxFaults bounds how many wrong imports an error lists.
+const maxFaults = 16
+
 // checkImports checks that host functions serve all imports and grants cover them. The error lists all faults.
 // See docs/decisions/plugins.md#why-does-an-import-without-a-grant-reject-the-module
 func (m *module) checkImports() error {
@@ -148,6 +151,9 @@ func (m *module) checkImports() error {
 		case !m.spec.granted(known.grant):
 			fault("the module imports %s.%s; add 'grant %s' to the plugin's block", mod, name, known.grant)
 		}
+	}
+	if n := len(faults); n > maxFaults {
+		faults = append(faults[:maxFaults], fmt.Errorf("%d more imports are wrong", n-maxFaults))
 	}
 	return errors.Join(faults...)
 }

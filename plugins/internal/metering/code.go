@@ -51,6 +51,7 @@ type body struct {
 	// constructs counts blocks, loops and ifs.
 	constructs int
 	labels     int // open labels after the rewriting
+	effort     effort
 	dead       bool
 	path       path
 	height     int
@@ -109,6 +110,7 @@ func (m *module) rewriteCode() ([]byte, error) {
 func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 	b.out, b.ctrl, b.returns = b.out[:0], b.ctrl[:0], b.returns[:0]
 	b.wide, b.bulk, b.calls, b.dead = false, false, false, false
+	b.effort = effort{blocks: 1}
 	b.path, b.height, b.maxHeight, b.constructs, b.labels = path{}, 0, 0, 0, 1
 
 	groups := b.r.u32()
@@ -138,6 +140,9 @@ func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 	}
 	if b.r.err != nil {
 		return nil, b.r.err
+	}
+	if err := b.checkEffort(); err != nil {
+		return nil, err
 	}
 	return b.assemble(dst, t, groups, declaration), nil
 }
@@ -246,6 +251,7 @@ func (m *module) appendLengthCharge(dst []byte, length uint32, shift byte, scrat
 // chargeElements charges for the number of table elements on top of the stack, which stays there.
 func (b *body) chargeElements() {
 	b.bulk = true
+	b.effort.blocks += 2
 	b.out = appendU32(append(b.out, opLocalTee), b.locals+1)
 	b.out = b.m.appendLengthCharge(b.out, b.locals+1, elementsShift, b.locals)
 	b.path.unchecked = 0
@@ -259,6 +265,8 @@ func (b *body) bulkMemory(kind helperKind, segment uint32, start int) {
 		return
 	}
 	b.bulk = true
+	b.effort.bulk++
+	b.effort.blocks += 5
 	n := b.locals + 1
 	b.out = appendU32(append(b.out, opLocalTee), n)
 	b.out = appendU32(append(b.out, opLocalGet), n)
@@ -275,6 +283,8 @@ func (b *body) bulkMemory(kind helperKind, segment uint32, start int) {
 // chargePages charges for growing the memory by the number of pages on top of the stack.
 func (b *body) chargePages() {
 	b.bulk = true
+	b.effort.bulk++
+	b.effort.blocks += 2
 	n := b.locals + 1
 	b.out = appendU32(append(b.out, opLocalTee), n)
 	b.out = appendU32(append(b.out, opGlobalGet), b.m.counter)
@@ -306,6 +316,7 @@ func (b *body) cost(c uint8) {
 		return
 	}
 	b.out = b.appendCheckedCharge(b.out, int64(units)*unit)
+	b.effort.blocks += 2
 	b.path.unchecked = 0
 }
 

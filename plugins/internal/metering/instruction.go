@@ -34,11 +34,13 @@ func (b *body) instruction() {
 		b.markDead()
 	case opBrIf:
 		b.adjust(-1)
+		b.effort.blocks++
 		b.out = appendU32(append(b.out, opBrIf), b.branch(r.u32()))
 	case opBrTable:
 		b.adjust(-1)
 		n := r.u32()
 		b.out = appendU32(append(b.out, opBrTable), n)
+		b.effort.targets += int(min(n, uint32(len(r.b)))) + 1
 		for i := uint32(0); i <= n && r.err == nil; i++ {
 			b.out = appendU32(b.out, b.branch(r.u32()))
 			if i == n {
@@ -122,6 +124,7 @@ func (b *body) immediate(k imm) {
 	r := &b.r
 	switch k {
 	case immMemory, immMemoryLane:
+		b.effort.accesses++
 		if r.u32() >= 32 {
 			r.fail("bad alignment; several memories are not supported")
 		}
@@ -209,6 +212,8 @@ func (b *body) vector(start int) {
 // See docs/decisions/plugins.md#why-is-a-stack-frame-lent-rather-than-spent
 func (b *body) call(t funcType) {
 	b.adjust(-len(t.params))
+	b.effort.calls++
+	b.effort.passed += len(t.params) + len(t.results)
 	if !b.dead {
 		b.calls = true
 		b.maxHeight = max(b.maxHeight, b.height+max(len(t.params), len(t.results)))
@@ -232,6 +237,7 @@ func (b *body) branch(depth uint32) uint32 {
 	if f.kind != opLoop && !b.dead {
 		f.reach(b.path)
 	}
+	b.effort.values += b.height
 	return uint32(b.labels - 1 - f.label)
 }
 
@@ -288,7 +294,12 @@ func (b *body) enter(op byte, start int) {
 	b.adjust(-f.params)
 	f.height = b.height
 	b.height += f.params
+	b.effort.blocks += 2
+	b.effort.values += b.height
+	b.effort.passed += f.params + f.results
 	if op == opLoop {
+		b.effort.loops++
+		b.effort.blocks += 2
 		f.label++
 		b.enterLoop(start, params)
 		b.path = path{}

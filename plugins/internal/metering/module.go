@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 )
 
 var header = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -60,9 +61,10 @@ type module struct {
 	funcs         []uint32 // type index of every function, beginning with imported functions
 	helpers       []helper // functions that the rewriter adds
 	helperIndices map[helper]uint32
-	globals       uint32 // imported and defined
-	counter       uint32 // index of the added global
-	start         uint32 // the start function
+	globals       uint32        // imported and defined
+	counter       uint32        // index of the added global
+	compileTime   time.Duration // estimated
+	start         uint32        // the start function
 	hasStart      bool
 	code          []byte
 	maxPages      uint32 // of memory that the host grants
@@ -157,7 +159,7 @@ func (m *module) section(s section) error {
 		}
 	case secExport:
 		for n := r.count("exports"); n > 0 && r.err == nil; n-- {
-			if name := r.name(); name == CounterGlobal || name == StartExport {
+			if name := r.linkName(); name == CounterGlobal || name == StartExport {
 				return fmt.Errorf(
 					"the module exports %q, a name of the host; rename the export, "+
 						"or use the original if this module is metered already",
@@ -203,11 +205,11 @@ func (m *module) section(s section) error {
 
 func (m *module) imports(r *reader) {
 	for n := r.count("imports"); n > 0 && r.err == nil; n-- {
-		if name := r.name(); name == HostModule {
+		if name := r.linkName(); name == HostModule {
 			r.err = fmt.Errorf("the module imports from %q, a name of the host; "+
 				"use the original if this module is metered already", name)
 		}
-		r.name()
+		r.linkName()
 		switch kind := r.byte(); kind {
 		case externFunc:
 			m.funcs = append(m.funcs, m.typeIndex(r))

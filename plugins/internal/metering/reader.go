@@ -116,6 +116,18 @@ func (r *reader) name() string {
 	return string(b)
 }
 
+// maxLinkName bounds the names of imports and exports. The engine puts them into its errors.
+const maxLinkName = 1024
+
+// linkName reads the name of an import or export.
+func (r *reader) linkName() string {
+	name := r.name()
+	if len(name) > maxLinkName {
+		r.fail("the name %.40q… of an import or export has %d bytes, more than %d", name, len(name), maxLinkName)
+	}
+	return name
+}
+
 func appendU32(b []byte, v uint32) []byte {
 	for v >= 0x80 {
 		b = append(b, byte(v)|0x80)
