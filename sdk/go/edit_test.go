@@ -75,3 +75,26 @@ func TestEdits(t *testing.T) {
 		})
 	}
 }
+
+// TestEditsOfAnotherPayload: edits work on the text that the plugin has put in place of the payload.
+func TestEditsOfAnotherPayload(t *testing.T) {
+	r := new(Host).Event(func(e *Event) Verdict {
+		e.Payload = []byte(`{"long name":[1,2,3],"b":{"c":4},"a":1}`)
+		if !e.Set("b.c", "5") || !e.Remove("a") || e.Remove("z") || !e.Rename("b", "d") {
+			t.Errorf("%s", e.EditedPayload())
+		}
+		return e.Edited()
+	}, "g", `{"a":1,"z":2}`)
+	if want := `{"long name":[1,2,3],"d":{"c":5}}`; r.Payload != want {
+		t.Errorf("%s instead of %s", r.Payload, want)
+	}
+	// A change in place is part of the copy.
+	r = new(Host).Event(func(e *Event) Verdict {
+		copy(e.Payload[6:], "***")
+		e.Set("a", "1")
+		return e.Insert(`"c":2`)
+	}, "g", `{"b":"xyz"}`)
+	if want := `{"b":"***","a":1,"c":2}`; r.Payload != want {
+		t.Errorf("%s instead of %s", r.Payload, want)
+	}
+}

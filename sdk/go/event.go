@@ -28,6 +28,7 @@ type Event struct {
 	Group string
 	Document
 
+	arrived     []byte   // Payload, unless the plugin has put another text in place
 	edited      []byte   // the payload after edits
 	changed     bool     // whether edited is valid
 	splices     []splice // the edits

@@ -186,8 +186,8 @@ func (h *Host) verdict(name, group, payload string, hook func(*Event) Verdict) R
 	var v Verdict
 	var out []byte
 	err := h.call(name, group, []byte(payload), func() {
-		// A copy, which the plugin may change.
-		v = hook(&Event{Group: group, Document: Document{Payload: []byte(payload)}})
+		text := []byte(payload) // a copy, which the plugin may change
+		v = hook(&Event{Group: group, Document: Document{Payload: text}, arrived: text})
 		out = kept
 	})
 	r := Result{Audience: h.audience, Emitted: h.emitted}

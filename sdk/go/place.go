@@ -23,7 +23,7 @@ const maxSplices = 32
 // locate is [Document.Find] in the edited text. The relay searches, which is faster, and the position is moved by
 // the edits before it. The plugin itself searches for a path that such an edit may have changed.
 func (e *Event) locate(path string) (p place, ok bool) {
-	if e.lost || e.touched(path) {
+	if e.lost || e.touched(path) || !e.changed && e.isReplaced() {
 		p.from, p.to, ok = find(e.EditedPayload(), path)
 		p.origin.from = -1
 		return p, ok
@@ -41,8 +41,13 @@ func (e *Event) locate(path string) (p place, ok bool) {
 			p.to += s.growth
 		}
 	}
-	// On a text that is not JSON, or if the plugin has put another Payload in place, the result is some value or none.
+	// On a text that is not JSON, the result is some value or none.
 	return p, 0 <= p.from && p.from < p.to && p.to <= len(e.EditedPayload())
+}
+
+// isReplaced reports whether the plugin has put another text in place of Payload, which the relay does not know.
+func (e *Event) isReplaced() bool {
+	return len(e.Payload) != len(e.arrived) || len(e.Payload) > 0 && &e.Payload[0] != &e.arrived[0]
 }
 
 // touched reports whether an earlier edit may have changed the value that a path finds.

@@ -157,6 +157,7 @@ func take(group, payload uint32) *Event {
 	end := group + payload
 	event.Group = unsafe.String(unsafe.SliceData(input), group)
 	event.Payload = input[group:end:end]
+	event.arrived = event.Payload
 	event.changed, event.lost, event.splices = false, false, event.splices[:0]
 	return &event
 }

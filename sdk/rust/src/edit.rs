@@ -173,7 +173,9 @@ impl Event<'_> {
     /// changed.
     fn locate(&self, path: &str) -> Option<Place> {
         let doc = self.edited_payload();
-        if self.edits.lost || self.edits.splices.iter().any(|s| overlaps(&s.path, path, s.removed)) {
+        // The relay does not know a text that the plugin has put in place of the payload.
+        let unknown = self.edits.text.is_none() && self.arrived != (self.payload.as_ptr(), self.payload.len());
+        if self.edits.lost || unknown || self.edits.splices.iter().any(|s| overlaps(&s.path, path, s.removed)) {
             return find(doc, path).map(|range| Place { range, origin: None });
         }
         let origin = host::find(path)?;

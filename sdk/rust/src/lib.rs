@@ -80,6 +80,8 @@ pub struct Event<'a> {
     /// The payload, UTF-8 text. The plugin may change the bytes in place; the methods still read the original text.
     pub payload: &'a mut [u8],
     edits: edit::Edits,
+    /// The address and the length of `payload`, unless the plugin has put another text in place.
+    arrived: (*const u8, usize),
 }
 
 /// A user's request to subscribe: `text("group")` returns the group, and `text("user.…")` the authorizer's information
@@ -124,7 +126,8 @@ document!(Request);
 
 impl<'a> Event<'a> {
     fn new(group: &'a str, payload: &'a mut [u8]) -> Self {
-        Event { group, payload, edits: Default::default() }
+        let arrived = (payload.as_ptr(), payload.len());
+        Event { group, payload, edits: Default::default(), arrived }
     }
 }
 

@@ -150,9 +150,25 @@ fn searches_agree() {
     }
     let mut host = Host::new("");
     for seed in 0..3000 {
-        let doc = format!("{{\"seed\":{}, \"a\" : {{\"b\":{{\"c\":1}}, \"c\":2}},\"b\":[{{\"a\":1}},[2]],\"c\":{{}} }}", seed);
+        let doc = format!(
+            "{{\"seed\":{}, \"a\" : {{\"b\":{{\"c\":1}}, \"c\":2}},\"b\":[{{\"a\":1}},[2]],\"c\":{{}} }}",
+            seed
+        );
         host.event(hook, "g", &doc).unwrap();
     }
+}
+
+/// Edits work on the text that the plugin has put in place of the payload.
+#[test]
+fn edits_of_another_payload() {
+    fn hook(e: &mut Event) -> Verdict {
+        let text = "{\"long name\":[1,2,3],\"b\":{\"c\":4},\"a\":1}";
+        e.payload = Box::leak(text.to_string().into_bytes().into_boxed_slice());
+        assert!(e.set("b.c", "5") && e.remove("a") && !e.remove("z") && e.rename("b", "d"));
+        e.edited()
+    }
+    let got = Host::new("").event(hook, "g", "{\"a\":1,\"z\":2}").unwrap();
+    assert_eq!(got.payload, "{\"long name\":[1,2,3],\"d\":{\"c\":5}}");
 }
 
 fn outcome(verdict: &'static str, payload: &str) -> Result<Outcome, String> {
@@ -397,7 +413,10 @@ fn samples_are_judged() {
         (r#"{"group":"g","payload":{"a":NaN},"verdict":"replace","output":{ "a": NaN, "seen":"a b" }}"#, ""),
         (r#"{"group":"g","text":"no JSON","verdict":"pass","emits":[]}"#, ""),
         (r#"{"group":"g","payload":{},"output_text":"{\"seen\":\"a b\"}","audience":-1}"#, ""),
-        (r#"{"group":"g","payload":1,"sent":"1970-01-02T00:00:00Z","source":"peer","clock":86400005,"verdict":"drop"}"#, ""),
+        (
+            r#"{"group":"g","payload":1,"sent":"1970-01-02T00:00:00Z","source":"peer","clock":86400005,"verdict":"drop"}"#,
+            "",
+        ),
         (
             r#"{"group":"g","payload":{"alert":1},"audience":"0x2","emits":[{"group":"alerts","payload":{"a":"b c"},
                 "audience":4},{"group":"g","text":"x"}]}"#,
@@ -416,8 +435,14 @@ fn samples_are_judged() {
         (r#"{"group":"g","payload":{},"output":{"seen":"ab"}}"#, r#"output {"seen":"a b"}, want"#),
         (r#"{"group":"g","payload":{},"audience":1}"#, "audience 0xffffffffffffffff, want 0x1"),
         (r#"{"group":"g","payload":{"alert":1},"emits":[]}"#, "2 events emitted, want 0"),
-        (r#"{"group":"g","payload":{"alert":1},"emits":[{"group":"x"},{}]}"#, r#"to "alerts", want any payload to "x""#),
-        (r#"{"group":"g","payload":{"alert":1},"emits":[{"group":"alerts","audience":1},{}]}"#, "audience 0x4, want 0x1"),
+        (
+            r#"{"group":"g","payload":{"alert":1},"emits":[{"group":"x"},{}]}"#,
+            r#"to "alerts", want any payload to "x""#,
+        ),
+        (
+            r#"{"group":"g","payload":{"alert":1},"emits":[{"group":"alerts","audience":1},{}]}"#,
+            "audience 0x4, want 0x1",
+        ),
         (r#"{"group":"g","payload":{"do":"fail"}}"#, "for a reason"),
         (r#"{"group":"g","payload":{"do":"fail"},"verdict":"error","reason":"x y"}"#, r#"want "x y""#),
         (r#"{"user":{"name":"alice"},"group":"g","want_class":4}"#, "class 3 (allow), want 4"),
@@ -438,7 +463,12 @@ fn samples_are_judged() {
         fs::write(&file, format!("\n{}\n", line.replace("\n", ""))).unwrap();
         match Host::new("").check(&hooks, &file) {
             Ok(()) => assert_eq!(want, "", "{}", line),
-            Err(e) => assert!(!want.is_empty() && e.contains(want) && (want == "contains no sample" || e.contains(":2: ")), "{}: {}", line, e),
+            Err(e) => assert!(
+                !want.is_empty() && e.contains(want) && (want == "contains no sample" || e.contains(":2: ")),
+                "{}: {}",
+                line,
+                e
+            ),
         }
     }
     fs::write(&file, "{\"hook\":\"on_tick\"}").unwrap();

@@ -146,7 +146,8 @@ const DEFAULT_STORE: usize = 1 << 20;
 
 /// Gives a host function of the SDK the host whose call is in flight.
 pub(crate) fn with<T>(f: impl FnOnce(&mut Host) -> T) -> T {
-    const NONE: &str = "edgerelay: there is no host outside WebAssembly; call the hook through edgerelay::testing::Host";
+    const NONE: &str =
+        "edgerelay: there is no host outside WebAssembly; call the hook through edgerelay::testing::Host";
     CURRENT.with(|current| f(current.borrow_mut().as_mut().expect(NONE)))
 }
 
@@ -269,7 +270,8 @@ impl Host {
             0 => DEFAULT_RESULT.max(8 * (group.len() + document.len())),
             n => n,
         };
-        self.call = Call { hook, group: group.into(), document: document.into(), limit, audience: EVERYBODY, emitted: vec![] };
+        self.call =
+            Call { hook, group: group.into(), document: document.into(), limit, audience: EVERYBODY, emitted: vec![] };
         let outer = CURRENT.with(|current| current.replace(Some(std::mem::take(self))));
         let result = catch_unwind(AssertUnwindSafe(f));
         *self = CURRENT.with(|current| current.replace(outer)).expect("the call has a host");

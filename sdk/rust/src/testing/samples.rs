@@ -227,8 +227,23 @@ fn is_sample(members: &[(String, &str)]) -> Result<bool, String> {
     let known = |name: &str| {
         matches!(
             name,
-            "at" | "audience" | "class" | "clock" | "data" | "emits" | "group" | "hook" | "output" | "output_text"
-                | "payload" | "reason" | "sent" | "source" | "text" | "user" | "verdict" | "want_class"
+            "at" | "audience"
+                | "class"
+                | "clock"
+                | "data"
+                | "emits"
+                | "group"
+                | "hook"
+                | "output"
+                | "output_text"
+                | "payload"
+                | "reason"
+                | "sent"
+                | "source"
+                | "text"
+                | "user"
+                | "verdict"
+                | "want_class"
         )
     };
     let input = has("text") || has("user") || has("data");
@@ -406,7 +421,16 @@ mod tests {
 
     #[test]
     fn no_line_panics() {
-        for line in ["{\"hook\":[}}", "{\"text\":\"a\",\"sent\":}", "{", "\"", "{\"a\"", "{\"a\":\"}", "é", "{\"emits\":[1],\"hook\":\"\"}"] {
+        for line in [
+            "{\"hook\":[}}",
+            "{\"text\":\"a\",\"sent\":}",
+            "{",
+            "\"",
+            "{\"a\"",
+            "{\"a\":\"}",
+            "é",
+            "{\"emits\":[1],\"hook\":\"\"}",
+        ] {
             let _ = Sample::parse(line);
         }
     }
