@@ -14,7 +14,7 @@ const (
 	// maxModuleBytes is the longest module that the plugin host accepts.
 	maxModuleBytes = 16 << 20
 	// maxSettingsBytes bounds the settings beside a module.
-	maxSettingsBytes = 2 << 20
+	maxSettingsBytes = 256 << 10
 )
 
 // readDeployment reads a module: the whole body, or the part "module" of multipart/form-data. In a form, the parts

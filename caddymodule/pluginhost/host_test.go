@@ -679,3 +679,74 @@ func TestHeldLockIsBusy(t *testing.T) {
 		}
 	})
 }
+
+// Of several nodes that deploy at once and expect the same module, one succeeds.
+func TestSimultaneousDeployments(t *testing.T) {
+	s := newSite(t)
+	one := module(t, "one1")
+	s.write(one)
+	hosts := make([]*Host, 3)
+	for i := range hosts {
+		t.Setenv("XDG_DATA_HOME", t.TempDir())
+		h, err := New(hub.New(quiet), quiet, quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = h.Close() })
+		s.Host, hosts[i] = h, h
+		if err := s.reload(func(*Plugin) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Host = nil
+	errs := make(chan error)
+	for i, h := range hosts {
+		wasm := module(t, []string{"two2", "tre3", "four"}[i])
+		go func() {
+			errs <- h.Deploy(context.Background(), "p", wasm, Change{Expect: []string{plugins.Hash(one)}})
+		}()
+	}
+	succeeded := 0
+	for range hosts {
+		var changed *ChangedError
+		switch err := <-errs; {
+		case err == nil:
+			succeeded++
+		case !errors.As(err, &changed):
+			t.Error(err)
+		}
+	}
+	r, err := (Store{s.storage}).load(context.Background(), "p")
+	if succeeded != 1 || err != nil || len(r.History) != 2 {
+		t.Errorf("%d deployments succeeded, history %+v, %v", succeeded, r, err)
+	}
+}
+
+// A deployment of an earlier edgerelay runs, and images built later take over.
+func TestDeploymentOfAnEarlierEdgerelay(t *testing.T) {
+	ctx := context.Background()
+	s := newSite(t)
+	one, two, next := module(t, "one1"), module(t, "two2"), module(t, "next")
+	text, err := json.Marshal(map[string]any{"hash": plugins.Hash(two), "at": time.Now().Add(-time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, b := range map[string][]byte{moduleKey("p", plugins.Hash(two)): two, storeKey("p", "deployment.json"): text} {
+		if err := s.storage.Store(ctx, key, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.write(one)
+	s.start()
+	s.runs(two, FromDeploy, 1)
+	s.background.Wait() // the file is recorded
+	s.close()
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	s.start()
+	s.runs(two, FromDeploy, 1)
+	s.write(next)
+	s.close()
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	s.start()
+	s.runs(next, FromFile, 0)
+}

@@ -9,7 +9,7 @@ import (
 )
 
 // maxSettings bounds the settings that travel with a module, in bytes.
-const maxSettings = 2 << 20
+const maxSettings = 256 << 10
 
 // nodeSettings are the settings that belong to a node rather than to a module.
 var nodeSettings = []string{"name", "file", "samples", "shadow", "shadow_of"}
