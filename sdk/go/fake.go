@@ -334,13 +334,15 @@ func (h *Host) emit(group string, payload []byte, mask uint64) int32 {
 	}
 	other := group != "" && group != h.group
 	switch {
+	case group == "" && h.hook == hookTick:
+		return int32(ErrName)
 	case len(h.emitted) >= maxEmits:
 		return int32(ErrTooMany)
 	case len(payload) > h.limit:
 		return int32(ErrTooLong)
-	case other && h.Hops >= maxHops:
+	case other && h.Hops >= maxHops && h.hook == hookEvent:
 		return int32(ErrHops)
-	case other && !groupName.MatchString(group), group == "" && h.hook == hookTick, !utf8.Valid(payload):
+	case other && !groupName.MatchString(group), !utf8.Valid(payload):
 		return int32(ErrName)
 	}
 	if !other {

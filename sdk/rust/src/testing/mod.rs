@@ -385,14 +385,17 @@ impl Host {
         }
         let other = !group.is_empty() && group != self.call.group;
         let named = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
-        let valid = if other { group.len() <= 99 && group.bytes().all(named) } else { !(tick && group.is_empty()) };
+        let valid = !other || group.len() <= 99 && group.bytes().all(named);
+        if tick && group.is_empty() {
+            return -4;
+        }
         if self.call.emitted.len() >= MAX_EMITS {
             return -1;
         }
         if payload.len() > self.call.limit {
             return -2;
         }
-        if other && self.hops >= MAX_HOPS {
+        if other && self.hops >= MAX_HOPS && !tick {
             return -3;
         }
         match String::from_utf8(payload.into()) {
