@@ -61,22 +61,28 @@ if [ ! -x "$asc" ]; then
 	(cd sdk/assemblyscript && npm ci --silent --no-audit --no-fund)
 fi
 
+# Builds the plugins of a language, by the extension of their sources.
+build_all() { # extension, function
+	for f in examples/plugins/*/plugin."$1" internal/guests/testdata/*."$1"; do
+		case $f in
+		examples/*) name=$(basename "$(dirname "$f")") file=plugin ;;
+		*) name=$(basename "$f" | tr . -) file=$name ;;
+		esac
+		to=$(place "$f" "$name" "$file")
+		"$2" "$f" "$name" "$to"
+		chmod 644 "$to"
+	done
+}
+
+# Rust takes about as long as the other two.
+{
+	build_all c build_c
+	build_all ts build_as
+} &
+others=$!
 rust --crate-type rlib --crate-name edgerelay -o "$work/libedgerelay.rlib" sdk/rust/src/lib.rs
-for f in examples/plugins/*/plugin.* internal/guests/testdata/*.*; do
-	case $f in
-	examples/*) name=$(basename "$(dirname "$f")") file=plugin ;;
-	*) name=$(basename "$f" | tr . -) file=$name ;;
-	esac
-	case $f in
-	*.c) build=build_c ;;
-	*.rs) build=build_rust ;;
-	*.ts) build=build_as ;;
-	*) continue ;;
-	esac
-	to=$(place "$f" "$name" "$file")
-	"$build" "$f" "$name" "$to"
-	chmod 644 "$to"
-done
+build_all rs build_rust
+wait "$others"
 
 if [ -z "$into" ]; then
 	scripts/copy-go-sdk.sh
