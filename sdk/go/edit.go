@@ -1,15 +1,5 @@
 package edgerelay
 
-// Edits change an event's payload by path without decoding it. Each edit works on the result of the edits before it,
-// and [Event.Edited] returns the verdict at the end:
-//
-//	e.SetString("event_data.res.stdout", "hidden")
-//	e.Remove("event_data.res.diff")
-//	return e.Edited()
-//
-// Payload and the methods that read it stay as they are: the first edit makes a copy. An edit that cannot be made
-// changes nothing and reports false. The empty path is the whole payload, which edits refuse.
-
 // Set replaces the value at path by value, JSON text. If the value is missing and its parent is an object, Set appends
 // the member; an array gets no new element. Set refuses a value that is not one JSON value. It reports whether it
 // changed the payload.
@@ -57,8 +47,8 @@ func (e *Event) set(path string) bool {
 	return true
 }
 
-// Remove removes the member or the array element at path, and its comma. It reports whether it changed the payload. If
-// a member occurs twice, Remove takes the first occurrence: call it until it reports false to remove all of them.
+// Remove removes the member or the array element at path, and its comma. It reports whether it changed the payload. A
+// member may occur twice: for e.Remove(path) {} removes all occurrences.
 func (e *Event) Remove(path string) bool {
 	if path == "" {
 		return false

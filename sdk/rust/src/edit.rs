@@ -48,7 +48,9 @@ struct Place {
 /// ```
 ///
 /// `payload` and the methods that read it stay as they are: the first edit makes a copy. An edit that cannot be made
-/// changes nothing and returns false. The empty path is the whole payload, which edits refuse.
+/// changes nothing and returns false. The empty path is the whole payload, which edits refuse. If a member occurs twice,
+/// an edit changes the first occurrence, which paths name, while browsers show the last one: `while e.remove(path) {}`
+/// removes all of them.
 impl Event<'_> {
     /// Replaces the value at `path` by `value`, JSON text. If the value is missing and its parent is an object, the
     /// member is appended; an array gets no new element. A value that is not one JSON value is refused.
@@ -87,8 +89,8 @@ impl Event<'_> {
         true
     }
 
-    /// Removes the member or the array element at `path`, and its comma. If a member occurs twice, the first occurrence
-    /// goes: `while e.remove(path) {}` removes all of them.
+    /// Removes the member or the array element at `path`, and its comma. A member may occur twice:
+    /// `while e.remove(path) {}` removes all occurrences.
     pub fn remove(&mut self, path: &str) -> bool {
         if path.is_empty() {
             return false;

@@ -10,9 +10,10 @@
 //! }
 //! ```
 //!
-//! A plugin is a `cdylib` for `wasm32-unknown-unknown`. The macros [`on_init!`], [`on_event!`], [`on_subscribe!`] and
-//! [`on_class!`] export the hooks. A hook without an export costs the relay nothing. The module imports only the host
-//! functions that its code calls. Functions marked with a grant need that grant in the plugin's block of the Caddyfile.
+//! A plugin is a `cdylib` for `wasm32-unknown-unknown`. The macros [`on_init!`], [`on_event!`], [`on_subscribe!`],
+//! [`on_class!`] and [`on_tick!`] export the hooks. A hook without an export costs the relay nothing. The module imports
+//! only the host functions that its code calls. Functions marked with a grant need that grant in the plugin's block of
+//! the Caddyfile. [`manifest!`] embeds the plugin's name, version and grants.
 //!
 //! An instance handles one call at a time. Instances share no memory: shared state belongs in the key-value store.
 //!
