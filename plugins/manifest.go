@@ -131,20 +131,29 @@ func (m *Manifest) MissingGrants(granted []Grant) (missing []Grant) {
 	return missing
 }
 
-// GrantLine returns the line of a plugin's block that gives the grants.
-func (m *Manifest) GrantLine(grants []Grant) string {
-	line := "grant"
+// GrantLines returns the lines of a plugin's block that give the grants, for an error message.
+func (m *Manifest) GrantLines(grants []Grant) string {
+	var words, lines []string
 	for _, g := range grants {
-		if line += " " + string(g); g == "tick" {
-			tick := m.Tick
-			if tick == "" {
-				tick = "1s"
-			}
-			line += " " + tick
+		if g != grantTick {
+			words = append(words, string(g))
+			continue
 		}
+		tick := m.Tick
+		if tick == "" {
+			tick = "1s"
+		}
+		lines = append(lines, "'grant tick "+tick+"'")
 	}
-	return line
+	if words != nil {
+		lines = append(lines, "'grant "+strings.Join(words, " ")+"'")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, " and ")
 }
+
+// grantTick is the grant that takes an interval.
+const grantTick Grant = "tick"
 
 // EmbedManifest returns the module with a manifest, which replaces an earlier one.
 func EmbedManifest(wasm, manifest []byte) ([]byte, error) {
@@ -163,8 +172,8 @@ func (s *Spec) checkManifest() error {
 	}
 	var faults []error
 	if missing := m.MissingGrants(s.Grants); len(missing) > 0 {
-		faults = append(faults, fmt.Errorf("the module's manifest asks for %v; add '%s' to the plugin's block",
-			missing, m.GrantLine(missing)))
+		faults = append(faults, fmt.Errorf("the module's manifest asks for %v; add %s to the plugin's block",
+			missing, m.GrantLines(missing)))
 	}
 	faults = append(faults, checkABI(m.ABI, s.Wasm)...)
 	if m.schema != nil {

@@ -256,8 +256,8 @@ func describeDeployment(w io.Writer, now *pluginhost.Status, wasm, settings []by
 	})
 	if len(missing) > 0 {
 		m := cmp.Or(in.Manifest, &plugins.Manifest{})
-		return fmt.Errorf("the plugin lacks %s; add '%s' to its block in the Caddyfile, or pass --settings",
-			joinGrants(missing), m.GrantLine(missing))
+		return fmt.Errorf("the plugin lacks %s; add %s to its block in the Caddyfile, or pass --settings",
+			joinGrants(missing), m.GrantLines(missing))
 	}
 	return nil
 }
