@@ -235,7 +235,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		kind := "gauge"
 		if strings.HasSuffix(m[1], "_total") {
 			kind = "counter"
-		} else if m[1] == "edgerelay_delivery_lag_seconds" {
+		} else if m[1] == "edgerelay_delivery_lag_seconds" || m[1] == "edgerelay_plugin_call_seconds" {
 			kind = "histogram"
 		}
 		labels := ""

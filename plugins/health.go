@@ -110,7 +110,7 @@ func (p *plugin) health() (Health, bool) {
 		Deploys:       d.replaced, FuelLimit: m.spec.Fuel, FuelPerByte: max(0, m.spec.FuelPerByte),
 		Instances: len(m.slots), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),
 	}
-	h.setCounts(p.total())
+	h.setCounts(p.total(), m.hooks)
 	h.RecentCalls, h.RecentFailures = m.failureRate(ticks(p.env.now()))
 	if n := p.excess.Load(); n > 0 {
 		h.Failures[KindOutputs] = n
@@ -125,7 +125,7 @@ func (p *plugin) health() (Health, bool) {
 	return h, true
 }
 
-func (h *Health) setCounts(t tally) {
+func (h *Health) setCounts(t tally, hooks Hook) {
 	h.Calls, h.Fuel, h.Memory = t.calls, t.fuel, t.memory
 	h.Passed, h.Dropped, h.Replaced = t.verdicts[Pass], t.verdicts[Drop], t.verdicts[Replace]
 	h.Emitted, h.Subscribes, h.Denied, h.Rendered = t.emitted, t.subscribes, t.denies, t.renders
@@ -137,8 +137,9 @@ func (h *Health) setCounts(t tally) {
 	}
 	h.CallSeconds = map[string]Histogram{}
 	for i := range t.durations {
-		if timed := t.durations[i].histogram(); timed.Count > 0 {
-			h.CallSeconds[Hook(1<<i).String()] = timed
+		hook := Hook(1 << i)
+		if timed := t.durations[i].histogram(); timed.Count > 0 || hooks&hook != 0 {
+			h.CallSeconds[hook.String()] = timed
 		}
 	}
 	if t.last != nil {

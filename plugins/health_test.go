@@ -86,7 +86,7 @@ func TestDurations(t *testing.T) {
 	for range 2 { // reading counts the untimed calls once
 		h := p.Health()[0].CallSeconds
 		events := h["on_event"]
-		if len(h) != 2 || events.Count != count || h["on_subscribe"].Count != 1 || events.Seconds <= 0 {
+		if len(h) != 3 || events.Count != count || h["on_subscribe"].Count != 1 || events.Seconds <= 0 {
 			t.Errorf("%+v", h)
 		}
 		for i := 1; i < len(events.Buckets); i++ {

@@ -43,6 +43,7 @@ func init() {
 //	POST /edgerelay/plugins/<name>/rollback deploys an earlier module; ?to=<version>
 //	GET  /edgerelay/plugins/<name>/history  the last ten versions, with author and reason
 //	GET  /edgerelay/plugins/<name>/logs     recent log lines of the plugin
+//	GET  /edgerelay/plugins/<name>/differences events about which a shadow decided otherwise than its original
 type Admin struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -74,6 +75,7 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/edgerelay/plugins/{name}/history", Handler: withNode(http.MethodGet, servePluginHistory)},
 		{Pattern: "/edgerelay/plugins/{name}/rollback", Handler: withNode(http.MethodPost, serveRollback)},
 		{Pattern: "/edgerelay/plugins/{name}/logs", Handler: withNode(http.MethodGet, servePluginLogs)},
+		{Pattern: "/edgerelay/plugins/{name}/differences", Handler: withNode(http.MethodGet, servePluginDifferences)},
 		{Pattern: "/edgerelay/publish", Handler: withNode(http.MethodPost, servePublish)},
 	}
 }

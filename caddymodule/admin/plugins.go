@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -205,17 +207,39 @@ func pluginError(err error) error {
 	return caddy.APIError{HTTPStatus: code, Err: err}
 }
 
-// UnhealthyPlugin is a plugin with an open circuit breaker, or with a rejected update.
+// servePluginDifferences lists the last events about which a shadow decided otherwise than its original.
+func servePluginDifferences(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+	h, err := pluginHostOf(n, r)
+	if err != nil {
+		return err
+	}
+	list, err := h.Pipeline.Differences(r.PathValue("name"))
+	if err != nil {
+		return pluginError(err)
+	}
+	return WriteJSON(w, list)
+}
+
+// UnhealthyPlugin is a plugin with an open circuit breaker, with many failures, with a backlog, or with a rejected
+// update.
 type UnhealthyPlugin struct {
 	Name string `json:"name"`
 	// Breaker is open while calls are suspended for a group, half-open while each suspended group waits for a trial
 	// call.
 	Breaker string `json:"breaker,omitempty"`
+	// FailureRate is the share of failed calls in the last minute, if it is a tenth or more of at least 20 calls.
+	FailureRate float64 `json:"failure_rate,omitempty"`
 	// LastError is the error of the last failed call.
 	LastError string `json:"last_error,omitempty"`
+	// Slow tells how the plugin falls behind: how long its oldest event has waited, or that events were dropped in the
+	// last minute.
+	Slow string `json:"slow,omitempty"`
 	// Refused is the reason for the rejection of a newer module.
 	Refused string `json:"refused,omitempty"`
 }
+
+// minRatedCalls and minFailureRate bound the failure rates that health shows.
+const minRatedCalls, minFailureRate = 20, 0.1
 
 // unhealthyPlugins lists the unhealthy plugins.
 func unhealthyPlugins(n *node.Node) (list []UnhealthyPlugin) {
@@ -224,13 +248,26 @@ func unhealthyPlugins(n *node.Node) (list []UnhealthyPlugin) {
 		return nil
 	}
 	for _, s := range h.Status() {
-		t := UnhealthyPlugin{Name: s.Name, Refused: s.Refused}
-		if s.Breaker != "closed" {
-			t.Breaker, t.LastError = s.Breaker, s.LastError
-		}
-		if t.Breaker != "" || t.Refused != "" {
-			list = append(list, t)
+		if u := diagnosePlugin(&s, time.Now()); u != (UnhealthyPlugin{Name: s.Name}) {
+			list = append(list, u)
 		}
 	}
 	return list
+}
+
+// diagnosePlugin returns the faults of a plugin. Only the name is set if there is none.
+func diagnosePlugin(s *pluginhost.Status, now time.Time) UnhealthyPlugin {
+	u := UnhealthyPlugin{Name: s.Name, Slow: s.Slow(now), Refused: s.Refused}
+	if s.Breaker != "closed" {
+		u.Breaker = s.Breaker
+	}
+	if s.RecentCalls >= minRatedCalls {
+		if rate := float64(s.RecentFailures) / float64(s.RecentCalls); rate >= minFailureRate {
+			u.FailureRate = math.Round(100*rate) / 100
+		}
+	}
+	if u.Breaker != "" || u.FailureRate > 0 {
+		u.LastError = s.LastError
+	}
+	return u
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin <command>", Short: "Manage the plugins of a running relay, and develop plugins"}
 	requireSubcommand(cmd)
 	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginUndeployCommand(),
-		pluginHistoryCommand(), pluginLogsCommand(), pluginInspectCommand(), pluginEmbedManifestCommand(),
+		pluginHistoryCommand(), pluginLogsCommand(), pluginDifferencesCommand(), pluginInspectCommand(), pluginEmbedManifestCommand(),
 		pluginTestCommand(), pluginReplayCommand(), pluginNewCommand())
 	return cmd
 }
@@ -46,12 +47,13 @@ func pluginListCommand() *cobra.Command {
 			return err
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tVERSION\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\tERROR")
+		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tVERSION\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\t"+
+			"QUEUED\tOLDEST\tSLOW\tERROR")
 		for _, p := range list {
-			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n",
-				p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p),
-				p.Calls, p.Passed, p.Dropped, p.Replaced, p.Emitted, p.Denied,
-				pluginFailures(&p), p.Fuel/max(p.Calls, 1), pluginError(&p))
+			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1fs\t%d\t%s\n",
+				p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p), p.Calls, p.Passed, p.Dropped, p.Replaced,
+				p.Emitted, p.Denied, pluginFailures(&p), p.Fuel/max(p.Calls, 1), p.Queued, p.OldestSeconds, p.DroppedSlow,
+				pluginError(&p))
 		}
 		return w.Flush()
 	})
@@ -78,6 +80,8 @@ func pluginState(p *pluginhost.Status) string {
 		return "breaker-half-open"
 	case p.Refused != "":
 		return "update-rejected"
+	case p.Slow(time.Now()) != "":
+		return "slow"
 	case p.Shadow:
 		return "shadow"
 	}

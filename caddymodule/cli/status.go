@@ -83,7 +83,7 @@ func writeStatus(w io.Writer, s *admin.Status) {
 		line("peers", "%d of %d connected", s.Peers.Connected, s.Peers.Known)
 	}
 	for _, p := range s.Plugins {
-		line("plugin", "%s: %s", p.Name, strings.TrimSpace(p.Breaker+" "+p.LastError+" "+p.Refused))
+		line("plugin", "%s: %s", p.Name, pluginFaults(&p))
 	}
 	line("process", "%s memory, %s CPU, %d goroutines, limit %s files", humanize.IBytes(s.Process.Memory),
 		time.Duration(s.Process.CPUSeconds*float64(time.Second)).Round(10*time.Millisecond), s.Process.Goroutines,
@@ -141,4 +141,25 @@ func counts(by map[string]uint64) string {
 		return "none"
 	}
 	return strings.Join(list, ", ")
+}
+
+// pluginFaults returns the faults of an unhealthy plugin in a line.
+func pluginFaults(p *admin.UnhealthyPlugin) string {
+	var faults []string
+	if p.Breaker != "" {
+		faults = append(faults, "circuit breaker "+p.Breaker)
+	}
+	if p.FailureRate > 0 {
+		faults = append(faults, fmt.Sprintf("%.0f %% of recent calls failed", 100*p.FailureRate))
+	}
+	if p.Slow != "" {
+		faults = append(faults, "slow: "+p.Slow)
+	}
+	if p.Refused != "" {
+		faults = append(faults, "update rejected: "+p.Refused)
+	}
+	if p.LastError != "" {
+		faults = append(faults, p.LastError)
+	}
+	return strings.Join(faults, "; ")
 }

@@ -124,11 +124,11 @@ func writeTop(w io.Writer, o *admin.Overview) {
 		}
 	}
 	if len(o.PluginList) > 0 {
-		fmt.Fprintf(w, "\n%-24s %-17s %10s %10s %10s %10s %8s\n",
-			"PLUGINS", "STATE", "CALLS", "PASS", "DROP", "REPLACE", "FAILED")
+		fmt.Fprintf(w, "\n%-24s %-17s %10s %10s %10s %10s %8s %8s %8s\n",
+			"PLUGINS", "STATE", "CALLS", "PASS", "DROP", "REPLACE", "FAILED", "QUEUED", "OLDEST")
 		for _, p := range o.PluginList {
-			row("%-24s %-17s %10d %10d %10d %10d %8d %s", p.Name, pluginState(&p),
-				p.Calls, p.Passed, p.Dropped, p.Replaced, pluginFailures(&p), p.LastError)
+			row("%-24s %-17s %10d %10d %10d %10d %8d %8d %7.1fs %s", p.Name, pluginState(&p),
+				p.Calls, p.Passed, p.Dropped, p.Replaced, pluginFailures(&p), p.Queued, p.OldestSeconds, p.LastError)
 		}
 	}
 }

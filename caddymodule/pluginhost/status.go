@@ -2,14 +2,18 @@ package pluginhost
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // Status is a plugin as GET /edgerelay/plugins shows it.
 type Status struct {
 	plugins.Health
+	// Queue is the state of the events that wait for the plugin.
+	lanes.Queue
 	// File is the configured file.
 	File string `json:"file"`
 	// From is the origin of the running module: "file" or "deploy".
@@ -40,18 +44,38 @@ type Status struct {
 
 // Status returns the state of all plugins, in the order of the pipeline.
 func (h *Host) Status() []Status {
-	healths := h.Pipeline.Health()
+	healths, queues := h.Pipeline.Health(), h.Lanes.Queues()
 	h.publishedMu.Lock()
 	defer h.publishedMu.Unlock()
 	list := []Status{}
 	for _, health := range healths {
-		s := Status{Health: health, Grants: []string{}}
+		s := Status{Health: health, Queue: queues[health.Name], Grants: []string{}}
 		if p := h.find(health.Name); p != nil {
 			s.describe(p)
 		}
 		list = append(list, s)
 	}
 	return list
+}
+
+const (
+	// slowAfter is how long an event may wait for a plugin that is not slow.
+	slowAfter = time.Second
+	// slowMemory is how long a plugin counts as slow after an event was dropped.
+	slowMemory = time.Minute
+)
+
+// Slow tells how the plugin falls behind now: how long its oldest event has waited, or when events were dropped. It is
+// empty for a plugin that keeps up.
+func (s *Status) Slow(now time.Time) string {
+	waited := time.Duration(s.OldestSeconds * float64(time.Second))
+	switch ago := now.Sub(s.LastDroppedSlow); {
+	case waited >= slowAfter:
+		return fmt.Sprintf("the oldest of %d events has waited %v", s.Queued, waited.Round(100*time.Millisecond))
+	case !s.LastDroppedSlow.IsZero() && ago < slowMemory:
+		return fmt.Sprintf("events were dropped %v ago", ago.Round(time.Second))
+	}
+	return ""
 }
 
 func (s *Status) describe(p *runningPlugin) {

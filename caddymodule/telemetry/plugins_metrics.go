@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
 )
@@ -22,14 +24,29 @@ var (
 	descPluginMemory  = desc("plugin_memory_bytes", "Linear memory of all instances of a plugin.", "plugin")
 	descPluginKV      = desc("plugin_kv_bytes", "Bytes in a plugin's key-value store.", "plugin")
 	descPluginCounter = desc("plugin_counter_total", "Counters of the plugin itself.", "plugin", "counter")
-	descPluginQueued  = desc("plugin_queued_events", "Events queued for plugins.")
+	descPluginSeconds = desc("plugin_call_seconds",
+		"Durations of a plugin's calls. Most calls below a millisecond are not timed and count like the last timed one.",
+		"plugin", "hook")
+	descPluginQueued = desc("plugin_queued_events",
+		"Events that wait for a plugin. An event of several plugins counts for the slowest.", "plugin")
+	descPluginQueuedBytes = desc("plugin_queued_bytes", "Bytes of the events that wait for a plugin.", "plugin")
+	descPluginOldest      = desc("plugin_oldest_event_seconds",
+		"How long the oldest event has waited for a plugin.", "plugin")
+	descPluginSlow = desc("plugin_dropped_slow_total", "Events dropped because a plugin was too slow.", "plugin")
 )
 
 // collectPlugins collects the metrics of a node's plugins.
 func collectPlugins(out sink, h *pluginhost.Host) {
-	out.gauge(descPluginQueued, float64(h.Lanes.Stats().Queued))
+	queues := h.Lanes.Queues()
 	for _, p := range h.Pipeline.Health() {
-		name := p.Name
+		name, queue := p.Name, queues[p.Name]
+		out.gauge(descPluginQueued, float64(queue.Queued), name)
+		out.gauge(descPluginQueuedBytes, float64(queue.QueuedBytes), name)
+		out.gauge(descPluginOldest, queue.OldestSeconds, name)
+		out.count(descPluginSlow, queue.DroppedSlow, name)
+		for hook, durations := range p.CallSeconds {
+			out.histogram(descPluginSeconds, &durations, name, hook)
+		}
 		out.count(descPluginCalls, p.Calls, name)
 		out.count(descPluginVerdicts, p.Passed, name, "pass")
 		out.count(descPluginVerdicts, p.Dropped, name, "drop")
@@ -50,6 +67,7 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 		if p.Shadow {
 			out.count(descPluginShadow, p.Same, name, "same")
 			out.count(descPluginShadow, p.Differ, name, "differ")
+			out.count(descPluginShadow, p.ShadowSkipped, name, "skipped")
 		}
 		out.count(descPluginDeploys, p.Deploys, name)
 		out.gauge(descPluginMemory, float64(p.Memory), name)
@@ -58,4 +76,13 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 			out.count(descPluginCounter, n, name, counter)
 		}
 	}
+}
+
+// histogram sends the durations of a plugin's calls.
+func (s sink) histogram(d *prometheus.Desc, h *plugins.Histogram, labels ...string) {
+	buckets := make(map[float64]uint64, len(h.Buckets))
+	for i, n := range h.Buckets {
+		buckets[plugins.DurationBounds[i].Seconds()] = n
+	}
+	s <- prometheus.MustNewConstHistogram(d, h.Count, h.Seconds, buckets, labels...)
 }

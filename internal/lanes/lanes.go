@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -47,8 +48,8 @@ type Lanes struct {
 	withheld    atomic.Uint64
 	droppedSlow atomic.Uint64
 
-	slowMu sync.Mutex        // guards slow
-	slow   map[string]uint64 // events dropped because a plugin was too slow, by plugin
+	slowMu sync.Mutex       // guards slow
+	slow   map[string]Queue // DroppedSlow and LastDroppedSlow, by plugin
 }
 
 var (
@@ -71,7 +72,7 @@ type Options struct {
 func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	ls := &Lanes{
 		pipeline: p, forward: forward, exempt: o.Exempt, losses: o.Losses, loads: loads{byKey: map[string]*load{}},
-		slow: map[string]uint64{},
+		slow: map[string]Queue{},
 	}
 	p.OnWithheld(func(group string) { ls.reportLoss(relay.LossPluginWithheld, group, 1) })
 	if o.Reclassify != nil {
@@ -265,7 +266,9 @@ func (ls *Lanes) dropSlow(plugin string, run []relay.Event) {
 func (ls *Lanes) countSlow(plugin, group string, events int) {
 	ls.droppedSlow.Add(uint64(events))
 	ls.slowMu.Lock()
-	ls.slow[plugin] += uint64(events)
+	q := ls.slow[plugin]
+	q.DroppedSlow, q.LastDroppedSlow = q.DroppedSlow+uint64(events), time.Now()
+	ls.slow[plugin] = q
 	ls.slowMu.Unlock()
 	ls.reportLoss(relay.LossPluginSlow, group, events)
 }
@@ -298,23 +301,22 @@ func (ls *Lanes) Stats() Stats {
 
 // Queue is the state of the lanes that wait for a plugin. A lane of several plugins waits for the slowest of them.
 type Queue struct {
-	Events int `json:"queued_events"`
-	Bytes  int `json:"queued_bytes"`
+	Queued      int `json:"queued_events"`
+	QueuedBytes int `json:"queued_bytes"`
 	// OldestSeconds is how long the event at the head of the slowest lane has waited, without the time that the fan-out
 	// took.
 	OldestSeconds float64 `json:"oldest_event_seconds"`
-	// Dropped counts the events that were dropped because the plugin was too slow.
-	Dropped uint64 `json:"dropped_slow"`
+	// DroppedSlow counts the events that were dropped because the plugin was too slow, the last of them at
+	// LastDroppedSlow.
+	DroppedSlow     uint64    `json:"dropped_slow"`
+	LastDroppedSlow time.Time `json:"last_dropped_slow_at,omitzero"`
 }
 
 // Queues returns the state of the lanes by plugin. Plugins without queued or dropped events are absent. It does not wait
 // for plugins.
 func (ls *Lanes) Queues() map[string]Queue {
-	queues := map[string]Queue{}
 	ls.slowMu.Lock()
-	for plugin, n := range ls.slow {
-		queues[plugin] = Queue{Dropped: n}
-	}
+	queues := maps.Clone(ls.slow)
 	ls.slowMu.Unlock()
 	now := time.Now()
 	for _, shard := range ls.shards {
@@ -325,8 +327,8 @@ func (ls *Lanes) Queues() map[string]Queue {
 				return
 			}
 			q := queues[plugin]
-			q.Events += events
-			q.Bytes += l.bytes
+			q.Queued += events
+			q.QueuedBytes += l.bytes
 			q.OldestSeconds = max(q.OldestSeconds, oldest.Seconds())
 			queues[plugin] = q
 		})

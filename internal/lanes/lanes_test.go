@@ -384,7 +384,7 @@ func TestSlowPluginDelaysItsOwnGroups(t *testing.T) {
 		f.Intercept([]relay.Event{event(fmt.Sprint("slow-", i), `{"do":"log"}`)})
 	}
 	testkit.Eventually(t, "slow is in a call wherever it has events", func() bool {
-		return f.Queues()["slow"].Events == 8
+		return f.Queues()["slow"].Queued == 8
 	})
 	for n := range 1000 {
 		for i := range 8 {
@@ -406,12 +406,12 @@ func TestSlowPluginDelaysItsOwnGroups(t *testing.T) {
 	}
 	queues := f.Queues()
 	q := queues["slow"]
-	if len(queues) != 1 || q.Dropped == 0 || q.Events == 0 || q.Bytes < 64<<10 || q.OldestSeconds <= 0 ||
-		q.Dropped != f.Stats().DroppedSlow || q.Events+int(q.Dropped) != 8*1001 {
+	if len(queues) != 1 || q.DroppedSlow == 0 || q.Queued == 0 || q.QueuedBytes < 64<<10 || q.OldestSeconds <= 0 ||
+		q.DroppedSlow != f.Stats().DroppedSlow || q.Queued+int(q.DroppedSlow) != 8*1001 {
 		t.Errorf("queues %+v, %+v", queues, f.Stats())
 	}
-	if n := len(c.misses()); n != int(q.Dropped) {
-		t.Errorf("%d losses are reported, want %d", n, q.Dropped)
+	if n := len(c.misses()); n != int(q.DroppedSlow) {
+		t.Errorf("%d losses are reported, want %d", n, q.DroppedSlow)
 	}
 	release()
 	testkit.Eventually(t, "the lanes are empty", func() bool { return f.Stats().Queued == 0 })
@@ -436,7 +436,7 @@ func TestOldEventsAreDropped(t *testing.T) {
 			f.Intercept([]relay.Event{event("g", fmt.Sprint(n))})
 			time.Sleep(250 * time.Millisecond)
 		}
-		if q := f.Queues()["slow"]; q.Events != 11 || q.OldestSeconds != 2.5 {
+		if q := f.Queues()["slow"]; q.Queued != 11 || q.OldestSeconds != 2.5 {
 			t.Errorf("%+v", q)
 		}
 		release()
@@ -444,7 +444,7 @@ func TestOldEventsAreDropped(t *testing.T) {
 		if got := c.texts("g"); !slices.Equal(got, []string{`{"do":"log"}`, "6", "7", "8", "9"}) {
 			t.Errorf("got %q", got)
 		}
-		if q := f.Queues()["slow"]; q.Dropped != 6 || len(c.misses()) != 6 {
+		if q := f.Queues()["slow"]; q.DroppedSlow != 6 || len(c.misses()) != 6 {
 			t.Errorf("%+v, reported %q", q, c.misses())
 		}
 
