@@ -170,11 +170,14 @@ func (s *Sample) writeKey(w io.Writer) {
 // maxSampleLine is the longest line of a file of samples in bytes.
 const maxSampleLine = 32 << 20
 
-// SampleReader reads a file of samples or a recording, one JSON object a line, without holding more than a line.
+// SampleReader reads a file of samples or a recording, one JSON object a line, without holding more than a sample. It
+// also reads objects of several lines, and several samples in a line.
 type SampleReader struct {
 	lines *bufio.Scanner
 	group string
-	line  int
+	line  int    // where the current sample begins
+	next  int    // lines read
+	rest  []byte // of the line, after its first sample
 	// Missed is the number of events that the recording lacks so far, because they arrived too fast.
 	Missed int
 }
@@ -186,37 +189,115 @@ func NewSampleReader(r io.Reader, group string) *SampleReader {
 	return &SampleReader{lines: lines, group: group}
 }
 
-// Line returns the number of the line that Next has read, from 1 on.
+// Line returns the number of the line at which the sample that Next has read begins, from 1 on.
 func (r *SampleReader) Line() int { return r.line }
 
 // Next returns the next sample, io.EOF at the end, or an error that names the line.
 func (r *SampleReader) Next() (Sample, error) {
-	for r.lines.Scan() {
-		r.line++
-		line := r.lines.Bytes()
-		if r.line == 1 {
-			line = bytes.TrimPrefix(line, []byte("\ufeff"))
+	for {
+		text, err := r.readText()
+		if err == io.EOF {
+			return Sample{}, err
 		}
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
+		var s Sample
+		if err == nil {
+			if n, ok := missedEvents(text); ok {
+				r.Missed += n
+				continue
+			}
+			s, err = ParseSample(text, r.group)
 		}
-		if n, ok := missedEvents(line); ok {
-			r.Missed += n
-			continue
-		}
-		s, err := ParseSample(line, r.group)
 		if err != nil {
 			return s, fmt.Errorf("line %d: %w", r.line, err)
 		}
 		return s, nil
 	}
-	if err := r.lines.Err(); err != nil {
-		if errors.Is(err, bufio.ErrTooLong) {
-			err = fmt.Errorf("more than %d bytes; split the file into lines, an event each", maxSampleLine)
+}
+
+// readText returns the text of the next sample or payload.
+func (r *SampleReader) readText() ([]byte, error) {
+	text := r.rest
+	r.rest = nil
+	if len(text) == 0 {
+		var err error
+		if text, err = r.readLine(); err != nil {
+			return nil, err
 		}
-		return Sample{}, fmt.Errorf("line %d: %w", r.line+1, err)
+		r.line = r.next
+		if isOpenObject(text) {
+			if text, err = r.readObject(text); err != nil {
+				return nil, err
+			}
+		}
 	}
-	return Sample{}, io.EOF
+	// A line may have several samples. A payload that is followed by something else is no JSON, and stays whole.
+	if object, rest, ok := loosejson.CutObject(text); ok && len(rest) > 0 {
+		members, _ := loosejson.Members(object)
+		if isSample, err := classifyLine(object, members, true); isSample || err != nil {
+			text, r.rest = object, rest
+		}
+	}
+	return text, nil
+}
+
+// readLine returns the next line that is not blank.
+func (r *SampleReader) readLine() ([]byte, error) {
+	for r.lines.Scan() {
+		r.next++
+		line := r.lines.Bytes()
+		if r.next == 1 {
+			line = bytes.TrimPrefix(line, []byte("\ufeff"))
+		}
+		if len(bytes.TrimSpace(line)) > 0 {
+			return line, nil
+		}
+	}
+	err := r.lines.Err()
+	if err == nil {
+		return nil, io.EOF
+	}
+	r.line = r.next + 1
+	if errors.Is(err, bufio.ErrTooLong) {
+		return nil, errTooLong
+	}
+	return nil, err
+}
+
+var errTooLong = fmt.Errorf("more than %d bytes; split the file into lines, a sample each", maxSampleLine)
+
+// isOpenObject reports whether a line begins an object that goes on in the next line. Tools break lines behind certain
+// characters; any other line without an end is a payload that is not JSON.
+func isOpenObject(line []byte) bool {
+	line = bytes.TrimSpace(line)
+	if !bytes.HasPrefix(line, []byte("{")) || bytes.IndexByte([]byte("{,["), line[len(line)-1]) < 0 {
+		return false
+	}
+	_, _, complete := loosejson.CutObject(line)
+	return !complete
+}
+
+// readObject reads the further lines of the object that a line begins.
+func (r *SampleReader) readObject(line []byte) ([]byte, error) {
+	text := bytes.Clone(line)
+	for {
+		line, err := r.readLine()
+		if err == io.EOF {
+			return nil, errors.New("an object without end; write each sample into one line")
+		}
+		if err != nil {
+			return nil, err
+		}
+		text = append(append(text, '\n'), line...)
+		if len(text) > maxSampleLine {
+			return nil, errTooLong
+		}
+		if end := bytes.TrimSpace(line); bytes.IndexByte([]byte("}{"), end[len(end)-1]) < 0 {
+			continue // saves a search in each line of a long object
+		}
+		if _, _, ok := loosejson.CutObject(text); ok {
+			return text, nil
+		}
+	}
 }
 
 // ReadSamples reads all samples of a file. group is the group of events that name none.
@@ -227,7 +308,7 @@ func ReadSamples(r io.Reader, group string) (samples []Sample, err error) {
 			return samples, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("sample %d: %w", len(samples)+1, err)
 		}
 		samples = append(samples, s)
 	}
@@ -325,7 +406,7 @@ func rejectBrokenSample(line []byte) error {
 	if !bytes.HasPrefix(line, []byte("{")) {
 		return nil
 	}
-	if end := line[len(line)-1]; end == '{' || end == ',' || end == '[' {
+	if isOpenObject(line) {
 		return errors.New("the line ends inside of an object; write each sample into one line")
 	}
 	if bytes.Contains(line, []byte(`"payload"`)) || bytes.Contains(line, []byte(`"verdict"`)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"strings"
@@ -125,12 +126,43 @@ func TestReadSamples(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if _, err := ReadSamples(strings.NewReader("1\n\n{\"payload\":1,\"x\":2}"), ""); err == nil ||
-		!strings.HasPrefix(err.Error(), `line 3: unknown member "x"`) {
+		!strings.HasPrefix(err.Error(), `sample 2: line 3: unknown member "x"`) {
 		t.Error(err)
 	}
 	if _, err := ReadSamples(strings.NewReader("1\n"+strings.Repeat("x", maxSampleLine+1)), ""); err == nil ||
-		!strings.HasPrefix(err.Error(), "line 2: more than 33554432 bytes") {
+		!strings.HasPrefix(err.Error(), "sample 2: line 2: more than 33554432 bytes") {
 		t.Error(err)
+	}
+}
+
+// Objects of several lines and several samples in a line are read.
+func TestReadSamplesOfOtherForms(t *testing.T) {
+	read := func(file string) string {
+		r := NewSampleReader(strings.NewReader(file), "test")
+		var got []string
+		for {
+			s, err := r.Next()
+			if err == io.EOF {
+				return strings.Join(got, " ")
+			}
+			if err != nil {
+				return strings.Join(append(got, err.Error()), " ")
+			}
+			got = append(got, fmt.Sprintf("%d:%s%s", r.Line(), s.payload(), s.Verdict))
+		}
+	}
+	for file, want := range map[string]string{
+		`{"payload":1,"verdict":"drop"} {"payload":2}`:                        "1:1drop 1:2",
+		"{\n \"payload\":\n {\n\"a\":[\n1,\n2]},\n\"verdict\":\"pass\"\n}\n3": "1:{\n\"a\":[\n1,\n2]}pass 9:3",
+		"{\"payload\": 1,\n\"verdict\": \"drop\"}{\"payload\":2}":             "1:1drop 1:2",
+		`{"a":1} {"a":2}`:                         `1:{"a":1} {"a":2}`,
+		`{"group": "job", "payload": {}}{`:        "1:{} line 1: the line ends inside of an object; write each sample into one line",
+		"1\n{\"payload\": [\n2\n":                 "1:1 line 2: an object without end; write each sample into one line",
+		`{"payload":1}{"payload":2,"verdit":"x"}`: `1:1 line 1: unknown member "verdit" of a sample; use some of ` + memberNames(),
+	} {
+		if got := read(file); got != want {
+			t.Errorf("%s\n\tis read as %s\n\twant %s", file, got, want)
+		}
 	}
 }
 
@@ -327,6 +359,25 @@ func FuzzDifferences(f *testing.F) {
 		got := Differences(a, b, 4)
 		if (got == nil) != (string(a) == string(b)) || len(got) > 5 {
 			t.Fatalf("%q and %q: %q", a, b, got)
+		}
+	})
+}
+
+func FuzzSampleReader(f *testing.F) {
+	f.Add("{\"payload\":1}{\"payload\":2}\n{\n\"payload\":3}\nNaN\n{\"dropped\":1}")
+	f.Add("{\"payload\": [\n{")
+	f.Fuzz(func(t *testing.T, file string) {
+		r := NewSampleReader(strings.NewReader(file), "test")
+		line := 0
+		for n := 0; ; n++ {
+			s, err := r.Next()
+			if err != nil {
+				return
+			}
+			if r.Line() < line || s.check() != nil || n > len(file) {
+				t.Fatalf("sample %d of %q in line %d: %+v", n, file, r.Line(), s)
+			}
+			line = r.Line()
 		}
 	})
 }

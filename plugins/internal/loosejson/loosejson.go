@@ -53,6 +53,18 @@ func each(text []byte, open byte, fn func(name, value []byte) bool) bool {
 	return s.at == len(text)
 }
 
+// CutObject splits a text that begins with an object into the object and the rest, without white space around them. It
+// returns false for any other text.
+func CutObject(text []byte) (object, rest []byte, ok bool) {
+	s := scanner{text: text}
+	s.skipSpace()
+	start := s.at
+	if s.at == len(text) || text[s.at] != '{' || !s.value(0) {
+		return nil, nil, false
+	}
+	return text[start:s.at], bytes.TrimSpace(text[s.at:]), true
+}
+
 // Valid reports whether text is a value.
 func Valid(text []byte) bool {
 	s := scanner{text: text}

@@ -41,6 +41,25 @@ func TestElements(t *testing.T) {
 	}
 }
 
+func TestCutObject(t *testing.T) {
+	for text, want := range map[string]string{
+		` {"a":"}"} {"b":NaN}`: `{"a":"}"}|{"b":NaN}`,
+		`{}`:                   `{}|`,
+		`{} x`:                 `{}|x`,
+		`[1]`:                  `no`,
+		`{"a":`:                `no`,
+		``:                     `no`,
+	} {
+		got := "no"
+		if object, rest, ok := CutObject([]byte(text)); ok {
+			got = string(object) + "|" + string(rest)
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestSame(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
