@@ -307,8 +307,17 @@ func record(t *testing.T) string {
 			write(plugins.Sample{Group: "g", Payload: json.RawMessage(`{"do":"kv_get","key":"k"}`), Clock: later})
 		}
 	}
+	lines.WriteString(tickSamples)
 	return lines.String()
 }
+
+// tickSamples are the samples of ev_on_tick.
+const tickSamples = `{"hook":"on_tick","verdict":"pass","emits":[]}
+{"group":"g","payload":{"do":"kv_set","key":"tick","value":"{\"n\":1}"},"output_text":"yes"}
+{"hook":"on_tick","verdict":"pass","emits":[{"group":"ticks","text":"{\"n\":1}","audience":-1}]}
+{"group":"g","payload":{"do":"kv_set","key":"tick","value":"error"},"output_text":"yes"}
+{"hook":"on_tick","verdict":"error","reason":"it was asked for"}
+`
 
 // answered returns a sample as a line of a file, with the result as the expectation.
 func answered(s *plugins.Sample, tr plugins.Trace) map[string]any {

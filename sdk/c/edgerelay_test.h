@@ -174,7 +174,8 @@ static struct {
   struct ev__text document, group;
   uint32_t input;
   char *buffer; /* of the input; freed before the next call, so that sanitizers see who kept a pointer */
-  int effects, started;
+  int effects; /* of emit and audience: 1 in ev_on_event, 2 in ev_on_tick */
+  int event, started;
   ev_outcome out;
 } ev__call;
 
@@ -255,10 +256,10 @@ int32_t ev__emit(const void *g, uint32_t gn, const void *p, uint32_t n, uint64_t
   int tick = ev__call.effects == 2, other = gn && (tick || !ev__same(ev__call.group, group.p, gn));
   ev_emission *e;
   if (!ev__call.effects) return 0;
+  if (tick && !gn) return EV_BAD_NAME;
   if (ev__call.out.emits >= 16) return EV_TOO_MANY;
   if (n > ev__limit()) return EV_TOO_LONG;
-  if (tick && !gn) return EV_BAD_NAME;
-  if (other && ev_relay.hops >= 4) return EV_HOPS;
+  if (other && !tick && ev_relay.hops >= 4) return EV_HOPS;
   if ((other && !ev__group_name(group.p, gn)) || !ev__is_utf8(payload.p, n)) return EV_BAD_NAME;
   e = &ev__call.out.emit[ev__call.out.emits++];
   e->group = other ? group.p : "";
@@ -334,10 +335,10 @@ int64_t ev__kv_incr(const void *k, uint32_t kn, int64_t delta, int64_t ttl) {
 }
 int64_t ev__now_ms(void) { return ev_relay.now_ms; }
 int32_t ev__event_source(void *p, uint32_t cap) {
-  if (ev__call.effects == 2 || !ev_relay.source || !ev_relay.source[0]) return -1;
+  if (!ev__call.event || !ev_relay.source || !ev_relay.source[0]) return -1;
   return ev__give(ev_relay.source, ev_len(ev_relay.source), p, cap);
 }
-int64_t ev__event_sent_ms(void) { return ev__call.effects == 2 ? -1 : ev_relay.sent_ms; }
+int64_t ev__event_sent_ms(void) { return ev__call.event ? ev_relay.sent_ms : -1; }
 
 /* ---- JSON of results and samples ---- */
 
@@ -449,6 +450,7 @@ EV_API int ev__prepare(int hook, const char *name, const char *group, const void
   ev__call.group = ev__text(group, gn);
   ev__call.input = gn + n;
   ev__call.effects = effects;
+  ev__call.event = 0;
   free(ev__call.buffer);
   ev__call.buffer = 0;
   if (effects == 2) return 1;
@@ -484,6 +486,7 @@ EV_API const ev_outcome *ev__decide(uint64_t v) {
 EV_API const ev_outcome *ev_test_event_n(const char *group, const void *payload, uint32_t n) {
   if (!ev__prepare(ev__plugin.ev_on_event != 0, "the plugin has no EV_ON_EVENT", group, payload, n, 1))
     return &ev__call.out;
+  ev__call.event = 1;
   return ev__decide(ev__plugin.ev_on_event(ev_len(group), n));
 }
 EV_API const ev_outcome *ev_test_event(const char *group, const char *payload) {
@@ -492,6 +495,7 @@ EV_API const ev_outcome *ev_test_event(const char *group, const char *payload) {
 EV_API const ev_outcome *ev__class_n(uint32_t class, const char *group, const void *payload, uint32_t n) {
   if (!ev__prepare(ev__plugin.ev_on_class != 0, "the plugin has no EV_ON_CLASS", group, payload, n, 0))
     return &ev__call.out;
+  ev__call.event = 1;
   return ev__decide(ev__plugin.ev_on_class(class, ev_len(group), n));
 }
 EV_API const ev_outcome *ev_test_class(uint32_t class, const char *group, const char *payload) {

@@ -113,6 +113,17 @@ EV_ON_EVENT(e) {
   return EV_PASS;
 }
 
+/* Emits what the store holds for ticks to the group ticks, and fails if it is "error". */
+EV_ON_TICK() {
+  int32_t n = ev_kv_get("tick", a, sizeof a);
+  if (n < 0) return EV_OK;
+  if (n == 5 && ev_equal(a, "error", 5)) return ev_fail("it was asked for");
+  if (ev_source(b, sizeof b) >= 0 || ev_sent() >= 0) return ev_fail("a tick is no event");
+  ev_audience(4);
+  if (ev_emit("", a, n) != EV_BAD_NAME) return ev_fail("a tick has no group");
+  return ev_emit("ticks", a, n) ? ev_fail("refused") : EV_OK;
+}
+
 EV_ON_CLASS(class, e) {
   if (class == 1) return EV_DROP;
   if (class == 2) return ev_replace(e->group, e->group_len);

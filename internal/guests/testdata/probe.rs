@@ -5,6 +5,7 @@ on_init!(init);
 on_event!(event);
 on_class!(class);
 on_subscribe!(subscribe);
+on_tick!(tick);
 
 fn init() -> Result<(), String> {
     config_text("refuse").map_or(Ok(()), Err)
@@ -91,6 +92,20 @@ fn event(e: &mut Event) -> Verdict {
     }
 }
 
+/// Emits what the store holds for ticks to the group ticks, and fails if it is "error".
+fn tick() -> Result<(), String> {
+    let text = match kv_get("tick") {
+        None => return Ok(()),
+        Some(text) if text == "error" => return Err("it was asked for".into()),
+        Some(text) => text,
+    };
+    audience(4);
+    if emit("", text.as_bytes()) != Err(EmitError::Name) {
+        return Err("a tick has no group".into());
+    }
+    emit("ticks", text.as_bytes()).map_err(|_| "refused".into())
+}
+
 fn class(class: u8, e: &mut Event) -> Verdict {
     match class {
         1 => Verdict::Drop,
@@ -116,6 +131,6 @@ fn samples() {
     let mut host = Host::new(&var("CONFIG"));
     host.now = Some(1_767_323_045_000);
     host.init(init).unwrap();
-    let hooks = Hooks { on_event: Some(event), on_class: Some(class), on_subscribe: Some(subscribe), on_tick: None };
+    let hooks = Hooks { on_event: Some(event), on_class: Some(class), on_subscribe: Some(subscribe), on_tick: Some(tick) };
     host.check(&hooks, var("SAMPLES")).unwrap_or_else(|e| panic!("{}", e));
 }

@@ -78,6 +78,17 @@ export function ev_on_event(group: u32, payload: u32): u64 {
   return PASS;
 }
 
+// ev_on_tick emits what the store holds for ticks to the group ticks, and fails if it is "error".
+export function ev_on_tick(): u64 {
+  const s = kvGet("tick");
+  if (s === null) return PASS;
+  if (s == "error") return fail("it was asked for");
+  if (e.source !== null || e.sent >= 0) return fail("a tick is no event");
+  audience(4);
+  if (emit("", s) != -4) return fail("a tick has no group");
+  return emit("ticks", s) ? fail("refused") : PASS;
+}
+
 export function ev_on_class(cls: u32, group: u32, payload: u32): u64 {
   if (cls == 1) return DROP;
   if (cls == 2) return replace(Event.read(group, payload).group);

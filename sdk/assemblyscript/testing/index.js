@@ -65,6 +65,9 @@ export class Host {
         throw new Error(`the module imports ${name} without the grant ${grant}`);
       }
     }
+    if (granted && exported.includes("ev_on_tick") && !granted.includes("tick")) {
+      throw new Error("the module exports ev_on_tick without the grant tick");
+    }
     for (const grant of (granted && this.manifest?.grants) ?? []) {
       if (!granted.includes(grant)) throw new Error(`the module's manifest asks for the grant ${grant}`);
     }
@@ -278,10 +281,11 @@ export class Host {
     if (!effects) return 0;
     const group = decode(groupBytes);
     const other = groupBytes.length > 0 && (effects.tick || group !== effects.group);
+    if (effects.tick && groupBytes.length === 0) return -4;
     if (effects.emits.length >= 16) return -1;
     if (payload.length > this.#limit()) return -2;
     if (other && hops >= 4) return -3;
-    if ((effects.tick && !other) || (other && !NAME.test(group)) || !isUTF8(payload)) return -4;
+    if ((other && !NAME.test(group)) || !isUTF8(payload)) return -4;
     effects.emits.push({ group: other ? group : "", payload: decode(payload), audience });
     return 0;
   }

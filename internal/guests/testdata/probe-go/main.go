@@ -30,6 +30,25 @@ func OnClass(class, group, payload uint32) uint64 {
 //go:wasmexport ev_on_subscribe
 func OnSubscribe(request uint32) uint64 { return edgerelay.OnSubscribe(request, onSubscribe) }
 
+//go:wasmexport ev_on_tick
+func OnTick() uint64 { return edgerelay.OnTick(onTick) }
+
+// onTick emits what the store holds for ticks to the group ticks, and fails if it is "error".
+func onTick() error {
+	text, ok := edgerelay.KVGet("tick")
+	if !ok {
+		return nil
+	}
+	if text == "error" {
+		return errors.New("it was asked for")
+	}
+	edgerelay.Audience(4)
+	if edgerelay.Emit("", []byte(text)) != edgerelay.ErrName {
+		return errors.New("a tick has no group")
+	}
+	return edgerelay.Emit("ticks", []byte(text))
+}
+
 func say(s string) edgerelay.Verdict { return edgerelay.Replace([]byte(s)) }
 
 func number(n int64) edgerelay.Verdict { return say(strconv.FormatInt(n, 10)) }

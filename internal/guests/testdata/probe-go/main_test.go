@@ -20,7 +20,7 @@ func TestSamples(t *testing.T) {
 	if file == "" {
 		return
 	}
-	hooks := edgerelay.Hooks{OnEvent: onEvent, OnClass: onClass, OnSubscribe: onSubscribe}
+	hooks := edgerelay.Hooks{OnEvent: onEvent, OnClass: onClass, OnSubscribe: onSubscribe, OnTick: onTick}
 	if err := h.Check(hooks, file); err != nil {
 		t.Error(err)
 	}
