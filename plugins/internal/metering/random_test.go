@@ -77,9 +77,11 @@ func TestRandomPrograms(t *testing.T) {
 
 // generator writes modules of a few functions (i64, i64) -> (i64, i64). Each function calls only later ones.
 type generator struct {
-	rnd    *rand.Rand
-	b      []byte
-	fn     int
+	rnd *rand.Rand
+	b   []byte
+	fn  int
+	// wild lets functions call any function, and use long bulk operations. Such programs need not end.
+	wild   bool
 	labels []bool // enclosing constructs, outermost first; true where a branch goes to the end and takes no values
 	budget int
 }
@@ -169,7 +171,7 @@ func (g *generator) statement(depth int) {
 		g.op(0x0b)
 	}
 	set := func() { g.op(0x21, byte(g.rnd.IntN(5))) }
-	n := g.rnd.IntN(12)
+	n := g.rnd.IntN(13)
 	if depth > 3 {
 		n = 0
 	}
@@ -199,10 +201,14 @@ func (g *generator) statement(depth int) {
 			g.op(0x20, counter, 0x42, 1, 0x7d, 0x22, counter, 0x50, 0x45, 0x0d, 0)
 		})
 	case 6: // a call
-		if g.fn+1 < functions {
+		first := g.fn + 1
+		if g.wild {
+			first = 0
+		}
+		if first < functions {
 			g.expression(2)
 			g.expression(2)
-			g.op(0x10, byte(g.fn+1+g.rnd.IntN(functions-g.fn-1)))
+			g.op(0x10, byte(first+g.rnd.IntN(functions-first)))
 			set()
 			set()
 		}
@@ -235,10 +241,22 @@ func (g *generator) statement(depth int) {
 			g.op(targets[g.rnd.IntN(len(targets))])
 		}
 	case 10: // long straight code
-		for range 30 {
+		rounds := 30
+		if g.wild {
+			rounds = 1000
+		}
+		for range rounds {
 			g.expression(1)
 			set()
 		}
+	case 11: // a bulk operation within the memory of 64 KiB
+		if !g.wild {
+			return
+		}
+		g.op(0x41, byte(g.rnd.IntN(64)), 0x41, byte(g.rnd.IntN(64)))
+		g.expression(1)
+		g.op(0xa7, 0x41, 0xff, 0xff, 0x01, 0x71) // and 32767
+		g.op([][]byte{{0xfc, 10, 0, 0}, {0xfc, 11, 0}}[g.rnd.IntN(2)]...)
 	default:
 		g.expression(3)
 		set()
