@@ -152,10 +152,10 @@ type breakers struct {
 }
 
 // allow reports whether a call may be made. After true, the caller must call succeeded, failed or abandon.
-func (b *breakers) allow(key breakerKey) bool {
-	if b.count.Load() == 0 {
-		return true
-	}
+func (b *breakers) allow(key breakerKey) bool { return b.count.Load() == 0 || b.request(key) }
+
+// request is allow for a slot with recent failures.
+func (b *breakers) request(key breakerKey) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := ticks(b.now())
@@ -175,12 +175,13 @@ func (b *breakers) allow(key breakerKey) bool {
 func (b *breakers) abandon(key breakerKey) { b.report(key, callAbandoned) }
 
 // succeeded reports a successful call.
-func (b *breakers) succeeded(key breakerKey) { b.report(key, callSucceeded) }
+func (b *breakers) succeeded(key breakerKey) {
+	if b.count.Load() != 0 {
+		b.report(key, callSucceeded)
+	}
+}
 
 func (b *breakers) report(key breakerKey, event breakerEvent) {
-	if b.count.Load() == 0 {
-		return
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	state, ok := b.entries[key]

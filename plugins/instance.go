@@ -58,6 +58,9 @@ type instance struct {
 	scratch  []byte
 }
 
+// Value implements context.Context for the engine, which asks at each call. There are no values.
+func (*instance) Value(any) any { return nil }
+
 // environment is the state that the instances of a plugin share, across modules.
 type environment struct {
 	log     *logbook

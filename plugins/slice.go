@@ -17,10 +17,11 @@ import (
 // slice of its fuel. That function is Go code, so the scheduler and the garbage collector can stop the guest there.
 // See docs/decisions/plugins.md#why-do-guests-run-in-slices
 type limits struct {
-	budget  int64 // fuel of the call, in 64ths of a unit
-	reserve int64 // fuel that is not in the counter, in 64ths of a unit
-	// idle is the counter's value after the last call. Its slice goes on in the next call. 0 if unknown.
-	idle    metering.Counter
+	budget  int64 // fuel of the call, in 64ths of a unit like all fuel here
+	reserve int64 // fuel that is not in the counter
+	filled  int64 // fuel in the counter when the host last set or read it; what is missing since then was spent
+	spent   int64 // by the calls since takeSpentFuel
+	mark    int64 // spent, when a call with a shared budget began
 	timeout time.Duration
 	caller  context.Context // ends the call when it is done; may be nil
 	shared  bool            // the call has less fuel or time than its plugin's settings say, see allowance
@@ -56,12 +57,27 @@ func (in *instance) begin(fuel int64, timeout time.Duration) {
 	l.budget = fuel * metering.Unit
 	l.timeout, l.shared = timeout, false
 	l.started, l.ran, l.stride, l.untilRead = 0, 0, 1, 0
-	slice := l.idle.Fuel()
-	if !l.idle.StackFree() || slice < 0 || slice > l.budget {
-		slice = min(l.budget, metering.RefillUnits*metering.Unit)
-		in.counter.Set(uint64(metering.NewCounter(slice)))
+	if l.filled > 0 && l.budget >= exactBudget {
+		l.reserve = l.budget // the slice of the call before goes on
+		return
 	}
-	l.reserve, l.idle = l.budget-slice, 0
+	l.spend(in.counter)
+	l.filled = min(l.budget, metering.RefillUnits*metering.Unit)
+	l.reserve = l.budget - l.filled
+	in.counter.Set(uint64(metering.NewCounter(l.filled)))
+}
+
+// exactBudget is the budget from which on a call may have up to a slice more. Then short calls, which are the most, need
+// neither set nor read the counter.
+const exactBudget = 64 * metering.RefillUnits * metering.Unit
+
+// spend notes what was spent since the host last set or read the counter.
+func (l *limits) spend(counter api.MutableGlobal) {
+	if l.filled != 0 {
+		left := metering.Counter(counter.Get()).Fuel()
+		l.spent += l.filled - left
+		l.filled = left
+	}
 }
 
 // allowance is the fuel and the time that all calls for the events emitted for one event share.
@@ -94,33 +110,36 @@ func (a *allowance) spent() bool { return a.fuel <= 0 || a.time <= 0 }
 // share limits the call to what is left of a shared budget, and begins to measure the time.
 func (in *instance) share(a *allowance) {
 	l := &in.limits
+	l.spend(in.counter)
+	l.mark = l.spent
 	if over := l.budget - max(0, a.fuel); over > 0 {
 		l.shared = true
 		l.budget -= over
-		l.reserve -= over // below zero if the slice is larger than the budget, so the first check fails
+		l.reserve -= over
 	}
 	if l.timeout > a.time {
 		l.shared = true
 		l.timeout = max(0, a.time)
 	}
-	now := ticks(time.Now())
+	now := elapsed()
 	l.started, l.resumed, l.lastRead = now, now, now
 }
 
 // settle takes what the call has spent from a shared budget.
 func (in *instance) settle(a *allowance) {
 	l := &in.limits
-	a.fuel -= l.budget - l.reserve - metering.Counter(in.counter.Get()).Fuel()
-	a.time -= time.Duration(l.ran + ticks(time.Now()) - l.resumed)
+	l.spend(in.counter)
+	a.fuel -= l.spent - l.mark
+	a.time -= time.Duration(l.ran + elapsed() - l.resumed)
 }
 
-// takeSpentFuel ends a call and returns the fuel that it has spent, in units.
+// takeSpentFuel returns the fuel that the calls since its last call have spent, in units.
 func (in *instance) takeSpentFuel() int64 {
 	l := &in.limits
-	l.idle = metering.Counter(in.counter.Get())
-	spent := l.budget - l.reserve - l.idle.Fuel()
-	l.budget, l.reserve = 0, -l.idle.Fuel() // a second call returns 0
-	return max(0, spent) / metering.Unit
+	l.spend(in.counter)
+	units := l.spent / metering.Unit
+	l.spent -= units * metering.Unit
+	return units
 }
 
 // charge takes fuel for the work of a host function, in units.
@@ -141,6 +160,8 @@ func (in *instance) endSlice() {
 	if c.StackOverflow() {
 		in.abort(KindFuel, "stack overflow: the module recurses too deeply")
 	}
+	l.spent += l.filled - c.Fuel()
+	l.filled = c.Fuel()
 	left := l.reserve + c.Fuel()
 	if left < 0 {
 		in.abort(KindFuel, "%w", errOutOfFuel)
@@ -148,15 +169,15 @@ func (in *instance) endSlice() {
 	if l.untilRead--; l.untilRead < 0 {
 		in.checkTime()
 	}
-	refill := min(left, metering.RefillUnits*metering.Unit)
-	l.reserve = left - refill
-	in.counter.Set(uint64(c.WithFuel(refill)))
+	l.filled = min(left, metering.RefillUnits*metering.Unit)
+	l.reserve = left - l.filled
+	in.counter.Set(uint64(c.WithFuel(l.filled)))
 }
 
 // checkTime reads the clock, ends the call if it is late or no longer wanted, and yields if the guest has run for long.
 func (in *instance) checkTime() {
 	l := &in.limits
-	now := ticks(time.Now())
+	now := elapsed()
 	if l.started == 0 {
 		l.started, l.resumed, l.lastRead = now, now, now
 	}
@@ -184,7 +205,7 @@ func (in *instance) checkTime() {
 			in.slot.noteLongCall(time.Duration(now - l.started))
 		}
 		runtime.Gosched()
-		l.resumed = ticks(time.Now())
+		l.resumed = elapsed()
 		l.lastRead = l.resumed
 	}
 }

@@ -70,9 +70,6 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 // release ends a call: release records the call and, after a failure, discards the instance unless that is
 // intact.
 func (m *module) release(s *slot, key breakerKey, f *Failure) error {
-	if s.instance != nil {
-		s.tally.fuel += uint64(s.instance.takeSpentFuel())
-	}
 	if s.inFlight.Load() != 0 {
 		s.inFlight.Store(0)
 	}
@@ -105,7 +102,7 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 func (s *slot) startTimer(hook Hook) {
 	s.began = 0
 	if s.tally.durations[hook.index()].samples() {
-		s.began = ticks(time.Now())
+		s.began = elapsed()
 	}
 }
 
@@ -125,7 +122,7 @@ func (s *slot) stopTimer(hook Hook) {
 			return
 		}
 	}
-	took := time.Duration(ticks(time.Now()) - began)
+	took := time.Duration(elapsed() - began)
 	weight := int64(1)
 	if sample {
 		weight += int64(d.pending)
@@ -195,6 +192,7 @@ func (s *slot) close() {
 // discard frees the instance. The caller holds the slot's lock.
 func (s *slot) discard() {
 	if s.instance != nil {
+		s.tally.fuel += uint64(s.instance.takeSpentFuel())
 		s.instance.close()
 		s.instance = nil
 	}

@@ -104,7 +104,7 @@ const (
 	timedCalls = 64
 	// sampleEvery is how many calls share a measurement afterwards. A call that outlasts its first slice of fuel is
 	// always timed.
-	sampleEvery = 16
+	sampleEvery = 64
 )
 
 // durations is a histogram of the durations of a hook's calls.
@@ -170,6 +170,7 @@ func (s *slot) publish() *tally {
 	s.tally.memory = 0
 	if s.instance != nil {
 		s.tally.memory = uint64(s.instance.mem.Size())
+		s.tally.fuel += uint64(s.instance.takeSpentFuel())
 	}
 	t := s.tally
 	s.published.Store(&t)
