@@ -62,9 +62,12 @@ func newEngine(dir string) (wazero.CompilationCache, error) {
 	return wazero.NewCompilationCacheWithDir(dir)
 }
 
+// newRuntimeConfig is replaced in tests of the interpreter.
+var newRuntimeConfig = wazero.NewRuntimeConfig
+
 // engineConfig returns the settings on which compiled code depends. A Compiler and the pipeline use the same.
 func engineConfig() wazero.RuntimeConfig {
-	return wazero.NewRuntimeConfig().WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false)
+	return newRuntimeConfig().WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false)
 }
 
 // errNotCompiled tells that the engine's cache has no result of a Compiler.

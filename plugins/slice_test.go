@@ -3,8 +3,13 @@ package plugins
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/tetratelabs/wazero"
 )
 
 // spinner returns the Spec of a plugin that loops until its timeout.
@@ -103,5 +108,61 @@ func TestEmittedEventsShareABudget(t *testing.T) {
 	}
 	if dropped := fans.Failures[KindOutputs]; dropped+spins.Calls != 16 || told != 16 {
 		t.Errorf("%d of 16 events are dropped, %d groups told, after %d calls", dropped, told, spins.Calls)
+	}
+}
+
+// TestGreedyGuests: beside guests that run on every processor and never end, timers fire and collections end. Two of
+// the guests miss the caches all the time, so their slices are as long as slices can be.
+func TestGreedyGuests(t *testing.T) {
+	const bound = time.Second // on a busy machine; the aim is tens of milliseconds. Without slices it would be an hour
+	for _, name := range []string{"spin", "hostile/misses"} {
+		t.Run(name, func(t *testing.T) {
+			p := pipeline(t, Options{}, Spec{
+				Name: "greedy", Wasm: fixture(t, name), Groups: []string{"*"}, Instances: 4, Timeout: time.Hour,
+			})
+			ctx, cancel := context.WithCancel(context.Background())
+			var wg sync.WaitGroup
+			for i := range 2 * runtime.GOMAXPROCS(0) {
+				wg.Go(func() { _, _ = p.Subscribe(ctx, nil, fmt.Sprint(i)) })
+			}
+			var gap, collection time.Duration
+			for range 100 {
+				start := time.Now()
+				time.Sleep(time.Millisecond)
+				gap = max(gap, time.Since(start))
+			}
+			for range 5 {
+				start := time.Now()
+				runtime.GC()
+				collection = max(collection, time.Since(start))
+			}
+			cancel()
+			wg.Wait()
+			t.Logf("longest gap of a timer %v, longest collection %v", gap, collection)
+			if gap > bound || collection > bound {
+				t.Errorf("a timer waits %v, a collection takes %v", gap, collection)
+			}
+		})
+	}
+}
+
+// TestInterpretedCallsEnd: the limits hold where the engine can only interpret.
+func TestInterpretedCallsEnd(t *testing.T) {
+	newRuntimeConfig = wazero.NewRuntimeConfigInterpreter
+	t.Cleanup(func() { newRuntimeConfig = wazero.NewRuntimeConfig })
+	for _, name := range []string{"loop", "fibonacci", "straight", "bulk_copy", "misses"} {
+		tr, err := Try(context.Background(), Options{Logger: quiet}, Spec{
+			Name: name, Wasm: fixture(t, "hostile/"+name), Groups: []string{"*"}, Timeout: 20 * time.Millisecond,
+			InitTimeout: time.Minute,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := tr.Event(Event{Group: "g1", Payload: []byte("{}")})
+		var f *Failure
+		if !errors.As(got.Err, &f) || f.Kind != KindTimeout || got.Duration > maxHostileCall {
+			t.Errorf("%s ends with %v after %v", name, got.Err, got.Duration)
+		}
+		tr.Close()
 	}
 }

@@ -15,8 +15,9 @@
           (i32.const 6)))
       (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 0x40000))))
     (i32.const 0))
-  (func (export "ev_on_event") (param i32 i32) (result i64)
-    (local.set 0 (i32.const 0))
+  (func (export "ev_on_event") (param i32 i32) (result i64) (call $chase (i32.const 0)))
+  (func (export "ev_on_subscribe") (param i32) (result i64) (call $chase (i32.const 0)))
+  (func $chase (param i32) (result i64)
     (loop
       (local.set 0 (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (i32.load (local.get 0)))))))))))))))))))))))))))))))))
       (br 0))
