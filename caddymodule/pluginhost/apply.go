@@ -16,7 +16,6 @@ type Plan struct {
 	host     *Host
 	store    Store
 	next     []*runningPlugin
-	lost     []string // plugins whose deployment is missing in the storage
 	basis    map[string]*version
 	prepared *plugins.Prepared
 }
@@ -69,10 +68,14 @@ func (h *Host) Plan(ctx context.Context, list []*Plugin, store Store) (*Plan, er
 
 // Install makes a plan the pipeline. It compiles nothing.
 func (h *Host) Install(plan *Plan) error {
+	next := make([]runningPlugin, len(plan.next)) // the watcher may change the plugins as soon as they run
+	for i, p := range plan.next {
+		next[i] = *p
+	}
 	if err := h.installPlan(plan); err != nil {
 		return err
 	}
-	for _, p := range plan.next {
+	for _, p := range next {
 		h.commit(plan.store, p.module)
 		if p.rejected.err != nil {
 			h.log.Error(rejectionMessages[p.rejected.from], "plugin", p.Name, "error", p.rejected.err)
@@ -169,6 +172,9 @@ func (l *loader) load(ctx context.Context, p *runningPlugin) (err error) {
 		p.memory = l.memories.load(p.Plugin, l.store)
 		old = nil
 	}
+	for _, r := range p.Plugin.refused.Refusals {
+		p.memory.remember(r)
+	}
 	file := readFile(p.path)
 	p.file, p.hash = file.state, file.hash
 	if p.record, err = l.store.load(ctx, p.Name); err != nil {
@@ -232,12 +238,10 @@ func unchanged(c candidate, p, old *runningPlugin, file string) bool {
 // try checks a version that has an alternative.
 func (l *loader) try(ctx context.Context, p *runningPlugin, c candidate, v *version) error {
 	attempt := c.attempt(p.Plugin, p.samples, v.hash)
-	reason := p.Plugin.refused.refused(attempt, now())
-	if reason == "" && !hasSecrets(p.Plugin) {
-		reason = p.memory.refused(attempt, now())
-	}
-	if reason != "" {
-		return errors.New(reason)
+	if !hasSecrets(p.Plugin) || p.Plugin.refused.refused(attempt, now()) != "" {
+		if reason := p.memory.refused(attempt, now()); reason != "" {
+			return errors.New(reason)
+		}
 	}
 	err := l.pipeline.Check(ctx, v.spec(p.samples))
 	if err != nil && ctx.Err() == nil {

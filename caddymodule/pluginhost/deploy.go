@@ -263,7 +263,10 @@ func (h *Host) tryChange(
 	}
 	t.entry.By, t.entry.Message, t.entry.ID, t.entry.At = c.By, c.Message, newID(), time.Now()
 	prepared, err := h.Pipeline.Prepare(ctx, t.version.spec(s.p.samples))
-	if err != nil {
+	switch {
+	case err != nil && t.version.from == FromFile:
+		return fmt.Errorf("the file would run, and it is rejected: %w; replace the file first", err)
+	case err != nil:
 		return err
 	}
 	defer prepared.Close()

@@ -505,6 +505,9 @@ func TestRefusedFile(t *testing.T) {
 	for range 2 {
 		s.start()
 		s.runs(two, FromDeploy, 2)
+		if m := s.memories.load(s.running[0].Plugin, Store{s.storage}); len(m.Refusals) == 0 {
+			t.Error("the node has forgotten what it refused")
+		}
 		if !strings.Contains(s.status().Refused, "add 'grant kv'") {
 			t.Errorf("refused: %q", s.status().Refused)
 		}
@@ -749,4 +752,41 @@ func TestDeploymentOfAnEarlierEdgerelay(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	s.start()
 	s.runs(next, FromFile, 0)
+}
+
+// What the check of a configuration refuses is not compiled again by the start that follows, nor by the next start.
+func TestRefusalIsRemembered(t *testing.T) {
+	s := newSite(t)
+	s.write(module(t, "one1"))
+	s.start()
+	s.deploy(module(t, "two2"), Change{})
+	s.close()
+	s.write(withManifest(t, module(t, "bad1"), `{"grants": ["kv"]}`))
+	check := func() *Plugin {
+		t.Helper()
+		p := s.plugin
+		if err := p.Provision(); err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(context.Background(), []*Plugin{&p}, Store{s.storage}, plugins.Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		return &p
+	}
+	p := check()
+	if len(p.refused.Refusals) != 1 {
+		t.Fatalf("refused are %+v", p.refused)
+	}
+	h, err := New(hub.New(quiet), quiet, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Host = h
+	if err := h.Apply(context.Background(), []*Plugin{p}, Store{s.storage}); err != nil {
+		t.Fatal(err)
+	}
+	s.runs(module(t, "two2"), FromDeploy, 2)
+	if p := check(); len(p.refused.Refusals) != 0 {
+		t.Error("the next start checks the file again")
+	}
 }
