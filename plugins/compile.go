@@ -145,7 +145,7 @@ type code struct {
 	hash  string // of the metered module
 	refs  int
 	// loading holds an element while a module is compiled or loaded: equal modules take turns.
-	// See docs/decisions/plugins.md#why-are-equal-modules-compiled-one-after-another
+	// See docs/decisions/plugins.md#why-does-each-module-have-an-engine-of-its-own
 	loading chan struct{}
 	// engines are guarded by loading and refs. The last one is current; earlier ones may still run modules.
 	engines []wazero.CompilationCache
@@ -448,7 +448,7 @@ func (cs *codes) compileToStore(ctx context.Context, plugin, hash string, metere
 
 // isDiskError reports whether err comes from reading or writing the cache of compiled modules: the disk is full or
 // fails.
-// See docs/decisions/plugins.md#why-is-a-failing-compilation-cache-skipped
+// See docs/decisions/plugins.md#why-does-a-full-disk-not-keep-a-plugin-from-loading
 func isDiskError(err error) bool {
 	return errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) ||
 		errors.As(err, new(*os.SyscallError))

@@ -125,7 +125,7 @@ func (c *ChildCompiler) Compile(ctx context.Context, dir string, wasm []byte) er
 // memory.
 func startError(err error) error {
 	if isShortage(err) {
-		return fmt.Errorf("start the plugin compiler: %w; try again", err)
+		return fmt.Errorf("start the plugin compiler: %w; raise the limit on processes or memory, or try again", err)
 	}
 	return fmt.Errorf("%w: %w", ErrNoCompiler, err)
 }
@@ -191,7 +191,7 @@ func RunCompiler(args []string) (exitCode int) {
 	}
 	// The collector works hard before the limit ends the process. Its threads count towards the processor time.
 	debug.SetMemoryLimit(limits.Memory - limits.Memory/4)
-	go watchMemory(limits.Memory, func() {
+	go watchChild(limits.Memory, os.Getppid(), func() {
 		report(compileReport{Result: "memory"})
 		os.Exit(0)
 	})
@@ -226,16 +226,20 @@ func childArguments(args []string) (l Limits, dir string, size int, err error) {
 	return l, args[0], int(numbers[2]), err
 }
 
-// watchMemory calls exceeded once the Go runtime holds more than a number of bytes: some systems do not enforce the
-// limit of the data segment.
-func watchMemory(limit int64, exceeded func()) {
+// watchChild calls exceeded once the Go runtime holds more than a number of bytes: some systems do not enforce the limit
+// of the data segment. It ends this process when the parent has ended: some systems send no signal then, and Linux sends
+// none to an executable with capabilities.
+func watchChild(memory int64, parent int, exceeded func()) {
 	sample := []metrics.Sample{
 		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
 	}
 	for {
 		metrics.Read(sample)
-		if sample[0].Value.Uint64()-sample[1].Value.Uint64() > uint64(limit) {
+		if sample[0].Value.Uint64()-sample[1].Value.Uint64() > uint64(memory) {
 			exceeded()
+		}
+		if os.Getppid() != parent {
+			os.Exit(1)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
 package plugins
 
@@ -9,8 +9,6 @@ import (
 	"runtime"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // childPriority is the niceness of a compilation, so that it does not compete with events.
@@ -22,10 +20,10 @@ func limitProcess(l Limits) error {
 		resource int
 		value    uint64
 	}{
-		{unix.RLIMIT_CPU, uint64(l.CPU / time.Second)},
-		{unix.RLIMIT_DATA, uint64(l.Memory)},
-		{unix.RLIMIT_FSIZE, maxCodeFile},
-		{unix.RLIMIT_CORE, 0},
+		{syscall.RLIMIT_CPU, uint64(l.CPU / time.Second)},
+		{syscall.RLIMIT_DATA, uint64(l.Memory)},
+		{syscall.RLIMIT_FSIZE, maxCodeFile},
+		{syscall.RLIMIT_CORE, 0},
 	} {
 		// Equal limits: the kernel ends the process at the hard limit, and Go ignores the signal of the soft one.
 		if err := setLimit(r.resource, r.value); err != nil {
@@ -33,7 +31,7 @@ func limitProcess(l Limits) error {
 		}
 	}
 	// Of the process group: the priority of a process is that of one thread. A refusal does no harm.
-	_ = unix.Setpriority(unix.PRIO_PGRP, 0, childPriority)
+	_ = syscall.Setpriority(syscall.PRIO_PGRP, 0, childPriority)
 	if runtime.GOOS == "linux" { // should memory run out, the kernel ends this process first
 		_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 	}
@@ -42,13 +40,13 @@ func limitProcess(l Limits) error {
 
 // setLimit sets both limits of a resource, or leaves a hard limit that is lower already.
 func setLimit(resource int, value uint64) error {
-	var l unix.Rlimit
-	if err := unix.Getrlimit(resource, &l); err != nil {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(resource, &l); err != nil {
 		return err
 	}
 	lower(&l.Max, value)
 	l.Cur = l.Max
-	return unix.Setrlimit(resource, &l)
+	return syscall.Setrlimit(resource, &l)
 }
 
 // lower sets *limit to value if that is less. The type depends on the system.

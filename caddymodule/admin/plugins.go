@@ -14,6 +14,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // servePlugins lists the plugins in the order of the pipeline.
@@ -220,8 +221,8 @@ func servePluginDifferences(n *node.Node, w http.ResponseWriter, r *http.Request
 	return WriteJSON(w, list)
 }
 
-// UnhealthyPlugin is a plugin with an open circuit breaker, with many failures, with a backlog, or with a rejected
-// update.
+// UnhealthyPlugin is a plugin with an open circuit breaker, with many failures, with a backlog, with a rejected
+// update, or in the interpreter.
 type UnhealthyPlugin struct {
 	Name string `json:"name"`
 	// Breaker is open while calls are suspended for a group, half-open while each suspended group waits for a trial
@@ -236,6 +237,8 @@ type UnhealthyPlugin struct {
 	Slow string `json:"slow,omitempty"`
 	// Refused is the reason for the rejection of a newer module.
 	Refused string `json:"refused,omitempty"`
+	// Engine is interpreter where the plugin runs 20 to 100 times slower than as machine code.
+	Engine plugins.Engine `json:"engine,omitempty"`
 }
 
 // minRatedCalls and minFailureRate bound the failure rates that health shows.
@@ -265,6 +268,9 @@ func diagnosePlugin(s *pluginhost.Status, now time.Time) UnhealthyPlugin {
 		if rate := float64(s.RecentFailures) / float64(s.RecentCalls); rate >= minFailureRate {
 			u.FailureRate = math.Round(100*rate) / 100
 		}
+	}
+	if s.Engine == plugins.EngineInterpreter {
+		u.Engine = s.Engine
 	}
 	if u.Breaker != "" || u.FailureRate > 0 {
 		u.LastError = s.LastError

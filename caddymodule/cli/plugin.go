@@ -82,6 +82,8 @@ func pluginState(p *pluginhost.Status) string {
 		return "update-rejected"
 	case p.Slow(time.Now()) != "":
 		return "slow"
+	case p.Engine == plugins.EngineInterpreter:
+		return "interpreted"
 	case p.Shadow:
 		return "shadow"
 	}
