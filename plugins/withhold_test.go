@@ -173,6 +173,26 @@ func TestLargeEventsOpenNoBreaker(t *testing.T) {
 	}
 }
 
+// TestTimeoutsSuspendTheirGroup: a run of calls that the timeout ended suspends calls for their group, and for no other.
+func TestTimeoutsSuspendTheirGroup(t *testing.T) {
+	spec := actor(t)
+	spec.Fuel, spec.Timeout = maxFuel, 2*time.Millisecond
+	p := pipeline(t, Options{}, spec)
+	for range defaultMaxFailures {
+		p.Process(Event{Group: "g1", Payload: do("loop")}, nil)
+	}
+	h := p.Health()[0]
+	if h.Failures[KindTimeout] != defaultMaxFailures || h.OpenBreakerCount != 1 || h.OpenBreakers[0].Group != "g1" {
+		t.Errorf("after %d timeouts: %v, open breakers %+v", defaultMaxFailures, h.Failures, h.OpenBreakers)
+	}
+	if got := show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)); got != "" {
+		t.Errorf("the breaker of g1 is open, and an event gives %q", got)
+	}
+	if got := show(p.Process(Event{Group: "g2", Payload: do("replace", "with", "{}")}, nil)); got != "g2 {}" {
+		t.Errorf("an event of another group gives %q", got)
+	}
+}
+
 // TestRefusedEventsKeepTheInstance: a refused event, or a result that is too large, does not cost the instance.
 func TestRefusedEventsKeepTheInstance(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))

@@ -422,6 +422,63 @@ func TestSlowPluginDelaysItsOwnGroups(t *testing.T) {
 	}
 }
 
+// TestFivePluginsSideBySide: of five plugins under load, from one that passes events at once to one that does not return,
+// each works off its own events while the slower ones are still busy.
+func TestFivePluginsSideBySide(t *testing.T) {
+	c := &clients{}
+	plugin := func(name string, fuel int64, timeout time.Duration) plugins.Spec {
+		spec := named(t, name, name+"-*")
+		spec.OnError, spec.MaxFailures = plugins.OnErrorPass, 1<<20 // failed calls cost their time each time
+		spec.Fuel, spec.FuelPerByte, spec.Timeout = fuel, -1, timeout
+		return spec
+	}
+	const forever = 1 << 40
+	f, release := startBlocking(t, c,
+		plugin("blocked", forever, time.Hour),
+		plugin("slowest", forever, 200*time.Millisecond),
+		plugin("slower", forever, 20*time.Millisecond),
+		plugin("slow", 10_000, time.Hour),
+		plugin("fast", forever, time.Hour),
+	)
+	const groups, count = 4, 5
+	want := make([]string, count)
+	for n := range count {
+		for g := range groups {
+			send := func(plugin, do string) {
+				f.Intercept([]relay.Event{event(fmt.Sprint(plugin, "-", g), fmt.Sprintf(`{"do":%q,"n":%d}`, do, n))})
+			}
+			send("blocked", "log")
+			send("slowest", "loop")
+			send("slower", "loop")
+			send("slow", "loop")
+			send("fast", "pass")
+		}
+		want[n] = fmt.Sprintf(`{"do":"pass","n":%d}`, n)
+	}
+	waiting := func(plugin string) int { return f.Queues()[plugin].Queued }
+	for _, plugin := range []string{"fast", "slow", "slower", "slowest"} {
+		testkit.Eventually(t, plugin+" works off its events", func() bool { return waiting(plugin) == 0 })
+		for g := range groups {
+			if got := c.texts(fmt.Sprint(plugin, "-", g)); len(got) != count {
+				t.Errorf("%d events of %s-%d arrive, want %d", len(got), plugin, g, count)
+			} else if plugin == "fast" && !slices.Equal(got, want) {
+				t.Errorf("%s-%d gets %q", plugin, g, got)
+			}
+		}
+		if plugin == "fast" && waiting("slowest") == 0 {
+			t.Error("the slowest plugin is not slower than the fast one")
+		}
+	}
+	if got := waiting("blocked"); got != groups*count {
+		t.Errorf("%d events wait for the plugin that does not return, want %d", got, groups*count)
+	}
+	release()
+	testkit.Eventually(t, "all events", func() bool { return f.Stats().Queued == 0 })
+	if n := f.Stats().DroppedSlow; n != 0 {
+		t.Errorf("%d events are dropped", n)
+	}
+}
+
 // TestOldEventsAreDropped: an event whose turn comes after queue_age is dropped, so that later events are in time. Time
 // that the fan-out takes does not count.
 func TestOldEventsAreDropped(t *testing.T) {
