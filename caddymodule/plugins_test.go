@@ -33,7 +33,7 @@ func TestPluginCaddyfile(t *testing.T) {
 			groups more-*
 			config ` + "`{\"words\": [\"password\"]}`" + `
 			on_error drop
-			grant emit kv
+			grant emit kv tick 250ms
 			memory 8MiB
 			fuel 5000
 			fuel_per_byte 0
@@ -59,7 +59,7 @@ func TestPluginCaddyfile(t *testing.T) {
 	}
 	sameJSON(t, app, `{"auth": {"kind": "none"}, "plugins": [
 		{"name": "redact", "file": "./redact.wasm", "groups": ["job_events-*", "ad_hoc_command_events-*", "more-*"], "config": {"words": ["password"]},
-		 "on_error": "drop", "grant": ["emit", "kv"], "memory": 8388608, "fuel": 5000, "fuel_per_byte": 0, "instances": 2, "max_result": 65536, "json": true,
+		 "on_error": "drop", "grant": ["emit", "kv", "tick"], "tick": 250000000, "memory": 8388608, "fuel": 5000, "fuel_per_byte": 0, "instances": 2, "max_result": 65536, "json": true,
 		 "kv": 2097152, "max_failures": 3, "cooldown": 10000000000, "samples": "./samples.ndjson"},
 		{"name": "next", "file": "./next.wasm", "shadow": true, "shadow_of": "redact", "timeout": 5000000}]}`)
 }
@@ -77,7 +77,10 @@ func TestPluginCaddyfileFaults(t *testing.T) {
 		"plugin a " + pass + " {\ngroups *\nconfig {\"a\": 1}\n}":                    "",
 		"plugin a " + pass + " {\ngroups *\ntimeout 1us\n}":                          "invalid timeout 1µs; use 1ms to 1h0m0s",
 		"plugin a " + pass + " {\ngroups *\nmemory 1KiB\n}":                          "invalid memory 1024",
-		"plugin a " + pass + " {\ngroups *\ngrant root\n}":                           "use emit, metrics, kv or clock",
+		"plugin a " + pass + " {\ngroups *\ngrant root\n}":                           "use emit, metrics, kv, clock or tick",
+		"plugin a " + pass + " {\ngroups *\ngrant kv tick often\n}":                  `invalid interval "often"`,
+		"plugin a " + pass + " {\ngroups *\ngrant tick 1ms\n}":                       "invalid tick 1ms; use 10ms to 1h",
+		"plugin a " + pluginFile(t, "ticker") + " {\ngroups *\ngrant emit\n}":        "add 'grant tick 1s'",
 		"plugin a " + pass + " {\ngroups *\non_error explode\n}":                     "use withhold, pass, drop or last_good",
 		"plugin a " + pass + " {\nshadow b\n}":                                       "which is not a plugin with effect",
 		"plugin a ./not-there.wasm {\ngroups *\n}":                                   "no such file",

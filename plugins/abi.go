@@ -30,6 +30,7 @@ const (
 	exportOnEvent     = "ev_on_event"
 	exportOnSubscribe = "ev_on_subscribe"
 	exportOnClass     = "ev_on_class"
+	exportOnTick      = "ev_on_tick"
 )
 
 // Results of a hook whose pointer is null.
@@ -79,14 +80,15 @@ const (
 	OnEvent Hook = 1 << iota
 	OnSubscribe
 	OnClass
+	OnTick
 
-	anyHook = OnEvent | OnSubscribe | OnClass
+	anyHook = OnEvent | OnSubscribe | OnClass | OnTick
 )
 
 // String returns the names of the hooks in a set: the names of the exports without the prefix "ev_".
 func (h Hook) String() string {
 	var names []string
-	for i, n := range []string{"on_event", "on_subscribe", "on_class"} {
+	for i, n := range []string{"on_event", "on_subscribe", "on_class", "on_tick"} {
 		if h&(1<<i) != 0 {
 			names = append(names, n)
 		}
@@ -136,6 +138,7 @@ var exports = []struct {
 	{exportOnEvent, sig(types(i32, i32), i64), false, OnEvent, ""},
 	{exportOnSubscribe, sig(types(i32), i64), false, OnSubscribe, ""},
 	{exportOnClass, sig(types(i32, i32, i32), i64), false, OnClass, ""},
+	{exportOnTick, sig(nil, i64), false, OnTick, ""},
 }
 
 // checkExports checks a module's exports against the ABI and returns its hooks. The error lists all faults.
@@ -160,7 +163,7 @@ func checkExports(m wazero.CompiledModule) (Hook, error) {
 		hooks |= e.hook
 	}
 	if hooks == 0 {
-		faults = append(faults, "no hook is exported; export ev_on_event, ev_on_subscribe or ev_on_class")
+		faults = append(faults, "no hook is exported; export ev_on_event, ev_on_subscribe, ev_on_class or ev_on_tick")
 	}
 	if _, ok := functions["_start"]; ok && hooks == 0 {
 		faults = append(faults, "the module is a command with _start; build a reactor "+

@@ -120,6 +120,14 @@ func (p *Pipeline) switchTo(specs []Spec, next map[string]*plugin, modules map[s
 	for _, f := range after {
 		f()
 	}
+	for _, pl := range order {
+		if m := modules[pl.name]; m != nil {
+			p.startTicks(pl, m)
+		}
+		if m := pl.live(); m != nil { // its groups and the number of its instances may be others now
+			pl.resuming.retain(p.boundTo(pl), len(m.slots))
+		}
+	}
 	if f := p.onReclassify.Load(); f != nil && !slices.EqualFunc(classifiers, routes.classifiers(), classifier.equal) {
 		(*f)()
 	}
@@ -287,6 +295,7 @@ func (p *Pipeline) Close() error {
 	p.order.Store(new([]*plugin))
 	p.mu.Unlock()
 	r.close()
+	p.ticks.Wait()
 	p.host.codes.awaitCompiler()
 	return nil
 }

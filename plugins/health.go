@@ -40,6 +40,11 @@ type Health struct {
 	Unprocessed map[string]uint64 `json:"unprocessed"`
 	// CallsSkipped counts the calls that were not made because a circuit breaker was open.
 	CallsSkipped uint64 `json:"calls_skipped"`
+	// Ticks counts the successful calls of on_tick. TicksSkipped counts those that were not made because a tick was
+	// late: the next one stands for them. Tick is the interval, empty for a plugin without on_tick.
+	Ticks        uint64 `json:"ticks,omitempty"`
+	TicksSkipped uint64 `json:"ticks_skipped,omitempty"`
+	Tick         string `json:"tick,omitempty"`
 	// Same and Differ count a shadow's decisions, by comparison with the original's. A failed call differs.
 	Same   uint64 `json:"same,omitempty"`
 	Differ uint64 `json:"differ,omitempty"`
@@ -111,6 +116,9 @@ func (p *plugin) health() (Health, bool) {
 		Instances: len(m.slots), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),
 	}
 	h.setCounts(p.total(), m.hooks)
+	if m.hooks&OnTick != 0 {
+		h.Tick, h.TicksSkipped = m.spec.Tick.String(), p.ticksSkipped.Load()
+	}
 	h.RecentCalls, h.RecentFailures = m.failureRate(ticks(p.env.now()))
 	if n := p.excess.Load(); n > 0 {
 		h.Failures[KindOutputs] = n
@@ -129,6 +137,7 @@ func (h *Health) setCounts(t tally, hooks Hook) {
 	h.Calls, h.Fuel, h.Memory = t.calls, t.fuel, t.memory
 	h.Passed, h.Dropped, h.Replaced = t.verdicts[Pass], t.verdicts[Drop], t.verdicts[Replace]
 	h.Emitted, h.Subscribes, h.Denied, h.Rendered = t.emitted, t.subscribes, t.denies, t.renders
+	h.Ticks = t.ticks
 	h.Failures = map[Kind]uint64{}
 	for i, k := range kinds {
 		if n := t.failures[i]; n > 0 {

@@ -166,6 +166,8 @@ func (in *instance) emit(group, payload []byte, mask uint64) int32 {
 	in.charge(int64(len(payload)) / 4)
 	other := len(group) > 0 && string(group) != in.group
 	switch {
+	case in.ticking && len(group) == 0:
+		return -4
 	case len(in.emits) >= maxEmits:
 		return -1
 	case len(payload) > in.resultLimit:

@@ -39,6 +39,9 @@ func Inspect(wasm []byte) (*Inspection, error) {
 		if e.hook != 0 && slices.Contains(m.Exports, wasmfile.Export{Name: e.name, Kind: wasmfile.Function}) {
 			in.Hooks = append(in.Hooks, e.hook.String())
 			minor = max(minor, since[e.name])
+			if e.hook == OnTick {
+				in.Grants = append(in.Grants, GrantTick)
+			}
 		}
 	}
 	for _, i := range m.Imports {

@@ -30,6 +30,7 @@ type instance struct {
 	onEvent     api.Function
 	onSubscribe api.Function
 	onClass     api.Function
+	onTick      api.Function
 	bufferFn    api.Function
 	buffer      uint32 // address of the input buffer
 	capacity    uint32 // its size
@@ -44,6 +45,7 @@ type instance struct {
 	document    []byte    // the text that json_get reads
 	hops        int
 	effects     bool // emit and audience have effect
+	ticking     bool // there is no event
 	audience    uint64
 	emits       []emission
 	fault       *Failure // why a host function ended the call
@@ -82,9 +84,10 @@ type result struct {
 	payload  []byte // of a replacement
 	audience uint64
 	emits    []emission
-	by       *module // that has decided, or has failed to
-	removed  bool    // the plugin has left the pipeline; nothing was decided
-	withheld bool    // with Drop: no module has processed the event, and its group learns of the gap
+	by       *module     // that has decided, or has failed to
+	resumed  []tickEvent // events of the plugin's ticks that precede the event
+	removed  bool        // the plugin has left the pipeline; nothing was decided
+	withheld bool        // with Drop: no module has processed the event, and its group learns of the gap
 }
 
 // allClasses is the audience of all subscribers.
@@ -131,6 +134,7 @@ func (m *module) instantiate(ctx context.Context, env *environment) (in *instanc
 	in.onEvent = in.mod.ExportedFunction(exportOnEvent)
 	in.onSubscribe = in.mod.ExportedFunction(exportOnSubscribe)
 	in.onClass = in.mod.ExportedFunction(exportOnClass)
+	in.onTick = in.mod.ExportedFunction(exportOnTick)
 	in.bufferFn = in.mod.ExportedFunction(exportBuffer)
 	if f := in.growBuffer(minBuffer); f != nil {
 		return in, f
@@ -295,6 +299,29 @@ func (in *instance) event(ev *Event, hops int, budget *allowance, res *result) *
 		res.emits, in.emits = in.emits, nil
 	}
 	return in.decode(exportOnEvent, in.stack[0], res)
+}
+
+// tick calls ev_on_tick and sets the emitted events of res.
+func (in *instance) tick(res *result) *Failure {
+	if f := in.prepare("", nil, nil); f != nil {
+		return f
+	}
+	in.group, in.source, in.sent, in.hops, in.effects, in.ticking = "", "", time.Time{}, 0, true, true
+	err := in.onTick.CallWithStack(in, in.stack[:1])
+	in.ticking = false
+	in.finish()
+	if err != nil {
+		return in.failure(exportOnTick, err)
+	}
+	switch v := in.stack[0]; v {
+	case resultPass:
+		res.emits, in.emits = in.emits, nil
+		return nil
+	case resultError:
+		return in.refuse(KindGuest, exportOnTick, "the plugin reported an error%s", in.lastLogSuffix())
+	default:
+		return in.unknownResult(exportOnTick, v)
+	}
 }
 
 // class calls ev_on_class and sets res.

@@ -34,7 +34,8 @@ type module struct {
 	slots     []slot
 	supply    supply
 	startWait time.Duration
-	canceled  atomic.Bool // ends the calls in flight
+	canceled  atomic.Bool   // ends the calls in flight
+	retired   chan struct{} // closed by close; nil without on_tick
 }
 
 // load compiles a module, checks it against the ABI, tries its samples and starts its instances.
@@ -68,6 +69,9 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	}
 	if err = m.checkImports(); err != nil {
 		return m, err
+	}
+	if m.hooks&OnTick != 0 {
+		m.retired = make(chan struct{})
 	}
 	if err = buildHost(ctx, m.runtime, hostModule, hostFunctions); err != nil {
 		return m, err
@@ -152,6 +156,9 @@ func (m *module) checkImports() error {
 			fault("the module imports %s.%s; add 'grant %s' to the plugin's block", mod, name, known.grant)
 		}
 	}
+	if m.hooks&OnTick != 0 && !m.spec.granted(GrantTick) {
+		fault("the module exports %s; add 'grant tick 1s', or another interval, to the plugin's block", exportOnTick)
+	}
 	if n := len(faults); n > maxFaults {
 		faults = append(faults[:maxFaults], fmt.Errorf("%d more imports are wrong", n-maxFaults))
 	}
@@ -171,6 +178,10 @@ func unknownImport(name, wanted string) error {
 
 // close waits for every call in flight, then frees instances and code. Later callers get errReplaced.
 func (m *module) close() {
+	if m.retired != nil {
+		close(m.retired)
+		m.retired = nil
+	}
 	m.closeSupply()
 	for i := range m.slots {
 		m.slots[i].close()

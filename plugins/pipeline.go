@@ -62,6 +62,8 @@ type Pipeline struct {
 
 	onWithheld   atomic.Pointer[func(group string)] // may hold nil
 	onReclassify atomic.Pointer[func()]             // may hold nil
+	tickHandler  atomic.Pointer[TickHandler]        // may hold nil
+	ticks        sync.WaitGroup
 
 	// closing is done once the pipeline is being closed.
 	closing context.Context
@@ -98,15 +100,13 @@ func (p *Pipeline) Run(in Event, out []Output) (_ []Output, withheld bool) {
 	in.Group = rt.group // the caller's may change later
 	payload := in.Payload
 	for before := len(out); ; {
-		t := traversal{
-			routes: current, onWithheld: p.onWithheld.Load(), origin: rt,
-			outputLimit: before + maxOutputs, emissionsLeft: maxEmissions,
-		}
+		t := p.newTraversal(current, rt, before)
 		if out = t.walk(rt, 0, &in, subscribers{audience: allClasses}, 0, nil, out); !t.stale {
 			return out, t.withheld
 		}
 		// A plugin on the way was removed meanwhile: the current routes decide.
 		out = out[:before]
+		t.giveBack()
 		latest := p.routes.Load()
 		if latest == current { // the pipeline is being closed
 			return out, false
@@ -127,8 +127,17 @@ type traversal struct {
 	origin        *route              // of the event
 	budget        *allowance          // of the events emitted for it; nil before the first one
 
+	resumed  []resumedEvents
 	stale    bool // a plugin was removed meanwhile; the result does not count
 	withheld bool
+}
+
+// newTraversal returns the traversal of an event with a route. outputs is the length of the output slice.
+func (p *Pipeline) newTraversal(rs *routes, rt *route, outputs int) traversal {
+	return traversal{
+		routes: rs, onWithheld: p.onWithheld.Load(), origin: rt,
+		outputLimit: outputs + maxOutputs, emissionsLeft: maxEmissions,
+	}
 }
 
 func (t *traversal) withhold(group string) {
@@ -152,7 +161,10 @@ func (t *traversal) walk(
 			continue
 		}
 		_ = s.event(rt.hash, ev, hops, budget, &res) // on_error has decided
-		if res.removed {
+		if res.resumed != nil {                      // the events of ticks that came first
+			out = t.resume(rt, i, res.resumed, out)
+		}
+		if res.removed || t.stale {
 			t.stale = true
 			return out
 		}

@@ -22,6 +22,10 @@ type plugin struct {
 	outcomes [outcomeCount]atomic.Uint64
 	excess   atomic.Uint64 // emitted events dropped because an event had become too many
 
+	resuming     resuming
+	ticksSkipped atomic.Uint64 // merged with later ones, because they were late or events of earlier ones waited
+	ticking      sync.RWMutex  // read-locked during a tick, locked while another module becomes live
+
 	shadow shadowQueue // of a shadow
 
 	mu       sync.Mutex // guards the fields below, and is held by changes of deployment
@@ -100,8 +104,15 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 // event decides about an event and sets res. After a failure, which event returns, res is the decision of on_error.
 func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res *result) error {
 	key := breakerKey{hook: OnEvent, group: ev.Group}
+	var resumed []tickEvent
 	m, s, err := p.acquire(key, hash)
-	for s != nil {
+	for {
+		if m != nil && hops == 0 && p.resuming.count.Load() != 0 { // no tick comes between this and the call
+			resumed = p.resuming.take(resumed, ev.Group, m.slotIndex(hash))
+		}
+		if s == nil {
+			break
+		}
 		if err = m.event(s, key, ev, hops, budget, res); err != errReplaced {
 			break
 		}
@@ -122,7 +133,7 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res 
 	case s == nil:
 		*res = result{audience: allClasses}
 	}
-	res.by = m
+	res.by, res.resumed = m, resumed
 	return err
 }
 
@@ -155,6 +166,9 @@ func (p *plugin) countOutcome(o outcome) {
 
 // event calls on_event and releases the slot.
 func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, budget *allowance, res *result) error {
+	if m.hooks&OnTick != 0 && hops == 0 {
+		s.lastGroup = ev.Group
+	}
 	f := s.instance.event(ev, hops, budget, res)
 	if f == nil {
 		s.tally.verdicts[res.verdict]++

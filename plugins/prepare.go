@@ -205,7 +205,9 @@ func (e *preparedPlugin) outdated(p *Pipeline) bool {
 // was removed, or the plugin of a single preparation got another module, settings or samples. After a success, the
 // Prepared is spent.
 func (p *Pipeline) Install(pr *Prepared) error {
+	resume := pr.pauseTicks()
 	r, err := p.install(pr)
+	resume()
 	r.close()
 	return err
 }

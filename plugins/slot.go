@@ -28,14 +28,18 @@ type slot struct {
 
 	mu       sync.Mutex // held during a call; guards the fields below
 	instance *instance  // nil after a failure, until the next call
-	closed   bool
-	began    int64 // ticks at which the call in flight began, 0 if the call is not timed
-	tally    tally
-	_        [64]byte // keeps neighboring slots off this cache line
+	// lastGroup is the group of the last event of a module with on_tick.
+	lastGroup string
+	closed    bool
+	began     int64 // ticks at which the call in flight began, 0 if the call is not timed
+	tally     tally
+	_         [64]byte // keeps neighboring slots off this cache line
 }
 
 // slot returns the slot that serves the groups with a hash.
-func (m *module) slot(hash uint64) *slot { return &m.slots[hash%uint64(len(m.slots))] }
+func (m *module) slot(hash uint64) *slot { return &m.slots[m.slotIndex(hash)] }
+
+func (m *module) slotIndex(hash uint64) int { return int(hash % uint64(len(m.slots))) }
 
 // acquire locks the slot that serves the group and makes sure that it holds an instance. The caller must release the
 // slot unless there is an error. errReplaced and errBreakerOpen mean that no call was made; any other error is a
@@ -88,7 +92,7 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 	}
 	m.recordFailure(s, key, f)
 	s.mu.Unlock()
-	if !f.Kind.countsForBreaker() {
+	if !f.Kind.countsForBreaker() && key.hook != OnTick { // every tick is like the one before
 		s.breakers.abandon(key)
 	} else if s.breakers.failed(key) {
 		m.env.log.write(slog.LevelError, fmt.Sprintf(

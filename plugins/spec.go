@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -41,10 +42,11 @@ const (
 	GrantMetrics Grant = "metrics" // count
 	GrantKV      Grant = "kv"      // keep values between events, across instances
 	GrantClock   Grant = "clock"   // read the time
+	GrantTick    Grant = "tick"    // be called at an interval, see Spec.Tick
 )
 
 // Grants lists all grants, for error messages and documentation.
-var Grants = []Grant{GrantEmit, GrantMetrics, GrantKV, GrantClock}
+var Grants = []Grant{GrantEmit, GrantMetrics, GrantKV, GrantClock, GrantTick}
 
 // Spec describes one plugin: its module, groups, grants and limits. A zero value means the documented default.
 type Spec struct {
@@ -62,8 +64,10 @@ type Spec struct {
 	Secrets []string
 	// OnError is the policy for events that the plugin could not process. Default: OnErrorWithhold.
 	OnError OnError
-	// Grants are the capabilities that the module may import.
+	// Grants are the capabilities that the module may import, or export in the case of GrantTick.
 	Grants []Grant
+	// Tick is the interval at which on_tick is called on each instance, 10 ms to 1 h. Default with GrantTick: 1 s.
+	Tick time.Duration
 	// Memory limits the linear memory of an instance, in bytes. Default: 32 MiB.
 	Memory int64
 	// Timeout is how long a call may run. The time does not count in which a call waits for the processor, up to ten
@@ -132,10 +136,13 @@ const (
 	defaultCooldown    = 5 * time.Second
 	defaultQueueBytes  = 128 << 20
 	defaultQueueAge    = 10 * time.Second
+	defaultTick        = time.Second
 )
 
 // Limits of settings.
 const (
+	minTick          = 10 * time.Millisecond
+	maxTick          = time.Hour
 	maxNameLength    = 64
 	maxPatternLength = 256
 	maxModuleSize    = 16 << 20 // bytes of a .wasm file
@@ -185,6 +192,9 @@ func (s *Spec) fillIn() {
 	setDefault(&s.KV, defaultKV)
 	setDefault(&s.MaxFailures, defaultMaxFailures)
 	setDefault(&s.Cooldown, defaultCooldown)
+	if s.granted(GrantTick) {
+		setDefault(&s.Tick, defaultTick)
+	}
 	setDefault(&s.QueueBytes, queueBytes(debug.SetMemoryLimit(-1)))
 	setDefault(&s.QueueAge, defaultQueueAge)
 	if s.ShadowOf != "" {
@@ -213,6 +223,9 @@ func (s *Spec) checkNames() (faults []error) {
 		if !slices.Contains(Grants, g) {
 			faults = append(faults, fmt.Errorf("unknown grant %q; use some of %v", g, Grants))
 		}
+	}
+	if s.Tick != 0 && !s.granted(GrantTick) {
+		faults = append(faults, errors.New("a tick without its grant; add tick to the grants"))
 	}
 	for _, g := range s.Groups {
 		if g == "" || len(g) > maxPatternLength {
@@ -263,6 +276,7 @@ func (s *Spec) checkLimits() (faults []error) {
 		{"init_timeout", s.InitTimeout, minTimeout, maxTimeout},
 		{"cooldown", s.Cooldown, 1, maxCooldown},
 		{"queue_age", s.QueueAge, minQueueAge, maxQueueAge},
+		{"tick", cmp.Or(s.Tick, minTick), minTick, maxTick},
 	} {
 		if l.value < l.low || l.value > l.high {
 			faults = append(faults, fmt.Errorf("invalid %s %v; use %v to %v", l.name, l.value, l.low, l.high))
@@ -317,7 +331,7 @@ func (s *Spec) key() string {
 	grants := slices.Clone(s.Grants)
 	slices.Sort(grants)
 	fmt.Fprintln(h, slices.Compact(grants), s.MaxFailures, s.Cooldown, s.Timeout, s.timeoutGrows, s.InitTimeout)
-	fmt.Fprintf(h, "%q\n", s.Secrets)
+	fmt.Fprintf(h, "%q %d\n", s.Secrets, s.Tick)
 	return hex.EncodeToString(h.Sum(nil))
 }
 

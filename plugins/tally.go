@@ -13,7 +13,7 @@ type tally struct {
 	verdicts           [3]uint64 // of on_event, by Verdict
 	emitted            uint64
 	subscribes, denies uint64
-	renders            uint64
+	renders, ticks     uint64
 	failures           [len(kinds)]uint64
 	last               *Failure
 	lastAt             time.Time
@@ -32,6 +32,7 @@ func (t *tally) add(o *tally) {
 	t.subscribes += o.subscribes
 	t.denies += o.denies
 	t.renders += o.renders
+	t.ticks += o.ticks
 	for i := range t.failures {
 		t.failures[i] += o.failures[i]
 	}
@@ -54,7 +55,7 @@ func (t *tally) failed() (n uint64) {
 
 // succeeded reports whether any call has succeeded.
 func (t *tally) succeeded() bool {
-	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders > 0
+	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders+t.ticks > 0
 }
 
 // recentSpan is the time that a failure rate covers; it may reach back twice as far.

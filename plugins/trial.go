@@ -35,7 +35,7 @@ type Trace struct {
 
 // emitted returns the emitted events.
 func (t *Trace) emitted() []Output {
-	if len(t.Outputs) > 0 && (t.Verdict == Pass || t.Verdict == Replace) {
+	if len(t.Outputs) > 0 && t.Hook != OnTick && (t.Verdict == Pass || t.Verdict == Replace) {
 		return t.Outputs[1:]
 	}
 	return t.Outputs
@@ -125,6 +125,14 @@ func (in *instance) try(s *Sample, t *Trace) *Failure {
 			return f
 		}
 		res.audience = allClasses
+	case OnTick:
+		if f := in.tick(&res); f != nil {
+			return f
+		}
+		for _, e := range res.emits {
+			t.Outputs = append(t.Outputs, Output{Group: e.group, Payload: e.payload, Audience: e.audience})
+		}
+		return nil
 	default:
 		if f := in.event(&ev, 0, nil, &res); f != nil {
 			return f

@@ -1,9 +1,14 @@
 package pluginhost
 
 import (
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // ReadBlock reads `plugin <name> <file> { … }`.
@@ -14,17 +19,55 @@ func (p *Plugin) ReadBlock(d *caddyfile.Dispenser) error {
 	return settings.Read(d, "plugin", p)
 }
 
-// ReadSetting implements [settings.Reader] for shadow, with a plugin's name as an optional argument.
+// ReadSetting implements [settings.Reader] for grant, with an optional interval after tick, and for shadow, with a
+// plugin's name as an optional argument.
 func (p *Plugin) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
-	if d.Val() != "shadow" {
-		return false, nil
+	switch d.Val() {
+	case "grant":
+		return true, p.readGrants(d)
+	case "shadow":
+		return true, p.readShadow(d)
 	}
+	return false, nil
+}
+
+// readGrants reads `grant <capability>...`.
+func (p *Plugin) readGrants(d *caddyfile.Dispenser) error {
+	names := make([]string, len(plugins.Grants))
+	for i, g := range plugins.Grants {
+		names[i] = string(g)
+	}
+	last := len(names) - 1
+	choice := strings.Join(names[:last], ", ") + " or " + names[last]
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Errf("plugin: grant takes at least one value: %s", choice)
+	}
+	for i, grant := range args {
+		if i > 0 && args[i-1] == string(plugins.GrantTick) && !slices.Contains(names, grant) {
+			interval, err := caddy.ParseDuration(grant)
+			if err != nil {
+				return d.Errf("plugin: grant tick: invalid interval %q; use a duration such as 1s", grant)
+			}
+			p.Tick = caddy.Duration(interval)
+			continue
+		}
+		if !slices.Contains(names, grant) {
+			return d.Errf("plugin: grant: invalid value %q; use %s", grant, choice)
+		}
+		p.Grants = append(p.Grants, grant)
+	}
+	return nil
+}
+
+// readShadow reads `shadow [<plugin>]`.
+func (p *Plugin) readShadow(d *caddyfile.Dispenser) error {
 	p.Shadow = true
 	if d.NextArg() {
 		p.ShadowOf = d.Val()
 	}
 	if d.NextArg() {
-		return true, d.Err("shadow takes one plugin name at most")
+		return d.Err("shadow takes one plugin name at most")
 	}
-	return true, nil
+	return nil
 }

@@ -32,8 +32,12 @@ type Plugin struct {
 	// no secrets. "last_good" lets the previous module decide, and withholds the event if that is impossible. Default:
 	// "withhold". A failing on_subscribe always denies.
 	OnError string `json:"on_error,omitempty" caddyfile:"withhold|pass|drop|last_good"`
-	// Grants are the capabilities besides log and configuration: emit, metrics, kv, clock.
-	Grants []string `json:"grant,omitempty" caddyfile:"emit|metrics|kv|clock..."`
+	// Grants are the capabilities besides log and configuration: emit, metrics, kv, clock, tick. An interval may follow
+	// tick, as in "grant kv tick 1s".
+	Grants []string `json:"grant,omitempty" caddyfile:"emit|metrics|kv|clock|tick..."`
+	// Tick is the interval at which ev_on_tick is called on each instance, 10ms to 1h. It needs the grant tick.
+	// Default: 1s.
+	Tick caddy.Duration `json:"tick,omitempty"`
 	// Memory bounds the memory of an instance, in bytes. Default: 32 MiB.
 	Memory int64 `json:"memory,omitempty" caddyfile:"<size>"`
 	// Fuel is the instruction budget of a call: about one unit per loop iteration and function call. Default: 1000000, or
@@ -136,7 +140,7 @@ func (p *Plugin) provision() (err error) {
 		Memory: p.Memory, Fuel: p.Fuel, FuelPerByte: perByte, Timeout: time.Duration(p.Timeout),
 		InitTimeout: time.Duration(p.InitTimeout), Instances: p.Instances, MaxResult: p.MaxResult,
 		JSON: p.JSON, KV: p.KV, MaxFailures: p.MaxFailures, Cooldown: time.Duration(p.Cooldown),
-		QueueBytes: p.Queue, QueueAge: time.Duration(p.QueueAge),
+		Tick: time.Duration(p.Tick), QueueBytes: p.Queue, QueueAge: time.Duration(p.QueueAge),
 		Shadow: p.Shadow, ShadowOf: p.ShadowOf,
 	}
 	for _, g := range p.Grants {

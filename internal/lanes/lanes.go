@@ -40,6 +40,7 @@ type Lanes struct {
 	// unsettled counts the shards that may hold events of groups in the lane of other plugins, or of groups without
 	// plugins, after a change of the pipeline.
 	unsettled atomic.Int32
+	closed    atomic.Bool
 
 	// unrestricted is the last redaction of an event for all classes, which the events of a group share.
 	unrestricted atomic.Pointer[relay.Redaction]
@@ -81,6 +82,7 @@ func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	for range runtime.GOMAXPROCS(0) {
 		ls.shards = append(ls.shards, newShard(ls))
 	}
+	p.HandleTicks(tickHandler{ls})
 	return ls
 }
 
@@ -144,6 +146,10 @@ func (ls *Lanes) process(
 	it *item, outputs []plugins.Output, out []relay.Event,
 ) ([]plugins.Output, []relay.Event) {
 	ev := &it.ev
+	if isResumption(ev) {
+		outputs = ls.pipeline.Resume(ev.Group, outputs[:0])
+		return outputs, ls.appendResults(out, outputs, &relay.Event{}, "")
+	}
 	outputs, withheld := ls.pipeline.Run(pluginEvent(ev), outputs[:0])
 	switch {
 	case len(outputs) > 0:
@@ -154,20 +160,28 @@ func (ls *Lanes) process(
 		ls.dropped.Add(1)
 		ev.Discard("plugin")
 	}
+	return outputs, ls.appendResults(out, outputs, ev, ev.Source.String())
+}
+
+// appendResults appends the events that outputs of an original event become. source is the original's for plugins, ""
+// if there is none.
+func (ls *Lanes) appendResults(
+	out []relay.Event, outputs []plugins.Output, original *relay.Event, source string,
+) []relay.Event {
 	for i := range outputs {
 		o := &outputs[i]
-		result := *ev
+		result := *original
 		result.Group, result.Text = o.Group, o.Payload
 		if o.PerClass || o.Audience != ^uint64(0) || o.Generation != 0 {
-			result.Redaction = ls.redaction(o, ev)
+			result.Redaction = ls.redaction(o, source, original.Sent)
 		}
 		out = append(out, result)
 	}
-	return outputs, out
+	return out
 }
 
-// redaction returns the redaction of an output of an event.
-func (ls *Lanes) redaction(o *plugins.Output, ev *relay.Event) *relay.Redaction {
+// redaction returns the redaction of an output of an event with a source and a time.
+func (ls *Lanes) redaction(o *plugins.Output, source string, sent time.Time) *relay.Redaction {
 	if !o.PerClass && o.Audience == ^uint64(0) {
 		if r := ls.unrestricted.Load(); r != nil && r.Generation == o.Generation {
 			return r
@@ -178,7 +192,7 @@ func (ls *Lanes) redaction(o *plugins.Output, ev *relay.Event) *relay.Redaction 
 	}
 	r := &relay.Redaction{Classes: o.Audience, Generation: o.Generation}
 	if o.PerClass {
-		view := plugins.Event{Group: o.Group, Payload: o.Payload, Source: ev.Source.String(), Sent: ev.Sent}
+		view := plugins.Event{Group: o.Group, Payload: o.Payload, Source: source, Sent: sent}
 		r.Render = func(class uint8) ([]byte, bool) {
 			rendered, ok, err := ls.pipeline.Render(class, view, r.Generation)
 			switch {
@@ -341,5 +355,6 @@ func (ls *Lanes) Close() {
 	for _, s := range ls.shards {
 		s.close()
 	}
+	ls.closed.Store(true)
 	ls.workers.Wait()
 }

@@ -102,7 +102,7 @@ func (s *shard) push(run []relay.Event, mayBlock bool) bool {
 		}
 		l := g.lane
 		l.chain, l.hash = chain, hash
-		if l.hasRoom() {
+		if l.hasRoom() || isResumption(&run[0]) {
 			l.add(g, run, now)
 			return true
 		}
@@ -172,7 +172,7 @@ func (s *shard) laneOf(chain *plugins.Chain, now time.Time) *lane {
 // park keeps events of a group whose plugins have changed until the earlier events have left the lane of the plugins
 // before.
 func (s *shard) park(g *group, chain *plugins.Chain, run []relay.Event, now time.Time) {
-	if chain != nil && g.parkedBytes >= chain.QueueBytes() {
+	if chain != nil && g.parkedBytes >= chain.QueueBytes() && !isResumption(&run[0]) {
 		s.lanes.dropSlow(g.lane.blamed(), run)
 		return
 	}

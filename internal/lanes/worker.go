@@ -108,7 +108,7 @@ func (w *worker) processBatch() {
 
 // expired reports whether an event has waited too long for its plugins.
 func (w *worker) expired(it *item, now time.Time) bool {
-	return w.lane.key != "" && w.lane.fanOut.age(now, it.at) > w.age
+	return w.lane.key != "" && !isResumption(&it.ev) && w.lane.fanOut.age(now, it.at) > w.age
 }
 
 // dropExpired drops a run of expired events of a group.
