@@ -316,9 +316,9 @@ func record(t *testing.T) string {
 
 // tickSamples are the samples of ev_on_tick.
 const tickSamples = `{"hook":"on_tick","verdict":"pass","emits":[]}
-{"group":"g","payload":{"do":"kv_set","key":"tick","value":"{\"n\":1}"},"output_text":"yes"}
+{"group":"g","payload":{"do":"kv_set","key":"tick","value":"{\"n\":1}"},"verdict":"replace","output_text":"yes"}
 {"hook":"on_tick","verdict":"pass","emits":[{"group":"ticks","text":"{\"n\":1}","audience":-1}]}
-{"group":"g","payload":{"do":"kv_set","key":"tick","value":"error"},"output_text":"yes"}
+{"group":"g","payload":{"do":"kv_set","key":"tick","value":"error"},"verdict":"replace","output_text":"yes"}
 {"hook":"on_tick","verdict":"error","reason":"it was asked for"}
 `
 
