@@ -11,12 +11,9 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
-	"net/url"
 	"os"
-	"os/user"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -24,113 +21,6 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
 )
-
-// changeFlags are the flags of commands that change a plugin's module.
-type changeFlags struct{ address, by, message, expect string }
-
-func (f *changeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.by, "by", author(), "author of the change, for the history")
-	cmd.Flags().StringVarP(&f.message, "message", "m", "", "reason for the change, for the history")
-	cmd.Flags().StringVar(&f.expect, "expect", "",
-		"hash of the module that must run now, as in 'plugin list' or whole; else nothing changes")
-}
-
-// author returns user@host of the command.
-func author() string {
-	name := os.Getenv("SUDO_USER")
-	if u, err := user.Current(); name == "" && err == nil {
-		name = u.Username
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return name
-	}
-	return name + "@" + host
-}
-
-// query returns the parameters of the change, with further ones.
-func (f *changeFlags) query(further url.Values) string {
-	q := url.Values{}
-	for name, value := range map[string]string{"by": f.by, "message": f.message} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	for name, values := range further {
-		q[name] = values
-	}
-	if len(q) == 0 {
-		return ""
-	}
-	return "?" + q.Encode()
-}
-
-// header returns the header with the expected hash.
-func (f *changeFlags) header(expect string) http.Header {
-	header := http.Header{}
-	if expect != "" {
-		header.Set("If-Match", `"`+expect+`"`)
-	}
-	return header
-}
-
-// minHashPrefix is the length of a hash in lists.
-const minHashPrefix = 12
-
-// expected returns the whole hash that --expect names. A shortened hash is completed if it is that of the running
-// module.
-func (f *changeFlags) expected(p *pluginhost.Status) (string, error) {
-	if f.expect == "" || f.expect == "*" || len(f.expect) == len(p.Hash) {
-		return f.expect, nil
-	}
-	switch {
-	case len(f.expect) < minHashPrefix:
-		return "", fmt.Errorf("invalid --expect %q; use the first %d digits of a hash, or all", f.expect, minHashPrefix)
-	case !strings.HasPrefix(p.Hash, f.expect):
-		return "", fmt.Errorf("the plugin has changed: the current hash is %s; look at the change and repeat yours", p.Hash)
-	}
-	return p.Hash, nil
-}
-
-func pluginPath(name, suffix string) string {
-	return "/edgerelay/plugins/" + url.PathEscape(name) + suffix
-}
-
-// changeCommand returns a command with a plugin's name as its only argument.
-func changeCommand(f *changeFlags, use, short, long string, run func(name string) error) *cobra.Command {
-	cmd := adminCommand(use, short, long, 1, func(address string, args []string) error {
-		f.address = address
-		return run(args[0])
-	})
-	f.add(cmd)
-	return cmd
-}
-
-// send sends a request that changes a plugin's module, and prints the current module.
-func (f *changeFlags) send(method, name, suffix string, further url.Values, header http.Header, body []byte) error {
-	if header.Get("If-Match") == "" && f.expect != "" {
-		var p pluginhost.Status
-		if err := getAdmin(f.address, pluginPath(name, ""), &p); err != nil {
-			return err
-		}
-		expect, err := f.expected(&p)
-		if err != nil {
-			return err
-		}
-		header = f.header(expect)
-	}
-	var p pluginhost.Status
-	err := decodeAdmin(f.address, method, pluginPath(name, suffix)+f.query(further), header, body, &p)
-	if err != nil {
-		return err
-	}
-	version := ""
-	if p.Version != 0 {
-		version = fmt.Sprintf(", version %d", p.Version)
-	}
-	fmt.Printf("%s: module %.12s is active (%s) from %s%s\n", p.Name, p.Hash, p.Hooks, p.From, version)
-	return nil
-}
 
 // deployFlags are the flags of plugin deploy.
 type deployFlags struct {
@@ -291,91 +181,4 @@ func confirm(in io.Reader, w io.Writer, question string) error {
 		return nil
 	}
 	return errors.New("not deployed")
-}
-
-func pluginRollbackCommand() *cobra.Command {
-	const short = "Deploy an earlier module"
-	const long = "Deploys the module before the last change. A second rollback reverts the first. With --to, it\n" +
-		"returns to any version of the history."
-	f := &changeFlags{}
-	var to uint64
-	var force bool
-	cmd := changeCommand(f, "rollback <name>", short, long, func(name string) error {
-		further := url.Values{}
-		if to != 0 {
-			further.Set("to", fmt.Sprint(to))
-		}
-		if force {
-			further.Set("force", "true")
-		}
-		return f.send(http.MethodPost, name, "/rollback", further, nil, nil)
-	})
-	cmd.Flags().Uint64Var(&to, "to", 0, "version to return to, see 'plugin history'")
-	cmd.Flags().BoolVar(&force, "force", false, "skip the samples, and only the samples")
-	return cmd
-}
-
-func pluginUndeployCommand() *cobra.Command {
-	const short = "Take a deployment back"
-	const long = "Takes the deployment of a plugin back: each node runs its file again. A rollback reverts it."
-	f := &changeFlags{}
-	return changeCommand(f, "undeploy <name>", short, long, func(name string) error {
-		return f.send(http.MethodDelete, name, "/deployment", nil, nil, nil)
-	})
-}
-
-func pluginHistoryCommand() *cobra.Command {
-	const short = "List the versions of a plugin"
-	const long = "Lists the last ten versions of a plugin's deployment, newest first. An asterisk marks the version\n" +
-		"that applies; a node whose file has changed since runs its file."
-	var asJSON bool
-	cmd := adminCommand("history <name>", short, long, 1, func(address string, args []string) error {
-		var list []pluginhost.HistoryEntry
-		if err := getAdmin(address, pluginPath(args[0], "/history"), &list); err != nil {
-			return err
-		}
-		if asJSON {
-			return printJSON(os.Stdout, list)
-		}
-		return printHistory(os.Stdout, list)
-	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-// printHistory writes the versions of a plugin as a table.
-func printHistory(out io.Writer, list []pluginhost.HistoryEntry) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VERSION\tHASH\tWHEN\tWHO\tWHAT\tMODULE\tWHY")
-	for _, e := range list {
-		version, when := fmt.Sprint(e.Version), "-"
-		if e.Current {
-			version += "*"
-		}
-		if !e.At.IsZero() {
-			when = e.At.Local().Format("2006-01-02 15:04:05")
-		}
-		what := string(e.Origin)
-		if e.Of != 0 {
-			what += fmt.Sprintf(" to %d", e.Of)
-		}
-		if e.Forced {
-			what += " (forced)"
-		}
-		if !e.Available {
-			what += " (module not kept)"
-		}
-		module := strings.TrimSpace(e.Module + " " + e.ModuleVersion)
-		fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\t%s\t%s\t%s\n", version, e.Hash, when, printable(cmp.Or(e.By, "-")), what,
-			printable(cmp.Or(module, "-")), printable(e.Message))
-	}
-	return w.Flush()
-}
-
-// printJSON writes a value as indented JSON.
-func printJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
 }

@@ -216,10 +216,14 @@ var errStale = errors.New("the plugins have changed meanwhile")
 // commit keeps the state of a node that runs v, for the next start and for nodes with the same file.
 func (h *Host) commit(store Store, v *version) {
 	var state memory
-	if !h.change(v.configured, func(p *runningPlugin) {
-		p.memory.nodeState = v.next
-		state = p.memory
-	}) {
+	current := false
+	h.change(v.configured, func(p *runningPlugin) {
+		if current = p.module.from == v.from && p.module.hash == v.hash; current {
+			p.memory.nodeState = v.next
+			state = p.memory
+		}
+	})
+	if !current { // another change was faster
 		return
 	}
 	if v.next == (nodeState{}) && len(state.Refusals) == 0 {

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+)
+
+// changeFlags are the flags of commands that change a plugin's module.
+type changeFlags struct{ address, by, message, expect string }
+
+func (f *changeFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.by, "by", author(), "author of the change, for the history")
+	cmd.Flags().StringVarP(&f.message, "message", "m", "", "reason for the change, for the history")
+	cmd.Flags().StringVar(&f.expect, "expect", "",
+		"hash of the module that must run now, as in 'plugin list' or whole; else nothing changes")
+}
+
+// author returns user@host of the command.
+func author() string {
+	name := os.Getenv("SUDO_USER")
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return name
+	}
+	return name + "@" + host
+}
+
+// query returns the parameters of the change, with further ones.
+func (f *changeFlags) query(further url.Values) string {
+	q := url.Values{}
+	for name, value := range map[string]string{"by": f.by, "message": f.message} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	for name, values := range further {
+		q[name] = values
+	}
+	if len(q) == 0 {
+		return ""
+	}
+	return "?" + q.Encode()
+}
+
+// header returns the header with the expected hash.
+func (f *changeFlags) header(expect string) http.Header {
+	header := http.Header{}
+	if expect != "" {
+		header.Set("If-Match", `"`+expect+`"`)
+	}
+	return header
+}
+
+// minHashPrefix is the length of a hash in lists.
+const minHashPrefix = 12
+
+// expected returns the whole hash that --expect names. A shortened hash is completed if it is that of the running
+// module.
+func (f *changeFlags) expected(p *pluginhost.Status) (string, error) {
+	if f.expect == "" || f.expect == "*" || len(f.expect) == len(p.Hash) {
+		return f.expect, nil
+	}
+	switch {
+	case len(f.expect) < minHashPrefix:
+		return "", fmt.Errorf("invalid --expect %q; use the first %d digits of a hash, or all", f.expect, minHashPrefix)
+	case !strings.HasPrefix(p.Hash, f.expect):
+		return "", fmt.Errorf("the plugin has changed: the current hash is %s; look at the change and repeat yours", p.Hash)
+	}
+	return p.Hash, nil
+}
+
+func pluginPath(name, suffix string) string {
+	return "/edgerelay/plugins/" + url.PathEscape(name) + suffix
+}
+
+// changeCommand returns a command with a plugin's name as its only argument.
+func changeCommand(f *changeFlags, use, short, long string, run func(name string) error) *cobra.Command {
+	cmd := adminCommand(use, short, long, 1, func(address string, args []string) error {
+		f.address = address
+		return run(args[0])
+	})
+	f.add(cmd)
+	return cmd
+}
+
+// send sends a request that changes a plugin's module, and prints the current module.
+func (f *changeFlags) send(method, name, suffix string, further url.Values, header http.Header, body []byte) error {
+	if header.Get("If-Match") == "" && f.expect != "" {
+		var p pluginhost.Status
+		if err := getAdmin(f.address, pluginPath(name, ""), &p); err != nil {
+			return err
+		}
+		expect, err := f.expected(&p)
+		if err != nil {
+			return err
+		}
+		header = f.header(expect)
+	}
+	var p pluginhost.Status
+	err := decodeAdmin(f.address, method, pluginPath(name, suffix)+f.query(further), header, body, &p)
+	if err != nil {
+		return err
+	}
+	version := ""
+	if p.Version != 0 {
+		version = fmt.Sprintf(", version %d", p.Version)
+	}
+	fmt.Printf("%s: module %.12s is active (%s) from %s%s\n", p.Name, p.Hash, p.Hooks, p.From, version)
+	return nil
+}
+
+func pluginRollbackCommand() *cobra.Command {
+	const short = "Deploy an earlier module"
+	const long = "Deploys the module before the last change. A second rollback reverts the first. With --to, it\n" +
+		"returns to any version of the history."
+	f := &changeFlags{}
+	var to uint64
+	var force bool
+	cmd := changeCommand(f, "rollback <name>", short, long, func(name string) error {
+		further := url.Values{}
+		if to != 0 {
+			further.Set("to", fmt.Sprint(to))
+		}
+		if force {
+			further.Set("force", "true")
+		}
+		return f.send(http.MethodPost, name, "/rollback", further, nil, nil)
+	})
+	cmd.Flags().Uint64Var(&to, "to", 0, "version to return to, see 'plugin history'")
+	cmd.Flags().BoolVar(&force, "force", false, "skip the samples, and only the samples")
+	return cmd
+}
+
+func pluginUndeployCommand() *cobra.Command {
+	const short = "Take a deployment back"
+	const long = "Takes the deployment of a plugin back: each node runs its file again. A rollback reverts it."
+	f := &changeFlags{}
+	return changeCommand(f, "undeploy <name>", short, long, func(name string) error {
+		return f.send(http.MethodDelete, name, "/deployment", nil, nil, nil)
+	})
+}
