@@ -32,9 +32,10 @@ func (t *Trial) Deliver(s *Sample, classes []uint8) (d Delivery) {
 	d.Trace = t.Run(s)
 	if errors.Is(d.Err, ErrNoHook) {
 		d.Trace = Trace{Hook: d.Hook, Verdict: Pass}
-		if d.Hook == OnSubscribe {
+		switch d.Hook {
+		case OnSubscribe:
 			d.Verdict = Allow
-		} else {
+		case OnEvent, OnClass:
 			d.Outputs = []Output{{Payload: s.payload(), Audience: allClasses}}
 		}
 	} else {

@@ -237,6 +237,43 @@ func TestSamplesOfEveryHook(t *testing.T) {
 	}
 }
 
+// Samples of on_tick have a clock, and no event.
+func TestSamplesOfTicks(t *testing.T) {
+	p := pipeline(t, Options{})
+	for _, c := range []struct{ name, config, samples, want string }{
+		{"last event of a burst", `{"drop":true}`, `
+{"group":"g","payload":1,"verdict":"drop"}
+{"group":"g","payload":2,"verdict":"drop"}
+{"hook":"on_tick","clock":"2026-01-02T03:04:06Z","verdict":"pass","emits":[{"group":"g","payload":2}]}
+{"hook":"on_tick","emits":[]}`, ""},
+		{"error", `{"tick":"trap"}`, `{"hook":"on_tick","verdict":"error","reason":"unreachable"}`, ""},
+		{"no group", `{"tick":"zero"}`, `{"hook":"on_tick"}`, ""},
+		{"missing event", `null`, `{"hook":"on_tick","emits":[{"group":"g"}]}`, "sample 1 (on_tick): 0 events emitted, want 1"},
+	} {
+		spec := Spec{
+			Name: "p", Wasm: fixture(t, "ticker"), Groups: []string{"g"}, Config: json.RawMessage(c.config), Grants: Grants,
+		}
+		var err error
+		if spec.Samples, err = ReadSamples(strings.NewReader(c.samples), "g"); err != nil {
+			t.Fatal(c.name, err)
+		}
+		err = p.Check(context.Background(), spec)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	for line, want := range map[string]string{
+		`{"hook":"on_tick","payload":1}`:      "on_tick gets no payload",
+		`{"hook":"on_tick","verdict":"drop"}`: "use one of [pass error]",
+		`{"hook":"on_tick","output":1}`:       "on_tick has no output",
+		`{"hook":"on_tick","class":1}`:        "class is for on_class",
+	} {
+		if _, err := ParseSample([]byte(line), "test"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}
+
 // A module without on_event can have samples, and a sample of a hook that the module lacks fails.
 func TestSamplesOfMissingHooks(t *testing.T) {
 	p := pipeline(t, Options{})

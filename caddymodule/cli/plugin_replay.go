@@ -38,7 +38,8 @@ func pluginReplayCommand() *cobra.Command {
 			"verdicts, failures, fuel and time. With --against, the command runs another version on the same events,\n" +
 			"shows each event whose result differs for clients, and fails if there is one. Plugins with on_class\n" +
 			"render each event for the classes of --class. A recording of any size takes constant memory.\n" +
-			"Circuit breakers are not part of a replay: the plugin is called for every event.",
+			"Circuit breakers are not part of a replay: the plugin is called for every event. on_tick is called at its\n" +
+			"interval between the recorded times, and ten times after the last event.",
 		Example: "  caddy edgerelay tail --record traffic.ndjson --for 5m 'job_events-*'\n" +
 			"  caddy edgerelay plugin replay redact-2.wasm traffic.ndjson --against redact-1.wasm",
 		Args: cobra.ExactArgs(2),
@@ -75,7 +76,7 @@ func (o *pluginReplayOptions) run(module, recording string) error {
 
 // replay loads the versions.
 func (o *pluginReplayOptions) replay(module string) (r *replay, err error) {
-	r = &replay{w: os.Stdout, show: o.show, asJSON: o.asJSON}
+	r = &replay{w: os.Stdout, show: o.show, asJSON: o.asJSON, tick: cmp.Or(o.tick, time.Second)}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -113,8 +114,12 @@ type replay struct {
 	show    int // events to show; negative: all
 	asJSON  bool
 
+	tick     time.Duration // interval of on_tick
+	nextTick time.Time     // zero: no line has had a time yet, or no version has the hook
+
 	versions []*replayedVersion
 	events   int
+	ticks    int
 	missed   int // events that the recording lacks
 	differ   int
 	shown    int
@@ -123,6 +128,7 @@ type replay struct {
 // replayedVersion is a version of a plugin, with the sums of its calls.
 type replayedVersion struct {
 	name     string
+	file     string
 	trial    *plugins.Trial
 	verdicts map[string]int
 	failed   int
@@ -158,15 +164,20 @@ func (r *replay) load(o *pluginSettings, file, config string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	r.add(filepath.Base(file), trial)
+	r.add(file, trial)
 	return nil
 }
 
-func (r *replay) add(name string, trial *plugins.Trial) {
+// add adds a version. Its name is that of the file, or the path if the names are equal.
+func (r *replay) add(file string, trial *plugins.Trial) {
+	name := filepath.Base(file)
 	if len(r.versions) == 1 && r.versions[0].name == name {
-		r.versions[0].name, name = "against", "tested"
+		other := r.versions[0]
+		if other.name, name = other.file, file; other.name == name {
+			other.name, name = "against", "tested"
+		}
 	}
-	r.versions = append(r.versions, &replayedVersion{name: name, trial: trial, verdicts: map[string]int{}})
+	r.versions = append(r.versions, &replayedVersion{name: name, file: file, trial: trial, verdicts: map[string]int{}})
 }
 
 // run takes the events of a recording through all versions. group is the group of lines that name none.
@@ -184,18 +195,49 @@ func (r *replay) run(recording io.Reader, group string) error {
 			if r.events == 0 {
 				return errors.New("no events in the recording")
 			}
+			r.tickUntil(lines.Line(), r.nextTick.Add((ticksAfterLast-1)*r.tick))
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		r.replayEvent(lines.Line(), &s)
+		r.tickUntil(lines.Line(), s.Clock)
+		r.events++
+		r.replaySample(lines.Line(), &s)
 	}
 }
 
-// replayEvent takes an event through all versions, and shows a difference or a failure.
-func (r *replay) replayEvent(line int, s *plugins.Sample) {
-	r.events++
+const (
+	// maxTicks is the number of ticks between two events, so that a long silence does not take long.
+	maxTicks = 1000
+	// ticksAfterLast is the number of ticks after the last event, in which plugins deliver what they hold back.
+	ticksAfterLast = 10
+)
+
+// tickUntil calls on_tick at the interval until a time, as a relay does between two events. line is that of the later
+// event.
+func (r *replay) tickUntil(line int, t time.Time) {
+	if t.IsZero() || !slices.ContainsFunc(r.versions, func(v *replayedVersion) bool {
+		return v.trial.Hooks()&plugins.OnTick != 0
+	}) {
+		return
+	}
+	if r.nextTick.IsZero() {
+		r.nextTick = t.Add(r.tick)
+		return
+	}
+	for n := 0; n < maxTicks && !r.nextTick.After(t); n++ {
+		r.ticks++
+		r.replaySample(line, &plugins.Sample{Hook: plugins.OnTick, Clock: r.nextTick})
+		r.nextTick = r.nextTick.Add(r.tick)
+	}
+	if late := t.Sub(r.nextTick); late >= 0 {
+		r.nextTick = r.nextTick.Add((late/r.tick + 1) * r.tick)
+	}
+}
+
+// replaySample takes an event or a tick through all versions, and shows a difference or a failure.
+func (r *replay) replaySample(line int, s *plugins.Sample) {
 	results := make([]plugins.Delivery, len(r.versions))
 	for i, v := range r.versions {
 		results[i] = v.trial.Deliver(s, r.classes)
@@ -218,7 +260,9 @@ const maxDifferencesShown = 8
 
 // count adds a delivery to the sums.
 func (v *replayedVersion) count(line int, group string, d *plugins.Delivery) {
-	v.verdicts[verdictName(d.Verdict)]++
+	if d.Hook != plugins.OnTick {
+		v.verdicts[verdictName(d.Verdict)]++
+	}
 	if d.Failure() != nil {
 		v.failed++
 	}
@@ -274,7 +318,11 @@ func (r *replay) showEvent(line int, s *plugins.Sample, results []plugins.Delive
 		writeJSONLine(r.w, ev)
 		return
 	}
-	fmt.Fprintf(r.w, "%d  %s\n", line, printable(s.Group))
+	if s.Hook == plugins.OnTick {
+		fmt.Fprintf(r.w, "%d  tick at %s\n", line, s.Clock.Format(time.RFC3339Nano))
+	} else {
+		fmt.Fprintf(r.w, "%d  %s\n", line, printable(s.Group))
+	}
 	for i := range results {
 		d := &results[i]
 		text := verdictName(d.Verdict)
@@ -305,6 +353,7 @@ func (r *replay) decision(s *plugins.Sample, version int, d *plugins.Delivery) r
 // replaySum is the last line of plugin replay --json.
 type replaySum struct {
 	Events   int             `json:"events"`
+	Ticks    int             `json:"ticks"`
 	Missed   int             `json:"missed"`
 	Differ   int             `json:"differ"`
 	Engine   plugins.Engine  `json:"engine"`
@@ -366,6 +415,9 @@ func (r *replay) writeSum() {
 			row(verdict, func(v *replayedVersion) string { return fmt.Sprint(v.verdicts[verdict]) })
 		}
 	}
+	if r.ticks > 0 {
+		row("ticks", func(*replayedVersion) string { return fmt.Sprint(r.ticks) })
+	}
 	row("failed", func(v *replayedVersion) string { return fmt.Sprint(v.failed) })
 	row("fuel p50, p99, max", func(v *replayedVersion) string {
 		return fmt.Sprintf("%d, %d, %d", v.fuel.quantile(0.5), v.fuel.quantile(0.99), v.fuel.max)
@@ -396,7 +448,7 @@ func (r *replay) writeSum() {
 func shortTime(ns int64) time.Duration { return time.Duration(ns).Round(100 * time.Nanosecond) }
 
 func (r *replay) writeJSONSum() {
-	sum := replaySum{Events: r.events, Missed: r.missed, Differ: r.differ, Engine: plugins.CurrentEngine()}
+	sum := replaySum{Events: r.events, Ticks: r.ticks, Missed: r.missed, Differ: r.differ, Engine: plugins.CurrentEngine()}
 	for _, v := range r.versions {
 		spread := func(d *distribution, unit float64) replaySpread {
 			return replaySpread{

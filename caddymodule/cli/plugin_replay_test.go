@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
 )
@@ -179,6 +180,35 @@ func (r *repeated) Read(b []byte) (int, error) {
 	n := copy(b, r.text[r.at:])
 	r.at = (r.at + n) % len(r.text)
 	return n, nil
+}
+
+// Ticks come at the interval between the recorded times, and after the last event.
+func TestReplayTicks(t *testing.T) {
+	recording := `{"group":"a","payload":1,"at":"2026-01-02T03:04:05Z"}
+{"group":"a","payload":2,"at":"2026-01-02T03:04:05.5Z"}
+{"group":"a","payload":3,"at":"2026-01-02T03:04:08Z"}
+{"group":"a","payload":4,"at":"2026-01-03T03:04:08.5Z"}
+`
+	var out bytes.Buffer
+	r := replay{w: &out, show: -1, tick: time.Second}
+	defer r.close()
+	r.add("pass", trialOf(t, "pass", "null"))
+	r.add("ticker", trialOf(t, "ticker", "null"))
+	if err := r.run(strings.NewReader(recording), "test"); err != nil {
+		t.Fatal(err)
+	}
+	err := r.finish()
+	if err == nil || r.ticks != 3+maxTicks+ticksAfterLast || r.differ != 3 {
+		t.Errorf("%d ticks, %d differ, %v\n%s", r.ticks, r.differ, err, out.String())
+	}
+	for _, want := range []string{
+		"3  tick at 2026-01-02T03:04:06Z\n     pass: pass\n     ticker: pass\n     ✗ 0 emitted events → 1\n",
+		"4  tick at 2026-01-02T03:04:09Z\n", "4  tick at 2026-01-03T03:04:09Z\n", "ticks               1013",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the output lacks %q:\n%s", want, out.String())
+		}
+	}
 }
 
 // Differences of the settings are differences of the versions.

@@ -21,7 +21,7 @@ type pluginSettings struct {
 	fuel, fuelPerByte             int64
 	memory, maxResult, kv         string
 	requireJSON                   bool
-	timeout, initTimeout          time.Duration
+	timeout, initTimeout, tick    time.Duration
 }
 
 // addFlags adds the flags to a command.
@@ -36,6 +36,7 @@ func (o *pluginSettings) addFlags(cmd *cobra.Command) {
 	f.StringSliceVar(&o.grants, "grant", all, "capabilities of the plugin; --grant '' for none")
 	f.DurationVar(&o.timeout, "timeout", 0, "time of a call; default 50ms, and a microsecond for each byte of the event")
 	f.DurationVar(&o.initTimeout, "init-timeout", 0, "time for the start of an instance; default 1s")
+	f.DurationVar(&o.tick, "tick", 0, "interval of on_tick; default 1s")
 	f.Int64Var(&o.fuel, "fuel", 0, fmt.Sprintf("fuel of a call; default %d, or more with --timeout", plugins.DefaultFuel))
 	f.Int64Var(&o.fuelPerByte, "fuel-per-byte", defaultFuelPerByte,
 		fmt.Sprintf("fuel that each byte of the event adds; default %d", plugins.DefaultFuelPerByte))
@@ -57,7 +58,7 @@ const maxPluginSize = 1 << 30
 func (o *pluginSettings) spec(file string) (spec plugins.Spec, err error) {
 	spec = plugins.Spec{
 		Name: "test", Fuel: o.fuel, FuelPerByte: o.fuelPerByte, JSON: o.requireJSON, OnError: plugins.OnError(o.onError),
-		Timeout: o.timeout, InitTimeout: o.initTimeout,
+		Timeout: o.timeout, InitTimeout: o.initTimeout, Tick: o.tick,
 	}
 	switch o.fuelPerByte {
 	case defaultFuelPerByte:
