@@ -11,6 +11,14 @@ const probe = readFileSync(new URL("internal/guests/testdata/probe-c.wasm", root
 const lines = (name) =>
   readFileSync(new URL(`sdk/testdata/${name}`, root), "utf8").trim().split("\n").map((line) => JSON.parse(line));
 
+// A module with ev_on_event and a start function, which logs "started" from the memory.
+const started = Buffer.from(
+    "AGFzbQEAAAABGQVgA39/fwBgAABgAAF/YAF/AX9gAn9/AX4CCwEDZXYxA2xvZwAAAwUEAQIDBAUDAQABBzUEBm1lbW9yeQIA" +
+    "DmV2X2FiaV92ZXJzaW9uAAIJZXZfYnVmZmVyAAMLZXZfb25fZXZlbnQABAgBAQocBAoAQQFBCEEHEAALBABBAQsFAEGACAsE" +
+    "AEIACwsNAQBBCAsHc3RhcnRlZA==",
+  "base64",
+);
+
 test("paths", () => {
   for (const { doc, path, raw, text: want } of lines("jsonpath.ndjson")) {
     const bytes = Buffer.from(doc);
@@ -36,10 +44,11 @@ test("JSON with NaN", () => {
 });
 
 test("modules that the relay rejects", () => {
-  assert.throws(() => new Host(probe, { grants: ["kv", "metrics", "clock"] }), /emit without the grant emit/);
-  const wanting = withSection(probe, "edgerelay.manifest", Buffer.from('{"name":"x","grants":["tick"]}'));
+  assert.throws(() => new Host(probe, { grants: ["kv", "metrics", "clock", "tick"] }), /emit without the grant emit/);
+  assert.throws(() => new Host(probe, { grants: ["emit", "kv", "metrics", "clock"] }), /without the grant tick/);
+  const wanting = withSection(started, "edgerelay.manifest", Buffer.from('{"name":"x","grants":["kv"]}'));
   assert.equal(new Host(wanting).manifest.name, "x");
-  assert.throws(() => new Host(wanting, { grants: ["emit", "kv", "metrics", "clock"] }), /asks for the grant tick/);
+  assert.throws(() => new Host(wanting, { grants: ["emit"] }), /asks for the grant kv/);
   assert.throws(() => new Host(probe, { config: { refuse: "it is wrong" } }), /ev_init returned 2: it is wrong/);
   const empty = Buffer.from([0, 97, 115, 109, 1, 0, 0, 0]);
   assert.throws(() => new Host(empty), /does not export memory/);
@@ -53,7 +62,7 @@ test("a failed call ends the instance, and the store stays", () => {
   assert.equal(host.event("g", { do: "kv_get", key: "k" }).payload, "v");
   assert.notEqual(host.memory, before);
   assert.equal(host.kvGet("k"), "v");
-  assert.match(host.tick().error.message, /does not export ev_on_tick/);
+  assert.match(new Host(started).tick().error.message, /does not export ev_on_tick/);
 });
 
 test("the clock expires values", () => {
@@ -69,14 +78,19 @@ test("the clock expires values", () => {
 });
 
 test("a start function may use the host's functions", () => {
-  // (start $f) with a function f that logs "started" from its memory
-  const text =
-    "AGFzbQEAAAABGQVgA39/fwBgAABgAAF/YAF/AX9gAn9/AX4CCwEDZXYxA2xvZwAAAwUEAQIDBAUDAQABBzUEBm1lbW9yeQIA" +
-    "DmV2X2FiaV92ZXJzaW9uAAIJZXZfYnVmZmVyAAMLZXZfb25fZXZlbnQABAgBAQocBAoAQQFBCEEHEAALBABBAQsFAEGACAsE" +
-    "AEIACwsNAQBBCAsHc3RhcnRlZA==";
-  const host = new Host(Buffer.from(text, "base64"));
+  const host = new Host(started);
   assert.deepEqual(host.logs, [{ level: "info", text: "started" }]);
   assert.equal(host.event("g", "x").verdict, "pass");
+});
+
+test("ticks", () => {
+  const host = new Host(probe);
+  const { verdict, emits, error } = host.tick();
+  assert.deepEqual({ verdict, emits, error }, { verdict: "pass", emits: [], error: null });
+  host.kvSet("tick", "{}");
+  assert.deepEqual(host.tick().emits, [{ group: "ticks", payload: "{}", audience: 0xffffffffffffffffn }]);
+  host.kvSet("tick", "error");
+  assert.match(host.tick().error.message, /it was asked for/);
 });
 
 test("limits", () => {
