@@ -39,9 +39,15 @@ type clock struct{ now time.Time }
 
 func newClock() *clock { return &clock{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)} }
 
+// patience is the timeout of calls, which a busy machine may interrupt for long.
+const patience = 20 * time.Second
+
 // spec returns the Spec of an example that is bound to every group.
 func (e Example) spec(wasm []byte) plugins.Spec {
-	s := plugins.Spec{Name: e.Name, Wasm: wasm, Groups: []string{"*"}, Instances: 1, JSON: true}
+	s := plugins.Spec{
+		Name: e.Name, Wasm: wasm, Groups: []string{"*"}, Instances: 1, JSON: true,
+		Timeout: patience, Fuel: plugins.DefaultFuel, // which Timeout would raise
+	}
 	if e.Config != "" {
 		s.Config = []byte(e.Config)
 	}

@@ -37,7 +37,8 @@ func committed(t testing.TB, name string) []byte {
 func probeSpec(wasm []byte) plugins.Spec {
 	return plugins.Spec{
 		Name: "probe", Wasm: wasm, Groups: []string{"*"}, Grants: plugins.Grants, Instances: 1,
-		Config: json.RawMessage(`{"words": ["a", "é", 3], "n": 7, "deep": {"s": "x\ny"}}`),
+		Timeout: patience,
+		Config:  json.RawMessage(`{"words": ["a", "é", 3], "n": 7, "deep": {"s": "x\ny"}}`),
 	}
 }
 
