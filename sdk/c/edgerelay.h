@@ -259,13 +259,14 @@ EV_API int ev_find(const char *path, ev_range *r) {
 }
 EV_API int ev__number(const char *s, int32_t n, int64_t *v) {
   int32_t i = n > 0 && s[0] == '-';
-  if (n <= i || n > 19) return 0;
-  *v = 0;
-  for (; i < n; i++) {
-    if (s[i] < '0' || s[i] > '9') return 0;
-    *v = *v * 10 + (s[i] - '0');
+  uint64_t u = 0, most = (uint64_t)INT64_MAX + (uint64_t)i, digit;
+  if (n <= i || n > 20) return 0;
+  for (int32_t k = i; k < n; k++) {
+    digit = (uint64_t)(s[k] - '0');
+    if (s[k] < '0' || s[k] > '9' || u > (most - digit) / 10) return 0;
+    u = u * 10 + digit;
   }
-  if (s[0] == '-') *v = -*v;
+  *v = (int64_t)(i ? 0 - u : u);
   return 1;
 }
 EV_API int ev_int(const char *path, int64_t *v) {
@@ -344,7 +345,7 @@ EV_API ev_result ev_insert(const ev_event *e, const char *members, uint32_t n, c
 EV_API ev_result ev_add(const ev_event *e, const char *members, uint32_t n) {
   static char *out;
   static uint32_t cap;
-  if (!ev_reserve(&out, &cap, 0, e->payload_len + n + 2))
+  if (n > 1u << 30 || !ev_reserve(&out, &cap, 0, e->payload_len + n + 2))
     return ev_fail("ev_add: the memory is too small for this event");
   return ev_insert(e, members, n, out, cap);
 }

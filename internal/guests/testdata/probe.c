@@ -14,9 +14,10 @@ static ev_result or_none(const char *p, int32_t n) { return n < 0 ? say("none") 
 static ev_result number(int64_t v) {
   char d[24];
   uint32_t n = 0, m = 0;
-  if (v < 0) out[m++] = '-', v = -v;
-  do d[n++] = (char)('0' + v % 10);
-  while ((v /= 10));
+  uint64_t u = (uint64_t)v;
+  if (v < 0) out[m++] = '-', u = 0 - u;
+  do d[n++] = (char)('0' + u % 10);
+  while ((u /= 10));
   while (n) out[m++] = d[--n];
   return ev_replace(out, m);
 }

@@ -140,12 +140,19 @@ function configGet(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_con
 function sourceGetter(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_event_source(p, cap); }
 function kvGetter(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_kv_get(k, kn, p, cap); }
 
-// whole returns whether s is a decimal integer that parseInt reads to the end.
-function whole(s: string): bool {
-  const sign = s.startsWith("-") ? 1 : 0;
-  if (s.length == sign || s.length > 18) return false;
-  for (let i = sign; i < s.length; i++) if (s.charCodeAt(i) < 48 || s.charCodeAt(i) > 57) return false;
-  return true;
+// number returns the value of a decimal integer; otherwise for any other text.
+function number(s: string | null, otherwise: i64): i64 {
+  if (s === null) return otherwise;
+  const negative = s.startsWith("-"), sign = negative ? 1 : 0;
+  const most = <u64>i64.MAX_VALUE + sign;
+  if (s.length == sign || s.length > 20) return otherwise;
+  let u: u64 = 0;
+  for (let i = sign; i < s.length; i++) {
+    const digit = <u64>s.charCodeAt(i) - 48;
+    if (digit > 9 || u > (most - digit) / 10) return otherwise;
+    u = u * 10 + digit;
+  }
+  return negative ? -<i64>u : <i64>u;
 }
 
 // Document is a JSON text that the host searches. A path consists of member names and array positions, joined by
@@ -164,10 +171,7 @@ export class Document {
   }
 
   // int returns the integer at path, which may also be a string of digits; otherwise if there is none.
-  int(path: string, otherwise: i64): i64 {
-    const s = this.text(path);
-    return s !== null && whole(s) ? I64.parseInt(s) : otherwise;
-  }
+  int(path: string, otherwise: i64): i64 { return number(this.text(path), otherwise); }
 
   // has returns whether there is a value at path, including null.
   has(path: string): bool {
@@ -306,8 +310,7 @@ export function configText(path: string): string | null { return read(configGet,
 
 // configInt returns the integer at path in the configuration, or otherwise if there is none.
 export function configInt(path: string, otherwise: i64): i64 {
-  const s = configText(path);
-  return s !== null && whole(s) ? I64.parseInt(s) : otherwise;
+  return number(configText(path), otherwise);
 }
 
 // configList returns the array at path in the configuration, each element like configText; empty if there is none.
