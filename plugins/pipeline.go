@@ -35,6 +35,9 @@ type Output struct {
 	// Generation identifies the modules that classified the subscriptions for which Audience and PerClass hold; 0: the
 	// group's subscriptions are not classified. Subscribers of another [Decision].Generation must not get the event.
 	Generation uint64
+	// Onward is set for an event that has not been through its plugins, see [Pipeline.HandOver]: the caller passes it to
+	// Continue.
+	Onward *Onward
 }
 
 // Decision is the plugins' answer to a subscription.
@@ -64,6 +67,7 @@ type Pipeline struct {
 	onReclassify atomic.Pointer[func()]             // may hold nil
 	tickHandler  atomic.Pointer[TickHandler]        // may hold nil
 	ticks        sync.WaitGroup
+	handsOver    bool
 
 	// closing is done once the pipeline is being closed.
 	closing context.Context
@@ -120,12 +124,12 @@ const maxEmissions = 256
 
 // traversal is the way of one event, and of the events emitted for it, through the pipeline.
 type traversal struct {
-	routes        *routes
-	outputLimit   int // length of the output slice, including outputs of earlier events
-	emissionsLeft int
-	onWithheld    *func(group string) // may be nil
-	origin        *route              // of the event
-	budget        *allowance          // of the events emitted for it; nil before the first one
+	routes      *routes
+	outputLimit int                 // length of the output slice, including outputs of earlier events
+	onWithheld  *func(group string) // may be nil
+	origin      *route              // of the event
+	home        *Chain              // events for other chains are handed over; nil: they are not
+	budget      *allowance          // of the events emitted for it; nil before the first one
 
 	resumed  []resumedEvents
 	stale    bool // a plugin was removed meanwhile; the result does not count
@@ -136,7 +140,7 @@ type traversal struct {
 func (p *Pipeline) newTraversal(rs *routes, rt *route, outputs int) traversal {
 	return traversal{
 		routes: rs, onWithheld: p.onWithheld.Load(), origin: rt,
-		outputLimit: outputs + maxOutputs, emissionsLeft: maxEmissions,
+		outputLimit: outputs + maxOutputs, home: p.homeOf(rt),
 	}
 }
 
@@ -204,11 +208,11 @@ func (t *traversal) split(
 		if t.stale {
 			return out
 		}
-		if len(out) >= t.outputLimit || t.emissionsLeft == 0 || t.emissionBudget(ev).spent() {
+		left := t.emissionBudget(ev)
+		if len(out) >= t.outputLimit || left.spent() || left.emissions.Add(-1) < 0 {
 			t.dropExcess(rt, at, &e)
 			continue
 		}
-		t.emissionsLeft--
 		emitted := Event{Group: ev.Group, Payload: e.payload, Source: ev.Source, Sent: ev.Sent}
 		if e.group == "" {
 			out = t.walk(rt, at+1, &emitted, to.only(e.audience), hops, t.budget, out)
@@ -216,7 +220,7 @@ func (t *traversal) split(
 		}
 		// An audience refers to the classes of one group, so another group starts with the emission's own audience.
 		emitted.Group = e.group
-		out = t.walk(t.routes.find(e.group), 0, &emitted, subscribers{audience: e.audience}, hops+1, t.budget, out)
+		out = t.enter(t.routes.find(e.group), &emitted, subscribers{audience: e.audience}, hops+1, t.budget, out)
 	}
 	return out
 }
@@ -240,7 +244,7 @@ func (t *traversal) appendOutput(ev *Event, to subscribers, out []Output) []Outp
 	if len(out) >= t.outputLimit || to.audience == 0 {
 		return out
 	}
-	return append(out, Output{ev.Group, ev.Payload, to.audience, to.perClass, to.generation})
+	return append(out, Output{ev.Group, ev.Payload, to.audience, to.perClass, to.generation, nil})
 }
 
 // subscribers is for whom an event is, as the modules on its way have decided.

@@ -319,7 +319,7 @@ func TestRemovedDuringAnEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	ev := Event{Group: "g1", Payload: do("drop")}
-	way := traversal{routes: before, outputLimit: maxOutputs, emissionsLeft: maxEmissions}
+	way := traversal{routes: before, outputLimit: maxOutputs}
 	if out := way.walk(before.find("g1"), 0, &ev, subscribers{audience: allClasses}, 0, nil, nil); len(out) > 0 || !way.stale {
 		t.Errorf("%d events pass the removed plugin, stale %v", len(out), way.stale)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -80,11 +81,13 @@ func (l *limits) spend(counter api.MutableGlobal) {
 	}
 }
 
-// allowance is the fuel and the time that all calls for the events emitted for one event share.
+// allowance is the fuel and the time that all calls for the events emitted for one event share, and the number of these
+// events. Events that are handed over share it, too, so methods are safe for concurrent use.
 // See docs/decisions/plugins.md#why-do-emitted-events-share-a-budget
 type allowance struct {
-	fuel int64 // 64ths of a unit
-	time time.Duration
+	fuel      atomic.Int64 // 64ths of a unit
+	time      atomic.Int64 // nanoseconds
+	emissions atomic.Int32
 }
 
 // emissionFactor is how many times the budgets of an event's own route the events emitted for it may spend.
@@ -94,32 +97,35 @@ const emissionFactor = 4
 func (t *traversal) emissionBudget(ev *Event) *allowance {
 	if t.budget == nil {
 		t.budget = &allowance{}
+		t.budget.emissions.Store(maxEmissions)
 		for i := range t.origin.steps {
 			if m := t.origin.steps[i].live(); m != nil {
 				input := len(ev.Group) + len(ev.Payload)
-				t.budget.fuel += emissionFactor * m.spec.budget(input) * metering.Unit
-				t.budget.time += emissionFactor * m.spec.timeLimit(input)
+				t.budget.fuel.Add(emissionFactor * m.spec.budget(input) * metering.Unit)
+				t.budget.time.Add(int64(emissionFactor * m.spec.timeLimit(input)))
 			}
 		}
 	}
 	return t.budget
 }
 
-func (a *allowance) spent() bool { return a.fuel <= 0 || a.time <= 0 }
+func (a *allowance) spent() bool {
+	return a.fuel.Load() <= 0 || a.time.Load() <= 0 || a.emissions.Load() <= 0
+}
 
 // share limits the call to what is left of a shared budget, and begins to measure the time.
 func (in *instance) share(a *allowance) {
 	l := &in.limits
 	l.spend(in.counter)
 	l.mark = l.spent
-	if over := l.budget - max(0, a.fuel); over > 0 {
+	if over := l.budget - max(0, a.fuel.Load()); over > 0 {
 		l.shared = true
 		l.budget -= over
 		l.reserve -= over
 	}
-	if l.timeout > a.time {
+	if left := time.Duration(a.time.Load()); l.timeout > left {
 		l.shared = true
-		l.timeout = max(0, a.time)
+		l.timeout = max(0, left)
 	}
 	now := elapsed()
 	l.started, l.resumed, l.lastRead = now, now, now
@@ -129,8 +135,8 @@ func (in *instance) share(a *allowance) {
 func (in *instance) settle(a *allowance) {
 	l := &in.limits
 	l.spend(in.counter)
-	a.fuel -= l.spent - l.mark
-	a.time -= time.Duration(l.ran + elapsed() - l.resumed)
+	a.fuel.Add(l.mark - l.spent)
+	a.time.Add(l.resumed - l.ran - elapsed())
 }
 
 // takeSpentFuel returns the fuel that the calls since its last call have spent, in units.

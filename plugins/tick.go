@@ -211,13 +211,13 @@ func (t *traversal) resume(rt *route, at int, events []tickEvent, out []Output) 
 		e := &events[i]
 		// Each of them is an original, with budgets and limits of its own.
 		own := *t
-		own.origin, own.budget, own.emissionsLeft, own.outputLimit = rt, nil, maxEmissions, len(out)+maxOutputs
+		own.origin, own.budget, own.outputLimit = rt, nil, len(out)+maxOutputs
 		before := len(out)
 		ev, to := Event{Group: rt.group, Payload: e.payload}, subscribers{audience: e.audience}
 		if e.elsewhere {
 			own.origin = t.routes.find(e.group)
 			ev.Group = own.origin.group
-			out = own.walk(own.origin, 0, &ev, to, 1, nil, out)
+			out = own.enter(own.origin, &ev, to, 1, nil, out)
 		} else {
 			to.emittedAt(rt, at, e.by)
 			out = own.walk(rt, at+1, &ev, to, 0, nil, out)

@@ -41,11 +41,11 @@ func (l *lane) hasRoom() bool {
 func (l *lane) blocks(now time.Time) bool { return l.chain == nil || l.fanOut.toBlame(now) }
 
 // add queues events of a group.
-func (l *lane) add(g *group, run []relay.Event, now time.Time) {
+func (l *lane) add(g *group, run []relay.Event, onward *plugins.Onward, now time.Time) {
 	at := l.fanOut.pluginTime(now)
 	l.items = slices.Grow(l.items, len(run))
 	for i := range run {
-		l.append(item{ev: run[i], group: g, at: at})
+		l.append(item{ev: run[i], onward: onward, group: g, at: at})
 	}
 }
 

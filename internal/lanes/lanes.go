@@ -82,6 +82,7 @@ func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	for range runtime.GOMAXPROCS(0) {
 		ls.shards = append(ls.shards, newShard(ls))
 	}
+	p.HandOver()
 	p.HandleTicks(tickHandler{ls})
 	return ls
 }
@@ -120,7 +121,7 @@ func (ls *Lanes) divert(run []relay.Event) bool {
 	if slices.Contains(ls.exempt, group) {
 		return false
 	}
-	return ls.shardOf(hash).push(run, true)
+	return ls.shardOf(hash).push(run, nil, true)
 }
 
 // observe gives events that pass at once to shadows, which have no effect.
@@ -150,7 +151,13 @@ func (ls *Lanes) process(
 		outputs = ls.pipeline.Resume(ev.Group, outputs[:0])
 		return outputs, ls.appendResults(out, outputs, &relay.Event{}, "")
 	}
-	outputs, withheld := ls.pipeline.Run(pluginEvent(ev), outputs[:0])
+	source, withheld := ev.Source.String(), false
+	if it.onward != nil {
+		source = it.onward.Source
+		outputs, withheld = ls.pipeline.Continue(it.onward, ev.Group, ev.Text, outputs[:0])
+	} else {
+		outputs, withheld = ls.pipeline.Run(pluginEvent(ev), outputs[:0])
+	}
 	switch {
 	case len(outputs) > 0:
 	case withheld:
@@ -160,11 +167,11 @@ func (ls *Lanes) process(
 		ls.dropped.Add(1)
 		ev.Discard("plugin")
 	}
-	return outputs, ls.appendResults(out, outputs, ev, ev.Source.String())
+	return outputs, ls.appendResults(out, outputs, ev, source)
 }
 
-// appendResults appends the events that outputs of an original event become. source is the original's for plugins, ""
-// if there is none.
+// appendResults appends the events that outputs of an original event become, and hands over those for other lanes.
+// source is the original's for plugins, "" if there is none.
 func (ls *Lanes) appendResults(
 	out []relay.Event, outputs []plugins.Output, original *relay.Event, source string,
 ) []relay.Event {
@@ -172,12 +179,31 @@ func (ls *Lanes) appendResults(
 		o := &outputs[i]
 		result := *original
 		result.Group, result.Text = o.Group, o.Payload
+		if o.Onward != nil {
+			out = ls.handOver(out, &result, o.Onward, len(outputs))
+			continue
+		}
 		if o.PerClass || o.Audience != ^uint64(0) || o.Generation != 0 {
 			result.Redaction = ls.redaction(o, source, original.Sent)
 		}
 		out = append(out, result)
 	}
 	return out
+}
+
+// handOver queues an event that a plugin has emitted in the lane of the event's group. A group that has lost its plugins
+// gets the event at once. outputs is the number of the original's outputs.
+func (ls *Lanes) handOver(out []relay.Event, ev *relay.Event, onward *plugins.Onward, outputs int) []relay.Event {
+	ev.Redaction = nil
+	if outputs > 1 { // the fate of one of them is not that of the original
+		ev.Trace = nil
+	}
+	_, hash := ls.pipeline.Chain(ev.Group)
+	if ls.shardOf(hash).push([]relay.Event{*ev}, onward, false) {
+		return out
+	}
+	results, _ := ls.pipeline.Continue(onward, ev.Group, ev.Text, nil)
+	return ls.appendResults(out, results, ev, onward.Source)
 }
 
 // redaction returns the redaction of an output of an event with a source and a time.

@@ -300,8 +300,8 @@ func TestWithheld(t *testing.T) {
 		events = append(events, event("g", text))
 	}
 	f.Intercept(events)
-	testkit.Eventually(t, "the last event", func() bool { return len(c.texts("g")) == 1 })
-	if got := c.misses(); !slices.Equal(got, []string{
+	testkit.Eventually(t, "the last event", func() bool { return len(c.texts("g")) == 1 && len(c.misses()) == 3 })
+	if got := slices.Sorted(slices.Values(c.misses())); !slices.Equal(got, []string{
 		"g: plugin_withheld", "g: plugin_withheld",
 		"s: plugin_withheld",
 	}) {
@@ -476,6 +476,72 @@ func TestFivePluginsSideBySide(t *testing.T) {
 	testkit.Eventually(t, "all events", func() bool { return f.Stats().Queued == 0 })
 	if n := f.Stats().DroppedSlow; n != 0 {
 		t.Errorf("%d events are dropped", n)
+	}
+}
+
+// TestEmittedEventsAreHandedOver: a plugin that does not return delays neither the groups of a plugin that sends it
+// events, nor other groups with that plugin. The events keep their order.
+func TestEmittedEventsAreHandedOver(t *testing.T) {
+	c := &clients{}
+	f, release := startBlocking(t, c, named(t, "router", "r-*"), named(t, "slow", "s-*"))
+	send := func(group, text string) { f.Intercept([]relay.Event{event(group, text)}) }
+	route := func(to, text string) string { return fmt.Sprintf(`{"do":"route","to":%q,"with":%q}`, to, text) }
+	send("r-1", route("s-1", `{"do":"log"}`))
+	testkit.Eventually(t, "slow is in a call", func() bool { return f.Queues()["slow"].Queued == 1 })
+	const count = 100
+	for n := range count {
+		send("r-1", route("s-1", fmt.Sprintf(`{"n":%d}`, n)))
+		send("r-1", fmt.Sprint(n))
+		send("r-1", route("free", fmt.Sprint(n)))
+	}
+	for _, group := range []string{"r-1", "free"} {
+		testkit.Eventually(t, "the events of "+group, func() bool { return len(c.texts(group)) == count })
+	}
+	if got := f.Queues()["slow"]; got.Queued != count+1 {
+		t.Errorf("%+v", got)
+	}
+	release()
+	testkit.Eventually(t, "the emitted events", func() bool { return len(c.texts("s-1")) == count+1 })
+	for n, text := range c.texts("s-1")[1:] {
+		if text != fmt.Sprintf(`{"n":%d}`, n) {
+			t.Fatalf("event %d is %s", n, text)
+		}
+	}
+	// An event that is sent in a circle stops at the fourth hop, though each hop is another lane.
+	text := "{}"
+	for i := range 6 {
+		text = route([]string{"r-9", "s-9"}[i%2], text)
+	}
+	send("r-9", text)
+	testkit.Eventually(t, "the fourth hop", func() bool { return len(c.texts("s-9"))+len(c.texts("r-9")) == 1 })
+	if got := slices.Concat(c.texts("s-9"), c.texts("r-9")); got[0] != "-3" {
+		t.Errorf("the fifth hop gives %q, want -3 to the guest", got)
+	}
+}
+
+// TestHandedOverEventsShareABudget: plugins that multiply events for each other produce a bounded number, though each
+// of them has a lane.
+func TestHandedOverEventsShareABudget(t *testing.T) {
+	c := &clients{}
+	var specs []plugins.Spec
+	for _, name := range []string{"ga", "gb", "gc"} {
+		specs = append(specs, plugins.Spec{
+			Name: name, Wasm: guest(t, "fan"), Groups: []string{name}, Grants: plugins.Grants, Instances: 1,
+		})
+	}
+	f := start(t, c, specs...)
+	f.Intercept([]relay.Event{event("ga", "{}")})
+	calls := func() (n uint64) {
+		for _, h := range f.pipeline.Health() {
+			n += h.Calls
+		}
+		return n
+	}
+	const most = 1 + 256 // the event, and the events that plugins may emit for it
+	testkit.Eventually(t, "the budget is spent", func() bool { return calls() >= most })
+	testkit.Eventually(t, "the lanes are empty", func() bool { return f.Stats().Queued == 0 })
+	if n := calls(); n != most {
+		t.Errorf("one event has caused %d calls, want %d", n, most)
 	}
 }
 

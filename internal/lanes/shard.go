@@ -19,8 +19,9 @@ const (
 
 // item is an event in a lane.
 type item struct {
-	ev    relay.Event
-	group *group
+	ev     relay.Event
+	onward *plugins.Onward // of an event that another group's plugin has emitted, else nil
+	group  *group
 	// at is the lane's plugin time when the event was queued, see fanOutClock; for a parked event, the time.
 	at time.Time
 }
@@ -73,8 +74,9 @@ func newShard(ls *Lanes) *shard {
 
 // push queues a run of events of a group if the group has plugins, or if earlier events of the group are in the shard,
 // and reports whether that is the case. If the lane is full, the events are dropped; but while the fan-out is the
-// reason, push blocks, as the fan-out would.
-func (s *shard) push(run []relay.Event, mayBlock bool) bool {
+// reason, push blocks, as the fan-out would. onward is set for an event that has been handed over; push does not block
+// then, since two workers would wait for each other.
+func (s *shard) push(run []relay.Event, onward *plugins.Onward, mayBlock bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var wake *time.Timer
@@ -93,7 +95,7 @@ func (s *shard) push(run []relay.Event, mayBlock bool) bool {
 		now := time.Now()
 		switch {
 		case g != nil && (g.parks() || g.lane.key != keyOf(chain)):
-			s.park(g, chain, run, now)
+			s.park(g, chain, run, onward, now)
 			return true
 		case g == nil:
 			g = s.newGroup(name, s.laneOf(chain, now))
@@ -103,7 +105,7 @@ func (s *shard) push(run []relay.Event, mayBlock bool) bool {
 		l := g.lane
 		l.chain, l.hash = chain, hash
 		if l.hasRoom() || isResumption(&run[0]) {
-			l.add(g, run, now)
+			l.add(g, run, onward, now)
 			return true
 		}
 		s.release(g)
@@ -171,13 +173,15 @@ func (s *shard) laneOf(chain *plugins.Chain, now time.Time) *lane {
 
 // park keeps events of a group whose plugins have changed until the earlier events have left the lane of the plugins
 // before.
-func (s *shard) park(g *group, chain *plugins.Chain, run []relay.Event, now time.Time) {
+func (s *shard) park(
+	g *group, chain *plugins.Chain, run []relay.Event, onward *plugins.Onward, now time.Time,
+) {
 	if chain != nil && g.parkedBytes >= chain.QueueBytes() && !isResumption(&run[0]) {
 		s.lanes.dropSlow(g.lane.blamed(), run)
 		return
 	}
 	for i := range run {
-		it := item{ev: run[i], group: g, at: now}
+		it := item{ev: run[i], onward: onward, group: g, at: now}
 		g.parked = append(g.parked, it)
 		g.parkedBytes += it.size()
 	}
@@ -193,7 +197,7 @@ func (s *shard) move(l *lane, it *item, now time.Time) bool {
 	if len(g.moved) == 0 && keyOf(chain) == l.key {
 		return false
 	}
-	g.moved = append(g.moved, item{ev: it.ev, group: g, at: now.Add(-l.fanOut.age(now, it.at))})
+	g.moved = append(g.moved, item{ev: it.ev, onward: it.onward, group: g, at: now.Add(-l.fanOut.age(now, it.at))})
 	g.parkedBytes += it.size()
 	return true
 }

@@ -18,7 +18,7 @@ type tickHandler struct{ *Lanes }
 // meanwhile, so are the events.
 func (h tickHandler) Resume(group string) {
 	_, hash := h.pipeline.Chain(group)
-	h.shardOf(hash).push([]relay.Event{{Group: group, Control: resumption}}, false)
+	h.shardOf(hash).push([]relay.Event{{Group: group, Control: resumption}}, nil, false)
 }
 
 // Deliver hands events of ticks to the fan-out.
