@@ -21,7 +21,8 @@ type limits struct {
 	budget  int64 // fuel of the call, in 64ths of a unit like all fuel here
 	reserve int64 // fuel that is not in the counter
 	filled  int64 // fuel in the counter when the host last set or read it; what is missing since then was spent
-	spent   int64 // by the calls since takeSpentFuel
+	spent   int64 // by all calls
+	taken   int64 // the part of spent that takeSpentFuel has returned
 	mark    int64 // spent, when a call with a shared budget began
 	timeout time.Duration
 	caller  context.Context // ends the call when it is done; may be nil
@@ -143,8 +144,8 @@ func (in *instance) settle(a *allowance) {
 func (in *instance) takeSpentFuel() int64 {
 	l := &in.limits
 	l.spend(in.counter)
-	units := l.spent / metering.Unit
-	l.spent -= units * metering.Unit
+	units := (l.spent - l.taken) / metering.Unit
+	l.taken += units * metering.Unit
 	return units
 }
 
