@@ -90,22 +90,33 @@ func (p *Pipeline) OnWithheld(f func(group string)) { p.onWithheld.Store(&f) }
 // guests' fuel lasts, keeps no argument, and does not allocate for an event that passes. Outputs of the event's own
 // group come in order. An output may share the payload's bytes.
 func (p *Pipeline) Process(ev Event, out []Output) []Output {
-	out, _ = p.Run(ev, out)
+	out, _ = p.run(&ev, out)
 	return out
 }
 
 // Run is like Process, and reports whether the event, or an event emitted for it, was withheld, see [OnErrorWithhold].
-func (p *Pipeline) Run(in Event, out []Output) (_ []Output, withheld bool) {
+func (p *Pipeline) Run(ev Event, out []Output) (_ []Output, withheld bool) { return p.run(&ev, out) }
+
+// run is Run for a copy of the event, which changes on its way.
+func (p *Pipeline) run(ev *Event, out []Output) (_ []Output, withheld bool) {
 	current := p.routes.Load()
-	rt := current.find(in.Group)
+	rt := current.find(ev.Group)
 	if len(rt.steps) == 0 {
-		return append(out, Output{Group: in.Group, Payload: in.Payload, Audience: allClasses}), false
+		return append(out, Output{Group: ev.Group, Payload: ev.Payload, Audience: allClasses}), false
 	}
-	in.Group = rt.group // the caller's may change later
-	payload := in.Payload
+	ev.Group = rt.group // the caller's may change later
+	payload := ev.Payload
 	for before := len(out); ; {
+		to, res := subscribers{audience: allClasses}, result{}
+		at := rt.pass(ev, &to, &res)
+		switch {
+		case at == len(rt.steps) && to.audience == 0:
+			return out, false
+		case at == len(rt.steps):
+			return append(out, Output{ev.Group, ev.Payload, to.audience, to.perClass, to.generation}), false
+		}
 		t := p.newTraversal(current, rt, before)
-		if out = t.walk(rt, 0, &in, subscribers{audience: allClasses}, 0, nil, out); !t.stale {
+		if out = t.handle(rt, at, ev, to, &res, 0, nil, out); !t.stale {
 			return out, t.withheld
 		}
 		// A plugin on the way was removed meanwhile: the current routes decide.
@@ -115,7 +126,7 @@ func (p *Pipeline) Run(in Event, out []Output) (_ []Output, withheld bool) {
 		if latest == current { // the pipeline is being closed
 			return out, false
 		}
-		current, rt, in.Payload = latest, latest.find(in.Group), payload
+		current, rt, ev.Payload = latest, latest.find(ev.Group), payload
 	}
 }
 
@@ -157,40 +168,70 @@ func (t *traversal) withhold(group string) {
 func (t *traversal) walk(
 	rt *route, from int, ev *Event, to subscribers, hops int, budget *allowance, out []Output,
 ) []Output {
+	if from == len(rt.steps) {
+		return t.appendOutput(ev, to, out)
+	}
 	var res result
-	for i := from; i < len(rt.steps); i++ {
+	s := &rt.steps[from]
+	if s.shadow { // compared with Pass
+		s.observe(rt.hash, ev, hops, &result{audience: allClasses})
+		return t.walk(rt, from+1, ev, to, hops, budget, out)
+	}
+	_ = s.event(rt.hash, ev, hops, budget, &res) // on_error has decided
+	return t.handle(rt, from, ev, to, &res, hops, budget, out)
+}
+
+// pass takes an event through the steps of its route as long as they decide without further effects. It returns the
+// step whose result handle must take, or the number of steps. Most events need no traversal.
+func (rt *route) pass(ev *Event, to *subscribers, res *result) (at int) {
+	for i := range rt.steps {
 		s := &rt.steps[i]
-		if s.shadow { // compared with Pass
-			s.observe(rt.hash, ev, hops, &result{audience: allClasses})
+		if s.shadow {
+			s.observe(rt.hash, ev, 0, &result{audience: allClasses})
 			continue
 		}
-		_ = s.event(rt.hash, ev, hops, budget, &res) // on_error has decided
-		if res.resumed != nil {                      // the events of ticks that came first
-			out = t.resume(rt, i, res.resumed, out)
-		}
-		if res.removed || t.stale {
-			t.stale = true
-			return out
-		}
-		for _, shadow := range s.shadows {
-			shadow.observe(rt.hash, ev, hops, &res)
+		_ = s.event(rt.hash, ev, 0, nil, res) // on_error has decided
+		if res.removed || res.verdict == Drop || len(res.emits) > 0 || len(s.shadows) > 0 || res.resumed != nil {
+			return i
 		}
 		to.passed(res.by)
-		if len(res.emits) > 0 {
-			return t.split(rt, i, ev, to, &res, hops, budget, out)
-		}
-		if res.verdict == Drop {
-			if res.withheld {
-				t.withhold(rt.group)
-			}
-			return out
-		}
 		if res.verdict == Replace {
 			ev.Payload = res.payload
 		}
-		to = to.only(res.audience)
+		*to = to.only(res.audience)
 	}
-	return t.appendOutput(ev, to, out)
+	return len(rt.steps)
+}
+
+// handle continues with the result of a step.
+func (t *traversal) handle(
+	rt *route, at int, ev *Event, to subscribers, res *result, hops int, budget *allowance, out []Output,
+) []Output {
+	if res.resumed != nil { // the events of ticks that came first
+		out = t.resume(rt, at, res.resumed, out)
+	}
+	if res.removed || t.stale {
+		t.stale = true
+		return out
+	}
+	s := &rt.steps[at]
+	for _, shadow := range s.shadows {
+		shadow.observe(rt.hash, ev, hops, res)
+	}
+	to.passed(res.by)
+	if len(res.emits) > 0 {
+		return t.split(rt, at, ev, to, res, hops, budget, out)
+	}
+	if res.verdict == Drop {
+		if res.withheld {
+			t.withhold(rt.group)
+		}
+		return out
+	}
+	if res.verdict == Replace {
+		ev.Payload = res.payload
+	}
+	return t.walk(rt, at+1, ev, to.only(res.audience), hops, budget, out)
 }
 
 // split continues with the event's own output first, and then with the events that step at emitted.
