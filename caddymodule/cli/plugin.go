@@ -21,8 +21,8 @@ func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin <command>", Short: "Manage the plugins of a running relay, and develop plugins"}
 	requireSubcommand(cmd)
 	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginUndeployCommand(),
-		pluginHistoryCommand(), pluginLogsCommand(), pluginDifferencesCommand(), pluginInspectCommand(), pluginEmbedManifestCommand(),
-		pluginTestCommand(), pluginReplayCommand(), pluginNewCommand())
+		pluginHistoryCommand(), pluginLogsCommand(), pluginDifferencesCommand(), pluginInspectCommand(),
+		pluginEmbedManifestCommand(), pluginTestCommand(), pluginReplayCommand(), pluginNewCommand())
 	return cmd
 }
 

@@ -72,7 +72,7 @@ func (f *deployFlags) run(w io.Writer, name, file string) error {
 			return err
 		}
 		if expect == "" {
-			expect = now.Hash // the answer is about what was shown
+			expect = now.Hash // the answer concerns the module that was shown
 		}
 	}
 	header, body := f.header(expect), wasm
@@ -110,8 +110,8 @@ func encodeForm(header http.Header, wasm, settings []byte) ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-// describeDeployment prints what a deployment changes. A module whose manifest asks for grants that the plugin does not
-// have is an error, as it will be on every node.
+// describeDeployment prints the effect of a deployment. A module that needs further grants is an error, as on every
+// node.
 func describeDeployment(w io.Writer, now *pluginhost.Status, wasm, settings []byte) error {
 	in, err := plugins.Inspect(wasm)
 	if err != nil {

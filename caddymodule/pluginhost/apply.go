@@ -182,7 +182,7 @@ func (l *loader) load(ctx context.Context, p *runningPlugin) (err error) {
 	}
 	if p.record == nil && p.memory.ID != "" {
 		p.rejected = rejection{"storage", "missing", errRecordLost}
-		if old != nil && old.module.from == FromDeploy { // a running node keeps what only the storage has lost
+		if old != nil && old.module.from == FromDeploy { // a running node keeps a module that only the storage has lost
 			return l.keep(p, old.module)
 		}
 	}

@@ -34,7 +34,7 @@ func (e *ChangedError) Error() string {
 
 // Change describes a change of a plugin's module.
 type Change struct {
-	// By and Message tell who makes the change and why.
+	// By is the author of the change, and Message the reason.
 	By, Message string
 	// Expect are hashes of modules, "*" for any. Unless it is empty, the change is made only if one of them runs.
 	Expect []string
@@ -110,7 +110,7 @@ func (h *Host) Undeploy(ctx context.Context, name string, c Change) error {
 }
 
 // changeModule makes a change: it prepares the target without a lock, adds the target to the history under the
-// storage's lock, and installs it. If another node was faster, the change starts again from what that node did.
+// storage's lock, and installs it. If another node was faster, the change starts again from that node's result.
 func (h *Host) changeModule(
 	ctx context.Context, name string, c Change, replaceDamaged bool, choose func(*situation) (*target, error),
 ) error {

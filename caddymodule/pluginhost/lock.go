@@ -43,7 +43,7 @@ func (h *Host) acquire(ctx context.Context, name string) (release func(), err er
 	}
 }
 
-// tryAcquire acquires the lock of a plugin for the watcher, if nobody holds it.
+// tryAcquire acquires the lock of a plugin for the watcher, if the lock is free.
 func (h *Host) tryAcquire(name string) (ctx context.Context, release func(), ok bool) {
 	l := h.changeLockOf(name)
 	select {

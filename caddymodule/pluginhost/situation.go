@@ -86,7 +86,7 @@ func (s *situation) earlier(ctx context.Context, to uint64) (*entry, []byte, err
 	return nil, nil, fmt.Errorf("version %d: %w; see the history", to, ErrUnknownVersion)
 }
 
-// beforeNow returns what a rollback returns to: a version, or the file that ran before, or neither.
+// beforeNow returns the target of a rollback: a version, or the file that ran before, or neither.
 func (p *runningPlugin) beforeNow(r *record) (*entry, []byte) {
 	last := r.last()
 	if last.live() && p.module.from == FromFile && last.Hash != p.module.hash { // the file has taken over
@@ -103,7 +103,7 @@ func (p *runningPlugin) beforeNow(r *record) (*entry, []byte) {
 	return nil, nil
 }
 
-// current returns the hash of the module that runs, or that will run once this node has noticed what another node did.
+// current returns the hash of the module that runs, or that will run once this node has noticed another node's change.
 func (s *situation) current() string {
 	from, next := decide(s.p.memory.nodeState, s.record.last(), s.file.hash)
 	switch {

@@ -28,7 +28,7 @@ const (
 	maxStates = 1000
 )
 
-// memory is what a node remembers of a plugin across restarts.
+// memory is the part of a plugin's state that a node keeps across restarts.
 type memory struct {
 	nodeState
 	// Refusals are the modules that this node refused, the last one at the end.
