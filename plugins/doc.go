@@ -9,7 +9,8 @@
 //
 // The path of an event: pipeline.go finds the group's steps (routes.go) and calls each plugin (plugin.go), which
 // picks the live module (deployment.go), a slot of the module (slot.go) and its instance (instance.go). The circuit
-// breakers (breaker.go) suspend calls that mostly fail, and supply.go replaces failed instances.
+// breakers (breaker.go) suspend calls that mostly fail, and supply.go replaces failed instances. tick.go calls instances
+// at an interval, and generation.go identifies the modules that classify subscribers.
 //
 // Isolation: every module is rewritten to count fuel (internal/metering), so no guest can hold a thread. Memory,
 // tables, results and all state that host functions keep are bounded. A failed instance is discarded. An event that a

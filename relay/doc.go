@@ -13,7 +13,8 @@
 //  1. An emitter calls channel_layer.group_send, which puts a message into this node's channel key in Redis. The layer
 //     reads and decodes the message (layer/redis) and calls Deliver of the [Sink].
 //  2. Deliver (hub/deliver.go) also takes the events of peers (backplane) and of other layers. It calls listeners
-//     (hub/listen.go), then the [Interceptor], which takes each event through the plugins of its group, once.
+//     (hub/listen.go), then the [Interceptor], which takes each event through the plugins of its group, once. Events
+//     that a plugin emits from a timer begin here.
 //  3. The encoder (hub/encode.go) turns the batch into buffers of frames that all clients share, and queues the buffers
 //     on each shard with subscribers (hub/queue.go). A full queue blocks Deliver, so that events stay in the layer.
 //  4. The shard's worker (hub/shard.go) collects the jobs of each session (hub/gather.go), and hands the frames to the
@@ -33,6 +34,7 @@
 //
 // The scheduler (hub/logins.go) keeps the logins of open sessions in the order of their last recheck, and begins
 // rechecks at an even pace. Each recheck asks the [Authorizer] about the login and the groups of its sessions. Sessions
-// and subscriptions that are no longer allowed end (hub/recheck.go). Sessions without a certain result for too long are
+// and subscriptions that are no longer allowed end (hub/recheck.go); the [Interceptor] classifies the others again. A
+// change of its rules does the same for all subscriptions at once (hub/reclassify.go). Sessions without a certain result for too long are
 // closed (hub/grace.go).
 package relay

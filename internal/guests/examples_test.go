@@ -20,7 +20,12 @@ var examples = []Example{
 	{Name: "redact", Go: true},
 	{Name: "redact-c"},
 	{Name: "quiet"},
-	{Name: "coalesce", Config: `{"per_second": 2}`, Grants: []string{"kv"}},
+	{Name: "coalesce", Config: `{"per_second": 2}`, Grants: []string{"emit", "kv", "tick"}},
+	{
+		Name: "debounce", Go: true, Config: `{"key": "host", "wait_ms": 500, "max_wait_ms": 2000}`,
+		Grants: []string{"clock", "emit", "tick"},
+	},
+	{Name: "absence", Config: `{"seconds": 60}`, Grants: []string{"clock", "emit", "tick"}},
 	{Name: "enrich", Config: `{"site": "https://awx.example.com/"}`},
 	{Name: "alerts", Grants: []string{"emit"}},
 	{Name: "audience", Go: true, Config: `{"privileged": ["alice"], "strip": ["stdout", "event_data.res"]}`},
@@ -205,6 +210,8 @@ func TestExamplesRefuseBadConfigs(t *testing.T) {
 		{"quiet", `{"keep_changed": 1}`, "use true or false"},
 		{"coalesce", `{"per_second": 0}`, "1 or more"},
 		{"enrich", `{"site": "awx"}`, "https://awx.example.com"},
+		{"debounce", `{"wait_ms": 0}`, "1 or more"},
+		{"absence", `{"seconds": 0}`, "1 or more"},
 	} {
 		e := example(t, c.name)
 		spec := e.spec(e.Wasm(t))

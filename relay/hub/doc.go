@@ -6,7 +6,7 @@
 //
 //   - Fan-out: deliver, encode, queue, shard, audience, gather, resync, lag, misses, journey
 //   - Sessions: admission, session, subscribe, keepalive, pressure, drain
-//   - Rechecks: authority, logins, recheck, recheckpending, grace
+//   - Rechecks: authority, logins, recheck, recheckpending, reclassify, grace
 //   - Membership: broker, interest, listen
 //   - Inspection: stats, losses, sessions, groups, tail, top
 package hub
