@@ -113,7 +113,10 @@ func (p *Pipeline) run(ev *Event, out []Output) (_ []Output, withheld bool) {
 		case at == len(rt.steps) && to.audience == 0:
 			return out, false
 		case at == len(rt.steps):
-			return append(out, Output{ev.Group, ev.Payload, to.audience, to.perClass, to.generation}), false
+			return append(out, Output{
+				Group: ev.Group, Payload: ev.Payload, Audience: to.audience, PerClass: to.perClass,
+				Generation: to.generation,
+			}), false
 		}
 		t := p.newTraversal(current, rt, before)
 		if out = t.handle(rt, at, ev, to, &res, 0, nil, out); !t.stale {
