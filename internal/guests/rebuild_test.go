@@ -126,7 +126,7 @@ func testPackage(t *testing.T) {
 	guests.Run(t, install)
 	linkPackages(t, dir)
 	guests.CheckProject(t, dir)
-	test := exec.Command("npm", "test")
+	test := exec.Command("node", "--test") // what npm test does after the build
 	test.Dir = dir
 	guests.Run(t, test)
 }
