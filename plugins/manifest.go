@@ -135,7 +135,7 @@ func (m *Manifest) MissingGrants(granted []Grant) (missing []Grant) {
 func (m *Manifest) GrantLines(grants []Grant) string {
 	var words, lines []string
 	for _, g := range grants {
-		if g != grantTick {
+		if g != GrantTick {
 			words = append(words, string(g))
 			continue
 		}
@@ -151,9 +151,6 @@ func (m *Manifest) GrantLines(grants []Grant) string {
 	slices.Sort(lines)
 	return strings.Join(lines, " and ")
 }
-
-// grantTick is the grant that takes an interval.
-const grantTick Grant = "tick"
 
 // EmbedManifest returns the module with a manifest, which replaces an earlier one.
 func EmbedManifest(wasm, manifest []byte) ([]byte, error) {

@@ -164,14 +164,14 @@ func TestGrantLines(t *testing.T) {
 	m := &Manifest{Tick: "5s"}
 	for want, grants := range map[string][]Grant{
 		"'grant kv clock'":                    {GrantKV, GrantClock},
-		"'grant tick 5s'":                     {grantTick},
-		"'grant emit kv' and 'grant tick 5s'": {GrantEmit, grantTick, GrantKV},
+		"'grant tick 5s'":                     {GrantTick},
+		"'grant emit kv' and 'grant tick 5s'": {GrantEmit, GrantTick, GrantKV},
 	} {
 		if got := m.GrantLines(grants); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	if got := new(Manifest).GrantLines([]Grant{grantTick}); got != "'grant tick 1s'" {
+	if got := new(Manifest).GrantLines([]Grant{GrantTick}); got != "'grant tick 1s'" {
 		t.Errorf("got %s", got)
 	}
 }

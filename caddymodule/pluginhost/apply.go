@@ -204,9 +204,6 @@ func (l *loader) keep(p *runningPlugin, v *version) error {
 // choose tries the candidates in turn.
 func (l *loader) choose(ctx context.Context, p *runningPlugin, old *runningPlugin, file fileContent) error {
 	list := candidates(p.memory.nodeState, p.record, file.hash)
-	if len(list) == 0 {
-		return fmt.Errorf("plugin %s: read its module: %w", p.Name, file.err)
-	}
 	var first error
 	for i, c := range list {
 		v, err := c.open(ctx, l.store, p.Plugin, file)

@@ -112,7 +112,7 @@ func TestCandidates(t *testing.T) {
 		want    string
 	}{
 		"file alone":                     {nodeState{}, nil, "f1", " file"},
-		"nothing":                        {nodeState{}, nil, "", ""},
+		"no file":                        {nodeState{}, nil, "", " file"},
 		"new image that may be refused":  {nodeState{}, []*entry{one}, "f2", " file deploya"},
 		"changed file":                   {nodeState{"a", 1, "f1", FromDeploy}, []*entry{one}, "f2", " file deploya"},
 		"first deployment of a new node": {nodeState{}, []*entry{one}, "f1", " deploya"},

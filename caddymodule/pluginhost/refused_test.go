@@ -88,6 +88,41 @@ func TestRefusedDeployment(t *testing.T) {
 	}
 }
 
+// A node without a file keeps the module of a deployment that was taken back, and says why.
+func TestUndeploymentWithoutAFile(t *testing.T) {
+	s := newSite(t)
+	one, two := module(t, "one1"), module(t, "two2")
+	s.write(one)
+	s.start()
+	s.deploy(two, Change{})
+	if err := os.Remove(s.file); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Undeploy(context.Background(), "p", Change{}); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+		t.Errorf("undeployed here: %v", err)
+	}
+	if _, err := (Store{s.storage}).update(context.Background(), "p", false, func(r *record) ([][]byte, error) {
+		r.add(&entry{ID: newID(), Hash: plugins.Hash(one), Undeployed: true, Origin: OriginUndeploy, At: time.Now()})
+		return nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	check := func() {
+		t.Helper()
+		s.runs(two, FromDeploy, 2)
+		if !strings.Contains(s.status().Refused, "no such file") {
+			t.Errorf("refused: %q", s.status().Refused)
+		}
+	}
+	s.start()
+	check()
+	s.follows()
+	check()
+	s.write(one)
+	s.follows()
+	s.runs(one, FromFile, 0)
+}
+
 // A running node keeps a module that only the storage has lost, and an undeployment ends that.
 func TestLostStorage(t *testing.T) {
 	s := newSite(t)

@@ -119,10 +119,9 @@ func candidates(s nodeState, r *record, file string) (list []candidate) {
 	}
 	for _, e := range current {
 		from, next := decide(s, e, file)
-		switch {
-		case from == FromDeploy:
+		if from == FromDeploy {
 			add(candidate{from, e, next})
-		case file != "":
+		} else {
 			add(candidate{from, nil, next})
 		}
 		if e.live() && from == FromFile {

@@ -144,8 +144,8 @@ func (h *Host) follow(ctx context.Context, store Store, p *runningPlugin, change
 		if p.memory.refused(attempt, now()) != "" {
 			continue
 		}
-		if c.from == FromFile && file.hash == "" && !read() {
-			return
+		if c.from == FromFile && file.hash == "" {
+			read() // open reports an error
 		}
 		err := h.run(ctx, store, p, c, file, i == 0)
 		if err == nil || ctx.Err() != nil || errors.Is(err, errStale) {
