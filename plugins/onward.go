@@ -13,26 +13,26 @@ type Onward struct {
 	budget   *allowance // that the event shares; may be nil
 }
 
-// HandOver makes Run and Resume hand over the events that plugins emit to groups with another [Chain]: such an event
-// becomes an Output with Onward set, and the caller passes it to Continue where it processes the events of that chain. A
-// slow plugin then does not delay the plugins whose events it gets. Without HandOver, these events are taken through
-// their plugins at once. Call HandOver before the first event.
+// HandOver makes Run and Resume hand over the events that plugins emit to other groups with plugins: such an event
+// becomes an Output with Onward set, and the caller passes it to Continue where it processes the events of that group. A
+// slow plugin then does not delay the plugins whose events it gets, and all events of a group keep their order. Without
+// HandOver, these events are taken through their plugins at once. Call HandOver before the first event.
 // See docs/decisions/plugins.md#why-are-emitted-events-handed-over
 func (p *Pipeline) HandOver() { p.handsOver = true }
 
-// homeOf returns the chain whose events need not be handed over during the traversal of an event with a route.
-func (p *Pipeline) homeOf(rt *route) *Chain {
+// homeOf returns the route whose events need not be handed over during the traversal of an event with a route.
+func (p *Pipeline) homeOf(rt *route) *route {
 	if !p.handsOver {
 		return nil
 	}
-	return rt.chain
+	return rt
 }
 
 // enter takes an emitted event to the route of its group, or hands the event over.
 func (t *traversal) enter(
 	rt *route, ev *Event, to subscribers, hops int, budget *allowance, out []Output,
 ) []Output {
-	if t.home == nil || rt.chain == nil || rt.chain.key == t.home.key {
+	if t.home == nil || rt.chain == nil || rt.group == t.home.group {
 		return t.walk(rt, 0, ev, to, hops, budget, out)
 	}
 	return append(out, Output{Group: rt.group, Payload: ev.Payload, Onward: &Onward{

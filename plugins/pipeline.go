@@ -142,7 +142,7 @@ type traversal struct {
 	outputLimit int                 // length of the output slice, including outputs of earlier events
 	onWithheld  *func(group string) // may be nil
 	origin      *route              // of the event
-	home        *Chain              // events for other chains are handed over; nil: they are not
+	home        *route              // events for other groups are handed over; nil: they are not
 	budget      *allowance          // of the events emitted for it; nil before the first one
 
 	resumed  []resumedEvents

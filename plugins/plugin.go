@@ -107,7 +107,7 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res 
 	var resumed []tickEvent
 	m, s, err := p.acquire(key, hash)
 	for {
-		if m != nil && hops == 0 && p.resuming.count.Load() != 0 { // no tick comes between this and the call
+		if m != nil && p.resuming.count.Load() != 0 { // no tick comes between this and the call
 			resumed = p.resuming.take(resumed, ev.Group, m.slotIndex(hash))
 		}
 		if s == nil {
@@ -166,7 +166,7 @@ func (p *plugin) countOutcome(o outcome) {
 
 // event calls on_event and releases the slot.
 func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, budget *allowance, res *result) error {
-	if m.hooks&OnTick != 0 && hops == 0 {
+	if m.hooks&OnTick != 0 {
 		s.lastGroup = ev.Group
 	}
 	f := s.instance.event(ev, hops, budget, res)

@@ -1,6 +1,7 @@
 package lanes
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -58,16 +59,24 @@ func TestTickOrder(t *testing.T) {
 		alerts.Name = "alerts"
 		second := actor(t, "b-*", "alerts")
 		second.Name = "second"
-		return []plugins.Spec{states, alerts, second}
+		router := actor(t, "d-*", "b-*")
+		router.Name = "router"
+		return []plugins.Spec{router, states, alerts, second}
 	}
 	f := start(t, c, specs(0)...)
-	groups := []string{"a-1", "a-2", "a-3", "b-1", "b-2", "b-3", "c-1"}
+	// The events of d-1 and d-2 go on to groups of other and of the same plugins.
+	routed := map[string]string{"d-1": "a-4", "d-2": "b-4"}
+	groups := []string{"a-1", "a-2", "a-3", "b-1", "b-2", "b-3", "c-1", "d-1", "d-2"}
 	const count = 3000
 	var senders sync.WaitGroup
 	for _, group := range groups {
 		senders.Go(func() {
 			for n := range count {
-				c.forward(f.Intercept([]relay.Event{event(group, fmt.Sprintf(`{"n":%d}`, n))}))
+				text := fmt.Sprintf(`{"n":%d}`, n)
+				if to := routed[group]; to != "" {
+					text = fmt.Sprintf(`{"do":"route","to":%q,"with":%q}`, to, text)
+				}
+				c.forward(f.Intercept([]relay.Event{event(group, text)}))
 				if n%30 == 0 {
 					time.Sleep(2 * time.Millisecond)
 				}
@@ -83,6 +92,7 @@ func TestTickOrder(t *testing.T) {
 	senders.Wait()
 	repeated := 0
 	for _, group := range append(slices.Clone(groups), "alerts") {
+		group = cmp.Or(routed[group], group)
 		last := func() []string { return c.texts(group) }
 		testkit.Eventually(t, "the last event of "+group, func() bool {
 			return slices.Contains(last(), fmt.Sprintf(`{"n":%d}`, count-1))
