@@ -101,6 +101,8 @@ func TestPluginTestOnExamples(t *testing.T) {
 		{"quiet", ""},
 		{"enrich", `{"site": "https://awx.example.com/"}`},
 		{"alerts", ""},
+		{"coalesce", `{"per_second": 2}`},
+		{"absence", `{"seconds": 60}`},
 	} {
 		cmd := r.Command("edgerelay", "plugin", "test", examplePath(t, c.name, "plugin.wasm"),
 			examplePath(t, c.name, "events.ndjson"), "--config", c.config)
