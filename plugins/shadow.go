@@ -258,14 +258,13 @@ func (p *Pipeline) Differences(name string) ([]ShadowDifference, error) {
 	return nil, unknownPlugin(name)
 }
 
+// Observes reports whether Observe has an effect on some group.
+func (p *Pipeline) Observes() bool { return p.routes.Load().observes }
+
 // Observe gives an event of a group without plugins with effect to the group's shadows. It does not wait for them, and
 // keeps no argument.
 func (p *Pipeline) Observe(ev Event) {
-	current := p.routes.Load()
-	if !current.observes {
-		return
-	}
-	rt := current.find(ev.Group)
+	rt := p.routes.Load().find(ev.Group)
 	ev.Group = rt.group
 	for i := range rt.steps {
 		if s := &rt.steps[i]; s.shadow {

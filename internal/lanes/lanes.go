@@ -97,7 +97,9 @@ func (ls *Lanes) Intercept(events []relay.Event) []relay.Event {
 			end++
 		}
 		if !ls.divert(events[i:end]) {
-			ls.observe(events[i:end])
+			if ls.pipeline.Observes() {
+				ls.observe(events[i:end])
+			}
 			if kept != i {
 				copy(events[kept:], events[i:end])
 			}
@@ -180,7 +182,7 @@ func (ls *Lanes) appendResults(
 		result := *original
 		result.Group, result.Text = o.Group, o.Payload
 		if o.Onward != nil {
-			out = ls.handOver(out, &result, o.Onward, len(outputs))
+			out = ls.handOver(out, result, o.Onward, len(outputs))
 			continue
 		}
 		if o.PerClass || o.Audience != ^uint64(0) || o.Generation != 0 {
@@ -193,17 +195,17 @@ func (ls *Lanes) appendResults(
 
 // handOver queues an event that a plugin has emitted in the lane of the event's group. A group that has lost its plugins
 // gets the event at once. outputs is the number of the original's outputs.
-func (ls *Lanes) handOver(out []relay.Event, ev *relay.Event, onward *plugins.Onward, outputs int) []relay.Event {
+func (ls *Lanes) handOver(out []relay.Event, ev relay.Event, onward *plugins.Onward, outputs int) []relay.Event {
 	ev.Redaction = nil
 	if outputs > 1 { // the fate of one of them is not that of the original
 		ev.Trace = nil
 	}
 	_, hash := ls.pipeline.Chain(ev.Group)
-	if ls.shardOf(hash).push([]relay.Event{*ev}, onward, false) {
+	if ls.shardOf(hash).push([]relay.Event{ev}, onward, false) {
 		return out
 	}
 	results, _ := ls.pipeline.Continue(onward, ev.Group, ev.Text, nil)
-	return ls.appendResults(out, results, ev, onward.Source)
+	return ls.appendResults(out, results, &ev, onward.Source)
 }
 
 // redaction returns the redaction of an output of an event with a source and a time.
