@@ -84,8 +84,8 @@ func (s codeStore) add(temp, hash string) error {
 	return nil
 }
 
-// prune removes what nobody uses: all modules that are neither in use nor among the last used ones, and leftovers of
-// ended processes and of older versions, which had one directory for all modules.
+// prune removes modules that are neither in use nor among the last used ones, and the leftovers of ended processes and
+// of older versions, which had one directory for all modules.
 func (s codeStore) prune(inUse map[string]bool) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {

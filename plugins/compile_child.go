@@ -226,9 +226,9 @@ func childArguments(args []string) (l Limits, dir string, size int, err error) {
 	return l, args[0], int(numbers[2]), err
 }
 
-// watchChild calls exceeded once the Go runtime holds more than a number of bytes: some systems do not enforce the limit
-// of the data segment. It ends this process when the parent has ended: some systems send no signal then, and Linux sends
-// none to an executable with capabilities.
+// watchChild calls exceeded once the Go runtime holds more than a number of bytes: some systems do not enforce the
+// limit of the data segment. It ends this process when the parent has ended: some systems send no signal then, and
+// Linux sends none to an executable with capabilities.
 func watchChild(memory int64, parent int, exceeded func()) {
 	sample := []metrics.Sample{
 		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"},

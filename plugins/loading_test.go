@@ -52,7 +52,8 @@ func TestNoChangeWaitsForACompiler(t *testing.T) {
 	ctx := context.Background()
 	c := &stuck{text: "hostile", reached: make(chan struct{}, 8)}
 	o := Options{CacheDir: t.TempDir(), Compiler: c}
-	p := pipeline(t, o, versioned(t, 1), Spec{Name: "other", Wasm: fixture(t, "pass"), Groups: []string{"x"}, Grants: Grants})
+	p := pipeline(t, o, versioned(t, 1),
+		Spec{Name: "other", Wasm: fixture(t, "pass"), Groups: []string{"x"}, Grants: Grants})
 	deploy := func(ctx context.Context, name string, wasm []byte) chan error {
 		done := make(chan error, 1)
 		go func() { done <- p.Deploy(ctx, name, wasm) }()

@@ -9,7 +9,7 @@ import (
 )
 
 // ErrOutdated is returned by [Pipeline.Install] if the pipeline has changed since the preparation such that the
-// prepared modules do not fit any more. [Prepared.Refresh] prepares again what has changed.
+// prepared modules do not fit any more. [Prepared.Refresh] replaces them.
 var ErrOutdated = errors.New("the pipeline has changed meanwhile; repeat the deployment")
 
 // Prepared holds modules that are compiled, checked, tried on their samples and started, until [Pipeline.Install]
@@ -87,7 +87,7 @@ func (e *preparedPlugin) set(spec Spec) (err error) {
 // reset changes the settings of a single prepared plugin; Refresh prepares them.
 func (pr *Prepared) reset(spec Spec) error { return pr.entries[0].set(spec) }
 
-// Refresh prepares again what no longer fits the pipeline. After an error nothing is prepared any more.
+// Refresh replaces modules that no longer fit the pipeline. After an error nothing is prepared any more.
 func (pr *Prepared) Refresh(ctx context.Context) error {
 	p := pr.pipeline
 	ctx, release, err := p.begin(ctx)
@@ -242,7 +242,7 @@ func (p *Pipeline) install(pr *Prepared) (r retirement, err error) {
 	return p.switchTo(specs, next, modules), nil
 }
 
-// Close frees what is not installed. It may be called several times, also after the pipeline was closed.
+// Close frees the modules that are not installed. It may be called several times, also after the pipeline was closed.
 func (pr *Prepared) Close() { pr.discard() }
 
 func (pr *Prepared) discard() {
