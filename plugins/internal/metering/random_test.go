@@ -16,7 +16,7 @@ import (
 // and a charge that is not returned.
 func TestRandomPrograms(t *testing.T) {
 	ctx := context.Background()
-	programs := 400
+	programs := 200
 	if testing.Short() {
 		programs = 50
 	}
