@@ -39,7 +39,7 @@ func FuzzResult(f *testing.F) {
 				t.Fatalf("%#x gives a payload that must be rejected: %q", v, o.Payload)
 			}
 		}
-		p.Render(1, Event{Group: "g", Payload: payload}, p.Generation("g"))
+		p.renderNow(1, Event{Group: "g", Payload: payload})
 		d, err := p.Subscribe(context.Background(), strconv.AppendUint(nil, v, 10), "g")
 		known := v <= resultDrop || v >= resultClass && v < resultClass+64
 		if d.Allow && err != nil || d.Class > 63 || known && err != nil || known && d.Allow == (v == resultDrop) ||
@@ -128,7 +128,7 @@ func tryModule(t *testing.T, wasm []byte) (loaded bool) {
 				t.Fatalf("an output that must be rejected: %.100q", o.Payload)
 			}
 		}
-		p.Render(3, Event{Group: "g1", Payload: event}, p.Generation("g1"))
+		p.renderNow(3, Event{Group: "g1", Payload: event})
 		_, _ = p.Subscribe(context.Background(), event, "g1")
 	}
 	if h := p.Health()[0]; strings.Contains(h.LastError, "runtime error") {

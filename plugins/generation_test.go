@@ -66,10 +66,10 @@ func TestGenerations(t *testing.T) {
 		t.Error("a change of groups is no change of generations")
 	}
 	view := Event{Group: "g-both", Payload: out[0].Payload}
-	if got, ok, err := p.Render(5, view, out[0].Generation); ok || err != ErrReclassified {
+	if got, ok, err := p.Render(5, view, &out[0]); ok || err != ErrReclassified {
 		t.Errorf("an output of an earlier generation is rendered as %q (%v)", got, err)
 	}
-	if got, ok, err := p.Render(5, view, now["g1"]); !ok || err != nil || string(got) != `{"for":5}` {
+	if got, ok, err := p.renderNow(5, view); !ok || err != nil || string(got) != `{"for":5}` {
 		t.Errorf("an output of the generation is rendered as %q (%v)", got, err)
 	}
 }
@@ -136,7 +136,51 @@ func TestLastGoodKeepsClassesApart(t *testing.T) {
 		t.Errorf("outputs %+v, want one of the generation %x of the module before", out, before)
 	}
 	view := Event{Group: "g1", Payload: []byte("{}")}
-	if got, ok, _ := p.Render(5, view, p.Generation("g1")); ok {
+	if got, ok, _ := p.renderNow(5, view); ok {
 		t.Errorf("the module before renders %q for a class of the live module", got)
 	}
+}
+
+// TestViewsNeedTheirPlugins: an event whose plugin decides for each class by on_class is not rendered without on_class
+// of that plugin, whatever has taken the plugin's place meanwhile.
+func TestViewsNeedTheirPlugins(t *testing.T) {
+	views := Spec{Name: "views", Wasm: fixture(t, "views"), Groups: []string{"g*"}, OnError: OnErrorLastGood}
+	p := pipeline(t, Options{}, views)
+	secret := Event{Group: "g1", Payload: []byte(`{"secret":1}`)}
+	process := func() Output {
+		t.Helper()
+		out := p.Process(secret, nil)
+		if len(out) != 1 || !out[0].PerClass {
+			t.Fatalf("outputs are %+v, want one with PerClass", out)
+		}
+		return out[0]
+	}
+	check := func(o Output, want error, what string) {
+		t.Helper()
+		if got, ok, err := p.Render(0, secret, &o); ok || err != want {
+			t.Errorf("%s: %q, %t, %v, want nothing and %v", what, got, ok, err, want)
+		}
+	}
+	before := process()
+	check(before, nil, "the module that has processed the event")
+
+	views.Config = json.RawMessage("1")
+	if err := p.Apply(t.Context(), []Spec{views}); err != nil {
+		t.Fatal(err)
+	}
+	check(before, nil, "another module with on_class")
+
+	other := views
+	other.Wasm, other.Fuel, other.FuelPerByte = fixture(t, "filter"), 1, -1 // every call fails
+	if err := p.Apply(t.Context(), []Spec{other}); err != nil {
+		t.Fatal(err)
+	}
+	check(before, ErrReclassified, "a module without on_class")
+	check(process(), ErrReclassified, "an event that the module before has taken by last_good")
+
+	other.Name, other.Wasm = "other", fixture(t, "pass")
+	if err := p.Apply(t.Context(), []Spec{other}); err != nil {
+		t.Fatal(err)
+	}
+	check(before, ErrReclassified, "another plugin")
 }

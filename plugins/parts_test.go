@@ -197,7 +197,7 @@ func TestConcurrentUse(t *testing.T) {
 			for i := range 200 {
 				group := fmt.Sprintf("g%d", (c*i)%7)
 				p.Process(Event{Group: group, Payload: do([]string{"pass", "drop", "trap", "split", "kv_incr", "metric", "log"}[i%7])}, nil)
-				_, _, _ = p.Render(uint8(i%64), Event{Group: group, Payload: []byte("{}")}, p.Generation(group))
+				_, _, _ = p.renderNow(uint8(i%64), Event{Group: group, Payload: []byte("{}")})
 				_, _ = p.Subscribe(t.Context(), []byte(`{"do":"class"}`), group)
 			}
 		})

@@ -29,8 +29,8 @@ type Output struct {
 	// Audience has a bit for each subscriber class that gets the event. All bits are set unless a plugin restricts
 	// them.
 	Audience uint64
-	// PerClass tells that a plugin of the group renders payloads: call Render for each class present instead of sending
-	// Payload.
+	// PerClass tells that a plugin of the group renders payloads: call Render with the Output for each class present
+	// instead of sending Payload.
 	PerClass bool
 	// Generation identifies the modules that classified the subscriptions for which Audience and PerClass hold; 0: the
 	// group's subscriptions are not classified. Subscribers of another [Decision].Generation must not get the event.
@@ -38,6 +38,8 @@ type Output struct {
 	// Onward is set for an event that has not been through its plugins, see [Pipeline.HandOver]: the caller passes it to
 	// Continue.
 	Onward *Onward
+
+	renderers uint64 // the plugins by which the event is rendered, see subscribers
 }
 
 // Decision is the plugins' answer to a subscription.
@@ -114,8 +116,8 @@ func (p *Pipeline) run(ev *Event, out []Output) (_ []Output, withheld bool) {
 			return out, false
 		case at == len(rt.steps):
 			return append(out, Output{
-				Group: ev.Group, Payload: ev.Payload, Audience: to.audience, PerClass: to.perClass,
-				Generation: to.generation,
+				Group: ev.Group, Payload: ev.Payload, Audience: to.audience, PerClass: to.renderers != 0,
+				Generation: to.generation, renderers: to.renderers,
 			}), false
 		}
 		t := p.newTraversal(current, rt, before)
@@ -197,7 +199,7 @@ func (rt *route) pass(ev *Event, to *subscribers, res *result) (at int) {
 		if res.removed || res.verdict == Drop || len(res.emits) > 0 || len(s.shadows) > 0 || res.resumed != nil {
 			return i
 		}
-		to.passed(res.by)
+		to.passed(s.plugin, res.by)
 		if res.verdict == Replace {
 			ev.Payload = res.payload
 		}
@@ -221,7 +223,7 @@ func (t *traversal) handle(
 	for _, shadow := range s.shadows {
 		shadow.observe(rt.hash, ev, hops, res)
 	}
-	to.passed(res.by)
+	to.passed(s.plugin, res.by)
 	if len(res.emits) > 0 {
 		return t.split(rt, at, ev, to, res, hops, budget, out)
 	}
@@ -288,22 +290,26 @@ func (t *traversal) appendOutput(ev *Event, to subscribers, out []Output) []Outp
 	if len(out) >= t.outputLimit || to.audience == 0 {
 		return out
 	}
-	return append(out, Output{ev.Group, ev.Payload, to.audience, to.perClass, to.generation, nil})
+	return append(out, Output{ev.Group, ev.Payload, to.audience, to.renderers != 0, to.generation, nil, to.renderers})
 }
 
 // subscribers is for whom an event is, as the modules on its way have decided.
 type subscribers struct {
-	audience   uint64 // as in Output, as the other fields
-	perClass   bool
-	generation uint64
+	audience   uint64 // as in Output
+	generation uint64 // as in Output
+	// renderers identifies the plugins with on_class that the event has been through, in order; 0 if there are none. Such
+	// a plugin may leave to on_class what clients must not get.
+	renderers uint64
 }
 
-// passed notes that the event has been through a module.
-func (s *subscribers) passed(m *module) {
+// passed notes that the event has been through a module of a plugin.
+func (s *subscribers) passed(p *plugin, m *module) {
 	if m.hooks&(OnClass|OnSubscribe) == 0 {
 		return
 	}
-	s.perClass = s.perClass || m.hooks&OnClass != 0
+	if m.hooks&OnClass != 0 {
+		s.renderers = mixGeneration(s.renderers, p.number)
+	}
 	s.generation = m.classify(s.generation)
 }
 
@@ -314,21 +320,21 @@ func (s subscribers) only(audience uint64) subscribers {
 }
 
 // Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. ev has the
-// Output's group and payload, and the Source and Sent of the original event; generation is the Output's. Render reports
-// false if the subscribers get nothing, ErrReclassified if the generation is outdated, and another error for any other
-// class. The result may share the argument's bytes.
-func (p *Pipeline) Render(class uint8, ev Event, generation uint64) (rendered []byte, ok bool, err error) {
+// Output's group and payload, and the Source and Sent of the original event. Render reports false if the subscribers get
+// nothing, ErrReclassified if the Output's generation is outdated or other plugins have on_class by now, and another
+// error for any other class. The result may share the argument's bytes.
+func (p *Pipeline) Render(class uint8, ev Event, of *Output) (rendered []byte, ok bool, err error) {
 	if class > maxClass {
 		return nil, false, fmt.Errorf("render for class %d: classes are 0 to %d", class, maxClass)
 	}
 	for {
 		current := p.routes.Load()
 		rt := current.find(ev.Group)
-		switch res := rt.render(class, ev); {
+		switch res, renderers := rt.render(class, ev); {
 		case !res.removed:
 			// Checked afterwards: modules are never replaced by earlier ones, so a module that is live before and after
 			// the rendering has rendered.
-			if rt.liveGeneration() != generation {
+			if rt.liveGeneration() != of.Generation || res.verdict != Drop && renderers != of.renderers {
 				return nil, false, ErrReclassified
 			}
 			if f := p.onWithheld.Load(); res.withheld && f != nil {
@@ -341,22 +347,26 @@ func (p *Pipeline) Render(class uint8, ev Event, generation uint64) (rendered []
 	}
 }
 
-// render renders an event with the plugins of a route. The result is marked removed if a plugin was removed
-// meanwhile.
-func (rt *route) render(class uint8, ev Event) result {
+// render renders an event with the plugins of a route, and identifies those with on_class like [subscribers]. The result
+// is marked removed if a plugin was removed meanwhile.
+func (rt *route) render(class uint8, ev Event) (_ result, renderers uint64) {
 	for i := range rt.steps {
 		s := &rt.steps[i]
 		if s.shadow {
 			continue
 		}
-		switch res := s.render(rt.hash, class, &ev); {
+		res := s.render(rt.hash, class, &ev)
+		switch {
 		case res.removed, res.verdict == Drop:
-			return res
+			return res, renderers
 		case res.verdict == Replace:
 			ev.Payload = res.payload
 		}
+		if res.by.hooks&OnClass != 0 {
+			renderers = mixGeneration(renderers, s.number)
+		}
 	}
-	return result{payload: ev.Payload}
+	return result{payload: ev.Payload}, renderers
 }
 
 // Subscribe asks the group's plugins whether a user may subscribe, and for the user's class. user is a JSON value, or

@@ -130,7 +130,7 @@ func TestEventMetadata(t *testing.T) {
 		}
 	}
 	view := Event{Group: "g1", Payload: []byte("{}"), Source: "layer"}
-	if got, _, _ := p.Render(7, view, p.Generation("g1")); string(got) != "layer" {
+	if got, _, _ := p.renderNow(7, view); string(got) != "layer" {
 		t.Errorf("on_class sees the source %q, want layer", got)
 	}
 }
@@ -289,7 +289,7 @@ func TestRender(t *testing.T) {
 	}
 	// Class 8 is dropped; class 9 fails and is withheld.
 	for class, want := range map[uint8]string{0: "{}", 5: `{"for":5}`, 63: `{"for":63}`, 8: "", 9: ""} {
-		got, ok, _ := p.Render(class, Event{Group: "g1", Payload: out[0].Payload}, p.Generation("g1"))
+		got, ok, _ := p.renderNow(class, Event{Group: "g1", Payload: out[0].Payload})
 		if ok != (want != "") || string(got) != want {
 			t.Errorf("class %d: %q %v, want %q", class, got, ok, want)
 		}
@@ -299,7 +299,7 @@ func TestRender(t *testing.T) {
 	if err := p.Apply(context.Background(), []Spec{spec}); err != nil {
 		t.Fatal(err)
 	}
-	if got, ok, _ := p.Render(9, Event{Group: "g1", Payload: []byte("{}")}, p.Generation("g1")); !ok || string(got) != "{}" {
+	if got, ok, _ := p.renderNow(9, Event{Group: "g1", Payload: []byte("{}")}); !ok || string(got) != "{}" {
 		t.Errorf("on_error pass: class 9 gets %q %v", got, ok)
 	}
 	q := pipeline(t, Options{}, Spec{Name: "pass", Wasm: fixture(t, "pass"), Groups: []string{"*"}})
@@ -329,7 +329,7 @@ func TestRemovedDuringAnEvent(t *testing.T) {
 	if out := <-done; len(out) > 0 {
 		t.Errorf("the event passes: %q", out[0].Payload)
 	}
-	if _, ok, _ := p.Render(1, Event{Group: "g1", Payload: []byte("{}")}, p.Generation("g1")); ok {
+	if _, ok, _ := p.renderNow(1, Event{Group: "g1", Payload: []byte("{}")}); ok {
 		t.Error("a removed plugin renders")
 	}
 }
@@ -352,11 +352,11 @@ func TestEmissionsAreBounded(t *testing.T) {
 // TestRenderRefusesUnknownClasses: a class above 63 is an error, and not another class's view of the event.
 func TestRenderRefusesUnknownClasses(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
-	if got, ok, err := p.Render(63, Event{Group: "g1", Payload: []byte("{}")}, p.Generation("g1")); !ok || err != nil {
+	if got, ok, err := p.renderNow(63, Event{Group: "g1", Payload: []byte("{}")}); !ok || err != nil {
 		t.Errorf("class 63 gets %q, %t, %v", got, ok, err)
 	}
 	for _, class := range []uint8{64, 64 + 5, 255} {
-		if got, ok, err := p.Render(class, Event{Group: "g1", Payload: []byte("{}")}, p.Generation("g1")); got != nil || ok || err == nil {
+		if got, ok, err := p.renderNow(class, Event{Group: "g1", Payload: []byte("{}")}); got != nil || ok || err == nil {
 			t.Errorf("class %d gets %q, %t, %v, want an error", class, got, ok, err)
 		}
 	}

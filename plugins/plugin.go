@@ -12,8 +12,9 @@ import (
 // plugin is the part of a plugin that outlives its modules: name, logs, counters, key-value store and policy. Its
 // methods are safe for concurrent use, except that the pipeline's lock guards install, revokeFallback and remove.
 type plugin struct {
-	name string
-	env  *environment
+	name   string
+	number uint64 // no two plugins of the process have the same
+	env    *environment
 
 	spec       atomic.Pointer[Spec] // the current one
 	deployment atomic.Pointer[deployment]
@@ -33,8 +34,11 @@ type plugin struct {
 	retiring []*module  // without events, but with calls in flight
 }
 
+// pluginCount numbers plugins.
+var pluginCount atomic.Uint64
+
 func newPlugin(name string, logger *slog.Logger, kv int, now func() time.Time) *plugin {
-	p := &plugin{name: name, env: &environment{
+	p := &plugin{name: name, number: pluginCount.Add(1), env: &environment{
 		log: newLogbook(logger, name, now), metrics: &counters{}, kv: newStore(kv, now), now: now,
 	}}
 	p.deployment.Store(&deployment{})
@@ -177,7 +181,8 @@ func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, budget *all
 	return m.release(s, key, f)
 }
 
-// render decides what subscribers of a class see of an event.
+// render decides what subscribers of a class see of an event. It decides nothing if the module that res names has no
+// on_class.
 func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 	key := breakerKey{hook: OnClass, group: ev.Group, subject: uint64(class)}
 	m, s, err := p.acquire(key, hash)
@@ -189,15 +194,17 @@ func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 	}
 	switch {
 	case err == nil:
-		return res
 	case err == errReplaced:
 		return result{removed: true}
+	default:
+		if f, s := p.acquireFallback(key, hash); s != nil && f.class(s, key, class, ev, &res) == nil {
+			p.countOutcome(outcomeLastGood)
+		} else {
+			res = p.applyOnError()
+		}
 	}
-	if m, s := p.acquireFallback(key, hash); s != nil && m.class(s, key, class, ev, &res) == nil {
-		p.countOutcome(outcomeLastGood)
-		return res
-	}
-	return p.applyOnError()
+	res.by = m
+	return res
 }
 
 // class calls on_class and releases the slot.

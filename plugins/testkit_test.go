@@ -54,6 +54,18 @@ func actor(t testing.TB) Spec {
 	}
 }
 
+// renderNow is Render for an event that has just been through its plugins.
+func (p *Pipeline) renderNow(class uint8, ev Event) (rendered []byte, ok bool, err error) {
+	rt := p.routes.Load().find(ev.Group)
+	of := subscribers{generation: rt.liveGeneration()}
+	for i := range rt.steps {
+		if m := rt.steps[i].live(); m != nil && m.hooks&OnClass != 0 {
+			of.renderers = mixGeneration(of.renderers, rt.steps[i].number)
+		}
+	}
+	return p.Render(class, ev, &Output{Generation: of.generation, renderers: of.renderers})
+}
+
 // do builds the event that makes the actor act.
 func do(what string, more ...string) []byte {
 	m := map[string]string{"do": what}

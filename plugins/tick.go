@@ -236,10 +236,10 @@ func (t *traversal) resume(rt *route, at int, events []tickEvent, out []Output) 
 func (s *subscribers) emittedAt(rt *route, at int, by *module) {
 	for i := range at {
 		if m := rt.steps[i].live(); m != nil && !rt.steps[i].shadow {
-			s.passed(m)
+			s.passed(rt.steps[i].plugin, m)
 		}
 	}
-	s.passed(by)
+	s.passed(rt.steps[at].plugin, by)
 }
 
 // resumedEvents are events of a plugin's ticks that a traversal has taken.

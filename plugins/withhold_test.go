@@ -118,7 +118,7 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 	ctx := context.Background()
 	for range 5 {
 		p.Process(Event{Group: "g1", Payload: do("trap")}, nil)
-		p.Render(9, Event{Group: "g2", Payload: []byte("{}")}, p.Generation("g2"))
+		p.renderNow(9, Event{Group: "g2", Payload: []byte("{}")})
 		if d, err := p.Subscribe(ctx, []byte(`{"do":"trap"}`), "g3"); d.Allow || err == nil {
 			t.Errorf("a subscription about which the plugin fails: %+v, %v", d, err)
 		}
@@ -133,7 +133,7 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 	if got := show(p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, nil)); got != "" {
 		t.Errorf("the breaker of g1 is open, and an event gives %q", got)
 	}
-	if got, ok, _ := p.Render(9, Event{Group: "g2", Payload: []byte("{}")}, p.Generation("g2")); ok {
+	if got, ok, _ := p.renderNow(9, Event{Group: "g2", Payload: []byte("{}")}); ok {
 		t.Errorf("the breaker of class 9 of g2 is open, and the class is shown %q", got)
 	}
 	for _, group := range []string{"g2", "g3", "g4"} {
@@ -142,7 +142,7 @@ func TestFailuresStayWhereTheyAre(t *testing.T) {
 		}
 	}
 	for _, group := range []string{"g1", "g2", "g3"} {
-		if got, ok, _ := p.Render(5, Event{Group: group, Payload: []byte("{}")}, p.Generation(group)); !ok || string(got) != `{"for":5}` {
+		if got, ok, _ := p.renderNow(5, Event{Group: group, Payload: []byte("{}")}); !ok || string(got) != `{"for":5}` {
 			t.Errorf("class 5 of %s is shown %q", group, got)
 		}
 		if d, err := p.Subscribe(ctx, []byte(`{"do":"class"}`), group); !d.Allow || d.Class != 5 || err != nil {
@@ -222,10 +222,10 @@ func TestWithheldViews(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	var told []string
 	p.OnWithheld(func(group string) { told = append(told, group) })
-	if got, ok, _ := p.Render(9, Event{Group: "g1", Payload: []byte("{}")}, p.Generation("g1")); ok {
+	if got, ok, _ := p.renderNow(9, Event{Group: "g1", Payload: []byte("{}")}); ok {
 		t.Errorf("class 9 is shown %q", got)
 	}
-	if got, ok, _ := p.Render(8, Event{Group: "g1", Payload: []byte("{}")}, p.Generation("g1")); ok { // the plugin's own decision
+	if got, ok, _ := p.renderNow(8, Event{Group: "g1", Payload: []byte("{}")}); ok { // the plugin's own decision
 		t.Errorf("class 8 is shown %q", got)
 	}
 	if !slices.Equal(told, []string{"g1"}) {

@@ -147,11 +147,13 @@ func holdProbe(t *testing.T, wasm []byte) {
 			t.Errorf("%s: %+v, %v instead of %+v", user, d, err, want)
 		}
 	}
+	view := plugins.Event{Group: "job_events-42", Payload: []byte("x")}
+	views := p.Process(view, nil)
+	if len(views) != 1 {
+		t.Fatalf("outputs are %v, want one", views)
+	}
 	for class, want := range []string{"x", "", "job_events-42"} {
-		if out, ok, _ := p.Render(
-			uint8(class), plugins.Event{Group: "job_events-42", Payload: []byte("x")}, p.Generation(
-				"job_events-42")); string(out) != want ||
-			ok != (class != 1) {
+		if out, ok, _ := p.Render(uint8(class), view, &views[0]); string(out) != want || ok != (class != 1) {
 			t.Errorf("class %d: %q, %v", class, out, ok)
 		}
 	}

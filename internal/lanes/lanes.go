@@ -221,8 +221,9 @@ func (ls *Lanes) redaction(o *plugins.Output, source string, sent time.Time) *re
 	r := &relay.Redaction{Classes: o.Audience, Generation: o.Generation}
 	if o.PerClass {
 		view := plugins.Event{Group: o.Group, Payload: o.Payload, Source: source, Sent: sent}
+		output := *o
 		r.Render = func(class uint8) ([]byte, bool) {
-			rendered, ok, err := ls.pipeline.Render(class, view, r.Generation)
+			rendered, ok, err := ls.pipeline.Render(class, view, &output)
 			switch {
 			case errors.Is(err, plugins.ErrReclassified):
 				ls.reportLoss(relay.LossReclassified, view.Group, 1)
