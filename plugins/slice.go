@@ -35,7 +35,13 @@ type limits struct {
 	lastRead  int64
 	stride    int // slices between two readings
 	untilRead int // slices before the next reading
+
+	// size is the fuel of a slice, which depends on the price of this guest's fuel. It outlives the call; 0: fullSlice.
+	size int64
 }
+
+// fullSlice is the fuel of a slice at the usual price.
+const fullSlice = metering.RefillUnits * metering.Unit
 
 const (
 	// yieldAfter is how long a guest keeps the processor at most while other goroutines are ready.
@@ -44,6 +50,10 @@ const (
 	maxStride = 4
 	// shortRead and longRead are the times between two readings below and above which the stride changes.
 	shortRead, longRead = 20 * time.Microsecond, 200 * time.Microsecond
+	// Slices that take longer than longSlice become shorter, and those below half of usualSlice longer.
+	usualSlice, longSlice = 250 * time.Microsecond, 500 * time.Microsecond
+	// minSlice keeps the cost of ending slices low at any price.
+	minSlice = 32 * metering.Unit
 	// maxWait bounds the time of a call with the time in which others had the processor, as a multiple of timeout.
 	maxWait = 10
 )
@@ -64,7 +74,10 @@ func (in *instance) begin(fuel int64, timeout time.Duration) {
 		return
 	}
 	l.spend(in.counter)
-	l.filled = min(l.budget, metering.RefillUnits*metering.Unit)
+	if l.size == 0 {
+		l.size = fullSlice
+	}
+	l.filled = min(l.budget, l.size)
 	l.reserve = l.budget - l.filled
 	in.counter.Set(uint64(metering.NewCounter(l.filled)))
 }
@@ -176,7 +189,7 @@ func (in *instance) endSlice() {
 	if l.untilRead--; l.untilRead < 0 {
 		in.checkTime()
 	}
-	l.filled = min(left, metering.RefillUnits*metering.Unit)
+	l.filled = min(left, l.size)
 	l.reserve = left - l.filled
 	in.counter.Set(uint64(c.WithFuel(l.filled)))
 }
@@ -188,7 +201,11 @@ func (in *instance) checkTime() {
 	if l.started == 0 {
 		l.started, l.resumed, l.lastRead = now, now, now
 	}
-	switch since := time.Duration(now - l.lastRead); {
+	since := time.Duration(now - l.lastRead)
+	if now != l.started {
+		l.resize(since / time.Duration(l.stride))
+	}
+	switch {
 	case since < shortRead:
 		l.stride = min(2*l.stride, maxStride)
 	case since > longRead:
@@ -214,6 +231,17 @@ func (in *instance) checkTime() {
 		runtime.Gosched()
 		l.resumed = elapsed()
 		l.lastRead = l.resumed
+	}
+}
+
+// resize adapts the fuel of a slice to the time that the last slices took: code that mostly waits for memory holds the
+// scheduler and the garbage collector up no longer than other code.
+func (l *limits) resize(took time.Duration) {
+	switch {
+	case took > longSlice:
+		l.size = max(minSlice, l.size*int64(usualSlice)/int64(took))
+	case took < usualSlice/2:
+		l.size = min(2*l.size, fullSlice)
 	}
 }
 

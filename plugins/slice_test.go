@@ -146,6 +146,33 @@ func TestGreedyGuests(t *testing.T) {
 	}
 }
 
+// TestSlicesFitTheirPrice: the fuel of a slice shrinks with the price of fuel, and grows again.
+func TestSlicesFitTheirPrice(t *testing.T) {
+	l := limits{size: fullSlice}
+	for _, step := range []struct {
+		took time.Duration
+		want int64
+	}{
+		{10 * time.Microsecond, fullSlice},
+		{usualSlice, fullSlice},
+		{4 * time.Millisecond, fullSlice / 16},
+		{usualSlice, fullSlice / 16},
+		{time.Second, minSlice},
+		{10 * time.Microsecond, 2 * minSlice},
+		{usualSlice, 2 * minSlice},
+	} {
+		if l.resize(step.took); l.size != step.want {
+			t.Errorf("after a slice of %v the next has %d, want %d", step.took, l.size, step.want)
+		}
+	}
+	for range 10 {
+		l.resize(0)
+	}
+	if l.size != fullSlice {
+		t.Errorf("a slice of short ones has %d", l.size)
+	}
+}
+
 // TestInterpretedCallsEnd: the limits hold where the engine can only interpret.
 func TestInterpretedCallsEnd(t *testing.T) {
 	newRuntimeConfig = wazero.NewRuntimeConfigInterpreter
