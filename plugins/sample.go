@@ -87,12 +87,6 @@ func (s *Sample) payload() []byte {
 	return s.Payload
 }
 
-// expects reports whether the sample has an expectation.
-func (s *Sample) expects() bool {
-	return s.Verdict != "" || s.Output != nil || s.OutputText != nil || s.Audience != nil || s.Emits != nil ||
-		s.WantClass != nil || s.Reason != ""
-}
-
 // check rejects members that the sample's hook has no use for. The error lists all faults.
 func (s *Sample) check() error {
 	var faults []error

@@ -98,7 +98,6 @@ type walker struct {
 	highest pathCost
 	atEnd   pathCost
 	calls   bool
-	entered bool // a check was met
 	failure string
 }
 
