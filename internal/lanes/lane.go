@@ -24,7 +24,7 @@ type lane struct {
 	items  []item // queued, without those that the worker has taken
 	worker *worker
 	bytes  int         // of all events
-	fanOut fanOutClock // only the worker changes it
+	fanOut fanOutClock // only the worker changes it, and the functions that it calls
 }
 
 // hasRoom reports whether the lane takes another run of events. A lane may use the chain's whole memory, and each lane
@@ -58,6 +58,31 @@ func (l *lane) append(it item) {
 func (l *lane) grow(bytes int) {
 	l.bytes += bytes
 	l.load.bytes.Add(int64(bytes))
+}
+
+// pauseFanOut notes that the worker leaves the fan-out for a plugin, which renders a view there, and reports whether the
+// worker was in the fan-out. The lane may be nil.
+func (l *lane) pauseFanOut() (paused bool) {
+	if l == nil {
+		return false
+	}
+	l.shard.mu.Lock()
+	defer l.shard.mu.Unlock()
+	if l.fanOut.since.IsZero() {
+		return false
+	}
+	l.fanOut.stop(time.Now())
+	return true
+}
+
+// resumeFanOut ends a pause.
+func (l *lane) resumeFanOut(paused bool) {
+	if !paused {
+		return
+	}
+	l.shard.mu.Lock()
+	l.fanOut.start(time.Now())
+	l.shard.mu.Unlock()
 }
 
 // blamed returns the plugin for which the lane waits, "" if there is none.

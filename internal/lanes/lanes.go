@@ -146,12 +146,12 @@ func (ls *Lanes) shardOf(hash uint64) *shard { return ls.shards[hash%uint64(len(
 
 // process takes an event through its plugins and appends the resulting events to out. outputs is scratch space.
 func (ls *Lanes) process(
-	it *item, outputs []plugins.Output, out []relay.Event,
+	l *lane, it *item, outputs []plugins.Output, out []relay.Event,
 ) ([]plugins.Output, []relay.Event) {
 	ev := &it.ev
 	if isResumption(ev) {
 		outputs = ls.pipeline.Resume(ev.Group, outputs[:0])
-		return outputs, ls.appendResults(out, outputs, &relay.Event{}, "")
+		return outputs, ls.appendResults(l, out, outputs, &relay.Event{}, "")
 	}
 	source, withheld := ev.Source.String(), false
 	if it.onward != nil {
@@ -169,24 +169,25 @@ func (ls *Lanes) process(
 		ls.dropped.Add(1)
 		ev.Discard("plugin")
 	}
-	return outputs, ls.appendResults(out, outputs, ev, source)
+	return outputs, ls.appendResults(l, out, outputs, ev, source)
 }
 
 // appendResults appends the events that outputs of an original event become, and hands over those for other lanes.
-// source is the original's for plugins, "" if there is none.
+// source is the original's for plugins, "" if there is none. l is the lane whose worker forwards the events, nil if there
+// is none.
 func (ls *Lanes) appendResults(
-	out []relay.Event, outputs []plugins.Output, original *relay.Event, source string,
+	l *lane, out []relay.Event, outputs []plugins.Output, original *relay.Event, source string,
 ) []relay.Event {
 	for i := range outputs {
 		o := &outputs[i]
 		result := *original
 		result.Group, result.Text = o.Group, o.Payload
 		if o.Onward != nil {
-			out = ls.handOver(out, result, o.Onward, len(outputs))
+			out = ls.handOver(l, out, result, o.Onward, len(outputs))
 			continue
 		}
 		if o.PerClass || o.Audience != ^uint64(0) || o.Generation != 0 {
-			result.Redaction = ls.redaction(o, source, original.Sent)
+			result.Redaction = ls.redaction(l, o, source, original.Sent)
 		}
 		out = append(out, result)
 	}
@@ -195,7 +196,9 @@ func (ls *Lanes) appendResults(
 
 // handOver queues an event that a plugin has emitted in the lane of the event's group. A group that has lost its plugins
 // gets the event at once. outputs is the number of the original's outputs.
-func (ls *Lanes) handOver(out []relay.Event, ev relay.Event, onward *plugins.Onward, outputs int) []relay.Event {
+func (ls *Lanes) handOver(
+	l *lane, out []relay.Event, ev relay.Event, onward *plugins.Onward, outputs int,
+) []relay.Event {
 	ev.Redaction = nil
 	if outputs > 1 { // the fate of one of them is not that of the original
 		ev.Trace = nil
@@ -205,11 +208,11 @@ func (ls *Lanes) handOver(out []relay.Event, ev relay.Event, onward *plugins.Onw
 		return out
 	}
 	results, _ := ls.pipeline.Continue(onward, ev.Group, ev.Text, nil)
-	return ls.appendResults(out, results, &ev, onward.Source)
+	return ls.appendResults(l, out, results, &ev, onward.Source)
 }
 
 // redaction returns the redaction of an output of an event with a source and a time.
-func (ls *Lanes) redaction(o *plugins.Output, source string, sent time.Time) *relay.Redaction {
+func (ls *Lanes) redaction(l *lane, o *plugins.Output, source string, sent time.Time) *relay.Redaction {
 	if !o.PerClass && o.Audience == ^uint64(0) {
 		if r := ls.unrestricted.Load(); r != nil && r.Generation == o.Generation {
 			return r
@@ -223,7 +226,9 @@ func (ls *Lanes) redaction(o *plugins.Output, source string, sent time.Time) *re
 		view := plugins.Event{Group: o.Group, Payload: o.Payload, Source: source, Sent: sent}
 		output := *o
 		r.Render = func(class uint8) ([]byte, bool) {
+			paused := l.pauseFanOut()
 			rendered, ok, err := ls.pipeline.Render(class, view, &output)
+			l.resumeFanOut(paused)
 			switch {
 			case errors.Is(err, plugins.ErrReclassified):
 				ls.reportLoss(relay.LossReclassified, view.Group, 1)

@@ -780,3 +780,53 @@ func TestEventsForClasses(t *testing.T) {
 		t.Errorf("reported %q", got)
 	}
 }
+
+// TestSlowViewsBlockNobody: views for classes are rendered within the fan-out. A plugin that is slow there is to blame
+// for its full queue, as one that is slow with events: Intercept drops the excess and does not block.
+func TestSlowViewsBlockNobody(t *testing.T) {
+	wasm, err := os.ReadFile(filepath.Join("..", "..", "plugins", "internal", "hostile", "testdata", "class_spin.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &clients{}
+	f := New(p, func(events []relay.Event) { // as the hub does
+		for _, ev := range events {
+			if r := ev.Redaction; r != nil && r.Render != nil {
+				_, _ = r.Render(0)
+			}
+		}
+		c.forward(events)
+	}, Options{Losses: c})
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil { // ends the calls
+			t.Error(err)
+		}
+		f.Close()
+	})
+	spec := plugins.Spec{
+		Name: "slow", Wasm: wasm, Groups: []string{"slow"}, Timeout: time.Hour, QueueBytes: 64 << 10,
+		QueueAge: time.Hour,
+	}
+	if err := f.Apply(context.Background(), []plugins.Spec{spec}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 1000 {
+			f.Intercept([]relay.Event{event("slow", "{}")})
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(testkit.Scale(10 * time.Second)):
+		t.Fatal("Intercept waits for a plugin")
+	}
+	if q := f.Queues()["slow"]; q.DroppedSlow == 0 || q.DroppedSlow+uint64(q.Queued) != 1000 || q.OldestSeconds <= 0 {
+		t.Errorf("the queue is %+v", q)
+	}
+}

@@ -24,6 +24,6 @@ func (h tickHandler) Resume(group string) {
 // Deliver hands events of ticks to the fan-out.
 func (h tickHandler) Deliver(outputs []plugins.Output) {
 	if !h.closed.Load() {
-		h.forward(h.appendResults(nil, outputs, &relay.Event{}, ""))
+		h.forward(h.appendResults(nil, nil, outputs, &relay.Event{}, ""))
 	}
 }

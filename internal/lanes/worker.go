@@ -100,7 +100,7 @@ func (w *worker) processBatch() {
 			w.dropExpired(now)
 		default:
 			w.next++
-			w.outputs, w.out = ls.process(it, w.outputs, w.out)
+			w.outputs, w.out = ls.process(w.lane, it, w.outputs, w.out)
 		}
 		now = time.Now()
 	}
