@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -139,58 +137,6 @@ func TestHostileCalls(t *testing.T) {
 				if got.Duration > maxHostileCall || got.Memory > DefaultMemory {
 					t.Errorf("the call took %v and %d bytes", got.Duration, got.Memory)
 				}
-			}
-		})
-	}
-}
-
-// TestNeighbors: while every hostile module is called as fast as it fails, another group's events all come through,
-// and the garbage collector, which has to stop every thread, is not held up.
-func TestNeighbors(t *testing.T) {
-	rounds := 20
-	if testing.Short() {
-		rounds = 3
-	}
-	for name := range failing {
-		t.Run(name, func(t *testing.T) {
-			spec := Spec{
-				Name:      name,
-				Wasm:      fixture(t, "hostile/"+name),
-				Groups:    []string{"bad"},
-				Instances: 1,
-				Cooldown:  time.Nanosecond,
-			}
-			p := pipeline(t, Options{}, actor(t), spec)
-			stop := make(chan struct{})
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-						p.Process(Event{Group: "bad", Payload: []byte("{}")}, nil)
-					}
-				}
-			})
-			var worst, gc time.Duration
-			out := make([]Output, 0, 1)
-			for range rounds {
-				start := time.Now()
-				out = p.Process(Event{Group: "g1", Payload: do("replace", "with", "{}")}, out[:0])
-				worst = max(worst, time.Since(start))
-				if show(out) != "g1 {}" {
-					t.Fatalf("the neighbor gets %q", show(out))
-				}
-				start = time.Now()
-				runtime.GC()
-				gc = max(gc, time.Since(start))
-			}
-			close(stop)
-			wg.Wait()
-			t.Logf("worst neighbour %v, worst collection %v", worst, gc)
-			if worst > maxHostileCall || gc > maxHostileCall {
-				t.Errorf("the neighbor waited %v, the collector %v", worst, gc)
 			}
 		})
 	}

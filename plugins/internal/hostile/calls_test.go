@@ -1,0 +1,215 @@
+package hostile
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// maxCall bounds a call with the default timeout of 50 ms, on a busy machine.
+	maxCall = 2 * time.Second
+	// maxHeld bounds the memory that is held after a plugin has gone, in bytes.
+	maxHeld = 32 << 20
+)
+
+// callKind is a kind of hostile calls.
+type callKind struct {
+	name    string
+	payload int   // size of the payload in bytes; 0: a few
+	classes uint8 // of the subscribers; 0: one
+	hook    plugins.Hook
+	text    string // the payload; "": JSON of the size
+	change  func(*plugins.Spec)
+}
+
+// callKinds are the kinds that need more than an event. All other modules in the folders have a row without settings.
+var callKinds = []callKind{
+	{name: "buffer_spin", payload: 20_000},
+	{name: "class_spin", classes: 64, hook: plugins.OnClass},
+	{name: "cycle", change: func(s *plugins.Spec) { s.Fuel = 10_000_000 }},
+	{name: "init_long", change: func(s *plugins.Spec) { s.MaxFailures, s.Cooldown = 1<<20, time.Nanosecond }},
+	{name: "json_flood", payload: 500_000},
+	{name: "names", change: func(s *plugins.Spec) { s.Wasm = WithName(s.Wasm, 5, 3<<20) }},
+	{name: "pass_large", payload: 4 << 20},
+	{name: "subscribe_spin", hook: plugins.OnSubscribe},
+	{name: "tick_spin", hook: plugins.OnTick, change: func(s *plugins.Spec) { s.Tick = 10 * time.Millisecond }},
+}
+
+// hostileFolders hold modules that load, and are hostile when they are called.
+var hostileFolders = []string{"testdata", "../../testdata/hostile"}
+
+// rejected are modules of the folders that do not load, or would not end with the plugin's own limits: see loadKinds.
+
+var quiet = slog.New(slog.DiscardHandler)
+
+var rejected = strings.Fields(`buffer_range buffer_refused command exports_missing import_granted import_memory import_unknown
+	init init_refuses initialize_spin memory_huge start start_trap table_huge version`)
+
+// allCallKinds returns a kind for each module of the folders.
+func allCallKinds(t *testing.T) map[string]callKind {
+	t.Helper()
+	kinds := map[string]callKind{}
+	for _, folder := range hostileFolders {
+		files, err := filepath.Glob(folder + "/*.wasm")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no modules in %s: %v", folder, err)
+		}
+		for _, file := range files {
+			if name := strings.TrimSuffix(filepath.Base(file), ".wasm"); !slices.Contains(rejected, name) {
+				kinds[file] = callKind{name: name}
+			}
+		}
+	}
+	for _, k := range callKinds {
+		file := "testdata/" + k.name + ".wasm"
+		if k.name == "pass_large" {
+			file = "../../testdata/pass.wasm"
+		}
+		if kinds[file].name == "" && k.name != "pass_large" {
+			t.Fatalf("there is no %s", file)
+		}
+		kinds[file] = k
+	}
+	return kinds
+}
+
+// spec returns the plugin of a kind, for the groups bad-*.
+func (k *callKind) spec(t *testing.T, file string) plugins.Spec {
+	s := plugins.Spec{
+		Name: "hostile", Wasm: read(t, file), Groups: []string{"bad-*"}, Instances: 2,
+		Cooldown: time.Nanosecond, // a suspended plugin does no harm
+		// A start may take longer than a second while all others run.
+		InitTimeout: time.Minute, InitFuel: plugins.DefaultInitFuel,
+	}
+	for _, g := range plugins.Grants {
+		if g != plugins.GrantTick || k.hook == plugins.OnTick {
+			s.Grants = append(s.Grants, g)
+		}
+	}
+	if k.change != nil {
+		k.change(&s)
+	}
+	return s
+}
+
+func (k *callKind) body() []byte {
+	return fmt.Appendf(nil, `{"pad":"%s","a":[{"b":["x","y"]}]}`, strings.Repeat("x", k.payload))
+}
+
+// TestHostileCalls bounds what each kind of hostile calls costs: the time and the memory of a call, how late events of
+// other groups are meanwhile, and the memory that is held afterwards.
+func TestHostileCalls(t *testing.T) {
+	for file, k := range allCallKinds(t) {
+		t.Run(k.name, func(t *testing.T) {
+			spec := k.spec(t, file)
+			call, memory := k.measureCall(t, spec)
+			before := held()
+			gap := time.Hour
+			for range attempts {
+				if gap = min(gap, k.measureGap(t, spec)); gap <= maxGap {
+					break
+				}
+			}
+			after := held()
+			t.Logf("call %s: %.1f ms, %.1f MiB; others late by %.1f ms; %d MiB held", k.name, milliseconds(call), float64(memory)/(1<<20),
+				milliseconds(gap), (after-before)>>20)
+			if call > maxCall {
+				t.Errorf("a call takes %v", call)
+			}
+			if memory > plugins.DefaultMemory {
+				t.Errorf("an instance has %d bytes", memory)
+			}
+			if gap > maxGap {
+				t.Errorf("events of other groups are late by %v", gap)
+			}
+			if after-before > maxHeld {
+				t.Errorf("%d bytes are held afterwards", after-before)
+			}
+		})
+	}
+}
+
+// measureCall returns the shortest of three calls, and the memory of the instance.
+func (k *callKind) measureCall(t *testing.T, spec plugins.Spec) (call time.Duration, memory uint64) {
+	t.Helper()
+	trial, err := plugins.Try(context.Background(), plugins.Options{Logger: quiet}, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trial.Close()
+	text, class := string(k.body()), uint8(3)
+	sample := plugins.Sample{Hook: plugins.OnEvent, Group: "bad-1", Text: &text}
+	switch k.hook {
+	case plugins.OnClass:
+		sample.Hook, sample.Class = k.hook, &class
+	case plugins.OnSubscribe:
+		sample = plugins.Sample{Hook: k.hook, Group: "bad-1"}
+	case plugins.OnTick:
+		sample = plugins.Sample{Hook: k.hook}
+	}
+	call = time.Hour
+	for range attempts {
+		trace := trial.Run(&sample)
+		call, memory = min(call, trace.Duration), max(memory, trace.Memory)
+	}
+	return call, memory
+}
+
+// measureGap returns how late events of other groups are while hostile events keep all instances busy.
+func (k *callKind) measureGap(t *testing.T, spec plugins.Spec) time.Duration {
+	t.Helper()
+	spec.Timeout = plugins.DefaultTimeout // without the limit of fuel that the default has, too
+	n := startNode(t, plugins.Options{}, spec)
+	defer n.close(t)
+	n.classes = max(1, k.classes)
+	ctx, cancel := context.WithCancel(context.Background())
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer cancel()
+	if k.hook == plugins.OnSubscribe {
+		for c := range 4 {
+			clients.Go(func() {
+				for ctx.Err() == nil {
+					_, _ = n.lanes.Classify(ctx, relay.Identity{ID: fmt.Sprint(c)}, fmt.Sprint("bad-", c))
+				}
+			})
+		}
+	}
+	body := k.body()
+	attack := func() {
+		if n.lanes.Stats().Queued >= maxQueued {
+			return
+		}
+		for g := range 4 {
+			text := append(body[:len(body):len(body)], "  "[:g%2]...) // of odd and even length
+			n.lanes.Intercept([]relay.Event{{Group: fmt.Sprint("bad-", g), Text: text, Sent: time.Now()}})
+		}
+	}
+	gap := n.beside(t, attack, during(100*time.Millisecond))
+	if h := n.pipeline.Health()[1]; h.Calls == 0 {
+		t.Errorf("%s has not been called", h.Name)
+	}
+	return gap
+}
+
+// held returns the bytes that the Go runtime holds after a collection.
+func held() int64 {
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.Sys - m.HeapReleased)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
