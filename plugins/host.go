@@ -210,13 +210,14 @@ func hostMetricAdd(in *instance, stack []uint64) {
 
 func hostKVGet(in *instance, stack []uint64) {
 	key := in.read(stack[0], stack[1])
+	in.charge(int64(len(key)) / 16) // before the work: a missing key costs as much
 	value, ok := in.env.kv.get(key, in.scratch[:0])
 	if !ok {
 		stack[0] = uint64(math.MaxUint32)
 		return
 	}
 	in.scratch = value
-	in.charge(int64(len(key)+len(value)) / 16)
+	in.charge(int64(len(value)) / 16)
 	in.write(stack[2], stack[3], value)
 	stack[0] = uint64(len(value))
 }

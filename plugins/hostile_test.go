@@ -62,6 +62,7 @@ var failing = map[string]struct {
 	"table_grow":       {KindFuel, "out of fuel"},
 	"table_fill":       {KindFuel, "out of fuel"},
 	"bulk_copy":        {KindFuel, "out of fuel"},
+	"kv_keys":          {KindFuel, "out of fuel"},
 	"straight":         {KindFuel, "out of fuel"},
 }
 
@@ -114,6 +115,7 @@ func TestHostileCalls(t *testing.T) {
 				Name:   name,
 				Wasm:   fixture(t, "hostile/"+name),
 				Groups: []string{"*"},
+				Grants: Grants,
 				Memory: 17 << 20, // memory_grow asks for a page at a time
 				Fuel:   DefaultFuel,
 			}

@@ -232,7 +232,7 @@ func (p *plugin) subscribe(
 	if s == nil && err == nil { // the live module has no such hook
 		return Decision{Allow: true}, m, false, nil
 	}
-	if err == errReplaced || ctx.Err() != nil {
+	if err == errReplaced || err != nil && ctx.Err() != nil {
 		return d, nil, false, err
 	}
 	if err != nil {

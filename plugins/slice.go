@@ -32,6 +32,7 @@ type limits struct {
 	started   int64 // first reading of the clock, 0 before
 	resumed   int64 // when the guest last got the processor
 	ran       int64 // how long the guest had run until then
+	stood     int64 // how long the whole process seems to have stood still
 	lastRead  int64
 	stride    int // slices between two readings
 	untilRead int // slices before the next reading
@@ -56,6 +57,12 @@ const (
 	minSlice = 32 * metering.Unit
 	// maxWait bounds the time of a call with the time in which others had the processor, as a multiple of timeout.
 	maxWait = 10
+	// maxRead is the most time between two readings that counts. Slices take less: longer times come from a process that
+	// was stopped, moved to another machine or denied processors, which is no fault of the guest.
+	maxRead = 20 * time.Millisecond
+	// cancelAfter is how long a call may run although its caller has gone. A call that ends early costs the instance with
+	// its state, so clients that come and go could reset a plugin.
+	cancelAfter = 10 * time.Millisecond
 )
 
 var (
@@ -68,7 +75,7 @@ func (in *instance) begin(fuel int64, timeout time.Duration) {
 	l := &in.limits
 	l.budget = fuel * metering.Unit
 	l.timeout, l.shared = timeout, false
-	l.started, l.ran, l.stride, l.untilRead = 0, 0, 1, 0
+	l.started, l.ran, l.stood, l.stride, l.untilRead = 0, 0, 0, 1, 0
 	if l.filled > 0 && l.budget >= exactBudget {
 		l.reserve = l.budget // the slice of the call before goes on
 		return
@@ -210,17 +217,21 @@ func (in *instance) checkTime() {
 		l.stride = min(2*l.stride, maxStride)
 	case since > longRead:
 		l.stride = 1
+		if since > maxRead {
+			l.stood += int64(since - maxRead)
+			l.resumed += int64(since - maxRead)
+		}
 	}
 	l.lastRead, l.untilRead = now, l.stride-1
 
 	running := now - l.resumed
-	if l.ran+running > int64(l.timeout) || now-l.started > maxWait*int64(l.timeout) {
+	if l.ran+running > int64(l.timeout) || now-l.started-l.stood > maxWait*int64(l.timeout) {
 		in.abort(KindTimeout, "%w", errTimeout)
 	}
 	if in.m.canceled.Load() {
 		in.cancel(errReplaced)
 	}
-	if l.caller != nil && l.caller.Err() != nil {
+	if l.caller != nil && (!in.started() || l.ran+running >= int64(cancelAfter)) && l.caller.Err() != nil {
 		in.cancel(context.Cause(l.caller))
 	}
 	if running >= int64(yieldAfter) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -191,5 +192,54 @@ func TestInterpretedCallsEnd(t *testing.T) {
 			t.Errorf("%s ends with %v after %v", name, got.Err, got.Duration)
 		}
 		tr.Close()
+	}
+}
+
+// leaving is a context whose caller leaves after the first question.
+type leaving struct {
+	context.Context
+	asked atomic.Int32
+}
+
+func (c *leaving) Err() error {
+	if c.asked.Add(1) > 1 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestCallersDoNotResetPlugins: a client that connects and leaves at once does not cost the instance, whose state
+// belongs to all groups.
+func TestCallersDoNotResetPlugins(t *testing.T) {
+	p := pipeline(t, Options{}, Spec{
+		Name: "patient", Wasm: fixture(t, "patient"), Groups: []string{"*"}, Instances: 1, Grants: Grants,
+		Timeout: time.Minute,
+	})
+	for n := range uint8(3) {
+		_, _ = p.Subscribe(&leaving{Context: context.Background()}, nil, "g1")
+		d, err := p.Subscribe(context.Background(), nil, "g1")
+		if err != nil || !d.Allow || d.Class != 2*n+2 {
+			t.Fatalf("call %d: %+v, %v", 2*n+2, d, err)
+		}
+	}
+}
+
+// TestStoppedProcess: a call does not fail because the process stood still during the call.
+func TestStoppedProcess(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	stop := atomic.Bool{}
+	p := pipeline(t, Options{Now: func() time.Time {
+		if stop.CompareAndSwap(true, false) {
+			time.Sleep(2 * timeout)
+		}
+		return time.Now()
+	}}, Spec{
+		Name: "patient", Wasm: fixture(t, "patient"), Groups: []string{"*"}, Instances: 1, Grants: Grants,
+		Timeout: timeout,
+	})
+	stop.Store(true)
+	out := p.Process(Event{Group: "g1", Payload: []byte("{}")}, nil)
+	if h := p.Health()[0]; len(out) != 1 || stop.Load() || h.Failures[KindTimeout] != 0 {
+		t.Errorf("outputs %s, failures %v", show(out), h.Failures)
 	}
 }

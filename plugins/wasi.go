@@ -215,8 +215,10 @@ func (in *instance) print(fd uint32, b []byte) {
 		level = slog.LevelWarn
 	}
 	for len(b) > 0 {
-		line, rest, complete := bytes.Cut(b, []byte{'\n'})
-		if room := maxLogText - len(in.output); len(line) > room {
+		room := maxLogText - len(in.output)
+		line, _, complete := bytes.Cut(b[:min(len(b), room+1)], []byte{'\n'})
+		rest := b[min(len(b), len(line)+1):]
+		if len(line) > room {
 			line, rest, complete = b[:room], b[room:], true
 		}
 		in.output = append(in.output, line...)
