@@ -200,7 +200,13 @@ func (p *Pipeline) Logs(name string) ([]LogLine, error) {
 	return nil, unknownPlugin(name)
 }
 
-// unknownPlugin returns an error that wraps [os.ErrNotExist].
-func unknownPlugin(name string) error {
-	return fmt.Errorf("unknown plugin %q: %w", name, os.ErrNotExist)
-}
+// unknownPluginError is the error of calls that name a plugin which is not configured.
+type unknownPluginError struct{ name string }
+
+func (e *unknownPluginError) Error() string { return fmt.Sprintf("%q: plugin not configured", e.name) }
+
+// Is tells that the error is [os.ErrNotExist].
+func (e *unknownPluginError) Is(target error) bool { return target == os.ErrNotExist }
+
+// unknownPlugin returns an error that is [os.ErrNotExist].
+func unknownPlugin(name string) error { return &unknownPluginError{name} }

@@ -45,3 +45,11 @@ func TestAdminErrorsNameTheAddress(t *testing.T) {
 		t.Errorf("%q does not name the remedy", err)
 	}
 }
+
+// An error of several lines, such as of a configuration with two faults, is one line without replaced characters.
+func TestAdminErrorsAreALine(t *testing.T) {
+	err := &adminError{status: 422, message: "config.a is missing\nconfig.b is \x1b[31mred"}
+	if got, want := err.Error(), "config.a is missing; config.b is \ufffd[31mred (HTTP 422)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -33,7 +33,8 @@ func (e *adminError) Error() string {
 	if e.message == "" {
 		return fmt.Sprintf("the admin API returned %d %s", e.status, http.StatusText(e.status))
 	}
-	return fmt.Sprintf("%s (HTTP %d)", printable(e.message), e.status)
+	lines := strings.Split(strings.TrimSpace(e.message), "\n")
+	return fmt.Sprintf("%s (HTTP %d)", printable(strings.Join(lines, "; ")), e.status)
 }
 
 // maxErrorBytes is the part of an error's body that is read.

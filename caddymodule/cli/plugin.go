@@ -96,7 +96,7 @@ func pluginError(p *pluginhost.Status) string {
 	if p.Refused != "" {
 		text = "update rejected: " + p.Refused
 	}
-	text = strings.Join(strings.Fields(text), " ") // an error may have several lines
+	text = printable(strings.Join(strings.Fields(text), " ")) // an error may have several lines
 	if len(text) > 160 {
 		text = strings.ToValidUTF8(text[:160], "") + "…"
 	}

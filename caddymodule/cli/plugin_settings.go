@@ -40,6 +40,7 @@ func (o *pluginSettings) addFlags(cmd *cobra.Command) {
 	f.Int64Var(&o.fuel, "fuel", 0, fmt.Sprintf("fuel of a call; default %d, or more with --timeout", plugins.DefaultFuel))
 	f.Int64Var(&o.fuelPerByte, "fuel-per-byte", defaultFuelPerByte,
 		fmt.Sprintf("fuel that each byte of the event adds; default %d", plugins.DefaultFuelPerByte))
+	f.Lookup("fuel-per-byte").DefValue = "0" // the help has the default in words
 	f.StringVar(&o.memory, "memory", "", "memory of the instance, such as 64MiB; default 32MiB")
 	f.StringVar(&o.maxResult, "max-result", "", "size of a result; default 1MiB, or eight times the event if that is more")
 	f.StringVar(&o.kv, "kv", "", "size of the key-value store; default 1MiB")

@@ -132,10 +132,7 @@ func (s Store) update(
 		return false, err
 	}
 	if err := s.write(ctx, name, r, modules); err != nil {
-		if IsDiskFull(err) {
-			err = fmt.Errorf("%w; free disk space and deploy again; the running module stays", err)
-		}
-		return false, &StorageError{fmt.Errorf("plugin %s: store the module: %w", name, err)}
+		return false, &StorageError{fmt.Errorf("plugin %s: store the module: %w", name, adviseOnDisk(err))}
 	}
 	s.prune(ctx, name, r)
 	return true, nil
@@ -151,7 +148,10 @@ func (s Store) lock(ctx context.Context, name string) (unlock func() error, err 
 		if locking.Err() != nil && ctx.Err() == nil {
 			return nil, fmt.Errorf("plugin %s: lock the deployment in the storage: %w", name, ErrBusy)
 		}
-		return nil, &StorageError{fmt.Errorf("plugin %s: lock the deployment in the storage: %w", name, err)}
+		if !IsDiskFull(err) && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+			err = &causeError{err, syscall.ENOSPC} // certmagic keeps only the text of the cause
+		}
+		return nil, &StorageError{fmt.Errorf("plugin %s: lock the deployment in the storage: %w", name, adviseOnDisk(err))}
 	}
 	return func() error {
 		defer cancel()
@@ -217,6 +217,22 @@ func (s Store) addFile(ctx context.Context, name, id, file string) error {
 
 // errUnchanged ends an update without effect.
 var errUnchanged = errors.New("nothing to change")
+
+// causeError is an error whose cause had been lost in its text.
+type causeError struct {
+	error
+	cause error
+}
+
+func (e *causeError) Unwrap() error { return e.cause }
+
+// adviseOnDisk adds the remedy to the error of a full disk.
+func adviseOnDisk(err error) error {
+	if !IsDiskFull(err) {
+		return err
+	}
+	return fmt.Errorf("%w; free disk space and repeat the change; the running module stays", err)
+}
 
 // IsDiskFull reports whether an error means that the disk or a quota is full.
 func IsDiskFull(err error) bool {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,4 +161,19 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("got %+v", r.last())
 		}
 	})
+}
+
+// fullLocks is a storage on a full disk: certmagic's error of the lock keeps only the text of the cause.
+type fullLocks struct{ certmagic.Storage }
+
+func (fullLocks) Lock(context.Context, string) error {
+	return fmt.Errorf("creating lock file: %v", syscall.ENOSPC)
+}
+
+func TestFullDiskIsToldAlsoByTheLock(t *testing.T) {
+	s := Store{Storage: fullLocks{&certmagic.FileStorage{Path: t.TempDir()}}}
+	_, err := s.update(context.Background(), "a", false, func(*record) ([][]byte, error) { return nil, nil })
+	if !IsDiskFull(err) || !strings.Contains(err.Error(), "free disk space") {
+		t.Errorf("got %v", err)
+	}
 }
