@@ -181,6 +181,7 @@ func TestConsole(t *testing.T) {
 	page.Do(t, chromedp.KeyEvent("\r"))
 	page.Wait(t, soon,
 		`!document.querySelector("#events").hidden && document.querySelector("#group").value === "job_events-42"`)
+	page.Wait(t, soon, `document.querySelector("#tail-note").textContent.includes("job_events-42; no events yet")`)
 	for i := range 3 {
 		publishTo(t, admin, "job_events-42", fmt.Sprint(i))
 		page.Wait(t, soon, fmt.Sprintf(`document.querySelectorAll("#events li").length === %d`, i+1))

@@ -527,6 +527,7 @@ func TestHandedOverEventsShareABudget(t *testing.T) {
 	for _, name := range []string{"ga", "gb", "gc"} {
 		specs = append(specs, plugins.Spec{
 			Name: name, Wasm: guest(t, "fan"), Groups: []string{name}, Grants: plugins.Grants, Instances: 1,
+			Timeout: time.Minute, // the number of events is the first limit, also on a busy machine
 		})
 	}
 	f := start(t, c, specs...)
