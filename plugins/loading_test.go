@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/plugins/internal/hostile"
 )
 
 // compilerFunc is a Compiler.
@@ -316,7 +317,7 @@ func TestStoreIsPruned(t *testing.T) {
 func TestChildEndsWithItsContext(t *testing.T) {
 	needMachineCode(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	wasm := localsInLoops(2000, 1000)
+	wasm := hostile.LocalsInLoops(2000, 1000)
 	done := make(chan error, 1)
 	go func() { done <- child(t, Limits{}).Compile(ctx, t.TempDir(), wasm) }()
 	time.AfterFunc(100*time.Millisecond, cancel)

@@ -55,7 +55,11 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		}
 		if err != nil {
 			m.close()
-			m, err = nil, fmt.Errorf("plugin %s: %w", spec.Name, m.conceal.error(err))
+			err = m.conceal.error(err)
+			if prefix := "plugin " + spec.Name + ": "; !strings.HasPrefix(err.Error(), prefix) { // as a Failure has it
+				err = fmt.Errorf("%s%w", prefix, err)
+			}
+			m = nil
 		}
 	}()
 	if err = spec.checkManifest(); err != nil {

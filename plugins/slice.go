@@ -284,7 +284,7 @@ func (in *instance) describe(f *Failure) {
 		f.Err = fmt.Errorf("the events emitted for one event have spent %d times the fuel or the time of its plugins; "+
 			"emit fewer events, or raise fuel and timeout", emissionFactor)
 	case outOfFuel:
-		f.Err = fmt.Errorf("out of fuel after %d units: an endless loop or recursion, or a %s budget too small",
+		f.Err = fmt.Errorf("out of fuel after %d units: an endless loop or recursion, or too little %s",
 			l.budget/metering.Unit, fuel)
 	case late && l.ran+l.lastRead-l.resumed <= int64(l.timeout):
 		f.Err = fmt.Errorf("timed out: the call had to wait for the processor, and took more than %d times its %s of %v; "+

@@ -115,7 +115,8 @@ func Repeated(n int, code ...byte) []byte {
 func LocalsInLoops(locals, loops int) []byte {
 	code := bytes.Repeat([]byte{0x03, 0x40}, loops)
 	for l := range locals {
-		code = slices.Concat(code, []byte{0x20}, leb(l), []byte{0x41, 1, 0x6a, 0x21}, leb(l))
+		code = binary.AppendUvarint(append(code, 0x20), uint64(l))
+		code = binary.AppendUvarint(append(code, 0x41, 1, 0x6a, 0x21), uint64(l))
 	}
 	// Again, if the first local is not 0.
 	return Module{Bodies: [][]byte{function(locals, code, bytes.Repeat([]byte{0x20, 0, 0x0d, 0, end}, loops))}}.Wasm()
@@ -135,7 +136,7 @@ func WideBranches(targets, values int) []byte {
 func LongResults(functions, values, calls int) []byte {
 	var code []byte
 	for v := range values {
-		code = slices.Concat(code, []byte{0x20}, leb(v))
+		code = binary.AppendUvarint(append(code, 0x20), uint64(v))
 	}
 	code = slices.Concat([]byte{0}, code, bytes.Repeat([]byte{0x10, 0}, calls), []byte{end})
 	return Module{Types: [][]byte{FuncType(values, values)}, Bodies: slices.Repeat([][]byte{code}, functions)}.Wasm()
@@ -145,7 +146,7 @@ func LongResults(functions, values, calls int) []byte {
 func LiveValues(values, conditionals int) []byte {
 	var code []byte
 	for v := range values {
-		code = slices.Concat(code, []byte{0x20}, leb(v), []byte{0x41, 3, 0x6a})
+		code = append(binary.AppendUvarint(append(code, 0x20), uint64(v)), 0x41, 3, 0x6a)
 	}
 	return Module{Bodies: [][]byte{function(values, code, bytes.Repeat([]byte{0x41, 1, 0x04, 0x40, end}, conditionals),
 		bytes.Repeat([]byte{0x1a}, values))}}.Wasm()
@@ -162,7 +163,8 @@ func DeepBlocks(depth int) []byte {
 func GlobalsAcrossCalls(globals, calls int) []byte {
 	code := make([]byte, 0, 8*globals)
 	for g := range globals {
-		code = slices.Concat(code, []byte{0x23}, leb(g), []byte{0x24}, leb(g))
+		code = binary.AppendUvarint(append(code, 0x23), uint64(g))
+		code = binary.AppendUvarint(append(code, 0x24), uint64(g))
 	}
 	return Module{
 		Globals: slices.Repeat([][]byte{{i32, 1, 0x41, 0, end}}, globals),
@@ -234,7 +236,7 @@ func LongName(n int) []byte { return ManyExports(1, n) }
 func WithName(wasm []byte, functions, n int) []byte {
 	names := leb(functions)
 	for f := range functions {
-		names = slices.Concat(names, leb(f), vector(n, 'n'))
+		names = append(append(names, leb(f)...), vector(n, 'n')...)
 	}
 	return append(slices.Clip(wasm), section(0, []byte("\x04name"), section(1, names))...)
 }

@@ -33,6 +33,7 @@ const (
 // Limits of a module, so that decoding a large hostile module takes a bounded multiple of its size. Go's largest guests
 // have some thousands of functions and locals.
 const (
+	maxTypeValues  = 100_000   // parameters and results of all types
 	maxCount       = 100_000   // each of types, imports, functions, globals, exports, segments, names
 	maxElements    = 1_000_000 // of all element segments
 	maxLocals      = 50_000    // of a function
@@ -122,11 +123,16 @@ func (m *module) section(s section) error {
 	case secType:
 		n := r.count("types")
 		m.typesRaw = r.b[r.pos:]
+		values := 0
 		for ; n > 0 && r.err == nil; n-- {
 			if c := r.byte(); c != 0x60 && r.err == nil {
 				return fmt.Errorf("unsupported WebAssembly feature: garbage collection (type form %#x); build for core 2.0", c)
 			}
-			m.types = append(m.types, funcType{params: r.valTypes(), results: r.valTypes()})
+			t := funcType{params: r.valTypes(), results: r.valTypes()}
+			m.types = append(m.types, t)
+			if values += len(t.params) + len(t.results); values > maxTypeValues {
+				return fmt.Errorf("the function types have more than %d parameters and results in total", maxTypeValues)
+			}
 		}
 	case secImport:
 		m.imports(&r)
