@@ -246,6 +246,8 @@ func policyOutcome(policy plugins.OnError, hook plugins.Hook) string {
 	switch {
 	case hook == plugins.OnSubscribe:
 		return "a failing on_subscribe denies"
+	case hook == plugins.OnTick:
+		return "a failing on_tick emits nothing"
 	case policy == plugins.OnErrorPass:
 		return "on_error pass: delivered unchanged"
 	case policy == plugins.OnErrorDrop:

@@ -150,3 +150,15 @@ func TestPluginSettings(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A failing tick has no event that on_error could decide about.
+func TestPolicyOutcomeNamesTheEventOnlyIfThereIsOne(t *testing.T) {
+	for hook, want := range map[plugins.Hook]string{
+		plugins.OnEvent: "not delivered", plugins.OnClass: "not delivered", plugins.OnSubscribe: "denies",
+		plugins.OnTick: "emits nothing",
+	} {
+		if got := policyOutcome(plugins.OnErrorWithhold, hook); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q in it", hook, got, want)
+		}
+	}
+}
