@@ -93,6 +93,24 @@ func (c *concealer) cut(s string) string {
 	return s
 }
 
+// split returns a part of a longer text without the secrets, and the end of the part, if a secret may begin there: the
+// next part is to begin with that end. The end is at most half as long as a log line.
+func (c *concealer) split(s string) (part, end string) {
+	s = c.text(s)
+	if c == nil {
+		return s, ""
+	}
+	longest := 0
+	for _, secret := range c.secrets {
+		for n := min(len(secret)-1, len(s)-1, maxLogText/2); n > longest; n-- {
+			if strings.HasSuffix(s, secret[:n]) {
+				longest = n
+			}
+		}
+	}
+	return s[:len(s)-longest], s[len(s)-longest:]
+}
+
 // error returns err with a text without the secrets.
 func (c *concealer) error(err error) error {
 	if c == nil || err == nil {

@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/edgerelay/edgerelay/plugins/internal/metering"
 )
 
 func TestConcealer(t *testing.T) {
@@ -52,6 +56,20 @@ func TestSecretsAreConcealed(t *testing.T) {
 		t.Errorf("logged is %q", line.Text)
 	}
 
+	// A line that is too long is logged in pieces, and no secret is split.
+	for at := range 40 {
+		in.env.log = newLogbook(slog.New(slog.DiscardHandler), "p", time.Now)
+		in.counter, in.limits.filled = &fullCounter{}, 1
+		in.print(1, []byte(strings.Repeat("x", maxLogText-20+at)+"hunter2hunter2\n"))
+		var all string
+		for _, l := range in.env.log.snapshot() {
+			all += l.Text
+		}
+		if want := strings.Repeat("x", maxLogText-20+at) + "••••••"; all != want {
+			t.Errorf("logged is %q after %d bytes", all[maxLogText-20:], maxLogText-20+at)
+		}
+	}
+
 	p := pipeline(t, Options{})
 	err := p.Check(context.Background(), Spec{
 		Name: "p", Wasm: fixture(t, "actor"), Grants: Grants,
@@ -62,3 +80,9 @@ func TestSecretsAreConcealed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// fullCounter is a counter whose fuel does not end.
+type fullCounter struct{ api.MutableGlobal }
+
+func (*fullCounter) Get() uint64 { return uint64(metering.NewCounter(1 << 30)) }
+func (*fullCounter) Set(uint64)  {}

@@ -208,7 +208,7 @@ const (
 	lineFuel   = 100 // per log line, as for the host function log
 )
 
-// print collects output and logs complete lines.
+// print collects output and logs complete lines. A line that is too long is logged in pieces.
 func (in *instance) print(fd uint32, b []byte) {
 	level := slog.LevelInfo
 	if fd == 2 {
@@ -217,12 +217,17 @@ func (in *instance) print(fd uint32, b []byte) {
 	for len(b) > 0 {
 		room := maxLogText - len(in.output)
 		line, _, complete := bytes.Cut(b[:min(len(b), room+1)], []byte{'\n'})
-		rest := b[min(len(b), len(line)+1):]
 		if len(line) > room {
-			line, rest, complete = b[:room], b[room:], true
+			in.output = append(in.output, b[:room]...)
+			b = b[room:]
+			in.charge(lineFuel)
+			piece, rest := in.m.conceal.split(string(in.output))
+			in.log(level, piece)
+			in.output = append(in.output[:0], rest...)
+			continue
 		}
 		in.output = append(in.output, line...)
-		b = rest
+		b = b[min(len(b), len(line)+1):]
 		if !complete {
 			return
 		}
