@@ -164,8 +164,9 @@ func TestHostileModules(t *testing.T) {
 			for try := 0; try == 0 || try < attempts && l.gap > maxGap; try++ {
 				l = measureLoad(t, wasm)
 			}
-			t.Logf("%d KB: %.2f s and %d MiB to compile, %.2f s in all; %.2f s and %d MiB in the server; others late by %.1f ms; %.150v",
-				len(wasm)/1000, l.cpu.Seconds(), l.memory>>20, l.time.Seconds(), l.own.Seconds(), l.server>>20, milliseconds(l.gap), l.err)
+			t.Logf("load %s: %d KB: %.2f s and %d MiB to compile, %.2f s in all; %.2f s and %d MiB in the server; "+
+				"others late by %.1f ms; %.150v", k.name, len(wasm)/1000, l.cpu.Seconds(), l.memory>>20,
+				l.time.Seconds(), l.own.Seconds(), l.server>>20, milliseconds(l.gap), l.err)
 			if (k.want != "" || l.err != nil) && (l.err == nil || !strings.Contains(l.err.Error(), k.want)) {
 				t.Errorf("%v, want %q", l.err, k.want)
 			}
