@@ -161,7 +161,7 @@ func (n *Node) attach(c *Config, plan *pluginhost.Plan) error {
 	if err := n.apply(c); err != nil {
 		if last := len(n.attached) - 1; last >= 0 { // a part may have been applied
 			err = errors.Join(err, n.apply(n.attached[last]))
-			n.restorePlugins(n.attached[last])
+			n.settlePlugins(n.attached[last])
 		}
 		return err
 	}
@@ -222,8 +222,14 @@ func (n *Node) Detach(c *Config) error {
 		n.attached = append(n.attached[:i:i], n.attached[i+1:]...)
 		if last && len(n.attached) > 0 {
 			now := n.attached[len(n.attached)-1]
-			n.restorePlugins(now)
+			n.settlePlugins(now)
 			return n.apply(now)
+		}
+		if len(n.attached) > 0 {
+			now := n.attached[len(n.attached)-1]
+			if h := n.Plugins.Load(); h != nil && h.HasOthers(now.Plugins) {
+				n.settlePlugins(now)
+			}
 		}
 		return nil
 	}

@@ -41,16 +41,17 @@ func (n *Node) installPlugins(plan *pluginhost.Plan) error {
 	return n.Plugins.Load().Install(plan)
 }
 
-// restorePlugins applies the plugins of c again, after another configuration was rejected. The caller holds n.mu.
-func (n *Node) restorePlugins(c *Config) {
+// settlePlugins makes the plugins of c the only ones, after another configuration was rejected or has stopped. The caller
+// holds n.mu.
+func (n *Node) settlePlugins(c *Config) {
 	h := n.Plugins.Load()
 	if h == nil {
 		return
 	}
 	h.SetLoading(c.PluginLoading)
 	if err := h.Apply(context.Background(), c.Plugins, c.ModuleStore); err != nil {
-		n.Log.Error("earlier plugins not restored", "error", err,
-			"effect", "plugins of the rejected configuration run",
+		n.Log.Error("plugins of the configuration not applied", "error", err,
+			"effect", "plugins of another configuration run",
 			"remedy", "load a configuration whose plugins can be read")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
@@ -24,10 +25,11 @@ type Plan struct {
 var ErrStale = errStale
 
 // Apply makes list the pipeline, with the module of each plugin that [decide] chooses. A rejected module changes
-// nothing, unless the plugin has a deployment that runs instead.
+// nothing, unless the plugin has a deployment that runs instead. A plugin that ran before the last installation, and
+// cannot be loaded any more, gets the module of that time.
 func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 	for {
-		plan, err := h.Plan(ctx, list, store)
+		plan, err := h.plan(ctx, list, store, h.formerPlugins())
 		if err != nil {
 			return err
 		}
@@ -39,9 +41,19 @@ func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 	}
 }
 
-// Plan reads, compiles and checks the modules of list. It takes as long as that takes and holds no lock.
+// Plan reads, compiles and checks the modules of list. It takes as long as that takes and holds no lock. Running plugins
+// that list does not name stay, after the others, until Apply is called: a configuration that is rejected after all must
+// not have switched them off.
+// See docs/decisions/plugins.md#why-do-removed-plugins-run-until-the-earlier-configuration-stops
 func (h *Host) Plan(ctx context.Context, list []*Plugin, store Store) (*Plan, error) {
-	l := loader{store: store, pipeline: h.Pipeline, memories: h.memories, running: map[string]*runningPlugin{}}
+	return h.plan(ctx, list, store, nil)
+}
+
+// plan is Plan with former plugins, or without plugins that list does not name if former is not nil.
+func (h *Host) plan(ctx context.Context, list []*Plugin, store Store, former map[*Plugin]*runningPlugin) (*Plan, error) {
+	l := loader{
+		store: store, pipeline: h.Pipeline, memories: h.memories, running: map[string]*runningPlugin{}, former: former,
+	}
 	plan := &Plan{host: h, store: store, basis: map[string]*version{}}
 	running, _ := h.snapshot()
 	for i := range running {
@@ -58,6 +70,15 @@ func (h *Host) Plan(ctx context.Context, list []*Plugin, store Store) (*Plan, er
 			if old.module.hash != p.module.hash && old.module.from == FromFile {
 				p.previous = old.module.wasm
 			}
+		}
+	}
+	for i := range running {
+		p := &running[i]
+		if settings := p.module.plugin; former != nil || settings.Shadow || settings.ShadowOf != "" {
+			continue
+		}
+		if !slices.ContainsFunc(list, func(o *Plugin) bool { return o.Name == p.Name }) {
+			plan.next = append(plan.next, p)
 		}
 	}
 	if plan.prepared, err = h.Pipeline.PrepareAll(ctx, specs(plan.next)); err != nil {
@@ -100,8 +121,30 @@ func (h *Host) installPlan(plan *Plan) error {
 		return fmt.Errorf("edgerelay: %w", err)
 	}
 	h.store = plan.store
+	h.former = map[*Plugin]*runningPlugin{}
+	for _, p := range h.running {
+		h.former[p.Plugin] = p
+	}
 	h.publish(func() { h.running = plan.next })
 	return nil
+}
+
+// HasOthers reports whether plugins run that list does not name.
+func (h *Host) HasOthers(list []*Plugin) bool {
+	running, _ := h.snapshot()
+	return slices.ContainsFunc(running, func(r runningPlugin) bool {
+		return !slices.ContainsFunc(list, func(p *Plugin) bool { return p.Name == r.Name })
+	})
+}
+
+// formerPlugins returns the plugins before the last installation.
+func (h *Host) formerPlugins() map[*Plugin]*runningPlugin {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.former == nil {
+		return map[*Plugin]*runningPlugin{}
+	}
+	return h.former
 }
 
 // Close frees a plan that was not installed.
@@ -144,6 +187,7 @@ type loader struct {
 	pipeline *plugins.Pipeline
 	memories *memories
 	running  map[string]*runningPlugin
+	former   map[*Plugin]*runningPlugin // see Apply
 }
 
 // loadAll chooses the module of each plugin. The error lists all faults.
@@ -154,7 +198,10 @@ func (l *loader) loadAll(ctx context.Context, list []*Plugin) ([]*runningPlugin,
 	for i, p := range list {
 		next[i] = &runningPlugin{Plugin: p, samples: p.spec.Samples, sampled: p.sampled}
 		wg.Go(func() {
-			if err := l.load(ctx, next[i]); err != nil {
+			err := l.load(ctx, next[i])
+			if f := l.former[p]; err != nil && f != nil {
+				*next[i] = *f
+			} else if err != nil {
 				faults[i] = fmt.Errorf("edgerelay: %w", err)
 			}
 		})

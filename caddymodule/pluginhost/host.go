@@ -39,10 +39,11 @@ type Host struct {
 	watching   sync.WaitGroup
 	background sync.WaitGroup // short work with the storage
 
-	// mu serializes installations, and guards store and changes. Writers of running hold it, too.
+	// mu serializes installations, and guards the fields below. Writers of running hold it, too.
 	mu      sync.Mutex
 	store   Store
 	changes map[string]*changeLock
+	former  map[*Plugin]*runningPlugin // before the last installation
 
 	// publishedMu guards running and the fields of its elements for readers that must not wait for an installation.
 	publishedMu sync.Mutex
