@@ -116,6 +116,10 @@ func (k *callKind) body() []byte {
 // TestHostileCalls bounds what each kind of hostile calls costs: the time and the memory of a call, how late events of
 // other groups are meanwhile, and the memory that is held afterwards.
 func TestHostileCalls(t *testing.T) {
+	quietNode := startNode(t, plugins.Options{})
+	t.Logf("without a hostile plugin: late by %.1f ms",
+		milliseconds(quietNode.beside(t, func() {}, during(100*time.Millisecond))))
+	quietNode.close(t)
 	for file, k := range allCallKinds(t) {
 		t.Run(k.name, func(t *testing.T) {
 			spec := k.spec(t, file)

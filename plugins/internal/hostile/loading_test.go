@@ -210,8 +210,10 @@ func measureLoad(t *testing.T, wasm []byte) (l load) {
 		t.Fatal(err)
 	}
 	other := plugins.Spec{Name: "other", Wasm: read(t, "../../testdata/pass.wasm"), Groups: []string{"other"}}
-	hostile := plugins.Spec{Name: "hostile", Wasm: wasm, Groups: []string{"bad-*"}, InitTimeout: time.Minute}
-	hostile.InitFuel = plugins.DefaultInitFuel
+	hostile := plugins.Spec{
+		Name: "hostile", Wasm: wasm, Groups: []string{"bad-*"}, Instances: 2,
+		InitTimeout: time.Minute, InitFuel: plugins.DefaultInitFuel,
+	}
 	before := held()
 	loaded := make(chan error, 1)
 	began, used := time.Now(), ownCPU(t)
