@@ -45,7 +45,7 @@ type body struct {
 	out    []byte
 	ctrl   []frame
 	locals uint32 // parameters and declared locals
-	wide   bool   // uses v128, with slots of 16 bytes
+	wide   bool   // may use v128, with slots of 16 bytes
 	bulk   bool   // needs the i32 scratch local
 	calls  bool
 	// constructs counts blocks, loops and ifs.
@@ -109,7 +109,7 @@ func (m *module) rewriteCode() ([]byte, error) {
 // rewrite appends the metered function to dst.
 func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 	b.out, b.ctrl, b.returns = b.out[:0], b.ctrl[:0], b.returns[:0]
-	b.wide, b.bulk, b.calls, b.dead = false, false, false, false
+	b.wide, b.bulk, b.calls, b.dead = b.m.vectors, false, false, false
 	b.effort = effort{blocks: 1}
 	b.path, b.height, b.maxHeight, b.constructs, b.labels = path{}, 0, 0, 0, 1
 

@@ -69,6 +69,7 @@ type module struct {
 	hasStart      bool
 	code          []byte
 	maxPages      uint32 // of memory that the host grants
+	vectors       bool   // a type or a global has v128
 }
 
 func parse(wasm []byte) (*module, error) {
@@ -157,7 +158,7 @@ func (m *module) section(s section) error {
 		n := r.count("globals")
 		m.globals += n
 		for ; n > 0 && r.err == nil; n-- {
-			r.valType()
+			m.vectors = r.valType() == typeV128 || m.vectors
 			if r.byte() > 1 {
 				r.fail("bad mutability of a global")
 			}
@@ -226,7 +227,7 @@ func (m *module) imports(r *reader) {
 		case externMemory:
 			r.limits()
 		case externGlobal:
-			r.valType()
+			m.vectors = r.valType() == typeV128 || m.vectors
 			r.byte()
 			m.globals++
 		default:

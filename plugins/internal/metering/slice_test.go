@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,5 +141,55 @@ func TestBulkMemoryInChunks(t *testing.T) {
 	}
 	if _, err := m.ExportedFunction("init").Call(ctx, 0, 0, 5000); err == nil {
 		t.Error("a dropped segment can be read")
+	}
+}
+
+// TestStackOfVectors: vectors that a function only passes on take their part of the stack, too.
+func TestStackOfVectors(t *testing.T) {
+	const params = 100
+	out := []byte("\x00asm\x01\x00\x00\x00")
+	section := func(id byte, body []byte) { out = append(append(append(out, id), leb(len(body))...), body...) }
+	section(1, slices.Concat([]byte{2, 0x60, params}, bytes.Repeat([]byte{0x7b}, params), []byte{0, 0x60, 0, 0}))
+	section(3, []byte{2, 0, 1})
+	section(6, []byte{1, 0x7b, 0, 0xfd, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b})
+	section(7, []byte{1, 1, 'f', 0, 1})
+	recursive, first := []byte{0}, []byte{0}
+	for i := range params {
+		recursive = append(recursive, 0x20, byte(i))
+		first = append(first, 0x23, 0)
+	}
+	recursive, first = append(recursive, 0x10, 0, 0x0b), append(first, 0x10, 0, 0x0b)
+	code := []byte{2}
+	for _, f := range [][]byte{recursive, first} {
+		code = append(append(code, leb(len(f))...), f...)
+	}
+	section(10, code)
+
+	ctx := context.Background()
+	metered, err := metering.Rewrite(out, metering.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := wazero.NewRuntime(ctx)
+	defer r.Close(ctx)
+	h := newHost(t, r)
+	h.refill = 0
+	deepest := 0
+	h.onSlice = func(c metering.Counter) {
+		if !c.StackOverflow() {
+			deepest = metering.StackBytes - 16*int(c&(1<<24-1))
+		}
+		if h.slices == 3 {
+			panic(errSpent)
+		}
+	}
+	m, err := r.Instantiate(ctx, metered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.start(m, 1000)
+	_, _ = m.ExportedFunction("f").Call(ctx)
+	if least := 5 * 16 * params; deepest < least {
+		t.Errorf("three calls with %d vectors take %d bytes of the stack, less than %d", params, deepest, least)
 	}
 }
