@@ -74,7 +74,9 @@ func (b *body) instruction() {
 		if r.u32() != 1 {
 			r.fail("select of other than one type")
 		}
-		b.wide = b.wide || r.valType() == typeV128
+		if r.valType() == typeV128 {
+			b.wide = true
+		}
 		b.adjust(-2)
 		b.copy(start)
 	case opLocalGet, opLocalSet, opLocalTee:

@@ -193,3 +193,32 @@ func TestStackOfVectors(t *testing.T) {
 		t.Errorf("three calls with %d vectors take %d bytes of the stack, less than %d", params, deepest, least)
 	}
 }
+
+// TestSelectBesideVectors: the type of a select is read in functions with vectors, too.
+func TestSelectBesideVectors(t *testing.T) {
+	out := []byte("\x00asm\x01\x00\x00\x00")
+	section := func(id byte, body []byte) { out = append(append(append(out, id), leb(len(body))...), body...) }
+	section(1, []byte{1, 0x60, 0, 1, 0x7f})
+	section(3, []byte{1, 0})
+	section(7, []byte{1, 1, 'f', 0, 0})
+	code := slices.Concat([]byte{0, 0x41, 0, 0xfd, 0x0f, 0x1a}, // i8x16.splat, drop
+		bytes.Repeat([]byte{0x41, 7, 0x41, 8, 0x41, 1, 0x1c, 1, 0x7f, 0x1a}, 100),
+		[]byte{0x41, 7, 0x41, 8, 0x41, 1, 0x1c, 1, 0x7f, 0x0b})
+	section(10, slices.Concat([]byte{1}, leb(len(code)), code))
+	metered, err := metering.Rewrite(out, metering.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	r := wazero.NewRuntime(ctx)
+	defer r.Close(ctx)
+	h := newHost(t, r)
+	m, err := r.Instantiate(ctx, metered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.start(m, 1000)
+	if got, err := m.ExportedFunction("f").Call(ctx); err != nil || got[0] != 7 {
+		t.Errorf("%v, %v, want 7", got, err)
+	}
+}
