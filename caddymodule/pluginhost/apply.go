@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -42,8 +43,8 @@ func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 }
 
 // Plan reads, compiles and checks the modules of list. It takes as long as that takes and holds no lock. Running plugins
-// that list does not name stay, after the others, until Apply is called: a configuration that is rejected after all must
-// not have switched them off.
+// that list neither names nor renames stay, after the others, until Apply is called: a configuration that is rejected
+// after all must not have switched them off.
 // See docs/decisions/plugins.md#why-do-removed-plugins-run-until-the-earlier-configuration-stops
 func (h *Host) Plan(ctx context.Context, list []*Plugin, store Store) (*Plan, error) {
 	return h.plan(ctx, list, store, nil)
@@ -77,7 +78,7 @@ func (h *Host) plan(ctx context.Context, list []*Plugin, store Store, former map
 		if settings := p.module.plugin; former != nil || settings.Shadow || settings.ShadowOf != "" {
 			continue
 		}
-		if !slices.ContainsFunc(list, func(o *Plugin) bool { return o.Name == p.Name }) {
+		if !slices.ContainsFunc(plan.next, func(o *runningPlugin) bool { return o.Name == p.Name || o.does(p) }) {
 			plan.next = append(plan.next, p)
 		}
 	}
@@ -127,6 +128,13 @@ func (h *Host) installPlan(plan *Plan) error {
 	}
 	h.publish(func() { h.running = plan.next })
 	return nil
+}
+
+// does reports whether a plugin does the same to events as another, under another name.
+func (p *runningPlugin) does(o *runningPlugin) bool {
+	a, b := p.module.spec(nil), o.module.spec(nil)
+	a.Name = b.Name
+	return reflect.DeepEqual(a, b)
 }
 
 // HasOthers reports whether plugins run that list does not name.
