@@ -34,7 +34,6 @@ func needMachineCode(t *testing.T) {
 
 func TestChildKeepsItsLimits(t *testing.T) {
 	needMachineCode(t)
-	limits := Limits{CPU: time.Second, Memory: 192 << 20}
 	for _, c := range []struct {
 		name string
 		wasm []byte
@@ -53,7 +52,7 @@ func TestChildKeepsItsLimits(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			began := time.Now()
-			err := child(t, limits).Compile(context.Background(), dir, c.wasm)
+			err := child(t, testLimits).Compile(context.Background(), dir, c.wasm)
 			t.Logf("%d bytes: %v, %v", len(c.wasm), time.Since(began), err)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
