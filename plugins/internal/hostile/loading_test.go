@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector needs more memory than the compiler's limits allow.
+
 package hostile
 
 import (
