@@ -57,8 +57,9 @@ const (
 	minSlice = 32 * metering.Unit
 	// maxWait bounds the time of a call with the time in which others had the processor, as a multiple of timeout.
 	maxWait = 10
-	// maxRead is the most time between two readings that counts. Slices take less: longer times come from a process that
-	// was stopped, moved to another machine or denied processors, which is no fault of the guest.
+	// maxRead is the most time between two readings that counts, but at most a quarter of the timeout. Slices take less:
+	// longer times come from a process that was stopped, moved to another machine or denied processors, which is no fault
+	// of the guest.
 	maxRead = 20 * time.Millisecond
 	// cancelAfter is how long a call may run although its caller has gone. A call that ends early costs the instance with
 	// its state, so clients that come and go could reset a plugin.
@@ -217,9 +218,9 @@ func (in *instance) checkTime() {
 		l.stride = min(2*l.stride, maxStride)
 	case since > longRead:
 		l.stride = 1
-		if since > maxRead {
-			l.stood += int64(since - maxRead)
-			l.resumed += int64(since - maxRead)
+		if longest := max(longRead, min(maxRead, l.timeout/4)); since > longest {
+			l.stood += int64(since - longest)
+			l.resumed += int64(since - longest)
 		}
 	}
 	l.lastRead, l.untilRead = now, l.stride-1

@@ -226,20 +226,21 @@ func TestCallersDoNotResetPlugins(t *testing.T) {
 
 // TestStoppedProcess: a call does not fail because the process stood still during the call.
 func TestStoppedProcess(t *testing.T) {
-	const timeout = 300 * time.Millisecond
-	stop := atomic.Bool{}
-	p := pipeline(t, Options{Now: func() time.Time {
-		if stop.CompareAndSwap(true, false) {
-			time.Sleep(2 * timeout)
+	for _, timeout := range []time.Duration{20 * time.Millisecond, 300 * time.Millisecond} {
+		stop := atomic.Bool{}
+		p := pipeline(t, Options{Now: func() time.Time {
+			if stop.CompareAndSwap(true, false) {
+				time.Sleep(2 * timeout)
+			}
+			return time.Now()
+		}}, Spec{
+			Name: "patient", Wasm: fixture(t, "patient"), Groups: []string{"*"}, Instances: 1, Grants: Grants,
+			Timeout: timeout,
+		})
+		stop.Store(true)
+		out := p.Process(Event{Group: "g1", Payload: []byte("{}")}, nil)
+		if h := p.Health()[0]; len(out) != 1 || stop.Load() || h.Failures[KindTimeout] != 0 {
+			t.Errorf("outputs %s, failures %v", show(out), h.Failures)
 		}
-		return time.Now()
-	}}, Spec{
-		Name: "patient", Wasm: fixture(t, "patient"), Groups: []string{"*"}, Instances: 1, Grants: Grants,
-		Timeout: timeout,
-	})
-	stop.Store(true)
-	out := p.Process(Event{Group: "g1", Payload: []byte("{}")}, nil)
-	if h := p.Health()[0]; len(out) != 1 || stop.Load() || h.Failures[KindTimeout] != 0 {
-		t.Errorf("outputs %s, failures %v", show(out), h.Failures)
 	}
 }
