@@ -1,8 +1,14 @@
 package plugins
 
 import (
+	"context"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins/internal/hostile"
 )
 
 // compilerArgument makes the test binary a compiler.
@@ -23,5 +29,37 @@ func needMachineCode(t *testing.T) {
 	t.Helper()
 	if CurrentEngine() == EngineInterpreter {
 		t.Skip("this process interprets modules")
+	}
+}
+
+func TestChildKeepsItsLimits(t *testing.T) {
+	needMachineCode(t)
+	for _, c := range []struct {
+		name string
+		wasm []byte
+		want string // of the error; "" if the module may be compiled
+	}{
+		{"many locals in many loops", hostile.LocalsInLoops(2000, 1000), "raise the"},
+		{"a branch table with many values", hostile.WideBranches(100_000, 900), "raise the"},
+		{"long results", hostile.LongResults(60, 900, 200), "raise the"},
+		{"deep blocks", hostile.DeepBlocks(10_000), ""},
+		{"many live values", hostile.LiveValues(9000, 9000), "raise the"},
+		{"a long name", hostile.LongName(8 << 20), ""},
+		{"invalid", hostile.Repeated(1, 0x6a), "invalid function"},
+		{"no module", []byte("text"), "magic"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			began := time.Now()
+			err := child(t, testLimits).Compile(context.Background(), dir, c.wasm)
+			t.Logf("%d bytes: %v, %v", len(c.wasm), time.Since(began), err)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if files, _ := filepath.Glob(filepath.Join(dir, "*", "*")); (err == nil) != (len(files) == 1) {
+				t.Errorf("the directory has the files %q", files)
+			}
+		})
 	}
 }
