@@ -1,13 +1,18 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 func TestFindAdmin(t *testing.T) {
@@ -51,5 +56,19 @@ func TestAdminErrorsAreALine(t *testing.T) {
 	err := &adminError{status: 422, message: "config.a is missing\nconfig.b is \x1b[31mred"}
 	if got, want := err.Error(), "config.a is missing; config.b is \ufffd[31mred (HTTP 422)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A plugin's log lines do not control the operator's terminal.
+func TestLogsAreSafeOnATerminal(t *testing.T) {
+	var out bytes.Buffer
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	lines := []plugins.LogLine{{Time: at, Level: slog.LevelWarn, Text: "\x1b[2Jone\r\n\ttwo\rthree\n"}}
+	if err := printLogs(&out, lines); err != nil {
+		t.Fatal(err)
+	}
+	want := "2026-01-02T03:04:05.000Z WARN  \ufffd[2Jone\n\ttwo\ufffdthree\n"
+	if out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }

@@ -139,6 +139,19 @@ func getAdmin(address, path string, result any) error {
 	return callAdmin(address, http.MethodGet, path, nil, result)
 }
 
+// printableLines is printable for a text of several lines: line breaks and tabs stay.
+func printableLines(text string) string {
+	lines := strings.Split(strings.TrimSuffix(strings.ReplaceAll(text, "\r\n", "\n"), "\n"), "\n")
+	for i, line := range lines {
+		columns := strings.Split(line, "\t")
+		for j, column := range columns {
+			columns[j] = printable(column)
+		}
+		lines[i] = strings.Join(columns, "\t")
+	}
+	return strings.Join(lines, "\n")
+}
+
 // printable replaces control characters in a text from outside, such as a user's name, so that the text is safe on a
 // terminal.
 func printable(text string) string {

@@ -122,11 +122,11 @@ func pluginLogsCommand() *cobra.Command {
 	})
 }
 
-// printLogs writes log lines as text.
+// printLogs writes log lines as text. A plugin's text may have several lines, and none moves the terminal's cursor.
 func printLogs(w io.Writer, lines []plugins.LogLine) error {
 	for _, l := range lines {
 		at := l.Time.Format("2006-01-02T15:04:05.000Z07:00")
-		if _, err := fmt.Fprintf(w, "%s %-5s %s\n", at, l.Level, l.Text); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %-5s %s\n", at, l.Level, printableLines(l.Text)); err != nil {
 			return err
 		}
 	}
