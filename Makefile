@@ -14,11 +14,13 @@ export GOTOOLCHAIN := local
 AS_XCADDY := CGO_ENABLED=0 GOFLAGS="$(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx"
 # A hanging test fails with the stacks of all goroutines.
 GOTEST := $(GO) test -timeout 15m
-# All tests run under the race detector, with two exceptions. Tests that import Caddy would compile it a second time:
-# `make race` does, every night. The metering suite has one goroutine and all of the WebAssembly specification to run.
+# All tests run under the race detector, with three exceptions. Tests that import Caddy would compile it a second time:
+# `make race` does, every night. The metering suite has one goroutine and all of the WebAssembly specification to run. The hostile modules are
+# compiled within limits of memory that the race detector exceeds.
 LIST_TESTS = $(GO) list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./...
 METERING = $(shell $(GO) list -m)/plugins/internal/metering
-UNRACED = $(METERING) $(shell $(LIST_TESTS) | sed -n '/^[^ ]*[.]test .*caddyserver.caddy.v2/s/[.]test .*//p')
+HOSTILE = $(shell $(GO) list -m)/plugins/internal/hostile
+UNRACED = $(METERING) $(HOSTILE) $(shell $(LIST_TESTS) | sed -n '/^[^ ]*[.]test .*caddyserver.caddy.v2/s/[.]test .*//p')
 RACED = $(filter-out $(UNRACED),$(shell $(LIST_TESTS) | sed -n 's/^\([^ ]*\)[.]test .*/\1/p'))
 
 # Packages for macOS and Windows; test support needs Linux.
