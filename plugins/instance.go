@@ -280,9 +280,14 @@ func (in *instance) finish() { in.document = nil }
 
 // event calls ev_on_event and sets res. The payload of a replacement is a copy.
 func (in *instance) event(ev *Event, hops int, budget *allowance, res *result) *Failure {
+	f := in.callOnEvent(ev, hops, budget, res)
 	if budget != nil {
-		defer in.settle(budget)
+		in.settle(budget)
 	}
+	return f
+}
+
+func (in *instance) callOnEvent(ev *Event, hops int, budget *allowance, res *result) *Failure {
 	if f := in.prepare(ev.Group, ev.Payload, budget); f != nil {
 		return f
 	}

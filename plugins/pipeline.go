@@ -109,16 +109,18 @@ func (p *Pipeline) run(ev *Event, out []Output) (_ []Output, withheld bool) {
 	ev.Group = rt.group // the caller's may change later
 	payload := ev.Payload
 	for before := len(out); ; {
-		to, res := subscribers{audience: allClasses}, result{}
+		to := subscribers{audience: allClasses}
+		var res result
 		at := rt.pass(ev, &to, &res)
 		switch {
 		case at == len(rt.steps) && to.audience == 0:
 			return out, false
 		case at == len(rt.steps):
-			return append(out, Output{
-				Group: ev.Group, Payload: ev.Payload, Audience: to.audience, PerClass: to.renderers != 0,
-				Generation: to.generation, renderers: to.renderers,
-			}), false
+			out = append(out, Output{})
+			o := &out[len(out)-1] // filled in place: a copy would cost as much as all of this function
+			o.Group, o.Payload, o.Audience, o.Generation = ev.Group, ev.Payload, to.audience, to.generation
+			o.PerClass, o.renderers = to.renderers != 0, to.renderers
+			return out, false
 		}
 		t := p.newTraversal(current, rt, before)
 		if out = t.handle(rt, at, ev, to, &res, 0, nil, out); !t.stale {
