@@ -532,17 +532,20 @@ func TestHandedOverEventsShareABudget(t *testing.T) {
 	}
 	f := start(t, c, specs...)
 	f.Intercept([]relay.Event{event("ga", "{}")})
-	calls := func() (n uint64) {
+	// Some of the emitted events call a plugin, and the others leave: no plugin has gd. How many of each depends on the
+	// lanes' turns.
+	events := func() int {
+		n := len(c.texts("gd"))
 		for _, h := range f.pipeline.Health() {
-			n += h.Calls
+			n += int(h.Calls)
 		}
 		return n
 	}
 	const most = 1 + 256 // the event, and the events that plugins may emit for it
-	testkit.Eventually(t, "the budget is spent", func() bool { return calls() >= most })
+	testkit.Eventually(t, "the budget is spent", func() bool { return events() >= most })
 	testkit.Eventually(t, "the lanes are empty", func() bool { return f.Stats().Queued == 0 })
-	if n := calls(); n != most {
-		t.Errorf("one event has caused %d calls, want %d", n, most)
+	if n := events(); n != most {
+		t.Errorf("one event has caused %d events, want %d", n, most)
 	}
 }
 
