@@ -319,13 +319,14 @@ func TestChildEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	wasm := hostile.LocalsInLoops(2000, 1000)
 	done := make(chan error, 1)
-	go func() { done <- child(t, Limits{}).Compile(ctx, t.TempDir(), wasm) }()
+	limits := Limits{CPU: time.Minute, Memory: 1 << 30}
+	go func() { done <- child(t, limits).Compile(ctx, t.TempDir(), wasm) }()
 	time.AfterFunc(100*time.Millisecond, cancel)
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want that the context is canceled", err)
 	}
-	err := child(t, Limits{CPU: time.Minute, Memory: 1 << 30, Time: time.Second}).Compile(
-		context.Background(), t.TempDir(), wasm)
+	limits.Time = time.Second
+	err := child(t, limits).Compile(context.Background(), t.TempDir(), wasm)
 	if err == nil || !strings.Contains(err.Error(), "raise the time") {
 		t.Errorf("a child beyond its time: %v", err)
 	}

@@ -4,5 +4,11 @@ package plugins
 
 import "time"
 
-// testLimits are the limits of a compiler in tests: the race detector multiplies what a compiler takes.
-var testLimits = Limits{CPU: 5 * time.Second, Memory: 1 << 30}
+// testLimits are the limits of a compiler for a module that it rejects or accepts. The race detector multiplies the
+// processor time and the memory of a compiler.
+func testLimits(rejects bool) Limits {
+	if rejects {
+		return Limits{CPU: time.Second, Memory: 1 << 30}
+	}
+	return Limits{CPU: time.Minute, Memory: 1 << 30}
+}
