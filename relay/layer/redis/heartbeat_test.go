@@ -124,7 +124,11 @@ func TestLiveNodesAreKept(t *testing.T) {
 	s := settings(server)
 	a, _ := startQuick(t, s, "jobs-summary")
 	b, _ := startQuick(t, s, "jobs-summary")
-	all := slices.Sorted(slices.Values(keys(server, "edgerelay:node:*")))
+	var all []string
+	testkit.Eventually(t, "both nodes' beats", func() bool {
+		all = slices.Sorted(slices.Values(keys(server, "edgerelay:node:*")))
+		return len(all) == 2
+	})
 	server.Do("FLUSHALL")
 	testkit.Eventually(t, "the beats to be back", func() bool {
 		return slices.Equal(slices.Sorted(slices.Values(keys(server, "edgerelay:node:*"))), all)
