@@ -31,7 +31,6 @@ type callKind struct {
 	payload int    // size of the payload in bytes; 0: a few
 	classes uint8  // of the subscribers; 0: one
 	hook    plugins.Hook
-	text    string // the payload; "": JSON of the size
 	change  func(*plugins.Spec)
 }
 
