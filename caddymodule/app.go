@@ -43,6 +43,11 @@ type App struct {
 	Drain *node.Drain `json:"drain,omitempty" caddyfile:"[<duration>] { … }"`
 	// Backplane connects this node to others. A single node, and nodes that share one channel layer, need none.
 	Backplane *Backplane `json:"backplane,omitempty" caddyfile:"{ … }"`
+	// History keeps recent events, so that clients which reconnect miss nothing. Default: no group has a history.
+	History []*History `json:"history,omitempty" caddyfile:"<pattern>... { … }"`
+	// HistoryKey is a secret from which nodes derive the marks in the positions of events. Nodes with a Redis each that a
+	// backplane joins need the same key; nodes that share a Redis agree on a key by themselves. Write a placeholder.
+	HistoryKey string `json:"history_key,omitempty" caddyfile:"<secret>" example:"{env.EDGERELAY_HISTORY_KEY}"`
 	// Plugins filter and transform events, in this order.
 	Plugins []*pluginhost.Plugin `json:"plugins,omitempty" caddyfile:"plugin=<name> <file> { … }"`
 	// PluginLoading bounds the process that compiles a plugin's module, in processor time, memory and time.
@@ -120,6 +125,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	c.LimitByDescriptors(a.Limits != nil && a.Limits.Connections != nil)
+	if c.History, err = a.historyPolicy(); err != nil {
+		return err
+	}
 	if a.Drain != nil {
 		pace, err := a.Drain.Pace()
 		if err != nil {

@@ -51,6 +51,10 @@ func (a *App) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 		p := &pluginhost.Plugin{}
 		err = p.ReadBlock(d)
 		a.Plugins = append(a.Plugins, p)
+	case "history":
+		h := &History{}
+		err = h.ReadBlock(d)
+		a.History = append(a.History, h)
 	case "drain":
 		return a.Drain != nil, rejectRepeated(d, a.Drain != nil)
 	case "backplane":

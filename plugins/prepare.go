@@ -167,6 +167,9 @@ func (pr *Prepared) plan() (jobs []func(context.Context) error, discarded []*mod
 
 // specsWith returns the current settings of all plugins, with other settings for one of them. The caller holds p.mu.
 func (p *Pipeline) specsWith(changed Spec) ([]Spec, error) {
+	if p.closed {
+		return nil, ErrClosed
+	}
 	found := false
 	order := *p.order.Load()
 	specs := make([]Spec, len(order))

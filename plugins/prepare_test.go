@@ -158,3 +158,18 @@ func TestPreparedIsClosedAfterThePipeline(t *testing.T) {
 		t.Errorf("a preparation after Close: %v", err)
 	}
 }
+
+// A pipeline that is closed during a preparation has no plugins, which is no fault of the caller's.
+func TestClosedDuringAPreparation(t *testing.T) {
+	p := pipeline(t, Options{})
+	if err := p.Apply(context.Background(), []Spec{versioned(t, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	pr := prepare(t, p, versioned(t, 2))
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pr.plan(); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want %v", err, ErrClosed)
+	}
+}

@@ -14,6 +14,8 @@ type Event struct {
 	NeedsRelay bool
 	// Sent is the time at which the emitter published the event, zero if unknown.
 	Sent time.Time
+	// Position is the event's place in the history of its group, zero if the group has none.
+	Position Position
 	// Control is nil for an event that is meant for clients. Otherwise the message is from AWX's nodes, about
 	// subscriptions, and Text is empty.
 	Control *Control
@@ -58,14 +60,20 @@ const (
 	FromLayer Source = iota
 	// FromPeer marks events that another node forwarded. They are not forwarded again.
 	FromPeer
+	// FromHistory marks events that a client missed and gets now. Only an [Interceptor] that processes a replay sees
+	// them.
+	FromHistory
 	// SourceCount is the number of sources.
 	SourceCount
 )
 
 // String returns the source's name in metrics.
 func (s Source) String() string {
-	if s == FromPeer {
+	switch s {
+	case FromPeer:
 		return "peer"
+	case FromHistory:
+		return "history"
 	}
 	return "layer"
 }

@@ -81,6 +81,8 @@ type Loss struct {
 	All    bool
 	// Events is the number of lost events, 0 if unknown.
 	Events int
+	// Position is the position of the only event that was lost, zero if unknown.
+	Position Position
 }
 
 // String describes the loss in a single line.

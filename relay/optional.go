@@ -79,6 +79,72 @@ type Reclassifier interface {
 	Generation(group string) uint64
 }
 
+// HistoryKeeper is a [Broker] whose channel layer keeps the history itself. If absent, each node keeps a ring.
+type HistoryKeeper interface {
+	// KeepHistory returns the layer's history under a policy. It may be called again with another policy; the result of
+	// the last call is current. With no rules, the layer keeps nothing, and KeepHistory returns nil.
+	KeepHistory(p HistoryPolicy) (History, error)
+}
+
+// HistoryInspector is a [History] that can describe itself. If absent, operators do not see what is kept.
+type HistoryInspector interface {
+	// InspectHistory describes a group's history. The error is that of the channel layer.
+	InspectHistory(ctx context.Context, group string) (HistoryInfo, error)
+	// HistoryStats describes the whole history, without asking the channel layer.
+	HistoryStats() HistoryStats
+}
+
+// HistoryInfo is an operator's view of a group's history.
+type HistoryInfo struct {
+	// Events is the number of events, Gaps the number of gaps, and Bytes the memory that both need, as far as known.
+	Events, Gaps int
+	Bytes        int64
+	// Oldest and Newest are the times of the first and the last event; zero if there is none.
+	Oldest, Newest time.Time
+}
+
+// HistoryStats counts the work of a history.
+type HistoryStats struct {
+	// Kind is "ring", "sorted_set" or "stream".
+	Kind string
+	// Groups is the number of groups with entries, and Bytes their memory, as far as this node knows.
+	Groups int
+	Bytes  int64
+	// Recorded counts stored events, Trimmed removed ones, Reads the answered queries, Failed the writes and queries that
+	// failed, Adopted the unread messages of dead nodes that were stored, Gaps the gaps.
+	Recorded, Trimmed, Reads, Failed, Adopted, Gaps uint64
+}
+
+// Replayer is an [Interceptor] that can process events of the history for clients that resume. If absent, no client
+// resumes while the interceptor is set.
+type Replayer interface {
+	// Replay returns the texts for clients of events of one group of the history, in order, as Intercept does, each with
+	// the position of its event. Events for other groups are dropped. Withheld are the positions of events that a plugin
+	// failed to process. Replay may be called with any number of events; it returns when ctx ends at the latest.
+	Replay(ctx context.Context, events []Event) (out []Event, withheld []Position, err error)
+}
+
+// PositionProtocol is a [Protocol] for clients that have opted in to positions. If absent, no client can.
+type PositionProtocol interface {
+	// AppendEvent appends the text of a frame with an event: its group, position and time, and text, which is ev.Text or
+	// a plugin's variant.
+	AppendEvent(dst []byte, ev *Event, text []byte) []byte
+	// EncodeResumed returns the text that begins a subscription.
+	EncodeResumed(r Resumed) []byte
+	// EncodeGap returns the text for clients that have missed events.
+	EncodeGap(g Gap) []byte
+	// EncodeWithheld returns the text for clients that do not get an event because a plugin failed.
+	EncodeWithheld(group string, position Position) []byte
+}
+
+// GapKnower is a [Backplane] that knows whether events from peers may be missing at the moment. If absent, or without a
+// backplane, none are.
+type GapKnower interface {
+	// Incomplete reports whether a link is down over which events of the group may have been missed that this node has
+	// not reported as lost yet.
+	Incomplete(group string) bool
+}
+
 // Successor is an [Authorizer] that takes state over from its predecessor when the configuration changes. If absent,
 // the authorizer starts empty.
 type Successor interface {

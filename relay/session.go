@@ -33,9 +33,13 @@ type Session interface {
 	// Keep is Subscribe without the groups that the session no longer has.
 	Keep(ctx context.Context, subs []Subscription) (Change, error)
 
+	// OptIn makes the client get events with positions, and frames about gaps, in the form of the hub's
+	// [PositionProtocol]. It is called before the first Subscribe.
+	OptIn()
 	// Send queues a text frame for this client, and returns false if the connection is closing.
 	Send(text []byte) bool
-	// SendChange sends the text that encode makes of a change, without the groups that a recheck has ended since.
+	// SendChange sends the text that encode makes of a change, without the groups that a recheck has ended since. For a
+	// client that has opted in, the groups joined then begin, each with [PositionProtocol.EncodeResumed].
 	SendChange(change Change, encode func(Change) []byte) bool
 	// Close removes the session from the engine after the end of the connection. Close does not close the socket.
 	Close()

@@ -13,6 +13,8 @@ type Subscription struct {
 	Class uint8
 	// Generation is the generation of Class, see [Classification].
 	Generation uint64
+	// Resume is not nil if a client that gets positions asks for earlier events. It counts when the subscription begins.
+	Resume *Resume
 }
 
 // Groups returns subscriptions of class 0 to groups.

@@ -29,6 +29,8 @@ type Config struct {
 	Descriptors     DescriptorLimits
 	// DrainPace is the pace at which clients are evicted when the relay stops. nil evicts all at once.
 	DrainPace *hub.Pace
+	// History decides which groups have a history.
+	History relay.HistoryPolicy
 	// TraceEvents traces one event in this many; 0 traces none.
 	TraceEvents int
 	// ReportJourney receives the traced events.

@@ -14,6 +14,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
 	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/history/ring"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
@@ -91,10 +92,11 @@ type Node struct {
 
 	directTLSFailed atomic.Bool // logged
 
-	mu         sync.Mutex    // guards attached, layerPlace and backplaneConfig
+	mu         sync.Mutex    // guards attached, layerPlace, ring and backplaneConfig
 	attached   []*Config     // the last one is current
 	configured chan struct{} // closed by the first configuration
 	layerPlace string        // of the open broker
+	ring       *ring.Ring    // the history, if the layer keeps none itself
 
 	// DrainPace is the pace at which clients are evicted when the relay stops; nil evicts all at once.
 	DrainPace atomic.Pointer[hub.Pace]
@@ -271,7 +273,11 @@ func (n *Node) apply(c *Config) error {
 			n.Log.Warn("former channel layer not left", "error", err)
 		}
 		n.layerPlace = place
+		n.ring = nil // events between the layers are unknown
 	} else if err := c.Layer.Apply(n.Hub.Broker()); err != nil {
+		return err
+	}
+	if err := n.applyHistory(c.History); err != nil {
 		return err
 	}
 	n.logOutlet.to.Store(c.Log)

@@ -11,6 +11,9 @@ func (h *Hub) Deliver(events []relay.Event) {
 	if t := h.tracing.Load(); t != nil {
 		t.sample(events)
 	}
+	if p := h.history.Load(); p != nil {
+		(*p).Record(events)
+	}
 	if ls := h.listeners.load(); ls != nil {
 		ls.call(events)
 	}

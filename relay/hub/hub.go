@@ -22,6 +22,7 @@ type Hub struct {
 	authorizer  atomic.Pointer[relay.Authorizer]
 	interceptor atomic.Pointer[relay.Interceptor]
 	protocol    atomic.Pointer[relay.Protocol]
+	history     atomic.Pointer[relay.History]
 
 	recheck        atomic.Int64 // nanoseconds between two rechecks; 0: never
 	recheckGrace   atomic.Int64 // nanoseconds that a session stays open without a certain result; below 0: for ever
