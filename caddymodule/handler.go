@@ -274,6 +274,10 @@ func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reserva
 	client := &awx.Client{
 		Shared: &node.AWX, Session: reservation.Open(conn),
 		CSRFToken: csrfToken(r), Trace: telemetry.TraceMessages(span, id),
+		Positions: conn.Subprotocol() == awx.EventsSubprotocol,
+	}
+	if client.Positions {
+		client.Session.OptIn()
 	}
 	if span.IsRecording() {
 		span.SetAttributes(telemetry.UserAttributes(id)...)

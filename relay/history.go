@@ -143,7 +143,8 @@ func (p HistoryPolicy) Limits(group string) (HistoryLimits, bool) {
 // Resume is a client's wish to get earlier events of a group at the beginning of a subscription.
 type Resume struct {
 	// After are positions of events that the client has: the last one is the position to resume from, and none of them
-	// is sent again. Empty: the client does not resume.
+	// is sent again. Empty: the client does not resume. The zero Position stands for a token that could not be read: no
+	// history has it.
 	After []Position
 	// Latest asks for at most this number of last events, in place of those after a position.
 	Latest int

@@ -302,8 +302,12 @@ func (n *Node) applyDirectTLS(on bool) {
 
 // WSOptions returns the options of a client's websocket that begins with a greeting.
 func (n *Node) WSOptions(greeting []byte) ws.Options {
-	return ws.Options{Poller: n.poller, MessageLimit: n.frameSize, Greeting: greeting}
+	return ws.Options{Poller: n.poller, MessageLimit: n.frameSize, Greeting: greeting, Subprotocols: subprotocols}
 }
+
+// subprotocols are those that clients may opt in to. A browser fails a handshake that agrees on none of those it has
+// asked for, so the answer does not depend on the configuration.
+var subprotocols = []string{awx.EventsSubprotocol}
 
 // Handle implements [caddyevents.Handler]. When the process is about to exit, it closes the node at once: Caddy's HTTP
 // server delays Destruct while requests are under way.

@@ -2,6 +2,8 @@
 //
 // A page sends {"groups": {…}, "xrftoken": "…"} to set its subscriptions (message.go). The relay answers with the
 // changes or with errors (texts.go). A [Client] does this for one connection.
+//
+// A client may opt in to positions (events.go) and then say in "since" what it has of each group (since.go).
 package awx
 
 import (
@@ -27,6 +29,8 @@ type Client struct {
 	Session relay.Session
 	// CSRFToken is the csrftoken cookie of the handshake. If it is empty, every message is rejected.
 	CSRFToken string
+	// Positions is set if the client has opted in with [EventsSubprotocol]. Otherwise "since" has no meaning, as in AWX.
+	Positions bool
 	// Trace, if not nil, is called before the groups of a message are authorized. It returns the context to authorize
 	// with, and a function to call with the results.
 	Trace func(ctx context.Context, groups int) (traced context.Context, end func(denied, failed int))
@@ -91,19 +95,30 @@ func (c *Client) handle(text bool, raw []byte) error {
 	if parseErr != nil { // as in AWX, the groups before the error have been authorized
 		return parseErr
 	}
-	return c.subscribe(decisions, unchanged)
+	subs := allowed(decisions)
+	if c.Positions {
+		resume(subs, parseSince(m.since))
+	}
+	return c.subscribe(subs, unchanged)
+}
+
+// resume sets what the client wants of each group from the history.
+func resume(subs []relay.Subscription, s since) {
+	for i := range subs {
+		subs[i].Resume = s.resume(subs[i].Group)
+	}
 }
 
 // subscribe makes the allowed groups the session's subscriptions and sends the changes. If they are unchanged, the
 // session keeps its subscriptions but gets no new ones: a recheck may have ended some in the meantime.
-func (c *Client) subscribe(decisions []decision, unchanged bool) error {
+func (c *Client) subscribe(subs []relay.Subscription, unchanged bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout)
 	defer cancel()
 	subscribe := c.Session.Subscribe
 	if unchanged {
 		subscribe = c.Session.Keep
 	}
-	change, err := subscribe(ctx, allowed(decisions))
+	change, err := subscribe(ctx, subs)
 	switch {
 	case errors.As(err, new(relay.TooManyGroupsError)):
 		return err

@@ -10,12 +10,13 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// message is a parsed {"groups": {"<kind>": [<item>, …], …}, "xrftoken": "…"}.
+// message is a parsed {"groups": {"<kind>": [<item>, …], …}, "xrftoken": "…", "since": {"<group>": …}}.
 type message struct {
 	csrfToken string
 	hasGroups bool
 	requests  []groupRequest  // the groups, if parsePlain has parsed them
 	groups    json.RawMessage // the unparsed groups otherwise
+	since     json.RawMessage // unparsed; empty if the message has none
 }
 
 // groupRequest is a group that a client requests.
@@ -45,6 +46,7 @@ func parseJSON(text []byte) (message, error) {
 		_ = json.Unmarshal(raw, &m.csrfToken) // other types than a string leave the token empty
 	}
 	m.groups, m.hasGroups = object["groups"]
+	m.since = object["since"]
 	return m, nil
 }
 
