@@ -1,0 +1,56 @@
+package history
+
+import (
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+func TestFirstMatchingRuleApplies(t *testing.T) {
+	var p Policy
+	if _, ok := p.Limits("job_1"); ok {
+		t.Error("a history without rules")
+	}
+	p.Set(relay.HistoryPolicy{Rules: []relay.HistoryRule{
+		{Pattern: "job_1", HistoryLimits: relay.HistoryLimits{Count: 1}},
+		{Pattern: "job_*", HistoryLimits: relay.HistoryLimits{Count: 2}},
+	}})
+	for group, want := range map[string]int{"job_1": 1, "job_2": 2, "job_": 2, "job": 0, "xjob_1": 0} {
+		if limits, ok := p.Limits(group); limits.Count != want || ok != (want > 0) {
+			t.Errorf("%s: count %d, want %d", group, limits.Count, want)
+		}
+	}
+}
+
+// A prepared rule matches the groups that the rule matches.
+func FuzzMatches(f *testing.F) {
+	for _, pattern := range []string{"job_*", "*", "a*b*c", "**", "a?c", "[a-c]*", "*-*-1", `a\*`} {
+		f.Add(pattern, "job_events-1")
+		f.Add(pattern, "abc")
+		f.Add(pattern, "")
+	}
+	f.Fuzz(func(t *testing.T, pattern, group string) {
+		if strings.Contains(group, "/") || strings.ContainsFunc(pattern, func(r rune) bool { return r == '/' || r > 126 }) {
+			return // no group has these
+		}
+		want, err := path.Match(pattern, group)
+		if err != nil {
+			return
+		}
+		var p Policy
+		p.Set(relay.HistoryPolicy{Rules: []relay.HistoryRule{{Pattern: pattern}}})
+		if _, got := p.Limits(group); got != want {
+			t.Errorf("%q matches %q: %v, want %v", pattern, group, got, want)
+		}
+	})
+}
+
+func BenchmarkLimits(b *testing.B) {
+	var p Policy
+	p.Set(relay.HistoryPolicy{Rules: []relay.HistoryRule{{Pattern: "jobs-*"}, {Pattern: "job_events-*"}}})
+	for b.Loop() {
+		p.Limits("job_events-1234")
+	}
+}
