@@ -25,6 +25,8 @@ type target struct {
 	First  int `json:"first,omitempty"` // place in the fleet of this receiver's first client
 	// Users is the number of users that the clients belong to; 0: none.
 	Users int `json:"users,omitempty"`
+	// Since is the position from which the clients resume, "" if they do not.
+	Since string `json:"since,omitempty"`
 	// Slow is the number of this receiver's clients that read slowly; they are its last ones. See slow.go.
 	Slow int `json:"slow,omitempty"`
 }
@@ -47,7 +49,17 @@ func (r *receiver) connect(t target, n, parallel, firstSource int) error {
 		r.clients[i] = client{fd: -1, next: firstSeq + int64(t.First+i-base)%r.step, slow: i >= base+n-t.Slow}
 	}
 	r.slow += t.Slow
+	r.wrapped = t.Dialect == dialectEvents
 	r.mu.Unlock()
+	err := r.openAll(t, base, n, parallel, firstSource)
+	if t.Slow > 0 {
+		go r.dribble()
+	}
+	return err
+}
+
+// openAll opens n clients, beginning with the client base.
+func (r *receiver) openAll(t target, base, n, parallel, firstSource int) error {
 	var (
 		wg    sync.WaitGroup
 		once  sync.Once
@@ -71,9 +83,6 @@ func (r *receiver) connect(t target, n, parallel, firstSource int) error {
 		})
 	}
 	wg.Wait()
-	if t.Slow > 0 {
-		go r.dribble()
-	}
 	return first
 }
 

@@ -62,7 +62,7 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 	}
 	file := filepath.Join(s.dir, "Caddyfile")
 	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{auth}}", cmp.Or(s.auth, "none"), "{{plugin}}",
-		s.plugin.block(), "{{site}}", site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
+		s.plugin.block(), "{{history}}", s.history.block(), "{{site}}", site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write the Caddyfile: %w", err)
 	}
@@ -90,18 +90,25 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 	run.gc = func() error { return collectCaddy(admin) }
 	run.target = target{Addr: addr, Path: "/websocket/", Group: benchGroup, Dialect: dialectAWX, TLS: s.tls}
 	run.server = p
-	if withRedis {
-		run.emit, err = newGroupSender(run.redis.addr, benchGroup)
-		return run, err
+	if s.history != nil && s.history.positions {
+		run.target.Dialect = dialectEvents
 	}
-	run.emit = &httpEmitter{addr: admin, path: "/edgerelay/publish", wrap: publishBody}
-	return run, nil
+	run.emitTo = func(group string) (emitter, error) {
+		if withRedis {
+			return newGroupSender(run.redis.addr, group)
+		}
+		return &httpEmitter{addr: admin, path: "/edgerelay/publish", wrap: publishBody(group)}, nil
+	}
+	run.emit, err = run.emitTo(benchGroup)
+	return run, err
 }
 
-// publishBody is the request body of the admin API's publish.
-func publishBody(event []byte) []byte {
-	b := append([]byte(`{"group": "`+benchGroup+`", "data": `), event...)
-	return append(b, '}')
+// publishBody makes the request body of the admin API's publish.
+func publishBody(group string) func(event []byte) []byte {
+	return func(event []byte) []byte {
+		b := append([]byte(`{"group": "`+group+`", "data": `), event...)
+		return append(b, '}')
+	}
 }
 
 // collectCaddy runs a garbage collection through Caddy's pprof endpoint.

@@ -22,6 +22,8 @@ type dialect string
 const (
 	// dialectAWX subscribes by a message and waits for groups_current.
 	dialectAWX dialect = "awx"
+	// dialectEvents is dialectAWX with positions.
+	dialectEvents dialect = "events"
 	// dialectPlain is subscribed by its URL alone (nchan).
 	dialectPlain dialect = "plain"
 )
@@ -35,7 +37,11 @@ func open(rw io.ReadWriter, t target, place int) (rest []byte, err error) {
 	}
 	request := "GET " + t.Path + " HTTP/1.1\r\nHost: " + t.Addr + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + wsKey + "\r\nOrigin: http://" + t.Addr + "\r\nCookie: " +
-		cookie + "\r\n\r\n"
+		cookie + "\r\n"
+	if t.Dialect == dialectEvents {
+		request += "Sec-WebSocket-Protocol: edgerelay.events.v1\r\n"
+	}
+	request += "\r\n"
 	if _, err := io.WriteString(rw, request); err != nil {
 		return nil, fmt.Errorf("write handshake: %w", err)
 	}
@@ -50,7 +56,7 @@ func open(rw io.ReadWriter, t target, place int) (rest []byte, err error) {
 		return nil, fmt.Errorf("wait for accept: %w", err)
 	}
 	groups := t.groupsOf(place)
-	if _, err := rw.Write(appendClientFrame(nil, opText, subscription(groups))); err != nil {
+	if _, err := rw.Write(appendClientFrame(nil, opText, subscription(groups, t.Since))); err != nil {
 		return nil, fmt.Errorf("write subscribe: %w", err)
 	}
 	reply, err := in.text([]byte(`"groups_current"`))

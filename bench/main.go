@@ -31,6 +31,7 @@ const usage = `usage: go -C bench run . [flags] <mode>
   short   the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (2 minutes)
   ci      bursts to 1,000 clients; fails when edgerelay loses or doubles events or becomes expensive (20 seconds)
   slow    latency of 5,000 clients, 50 of which read slowly
+  history the cost of a history, off and on, and of 10,000 clients that come back (6 minutes)
   plugins CPU of an event through plugins, and the longest wait of other groups beside a greedy one (1 minute)
   storm   10,000 clients connect at once, then all change their groups
   growth  cost by clients, groups, event rate and nodes (6 minutes)

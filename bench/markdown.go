@@ -41,6 +41,7 @@ func (res *results) markdown() string {
 	res.besides(&b)
 	res.storms(&b)
 	res.plugins(&b)
+	res.histories(&b)
 	for i := range res.Curves {
 		res.Curves[i].markdown(&b)
 	}
@@ -50,7 +51,7 @@ func (res *results) markdown() string {
 func (res *results) of(k kind) []summary {
 	var list []summary
 	for _, m := range res.Medians {
-		if m.Kind == k {
+		if m.Kind == k && (m.History == "" || k == kindResume) {
 			list = append(list, m)
 		}
 	}

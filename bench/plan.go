@@ -9,25 +9,28 @@ import (
 
 // plan is the measurements of a mode.
 type plan struct {
-	mode    string
-	systems []string
-	clients []int // of the fan-out sessions
-	sizes   []int
-	reps    int
-	seconds float64 // length of a paced row
-	work    float64 // scales the length of burst rows
-	paced   bool
-	fifty   bool // bursts of 50 events, of the first size
-	idleAt  int  // connections of the idle sessions, 0: none
-	idleTLS bool
-	drain   bool
-	beside  int           // clients of the sessions with and without slow readers, 0: none
-	storm   int           // clients of a storm, 0: none
-	groups  []int         // numbers of groups that events are spread over, a session for each
-	rates   []float64     // events a second, a row each
-	plugins bool          // the cost of plugins, and the longest wait beside them
-	env     []string      // of edgerelay's process
-	settle  time.Duration // how long memory may keep falling after a collection
+	mode        string
+	systems     []string
+	clients     []int // of the fan-out sessions
+	sizes       []int
+	reps        int
+	seconds     float64 // length of a paced row
+	work        float64 // scales the length of burst rows
+	paced       bool
+	fifty       bool // bursts of 50 events, of the first size
+	idleAt      int  // connections of the idle sessions, 0: none
+	idleTLS     bool
+	drain       bool
+	beside      int           // clients of the sessions with and without slow readers, 0: none
+	storm       int           // clients of a storm, 0: none
+	groups      []int         // numbers of groups that events are spread over, a session for each
+	rates       []float64     // events a second, a row each
+	history     bool          // the cost of a history, off and on
+	idleHistory int           // connections of its idle sessions
+	resume      int           // clients of a resume, 0: none
+	plugins     bool          // the cost of plugins, and the longest wait beside them
+	env         []string      // of edgerelay's process
+	settle      time.Duration // how long memory may keep falling after a collection
 	// profiles is a directory for CPU profiles of edgerelay's rows, "" for none.
 	profiles string
 	bound    float64 // ci: edgerelay's burst CPU per delivery against the bare loop's
@@ -39,7 +42,8 @@ func plans() map[string]*plan {
 	return map[string]*plan{
 		"full": {
 			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 2,
-			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000, storm: 10_000, plugins: true, settle: 12 * time.Second,
+			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000, storm: 10_000, plugins: true,
+			history: true, idleHistory: 10_000, resume: 10_000, settle: 12 * time.Second,
 		},
 		"short": {
 			systems: ours, clients: []int{1000, 5000}, sizes: []int{300, 2048}, reps: 1,
@@ -47,7 +51,11 @@ func plans() map[string]*plan {
 		},
 		"slow":    {systems: ours[1:], reps: 3, seconds: 8, beside: 5000},
 		"plugins": {systems: ours[2:], reps: 3, seconds: 4, work: 0.5, plugins: true},
-		"storm":   {systems: ours, reps: 1, seconds: 5, storm: 10_000},
+		"history": {
+			systems: ours[1:], reps: 2, seconds: 4, work: 0.5, history: true, idleHistory: 10_000, resume: 10_000,
+			settle: 12 * time.Second,
+		},
+		"storm": {systems: ours, reps: 1, seconds: 5, storm: 10_000},
 		"ci": {
 			systems: ours, clients: []int{1000}, sizes: []int{300}, reps: 3,
 			work: 0.4, bound: 0.5,
@@ -85,6 +93,8 @@ func (p *plan) measurements(s *session) []measurement {
 		return []measurement{{p.besideRow(s), (*session).besideSlow}}
 	case s.storm:
 		return p.stormRows(s)
+	case s.history != "":
+		return p.historyRows(s)
 	case s.plugin != "":
 		return p.pluginRows(s)
 	case s.groups > 0:
@@ -108,6 +118,9 @@ func (p *plan) measurements(s *session) []measurement {
 
 func (p *plan) drainSession(s *session) bool { return s.sessionKey == sessionKey{clients: 1} }
 func (p *plan) idleSession(s *session) bool {
+	if s.history != "" {
+		return s.sessionKey == sessionKey{clients: p.idleHistory, history: s.history}
+	}
 	return s.sessionKey == sessionKey{clients: p.idleAt, tls: s.tls}
 }
 

@@ -15,7 +15,7 @@ import (
 // order is one command to a receiver process, a JSON line on its standard input. The receiver replies with one JSON
 // line, an answer.
 type order struct {
-	Do       string `json:"do"` // connect, begin, cut, wait or switch
+	Do       string `json:"do"` // connect, begin, cut, wait, switch, hang up or reopen
 	Target   target `json:"target"`
 	Clients  int    `json:"clients"`
 	Parallel int    `json:"parallel"`
@@ -57,6 +57,12 @@ func receive() error {
 			}
 		case "begin":
 			r.begin(o.Until, o.Sample)
+		case "hang up":
+			r.hangUpAll()
+		case "reopen":
+			if err := r.reopen(o.Target, o.Parallel, o.Source); err != nil {
+				a.Error = err.Error()
+			}
 		case "cut":
 			r.cut(o.Until)
 		case "switch":

@@ -55,18 +55,20 @@ type client struct {
 // receiver reads many WebSockets with one thread: level-triggered epoll, one read of up to readSize bytes per turn,
 // every complete frame counted in place.
 type receiver struct {
-	mu      sync.Mutex // held for a whole epoll batch, so that orders see no batch half done
-	epoll   int
-	clients []client
-	tally   tally
-	sample  int64 // a latency is recorded where (client + sequence number) % sample == 0
-	until   int64 // sequence number that ends the measurement
-	reached int   // clients that have received that event
-	step    int64 // between a client's sequence numbers
-	slow    int   // slow readers, which measurements do not wait for
-	done    chan struct{}
-	answers chan struct{} // closed at the awaited number of answers
-	awaited int64
+	mu       sync.Mutex // held for a whole epoll batch, so that orders see no batch half done
+	epoll    int
+	clients  []client
+	tally    tally
+	sample   int64  // a latency is recorded where (client + sequence number) % sample == 0
+	until    int64  // sequence number that ends the measurement
+	reached  int    // clients that have received that event
+	wrapped  bool   // events are in frames with positions
+	position []byte // of the last event, if wrapped
+	step     int64  // between a client's sequence numbers
+	slow     int    // slow readers, which measurements do not wait for
+	done     chan struct{}
+	answers  chan struct{} // closed at the awaited number of answers
+	awaited  int64
 }
 
 const readSize = 256 << 10
@@ -230,6 +232,14 @@ func (r *receiver) consume(i int, b []byte) []byte {
 }
 
 func (r *receiver) event(i int, c *client, payload []byte, now int64) {
+	if r.wrapped {
+		event, ok := r.unwrap(payload)
+		if !ok {
+			r.answer(payload)
+			return
+		}
+		payload = event
+	}
 	seq, micros, ok := parseEvent(payload)
 	if !ok {
 		r.answer(payload)

@@ -57,10 +57,11 @@ type rowKey struct {
 	Slow    int
 	Rate    float64
 	Plugin  string
+	History string
 }
 
 func (r *row) key() rowKey {
-	return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate, r.Plugin}
+	return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate, r.Plugin, r.History}
 }
 
 // summarize returns one summary per key, in the order of first appearance.

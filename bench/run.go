@@ -21,6 +21,8 @@ type sessionKey struct {
 	storm   bool   // measures a storm of connects
 	rates   bool   // measures a series of paces
 	plugin  string // of a measurement with plugins, "" for none; see pluginCases
+	history string // of a measurement with or without a history, "" for others; see historyCases
+	resume  bool   // measures the return of all clients
 }
 
 func (k sessionKey) String() string {
@@ -36,6 +38,12 @@ func (k sessionKey) String() string {
 	}
 	if k.storm {
 		s += ", storm"
+	}
+	if k.history != "" {
+		s += ", history " + k.history
+	}
+	if k.resume {
+		s += ", resume"
 	}
 	if k.plugin != "" {
 		s += ", plugin: " + k.plugin
@@ -72,6 +80,15 @@ func (p *plan) keys() []sessionKey {
 		for _, c := range pluginCases {
 			ks = append(ks, sessionKey{clients: pluginClients, plugin: c.name})
 		}
+	}
+	if p.history {
+		for _, c := range historyCases {
+			ks = append(ks, sessionKey{clients: historyClients, history: c.name},
+				sessionKey{clients: p.idleHistory, history: c.name})
+		}
+	}
+	if p.resume > 0 {
+		ks = append(ks, sessionKey{clients: p.resume, history: "positions", resume: true})
 	}
 	if len(p.rates) > 0 {
 		ks = append(ks, sessionKey{clients: rateClients, rates: true})
@@ -114,7 +131,7 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 					continue
 				}
 				s := &session{sys: sys, sessionKey: k, plan: p, setup: setup{caddy: caddy, env: p.env}}
-				s.setup.plugin = findPlugin(k.plugin)
+				s.setup.plugin, s.setup.history = findPlugin(k.plugin), findHistory(k.history)
 				err := s.play(ctx)
 				if ctx.Err() != nil {
 					res.Interrupted = true // completed rows count
@@ -138,6 +155,8 @@ func (p *plan) plays(rep int, k sessionKey, sys *system) bool {
 	case k.clients == 1, k.groups > 0, k.rates:
 		return sys.redis && (k.clients == 1 || !sys.slow)
 	case k.beside:
+		return sys.name == "edgerelay" || sys.name == "edgerelay-redis"
+	case k.history != "":
 		return sys.name == "edgerelay" || sys.name == "edgerelay-redis"
 	case k.plugin != "":
 		return sys.name == "edgerelay-redis"
@@ -205,6 +224,10 @@ func (r *row) line() string {
 		return fmt.Sprintf("%s: %d clients of %d users in %.2f s, %d requests to the API, deliveries p50 %.1f p99 "+
 			"%.1f ms (before: %.1f)",
 			head, r.Arrived, r.Users, r.Seconds, r.Questions, r.P50, r.P99, r.CalmP99)
+	case r.Kind == kindResume:
+		return fmt.Sprintf("%s: %d events each in %.1f s, CPU %.2f s live, %.2f s to return, %.2f s to return and resume: "+
+			"%.2f × live; another group p99 %.1f ms calm, %.1f return, %.1f resume; other processes used %.0f %%", head, r.Events,
+			r.Seconds, r.LiveCPU, r.ReturnCPU, r.CPU, (r.CPU-r.ReturnCPU)/r.LiveCPU, r.CalmP99, r.ReturnP99, r.P99, r.Others*100)
 	case r.Kind == kindPlugin:
 		return fmt.Sprintf("%s %s: %.2f µs CPU an event, p50 %.2f p99 %.2f ms, longest wait %.1f ms; other processes used "+
 			"%.0f %%", head, r.Plugin, r.CPUPerEvent, r.P50, r.P99, r.Longest, r.Others*100)

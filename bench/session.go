@@ -35,6 +35,7 @@ type row struct {
 	RedisOut   float64 `json:"redis_out_bytes_per_event,omitempty"`
 	RedisCPU   float64 `json:"redis_cpu_seconds,omitempty"` // part of CPU
 
+	History     string  `json:"history,omitempty"`
 	Plugin      string  `json:"plugin,omitempty"`
 	CPUPerEvent float64 `json:"cpu_microseconds_per_event,omitempty"` // of Caddy
 	Longest     float64 `json:"longest_wait_ms,omitempty"`            // of an event, paced
@@ -47,6 +48,10 @@ type row struct {
 	Questions     int64   `json:"questions_to_the_api,omitempty"`
 	CalmP99       float64 `json:"calm_p99_ms,omitempty"` // before the storm
 	RedisCommands int64   `json:"redis_commands,omitempty"`
+
+	LiveCPU   float64 `json:"live_cpu_seconds,omitempty"`   // of the events of a resume, to connected clients
+	ReturnCPU float64 `json:"return_cpu_seconds,omitempty"` // of all clients, without events
+	ReturnP99 float64 `json:"return_p99_ms,omitempty"`      // of another group meanwhile
 
 	ConnectCPU    float64 `json:"connect_cpu_ms,omitempty"`
 	ConnectPerSec float64 `json:"connects_per_second,omitempty"`
@@ -76,6 +81,7 @@ const (
 	kindSwitch  kind = "storm of subscriptions"
 	kindRate    kind = "rate"
 	kindPlugin  kind = "plugin"
+	kindResume  kind = "resume"
 )
 
 // failed reports whether the system under test broke its promise in this row.
@@ -177,7 +183,7 @@ func (s *session) play(ctx context.Context) error {
 
 // newRow begins a row of this session.
 func (s *session) newRow(k kind) row {
-	return row{System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls, Groups: s.groups, Slow: s.slow}
+	return row{System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls, Groups: s.groups, Slow: s.slow, History: s.history}
 }
 
 // ramp connects all clients and records the cost.

@@ -42,13 +42,21 @@ func (t target) groupsOf(place int) []string {
 }
 
 // subscription is the client's subscribe message for groups.
-func subscription(groups []string) []byte {
+func subscription(groups []string, since string) []byte {
 	object := map[string][]string{}
 	for _, g := range groups {
 		kind, item, _ := strings.Cut(g, "-")
 		object[kind] = append(object[kind], item)
 	}
-	text, _ := json.Marshal(map[string]any{"groups": object, "xrftoken": "x"})
+	message := map[string]any{"groups": object, "xrftoken": "x"}
+	if since != "" {
+		positions := map[string]string{}
+		for _, g := range groups {
+			positions[g] = since
+		}
+		message["since"] = positions
+	}
+	text, _ := json.Marshal(message)
 	return text
 }
 
@@ -66,7 +74,7 @@ func (r *receiver) change(t target) error {
 	}
 	r.mu.Unlock()
 	for i, fd := range fds {
-		if _, err := syscall.Write(fd, appendClientFrame(nil, opText, subscription(t.groupsOf(t.First+i)))); err != nil {
+		if _, err := syscall.Write(fd, appendClientFrame(nil, opText, subscription(t.groupsOf(t.First+i), ""))); err != nil {
 			return fmt.Errorf("write subscribe: %w", err)
 		}
 	}

@@ -42,12 +42,15 @@ type setup struct {
 	auth    string   // of edgerelay, "" for none
 	env     []string // of edgerelay, besides this process's own
 	plugin  *pluginCase
+	history *historyCase
 }
 
 // running is a started system.
 type running struct {
 	target target
 	emit   emitter
+	// emitTo returns an emitter to another group; nil where there is none.
+	emitTo func(group string) (emitter, error)
 	redis  *redisServer // nil without
 	pids   func() []int // all server processes
 	gc     func() error // nil where the server offers none
