@@ -12,6 +12,8 @@ type Event struct {
 	Source Source
 	// NeedsRelay is set on events of this node's own emitters that no backplane has carried yet (AWX 22+ marks them).
 	NeedsRelay bool
+	// Foreign is set on events that a [History] returns and that came from a peer. No backplane sends them to peers.
+	Foreign bool
 	// Sent is the time at which the emitter published the event, zero if unknown.
 	Sent time.Time
 	// Position is the event's place in the history of its group, zero if the group has none.

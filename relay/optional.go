@@ -145,6 +145,13 @@ type GapKnower interface {
 	Incomplete(group string) bool
 }
 
+// HistoryHolder is a [Node] with a history. If absent, peers do not get events of the history that they missed while no
+// link was up.
+type HistoryHolder interface {
+	// History returns the current history, nil if there is none.
+	History() History
+}
+
 // Successor is an [Authorizer] that takes state over from its predecessor when the configuration changes. If absent,
 // the authorizer starts empty.
 type Successor interface {

@@ -97,6 +97,7 @@ func (r *Ring) Record(events []relay.Event) {
 			ev.Position = r.next()
 		}
 		kept := *ev
+		kept.Foreign = ev.Source == relay.FromPeer
 		kept.Source, kept.Trace, kept.Redaction = relay.FromHistory, nil, nil
 		r.add(g, entry{event: kept})
 		r.stats.Recorded++
