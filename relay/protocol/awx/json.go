@@ -10,8 +10,7 @@ const (
 
 // scanJSON reports whether a text is one JSON value, by RFC 8259, with at most [maxDepth] levels; the engine has checked
 // that the text is UTF-8. Of an object, it also returns the digits of the member "counter", if that is an integer; of
-// several, the last counts. One pass does both, in half the time of
-// encoding/json.
+// several, the last counts. One pass does both, in half the time of encoding/json.
 func scanJSON(text []byte) (counter []byte, ok bool) {
 	s := jsonScanner{text: text}
 	for state := scanValue; ; {
