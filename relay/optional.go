@@ -111,8 +111,9 @@ type HistoryStats struct {
 	Groups int
 	Bytes  int64
 	// Recorded counts stored events, Trimmed removed ones, Reads the answered queries, Failed the writes and queries that
-	// failed, Adopted the unread messages of dead nodes that were stored, Gaps the gaps.
-	Recorded, Trimmed, Reads, Failed, Adopted, Gaps uint64
+	// failed, Adopted the unread messages of dead nodes that were stored, Gaps the gaps, and Evicted the groups whose
+	// history ended because all histories together were too large.
+	Recorded, Trimmed, Reads, Failed, Adopted, Gaps, Evicted uint64
 }
 
 // Replayer is an [Interceptor] that can process events of the history for clients that resume. If absent, no client

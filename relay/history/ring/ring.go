@@ -1,27 +1,60 @@
-// Package ring is a history in the memory of a process, for channel layers that keep nothing. Other nodes do not see it.
+// Package ring is a history in the memory of a process, for channel layers that keep nothing. Other nodes do not see
+// the history: a position from another process is unknown here, unless a peer has sent the event with it.
+//
+// The order of a group is the order of positions. The ring numbers the events of this node itself, later than every
+// position that it has seen; events of peers keep the peer's position. An event that arrives more than
+// [relay.HistorySlack] behind the newest of its group is kept, with a gap: a client may have a newer position already.
 package ring
 
 import (
 	"context"
+	"hash/maphash"
 	"math/rand/v2"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/history"
 )
 
 // Ring is a [relay.History] in memory. Methods may be called concurrently.
+// See docs/decisions/history.md#why-does-a-ring-order-by-position
 type Ring struct {
-	now func() time.Time
+	now    func() time.Time
+	policy history.Policy
+	mark   uint64       // of the positions that this ring makes: nothing is known about other processes' positions
+	last   atomic.Int64 // Micros of the last position
+	seed   maphash.Seed
+	shards [shardCount]shard
+	limit  int64 // of bytes
 
-	mu     sync.Mutex // guards all below
-	policy relay.HistoryPolicy
-	groups map[string]*group
-	mark   uint64 // of the positions that this ring makes: nothing is known about other processes' positions
-	last   int64  // Micros of the last position
-	swept  time.Time
-	stats  relay.HistoryStats
+	bytes, recorded, trimmed, reads, gaps, evicted counter
+	swept                                          atomic.Int64 // when a shard was swept last, in Unix microseconds
+	turn                                           atomic.Uint32
+	evicting                                       atomic.Bool
+}
+
+// counter has a cache line of its own, so that groups on different processors do not slow each other down.
+type counter struct {
+	atomic.Int64
+	_ [56]byte
+}
+
+const (
+	shardCount = 64
+	// DefaultLimit is the memory that a ring may use in bytes: texts, and what is kept beside them.
+	DefaultLimit = 256 << 20
+	// maxAhead is the greatest difference by which the clock of a peer may be ahead, in microseconds.
+	maxAhead = 600_000_000
+)
+
+// shard is a part of the groups.
+type shard struct {
+	mu      sync.RWMutex
+	groups  map[string]*group
+	members map[string]struct{} // groups that the node receives the events of
+	_       [64]byte
 }
 
 var (
@@ -31,290 +64,268 @@ var (
 
 // New returns an empty ring with a policy. now is the clock, time.Now outside tests.
 func New(policy relay.HistoryPolicy, now func() time.Time) *Ring {
-	return &Ring{
-		now: now, policy: policy, groups: map[string]*group{}, mark: rand.Uint64() | 1,
-		stats: relay.HistoryStats{Kind: "ring"},
+	return NewLimited(policy, now, DefaultLimit)
+}
+
+// NewLimited returns a ring that uses at most limit bytes. Beyond the limit, the histories of the groups end that were
+// neither written nor read for the longest time.
+func NewLimited(policy relay.HistoryPolicy, now func() time.Time, limit int64) *Ring {
+	r := &Ring{now: now, mark: rand.Uint64() | 1, seed: maphash.MakeSeed(), limit: limit}
+	r.policy.Set(policy)
+	for i := range r.shards {
+		r.shards[i].groups, r.shards[i].members = map[string]*group{}, map[string]struct{}{}
 	}
-}
-
-// group is the history of a group.
-type group struct {
-	limits  relay.HistoryLimits
-	entries []entry // oldest first
-	bytes   int     // of their texts
-	member  bool    // the node receives the group's events
-	used    time.Time
-}
-
-// entry is an event, or a gap.
-type entry struct {
-	event   relay.Event
-	at      time.Time // of arrival
-	isGap   bool
-	expired bool // the event was removed, and only its position is kept
+	return r
 }
 
 // SetPolicy replaces the policy. Histories of groups that no longer have one end.
 func (r *Ring) SetPolicy(p relay.HistoryPolicy) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.policy = p
-	for name, g := range r.groups {
-		limits, ok := p.Limits(name)
-		if !ok {
-			r.drop(name)
-			continue
+	r.policy.Set(p)
+	now := r.now().UnixMicro()
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		for name, g := range s.groups {
+			g.mu.Lock()
+			limits, ok := p.Limits(name)
+			if ok {
+				g.limits = limits
+				r.trim(g, now)
+			} else {
+				r.drop(s, g)
+			}
+			g.mu.Unlock()
 		}
-		g.limits = limits
-		r.trim(g)
+		s.mu.Unlock()
 	}
 }
 
 // Limits implements [relay.History].
-func (r *Ring) Limits(name string) (relay.HistoryLimits, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if g := r.groups[name]; g != nil {
-		return g.limits, true
-	}
-	return r.policy.Limits(name)
-}
+func (r *Ring) Limits(name string) (relay.HistoryLimits, bool) { return r.policy.Limits(name) }
 
-// Record implements [relay.History]. Events with a position, from peers, keep it.
+// Record implements [relay.History]. Events with a position, from peers, keep it. An event with the position of another
+// one that is still kept is the same event, and is ignored.
 func (r *Ring) Record(events []relay.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	var (
+		now      int64
+		recorded int64
+		g        *group // of the event before, locked
+	)
 	for i := range events {
 		ev := &events[i]
 		if ev.Control != nil {
 			continue
 		}
-		g := r.group(ev.Group)
-		if g == nil {
-			continue
+		if g == nil || g.name != ev.Group {
+			limits, ok := r.policy.Limits(ev.Group)
+			if !ok {
+				continue
+			}
+			if g != nil {
+				g.mu.Unlock()
+			}
+			if now == 0 {
+				now = r.now().UnixMicro()
+			}
+			g = r.locked(ev.Group, limits)
+			g.used.Store(now)
 		}
-		if ev.Position.IsZero() {
-			ev.Position = r.next()
+		if r.record(g, ev, now) {
+			recorded++
 		}
-		kept := *ev
-		kept.Foreign = ev.Source == relay.FromPeer
-		kept.Source, kept.Trace, kept.Redaction = relay.FromHistory, nil, nil
-		r.add(g, entry{event: kept})
-		r.stats.Recorded++
 	}
-	r.sweep()
-}
-
-// group returns a group's history, which begins with the first call; nil if the group has none. r.mu is held.
-func (r *Ring) group(name string) *group {
-	g := r.groups[name]
 	if g == nil {
-		limits, ok := r.policy.Limits(name)
-		if !ok {
-			return nil
-		}
-		g = &group{limits: limits}
-		r.groups[name] = g
-	}
-	g.used = r.now()
-	return g
-}
-
-// next returns a new position. r.mu is held.
-func (r *Ring) next() relay.Position {
-	r.last = max(r.last+1, r.now().UnixMicro())
-	return relay.Position{Micros: r.last, Mark: r.mark}
-}
-
-// add appends an entry. r.mu is held.
-func (r *Ring) add(g *group, e entry) {
-	e.at = r.now()
-	g.entries = append(g.entries, e)
-	g.bytes += len(e.event.Text)
-	r.stats.Bytes += int64(len(e.event.Text))
-	r.trim(g)
-}
-
-// trim removes the events that exceed the limits. The position of the last removed entry stays, without a text: nothing
-// is missing behind it. r.mu is held.
-func (r *Ring) trim(g *group) {
-	n, oldest := 0, r.now().Add(-g.limits.Age)
-	for ; n < len(g.entries); n++ {
-		e := &g.entries[n]
-		if len(g.entries)-n <= g.limits.Count && g.bytes <= g.limits.Bytes && !e.at.Before(oldest) {
-			break
-		}
-		if !e.isGap && !e.expired {
-			r.stats.Trimmed++
-		}
-		g.bytes -= len(e.event.Text)
-		r.stats.Bytes -= int64(len(e.event.Text))
-		e.event.Text, e.expired = nil, true
-	}
-	if n > 1 {
-		g.entries = slices.Delete(g.entries, 0, n-1)
-	}
-}
-
-// drop ends a group's history. r.mu is held.
-func (r *Ring) drop(name string) {
-	r.stats.Bytes -= int64(r.groups[name].bytes)
-	delete(r.groups, name)
-}
-
-// sweepInterval is the least time between two searches for old events.
-const sweepInterval = time.Second
-
-// sweep removes old events of quiet groups now and then. r.mu is held.
-func (r *Ring) sweep() {
-	now := r.now()
-	if now.Sub(r.swept) < sweepInterval {
 		return
 	}
-	r.swept = now
-	for name, g := range r.groups {
-		if r.trim(g); !g.member && now.Sub(g.used) > g.limits.Age {
-			r.drop(name)
+	g.mu.Unlock()
+	r.recorded.Add(recorded)
+	r.sweep(now)
+	r.evict()
+}
+
+// record keeps an event, and reports whether it is new. g.mu is held.
+func (r *Ring) record(g *group, ev *relay.Event, now int64) bool {
+	own := ev.Position.IsZero()
+	if own {
+		ev.Position = r.next(now)
+	} else if !r.follow(ev.Position.Micros, now) {
+		r.markGap(g, r.next(now), now)
+		return false
+	}
+	g.mixed = g.mixed || !own || ev.Source == relay.FromPeer
+	newest := g.newest()
+	if g.has(ev.Position) {
+		return false
+	}
+	text := make([]byte, len(ev.Text)) // a copy, because the text may be a part of a large buffer
+	copy(text, ev.Text)
+	e := entry{
+		kind: isEvent, at: now, position: ev.Position, text: text,
+		needsRelay: ev.NeedsRelay, foreign: ev.Foreign || ev.Source == relay.FromPeer,
+	}
+	if !ev.Sent.IsZero() {
+		e.sent = ev.Sent.UnixNano()
+	}
+	r.add(g, e)
+	if ev.Position.Micros < newest.Micros-relay.HistorySlack {
+		r.markGap(g, r.next(now), now)
+	}
+	r.trim(g, now)
+	return true
+}
+
+// next returns a new position, behind all that the ring has seen.
+func (r *Ring) next(now int64) relay.Position {
+	for {
+		last := r.last.Load()
+		if at := max(last+1, now); r.last.CompareAndSwap(last, at) {
+			return relay.Position{Micros: at, Mark: r.mark}
 		}
+	}
+}
+
+// follow notes a peer's position, so that later events of this node are behind it, and returns false if the peer's
+// clock is too far ahead for that.
+func (r *Ring) follow(micros, now int64) bool {
+	if micros > now+maxAhead {
+		return false
+	}
+	for {
+		last := r.last.Load()
+		if micros <= last || r.last.CompareAndSwap(last, micros) {
+			return true
+		}
+	}
+}
+
+// shard returns a group's shard.
+func (r *Ring) shard(name string) *shard { return &r.shards[maphash.String(r.seed, name)%shardCount] }
+
+// find returns a group's history, locked; nil if there is none yet.
+func (r *Ring) find(name string) *group {
+	s := r.shard(name)
+	for {
+		s.mu.RLock()
+		g := s.groups[name]
+		s.mu.RUnlock()
+		if g == nil {
+			return nil
+		}
+		if g.mu.Lock(); !g.ended {
+			return g
+		}
+		g.mu.Unlock() // dropped meanwhile, and perhaps begun again
+	}
+}
+
+// locked returns a group's history, locked. It begins with the first call.
+func (r *Ring) locked(name string, limits relay.HistoryLimits) *group {
+	for {
+		if g := r.find(name); g != nil {
+			return g
+		}
+		s := r.shard(name)
+		s.mu.Lock()
+		if s.groups[name] == nil {
+			if current, ok := r.policy.Limits(name); ok {
+				limits = current
+			}
+			_, member := s.members[name]
+			s.groups[name] = &group{name: name, limits: limits, member: member}
+		}
+		s.mu.Unlock()
 	}
 }
 
 // Joined implements [relay.History].
 func (r *Ring) Joined(groups []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	now := r.now().UnixMicro()
 	for _, name := range groups {
-		if g := r.group(name); g != nil && !g.member {
-			if g.member = true; len(g.entries) > 0 {
-				r.markGap(g, r.next()) // events since the node left are unknown
+		s := r.shard(name)
+		s.mu.Lock()
+		s.members[name] = struct{}{} // of groups without history, too: the policy may change
+		s.mu.Unlock()
+		if g := r.find(name); g != nil {
+			if !g.member {
+				g.member = true
+				r.markGap(g, r.next(now), now) // events since the node left are unknown
 			}
+			g.mu.Unlock()
 		}
 	}
 }
 
 // Left implements [relay.History].
 func (r *Ring) Left(groups []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, name := range groups {
-		if g := r.groups[name]; g != nil {
+		s := r.shard(name)
+		s.mu.Lock()
+		delete(s.members, name)
+		s.mu.Unlock()
+		if g := r.find(name); g != nil {
 			g.member = false
+			g.mu.Unlock()
 		}
 	}
-	r.sweep()
+	r.sweep(r.now().UnixMicro())
 }
 
 // MarkGap implements [relay.History].
 func (r *Ring) MarkGap(l relay.Loss) relay.Position {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	at := r.next()
-	r.stats.Gaps++
+	now := r.now().UnixMicro()
+	at := r.next(now)
+	r.gaps.Add(1)
 	if l.All {
-		for _, g := range r.groups {
-			r.markGap(g, at)
-		}
+		r.each(func(g *group) { r.markGap(g, at, now) })
 		return at
 	}
 	for _, name := range l.Groups {
-		if g := r.group(name); g != nil {
-			r.markGap(g, at)
+		limits, ok := r.policy.Limits(name)
+		if !ok {
+			continue
 		}
+		g := r.locked(name, limits)
+		g.used.Store(now)
+		r.markGap(g, at, now)
+		g.mu.Unlock()
 	}
 	return at
 }
 
-// markGap adds a gap. r.mu is held.
-func (r *Ring) markGap(g *group, at relay.Position) {
-	r.add(g, entry{event: relay.Event{Position: at}, isGap: true})
+// each calls fn with every group, locked.
+func (r *Ring) each(fn func(*group)) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.RLock()
+		for _, g := range s.groups {
+			g.mu.Lock()
+			fn(g)
+			g.mu.Unlock()
+		}
+		s.mu.RUnlock()
+	}
 }
 
 // Read implements [relay.History].
 func (r *Ring) Read(_ context.Context, queries []relay.HistoryQuery) []relay.HistoryPage {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	now := r.now().UnixMicro()
 	pages := make([]relay.HistoryPage, len(queries))
 	for i, q := range queries {
-		g := r.group(q.Group)
-		if g == nil {
+		limits, ok := r.policy.Limits(q.Group)
+		if !ok {
 			pages[i].Err = relay.NotRecoveredOff
 			continue
 		}
-		r.stats.Reads++
-		if r.trim(g); len(g.entries) == 0 {
-			r.add(g, entry{event: relay.Event{Position: r.next()}, expired: true})
-		}
+		g := r.locked(q.Group, limits)
+		g.used.Store(now)
+		r.trim(g, now)
+		r.ensureHead(g, now)
 		pages[i] = g.read(q)
+		g.mu.Unlock()
+		r.reads.Add(1)
 	}
-	r.sweep()
+	r.sweep(now)
 	return pages
-}
-
-// read answers a query. Order of arrival is the order here: a position is followed by all that arrived later.
-func (g *group) read(q relay.HistoryQuery) (p relay.HistoryPage) {
-	first, gaps := len(g.entries), -1
-	for i := range g.entries {
-		if g.entries[i].isGap {
-			gaps = i
-		}
-	}
-	p.Resumable = make([]error, len(q.After))
-	for n, after := range q.After {
-		at := slices.IndexFunc(g.entries, func(e entry) bool { return e.event.Position == after })
-		switch {
-		case at < 0:
-			p.Resumable[n] = relay.NotRecoveredUnknown
-		case at < gaps:
-			p.Resumable[n] = relay.NotRecoveredGap
-		default:
-			first = min(first, at+1)
-		}
-	}
-	for n := q.Latest; n > 0 && first > 0; first-- {
-		if e := &g.entries[first-1]; !e.isGap && !e.expired {
-			n--
-		}
-	}
-	for _, e := range g.entries[first:] {
-		if !e.isGap && !e.expired {
-			p.Events = append(p.Events, e.event)
-		}
-	}
-	p.Head = g.entries[len(g.entries)-1].event.Position
-	return p
-}
-
-// InspectHistory implements [relay.HistoryInspector].
-func (r *Ring) InspectHistory(_ context.Context, name string) (info relay.HistoryInfo, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	g := r.groups[name]
-	if g == nil {
-		return info, nil
-	}
-	r.trim(g)
-	info.Bytes = int64(g.bytes)
-	for _, e := range g.entries {
-		switch {
-		case e.isGap:
-			info.Gaps++
-		case !e.expired:
-			if info.Events++; info.Oldest.IsZero() {
-				info.Oldest = e.at
-			}
-			info.Newest = e.at
-		}
-	}
-	return info, nil
-}
-
-// HistoryStats implements [relay.HistoryInspector].
-func (r *Ring) HistoryStats() relay.HistoryStats {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.stats
-	s.Groups = len(r.groups)
-	return s
 }
 
 // Close implements [relay.History].
