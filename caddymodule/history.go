@@ -1,7 +1,9 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -32,6 +34,10 @@ func (h *History) ReadBlock(d *caddyfile.Dispenser) error {
 	return settings.Read(d, "history", h)
 }
 
+// minHistoryKey is the least length of a key, in bytes: a key that can be guessed tells whether a withheld event has a
+// certain text.
+const minHistoryKey = 16
+
 // historyPolicy checks the settings.
 func (a *App) historyPolicy() (p relay.HistoryPolicy, err error) {
 	replaced := placeholders.New()
@@ -39,26 +45,52 @@ func (a *App) historyPolicy() (p relay.HistoryPolicy, err error) {
 	if err := replaced.Err(); err != nil {
 		return p, fmt.Errorf("edgerelay: %w", err)
 	}
+	if p.Key != "" && len(p.Key) < minHistoryKey {
+		return p, fmt.Errorf("edgerelay: history_key: the key has %d bytes; use at least %d random characters",
+			len(p.Key), minHistoryKey)
+	}
+	known := map[string]bool{}
 	for _, h := range a.History {
-		limits := relay.DefaultHistoryLimits
-		if h.Count != 0 {
-			limits.Count = h.Count
-		}
-		if h.Size != 0 {
-			limits.Bytes = h.Size
-		}
-		if h.Age != 0 {
-			limits.Age = time.Duration(h.Age)
-		}
 		if len(h.Groups) == 0 {
-			return p, fmt.Errorf("edgerelay: history: no groups; name them, as in: history job_events-*")
+			return p, errors.New("edgerelay: history: no groups; name them, as in: history job_events-*")
 		}
 		for _, pattern := range h.Groups {
-			p.Rules = append(p.Rules, relay.HistoryRule{Pattern: pattern, HistoryLimits: limits})
+			if err := checkPattern(pattern); err != nil {
+				return p, err
+			}
+			if known[pattern] {
+				return p, fmt.Errorf("edgerelay: history: %s is listed twice, and only the first counts; remove one", pattern)
+			}
+			known[pattern] = true
+			p.Rules = append(p.Rules, relay.HistoryRule{Pattern: pattern, HistoryLimits: h.limits()})
 		}
 	}
 	if err := p.Validate(); err != nil {
 		return p, fmt.Errorf("edgerelay: history: %w", err)
 	}
 	return p, nil
+}
+
+// checkPattern returns an error for a pattern that matches no group's name, which would be silence.
+func checkPattern(pattern string) error {
+	if !relay.ValidGroup(strings.ReplaceAll(pattern, "*", "x")) {
+		return fmt.Errorf("edgerelay: history: no group has the name %q; use ASCII letters, digits, '-', '_' and '.', "+
+			"with * for any characters, as in: history job_events-*", pattern)
+	}
+	return nil
+}
+
+// limits returns the bounds, with defaults.
+func (h *History) limits() relay.HistoryLimits {
+	limits := relay.DefaultHistoryLimits
+	if h.Count != 0 {
+		limits.Count = h.Count
+	}
+	if h.Size != 0 {
+		limits.Bytes = h.Size
+	}
+	if h.Age != 0 {
+		limits.Age = time.Duration(h.Age)
+	}
+	return limits
 }

@@ -114,6 +114,8 @@ type HistoryStats struct {
 	// failed, Adopted the unread messages of dead nodes that were stored, Gaps the gaps, and Evicted the groups whose
 	// history ended because all histories together were too large.
 	Recorded, Trimmed, Reads, Failed, Adopted, Gaps, Evicted uint64
+	// Trouble describes in a line why the history is not kept at the moment; empty if it is.
+	Trouble string
 }
 
 // Replayer is an [Interceptor] that can process events of the history for clients that resume. If absent, no client

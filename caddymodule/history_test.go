@@ -1,0 +1,81 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// policyOf returns the policy of a Caddyfile.
+func policyOf(t *testing.T, lines string) (relay.HistoryPolicy, error) {
+	t.Helper()
+	config, err := adapt(global("auth none\n" + lines))
+	if err != nil {
+		return relay.HistoryPolicy{}, err
+	}
+	var c struct{ Apps struct{ Edgerelay App } }
+	if err := json.Unmarshal(config, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c.Apps.Edgerelay.historyPolicy()
+}
+
+func TestHistorySettings(t *testing.T) {
+	t.Setenv("HISTORY_KEY", "0123456789abcdef")
+	got, err := policyOf(t, `
+		history job_events-* project_update_events-* {
+			count 10
+			size 64KiB
+			age 30s
+		}
+		history jobs-* {
+			groups schedules-changed
+			count 5
+		}
+		history *
+		history_key {env.HISTORY_KEY}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := relay.HistoryLimits{Count: 10, Bytes: 64 << 10, Age: 30 * time.Second}, relay.DefaultHistoryLimits
+	second.Count = 5
+	want := []relay.HistoryRule{
+		{Pattern: "job_events-*", HistoryLimits: first},
+		{Pattern: "project_update_events-*", HistoryLimits: first},
+		{Pattern: "jobs-*", HistoryLimits: second},
+		{Pattern: "schedules-changed", HistoryLimits: second},
+		{Pattern: "*", HistoryLimits: relay.DefaultHistoryLimits},
+	}
+	if !slices.Equal(got.Rules, want) || got.Key != "0123456789abcdef" {
+		t.Errorf("got  %+v, key %q\nwant %+v", got.Rules, got.Key, want)
+	}
+}
+
+func TestHistoryMistakes(t *testing.T) {
+	t.Setenv("SHORT_KEY", "0123456789")
+	for lines, want := range map[string]string{
+		"history":                              "no groups; name them",
+		"history job:*":                        `no group has the name "job:*"`,
+		"history job_events-?":                 `no group has the name "job_events-?"`,
+		"history {env.NONE}":                   "no group has the name",
+		"history jobs-*\nhistory a-* jobs-*":   "jobs-* is listed twice",
+		"history jobs-* {\ncount 0\n}":         "count",
+		"history jobs-* {\ncount -1\n}":        "count",
+		"history jobs-* {\nsize -1\n}":         "invalid size",
+		"history jobs-* {\nage 0\n}":           "age",
+		"history jobs-* {\nage soon\n}":        "invalid duration",
+		"history jobs-* {\nmax 5\n}":           "it has groups, count, size and age",
+		"history jobs-*\nhistory_key x":        "the key has 1 bytes",
+		"history_key {env.SHORT_KEY}":          "the key has 10 bytes",
+		"history_key {env.DEFINITELY_NOT_SET}": "history_key",
+		"history_key":                          "history_key",
+	} {
+		if _, err := policyOf(t, lines); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", lines, err, want)
+		}
+	}
+}
