@@ -11,11 +11,13 @@ import (
 // ABIVersion is the version of the ABI that this host serves, see ABI.md. ABIMinor counts the additions to it.
 const (
 	ABIVersion = 1
-	ABIMinor   = 1
+	ABIMinor   = 2
 )
 
 // since has the minor version that added a host function or an export; others are of version 1.0.
-var since = map[string]int{"event_source": 1, "event_sent_ms": 1, "ev_on_tick": 1}
+var since = map[string]int{
+	"event_source": 1, "event_sent_ms": 1, "ev_on_tick": 1, "event_position": 2, "emit_at": 2,
+}
 
 // abiText returns a version of the ABI as text, such as "1.1".
 func abiText(minor int) string { return fmt.Sprintf("%d.%d", ABIVersion, minor) }

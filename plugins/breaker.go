@@ -23,9 +23,17 @@ type breakerKey struct {
 	hook  Hook
 	group string
 	// subject is the class that on_class renders for, or a hash of the user that on_subscribe decides about: a failing
-	// subscription of one user must not deny those of other users.
+	// subscription of one user must not deny those of other users. Calls for replays have the bit replaySubject set.
 	subject uint64
 }
+
+// replaySubject marks the key of a call for an event of a replay. Many clients may replay the same failing event, which must
+// not suspend the calls for live events.
+// See docs/decisions/plugins.md#why-do-replays-have-circuit-breakers-of-their-own
+const replaySubject = 1 << 32
+
+// ofReplay reports whether the key is of calls for replays.
+func (k breakerKey) ofReplay() bool { return k.hook != OnSubscribe && k.subject&replaySubject != 0 }
 
 // breakerPhase is the phase of a circuit breaker.
 type breakerPhase uint8
@@ -254,6 +262,8 @@ func (b *breakers) sweep(now int64) {
 type OpenBreaker struct {
 	Hook  string `json:"hook"`
 	Group string `json:"group"`
+	// Replay tells that the calls are those for events of the history, which clients that resume get.
+	Replay bool `json:"replay,omitempty"`
 	// HalfOpen tells that the cooldown has ended: a trial call is in flight, or the next call will be the trial.
 	HalfOpen bool `json:"half_open,omitempty"`
 }
@@ -269,7 +279,7 @@ func (b *breakers) appendOpen(list []OpenBreaker) []OpenBreaker {
 	for key, state := range b.entries {
 		if state.phase != breakerClosed {
 			halfOpen := state.phase == breakerHalfOpen || now >= state.retryAt
-			list = append(list, OpenBreaker{key.hook.String(), key.group, halfOpen})
+			list = append(list, OpenBreaker{key.hook.String(), key.group, key.ofReplay(), halfOpen})
 		}
 	}
 	return list

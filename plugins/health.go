@@ -22,15 +22,19 @@ type Health struct {
 	// Engine tells whether the module runs as machine code or is interpreted, 20 to 100 times slower.
 	Engine Engine `json:"engine"`
 
-	Calls      uint64          `json:"calls"` // of all hooks, including failed calls
-	Passed     uint64          `json:"passed"`
-	Dropped    uint64          `json:"dropped"`
-	Replaced   uint64          `json:"replaced"`
-	Emitted    uint64          `json:"emitted"`
-	Subscribes uint64          `json:"subscribes"`
-	Denied     uint64          `json:"denied"`
-	Rendered   uint64          `json:"rendered"`
-	Failures   map[Kind]uint64 `json:"failures"`
+	Calls      uint64 `json:"calls"` // of all hooks, including failed calls
+	Passed     uint64 `json:"passed"`
+	Dropped    uint64 `json:"dropped"`
+	Replaced   uint64 `json:"replaced"`
+	Emitted    uint64 `json:"emitted"`
+	Subscribes uint64 `json:"subscribes"`
+	Denied     uint64 `json:"denied"`
+	Rendered   uint64 `json:"rendered"`
+	// Replayed counts the events of the history that the plugin processed for clients that resume, and ReplayFailures
+	// those on which it failed. Passed, Dropped, Replaced and Emitted do not count them; Calls and Failures do.
+	Replayed       uint64          `json:"replayed"`
+	ReplayFailures uint64          `json:"replay_failures"`
+	Failures       map[Kind]uint64 `json:"failures"`
 	// RecentCalls and RecentFailures count about the last minute, at most two; both are 0 without a failure in the
 	// last minute.
 	RecentCalls    uint64  `json:"recent_calls,omitempty"`
@@ -138,6 +142,7 @@ func (h *Health) setCounts(t tally, hooks Hook) {
 	h.Passed, h.Dropped, h.Replaced = t.verdicts[Pass], t.verdicts[Drop], t.verdicts[Replace]
 	h.Emitted, h.Subscribes, h.Denied, h.Rendered = t.emitted, t.subscribes, t.denies, t.renders
 	h.Ticks = t.ticks
+	h.Replayed, h.ReplayFailures = t.replayed, t.replayFailures
 	h.Failures = map[Kind]uint64{}
 	for i, k := range kinds {
 		if n := t.failures[i]; n > 0 {
@@ -174,7 +179,7 @@ func (h *Health) setBreakers(m *module) {
 		open = m.slots[i].breakers.appendOpen(open)
 	}
 	slices.SortFunc(open, func(a, b OpenBreaker) int {
-		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Hook, b.Hook))
+		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Hook, b.Hook), compareBools(a.Replay, b.Replay))
 	})
 	h.Breaker = "closed"
 	for _, b := range open {
@@ -185,7 +190,7 @@ func (h *Health) setBreakers(m *module) {
 		}
 	}
 	// Classes and users have breakers of their own, which Health does not tell apart.
-	open = slices.CompactFunc(open, func(a, b OpenBreaker) bool { return a.Group == b.Group && a.Hook == b.Hook })
+	open = slices.CompactFunc(open, func(a, b OpenBreaker) bool { return a.Group == b.Group && a.Hook == b.Hook && a.Replay == b.Replay })
 	h.OpenBreakerCount = len(open)
 	h.OpenBreakers = open[:min(len(open), MaxOpenBreakersListed)]
 }
@@ -210,3 +215,14 @@ func (e *unknownPluginError) Is(target error) bool { return target == os.ErrNotE
 
 // unknownPlugin returns an error that is [os.ErrNotExist].
 func unknownPlugin(name string) error { return &unknownPluginError{name} }
+
+// compareBools orders false before true.
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}

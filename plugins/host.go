@@ -35,6 +35,7 @@ var hostFunctions = []hostFunction{
 	{"json_find", sig(types(i32, i32), i64), "", 10, hostJSONFind},
 	{"audience", sig(types(i64)), "", 5, hostAudience},
 	{"emit", sig(types(i32, i32, i32, i32, i64), i32), GrantEmit, 20, hostEmit},
+	{"emit_at", sig(types(i32, i32, i32, i32, i64, i32, i32), i32), GrantEmit, 20, hostEmitAt},
 	{"metric_add", sig(types(i32, i32, i64), i32), GrantMetrics, 20, hostMetricAdd},
 	{"kv_get", sig(types(i32, i32, i32, i32), i32), GrantKV, 20, hostKVGet},
 	{"kv_set", sig(types(i32, i32, i32, i32, i64), i32), GrantKV, 30, hostKVSet},
@@ -42,6 +43,7 @@ var hostFunctions = []hostFunction{
 	{"now_ms", sig(nil, i64), GrantClock, 10, hostNow},
 	{"event_source", sig(types(i32, i32), i32), "", 10, hostEventSource},
 	{"event_sent_ms", sig(nil, i64), "", 10, hostEventSent},
+	{"event_position", sig(types(i32, i32), i32), "", 10, hostEventPosition},
 }
 
 // buildHost defines functions as the exports of a host module.
@@ -155,11 +157,27 @@ func hostAudience(in *instance, stack []uint64) {
 
 func hostEmit(in *instance, stack []uint64) {
 	group, payload, mask := in.read(stack[0], stack[1]), in.read(stack[2], stack[3]), stack[4]
-	stack[0] = uint64(uint32(in.emit(group, payload, mask)))
+	stack[0] = uint64(uint32(in.emit(group, payload, mask, Position{})))
+}
+
+// emitNoPosition is the result of emit_at for a text that is not a position.
+const emitNoPosition = math.MaxUint32 - 4 // -5
+
+// hostEmitAt is emit with the position of an event that the plugin has held back.
+func hostEmitAt(in *instance, stack []uint64) {
+	group, payload, mask := in.read(stack[0], stack[1]), in.read(stack[2], stack[3]), stack[4]
+	token := in.read(stack[5], stack[6])
+	position, err := ParsePosition(string(token[:min(len(token), maxToken+1)]))
+	if err != nil {
+		stack[0] = emitNoPosition
+		return
+	}
+	position.Part = 0 // of the entry: the outputs are numbered later
+	stack[0] = uint64(uint32(in.emit(group, payload, mask, position)))
 }
 
 // emit keeps an event for the end of the call and returns 0, or an error code for the guest.
-func (in *instance) emit(group, payload []byte, mask uint64) int32 {
+func (in *instance) emit(group, payload []byte, mask uint64, position Position) int32 {
 	if !in.effects {
 		return 0
 	}
@@ -177,7 +195,7 @@ func (in *instance) emit(group, payload []byte, mask uint64) int32 {
 	case other && !validGroupName(group), !utf8.Valid(payload):
 		return -4
 	}
-	e := emission{payload: slices.Clone(payload), audience: mask}
+	e := emission{payload: slices.Clone(payload), audience: mask, position: position}
 	if other {
 		e.group = string(group)
 	}
@@ -261,6 +279,17 @@ func hostEventSource(in *instance, stack []uint64) {
 	}
 	in.writeText(stack[0], stack[1], in.source)
 	stack[0] = uint64(len(in.source))
+}
+
+func hostEventPosition(in *instance, stack []uint64) {
+	if in.position.IsZero() {
+		stack[0] = uint64(math.MaxUint32) // -1
+		return
+	}
+	var token [maxToken]byte
+	text := in.position.Append(token[:0])
+	in.write(stack[0], stack[1], text)
+	stack[0] = uint64(len(text))
 }
 
 func hostEventSent(in *instance, stack []uint64) {

@@ -42,6 +42,7 @@ type instance struct {
 	group       string
 	source      string    // of the event, as in Event
 	sent        time.Time // of the event, as in Event
+	position    Position  // of the event, as in Event
 	document    []byte    // the text that json_get reads
 	hops        int
 	effects     bool // emit and audience have effect
@@ -76,6 +77,7 @@ type emission struct {
 	group    string // empty: the original event's
 	payload  []byte
 	audience uint64
+	position Position // zero: the original event's, if the group is
 }
 
 // result is the result of a call.
@@ -291,7 +293,8 @@ func (in *instance) callOnEvent(ev *Event, hops int, budget *allowance, res *res
 	if f := in.prepare(ev.Group, ev.Payload, budget); f != nil {
 		return f
 	}
-	in.group, in.source, in.sent, in.hops, in.effects = ev.Group, ev.Source, ev.Sent, hops, true
+	in.group, in.source, in.sent, in.position = ev.Group, ev.Source, ev.Sent, ev.Position
+	in.hops, in.effects = hops, true
 	in.stack[0], in.stack[1] = uint64(len(ev.Group)), uint64(len(ev.Payload))
 	err := in.onEvent.CallWithStack(in, in.stack[:2])
 	in.finish()
@@ -311,7 +314,8 @@ func (in *instance) tick(res *result) *Failure {
 	if f := in.prepare("", nil, nil); f != nil {
 		return f
 	}
-	in.group, in.source, in.sent, in.hops, in.effects, in.ticking = "", "", time.Time{}, 0, true, true
+	in.group, in.source, in.sent, in.position = "", "", time.Time{}, Position{}
+	in.hops, in.effects, in.ticking = 0, true, true
 	err := in.onTick.CallWithStack(in, in.stack[:1])
 	in.ticking = false
 	in.finish()
@@ -334,7 +338,7 @@ func (in *instance) class(class uint8, ev *Event, res *result) *Failure {
 	if f := in.prepare(ev.Group, ev.Payload, nil); f != nil {
 		return f
 	}
-	in.group, in.source, in.sent, in.effects = ev.Group, ev.Source, ev.Sent, false
+	in.group, in.source, in.sent, in.position, in.effects = ev.Group, ev.Source, ev.Sent, ev.Position, false
 	in.stack[0], in.stack[1], in.stack[2] = uint64(class), uint64(len(ev.Group)), uint64(len(ev.Payload))
 	err := in.onClass.CallWithStack(in, in.stack[:3])
 	in.finish()
@@ -349,7 +353,7 @@ func (in *instance) subscribe(ctx context.Context, request []byte) (d Decision, 
 	if f := in.prepare("", request, nil); f != nil {
 		return d, false, f
 	}
-	in.group, in.source, in.sent, in.effects = "", "", time.Time{}, false
+	in.group, in.source, in.sent, in.position, in.effects = "", "", time.Time{}, Position{}, false
 	in.limits.caller = ctx
 	in.stack[0] = uint64(len(request))
 	err := in.onSubscribe.CallWithStack(in, in.stack[:1])

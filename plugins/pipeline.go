@@ -16,10 +16,16 @@ type Event struct {
 	Group   string
 	Payload []byte
 	// Source names the way by which the event reached the node, for the host function event_source; may be empty. An
-	// event that a plugin emits has the Source and Sent of its original.
+	// event that a plugin emits has the Source and Sent of its original. Events given to [Pipeline.Replay] have
+	// SourceHistory.
 	Source string
 	// Sent is the time at which the emitter published the event, zero if unknown.
 	Sent time.Time
+	// Position is the event's place in the history of its group, zero if there is none. An event that a plugin emits to
+	// the same group has the Position of its original, others have none.
+	Position Position
+
+	replayed bool // the event is of a replay, see Replay
 }
 
 // Output is an event that leaves the pipeline.
@@ -38,7 +44,11 @@ type Output struct {
 	// Onward is set for an event that has not been through its plugins, see [Pipeline.HandOver]: the caller passes it to
 	// Continue.
 	Onward *Onward
+	// Position is that of the event that the Output is made of, zero in another group than that event's, and for events
+	// of ticks unless the plugin says otherwise. The Outputs of an event share it.
+	Position Position
 
+	replayed  bool
 	renderers uint64 // the plugins by which the event is rendered, see subscribers
 }
 
@@ -65,9 +75,9 @@ type Pipeline struct {
 	routes atomic.Pointer[routes]
 	order  atomic.Pointer[[]*plugin] // for readers that must not wait for a change
 
-	onWithheld   atomic.Pointer[func(group string)] // may hold nil
-	onReclassify atomic.Pointer[func()]             // may hold nil
-	tickHandler  atomic.Pointer[TickHandler]        // may hold nil
+	onWithheld   atomic.Pointer[func(string, Position)] // may hold nil
+	onReclassify atomic.Pointer[func()]                 // may hold nil
+	tickHandler  atomic.Pointer[TickHandler]            // may hold nil
 	ticks        sync.WaitGroup
 	handsOver    bool
 
@@ -82,10 +92,10 @@ type Pipeline struct {
 	closed  bool
 }
 
-// OnWithheld calls f with the group of each event that is withheld because a plugin could not process it, see
-// [OnErrorWithhold]. The call comes from the goroutine that brought the event: f must return quickly and must not
-// call the Pipeline.
-func (p *Pipeline) OnWithheld(f func(group string)) { p.onWithheld.Store(&f) }
+// OnWithheld calls f with the group and the position of each event that is withheld because a plugin could not process
+// it, see [OnErrorWithhold]. Events of replays do not count. The call comes from the goroutine that brought the event: f
+// must return quickly and must not call the Pipeline.
+func (p *Pipeline) OnWithheld(f func(group string, position Position)) { p.onWithheld.Store(&f) }
 
 // Process takes an event through the plugins of its group and appends the resulting events to out: none if a plugin
 // dropped the event, several if a plugin split the event or sent events to other groups. It blocks only as long as the
@@ -104,7 +114,7 @@ func (p *Pipeline) run(ev *Event, out []Output) (_ []Output, withheld bool) {
 	current := p.routes.Load()
 	rt := current.find(ev.Group)
 	if len(rt.steps) == 0 {
-		return append(out, Output{Group: ev.Group, Payload: ev.Payload, Audience: allClasses}), false
+		return append(out, unchanged(ev)), false
 	}
 	ev.Group = rt.group // the caller's may change later
 	payload := ev.Payload
@@ -119,7 +129,7 @@ func (p *Pipeline) run(ev *Event, out []Output) (_ []Output, withheld bool) {
 			out = append(out, Output{})
 			o := &out[len(out)-1] // filled in place: a copy would cost as much as all of this function
 			o.Group, o.Payload, o.Audience, o.Generation = ev.Group, ev.Payload, to.audience, to.generation
-			o.PerClass, o.renderers = to.renderers != 0, to.renderers
+			o.PerClass, o.renderers, o.Position = to.renderers != 0, to.renderers, ev.Position
 			return out, false
 		}
 		t := p.newTraversal(current, rt, before)
@@ -143,11 +153,11 @@ const maxEmissions = 256
 // traversal is the way of one event, and of the events emitted for it, through the pipeline.
 type traversal struct {
 	routes      *routes
-	outputLimit int                 // length of the output slice, including outputs of earlier events
-	onWithheld  *func(group string) // may be nil
-	origin      *route              // of the event
-	home        *route              // events for other groups are handed over; nil: they are not
-	budget      *allowance          // of the events emitted for it; nil before the first one
+	outputLimit int                     // length of the output slice, including outputs of earlier events
+	onWithheld  *func(string, Position) // may be nil
+	origin      *route                  // of the event
+	home        *route                  // events for other groups are handed over; nil: they are not
+	budget      *allowance              // of the events emitted for it; nil before the first one
 
 	resumed  []resumedEvents
 	stale    bool // a plugin was removed meanwhile; the result does not count
@@ -162,10 +172,10 @@ func (p *Pipeline) newTraversal(rs *routes, rt *route, outputs int) traversal {
 	}
 }
 
-func (t *traversal) withhold(group string) {
+func (t *traversal) withhold(group string, position Position) {
 	t.withheld = true
 	if t.onWithheld != nil {
-		(*t.onWithheld)(group)
+		(*t.onWithheld)(group, position)
 	}
 }
 
@@ -181,7 +191,9 @@ func (t *traversal) walk(
 	var res result
 	s := &rt.steps[from]
 	if s.shadow { // compared with Pass
-		s.observe(rt.hash, ev, hops, &result{audience: allClasses})
+		if !ev.replayed {
+			s.observe(rt.hash, ev, hops, &result{audience: allClasses})
+		}
 		return t.walk(rt, from+1, ev, to, hops, budget, out)
 	}
 	_ = s.event(rt.hash, ev, hops, budget, &res) // on_error has decided
@@ -222,8 +234,10 @@ func (t *traversal) handle(
 		return out
 	}
 	s := &rt.steps[at]
-	for _, shadow := range s.shadows {
-		shadow.observe(rt.hash, ev, hops, res)
+	if !ev.replayed {
+		for _, shadow := range s.shadows {
+			shadow.observe(rt.hash, ev, hops, res)
+		}
 	}
 	to.passed(s.plugin, res.by)
 	if len(res.emits) > 0 {
@@ -231,7 +245,7 @@ func (t *traversal) handle(
 	}
 	if res.verdict == Drop {
 		if res.withheld {
-			t.withhold(rt.group)
+			t.withhold(rt.group, ev.Position)
 		}
 		return out
 	}
@@ -256,13 +270,20 @@ func (t *traversal) split(
 		if t.stale {
 			return out
 		}
+		if ev.replayed && e.group != "" {
+			continue // the group has had its event when the original was live
+		}
 		left := t.emissionBudget(ev)
 		if len(out) >= t.outputLimit || left.spent() || left.emissions.Add(-1) < 0 {
-			t.dropExcess(rt, at, &e)
+			t.dropExcess(rt, at, ev, &e)
 			continue
 		}
-		emitted := Event{Group: ev.Group, Payload: e.payload, Source: ev.Source, Sent: ev.Sent}
+		emitted := Event{Group: ev.Group, Payload: e.payload, Source: ev.Source, Sent: ev.Sent, replayed: ev.replayed}
 		if e.group == "" {
+			emitted.Position = ev.Position
+			if !e.position.IsZero() {
+				emitted.Position = e.position
+			}
 			out = t.walk(rt, at+1, &emitted, to.only(e.audience), hops, t.budget, out)
 			continue
 		}
@@ -275,15 +296,15 @@ func (t *traversal) split(
 
 // dropExcess drops an emitted event because its original has become too many. The group learns of it as of a withheld
 // event.
-func (t *traversal) dropExcess(rt *route, at int, e *emission) {
+func (t *traversal) dropExcess(rt *route, at int, ev *Event, e *emission) {
 	s := &rt.steps[at]
 	s.excess.Add(1)
 	switch {
 	case s.spec.Load().OnError == OnErrorDrop:
 	case e.group == "":
-		t.withhold(rt.group)
+		t.withhold(rt.group, ev.Position)
 	default:
-		t.withhold(e.group)
+		t.withhold(e.group, Position{})
 	}
 }
 
@@ -292,7 +313,9 @@ func (t *traversal) appendOutput(ev *Event, to subscribers, out []Output) []Outp
 	if len(out) >= t.outputLimit || to.audience == 0 {
 		return out
 	}
-	return append(out, Output{ev.Group, ev.Payload, to.audience, to.renderers != 0, to.generation, nil, to.renderers})
+	return append(out, Output{
+		ev.Group, ev.Payload, to.audience, to.renderers != 0, to.generation, nil, ev.Position, ev.replayed, to.renderers,
+	})
 }
 
 // subscribers is for whom an event is, as the modules on its way have decided.
@@ -319,56 +342,6 @@ func (s *subscribers) passed(p *plugin, m *module) {
 func (s subscribers) only(audience uint64) subscribers {
 	s.audience &= audience
 	return s
-}
-
-// Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. ev has the
-// Output's group and payload, and the Source and Sent of the original event. Render reports false if the subscribers get
-// nothing, ErrReclassified if the Output's generation is outdated or other plugins have on_class by now, and another
-// error for any other class. The result may share the argument's bytes.
-func (p *Pipeline) Render(class uint8, ev Event, of *Output) (rendered []byte, ok bool, err error) {
-	if class > maxClass {
-		return nil, false, fmt.Errorf("render for class %d: classes are 0 to %d", class, maxClass)
-	}
-	for {
-		current := p.routes.Load()
-		rt := current.find(ev.Group)
-		switch res, renderers := rt.render(class, ev); {
-		case !res.removed:
-			// Checked afterwards: modules are never replaced by earlier ones, so a module that is live before and after
-			// the rendering has rendered.
-			if rt.liveGeneration() != of.Generation || res.verdict != Drop && renderers != of.renderers {
-				return nil, false, ErrReclassified
-			}
-			if f := p.onWithheld.Load(); res.withheld && f != nil {
-				(*f)(ev.Group)
-			}
-			return res.payload, res.verdict != Drop, nil
-		case p.routes.Load() == current: // the pipeline is being closed
-			return nil, false, nil
-		}
-	}
-}
-
-// render renders an event with the plugins of a route, and identifies those with on_class like [subscribers]. The result
-// is marked removed if a plugin was removed meanwhile.
-func (rt *route) render(class uint8, ev Event) (_ result, renderers uint64) {
-	for i := range rt.steps {
-		s := &rt.steps[i]
-		if s.shadow {
-			continue
-		}
-		res := s.render(rt.hash, class, &ev)
-		switch {
-		case res.removed, res.verdict == Drop:
-			return res, renderers
-		case res.verdict == Replace:
-			ev.Payload = res.payload
-		}
-		if res.by.hooks&OnClass != 0 {
-			renderers = mixGeneration(renderers, s.number)
-		}
-	}
-	return result{payload: ev.Payload}, renderers
 }
 
 // Subscribe asks the group's plugins whether a user may subscribe, and for the user's class. user is a JSON value, or

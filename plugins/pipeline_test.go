@@ -161,7 +161,7 @@ func TestAmplification(t *testing.T) {
 	}
 	p := pipeline(t, Options{}, specs...)
 	told := uint64(0)
-	p.OnWithheld(func(string) { told++ })
+	p.OnWithheld(func(string, Position) { told++ })
 	before := []Output{{Group: "earlier"}}
 	out := p.Process(Event{Group: "g1", Payload: []byte("{}")}, before)
 	if len(out) != 1+maxOutputs {

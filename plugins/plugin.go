@@ -108,10 +108,13 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 // event decides about an event and sets res. After a failure, which event returns, res is the decision of on_error.
 func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res *result) error {
 	key := breakerKey{hook: OnEvent, group: ev.Group}
+	if ev.replayed {
+		key.subject = replaySubject
+	}
 	var resumed []tickEvent
 	m, s, err := p.acquire(key, hash)
 	for {
-		if m != nil && p.resuming.count.Load() != 0 { // no tick comes between this and the call
+		if m != nil && p.resuming.count.Load() != 0 && !ev.replayed { // no tick comes between this and the call
 			resumed = p.resuming.take(resumed, ev.Group, m.slotIndex(hash))
 		}
 		if s == nil {
@@ -127,13 +130,13 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res 
 		*res = result{removed: true}
 	case err != nil:
 		if f, s := p.acquireFallback(key, hash); s != nil && f.event(s, key, ev, hops, budget, res) == nil {
-			p.countOutcome(outcomeLastGood)
+			p.countOutcome(outcomeLastGood, ev.replayed)
 			if f.hooks&OnClass != 0 || res.selectsClasses() { // of the fallback's own numbers
 				m = f
 			}
 			break
 		}
-		*res = p.applyOnError()
+		*res = p.applyOnError(ev.replayed)
 	case s == nil:
 		*res = result{audience: allClasses}
 	}
@@ -148,33 +151,37 @@ func (res *result) selectsClasses() bool {
 }
 
 // applyOnError returns the result for an event, or for the view that a class gets of it, that no module has processed.
-func (p *plugin) applyOnError() result {
+func (p *plugin) applyOnError(replayed bool) result {
 	switch p.spec.Load().OnError {
 	case OnErrorPass:
-		p.countOutcome(outcomePassed)
+		p.countOutcome(outcomePassed, replayed)
 		return result{audience: allClasses}
 	case OnErrorDrop:
-		p.countOutcome(outcomeDropped)
+		p.countOutcome(outcomeDropped, replayed)
 		return result{audience: allClasses, verdict: Drop}
 	}
-	p.countOutcome(outcomeWithheld)
+	p.countOutcome(outcomeWithheld, replayed)
 	return result{audience: allClasses, verdict: Drop, withheld: true}
 }
 
-// countOutcome counts the outcome of an event that the plugin could not process. A shadow decides about no event.
-func (p *plugin) countOutcome(o outcome) {
-	if !p.spec.Load().Shadow {
+// countOutcome counts the outcome of an event that the plugin could not process. A shadow decides about no event, and an
+// event of a replay has been counted when it was live.
+func (p *plugin) countOutcome(o outcome, replayed bool) {
+	if !p.spec.Load().Shadow && !replayed {
 		p.outcomes[o].Add(1)
 	}
 }
 
 // event calls on_event and releases the slot.
 func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, budget *allowance, res *result) error {
-	if m.hooks&OnTick != 0 {
+	if m.hooks&OnTick != 0 && !ev.replayed {
 		s.lastGroup = ev.Group
 	}
 	f := s.instance.event(ev, hops, budget, res)
-	if f == nil {
+	switch {
+	case f == nil && ev.replayed:
+		s.tally.replayed++
+	case f == nil:
 		s.tally.verdicts[res.verdict]++
 		s.tally.emitted += uint64(len(res.emits))
 	}
@@ -185,6 +192,9 @@ func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, budget *all
 // on_class.
 func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 	key := breakerKey{hook: OnClass, group: ev.Group, subject: uint64(class)}
+	if ev.replayed {
+		key.subject |= replaySubject
+	}
 	m, s, err := p.acquire(key, hash)
 	for s != nil {
 		if err = m.class(s, key, class, ev, &res); err != errReplaced {
@@ -198,9 +208,9 @@ func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 		return result{removed: true}
 	default:
 		if f, s := p.acquireFallback(key, hash); s != nil && f.class(s, key, class, ev, &res) == nil {
-			p.countOutcome(outcomeLastGood)
+			p.countOutcome(outcomeLastGood, ev.replayed)
 		} else {
-			res = p.applyOnError()
+			res = p.applyOnError(ev.replayed)
 		}
 	}
 	res.by = m

@@ -97,7 +97,7 @@ func TestEmittedEventsShareABudget(t *testing.T) {
 	spin.Fuel, spin.FuelPerByte = 200_000, -1
 	p := pipeline(t, Options{}, fan, spin)
 	told := 0
-	p.OnWithheld(func(string) { told++ })
+	p.OnWithheld(func(string, Position) { told++ })
 	if out := p.Process(Event{Group: "ga", Payload: []byte("{}")}, nil); len(out) > 0 {
 		t.Errorf("outputs: %s", show(out))
 	}

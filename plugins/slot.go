@@ -25,6 +25,7 @@ type slot struct {
 	published atomic.Pointer[tally] // a copy of the counts, see snapshot
 	pace      atomic.Int64          // average duration of recent calls of on_event, in nanoseconds
 	inFlight  atomic.Int64          // how long the call in flight has lasted, in nanoseconds; 0 unless it is long
+	waiting   atomic.Int32          // calls that wait for the one in flight, without those for replays
 
 	mu       sync.Mutex // held during a call; guards the fields below
 	instance *instance  // nil after a failure, until the next call
@@ -49,7 +50,7 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	if !s.breakers.allow(key) {
 		return nil, errBreakerOpen
 	}
-	s.mu.Lock()
+	s.lock(key)
 	if s.instance != nil {
 		s.startTimer(key.hook)
 		return s, nil
@@ -69,6 +70,20 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	s.mu.Unlock()
 	s.breakers.abandon(key)
 	return nil, err
+}
+
+// lock locks the slot for a call.
+func (s *slot) lock(key breakerKey) {
+	if s.mu.TryLock() {
+		return
+	}
+	if key.ofReplay() { // replays wait for others, and not others for them
+		s.mu.Lock()
+		return
+	}
+	s.waiting.Add(1)
+	s.mu.Lock()
+	s.waiting.Add(-1)
 }
 
 // release ends a call: release records the call and, after a failure, discards the instance unless that is
@@ -95,9 +110,13 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 	if !f.Kind.countsForBreaker() && key.hook != OnTick { // every tick is like the one before
 		s.breakers.abandon(key)
 	} else if s.breakers.failed(key) {
+		of := "group"
+		if key.ofReplay() {
+			of = "replays of group"
+		}
 		m.env.log.write(slog.LevelError, fmt.Sprintf(
-			"circuit breaker open for %s in group %s, for %v: too many calls failed there; last failure: %v",
-			key.hook, key.group, m.spec.Cooldown, f))
+			"circuit breaker open for %s in %s %s, for %v: too many calls failed there; last failure: %v",
+			key.hook, of, key.group, m.spec.Cooldown, f))
 	}
 	return f
 }
@@ -171,6 +190,9 @@ const paceCalls = 32
 func (m *module) recordFailure(s *slot, key breakerKey, f *Failure) {
 	f.Plugin = m.spec.Name
 	s.tally.failures[f.Kind.index()]++
+	if key.ofReplay() {
+		s.tally.replayFailures++
+	}
 	s.tally.last, s.tally.lastAt = f, m.env.now()
 	s.tally.recent.note(ticks(s.tally.lastAt), s.tally.calls, s.tally.failed())
 	if !f.intact {

@@ -14,6 +14,8 @@ type tally struct {
 	emitted            uint64
 	subscribes, denies uint64
 	renders, ticks     uint64
+	replayed           uint64 // events of replays
+	replayFailures     uint64 // failed calls for replays
 	failures           [len(kinds)]uint64
 	last               *Failure
 	lastAt             time.Time
@@ -33,6 +35,8 @@ func (t *tally) add(o *tally) {
 	t.denies += o.denies
 	t.renders += o.renders
 	t.ticks += o.ticks
+	t.replayed += o.replayed
+	t.replayFailures += o.replayFailures
 	for i := range t.failures {
 		t.failures[i] += o.failures[i]
 	}
@@ -55,7 +59,7 @@ func (t *tally) failed() (n uint64) {
 
 // succeeded reports whether any call has succeeded.
 func (t *tally) succeeded() bool {
-	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders+t.ticks > 0
+	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders+t.ticks+t.replayed > 0
 }
 
 // recentSpan is the time that a failure rate covers; it may reach back twice as far.

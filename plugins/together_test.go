@@ -22,7 +22,7 @@ func (e echo) Deliver([]Output)    {}
 func TestAllTogether(t *testing.T) {
 	p := pipeline(t, Options{})
 	p.HandleTicks(echo{p})
-	p.OnWithheld(func(string) {})
+	p.OnWithheld(func(string, Position) {})
 	p.OnReclassify(func() {})
 	specs := func(n int) []Spec {
 		live, twin, tick, spin := actor(t), actor(t), ticker(t, "{}"), spinner(t, 5*time.Millisecond)

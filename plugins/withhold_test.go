@@ -39,7 +39,7 @@ var ways = []struct {
 		for range 5 {
 			p.Process(Event{Group: "g1", Payload: do("trap")}, nil)
 		}
-		if h := p.Health()[0]; h.OpenBreakerCount != 1 || h.OpenBreakers[0] != (OpenBreaker{"on_event", "g1", false}) {
+		if h := p.Health()[0]; h.OpenBreakerCount != 1 || h.OpenBreakers[0] != (OpenBreaker{"on_event", "g1", false, false}) {
 			t.Fatalf("open breakers: %+v", h.OpenBreakers)
 		}
 	}},
@@ -60,7 +60,7 @@ func TestPolicies(t *testing.T) {
 					way.prepare(t, p)
 				}
 				var told []string
-				p.OnWithheld(func(group string) { told = append(told, group) })
+				p.OnWithheld(func(group string, _ Position) { told = append(told, group) })
 				before := p.Health()[0].Unprocessed
 				out, withheldNow := p.Run(Event{Group: "g1", Payload: way.event}, nil)
 				after := p.Health()[0].Unprocessed
@@ -208,7 +208,7 @@ func TestShadowsWithholdNothing(t *testing.T) {
 	shadow := actor(t)
 	shadow.Name, shadow.Shadow = "beside", true
 	p := pipeline(t, Options{}, shadow)
-	p.OnWithheld(func(group string) { t.Errorf("reported %s", group) })
+	p.OnWithheld(func(group string, _ Position) { t.Errorf("reported %s", group) })
 	ev := string(do("trap"))
 	got := show(p.Process(Event{Group: "g1", Payload: []byte(ev)}, nil))
 	testkit.Eventually(t, "the shadow has failed", func() bool { return p.Health()[0].Differ == 1 })
@@ -221,7 +221,7 @@ func TestShadowsWithholdNothing(t *testing.T) {
 func TestWithheldViews(t *testing.T) {
 	p := pipeline(t, Options{}, actor(t))
 	var told []string
-	p.OnWithheld(func(group string) { told = append(told, group) })
+	p.OnWithheld(func(group string, _ Position) { told = append(told, group) })
 	if got, ok, _ := p.renderNow(9, Event{Group: "g1", Payload: []byte("{}")}); ok {
 		t.Errorf("class 9 is shown %q", got)
 	}

@@ -34,4 +34,8 @@ type Redaction struct {
 	// Render, if not nil, returns the text for a class in place of the event's, and false if the class receives
 	// nothing. The engine calls Render once for each class with subscribers on this node.
 	Render func(class uint8) (text []byte, ok bool)
+	// Failed, if not nil, reports whether Render has returned false for a class because the text could not be made, and
+	// not because the class receives nothing. Events of a replay have Failed, since nobody else hears of their failures;
+	// those of live events are losses.
+	Failed func(class uint8) bool
 }

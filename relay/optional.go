@@ -123,7 +123,8 @@ type HistoryStats struct {
 type Replayer interface {
 	// Replay returns the texts for clients of events of one group of the history, in order, as Intercept does, each with
 	// the position of its event. Events for other groups are dropped. Withheld are the positions of events that a plugin
-	// failed to process. Replay may be called with any number of events; it returns when ctx ends at the latest.
+	// failed to process. Replay may be called with any number of events; it returns when ctx ends at the latest. After
+	// an error, no event may reach a client. See [Redaction.Failed] for texts that are rendered by class.
 	Replay(ctx context.Context, events []Event) (out []Event, withheld []Position, err error)
 }
 

@@ -8,10 +8,12 @@ import (
 )
 
 var (
-	descPluginCalls       = desc("plugin_calls_total", "Calls of a plugin's hooks, including failed calls.", "plugin")
-	descPluginVerdicts    = desc("plugin_verdicts_total", "Verdicts of a plugin.", "plugin", "verdict")
-	descPluginFuel        = desc("plugin_fuel_total", "Units of fuel spent by a plugin.", "plugin")
-	descPluginFailures    = desc("plugin_failures_total", "Failed calls of a plugin, by kind.", "plugin", "kind")
+	descPluginCalls          = desc("plugin_calls_total", "Calls of a plugin's hooks, including failed calls.", "plugin")
+	descPluginVerdicts       = desc("plugin_verdicts_total", "Verdicts of a plugin.", "plugin", "verdict")
+	descPluginFuel           = desc("plugin_fuel_total", "Units of fuel spent by a plugin.", "plugin")
+	descPluginFailures       = desc("plugin_failures_total", "Failed calls of a plugin, by kind.", "plugin", "kind")
+	descPluginReplayFailures = desc("plugin_replay_failures_total",
+		"Failed calls of a plugin for events of the history. They also count as failures.", "plugin")
 	descPluginUnprocessed = desc("plugin_unprocessed_total",
 		"Events that a plugin could not process, by outcome of on_error.", "plugin", "outcome")
 	descPluginSkipped = desc("plugin_calls_skipped_total",
@@ -53,12 +55,14 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 		out.count(descPluginVerdicts, p.Replaced, name, "replace")
 		out.count(descPluginVerdicts, p.Emitted, name, "emit")
 		out.count(descPluginVerdicts, p.Rendered, name, "render")
+		out.count(descPluginVerdicts, p.Replayed, name, "replay")
 		out.count(descPluginVerdicts, p.Subscribes-p.Denied, name, "allow")
 		out.count(descPluginVerdicts, p.Denied, name, "deny")
 		out.count(descPluginFuel, p.Fuel, name)
 		for kind, n := range p.Failures {
 			out.count(descPluginFailures, n, name, string(kind))
 		}
+		out.count(descPluginReplayFailures, p.ReplayFailures, name)
 		for _, outcome := range plugins.Outcomes {
 			out.count(descPluginUnprocessed, p.Unprocessed[outcome], name, outcome)
 		}

@@ -19,6 +19,7 @@ type clients struct {
 	mu     sync.Mutex
 	events []relay.Event
 	missed []string
+	losses []relay.Loss
 	gate   chan struct{} // if not nil, forward receives from it first
 	delay  time.Duration // of forward
 }
@@ -37,6 +38,7 @@ func (c *clients) forward(events []relay.Event) {
 func (c *clients) Lost(l relay.Loss) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.losses = append(c.losses, l)
 	for range l.Events {
 		c.missed = append(c.missed, l.Groups[0]+": "+l.Cause.String())
 	}

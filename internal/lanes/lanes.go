@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -41,6 +40,8 @@ type Lanes struct {
 	// plugins, after a change of the pipeline.
 	unsettled atomic.Int32
 	closed    atomic.Bool
+	stop      sync.Once
+	closing   chan struct{} // closed when Close begins
 
 	// unrestricted is the last redaction of an event for all classes, which the events of a group share.
 	unrestricted atomic.Pointer[relay.Redaction]
@@ -49,6 +50,8 @@ type Lanes struct {
 	withheld    atomic.Uint64
 	droppedSlow atomic.Uint64
 
+	replays, replaysFailed, replayed atomic.Uint64
+
 	slowMu sync.Mutex       // guards slow
 	slow   map[string]Queue // DroppedSlow and LastDroppedSlow, by plugin
 }
@@ -56,6 +59,7 @@ type Lanes struct {
 var (
 	_ relay.Interceptor  = (*Lanes)(nil)
 	_ relay.Reclassifier = (*Lanes)(nil)
+	_ relay.Replayer     = (*Lanes)(nil)
 )
 
 // Options are the optional settings of [New].
@@ -73,9 +77,11 @@ type Options struct {
 func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	ls := &Lanes{
 		pipeline: p, forward: forward, exempt: o.Exempt, losses: o.Losses, loads: loads{byKey: map[string]*load{}},
-		slow: map[string]Queue{},
+		slow: map[string]Queue{}, closing: make(chan struct{}),
 	}
-	p.OnWithheld(func(group string) { ls.reportLoss(relay.LossPluginWithheld, group, 1) })
+	p.OnWithheld(func(group string, position plugins.Position) {
+		ls.reportLoss(relay.LossPluginWithheld, group, 1, relay.Position(position))
+	})
 	if o.Reclassify != nil {
 		p.OnReclassify(o.Reclassify)
 	}
@@ -138,7 +144,10 @@ func (ls *Lanes) observe(run []relay.Event) {
 
 // pluginEvent returns an event as plugins see it.
 func pluginEvent(ev *relay.Event) plugins.Event {
-	return plugins.Event{Group: ev.Group, Payload: ev.Text, Source: ev.Source.String(), Sent: ev.Sent}
+	return plugins.Event{
+		Group: ev.Group, Payload: ev.Text, Source: ev.Source.String(), Sent: ev.Sent,
+		Position: plugins.Position(ev.Position),
+	}
 }
 
 // shardOf returns the shard of the groups with a hash, see [plugins.Pipeline.Chain].
@@ -178,16 +187,17 @@ func (ls *Lanes) process(
 func (ls *Lanes) appendResults(
 	l *lane, out []relay.Event, outputs []plugins.Output, original *relay.Event, source string,
 ) []relay.Event {
+	var number parts
 	for i := range outputs {
 		o := &outputs[i]
 		result := *original
-		result.Group, result.Text = o.Group, o.Payload
+		result.Group, result.Text, result.Position = o.Group, o.Payload, number.position(o.Position)
 		if o.Onward != nil {
 			out = ls.handOver(l, out, result, o.Onward, len(outputs))
 			continue
 		}
 		if o.PerClass || o.Audience != ^uint64(0) || o.Generation != 0 {
-			result.Redaction = ls.redaction(l, o, source, original.Sent)
+			result.Redaction = ls.redaction(l, o, &result, source)
 		}
 		out = append(out, result)
 	}
@@ -211,8 +221,8 @@ func (ls *Lanes) handOver(
 	return ls.appendResults(l, out, results, &ev, onward.Source)
 }
 
-// redaction returns the redaction of an output of an event with a source and a time.
-func (ls *Lanes) redaction(l *lane, o *plugins.Output, source string, sent time.Time) *relay.Redaction {
+// redaction returns the redaction of an output, which has become ev. source is the original's for plugins.
+func (ls *Lanes) redaction(l *lane, o *plugins.Output, ev *relay.Event, source string) *relay.Redaction {
 	if !o.PerClass && o.Audience == ^uint64(0) {
 		if r := ls.unrestricted.Load(); r != nil && r.Generation == o.Generation {
 			return r
@@ -222,8 +232,13 @@ func (ls *Lanes) redaction(l *lane, o *plugins.Output, source string, sent time.
 		return r
 	}
 	r := &relay.Redaction{Classes: o.Audience, Generation: o.Generation}
-	if o.PerClass {
-		view := plugins.Event{Group: o.Group, Payload: o.Payload, Source: source, Sent: sent}
+	switch {
+	case !o.PerClass:
+	case ev.Source == relay.FromHistory:
+		ls.renderReplayed(r, o, ev)
+	default:
+		view := pluginEvent(ev)
+		view.Source = source
 		output := *o
 		r.Render = func(class uint8) ([]byte, bool) {
 			paused := l.pauseFanOut()
@@ -231,10 +246,10 @@ func (ls *Lanes) redaction(l *lane, o *plugins.Output, source string, sent time.
 			l.resumeFanOut(paused)
 			switch {
 			case errors.Is(err, plugins.ErrReclassified):
-				ls.reportLoss(relay.LossReclassified, view.Group, 1)
+				ls.reportLoss(relay.LossReclassified, view.Group, 1, relay.Position(view.Position))
 				return nil, false
 			case err != nil: // a class that the hub does not know: withhold rather than guess
-				ls.reportLoss(relay.LossPluginWithheld, view.Group, 1)
+				ls.reportLoss(relay.LossPluginWithheld, view.Group, 1, relay.Position(view.Position))
 				return nil, false
 			}
 			return rendered, ok
@@ -307,85 +322,41 @@ func (ls *Lanes) dropSlow(plugin string, run []relay.Event) {
 	for i := range run {
 		run[i].Discard("plugin_slow")
 	}
-	ls.countSlow(plugin, run[0].Group, len(run))
+	ls.countSlow(plugin, run[0].Group, len(run), func(i int) relay.Position { return run[i].Position })
 }
 
-// countSlow counts and reports events of a group that were dropped because a plugin was too slow.
-func (ls *Lanes) countSlow(plugin, group string, events int) {
+// countSlow counts and reports events of a group that were dropped because a plugin was too slow. position returns the
+// position of each of them: clients that know positions learn which events they miss.
+func (ls *Lanes) countSlow(plugin, group string, events int, position func(i int) relay.Position) {
 	ls.droppedSlow.Add(uint64(events))
 	ls.slowMu.Lock()
 	q := ls.slow[plugin]
 	q.DroppedSlow, q.LastDroppedSlow = q.DroppedSlow+uint64(events), time.Now()
 	ls.slow[plugin] = q
 	ls.slowMu.Unlock()
-	ls.reportLoss(relay.LossPluginSlow, group, events)
+	unknown := 0
+	for i := range events {
+		if p := position(i); p.IsZero() {
+			unknown++
+		} else {
+			ls.reportLoss(relay.LossPluginSlow, group, 1, p)
+		}
+	}
+	if unknown > 0 {
+		ls.reportLoss(relay.LossPluginSlow, group, unknown, relay.Position{})
+	}
 }
 
-func (ls *Lanes) reportLoss(cause relay.LossCause, group string, events int) {
+// reportLoss reports lost events of a group. position is that of a single event, zero if it is unknown.
+func (ls *Lanes) reportLoss(cause relay.LossCause, group string, events int, position relay.Position) {
 	if ls.losses != nil {
-		ls.losses.Lost(relay.Loss{Cause: cause, Groups: []string{group}, Events: events})
+		ls.losses.Lost(relay.Loss{Cause: cause, Groups: []string{group}, Events: events, Position: position})
 	}
-}
-
-// Stats are counters since the start, and the current length of the queues.
-type Stats struct {
-	Queued      int    // events that wait for their plugins
-	Dropped     uint64 // events that plugins dropped
-	Withheld    uint64 // events without any output because a plugin could not process them
-	DroppedSlow uint64 // events dropped because a plugin was too slow
-}
-
-// Stats returns a snapshot. It does not wait for plugins.
-func (ls *Lanes) Stats() Stats {
-	s := Stats{Dropped: ls.dropped.Load(), Withheld: ls.withheld.Load(), DroppedSlow: ls.droppedSlow.Load()}
-	for _, shard := range ls.shards {
-		shard.eachLane(func(l *lane) {
-			events, _ := l.state(time.Now())
-			s.Queued += events
-		})
-	}
-	return s
-}
-
-// Queue is the state of the lanes that wait for a plugin. A lane of several plugins waits for the slowest of them.
-type Queue struct {
-	Queued      int `json:"queued_events"`
-	QueuedBytes int `json:"queued_bytes"`
-	// OldestSeconds is how long the event at the head of the slowest lane has waited, without the time that the fan-out
-	// took.
-	OldestSeconds float64 `json:"oldest_event_seconds"`
-	// DroppedSlow counts the events that were dropped because the plugin was too slow, the last of them at
-	// LastDroppedSlow.
-	DroppedSlow     uint64    `json:"dropped_slow"`
-	LastDroppedSlow time.Time `json:"last_dropped_slow_at,omitzero"`
-}
-
-// Queues returns the state of the lanes by plugin. Plugins without queued or dropped events are absent. It does not wait
-// for plugins.
-func (ls *Lanes) Queues() map[string]Queue {
-	ls.slowMu.Lock()
-	queues := maps.Clone(ls.slow)
-	ls.slowMu.Unlock()
-	now := time.Now()
-	for _, shard := range ls.shards {
-		shard.eachLane(func(l *lane) {
-			plugin := l.blamed()
-			events, oldest := l.state(now)
-			if plugin == "" || events == 0 {
-				return
-			}
-			q := queues[plugin]
-			q.Queued += events
-			q.QueuedBytes += l.bytes
-			q.OldestSeconds = max(q.OldestSeconds, oldest.Seconds())
-			queues[plugin] = q
-		})
-	}
-	return queues
 }
 
 // Close stops the lanes and drops the queued events.
 func (ls *Lanes) Close() {
+	ls.stop.Do(func() { close(ls.closing) })
 	for _, s := range ls.shards {
 		s.close()
 	}

@@ -62,12 +62,13 @@ type shard struct {
 	groups     map[string]*group // with events in a lane, or parked
 	byChain    map[string]*lane  // by the key of the chain; each holds events
 	spare      []*group
+	replays    map[string]*replayTurn // in progress or waiting, by the key of the chain
 	settlement settlement
 	change     uint64 // counts the changes of the pipeline
 }
 
 func newShard(ls *Lanes) *shard {
-	s := &shard{lanes: ls, groups: map[string]*group{}, byChain: map[string]*lane{}}
+	s := &shard{lanes: ls, groups: map[string]*group{}, byChain: map[string]*lane{}, replays: map[string]*replayTurn{}}
 	s.room.L = &s.mu
 	return s
 }

@@ -125,7 +125,10 @@ func (w *worker) dropExpired(now time.Time) {
 	s.mu.Lock()
 	blamed := w.lane.blamed()
 	s.mu.Unlock()
-	s.lanes.countSlow(blamed, w.items[first].ev.Group, w.next-first)
+	dropped := w.items[first:w.next]
+	s.lanes.countSlow(blamed, dropped[0].ev.Group, len(dropped), func(i int) relay.Position {
+		return dropped[i].ev.Position
+	})
 }
 
 // forward hands the results to the fan-out.

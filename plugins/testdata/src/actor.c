@@ -106,6 +106,12 @@ EXPORT(ev_on_event) uint64_t on_event(int32_t gn, int32_t pn) {
   if (is("now")) return answer_number(ev_now_ms());
   if (is("source")) { n = ev_event_source(out, sizeof out); return n < 0 ? answer_number(n) : PACK(out, n); }
   if (is("sent")) return answer_number(ev_event_sent_ms());
+  if (is("position")) { n = ev_event_position(out, sizeof out); return n < 0 ? answer_number(n) : PACK(out, n); }
+  if (is("emit_at")) { /* at the position named, in place of itself */
+    n = ARG("at", scratch);
+    int32_t r = ev_emit_at(0, 0, p, pn, -1, scratch, n);
+    return r ? answer_number(r) : 1;
+  }
   if (is("calls")) return answer_number(calls);
   if (is("config")) { n = ev_config(out, sizeof out); return PACK(out, n); }
   if (is("config_get")) {
@@ -145,6 +151,7 @@ EXPORT(ev_on_class) uint64_t on_class(int32_t class, int32_t gn, int32_t pn) {
   if (class == 8) return 1;
   if (class == 0) return 0;
   if (class == 7) return PACK(out, ev_event_source(out, sizeof out));
+  if (class == 6) return PACK(out, ev_event_position(out, sizeof out));
   int32_t n = put(out, "{\"for\":");
   n += number(out + n, class);
   out[n++] = '}';

@@ -9,6 +9,8 @@ IMPORT(json_get) int32_t ev_json_get(const void *path, int32_t n, void *p, int32
 IMPORT(json_find) int64_t ev_json_find(const void *path, int32_t n);
 IMPORT(audience) void ev_audience(int64_t mask);
 IMPORT(emit) int32_t ev_emit(const void *g, int32_t gn, const void *p, int32_t n, int64_t mask);
+IMPORT(emit_at) int32_t ev_emit_at(
+  const void *g, int32_t gn, const void *p, int32_t n, int64_t mask, const void *position, int32_t position_n);
 IMPORT(metric_add) int32_t ev_metric_add(const void *name, int32_t n, int64_t delta);
 IMPORT(kv_get) int32_t ev_kv_get(const void *k, int32_t kn, void *p, int32_t cap);
 IMPORT(kv_set) int32_t ev_kv_set(const void *k, int32_t kn, const void *p, int32_t n, int64_t ttl);
@@ -16,4 +18,5 @@ IMPORT(kv_incr) int64_t ev_kv_incr(const void *k, int32_t kn, int64_t delta, int
 IMPORT(now_ms) int64_t ev_now_ms(void);
 IMPORT(event_source) int32_t ev_event_source(void *p, int32_t cap);
 IMPORT(event_sent_ms) int64_t ev_event_sent_ms(void);
+IMPORT(event_position) int32_t ev_event_position(void *p, int32_t cap);
 #define PACK(p, n) ((uint64_t)(uint32_t)(p) << 32 | (uint32_t)(n))
