@@ -33,6 +33,10 @@ type Broker struct {
 	// otherCapacity: it was logged that emitters have another capacity.
 	otherCapacity atomic.Bool
 	life          redisnet.Lifecycle
+
+	history atomic.Pointer[history] // nil: none
+	keeping sync.Mutex              // held by KeepHistory
+	ctx     context.Context         // of the open broker; set by Start
 }
 
 // New returns a Broker with new channel names. Start connects.
@@ -85,6 +89,9 @@ func (b *Broker) Apply(s Settings) error {
 		return err
 	}
 	b.settings.Store(settings)
+	if h := b.history.Load(); h != nil {
+		h.SetEncryptionKeys(s.EncryptionKeys)
+	}
 	b.skipped.ResetLog()
 	b.otherCapacity.Store(false)
 	if moved {
@@ -101,6 +108,12 @@ func (b *Broker) Apply(s Settings) error {
 func (b *Broker) Start(sink relay.Sink) error {
 	return b.life.Start("redis", func(ctx context.Context) {
 		b.sink = sink
+		b.keeping.Lock()
+		b.ctx = ctx
+		if h := b.history.Load(); h != nil {
+			h.start(ctx)
+		}
+		b.keeping.Unlock()
 		for _, r := range b.members.hosts {
 			b.life.Go(func() { r.run(ctx) })
 		}
@@ -112,6 +125,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 		}
 		for _, r := range b.readers {
 			r.sink = sink
+			r.lookedAt.Store(time.Now().UnixNano())
 			b.life.Go(func() { r.run(ctx) })
 		}
 	})
@@ -133,7 +147,11 @@ func (b *Broker) Close(ctx context.Context) error {
 	}
 	var err error
 	if started {
+		staying := make([]bool, b.hosts.Size)
 		err = b.eachHost(func(host int) error {
+			if staying[host] = b.stays(host); staying[host] {
+				return b.endHost(ctx, host)
+			}
 			unread := b.readers[host].loss(relay.LossShutdown)
 			err := b.leaveHost(ctx, host)
 			if err != nil && (unread.All || len(unread.Groups) > 0) {
@@ -147,6 +165,12 @@ func (b *Broker) Close(ctx context.Context) error {
 		}
 		select {
 		case <-stopped:
+			err = errors.Join(err, b.eachHost(func(host int) error {
+				if !staying[host] {
+					return nil
+				}
+				return b.leaveBehind(ctx, host)
+			}), b.endHistory(ctx))
 		case <-ctx.Done(): // A goroutine waits for a host that hangs, until the hosts are closed below.
 			err = errors.Join(err, ctx.Err())
 		}
@@ -155,6 +179,14 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.hosts.Close()
 	if err != nil {
 		return fmt.Errorf("leaving the redis channel layer (its keys expire by themselves): %w", err)
+	}
+	return nil
+}
+
+// endHistory stops the history, once everything was stored.
+func (b *Broker) endHistory(ctx context.Context) error {
+	if h := b.history.Load(); h != nil {
+		return h.end(ctx)
 	}
 	return nil
 }

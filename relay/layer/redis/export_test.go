@@ -20,7 +20,7 @@ func (b *Broker) Crash() {
 
 // SetBeat makes a Broker that is not started yet notice deaths sooner.
 func (b *Broker) SetBeat(every, lasts, missing time.Duration) {
-	b.beats.times = beatTimes{every, lasts, missing}
+	b.beats.fixed = beatTimes{every, lasts, missing}
 }
 
 // Suspects is how many messages the first host is watched for, because they may come again.

@@ -33,12 +33,37 @@ type beatTimes struct {
 // usualBeat makes a node dead 45 to 65 seconds after the last beat, not much sooner than messages expire.
 var usualBeat = beatTimes{every: 10 * time.Second, lasts: 35 * time.Second, missing: 15 * time.Second}
 
+// historyBeat makes a node dead 28 to 34 seconds after the last beat, so that its unread messages are in the history
+// well before they expire.
+var historyBeat = beatTimes{every: 3 * time.Second, lasts: 20 * time.Second, missing: 8 * time.Second}
+
 // heartbeat keeps this node's beats and watches the other nodes. Each host has a goroutine.
 // See docs/decisions/layers.md#why-do-living-nodes-remove-dead-nodes
 type heartbeat struct {
 	broker *Broker
-	times  beatTimes
+	fixed  beatTimes // of tests; zero: the times follow from the history
 	hosts  []*hostBeat
+}
+
+// times returns the current periods.
+func (h *heartbeat) times() beatTimes {
+	switch {
+	case h.fixed != beatTimes{}:
+		return h.fixed
+	case h.broker.history.Load() != nil:
+		return historyBeat
+	}
+	return usualBeat
+}
+
+// kick has every host's beat written soon, because the history has changed.
+func (h *heartbeat) kick() {
+	for _, on := range h.hosts {
+		select {
+		case on.changed <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // hostBeat is the heartbeat on a host.
@@ -46,14 +71,18 @@ type hostBeat struct {
 	host    int
 	missed  map[string]time.Time // by receiver: when the beat was first missing; of the host's goroutine
 	warned  atomic.Bool          // the user may not use the keys
+	changed chan struct{}
+	roster  roster
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
 
 func newHeartbeat(b *Broker) *heartbeat {
-	h := &heartbeat{broker: b, times: usualBeat}
+	h := &heartbeat{broker: b}
 	for host := range b.hosts.Size {
-		h.hosts = append(h.hosts, &hostBeat{host: host, missed: map[string]time.Time{}, stopped: make(chan struct{})})
+		h.hosts = append(h.hosts, &hostBeat{
+			host: host, missed: map[string]time.Time{}, changed: make(chan struct{}, 1), stopped: make(chan struct{}),
+		})
 	}
 	return h
 }
@@ -81,8 +110,6 @@ func (h *heartbeat) start(ctx context.Context, host int) {
 
 // run beats on a host until ctx ends.
 func (h *heartbeat) run(ctx context.Context, on *hostBeat) {
-	tick := time.NewTicker(h.times.every)
-	defer tick.Stop()
 	for {
 		err := errors.Join(h.beat(ctx, on), h.watch(ctx, on))
 		var refused goredis.Error
@@ -91,7 +118,8 @@ func (h *heartbeat) run(ctx context.Context, on *hostBeat) {
 				"remedy", "give the redis user access to edgerelay:*")
 		} // Health reports every other error.
 		select {
-		case <-tick.C:
+		case <-time.After(h.times().every):
+		case <-on.changed:
 		case <-ctx.Done():
 			return
 		}
@@ -114,9 +142,21 @@ func (h *heartbeat) beatOnce(ctx context.Context, on *hostBeat) error {
 	own := h.broker.readers[on.host].receiver
 	pipe := h.broker.hosts.Client(on.host).Pipeline()
 	pipe.SAdd(ctx, h.rosterKey(), own)
-	pipe.Set(ctx, h.beatKey(own), 1, h.times.lasts)
+	h.setBeat(ctx, pipe, on.host)
 	_, err := pipe.Exec(ctx)
 	return err
+}
+
+// setBeat adds the command that writes this node's beat. With a history the beat says how well the mailbox is read.
+func (h *heartbeat) setBeat(ctx context.Context, pipe goredis.Pipeliner, host int) {
+	r := h.broker.readers[host]
+	kept := h.broker.history.Load()
+	if kept == nil {
+		pipe.Set(ctx, h.beatKey(r.receiver), 1, h.times().lasts)
+		return
+	}
+	s := nodeState{rules: kept.rules(), unread: r.unreadFor()}
+	pipe.Set(ctx, h.beatKey(r.receiver), s.value(), beatKept)
 }
 
 // leave deletes this node's beat on a host.
@@ -141,58 +181,57 @@ func (h *heartbeat) leave(ctx context.Context, host int) error {
 
 // watch checks the beats of all nodes on a host, and removes the dead ones.
 func (h *heartbeat) watch(ctx context.Context, on *hostBeat) error {
-	c := h.broker.hosts.Client(on.host)
-	roster, err := c.SMembers(ctx, h.rosterKey()).Result()
+	nodes, err := h.readNodes(ctx, on.host)
 	if err != nil {
 		return err
 	}
-	pipe := c.Pipeline()
-	beats := make(map[string]*goredis.IntCmd, len(roster))
-	for _, receiver := range roster {
-		if receiver != h.broker.readers[on.host].receiver && ownReceiver.MatchString(receiver) {
-			beats[receiver] = pipe.Exists(ctx, h.beatKey(receiver))
-		}
-	}
-	if len(beats) > 0 {
-		if _, err := pipe.Exec(ctx); err != nil {
-			return err
-		}
-	}
 	for receiver := range on.missed {
-		if beats[receiver] == nil { // Another node has removed the dead node.
+		if _, ok := nodes[receiver]; !ok { // Another node has removed the dead node.
 			delete(on.missed, receiver)
 		}
 	}
-	for receiver, beat := range beats {
+	times := h.times()
+	for receiver, node := range nodes {
+		if receiver == h.broker.readers[on.host].receiver {
+			continue
+		}
 		since, missing := on.missed[receiver]
 		switch {
-		case beat.Val() > 0:
+		case !node.dead(times.lasts):
 			delete(on.missed, receiver)
 		case !missing:
 			on.missed[receiver] = time.Now()
-		case time.Since(since) >= h.times.missing:
+		case time.Since(since) >= times.missing:
 			// An error, such as of another host, must not stop the removal of other nodes.
-			err = errors.Join(err, h.removeDeadNode(ctx, on, receiver))
+			err = errors.Join(err, h.removeDeadNode(ctx, on, receiver, node))
 		}
 	}
 	return err
 }
 
 // removeDeadNode removes a node from the channel layer, unless another node has the claim.
-func (h *heartbeat) removeDeadNode(ctx context.Context, on *hostBeat, receiver string) error {
-	c := h.broker.hosts.Client(on.host)
+func (h *heartbeat) removeDeadNode(ctx context.Context, on *hostBeat, receiver string, node nodeState) error {
 	claim := "edgerelay:bury:" + h.broker.place.Prefix + ":" + receiver
 	ours, err := h.claim(ctx, on.host, claim)
 	if err != nil || !ours {
 		return err
 	}
+	if kept := h.broker.history.Load(); kept != nil {
+		err = kept.adopt(ctx, on, receiver, node, claim)
+	} else {
+		err = h.bury(ctx, on, receiver, claim)
+	}
+	if err == nil {
+		delete(on.missed, receiver)
+	}
+	return err
+}
+
+// bury removes a node that is claimed, and its unread messages.
+func (h *heartbeat) bury(ctx context.Context, on *hostBeat, receiver, claim string) error {
 	began := time.Now()
-	var groups atomic.Int64
-	err = h.broker.eachHost(func(host int) error { // Nodes of earlier versions have the same name on all hosts.
-		n, err := h.expel(ctx, h.broker.hosts.Client(host), receiver)
-		groups.Add(int64(n))
-		return err
-	})
+	c := h.broker.hosts.Client(on.host)
+	groups, err := h.expelEverywhere(ctx, receiver)
 	if err != nil {
 		return err
 	}
@@ -202,18 +241,29 @@ func (h *heartbeat) removeDeadNode(ctx context.Context, on *hostBeat, receiver s
 		return err
 	}
 	pipe := c.Pipeline()
-	pipe.Del(ctx, append(mailbox, claim)...)
+	pipe.Del(ctx, append(mailbox, claim, h.beatKey(receiver))...)
 	pipe.SRem(ctx, h.rosterKey(), receiver)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return err
 	}
-	delete(on.missed, receiver)
 	if unread > 0 {
 		h.broker.lost(relay.Loss{Cause: relay.LossDeadNode, Events: unread})
 	}
-	h.broker.log.Info("dead node removed from the channel layer", "node", receiver, "groups", groups.Load(),
+	h.broker.log.Info("dead node removed from the channel layer", "node", receiver, "groups", groups,
 		"unread", unread, "duration", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// expelEverywhere removes a receiver from the groups on all hosts. Nodes of earlier versions have the same name on all
+// hosts.
+func (h *heartbeat) expelEverywhere(ctx context.Context, receiver string) (groups int64, err error) {
+	var count atomic.Int64
+	err = h.broker.eachHost(func(host int) error {
+		n, err := h.expel(ctx, h.broker.hosts.Client(host), receiver, removeMembers)
+		count.Add(int64(n))
+		return err
+	})
+	return count.Load(), err
 }
 
 // countMessages returns the number of messages in keys. A key of another type has none.
@@ -235,9 +285,13 @@ func countMessages(ctx context.Context, c *goredis.Client, keys []string) (n int
 // claim takes the right to remove a dead node, for a while. A claim that never expires is not a relay's.
 func (h *heartbeat) claim(ctx context.Context, host int, key string) (ours bool, err error) {
 	c := h.broker.hosts.Client(host)
-	ours, err = c.SetNX(ctx, key, h.broker.readers[host].receiver, h.times.lasts).Result()
+	own := h.broker.readers[host].receiver
+	ours, err = c.SetNX(ctx, key, own, h.times().lasts).Result()
 	if err != nil || ours {
 		return ours, err
+	}
+	if owner, err := c.Get(ctx, key).Result(); err == nil && owner == own { // an attempt that failed
+		return true, nil
 	}
 	left, err := c.PTTL(ctx, key).Result()
 	if err != nil || left != -1 { // -1: no expiry
@@ -246,24 +300,34 @@ func (h *heartbeat) claim(ctx context.Context, host int, key string) (ours bool,
 	return false, h.broker.heal(ctx, host, key)
 }
 
-// expel removes all channels of a receiver from the groups on a host. Their names begin with the receiver.
-func (h *heartbeat) expel(ctx context.Context, c *goredis.Client, receiver string) (groups int, err error) {
+// expel calls take with the channels of a receiver in the groups on a host, by key. Their names begin with the
+// receiver. It returns the number of memberships.
+func (h *heartbeat) expel(ctx context.Context, c *goredis.Client, receiver string,
+	take func(ctx context.Context, c *goredis.Client, found map[string][]string) error,
+) (groups int, err error) {
 	pattern := globEscape(groupKey(h.broker.place.Prefix, "")) + "*"
 	for cursor := uint64(0); ; {
 		keys, next, err := c.Scan(ctx, cursor, pattern, pipelineSize).Result()
 		if err != nil {
 			return groups, err
 		}
-		n, err := expelFrom(ctx, c, keys, receiver)
-		if groups += n; err != nil || next == 0 {
+		found, err := membersOf(ctx, c, keys, receiver)
+		if err == nil && len(found) > 0 {
+			err = take(ctx, c, found)
+		}
+		for _, channels := range found {
+			groups += len(channels)
+		}
+		if err != nil || next == 0 {
 			return groups, err
 		}
 		cursor = next
 	}
 }
 
-// expelFrom removes all channels of a receiver from some groups.
-func expelFrom(ctx context.Context, c *goredis.Client, keys []string, receiver string) (groups int, err error) {
+// membersOf returns the channels of a receiver in some groups, by key.
+func membersOf(ctx context.Context, c *goredis.Client, keys []string, receiver string) (map[string][]string, error) {
+	members := map[string][]string{}
 	cursors := make(map[string]uint64, len(keys))
 	for _, k := range keys {
 		cursors[k] = 0
@@ -274,27 +338,31 @@ func expelFrom(ctx context.Context, c *goredis.Client, keys []string, receiver s
 			scans[k] = look.ZScan(ctx, k, cursor, receiver+"*", 1000)
 		}
 		if _, err := look.Exec(ctx); err != nil && !redisnet.IsReply(err) { // A key of another type is no group.
-			return groups, err
+			return nil, err
 		}
-		remove, any := c.Pipeline(), false
 		for k, scan := range scans {
 			found, next, err := scan.Result()
 			for i := 0; i < len(found); i += 2 { // members and scores
-				remove.ZRem(ctx, k, found[i])
-				groups++
-				any = true
+				members[k] = append(members[k], found[i])
 			}
 			if cursors[k] = next; next == 0 || err != nil {
 				delete(cursors, k)
 			}
 		}
-		if any {
-			if _, err := remove.Exec(ctx); err != nil {
-				return groups, err
-			}
+	}
+	return members, nil
+}
+
+// removeMembers removes channels from groups, by key.
+func removeMembers(ctx context.Context, c *goredis.Client, found map[string][]string) error {
+	pipe := c.Pipeline()
+	for k, channels := range found {
+		for _, channel := range channels {
+			pipe.ZRem(ctx, k, channel)
 		}
 	}
-	return groups, nil
+	_, err := pipe.Exec(ctx)
+	return err
 }
 
 // globEscape returns a pattern of Redis that matches only s.

@@ -37,9 +37,15 @@ func (r *reader) looked() {
 	now := time.Now()
 	last := r.losses.looked
 	r.losses.looked = now
+	r.lookedAt.Store(now.UnixNano())
 	if !last.IsZero() && now.Sub(last) >= r.broker.settings.Load().Expiry {
 		r.lost(relay.LossMailboxExpired)
 	}
+}
+
+// unreadFor returns for how long the mailbox has not been looked at.
+func (r *reader) unreadFor() time.Duration {
+	return max(time.Since(time.Unix(0, r.lookedAt.Load())), 0)
 }
 
 // readAll notes that all messages that were taken have been read. gone: none was left although more were expected.

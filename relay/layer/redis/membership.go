@@ -21,6 +21,8 @@ type memberships struct {
 
 	mu      sync.Mutex        // guards the fields below and the reconcilers' sets
 	byLocal map[string]*group // by local part of the channel name
+	former  map[string]former // by local part: groups with history that were left
+	pasts   map[string]*past  // by group: what came before this node's membership
 	last    uint64            // number of the last local part
 	closed  bool
 }
@@ -29,7 +31,9 @@ type memberships struct {
 type group = reconcile.Entry[string]
 
 func newMemberships(b *Broker) *memberships {
-	m := &memberships{broker: b, byLocal: map[string]*group{}}
+	m := &memberships{
+		broker: b, byLocal: map[string]*group{}, former: map[string]former{}, pasts: map[string]*past{},
+	}
 	for host := range b.hosts.Size {
 		m.hosts = append(m.hosts, newReconciler(m, host))
 	}
@@ -73,6 +77,7 @@ func (m *memberships) join(ctx context.Context, names []string) error {
 func (m *memberships) forgot(g *group) {
 	if !m.closed {
 		delete(m.byLocal, g.Value)
+		m.remember(g)
 	}
 }
 
@@ -87,14 +92,15 @@ func (m *memberships) leave(names []string) {
 	}
 }
 
-// group returns the name of the group with a local part of the channel name.
-func (m *memberships) group(local string) (name string, ok bool) {
+// group returns the name of the group with a local part of the channel name, empty if unknown, and whether the group is
+// wanted. Events of a group that was left are for the history only.
+func (m *memberships) group(local string) (name string, wanted bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if g := m.byLocal[local]; g != nil && (g.Wanted() || m.closed) {
-		return g.Key, true
+	if g := m.byLocal[local]; g != nil {
+		return g.Key, g.Wanted() || m.closed
 	}
-	return "", false
+	return m.former[local].name, false
 }
 
 // verify checks the memberships in the named groups.

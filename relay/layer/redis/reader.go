@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -37,6 +38,12 @@ type reader struct {
 	replays  *replays
 	former   bool // reads from a former master, beside the reader of the current master
 	events   []relay.Event
+	left     []relay.Event // events of a batch for groups that this node has left, which only the history gets
+	loaded   *history      // the history that is prepared on this connection; nil: none
+	commands [][]string    // reused
+
+	recording recording
+	lookedAt  atomic.Int64 // when Redis last answered with the contents of the mailbox, in Unix nanoseconds
 }
 
 func newReader(b *Broker, host int) *reader {
@@ -93,7 +100,11 @@ func (r *reader) session(ctx context.Context) error {
 	r.broker.members.verifyHost(r.host) // Memberships may have vanished without a notification.
 	r.mailbox.happen(connected)
 	r.replays.begin()
+	r.loaded = nil
 	for ctx.Err() == nil {
+		if err := r.loadHistory(ctx); err != nil {
+			return err
+		}
 		switch {
 		case r.moved():
 			return redisnet.ErrReplaced
@@ -161,6 +172,7 @@ func (r *reader) pushed(kind string, keys [][]byte) {
 		return
 	}
 	if len(keys) == 0 {
+		r.loaded = nil // The history is gone, too.
 		r.mailbox.happen(notified)
 		r.broker.members.verifyHost(r.host)
 		return

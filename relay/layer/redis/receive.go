@@ -27,6 +27,8 @@ func (r *reader) step(conn *resp.Conn) error {
 		return r.probe(conn)
 	case r.mailbox.readable():
 		return r.receive(conn)
+	case r.tidyDue():
+		return r.tidy(conn)
 	}
 	return r.wait(conn)
 }
@@ -67,7 +69,11 @@ var errRejected = errors.New("the host rejects writes")
 func (r *reader) receive(conn *resp.Conn) error {
 	change, read := r.mailbox.begin(r.channelKey(), r.inflightKey())
 	r.broker.health.Asked(r.host)
-	renamed, batch, err := exchange(conn, change, read)
+	record := r.recordCommands()
+	wrote, renamed, batch, err := exchange(conn, record, change, read)
+	if len(wrote) == len(record) && !errors.Is(err, errRejected) {
+		r.recorded(wrote)
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, errRejected): // Messages can wait, and a new connection would be no better.
@@ -105,25 +111,31 @@ func (r *reader) receive(conn *resp.Conn) error {
 	return nil
 }
 
-// exchange sends the commands of one exchange and returns whether the channel key was renamed, and the reply to read.
-func exchange(conn *resp.Conn, change, read []string) (renamed bool, batch [][]byte, err error) {
+// exchange sends the commands of one exchange, with those that write events first. It returns the replies to these,
+// whether the channel key was renamed, and the reply to read.
+func exchange(conn *resp.Conn, record [][]string, change, read []string) (
+	wrote []error, renamed bool, batch [][]byte, err error,
+) {
 	if change == nil {
-		err = conn.SendAll(redisnet.ReplyTimeout, read)
+		err = conn.SendAll(redisnet.ReplyTimeout, append(record, read)...)
 	} else {
-		err = conn.SendAll(redisnet.ReplyTimeout, change, read)
+		err = conn.SendAll(redisnet.ReplyTimeout, append(record, change, read)...)
+	}
+	if err == nil {
+		wrote, err = recordReplies(conn, len(record))
 	}
 	if err != nil {
-		return false, nil, err
+		return nil, false, nil, err
 	}
 	if change != nil {
 		if _, err = conn.Reply(); err == nil {
 			renamed = change[0] == "RENAME"
 		} else if err = unchanged(conn, err); err != nil {
-			return false, nil, err
+			return wrote, false, nil, err
 		}
 	}
 	batch, err = conn.Reply()
-	return renamed, batch, err
+	return wrote, renamed, batch, err
 }
 
 // unchanged classifies the error of a command that changes keys. Without a message, the error is nil.
@@ -148,7 +160,7 @@ func (r *reader) tidy(conn *resp.Conn) error {
 	}
 	r.broker.health.Asked(r.host)
 	last := strconv.Itoa(r.mailbox.delivered - 1)
-	_, err := conn.Do(redisnet.ReplyTimeout, "ZREMRANGEBYRANK", r.inflightKey(), "0", last)
+	err := r.sendRecorded(conn, "ZREMRANGEBYRANK", r.inflightKey(), "0", last)
 	refused := errors.As(err, new(resp.Error)) // The next RENAME drops them.
 	if err != nil && !refused {
 		return err
@@ -165,7 +177,7 @@ func wrongReply(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTY
 
 // heal deletes an in-flight key of another type, which another program has written. Messages in flight are lost.
 func (r *reader) heal(conn *resp.Conn) error {
-	if _, err := conn.Do(redisnet.ReplyTimeout, "DEL", r.inflightKey()); err != nil {
+	if err := r.sendRecorded(conn, "DEL", r.inflightKey()); err != nil {
 		return err
 	}
 	r.broker.health.Answered(r.host)
@@ -194,10 +206,29 @@ func (r *reader) deliver(batch [][]byte) {
 		r.events = r.appendEvents(r.events, m, batch[i+1])
 	}
 	r.mailbox.resize(size)
+	r.record()
 	if len(r.events) > 0 {
 		r.sink.Deliver(r.events)
 		clear(r.events)
 	}
+	r.recording.delivered()
+}
+
+// record notes which events of a batch have to be written to the history.
+func (r *reader) record() {
+	h := r.broker.history.Load()
+	switch {
+	case h == nil:
+		return
+	case r.former: // The history of a former master ends with the master.
+		h.later(r.events)
+		h.later(r.left)
+	default:
+		r.recording.add(r.events, r.left)
+		r.events = r.broker.members.receive(r.events, live)
+	}
+	clear(r.left)
+	r.left = r.left[:0]
 }
 
 // appendEvents appends the events of a message: an event for each group of this node among the receivers.
@@ -210,13 +241,23 @@ func (r *reader) appendEvents(events []relay.Event, m asgi.Message, score []byte
 	if s, err := strconv.ParseFloat(string(score), 64); err == nil && 0 < s && s < latestScore {
 		ev.Sent = time.UnixMicro(int64(s * 1e6))
 	}
+	h := r.broker.history.Load()
 	for _, channel := range m.Channels {
 		local, ok := strings.CutPrefix(channel, r.receiver)
 		if !ok {
 			continue
 		}
-		if ev.Group, ok = r.broker.members.group(local); ok {
+		var wanted bool
+		if ev.Group, wanted = r.broker.members.group(local); ev.Group == "" {
+			continue
+		}
+		if h != nil {
+			ev.Position = h.identify(&ev, score)
+		}
+		if wanted {
 			events = append(events, ev)
+		} else if !ev.Position.IsZero() {
+			r.left = append(r.left, ev)
 		}
 	}
 	return events

@@ -178,6 +178,9 @@ func (r *reconciler) execute(ctx context.Context, tasks []reconcile.Task[string]
 	now := time.Now()
 	pipe := b.hosts.Client(r.host).Pipeline()
 	replies := make([]goredis.Cmder, len(tasks))
+	if err := r.arrive(ctx, tasks, pipe); err != nil {
+		return r.record(tasks, replies, err, now)
+	}
 	for i, t := range tasks {
 		key, member := groupKey(settings.Prefix, t.Entry.Key), b.readers[r.host].receiver+t.Entry.Value
 		switch t.Action {
@@ -187,7 +190,11 @@ func (r *reconciler) execute(ctx context.Context, tasks []reconcile.Task[string]
 		case reconcile.Check:
 			replies[i] = pipe.ZScore(ctx, key, member)
 		case reconcile.Remove:
-			replies[i] = pipe.ZRem(ctx, key, member)
+			if ends, stays := r.outlives(t.Entry.Key, now); stays {
+				replies[i] = pipe.ZAddXX(ctx, key, goredis.Z{Score: ends, Member: member})
+			} else {
+				replies[i] = pipe.ZRem(ctx, key, member)
+			}
 		case reconcile.Examine:
 			replies[i] = pipe.Type(ctx, key)
 		}

@@ -1,0 +1,221 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/history/sortedset"
+)
+
+const (
+	// spillInterval is the time between looks for slow deliveries.
+	spillInterval = time.Second
+	// spillTimeout bounds the write of a slow delivery's events.
+	spillTimeout = 5 * time.Second
+	// markedGroupsMax is the number of groups up to which a loss of all groups is marked in each.
+	markedGroupsMax = 1000
+)
+
+// history is the history of a layer: the store beside the mailboxes, and what mailboxes hold that the store does not
+// have yet. It implements [relay.History].
+type history struct {
+	*sortedset.Store
+	broker *Broker
+	peeks  []sync.Mutex // by host: one peek at a time, which serves all who wait
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+
+	adopted atomic.Uint64 // events of dead nodes' mailboxes
+
+	mu     sync.Mutex
+	policy string // fingerprint of the rules
+}
+
+var (
+	_ relay.History          = (*history)(nil)
+	_ relay.HistoryInspector = (*history)(nil)
+	_                        = (*Broker).keepHistory
+)
+
+// keepHistory becomes KeepHistory of [relay.HistoryKeeper] with the store.
+func (b *Broker) keepHistory(p relay.HistoryPolicy) (relay.History, error) {
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	b.keeping.Lock()
+	defer b.keeping.Unlock()
+	h := b.history.Load()
+	switch {
+	case len(p.Rules) == 0 && h == nil:
+		return nil, nil
+	case len(p.Rules) == 0:
+		b.history.Store(nil)
+		b.beats.kick()
+		ctx, cancel := context.WithTimeout(context.Background(), spillTimeout)
+		defer cancel()
+		return nil, h.end(ctx)
+	case h != nil:
+		return h, h.setPolicy(p)
+	}
+	s := b.settings.Load()
+	store, err := sortedset.New(sortedset.Options{
+		Prefix: b.place.Prefix, Hosts: b.hosts, Policy: p, EncryptionKeys: s.EncryptionKeys, Log: b.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	h = &history{Store: store, broker: b, peeks: make([]sync.Mutex, b.hosts.Size), policy: fingerprint(p)}
+	if b.ctx != nil {
+		h.start(b.ctx)
+	}
+	b.history.Store(h)
+	h.markHeld()
+	b.beats.kick()
+	return h, nil
+}
+
+// setPolicy applies another policy.
+func (h *history) setPolicy(p relay.HistoryPolicy) error {
+	if err := h.SetPolicy(p); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	changed := h.policy != fingerprint(p)
+	h.policy = fingerprint(p)
+	h.mu.Unlock()
+	if changed {
+		h.markHeld()
+		h.broker.beats.kick()
+	}
+	return nil
+}
+
+// markHeld marks a gap in the groups of this node: until now it may have kept none of their events.
+func (h *history) markHeld() {
+	groups := h.kept(h.broker.members.wanted())
+	h.broker.members.beginHeld(groups)
+	if len(groups) > 0 {
+		h.Store.MarkGap(relay.Loss{Cause: relay.LossLateJoin, Groups: groups})
+	}
+}
+
+// fingerprint identifies the groups that have a history.
+func fingerprint(p relay.HistoryPolicy) string {
+	sum := crc32.NewIEEE()
+	for _, r := range p.Rules {
+		_, _ = fmt.Fprintf(sum, "%q", r.Pattern)
+	}
+	return fmt.Sprintf("%08x", sum.Sum32())
+}
+
+// rules returns the fingerprint of the current rules.
+func (h *history) rules() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.policy
+}
+
+// start runs the history until ctx ends. KeepHistory and Start call it.
+func (h *history) start(ctx context.Context) {
+	ctx, h.stop = context.WithCancel(ctx)
+	for host := range h.broker.hosts.Size {
+		h.ended.Go(func() { h.Run(ctx, host) })
+		h.ended.Go(func() { h.spill(ctx, host) })
+	}
+}
+
+// Close implements [relay.History]. The history lives as long as its broker, or until KeepHistory ends it.
+func (h *history) Close(context.Context) error { return nil }
+
+// end stops the history.
+func (h *history) end(ctx context.Context) error {
+	if h.stop != nil {
+		h.stop()
+		h.ended.Wait()
+	}
+	return h.Store.Close(ctx)
+}
+
+// spill writes the events of slow deliveries, whose messages in flight could expire before the next exchange.
+func (h *history) spill(ctx context.Context, host int) {
+	tick := time.NewTicker(spillInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			if events := h.broker.readers[host].recording.overdue(now); len(events) > 0 {
+				ctx, cancel := context.WithTimeout(ctx, spillTimeout)
+				_ = h.Add(ctx, host, events) // The next exchange writes them again.
+				cancel()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// identify returns the position of an event of the mailbox, zero if it has none.
+func (h *history) identify(ev *relay.Event, score []byte) relay.Position {
+	if ev.Control != nil {
+		return relay.Position{}
+	}
+	micros, ok := sortedset.Micros(score)
+	if !ok {
+		return relay.Position{}
+	}
+	return h.Identify(ev.Group, micros, ev.Text)
+}
+
+// later stores events without blocking.
+func (h *history) later(events []relay.Event) {
+	if len(events) > 0 {
+		h.Record(events)
+	}
+}
+
+// kept returns the groups that have a history.
+func (h *history) kept(groups []string) (kept []string) {
+	for _, g := range groups {
+		if _, ok := h.Limits(g); ok {
+			kept = append(kept, g)
+		}
+	}
+	return kept
+}
+
+// MarkGap implements [relay.History]. A loss of all groups concerns the groups of this node only, unless the Redis lost
+// events, or a node whose groups are unknown.
+func (h *history) MarkGap(l relay.Loss) relay.Position {
+	if l.All && l.Cause != relay.LossFailover && l.Cause != relay.LossDeadNode {
+		if groups := h.broker.members.wanted(); len(groups) <= markedGroupsMax {
+			l.All, l.Groups = false, groups
+		}
+	}
+	return h.Store.MarkGap(l)
+}
+
+// HistoryStats implements [relay.HistoryInspector].
+func (h *history) HistoryStats() relay.HistoryStats {
+	stats := h.Store.HistoryStats()
+	stats.Adopted = h.adopted.Load()
+	return stats
+}
+
+// loadHistory prepares the history on a new connection, and after it was replaced or lost.
+func (r *reader) loadHistory(ctx context.Context) error {
+	h := r.broker.history.Load()
+	if h == r.loaded || h == nil {
+		r.loaded = h
+		return nil
+	}
+	if err := h.Load(ctx, r.host); err != nil {
+		return err
+	}
+	r.loaded = h
+	return nil
+}

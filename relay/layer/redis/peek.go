@@ -1,0 +1,246 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
+)
+
+// clockSlack is the difference between clocks up to which this node knows what came first.
+const clockSlack = relay.HistorySlack * time.Microsecond
+
+// Read implements [relay.History]. It first adds to the history what is not there yet: the events that this node has
+// delivered, and those in the mailboxes of the nodes that were members before this node.
+// See docs/decisions/history.md#why-does-a-resume-look-into-mailboxes-instead-of-waiting
+func (h *history) Read(ctx context.Context, queries []relay.HistoryQuery) []relay.HistoryPage {
+	byHost := map[int][]string{}
+	for _, q := range queries {
+		if _, ok := h.Limits(q.Group); ok {
+			host := h.broker.hosts.Index(q.Group)
+			byHost[host] = append(byHost[host], q.Group)
+		}
+	}
+	var mu sync.Mutex
+	failed, gaps := map[string]error{}, map[string]bool{}
+	var hosts sync.WaitGroup
+	for host, groups := range byHost {
+		hosts.Go(func() {
+			missing, err := h.gather(ctx, host, groups)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, g := range groups {
+				if err != nil || missing[g] == noMember {
+					failed[g] = relay.NotRecoveredUnavailable
+				} else if missing[g] == lost {
+					gaps[g] = true
+				}
+			}
+		})
+	}
+	hosts.Wait()
+	return h.answer(ctx, queries, failed, gaps)
+}
+
+// answer reads the pages of the queries that can be answered.
+func (h *history) answer(ctx context.Context, queries []relay.HistoryQuery, failed map[string]error,
+	gaps map[string]bool,
+) []relay.HistoryPage {
+	pages := make([]relay.HistoryPage, len(queries))
+	var ask []relay.HistoryQuery
+	var at []int
+	for i, q := range queries {
+		if pages[i].Err = failed[q.Group]; pages[i].Err == nil {
+			ask, at = append(ask, q), append(at, i)
+		}
+	}
+	if len(ask) == 0 {
+		return pages
+	}
+	for i, page := range h.Store.Read(ctx, ask) {
+		if gaps[ask[i].Group] {
+			for n, err := range page.Resumable {
+				if err == nil {
+					page.Resumable[n] = relay.NotRecoveredGap
+				}
+			}
+		}
+		pages[at[i]] = page
+	}
+	return pages
+}
+
+// lack is why the events of a group cannot be gathered.
+type lack uint8
+
+const (
+	// noMember: this node's membership is not in place.
+	noMember lack = iota + 1
+	// lost: events were lost in a mailbox that no other one covers.
+	lost
+)
+
+// gather adds the events of groups on a host to the history that are not there yet.
+func (h *history) gather(ctx context.Context, host int, groups []string) (map[string]lack, error) {
+	asked := map[string]bool{}
+	for _, g := range groups {
+		asked[g] = true
+	}
+	if events := h.broker.readers[host].recording.pending(asked); len(events) > 0 {
+		if err := h.Add(ctx, host, events); err != nil {
+			return nil, err
+		}
+	}
+	lacks, pasts := h.broker.members.unreadPasts(groups)
+	if len(pasts) == 0 {
+		return lacks, nil
+	}
+	h.peeks[host].Lock()
+	defer h.peeks[host].Unlock()
+	if _, pasts = h.broker.members.unreadPasts(groups); len(pasts) == 0 { // Another caller was faster.
+		return lacks, nil
+	}
+	gaps, err := h.peek(ctx, host, pasts)
+	for _, g := range gaps {
+		if asked[g] {
+			lacks[g] = lost
+		}
+	}
+	return lacks, err
+}
+
+// unreadPasts returns the groups whose membership is not in place, and the pasts of those groups of which other nodes
+// may hold events unread.
+func (m *memberships) unreadPasts(groups []string) (map[string]lack, map[string]*past) {
+	lacks, pasts := map[string]lack{}, map[string]*past{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range groups {
+		g, p := m.of(name).groups.Get(name), m.pasts[name]
+		switch {
+		case g == nil || !g.InPlace() || p == nil:
+			lacks[name] = noMember
+		case p.unread:
+			pasts[name] = p
+		}
+	}
+	return lacks, pasts
+}
+
+// peek looks into the mailboxes of the nodes in some pasts, for all groups of this node at once. It returns the groups
+// in which events were lost.
+func (h *history) peek(ctx context.Context, host int, pasts map[string]*past) (gaps []string, err error) {
+	b := h.broker
+	nodes, err := b.beats.readNodes(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	mailboxes := map[string]*mailboxOf{}
+	for _, p := range pasts {
+		for _, m := range p.before {
+			name := receiver(m.channel)
+			if node, ok := nodes[name]; ok { // else the node has left, and everything is in the history
+				mailboxes[name] = &mailboxOf{receiver: name, node: node, groups: map[string]string{}}
+			}
+		}
+	}
+	settled := b.members.coveredBy(host, mailboxes, nodes, pasts)
+	pipe := b.hosts.Client(host).Pipeline()
+	for _, m := range mailboxes {
+		m.read(ctx, pipe, b.place.Prefix)
+	}
+	if len(mailboxes) > 0 {
+		if _, err := pipe.Exec(ctx); err != nil && !redisnet.IsReply(err) {
+			return nil, err
+		}
+	}
+	var events []relay.Event
+	for _, m := range mailboxes {
+		if err := m.err(); err != nil {
+			return nil, err
+		}
+		events = append(events, h.unread(m, nil).events...)
+	}
+	if len(events) > 0 {
+		if err := h.Add(ctx, host, events); err != nil {
+			return nil, err
+		}
+	}
+	b.members.receive(append([]relay.Event(nil), events...), replayed)
+	gaps = b.members.settle(settled, mailboxes, b.settings.Load())
+	if len(gaps) > 0 {
+		h.MarkGap(relay.Loss{Cause: relay.LossDeadNode, Groups: gaps})
+	}
+	return gaps, nil
+}
+
+// coveredBy returns the pasts on a host, beside those given, whose nodes are all among the mailboxes, and tells the
+// mailboxes their groups.
+func (m *memberships) coveredBy(host int, mailboxes map[string]*mailboxOf, nodes map[string]nodeState,
+	pasts map[string]*past,
+) map[string]*past {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	covered := map[string]*past{}
+	for name, p := range m.pasts {
+		if !p.unread || m.broker.hosts.Index(name) != host {
+			continue
+		}
+		all := true
+		for _, before := range p.before {
+			_, alive := nodes[receiver(before.channel)]
+			all = all && (!alive || mailboxes[receiver(before.channel)] != nil)
+		}
+		if all || pasts[name] == p {
+			covered[name] = p
+			for _, before := range p.before {
+				if box := mailboxes[receiver(before.channel)]; box != nil {
+					box.groups[before.channel] = name
+				}
+			}
+		}
+	}
+	return covered
+}
+
+// settle notes that the mailboxes were looked into, and returns the groups in which events were lost.
+func (m *memberships) settle(pasts map[string]*past, mailboxes map[string]*mailboxOf, s *inForce) (gaps []string) {
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, p := range pasts {
+		p.unread = false
+		if p.lost(mailboxes, s, now) {
+			gaps = append(gaps, name)
+		}
+	}
+	return gaps
+}
+
+// lost reports whether events from before this node's membership were lost in a mailbox, and are in no other one.
+func (p *past) lost(mailboxes map[string]*mailboxOf, s *inForce, now time.Time) bool {
+	for _, before := range p.before {
+		box := mailboxes[receiver(before.channel)]
+		if box == nil {
+			continue
+		}
+		since := box.lossSince(s, now)
+		if !since.IsZero() && since.Before(p.since.Add(clockSlack)) && !p.covers(since, mailboxes, s, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers reports whether another node received everything since a time.
+func (p *past) covers(since time.Time, mailboxes map[string]*mailboxOf, s *inForce, now time.Time) bool {
+	for _, before := range p.before {
+		box := mailboxes[receiver(before.channel)]
+		if box != nil && box.lossSince(s, now).IsZero() && before.joined.Add(clockSlack).Before(since) {
+			return true
+		}
+	}
+	return false
+}
