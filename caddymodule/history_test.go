@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -77,5 +78,51 @@ func TestHistoryMistakes(t *testing.T) {
 		if _, err := policyOf(t, lines); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", lines, err, want)
 		}
+	}
+}
+
+// The admin API, the command status and the metrics describe the history of a group.
+func TestHistoryOfAGroup(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none\nhistory jobs-* {\nage 90s\n}", "edgerelay")
+	for path, want := range map[string]int{"jobs-summary": 200, "other-1": 404, "a%20b": 400} {
+		if code, body := s.get("http://" + s.admin + "/edgerelay/groups/" + path + "/history"); code != want {
+			t.Errorf("%s: %d %s, want %d", path, code, body, want)
+		}
+	}
+	client := s.subscribe("jobs-summary")
+	for range 2 {
+		if code, body := s.post("/edgerelay/publish", `{"group": "jobs-summary", "data": {}}`); code != 200 {
+			t.Fatal(code, body)
+		}
+		next(t, client, "{}")
+	}
+	_, body := s.get("http://" + s.admin + "/edgerelay/groups/jobs-summary/history")
+	var g admin.GroupHistory
+	if err := json.Unmarshal([]byte(body), &g); err != nil {
+		t.Fatal(err)
+	}
+	want := admin.HistoryLimits{Count: 1000, Bytes: 1 << 20, Age: 90}
+	if g.Events != 2 || g.Bytes < 4 || g.Oldest.IsZero() || g.Newest.Before(g.Oldest) || g.Limits != want {
+		t.Errorf("%s", body)
+	}
+	var status admin.Status
+	_, body = s.get("http://" + s.admin + "/edgerelay/status")
+	if err := json.Unmarshal([]byte(body), &status); err != nil {
+		t.Fatal(err)
+	}
+	if h := status.Histories; h == nil || h.Kind != "ring" || h.Groups != 1 || h.Recorded != 2 || h.Trouble != "" {
+		t.Errorf("%s", body)
+	}
+	var overview admin.Overview
+	_, body = s.get("http://" + s.admin + "/edgerelay/overview")
+	if err := json.Unmarshal([]byte(body), &overview); err != nil {
+		t.Fatal(err)
+	}
+	if len(overview.TopGroups) != 1 || overview.TopGroups[0].History == nil || overview.TopGroups[0].History.Events != 2 {
+		t.Errorf("%s", body)
+	}
+	if f := s.scrape()["edgerelay_history_healthy"]; f == nil || f.GetMetric()[0].GetGauge().GetValue() != 1 {
+		t.Errorf("edgerelay_history_healthy: %v", f)
 	}
 }

@@ -150,7 +150,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 
 	// A node on which everything has happened: a client, an event, a peer that is away, a plugin that has failed.
 	away := fmt.Sprint("http://127.0.0.1:", testkit.FreePort(t))
-	s.mustLoad("auth none\nbackplane {\nsecret x\npeers "+away+"\n}\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}", "edgerelay")
+	s.mustLoad("auth none\nhistory jobs-*\nbackplane {\nsecret x\npeers "+away+"\n}\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}", "edgerelay")
 	client := s.subscribe("jobs-summary")
 	call("POST", "/edgerelay/publish", "", `{"group": "jobs-summary", "data": {}}`)
 	next(t, client, "{}")
@@ -175,6 +175,9 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	}
 	for _, query := range []string{"", "?raw=true", "?class=3", "?class=64", "?raw=x", "?x=1", "?raw=true&format=recording", "?format=x"} {
 		call("GET", "/edgerelay/groups/{name}/tail", query, "")
+	}
+	for _, query := range []string{"", "?x=1"} {
+		call("GET", "/edgerelay/groups/{name}/history", query, "")
 	}
 	for _, body := range []string{``, `{}`, `[]`, `{"usr": "x"}`, `{"user": "x"} x`, `{"user": "x", "code": 1006}`, `{"user": "x", "reason": "` + strings.Repeat("x", 124) + `"}`, `{"address": "x"}`} {
 		if answer := call("POST", "/edgerelay/connections/close", "", body); !strings.HasPrefix(answer, `{"error":`) {
@@ -225,7 +228,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 
 	// The bare minimum, and a layer that is away.
 	s.mustLoad("auth none\nchannel_layer redis redis://"+fmt.Sprint("127.0.0.1:", testkit.FreePort(t)), "edgerelay")
-	for _, path := range []string{"status", "overview", "health", "health/ready", "health/live", "peers", "plugins", "connections", "groups"} {
+	for _, path := range []string{"status", "overview", "health", "health/ready", "health/live", "peers", "plugins", "connections", "groups", "groups/{name}/history"} {
 		call("GET", "/edgerelay/"+path, "", "")
 	}
 	s.mustLoad("auth none", "edgerelay") // leaving a Redis that is away at the end would take longer

@@ -78,6 +78,7 @@ func busySite(t *testing.T) (*site, *awxAPI) {
 	s.mustLoad(fmt.Sprintf(`channel_layer redis %s
 auth awx %s
 awx_metrics on
+history jobs-*
 backplane {
 	secret s3cret
 	peers http://127.0.0.1:%d

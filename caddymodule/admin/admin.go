@@ -27,6 +27,7 @@ func init() {
 //	GET  /edgerelay/connections   the clients, in pages; ?user= ?group= ?address= ?sort=slowest
 //	POST /edgerelay/connections/close       {"user": "…"} closes connections
 //	GET  /edgerelay/groups        the groups, in pages; ?prefix= ?sort=rate
+//	GET  /edgerelay/groups/<name>/history   depth, size and age of the group's history
 //	GET  /edgerelay/groups/<name>/tail      the group's events, as a stream
 //	POST /edgerelay/doctor        checks every stage of an event's path
 //	GET  /edgerelay/openapi.json  the OpenAPI document of this API
@@ -60,6 +61,7 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/edgerelay/connections", Handler: withNode(http.MethodGet, serveConnections)},
 		{Pattern: "/edgerelay/connections/close", Handler: withNode(http.MethodPost, serveClose)},
 		{Pattern: "/edgerelay/groups", Handler: withNode(http.MethodGet, serveGroups)},
+		{Pattern: "/edgerelay/groups/{name}/history", Handler: withNode(http.MethodGet, serveGroupHistory)},
 		{Pattern: "/edgerelay/groups/{name}/tail", Handler: withNode(http.MethodGet, serveTail)},
 		{Pattern: "/edgerelay/doctor", Handler: withNode(http.MethodPost, serveDoctor)},
 		{Pattern: "/edgerelay/health", Handler: withNode(http.MethodGet, serveHealth)},

@@ -19,6 +19,8 @@ type Group struct {
 	Tails int `json:"tails"`
 	// Rate is in events a second, since the previous request for rates and over at least a second.
 	Rate float64 `json:"rate"`
+	// History describes the group's history, in an overview only; absent if the group has none.
+	History *GroupHistory `json:"history,omitempty"`
 }
 
 // groupPage is the response to GET /edgerelay/groups.
@@ -67,7 +69,7 @@ func listGroups(
 	page, total := n.Hub.Groups(prefix, order, after, limit)
 	list = make([]Group, len(page))
 	for i, g := range page {
-		list[i] = Group(g)
+		list[i] = Group{Group: g.Group, Subscribers: g.Subscribers, Tails: g.Tails, Rate: g.Rate}
 	}
 	return list, total
 }

@@ -22,6 +22,9 @@ type health struct {
 	LastLoss *Loss `json:"last_loss,omitempty"`
 	// Peers counts the nodes of the backplane. Peers do not affect Status. Absent without a backplane.
 	Peers *PeerCount `json:"peers,omitempty"`
+	// HistoryTrouble describes why the histories of groups are not kept at the moment; absent if they are. It does not
+	// affect Status: events reach the clients.
+	HistoryTrouble string `json:"history_trouble,omitempty"`
 	// Plugins lists unhealthy plugins; GET /edgerelay/plugins lists all.
 	Plugins []UnhealthyPlugin `json:"plugins,omitempty"`
 }
@@ -44,6 +47,9 @@ func WriteHealth(n *node.Node, w http.ResponseWriter, details bool) error {
 	if details {
 		s.Plugins = unhealthyPlugins(n)
 		s.LastLoss, s.Peers = lastLoss(n), countPeers(n)
+		if h := historyStatus(n); h != nil {
+			s.HistoryTrouble = h.Trouble
+		}
 	} else {
 		s.ChannelLayer.Detail = ""
 	}

@@ -64,6 +64,7 @@ func overviewJSON(n *node.Node) ([]byte, error) {
 	v := Overview{Status: statusOf(n), At: time.Now()}
 	v.History, _ = n.Monitor.History()
 	v.TopGroups, _ = listGroups(n, "", hub.GroupsByRate, "", overviewRows)
+	addHistories(n, v.TopGroups)
 	slowest, _ := n.Hub.SlowestSessions(hub.SessionFilter{}, overviewRows)
 	v.SlowestConnections = connections(slowest)
 	if plane := n.Backplane.Load(); plane != nil {

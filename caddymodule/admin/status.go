@@ -40,6 +40,8 @@ type Status struct {
 	Losses map[string]uint64 `json:"losses"`
 	// LastLoss describes the last of these incidents; absent without a loss.
 	LastLoss *Loss `json:"last_loss,omitempty"`
+	// Histories describes the histories of groups; absent if no group has one.
+	Histories *HistoryStatus `json:"histories,omitempty"`
 	// Peers counts the nodes of the backplane; absent without a backplane.
 	Peers *PeerCount `json:"peers,omitempty"`
 	// Plugins lists unhealthy plugins.
@@ -129,6 +131,8 @@ func statusOf(n *node.Node) Status {
 		Limits:  Limits{limits.Connections, limits.QueuePerConnection},
 		Process: currentProcess(),
 		Peers:   countPeers(n),
+
+		Histories: historyStatus(n),
 	}
 	losses, _ := n.Hub.Losses()
 	for cause, count := range losses {

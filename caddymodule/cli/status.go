@@ -79,6 +79,9 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	if s.LastLoss != nil {
 		line("last loss", "%s, %s ago", s.LastLoss.Detail, since(s.LastLoss.At))
 	}
+	if s.Histories != nil {
+		line("history", "%s", historyLine(s.Histories))
+	}
 	if s.Peers != nil {
 		line("peers", "%d of %d connected", s.Peers.Connected, s.Peers.Known)
 	}
@@ -88,6 +91,17 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	line("process", "%s memory, %s CPU, %d goroutines, limit %s files", humanize.IBytes(s.Process.Memory),
 		time.Duration(s.Process.CPUSeconds*float64(time.Second)).Round(10*time.Millisecond), s.Process.Goroutines,
 		comma(s.Process.FileLimit))
+}
+
+// historyLine describes the histories of groups in a line.
+func historyLine(h *admin.HistoryStatus) string {
+	text := fmt.Sprintf("%s, %s groups, %s, %s events recorded, %s", strings.ReplaceAll(h.Kind, "_", " "), comma(uint64(h.Groups)),
+		humanize.IBytes(uint64(h.Bytes)), comma(h.Recorded),
+		counts(map[string]uint64{"failed": h.Failed, "adopted": h.Adopted, "gaps": h.Gaps, "groups_evicted": h.Evicted}))
+	if h.Trouble != "" {
+		text = "UNHEALTHY: " + h.Trouble + "; " + text
+	}
+	return text
 }
 
 // comma formats a number with commas between thousands.

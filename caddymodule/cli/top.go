@@ -106,10 +106,7 @@ func writeTop(w io.Writer, o *admin.Overview) {
 		fmt.Fprintln(w, strings.TrimRight(printable(fmt.Sprintf(format, args...)), " "))
 	}
 
-	fmt.Fprintf(w, "\n%-48s %10s %12s %6s\n", "TOP GROUPS", "EVENTS/S", "SUBSCRIBERS", "TAILS")
-	for _, g := range o.TopGroups {
-		row("%-48s %10s %12s %6d", g.Group, perSecond(g.Rate), humanize.Comma(int64(g.Subscribers)), g.Tails)
-	}
+	writeTopGroups(w, o)
 	if len(o.SlowestConnections) > 0 {
 		fmt.Fprintf(w, "\n%-10s %-24s %-24s %12s\n", "SLOWEST", "USER", "ADDRESS", "QUEUED")
 		for _, c := range o.SlowestConnections {
@@ -129,6 +126,32 @@ func writeTop(w io.Writer, o *admin.Overview) {
 		for _, p := range o.PluginList {
 			row("%-24s %-17s %10d %10d %10d %10d %8d %8d %7.1fs %s", p.Name, pluginState(&p),
 				p.Calls, p.Passed, p.Dropped, p.Replaced, pluginFailures(&p), p.Queued, p.OldestSeconds, p.LastError)
+		}
+	}
+}
+
+// writeTopGroups writes the groups with most events. Histories have columns if any of the groups has one.
+func writeTopGroups(w io.Writer, o *admin.Overview) {
+	row := func(cells ...string) {
+		fmt.Fprintln(w, strings.TrimRight(printable(strings.Join(cells, " ")), " "))
+	}
+	fmt.Fprintln(w)
+	head := fmt.Sprintf("%-48s %10s %12s %6s", "TOP GROUPS", "EVENTS/S", "SUBSCRIBERS", "TAILS")
+	if o.Histories == nil {
+		row(head)
+	} else {
+		row(head, fmt.Sprintf("%10s %10s %8s", "HISTORY", "SIZE", "AGE"))
+	}
+	for _, g := range o.TopGroups {
+		cells := fmt.Sprintf("%-48s %10s %12s %6d", g.Group, perSecond(g.Rate), humanize.Comma(int64(g.Subscribers)), g.Tails)
+		if h := g.History; h == nil {
+			row(cells)
+		} else {
+			age := "–"
+			if !h.Oldest.IsZero() {
+				age = since(h.Oldest)
+			}
+			row(cells, fmt.Sprintf("%10s %10s %8s", humanize.Comma(int64(h.Events)), humanize.IBytes(uint64(h.Bytes)), age))
 		}
 	}
 }

@@ -140,6 +140,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if b := c.node.Hub.Broker(); b != nil {
 		collectLayer(out, b.Health())
 	}
+	collectHistory(out, c.node.Hub.History())
 	collectAuth(out, c.node.Hub.Authorizer())
 	rechecks := c.node.Hub.Rechecks()
 	out.gauge(descRecheckLogins, float64(rechecks.Logins))

@@ -1,0 +1,37 @@
+package telemetry
+
+import "github.com/edgerelay/edgerelay/relay"
+
+var (
+	descHistoryHealthy = desc("history_healthy", "1 while events are kept in the histories of groups.")
+	descHistoryGroups  = desc("history_groups", "Groups with entries in their history, as far as this node knows.")
+	descHistoryBytes   = desc("history_bytes", "Memory of the histories, as far as this node knows.")
+	descHistoryEvents  = desc("history_events_total", "Events of histories by what this node did with them.", "action")
+	descHistoryReads   = desc("history_reads_total", "Reads of histories for clients that resume; many clients share one.")
+	descHistoryFailed  = desc("history_failures_total", "Writes to histories and reads that failed.")
+	descHistoryGaps    = desc("history_gaps_total", "Gaps that this node marked in histories.")
+	descHistoryEvicted = desc("history_evicted_groups_total",
+		"Groups whose history ended because all histories together were too large.")
+)
+
+// collectHistory collects the metrics of the histories. There are none while no group has a history.
+func collectHistory(out sink, history relay.History) {
+	inspector, ok := history.(relay.HistoryInspector)
+	if !ok {
+		return
+	}
+	s, healthy := inspector.HistoryStats(), 1.0
+	if s.Trouble != "" {
+		healthy = 0
+	}
+	out.gauge(descHistoryHealthy, healthy)
+	out.gauge(descHistoryGroups, float64(s.Groups))
+	out.gauge(descHistoryBytes, float64(s.Bytes))
+	out.count(descHistoryEvents, s.Recorded, "recorded")
+	out.count(descHistoryEvents, s.Trimmed, "trimmed")
+	out.count(descHistoryEvents, s.Adopted, "adopted")
+	out.count(descHistoryReads, s.Reads)
+	out.count(descHistoryFailed, s.Failed)
+	out.count(descHistoryGaps, s.Gaps)
+	out.count(descHistoryEvicted, s.Evicted)
+}
