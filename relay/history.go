@@ -53,6 +53,10 @@ type HistoryPage struct {
 	// Resumable tells for each of the query's positions whether the events behind it are complete: nil, or a reason
 	// that wraps [ErrNotRecovered].
 	Resumable []error
+	// First has, for each of the query's positions from which a client can resume, the index in Events of the first event
+	// behind the position. If First is nil, a replay begins with the first event that is at most [HistorySlack] older
+	// than the position.
+	First []int
 	// Head is the position from which a client that gets all of Events, or none, can resume later. The history makes an
 	// entry if it has none.
 	Head Position

@@ -43,9 +43,12 @@ type subscription struct {
 	audience   *audience
 	group      string
 	generation uint64 // of class
-	at         int32  // index in audience.subs
+	at         int32  // index in audience.subs; pendingAt before the subscription begins
 	class      uint8
 }
+
+// pendingAt is the index of a subscription that has not begun.
+const pendingAt = -1
 
 func (s *subscription) classification() relay.Classification {
 	return relay.Classification{Class: s.class, Generation: s.generation}

@@ -17,16 +17,42 @@ const joinSize = 64 << 10
 // for every shard that has subscribers of the group. Encoders are reused, so that an event allocates nothing but a
 // share of a buffer.
 type encoder struct {
-	audiences map[string][]*audience // by group: the audience on each shard; nil for a shard without subscribers
-	slots     []*audience            // memory for the slices in audiences
-	jobs      [][]job                // by shard
-	bytes     []int                  // of the frames in jobs, by shard
+	reaches    map[string]reach // by group
+	slots      []*audience      // memory for the slices in reaches
+	positioned []*positionAudience
+	jobs       [][]job // by shard
+	bytes      []int   // of the frames in jobs, by shard
 
-	selected  []uint64  // by event: the classes that get a text of the event
-	variants  []variant // of events that are rendered by class, in the order of events
-	remaining int       // bytes of frames still to be encoded
+	selected  []selection // by event
+	variants  []variant   // of events that are rendered by class, in the order of events
+	remaining int         // bytes of frames still to be encoded
 
-	run run
+	run  run
+	wrap wrap
+}
+
+// reach is the audiences of a group by shard, with nil for a shard without subscribers. A slice is nil if no shard has
+// any.
+type reach struct {
+	plain      []*audience
+	positioned []*positionAudience // of clients that have opted in to positions
+}
+
+// present returns the set of the classes of the subscribers.
+func (r *reach) present() uint64 {
+	classes := presentIn(r.plain)
+	for _, a := range r.positioned {
+		if a != nil {
+			classes |= a.present.Load() | a.resuming.Load()
+		}
+	}
+	return classes
+}
+
+// selection is the classes that get a text of an event, and the kinds of their audiences.
+type selection struct {
+	classes           uint64
+	plain, positioned bool
 }
 
 // variant is the text of an event for subscribers of some classes.
@@ -42,12 +68,13 @@ type run struct {
 	start, count int
 	group        string
 	classes      uint64
-	generation   uint64   // of classes
-	sent         int64    // of the first event, as in job
-	journey      *journey // of the only event, if it is sampled
+	generation   uint64           // of classes
+	sent         int64            // of the first event, as in job
+	journey      *journey         // of the only event, if it is sampled
+	positions    []relay.Position // of the frames; nil for plain clients
 }
 
-var encoders = sync.Pool{New: func() any { return &encoder{audiences: map[string][]*audience{}} }}
+var encoders = sync.Pool{New: func() any { return &encoder{reaches: map[string]reach{}} }}
 
 // encode queues events on the shards.
 func (e *encoder) encode(h *Hub, events []relay.Event) {
@@ -62,16 +89,21 @@ func (e *encoder) encode(h *Hub, events []relay.Event) {
 	variants := e.variants
 	for i := range events {
 		switch ev := &events[i]; {
-		case e.selected[i] == 0:
+		case !e.selected[i].plain:
 		case ev.Redaction == nil || ev.Redaction.Render == nil:
-			e.add(ev, e.selected[i], ev.Text)
+			e.add(ev, e.selected[i].classes, ev.Text)
 		default:
-			for ; len(variants) > 0 && variants[0].event == i; variants = variants[1:] {
-				e.add(ev, variants[0].classes, variants[0].text)
+			for ; len(variants) > 0 && variants[0].event <= i; variants = variants[1:] {
+				if variants[0].event == i {
+					e.add(ev, variants[0].classes, variants[0].text)
+				}
 			}
 		}
 	}
 	e.endRun()
+	if len(e.positioned) > 0 {
+		e.encodePositioned(h, events)
+	}
 	for i, s := range h.shards {
 		if len(e.jobs[i]) > 0 && !s.queue.push(e.jobs[i], e.bytes[i]) {
 			h.countMissedJobs(s, e.jobs[i])
@@ -88,49 +120,54 @@ func (e *encoder) encode(h *Hub, events []relay.Event) {
 func (e *encoder) selectClasses(h *Hub, events []relay.Event) {
 	fanned := uint64(0)
 	for i := range events {
-		classes := e.selectFor(h, i, &events[i])
-		if classes != 0 {
+		selected := e.selectFor(h, i, &events[i])
+		if selected.classes != 0 {
 			fanned++
 		}
-		e.selected = append(e.selected, classes)
+		e.selected = append(e.selected, selected)
 	}
 	h.stats.fanned.Add(fanned)
 }
 
 // selectFor returns the classes that get a text of an event. If there are none, the reason is counted.
-func (e *encoder) selectFor(h *Hub, index int, ev *relay.Event) (classes uint64) {
+func (e *encoder) selectFor(h *Hub, index int, ev *relay.Event) (s selection) {
 	if ev.Control != nil {
 		h.stats.control.Add(1)
-		return 0
+		return s
 	}
-	as := e.audiencesOf(h, ev.Group)
+	r := e.reachOf(h, ev.Group)
+	plain, positioned := r.plain != nil, r.positioned != nil
+	var classes uint64
 	switch {
-	case as == nil:
+	case !plain && !positioned:
 		h.countUnheard(ev)
-		return 0
+		return s
 	case ev.Redaction != nil:
-		classes = e.redact(index, ev, presentIn(as))
-	case e.reserve(ev.Text):
-		return allClasses
+		classes = e.redact(index, ev, r.present(), plain)
+	case e.reserve(ev.Text, plain):
+		classes = allClasses
 	default:
 		h.stats.invalid.Add(1)
-		h.Lost(relay.Loss{Cause: relay.LossNotUTF8, Groups: []string{ev.Group}, Events: 1})
+		h.Lost(relay.Loss{
+			Cause: relay.LossNotUTF8, Groups: []string{ev.Group}, Events: 1, Position: ev.Position,
+		})
 		journeyOf(ev).setOutcome("not_utf8")
-		return 0
+		return s
 	}
 	if classes == 0 {
 		h.stats.hidden.Add(1)
 		journeyOf(ev).setOutcome("hidden")
+		return s
 	}
-	return classes
+	return selection{classes, plain, positioned}
 }
 
 // redact renders the variants of an event with a redaction, and returns the classes that get a text; present are the
-// classes of the subscribers.
-func (e *encoder) redact(index int, ev *relay.Event, present uint64) (selected uint64) {
+// classes of the subscribers, and plain is set if there are plain ones.
+func (e *encoder) redact(index int, ev *relay.Event, present uint64, plain bool) (selected uint64) {
 	classes := ev.Redaction.Classes & present
 	if ev.Redaction.Render == nil {
-		if classes == 0 || !e.reserve(ev.Text) {
+		if classes == 0 || !e.reserve(ev.Text, plain) {
 			return 0
 		}
 		return ev.Redaction.Classes
@@ -139,7 +176,7 @@ func (e *encoder) redact(index int, ev *relay.Event, present uint64) (selected u
 	for ; classes != 0; classes &= classes - 1 {
 		class := uint8(bits.TrailingZeros64(classes))
 		if text, ok := ev.Redaction.Render(class); ok {
-			e.addVariant(first, variant{index, text, 1 << class})
+			e.addVariant(first, variant{index, text, 1 << class}, plain)
 		}
 	}
 	for _, v := range e.variants[first:] {
@@ -149,25 +186,27 @@ func (e *encoder) redact(index int, ev *relay.Event, present uint64) (selected u
 }
 
 // addVariant adds a variant of an event; the event's variants begin at first. Equal texts share a variant.
-func (e *encoder) addVariant(first int, added variant) {
+func (e *encoder) addVariant(first int, added variant, plain bool) {
 	for i := first; i < len(e.variants); i++ {
 		if v := &e.variants[i]; bytes.Equal(v.text, added.text) {
 			v.classes |= added.classes
 			return
 		}
 	}
-	if e.reserve(added.text) {
+	if e.reserve(added.text, plain) {
 		e.variants = append(e.variants, added)
 	}
 }
 
-// reserve counts the bytes of a text's frame. A text that is not UTF-8 returns false: a browser would close the whole
-// connection.
-func (e *encoder) reserve(text []byte) bool {
+// reserve counts the bytes of a text's frame for plain clients, if there are any. A text that is not UTF-8 returns
+// false: a browser would close the whole connection.
+func (e *encoder) reserve(text []byte, plain bool) bool {
 	if !utf8.Valid(text) {
 		return false
 	}
-	e.remaining += relay.FrameSize(len(text))
+	if plain {
+		e.remaining += relay.FrameSize(len(text))
+	}
 	return true
 }
 
@@ -200,39 +239,55 @@ func (e *encoder) endRun() {
 		return
 	}
 	frames := r.buf[r.start:len(r.buf):len(r.buf)]
-	for i, a := range e.audiences[r.group] {
+	to := e.reaches[r.group]
+	if r.positions != nil {
+		e.endPositioned(frames, to.positioned)
+		return
+	}
+	for i, a := range to.plain {
 		if a != nil {
-			a.events.Add(uint32(r.count))
-			e.jobs[i] = append(e.jobs[i], job{a, frames, r.count, r.classes, r.generation, r.sent, r.journey})
-			e.bytes[i] += len(frames)
-			r.journey.addJob()
+			e.addJob(i, job{
+				audience: a, frames: frames, count: r.count, classes: r.classes, generation: r.generation, sent: r.sent,
+				journey: r.journey,
+			})
 		}
 	}
 	r.start, r.count = len(r.buf), 0
 }
 
-// audiencesOf returns the audiences of a group by shard, nil if no shard has subscribers.
-func (e *encoder) audiencesOf(h *Hub, group string) []*audience {
-	if as, ok := e.audiences[group]; ok {
-		return as
+// addJob adds a job for a shard.
+func (e *encoder) addJob(shard int, j job) {
+	j.audience.events.Add(uint32(j.count))
+	e.jobs[shard] = append(e.jobs[shard], j)
+	e.bytes[shard] += len(j.frames)
+	j.journey.addJob()
+}
+
+// reachOf returns the audiences of a group.
+func (e *encoder) reachOf(h *Hub, group string) reach {
+	if r, ok := e.reaches[group]; ok {
+		return r
 	}
+	var r reach
 	from, found := len(e.slots), false
 	for _, s := range h.shards {
 		a := s.audience(group)
 		found = found || a != nil
 		e.slots = append(e.slots, a)
 	}
-	var as []*audience
 	if found {
-		as = e.slots[from:len(e.slots):len(e.slots)]
+		r.plain = e.slots[from:len(e.slots):len(e.slots)]
 	}
-	e.audiences[group] = as
-	return as
+	if h.resumes.clients.Load() > 0 {
+		r.positioned = e.positionedOf(h, group)
+	}
+	e.reaches[group] = r
+	return r
 }
 
 // reset forgets everything but the memory.
 func (e *encoder) reset() {
-	clear(e.audiences)
+	clear(e.reaches)
 	clear(e.slots)
 	for i := range e.jobs {
 		clear(e.jobs[i])
@@ -241,4 +296,7 @@ func (e *encoder) reset() {
 	clear(e.variants)
 	e.slots, e.selected, e.variants, e.remaining = e.slots[:0], e.selected[:0], e.variants[:0], 0
 	e.run = run{}
+	if len(e.positioned) > 0 {
+		e.resetPositioned()
+	}
 }

@@ -80,6 +80,9 @@ func (h *Hub) groupRate(group string) (rate float64) {
 		if a := s.audience(group); a != nil {
 			rate = max(rate, float64(math.Float32frombits(a.rate.Load())))
 		}
+		if a := s.positionAudience(group); a != nil {
+			rate = max(rate, float64(math.Float32frombits(a.rate.Load())))
+		}
 	}
 	return rate
 }
@@ -114,6 +117,13 @@ func (s *shard) eachAudience(fn func(*audience)) {
 			s.mu.RLock()
 		}
 		fn(a)
+	}
+	for _, a := range s.positioned {
+		if n++; n%unlockEvery == 0 {
+			s.mu.RUnlock()
+			s.mu.RLock()
+		}
+		fn(&a.audience)
 	}
 }
 

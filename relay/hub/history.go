@@ -6,9 +6,10 @@ import "github.com/edgerelay/edgerelay/relay"
 func (h *Hub) SetHistory(history relay.History) {
 	if history == nil {
 		h.history.Store(nil)
-		return
+	} else {
+		h.history.Store(&history)
 	}
-	h.history.Store(&history)
+	h.resumes.forgetHeads()
 }
 
 // History returns the current history, nil if there is none.
@@ -19,5 +20,22 @@ func (h *Hub) History() relay.History {
 	return nil
 }
 
+// historyLimits returns the bounds of a group's history, and false for a group without history.
+func (h *Hub) historyLimits(group string) (relay.HistoryLimits, bool) {
+	if history := h.History(); history != nil {
+		return history.Limits(group)
+	}
+	return relay.HistoryLimits{}, false
+}
+
 // OptIn implements [relay.Session].
-func (s *Session) OptIn() {}
+func (s *Session) OptIn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.shard.hub
+	if s.positioned || s.closed || len(s.subs) > 0 || h.positionProtocol() == nil {
+		return
+	}
+	s.positioned = true
+	h.resumes.clients.Add(1)
+}

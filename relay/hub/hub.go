@@ -39,6 +39,7 @@ type Hub struct {
 	lag       lag
 	tracing   atomic.Pointer[tracing]
 	losses    ledger
+	resumes   resumes
 
 	drainMu  sync.Mutex // guards drain
 	drain    *drain     // nil if there is none
@@ -68,11 +69,13 @@ func New(log *slog.Logger) *Hub {
 	h.recheckGrace.Store(int64(relay.NoGrace))
 	h.interest.groups = map[string]*membership{}
 	h.losses.wake = make(chan struct{}, 1)
+	h.resumes.init(h, ctx)
 	limits := relay.DefaultLimits()
 	h.limits.Store(&limits)
 	h.SetAuthorizer(denyAll{}, 0)
 	for range runtime.GOMAXPROCS(0) {
 		s := newShard(h)
+		s.number = len(h.shards)
 		h.shards = append(h.shards, s)
 		h.workers.Go(s.work)
 	}
@@ -132,6 +135,7 @@ func (h *Hub) Close(ctx context.Context) error {
 	<-left
 	h.Undrain()
 	h.stop()
+	h.resumes.close()
 	for _, s := range h.shards {
 		h.countMissedJobs(s, s.queue.close())
 	}

@@ -1,6 +1,10 @@
 package hub
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
 
 // queueSize is the number of bytes of frames that may be queued for a shard before Deliver blocks.
 // See docs/decisions/hub.md#why-does-backpressure-end-in-redis
@@ -16,6 +20,9 @@ type job struct {
 	generation uint64
 	sent       int64    // Unix microseconds: when the first event was published; 0 if unknown
 	journey    *journey // of the only event, if sampled
+	// positioned is the audience if its clients get positions, and positions are those of the frames' events.
+	positioned *positionAudience
+	positions  []relay.Position
 }
 
 // queue holds the jobs of a shard, for any number of producers and a single consumer.

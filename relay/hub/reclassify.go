@@ -39,9 +39,9 @@ func (h *Hub) generation(group string) uint64 {
 
 // reclassifyOutdated calls Reclassify if the rules have changed since subscriptions were classified. The caller has
 // subscribed before: whoever changes the rules later finds the subscriptions.
-func (h *Hub) reclassifyOutdated(subs map[string]relay.Classification) {
-	for group, c := range subs {
-		if c.Generation != h.generation(group) {
+func (h *Hub) reclassifyOutdated(subs []relay.Subscription) {
+	for i := range subs {
+		if subs[i].Generation != h.generation(subs[i].Group) {
 			h.Reclassify()
 			return
 		}
@@ -126,6 +126,11 @@ func (s *shard) outdated() map[*Session][]string {
 		}
 		s.round.Unlock()
 	}
+	s.eachPending(func(sub *subscription) {
+		if sub.generation != s.hub.generation(sub.group) {
+			outdated[sub.session] = append(outdated[sub.session], sub.group)
+		}
+	})
 	return outdated
 }
 

@@ -30,6 +30,8 @@ type Session struct {
 	revoked   bool // a recheck has ended subscriptions since the client's last message
 	slow      bool // counted as a slow consumer; belongs to the shard's worker
 	dismissed bool // closed by a recheck
+	// positioned is set for a client that gets positions. It does not change after the first subscription.
+	positioned bool
 	// From the reservation. With the flags above they fill eight bytes.
 	ipv6Prefix uint8
 	reserved   bool
@@ -90,6 +92,9 @@ func (s *Session) SendChange(change relay.Change, encode func(relay.Change) []by
 		change.Current = slices.DeleteFunc(slices.Clone(change.Current), lost)
 		change.Joined = slices.DeleteFunc(slices.Clone(change.Joined), lost)
 	}
+	if s.positioned {
+		return s.shard.begin(s, encode(change))
+	}
 	return s.Send(encode(change))
 }
 
@@ -144,6 +149,9 @@ func (s *Session) Close() {
 	}
 	h.stats.sessions.Add(-1)
 	h.stats.byKind[kindIndex(s.identity.Kind)].Add(-1)
+	if s.positioned {
+		h.resumes.clients.Add(-1)
+	}
 }
 
 // drop ends subscriptions. s.mu is held.

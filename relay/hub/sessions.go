@@ -111,6 +111,12 @@ func (s *shard) subscribers(group string) []*Session {
 	if a := s.audience(group); a != nil {
 		subs = append(subs, a.subs...)
 	}
+	if a := s.positionAudience(group); a != nil {
+		subs = append(subs, a.subs...)
+		for sub := range a.pending {
+			subs = append(subs, subscriber{subscription: sub})
+		}
+	}
 	s.round.Unlock()
 	sessions := make([]*Session, len(subs))
 	for i, sub := range subs {

@@ -9,15 +9,17 @@ import (
 // shard owns a part of the sessions. Only the shard's worker writes events to these sessions, so that each client sees
 // the events of all groups in a single order, and two workers never meet at a socket.
 type shard struct {
-	hub   *Hub
-	queue queue
+	hub    *Hub
+	number int // index in the hub's shards
+	queue  queue
 
 	// round guards the subscriptions. The worker holds round while writing a round's jobs.
 	round sync.Mutex
 	gather
 
-	mu        sync.RWMutex // guards the map; locked after round where both are needed
-	audiences map[string]*audience
+	mu         sync.RWMutex // guards the maps; locked after round where both are needed
+	audiences  map[string]*audience
+	positioned map[string]*positionAudience // of clients that get positions; nil before the first
 
 	sessionsMu sync.Mutex // guards sessions
 	sessions   []*Session
@@ -56,16 +58,26 @@ func (s *shard) writeRound(jobs []job) (n int) {
 			break
 		}
 	}
-	s.write(s.hub, jobs[:n])
-	s.hub.lag.record(jobs[:n])
+	written := s.withoutKnown(jobs[:n])
+	s.write(s.hub, written)
+	s.hub.lag.record(written)
+	record(jobs[:n])
 	return n
 }
 
-// audience returns the audience of a group, nil if no session of this shard is subscribed.
+// audience returns the audience of a group, nil if no session of this shard without positions is subscribed.
 func (s *shard) audience(group string) *audience {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.audiences[group]
+}
+
+// enter begins a subscription of a session. For a client with positions, it begins with begin.
+func (s *shard) enter(session *Session, group string, sub *relay.Subscription) *subscription {
+	if session.positioned {
+		return s.hold(session, group, sub)
+	}
+	return s.subscribe(session, group, classificationOf(sub))
 }
 
 // subscribe adds a session to the audience of a group.
@@ -87,18 +99,27 @@ func (s *shard) subscribe(session *Session, group string, c relay.Classification
 	return sub
 }
 
-// unsubscribe removes a subscription. After the return, no event of the group is written to the session.
-func (s *shard) unsubscribe(sub *subscription) {
-	s.round.Lock()
-	defer s.round.Unlock()
-	a := sub.audience
+// remove removes a subscription from an audience. The shard's round is held.
+func (a *audience) remove(sub *subscription) {
 	last := len(a.subs) - 1
 	a.subs[sub.at] = a.subs[last]
 	a.subs[sub.at].at = sub.at
 	a.subs[last] = subscriber{}
 	a.subs = a.subs[:last]
 	a.leave(sub.classification())
-	if last == 0 {
+}
+
+// unsubscribe removes a subscription. After the return, no event of the group is written to the session.
+func (s *shard) unsubscribe(sub *subscription) {
+	s.round.Lock()
+	defer s.round.Unlock()
+	if sub.session.positioned {
+		s.unsubscribePositioned(sub)
+		return
+	}
+	a := sub.audience
+	a.remove(sub)
+	if len(a.subs) == 0 {
 		s.mu.Lock()
 		delete(s.audiences, sub.group)
 		s.mu.Unlock()
@@ -114,7 +135,9 @@ func (s *shard) reclassify(sub *subscription, c relay.Classification) {
 	s.round.Lock()
 	defer s.round.Unlock()
 	sub.class, sub.generation = c.Class, c.Generation
-	sub.audience.change(before, c)
+	if sub.at != pendingAt {
+		sub.audience.change(before, c)
+	}
 }
 
 // add adds a session.

@@ -98,7 +98,7 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	if s.closed {
 		return change, relay.ErrClosed
 	}
-	wanted := make(map[string]relay.Classification, len(subs))
+	wanted := make(map[string]int, len(subs))
 	groups, err := distinct(subs, wanted)
 	if err != nil {
 		return change, err
@@ -108,29 +108,33 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	var kept, left []*subscription
 	for _, sub := range s.subs {
 		held[sub.group] = true
-		c, ok := wanted[sub.group]
+		index, ok := wanted[sub.group]
 		if !ok {
 			left = append(left, sub)
 			change.Left = append(change.Left, sub.group)
 			continue
 		}
 		kept = append(kept, sub)
-		s.shard.reclassify(sub, c)
+		s.shard.reclassify(sub, classificationOf(&subs[index]))
 	}
 	change.Current = slices.Clip(groups)
 	change.Joined = missing(groups, held)
 	s.drop(left)
 	s.subs = kept
 	if len(change.Joined) == 0 {
-		s.shard.hub.reclassifyOutdated(wanted)
+		s.shard.hub.reclassifyOutdated(subs)
 		return change, nil
 	}
 	joining := s.shard.hub.interest.want(change.Joined, true)
 	for _, g := range change.Joined { // before the wait: events of joined groups need not wait for other groups
-		s.subs = append(s.subs, s.shard.subscribe(s, s.shard.hub.interest.name(g), wanted[g]))
+		s.subs = append(s.subs, s.shard.enter(s, s.shard.hub.interest.name(g), &subs[wanted[g]]))
 	}
-	s.shard.hub.reclassifyOutdated(wanted)
-	return change, joining.wait(ctx)
+	s.shard.hub.reclassifyOutdated(subs)
+	err = joining.wait(ctx)
+	if err != nil && s.positioned {
+		s.shard.markLate(s, change.Joined)
+	}
+	return change, err
 }
 
 // missing returns the groups that are not held, nil if there are none. It appends to groups, whose spare capacity saves
@@ -148,16 +152,22 @@ func missing(groups []string, held map[string]bool) []string {
 	return groups[n:]
 }
 
-// distinct returns the groups of subs, each once, and stores each group's classification; of several, the first counts.
-func distinct(subs []relay.Subscription, classes map[string]relay.Classification) (groups []string, err error) {
+// classificationOf returns the classification of a subscription.
+func classificationOf(sub *relay.Subscription) relay.Classification {
+	return relay.Classification{Class: sub.Class, Generation: sub.Generation}
+}
+
+// distinct returns the groups of subs, each once, and stores each group's index in subs; of several, the first counts.
+func distinct(subs []relay.Subscription, index map[string]int) (groups []string, err error) {
 	groups = make([]string, 0, 2*len(subs)) // with spare capacity for missing
-	for _, sub := range subs {
+	for i := range subs {
+		sub := &subs[i]
 		if err := relay.CheckClass(sub.Class); err != nil {
 			return nil, fmt.Errorf("group %s: %w", sub.Group, err)
 		}
-		if _, ok := classes[sub.Group]; !ok {
+		if _, ok := index[sub.Group]; !ok {
 			groups = append(groups, sub.Group)
-			classes[sub.Group] = relay.Classification{Class: sub.Class, Generation: sub.Generation}
+			index[sub.Group] = i
 		}
 	}
 	return groups, nil

@@ -1,0 +1,89 @@
+package hub
+
+import (
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// course is the state of a group that clients with positions are subscribed to, on any shard.
+type course struct {
+	group string
+
+	mu     sync.Mutex // guards head and headAt
+	head   relay.Position
+	headAt time.Time // when head was last known to be current; monotonic
+
+	// The mutex of resumes guards the fields below.
+	audiences int
+	next      []*pending // of the next wave
+	busy      bool       // queued, or a wave is in progress
+}
+
+// advance records the positions of events that are handed to the shards: the last one becomes the head.
+func (c *course) advance(positions []relay.Position) {
+	for i := len(positions) - 1; i >= 0; i-- {
+		if !positions[i].IsZero() {
+			c.setHead(positions[i])
+			return
+		}
+	}
+}
+
+func (c *course) setHead(p relay.Position) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.head, c.headAt = p, now
+}
+
+// setFirstHead sets the head that a read has found, unless events have come meanwhile.
+func (c *course) setFirstHead(p relay.Position, began time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.headAt.Before(began) {
+		c.head, c.headAt = p, began
+	}
+}
+
+// currentHead returns the position from which a client that begins now can resume, and false if it is unknown, or so
+// old that the history may have removed it.
+func (c *course) currentHead(age time.Duration) (relay.Position, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.head, !c.head.IsZero() && time.Since(c.headAt) < age/2
+}
+
+// course returns the course of a group, for an audience of another shard.
+func (r *resumes) course(group string) *course {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.courses[group]
+	if c == nil {
+		c = &course{group: group}
+		r.courses[group] = c
+	}
+	c.audiences++
+	return c
+}
+
+// release ends the use of a course by an audience.
+func (r *resumes) release(c *course) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.audiences--; c.audiences == 0 {
+		delete(r.courses, c.group)
+	}
+}
+
+// forgetHeads is called after a change of the history.
+func (r *resumes) forgetHeads() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.courses {
+		c.mu.Lock()
+		c.head = relay.Position{}
+		c.mu.Unlock()
+	}
+}
