@@ -46,6 +46,9 @@ func Diagnose(ctx context.Context, c *node.Config, h *hub.Hub, running *node.Nod
 	if e, ok := c.Layer.(guest.Examiner); ok {
 		list = append(list, e.Examine(ctx)...)
 	}
+	if e, ok := c.Layer.(guest.HistoryExaminer); ok && len(c.History.Rules) > 0 {
+		list = append(list, e.ExamineHistory(ctx, c.History)...)
+	}
 	list = append(list, checkBroker(c, h.Broker(), running)...)
 	if e, ok := c.Auth.(guest.Examiner); ok {
 		list = append(list, e.Examine(ctx)...)
@@ -57,6 +60,7 @@ func Diagnose(ctx context.Context, c *node.Config, h *hub.Hub, running *node.Nod
 		stats := h.Stats()
 		list = append(list,
 			doctor.Files(node.FileLimit(), c.Limits.Connections),
+			checkHistory(h.History()),
 			doctor.Losses(h.Losses()),
 			doctor.Clocks(stats.Lag.Skewed, stats.Deliveries))
 	}
@@ -81,6 +85,16 @@ func checkBroker(c *node.Config, broker relay.Broker, running *node.Node) (list 
 		list = append(list, doctor.Ignored(l.IgnoredTypes()))
 	}
 	return list
+}
+
+// checkHistory reports whether histories are kept.
+func checkHistory(history relay.History) doctor.Finding {
+	inspector, ok := history.(relay.HistoryInspector)
+	if !ok {
+		return doctor.History(nil)
+	}
+	stats := inspector.HistoryStats()
+	return doctor.History(&stats)
 }
 
 // maxPeerChecks is the number of concurrent handshakes with peers.

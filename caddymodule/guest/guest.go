@@ -74,6 +74,13 @@ type Examiner interface {
 	Examine(ctx context.Context) []Finding
 }
 
+// HistoryExaminer is a [ChannelLayer] that keeps the histories of groups itself and can check the services for it.
+// Without this interface, doctor reports only whether histories are kept.
+type HistoryExaminer interface {
+	// ExamineHistory returns the findings for a policy with at least one rule, as Examine does.
+	ExamineHistory(ctx context.Context, policy relay.HistoryPolicy) []Finding
+}
+
 // MailboxExaminer is an [Auth] that knows the site's emitters and can therefore judge a mailbox's capacity. Without
 // this interface, doctor accepts any capacity.
 type MailboxExaminer interface {

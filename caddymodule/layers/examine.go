@@ -9,6 +9,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/internal/doctor"
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // Examine implements [guest.Examiner].
@@ -38,6 +39,26 @@ func (l *RedisLayer) Examine(ctx context.Context) (list []guest.Finding) {
 	return list
 }
 
+// ExamineHistory implements [guest.HistoryExaminer]. [RedisLayer.Examine] reports hosts that are unreachable.
+func (l *RedisLayer) ExamineHistory(ctx context.Context, policy relay.HistoryPolicy) []guest.Finding {
+	s := l.settings
+	hosts, closeAll, err := s.Clients()
+	if err != nil { // unreachable: Provision has validated the settings
+		return nil
+	}
+	defer closeAll()
+	found := make([][]guest.Finding, len(hosts))
+	eachHost(hosts, func(i int, h *goredis.Client) {
+		if h.Ping(ctx).Err() != nil {
+			return
+		}
+		if found[i] = []guest.Finding{doctor.HistoryAccess(ctx, h, s.Prefix)}; found[i][0].Level != guest.Failure {
+			found[i] = append(found[i], doctor.HistoryMemory(ctx, h, s.Prefix, policy.Limits))
+		}
+	})
+	return slices.Concat(found...)
+}
+
 // Examine implements [guest.Examiner]. Pub/sub stores nothing that could be full, disappear or expire.
 func (l *RedisPubSubLayer) Examine(ctx context.Context) []guest.Finding {
 	hosts, closeAll, err := l.settings.Clients()
@@ -58,6 +79,8 @@ func (l *RedisClusterLayer) Examine(ctx context.Context) []guest.Finding {
 	eachHost(hosts, func(i int, h *goredis.Client) { found[i] = doctor.Redis(ctx, h) })
 	return slices.Concat(found...)
 }
+
+var _ guest.HistoryExaminer = (*RedisLayer)(nil)
 
 // eachHost calls fn for all hosts concurrently, so that a host that hangs does not delay the rest.
 func eachHost(hosts []*goredis.Client, fn func(i int, h *goredis.Client)) {
