@@ -51,7 +51,7 @@ func (h *Hub) SetBackplane(b relay.Backplane) {
 	defer h.interest.mu.Unlock()
 	h.interest.backplane = b
 	if b != nil {
-		b.Interest(h.interest.clientGroups(), nil)
+		b.Interest(h.interest.announcedGroups(), nil)
 	}
 }
 

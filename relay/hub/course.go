@@ -55,6 +55,13 @@ func (c *course) currentHead(age time.Duration) (relay.Position, bool) {
 	return c.head, !c.head.IsZero() && time.Since(c.headAt) < age/2
 }
 
+// lastHead is the last known head, zero if there is none.
+func (c *course) lastHead() relay.Position {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.head
+}
+
 // course returns the course of a group, for an audience of another shard.
 func (r *resumes) course(group string) *course {
 	r.mu.Lock()
@@ -75,6 +82,24 @@ func (r *resumes) release(c *course) {
 	if c.audiences--; c.audiences == 0 {
 		delete(r.courses, c.group)
 	}
+}
+
+// find returns the course of a group, nil if no client with positions is subscribed.
+func (r *resumes) find(group string) *course {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.courses[group]
+}
+
+// all returns all courses.
+func (r *resumes) all() []*course {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*course, 0, len(r.courses))
+	for _, c := range r.courses {
+		all = append(all, c)
+	}
+	return all
 }
 
 // forgetHeads is called after a change of the history.

@@ -28,6 +28,9 @@ func (h *Hub) Forward(events []relay.Event) {
 	if len(events) == 0 {
 		return
 	}
+	if p := h.history.Load(); p != nil {
+		h.unrecorded.mark(*p, events)
+	}
 	if ls := h.watchers.load(); ls != nil {
 		ls.call(events)
 	}

@@ -138,7 +138,7 @@ func (i *interest) each(fn func(group string, clients int)) {
 			i.mu.Lock()
 		}
 		if m.clients > 0 {
-			fn(group, m.clients)
+			fn(group, int(m.clients))
 		}
 	}
 }

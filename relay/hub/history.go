@@ -4,6 +4,7 @@ import "github.com/edgerelay/edgerelay/relay"
 
 // SetHistory replaces the history; nil removes it.
 func (h *Hub) SetHistory(history relay.History) {
+	h.interest.setHistory(history) // before the first event is recorded
 	if history == nil {
 		h.history.Store(nil)
 	} else {

@@ -40,6 +40,8 @@ type Hub struct {
 	tracing   atomic.Pointer[tracing]
 	losses    ledger
 	resumes   resumes
+	// unrecorded marks the histories of groups with events that no history keeps.
+	unrecorded unrecorded
 
 	drainMu  sync.Mutex // guards drain
 	drain    *drain     // nil if there is none
@@ -68,6 +70,7 @@ func New(log *slog.Logger) *Hub {
 	}
 	h.recheckGrace.Store(int64(relay.NoGrace))
 	h.interest.groups = map[string]*membership{}
+	h.interest.lingering.wake = make(chan struct{}, 1)
 	h.losses.wake = make(chan struct{}, 1)
 	h.resumes.init(h, ctx)
 	limits := relay.DefaultLimits()
@@ -85,6 +88,7 @@ func New(log *slog.Logger) *Hub {
 	h.workers.Go(func() { h.recheckPending(ctx) })
 	h.workers.Go(func() { h.reclassifySubscriptions(ctx) })
 	h.workers.Go(func() { h.reportLosses(ctx) })
+	h.workers.Go(func() { h.interest.endLingering(ctx) })
 	return h
 }
 

@@ -9,22 +9,26 @@ import (
 )
 
 // interest counts the local subscriptions to each group and keeps this node's memberships in the channel layer in step:
-// joined with the first subscription, left with the last. Groups with clients are announced to the backplane.
+// joined with the first subscription, left with the last. Groups with clients are announced to the backplane. A group
+// with history stays joined and announced for a while after its last client; see linger.go.
 type interest struct {
 	mu         sync.Mutex // guards all below, and the memberships
 	broker     relay.Broker
 	groups     map[string]*membership
 	backplane  relay.Backplane // nil if there is none
+	history    relay.History   // is told the memberships; nil if there is none
 	withClient int             // number of groups with a client
+	lingering  lingering
 }
 
 // membership is this node's entry in a group.
 type membership struct {
 	group     string        // the copy of the name that all subscriptions share
-	count     int           // of subscriptions and listeners
-	clients   int           // part of count; listeners are not announced to peers
-	joined    bool          // the current layer has confirmed the membership
+	count     int32         // of subscriptions and listeners
+	clients   int32         // part of count; listeners are not announced to peers
 	announced chan struct{} // closed once peers know of the first client
+	lingers   *lingerer     // nil unless the group lingers
+	joined    bool          // the current layer has confirmed the membership
 }
 
 // join counts a new subscription to each group. It returns when the layer has confirmed all groups and peers know of
@@ -47,7 +51,7 @@ type joining struct {
 // other groups may be on a host that hangs.
 func (i *interest) want(groups []string, clients bool) *joining {
 	j := &joining{interest: i}
-	var firstClients []string
+	var firstClients, first []string
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	j.broker = i.broker
@@ -56,6 +60,9 @@ func (i *interest) want(groups []string, clients bool) *joining {
 		if m == nil {
 			m = &membership{group: g}
 			i.groups[g] = m
+			if i.history != nil {
+				first = append(first, m.group)
+			}
 		}
 		if !m.joined {
 			j.unjoined = append(j.unjoined, m)
@@ -64,7 +71,11 @@ func (i *interest) want(groups []string, clients bool) *joining {
 		if !clients {
 			continue
 		}
-		if m.clients++; m.clients == 1 {
+		m.clients++
+		if m.clients == 1 {
+			i.withClient++
+		}
+		if m.clients == 1 && !i.lingering.remove(m) {
 			if j.announced == nil {
 				j.announced = make(chan struct{})
 			}
@@ -74,7 +85,10 @@ func (i *interest) want(groups []string, clients bool) *joining {
 			j.others = append(j.others, m.announced)
 		}
 	}
-	if i.withClient += len(firstClients); len(firstClients) > 0 && i.backplane != nil {
+	if len(first) > 0 { // before the layer is asked: the events follow
+		i.history.Joined(first)
+	}
+	if len(firstClients) > 0 && i.backplane != nil {
 		j.awaitAll = i.backplane.Interest(firstClients, nil)
 	}
 	return j
@@ -170,19 +184,33 @@ func (i *interest) leave(groups []string, clients bool) {
 		}
 		if clients {
 			if m.clients--; m.clients == 0 {
-				lastClients = append(lastClients, g)
+				i.withClient--
+				if !i.linger(m) {
+					lastClients = append(lastClients, g)
+				}
 			}
 		}
-		if m.count--; m.count == 0 {
-			delete(i.groups, g)
+		if m.count--; m.count == 0 && m.lingers == nil {
 			last = append(last, g)
 		}
 	}
-	// Under the lock, so that a join of the same group cannot overtake the Leave.
+	i.end(last, lastClients)
+	i.endSurplus()
+}
+
+// end ends memberships, and the announcements of groups to peers. i.mu is held, so that a join of the same group cannot
+// overtake the Leave.
+func (i *interest) end(last, lastClients []string) {
+	for _, g := range last {
+		delete(i.groups, g)
+	}
 	if len(last) > 0 && i.broker != nil {
 		i.broker.Leave(last...)
 	}
-	if i.withClient -= len(lastClients); len(lastClients) > 0 && i.backplane != nil {
+	if len(last) > 0 && i.history != nil {
+		i.history.Left(last)
+	}
+	if len(lastClients) > 0 && i.backplane != nil {
 		i.backplane.Interest(nil, lastClients)
 	}
 }
@@ -225,6 +253,16 @@ func (i *interest) size() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.withClient
+}
+
+// announcedGroups returns the groups with a client, and those that linger. i.mu is held.
+func (i *interest) announcedGroups() (groups []string) {
+	for g, m := range i.groups {
+		if m.clients > 0 || m.lingers != nil {
+			groups = append(groups, g)
+		}
+	}
+	return groups
 }
 
 // clientGroups returns the groups with a client. i.mu is held.

@@ -14,48 +14,68 @@ import (
 // lossPolicy is the reaction to losses of a cause.
 type lossPolicy struct {
 	// remedy is advice for the operator. Empty: the source of the loss logs the loss.
-	remedy string
-	// resync is set if clients of the groups are told.
-	resync bool
-	// layer is set if peers with an interest in the groups have missed the events as well.
-	layer bool
+	remedy  string
+	effects lossEffects
 }
 
+// lossEffects is a set of reactions to a loss.
+type lossEffects uint8
+
+const (
+	// resyncs: plain clients of the groups are told.
+	resyncs lossEffects = 1 << iota
+	// tells: clients of the groups that get positions are told.
+	tells
+	// marks: the history may lack the events, so that no client resumes across the loss.
+	marks
+	// forwards: peers with an interest in the groups have missed the events as well.
+	forwards
+)
+
+func (p *lossPolicy) has(e lossEffects) bool { return p.effects&e != 0 }
+
+// See docs/decisions/history.md#why-do-some-losses-leave-no-mark-in-the-history
 var lossPolicies = [relay.LossCauseCount]lossPolicy{
 	relay.LossMembership: {
-		"find the program that deletes the relay's keys in Redis; normal when AWX starts", true, true,
+		"find the program that deletes the relay's keys in Redis; normal when AWX starts",
+		resyncs | tells | marks | forwards,
 	},
 	relay.LossMailboxFull: {
-		"raise capacity here and in CHANNEL_LAYERS, or give the node more processor time", true, true,
+		"raise capacity here and in CHANNEL_LAYERS, or give the node more processor time",
+		resyncs | tells | marks | forwards,
 	},
 	relay.LossMailboxExpired: {
-		"find the node that was stopped, or was cut off from Redis, for longer than expiry", true, true,
+		"find the node that was stopped, or was cut off from Redis, for longer than expiry",
+		resyncs | tells | marks | forwards,
 	},
 	relay.LossMailboxReplaced: {
-		"find the program that writes to the relay's keys in Redis", true, true,
+		"find the program that writes to the relay's keys in Redis", resyncs | tells | marks | forwards,
 	},
-	relay.LossInterrupted: {"", true, true},
+	relay.LossInterrupted: {"", resyncs | tells | marks | forwards},
 	relay.LossLateJoin: {
-		"check the channel layer's health: the layer was slow or unreachable when clients subscribed", true, true,
+		"check the channel layer's health: the layer was slow or unreachable when clients subscribed",
+		resyncs | tells | marks | forwards,
 	},
 	relay.LossFailover: {
-		"set min-replicas-to-write in Redis to reject writes that no replica would get", true, true,
+		"set min-replicas-to-write in Redis to reject writes that no replica would get",
+		resyncs | tells | marks | forwards,
 	},
-	relay.LossDeadNode:   {"find out why the node died; its clients have reconnected to other nodes", false, false},
-	relay.LossShutdown:   {"restore the connection to Redis before stopping the node", true, false},
-	relay.LossPeerQueue:  {"", false, false},
-	relay.LossPeerLink:   {"fix the connection between the nodes", true, false},
-	relay.LossPeer:       {"", true, false},
-	relay.LossPluginSlow: {"make the plugin faster, or reduce its groups", true, false},
+	relay.LossDeadNode:   {"find out why the node died; its clients have reconnected to other nodes", marks},
+	relay.LossShutdown:   {"restore the connection to Redis before stopping the node", resyncs | tells | marks},
+	relay.LossPeerQueue:  {"", 0}, // clients of the peer have missed the events, not ours; the peer is told
+	relay.LossPeerLink:   {"fix the connection between the nodes", resyncs | tells | marks},
+	relay.LossPeer:       {"", resyncs | tells | marks},
+	relay.LossPluginSlow: {"make the plugin faster, or reduce its groups", resyncs | tells},
 	relay.LossPluginWithheld: {
-		"check the plugin's log and last error; set on_error pass if the plugin protects nothing", true, false,
+		"check the plugin's log and last error; set on_error pass if the plugin protects nothing", resyncs | tells,
 	},
 	relay.LossReclassified: {
-		"normal when a plugin with on_subscribe is deployed; otherwise check the plugin's log and last error", true, false,
+		"normal when a plugin with on_subscribe is deployed; otherwise check the plugin's log and last error",
+		resyncs | tells,
 	},
-	relay.LossNotUTF8:    {"fix the emitter: texts must be UTF-8", false, false},
-	relay.LossSlowReader: {"", false, false},
-	relay.LossMemory:     {"", false, false},
+	relay.LossNotUTF8:    {"fix the emitter: texts must be UTF-8", tells},
+	relay.LossSlowReader: {"", 0},
+	relay.LossMemory:     {"", 0},
 }
 
 var _ relay.LossSink = (*Hub)(nil)
@@ -87,6 +107,7 @@ type ledger struct {
 	log        [relay.LossCauseCount]lossLog
 	resynced   time.Time // when clients were last told
 	resync     lossSet   // groups with clients to tell
+	gaps       gapSet    // to tell clients that get positions
 	peers      lossSet   // groups of losses to report to peers
 	peerEvents int       // number of lost events in peers
 }
@@ -144,9 +165,13 @@ func (h *Hub) SetResync(text string) {
 }
 
 // Lost implements [relay.LossSink].
-func (h *Hub) Lost(l relay.Loss) {
+func (h *Hub) Lost(l relay.Loss) { h.lose(l, relay.Position{}) }
+
+// lose is Lost for clients that can resume from the position before, if it is not zero.
+func (h *Hub) lose(l relay.Loss, before relay.Position) {
 	h.losses.count(l.Cause, l.Events)
-	h.losses.record(l, h.losses.frame.Load() != nil)
+	gap := h.gapOf(l, before)
+	h.losses.record(l, gap, h.losses.frame.Load() != nil)
 }
 
 // Losses returns the counts since the hub was made, by the cause's name, and the last loss.
@@ -166,7 +191,7 @@ func (b *ledger) count(c relay.LossCause, events int) {
 }
 
 // record records a loss for reportLosses.
-func (b *ledger) record(l relay.Loss, resync bool) {
+func (b *ledger) record(l relay.Loss, gap *gap, resync bool) {
 	policy := &lossPolicies[l.Cause]
 	b.mu.Lock()
 	b.last = LossReport{time.Now(), l.Cause.String(), l.String()}
@@ -176,10 +201,13 @@ func (b *ledger) record(l relay.Loss, resync bool) {
 		entry.events += l.Events
 		entry.groups.add(l)
 	}
-	if policy.resync && resync {
+	if policy.has(resyncs) && resync {
 		b.resync.add(l)
 	}
-	if policy.layer {
+	if gap != nil {
+		b.gaps.add(l, gap)
+	}
+	if policy.has(forwards) {
 		b.peers.add(l)
 		b.peerEvents += l.Events
 	}
@@ -213,7 +241,7 @@ func (h *Hub) reportLosses(ctx context.Context) {
 func (h *Hub) resyncClients(now time.Time) (next time.Duration) {
 	b := &h.losses
 	b.mu.Lock()
-	if b.resync.empty() {
+	if b.resync.empty() && b.gaps.empty() {
 		b.mu.Unlock()
 		return time.Hour
 	}
@@ -223,8 +251,11 @@ func (h *Hub) resyncClients(now time.Time) (next time.Duration) {
 	}
 	b.resynced = now
 	groups, all := b.resync.take()
+	gaps := b.gaps
+	b.gaps = gapSet{}
 	b.mu.Unlock()
-	if frame := b.frame.Load(); frame != nil {
+	h.tellGaps(&gaps)
+	if frame := b.frame.Load(); frame != nil && (all || len(groups) > 0) {
 		h.resync(groups, all, *frame)
 	}
 	return time.Hour

@@ -50,8 +50,11 @@ func (h *Hub) reclassifyOutdated(subs []relay.Subscription) {
 
 // withheldOutdated reports that a job was withheld from subscribers with classes of another generation.
 func (h *Hub) withheldOutdated(j *job) {
-	group := j.audience.subs[0].group
-	h.Lost(relay.Loss{Cause: relay.LossReclassified, Groups: []string{group}, Events: j.count})
+	group, before := j.audience.subs[0].group, relay.Position{}
+	if j.positioned != nil {
+		before = j.positioned.written
+	}
+	h.lose(relay.Loss{Cause: relay.LossReclassified, Groups: []string{group}, Events: j.count}, before)
 }
 
 // reclassifySubscriptions does what Reclassify orders, until ctx ends.

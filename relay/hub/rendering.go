@@ -60,8 +60,8 @@ func (w *wave) render(class relay.Classification) *rendering {
 		}
 		shown, ok := r.textFor(ev, class)
 		switch {
-		case !ok:
-		case !utf8.Valid(shown):
+		case !ok && (ev.Redaction.Failed == nil || !ev.Redaction.Failed(class.Class)):
+		case !ok || !utf8.Valid(shown):
 			r.withhold(p, w, index)
 		default:
 			text = p.AppendEvent(text[:0], ev, shown)

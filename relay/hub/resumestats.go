@@ -120,7 +120,7 @@ func (c *resumeCounters) makeRoom() {
 func (h *Hub) ResumeStats() ResumeStats {
 	c := &h.resumes.stats
 	s := ResumeStats{
-		Clients: int(h.resumes.clients.Load()), Waiting: int(c.waiting.Load()), Lingering: 0,
+		Clients: int(h.resumes.clients.Load()), Waiting: int(c.waiting.Load()), Lingering: h.interest.lingeringGroups(),
 		Recovered: c.recovered.Load(), Latest: c.latest.Load(), Events: c.events.Load(), Bytes: c.bytes.Load(),
 		Reads: c.reads.Load(), NotRecovered: make(map[relay.NotRecovered]uint64, len(reasons)),
 	}

@@ -1,0 +1,216 @@
+package hub
+
+import (
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// gap is a loss as clients that get positions are told about it.
+type gap struct {
+	cause  relay.LossCause
+	events int // 0: unknown
+	// position is that of the mark in the history, or else one from which a client gets the lost events; perhaps zero.
+	position relay.Position
+	marked   bool
+	// withheld are the positions of single lost events that the history has. isGap is set if there are other losses.
+	withheld []relay.Position
+	isGap    bool
+}
+
+// maxWithheld bounds the positions of lost events that clients of a group are told at once. Beyond it, they are told
+// about a gap.
+const maxWithheld = 32
+
+// gapSet is the gaps that clients have not been told about.
+type gapSet struct {
+	all    *gap
+	groups map[string]*gap
+}
+
+func (s *gapSet) empty() bool { return s.all == nil && len(s.groups) == 0 }
+
+// add adds the gap of a loss.
+func (s *gapSet) add(l relay.Loss, g *gap) {
+	if l.All {
+		s.all = s.all.join(g)
+		return
+	}
+	for _, group := range l.Groups {
+		if s.groups == nil {
+			s.groups = map[string]*gap{}
+		}
+		one := *g
+		if len(l.Groups) > 1 {
+			one.events = 0
+		}
+		s.groups[group] = s.groups[group].join(&one)
+	}
+}
+
+// join returns the gap of several losses. A client resumes behind the last mark, or else before the first loss.
+func (g *gap) join(later *gap) *gap {
+	if g == nil {
+		one := *later
+		one.withheld = append([]relay.Position(nil), later.withheld...)
+		return &one
+	}
+	if g.events += later.events; g.events == later.events || later.events == 0 {
+		g.events = 0
+	}
+	if later.marked || later.isGap && !g.isGap {
+		g.cause, g.position, g.marked = later.cause, later.position, later.marked
+	}
+	g.withheld = append(g.withheld, later.withheld...)
+	g.isGap = g.isGap || later.isGap
+	return g
+}
+
+// gapOf marks the history, if it may lack the events of a loss, and returns the gap for clients that get positions; nil
+// if there are none to tell.
+func (h *Hub) gapOf(l relay.Loss, before relay.Position) *gap {
+	policy := &lossPolicies[l.Cause]
+	known := l.All || len(l.Groups) > 0
+	if !known || !policy.has(marks|tells) {
+		return nil
+	}
+	g := &gap{cause: l.Cause, events: l.Events, position: before, isGap: true}
+	if history := h.History(); history != nil && policy.has(marks) {
+		g.position, g.marked = history.MarkGap(l), true
+		h.resumes.moveHeads(l, g.position)
+	}
+	if !policy.has(tells) || h.resumes.clients.Load() == 0 {
+		return nil
+	}
+	if l.All {
+		return g
+	}
+	var course *course
+	for _, group := range l.Groups {
+		if course = h.resumes.find(group); course != nil {
+			break
+		}
+	}
+	switch {
+	case course == nil:
+		return nil
+	case g.marked || len(l.Groups) > 1:
+	case !l.Position.IsZero():
+		g.withheld, g.events, g.isGap = []relay.Position{l.Position}, 1, false
+	case g.position.IsZero():
+		g.position = course.lastHead()
+	}
+	return g
+}
+
+// moveHeads makes the position of a mark the one from which clients of the groups can resume.
+func (r *resumes) moveHeads(l relay.Loss, mark relay.Position) {
+	switch {
+	case mark.IsZero() || r.clients.Load() == 0:
+	case l.All:
+		for _, c := range r.all() {
+			c.setHead(mark)
+		}
+	default:
+		for _, group := range l.Groups {
+			if c := r.find(group); c != nil {
+				c.setHead(mark)
+			}
+		}
+	}
+}
+
+// tellGaps tells clients that get positions about gaps. The frames are queued like events.
+func (h *Hub) tellGaps(gaps *gapSet) {
+	p := h.positionProtocol()
+	if p == nil || gaps.empty() {
+		return
+	}
+	if gaps.all == nil {
+		for group, g := range gaps.groups {
+			h.tellGap(p, group, g)
+		}
+		return
+	}
+	for _, c := range h.resumes.all() {
+		g := gaps.all
+		if own := gaps.groups[c.group]; own != nil {
+			g = own.join(g)
+		}
+		h.tellGap(p, c.group, g)
+	}
+}
+
+func (h *Hub) tellGap(p relay.PositionProtocol, group string, g *gap) {
+	if g.isGap || len(g.withheld) > maxWithheld {
+		h.tell(group, 1, relay.AppendFrame(nil, p.EncodeGap(relay.Gap{
+			Groups: []string{group}, Cause: g.cause, Events: g.events, Position: g.position,
+		})))
+		return
+	}
+	var frames []byte
+	for _, position := range g.withheld {
+		frames = relay.AppendFrame(frames, p.EncodeWithheld(group, position))
+	}
+	h.tell(group, len(g.withheld), frames)
+}
+
+// tell queues frames for the clients of a group that get positions.
+func (h *Hub) tell(group string, count int, frames []byte) {
+	for _, s := range h.shards {
+		if a := s.positionAudience(group); a != nil {
+			s.queue.push([]job{{
+				audience: &a.audience, frames: frames, count: count, classes: allClasses, positioned: a,
+			}}, len(frames))
+		}
+	}
+}
+
+// unrecorded marks the history of groups that get events which no history keeps, such as those that plugins emit into
+// other groups: a client that was away misses them. Clients that are there get them, and are told nothing.
+type unrecorded struct {
+	mu     sync.Mutex // guards all below
+	marked map[string]time.Time
+	swept  time.Time
+}
+
+// unrecordedInterval is the least time between two marks in the history of a group. It is less than the slack that
+// histories give a mark, so that events in between are covered.
+const unrecordedInterval = time.Second
+
+// mark marks the histories of the events' groups.
+func (u *unrecorded) mark(history relay.History, events []relay.Event) {
+	for i := range events {
+		ev := &events[i]
+		if !ev.Position.IsZero() || ev.Control != nil {
+			continue
+		}
+		if _, ok := history.Limits(ev.Group); ok && u.due(ev.Group, time.Now()) {
+			// The cause is of no effect: the mark is no loss.
+			history.MarkGap(relay.Loss{Cause: relay.LossInterrupted, Groups: []string{ev.Group}, Events: 1})
+		}
+	}
+}
+
+// due reports whether the group has no recent mark, and records one.
+func (u *unrecorded) due(group string, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.marked == nil {
+		u.marked = map[string]time.Time{}
+	}
+	if now.Sub(u.swept) > unrecordedInterval {
+		u.swept = now
+		for g, at := range u.marked {
+			if now.Sub(at) >= unrecordedInterval {
+				delete(u.marked, g)
+			}
+		}
+	}
+	if at, ok := u.marked[group]; ok && now.Sub(at) < unrecordedInterval {
+		return false
+	}
+	u.marked[group] = now
+	return true
+}
