@@ -46,6 +46,62 @@ func historyStatus(n *node.Node) *HistoryStatus {
 	}
 }
 
+// ResumeStatus counts the subscriptions of clients that get positions.
+type ResumeStatus struct {
+	// Clients is the number of clients that get positions. Waiting is the number of subscriptions that wait for the
+	// history, or for a slow client to take its replay. Lingering is the number of groups without a client whose
+	// membership is kept for their history.
+	Clients   int `json:"clients"`
+	Waiting   int `json:"waiting"`
+	Lingering int `json:"lingering_groups"`
+	// Recovered counts subscriptions that got all events after a position, Latest those that got the last events, and
+	// NotRecovered those that could not resume, by reason.
+	Recovered    uint64            `json:"recovered"`
+	Latest       uint64            `json:"latest"`
+	NotRecovered map[string]uint64 `json:"not_recovered"`
+	// Events counts replayed events, Bytes the bytes of the replays, once for each client.
+	Events uint64 `json:"replayed_events"`
+	Bytes  uint64 `json:"replayed_bytes"`
+}
+
+// resumeStatus counts the subscriptions of clients that get positions.
+func resumeStatus(n *node.Node) ResumeStatus {
+	s := n.Hub.ResumeStats()
+	status := ResumeStatus{
+		Clients: s.Clients, Waiting: s.Waiting, Lingering: s.Lingering, Recovered: s.Recovered, Latest: s.Latest,
+		Events: s.Events, Bytes: s.Bytes, NotRecovered: make(map[string]uint64, len(s.NotRecovered)),
+	}
+	for reason, count := range s.NotRecovered {
+		status.NotRecovered[string(reason)] = count
+	}
+	return status
+}
+
+// GroupResumes counts the subscriptions of a group that began with earlier events, or could not.
+type GroupResumes struct {
+	Recovered    uint64 `json:"recovered"`
+	NotRecovered uint64 `json:"not_recovered"`
+	Latest       uint64 `json:"latest"`
+	// Events is the number of replayed events.
+	Events uint64 `json:"replayed_events"`
+	// Last is the time of the last of these subscriptions, and LastReason the reason for which it could not resume;
+	// absent if it did.
+	Last       time.Time `json:"last"`
+	LastReason string    `json:"last_reason,omitempty"`
+}
+
+// groupResumes counts the resumes of a group; nil if there were none lately.
+func groupResumes(n *node.Node, group string) *GroupResumes {
+	r, ok := n.Hub.GroupResumes(group)
+	if !ok {
+		return nil
+	}
+	return &GroupResumes{
+		Recovered: r.Recovered, NotRecovered: r.NotRecovered, Latest: r.Latest, Events: r.Events,
+		Last: r.Last, LastReason: string(r.LastReason),
+	}
+}
+
 // GroupHistory describes the history of a group.
 type GroupHistory struct {
 	// Events is the number of events, Gaps the number of gaps, and Bytes the memory that both need.
@@ -57,6 +113,8 @@ type GroupHistory struct {
 	Newest time.Time `json:"newest,omitzero"`
 	// Limits are the bounds.
 	Limits HistoryLimits `json:"limits"`
+	// Resumes counts this node's clients that resumed in the group, or could not; absent if there were none lately.
+	Resumes *GroupResumes `json:"resumes,omitempty"`
 }
 
 // HistoryLimits are the bounds of a group's history.
@@ -73,7 +131,8 @@ const inspectTimeout = time.Second
 var errNoHistory = errors.New("the group has no history; add 'history <pattern>' to the configuration")
 
 // inspect describes the history of a group. The error is errNoHistory, or that of the channel layer.
-func inspect(ctx context.Context, history relay.History, group string) (g GroupHistory, err error) {
+func inspect(ctx context.Context, n *node.Node, group string) (g GroupHistory, err error) {
+	history := n.Hub.History()
 	inspector, ok := history.(relay.HistoryInspector)
 	if !ok {
 		return g, errNoHistory
@@ -85,7 +144,8 @@ func inspect(ctx context.Context, history relay.History, group string) (g GroupH
 	info, err := inspector.InspectHistory(ctx, group)
 	return GroupHistory{
 		Events: info.Events, Gaps: info.Gaps, Bytes: info.Bytes, Oldest: info.Oldest, Newest: info.Newest,
-		Limits: HistoryLimits{limits.Count, limits.Bytes, limits.Age.Seconds()},
+		Limits:  HistoryLimits{limits.Count, limits.Bytes, limits.Age.Seconds()},
+		Resumes: groupResumes(n, group),
 	}, err
 }
 
@@ -97,7 +157,7 @@ func serveGroupHistory(n *node.Node, w http.ResponseWriter, r *http.Request) err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), inspectTimeout)
 	defer cancel()
-	g, err := inspect(ctx, n.Hub.History(), group)
+	g, err := inspect(ctx, n, group)
 	switch {
 	case errors.Is(err, errNoHistory):
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
@@ -110,8 +170,7 @@ func serveGroupHistory(n *node.Node, w http.ResponseWriter, r *http.Request) err
 
 // addHistories describes the histories of groups, all at once. A history that cannot be read stays nil.
 func addHistories(n *node.Node, groups []Group) {
-	history := n.Hub.History()
-	if history == nil {
+	if n.Hub.History() == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), inspectTimeout)
@@ -119,7 +178,7 @@ func addHistories(n *node.Node, groups []Group) {
 	var inspections sync.WaitGroup
 	for i := range groups {
 		inspections.Go(func() {
-			if g, err := inspect(ctx, history, groups[i].Group); err == nil {
+			if g, err := inspect(ctx, n, groups[i].Group); err == nil {
 				groups[i].History = &g
 			}
 		})

@@ -42,6 +42,8 @@ type Status struct {
 	LastLoss *Loss `json:"last_loss,omitempty"`
 	// Histories describes the histories of groups; absent if no group has one.
 	Histories *HistoryStatus `json:"histories,omitempty"`
+	// Resumes counts the subscriptions of clients that get positions.
+	Resumes ResumeStatus `json:"resumes"`
 	// Peers counts the nodes of the backplane; absent without a backplane.
 	Peers *PeerCount `json:"peers,omitempty"`
 	// Plugins lists unhealthy plugins.
@@ -133,6 +135,7 @@ func statusOf(n *node.Node) Status {
 		Peers:   countPeers(n),
 
 		Histories: historyStatus(n),
+		Resumes:   resumeStatus(n),
 	}
 	losses, _ := n.Hub.Losses()
 	for cause, count := range losses {

@@ -81,6 +81,7 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	}
 	if s.Histories != nil {
 		line("history", "%s", historyLine(s.Histories))
+		line("resumes", "%s", resumesLine(&s.Resumes))
 	}
 	if s.Peers != nil {
 		line("peers", "%d of %d connected", s.Peers.Connected, s.Peers.Known)
@@ -102,6 +103,20 @@ func historyLine(h *admin.HistoryStatus) string {
 		text = "UNHEALTHY: " + h.Trouble + "; " + text
 	}
 	return text
+}
+
+// resumesLine describes the subscriptions of clients that get positions in a line.
+func resumesLine(r *admin.ResumeStatus) string {
+	not := uint64(0)
+	for _, count := range r.NotRecovered {
+		not += count
+	}
+	text := fmt.Sprintf("%s clients with positions; %s recovered, %s not", comma(uint64(r.Clients)), comma(r.Recovered), comma(not))
+	if not > 0 {
+		text += " (" + counts(r.NotRecovered) + ")"
+	}
+	return text + fmt.Sprintf(", %s latest; %s events replayed, %s waiting",
+		comma(r.Latest), comma(r.Events), comma(uint64(r.Waiting)))
 }
 
 // comma formats a number with commas between thousands.

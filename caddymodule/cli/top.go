@@ -140,7 +140,7 @@ func writeTopGroups(w io.Writer, o *admin.Overview) {
 	if o.Histories == nil {
 		row(head)
 	} else {
-		row(head, fmt.Sprintf("%10s %10s %8s", "HISTORY", "SIZE", "AGE"))
+		row(head, fmt.Sprintf("%10s %10s %8s %10s %6s", "HISTORY", "SIZE", "AGE", "RECOVERED", "NOT"))
 	}
 	for _, g := range o.TopGroups {
 		cells := fmt.Sprintf("%-48s %10s %12s %6d", g.Group, perSecond(g.Rate), humanize.Comma(int64(g.Subscribers)), g.Tails)
@@ -151,7 +151,12 @@ func writeTopGroups(w io.Writer, o *admin.Overview) {
 			if !h.Oldest.IsZero() {
 				age = since(h.Oldest)
 			}
-			row(cells, fmt.Sprintf("%10s %10s %8s", humanize.Comma(int64(h.Events)), humanize.IBytes(uint64(h.Bytes)), age))
+			var r admin.GroupResumes
+			if h.Resumes != nil {
+				r = *h.Resumes
+			}
+			row(cells, fmt.Sprintf("%10s %10s %8s %10s %6s", comma(uint64(h.Events)), humanize.IBytes(uint64(h.Bytes)), age,
+				comma(r.Recovered), comma(r.NotRecovered)))
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package telemetry
 
-import "github.com/edgerelay/edgerelay/relay"
+import (
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
+)
 
 var (
 	descHistoryHealthy = desc("history_healthy", "1 while events are kept in the histories of groups.")
@@ -12,7 +15,32 @@ var (
 	descHistoryGaps    = desc("history_gaps_total", "Gaps that this node marked in histories.")
 	descHistoryEvicted = desc("history_evicted_groups_total",
 		"Groups whose history ended because all histories together were too large.")
+	descHistoryLingering = desc("history_lingering_groups",
+		"Groups without a client whose membership is kept for their history.")
+
+	descPositionClients = desc("position_clients", "Open websocket connections that get positions.")
+	descResumes         = desc("resumes_total",
+		"Subscriptions that asked for earlier events, by result: recovered, latest, or the reason for which the "+
+			"client could not resume.", "result")
+	descResumesWaiting = desc("resumes_waiting",
+		"Subscriptions that wait for the history, or for a slow client to take its replay.")
+	descReplayed      = desc("replayed_events_total", "Events replayed from histories, once for each client.")
+	descReplayedBytes = desc("replayed_bytes_total", "Bytes of frames replayed from histories, once for each client.")
 )
+
+// collectResumes collects the metrics of clients that get positions. The reasons are a closed set.
+func collectResumes(out sink, s hub.ResumeStats) {
+	out.gauge(descPositionClients, float64(s.Clients))
+	out.count(descResumes, s.Recovered, "recovered")
+	out.count(descResumes, s.Latest, "latest")
+	for reason, n := range s.NotRecovered {
+		out.count(descResumes, n, string(reason))
+	}
+	out.gauge(descResumesWaiting, float64(s.Waiting))
+	out.count(descReplayed, s.Events)
+	out.count(descReplayedBytes, s.Bytes)
+	out.gauge(descHistoryLingering, float64(s.Lingering))
+}
 
 // collectHistory collects the metrics of the histories. There are none while no group has a history.
 func collectHistory(out sink, history relay.History) {

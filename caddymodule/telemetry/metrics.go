@@ -141,6 +141,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		collectLayer(out, b.Health())
 	}
 	collectHistory(out, c.node.Hub.History())
+	collectResumes(out, c.node.Hub.ResumeStats())
 	collectAuth(out, c.node.Hub.Authorizer())
 	rechecks := c.node.Hub.Rechecks()
 	out.gauge(descRecheckLogins, float64(rechecks.Logins))
