@@ -19,6 +19,18 @@ func (l *eventLog) end() uint64 { return l.first + uint64(len(l.jobs)) }
 // since returns the jobs from a number on.
 func (l *eventLog) since(from uint64) []job { return l.jobs[from-l.first:] }
 
+// lastSince returns the position of the last event from a number on, zero if there is none.
+func (l *eventLog) lastSince(from uint64) (last relay.Position) {
+	for _, j := range l.since(from) {
+		for _, p := range j.positions {
+			if !p.IsZero() {
+				last = p
+			}
+		}
+	}
+	return last
+}
+
 // record records written jobs for clients that get positions. The shard's round is held.
 func record(jobs []job) {
 	for i := range jobs {

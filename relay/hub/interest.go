@@ -147,6 +147,27 @@ func (i *interest) setJoined(broker relay.Broker, ms []*membership) {
 	}
 }
 
+// unconfirmed returns those of the groups that the layer has not taken, or that peers do not know.
+func (i *interest) unconfirmed(groups []string) (late []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, g := range groups {
+		m := i.groups[g]
+		known := false
+		if m != nil && m.joined && m.announced != nil {
+			select {
+			case <-m.announced:
+				known = true
+			default:
+			}
+		}
+		if !known {
+			late = append(late, g)
+		}
+	}
+	return late
+}
+
 // await waits until c is closed. Usually, c is closed already: the fast path does not allocate ctx.Done's channel.
 func await(ctx context.Context, c <-chan struct{}) error {
 	select {

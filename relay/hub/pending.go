@@ -171,7 +171,9 @@ func (s *shard) finish(a *positionAudience, p *pending, next phase) {
 		p.wave.releasePaced(s.hub)
 	}
 	p.phase = next
-	delete(a.pending, p.sub)
+	if delete(a.pending, p.sub); len(a.pending) == 0 {
+		a.pending = nil
+	}
 }
 
 // eachPending calls fn with the subscriptions that have not begun.

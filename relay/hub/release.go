@@ -34,11 +34,10 @@ func (s *shard) release(w *wave, clients []*pending) {
 				again = append(again, p)
 			}
 		}
-		if a != nil {
+		if clients = clients[n:]; a != nil && len(clients) == 0 {
 			a.trimLog()
 		}
 		s.round.Unlock()
-		clients = clients[n:]
 	}
 	h.resumes.retry(again)
 }
@@ -87,10 +86,11 @@ func (s *shard) beginWithoutReplay(a *positionAudience, w *wave, p *pending, rea
 	if b.Asked {
 		b.Reason = reason
 	}
-	if p.flood || a.log.end() > p.from || b.Position.IsZero() { // events have been written that this client does not get
-		if !a.written.IsZero() {
-			b.Position = a.written
-		}
+	// The client does not get the events that have been written since the read.
+	if p.flood {
+		b.Position = a.written
+	} else if last := a.log.lastSince(p.from); !last.IsZero() {
+		b.Position = last
 	}
 	frame := s.hub.appendResumed(nil, b)
 	p.sub.session.socket.Send(frame, s.hub.Limits().QueuePerConnection)

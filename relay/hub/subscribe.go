@@ -132,7 +132,7 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	s.shard.hub.reclassifyOutdated(subs)
 	err = joining.wait(ctx)
 	if err != nil && s.positioned {
-		s.shard.markLate(s, change.Joined)
+		s.shard.markLate(s, s.shard.hub.interest.unconfirmed(change.Joined))
 	}
 	return change, err
 }

@@ -26,6 +26,9 @@ type TailOptions struct {
 	// Generation, unless nil, is the generation of Class, and the tail gets no events for classes of another one. See
 	// [Tail.Outdated].
 	Generation *uint64
+	// Since, unless nil, asks for events of the group's history before the live ones, as a client does that resumes. A
+	// pattern of groups has no history. See [Tail.Resumed].
+	Since *relay.Resume
 }
 
 // Tail is a queue of a group's events for an operator. A tail never blocks a delivery: events beyond a full queue are
@@ -37,10 +40,15 @@ type Tail struct {
 	options TailOptions
 	stop    func()
 
-	mu      sync.Mutex // guards the three below
+	mu      sync.Mutex // guards the fields below
 	queue   []TailEvent
 	bytes   int
 	dropped int
+	held    []relay.Event // until the history has been read
+	holds   bool
+	known   known // events of the history that the tail has
+
+	resumed relay.Resumed // set before Hub.Tail returns
 	more    chan struct{} // has an element while there may be events
 
 	events, seen atomic.Uint32 // as in audience
@@ -59,6 +67,8 @@ type TailEvent struct {
 	Source relay.Source
 	// Text is the payload, which must not be changed.
 	Text []byte
+	// Position is the event's place in the history, zero if there is none.
+	Position relay.Position
 }
 
 // Tail collects the events of a group, as for a client: the group is joined, and peers send its events. If ctx ends
@@ -73,7 +83,10 @@ func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, err
 	if err := relay.CheckGroup(strings.ReplaceAll(group, "*", "x")); err != nil {
 		return nil, err
 	}
-	t := &Tail{hub: h, group: group, options: o, more: make(chan struct{}, 1)}
+	if pattern && o.Since != nil {
+		return nil, errPatternSince
+	}
+	t := &Tail{hub: h, group: group, options: o, more: make(chan struct{}, 1), holds: o.Since != nil}
 	among := &h.watchers
 	if o.Raw {
 		among = &h.listeners
@@ -83,35 +96,67 @@ func (h *Hub) Tail(ctx context.Context, group string, o TailOptions) (*Tail, err
 	} else {
 		t.stop = h.listen(ctx, among, group, t, t.add)
 	}
+	if o.Since != nil {
+		t.resume(ctx)
+	}
 	return t, nil
 }
 
 // add queues an event, on the delivering goroutine.
 func (t *Tail) add(ev relay.Event) {
-	text := ev.Text
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.holds && len(t.held) < tailEvents:
+		t.held = append(t.held, ev)
+	case t.holds:
+		t.dropped++
+	default:
+		t.addLive(&ev)
+	}
+}
+
+// textOf returns the text of an event for the tail, and false if it sees none.
+func (t *Tail) textOf(ev *relay.Event) (text []byte, ok bool) {
 	switch r := ev.Redaction; {
 	case ev.Control != nil:
-		return
+		return nil, false
 	case r == nil || t.options.Raw:
+		return ev.Text, true
 	case r.Classes&(1<<t.options.Class) == 0:
-		return
+		return nil, false
 	case t.options.Generation != nil && *t.options.Generation != r.Generation:
-		return
+		return nil, false
 	case r.Render != nil:
-		var ok bool
-		if text, ok = r.Render(t.options.Class); !ok {
-			return
-		}
+		return r.Render(t.options.Class)
+	}
+	return ev.Text, true
+}
+
+// addLive queues a live event. t.mu is held.
+func (t *Tail) addLive(ev *relay.Event) {
+	text, ok := t.textOf(ev)
+	if !ok || t.known.has(ev.Position) {
+		return
 	}
 	t.events.Add(1)
-	t.mu.Lock()
 	if len(t.queue) < tailEvents && (t.bytes+len(text) <= tailBytes || len(t.queue) == 0) {
-		t.queue = append(t.queue, TailEvent{Group: ev.Group, At: time.Now(), Sent: ev.Sent, Source: ev.Source, Text: text})
-		t.bytes += len(text)
+		t.queueEvent(ev, text)
 	} else {
 		t.dropped++
 	}
-	t.mu.Unlock()
+	t.wake()
+}
+
+// queueEvent queues an event. t.mu is held.
+func (t *Tail) queueEvent(ev *relay.Event, text []byte) {
+	t.queue = append(t.queue, TailEvent{
+		Group: ev.Group, At: time.Now(), Sent: ev.Sent, Source: ev.Source, Text: text, Position: ev.Position,
+	})
+	t.bytes += len(text)
+}
+
+func (t *Tail) wake() {
 	select {
 	case t.more <- struct{}{}:
 	default:

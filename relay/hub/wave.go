@@ -91,7 +91,7 @@ func (w *wave) answer(ctx context.Context) {
 		some, rest = splitShard(rest)
 		some[0].shard.release(w, some)
 	}
-	w.replay, w.page.Events, w.renderings, w.clients = nil, nil, nil, nil
+	w.replay, w.failed, w.page, w.after, w.indexes, w.renderings, w.clients = nil, nil, relay.HistoryPage{}, nil, nil, nil, nil
 }
 
 // process takes the page through the interceptor.
