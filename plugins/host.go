@@ -172,7 +172,6 @@ func hostEmitAt(in *instance, stack []uint64) {
 		stack[0] = emitNoPosition
 		return
 	}
-	position.Part = 0 // of the entry: the outputs are numbered later
 	stack[0] = uint64(uint32(in.emit(group, payload, mask, position)))
 }
 

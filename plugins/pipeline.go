@@ -282,7 +282,7 @@ func (t *traversal) split(
 		if e.group == "" {
 			emitted.Position = ev.Position
 			if !e.position.IsZero() {
-				emitted.Position = e.position
+				emitted.Position = e.position.entry()
 			}
 			out = t.walk(rt, at+1, &emitted, to.only(e.audience), hops, t.budget, out)
 			continue

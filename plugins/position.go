@@ -19,6 +19,9 @@ type Position struct {
 // IsZero reports whether the event has no position.
 func (p Position) IsZero() bool { return p == Position{} }
 
+// entry returns the position of the history's entry. The parts of an entry are numbered behind the plugins.
+func (p Position) entry() Position { return Position{Micros: p.Micros, Mark: p.Mark} }
+
 // maxToken is the length of the longest token.
 const maxToken = 24
 

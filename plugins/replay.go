@@ -58,7 +58,9 @@ func (t *Trial) view(s *Sample, class uint8, own Output, d *Delivery) View {
 		return v
 	}
 	text := string(own.Payload)
-	r := t.Run(&Sample{Hook: OnClass, Group: s.Group, Class: &class, Text: &text, Source: s.Source, Sent: s.Sent})
+	r := t.Run(&Sample{
+		Hook: OnClass, Group: s.Group, Class: &class, Text: &text, Source: s.Source, Sent: s.Sent, Position: s.Position,
+	})
 	d.Called |= OnClass
 	d.Fuel += r.Fuel
 	d.Duration += r.Duration

@@ -26,6 +26,8 @@ type Sample struct {
 	// Source and Sent are the event's way to the node, and the time at which the emitter sent the event.
 	Source string
 	Sent   time.Time
+	// Position is the event's place in the history of its group: a token, empty if there is none.
+	Position string
 	// Clock is the time that the plugin sees from this sample on; zero leaves the clock as it is. Without any Clock the
 	// time is real.
 	Clock time.Time
@@ -54,6 +56,8 @@ type SampleEmission struct {
 	Text *string
 	// Audience, if not nil, is the expected audience of the event.
 	Audience *uint64
+	// Position, if not nil, is the position that the plugin must give the event, empty for none of its own.
+	Position *string
 }
 
 // verdictError is the verdict of a sample whose call must fail. A failed call in metrics is "failed".
@@ -117,6 +121,8 @@ func (s *Sample) check() error {
 	fault(!event && (s.Output != nil || s.OutputText != nil), "%s has no output", hook)
 	fault(s.Reason != "" && hook != OnSubscribe && s.Verdict != verdictError,
 		"reason is for denials and errors; use it with the verdict deny or error")
+	_, err := ParsePosition(s.Position)
+	fault(err != nil, "position %q: %w", s.Position, err)
 	for i := range s.Emits {
 		fault(s.Emits[i].Payload != nil && s.Emits[i].Text != nil, "emits: both payload and text; use one of them")
 	}
@@ -145,11 +151,11 @@ func (s *Sample) writeKey(w io.Writer) {
 		}
 		return fmt.Sprint(*p)
 	}
-	fmt.Fprintf(w, "%v %q %q %q %q %v %d %q %v %v %q %q %q %v %v %v %d %q\n", s.hook(), s.Group, s.Payload, text(s.Text),
-		s.User, s.Class != nil, value(s.Class), s.Source, s.Sent.UnixNano(), s.Clock.UnixNano(), s.Verdict, s.Output,
+	fmt.Fprintf(w, "%v %q %q %q %q %v %d %q %v %q %v %q %q %q %v %v %v %d %q\n", s.hook(), s.Group, s.Payload, text(s.Text),
+		s.User, s.Class != nil, value(s.Class), s.Source, s.Sent.UnixNano(), s.Position, s.Clock.UnixNano(), s.Verdict, s.Output,
 		text(s.OutputText), number(s.Audience), s.Emits != nil, s.WantClass != nil, value(s.WantClass), s.Reason)
 	for i := range s.Emits {
 		e := &s.Emits[i]
-		fmt.Fprintf(w, "%q %q %q %v\n", e.Group, e.Payload, text(e.Text), number(e.Audience))
+		fmt.Fprintf(w, "%q %q %q %v %q\n", e.Group, e.Payload, text(e.Text), number(e.Audience), text(e.Position))
 	}
 }

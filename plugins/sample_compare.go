@@ -90,6 +90,9 @@ func (s *Sample) compareEmits(got []Output) error {
 		if want.Audience != nil && *want.Audience != got[i].Audience {
 			return fmt.Errorf("emitted event %d has the audience %#x, want %#x", i+1, got[i].Audience, *want.Audience)
 		}
+		if want.Position != nil && *want.Position != got[i].Position.String() {
+			return fmt.Errorf("emitted event %d has the position %q, want %q", i+1, got[i].Position, *want.Position)
+		}
 	}
 	return nil
 }

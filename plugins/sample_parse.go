@@ -113,16 +113,17 @@ func init() { // the functions below refer to the map
 	}
 	payload := raw(func(s *Sample) *json.RawMessage { return &s.Payload })
 	sampleMembers = map[string]func(s *Sample, v []byte) error{
-		"hook":    func(s *Sample, v []byte) error { return unmarshalHook(v, &s.Hook) },
-		"group":   text(func(s *Sample) *string { return &s.Group }),
-		"payload": payload,
-		"data":    payload,
-		"text":    func(s *Sample, v []byte) error { return json.Unmarshal(v, &s.Text) },
-		"user":    raw(func(s *Sample) *json.RawMessage { return &s.User }),
-		"class":   func(s *Sample, v []byte) error { return json.Unmarshal(v, &s.Class) },
-		"source":  text(func(s *Sample) *string { return &s.Source }),
-		"sent":    moment(func(s *Sample) *time.Time { return &s.Sent }),
-		"clock":   moment(func(s *Sample) *time.Time { return &s.Clock }),
+		"hook":     func(s *Sample, v []byte) error { return unmarshalHook(v, &s.Hook) },
+		"group":    text(func(s *Sample) *string { return &s.Group }),
+		"payload":  payload,
+		"data":     payload,
+		"text":     func(s *Sample, v []byte) error { return json.Unmarshal(v, &s.Text) },
+		"user":     raw(func(s *Sample) *json.RawMessage { return &s.User }),
+		"class":    func(s *Sample, v []byte) error { return json.Unmarshal(v, &s.Class) },
+		"source":   text(func(s *Sample) *string { return &s.Source }),
+		"sent":     moment(func(s *Sample) *time.Time { return &s.Sent }),
+		"position": text(func(s *Sample) *string { return &s.Position }),
+		"clock":    moment(func(s *Sample) *time.Time { return &s.Clock }),
 		"at": func(s *Sample, v []byte) error {
 			t, err := parseTime(v)
 			if s.Clock.IsZero() {
@@ -208,8 +209,10 @@ func (s *Sample) setEmits(v []byte) error {
 				err = json.Unmarshal(m.Value, &e.Text)
 			case "audience":
 				err = unmarshalAudience(m.Value, &e.Audience)
+			case "position":
+				err = json.Unmarshal(m.Value, &e.Position)
 			default:
-				err = errors.New("unknown member; use group, payload, text, audience")
+				err = errors.New("unknown member; use group, payload, text, audience, position")
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.Name, err)

@@ -93,6 +93,7 @@ func TestParseSample(t *testing.T) {
 		`{"payload":1,"class":1,"emits":[]}`:               "on_class emits no events",
 		`{"payload":1,"want_class":1}`:                     "want_class is for on_subscribe",
 		`{"payload":1,"reason":"x"}`:                       "reason is for denials",
+		`{"payload":1,"position":"latest"}`:                `position "latest": not a position`,
 		`{"payload":1,"emits":[{"grup":"b"}]}`:             "grup: unknown member",
 		`{"payload":1,"emits":{}}`:                         "a list",
 		`{"payload":1,"emits":[{"payload":1,"text":"1"}]}`: "both payload and text",
@@ -174,6 +175,9 @@ func TestSamplesOfEveryHook(t *testing.T) {
 {"do":"pass"}
 {"payload":{"do":"source"},"source":"peer","verdict":"replace","output_text":"peer"}
 {"payload":{"do":"sent"},"sent":1700000000123,"output":1700000000123}
+{"payload":{"do":"position"},"position":"AAZHX3nT8AAAAAAAAAAAAQ","output_text":"AAZHX3nT8AAAAAAAAAAAAQ"}
+{"payload":{"do":"emit_at","at":"AAZHX3nT8AAAAAAAAAAAAQ"},"verdict":"drop","emits":[{"position":"AAZHX3nT8AAAAAAAAAAAAQ"}]}
+{"payload":{"do":"split"},"position":"AAZHX3nT8AAAAAAAAAAAAQ","emits":[{"position":""},{}]}
 {"payload":{"do":"audience"},"verdict":"pass","audience":4}
 {"payload":{"do":"split"},"emits":[{"payload":{"part":2},"audience":-1},{"payload":{ "part":3},"audience":6}]}
 {"group":"g1","payload":{"do":"split"},"emits":[{"text":"{\"part\":2}"},{"group":"g1"}]}
@@ -207,8 +211,13 @@ func TestSamplesOfEveryHook(t *testing.T) {
 {"class":8,"payload":{},"verdict":"drop"}
 {"class":3,"payload":{},"verdict":"replace","output":{"for":3}}
 {"class":7,"text":"x","source":"layer","output_text":"layer"}
+{"class":6,"text":"x","position":"AAZHX3nT8AAAAAAAAAAAAQAC","output_text":"AAZHX3nT8AAAAAAAAAAAAQAC"}
 {"class":9,"payload":{},"verdict":"error","reason":"unreachable"}`, ""},
 		{"wrong verdict", `{"user":{"do":"reason"},"verdict":"allow"}`, "verdict deny (not yours), want allow"},
+		{
+			"wrong position", `{"payload":{"do":"split"},"emits":[{"position":"AAZHX3nT8AAAAAAAAAAAAQ"},{}]}`,
+			`emitted event 1 has the position "", want "AAZHX3nT8AAAAAAAAAAAAQ"`,
+		},
 		{"wrong class", `{"user":{"do":"class"},"want_class":4}`, "class 5, want 4"},
 		{"denied", `{"user":{"do":"deny"},"want_class":4}`, "verdict deny, want class 4"},
 		{"wrong reason", `{"user":{"do":"reason"},"reason":"x"}`, `the reason "not yours", want "x"`},

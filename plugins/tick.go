@@ -220,7 +220,7 @@ func (t *traversal) resume(rt *route, at int, events []tickEvent, out []Output) 
 			out = own.enter(own.origin, &ev, to, 1, nil, out)
 		} else {
 			to.emittedAt(rt, at, e.by)
-			ev.Position = e.position
+			ev.Position = e.position.entry()
 			out = own.walk(rt, at+1, &ev, to, 0, nil, out)
 		}
 		t.stale, t.resumed = own.stale, own.resumed

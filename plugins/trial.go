@@ -116,7 +116,8 @@ func (t *Trace) failed(err error) Trace {
 // try calls the sample's hook and sets the result.
 func (in *instance) try(s *Sample, t *Trace) *Failure {
 	var res result
-	ev := Event{Group: s.Group, Payload: s.payload(), Source: s.Source, Sent: s.Sent}
+	position, _ := ParsePosition(s.Position) // the sample has been checked
+	ev := Event{Group: s.Group, Payload: s.payload(), Source: s.Source, Sent: s.Sent, Position: position}
 	switch t.Hook {
 	case OnSubscribe:
 		return in.trySubscribe(s, t)
@@ -130,7 +131,7 @@ func (in *instance) try(s *Sample, t *Trace) *Failure {
 			return f
 		}
 		for _, e := range res.emits {
-			t.Outputs = append(t.Outputs, Output{Group: e.group, Payload: e.payload, Audience: e.audience})
+			t.Outputs = append(t.Outputs, Output{Group: e.group, Payload: e.payload, Audience: e.audience, Position: e.position})
 		}
 		return nil
 	default:
@@ -146,7 +147,7 @@ func (in *instance) try(s *Sample, t *Trace) *Failure {
 		t.Outputs = append(t.Outputs, Output{Payload: res.payload, Audience: res.audience})
 	}
 	for _, e := range res.emits {
-		t.Outputs = append(t.Outputs, Output{Group: e.group, Payload: e.payload, Audience: e.audience})
+		t.Outputs = append(t.Outputs, Output{Group: e.group, Payload: e.payload, Audience: e.audience, Position: e.position})
 	}
 	return nil
 }
@@ -239,7 +240,9 @@ func (t *Trial) Run(s *Sample) Trace { return t.run.call(s) }
 // Event takes an event through the plugin.
 func (t *Trial) Event(ev Event) Trace {
 	text := string(ev.Payload)
-	return t.run.call(&Sample{Hook: OnEvent, Group: ev.Group, Text: &text, Source: ev.Source, Sent: ev.Sent})
+	return t.run.call(&Sample{
+		Hook: OnEvent, Group: ev.Group, Text: &text, Source: ev.Source, Sent: ev.Sent, Position: ev.Position.String(),
+	})
 }
 
 // Close frees the plugin.

@@ -265,7 +265,9 @@ func record(t *testing.T) string {
 	}
 	event := func(ev plugins.Event) {
 		text := string(ev.Payload)
-		write(plugins.Sample{Group: ev.Group, Text: &text, Source: ev.Source, Sent: ev.Sent})
+		write(plugins.Sample{
+			Group: ev.Group, Text: &text, Source: ev.Source, Sent: ev.Sent, Position: ev.Position.String(),
+		})
 	}
 	for _, c := range probeCases {
 		event(plugins.Event{Group: "job_events-42", Payload: []byte(c.payload)})
@@ -289,6 +291,19 @@ func record(t *testing.T) string {
 	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"source"}`)})
 	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"sent"}`), Sent: time.UnixMilli(1767323045123)})
 	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"sent"}`)})
+	for _, source := range []string{"", "layer", "history", "history2"} {
+		event(plugins.Event{Group: "g", Payload: []byte(`{"do":"replay"}`), Source: source})
+	}
+	for _, part := range []uint16{0, 3} {
+		position := plugins.Position{Micros: 1_767_323_045_123_456, Mark: 7, Part: part}
+		event(plugins.Event{Group: "g", Payload: []byte(`{"do":"position"}`), Position: position})
+	}
+	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"position"}`)})
+	for _, at := range positions {
+		event(plugins.Event{Group: "g", Payload: fmt.Appendf(nil, `{"do":"emit_at","with":"x","at":%q}`, at)})
+		event(plugins.Event{Group: "g", Payload: fmt.Appendf(nil, `{"do":"emit_at","to":"h","with":"x","at":%q}`, at)})
+	}
+	event(plugins.Event{Group: "g", Payload: []byte(`{"do":"emit_at","to":"a b","with":"x"}`)})
 	for _, user := range []string{`{"do":"deny"}`, `{"do":"reason"}`, `{"do":"class"}`, `null`} {
 		write(plugins.Sample{Hook: plugins.OnSubscribe, Group: "job_events-42", User: json.RawMessage(user)})
 	}
@@ -311,6 +326,14 @@ func record(t *testing.T) string {
 	return lines.String()
 }
 
+// positions are tokens of positions, and texts that are none.
+var positions = []string{
+	"", "AAZFrsAAAAAAAAAAAAAABw", "AAZFrsAAAAAAAAAAAAAABwAD", "_________-AAAAAAAAAABw", "AAZFrsAAAAAAAAAAAAAABwAA",
+	"AAZFrsAAAAAAAAAAAAAABx", "AAZFrsAAAAAAAAAAAAAABxAA", "AAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAAA",
+	"AAAAAAAAAAAAAAAAAAAAAAAB", "AAZFrsAAAAAAAAAAAAAAB", "AAZFrsAAAAAAAAAAAAAABw==", "AAZFrs+AAAAAAAAAAAAABw", "latest",
+	"AAZFrsAAAAAAAAAAAAAABwA", "é_________-AAAAAAAAABw",
+}
+
 // tickSamples are the samples of ev_on_tick.
 const tickSamples = `{"hook":"on_tick","verdict":"pass","emits":[]}
 {"group":"g","payload":{"do":"kv_set","key":"tick","value":"{\"n\":1}"},"verdict":"replace","output_text":"yes"}
@@ -330,6 +353,9 @@ func answered(s *plugins.Sample, tr plugins.Trace) map[string]any {
 	}
 	if s.Source != "" {
 		line["source"] = s.Source
+	}
+	if s.Position != "" {
+		line["position"] = s.Position
 	}
 	if !s.Sent.IsZero() {
 		line["sent"] = s.Sent.UnixMilli()
@@ -366,7 +392,9 @@ func answered(s *plugins.Sample, tr plugins.Trace) map[string]any {
 		emits := []any{}
 		for _, e := range outputs {
 			mask := fmt.Sprintf("%#x", e.Audience)
-			emits = append(emits, map[string]any{"group": e.Group, "text": string(e.Payload), "audience": mask})
+			emits = append(emits, map[string]any{
+				"group": e.Group, "text": string(e.Payload), "audience": mask, "position": e.Position.String(),
+			})
 		}
 		line["emits"] = emits
 	}

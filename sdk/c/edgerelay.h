@@ -63,7 +63,10 @@ typedef struct {
 enum { EV_DEBUG, EV_INFO, EV_WARN, EV_ERR };
 
 /* Errors of ev_emit. */
-enum { EV_TOO_MANY = -1, EV_TOO_LONG = -2, EV_HOPS = -3, EV_BAD_NAME = -4 };
+enum { EV_TOO_MANY = -1, EV_TOO_LONG = -2, EV_HOPS = -3, EV_BAD_NAME = -4, EV_BAD_POSITION = -5 };
+
+/* The length of the longest position. */
+#define EV_MAX_POSITION 24
 
 #define EV_EVERYBODY ((uint64_t)-1)
 
@@ -150,6 +153,8 @@ EV_IMPORT("json_get") int32_t ev__json_get(const void *path, uint32_t n, void *p
 EV_IMPORT("json_find") int64_t ev__json_find(const void *path, uint32_t n);
 EV_IMPORT("audience") void ev__audience(uint64_t mask);
 EV_IMPORT("emit") int32_t ev__emit(const void *g, uint32_t gn, const void *p, uint32_t n, uint64_t mask);
+EV_IMPORT("emit_at") int32_t ev__emit_at(
+    const void *g, uint32_t gn, const void *p, uint32_t n, uint64_t mask, const void *at, uint32_t at_n);
 EV_IMPORT("metric_add") int32_t ev__metric_add(const void *name, uint32_t n, int64_t delta);
 EV_IMPORT("kv_get") int32_t ev__kv_get(const void *k, uint32_t kn, void *p, uint32_t cap);
 EV_IMPORT("kv_set") int32_t ev__kv_set(const void *k, uint32_t kn, const void *p, uint32_t n, int64_t ttl);
@@ -157,6 +162,7 @@ EV_IMPORT("kv_incr") int64_t ev__kv_incr(const void *k, uint32_t kn, int64_t del
 EV_IMPORT("now_ms") int64_t ev__now_ms(void);
 EV_IMPORT("event_source") int32_t ev__event_source(void *p, uint32_t cap);
 EV_IMPORT("event_sent_ms") int64_t ev__event_sent_ms(void);
+EV_IMPORT("event_position") int32_t ev__event_position(void *p, uint32_t cap);
 
 #define EV_API static inline __attribute__((unused))
 
@@ -304,6 +310,12 @@ EV_API int32_t ev_emit_for(const char *group, const void *p, uint32_t n, uint64_
   return ev__emit(group, ev_len(group), p, n, mask);
 }
 EV_API int32_t ev_emit(const char *group, const void *p, uint32_t n) { return ev_emit_for(group, p, n, EV_EVERYBODY); }
+/* Like ev_emit, for an event that the plugin has held back: at is the ev_position of that event, of the same group, or of
+ * the last one if the new event stands for several. Clients resume from there. An event of a tick without a position,
+ * as with at_n 0, makes a gap in the history of its group. */
+EV_API int32_t ev_emit_at(const char *group, const void *p, uint32_t n, const char *at, uint32_t at_n) {
+  return ev__emit_at(group, ev_len(group), p, n, EV_EVERYBODY, at, at_n);
+}
 /* Adds to a counter. Returns whether the host accepted the name and delta. Grant: metrics. */
 EV_API int ev_count(const char *name, int64_t delta) { return ev__metric_add(name, ev_len(name), delta) == 0; }
 /* The store. ttl in milliseconds, 0 means forever. An empty value deletes the key. ev_kv_incr returns INT64_MIN if
@@ -317,8 +329,19 @@ EV_API int64_t ev_kv_incr(const char *key, int64_t delta, int64_t ttl) {
 }
 /* Unix time in milliseconds. Grant: clock. */
 EV_API int64_t ev_now(void) { return ev__now_ms(); }
-/* The way by which the event reached the node, such as redis. Returns its length, -1 if there is none. */
+/* The way by which the event reached the node: layer, peer, or history for an event that clients have missed and get
+ * now, see ev_is_replay. Returns its length, -1 if there is none. */
 EV_API int32_t ev_source(void *p, uint32_t cap) { return ev__event_source(p, cap); }
+/* Whether the event is of the history, for clients that have missed it. The plugin may have seen the event before, and
+ * sees it again for each client: a plugin with state lets it pass, and leaves the state as it is. Events that the plugin
+ * emits to other groups are dropped. */
+EV_API int ev_is_replay(void) {
+  char s[8];
+  return ev_source(s, sizeof s) == 7 && ev_equal(s, "history", 7);
+}
+/* The place of the event in the history of its group, a token of up to EV_MAX_POSITION characters. Returns its length,
+ * -1 if there is none. See also ev_emit_at. */
+EV_API int32_t ev_position(void *p, uint32_t cap) { return ev__event_position(p, cap); }
 /* The Unix time in milliseconds at which the emitter sent the event; -1 if it is not known. */
 EV_API int64_t ev_sent(void) { return ev__event_sent_ms(); }
 

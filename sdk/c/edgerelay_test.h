@@ -33,21 +33,23 @@
 /* The relay's side, to be set before a call. The plugin starts with the first call, or with ev_test_start. */
 struct ev_test_relay {
   const char *config;     /* JSON; 0: null */
-  const char *source;     /* of the events: redis, peer, …; 0: none */
+  const char *source;     /* of the events: layer, peer, history; 0: none */
   int64_t sent_ms;        /* Unix time in milliseconds; -1: not known */
   int64_t now_ms;         /* the plugin's clock */
   uint32_t kv_limit;      /* bytes of the store */
   uint32_t max_result;    /* bytes of a result; 0: 1 MiB, or 8 times the event if that is more */
   uint32_t hops;          /* how often the events were sent from group to group: 4 is the last time */
   int json;               /* results must be JSON */
+  const char *position;   /* of the events, a token; 0: none */
 };
-static struct ev_test_relay ev_relay = {0, 0, -1, 1767323045000, 1u << 20, 0, 0, 0};
+static struct ev_test_relay ev_relay = {0, 0, -1, 1767323045000, 1u << 20, 0, 0, 0, 0};
 
 typedef struct {
   const char *group; /* "": the event's own */
   const char *payload;
   uint32_t len;
   uint64_t audience;
+  const char *position; /* that the plugin has given it; "" with ev_emit */
 } ev_emission;
 
 /* The result of a call. Texts end with a 0 in addition to their length. */
@@ -251,10 +253,27 @@ EV_API int ev__group_name(const char *p, uint32_t n) {
     if (!p[i] || !strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.", p[i])) return 0;
   return n > 0 && n < 100;
 }
+/* Whether a text is a position: 128 bits in 22 characters, or 144 bits in 24 of which the last 16 are not 0. */
+EV_API int ev__is_position(const char *p, uint32_t n) {
+  int zero = 1, whole;
+  if (n != 22 && n != EV_MAX_POSITION) return 0;
+  for (uint32_t i = 0; i < n; i++) {
+    if (!p[i] || !strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", p[i])) return 0;
+    zero &= p[i] == 'A';
+  }
+  whole = strchr("AQgw", p[21]) != 0;
+  return n == 22 ? whole && !zero : !(whole && p[22] == 'A' && p[23] == 'A');
+}
 int32_t ev__emit(const void *g, uint32_t gn, const void *p, uint32_t n, uint64_t mask) {
+  return ev__emit_at(g, gn, p, n, mask, 0, 0);
+}
+int32_t ev__emit_at(
+    const void *g, uint32_t gn, const void *p, uint32_t n, uint64_t mask, const void *at, uint32_t at_n) {
+  struct ev__text position = ev__text(at, at_n);
   struct ev__text group = ev__text(g, gn), payload = ev__text(p, n);
   int tick = ev__call.effects == 2, other = gn && (tick || !ev__same(ev__call.group, group.p, gn));
   ev_emission *e;
+  if (at_n && !ev__is_position(position.p, at_n)) return EV_BAD_POSITION;
   if (!ev__call.effects) return 0;
   if (tick && !gn) return EV_BAD_NAME;
   if (ev__call.out.emits >= 16) return EV_TOO_MANY;
@@ -266,6 +285,7 @@ int32_t ev__emit(const void *g, uint32_t gn, const void *p, uint32_t n, uint64_t
   e->payload = payload.p;
   e->len = n;
   e->audience = mask;
+  e->position = position.p;
   return 0;
 }
 EV_API struct ev__entry *ev__entry(struct ev__entry *list, const void *key, uint32_t n) {
@@ -337,6 +357,10 @@ int64_t ev__now_ms(void) { return ev_relay.now_ms; }
 int32_t ev__event_source(void *p, uint32_t cap) {
   if (!ev__call.event || !ev_relay.source || !ev_relay.source[0]) return -1;
   return ev__give(ev_relay.source, ev_len(ev_relay.source), p, cap);
+}
+int32_t ev__event_position(void *p, uint32_t cap) {
+  if (!ev__call.event || !ev_relay.position || !ev_relay.position[0]) return -1;
+  return ev__give(ev_relay.position, ev_len(ev_relay.position), p, cap);
 }
 int64_t ev__event_sent_ms(void) { return ev__call.event ? ev_relay.sent_ms : -1; }
 
@@ -609,6 +633,8 @@ EV_API void ev__run_sample(const char *file, int line, const char *p, uint32_t n
   else if (!strcmp(hook.p, "on_event") && user.p && !payload.p) hook = ev__text("on_subscribe", 12);
   t = ev__sample_text(p, n, "source");
   ev_relay.source = t.p;
+  t = ev__sample_text(p, n, "position");
+  ev_relay.position = t.p;
   t = ev__sample(p, n, "sent");
   ev_relay.sent_ms = t.p ? ev__sample_time(t) : -1;
   t = ev__sample(p, n, "clock");
@@ -666,6 +692,9 @@ EV_API void ev__run_sample(const char *file, int line, const char *p, uint32_t n
       ev__differs(file, line, "emitted", e->payload, want.p);
     if (mask.p && ev__sample_mask(mask) != e->audience)
       ev__differs(file, line, "the audience of an emitted event differs", "", mask.p);
+    struct ev__text at = ev__sample_text(t.p, t.n, "position");
+    if (at.p && !ev__same(at, e->position, ev_len(e->position)))
+      ev__differs(file, line, "the position of an emitted event differs", e->position, at.p);
   }
 }
 /* Calls f with every line of a file that is not empty. */

@@ -54,9 +54,25 @@ func (e *Event) Insert(members string) Verdict {
 	return Replace(append(out, '}'))
 }
 
-// Source returns the way by which the event reached the node, layer or peer, and "" if that is not known.
+// Source returns the way by which the event reached the node: layer, peer, or history for an event that clients have
+// missed and get now, see [Event.IsReplay]. It returns "" if that is not known.
 func (*Event) Source() string {
 	n := hostEventSource(scratch[:])
+	return string(scratch[:min(max(n, 0), len(scratch))])
+}
+
+// IsReplay reports whether the event is of the history, for clients that have missed it. The plugin may have seen the
+// event before, and sees it again for each client: a plugin with state lets it pass, and leaves the state as it is.
+// Events that the plugin emits to other groups are dropped.
+func (*Event) IsReplay() bool {
+	n := hostEventSource(scratch[:])
+	return n == len("history") && string(scratch[:n]) == "history"
+}
+
+// Position returns the place of the event in the history of its group, a token, and "" if the group has none. See also
+// [EmitAt].
+func (*Event) Position() string {
+	n := hostEventPosition(scratch[:])
 	return string(scratch[:min(max(n, 0), len(scratch))])
 }
 

@@ -25,10 +25,12 @@ type Host struct {
 	Grants []string
 	// Clock returns the time for the plugin; nil: the real time. See also [Host.SetTime].
 	Clock func() time.Time
-	// Source and Sent are how the next events reached the node, layer or peer, and when the emitter sent them. Their
-	// zero values mean that neither is known.
+	// Source and Sent are how the next events reached the node, layer, peer or history, and when the emitter sent them.
+	// Their zero values mean that neither is known.
 	Source string
 	Sent   time.Time
+	// Position is the place of the next events in the history of their group, a token; empty: they have none.
+	Position string
 	// Hops is how often the next events have been sent from group to group. The relay allows four times.
 	Hops int
 	// MaxResult limits a replacement and each emitted event, in bytes; 0: 1 MiB, or eight times the input if that is
@@ -85,6 +87,7 @@ type Emission struct {
 	Group    string // empty: the original event's group
 	Payload  string
 	Audience uint64
+	Position string // that the plugin has given the event; empty with [Emit]
 }
 
 // Result is the result of an event.
@@ -314,12 +317,23 @@ func (h *Host) sent() int64 {
 	return h.Sent.UnixMilli()
 }
 
+// position returns the position of the event, if the call has one.
+func (h *Host) position() (string, bool) { return h.Position, h.Position != "" && h.hasEvent() }
+
 func (h *Host) hasEvent() bool { return h.hook == hookEvent || h.hook == hookClass }
 
 var (
 	groupName  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,99}$`)
 	metricName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,63}$`)
+	// A token of 22 characters ends with four bits 0. One of 24 characters has other bits than 0 behind the first 128.
+	positionToken = regexp.MustCompile(`^[A-Za-z0-9_-]{21}([AQgw]|[A-Za-z0-9_-]{3})$`)
+	partZero      = regexp.MustCompile(`^A*$|^.{21}[AQgw]AA$`)
 )
+
+// validPosition reports whether a text is a token of a position.
+func validPosition(token string) bool {
+	return positionToken.MatchString(token) && !partZero.MatchString(token)
+}
 
 // Limits of emitted events.
 const (
@@ -327,7 +341,7 @@ const (
 	maxHops  = 4  // from group to group
 )
 
-func (h *Host) emit(group string, payload []byte, mask uint64) int32 {
+func (h *Host) emit(group string, payload []byte, mask uint64, position string) int32 {
 	h.need("emit")
 	if h.hook != hookEvent && h.hook != hookTick {
 		return 0
@@ -348,7 +362,7 @@ func (h *Host) emit(group string, payload []byte, mask uint64) int32 {
 	if !other {
 		group = ""
 	}
-	h.emitted = append(h.emitted, Emission{group, string(payload), mask})
+	h.emitted = append(h.emitted, Emission{group, string(payload), mask, position})
 	return 0
 }
 

@@ -59,10 +59,11 @@ type EmitError int32
 
 // Reasons.
 const (
-	ErrTooMany EmitError = -1 // more than 16 in one call
-	ErrTooLong EmitError = -2 // longer than the plugin's max_result
-	ErrHops    EmitError = -3 // sent from group to group too often
-	ErrName    EmitError = -4 // invalid group name (1 to 99 of A-Z a-z 0-9 - _ .), none in OnTick, or no UTF-8
+	ErrTooMany  EmitError = -1 // more than 16 in one call
+	ErrTooLong  EmitError = -2 // longer than the plugin's max_result
+	ErrHops     EmitError = -3 // sent from group to group too often
+	ErrName     EmitError = -4 // invalid group name (1 to 99 of A-Z a-z 0-9 - _ .), none in OnTick, or no UTF-8
+	ErrPosition EmitError = -5 // not a token of Event.Position
 )
 
 // Error returns the reason as text.
@@ -74,6 +75,8 @@ func (e EmitError) Error() string {
 		return "emit: the payload is too long"
 	case ErrHops:
 		return "emit: sent from group to group too often"
+	case ErrPosition:
+		return "emit: not a position of an event"
 	}
 	return "emit: invalid group name, or the payload is not UTF-8"
 }
@@ -85,6 +88,16 @@ func Emit(group string, payload []byte) error { return EmitFor(group, payload, E
 // EmitFor is like [Emit], for subscribers of the classes in mask, see [Audience].
 func EmitFor(group string, payload []byte, mask uint64) error {
 	if code := hostEmit(group, payload, mask); code != 0 {
+		return EmitError(code)
+	}
+	return nil
+}
+
+// EmitAt is like [Emit], for an event that the plugin has held back: position is the [Event.Position] of that event, of
+// the same group, or of the last one if the new event stands for several. Clients resume from there. An event of a tick
+// without a position makes a gap in the history of its group.
+func EmitAt(group string, payload []byte, position string) error {
+	if code := hostEmitAt(group, payload, Everybody, position); code != 0 {
 		return EmitError(code)
 	}
 	return nil

@@ -49,8 +49,23 @@ func hostJSONFind(path string) int64 {
 	return int64(from)<<32 | int64(to-from)
 }
 
+func hostEventPosition(b []byte) int {
+	position, ok := host().position()
+	if !ok {
+		return -1
+	}
+	return copyOut(position, b)
+}
+
 func hostEmit(group string, payload []byte, mask uint64) int32 {
-	return host().emit(group, slices.Clone(payload), mask)
+	return host().emit(group, slices.Clone(payload), mask, "")
+}
+
+func hostEmitAt(group string, payload []byte, mask uint64, position string) int32 {
+	if position != "" && !validPosition(position) {
+		return int32(ErrPosition)
+	}
+	return host().emit(group, slices.Clone(payload), mask, position)
 }
 
 func hostKVGet(key string, b []byte) int {

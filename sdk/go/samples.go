@@ -28,7 +28,7 @@ type Hooks struct {
 //
 //   - hook is on_event, on_class, on_subscribe or on_tick. Without it, a sample with a class is for on_class, a sample
 //     with a user and no payload is for on_subscribe, and any other sample is for on_event.
-//   - group, payload (or text, which may be any text), user, class, source and sent are the input.
+//   - group, payload (or text, which may be any text), user, class, source, sent and position are the input.
 //   - clock sets the plugin's clock, see [Host.SetTime]. Times are RFC 3339 or Unix milliseconds.
 //   - verdict is pass, drop or replace, of on_subscribe allow or deny, and error for a call that must fail. output (or
 //     output_text), audience, emits, want_class and reason are the other expectations. All are optional.
@@ -75,18 +75,20 @@ func (h *Host) ClassSamples(hook func(uint8, *Event) Verdict, file string) error
 
 // sample is a golden sample. Fields are nil if the sample lacks the member.
 type sample struct {
-	hook, group, source, verdict, reason string
-	payload, user, output                *string
-	class, wantClass                     *uint8
-	sent, clock                          time.Time
-	audience                             *uint64
-	emits                                []sampleEmission
+	hook, group, source, position, verdict, reason string
+
+	payload, user, output *string
+	class, wantClass      *uint8
+	sent, clock           time.Time
+	audience              *uint64
+	emits                 []sampleEmission
 }
 
 type sampleEmission struct {
 	group    string
 	payload  *string
 	audience *uint64
+	position *string
 }
 
 // try calls the sample's hook and returns the difference from the expected result.
@@ -94,7 +96,7 @@ func (h *Host) try(hooks Hooks, s *sample) error {
 	if !s.clock.IsZero() {
 		h.SetTime(s.clock)
 	}
-	h.Source, h.Sent = s.source, s.sent
+	h.Source, h.Sent, h.Position = s.source, s.sent, s.position
 	payload := ""
 	if s.payload != nil {
 		payload = *s.payload
@@ -170,6 +172,8 @@ func (s *sample) compare(r Result) error {
 			return fmt.Errorf("emitted %s to %q, want %v to %q", got.Payload, got.Group, shown(want.payload), want.group)
 		case want.audience != nil && *want.audience != got.Audience:
 			return fmt.Errorf("emitted for audience %#x, want %#x", got.Audience, *want.audience)
+		case want.position != nil && *want.position != got.Position:
+			return fmt.Errorf("emitted at the position %q, want %q", got.Position, *want.position)
 		}
 	}
 	return nil
@@ -306,8 +310,8 @@ func parseSample(line []byte) (*sample, error) {
 
 // sampleMembers are the members of a sample. data and at are those of a recording.
 var sampleMembers = []string{
-	"at", "audience", "class", "clock", "data", "emits", "group", "hook", "output", "output_text", "payload", "reason",
-	"sent", "source", "text", "user", "verdict", "want_class",
+	"at", "audience", "class", "clock", "data", "emits", "group", "hook", "output", "output_text", "payload", "position",
+	"reason", "sent", "source", "text", "user", "verdict", "want_class",
 }
 
 // classify reports whether an object is a sample; otherwise it is a payload. An error means that it was probably meant
@@ -365,6 +369,8 @@ func (s *sample) set(m jsonMember) (err error) {
 		return json.Unmarshal(m.value, &s.class)
 	case "source":
 		return json.Unmarshal(m.value, &s.source)
+	case "position":
+		return json.Unmarshal(m.value, &s.position)
 	case "sent":
 		s.sent, err = parseTime(m.value)
 		return err
@@ -414,8 +420,10 @@ func (s *sample) setEmits(list []byte) error {
 				err = json.Unmarshal(m.value, &e.payload)
 			case "audience":
 				e.audience, err = parseAudience(m.value)
+			case "position":
+				err = json.Unmarshal(m.value, &e.position)
 			default:
-				err = errors.New("unknown member; use group, payload, text, audience")
+				err = errors.New("unknown member; use group, payload, text, audience, position")
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)

@@ -33,6 +33,12 @@ func importAudience(mask uint64)
 //go:noescape
 func importEmit(group unsafe.Pointer, groupLen uint32, p unsafe.Pointer, n uint32, mask uint64) int32
 
+//go:wasmimport ev1 emit_at
+//go:noescape
+func importEmitAt(
+	group unsafe.Pointer, groupLen uint32, p unsafe.Pointer, n uint32, mask uint64, position unsafe.Pointer, positionLen uint32,
+) int32
+
 //go:wasmimport ev1 metric_add
 //go:noescape
 func importMetricAdd(name unsafe.Pointer, n uint32, delta int64) int32
@@ -58,6 +64,10 @@ func importEventSource(p unsafe.Pointer, limit uint32) int32
 
 //go:wasmimport ev1 event_sent_ms
 func importEventSent() int64
+
+//go:wasmimport ev1 event_position
+//go:noescape
+func importEventPosition(p unsafe.Pointer, limit uint32) int32
 
 func str(s string) (unsafe.Pointer, uint32) {
 	return unsafe.Pointer(unsafe.StringData(s)), uint32(len(s))
@@ -95,6 +105,13 @@ func hostEmit(group string, payload []byte, mask uint64) int32 {
 	return importEmit(p, n, q, m, mask)
 }
 
+func hostEmitAt(group string, payload []byte, mask uint64, position string) int32 {
+	p, n := str(group)
+	q, m := slice(payload)
+	at, size := str(position)
+	return importEmitAt(p, n, q, m, mask, at, size)
+}
+
 func hostMetricAdd(name string, delta int64) int32 {
 	p, n := str(name)
 	return importMetricAdd(p, n, delta)
@@ -120,6 +137,8 @@ func hostKVIncr(key string, delta, ttl int64) int64 {
 func hostNow() int64               { return importNow() }
 func hostEventSource(b []byte) int { return int(importEventSource(slice(b))) }
 func hostEventSent() int64         { return importEventSent() }
+
+func hostEventPosition(b []byte) int { return int(importEventPosition(slice(b))) }
 
 // input is the buffer that the host writes to. kept holds the last result until the next call.
 var (

@@ -36,6 +36,7 @@ function report(group: string, state: string, last: i64): i32 {
 export function ev_on_event(group: u32, payload: u32): u64 {
   const e = Event.read(group, payload);
   if (e.group == target) return PASS; // no alerts about alerts
+  if (e.isReplay) return PASS; // an event of the past is no sign of life
   const at = now();
   if (!groups.has(e.group)) {
     if (groups.size < limit) groups.set(e.group, new Group(at));

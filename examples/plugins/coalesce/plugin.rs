@@ -1,7 +1,7 @@
 //! Limits the progress events per second and group. The next event that passes tells how many were dropped. If none
 //! passes until the next tick, the last of the dropped events is delivered then. All other events, such as failures and
 //! the end of a playbook, pass at once.
-use edgerelay::{config_int, config_list, emit, kv_incr, EmitError, Event, Verdict};
+use edgerelay::{config_int, config_list, emit_at, kv_incr, EmitError, Event, Verdict};
 use std::collections::BTreeMap;
 
 edgerelay::on_init!(init);
@@ -17,6 +17,8 @@ struct Settings {
 struct Dropped {
     count: u64,
     last: String,
+    /// Of the last one, in the history of the group; empty if there is none.
+    position: String,
 }
 
 /// Events that are kept take this many bytes at most. Beyond, events pass.
@@ -45,6 +47,9 @@ fn init() -> Result<(), String> {
 }
 
 fn event(e: &mut Event) -> Verdict {
+    if e.is_replay() {
+        return Verdict::Pass; // has counted when it was live
+    }
     let (settings, dropped) = (unsafe { &*std::ptr::addr_of!(SETTINGS) }, dropped());
     let kind = e.text("event").unwrap_or_default();
     // The counter of a second begins with the first event and expires after the second. With a full store, events pass.
@@ -52,9 +57,10 @@ fn event(e: &mut Event) -> Verdict {
         && kv_incr(&format!("sent:{}", e.group), 1, 1000).map_or(false, |n| n > settings.per_second)
         && dropped.values().map(|d| d.last.len()).sum::<usize>() + e.payload.len() <= KEPT_MAX
     {
-        let d = dropped.entry(e.group.to_string()).or_insert(Dropped { count: 0, last: String::new() });
+        let d = dropped.entry(e.group.to_string()).or_insert(Dropped { count: 0, last: String::new(), position: String::new() });
         d.count += 1;
         d.last = String::from_utf8_lossy(e.payload).into_owned();
+        d.position = e.position().unwrap_or_default();
         return Verdict::Drop;
     }
     match dropped.remove(e.group) {
@@ -73,7 +79,7 @@ fn tick() -> Result<(), String> {
     let dropped = dropped();
     while let Some((group, d)) = dropped.iter().next() {
         let group = group.clone();
-        match emit(&group, with_count(&d.last, d.count - 1).as_bytes()) {
+        match emit_at(&group, with_count(&d.last, d.count - 1).as_bytes(), &d.position) {
             Err(EmitError::TooMany) => return Ok(()), // the next tick goes on
             Err(e) => return Err(format!("deliver the last event of {}: {:?}", group, e)),
             Ok(()) => {}

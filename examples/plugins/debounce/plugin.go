@@ -22,8 +22,12 @@ type thing struct{ group, key string }
 // pending is the latest event about a thing, which waits for its delivery.
 type pending struct {
 	payload     []byte
-	first, last int64 // Unix milliseconds
+	position    string // in the history of the group; empty if there is none
+	first, last int64  // Unix milliseconds
 }
+
+// maxHeld is how long an event may wait, in milliseconds, and keep its place in the history.
+const maxHeld = 1500
 
 // maxBytes is how much memory the waiting events take. Beyond, events pass at once.
 const maxBytes = 8 << 20
@@ -56,6 +60,9 @@ func setup() error {
 }
 
 func onEvent(e *edgerelay.Event) edgerelay.Verdict {
+	if e.IsReplay() {
+		return edgerelay.Pass // nothing is late for a client that comes back
+	}
 	about := thing{group: e.Group}
 	if config.key != "" {
 		key, ok := e.Text(config.key)
@@ -74,8 +81,18 @@ func onEvent(e *edgerelay.Event) edgerelay.Verdict {
 		order = append(order, about)
 	}
 	bytes += len(e.Payload) - len(p.payload)
-	p.payload, p.last = append(p.payload[:0], e.Payload...), now
+	p.payload, p.position, p.last = append(p.payload[:0], e.Payload...), e.Position(), now
 	return edgerelay.Drop
+}
+
+// positionAt returns the position with which the event is delivered at a time. Meanwhile clients may have got later
+// events about other things, and they resume from two seconds before the last of them. Without a position, a client that
+// has missed an older event is told so.
+func (p *pending) positionAt(now int64) string {
+	if now-p.last > maxHeld {
+		return ""
+	}
+	return p.position
 }
 
 // onTick delivers the events whose time has come, as many as one call may emit.
@@ -88,7 +105,7 @@ func onTick() error {
 			left = append(left, about)
 			continue
 		}
-		switch err := edgerelay.Emit(about.group, p.payload); {
+		switch err := edgerelay.EmitAt(about.group, p.payload, p.positionAt(now)); {
 		case err == edgerelay.ErrTooMany:
 			full = true
 			left = append(left, about)

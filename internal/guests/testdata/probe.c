@@ -98,11 +98,18 @@ EV_ON_EVENT(e) {
     return ev_replace(out, at);
   }
   if (is("emit")) return arg("with", b, sizeof b, &m), arg("to", a, sizeof a, &n), number(ev_emit(a, b, m));
+  if (is("emit_at")) {
+    int32_t k;
+    char at[64];
+    return arg("with", b, sizeof b, &m), arg("to", a, sizeof a, &n), arg("at", at, sizeof at, &k), number(ev_emit_at(a, b, m, at, k));
+  }
   if (is("emit_for")) ev_emit_for("", "{}", 2, 2);
   if (is("audience")) ev_audience(6), ev_audience(12);
   if (is("count")) return yes(ev_count(arg("name", a, sizeof a, &n), 2));
   if (is("now")) return number(ev_now());
   if (is("source")) return n = ev_source(out, sizeof out), or_none(out, n);
+  if (is("position")) return n = ev_position(out, sizeof out), or_none(out, n);
+  if (is("replay")) return yes(ev_is_replay());
   if (is("sent")) return number(ev_sent());
   arg("key", a, sizeof a, &n);
   if (is("kv_set")) return arg("value", b, sizeof b, &m), yes(ev_kv_set(a, b, m, 1000));
@@ -119,7 +126,7 @@ EV_ON_TICK() {
   int32_t n = ev_kv_get("tick", a, sizeof a);
   if (n < 0) return EV_OK;
   if (n == 5 && ev_equal(a, "error", 5)) return ev_fail("it was asked for");
-  if (ev_source(b, sizeof b) >= 0 || ev_sent() >= 0) return ev_fail("a tick is no event");
+  if (ev_source(b, sizeof b) >= 0 || ev_sent() >= 0 || ev_position(b, sizeof b) >= 0) return ev_fail("a tick is no event");
   ev_audience(4);
   if (ev_emit("", a, n) != EV_BAD_NAME) return ev_fail("a tick has no group");
   return ev_emit("ticks", a, n) ? ev_fail("refused") : EV_OK;

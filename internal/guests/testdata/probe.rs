@@ -41,6 +41,17 @@ fn edit(e: &mut Event) -> Verdict {
     e.edited()
 }
 
+fn code(result: Result<(), EmitError>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(EmitError::TooMany) => -1,
+        Err(EmitError::TooLong) => -2,
+        Err(EmitError::Hops) => -3,
+        Err(EmitError::Name) => -4,
+        Err(EmitError::Position) => -5,
+    }
+}
+
 fn event(e: &mut Event) -> Verdict {
     if e.group == "edits" {
         return edit(e);
@@ -61,13 +72,8 @@ fn event(e: &mut Event) -> Verdict {
             Some(r) => Verdict::Replace(e.payload[r].to_vec()),
             None => say("none"),
         },
-        "emit" => say(match emit(&arg("to"), arg("with").as_bytes()) {
-            Ok(()) => 0,
-            Err(EmitError::TooMany) => -1,
-            Err(EmitError::TooLong) => -2,
-            Err(EmitError::Hops) => -3,
-            Err(EmitError::Name) => -4,
-        }),
+        "emit" => say(code(emit(&arg("to"), arg("with").as_bytes()))),
+        "emit_at" => say(code(emit_at(&arg("to"), arg("with").as_bytes(), &arg("at")))),
         "emit_for" => {
             let _ = emit_for("", b"{}", 2);
             Verdict::Pass
@@ -83,6 +89,8 @@ fn event(e: &mut Event) -> Verdict {
         "kv_incr" => or_none(kv_incr(&arg("key"), 3, 1000)),
         "now" => say(now()),
         "source" => or_none(e.source()),
+        "position" => or_none(e.position()),
+        "replay" => yes(e.is_replay()),
         "sent" => say(e.sent().unwrap_or(-1)),
         "config" => say(config()),
         "config_text" => or_none(config_text(&arg("path"))),

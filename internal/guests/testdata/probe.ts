@@ -1,6 +1,6 @@
 // The probe, see probe-go.
 import {
-  Event, Request, PASS, DROP, ALLOW, DENY, allowAs, denyBecause, replace, fail, emit, audience, count, kvGet, kvSet, kvIncr, now,
+  Event, Request, PASS, DROP, ALLOW, DENY, allowAs, denyBecause, replace, fail, emit, emitAt, audience, count, kvGet, kvSet, kvIncr, now,
   config, configText, configInt, configList, log, ERROR,
 } from "../../../sdk/assemblyscript/assembly/index";
 export { ev_abi_version, ev_buffer } from "../../../sdk/assemblyscript/assembly/index";
@@ -56,6 +56,7 @@ export function ev_on_event(group: u32, payload: u32): u64 {
   if (what == "int") return replace(e.int(arg("path"), -1).toString());
   if (what == "find") return orNone(e.raw(arg("path")));
   if (what == "emit") return replace(emit(arg("to"), arg("with")).toString());
+  if (what == "emit_at") return replace(emitAt(arg("to"), arg("with"), arg("at")).toString());
   if (what == "emit_for") emit("", "{}", 2);
   if (what == "audience") {
     audience(6);
@@ -70,6 +71,8 @@ export function ev_on_event(group: u32, payload: u32): u64 {
   }
   if (what == "now") return replace(now().toString());
   if (what == "source") return orNone(e.source);
+  if (what == "position") return orNone(e.position);
+  if (what == "replay") return yes(e.isReplay);
   if (what == "sent") return replace(e.sent.toString());
   if (what == "config") return replace(config());
   if (what == "config_text") return orNone(configText(arg("path")));
@@ -83,7 +86,7 @@ export function ev_on_tick(): u64 {
   const s = kvGet("tick");
   if (s === null) return PASS;
   if (s == "error") return fail("it was asked for");
-  if (e.source !== null || e.sent >= 0) return fail("a tick is no event");
+  if (e.source !== null || e.sent >= 0 || e.position !== null) return fail("a tick is no event");
   audience(4);
   if (emit("", s) != -4) return fail("a tick has no group");
   return emit("ticks", s) ? fail("refused") : PASS;

@@ -31,6 +31,9 @@ export { Edits } from "./edits";
 // @ts-ignore: decorator
 @external("ev1", "emit") declare function host_emit(g: usize, gn: i32, p: usize, n: i32, mask: u64): i32;
 // @ts-ignore: decorator
+@external("ev1", "emit_at") declare function host_emit_at(
+  g: usize, gn: i32, p: usize, n: i32, mask: u64, at: usize, atn: i32): i32;
+// @ts-ignore: decorator
 @external("ev1", "metric_add") declare function host_metric_add(name: usize, n: i32, delta: i64): i32;
 // @ts-ignore: decorator
 @external("ev1", "kv_get") declare function host_kv_get(k: usize, kn: i32, p: usize, cap: i32): i32;
@@ -44,6 +47,8 @@ export { Edits } from "./edits";
 @external("ev1", "event_source") declare function host_event_source(p: usize, cap: i32): i32;
 // @ts-ignore: decorator
 @external("ev1", "event_sent_ms") declare function host_event_sent_ms(): i64;
+// @ts-ignore: decorator
+@external("ev1", "event_position") declare function host_event_position(p: usize, cap: i32): i32;
 
 // Verdicts of ev_on_event and ev_on_class; see also replace and fail.
 export const PASS: u64 = 0; // the event passes unchanged; also the result of ev_on_tick
@@ -138,6 +143,7 @@ function read(get: Getter, key: string): string | null {
 function jsonGet(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_json_get(k, kn, p, cap); }
 function configGet(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_config_get(k, kn, p, cap); }
 function sourceGetter(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_event_source(p, cap); }
+function positionGetter(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_event_position(p, cap); }
 function kvGetter(k: usize, kn: i32, p: usize, cap: i32): i32 { return host_kv_get(k, kn, p, cap); }
 
 // number returns the value of a decimal integer; otherwise for any other text.
@@ -243,8 +249,21 @@ export class Event extends Document {
     return edited;
   }
 
-  // source is the way by which the event reached the node, such as redis; null if there is none.
+  // source is the way by which the event reached the node: layer, peer, or history for an event that clients have
+  // missed and get now, see isReplay; null if there is none.
   get source(): string | null { return read(sourceGetter, ""); }
+
+  // isReplay tells that the event is of the history, for clients that have missed it. The plugin may have seen the event
+  // before, and sees it again for each client: a plugin with state lets it pass, and leaves the state as it is. Events
+  // that the plugin emits to other groups are dropped.
+  get isReplay(): bool {
+    const n = host_event_source(scratch, 4096);
+    return n == 7 && load<u32>(scratch) == 0x74736968 && load<u32>(scratch, 3) == 0x79726f74; // "history"
+  }
+
+  // position is the place of the event in the history of its group, a token; null if the group has none. See also
+  // emitAt.
+  get position(): string | null { return read(positionGetter, ""); }
 
   // sent is the Unix time in milliseconds at which the emitter sent the event; -1 if it is not known.
   get sent(): i64 { return host_event_sent_ms(); }
@@ -333,6 +352,15 @@ export function audience(mask: u64): void { host_audience(mask); }
 export function emit(group: string, payload: string, mask: u64 = u64.MAX_VALUE): i32 {
   const g = utf8(group), gn = length, p = utf8b(payload);
   return host_emit(g, gn, p, length, mask);
+}
+
+// emitAt is like emit, for an event that the plugin has held back: position is the position of that event, of the same
+// group, or of the last one if the new event stands for several. Clients resume from there. An event of a tick without
+// a position makes a gap in the history of its group. A further error is -5, not a position.
+export function emitAt(group: string, payload: string, position: string, mask: u64 = u64.MAX_VALUE): i32 {
+  const at = String.UTF8.encode(position);
+  const g = utf8(group), gn = length, p = utf8b(payload);
+  return host_emit_at(g, gn, p, length, mask, changetype<usize>(at), at.byteLength);
 }
 
 // count adds to a counter of the plugin's metrics, and returns whether the host accepted the name and delta. Names are

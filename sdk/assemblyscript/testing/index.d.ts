@@ -16,8 +16,10 @@ export interface Options {
 
 /** What the relay tells about an event. */
 export interface About {
-  /** The way by which the event reached the node, such as "redis". */
+  /** The way by which the event reached the node: "layer", "peer" or "history". */
   source?: string;
+  /** The place of the event in the history of its group: a token. */
+  position?: string;
   /** When the emitter sent the event: Unix milliseconds. */
   sent?: number | Date;
   /** How often the event was sent from group to group: 4 is the last time. */
@@ -31,6 +33,8 @@ export interface Emission {
   payload: string;
   /** A bit for each of the 64 classes. */
   audience: bigint;
+  /** The position that the plugin has given the event; absent if it has given none. */
+  position?: string;
 }
 
 /** The result of ev_on_event, ev_on_class or ev_on_tick. */

@@ -5,11 +5,13 @@ import { deferStart, runStart } from "./module.js";
 
 const ALL = 0xffffffffffffffffn;
 const MIN = -(2n ** 63n);
-const GRANT_OF = { emit: "emit", metric_add: "metrics", kv_get: "kv", kv_set: "kv", kv_incr: "kv", now_ms: "clock" };
+const GRANT_OF = { emit: "emit", emit_at: "emit", metric_add: "metrics", kv_get: "kv", kv_set: "kv", kv_incr: "kv", now_ms: "clock" };
 const HOOKS = ["ev_on_event", "ev_on_subscribe", "ev_on_class", "ev_on_tick"];
 const LEVELS = ["debug", "info", "warning", "error"];
 const NAME = /^[A-Za-z0-9._-]{1,99}$/;
 const BUFFER = 4096;
+// 128 bits in 22 characters, the last of which ends with four bits 0, or 144 bits in 24, of which the last 16 are not 0.
+const POSITION = /^(?!A*$|.{21}[AQgw]AA$)[A-Za-z0-9_-]{21}([AQgw]|[A-Za-z0-9_-]{3})$/;
 
 /** A failed call: the plugin's on_error setting would decide. */
 class Failure extends Error {
@@ -180,8 +182,8 @@ export class Host {
     const buffer = this.#read(this.#buffer, need);
     buffer.set(prefix);
     buffer.set(document, prefix.length);
-    const { hops = 0, source = "", sent = null } = about;
-    this.#call = { document: document.slice(), group, effects, hops, input: need, source, sent };
+    const { hops = 0, source = "", sent = null, position = "" } = about;
+    this.#call = { document: document.slice(), group, effects, hops, input: need, source, sent, position };
     try {
       return BigInt.asUintN(64, hook(...args));
     } finally {
@@ -244,7 +246,12 @@ export class Host {
         const { effects } = this.#call;
         if (effects && !effects.tick) effects.audience &= BigInt.asUintN(64, mask);
       },
-      emit: (g, gn, p, n, mask) => this.#emit(this.#read(g, gn), this.#read(p, n), BigInt.asUintN(64, mask)),
+      emit: (g, gn, p, n, mask) => this.#emit(this.#read(g, gn), this.#read(p, n), BigInt.asUintN(64, mask), ""),
+      emit_at: (g, gn, p, n, mask, at, atn) => {
+        const position = decode(this.#read(at, atn));
+        if (position !== "" && !POSITION.test(position)) return -5;
+        return this.#emit(this.#read(g, gn), this.#read(p, n), BigInt.asUintN(64, mask), position);
+      },
       metric_add: (p, n, delta) => {
         const name = decode(this.#read(p, n));
         if (delta < 0n || !/^[a-z_][a-z0-9_]{0,63}$/.test(name)) return -1;
@@ -273,10 +280,11 @@ export class Host {
       now_ms: () => BigInt(this.#time()),
       event_source: (p, cap) => (this.#call.source ? this.#give(p, cap, bytes(this.#call.source)) : -1),
       event_sent_ms: () => (this.#call.sent === null ? -1n : BigInt(Number(this.#call.sent))),
+      event_position: (p, cap) => (this.#call.position ? this.#give(p, cap, bytes(this.#call.position)) : -1),
     };
   }
 
-  #emit(groupBytes, payload, audience) {
+  #emit(groupBytes, payload, audience, position) {
     const { effects, hops } = this.#call;
     if (!effects) return 0;
     const group = decode(groupBytes);
@@ -286,7 +294,7 @@ export class Host {
     if (payload.length > this.#limit()) return -2;
     if (other && hops >= 4) return -3;
     if ((other && !NAME.test(group)) || !isUTF8(payload)) return -4;
-    effects.emits.push({ group: other ? group : "", payload: decode(payload), audience });
+    effects.emits.push({ group: other ? group : "", payload: decode(payload), audience, ...(position && { position }) });
     return 0;
   }
 
@@ -350,7 +358,7 @@ export class Host {
   #sample(row) {
     const s = sampleOf(row);
     if (s.clock !== undefined) this.now = s.clock;
-    const about = { source: s.source ?? "", sent: s.sent ?? null };
+    const about = { source: s.source ?? "", sent: s.sent ?? null, position: s.position ?? "" };
     switch (s.hook) {
       case "on_event":
         return compare(s, this.event(s.group, s.payload, about));
@@ -378,6 +386,7 @@ class SampleError extends Error {}
 
 const MEMBERS = {
   hook: JSON.parse, group: JSON.parse, text: JSON.parse, class: JSON.parse, source: JSON.parse, verdict: JSON.parse,
+  position: JSON.parse,
   output_text: JSON.parse, want_class: JSON.parse, reason: JSON.parse,
   payload: String, data: String, user: String, output: String,
   sent: time, clock: time, at: time, audience: mask, emits,
@@ -420,13 +429,14 @@ function emits(value) {
   return [...list.values()].map((element) => {
     const m = parts(element);
     if (!m) throw new Error("use a list of objects");
-    const unknown = [...m.keys()].find((name) => !["group", "payload", "text", "audience"].includes(name));
+    const unknown = [...m.keys()].find((name) => !["group", "payload", "text", "audience", "position"].includes(name));
     if (unknown !== undefined) throw new Error(`unknown member "${unknown}"`);
     return {
       group: JSON.parse(m.get("group") ?? '""'),
       payload: m.get("payload"),
       text: m.has("text") ? JSON.parse(m.get("text")) : undefined,
       audience: m.has("audience") ? mask(m.get("audience")) : undefined,
+      position: m.has("position") ? JSON.parse(m.get("position")) : undefined,
     };
   });
 }
@@ -472,6 +482,9 @@ function compare(s, got) {
     if (want.text !== undefined && want.text !== e.payload) fault(`emitted event ${i + 1}`, e.payload, want.text);
     if (want.audience !== undefined && want.audience !== e.audience) {
       fault(`audience of emitted event ${i + 1}`, e.audience, want.audience);
+    }
+    if (want.position !== undefined && want.position !== (e.position ?? "")) {
+      fault(`position of emitted event ${i + 1}`, e.position, want.position);
     }
   });
 }

@@ -22,8 +22,18 @@ mod import {
         pub fn json_find(path: *const u8, n: usize) -> i64;
         pub fn event_source(p: *mut u8, cap: usize) -> i32;
         pub fn event_sent_ms() -> i64;
+        pub fn event_position(p: *mut u8, cap: usize) -> i32;
         pub fn audience(mask: u64);
         pub fn emit(g: *const u8, gn: usize, p: *const u8, n: usize, mask: u64) -> i32;
+        pub fn emit_at(
+            g: *const u8,
+            gn: usize,
+            p: *const u8,
+            n: usize,
+            mask: u64,
+            position: *const u8,
+            position_n: usize,
+        ) -> i32;
         pub fn metric_add(name: *const u8, n: usize, delta: i64) -> i32;
         pub fn kv_get(k: *const u8, kn: usize, p: *mut u8, cap: usize) -> i32;
         pub fn kv_set(k: *const u8, kn: usize, p: *const u8, n: usize, ttl: i64) -> i32;
@@ -54,8 +64,11 @@ functions! {
     fn json_find(path: &str) -> i64 = import::json_find(path.as_ptr(), path.len());
     fn event_source(b: &mut [u8]) -> i32 = import::event_source(b.as_mut_ptr(), b.len());
     fn event_sent_ms() -> i64 = import::event_sent_ms();
+    fn event_position(b: &mut [u8]) -> i32 = import::event_position(b.as_mut_ptr(), b.len());
     fn audience(mask: u64) = import::audience(mask);
     fn emit(group: &str, p: &[u8], mask: u64) -> i32 = import::emit(group.as_ptr(), group.len(), p.as_ptr(), p.len(), mask);
+    fn emit_at(group: &str, p: &[u8], mask: u64, at: &str) -> i32 =
+        import::emit_at(group.as_ptr(), group.len(), p.as_ptr(), p.len(), mask, at.as_ptr(), at.len());
     fn metric_add(name: &str, delta: i64) -> i32 = import::metric_add(name.as_ptr(), name.len(), delta);
     fn kv_get(key: &str, b: &mut [u8]) -> i32 = import::kv_get(key.as_ptr(), key.len(), b.as_mut_ptr(), b.len());
     fn kv_set(key: &str, v: &str, ttl: i64) -> i32 = import::kv_set(key.as_ptr(), key.len(), v.as_ptr(), v.len(), ttl);

@@ -138,9 +138,24 @@ impl Event<'_> {
         host::find(path)
     }
 
-    /// The way by which the event reached the node, `layer` or `peer`, if that is known.
+    /// The way by which the event reached the node, if that is known: `layer`, `peer`, or `history` for an event that
+    /// clients have missed and get now, see [`Event::is_replay`].
     pub fn source(&self) -> Option<String> {
         text("", |_, b| host::event_source(b))
+    }
+
+    /// Whether the event is of the history, for clients that have missed it. The plugin may have seen the event before,
+    /// and sees it again for each client: a plugin with state lets it pass, and leaves the state as it is. Events that
+    /// the plugin emits to other groups are dropped.
+    pub fn is_replay(&self) -> bool {
+        let mut small = [0; 16];
+        let n = host::event_source(&mut small);
+        n == 7 && &small[..7] == b"history"
+    }
+
+    /// The place of the event in the history of its group, a token, if the group has one. See also [`emit_at`].
+    pub fn position(&self) -> Option<String> {
+        text("", |_, b| host::event_position(b))
     }
 
     /// When the emitter sent the event, as Unix time in milliseconds, if that is known.
@@ -214,6 +229,8 @@ pub enum EmitError {
     Hops,
     /// The group name is invalid, or missing in a tick, or the payload is not UTF-8.
     Name,
+    /// Not a token of [`Event::position`].
+    Position,
 }
 
 /// Sends another event to `group`, or to the event's own group if `group` is empty. The new event follows the event at
@@ -224,11 +241,23 @@ pub fn emit(group: &str, payload: &[u8]) -> Result<(), EmitError> {
 
 /// Like [`emit`], for subscribers of the classes in `mask`, see [`audience`].
 pub fn emit_for(group: &str, payload: &[u8], mask: u64) -> Result<(), EmitError> {
-    match host::emit(group, payload, mask) {
+    emitted(host::emit(group, payload, mask))
+}
+
+/// Like [`emit`], for an event that the plugin has held back: `position` is the [`Event::position`] of that event, of the
+/// same group, or of the last one if the new event stands for several. Clients resume from there. An event of a tick
+/// without a position makes a gap in the history of its group.
+pub fn emit_at(group: &str, payload: &[u8], position: &str) -> Result<(), EmitError> {
+    emitted(host::emit_at(group, payload, EVERYBODY, position))
+}
+
+fn emitted(code: i32) -> Result<(), EmitError> {
+    match code {
         0 => Ok(()),
         -1 => Err(EmitError::TooMany),
         -2 => Err(EmitError::TooLong),
         -3 => Err(EmitError::Hops),
+        -5 => Err(EmitError::Position),
         _ => Err(EmitError::Name),
     }
 }

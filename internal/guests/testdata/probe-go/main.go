@@ -131,6 +131,12 @@ func onEvent(e *edgerelay.Event) edgerelay.Verdict {
 			return number(int64(err))
 		}
 		return number(0)
+	case "emit_at":
+		var err edgerelay.EmitError
+		if errors.As(edgerelay.EmitAt(arg("to"), []byte(arg("with")), arg("at")), &err) {
+			return number(int64(err))
+		}
+		return number(0)
 	case "emit_for":
 		_ = edgerelay.EmitFor("", []byte("{}"), 2)
 	case "audience":
@@ -149,6 +155,10 @@ func onEvent(e *edgerelay.Event) edgerelay.Verdict {
 		return number(edgerelay.Now())
 	case "source":
 		return orNone(e.Source(), e.Source() != "")
+	case "position":
+		return orNone(e.Position(), e.Position() != "")
+	case "replay":
+		return yes(e.IsReplay())
 	case "sent":
 		if ms, ok := e.Sent(); ok {
 			return number(ms)

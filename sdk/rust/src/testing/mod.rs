@@ -45,10 +45,12 @@ pub struct Host {
     pub config: String,
     /// The plugin's grants: emit, metrics, kv, clock, tick. A call that needs another one fails. `None`: all.
     pub grants: Option<Vec<String>>,
-    /// How the next events reached the node, `layer` or `peer`; empty if that is not known.
+    /// How the next events reached the node, `layer`, `peer` or `history`; empty if that is not known.
     pub source: String,
     /// When the emitter sent the next events, as Unix time in milliseconds, if that is known.
     pub sent: Option<i64>,
+    /// The place of the next events in the history of their group, a token; empty if they have none.
+    pub position: String,
     /// The plugin's clock, Unix time in milliseconds, which then stands still; `None`: the real time.
     pub now: Option<i64>,
     /// How often the next events have been sent from group to group. The relay allows four times.
@@ -101,6 +103,8 @@ pub struct Emission {
     pub group: String,
     pub payload: String,
     pub audience: u64,
+    /// The position that the plugin has given the event; empty with [`crate::emit`].
+    pub position: String,
 }
 
 /// The result of an event.
@@ -371,6 +375,13 @@ impl Host {
         self.sent.filter(|_| self.has_event()).unwrap_or(-1)
     }
 
+    pub(crate) fn event_position(&mut self, b: &mut [u8]) -> i32 {
+        if self.position.is_empty() || !self.has_event() {
+            return -1;
+        }
+        copy_out(self.position.as_bytes(), b)
+    }
+
     pub(crate) fn audience(&mut self, mask: u64) {
         if self.call.hook == Hook::Event {
             self.call.audience &= mask;
@@ -378,7 +389,14 @@ impl Host {
     }
 
     pub(crate) fn emit(&mut self, group: &str, payload: &[u8], audience: u64) -> i32 {
+        self.emit_at(group, payload, audience, "")
+    }
+
+    pub(crate) fn emit_at(&mut self, group: &str, payload: &[u8], audience: u64, position: &str) -> i32 {
         self.need("emit");
+        if !position.is_empty() && !valid_position(position.as_bytes()) {
+            return -5;
+        }
         let tick = self.call.hook == Hook::Tick;
         if self.call.hook != Hook::Event && !tick {
             return 0;
@@ -401,7 +419,7 @@ impl Host {
         match String::from_utf8(payload.into()) {
             Ok(payload) if valid => {
                 let group = if other { group.into() } else { String::new() };
-                self.call.emitted.push(Emission { group, payload, audience });
+                self.call.emitted.push(Emission { group, payload, audience, position: position.into() });
                 0
             }
             _ => -4,
@@ -453,6 +471,18 @@ impl Host {
         self.need("clock");
         self.time()
     }
+}
+
+/// Whether a text is a token of a position: 128 bits in 22 characters, or 144 bits in 24 of which the last 16 are not 0.
+fn valid_position(token: &[u8]) -> bool {
+    let whole = |c: u8| matches!(c, b'A' | b'Q' | b'g' | b'w'); // ends with four bits 0
+    let known = token.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'));
+    known
+        && match token.len() {
+            22 => whole(token[21]) && token.iter().any(|&c| c != b'A'),
+            24 => !(whole(token[21]) && &token[22..] == b"AA"),
+            _ => false,
+        }
 }
 
 fn missing(grant: &str) -> String {

@@ -22,7 +22,8 @@ impl Host {
     ///
     /// - `hook` is on_event, on_class, on_subscribe or on_tick. Without it, a sample with a class is for on_class, a
     ///   sample with a user and no payload is for on_subscribe, and any other sample is for on_event.
-    /// - `group`, `payload` (or `text`, which may be any text), `user`, `class`, `source` and `sent` are the input.
+    /// - `group`, `payload` (or `text`, which may be any text), `user`, `class`, `source`, `sent` and `position` are the
+    ///   input.
     /// - `clock` sets the plugin's clock. Times are RFC 3339 or Unix milliseconds.
     /// - `verdict` is pass, drop or replace, of on_subscribe allow or deny, and error for a call that must fail.
     ///   `output` (or `output_text`), `audience`, `emits`, `want_class` and `reason` are the other expectations. All are
@@ -55,6 +56,7 @@ impl Host {
         }
         self.source = s.source.clone();
         self.sent = s.sent;
+        self.position = s.position.clone();
         let payload = s.payload.as_deref().unwrap_or_default();
         match s.hook() {
             "on_event" if hooks.on_event.is_some() => s.compare(self.event(hooks.on_event.unwrap(), &s.group, payload)),
@@ -80,6 +82,7 @@ struct Sample {
     hook: String,
     group: String,
     source: String,
+    position: String,
     verdict: String,
     reason: String,
     payload: Option<String>,
@@ -98,6 +101,7 @@ struct Emits {
     group: String,
     payload: Option<String>,
     audience: Option<u64>,
+    position: Option<String>,
 }
 
 impl Sample {
@@ -126,6 +130,7 @@ impl Sample {
             "user" => self.user = Some(value.into()),
             "class" => self.class = Some(number(value)?),
             "source" => self.source = string(value)?,
+            "position" => self.position = string(value)?,
             "sent" => self.sent = Some(time(value)?),
             "clock" | "at" => self.clock = Some(time(value)?),
             "verdict" => self.verdict = string(value)?,
@@ -199,6 +204,9 @@ impl Sample {
             if let Some(mask) = want.audience.filter(|mask| *mask != got.audience) {
                 return Err(format!("emitted for audience {:#x}, want {:#x}", got.audience, mask));
             }
+            if let Some(at) = want.position.as_deref().filter(|at| *at != got.position) {
+                return Err(format!("emitted at the position {:?}, want {:?}", got.position, at));
+            }
         }
         Ok(())
     }
@@ -237,6 +245,7 @@ fn is_sample(members: &[(String, &str)]) -> Result<bool, String> {
                 | "output"
                 | "output_text"
                 | "payload"
+                | "position"
                 | "reason"
                 | "sent"
                 | "source"
@@ -355,7 +364,8 @@ fn emits(list: &str) -> Result<Vec<Emits>, String> {
                 "payload" => e.payload = Some(value.into()),
                 "text" => e.payload = Some(string(value)?),
                 "audience" => e.audience = Some(audience(value)?),
-                _ => return Err(format!("unknown member {}; use group, payload, text, audience", name)),
+                "position" => e.position = Some(string(value)?),
+                _ => return Err(format!("unknown member {}; use group, payload, text, audience, position", name)),
             }
         }
         all.push(e);
