@@ -32,13 +32,15 @@ var ErrBinary = errors.New("a binary frame came; all frames are to be text")
 // script hangs.
 const readAhead = 1024
 
-// Dial opens a WebSocket. The URL may begin with http://. The handshake carries the header. The response of a rejected
+// Dial opens a WebSocket. The URL may begin with http://. The handshake carries the header, and asks for the subprotocols
+// in it. The response of a rejected
 // handshake gives the reason. The connection ends with the test.
 func Dial(t testing.TB, url string, header http.Header) (*Client, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	conn, resp, err := websocket.Dial(ctx, strings.Replace(url, "http://", "ws://", 1), &websocket.DialOptions{
 		HTTPHeader:      header,
+		Subprotocols:    header.Values("Sec-WebSocket-Protocol"),
 		CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
@@ -102,6 +104,9 @@ func (c *Client) Next(within time.Duration) (string, error) {
 		return "", fmt.Errorf("%w within %v", ErrQuiet, within)
 	}
 }
+
+// Subprotocol returns the subprotocol of the handshake, empty if none.
+func (c *Client) Subprotocol() string { return c.conn.Subprotocol() }
 
 // CloseCode returns the code of the close frame in an error of Next, or -1.
 func CloseCode(err error) int { return int(websocket.CloseStatus(err)) }
