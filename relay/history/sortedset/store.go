@@ -6,7 +6,10 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -23,7 +26,7 @@ type Options struct {
 	Policy relay.HistoryPolicy
 	// EncryptionKeys encrypt entries with the first key and decrypt with every key. Empty: no encryption.
 	EncryptionKeys []string
-	// Log receives the log lines.
+	// Log receives the log lines; nil: none.
 	Log *slog.Logger
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
@@ -31,23 +34,101 @@ type Options struct {
 
 // Store is the history of a channel layer, on all its hosts. Methods may be called concurrently. Store implements
 // [relay.History]; the layer wraps Read, because events may wait in mailboxes.
-type Store struct{}
+type Store struct {
+	prefix   string // of the keys
+	ring     *redisnet.Ring
+	log      *slog.Logger
+	now      func() time.Time
+	settings atomic.Pointer[settings]
+	applying sync.Mutex // one change of settings at a time
+	hosts    []*host
+	lastGap  atomic.Int64 // micros of the last position of a gap
+	stats    counts
+}
 
-// New returns a Store. Nothing has a position before Load.
-func New(o Options) (*Store, error) { return &Store{}, o.Policy.Validate() }
+// settings are the settings that can change.
+type settings struct {
+	policy relay.HistoryPolicy
+	keys   keyring
+}
 
-// SetPolicy replaces the policy.
-func (s *Store) SetPolicy(p relay.HistoryPolicy) error { return p.Validate() }
+// counts are the counters of [relay.HistoryStats].
+type counts struct{ recorded, trimmed, reads, failed, adopted, gaps atomic.Uint64 }
 
-// SetEncryptionKeys replaces the keys.
-func (s *Store) SetEncryptionKeys(keys []string) {}
+var (
+	_ relay.History          = (*Store)(nil)
+	_ relay.HistoryInspector = (*Store)(nil)
+)
 
-// Run writes gaps, trims and renews the history on a host until ctx ends.
-func (s *Store) Run(ctx context.Context, host int) { <-ctx.Done() }
+// New returns a Store. Nothing has a position before Load. [Store.Run] maintains the history.
+func New(o Options) (*Store, error) {
+	if err := o.Policy.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{prefix: "edgerelay:history:" + o.Prefix + ":", ring: o.Hosts, log: o.Log, now: o.Now}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.settings.Store(&settings{o.Policy, newKeyring(o.EncryptionKeys)})
+	for i := range o.Hosts.Size {
+		s.hosts = append(s.hosts, newHost(s, i))
+	}
+	return s, nil
+}
+
+func (s *Store) keyKey() string               { return s.prefix + "key" }
+func (s *Store) runKey() string               { return s.prefix + "run" }
+func (s *Store) gapsKey() string              { return s.prefix + "gaps" }
+func (s *Store) groupKey(group string) string { return s.prefix + "g:" + group }
+
+// SetPolicy replaces the policy. Histories of groups that no longer have one expire. After a change of the key, nothing
+// has a position before Load.
+func (s *Store) SetPolicy(p relay.HistoryPolicy) error {
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	before := s.settings.Load()
+	s.settings.Store(&settings{p, before.keys})
+	for _, h := range s.hosts {
+		if p.Key != before.policy.Key {
+			h.forgetEpoch()
+		}
+		h.apply(p)
+	}
+	return nil
+}
+
+// SetEncryptionKeys replaces the keys. Nothing has a position before the next Load, if encryption was off and is now on,
+// or the other way round.
+func (s *Store) SetEncryptionKeys(keys []string) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	before := s.settings.Load()
+	s.settings.Store(&settings{before.policy, newKeyring(keys)})
+	if (len(keys) > 0) != (len(before.keys) > 0) {
+		for _, h := range s.hosts {
+			h.forgetEpoch()
+		}
+	}
+}
 
 // Load reads or creates the key of the positions on a host, and notices a Redis that was restarted or wiped. It is
-// called on each connection of the reader, before messages are read.
-func (s *Store) Load(ctx context.Context, host int) error { return nil }
+// called on each connection of the reader, before messages are read. The error is that of a broken connection: a host
+// that rejects the commands keeps no history, and events go on. Trouble tells why.
+func (s *Store) Load(ctx context.Context, host int) error {
+	h := s.hosts[host]
+	err := h.establish(ctx, true)
+	h.note(err)
+	if err != nil && !rejected(err) {
+		return err
+	}
+	return nil
+}
 
 // Micros returns a message's score, in seconds, as microseconds, and false for a score that is not a time. Every node
 // gets the same number.
@@ -62,57 +143,81 @@ func Micros(score []byte) (int64, bool) {
 // latestMicros is the last time that a score holds exactly, in the year 2255.
 const latestMicros = 1 << 53
 
-// Identify returns the position of an event, and zero if the group has no history or the key is unknown.
+// aheadMax is how far an emitter's clock may be ahead of this node's, in microseconds. An event from further in the
+// future would stand behind all later ones.
+const aheadMax = 10_000_000
+
+// Identify returns the position of an event, and zero if the group has no history, the key is unknown, or the event is
+// from the future.
 func (s *Store) Identify(group string, micros int64, text []byte) relay.Position {
-	return relay.Position{}
+	e := s.host(group).epoch.Load()
+	if e == nil || len(group) > relay.MaxGroupName {
+		return relay.Position{}
+	}
+	if _, ok := s.Limits(group); !ok {
+		return relay.Position{}
+	}
+	if micros <= 0 || micros > s.now().UnixMicro()+aheadMax {
+		s.log.Warn("event from the future, not kept in the history", "group", group,
+			"remedy", "synchronize the clocks of the emitters")
+		return relay.Position{}
+	}
+	return relay.Position{Micros: micros, Mark: e.marks.mark(group, micros, text)}
 }
-
-// Commands appends the commands that store events: one for each group, in the order of the groups' first events. All
-// events belong to one host; events without a position are left out. Order: the order in which clients get the events.
-func (s *Store) Commands(dst [][]string, events []relay.Event) [][]string { return dst }
-
-// Wrote takes the replies to the commands that Commands returned for the events: nil or an error reply for each. After a
-// broken connection, the same events are passed to Commands again instead.
-func (s *Store) Wrote(events []relay.Event, replies []error) {}
-
-// Add stores events of a host outside a pipeline, such as the unread messages of another node.
-func (s *Store) Add(ctx context.Context, host int, events []relay.Event) error { return nil }
 
 // Limits implements [relay.History].
-func (s *Store) Limits(group string) (relay.HistoryLimits, bool) { return relay.HistoryLimits{}, false }
+func (s *Store) Limits(group string) (relay.HistoryLimits, bool) {
+	return s.settings.Load().policy.Limits(group)
+}
 
-// Record implements [relay.History]: it stores the events of peers.
-func (s *Store) Record(events []relay.Event) {}
+// host returns the host of a group.
+func (s *Store) host(group string) *host { return s.hosts[s.ring.Index(group)] }
 
-// Joined implements [relay.History].
-func (s *Store) Joined(groups []string) {}
+// nextGap returns a new position of a gap, not before the newest event.
+func (s *Store) nextGap(newest int64) relay.Position {
+	for {
+		last := s.lastGap.Load()
+		at := max(last+1, s.now().UnixMicro(), newest)
+		if s.lastGap.CompareAndSwap(last, at) {
+			return relay.Position{Micros: at, Mark: rand.Uint64()}
+		}
+	}
+}
+
+// byHost splits groups by their hosts.
+func (s *Store) byHost(groups []string) map[*host][]string {
+	split := map[*host][]string{}
+	for _, g := range groups {
+		h := s.host(g)
+		split[h] = append(split[h], g)
+	}
+	return split
+}
+
+// Joined implements [relay.History]. Events from before are the layer's business.
+func (s *Store) Joined(groups []string) { s.setMember(groups, true) }
 
 // Left implements [relay.History].
-func (s *Store) Left(groups []string) {}
+func (s *Store) Left(groups []string) { s.setMember(groups, false) }
 
-// Read implements [relay.History] for the events that are in the history already.
-func (s *Store) Read(ctx context.Context, queries []relay.HistoryQuery) []relay.HistoryPage {
-	return make([]relay.HistoryPage, len(queries))
+func (s *Store) setMember(groups []string, member bool) {
+	for h, list := range s.byHost(groups) {
+		h.mu.Lock()
+		for _, name := range list {
+			if g := h.group(name); g != nil {
+				g.member, g.used = member, s.now()
+			}
+		}
+		h.mu.Unlock()
+	}
 }
-
-// MarkGap implements [relay.History].
-func (s *Store) MarkGap(l relay.Loss) relay.Position { return relay.Position{} }
-
-// InspectHistory implements [relay.HistoryInspector].
-func (s *Store) InspectHistory(ctx context.Context, group string) (relay.HistoryInfo, error) {
-	return relay.HistoryInfo{}, nil
-}
-
-// HistoryStats implements [relay.HistoryInspector].
-func (s *Store) HistoryStats() relay.HistoryStats { return relay.HistoryStats{Kind: "sorted_set"} }
 
 // Trouble describes in a line why the history is not kept at the moment; empty if it is.
-func (s *Store) Trouble() string { return "" }
-
-// Close implements [relay.History]. The layer ends Run first.
-func (s *Store) Close(ctx context.Context) error { return nil }
-
-var (
-	_ relay.History          = (*Store)(nil)
-	_ relay.HistoryInspector = (*Store)(nil)
-)
+func (s *Store) Trouble() string {
+	for _, h := range s.hosts {
+		if err := h.trouble.Load(); err != nil {
+			return "history of redis " + s.ring.Route(h.index).Addr() + ": " + (*err).Error()
+		}
+	}
+	return ""
+}
