@@ -68,7 +68,7 @@ var layers = []layer{
 	{"relay/internal", []string{"relay", "internal/pyjson"}, []string{""}},
 	{"relay/transport", []string{"relay/internal", "relay/transport", "internal/pyjson"}, []string{"golang.org/x/"}},
 	{"relay/hub", []string{"relay/hub"}, nil},
-	{"relay/history", []string{"relay/internal"}, []string{"github.com/redis/"}},
+	{"relay/history", []string{"relay/internal", "relay/history"}, []string{"github.com/redis/"}},
 	{"relay/layer", []string{"relay/internal", "relay/history"}, []string{"github.com/redis/", "github.com/vmihailenco/"}},
 	{"relay/protocol", []string{"relay/internal", "internal/pyjson"}, nil},
 	{"relay/authz", []string{"relay/internal", "internal/pyjson"}, nil},

@@ -15,16 +15,20 @@ import (
 type kind byte
 
 const (
-	// eventKind: mark, text.
+	// eventKind: mark, text. peerKind: the same, of an event that a peer sent.
 	eventKind kind = 'e'
-	// sealedKind: mark, sealed text.
-	sealedKind kind = 'E'
+	peerKind  kind = 'p'
+	// sealedEventKind, sealedPeerKind: mark, encrypted text.
+	sealedEventKind kind = 'E'
+	sealedPeerKind  kind = 'P'
 	// anchorKind: mark. The position of the newest removed event: nothing is missing behind it, and everything before it is
 	// gone.
 	anchorKind kind = 'a'
-	// baseKind: mark. A position in a group without events.
+	// baseKind: mark, marks of gaps. A position behind which nothing is missing but events that are in the history. The
+	// gaps were there before.
 	baseKind kind = 'b'
-	// gapKind: mark. Events around this time may be missing.
+	// gapKind: mark, and the time up to which events may be missing behind positions; without a time, events around the
+	// time of the gap may be missing.
 	gapKind kind = 'g'
 	// lateKind: time, from which on an event came after events up to the entry's own time.
 	lateKind kind = 'l'
@@ -44,10 +48,15 @@ func member(k kind, mark uint64, text string) string {
 type entry struct {
 	kind kind
 	relay.Position
-	text []byte
+	text    []byte
+	foreign bool // an event that a peer sent
 	// from is, of a late entry, the time from which on events came late.
 	from int64
-	// broken: the text cannot be read.
+	// until is, of a gap, the time up to which positions cannot be resumed from.
+	until int64
+	// seen are, of a base, the marks of the gaps that it knows.
+	seen []uint64
+	// broken: the entry cannot be read.
 	broken bool
 	raw    string
 }
@@ -56,38 +65,78 @@ type entry struct {
 // stand for events.
 func decode(raw string, score float64, group string, keys keyring) entry {
 	e := entry{raw: raw, kind: gapKind}
-	isEvent := score > 0
 	e.Micros = int64(math.Min(math.Abs(score), latestMicros))
+	e.until = e.Micros + relay.HistorySlack
 	if len(raw) < 1+markSize {
 		e.broken = true
 		return e
 	}
 	e.Mark = binary.BigEndian.Uint64([]byte(raw[1 : 1+markSize]))
 	rest := raw[1+markSize:]
-	switch k := kind(raw[0]); {
-	case isEvent && k == eventKind:
-		e.kind, e.text = eventKind, []byte(rest)
-	case isEvent && k == sealedKind:
-		e.kind = eventKind
-		if e.text, e.broken = keys.open(group, e.Position, rest); e.broken {
-			e.kind = gapKind
-		}
-	case !isEvent && rest == "" && (k == anchorKind || k == baseKind || k == gapKind):
-		e.kind = k
-	case !isEvent && rest == "" && k == lateKind:
-		e.kind, e.from, e.Mark = lateKind, int64(min(e.Mark, latestMicros)), 0
+	if score > 0 {
+		e.decodeEvent(kind(raw[0]), rest, group, keys)
+	} else {
+		e.decodeMeta(kind(raw[0]), rest)
+	}
+	return e
+}
+
+func (e *entry) decodeEvent(k kind, rest, group string, keys keyring) {
+	switch k {
+	case eventKind, peerKind:
+		e.text = []byte(rest)
+	case sealedEventKind, sealedPeerKind:
+		e.text, e.broken = keys.open(group, e.Position, rest)
 	default:
 		e.broken = true
 	}
-	return e
+	if !e.broken {
+		e.kind, e.foreign = eventKind, k == peerKind || k == sealedPeerKind
+	}
+}
+
+func (e *entry) decodeMeta(k kind, rest string) {
+	switch {
+	case k == anchorKind && rest == "":
+		e.kind = k
+	case k == baseKind && len(rest)%markSize == 0:
+		e.kind = k
+		for ; rest != ""; rest = rest[markSize:] {
+			e.seen = append(e.seen, binary.BigEndian.Uint64([]byte(rest[:markSize])))
+		}
+	case k == gapKind && rest == "":
+	case k == gapKind && len(rest) == markSize:
+		e.until = int64(min(binary.BigEndian.Uint64([]byte(rest)), latestMicros))
+	case k == lateKind && rest == "":
+		e.kind, e.from, e.Mark = k, int64(min(e.Mark, latestMicros)), 0
+	default:
+		e.broken = true
+	}
+}
+
+// member returns the member for an event, encrypted if there are keys.
+func (r keyring) member(ev *relay.Event) string {
+	at, k := ev.Position.Entry(), eventKind
+	if ev.Foreign || ev.Source == relay.FromPeer {
+		k = peerKind
+	}
+	if len(r) == 0 {
+		return member(k, at.Mark, string(ev.Text))
+	}
+	k -= 'a' - 'A'
+	return member(k, at.Mark, r.seal(ev.Group, at, ev.Text))
 }
 
 // score returns the score of an event.
 func score(micros int64) string { return strconv.FormatInt(micros, 10) }
 
-// metaEntry returns an entry without text.
-func metaEntry(k kind, at relay.Position) goredis.Z {
-	return goredis.Z{Score: float64(-at.Micros), Member: member(k, at.Mark, "")}
+// metaEntry returns an entry that is not an event.
+func metaEntry(k kind, at relay.Position, numbers ...uint64) goredis.Z {
+	var rest []byte
+	for _, n := range numbers {
+		rest = binary.BigEndian.AppendUint64(rest, n)
+	}
+	return goredis.Z{Score: float64(-at.Micros), Member: member(k, at.Mark, string(rest))}
 }
 
 const (
@@ -105,6 +154,9 @@ func lateBetween(micros, newest int64) lateness {
 	to := newest + lateToGrid - 1
 	return lateness{micros - micros%lateFromGrid, to - to%lateToGrid}
 }
+
+// member returns the member of a late entry.
+func (l lateness) member() string { return member(lateKind, uint64(l.from), "") }
 
 // covers reports whether l makes another lateness superfluous.
 func (l lateness) covers(m lateness) bool { return l.to == m.to && l.from <= m.from }

@@ -112,14 +112,14 @@ func (a *head) serverRun() (string, error) {
 
 // gapEntries returns the gaps of all groups, and the time since when gaps are known; 0 if the set is not one that a
 // relay has created.
-func (a *head) gapEntries() (gaps []relay.Position, since int64) {
+func (a *head) gapEntries() (gaps []entry, since int64) {
 	for _, z := range a.gaps.Val() {
 		e := decode(fmt.Sprint(z.Member), z.Score, "", nil)
 		switch e.kind {
 		case baseKind:
 			since = max(since, e.Micros)
 		case gapKind:
-			gaps = append(gaps, e.Position)
+			gaps = append(gaps, e)
 		}
 	}
 	return gaps, since

@@ -2,7 +2,9 @@ package sortedset
 
 import (
 	"context"
+	"math"
 	"slices"
+	"strconv"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -12,19 +14,26 @@ import (
 
 // pending are gaps that Redis does not have yet. Until then, this node answers with them itself.
 type pending struct {
-	all    []relay.Position            // of all groups of the host
-	groups map[string][]relay.Position // by group
+	all    []mark            // of all groups of the host
+	groups map[string][]mark // by group
+}
+
+// mark is a gap that Redis does not have yet. until is the time of the newest event that clients of this node may have
+// got before.
+type mark struct {
+	relay.Position
+	until int64
 }
 
 // pendingMax is the number of pending gaps of a group that keep their position. The newest gap decides about all earlier
 // positions.
 const pendingMax = 8
 
-func appendGap(list []relay.Position, at relay.Position) []relay.Position {
+func appendGap(list []mark, m mark) []mark {
 	if len(list) >= pendingMax {
 		list = slices.Delete(list, 0, 1)
 	}
-	return append(list, at)
+	return append(list, m)
 }
 
 // MarkGap implements [relay.History]. A loss of unknown groups concerns all groups.
@@ -43,7 +52,7 @@ func (s *Store) MarkGap(l relay.Loss) relay.Position {
 	s.stats.gaps.Add(1)
 	for _, h := range s.hosts {
 		h.mu.Lock()
-		h.pending.all = appendGap(h.pending.all, at)
+		h.pending.all = appendGap(h.pending.all, mark{Position: at})
 		for _, g := range h.groups {
 			g.saw(at)
 		}
@@ -72,7 +81,7 @@ func (s *Store) markGap(groups []string) (at relay.Position) {
 				at = s.nextGap(newest)
 				s.stats.gaps.Add(1)
 			}
-			h.pending.groups[name] = appendGap(h.pending.groups[name], at)
+			h.pending.groups[name] = appendGap(h.pending.groups[name], mark{at, max(g.newest.Micros, g.identified)})
 			g.saw(at)
 			g.used, marked = s.now(), true
 		}
@@ -85,17 +94,20 @@ func (s *Store) markGap(groups []string) (at relay.Position) {
 }
 
 // pendingGaps returns the gaps of a group, and of all groups, that Redis does not have yet.
-func (h *host) pendingGaps(group string) []relay.Position {
+func (h *host) pendingGaps(group string) (list []entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Concat(h.pending.all, h.pending.groups[group])
+	for _, m := range slices.Concat(h.pending.all, h.pending.groups[group]) {
+		list = append(list, entry{kind: gapKind, Position: m.Position, until: m.Micros + relay.HistorySlack})
+	}
+	return list
 }
 
 // writeGaps writes the pending gaps.
 func (h *host) writeGaps(ctx context.Context) error {
 	h.mu.Lock()
 	all := slices.Clone(h.pending.all)
-	groups := make(map[string][]relay.Position, len(h.pending.groups))
+	groups := make(map[string][]mark, len(h.pending.groups))
 	for name, list := range h.pending.groups {
 		groups[name] = slices.Clone(list)
 	}
@@ -121,7 +133,7 @@ func (h *host) writeGaps(ctx context.Context) error {
 // positions before it, and the second about the newest one's own.
 const gapsKept = 16
 
-func (h *host) writeGapsOfAll(ctx context.Context, all []relay.Position) error {
+func (h *host) writeGapsOfAll(ctx context.Context, all []mark) error {
 	key := h.store.gapsKey()
 	write := func() error {
 		pipe := h.client().Pipeline()
@@ -146,19 +158,12 @@ func (h *host) writeGapsOfAll(ctx context.Context, all []relay.Position) error {
 	return nil
 }
 
-func (h *host) writeGapsOf(ctx context.Context, names []string, groups map[string][]relay.Position) error {
-	pipe := h.client().Pipeline()
-	for _, name := range names {
-		key := h.store.groupKey(name)
-		pipe.ZAdd(ctx, key, gapEntries(groups[name])...)
-		if limits, ok := h.store.Limits(name); ok {
-			pipe.PExpire(ctx, key, limits.Age+lifetimeMargin)
-		}
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		if !redisnet.WrongType(err) {
-			return err
-		}
+// writeGapsOf writes the gaps of groups. A gap of a group concerns the positions that are in Redis when it is written: the
+// lost events came behind them. Clients of this node that get later events got them after the loss.
+// See docs/decisions/history.md#which-positions-does-a-gap-concern
+func (h *host) writeGapsOf(ctx context.Context, names []string, groups map[string][]mark) error {
+	newest, err := h.newestOf(ctx, names)
+	if redisnet.WrongType(err) {
 		for _, name := range names {
 			if err := h.healGroup(ctx, name); err != nil {
 				return err
@@ -166,6 +171,24 @@ func (h *host) writeGapsOf(ctx context.Context, names []string, groups map[strin
 		}
 		h.wakeUp()
 		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pipe := h.client().Pipeline()
+	for i, name := range names {
+		until := newest[i]
+		for _, m := range groups[name] {
+			until = max(until, m.until)
+			pipe.ZAdd(ctx, h.store.groupKey(name), metaEntry(gapKind, m.Position, uint64(until)))
+			until = max(until, m.Micros)
+		}
+		if limits, ok := h.store.Limits(name); ok {
+			pipe.PExpire(ctx, h.store.groupKey(name), limits.Age+lifetimeMargin)
+		}
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -182,15 +205,75 @@ func (h *host) writeGapsOf(ctx context.Context, names []string, groups map[strin
 	return nil
 }
 
-func gapEntries(list []relay.Position) []goredis.Z {
+// newestOf returns the time of the newest entry of each group, 0 for a group without entries.
+func (h *host) newestOf(ctx context.Context, names []string) ([]int64, error) {
+	pipe := h.client().Pipeline()
+	ends := make([][2]*goredis.ZSliceCmd, len(names))
+	for i, name := range names {
+		key := h.store.groupKey(name)
+		ends[i] = [2]*goredis.ZSliceCmd{
+			pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.ZRangeWithScores(ctx, key, -1, -1),
+		}
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	newest := make([]int64, len(names))
+	for i := range ends {
+		for _, end := range ends[i] {
+			for _, z := range end.Val() {
+				newest[i] = max(newest[i], int64(math.Abs(z.Score)))
+			}
+		}
+	}
+	return newest, nil
+}
+
+// GapCommands appends the commands that mark a gap in groups of one host, for a pipeline on that host: this node becomes
+// a member, and nobody received the events until now. A group without entries needs no gap, because there is no position
+// to resume from.
+func (s *Store) GapCommands(ctx context.Context, dst [][]string, groups []string) ([][]string, error) {
+	if len(groups) == 0 {
+		return dst, nil
+	}
+	h := s.host(groups[0])
+	newest, err := h.newestOf(ctx, groups)
+	if redisnet.WrongType(err) {
+		for _, name := range groups {
+			if err := h.healGroup(ctx, name); err != nil {
+				return dst, err
+			}
+		}
+		return dst, nil
+	}
+	if err != nil {
+		return dst, err
+	}
+	for i, name := range groups {
+		limits, ok := s.Limits(name)
+		if newest[i] == 0 || !ok {
+			continue
+		}
+		at := s.nextGap(newest[i])
+		s.stats.gaps.Add(1)
+		z := metaEntry(gapKind, at, uint64(newest[i]))
+		raw, _ := z.Member.(string)
+		key, lifetime := s.groupKey(name), limits.Age+lifetimeMargin
+		dst = append(dst, []string{"ZADD", key, strconv.FormatInt(-at.Micros, 10), raw},
+			[]string{"PEXPIRE", key, strconv.FormatInt(lifetime.Milliseconds(), 10)})
+	}
+	return dst, nil
+}
+
+func gapEntries(list []mark) []goredis.Z {
 	entries := make([]goredis.Z, len(list))
-	for i, at := range list {
-		entries[i] = metaEntry(gapKind, at)
+	for i, m := range list {
+		entries[i] = metaEntry(gapKind, m.Position)
 	}
 	return entries
 }
 
-// without returns the positions of a list that are not in another.
-func without(list, other []relay.Position) []relay.Position {
-	return slices.DeleteFunc(list, func(at relay.Position) bool { return slices.Contains(other, at) })
+// without returns the gaps of a list that are not in another.
+func without(list, other []mark) []mark {
+	return slices.DeleteFunc(list, func(m mark) bool { return slices.Contains(other, m) })
 }

@@ -33,7 +33,7 @@ type host struct {
 func newHost(s *Store, index int) *host {
 	return &host{
 		store: s, index: index, wake: make(chan struct{}, 1),
-		groups: map[string]*group{}, pending: pending{groups: map[string][]relay.Position{}},
+		groups: map[string]*group{}, pending: pending{groups: map[string][]mark{}},
 	}
 }
 
@@ -51,8 +51,11 @@ type group struct {
 	limits relay.HistoryLimits
 	member bool      // this node receives the group's events
 	used   time.Time // the last change
-	newest relay.Position
-	late   lateness // the last late entry that was written
+	// newest is the newest position that clients of this node have, as far as Commands has seen the events. identified is
+	// the time of the newest event that has got a position here.
+	newest     relay.Position
+	identified int64
+	late       lateness // the last late entry that was written
 
 	// count and bytes estimate the events in Redis and their texts. known: Redis was asked. exact: this node has seen all
 	// events since bytes was right.

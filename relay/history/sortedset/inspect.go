@@ -57,20 +57,17 @@ func (s *Store) HistoryStats() relay.HistoryStats {
 	c := &s.stats
 	stats := relay.HistoryStats{
 		Kind: "sorted_set", Recorded: c.recorded.Load(), Trimmed: c.trimmed.Load(), Reads: c.reads.Load(),
-		Failed: c.failed.Load(), Adopted: c.adopted.Load(), Gaps: c.gaps.Load(),
+		Failed: c.failed.Load(), Gaps: c.gaps.Load(), Trouble: s.Trouble(),
 	}
 	for _, h := range s.hosts {
 		h.mu.Lock()
 		for _, g := range h.groups {
 			if g.count > 0 {
 				stats.Groups++
-				stats.Bytes += int64(g.bytes)
+				stats.Bytes += int64(g.bytes + g.count*entryOverhead)
 			}
 		}
 		h.mu.Unlock()
 	}
 	return stats
 }
-
-// CountAdopted counts unread messages of a dead node that Add has stored.
-func (s *Store) CountAdopted(messages int) { s.stats.adopted.Add(uint64(messages)) }

@@ -2,7 +2,6 @@ package sortedset
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -11,14 +10,14 @@ import (
 type view struct {
 	events []entry        // by position
 	floor  relay.Position // the newest anchor; zero: no event was removed
-	bases  []relay.Position
-	gaps   []relay.Position
+	bases  []entry
+	gaps   []entry
 	lates  []lateness
 	since  int64 // gaps of all groups are known since this time
 }
 
 // newView sorts the entries of a group's set.
-func newView(entries []entry, since int64, gaps ...relay.Position) *view {
+func newView(entries []entry, since int64, gaps ...entry) *view {
 	v := &view{since: since, gaps: gaps}
 	for _, e := range entries {
 		switch e.kind {
@@ -29,11 +28,11 @@ func newView(entries []entry, since int64, gaps ...relay.Position) *view {
 				v.floor = e.Position
 			}
 		case baseKind:
-			v.bases = append(v.bases, e.Position)
+			v.bases = append(v.bases, e)
 		case lateKind:
 			v.lates = append(v.lates, lateness{e.from, e.Micros})
 		default:
-			v.gaps = append(v.gaps, e.Position)
+			v.gaps = append(v.gaps, e)
 		}
 	}
 	slices.SortFunc(v.events, func(a, b entry) int { return a.Compare(b.Position) })
@@ -50,17 +49,33 @@ func (v *view) judge(at relay.Position) error {
 	case at.Micros+relay.HistorySlack < v.since:
 		return relay.NotRecoveredGap
 	}
-	for _, g := range v.gaps {
-		if g != at && g.Micros+relay.HistorySlack >= at.Micros {
+	seen := v.seen(at)
+	for i := range v.gaps {
+		if g := &v.gaps[i]; g.Position != at && g.until >= at.Micros && !slices.Contains(seen, g.Mark) {
 			return relay.NotRecoveredGap
 		}
 	}
 	for _, l := range v.lates {
-		if l.from >= at.Micros || at.Micros > l.to { // The client got the late event in order.
-			continue
-		}
-		if l.from < at.Micros-relay.HistorySlack || l.from <= v.floor.Micros {
+		if v.lacks(l, at) {
 			return relay.NotRecoveredGap
+		}
+	}
+	return nil
+}
+
+// lacks reports whether a client with a position may lack a late event, and a replay does not have it.
+func (v *view) lacks(l lateness, at relay.Position) bool {
+	if l.from >= at.Micros || at.Micros > l.to { // The client got the event in order.
+		return false
+	}
+	return l.from < at.Micros-relay.HistorySlack || l.from <= v.floor.Micros
+}
+
+// seen returns the marks of the gaps that a base knows: they concern what came before.
+func (v *view) seen(at relay.Position) []uint64 {
+	for i := range v.bases {
+		if v.bases[i].Position == at {
+			return v.bases[i].seen
 		}
 	}
 	return nil
@@ -73,7 +88,8 @@ func (v *view) has(at relay.Position) bool {
 
 // marks reports whether an entry that is not an event has the position.
 func (v *view) marks(at relay.Position) bool {
-	return at == v.floor || slices.Contains(v.bases, at) || slices.Contains(v.gaps, at)
+	is := func(e entry) bool { return e.Position == at }
+	return at == v.floor || slices.ContainsFunc(v.bases, is) || slices.ContainsFunc(v.gaps, is)
 }
 
 func (v *view) hasEvent(at relay.Position) bool {
@@ -81,28 +97,42 @@ func (v *view) hasEvent(at relay.Position) bool {
 	return ok
 }
 
-// head returns the newest position, zero if there is none. A gap near the newest event counts as newer: a resume from
-// that event would fail.
-func (v *view) head() (at relay.Position) {
-	at = v.floor
-	if n := len(v.events); n > 0 && v.events[n-1].Compare(at) > 0 {
-		at = v.events[n-1].Position
-	}
-	for _, b := range v.bases {
-		if b.Compare(at) > 0 {
-			at = b
-		}
-	}
-	var newest relay.Position
-	for _, g := range v.gaps {
-		if g.Compare(newest) > 0 {
-			newest = g
-		}
-	}
-	if !newest.IsZero() && newest.Micros+relay.HistorySlack >= at.Micros {
-		return newest
+// head returns the newest position, zero if there is none that a client could resume from.
+func (v *view) head() relay.Position {
+	at := v.newest()
+	if at.IsZero() || v.judge(at) != nil {
+		return relay.Position{}
 	}
 	return at
+}
+
+// newest returns the newest position.
+func (v *view) newest() (at relay.Position) {
+	at = v.floor
+	for _, list := range [][]entry{v.events, v.bases, v.gaps} {
+		for i := range list {
+			if list[i].Compare(at) > 0 {
+				at = list[i].Position
+			}
+		}
+	}
+	return at
+}
+
+// newBase returns an entry that makes a head: behind everything that is known, and knowing all gaps.
+func (v *view) newBase(now int64, mark uint64) (at relay.Position, seen []uint64) {
+	at = relay.Position{Micros: max(now, v.newest().Micros+1), Mark: mark}
+	for _, l := range v.lates {
+		if v.lacks(l, at) {
+			at.Micros = max(at.Micros, l.to+1)
+		}
+	}
+	for i := range v.gaps {
+		if v.gaps[i].until >= at.Micros {
+			seen = append(seen, v.gaps[i].Mark)
+		}
+	}
+	return at, seen
 }
 
 // page returns the events from a time on, and at least the latest. Events that were written under two keys are one.
@@ -116,7 +146,8 @@ func (v *view) page(group string, from int64, latest int) (list []relay.Event) {
 		if same := score(e.Micros) + string(e.text); !seen[same] {
 			seen[same] = true
 			list = append(list, relay.Event{
-				Group: group, Text: e.text, Source: relay.FromHistory, Sent: e.time(), Position: e.Position,
+				Group: group, Text: e.text, Source: relay.FromHistory, Foreign: e.foreign, Sent: e.time(),
+				Position: e.Position,
 			})
 		}
 	}
@@ -128,15 +159,21 @@ func (v *view) page(group string, from int64, latest int) (list []relay.Event) {
 // resumed from.
 func (v *view) compact(entries []entry, floor relay.Position) (superfluous []string) {
 	gaps := slices.Clone(v.gaps)
-	slices.SortFunc(gaps, func(a, b relay.Position) int { return b.Compare(a) })
-	for _, e := range entries {
+	slices.SortFunc(gaps, func(a, b entry) int { return b.Compare(a.Position) })
+	var oldest relay.Position // of the gaps that are kept
+	var until int64           // of these gaps
+	for i := range min(len(gaps), gapsKept) {
+		oldest, until = gaps[i].Position, max(until, gaps[i].until)
+	}
+	for i := range entries {
+		e := &entries[i]
 		switch {
-		case e.kind == anchorKind && e.Compare(floor) < 0,
-			e.kind == baseKind && e.Compare(floor) < 0,
+		case e.broken:
+		case (e.kind == anchorKind || e.kind == baseKind) && e.Compare(floor) < 0,
 			e.kind == lateKind && e.Micros < floor.Micros,
-			e.kind == gapKind && !e.broken && e.Micros+relay.HistorySlack < floor.Micros,
-			e.kind == gapKind && !e.broken && len(gaps) > gapsKept && e.Compare(gaps[gapsKept-1]) < 0:
-			superfluous = append(superfluous, strings.Clone(e.raw))
+			e.kind == gapKind && e.Compare(floor) < 0 && e.until < floor.Micros,
+			e.kind == gapKind && e.Compare(oldest) < 0 && e.until <= until:
+			superfluous = append(superfluous, e.raw)
 		}
 	}
 	return superfluous

@@ -81,6 +81,33 @@ func withLimits(l relay.HistoryLimits) func(*sortedset.Options) {
 	return func(o *sortedset.Options) { o.Policy.Rules[0].HistoryLimits = l }
 }
 
+func pattern(p string) func(*sortedset.Options) {
+	return func(o *sortedset.Options) { o.Policy.Rules[0].Pattern = p }
+}
+
+// gapBefore marks a gap before a membership, as a layer does.
+func (n *node) gapBefore(group string) {
+	n.t.Helper()
+	commands, err := n.GapCommands(context.Background(), nil, []string{group})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, command := range commands {
+		n.do(command)
+	}
+}
+
+func (n *node) do(command []string) {
+	n.t.Helper()
+	args := make([]any, len(command))
+	for i, a := range command {
+		args[i] = a
+	}
+	if err := n.ring.Client(0).Do(context.Background(), args...).Err(); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 func (n *node) load() {
 	n.t.Helper()
 	if err := n.Load(context.Background(), 0); err != nil {

@@ -53,6 +53,7 @@ type reading struct {
 	skip    int64 // and this number of events at it
 	bytes   int   // of the events that were read
 	entries []entry
+	view    *view
 	done    bool
 }
 
@@ -123,7 +124,7 @@ func (h *host) tryRead(ctx context.Context, list []*reading) error {
 
 // readOnce reads until all pages are complete.
 func (h *host) readOnce(ctx context.Context, list []*reading) error {
-	pending := make([][]relay.Position, len(list))
+	pending := make([][]entry, len(list))
 	for i, r := range list {
 		pending[i] = h.pendingGaps(r.Group)
 		r.chunk = h.chunk(r.Group)
@@ -158,7 +159,6 @@ func (h *host) readOnce(ctx context.Context, list []*reading) error {
 	gaps, since := of.gapEntries()
 	for i, r := range list {
 		r.finish(newView(r.entries, since, slices.Concat(gaps, pending[i])...))
-		h.sawHead(r.Group, r.page.Head)
 	}
 	return h.addBases(ctx, list)
 }
@@ -294,6 +294,7 @@ func (r *reading) exceeds() bool {
 // finish answers the query.
 func (r *reading) finish(v *view) {
 	p := r.page
+	r.view = v
 	p.Resumable = make([]error, len(r.After))
 	from := int64(math.MaxInt64)
 	for i, at := range r.After {
@@ -320,18 +321,17 @@ func (h *host) sawHead(group string, at relay.Position) {
 	}
 }
 
-// addBases gives the groups without entries a position. Two nodes may add one each; both count.
+// addBases gives the groups without a position to resume from a new one. Two nodes may add one each; both count.
 func (h *host) addBases(ctx context.Context, list []*reading) error {
 	pipe := h.client().Pipeline()
 	for _, r := range list {
-		if !r.page.Head.IsZero() {
-			continue
+		if r.page.Head.IsZero() {
+			at, seen := r.view.newBase(h.store.now().UnixMicro(), rand.Uint64())
+			r.page.Head = at
+			pipe.ZAdd(ctx, r.key, metaEntry(baseKind, at, seen...))
+			pipe.PExpire(ctx, r.key, r.limits.Age+lifetimeMargin)
 		}
-		at := relay.Position{Micros: h.store.now().UnixMicro(), Mark: rand.Uint64()}
-		r.page.Head = at
-		pipe.ZAdd(ctx, r.key, metaEntry(baseKind, at))
-		pipe.PExpire(ctx, r.key, r.limits.Age+lifetimeMargin)
-		h.sawHead(r.Group, at)
+		h.sawHead(r.Group, r.page.Head)
 	}
 	if pipe.Len() == 0 {
 		return nil

@@ -78,31 +78,38 @@ func (r keyring) open(group string, at relay.Position, sealed string) (text []by
 }
 
 // hasher is a keyed hash, HMAC-SHA-256, for concurrent use.
-type hasher struct{ free chan hash.Hash }
+type hasher struct{ free chan *work }
 
-// hashersMax is the number of idle hashes that a hasher keeps.
+// work is the state of a hash in progress. It is kept, so that a hash allocates nothing.
+type work struct {
+	mac  hash.Hash
+	head []byte
+	sum  [sha256.Size]byte
+}
+
+// hashersMax is the number of hashes at the same time.
 const hashersMax = 8
 
 func newHasher(key []byte) *hasher {
-	h := &hasher{make(chan hash.Hash, hashersMax)}
+	h := &hasher{make(chan *work, hashersMax)}
 	for range hashersMax {
-		h.free <- hmac.New(sha256.New, key)
+		h.free <- &work{mac: hmac.New(sha256.New, key)}
 	}
 	return h
 }
 
 // sum returns the hash of an entry.
-func (h *hasher) sum(micros int64, mark uint64, group string, text []byte) (sum [sha256.Size]byte) {
-	mac := <-h.free
-	var head [17 + relay.MaxGroupName]byte
-	b := binary.BigEndian.AppendUint64(head[:0], uint64(micros))
-	b = binary.BigEndian.AppendUint64(b, mark)
-	b = append(append(b, byte(len(group))), group...)
-	mac.Reset()
-	_, _ = mac.Write(b)
-	_, _ = mac.Write(text)
-	mac.Sum(sum[:0])
-	h.free <- mac
+func (h *hasher) sum(micros int64, mark uint64, group string, text []byte) [sha256.Size]byte {
+	w := <-h.free
+	w.head = binary.BigEndian.AppendUint64(w.head[:0], uint64(micros))
+	w.head = binary.BigEndian.AppendUint64(w.head, mark)
+	w.head = append(append(w.head, byte(len(group))), group...)
+	w.mac.Reset()
+	_, _ = w.mac.Write(w.head)
+	_, _ = w.mac.Write(text)
+	w.mac.Sum(w.sum[:0])
+	sum := w.sum
+	h.free <- w
 	return sum
 }
 

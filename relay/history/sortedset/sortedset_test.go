@@ -107,17 +107,25 @@ func TestGaps(t *testing.T) {
 	a.tick()
 	after := a.emit("job1", "b")[0]
 	p := b.read("job1", before, gap, after)
-	wantResumable(t, p, relay.NotRecoveredGap, nil, relay.NotRecoveredGap) // after is within the slack
-	if p.Head != gap {
-		t.Errorf("head %v, want the gap %v", p.Head, gap)
+	wantResumable(t, p, relay.NotRecoveredGap, nil, nil)
+	if texts(p) != "[a b]" || p.Head != after {
+		t.Errorf("%s, head %v", texts(p), p.Head)
 	}
 	wantResumable(t, b.read("job2", other), nil)
 	c.advance(2 * time.Second)
 	later := a.emit("job1", "c")[0]
 	wantResumable(t, b.read("job1", later), nil)
 
+	// After a loss of unknown extent, events of the next two seconds may be from before.
 	all := b.MarkGap(relay.Loss{All: true})
 	b.tick()
+	after = a.emit("job1", "d")[0]
+	p = b.read("job1", after)
+	wantResumable(t, p, relay.NotRecoveredGap)
+	wantResumable(t, a.read("job1", p.Head), nil)
+	if again := a.read("job1").Head; again != p.Head {
+		t.Errorf("heads %v and %v", p.Head, again)
+	}
 	wantResumable(t, a.read("job1", later, all), relay.NotRecoveredGap, nil)
 	wantResumable(t, a.read("job2", other), relay.NotRecoveredGap)
 	if at := a.MarkGap(relay.Loss{Groups: []string{"without"}}); !at.IsZero() {
@@ -144,7 +152,7 @@ func TestTrimByCount(t *testing.T) {
 	if texts(p) != "[c d e]" {
 		t.Errorf("left: %s", texts(p))
 	}
-	if s := n.HistoryStats(); s.Bytes != 3 || s.Trimmed != 2 || s.Recorded != 5 || s.Groups != 1 {
+	if s := n.HistoryStats(); s.Bytes < 3 || s.Trimmed != 2 || s.Recorded != 5 || s.Groups != 1 {
 		t.Errorf("%+v", s)
 	}
 	// A slow node writes what was removed.

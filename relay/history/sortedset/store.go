@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/history"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
@@ -40,7 +41,8 @@ type Store struct {
 	log      *slog.Logger
 	now      func() time.Time
 	settings atomic.Pointer[settings]
-	applying sync.Mutex // one change of settings at a time
+	policy   history.Policy // of the settings
+	applying sync.Mutex     // one change of settings at a time
 	hosts    []*host
 	lastGap  atomic.Int64 // micros of the last position of a gap
 	stats    counts
@@ -52,8 +54,13 @@ type settings struct {
 	keys   keyring
 }
 
-// counts are the counters of [relay.HistoryStats].
-type counts struct{ recorded, trimmed, reads, failed, adopted, gaps atomic.Uint64 }
+func (s *Store) setSettings(p relay.HistoryPolicy, keys keyring) {
+	s.settings.Store(&settings{p, keys})
+	s.policy.Set(p)
+}
+
+// counts are the counters of [relay.HistoryStats]. The layer counts adopted messages.
+type counts struct{ recorded, trimmed, reads, failed, gaps atomic.Uint64 }
 
 var (
 	_ relay.History          = (*Store)(nil)
@@ -72,7 +79,7 @@ func New(o Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.settings.Store(&settings{o.Policy, newKeyring(o.EncryptionKeys)})
+	s.setSettings(o.Policy, newKeyring(o.EncryptionKeys))
 	for i := range o.Hosts.Size {
 		s.hosts = append(s.hosts, newHost(s, i))
 	}
@@ -93,7 +100,7 @@ func (s *Store) SetPolicy(p relay.HistoryPolicy) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	before := s.settings.Load()
-	s.settings.Store(&settings{p, before.keys})
+	s.setSettings(p, before.keys)
 	for _, h := range s.hosts {
 		if p.Key != before.policy.Key {
 			h.forgetEpoch()
@@ -109,7 +116,7 @@ func (s *Store) SetEncryptionKeys(keys []string) {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	before := s.settings.Load()
-	s.settings.Store(&settings{before.policy, newKeyring(keys)})
+	s.setSettings(before.policy, newKeyring(keys))
 	if (len(keys) > 0) != (len(before.keys) > 0) {
 		for _, h := range s.hosts {
 			h.forgetEpoch()
@@ -148,36 +155,43 @@ const latestMicros = 1 << 53
 const aheadMax = 10_000_000
 
 // Identify returns the position of an event, and zero if the group has no history, the key is unknown, or the event is
-// from the future.
+// from the future. It is called before clients get the event.
 func (s *Store) Identify(group string, micros int64, text []byte) relay.Position {
-	e := s.host(group).epoch.Load()
-	if e == nil || len(group) > relay.MaxGroupName {
+	h := s.host(group)
+	e := h.epoch.Load()
+	if e == nil || len(group) > relay.MaxGroupName || micros <= 0 {
 		return relay.Position{}
 	}
 	if _, ok := s.Limits(group); !ok {
 		return relay.Position{}
 	}
-	if micros <= 0 || micros > s.now().UnixMicro()+aheadMax {
+	if micros > s.now().UnixMicro()+aheadMax {
 		s.log.Warn("event from the future, not kept in the history", "group", group,
 			"remedy", "synchronize the clocks of the emitters")
 		return relay.Position{}
 	}
+	h.mu.Lock()
+	if g := h.group(group); g != nil {
+		g.identified = max(g.identified, micros)
+	}
+	h.mu.Unlock()
+	h.saw(micros)
 	return relay.Position{Micros: micros, Mark: e.marks.mark(group, micros, text)}
 }
 
 // Limits implements [relay.History].
 func (s *Store) Limits(group string) (relay.HistoryLimits, bool) {
-	return s.settings.Load().policy.Limits(group)
+	return s.policy.Limits(group)
 }
 
 // host returns the host of a group.
 func (s *Store) host(group string) *host { return s.hosts[s.ring.Index(group)] }
 
-// nextGap returns a new position of a gap, not before the newest event.
+// nextGap returns a new position of a gap, behind the newest event.
 func (s *Store) nextGap(newest int64) relay.Position {
 	for {
 		last := s.lastGap.Load()
-		at := max(last+1, s.now().UnixMicro(), newest)
+		at := max(last+1, s.now().UnixMicro(), newest+1)
 		if s.lastGap.CompareAndSwap(last, at) {
 			return relay.Position{Micros: at, Mark: rand.Uint64()}
 		}

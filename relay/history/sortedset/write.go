@@ -33,7 +33,7 @@ func (s *Store) Commands(dst [][]string, events []relay.Event) [][]string {
 		last := first
 		for _, ev := range b.events {
 			at := ev.Position.Entry()
-			args = append(args, score(at.Micros), keys.member(b.group, at, ev.Text))
+			args = append(args, score(at.Micros), keys.member(ev))
 			if at.Compare(first) < 0 {
 				first = at
 			}
@@ -48,7 +48,6 @@ func (s *Store) Commands(dst [][]string, events []relay.Event) [][]string {
 			g.added(s, b.events)
 			g.saw(last)
 		}
-		h.saw(last.Micros)
 		dst = append(dst, args)
 	}
 	return dst
@@ -81,17 +80,6 @@ func (s *Store) batches(events []relay.Event) (list []batch) {
 	}
 	return list
 }
-
-// member returns the member for an event, encrypted if there are keys.
-func (r keyring) member(group string, at relay.Position, text []byte) string {
-	if len(r) == 0 {
-		return member(eventKind, at.Mark, string(text))
-	}
-	return member(sealedKind, at.Mark, r.seal(group, at, text))
-}
-
-// member returns the member of a late entry.
-func (l lateness) member() string { return member(lateKind, uint64(l.from), "") }
 
 // sawLate returns the late entry to write if an event came after newer ones. The host's lock is held.
 func (g *group) sawLate(at relay.Position) (l lateness, isNew bool) {
@@ -204,7 +192,7 @@ func (h *host) add(ctx context.Context, batches []batch) error {
 		for _, ev := range b.events {
 			at := ev.Position.Entry()
 			replies[i] = append(replies[i], pipe.ZAdd(ctx, key,
-				goredis.Z{Score: float64(at.Micros), Member: keys.member(b.group, at, ev.Text)}))
+				goredis.Z{Score: float64(at.Micros), Member: keys.member(ev)}))
 		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -277,7 +265,7 @@ func (h *host) addLate(ctx context.Context, batches []batch, newest []*goredis.Z
 	return err
 }
 
-// queueMax is the number of peers' events that wait to be stored on a host.
+// queueMax is the number of events that wait to be stored on a host.
 const queueMax = 10_000
 
 // Record implements [relay.History]: it stores the events of peers under the peers' positions. The layer stores its own
@@ -285,25 +273,41 @@ const queueMax = 10_000
 func (s *Store) Record(events []relay.Event) {
 	for i := range events {
 		ev := &events[i]
-		if ev.Source != relay.FromPeer || ev.Position.IsZero() || ev.Control != nil {
-			continue
+		if ev.Source == relay.FromPeer {
+			s.later(ev)
 		}
-		if _, ok := s.Limits(ev.Group); !ok {
-			continue
-		}
-		h := s.host(ev.Group)
-		h.mu.Lock()
-		full := len(h.queue) >= queueMax
-		if !full {
-			h.queue = append(h.queue, relay.Event{Group: ev.Group, Text: ev.Text, Position: ev.Position.Entry()})
-		}
-		h.mu.Unlock()
-		if full {
-			s.stats.failed.Add(1)
-			s.markGap([]string{ev.Group})
-		}
-		h.wakeUp()
 	}
+}
+
+// Later stores events like Add, without blocking.
+func (s *Store) Later(events []relay.Event) {
+	for i := range events {
+		s.later(&events[i])
+	}
+}
+
+func (s *Store) later(ev *relay.Event) {
+	if _, ok := s.Limits(ev.Group); !ok || ev.Position.IsZero() || ev.Control != nil {
+		return
+	}
+	h := s.host(ev.Group)
+	h.mu.Lock()
+	full := len(h.queue) >= queueMax
+	if !full {
+		h.queue = append(h.queue, relay.Event{
+			Group: ev.Group, Text: ev.Text, Source: ev.Source, Foreign: ev.Foreign, Position: ev.Position.Entry(),
+		})
+		if g := h.group(ev.Group); g != nil {
+			g.saw(ev.Position.Entry())
+		}
+	}
+	h.mu.Unlock()
+	h.saw(ev.Position.Micros)
+	if full {
+		s.stats.failed.Add(1)
+		s.markGap([]string{ev.Group})
+	}
+	h.wakeUp()
 }
 
 // flush stores the queued events of peers.

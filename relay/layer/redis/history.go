@@ -174,7 +174,7 @@ func (h *history) identify(ev *relay.Event, score []byte) relay.Position {
 // later stores events without blocking.
 func (h *history) later(events []relay.Event) {
 	if len(events) > 0 {
-		h.Record(events)
+		h.Later(events)
 	}
 }
 

@@ -157,7 +157,11 @@ func (r *reconciler) arrive(ctx context.Context, tasks []reconcile.Task[string],
 			first = append(first, a.group)
 		}
 	}
-	for _, command := range h.GapCommands(nil, first) {
+	commands, err := h.GapCommands(ctx, nil, first)
+	if err != nil {
+		return err
+	}
+	for _, command := range commands {
 		args := make([]any, len(command))
 		for i, arg := range command {
 			args[i] = arg
