@@ -23,6 +23,8 @@ type Backplane struct {
 	hub          relay.Node
 	log          *slog.Logger
 	id           string // new with each run
+	plain        bool   // behave like relays without features, for tests
+	started      time.Time
 	settings     atomic.Pointer[Settings]
 	client       atomic.Pointer[http.Client]
 	tap          tap
@@ -44,6 +46,8 @@ type Backplane struct {
 	sameLayer   map[string]bool         // by URL of a Python peer: the last verdict of its probe
 	memory      map[string]remembered   // by URL of a Python web node
 	pendingLoss map[string]*pendingLoss // by node: losses to report after a reconnect
+	streams     map[string]*stream      // by node: events for relays
+	incoming    map[string]*incoming    // by node: this node's places in the streams of relays
 
 	interest     interest
 	rejectionLog rejectionLog
@@ -67,6 +71,8 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 		sameLayer:    map[string]bool{},
 		memory:       map[string]remembered{},
 		pendingLoss:  map[string]*pendingLoss{},
+		streams:      map[string]*stream{},
+		incoming:     map[string]*incoming{},
 	}
 	b.tap.init(b)
 	b.interest.init()
@@ -90,6 +96,9 @@ func (b *Backplane) setSettings(s Settings) {
 
 // Start starts discovery and the exchange of events. The hub must have a channel layer.
 func (b *Backplane) Start() {
+	b.interest.mu.Lock()
+	b.started = time.Now()
+	b.interest.mu.Unlock()
 	b.readLayer(b.ctx)
 	b.running.Go(b.watchLayer)
 	b.running.Go(b.storeMetrics)
@@ -342,6 +351,8 @@ func (b *Backplane) Close(ctx context.Context) error {
 	if b.hub.Backplane() == relay.Backplane(b) {
 		b.hub.SetBackplane(nil)
 	}
+	b.endStreams()
+	b.endGaps()
 	var closes sync.WaitGroup
 	for _, l := range b.allLinks() {
 		closes.Go(func() {

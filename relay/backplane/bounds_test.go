@@ -16,7 +16,7 @@ func newTestLink(t *testing.T) *link {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.Close(t.Context()) })
-	l := &link{b: b, queue: newQueue(1 << 20), dialect: Relay, peerGroups: map[string]map[string]struct{}{}}
+	l := &link{b: b, queue: newQueue(1 << 20), dialect: Relay, groupSet: groupSet{peerGroups: map[string]map[string]struct{}{}}}
 	l.startProbing()
 	return l
 }

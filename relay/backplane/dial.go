@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -48,9 +49,10 @@ type dialer struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run has returned
 
-	endpoint Dialect // Broadcast or Relay: the next to try
-	secret   int     // index of the secret to use next
-	python   bool    // the last connection was with a Python node
+	endpoint Dialect     // Broadcast or Relay: the next to try
+	secret   int         // index of the secret to use next
+	python   bool        // the last connection was with a Python node
+	reached  atomic.Bool // events of the peer's layer have arrived, or would not have to
 
 	mu     sync.Mutex
 	state  State

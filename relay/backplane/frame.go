@@ -39,6 +39,7 @@ const (
 	faultSameLayer fault = "same_layer"
 	faultQueue     fault = "queue_full"
 	faultLink      fault = "link_lost"
+	faultDouble    fault = "already_received"
 )
 
 // Error describes the fault.

@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,8 @@ type interest struct {
 	relays map[*link]struct{} // established links to relays; sources receive the interest
 	tasks  map[*link]struct{} // Python task nodes; all receive the interest
 	gaps   map[string]*gap    // by layer or Python node: layers that have no source at the moment
+	seen   map[string]bool    // layers and Python nodes that have been a source
+	told   bool               // the history knows that events may be missing from before the first source
 }
 
 // peerState is the state of a relay: its layer and its progress with this node's interest. interest.mu guards it,
@@ -27,8 +30,46 @@ type peerState struct {
 	confirmed    chan struct{} // closed and replaced when confirmedSeq grows
 	// gapSeq is the sequence number with which the peer became the source of its layer.
 	gapSeq uint64
+	// asked are the groups that it was asked for then.
+	asked []string
+	// announced is set once the peer has announced the stream that it was asked for; continued, if it continues the
+	// stream of an earlier link. until is the number of the last event from the time of the break.
+	announced, continued bool
+	until                uint64
+	// unconfirmed are the changes with groups to join that the peer has not confirmed.
+	unconfirmed []unconfirmed
 	// replaced is closed once the link has ended and its successor, if any, has been asked.
 	replaced chan struct{}
+}
+
+// unconfirmed is a change of interest that the peer has not confirmed.
+type unconfirmed struct {
+	seq    uint64
+	groups []string
+	late   bool // clients did not wait for the confirmation: they may miss events until it arrives
+}
+
+// takeUnconfirmed removes the changes up to seq, and returns their groups; late ones only, if all is false.
+func (p *peerState) takeUnconfirmed(seq uint64, all bool) (groups []string) {
+	n := 0
+	for ; n < len(p.unconfirmed) && p.unconfirmed[n].seq <= seq; n++ {
+		if all || p.unconfirmed[n].late {
+			groups = append(groups, p.unconfirmed[n].groups...)
+		}
+	}
+	p.unconfirmed = slices.Delete(p.unconfirmed, 0, n)
+	return groups
+}
+
+// setLate records that clients have waited for the changes up to seq in vain.
+func (l *link) setLate(seq uint64) {
+	l.b.interest.mu.Lock()
+	defer l.b.interest.mu.Unlock()
+	for n := range l.peer.unconfirmed {
+		if u := &l.peer.unconfirmed[n]; u.seq <= seq {
+			u.late = true
+		}
+	}
 }
 
 func (i *interest) init() {
@@ -36,6 +77,7 @@ func (i *interest) init() {
 	i.relays = map[*link]struct{}{}
 	i.tasks = map[*link]struct{}{}
 	i.gaps = map[string]*gap{}
+	i.seen = map[string]bool{}
 }
 
 // list returns all subscribed groups. i.mu is held.
@@ -59,6 +101,7 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 	for _, g := range left {
 		delete(i.groups, g)
 	}
+	asked := map[string]bool{}
 	type answer struct {
 		link *link
 		seq  uint64
@@ -69,11 +112,17 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 		if !now.isSource() {
 			continue
 		}
+		asked[l.peer.layer] = true
 		seq := l.sendInterest(false, joined, left)
-		if len(joined) > 0 && now != phaseLate {
+		if len(joined) == 0 {
+			continue
+		}
+		l.peer.unconfirmed = append(l.peer.unconfirmed, unconfirmed{seq, joined, now == phaseLate})
+		if now != phaseLate {
 			answers = append(answers, answer{l, seq})
 		}
 	}
+	i.changeGaps(asked, joined, left)
 	for l := range i.tasks {
 		l.sendSubscription(joined, left)
 	}
@@ -90,6 +139,7 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 			for _, late := range answers[n:] { // the limit is shared: all unanswered peers are overdue
 				if late.link.peer.confirmedSeq.Load() < late.seq {
 					late.link.move(signalOverdue)
+					late.link.setLate(late.seq)
 				}
 			}
 			return
@@ -150,8 +200,11 @@ func (l *link) confirmInterest(seq uint64) {
 		return
 	}
 	l.peer.confirmedSeq.Store(seq)
+	if late := l.peer.takeUnconfirmed(seq, false); l.phase().isSource() {
+		l.b.reportGap(i.wanted(late))
+	}
 	if l.phase().isSource() && seq >= l.peer.gapSeq {
-		l.b.closeGap(l.peer.layer)
+		l.closeGaps()
 		l.move(signalConfirmed)
 	}
 	if seq == l.peer.askedSeq {

@@ -35,6 +35,7 @@ type node struct {
 	plane   *backplane.Backplane
 	serving atomic.Pointer[backplane.Backplane] // the same, for requests that come before it runs
 	server  *httptest.Server
+	plain   bool // behaves like a relay without features
 }
 
 type option func(*backplane.Settings)
@@ -111,6 +112,9 @@ func (n *node) start(options ...option) *testkit.Buffer {
 	plane, err := backplane.New(n.hub, s, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		n.t.Fatal(err)
+	}
+	if n.plain {
+		plane.BePlain()
 	}
 	n.plane = plane
 	n.serving.Store(plane)

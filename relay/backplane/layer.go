@@ -120,6 +120,11 @@ func (l *link) setPeerLayer(id string) {
 	i.mu.Lock()
 	before := l.peer.layer
 	l.peer.layer = id
+	for other := range i.relays { // one node has one layer
+		if other.node == l.node {
+			other.peer.layer = id
+		}
+	}
 	i.mu.Unlock()
 	if own := l.b.ownLayer(); own == "" || id != before && (own == before || own == id) {
 		l.b.readLayer(l.ctx)
@@ -134,6 +139,7 @@ func (l *link) setPeerLayer(id string) {
 func (b *Backplane) chooseSources() {
 	own := b.ownLayer()
 	_, stores := b.hub.Broker().(relay.KeyStore) // read before locking: the hub calls Interest under its own lock
+	first := b.awaitsPeers()
 	i := &b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -154,16 +160,17 @@ func (b *Backplane) chooseSources() {
 		if wanted == l.phase().isSource() {
 			continue
 		}
-		var groups []string
 		if !wanted {
 			l.move(signalReleased)
-		} else {
-			l.move(signalChosen)
-			groups = i.list()
-			if stores {
-				groups = append(groups, metricsGroup)
-			}
+			l.sendInterest(true, nil, nil)
+			continue
 		}
-		l.peer.gapSeq = l.sendInterest(true, groups, nil)
+		l.move(signalChosen)
+		groups := i.list()
+		b.openFirstGap(l, first, groups)
+		if stores {
+			groups = append(groups, metricsGroup)
+		}
+		l.ask(groups)
 	}
 }

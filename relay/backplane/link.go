@@ -55,6 +55,15 @@ type link struct {
 	node, name string
 	peer       peerState
 	answered   chan struct{} // closed once the last change of interest is confirmed; owned by the reading goroutine
+	// resumes is set if both relays have the feature resume. The next fields concern such links.
+	resumes    bool
+	in         *incoming              // this node's place in the peer's stream
+	stream     atomic.Pointer[stream] // of events for the peer, once the peer has asked for it over this link
+	resumed    atomic.Bool            // the peer knew the stream
+	keep       []string               // groups of an unfinished interest; owned by the reading goroutine
+	catchingUp atomic.Bool            // the peer's stream has not reached the end of the break before this link
+	jumped     atomic.Bool            // numbers are missing, and the peer has not reported the loss yet
+	tooLarge   atomic.Bool            // a message was skipped since the last batch
 
 	// This field concerns Python nodes.
 	verdict verdict
@@ -64,18 +73,16 @@ type link struct {
 	framesIn, framesOut atomic.Uint64
 	dropped, faults     atomic.Uint64
 
-	groupsMu   sync.Mutex
-	peerGroups map[string]map[string]struct{} // groups that the peer subscribed, with the channels of a Python web node
-	origins    int                            // the number of these channels
+	groupSet // of a peer without a stream
 }
 
 // newLink wraps a connection.
 func (b *Backplane) newLink(conn *websocket.Conn, out *outbox, dialect Dialect) *link {
 	l := &link{
 		b: b, conn: conn, out: out, dialect: dialect, began: time.Now(),
-		queue:      newQueue(b.settings.Load().QueueBytes),
-		peerGroups: map[string]map[string]struct{}{},
+		queue: newQueue(b.settings.Load().QueueBytes),
 	}
+	l.peerGroups = map[string]map[string]struct{}{}
 	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
 	l.queue.overflow = func() { l.end(errStalled) }
 	out.lastProgress.Store(relay.Ticks(time.Now()))
@@ -110,6 +117,9 @@ func (l *link) run() error {
 	workers.Wait()
 	l.b.tap.removeAll(l)
 	l.abandon(l.unwritten)
+	if s := l.stream.Load(); s != nil {
+		s.detach(l, websocket.CloseStatus(context.Cause(l.ctx)) == websocket.StatusGoingAway)
+	}
 	return context.Cause(l.ctx)
 }
 
@@ -119,11 +129,17 @@ func (l *link) end(why error) { l.cancel(why) }
 // flush waits up to flushWait until everything queued for the peer is written.
 func (l *link) flush() {
 	deadline := time.Now().Add(flushWait)
-	for !l.queue.idle() && time.Now().Before(deadline) {
+	for !l.idle() && time.Now().Before(deadline) {
 		if !sleep(l.ctx, 2*time.Millisecond) {
 			return
 		}
 	}
+}
+
+// idle reports whether nothing is queued or being written.
+func (l *link) idle() bool {
+	s := l.stream.Load()
+	return (s == nil || !s.has(l) || s.queue.unsent() == 0) && l.queue.idle()
 }
 
 // closeWith closes the link with a close frame.
@@ -150,6 +166,7 @@ func (l *link) readMessage() (websocket.MessageType, []byte, error) {
 			return kind, buf.Bytes(), nil
 		}
 		l.fault(faultTooLarge)
+		l.reportTooLarge()
 		buf = bytes.Buffer{}
 		if _, err := io.Copy(io.Discard, r); err != nil {
 			return 0, nil, err
@@ -165,17 +182,20 @@ func (l *link) fault(f fault) {
 	}
 }
 
-// push queues an event for the peer.
+// push queues an event for the peer. It implements sink.
 func (l *link) push(e *event) {
-	dropped, first := l.queue.push(e)
-	if dropped == 0 {
-		return
+	if dropped, first := l.queue.push(e); dropped > 0 {
+		l.dropped.Add(uint64(dropped))
+		l.b.countOverflow(l.String(), l.queue.limit, dropped, first)
 	}
-	l.dropped.Add(uint64(dropped))
-	l.b.stats.drop(faultQueue, dropped)
-	l.b.hub.Lost(relay.Loss{Cause: relay.LossPeerQueue, Events: dropped})
+}
+
+// countOverflow counts events that were dropped from a peer's full queue, and logs the first of a series.
+func (b *Backplane) countOverflow(peer string, limit, dropped int, first bool) {
+	b.stats.drop(faultQueue, dropped)
+	b.hub.Lost(relay.Loss{Cause: relay.LossPeerQueue, Events: dropped})
 	if first {
-		l.b.log.Warn("slow peer, oldest events dropped", "peer", l.String(), "queue_bytes", l.queue.limit)
+		b.log.Warn("slow peer, oldest events dropped", "peer", peer, "queue_bytes", limit)
 	}
 }
 
@@ -190,6 +210,11 @@ func (l *link) writeLoop() {
 		}
 		control, batch, recovered, groups := l.queue.next(events[:0], batchBytes)
 		events, l.unwritten = batch, batch
+		s, number, loss := l.stream.Load(), uint64(0), lossReport{}
+		if s != nil { // the stream's queue keeps the events
+			number, events, loss = s.queue.nextNumbered(l.queue, batch, batchBytes)
+			recovered = loss.overflown
+		}
 		l.out.hold()
 		for _, message := range control {
 			if err := l.write(websocket.MessageText, message); err != nil {
@@ -198,7 +223,11 @@ func (l *link) writeLoop() {
 			}
 		}
 		if len(events) > 0 {
-			if err := l.send(events); err != nil {
+			send := l.send
+			if s != nil {
+				send = func(events []*event) error { return l.sendNumbered(number, events) }
+			}
+			if err := send(events); err != nil {
 				l.end(err)
 				return
 			}
@@ -213,6 +242,11 @@ func (l *link) writeLoop() {
 		l.unwritten = nil
 		if recovered > 0 {
 			l.b.log.Info("slow peer recovered", "peer", l.String(), "count", recovered)
+		}
+		switch {
+		case loss.number > 0:
+			l.sendMessage(message{Type: "lost", Loss: loss.number, Count: loss.count, Groups: loss.groups})
+		case recovered > 0:
 			l.sendLoss(recovered, groups)
 		}
 		l.queue.markWritten()

@@ -97,13 +97,15 @@ func (l *link) describe(p *Peer) {
 		p.SameLayer = l.phase() == phaseSameLayer
 		p.Source = l.phase() == phaseSeparate && l.dialed == (l.dialect == Broadcast)
 	}
-	l.groupsMu.Lock()
-	p.Groups = len(l.peerGroups)
-	l.groupsMu.Unlock()
+	queue, groups := l.queue, &l.groupSet
+	if s := l.stream.Load(); s != nil && s.has(l) {
+		queue, groups = s.queue, &s.groupSet
+	}
+	p.Groups = groups.size()
 	p.RTT = time.Duration(l.rtt.Load()).Seconds()
 	p.ClockBehind = l.skew.Seconds()
 	var since time.Time
-	if p.Queued, p.QueuedBytes, since = l.queue.load(); !since.IsZero() {
+	if p.Queued, p.QueuedBytes, since = queue.load(); !since.IsZero() {
 		p.Lag = time.Since(since).Seconds()
 	}
 	p.Dropped, p.Faults = l.dropped.Load(), l.faults.Load()

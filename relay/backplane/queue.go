@@ -3,23 +3,31 @@ package backplane
 import (
 	"sync"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // event is one event for peers, shared between their queues.
 type event struct {
-	group string
-	text  []byte // as in the layer: the frame for broadcast peers, the payload for others
-	since time.Time
+	group    string
+	text     []byte // as in the layer: the frame for broadcast peers, the payload for others
+	since    time.Time
+	sent     int64          // Unix microseconds, by the emitter; 0 if unknown
+	position relay.Position // in this node's history; zero if there is none
+	refill   bool           // read from the history for one peer
 
 	once  sync.Once
 	frame []byte // of the dialect relay
 }
 
 // cost is the weight of an event in a queue, in bytes.
-func (e *event) cost() int { return len(e.text) + len(e.group) + 64 }
+func (e *event) cost() int { return len(e.text) + len(e.group) + 96 }
 
 // queue holds control messages and events for one peer. Control messages are never dropped. The oldest
 // events are dropped when the queue is full.
+//
+// The queue of a stream (stream.go) keeps events that were sent until the peer has acknowledged them. A full queue drops
+// these first: they are lost only if the link breaks as well.
 // See docs/decisions/backplane.md#why-does-the-peer-queue-count-bytes-and-share-events
 type queue struct {
 	signal chan struct{} // holds one token while next may return something
@@ -37,6 +45,15 @@ type queue struct {
 	flow         flow
 	dropped      uint64 // since the queue was last empty
 	lost         lostGroups
+
+	// These fields concern streams.
+	base      uint64 // number of the oldest event in the queue, or of the next one
+	sent      int    // leading events that were sent and are not acknowledged
+	sentBytes int    // of these
+	acked     uint64 // greatest acknowledged number
+	released  released
+	forwarded uint64   // losses in dropped that are not the queue's
+	reported  reported // losses that were reported, until the peer confirms that
 }
 
 // flow is the treatment of events; messages about the connection always pass.
@@ -77,6 +94,11 @@ func (q *queue) push(e *event) (dropped int, first bool) {
 	q.count++
 	q.bytes += e.cost()
 	for q.bytes > q.limit && q.count > 1 {
+		if q.sent > 0 {
+			number := q.base
+			q.released.add(number, q.pop().group)
+			continue
+		}
 		q.lost.add(q.pop().group)
 		dropped++
 	}
@@ -97,6 +119,11 @@ func (q *queue) pop() *event {
 	q.first = (q.first + 1) % len(q.events)
 	q.count--
 	q.bytes -= e.cost()
+	q.base++
+	if q.sent > 0 {
+		q.sent--
+		q.sentBytes -= e.cost()
+	}
 	return e
 }
 
@@ -135,15 +162,26 @@ func (q *queue) next(events []*event, most int) (control [][]byte, _ []*event, r
 		q.wake()
 		return control, events, 0, nil
 	}
-	if len(q.events) > 1024 { // release the memory of a burst
-		q.events = nil
-		q.first = 0
-	}
-	if q.dropped > 0 {
-		recovered, q.dropped = q.dropped, 0
-		groups, q.lost = q.lost.list(), lostGroups{}
-	}
+	q.shrink()
+	recovered, groups = q.takeLost()
 	return control, events, recovered, groups
+}
+
+// shrink releases the memory of a burst. q.mu is held.
+func (q *queue) shrink() {
+	if q.count == 0 && len(q.events) > 1024 {
+		q.events, q.first = nil, 0
+	}
+}
+
+// takeLost returns the number of dropped events that were not reported yet, and their groups. q.mu is held.
+func (q *queue) takeLost() (n uint64, groups []string) {
+	if q.dropped == 0 {
+		return 0, nil
+	}
+	n, q.dropped = q.dropped, 0
+	groups, q.lost = q.lost.list(), lostGroups{}
+	return n, groups
 }
 
 // abandon empties and closes the queue. It returns the number of queued events, the number of dropped events that
@@ -170,7 +208,7 @@ func (q *queue) markWritten() {
 func (q *queue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.count == 0 && len(q.control) == 0 && !q.writing
+	return q.count == q.sent && len(q.control) == 0 && !q.writing
 }
 
 // setFlow changes the treatment of events. A closed queue stays closed.
@@ -189,12 +227,12 @@ func (q *queue) setFlow(f flow) {
 	}
 }
 
-// load returns the number and bytes of queued events, and the time when the oldest was queued.
+// load returns the number and bytes of events that were not sent, and the time when the oldest was queued.
 func (q *queue) load() (events, bytes int, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.count > 0 {
-		since = q.events[q.first].since
+	if q.count > q.sent {
+		since = q.events[(q.first+q.sent)%len(q.events)].since
 	}
-	return q.count, q.bytes, since
+	return q.count - q.sent, q.bytes - q.sentBytes, since
 }

@@ -12,6 +12,9 @@ import (
 // listenWait bounds the wait for a membership on behalf of peers. The membership may still succeed later.
 const listenWait = 10 * time.Second
 
+// sink takes events for a peer: a link, or a stream that outlives its links.
+type sink interface{ push(e *event) }
+
 // tap receives events from this node's layer for peers that subscribed to their groups. It joins each group once,
 // for any number of peers.
 type tap struct {
@@ -20,13 +23,13 @@ type tap struct {
 	mu     sync.Mutex
 	groups map[string]*tappedGroup
 
-	broadcast atomic.Pointer[[]*link] // peers of the broadcast dialect, which receive all events
+	broadcast atomic.Pointer[[]sink] // peers of the broadcast dialect, which receive all events
 }
 
 // tappedGroup is one group with subscribed peers.
 type tappedGroup struct {
 	tap   *tap
-	sinks atomic.Pointer[[]*link]
+	sinks atomic.Pointer[[]sink]
 	ready chan struct{} // closed when the membership is established, or after listenWait
 
 	// tap.mu guards these fields.
@@ -37,18 +40,18 @@ type tappedGroup struct {
 func (t *tap) init(b *Backplane) {
 	t.b = b
 	t.groups = map[string]*tappedGroup{}
-	t.broadcast.Store(&[]*link{})
+	t.broadcast.Store(&[]sink{})
 }
 
-// add subscribes l to the groups. The returned function waits until the memberships are established.
-func (t *tap) add(l *link, groups []string) (wait func(context.Context)) {
+// add subscribes a peer to the groups. The returned function waits until the memberships are established.
+func (t *tap) add(l sink, groups []string) (wait func(context.Context)) {
 	var ready []chan struct{}
 	t.mu.Lock()
 	for _, name := range groups {
 		g := t.groups[name]
 		if g == nil {
 			g = &tappedGroup{tap: t, ready: make(chan struct{})}
-			g.sinks.Store(&[]*link{})
+			g.sinks.Store(&[]sink{})
 			t.groups[name] = g
 			go g.listen(name)
 		}
@@ -67,8 +70,8 @@ func (t *tap) add(l *link, groups []string) (wait func(context.Context)) {
 	}
 }
 
-// remove unsubscribes l from the groups.
-func (t *tap) remove(l *link, groups []string) {
+// remove unsubscribes a peer from the groups.
+func (t *tap) remove(l sink, groups []string) {
 	var stops []func()
 	t.mu.Lock()
 	for _, name := range groups {
@@ -93,13 +96,7 @@ func (t *tap) remove(l *link, groups []string) {
 
 // removeAll ends all subscriptions of a link.
 func (t *tap) removeAll(l *link) {
-	l.groupsMu.Lock()
-	groups := make([]string, 0, len(l.peerGroups))
-	for g := range l.peerGroups {
-		groups = append(groups, g)
-	}
-	l.groupsMu.Unlock()
-	t.remove(l, groups)
+	t.remove(l, l.list())
 	t.mu.Lock()
 	updateSinks(&t.broadcast, l, false)
 	t.mu.Unlock()
@@ -112,9 +109,9 @@ func (t *tap) addBroadcast(l *link) {
 	t.mu.Unlock()
 }
 
-// updateSinks adds a link to a list, or removes it, without disturbing concurrent readers. tap.mu is held.
-func updateSinks(list *atomic.Pointer[[]*link], l *link, add bool) {
-	var next []*link
+// updateSinks adds a peer to a list, or removes it, without disturbing concurrent readers. tap.mu is held.
+func updateSinks(list *atomic.Pointer[[]sink], l sink, add bool) {
+	var next []sink
 	for _, other := range *list.Load() {
 		if other != l {
 			next = append(next, other)
@@ -146,15 +143,18 @@ func (g *tappedGroup) handle(ev relay.Event) {
 	if ev.Source != relay.FromLayer || ev.Control != nil || !ev.NeedsRelay && !g.tap.b.settings.Load().AnyEvent {
 		return
 	}
-	g.forward(ev.Group, ev.Text)
+	g.forward(&ev)
 }
 
-func (g *tappedGroup) forward(group string, text []byte) {
+func (g *tappedGroup) forward(ev *relay.Event) {
 	sinks := *g.sinks.Load()
 	if len(sinks) == 0 {
 		return
 	}
-	e := &event{group: group, text: text, since: time.Now()}
+	e := &event{group: ev.Group, text: ev.Text, since: time.Now(), position: ev.Position.Entry()}
+	if !ev.Sent.IsZero() {
+		e.sent = ev.Sent.UnixMicro()
+	}
 	for _, l := range sinks {
 		l.push(e)
 	}
@@ -192,7 +192,7 @@ func (t *tap) handleBroadcast(ev relay.Event) {
 		return
 	}
 	if g := t.find(group); g != nil {
-		g.forward(group, text)
+		g.forward(&relay.Event{Group: group, Text: text, Sent: ev.Sent}) // the copy's position is another group's
 	}
 }
 

@@ -7,11 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
-
-	"github.com/edgerelay/edgerelay/relay"
 )
 
 // The dialect edgerelay.v1 is negotiated as a WebSocket subprotocol. Text frames hold one [message], binary frames
@@ -28,8 +27,11 @@ const handshakeWait = 10 * time.Second
 
 // message is any message between relays except events.
 type message struct {
-	// Type is hello, welcome, layer, interest, joined or lost.
+	// Type is hello, welcome, layer, interest, joined or lost; between relays with the feature resume also stream, ack
+	// or refilled.
 	Type string `json:"type"`
+	// Features are the abilities of the sender of a hello. Older relays send none.
+	Features []string `json:"features,omitempty"`
 	// Node, Name and Layer introduce the sender. Layer alone announces a new identity of its channel layer.
 	Node  string `json:"node,omitempty"`
 	Name  string `json:"name,omitempty"`
@@ -42,8 +44,24 @@ type message struct {
 	Reset bool     `json:"reset,omitempty"`
 	Join  []string `json:"join,omitempty"`
 	Leave []string `json:"leave,omitempty"`
+	// Source asks for the sender's stream over this link, with Reset. Stream is the stream's id, and Last the number of
+	// the last event that the sender has, if it knows the stream. More is set if further groups of the same interest
+	// follow. After has the sender's last positions of groups in Join, for a stream that does not continue.
+	Source bool              `json:"source,omitempty"`
+	Stream string            `json:"stream,omitempty"`
+	Last   uint64            `json:"last,omitempty"`
+	More   bool              `json:"more,omitempty"`
+	After  map[string]string `json:"after,omitempty"`
+	// First is the number of the first event that follows in a stream, and Until the number of the last event that was
+	// queued at that time. In refilled, Until is the number of the last event read from the history for Groups, and
+	// Missing lists the groups whose events could not be read.
+	First   uint64   `json:"first,omitempty"`
+	Until   uint64   `json:"until,omitempty"`
+	Missing []string `json:"missing,omitempty"`
 	// Count is the number of lost events for the receiver, 0 if unknown. Groups lists their groups; none means any
 	// group.
+	// Loss numbers the reports of a stream; in ack, and with Source, it is the last one that the sender has.
+	Loss   uint64   `json:"loss,omitempty"`
 	Count  uint64   `json:"count,omitempty"`
 	Groups []string `json:"groups,omitempty"`
 }
@@ -70,7 +88,11 @@ func proof(secret, side string, server, client message) string {
 }
 
 func (b *Backplane) hello() message {
-	return message{Type: "hello", Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Nonce: rand.Text()}
+	m := message{Type: "hello", Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Nonce: rand.Text()}
+	if !b.plain {
+		m.Features = []string{featureResume}
+	}
+	return m
 }
 
 // acceptHandshake is the dialed node's part of the handshake.
@@ -125,6 +147,9 @@ func (l *link) setPeer(hello message) {
 	l.node, l.name = hello.Node, hello.Name
 	l.peer.layer = hello.Layer
 	l.peer.confirmed, l.peer.replaced = make(chan struct{}), make(chan struct{})
+	if l.resumes = !l.b.plain && slices.Contains(hello.Features, featureResume); l.resumes {
+		l.in = l.b.incomingOf(l.node)
+	}
 	if l.dialed {
 		l.move(signalDialed)
 	} else {
@@ -183,11 +208,14 @@ func (l *link) replace() {
 	i.mu.Lock()
 	delete(i.relays, l)
 	if l.move(signalEnded).isSource() {
-		l.b.openGap(l.peer.layer)
+		l.b.openGap(l.peer.layer, l.node, l.peer.takeUnconfirmed(l.peer.askedSeq, true))
 	}
 	i.mu.Unlock()
 	l.b.chooseSources()
 	close(l.peer.replaced)
+	if l.in != nil {
+		l.in.release()
+	}
 }
 
 // sendMessage queues a message.
@@ -202,15 +230,37 @@ func (l *link) sendMessage(m message) {
 // sendInterest sends a change of interest to the peer. interest.mu is held. It returns the sequence number of the
 // last message.
 func (l *link) sendInterest(reset bool, join, leave []string) uint64 {
-	for reset || len(join) > 0 || len(leave) > 0 {
+	return l.sendChange(message{Reset: reset}, join, leave)
+}
+
+// sendChange sends a change of interest in as many messages as it takes, of which first is the first. interest.mu is
+// held. It returns the sequence number of the last message.
+func (l *link) sendChange(first message, join, leave []string) uint64 {
+	source := first.Source
+	for m := first; m.Reset || len(join) > 0 || len(leave) > 0; m = (message{}) {
 		l.peer.askedSeq++
-		m := message{Type: "interest", Seq: l.peer.askedSeq, Reset: reset}
+		m.Type, m.Seq = "interest", l.peer.askedSeq
 		m.Join, join = splitGroups(join)
 		m.Leave, leave = splitGroups(leave)
-		reset = false
+		m.More = source && len(join) > 0
 		l.sendMessage(m)
 	}
 	return l.peer.askedSeq
+}
+
+// ask makes the peer the source of its layer: it shall send the events of all groups. interest.mu is held.
+func (l *link) ask(groups []string) {
+	first := message{Reset: true}
+	if l.resumes {
+		first.Source = true
+		first.Stream, first.Last, first.Loss = l.in.place()
+		l.catchingUp.Store(true)
+	}
+	l.peer.gapSeq = l.sendChange(first, groups, nil)
+	l.peer.announced, l.peer.continued, l.peer.asked = false, false, groups
+	if l.b.interest.gaps[l.peer.layer] == nil {
+		l.peer.unconfirmed = append(l.peer.unconfirmed, unconfirmed{l.peer.gapSeq, groups, false})
+	}
 }
 
 func splitGroups(groups []string) (some, rest []string) {
@@ -237,7 +287,24 @@ func (l *link) sendBatch(events []*event) error {
 	return l.write(websocket.MessageBinary, batch)
 }
 
+// sendNumbered sends events of the peer's stream, of which the first has a number.
+func (l *link) sendNumbered(number uint64, events []*event) error {
+	size := 0
+	for _, e := range events {
+		size += e.cost()
+	}
+	batch := appendNumberedHead(make([]byte, 0, size), number, len(events))
+	for _, e := range events {
+		batch = appendNumbered(batch, e)
+	}
+	return l.write(websocket.MessageBinary, batch)
+}
+
 func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
+	if kind == websocket.MessageBinary && l.resumes {
+		l.receiveNumbered(b)
+		return nil
+	}
 	if kind == websocket.MessageBinary {
 		events := decodeBatch(b, nil, l.fault)
 		if !l.phase().isSource() { // another node is the source of this layer, or the layer is our own
@@ -267,9 +334,26 @@ func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 	case "lost":
 		l.handleLoss(m)
 	default:
-		l.fault(faultType)
+		if !l.resumes || !l.receiveResume(m) {
+			l.fault(faultType)
+		}
 	}
 	return nil
+}
+
+// receiveResume handles the messages of the feature resume, and reports whether m is one.
+func (l *link) receiveResume(m message) bool {
+	switch m.Type {
+	case "stream":
+		l.beginStream(m)
+	case "ack":
+		if s := l.stream.Load(); s != nil && s.has(l) {
+			s.queue.acknowledge(m.Seq, m.Loss)
+		}
+	default:
+		return false
+	}
+	return true
 }
 
 // applyInterest applies a change of the peer's interest, and confirms it once the memberships are established.
@@ -279,11 +363,9 @@ func (l *link) applyInterest(m message) {
 	same := l.peer.layer == l.b.ownLayer()
 	i.mu.Unlock()
 	if same {
-		m.Reset, m.Join, m.Leave = true, nil, nil
+		m.Reset, m.Join, m.Leave, m.More = true, nil, nil, false
 	}
-	join, leave := l.updateGroups(m.Reset, m.Join, m.Leave)
-	l.b.tap.remove(l, leave)
-	wait := l.b.tap.add(l, join)
+	wait := l.changeGroups(m)
 	before, answered := l.answered, make(chan struct{})
 	l.answered = answered
 	go func() {
@@ -298,41 +380,43 @@ func (l *link) applyInterest(m message) {
 	}()
 }
 
-// updateGroups changes the set of groups that a relay subscribes, and returns the difference.
-func (l *link) updateGroups(reset bool, join, leave []string) (joined, left []string) {
-	l.groupsMu.Lock()
-	defer l.groupsMu.Unlock()
-	if reset {
-		keep := map[string]bool{}
-		for _, g := range join {
-			keep[g] = true
+// changeGroups applies a change to the groups of the peer. The returned function waits until the memberships are
+// established.
+func (l *link) changeGroups(m message) (wait func(context.Context)) {
+	to, groups := sink(l), &l.groupSet
+	if l.resumes {
+		if m.Source {
+			l.takeStream(m)
+			l.keep = nil
 		}
-		for g := range l.peerGroups {
-			if !keep[g] {
-				leave = append(leave, g)
-			}
+		s := l.stream.Load()
+		if s == nil || !s.has(l) { // the peer has its events over another link
+			return func(context.Context) {}
 		}
+		to, groups = s, &s.groupSet
+		if m.Reset && !m.Source {
+			defer s.queue.forget() // the peer wants nothing any more
+		}
+		m = l.collect(m)
 	}
-	for _, g := range leave {
-		if _, ok := l.peerGroups[g]; ok {
-			delete(l.peerGroups, g)
-			left = append(left, g)
-		}
+	join, leave := groups.update(m.Reset, m.Join, m.Leave, l.fault)
+	l.b.tap.remove(to, leave)
+	return l.b.tap.add(to, join)
+}
+
+// collect keeps the groups of an interest in several messages. No group of the stream is left before the last message,
+// in whose place a reset with all groups is returned.
+func (l *link) collect(m message) message {
+	if !m.Source && l.keep == nil {
+		return m
 	}
-	for _, g := range join {
-		if _, ok := l.peerGroups[g]; ok {
-			continue
-		}
-		if !relay.ValidGroup(g) || g == broadcastGroup {
-			l.fault(faultGroup)
-			continue
-		}
-		if len(l.peerGroups) >= maxPeerGroups {
-			l.fault(faultLimit)
-			continue
-		}
-		l.peerGroups[g] = nil
-		joined = append(joined, g)
+	if len(l.keep)+len(m.Join) <= maxPeerGroups {
+		l.keep = append(l.keep, m.Join...)
 	}
-	return joined, left
+	if m.More {
+		m.Reset = false
+		return m
+	}
+	m.Reset, m.Join, l.keep = true, l.keep, nil
+	return m
 }

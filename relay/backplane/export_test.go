@@ -1,0 +1,4 @@
+package backplane
+
+// BePlain makes a backplane that is not started yet behave like a relay without features.
+func (b *Backplane) BePlain() { b.plain = true }

@@ -1,0 +1,353 @@
+package backplane
+
+import (
+	"net"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// gapWait is the time that a node waits for another link to a layer before it reports the gap to clients.
+	gapWait = 30 * time.Second
+	// gapForgotten is the time after which a gap no longer keeps clients from resuming, unless this node still dials the
+	// peer: a node that dialed this one may never return.
+	gapForgotten = 10 * time.Minute
+	// maxGaps bounds the gaps, and maxSeen the known sources.
+	maxGaps, maxSeen = 1000, 10_000
+)
+
+var _ relay.GapKnower = (*Backplane)(nil)
+
+// gap is a time in which no peer sends this node the events of a layer. If the source continues its stream, all events
+// from that time arrive. Otherwise, the end of the gap is reported as a loss.
+type gap struct {
+	node      string // run of the relay that was the source
+	began     time.Time
+	timer     *time.Timer
+	uncovered map[string]struct{} // groups that the source was not asked for, or has not confirmed
+}
+
+// openGap records that a source of events is gone, and the groups that it had not confirmed. interest.mu is held.
+func (b *Backplane) openGap(source, node string, uncovered []string) {
+	i := &b.interest
+	if b.ctx.Err() != nil {
+		return
+	}
+	g := i.gaps[source]
+	if g == nil {
+		if len(i.gaps) >= maxGaps {
+			b.dropOldestGap()
+		}
+		g = &gap{began: time.Now(), uncovered: map[string]struct{}{}}
+		g.timer = time.AfterFunc(gapWait, func() {
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			if i.gaps[source] == g && b.ctx.Err() == nil {
+				b.reportGap(i.list())
+			}
+		})
+		i.gaps[source] = g
+	}
+	g.node = node
+	for _, group := range uncovered {
+		g.uncovered[group] = struct{}{}
+	}
+}
+
+// dropOldestGap ends the oldest gap with a loss. interest.mu is held.
+func (b *Backplane) dropOldestGap() {
+	i := &b.interest
+	oldest := ""
+	for source, g := range i.gaps {
+		if oldest == "" || g.began.Before(i.gaps[oldest].began) {
+			oldest = source
+		}
+	}
+	b.closeGap(oldest, i.list())
+}
+
+// openFirstGap records that events of a peer's layer may be missing from before its first link: until now, peers were
+// missing. interest.mu is held.
+func (b *Backplane) openFirstGap(l *link, missing bool, groups []string) {
+	i := &b.interest
+	if missing && !i.seen[l.peer.layer] && i.gaps[l.peer.layer] == nil {
+		b.openGap(l.peer.layer, l.node, groups)
+	}
+	i.setSeen(l.peer.layer)
+}
+
+// setSeen records a source. i.mu is held.
+func (i *interest) setSeen(source string) {
+	if len(i.seen) >= maxSeen {
+		clear(i.seen)
+	}
+	i.seen[source] = true
+}
+
+// changeGaps records changes of interest that no source has heard of. asked are the layers with a source. i.mu is held.
+func (i *interest) changeGaps(asked map[string]bool, joined, left []string) {
+	for source, g := range i.gaps {
+		for _, group := range left {
+			delete(g.uncovered, group)
+		}
+		if asked[source] {
+			continue
+		}
+		for _, group := range joined {
+			g.uncovered[group] = struct{}{}
+		}
+	}
+}
+
+// wanted returns the groups that are still subscribed. i.mu is held.
+func (i *interest) wanted(groups []string) (wanted []string) {
+	for _, g := range groups {
+		if _, ok := i.groups[g]; ok {
+			wanted = append(wanted, g)
+		}
+	}
+	return wanted
+}
+
+// checkGap closes the gap before this link if all events of that time have arrived.
+func (l *link) checkGap() {
+	l.b.interest.mu.Lock()
+	defer l.b.interest.mu.Unlock()
+	l.closeGaps()
+}
+
+// closeGaps closes the gaps before this link, if the peer has confirmed the interest and sent all events of that time.
+// Unless its stream continues, events are missing. interest.mu is held.
+func (l *link) closeGaps() {
+	p, i := &l.peer, &l.b.interest
+	if !l.phase().isSource() || p.confirmedSeq.Load() < p.gapSeq {
+		return
+	}
+	if l.resumes {
+		if !p.announced || l.in.delivered.Load() < p.until {
+			return
+		}
+		l.catchingUp.Store(false)
+	}
+	l.b.recordStart()
+	for source, g := range i.gaps {
+		switch {
+		case source != p.layer && g.node != l.node:
+		case !l.resumes || !p.continued:
+			l.b.closeGap(source, i.wanted(p.asked))
+		default:
+			var lost []string
+			for group := range g.uncovered {
+				lost = append(lost, group)
+			}
+			l.b.closeGap(source, i.wanted(lost))
+		}
+	}
+}
+
+// closeGap ends a gap, and reports the groups that may have missed events. interest.mu is held.
+func (b *Backplane) closeGap(source string, lost []string) {
+	if g := b.interest.gaps[source]; g != nil {
+		g.timer.Stop()
+		delete(b.interest.gaps, source)
+		b.reportGap(lost)
+	}
+}
+
+// endGaps stops the timers of all gaps.
+func (b *Backplane) endGaps() {
+	b.interest.mu.Lock()
+	defer b.interest.mu.Unlock()
+	for _, g := range b.interest.gaps {
+		g.timer.Stop()
+	}
+}
+
+// reportGap reports a loss in groups. interest.mu is held.
+func (b *Backplane) reportGap(groups []string) {
+	if len(groups) > 0 {
+		b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, Groups: groups})
+	}
+}
+
+// recordStart records, with the first source of this run, that events of peers may be missing from before: a history
+// that outlives this process has events from before its start. A source that appears later is a new node.
+// interest.mu is held.
+func (b *Backplane) recordStart() {
+	i := &b.interest
+	if i.told {
+		return
+	}
+	i.told = true
+	if time.Since(b.started) > gapWait {
+		return
+	}
+	history := b.history()
+	if inspected, ok := history.(relay.HistoryInspector); history == nil || ok && inspected.HistoryStats().Kind == "ring" {
+		return
+	}
+	b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, All: true})
+}
+
+// history returns this node's history, nil if there is none.
+func (b *Backplane) history() relay.History {
+	if holder, ok := b.hub.(relay.HistoryHolder); ok {
+		return holder.History()
+	}
+	return nil
+}
+
+// sourceName identifies a Python node as a source of events.
+func (l *link) sourceName() string {
+	if l.url != "" {
+		return pythonSource(l.url)
+	}
+	host, _, _ := net.SplitHostPort(l.address)
+	return pythonSource(host)
+}
+
+func pythonSource(address string) string { return "python " + address }
+
+// endSource ends the link's phase, and opens a gap if the Python node was a source of events.
+func (l *link) endSource() {
+	if l.move(signalEnded) == phaseSeparate {
+		l.b.interest.mu.Lock()
+		l.b.openGap(l.sourceName(), "", nil)
+		l.b.interest.mu.Unlock()
+	}
+}
+
+// resumeSource closes the gap of a Python node that is a source of events. Python nodes send nothing again.
+func (l *link) resumeSource() {
+	if l.phase() != phaseSeparate {
+		return
+	}
+	i, source := &l.b.interest, l.sourceName()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	l.b.recordStart()
+	if i.gaps[source] == nil && !i.seen[source] && l.dialed { // an operator has named the node
+		l.b.reportGap(i.list())
+	}
+	i.setSeen(source)
+	l.b.closeGap(source, i.list())
+}
+
+// Incomplete implements [relay.GapKnower]. Events are missing while a source is gone, while a peer that an operator has
+// named was never connected, and while a peer has not confirmed the group or not reported a loss yet.
+// See docs/decisions/backplane.md#when-may-events-of-peers-be-missing
+func (b *Backplane) Incomplete(group string) bool {
+	if b.awaitsPeers() {
+		return true
+	}
+	dialed := b.dialedSources()
+	i := &b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for source, g := range i.gaps {
+		if dialed[source] || dialed[g.node] || time.Since(g.began) < gapForgotten {
+			return true
+		}
+	}
+	for l := range i.relays {
+		if !l.phase().isSource() {
+			continue
+		}
+		if l.jumped.Load() || l.peer.lacks(group) {
+			return true
+		}
+	}
+	return false
+}
+
+// lacks reports whether clients subscribed to a group before the peer has confirmed it. interest.mu is held.
+func (p *peerState) lacks(group string) bool {
+	for _, u := range p.unconfirmed {
+		if !u.late {
+			continue
+		}
+		for _, g := range u.groups {
+			if g == group {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// dialedSources returns the relays and Python nodes that this node dials.
+func (b *Backplane) dialedSources() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	sources := map[string]bool{}
+	for url, d := range b.dialers {
+		sources[pythonSource(url)] = true
+		d.mu.Lock()
+		if d.node != "" {
+			sources[d.node] = true
+		}
+		d.mu.Unlock()
+	}
+	return sources
+}
+
+// awaitsPeers reports whether a peer that an operator has named was never connected.
+func (b *Backplane) awaitsPeers() bool {
+	b.mu.Lock()
+	var waiting []*dialer
+	for _, d := range b.dialers {
+		if !d.target.Found && !d.reached.Load() {
+			waiting = append(waiting, d)
+		}
+	}
+	b.mu.Unlock()
+	if len(waiting) == 0 {
+		return false
+	}
+	own := b.ownLayer()
+	b.interest.mu.Lock()
+	defer b.interest.mu.Unlock()
+	for _, d := range waiting {
+		if !d.isReached(own) {
+			return true
+		}
+		d.reached.Store(true)
+	}
+	return false
+}
+
+// isReached reports whether the events of the peer's layer arrive. interest.mu is held.
+func (d *dialer) isReached(own string) bool {
+	d.mu.Lock()
+	state, l, node := d.state, d.link, d.node
+	d.mu.Unlock()
+	switch {
+	case state == StateSelf:
+		return true
+	case l != nil && l.dialect != EdgeRelay:
+		return l.phase() == phaseSeparate || l.phase() == phaseSameLayer
+	case node == "":
+		return false
+	}
+	i := &d.b.interest
+	for l := range i.relays {
+		if l.node == node {
+			return l.peer.layer == own && own != "" || i.hasSource(l.peer.layer)
+		}
+	}
+	return false
+}
+
+// hasSource reports whether a source sends the events of a layer, without a gap before. i.mu is held.
+func (i *interest) hasSource(layer string) bool {
+	if i.gaps[layer] != nil {
+		return false
+	}
+	for l := range i.relays {
+		if l.peer.layer == layer && (l.phase() == phaseSource || l.phase() == phaseLate) {
+			return true
+		}
+	}
+	return false
+}

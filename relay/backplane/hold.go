@@ -1,0 +1,5 @@
+package backplane
+
+type refill struct{}
+
+func (s *stream) hold(*event) bool { return false }

@@ -1,0 +1,198 @@
+package backplane
+
+// This file has the methods of a queue that belongs to a stream: its events are numbered, and stay in the queue until
+// the peer has acknowledged them.
+
+// released describes events that were sent, and dropped from a full queue before the peer had acknowledged them.
+type released struct {
+	ranges []numberRange
+	lostGroups
+}
+
+// numberRange is the numbers from first to last.
+type numberRange struct{ first, last uint64 }
+
+// maxRanges bounds the ranges; more of them are counted as if nothing was between.
+const maxRanges = 64
+
+func (r *released) add(number uint64, group string) {
+	n := len(r.ranges)
+	if n > 0 && (r.ranges[n-1].last+1 == number || n == maxRanges) {
+		r.ranges[n-1].last = number
+	} else {
+		r.ranges = append(r.ranges, numberRange{number, number})
+	}
+	r.lostGroups.add(group)
+}
+
+// behind returns the count of events behind a number.
+func (r *released) behind(number uint64) (count uint64) {
+	for _, x := range r.ranges {
+		if x.last > number {
+			count += x.last - max(x.first-1, number)
+		}
+	}
+	return count
+}
+
+// reported describes losses that the peer was told of.
+type reported struct {
+	number uint64 // of the last report
+	count  uint64
+	lostGroups
+}
+
+// lossReport is a report for the peer about events that it does not get.
+type lossReport struct {
+	number    uint64 // 0: there is none
+	count     uint64
+	overflown uint64 // part of count that did not fit into the queue
+	groups    []string
+}
+
+// nextNumbered returns the number of the next event, and events of up to most bytes from there on, which count as sent.
+// It returns none if another link has taken the queue. With the last event comes the report of all losses.
+func (q *queue) nextNumbered(of *queue, events []*event, most int) (number uint64, _ []*event, loss lossReport) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.signal != of.signal {
+		return 0, events, loss
+	}
+	number = q.base + uint64(q.sent)
+	for size := 0; q.sent < q.count && size < most; q.sent++ {
+		e := q.events[(q.first+q.sent)%len(q.events)]
+		size += e.cost()
+		q.sentBytes += e.cost()
+		events = append(events, e)
+	}
+	if q.sent < q.count {
+		q.wake()
+		return number, events, loss
+	}
+	if q.dropped > 0 {
+		q.reported.number++
+		q.reported.count += q.dropped
+		q.reported.merge(q.lost)
+		loss.number, loss.overflown = q.reported.number, q.dropped-q.forwarded
+		loss.count, loss.groups = q.takeLost()
+		q.forwarded = 0
+	}
+	return number, events, loss
+}
+
+// acknowledge frees the events up to a number, and the losses up to the number of a report.
+func (q *queue) acknowledge(number, report uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if report == q.reported.number {
+		q.reported = reported{number: report}
+	}
+	if number < q.base+uint64(q.sent) { // otherwise, the peer acknowledges events that it was never sent
+		q.free(number)
+	}
+}
+
+// free removes the events up to a number. q.mu is held.
+func (q *queue) free(number uint64) {
+	for q.count > 0 && q.base <= number {
+		q.pop()
+	}
+	q.acked = max(q.acked, number)
+	if q.released.behind(number) == 0 {
+		q.released = released{}
+	}
+	q.shrink()
+}
+
+// attach hands the queue to a link whose peer has the events up to the number last, and the losses up to the number of a
+// report. All others are sent, again if need be. announce is called before the link can send an event, with the number of
+// the first one and of the last one in the queue at the moment. attach returns the number of released events that are
+// lost.
+func (q *queue) attach(to *queue, last, report uint64, announce func(first, until uint64)) (lost uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if r := q.reported; report != r.number {
+		q.dropped += r.count
+		q.forwarded += r.count
+		q.lost.merge(r.lostGroups)
+	}
+	q.reported = reported{number: q.reported.number}
+	if lost = q.released.behind(last); lost > 0 {
+		q.dropped += lost
+		q.lost.merge(q.released.lostGroups)
+	}
+	q.released = released{}
+	q.free(min(last, q.base+uint64(q.sent)-1))
+	q.sent, q.sentBytes = 0, 0
+	announce(q.base, q.base+uint64(q.count)-1)
+	q.signal = to.signal
+	q.wake()
+	return lost
+}
+
+// detach takes the queue from a link, and returns the number of the last event.
+func (q *queue) detach() (last uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.signal = nil
+	return q.base + uint64(q.count) - 1
+}
+
+// forget removes all events.
+func (q *queue) forget() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.count > 0 {
+		q.pop()
+	}
+	q.dropped, q.forwarded, q.lost, q.released = 0, 0, lostGroups{}, released{}
+	q.reported = reported{number: q.reported.number}
+	q.shrink()
+}
+
+// unsent returns the number of events that were never sent.
+func (q *queue) unsent() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.count - q.sent
+}
+
+// close empties the queue for good. It returns the number of events up to the number until, and their groups.
+func (q *queue) close(until uint64) (events int, groups lostGroups) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	groups = q.lost
+	q.dropped += q.reported.count
+	groups.merge(q.reported.lostGroups)
+	for q.count > 0 {
+		number := q.base
+		if e := q.pop(); number <= until {
+			events++
+			groups.add(e.group)
+		}
+	}
+	events += int(q.dropped)
+	q.flow, q.dropped, q.lost = flowClosed, 0, lostGroups{}
+	return events, groups
+}
+
+// addLoss adds events that the peer missed and that were never queued.
+func (q *queue) addLoss(events int, groups lostGroups) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.dropped += uint64(max(events, 1))
+	q.forwarded += uint64(max(events, 1))
+	q.lost.merge(groups)
+	q.wake()
+}
+
+// known returns the number up to which a peer has the events if it does not say so: a peer that has acknowledged events
+// of the stream gets none of the others twice.
+func (q *queue) known() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.acked == 0 {
+		return 0
+	}
+	return q.base + uint64(q.sent) - 1
+}

@@ -1,0 +1,263 @@
+package backplane
+
+import (
+	"crypto/rand"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// featureResume is the ability to number and acknowledge events, and to continue a stream over another link.
+	featureResume = "resume"
+	// resumeWait is the time for which the events for a relay are kept after the end of its link.
+	resumeWait = gapWait
+)
+
+// errReplaced ends a link whose peer has taken its stream over another link.
+var errReplaced = errors.New("the peer continues over another link")
+
+// stream is the numbered sequence of events for one run of a relay. It outlives its links: events that the relay has
+// not acknowledged when a link ends are sent again over the next one, behind them the events of the time between.
+// See docs/decisions/backplane.md#how-are-events-in-flight-on-a-broken-link-sent-again
+type stream struct {
+	b     *Backplane
+	node  string // id of the relay's run
+	id    string
+	queue *queue
+	groupSet
+
+	refilling atomic.Bool // refills is not empty
+
+	mu      sync.Mutex // guards the fields below; b.mu may be held before it
+	link    *link      // that sends the events; nil while there is none
+	peer    string     // name of the relay in logs
+	expiry  *time.Timer
+	broken  uint64 // number of the last event when the link ended
+	ended   bool
+	refills map[string]*refill // by group
+}
+
+// takeStream makes l the link that sends the events of its peer's stream. The peer asks for that with the id of the
+// stream and the number of the last event that it has, as far as it knows them.
+func (l *link) takeStream(m message) {
+	b := l.b
+	b.mu.Lock()
+	s := b.streams[l.node]
+	if s == nil {
+		s = &stream{b: b, node: l.node, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes)}
+		s.queue.base, s.queue.signal = 1, nil
+		s.peerGroups = map[string]map[string]struct{}{}
+		b.streams[l.node] = s
+	}
+	before := s.attach(l, m)
+	b.mu.Unlock()
+	if before != nil && before != l { // the peer has noticed the end of that link before this node did
+		before.end(errReplaced)
+	}
+}
+
+// attach makes l the link of the stream, and returns the link before.
+func (s *stream) attach(l *link, m message) (before *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	before, s.link, s.peer = s.link, l, l.String()
+	l.resumed.Store(m.Stream == s.id)
+	last := m.Last
+	if m.Stream != s.id {
+		last = s.queue.known()
+	}
+	lost := s.queue.attach(l.queue, last, m.Loss, func(first, until uint64) {
+		l.sendMessage(message{Type: "stream", Stream: s.id, First: first, Until: until})
+		l.stream.Store(s)
+	})
+	if lost > 0 {
+		s.b.countLost(s.peer, int(lost))
+	}
+	return before
+}
+
+// has reports whether l sends the stream's events.
+func (s *stream) has(l *link) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link == l
+}
+
+// detach records the end of a link. The stream waits for the next one, unless the peer has shut down.
+func (s *stream) detach(l *link, final bool) {
+	s.mu.Lock()
+	if s.link != l {
+		s.mu.Unlock()
+		return
+	}
+	s.link = nil
+	s.broken = s.queue.detach()
+	if !final {
+		s.expiry = time.AfterFunc(resumeWait, s.expire)
+	}
+	s.mu.Unlock()
+	if final || s.b.leaving() { // Close has passed detached streams, or does so now
+		s.expire()
+	}
+}
+
+// expire ends a stream without a link. What its peer has not acknowledged is lost.
+func (s *stream) expire() {
+	s.b.mu.Lock()
+	s.mu.Lock()
+	if s.link != nil || s.ended {
+		s.mu.Unlock()
+		s.b.mu.Unlock()
+		return
+	}
+	s.ended = true
+	if s.expiry != nil {
+		s.expiry.Stop()
+	}
+	delete(s.b.streams, s.node)
+	peer, broken := s.peer, s.broken
+	s.mu.Unlock()
+	s.b.mu.Unlock()
+	s.b.tap.remove(s, s.list())
+	if events, groups := s.queue.close(broken); events > 0 {
+		s.b.countLost(peer, events)
+		s.b.recordLoss(s.node, uint64(events), groups)
+	}
+}
+
+// push queues an event for the relay. It implements sink.
+func (s *stream) push(e *event) {
+	if s.refilling.Load() && s.hold(e) {
+		return
+	}
+	s.enqueue(e)
+}
+
+// enqueue adds an event to the queue.
+func (s *stream) enqueue(e *event) {
+	dropped, first := s.queue.push(e)
+	if dropped == 0 {
+		return
+	}
+	s.mu.Lock()
+	l, peer := s.link, s.peer
+	s.mu.Unlock()
+	if l != nil {
+		l.dropped.Add(uint64(dropped))
+	}
+	s.b.countOverflow(peer, s.queue.limit, dropped, first)
+}
+
+// forwardLoss tells the relay about lost events of its groups, once there is a link.
+func (s *stream) forwardLoss(loss relay.Loss) {
+	groups, found := s.concerned(loss)
+	if !found {
+		return
+	}
+	lost := lostGroups{all: groups == nil}
+	for _, g := range groups {
+		lost.add(g)
+	}
+	s.queue.addLoss(loss.Events, lost)
+}
+
+// endStreams ends all streams without a link.
+func (b *Backplane) endStreams() {
+	b.mu.Lock()
+	var all []*stream
+	for _, s := range b.streams {
+		all = append(all, s)
+	}
+	b.mu.Unlock()
+	for _, s := range all {
+		s.expire()
+	}
+}
+
+// groupSet is the groups that a peer subscribed, each with the channels of a Python web node.
+type groupSet struct {
+	groupsMu   sync.Mutex
+	peerGroups map[string]map[string]struct{}
+	origins    int // the number of these channels
+}
+
+// list returns all groups.
+func (s *groupSet) list() []string {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
+	groups := make([]string, 0, len(s.peerGroups))
+	for g := range s.peerGroups {
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+func (s *groupSet) size() int {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
+	return len(s.peerGroups)
+}
+
+// concerned returns the groups of a loss that are in the set; nil if these are all groups, or too many to list.
+func (s *groupSet) concerned(loss relay.Loss) (groups []string, found bool) {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
+	if loss.All {
+		return nil, len(s.peerGroups) > 0
+	}
+	for _, g := range loss.Groups {
+		if _, ok := s.peerGroups[g]; ok {
+			groups = append(groups, g)
+		}
+	}
+	if len(groups) > groupsPerMessage {
+		return nil, true
+	}
+	return groups, len(groups) > 0
+}
+
+// update changes the groups of a relay, and returns the difference. bad is called for each invalid group.
+func (s *groupSet) update(reset bool, join, leave []string, bad func(fault)) (joined, left []string) {
+	s.groupsMu.Lock()
+	defer s.groupsMu.Unlock()
+	leave = slices.Clone(leave)
+	if reset {
+		keep := map[string]bool{}
+		for _, g := range join {
+			keep[g] = true
+		}
+		for g := range s.peerGroups {
+			if !keep[g] {
+				leave = append(leave, g)
+			}
+		}
+	}
+	for _, g := range leave {
+		if _, ok := s.peerGroups[g]; ok {
+			delete(s.peerGroups, g)
+			left = append(left, g)
+		}
+	}
+	for _, g := range join {
+		switch _, ok := s.peerGroups[g]; {
+		case ok:
+		case !relay.ValidGroup(g) || g == broadcastGroup:
+			bad(faultGroup)
+		case len(s.peerGroups) >= maxPeerGroups:
+			bad(faultLimit)
+		default:
+			s.peerGroups[g] = nil
+			joined = append(joined, g)
+		}
+	}
+	return joined, left
+}
