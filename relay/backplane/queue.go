@@ -26,7 +26,7 @@ func (e *event) cost() int { return len(e.text) + len(e.group) + 96 }
 // queue holds control messages and events for one peer. Control messages are never dropped. The oldest
 // events are dropped when the queue is full.
 //
-// The queue of a stream (stream.go) keeps events that were sent until the peer has acknowledged them. A full queue drops
+// The queue of a stream (stream.go) keeps sent events until the peer has acknowledged them. A full queue drops
 // these first: they are lost only if the link breaks as well.
 // See docs/decisions/backplane.md#why-does-the-peer-queue-count-bytes-and-share-events
 type queue struct {

@@ -104,9 +104,9 @@ func (q *queue) free(number uint64) {
 	q.shrink()
 }
 
-// attach hands the queue to a link whose peer has the events up to the number last, and the losses up to the number of a
-// report. All others are sent, again if need be. announce is called before the link can send an event, with the number of
-// the first one and of the last one in the queue at the moment. attach returns the number of released events that are
+// attach hands the queue to a link whose peer has the events up to the number last, and the losses up to the number
+// of a report. All others are sent, again if need be. Before the link can send an event, announce is called with the
+// numbers of the first event and of the last one in the queue. attach returns the number of released events that are
 // lost.
 func (q *queue) attach(to *queue, last, report uint64, announce func(first, until uint64)) (lost uint64) {
 	q.mu.Lock()
