@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -31,15 +30,12 @@ type stream struct {
 	queue *queue
 	groupSet
 
-	refilling atomic.Bool // refills is not empty
-
-	mu      sync.Mutex // guards the fields below; b.mu may be held before it
-	link    *link      // that sends the events; nil while there is none
-	peer    string     // name of the relay in logs
-	expiry  *time.Timer
-	broken  uint64 // number of the last event when the link ended
-	ended   bool
-	refills map[string]*refill // by group
+	mu     sync.Mutex // guards the fields below; b.mu may be held before it
+	link   *link      // that sends the events; nil while there is none
+	peer   string     // name of the relay in logs
+	expiry *time.Timer
+	broken uint64 // number of the last event when the link ended
+	ended  bool
 }
 
 // takeStream makes l the link that sends the events of its peer's stream. The peer asks for that with the id of the
@@ -136,14 +132,6 @@ func (s *stream) expire() {
 
 // push queues an event for the relay. It implements sink.
 func (s *stream) push(e *event) {
-	if s.refilling.Load() && s.hold(e) {
-		return
-	}
-	s.enqueue(e)
-}
-
-// enqueue adds an event to the queue.
-func (s *stream) enqueue(e *event) {
 	dropped, first := s.queue.push(e)
 	if dropped == 0 {
 		return

@@ -27,8 +27,8 @@ const handshakeWait = 10 * time.Second
 
 // message is any message between relays except events.
 type message struct {
-	// Type is hello, welcome, layer, interest, joined or lost; between relays with the feature resume also stream, ack
-	// or refilled.
+	// Type is hello, welcome, layer, interest, joined or lost; between relays with the feature resume also stream or
+	// ack.
 	Type string `json:"type"`
 	// Features are the abilities of the sender of a hello. Older relays send none.
 	Features []string `json:"features,omitempty"`
@@ -46,18 +46,15 @@ type message struct {
 	Leave []string `json:"leave,omitempty"`
 	// Source asks for the sender's stream over this link, with Reset. Stream is the stream's id, and Last the number of
 	// the last event that the sender has, if it knows the stream. More is set if further groups of the same interest
-	// follow. After has the sender's last positions of groups in Join, for a stream that does not continue.
-	Source bool              `json:"source,omitempty"`
-	Stream string            `json:"stream,omitempty"`
-	Last   uint64            `json:"last,omitempty"`
-	More   bool              `json:"more,omitempty"`
-	After  map[string]string `json:"after,omitempty"`
+	// follow.
+	Source bool   `json:"source,omitempty"`
+	Stream string `json:"stream,omitempty"`
+	Last   uint64 `json:"last,omitempty"`
+	More   bool   `json:"more,omitempty"`
 	// First is the number of the first event that follows in a stream, and Until the number of the last event that was
-	// queued at that time. In refilled, Until is the number of the last event read from the history for Groups, and
-	// Missing lists the groups whose events could not be read.
-	First   uint64   `json:"first,omitempty"`
-	Until   uint64   `json:"until,omitempty"`
-	Missing []string `json:"missing,omitempty"`
+	// queued at that time.
+	First uint64 `json:"first,omitempty"`
+	Until uint64 `json:"until,omitempty"`
 	// Count is the number of lost events for the receiver, 0 if unknown. Groups lists their groups; none means any
 	// group.
 	// Loss numbers the reports of a stream; in ack, and with Source, it is the last one that the sender has.

@@ -1,5 +1,0 @@
-package backplane
-
-type refill struct{}
-
-func (s *stream) hold(*event) bool { return false }
