@@ -24,13 +24,15 @@ const clientPage = `<!DOCTYPE html><meta charset="utf-8"><title>client</title><l
 import { connect } from "./edgerelay/index.js";
 document.cookie = "csrftoken=of-this-page";
 window.sockets = 0;
-class Counted extends WebSocket { constructor(url) { super(url); window.sockets++; } }
-window.events = []; window.states = []; window.groups = null; window.again = 0;
+class Counted extends WebSocket { constructor(url, protocols) { super(url, protocols); window.sockets++; } }
+window.events = []; window.states = []; window.groups = null; window.again = 0; window.said = [];
 const setting = (name) => Number(new URLSearchParams(location.search).get(name)) || undefined;
 window.client = connect({
   groups: { jobs: ["status_changed"] }, quiet: setting("quiet"), patience: setting("patience"), environment: { WebSocket: Counted },
 });
 client.on("event", (e) => events.push(e));
+client.on("recovered", ({ group, events }) => said.push("recovered " + group + " " + events));
+client.on("gap", ({ group, reason }) => said.push("gap " + group + " " + reason));
 client.on("groups", (g) => { window.groups = g.current; if (g.again) window.again++; });
 client.on("state", (s) => states.push(s.state + (s.code ? " " + s.code : "")));
 window.publish = (group, data) => fetch("publish", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ group, data }) });
@@ -38,6 +40,12 @@ window.publish = (group, data) => fetch("publish", { method: "POST", headers: { 
 
 // clientSite serves the client and its page beside a relay with the authenticator given.
 func clientSite(t *testing.T, auth, more string) *site {
+	t.Helper()
+	return clientSiteWith(t, "channel_layer memory\n\t\tauth "+auth, "edgerelay\n\t"+more)
+}
+
+// clientSiteWith is clientSite with all settings of the relay, and all directives of the site before the files.
+func clientSiteWith(t *testing.T, settings, directives string) *site {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "edgerelay"),
@@ -52,17 +60,15 @@ func clientSite(t *testing.T, auth, more string) *site {
 	admin localhost:2019
 	grace_period 1s
 	edgerelay {
-		channel_layer memory
-		auth %s
+		%s
 	}
 }
 :8013 {
-	edgerelay
 	%s
 	root %s
 	file_server
 }
-`, auth, more, dir), 0o644); err != nil {
+`, settings, directives, dir), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return newSiteOf(t, file)

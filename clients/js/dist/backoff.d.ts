@@ -4,12 +4,15 @@ export interface Backoff {
     first?: number;
     /** Longest pause of all. Default: 30 000. */
     max?: number;
-    /** Longest pause after a server has said that it stops (1001, 1012), so that not all its clients come at once. Default: 3000. */
+    /**
+     * Longest pause after a server has said that it stops (1001, 1012), so that not all its clients come at once.
+     * Default: 3000.
+     */
     spread?: number;
 }
 /**
- * The pause before an attempt: anything between nothing and a bound that doubles with each failure. Drawing from the whole
- * range keeps clients that were cut off together apart, which a fixed pause with a little noise does not.
+ * The pause before an attempt: anything between nothing and a bound that doubles with each failure. Drawing from the
+ * whole range keeps clients that were cut off together apart, which a fixed pause with a little noise does not.
  *
  * @param failures how many attempts have failed since a connection last stood
  * @param leaving the server has said that it stops

@@ -1,6 +1,6 @@
 /**
- * The pause before an attempt: anything between nothing and a bound that doubles with each failure. Drawing from the whole
- * range keeps clients that were cut off together apart, which a fixed pause with a little noise does not.
+ * The pause before an attempt: anything between nothing and a bound that doubles with each failure. Drawing from the
+ * whole range keeps clients that were cut off together apart, which a fixed pause with a little noise does not.
  *
  * @param failures how many attempts have failed since a connection last stood
  * @param leaving the server has said that it stops

@@ -1,3 +1,5 @@
+/** The subprotocol with which a client opts in to positions; docs/client-protocol.md has every frame. */
+export declare const PROTOCOL = "edgerelay.events.v1";
 /** What to subscribe to: kind of group → items, such as `{ jobs: ["status_changed"], job_events: [42] }`. */
 export type Groups = Record<string, readonly (string | number)[]>;
 /** The state of a job, in the group `jobs-status_changed`. */
@@ -30,7 +32,7 @@ export interface OtherEvent {
 }
 /** What AWX sends. A site of its own passes its own type to the client. */
 export type AWXEvent = JobStatus | OutputEvent | OtherEvent;
-/** A frame, understood. */
+/** A frame, understood. Group and position of an event are known with the subprotocol only. */
 export type Frame = {
     kind: "accepted";
     user: number | string;
@@ -47,10 +49,43 @@ export type Frame = {
 } | {
     kind: "event";
     data: unknown;
+    group?: string;
+    position?: string;
+    time?: number;
+} | {
+    kind: "subscribed";
+    group: string;
+    position?: string;
+    recovered?: boolean;
+    reason?: string;
+    events?: number;
+} | {
+    kind: "gap";
+    groups?: string[];
+    position?: string;
+    reason: string;
+    events?: number;
+} | {
+    kind: "withheld";
+    group: string;
+    position?: string;
 } | {
     kind: "broken";
 };
-/** Reads one frame of the server. Whatever is not the protocol's own is an event. */
-export declare function read(text: string): Frame;
+/**
+ * Reads one frame of the server.
+ *
+ * @param typed the server speaks the subprotocol: events are in frames of their own, so none passes for another frame.
+ * Without it, whatever is not the protocol's own is an event.
+ */
+export declare function read(text: string, typed?: boolean): Frame;
+/**
+ * The group that an event without the subprotocol belongs to, as far as AWX's events tell: its kind, and its item if it
+ * is the output of a job or the like.
+ */
+export declare function origin(event: unknown): {
+    kind?: string;
+    item?: string;
+};
 /** The value of a cookie; of several with one name the last, as Django reads them. */
 export declare function cookie(cookies: string, name: string): string;

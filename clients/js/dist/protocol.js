@@ -1,5 +1,12 @@
-/** Reads one frame of the server. Whatever is not the protocol's own is an event. */
-export function read(text) {
+/** The subprotocol with which a client opts in to positions; docs/client-protocol.md has every frame. */
+export const PROTOCOL = "edgerelay.events.v1";
+/**
+ * Reads one frame of the server.
+ *
+ * @param typed the server speaks the subprotocol: events are in frames of their own, so none passes for another frame.
+ * Without it, whatever is not the protocol's own is an event.
+ */
+export function read(text, typed = false) {
     let data;
     try {
         data = JSON.parse(text);
@@ -7,9 +14,12 @@ export function read(text) {
     catch {
         return { kind: "broken" };
     }
+    const other = typed ? { kind: "broken" } : { kind: "event", data };
     if (typeof data !== "object" || data === null || Array.isArray(data))
-        return { kind: "event", data };
+        return other;
     const frame = data;
+    if (typed && frame.type !== undefined)
+        return readTyped(frame);
     // An event may have members of these names, too, but never alone and never beside none of an event's own.
     const keys = Object.keys(frame);
     const only = (...names) => keys.every((key) => names.includes(key));
@@ -19,7 +29,6 @@ export function read(text) {
     if (frame.close === true && only("close"))
         return { kind: "close" };
     if (Array.isArray(frame.groups_current)) {
-        const list = (value) => (Array.isArray(value) ? value.map(String) : []);
         return {
             kind: "groups",
             current: list(frame.groups_current),
@@ -29,7 +38,31 @@ export function read(text) {
     }
     if (typeof frame.error === "string" && only("error"))
         return { kind: "refused", message: frame.error };
-    return { kind: "event", data };
+    return other;
+}
+const list = (value) => (Array.isArray(value) ? value.map(String) : []);
+/** Reads a frame with a type. A later version may have others, which are ignored. */
+function readTyped({ type, event, text, ...rest }) {
+    switch (type) {
+        case "event":
+            return { ...rest, kind: type, data: event === undefined ? text : event };
+        case "subscribed":
+        case "withheld":
+        case "gap":
+            return { ...rest, kind: type };
+    }
+    return { kind: "broken" };
+}
+/**
+ * The group that an event without the subprotocol belongs to, as far as AWX's events tell: its kind, and its item if it
+ * is the output of a job or the like.
+ */
+export function origin(event) {
+    const { group_name: kind, ...members } = (event ?? {});
+    if (typeof kind !== "string")
+        return {};
+    const id = kind.endsWith("_events") ? members[kind.slice(0, -7)] : undefined;
+    return id === undefined ? { kind } : { kind, item: String(id) };
 }
 /** The value of a cookie; of several with one name the last, as Django reads them. */
 export function cookie(cookies, name) {

@@ -1,333 +1,368 @@
-import { pause, type Backoff } from "./backoff.js";
-import { cookie, read, type AWXEvent, type Groups } from "./protocol.js";
+import { Connection, type ConnectionOptions } from "./connection.js";
+import { browser, type Environment } from "./environment.js";
+import type { GroupHappenings, Happenings, Listeners, State, Subscriber, Subscription } from "./happenings.js";
+import { origin, type AWXEvent, type Frame, type Groups } from "./protocol.js";
+import { Track, type About } from "./track.js";
 
 export type { Backoff } from "./backoff.js";
+export type { Environment } from "./environment.js";
+export type { GroupHappenings, Happenings, Listeners, State, Subscriber, Subscription } from "./happenings.js";
 export type { AWXEvent, Groups, JobStatus, OtherEvent, OutputEvent } from "./protocol.js";
-
-/**
- * - `connecting`: a socket is being opened, or has not been greeted yet
- * - `open`: connected and logged in
- * - `waiting`: not connected; there will be another attempt
- * - `loggedout`: the server knows no user; nothing is tried until `connect()` is called
- * - `closed`: `close()` was called
- */
-export type State = "connecting" | "open" | "waiting" | "loggedout" | "closed";
-
-/** What can be listened to, and what listeners get. */
-export interface Happenings<E> {
-  /** The state has changed. `code` is that of the close frame, 1006 without one; `retryIn` milliseconds until the next attempt. */
-  state: { state: State; code?: number; reason?: string; retryIn?: number };
-  /** Logged in as this user. */
-  accepted: { user: number | string };
-  /**
-   * The server has answered a subscription. `again`: it is the first answer after a lost connection, and events may have been
-   * missed meanwhile: fetch what the page shows.
-   */
-  groups: { current: string[]; joined: string[]; left: string[]; again: boolean };
-  /** An event of one of the groups. */
-  event: E;
-  /** The server has refused something: a group that the user may not see, too many groups, … The connection stays. */
-  refused: { message: string };
-}
+export type { About } from "./track.js";
 
 /** Settings of a client; all may be left out. */
-export interface Options {
-  /** Address of the websocket. Default: `/websocket/` on the page's own host. */
-  url?: string;
+export interface Options extends ConnectionOptions {
   /** What to subscribe to at first. */
   groups?: Groups;
-  /** The token to prove with that this page may subscribe. Default: the cookie `csrftoken`. Asked for at each connection. */
-  token?: () => string;
-  backoff?: Backoff;
-  /** Milliseconds within which the server must greet, or answer a subscription. Default: 15 000. */
-  patience?: number;
-  /** Milliseconds that a connection must stand for earlier failures to be forgotten. Default: 10 000. */
-  stable?: number;
+  /** How many of the latest events of each of these groups to get at first. Default: 0. */
+  latest?: number;
   /**
-   * Milliseconds without a frame after which a page that is visible, or becomes it, or is online again, asks whether the server
-   * is still there; while it is visible, up to half as much later, at random. Default: 30 000.
+   * How many of the last events of each group to keep for subscriptions that come later and ask for the latest.
+   * Default: 0.
    */
-  quiet?: number;
+  keep?: number;
   /** What the client takes from its surroundings; for tests. */
   environment?: Partial<Environment>;
 }
 
-/** The parts of a browser that the client uses. */
-export interface Environment {
-  WebSocket: new (url: string) => WebSocket;
-  document: Pick<Document, "cookie" | "visibilityState" | "addEventListener" | "removeEventListener"> | undefined;
-  window: Pick<Window, "addEventListener" | "removeEventListener"> | undefined;
-  location: Pick<Location, "href"> | undefined;
-  setTimeout(run: () => void, after: number): unknown;
-  clearTimeout(timer: unknown): void;
-  now(): number;
-  random(): number;
-  /** Shows the error of a listener. */
-  report(error: unknown): void;
-}
+/** Positions in one message, well below the server's limit for messages. */
+const POSITIONS = 256;
 
-function browser(): Environment {
-  const here = globalThis as Partial<Pick<typeof globalThis, "document" | "window" | "location">> & typeof globalThis;
-  return {
-    WebSocket: here.WebSocket,
-    document: here.document,
-    window: here.window,
-    location: here.location,
-    setTimeout: (run, after) => here.setTimeout(run, after),
-    clearTimeout: (timer) => here.clearTimeout(timer as number),
-    now: () => Date.now(),
-    random: () => Math.random(),
-    report: (error) => reportError(error),
-  };
-}
-
-const OPEN = 1; // WebSocket.OPEN, where there may be no such global
+type Held<E> = Subscription & { to: Subscriber<E> };
+type Group<E> = Track<Held<E>, E>;
+type FrameOf<K> = Extract<Frame, { kind: K }>;
 
 /**
- * A subscription to groups that outlives connections: it opens a new socket whenever one is lost, and subscribes again on it.
+ * Subscriptions to groups that outlive connections: the client opens a new socket whenever one is lost, subscribes
+ * again on it, and gets what was missed, or tells that something is missing.
  *
  * `E` is the type of events; nothing checks it at run time.
  */
 export class Client<E = AWXEvent> {
-  #options: Options;
   #env: Environment;
-  #url: string;
-  #listeners = new Map<keyof Happenings<E>, Set<(happening: never) => void>>();
-
-  #state: State = "closed";
-  #groups: Groups;
-  #socket: WebSocket | null = null;
-  #greeted = false; // on this socket
-  #token = ""; // the one that this socket's handshake had
-  #answered: WebSocket | null = null; // the socket on which a subscription was answered last
-  #loggedOut = false; // the server said so on this socket
-  #failures = 0;
-  #heard = 0; // when the last frame came
-  #retry: unknown; // timer until the next attempt
-  #watch: unknown; // timer for an answer that is due
-  #settle: unknown; // timer until the connection counts as stable
-  #look: unknown; // timer until the next look whether the server has been heard
+  #keep: number;
+  #connection: Connection;
+  #listeners: { [K in keyof Happenings<E>]?: Set<Listeners<E>[K]> } = {};
+  #groups = new Map<string, Group<E>>();
+  #own: Held<E>; // the client's own groups
+  #sockets = 0; // how many sockets were lost
+  #answered = -1; // the value of #sockets when a subscription was answered last; -1: never
+  #asked = false; // an answer to a subscription is due
+  #changed = false; // the subscription has changed since it was sent
   #probing = false; // the answer that is due only tells whether the server is there
 
   constructor(options: Options = {}) {
-    this.#options = options;
     this.#env = { ...browser(), ...options.environment };
-    this.#groups = options.groups ?? {};
-    const url = new URL(options.url ?? "/websocket/", this.#env.location?.href);
-    url.protocol = url.protocol.replace("http", "ws");
-    this.#url = url.href;
+    this.#keep = options.keep ?? 0;
+    this.#own = this.#hold(options.groups ?? {}, options.latest ? { latest: options.latest } : {});
+    this.#connection = new Connection(options, this.#env, {
+      state: (happening) => this.#tell("state", happening),
+      alive: (happening) => this.#tell("alive", happening),
+      frame: (frame) => this.#take(frame),
+      lost: () => this.#lost(),
+      probe: () => this.#ask(true),
+      resumable: () => this.#connection.typed && [...this.#groups.values()].every(({ last }) => last),
+    });
   }
 
   /** The state now. */
   get state(): State {
-    return this.#state;
+    return this.#connection.state;
   }
 
-  /** Calls a function whenever something happens. Returns a function that ends that. */
-  on<K extends keyof Happenings<E>>(what: K, listener: (happening: Happenings<E>[K]) => void): () => void {
-    let set = this.#listeners.get(what);
-    if (!set) this.#listeners.set(what, (set = new Set()));
+  /** When the last frame came, in milliseconds since 1970; 0 before the first. */
+  get heard(): number {
+    return this.#connection.heard;
+  }
+
+  /** Calls a function whenever something happens, in any of the groups. Returns a function that ends that. */
+  on<K extends keyof Happenings<E>>(what: K, listener: Listeners<E>[K]): () => void {
+    const set: Set<Listeners<E>[K]> = (this.#listeners[what] ??= new Set() as never);
     set.add(listener);
     return () => void set.delete(listener);
   }
 
   /** Connects, and stays connected until `close()`. Also tries again at once where it waits or was logged out. */
   connect(): this {
-    if (this.#state === "connecting" || this.#state === "open") return this;
-    if (this.#state === "closed") this.#attend(true);
-    this.#open();
+    this.#connection.connect();
     return this;
   }
 
-  /** Replaces what is subscribed to; now, or once there is a connection. `{}` leaves everything. */
-  subscribe(groups: Groups): void {
-    this.#groups = groups;
-    this.#ask();
+  /**
+   * With listeners: adds a subscription, which hears of its groups only, and ends by its `close()`. All subscriptions
+   * share the connection. A function listens to events.
+   *
+   * Without: replaces the client's own groups, which were those of the option `groups`. `{}` leaves them.
+   *
+   * Takes effect now, or once there is a connection.
+   */
+  subscribe(groups: Groups, to?: Subscriber<E> | NonNullable<Subscriber<E>["event"]>): Subscription {
+    const held = this.#hold(groups, typeof to === "function" ? ({ event: to } as Subscriber<E>) : (to ?? {}));
+    if (to) {
+      this.#change();
+    } else {
+      this.#release(this.#own);
+      this.#own = held;
+      this.#ask();
+    }
+    return held;
   }
 
   /** Disconnects for good. `connect()` begins anew. */
   close(): void {
-    this.#attend(false);
-    this.#drop(1000);
-    this.#failures = 0;
-    this.#answered = null;
-    this.#enter({ state: "closed" });
+    this.#answered = -1;
+    for (const group of this.#groups.values()) group.forget();
+    this.#connection.close();
   }
 
-  #open(): void {
-    this.#drop();
-    this.#enter({ state: "connecting" });
-    this.#greeted = this.#loggedOut = false;
-    this.#token = this.#options.token?.() ?? cookie(this.#env.document?.cookie ?? "", "csrftoken");
-    let socket: WebSocket;
-    try {
-      socket = new this.#env.WebSocket(this.#url);
-    } catch (error) {
-      this.#lost(1006, String(error)); // blocked by a policy of the page, for instance
+  /** Makes a subscription and adds it to its groups. */
+  #hold(wanted: Groups, to: Subscriber<E>): Held<E> {
+    const groups = new Map<string, Group<E>>();
+    for (const [kind, items] of Object.entries(wanted)) {
+      for (const item of items) {
+        const name = `${kind}-${item}`;
+        let group = this.#groups.get(name);
+        if (!group) this.#groups.set(name, (group = new Track(kind, item)));
+        groups.set(name, group);
+      }
+    }
+    const close = () => {
+      this.#release(held);
+      this.#change();
+    };
+    const held = { groups: [...groups.keys()], to, close };
+    const latest = to.latest ?? 0;
+    for (const group of groups.values()) {
+      group.subscriptions.add(held);
+      group.latest = Math.max(group.latest, latest);
+      group.keep = Math.max(group.keep, latest, this.#keep);
+      // The server says nothing of a group that it has already. The listeners are called after the page has its handle.
+      if (group.joined && group.begun) void Promise.resolve().then(() => this.#welcome(held, group, latest));
+    }
+    return held;
+  }
+
+  /** Tells a subscription what the client has of a group that is shared. */
+  #welcome(held: Held<E>, group: Group<E>, latest: number): void {
+    if (!group.subscriptions.has(held)) return;
+    const { to } = held;
+    const kept = latest > 0 ? group.kept.slice(-latest) : [];
+    this.#call(to.subscribed, { group: group.name, ...place(group.last), events: kept.length });
+    for (const { event, about } of kept) this.#call(to.event, event, { ...about, replayed: true });
+  }
+
+  #release(held: Held<E>): void {
+    for (const name of held.groups) this.#groups.get(name)?.subscriptions.delete(held);
+  }
+
+  /** Sends the subscription if a group has come or gone. */
+  #change(): void {
+    for (const group of this.#groups.values()) {
+      if (group.joined !== group.subscriptions.size > 0) return this.#ask();
+    }
+  }
+
+  /** Sends the subscription: now, after the answer that is due, or once there is a connection. */
+  #ask(probing = false): void {
+    if (this.#asked) {
+      this.#changed ||= !probing;
       return;
     }
-    this.#socket = socket;
-    // A socket that was given up says nothing any more, whatever comes of it.
-    socket.onmessage = ({ data }) => socket === this.#socket && this.#take(String(data));
-    socket.onclose = ({ code, reason }) => socket === this.#socket && this.#lost(code, reason);
-    this.#expect("the server does not greet");
-  }
-
-  /** Gives the socket and all timers up. */
-  #drop(code?: number): void {
-    const socket = this.#socket;
-    this.#socket = null;
-    for (const timer of [this.#retry, this.#watch, this.#settle, this.#look]) this.#env.clearTimeout(timer);
-    this.#retry = this.#watch = this.#settle = this.#look = undefined;
-    if (socket) {
-      socket.onmessage = socket.onclose = null;
-      socket.close(code);
+    const groups: Record<string, (string | number)[]> = {};
+    const since: Record<string, unknown> = {};
+    for (const [name, group] of this.#groups) {
+      if (group.subscriptions.size === 0) {
+        this.#groups.delete(name);
+        continue;
+      }
+      (groups[group.kind] ??= []).push(group.item);
+      const missed = group.joined ? undefined : group.since(Math.ceil(POSITIONS / this.#groups.size));
+      if (missed && this.#connection.typed) since[name] = missed;
+    }
+    const message = Object.keys(since).length > 0 ? { groups, since } : { groups };
+    this.#changed = false;
+    if (this.#connection.send(message)) {
+      this.#asked = true;
+      this.#probing = probing;
     }
   }
 
-  #lost(code: number, reason: string): void {
-    this.#drop();
-    if (this.#loggedOut) {
-      this.#failures = 0;
-      this.#enter({ state: "loggedout", code, reason });
-      return;
-    }
-    // 1001 and 1012: the server stops or restarts. 1006: no close frame; the network, a proxy, or a refused handshake.
-    const leaving = code === 1001 || code === 1012;
-    const after = pause(this.#options.backoff ?? {}, this.#failures, leaving, this.#env.random());
-    this.#failures++;
-    this.#retry = this.#env.setTimeout(() => this.#open(), after);
-    this.#enter({ state: "waiting", code, reason, retryIn: Math.round(after) });
+  #lost(): void {
+    this.#sockets++;
+    this.#asked = this.#changed = this.#probing = false;
+    for (const group of this.#groups.values()) group.lose();
   }
 
-  #take(text: string): void {
-    this.#heard = this.#env.now();
-    const frame = read(text);
+  #answer(): void {
+    this.#asked = false;
+    this.#connection.answered();
+  }
+
+  #take(frame: Frame): void {
     switch (frame.kind) {
       case "accepted":
-        this.#greeted = true;
-        this.#answer();
-        this.#listen();
-        this.#settle = this.#env.setTimeout(() => (this.#failures = 0), this.#options.stable ?? 10_000);
-        this.#enter({ state: "open" });
         this.#tell("accepted", { user: frame.user });
         this.#ask();
         break;
-      case "close":
-        this.#loggedOut = true;
-        break;
-      case "groups": {
+      case "groups":
         this.#answer();
-        const { current, joined, left } = frame;
-        const again = this.#answered !== null && this.#answered !== this.#socket;
-        this.#answered = this.#socket;
-        if (!this.#probing || joined.length > 0 || left.length > 0) this.#tell("groups", { current, joined, left, again });
-        this.#probing = false;
+        this.#join(frame);
         break;
-      }
       case "refused":
         this.#answer();
-        if (frame.message === "access denied to channel" && this.#stale()) {
-          // A login since the handshake has changed the cookie: a new handshake brings the new one.
-          this.#lost(1000, "the token has changed");
-          break;
-        }
-        if (!this.#probing) this.#tell("refused", { message: frame.message }); // else it has been told before
+        this.#refuse(frame.message);
         break;
-      case "event":
-        this.#tell("event", frame.data as E);
+      case "subscribed": {
+        const group = this.#groups.get(frame.group);
+        if (group?.joined) this.#begin(group, frame);
         break;
-    }
-  }
-
-  #stale(): boolean {
-    const token = this.#options.token?.() ?? cookie(this.#env.document?.cookie ?? "", "csrftoken");
-    return token !== "" && token !== this.#token;
-  }
-
-  /** Sends the subscription, if there is a connection to send it on. Otherwise it is sent once there is. */
-  #ask(probing = false): void {
-    const socket = this.#socket;
-    if (!socket || !this.#greeted || socket.readyState !== OPEN) return;
-    this.#probing = probing;
-    socket.send(JSON.stringify({ groups: this.#groups, xrftoken: this.#token }));
-    this.#expect("the server does not answer");
-  }
-
-  /** Gives the socket up unless the server says something soon. */
-  #expect(complaint: string): void {
-    this.#answer();
-    this.#watch = this.#env.setTimeout(() => this.#lost(1006, complaint), this.#options.patience ?? 15_000);
-  }
-
-  /** Nothing is due any more. */
-  #answer(): void {
-    this.#env.clearTimeout(this.#watch);
-    this.#watch = undefined;
-  }
-
-  /** Sees to it that the server is heard while the page is visible: a connection that a router has forgotten looks as if it stood. */
-  #listen(): void {
-    const quiet = this.#options.quiet ?? 30_000;
-    const since = this.#env.now() - this.#heard;
-    const after = quiet * (1 + this.#env.random() / 2) - (since < quiet ? since : 0);
-    this.#look = this.#env.setTimeout(() => {
-      this.#listen();
-      this.#probe();
-    }, after);
-  }
-
-  /** Asks whether the server is still there, unless it has been heard lately, or is asked already. */
-  #probe(): void {
-    if (this.#env.document?.visibilityState === "hidden" || this.#watch !== undefined) return;
-    if (this.#env.now() - this.#heard >= (this.#options.quiet ?? 30_000)) this.#ask(true);
-  }
-
-  /** What the page tells: it is seen again, the network is back, it is put away with the "back" button. */
-  #wake = (): void => {
-    if (this.#env.document?.visibilityState === "hidden") return;
-    if (this.#state === "waiting") this.#open();
-    // A computer that slept has sockets that only seem to stand. The answer to a subscription tells, or its absence.
-    else if (this.#state === "open") this.#probe();
-  };
-
-  #leave = (): void => {
-    // A page with an open socket is not kept for the way back.
-    if (this.#state !== "connecting" && this.#state !== "open" && this.#state !== "waiting") return;
-    this.#drop(1000);
-    this.#enter({ state: "waiting" });
-  };
-
-  #attend(on: boolean): void {
-    const { window, document } = this.#env;
-    for (const [target, what, run] of [
-      [document, "visibilitychange", this.#wake],
-      [window, "online", this.#wake],
-      [window, "pageshow", this.#wake],
-      [window, "pagehide", this.#leave],
-    ] as const) {
-      if (on) target?.addEventListener(what, run);
-      else target?.removeEventListener(what, run);
-    }
-  }
-
-  #enter(happening: Happenings<E>["state"]): void {
-    if (happening.state === this.#state && happening.state !== "waiting") return;
-    this.#state = happening.state;
-    this.#tell("state", happening);
-  }
-
-  #tell<K extends keyof Happenings<E>>(what: K, happening: Happenings<E>[K]): void {
-    for (const listener of [...(this.#listeners.get(what) ?? [])]) {
-      try {
-        (listener as (h: Happenings<E>[K]) => void)(happening);
-      } catch (error) {
-        // A listener that fails must not cost others their event, and must be seen.
-        this.#env.report(error);
       }
+      case "event":
+        this.#event(frame);
+        break;
+      case "gap":
+        for (const name of frame.groups ?? this.#groups.keys()) this.#missed(name, frame);
+        break;
+      case "withheld":
+        if (this.#groups.get(frame.group)?.fresh(frame.position)) { // told once
+          this.#missed(frame.group, { reason: "withheld", events: 1 });
+        }
+        break;
+    }
+    if (this.#changed) this.#ask();
+  }
+
+  /** The server has answered a subscription. */
+  #join({ current, joined, left }: FrameOf<"groups">): void {
+    const again = this.#answered >= 0 && this.#answered !== this.#sockets;
+    this.#answered = this.#sockets;
+    const probing = this.#probing;
+    this.#probing = false;
+    if (probing) this.#connection.pulse(true);
+    const has = new Set(current);
+    const begun: Group<E>[] = [];
+    for (const group of this.#groups.values()) {
+      const had = group.joined;
+      group.joined = has.has(group.name);
+      if (group.joined && !had && !this.#connection.typed) begun.push(group);
+    }
+    if (!probing || joined.length > 0 || left.length > 0) this.#tell("groups", { current, joined, left, again });
+    for (const group of begun) this.#begin(group, {});
+  }
+
+  /** A group's events come from here on. */
+  #begin(group: Group<E>, from: Partial<FrameOf<"subscribed">>): void {
+    const { position, recovered, reason = "no_history", events = 0 } = from;
+    const before = group.begun;
+    group.begun = true;
+    this.#tellGroup(group, "subscribed", { group: group.name, ...place(position), events });
+    if (before && !recovered) this.#missed(group.name, { reason });
+    group.replay = { left: events, given: 0, position, recovered: recovered === true };
+    this.#complete(group);
+  }
+
+  /** Ends a replay after its last event. */
+  #complete(group: Group<E>): void {
+    const { replay } = group;
+    if (!replay || replay.left > 0) return;
+    group.replay = undefined;
+    group.last = replay.position ?? group.last;
+    if (replay.recovered) this.#tellGroup(group, "recovered", { group: group.name, events: replay.given });
+  }
+
+  #event({ data, group: name, position, time }: FrameOf<"event">): void {
+    const event = data as E;
+    if (!this.#connection.typed) return this.#plain(event);
+    const group = this.#groups.get(name ?? "");
+    if (!group?.joined) return; // left meanwhile
+    const { replay } = group;
+    if (group.fresh(position, time)) {
+      const about = { group: group.name, ...place(position), ...(time !== undefined && { time }), replayed: !!replay };
+      group.hold(event, about);
+      // The latest events are only for subscriptions that asked for as many.
+      const latest = replay && !replay.recovered ? replay.left : 0;
+      this.#tellGroup(group, "event", event, about, latest);
+      if (replay) replay.given++;
+    }
+    if (replay) {
+      replay.left--;
+      this.#complete(group);
+    }
+  }
+
+  /** An event without the subprotocol: its group is known as far as its text tells. */
+  #plain(event: E): void {
+    const { kind, item } = origin(event);
+    const to = new Set<Held<E>>();
+    for (const group of this.#groups.values()) {
+      if (kind !== undefined && (group.kind !== kind || (item !== undefined && String(group.item) !== item))) continue;
+      if (item !== undefined) group.hold(event, { replayed: false });
+      for (const held of group.subscriptions) to.add(held);
+    }
+    this.#tell("event", event, to, { replayed: false });
+  }
+
+  /** Events of a group are missing. */
+  #missed(name: string, { position, reason, events }: { position?: string; reason: string; events?: number }): void {
+    const group = this.#groups.get(name);
+    if (!group?.joined) return;
+    if (position) {
+      if (group.replay) group.replay.position = position;
+      else group.last = position;
+    }
+    const { counter } = group;
+    const known = { ...(events !== undefined && { events }), ...(counter !== undefined && { counter }) };
+    this.#tellGroup(group, "gap", { group: name, reason, ...known });
+  }
+
+  #refuse(message: string): void {
+    // A login since the handshake has changed the cookie: a new handshake brings the new one.
+    if (message === "access denied to channel" && this.#connection.renew()) return;
+    if (this.#probing) return; // it has been told before
+    const to = new Set<Held<E>>();
+    for (const { kind, item, subscriptions } of this.#groups.values()) {
+      if (message !== `access denied to channel ${kind} for resource id ${item}`) continue;
+      for (const held of subscriptions) to.add(held);
+    }
+    this.#tell("refused", { message }, to);
+  }
+
+  /** Tells what happens in a group. With `latest`, it is the event before so many of the latest: not all want it. */
+  #tellGroup<K extends keyof GroupHappenings<E>>(
+    { subscriptions }: Group<E>,
+    what: K,
+    happening: Happenings<E>[K],
+    about?: About,
+    latest = 0,
+  ): void {
+    if (subscriptions.size === 0) return; // the server does not know yet
+    const to = latest > 0 ? [...subscriptions].filter(({ to }) => latest <= (to.latest ?? 0)) : subscriptions;
+    this.#tell(what, happening, to, about);
+  }
+
+  /** Calls the client's listeners, and those of subscriptions. */
+  #tell<K extends keyof Happenings<E>>(
+    what: K,
+    happening: Happenings<E>[K],
+    to: Iterable<Held<E>> = [],
+    about?: About,
+  ): void {
+    const listeners: unknown[] = [...(this.#listeners[what] ?? [])];
+    for (const held of to) listeners.push(held.to[what as keyof GroupHappenings<E>]);
+    for (const listener of listeners) this.#call(listener, happening, about);
+  }
+
+  #call(listener: unknown, ...happening: unknown[]): void {
+    try {
+      (listener as ((...happening: unknown[]) => void) | undefined)?.(...happening);
+    } catch (error) {
+      // A listener that fails must not cost others their event, and must be seen.
+      this.#env.report(error);
     }
   }
 }
+
+const place = (position: string | undefined) => (position ? { position } : {});
 
 /** Connects a new client: `connect({ groups: { jobs: ["status_changed"] } }).on("event", …)`. */
 export function connect<E = AWXEvent>(options: Options = {}): Client<E> {

@@ -1,3 +1,6 @@
+/** The subprotocol with which a client opts in to positions; docs/client-protocol.md has every frame. */
+export const PROTOCOL = "edgerelay.events.v1";
+
 /** What to subscribe to: kind of group → items, such as `{ jobs: ["status_changed"], job_events: [42] }`. */
 export type Groups = Record<string, readonly (string | number)[]>;
 
@@ -40,25 +43,35 @@ export interface OtherEvent {
 /** What AWX sends. A site of its own passes its own type to the client. */
 export type AWXEvent = JobStatus | OutputEvent | OtherEvent;
 
-/** A frame, understood. */
+/** A frame, understood. Group and position of an event are known with the subprotocol only. */
 export type Frame =
   | { kind: "accepted"; user: number | string }
   | { kind: "close" }
   | { kind: "groups"; current: string[]; joined: string[]; left: string[] }
   | { kind: "refused"; message: string }
-  | { kind: "event"; data: unknown }
+  | { kind: "event"; data: unknown; group?: string; position?: string; time?: number }
+  | { kind: "subscribed"; group: string; position?: string; recovered?: boolean; reason?: string; events?: number }
+  | { kind: "gap"; groups?: string[]; position?: string; reason: string; events?: number }
+  | { kind: "withheld"; group: string; position?: string }
   | { kind: "broken" };
 
-/** Reads one frame of the server. Whatever is not the protocol's own is an event. */
-export function read(text: string): Frame {
+/**
+ * Reads one frame of the server.
+ *
+ * @param typed the server speaks the subprotocol: events are in frames of their own, so none passes for another frame.
+ * Without it, whatever is not the protocol's own is an event.
+ */
+export function read(text: string, typed = false): Frame {
   let data: unknown;
   try {
     data = JSON.parse(text);
   } catch {
     return { kind: "broken" };
   }
-  if (typeof data !== "object" || data === null || Array.isArray(data)) return { kind: "event", data };
+  const other: Frame = typed ? { kind: "broken" } : { kind: "event", data };
+  if (typeof data !== "object" || data === null || Array.isArray(data)) return other;
   const frame = data as Record<string, unknown>;
+  if (typed && frame.type !== undefined) return readTyped(frame);
   // An event may have members of these names, too, but never alone and never beside none of an event's own.
   const keys = Object.keys(frame);
   const only = (...names: string[]) => keys.every((key) => names.includes(key));
@@ -67,7 +80,6 @@ export function read(text: string): Frame {
   }
   if (frame.close === true && only("close")) return { kind: "close" };
   if (Array.isArray(frame.groups_current)) {
-    const list = (value: unknown) => (Array.isArray(value) ? value.map(String) : []);
     return {
       kind: "groups",
       current: list(frame.groups_current),
@@ -76,7 +88,33 @@ export function read(text: string): Frame {
     };
   }
   if (typeof frame.error === "string" && only("error")) return { kind: "refused", message: frame.error };
-  return { kind: "event", data };
+  return other;
+}
+
+const list = (value: unknown) => (Array.isArray(value) ? value.map(String) : []);
+
+/** Reads a frame with a type. A later version may have others, which are ignored. */
+function readTyped({ type, event, text, ...rest }: Record<string, unknown>): Frame {
+  switch (type) {
+    case "event":
+      return { ...rest, kind: type, data: event === undefined ? text : event };
+    case "subscribed":
+    case "withheld":
+    case "gap":
+      return { ...rest, kind: type } as Frame;
+  }
+  return { kind: "broken" };
+}
+
+/**
+ * The group that an event without the subprotocol belongs to, as far as AWX's events tell: its kind, and its item if it
+ * is the output of a job or the like.
+ */
+export function origin(event: unknown): { kind?: string; item?: string } {
+  const { group_name: kind, ...members } = (event ?? {}) as Record<string, unknown>;
+  if (typeof kind !== "string") return {};
+  const id = kind.endsWith("_events") ? members[kind.slice(0, -7)] : undefined;
+  return id === undefined ? { kind } : { kind, item: String(id) };
 }
 
 /** The value of a cookie; of several with one name the last, as Django reads them. */

@@ -77,7 +77,7 @@ test("logged out: nothing more, until connect()", () => {
 });
 
 test("pauses grow, have a bound, and begin anew only after a connection that stood", () => {
-  const { browser, last } = start();
+  const { browser, last } = start({ positions: false });
   const waits = [];
   browser.draw = 0.999;
   for (let i = 0; i < 9; i++) {

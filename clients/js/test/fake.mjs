@@ -18,8 +18,10 @@ export class Browser {
     };
     return {
       WebSocket: class {
-        constructor(url) {
+        constructor(url, protocols = []) {
           this.url = url;
+          this.protocols = protocols;
+          this.protocol = "";
           this.readyState = 0;
           this.sent = [];
           browser.sockets.push(this);
@@ -65,8 +67,15 @@ export class Browser {
 
   say(frame, socket = this.socket) { socket.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) }); }
 
-  greet() {
+  /** Accepts the socket: with the subprotocol if the server is typed and the client has offered it. */
+  accept(typed = false) {
     this.socket.readyState = 1;
+    if (typed) this.socket.protocol = this.socket.protocols[0] ?? "";
+    this.socket.onopen?.();
+  }
+
+  greet(typed) {
+    this.accept(typed);
     this.say({ accept: true, user: 7 });
   }
 

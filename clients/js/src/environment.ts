@@ -1,0 +1,29 @@
+/** The parts of a browser that the client uses. */
+export interface Environment {
+  WebSocket: new (url: string, protocols?: string[]) => WebSocket;
+  document: Pick<Document, "cookie" | "visibilityState" | "addEventListener" | "removeEventListener"> | undefined;
+  window: Pick<Window, "addEventListener" | "removeEventListener"> | undefined;
+  location: Pick<Location, "href"> | undefined;
+  setTimeout(run: () => void, after: number): unknown;
+  clearTimeout(timer: unknown): void;
+  now(): number;
+  random(): number;
+  /** Shows the error of a listener. */
+  report(error: unknown): void;
+}
+
+/** The environment of a page. */
+export function browser(): Environment {
+  const here = globalThis as Partial<Pick<typeof globalThis, "document" | "window" | "location">> & typeof globalThis;
+  return {
+    WebSocket: here.WebSocket,
+    document: here.document,
+    window: here.window,
+    location: here.location,
+    setTimeout: (run, after) => here.setTimeout(run, after),
+    clearTimeout: (timer) => here.clearTimeout(timer as number),
+    now: () => Date.now(),
+    random: () => Math.random(),
+    report: (error) => reportError(error),
+  };
+}
