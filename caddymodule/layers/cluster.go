@@ -20,9 +20,9 @@ func init() {
 }
 
 // RedisClusterLayer is a channel layer of edgerelay's own, with sharded pub/sub (Redis 7) on Redis Cluster or Valkey.
-// The layer suits sites without Python emitters that have outgrown a single Redis. Redis stores no events of this
-// layer: an event that is sent while a subscription is interrupted is lost. Placeholders such as {env.REDIS_PASSWORD}
-// are replaced.
+// The layer suits sites without Python emitters that have outgrown a single Redis. Redis stores the events of groups
+// with history; any other event that is sent while a subscription is interrupted is lost. Placeholders such as
+// {env.REDIS_PASSWORD} are replaced.
 type RedisClusterLayer struct {
 	// Addresses are some nodes of the cluster, host:port, from which the client finds all nodes. Default:
 	// 127.0.0.1:6379.

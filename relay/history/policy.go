@@ -1,4 +1,4 @@
-// Package history holds what all histories share.
+// Package history decides which groups have a history.
 package history
 
 import (

@@ -149,13 +149,21 @@ func (c *RedisCluster) Owner(slot int) int {
 	return -1
 }
 
-// Move gives an empty slot to another master, as resharding does.
+// Move gives a slot to another master with its keys, as resharding does.
 func (c *RedisCluster) Move(slot, to int) {
 	c.t.Helper()
 	from := c.Owner(slot)
 	source, target := c.ID(c.Masters[from]), c.ID(c.Masters[to])
 	c.Masters[to].Do("CLUSTER", "SETSLOT", slot, "IMPORTING", source)
 	c.Masters[from].Do("CLUSTER", "SETSLOT", slot, "MIGRATING", target)
+	for {
+		keys := c.Masters[from].Do("CLUSTER", "GETKEYSINSLOT", slot, 100).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		args := []any{"MIGRATE", "127.0.0.1", strconv.Itoa(c.Masters[to].port), "", 0, 5000, "KEYS"}
+		c.Masters[from].Do(append(args, keys...)...)
+	}
 	for _, i := range []int{to, from} {
 		c.Masters[i].Do("CLUSTER", "SETSLOT", slot, "NODE", target)
 	}

@@ -43,7 +43,7 @@ type counter struct {
 
 const (
 	shardCount = 64
-	// DefaultLimit is the memory that a ring may use in bytes: texts, and what is kept beside them.
+	// DefaultLimit is the memory that a ring may use in bytes: texts and entries.
 	DefaultLimit = 256 << 20
 	// maxAhead is the greatest difference by which the clock of a peer may be ahead, in microseconds.
 	maxAhead = 600_000_000

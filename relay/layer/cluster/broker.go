@@ -15,6 +15,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/history/stream"
 	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
@@ -27,16 +28,20 @@ type Broker struct {
 	log      *slog.Logger
 	client   *goredis.ClusterClient
 	sink     relay.Sink
+	history  atomic.Pointer[stream.Store] // nil: no group has a history
 
 	life redisnet.Lifecycle
 	ctx  context.Context // ends with Close; set by Start
 	kick chan struct{}
+	// fillKick: groups are in filling.
+	fillKick chan struct{}
 	// failed: a listener was lost or refused a command, so that the next assignment needs a pause.
 	failed atomic.Bool
 
 	mu        sync.Mutex // guards the fields below, and listeners' groups
 	closing   bool
 	groups    reconcile.Set[assignment]
+	filling   []*group // groups with events to read from the history
 	listeners map[string]*listener
 	known     map[string]bool  // the masters' addresses
 	troubles  map[string]error // why there is no connection to a master
@@ -52,7 +57,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		place: s, log: log, kick: make(chan struct{}, 1),
+		place: s, log: log, kick: make(chan struct{}, 1), fillKick: make(chan struct{}, 1),
 		listeners: map[string]*listener{}, troubles: map[string]error{},
 	}
 	b.health.since = time.Now()
@@ -80,6 +85,7 @@ func (b *Broker) Start(sink relay.Sink) error {
 		b.life.Go(func() { b.reconcile(ctx) })
 		b.life.Go(func() { b.watchMasters(ctx) })
 		b.life.Go(func() { b.watchHealth(ctx) })
+		b.life.Go(func() { b.fillGroups(ctx) })
 	})
 }
 
@@ -102,6 +108,11 @@ func (b *Broker) Close(ctx context.Context) error {
 			err = fmt.Errorf("leaving the redis_cluster channel layer (the nodes notice by themselves): %w", ctx.Err())
 		}
 		<-b.life.Stop()
+	}
+	if h := b.history.Load(); h != nil {
+		if e := h.Close(ctx); err == nil {
+			err = e
+		}
 	}
 	_ = b.client.Close()
 	return err
@@ -175,4 +186,5 @@ var _ relay.Broker = (*Broker)(nil)
 var _ interface {
 	relay.LayerIdentifier
 	relay.KeyStore
+	relay.HistoryKeeper
 } = (*Broker)(nil)

@@ -18,6 +18,7 @@ type assignment struct {
 	at               *listener // the listener with the subscription, perhaps in flight; nil: none
 	wantedSince      time.Time
 	interruptedSince time.Time // counts while the group has lapsed
+	progress         progress
 }
 
 const (
@@ -179,10 +180,15 @@ func (b *Broker) confirmed(c command) {
 	g, now := c.task.Entry, time.Now()
 	switch b.groups.End(c.task, reconcile.Done, nil, now) {
 	case reconcile.AfterLapse:
-		b.health.back = append(b.health.back, g.Key)
 		b.health.longest = max(b.health.longest, now.Sub(g.Value.interruptedSince))
+		if !b.resumed(g) {
+			b.health.back = append(b.health.back, g.Key)
+		}
 	case reconcile.AfterLateJoin:
 		b.health.late = append(b.health.late, g.Key)
+	}
+	if h := b.historyOf(g.Key); h != nil && g.Value.progress.last.IsZero() {
+		g.Value.progress.last = h.Began()
 	}
 	if !g.Wanted() {
 		b.wake()

@@ -316,6 +316,7 @@ func (l *listener) pushed(what string, args [][]byte) {
 			b.confirmed(c)
 		}
 	case what == "sunsubscribe" && len(args) > 0:
+		l.flush(false) // before the events that another listener receives
 		l.unsubscribed(b.name(args[0]))
 	}
 	l.flush(false)
@@ -349,20 +350,35 @@ func (l *listener) message(channel, raw []byte) {
 	if len(channel) <= len(b.place.Prefix) {
 		return
 	}
+	message, err := decode(raw)
 	b.mu.Lock()
 	g := b.groups.Get(string(channel[len(b.place.Prefix)+1:]))
-	ours := g != nil && g.Value.at == l && (g.Wanted() || b.closing)
+	if g == nil || g.Value.at != l || !g.Wanted() && !b.closing {
+		b.mu.Unlock()
+		return
+	}
+	what := deliver
+	if h := b.historyOf(g.Key); h == nil {
+		message.Position, g.Value.progress = relay.Position{}, progress{}
+	} else if !message.Position.IsZero() {
+		h.Note(message.Position)
+		what = g.Value.progress.next(message)
+	}
 	b.mu.Unlock()
-	if !ours {
-		return
-	}
-	text, sent, err := decode(raw)
-	if err != nil {
+	switch {
+	case err != nil:
 		b.undecodable(err)
-		return
+	case what == fill:
+		l.flush(false) // before the events from the stream
+		b.mu.Lock()
+		b.fillLater(g)
+		b.mu.Unlock()
+	case what == deliver:
+		l.events = append(l.events, relay.Event{
+			Group: g.Key, Text: message.Text, NeedsRelay: true, Sent: message.Sent, Position: message.Position,
+		})
+		l.flush(true)
 	}
-	l.events = append(l.events, relay.Event{Group: g.Key, Text: text, NeedsRelay: true, Sent: sent})
-	l.flush(true)
 }
 
 // setBusy notes whether the sink is taking events.

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/history/stream"
 )
 
 // A message consists of a byte for its form, the time of sending in microseconds since 1970 (eight bytes, big endian),
@@ -29,12 +30,16 @@ func encode(now time.Time, text []byte) []byte {
 	return append(b, text...)
 }
 
-// decode returns the text, which is a part of raw, and the time of sending.
-func decode(raw []byte) (text []byte, sent time.Time, err error) {
-	if len(raw) <= headerSize || raw[0] != formText {
-		return nil, time.Time{}, errForm
+// decode returns a message. The text is a part of raw. Messages of groups with history have a number, and another form.
+func decode(raw []byte) (stream.Published, error) {
+	if len(raw) > 0 && raw[0] == stream.Form {
+		return stream.Decode(raw)
 	}
-	return raw[headerSize:], time.UnixMicro(int64(binary.BigEndian.Uint64(raw[1:]))), nil
+	if len(raw) <= headerSize || raw[0] != formText {
+		return stream.Published{}, errForm
+	}
+	sent := time.UnixMicro(int64(binary.BigEndian.Uint64(raw[1:])))
+	return stream.Published{Text: raw[headerSize:], Sent: sent}, nil
 }
 
 const (
@@ -58,9 +63,9 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	message := encode(time.Now(), text)
+	sent := time.Now()
 	for {
-		n, err := b.send(ctx, b.channel(group), message)
+		n, err := b.send(ctx, group, text, sent)
 		if err == nil {
 			return relay.Receipt{Members: int(n)}, nil
 		}
@@ -76,12 +81,22 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	}
 }
 
-func (b *Broker) send(ctx context.Context, channel string, message []byte) (int64, error) {
+// send publishes an event. The history gives the event a number, if the group has a history and Redis takes the event.
+func (b *Broker) send(ctx context.Context, group string, text []byte, sent time.Time) (int64, error) {
+	channel := b.channel(group)
 	node, err := b.client.MasterForKey(ctx, channel)
 	if err != nil {
 		return 0, errNoNode{err}
 	}
-	return node.SPublish(ctx, channel, message).Result()
+	if h := b.history.Load(); h != nil {
+		if limits, ok := h.Limits(group); ok {
+			n, taken, err := h.Publish(ctx, node, group, limits, text, sent)
+			if taken || err != nil {
+				return n, err
+			}
+		}
+	}
+	return node.SPublish(ctx, channel, encode(sent, text)).Result()
 }
 
 // errNoNode is why the node of a slot is unknown.

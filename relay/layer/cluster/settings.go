@@ -1,7 +1,7 @@
 // Package cluster is a channel layer on Redis Cluster or Valkey, for sites without Python emitters. Each group is a
 // channel of sharded pub/sub (Redis 7), so the load spreads over all masters. A node subscribes to each group once,
-// whatever the number of clients. Redis keeps no events: events that are published while a subscription is interrupted
-// are lost, and the layer reports the loss.
+// whatever the number of clients. Redis keeps the events of groups with history only. Other events that are published
+// while a subscription is interrupted are lost, and the layer reports the loss.
 package cluster
 
 import (
