@@ -19,12 +19,14 @@ type TailEvent struct {
 	// At is the time of the event's arrival at this node, Sent the time of publication, zero if unknown.
 	At   time.Time `json:"at"`
 	Sent time.Time `json:"sent,omitzero"`
-	// Source is layer or peer.
+	// Source is layer or peer, or history for an event from before the tail.
 	Source string `json:"source"`
 	Group  string `json:"group"`
 	// Data is the payload if the payload is JSON; else Text is.
 	Data json.RawMessage `json:"data,omitempty"`
 	Text string          `json:"text,omitempty"`
+	// Position is the event's place in the history of its group, empty if there is none.
+	Position string `json:"position,omitempty"`
 }
 
 // tailGap is a line in place of events that the reader was too slow for.
@@ -54,6 +56,10 @@ func appendRecorded(line []byte, ev *hub.TailEvent) []byte {
 		line = append(line, `,"sent":`...)
 		text(ev.Sent.UTC().Format(time.RFC3339Nano))
 	}
+	if !ev.Position.IsZero() {
+		line = append(line, `,"position":`...)
+		text(ev.Position.String())
+	}
 	line = append(line, `,"at":`...)
 	text(ev.At.UTC().Format(time.RFC3339Nano))
 	return append(line, "}\n"...)
@@ -62,6 +68,9 @@ func appendRecorded(line []byte, ev *hub.TailEvent) []byte {
 // tailEventOf converts an event of the hub.
 func tailEventOf(ev hub.TailEvent) TailEvent {
 	e := TailEvent{At: ev.At, Sent: ev.Sent, Source: ev.Source.String(), Group: ev.Group}
+	if !ev.Position.IsZero() {
+		e.Position = ev.Position.String()
+	}
 	var line bytes.Buffer
 	if json.Compact(&line, ev.Text) == nil {
 		e.Data = line.Bytes()
