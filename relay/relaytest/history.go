@@ -142,6 +142,20 @@ func checkPage(t testing.TB, q relay.HistoryQuery, p relay.HistoryPage) {
 			t.Errorf("%s: reason %v has no code for clients", q.Group, err)
 		}
 	}
+	if p.First != nil && len(p.First) != len(q.After) {
+		t.Fatalf("%s: %d beginnings for %d positions", q.Group, len(p.First), len(q.After))
+	}
+	for i, first := range p.First {
+		if p.Resumable[i] != nil {
+			continue
+		}
+		if first < 0 || first > len(p.Events) {
+			t.Fatalf("%s: a replay begins at %d of %d events", q.Group, first, len(p.Events))
+		}
+		if first > 0 && p.Events[first-1].Position.Entry().Compare(q.After[i]) > 0 {
+			t.Errorf("%s: a replay behind %v leaves an event at %v out", q.Group, q.After[i], p.Events[first-1].Position)
+		}
+	}
 	if p.Head.IsZero() {
 		t.Errorf("%s: no head", q.Group)
 	}

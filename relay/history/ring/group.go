@@ -191,19 +191,13 @@ func (g *group) resumable(p relay.Position) error {
 // read answers a query. g.mu is held.
 func (g *group) read(q relay.HistoryQuery) (p relay.HistoryPage) {
 	first := g.n
-	p.Resumable = make([]error, len(q.After))
+	p.Resumable, p.First = make([]error, len(q.After)), make([]int, len(q.After))
 	for i, after := range q.After {
 		if p.Resumable[i] = g.resumable(after); p.Resumable[i] != nil {
 			continue
 		}
-		if g.mixed { // a client may lack events that were on their way from elsewhere
-			after = relay.Position{Micros: after.Micros - relay.HistorySlack}
-		}
-		at := g.search(after)
-		if at < g.n && g.entry(at).position.Entry() == after && g.entry(at).kind == isEvent {
-			at++
-		}
-		first = min(first, at)
+		p.First[i] = g.behind(after)
+		first = min(first, p.First[i])
 	}
 	for latest := q.Latest; latest > 0 && first > 0; first-- {
 		if g.entry(first-1).kind == isEvent {
@@ -211,8 +205,41 @@ func (g *group) read(q relay.HistoryQuery) (p relay.HistoryPage) {
 		}
 	}
 	p.Events = g.copyEvents(first)
+	if len(p.Events) == g.n-first {
+		for i := range p.First {
+			p.First[i] = max(0, p.First[i]-first)
+		}
+	} else { // There are entries of other kinds among the events.
+		g.countEvents(first, p.First)
+	}
 	p.Head = g.newest().Entry()
 	return p
+}
+
+// behind returns the index of the first entry for a client that resumes from a position.
+func (g *group) behind(after relay.Position) int {
+	if g.mixed { // A client may lack events that were on their way from elsewhere.
+		after = relay.Position{Micros: after.Micros - relay.HistorySlack}
+	}
+	at := g.search(after)
+	if at < g.n && g.entry(at).position.Entry() == after && g.entry(at).kind == isEvent {
+		at++
+	}
+	return at
+}
+
+// countEvents replaces indexes of entries by the number of events between first and the entry.
+func (g *group) countEvents(first int, indexes []int) {
+	events := make([]int, g.n-first+1)
+	for i := first; i < g.n; i++ {
+		events[i-first+1] = events[i-first]
+		if g.entry(i).kind == isEvent {
+			events[i-first+1]++
+		}
+	}
+	for i := range indexes {
+		indexes[i] = events[max(0, indexes[i]-first)]
+	}
 }
 
 // copyEvents returns the events from an index on.

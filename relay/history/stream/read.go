@@ -304,15 +304,19 @@ func (v *view) page(q query) (p relay.HistoryPage) {
 	}
 	v.limit(q.limits)
 	first := len(v.events)
-	p.Resumable = make([]error, len(q.after))
+	p.Resumable, p.First = make([]error, len(q.after)), make([]int, len(q.after))
 	for i, after := range q.after {
 		begin, err := v.resume(after)
 		if p.Resumable[i] = err; err == nil {
+			p.First[i] = begin
 			first = min(first, begin)
 		}
 	}
 	if q.latest > 0 {
 		first = min(first, max(v.first, len(v.events)-q.latest))
+	}
+	for i := range p.First {
+		p.First[i] = max(0, p.First[i]-first)
 	}
 	p.Events = v.events[first:]
 	for i := range p.Events {
