@@ -107,10 +107,13 @@ soak: test-deps $(CADDY) ## an hour of faults and reloads: every event accounted
 endurance: test-deps $(CADDY) ## a million connections and a site's day: fails when memory, goroutines, files or keys grow (15 minutes)
 	ENDURANCE=full EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/soak -run 'Churn|Day' -count 1 -timeout 60m -v
 
+compat: test-deps ## the premise of the history, with channels_redis 3.4.1 to 4.3.0 from PyPI
+	@scripts/compat.sh
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 clean: ## remove build results
 	rm -rf bin
 
-.PHONY: pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance fuzz clean bench-short bench-ci bench-micro
+.PHONY: pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat fuzz clean bench-short bench-ci bench-micro

@@ -67,7 +67,7 @@ func (c *ClusterNode) Dial(urls ...string) {
 
 func (c *ClusterNode) start(name string, args ...string) *process.Process {
 	c.t.Helper()
-	cmd := exec.Command(process.Program(c.t, python), append([]string{"-u", "-B"}, args...)...)
+	cmd := exec.Command(process.Program(c.t, Python), append([]string{"-u", "-B"}, args...)...)
 	cmd.Dir = filepath.Join(Root(c.t), "internal", "e2e", "testdata", "python")
 	cmd.Env = c.env
 	return process.Start(c.t, fmt.Sprintf("%s (%s node)", name, c.generation), cmd)

@@ -74,7 +74,7 @@ func (c *Controller) Addr() string { return testkit.Loopback(c.port) }
 // Restart starts the controller again on the same port, after Kill or Stop. Logins remain valid.
 func (c *Controller) Restart() {
 	c.t.Helper()
-	cmd := exec.Command(process.Program(c.t, python), "-u", "-B", "-m", "daphne",
+	cmd := exec.Command(process.Program(c.t, Python), "-u", "-B", "-m", "daphne",
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(c.port), "--verbosity", "0",
 		"controller.asgi:application")
 	cmd.Dir = filepath.Join(Root(c.t), "internal", "e2e", "testdata", "python")

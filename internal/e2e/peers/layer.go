@@ -15,8 +15,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
-// python is the interpreter of the Debian packages. PATH may begin with another python3.
-const python = "/usr/bin/python3"
+// Python is the interpreter of the Debian packages. PATH may begin with another python3.
+const Python = "/usr/bin/python3"
 
 // The classes of channels_redis that StartLayer can run.
 const (
@@ -71,12 +71,18 @@ type layerReply struct {
 // for example {"hosts": []string{redis.URL}, "capacity": 10000}.
 func StartLayer(t testing.TB, class string, config map[string]any) *Layer {
 	t.Helper()
+	return StartLayerIn(t, Python, class, config)
+}
+
+// StartLayerIn is StartLayer with another interpreter, which has another version of channels_redis.
+func StartLayerIn(t testing.TB, interpreter, class string, config map[string]any) *Layer {
+	t.Helper()
 	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	script := filepath.Join(Root(t), "internal", "e2e", "testdata", "python", "layer.py")
-	cmd := exec.Command(process.Program(t, python), "-u", "-B", script, class, string(text))
+	cmd := exec.Command(process.Program(t, interpreter), "-u", "-B", script, class, string(text))
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -90,7 +90,7 @@ func (s *OldSite) StartNGINX() {
 // StartDaphne starts Daphne, also after a stop.
 func (s *OldSite) StartDaphne() {
 	s.t.Helper()
-	cmd := exec.Command(process.Program(s.t, python), "-u", "-B", "-m", "daphne", "--bind", "127.0.0.1", "--port",
+	cmd := exec.Command(process.Program(s.t, Python), "-u", "-B", "-m", "daphne", "--bind", "127.0.0.1", "--port",
 		strconv.Itoa(s.daphne),
 		"--verbosity", "0", "--websocket_timeout", "-1", "controller.asgi:application")
 	cmd.Dir = s.python
