@@ -263,3 +263,45 @@ func TestGapsAreTold(t *testing.T) {
 	}
 	told.expectEvents("jobs-a", "later")
 }
+
+// An event that a plugin cannot process is a frame with its position, live and in a replay; a replay goes through the
+// plugin again.
+func TestWithheldEventsAreTold(t *testing.T) {
+	t.Parallel()
+	redis := peers.StartRedis(t)
+	r := peers.StartRelay(t, openSite(redis.URL, "history jobs-*\n"+plugin("guard", guest(t, "guard"), "groups jobs-*")))
+	emitter := peers.StartEmitter(t, redis.URL)
+	const guarded = `{"guarded":true}`
+	frames := func(c *positionClient) (events int, withheld []string) {
+		t.Helper()
+		for events < 2 || withheld == nil {
+			text, err := c.Next(patience)
+			var f positioned
+			if err != nil || json.Unmarshal([]byte(text), &f) != nil {
+				t.Fatal(text, err)
+			}
+			switch {
+			case f.Type == "event" && string(f.Event) == guarded:
+				events++
+			case f.Type == "withheld" && f.Group == "jobs-1" && f.Position != "":
+				withheld = append(withheld, f.Position)
+			default:
+				t.Fatal(text)
+			}
+		}
+		return events, withheld
+	}
+	standing := positionsOf(t, r, nil)
+	begun := standing.resume("jobs-1")["jobs-1"]
+	emitter.Send(peers.Event{Group: "jobs-1", Text: `{"secret":1}`}, peers.Event{Group: "jobs-1", Text: `{"trap":1}`},
+		peers.Event{Group: "jobs-1", Text: `{"secret":2}`})
+	_, live := frames(standing)
+
+	late := positionsOf(t, r, map[string][]string{"jobs-1": {begun.Position}})
+	if f := late.resume("jobs-1")["jobs-1"]; f.Recovered == nil || !*f.Recovered || *f.Events != 2 {
+		t.Errorf("%+v", f)
+	}
+	if _, replayed := frames(late); !slices.Equal(replayed, live) {
+		t.Errorf("withheld in the replay: %q, live %q", replayed, live)
+	}
+}
