@@ -1,7 +1,11 @@
 package caddymodule
 
 import (
+	"bufio"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -124,5 +128,61 @@ func TestHistoryOfAGroup(t *testing.T) {
 	}
 	if f := s.scrape()["edgerelay_history_healthy"]; f == nil || f.GetMetric()[0].GetGauge().GetValue() != 1 {
 		t.Errorf("edgerelay_history_healthy: %v", f)
+	}
+}
+
+// A tail begins with the history: the last events, those of a time, or those after a position.
+func TestTailSince(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none\nhistory jobs-*", "edgerelay")
+	client := s.subscribe("jobs-summary")
+	for i := range 3 {
+		if code, body := s.post("/edgerelay/publish", fmt.Sprintf(`{"group": "jobs-summary", "data": %d}`, i)); code != 200 {
+			t.Fatal(code, body)
+		}
+		next(t, client, fmt.Sprint(i))
+	}
+	// lines returns the first lines of a tail.
+	lines := func(since string, count int) (list []string, positions []string) {
+		t.Helper()
+		resp, err := http.Get("http://" + s.admin + "/edgerelay/groups/jobs-summary/tail?since=" + url.QueryEscape(since))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		r := bufio.NewReader(resp.Body)
+		for range count {
+			line, err := r.ReadBytes('\n')
+			var e struct {
+				Source, Position string
+				Data             json.RawMessage
+				NotRecovered     string `json:"not_recovered"`
+			}
+			if err != nil || json.Unmarshal(line, &e) != nil {
+				t.Fatalf("since %s: %s, %v", since, line, err)
+			}
+			list, positions = append(list, strings.TrimSpace(e.Source+" "+string(e.Data)+e.NotRecovered)), append(positions, e.Position)
+		}
+		return list, positions
+	}
+	all := []string{"history 0", "history 1", "history 2"}
+	got, positions := lines("5m", 3)
+	if !slices.Equal(got, all) {
+		t.Errorf("since 5m: %q", got)
+	}
+	for since, want := range map[string][]string{
+		"latest 2": all[1:], "1": all[2:], positions[0]: all[1:], "2006-01-02T15:04:05Z": all,
+		relay.Position{Micros: 1}.String(): {"unknown_position"},
+	} {
+		if got, _ := lines(since, len(want)); !slices.Equal(got, want) {
+			t.Errorf("since %s: %q, want %q", since, got, want)
+		}
+	}
+	for query, want := range map[string]int{
+		"jobs-summary/tail?since=soon": 400, "jobs-*/tail?since=5m": 400, "other-1/tail?since=5m": 404, "jobs-summary/tail?since=-5m": 400,
+	} {
+		if code, body := s.get("http://" + s.admin + "/edgerelay/groups/" + query); code != want {
+			t.Errorf("%s: %d %s, want %d", query, code, body, want)
+		}
 	}
 }

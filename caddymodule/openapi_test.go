@@ -173,7 +173,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	for _, query := range []string{"", "?limit=1&prefix=jobs&after=a", "?sort=rate", "?sort=subscribers", "?limit=1001", "?sort=x", "?x=1"} {
 		call("GET", "/edgerelay/groups", query, "")
 	}
-	for _, query := range []string{"", "?raw=true", "?class=3", "?class=64", "?raw=x", "?x=1", "?raw=true&format=recording", "?format=x"} {
+	for _, query := range []string{"", "?raw=true", "?class=3", "?class=64", "?raw=x", "?x=1", "?raw=true&format=recording", "?format=x", "?since=5m", "?since=latest%202&format=recording", "?since=2006-01-02T15:04:05Z", "?since=AAAAAAAAAAAAAAAAAAAAAQ", "?since=soon"} {
 		call("GET", "/edgerelay/groups/{name}/tail", query, "")
 	}
 	for _, query := range []string{"", "?x=1"} {

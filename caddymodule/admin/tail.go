@@ -19,7 +19,7 @@ type TailEvent struct {
 	// At is the time of the event's arrival at this node, Sent the time of publication, zero if unknown.
 	At   time.Time `json:"at"`
 	Sent time.Time `json:"sent,omitzero"`
-	// Source is layer or peer, or history for an event from before the tail.
+	// Source is layer, peer or history. An event of the history has the time of publication in At.
 	Source string `json:"source"`
 	Group  string `json:"group"`
 	// Data is the payload if the payload is JSON; else Text is.
@@ -29,10 +29,12 @@ type TailEvent struct {
 	Position string `json:"position,omitempty"`
 }
 
-// tailGap is a line in place of events that the reader was too slow for.
+// tailGap is a line in place of events: of a number that the reader was too slow for, or of all after the position from
+// which the tail was to begin, with the reason.
 type tailGap struct {
-	At      time.Time `json:"at"`
-	Dropped int       `json:"dropped"`
+	At           time.Time `json:"at"`
+	Dropped      int       `json:"dropped,omitempty"`
+	NotRecovered string    `json:"not_recovered,omitempty"`
 }
 
 // appendRecorded appends an event as a line of a recording, which `plugin test` and `plugin replay` read. The payload
@@ -61,13 +63,21 @@ func appendRecorded(line []byte, ev *hub.TailEvent) []byte {
 		text(ev.Position.String())
 	}
 	line = append(line, `,"at":`...)
-	text(ev.At.UTC().Format(time.RFC3339Nano))
+	text(timeOf(ev).UTC().Format(time.RFC3339Nano))
 	return append(line, "}\n"...)
+}
+
+// timeOf returns the time of an event's arrival, or for an event of the history the time of its position.
+func timeOf(ev *hub.TailEvent) time.Time {
+	if ev.Source == relay.FromHistory && !ev.Position.IsZero() {
+		return time.UnixMicro(ev.Position.Micros)
+	}
+	return ev.At
 }
 
 // tailEventOf converts an event of the hub.
 func tailEventOf(ev hub.TailEvent) TailEvent {
-	e := TailEvent{At: ev.At, Sent: ev.Sent, Source: ev.Source.String(), Group: ev.Group}
+	e := TailEvent{At: timeOf(&ev), Sent: ev.Sent, Source: ev.Source.String(), Group: ev.Group}
 	if !ev.Position.IsZero() {
 		e.Position = ev.Position.String()
 	}
@@ -90,6 +100,11 @@ func serveTail(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badRequest(err)
 	}
+	since, err := tailSince(n, group, r.URL.Query().Get("since"))
+	if err != nil {
+		return err
+	}
+	options.Since = since.resume
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // the admin server's deadline would end the request after ten seconds
 	joining, cancel := context.WithTimeout(r.Context(), tailJoinTimeout)
@@ -102,6 +117,11 @@ func serveTail(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
+	if reason := tail.Resumed().Reason; reason != nil {
+		if err := json.NewEncoder(w).Encode(tailGap{At: time.Now(), NotRecovered: reason.Error()}); err != nil {
+			return nil
+		}
+	}
 	if err := control.Flush(); err != nil {
 		return nil // the client has disconnected
 	}
@@ -110,7 +130,7 @@ func serveTail(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return nil
 		}
-		if err := writeTail(w, record, events, dropped); err != nil {
+		if err := writeTail(w, record, since.trim(events), dropped); err != nil {
 			return nil
 		}
 		if err := control.Flush(); err != nil {
@@ -121,7 +141,7 @@ func serveTail(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 
 // tailOptions reads the parameters of a tail. record reports that the lines are those of a recording.
 func tailOptions(q url.Values) (o hub.TailOptions, record bool, err error) {
-	if err := rejectUnknownParameters(q, "raw", "class", "format"); err != nil {
+	if err := rejectUnknownParameters(q, "raw", "class", "format", "since"); err != nil {
 		return o, false, err
 	}
 	switch format := q.Get("format"); format {
@@ -155,7 +175,7 @@ func writeTail(w http.ResponseWriter, record bool, events []hub.TailEvent, dropp
 		}
 	}
 	if dropped > 0 {
-		return lines.Encode(tailGap{time.Now(), dropped})
+		return lines.Encode(tailGap{At: time.Now(), Dropped: dropped})
 	}
 	return nil
 }

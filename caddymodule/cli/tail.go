@@ -31,6 +31,7 @@ type tailOptions struct {
 	raw, asJSON, append bool
 	class, count        int
 	record, plugin      string
+	since               string
 	limit               time.Duration
 }
 
@@ -45,8 +46,12 @@ func tailCommand() *cobra.Command {
 			"never delays deliveries.\n\n" +
 			"--record writes the events to a file, before plugins and byte by byte, with group, source and times:\n" +
 			"the input of 'plugin test' and 'plugin replay'. A recording holds what plugins redact for clients. The\n" +
-			"file is for its owner only (mode 0600). --plugin selects the groups that a plugin is bound to.",
+			"file is for its owner only (mode 0600). --plugin selects the groups that a plugin is bound to.\n\n" +
+			"--since begins with the events of the groups' histories, and goes on with live ones; 'position' in the output\n" +
+			"of --json is a value of --since. The groups need a history, and may not be patterns.",
 		Example: "  caddy edgerelay tail job_events-42\n" +
+			"  caddy edgerelay tail --since 5m job_events-42\n" +
+			"  caddy edgerelay tail --since 'latest 20' job_events-42\n" +
 			"  caddy edgerelay tail --json jobs-status_changed | jq .data.status\n" +
 			"  caddy edgerelay tail --record traffic.ndjson --for 5m 'job_events-*' jobs-status_changed\n" +
 			"  caddy edgerelay tail --record traffic.ndjson --count 1000 --plugin redact",
@@ -61,6 +66,8 @@ func tailCommand() *cobra.Command {
 	f.BoolVar(&o.append, "append", false, "with --record: append to the file if it exists")
 	f.IntVar(&o.count, "count", 0, "end after this number of events")
 	f.DurationVar(&o.limit, "for", 0, "end after this time, such as 5m")
+	f.StringVar(&o.since, "since", "",
+		"begin with the history: a duration (5m), a time (2006-01-02T15:04:05Z), 'latest 20', or a position")
 	cmd.RunE = runE(func(args []string) error {
 		o.address = *address
 		return o.run(args)
@@ -195,6 +202,9 @@ func (o *tailOptions) path(group string) string {
 	if o.record != "" {
 		q.Set("format", "recording")
 	}
+	if o.since != "" {
+		q.Set("since", o.since)
+	}
 	return "/edgerelay/groups/" + url.PathEscape(group) + "/tail?" + q.Encode()
 }
 
@@ -229,11 +239,16 @@ func (t *tailWriter) copy(lines io.Reader, others []string) error {
 	}
 }
 
-// tailLine is a line of a tail: an event, or the number of events that are missing.
+// tailLine is a line of a tail: an event, or the number of events that are missing, or the reason for which events of
+// the history are.
 type tailLine struct {
 	admin.TailEvent
-	Dropped int `json:"dropped"`
+	Dropped      int    `json:"dropped"`
+	NotRecovered string `json:"not_recovered"`
 }
+
+// isGap reports whether the line stands for events that are missing.
+func (l *tailLine) isGap() bool { return l.Dropped > 0 || l.NotRecovered != "" }
 
 // write writes a line of a tail, unless another tail writes the event.
 func (t *tailWriter) write(line []byte, others []string) error {
@@ -243,7 +258,7 @@ func (t *tailWriter) write(line []byte, others []string) error {
 	}
 	if slices.ContainsFunc(others, func(pattern string) bool {
 		ok, err := path.Match(pattern, ev.Group)
-		return ok && err == nil && ev.Dropped == 0
+		return ok && err == nil && !ev.isGap()
 	}) {
 		return nil
 	}
@@ -253,6 +268,9 @@ func (t *tailWriter) write(line []byte, others []string) error {
 		return errTailFull
 	}
 	switch {
+	case t.record && ev.NotRecovered != "": // no sample
+		fmt.Fprintln(os.Stderr, t.text(&ev))
+		return nil
 	case t.record: // as it is
 	case t.asJSON:
 		line = []byte(printable(string(line[:len(line)-1])) + "\n")
@@ -262,7 +280,7 @@ func (t *tailWriter) write(line []byte, others []string) error {
 	if _, err := t.w.Write(line); err != nil {
 		return fmt.Errorf("writing the events: %w", err)
 	}
-	if ev.Dropped > 0 {
+	if ev.isGap() {
 		t.missed += ev.Dropped
 		return nil
 	}
@@ -275,6 +293,9 @@ func (t *tailWriter) write(line []byte, others []string) error {
 // text returns a line for people.
 func (t *tailWriter) text(ev *tailLine) string {
 	at := ev.At.Local().Format(tailTime)
+	if ev.NotRecovered != "" {
+		return fmt.Sprintf("%s … events may be missing: %s", at, strings.ReplaceAll(printable(ev.NotRecovered), "_", " "))
+	}
 	if ev.Dropped > 0 {
 		return fmt.Sprintf("%s … %d events dropped: they arrived too fast", at, ev.Dropped)
 	}

@@ -32,6 +32,10 @@ func TestTailWriter(t *testing.T) {
 		{"text", &tailWriter{}, tail, `{"a":1}  (published 5s earlier)|3 events dropped|no JSON`, 2, 3, false},
 		{"several groups", &tailWriter{showGroup: true}, tail, `g {"a":1}|3 events dropped|g no JSON`, 2, 3, false},
 		{"JSON", &tailWriter{asJSON: true}, tail, strings.ReplaceAll(strings.TrimSpace(tail), "\n", "|"), 2, 3, false},
+		{
+			"not recovered", &tailWriter{limit: 2}, `{"at":"2026-01-02T03:04:05Z","not_recovered":"unknown_position"}` + "\n" + tail,
+			`events may be missing: unknown position|{"a":1}|3 events dropped|no JSON`, 2, 3, true,
+		},
 		{"recording", &tailWriter{record: true}, recording, strings.ReplaceAll(strings.TrimSpace(recording), "\n", "|"), 2, 3, false},
 		{"limit", &tailWriter{record: true, limit: 1}, recording, strings.SplitN(recording, "\n", 2)[0], 1, 0, true},
 	} {

@@ -24,6 +24,8 @@ const (
 	MaxTails = 32
 	// MaxTailEvents is the number of recent events that a tail keeps.
 	MaxTailEvents = 200
+	// latestEvents is the number of events with which the tail of a group with a history begins.
+	latestEvents = 20
 	// maxTailText is the part of an event's payload that a tail keeps, in bytes.
 	maxTailText = 4 << 10
 	// tailIdleTimeout is the time after the last poll at which a tail is closed.
@@ -118,7 +120,13 @@ func (h *Handler) openTail(ctx context.Context, id relay.Identity, group string)
 	}
 	joining, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	return h.node.Hub.Tail(joining, group, hub.TailOptions{Class: c.Class, Generation: &c.Generation})
+	options := hub.TailOptions{Class: c.Class, Generation: &c.Generation}
+	if history := h.node.Hub.History(); history != nil {
+		if _, ok := history.Limits(group); ok {
+			options.Since = &relay.Resume{Latest: latestEvents}
+		}
+	}
+	return h.node.Hub.Tail(joining, group, options)
 }
 
 // get returns the tail of a key, and opens the tail if there is none.
@@ -236,7 +244,10 @@ func (t *polledTail) since(after int) poll {
 // eventOf converts an event of the hub.
 func eventOf(ev hub.TailEvent, number int) event {
 	e := event{number: number, At: ev.At}
-	if !ev.Sent.IsZero() {
+	if ev.Source == relay.FromHistory && !ev.Position.IsZero() {
+		e.At = time.UnixMicro(ev.Position.Micros)
+	}
+	if !ev.Sent.IsZero() && ev.Source != relay.FromHistory {
 		lag := ev.At.Sub(ev.Sent).Seconds()
 		e.Lag = &lag
 	}
