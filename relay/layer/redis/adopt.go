@@ -47,6 +47,9 @@ func (h *history) adopt(ctx context.Context, on *hostBeat, receiver string, node
 	}); err != nil {
 		return err
 	}
+	if err := h.Load(ctx, on.host); err != nil { // The reader may not be connected yet.
+		return err
+	}
 	c := h.broker.hosts.Client(on.host)
 	if err := a.take(ctx, c); err != nil {
 		return err
@@ -86,7 +89,7 @@ func (a *adoption) found(_ context.Context, _ *goredis.Client, found map[string]
 // take reads the mailbox, stores the events and delivers them to clients that did not get them.
 func (a *adoption) take(ctx context.Context, c goredis.Cmdable) error {
 	a.mailbox.read(ctx, c, a.broker.place.Prefix)
-	if err := a.mailbox.err(); err != nil {
+	if _, err := a.mailbox.take(nil); err != nil {
 		return err
 	}
 	u := a.unread(&a.mailbox, a.seen)

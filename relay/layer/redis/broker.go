@@ -36,6 +36,7 @@ type Broker struct {
 
 	history atomic.Pointer[history] // nil: none
 	keeping sync.Mutex              // held by KeepHistory
+	now     func() time.Time        // the clock of the history; nil: time.Now
 	ctx     context.Context         // of the open broker; set by Start
 }
 

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -44,3 +45,23 @@ func (b *Broker) EndBatchesAtFormer(sink relay.Sink) {
 	b.sink, r.losses.took = sink, time.Now()
 	r.atFormer().readAll(true)
 }
+
+// CrashWhile ends a Broker as kill -9 does while its sink is in a delivery, which release ends.
+func (b *Broker) CrashWhile(release func()) {
+	b.life.Close()
+	stopped := b.life.Stop()
+	release()
+	<-stopped
+	b.hosts.Close()
+}
+
+// Keys returns the channel key and the in-flight key on the first host.
+func (b *Broker) Keys() (channel, inflight string) {
+	return b.readers[0].channelKey(), b.readers[0].inflightKey()
+}
+
+// SetHistoryClock sets the clock of a history that is not kept yet.
+func (b *Broker) SetHistoryClock(now func() time.Time) { b.now = now }
+
+// MaintainHistory does what is due.
+func (b *Broker) MaintainHistory(ctx context.Context) { _ = b.history.Load().Tick(ctx) }

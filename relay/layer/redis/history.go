@@ -30,6 +30,7 @@ type history struct {
 	stop   context.CancelFunc
 	ended  sync.WaitGroup
 
+	large   largeKeys     // of other nodes
 	adopted atomic.Uint64 // events of dead nodes' mailboxes
 
 	mu     sync.Mutex
@@ -39,11 +40,11 @@ type history struct {
 var (
 	_ relay.History          = (*history)(nil)
 	_ relay.HistoryInspector = (*history)(nil)
-	_                        = (*Broker).keepHistory
+	_ relay.HistoryKeeper    = (*Broker)(nil)
 )
 
-// keepHistory becomes KeepHistory of [relay.HistoryKeeper] with the store.
-func (b *Broker) keepHistory(p relay.HistoryPolicy) (relay.History, error) {
+// KeepHistory implements [relay.HistoryKeeper].
+func (b *Broker) KeepHistory(p relay.HistoryPolicy) (relay.History, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -65,6 +66,7 @@ func (b *Broker) keepHistory(p relay.HistoryPolicy) (relay.History, error) {
 	s := b.settings.Load()
 	store, err := sortedset.New(sortedset.Options{
 		Prefix: b.place.Prefix, Hosts: b.hosts, Policy: p, EncryptionKeys: s.EncryptionKeys, Log: b.log,
+		Now: b.now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
@@ -148,6 +150,7 @@ func (h *history) spill(ctx context.Context, host int) {
 	for {
 		select {
 		case now := <-tick.C:
+			h.large.forget(now)
 			if events := h.broker.readers[host].recording.overdue(now); len(events) > 0 {
 				ctx, cancel := context.WithTimeout(ctx, spillTimeout)
 				_ = h.Add(ctx, host, events) // The next exchange writes them again.
@@ -169,13 +172,6 @@ func (h *history) identify(ev *relay.Event, score []byte) relay.Position {
 		return relay.Position{}
 	}
 	return h.Identify(ev.Group, micros, ev.Text)
-}
-
-// later stores events without blocking.
-func (h *history) later(events []relay.Event) {
-	if len(events) > 0 {
-		h.Later(events)
-	}
 }
 
 // kept returns the groups that have a history.

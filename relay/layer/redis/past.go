@@ -123,6 +123,33 @@ type arrival struct {
 	members *goredis.ZSliceCmd
 }
 
+// depart writes the delivered events of the groups that tasks leave. A node that joins later cannot know of them: without
+// another member it marks a gap behind the events of the history.
+func (r *reconciler) depart(ctx context.Context, tasks []reconcile.Task[string]) error {
+	b := r.members.broker
+	h := b.history.Load()
+	if h == nil {
+		return nil
+	}
+	groups := map[string]bool{}
+	for _, t := range tasks {
+		if _, ok := h.Limits(t.Entry.Key); ok && t.Action == reconcile.Remove {
+			groups[t.Entry.Key] = true
+		}
+	}
+	if len(groups) == 0 {
+		return nil
+	}
+	events := b.readers[r.host].recording.settled(groups)
+	if len(events) == 0 {
+		return nil
+	}
+	if err := h.Add(ctx, r.host, events); err != nil && !redisnet.IsReply(err) {
+		return err
+	}
+	return nil
+}
+
 // arrive looks at the members of the groups with history that tasks place. Where no relay has received the events
 // until now, it adds the commands that mark a gap to pipe, before the membership itself: a node that sees this node as
 // a member sees the gap, too.
@@ -137,7 +164,8 @@ func (r *reconciler) arrive(ctx context.Context, tasks []reconcile.Task[string],
 	for _, t := range tasks {
 		if _, ok := h.Limits(t.Entry.Key); ok && t.Action == reconcile.Place {
 			arrivals = append(arrivals, arrival{
-				t.Entry.Key, b.readers[r.host].receiver + t.Entry.Value, look.ZRangeWithScores(ctx, r.key(t.Entry), 0, -1),
+				group: t.Entry.Key, own: b.readers[r.host].receiver + t.Entry.Value,
+				members: look.ZRangeWithScores(ctx, r.key(t.Entry), 0, -1),
 			})
 		}
 	}

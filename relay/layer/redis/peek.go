@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -41,7 +43,61 @@ func (h *history) Read(ctx context.Context, queries []relay.HistoryQuery) []rela
 		})
 	}
 	hosts.Wait()
-	return h.answer(ctx, queries, failed, gaps)
+	pages := h.answer(ctx, queries, failed, gaps)
+	if unknown := h.unknown(queries, pages); len(unknown) > 0 && h.readOwn(ctx, unknown) {
+		return h.answer(ctx, queries, failed, gaps)
+	}
+	return pages
+}
+
+// unknown returns the groups of positions that the history does not have, although their events may be in the mailbox: a
+// client came from another node before this node has read the event.
+func (h *history) unknown(queries []relay.HistoryQuery, pages []relay.HistoryPage) (groups []string) {
+	oldest := time.Now().Add(-h.broker.settings.Load().Expiry).UnixMicro()
+	for i, q := range queries {
+		for n, err := range pages[i].Resumable {
+			if errors.Is(err, relay.NotRecoveredUnknown) && q.After[n].Micros >= oldest {
+				groups = append(groups, q.Group)
+				break
+			}
+		}
+	}
+	return groups
+}
+
+// readOwn adds the messages of groups in this node's own mailbox to the history, and reports whether there were any.
+func (h *history) readOwn(ctx context.Context, groups []string) (found bool) {
+	b := h.broker
+	for _, group := range groups {
+		host := b.hosts.Index(group)
+		own := &mailboxOf{receiver: b.readers[host].receiver, groups: map[string]string{}}
+		if channel, ok := b.members.channel(group); ok {
+			own.groups[channel] = group
+		}
+		pipe := b.hosts.Client(host).Pipeline()
+		own.read(ctx, pipe, b.place.Prefix)
+		if _, err := pipe.Exec(ctx); err != nil && !redisnet.IsReply(err) {
+			continue
+		}
+		if _, err := own.take(nil); err != nil {
+			continue
+		}
+		if events := h.unread(own, nil).events; len(events) > 0 && h.Add(ctx, host, events) == nil {
+			found = true
+		}
+	}
+	return found
+}
+
+// channel returns this node's channel in a group.
+func (m *memberships) channel(name string) (channel string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of(name)
+	if g := r.groups.Get(name); g != nil {
+		return m.broker.readers[r.host].receiver + g.Value, true
+	}
+	return "", false
 }
 
 // answer reads the pages of the queries that can be answered.
@@ -52,7 +108,10 @@ func (h *history) answer(ctx context.Context, queries []relay.HistoryQuery, fail
 	var ask []relay.HistoryQuery
 	var at []int
 	for i, q := range queries {
-		if pages[i].Err = failed[q.Group]; pages[i].Err == nil {
+		if len(q.After) > 0 { // Without a position, no one relies on the answer to be complete.
+			pages[i].Err = failed[q.Group]
+		}
+		if pages[i].Err == nil {
 			ask, at = append(ask, q), append(at, i)
 		}
 	}
@@ -133,6 +192,9 @@ func (m *memberships) unreadPasts(groups []string) (map[string]lack, map[string]
 // in which events were lost.
 func (h *history) peek(ctx context.Context, host int, pasts map[string]*past) (gaps []string, err error) {
 	b := h.broker
+	if err := h.Load(ctx, host); err != nil { // The reader may not be connected yet.
+		return nil, err
+	}
 	nodes, err := b.beats.readNodes(ctx, host)
 	if err != nil {
 		return nil, err
@@ -147,21 +209,13 @@ func (h *history) peek(ctx context.Context, host int, pasts map[string]*past) (g
 		}
 	}
 	settled := b.members.coveredBy(host, mailboxes, nodes, pasts)
-	pipe := b.hosts.Client(host).Pipeline()
-	for _, m := range mailboxes {
-		m.read(ctx, pipe, b.place.Prefix)
+	if err := h.readAll(ctx, host, mailboxes); err != nil {
+		return nil, err
 	}
-	if len(mailboxes) > 0 {
-		if _, err := pipe.Exec(ctx); err != nil && !redisnet.IsReply(err) {
-			return nil, err
-		}
-	}
-	var events []relay.Event
+	var events, unkept []relay.Event
 	for _, m := range mailboxes {
-		if err := m.err(); err != nil {
-			return nil, err
-		}
-		events = append(events, h.unread(m, nil).events...)
+		u := h.unread(m, nil)
+		events, unkept = append(events, u.events...), append(unkept, u.unkept...)
 	}
 	if len(events) > 0 {
 		if err := h.Add(ctx, host, events); err != nil {
@@ -170,10 +224,42 @@ func (h *history) peek(ctx context.Context, host int, pasts map[string]*past) (g
 	}
 	b.members.receive(append([]relay.Event(nil), events...), replayed)
 	gaps = b.members.settle(settled, mailboxes, b.settings.Load())
+	for i := range unkept {
+		gaps = append(gaps, unkept[i].Group)
+	}
 	if len(gaps) > 0 {
 		h.MarkGap(relay.Loss{Cause: relay.LossDeadNode, Groups: gaps})
 	}
 	return gaps, nil
+}
+
+// readAll reads mailboxes. Of large ones that were read lately, it reads what is new.
+func (h *history) readAll(ctx context.Context, host int, mailboxes map[string]*mailboxOf) error {
+	prefix, client := h.broker.place.Prefix, h.broker.hosts.Client(host)
+	left := maps.Clone(mailboxes)
+	for whole := false; len(left) > 0; whole = true {
+		pipe := client.Pipeline()
+		for _, m := range left {
+			if whole {
+				m.read(ctx, pipe, prefix)
+			} else {
+				m.readNews(ctx, pipe, prefix, &h.large)
+			}
+		}
+		if _, err := pipe.Exec(ctx); err != nil && !redisnet.IsReply(err) {
+			return err
+		}
+		for name, m := range left {
+			ok, err := m.take(&h.large)
+			if err != nil {
+				return err
+			}
+			if ok {
+				delete(left, name)
+			}
+		}
+	}
+	return nil
 }
 
 // coveredBy returns the pasts on a host, beside those given, whose nodes are all among the mailboxes, and tells the

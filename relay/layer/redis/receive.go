@@ -193,6 +193,7 @@ func (r *reader) deliver(batch [][]byte) {
 	r.events = r.events[:0]
 	size := 0
 	codec := &r.broker.settings.Load().codec
+	r.recording.decoding.Lock()
 	for i := 0; i+1 < len(batch); i += 2 {
 		size += len(batch[i])
 		if r.replays.seen(batch[i]) {
@@ -207,6 +208,7 @@ func (r *reader) deliver(batch [][]byte) {
 	}
 	r.mailbox.resize(size)
 	r.record()
+	r.recording.decoding.Unlock()
 	if len(r.events) > 0 {
 		r.sink.Deliver(r.events)
 		clear(r.events)
@@ -221,8 +223,8 @@ func (r *reader) record() {
 	case h == nil:
 		return
 	case r.former: // The history of a former master ends with the master.
-		h.later(r.events)
-		h.later(r.left)
+		h.Later(r.events)
+		h.Later(r.left)
 	default:
 		r.recording.add(r.events, r.left)
 		r.events = r.broker.members.receive(r.events, live)

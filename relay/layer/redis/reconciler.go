@@ -178,7 +178,7 @@ func (r *reconciler) execute(ctx context.Context, tasks []reconcile.Task[string]
 	now := time.Now()
 	pipe := b.hosts.Client(r.host).Pipeline()
 	replies := make([]goredis.Cmder, len(tasks))
-	if err := r.arrive(ctx, tasks, pipe); err != nil {
+	if err := errors.Join(r.depart(ctx, tasks), r.arrive(ctx, tasks, pipe)); err != nil {
 		return r.record(tasks, replies, err, now)
 	}
 	for i, t := range tasks {

@@ -18,6 +18,8 @@ const slowDelivery = 5 * time.Second
 // Redis: the commands that write the events travel before the command that drops or overwrites these messages.
 // See docs/decisions/history.md#why-is-an-event-always-in-a-mailbox-or-in-the-history
 type recording struct {
+	decoding sync.Mutex // held from the look at the wanted groups until the events are noted
+
 	mu         sync.Mutex    // guards the fields below; the reading goroutine alone changes them
 	unwritten  []relay.Event // delivered, or being delivered
 	since      time.Time     // when the oldest of them was read
@@ -68,6 +70,13 @@ func (u *recording) pending(groups map[string]bool) (events []relay.Event) {
 		}
 	}
 	return events
+}
+
+// settled returns the unwritten events of groups that are not wanted any more: no further one follows.
+func (u *recording) settled(groups map[string]bool) (events []relay.Event) {
+	u.decoding.Lock() // Waits for a batch that was begun while they were wanted.
+	defer u.decoding.Unlock()
+	return u.pending(groups)
 }
 
 // overdue returns the unwritten events, once, if their delivery takes long.

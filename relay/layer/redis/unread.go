@@ -18,24 +18,34 @@ type mailboxOf struct {
 	node     nodeState
 	groups   map[string]string // by channel
 
-	waiting, inflight *goredis.ZSliceCmd
+	waiting, inflight keyOf
 }
 
 // read adds the commands that read the mailbox: first the messages that wait, then those in flight. A message moves in
 // this order, and then into the history, so that none is overlooked.
 func (m *mailboxOf) read(ctx context.Context, pipe goredis.Cmdable, prefix string) {
-	m.waiting = pipe.ZRangeWithScores(ctx, prefix+m.receiver, 0, -1)
-	m.inflight = pipe.ZRangeWithScores(ctx, inflightKey(prefix, m.receiver), 0, -1)
+	m.waiting.read(ctx, pipe, prefix+m.receiver)
+	m.inflight.read(ctx, pipe, inflightKey(prefix, m.receiver))
 }
 
-// err returns why the mailbox could not be read. A key of another type holds no messages.
-func (m *mailboxOf) err() error {
-	for _, reply := range []*goredis.ZSliceCmd{m.waiting, m.inflight} {
-		if err := reply.Err(); err != nil && !redisnet.WrongType(err) {
-			return err
+// readNews is read for a mailbox whose earlier contents are known.
+func (m *mailboxOf) readNews(ctx context.Context, pipe goredis.Cmdable, prefix string, known *largeKeys) {
+	m.waiting.readNews(ctx, pipe, prefix+m.receiver, known)
+	m.inflight.readNews(ctx, pipe, inflightKey(prefix, m.receiver), known)
+}
+
+// take takes the replies to read or readNews. ok is false if what was known about a key has changed, so that the mailbox
+// must be read again as a whole. A key of another type holds no messages.
+func (m *mailboxOf) take(known *largeKeys) (ok bool, err error) {
+	ok = true
+	for _, k := range []*keyOf{&m.waiting, &m.inflight} {
+		fits, err := k.take(known)
+		if err != nil && !redisnet.WrongType(err) {
+			return false, err
 		}
+		ok = ok && fits
 	}
-	return nil
+	return ok, nil
 }
 
 // lossSince returns the time from which messages may have been lost in the mailbox, zero if none were: emitters drop
@@ -44,7 +54,7 @@ func (m *mailboxOf) lossSince(s *inForce, now time.Time) time.Time {
 	if m.node.behind() >= s.Expiry-readMargin {
 		return now.Add(-m.node.behind())
 	}
-	if waiting := m.waiting.Val(); len(waiting) >= s.capacity(m.receiver+"0") {
+	if waiting := m.waiting.messages; len(waiting) >= s.capacity(m.receiver+"0") {
 		return time.UnixMicro(int64(waiting[len(waiting)-1].Score * 1e6))
 	}
 	return time.Time{}
@@ -62,7 +72,7 @@ type unread struct {
 // unread decodes the messages of a mailbox, except those that were seen before.
 func (h *history) unread(m *mailboxOf, seen map[string]bool) (u unread) {
 	codec := &h.broker.settings.Load().codec
-	for _, list := range [][]goredis.Z{m.inflight.Val(), m.waiting.Val()} { // the older ones first
+	for _, list := range [][]goredis.Z{m.inflight.messages, m.waiting.messages} { // the older ones first
 		for _, z := range list {
 			raw, _ := z.Member.(string)
 			if len(raw) < asgi.RandomPrefix || seen[raw[:asgi.RandomPrefix]] {

@@ -1,0 +1,315 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+func TestResumeOnAnotherNode(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a := startKeeper(t, settings(server), "g")
+	publish("g", "0")
+	at := a.positionOf(t, "g", "0")
+	publish("g", numbered(1, 30)...)
+	b := startKeeper(t, settings(server), "g")
+	publish("g", numbered(30, 40)...)
+	b.positionOf(t, "g", "<39>")
+	if got := b.positionOf(t, "g", "<39>"); got != a.positionOf(t, "g", "<39>") {
+		t.Errorf("the nodes give an event the positions %v and %v", got, a.positionOf(t, "g", "<39>"))
+	}
+	b.expectResume(t, "g", at, numbered(1, 40)...)
+	a.expectResume(t, "g", at, numbered(1, 40)...)
+}
+
+// A node is killed between any two steps. Another one, which was no member before, misses nothing.
+func TestKilledBetweenSteps(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		kill func(t *testing.T, server *peers.Redis, a *keeper, publish func(group string, texts ...string))
+	}{
+		{"messages wait", func(t *testing.T, server *peers.Redis, a *keeper, publish func(string, ...string)) {
+			release := a.Hold()
+			publish("g", "<1>")
+			channel, inflight := a.Keys()
+			testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
+			publish("g", numbered(2, 9)...)
+			a.CrashWhile(release)
+			if flight(server, channel) != 7 || flight(server, inflight) != 1 {
+				t.Fatal("the messages do not wait")
+			}
+		}},
+		{"after the delivery", func(t *testing.T, server *peers.Redis, a *keeper, publish func(string, ...string)) {
+			publish("g", numbered(1, 9)...)
+			a.positionOf(t, "g", "<8>")
+			a.Crash()
+		}},
+		{"when all is written", func(t *testing.T, server *peers.Redis, a *keeper, publish func(string, ...string)) {
+			publish("g", numbered(1, 9)...)
+			a.positionOf(t, "g", "<8>")
+			channel, inflight := a.Keys()
+			testkit.Eventually(t, "the writing", func() bool { return flight(server, channel)+flight(server, inflight) == 0 })
+			a.Crash()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := peers.StartRedis(t)
+			publish := publisher(t, server)
+			a := startKeeper(t, settings(server), "g")
+			publish("g", "<0>")
+			at := a.positionOf(t, "g", "<0>")
+			c.kill(t, server, a, publish)
+			b := startKeeper(t, settings(server), "other")
+			b.join(t, "g")
+			b.expectResume(t, "g", at, numbered(1, 9)...)
+			b.expectResume(t, "g", at, numbered(1, 9)...)
+		})
+	}
+}
+
+// Where no relay was a member, events may be missing.
+func TestNoMemberIsAGap(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a, b := startKeeper(t, settings(server), "g"), startKeeper(t, settings(server))
+	publish("g", "<0>")
+	at := a.positionOf(t, "g", "<0>") // It is not in the history yet.
+	a.Leave("g")
+	testkit.Eventually(t, "the group to be left", func() bool { return members("g", server) == 0 })
+	publish("g", "<1>")
+	b.join(t, "g")
+	if _, reason := b.resume(t, "g", at); reason == nil {
+		t.Error("a resume without a member in between is complete")
+	}
+	channel, inflight := a.Keys()
+	testkit.Eventually(t, "the writing", func() bool { return flight(server, channel)+flight(server, inflight) == 0 })
+	if _, reason := b.resume(t, "g", at); !errors.Is(reason, relay.NotRecoveredGap) {
+		t.Errorf("a resume without a member in between: %v", reason)
+	}
+}
+
+// In a new group, clients can resume from the first event.
+func TestFirstEventOfAGroup(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a := startKeeper(t, settings(server), "g")
+	publish("g", "<0>")
+	at := a.positionOf(t, "g", "<0>")
+	publish("g", "<1>")
+	a.positionOf(t, "g", "<1>")
+	a.expectResume(t, "g", at, "<1>")
+}
+
+func TestNotAMemberIsUnavailable(t *testing.T) {
+	server := peers.StartRedis(t)
+	a := startKeeper(t, settings(server))
+	if _, reason := a.resume(t, "g", relay.Position{Micros: 1}); !errors.Is(reason, relay.NotRecoveredUnavailable) {
+		t.Errorf("a resume without a membership: %v", reason)
+	}
+}
+
+// A node that ends leaves its mailbox to the successor.
+func TestRestartMissesNothing(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a := startKeeper(t, settings(server), "g")
+	publish("g", "<0>")
+	at := a.positionOf(t, "g", "<0>")
+	publish("g", "<1>")
+	if err := a.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	_, inflight := a.Keys()
+	if n := flight(server, inflight); n != 0 {
+		t.Errorf("%d delivered messages are still in flight", n)
+	}
+	publish("g", numbered(2, 5)...)
+	b := startKeeper(t, settings(server), "g")
+	b.expectResume(t, "g", at, numbered(1, 5)...)
+}
+
+func TestAdoption(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	dead := startQuickKeeper(t, settings(server), "g", "h")
+	publish("g", "<0>")
+	at := dead.positionOf(t, "g", "<0>")
+	release := dead.Hold()
+	publish("g", "<1>")
+	channel, inflight := dead.Keys()
+	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
+	publish("g", numbered(2, 5)...)
+	publish("h", "only the dead node is a member")
+	survivors := []*keeper{
+		startQuickKeeper(t, settings(server), "g"), startQuickKeeper(t, settings(server)),
+		startQuickKeeper(t, settings(server)),
+	}
+	publish("g", numbered(5, 8)...)
+	survivors[0].positionOf(t, "g", "<7>")
+	dead.CrashWhile(release)
+	testkit.Eventually(t, "the dead node to be removed", func() bool {
+		return members("h", server) == 0 && len(keys(server, channel)) == 0 && len(keys(server, inflight)) == 0 &&
+			server.Do("SCARD", "edgerelay:nodes:asgi") == int64(3)
+	})
+	if n := members("g", server); n != 1 {
+		t.Errorf("%d members, want the survivor", n)
+	}
+	for i, k := range survivors {
+		if losses := k.Of(relay.LossDeadNode); len(losses) > 0 && at.IsZero() {
+			t.Errorf("survivor %d reports %v", i, losses)
+		}
+	}
+	texts, reason := survivors[0].resume(t, "g", at)
+	if reason != nil {
+		t.Error(reason)
+	}
+	if slices.Sort(texts); !slices.Equal(texts, numbered(1, 8)) {
+		t.Errorf("the history has %q, want %q", texts, numbered(1, 8))
+	}
+}
+
+// Clients of the node that adopts get what they did not get; they get nothing twice.
+func TestAdoptedEventsReachClientsOnce(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	dead := startQuickKeeper(t, settings(server), "g")
+	release := dead.Hold()
+	publish("g", "<0>")
+	channel, inflight := dead.Keys()
+	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
+	publish("g", numbered(1, 4)...)
+	b := startQuickKeeper(t, settings(server), "g")
+	publish("g", numbered(4, 8)...)
+	dead.CrashWhile(release)
+	testkit.Eventually(t, "all events", func() bool { return len(b.Texts("g")) >= 8 })
+	testkit.Eventually(t, "the dead node to be removed", func() bool { return members("g", server) == 1 })
+	publish("g", "<8>")
+	b.positionOf(t, "g", "<8>")
+	texts := b.Texts("g")
+	if slices.Sort(texts); !slices.Equal(texts, numbered(0, 9)) {
+		t.Errorf("the clients got %q, want each event once", texts)
+	}
+}
+
+// AWX deletes all keys of the layer when it starts.
+func TestWipedLayerIsAGap(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a, b := startKeeper(t, settings(server), "g"), startKeeper(t, settings(server), "g")
+	publish("g", "<0>")
+	at := a.positionOf(t, "g", "<0>")
+	a.expectResume(t, "g", at)
+	for _, k := range keys(server, "asgi*") {
+		server.Do("DEL", k)
+	}
+	testkit.Eventually(t, "the memberships", func() bool { return members("g", server) == 2 })
+	for name, k := range map[string]*keeper{"a": a, "b": b} {
+		if _, reason := k.resume(t, "g", at); !errors.Is(reason, relay.NotRecoveredGap) {
+			t.Errorf("%s: a resume across a wipe: %v", name, reason)
+		}
+	}
+}
+
+// A full Redis stores no history; the events still arrive, and the gap is known.
+func TestHistoryThatCannotBeWritten(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a := startKeeper(t, settings(server), "g")
+	publish("g", "<0>")
+	at := a.positionOf(t, "g", "<0>")
+	channel, inflight := a.Keys()
+	testkit.Eventually(t, "the writing", func() bool { return flight(server, channel)+flight(server, inflight) == 0 })
+	release := a.Hold()
+	publish("g", "<1>")
+	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
+	publish("g", "<2>")
+	server.Do("CONFIG", "SET", "maxmemory", "1")
+	release()
+	a.positionOf(t, "g", "<2>")
+	testkit.Eventually(t, "the removal", func() bool { return flight(server, channel)+flight(server, inflight) == 0 })
+	server.Do("CONFIG", "SET", "maxmemory", "0")
+	if _, reason := a.resume(t, "g", at); !errors.Is(reason, relay.NotRecoveredGap) {
+		t.Errorf("a resume although the history was not written: %v", reason)
+	}
+}
+
+func TestHistoryIsSwitchedOnAndOff(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a, b := newKeeper(t, settings(server)), newBroker(t, settings(server))
+	run(t, a.Broker, a, "g")
+	if h, err := b.KeepHistory(relay.HistoryPolicy{}); h != nil || err != nil {
+		t.Errorf("no rules make the history %v, %v", h, err)
+	}
+	publish("g", "<0>")
+	at := a.positionOf(t, "g", "<0>")
+	_, inflight := a.Keys()
+	testkit.Eventually(t, "the writing", func() bool { return flight(server, inflight) == 0 })
+	h, err := a.KeepHistory(relay.HistoryPolicy{})
+	if h != nil || err != nil {
+		t.Fatalf("no rules make the history %v, %v", h, err)
+	}
+	publish("g", "<1>")
+	testkit.Eventually(t, "the event", func() bool { return len(a.Texts("g")) == 2 })
+	if a.history, err = a.KeepHistory(everything); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "an answer", func() bool {
+		_, reason := a.resume(t, "g", at)
+		return errors.Is(reason, relay.NotRecoveredGap)
+	})
+}
+
+// A delivery that takes long is written before the messages in flight expire.
+func TestSlowDeliveryIsWritten(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a := startKeeper(t, settings(server), "g")
+	release := a.Hold()
+	defer release()
+	publish("g", "<0>")
+	testkit.Eventually(t, "the event in the history", func() bool {
+		return server.Do("ZCOUNT", "edgerelay:history:asgi:g:g", "1", "+inf") == int64(1)
+	})
+}
+
+// Live mailboxes of slow nodes are read, too.
+func TestSlowNodeIsNoGap(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a := startKeeper(t, settings(server), "g")
+	publish("g", "<0>")
+	at := a.positionOf(t, "g", "<0>")
+	release := a.Hold()
+	defer release()
+	publish("g", "<1>")
+	channel, inflight := a.Keys()
+	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
+	publish("g", numbered(2, 6)...)
+	b := startKeeper(t, settings(server), "g")
+	b.expectResume(t, "g", at, numbered(1, 6)...)
+	a.expectResume(t, "g", at, numbered(1, 6)...)
+}
+
+// A client can come with a position that its new node has not read yet.
+func TestPositionThatWaitsInTheMailbox(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a, b := startKeeper(t, settings(server), "g"), startKeeper(t, settings(server), "g")
+	release := b.Hold()
+	defer release()
+	publish("g", "<0>")
+	channel, inflight := b.Keys()
+	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
+	publish("g", "<1>")
+	at := a.positionOf(t, "g", "<1>")
+	publish("g", "<2>")
+	a.positionOf(t, "g", "<2>")
+	b.expectResume(t, "g", at, "<0>", "<2>") // <0> is within the slack for clocks.
+}
