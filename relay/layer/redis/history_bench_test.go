@@ -29,8 +29,8 @@ func processorTime(tb testing.TB, server *peers.Redis) (micros float64) {
 	return micros
 }
 
-// BenchmarkHistory measures the CPU time of Redis for an event of 300 bytes, from an emitter to all nodes, with a history
-// and without. Emission and draining are the same in both.
+// BenchmarkHistory measures the CPU time of Redis for an event of 300 bytes, from an emitter to all nodes, with a
+// history and without. Emission and draining are the same in both.
 func BenchmarkHistory(b *testing.B) {
 	for _, nodes := range []int{1, 2, 5, 20} {
 		for _, kept := range []bool{false, true} {

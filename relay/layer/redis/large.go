@@ -25,9 +25,9 @@ type largeKeys struct {
 	bytes int
 }
 
-// remembered is the contents of a key. Emitters add messages, usually at the end; they remove old ones at the beginning,
-// and so does the node. So the key still begins as remembered if its first message and the number of messages before the
-// last score are the same.
+// remembered is the contents of a key. Emitters add messages, usually at the end; they remove old ones at the
+// beginning, and so does the node. So the key still begins as remembered if its first message and the number of
+// messages before the last score are the same.
 type remembered struct {
 	messages []goredis.Z
 	before   int64 // the number of messages below the last score
@@ -124,8 +124,8 @@ func (k *keyOf) readNews(ctx context.Context, pipe goredis.Cmdable, name string,
 	}
 }
 
-// take takes the replies, and remembers a large key if known is not nil. ok is false if the key does not begin as it was
-// remembered.
+// take takes the replies, and remembers a large key if known is not nil. ok is false if the key does not begin as it
+// was remembered.
 func (k *keyOf) take(known *largeKeys) (ok bool, err error) {
 	k.messages = k.rest.Val()
 	if err := k.rest.Err(); err != nil {

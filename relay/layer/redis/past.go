@@ -123,8 +123,8 @@ type arrival struct {
 	members *goredis.ZSliceCmd
 }
 
-// depart writes the delivered events of the groups that tasks leave. A node that joins later cannot know of them: without
-// another member it marks a gap behind the events of the history.
+// depart writes the delivered events of the groups that tasks leave. A node that joins later cannot know of them:
+// without another member it marks a gap behind the events of the history.
 func (r *reconciler) depart(ctx context.Context, tasks []reconcile.Task[string]) error {
 	b := r.members.broker
 	h := b.history.Load()

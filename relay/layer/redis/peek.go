@@ -50,8 +50,8 @@ func (h *history) Read(ctx context.Context, queries []relay.HistoryQuery) []rela
 	return pages
 }
 
-// unknown returns the groups of positions that the history does not have, although their events may be in the mailbox: a
-// client came from another node before this node has read the event.
+// unknown returns the groups of positions that the history does not have, although their events may be in the mailbox:
+// a client came from another node before this node has read the event.
 func (h *history) unknown(queries []relay.HistoryQuery, pages []relay.HistoryPage) (groups []string) {
 	oldest := time.Now().Add(-h.broker.settings.Load().Expiry).UnixMicro()
 	for i, q := range queries {

@@ -34,8 +34,8 @@ func (m *mailboxOf) readNews(ctx context.Context, pipe goredis.Cmdable, prefix s
 	m.inflight.readNews(ctx, pipe, inflightKey(prefix, m.receiver), known)
 }
 
-// take takes the replies to read or readNews. ok is false if what was known about a key has changed, so that the mailbox
-// must be read again as a whole. A key of another type holds no messages.
+// take takes the replies to read or readNews. ok is false if what was known about a key has changed, so that the
+// mailbox must be read again as a whole. A key of another type holds no messages.
 func (m *mailboxOf) take(known *largeKeys) (ok bool, err error) {
 	ok = true
 	for _, k := range []*keyOf{&m.waiting, &m.inflight} {
