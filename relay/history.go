@@ -174,6 +174,7 @@ type Gap struct {
 	Cause  LossCause
 	// Events is the number of lost events, 0 if unknown.
 	Events int
-	// Position is the gap's position in the history, zero if there is none.
+	// Position is a position before the gap, from which the client can get the lost events by another subscription; zero
+	// if the history lacks them.
 	Position Position
 }

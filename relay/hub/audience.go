@@ -62,6 +62,11 @@ func (j *job) concerns(c relay.Classification) bool {
 	return j.generation == c.Generation && j.classes>>c.Class&1 != 0
 }
 
+// misses reports whether the job is not for a subscriber only because its class was decided by other rules, or later.
+func (j *job) misses(s *subscription) bool {
+	return j.generation != s.generation || j.decided>>s.class&1 == 0
+}
+
 // reach returns the number of subscribers that a job is for. The shard's round is held.
 func (a *audience) reach(j *job) (n int) {
 	if j.toAll() {

@@ -60,6 +60,7 @@ type variant struct {
 	event   int // index
 	text    []byte
 	classes uint64
+	decided uint64 // as in job; all classes, except in the first variant of an event
 }
 
 // run is a sequence of events that becomes a single job: buf[start:] are count frames.
@@ -69,6 +70,7 @@ type run struct {
 	group        string
 	classes      uint64
 	generation   uint64           // of classes
+	decided      uint64           // as in job
 	sent         int64            // of the first event, as in job
 	journey      *journey         // of the only event, if it is sampled
 	positions    []relay.Position // of the frames; nil for plain clients
@@ -91,11 +93,11 @@ func (e *encoder) encode(h *Hub, events []relay.Event) {
 		switch ev := &events[i]; {
 		case !e.selected[i].plain:
 		case ev.Redaction == nil || ev.Redaction.Render == nil:
-			e.add(ev, e.selected[i].classes, ev.Text)
+			e.add(ev, e.selected[i].classes, allClasses, ev.Text)
 		default:
 			for ; len(variants) > 0 && variants[0].event <= i; variants = variants[1:] {
 				if variants[0].event == i {
-					e.add(ev, variants[0].classes, variants[0].text)
+					e.add(ev, variants[0].classes, variants[0].decided, variants[0].text)
 				}
 			}
 		}
@@ -176,11 +178,14 @@ func (e *encoder) redact(index int, ev *relay.Event, present uint64, plain bool)
 	for ; classes != 0; classes &= classes - 1 {
 		class := uint8(bits.TrailingZeros64(classes))
 		if text, ok := ev.Redaction.Render(class); ok {
-			e.addVariant(first, variant{index, text, 1 << class}, plain)
+			e.addVariant(first, variant{index, text, 1 << class, allClasses}, plain)
 		}
 	}
 	for _, v := range e.variants[first:] {
 		selected |= v.classes
+	}
+	if len(e.variants) > first {
+		e.variants[first].decided = present | ^ev.Redaction.Classes
 	}
 	return selected
 }
@@ -211,15 +216,16 @@ func (e *encoder) reserve(text []byte, plain bool) bool {
 }
 
 // add appends a text to the current run, or begins the next run.
-func (e *encoder) add(ev *relay.Event, classes uint64, text []byte) {
+func (e *encoder) add(ev *relay.Event, classes, decided uint64, text []byte) {
 	r, size, journey, generation := &e.run, relay.FrameSize(len(text)), journeyOf(ev), uint64(0)
 	if ev.Redaction != nil {
 		generation = ev.Redaction.Generation
 	}
 	full := len(r.buf)+size > cap(r.buf)
-	if full || ev.Group != r.group || classes != r.classes || generation != r.generation || journey != r.journey {
+	if full || ev.Group != r.group || classes != r.classes || decided != r.decided || generation != r.generation ||
+		journey != r.journey {
 		e.endRun()
-		r.group, r.classes, r.generation, r.journey = ev.Group, classes, generation, journey
+		r.group, r.classes, r.decided, r.generation, r.journey = ev.Group, classes, decided, generation, journey
 	}
 	if r.count == 0 {
 		r.sent = stamp(ev.Sent)
@@ -247,8 +253,8 @@ func (e *encoder) endRun() {
 	for i, a := range to.plain {
 		if a != nil {
 			e.addJob(i, job{
-				audience: a, frames: frames, count: r.count, classes: r.classes, generation: r.generation, sent: r.sent,
-				journey: r.journey,
+				audience: a, frames: frames, count: r.count, classes: r.classes, generation: r.generation,
+				decided: r.decided, sent: r.sent, journey: r.journey,
 			})
 		}
 	}

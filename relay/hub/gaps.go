@@ -11,7 +11,9 @@ import (
 type gap struct {
 	cause  relay.LossCause
 	events int // 0: unknown
-	// position is that of the mark in the history, or else one from which a client gets the lost events; perhaps zero.
+	// position is one from which a client gets the lost events; zero if there is none, and if marked is set: the history
+	// lacks events. The position of a mark would tell clients too much, since earlier events may still be on their way.
+	// See docs/decisions/history.md#why-does-a-gap-without-the-events-have-no-position
 	position relay.Position
 	marked   bool
 	// withheld are the positions of single lost events that the history has. isGap is set if there are other losses.
@@ -49,7 +51,7 @@ func (s *gapSet) add(l relay.Loss, g *gap) {
 	}
 }
 
-// join returns the gap of several losses. A client resumes behind the last mark, or else before the first loss.
+// join returns the gap of several losses. Without a mark, a client can resume from before the first loss.
 func (g *gap) join(later *gap) *gap {
 	if g == nil {
 		one := *later
@@ -59,8 +61,8 @@ func (g *gap) join(later *gap) *gap {
 	if g.events += later.events; g.events == later.events || later.events == 0 {
 		g.events = 0
 	}
-	if later.marked || later.isGap && !g.isGap {
-		g.cause, g.position, g.marked = later.cause, later.position, later.marked
+	if later.marked && !g.marked || later.isGap && !g.isGap {
+		g.cause, g.position, g.marked = later.cause, later.position, g.marked || later.marked
 	}
 	g.withheld = append(g.withheld, later.withheld...)
 	g.isGap = g.isGap || later.isGap
@@ -77,8 +79,8 @@ func (h *Hub) gapOf(l relay.Loss, before relay.Position) *gap {
 	}
 	g := &gap{cause: l.Cause, events: l.Events, position: before, isGap: true}
 	if history := h.History(); history != nil && policy.has(marks) {
-		g.position, g.marked = history.MarkGap(l), true
-		h.resumes.moveHeads(l, g.position)
+		g.position, g.marked = relay.Position{}, true
+		h.resumes.moveHeads(l, history.MarkGap(l))
 	}
 	if !policy.has(tells) || h.resumes.clients.Load() == 0 {
 		return nil

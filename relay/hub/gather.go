@@ -53,7 +53,7 @@ func (g *gather) write(h *Hub, jobs []job) {
 		for _, sub := range j.audience.subs {
 			if toAll || j.concerns(sub.classification()) {
 				g.add(sub.session, int32(i), j.count)
-			} else if j.generation != sub.generation {
+			} else if j.misses(sub.subscription) {
 				outdated = true
 			}
 		}
@@ -97,7 +97,7 @@ func (g *gather) writeOne(h *Hub, j *job) {
 			runtime.Gosched()
 		}
 		if !toAll && !j.concerns(sub.classification()) {
-			outdated = outdated || j.generation != sub.generation
+			outdated = outdated || j.misses(sub.subscription)
 			continue
 		}
 		if sub.socket.Send(j.frames, limit) {

@@ -18,8 +18,11 @@ type job struct {
 	classes  uint64 // set of the classes that get the frames
 	// generation is the generation of classes: 0 with all classes is for all subscribers.
 	generation uint64
-	sent       int64    // Unix microseconds: when the first event was published; 0 if unknown
-	journey    *journey // of the only event, if sampled
+	// decided is the set of the classes for which the event has been rendered, or hidden. A subscriber of another class
+	// got its class later.
+	decided uint64
+	sent    int64    // Unix microseconds: when the first event was published; 0 if unknown
+	journey *journey // of the only event, if sampled
 	// positioned is the audience if its clients get positions, and positions are those of the frames' events.
 	positioned *positionAudience
 	positions  []relay.Position

@@ -48,7 +48,7 @@ func (h *Hub) reclassifyOutdated(subs []relay.Subscription) {
 	}
 }
 
-// withheldOutdated reports that a job was withheld from subscribers with classes of another generation.
+// withheldOutdated reports that a job was withheld from subscribers whose class was decided by other rules, or later.
 func (h *Hub) withheldOutdated(j *job) {
 	group, before := j.audience.subs[0].group, relay.Position{}
 	if j.positioned != nil {

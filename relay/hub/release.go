@@ -95,6 +95,9 @@ func (s *shard) beginWithoutReplay(a *positionAudience, w *wave, p *pending, rea
 	frame := s.hub.appendResumed(nil, b)
 	p.sub.session.socket.Send(frame, s.hub.Limits().QueuePerConnection)
 	s.hub.resumes.count(p, &b, 0)
+	if b.Asked {
+		a.settle(s, p, &known{listed: listedOf(p.resume.After)})
+	}
 	s.finish(a, p, begun)
 }
 
@@ -125,7 +128,7 @@ func (s *shard) feed(a *positionAudience, p *pending) (done bool) {
 		}
 		p.from = t.to
 	}
-	a.settle(s, p)
+	a.settle(s, p, &an.known)
 	return true
 }
 

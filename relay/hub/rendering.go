@@ -132,6 +132,7 @@ type known struct {
 	start   int                    // of the client's replay, in the rendering
 	listed  map[relay.Position]uint16
 	page    map[relay.Position]int // if not nil, all events of the page are known
+	newest  int64                  // greatest Micros of the rendering
 }
 
 // has reports whether an event is known.

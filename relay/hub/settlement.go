@@ -30,9 +30,8 @@ type member struct {
 }
 
 // settle keeps the events that a client has from it. The round is held.
-func (a *positionAudience) settle(s *shard, p *pending) {
-	an := p.answer
-	if len(an.known.indexes) == 0 && len(an.known.listed) == 0 && len(an.known.page) == 0 {
+func (a *positionAudience) settle(s *shard, p *pending, k *known) {
+	if len(k.indexes) == 0 && len(k.listed) == 0 && len(k.page) == 0 {
 		return
 	}
 	var st *settlement
@@ -42,16 +41,15 @@ func (a *positionAudience) settle(s *shard, p *pending) {
 		st = &settlement{wave: p.wave, began: time.Now(), listed: map[relay.Position]bool{}}
 		a.settled = append(a.settled, st)
 	}
-	st.add(p)
+	st.add(p.sub, k)
 	if a.sweep == nil {
 		a.sweep = time.AfterFunc(maxSettle, func() { s.sweepSettled(a) })
 	}
 }
 
-func (st *settlement) add(p *pending) {
-	k := &p.answer.known
+func (st *settlement) add(sub *subscription, k *known) {
 	if n := len(st.members); n == 0 || st.members[n-1].known != k { // equal answers follow each other
-		st.newest = max(st.newest, p.answer.rendering.newest)
+		st.newest = max(st.newest, k.newest)
 		for entry := range k.listed {
 			st.listed[entry] = true
 			st.newest = max(st.newest, entry.Micros)
@@ -59,7 +57,7 @@ func (st *settlement) add(p *pending) {
 		st.addIndexes(k.indexes)
 		st.addIndexes(k.page)
 	}
-	st.members = append(st.members, member{p.sub, k})
+	st.members = append(st.members, member{sub, k})
 }
 
 // addIndexes adds a map that other members may have, too.

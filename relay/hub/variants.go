@@ -17,6 +17,7 @@ type wrapped struct {
 	event    int // index
 	from, to int
 	classes  uint64
+	decided  uint64 // as in variant
 }
 
 // maxWrapKept bounds the memory that an encoder keeps for the next batch.
@@ -55,7 +56,7 @@ func (e *encoder) encodePositioned(h *Hub, events []relay.Event) {
 	e.run = run{positions: make([]relay.Position, 0, len(e.wrap.parts))}
 	for _, part := range e.wrap.parts {
 		ev := &events[part.event]
-		e.add(ev, part.classes, e.wrap.texts[part.from:part.to])
+		e.add(ev, part.classes, part.decided, e.wrap.texts[part.from:part.to])
 		e.run.positions = append(e.run.positions, ev.Position)
 	}
 	e.endRun()
@@ -68,26 +69,26 @@ func (e *encoder) wrapTexts(p relay.PositionProtocol, events []relay.Event) {
 		switch ev := &events[i]; {
 		case !e.selected[i].positioned:
 		case ev.Redaction == nil || ev.Redaction.Render == nil:
-			e.wrapText(p, i, ev, e.selected[i].classes, ev.Text)
+			e.wrapText(p, ev, variant{i, ev.Text, e.selected[i].classes, allClasses})
 		default:
 			for ; len(variants) > 0 && variants[0].event <= i; variants = variants[1:] {
 				if variants[0].event == i {
-					e.wrapText(p, i, ev, variants[0].classes, variants[0].text)
+					e.wrapText(p, ev, variants[0])
 				}
 			}
 		}
 	}
 }
 
-func (e *encoder) wrapText(p relay.PositionProtocol, index int, ev *relay.Event, classes uint64, text []byte) {
+func (e *encoder) wrapText(p relay.PositionProtocol, ev *relay.Event, v variant) {
 	from := len(e.wrap.texts)
 	if p == nil {
-		e.wrap.texts = append(e.wrap.texts, text...)
+		e.wrap.texts = append(e.wrap.texts, v.text...)
 	} else {
-		e.wrap.texts = p.AppendEvent(e.wrap.texts, ev, text)
+		e.wrap.texts = p.AppendEvent(e.wrap.texts, ev, v.text)
 	}
 	to := len(e.wrap.texts)
-	e.wrap.parts = append(e.wrap.parts, wrapped{index, from, to, classes})
+	e.wrap.parts = append(e.wrap.parts, wrapped{v.event, from, to, v.classes, v.decided})
 	e.remaining += relay.FrameSize(to - from)
 }
 
@@ -106,7 +107,7 @@ func (e *encoder) endPositioned(frames []byte, to []*positionAudience) {
 		}
 		e.addJob(i, job{
 			audience: &a.audience, frames: frames, count: r.count, classes: r.classes, generation: r.generation,
-			sent: r.sent, journey: r.journey, positioned: a, positions: positions,
+			decided: r.decided, sent: r.sent, journey: r.journey, positioned: a, positions: positions,
 		})
 	}
 	r.positions = r.positions[r.count:]

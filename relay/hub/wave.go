@@ -211,10 +211,10 @@ func (w *wave) newAnswer(p *pending, uses int) *answer {
 	}
 	if p.asks() {
 		first := w.first(p)
-		a.known = known{indexes: r.indexes, listed: listedOf(p.resume.After)}
+		a.known = known{indexes: r.indexes, listed: listedOf(p.resume.After), newest: r.newest}
 		a.known.start = sort.Search(len(r.items), func(i int) bool { return r.items[i].index >= first })
 	} else {
-		a.known = known{indexes: r.indexes, start: r.latestStart(p.latest()), page: w.pageIndexes()}
+		a.known = known{indexes: r.indexes, start: r.latestStart(p.latest()), page: w.pageIndexes(), newest: r.newest}
 	}
 	a.build()
 	if a.resumed.Asked && a.resumed.Events > 0 {
