@@ -9,6 +9,9 @@ import (
 // SourceHistory is the [Event] source of events that clients missed and get now.
 const SourceHistory = "history"
 
+// isReplay reports whether the event is of a replay.
+func (ev *Event) isReplay() bool { return ev.Source == SourceHistory }
+
 // ErrWithheld is returned by [Pipeline.Render] for an event of a replay that a plugin failed to render, see
 // [OnErrorWithhold].
 var ErrWithheld = errors.New("a plugin failed to process the event")
@@ -20,7 +23,7 @@ var ErrWithheld = errors.New("a plugin failed to process the event")
 //
 // Calls for live events go first: after an event for which they had to wait, Replay pauses for as long as the event took.
 func (p *Pipeline) Replay(ev Event, out []Output) (_ []Output, withheld bool, err error) {
-	ev.Source, ev.replayed = SourceHistory, true
+	ev.Source = SourceHistory
 	began := elapsed()
 	for before := len(out); ; {
 		current := p.routes.Load()
@@ -69,7 +72,5 @@ func (rt *route) giveWay(took time.Duration) {
 
 // unchanged returns an event without plugins as an Output.
 func unchanged(ev *Event) Output {
-	return Output{
-		Group: ev.Group, Payload: ev.Payload, Audience: allClasses, Position: ev.Position, replayed: ev.replayed,
-	}
+	return Output{Group: ev.Group, Payload: ev.Payload, Audience: allClasses, Position: ev.Position}
 }

@@ -113,7 +113,7 @@ func TestReplayBreakers(t *testing.T) {
 				continue
 			}
 			replayNow(t, p, do("trap"))
-			_, _, err := p.Render(9, Event{Group: "g1", Payload: []byte("{}")}, &view[0])
+			_, _, err := p.Render(9, Event{Group: "g1", Payload: []byte("{}"), Source: SourceHistory}, &view[0])
 			if !errors.Is(err, ErrWithheld) {
 				t.Fatalf("rendered with %v", err)
 			}
@@ -177,7 +177,7 @@ func TestReplayOfAClosedPipeline(t *testing.T) {
 		!errors.Is(err, ErrClosed) {
 		t.Errorf("%q with %v, want %v", show(out), err, ErrClosed)
 	}
-	if text, ok, err := p.Render(1, Event{Group: "g1", Payload: []byte("secret")}, &out[0]); ok || err == nil {
+	if text, ok, err := p.Render(1, Event{Group: "g1", Payload: []byte("secret"), Source: SourceHistory}, &out[0]); ok || err == nil {
 		t.Errorf("%q is rendered (%v)", text, err)
 	}
 }

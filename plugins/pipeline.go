@@ -16,16 +16,14 @@ type Event struct {
 	Group   string
 	Payload []byte
 	// Source names the way by which the event reached the node, for the host function event_source; may be empty. An
-	// event that a plugin emits has the Source and Sent of its original. Events given to [Pipeline.Replay] have
-	// SourceHistory.
+	// event that a plugin emits has the Source and Sent of its original. An event with SourceHistory is of a replay, see
+	// [Pipeline.Replay].
 	Source string
 	// Sent is the time at which the emitter published the event, zero if unknown.
 	Sent time.Time
 	// Position is the event's place in the history of its group, zero if there is none. An event that a plugin emits to
 	// the same group has the Position of its original, others have none.
 	Position Position
-
-	replayed bool // the event is of a replay, see Replay
 }
 
 // Output is an event that leaves the pipeline.
@@ -48,7 +46,6 @@ type Output struct {
 	// of ticks unless the plugin says otherwise. The Outputs of an event share it.
 	Position Position
 
-	replayed  bool
 	renderers uint64 // the plugins by which the event is rendered, see subscribers
 }
 
@@ -191,7 +188,7 @@ func (t *traversal) walk(
 	var res result
 	s := &rt.steps[from]
 	if s.shadow { // compared with Pass
-		if !ev.replayed {
+		if !ev.isReplay() {
 			s.observe(rt.hash, ev, hops, &result{audience: allClasses})
 		}
 		return t.walk(rt, from+1, ev, to, hops, budget, out)
@@ -234,7 +231,7 @@ func (t *traversal) handle(
 		return out
 	}
 	s := &rt.steps[at]
-	if !ev.replayed {
+	if !ev.isReplay() {
 		for _, shadow := range s.shadows {
 			shadow.observe(rt.hash, ev, hops, res)
 		}
@@ -270,7 +267,7 @@ func (t *traversal) split(
 		if t.stale {
 			return out
 		}
-		if ev.replayed && e.group != "" {
+		if ev.isReplay() && e.group != "" {
 			continue // the group has had its event when the original was live
 		}
 		left := t.emissionBudget(ev)
@@ -278,7 +275,7 @@ func (t *traversal) split(
 			t.dropExcess(rt, at, ev, &e)
 			continue
 		}
-		emitted := Event{Group: ev.Group, Payload: e.payload, Source: ev.Source, Sent: ev.Sent, replayed: ev.replayed}
+		emitted := Event{Group: ev.Group, Payload: e.payload, Source: ev.Source, Sent: ev.Sent}
 		if e.group == "" {
 			emitted.Position = ev.Position
 			if !e.position.IsZero() {
@@ -314,7 +311,7 @@ func (t *traversal) appendOutput(ev *Event, to subscribers, out []Output) []Outp
 		return out
 	}
 	return append(out, Output{
-		ev.Group, ev.Payload, to.audience, to.renderers != 0, to.generation, nil, ev.Position, ev.replayed, to.renderers,
+		ev.Group, ev.Payload, to.audience, to.renderers != 0, to.generation, nil, ev.Position, to.renderers,
 	})
 }
 

@@ -108,13 +108,13 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 // event decides about an event and sets res. After a failure, which event returns, res is the decision of on_error.
 func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res *result) error {
 	key := breakerKey{hook: OnEvent, group: ev.Group}
-	if ev.replayed {
+	if ev.isReplay() {
 		key.subject = replaySubject
 	}
 	var resumed []tickEvent
 	m, s, err := p.acquire(key, hash)
 	for {
-		if m != nil && p.resuming.count.Load() != 0 && !ev.replayed { // no tick comes between this and the call
+		if m != nil && p.resuming.count.Load() != 0 && !ev.isReplay() { // no tick comes between this and the call
 			resumed = p.resuming.take(resumed, ev.Group, m.slotIndex(hash))
 		}
 		if s == nil {
@@ -130,13 +130,13 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res 
 		*res = result{removed: true}
 	case err != nil:
 		if f, s := p.acquireFallback(key, hash); s != nil && f.event(s, key, ev, hops, budget, res) == nil {
-			p.countOutcome(outcomeLastGood, ev.replayed)
+			p.countOutcome(outcomeLastGood, ev.isReplay())
 			if f.hooks&OnClass != 0 || res.selectsClasses() { // of the fallback's own numbers
 				m = f
 			}
 			break
 		}
-		*res = p.applyOnError(ev.replayed)
+		*res = p.applyOnError(ev.isReplay())
 	case s == nil:
 		*res = result{audience: allClasses}
 	}
@@ -174,12 +174,12 @@ func (p *plugin) countOutcome(o outcome, replayed bool) {
 
 // event calls on_event and releases the slot.
 func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, budget *allowance, res *result) error {
-	if m.hooks&OnTick != 0 && !ev.replayed {
+	if m.hooks&OnTick != 0 && !ev.isReplay() {
 		s.lastGroup = ev.Group
 	}
 	f := s.instance.event(ev, hops, budget, res)
 	switch {
-	case f == nil && ev.replayed:
+	case f == nil && ev.isReplay():
 		s.tally.replayed++
 	case f == nil:
 		s.tally.verdicts[res.verdict]++
@@ -192,7 +192,7 @@ func (m *module) event(s *slot, key breakerKey, ev *Event, hops int, budget *all
 // on_class.
 func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 	key := breakerKey{hook: OnClass, group: ev.Group, subject: uint64(class)}
-	if ev.replayed {
+	if ev.isReplay() {
 		key.subject |= replaySubject
 	}
 	m, s, err := p.acquire(key, hash)
@@ -208,9 +208,9 @@ func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 		return result{removed: true}
 	default:
 		if f, s := p.acquireFallback(key, hash); s != nil && f.class(s, key, class, ev, &res) == nil {
-			p.countOutcome(outcomeLastGood, ev.replayed)
+			p.countOutcome(outcomeLastGood, ev.isReplay())
 		} else {
-			res = p.applyOnError(ev.replayed)
+			res = p.applyOnError(ev.isReplay())
 		}
 	}
 	res.by = m

@@ -5,13 +5,12 @@ import "fmt"
 // Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. ev has the
 // Output's group and payload, and the Source, Sent and Position of the original event. Render reports false if the
 // subscribers get nothing, ErrReclassified if the Output's generation is outdated or other plugins have on_class by now,
-// for an Output of a replay ErrWithheld if a plugin failed, and another error for any other class. The result may share
+// for an event of a replay ErrWithheld if a plugin failed, and another error for any other class. The result may share
 // the argument's bytes.
 func (p *Pipeline) Render(class uint8, ev Event, of *Output) (rendered []byte, ok bool, err error) {
 	if class > maxClass {
 		return nil, false, fmt.Errorf("render for class %d: classes are 0 to %d", class, maxClass)
 	}
-	ev.replayed = of.replayed
 	for {
 		current := p.routes.Load()
 		rt := current.find(ev.Group)
@@ -23,13 +22,13 @@ func (p *Pipeline) Render(class uint8, ev Event, of *Output) (rendered []byte, o
 				return nil, false, ErrReclassified
 			}
 			switch f := p.onWithheld.Load(); {
-			case res.withheld && of.replayed:
+			case res.withheld && ev.isReplay():
 				return nil, false, ErrWithheld
 			case res.withheld && f != nil:
 				(*f)(ev.Group, ev.Position)
 			}
 			return res.payload, res.verdict != Drop, nil
-		case p.routes.Load() == current && of.replayed:
+		case p.routes.Load() == current && ev.isReplay():
 			return nil, false, ErrClosed
 		case p.routes.Load() == current: // the pipeline is being closed
 			return nil, false, nil

@@ -50,7 +50,9 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	if !s.breakers.allow(key) {
 		return nil, errBreakerOpen
 	}
-	s.lock(key)
+	if !s.mu.TryLock() {
+		s.waitFor(key)
+	}
 	if s.instance != nil {
 		s.startTimer(key.hook)
 		return s, nil
@@ -72,11 +74,8 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	return nil, err
 }
 
-// lock locks the slot for a call.
-func (s *slot) lock(key breakerKey) {
-	if s.mu.TryLock() {
-		return
-	}
+// waitFor locks a slot with a call in flight.
+func (s *slot) waitFor(key breakerKey) {
 	if key.ofReplay() { // replays wait for others, and not others for them
 		s.mu.Lock()
 		return

@@ -53,6 +53,9 @@ func TestPositionsOfOutputs(t *testing.T) {
 	f := start(t, c, actor(t, "g"), second)
 	events := page("g", `{"do":"split"}`, `{"do":"route","to":"s","with":"{}"}`, `{"do":"route","to":"elsewhere","with":"{}"}`,
 		`{"do":"pass"}`, `{"do":"trap"}`, `{"do":"route","to":"s","with":"{\"do\":\"trap\"}"}`, `{"do":"pass"}`)
+	for i := range events {
+		events[i].Source = relay.FromLayer
+	}
 	f.Intercept(slices.Clone(events))
 	testkit.Eventually(t, "all events", func() bool {
 		return len(c.texts("g")) == 5 && len(c.texts("s")) == 1 && len(c.texts("elsewhere")) == 1 && len(c.misses()) == 2
