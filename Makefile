@@ -110,10 +110,13 @@ endurance: test-deps $(CADDY) ## a million connections and a site's day: fails w
 compat: test-deps ## the premise of the history, with channels_redis 3.4.1 to 4.3.0 from PyPI
 	@scripts/compat.sh
 
+continuity: test-deps $(CADDY) ## ten minutes of kills, wipes and cuts: no client misses an event without a word (CONTINUITY=1h: longer)
+	CONTINUITY=$(or $(CONTINUITY),full) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/continuity -count 1 -timeout 24h -v
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 clean: ## remove build results
 	rm -rf bin
 
-.PHONY: pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat fuzz clean bench-short bench-ci bench-micro
+.PHONY: pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro

@@ -16,6 +16,7 @@ imports() { /usr/bin/python3 -c "import $1"; }
 need redis-server have redis-server
 need daphne have daphne
 need python3-channels-redis imports channels_redis.core
+need faketime have faketime # emitters with other clocks
 need python3-django imports django
 need python3-aiohttp imports aiohttp
 need chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome'

@@ -35,8 +35,9 @@ type RefusedError struct {
 // Error implements error.
 func (e RefusedError) Error() string { return fmt.Sprint("the handshake was answered with ", e.Status) }
 
-// DialRaw opens a WebSocket. The URL begins with http://; cookie may be empty.
-func DialRaw(url, cookie string) (*Raw, error) {
+// DialRaw opens a WebSocket. The URL begins with http://; cookie may be empty. Further headers are lines without their
+// end.
+func DialRaw(url, cookie string, headers ...string) (*Raw, error) {
 	host, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
 	conn, err := net.DialTimeout("tcp", host, 10*time.Second)
 	if err != nil {
@@ -46,6 +47,9 @@ func DialRaw(url, cookie string) (*Raw, error) {
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 	if cookie != "" {
 		request += "Cookie: " + cookie + "\r\n"
+	}
+	for _, h := range headers {
+		request += h + "\r\n"
 	}
 	r := &Raw{Conn: conn, r: bufio.NewReaderSize(conn, 1<<10)}
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))

@@ -1,0 +1,88 @@
+package continuity
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// The oracle finds each kind of fault, and nothing where the client was told.
+func TestJudge(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		play func(r *record)
+		want string // part of the only fault; empty: none
+	}{
+		"all":          {func(r *record) { take(r, now, 0, 1, 2, 3) }, ""},
+		"from the mid": {func(r *record) { take(r, now, 2, 3) }, ""},
+		"double":       {func(r *record) { take(r, now, 0, 1, 1, 2, 3) }, "came twice"},
+		"disorder":     {func(r *record) { take(r, now, 0, 2, 1, 3) }, "came after"},
+		"hole":         {func(r *record) { take(r, now, 0, 1, 3) }, "1 events of a are missing"},
+		"end":          {func(r *record) { take(r, now, 0, 1) }, "2 events of a are missing"},
+		"told first": {func(r *record) {
+			take(r, now, 0, 1)
+			r.broken(now)
+			take(r, now, 3)
+		}, ""},
+		"told later": {func(r *record) {
+			take(r, now, 0, 1, 3)
+			r.broken(now.Add(time.Second))
+		}, ""},
+		"told much later": {func(r *record) {
+			take(r, now, 0, 1, 3)
+			r.broken(now.Add(time.Minute))
+		}, "1 events of a are missing"},
+		"told of another hole": {func(r *record) {
+			take(r, now, 0)
+			r.broken(now)
+			take(r, now, 1, 3)
+		}, "1 events of a are missing"},
+		"told at the end": {func(r *record) {
+			take(r, now, 0, 1)
+			r.notRecovered(now)
+		}, ""},
+		"an unsure event": {func(r *record) {
+			r.o.published("a", 1, 4, false)
+			take(r, now, 0, 1, 2, 3)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRecord(newOracle(), "client", 1)
+			for n := range 4 {
+				r.o.published("a", 1, n, true)
+			}
+			c.play(r)
+			r.judge()
+			got := strings.Join(r.o.faults, "; ")
+			if (got == "") != (c.want == "") || !strings.Contains(got, c.want) || len(r.o.faults) > 1 && name != "disorder" {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A false alarm is an answer recovered: false although the client gets everything.
+func TestFalseAlarms(t *testing.T) {
+	for _, c := range []struct {
+		after []int
+		want  int
+	}{{[]int{2, 3}, 1}, {[]int{3}, 0}} {
+		r := newRecord(newOracle(), "client", 1)
+		for n := range 4 {
+			r.o.published("a", 1, n, true)
+		}
+		take(r, time.Now(), 0, 1)
+		r.notRecovered(time.Now())
+		take(r, time.Now(), c.after...)
+		r.judge()
+		if got := r.o.total.falseAlarms; got != c.want || len(r.o.faults) > 0 {
+			t.Errorf("after %v: %d false alarms, want %d; %v", c.after, got, c.want, r.o.faults)
+		}
+	}
+}
+
+func take(r *record, now time.Time, numbers ...int) {
+	for _, n := range numbers {
+		r.event("a", n, "", now)
+	}
+}

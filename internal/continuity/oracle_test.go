@@ -1,0 +1,246 @@
+package continuity
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// fate is an emitter's report on an event.
+type fate uint8
+
+const (
+	unreported fate = iota
+	sent
+	unsure // the emitter got an error: the event was sent or not
+)
+
+// source is an emitter's series of events in a group.
+type source struct {
+	emitter string
+	group   int
+}
+
+// oracle knows the events that were published, and judges the events that clients received.
+type oracle struct {
+	mu     sync.Mutex
+	events map[source][]fate
+	faults []string
+	total  tally
+}
+
+// tally counts findings over all clients.
+type tally struct {
+	published, received, repeated, reconnects int
+	recovered, notRecovered, gaps, withheld   int
+	falseAlarms                               int // recovered: false although nothing was missing
+	reasons                                   map[string]int
+}
+
+func newOracle() *oracle {
+	return &oracle{events: map[source][]fate{}, total: tally{reasons: map[string]int{}}}
+}
+
+const maxFaults = 40
+
+// complain records a fault.
+func (o *oracle) complain(format string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.faults) < maxFaults {
+		o.faults = append(o.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+// published records an emitter's report.
+func (o *oracle) published(emitter string, group, n int, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := source{emitter, group}
+	for len(o.events[s]) <= n {
+		o.events[s] = append(o.events[s], unreported)
+	}
+	if o.events[s][n] = unsure; ok {
+		o.events[s][n] = sent
+		o.total.published++
+	}
+}
+
+// missing returns the events of a series between two numbers that were certainly sent. Reports may be some
+// milliseconds late, so it is called at the end only.
+func (o *oracle) missing(s source, from, to int) (list []int) {
+	for n := from; n < min(to, len(o.events[s])); n++ {
+		if o.events[s][n] == sent {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// told is the time within which a client is told of a gap on a standing connection.
+const told = 15 * time.Second
+
+// hole is a run of events that a client did not get.
+type hole struct {
+	source
+	from, to int // [from, to)
+	at       time.Time
+	told     bool // the client was told of a gap
+}
+
+// record is a client's view of a group.
+type record struct {
+	name  string // of the client, for faults
+	group int
+	o     *oracle
+
+	next  map[string]int            // by emitter: the number after the last event
+	got   map[string]map[int]string // by emitter and number: the position
+	holes []hole
+	loose map[string]bool // by emitter: the client was told of a gap since the last event
+	// alarms are the answers recovered: false, with next at that time.
+	alarms []map[string]int
+}
+
+func newRecord(o *oracle, name string, group int) *record {
+	return &record{
+		name: name, group: group, o: o, next: map[string]int{}, got: map[string]map[int]string{},
+		loose: map[string]bool{},
+	}
+}
+
+// notRecovered records that the client was told that it misses events.
+func (r *record) notRecovered(now time.Time) {
+	r.alarms = append(r.alarms, maps.Clone(r.next))
+	r.broken(now)
+}
+
+// event records an event that the client took.
+func (r *record) event(emitter string, n int, position string, now time.Time) {
+	next, known := r.next[emitter]
+	if before, twice := r.got[emitter][n]; twice {
+		r.o.complain("%s: group %d: event %d of %s came twice, at %s and %s", r.name, r.group, n, emitter, before, position)
+		return
+	}
+	if known && n < next && !r.filled(emitter, n) {
+		r.o.complain("%s: group %d: event %d of %s came after %d", r.name, r.group, n, emitter, next-1)
+	}
+	if known && n > next {
+		r.holes = append(r.holes, hole{source{emitter, r.group}, next, n, now, r.loose[emitter]})
+	}
+	if r.got[emitter] == nil {
+		r.got[emitter] = map[int]string{}
+	}
+	r.got[emitter][n] = position
+	r.next[emitter] = max(next, n+1)
+	delete(r.loose, emitter)
+}
+
+// filled reports whether an event fills a hole of which the client was told: a replay may have more than the client's
+// node had.
+func (r *record) filled(emitter string, n int) bool {
+	return slices.ContainsFunc(r.holes, func(h hole) bool {
+		return h.emitter == emitter && h.from <= n && n < h.to && h.told
+	})
+}
+
+// broken records that the client was told of a gap: the next event of each emitter may have any number.
+func (r *record) broken(now time.Time) {
+	for emitter := range r.next {
+		r.loose[emitter] = true
+	}
+	for i := range r.holes {
+		if now.Sub(r.holes[i].at) < told {
+			r.holes[i].told = true
+		}
+	}
+}
+
+// judge finds the holes that the client was not told of. Events that were sent before the client's first subscription
+// are none of its business: for an emitter without any event, the client is judged by its first one.
+func (r *record) judge() {
+	o := r.o
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, h := range r.holes {
+		list := o.missing(h.source, h.from, h.to)
+		list = slices.DeleteFunc(list, func(n int) bool { _, ok := r.got[h.emitter][n]; return ok })
+		if len(list) > 0 && !h.told {
+			r.complainAbout(h.source, list, h.at)
+		}
+	}
+	for _, at := range r.alarms {
+		if len(at) > 0 && !r.lacks(at) {
+			o.total.falseAlarms++
+		}
+	}
+	for emitter, next := range r.next {
+		s := source{emitter, r.group}
+		if list := o.missing(s, next, len(o.events[s])); len(list) > 0 && !r.loose[emitter] {
+			r.complainAbout(s, list, time.Now())
+		}
+	}
+}
+
+// lacks reports whether an event that follows the given ones was certainly sent, and never came. o.mu is held.
+func (r *record) lacks(next map[string]int) bool {
+	for emitter, n := range next {
+		for _, m := range r.o.missing(source{emitter, r.group}, n, r.next[emitter]) {
+			if _, ok := r.got[emitter][m]; !ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// complainAbout records missing events. o.mu is held.
+func (r *record) complainAbout(s source, list []int, at time.Time) {
+	if len(r.o.faults) < maxFaults {
+		r.o.faults = append(r.o.faults, fmt.Sprintf("%s: group %d: %d events of %s are missing without a word, from %d to %d, before %s",
+			r.name, s.group, len(list), s.emitter, list[0], list[len(list)-1], at.Format("15:04:05.000")))
+	}
+}
+
+// report describes the findings.
+func (o *oracle) report() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var reasons []string
+	for reason, n := range o.total.reasons {
+		reasons = append(reasons, fmt.Sprintf("%s %d", reason, n))
+	}
+	slices.Sort(reasons)
+	return fmt.Sprintf("%+v\nreasons: %s", o.total, strings.Join(reasons, ", "))
+}
+
+// behind returns an error if a client still lacks events at the end of a series.
+func (o *oracle) behind(clients []*client) error {
+	for _, c := range clients {
+		c.mu.Lock()
+		err := o.lag(c)
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lag is behind for one client, whose mu is held.
+func (o *oracle) lag(c *client) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, v := range c.views {
+		for emitter, next := range v.next {
+			s := source{emitter, v.group}
+			if list := o.missing(s, next, len(o.events[s])); len(list) > 0 && !v.loose[emitter] {
+				return fmt.Errorf("%s lacks %d events of %s in group %d", c.name, len(list), emitter, v.group)
+			}
+		}
+	}
+	return nil
+}
