@@ -44,12 +44,13 @@ func scaleOf(t *testing.T, short, full scale) scale {
 
 // fault is something that happens to the site.
 type fault struct {
-	name string
-	do   func(n int)
+	name  string
+	times int // evenly spread
+	do    func(n int)
 }
 
 // play runs emitters and clients for the scene's length, with faults in between, and judges.
-func (s *site) play(sc scale, emitters func() []*emitter, faults []fault, times []int) {
+func (s *site) play(sc scale, emitters func() []*emitter, faults []fault) {
 	s.open(sc.clients, sc.groups, 4)
 	s.await("the subscriptions", func() error {
 		for _, c := range s.clients {
@@ -68,9 +69,9 @@ func (s *site) play(sc scale, emitters func() []*emitter, faults []fault, times 
 	began := time.Now()
 	for i, f := range faults {
 		s.running.Go(func() {
-			for n := range times[i] {
+			for n := range f.times {
 				// Kinds of faults take turns.
-				share := (float64(n) + float64(i+1)/float64(len(faults)+1)) / float64(times[i])
+				share := (float64(n) + float64(i+1)/float64(len(faults)+1)) / float64(f.times)
 				at := began.Add(time.Duration(share * float64(sc.length)))
 				if pause(ctx.Done(), time.Until(at)); ctx.Err() != nil {
 					return
@@ -130,18 +131,18 @@ func TestOneRedis(t *testing.T) {
 		}
 		return list
 	}, []fault{
-		{"a node is killed", func(n int) {
+		{"a node is killed", sc.kills, func(n int) {
 			s.kill(s.nodes[n%2])
 			pause(nil, sc.down)
 			s.restart(s.nodes[n%2])
 		}},
-		{"asgi:* is wiped", func(int) { wipe(t, redis) }},
-		{"Redis restarts", func(int) {
+		{"asgi:* is wiped", sc.wipes, func(int) { wipe(t, redis) }},
+		{"Redis restarts", sc.restarts, func(int) {
 			redis.Kill()
 			pause(nil, time.Second)
 			redis.Restart()
 		}},
-	}, []int{sc.kills, sc.wipes, sc.restarts})
+	})
 	s.finish()
 }
 
@@ -169,12 +170,12 @@ func TestTwoRedis(t *testing.T) {
 		}
 		return list
 	}, []fault{
-		{"the link is cut", func(int) { link.Cut() }},
-		{"a node is killed", func(n int) {
+		{"the link is cut", sc.cuts, func(int) { link.Cut() }},
+		{"a node is killed", sc.kills, func(n int) {
 			s.kill(s.nodes[n%2])
 			pause(nil, sc.down)
 			s.restart(s.nodes[n%2])
 		}},
-	}, []int{sc.cuts, sc.kills})
+	})
 	s.finish()
 }
