@@ -10,7 +10,8 @@ import (
 
 // EventsSubprotocol is the WebSocket subprotocol with which a client opts in to positions. Such a client gets AWX's own
 // frames unchanged. Each other frame is an object that begins with "type", and holds the events in a member, so that no
-// event can imitate a frame of the relay. See docs/client-protocol.md.
+// event can imitate a frame of the relay. See docs/client-protocol.md, and
+// docs/decisions/protocol-and-authz.md#why-do-clients-with-positions-get-events-in-an-envelope
 const EventsSubprotocol = "edgerelay.events.v1"
 
 var _ relay.PositionProtocol = Protocol{}
