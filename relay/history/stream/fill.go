@@ -41,8 +41,6 @@ func (v *view) fill(since Since) (f Filled) {
 	switch {
 	case v.err != nil:
 		return Filled{Err: relay.NotRecoveredUnavailable}
-	case !v.known && p.Mark == 0: // Still without an event.
-		return Filled{}
 	case !v.known, p.Mark != 0 && p.Mark != v.epoch, p.Micros < v.removed:
 		return Filled{Err: relay.NotRecoveredUnknown}
 	case p.Micros < v.gap:
@@ -59,9 +57,13 @@ func (v *view) fill(since Since) (f Filled) {
 
 // Began returns the position for [Since] of a subscription that is confirmed now.
 func (s *Store) Began() relay.Position {
-	return relay.Position{Micros: s.redisNow() - beganSlack}
+	slack := int64(beganSlack)
+	if s.ahead.Load() == 0 {
+		slack = unknownSlack
+	}
+	return relay.Position{Micros: s.redisNow() - slack}
 }
 
-// beganSlack covers the difference between the clocks of this node and of Redis, as far as it is not known, in
-// microseconds.
-const beganSlack = 1_000_000
+// beganSlack covers what is not known about the difference between this node's clock and Redis's, in microseconds, and
+// unknownSlack covers the difference before the first answer of Redis.
+const beganSlack, unknownSlack = 1_000_000, 60_000_000

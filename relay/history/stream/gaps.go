@@ -73,8 +73,10 @@ func (s *Store) storeGaps(ctx context.Context) {
 	for {
 		select {
 		case <-s.kick:
+			s.askClock(ctx)
 		case <-tick.C: // a retry, and further holes
 			s.forgetHoles()
+			s.askClock(ctx)
 		case <-ctx.Done():
 			return
 		}

@@ -74,6 +74,7 @@ func (s *Store) Publish(ctx context.Context, node *goredis.Client, group string,
 	}
 	s.failed.Add(1)
 	s.complain(err)
+	s.markHoles([]string{group})
 	if strings.HasPrefix(err.Error(), "WRONGTYPE") { // The keys are the relay's own.
 		_ = node.Del(ctx, s.keys(group)...).Err()
 	}

@@ -16,7 +16,9 @@ if epoch then
 else -- A new history, or one whose hash is gone: no position from before is valid.
 	call('DEL', stream)
 	epoch = ARGV[4]
-	call('HSET', hash, 'e', epoch, 'r', string.match(call('INFO', 'server'), 'run_id:(%x+)'))
+	local info = call('INFO', 'server', 'replication')
+	call('HSET', hash, 'e', epoch,
+		'r', string.match(info, 'run_id:(%x+)') .. ' ' .. string.match(info, 'master_replid:(%x+)'))
 end
 local id = math.max(now, last + 1)
 call('XADD', stream, string.format('%d-0', id), 'e', ARGV[2] .. text)

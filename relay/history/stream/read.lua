@@ -3,12 +3,13 @@
 -- gap that is not stored yet and its mark (8 bytes) or empty texts, a server that was lost and one from which the stream
 -- has moved or empty texts, "head" if the newest position must be one to resume from, lifetimes of
 -- the hash and of the stream in milliseconds.
--- The hash: g the newest gap and m its mark, h the newest head, r the server that holds the stream. Heads after the first
+-- The hash: g the newest gap and m its mark, h the newest head, r the run ID and the replication ID of the server. Heads after the first
 -- are entries of the stream, too.
 local slack = 2000000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local info = redis.call('INFO', 'server', 'replication')
+local run = string.match(info, 'run_id:(%x+)') .. ' ' .. string.match(info, 'master_replid:(%x+)')
 local meta = redis.call('HMGET', KEYS[2], 'e', 's', 'f', 'g', 'm', 'h', 'r')
 local epoch, mark, server = meta[1], meta[5] or '', meta[7]
 local removed, gap, head = tonumber(meta[3] or 0), tonumber(meta[4] or 0), tonumber(meta[6] or 0)

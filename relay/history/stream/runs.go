@@ -9,14 +9,17 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// runs are the masters of the cluster, by the run ID that each server makes when it starts. A stream notes the run ID of
-// its master. If the stream is found on another one, either the slot has moved, with all of its keys, and the earlier
-// master still is one, or the earlier master was lost, and confirmed writes with it.
+// runs are the masters of the cluster, each by the run ID that it made when it started, and the replication ID that it
+// made when it became a master. A stream notes those of its master. If the stream is found on another one, either the
+// slot has moved, with all of its keys, and the earlier master still is one, or the earlier master was lost, and confirmed
+// writes with it.
 // See docs/decisions/history.md#why-does-a-stream-note-its-server
 type runs struct {
 	mu   sync.Mutex // held while the masters are asked
 	live map[string]bool
-	at   time.Time
+	// heirs are the replication IDs of masters that another one has replaced. A master that is cut off does not know.
+	heirs map[string]bool
+	at    time.Time
 }
 
 const (
@@ -26,13 +29,13 @@ const (
 	runsTimeout = 2 * time.Second
 )
 
-// isMaster reports whether the server with a run ID is a master of the cluster.
+// isMaster reports whether the server with a run ID and a replication ID is a master of the cluster.
 func (s *Store) isMaster(ctx context.Context, run string) bool {
 	r := &s.masters
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if time.Since(r.at) > runsAge {
-		live := map[string]bool{}
+		live, heirs := map[string]bool{}, map[string]bool{}
 		var mu sync.Mutex
 		ctx, cancel := context.WithTimeout(ctx, runsTimeout)
 		defer cancel()
@@ -43,10 +46,13 @@ func (s *Store) isMaster(ctx context.Context, run string) bool {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			live[info["Server"]["run_id"]] = strings.TrimSpace(info["Replication"]["role"]) == "master"
+			id := info["Replication"]["master_replid"]
+			live[info["Server"]["run_id"]+" "+id] = info["Replication"]["role"] == "master"
+			heirs[info["Replication"]["master_replid2"]] = true
 			return nil
 		})
-		r.live, r.at = live, time.Now()
+		r.live, r.heirs, r.at = live, heirs, time.Now()
 	}
-	return r.live[run]
+	_, id, _ := strings.Cut(run, " ")
+	return r.live[run] && !r.heirs[id]
 }

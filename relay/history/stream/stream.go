@@ -74,6 +74,7 @@ func New(o Options) *Store {
 		holes: map[string]int64{}, kick: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
 	}
 	s.policy.Set(o.Policy)
+	s.wake() // for the clock
 	go s.storeGaps(ctx)
 	return s
 }
@@ -175,6 +176,18 @@ func (s *Store) see(micros int64) {
 
 // learnClock notes Redis's time.
 func (s *Store) learnClock(micros int64) { s.ahead.Store(micros - time.Now().UnixMicro()) }
+
+// askClock asks a server for its time, if no read has told it.
+func (s *Store) askClock(ctx context.Context) {
+	if s.ahead.Load() != 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, runsTimeout)
+	defer cancel()
+	if at, err := s.client.Time(ctx).Result(); err == nil {
+		s.learnClock(at.UnixMicro())
+	}
+}
 
 // redisNow returns Redis's time, as far as it is known.
 func (s *Store) redisNow() int64 { return time.Now().UnixMicro() + s.ahead.Load() }

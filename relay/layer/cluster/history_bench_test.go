@@ -47,3 +47,24 @@ func BenchmarkPublish(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkRead(b *testing.B) {
+	c := peers.StartRedisCluster(b, 1, 0)
+	n := startHistory(b, settings(c.Addresses()...), relay.DefaultHistoryLimits)
+	head := n.Read(b.Context(), []relay.HistoryQuery{{Group: "job_1"}})[0].Head
+	empty := c.Masters[0].Do("MEMORY", "USAGE", "edgerelay:history:{edgerelay:job_1}:meta").(int64)
+	for range 100 {
+		if _, err := n.Publish(b.Context(), "job_1", []byte(strings.Repeat("x", 300))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c.Masters[0].Do("CONFIG", "RESETSTAT")
+	for b.Loop() {
+		p := n.Read(b.Context(), []relay.HistoryQuery{{Group: "job_1", After: []relay.Position{head}}})[0]
+		if len(p.Events) != 100 || p.Resumable[0] != nil {
+			b.Fatalf("%d events, %v", len(p.Events), p.Resumable)
+		}
+	}
+	b.ReportMetric(redisTime(c.Masters[0])/float64(b.N), "redis-µs/read")
+	b.ReportMetric(float64(empty), "redis-B/group")
+}

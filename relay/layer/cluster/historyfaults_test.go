@@ -71,6 +71,7 @@ func TestHistoryFillsInterruptions(t *testing.T) {
 	limits := relay.HistoryLimits{Count: 100_000, Bytes: 1 << 24, Age: time.Hour}
 	n := startHistory(t, settings(c.Addresses()...), limits, append(groups, "job_quiet")...)
 	emitter := startHistory(t, settings(c.Addresses()...), limits)
+	n.Read(t.Context(), []relay.HistoryQuery{{Group: "job_quiet"}}) // as for the first client
 	tr := publish(emitter.Broker, groups, 2*time.Millisecond)
 	defer tr.stop()
 	from := time.Now()
@@ -274,5 +275,24 @@ func TestHistoryIsSwitchedOffAndOn(t *testing.T) {
 	same, err := n.KeepHistory(historyPolicy(relay.HistoryLimits{Count: 1, Bytes: 100, Age: time.Hour}))
 	if limits, _ := h.Limits("job_1"); same != h || err != nil || limits.Count != 1 {
 		t.Errorf("another policy: %v, limits %+v", err, limits)
+	}
+}
+
+// The rights that the documentation names are enough.
+func TestHistoryWithFewRights(t *testing.T) {
+	t.Parallel()
+	c := peers.StartRedisCluster(t, 2, 0)
+	for _, m := range c.Masters {
+		m.Do("ACL", "SETUSER", "relay", "reset", "on", ">secret", "~edgerelay:*", "&edgerelay:*", "+@all", "-@admin")
+	}
+	s := settings(c.Addresses()...)
+	s.Username, s.Password = "relay", "secret"
+	n := startHistory(t, s, relay.DefaultHistoryLimits, jobs(4)...)
+	for _, g := range jobs(4) {
+		at := n.send(t, g, "a", "b")
+		n.expect(t, g, at[0], nil, "b")
+		gap := n.MarkGap(relay.Loss{Groups: []string{g}})
+		n.expect(t, g, at[1], relay.NotRecoveredGap)
+		n.expect(t, g, gap, nil)
 	}
 }
