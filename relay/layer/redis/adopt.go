@@ -55,6 +55,9 @@ func (h *history) adopt(ctx context.Context, on *hostBeat, receiver string, node
 		return err
 	}
 	a.markLosses()
+	if err := a.holdGroups(ctx); err != nil {
+		return err
+	}
 	groups, err := beats.expelEverywhere(ctx, receiver)
 	if err != nil {
 		return err

@@ -252,6 +252,11 @@ func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }
 func (b *Broker) Health() relay.Health {
 	state := b.health.Report(b.hosts, b.members.trouble)
 	state.Undecodable, state.Ignored = b.skipped.Undecodable.Load(), b.skipped.Ignored.Load()
+	if h := b.history.Load(); h != nil && state.OK {
+		if trouble := h.Trouble(); trouble != "" {
+			state.Detail += "; " + trouble
+		}
+	}
 	var example string
 	if state.FaultyGroups, example = b.members.faulty(); state.FaultyGroups > 0 && state.OK {
 		state.Detail += fmt.Sprintf("; %d groups cannot be joined, such as %s", state.FaultyGroups, example)

@@ -151,6 +151,7 @@ func (h *history) spill(ctx context.Context, host int) {
 		select {
 		case now := <-tick.C:
 			h.large.forget(now)
+			h.broker.members.endHolds(now)
 			if events := h.broker.readers[host].recording.overdue(now); len(events) > 0 {
 				ctx, cancel := context.WithTimeout(ctx, spillTimeout)
 				_ = h.Add(ctx, host, events) // The next exchange writes them again.

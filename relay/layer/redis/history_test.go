@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -71,6 +72,40 @@ func TestKilledBetweenSteps(t *testing.T) {
 			b.expectResume(t, "g", at, numbered(1, 9)...)
 		})
 	}
+}
+
+// Emitters of Python need no change.
+func TestResumeWithPython(t *testing.T) {
+	server := peers.StartRedis(t)
+	python := peers.StartEmitter(t, server.URL)
+	a := startKeeper(t, settings(server), "g")
+	send := func(texts ...string) {
+		for _, text := range texts {
+			python.Send(peers.Event{Group: "g", Text: text})
+		}
+	}
+	send("<0>")
+	at := a.positionOf(t, "g", "<0>")
+	send(numbered(1, 5)...)
+	a.positionOf(t, "g", "<4>")
+	release := a.Hold()
+	send("<5>")
+	channel, inflight := a.Keys()
+	testkit.Eventually(t, "a delivery", func() bool {
+		return flight(server, inflight) == 1 && flight(server, channel) == 0
+	})
+	send(numbered(6, 9)...)
+	a.CrashWhile(release)
+	b := startKeeper(t, settings(server), "g")
+	send("<9>")
+	b.positionOf(t, "g", "<9>")
+	testkit.Eventually(t, "all events", func() error {
+		texts, reason := b.resume(t, "g", at)
+		if reason == nil && !slices.Equal(texts, numbered(1, 10)) {
+			return fmt.Errorf("recovered %q", texts)
+		}
+		return reason
+	})
 }
 
 // Where no relay was a member, events may be missing.
@@ -154,11 +189,14 @@ func TestAdoption(t *testing.T) {
 	survivors[0].positionOf(t, "g", "<7>")
 	dead.CrashWhile(release)
 	testkit.Eventually(t, "the dead node to be removed", func() bool {
-		return members("h", server) == 0 && len(keys(server, channel)) == 0 && len(keys(server, inflight)) == 0 &&
+		return len(keys(server, channel)) == 0 && len(keys(server, inflight)) == 0 &&
 			server.Do("SCARD", "edgerelay:nodes:asgi") == int64(3)
 	})
 	if n := members("g", server); n != 1 {
 		t.Errorf("%d members, want the survivor", n)
+	}
+	if n := members("h", server); n != 1 {
+		t.Errorf("%d members, want the one that holds the group", n)
 	}
 	for i, k := range survivors {
 		if losses := k.Of(relay.LossDeadNode); len(losses) > 0 && at.IsZero() {
@@ -172,6 +210,35 @@ func TestAdoption(t *testing.T) {
 	if slices.Sort(texts); !slices.Equal(texts, numbered(1, 8)) {
 		t.Errorf("the history has %q, want %q", texts, numbered(1, 8))
 	}
+}
+
+// A group of which a dead node was the only member is received by the node that adopts, until a client comes back.
+func TestGroupsOfADeadNodeAreHeld(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	dead := startQuickKeeper(t, settings(server), "g", "h")
+	publish("g", "<0>")
+	at := dead.positionOf(t, "g", "<0>")
+	b, c := startQuickKeeper(t, settings(server), "h"), startQuickKeeper(t, settings(server))
+	publish("g", "<1>")
+	dead.Crash()
+	testkit.Eventually(t, "the dead node to be removed", func() bool {
+		return server.Do("SCARD", "edgerelay:nodes:asgi") == int64(2)
+	})
+	if g, h := members("g", server), members("h", server); g != 1 || h != 1 {
+		t.Errorf("%d and %d members, want one each", g, h)
+	}
+	publish("g", "<2>")
+	c.join(t, "g")
+	c.expectResume(t, "g", at, "<1>", "<2>")
+	for _, k := range []*keeper{b, c} { // The engine's wish does not end what is held.
+		k.join(t, "g")
+		k.Leave("g")
+	}
+	publish("g", "<3>")
+	testkit.Eventually(t, "the event", func() bool { return len(b.Texts("g"))+len(c.Texts("g")) >= 2 })
+	b.join(t, "g")
+	b.expectResume(t, "g", at, "<1>", "<2>", "<3>")
 }
 
 // Clients of the node that adopts get what they did not get; they get nothing twice.

@@ -23,6 +23,7 @@ type memberships struct {
 	byLocal map[string]*group // by local part of the channel name
 	former  map[string]former // by local part: groups with history that were left
 	pasts   map[string]*past  // by group: what came before this node's membership
+	holds   map[string]*hold  // by group: memberships for dead nodes
 	last    uint64            // number of the last local part
 	closed  bool
 }
@@ -45,6 +46,18 @@ func (m *memberships) of(name string) *reconciler { return m.hosts[m.broker.host
 
 // join wants groups and waits until they are placed. A group with an unusable key is an error at once.
 func (m *memberships) join(ctx context.Context, names []string) error {
+	m.mu.Lock()
+	for _, name := range names {
+		if h := m.holds[name]; h != nil {
+			h.joined = true
+		}
+	}
+	m.mu.Unlock()
+	return m.want(ctx, names)
+}
+
+// want wants groups and waits until they are placed.
+func (m *memberships) want(ctx context.Context, names []string) error {
 	var ticket reconcile.Ticket[string]
 	m.mu.Lock()
 	if m.closed {
@@ -86,9 +99,11 @@ func (m *memberships) leave(names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range names {
-		r := m.of(name)
-		r.groups.Drop(name)
-		r.wake()
+		if h := m.holds[name]; h != nil {
+			h.joined = false
+		} else {
+			m.drop(name)
+		}
 	}
 }
 
