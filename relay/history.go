@@ -54,8 +54,9 @@ type HistoryPage struct {
 	// that wraps [ErrNotRecovered].
 	Resumable []error
 	// First has, for each of the query's positions from which a client can resume, the index in Events of the first event
-	// behind the position. If First is nil, a replay begins with the first event that is at most [HistorySlack] older
-	// than the position.
+	// to replay: that of the position, if it is an event, since plugins may have made several texts of it. Texts that the
+	// client has are left out later. If First is nil, a replay begins with the first event that is at most [HistorySlack]
+	// older than the position.
 	First []int
 	// Head is the position from which a client that gets all of Events, or none, can resume later. The history makes an
 	// entry if it has none.

@@ -216,16 +216,13 @@ func (g *group) read(q relay.HistoryQuery) (p relay.HistoryPage) {
 	return p
 }
 
-// behind returns the index of the first entry for a client that resumes from a position.
+// behind returns the index of the first entry for a client that resumes from a position. It is the position's own entry:
+// a plugin may have made several texts of the event, of which the client has the first.
 func (g *group) behind(after relay.Position) int {
 	if g.mixed { // A client may lack events that were on their way from elsewhere.
 		after = relay.Position{Micros: after.Micros - relay.HistorySlack}
 	}
-	at := g.search(after)
-	if at < g.n && g.entry(at).position.Entry() == after && g.entry(at).kind == isEvent {
-		at++
-	}
-	return at
+	return g.search(after)
 }
 
 // countEvents replaces indexes of entries by the number of events between first and the entry.

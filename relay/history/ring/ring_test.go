@@ -52,7 +52,7 @@ func TestResume(t *testing.T) {
 	if want := []error{nil, nil, relay.NotRecoveredUnknown}; !slices.Equal(p.Resumable, want) {
 		t.Errorf("resumable %v, want %v", p.Resumable, want)
 	}
-	if got := texts(p); !slices.Equal(got, []string{"b", "c"}) || p.Head != at[2] || p.Events[0].Position != at[1] {
+	if got := texts(p); !slices.Equal(got, []string{"a", "b", "c"}) || p.Head != at[2] || p.Events[1].Position != at[1] {
 		t.Errorf("got %q, head %v", got, p.Head)
 	}
 	if got := texts(read(r, relay.HistoryQuery{Group: "job_1", Latest: 2})); !slices.Equal(got, []string{"b", "c"}) {
