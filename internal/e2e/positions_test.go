@@ -304,3 +304,41 @@ func TestWithheldEventsAreTold(t *testing.T) {
 		t.Errorf("withheld in the replay: %q, live %q", replayed, live)
 	}
 }
+
+// A client comes back to another node of the same Redis, and the events of the time in between are there, although no
+// client was subscribed; also if its own node was killed.
+func TestClientsResumeOnAnotherNode(t *testing.T) {
+	t.Parallel()
+	redis := peers.StartRedis(t)
+	one, other := peers.StartRelay(t, openSite(redis.URL, "history jobs-*")), peers.StartRelay(t, openSite(redis.URL, "history jobs-*"))
+	emitter := peers.StartEmitter(t, redis.URL)
+	emit := func(from, to int) (texts []string) {
+		var events []peers.Event
+		for n := from; n < to; n++ {
+			texts = append(texts, fmt.Sprintf(`{"n": %d}`, n))
+			events = append(events, peers.Event{Group: "jobs-a", Text: texts[len(texts)-1]})
+		}
+		emitter.Send(events...)
+		return texts
+	}
+	c := positionsOf(t, one, nil)
+	c.resume("jobs-a")
+	c.expectEvents("jobs-a", emit(0, 5)...)
+	have := c.leave()
+	missed := emit(5, 50)
+	for i, r := range []*peers.Relay{other, one} {
+		c := positionsOf(t, r, have)
+		if f := c.resume("jobs-a")["jobs-a"]; f.Recovered == nil || !*f.Recovered || *f.Events != len(missed) {
+			t.Errorf("%s: %+v", r.URL, f)
+		}
+		c.expectEvents("jobs-a", missed...)
+		have = c.leave()
+		missed = emit(50+10*i, 60+10*i)
+	}
+	one.Kill()
+	c = positionsOf(t, other, have)
+	if f := c.resume("jobs-a")["jobs-a"]; f.Recovered == nil || !*f.Recovered || *f.Events != len(missed) {
+		t.Errorf("after the death of the other node: %+v", f)
+	}
+	c.expectEvents("jobs-a", missed...)
+}
