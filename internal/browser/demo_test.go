@@ -106,10 +106,39 @@ func TestDemoPageReconnects(t *testing.T) {
 	page.Wait(t, soon, `states.some(s => s.startsWith("waiting: closed with code 1001"))`)
 	site.start(t)
 	page.Wait(t, time.Minute, isConnected)
+	// The history was in the process.
+	page.Wait(t, soon, missed("jobs-summary: events may be missing (unknown_position)"))
 	page.Script(t, `for (const row of document.querySelectorAll("#groups-current tr")) row.remove()`)
 	page.Wait(t, soon, isSubscribed)
 	page.Do(t, publish("jobs-summary", `{"group_name": "jobs", "summary": {}}`))
 	page.Wait(t, soon, listed("jobs-summary", `"summary"`)+" === 1")
+}
+
+// missed is true when the page tells this about the time without a connection.
+func missed(text string) string {
+	return fmt.Sprintf(`document.querySelector("#missed").textContent.includes(%q)`, text)
+}
+
+// A page that was disconnected gets what it missed, and says so.
+func TestDemoPageRecovers(t *testing.T) {
+	site := newSite(t)
+	site.start(t)
+	page := Open(t)
+	page.Do(t, chromedp.Navigate(site.URL))
+	page.Wait(t, soon, isConnected)
+	page.Wait(t, soon, isSubscribed)
+	page.Do(t, publish("jobs-summary", `{"n": 1}`))
+	page.Wait(t, soon, listed("jobs-summary", `{"n": 1}`)+" === 1")
+
+	page.Do(t, chromedp.Click(chromedp.CSS("#reconnect")))
+	page.Wait(t, soon, `document.querySelector("#state").dataset.state === "closed"`)
+	page.Do(t, publish("jobs-summary", `{"n": 12345678901234567890}`))
+	page.Wait(t, soon, `document.querySelector("#publish-result").textContent === "published to jobs-summary"`)
+	page.Do(t, chromedp.Click(chromedp.CSS("#reconnect")))
+	page.Wait(t, soon, missed("jobs-summary: 1 event recovered"))
+	page.Wait(t, soon, missed("jobs-status_changed: nothing missed"))
+	page.Wait(t, soon, listed("jobs-summary", `{"n": 12345678901234567890}`)+" === 1")
+	page.Wait(t, soon, listed("jobs-summary", `{"n": 1}`)+" === 1")
 }
 
 // Takes the pictures: into the folder that EDGERELAY_SCREENSHOTS names, else into a
