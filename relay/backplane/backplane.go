@@ -48,6 +48,7 @@ type Backplane struct {
 	pendingLoss map[string]*pendingLoss // by node: losses to report after a reconnect
 	streams     map[string]*stream      // by node: events for relays
 	incoming    map[string]*incoming    // by node: this node's places in the streams of relays
+	refillSlots chan struct{}           // holds a token for each reader of the history
 
 	interest     interest
 	rejectionLog rejectionLog
@@ -73,6 +74,7 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 		pendingLoss:  map[string]*pendingLoss{},
 		streams:      map[string]*stream{},
 		incoming:     map[string]*incoming{},
+		refillSlots:  make(chan struct{}, refillReads),
 	}
 	b.tap.init(b)
 	b.interest.init()

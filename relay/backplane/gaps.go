@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"net"
+	"slices"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -26,6 +27,7 @@ type gap struct {
 	began     time.Time
 	timer     *time.Timer
 	uncovered map[string]struct{} // groups that the source was not asked for, or has not confirmed
+	lossy     bool                // the source did not continue its stream
 }
 
 // openGap records that a source of events is gone, and the groups that it had not confirmed. interest.mu is held.
@@ -125,17 +127,19 @@ func (l *link) closeGaps() {
 		return
 	}
 	if l.resumes {
-		if !p.announced || l.in.delivered.Load() < p.until {
+		if !p.announced || l.in.delivered.Load() < p.until || !l.takeRefilled() {
 			return
 		}
-		l.catchingUp.Store(false)
+		if r := l.recent.Load(); l.catchingUp.Swap(false) && r != nil {
+			r.settle(time.Now().Add(recentAge))
+		}
 	}
 	l.b.recordStart()
 	for source, g := range i.gaps {
 		switch {
 		case source != p.layer && g.node != l.node:
-		case !l.resumes || !p.continued:
-			l.b.closeGap(source, i.wanted(p.asked))
+		case !l.resumes || g.lossy:
+			l.b.closeGap(source, i.wanted(p.unfilled()))
 		default:
 			var lost []string
 			for group := range g.uncovered {
@@ -144,6 +148,36 @@ func (l *link) closeGaps() {
 			l.b.closeGap(source, i.wanted(lost))
 		}
 	}
+}
+
+// unfilled returns the groups that the peer was asked for, without those whose earlier events it has sent.
+func (p *peerState) unfilled() []string {
+	return slices.DeleteFunc(slices.Clone(p.asked), func(group string) bool { return p.filled[group] })
+}
+
+// expectDoubles prepares for a source that may not continue its stream. It returns the tokens of the positions from which
+// the peer shall refill the gap. interest.mu is held.
+func (l *link) expectDoubles(groups []string) (after map[string]string) {
+	p, i := &l.peer, &l.b.interest
+	p.refilling, p.filled, p.answers = map[string]struct{}{}, map[string]bool{}, nil
+	r := l.b.recentOf(p.layer)
+	l.recent.Store(r)
+	if r.source != nil && r.source != l.in {
+		r.source.forget()
+	}
+	r.source = l.in
+	g := i.gaps[p.layer]
+	if g == nil {
+		return nil
+	}
+	after = map[string]string{}
+	for group, at := range r.expectDoubles(groups) {
+		if _, ok := g.uncovered[group]; !ok {
+			after[group] = at.String()
+			p.refilling[group] = struct{}{}
+		}
+	}
+	return after
 }
 
 // closeGap ends a gap, and reports the groups that may have missed events. interest.mu is held.

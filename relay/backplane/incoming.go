@@ -73,6 +73,13 @@ func (in *incoming) place() (id string, last, losses uint64) {
 	return in.id, in.claimed.Load(), in.losses
 }
 
+// forget makes this node ask for no more than live events: another node has become the source.
+func (in *incoming) forget() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.id = ""
+}
+
 // begin records that the events from the number first on follow. It reports whether they continue a stream that this
 // node knows.
 func (in *incoming) begin(id string, first uint64) (continued bool) {
@@ -116,6 +123,12 @@ func (l *link) receiveNumbered(b []byte) {
 	if batch.unread > 0 {
 		l.b.hub.Lost(relay.Loss{Cause: relay.LossPeer, All: true, Events: batch.unread})
 	}
+	if r := l.recent.Load(); r != nil {
+		var doubles int
+		if batch.events, doubles = r.admit(batch.events, batch.refills); doubles > 0 {
+			l.b.stats.drop(faultDouble, doubles)
+		}
+	}
 	if len(batch.events) > 0 {
 		l.b.deliver(l, batch.events)
 	}
@@ -151,7 +164,15 @@ func (l *link) beginStream(m message) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	p := &l.peer
-	p.announced, p.continued, p.until = true, continued, m.Until
+	p.announced, p.until = true, m.Until
+	if continued {
+		clear(p.refilling)
+	}
+	for source, g := range i.gaps {
+		if source == p.layer || g.node == l.node {
+			g.lossy = g.lossy || !continued
+		}
+	}
 	l.closeGaps()
 }
 

@@ -12,13 +12,14 @@ import (
 // Interest under a lock of its own, so no code may call the hub while mu is held.
 // See docs/decisions/backplane.md#why-is-listening-for-a-peer-not-interest
 type interest struct {
-	mu     sync.Mutex
-	groups map[string]struct{}
-	relays map[*link]struct{} // established links to relays; sources receive the interest
-	tasks  map[*link]struct{} // Python task nodes; all receive the interest
-	gaps   map[string]*gap    // by layer or Python node: layers that have no source at the moment
-	seen   map[string]bool    // layers and Python nodes that have been a source
-	told   bool               // the history knows that events may be missing from before the first source
+	mu      sync.Mutex
+	groups  map[string]struct{}
+	relays  map[*link]struct{} // established links to relays; sources receive the interest
+	tasks   map[*link]struct{} // Python task nodes; all receive the interest
+	gaps    map[string]*gap    // by layer or Python node: layers that have no source at the moment
+	seen    map[string]bool    // layers and Python nodes that have been a source
+	recents map[string]*recent // by layer
+	told    bool               // the history knows that events may be missing from before the first source
 }
 
 // peerState is the state of a relay: its layer and its progress with this node's interest. interest.mu guards it,
@@ -32,10 +33,15 @@ type peerState struct {
 	gapSeq uint64
 	// asked are the groups that it was asked for then.
 	asked []string
-	// announced is set once the peer has announced the stream that it was asked for; continued, if it continues the
-	// stream of an earlier link. until is the number of the last event from the time of the break.
-	announced, continued bool
-	until                uint64
+	// announced is set once the peer has announced the stream that it was asked for. until is the number of the last event
+	// from the time of the break.
+	announced bool
+	until     uint64
+	// refilling are the groups whose earlier events the peer was asked for, without an answer; filled are those that it
+	// has sent completely. answers are its answers about groups, in order.
+	refilling map[string]struct{}
+	filled    map[string]bool
+	answers   []refilled
 	// unconfirmed are the changes with groups to join that the peer has not confirmed.
 	unconfirmed []unconfirmed
 	// replaced is closed once the link has ended and its successor, if any, has been asked.
@@ -78,6 +84,7 @@ func (i *interest) init() {
 	i.tasks = map[*link]struct{}{}
 	i.gaps = map[string]*gap{}
 	i.seen = map[string]bool{}
+	i.recents = map[string]*recent{}
 }
 
 // list returns all subscribed groups. i.mu is held.
@@ -100,6 +107,11 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 	}
 	for _, g := range left {
 		delete(i.groups, g)
+	}
+	if len(left) > 0 {
+		for _, r := range i.recents {
+			r.forget(left)
+		}
 	}
 	asked := map[string]bool{}
 	type answer struct {

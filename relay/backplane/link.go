@@ -60,6 +60,8 @@ type link struct {
 	in         *incoming              // this node's place in the peer's stream
 	stream     atomic.Pointer[stream] // of events for the peer, once the peer has asked for it over this link
 	resumed    atomic.Bool            // the peer knew the stream
+	recent     atomic.Pointer[recent] // events of the peer's layer, once the peer is its source
+	replaced   *stream                // dropped in favor of stream; owned by the reading goroutine
 	keep       []string               // groups of an unfinished interest; owned by the reading goroutine
 	catchingUp atomic.Bool            // the peer's stream has not reached the end of the break before this link
 	jumped     atomic.Bool            // numbers are missing, and the peer has not reported the loss yet
@@ -117,6 +119,9 @@ func (l *link) run() error {
 	workers.Wait()
 	l.b.tap.removeAll(l)
 	l.abandon(l.unwritten)
+	if l.replaced != nil {
+		l.replaced.leaveGroups()
+	}
 	if s := l.stream.Load(); s != nil {
 		s.detach(l, websocket.CloseStatus(context.Cause(l.ctx)) == websocket.StatusGoingAway)
 	}

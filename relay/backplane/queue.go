@@ -20,6 +20,15 @@ type event struct {
 	frame []byte // of the dialect relay
 }
 
+// newEvent returns an event that is queued now.
+func newEvent(ev *relay.Event) *event {
+	e := &event{group: ev.Group, text: ev.Text, since: time.Now(), position: ev.Position.Entry()}
+	if !ev.Sent.IsZero() {
+		e.sent = ev.Sent.UnixMicro()
+	}
+	return e
+}
+
 // cost is the weight of an event in a queue, in bytes.
 func (e *event) cost() int { return len(e.text) + len(e.group) + 96 }
 
@@ -50,7 +59,6 @@ type queue struct {
 	base      uint64 // number of the oldest event in the queue, or of the next one
 	sent      int    // leading events that were sent and are not acknowledged
 	sentBytes int    // of these
-	acked     uint64 // greatest acknowledged number
 	released  released
 	forwarded uint64   // losses in dropped that are not the queue's
 	reported  reported // losses that were reported, until the peer confirms that

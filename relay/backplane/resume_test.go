@@ -233,7 +233,7 @@ func TestOverflowDuringABreak(t *testing.T) {
 func TestRestartAndLateGroups(t *testing.T) {
 	leakCheck(t)
 	a, b := newNode(t, memory.NewLayer()).remembering(), newNode(t, memory.NewLayer()).remembering()
-	link := linked(t, a, b, func(s *backplane.Settings) { s.JoinWait = time.Millisecond })
+	link := linked(t, a, b)
 	b.client("job-1")
 	link.Stall()
 	link.Cut()

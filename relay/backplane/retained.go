@@ -97,7 +97,6 @@ func (q *queue) free(number uint64) {
 	for q.count > 0 && q.base <= number {
 		q.pop()
 	}
-	q.acked = max(q.acked, number)
 	if q.released.behind(number) == 0 {
 		q.released = released{}
 	}
@@ -135,6 +134,13 @@ func (q *queue) detach() (last uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.signal = nil
+	return q.base + uint64(q.count) - 1
+}
+
+// lastNumber returns the number of the last event.
+func (q *queue) lastNumber() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	return q.base + uint64(q.count) - 1
 }
 
@@ -184,15 +190,4 @@ func (q *queue) addLoss(events int, groups lostGroups) {
 	q.forwarded += uint64(max(events, 1))
 	q.lost.merge(groups)
 	q.wake()
-}
-
-// known returns the number up to which a peer has the events if it does not say so: a peer that has acknowledged events
-// of the stream gets none of the others twice.
-func (q *queue) known() uint64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.acked == 0 {
-		return 0
-	}
-	return q.base + uint64(q.sent) - 1
 }

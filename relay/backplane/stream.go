@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -30,6 +31,10 @@ type stream struct {
 	queue *queue
 	groupSet
 
+	holdMu    sync.Mutex         // guards refills
+	refills   map[string]*refill // by group
+	refilling atomic.Bool        // refills is not empty
+
 	mu     sync.Mutex // guards the fields below; b.mu may be held before it
 	link   *link      // that sends the events; nil while there is none
 	peer   string     // name of the relay in logs
@@ -39,18 +44,28 @@ type stream struct {
 }
 
 // takeStream makes l the link that sends the events of its peer's stream. The peer asks for that with the id of the
-// stream and the number of the last event that it has, as far as it knows them.
+// stream and the number of the last event that it has, as far as it knows them. If the peer knows another stream, it has
+// got events from another node in the meantime, or none: a new stream begins.
 func (l *link) takeStream(m message) {
 	b := l.b
 	b.mu.Lock()
 	s := b.streams[l.node]
+	var before *link
+	if s != nil && s.id != m.Stream {
+		before = s.drop()
+		l.replaced = s
+		s = nil
+	}
+	l.resumed.Store(s != nil)
 	if s == nil {
 		s = &stream{b: b, node: l.node, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes)}
 		s.queue.base, s.queue.signal = 1, nil
 		s.peerGroups = map[string]map[string]struct{}{}
 		b.streams[l.node] = s
 	}
-	before := s.attach(l, m)
+	if other := s.attach(l, m); other != nil {
+		before = other
+	}
 	b.mu.Unlock()
 	if before != nil && before != l { // the peer has noticed the end of that link before this node did
 		before.end(errReplaced)
@@ -66,12 +81,7 @@ func (s *stream) attach(l *link, m message) (before *link) {
 		s.expiry = nil
 	}
 	before, s.link, s.peer = s.link, l, l.String()
-	l.resumed.Store(m.Stream == s.id)
-	last := m.Last
-	if m.Stream != s.id {
-		last = s.queue.known()
-	}
-	lost := s.queue.attach(l.queue, last, m.Loss, func(first, until uint64) {
+	lost := s.queue.attach(l.queue, m.Last, m.Loss, func(first, until uint64) {
 		l.sendMessage(message{Type: "stream", Stream: s.id, First: first, Until: until})
 		l.stream.Store(s)
 	})
@@ -80,6 +90,22 @@ func (s *stream) attach(l *link, m message) (before *link) {
 	}
 	return before
 }
+
+// drop ends a stream in favor of another one, and returns its link. leaveGroups must follow. b.mu is held.
+func (s *stream) drop() (before *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expiry != nil {
+		s.expiry.Stop()
+	}
+	before, s.link, s.ended = s.link, nil, true
+	s.queue.detach()
+	s.queue.close(0)
+	return before
+}
+
+// leaveGroups ends the subscriptions of a stream.
+func (s *stream) leaveGroups() { s.b.tap.remove(s, s.list()) }
 
 // has reports whether l sends the stream's events.
 func (s *stream) has(l *link) bool {
@@ -123,7 +149,7 @@ func (s *stream) expire() {
 	peer, broken := s.peer, s.broken
 	s.mu.Unlock()
 	s.b.mu.Unlock()
-	s.b.tap.remove(s, s.list())
+	s.leaveGroups()
 	if events, groups := s.queue.close(broken); events > 0 {
 		s.b.countLost(peer, events)
 		s.b.recordLoss(s.node, uint64(events), groups)
@@ -132,6 +158,13 @@ func (s *stream) expire() {
 
 // push queues an event for the relay. It implements sink.
 func (s *stream) push(e *event) {
+	if !s.refilling.Load() || !s.hold(e) {
+		s.enqueue(e)
+	}
+}
+
+// enqueue adds an event to the queue.
+func (s *stream) enqueue(e *event) {
 	dropped, first := s.queue.push(e)
 	if dropped == 0 {
 		return

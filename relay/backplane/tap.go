@@ -151,10 +151,7 @@ func (g *tappedGroup) forward(ev *relay.Event) {
 	if len(sinks) == 0 {
 		return
 	}
-	e := &event{group: ev.Group, text: ev.Text, since: time.Now(), position: ev.Position.Entry()}
-	if !ev.Sent.IsZero() {
-		e.sent = ev.Sent.UnixMicro()
-	}
+	e := newEvent(ev)
 	for _, l := range sinks {
 		l.push(e)
 	}

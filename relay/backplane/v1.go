@@ -27,8 +27,8 @@ const handshakeWait = 10 * time.Second
 
 // message is any message between relays except events.
 type message struct {
-	// Type is hello, welcome, layer, interest, joined or lost; between relays with the feature resume also stream or
-	// ack.
+	// Type is hello, welcome, layer, interest, joined or lost; between relays with the feature resume also stream, ack
+	// or refilled.
 	Type string `json:"type"`
 	// Features are the abilities of the sender of a hello. Older relays send none.
 	Features []string `json:"features,omitempty"`
@@ -46,15 +46,18 @@ type message struct {
 	Leave []string `json:"leave,omitempty"`
 	// Source asks for the sender's stream over this link, with Reset. Stream is the stream's id, and Last the number of
 	// the last event that the sender has, if it knows the stream. More is set if further groups of the same interest
-	// follow.
-	Source bool   `json:"source,omitempty"`
-	Stream string `json:"stream,omitempty"`
-	Last   uint64 `json:"last,omitempty"`
-	More   bool   `json:"more,omitempty"`
+	// follow. After has the sender's last positions of groups in Join, for a stream that does not continue.
+	Source bool              `json:"source,omitempty"`
+	Stream string            `json:"stream,omitempty"`
+	Last   uint64            `json:"last,omitempty"`
+	More   bool              `json:"more,omitempty"`
+	After  map[string]string `json:"after,omitempty"`
 	// First is the number of the first event that follows in a stream, and Until the number of the last event that was
-	// queued at that time.
-	First uint64 `json:"first,omitempty"`
-	Until uint64 `json:"until,omitempty"`
+	// queued at that time. In refilled, Until is the number of the last event read from the history for Groups, and
+	// Missing lists the groups whose events could not be read.
+	First   uint64   `json:"first,omitempty"`
+	Until   uint64   `json:"until,omitempty"`
+	Missing []string `json:"missing,omitempty"`
 	// Count is the number of lost events for the receiver, 0 if unknown. Groups lists their groups; none means any
 	// group.
 	// Loss numbers the reports of a stream; in ack, and with Source, it is the last one that the sender has.
@@ -233,13 +236,21 @@ func (l *link) sendInterest(reset bool, join, leave []string) uint64 {
 // sendChange sends a change of interest in as many messages as it takes, of which first is the first. interest.mu is
 // held. It returns the sequence number of the last message.
 func (l *link) sendChange(first message, join, leave []string) uint64 {
-	source := first.Source
+	source, after := first.Source, first.After
 	for m := first; m.Reset || len(join) > 0 || len(leave) > 0; m = (message{}) {
 		l.peer.askedSeq++
 		m.Type, m.Seq = "interest", l.peer.askedSeq
 		m.Join, join = splitGroups(join)
 		m.Leave, leave = splitGroups(leave)
-		m.More = source && len(join) > 0
+		m.More, m.After = source && len(join) > 0, nil
+		for _, group := range m.Join {
+			if at, ok := after[group]; ok {
+				if m.After == nil {
+					m.After = map[string]string{}
+				}
+				m.After[group] = at
+			}
+		}
 		l.sendMessage(m)
 	}
 	return l.peer.askedSeq
@@ -250,11 +261,12 @@ func (l *link) ask(groups []string) {
 	first := message{Reset: true}
 	if l.resumes {
 		first.Source = true
+		first.After = l.expectDoubles(groups)
 		first.Stream, first.Last, first.Loss = l.in.place()
 		l.catchingUp.Store(true)
 	}
 	l.peer.gapSeq = l.sendChange(first, groups, nil)
-	l.peer.announced, l.peer.continued, l.peer.asked = false, false, groups
+	l.peer.announced, l.peer.asked = false, groups
 	if l.b.interest.gaps[l.peer.layer] == nil {
 		l.peer.unconfirmed = append(l.peer.unconfirmed, unconfirmed{l.peer.gapSeq, groups, false})
 	}
@@ -343,6 +355,8 @@ func (l *link) receiveResume(m message) bool {
 	switch m.Type {
 	case "stream":
 		l.beginStream(m)
+	case "refilled":
+		l.receiveRefilled(m)
 	case "ack":
 		if s := l.stream.Load(); s != nil && s.has(l) {
 			s.queue.acknowledge(m.Seq, m.Loss)
@@ -394,11 +408,23 @@ func (l *link) changeGroups(m message) (wait func(context.Context)) {
 		if m.Reset && !m.Source {
 			defer s.queue.forget() // the peer wants nothing any more
 		}
+		if len(m.After) > 0 && !l.resumed.Load() {
+			list := s.beginRefills(m.After)
+			defer func() {
+				established := wait
+				l.b.spawn(func() { s.finishRefills(l, list, established) })
+			}()
+		}
 		m = l.collect(m)
 	}
 	join, leave := groups.update(m.Reset, m.Join, m.Leave, l.fault)
 	l.b.tap.remove(to, leave)
-	return l.b.tap.add(to, join)
+	wait = l.b.tap.add(to, join)
+	if l.replaced != nil && !m.More { // now, so that groups of both streams are not left in between
+		l.replaced.leaveGroups()
+		l.replaced = nil
+	}
+	return wait
 }
 
 // collect keeps the groups of an interest in several messages. No group of the stream is left before the last message,

@@ -1,0 +1,202 @@
+package backplane
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// recentAge is the time for which the identities of received events are kept. They cover what another source may send
+	// again: events from before a break, as far back as a history replays.
+	recentAge = 10 * time.Second
+	// recentSettled is the age at which no earlier event of a group is outstanding.
+	recentSettled = recentAge - 4*time.Second
+	// maxRecent bounds the kept identities of a layer, and maxRecentLayers the layers.
+	maxRecent, maxRecentLayers = 1 << 16, 1000
+	// maxLastAge is the time for which the last position of a group is kept.
+	maxLastAge = 10 * time.Minute
+)
+
+// recent knows the events that a foreign layer sent lately, whichever link brought them.
+// See docs/decisions/backplane.md#how-does-another-source-fill-a-gap
+type recent struct {
+	mu       sync.Mutex // guards the fields below
+	entries  []recentEvent
+	first    int                  // of the entries; those before are forgotten
+	crowded  int64                // time of the last entry that was forgotten for lack of room
+	last     map[string]lastEvent // by group
+	sweepAt  int                  // size of last at which old groups are removed
+	newest   int64                // time of the last event
+	doubles  *doubles             // nil unless a source may send events again
+	lastUsed time.Time
+	source   *incoming // of the node that was asked last; interest.mu guards it
+}
+
+// identity identifies an event of a layer.
+type identity struct {
+	group string
+	at    relay.Position
+}
+
+// recentEvent is a received event. Times are relay.Ticks.
+type recentEvent struct {
+	identity
+	arrived int64
+}
+
+// lastEvent is the last received event of a group.
+type lastEvent struct {
+	at      relay.Position
+	arrived int64
+}
+
+// doubles finds events that arrived before.
+type doubles struct {
+	seen   map[identity]struct{}
+	floors map[string]int64 // by group: all events up to this time in microseconds have arrived
+	until  int64            // the end in relay.Ticks; 0 while the source has not sent all earlier events
+}
+
+// recentOf returns the recent events of a layer. interest.mu is held.
+func (b *Backplane) recentOf(layer string) *recent {
+	i := &b.interest
+	r := i.recents[layer]
+	if r == nil {
+		for other, o := range i.recents {
+			if len(i.recents) >= maxRecentLayers || time.Since(o.lastUsed) > maxLastAge && !i.hasLayer(other) {
+				delete(i.recents, other)
+			}
+		}
+		r = &recent{last: map[string]lastEvent{}}
+		i.recents[layer] = r
+	}
+	r.lastUsed = time.Now()
+	return r
+}
+
+// hasLayer reports whether a link leads to a layer. i.mu is held.
+func (i *interest) hasLayer(layer string) bool {
+	for l := range i.relays {
+		if l.peer.layer == layer {
+			return true
+		}
+	}
+	return false
+}
+
+// admit records events, and removes those that arrived before. refills are the indexes of events that the source has
+// read from its history.
+func (r *recent) admit(events []relay.Event, refills []int) (fresh []relay.Event, dropped int) {
+	now := relay.Ticks(time.Now())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d := r.doubles; d != nil && d.until != 0 && now > d.until {
+		r.doubles = nil
+	}
+	fresh = events[:0]
+	for n := range events {
+		ev := &events[n]
+		if ev.Position.IsZero() {
+			fresh = append(fresh, *ev)
+			continue
+		}
+		id := identity{ev.Group, ev.Position}
+		if len(refills) > 0 && refills[0] == n {
+			refills = refills[1:]
+			if floor, ok := r.floor(ev.Group); ok && ev.Position.Micros <= floor {
+				dropped++
+				continue
+			}
+		}
+		if r.doubles != nil {
+			if _, ok := r.doubles.seen[id]; ok {
+				dropped++
+				continue
+			}
+			r.doubles.seen[id] = struct{}{}
+		}
+		r.add(id, now)
+		fresh = append(fresh, *ev)
+	}
+	return fresh, dropped
+}
+
+func (r *recent) floor(group string) (micros int64, ok bool) {
+	if r.doubles == nil {
+		return 0, false
+	}
+	micros, ok = r.doubles.floors[group]
+	return micros, ok
+}
+
+// add records an event. r.mu is held.
+func (r *recent) add(id identity, now int64) {
+	r.newest = now
+	for r.first < len(r.entries) && r.entries[r.first].arrived < now-int64(recentAge) {
+		r.first++
+	}
+	if len(r.entries)-r.first >= maxRecent {
+		r.crowded = r.entries[r.first].arrived
+		r.first++
+	}
+	if r.first > 64 && 2*r.first > len(r.entries) {
+		r.entries, r.first = slices.Delete(r.entries, 0, r.first), 0
+	}
+	r.entries = append(r.entries, recentEvent{id, now})
+	if r.last[id.group] = (lastEvent{id.at, now}); len(r.last) > max(r.sweepAt, 1000) {
+		for group, last := range r.last {
+			if last.arrived < now-int64(maxLastAge) {
+				delete(r.last, group)
+			}
+		}
+		r.sweepAt = 2 * len(r.last)
+	}
+}
+
+// expectDoubles begins to drop events that have arrived, and returns the positions from which the groups can be
+// continued: none if too many events have arrived lately to tell.
+func (r *recent) expectDoubles(groups []string) (after map[string]relay.Position) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := &doubles{seen: map[identity]struct{}{}, floors: map[string]int64{}}
+	for _, e := range r.entries[r.first:] {
+		d.seen[e.identity] = struct{}{}
+	}
+	r.doubles = d
+	if r.crowded != 0 && r.crowded >= r.newest-int64(recentAge) {
+		return nil
+	}
+	after = map[string]relay.Position{}
+	for _, group := range groups {
+		last, ok := r.last[group]
+		if !ok {
+			continue
+		}
+		after[group] = last.at
+		if last.arrived < r.newest-int64(recentSettled) {
+			d.floors[group] = last.at.Micros
+		}
+	}
+	return after
+}
+
+// forget removes the last positions of groups: events from the time until the next subscription are not wanted.
+func (r *recent) forget(groups []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, group := range groups {
+		delete(r.last, group)
+	}
+}
+
+// settle ends the search for doubles: at once, or after a time in which late ones may come.
+func (r *recent) settle(at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.doubles != nil {
+		r.doubles.until = max(relay.Ticks(at), 1)
+	}
+}

@@ -1,0 +1,172 @@
+package backplane_test
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/backplane"
+	"github.com/edgerelay/edgerelay/relay/layer/memory"
+)
+
+// sharedHistory is a history that nodes share: the first node that records an event stores it, and all give it the same
+// position.
+type sharedHistory struct {
+	mu     sync.Mutex
+	groups map[string][]relay.Event
+}
+
+func (h *sharedHistory) Limits(string) (relay.HistoryLimits, bool) {
+	return relay.DefaultHistoryLimits, true
+}
+
+func (h *sharedHistory) Record(events []relay.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range events {
+		ev := &events[i]
+		if !ev.Position.IsZero() {
+			continue
+		}
+		mark := fnv.New64()
+		_, _ = mark.Write(ev.Text)
+		list := h.groups[ev.Group]
+		n := slices.IndexFunc(list, func(other relay.Event) bool { return other.Position.Mark == mark.Sum64() })
+		if n < 0 {
+			kept := *ev
+			kept.Position = relay.Position{Micros: time.Now().UnixMicro(), Mark: mark.Sum64()}
+			kept.Source, kept.Trace = relay.FromHistory, nil
+			list, n = append(list, kept), len(list)
+			h.groups[ev.Group] = list
+		}
+		ev.Position = list[n].Position
+	}
+}
+
+func (h *sharedHistory) Joined([]string)                   {}
+func (h *sharedHistory) Left([]string)                     {}
+func (h *sharedHistory) MarkGap(relay.Loss) relay.Position { return relay.Position{Micros: 1} }
+func (h *sharedHistory) Close(context.Context) error       { return nil }
+func (h *sharedHistory) Read(_ context.Context, queries []relay.HistoryQuery) []relay.HistoryPage {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pages := make([]relay.HistoryPage, len(queries))
+	for i, q := range queries {
+		list := h.groups[q.Group]
+		pages[i].Resumable = make([]error, len(q.After))
+		for n, after := range q.After {
+			at := slices.IndexFunc(list, func(ev relay.Event) bool { return ev.Position == after })
+			if at < 0 {
+				pages[i].Resumable[n] = relay.NotRecoveredUnknown
+			}
+		}
+		pages[i].Events = slices.Clone(list) // far more than the slack
+	}
+	return pages
+}
+
+// The source of a layer is replaced by another node of the layer, or restarts. Both read what is missing from the history
+// that the nodes share.
+func TestAnotherSourceFillsTheGap(t *testing.T) {
+	leakCheck(t)
+	layer, history := memory.NewLayer(), &sharedHistory{groups: map[string][]relay.Event{}}
+	x, y, z := newNode(t, layer), newNode(t, layer), newNode(t, memory.NewLayer()).remembering()
+	links := map[string]*testkit.Proxy{}
+	var urls []string
+	for _, n := range []*node{x, y} {
+		n.hub.SetHistory(history)
+		n.client("job-1", "job-2")
+		p := testkit.StartProxy(t, n.server.Listener.Addr().String())
+		links["http://"+p.Addr] = p
+		urls = append(urls, "http://"+p.Addr)
+		n.start(swift)
+	}
+	z.start(swift, peersOf(urls...))
+	z.awaitSources(1)
+	z.awaitComplete()
+	c := z.client("job-1", "job-2")
+	next := map[string]int{}
+	emit := func(count int) {
+		t.Helper()
+		for range count {
+			for _, g := range []string{"job-1", "job-2"} {
+				x.emit(g, fmt.Sprint(g, " ", next[g]))
+				next[g]++
+			}
+		}
+	}
+	emit(50)
+	c.inOrder(t, next)
+	for range 5 {
+		cut := ""
+		for _, p := range z.plane.Peers() {
+			if p.Source {
+				cut = p.URL
+			}
+		}
+		links[cut].Stall() // the events on the link are lost
+		emit(20)
+		links[cut].Cut()
+		emit(20)
+		testkit.Eventually(t, "the other source", func() error {
+			if z.plane.Incomplete("job-1") {
+				return fmt.Errorf("incomplete")
+			}
+			return nil
+		})
+		emit(20)
+		c.inOrder(t, next)
+		links[cut].Resume()
+		testkit.Eventually(t, "both links", func() error {
+			for _, p := range z.plane.Peers() {
+				if p.State != backplane.StateConnected {
+					return fmt.Errorf("%+v", p)
+				}
+			}
+			return nil
+		})
+	}
+	for _, n := range []*node{x, y} { // one after the other restarts
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		_ = n.plane.Close(ctx)
+		cancel()
+		emit(20)
+		n.start(swift)
+		emit(20)
+		c.inOrder(t, next)
+	}
+	if n := z.lost(relay.LossPeerLink) + z.lost(relay.LossPeer); n != 0 {
+		_, last := z.hub.Losses()
+		t.Errorf("%d losses are reported, the last one is %+v", n, last)
+	}
+}
+
+// A node restarts with an empty history, or none: the gap is reported.
+func TestGapThatCannotBeFilled(t *testing.T) {
+	leakCheck(t)
+	a, b := newNode(t, memory.NewLayer()).remembering(), newNode(t, memory.NewLayer()).remembering()
+	link := linked(t, a, b)
+	c := b.client("job-1", "other-1")
+	a.emit("job-1", "job-1 0")
+	a.emit("other-1", "other-1 0")
+	c.inOrder(t, map[string]int{"job-1": 1, "other-1": 1})
+	link.Stall()
+	_ = a.plane.Close(t.Context())
+	link.Cut()
+	a.remembering()
+	a.start(swift)
+	link.Resume()
+	testkit.Eventually(t, "the loss", func() error {
+		if _, last := b.hub.Losses(); last.Text != "events of 2 groups may have been lost (peer_link)" {
+			return fmt.Errorf("%+v", last)
+		}
+		return nil
+	})
+	b.awaitComplete()
+}
