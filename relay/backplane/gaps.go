@@ -155,8 +155,8 @@ func (p *peerState) unfilled() []string {
 	return slices.DeleteFunc(slices.Clone(p.asked), func(group string) bool { return p.filled[group] })
 }
 
-// expectDoubles prepares for a source that may not continue its stream. It returns the tokens of the positions from which
-// the peer shall refill the gap. interest.mu is held.
+// expectDoubles prepares for a source that may not continue its stream. It returns the tokens of the positions behind
+// which the peer shall refill the gap. interest.mu is held.
 func (l *link) expectDoubles(groups []string) (after map[string]string) {
 	p, i := &l.peer, &l.b.interest
 	p.refilling, p.filled, p.answers = map[string]struct{}{}, map[string]bool{}, nil

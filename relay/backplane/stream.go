@@ -44,8 +44,8 @@ type stream struct {
 }
 
 // takeStream makes l the link that sends the events of its peer's stream. The peer asks for that with the id of the
-// stream and the number of the last event that it has, as far as it knows them. If the peer knows another stream, it has
-// got events from another node in the meantime, or none: a new stream begins.
+// stream and the number of the last event that it has, as far as it knows them. If the peer knows another stream or
+// none, a new one begins: the peer may have got events from another node in the meantime.
 func (l *link) takeStream(m message) {
 	b := l.b
 	b.mu.Lock()
