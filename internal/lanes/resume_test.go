@@ -61,9 +61,11 @@ func newNode(t *testing.T, specs ...plugins.Spec) *node {
 	return n
 }
 
-func (n *node) publish(text string) {
+func (n *node) publish(text string) { n.t.Helper(); n.publishTo("jobs-1", text) }
+
+func (n *node) publishTo(group, text string) {
 	n.t.Helper()
-	if _, err := n.emitter.Publish(context.Background(), "jobs-1", []byte(text)); err != nil {
+	if _, err := n.emitter.Publish(context.Background(), group, []byte(text)); err != nil {
 		n.t.Fatal(err)
 	}
 }
@@ -288,5 +290,28 @@ func TestResumeThroughAFailingPlugin(t *testing.T) {
 	}
 	if all := strings.Join(b.got(""), ""); strings.Contains(all, "hunter2") {
 		t.Errorf("the client sees %s", all)
+	}
+}
+
+// TestEventsThatNoHistoryHas: an event that a plugin has emitted to another group, and that the client has missed, is a
+// gap in the history of that group, whether other clients got the event or a plugin failed to process it.
+func TestEventsThatNoHistoryHas(t *testing.T) {
+	for _, emitted := range []string{`{"do":"pass"}`, `{"do":"trap"}`} {
+		n := newNode(t, actor(t, "jobs-*"))
+		leave := n.hub.Listen(t.Context(), "jobs-2", func(relay.Event) {})
+		defer leave()
+		first := n.connect(person, nil)
+		n.publish(`{"n":0}`)
+		testkit.Eventually(t, "the first event", func() bool { return len(first.got("event")) == 1 })
+		first.session.Close()
+		stays := n.connect(person, nil)
+		with, _ := json.Marshal(emitted)
+		n.publishTo("jobs-2", fmt.Sprintf(`{"do":"route","to":"jobs-1","with":%s}`, with))
+		testkit.Eventually(t, "the emitted event, or its loss", func() bool {
+			return len(stays.got("event"))+len(stays.got("gap")) == 1
+		})
+		if begin := n.connect(person, first).got("subscribed")[0]; !strings.Contains(begin, `"recovered":false,"reason":"gap"`) {
+			t.Errorf("after %s: %s", emitted, begin)
+		}
 	}
 }

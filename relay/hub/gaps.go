@@ -78,7 +78,7 @@ func (h *Hub) gapOf(l relay.Loss, before relay.Position) *gap {
 		return nil
 	}
 	g := &gap{cause: l.Cause, events: l.Events, position: before, isGap: true}
-	if history := h.History(); history != nil && policy.has(marks) {
+	if history := h.History(); history != nil && (policy.has(marks) || h.unrecorded.loses(history, &l)) {
 		g.position, g.marked = relay.Position{}, true
 		h.resumes.moveHeads(l, history.MarkGap(l))
 	}
@@ -193,6 +193,17 @@ func (u *unrecorded) mark(history relay.History, events []relay.Event) {
 			history.MarkGap(relay.Loss{Cause: relay.LossInterrupted, Groups: []string{ev.Group}, Events: 1})
 		}
 	}
+}
+
+// loses reports whether a loss is of an event that a plugin has made, which has no position, and that the history of its
+// group has to be marked: clients that were away do not get the event either.
+func (u *unrecorded) loses(history relay.History, l *relay.Loss) bool {
+	ofPlugin := l.Cause == relay.LossPluginWithheld || l.Cause == relay.LossPluginSlow
+	if !ofPlugin || !l.Position.IsZero() || len(l.Groups) != 1 {
+		return false
+	}
+	_, ok := history.Limits(l.Groups[0])
+	return ok && u.due(l.Groups[0], time.Now())
 }
 
 // due reports whether the group has no recent mark, and records one.
