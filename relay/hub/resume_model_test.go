@@ -148,8 +148,7 @@ type paceSocket struct {
 	mu      sync.Mutex
 	queue   [][]byte // frames
 	queued  int      // bytes
-	limit   int
-	sent    int // frames
+	sent    int      // frames
 	closed  bool
 	blocked bool // the client does not read: its kernel takes nothing
 }
