@@ -204,6 +204,21 @@ func (n *HistoryNode) expectMissed(t testing.TB, group string, after relay.Posit
 	}
 }
 
+// expectBehindGap resumes behind a gap, and compares the last events. Earlier ones may come again: the node that has marked
+// the gap and the history may have different clocks.
+func (n *HistoryNode) expectBehindGap(t testing.TB, group string, gap relay.Position, want ...string) {
+	t.Helper()
+	p := n.read(t, relay.HistoryQuery{Group: group, After: []relay.Position{gap}})
+	switch {
+	case p.Err != nil:
+		t.Errorf("%s: %v", group, p.Err)
+	case p.Resumable[0] != nil:
+		t.Errorf("%s: cannot resume behind the gap at %v: %v", group, gap, p.Resumable[0])
+	case !endsWith(p, want):
+		t.Errorf("%s: behind the gap: %q, want %q at the end", group, missed(p, relay.Position{}), want)
+	}
+}
+
 // expectReason resumes behind a position, and compares the reason for which a client cannot. ErrNotRecovered is any.
 func (n *HistoryNode) expectReason(t testing.TB, group string, after relay.Position, want relay.NotRecovered) {
 	t.Helper()

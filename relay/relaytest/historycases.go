@@ -198,10 +198,10 @@ var gapTests = []historyCase{
 		for _, at := range before {
 			t.n.expectReason(t, "job_1", at, relay.NotRecoveredGap)
 		}
-		t.n.expectMissed(t, "job_1", gap)
+		t.n.expectBehindGap(t, "job_1", gap)
 		t.n.publish(t, "job_1", "c")
 		t.n.expectReason(t, "job_1", before[1], relay.NotRecoveredGap)
-		t.n.expectMissed(t, "job_1", gap, "c")
+		t.n.expectBehindGap(t, "job_1", gap, "c")
 		t.n.expectMissed(t, "job_2", other[0], "b")
 		if p := t.n.read(t, relay.HistoryQuery{Group: "job_1", Latest: 10}); !endsWith(p, []string{"a", "b", "c"}) {
 			t.Errorf("the latest events around a gap: %q", missed(p, relay.Position{}))
@@ -217,7 +217,7 @@ var gapTests = []historyCase{
 		second := t.n.MarkGap(relay.Loss{Groups: []string{"job_1"}})
 		t.n.expectReason(t, "job_1", at[0], relay.NotRecoveredGap)
 		t.n.expectReason(t, "job_1", first, relay.ErrNotRecovered)
-		t.n.expectMissed(t, "job_1", second)
+		t.n.expectBehindGap(t, "job_1", second)
 		t.n.expectMissed(t, "job_1", t.n.read(t, relay.HistoryQuery{Group: "job_1"}).Head)
 	}},
 	{name: "marks a gap of all groups", run: func(t *historyTest) {
@@ -227,9 +227,9 @@ var gapTests = []historyCase{
 		gap := t.n.MarkGap(relay.Loss{Cause: relay.LossFailover, All: true})
 		t.n.expectReason(t, "job_1", at, relay.NotRecoveredGap)
 		t.n.expectReason(t, "job_2", head, relay.ErrNotRecovered)
-		t.n.expectMissed(t, "job_1", gap)
+		t.n.expectBehindGap(t, "job_1", gap)
 		t.n.publish(t, "job_1", "b")
-		t.n.expectMissed(t, "job_1", gap, "b")
+		t.n.expectBehindGap(t, "job_1", gap, "b")
 	}},
 	{name: "has no silent hole where the node was no member", run: func(t *historyTest) {
 		t.n.Join("job_1")
@@ -338,7 +338,7 @@ var sharedTests = []historyCase{
 		at := t.n.publish(t, "job_1", "a")[0]
 		gap := other.MarkGap(relay.Loss{Cause: relay.LossMailboxFull, Groups: []string{"job_1"}})
 		other.expectReason(t, "job_1", at, relay.NotRecoveredGap)
-		other.expectMissed(t, "job_1", gap)
+		other.expectBehindGap(t, "job_1", gap)
 		testkit.Eventually(t, "the gap to be known here", func() bool {
 			p := t.n.read(t, relay.HistoryQuery{Group: "job_1", After: []relay.Position{at, gap}})
 			return p.Err == nil && errors.Is(p.Resumable[0], relay.NotRecoveredGap) && p.Resumable[1] == nil

@@ -14,7 +14,7 @@ type Since struct {
 	Position relay.Position
 }
 
-// Filled is the events that a subscription has missed.
+// Filled is the events that a subscription has missed, as far as they are known.
 type Filled struct {
 	Events []relay.Event
 	// Err is set if events may be missing: nil, or a reason that wraps [relay.ErrNotRecovered].
@@ -41,8 +41,10 @@ func (v *view) fill(since Since) (f Filled) {
 	switch {
 	case v.err != nil:
 		return Filled{Err: relay.NotRecoveredUnavailable}
-	case !v.known, p.Mark != 0 && p.Mark != v.epoch, p.Micros < v.removed:
+	case !v.known:
 		return Filled{Err: relay.NotRecoveredUnknown}
+	case p.Mark != 0 && p.Mark != v.epoch, p.Micros < v.removed:
+		f.Err = relay.NotRecoveredUnknown // The events that are there are delivered anyway.
 	case p.Micros < v.gap:
 		f.Err = relay.NotRecoveredGap
 	}

@@ -150,6 +150,7 @@ func (s *Store) readBatch(ctx context.Context, node *goredis.Client, queries []q
 		args := append([]any{"EVALSHA", readScript.Hash(), 2}, s.arguments(ctx, q, gaps[n])...)
 		commands[n] = pipe.Do(ctx, args...)
 	}
+	asked := time.Now()
 	_, _ = pipe.Exec(ctx)
 	unloaded := false
 	for n, i := range batch {
@@ -159,6 +160,9 @@ func (s *Store) readBatch(ctx context.Context, node *goredis.Client, queries []q
 			again = append(again, i)
 		case err == nil:
 			s.stored(queries[i].group, gaps[n])
+			if v.known {
+				s.learnClock(v.now, asked)
+			}
 			if v.known && queries[i].head {
 				s.setSize(queries[i].group, v.bytes)
 			}
@@ -246,7 +250,6 @@ func (s *Store) result(c *goredis.Cmd) (v view, err error) {
 	if n, err := fmt.Sscan(numbers, &v.removed, &v.previous, &v.gap, &v.head, &v.now); n != 5 {
 		return v, fmt.Errorf("%w: %w", errAnswer, err)
 	}
-	s.learnClock(v.now)
 	v.known, v.epoch = true, binary.BigEndian.Uint64([]byte(epoch))
 	if len(mark) == 8 {
 		v.gapMark = binary.BigEndian.Uint64([]byte(mark))

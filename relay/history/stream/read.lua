@@ -74,6 +74,9 @@ for i = 1, #ARGV[2], 8 do
 		end
 	end
 end
+if not from and ARGV[8] == '' and #ARGV[2] > 0 then -- for delivery, as far as it goes
+	from = removed
+end
 if tonumber(ARGV[3]) > 0 then
 	local latest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[3])
 	if #latest > 0 then

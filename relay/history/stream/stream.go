@@ -174,8 +174,17 @@ func (s *Store) see(micros int64) {
 	}
 }
 
-// learnClock notes Redis's time.
-func (s *Store) learnClock(micros int64) { s.ahead.Store(micros - time.Now().UnixMicro()) }
+// learnClock notes Redis's time in an answer to a command of the time asked. The clock may seem to be ahead by the time
+// that the answer took, and never behind: a gap must not be before the events that it concerns. Nor may it be far behind
+// them, so slow answers do not count.
+func (s *Store) learnClock(micros int64, asked time.Time) {
+	if time.Since(asked) < slowAnswer {
+		s.ahead.Store(micros - asked.UnixMicro())
+	}
+}
+
+// slowAnswer is well below the slack that a replay from a gap has.
+const slowAnswer = 500 * time.Millisecond
 
 // askClock asks a server for its time, if no read has told it.
 func (s *Store) askClock(ctx context.Context) {
@@ -184,8 +193,9 @@ func (s *Store) askClock(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, runsTimeout)
 	defer cancel()
+	asked := time.Now()
 	if at, err := s.client.Time(ctx).Result(); err == nil {
-		s.learnClock(at.UnixMicro())
+		s.learnClock(at.UnixMicro(), asked)
 	}
 }
 

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -55,7 +57,7 @@ type progress struct {
 	last relay.Position
 	// behind is set while events are read from the stream, and live ones are not taken, because the stream has them.
 	behind bool
-	// until is the position of the newest event that was not taken meanwhile.
+	// until is the position of the newest event that was not taken since the stream was read; zero: there was none.
 	until relay.Position
 	// interrupted is set if the subscription was interrupted again meanwhile.
 	interrupted bool
@@ -83,7 +85,7 @@ func (p *progress) next(ev stream.Published) step {
 	case same && at.Micros <= p.last.Micros:
 		return skip
 	case p.last.Mark != 0 && (same && ev.Previous > p.last.Micros || !same && ev.Previous != 0):
-		p.behind, p.until = true, at
+		p.behind = true
 		return fill
 	}
 	p.last = at
@@ -100,7 +102,7 @@ func (b *Broker) resumed(g *group) bool {
 		p.interrupted = true
 		return true
 	}
-	p.behind, p.until = true, p.last
+	p.behind = true
 	b.fillLater(g)
 	return true
 }
@@ -141,7 +143,7 @@ func (b *Broker) fillSome(ctx context.Context) bool {
 	since := make([]stream.Since, n)
 	for i, g := range groups {
 		since[i] = stream.Since{Group: g.Key, Position: g.Value.progress.last}
-		g.Value.progress.interrupted = false
+		g.Value.progress.interrupted, g.Value.progress.until = false, relay.Position{}
 	}
 	b.mu.Unlock()
 	if n == 0 {
@@ -180,11 +182,15 @@ func (b *Broker) handOver(g *group, f stream.Filled) {
 	p := &g.Value.progress
 	if f.Err != nil && ours {
 		b.health.back = append(b.health.back, g.Key)
-		if f.Events == nil { // The live events of the time between cannot be read.
-			p.last, p.interrupted = p.until, false
+		switch {
+		case errors.Is(f.Err, relay.NotRecoveredUnavailable):
+			p.last, p.until, p.interrupted = cmp.Or(p.until, p.last), relay.Position{}, false
+		case len(f.Events) == 0: // The stream is another one, of which all events are new.
+			p.last.Mark = 0
 		}
 	}
-	if ours && (p.interrupted || p.until.Micros > p.last.Micros) {
+	newer := !p.until.IsZero() && (p.until.Mark != p.last.Mark || p.until.Micros > p.last.Micros)
+	if ours && (p.interrupted || newer) {
 		b.fillLater(g)
 		return
 	}
