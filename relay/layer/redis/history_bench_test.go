@@ -77,10 +77,12 @@ func BenchmarkHistory(b *testing.B) {
 				emit(200)
 				before := processorTime(b, server)
 				count := 0
+				zadd := zaddTime(b, server)
 				for b.Loop() {
 					emit(64)
 					count += 64
 				}
+				b.ReportMetric((zaddTime(b, server)-zadd)/float64(count), "zadd-µs/event")
 				b.ReportMetric((processorTime(b, server)-before)/float64(count), "redis-µs/event")
 			})
 		}
@@ -97,4 +99,20 @@ func (s *gatedSink) Deliver(events []relay.Event) {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	s.countSink.Deliver(events)
+}
+
+// zaddTime returns the time of Redis in ZADD in microseconds.
+func zaddTime(tb testing.TB, server *peers.Redis) float64 {
+	for line := range strings.Lines(server.Do("INFO", "commandstats").(string)) {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_zadd:calls="); ok {
+			_, rest, _ = strings.Cut(rest, "usec=")
+			usec, _, _ := strings.Cut(rest, ",")
+			v, err := strconv.ParseFloat(usec, 64)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return v
+		}
+	}
+	return 0
 }

@@ -229,6 +229,7 @@ func TestGroupsOfADeadNodeAreHeld(t *testing.T) {
 		t.Errorf("%d and %d members, want one each", g, h)
 	}
 	publish("g", "<2>")
+	testkit.Eventually(t, "the event", func() bool { return len(b.Texts("g"))+len(c.Texts("g")) >= 1 })
 	c.join(t, "g")
 	c.expectResume(t, "g", at, "<1>", "<2>")
 	for _, k := range []*keeper{b, c} { // The engine's wish does not end what is held.

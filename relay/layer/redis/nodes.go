@@ -37,6 +37,11 @@ func (s nodeState) behind() time.Duration {
 	return s.age + s.unread + time.Since(s.at)
 }
 
+// late reports whether messages may have expired unread in the node's mailbox.
+func (s nodeState) late(expiry time.Duration) bool {
+	return s.behind() >= expiry-min(readMargin, expiry/4)
+}
+
 // dead reports whether a node whose beats last for a while has missed them.
 func (s nodeState) dead(lasts time.Duration) bool { return !s.beats || s.age >= lasts }
 

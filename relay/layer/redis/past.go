@@ -18,7 +18,8 @@ const (
 	// recentMax is the number of events of a group that are remembered as delivered while another node's mailbox may
 	// hold the same events.
 	recentMax = 4096
-	// readMargin is the time before messages expire from which a mailbox is no longer trusted to hold them all.
+	// readMargin is the time before messages expire from which a mailbox is no longer trusted to hold them all; with a
+	// short expiry, a quarter of the expiry.
 	readMargin = 5 * time.Second
 )
 
@@ -214,7 +215,7 @@ func (r *reconciler) begin(a arrival, nodes map[string]nodeState) (received bool
 			return true
 		}
 		node, ok := nodes[receiver(channel)]
-		if ok && receiver(channel) != own && node.rules == rules && node.behind() < expiry-readMargin {
+		if ok && receiver(channel) != own && node.rules == rules && !node.late(expiry) {
 			p.before = append(p.before, member{channel, time.UnixMicro(int64(z.Score * 1e6))})
 		}
 	}

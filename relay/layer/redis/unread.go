@@ -51,7 +51,7 @@ func (m *mailboxOf) take(known *largeKeys) (ok bool, err error) {
 // lossSince returns the time from which messages may have been lost in the mailbox, zero if none were: emitters drop
 // messages at its capacity, and messages expire unread.
 func (m *mailboxOf) lossSince(s *inForce, now time.Time) time.Time {
-	if m.node.behind() >= s.Expiry-readMargin {
+	if m.node.late(s.Expiry) {
 		return now.Add(-m.node.behind())
 	}
 	if waiting := m.waiting.messages; len(waiting) >= s.capacity(m.receiver+"0") {
