@@ -11,21 +11,45 @@ import (
 type course struct {
 	group string
 
-	mu     sync.Mutex // guards head and headAt
+	mu sync.Mutex // guards the fields below
+	// head is the position from which a client that begins now can resume: of the last event, or of a later mark in the
+	// history. headAt is when head was last known to be current.
 	head   relay.Position
-	headAt time.Time // when head was last known to be current; monotonic
+	headAt time.Time
+	last   relay.Position // of the last event
 
 	// The mutex of resumes guards the fields below.
 	audiences int
 	next      []*pending // of the next wave
 	busy      bool       // queued, or a wave is in progress
+	paced     time.Time  // when the waves so far would have come at the pace of waveInterval
+}
+
+const (
+	// waveInterval is the least time between two waves of a group, after a burst of waveBurst. Clients that come back one
+	// after another share reads, too.
+	waveInterval = 250 * time.Millisecond
+	waveBurst    = 4
+)
+
+// pause counts a wave, and returns the time until it may begin. The mutex of resumes is held.
+func (c *course) pause(now time.Time) time.Duration {
+	if c.paced.Before(now) {
+		c.paced = now
+	}
+	wait := max(0, c.paced.Sub(now)-(waveBurst-1)*waveInterval)
+	c.paced = c.paced.Add(waveInterval)
+	return wait
 }
 
 // advance records the positions of events that are handed to the shards: the last one becomes the head.
 func (c *course) advance(positions []relay.Position) {
 	for i := len(positions) - 1; i >= 0; i-- {
 		if !positions[i].IsZero() {
-			c.setHead(positions[i])
+			now := time.Now()
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.head, c.headAt, c.last = positions[i], now, positions[i]
 			return
 		}
 	}
@@ -55,11 +79,11 @@ func (c *course) currentHead(age time.Duration) (relay.Position, bool) {
 	return c.head, !c.head.IsZero() && time.Since(c.headAt) < age/2
 }
 
-// lastHead is the last known head, zero if there is none.
-func (c *course) lastHead() relay.Position {
+// lastEvent returns the position of the last event, zero if it is unknown.
+func (c *course) lastEvent() relay.Position {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.head
+	return c.last
 }
 
 // course returns the course of a group, for an audience of another shard.
@@ -108,7 +132,7 @@ func (r *resumes) forgetHeads() {
 	defer r.mu.Unlock()
 	for _, c := range r.courses {
 		c.mu.Lock()
-		c.head = relay.Position{}
+		c.head, c.last = relay.Position{}, relay.Position{}
 		c.mu.Unlock()
 	}
 }

@@ -98,10 +98,10 @@ func (h *Hub) gapOf(l relay.Loss, before relay.Position) *gap {
 	case course == nil:
 		return nil
 	case g.marked || len(l.Groups) > 1:
-	case !l.Position.IsZero():
+	case !l.Position.IsZero() && policy.has(withholds):
 		g.withheld, g.events, g.isGap = []relay.Position{l.Position}, 1, false
 	case g.position.IsZero():
-		g.position = course.lastHead()
+		g.position = course.lastEvent()
 	}
 	return g
 }

@@ -28,6 +28,8 @@ const (
 	tells
 	// marks: the history may lack the events, so that no client resumes across the loss.
 	marks
+	// withholds: no client gets the event by another subscription either.
+	withholds
 	// forwards: peers with an interest in the groups have missed the events as well.
 	forwards
 )
@@ -67,13 +69,14 @@ var lossPolicies = [relay.LossCauseCount]lossPolicy{
 	relay.LossPeer:       {"", resyncs | tells | marks},
 	relay.LossPluginSlow: {"make the plugin faster, or reduce its groups", resyncs | tells},
 	relay.LossPluginWithheld: {
-		"check the plugin's log and last error; set on_error pass if the plugin protects nothing", resyncs | tells,
+		"check the plugin's log and last error; set on_error pass if the plugin protects nothing",
+		resyncs | tells | withholds,
 	},
 	relay.LossReclassified: {
 		"normal when a plugin with on_subscribe is deployed; otherwise check the plugin's log and last error",
 		resyncs | tells,
 	},
-	relay.LossNotUTF8:    {"fix the emitter: texts must be UTF-8", tells},
+	relay.LossNotUTF8:    {"fix the emitter: texts must be UTF-8", tells | withholds},
 	relay.LossSlowReader: {"", 0},
 	relay.LossMemory:     {"", 0},
 }

@@ -154,7 +154,7 @@ func (s *shard) pace(a *positionAudience, w *wave, p *pending) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if w.paced == 0 {
-		w.retained = w.reserved
+		w.retained = len(p.answer.rendering.frames)
 		r.retained += w.retained
 	}
 	w.paced++

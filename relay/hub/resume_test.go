@@ -121,6 +121,31 @@ func TestResumesShareReads(t *testing.T) {
 	}
 }
 
+// Clients that come back one after another share reads, too.
+func TestReadsOfGroupAreSpaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hub.New(quiet)
+		h.SetAuthorizer(relay.Open{}, 0)
+		h.SetProtocol(plainTexts{})
+		model, base := &modelHistory{}, relay.Position{Micros: time.Now().UnixMicro(), Mark: 1}
+		model.store(base, []byte("a"))
+		h.SetHistory(model)
+		const clients = 1000
+		for range clients {
+			session := h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
+			session.OptIn()
+			follow(t, session, resumeAfter("h-1", base))
+			defer session.Close()
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		if st := h.ResumeStats(); st.Recovered != clients || st.Reads > 30 {
+			t.Errorf("%d reads for %d clients in five seconds", st.Reads, st.Recovered)
+		}
+		closeHub(t, h)
+	})
+}
+
 // Clients that do not resume cost one read for each group, however many they are.
 func TestBeginningsNeedFewReads(t *testing.T) {
 	h, _, history := gatedHub(t)

@@ -107,11 +107,26 @@ func (r *resumes) enqueue(ps []*pending) {
 		}
 		c.next = append(c.next, p)
 		if !c.busy {
-			c.busy = true
-			r.queue = append(r.queue, c)
+			r.queueWave(c)
 		}
 	}
 	r.read()
+}
+
+// queueWave has a wave of a group read, when it is due. r.mu is held.
+func (r *resumes) queueWave(c *course) {
+	c.busy = true
+	wait := c.pause(time.Now())
+	if wait == 0 {
+		r.queue = append(r.queue, c)
+		return
+	}
+	time.AfterFunc(wait, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.queue = append(r.queue, c)
+		r.read()
+	})
 }
 
 // read begins to read the history for the queue, if there is room. r.mu is held.
@@ -160,8 +175,8 @@ func (r *resumes) end(w *wave) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reserved -= w.reserved
-	if w.course.busy = len(w.course.next) > 0; w.course.busy {
-		r.queue = append(r.queue, w.course)
+	if w.course.busy = false; len(w.course.next) > 0 {
+		r.queueWave(w.course)
 	}
 	r.read()
 }
