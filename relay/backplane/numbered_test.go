@@ -96,7 +96,7 @@ func FuzzNumbered(f *testing.F) {
 func FuzzRecent(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := &recent{last: map[string]lastEvent{}}
+		r := &recent{groups: map[string]*recentGroup{}}
 		seen := map[relay.Position]bool{}
 		for n, x := range b {
 			if n == len(b)/2 {

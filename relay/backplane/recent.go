@@ -25,12 +25,12 @@ const (
 type recent struct {
 	mu       sync.Mutex // guards the fields below
 	entries  []recentEvent
-	first    int                  // of the entries; those before are forgotten
-	crowded  int64                // time of the last entry that was forgotten for lack of room
-	last     map[string]lastEvent // by group
-	sweepAt  int                  // size of last at which old groups are removed
-	newest   int64                // time of the last event
-	doubles  *doubles             // nil unless a source may send events again
+	first    int   // of the entries; those before are forgotten
+	crowded  int64 // time of the last entry that was forgotten for lack of room
+	groups   map[string]*recentGroup
+	sweepAt  int      // number of groups at which old ones are removed
+	newest   int64    // time of the last event
+	doubles  *doubles // nil unless a source may send events again
 	lastUsed time.Time
 	source   *incoming // of the node that was asked last; interest.mu guards it
 }
@@ -41,14 +41,17 @@ type identity struct {
 	at    relay.Position
 }
 
-// recentEvent is a received event. Times are relay.Ticks.
+// recentEvent is a received event, with its position. Times are relay.Ticks.
 type recentEvent struct {
-	identity
+	group   *recentGroup
+	micros  int64
+	mark    uint64
 	arrived int64
 }
 
-// lastEvent is the last received event of a group.
-type lastEvent struct {
+// recentGroup is a group with received events, and the last one.
+type recentGroup struct {
+	name    string
 	at      relay.Position
 	arrived int64
 }
@@ -70,7 +73,7 @@ func (b *Backplane) recentOf(layer string) *recent {
 				delete(i.recents, other)
 			}
 		}
-		r = &recent{last: map[string]lastEvent{}}
+		r = &recent{groups: map[string]*recentGroup{}}
 		i.recents[layer] = r
 	}
 	r.lastUsed = time.Now()
@@ -96,32 +99,40 @@ func (r *recent) admit(events []relay.Event, refills []int) (fresh []relay.Event
 	if d := r.doubles; d != nil && d.until != 0 && now > d.until {
 		r.doubles = nil
 	}
-	fresh = events[:0]
+	kept := 0
 	for n := range events {
-		ev := &events[n]
-		if ev.Position.IsZero() {
-			fresh = append(fresh, *ev)
+		refill := len(refills) > 0 && refills[0] == n
+		if refill {
+			refills = refills[1:]
+		}
+		if !r.isFresh(&events[n], refill, now) {
 			continue
 		}
-		id := identity{ev.Group, ev.Position}
-		if len(refills) > 0 && refills[0] == n {
-			refills = refills[1:]
-			if floor, ok := r.floor(ev.Group); ok && ev.Position.Micros <= floor {
-				dropped++
-				continue
-			}
+		if kept != n {
+			events[kept] = events[n]
 		}
-		if r.doubles != nil {
-			if _, ok := r.doubles.seen[id]; ok {
-				dropped++
-				continue
-			}
-			r.doubles.seen[id] = struct{}{}
-		}
-		r.add(id, now)
-		fresh = append(fresh, *ev)
+		kept++
 	}
-	return fresh, dropped
+	return events[:kept], len(events) - kept
+}
+
+// isFresh records an event, unless it arrived before. r.mu is held.
+func (r *recent) isFresh(ev *relay.Event, refill bool, now int64) bool {
+	if ev.Position.IsZero() {
+		return true
+	}
+	if floor, ok := r.floor(ev.Group); refill && ok && ev.Position.Micros <= floor {
+		return false
+	}
+	id := identity{ev.Group, ev.Position}
+	if r.doubles != nil {
+		if _, ok := r.doubles.seen[id]; ok {
+			return false
+		}
+		r.doubles.seen[id] = struct{}{}
+	}
+	r.add(id, now)
+	return true
 }
 
 func (r *recent) floor(group string) (micros int64, ok bool) {
@@ -145,15 +156,27 @@ func (r *recent) add(id identity, now int64) {
 	if r.first > 64 && 2*r.first > len(r.entries) {
 		r.entries, r.first = slices.Delete(r.entries, 0, r.first), 0
 	}
-	r.entries = append(r.entries, recentEvent{id, now})
-	if r.last[id.group] = (lastEvent{id.at, now}); len(r.last) > max(r.sweepAt, 1000) {
-		for group, last := range r.last {
-			if last.arrived < now-int64(maxLastAge) {
-				delete(r.last, group)
-			}
-		}
-		r.sweepAt = 2 * len(r.last)
+	g := r.groups[id.group]
+	if g == nil {
+		r.sweep(now)
+		g = &recentGroup{name: id.group}
+		r.groups[id.group] = g
 	}
+	g.at, g.arrived = id.at, now
+	r.entries = append(r.entries, recentEvent{g, id.at.Micros, id.at.Mark, now})
+}
+
+// sweep removes groups whose last event is old, whenever their number has doubled. r.mu is held.
+func (r *recent) sweep(now int64) {
+	if len(r.groups) < max(r.sweepAt, 1000) {
+		return
+	}
+	for name, g := range r.groups {
+		if g.arrived < now-int64(maxLastAge) {
+			delete(r.groups, name)
+		}
+	}
+	r.sweepAt = 2 * len(r.groups)
 }
 
 // expectDoubles begins to drop events that have arrived, and returns the positions from which the groups can be
@@ -163,7 +186,7 @@ func (r *recent) expectDoubles(groups []string) (after map[string]relay.Position
 	defer r.mu.Unlock()
 	d := &doubles{seen: map[identity]struct{}{}, floors: map[string]int64{}}
 	for _, e := range r.entries[r.first:] {
-		d.seen[e.identity] = struct{}{}
+		d.seen[identity{e.group.name, relay.Position{Micros: e.micros, Mark: e.mark}}] = struct{}{}
 	}
 	r.doubles = d
 	if r.crowded != 0 && r.crowded >= r.newest-int64(recentAge) {
@@ -171,13 +194,13 @@ func (r *recent) expectDoubles(groups []string) (after map[string]relay.Position
 	}
 	after = map[string]relay.Position{}
 	for _, group := range groups {
-		last, ok := r.last[group]
-		if !ok {
+		g := r.groups[group]
+		if g == nil {
 			continue
 		}
-		after[group] = last.at
-		if last.arrived < r.newest-int64(recentSettled) {
-			d.floors[group] = last.at.Micros
+		after[group] = g.at
+		if g.arrived < r.newest-int64(recentSettled) {
+			d.floors[group] = g.at.Micros
 		}
 	}
 	return after
@@ -188,7 +211,7 @@ func (r *recent) forget(groups []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, group := range groups {
-		delete(r.last, group)
+		delete(r.groups, group)
 	}
 }
 
