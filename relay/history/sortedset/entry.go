@@ -15,12 +15,15 @@ import (
 type kind byte
 
 const (
-	// eventKind: mark, text. peerKind: the same, of an event that a peer sent.
-	eventKind kind = 'e'
-	peerKind  kind = 'p'
-	// sealedEventKind, sealedPeerKind: mark, encrypted text.
-	sealedEventKind kind = 'E'
-	sealedPeerKind  kind = 'P'
+	// eventKind: mark, text. markedKind: the same, of an event that needs_relay marks. peerKind: of an event that a peer
+	// sent.
+	eventKind  kind = 'e'
+	markedKind kind = 'm'
+	peerKind   kind = 'p'
+	// sealedEventKind, sealedMarkedKind, sealedPeerKind: mark, encrypted text.
+	sealedEventKind  kind = 'E'
+	sealedMarkedKind kind = 'M'
+	sealedPeerKind   kind = 'P'
 	// anchorKind: mark. The position of the newest removed event: nothing is missing behind it, and everything before it is
 	// gone.
 	anchorKind kind = 'a'
@@ -50,6 +53,7 @@ type entry struct {
 	relay.Position
 	text    []byte
 	foreign bool // an event that a peer sent
+	marked  bool // an event that needs_relay marks
 	// from is, of a late entry, the time from which on events came late.
 	from int64
 	// until is, of a gap, the time up to which positions cannot be resumed from.
@@ -83,15 +87,16 @@ func decode(raw string, score float64, group string, keys keyring) entry {
 
 func (e *entry) decodeEvent(k kind, rest, group string, keys keyring) {
 	switch k {
-	case eventKind, peerKind:
+	case eventKind, markedKind, peerKind:
 		e.text = []byte(rest)
-	case sealedEventKind, sealedPeerKind:
+	case sealedEventKind, sealedMarkedKind, sealedPeerKind:
 		e.text, e.broken = keys.open(group, e.Position, rest)
 	default:
 		e.broken = true
 	}
 	if !e.broken {
 		e.kind, e.foreign = eventKind, k == peerKind || k == sealedPeerKind
+		e.marked = k == markedKind || k == sealedMarkedKind
 	}
 }
 
@@ -117,8 +122,11 @@ func (e *entry) decodeMeta(k kind, rest string) {
 // member returns the member for an event, encrypted if there are keys.
 func (r keyring) member(ev *relay.Event) string {
 	at, k := ev.Position.Entry(), eventKind
-	if ev.Foreign || ev.Source == relay.FromPeer {
+	switch {
+	case ev.Foreign || ev.Source == relay.FromPeer:
 		k = peerKind
+	case ev.NeedsRelay:
+		k = markedKind
 	}
 	if len(r) == 0 {
 		return member(k, at.Mark, string(ev.Text))

@@ -146,8 +146,8 @@ func (v *view) page(group string, from int64, latest int) (list []relay.Event) {
 		if same := score(e.Micros) + string(e.text); !seen[same] {
 			seen[same] = true
 			list = append(list, relay.Event{
-				Group: group, Text: e.text, Source: relay.FromHistory, Foreign: e.foreign, Sent: e.time(),
-				Position: e.Position,
+				Group: group, Text: e.text, Source: relay.FromHistory, NeedsRelay: e.marked, Foreign: e.foreign,
+				Sent: e.time(), Position: e.Position,
 			})
 		}
 	}

@@ -295,7 +295,8 @@ func (s *Store) later(ev *relay.Event) {
 	full := len(h.queue) >= queueMax
 	if !full {
 		h.queue = append(h.queue, relay.Event{
-			Group: ev.Group, Text: ev.Text, Source: ev.Source, Foreign: ev.Foreign, Position: ev.Position.Entry(),
+			Group: ev.Group, Text: ev.Text, Source: ev.Source, NeedsRelay: ev.NeedsRelay, Foreign: ev.Foreign,
+			Position: ev.Position.Entry(),
 		})
 		if g := h.group(ev.Group); g != nil {
 			g.saw(ev.Position.Entry())
