@@ -92,10 +92,10 @@ func TestClientsResumeOnAPubSubLayer(t *testing.T) {
 	if !slices.Equal(f.Groups, []string{"jobs-a"}) || f.Reason != "interrupted" || f.Position != "" {
 		t.Errorf("after an interruption: %s", f.frame)
 	}
-	_ = expectResumed(t, one, have, "gap").Close(1000)
+	have = expectResumed(t, one, have, "gap").leave() // with the position of the gap
 	publishHTTP(t, two, "jobs-a", `{"n":4}`)
 	standing.expectEvents("jobs-a", `{"n":4}`)
-	expectResumed(t, one, standing.leave(), "")
+	expectResumed(t, one, have, "", `{"n":4}`)
 }
 
 // The memory layer's ring is exact, and a reload keeps it.
