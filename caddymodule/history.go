@@ -12,6 +12,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
 
 // History keeps recent events of groups, so that clients which reconnect get the events that they missed. Of several
@@ -40,6 +41,7 @@ const minHistoryKey = 16
 
 // historyPolicy checks the settings.
 func (a *App) historyPolicy() (p relay.HistoryPolicy, err error) {
+	p.Exempt = []string{awx.BroadcastGroup} // copies of all events between AWX's nodes, which no client gets
 	replaced := placeholders.New()
 	p.Key = replaced.In("history_key", a.HistoryKey)
 	if err := replaced.Err(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 )
 
@@ -117,6 +118,8 @@ type HistoryRule struct {
 type HistoryPolicy struct {
 	// Rules are in order of preference: the first that matches applies.
 	Rules []HistoryRule
+	// Exempt are groups without a history, whatever the rules: groups that clients cannot subscribe to.
+	Exempt []string
 	// Key is the secret from which the marks of positions are derived, for nodes with a Redis each that a backplane
 	// joins. If empty, nodes that share a Redis agree on a random key there.
 	Key string
@@ -137,6 +140,9 @@ func (p HistoryPolicy) Validate() error {
 
 // Limits returns the bounds of a group's history, and false for a group without history.
 func (p HistoryPolicy) Limits(group string) (HistoryLimits, bool) {
+	if slices.Contains(p.Exempt, group) {
+		return HistoryLimits{}, false
+	}
 	for i := range p.Rules {
 		if ok, err := path.Match(p.Rules[i].Pattern, group); ok && err == nil {
 			return p.Rules[i].HistoryLimits, true

@@ -96,9 +96,12 @@ func writeStatus(w io.Writer, s *admin.Status) {
 
 // historyLine describes the histories of groups in a line.
 func historyLine(h *admin.HistoryStatus) string {
-	text := fmt.Sprintf("%s, %s groups, %s, %s events recorded, %s", strings.ReplaceAll(h.Kind, "_", " "), comma(uint64(h.Groups)),
-		humanize.IBytes(uint64(h.Bytes)), comma(h.Recorded),
-		counts(map[string]uint64{"failed": h.Failed, "adopted": h.Adopted, "gaps": h.Gaps, "groups_evicted": h.Evicted}))
+	text := fmt.Sprintf("%s, %s groups, %s, %s events recorded", strings.ReplaceAll(h.Kind, "_", " "),
+		comma(uint64(h.Groups)), humanize.IBytes(uint64(h.Bytes)), comma(h.Recorded))
+	rest := map[string]uint64{"failed": h.Failed, "adopted": h.Adopted, "gaps": h.Gaps, "groups_evicted": h.Evicted}
+	if others := counts(rest); others != "none" {
+		text += ", " + others
+	}
 	if h.Trouble != "" {
 		text = "UNHEALTHY: " + h.Trouble + "; " + text
 	}

@@ -19,16 +19,22 @@ type rule struct {
 	// parts are the texts between the stars of the pattern; nil: the pattern has other special characters.
 	parts  []string
 	limits relay.HistoryLimits
+	// exempt is set if the groups have no history.
+	exempt bool
 }
 
 // Set replaces the rules.
 func (p *Policy) Set(policy relay.HistoryPolicy) {
-	rules := make([]rule, len(policy.Rules))
-	for i, r := range policy.Rules {
-		rules[i] = rule{pattern: r.Pattern, limits: r.HistoryLimits}
+	rules := make([]rule, 0, len(policy.Exempt)+len(policy.Rules))
+	for _, group := range policy.Exempt {
+		rules = append(rules, rule{parts: []string{group}, exempt: true})
+	}
+	for _, r := range policy.Rules {
+		one := rule{pattern: r.Pattern, limits: r.HistoryLimits}
 		if !strings.ContainsAny(r.Pattern, `?[\`) {
-			rules[i].parts = strings.Split(r.Pattern, "*")
+			one.parts = strings.Split(r.Pattern, "*")
 		}
+		rules = append(rules, one)
 	}
 	p.rules.Store(&rules)
 }
@@ -41,7 +47,7 @@ func (p *Policy) Limits(group string) (relay.HistoryLimits, bool) {
 	}
 	for i := range *rules {
 		if r := &(*rules)[i]; r.matches(group) {
-			return r.limits, true
+			return r.limits, !r.exempt
 		}
 	}
 	return relay.HistoryLimits{}, false

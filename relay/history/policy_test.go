@@ -54,3 +54,17 @@ func BenchmarkLimits(b *testing.B) {
 		p.Limits("job_events-1234")
 	}
 }
+
+func TestExemptGroupsHaveNoHistory(t *testing.T) {
+	policy := relay.HistoryPolicy{Rules: []relay.HistoryRule{{Pattern: "*"}}, Exempt: []string{"broadcast-a"}}
+	var p Policy
+	p.Set(policy)
+	for group, want := range map[string]bool{"broadcast-a": false, "broadcast-ab": true, "other": true} {
+		if _, ok := p.Limits(group); ok != want {
+			t.Errorf("%s has a history: %v, want %v", group, ok, want)
+		}
+		if _, ok := policy.Limits(group); ok != want {
+			t.Errorf("%s has a history by the policy: %v, want %v", group, ok, want)
+		}
+	}
+}
