@@ -157,8 +157,13 @@ func (h *host) establish(ctx context.Context, replace bool) error {
 		if err != nil && !errors.Is(err, goredis.Nil) && !redisnet.IsReply(err) {
 			return err
 		}
-		if ok, err := h.intact(a); ok || err != nil {
+		ok, err := h.intact(a)
+		if err != nil {
 			return err
+		}
+		if ok {
+			gaps, _ := a.gapEntries()
+			return h.dropGaps(ctx, gaps)
 		}
 		known := h.epoch.Load()
 		found, err := h.store.settings.Load().epoch(a.key.Val())
@@ -201,12 +206,14 @@ func (h *host) repair(ctx context.Context, a *head, known *epoch) error {
 			h.healed(key)
 		}
 	}
-	at := h.store.nextGap(h.newest.Load())
+	newest := h.newest.Load()
+	at := h.store.nextGap(newest)
 	if since == 0 {
-		pipe.ZAdd(ctx, h.store.gapsKey(), metaEntry(baseKind, relay.Position{Micros: at.Micros - 1, Mark: at.Mark}))
+		began := relay.Position{Micros: h.store.now().UnixMicro(), Mark: at.Mark}
+		pipe.ZAdd(ctx, h.store.gapsKey(), metaEntry(baseKind, began))
 	}
 	if !isNew {
-		pipe.ZAdd(ctx, h.store.gapsKey(), metaEntry(gapKind, at))
+		pipe.ZAdd(ctx, h.store.gapsKey(), metaEntry(gapKind, at, uint64(h.store.soon(newest))))
 		h.store.stats.gaps.Add(1)
 	}
 	switch {

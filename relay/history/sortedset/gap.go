@@ -1,6 +1,7 @@
 package sortedset
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -52,7 +53,7 @@ func (s *Store) MarkGap(l relay.Loss) relay.Position {
 	s.stats.gaps.Add(1)
 	for _, h := range s.hosts {
 		h.mu.Lock()
-		h.pending.all = appendGap(h.pending.all, mark{Position: at})
+		h.pending.all = appendGap(h.pending.all, mark{at, s.soon(newest)})
 		for _, g := range h.groups {
 			g.saw(at)
 		}
@@ -97,8 +98,9 @@ func (s *Store) markGap(groups []string) (at relay.Position) {
 func (h *host) pendingGaps(group string) (list []entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	until := h.store.soon(h.newest.Load())
 	for _, m := range slices.Concat(h.pending.all, h.pending.groups[group]) {
-		list = append(list, entry{kind: gapKind, Position: m.Position, until: m.Micros + relay.HistorySlack})
+		list = append(list, entry{kind: gapKind, Position: m.Position, until: max(until, m.until)})
 	}
 	return list
 }
@@ -129,16 +131,28 @@ func (h *host) writeGaps(ctx context.Context) error {
 	return nil
 }
 
-// gapsKept is the number of gaps that are kept for each group, and for all groups. The newest gap decides about all
-// positions before it, and the second about the newest one's own.
+// gapsKept is the number of gaps that are kept for each group, and for all groups: those that concern the newest
+// positions, so that the others say nothing more.
 const gapsKept = 16
+
+// dropGaps removes superfluous gaps of all groups.
+func (h *host) dropGaps(ctx context.Context, gaps []entry) error {
+	if len(gaps) <= 2*gapsKept {
+		return nil
+	}
+	slices.SortFunc(gaps, func(a, b entry) int { return cmp.Compare(b.until, a.until) })
+	var members []any
+	for _, g := range gaps[gapsKept:] {
+		members = append(members, g.raw)
+	}
+	return h.client().ZRem(ctx, h.store.gapsKey(), members...).Err()
+}
 
 func (h *host) writeGapsOfAll(ctx context.Context, all []mark) error {
 	key := h.store.gapsKey()
 	write := func() error {
 		pipe := h.client().Pipeline()
 		pipe.ZAdd(ctx, key, gapEntries(all)...)
-		pipe.ZRemRangeByRank(ctx, key, gapsKept, -2) // The last entry is the set's beginning.
 		_, err := pipe.Exec(ctx)
 		return err
 	}
@@ -205,26 +219,40 @@ func (h *host) writeGapsOf(ctx context.Context, names []string, groups map[strin
 	return nil
 }
 
+// ends are the first and the last entry of a group's set, which are its newest ones: events have their time as score,
+// and all other entries the negative.
+type ends [2]*goredis.ZSliceCmd
+
+// newest returns the time of the newest entry, 0 if there is none.
+func (e ends) newest() (micros int64) {
+	for _, end := range e {
+		for _, z := range end.Val() {
+			micros = max(micros, int64(math.Abs(z.Score)))
+		}
+	}
+	return micros
+}
+
+// askNewest adds the commands that read the newest entries of groups.
+func (h *host) askNewest(ctx context.Context, pipe goredis.Pipeliner, names []string) []ends {
+	list := make([]ends, len(names))
+	for i, name := range names {
+		key := h.store.groupKey(name)
+		list[i] = ends{pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.ZRangeWithScores(ctx, key, -1, -1)}
+	}
+	return list
+}
+
 // newestOf returns the time of the newest entry of each group, 0 for a group without entries.
 func (h *host) newestOf(ctx context.Context, names []string) ([]int64, error) {
 	pipe := h.client().Pipeline()
-	ends := make([][2]*goredis.ZSliceCmd, len(names))
-	for i, name := range names {
-		key := h.store.groupKey(name)
-		ends[i] = [2]*goredis.ZSliceCmd{
-			pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.ZRangeWithScores(ctx, key, -1, -1),
-		}
-	}
+	list := h.askNewest(ctx, pipe, names)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, err
 	}
 	newest := make([]int64, len(names))
-	for i := range ends {
-		for _, end := range ends[i] {
-			for _, z := range end.Val() {
-				newest[i] = max(newest[i], int64(math.Abs(z.Score)))
-			}
-		}
+	for i := range list {
+		newest[i] = list[i].newest()
 	}
 	return newest, nil
 }
@@ -268,7 +296,7 @@ func (s *Store) GapCommands(ctx context.Context, dst [][]string, groups []string
 func gapEntries(list []mark) []goredis.Z {
 	entries := make([]goredis.Z, len(list))
 	for i, m := range list {
-		entries[i] = metaEntry(gapKind, m.Position)
+		entries[i] = metaEntry(gapKind, m.Position, uint64(m.until))
 	}
 	return entries
 }

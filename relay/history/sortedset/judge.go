@@ -1,6 +1,7 @@
 package sortedset
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -60,6 +61,9 @@ func (v *view) judge(at relay.Position) error {
 			return relay.NotRecoveredGap
 		}
 	}
+	if v.unsure(at) {
+		return relay.NotRecoveredGap
+	}
 	return nil
 }
 
@@ -69,6 +73,14 @@ func (v *view) lacks(l lateness, at relay.Position) bool {
 		return false
 	}
 	return l.from < at.Micros-relay.HistorySlack || l.from <= v.floor.Micros
+}
+
+// unsure reports whether events that came after a position, and before it by their time, may have been removed: clocks
+// of emitters differ, as late entries show, and the position is close to the anchor. Another node may not have noted yet
+// that such an event was late for its clients.
+func (v *view) unsure(at relay.Position) bool {
+	return !v.floor.IsZero() && at.Micros-relay.HistorySlack < v.floor.Micros &&
+		slices.ContainsFunc(v.lates, func(l lateness) bool { return l.from <= at.Micros && l.to >= v.floor.Micros })
 }
 
 // seen returns the marks of the gaps that a base knows: they concern what came before.
@@ -119,13 +131,11 @@ func (v *view) newest() (at relay.Position) {
 	return at
 }
 
-// newBase returns an entry that makes a head: behind everything that is known, and knowing all gaps.
-func (v *view) newBase(now int64, mark uint64) (at relay.Position, seen []uint64) {
-	at = relay.Position{Micros: max(now, v.newest().Micros+1), Mark: mark}
-	for _, l := range v.lates {
-		if v.lacks(l, at) {
-			at.Micros = max(at.Micros, l.to+1)
-		}
+// newBase returns an entry that makes a head: just behind everything that is known, and knowing all gaps.
+func (v *view) newBase(newest int64, now int64, mark uint64) (at relay.Position, seen []uint64) {
+	at = relay.Position{Micros: max(newest, v.newest().Micros) + 1, Mark: mark}
+	if at.Micros == 1 {
+		at.Micros = now
 	}
 	for i := range v.gaps {
 		if v.gaps[i].until >= at.Micros {
@@ -159,11 +169,10 @@ func (v *view) page(group string, from int64, latest int) (list []relay.Event) {
 // resumed from.
 func (v *view) compact(entries []entry, floor relay.Position) (superfluous []string) {
 	gaps := slices.Clone(v.gaps)
-	slices.SortFunc(gaps, func(a, b entry) int { return b.Compare(a.Position) })
-	var oldest relay.Position // of the gaps that are kept
-	var until int64           // of these gaps
-	for i := range min(len(gaps), gapsKept) {
-		oldest, until = gaps[i].Position, max(until, gaps[i].until)
+	slices.SortFunc(gaps, func(a, b entry) int { return cmp.Compare(b.until, a.until) })
+	var until int64 // of the gaps that are kept
+	if len(gaps) > gapsKept {
+		until = gaps[gapsKept-1].until
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -172,7 +181,7 @@ func (v *view) compact(entries []entry, floor relay.Position) (superfluous []str
 		case (e.kind == anchorKind || e.kind == baseKind) && e.Compare(floor) < 0,
 			e.kind == lateKind && e.Micros < floor.Micros,
 			e.kind == gapKind && e.Compare(floor) < 0 && e.until < floor.Micros,
-			e.kind == gapKind && e.Compare(oldest) < 0 && e.until <= until:
+			e.kind == gapKind && e.until < until:
 			superfluous = append(superfluous, e.raw)
 		}
 	}

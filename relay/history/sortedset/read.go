@@ -326,7 +326,7 @@ func (h *host) addBases(ctx context.Context, list []*reading) error {
 	pipe := h.client().Pipeline()
 	for _, r := range list {
 		if r.page.Head.IsZero() {
-			at, seen := r.view.newBase(h.store.now().UnixMicro(), rand.Uint64())
+			at, seen := r.view.newBase(h.newest.Load(), h.store.now().UnixMicro(), rand.Uint64())
 			r.page.Head = at
 			pipe.ZAdd(ctx, r.key, metaEntry(baseKind, at, seen...))
 			pipe.PExpire(ctx, r.key, r.limits.Age+lifetimeMargin)

@@ -187,15 +187,24 @@ func (s *Store) Limits(group string) (relay.HistoryLimits, bool) {
 // host returns the host of a group.
 func (s *Store) host(group string) *host { return s.hosts[s.ring.Index(group)] }
 
-// nextGap returns a new position of a gap, behind the newest event.
+// nextGap returns a new position of a gap: just behind the newest event that clients of this node have, so that a resume
+// from there includes what this node has not read yet, however far it is behind.
 func (s *Store) nextGap(newest int64) relay.Position {
 	for {
 		last := s.lastGap.Load()
-		at := max(last+1, s.now().UnixMicro(), newest+1)
+		at := max(last, newest) + 1
+		if at == 1 {
+			at = s.now().UnixMicro()
+		}
 		if s.lastGap.CompareAndSwap(last, at) {
 			return relay.Position{Micros: at, Mark: rand.Uint64()}
 		}
 	}
+}
+
+// soon returns the time up to which events of other nodes may have been published until now.
+func (s *Store) soon(newest int64) int64 {
+	return max(s.now().UnixMicro(), newest) + relay.HistorySlack
 }
 
 // byHost splits groups by their hosts.

@@ -3,7 +3,6 @@ package sortedset
 import (
 	"cmp"
 	"context"
-	"slices"
 	"strconv"
 	"time"
 
@@ -183,16 +182,17 @@ const pipelineMax = 100
 // add stores events of groups. Each event has a command, whose reply tells whether another node had stored it.
 func (h *host) add(ctx context.Context, batches []batch) error {
 	keys := h.store.settings.Load().keys
+	names := make([]string, len(batches))
+	for i, b := range batches {
+		names[i] = b.group
+	}
 	pipe := h.client().Pipeline()
-	newest := make([]*goredis.ZSliceCmd, len(batches))
+	newest := h.askNewest(ctx, pipe, names)
 	replies := make([][]*goredis.IntCmd, len(batches))
 	for i, b := range batches {
-		key := h.store.groupKey(b.group)
-		newest[i] = pipe.ZRevRangeByScoreWithScores(ctx, key, &goredis.ZRangeBy{Max: "+inf", Min: "1", Count: 1})
 		for _, ev := range b.events {
-			at := ev.Position.Entry()
-			replies[i] = append(replies[i], pipe.ZAdd(ctx, key,
-				goredis.Z{Score: float64(at.Micros), Member: keys.member(ev)}))
+			replies[i] = append(replies[i], pipe.ZAdd(ctx, h.store.groupKey(b.group),
+				goredis.Z{Score: float64(ev.Position.Micros), Member: keys.member(ev)}))
 		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -227,9 +227,7 @@ func (h *host) healGroup(ctx context.Context, group string) error {
 }
 
 // addLate notes the events that were added behind newer ones.
-func (h *host) addLate(ctx context.Context, batches []batch, newest []*goredis.ZSliceCmd,
-	replies [][]*goredis.IntCmd,
-) error {
+func (h *host) addLate(ctx context.Context, batches []batch, newest []ends, replies [][]*goredis.IntCmd) error {
 	pipe := h.client().Pipeline()
 	h.mu.Lock()
 	for i, b := range batches {
@@ -248,13 +246,9 @@ func (h *host) addLate(ctx context.Context, batches []batch, newest []*goredis.Z
 		if g.expireAt.IsZero() {
 			h.wakeUp()
 		}
-		first := slices.MinFunc(isNew, func(a, b *relay.Event) int { return a.Position.Compare(b.Position) })
-		for _, z := range newest[i].Val() {
-			if at := int64(z.Score); at >= first.Position.Micros {
-				l := lateBetween(first.Position.Micros, at)
-				pipe.ZAdd(ctx, h.store.groupKey(b.group), goredis.Z{Score: float64(-l.to), Member: l.member()})
-				g.metas++
-			}
+		for l := range latenesses(isNew, newest[i].newest()) {
+			pipe.ZAdd(ctx, h.store.groupKey(b.group), goredis.Z{Score: float64(-l.to), Member: l.member()})
+			g.metas++
 		}
 	}
 	h.mu.Unlock()
@@ -263,6 +257,18 @@ func (h *host) addLate(ctx context.Context, batches []batch, newest []*goredis.Z
 	}
 	_, err := pipe.Exec(ctx)
 	return err
+}
+
+// latenesses returns the late entries for events that were added behind the newest entry. Clients of another node may
+// have got any event before them, but, as long as clocks differ by less than the slack, none from long after them.
+func latenesses(events []*relay.Event, newest int64) map[lateness]bool {
+	list := map[lateness]bool{}
+	for _, ev := range events {
+		if at := ev.Position.Micros; at <= newest {
+			list[lateBetween(at, min(newest, at+relay.HistorySlack))] = true
+		}
+	}
+	return list
 }
 
 // queueMax is the number of events that wait to be stored on a host.
