@@ -3,6 +3,8 @@ import { cookie, PROTOCOL, read } from "./protocol.js";
 const OPEN = 1; // WebSocket.OPEN, where there may be no such global
 /** Milliseconds for which a server that does not know the subprotocol is not offered it again. */
 const PLAIN = 600_000;
+/** How often in a row a server that knew the subprotocol must seem to know it no more. */
+const DOUBTS = 3;
 /** A connection that opens a new socket whenever one is lost, and notices that the server has fallen silent. */
 export class Connection {
     state = "closed";
@@ -26,7 +28,7 @@ export class Connection {
     #late = false; // the owner was told that an answer is late
     #known = false; // the server has spoken the subprotocol
     #fallback = false; // this attempt is without the subprotocol, since the one before may have failed for it
-    #doubted = false; // a server that knew the subprotocol seems to know it no more
+    #doubts = 0; // how often in a row a server that knew the subprotocol has only greeted attempts without it
     #plainUntil = -Infinity; // when to offer the subprotocol again
     constructor(options, env, owner) {
         this.#options = options;
@@ -159,17 +161,15 @@ export class Connection {
             return; // only the first frame greets
         if (typed) {
             this.#known = true;
-            this.#doubted = false;
+            this.#doubts = 0;
         }
         else if (this.#fallback) {
             this.#fallback = false;
             // The attempt before may have failed for another cause, such as a server that was just starting.
-            if (this.#known && !this.#doubted) {
-                this.#doubted = true;
+            if (this.#known && this.#doubts++ < DOUBTS)
                 return this.#open();
-            }
-            this.#known = this.#doubted = false;
-            this.#plainUntil = this.#env.now() + PLAIN;
+            this.#doubts = 0;
+            this.#plainUntil = this.#env.now() + (this.#known ? PLAIN / 10 : PLAIN);
         }
         this.typed = typed;
         this.#greeted = true;
