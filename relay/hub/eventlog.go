@@ -22,7 +22,7 @@ func (l *eventLog) since(from uint64) []job { return l.jobs[from-l.first:] }
 // lastSince returns the position of the last event from a number on, zero if there is none.
 func (l *eventLog) lastSince(from uint64) (last relay.Position) {
 	for _, j := range l.since(from) {
-		for _, p := range j.positions {
+		for _, p := range j.positioned.positions {
 			if !p.IsZero() {
 				last = p
 			}
@@ -41,7 +41,7 @@ func record(jobs []job) {
 }
 
 func (a *positionAudience) record(j *job) {
-	for _, p := range j.positions {
+	for _, p := range j.positioned.positions {
 		if !p.IsZero() {
 			a.written = p
 		}

@@ -163,7 +163,8 @@ func (h *Hub) tell(group string, count int, frames []byte) {
 	for _, s := range h.shards {
 		if a := s.positionAudience(group); a != nil {
 			s.queue.push([]job{{
-				audience: &a.audience, frames: frames, count: count, classes: allClasses, positioned: a,
+				audience: &a.audience, frames: frames, count: count, classes: allClasses,
+				positioned: &positionedJob{positionAudience: a},
 			}}, len(frames))
 		}
 	}

@@ -23,9 +23,14 @@ type job struct {
 	decided uint64
 	sent    int64    // Unix microseconds: when the first event was published; 0 if unknown
 	journey *journey // of the only event, if sampled
-	// positioned is the audience if its clients get positions, and positions are those of the frames' events.
-	positioned *positionAudience
-	positions  []relay.Position
+	// positioned is nil for plain clients.
+	positioned *positionedJob
+}
+
+// positionedJob is the part of a job for clients that get positions. Apart, since jobs of plain clients are copied often.
+type positionedJob struct {
+	*positionAudience
+	positions []relay.Position // of the frames' events; empty for frames without an event
 }
 
 // queue holds the jobs of a shard, for any number of producers and a single consumer.

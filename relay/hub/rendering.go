@@ -264,8 +264,8 @@ func eachFrame(j *job, fn func(frame []byte, p relay.Position)) {
 	for i := range j.count {
 		size := frameLength(frames)
 		var p relay.Position
-		if i < len(j.positions) {
-			p = j.positions[i]
+		if i < len(j.positioned.positions) {
+			p = j.positioned.positions[i]
 		}
 		fn(frames[:size], p)
 		frames = frames[size:]

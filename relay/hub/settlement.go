@@ -138,7 +138,7 @@ func (j *job) hasKnown() bool {
 	}
 	j.positioned.prune()
 	for _, st := range j.positioned.settled {
-		for _, p := range j.positions {
+		for _, p := range j.positioned.positions {
 			if !p.IsZero() && st.concerns(p) {
 				return true
 			}
@@ -155,7 +155,7 @@ func (j *job) appendUnknown(dst []job) []job {
 	apart := map[*subscription]*known{}
 	for _, st := range j.positioned.settled {
 		for _, m := range st.members {
-			for _, p := range j.positions {
+			for _, p := range j.positioned.positions {
 				if m.known.has(p) {
 					apart[m.sub] = m.known
 					break
@@ -185,7 +185,8 @@ func (j *job) appendUnknown(dst []job) []job {
 		}
 		j.journey.addJob()
 		part := *j
-		part.audience, part.frames, part.count, part.positions = to, t.frames, t.events, nil
+		part.audience, part.frames, part.count = to, t.frames, t.events
+		part.positioned = &positionedJob{positionAudience: j.positioned.positionAudience}
 		dst = append(dst, part)
 	}
 	return dst

@@ -107,7 +107,7 @@ func (e *encoder) endPositioned(frames []byte, to []*positionAudience) {
 		}
 		e.addJob(i, job{
 			audience: &a.audience, frames: frames, count: r.count, classes: r.classes, generation: r.generation,
-			decided: r.decided, sent: r.sent, journey: r.journey, positioned: a, positions: positions,
+			decided: r.decided, sent: r.sent, journey: r.journey, positioned: &positionedJob{a, positions},
 		})
 	}
 	r.positions = r.positions[r.count:]
