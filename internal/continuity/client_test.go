@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type client struct {
 	groups []int
 	// lists: the client sends the positions that it has, and not just the last one.
 	lists   bool
+	node    string
 	nodes   func() []string // URLs of the nodes
 	random  *rand.Rand
 	stop    chan struct{}
@@ -56,6 +58,7 @@ type client struct {
 // view is a client's state of a group.
 type view struct {
 	*record
+	trail []string // the last frames, for a fault
 	since string   // the position to resume from
 	have  []string // the last positions, oldest first
 	seen  map[string]bool
@@ -64,12 +67,14 @@ type view struct {
 
 func newClient(o *oracle, n int, groups []int, nodes func() []string) *client {
 	c := &client{
-		o: o, name: fmt.Sprint("client ", n), groups: groups, nodes: nodes, lists: n%2 == 1,
+		o: o, name: fmt.Sprint("client ", n), groups: groups, nodes: nodes, lists: n/10%2 == 1,
 		random: rand.New(rand.NewPCG(uint64(n), 1)), stop: make(chan struct{}), stopped: make(chan struct{}),
 		views: map[string]*view{},
 	}
 	for _, g := range groups {
-		c.views[fmt.Sprint("job_events-", g)] = &view{record: newRecord(o, c.name, g), seen: map[string]bool{}}
+		v := &view{record: newRecord(o, c.name, g), seen: map[string]bool{}}
+		v.record.trail = func() []string { return v.trail }
+		c.views[fmt.Sprint("job_events-", g)] = v
 	}
 	return c
 }
@@ -123,7 +128,8 @@ func (c *client) connection() error {
 	if len(nodes) == 0 {
 		return errors.New("no node")
 	}
-	raw, err := wstest.DialRaw(nodes[c.random.IntN(len(nodes))]+"/websocket/", "csrftoken=t",
+	c.node = nodes[c.random.IntN(len(nodes))]
+	raw, err := wstest.DialRaw(c.node+"/websocket/", "csrftoken=t",
 		"Sec-WebSocket-Protocol: "+subprotocol)
 	if err != nil {
 		return err
@@ -156,6 +162,7 @@ func (c *client) subscription() string {
 	since := map[string]any{}
 	for name, v := range c.views {
 		v.ready = false
+		v.note(time.Now(), "connected to "+c.node+", since "+v.since)
 		switch {
 		case v.since == "":
 		case c.lists:
@@ -203,6 +210,9 @@ func (c *client) take(text string) error {
 		return nil
 	}
 	v := c.views[f.Group]
+	if v != nil {
+		v.note(now, text)
+	}
 	if v == nil {
 		c.o.complain("%s: frame of another group: %.200s", c.name, text)
 		return nil
@@ -280,4 +290,14 @@ func (c *client) ready(group string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.views[group].ready
+}
+
+// note records a frame.
+func (v *view) note(now time.Time, text string) {
+	if at := strings.Index(text, `, "pad"`); at > 0 {
+		text = text[:at]
+	}
+	if v.trail = append(v.trail, now.Format("15:04:05.000 ")+text); len(v.trail) > 400 {
+		v.trail = v.trail[100:]
+	}
 }

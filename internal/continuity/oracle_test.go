@@ -44,7 +44,7 @@ func newOracle() *oracle {
 	return &oracle{events: map[source][]fate{}, total: tally{reasons: map[string]int{}}}
 }
 
-const maxFaults = 40
+const maxFaults = 10
 
 // complain records a fault.
 func (o *oracle) complain(format string, args ...any) {
@@ -97,12 +97,15 @@ type record struct {
 	group int
 	o     *oracle
 
+	trail func() []string           // the last frames; nil in tests of the oracle
 	next  map[string]int            // by emitter: the number after the last event
 	got   map[string]map[int]string // by emitter and number: the position
 	holes []hole
 	loose map[string]bool // by emitter: the client was told of a gap since the last event
 	// alarms are the answers recovered: false, with next at that time.
 	alarms []map[string]int
+	// breaks are the numbers of next whenever the client was told of a gap.
+	breaks []map[string]int
 }
 
 func newRecord(o *oracle, name string, group int) *record {
@@ -126,7 +129,7 @@ func (r *record) event(emitter string, n int, position string, now time.Time) {
 		return
 	}
 	if known && n < next && !r.filled(emitter, n) {
-		r.o.complain("%s: group %d: event %d of %s came after %d", r.name, r.group, n, emitter, next-1)
+		r.o.complain("%s: group %d: event %d of %s came after %d%s", r.name, r.group, n, emitter, next-1, r.lastFrames())
 	}
 	if known && n > next {
 		r.holes = append(r.holes, hole{source{emitter, r.group}, next, n, now, r.loose[emitter]})
@@ -139,9 +142,14 @@ func (r *record) event(emitter string, n int, position string, now time.Time) {
 	delete(r.loose, emitter)
 }
 
-// filled reports whether an event fills a hole of which the client was told: a replay may have more than the client's
-// node had.
+// filled reports whether the client was told that an event may be missing: a replay begins two seconds before the
+// client's position, and may then have the event nevertheless.
 func (r *record) filled(emitter string, n int) bool {
+	for _, next := range r.breaks {
+		if next[emitter] <= n {
+			return true
+		}
+	}
 	return slices.ContainsFunc(r.holes, func(h hole) bool {
 		return h.emitter == emitter && h.from <= n && n < h.to && h.told
 	})
@@ -149,6 +157,7 @@ func (r *record) filled(emitter string, n int) bool {
 
 // broken records that the client was told of a gap: the next event of each emitter may have any number.
 func (r *record) broken(now time.Time) {
+	r.breaks = append(r.breaks, maps.Clone(r.next))
 	for emitter := range r.next {
 		r.loose[emitter] = true
 	}
@@ -200,8 +209,8 @@ func (r *record) lacks(next map[string]int) bool {
 // complainAbout records missing events. o.mu is held.
 func (r *record) complainAbout(s source, list []int, at time.Time) {
 	if len(r.o.faults) < maxFaults {
-		r.o.faults = append(r.o.faults, fmt.Sprintf("%s: group %d: %d events of %s are missing without a word, from %d to %d, before %s",
-			r.name, s.group, len(list), s.emitter, list[0], list[len(list)-1], at.Format("15:04:05.000")))
+		r.o.faults = append(r.o.faults, fmt.Sprintf("%s: group %d: %d events of %s are missing without a word, from %d to %d, before %s%s",
+			r.name, s.group, len(list), s.emitter, list[0], list[len(list)-1], at.Format("15:04:05.000"), r.lastFrames()))
 	}
 }
 
@@ -243,4 +252,12 @@ func (o *oracle) lag(c *client) error {
 		}
 	}
 	return nil
+}
+
+// lastFrames is the client's last frames.
+func (r *record) lastFrames() string {
+	if r.trail == nil {
+		return ""
+	}
+	return "\n\t" + strings.Join(r.trail(), "\n\t")
 }

@@ -37,7 +37,9 @@ type Broker struct {
 	history atomic.Pointer[history] // nil: none
 	keeping sync.Mutex              // held by KeepHistory
 	now     func() time.Time        // the clock of the history; nil: time.Now
-	ctx     context.Context         // of the open broker; set by Start
+	// emitterLag is usualEmitterLag, outside tests.
+	emitterLag time.Duration
+	ctx        context.Context // of the open broker; set by Start
 }
 
 // New returns a Broker with new channel names. Start connects.
@@ -58,7 +60,7 @@ func New(s Settings, log *slog.Logger) (*Broker, error) {
 		b.readers = append(b.readers, newReader(b, i))
 	}
 	b.members = newMemberships(b)
-	b.beats = newHeartbeat(b)
+	b.beats, b.emitterLag = newHeartbeat(b), usualEmitterLag
 	return b, nil
 }
 

@@ -63,5 +63,8 @@ func (b *Broker) Keys() (channel, inflight string) {
 // SetHistoryClock sets the clock of a history that is not kept yet.
 func (b *Broker) SetHistoryClock(now func() time.Time) { b.now = now }
 
+// SetEmitterLag makes a Broker that is not started yet wait for slow emitters for another time.
+func (b *Broker) SetEmitterLag(lag time.Duration) { b.emitterLag = lag }
+
 // MaintainHistory does what is due.
 func (b *Broker) MaintainHistory(ctx context.Context) { _ = b.history.Load().Tick(ctx) }

@@ -54,6 +54,7 @@ func (k *keeper) lossesOf(group string) (n int) {
 func newKeeper(t testing.TB, s redis.Settings) *keeper {
 	t.Helper()
 	k := &keeper{Broker: newBroker(t, s)}
+	k.SetEmitterLag(0)
 	h, err := k.KeepHistory(everything)
 	if err != nil {
 		t.Fatal(err)

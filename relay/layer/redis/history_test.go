@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
@@ -380,4 +381,32 @@ func TestPositionThatWaitsInTheMailbox(t *testing.T) {
 	publish("g", "<2>")
 	a.positionOf(t, "g", "<2>")
 	b.expectResume(t, "g", at, "<0>", "<2>") // <0> is within the slack for clocks.
+}
+
+// An emitter of channels_redis reads the members of a group, and then sends. A node that becomes a member in between
+// does not get the event, and a client that resumes there must.
+func TestEmitterThatHasReadTheMembersEarlier(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	a := startKeeper(t, settings(server), "g")
+	publish("g", "<0>")
+	at := a.positionOf(t, "g", "<0>")
+	b := newKeeper(t, settings(server))
+	b.SetEmitterLag(2 * time.Second)
+	run(t, b.Broker, b)
+	resumed := make(chan error, 1)
+	b.join(t, "g")
+	go func() {
+		texts, reason := b.resume(t, "g", at)
+		if reason == nil && !slices.Equal(texts, []string{"<1>"}) {
+			reason = fmt.Errorf("recovered %q", texts)
+		}
+		resumed <- reason
+	}()
+	// Another group has the members of before.
+	server.Do("ZADD", "asgi:group:before", time.Now().Unix(), server.Do("ZRANGE", "asgi:group:g", 0, 0).([]any)[0])
+	publish("before", "<1>")
+	if err := <-resumed; err != nil {
+		t.Error(err)
+	}
 }

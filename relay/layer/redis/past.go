@@ -18,6 +18,10 @@ const (
 	// recentMax is the number of events of a group that are remembered as delivered while another node's mailbox may
 	// hold the same events.
 	recentMax = 4096
+	// usualEmitterLag is the time from an emitter's reading of a group's members to the arrival of its event in their
+	// mailboxes, at most: channels_redis does both in turn. An event of an emitter that is slower may be missing from a
+	// resume on a node that has just become a member.
+	usualEmitterLag = time.Second
 	// readMargin is the time before messages expire from which a mailbox is no longer trusted to hold them all; with a
 	// short expiry, a quarter of the expiry.
 	readMargin = 5 * time.Second
@@ -30,7 +34,7 @@ type former struct {
 }
 
 // past is what came before this node's membership in a group with history. All later events reach this node's own
-// mailbox. Earlier ones were sent to the nodes that were members then, and may be unread in their mailboxes.
+// mailbox, apart from those of emitters that read the members earlier (usualEmitterLag). Earlier ones were sent to the nodes that were members then, and may be unread in their mailboxes.
 // See docs/decisions/history.md#why-does-a-resume-look-into-mailboxes-instead-of-waiting
 type past struct {
 	since  time.Time

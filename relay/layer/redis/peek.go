@@ -147,6 +147,9 @@ func (h *history) gather(ctx context.Context, host int, groups []string) (map[st
 	for _, g := range groups {
 		asked[g] = true
 	}
+	if err := h.awaitEmitters(ctx, groups); err != nil {
+		return nil, err
+	}
 	if events := h.broker.readers[host].recording.pending(asked); len(events) > 0 {
 		if err := h.Add(ctx, host, events); err != nil {
 			return nil, err
@@ -168,6 +171,30 @@ func (h *history) gather(ctx context.Context, host int, groups []string) (map[st
 		}
 	}
 	return lacks, err
+}
+
+// awaitEmitters waits until emitters that have read the members of groups before this node was one have sent their
+// events to the mailboxes of the others.
+func (h *history) awaitEmitters(ctx context.Context, groups []string) error {
+	var until time.Time
+	_, pasts := h.broker.members.unreadPasts(groups)
+	for _, p := range pasts {
+		if at := p.since.Add(h.broker.emitterLag); at.After(until) {
+			until = at
+		}
+	}
+	wait := time.Until(until)
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // unreadPasts returns the groups whose membership is not in place, and the pasts of those groups of which other nodes
@@ -270,8 +297,9 @@ func (m *memberships) coveredBy(host int, mailboxes map[string]*mailboxOf, nodes
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	covered := map[string]*past{}
+	settled := time.Now().Add(-m.broker.emitterLag)
 	for name, p := range m.pasts {
-		if !p.unread || m.broker.hosts.Index(name) != host {
+		if !p.unread || p.since.After(settled) || m.broker.hosts.Index(name) != host {
 			continue
 		}
 		all := true
