@@ -450,7 +450,7 @@ func (tr *trial) end() {
 // TestReplayAndLiveStreamMerge: whatever happens to the history, to connections and to events on their way, each client
 // gets each event once and in order, or is told the truth.
 func TestReplayAndLiveStreamMerge(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(1000) {
 		synctest.Test(t, func(t *testing.T) {
 			tr := newTrial(t, seed)
 			for range 80 {
