@@ -114,6 +114,45 @@ func TestEventsLostWithALinkAreReported(t *testing.T) {
 	})
 }
 
+// A link breaks several times while events travel: each arrives once and in order, and no client is told of a loss. The
+// events are in the history of both nodes, so a short break is no gap for a client that comes back, either.
+func TestBreaksOfALinkLoseNothing(t *testing.T) {
+	t.Parallel()
+	redis := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t)}
+	remembering := func(url, peer string) string {
+		return strings.Replace(nodeFile(url, peer), "auth none", "auth none\n\t\thistory other-*\n\t\thistory_key a-secret-that-both-nodes-share", 1)
+	}
+	from := peers.StartRelay(t, remembering(redis[0].URL, ""))
+	link := testkit.StartProxy(t, strings.TrimPrefix(from.URL, "http://"))
+	to := &clusterNode{
+		Relay: peers.StartRelay(t, remembering(redis[1].URL, "peers http://"+link.Addr)), redis: redis[1],
+	}
+	emitter := peers.StartEmitter(t, redis[0].URL)
+	to.awaitSources(t, 1)
+	c := subscriber(t, to.URL, peers.Login{CSRF: "t", Session: "s"}, "other-1")
+	const rounds, burst = 4, 50
+	for round := range rounds {
+		for n := range burst {
+			emitter.Send(peers.Event{Group: "other-1", Text: fmt.Sprint(round*burst + n)})
+			if n == burst/2 {
+				link.Cut()
+			}
+		}
+	}
+	for n := range rounds * burst {
+		if got, err := c.Next(patience); err != nil || got != fmt.Sprint(n) {
+			t.Fatalf("got %q, want %d; %v", got, n, err)
+		}
+	}
+	for _, node := range []*peers.Relay{from, to.Relay} {
+		for _, cause := range []string{"peer", "peer_link", "peer_queue"} {
+			if n := metric(t, node, fmt.Sprintf(`edgerelay_losses_total{cause=%q}`, cause)); n != 0 {
+				t.Errorf("%g losses: %s", n, cause)
+			}
+		}
+	}
+}
+
 // The memberships of a node are wiped. The clients of a peer that receives events from the node get the resync frame, too.
 func TestLossesOfAPeersLayerAreReported(t *testing.T) {
 	t.Parallel()

@@ -221,7 +221,7 @@ func (b *Backplane) recordStart() {
 	if inspected, ok := history.(relay.HistoryInspector); history == nil || ok && inspected.HistoryStats().Kind == "ring" {
 		return
 	}
-	b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, All: true})
+	history.MarkGap(relay.Loss{Cause: relay.LossPeerLink, All: true}) // no client of this run is concerned
 }
 
 // history returns this node's history, nil if there is none.
