@@ -55,7 +55,7 @@ func (h *history) adopt(ctx context.Context, on *hostBeat, receiver string, node
 		return err
 	}
 	a.markLosses()
-	if err := a.holdGroups(ctx); err != nil {
+	if err := errors.Join(beats.beat(ctx, on), a.holdGroups(ctx), beats.beat(ctx, on)); err != nil { // may take long
 		return err
 	}
 	groups, err := beats.expelEverywhere(ctx, receiver)
@@ -107,7 +107,7 @@ func (a *adoption) take(ctx context.Context, c goredis.Cmdable) error {
 		a.unkept[u.unkept[i].Group]++
 	}
 	if missed := a.broker.members.missed(u.events, a.mailbox.receiver); len(missed) > 0 {
-		a.broker.sink.Deliver(missed)
+		a.broker.life.Go(func() { a.broker.sink.Deliver(missed) }) // The sink may block, and beats must go on.
 	}
 	return nil
 }

@@ -71,11 +71,11 @@ func startKeeper(t testing.TB, s redis.Settings, groups ...string) *keeper {
 	return k
 }
 
-// startQuickKeeper returns a node that takes others for dead after a second.
+// startQuickKeeper returns a node that takes others for dead after two seconds.
 func startQuickKeeper(t testing.TB, s redis.Settings, groups ...string) *keeper {
 	t.Helper()
 	k := newKeeper(t, s)
-	k.SetBeat(50*time.Millisecond, 400*time.Millisecond, 600*time.Millisecond)
+	k.SetBeat(100*time.Millisecond, 1500*time.Millisecond, 500*time.Millisecond)
 	run(t, k.Broker, k, groups...)
 	return k
 }

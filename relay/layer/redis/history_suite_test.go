@@ -107,7 +107,7 @@ func TestHistorySuite(t *testing.T) {
 		Peer: func(t testing.TB, of *relaytest.HistoryNode) *relaytest.HistoryNode {
 			return node(t, nodes[of.History].server, limits)
 		},
-		Excess: 100,
+		Excess: 30,
 	})
 }
 

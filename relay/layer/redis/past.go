@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -22,6 +24,8 @@ const (
 	// mailboxes, at most: channels_redis does both in turn. An event of an emitter that is slower may be missing from a
 	// resume on a node that has just become a member.
 	usualEmitterLag = time.Second
+	// lateReader is how long a mailbox may be unread until its messages are read before groups are left.
+	lateReader = time.Second
 	// readMargin is the time before messages expire from which a mailbox is no longer trusted to hold them all; with a
 	// short expiry, a quarter of the expiry.
 	readMargin = 5 * time.Second
@@ -144,6 +148,9 @@ func (r *reconciler) depart(ctx context.Context, tasks []reconcile.Task[string])
 	}
 	if len(groups) == 0 {
 		return nil
+	}
+	if b.readers[r.host].unreadFor() > lateReader { // What waits was sent while this node was a member.
+		h.readOwn(ctx, slices.Collect(maps.Keys(groups)))
 	}
 	events := b.readers[r.host].recording.settled(groups)
 	if len(events) == 0 {
