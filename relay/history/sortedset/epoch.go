@@ -162,7 +162,8 @@ func (h *host) establish(ctx context.Context, replace bool) error {
 			return err
 		}
 		if ok {
-			gaps, _ := a.gapEntries()
+			gaps, since := a.gapEntries()
+			h.saw(since) // Positions of gaps and bases from now on are behind the beginning of the set of gaps.
 			return h.dropGaps(ctx, gaps)
 		}
 		known := h.epoch.Load()

@@ -47,7 +47,12 @@ func (s *Store) MarkGap(l relay.Loss) relay.Position {
 	}
 	var newest int64
 	for _, h := range s.hosts {
+		h.mu.Lock()
 		newest = max(newest, h.newest.Load())
+		for _, g := range h.groups {
+			newest = max(newest, g.newest.Micros)
+		}
+		h.mu.Unlock()
 	}
 	at := s.nextGap(newest)
 	s.stats.gaps.Add(1)
@@ -67,8 +72,15 @@ func (s *Store) MarkGap(l relay.Loss) relay.Position {
 func (s *Store) markGap(groups []string) (at relay.Position) {
 	split := s.byHost(groups)
 	var newest int64
-	for h := range split {
+	for h, list := range split {
+		h.mu.Lock()
 		newest = max(newest, h.newest.Load())
+		for _, name := range list {
+			if g := h.groups[name]; g != nil {
+				newest = max(newest, g.newest.Micros)
+			}
+		}
+		h.mu.Unlock()
 	}
 	for h, list := range split {
 		h.mu.Lock()

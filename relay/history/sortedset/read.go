@@ -80,6 +80,9 @@ func (r *reading) restart() {
 // need makes the events behind a position part of the page.
 func (r *reading) need(at relay.Position) { r.from = min(r.from, at.Micros-relay.HistorySlack) }
 
+// latest is the number of last events that the page has at least. More than count are there until they are removed.
+func (r *reading) latest() int { return min(r.Latest, 2*r.limits.Count+chunkMax) }
+
 const (
 	// chunkMax is the greatest number of events in one reply, and chunkBytes the number of bytes, as far as events of the
 	// group are of the same size.
@@ -220,7 +223,7 @@ func (r *reading) ask(ctx context.Context, pipe goredis.Pipeliner, first bool) (
 		return s
 	}
 	s.min, s.count = max(r.from, 1), r.chunk
-	switch latest := int64(min(r.Latest, r.limits.Count)); {
+	switch latest := int64(r.latest()); {
 	case r.from == math.MaxInt64: // The newest event makes the head.
 		s.min, s.count = 1, min(max(latest-int64(r.events()), 1), r.chunk)
 	case latest > int64(r.events()):
@@ -267,9 +270,9 @@ func (r *reading) take(h *host, s step) {
 	if int64(len(list)) < s.count { // Everything down to the minimum was read.
 		r.cursor, r.skip = s.min-1, 0
 	}
-	enough := r.events() >= min(r.Latest, r.limits.Count) && r.cursor < r.from
+	enough := r.events() >= r.latest() && r.cursor < r.from
 	if r.from == math.MaxInt64 {
-		enough = r.events() >= min(r.Latest, r.limits.Count)
+		enough = r.events() >= r.latest()
 	}
 	r.done = enough || r.cursor < 1 || r.exceeds()
 }
@@ -308,7 +311,7 @@ func (r *reading) finish(v *view) {
 			from = min(from, start)
 		}
 	}
-	p.Events = v.page(r.Group, from, min(r.Latest, r.limits.Count))
+	p.Events = v.page(r.Group, from, r.latest())
 	p.Head = v.head()
 }
 

@@ -63,6 +63,18 @@ func TestLostKeys(t *testing.T) {
 	}
 }
 
+// After a wipe, a group without events has a position to resume from.
+func TestHeadAfterAWipe(t *testing.T) {
+	server, c := peers.StartRedis(t), newClock()
+	n := newNode(t, server, c)
+	n.emit("job1", "a")
+	c.advance(time.Minute)
+	server.Do("FLUSHALL")
+	head := n.read("job2").Head
+	wantResumable(t, n.read("job2", head), nil)
+	wantResumable(t, newNode(t, server, c).read("job2", head), nil)
+}
+
 // A node that starts, or connects again, loses nothing.
 func TestLoadTwice(t *testing.T) {
 	server, c := peers.StartRedis(t), newClock()
