@@ -63,6 +63,8 @@ type view struct {
 	have  []string // the last positions, oldest first
 	seen  map[string]bool
 	ready bool // subscribed on this connection
+	// toReplay is the number of events that the replay still has, if above 0.
+	toReplay int
 }
 
 func newClient(o *oracle, n int, groups []int, nodes func() []string) *client {
@@ -234,7 +236,7 @@ func (c *client) subscribed(v *view, f frame, text string, now time.Time) {
 	if v.ready {
 		c.o.complain("%s: subscribed twice: %.200s", c.name, text)
 	}
-	v.ready = true
+	v.ready, v.toReplay = true, f.Events
 	asked := v.since != ""
 	switch {
 	case asked != (f.Recovered != nil):
@@ -261,7 +263,8 @@ func (c *client) event(v *view, f frame, text string, now time.Time) {
 		c.o.complain("%s: an event too early, or without position: %.200s", c.name, text)
 		return
 	}
-	v.since = f.Position
+	v.since, v.record.replaying = f.Position, v.toReplay > 0
+	v.toReplay--
 	if v.seen[f.Position] {
 		c.o.count(func(t *tally) { t.repeated++ })
 		if c.lists {

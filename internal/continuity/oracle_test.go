@@ -34,10 +34,10 @@ type oracle struct {
 
 // tally counts findings over all clients.
 type tally struct {
-	published, received, repeated, reconnects int
-	recovered, notRecovered, gaps, withheld   int
-	falseAlarms                               int // recovered: false although nothing was missing
-	reasons                                   map[string]int
+	published, received, repeated, late, reconnects int
+	recovered, notRecovered, gaps, withheld         int
+	falseAlarms                                     int // recovered: false although nothing was missing
+	reasons                                         map[string]int
 }
 
 func newOracle() *oracle {
@@ -104,6 +104,8 @@ type record struct {
 	loose map[string]bool // by emitter: the client was told of a gap since the last event
 	// alarms are the answers recovered: false, with next at that time.
 	alarms []map[string]int
+	// replaying: the events come from a replay.
+	replaying bool
 	// breaks are the numbers of next whenever the client was told of a gap.
 	breaks []map[string]int
 }
@@ -128,7 +130,11 @@ func (r *record) event(emitter string, n int, position string, now time.Time) {
 		r.o.complain("%s: group %d: event %d of %s came twice, at %s and %s", r.name, r.group, n, emitter, before, position)
 		return
 	}
-	if known && n < next && !r.filled(emitter, n) {
+	switch {
+	case !known || n >= next:
+	case r.filled(emitter, n):
+		r.o.count(func(t *tally) { t.late++ })
+	default:
 		r.o.complain("%s: group %d: event %d of %s came after %d%s", r.name, r.group, n, emitter, next-1, r.lastFrames())
 	}
 	if known && n > next {
@@ -142,16 +148,16 @@ func (r *record) event(emitter string, n int, position string, now time.Time) {
 	delete(r.loose, emitter)
 }
 
-// filled reports whether the client was told that an event may be missing: a replay begins two seconds before the
-// client's position, and may then have the event nevertheless.
+// filled reports whether an event fills a hole. A replay begins two seconds before the client's position. It may have
+// events that the client's node had not, and was about to tell or has told the client of.
 func (r *record) filled(emitter string, n int) bool {
 	for _, next := range r.breaks {
 		if next[emitter] <= n {
 			return true
 		}
 	}
-	return slices.ContainsFunc(r.holes, func(h hole) bool {
-		return h.emitter == emitter && h.from <= n && n < h.to && h.told
+	return r.replaying && slices.ContainsFunc(r.holes, func(h hole) bool {
+		return h.emitter == emitter && h.from <= n && n < h.to
 	})
 }
 
