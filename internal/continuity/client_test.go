@@ -202,7 +202,7 @@ func (c *client) take(text string) error {
 	case "gap":
 		for _, group := range f.Groups {
 			if v := c.views[group]; v != nil {
-				v.broken(now)
+				v.broken(now, f.Position)
 				if f.Position != "" {
 					v.since = f.Position
 				}
@@ -247,7 +247,7 @@ func (c *client) subscribed(v *view, f frame, text string, now time.Time) {
 		if f.Events != 0 {
 			c.o.complain("%s: a part of the events: %.200s", c.name, text)
 		}
-		v.notRecovered(now)
+		v.notRecovered(now, f.Position)
 		c.o.count(func(t *tally) { t.notRecovered++; t.reasons["not recovered: "+f.Reason]++ })
 	}
 	switch {

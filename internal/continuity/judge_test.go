@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // The oracle finds each kind of fault, and nothing where the client was told.
@@ -21,25 +23,30 @@ func TestJudge(t *testing.T) {
 		"end":          {func(r *record) { take(r, now, 0, 1) }, "2 events of a are missing"},
 		"told first": {func(r *record) {
 			take(r, now, 0, 1)
-			r.broken(now)
+			r.broken(now, "")
 			take(r, now, 3)
 		}, ""},
 		"told later": {func(r *record) {
 			take(r, now, 0, 1, 3)
-			r.broken(now.Add(time.Second))
+			r.broken(now.Add(time.Second), "")
 		}, ""},
 		"told much later": {func(r *record) {
 			take(r, now, 0, 1, 3)
-			r.broken(now.Add(time.Minute))
+			r.broken(now.Add(time.Minute), "")
 		}, "1 events of a are missing"},
+		"told of an event that the position has": {func(r *record) {
+			take(r, now, 0)
+			r.broken(now, relay.Position{Micros: 3}.String())
+			take(r, now, 1, 3)
+		}, ""},
 		"told of another hole": {func(r *record) {
 			take(r, now, 0)
-			r.broken(now)
+			r.broken(now, "")
 			take(r, now, 1, 3)
 		}, "1 events of a are missing"},
 		"told at the end": {func(r *record) {
 			take(r, now, 0, 1)
-			r.notRecovered(now)
+			r.notRecovered(now, "")
 		}, ""},
 		"an unsure event": {func(r *record) {
 			r.o.published("a", 1, 4, false)
@@ -72,7 +79,7 @@ func TestFalseAlarms(t *testing.T) {
 			r.o.published("a", 1, n, true)
 		}
 		take(r, time.Now(), 0, 1)
-		r.notRecovered(time.Now())
+		r.notRecovered(time.Now(), "")
 		take(r, time.Now(), c.after...)
 		r.judge()
 		if got := r.o.total.falseAlarms; got != c.want || len(r.o.faults) > 0 {
@@ -83,6 +90,6 @@ func TestFalseAlarms(t *testing.T) {
 
 func take(r *record, now time.Time, numbers ...int) {
 	for _, n := range numbers {
-		r.event("a", n, "", now)
+		r.event("a", n, relay.Position{Micros: int64(n + 1)}.String(), now)
 	}
 }

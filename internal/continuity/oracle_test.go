@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // fate is an emitter's report on an event.
@@ -102,6 +104,9 @@ type record struct {
 	got   map[string]map[int]string // by emitter and number: the position
 	holes []hole
 	loose map[string]bool // by emitter: the client was told of a gap since the last event
+	// told is the time, in microseconds, of the last position that the client was told to continue from. What is missing
+	// up to it is no fault.
+	told int64
 	// alarms are the answers recovered: false, with next at that time.
 	alarms []map[string]int
 	// replaying: the events come from a replay.
@@ -118,9 +123,9 @@ func newRecord(o *oracle, name string, group int) *record {
 }
 
 // notRecovered records that the client was told that it misses events.
-func (r *record) notRecovered(now time.Time) {
+func (r *record) notRecovered(now time.Time, position string) {
 	r.alarms = append(r.alarms, maps.Clone(r.next))
-	r.broken(now)
+	r.broken(now, position)
 }
 
 // event records an event that the client took.
@@ -145,7 +150,18 @@ func (r *record) event(emitter string, n int, position string, now time.Time) {
 	}
 	r.got[emitter][n] = position
 	r.next[emitter] = max(next, n+1)
-	delete(r.loose, emitter)
+	if micros(position) > r.told {
+		delete(r.loose, emitter)
+	}
+}
+
+// micros returns the time in a position, 0 without one.
+func micros(position string) int64 {
+	p, err := relay.ParsePosition(position)
+	if err != nil {
+		return 0
+	}
+	return p.Micros
 }
 
 // filled reports whether an event fills a hole. A replay begins two seconds before the client's position. It may have
@@ -161,8 +177,10 @@ func (r *record) filled(emitter string, n int) bool {
 	})
 }
 
-// broken records that the client was told of a gap: the next event of each emitter may have any number.
-func (r *record) broken(now time.Time) {
+// broken records that the client was told of a gap, and to continue from a position: the next event of each emitter may
+// have any number.
+func (r *record) broken(now time.Time, position string) {
+	r.told = micros(position)
 	r.breaks = append(r.breaks, maps.Clone(r.next))
 	for emitter := range r.next {
 		r.loose[emitter] = true
