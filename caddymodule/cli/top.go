@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
@@ -38,6 +39,9 @@ func topCommand() *cobra.Command {
 	return cmd
 }
 
+// unlimitedWidth is the width of an output that is no terminal.
+const unlimitedWidth = math.MaxInt
+
 // watchTop shows overviews until ctx ends, or prints once.
 func watchTop(ctx context.Context, address string, once bool, every time.Duration) error {
 	screen := int(os.Stdout.Fd())
@@ -61,8 +65,8 @@ func watchTop(ctx context.Context, address string, once bool, every time.Duratio
 			return err
 		}
 		var view bytes.Buffer
-		writeTop(&view, &o)
 		if once {
+			writeTop(&view, &o, unlimitedWidth)
 			_, err := view.WriteTo(os.Stdout)
 			return err
 		}
@@ -70,6 +74,7 @@ func watchTop(ctx context.Context, address string, once bool, every time.Duratio
 		if err != nil {
 			width, height = 80, 24
 		}
+		writeTop(&view, &o, width)
 		draw(os.Stdout, view.String(), width, height)
 		wait = every
 	}
@@ -93,8 +98,8 @@ func draw(w io.Writer, text string, width, height int) {
 	_, _ = io.WriteString(w, out.String())
 }
 
-// writeTop writes an overview as text.
-func writeTop(w io.Writer, o *admin.Overview) {
+// writeTop writes an overview as text for a screen with width columns.
+func writeTop(w io.Writer, o *admin.Overview, width int) {
 	writeStatus(w, &o.Status)
 	events, connections := make([]float64, len(o.History)), make([]float64, len(o.History))
 	for i, s := range o.History {
@@ -106,7 +111,7 @@ func writeTop(w io.Writer, o *admin.Overview) {
 		fmt.Fprintln(w, strings.TrimRight(printable(fmt.Sprintf(format, args...)), " "))
 	}
 
-	writeTopGroups(w, o)
+	writeTopGroups(w, o, width)
 	if len(o.SlowestConnections) > 0 {
 		fmt.Fprintf(w, "\n%-10s %-24s %-24s %12s\n", "SLOWEST", "USER", "ADDRESS", "QUEUED")
 		for _, c := range o.SlowestConnections {
@@ -130,34 +135,55 @@ func writeTop(w io.Writer, o *admin.Overview) {
 	}
 }
 
+// Rows of groups: the columns of every group, and those of its history. A narrow screen would cut off the history, so
+// its rows leave out the tails and cut long names.
+const (
+	groupRow         = "%-48s %10s %12s %6s"
+	historyRow       = " %10s %10s %8s %10s %6s"
+	groupRowNarrow   = "%-28.28s %8s %7s%.0s"
+	historyRowNarrow = " %7s %8s %5s %5s %3s"
+	groupRowsWidth   = 128
+)
+
 // writeTopGroups writes the groups with most events. Histories have columns if any of the groups has one.
-func writeTopGroups(w io.Writer, o *admin.Overview) {
-	row := func(cells ...string) {
-		fmt.Fprintln(w, strings.TrimRight(printable(strings.Join(cells, " ")), " "))
+func writeTopGroups(w io.Writer, o *admin.Overview, width int) {
+	row := func(text string) {
+		fmt.Fprintln(w, strings.TrimRight(printable(text), " "))
+	}
+	groups, histories := groupRow, historyRow
+	head := fmt.Sprintf(groups, "TOP GROUPS", "EVENTS/S", "SUBSCRIBERS", "TAILS")
+	if o.Histories != nil {
+		headings := []any{"HISTORY", "SIZE", "AGE", "RECOVERED", "NOT"}
+		if width < groupRowsWidth {
+			groups, histories = groupRowNarrow, historyRowNarrow
+			head = fmt.Sprintf(groups, "TOP GROUPS", "EVENTS/S", "CLIENTS", "")
+			headings[3] = "RECOV"
+		}
+		head += fmt.Sprintf(histories, headings...)
 	}
 	fmt.Fprintln(w)
-	head := fmt.Sprintf("%-48s %10s %12s %6s", "TOP GROUPS", "EVENTS/S", "SUBSCRIBERS", "TAILS")
-	if o.Histories == nil {
-		row(head)
-	} else {
-		row(head, fmt.Sprintf("%10s %10s %8s %10s %6s", "HISTORY", "SIZE", "AGE", "RECOVERED", "NOT"))
-	}
+	row(head)
 	for _, g := range o.TopGroups {
-		cells := fmt.Sprintf("%-48s %10s %12s %6d", g.Group, perSecond(g.Rate), humanize.Comma(int64(g.Subscribers)), g.Tails)
-		if h := g.History; h == nil {
-			row(cells)
-		} else {
-			age := "–"
-			if !h.Oldest.IsZero() {
-				age = since(h.Oldest)
-			}
-			var r admin.GroupResumes
-			if h.Resumes != nil {
-				r = *h.Resumes
-			}
-			row(cells, fmt.Sprintf("%10s %10s %8s %10s %6s", comma(uint64(h.Events)), humanize.IBytes(uint64(h.Bytes)), age,
-				comma(r.Recovered), comma(r.NotRecovered)))
+		text := fmt.Sprintf(groups, g.Group, perSecond(g.Rate), comma(g.Subscribers), comma(g.Tails))
+		if g.History != nil {
+			text += fmt.Sprintf(histories, historyCells(g.History)...)
 		}
+		row(text)
+	}
+}
+
+// historyCells returns the columns of a group's history.
+func historyCells(h *admin.GroupHistory) []any {
+	age := "–"
+	if !h.Oldest.IsZero() {
+		age = since(h.Oldest)
+	}
+	var r admin.GroupResumes
+	if h.Resumes != nil {
+		r = *h.Resumes
+	}
+	return []any{
+		comma(uint64(h.Events)), humanize.IBytes(uint64(h.Bytes)), age, comma(r.Recovered), comma(r.NotRecovered),
 	}
 }
 
