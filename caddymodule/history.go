@@ -23,7 +23,7 @@ type History struct {
 	// Count is the number of events that are kept for each group. Default: 1000.
 	Count int `json:"count,omitempty" caddyfile:"<events>" min:"1"`
 	// Size is the number of bytes that the events of each group may have. Default: 1 MiB.
-	Size int `json:"size,omitempty" caddyfile:"<size>"`
+	Size int `json:"size,omitempty" caddyfile:"<size>" min:"1"`
 	// Age is how long events are kept, and how long the node stays a member of the group after the last client has
 	// left. Default: 5m.
 	Age caddy.Duration `json:"age,omitempty" caddyfile:"<duration>" min:"1"`

@@ -71,6 +71,7 @@ func TestHistoryMistakes(t *testing.T) {
 		"history jobs-* {\ncount 0\n}":         "count",
 		"history jobs-* {\ncount -1\n}":        "count",
 		"history jobs-* {\nsize -1\n}":         "invalid size",
+		"history jobs-* {\nsize 0\n}":          "use one above 0",
 		"history jobs-* {\nage 0\n}":           "age",
 		"history jobs-* {\nage soon\n}":        "invalid duration",
 		"history jobs-* {\nmax 5\n}":           "it has groups, count, size and age",

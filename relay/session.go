@@ -17,7 +17,8 @@ type Session interface {
 	Limits() *Limits
 
 	// Authorize decides whether the client may subscribe to the group "<kind>-<item>", and returns the subscription with
-	// the client's audience class. The error wraps [ErrDenied] for a denial; any other error is a failure, which denies the group as well.
+	// the client's audience class. The error wraps [ErrDenied] for a denial; any other error is a failure, which denies
+	// the group as well.
 	// With held, the result of Holds, the authorizer is not asked about groups that rechecks cover; plugins classify
 	// the client in any case.
 	Authorize(ctx context.Context, kind, item string, held bool) (Subscription, error)

@@ -264,6 +264,9 @@ func (f *field) setSize(v reflect.Value, text string) error {
 		limit = maxSize
 	}
 	n, err := ParseSize(text, limit)
+	if err == nil && n == 0 && f.tag.Get("min") != "" {
+		err = fmt.Errorf("invalid size %q; use one above 0, such as 64KiB", text)
+	}
 	v.SetInt(n)
 	return err
 }

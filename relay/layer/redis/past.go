@@ -38,7 +38,8 @@ type former struct {
 }
 
 // past is what came before this node's membership in a group with history. All later events reach this node's own
-// mailbox, apart from those of emitters that read the members earlier (usualEmitterLag). Earlier ones were sent to the nodes that were members then, and may be unread in their mailboxes.
+// mailbox, apart from those of emitters that read the members earlier (usualEmitterLag). Earlier events were sent to
+// the nodes that were members then, and may be unread in their mailboxes.
 // See docs/decisions/history.md#why-does-a-resume-look-into-mailboxes-instead-of-waiting
 type past struct {
 	since  time.Time
