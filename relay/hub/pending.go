@@ -168,7 +168,8 @@ func (s *shard) finish(a *positionAudience, p *pending, next phase) {
 		s.hub.resumes.stats.waiting.Add(-1)
 	}
 	if p.phase == paced {
-		p.wave.releasePaced(s.hub)
+		s.hub.resumes.endPace(p.answer)
+		p.answer = nil
 	}
 	p.phase = next
 	if delete(a.pending, p.sub); len(a.pending) == 0 {

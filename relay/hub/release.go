@@ -15,6 +15,8 @@ const (
 	paceInterval = 5 * time.Millisecond
 	// maxPacedBytes bounds the replays that are in memory for such clients.
 	maxPacedBytes = 256 << 20
+	// releaseBytes bounds the memory of the answers to clients that begin at once.
+	releaseBytes = 4 << 20
 )
 
 // release begins the subscriptions of a wave's clients on a shard, as far as each client reads fast enough.
@@ -23,15 +25,19 @@ func (s *shard) release(w *wave, clients []*pending) {
 	var again []*pending
 	answers := newAnswers(w, clients)
 	for len(clients) > 0 {
-		n := min(len(clients), releaseBatch)
-		for _, p := range clients[:n] { // p.answer belongs to the wave until the client is paced
-			p.answer = answers.of(p)
+		n := 0
+		for own := 0; n < min(len(clients), releaseBatch) && own < releaseBytes; n++ {
+			clients[n].answer = answers.of(clients[n])
+			own += clients[n].answer.own
 		}
 		s.round.Lock()
 		a, current := s.positionAudience(w.course.group), h.generation(w.course.group)
 		for _, p := range clients[:n] {
 			if p.phase == reading && !s.beginAfterRead(a, w, p, current) {
 				again = append(again, p)
+			}
+			if p.phase != paced { // else the client needs it until finish
+				p.answer = nil
 			}
 		}
 		if clients = clients[n:]; a != nil && len(clients) == 0 {
@@ -76,7 +82,7 @@ func (s *shard) beginAfterRead(a *positionAudience, w *wave, p *pending, current
 		s.finish(a, p, begun)
 		return true
 	}
-	s.pace(a, w, p)
+	s.pace(a, p)
 	return true
 }
 
@@ -149,23 +155,51 @@ func mayFeed(socket relay.Socket, n, limit int) bool {
 }
 
 // pace has a goroutine feed a client as fast as it reads. The round is held.
-func (s *shard) pace(a *positionAudience, w *wave, p *pending) {
-	r := &s.hub.resumes
+func (s *shard) pace(a *positionAudience, p *pending) {
+	if s.hub.resumes.beginPace(s, a, p) {
+		return
+	}
+	p.sub.session.socket.Close(relay.CloseTryLater, "too many clients resume")
+	s.finish(a, p, ended) // at once: the client may never read the close frame
+}
+
+// beginPace keeps the replay of a client for the goroutine, and reports whether there is memory for it.
+func (r *resumes) beginPace(s *shard, a *positionAudience, p *pending) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if w.paced == 0 {
-		w.retained = len(p.answer.rendering.frames)
-		r.retained += w.retained
-	}
-	w.paced++
-	p.phase = paced
-	if r.retained > maxPacedBytes {
-		p.sub.session.socket.Close(relay.CloseTryLater, "too many clients resume")
+	r.retain(p.answer, 1)
+	if p.phase = paced; r.retained > r.retainable {
+		return false
 	}
 	r.paced[a] = s
 	if !r.pacing {
 		r.pacing = r.spawn(r.feedPaced)
 	}
+	return true
+}
+
+// endPace records that a client with an answer has its replay, or has left.
+func (r *resumes) endPace(an *answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.retain(an, -1)
+}
+
+// retain adds n to the clients that an answer is kept in memory for. What clients share counts once. r.mu is held.
+func (r *resumes) retain(an *answer, n int) {
+	r.retained += kept(&an.paced, n, an.own) + kept(&an.rendering.paced, n, len(an.rendering.frames))
+}
+
+// kept adds n to a count, and returns the change of the memory that is kept while the count is above 0.
+func kept(count *int, n, bytes int) int {
+	before := *count
+	switch *count += n; {
+	case before == 0:
+		return bytes
+	case *count == 0:
+		return -bytes
+	}
+	return 0
 }
 
 // feedPaced feeds clients that read slowly, until there are none.

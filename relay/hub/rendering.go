@@ -16,6 +16,7 @@ type rendering struct {
 	newest  int64 // greatest Micros
 	// outdated is set if the class has been decided by other rules than the events' texts.
 	outdated bool
+	paced    int // clients that read slowly; the mutex of resumes guards it
 }
 
 // item is a frame of a rendering.
@@ -168,6 +169,8 @@ type answer struct {
 
 	parts [][]byte // frames, sent in this order
 	bytes int      // in parts
+	own   int      // bytes of memory that the rendering does not share
+	paced int      // clients that read slowly; the mutex of resumes guards it
 	tail  tail     // of the last client
 }
 
@@ -187,7 +190,7 @@ func (a *answer) build() {
 		from = i + 1
 	}
 	if len(head) > 0 {
-		a.parts = append(a.parts, head)
+		a.parts, a.own = append(a.parts, head), cap(head)
 	}
 	for from < len(r.items) {
 		begin, to := r.begin(from), from+1
@@ -213,7 +216,7 @@ func (a *answer) encode(h *Hub) {
 		first = append(first, a.parts[0]...)
 		a.parts = a.parts[1:]
 	}
-	a.parts = append([][]byte{first}, a.parts...)
+	a.parts, a.own = append([][]byte{first}, a.parts...), a.own+cap(first)
 	for _, part := range a.parts {
 		a.bytes += len(part)
 	}

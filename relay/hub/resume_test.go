@@ -351,6 +351,50 @@ func TestLargeReplayIsPaced(t *testing.T) {
 	})
 }
 
+// Slow clients that list positions of their own cost memory of their own. There is room for some: the others are
+// disconnected, and their replays are freed although they do not read.
+func TestReplaysOfSlowClientsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hub.New(quiet)
+		h.SetAuthorizer(relay.Open{}, 0)
+		h.SetProtocol(plainTexts{})
+		model := &modelHistory{}
+		h.SetHistory(model)
+		const count, size, clients = 100, 3000, 40
+		at := make([]relay.Position, count)
+		for i := range at {
+			at[i] = relay.Position{Micros: time.Now().UnixMicro() + int64(i), Mark: 1}
+			model.store(at[i], []byte(strings.Repeat("x", size)))
+		}
+		const own, room = (count - 3) * size, 10
+		h.SetRetainable(2*count*size + room*own)
+		sessions, sockets := make([]*hub.Session, clients), make([]*paceSocket, clients)
+		for i := range sessions {
+			sockets[i] = &paceSocket{blocked: true}
+			sessions[i] = h.Open(sockets[i], relay.Identity{ID: "1"}, netip.Addr{})
+			sessions[i].OptIn()
+			follow(t, sessions[i], resumeAfter("h-1", at[i+1], at[count-1], at[0])) // all but two, from the first one on
+		}
+		time.Sleep(time.Second)
+		st, closed := h.ResumeStats(), 0
+		for _, s := range sockets {
+			if s.closed {
+				closed++
+			}
+		}
+		if st.Waiting == 0 || st.Waiting > room || st.Retained < st.Waiting*own || closed != clients-st.Waiting {
+			t.Errorf("%d bytes for %d clients, %d disconnected", st.Retained, st.Waiting, closed)
+		}
+		for _, s := range sessions {
+			s.Close()
+		}
+		if st := h.ResumeStats(); st.Waiting != 0 || st.Retained != 0 {
+			t.Errorf("%d bytes of %d clients are counted at the end", st.Retained, st.Waiting)
+		}
+		_ = h.Close(t.Context())
+	})
+}
+
 // More live events than are recorded during a read: the client begins with the live stream, and is told.
 func TestTooManyEventsDuringRead(t *testing.T) {
 	h, emitter, history := gatedHub(t)

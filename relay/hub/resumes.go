@@ -43,13 +43,15 @@ type resumes struct {
 	pacing   bool      // a goroutine serves paced
 	paced    map[*positionAudience]*shard
 	retained int // bytes of the replays of paced clients
-	closed   bool
+	// retainable is the greatest value of retained, maxPacedBytes outside tests.
+	retainable int
+	closed     bool
 }
 
 func (r *resumes) init(h *Hub, ctx context.Context) {
 	r.hub, r.ctx = h, ctx
 	r.courses, r.slots = map[string]*course{}, make(chan struct{}, maxWaves)
-	r.paced = map[*positionAudience]*shard{}
+	r.paced, r.retainable = map[*positionAudience]*shard{}, maxPacedBytes
 }
 
 // close stops new goroutines. The hub's context has ended.

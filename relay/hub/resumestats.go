@@ -14,6 +14,8 @@ type ResumeStats struct {
 	// history, or for a slow client to take its replay. Lingering is the number of groups without a client whose
 	// membership is kept for their history.
 	Clients, Waiting, Lingering int
+	// Retained is the number of bytes of the replays that are kept for clients which read slowly.
+	Retained int
 	// Recovered counts the subscriptions that got all events after a position, and Latest those that got the last events.
 	Recovered, Latest uint64
 	// NotRecovered counts the subscriptions that could not resume, by reason. All reasons are present.
@@ -127,6 +129,9 @@ func (h *Hub) ResumeStats() ResumeStats {
 	for i, reason := range reasons {
 		s.NotRecovered[reason] = c.notRecovered[i].Load()
 	}
+	h.resumes.mu.Lock()
+	defer h.resumes.mu.Unlock()
+	s.Retained = h.resumes.retained
 	return s
 }
 

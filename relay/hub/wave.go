@@ -28,9 +28,6 @@ type wave struct {
 	indexes map[relay.Position]int
 
 	renderings map[relay.Classification]*rendering
-	// The mutex of resumes guards the fields below.
-	paced    int // clients
-	retained int // bytes
 }
 
 // record begins to record the events for the clients, and forgets the clients that have left.
@@ -243,15 +240,4 @@ func listedOf(after []relay.Position) map[relay.Position]uint16 {
 		listed[p.Entry()] = max(listed[p.Entry()], p.Part)
 	}
 	return listed
-}
-
-// releasePaced records that a client has its replay, or has left.
-func (w *wave) releasePaced(h *Hub) {
-	r := &h.resumes
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if w.paced--; w.paced == 0 {
-		r.retained -= w.retained
-		w.retained = 0
-	}
 }
