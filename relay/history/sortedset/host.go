@@ -61,7 +61,7 @@ type group struct {
 	// events since bytes was right.
 	count, bytes int
 	known, exact bool
-	ageAt        time.Time // the next search for old events; zero: there are no events
+	ageAt        time.Time // the next search for old events; zero: there are none
 	expireAt     time.Time // the next renewal of the key; zero: at once
 	metas        int       // entries without text, added since the last removal of superfluous ones
 }

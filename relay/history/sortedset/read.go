@@ -57,16 +57,12 @@ type reading struct {
 	done    bool
 }
 
-// readSlack is how much older than its age an event may be and still be searched for, in microseconds: clocks differ,
-// and old events are removed now and then.
-const readSlack = 10_000_000
-
 func newReading(s *Store, q *relay.HistoryQuery, page *relay.HistoryPage, limits relay.HistoryLimits) *reading {
 	r := &reading{HistoryQuery: q, page: page, key: s.groupKey(q.Group), limits: limits}
 	r.restart()
-	oldest := s.now().UnixMicro() - limits.Age.Microseconds() - limits.Age.Microseconds()/ageParts - readSlack
+	oldest := s.now().Add(-limits.Age).UnixMicro()
 	for _, at := range q.After {
-		if at.Micros >= oldest { // An older one counts if an entry without text has it; the first look finds that.
+		if at.Micros >= oldest { // The first look finds out about older ones.
 			r.need(at)
 		}
 	}
@@ -277,14 +273,18 @@ func (r *reading) take(h *host, s step) {
 	r.done = enough || r.cursor < 1 || r.exceeds()
 }
 
-// takeMetas takes the entries without text. A position that one of them has counts, however old it is.
+// takeMetas takes the entries without text. A position counts, however old it is, unless it was removed: quiet groups
+// keep old events.
 func (r *reading) takeMetas(list []goredis.Z, keys keyring) {
 	for _, z := range list {
 		raw, _ := z.Member.(string)
 		e := decode(raw, z.Score, r.Group, keys)
 		r.entries = append(r.entries, e)
-		if e.kind != lateKind && slices.Contains(r.After, e.Position) {
-			r.need(e.Position)
+	}
+	v := newView(r.entries, 0)
+	for _, at := range r.After {
+		if !at.IsZero() && at.Compare(v.floor) >= 0 || v.marks(at) {
+			r.need(at)
 		}
 	}
 }

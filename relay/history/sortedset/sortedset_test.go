@@ -220,6 +220,27 @@ func TestTrimByAge(t *testing.T) {
 	}
 }
 
+// A group is quiet for longer than the age of events, and its node was replaced by one that has removed nothing.
+func TestQuietGroup(t *testing.T) {
+	server, c := peers.StartRedis(t), newClock()
+	at := newNode(t, server, c).emit("job1", "a", "b", "c")
+	c.advance(limits.Age + 30*time.Second)
+	b := newNode(t, server, c)
+	p := b.read("job1", at[2], at[1])
+	wantResumable(t, p, nil, nil)
+	if texts(p) != "[a b c]" {
+		t.Errorf("got %s", texts(p))
+	}
+	b.Joined([]string{"job1"})
+	c.advance(limits.Age)
+	b.tick()
+	p = b.query(relay.HistoryQuery{Group: "job1", After: at[1:], Latest: 10})
+	wantResumable(t, p, relay.NotRecoveredUnknown, nil)
+	if len(p.Events) > 0 {
+		t.Errorf("after the age of events, the new node has left %s", texts(p))
+	}
+}
+
 // An event that comes after a newer one, from an emitter whose clock is behind, is not missed in silence.
 func TestLateEvents(t *testing.T) {
 	c := newClock()

@@ -229,6 +229,9 @@ func (s *Store) setMember(groups []string, member bool) {
 		for _, name := range list {
 			if g := h.group(name); g != nil {
 				g.member, g.used = member, s.now()
+				if member && g.ageAt.IsZero() { // Events may be left of nodes that have gone.
+					g.ageAt = g.used.Add(g.limits.Age)
+				}
 			}
 		}
 		h.mu.Unlock()
