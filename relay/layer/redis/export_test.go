@@ -60,6 +60,9 @@ func (b *Broker) Keys() (channel, inflight string) {
 	return b.readers[0].channelKey(), b.readers[0].inflightKey()
 }
 
+// BeatKey returns the key of the beat on the first host.
+func (b *Broker) BeatKey() string { return b.beats.beatKey(b.readers[0].receiver) }
+
 // SetHistoryClock sets the clock of a history that is not kept yet.
 func (b *Broker) SetHistoryClock(now func() time.Time) { b.now = now }
 

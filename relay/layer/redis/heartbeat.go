@@ -155,7 +155,7 @@ func (h *heartbeat) setBeat(ctx context.Context, pipe goredis.Pipeliner, host in
 		pipe.Set(ctx, h.beatKey(r.receiver), 1, h.times().lasts)
 		return
 	}
-	s := nodeState{rules: kept.rules(), unread: r.unreadFor()}
+	s := nodeState{patterns: kept.patterns.Load().value, unread: r.unreadFor()}
 	pipe.Set(ctx, h.beatKey(r.receiver), s.value(), beatKept)
 }
 

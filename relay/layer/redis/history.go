@@ -3,7 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
-	"hash/crc32"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +33,7 @@ type history struct {
 	large   largeKeys     // of other nodes
 	adopted atomic.Uint64 // events of dead nodes' mailboxes
 
-	mu     sync.Mutex
-	policy string // fingerprint of the rules
+	patterns atomic.Pointer[patterns] // of the groups with a history
 }
 
 var (
@@ -71,55 +70,43 @@ func (b *Broker) KeepHistory(p relay.HistoryPolicy) (relay.History, error) {
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
-	h = &history{Store: store, broker: b, peeks: make([]sync.Mutex, b.hosts.Size), policy: fingerprint(p)}
+	h = &history{Store: store, broker: b, peeks: make([]sync.Mutex, b.hosts.Size)}
+	h.patterns.Store(newPatterns(p))
 	if b.ctx != nil {
 		h.start(b.ctx)
 	}
 	b.history.Store(h)
-	h.markHeld()
+	h.markHeld(nil)
 	b.beats.kick()
 	return h, nil
 }
 
 // setPolicy applies another policy.
 func (h *history) setPolicy(p relay.HistoryPolicy) error {
+	before := h.kept(h.broker.members.wanted())
 	if err := h.SetPolicy(p); err != nil {
 		return err
 	}
-	h.mu.Lock()
-	changed := h.policy != fingerprint(p)
-	h.policy = fingerprint(p)
-	h.mu.Unlock()
-	if changed {
-		h.markHeld()
+	now := newPatterns(p)
+	if h.patterns.Swap(now).value != now.value {
+		h.markHeld(before)
 		h.broker.beats.kick()
 	}
 	return nil
 }
 
-// markHeld marks a gap in the groups of this node: until now it may have kept none of their events.
-func (h *history) markHeld() {
-	groups := h.kept(h.broker.members.wanted())
+// markHeld marks a gap in the groups of this node, except those whose events it kept before: until now it may have kept
+// none of their events.
+func (h *history) markHeld(before []string) {
+	known := make(map[string]bool, len(before))
+	for _, g := range before {
+		known[g] = true
+	}
+	groups := slices.DeleteFunc(h.kept(h.broker.members.wanted()), func(g string) bool { return known[g] })
 	h.broker.members.beginHeld(groups)
 	if len(groups) > 0 {
 		h.Store.MarkGap(relay.Loss{Cause: relay.LossLateJoin, Groups: groups})
 	}
-}
-
-// fingerprint identifies the groups that have a history.
-func fingerprint(p relay.HistoryPolicy) string {
-	sum := crc32.NewIEEE()
-	for _, r := range p.Rules {
-		_, _ = fmt.Fprintf(sum, "%q", r.Pattern)
-	}
-	return fmt.Sprintf("%08x", sum.Sum32())
-}
-
-// rules returns the fingerprint of the current rules.
-func (h *history) rules() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.policy
 }
 
 // start runs the history until ctx ends. KeepHistory and Start call it.

@@ -72,7 +72,7 @@ func (a *adoption) orphans(ctx context.Context) (orphans []string, err error) {
 			received := false
 			for _, channel := range members[i].Val() {
 				node, ok := nodes[receiver(channel)]
-				received = received || ok && !node.dead(lasts) && node.rules == a.rules()
+				received = received || ok && !node.dead(lasts) && a.patterns.Load().sharedWith(node.patterns, group)
 			}
 			if !received {
 				orphans = append(orphans, group)

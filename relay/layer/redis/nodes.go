@@ -19,11 +19,11 @@ const beatKept = 10 * time.Minute
 
 // nodeState is what a node's last beat says.
 type nodeState struct {
-	beats  bool          // there is a beat; false: dead for an unknown time
-	age    time.Duration // of the beat, by Redis's clock
-	unread time.Duration // how long the node had not read its mailbox, at the beat
-	rules  string        // fingerprint of the groups with a history; empty: the node keeps none
-	at     time.Time     // when this node read the beat
+	beats    bool          // there is a beat; false: dead for an unknown time
+	age      time.Duration // of the beat, by Redis's clock
+	unread   time.Duration // how long the node had not read its mailbox, at the beat
+	patterns string        // fingerprints of the patterns of groups with a history; empty: the node keeps none
+	at       time.Time     // when this node read the beat
 }
 
 // unknownAge is the age of a node without a beat.
@@ -46,9 +46,9 @@ func (s nodeState) late(expiry time.Duration) bool {
 func (s nodeState) dead(lasts time.Duration) bool { return !s.beats || s.age >= lasts }
 
 // value returns the text of a beat: how long it is kept and how long the mailbox was unread, in milliseconds, and the
-// rules. Nodes without a history, and earlier versions, write "1".
+// patterns. Nodes without a history, and earlier versions, write "1".
 func (s nodeState) value() string {
-	return fmt.Sprintf("%d %d %s", beatKept.Milliseconds(), s.unread.Milliseconds(), s.rules)
+	return fmt.Sprintf("%d %d %s", beatKept.Milliseconds(), s.unread.Milliseconds(), s.patterns)
 }
 
 // parseBeat reads a beat and its remaining lifetime. lasts is the lifetime of beats that do not tell theirs.
@@ -62,7 +62,7 @@ func parseBeat(text string, left, lasts time.Duration) nodeState {
 			return nodeState{at: s.at}
 		}
 		kept, s.unread = time.Duration(whole)*time.Millisecond, time.Duration(unread)*time.Millisecond
-		s.rules = fields[2]
+		s.patterns = fields[2]
 	}
 	s.age = max(kept-left, 0)
 	return s

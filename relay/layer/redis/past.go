@@ -219,7 +219,7 @@ func (r *reconciler) begin(a arrival, nodes map[string]nodeState) (received bool
 	r.members.mu.Lock()
 	defer r.members.mu.Unlock()
 	p := &past{since: time.Now(), recent: map[relay.Position]way{}}
-	rules, expiry := b.history.Load().rules(), b.settings.Load().Expiry
+	patterns, expiry := b.history.Load().patterns.Load(), b.settings.Load().Expiry
 	own := b.readers[r.host].receiver
 	for _, z := range a.members.Val() {
 		channel, _ := z.Member.(string)
@@ -227,7 +227,8 @@ func (r *reconciler) begin(a arrival, nodes map[string]nodeState) (received bool
 			return true
 		}
 		node, ok := nodes[receiver(channel)]
-		if ok && receiver(channel) != own && node.rules == rules && !node.late(expiry) {
+		if ok && receiver(channel) != own && patterns.sharedWith(node.patterns, a.group) &&
+			!node.late(expiry) {
 			p.before = append(p.before, member{channel, time.UnixMicro(int64(z.Score * 1e6))})
 		}
 	}

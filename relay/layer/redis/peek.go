@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -321,16 +322,28 @@ func (m *memberships) coveredBy(host int, mailboxes map[string]*mailboxOf, nodes
 
 // settle notes that the mailboxes were looked into, and returns the groups in which events were lost.
 func (m *memberships) settle(pasts map[string]*past, mailboxes map[string]*mailboxOf, s *inForce) (gaps []string) {
-	now := time.Now()
+	now, kept := time.Now(), m.broker.history.Load()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name, p := range pasts {
 		p.unread = false
-		if p.lost(mailboxes, s, now) {
+		if p.lost(mailboxes, s, now) || p.dropped(mailboxes, kept, name) {
 			gaps = append(gaps, name)
 		}
 	}
 	return gaps
+}
+
+// dropped reports whether a node may have dropped the events of a group: its history was switched off lately.
+func (p *past) dropped(mailboxes map[string]*mailboxOf, kept *history, group string) bool {
+	if kept == nil {
+		return true
+	}
+	shared := kept.patterns.Load()
+	return slices.ContainsFunc(p.before, func(before member) bool {
+		box := mailboxes[receiver(before.channel)]
+		return box != nil && box.node.beats && !shared.sharedWith(box.node.patterns, group)
+	})
 }
 
 // lost reports whether events from before this node's membership were lost in a mailbox, and are in no other one.
