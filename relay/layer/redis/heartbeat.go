@@ -30,8 +30,8 @@ type beatTimes struct {
 	missing time.Duration // from the first missing beat until a node is dead
 }
 
-// usualBeat makes a node dead 45 to 65 seconds after the last beat, not much sooner than messages expire.
-var usualBeat = beatTimes{every: 10 * time.Second, lasts: 35 * time.Second, missing: 15 * time.Second}
+// usualBeat makes a node dead 40 to 55 seconds after the last beat: not much sooner than messages expire, and not later.
+var usualBeat = beatTimes{every: 5 * time.Second, lasts: 30 * time.Second, missing: 15 * time.Second}
 
 // historyBeat makes a node dead 28 to 34 seconds after the last beat, so that its unread messages are in the history
 // well before they expire.
