@@ -100,9 +100,10 @@ dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of mater
 	PATH=$(CURDIR)/bin/tools:$$PATH $(GO) run $(GORELEASER) release --clean --skip=publish \
 		$(shell git describe --exact-match --tags >/dev/null 2>&1 || echo --snapshot)
 
-soak: test-deps $(CADDY) ## an hour of faults and reloads: every event accounted for, nothing leaked (SOAK=10m: less)
+soak: test-deps $(CADDY) ## hours of faults and reloads: every event accounted for, none missed, nothing leaked (SOAK=10m: less)
 	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test -tags=nobadger,nomysql,nopgx,soak ./internal/soak -run Soak -count 1 -timeout 24h -v
 	OFFLINE=20s EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/browser -run MissesNothing -count 1 -v
+	$(MAKE) continuity CONTINUITY=$(or $(SOAK),60m)
 
 endurance: test-deps $(CADDY) ## a million connections and a site's day: fails when memory, goroutines, files or keys grow (15 minutes)
 	ENDURANCE=full EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/soak -run 'Churn|Day' -count 1 -timeout 60m -v
