@@ -239,7 +239,7 @@ type ends [2]*goredis.ZSliceCmd
 func (e ends) newest() (micros int64) {
 	for _, end := range e {
 		for _, z := range end.Val() {
-			micros = max(micros, int64(math.Abs(z.Score)))
+			micros = max(micros, int64(math.Min(math.Abs(z.Score), latestMicros)))
 		}
 	}
 	return micros

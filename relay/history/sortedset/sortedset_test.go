@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -305,6 +306,31 @@ func TestAdd(t *testing.T) {
 	a.Record([]relay.Event{peer, {Group: "job7", Source: relay.FromPeer}, {Group: "job7", Position: peer.Position}})
 	if p := a.read("job7", peer.Position); texts(p) != "[7 of a peer 157]" && texts(p) != "[of a peer 7 157]" {
 		t.Errorf("with a peer's event: %s", texts(p))
+	}
+}
+
+// A peer's position that is no time, or from the future, spoils no other: later events come behind it for no client.
+func TestPositionsOfPeersFromNoTime(t *testing.T) {
+	c := newClock()
+	n := newNode(t, peers.StartRedis(t), c)
+	first := n.event("job1", "first")
+	n.write(first)
+	for _, micros := range []int64{math.MinInt64, -1, 0, c.now().Add(time.Hour).UnixMicro(), 1 << 53, math.MaxInt64} {
+		events := []relay.Event{{
+			Group: "job1", Text: []byte("wrong"), Source: relay.FromPeer, Position: relay.Position{Micros: micros, Mark: 1},
+		}}
+		n.Record(events)
+		if !events[0].Position.IsZero() {
+			t.Errorf("%d: the position is %+v", micros, events[0].Position)
+		}
+	}
+	p := n.read("job1", first.Position)
+	wantResumable(t, p, nil)
+	if texts(p) != "[first]" || p.Head != first.Position {
+		t.Errorf("got %s, head %+v", texts(p), p.Head)
+	}
+	if at := n.MarkGap(relay.Loss{Groups: []string{"job1"}}); at.Micros > c.now().Add(time.Second).UnixMicro() || at.Micros <= 0 {
+		t.Errorf("the next gap is at %d", at.Micros)
 	}
 }
 

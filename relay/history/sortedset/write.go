@@ -275,13 +275,19 @@ func latenesses(events []*relay.Event, newest int64) map[lateness]bool {
 const queueMax = 10_000
 
 // Record implements [relay.History]: it stores the events of peers under the peers' positions. The layer stores its own
-// events. An event of a peer without a position gets none, because another node would give it another one.
+// events. An event of a peer without a position gets none, because another node would give it another one. A position
+// that is no time, or from the future, is removed: all later positions of the host would stand behind it.
 func (s *Store) Record(events []relay.Event) {
+	latest := s.now().UnixMicro() + aheadMax
 	for i := range events {
 		ev := &events[i]
-		if ev.Source == relay.FromPeer {
-			s.later(ev)
+		if ev.Source != relay.FromPeer {
+			continue
 		}
+		if at := ev.Position.Micros; at > latest || at <= 0 {
+			ev.Position = relay.Position{}
+		}
+		s.later(ev)
 	}
 }
 
