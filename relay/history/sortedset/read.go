@@ -224,6 +224,8 @@ func (r *reading) ask(ctx context.Context, pipe goredis.Pipeliner, first bool) (
 		s.min, s.count = 1, min(max(latest-int64(r.events()), 1), r.chunk)
 	case latest > int64(r.events()):
 		s.min = 1
+	case r.events() == 0 && !first: // The newest event is older than all positions, and makes the head.
+		s.min, s.count = 1, 1
 	}
 	to := "+inf"
 	if r.cursor != math.MaxInt64 {
@@ -266,7 +268,7 @@ func (r *reading) take(h *host, s step) {
 	if int64(len(list)) < s.count { // Everything down to the minimum was read.
 		r.cursor, r.skip = s.min-1, 0
 	}
-	enough := r.events() >= r.latest() && r.cursor < r.from
+	enough := r.events() >= r.latest() && r.cursor < r.from && (r.events() > 0 || s.metas == nil)
 	if r.from == math.MaxInt64 {
 		enough = r.events() >= r.latest()
 	}

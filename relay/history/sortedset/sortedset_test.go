@@ -334,6 +334,25 @@ func TestPositionsOfPeersFromNoTime(t *testing.T) {
 	}
 }
 
+// A client with a position that no event has, later than all events, changes nothing for others: the head is the newest
+// event, and no entry is written.
+func TestHeadForUnknownPosition(t *testing.T) {
+	c := newClock()
+	n := newNode(t, peers.StartRedis(t), c)
+	begin := n.read("job1", relay.Position{}).Head // an entry without an event
+	c.advance(3 * time.Second)
+	last := n.event("job1", "last")
+	n.write(last)
+	for _, later := range []time.Duration{3 * time.Second, time.Hour} {
+		unknown := relay.Position{Micros: c.now().Add(later).UnixMicro(), Mark: 1}
+		p := n.read("job1", unknown)
+		wantResumable(t, p, relay.NotRecoveredUnknown)
+		if p.Head != last.Position || len(p.Events) != 0 {
+			t.Errorf("the head is %+v, want %+v, not %+v", p.Head, last.Position, begin)
+		}
+	}
+}
+
 func TestLargePages(t *testing.T) {
 	c := newClock()
 	server := peers.StartRedis(t)
