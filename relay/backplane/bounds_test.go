@@ -69,6 +69,34 @@ func TestWhatIsSaidIsBounded(t *testing.T) {
 	}
 }
 
+// And what a peer says about groups that it was never asked to refill.
+func TestAnswersAreBounded(t *testing.T) {
+	l := newTestLink(t)
+	l.receiveRefilled(message{Groups: make([]string, refillGroups+1)})
+	l.receiveRefilled(message{Missing: []string{"a-1"}})
+	if n := len(l.peer.answers); n != 0 {
+		t.Errorf("%d answers that nobody sends are kept", n)
+	}
+	for range 2 * maxAnswers {
+		l.receiveRefilled(message{Groups: []string{"a-1"}, Until: 1 << 63})
+	}
+	if n := len(l.peer.answers); n > maxAnswers {
+		t.Errorf("%d answers are kept", n)
+	}
+}
+
+// And the reads of the history for a peer that asks again and again.
+func TestLaterRefillsEndEarlierOnes(t *testing.T) {
+	l := newTestLink(t)
+	l.ctx = t.Context()
+	first := l.beginRefills()
+	second := l.beginRefills()
+	if first.Err() == nil || second.Err() != nil {
+		t.Errorf("the first refills: %v, the second: %v", first.Err(), second.Err())
+	}
+	l.endRefills()
+}
+
 func TestCanonical(t *testing.T) {
 	for text, want := range map[string]string{
 		"https://10.0.0.2:443": "https://10.0.0.2", "HTTPS://Node.Example/": "https://node.example", "http://a:80/x/": "http://a/x", "http://a:443": "http://a:443",

@@ -63,6 +63,7 @@ type link struct {
 	recent     atomic.Pointer[recent] // events of the peer's layer, once the peer is its source
 	replaced   *stream                // dropped in favor of stream; owned by the reading goroutine
 	keep       []string               // groups of an unfinished interest; owned by the reading goroutine
+	endRefills context.CancelFunc     // of the last refills; owned by the reading goroutine
 	catchingUp atomic.Bool            // the peer's stream has not reached the end of the break before this link
 	jumped     atomic.Bool            // numbers are missing, and the peer has not reported the loss yet
 	tooLarge   atomic.Bool            // a message was skipped since the last batch

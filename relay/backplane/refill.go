@@ -12,6 +12,8 @@ const (
 	refillWait = 10 * time.Second
 	// refillGroups bounds the groups of one read, and refillReads the concurrent reads for all peers.
 	refillGroups, refillReads = 100, 4
+	// maxAnswers bounds the answers of a peer whose events have not arrived.
+	maxAnswers = maxPeerGroups / refillGroups
 )
 
 // refill is a group whose earlier events are read from the history for a relay. Live events wait behind them.
@@ -88,9 +90,7 @@ func (s *stream) endRefill(r *refill, page []*event) bool {
 
 // finishRefills reads the events of groups from the history and queues them for the link's peer, once this node is a
 // member of the groups. The peer is told which groups are complete.
-func (s *stream) finishRefills(l *link, list []*refill, wait func(context.Context)) {
-	ctx, cancel := context.WithTimeout(l.ctx, refillWait)
-	defer cancel()
+func (s *stream) finishRefills(ctx context.Context, l *link, list []*refill, wait func(context.Context)) {
 	wait(ctx)
 	select {
 	case s.b.refillSlots <- struct{}{}:
@@ -188,13 +188,13 @@ type refilled struct {
 
 // receiveRefilled records the answer about groups.
 func (l *link) receiveRefilled(m message) {
-	if len(m.Groups) > groupsPerMessage || len(m.Missing) > groupsPerMessage {
-		l.fault(faultLimit)
-		return
-	}
 	i := &l.b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if len(m.Groups) > refillGroups || len(m.Missing) > len(m.Groups) || len(l.peer.answers) >= maxAnswers {
+		l.fault(faultLimit)
+		return
+	}
 	l.peer.answers = append(l.peer.answers, refilled{m.Groups, m.Missing, m.Until})
 	l.closeGaps()
 }

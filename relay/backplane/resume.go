@@ -72,10 +72,10 @@ func (l *link) changeGroups(m message) (wait func(context.Context)) {
 			defer s.queue.forget() // the peer wants nothing any more
 		}
 		if len(m.After) > 0 && !l.resumed.Load() {
-			list := s.beginRefills(m.After)
+			list, ctx := s.beginRefills(m.After), l.beginRefills()
 			defer func() {
 				established := wait
-				l.b.spawn(func() { s.finishRefills(l, list, established) })
+				l.b.spawn(func() { s.finishRefills(ctx, l, list, established) })
 			}()
 		}
 		m = l.collect(m)
@@ -88,6 +88,17 @@ func (l *link) changeGroups(m message) (wait func(context.Context)) {
 		l.replaced = nil
 	}
 	return wait
+}
+
+// beginRefills ends earlier reads of the history for the peer, so that a peer which asks again and again does not have
+// many of them. It returns the context of the next ones.
+func (l *link) beginRefills() context.Context {
+	if l.endRefills != nil {
+		l.endRefills()
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, refillWait)
+	l.endRefills = cancel
+	return ctx
 }
 
 // collect keeps the groups of an interest in several messages. No group of the stream is left before the last message,
