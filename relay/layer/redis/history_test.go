@@ -31,6 +31,31 @@ func TestResumeOnAnotherNode(t *testing.T) {
 	a.expectResume(t, "g", at, numbered(1, 40)...)
 }
 
+// The membership of a node that stops stays until another node has adopted the mailbox, even if the history is short.
+func TestShortHistoryOutlivesNode(t *testing.T) {
+	server := peers.StartRedis(t)
+	a := newKeeper(t, settings(server))
+	short := everything.Rules[0]
+	short.Age = time.Second
+	if _, err := a.KeepHistory(relay.HistoryPolicy{Rules: []relay.HistoryRule{short}}); err != nil {
+		t.Fatal(err)
+	}
+	run(t, a.Broker, a, "g")
+	if err := a.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	client := server.Client()
+	defer client.Close()
+	list, err := client.ZRangeWithScores(context.Background(), "asgi:group:g", 0, -1).Result()
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	score := list[0].Score
+	if left := time.Until(time.UnixMicro(int64(score * 1e6)).Add(settings(server).GroupExpiry)); left < time.Minute {
+		t.Errorf("emitters remove the membership after %v", left)
+	}
+}
+
 // A node is killed between any two steps. Another one, which was no member before, misses nothing.
 func TestKilledBetweenSteps(t *testing.T) {
 	for _, c := range []struct {

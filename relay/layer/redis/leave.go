@@ -8,6 +8,10 @@ import (
 // finishMax bounds the reading of a mailbox that stays: messages keep coming.
 const finishMax = 2 * time.Second
 
+// outliveMin is how long a membership outlives its node at least, however short the age of the history is: emitters must
+// not remove a membership whose messages wait for another node to adopt them, because it tells their group.
+const outliveMin = 2 * time.Minute
+
 // stays reports whether this node's mailbox on a host outlives the node: the groups with history there have to be
 // received until the successor, or another node, does.
 // See docs/decisions/history.md#why-does-a-mailbox-outlive-its-node
@@ -31,7 +35,7 @@ func (r *reconciler) outlives(name string, now time.Time) (score float64, stays 
 	if !ok || !closed {
 		return 0, false
 	}
-	ends := now.Add(limits.Age - b.settings.Load().GroupExpiry)
+	ends := now.Add(max(limits.Age, outliveMin) - b.settings.Load().GroupExpiry)
 	return max(float64(ends.UnixMicro())/1e6, 1), true
 }
 
