@@ -60,6 +60,9 @@ type pending struct {
 	answer *answer
 	part   int // of the answer, that is sent next
 	wave   *wave
+	// Of a paced client: the bytes that waited lately, and when fewer did than before.
+	unread int
+	readAt time.Time
 }
 
 // asks reports whether the client resumes from a position.

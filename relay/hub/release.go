@@ -15,6 +15,8 @@ const (
 	paceInterval = 5 * time.Millisecond
 	// maxPacedBytes bounds the replays that are in memory for such clients.
 	maxPacedBytes = 256 << 20
+	// paceTimeout is the time after which a client that has read nothing of what waits for it makes room for others.
+	paceTimeout = time.Minute
 	// releaseBytes bounds the memory of the answers to clients that begin at once.
 	releaseBytes = 4 << 20
 )
@@ -178,6 +180,16 @@ func (r *resumes) beginPace(s *shard, a *positionAudience, p *pending) bool {
 	return true
 }
 
+// stalls reports whether a client has read nothing for paceTimeout. The round is held.
+func (p *pending) stalls(now time.Time) bool {
+	waiting, _ := p.sub.session.socket.Waiting()
+	if p.readAt.IsZero() || waiting < p.unread {
+		p.readAt = now
+	}
+	p.unread = waiting
+	return now.Sub(p.readAt) > paceTimeout
+}
+
 // endPace records that a client with an answer has its replay, or has left.
 func (r *resumes) endPace(an *answer) {
 	r.mu.Lock()
@@ -258,6 +270,9 @@ func (s *shard) feedAll(a *positionAudience) {
 			s.finish(a, p, ended)
 		case s.feed(a, p):
 			s.finish(a, p, begun)
+		case p.stalls(time.Now()):
+			p.sub.session.socket.Close(relay.ClosePolicy, "slow reader")
+			s.finish(a, p, ended)
 		default:
 			left = true
 		}

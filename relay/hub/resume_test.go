@@ -395,6 +395,42 @@ func TestReplaysOfSlowClientsAreBounded(t *testing.T) {
 	})
 }
 
+// A client that reads nothing of its replay is disconnected after a while, and one that reads a little is not.
+func TestStalledReplayEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hub.New(quiet)
+		h.SetAuthorizer(relay.Open{}, 0)
+		h.SetProtocol(plainTexts{})
+		model := &modelHistory{}
+		h.SetHistory(model)
+		base := relay.Position{Micros: time.Now().UnixMicro(), Mark: 1}
+		for i := range 300 {
+			model.store(relay.Position{Micros: base.Micros + int64(i), Mark: 1}, []byte(strings.Repeat("x", 3000)))
+		}
+		stalled, slow := &paceSocket{blocked: true}, &paceSocket{blocked: true}
+		var sessions []*hub.Session
+		for _, s := range []*paceSocket{stalled, slow} {
+			session := h.Open(s, relay.Identity{ID: "1"}, netip.Addr{})
+			sessions = append(sessions, session)
+			session.OptIn()
+			follow(t, session, resumeAfter("h-1", base))
+		}
+		for range 6 {
+			time.Sleep(20 * time.Second)
+			slow.mu.Lock()
+			slow.queued--
+			slow.mu.Unlock()
+		}
+		if !stalled.closed || slow.closed || h.ResumeStats().Waiting != 1 {
+			t.Errorf("stalled: closed %v, slow: closed %v", stalled.closed, slow.closed)
+		}
+		for _, s := range sessions {
+			s.Close()
+		}
+		_ = h.Close(t.Context())
+	})
+}
+
 // More live events than are recorded during a read: the client begins with the live stream, and is told.
 func TestTooManyEventsDuringRead(t *testing.T) {
 	h, emitter, history := gatedHub(t)
