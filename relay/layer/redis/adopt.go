@@ -47,6 +47,7 @@ func (h *history) adopt(ctx context.Context, on *hostBeat, receiver string, node
 	}); err != nil {
 		return err
 	}
+	h.broker.members.recall(&a.mailbox)
 	if err := h.Load(ctx, on.host); err != nil { // The reader may not be connected yet.
 		return err
 	}
@@ -87,6 +88,19 @@ func (a *adoption) found(_ context.Context, _ *goredis.Client, found map[string]
 		}
 	}
 	return nil
+}
+
+// recall adds the channels that a node had when this node became a member: emitters may have removed them since.
+func (m *memberships) recall(mailbox *mailboxOf) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, p := range m.pasts {
+		for _, b := range p.before {
+			if receiver(b.channel) == mailbox.receiver {
+				mailbox.groups[b.channel] = name
+			}
+		}
+	}
 }
 
 // take reads the mailbox, stores the events and delivers them to clients that did not get them.

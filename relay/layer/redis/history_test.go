@@ -229,6 +229,26 @@ func TestAdoption(t *testing.T) {
 	}
 }
 
+// Emitters have removed a dead node's membership, which would tell the group of its messages.
+func TestAdoptionWithoutMembership(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	dead := startQuickKeeper(t, settings(server), "g", "h")
+	publish("g", "<0>")
+	at := dead.positionOf(t, "g", "<0>")
+	release := dead.Hold()
+	publish("g", "<1>", "<2>")
+	channel, _ := dead.Keys()
+	name := fmt.Sprint(server.Do("ZRANGE", "asgi:group:g", 0, 0).([]any)[0])
+	b := startQuickKeeper(t, settings(server), "g")
+	dead.CrashWhile(release)
+	server.Do("ZREM", "asgi:group:g", name)
+	testkit.Eventually(t, "the dead node to be removed", func() bool {
+		return server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) == int64(0)
+	})
+	b.expectResume(t, "g", at, "<1>", "<2>")
+}
+
 // A group of which a dead node was the only member is received by the node that adopts, until a client comes back.
 func TestGroupsOfADeadNodeAreHeld(t *testing.T) {
 	server := peers.StartRedis(t)
