@@ -123,12 +123,15 @@ func (r *resumes) moveHeads(l relay.Loss, mark relay.Position) {
 	}
 }
 
-// tellGaps tells clients that get positions about gaps. The frames are queued like events.
+// tellGaps tells clients that get positions about gaps. The frames are queued like events. Losses are told once a
+// second, so events may have reached the clients since a loss was marked: a client whose connection ends before it is
+// told has a position behind the mark. The history is therefore marked again.
 func (h *Hub) tellGaps(gaps *gapSet) {
 	p := h.positionProtocol()
 	if p == nil || gaps.empty() {
 		return
 	}
+	defer h.markTold(gaps)
 	if gaps.all == nil {
 		for group, g := range gaps.groups {
 			h.tellGap(p, group, g)
@@ -141,6 +144,27 @@ func (h *Hub) tellGaps(gaps *gapSet) {
 			g = own.join(g)
 		}
 		h.tellGap(p, c.group, g)
+	}
+}
+
+// markTold marks the history where the clients were told that it lacks events.
+func (h *Hub) markTold(gaps *gapSet) {
+	history := h.History()
+	if history == nil {
+		return
+	}
+	mark := func(l relay.Loss) { h.resumes.moveHeads(l, history.MarkGap(l)) }
+	if g := gaps.all; g != nil && g.marked {
+		mark(relay.Loss{Cause: g.cause, All: true})
+	}
+	byCause := map[relay.LossCause][]string{}
+	for group, g := range gaps.groups {
+		if g.marked {
+			byCause[g.cause] = append(byCause[g.cause], group)
+		}
+	}
+	for cause, groups := range byCause {
+		mark(relay.Loss{Cause: cause, Groups: groups})
 	}
 }
 

@@ -137,17 +137,17 @@ func TestLossesAsGaps(t *testing.T) {
 		{
 			"mailbox",
 			relay.Loss{Cause: relay.LossMailboxFull, Groups: []string{"h-1"}, Events: 3},
-			1,
+			2,
 			[]string{"gap h-1 mailbox_full 3"},
 		},
 		{
 			"several groups",
 			relay.Loss{Cause: relay.LossMembership, Groups: []string{"h-1", "h-2"}, Events: 3},
-			1,
+			2,
 			[]string{"gap h-1 membership_restored 0"},
 		},
-		{"all", relay.Loss{Cause: relay.LossFailover, All: true}, 1, []string{"gap h-1 failover 0"}},
-		{"peer", relay.Loss{Cause: relay.LossPeer, Groups: []string{"h-1"}, Events: 1}, 1, []string{"gap h-1 peer 1"}},
+		{"all", relay.Loss{Cause: relay.LossFailover, All: true}, 2, []string{"gap h-1 failover 0"}},
+		{"peer", relay.Loss{Cause: relay.LossPeer, Groups: []string{"h-1"}, Events: 1}, 2, []string{"gap h-1 peer 1"}},
 		{"others", relay.Loss{Cause: relay.LossPeer, Groups: []string{"h-3"}}, 1, nil},
 		{"peer's queue", relay.Loss{Cause: relay.LossPeerQueue, Events: 1}, 0, nil},
 		{"dead node", relay.Loss{Cause: relay.LossDeadNode, All: true}, 1, nil},
@@ -160,7 +160,7 @@ func TestLossesAsGaps(t *testing.T) {
 		{
 			"event of a slow plugin",
 			relay.Loss{Cause: relay.LossPluginSlow, Groups: []string{"h-1"}, Events: 2},
-			1,
+			2,
 			[]string{"gap h-1 plugin_slow 2"},
 		},
 		{
@@ -193,6 +193,31 @@ func TestLossesAsGaps(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client whose connection ends after events that followed a loss, and before it was told, must not resume behind the
+// loss: the history is marked again behind these events.
+func TestHistoryIsMarkedWhenClientsAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _, m, _ := markingHub(t)
+		defer closeHub(t, h)
+		session, s := openWithPositions(h)
+		follow(t, session, relay.Groups("h-1")...)
+		synctest.Wait()
+		for range 2 { // The second loss is told a second after the first.
+			h.Lost(relay.Loss{Cause: relay.LossMembership, Groups: []string{"h-1"}})
+			synctest.Wait()
+		}
+		h.Deliver([]relay.Event{{Group: "h-1", Text: []byte("a"), Position: relay.Position{Micros: 40, Mark: 4}}})
+		synctest.Wait()
+		marks, frames := len(m.marks), len(s.got())
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if told := len(s.got()) - frames; told != 1 || len(m.marks) <= marks {
+			t.Errorf("%d frames and %d marks behind the event, want 1 frame and a mark", told, len(m.marks)-marks)
+		}
+		session.Close()
+	})
 }
 
 // A gap without a mark has a position from which a client gets the lost events; losses are told once a second.
