@@ -49,7 +49,7 @@ func TestVerdicts(t *testing.T) {
 			return Drop
 		}, `{}`, Result{
 			Verdict: "drop", Audience: Everybody,
-			Emitted: []Emission{{"alerts", "1", Everybody}, {"", "2", 2}},
+			Emitted: []Emission{{Group: "alerts", Payload: "1", Audience: Everybody}, {Payload: "2", Audience: 2}},
 		}},
 		{"own copy", func(e *Event) Verdict {
 			e.Payload[2] = 'x'
@@ -194,8 +194,8 @@ func TestTicks(t *testing.T) {
 		return Emit("clock", []byte("tick"))
 	}
 	for _, want := range []Result{
-		{Verdict: "pass", Audience: Everybody, Emitted: []Emission{{"clock", "tick", Everybody}}},
-		{Verdict: "pass", Audience: Everybody, Emitted: []Emission{{"clock", "tick", Everybody}}},
+		{Verdict: "pass", Audience: Everybody, Emitted: []Emission{{Group: "clock", Payload: "tick", Audience: Everybody}}},
+		{Verdict: "pass", Audience: Everybody, Emitted: []Emission{{Group: "clock", Payload: "tick", Audience: Everybody}}},
 	} {
 		if r := h.Tick(tick); !reflect.DeepEqual(r, want) {
 			t.Errorf("%+v instead of %+v", r, want)

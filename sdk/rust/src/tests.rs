@@ -255,7 +255,7 @@ fn emissions_have_limits() {
         Verdict::Drop
     }
     let mut host = Host::new("");
-    let alert = Emission { group: "alerts".into(), payload: "{}".into(), audience: 2 };
+    let alert = Emission { group: "alerts".into(), payload: "{}".into(), audience: 2, position: String::new() };
     assert_eq!(host.event(hook, "g", "{}").unwrap().emitted, [alert]);
     assert_eq!(host.event(hook, "many", "{}").unwrap().emitted.len(), 16);
     host.hops = 4;
