@@ -82,6 +82,11 @@ func (s *session) resumeAll(r *row) error {
 		return fmt.Errorf("live delivery: %w", err)
 	}
 	r.LiveCPU = live
+	// The last position has no other event close before it.
+	time.Sleep(overlap)
+	if _, err := s.liveDelivery(1); err != nil {
+		return fmt.Errorf("live delivery: %w", err)
+	}
 	beside, err := s.besideOthers(r.Rate)
 	if err != nil {
 		return err
@@ -90,7 +95,6 @@ func (s *session) resumeAll(r *row) error {
 	if r.CalmP99, err = beside.during(func() error { time.Sleep(5 * time.Second); return nil }); err != nil {
 		return err
 	}
-	time.Sleep(overlap)
 	use, err := s.meter()
 	if err != nil {
 		return err
