@@ -63,6 +63,13 @@ func (m *marking) MarkGap(l relay.Loss) relay.Position {
 	return relay.Position{Micros: 100 + int64(len(m.marks)), Mark: 1}
 }
 
+// marked returns the number of marks.
+func (m *marking) marked() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.marks)
+}
+
 func (m *marking) joined() (groups []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -186,8 +193,8 @@ func TestLossesAsGaps(t *testing.T) {
 				if got := shown(s.got()[3:]); !slices.Equal(got, c.want) {
 					t.Errorf("got %q, want %q", got, c.want)
 				}
-				if len(m.marks) != c.marks {
-					t.Errorf("%d marks, want %d", len(m.marks), c.marks)
+				if m.marked() != c.marks {
+					t.Errorf("%d marks, want %d", m.marked(), c.marks)
 				}
 				session.Close()
 			})
@@ -210,11 +217,11 @@ func TestHistoryIsMarkedWhenClientsAreTold(t *testing.T) {
 		}
 		h.Deliver([]relay.Event{{Group: "h-1", Text: []byte("a"), Position: relay.Position{Micros: 40, Mark: 4}}})
 		synctest.Wait()
-		marks, frames := len(m.marks), len(s.got())
+		marks, frames := m.marked(), len(s.got())
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if told := len(s.got()) - frames; told != 1 || len(m.marks) <= marks {
-			t.Errorf("%d frames and %d marks behind the event, want 1 frame and a mark", told, len(m.marks)-marks)
+		if told := len(s.got()) - frames; told != 1 || m.marked() <= marks {
+			t.Errorf("%d frames and %d marks behind the event, want 1 frame and a mark", told, m.marked()-marks)
 		}
 		session.Close()
 	})
@@ -269,7 +276,7 @@ func TestEventsWithoutPositionMarkHistory(t *testing.T) {
 			h.Forward([]relay.Event{{Group: "h-1", Text: []byte("a")}, {Group: "other-1", Text: []byte("a")}})
 			time.Sleep(100 * time.Millisecond)
 		}
-		if n := len(m.marks); n != 3 || m.marks[0].Groups[0] != "h-1" {
+		if n := m.marked(); n != 3 || m.marks[0].Groups[0] != "h-1" {
 			t.Errorf("%d marks in three seconds: %v", n, m.marks)
 		}
 	})
