@@ -111,9 +111,7 @@ func shown(frames []string) (short []string) {
 // expectFrames waits for frames, and compares them without positions.
 func expectFrames(t testing.TB, s *socket, want ...string) {
 	t.Helper()
-	for deadline := time.Now().Add(testkit.Patience); len(s.got()) < len(want) && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Eventually(t, "the frames", func() bool { return len(s.got()) >= len(want) })
 	if got := shown(s.got()); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

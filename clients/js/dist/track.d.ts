@@ -59,7 +59,7 @@ export declare class Track<S, E> {
     } | undefined;
     /** The socket is gone. */
     lose(): void;
-    /** The connection was closed on purpose: the next one begins anew. */
+    /** The connection was closed on purpose: the next one begins without positions. */
     forget(): void;
 }
 export {};

@@ -75,7 +75,7 @@ export class Track {
         this.joined = false;
         this.replay = undefined;
     }
-    /** The connection was closed on purpose: the next one begins anew. */
+    /** The connection was closed on purpose: the next one begins without positions. */
     forget() {
         this.lose();
         this.begun = false;

@@ -100,7 +100,7 @@ export class Track<S, E> {
     this.replay = undefined;
   }
 
-  /** The connection was closed on purpose: the next one begins anew. */
+  /** The connection was closed on purpose: the next one begins without positions. */
   forget(): void {
     this.lose();
     this.begun = false;

@@ -284,7 +284,7 @@ test("the latest events, at first", () => {
   assert.deepEqual(browser.socket.sent[0].since, { [G]: ["p1", "p2", "head"] });
 });
 
-test("close() forgets, connect() begins anew", () => {
+test("close() forgets the positions", () => {
   const { browser, client, take } = open();
   browser.say(event(1));
   client.close();
@@ -361,7 +361,7 @@ test("a connection that cannot be resumed is not given up for a network that is 
     browser.happen("offline");
     assert.equal(client.state, "open");
     browser.happen("online");
-    assert.equal(browser.socket.sent.length, 2); // it is asked, however lately it was heard
+    assert.equal(browser.socket.sent.length, 2); // the server is asked even if it was heard just before
     browser.answer([G]);
     assert.equal(client.state, "open");
   }
