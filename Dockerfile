@@ -26,6 +26,8 @@ COPY --from=build --chown=65532:65532 /data /data
 COPY --from=build --chown=65532:65532 /run/edgerelay /run/edgerelay
 USER 65532:65532
 ENV HOME=/data XDG_DATA_HOME=/data XDG_CONFIG_HOME=/data CADDY_ADMIN=unix//run/edgerelay/admin.sock|0600
+# WebSockets over HTTP/2, for all sites of this Caddy: see docs/http2.md.
+#ENV GODEBUG=http2xconnect=1
 VOLUME /data
 EXPOSE 8080 8443
 # Whether the process answers. Not whether Redis does: that is no reason to end everybody's connection.

@@ -13,7 +13,7 @@ export GOTOOLCHAIN := local
 # the tests and the linters.
 AS_XCADDY := CGO_ENABLED=0 GOFLAGS="$(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx"
 # A hanging test fails with the stacks of all goroutines.
-GOTEST := $(GO) test -timeout 15m
+GOTEST := $(GO) test -timeout 25m
 # All tests run under the race detector, with three exceptions. Tests that import Caddy would compile it a second time:
 # `make race` does, every night. The metering suite has one goroutine and all of the WebAssembly specification to run. The hostile modules are
 # compiled within limits of memory that the race detector exceeds.
@@ -48,7 +48,7 @@ test: test-deps $(CADDY) ## every test, with real Redis, Django Channels, Daphne
 	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GOTEST) $(UNRACED)
 	$(GO) -C bench test -timeout 15m -race ./...
 	@set -e; for dir in $(NESTED); do echo "$(GO) -C $$dir test ./..."; $(GO) -C $$dir test -timeout 15m ./...; done
-	@set -e; for dir in sdk/rust examples/plugins; do echo "cargo test in $$dir"; \
+	@set -e; for dir in sdk/rust examples/plugins examples/functions; do echo "cargo test in $$dir"; \
 		(cd $$dir && cargo test --quiet --offline --target-dir $(CURDIR)/bin/rust); done
 
 race: test-deps $(CADDY) ## every test under the race detector, Caddy included (compiles Caddy again)
@@ -72,6 +72,7 @@ fmt: ## format the Go files
 
 bench: $(CADDY) ## the benchmark with every peer and the bare loop; tables in bench/results (25 minutes, idle machine)
 	$(GO) -C bench run . full
+	$(GO) -C bench run . functions
 
 bench-short: $(CADDY) ## the bare loop and the relay alone (two minutes)
 	$(GO) -C bench run . short
@@ -87,6 +88,9 @@ bench-micro: ## go test -bench of the hot paths; BASE=<commit>: compared with th
 
 plugins: test-deps ## build the plugins that are committed as .wasm (C, Rust, AssemblyScript)
 	@scripts/build-plugins.sh
+
+bench-million: $(CADDY) ## a million idle websockets, or as many as fit: memory, CPU, one event to all, a drain (5 minutes, idle machine)
+	$(GO) -C bench run . million
 
 reference: ## docs/configuration.md, from the comments in the code
 	$(GO) run ./internal/docs reference
@@ -108,8 +112,14 @@ soak: test-deps $(CADDY) ## hours of faults and reloads: every event accounted f
 endurance: test-deps $(CADDY) ## a million connections and a site's day: fails when memory, goroutines, files or keys grow (15 minutes)
 	ENDURANCE=full EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/soak -run 'Churn|Day' -count 1 -timeout 60m -v
 
-compat: test-deps ## the premise of the history, with channels_redis 3.4.1 to 4.3.0 from PyPI
-	@scripts/compat.sh
+compat: test-deps $(CADDY) ## Daphne beside the relay with versions of Django, Channels and channels_redis from PyPI (10 minutes at first)
+	@EDGERELAY_CADDY=$(CURDIR)/$(CADDY) scripts/compat.sh
+	@scripts/compat-grip.sh
+	@scripts/compat-websocket.sh
+	@scripts/compat-oci.sh
+
+matrix: test-deps $(CADDY) ## Chromium and Firefox in networks of each kind: events within five seconds, none missed (2 minutes)
+	MATRIX=full EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/browser -run TestDoors -count 1 -v
 
 continuity: test-deps $(CADDY) ## ten minutes of kills, wipes and cuts: no client misses an event without a word (CONTINUITY=1h: longer)
 	CONTINUITY=$(or $(CONTINUITY),full) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/continuity -count 1 -timeout 24h -v
@@ -120,4 +130,4 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 clean: ## remove build results
 	rm -rf bin
 
-.PHONY: pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro
+.PHONY: matrix pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro bench-million

@@ -19,6 +19,10 @@ type target struct {
 	Group   string  `json:"group"`
 	Dialect dialect `json:"dialect"`
 	TLS     bool    `json:"tls"`
+	// Socket is the path of a Unix socket to connect to, "" for Addr.
+	Socket string `json:"socket,omitempty"`
+	// Before is sent before anything else.
+	Before []byte `json:"before,omitempty"`
 	// Spread is the number of groups that events are spread over; 0 and 1: all events in Group. See spread.go.
 	Spread int `json:"spread,omitempty"`
 	Of     int `json:"of,omitempty"`    // clients of the whole fleet
@@ -27,6 +31,9 @@ type target struct {
 	Users int `json:"users,omitempty"`
 	// Since is the position from which the clients resume, "" if they do not.
 	Since string `json:"since,omitempty"`
+	// Deflate makes the clients offer compression. Together is the number of groups that each client is in; 0: Group.
+	Deflate  bool `json:"deflate,omitempty"`
+	Together int  `json:"together,omitempty"`
 	// Slow is the number of this receiver's clients that read slowly; they are its last ones. See slow.go.
 	Slow int `json:"slow,omitempty"`
 }
@@ -49,7 +56,7 @@ func (r *receiver) connect(t target, n, parallel, firstSource int) error {
 		r.clients[i] = client{fd: -1, next: firstSeq + int64(t.First+i-base)%r.step, slow: i >= base+n-t.Slow}
 	}
 	r.slow += t.Slow
-	r.wrapped = t.Dialect == dialectEvents
+	r.wrapped, r.streams = t.Dialect == dialectEvents, t.Dialect.isStream()
 	r.mu.Unlock()
 	err := r.openAll(t, base, n, parallel, firstSource)
 	if t.Slow > 0 {
@@ -92,7 +99,7 @@ func (r *receiver) open(t target, i, place, source int) error {
 	if r.clients[i].slow {
 		room = slowRoom
 	}
-	fd, err := dial(t.Addr, source, room)
+	fd, err := t.dial(source, room)
 	if err != nil {
 		return err
 	}
@@ -141,6 +148,7 @@ func (r *receiver) openTLS(t target, i, place, fd int) error {
 	}
 	_ = conn.SetDeadline(time.Time{})
 	r.mu.Lock()
+	r.secure[&r.clients[i]] = conn
 	rest = append([]byte(nil), r.consume(i, rest)...)
 	r.mu.Unlock()
 	go r.readTLS(i, conn, rest)
@@ -156,12 +164,44 @@ func (r *receiver) readTLS(i int, conn net.Conn, kept []byte) {
 			kept = append([]byte(nil), r.consume(i, append(kept, buf[:n]...))...)
 		}
 		if err != nil {
-			r.hangUp(&r.clients[i], "")
+			if r.secure[&r.clients[i]] == conn { // not after the client has hung up
+				r.hangUp(&r.clients[i], "")
+			}
 			r.mu.Unlock()
 			return
 		}
 		r.mu.Unlock()
 	}
+}
+
+// dial connects a blocking socket and sends t.Before.
+func (t *target) dial(source, room int) (fd int, err error) {
+	if t.Socket == "" {
+		fd, err = dial(t.Addr, source, room)
+	} else {
+		fd, err = dialUnix(t.Socket)
+	}
+	if err != nil || len(t.Before) == 0 {
+		return fd, err
+	}
+	if _, err := fdConn(fd).Write(t.Before); err != nil {
+		_ = syscall.Close(fd)
+		return -1, fmt.Errorf("write before the handshake: %w", err)
+	}
+	return fd, nil
+}
+
+// dialUnix connects a blocking socket to a Unix socket.
+func dialUnix(path string) (int, error) {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	if err := syscall.Connect(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		_ = syscall.Close(fd)
+		return -1, fmt.Errorf("connect %s: %w", path, err)
+	}
+	return fd, nil
 }
 
 // ipBindAddressNoPort is IP_BIND_ADDRESS_NO_PORT of linux/in.h. The kernel then selects the port at connect, when the

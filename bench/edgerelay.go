@@ -60,44 +60,77 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 	if s.tls {
 		site, certLine = "https://"+addr, "tls "+s.cert.certFile+" "+s.cert.keyFile
 	}
+	socket := s.front.socket(s.dir)
 	file := filepath.Join(s.dir, "Caddyfile")
 	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{auth}}", cmp.Or(s.auth, "none"), "{{plugin}}",
-		s.plugin.block(), "{{history}}", s.history.block(), "{{site}}", site, "{{tls}}", certLine).Replace(edgerelayCaddyfile)
+		s.plugin.block(), "{{history}}", s.history.block(), "{{compression}}", s.deflate.block(), "{{route}}", s.route.block(), "{{site}}", site,
+		"{{tls}}", certLine, "{{servers}}", s.front.servers(socket), "{{bind}}", bindLine(socket)).Replace(edgerelayCaddyfile)
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write the Caddyfile: %w", err)
 	}
-	cmd := exec.Command(s.caddy, "run", "--config", file, "--adapter", "caddyfile")
-	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "HOME="+s.dir)
-	cmd.Env = append(cmd.Env, s.env...)
-	p, err := start(cmd, false)
-	if err != nil {
+	run.again = func() (err error) {
+		command := []string{s.caddy, "run", "--config", file, "--adapter", "caddyfile"}
+		if s.cpus > 0 {
+			command = append([]string{"taskset", "-c", fmt.Sprintf("0-%d", s.cpus-1)}, command...)
+		}
+		cmd := exec.Command(command[0], command[1:]...)
+		cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "HOME="+s.dir)
+		cmd.Env = append(cmd.Env, s.env...)
+		if run.server, err = start(cmd, false); err != nil {
+			return err
+		}
+		run.held, run.procs = []*process{run.server}, []*process{run.server}
+		site := listening("tcp4", addr)
+		if socket != "" {
+			site = listening("unix", socket)
+		}
+		if err := run.server.ready(site); err != nil {
+			return err
+		}
+		return run.server.ready(listening("tcp4", admin))
+	}
+	run.stops = append(run.stops, func() {
+		if run.server != nil {
+			run.server.stop()
+		}
+	})
+	if err := run.again(); err != nil {
 		return nil, err
 	}
-	run.stops = append(run.stops, p.stop)
-	for _, a := range []string{addr, admin} {
-		if err := p.ready(listening("tcp4", a)); err != nil {
-			return nil, err
-		}
-	}
-	run.held, run.procs = []*process{p}, []*process{p}
 	run.pids = func() []int {
 		if run.redis != nil {
-			return []int{p.pid(), run.redis.pid()}
+			return []int{run.server.pid(), run.redis.pid()}
 		}
-		return []int{p.pid()}
+		return []int{run.server.pid()}
 	}
 	run.admin = admin
 	run.gc = func() error { return collectCaddy(admin) }
-	run.target = target{Addr: addr, Path: "/websocket/", Group: benchGroup, Dialect: dialectAWX, TLS: s.tls}
-	run.server = p
+	run.target = target{
+		Addr: addr, Path: "/websocket/", Group: benchGroup, Dialect: dialectAWX, TLS: s.tls, Socket: socket,
+	}
+	if s.front != nil {
+		run.target.Before = []byte(s.front.before)
+	}
 	if s.history != nil && s.history.positions {
 		run.target.Dialect = dialectEvents
 	}
+	form := awxMessage
+	if s.route != nil && s.route.rule != "" {
+		form = s.route.message
+		run.target.Dialect, run.target.Path = dialectPlain, routePath
+	}
+	if s.route != nil && s.route.dialect != "" {
+		run.target.Dialect = s.route.dialect
+	}
 	run.emitTo = func(group string) (emitter, error) {
 		if withRedis {
-			return newGroupSender(run.redis.addr, group)
+			sender, err := newGroupSender(run.redis.addr, group)
+			if err == nil {
+				sender.form = form
+			}
+			return sender, err
 		}
-		return &httpEmitter{addr: admin, path: "/edgerelay/publish", wrap: publishBody(group)}, nil
+		return &httpEmitter{addr: admin, path: "/edgerelay/publish", wrap: form.publishBody(group)}, nil
 	}
 	run.emit, err = run.emitTo(benchGroup)
 	return run, err

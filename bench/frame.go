@@ -26,8 +26,9 @@ var (
 
 // frame is one unmasked server frame; payload points into the parsed buffer.
 type frame struct {
-	op      byte
-	payload []byte
+	op         byte
+	compressed bool // RSV1 (RFC 7692)
+	payload    []byte
 }
 
 // parseFrame reads the first server frame in b and returns its total length. A length of 0 without an error means
@@ -39,7 +40,7 @@ func parseFrame(b []byte) (f frame, length int, err error) {
 	if b[1]&0x80 != 0 {
 		return f, 0, errMasked
 	}
-	f.op = b[0] & 0x0f
+	f.op, f.compressed = b[0]&0x0f, b[0]&0x40 != 0
 	if b[0]&0x80 == 0 || f.op == 0 {
 		return f, 0, errFragmented
 	}

@@ -20,6 +20,7 @@ type groupSender struct {
 	group   string
 	members []string
 	clock   scoreClock
+	form    messageForm
 }
 
 func newGroupSender(addr, group string) (*groupSender, error) {
@@ -71,7 +72,7 @@ func (g *groupSender) send(keys []string, byKey map[string][]string, event []byt
 	args = append(args, "EVAL", sendScript, strconv.Itoa(len(keys)))
 	args = append(args, keys...)
 	for _, k := range keys {
-		args = append(args, string(groupMessage(event, byKey[k])))
+		args = append(args, string(groupMessage(g.form, event, byKey[k])))
 	}
 	for range keys {
 		args = append(args, strconv.Itoa(layerCapacity))
@@ -213,15 +214,15 @@ func channelKey(member string) string {
 	return layerPrefix + member[:strings.IndexByte(member, '!')+1]
 }
 
-// groupMessage is AWX's message for the given members: 12 random bytes and a msgpack map.
-func groupMessage(event []byte, members []string) []byte {
+// groupMessage is a message for the given members: 12 random bytes and a msgpack map.
+func groupMessage(form messageForm, event []byte, members []string) []byte {
 	b := make([]byte, 12, 128+len(event)+80*len(members))
 	_, _ = rand.Read(b) // never fails
-	b = append(b, 0x83) // a map of three
+	n, packed := form.members(event)
+	b = append(b, 0x80|(n+2)) // a map
 	b = appendString(b, "type")
-	b = appendString(b, "internal.message")
-	b = appendString(b, "text")
-	b = appendString(b, string(event))
+	b = appendString(b, form.messageType())
+	b = append(b, packed...)
 	b = appendString(b, "__asgi_channel__")
 	if len(members) < 16 {
 		b = append(b, 0x90|byte(len(members)))
@@ -248,6 +249,9 @@ func appendString(b []byte, s string) []byte {
 	}
 	return append(b, s...)
 }
+
+// appendUint appends a msgpack uint 64.
+func appendUint(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(append(b, 0xcf), n) }
 
 // scoreClock formats the time in Unix seconds as Python's repr does. Successive values differ by at least a
 // microsecond, because equal scores would sort by the messages' random bytes.

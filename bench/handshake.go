@@ -31,6 +31,9 @@ const (
 // open performs the handshake on rw as client number place, joins its groups and returns the bytes received after
 // that. The caller sets deadlines.
 func open(rw io.ReadWriter, t target, place int) (rest []byte, err error) {
+	if t.Dialect.isStream() {
+		return openStream(rw, t, place)
+	}
 	cookie := "csrftoken=x"
 	if t.Users > 0 {
 		cookie += fmt.Sprintf("; awx_sessionid=user%d", place%t.Users+1)
@@ -40,6 +43,9 @@ func open(rw io.ReadWriter, t target, place int) (rest []byte, err error) {
 		cookie + "\r\n"
 	if t.Dialect == dialectEvents {
 		request += "Sec-WebSocket-Protocol: edgerelay.events.v1\r\n"
+	}
+	if t.Deflate {
+		request += deflateOffer
 	}
 	request += "\r\n"
 	if _, err := io.WriteString(rw, request); err != nil {

@@ -216,20 +216,28 @@ type besideOthers struct {
 
 // besideOthers connects clients of another group.
 func (s *session) besideOthers(rate float64) (*besideOthers, error) {
-	f, err := launch(besideClients, spareFiles)
+	b, err := connectBeside(s.run, besideClients, rate)
+	if b != nil {
+		s.more = b.fleet // is stopped with the session
+	}
+	return b, err
+}
+
+// connectBeside connects n clients of another group. The caller stops the fleet, also after an error.
+func connectBeside(run *running, n int, rate float64) (*besideOthers, error) {
+	f, err := launch(n, max(n, spareFiles))
 	if err != nil {
 		return nil, err
 	}
-	s.more = f // is stopped with the session
-	f.source = 101
-	t := s.run.target
-	t.Group = besideGroup
-	if err := f.connect(t, 1); err != nil {
-		return nil, err
-	}
 	b := &besideOthers{fleet: f, src: newSource(), rate: rate}
+	f.source = 101
+	t := run.target
+	t.Group = besideGroup
+	if err := f.connect(t, 8); err != nil {
+		return b, err
+	}
 	b.src.resize(300)
-	b.sender, err = s.run.emitTo(besideGroup)
+	b.sender, err = run.emitTo(besideGroup)
 	return b, err
 }
 

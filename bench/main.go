@@ -32,8 +32,18 @@ const usage = `usage: go -C bench run . [flags] <mode>
   ci      bursts to 1,000 clients; fails when edgerelay loses or doubles events or becomes expensive (20 seconds)
   slow    latency of 5,000 clients, 50 of which read slowly
   history the cost of a history, off and on, and of 10,000 clients that come back (6 minutes)
+  sse     the cost of event streams beside WebSockets (4 minutes)
+  routes  the cost of routes beside AWX's protocol (4 minutes)
+  deflate bytes on the wire of AWX's job events, and the cost of compression (2 minutes)
+  fronts  the cost of TLS, the PROXY protocol and other things in front of a site (4 minutes)
   plugins CPU of an event through plugins, and the longest wait of other groups beside a greedy one (1 minute)
   storm   10,000 clients connect at once, then all change their groups
+  echo    echoes by a consumer under Daphne, and by django-grip behind the relay (1 minute)
+  functions echoes by edge functions, beside a handler in Go and Daphne, and their idle memory (2 minutes)
+  h2      WebSockets over HTTP/2 beside a bare handler: memory and CPU (3 minutes)
+  million a million idle clients, or as many as fit: memory, CPU, one event to all, a drain
+  restart 10,000 TLS clients return after a restart and after a crash, and resume (2 minutes)
+  cores   cost and rate on 1, 2, 4 … cores (a minute for each)
   growth  cost by clients, groups, event rate and nodes (6 minutes)
 
 `
@@ -43,11 +53,17 @@ func dispatch(args []string) error {
 		switch args[0] { // child processes of this program
 		case "receive":
 			return receive()
+		case "crowd":
+			return crowdMain()
 		case "bare":
 			if len(args) == 3 {
 				return serveBare(args[1], args[2])
 			}
 			return serveBare("", "")
+		case "nativeecho":
+			if len(args) == 2 {
+				return serveNativeEcho(args[1])
+			}
 		case "nodes":
 			if len(args) == 3 {
 				return serveNodes(args[1], args[2])
@@ -72,14 +88,41 @@ func harness(args []string) error {
 	scale := flags.Float64("scale", 1, "shortens growth: 0.5 halves its rows")
 	serverEnv := flags.String("env", "", "comma-separated environment of edgerelay's process, such as GOGC=50")
 	profiles := flags.String("profiles", "", "directory for CPU profiles, one per row of edgerelay")
+	returning := flags.Int("returning", 10_000, "number of clients of restart")
+	before := flags.String("before", "", "an older Caddy binary, for restart")
+	connections := flags.Int("connections", 1_000_000, "number of clients of million")
+	bareStream := flags.String("barestream", "", "the binary of caddymodule/cmd/barestream, for h2 (default: built)")
+	packages := flags.String("packages", "", "folder with django-grip, for echo: bin/compat/grip")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
 		}
 		return err
 	}
+	if flags.Arg(0) == "echo" && flags.NArg() == 1 {
+		return echo(context.Background(), *caddy, *packages)
+	}
+	if flags.Arg(0) == "functions" && flags.NArg() == 1 {
+		if *idle < 0 {
+			*idle = 10_000
+		}
+		return runFunctions(context.Background(), *caddy, *idle)
+	}
+	if flags.Arg(0) == "h2" && flags.NArg() == 1 {
+		return runStreams(context.Background(), *bareStream)
+	}
+	if flags.Arg(0) == "million" && flags.NArg() == 1 {
+		ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer cancel()
+		return runMillion(ctx, *caddy, *out, *connections)
+	}
+	if flags.Arg(0) == "restart" && flags.NArg() == 1 {
+		ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer cancel()
+		return runRestarts(ctx, *caddy, *before, *out, *returning, *reps)
+	}
 	p := plans()[flags.Arg(0)]
-	if flags.Arg(0) == "growth" {
+	if flags.Arg(0) == "growth" || flags.Arg(0) == "cores" {
 		p = &plan{reps: 1, systems: []string{"edgerelay-redis"}}
 	}
 	if p == nil || flags.NArg() != 1 {
@@ -121,9 +164,11 @@ func harness(args []string) error {
 	defer cancel()
 	var res *results
 	var err, failed error
-	if p.mode == "growth" { // several plans in sequence
+	if several := map[string]func(context.Context, *results, string, float64) error{
+		"growth": growth, "cores": coresCurve,
+	}[p.mode]; several != nil { // plans in sequence
 		res = &results{Mode: p.mode, Date: time.Now().Format(time.DateOnly)}
-		failed = growth(ctx, res, *caddy, *scale)
+		failed = several(ctx, res, *caddy, *scale)
 	} else if res, err = p.carryOut(ctx, *caddy); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (res *results) markdown() string {
 	b.WriteString("CPU-s/M: CPU seconds of all server processes per million deliveries, with the lowest and the " +
 		"highest of the repetitions. × bare: that value divided by the bare loop's. °: other processes used more " +
 		"than a tenth of the machine. bench/README.md defines each column.\n")
-	if res.Mode != "growth" { // its rows are the points of the curves
+	if len(res.Curves) == 0 { // its rows are the points of the curves
 		res.fanOut(&b, kindBurst, "Bursts: published at full speed")
 		res.fanOut(&b, kindBurst50, "Bursts of 50 events")
 		res.fanOut(&b, kindPaced, "Paced: one event at a time")
@@ -42,6 +42,10 @@ func (res *results) markdown() string {
 	res.storms(&b)
 	res.plugins(&b)
 	res.histories(&b)
+	res.routes(&b)
+	res.doors(&b)
+	res.fronts(&b)
+	res.deflates(&b)
 	for i := range res.Curves {
 		res.Curves[i].markdown(&b)
 	}
@@ -51,7 +55,7 @@ func (res *results) markdown() string {
 func (res *results) of(k kind) []summary {
 	var list []summary
 	for _, m := range res.Medians {
-		if m.Kind == k && (m.History == "" || k == kindResume) {
+		if m.Kind == k && m.Route == "" && m.Front == "" && m.Deflate == "" && (m.History == "" || k == kindResume) {
 			list = append(list, m)
 		}
 	}

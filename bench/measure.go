@@ -19,6 +19,9 @@ func (s *session) collect(r *row) (*tally, error) {
 		return nil, err
 	}
 	r.Deliveries += t.Messages
+	r.plain += t.Bytes
+	r.wire += t.Wire
+	r.Wire = ratio(float64(r.wire), float64(r.plain))
 	r.Lost += t.Lost
 	r.Doubled += t.Doubled
 	r.Closed, r.Behind = t.Closed, t.Behind

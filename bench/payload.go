@@ -28,12 +28,16 @@ const (
 type source struct {
 	next int64 // sequence number of the next event
 	pad  []byte
+	size int
+	// text makes the member pad, a JSON value, of an event of about some bytes; nil: a text of the same letter.
+	text func(size int) []byte
 }
 
 func newSource() *source { return &source{next: firstSeq} }
 
 // resize sets the length in bytes of future events.
 func (s *source) resize(size int) {
+	s.size = size
 	s.pad = bytes.Repeat([]byte("x"), max(0, size-minPayload))
 }
 
@@ -47,11 +51,14 @@ func (s *source) event() []byte {
 	b = strconv.AppendInt(b, s.next, 10)
 	b = append(b, `,"t":`...)
 	b = strconv.AppendInt(b, time.Now().UnixMicro(), 10)
-	b = append(b, `,"pad":"`...)
-	b = append(b, s.pad...)
-	b = append(b, `"}`...)
+	b = append(b, `,"pad":`...)
+	if s.text != nil {
+		b = append(b, s.text(s.size)...)
+	} else {
+		b = append(append(append(b, '"'), s.pad...), '"')
+	}
 	s.next++
-	return b
+	return append(b, '}')
 }
 
 // parseEvent reads an event's sequence number and its time in Unix microseconds. ok is false for any other text.
@@ -64,6 +71,9 @@ func parseEvent(b []byte) (seq, micros int64, ok bool) {
 		micros, ok = digits(b[timeAt:timeTo])
 		return seq, micros, ok
 	}
+	if seq, micros, ok = parseSpaced(b); ok {
+		return seq, micros, true
+	}
 	// A server that re-encodes the JSON may change blanks and order.
 	var e struct {
 		Seq, T int64
@@ -73,6 +83,19 @@ func parseEvent(b []byte) (seq, micros int64, ok bool) {
 		return 0, 0, false
 	}
 	return e.Seq, e.T, true
+}
+
+// parseSpaced is parseEvent for an event that Python's json.dumps has written.
+func parseSpaced(b []byte) (seq, micros int64, ok bool) {
+	const blanks = 3
+	if len(b) <= timeTo+blanks || string(b[:seqAt+1]) != `{"seq": ` || string(b[seqEnd+1:timeAt+blanks]) != `, "t": ` {
+		return 0, 0, false
+	}
+	if seq, ok = digits(b[seqAt+1 : seqEnd+1]); !ok {
+		return 0, 0, false
+	}
+	micros, ok = digits(b[timeAt+blanks : timeTo+blanks])
+	return seq, micros, ok
 }
 
 func digits(b []byte) (n int64, ok bool) {

@@ -28,8 +28,16 @@ type plan struct {
 	history     bool          // the cost of a history, off and on
 	idleHistory int           // connections of its idle sessions
 	resume      int           // clients of a resume, 0: none
+	routes      bool          // the cost of routes beside AWX's protocol
+	doors       bool          // the cost of event streams beside WebSockets
+	idleRoutes  int           // connections of the idle sessions of routes and doors
+	fronts      bool          // the cost of proxies and listener wrappers in front of a site
+	idleFronts  int           // connections of their idle sessions
+	deflate     bool          // the cost of compression, and the bytes on the wire
+	idleDeflate int           // connections of its idle sessions
 	plugins     bool          // the cost of plugins, and the longest wait beside them
 	env         []string      // of edgerelay's process
+	cpus        int           // that edgerelay's process is bound to, 0: all
 	settle      time.Duration // how long memory may keep falling after a collection
 	// profiles is a directory for CPU profiles of edgerelay's rows, "" for none.
 	profiles string
@@ -43,7 +51,8 @@ func plans() map[string]*plan {
 		"full": {
 			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 2,
 			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000, storm: 10_000, plugins: true,
-			history: true, idleHistory: 10_000, resume: 10_000, settle: 12 * time.Second,
+			history: true, idleHistory: 10_000, resume: 10_000, routes: true, doors: true, idleRoutes: 10_000,
+			deflate: true, idleDeflate: 10_000, settle: 12 * time.Second,
 		},
 		"short": {
 			systems: ours, clients: []int{1000, 5000}, sizes: []int{300, 2048}, reps: 1,
@@ -54,6 +63,18 @@ func plans() map[string]*plan {
 		"history": {
 			systems: ours[1:], reps: 2, seconds: 4, work: 0.5, history: true, idleHistory: 10_000, resume: 10_000,
 			settle: 12 * time.Second,
+		},
+		"routes": {
+			systems: ours[1:], reps: 2, seconds: 4, work: 0.5, routes: true, idleRoutes: 10_000, settle: 12 * time.Second,
+		},
+		"sse": {
+			systems: ours[1:2], reps: 2, seconds: 4, work: 0.5, doors: true, idleRoutes: 10_000, settle: 12 * time.Second,
+		},
+		"deflate": {
+			systems: ours[1:2], reps: 2, seconds: 4, work: 0.3, deflate: true, idleDeflate: 10_000, settle: 12 * time.Second,
+		},
+		"fronts": {
+			systems: ours[1:2], reps: 2, seconds: 4, work: 0.5, fronts: true, idleFronts: 5_000, settle: 12 * time.Second,
 		},
 		"storm": {systems: ours, reps: 1, seconds: 5, storm: 10_000},
 		"ci": {
@@ -95,8 +116,14 @@ func (p *plan) measurements(s *session) []measurement {
 		return p.stormRows(s)
 	case s.history != "":
 		return p.historyRows(s)
+	case s.route != "":
+		return p.routeRows(s)
 	case s.plugin != "":
 		return p.pluginRows(s)
+	case s.front != "":
+		return p.frontRows(s)
+	case s.deflate != "":
+		return p.deflateRows(s)
 	case s.groups > 0:
 		return p.spreadRows(s)
 	case s.rates:
@@ -120,6 +147,15 @@ func (p *plan) drainSession(s *session) bool { return s.sessionKey == sessionKey
 func (p *plan) idleSession(s *session) bool {
 	if s.history != "" {
 		return s.sessionKey == sessionKey{clients: p.idleHistory, history: s.history}
+	}
+	if s.route != "" {
+		return s.sessionKey == sessionKey{clients: p.idleRoutes, route: s.route}
+	}
+	if s.front != "" {
+		return s.clients == p.idleFronts
+	}
+	if s.deflate != "" {
+		return s.clients == p.idleDeflate
 	}
 	return s.sessionKey == sessionKey{clients: p.idleAt, tls: s.tls}
 }

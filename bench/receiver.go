@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -15,6 +16,7 @@ import (
 type tally struct {
 	Messages int64     `json:"messages"`  // events, all clients together
 	Bytes    int64     `json:"bytes"`     // payload bytes of these
+	Wire     int64     `json:"wire"`      // bytes of their frames
 	Lost     int64     `json:"lost"`      // sequence numbers that a client never saw
 	Doubled  int64     `json:"doubled"`   // sequence numbers seen again or late
 	Closed   int64     `json:"closed"`    // disconnected clients
@@ -22,6 +24,7 @@ type tally struct {
 	Last     int64     `json:"last"`      // Unix microseconds of the last read
 	SlowEnds int64     `json:"slow_ends"` // disconnected slow readers
 	Answers  int64     `json:"answers"`   // groups_current
+	Resumed  int64     `json:"resumed"`   // subscriptions with "recovered": true
 	Error    string    `json:"error,omitempty"`
 	Latency  histogram `json:"latency"`
 }
@@ -30,6 +33,7 @@ type tally struct {
 func (t *tally) add(o *tally) {
 	t.Messages += o.Messages
 	t.Bytes += o.Bytes
+	t.Wire += o.Wire
 	t.Lost += o.Lost
 	t.Doubled += o.Doubled
 	t.Closed += o.Closed
@@ -37,19 +41,21 @@ func (t *tally) add(o *tally) {
 	t.Last = max(t.Last, o.Last)
 	t.SlowEnds += o.SlowEnds
 	t.Answers += o.Answers
+	t.Resumed += o.Resumed
 	if t.Error == "" {
 		t.Error = o.Error
 	}
 	t.Latency.add(&o.Latency)
 }
 
-// client is one open WebSocket: 48 bytes, and a buffer only while a frame is incomplete.
+// client is one open WebSocket: 56 bytes, and a buffer only while a frame is incomplete.
 type client struct {
 	fd     int
 	next   int64  // sequence number that must come next
 	rest   []byte // an incomplete frame
 	closed bool
-	slow   bool // read by dribble; measurements do not wait for it
+	slow   bool   // read by dribble; measurements do not wait for it
+	state  *state // nil before the first compressed message
 }
 
 // receiver reads many WebSockets with one thread: level-triggered epoll, one read of up to readSize bytes per turn,
@@ -63,12 +69,15 @@ type receiver struct {
 	until    int64  // sequence number that ends the measurement
 	reached  int    // clients that have received that event
 	wrapped  bool   // events are in frames with positions
+	streams  bool   // of events, in place of frames
 	position []byte // of the last event, if wrapped
 	step     int64  // between a client's sequence numbers
 	slow     int    // slow readers, which measurements do not wait for
 	done     chan struct{}
-	answers  chan struct{} // closed at the awaited number of answers
+	secure   map[*client]net.Conn // under TLS
+	answers  chan struct{}        // closed at the awaited number of answers
 	awaited  int64
+	inflater inflater
 }
 
 const readSize = 256 << 10
@@ -78,7 +87,7 @@ func newReceiver() (*receiver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	return &receiver{epoll: fd, sample: 1, step: 1, done: make(chan struct{})}, nil
+	return &receiver{epoll: fd, sample: 1, step: 1, done: make(chan struct{}), secure: map[*client]net.Conn{}}, nil
 }
 
 // begin resets the counts; the measurement ends when every client has the event until.
@@ -205,6 +214,9 @@ func (r *receiver) consume(i int, b []byte) []byte {
 	c := &r.clients[i]
 	now := time.Now().UnixMicro()
 	r.tally.Last = now
+	if r.streams {
+		return r.consumeStream(i, b, now)
+	}
 	for {
 		f, n, err := parseFrame(b)
 		if err != nil {
@@ -217,7 +229,14 @@ func (r *receiver) consume(i int, b []byte) []byte {
 		b = b[n:]
 		switch f.op {
 		case opText:
-			r.event(i, c, f.payload, now)
+			if f.compressed {
+				if c.state, err = r.inflater.message(c.state, f.payload); err != nil {
+					r.hangUp(c, err.Error())
+					return nil
+				}
+				f.payload = c.state.text
+			}
+			r.event(i, c, f.payload, now, n)
 		case opPing:
 			r.send(c, appendClientFrame(nil, opPong, f.payload))
 		case opClose:
@@ -231,7 +250,8 @@ func (r *receiver) consume(i int, b []byte) []byte {
 	}
 }
 
-func (r *receiver) event(i int, c *client, payload []byte, now int64) {
+// event counts an event, whose frame has some bytes.
+func (r *receiver) event(i int, c *client, payload []byte, now int64, frame int) {
 	if r.wrapped {
 		event, ok := r.unwrap(payload)
 		if !ok {
@@ -250,6 +270,7 @@ func (r *receiver) event(i int, c *client, payload []byte, now int64) {
 	}
 	r.tally.Messages++
 	r.tally.Bytes += int64(len(payload))
+	r.tally.Wire += int64(frame)
 	if seq < c.next {
 		r.tally.Doubled++
 		return
@@ -288,5 +309,9 @@ func (r *receiver) hangUp(c *client, why string) {
 		_ = syscall.EpollCtl(r.epoll, syscall.EPOLL_CTL_DEL, c.fd, nil)
 		_ = syscall.Close(c.fd)
 		c.fd = -1
+	}
+	if conn := r.secure[c]; conn != nil {
+		_ = conn.Close()
+		delete(r.secure, c)
 	}
 }

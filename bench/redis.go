@@ -84,7 +84,7 @@ func (r *redisServer) fillKey(group string, s *source, n int) error {
 	for done := 0; done < n; {
 		batch := min(500, n-done)
 		for range batch {
-			r.ctl.queue("ZADD", channelKey(member), clock.next(), string(groupMessage(s.event(), []string{member})))
+			r.ctl.queue("ZADD", channelKey(member), clock.next(), string(groupMessage(awxMessage, s.event(), []string{member})))
 		}
 		r.ctl.queue("EXPIRE", channelKey(member), strconv.Itoa(layerExpiry))
 		if err := r.ctl.flush(); err != nil {

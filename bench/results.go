@@ -58,10 +58,15 @@ type rowKey struct {
 	Rate    float64
 	Plugin  string
 	History string
+	Route   string
+	Front   string
+	Deflate string
 }
 
 func (r *row) key() rowKey {
-	return rowKey{r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate, r.Plugin, r.History}
+	return rowKey{
+		r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate, r.Plugin, r.History, r.Route, r.Front, r.Deflate,
+	}
 }
 
 // summarize returns one summary per key, in the order of first appearance.

@@ -23,6 +23,9 @@ type sessionKey struct {
 	plugin  string // of a measurement with plugins, "" for none; see pluginCases
 	history string // of a measurement with or without a history, "" for others; see historyCases
 	resume  bool   // measures the return of all clients
+	route   string // of a measurement of routes, "" for others; see routeCases
+	deflate string // of a measurement of compression, "" for others; see deflateCases
+	front   string // the proxy or listener wrapper in front of the site, "" for none; see frontCases
 }
 
 func (k sessionKey) String() string {
@@ -41,6 +44,15 @@ func (k sessionKey) String() string {
 	}
 	if k.history != "" {
 		s += ", history " + k.history
+	}
+	if k.route != "" {
+		s += ", by " + findRoute(k.route).title
+	}
+	if k.deflate != "" {
+		s += ", compression " + findDeflate(k.deflate).title
+	}
+	if k.front != "" {
+		s += ", " + findFront(k.front).title
 	}
 	if k.resume {
 		s += ", resume"
@@ -90,6 +102,25 @@ func (p *plan) keys() []sessionKey {
 	if p.resume > 0 {
 		ks = append(ks, sessionKey{clients: p.resume, history: "positions", resume: true})
 	}
+	if p.doors {
+		for _, c := range doorCases {
+			ks = append(ks, sessionKey{clients: routeClients, route: c.name}, sessionKey{clients: p.idleRoutes, route: c.name})
+		}
+	}
+	if p.routes {
+		for _, c := range routeCases {
+			ks = append(ks, sessionKey{clients: routeClients, route: c.name}, sessionKey{clients: p.idleRoutes, route: c.name})
+		}
+	}
+	if p.deflate {
+		ks = append(ks, p.deflateKeys()...)
+	}
+	if p.fronts {
+		for _, c := range frontCases {
+			ks = append(ks, sessionKey{clients: frontClients, front: c.name, tls: c.tls},
+				sessionKey{clients: p.idleFronts, front: c.name, tls: c.tls})
+		}
+	}
 	if len(p.rates) > 0 {
 		ks = append(ks, sessionKey{clients: rateClients, rates: true})
 	}
@@ -130,8 +161,13 @@ func (p *plan) carryOut(ctx context.Context, caddy string) (*results, error) {
 				if !p.plays(rep, k, sys) {
 					continue
 				}
-				s := &session{sys: sys, sessionKey: k, plan: p, setup: setup{caddy: caddy, env: p.env}}
+				s := &session{sys: sys, sessionKey: k, plan: p, setup: setup{caddy: caddy, env: p.env, cpus: p.cpus}}
 				s.setup.plugin, s.setup.history = findPlugin(k.plugin), findHistory(k.history)
+				s.setup.route, s.setup.front = findRoute(k.route), findFront(k.front)
+				if s.setup.route.isDoor() {
+					s.setup.history = findHistory("on") // events have positions, as ids of streams need
+				}
+				s.setup.deflate = findDeflate(k.deflate)
 				err := s.play(ctx)
 				if ctx.Err() != nil {
 					res.Interrupted = true // completed rows count
@@ -156,8 +192,10 @@ func (p *plan) plays(rep int, k sessionKey, sys *system) bool {
 		return sys.redis && (k.clients == 1 || !sys.slow)
 	case k.beside:
 		return sys.name == "edgerelay" || sys.name == "edgerelay-redis"
-	case k.history != "":
+	case k.history != "", k.route != "", k.front != "":
 		return sys.name == "edgerelay" || sys.name == "edgerelay-redis"
+	case k.deflate != "":
+		return sys.name == "edgerelay"
 	case k.plugin != "":
 		return sys.name == "edgerelay-redis"
 	case k.storm:

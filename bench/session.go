@@ -36,6 +36,11 @@ type row struct {
 	RedisCPU   float64 `json:"redis_cpu_seconds,omitempty"` // part of CPU
 
 	History     string  `json:"history,omitempty"`
+	Route       string  `json:"route,omitempty"`
+	Front       string  `json:"front,omitempty"`
+	Deflate     string  `json:"deflate,omitempty"`
+	Wire        float64 `json:"bytes_on_the_wire,omitempty"` // of the frames, for each byte of the events
+	plain, wire int64
 	Plugin      string  `json:"plugin,omitempty"`
 	CPUPerEvent float64 `json:"cpu_microseconds_per_event,omitempty"` // of Caddy
 	Longest     float64 `json:"longest_wait_ms,omitempty"`            // of an event, paced
@@ -141,6 +146,7 @@ func (s *session) play(ctx context.Context) error {
 	}
 	defer s.run.stop()
 	s.run.target.Spread, s.run.target.Slow = s.groups, s.slow
+	s.setup.deflate.prepare(s.run, s.src)
 	if s.storm {
 		s.run.target.Users = stormUsers
 	}
@@ -183,7 +189,10 @@ func (s *session) play(ctx context.Context) error {
 
 // newRow begins a row of this session.
 func (s *session) newRow(k kind) row {
-	return row{System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls, Groups: s.groups, Slow: s.slow, History: s.history}
+	return row{
+		System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls, Groups: s.groups, Slow: s.slow, History: s.history,
+		Route: s.route, Front: s.front, Deflate: s.deflate,
+	}
 }
 
 // ramp connects all clients and records the cost.

@@ -30,11 +30,17 @@ func (t target) step() int64 {
 
 // groupsOf returns the groups of client number place.
 func (t target) groupsOf(place int) []string {
-	if t.Spread <= 1 {
+	var groups []string
+	for n := range t.Together {
+		groups = append(groups, spreadGroup(n))
+	}
+	switch {
+	case groups != nil:
+		return groups
+	case t.Spread <= 1:
 		return []string{t.Group}
 	}
 	step := int(t.step())
-	var groups []string
 	for n := place % step; n < t.Spread; n += step {
 		groups = append(groups, spreadGroup(n))
 	}
@@ -91,6 +97,9 @@ func (r *receiver) change(t target) error {
 
 // answer counts the server's replies. r.mu is held.
 func (r *receiver) answer(payload []byte) {
+	if bytes.Contains(payload, []byte(`"recovered":true`)) {
+		r.tally.Resumed++
+	}
 	if !bytes.Contains(payload, []byte(`"groups_current"`)) {
 		return
 	}

@@ -41,8 +41,12 @@ type setup struct {
 	cert    certificate
 	auth    string   // of edgerelay, "" for none
 	env     []string // of edgerelay, besides this process's own
+	cpus    int      // that edgerelay is bound to, 0: all
 	plugin  *pluginCase
 	history *historyCase
+	route   *routeCase
+	front   *frontCase
+	deflate *deflateCase
 }
 
 // running is a started system.
@@ -57,6 +61,7 @@ type running struct {
 	admin  string       // address of Caddy's admin API, "" without
 	procs  []*process   // their logs matter after a fault
 	server *process     // Caddy, nil without
+	again  func() error // starts Caddy again after its end, nil without
 	held   []*process   // stopped by SIGSTOP while a key is filled, nil without Redis
 	stops  []func()     // run last to first
 	// subscribed returns the server's number of clients, where the server reports one.

@@ -50,6 +50,12 @@ func TestAdminPublish(t *testing.T) {
 		"{\"group\": \"jobs-summary\", \"data\": \"\xff\"}": 400,
 		`{"group": "jobs-summary", "data": "` + strings.Repeat("x", 16<<20) + `"}`: 413,
 		`{"group": "nobody", "data": 1}`:                                           200,
+		`{"group": "nobody", "type": "chat.message", "data": {}}`:                  200,
+		`{"group": "nobody", "type": "chat.message", "data": 1}`:                   400,
+		`{"group": "nobody", "type": "internal.message", "data": {}}`:              400,
+		`{"group": "nobody", "type": "consumer.subscribe", "data": {}}`:            400,
+		`{"group": "nobody", "type": "_x", "data": {}}`:                            400,
+		`{"group": "nobody", "data": {"x": ""}, "binary": ["x"]}`:                  400,
 	} {
 		if status, answer := s.post("/edgerelay/publish", body); status != want || answer == "" {
 			t.Errorf("%.100q: %d %.200s, want %d", body, status, answer, want)
@@ -62,6 +68,13 @@ func TestAdminPublish(t *testing.T) {
 		}
 		next(t, c, data)
 	}
+	if status, answer := s.post("/edgerelay/publish", `{"group": "jobs-summary", "type": "chat.message", "data": {"a": 1}}`); status != 200 {
+		t.Fatal(status, answer)
+	}
+	if status, answer := s.post("/edgerelay/publish", `{"group": "jobs-summary", "data": "end"}`); status != 200 {
+		t.Fatal(status, answer)
+	}
+	next(t, c, `"end"`) // AWX's clients get no messages with a type
 	if status, _ := s.get("http://" + s.admin + "/edgerelay/publish"); status != 405 {
 		t.Errorf("GET publish: %d", status)
 	}

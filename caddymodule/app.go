@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -19,6 +20,8 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/authz/composite"
+	"github.com/edgerelay/edgerelay/relay/transport/httpstream"
 )
 
 func init() {
@@ -35,7 +38,8 @@ type App struct {
 	// "*" allows every page. Pages of the same host may always connect.
 	Origins []string `json:"origins,omitempty" caddyfile:"<origin>..." example:"https://awx.example.com"`
 	// Unauthenticated is the response to a client that is not logged in. "close" (default) accepts the WebSocket and
-	// closes it, like AWX, whose browser code then does not retry. "reject" answers 403, like AWX since 23.8.
+	// closes it, like AWX, whose browser code then does not retry. "reject" answers 403, like AWX since 23.8. Routes always
+	// answer 403, like Daphne.
 	Unauthenticated string `json:"unauthenticated,omitempty" caddyfile:"close|reject"`
 	// Limits bound the resources that clients may use.
 	Limits *Limits `json:"limits,omitempty" caddyfile:"{ … }"`
@@ -43,6 +47,8 @@ type App struct {
 	Drain *node.Drain `json:"drain,omitempty" caddyfile:"[<duration>] { … }"`
 	// Backplane connects this node to others. A single node, and nodes that share one channel layer, need none.
 	Backplane *Backplane `json:"backplane,omitempty" caddyfile:"{ … }"`
+	// Compression compresses events for clients that agree on permessage-deflate. Default: on.
+	Compression *Compression `json:"compression,omitempty" caddyfile:"[off] { … }"`
 	// History keeps recent events, so that clients which reconnect miss nothing. Default: no group has a history.
 	History []*History `json:"history,omitempty" caddyfile:"<pattern>... { … }"`
 	// HistoryKey is a secret from which nodes derive the marks in the positions of events. Nodes with a Redis each that a
@@ -50,8 +56,13 @@ type App struct {
 	HistoryKey string `json:"history_key,omitempty" caddyfile:"<secret>" example:"{env.EDGERELAY_HISTORY_KEY}"`
 	// Plugins filter and transform events, in this order.
 	Plugins []*pluginhost.Plugin `json:"plugins,omitempty" caddyfile:"plugin=<name> <file> { … }"`
+	// PluginKeys are Ed25519 public keys. With a key, every plugin needs a module that one of the keys has signed. Default:
+	// none, and modules need no signature.
+	PluginKeys []*pluginhost.SigningKey `json:"plugin_keys,omitempty" caddyfile:"plugin_key=<name> <key>"`
 	// PluginLoading bounds the process that compiles a plugin's module, in processor time, memory and time.
 	PluginLoading *pluginhost.Loading `json:"plugin_loading,omitempty" caddyfile:"{ … }"`
+	// Functions configures the shared state and the alarms of plugins.
+	Functions *Functions `json:"functions,omitempty" caddyfile:"{ … }"`
 	// TraceEvents traces one event in this many as an OpenTelemetry span, on sites that use Caddy's directive tracing.
 	// Default: 0, none.
 	TraceEvents int `json:"trace_events,omitempty" caddyfile:"<events>|off" min:"1"`
@@ -61,11 +72,32 @@ type App struct {
 	// idle WebSocket then needs no goroutine and about 7 KiB less memory. A change applies to new connections. Turn it
 	// off if a build with a new Go release misbehaves under TLS. Default: true.
 	DirectTLS *bool `json:"direct_tls,omitempty" caddyfile:"on|off"`
+	// EventStreams lets clients without WebSockets connect by event streams (server-sent events), on the same paths.
+	// Default: true.
+	EventStreams *bool `json:"event_streams,omitempty" caddyfile:"on|off"`
+	// EventStreamAge is the greatest age of an event stream over HTTP/2 or HTTP/3. It ends at a random age, half of this at
+	// least, and the client resumes at once. Over HTTP/1.1 an event stream stays. Default: 15m.
+	EventStreamAge *caddy.Duration `json:"event_stream_age,omitempty" caddyfile:"<duration>"`
+	// LongPolls lets clients that can neither use WebSockets nor event streams ask again and again, on the same paths.
+	// Default: true.
+	LongPolls *bool `json:"long_polls,omitempty" caddyfile:"on|off"`
+	// ExtendedConnect serves WebSockets over HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220). Browsers use HTTP/2 only if the
+	// process has GODEBUG=http2xconnect=1 in its environment. They do not fall back to HTTP/1.1, so "off" is for sites
+	// without browsers. Default: true.
+	ExtendedConnect *bool `json:"extended_connect,omitempty" caddyfile:"on|off"`
 
-	config         *node.Config
+	config *node.Config
+	// authorizers is the config's authorizer: that of Auth, and those of routes. routeAuth are the routes' modules by
+	// their JSON, and authNames counts the names of routes.
+	authorizers    *composite.Authorizer
+	routeAuth      map[string]loadedAuth
+	authNames      map[string]int
 	node           *node.Node
 	events         *telemetry.EventTracer
 	watchedServers map[*caddyhttp.Server]bool
+
+	ctx     caddy.Context   // for Stop
+	streams *httpstream.Set // of the servers of this configuration
 }
 
 // CaddyModule returns the Caddy module information.
@@ -78,11 +110,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 	c := &node.Config{
 		Log: ctx.Slogger(), TraceEvents: a.TraceEvents, AWXMetrics: a.AWXMetrics,
 		DirectTLS: a.DirectTLS == nil || *a.DirectTLS, Plugins: a.Plugins,
+		ExtendedConnect: a.ExtendedConnect == nil || *a.ExtendedConnect,
 	}
-	a.config = c
+	a.config, a.ctx = c, ctx
 	if a.AuthRaw == nil {
 		return errors.New("edgerelay: auth is not configured; " +
-			"add 'auth awx <url>', 'auth caddy' or, for development, 'auth none'")
+			"add 'auth http <url>', 'auth jwt', 'auth caddy', 'auth awx <url>' or, for development, 'auth none'")
 	}
 	if a.ChannelLayerRaw == nil {
 		a.ChannelLayerRaw = json.RawMessage(`{"kind": "memory"}`)
@@ -98,13 +131,13 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	// Before Start, because the HTTP server may start before this app.
 	c.Auth = auth.(guest.Auth)
-	if c.Authorizer, c.Recheck, err = c.Auth.Authorizer(); err != nil {
+	authorizer, recheck, err := c.Auth.Authorizer()
+	if err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
 	}
-	c.RecheckGrace = relay.NoGrace
-	if bounded, ok := auth.(guest.RecheckGracer); ok {
-		c.RecheckGrace = bounded.Grace()
-	}
+	a.authorizers = composite.New(authorizer)
+	c.Authorizer, c.RecheckGrace = a.authorizers, relay.NoGrace
+	addRecheck(c, c.Auth, recheck)
 	if o, ok := auth.(guest.OpenAuth); ok {
 		c.OpenToAll = o.OpenToAll()
 	}
@@ -118,6 +151,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay: trace_events: invalid number %d; use a value such as 1000, or 0 for none",
 			a.TraceEvents)
 	}
+	if age := a.EventStreamAge; age != nil && *age < caddy.Duration(time.Second) {
+		return fmt.Errorf("edgerelay: event_stream_age: invalid duration %v; use at least 1s", time.Duration(*age))
+	}
 	if err := checkOrigins(a.Origins); err != nil {
 		return err
 	}
@@ -126,6 +162,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	c.LimitByDescriptors(a.Limits != nil && a.Limits.Connections != nil)
 	if c.History, err = a.historyPolicy(); err != nil {
+		return err
+	}
+	if c.State, err = a.Functions.config(); err != nil {
+		return err
+	}
+	if c.Compression, err = a.Compression.settings(); err != nil {
 		return err
 	}
 	if a.Drain != nil {
@@ -138,6 +180,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.node, err = node.Acquire(); err != nil {
 		return err
 	}
+	a.streams = &httpstream.Set{Parent: &a.node.StreamSockets}
 	a.events = telemetry.EventTracerOf(a.node)
 	c.ReportJourney = a.events.Report
 	a.node.SetInitialLogger(c.Log)
@@ -158,19 +201,23 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return events.(*caddyevents.App).On("stopping", a.node)
 }
 
-// watchDescriptors lets a site's server mark connections that have one of the last file descriptors. The kernel assigns
-// the lowest free descriptor, so a high number shows that nearly all are in use. This needs no counting and includes
-// the descriptors of the whole process.
-func (a *App) watchDescriptors(ctx caddy.Context) {
+// watchServer lets a site's server keep what the relay needs to know of connections, pace its accepts, and mark
+// connections that have one of the last file descriptors. The kernel assigns the lowest free descriptor, so a high number
+// shows that nearly all are in use. This needs no counting and includes the descriptors of the whole process.
+func (a *App) watchServer(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || a.config.Descriptors.Max <= 0 || a.watchedServers[server] {
+	if !ok || a.watchedServers[server] {
 		return
 	}
 	if a.watchedServers == nil {
 		a.watchedServers = map[*caddyhttp.Server]bool{}
 	}
 	a.watchedServers[server] = true
-	a.node.MarkLastDescriptors(server, a.config.Descriptors.Max)
+	a.node.PaceAccepts(server)
+	if a.config.Descriptors.Max > 0 {
+		a.node.MarkLastDescriptors(server, a.config.Descriptors.Max)
+	}
+	keepConns(server)
 }
 
 // provisionPlugins checks the plugins' settings. Without a current configuration, as in `caddy validate`, it checks the
@@ -180,7 +227,14 @@ func (a *App) provisionPlugins(ctx caddy.Context) error {
 	if a.config.PluginLoading, err = a.PluginLoading.Limits(); err != nil {
 		return err
 	}
+	keys, err := pluginhost.ParseKeys(a.PluginKeys)
+	if err != nil {
+		return err
+	}
 	for _, p := range a.Plugins {
+		if err := p.SetKeys(keys); err != nil {
+			return err
+		}
 		p.SetLoading(a.config.PluginLoading)
 		if err := p.Provision(); err != nil {
 			return err
@@ -221,7 +275,10 @@ func (a *App) Start() error { return a.node.Attach(a.config) }
 
 // Stop detaches the configuration. If an earlier configuration is still attached, as after a failed reload, that one
 // becomes current again.
-func (a *App) Stop() error { return a.node.Detach(a.config) }
+func (a *App) Stop() error {
+	a.evictStreams()
+	return a.node.Detach(a.config)
+}
 
 // Cleanup releases the node. The last configuration closes the node, with all connections.
 func (a *App) Cleanup() error {

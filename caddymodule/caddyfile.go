@@ -51,12 +51,18 @@ func (a *App) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 		p := &pluginhost.Plugin{}
 		err = p.ReadBlock(d)
 		a.Plugins = append(a.Plugins, p)
+	case "plugin_key":
+		var key *pluginhost.SigningKey
+		key, err = pluginhost.ReadSigningKey(d)
+		a.PluginKeys = append(a.PluginKeys, key)
 	case "history":
 		h := &History{}
 		err = h.ReadBlock(d)
 		a.History = append(a.History, h)
 	case "drain":
 		return a.Drain != nil, rejectRepeated(d, a.Drain != nil)
+	case "compression":
+		return a.Compression != nil, rejectRepeated(d, a.Compression != nil)
 	case "backplane":
 		return a.Backplane != nil, rejectRepeated(d, a.Backplane != nil)
 	default:

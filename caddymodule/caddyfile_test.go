@@ -52,10 +52,13 @@ func TestCaddyfile(t *testing.T) {
 	t.Setenv("ADV_REDIS", "redis://:hunter2@127.0.0.1:6379/0")
 	t.Setenv("ADV_KEY", "hunter2")
 	for name, c := range map[string]struct{ lines, want string }{
-		"shortest":        {`auth none`, `{"auth": {"kind": "none"}}`},
-		"auth caddy":      {`auth caddy`, `{"auth": {"kind": "caddy"}}`},
-		"memory":          {"channel_layer memory\nauth none", `{"channel_layer": {"kind": "memory"}, "auth": {"kind": "none"}}`},
-		"redis, one line": {"channel_layer redis redis://127.0.0.1:6379/1\nauth none", `{"channel_layer": {"kind": "redis", "url": ["redis://127.0.0.1:6379/1"]}, "auth": {"kind": "none"}}`},
+		"shortest":         {`auth none`, `{"auth": {"kind": "none"}}`},
+		"auth caddy":       {`auth caddy`, `{"auth": {"kind": "caddy"}}`},
+		"auth caddy rules": {"auth caddy {\nallow orders-{user} news\n}", `{"auth": {"kind": "caddy", "allow": ["orders-{user}", "news"]}}`},
+		"auth http":        {"auth http http://a/ {\nmethod post\nheaders X-A X-B\nuri on\nkey k\nrecheck off\n}", `{"auth": {"kind": "http", "url": "http://a/", "method": "post", "headers": ["X-A", "X-B"], "uri": true, "key": "k", "recheck": "off"}}`},
+		"auth jwt":         {"auth jwt {\njwks https://a/\nfrom header\nfrom cookie c\naudience a b\nleeway 5s\nrefresh token\n}", `{"auth": {"kind": "jwt", "jwks": "https://a/", "from": [{"kind": "header"}, {"kind": "cookie", "name": "c"}], "audience": ["a", "b"], "leeway": 5000000000, "refresh": "token"}}`},
+		"memory":           {"channel_layer memory\nauth none", `{"channel_layer": {"kind": "memory"}, "auth": {"kind": "none"}}`},
+		"redis, one line":  {"channel_layer redis redis://127.0.0.1:6379/1\nauth none", `{"channel_layer": {"kind": "redis", "url": ["redis://127.0.0.1:6379/1"]}, "auth": {"kind": "none"}}`},
 		"a placeholder stays one": {
 			"channel_layer redis {env.ADV_REDIS}\nauth none",
 			`{"channel_layer": {"kind": "redis", "url": ["{env.ADV_REDIS}"]}, "auth": {"kind": "none"}}`,
@@ -190,7 +193,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"layer what":          {"auth none\nchannel_layer", "channel_layer needs a kind"},
 		"auth none with more": {`auth none x`, "auth none has no settings"},
 		"auth none block":     {"auth none {\nx\n}", "auth none has no settings"},
-		"auth caddy block":    {"auth caddy {\nx 1\n}", "it has lifetime and expires"},
+		"auth caddy block":    {"auth caddy {\nx 1\n}", "it has allow, lifetime and expires"},
 		"memory with more":    {"auth none\nchannel_layer memory x", "channel_layer memory has no setting but resync"},
 		"awx without url":     {`auth awx`, "http://127.0.0.1:8054"},
 		"awx with two urls":   {`auth awx http://a http://b`, "one address"},

@@ -22,7 +22,6 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/request"
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
@@ -36,11 +35,16 @@ func init() {
 type Handler struct {
 	// Paths are the relay's paths. Each path matches with and without a slash at the end, and in upper and lower case.
 	// The wildcards of Caddy's path matcher are allowed, as in /ws/chat/*. Default: every path whose last segment is
-	// "websocket", such as /websocket/ and /api/websocket/.
+	// "websocket", such as /websocket/ and /api/websocket/; with routes, none.
 	Paths []string `json:"path,omitempty" caddyfile:"<path>..."`
+	// Routes are paths that are served like consumers of Django Channels. The first that matches serves a request.
+	Routes []*Route `json:"routes,omitempty" caddyfile:"route=<path> { … }"`
 
-	app   *App
-	paths caddyhttp.MatchPath
+	app         *App
+	paths       caddyhttp.MatchPath
+	hasBackends bool // a site answers messages of a route, or may hold its responses
+	auth        clientAuth
+	retired     <-chan struct{} // closed when the server begins to shut down, as at a reload
 }
 
 // CaddyModule returns the Caddy module information.
@@ -55,7 +59,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	h.app.watchDescriptors(ctx)
+	h.auth, h.retired = h.app.defaultAuth(), retiredBy(ctx)
+	h.app.watchServer(ctx)
+	for i, rt := range h.Routes {
+		if slices.ContainsFunc(h.Routes[:i], rt.samePath) {
+			return fmt.Errorf("edgerelay: route %s: two routes have this path; remove one, since the first serves all "+
+				"clients", rt.Path)
+		}
+		if err := rt.provision(ctx, h.app); err != nil {
+			return err
+		}
+		h.hasBackends = h.hasBackends || rt.backend() != nil || rt.site != nil
+	}
 	if h.paths, err = pathMatcher(h.Paths); err != nil {
 		return err
 	}
@@ -82,44 +97,38 @@ func pathMatcher(patterns []string) (m caddyhttp.MatchPath, err error) {
 // ServeHTTP implements [caddyhttp.MiddlewareHandler]. It returns as soon as the WebSocket is open, so that the request
 // and its buffers leave memory.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.guardBackends(w, r) {
+		return nil
+	}
+	if ws.ConnectProtocol(r) != "" {
+		return h.serveConnect(w, r, next)
+	}
 	if !ws.IsUpgrade(r) {
+		if served, err := h.serveOther(w, r, next); served {
+			return err
+		}
 		h.recordStripped(r)
 		return next.ServeHTTP(w, r)
 	}
-	endpoint, peer := request.MatchOriginal(r, backplane.Endpoint)
-	if peer = peer && h.app.Backplane != nil; !peer && !h.matches(r) {
+	endpoint, peer := h.matchPeer(r)
+	route, routed := h.matchRoute(r)
+	routed = routed && route.route.servesSockets()
+	if !peer && !routed && !h.matches(r) {
 		return next.ServeHTTP(w, r)
 	}
 	closeUnlessUpgraded(w)
-	if err := h.app.node.AwaitConfig(r.Context()); err != nil {
-		h.reject(w, r, rejection{
-			http.StatusServiceUnavailable, reject.NotReady, request.ClientAddress(r), "relay is not ready", err,
-		})
+	if !h.awaitConfig(w, r) {
 		return nil
 	}
-	if peer {
+	switch {
+	case peer:
 		h.upgradePeer(w, r, endpoint)
-	} else {
+	case routed:
+		h.upgradeRoute(w, r, route)
+	default:
 		h.upgrade(w, r)
 	}
 	return nil
-}
-
-// upgradePeer serves a connection of the backplane.
-func (h *Handler) upgradePeer(w http.ResponseWriter, r *http.Request, endpoint backplane.Dialect) {
-	plane := h.app.node.Backplane.Load()
-	if plane == nil { // the configuration is about to be applied
-		w.Header().Set("Retry-After", retryAfterSeconds)
-		reject.Respond(w, r, http.StatusServiceUnavailable, reject.NotReady.String(), "backplane is not ready")
-		return
-	}
-	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		h.reject(w, r, rejection{status, reject.InvalidHandshake, request.ClientAddress(r), reason, errors.New(reason)})
-		return
-	}
-	if status := plane.Serve(w, r, endpoint); status != 0 {
-		reject.Respond(w, r, status, "peer", http.StatusText(status))
-	}
 }
 
 // recordStripped counts and logs a handshake whose Upgrade header a proxy has removed. The next handler answers the
@@ -139,6 +148,9 @@ func closeUnlessUpgraded(w http.ResponseWriter) { w.Header().Set("Connection", "
 // matches reports whether the request's path is one of the relay's.
 func (h *Handler) matches(r *http.Request) bool {
 	if len(h.paths) == 0 {
+		if len(h.Routes) > 0 {
+			return false
+		}
 		_, ok := request.MatchOriginal(r, func(path string) (struct{}, bool) {
 			return struct{}{}, endsInWebsocket(path)
 		})
@@ -171,21 +183,35 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	if reservation == nil {
 		return
 	}
-	if !h.authenticate(w, r, reservation) {
+	switch h.authenticate(w, r, reservation, h.auth) {
+	case loginRejected:
+		return
+	case tokenAwaited:
+		if conn := h.accept(w, r, reservation, nil); conn != nil {
+			h.awaitToken(conn, r, h.auth, reservation, awx.Protocol{}.EndLogin, func(r *http.Request) ws.Handler {
+				conn.Send(awx.Greeting(reservation.Identity()), 0)
+				return h.serve(conn, r, span, reservation)
+			})
+		}
 		return
 	}
-	if conn := h.accept(w, r, reservation); conn != nil {
-		h.serve(conn, r, span, reservation)
+	if conn := h.accept(w, r, reservation, awx.Greeting(reservation.Identity())); conn != nil {
+		conn.Attend(h.serve(conn, r, span, reservation))
 	}
 }
 
 // admit checks the handshake and the limits, and reserves capacity for the connection. A rejection returns nil.
 func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation {
-	a, address := h.app, request.ClientAddress(r)
 	if status, reason := ws.CheckUpgrade(w, r); status != 0 {
-		h.reject(w, r, rejection{status, reject.InvalidHandshake, address, reason, errors.New(reason)})
+		h.reject(w, r, rejection{status, reject.InvalidHandshake, request.ClientAddress(r), reason, errors.New(reason)})
 		return nil
 	}
+	return h.reserve(w, r)
+}
+
+// reserve checks the limits, and reserves capacity for the connection. A rejection returns nil.
+func (h *Handler) reserve(w http.ResponseWriter, r *http.Request) *hub.Reservation {
+	a, address := h.app, request.ClientAddress(r)
 	if !address.IsValid() {
 		a.node.WarnUnknownAddress()
 	}
@@ -211,12 +237,25 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *hub.Reservation
 	return nil
 }
 
-// authenticate checks the origin, authenticates the client and reserves capacity for the user's connection. If the
-// result is false, the request is answered, and the reservation is released or left to [Handler.rejectLogin].
-func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) (ok bool) {
+// loginResult is the result of [Handler.authenticate].
+type loginResult uint8
+
+const (
+	// loginRejected: the request is answered, and the reservation is released or left to [Handler.rejectLogin].
+	loginRejected loginResult = iota
+	// loggedIn: the reservation is identified.
+	loggedIn
+	// tokenAwaited: the client may send a token in its first message. The reservation is pending.
+	tokenAwaited
+)
+
+// authenticate checks the origin, authenticates the client and reserves capacity for the user's connection.
+func (h *Handler) authenticate(
+	w http.ResponseWriter, r *http.Request, reservation *hub.Reservation, auth clientAuth,
+) (result loginResult) {
 	keep := false
 	defer func() {
-		if !ok && !keep {
+		if result == loginRejected && !keep {
 			reservation.Release()
 		}
 	}()
@@ -225,25 +264,28 @@ func (h *Handler) authenticate(w http.ResponseWriter, r *http.Request, reservati
 		h.reject(w, r, rejection{
 			http.StatusForbidden, reject.OriginDenied, address, "origin not allowed", originError(r),
 		})
-		return false
+		return loginRejected
 	}
-	id, err := telemetry.Authenticate(h.app.config.Authorizer, r)
+	id, err := telemetry.Authenticate(auth.Authorizer, r)
+	if errors.Is(err, relay.ErrTokenAwaited) && auth.messages != nil {
+		return tokenAwaited
+	}
 	reservation.EndHandshake()
 	switch {
 	case errors.Is(err, relay.ErrUnauthenticated):
-		keep = h.rejectLogin(w, r, reservation)
-		return false
+		keep = h.rejectLogin(w, r, reservation, auth.route, err)
+		return loginRejected
 	case err != nil:
 		h.reject(w, r, rejection{
 			http.StatusServiceUnavailable, authFailure(r, err), address, "authentication is unavailable", err,
 		})
-		return false
+		return loginRejected
 	}
 	if err := reservation.Identify(id); err != nil {
 		h.reject(w, r, rejection{http.StatusTooManyRequests, reject.LimitReached, address, err.Error(), err})
-		return false
+		return loginRejected
 	}
-	return true
+	return loggedIn
 }
 
 // authFailure returns the reason for a failed authentication. The authority is at fault only if the client waited for
@@ -259,8 +301,14 @@ func authFailure(r *http.Request, err error) reject.Reason {
 }
 
 // accept upgrades the connection to a WebSocket. It returns nil if the client has gone.
-func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) *ws.Conn {
-	conn, err := ws.Accept(unwrapTimeouts(w), r, h.app.node.WSOptions(awx.Greeting(reservation.Identity())))
+func (h *Handler) accept(
+	w http.ResponseWriter, r *http.Request, reservation *hub.Reservation, greeting []byte,
+) *ws.Conn {
+	options := h.app.node.WSOptions(h.app.config, greeting)
+	if name := subprotocolOf(reservation.Identity()); name != "" {
+		options.Subprotocols = append(slices.Clip(options.Subprotocols), name)
+	}
+	conn, err := ws.Accept(unwrapTimeouts(w), r, options)
 	if err != nil {
 		reservation.Release()
 		return nil
@@ -268,8 +316,10 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, reservation *hu
 	return conn
 }
 
-// serve opens the session of the WebSocket and starts to read the client's messages.
-func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reservation *hub.Reservation) {
+// serve opens the session of the WebSocket. It returns the receiver of the client's messages.
+func (h *Handler) serve(
+	conn *ws.Conn, r *http.Request, span trace.Span, reservation *hub.Reservation,
+) ws.Handler {
 	node, id := h.app.node, reservation.Identity()
 	client := &awx.Client{
 		Shared: &node.AWX, Session: reservation.Open(conn),
@@ -283,7 +333,7 @@ func (h *Handler) serve(conn *ws.Conn, r *http.Request, span trace.Span, reserva
 		span.SetAttributes(telemetry.UserAttributes(id)...)
 	}
 	h.app.events.Follow(span)
-	conn.Attend(client)
+	return h.withRefresh(h.auth, client.Session, client)
 }
 
 // timeoutWrappers are Caddy's response writers that detect stalls. A handshake's response may bypass them, and leaves
@@ -301,35 +351,6 @@ func unwrapTimeouts(w http.ResponseWriter) http.ResponseWriter {
 		w = u.Unwrap()
 	}
 }
-
-// rejectLogin answers a client that is not logged in, as the setting unauthenticated demands. It reports whether it
-// opened a WebSocket, which then holds the reservation.
-func (h *Handler) rejectLogin(w http.ResponseWriter, r *http.Request, reservation *hub.Reservation) bool {
-	if h.app.Unauthenticated == "reject" { // as AWX does since 23.8
-		h.reject(w, r, rejection{
-			http.StatusForbidden, reject.NotLoggedIn, reservation.Address, "not logged in", errNotLoggedIn,
-		})
-		return false
-	}
-	h.record(r, slog.LevelInfo, reject.NotLoggedIn, reservation.Address, errNotLoggedIn)
-	conn, err := ws.Accept(w, r, h.app.node.WSOptions(nil))
-	if err != nil {
-		return false
-	}
-	awx.Protocol{}.EndLogin(conn)
-	conn.Attend(rejectedLogin{reservation}) // until the client answers the close frame
-	return true
-}
-
-var errNotLoggedIn = errors.New("the client is not logged in")
-
-// rejectedLogin is the receiver of a WebSocket that is being closed because the client is not logged in. It ignores
-// messages and releases the reservation at the end.
-type rejectedLogin struct{ reservation *hub.Reservation }
-
-func (rejectedLogin) Message(bool, []byte) {}
-
-func (l rejectedLogin) Ended() { l.reservation.Release() }
 
 // retryAfterSeconds is the value of the header Retry-After.
 const retryAfterSeconds = "5"
@@ -362,15 +383,6 @@ func (h *Handler) record(r *http.Request, level slog.Level, why reject.Reason, a
 	}
 	h.app.node.Log.Log(context.Background(), level, why.LogMessage(),
 		"address", relay.AddressText(address), "reason", err.Error(), "remedy", why.Remedy())
-}
-
-// csrfToken returns the handshake's cookie csrftoken. Of several cookies the last one counts, as in Django.
-func csrfToken(r *http.Request) string {
-	token := ""
-	for _, c := range r.CookiesNamed("csrftoken") {
-		token = strings.Clone(c.Value)
-	}
-	return token
 }
 
 var (

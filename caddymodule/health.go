@@ -34,7 +34,7 @@ func (h *HealthHandler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	h.app.watchDescriptors(ctx) // health must answer even when descriptors are scarce
+	h.app.watchServer(ctx) // health must answer even when descriptors are scarce
 	return nil
 }
 

@@ -57,7 +57,7 @@ func (a *App) historyPolicy() (p relay.HistoryPolicy, err error) {
 			return p, errors.New("edgerelay: history: no groups; name them, as in: history job_events-*")
 		}
 		for _, pattern := range h.Groups {
-			if err := checkPattern(pattern); err != nil {
+			if err := checkPattern("history", pattern); err != nil {
 				return p, err
 			}
 			if known[pattern] {
@@ -73,11 +73,11 @@ func (a *App) historyPolicy() (p relay.HistoryPolicy, err error) {
 	return p, nil
 }
 
-// checkPattern returns an error for a pattern that matches no group's name, which would be silence.
-func checkPattern(pattern string) error {
+// checkPattern returns an error for a pattern of a setting that matches no group's name, which would be silence.
+func checkPattern(setting, pattern string) error {
 	if !relay.ValidGroup(strings.ReplaceAll(pattern, "*", "x")) {
-		return fmt.Errorf("edgerelay: history: no group has the name %q; use ASCII letters, digits, '-', '_' and '.', "+
-			"with * for any characters, as in: history job_events-*", pattern)
+		return fmt.Errorf("edgerelay: %s: no group has the name %q; use ASCII letters, digits, '-', '_' and '.', "+
+			"with * for any characters, as in job_events-*", setting, pattern)
 	}
 	return nil
 }

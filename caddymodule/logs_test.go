@@ -82,6 +82,8 @@ func TestLogLinesAreDocumented(t *testing.T) {
 	}
 	rows = append(rows, "| error | changed plugin file rejected |", "| error | plugin deployment unreadable |",
 		"| error | deployed plugin rejected on this node |", "| error | changed plugin samples rejected |",
+		"| error | changed plugin secrets rejected |",
+		"| error | plugin canary unreadable |", "| error | plugin canary's end not recorded |",
 		"| error | running plugin fails changed samples |", "| warn | compiled plugin not cached on disk |",
 		"| warn | plugins run in an interpreter |")
 	for _, row := range rows {

@@ -9,5 +9,6 @@ import (
 	_ "github.com/edgerelay/edgerelay/caddymodule/console"
 	_ "github.com/edgerelay/edgerelay/caddymodule/discovery"
 	_ "github.com/edgerelay/edgerelay/caddymodule/layers"
+	_ "github.com/edgerelay/edgerelay/caddymodule/publishing"
 	_ "github.com/edgerelay/edgerelay/caddymodule/uwsgi"
 )

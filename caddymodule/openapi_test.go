@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,99 +10,23 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/docs"
+	"github.com/edgerelay/edgerelay/internal/contract"
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// contract is docs/openapi.json with what has been seen of it.
-type contract struct {
-	t        *testing.T
-	compiler *jsonschema.Compiler
-	paths    map[string]map[string]struct {
-		Responses map[string]struct {
-			Content map[string]json.RawMessage
-		}
-	}
-	answered map[string]bool // method and path
-}
-
-func newContract(t *testing.T) *contract {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(docs.OpenAPI))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &contract{t: t, compiler: jsonschema.NewCompiler(), answered: map[string]bool{}}
-	c.compiler.DefaultDraft(jsonschema.Draft2020)
-	c.compiler.AssertFormat()
-	if err := c.compiler.AddResource("openapi.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	var spec struct{ Paths json.RawMessage }
-	if err := json.Unmarshal(docs.OpenAPI, &spec); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(spec.Paths, &c.paths); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// check holds an answer to what is documented for it.
-func (c *contract) check(method, path string, status int, kind, body string) {
-	c.t.Helper()
-	responses := c.paths[path][strings.ToLower(method)].Responses
-	documented, ok := responses[fmt.Sprint(status)]
-	if !ok {
-		c.t.Errorf("%s %s answers %d, which is not documented: %s", method, path, status, body)
-		return
-	}
-	kind, _, _ = strings.Cut(kind, ";")
-	if _, ok := documented.Content[kind]; !ok {
-		c.t.Errorf("%s %s: %d is documented, but not as %q", method, path, status, kind)
-		return
-	}
-	escape := strings.NewReplacer("~", "~0", "/", "~1").Replace
-	schema, err := c.compiler.Compile(fmt.Sprintf("openapi.json#/paths/%s/%s/responses/%d/content/%s/schema", escape(path), strings.ToLower(method), status, escape(kind)))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	for line := range strings.Lines(body) {
-		if kind == "application/json" {
-			line = body
-		}
-		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
-		if err != nil {
-			c.t.Fatalf("%s %s: %v: %s", method, path, err, body)
-		}
-		if err := schema.Validate(value); err != nil {
-			c.t.Errorf("%s %s %d: %v\n%s", method, path, status, err, body)
-		}
-		if kind == "application/json" {
-			break
-		}
-	}
-	if status/100 == 2 {
-		c.answered[method+" "+path] = true
-	}
-}
-
 // Every documented path answers as documented, and every path that answers is documented.
 func TestAdminAPIKeepsItsContract(t *testing.T) {
-	c := newContract(t)
-	var served, documented []string
+	c := contract.New(t, docs.OpenAPI)
+	var served []string
 	for _, route := range (admin.Admin{}).Routes() {
 		served = append(served, route.Pattern)
 	}
-	for path := range c.paths {
-		documented = append(documented, path)
-	}
 	slices.Sort(served)
-	slices.Sort(documented)
+	documented := c.Paths()
 	if !slices.Equal(served, documented) {
 		t.Errorf("served     %q\ndocumented %q", served, documented)
 	}
@@ -139,7 +62,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 				return err
 			}
 			answer = string(b)
-			c.check(method, path, resp.StatusCode, resp.Header.Get("Content-Type"), answer)
+			c.Check(method, path, resp.StatusCode, resp.Header.Get("Content-Type"), answer)
 			return nil
 		})
 		if err != nil {
@@ -150,7 +73,8 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 
 	// A node on which everything has happened: a client, an event, a peer that is away, a plugin that has failed.
 	away := fmt.Sprint("http://127.0.0.1:", testkit.FreePort(t))
-	s.mustLoad("auth none\nhistory jobs-*\nbackplane {\nsecret x\npeers "+away+"\n}\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}", "edgerelay")
+	s.mustLoad("auth none\nhistory jobs-*\nbackplane {\nsecret x\npeers "+away+"\n}\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}",
+		"edgerelay {\npath /websocket/ /api/websocket/\nroute /presence/ {\ngroups jobs-summary\npresence {\nwebhook "+away+"\n}\n}\n}")
 	client := s.subscribe("jobs-summary")
 	call("POST", "/edgerelay/publish", "", `{"group": "jobs-summary", "data": {}}`)
 	next(t, client, "{}")
@@ -165,6 +89,16 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	call("DELETE", "/edgerelay/plugins/{name}/deployment", "?by=alice", "")
 	call("DELETE", "/edgerelay/plugins/{name}/deployment", "", "")
 	call("POST", "/edgerelay/plugins/{name}/rollback", "?to=4", "")
+	call("PUT", "/edgerelay/plugins/{name}", "?canary=10%25&for=10m&max_errors=5%25&max_slowdown=3x&max_differ=0.5&by=alice",
+		string(pluginBytes(t, "pass")))
+	call("PUT", "/edgerelay/plugins/{name}", "?canary=10%25", string(pluginBytes(t, "filter")))
+	call("PUT", "/edgerelay/plugins/{name}/canary", "?share=50%25&by=bob", "")
+	call("PUT", "/edgerelay/plugins/{name}/canary", "?share=500%25", "")
+	call("POST", "/edgerelay/plugins/{name}/promote", "?by=bob", "")
+	call("POST", "/edgerelay/plugins/{name}/promote", "", "")
+	for _, query := range []string{"canary=x", "canary=0", "for=10m", "canary=1&for=soon", "canary=1&max_slowdown=x"} {
+		call("PUT", "/edgerelay/plugins/{name}", "?"+query, string(pluginBytes(t, "filter")))
+	}
 	call("DELETE", "/edgerelay/plugins/{name}", "", "")
 	call("POST", "/edgerelay/publish", "", `{"group": "a b", "data": {}}`)
 	for _, query := range []string{"", "?limit=1", "?sort=slowest&user=1", "?group=jobs-summary&address=127.0.0.0/8&id=1&after=0", "?limit=0", "?sort=x", "?usr=1", "?address=x"} {
@@ -179,6 +113,11 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	for _, query := range []string{"", "?x=1"} {
 		call("GET", "/edgerelay/groups/{name}/history", query, "")
 	}
+	here := s.dial("/presence/", nil)
+	for _, query := range []string{"?group=jobs-summary", "?group=jobs-summary&limit=0", "?group=a%20b", "?limit=x"} {
+		call("GET", "/edgerelay/presence", query, "")
+	}
+	_ = here.Close(1000)
 	for _, body := range []string{``, `{}`, `[]`, `{"usr": "x"}`, `{"user": "x"} x`, `{"user": "x", "code": 1006}`, `{"user": "x", "reason": "` + strings.Repeat("x", 124) + `"}`, `{"address": "x"}`} {
 		if answer := call("POST", "/edgerelay/connections/close", "", body); !strings.HasPrefix(answer, `{"error":`) {
 			t.Errorf("close %s: %s", body, answer)
@@ -195,6 +134,8 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 		t.Errorf("the client was closed with %v", err)
 	}
 	call("POST", "/edgerelay/doctor", "", "")
+	call("POST", "/edgerelay/doctor", "?channels=0.01s", "")
+	call("POST", "/edgerelay/doctor", "?channels=soon", "")
 	call("DELETE", "/edgerelay/drain", "", "")
 	call("POST", "/edgerelay/drain", "", `{"pace": 1}`)
 	call("POST", "/edgerelay/drain", "", `{"duration": "1h"}`)
@@ -202,14 +143,13 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 		call("GET", "/edgerelay/"+path, "", "")
 	}
 	call("DELETE", "/edgerelay/drain", "", "")
-	for path, methods := range c.paths { // what has not been called yet; and every path with a method that it does not have
-		var allowed []string
-		for method := range methods {
-			allowed = append(allowed, strings.ToUpper(method))
-			if method = strings.ToUpper(method); method == "GET" && !c.answered["GET "+path] {
+	for _, path := range documented { // what has not been called yet; and every path with a method that it does not have
+		allowed := c.Methods(path)
+		for _, method := range allowed {
+			if method == "GET" && !c.Succeeded("GET", path) {
 				call(method, path, "", "")
 			}
-			if !c.answered[method+" "+path] {
+			if !c.Succeeded(method, path) {
 				t.Errorf("%s %s was never answered with success", method, path)
 			}
 		}
@@ -220,7 +160,6 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 		resp.Body.Close()
 		allows := strings.Split(resp.Header.Get("Allow"), ", ")
 		slices.Sort(allows)
-		slices.Sort(allowed)
 		if resp.StatusCode != http.StatusMethodNotAllowed || !slices.Equal(allows, allowed) {
 			t.Errorf("PATCH %s: %d, allow %q", path, resp.StatusCode, allows)
 		}

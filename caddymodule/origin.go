@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"iter"
 	"net/http"
 	"strings"
 
@@ -46,6 +47,17 @@ func publicOrigin(r *http.Request) (scheme string, hosts []string) {
 		scheme = "http"
 	}
 	return scheme, hosts
+}
+
+// splitList yields the elements of a header's list.
+func splitList(list string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for element := range strings.SplitSeq(list, ",") {
+			if !yield(strings.TrimSpace(element)) {
+				return
+			}
+		}
+	}
 }
 
 // firstElement returns the first element of a header's list, which the proxy next to the browser has written.

@@ -3,8 +3,10 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -72,6 +74,15 @@ func (f families) sum(name string) (total float64) {
 	return total
 }
 
+// keySetServer is an issuer with one key, of RFC 8037, and returns the address of its key set.
+func keySetServer(t *testing.T) string {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 // busySite is a site in which every metric has a reason to be there: Redis, AWX's API, a backplane with a peer that is not there, plugins.
 func busySite(t *testing.T) (*site, *awxAPI) {
 	api, redis, s := newAWXAPI(t), peers.StartRedis(t), newSite(t)
@@ -84,11 +95,16 @@ backplane {
 	peers http://127.0.0.1:%d
 }
 plugin pass %s {
+	fetch https://hooks.example.com
 	groups plugged-*
+	grant shared alarms
 }
 plugin twin %s {
 	shadow pass
-}`, redis.URL, api.URL, testkit.FreePort(t), pluginFile(t, "pass"), pluginFile(t, "pass")), "edgerelay")
+}`, redis.URL, api.URL, testkit.FreePort(t), pluginFile(t, "pass"), pluginFile(t, "pass")), "edgerelay_publish {\nkey shop "+publishSecret+" {\ngroups *\n}\n}\n"+
+		"edgerelay {\npath /websocket/ /api/websocket/\nroute /backend/ {\nmessages backend http://127.0.0.1:9\n}\n"+
+		"route /presence/ {\ngroups room\npresence {\n}\n}\nroute /ws/ {\ngroups news\n}\n"+
+		"route /jwt/ {\nauth jwt {\njwks "+keySetServer(t)+"\n}\ngroups news\n}\n}")
 	testkit.Eventually(t, "the backplane knows of its peer", func() error { // found after the start, beside it
 		if s.scrape()["edgerelay_backplane_peers"] == nil {
 			return errors.New("no peer in a scrape")
@@ -236,7 +252,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 		kind := "gauge"
 		if strings.HasSuffix(m[1], "_total") {
 			kind = "counter"
-		} else if m[1] == "edgerelay_delivery_lag_seconds" || m[1] == "edgerelay_plugin_call_seconds" {
+		} else if m[1] == "edgerelay_delivery_lag_seconds" || m[1] == "edgerelay_plugin_call_seconds" ||
+			m[1] == "edgerelay_plugin_fetch_seconds" {
 			kind = "histogram"
 		}
 		labels := ""
@@ -257,6 +274,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 // A scrape has every metric, of the documented kind.
 func TestMetricsAreThere(t *testing.T) {
 	s, _ := busySite(t)
+	client := s.dialRoute("/ws/", login)
+	s.emit("news", "without.rule", "{}")
+	testkit.Eventually(t, "the event is counted", func() bool { return s.scrape().sum("edgerelay_route_types_without_rule_total") == 1 })
+	client.send("ignored")
 	f := s.scrape()
 	for name, row := range documented(t) {
 		switch family := f[name]; {

@@ -7,3 +7,8 @@ import _ "embed"
 //
 //go:embed openapi.json
 var OpenAPI []byte
+
+// PublishOpenAPI describes the endpoint of the directive edgerelay_publish, as OpenAPI 3.1.
+//
+//go:embed publish.openapi.json
+var PublishOpenAPI []byte

@@ -11,12 +11,16 @@ import (
 // ABIVersion is the version of the ABI that this host serves, see ABI.md. ABIMinor counts the additions to it.
 const (
 	ABIVersion = 1
-	ABIMinor   = 2
+	ABIMinor   = 3
 )
 
 // since has the minor version that added a host function or an export; others are of version 1.0.
 var since = map[string]int{
 	"event_source": 1, "event_sent_ms": 1, "ev_on_tick": 1, "event_position": 2, "emit_at": 2,
+	"ev_on_connect": 3, "ev_on_message": 3, "ev_on_close": 3, "ev_on_result": 3, "ev_on_alarm": 3,
+	"connection_id": 3, "attachment_get": 3, "attachment_set": 3, "send": 3, "join": 3, "leave": 3, "publish": 3,
+	"close": 3, "auto_response": 3, "result_context": 3, "shared_get": 3, "shared_set": 3, "shared_swap": 3,
+	"shared_add": 3, "shared_push": 3, "shared_list": 3, "alarm_set": 3, "alarm_cancel": 3, "fetch": 3,
 }
 
 // abiText returns a version of the ABI as text, such as "1.1".
@@ -33,14 +37,20 @@ const (
 	exportOnSubscribe = "ev_on_subscribe"
 	exportOnClass     = "ev_on_class"
 	exportOnTick      = "ev_on_tick"
+	exportOnConnect   = "ev_on_connect"
+	exportOnMessage   = "ev_on_message"
+	exportOnClose     = "ev_on_close"
+	exportOnResult    = "ev_on_result"
+	exportOnAlarm     = "ev_on_alarm"
 )
 
 // Results of a hook whose pointer is null.
 const (
-	resultPass  = 0
-	resultDrop  = 1
-	resultError = 2
-	resultClass = 0x100 // + class, from on_subscribe
+	resultPass   = 0
+	resultDrop   = 1
+	resultError  = 2
+	resultClass  = 0x100   // + class, from on_subscribe
+	resultStatus = 0x10000 // + HTTP status, from on_connect
 )
 
 // Limits that the ABI states.
@@ -75,7 +85,7 @@ func (v Verdict) String() string {
 }
 
 // Hook is a set of the calls that a plugin can implement.
-type Hook uint8
+type Hook uint16
 
 // Hooks; a set is their bitwise OR.
 const (
@@ -83,14 +93,24 @@ const (
 	OnSubscribe
 	OnClass
 	OnTick
+	OnConnect
+	OnMessage
+	OnClose
+	OnResult
+	OnAlarm
 
-	anyHook = OnEvent | OnSubscribe | OnClass | OnTick
+	anyHook = OnAlarm<<1 - 1
+	// ofClients are the hooks for the clients of a route, and onItsOwn those that make a plugin useful alone.
+	ofClients = OnConnect | OnMessage | OnClose
+	onItsOwn  = anyHook &^ OnResult
 )
 
 // String returns the names of the hooks in a set: the names of the exports without the prefix "ev_".
 func (h Hook) String() string {
 	var names []string
-	for i, n := range []string{"on_event", "on_subscribe", "on_class", "on_tick"} {
+	for i, n := range []string{
+		"on_event", "on_subscribe", "on_class", "on_tick", "on_connect", "on_message", "on_close", "on_result", "on_alarm",
+	} {
 		if h&(1<<i) != 0 {
 			names = append(names, n)
 		}
@@ -100,11 +120,17 @@ func (h Hook) String() string {
 
 type signature struct{ params, results []api.ValueType }
 
+// maxShownTypes bounds the parameters, and the results, in the text of a signature. No function of the ABI has as many.
+const maxShownTypes = 16
+
 func (s signature) String() string {
 	list := func(ts []api.ValueType) string {
-		names := make([]string, len(ts))
-		for i, t := range ts {
-			names[i] = api.ValueTypeName(t)
+		names := make([]string, 0, maxShownTypes+1)
+		for _, t := range ts[:min(len(ts), maxShownTypes)] {
+			names = append(names, api.ValueTypeName(t))
+		}
+		if more := len(ts) - maxShownTypes; more > 0 {
+			names = append(names, fmt.Sprintf("%d more", more))
 		}
 		return "(" + strings.Join(names, ", ") + ")"
 	}
@@ -141,6 +167,11 @@ var exports = []struct {
 	{exportOnSubscribe, sig(types(i32), i64), false, OnSubscribe, ""},
 	{exportOnClass, sig(types(i32, i32, i32), i64), false, OnClass, ""},
 	{exportOnTick, sig(nil, i64), false, OnTick, ""},
+	{exportOnConnect, sig(types(i32), i64), false, OnConnect, ""},
+	{exportOnMessage, sig(types(i32, i32), i64), false, OnMessage, ""},
+	{exportOnClose, sig(types(i32, i32), i64), false, OnClose, ""},
+	{exportOnResult, sig(types(i64, i32, i32), i64), false, OnResult, ""},
+	{exportOnAlarm, sig(types(i32, i32), i64), false, OnAlarm, ""},
 }
 
 // checkExports checks a module's exports against the ABI and returns its hooks. The error lists all faults.
@@ -164,8 +195,9 @@ func checkExports(m wazero.CompiledModule) (Hook, error) {
 		}
 		hooks |= e.hook
 	}
-	if hooks == 0 {
-		faults = append(faults, "no hook is exported; export ev_on_event, ev_on_subscribe, ev_on_class or ev_on_tick")
+	if hooks&onItsOwn == 0 {
+		faults = append(faults, "no hook is exported; export ev_on_event, ev_on_subscribe, ev_on_class, ev_on_tick, "+
+			"ev_on_connect, ev_on_message, ev_on_close or ev_on_alarm")
 	}
 	if _, ok := functions["_start"]; ok && hooks == 0 {
 		faults = append(faults, "the module is a command with _start; build a reactor "+

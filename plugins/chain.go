@@ -42,12 +42,14 @@ func (c *Chain) Slowest(hash uint64) string {
 		return slowest
 	}
 	for _, p := range c.steps {
-		m := p.live()
-		if m == nil {
-			continue
-		}
-		if took := m.slot(hash).currentPace(); took > pace {
-			slowest, pace = p.name, took
+		d := p.deployment.Load()
+		for _, m := range [...]*module{d.live, d.canary.candidate()} { // which of them serves the group is not known
+			if m == nil {
+				continue
+			}
+			if took := m.slot(hash).currentPace(); took > pace {
+				slowest, pace = p.name, took
+			}
 		}
 	}
 	return slowest

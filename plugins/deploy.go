@@ -38,11 +38,12 @@ type host struct {
 	logger    *slog.Logger
 	now       func() time.Time
 	startWait time.Duration
+	world     *world
 }
 
 // New returns an empty Pipeline, which passes every event. The caller closes it.
 func New(o Options) (*Pipeline, error) {
-	h := &host{logger: o.Logger, now: o.Now, startWait: o.startWait}
+	h := &host{logger: o.Logger, now: o.Now, startWait: o.startWait, world: &world{}}
 	setDefault(&h.startWait, defaultStartWait)
 	if h.logger == nil {
 		h.logger = slog.Default()
@@ -93,6 +94,7 @@ func (p *Pipeline) switchTo(specs []Spec, next map[string]*plugin, modules map[s
 	for i := range specs {
 		pl, m := next[specs[i].Name], modules[specs[i].Name]
 		order[i] = pl
+		distrusted := pl.spec.Load() != nil && pl.spec.Load().Trust != specs[i].Trust
 		pl.spec.Store(&specs[i])
 		pl.env.kv.resize(specs[i].KV)
 		switch {
@@ -101,6 +103,9 @@ func (p *Pipeline) switchTo(specs []Spec, next map[string]*plugin, modules map[s
 			r.add(pl, pl.install(m)) // before the routes name the plugin
 		default:
 			after = append(after, func() { r.add(pl, pl.install(m)) })
+		}
+		if distrusted { // behind the installation, which makes the module before the fallback
+			after = append(after, func() { r.add(pl, pl.revokeFallback()) })
 		}
 	}
 	for _, pl := range order {

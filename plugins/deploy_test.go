@@ -289,6 +289,38 @@ func TestLastGood(t *testing.T) {
 	}
 }
 
+// A module that was accepted by other rules does not decide for one that fails.
+func TestLastGoodOfOtherRules(t *testing.T) {
+	ctx := context.Background()
+	event := Event{Group: "g1", Payload: do("replace", "with", "{}")}
+	for _, change := range []string{"with the module", "later"} {
+		spec := Spec{
+			Name: "p", Wasm: fixture(t, "actor"), Groups: []string{"g*"}, OnError: OnErrorLastGood, Grants: Grants, Instances: 1,
+			Trust: "before",
+		}
+		p := pipeline(t, Options{}, spec)
+		if got := show(p.Process(event, nil)); got != "g1 {}" {
+			t.Fatalf("the good version gives %q", got)
+		}
+		spec.Wasm = fixture(t, "hostile/trap")
+		if change == "later" {
+			if err := p.Apply(ctx, []Spec{spec}); err != nil {
+				t.Fatal(err)
+			}
+			if got := show(p.Process(event, nil)); got != "g1 {}" {
+				t.Fatalf("under the same rules an event gives %q", got)
+			}
+		}
+		spec.Trust = "after"
+		if err := p.Apply(ctx, []Spec{spec}); err != nil {
+			t.Fatal(err)
+		}
+		if got := show(p.Process(event, nil)); got != "" {
+			t.Errorf("other rules %s: the version before gives %q", change, got)
+		}
+	}
+}
+
 func TestLogs(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	p := pipeline(t, Options{Now: func() time.Time { return now }}, actor(t))

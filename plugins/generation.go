@@ -24,11 +24,11 @@ func (m *module) classify(generation uint64) uint64 {
 	return mixGeneration(generation, m.number)
 }
 
-// liveGeneration returns the generation of the live modules of a route.
+// liveGeneration returns the generation of the modules that decide for a route's group.
 func (rt *route) liveGeneration() (generation uint64) {
 	for i := range rt.steps {
 		if s := &rt.steps[i]; !s.shadow {
-			generation = s.live().classify(generation)
+			generation = s.serving(rt.group).classify(generation)
 		}
 	}
 	return generation
@@ -61,7 +61,12 @@ func (p *Pipeline) OnReclassify(f func()) { p.onReclassify.Store(&f) }
 func (r *routes) classifiers() (c []classifier) {
 	for i := range r.bindings {
 		b := &r.bindings[i]
-		if generation := b.live().classify(0); generation != 0 && !b.shadow {
+		d := b.deployment.Load()
+		generation := d.canary.candidate().classify(d.live.classify(0))
+		if generation != 0 && d.canary != nil { // another share concerns other groups
+			generation = mixGeneration(generation, d.canary.threshold)
+		}
+		if generation != 0 && !b.shadow {
 			c = append(c, classifier{generation, b.patterns})
 		}
 	}

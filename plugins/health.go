@@ -55,6 +55,8 @@ type Health struct {
 	// ShadowSkipped counts the events that a shadow did not see because it was too slow or its circuit breaker was open.
 	ShadowSkipped uint64 `json:"shadow_skipped,omitempty"`
 	Deploys       uint64 `json:"deploys"`
+	// Canary is the state of the plugin's canary on this node, if there is one.
+	Canary *CanaryReport `json:"canary,omitempty"`
 
 	// CallSeconds has the durations of the calls, by hook. Most short calls are not timed, and count as long as the last
 	// timed call.
@@ -133,7 +135,10 @@ func (p *plugin) health() (Health, bool) {
 			h.Unprocessed[name] = n
 		}
 	}
-	h.setBreakers(m)
+	h.setBreakers(m, d.canary.candidate())
+	if c, ok := p.canaryReport(false); ok {
+		h.Canary = &c
+	}
 	return h, true
 }
 
@@ -173,10 +178,15 @@ func (d *durations) histogram() Histogram {
 	return h
 }
 
-func (h *Health) setBreakers(m *module) {
+func (h *Health) setBreakers(modules ...*module) {
 	var open []OpenBreaker
-	for i := range m.slots {
-		open = m.slots[i].breakers.appendOpen(open)
+	for _, m := range modules {
+		if m == nil {
+			continue
+		}
+		for i := range m.slots {
+			open = m.slots[i].breakers.appendOpen(open)
+		}
 	}
 	slices.SortFunc(open, func(a, b OpenBreaker) int {
 		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Hook, b.Hook), compareBools(a.Replay, b.Replay))

@@ -54,7 +54,7 @@ const (
 // giveWay pauses a replay whose last event took some time, if live calls wait for instances of the route.
 func (rt *route) giveWay(took time.Duration) {
 	for i := range rt.steps {
-		m := rt.steps[i].live()
+		m := rt.steps[i].serving(rt.group)
 		if rt.steps[i].shadow || m == nil || m.slot(rt.hash).waiting.Load() == 0 {
 			continue
 		}

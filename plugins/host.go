@@ -44,6 +44,25 @@ var hostFunctions = []hostFunction{
 	{"event_source", sig(types(i32, i32), i32), "", 10, hostEventSource},
 	{"event_sent_ms", sig(nil, i64), "", 10, hostEventSent},
 	{"event_position", sig(types(i32, i32), i32), "", 10, hostEventPosition},
+	{"connection_id", sig(types(i32, i32), i32), "", 20, hostConnectionID},
+	{"attachment_get", sig(types(i32, i32), i32), "", 20, hostAttachmentGet},
+	{"attachment_set", sig(types(i32, i32), i32), "", 20, hostAttachmentSet},
+	{"send", sig(types(i32, i32, i32), i32), "", 50, hostSend},
+	{"join", sig(types(i32, i32), i32), "", 50, hostJoin},
+	{"leave", sig(types(i32, i32), i32), "", 50, hostLeave},
+	{"publish", sig(types(i32, i32, i32, i32, i32, i32, i32), i32), "", 100, hostPublish},
+	{"close", sig(types(i32, i32, i32), i32), "", 50, hostClose},
+	{"auto_response", sig(types(i32, i32, i32, i32), i32), "", 50, hostAutoResponse},
+	{"result_context", sig(types(i32, i32), i32), "", 10, hostResultContext},
+	{"shared_get", sig(types(i32, i32, i32, i32), i64), GrantShared, 200, hostSharedGet},
+	{"shared_set", sig(types(i32, i32, i32, i32, i64, i32, i32), i64), GrantShared, 200, hostSharedSet},
+	{"shared_swap", sig(types(i32, i32, i32, i32, i32, i32, i64, i32, i32), i64), GrantShared, 200, hostSharedSwap},
+	{"shared_add", sig(types(i32, i32, i64, i64, i32, i32), i64), GrantShared, 200, hostSharedAdd},
+	{"shared_push", sig(types(i32, i32, i32, i32, i32, i64, i32, i32), i64), GrantShared, 200, hostSharedPush},
+	{"shared_list", sig(types(i32, i32, i32, i32, i32), i64), GrantShared, 200, hostSharedList},
+	{"alarm_set", sig(types(i32, i32, i32, i32, i64, i32, i32), i64), GrantAlarms, 200, hostAlarmSet},
+	{"alarm_cancel", sig(types(i32, i32, i32, i32), i64), GrantAlarms, 200, hostAlarmCancel},
+	{"fetch", sig(types(i32, i32, i32, i32, i32, i32), i64), GrantFetch, 500, hostFetch},
 }
 
 // buildHost defines functions as the exports of a host module.
@@ -187,7 +206,7 @@ func (in *instance) emit(group, payload []byte, mask uint64, position Position) 
 		return -4
 	case len(in.emits) >= maxEmits:
 		return -1
-	case len(payload) > in.resultLimit:
+	case len(payload) > min(in.resultLimit, in.emitLeft):
 		return -2
 	case other && in.hops >= maxHops:
 		return -3
@@ -202,6 +221,7 @@ func (in *instance) emit(group, payload []byte, mask uint64, position Position) 
 		e.payload = []byte{}
 	}
 	in.emits = append(in.emits, e)
+	in.emitLeft -= len(payload)
 	return 0
 }
 

@@ -21,7 +21,7 @@ var refused = map[string]string{
 	"table_huge":     "a table of 4294967295 elements is larger than the limit",
 	"memory_huge":    "over limit of 512 pages",
 	"import_unknown": "the module imports env.system; import only from ev1 and wasi_snapshot_preview1\n" +
-		"the module imports ev1.read_file, which this relay (plugin ABI 1.2) does not have; build with the SDK of this " +
+		"the module imports ev1.read_file, which this relay (plugin ABI 1.3) does not have; build with the SDK of this " +
 		"version, or upgrade the relay if a newer one has it\n" +
 		"the module imports ev1.log as (i64) -> (); the type must be (i32, i32, i32) -> ()",
 	"import_granted": "add 'grant emit' to the plugin's block",

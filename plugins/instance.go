@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -31,6 +32,7 @@ type instance struct {
 	onSubscribe api.Function
 	onClass     api.Function
 	onTick      api.Function
+	functions   functionExports
 	bufferFn    api.Function
 	buffer      uint32 // address of the input buffer
 	capacity    uint32 // its size
@@ -50,9 +52,13 @@ type instance struct {
 	audience    uint64
 	emits       []emission
 	fault       *Failure // why a host function ended the call
-	resultLimit int      // bytes that the call may return or emit
-	firstLog    string   // first log line of the call: a language's runtime writes there why it panics
-	lastLog     string
+	resultLimit int      // bytes that the call may return, or emit in one event
+	emitLeft    int      // bytes that the call may still emit
+	own         functionCall
+	// autoResponses are those that ev_init has set.
+	autoResponses map[string][]byte
+	firstLog      string // first log line of the call: a language's runtime writes there why it panics
+	lastLog       string
 
 	// State of the sandbox.
 	slept    time.Duration // how far sleeping has moved the guest's clock
@@ -70,6 +76,11 @@ type environment struct {
 	metrics *counters
 	kv      *store
 	now     func() time.Time
+	world   *world  // nil in a trial, whose calls have no effect
+	plugin  *plugin // nil in a trial
+	// inFlight counts the requests of the plugin to services.
+	inFlight    atomic.Int32
+	trialTokens atomic.Int64
 }
 
 // emission is an event that a plugin emitted.
@@ -88,6 +99,7 @@ type result struct {
 	emits    []emission
 	by       *module     // that has decided, or has failed to
 	resumed  []tickEvent // events of the plugin's ticks that precede the event
+	effects  *effects    // on the world outside the pipeline; nil if there are none
 	removed  bool        // the plugin has left the pipeline; nothing was decided
 	withheld bool        // with Drop: no module has processed the event, and its group learns of the gap
 }
@@ -137,6 +149,7 @@ func (m *module) instantiate(ctx context.Context, env *environment) (in *instanc
 	in.onSubscribe = in.mod.ExportedFunction(exportOnSubscribe)
 	in.onClass = in.mod.ExportedFunction(exportOnClass)
 	in.onTick = in.mod.ExportedFunction(exportOnTick)
+	in.functions.find(in.mod)
 	in.bufferFn = in.mod.ExportedFunction(exportBuffer)
 	if f := in.growBuffer(minBuffer); f != nil {
 		return in, f
@@ -161,7 +174,9 @@ func (in *instance) runInit() error {
 	if in.mod.ExportedFunction(exportInit) == nil {
 		return nil
 	}
+	in.own.starting = true
 	code, err := in.callStart(exportInit)
+	in.own.starting = false
 	if err != nil {
 		return err
 	}
@@ -253,7 +268,7 @@ func (in *instance) prepare(a string, b []byte, budget *allowance) *Failure {
 	if budget != nil {
 		in.share(budget)
 	}
-	in.resultLimit = spec.resultLimit(need)
+	in.resultLimit, in.emitLeft = spec.resultLimit(need), spec.emitLimit(need)
 	if need > int(in.capacity) {
 		if int64(need) > in.m.spec.Memory/2 || need > 1<<29 {
 			return in.refuse(KindTooLarge, exportBuffer,
@@ -274,6 +289,7 @@ func (in *instance) prepare(a string, b []byte, budget *allowance) *Failure {
 	in.document = b
 	in.audience = allClasses
 	in.emits = in.emits[:0]
+	in.own.reset()
 	return nil
 }
 
@@ -295,6 +311,8 @@ func (in *instance) callOnEvent(ev *Event, hops int, budget *allowance, res *res
 	}
 	in.group, in.source, in.sent, in.position = ev.Group, ev.Source, ev.Sent, ev.Position
 	in.hops, in.effects = hops, true
+	in.own.permit(!ev.isReplay())
+	in.own.hops = hops + 1
 	in.stack[0], in.stack[1] = uint64(len(ev.Group)), uint64(len(ev.Payload))
 	err := in.onEvent.CallWithStack(in, in.stack[:2])
 	in.finish()
@@ -306,6 +324,7 @@ func (in *instance) callOnEvent(ev *Event, hops int, budget *allowance, res *res
 	if len(in.emits) > 0 { // the caller owns the slice from here on
 		res.emits, in.emits = in.emits, nil
 	}
+	res.effects = in.own.take()
 	return in.decode(exportOnEvent, in.stack[0], res)
 }
 
@@ -316,6 +335,7 @@ func (in *instance) tick(res *result) *Failure {
 	}
 	in.group, in.source, in.sent, in.position = "", "", time.Time{}, Position{}
 	in.hops, in.effects, in.ticking = 0, true, true
+	in.own.permit(true)
 	err := in.onTick.CallWithStack(in, in.stack[:1])
 	in.ticking = false
 	in.finish()
@@ -325,6 +345,7 @@ func (in *instance) tick(res *result) *Failure {
 	switch v := in.stack[0]; v {
 	case resultPass:
 		res.emits, in.emits = in.emits, nil
+		res.effects = in.own.take()
 		return nil
 	case resultError:
 		return in.refuse(KindGuest, exportOnTick, "the plugin reported an error%s", in.lastLogSuffix())

@@ -34,6 +34,8 @@ type Manifest struct {
 	// ABI is the version of the plugin ABI that the module needs, such as "1.1".
 	ABI         string `json:"abi,omitempty"`
 	Description string `json:"description,omitempty"`
+	// Source is the address of the module's source code, for people.
+	Source string `json:"source,omitempty"`
 	// Grants are the capabilities that the module needs. A plugin whose settings lack one is rejected.
 	Grants []Grant `json:"grants,omitempty"`
 	// Tick is the interval that the module suggests for the grant tick.
@@ -112,6 +114,7 @@ func (m *Manifest) checkTexts() (faults []error) {
 		{"version", m.Version, maxManifestText},
 		{"abi", m.ABI, maxManifestText},
 		{"description", m.Description, maxManifestDescribe},
+		{"source", m.Source, maxManifestDescribe},
 	} {
 		if len(t.text) > t.limit || strings.ContainsFunc(t.text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			faults = append(faults, fmt.Errorf("the manifest's %s is not a line of at most %d printable bytes",
@@ -135,7 +138,12 @@ func (m *Manifest) MissingGrants(granted []Grant) (missing []Grant) {
 func (m *Manifest) GrantLines(grants []Grant) string {
 	var words, lines []string
 	for _, g := range grants {
-		if g != GrantTick {
+		switch g {
+		case GrantFetch: // names what it grants
+			lines = append(lines, "'fetch https://<host>'")
+			continue
+		case GrantTick:
+		default:
 			words = append(words, string(g))
 			continue
 		}
@@ -197,15 +205,15 @@ func checkABI(version string, wasm []byte) []error {
 	if n <= ABIMinor {
 		return nil
 	}
-	var faults []error
+	var faults importFaults
 	if in, err := Inspect(wasm); err == nil {
 		for _, name := range in.Unknown {
-			faults = append(faults, unknownImport(name, version))
+			faults.addUnknown(name, version)
 		}
 	}
-	if faults == nil {
-		faults = append(faults, fmt.Errorf("the module's manifest asks for plugin ABI %s, this relay has %s; "+
-			"upgrade the relay, or build with an older SDK", version, abiText(ABIMinor)))
+	if len(faults.list) == 0 {
+		faults.add("the module's manifest asks for plugin ABI %s, this relay has %s; "+
+			"upgrade the relay, or build with an older SDK", version, abiText(ABIMinor))
 	}
-	return faults
+	return faults.faults()
 }

@@ -84,8 +84,8 @@ func TestManifestIsChecked(t *testing.T) {
 		"config":  {`{` + schema + `}`, `{"token": 12345678}`, nil, "config.token is an integer, must be string"},
 		"missing": {`{` + schema + `}`, "", nil, "config is null, must be object"},
 		"abi":     {`{"abi": "2.0"}`, "", nil, "asks for plugin ABI 2.0"},
-		"no ABI":  {`{"abi": "1.x"}`, "", nil, "asks for plugin ABI 1.x, this relay has 1.2; build with"},
-		"minor":   {`{"abi": "1.7"}`, "", nil, "asks for plugin ABI 1.7, this relay has 1.2; upgrade the relay"},
+		"no ABI":  {`{"abi": "1.x"}`, "", nil, "asks for plugin ABI 1.x, this relay has 1.3; build with"},
+		"minor":   {`{"abi": "1.7"}`, "", nil, "asks for plugin ABI 1.7, this relay has 1.3; upgrade the relay"},
 		"older":   {`{"abi": "1.0"}`, "", nil, ""},
 		"current": {`{"abi": "1.2"}`, "", nil, ""},
 		"major":   {`{"abi": "1"}`, "", nil, ""},
@@ -145,8 +145,8 @@ func FuzzManifest(f *testing.F) {
 func TestUnknownImportsNameTheABI(t *testing.T) {
 	p := pipeline(t, Options{})
 	for manifest, want := range map[string]string{
-		"": "ev1.read_file, which this relay (plugin ABI 1.2) does not have; build with the SDK of this version",
-		`{"abi": "1.4"}`: "ev1.read_file, which this relay (plugin ABI 1.2) does not have; " +
+		"": "ev1.read_file, which this relay (plugin ABI 1.3) does not have; build with the SDK of this version",
+		`{"abi": "1.4"}`: "ev1.read_file, which this relay (plugin ABI 1.3) does not have; " +
 			"the module's manifest asks for ABI 1.4: upgrade the relay, or build with an older SDK",
 	} {
 		wasm := fixture(t, "hostile/import_unknown")

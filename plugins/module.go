@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/tetratelabs/wazero"
 
@@ -30,12 +32,15 @@ type module struct {
 	hooks    Hook
 	loaded   time.Time
 	conceal  *concealer // of the secrets in the configuration
+	// autoResponses are the answers to text messages of clients that need no call.
+	autoResponses map[string][]byte
 
 	slots     []slot
 	supply    supply
 	startWait time.Duration
 	canceled  atomic.Bool   // ends the calls in flight
 	retired   chan struct{} // closed by close; nil without on_tick
+	beside    *plugin       // the shadow of a canary's candidate, which ends with it; may be nil
 }
 
 // load compiles a module, checks it against the ABI, tries its samples and starts its instances.
@@ -71,6 +76,9 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 	if m.hooks, err = checkExports(m.compiled); err != nil {
 		return m, err
 	}
+	if err = m.checkGroups(&spec); err != nil {
+		return m, err
+	}
 	if err = m.checkImports(); err != nil {
 		return m, err
 	}
@@ -99,8 +107,17 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		m.slots[i].instance.slot = &m.slots[i]
 		m.slots[i].publish()
 	}
+	m.autoResponses = m.slots[0].instance.autoResponses
 	m.requestInstance()
 	return m, nil
+}
+
+// checkGroups returns an error if settings without groups leave the module without calls.
+func (m *module) checkGroups(spec *Spec) error {
+	if spec.NeedsGroups && len(spec.Groups) == 0 && m.hooks&(ofClients|OnAlarm) == 0 {
+		return fmt.Errorf("plugin %s: no groups configured; add a pattern, as in: groups job_events-*", spec.Name)
+	}
+	return nil
 }
 
 // build rewrites the module to count fuel and compiles it.
@@ -125,13 +142,60 @@ func (h *host) build(ctx context.Context, m *module) error {
 // maxFaults bounds how many wrong imports an error lists.
 const maxFaults = 16
 
-// checkImports checks that host functions serve all imports and grants cover them. The error lists all faults.
+// importFaults collects what is wrong with imports, of which a module may have 100,000: only the first ones get a text.
+type importFaults struct {
+	list []error
+	more int
+}
+
+func (f *importFaults) add(format string, args ...any) {
+	if len(f.list) == maxFaults {
+		f.more++
+		return
+	}
+	f.list = append(f.list, fmt.Errorf(format, args...))
+}
+
+// addUnknown adds an import that this host does not serve. wanted is the ABI version that the module's manifest asks for
+// if that is a newer one, else empty.
+func (f *importFaults) addUnknown(name, wanted string) {
+	remedy := "build with the SDK of this version, or upgrade the relay if a newer one has it"
+	if wanted != "" {
+		remedy = fmt.Sprintf("the module's manifest asks for ABI %s: upgrade the relay, or build with an older SDK", wanted)
+	}
+	f.add("the module imports %s, which this relay (plugin ABI %s) does not have; %s",
+		shownName(name), abiText(ABIMinor), remedy)
+}
+
+// faults returns the list, whose last element counts the others.
+func (f *importFaults) faults() []error {
+	if f.more > 0 {
+		return append(f.list, fmt.Errorf("%d more imports are wrong", f.more))
+	}
+	return f.list
+}
+
+// maxShownName bounds the bytes of a module's name in a text.
+const maxShownName = 128
+
+// shownName is a name from a module as errors and lists show it: no longer than maxShownName, and in quotes if a terminal
+// could take it for a command.
+func shownName(name string) string {
+	if len(name) > maxShownName {
+		name = strings.ToValidUTF8(name[:maxShownName], "") + "…"
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
+// checkImports checks that host functions serve all imports and grants cover them. The error lists the first faults.
 // See docs/decisions/plugins.md#why-does-an-import-without-a-grant-reject-the-module
 func (m *module) checkImports() error {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	var faults importFaults
 	if mems := m.compiled.ImportedMemories(); len(mems) > 0 {
-		fault("the module imports its memory; export a memory instead")
+		faults.add("the module imports its memory; export a memory instead")
 	}
 	for _, f := range m.compiled.ImportedFunctions() {
 		mod, name, _ := f.Import()
@@ -143,41 +207,27 @@ func (m *module) checkImports() error {
 		case metering.HostModule: // added by the rewriter
 			continue
 		default:
-			fault("the module imports %s.%s; import only from %s and %s", mod, name, hostModule, wasiModule)
+			faults.add("the module imports %s; import only from %s and %s", shownName(mod+"."+name), hostModule, wasiModule)
 			continue
 		}
 		i := slices.IndexFunc(list, func(known hostFunction) bool { return known.name == name })
 		if i < 0 {
-			faults = append(faults, unknownImport(mod+"."+name, ""))
+			faults.addUnknown(mod+"."+name, "")
 			continue
 		}
 		known := &list[i]
 		got := signature{f.ParamTypes(), f.ResultTypes()}
 		switch {
 		case !got.equal(known.sig):
-			fault("the module imports %s.%s as %s; the type must be %s", mod, name, got, known.sig)
+			faults.add("the module imports %s.%s as %s; the type must be %s", mod, name, got, known.sig)
 		case !m.spec.granted(known.grant):
-			fault("the module imports %s.%s; add 'grant %s' to the plugin's block", mod, name, known.grant)
+			faults.add("the module imports %s.%s; add 'grant %s' to the plugin's block", mod, name, known.grant)
 		}
 	}
 	if m.hooks&OnTick != 0 && !m.spec.granted(GrantTick) {
-		fault("the module exports %s; add 'grant tick 1s', or another interval, to the plugin's block", exportOnTick)
+		faults.add("the module exports %s; add 'grant tick 1s', or another interval, to the plugin's block", exportOnTick)
 	}
-	if n := len(faults); n > maxFaults {
-		faults = append(faults[:maxFaults], fmt.Errorf("%d more imports are wrong", n-maxFaults))
-	}
-	return errors.Join(faults...)
-}
-
-// unknownImport returns the error for an import that this host does not serve. wanted is the ABI version that the
-// module's manifest asks for if that is a newer one, else empty.
-func unknownImport(name, wanted string) error {
-	remedy := "build with the SDK of this version, or upgrade the relay if a newer one has it"
-	if wanted != "" {
-		remedy = fmt.Sprintf("the module's manifest asks for ABI %s: upgrade the relay, or build with an older SDK", wanted)
-	}
-	return fmt.Errorf("the module imports %s, which this relay (plugin ABI %s) does not have; %s",
-		name, abiText(ABIMinor), remedy)
+	return errors.Join(faults.faults()...)
 }
 
 // close waits for every call in flight, then frees instances and code. Later callers get errReplaced.
@@ -185,6 +235,10 @@ func (m *module) close() {
 	if m.retired != nil {
 		close(m.retired)
 		m.retired = nil
+	}
+	if m.beside != nil {
+		m.beside.retire(m.beside.remove())
+		m.beside = nil
 	}
 	m.closeSupply()
 	for i := range m.slots {

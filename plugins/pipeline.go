@@ -24,6 +24,9 @@ type Event struct {
 	// Position is the event's place in the history of its group, zero if there is none. An event that a plugin emits to
 	// the same group has the Position of its original, others have none.
 	Position Position
+	// Hops is the number of events that plugins have made in other groups, or have published, before one of them led to
+	// this one, see [Action.Hops]. A plugin that processes an event after too many hops publishes nothing.
+	Hops int
 }
 
 // Output is an event that leaves the pipeline.
@@ -130,7 +133,7 @@ func (p *Pipeline) run(ev *Event, out []Output) (_ []Output, withheld bool) {
 			return out, false
 		}
 		t := p.newTraversal(current, rt, before)
-		if out = t.handle(rt, at, ev, to, &res, 0, nil, out); !t.stale {
+		if out = t.handle(rt, at, ev, to, &res, ev.Hops, nil, out); !t.stale {
 			return out, t.withheld
 		}
 		// A plugin on the way was removed meanwhile: the current routes decide.
@@ -203,10 +206,10 @@ func (rt *route) pass(ev *Event, to *subscribers, res *result) (at int) {
 	for i := range rt.steps {
 		s := &rt.steps[i]
 		if s.shadow {
-			s.observe(rt.hash, ev, 0, &result{audience: allClasses})
+			s.observe(rt.hash, ev, ev.Hops, &result{audience: allClasses})
 			continue
 		}
-		_ = s.event(rt.hash, ev, 0, nil, res) // on_error has decided
+		_ = s.event(rt.hash, ev, ev.Hops, nil, res) // on_error has decided
 		if res.removed || res.verdict == Drop || len(res.emits) > 0 || len(s.shadows) > 0 || res.resumed != nil {
 			return i
 		}
@@ -361,7 +364,7 @@ func (p *Pipeline) subscribe(ctx context.Context, rt *route, user []byte) (Decis
 	classified := false
 	for i := range rt.steps {
 		s := &rt.steps[i]
-		if m := s.live(); s.shadow || m != nil && m.hooks&OnSubscribe == 0 {
+		if m := s.serving(rt.group); s.shadow || m != nil && m.hooks&OnSubscribe == 0 {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

@@ -37,16 +37,20 @@ type plugin struct {
 // pluginCount numbers plugins.
 var pluginCount atomic.Uint64
 
-func newPlugin(name string, logger *slog.Logger, kv int, now func() time.Time) *plugin {
+func newPlugin(name string, logger *slog.Logger, kv int, now func() time.Time, w *world) *plugin {
 	p := &plugin{name: name, number: pluginCount.Add(1), env: &environment{
-		log: newLogbook(logger, name, now), metrics: &counters{}, kv: newStore(kv, now), now: now,
+		log: newLogbook(logger, name, now), metrics: &counters{}, kv: newStore(kv, now), now: now, world: w,
 	}}
+	p.env.plugin = p
 	p.deployment.Store(&deployment{})
 	return p
 }
 
 // live returns the live module, nil if there is none.
 func (p *plugin) live() *module { return p.deployment.Load().live }
+
+// serving returns the module that decides for a group: the live one, or the candidate of a canary.
+func (p *plugin) serving(group string) *module { return p.deployment.Load().serving(group) }
 
 // outcome is what becomes of an event that a plugin could not process.
 type outcome int
@@ -64,11 +68,16 @@ var Outcomes = [...]string{
 	outcomeWithheld: "withheld", outcomePassed: "passed", outcomeDropped: "dropped", outcomeLastGood: "last_good",
 }
 
-// acquire acquires an instance of the live module. s is nil without an error if that module does not export the hook.
+// acquire acquires an instance of the group's module. s is nil without an error if that module does not export the hook.
 // errReplaced means that the plugin has left the pipeline.
 func (p *plugin) acquire(key breakerKey, hash uint64) (m *module, s *slot, err error) {
+	return p.acquireFor(key.group, key, hash)
+}
+
+// acquireFor is acquire for a group, or for another name by which a canary divides calls.
+func (p *plugin) acquireFor(place string, key breakerKey, hash uint64) (m *module, s *slot, err error) {
 	for {
-		if m = p.live(); m == nil {
+		if m = p.serving(place); m == nil {
 			return nil, nil, errReplaced
 		}
 		if m.hooks&key.hook == 0 {
@@ -85,18 +94,27 @@ func (p *plugin) acquire(key breakerKey, hash uint64) (m *module, s *slot, err e
 	}
 }
 
-// acquireFallback acquires an instance of the fallback module. s is nil if there is none, or if it cannot take the
-// call.
+// acquireFallback acquires an instance of the fallback module, which for a candidate is the live one. s is nil if there is
+// none, or if it cannot take the call.
 func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slot) {
+	return p.acquireFallbackFor(key.group, key, hash)
+}
+
+// acquireFallbackFor is acquireFallback with the name of acquireFor.
+func (p *plugin) acquireFallbackFor(place string, key breakerKey, hash uint64) (m *module, s *slot) {
 	if p.spec.Load().OnError != OnErrorLastGood {
 		return nil, nil
 	}
 	d := p.deployment.Load()
-	if m = d.fallback; m == nil || m.hooks&key.hook == 0 {
+	failed := d.serving(place)
+	if m = d.fallback; failed != d.live {
+		m = d.live
+	}
+	if m == nil || m.hooks&key.hook == 0 {
 		return nil, nil
 	}
-	if key.hook == OnClass && (m.hooks|d.live.hooks)&OnSubscribe != 0 {
-		return nil, nil // the class is of the live module, whose numbers mean nothing to the fallback
+	if key.hook == OnClass && (m.hooks|failed.hooks)&OnSubscribe != 0 {
+		return nil, nil // the class is of the failed module, whose numbers mean nothing to the fallback
 	}
 	s, err := m.acquire(key, hash)
 	if err != nil {
@@ -107,6 +125,10 @@ func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slo
 
 // event decides about an event and sets res. After a failure, which event returns, res is the decision of on_error.
 func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res *result) error {
+	d, began := p.deployment.Load(), int64(0)
+	if d.canary != nil {
+		began = elapsed()
+	}
 	key := breakerKey{hook: OnEvent, group: ev.Group}
 	if ev.isReplay() {
 		key.subject = replaySubject
@@ -140,7 +162,13 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res 
 	case s == nil:
 		*res = result{audience: allClasses}
 	}
+	if res.effects != nil {
+		m.commit(res.effects, origin{plugin: p, hash: hash, place: ev.Group, hops: hops + 1})
+	}
 	res.by, res.resumed = m, resumed
+	if d.canary != nil {
+		p.observeCanary(d, began, hash, ev, hops, res, err)
+	}
 	return err
 }
 
@@ -273,7 +301,10 @@ func (m *module) subscribe(
 func (p *plugin) install(m *module) (retired []*module) {
 	old := p.live()
 	keep := old != nil && p.spec.Load().OnError == OnErrorLastGood && old.hasSucceeded()
-	return p.change(deploymentChange{event: moduleInstalled, installed: m, keepLive: keep})
+	if m.checkCanary() != nil {
+		retired = p.change(deploymentChange{event: canaryEnded})
+	}
+	return append(retired, p.change(deploymentChange{event: moduleInstalled, installed: m, keepLive: keep})...)
 }
 
 // revokeFallback takes the fallback module, if there is one, out of operation.
@@ -316,7 +347,7 @@ func (p *plugin) total() tally {
 	defer p.mu.Unlock()
 	t := p.past
 	d := p.deployment.Load()
-	for _, m := range append([]*module{d.live, d.fallback}, p.retiring...) {
+	for _, m := range append([]*module{d.live, d.fallback, d.canary.candidate()}, p.retiring...) {
 		if m != nil {
 			of := m.total()
 			t.add(&of)

@@ -135,7 +135,7 @@ func (pr *Prepared) plan() (jobs []func(context.Context) error, discarded []*mod
 		case pl != nil:
 			e.plugin = pl
 		case before == nil || before.deployment.Load().phase != deploymentPending:
-			e.plugin = newPlugin(e.spec.Name, p.host.logger, e.spec.KV, p.host.now)
+			e.plugin = newPlugin(e.spec.Name, p.host.logger, e.spec.KV, p.host.now, p.host.world)
 		}
 		samples := e.spec.samplesKey()
 		if e.module != nil && (e.plugin != before || e.module.key != e.key || e.tried != samples) {
@@ -154,6 +154,8 @@ func (pr *Prepared) plan() (jobs []func(context.Context) error, discarded []*mod
 				e.tried = samples
 				return err
 			})
+		case live.checkGroups(&e.spec) != nil: // the module stays, with other settings
+			return nil, discarded, live.checkGroups(&e.spec)
 		case e.tried != samples && e.plugin.spec.Load().samplesKey() != samples: // only the samples have changed
 			jobs = append(jobs, func(ctx context.Context) error {
 				err := p.check(ctx, e.spec)

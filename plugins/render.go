@@ -14,11 +14,10 @@ func (p *Pipeline) Render(class uint8, ev Event, of *Output) (rendered []byte, o
 	for {
 		current := p.routes.Load()
 		rt := current.find(ev.Group)
-		switch res, renderers := rt.render(class, ev); {
+		switch res, by := rt.render(class, ev); {
 		case !res.removed:
-			// Checked afterwards: modules are never replaced by earlier ones, so a module that is live before and after
-			// the rendering has rendered.
-			if rt.liveGeneration() != of.Generation || res.verdict != Drop && renderers != of.renderers {
+			if rt.liveGeneration() != of.Generation ||
+				res.verdict != Drop && (by.generation != of.Generation || by.renderers != of.renderers) {
 				return nil, false, ErrReclassified
 			}
 			switch f := p.onWithheld.Load(); {
@@ -36,9 +35,9 @@ func (p *Pipeline) Render(class uint8, ev Event, of *Output) (rendered []byte, o
 	}
 }
 
-// render renders an event with the plugins of a route, and identifies those with on_class like [subscribers]. The result
-// is marked removed if a plugin was removed meanwhile.
-func (rt *route) render(class uint8, ev Event) (_ result, renderers uint64) {
+// render renders an event with the plugins of a route, and identifies the modules that have rendered like [subscribers].
+// The result is marked removed if a plugin was removed meanwhile.
+func (rt *route) render(class uint8, ev Event) (_ result, by subscribers) {
 	for i := range rt.steps {
 		s := &rt.steps[i]
 		if s.shadow {
@@ -47,13 +46,11 @@ func (rt *route) render(class uint8, ev Event) (_ result, renderers uint64) {
 		res := s.render(rt.hash, class, &ev)
 		switch {
 		case res.removed, res.verdict == Drop:
-			return res, renderers
+			return res, by
 		case res.verdict == Replace:
 			ev.Payload = res.payload
 		}
-		if res.by.hooks&OnClass != 0 {
-			renderers = mixGeneration(renderers, s.number)
-		}
+		by.passed(s.plugin, res.by)
 	}
-	return result{payload: ev.Payload}, renderers
+	return result{payload: ev.Payload}, by
 }

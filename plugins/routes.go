@@ -68,6 +68,9 @@ func (r *routes) find(group string) *route {
 	return found
 }
 
+// MatchGroup reports whether a group matches a pattern of [Spec].Groups.
+func MatchGroup(pattern, group string) bool { return match(pattern, group) }
+
 // match reports whether a pattern covers all of s; "*" stands for any run of characters. At worst the time is
 // proportional to the product of the two lengths.
 func match(pattern, s string) bool {

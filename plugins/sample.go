@@ -31,8 +31,11 @@ type Sample struct {
 	// Clock is the time that the plugin sees from this sample on; zero leaves the clock as it is. Without any Clock the
 	// time is real.
 	Clock time.Time
+	// Function is the part of a sample that concerns a function: its hooks, and the effects of any hook; nil without one.
+	Function *FunctionSample
 
-	// Verdict is pass, drop or replace; allow or deny for OnSubscribe; pass for OnTick; error for a call that must fail.
+	// Verdict is pass, drop or replace; allow or deny for OnSubscribe and OnConnect; pass for OnTick and the other hooks of a
+	// function; error for a call that must fail.
 	Verdict string
 	// Output is the expected payload of replace, compared without the space between JSON tokens. OutputText, if not nil,
 	// is compared byte by byte.
@@ -95,7 +98,7 @@ func (s *Sample) check() error {
 	hook := s.hook()
 	verdicts := []string{Pass.String(), Drop.String(), Replace.String(), verdictError}
 	switch hook {
-	case OnSubscribe:
+	case OnSubscribe, OnConnect:
 		verdicts = []string{Allow.String(), Deny.String(), verdictError}
 	case OnEvent, OnClass:
 	default:
@@ -107,7 +110,7 @@ func (s *Sample) check() error {
 	fault(s.Payload != nil && s.Text != nil, "both payload and text; use one of them")
 	fault(s.Output != nil && s.OutputText != nil, "both output and output_text; use one of them")
 	fault(event && s.Payload == nil && s.Text == nil, "no payload; add payload or text")
-	fault(!event && (s.Payload != nil || s.Text != nil), "%s gets no payload", hook)
+	fault(hook&(OnSubscribe|OnTick|OnConnect) != 0 && (s.Payload != nil || s.Text != nil), "%s gets no payload", hook)
 	fault(s.User != nil && hook != OnSubscribe, "user is for on_subscribe; use a sample of its own, without payload")
 	fault(s.Class != nil && hook == OnSubscribe, "class is for on_class; use want_class for the expected class")
 	fault(s.Class != nil && hook != OnClass && hook != OnSubscribe, "class is for on_class, not for %s", hook)
@@ -116,13 +119,16 @@ func (s *Sample) check() error {
 	fault(s.WantClass != nil && hook != OnSubscribe, "want_class is for on_subscribe, not for %s", hook)
 	fault(s.WantClass != nil && *s.WantClass > maxClass,
 		"want_class %d; classes are 0 to %d", value(s.WantClass), maxClass)
-	fault(s.Emits != nil && (hook == OnClass || hook == OnSubscribe), "%s emits no events", hook)
+	fault(s.Emits != nil && hook != OnEvent && hook != OnTick, "%s emits no events", hook)
 	fault(s.Audience != nil && hook != OnEvent, "audience is for on_event, not for %s", hook)
 	fault(!event && (s.Output != nil || s.OutputText != nil), "%s has no output", hook)
-	fault(s.Reason != "" && hook != OnSubscribe && s.Verdict != verdictError,
+	fault(s.Reason != "" && hook&(OnSubscribe|OnConnect) == 0 && s.Verdict != verdictError,
 		"reason is for denials and errors; use it with the verdict deny or error")
 	_, err := ParsePosition(s.Position)
 	fault(err != nil, "position %q: %w", s.Position, err)
+	if s.Function != nil {
+		s.Function.check(hook, fault)
+	}
 	for i := range s.Emits {
 		fault(s.Emits[i].Payload != nil && s.Emits[i].Text != nil, "emits: both payload and text; use one of them")
 	}
@@ -154,6 +160,7 @@ func (s *Sample) writeKey(w io.Writer) {
 	fmt.Fprintf(w, "%v %q %q %q %q %v %d %q %v %q %v %q %q %q %v %v %v %d %q\n", s.hook(), s.Group, s.Payload, text(s.Text),
 		s.User, s.Class != nil, value(s.Class), s.Source, s.Sent.UnixNano(), s.Position, s.Clock.UnixNano(), s.Verdict, s.Output,
 		text(s.OutputText), number(s.Audience), s.Emits != nil, s.WantClass != nil, value(s.WantClass), s.Reason)
+	s.Function.writeKey(w)
 	for i := range s.Emits {
 		e := &s.Emits[i]
 		fmt.Fprintf(w, "%q %q %q %v %q\n", e.Group, e.Payload, text(e.Text), number(e.Audience), text(e.Position))

@@ -20,7 +20,10 @@ func (s *Sample) Compare(t *Trace) error {
 		}
 		return fmt.Errorf("verdict %s, want %s", t.Verdict, s.Verdict)
 	}
-	if t.Hook == OnSubscribe {
+	if err := s.compareFunction(t); err != nil {
+		return err
+	}
+	if t.Hook == OnSubscribe || t.Hook == OnConnect {
 		return s.compareDecision(t)
 	}
 	if s.Output != nil || s.OutputText != nil {

@@ -68,7 +68,7 @@ func classifyLine(line []byte, members []loosejson.Member, object bool) (isSampl
 	case input && (known || has["group"]):
 		return true, nil
 	}
-	for _, name := range []string{"verdict", "output_text", "emits", "want_class"} {
+	for _, name := range []string{"verdict", "output_text", "emits", "want_class", "effects"} {
 		if has[name] {
 			return false, fmt.Errorf("a sample with %q, but without input; add payload, text, user or hook. "+
 				"If the line is a payload, write it as {\"payload\": …}", name)
@@ -139,6 +139,7 @@ func init() { // the functions below refer to the map
 		"want_class":  func(s *Sample, v []byte) error { return json.Unmarshal(v, &s.WantClass) },
 		"reason":      text(func(s *Sample) *string { return &s.Reason }),
 	}
+	addFunctionMembers()
 }
 
 // setMembers sets the fields of a sample. The error lists all faults.

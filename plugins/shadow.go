@@ -247,11 +247,14 @@ func (q *shadowQueue) differences() []ShadowDifference {
 	return append(list, q.recent[:min(q.next, len(q.recent))]...)
 }
 
-// Differences returns the last events about which a shadow decided otherwise than its original, oldest first, at most
-// 20. The list is empty for a plugin with effect.
+// Differences returns the last events about which a shadow, or the candidate of a canary, decided otherwise than its
+// original, oldest first, at most 20. The list is empty for other plugins.
 func (p *Pipeline) Differences(name string) ([]ShadowDifference, error) {
 	for _, pl := range *p.order.Load() {
 		if pl.name == name {
+			if c := pl.deployment.Load().canary; c != nil && c.trial.beside != nil {
+				return c.trial.beside.shadow.differences(), nil
+			}
 			return pl.shadow.differences(), nil
 		}
 	}

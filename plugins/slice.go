@@ -75,7 +75,7 @@ var (
 func (in *instance) begin(fuel int64, timeout time.Duration) {
 	l := &in.limits
 	l.budget = fuel * metering.Unit
-	l.timeout, l.shared = timeout, false
+	l.timeout, l.shared, l.caller = timeout, false, nil
 	l.started, l.ran, l.stood, l.stride, l.untilRead = 0, 0, 0, 1, 0
 	if l.filled > 0 && l.budget >= exactBudget {
 		l.reserve = l.budget // the slice of the call before goes on
@@ -121,7 +121,7 @@ func (t *traversal) emissionBudget(ev *Event) *allowance {
 		t.budget = &allowance{}
 		t.budget.emissions.Store(maxEmissions)
 		for i := range t.origin.steps {
-			if m := t.origin.steps[i].live(); m != nil {
+			if m := t.origin.steps[i].serving(ev.Group); m != nil {
 				input := len(ev.Group) + len(ev.Payload)
 				t.budget.fuel.Add(emissionFactor * m.spec.budget(input) * metering.Unit)
 				t.budget.time.Add(int64(emissionFactor * m.spec.timeLimit(input)))

@@ -24,8 +24,10 @@ type slot struct {
 	breakers  breakers              // of the groups that use this slot; has its own lock
 	published atomic.Pointer[tally] // a copy of the counts, see snapshot
 	pace      atomic.Int64          // average duration of recent calls of on_event, in nanoseconds
-	inFlight  atomic.Int64          // how long the call in flight has lasted, in nanoseconds; 0 unless it is long
-	waiting   atomic.Int32          // calls that wait for the one in flight, without those for replays
+	// clientPace is pace for the hooks of a function's clients.
+	clientPace atomic.Int64
+	inFlight   atomic.Int64 // how long the call in flight has lasted, in nanoseconds; 0 unless it is long
+	waiting    atomic.Int32 // calls that wait for the one in flight, without those for replays
 
 	mu       sync.Mutex // held during a call; guards the fields below
 	instance *instance  // nil after a failure, until the next call
@@ -51,6 +53,12 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 		return nil, errBreakerOpen
 	}
 	if !s.mu.TryLock() {
+		if s.tooBusyFor(key.hook) {
+			s.breakers.abandon(key)
+			m.env.log.write(slog.LevelWarn, fmt.Sprintf(
+				"%s not called: too many calls wait for this instance; raise instances, or lower timeout", key.hook))
+			return nil, ErrBusy
+		}
 		s.waitFor(key)
 	}
 	if s.instance != nil {
@@ -72,6 +80,30 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	s.mu.Unlock()
 	s.breakers.abandon(key)
 	return nil, err
+}
+
+// ErrBusy tells that too many calls for clients of a function wait for the same instance.
+var ErrBusy = errors.New("the function is busy")
+
+const (
+	// maxClientWait is the time that a client's message or handshake may have to wait for the calls before it. The client
+	// sends no pong meanwhile, and each message that waits holds a goroutine.
+	maxClientWait = 5 * time.Second
+	// maxCloseWait is that of on_close, in which a function may return what its client has held.
+	maxCloseWait = 30 * time.Second
+)
+
+// tooBusyFor reports whether a call would wait for too long, by the recent calls for clients.
+func (s *slot) tooBusyFor(hook Hook) bool {
+	limit := maxClientWait
+	switch {
+	case hook&ofClients == 0:
+		return false
+	case hook == OnClose:
+		limit = maxCloseWait
+	}
+	pace := max(s.clientPace.Load(), s.inFlight.Load())
+	return pace > 0 && int64(s.waiting.Load()) > int64(limit)/pace
 }
 
 // waitFor locks a slot with a call in flight.
@@ -109,13 +141,16 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 	if !f.Kind.countsForBreaker() && key.hook != OnTick { // every tick is like the one before
 		s.breakers.abandon(key)
 	} else if s.breakers.failed(key) {
-		of := "group"
-		if key.ofReplay() {
-			of = "replays of group"
+		of := "in group " + key.group
+		switch {
+		case key.ofReplay():
+			of = "in replays of group " + key.group
+		case key.group == "":
+			of = "of one client or alarm"
 		}
 		m.env.log.write(slog.LevelError, fmt.Sprintf(
-			"circuit breaker open for %s in %s %s, for %v: too many calls failed there; last failure: %v",
-			key.hook, of, key.group, m.spec.Cooldown, f))
+			"circuit breaker open for %s %s, for %v: too many calls failed there; last failure: %v",
+			key.hook, of, m.spec.Cooldown, f))
 	}
 	return f
 }
@@ -150,13 +185,21 @@ func (s *slot) stopTimer(hook Hook) {
 		weight += int64(d.pending)
 	}
 	d.measured(took, sample)
-	if hook == OnEvent {
-		pace := s.pace.Load()
-		s.pace.Store(max(1, pace+(int64(took)-pace)*weight/(weight+paceCalls)))
+	switch {
+	case hook == OnEvent:
+		keepPace(&s.pace, took, weight)
+	case hook&ofClients != 0:
+		keepPace(&s.clientPace, took, weight)
 	}
 	if took >= longCall {
 		s.publish()
 	}
+}
+
+// keepPace adds the duration of a call, which stands for a number of calls, to an average of recent calls.
+func keepPace(average *atomic.Int64, took time.Duration, weight int64) {
+	pace := average.Load()
+	average.Store(max(1, pace+(int64(took)-pace)*weight/(weight+paceCalls)))
 }
 
 // noteLongCall publishes the counts before a call that turns out to be long, and how long it has lasted. The call itself

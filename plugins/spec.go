@@ -43,10 +43,15 @@ const (
 	GrantKV      Grant = "kv"      // keep values between events, across instances
 	GrantClock   Grant = "clock"   // read the time
 	GrantTick    Grant = "tick"    // be called at an interval, see Spec.Tick
+	GrantShared  Grant = "shared"  // keep values that all nodes share
+	GrantAlarms  Grant = "alarms"  // be called at a time
+	GrantFetch   Grant = "fetch"   // send HTTP requests, where the host's Services allow them
 )
 
 // Grants lists all grants, for error messages and documentation.
-var Grants = []Grant{GrantEmit, GrantMetrics, GrantKV, GrantClock, GrantTick}
+var Grants = []Grant{
+	GrantEmit, GrantMetrics, GrantKV, GrantClock, GrantTick, GrantShared, GrantAlarms, GrantFetch,
+}
 
 // Spec describes one plugin: its module, groups, grants and limits. A zero value means the documented default.
 type Spec struct {
@@ -57,6 +62,8 @@ type Spec struct {
 	// Groups are patterns of group names; "*" stands for any run of characters. Without patterns the plugin sees no
 	// event.
 	Groups []string
+	// NeedsGroups rejects a module without patterns, unless clients or alarms call it.
+	NeedsGroups bool
 	// Config is the JSON value that the host function config returns. Default: null.
 	Config json.RawMessage
 	// Secrets are texts within Config that the plugin's log lines, errors and reasons of denials must not show. Texts
@@ -68,6 +75,9 @@ type Spec struct {
 	Grants []Grant
 	// Tick is the interval at which on_tick is called on each instance, 10 ms to 1 h. Default with GrantTick: 1 s.
 	Tick time.Duration
+	// Join are the patterns of groups that the plugin may make clients join, and Publish those to which it may publish on
+	// all nodes. Default of both: Groups.
+	Join, Publish []string
 	// Memory limits the linear memory of an instance, in bytes. Default: 32 MiB.
 	Memory int64
 	// Timeout is how long a call may run. The time does not count in which a call waits for the processor, up to ten
@@ -113,6 +123,9 @@ type Spec struct {
 	Shadow bool
 	// ShadowOf names the plugin that a shadow is compared with, and replaces Groups.
 	ShadowOf string
+	// Trust identifies the rules by which the host accepts modules, such as the keys that sign them. A module that was
+	// accepted by other rules is no fallback of OnErrorLastGood.
+	Trust string
 
 	// resultGrows tells that MaxResult is the default and grows with the input.
 	resultGrows bool
@@ -200,6 +213,12 @@ func (s *Spec) fillIn() {
 	if s.ShadowOf != "" {
 		s.Shadow = true
 	}
+	if s.Join == nil {
+		s.Join = s.Groups
+	}
+	if s.Publish == nil {
+		s.Publish = s.Groups
+	}
 }
 
 // queueBytes returns the default of QueueBytes under a memory limit.
@@ -227,9 +246,15 @@ func (s *Spec) checkNames() (faults []error) {
 	if s.Tick != 0 && !s.granted(GrantTick) {
 		faults = append(faults, errors.New("a tick without its grant; add tick to the grants"))
 	}
-	for _, g := range s.Groups {
-		if g == "" || len(g) > maxPatternLength {
-			faults = append(faults, fmt.Errorf("invalid group pattern; use 1 to %d characters", maxPatternLength))
+	for i, list := range [][]string{s.Groups, s.Join, s.Publish} {
+		if i > 0 && slices.Equal(list, s.Groups) { // the default
+			continue
+		}
+		for _, g := range list {
+			if g == "" || len(g) > maxPatternLength {
+				faults = append(faults, fmt.Errorf("invalid group pattern in %s; use 1 to %d characters",
+					[...]string{"groups", "join", "publish"}[i], maxPatternLength))
+			}
 		}
 	}
 	return faults
@@ -311,6 +336,15 @@ func (s *Spec) resultLimit(input int) int {
 		return max(s.MaxResult, resultGrowth*input)
 	}
 	return s.MaxResult
+}
+
+// emitLimit returns how many bytes a call with the given number of bytes of input may emit in all. Sixteen events, each
+// eight times as long as a large input, would take a hundred times its memory.
+func (s *Spec) emitLimit(input int) int {
+	if s.resultGrows {
+		return max(maxEmits*s.MaxResult, resultGrowth*input)
+	}
+	return maxEmits * s.MaxResult
 }
 
 func (s *Spec) granted(g Grant) bool { return g == "" || slices.Contains(s.Grants, g) }

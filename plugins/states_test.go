@@ -190,6 +190,10 @@ func TestSupplyTransitions(t *testing.T) {
 // TestDeploymentTransitions covers every phase of a deployment with every change.
 func TestDeploymentTransitions(t *testing.T) {
 	a, b, c := &module{hash: "a"}, &module{hash: "b"}, &module{hash: "c"}
+	d, e := &module{hash: "d"}, &module{hash: "e"}
+	tenth, half, other := &canary{module: d}, &canary{module: d, share: 0.5}, &canary{module: e}
+	canary := deployment{phase: deploymentCanary, live: b, canary: tenth, replaced: 1}
+	guardedCanary := deployment{phase: deploymentCanary, live: b, fallback: a, canary: tenth, replaced: 1}
 	pending := deployment{}
 	live := deployment{phase: deploymentLive, live: b, replaced: 1}
 	guarded := deployment{phase: deploymentGuarded, live: b, fallback: a, replaced: 1}
@@ -254,6 +258,53 @@ func TestDeploymentTransitions(t *testing.T) {
 			[]*module{c},
 		},
 		{"removed, revoke", removed, deploymentChange{event: fallbackRevoked}, removed, nil},
+
+		{"pending, canary", pending, deploymentChange{event: canaryStarted, canary: tenth}, pending, []*module{d}},
+		{"pending, resize", pending, deploymentChange{event: canaryResized, canary: half}, pending, nil},
+		{"pending, end", pending, deploymentChange{event: canaryEnded}, pending, nil},
+		{"live, canary", live, deploymentChange{event: canaryStarted, canary: tenth}, canary, nil},
+		{"live, resize", live, deploymentChange{event: canaryResized, canary: half}, live, nil},
+		{"live, end", live, deploymentChange{event: canaryEnded}, live, nil},
+		{"guarded, canary", guarded, deploymentChange{event: canaryStarted, canary: tenth}, guardedCanary, nil},
+		{"guarded, resize", guarded, deploymentChange{event: canaryResized, canary: half}, guarded, nil},
+		{"guarded, end", guarded, deploymentChange{event: canaryEnded}, guarded, nil},
+		{
+			"canary, another one", canary,
+			deploymentChange{event: canaryStarted, canary: other},
+			deployment{phase: deploymentCanary, live: b, canary: other, replaced: 1},
+			[]*module{d},
+		},
+		{
+			"canary, resize", canary,
+			deploymentChange{event: canaryResized, canary: half},
+			deployment{phase: deploymentCanary, live: b, canary: half, replaced: 1},
+			nil,
+		},
+		{"canary, end", canary, deploymentChange{event: canaryEnded}, live, []*module{d}},
+		{"canary with a fallback, end", guardedCanary, deploymentChange{event: canaryEnded}, guarded, []*module{d}},
+		{
+			"canary, install: the candidate stays", canary,
+			deploymentChange{event: moduleInstalled, installed: c},
+			deployment{phase: deploymentCanary, live: c, canary: tenth, replaced: 2},
+			[]*module{b},
+		},
+		{
+			"canary, install and keep", canary,
+			deploymentChange{event: moduleInstalled, installed: c, keepLive: true},
+			deployment{phase: deploymentCanary, live: c, fallback: b, canary: tenth, replaced: 2},
+			nil,
+		},
+		{"canary with a fallback, revoke", guardedCanary, deploymentChange{event: fallbackRevoked}, canary, []*module{a}},
+		{"canary, revoke", canary, deploymentChange{event: fallbackRevoked}, canary, nil},
+		{
+			"canary, remove", guardedCanary,
+			deploymentChange{event: pluginRemoved},
+			removed,
+			[]*module{b, a, d},
+		},
+		{"removed, canary", removed, deploymentChange{event: canaryStarted, canary: tenth}, removed, []*module{d}},
+		{"removed, resize", removed, deploymentChange{event: canaryResized, canary: half}, removed, nil},
+		{"removed, end", removed, deploymentChange{event: canaryEnded}, removed, nil},
 		{"removed, remove", removed, deploymentChange{event: pluginRemoved}, removed, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -14,6 +14,7 @@ type tally struct {
 	emitted            uint64
 	subscribes, denies uint64
 	renders, ticks     uint64
+	answered           uint64 // successful calls of functions: on_connect and the hooks after it
 	replayed           uint64 // events of replays
 	replayFailures     uint64 // failed calls for replays
 	failures           [len(kinds)]uint64
@@ -35,6 +36,7 @@ func (t *tally) add(o *tally) {
 	t.denies += o.denies
 	t.renders += o.renders
 	t.ticks += o.ticks
+	t.answered += o.answered
 	t.replayed += o.replayed
 	t.replayFailures += o.replayFailures
 	for i := range t.failures {
@@ -59,7 +61,7 @@ func (t *tally) failed() (n uint64) {
 
 // succeeded reports whether any call has succeeded.
 func (t *tally) succeeded() bool {
-	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders+t.ticks+t.replayed > 0
+	return t.verdicts[Pass]+t.verdicts[Drop]+t.verdicts[Replace]+t.subscribes+t.renders+t.ticks+t.answered+t.replayed > 0
 }
 
 // recentSpan is the time that a failure rate covers; it may reach back twice as far.
@@ -161,11 +163,11 @@ func (d *durations) add(o *durations) {
 	d.sum += o.sum
 }
 
-// hookCount is the number of hooks; Hook.index is below.
-const hookCount = 4
+// hookCount is at least the number of hooks, and a power of two; Hook.index is below.
+const hookCount = 16
 
 // index returns the position of a single hook.
-func (h Hook) index() int { return bits.TrailingZeros8(uint8(h)) & (hookCount - 1) }
+func (h Hook) index() int { return bits.TrailingZeros16(uint16(h)) & (hookCount - 1) }
 
 // publish makes a copy of the slot's counts for readers, and returns the copy. The caller holds the slot's lock.
 func (s *slot) publish() *tally {

@@ -105,7 +105,11 @@ func (p *Pipeline) callTick(pl *plugin, m *module, instance uint64) (resume []st
 	if f == nil && !pl.spec.Load().Shadow {
 		resume, others = p.queueTick(pl, m, s, int(instance), res.emits)
 	}
-	return resume, others, m.release(s, key, f)
+	err = m.release(s, key, f)
+	if err == nil && res.effects != nil {
+		m.commit(res.effects, origin{plugin: pl, hash: instance})
+	}
+	return resume, others, err
 }
 
 // queueTick queues the events that a tick of an instance emitted, see callTick. The caller holds the slot's lock.
@@ -186,7 +190,7 @@ func (p *Pipeline) Resume(group string, out []Output) []Output {
 		t := p.newTraversal(current, rt, before)
 		for i := range rt.steps {
 			if s := &rt.steps[i]; !s.shadow && s.resuming.count.Load() != 0 {
-				if m := s.live(); m != nil {
+				if m := s.serving(rt.group); m != nil {
 					out = t.resume(rt, i, s.resuming.take(nil, rt.group, m.slotIndex(rt.hash)), out)
 				}
 			}
@@ -236,7 +240,7 @@ func (t *traversal) resume(rt *route, at int, events []tickEvent, out []Output) 
 // before.
 func (s *subscribers) emittedAt(rt *route, at int, by *module) {
 	for i := range at {
-		if m := rt.steps[i].live(); m != nil && !rt.steps[i].shadow {
+		if m := rt.steps[i].serving(rt.group); m != nil && !rt.steps[i].shadow {
 			s.passed(rt.steps[i].plugin, m)
 		}
 	}

@@ -23,6 +23,11 @@ type Trace struct {
 	// Class is the class that OnSubscribe named, 0 by default. Reason is that of a denial.
 	Class  uint8
 	Reason string
+	// Effects are what the call wants to happen outside the pipeline. Attachment is the connection's after the call, and
+	// Status is the HTTP status of a rejection by OnConnect.
+	Effects    []Effect
+	Attachment string
+	Status     int
 	// Err is the failure, with Verdict Failed. OnError decides about such an event, so it has no Outputs here.
 	Err error
 	// Fuel is the number of units spent.
@@ -52,6 +57,8 @@ type trialRun struct {
 	env      *environment
 	clock    time.Time // of the plugin; zero: the real time
 	instance *instance // nil before the first call, and after a failure
+
+	connections map[string]*Connection // by the clients of samples
 }
 
 // newTrialRun returns a run whose log lines go to log. The first call starts the instance.
@@ -94,7 +101,12 @@ func (r *trialRun) call(s *Sample) (t Trace) {
 	in := r.instance
 	start := time.Now()
 	in.limits.caller = r.ctx
-	f := in.try(s, &t)
+	var f *Failure
+	if t.Hook&ofFunctions != 0 {
+		f = r.tryFunction(s, &t)
+	} else {
+		f = in.try(s, &t)
+	}
 	t.Duration = time.Since(start)
 	t.Memory = uint64(in.mem.Size())
 	t.Fuel = in.takeSpentFuel()
@@ -109,7 +121,7 @@ func (r *trialRun) call(s *Sample) (t Trace) {
 }
 
 func (t *Trace) failed(err error) Trace {
-	t.Verdict, t.Err, t.Outputs = Failed, err, nil
+	t.Verdict, t.Err, t.Outputs, t.Effects = Failed, err, nil, nil
 	return *t
 }
 
@@ -133,13 +145,14 @@ func (in *instance) try(s *Sample, t *Trace) *Failure {
 		for _, e := range res.emits {
 			t.Outputs = append(t.Outputs, Output{Group: e.group, Payload: e.payload, Audience: e.audience, Position: e.position})
 		}
+		t.Effects = res.effects.list()
 		return nil
 	default:
 		if f := in.event(&ev, 0, nil, &res); f != nil {
 			return f
 		}
 	}
-	t.Verdict = res.verdict
+	t.Verdict, t.Effects = res.verdict, res.effects.list()
 	switch res.verdict {
 	case Pass:
 		t.Outputs = append(t.Outputs, Output{Payload: ev.Payload, Audience: res.audience})

@@ -10,14 +10,14 @@ import (
 
 // Authorizer authenticates clients and decides which groups they may see. Methods may be called concurrently.
 //
-// Optional: [GroupRechecker], [Successor], [ConcurrentRechecker].
+// Optional: [GroupRechecker], [Successor], [ConcurrentRechecker], [TokenAuthorizer], [KindComparer].
 type Authorizer interface {
 	// Authenticate identifies the client of the handshake r. [ErrUnauthenticated] means that the client is not logged
 	// in; any other error means that the authority could not be asked.
 	Authenticate(r *http.Request) (Identity, error)
-	// Authorize returns nil if id may see the group "<kind>-<item>". [ErrDenied] means that id may not; any other error
-	// means that the authority could not be asked. Both deny the group.
-	Authorize(ctx context.Context, id Identity, kind, item string) error
+	// Authorize returns nil if id may see the group. [ErrDenied] means that id may not; any other error means that the
+	// authority could not be asked. Both deny the group.
+	Authorize(ctx context.Context, id Identity, group string) error
 	// Recheck returns nil if a connected client is still logged in. [ErrUnauthenticated], [ErrChanged] and [ErrExpired]
 	// end the session; after any other error the session stays open, within the grace time (see [NoGrace]).
 	Recheck(ctx context.Context, id Identity) error
@@ -35,12 +35,13 @@ type Identity struct {
 	Key string
 	// Name is the user's name for logs.
 	Name string
-	// Profile is a JSON object about the user for plugins, or empty.
+	// Profile is a JSON object about the user, such as the claims of a token, for plugins and for the placeholders of
+	// routes; or empty.
 	Profile string
 	// Kind is the kind of user, by which sessions are counted.
 	Kind Kind
 	// Credentials belong to the Authorizer that made the Identity; nil is allowed. Optional: [SharedLogin],
-	// [ExpiringLogin].
+	// [ExpiringLogin], [SubprotocolLogin], [ProfiledLogin].
 	Credentials any
 }
 
@@ -88,6 +89,9 @@ var (
 	// ErrOtherUser is [ErrDenied] for another user's group. AWX's pages request such a group for every user, so the
 	// error is no reason for concern.
 	ErrOtherUser = fmt.Errorf("%w: the group is another user's", ErrDenied)
+	// ErrTokenAwaited is [ErrUnauthenticated] for a client that has sent no token yet, and may send one in its first
+	// message; see [TokenAuthorizer].
+	ErrTokenAwaited = fmt.Errorf("%w: the token comes with the first message", ErrUnauthenticated)
 	// ErrBusy means that too many requests to the authority are queued: the client may retry in a few seconds.
 	ErrBusy = errors.New("too many requests to the authority are queued")
 )
@@ -104,7 +108,7 @@ func (Open) Authenticate(*http.Request) (Identity, error) {
 }
 
 // Authorize allows every group.
-func (Open) Authorize(context.Context, Identity, string, string) error { return nil }
+func (Open) Authorize(context.Context, Identity, string) error { return nil }
 
 // Recheck never ends a session.
 func (Open) Recheck(context.Context, Identity) error { return nil }

@@ -17,11 +17,12 @@
 //     (hub/listen.go), then the [Interceptor], which takes each event through the plugins of its group, once. Events
 //     that a plugin emits from a timer begin here.
 //  3. The encoder (hub/encode.go) turns the batch into buffers of frames that all clients share, and queues the buffers
-//     on each shard with subscribers (hub/queue.go). A second pass makes the frames for clients that get positions
-//     (hub/variants.go), if there are any. A full queue blocks Deliver, so that events stay in the layer.
+//     on each shard with subscribers (hub/queue.go). If there are any, further passes make the frames for clients that
+//     get positions (hub/variants.go), and for the clients of each [Format] (hub/formatencode.go). A full queue blocks
+//     Deliver, so that events stay in the layer.
 //  4. The shard's worker (hub/shard.go) collects the jobs of each session (hub/gather.go), and hands the frames to the
 //     session's [Socket] in a single piece.
-//  5. Send (transport/ws) writes with a single system call that does not block. Bytes that a full socket does not take
+//  5. Send (transport/outgoing) writes with a single system call that does not block. Bytes that a full socket does not take
 //     are queued, up to a limit. Beyond the limit, the client is a slow consumer and is disconnected (hub/misses.go).
 //
 // # The path of one subscription

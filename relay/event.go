@@ -6,8 +6,15 @@ import "time"
 type Event struct {
 	// Group is the full group name, such as "job_events-42".
 	Group string
-	// Text is the payload exactly as published: UTF-8, usually JSON. The bytes are shared and must not be changed.
+	// Type is the message type, such as "chat.message"; empty for internal.message, the type of AWX's events. Only
+	// clients of a [Format] get events with a Type.
+	Type string
+	// Text is the payload exactly as published: UTF-8, usually JSON. For an event with a Type, Text is the whole message
+	// as a JSON object with its members in order, "type" among them, in the form of Python's json.dumps; bytes are
+	// base64. The bytes are shared and must not be changed.
 	Text []byte
+	// Sender is the client that published the event and does not get it, see [Session.Sender]; usually empty.
+	Sender string
 	// Source is the way by which the event reached this node.
 	Source Source
 	// NeedsRelay is set on events of this node's own emitters that no backplane has carried yet (AWX 22+ marks them).

@@ -28,3 +28,28 @@ func AppendFrame(dst, text []byte) []byte {
 	}
 	return append(dst, text...)
 }
+
+// CutFrame splits the first frame of a buffer of whole frames off, which the relay has encoded itself. A malformed buffer
+// has neither a payload nor a rest.
+func CutFrame(frames []byte) (payload []byte, kind Frame, rest []byte) {
+	const opcodeMask, opcodeText = 0x0f, 1
+	if len(frames) < 2 {
+		return nil, NoFrame, nil
+	}
+	kind = BinaryFrame
+	if frames[0]&opcodeMask == opcodeText {
+		kind = TextFrame
+	}
+	head, n := 2, uint64(frames[1]&0x7f)
+	switch {
+	case n == 126 && len(frames) >= 4:
+		head, n = 4, uint64(binary.BigEndian.Uint16(frames[2:]))
+	case n == 127 && len(frames) >= 10:
+		head, n = 10, binary.BigEndian.Uint64(frames[2:])
+	}
+	if n > uint64(len(frames)-head) {
+		return nil, NoFrame, nil
+	}
+	end := head + int(n)
+	return frames[head:end:end], kind, frames[end:]
+}

@@ -40,6 +40,8 @@ const (
 	LossReclassified
 	// LossNotUTF8 is a text that is not UTF-8, for which browsers would close the connection.
 	LossNotUTF8
+	// LossUndecodable is a message of a type for routes that cannot become a JSON object.
+	LossUndecodable
 	// LossSlowReader is a slow consumer that was disconnected.
 	LossSlowReader
 	// LossMemory is a client that was disconnected because memory was short.
@@ -66,6 +68,7 @@ var lossNames = [...]string{
 	LossPluginWithheld:  "plugin_withheld",
 	LossReclassified:    "reclassified",
 	LossNotUTF8:         "not_utf8",
+	LossUndecodable:     "undecodable",
 	LossSlowReader:      "slow_reader",
 	LossMemory:          "memory",
 }

@@ -23,6 +23,41 @@ type KeyStore interface {
 	Set(ctx context.Context, key, value string, lifetime time.Duration) error
 }
 
+// ScriptRunner is a [Broker] whose channel layer is in Redis and runs Lua scripts on keys of the relay's own, beside the
+// events. If absent, state that nodes share, such as presence, is kept in the process.
+type ScriptRunner interface {
+	// Shards is the number of places that hold keys, and Shard the place of a group. All nodes of the layer agree.
+	Shards() int
+	Shard(group string) int
+	// KeyPrefix begins the keys of a shard for a purpose, such as "presence". A script uses keys of one shard.
+	KeyPrefix(shard int, name string) string
+	// RunScript runs a script. In the reply, integers are int64, texts string, lists []any, and a nil is nil.
+	RunScript(ctx context.Context, shard int, script string, keys []string, args ...any) (any, error)
+}
+
+// ScriptPipeliner is a [ScriptRunner] that runs a script many times in one round trip. If absent, the shared state of
+// plugins is kept in the process.
+type ScriptPipeliner interface {
+	ScriptRunner
+	// RunScripts runs a script once for each call, in order, on one connection, and returns the replies in the same order.
+	// All keys are keys of the shard. No call is repeated after it may have had an effect.
+	RunScripts(ctx context.Context, shard int, script string, calls []ScriptCall) []ScriptReply
+}
+
+// ScriptCall has the keys and arguments of one run of a script.
+type ScriptCall struct {
+	Keys []string
+	Args []any
+}
+
+// ScriptReply is the reply to a [ScriptCall], with the types of [ScriptRunner].
+type ScriptReply struct {
+	Value any
+	// Err leaves open whether the call had an effect, unless NotRun is set: then it had none, and will have none.
+	Err    error
+	NotRun bool
+}
+
 // Mailbox is a [Broker] that reads from a bounded queue in the channel layer. If absent, doctor does not report how
 // full the queue was.
 type Mailbox interface {
@@ -36,6 +71,20 @@ type Mailbox interface {
 type IgnoredTypeLister interface {
 	// IgnoredTypes returns the types of messages that arrived for this node's groups but are not for clients.
 	IgnoredTypes() []string
+}
+
+// MessageReceiver is a [Broker] that can deliver messages of any type. If absent, clients of a [Format] get events of the
+// type internal.message only.
+type MessageReceiver interface {
+	// ReceiveMessages turns the delivery of messages with any type on or off; see [Event.Type]. Initially it is off.
+	ReceiveMessages(on bool)
+}
+
+// MessagePublisher is a [Broker] that can publish messages of any type. If absent, messages with a type cannot be
+// published.
+type MessagePublisher interface {
+	// PublishMessage sends a message to its group, like any emitter of the layer.
+	PublishMessage(ctx context.Context, m Message) (Receipt, error)
 }
 
 // LossSink is a [Sink] that records losses. If absent, losses of the channel layer stay unknown.
@@ -169,6 +218,23 @@ type ConcurrentRechecker interface {
 	Concurrency() int
 }
 
+// TokenAuthorizer is an [Authorizer] that takes tokens from messages of clients. If absent, the messages of clients have
+// no tokens.
+type TokenAuthorizer interface {
+	// AuthenticateToken identifies a client by a token, as Authenticate does by a handshake.
+	AuthenticateToken(ctx context.Context, token string) (Identity, error)
+	// Refresh replaces the token of a connected client. [ErrUnauthenticated] means that the token is invalid or another
+	// user's; after any error the client keeps the old token.
+	Refresh(ctx context.Context, id Identity, token string) error
+}
+
+// KindComparer is an [Authorizer] that can tell whether its predecessor's clients need a recheck at once. If absent, they
+// do if the predecessor is of another type.
+type KindComparer interface {
+	// SameKind reports whether the clients that before has authenticated can wait for their next recheck.
+	SameKind(before Authorizer) bool
+}
+
 // SharedLogin is implemented by [Identity.Credentials] that several sessions may share. If absent, each session is
 // rechecked separately.
 type SharedLogin interface {
@@ -180,6 +246,42 @@ type SharedLogin interface {
 // ExpiringLogin is implemented by [Identity.Credentials] that expire. If absent, the login is rechecked at the recheck
 // interval only.
 type ExpiringLogin interface {
-	// Until is the time at which the login is rechecked in any case; zero: never.
+	// Until is the time at which the login is rechecked in any case; zero: never. The time may change; the engine reads
+	// it again at the end.
 	Until() time.Time
+}
+
+// ClaimKeeper is a [Broker] whose channel layer keeps claims: short texts that nodes change one after another, so that
+// one of several nodes does a piece of work. If absent, claims hold within this node, and two nodes may publish a message
+// with the same idempotency key.
+type ClaimKeeper interface {
+	// SwapClaims makes each change whose From is the claim's text, and returns the texts of all claims afterwards, in the
+	// order of the changes. A change that is sent twice because a response was lost has the effect of one. After an
+	// error, some of the changes may have been made.
+	SwapClaims(ctx context.Context, swaps []ClaimSwap) (texts []string, err error)
+}
+
+// ClaimSwap is a change of a claim.
+type ClaimSwap struct {
+	// Key names the claim; ASCII letters and digits. The layer puts a prefix before it.
+	Key string
+	// From is the text before the change and To the text after it; "" is no claim.
+	From, To string
+	// Lifetime is the time after which the claim ends.
+	Lifetime time.Duration
+}
+
+// ProfiledLogin is implemented by [Identity.Credentials] that follow the user's profile. If absent, the profile of the
+// handshake counts as long as the client is connected.
+type ProfiledLogin interface {
+	// Profile is the user's profile as of the last recheck, in the form of [Identity.Profile]. Empty: unknown.
+	Profile() string
+}
+
+// SubprotocolLogin is implemented by [Identity.Credentials] that came in the header Sec-WebSocket-Protocol. If absent,
+// the client's protocol alone selects the subprotocol.
+type SubprotocolLogin interface {
+	// AnswerSubprotocol is the requested subprotocol to answer unless the client's protocol selects another one: browsers
+	// fail a handshake without an answer. Empty: none.
+	AnswerSubprotocol() string
 }

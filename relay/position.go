@@ -61,7 +61,7 @@ func ParsePosition(token string) (p Position, err error) {
 		return p, ErrPosition
 	}
 	b, err := positionEncoding.DecodeString(token)
-	if err != nil {
+	if err != nil || len(b) != len(token)*3/4 { // the decoder skips CR and LF
 		return p, ErrPosition
 	}
 	p.Micros, p.Mark = int64(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint64(b[8:])

@@ -33,3 +33,15 @@ func TestPositionTokens(t *testing.T) {
 		}
 	}
 }
+
+// The base64 decoder skips line ends, which no token has.
+func TestPositionWithLineEnds(t *testing.T) {
+	whole := relay.Position{Micros: 1, Mark: 2, Part: 3}.String()
+	for _, token := range []string{
+		"\n\r" + whole[:20], whole[:20] + "\n\n", "\r" + whole[:22] + "\n", whole[:11] + "\n\n" + whole[11:22],
+	} {
+		if p, err := relay.ParsePosition(token); err == nil {
+			t.Errorf("%q is %v", token, p)
+		}
+	}
+}

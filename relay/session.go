@@ -16,12 +16,15 @@ type Session interface {
 	// Limits returns the current limits. The caller must not change them.
 	Limits() *Limits
 
-	// Authorize decides whether the client may subscribe to the group "<kind>-<item>", and returns the subscription with
-	// the client's audience class. The error wraps [ErrDenied] for a denial; any other error is a failure, which denies
-	// the group as well.
+	// Sender identifies the client among those of all nodes. An [Event] with this Sender does not reach the client.
+	Sender() string
+
+	// Authorize decides whether the client may subscribe to the group, and returns the subscription with the client's
+	// audience class. The error wraps [ErrDenied] for a denial; any other error is a failure, which denies the group as
+	// well.
 	// With held, the result of Holds, the authorizer is not asked about groups that rechecks cover; plugins classify
 	// the client in any case.
-	Authorize(ctx context.Context, kind, item string, held bool) (Subscription, error)
+	Authorize(ctx context.Context, group string, held bool) (Subscription, error)
 	// Holds reports whether the session is subscribed to exactly the given groups, each listed once, while rechecks
 	// cover the groups. A repeated subscription, which clients use to test the connection, then costs no request to the
 	// authorizer. The repetition must be applied with Keep: a recheck may end a subscription in between.
@@ -33,6 +36,9 @@ type Session interface {
 	Subscribe(ctx context.Context, subs []Subscription) (Change, error)
 	// Keep is Subscribe without the groups that the session no longer has.
 	Keep(ctx context.Context, subs []Subscription) (Change, error)
+	// Amend is Subscribe for a part of the groups: those in leave end, those in subs begin, and the others stay as they
+	// are. Change.Current has all groups that the session then has.
+	Amend(ctx context.Context, subs []Subscription, leave []string) (Change, error)
 
 	// OptIn makes the client get events with positions, and frames about gaps, in the form of the hub's
 	// [PositionProtocol]. It is called before the first Subscribe.

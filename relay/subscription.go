@@ -13,6 +13,8 @@ type Subscription struct {
 	Class uint8
 	// Generation is the generation of Class, see [Classification].
 	Generation uint64
+	// Granted is set if the subscription needs no permission of the [Authorizer], and rechecks do not end it.
+	Granted bool
 	// Resume is not nil if a client that gets positions asks for earlier events. It counts when the subscription begins.
 	Resume *Resume
 }
@@ -24,6 +26,15 @@ func Groups(names ...string) []Subscription {
 		subs[i].Group = name
 	}
 	return subs
+}
+
+// GroupNames returns the groups of subscriptions.
+func GroupNames(subs []Subscription) []string {
+	names := make([]string, len(subs))
+	for i := range subs {
+		names[i] = subs[i].Group
+	}
+	return names
 }
 
 // CheckClass returns an error for a class above [MaxClass].

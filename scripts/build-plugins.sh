@@ -63,9 +63,10 @@ fi
 
 # Builds the plugins of a language, by the extension of their sources.
 build_all() { # extension, function
-	for f in examples/plugins/*/plugin."$1" internal/guests/testdata/*."$1"; do
+	for f in examples/plugins/*/plugin."$1" examples/functions/*/function."$1" internal/guests/testdata/*."$1"; do
+		[ -e "$f" ] || continue
 		case $f in
-		examples/*) name=$(basename "$(dirname "$f")") file=plugin ;;
+		examples/*) name=$(basename "$(dirname "$f")") file=$(basename "$f" ".$1") ;;
 		*) name=$(basename "$f" | tr . -) file=$name ;;
 		esac
 		to=$(place "$f" "$name" "$file")

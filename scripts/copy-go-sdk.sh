@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/../sdk"
 rm -rf templates/go/edgerelay
-for f in go/*.go go/go.mod go/README.md go/manifest/*.go; do
+for f in go/*.go go/go.mod go/README.md go/manifest/*.go go/function/*.go; do
 	case $f in
 	*_test.go) continue ;;
 	esac

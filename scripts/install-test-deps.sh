@@ -19,12 +19,17 @@ need python3-channels-redis imports channels_redis.core
 need faketime have faketime # emitters with other clocks
 need python3-django imports django
 need python3-aiohttp imports aiohttp
+need python3-websockets imports websockets # decodes compressed messages, as do firefox-esr and chromium
+need python3-jwt imports jwt # examples/django/tokens
 need chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome'
+need firefox-esr have firefox-esr
 need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 # The site of the migration's rehearsal. uwsgi-core is the program without a service.
 need nginx-light have nginx
 need uwsgi-core have uwsgi
 need uwsgi-plugin-python3 test -e /usr/lib/uwsgi/plugins/python3_plugin.so
+need openssl have openssl # keys and signatures of modules
+need docker-registry have docker-registry # modules travel by registries
 need gcc have gcc # the race detector needs cgo
 need libc6-dev test -e /usr/include/stdlib.h
 # Compilers of plugins: C, Rust, AssemblyScript (npm fetches its compiler).

@@ -8,6 +8,7 @@ import "embed"
 // templates/go has a copy, which scripts/copy-go-sdk.sh renews.
 //
 //go:embed templates rust/Cargo.toml rust/README.md rust/src
-//go:embed assemblyscript/README.md assemblyscript/package.json assemblyscript/index.ts assemblyscript/assembly
+//go:embed assemblyscript/README.md assemblyscript/package.json assemblyscript/index.ts assemblyscript/function.ts
+//go:embed assemblyscript/assembly
 //go:embed assemblyscript/testing assemblyscript/bin c/edgerelay.h c/edgerelay_test.h
 var Files embed.FS

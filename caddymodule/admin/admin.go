@@ -29,6 +29,7 @@ func init() {
 //	GET  /edgerelay/groups        the groups, in pages; ?prefix= ?sort=rate
 //	GET  /edgerelay/groups/<name>/history   depth, size and age of the group's history
 //	GET  /edgerelay/groups/<name>/tail      the group's events, as a stream
+//	GET  /edgerelay/presence      the users in a group; ?group= ?limit=
 //	POST /edgerelay/doctor        checks every stage of an event's path
 //	GET  /edgerelay/openapi.json  the OpenAPI document of this API
 //	GET  /edgerelay/health        state of the node; 503 while events cannot reach the node
@@ -38,8 +39,12 @@ func init() {
 //	POST /edgerelay/drain         starts a drain; GET returns the progress, DELETE cancels the drain
 //	POST /edgerelay/publish       {"group": "…", "data": <any JSON>} publishes data to a group
 //	GET  /edgerelay/plugins       the plugins, with state and metrics
+//	GET  /edgerelay/plugin-nodes  which plugins the nodes run that share the storage
 //	GET  /edgerelay/plugins/<name>          the plugin
 //	PUT  /edgerelay/plugins/<name>          deploys the body as the plugin's module, on every node of the storage
+//	PUT  /edgerelay/plugins/<name>?canary=10%25 tries the body on a share of the groups
+//	PUT  /edgerelay/plugins/<name>/canary?share=50%25 changes the share
+//	POST /edgerelay/plugins/<name>/promote  makes the candidate the module of all groups; rollback takes it back
 //	DELETE /edgerelay/plugins/<name>/deployment takes the deployment back; each node runs its file
 //	POST /edgerelay/plugins/<name>/rollback deploys an earlier module; ?to=<version>
 //	GET  /edgerelay/plugins/<name>/history  the last ten versions, with author and reason
@@ -67,13 +72,17 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/edgerelay/health", Handler: withNode(http.MethodGet, serveHealth)},
 		{Pattern: "/edgerelay/health/ready", Handler: withNode(http.MethodGet, serveHealth)},
 		{Pattern: "/edgerelay/health/live", Handler: withNode(http.MethodGet, serveLive)},
+		{Pattern: "/edgerelay/presence", Handler: withNode(http.MethodGet, servePresence)},
 		{Pattern: "/edgerelay/drain", Handler: caddy.AdminHandlerFunc(serveDrain)},
 		{Pattern: "/edgerelay/peers", Handler: withNode(http.MethodGet, servePeers)},
 		{Pattern: "/edgerelay/plugins", Handler: withNode(http.MethodGet, servePlugins)},
+		{Pattern: "/edgerelay/plugin-nodes", Handler: withNode(http.MethodGet, servePluginNodes)},
 		{Pattern: "/edgerelay/plugins/{name}", Handler: withMethods(map[string]nodeHandler{
 			http.MethodGet: servePlugin, http.MethodPut: serveDeploy, http.MethodDelete: serveUndeploy,
 		})},
 		{Pattern: "/edgerelay/plugins/{name}/deployment", Handler: withNode(http.MethodDelete, serveUndeploy)},
+		{Pattern: "/edgerelay/plugins/{name}/canary", Handler: withNode(http.MethodPut, serveResizeCanary)},
+		{Pattern: "/edgerelay/plugins/{name}/promote", Handler: withNode(http.MethodPost, servePromote)},
 		{Pattern: "/edgerelay/plugins/{name}/history", Handler: withNode(http.MethodGet, servePluginHistory)},
 		{Pattern: "/edgerelay/plugins/{name}/rollback", Handler: withNode(http.MethodPost, serveRollback)},
 		{Pattern: "/edgerelay/plugins/{name}/logs", Handler: withNode(http.MethodGet, servePluginLogs)},

@@ -18,9 +18,11 @@ import (
 
 // Connection is a client, as the admin API and the console show it.
 type Connection struct {
-	ID      uint32     `json:"id"`
-	User    string     `json:"user"`
-	Name    string     `json:"name"`
+	ID   uint32 `json:"id"`
+	User string `json:"user"`
+	Name string `json:"name"`
+	// Door is the way by which the client is connected: websocket, event_stream, long_poll or hold.
+	Door    string     `json:"door"`
 	Address netip.Addr `json:"address"`
 	Opened  time.Time  `json:"opened"`
 	// LastRead is the time of the last bytes from the client, which answers pings even if it sends nothing else.
@@ -44,7 +46,7 @@ type connectionPage struct {
 func connections(sessions []hub.SessionInfo) []Connection {
 	list := make([]Connection, len(sessions))
 	for i, s := range sessions {
-		list[i] = Connection{s.ID, s.User, s.Name, s.Address, s.Opened, s.LastRead, s.Groups, s.Waiting}
+		list[i] = Connection{s.ID, s.User, s.Name, s.Door.String(), s.Address, s.Opened, s.LastRead, s.Groups, s.Waiting}
 	}
 	return list
 }

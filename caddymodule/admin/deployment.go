@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+	"github.com/edgerelay/edgerelay/plugins/artifact"
 )
 
 const (
@@ -15,10 +16,12 @@ const (
 	maxModuleBytes = 16 << 20
 	// maxSettingsBytes bounds the settings beside a module.
 	maxSettingsBytes = 256 << 10
+	// maxSignatureBytes bounds the signatures beside a module.
+	maxSignatureBytes = artifact.MaxSignatureFile
 )
 
 // readDeployment reads a module: the whole body, or the part "module" of multipart/form-data. In a form, the parts
-// "settings", "by" and "message" go to change.
+// "settings", "signatures", "by", "message" and "ref" go to change.
 func readDeployment(w http.ResponseWriter, r *http.Request, change *pluginhost.Change) (wasm []byte, err error) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if kind != "multipart/form-data" {
@@ -28,7 +31,7 @@ func readDeployment(w http.ResponseWriter, r *http.Request, change *pluginhost.C
 		}
 		return wasm, nil
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxModuleBytes+maxSettingsBytes+64<<10)
+	r.Body = http.MaxBytesReader(w, r.Body, maxModuleBytes+maxSettingsBytes+maxSignatureBytes+64<<10)
 	parts, err := r.MultipartReader()
 	if err != nil {
 		return nil, fmt.Errorf("reading the form: %w", err)
@@ -56,12 +59,16 @@ func readDeployment(w http.ResponseWriter, r *http.Request, change *pluginhost.C
 			wasm = b
 		case "settings":
 			change.Settings = b
+		case "signatures":
+			change.Signatures = b
+		case "ref":
+			change.Ref = string(b)
 		case "by":
 			change.By = string(b)
 		case "message":
 			change.Message = string(b)
 		default:
-			return nil, fmt.Errorf("unknown part %.40q of the form; use module, settings, by and message", name)
+			return nil, fmt.Errorf("unknown part %.40q of the form; use module, settings, signatures, by, message and ref", name)
 		}
 	}
 	if !found["module"] {

@@ -2,13 +2,16 @@ package admin
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/caddymodule/publishing"
 	"github.com/edgerelay/edgerelay/internal/doctor"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
@@ -29,12 +32,19 @@ func serveDoctor(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	if config == nil {
 		return errNoConfig
 	}
+	span, err := channelsTime(r)
+	if err != nil {
+		return err
+	}
 	type key struct{}
 	diagnosing := n.Extension(key{}, func() any { return new(sync.Mutex) }).(*sync.Mutex)
 	if !diagnosing.TryLock() {
 		return errDiagnosing
 	}
 	defer diagnosing.Unlock()
+	if span > 0 {
+		return WriteJSON(w, Diagnosis{examineChannels(r.Context(), n, config, span)})
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), DiagnosisTimeout)
 	defer cancel()
 	return WriteJSON(w, Diagnosis{Diagnose(ctx, config, n.Hub, n)})
@@ -50,19 +60,31 @@ func Diagnose(ctx context.Context, c *node.Config, h *hub.Hub, running *node.Nod
 		list = append(list, e.ExamineHistory(ctx, c.History)...)
 	}
 	list = append(list, checkBroker(c, h.Broker(), running)...)
-	if e, ok := c.Auth.(guest.Examiner); ok {
-		list = append(list, e.Examine(ctx)...)
+	for _, auth := range append([]guest.Auth{c.Auth}, c.RouteAuth...) {
+		if e, ok := auth.(guest.Examiner); ok {
+			list = append(list, e.Examine(ctx)...)
+		}
 	}
 	if c.Backplane != nil {
 		list = append(list, checkPeers(ctx, c, running)...)
 	}
 	if running != nil {
+		list = append(list, checkPublishing(ctx, running)...)
+		list = append(list, checkPresence(ctx, running)...)
+		list = append(list, checkState(running)...)
 		stats := h.Stats()
 		list = append(list,
 			doctor.Files(node.FileLimit(), c.Limits.Connections),
+			doctor.Connect(node.AnnouncesConnect(), c.ExtendedConnect),
 			checkHistory(h.History()),
+			doctor.Compression(h.Compresses(), stats.ByDoor[relay.DoorWebSocket], h.CompressionStats()),
 			doctor.Losses(h.Losses()),
 			doctor.Clocks(stats.Lag.Skewed, stats.Deliveries))
+		for _, p := range running.Routes.Paths() {
+			list = append(list, doctor.RouteTypes(p.Path, p.Stats))
+		}
+		list = append(list, checkBackends(ctx, running)...)
+		list = append(list, checkPluginNodes(ctx, running)...)
 	}
 	return append(list, doctor.RoundTrip(ctx, h))
 }
@@ -95,6 +117,35 @@ func checkHistory(history relay.History) doctor.Finding {
 	}
 	stats := inspector.HistoryStats()
 	return doctor.History(&stats)
+}
+
+// checkPublishing examines the keys of edgerelay_publish, and the store of idempotency keys.
+func checkPublishing(ctx context.Context, running *node.Node) (list []doctor.Finding) {
+	var keys []doctor.PublishKey
+	for _, k := range publishing.StateOf(running).Keys() {
+		keys = append(keys, doctor.PublishKey{
+			Name: k.Name, Groups: k.Groups, SecretLength: k.ShortestSecret, Literal: k.Literal, Cleartext: k.Cleartext,
+		})
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	keeper, _ := running.Hub.Broker().(relay.ClaimKeeper)
+	return append(doctor.PublishKeys(keys), doctor.Claims(ctx, keeper))
+}
+
+// checkBackends asks the sites that answer the messages of current routes.
+func checkBackends(ctx context.Context, running *node.Node) []doctor.Finding {
+	all := running.Backends.All()
+	keys := slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(key string) bool { return !running.Routes.Has(key) })
+	list := make([]doctor.Finding, len(keys))
+	var checks sync.WaitGroup
+	for i, key := range keys {
+		path, _, _ := strings.Cut(key, "\x00")
+		checks.Go(func() { list[i] = doctor.Backend(ctx, path, all[key]) })
+	}
+	checks.Wait()
+	return list
 }
 
 // maxPeerChecks is the number of concurrent handshakes with peers.

@@ -35,13 +35,17 @@ func servePlugin(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	return writePlugin(h, w, r)
 }
 
-// serveDeploy deploys the module in the request.
+// serveDeploy deploys the module in the request, to a share of the groups if it asks for a canary.
 func serveDeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
 	}
-	change, err := readChange(r)
+	change, err := readChange(r, append([]string{"ref"}, canaryParameters...)...)
+	if err != nil {
+		return badRequest(err)
+	}
+	canary, err := readCanary(r.URL.Query())
 	if err != nil {
 		return badRequest(err)
 	}
@@ -53,7 +57,12 @@ func serveDeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 		}
 		return caddy.APIError{HTTPStatus: status, Err: err}
 	}
-	if err := h.Deploy(r.Context(), r.PathValue("name"), wasm, change); err != nil {
+	if canary != nil {
+		err = h.DeployCanary(r.Context(), r.PathValue("name"), wasm, change, *canary)
+	} else {
+		err = h.Deploy(r.Context(), r.PathValue("name"), wasm, change)
+	}
+	if err != nil {
 		return changeError(w, err)
 	}
 	return writePlugin(h, w, r)
@@ -111,7 +120,7 @@ func readChange(r *http.Request, further ...string) (c pluginhost.Change, err er
 	if err := rejectUnknownParameters(q, append([]string{"by", "message"}, further...)...); err != nil {
 		return c, err
 	}
-	c.By, c.Message = q.Get("by"), q.Get("message")
+	c.By, c.Message, c.Ref = q.Get("by"), q.Get("message"), q.Get("ref")
 	to, err := IntParameter(q, "to", 0, 1, 1<<53)
 	if err != nil {
 		return c, err
@@ -198,7 +207,8 @@ func pluginError(err error) error {
 		errors.Is(err, fs.ErrNotExist):
 		code = http.StatusNotFound
 	case errors.Is(err, pluginhost.ErrNoPrevious), errors.Is(err, pluginhost.ErrNotDeployed),
-		errors.Is(err, pluginhost.ErrBusy):
+		errors.Is(err, pluginhost.ErrBusy), errors.Is(err, pluginhost.ErrNoCanary),
+		errors.Is(err, pluginhost.ErrCanaryRuns):
 		code = http.StatusConflict
 	case pluginhost.IsDiskFull(err):
 		code = http.StatusInsufficientStorage

@@ -18,8 +18,13 @@ import (
 type Publication struct {
 	// Group is the full group name.
 	Group string `json:"group"`
-	// Data is the payload. Clients receive the text unchanged, white space included.
+	// Type is the message type, such as chat.message; empty for internal.message.
+	Type string `json:"type"`
+	// Data is the payload. Clients receive the text unchanged, white space included. With a Type, Data is an object with the
+	// other members of the message.
 	Data json.RawMessage `json:"data"`
+	// Binary names the members of Data that are base64, and that emitters would send as bytes.
+	Binary []string `json:"binary"`
 }
 
 // MaxPublicationBytes is the longest body of a publish request.
@@ -40,8 +45,13 @@ func Publish(n *node.Node, body io.Reader, r *http.Request) (receipt Receipt, st
 	if err != nil {
 		return receipt, status, err
 	}
-	published, err := n.Hub.Publish(r.Context(), p.Group, p.Data)
-	if err != nil {
+	published, err := n.Hub.PublishMessage(r.Context(), relay.Message{
+		Group: p.Group, Type: p.Type, Text: p.Data, Binary: p.Binary,
+	})
+	switch {
+	case errors.Is(err, relay.ErrInvalidMessage):
+		return receipt, http.StatusBadRequest, err
+	case err != nil:
 		return receipt, http.StatusBadGateway, err
 	}
 	return Receipt(published), http.StatusOK, nil
@@ -58,7 +68,7 @@ func ReadPublication(body io.Reader) (p Publication, status int, err error) {
 		return p, http.StatusRequestEntityTooLarge, fmt.Errorf("body longer than %d bytes", MaxPublicationBytes)
 	}
 	if err != nil {
-		return p, http.StatusBadRequest, fmt.Errorf(`invalid body; use {"group": "…", "data": <JSON>}: %w`, err)
+		return p, http.StatusBadRequest, fmt.Errorf(`invalid body; use {"group": "…", "data": <JSON>}, with a type if the message has one: %w`, err)
 	}
 	if err := relay.CheckGroup(p.Group); err != nil {
 		return p, http.StatusBadRequest, err
@@ -68,6 +78,9 @@ func ReadPublication(body io.Reader) (p Publication, status int, err error) {
 	}
 	if !utf8.Valid(p.Data) {
 		return p, http.StatusBadRequest, errors.New("data is not UTF-8")
+	}
+	if p.Type == "" && len(p.Binary) > 0 {
+		return p, http.StatusBadRequest, errors.New("binary is for messages with a type; add the type")
 	}
 	return p, http.StatusOK, nil
 }

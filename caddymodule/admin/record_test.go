@@ -22,6 +22,10 @@ func TestRecordedPositions(t *testing.T) {
 	if err != nil || sample.Position != at.String() {
 		t.Errorf("the sample is %+v (%v), want the position %s", sample, err, at)
 	}
+	ev.Type = "chat.message"
+	if e := tailEventOf(ev); e.Type != ev.Type || string(e.Data) != "{}" {
+		t.Errorf("the tail shows %+v", e)
+	}
 	if got := tailEventOf(ev).Position; got != at.String() {
 		t.Errorf("the tail shows the position %q, want %q", got, at)
 	}

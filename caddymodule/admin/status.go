@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/caddymodule/publishing"
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // Status is the response to GET /edgerelay/status.
@@ -30,6 +32,8 @@ type Status struct {
 	Lag node.LagQuantiles `json:"lag"`
 	// Users counts connections by kind of user.
 	Users map[string]int `json:"users"`
+	// Doors counts connections by door: websocket, event_stream, long_poll and hold.
+	Doors map[string]int `json:"doors"`
 	// Totals count from the start of the node.
 	Totals Totals `json:"totals"`
 	// Dropped counts events and deliveries that did not arrive, by reason.
@@ -40,12 +44,22 @@ type Status struct {
 	Losses map[string]uint64 `json:"losses"`
 	// LastLoss describes the last of these incidents; absent without a loss.
 	LastLoss *Loss `json:"last_loss,omitempty"`
+	// Compression describes the compression of events.
+	Compression CompressionStatus `json:"compression"`
 	// Histories describes the histories of groups; absent if no group has one.
 	Histories *HistoryStatus `json:"histories,omitempty"`
 	// Resumes counts the subscriptions of clients that get positions.
 	Resumes ResumeStatus `json:"resumes"`
+	// Presence describes the presence of routes; absent if no route has presence.
+	Presence *PresenceStatus `json:"presence,omitempty"`
+	// State describes the shared state of plugins; absent if no plugin uses it.
+	State *StateStatus `json:"state,omitempty"`
+	// Routes has the figures of routes, by path; absent without a route.
+	Routes []RouteStatus `json:"routes,omitempty"`
 	// Peers counts the nodes of the backplane; absent without a backplane.
 	Peers *PeerCount `json:"peers,omitempty"`
+	// Publishing lists the keys of edgerelay_publish, without their secrets; absent without a key.
+	Publishing []publishing.KeyStatus `json:"publishing,omitempty"`
 	// Plugins lists unhealthy plugins.
 	Plugins []UnhealthyPlugin `json:"plugins"`
 	// Limits are the current limits.
@@ -134,12 +148,22 @@ func statusOf(n *node.Node) Status {
 		Process: currentProcess(),
 		Peers:   countPeers(n),
 
-		Histories: historyStatus(n),
-		Resumes:   resumeStatus(n),
+		Compression: compressionStatus(n),
+		Histories:   historyStatus(n),
+		Resumes:     resumeStatus(n),
+		Presence:    presenceStatus(n),
+		State:       stateStatus(n),
+
+		Publishing: publishing.StateOf(n).Keys(),
+		Routes:     routeStatus(n),
 	}
 	losses, _ := n.Hub.Losses()
 	for cause, count := range losses {
 		s.Losses[cause] = count.Times
+	}
+	s.Doors = map[string]int{}
+	for door := range relay.DoorCount {
+		s.Doors[door.String()] = stats.ByDoor[door]
 	}
 	for kind, count := range stats.ByKind {
 		s.Users[kind.String()] = count

@@ -22,6 +22,8 @@ type TailEvent struct {
 	// Source is layer, peer or history. An event of the history has the time of publication in At.
 	Source string `json:"source"`
 	Group  string `json:"group"`
+	// Type is the message type, empty for internal.message. Then Data is the whole message.
+	Type string `json:"type,omitempty"`
 	// Data is the payload if the payload is JSON; else Text is.
 	Data json.RawMessage `json:"data,omitempty"`
 	Text string          `json:"text,omitempty"`
@@ -77,7 +79,7 @@ func timeOf(ev *hub.TailEvent) time.Time {
 
 // tailEventOf converts an event of the hub.
 func tailEventOf(ev hub.TailEvent) TailEvent {
-	e := TailEvent{At: timeOf(&ev), Sent: ev.Sent, Source: ev.Source.String(), Group: ev.Group}
+	e := TailEvent{At: timeOf(&ev), Sent: ev.Sent, Source: ev.Source.String(), Group: ev.Group, Type: ev.Type}
 	if !ev.Position.IsZero() {
 		e.Position = ev.Position.String()
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/request"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
-	"github.com/edgerelay/edgerelay/caddymodule/uwsgi"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/awx"
 )
@@ -67,7 +66,7 @@ func (a *AWX) Provision(ctx caddy.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("auth awx: url: %w", err)
 	}
-	if err := throughUWSGI(ctx, &s); err != nil {
+	if s.URL, s.Transport, err = throughUWSGI(ctx, s.URL); err != nil {
 		return fmt.Errorf("auth awx: url: %w", err)
 	}
 	strict := a.Strict == nil || *a.Strict
@@ -80,7 +79,7 @@ func (a *AWX) Provision(ctx caddy.Context) (err error) {
 	if a.OtherGroups == "deny" && !strict {
 		return errors.New("auth awx: other_groups deny needs strict on")
 	}
-	if err := a.provisionRecheck(); err != nil {
+	if a.every, a.grace, err = recheckTimes("auth awx", a.Recheck, a.RecheckGrace); err != nil {
 		return err
 	}
 	s.Strict, s.DenyOthers = strict, a.OtherGroups == "deny"
@@ -103,42 +102,6 @@ func (a *AWX) Provision(ctx caddy.Context) (err error) {
 	s.WrapTransport = telemetry.NewTracedTransport
 	a.authorizer, err = awx.NewAuthorizer(s)
 	return err
-}
-
-// throughUWSGI makes s connect directly to uWSGI's socket if the URL is the address of such a socket.
-func throughUWSGI(ctx caddy.Context, s *awx.Settings) error {
-	network, address, is, err := uwsgi.ParseAddress(s.URL)
-	if !is || err != nil {
-		return err
-	}
-	if network == "unix" {
-		s.URL = "uwsgi+unix://localhost" // becomes the header Host
-	}
-	s.Transport, err = uwsgi.NewDirect(ctx, network, address)
-	return err
-}
-
-// defaultRecheckGrace applies unless twice the recheck interval is longer.
-const defaultRecheckGrace = 5 * time.Minute
-
-// provisionRecheck derives the recheck interval and the grace time of connections without an answer from the API.
-func (a *AWX) provisionRecheck() error {
-	a.every = time.Minute
-	if a.Recheck != 0 {
-		a.every = max(time.Duration(a.Recheck), 0)
-	}
-	switch {
-	case a.RecheckGrace == nil:
-		a.grace = max(defaultRecheckGrace, 2*a.every)
-	case *a.RecheckGrace < 0:
-		a.grace = relay.NoGrace
-	default:
-		if a.grace = time.Duration(*a.RecheckGrace); a.grace > 0 && a.grace < a.every {
-			return fmt.Errorf("auth awx: recheck_grace %s is shorter than recheck %s; set a longer time, "+
-				"or 0 to close a websocket at the first recheck without an answer", a.grace, a.every)
-		}
-	}
-	return nil
 }
 
 // Grace implements [guest.RecheckGracer].

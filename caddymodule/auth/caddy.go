@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -14,12 +17,17 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/internal/pyjson"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/authz/rules"
 )
 
-// Caddy takes the user from Caddy's own authentication, such as basic_auth or forward_auth, which set
-// {http.auth.user.id}. Every authenticated user may see every group. Caddy does not report the end of a login: the
-// settings bound how long a websocket outlives the login.
+// Caddy takes the user from Caddy's own authentication, such as basic_auth, forward_auth or a plugin's, which set
+// {http.auth.user.id}. Rules name the groups that users may see. Caddy does not report the end of a login: the settings
+// bound how long a websocket outlives the login.
 type Caddy struct {
+	// Allow are groups that users may see. In a rule, * stands for any characters, {user} for the user's id and
+	// {user.<name>} for {http.auth.user.<name>}; other placeholders of Caddy are allowed, such as {http.vars.team}. A rule
+	// with an empty placeholder allows nothing. Default: none, so that users see only the groups that routes grant.
+	Allow []string `json:"allow,omitempty" caddyfile:"<group>..."`
 	// Lifetime is how long a websocket stays open. After that, the websocket is closed with 1012, so that the client
 	// reconnects and authenticates again. Default: no limit.
 	Lifetime caddy.Duration `json:"lifetime,omitempty" caddyfile:"<duration>" min:"1"`
@@ -27,6 +35,8 @@ type Caddy struct {
 	// time in the format of RFC 3339. The websocket is then closed like the websocket of a client that is not logged
 	// in. A handshake without such a time is rejected with 503. Default: none.
 	Expires string `json:"expires,omitempty" caddyfile:"<placeholder>"`
+
+	log *slog.Logger
 }
 
 // CaddyModule returns the Caddy module information.
@@ -34,16 +44,28 @@ func (Caddy) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "edgerelay.auth.caddy", New: func() caddy.Module { return new(Caddy) }}
 }
 
+// Provision keeps the logger.
+func (a *Caddy) Provision(ctx caddy.Context) error {
+	a.log = ctx.Slogger()
+	return nil
+}
+
 // Authorizer implements [guest.Auth].
-func (a Caddy) Authorizer() (relay.Authorizer, time.Duration, error) {
+func (a *Caddy) Authorizer() (relay.Authorizer, time.Duration, error) {
 	if a.Lifetime < 0 {
 		return nil, 0, errors.New("auth caddy: lifetime must be above 0")
 	}
-	return caddyAuthorizer{lifetime: time.Duration(a.Lifetime), expires: a.Expires}, 0, nil
+	parsed, err := rules.Parse(a.Allow...)
+	if err != nil {
+		return nil, 0, fmt.Errorf("auth caddy: allow: %w", err)
+	}
+	return &caddyAuthorizer{
+		lifetime: time.Duration(a.Lifetime), expires: a.Expires, rules: parsed, source: strings.Join(a.Allow, " "), log: a.log,
+	}, 0, nil
 }
 
 // LacksSuperusers implements [guest.UnprivilegedAuth].
-func (Caddy) LacksSuperusers() bool { return true }
+func (*Caddy) LacksSuperusers() bool { return true }
 
 // UnmarshalCaddyfile reads `auth caddy { … }`.
 func (a *Caddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -58,10 +80,14 @@ func (a *Caddy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 type caddyAuthorizer struct {
 	lifetime time.Duration // 0: no limit
 	expires  string        // a placeholder, or empty
+	rules    rules.Rules
+	source   string // of the rules
+	log      *slog.Logger
+	warned   sync.Once
 }
 
 // Authenticate implements [relay.Authorizer].
-func (a caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
+func (a *caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return relay.Identity{}, errors.New("request without Caddy's replacer")
@@ -74,10 +100,17 @@ func (a caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	if err != nil {
 		return relay.Identity{}, err
 	}
-	id := relay.Identity{Key: user, Name: user, ID: string(pyjson.AppendString(nil, user)), Credentials: caddyLogin{}}
-	if !end.until.IsZero() {
-		id.Credentials = end
-	}
+	end.rules, end.patterns = a.source, a.rules.Expand(func(name string) []string {
+		switch {
+		case name == "user":
+			name = "http.auth.user.id"
+		case strings.HasPrefix(name, "user."):
+			name = "http.auth." + name
+		}
+		value, _ := repl.GetString(name)
+		return []string{value}
+	})
+	id := relay.Identity{Key: user, Name: user, ID: string(pyjson.AppendString(nil, user)), Credentials: end}
 	if n, err := strconv.ParseInt(user, 10, 64); err == nil && strconv.FormatInt(n, 10) == user {
 		id.ID = user
 	}
@@ -85,7 +118,7 @@ func (a caddyAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 }
 
 // end returns when a WebSocket that opens now must end. The time is zero without a limit.
-func (a caddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end expiringLogin, err error) {
+func (a *caddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end caddyLogin, err error) {
 	if a.expires != "" {
 		if end.until, err = parseExpiry(repl.ReplaceAll(a.expires, "")); err != nil {
 			return end, fmt.Errorf("auth caddy: expires: %w", err)
@@ -96,7 +129,7 @@ func (a caddyAuthorizer) end(repl *caddy.Replacer, now time.Time) (end expiringL
 	}
 	if a.lifetime > 0 {
 		if at := now.Add(a.lifetime); end.until.IsZero() || at.Before(end.until) {
-			end = expiringLogin{until: at, renew: true}
+			end = caddyLogin{until: at, renew: true}
 		}
 	}
 	return end, nil
@@ -121,46 +154,61 @@ func parseExpiry(value string) (time.Time, error) {
 }
 
 // Authorize implements [relay.Authorizer].
-func (caddyAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, item string) error {
+func (a *caddyAuthorizer) Authorize(_ context.Context, id relay.Identity, group string) error {
+	login, ok := id.Credentials.(caddyLogin)
 	switch {
-	case !isCaddyLogin(id):
+	case !ok:
 		return relay.ErrDenied
-	case kind == "control" && item != "limit_reached_"+id.Key:
+	case strings.HasPrefix(group, "control-") && group != "control-limit_reached_"+id.Key:
 		return relay.ErrOtherUser
+	case login.patterns.Match(group):
+		return nil
+	case !a.rules.Empty():
+		return relay.ErrDenied
 	}
-	return nil
-}
-
-// caddyLogin marks clients that a caddyAuthorizer has admitted.
-type caddyLogin struct{}
-
-// expiringLogin marks clients with a WebSocket that ends at a known time.
-type expiringLogin struct {
-	until time.Time
-	renew bool // the WebSocket's lifetime ends; the login may still be valid
-}
-
-// Until returns when the hub must recheck the client.
-func (t expiringLogin) Until() time.Time { return t.until }
-
-func isCaddyLogin(id relay.Identity) bool {
-	switch id.Credentials.(type) {
-	case caddyLogin, expiringLogin:
-		return true
-	}
-	return false
-}
-
-// Recheck implements [relay.Authorizer].
-func (caddyAuthorizer) Recheck(_ context.Context, id relay.Identity) error {
-	if !isCaddyLogin(id) { // admitted by another authorizer, before a reload
-		return relay.ErrUnauthenticated
-	}
-	if t, ok := id.Credentials.(expiringLogin); ok && !time.Now().Before(t.until) {
-		if t.renew {
-			return relay.ErrExpired
+	a.warned.Do(func() {
+		if a.log != nil {
+			a.log.Warn("group denied: auth caddy has no rules", "group", group, "user", id.Name, "remedy", noRulesRemedy)
 		}
+	})
+	return errNoRules
+}
+
+// noRulesRemedy tells operators how users get groups.
+const noRulesRemedy = "add rules to auth caddy, such as 'allow orders-{user}', or 'allow *' for every group"
+
+var errNoRules = fmt.Errorf("%w: auth caddy has no rules; %s", relay.ErrDenied, noRulesRemedy)
+
+// caddyLogin are the credentials of a client that a caddyAuthorizer has admitted.
+type caddyLogin struct {
+	until    time.Time // zero: no end
+	renew    bool      // the WebSocket's lifetime ends; the login may still be valid
+	patterns rules.Patterns
+	rules    string // the rules that made the patterns
+}
+
+// Until implements [relay.ExpiringLogin].
+func (l caddyLogin) Until() time.Time { return l.until }
+
+// Recheck implements [relay.Authorizer]. A client under other rules must reconnect, because the placeholders of its
+// handshake are gone.
+func (a *caddyAuthorizer) Recheck(_ context.Context, id relay.Identity) error {
+	login, ok := id.Credentials.(caddyLogin)
+	switch {
+	case !ok: // admitted by another authorizer, before a reload
 		return relay.ErrUnauthenticated
+	case login.rules != a.source:
+		return relay.ErrChanged
+	case login.until.IsZero() || time.Now().Before(login.until):
+		return nil
+	case login.renew:
+		return relay.ErrExpired
 	}
-	return nil
+	return relay.ErrUnauthenticated
+}
+
+// SameKind implements [relay.KindComparer]: after a change of rules, all clients are rechecked.
+func (a *caddyAuthorizer) SameKind(before relay.Authorizer) bool {
+	b, ok := before.(*caddyAuthorizer)
+	return ok && b.source == a.source
 }

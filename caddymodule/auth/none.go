@@ -14,6 +14,8 @@ func init() {
 	caddy.RegisterModule(None{})
 	caddy.RegisterModule(Caddy{})
 	caddy.RegisterModule(AWX{})
+	caddy.RegisterModule(HTTP{})
+	caddy.RegisterModule(JWT{})
 }
 
 // None admits every client as user 1 and allows every group. For development.
@@ -41,11 +43,20 @@ func (None) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 var (
 	_ guest.Auth            = None{}
-	_ guest.Auth            = Caddy{}
+	_ guest.Auth            = (*Caddy)(nil)
 	_ guest.Auth            = (*AWX)(nil)
+	_ guest.Auth            = (*HTTP)(nil)
+	_ guest.Auth            = (*JWT)(nil)
 	_ caddyfile.Unmarshaler = None{}
 	_ caddyfile.Unmarshaler = (*Caddy)(nil)
 	_ caddyfile.Unmarshaler = (*AWX)(nil)
+	_ caddyfile.Unmarshaler = (*HTTP)(nil)
+	_ caddyfile.Unmarshaler = (*JWT)(nil)
 	_ caddy.Provisioner     = (*AWX)(nil)
+	_ caddy.Provisioner     = (*HTTP)(nil)
+	_ caddy.Provisioner     = (*JWT)(nil)
+	_ caddy.Provisioner     = (*Caddy)(nil)
 	_ caddy.CleanerUpper    = (*AWX)(nil)
+	_ caddy.CleanerUpper    = (*HTTP)(nil)
+	_ caddy.CleanerUpper    = (*JWT)(nil)
 )

@@ -1,5 +1,5 @@
-// Package cli adds the command `caddy edgerelay` with a subcommand per file. All except `plugin test`, `plugin new` and
-// `doctor --config` call the admin API of a running relay.
+// Package cli adds the command `caddy edgerelay` with a subcommand per file. All except `plugin test`, `plugin new`,
+// `plugin dev` and `doctor --config` call the admin API of a running relay.
 package cli
 
 import (
@@ -18,7 +18,7 @@ func init() {
 		Long:  "Commands for a running relay. They use Caddy's admin API.",
 		CobraFunc: func(cmd *cobra.Command) {
 			requireSubcommand(cmd)
-			cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(),
+			cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(), presenceCommand(),
 				drainCommand(), doctorCommand(), benchCommand(), pluginCommand(), pluginCompileCommand())
 		},
 	})

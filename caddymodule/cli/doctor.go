@@ -34,8 +34,11 @@ func doctorCommand() *cobra.Command {
 			"makes the checks, from its own network and with its own rights. With --config the relay need not\n" +
 			"run: the command checks the hosts in the Caddyfile, and omits checks of the process. With --url an\n" +
 			"event also takes a browser's path to that URL, through all proxies in front of the relay. The exit\n" +
-			"code is 0 without a fault, else 1.",
-		Example: "  caddy edgerelay doctor\n  caddy edgerelay doctor --config /etc/caddy/Caddyfile\n" +
+			"code is 0 without a fault, else 1.\n\n" +
+			"With --channels the relay listens instead, for the time of --for, to the groups that the site uses, and\n" +
+			"says which types of events have no rule in a route.",
+		Example: "  caddy edgerelay doctor\n  caddy edgerelay doctor --channels --for 1m\n" +
+			"  caddy edgerelay doctor --config /etc/caddy/Caddyfile\n" +
 			"  caddy edgerelay doctor --url wss://awx.example.com/websocket/ " +
 			"--header \"Cookie: awx_sessionid=…; csrftoken=…\"",
 	}
@@ -44,8 +47,18 @@ func doctorCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&adapter, "adapter", "a", "",
 		"adapter of the configuration; a file named Caddyfile needs none")
 	browser.register(cmd, "URL of the websocket for browsers")
+	listens := cmd.Flags().Bool("channels", false,
+		"listen to the groups of the site, and compare the events with the routes")
+	span := cmd.Flags().Duration("for", 30*time.Second, "how long to listen with --channels")
 	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.RunE = runE(func([]string) error {
+		if *listens {
+			d, err := requestDiagnosis(*address, "?channels="+span.String())
+			if err != nil {
+				return err
+			}
+			return report(os.Stdout, d, *asJSON)
+		}
 		dialer, err := browser.dialer()
 		if err != nil {
 			return err
@@ -54,7 +67,7 @@ func doctorCommand() *cobra.Command {
 		if config != "" {
 			d.Findings, err = checkConfig(config, adapter)
 		} else {
-			d, err = requestDiagnosis(*address)
+			d, err = requestDiagnosis(*address, "")
 			if err == nil {
 				err = checkSite(*address, &d)
 			}
@@ -71,8 +84,8 @@ func doctorCommand() *cobra.Command {
 }
 
 // requestDiagnosis lets the running relay make the checks.
-func requestDiagnosis(address string) (d admin.Diagnosis, err error) {
-	resp, err := requestAdmin(address, http.MethodPost, "/edgerelay/doctor", nil)
+func requestDiagnosis(address, query string) (d admin.Diagnosis, err error) {
+	resp, err := requestAdmin(address, http.MethodPost, "/edgerelay/doctor"+query, nil)
 	if err != nil {
 		return d, fmt.Errorf("%w; without a running relay, use --config", err)
 	}

@@ -21,8 +21,10 @@ func pluginCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "plugin <command>", Short: "Manage the plugins of a running relay, and develop plugins"}
 	requireSubcommand(cmd)
 	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginUndeployCommand(),
-		pluginHistoryCommand(), pluginLogsCommand(), pluginDifferencesCommand(), pluginInspectCommand(),
-		pluginEmbedManifestCommand(), pluginTestCommand(), pluginReplayCommand(), pluginNewCommand())
+		pluginCanaryCommand(), pluginPromoteCommand(), pluginHistoryCommand(), pluginLogsCommand(),
+		pluginDifferencesCommand(), pluginInspectCommand(), pluginEmbedManifestCommand(), pluginTestCommand(),
+		pluginReplayCommand(), pluginNewCommand(), pluginDevCommand(), pluginPushCommand(), pluginKeygenCommand(),
+		pluginSignCommand(), pluginVerifyCommand())
 	return cmd
 }
 
@@ -40,23 +42,30 @@ func adminCommand(
 }
 
 func pluginListCommand() *cobra.Command {
-	const long = "Lists the plugins in the order of the pipeline."
-	return adminCommand("list", "List the plugins", long, 0, func(address string, _ []string) error {
+	const long = "Lists the plugins in the order of the pipeline. With --nodes, it lists which plugins the nodes run that share\n" +
+		"Caddy's storage: their versions, canaries and last errors, and whether all nodes run the same."
+	nodes := false
+	cmd := adminCommand("list", "List the plugins", long, 0, func(address string, _ []string) error {
+		if nodes {
+			return listPluginNodes(os.Stdout, address)
+		}
 		var list []pluginhost.Status
 		if err := callAdmin(address, http.MethodGet, "/edgerelay/plugins", nil, &list); err != nil {
 			return err
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tVERSION\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\t"+
-			"QUEUED\tOLDEST\tSLOW\tERROR")
+			"QUEUED\tOLDEST\tSLOW\tREF\tERROR")
 		for _, p := range list {
-			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1fs\t%d\t%s\n",
+			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1fs\t%d\t%s\t%s\n",
 				p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p), p.Calls, p.Passed, p.Dropped, p.Replaced,
 				p.Emitted, p.Denied, pluginFailures(&p), p.Fuel/max(p.Calls, 1), p.Queued, p.OldestSeconds, p.DroppedSlow,
-				pluginError(&p))
+				cmp.Or(printable(p.Ref), "-"), pluginError(&p))
 		}
 		return w.Flush()
 	})
+	cmd.Flags().BoolVar(&nodes, "nodes", false, "list what each node of the site runs")
+	return cmd
 }
 
 // pluginVersion returns the number of the deployment and the version in the module's manifest, if there are any.
@@ -82,6 +91,8 @@ func pluginState(p *pluginhost.Status) string {
 		return "update-rejected"
 	case p.Slow(time.Now()) != "":
 		return "slow"
+	case p.Canary != nil && p.Canary.Phase == pluginhost.CanaryRunning:
+		return "canary-" + showShare(p.Canary.Share)
 	case p.Engine == plugins.EngineInterpreter:
 		return "interpreted"
 	case p.Shadow:

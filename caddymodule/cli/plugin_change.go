@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -117,12 +118,15 @@ func (f *changeFlags) send(method, name, suffix string, further url.Values, head
 		version = fmt.Sprintf(", version %d", p.Version)
 	}
 	fmt.Printf("%s: module %.12s is active (%s) from %s%s\n", p.Name, p.Hash, p.Hooks, p.From, version)
+	if p.Canary != nil && p.Canary.Phase == pluginhost.CanaryRunning {
+		printCanary(os.Stdout, &p, time.Now())
+	}
 	return nil
 }
 
 func pluginRollbackCommand() *cobra.Command {
 	const short = "Deploy an earlier module"
-	const long = "Deploys the module before the last change. A second rollback reverts the first. With --to, it\n" +
+	const long = "Takes the candidate of a canary back, or deploys the module before the last change. A second rollback reverts the first. With --to, it\n" +
 		"returns to any version of the history."
 	f := &changeFlags{}
 	var to uint64

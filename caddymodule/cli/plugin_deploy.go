@@ -20,36 +20,47 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/plugins/artifact"
 )
 
 // deployFlags are the flags of plugin deploy.
 type deployFlags struct {
 	changeFlags
+	registry registryFlags
+	canaryFlags
 	settings string
 	yes      bool
 }
 
 func pluginDeployCommand() *cobra.Command {
-	const long = "Deploys a .wasm file as the module of a plugin, on every node that shares Caddy's storage.\n" +
-		"The relay checks the module first. A rejected module changes nothing.\n\n" +
+	const long = "Deploys a .wasm file, or an artifact of an OCI registry, as the module of a plugin, on every node that shares\n" +
+		"Caddy's storage. The relay checks the module first. A rejected module changes nothing.\n\n" +
+		"This command pulls the artifact, so the nodes need no access to the registry. A tag is resolved to a digest once,\n" +
+		"and the history shows both. Signatures come from the registry, or from <file>.sig, see 'plugin sign'.\n\n" +
+		"With --canary, the module decides for a share of the groups first. It is taken back on every node when it fails,\n" +
+		"or promoted after --for, by 'plugin promote', or not at all by 'plugin rollback'.\n\n" +
 		"On a terminal, the command shows what changes and asks before it deploys."
 	f := &deployFlags{}
-	cmd := adminCommand("deploy <name> <file>", "Deploy a module", long, 2, func(address string, args []string) error {
+	const use = "deploy <name> <file.wasm|oci://…>"
+	cmd := adminCommand(use, "Deploy a module", long, 2, func(address string, args []string) error {
 		f.address = address
 		return f.run(os.Stdout, args[0], args[1])
 	})
-	f.add(cmd)
+	f.changeFlags.add(cmd)
+	f.canaryFlags.add(cmd)
+	f.registry.add(cmd)
 	cmd.Flags().StringVar(&f.settings, "settings", "",
 		"JSON file with settings that travel with the module and override those of the Caddyfile")
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
-func (f *deployFlags) run(w io.Writer, name, file string) error {
-	wasm, err := os.ReadFile(file)
+func (f *deployFlags) run(w io.Writer, name, from string) error {
+	s, err := f.registry.read(os.Stderr, from)
 	if err != nil {
 		return err
 	}
+	wasm := s.wasm
 	var settings []byte
 	if f.settings != "" {
 		if settings, err = os.ReadFile(f.settings); err != nil {
@@ -64,11 +75,18 @@ func (f *deployFlags) run(w io.Writer, name, file string) error {
 	if err != nil {
 		return err
 	}
+	if s.ref != nil {
+		fmt.Fprintf(w, "%s: %s\n", now.Name, s.ref)
+	}
 	if err := describeDeployment(w, &now, wasm, settings); err != nil {
 		return err
 	}
 	if !f.yes && term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
-		if err := confirm(os.Stdin, w, "Deploy it on every node? [y/N] "); err != nil {
+		question := "Deploy it on every node? [y/N] "
+		if f.canary != "" {
+			question = fmt.Sprintf("Deploy it on every node, for %s of the groups? [y/N] ", printable(f.canary))
+		}
+		if err := confirm(os.Stdin, w, question); err != nil {
 			return err
 		}
 		if expect == "" {
@@ -76,22 +94,40 @@ func (f *deployFlags) run(w io.Writer, name, file string) error {
 		}
 	}
 	header, body := f.header(expect), wasm
-	if settings != nil {
-		if body, err = encodeForm(header, wasm, settings); err != nil {
+	if settings != nil || len(s.signatures) > 0 {
+		if body, err = encodeForm(header, s, settings); err != nil {
 			return err
 		}
 	}
-	return f.send(http.MethodPut, name, "", nil, header, body)
+	further := f.canaryFlags.query()
+	if s.ref != nil {
+		further.Set("ref", s.ref.String())
+	}
+	return f.send(http.MethodPut, name, "", further, header, body)
 }
 
-// encodeForm returns a form with a module and settings, and sets its content type.
-func encodeForm(header http.Header, wasm, settings []byte) ([]byte, error) {
+// encodeForm returns a form with a module, its signatures and settings, and sets its content type.
+func encodeForm(header http.Header, s *source, settings []byte) ([]byte, error) {
+	var signatures []byte
+	if len(s.signatures) > 0 {
+		var err error
+		if signatures, err = artifact.FormatSignatures(s.signatures); err != nil {
+			return nil, err
+		}
+	}
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
 	for _, p := range []struct {
 		name, kind string
 		content    []byte
-	}{{"module", "application/wasm", wasm}, {"settings", "application/json", settings}} {
+	}{
+		{"module", "application/wasm", s.wasm},
+		{"settings", "application/json", settings},
+		{"signatures", "application/json", signatures},
+	} {
+		if p.content == nil {
+			continue
+		}
 		part, err := form.CreatePart(textproto.MIMEHeader{
 			"Content-Disposition": {fmt.Sprintf(`form-data; name=%q; filename=%q`, p.name, p.name)},
 			"Content-Type":        {p.kind},

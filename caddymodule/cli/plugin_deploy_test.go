@@ -13,6 +13,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/plugins/artifact"
 )
 
 func guestModule(t *testing.T, name, manifest string) []byte {
@@ -92,7 +93,7 @@ func TestConfirm(t *testing.T) {
 
 func TestEncodeForm(t *testing.T) {
 	header := http.Header{}
-	body, err := encodeForm(header, []byte("module"), []byte("{}"))
+	body, err := encodeForm(header, &source{wasm: []byte("module"), signatures: make([]artifact.Signature, 1)}, []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +102,7 @@ func TestEncodeForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	form, err := multipart.NewReader(bytes.NewReader(body), params["boundary"]).ReadForm(1 << 20)
-	if err != nil || len(form.File["module"]) != 1 || len(form.File["settings"]) != 1 {
+	if err != nil || len(form.File["module"]) != 1 || len(form.File["settings"]) != 1 || len(form.File["signatures"]) != 1 {
 		t.Errorf("got %+v, %v", form, err)
 	}
 }
@@ -146,7 +147,7 @@ func TestEmbedManifest(t *testing.T) {
 		t.Fatalf("got %+v, %v", in, err)
 	}
 	var out strings.Builder
-	printInspection(&out, in)
+	printInspection(&out, &shippedInspection{Inspection: in})
 	if !strings.Contains(out.String(), "version      3\n") || !strings.Contains(out.String(), "hooks        on_event\n") {
 		t.Errorf("got %q", out.String())
 	}

@@ -36,7 +36,7 @@ func pluginHistoryCommand() *cobra.Command {
 // printHistory writes the versions of a plugin as a table.
 func printHistory(out io.Writer, list []pluginhost.HistoryEntry) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VERSION\tHASH\tWHEN\tWHO\tWHAT\tMODULE\tWHY")
+	fmt.Fprintln(w, "VERSION\tHASH\tWHEN\tWHO\tWHAT\tMODULE\tWHY\tREF")
 	for _, e := range list {
 		version, when := fmt.Sprint(e.Version), "-"
 		if e.Current {
@@ -56,8 +56,8 @@ func printHistory(out io.Writer, list []pluginhost.HistoryEntry) error {
 			what += " (module not kept)"
 		}
 		module := strings.TrimSpace(e.Module + " " + e.ModuleVersion)
-		fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\t%s\t%s\t%s\n", version, e.Hash, when, printable(cmp.Or(e.By, "-")), what,
-			printable(cmp.Or(module, "-")), printable(e.Message))
+		fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\t%s\t%s\t%s\t%s\n", version, e.Hash, when, printable(cmp.Or(e.By, "-")), what,
+			printable(cmp.Or(module, "-")), printable(e.Message), printable(e.Ref))
 	}
 	return w.Flush()
 }

@@ -15,33 +15,48 @@ import (
 
 func pluginInspectCommand() *cobra.Command {
 	var asJSON bool
+	f := &registryFlags{}
 	cmd := &cobra.Command{
-		Use:   "inspect <file.wasm>",
+		Use:   "inspect <file.wasm|oci://…>",
 		Short: "Show hooks, imports, grants and manifest of a module",
 		Long:  "Shows what a module is and needs, from its bytes. The module is neither compiled nor run.",
 		Args:  cobra.ExactArgs(1),
 		RunE: runE(func(args []string) error {
-			wasm, err := os.ReadFile(args[0])
+			s, err := f.read(os.Stderr, args[0])
 			if err != nil {
 				return err
 			}
-			in, err := plugins.Inspect(wasm)
+			in, err := plugins.Inspect(s.wasm)
 			if err != nil {
 				return err
+			}
+			shipped := &shippedInspection{Inspection: in, Signatures: len(s.signatures)}
+			if s.ref != nil {
+				shipped.Ref = s.ref.String()
 			}
 			if asJSON {
-				return printJSON(os.Stdout, in)
+				return printJSON(os.Stdout, shipped)
 			}
-			printInspection(os.Stdout, in)
+			printInspection(os.Stdout, shipped)
 			return nil
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f.add(cmd)
 	return cmd
 }
 
+// shippedInspection is an inspection of a module with what came with it.
+type shippedInspection struct {
+	*plugins.Inspection
+	// Ref is the reference with the digest, of a module from a registry.
+	Ref string `json:"ref,omitempty"`
+	// Signatures is the number of signatures. 'plugin verify' verifies them.
+	Signatures int `json:"signatures,omitempty"`
+}
+
 // printInspection writes an inspection as text.
-func printInspection(w io.Writer, in *plugins.Inspection) {
+func printInspection(w io.Writer, in *shippedInspection) {
 	line := func(label, text string) {
 		if text != "" {
 			fmt.Fprintf(w, "%-12s %s\n", label, printable(text))
@@ -51,9 +66,11 @@ func printInspection(w io.Writer, in *plugins.Inspection) {
 		line("name", m.Name)
 		line("version", m.Version)
 		line("description", m.Description)
+		line("source", m.Source)
 	} else {
 		line("manifest", "none")
 	}
+	line("ref", in.Ref)
 	line("hash", in.Hash)
 	line("size", fmt.Sprintf("%d bytes", in.Size))
 	line("abi", in.ABI)
@@ -65,6 +82,9 @@ func printInspection(w io.Writer, in *plugins.Inspection) {
 		line("wants", joinGrants(m.Grants))
 		line("tick", m.Tick)
 		line("config", string(m.ConfigSchema))
+	}
+	if in.Signatures > 0 {
+		line("signatures", fmt.Sprint(in.Signatures))
 	}
 }
 
@@ -94,13 +114,17 @@ func embedManifest(module, manifest, out string) error {
 	if wasm, err = plugins.EmbedManifest(wasm, text); err != nil {
 		return err
 	}
-	// By a rename, since a relay may watch the file.
-	f, err := os.CreateTemp(filepath.Dir(out), ".manifest-*.wasm")
+	return replaceFile(out, wasm)
+}
+
+// replaceFile replaces a file by a rename, since a relay may watch the file.
+func replaceFile(name string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(wasm)
+	_, err = f.Write(content)
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
@@ -110,5 +134,5 @@ func embedManifest(module, manifest, out string) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), out)
+	return os.Rename(f.Name(), name)
 }

@@ -10,23 +10,29 @@ import (
 )
 
 func pluginNewCommand() *cobra.Command {
-	var lang, name string
+	var kind, lang, name string
 	cmd := &cobra.Command{
-		Use:   "new --lang <language> <directory>",
+		Use:   "new --kind filter|function --language <language> <directory>",
 		Short: "Create a plugin from a template",
-		Long: "Writes a plugin to a new directory, with the SDK, golden samples, a Caddyfile for trials, and a\n" +
-			"README with the commands for building.\nLanguages: " + strings.Join(scaffold.Languages(), ", ") + ".",
-		Example: "  caddy edgerelay plugin new --lang go my-plugin",
-		Args:    cobra.ExactArgs(1),
+		Long: "Writes a plugin to a new directory, with the SDK, a test, golden samples, a Caddyfile for trials, and a\n" +
+			"README with the commands for building. A filter passes, changes or drops events. A function answers the\n" +
+			"clients of a route, and comes with a page to open.\nLanguages: " + strings.Join(scaffold.Languages(), ", ") + ".",
+		Example: "  caddy edgerelay plugin new --kind function --language rust my-room\n" +
+			"  caddy edgerelay plugin dev my-room",
+		Args: cobra.ExactArgs(1),
 		RunE: runE(func(args []string) error {
-			if err := scaffold.New(lang, args[0], name); err != nil {
+			if err := scaffold.New(kind, lang, args[0], name); err != nil {
 				return err
 			}
-			fmt.Printf("created %s; its README.md explains how to build and try the plugin\n", args[0])
+			fmt.Printf("created %s; its README.md explains how to build and try the plugin. To develop it:\n"+
+				"  caddy edgerelay plugin dev %s\n", args[0], args[0])
 			return nil
 		}),
 	}
-	cmd.Flags().StringVar(&lang, "lang", "go", "language: "+strings.Join(scaffold.Languages(), ", "))
+	cmd.Flags().StringVar(&kind, "kind", scaffold.Filter, "what the plugin is: filter (of events) or function (for clients)")
+	cmd.Flags().StringVar(&lang, "language", "go", "language: "+strings.Join(scaffold.Languages(), ", "))
+	cmd.Flags().StringVar(&lang, "lang", "go", "the same as --language")
+	_ = cmd.Flags().MarkHidden("lang")
 	cmd.Flags().StringVar(&name, "name", "", "name of the plugin; default: the name of the directory")
 	return cmd
 }

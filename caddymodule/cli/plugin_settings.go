@@ -17,7 +17,7 @@ import (
 // pluginSettings are the settings of a plugin that runs without a server, as flags.
 type pluginSettings struct {
 	config, group, onError, clock string
-	grants                        []string
+	grants, join, publish         []string
 	fuel, fuelPerByte             int64
 	memory, maxResult, kv         string
 	requireJSON                   bool
@@ -34,6 +34,8 @@ func (o *pluginSettings) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.config, "config", "", "configuration of the plugin: JSON, or @file")
 	f.StringVar(&o.group, "group", "test", "group of lines that name none")
 	f.StringSliceVar(&o.grants, "grant", all, "capabilities of the plugin; --grant '' for none")
+	f.StringSliceVar(&o.join, "join", []string{"*"}, "patterns of the groups that clients may join")
+	f.StringSliceVar(&o.publish, "publish", []string{"*"}, "patterns of the groups that the plugin may publish to")
 	f.DurationVar(&o.timeout, "timeout", 0, "time of a call; default 50ms, and a microsecond for each byte of the event")
 	f.DurationVar(&o.initTimeout, "init-timeout", 0, "time for the start of an instance; default 1s")
 	f.DurationVar(&o.tick, "tick", 0, "interval of on_tick; default 1s")
@@ -60,6 +62,7 @@ func (o *pluginSettings) spec(file string) (spec plugins.Spec, err error) {
 	spec = plugins.Spec{
 		Name: "test", Fuel: o.fuel, FuelPerByte: o.fuelPerByte, JSON: o.requireJSON, OnError: plugins.OnError(o.onError),
 		Timeout: o.timeout, InitTimeout: o.initTimeout, Tick: o.tick,
+		Join: o.join, Publish: o.publish,
 	}
 	switch o.fuelPerByte {
 	case defaultFuelPerByte:

@@ -36,6 +36,11 @@ func pluginTestCommand() *cobra.Command {
 			"  {\"group\": \"…\", \"payload\": <JSON>, \"class\": 1}     the view of a class, for on_class\n" +
 			"  {\"group\": \"…\", \"user\": {…}}                       a subscription, for on_subscribe\n" +
 			"  {\"hook\": \"…\", …}                                  any hook by name\n\n" +
+			"The hooks of functions: {\"hook\": \"on_connect\", \"request\": {…}}, on_message with payload, text or\n" +
+			"binary (base64), on_close with code, on_result with then, context, status and a body, on_alarm with name\n" +
+			"and a payload. Lines with the same \"client\" are about one connection. \"attachment\" sets its\n" +
+			"attachment. Expectations are \"effects\", in the form that this command prints, \"want_attachment\" and\n" +
+			"\"want_status\".\n\n" +
 			"Each may have \"source\", \"sent\" and \"clock\" (the time that the plugin sees from there on), and the\n" +
 			"expectations \"verdict\", \"output\" or \"output_text\", \"audience\", \"emits\", \"want_class\" and\n" +
 			"\"reason\".\n" +
@@ -53,6 +58,11 @@ func pluginTestCommand() *cobra.Command {
 
 // run runs the module in a file on the samples of other files; "-" is standard input.
 func (o *pluginTestOptions) run(module string, files []string) error {
+	return o.runTo(os.Stdout, os.Stderr, module, files)
+}
+
+// runTo is run with the results and the plugin's log lines to w and log.
+func (o *pluginTestOptions) runTo(w, log io.Writer, module string, files []string) error {
 	spec, err := o.spec(module)
 	if err != nil {
 		return err
@@ -61,8 +71,8 @@ func (o *pluginTestOptions) run(module string, files []string) error {
 	if err != nil {
 		return err
 	}
-	t := pluginTest{w: os.Stdout, spec: spec, group: o.group, clock: clock, asJSON: o.asJSON}
-	if err := t.start(os.Stderr); err != nil {
+	t := pluginTest{w: w, spec: spec, group: o.group, clock: clock, asJSON: o.asJSON}
+	if err := t.start(log); err != nil {
 		return err
 	}
 	defer t.trial.Close()
@@ -210,15 +220,22 @@ func writeTrace(w io.Writer, line int, s *plugins.Sample, t *plugins.Trace) {
 	case plugins.OnClass:
 		what = fmt.Sprintf("%s class %d  %s", t.Hook, *s.Class, s.Group)
 	default:
-		what = fmt.Sprintf("%s  %s", t.Hook, s.Group)
+		about := s.Group
+		if f := s.Function; f != nil {
+			about = cmp.Or(f.Client, f.Name, f.Then, about)
+		}
+		what = fmt.Sprintf("%s  %s", t.Hook, about)
 	}
-	if t.Verdict == plugins.Allow {
+	if t.Verdict == plugins.Allow && t.Hook == plugins.OnSubscribe {
 		what += fmt.Sprintf("  class %d", t.Class)
 	}
 	fmt.Fprintf(w, "%d  %-7s  %s  fuel %d  %v  memory %d KiB\n", line, verdictName(t.Verdict), printable(what), t.Fuel,
 		t.Duration.Round(100*time.Nanosecond), t.Memory>>10)
 	if t.Reason != "" {
 		fmt.Fprintf(w, "     → denied: %s\n", printable(t.Reason))
+	}
+	for _, e := range t.Effects {
+		fmt.Fprintf(w, "     → %s\n", printable(string(e)))
 	}
 	for _, o := range t.Outputs {
 		to := cmp.Or(o.Group, s.Group)
@@ -246,6 +263,16 @@ func policyOutcome(policy plugins.OnError, hook plugins.Hook) string {
 	switch {
 	case hook == plugins.OnSubscribe:
 		return "a failing on_subscribe denies"
+	case hook == plugins.OnConnect:
+		return "a failing on_connect rejects with 503"
+	case hook == plugins.OnAlarm:
+		return "the alarm comes again"
+	case hook&(plugins.OnClose|plugins.OnResult) != 0:
+		return "the call has no effects"
+	case hook == plugins.OnMessage && (policy == plugins.OnErrorPass || policy == plugins.OnErrorDrop):
+		return "the message is ignored"
+	case hook == plugins.OnMessage:
+		return "the connection is closed"
 	case hook == plugins.OnTick:
 		return "a failing on_tick emits nothing"
 	case policy == plugins.OnErrorPass:
@@ -268,6 +295,10 @@ type testResult struct {
 	OK      bool         `json:"ok"`
 	Problem string       `json:"problem,omitempty"`
 	Outputs []testOutput `json:"outputs,omitempty"`
+	// Effects are those of a function, actions before requests. Attachment is the connection's after the call.
+	Effects    []json.RawMessage `json:"effects,omitempty"`
+	Attachment string            `json:"attachment,omitempty"`
+	Status     int               `json:"status,omitempty"` // of a rejection
 	// Class is that of the view or of the subscriber.
 	Class   *uint8  `json:"class,omitempty"`
 	Reason  string  `json:"reason,omitempty"`
@@ -304,7 +335,11 @@ func (t *pluginTest) writeJSON(line int, s *plugins.Sample, trace *plugins.Trace
 		OK: problem == nil, Outputs: jsonOutputs(s.Group, trace.Outputs), Class: s.Class, Reason: trace.Reason,
 		Fuel: trace.Fuel, Seconds: trace.Duration.Seconds(), Memory: trace.Memory,
 	}
-	if trace.Verdict == plugins.Allow {
+	for _, e := range trace.Effects {
+		r.Effects = append(r.Effects, json.RawMessage(e))
+	}
+	r.Attachment, r.Status = trace.Attachment, trace.Status
+	if trace.Verdict == plugins.Allow && trace.Hook == plugins.OnSubscribe {
 		r.Class = &trace.Class
 	}
 	if problem != nil {

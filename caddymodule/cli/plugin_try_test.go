@@ -137,7 +137,7 @@ func TestPluginSettings(t *testing.T) {
 	want := plugins.Spec{
 		Name: "test", Wasm: []byte("x"), Config: []byte(`{"a":1}`), Grants: []plugins.Grant{"kv", "clock"}, Fuel: 5,
 		FuelPerByte: -1, Memory: 64 << 20, MaxResult: 1 << 10, KV: 2 << 10, JSON: true, OnError: plugins.OnErrorPass,
-		Timeout: 7 * time.Millisecond, InitTimeout: 2 * time.Second,
+		Timeout: 7 * time.Millisecond, InitTimeout: 2 * time.Second, Join: []string{"*"}, Publish: []string{"*"},
 	}
 	if !reflect.DeepEqual(spec, want) {
 		t.Errorf("%+v, want %+v", spec, want)

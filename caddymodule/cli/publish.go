@@ -16,15 +16,20 @@ import (
 )
 
 func publishCommand() *cobra.Command {
-	var group, data string
+	var group, data, kind string
+	var binary []string
 	var address *string
 	cmd := &cobra.Command{
-		Use:   "publish --group <name> --data <JSON|->",
+		Use:   "publish --group <name> [--type <type>] --data <JSON|->",
 		Short: "Publish an event to a group",
 		Long: "Publishes an event to a group of the channel layer, like an emitter. Every subscribed client\n" +
-			"receives the data unchanged, on this node and on other nodes of the same channel layer.",
-		Example: `  caddy edgerelay publish --group jobs-status_changed --data '{"unified_job_id": 42, "status": "successful"}'`,
-		Args:    cobra.NoArgs,
+			"receives the data unchanged, on this node and on other nodes of the same channel layer.\n\n" +
+			"With --type, the event is a message of that type, and the data are its other members: what\n" +
+			"group_send(group, {\"type\": type, **data}) sends. Clients of routes with a rule for the type receive it,\n" +
+			"and consumers of Python.",
+		Example: `  caddy edgerelay publish --group jobs-status_changed --data '{"unified_job_id": 42, "status": "successful"}'` + "\n" +
+			`  caddy edgerelay publish --group chat_lobby --type chat.message --data '{"message": "hello"}'`,
+		Args: cobra.NoArgs,
 		RunE: runE(func([]string) error {
 			if group == "" || data == "" {
 				return errors.New("set both --group and --data")
@@ -41,6 +46,12 @@ func publishCommand() *cobra.Command {
 			}
 			// json.Marshal would change the white space of the data, which clients must receive unchanged.
 			body := pyjson.AppendString([]byte(`{"group": `), group)
+			if kind != "" {
+				body = pyjson.AppendString(append(body, `, "type": `...), kind)
+			}
+			if len(binary) > 0 {
+				body = pyjson.AppendStrings(append(body, `, "binary": `...), binary)
+			}
 			body = append(append(append(body, `, "data": `...), strings.TrimSpace(data)...), '}')
 			var receipt admin.Receipt
 			if err := callAdmin(*address, http.MethodPost, "/edgerelay/publish", body, &receipt); err != nil {
@@ -54,6 +65,8 @@ func publishCommand() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVarP(&group, "group", "g", "", "the full group name, such as job_events-42")
+	cmd.Flags().StringVarP(&kind, "type", "t", "", "the type of the message, such as chat.message")
+	cmd.Flags().StringSliceVar(&binary, "binary", nil, "with --type: members of the data that are base64, and sent as bytes")
 	cmd.Flags().StringVarP(&data, "data", "d", "", "the payload as JSON; - reads standard input")
 	address = addAddressFlag(cmd)
 	return cmd

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
+	"github.com/edgerelay/edgerelay/caddymodule/publishing"
 )
 
 func statusCommand() *cobra.Command {
@@ -67,12 +68,16 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	}
 	line("connections", "%s (%s), %s opened, %s groups",
 		comma(s.Connections), limit, comma(s.Totals.Opened), comma(s.Groups))
+	if s.Doors["websocket"] < s.Connections {
+		line("doors", "%s", doors(s.Doors))
+	}
 	line("events", "%s/s in, %s/s delivered, %s/s",
 		perSecond(s.Rates.Events), perSecond(s.Rates.Deliveries), humanize.IBytes(uint64(s.Rates.Bytes)))
 	line("lag", "p50 %s, p99 %s, last 30 s", seconds(s.Lag.P50), seconds(s.Lag.P99))
 	line("total", "%s events from the layer, %s from peers, %s deliveries, %s",
 		comma(s.Totals.EventsFromLayer), comma(s.Totals.EventsFromPeers), comma(s.Totals.Deliveries),
 		humanize.IBytes(s.Totals.Bytes))
+	line("compression", "%s", compressionLine(&s.Compression))
 	line("dropped", "%s", counts(s.Dropped))
 	line("ended", "%s", counts(s.Ended))
 	line("losses", "%s", counts(s.Losses))
@@ -83,8 +88,20 @@ func writeStatus(w io.Writer, s *admin.Status) {
 		line("history", "%s", historyLine(s.Histories))
 		line("resumes", "%s", resumesLine(&s.Resumes))
 	}
+	if s.Presence != nil {
+		line("presence", "%s", presenceLine(s.Presence))
+	}
+	if s.State != nil {
+		line("state", "%s", stateLine(s.State))
+	}
+	for i := range s.Routes {
+		line("route", "%s", routeLine(&s.Routes[i]))
+	}
 	if s.Peers != nil {
 		line("peers", "%d of %d connected", s.Peers.Connected, s.Peers.Known)
+	}
+	for _, k := range s.Publishing {
+		line("key", "%s", keyLine(&k))
 	}
 	for _, p := range s.Plugins {
 		line("plugin", "%s: %s", p.Name, pluginFaults(&p))
@@ -92,6 +109,35 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	line("process", "%s memory, %s CPU, %d goroutines, limit %s files", humanize.IBytes(s.Process.Memory),
 		time.Duration(s.Process.CPUSeconds*float64(time.Second)).Round(10*time.Millisecond), s.Process.Goroutines,
 		comma(s.Process.FileLimit))
+}
+
+// compressionLine describes the compression of events in a line.
+func compressionLine(c *admin.CompressionStatus) string {
+	if !c.Enabled && c.Before == 0 {
+		return "off"
+	}
+	text := comma(uint64(c.Clients)) + " clients"
+	if !c.Enabled {
+		text = "off, " + text
+	}
+	if c.Before == 0 {
+		return text + ", no event yet"
+	}
+	return fmt.Sprintf("%s, %s written as %s (%.1f %%); deliveries %s", text, humanize.IBytes(c.Before),
+		humanize.IBytes(c.After), 100*float64(c.After)/float64(c.Before), counts(c.Deliveries))
+}
+
+// routeLine describes the routes of a path in a line.
+func routeLine(r *admin.RouteStatus) string {
+	text := fmt.Sprintf("%s: %s connections, %s rejected; events %s; messages %s", r.Path, comma(uint64(r.Connections)),
+		comma(r.Rejected), counts(r.Events), counts(r.Messages))
+	if r.Backend != nil {
+		text += "; backend " + counts(r.Backend)
+	}
+	if len(r.TypesWithoutRule) > 0 {
+		text += "; types without a rule: " + counts(r.TypesWithoutRule)
+	}
+	return text
 }
 
 // historyLine describes the histories of groups in a line.
@@ -120,6 +166,16 @@ func resumesLine(r *admin.ResumeStatus) string {
 	}
 	return text + fmt.Sprintf(", %s latest; %s events replayed, %s waiting",
 		comma(r.Latest), comma(r.Events), comma(uint64(r.Waiting)))
+}
+
+// keyLine describes a key of edgerelay_publish in a line.
+func keyLine(k *publishing.KeyStatus) string {
+	used := "not used yet"
+	if !k.Used.IsZero() {
+		used = "used " + since(k.Used) + " ago"
+	}
+	return fmt.Sprintf("%s at %s for %s: %s sent, %s deduplicated, %s failed; %s requests rejected, %s", k.Name, k.Path,
+		strings.Join(k.Groups, " "), comma(k.Sent), comma(k.Deduplicated), comma(k.Failed), comma(k.Rejected), used)
 }
 
 // comma formats a number with commas between thousands.
@@ -194,4 +250,15 @@ func pluginFaults(p *admin.UnhealthyPlugin) string {
 		faults = append(faults, p.LastError)
 	}
 	return strings.Join(faults, "; ")
+}
+
+// doors tells how many clients are connected by each door.
+func doors(open map[string]int) string {
+	var list []string
+	for _, door := range slices.Sorted(maps.Keys(open)) {
+		if open[door] > 0 {
+			list = append(list, comma(open[door])+" "+strings.ReplaceAll(door, "_", " "))
+		}
+	}
+	return strings.Join(list, ", ")
 }

@@ -303,6 +303,9 @@ func (t *tailWriter) text(ev *tailLine) string {
 	if t.showGroup {
 		text += ev.Group + " "
 	}
+	if ev.Type != "" {
+		text += printable(ev.Type) + " "
+	}
 	text += printable(string(ev.Data) + ev.Text)
 	if lag := ev.At.Sub(ev.Sent); !ev.Sent.IsZero() && lag >= time.Second {
 		text += fmt.Sprintf("  (published %v earlier)", lag.Round(time.Millisecond))

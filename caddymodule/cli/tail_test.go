@@ -30,6 +30,10 @@ func TestTailWriter(t *testing.T) {
 		full           bool
 	}{
 		{"text", &tailWriter{}, tail, `{"a":1}  (published 5s earlier)|3 events dropped|no JSON`, 2, 3, false},
+		{
+			"a type", &tailWriter{}, `{"at":"2026-01-02T03:04:05Z","group":"g","type":"chat.message","data":{"type":"chat.message"}}` + "\n",
+			`:05.000 chat.message {"type":"chat.message"}`, 1, 0, false,
+		},
 		{"several groups", &tailWriter{showGroup: true}, tail, `g {"a":1}|3 events dropped|g no JSON`, 2, 3, false},
 		{"JSON", &tailWriter{asJSON: true}, tail, strings.ReplaceAll(strings.TrimSpace(tail), "\n", "|"), 2, 3, false},
 		{

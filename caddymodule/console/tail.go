@@ -54,6 +54,8 @@ type event struct {
 	At     time.Time `json:"at"`
 	// Lag is the time from publication to arrival in seconds, nil if unknown.
 	Lag *float64 `json:"lag,omitempty"`
+	// Type is the message type, empty for internal.message.
+	Type string `json:"type,omitempty"`
 	// Text is the payload; Cut reports that the payload is longer.
 	Text string `json:"text"`
 	Cut  bool   `json:"cut,omitempty"`
@@ -110,8 +112,7 @@ const joinTimeout = 2 * time.Second
 
 // openTail opens a tail with the operator's own rights, as for a client.
 func (h *Handler) openTail(ctx context.Context, id relay.Identity, group string) (*hub.Tail, error) {
-	kind, item, _ := strings.Cut(group, "-")
-	if err := h.config.Authorizer.Authorize(ctx, id, kind, item); err != nil {
+	if err := h.config.Authorizer.Authorize(ctx, id, group); err != nil {
 		return nil, err
 	}
 	c, err := h.node.Hub.Classify(ctx, id, group)
@@ -243,7 +244,7 @@ func (t *polledTail) since(after int) poll {
 
 // eventOf converts an event of the hub.
 func eventOf(ev hub.TailEvent, number int) event {
-	e := event{number: number, At: ev.At}
+	e := event{number: number, At: ev.At, Type: ev.Type}
 	if ev.Source == relay.FromHistory && !ev.Position.IsZero() {
 		e.At = time.UnixMicro(ev.Position.Micros)
 	}

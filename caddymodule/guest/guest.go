@@ -54,6 +54,15 @@ type UnprivilegedAuth interface {
 	LacksSuperusers() bool
 }
 
+// TokenAuth is an [Auth] whose authorizer is a [relay.TokenAuthorizer]. Without this interface, the messages of clients
+// have no tokens.
+type TokenAuth interface {
+	// RefreshMember is the member of a JSON message that replaces the client's token; empty: none does.
+	RefreshMember() string
+	// FirstMessage is the time that a client without a token has for its first message.
+	FirstMessage() time.Duration
+}
+
 // Finding is the result of one of an [Examiner]'s checks.
 type Finding = doctor.Finding
 
@@ -72,6 +81,13 @@ const (
 type Examiner interface {
 	// Examine returns the findings of all checks. The caller may run Examine before the module is in operation.
 	Examine(ctx context.Context) []Finding
+}
+
+// GroupLister is a [ChannelLayer] that can list the groups of all processes. Without this interface, doctor --channels
+// listens only to the groups of this node's clients.
+type GroupLister interface {
+	// ListGroups returns the names of groups, at most limit.
+	ListGroups(ctx context.Context, limit int) ([]string, error)
 }
 
 // HistoryExaminer is a [ChannelLayer] that keeps the histories of groups itself and can check the services for it.

@@ -39,6 +39,26 @@ func (l *RedisLayer) Examine(ctx context.Context) (list []guest.Finding) {
 	return list
 }
 
+// ListGroups implements [guest.GroupLister].
+func (l *RedisLayer) ListGroups(ctx context.Context, limit int) ([]string, error) {
+	hosts, closeAll, err := l.settings.Clients()
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll()
+	return doctor.Groups(ctx, hosts, l.settings.Prefix, limit)
+}
+
+// ListGroups implements [guest.GroupLister].
+func (l *RedisPubSubLayer) ListGroups(ctx context.Context, limit int) ([]string, error) {
+	hosts, closeAll, err := l.settings.Clients()
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll()
+	return doctor.PubSubGroups(ctx, hosts, l.settings.Prefix, limit)
+}
+
 // ExamineHistory implements [guest.HistoryExaminer]. [RedisLayer.Examine] reports hosts that are unreachable.
 func (l *RedisLayer) ExamineHistory(ctx context.Context, policy relay.HistoryPolicy) []guest.Finding {
 	s := l.settings

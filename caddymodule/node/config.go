@@ -10,16 +10,19 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/hub"
+	"github.com/edgerelay/edgerelay/relay/hub/deflate"
 )
 
 // Config is a checked configuration, as the node applies it.
 type Config struct {
 	Layer guest.ChannelLayer
-	// Auth is the guest module that made Authorizer.
+	// Auth is the guest module of all clients but those of RouteAuth.
 	Auth       guest.Auth
 	Authorizer relay.Authorizer
+	// RouteAuth are the guest modules of routes with an auth of their own. Authorizer includes their authorizers.
+	RouteAuth []guest.Auth
 	// Recheck is the time between two rechecks of an open session; 0 turns rechecks off. RecheckGrace bounds the time a
-	// session stays open while the authority does not answer.
+	// session stays open while the authority does not answer. Both are the shortest of all authorizers.
 	Recheck, RecheckGrace time.Duration
 	// OpenToAll tells that every client may see everything.
 	OpenToAll bool
@@ -29,6 +32,8 @@ type Config struct {
 	Descriptors     DescriptorLimits
 	// DrainPace is the pace at which clients are evicted when the relay stops. nil evicts all at once.
 	DrainPace *hub.Pace
+	// Compression is nil if no event is compressed.
+	Compression *deflate.Settings
 	// History decides which groups have a history.
 	History relay.HistoryPolicy
 	// TraceEvents traces one event in this many; 0 traces none.
@@ -37,13 +42,21 @@ type Config struct {
 	ReportJourney func(hub.Journey)
 	AWXMetrics    bool
 	DirectTLS     bool
+	// ExtendedConnect is the setting extended_connect.
+	ExtendedConnect bool
 	// Backplane is nil if none is configured.
 	Backplane *Backplane
 	Plugins   []*pluginhost.Plugin
 	// PluginLoading limits the compilation of the plugins' modules.
 	PluginLoading plugins.Limits
 	ModuleStore   pluginhost.Store
-	Log           *slog.Logger
+	// State configures the shared state of plugins, which exists if a plugin has a grant for it.
+	State StateConfig
+	// Presence is nil if no route has presence.
+	Presence *PresenceConfig
+	// Routes are the routes of all sites.
+	Routes []*RouteConfig
+	Log    *slog.Logger
 }
 
 // Backplane is a checked configuration of the backplane.

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/edgerelay/edgerelay/relay/hub"
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
 // Each connection needs a file descriptor. A process without a free descriptor can neither accept connections nor reach
@@ -186,8 +186,8 @@ func (c *Config) WithRemedy(err error) error {
 
 // descriptor returns the number of a connection's file descriptor, or -1 if it is unknown.
 func descriptor(conn net.Conn) int {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
+	if socket := netpoll.SocketBeneath(conn); socket != nil {
+		conn = socket
 	}
 	sc, ok := conn.(syscall.Conn)
 	if !ok {

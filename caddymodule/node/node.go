@@ -13,12 +13,14 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
+	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 	"github.com/edgerelay/edgerelay/relay/history/ring"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/transport/httpstream"
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
-	"github.com/edgerelay/edgerelay/relay/transport/ws"
+	"github.com/edgerelay/edgerelay/relay/transport/sse"
 )
 
 const (
@@ -67,10 +69,13 @@ type Node struct {
 
 	// Rejections counts rejected handshakes by reason.
 	Rejections [reject.ReasonCount]atomic.Uint64
+	// StreamSockets are the open WebSockets over HTTP/2 and HTTP/3, of all configurations.
+	StreamSockets httpstream.Set
 	// AWX is the state that all clients of the AWX protocol share.
 	AWX      awx.Shared
 	throttle *logThrottle
 
+	acceptPause atomic.Int64 // nanoseconds
 	descriptors descriptorGuard
 	conns       requestlessConns
 
@@ -87,10 +92,13 @@ type Node struct {
 	extensionsMu sync.Mutex
 	extensions   map[any]any
 
+	// Streams accepts responses that stay open.
+	Streams  *sse.Server
 	poller   *netpoll.Poller // of all clients' connections
 	checkTLS func() error
 
-	directTLSFailed atomic.Bool // logged
+	directTLSFailed atomic.Bool   // logged
+	connectState    atomic.Uint32 // logged; see logConnect
 
 	mu         sync.Mutex    // guards attached, layerPlace, ring and backplaneConfig
 	attached   []*Config     // the last one is current
@@ -103,6 +111,14 @@ type Node struct {
 	// Backplane is nil if none is configured. The current configuration is backplaneConfig, guarded by mu.
 	Backplane       atomic.Pointer[backplane.Backplane]
 	backplaneConfig *Backplane
+	// Routes are the routes of the current configuration.
+	Routes Routes
+	// Backends are the backends of all routes.
+	Backends Backends
+	// Presence follows the users of routes with presence.
+	Presence Presence
+	// State is the shared state of plugins.
+	State State
 	// Plugins is nil until a configuration has plugins.
 	Plugins atomic.Pointer[pluginhost.Host]
 }
@@ -119,8 +135,10 @@ func newNode() (caddy.Destructor, error) {
 	}
 	n.AWX.Log = log
 	n.Hub.SetProtocol(awx.Protocol{})
+	n.Presence.node, n.State.node = n, n
 	n.Monitor = newMonitor(n.Hub)
 	n.poller, n.checkTLS = netpoll.New(), netpoll.CheckTLS
+	n.Streams = sse.NewServer(n.poller)
 	n.close = sync.OnceValue(n.shutDown)
 	n.frameSize = func() int { return n.Hub.Limits().FrameSize }
 	return n, nil
@@ -280,34 +298,25 @@ func (n *Node) apply(c *Config) error {
 	if err := n.applyHistory(c.History); err != nil {
 		return err
 	}
+	if err := n.Hub.SetCompression(c.Compression); err != nil {
+		return err
+	}
 	n.logOutlet.to.Store(c.Log)
 	n.DrainPace.Store(c.DrainPace)
 	n.Hub.Trace(c.TraceEvents, c.ReportJourney)
 	n.AWXMetrics.Store(c.AWXMetrics)
 	n.applyDirectTLS(c.DirectTLS)
-	return n.applyBackplane(c.Backplane)
-}
-
-// applyDirectTLS applies the setting direct_tls. A self-test that fails is logged once per process.
-func (n *Node) applyDirectTLS(on bool) {
-	n.poller.SetDirectTLS(on)
-	if !on {
-		return
+	n.logConnect(c.ExtendedConnect)
+	if err := n.applyBackplane(c.Backplane); err != nil {
+		return err
 	}
-	if err := n.checkTLS(); err != nil && !n.directTLSFailed.Swap(true) {
-		n.Log.Warn("direct TLS unavailable; idle connections need more memory",
-			"error", err, "remedy", "build with a Go release that this version of edgerelay supports")
+	n.Presence.apply(c.Presence)
+	if err := n.State.apply(c); err != nil {
+		return err
 	}
+	n.applyRoutes(c.Routes)
+	return nil
 }
-
-// WSOptions returns the options of a client's websocket that begins with a greeting.
-func (n *Node) WSOptions(greeting []byte) ws.Options {
-	return ws.Options{Poller: n.poller, MessageLimit: n.frameSize, Greeting: greeting, Subprotocols: subprotocols}
-}
-
-// subprotocols are those that clients may opt in to. A browser fails a handshake that agrees on none of those it has
-// asked for, so the answer does not depend on the configuration.
-var subprotocols = []string{awx.EventsSubprotocol}
 
 // Handle implements [caddyevents.Handler]. When the process is about to exit, it closes the node at once: Caddy's HTTP
 // server delays Destruct while requests are under way.
@@ -330,8 +339,16 @@ func (n *Node) shutDown() error {
 	defer cancel()
 	n.Monitor.stop()
 	began, open := time.Now(), n.Hub.Stats().Sessions
+	n.Presence.close() // before the hub leaves the channel layer
+	n.State.stopAlarms()
+	// Clients that are not logged in yet are no sessions, and Caddy would wait for their handlers.
+	n.StreamSockets.Evict(0, relay.CloseGoingAway, "the server is going away")
 	err := n.Hub.Close(ctx)
 	n.poller.Close()
+	if failed := n.Backends.close(); failed != nil {
+		n.Log.Warn("backend not told of all ends", "error", failed)
+	}
+	n.State.close()
 	if plane := n.Backplane.Load(); plane != nil { // after the hub, whose last events are queued for peers
 		leaving, cancel := context.WithTimeout(context.Background(), backplaneCloseTimeout)
 		defer cancel()
@@ -372,40 +389,6 @@ func (n *Node) Extension(key any, create func() any) any {
 	}
 	return value
 }
-
-// logOutlet passes log records to the logger of the current configuration.
-// See docs/decisions/caddy.md#why-do-log-records-follow-the-current-configuration
-type logOutlet struct {
-	to    atomic.Pointer[slog.Logger]
-	from  *logOutlet
-	attrs []slog.Attr
-}
-
-func (o *logOutlet) target() slog.Handler {
-	for o.from != nil {
-		o = o.from
-	}
-	return o.to.Load().Handler()
-}
-
-// Enabled implements [slog.Handler].
-func (o *logOutlet) Enabled(ctx context.Context, level slog.Level) bool {
-	return o.target().Enabled(ctx, level)
-}
-
-// Handle implements [slog.Handler].
-func (o *logOutlet) Handle(ctx context.Context, r slog.Record) error {
-	r.AddAttrs(o.attrs...)
-	return o.target().Handle(ctx, r)
-}
-
-// WithAttrs implements [slog.Handler].
-func (o *logOutlet) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &logOutlet{from: o, attrs: append(o.attrs[:len(o.attrs):len(o.attrs)], attrs...)}
-}
-
-// WithGroup implements [slog.Handler]; groups are not used here.
-func (o *logOutlet) WithGroup(string) slog.Handler { return o }
 
 // SuppressedLogLines returns the number of log lines that the throttle has suppressed since the start.
 func (n *Node) SuppressedLogLines() uint64 { return n.throttle.suppressed.Load() }

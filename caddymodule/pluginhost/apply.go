@@ -69,7 +69,7 @@ func (h *Host) plan(ctx context.Context, list []*Plugin, store Store, former map
 		if old := l.running[p.Name]; old != nil {
 			p.previous = old.previous
 			if old.module.hash != p.module.hash && old.module.from == FromFile {
-				p.previous = old.module.wasm
+				p.previous = old.module
 			}
 		}
 	}
@@ -100,10 +100,11 @@ func (h *Host) Install(plan *Plan) error {
 	for _, p := range next {
 		h.commit(plan.store, p.module)
 		if p.rejected.err != nil {
+			h.countRefusal(p.Name, p.rejected.err)
 			h.log.Error(rejectionMessages[p.rejected.from], "plugin", p.Name, "error", p.rejected.err)
 		}
 	}
-	h.joinSources()
+	h.align()
 	return nil
 }
 
@@ -230,7 +231,7 @@ func (l *loader) load(ctx context.Context, p *runningPlugin) (err error) {
 	for _, r := range p.Plugin.refused.Refusals {
 		p.memory.remember(r)
 	}
-	file := readFile(p.path)
+	file := p.pull(ctx)
 	p.file, p.hash = file.state, file.hash
 	if p.record, err = l.store.load(ctx, p.Name); err != nil {
 		return err
@@ -250,7 +251,10 @@ func (l *loader) keep(p *runningPlugin, v *version) error {
 	if err != nil {
 		return err
 	}
-	kept := newVersion(v.from, v.wasm, v.at, v.entry, p.Plugin, own)
+	kept, err := newVersion(v.from, v.signedModule(), v.at, v.entry, p.Plugin, own)
+	if err != nil {
+		return err
+	}
 	kept.next = p.memory.nodeState
 	p.module = kept
 	return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// ReadBlock reads `plugin <name> <file> { … }`.
+// ReadBlock reads `plugin <name> <file>|<oci://…> { … }`.
 func (p *Plugin) ReadBlock(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&p.Name, &p.File) {
 		return d.Err("plugin needs a name and a file, as in: plugin redact ./redact.wasm")

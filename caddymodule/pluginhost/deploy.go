@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/plugins/artifact"
 )
 
 // Errors of [Host.Deploy], [Host.Rollback] and [Host.Undeploy].
@@ -40,6 +40,10 @@ type Change struct {
 	Expect []string
 	// Settings, of a deployment, override the settings of each node's plugin.
 	Settings []byte
+	// Signatures, of a deployment, are those of the module, as in a file .sig.
+	Signatures []byte
+	// Ref, of a deployment, is the reference in a registry that the module came from, for the history.
+	Ref string
 	// To, of a rollback, is the version to return to; 0: the one before.
 	To uint64
 	// Force, of a rollback, skips the samples, and only the samples.
@@ -49,6 +53,7 @@ type Change struct {
 const (
 	maxBy      = 128  // bytes
 	maxMessage = 1024 // bytes
+	maxRef     = 512  // bytes
 	maxTries   = 5    // of a change, when other nodes change the plugin at the same time
 )
 
@@ -57,12 +62,24 @@ func (c *Change) check() error {
 	for _, t := range []struct {
 		name, text string
 		limit      int
-	}{{"by", c.By, maxBy}, {"message", c.Message, maxMessage}} {
+	}{{"by", c.By, maxBy}, {"message", c.Message, maxMessage}, {"ref", c.Ref, maxRef}} {
 		if len(t.text) > t.limit || strings.ContainsFunc(t.text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return fmt.Errorf("%w: %s must be a line of at most %d printable bytes", ErrInvalidChange, t.name, t.limit)
 		}
 	}
 	return nil
+}
+
+// signatures returns the signatures of a deployment.
+func (c *Change) signatures() ([]artifact.Signature, error) {
+	if len(c.Signatures) == 0 {
+		return nil, nil
+	}
+	list, err := artifact.ParseSignatures(c.Signatures)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidChange, err)
+	}
+	return list, nil
 }
 
 // Deploy makes wasm the module of a plugin on every node that shares the storage. A rejected module changes nothing.
@@ -71,28 +88,36 @@ func (h *Host) Deploy(ctx context.Context, name string, wasm []byte, c Change) e
 	if err != nil {
 		return err
 	}
+	m := signedModule{wasm: wasm}
+	if m.signatures, err = c.signatures(); err != nil {
+		return err
+	}
 	return h.changeModule(ctx, name, c, true, func(s *situation) (*target, error) {
-		e := &entry{Hash: plugins.Hash(wasm), Size: len(wasm), Origin: OriginDeploy, Settings: settings}
-		return s.deploy(e, wasm)
+		return s.deploy(&entry{Origin: OriginDeploy, Settings: settings, Ref: c.Ref}, m)
 	})
 }
 
-// Rollback deploys an earlier version again. An earlier undeployment lets the files run.
+// Rollback takes a running canary back, or deploys an earlier version again. An earlier undeployment lets the files run.
 // See docs/decisions/plugins.md#why-does-a-rollback-deploy-the-previous-module
 func (h *Host) Rollback(ctx context.Context, name string, c Change) error {
+	if c.To == 0 {
+		if err := h.takeBack(ctx, name, c); !errors.Is(err, ErrNoCanary) {
+			return err
+		}
+	}
 	return h.changeModule(ctx, name, c, false, func(s *situation) (*target, error) {
-		of, wasm, err := s.earlier(ctx, c.To)
+		of, m, err := s.earlier(ctx, c.To)
 		if err != nil {
 			return nil, err
 		}
 		if of != nil && of.Undeployed {
 			return s.undeploy(&entry{Origin: OriginRollback, Of: of.Version})
 		}
-		e := &entry{Hash: plugins.Hash(wasm), Size: len(wasm), Origin: OriginRollback, Forced: c.Force}
+		e := &entry{Origin: OriginRollback, Forced: c.Force}
 		if of != nil {
-			e.Of, e.Settings = of.Version, of.Settings
+			e.Of, e.Settings, e.Ref = of.Version, of.Settings, of.Ref
 		}
-		return s.deploy(e, wasm)
+		return s.deploy(e, m)
 	})
 }
 
@@ -114,24 +139,7 @@ func (h *Host) Undeploy(ctx context.Context, name string, c Change) error {
 func (h *Host) changeModule(
 	ctx context.Context, name string, c Change, replaceDamaged bool, choose func(*situation) (*target, error),
 ) error {
-	if err := c.check(); err != nil {
-		return err
-	}
-	if _, _, ok := h.lookUp(name); !ok {
-		return fmt.Errorf("%q: %w", name, ErrUnknownPlugin)
-	}
-	release, err := h.acquire(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer release()
-	for range maxTries {
-		err := h.tryChange(ctx, name, c, replaceDamaged, choose)
-		if !errors.Is(err, errStale) {
-			return err
-		}
-	}
-	return fmt.Errorf("plugin %s: %w", name, ErrBusy)
+	return h.repeat(ctx, name, c, func() error { return h.tryChange(ctx, name, c, replaceDamaged, choose) })
 }
 
 func (h *Host) tryChange(
@@ -182,7 +190,9 @@ func (h *Host) tryChange(
 		return err
 	}
 	h.commit(s.store, t.version)
-	h.joinSources()
+	h.align()
+	s.p.record = r
+	h.followCanary(ctx, s.store, &s.p)
 	return nil
 }
 

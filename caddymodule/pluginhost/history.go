@@ -26,6 +26,10 @@ type HistoryEntry struct {
 	Of uint64 `json:"of,omitempty"`
 	// Forced tells that the samples were skipped.
 	Forced bool `json:"forced,omitempty"`
+	// Ref is the reference in a registry that the module came from.
+	Ref string `json:"ref,omitempty"`
+	// Signatures is the number of signatures that came with the module. They are checked when the module is loaded.
+	Signatures int `json:"signatures,omitempty"`
 	// Settings are the settings that travel with the module. The configuration is left out; HasConfig tells that there
 	// is one.
 	Settings  map[string]json.RawMessage `json:"settings,omitempty"`
@@ -62,7 +66,7 @@ func (h *Host) History(ctx context.Context, name string) ([]HistoryEntry, error)
 		out := HistoryEntry{
 			Version: e.Version, Hash: e.Hash, Size: e.Size, Module: e.Module, ModuleVersion: e.ModuleVersion, At: e.At,
 			By: e.By, Message: e.Message, Origin: e.Origin, Of: e.Of, Forced: e.Forced, Current: e == r.last(),
-			Available: e.Undeployed || kept[e.Hash],
+			Available: e.Undeployed || kept[e.Hash], Ref: e.Ref, Signatures: len(e.Signatures),
 		}
 		running := p.module.entry
 		out.Running = running != nil && running.ID == e.ID

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/plugins"
-	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 )
@@ -34,8 +31,10 @@ type Host struct {
 	memories *memories
 	loading  *atomic.Pointer[plugins.Limits]
 
+	messages   chan message // of plugins without a client
 	closing    context.Context
 	stop       context.CancelFunc
+	self       reporter
 	watching   sync.WaitGroup
 	background sync.WaitGroup // short work with the storage
 
@@ -44,21 +43,30 @@ type Host struct {
 	store   Store
 	changes map[string]*changeLock
 	former  map[*Plugin]*runningPlugin // before the last installation
+	// canaries are the canaries that run on this node.
+	canaries map[string]localCanary
 
 	// publishedMu guards running and the fields of its elements for readers that must not wait for an installation.
 	publishedMu sync.Mutex
 	// running is in the order of the pipeline.
 	running []*runningPlugin
 
-	// sourcesMu guards sources.
+	// refusedMu guards refused, the number of modules whose signature was refused, by plugin.
+	refusedMu sync.Mutex
+	refused   map[string]uint64
+
+	// sourcesMu guards sources and watched.
 	sourcesMu sync.Mutex
-	// sources has the function that leaves a group, for each group that plugins need.
-	sources map[string]func()
+	// sources and watched have the function that leaves a group, for each group that plugins need or watch.
+	sources, watched map[string]func()
+
+	// servicesMu serializes changes of services.
+	servicesMu sync.Mutex
+	services   atomic.Pointer[plugins.Services]
+	requests   *requests
 }
 
 const (
-	// joinTimeout bounds how long a reload waits to join plugins' groups.
-	joinTimeout = 2 * time.Second
 	// backgroundTimeout bounds how long Close waits for the storage.
 	backgroundTimeout = 2 * time.Second
 )
@@ -68,7 +76,7 @@ type runningPlugin struct {
 	*Plugin
 	module *version
 	// previous is the file that ran before, for a rollback without a history; or nil.
-	previous []byte
+	previous *version
 	// record is the history as this node last saw it, nil if there is none.
 	record   *record
 	memory   memory
@@ -82,7 +90,7 @@ type runningPlugin struct {
 
 // rejection is a new version that failed a check.
 type rejection struct {
-	from    string // "file", "deploy", "storage" or "samples"
+	from    string // "file", "deploy", "storage", "samples", "secrets" or "canary"
 	version string // identifies the version: a rejection is logged once
 	err     error
 }
@@ -102,14 +110,21 @@ func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	}
 	h := &Host{
 		hub: hub, log: log, Pipeline: pipeline, memories: newMemories(log), loading: loading,
-		changes: map[string]*changeLock{}, sources: map[string]func(){},
+		changes: map[string]*changeLock{}, sources: map[string]func(){}, watched: map[string]func(){},
+		self: newReporter(), canaries: map[string]localCanary{}, refused: map[string]uint64{},
+		messages: make(chan message, maxPublishing),
 	}
+	h.requests = newRequests(h, log)
+	h.UseServices(func(s *plugins.Services) { s.Fetch = h.requests })
 	h.closing, h.stop = context.WithCancel(context.Background())
 	// The broadcast group carries a copy of every event between AWX's nodes: no plugin processes the copies.
 	h.Lanes = lanes.New(pipeline, hub.Forward, lanes.Options{
 		Exempt: []string{awx.BroadcastGroup}, Losses: hub, Reclassify: hub.Reclassify,
 	})
 	h.watching.Go(h.watch)
+	h.watching.Go(h.reportAlways)
+	h.watching.Go(h.sendMessages)
+	pipeline.SetPublisher(h.enqueue)
 	hub.SetInterceptor(h.Lanes)
 	return h, nil
 }
@@ -199,7 +214,7 @@ func (h *Host) tryInstall(v *version, prepared *plugins.Prepared, changed func(*
 	before := p.module
 	h.publish(func() {
 		if before.hash != v.hash && before.from == FromFile {
-			p.previous = before.wasm
+			p.previous = before
 		}
 		p.module = v
 		changed(p)
@@ -243,40 +258,6 @@ func (h *Host) commit(store Store, v *version) {
 	})
 }
 
-// joinSources joins the groups of plugins that may emit, so that such a plugin receives events even if no client of
-// this node is subscribed. A node cannot join patterns.
-func (h *Host) joinSources() {
-	h.sourcesMu.Lock()
-	defer h.sourcesMu.Unlock()
-	wanted := map[string]bool{}
-	list, _ := h.snapshot()
-	for _, p := range list {
-		plugin := p.module.plugin
-		if plugin.Shadow || plugin.ShadowOf != "" || !slices.Contains(plugin.Grants, string(plugins.GrantEmit)) {
-			continue
-		}
-		for _, g := range plugin.Groups {
-			if !strings.Contains(g, "*") && relay.ValidGroup(g) {
-				wanted[g] = true
-			}
-		}
-	}
-	for g, leave := range h.sources {
-		if !wanted[g] {
-			leave()
-			delete(h.sources, g)
-		}
-	}
-	// Joins that take longer continue in the layer.
-	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout)
-	defer cancel()
-	for _, g := range slices.Sorted(maps.Keys(wanted)) {
-		if h.sources[g] == nil {
-			h.sources[g] = h.hub.Listen(ctx, g, func(relay.Event) {})
-		}
-	}
-}
-
 // Close ends all plugins and drops later events of the plugins' groups. It does not wait for changes in progress, which
 // fail.
 func (h *Host) Close() error {
@@ -292,5 +273,6 @@ func (h *Host) Close() error {
 	case <-time.After(backgroundTimeout):
 	}
 	h.Lanes.Close()
+	h.requests.close()
 	return h.Pipeline.Close()
 }

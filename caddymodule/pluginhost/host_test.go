@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/plugins/artifact"
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
@@ -44,6 +46,7 @@ type site struct {
 	file    string
 	storage certmagic.Storage
 	plugin  Plugin
+	keys    artifact.Keys
 	*Host
 }
 
@@ -90,7 +93,7 @@ func (s *site) start() {
 func (s *site) reload(change func(*Plugin)) error {
 	change(&s.plugin)
 	p := s.plugin
-	if err := p.Provision(); err != nil {
+	if err := errors.Join(p.SetKeys(s.keys), p.Provision()); err != nil {
 		return err
 	}
 	return s.Apply(context.Background(), []*Plugin{&p}, Store{s.storage})

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/edgerelay/edgerelay/caddymodule/oci"
 	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/plugins/artifact"
+	"github.com/edgerelay/edgerelay/relay/outbound"
 )
 
 // Plugin is a WebAssembly module that filters and transforms the events of some groups. Events pass the plugins in the
@@ -18,11 +20,15 @@ import (
 type Plugin struct {
 	// Name identifies the plugin in logs, metrics and the admin API: 1 to 64 letters, digits, '-' and '_'.
 	Name string `json:"name"`
-	// File is the module, a .wasm file. Changes of the file apply without a reload. Placeholders such as {env.PLUGINS}
-	// are replaced.
+	// File is the module, a .wasm file, or an artifact of a registry with its digest: oci://registry/repository@sha256:….
+	// Changes of a file apply without a reload. Placeholders such as {env.PLUGINS} are replaced.
 	File string `json:"file"`
 	// Groups are patterns of group names; "*" stands for any run of characters.
 	Groups []string `json:"groups,omitempty" caddyfile:"<pattern>..."`
+	// Join are the groups that the plugin may make clients of its routes join. Default: groups.
+	Join []string `json:"join,omitempty" caddyfile:"<pattern>..."`
+	// Publish are the groups to which the plugin may publish on all nodes. Default: groups.
+	Publish []string `json:"publish,omitempty" caddyfile:"<pattern>..."`
 	// Config is the plugin's configuration, any JSON. Placeholders {env.NAME} and {file./path} in its strings are
 	// replaced when the module is loaded, so that secrets stay out of the configuration.
 	Config json.RawMessage `json:"config,omitempty" caddyfile:"<json>" example:"'{\"words\": [\"password\"]}'"`
@@ -32,12 +38,17 @@ type Plugin struct {
 	// no secrets. "last_good" lets the previous module decide, and withholds the event if that is impossible. Default:
 	// "withhold". A failing on_subscribe always denies.
 	OnError string `json:"on_error,omitempty" caddyfile:"withhold|pass|drop|last_good"`
-	// Grants are the capabilities besides log and configuration: emit, metrics, kv, clock, tick. An interval may follow
-	// tick, as in "grant kv tick 1s".
-	Grants []string `json:"grant,omitempty" caddyfile:"emit|metrics|kv|clock|tick..."`
+	// Grants are the capabilities besides log and configuration: emit, metrics, kv, clock, tick, shared, alarms. An
+	// interval may follow tick, as in "grant kv tick 1s".
+	Grants []string `json:"grant,omitempty" caddyfile:"emit|metrics|kv|clock|tick|shared|alarms..."`
 	// Tick is the interval at which ev_on_tick is called on each instance, 10ms to 1h. It needs the grant tick.
 	// Default: 1s.
 	Tick caddy.Duration `json:"tick,omitempty"`
+	// Fetch lets the plugin make HTTP requests. It is a grant of its own.
+	Fetch *Fetch `json:"fetch,omitempty" caddyfile:"<address>... { … }"`
+	// Watch names groups, among those of Groups, that this node is a member of even if no client is: the plugin gets
+	// their events without open browsers. Every node processes them; requests with "once" are made by one node.
+	Watch []string `json:"watch,omitempty" caddyfile:"<group>..." example:"jobs-status_changed"`
 	// Memory bounds the memory of an instance, in bytes. Default: 32 MiB.
 	Memory int64 `json:"memory,omitempty" caddyfile:"<size>"`
 	// Fuel is the instruction budget of a call: about one unit per loop iteration and function call. Default: 1000000, or
@@ -74,17 +85,26 @@ type Plugin struct {
 	// Samples is a file of inputs of the plugin's hooks with the expected results, a JSON object per line: golden
 	// samples. A module that fails a sample is rejected. Changes of the file apply without a reload.
 	Samples string `json:"samples,omitempty" caddyfile:"<file>"`
+	// Keys are names of keys, see plugin_key. The module needs a signature by one of them. Default: all keys.
+	Keys []string `json:"keys,omitempty" caddyfile:"<name>..."`
 	// Shadow runs the plugin without effect. Metrics count the verdicts that differ.
 	Shadow bool `json:"shadow,omitempty" caddyfile:"[<plugin>]"`
 	// ShadowOf is the plugin to compare a shadow with. Both then process the same events. Default: a comparison with
 	// passing every event.
 	ShadowOf string `json:"shadow_of,omitempty"`
 
-	path, samples string    // placeholders replaced
-	sampled       fileState // of the file from which spec.Samples were read
-	spec          plugins.Spec
+	path, samples string // placeholders replaced
+	// ref is the artifact that File names, nil for a file. path is then where the module is kept.
+	ref     *oci.Reference
+	sampled fileState // of the file from which spec.Samples were read
+	spec    plugins.Spec
+	// requests is the policy of Fetch.
+	requests outbound.Policy
 	// loading limits the compilation of the module.
 	loading plugins.Limits
+	// keys are the keys of which one must have signed the module; none accepts every module. trust identifies them.
+	keys  artifact.Keys
+	trust string
 	// refused are modules that [Check] has refused, so that the start that follows does not compile them again.
 	refused memory
 }
@@ -123,7 +143,7 @@ func (p *Plugin) provision() (err error) {
 	if p.path == "" {
 		return errors.New("no file configured; add the module, as in: plugin redact ./redact.wasm")
 	}
-	if p.path, err = filepath.Abs(p.path); err != nil {
+	if p.path, p.ref, err = resolveFile(p.path); err != nil {
 		return err
 	}
 	perByte := int64(0)
@@ -136,7 +156,7 @@ func (p *Plugin) provision() (err error) {
 		}
 	}
 	p.spec = plugins.Spec{
-		Name: p.Name, Groups: p.Groups, Config: p.Config, OnError: plugins.OnError(p.OnError),
+		Name: p.Name, Groups: p.Groups, Join: p.Join, Publish: p.Publish, Config: p.Config, OnError: plugins.OnError(p.OnError),
 		Memory: p.Memory, Fuel: p.Fuel, FuelPerByte: perByte, Timeout: time.Duration(p.Timeout),
 		InitTimeout: time.Duration(p.InitTimeout), Instances: p.Instances, MaxResult: p.MaxResult,
 		JSON: p.JSON, KV: p.KV, MaxFailures: p.MaxFailures, Cooldown: time.Duration(p.Cooldown),
@@ -146,8 +166,12 @@ func (p *Plugin) provision() (err error) {
 	for _, g := range p.Grants {
 		p.spec.Grants = append(p.spec.Grants, plugins.Grant(g))
 	}
-	if len(p.Groups) == 0 && p.ShadowOf == "" {
-		return errors.New("no groups configured; add a pattern, as in: groups job_events-*")
+	p.spec.NeedsGroups = p.ShadowOf == ""
+	if err := p.checkWatch(); err != nil {
+		return err
+	}
+	if err := p.provisionFetch(); err != nil {
+		return err
 	}
 	p.spec.Config, p.spec.Secrets, err = resolveSecrets(p.Config)
 	return err

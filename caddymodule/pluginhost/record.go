@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/edgerelay/edgerelay/plugins/artifact"
 )
 
 // Origin is the kind of a change in a plugin's history.
@@ -51,6 +53,10 @@ type entry struct {
 	Size          int    `json:"size,omitempty"`
 	Module        string `json:"module,omitempty"`
 	ModuleVersion string `json:"module_version,omitempty"`
+	// Ref is the reference in a registry that the module came from, with its digest, as the author of the change says.
+	Ref string `json:"ref,omitempty"`
+	// Signatures are those that came with the module, for nodes whose configuration has keys.
+	Signatures []artifact.Signature `json:"signatures,omitempty"`
 	// Settings override settings of each node's plugin, see [Plugin.with].
 	Settings json.RawMessage `json:"settings,omitempty"`
 	// Files are the hashes of the files that nodes had when they applied this version.
@@ -72,6 +78,8 @@ func (e *entry) sameContent(o *entry) bool {
 type record struct {
 	// History is in the order of versions.
 	History []*entry `json:"history"`
+	// Canary is the last canary, nil if there was none. Earlier versions of edgerelay drop it, which ends the canary.
+	Canary *canaryRecord `json:"canary,omitempty"`
 
 	// Hash, Previous and At are the record of earlier versions of edgerelay, for nodes that still run one.
 	Hash     string    `json:"hash"`
@@ -88,7 +96,10 @@ func parseRecord(b []byte) (*record, error) {
 	if slices.Contains(r.History, nil) {
 		return nil, errors.New("an empty version")
 	}
-	if len(r.History) > 0 {
+	if r.Canary != nil && r.Canary.Candidate == nil {
+		return nil, errors.New("a canary without a candidate")
+	}
+	if len(r.History) > 0 || r.Canary != nil {
 		return r, nil
 	}
 	if r.Hash == "" {

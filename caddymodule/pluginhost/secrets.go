@@ -34,7 +34,7 @@ func resolveSecrets(config json.RawMessage) (resolved json.RawMessage, secrets [
 	}
 	d := json.NewDecoder(bytes.NewReader(config))
 	d.UseNumber()
-	r := secretResolver{}
+	r := secretResolver{read: readSecret}
 	var value any
 	if err := d.Decode(&value); err != nil {
 		return nil, nil, errors.New("config: invalid JSON")
@@ -58,7 +58,10 @@ func ResolveConfig(config json.RawMessage) (resolved json.RawMessage, secrets []
 }
 
 // secretResolver replaces placeholders and collects their values.
-type secretResolver struct{ secrets []string }
+type secretResolver struct {
+	read    func(placeholder string) (string, error)
+	secrets []string
+}
 
 func (r *secretResolver) value(v any, at string) (_ any, err error) {
 	switch v := v.(type) {
@@ -98,7 +101,7 @@ func (r *secretResolver) text(s, at string) (string, error) {
 				`write \\{ in JSON for a brace that begins no placeholder`, at)
 		}
 		placeholder := s[i : i+end+1]
-		secret, err := readSecret(placeholder)
+		secret, err := r.read(placeholder)
 		if err != nil {
 			return "", fmt.Errorf("%s: %s: %w", at, placeholder, err)
 		}

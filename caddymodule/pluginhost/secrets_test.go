@@ -70,3 +70,67 @@ func FuzzResolveSecrets(f *testing.F) {
 		}
 	})
 }
+
+// A changed secret reaches the running module without a reload. A secret that the module refuses is reported, and the
+// module goes on with the old one.
+func TestSecretFilesAreWatched(t *testing.T) {
+	s := newSite(t)
+	secret := filepath.Join(s.dir, "secret")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(secret+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(secret+".new", secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs := func(want string) {
+		t.Helper()
+		if got := string(s.running[0].module.plugin.spec.Config); got != `{"token":"`+want+`"}` {
+			t.Errorf("the module runs with %s, want %s", got, want)
+		}
+		if got := s.running[0].module.plugin.spec.Secrets; !slices.Equal(got, []string{want}) {
+			t.Errorf("the secrets %q are concealed, want %q", got, want)
+		}
+	}
+	schema := `{"config_schema": {"type": "object", "properties": {"token": {"type": "string", "maxLength": 8}}}}`
+	one := withManifest(t, module(t, "one1"), schema)
+	s.write(one)
+	write("first-1\n")
+	s.plugin.Config = json.RawMessage(`{"token": "{file.` + secret + `}"}`)
+	s.start()
+	deploys := s.Pipeline.Health()[0].Deploys
+	s.follows()
+	runs("first-1")
+	write("second-2\n")
+	s.follows()
+	runs("second-2")
+	if got := s.Pipeline.Health()[0].Deploys - deploys; got != 1 {
+		t.Errorf("the module was replaced %d times, want once", got)
+	}
+	if err := os.Remove(secret); err != nil {
+		t.Fatal(err)
+	}
+	s.follows()
+	write("much-too-long\n")
+	s.follows()
+	runs("second-2")
+	if got := s.status().Refused; !strings.Contains(got, "config_schema") || strings.Contains(got, "much") {
+		t.Errorf("refused: %q", got)
+	}
+	write("third-3\n")
+	s.follows()
+	runs("third-3")
+	if got := s.status().Refused; got != "" {
+		t.Errorf("refused: %q", got)
+	}
+	s.deploy(one, Change{Settings: []byte(`{"config": {"token": "{file.` + secret + `}"}, "on_error": "drop"}`)})
+	write("fourth-4\n")
+	s.follows()
+	runs("fourth-4")
+	s.runs(one, FromDeploy, 2)
+	if got := s.running[0].module.plugin.OnError; got != "drop" {
+		t.Errorf("on_error is %q: the settings of the deployment are lost", got)
+	}
+}

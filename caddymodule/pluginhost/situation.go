@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // situation is the basis of a change.
@@ -19,10 +21,12 @@ type situation struct {
 type target struct {
 	entry   *entry
 	version *version
+	// promotes is the ID of the canary that the change promotes, empty for other changes.
+	promotes string
 }
 
 // deploy returns the target of a deployed module.
-func (s *situation) deploy(e *entry, wasm []byte) (*target, error) {
+func (s *situation) deploy(e *entry, m signedModule) (*target, error) {
 	own, err := s.p.with(e.Settings)
 	if err != nil {
 		if len(e.Settings) > 0 {
@@ -33,11 +37,15 @@ func (s *situation) deploy(e *entry, wasm []byte) (*target, error) {
 	if s.file.hash != "" {
 		e.Files = []string{s.file.hash}
 	}
-	v := newVersion(FromDeploy, wasm, time.Time{}, e, s.p.Plugin, own)
+	e.Hash, e.Size, e.Signatures = plugins.Hash(m.wasm), len(m.wasm), m.signatures
+	v, err := newVersion(FromDeploy, m, time.Time{}, e, s.p.Plugin, own)
+	if err != nil {
+		return nil, err
+	}
 	if v.manifest != nil {
 		e.Module, e.ModuleVersion = v.manifest.Name, v.manifest.Version
 	}
-	return &target{e, v}, nil
+	return &target{entry: e, version: v}, nil
 }
 
 // undeploy returns the target of a node that runs its file.
@@ -50,26 +58,32 @@ func (s *situation) undeploy(e *entry) (*target, error) {
 		return nil, err
 	}
 	e.Hash, e.Size, e.Undeployed = s.file.hash, len(s.file.wasm), true
-	v := newVersion(FromFile, s.file.wasm, s.file.state.changed, nil, s.p.Plugin, own)
+	v, err := newVersion(FromFile, s.file.signedModule, s.file.state.changed, nil, s.p.Plugin, own)
+	if err != nil {
+		return nil, fmt.Errorf("the file would run, and it is rejected: %w", err)
+	}
 	if v.manifest != nil {
 		e.Module, e.ModuleVersion = v.manifest.Name, v.manifest.Version
 	}
-	return &target{e, v}, nil
+	return &target{entry: e, version: v}, nil
 }
 
 // earlier returns the version that a rollback repeats, with its module. The version is nil if the module is a file that
 // ran on this node before, without a history.
-func (s *situation) earlier(ctx context.Context, to uint64) (*entry, []byte, error) {
+func (s *situation) earlier(ctx context.Context, to uint64) (*entry, signedModule, error) {
+	none := signedModule{}
 	if to == 0 {
-		e, wasm := s.p.beforeNow(s.record)
-		if e == nil && wasm == nil {
-			return nil, nil, ErrNoPrevious
+		e, file := s.p.beforeNow(s.record)
+		switch {
+		case e == nil && file == nil:
+			return nil, none, ErrNoPrevious
+		case e == nil:
+			return nil, file.signedModule(), nil
+		case e.Undeployed:
+			return e, none, nil
 		}
-		if e == nil || e.Undeployed {
-			return e, wasm, nil
-		}
-		wasm, err := s.store.loadModule(ctx, s.p.Name, e.Hash)
-		return e, wasm, err
+		m, err := s.store.loadVersion(ctx, s.p.Name, e)
+		return e, m, err
 	}
 	if s.record != nil {
 		for _, e := range s.record.History {
@@ -77,17 +91,17 @@ func (s *situation) earlier(ctx context.Context, to uint64) (*entry, []byte, err
 				continue
 			}
 			if e.Undeployed {
-				return e, nil, nil
+				return e, none, nil
 			}
-			wasm, err := s.store.loadModule(ctx, s.p.Name, e.Hash)
-			return e, wasm, err
+			m, err := s.store.loadVersion(ctx, s.p.Name, e)
+			return e, m, err
 		}
 	}
-	return nil, nil, fmt.Errorf("version %d: %w; see the history", to, ErrUnknownVersion)
+	return nil, none, fmt.Errorf("version %d: %w; see the history", to, ErrUnknownVersion)
 }
 
 // beforeNow returns the target of a rollback: a version, or the file that ran before, or neither.
-func (p *runningPlugin) beforeNow(r *record) (*entry, []byte) {
+func (p *runningPlugin) beforeNow(r *record) (*entry, *version) {
 	last := r.last()
 	if last.live() && p.module.from == FromFile && last.Hash != p.module.hash { // the file has taken over
 		return last, nil
@@ -125,7 +139,7 @@ func (h *Host) situationOf(ctx context.Context, name string, replaceDamaged bool
 	if !ok {
 		return nil, fmt.Errorf("%q: %w", name, ErrUnknownPlugin)
 	}
-	s := &situation{p: p, store: store, file: readFile(p.path)}
+	s := &situation{p: p, store: store, file: p.readFile()}
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	var err error
@@ -144,6 +158,9 @@ func (s *situation) write(ctx context.Context, t *target, replaceDamaged bool) (
 		if before, found := r.last(), s.record.last(); (before == nil) != (found == nil) ||
 			before != nil && before.ID != found.ID {
 			return nil, errStale
+		}
+		if err := t.endCanary(r, time.Now()); err != nil {
+			return nil, err
 		}
 		var modules [][]byte
 		if running := s.p.module; running.from == FromFile {
@@ -164,7 +181,7 @@ func (s *situation) write(ctx context.Context, t *target, replaceDamaged bool) (
 
 // fileEntry describes the file that a deployment replaces.
 func fileEntry(v *version) *entry {
-	e := &entry{ID: newID(), Hash: v.hash, Size: len(v.wasm), At: v.at, Origin: OriginFile}
+	e := &entry{ID: newID(), Hash: v.hash, Size: len(v.wasm), At: v.at, Origin: OriginFile, Signatures: v.signatures}
 	if v.manifest != nil {
 		e.Module, e.ModuleVersion = v.manifest.Name, v.manifest.Version
 	}

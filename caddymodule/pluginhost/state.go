@@ -158,7 +158,7 @@ func attemptOf(hash string, p *Plugin, settings json.RawMessage, samples []plugi
 	own, _ := json.Marshal(p)
 	tried, _ := json.Marshal(samples)
 	h := sha256.New()
-	limits := fmt.Append(nil, p.loading)
+	limits := fmt.Append(nil, p.loading, p.trust)
 	for _, part := range [][]byte{[]byte(hash), own, settings, tried, limits, []byte(engineVersion())} {
 		sum := sha256.Sum256(part)
 		h.Write(sum[:])

@@ -27,6 +27,10 @@ type Status struct {
 	Message string `json:"message,omitempty"`
 	// Forced tells that the running module was not tried on the samples.
 	Forced bool `json:"forced,omitempty"`
+	// Ref is the reference in a registry that the running module came from.
+	Ref string `json:"ref,omitempty"`
+	// SignedBy is the name of the key that signed the running module; empty without keys in the configuration.
+	SignedBy string `json:"signed_by,omitempty"`
 	// Module and ModuleVersion are name and version in the manifest of the running module.
 	Module        string `json:"module,omitempty"`
 	ModuleVersion string `json:"module_version,omitempty"`
@@ -38,7 +42,9 @@ type Status struct {
 	HasConfig bool                       `json:"has_config,omitempty"`
 	// Previous is the hash of the module that a rollback deploys.
 	Previous string `json:"previous,omitempty"`
-	// Refused is the reason why a newer module was rejected.
+	// Canary is the plugin's last canary.
+	Canary *CanaryStatus `json:"canary,omitempty"`
+	// Refused is the reason why a newer module, its samples or its secrets were rejected.
 	Refused string `json:"refused,omitempty"`
 }
 
@@ -56,6 +62,19 @@ func (h *Host) Status() []Status {
 		list = append(list, s)
 	}
 	return list
+}
+
+// Rejected returns the names of the plugins that go on as they were because a newer version was rejected.
+func (h *Host) Rejected() map[string]bool {
+	h.publishedMu.Lock()
+	defer h.publishedMu.Unlock()
+	rejected := map[string]bool{}
+	for _, p := range h.running {
+		if p.rejected.err != nil {
+			rejected[p.Name] = true
+		}
+	}
+	return rejected
 }
 
 const (
@@ -81,19 +100,28 @@ func (s *Status) Slow(now time.Time) string {
 func (s *Status) describe(p *runningPlugin) {
 	v := p.module
 	s.File, s.From, s.At, s.Version = p.Plugin.path, string(v.from), v.at, v.number()
+	s.SignedBy = v.signedBy
+	if ref := p.Plugin.ref; ref != nil {
+		if s.File = ref.String(); v.from == FromFile {
+			s.Ref = s.File
+		}
+	}
 	s.Grants = append(s.Grants, v.plugin.Grants...)
 	if v.manifest != nil {
 		s.Module, s.ModuleVersion = v.manifest.Name, v.manifest.Version
 	}
 	if e := v.entry; e != nil {
-		s.By, s.Message, s.Forced = e.By, e.Message, e.Forced
+		s.By, s.Message, s.Forced, s.Ref = e.By, e.Message, e.Forced, e.Ref
 		s.Settings, s.HasConfig = visibleSettings(e.Settings)
 	}
-	switch e, wasm := p.beforeNow(p.record); {
+	switch e, file := p.beforeNow(p.record); {
 	case e != nil:
 		s.Previous = e.Hash
-	case wasm != nil:
-		s.Previous = plugins.Hash(wasm)
+	case file != nil:
+		s.Previous = file.hash
+	}
+	if p.record != nil && p.record.Canary != nil {
+		s.Canary = p.record.Canary.status(s.Health.Canary)
 	}
 	if p.rejected.err != nil {
 		s.Refused = p.rejected.err.Error()

@@ -191,6 +191,9 @@ func (s Store) prune(ctx context.Context, name string, r *record) {
 		}
 		keep[e.Hash] = true
 	}
+	if c := r.canary(); c != nil {
+		keep[c.Candidate.Hash] = true
+	}
 	for hash := range kept {
 		if !keep[hash] {
 			_ = s.Storage.Delete(ctx, moduleKey(name, hash))

@@ -12,7 +12,7 @@ import (
 const maxSettings = 256 << 10
 
 // nodeSettings are the settings that belong to a node rather than to a module.
-var nodeSettings = []string{"name", "file", "samples", "shadow", "shadow_of"}
+var nodeSettings = []string{"name", "file", "keys", "samples", "shadow", "shadow_of"}
 
 // ErrSettings is wrapped by errors about the settings of a deployment.
 var ErrSettings = errors.New("invalid settings")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/plugins/artifact"
 )
 
 // maxModuleFile is the longest module that is read from a file, in bytes. Package plugins checks the length, too; this
@@ -26,6 +27,10 @@ type version struct {
 	// configured is the plugin as in the node's configuration, and plugin the same with the settings of the deployment.
 	configured, plugin *Plugin
 	manifest           *plugins.Manifest
+	// signatures are those that came with the module, and signedBy is the name of the key that made one of them; empty
+	// without keys in the configuration.
+	signatures []artifact.Signature
+	signedBy   string
 	// next is the node's state once the version runs.
 	next nodeState
 }
@@ -33,7 +38,7 @@ type version struct {
 // spec returns what the pipeline runs.
 func (v *version) spec(samples []plugins.Sample) plugins.Spec {
 	s := v.plugin.spec
-	s.Wasm, s.Samples = v.wasm, samples
+	s.Wasm, s.Samples, s.Trust = v.wasm, samples, v.configured.trust
 	if v.entry != nil && v.entry.Forced {
 		s.Samples = nil
 	}
@@ -48,20 +53,26 @@ func (v *version) number() uint64 {
 	return v.entry.Version
 }
 
-// newVersion returns a version, and reads the manifest of its module. The pipeline rejects a module with an invalid
-// manifest.
-func newVersion(from Source, wasm []byte, at time.Time, e *entry, configured, plugin *Plugin) *version {
+// newVersion returns a version with the module m, and reads the manifest of its module. The pipeline rejects a module
+// with an invalid manifest. Each version is made here, so that no module runs without the signature that its plugin
+// needs.
+func newVersion(from Source, m signedModule, at time.Time, e *entry, configured, plugin *Plugin) (*version, error) {
 	v := &version{
-		wasm: wasm, hash: plugins.Hash(wasm), from: from, at: at, entry: e, configured: configured, plugin: plugin,
+		wasm: m.wasm, hash: plugins.Hash(m.wasm), from: from, at: at, entry: e, configured: configured, plugin: plugin,
+		signatures: m.signatures,
 	}
-	v.manifest, _ = plugins.ReadManifest(wasm)
-	return v
+	var err error
+	if v.signedBy, err = configured.verify(m); err != nil {
+		return nil, err
+	}
+	v.manifest, _ = plugins.ReadManifest(m.wasm)
+	return v, nil
 }
 
 // fileContent is a plugin's file as it was read.
 type fileContent struct {
+	signedModule
 	state fileState
-	wasm  []byte
 	hash  string // empty if the file cannot be read
 	err   error
 }
@@ -72,6 +83,7 @@ func readFile(name string) (c fileContent) {
 	}
 	if c.wasm, c.err = readRegular(name, maxModuleFile); c.err == nil {
 		c.hash = plugins.Hash(c.wasm)
+		c.readSignatures(name)
 	}
 	return c
 }
@@ -163,16 +175,19 @@ func (c candidate) open(ctx context.Context, s Store, p *Plugin, file fileConten
 	if err != nil {
 		return nil, err
 	}
-	wasm, at := file.wasm, file.state.changed
+	m, at := file.signedModule, file.state.changed
 	if c.from == FromDeploy {
 		at = c.entry.At
-		if wasm, err = s.loadModule(ctx, p.Name, c.entry.Hash); err != nil {
+		if m, err = s.loadVersion(ctx, p.Name, c.entry); err != nil {
 			return nil, err
 		}
 	} else if file.err != nil {
 		return nil, fmt.Errorf("plugin %s: read its module: %w", p.Name, file.err)
 	}
-	v := newVersion(c.from, wasm, at, c.entry, p, own)
+	v, err := newVersion(c.from, m, at, c.entry, p, own)
+	if err != nil {
+		return nil, err
+	}
 	v.next = c.next
 	return v, nil
 }

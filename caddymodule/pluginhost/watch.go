@@ -23,6 +23,7 @@ var rejectionMessages = map[string]string{
 	string(FromFile):   "changed plugin file rejected",
 	string(FromDeploy): "deployed plugin rejected on this node",
 	"storage":          "plugin deployment unreadable",
+	"canary":           "plugin canary unreadable",
 }
 
 // errRecordLost is the rejection of a node whose deployment is missing in the storage.
@@ -50,7 +51,8 @@ func (h *Host) watch() {
 			if !ok {
 				continue
 			}
-			files, poll := seen[p.Name], n%watchesPerStoragePoll == 0
+			// A canary that another node takes back ends here at once.
+			files, poll := seen[p.Name], n%watchesPerStoragePoll == 0 || p.record.canary() != nil
 			go func() {
 				defer release()
 				h.refresh(ctx, p.Name, files, poll)
@@ -60,7 +62,10 @@ func (h *Host) watch() {
 }
 
 // seenFiles are the states of a plugin's files at the last check. The holder of the plugin's lock uses it.
-type seenFiles struct{ module, samples fileState }
+type seenFiles struct {
+	module, samples fileState
+	secrets         seenSecrets
+}
 
 // refresh brings a plugin up to date with its files and, if poll is set, with the storage.
 func (h *Host) refresh(ctx context.Context, name string, seen *seenFiles, poll bool) {
@@ -79,6 +84,8 @@ func (h *Host) refresh(ctx context.Context, name string, seen *seenFiles, poll b
 	if resampled {
 		h.checkSamples(ctx, &p)
 	}
+	h.followCanary(ctx, store, &p)
+	h.reloadSecrets(ctx, name, &seen.secrets)
 }
 
 // fileChanged reports whether the module's file has changed and is stable.
@@ -126,7 +133,7 @@ func (h *Host) follow(ctx context.Context, store Store, p *runningPlugin, change
 	var file fileContent
 	hash := p.hash
 	read := func() bool {
-		if file = readFile(p.path); file.hash == "" {
+		if file = p.readFile(); file.hash == "" {
 			return false
 		}
 		hash = file.hash
@@ -197,7 +204,7 @@ func (h *Host) run(
 		return err
 	}
 	h.commit(store, v)
-	h.joinSources()
+	h.align()
 	return nil
 }
 
@@ -273,6 +280,7 @@ func (h *Host) reject(p *runningPlugin, r rejection, message string) {
 		p.rejected = r
 	})
 	if first {
+		h.countRefusal(p.Name, r.err)
 		h.log.Error(message, "plugin", p.Name, "error", r.err)
 	}
 }

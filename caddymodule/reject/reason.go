@@ -28,6 +28,22 @@ const (
 	ClientGone
 	// UpgradeStripped is a handshake that lost the Upgrade header at a proxy. The next handler answers the request.
 	UpgradeStripped
+	// GroupDenied is a client of a route that may not be in one of its groups.
+	GroupDenied
+	// GroupInvalid is a request of which a route cannot make the name of a group.
+	GroupInvalid
+	// BackendRejected is a handshake that the backend of a route has rejected.
+	BackendRejected
+	// BackendFailed is a backend of a route that did not answer a handshake as it should.
+	BackendFailed
+	// InvalidRequest is a request for an event stream or a long poll that cannot be served.
+	InvalidRequest
+	// ConnectRejected is an extended CONNECT, of HTTP/2 or HTTP/3, that the relay does not serve.
+	ConnectRejected
+	// FunctionRefused is a client that the function of a route has refused.
+	FunctionRefused
+	// FunctionFailed is a function of a route that could not decide about a client.
+	FunctionFailed
 	// ReasonCount is the number of reasons.
 	ReasonCount
 )
@@ -36,7 +52,9 @@ const (
 func (r Reason) String() string {
 	return [...]string{
 		"bad_handshake", "limit", "pending", "origin", "not_logged_in", "auth_error", "starting",
-		"auth_busy", "client_gone", "no_upgrade",
+		"auth_busy", "client_gone", "no_upgrade", "group_denied", "group_invalid",
+		"backend_rejected", "backend_error", "bad_request", "extended_connect",
+		"function_refused", "function_error",
 	}[r]
 }
 
@@ -44,9 +62,9 @@ func (r Reason) String() string {
 // wrong, error where a service has failed.
 func (r Reason) LogLevel() slog.Level {
 	switch r {
-	case NotLoggedIn:
+	case NotLoggedIn, GroupDenied, GroupInvalid, BackendRejected, FunctionRefused:
 		return slog.LevelInfo
-	case AuthFailed:
+	case AuthFailed, BackendFailed, FunctionFailed:
 		return slog.LevelError
 	case ClientGone:
 		return slog.LevelDebug
@@ -58,16 +76,24 @@ func (r Reason) LogLevel() slog.Level {
 // flood of one reason must not hide another.
 func (r Reason) LogMessage() string {
 	return [...]string{
-		"websocket rejected: invalid handshake",
-		"websocket rejected: too many connections",
-		"websocket rejected: too many pending handshakes",
-		"websocket rejected: origin not allowed",
-		"websocket rejected: client not logged in",
-		"websocket rejected: authentication unavailable",
-		"websocket rejected: relay not ready",
-		"websocket rejected: too many authentication requests",
+		"client rejected: invalid handshake",
+		"client rejected: too many connections",
+		"client rejected: too many pending handshakes",
+		"client rejected: origin not allowed",
+		"client rejected: client not logged in",
+		"client rejected: authentication unavailable",
+		"client rejected: relay not ready",
+		"client rejected: too many authentication requests",
 		"client disconnected before authentication",
 		"handshake without Upgrade header passed on",
+		"client rejected: group not allowed",
+		"client rejected: invalid group",
+		"client rejected: backend refuses",
+		"client rejected: backend unavailable",
+		"event stream or long poll rejected: invalid request",
+		"client rejected: extended CONNECT",
+		"client rejected: function refuses",
+		"client rejected: function failed",
 	}[r]
 }
 
@@ -87,5 +113,13 @@ func (r Reason) Remedy() string {
 			"if the clients are unknown, lower pending_per_address in edgerelay's limits",
 		"none: the client is at fault, unless the authority is slow",
 		passUpgrade,
+		"if the client should be in the group, let auth allow it; a route grants groups of {user} alone",
+		"if the path or query is valid on the site, narrow the parameter, as in {id:[0-9]+}, or change the route's groups",
+		"if the client should be accepted, look at the site's view",
+		"check that the site of messages backend is reachable from this host, answers in time, and accepts with OPEN",
+		"correct the client's request, see docs/event-streams.md",
+		"set extended_connect on in edgerelay, or let the client use HTTP/1.1",
+		"if the client should be accepted, look at the plugin's on_connect",
+		"see the plugin's log and health, as with: caddy edgerelay plugin list",
 	}[r]
 }

@@ -18,7 +18,7 @@ var (
 	descHistoryLingering = desc("history_lingering_groups",
 		"Groups without a client whose membership is kept for their history.")
 
-	descPositionClients = desc("position_clients", "Open websocket connections that get positions.")
+	descPositionClients = desc("position_clients", "Open connections that get positions.")
 	descResumes         = desc("resumes_total",
 		"Subscriptions that asked for earlier events, by result: recovered, latest, or the reason for which the "+
 			"client could not resume.", "result")

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/caddymodule/publishing"
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
 	"github.com/edgerelay/edgerelay/internal/lanes"
 	"github.com/edgerelay/edgerelay/relay"
@@ -31,12 +32,19 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descBuild       = desc("build_info", "1, with the version of the relay and of Go.", "version", "go")
-	descConnections = desc("connections", "Open websocket connections.")
-	descSessions    = desc("sessions",
-		"Open websocket connections by kind of user: user, superuser, auditor, or anybody with auth none.", "user")
-	descGroups = desc("groups", "Groups with a local subscription.")
-	descOpened = desc("connections_opened_total", "Websocket connections opened.")
-	descEnded  = desc("connections_ended_total",
+	descConnections = desc("connections", "Open connections.")
+	descStreams     = desc("stream_connections",
+		"Open websocket connections over streams of HTTP/2 and HTTP/3, which edgerelay_connections includes.")
+	descSessions = desc("sessions",
+		"Open connections by kind of user: user, superuser, auditor, or anybody with auth none.", "user")
+	descDoors = desc("door_connections",
+		"Open connections by door: websocket, event_stream, long_poll, or hold.", "door")
+	descDoorsOpened = desc("door_connections_opened_total", "Connections opened, by door.", "door")
+	descGroups      = desc("groups", "Groups with a local subscription.")
+	descOpened      = desc("connections_opened_total", "Connections opened.")
+	descAcceptPause = desc("accept_pause_seconds_total",
+		"Total time for which accepting connections has waited for other work.")
+	descEnded = desc("connections_ended_total",
 		"Connections that the relay rejected or ended, by reason.", "reason")
 	descMessages   = desc("client_messages_total", "Messages from clients by result.", "result")
 	descSubscribed = desc("subscriptions_total", "Groups that clients requested, by result.", "result")
@@ -79,23 +87,26 @@ var (
 		"Keys of the relay that held another type and were deleted.")
 
 	descAuthLookups = desc("auth_lookups_total",
-		"Lookups of users and objects by auth awx, by source: the cache, a shared request in flight, or a "+
+		"Lookups of users and groups by auth awx and auth http, by source: the cache, a shared request in flight, or a "+
 			"new request.", "about", "source")
 	descAuthResponses = desc("auth_responses_total",
-		"Responses of AWX's API by result: yes, no, or error.", "about", "result")
+		"Responses of AWX's API, or of the site's endpoint of auth http, by result: yes, no, or error.", "about", "result")
 	descAuthAborted = desc("auth_aborted_total",
-		"Requests to AWX's API without a response, by reason: canceled because every client disconnected, or "+
+		"Requests of auth awx and auth http without a response, by reason: canceled because every client disconnected, or "+
 			"rejected because the queue was full.", "about", "reason")
 	descAuthTime = desc("auth_request_seconds_total",
-		"Total duration of requests to AWX's API, including time in the queue.", "about")
+		"Total duration of requests of auth awx and auth http, including time in the queue.", "about")
 
 	descAuthQueued = desc("auth_queued_requests",
-		"Queued requests to AWX's API by class: handshakes of known logins, handshakes of strangers, "+
+		"Queued requests of auth awx and auth http by class: handshakes of known logins, handshakes of strangers, "+
 			"subscriptions, and rechecks.", "class")
-	descRecheckLogins = desc("recheck_logins", "Logins that are rechecked once in each recheck interval.")
-	descRecheckLag    = desc("recheck_lag_seconds",
+	descAuthTokens     = desc("auth_tokens_total", "Tokens of auth jwt by result: accepted, rejected, or error.", "result")
+	descAuthKeyFetches = desc("auth_key_fetches_total", "Requests for key sets of auth jwt by result: ok, or error.", "result")
+	descAuthKeyAge     = desc("auth_key_set_age_seconds", "Age of the oldest key set of auth jwt.")
+	descRecheckLogins  = desc("recheck_logins", "Logins that are rechecked once in each recheck interval.")
+	descRecheckLag     = desc("recheck_lag_seconds",
 		"Age of the oldest certain answer about an open login, minus the recheck interval.")
-	descUnverified = desc("sessions_unverified", "Open websocket connections whose last recheck gave no answer.")
+	descUnverified = desc("sessions_unverified", "Open connections whose last recheck gave no answer.")
 	descRevoked    = desc("subscriptions_revoked_total",
 		"Subscriptions ended by a recheck, because the user may no longer see the group.")
 
@@ -142,6 +153,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	collectHistory(out, c.node.Hub.History())
 	collectResumes(out, c.node.Hub.ResumeStats())
+	collectCompression(out, c.node.Hub.CompressionStats())
+	collectPresence(out, c.node.Presence.Tracker())
+	collectState(out, c.node.State.Store())
+	collectPublishing(out, publishing.StateOf(c.node))
+	collectBackends(out, &c.node.Backends)
+	collectRoutes(out, &c.node.Routes)
 	collectAuth(out, c.node.Hub.Authorizer())
 	rechecks := c.node.Hub.Rechecks()
 	out.gauge(descRecheckLogins, float64(rechecks.Logins))
@@ -178,11 +195,17 @@ func collectLayer(out sink, h relay.Health) {
 // collectConnections collects the metrics of connections, their messages and subscriptions.
 func (c collector) collectConnections(out sink, s hub.Stats) {
 	out.gauge(descConnections, float64(s.Sessions))
+	out.gauge(descStreams, float64(c.node.StreamSockets.Len()))
 	for kind, n := range s.ByKind {
 		out.gauge(descSessions, float64(n), kind.String())
 	}
+	for d := range relay.DoorCount {
+		out.gauge(descDoors, float64(s.ByDoor[d]), d.String())
+		out.count(descDoorsOpened, s.OpenedByDoor[d], d.String())
+	}
 	out.gauge(descGroups, float64(s.Groups))
 	out.count(descOpened, s.Opened)
+	out.sum(descAcceptPause, c.node.AcceptPause().Seconds())
 	out.count(descEnded, s.Rejected, "limit")
 	out.count(descEnded, s.TimedOut, "silent")
 	out.count(descEnded, s.Drained, "drained")

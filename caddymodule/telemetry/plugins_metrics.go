@@ -5,6 +5,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/relay/outbound"
 )
 
 var (
@@ -20,6 +21,16 @@ var (
 		"Calls not made because the circuit breaker was open for their group.", "plugin")
 	descPluginBreaker = desc("plugin_breaker_open",
 		"Groups for which the circuit breaker of a hook is open.", "plugin")
+	descPluginRejected = desc("plugin_update_rejected",
+		"1 while a plugin goes on as it was because a newer module, its samples or its secrets were rejected.", "plugin")
+	descPluginSignatures = desc("plugin_signatures_refused_total",
+		"Modules of a plugin that were refused for a missing or wrong signature.", "plugin")
+	descPluginDiverged = desc("plugin_diverged",
+		"1 while this node runs another module or canary of a plugin than the record in the storage says.", "plugin")
+	descPluginCanaryShare = desc("plugin_canary_share",
+		"Share of the groups for which the candidate of a canary decides, 0 without a canary.", "plugin")
+	descPluginCanaryEvents = desc("plugin_canary_events_total",
+		"Events of the two modules of a canary, since it started on this node.", "plugin", "module", "result")
 	descPluginShadow = desc("plugin_shadow_total",
 		"Decisions of a shadow, by agreement with the original.", "plugin", "result")
 	descPluginDeploys = desc("plugin_deploys_total", "Module changes of a plugin.", "plugin")
@@ -34,12 +45,34 @@ var (
 	descPluginQueuedBytes = desc("plugin_queued_bytes", "Bytes of the events that wait for a plugin.", "plugin")
 	descPluginOldest      = desc("plugin_oldest_event_seconds",
 		"How long the oldest event has waited for a plugin.", "plugin")
-	descPluginSlow = desc("plugin_dropped_slow_total", "Events dropped because a plugin was too slow.", "plugin")
+	descPluginSlow    = desc("plugin_dropped_slow_total", "Events dropped because a plugin was too slow.", "plugin")
+	descPluginFetches = desc("plugin_fetch_total",
+		"HTTP requests of a plugin, by the class of the response's status or the reason why there is none.",
+		"plugin", "result")
+	descPluginFetchSeconds = desc("plugin_fetch_seconds", "Durations of a plugin's HTTP requests.", "plugin")
+	descPluginFetching     = desc("plugin_fetch_in_flight", "HTTP requests of a plugin that have not ended.", "plugin")
 )
+
+// collectFetches collects the metrics of plugins' HTTP requests.
+func collectFetches(out sink, h *pluginhost.Host) {
+	for name, s := range h.Fetches() {
+		for i, n := range s.Results {
+			out.count(descPluginFetches, n, name, outbound.Labels[i])
+		}
+		out.count(descPluginFetches, s.Claimed, name, "made_before")
+		out.gauge(descPluginFetching, float64(s.InFlight), name)
+		buckets := map[float64]uint64{}
+		for i, n := range s.Buckets {
+			buckets[outbound.Bounds[i].Seconds()] = n
+		}
+		out <- prometheus.MustNewConstHistogram(descPluginFetchSeconds, s.Sent, s.Seconds, buckets, name)
+	}
+}
 
 // collectPlugins collects the metrics of a node's plugins.
 func collectPlugins(out sink, h *pluginhost.Host) {
-	queues := h.Lanes.Queues()
+	collectFetches(out, h)
+	queues, rejected, diverged := h.Lanes.Queues(), h.Rejected(), h.Diverged()
 	for _, p := range h.Pipeline.Health() {
 		name, queue := p.Name, queues[p.Name]
 		out.gauge(descPluginQueued, float64(queue.Queued), name)
@@ -68,6 +101,18 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 		}
 		out.count(descPluginSkipped, p.CallsSkipped, name)
 		out.gauge(descPluginBreaker, float64(p.OpenBreakerCount), name)
+		update := 0.0
+		if rejected[name] {
+			update = 1
+		}
+		out.gauge(descPluginRejected, update, name)
+		differs := 0.0
+		if diverged[name] != "" {
+			differs = 1
+		}
+		out.gauge(descPluginDiverged, differs, name)
+		collectCanary(out, name, p.Canary)
+		out.count(descPluginSignatures, h.SignaturesRefused(name), name)
 		if p.Shadow {
 			out.count(descPluginShadow, p.Same, name, "same")
 			out.count(descPluginShadow, p.Differ, name, "differ")
@@ -79,6 +124,18 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 		for counter, n := range p.Metrics {
 			out.count(descPluginCounter, n, name, counter)
 		}
+	}
+}
+
+// collectCanary collects the metrics of a plugin's canary, which is nil if there is none.
+func collectCanary(out sink, name string, c *plugins.CanaryReport) {
+	if c == nil {
+		c = &plugins.CanaryReport{}
+	}
+	out.gauge(descPluginCanaryShare, c.Share, name)
+	for module, calls := range map[string]plugins.CanaryCalls{"candidate": c.Candidate, "stable": c.Stable} {
+		out.count(descPluginCanaryEvents, calls.Events-min(calls.Failures, calls.Events), name, module, "ok")
+		out.count(descPluginCanaryEvents, calls.Failures, name, module, "failed")
 	}
 }
 

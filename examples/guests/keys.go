@@ -98,7 +98,8 @@ func (a authorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 }
 
 // Authorize implements [relay.Authorizer].
-func (a authorizer) Authorize(_ context.Context, id relay.Identity, kind, _ string) error {
+func (a authorizer) Authorize(_ context.Context, id relay.Identity, group string) error {
+	kind, _, _ := strings.Cut(group, "-")
 	hash, _ := id.Credentials.(credentials)
 	for _, allowed := range a[hash].Kinds {
 		if allowed == kind {

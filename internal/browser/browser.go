@@ -29,8 +29,8 @@ type Page struct {
 }
 
 // Open starts Chromium with a blank tab until the end of the test. A missing Chromium fails the test, with the install
-// command.
-func Open(t testing.TB) *Page {
+// command. More options may add flags.
+func Open(t testing.TB, more ...chromedp.ExecAllocatorOption) *Page {
 	t.Helper()
 	program, err := find()
 	if err != nil {
@@ -42,6 +42,7 @@ func Open(t testing.TB) *Page {
 		chromedp.UserDataDir(t.TempDir()),
 		chromedp.WSURLReadTimeout(time.Minute), // a cold start on a busy machine
 	)
+	options = append(options, more...)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	ctx, cancelProgram := chromedp.NewExecAllocator(ctx, options...)
 	ctx, cancelTab := chromedp.NewContext(ctx)

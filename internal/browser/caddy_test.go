@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,8 @@ import (
 // site is what `make run` starts, on loopback ports of its own.
 type site struct {
 	URL string
+	// Admin is the URL of Caddy's admin API without a slash at the end.
+	Admin string
 
 	program, config string
 	dir             string // to run in; empty: the test's own
@@ -38,7 +41,7 @@ func newSiteOf(t *testing.T, file string) *site {
 		t.Fatal(err)
 	}
 	port, admin := testkit.FreePort(t), testkit.FreePort(t)
-	config := string(text)
+	config := withDefaults(string(text))
 	for old, fresh := range map[string]string{
 		":8013 {":        fmt.Sprintf(":%d {\n\tbind 127.0.0.1", port),
 		"localhost:2019": fmt.Sprintf("localhost:%d", admin),
@@ -50,6 +53,7 @@ func newSiteOf(t *testing.T, file string) *site {
 	}
 	s := &site{
 		URL:     fmt.Sprintf("http://127.0.0.1:%d/", port),
+		Admin:   fmt.Sprintf("http://localhost:%d", admin),
 		program: caddy(t),
 		config:  filepath.Join(t.TempDir(), "Caddyfile"),
 		home:    t.TempDir(),
@@ -59,6 +63,12 @@ func newSiteOf(t *testing.T, file string) *site {
 	}
 	return s
 }
+
+// devVariable is a variable of plugin dev in the Caddyfile of a new plugin, with its default.
+var devVariable = regexp.MustCompile(`\{\$DEV_[A-Z]+:([^}]*)\}`)
+
+// withDefaults replaces the variables of plugin dev by their defaults, as Caddy does without plugin dev.
+func withDefaults(config string) string { return devVariable.ReplaceAllString(config, "$1") }
 
 // caddy is the binary under test: the one that EDGERELAY_CADDY names, as `make test`
 // does with bin/caddy, or else one that is built now.

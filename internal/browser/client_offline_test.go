@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,7 +66,8 @@ func missNothing(t *testing.T, s *site, publish func(n int) error) {
 	page := Open(t)
 	page.Do(t, chromedp.Navigate(s.URL+"client.html"))
 	page.Wait(t, soon, `window.groups?.join() === "`+offlineGroup+`"`)
-	e := startEmitting(t, publish)
+	e := startEmitting(t, 10*time.Millisecond, publish)
+	defer e.stop()
 	page.Wait(t, soon, `events.length >= 10`)
 	page.Do(t, networkOff(true))
 	before := e.sent.Load()
@@ -109,15 +111,16 @@ func missNothing(t *testing.T, s *site, publish func(n int) error) {
 type emitting struct {
 	sent       atomic.Int64
 	end, ended chan struct{}
+	once       sync.Once
 }
 
-// startEmitting publishes an event each 10 ms until stop.
-func startEmitting(t *testing.T, publish func(n int) error) *emitting {
+// startEmitting publishes an event each interval until stop.
+func startEmitting(t *testing.T, interval time.Duration, publish func(n int) error) *emitting {
 	t.Helper()
 	e := &emitting{end: make(chan struct{}), ended: make(chan struct{})}
 	go func() {
 		defer close(e.ended)
-		tick := time.NewTicker(10 * time.Millisecond)
+		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		for {
 			select {
@@ -135,9 +138,9 @@ func startEmitting(t *testing.T, publish func(n int) error) *emitting {
 	return e
 }
 
-// stop ends the emitter and returns the number of its events.
+// stop ends the emitter, if it has not, and returns the number of its events.
 func (e *emitting) stop() int64 {
-	close(e.end)
+	e.once.Do(func() { close(e.end) })
 	<-e.ended
 	return e.sent.Load()
 }

@@ -145,7 +145,7 @@ func TestClientStopsAfterLogout(t *testing.T) {
 		}
 	}))
 	t.Cleanup(view.Close)
-	s := clientSite(t, "caddy", `map {header.X-User} {http.auth.user.id} {
+	s := clientSite(t, "caddy {\n\t\t\tallow *\n\t\t}", `map {header.X-User} {http.auth.user.id} {
 		~(.+) "${1}"
 	}
 	forward_auth `+strings.TrimPrefix(view.URL, "http://")+` {

@@ -21,13 +21,14 @@ func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
 	cmd.Dir = filepath.Join("..", "..")
 	// Caddy must not write to the developer's home; the go command keeps its cache.
 	home := t.TempDir()
-	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+home, "BROADCAST_WEBSOCKET_SECRET=for the example")
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+home, "BROADCAST_WEBSOCKET_SECRET=for the example",
+		"SHOP_KEY=for the example")
 	return cmd
 }
 
 // Every Caddyfile of the repository is valid, and formatted by `caddy fmt`.
 func TestCaddyfilesAreValid(t *testing.T) {
-	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "deploy/container/Caddyfile", "examples/awx/Caddyfile", "examples/awx/Caddyfile.pod", "examples/django/Caddyfile"} {
+	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "deploy/container/Caddyfile", "examples/awx/Caddyfile", "examples/awx/Caddyfile.pod", "examples/django/Caddyfile", "examples/django/chat/Caddyfile", "examples/node-backend/Caddyfile"} {
 		t.Run(file, func(t *testing.T) {
 			if out, err := caddyCommand(t, "adapt", "--config", file, "--adapter", "caddyfile", "--validate").CombinedOutput(); err != nil {
 				t.Errorf("caddy adapt --validate: %v\n%s", err, out)
@@ -51,7 +52,7 @@ func TestModulesAreInTheBinary(t *testing.T) {
 	}
 	modules := strings.Fields(string(out))
 	for _, want := range []string{
-		"edgerelay", "http.handlers.edgerelay", "http.handlers.edgerelay_demo", "admin.api.edgerelay",
+		"edgerelay", "http.handlers.edgerelay", "http.handlers.edgerelay_publish", "http.handlers.edgerelay_demo", "admin.api.edgerelay",
 		"edgerelay.channel_layers.memory", "edgerelay.channel_layers.redis",
 		"edgerelay.auth.awx", "edgerelay.auth.caddy", "edgerelay.auth.none",
 		"http.reverse_proxy.transport.uwsgi",

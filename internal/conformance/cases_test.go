@@ -8,7 +8,7 @@ import (
 )
 
 var cases = slices.Concat(framing, pings, reserved(), opcodes(), fragments, closes(), limits, handshakes, compression(),
-	utf8Cases())
+	agreements(), utf8Cases())
 
 func pad(n int) string { return strings.Repeat("x", n) }
 

@@ -12,9 +12,11 @@
 //	7   close          codes, reasons, what follows a close, half-closed connections
 //	9   limits         the longest message, and longer ones, whole, in fragments and merely announced
 //	10  handshake      the RFC's own example, frames that come with it, header forms
-//	12  compression    offers are declined, compressed frames refused
+//	12  compression    offers and their answers; compressed messages of clients, valid and invalid (RFC 7692)
+//	13  agreements     events in the forms that each agreement permits
 //
-// Categories 9 of Autobahn (throughput) and 13 (parameters of compression) have no counterpart: bench measures throughput,
-// and the relay does not compress. The relay is no echo server. The response to a subscription has the name of the group,
-// and the response to other text is an error that describes the text.
+// Category 9 of Autobahn (throughput) has no counterpart: bench measures throughput. The relay is no echo server. The
+// response to a subscription has the name of the group, and the response to other text is an error that describes the
+// text. TestAutobahn runs the suite itself, against an echo server over package ws. clients_test.go has browsers and
+// libraries that decode shared compressed messages.
 package conformance

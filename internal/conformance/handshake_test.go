@@ -93,23 +93,3 @@ var handshakes = []testCase{
 		return nil
 	})},
 }
-
-// compression offers what browsers offer, and then sends what would be a compressed message.
-func compression() (list []testCase) {
-	for i, offer := range []string{
-		"permessage-deflate", "permessage-deflate; client_max_window_bits",
-		"permessage-deflate; server_no_context_takeover; client_max_window_bits=15",
-		"permessage-deflate; client_max_window_bits, permessage-deflate", "permessage-bzip2, x-webkit-deflate-frame",
-		"permessage-deflate; client_max_window_bits=99999999999", ",;,",
-	} {
-		list = append(list, testCase{
-			fmt.Sprint("12.1.", i+1), "declines " + offer,
-			do(shake(101, "", "Sec-WebSocket-Extensions: "+offer), greeted, alive, send(frame(text|0x40, bomb)),
-				wantClose(1002)),
-		})
-	}
-	return list
-}
-
-// bomb is the beginning of 10 MB of zeros, deflated.
-const bomb = "\xec\xc1\x01\x01\x00\x00\x00\x80\x90\xfe\xaf\xee\x08\x0a\x00\x00\x00\x00\x00\x00"

@@ -171,20 +171,34 @@ func event(size int) step {
 			return err
 		}
 		data := `"` + strings.Repeat("e", size-2) + `"`
-		resp, err := http.Post(s.relay.Admin+"/edgerelay/publish", "application/json",
-			strings.NewReader(fmt.Sprintf(`{"group": %q, "data": %s}`, group, data)))
-		if err != nil {
+		if err := s.publish(group, data); err != nil {
 			return err
 		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
 		return want(text, data)(s)
 	}
+}
+
+// publish publishes an event.
+func (s *session) publish(group, data string) error {
+	resp, err := http.Post(s.relay.Admin+"/edgerelay/publish", "application/json",
+		strings.NewReader(fmt.Sprintf(`{"group": %q, "data": %s}`, group, data)))
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.Body.Close()
+}
+
+// shakesItself reports whether the cases of a category begin with a handshake of their own.
+func shakesItself(number string) bool {
+	category, _, _ := strings.Cut(number, ".")
+	return category == "10" || category == "12" || category == "13"
 }
 
 const greeting = `{"accept": true, "user": 1}`
 
 func TestConformance(t *testing.T) {
+	t.Setenv("GODEBUG", "http2xconnect=1") // of the relay
 	secure := fmt.Sprint("https://localhost:", testkit.FreePort(t))
 	relay := peers.StartRelay(t, fmt.Sprintf(`{
 	admin {$ADMIN}
@@ -212,9 +226,9 @@ func TestConformance(t *testing.T) {
 	edgerelay
 }
 `, limit, secure))
-	for _, url := range []string{relay.URL, secure} {
-		scheme, _, _ := strings.Cut(url, ":")
-		t.Run(scheme, func(t *testing.T) {
+	for _, door := range []struct{ name, url string }{{"http", relay.URL}, {"https", secure}, {overHTTP2, secure}} {
+		url := door.url
+		t.Run(door.name, func(t *testing.T) {
 			testkit.Eventually(t, "the site answers", func() error {
 				w, err := wstest.DialWire(t, url)
 				if err == nil {
@@ -228,17 +242,18 @@ func TestConformance(t *testing.T) {
 					t.Errorf("there are two cases %s", c.number)
 				}
 				numbers[c.number] = true
+				if door.name == overHTTP2 && shakesItself(c.number) {
+					continue // the cases of relay/transport/ws and caddymodule
+				}
 				t.Run(c.number+" "+c.name, func(t *testing.T) {
 					t.Parallel()
-					w, err := wstest.DialWire(t, url)
-					if err != nil {
-						t.Fatal(err)
-					}
-					s := &session{w, relay}
+					s := &session{dial(t, url, door.name == overHTTP2), relay}
 					steps := c.steps
-					if !strings.HasPrefix(c.number, "10.") && !strings.HasPrefix(c.number, "12.1.") {
-						if err := w.Shake("/websocket/", "Cookie: csrftoken=t"); err != nil {
-							t.Fatal(err)
+					if !shakesItself(c.number) {
+						if door.name != overHTTP2 {
+							if err := s.Shake("/websocket/", "Cookie: csrftoken=t"); err != nil {
+								t.Fatal(err)
+							}
 						}
 						steps = append(do(want(text, greeting)), steps...)
 					}
@@ -251,4 +266,28 @@ func TestConformance(t *testing.T) {
 			}
 		})
 	}
+}
+
+// overHTTP2 is the name of the door of streams of HTTP/2.
+const overHTTP2 = "h2"
+
+// dial connects to the relay. Over HTTP/2, the WebSocket is open.
+func dial(t *testing.T, url string, overHTTP2 bool) *wstest.Wire {
+	t.Helper()
+	if !overHTTP2 {
+		w, err := wstest.DialWire(t, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	c, err := wstest.DialHTTP2(t, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, resp, body, err := c.Connect("/websocket/", "Cookie: csrftoken=t")
+	if err != nil || w == nil {
+		t.Fatalf("%+v %q, %v", resp, body, err)
+	}
+	return w
 }

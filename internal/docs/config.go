@@ -18,7 +18,7 @@ import (
 // are parsed, not compiled.
 var configPackages = []string{
 	"caddymodule", "caddymodule/layers", "caddymodule/auth", "caddymodule/discovery", "caddymodule/pluginhost",
-	"caddymodule/node", "caddymodule/console", "caddymodule/uwsgi",
+	"caddymodule/node", "caddymodule/console", "caddymodule/publishing", "caddymodule/uwsgi",
 }
 
 // config is the configuration that one or more packages declare.

@@ -170,10 +170,10 @@ func Wiped(repairs uint64, last time.Time) Finding {
 func Ignored(types []string) Finding {
 	const check = "message types"
 	if len(types) == 0 {
-		return ok(check, "all messages were of the type internal.message")
+		return ok(check, "no message was of a type that the relay ignores")
 	}
-	return warn(check, "send events for clients as {\"type\": \"internal.message\", \"text\": …}; "+
-		"ignore this if the messages are for a consumer of your own",
+	return warn(check, "add a route with a rule for the type, or send events for clients as "+
+		"{\"type\": \"internal.message\", \"text\": …}; ignore this if the messages are for a consumer of your own",
 		"messages of the types %q arrived and were not delivered", types)
 }
 

@@ -134,7 +134,7 @@ func TestPendingHandshakesAreBounded(t *testing.T) {
 			t.Errorf("of 20 handshakes from %s %d were refused, want 12", address, got)
 		}
 	}
-	logs(t, r, "websocket rejected: too many pending handshakes", 24)
+	logs(t, r, "client rejected: too many pending handshakes", 24)
 	logs(t, r, "raise pending_per_address", 24)
 	if want := `edgerelay_connections_ended_total{reason="pending"} 24`; !strings.Contains(fetch(t,
 		r.Admin+"/metrics"), want) {
@@ -267,7 +267,7 @@ func TestBadHandshakesAreLogged(t *testing.T) {
 		t.Errorf("HTTP/1.0: %v %q, %v", resp, body, err)
 	}
 	for want, times := range map[string]int{
-		`"websocket rejected: invalid handshake"`:      4,
+		`"client rejected: invalid handshake"`:         4,
 		`"handshake without Upgrade header passed on"`: 1,
 		"pass the headers Upgrade and Connection on":   5,
 		"a websocket handshake needs HTTP/1.1":         1,

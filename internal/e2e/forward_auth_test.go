@@ -86,6 +86,11 @@ func visitors() []visitor {
 // Each directive of the module has to show that.
 func TestForgedUsersReachNoDirective(t *testing.T) {
 	r, config := djangoSite(t)
+	config = strings.Replace(config, "\tedgerelay_health\n", "\tedgerelay_health\n\tedgerelay_publish /publish {\n"+
+		"\t\tkey shop "+strings.Repeat("k", 32)+" {\n\t\t\tgroups *\n\t\t}\n\t}\n", 1)
+	if err := r.Load(config); err != nil {
+		t.Fatal(err)
+	}
 	publishHTTP(t, r, "orders-17", `{"secret": 1}`)
 	directives := map[string]func(t *testing.T, v visitor){
 		"edgerelay": func(t *testing.T, v visitor) {
@@ -131,6 +136,22 @@ func TestForgedUsersReachNoDirective(t *testing.T) {
 			if status, body := visit(t, r.URL+"/health", v.header); status != http.StatusOK ||
 				strings.Contains(body, "alice") {
 				t.Errorf("%d %q, want 200 and nothing about users", status, body)
+			}
+		},
+		"edgerelay_publish": func(t *testing.T, v visitor) {
+			req, err := http.NewRequest(http.MethodPost, r.URL+"/publish", strings.NewReader(`{"group": "orders-17", "text": "x"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header = v.header.Clone()
+			req.Header.Set("Content-Type", "application/json")
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s, want 401 for a request without a key", resp.Status)
 			}
 		},
 		"edgerelay_demo": func(t *testing.T, v visitor) {

@@ -107,6 +107,7 @@ func TestPlugins(t *testing.T) {
 			`edgerelay_plugin_verdicts_total{plugin="filter",verdict="drop"} 3`,
 			`edgerelay_plugin_verdicts_total{plugin="classes",verdict="deny"} 1`,
 			`edgerelay_plugin_breaker_open{plugin="filter"} 0`,
+			`edgerelay_plugin_update_rejected{plugin="filter"} 0`,
 			`edgerelay_plugin_shadow_total{plugin="shade",result="differ"} 1`,
 		} {
 			if !strings.Contains(metrics, line+"\n") {

@@ -28,6 +28,10 @@ var examples = []Example{
 	{Name: "absence", Config: `{"seconds": 60}`, Grants: []string{"clock", "emit", "tick"}},
 	{Name: "enrich", Config: `{"site": "https://awx.example.com/"}`},
 	{Name: "alerts", Grants: []string{"emit"}},
+	{
+		Name: "alert-fetch", Go: true, Grants: []string{"fetch"},
+		Config: `{"webhook": "https://hooks.slack.com/services/x", "site": "https://awx.example.com"}`,
+	},
 	{Name: "audience", Go: true, Config: `{"privileged": ["alice"], "strip": ["stdout", "event_data.res"]}`},
 }
 

@@ -470,8 +470,14 @@ func rustTest(t *testing.T, plugin string) string {
 
 // TestTestingPackage runs the unit tests of the npm package.
 func TestTestingPackage(t *testing.T) {
+	dir := filepath.Join(Root, "sdk", "assemblyscript")
+	if _, err := os.Stat(filepath.Join(dir, "node_modules")); err != nil { // as scripts/build-plugins.sh does
+		install := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")
+		install.Dir = dir
+		Run(t, install)
+	}
 	cmd := exec.Command("npm", "test")
-	cmd.Dir = filepath.Join(Root, "sdk", "assemblyscript")
+	cmd.Dir = dir
 	Run(t, cmd)
 }
 
@@ -507,7 +513,7 @@ func runC(t *testing.T, folder, plugin, test string) {
 
 // TestExamplesInTheirLanguage runs the unit tests of the examples in AssemblyScript and C.
 func TestExamplesInTheirLanguage(t *testing.T) {
-	scripts, err := filepath.Glob(filepath.Join(Root, "examples", "plugins", "*", "*.test.mjs"))
+	scripts, err := filepath.Glob(filepath.Join(Root, "examples", "*", "*", "*.test.mjs"))
 	if err != nil || len(scripts) == 0 {
 		t.Fatal(scripts, err)
 	}
@@ -526,7 +532,7 @@ func TestExamplesInTheirLanguage(t *testing.T) {
 	}
 }
 
-// TestCHeader runs the header's own tests: shared and random edits in buffers of exact size.
+// TestCHeader runs the header's own tests: shared and random edits in buffers of exact size, and conversations.
 func TestCHeader(t *testing.T) {
 	root, err := filepath.Abs(filepath.Join(Root, "sdk"))
 	if err != nil {
@@ -535,4 +541,5 @@ func TestCHeader(t *testing.T) {
 	testdata := func(name string) string { return cString(filepath.Join(root, "testdata", name)) }
 	runC(t, "", "", fmt.Sprintf("#define EDITS %s\n#define PATHS %s\n#define ROUNDS 20000\n#include %q\n",
 		testdata("edits.ndjson"), testdata("jsonpath.ndjson"), filepath.Join(root, "c", "test", "edits_test.c")))
+	runC(t, "", "", fmt.Sprintf("#include %q\n", filepath.Join(root, "c", "test", "function_test.c")))
 }

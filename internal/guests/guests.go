@@ -115,10 +115,18 @@ func CheckProject(t testing.TB, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := plugins.ReadManifest(wasm); err != nil || m == nil || m.Name == "" {
-		t.Errorf("the module has the manifest %+v, %v", m, err)
+	m, err := plugins.ReadManifest(wasm)
+	if err != nil || m == nil || m.Name == "" {
+		t.Fatalf("the module has the manifest %+v, %v", m, err)
 	}
-	spec := plugins.Spec{Name: "project", Wasm: wasm, JSON: true, Samples: Samples(t, filepath.Join(dir, "events.ndjson"))}
+	samples := filepath.Join(dir, "events.ndjson")
+	if _, err := os.Stat(samples); err != nil { // a function
+		samples = filepath.Join(dir, "samples.ndjson")
+	}
+	spec := plugins.Spec{
+		Name: "project", Wasm: wasm, JSON: true, Samples: Samples(t, samples), Grants: m.Grants,
+		Join: []string{"*"}, Publish: []string{"*"},
+	}
 	p, err := plugins.New(plugins.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

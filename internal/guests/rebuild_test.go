@@ -18,28 +18,32 @@ func TestRebuilt(t *testing.T) {
 	dir := t.TempDir()
 	guests.Run(t, exec.Command(filepath.Join(guests.Root, "scripts", "build-plugins.sh"), dir))
 	t.Run("modules", func(t *testing.T) { guests.CheckRebuilt(t, dir) })
-	for _, lang := range []string{"rust", "assemblyscript", "c"} {
-		t.Run("new "+lang+" project", func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "my-plugin")
-			if err := scaffold.New(lang, dir, ""); err != nil {
-				t.Fatal(err)
-			}
-			if lang == "assemblyscript" { // as npm install does
-				linkPackages(t, dir)
-				link(t, filepath.Join(dir, "edgerelay"), filepath.Join(dir, "node_modules", "edgerelay"))
-				link(t, filepath.Join(dir, "edgerelay", "bin", "manifest.js"),
-					filepath.Join(dir, "node_modules", ".bin", "edgerelay-manifest"))
-			}
-			guests.CheckProject(t, dir)
-			if test := unitTests[lang]; test != nil {
-				cmd := exec.Command(test[0], test[1:]...)
-				cmd.Dir = dir
-				guests.Run(t, cmd)
-			}
-		})
+	for _, kind := range scaffold.Kinds() {
+		for _, lang := range []string{"rust", "assemblyscript", "c"} {
+			t.Run("new "+kind+" in "+lang, func(t *testing.T) { holdProject(t, kind, lang) })
+		}
 	}
 	t.Run("npm package", testPackage)
 	t.Run("crate", testCrate)
+}
+
+// holdProject builds a new project, and runs its unit tests and its golden samples.
+func holdProject(t *testing.T, kind, lang string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "my-plugin")
+	if err := scaffold.New(kind, lang, dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	if lang == "assemblyscript" { // as npm install does
+		linkPackages(t, dir)
+		link(t, filepath.Join(dir, "edgerelay"), filepath.Join(dir, "node_modules", "edgerelay"))
+		link(t, filepath.Join(dir, "edgerelay", "bin", "manifest.js"),
+			filepath.Join(dir, "node_modules", ".bin", "edgerelay-manifest"))
+	}
+	guests.CheckProject(t, dir)
+	cmd := exec.Command(unitTests[lang][0], unitTests[lang][1:]...)
+	cmd.Dir = dir
+	guests.Run(t, cmd)
 }
 
 // unitTests are the commands that the READMEs of new projects name.
@@ -52,7 +56,7 @@ var unitTests = map[string][]string{
 // testCrate packages the crate as for crates.io, and builds and tests a project with it, as its README says.
 func testCrate(t *testing.T) {
 	target, dir := t.TempDir(), filepath.Join(t.TempDir(), "my-plugin")
-	if err := scaffold.New("rust", dir, ""); err != nil {
+	if err := scaffold.New(scaffold.Filter, "rust", dir, ""); err != nil {
 		t.Fatal(err)
 	}
 	pack := exec.Command("cargo", "package", "--quiet", "--offline", "--allow-dirty", "--no-verify",
@@ -101,7 +105,7 @@ func testCrate(t *testing.T) {
 // testPackage installs the package that npm would publish in a project outside the repository, as its README says.
 func testPackage(t *testing.T) {
 	tarballs, dir := t.TempDir(), filepath.Join(t.TempDir(), "my-plugin")
-	if err := scaffold.New("assemblyscript", dir, ""); err != nil {
+	if err := scaffold.New(scaffold.Filter, "assemblyscript", dir, ""); err != nil {
 		t.Fatal(err)
 	}
 	pack := exec.Command("npm", "pack", "--silent", "--pack-destination", tarballs)

@@ -146,7 +146,7 @@ func (ls *Lanes) observe(run []relay.Event) {
 func pluginEvent(ev *relay.Event) plugins.Event {
 	return plugins.Event{
 		Group: ev.Group, Payload: ev.Text, Source: ev.Source.String(), Sent: ev.Sent,
-		Position: plugins.Position(ev.Position),
+		Position: plugins.Position(ev.Position), Hops: relay.SenderHops(ev.Sender),
 	}
 }
 

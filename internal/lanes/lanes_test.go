@@ -50,12 +50,12 @@ func TestOutputsBecomeEvents(t *testing.T) {
 	f.Intercept([]relay.Event{
 		{
 			Group: "g", Text: []byte(`{"do":"route","to":"s","with":"{\"secret\": 1}"}`),
-			Source: relay.FromPeer, Sent: sent, NeedsRelay: true,
+			Source: relay.FromPeer, Sent: sent, NeedsRelay: true, Type: "chat.message", Sender: "node/1",
 		},
 	})
 	testkit.Eventually(t, "the event", func() bool { return len(c.texts("s")) == 1 })
 	ev := c.events[0]
-	if ev.Source != relay.FromPeer || ev.Sent != sent || !ev.NeedsRelay {
+	if ev.Source != relay.FromPeer || ev.Sent != sent || !ev.NeedsRelay || ev.Type != "chat.message" || ev.Sender != "node/1" {
 		t.Errorf("got %+v", ev)
 	}
 	for class, want := range []string{`{"secret": "***"}`, `{"secret": 1}`} {

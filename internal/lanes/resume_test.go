@@ -125,7 +125,7 @@ func (n *node) connect(user string, before *browser) *browser {
 	}
 	b.session = reservation.Open(b)
 	b.session.OptIn()
-	sub, err := b.session.Authorize(n.t.Context(), "jobs", "1", false)
+	sub, err := b.session.Authorize(n.t.Context(), "jobs-1", false)
 	if err != nil {
 		n.t.Fatal(err)
 	}

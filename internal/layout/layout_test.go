@@ -62,16 +62,19 @@ type layer struct {
 // layers are the rules of the layout. The first that covers a package is its rule; a package may also import those below
 // itself and those of its own part.
 var layers = []layer{
-	{"internal/testkit", []string{"internal/testkit"}, []string{"github.com/coder/websocket"}}, // for the tests of every package
-	{"relay/relaytest", []string{"relay", "internal/testkit"}, nil},                            // for tests
-	{"relay/internal/layertest", []string{"relay", "internal"}, []string{""}},                  // for tests
+	{"internal/testkit", []string{"internal/testkit"}, []string{"github.com/coder/websocket", "golang.org/x/net"}}, // for the tests of every package
+	{"relay/relaytest", []string{"relay", "internal/testkit"}, nil},                                                // for tests
+	{"relay/internal/layertest", []string{"relay", "internal"}, []string{""}},                                      // for tests
 	{"relay/internal", []string{"relay", "internal/pyjson"}, []string{""}},
 	{"relay/transport", []string{"relay/internal", "relay/transport", "internal/pyjson"}, []string{"golang.org/x/"}},
+	{"relay/hub/deflate", []string{"relay/internal/glob"}, []string{"github.com/klauspost/compress/"}},
 	{"relay/hub", []string{"relay/hub"}, nil},
 	{"relay/history", []string{"relay/internal", "relay/history"}, []string{"github.com/redis/"}},
 	{"relay/layer", []string{"relay/internal", "relay/history"}, []string{"github.com/redis/", "github.com/vmihailenco/"}},
-	{"relay/protocol", []string{"relay/internal", "internal/pyjson"}, nil},
-	{"relay/authz", []string{"relay/internal", "internal/pyjson"}, nil},
+	{"relay/protocol", []string{"relay/internal", "relay/protocol", "internal/pyjson"}, nil},
+	{"relay/authz", []string{"relay/internal", "relay/authz", "internal/pyjson"}, []string{"github.com/go-jose/"}},
+	{"relay/state", []string{"relay/internal", "relay/state"}, nil},
+	{"relay/presence", []string{"relay/internal", "relay/presence"}, nil},
 	{"relay/backplane", []string{"relay/backplane", "relay/internal", "internal/pyjson"}, []string{""}},
 	{"relay", nil, nil},
 	{"plugins", []string{"plugins"}, []string{"github.com/tetratelabs/wazero"}},

@@ -2,6 +2,7 @@ package pyjson_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"strings"
@@ -97,4 +98,38 @@ func FuzzAppendString(f *testing.F) {
 			t.Errorf("%q became %s, %q, %v", s, got, back, err)
 		}
 	})
+}
+
+// As in Python, the last member of a name counts, in the place of the first one.
+func TestRewrite(t *testing.T) {
+	many, want := "{", "{"
+	for i := range 100 {
+		many += fmt.Sprintf(`"k%d":%d,`, i, i)
+		want += fmt.Sprintf(`"k%d": %d, `, i, map[bool]int{true: 1000 + i, false: i}[i%3 == 0])
+	}
+	for i := range 100 {
+		if i%3 == 0 {
+			many += fmt.Sprintf(`"k%d":%d,`, i, 1000+i)
+		}
+	}
+	for in, want := range map[string]string{
+		` { "a" : [ ] , "b" : { } } `:                                `{"a": [], "b": {}}`,
+		`{"a": 1, "b": [{"x": 1, "x": {"y": 2}}], "a": "long"}`:      `{"a": "long", "b": [{"x": {"y": 2}}]}`,
+		many[:len(many)-1] + "}":                                     want[:len(want)-2] + "}",
+		"\"\u00e4\\/\\u00E4\\u000a\\ud800\"":                         `"\u00e4/\u00e4\n\ud800"`,
+		`[-0, -0.0, 1E5, 1.10, 1e400, -1e-400]`:                      `[0, -0.0, 100000.0, 1.1, Infinity, -0.0]`,
+		`[NaN, Infinity, -Infinity, 123456789012345678901234567890]`: `[NaN, Infinity, -Infinity, 123456789012345678901234567890]`,
+	} {
+		if got, err := pyjson.Append(nil, []byte(in)); err != nil || string(got) != want {
+			t.Errorf("%.100s: %v\ngot  %s\nwant %s", in, err, got, want)
+		}
+	}
+	for _, in := range []string{
+		``, `{`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{a:1}`, `[1,]`, `[1 2]`, `01`, `1.`, `.5`, `+1`, `-`, `1e`, `tru`, `"`, `"\`,
+		`"\u12"`, `"\x"`, "\"\n\"", "\"\xff\"", `1 2`, `nan`, `-Inf`, "\ufeff1",
+	} {
+		if got, err := pyjson.Append(nil, []byte(in)); err == nil {
+			t.Errorf("%q became %s", in, got)
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/edgerelay/edgerelay/sdk"
@@ -26,13 +27,25 @@ func Languages() []string { return []string{"go", "rust", "assemblyscript", "c"}
 
 var validName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
 
-// New writes a plugin project in lang to dir, which must be empty or missing: SDK, golden samples, a Caddyfile for
-// trying the plugin, and a README. An empty name means the last element of dir. After an invalid argument nothing is
-// written.
-func New(lang, dir, name string) error {
+// Kinds of projects.
+const (
+	Filter   = "filter"   // of events
+	Function = "function" // for the clients of a route
+)
+
+// Kinds returns the kinds of projects.
+func Kinds() []string { return []string{Filter, Function} }
+
+// New writes a plugin project of a kind in lang to dir, which must be empty or missing: SDK, golden samples, a Caddyfile
+// for trying the plugin, a README, and for a function a page. An empty name means the last element of dir. After an
+// invalid argument nothing is written.
+func New(kind, lang, dir, name string) error {
 	parts, ok := languages[lang]
 	if !ok {
 		return fmt.Errorf("unsupported language %q; use %s", lang, strings.Join(Languages(), ", "))
+	}
+	if !slices.Contains(Kinds(), kind) {
+		return fmt.Errorf("unsupported kind %q; use %s", kind, strings.Join(Kinds(), " or "))
 	}
 	if name == "" {
 		abs, err := filepath.Abs(dir)
@@ -50,17 +63,21 @@ func New(lang, dir, name string) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("create the project: %w", err)
 	}
-	if err := write(lang, dir, name, parts); err != nil {
+	if err := write(kind, lang, dir, name, parts); err != nil {
 		return fmt.Errorf("create the project: %w", err)
 	}
 	return nil
 }
 
 // write copies the templates and the SDK to dir.
-func write(lang, dir, name string, parts map[string]string) error {
+func write(kind, lang, dir, name string, parts map[string]string) error {
 	fill := func(text []byte) []byte { return []byte(strings.ReplaceAll(string(text), "{{name}}", name)) }
 	unchanged := func(text []byte) []byte { return text }
-	for _, from := range []string{"templates/common", "templates/" + lang} {
+	templates := []string{"templates/common", "templates/" + lang}
+	if kind == Function { // whose files replace those of a filter
+		templates = []string{"templates/" + lang, "templates/function/common", "templates/function/" + lang}
+	}
+	for _, from := range templates {
 		if err := copyTree(from, dir, fill); err != nil {
 			return err
 		}

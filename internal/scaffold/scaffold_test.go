@@ -16,15 +16,19 @@ import (
 // TestGoProject: a new Go project passes its own tests and its golden samples on the real host, without downloads.
 // Package guests tests the projects of the other languages, because its tests need their toolchains anyway.
 func TestGoProject(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "my-plugin")
-	if err := New("go", dir, ""); err != nil {
-		t.Fatal(err)
+	for _, kind := range Kinds() {
+		t.Run(kind, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "my-plugin")
+			if err := New(kind, "go", dir, ""); err != nil {
+				t.Fatal(err)
+			}
+			test := exec.Command("go", "test", "./...")
+			test.Dir = dir
+			test.Env = append(os.Environ(), "GOFLAGS=", "GOPROXY=off", "GOWORK=off")
+			guests.Run(t, test)
+			guests.CheckProject(t, dir)
+		})
 	}
-	test := exec.Command("go", "test", "./...")
-	test.Dir = dir
-	test.Env = append(os.Environ(), "GOFLAGS=", "GOPROXY=off", "GOWORK=off")
-	guests.Run(t, test)
-	guests.CheckProject(t, dir)
 }
 
 // TestGoProjectUpgrades: a project takes the published module instead of its copy, upgrades it, and vendors it, with the
@@ -32,7 +36,7 @@ func TestGoProject(t *testing.T) {
 func TestGoProjectUpgrades(t *testing.T) {
 	proxy, dir := t.TempDir(), filepath.Join(t.TempDir(), "my-plugin")
 	publish(t, proxy, "v"+edgerelayVersion(t))
-	if err := New("go", dir, ""); err != nil {
+	if err := New(Filter, "go", dir, ""); err != nil {
 		t.Fatal(err)
 	}
 	run := func(command string) string {
@@ -147,33 +151,46 @@ func publish(t *testing.T, proxy, version string) {
 
 // TestProjectsAreComplete: every placeholder is replaced, and the README and the Caddyfile name the plugin.
 func TestProjectsAreComplete(t *testing.T) {
-	for _, lang := range Languages() {
-		dir := filepath.Join(t.TempDir(), "x")
-		if err := New(lang, dir, "my-plugin"); err != nil {
-			t.Fatal(err)
+	for _, kind := range Kinds() {
+		for _, lang := range Languages() {
+			t.Run(kind+" "+lang, func(t *testing.T) { holdComplete(t, kind, lang) })
 		}
-		for _, file := range []string{"README.md", "Caddyfile", "events.ndjson", "build.sh"} {
-			text, err := os.ReadFile(filepath.Join(dir, file))
-			if err != nil {
-				t.Error(err)
-			}
-			if strings.HasSuffix(file, "file") && !bytes.Contains(text, []byte("plugin my-plugin ./plugin.wasm")) {
-				t.Errorf("%s: the Caddyfile does not name the plugin", lang)
-			}
-		}
-		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			text, err := os.ReadFile(path)
-			if bytes.Contains(text, []byte("{{name}}")) || strings.HasSuffix(path, ".tmpl") {
-				t.Errorf("%s is not filled in", path)
-			}
-			return err
-		})
+	}
+}
+
+func holdComplete(t *testing.T, kind, lang string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "x")
+	if err := New(kind, lang, dir, "my-plugin"); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"README.md", "Caddyfile", "build.sh"}
+	if kind == Function {
+		names = append(names, "samples.ndjson", "page/index.html")
+	} else {
+		names = append(names, "events.ndjson")
+	}
+	for _, file := range names {
+		text, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			t.Error(err)
 		}
+		if strings.HasSuffix(file, "file") && !bytes.Contains(text, []byte("plugin my-plugin {$DEV_PLUGIN:./plugin.wasm}")) {
+			t.Errorf("%s: the Caddyfile does not name the plugin", lang)
+		}
+	}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if bytes.Contains(text, []byte("{{name}}")) || strings.HasSuffix(path, ".tmpl") {
+			t.Errorf("%s is not filled in", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -189,7 +206,7 @@ func TestRefusals(t *testing.T) {
 		{"go", full, "p", "is not empty"},
 		{"go", filepath.Join(full, "mine"), "p", "not a directory"},
 	} {
-		if err := New(c.lang, c.dir, c.name); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := New(Filter, c.lang, c.dir, c.name); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %s: %v", c.lang, c.dir, err)
 		}
 		if c.dir != full && filepath.Dir(c.dir) != full {

@@ -3,6 +3,7 @@ package testkit
 import (
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,11 +15,11 @@ type Proxy struct {
 	// Addr is the host:port to connect to.
 	Addr string
 
-	to       string
 	up, down Relay
 	running  sync.WaitGroup
 
 	mu      sync.Mutex
+	to      string
 	changed *sync.Cond
 	stalled bool
 	delay   time.Duration
@@ -36,7 +37,7 @@ const (
 	relayedSize  = 1 << 20  // the same for a Relay
 )
 
-// StartProxy starts a link to a host:port. It ends with the test.
+// StartProxy starts a link to a host:port, or to the path of a Unix socket. It ends with the test.
 func StartProxy(t testing.TB, to string) *Proxy {
 	t.Helper()
 	return StartRelay(t, to, nil, nil)
@@ -89,6 +90,13 @@ func (p *Proxy) set(stalled bool, delay time.Duration) {
 	p.changed.Broadcast()
 }
 
+// Redirect leads new connections to another server. Those that stand stay.
+func (p *Proxy) Redirect(to string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.to = to
+}
+
 // Cut ends all connections over the link.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -101,14 +109,25 @@ func (p *Proxy) Cut() {
 // serve serves one connection.
 func (p *Proxy) serve(n int, in net.Conn) {
 	defer in.Close()
-	out, err := net.Dial("tcp", p.to)
+	p.mu.Lock()
+	to := p.to
+	p.mu.Unlock()
+	network := "tcp"
+	if strings.HasPrefix(to, "/") {
+		network = "unix"
+	}
+	out, err := net.Dial(network, to)
 	if err != nil {
 		return
 	}
 	defer out.Close()
 	for _, c := range []net.Conn{in, out} {
-		_ = c.(*net.TCPConn).SetReadBuffer(socketBuffer)
-		_ = c.(*net.TCPConn).SetWriteBuffer(socketBuffer)
+		socket := c.(interface {
+			SetReadBuffer(bytes int) error
+			SetWriteBuffer(bytes int) error
+		})
+		_ = socket.SetReadBuffer(socketBuffer)
+		_ = socket.SetWriteBuffer(socketBuffer)
 	}
 	p.mu.Lock()
 	if p.closed {

@@ -5,6 +5,10 @@
   (func (export "ev_buffer") (param i32) (result i32) (i32.const 1024))
   (func $answer (param i32) (result i64) (i64.load (i32.add (i32.const 1024) (local.get 0))))
   (func (export "ev_on_event") (param i32 i32) (result i64) (call $answer (local.get 0)))
+  (func (export "ev_on_connect") (param i32) (result i64) (call $answer (i32.const 0)))
+  (func (export "ev_on_message") (param i32 i32) (result i64) (call $answer (i32.const 0)))
+  (func (export "ev_on_close") (param i32 i32) (result i64) (call $answer (i32.const 0)))
+  (func (export "ev_on_alarm") (param i32 i32) (result i64) (call $answer (local.get 0)))
   (func (export "ev_on_class") (param i32 i32 i32) (result i64) (call $answer (local.get 1)))
   (func (export "ev_on_subscribe") (param i32) (result i64) (local $r i64) (local $d i32) (local $at i32)
     (local.set $at (i32.const 1032)) ;; after {"user":

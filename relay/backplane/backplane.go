@@ -325,6 +325,9 @@ func (b *Backplane) deliver(l *link, events []relay.Event) {
 	rest := events[:0]
 	for _, ev := range events {
 		if ev.Group == metricsGroup {
+			if ev.Type != "" {
+				continue
+			}
 			select {
 			case b.metricsQueue <- ev.Text:
 			default: // the next values replace them soon

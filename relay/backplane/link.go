@@ -57,6 +57,7 @@ type link struct {
 	answered   chan struct{} // closed once the last change of interest is confirmed; owned by the reading goroutine
 	// resumes is set if both relays have the feature resume. The next fields concern such links.
 	resumes    bool
+	types      bool                   // the peer has the feature types
 	in         *incoming              // this node's place in the peer's stream
 	stream     atomic.Pointer[stream] // of events for the peer, once the peer has asked for it over this link
 	resumed    atomic.Bool            // the peer knew the stream
@@ -190,6 +191,9 @@ func (l *link) fault(f fault) {
 
 // push queues an event for the peer. It implements sink.
 func (l *link) push(e *event) {
+	if e.kind != "" { // A consumer of AWX would end with an error.
+		return
+	}
 	if dropped, first := l.queue.push(e); dropped > 0 {
 		l.dropped.Add(uint64(dropped))
 		l.b.countOverflow(l.String(), l.queue.limit, dropped, first)

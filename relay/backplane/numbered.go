@@ -10,7 +10,7 @@ import (
 
 // A numbered batch is a binary frame between relays that both have the feature resume. It begins with the number of its
 // first event and the count of events, as uvarints. Each event has its group behind a uvarint of its length, a byte of
-// flags, 16 bytes of position and 8 bytes of time as the flags say, and its text behind a uvarint of its length.
+// flags, 16 bytes of position, 8 bytes of time, type and sender as the flags say, and its text behind a uvarint of its length.
 // Numbers are big-endian.
 
 // The flags of an event.
@@ -19,8 +19,9 @@ const (
 	hasSent                    // 8 bytes of Unix microseconds follow: the time at which the emitter published the event
 	sentAtPosition             // that time is the position's
 	isRefill                   // the event was read from the history
+	hasType                    // the event's type and its sender follow, each behind a byte with the length
 
-	allFlags = hasPosition | hasSent | sentAtPosition | isRefill
+	allFlags = hasPosition | hasSent | sentAtPosition | isRefill | hasType
 )
 
 // numberedBatch is a decoded batch.
@@ -38,8 +39,8 @@ func appendNumberedHead(dst []byte, number uint64, count int) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(dst, number), uint64(count))
 }
 
-// appendNumbered writes an event of a batch.
-func appendNumbered(dst []byte, e *event) []byte {
+// appendNumbered writes an event of a batch. types: the peer has the feature types.
+func appendNumbered(dst []byte, e *event, types bool) []byte {
 	dst = append(binary.AppendUvarint(dst, uint64(len(e.group))), e.group...)
 	flags := byte(0)
 	if !e.position.IsZero() {
@@ -55,6 +56,9 @@ func appendNumbered(dst []byte, e *event) []byte {
 	if e.refill {
 		flags |= isRefill
 	}
+	if types && (e.kind != "" || e.sender != "") {
+		flags |= hasType
+	}
 	dst = append(dst, flags)
 	if flags&hasPosition != 0 {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(e.position.Micros))
@@ -62,6 +66,10 @@ func appendNumbered(dst []byte, e *event) []byte {
 	}
 	if flags&hasSent != 0 {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(e.sent))
+	}
+	if flags&hasType != 0 {
+		dst = append(append(dst, byte(len(e.kind))), e.kind...)
+		dst = append(append(dst, byte(len(e.sender))), e.sender...)
 	}
 	return append(binary.AppendUvarint(dst, uint64(len(e.text))), e.text...)
 }
@@ -92,6 +100,14 @@ func (r *numberedReader) bytes(n uint64) []byte {
 	return part
 }
 
+// short reads a string behind a byte with its length.
+func (r *numberedReader) short() string {
+	if b := r.bytes(1); b != nil {
+		return string(r.bytes(uint64(b[0])))
+	}
+	return ""
+}
+
 func (r *numberedReader) uint64() uint64 {
 	if b := r.bytes(8); b != nil {
 		return binary.BigEndian.Uint64(b)
@@ -120,7 +136,7 @@ func decodeNumbered(b []byte, after uint64, bad func(fault)) (batch numberedBatc
 			batch.skipped++
 		case checkGroup(ev.Group) != nil:
 			bad(faultGroup)
-		case !utf8.Valid(ev.Text):
+		case !utf8.Valid(ev.Text) || !utf8.ValidString(ev.Type) || !utf8.ValidString(ev.Sender):
 			bad(faultUTF8)
 		default:
 			if refill {
@@ -153,6 +169,9 @@ func (r *numberedReader) event() (ev relay.Event, refill bool) {
 		ev.Sent = time.UnixMicro(int64(r.uint64()))
 	case flags&sentAtPosition != 0:
 		ev.Sent = time.UnixMicro(ev.Position.Micros)
+	}
+	if flags&hasType != 0 {
+		ev.Type, ev.Sender = r.short(), r.short()
 	}
 	ev.Text = r.bytes(r.uvarint())
 	return ev, flags&isRefill != 0

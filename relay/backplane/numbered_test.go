@@ -13,7 +13,7 @@ import (
 func numbered(number uint64, events ...*event) []byte {
 	b := appendNumberedHead(nil, number, len(events))
 	for _, e := range events {
-		b = appendNumbered(b, e)
+		b = appendNumbered(b, e, true)
 	}
 	return b
 }
@@ -28,10 +28,12 @@ func TestNumberedBatches(t *testing.T) {
 		&event{group: "a-1", text: []byte("\xff")},
 		&event{group: "b-2"},
 		&event{group: "b-2", text: []byte("six"), sent: 6},
+		&event{group: "b-2", text: []byte("{}"), sent: 7, kind: "chat.message", sender: "node/1"},
+		&event{group: "b-2", text: []byte("{}"), kind: "\xff"},
 	)
 	var bad []fault
 	got, ok := decodeNumbered(batch, 0, func(f fault) { bad = append(bad, f) })
-	if !ok || got.first != 7 || got.last != 12 || got.unread != 0 || got.skipped != 0 {
+	if !ok || got.first != 7 || got.last != 14 || got.unread != 0 || got.skipped != 0 {
 		t.Fatalf("%+v", got)
 	}
 	want := []relay.Event{
@@ -39,18 +41,19 @@ func TestNumberedBatches(t *testing.T) {
 		{Group: "a-1", Text: []byte("two"), Position: at, Sent: time.UnixMicro(5)},
 		{Group: "b-2"},
 		{Group: "b-2", Text: []byte("six"), Sent: time.UnixMicro(6)},
+		{Group: "b-2", Text: []byte("{}"), Sent: time.UnixMicro(7), Type: "chat.message", Sender: "node/1"},
 	}
 	same := func(a, b relay.Event) bool {
 		return a.Group == b.Group && string(a.Text) == string(b.Text) && a.Position == b.Position &&
-			a.Sent.Equal(b.Sent) && a.Source == relay.FromPeer
+			a.Sent.Equal(b.Sent) && a.Type == b.Type && a.Sender == b.Sender && a.Source == relay.FromPeer
 	}
 	if !slices.EqualFunc(got.events, want, same) || !slices.Equal(got.refills, []int{1}) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if !slices.Equal(bad, []fault{faultGroup, faultUTF8}) {
+	if !slices.Equal(bad, []fault{faultGroup, faultUTF8, faultUTF8}) {
 		t.Errorf("%v", bad)
 	}
-	if got, _ := decodeNumbered(batch, 11, func(fault) {}); len(got.events) != 1 || got.skipped != 5 {
+	if got, _ := decodeNumbered(batch, 11, func(fault) {}); len(got.events) != 2 || got.skipped != 5 {
 		t.Errorf("behind event 11: %+v", got)
 	}
 	for n := range batch { // cut anywhere: the missing events are counted
@@ -70,6 +73,7 @@ func TestNumberedBatches(t *testing.T) {
 func FuzzNumbered(f *testing.F) {
 	f.Add(numbered(1, &event{group: "a-1", text: []byte("x"), sent: 1, position: relay.Position{Micros: 1}}), uint64(0))
 	f.Add(numbered(1<<63, &event{group: "a-1", refill: true}, &event{group: "b-1"}), uint64(1<<63))
+	f.Add(numbered(1, &event{group: "a-1", kind: "t", sender: "s", text: []byte("{}")}), uint64(0))
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x02"), uint64(0))
 	f.Fuzz(func(t *testing.T, b []byte, after uint64) {
 		batch, ok := decodeNumbered(b, after, func(fault) {})
@@ -80,7 +84,8 @@ func FuzzNumbered(f *testing.F) {
 			t.Errorf("%d events, %d skipped and %d unread of %d", len(batch.events), batch.skipped, batch.unread, count)
 		}
 		for _, ev := range batch.events {
-			if !relay.ValidGroup(ev.Group) || ev.Group == broadcastGroup || !utf8.Valid(ev.Text) || ev.Position.Part != 0 {
+			if !relay.ValidGroup(ev.Group) || ev.Group == broadcastGroup || !utf8.Valid(ev.Text) || !utf8.ValidString(ev.Type) ||
+				ev.Position.Part != 0 {
 				t.Errorf("%+v is taken", ev)
 			}
 		}

@@ -10,6 +10,8 @@ import (
 // event is one event for peers, shared between their queues.
 type event struct {
 	group    string
+	kind     string // the event's Type; only relays with the feature types get events with one
+	sender   string
 	text     []byte // as in the layer: the frame for broadcast peers, the payload for others
 	since    time.Time
 	sent     int64          // Unix microseconds, by the emitter; 0 if unknown
@@ -22,7 +24,9 @@ type event struct {
 
 // newEvent returns an event that is queued now.
 func newEvent(ev *relay.Event) *event {
-	e := &event{group: ev.Group, text: ev.Text, since: time.Now(), position: ev.Position.Entry()}
+	e := &event{
+		group: ev.Group, kind: ev.Type, sender: ev.Sender, text: ev.Text, since: time.Now(), position: ev.Position.Entry(),
+	}
 	if !ev.Sent.IsZero() {
 		e.sent = ev.Sent.UnixMicro()
 	}
@@ -30,7 +34,7 @@ func newEvent(ev *relay.Event) *event {
 }
 
 // cost is the weight of an event in a queue, in bytes.
-func (e *event) cost() int { return len(e.text) + len(e.group) + 96 }
+func (e *event) cost() int { return len(e.text) + len(e.group) + len(e.kind) + len(e.sender) + 96 }
 
 // queue holds control messages and events for one peer. Control messages are never dropped. The oldest
 // events are dropped when the queue is full.

@@ -133,10 +133,9 @@ func (s *stream) readPages(ctx context.Context, list []*refill) [][]*event {
 	for n, r := range list {
 		queries[n] = relay.HistoryQuery{Group: r.group, After: []relay.Position{r.after}}
 	}
-	any := s.b.settings.Load().AnyEvent
 	for n, page := range history.Read(ctx, queries) {
 		if n < len(pages) && page.Err == nil && len(page.Resumable) == 1 && page.Resumable[0] == nil {
-			pages[n] = ownEvents(page.Events, list[n].after, any)
+			pages[n] = ownEvents(page.Events, list[n].after, s.b.travels)
 		}
 	}
 	return pages
@@ -144,13 +143,13 @@ func (s *stream) readPages(ctx context.Context, list []*refill) [][]*event {
 
 // ownEvents returns the events of this node's layer among events of the history, without the one at a position. It
 // returns nil if it cannot tell them from events that do not travel.
-func ownEvents(events []relay.Event, after relay.Position, any bool) []*event {
+func ownEvents(events []relay.Event, after relay.Position, travels func(*relay.Event) bool) []*event {
 	own := make([]*event, 0, len(events))
 	for n := range events {
 		ev := &events[n]
 		switch {
 		case ev.Foreign || ev.Position.Entry() == after:
-		case !ev.NeedsRelay && !any:
+		case !travels(ev):
 			return nil
 		default:
 			e := newEvent(ev)

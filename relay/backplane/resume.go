@@ -32,7 +32,7 @@ func (l *link) sendNumbered(number uint64, events []*event) error {
 	}
 	batch := appendNumberedHead(make([]byte, 0, size), number, len(events))
 	for _, e := range events {
-		batch = appendNumbered(batch, e)
+		batch = appendNumbered(batch, e, l.types)
 	}
 	return l.write(websocket.MessageBinary, batch)
 }

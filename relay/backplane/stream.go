@@ -14,6 +14,8 @@ import (
 const (
 	// featureResume is the ability to number and acknowledge events, and to continue a stream over another link.
 	featureResume = "resume"
+	// featureTypes is the ability to read events with a type, in a numbered batch.
+	featureTypes = "types"
 	// resumeWait is the time for which the events for a relay are kept after the end of its link.
 	resumeWait = gapWait
 )
@@ -29,6 +31,7 @@ type stream struct {
 	node  string // id of the relay's run
 	id    string
 	queue *queue
+	types bool // the relay has the feature types; other relays get no events with a type
 	groupSet
 
 	holdMu    sync.Mutex         // guards refills
@@ -58,7 +61,7 @@ func (l *link) takeStream(m message) {
 	}
 	l.resumed.Store(s != nil)
 	if s == nil {
-		s = &stream{b: b, node: l.node, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes)}
+		s = &stream{b: b, node: l.node, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes), types: l.types}
 		s.queue.base, s.queue.signal = 1, nil
 		s.peerGroups = map[string]map[string]struct{}{}
 		b.streams[l.node] = s
@@ -165,6 +168,9 @@ func (s *stream) push(e *event) {
 
 // enqueue adds an event to the queue.
 func (s *stream) enqueue(e *event) {
+	if e.kind != "" && !s.types {
+		return
+	}
 	dropped, first := s.queue.push(e)
 	if dropped == 0 {
 		return

@@ -137,13 +137,18 @@ func (g *tappedGroup) listen(name string) {
 	}
 }
 
-// handle receives an event of the group. Events without needs_relay came from another node, or travel as a wrapped
-// copy.
+// handle receives an event of the group.
 func (g *tappedGroup) handle(ev relay.Event) {
-	if ev.Source != relay.FromLayer || ev.Control != nil || !ev.NeedsRelay && !g.tap.b.settings.Load().AnyEvent {
+	if ev.Source != relay.FromLayer || ev.Control != nil || !g.tap.b.travels(&ev) {
 		return
 	}
 	g.forward(&ev)
+}
+
+// travels reports whether an event of this node's layer goes to peers. Events without needs_relay came from another node,
+// or travel as a wrapped copy. No node of AWX sends events with a type to other nodes.
+func (b *Backplane) travels(ev *relay.Event) bool {
+	return ev.NeedsRelay || ev.Type != "" || b.settings.Load().AnyEvent
 }
 
 func (g *tappedGroup) forward(ev *relay.Event) {
@@ -169,7 +174,7 @@ func (t *tap) listenBroadcast() {
 // handleBroadcast receives a wrapped copy. Peers of the broadcast dialect get the copy itself. Other peers get the
 // event in it, unless the copy is marked: then the event is in its own group as well.
 func (t *tap) handleBroadcast(ev relay.Event) {
-	if ev.Source != relay.FromLayer || ev.Control != nil {
+	if ev.Source != relay.FromLayer || ev.Control != nil || ev.Type != "" {
 		return
 	}
 	if sinks := *t.broadcast.Load(); len(sinks) > 0 {

@@ -90,7 +90,7 @@ func proof(secret, side string, server, client message) string {
 func (b *Backplane) hello() message {
 	m := message{Type: "hello", Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Nonce: rand.Text()}
 	if !b.plain {
-		m.Features = []string{featureResume}
+		m.Features = []string{featureResume, featureTypes}
 	}
 	return m
 }
@@ -147,6 +147,7 @@ func (l *link) setPeer(hello message) {
 	l.node, l.name = hello.Node, hello.Name
 	l.peer.layer = hello.Layer
 	l.peer.confirmed, l.peer.replaced = make(chan struct{}), make(chan struct{})
+	l.types = !l.b.plain && slices.Contains(hello.Features, featureTypes)
 	if l.resumes = !l.b.plain && slices.Contains(hello.Features, featureResume); l.resumes {
 		l.in = l.b.incomingOf(l.node)
 	}

@@ -1,8 +1,6 @@
 package history
 
 import (
-	"path"
-	"strings"
 	"testing"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -22,29 +20,6 @@ func TestFirstMatchingRuleApplies(t *testing.T) {
 			t.Errorf("%s: count %d, want %d", group, limits.Count, want)
 		}
 	}
-}
-
-// A prepared rule matches the groups that the rule matches.
-func FuzzMatches(f *testing.F) {
-	for _, pattern := range []string{"job_*", "*", "a*b*c", "**", "a?c", "[a-c]*", "*-*-1", `a\*`} {
-		f.Add(pattern, "job_events-1")
-		f.Add(pattern, "abc")
-		f.Add(pattern, "")
-	}
-	f.Fuzz(func(t *testing.T, pattern, group string) {
-		if strings.Contains(group, "/") || strings.ContainsFunc(pattern, func(r rune) bool { return r == '/' || r > 126 }) {
-			return // no group has these
-		}
-		want, err := path.Match(pattern, group)
-		if err != nil {
-			return
-		}
-		var p Policy
-		p.Set(relay.HistoryPolicy{Rules: []relay.HistoryRule{{Pattern: pattern}}})
-		if _, got := p.Limits(group); got != want {
-			t.Errorf("%q matches %q: %v, want %v", pattern, group, got, want)
-		}
-	})
 }
 
 func BenchmarkLimits(b *testing.B) {

@@ -21,6 +21,8 @@ var (
 type Reservation struct {
 	// Address is the client's, the zero Addr if unknown.
 	Address netip.Addr
+	// Door is the way by which the client comes; it counts when the session opens.
+	Door relay.Door
 
 	hub        *Hub
 	identity   relay.Identity
@@ -90,13 +92,17 @@ func (r *Reservation) Identity() relay.Identity { return r.identity }
 
 // Open makes an identified client's socket a session, which takes over the reservation. The caller closes the session
 // when the connection has ended.
-func (r *Reservation) Open(socket relay.Socket) *Session {
+func (r *Reservation) Open(socket relay.Socket) *Session { return r.OpenAs(socket, nil) }
+
+// OpenAs is Open for a client that gets events and the engine's own messages in a format; nil is the hub's Protocol.
+func (r *Reservation) OpenAs(socket relay.Socket, format relay.Format) *Session {
 	if r.state != reservedUser {
 		panic("hub: Open of a reservation that is not identified")
 	}
 	r.state = reservedNothing
 	return r.hub.open(&Session{
-		socket: socket, identity: r.identity, address: r.Address, ipv6Prefix: r.ipv6Prefix, reserved: true,
+		socket: socket, format: format, identity: r.identity, address: r.Address, ipv6Prefix: r.ipv6Prefix, reserved: true,
+		wire: wire(r.Door),
 	})
 }
 

@@ -22,6 +22,8 @@ type audience struct {
 	seen       atomic.Uint32 // value of events when MeasureGroups last ran
 	rate       atomic.Uint32 // events a second before that; bits of a float32
 	usualClass uint8
+	// deflates is set once a subscriber has agreed on compression. To change it, the round and the shard's mu are held.
+	deflates bool
 }
 
 // usual is the classification of the subscriptions that others does not count.
@@ -45,6 +47,7 @@ type subscription struct {
 	generation uint64 // of class
 	at         int32  // index in audience.subs; pendingAt before the subscription begins
 	class      uint8
+	granted    bool // rechecks do not concern it
 }
 
 // pendingAt is the index of a subscription that has not begun.
@@ -62,9 +65,15 @@ func (j *job) concerns(c relay.Classification) bool {
 	return j.generation == c.Generation && j.classes>>c.Class&1 != 0
 }
 
-// misses reports whether the job is not for a subscriber only because its class was decided by other rules, or later.
+// isFor reports whether the job is for a subscriber.
+func (j *job) isFor(s *subscription) bool {
+	return (j.toAll() || j.concerns(s.classification())) && (j.except == 0 || j.except != s.session.id)
+}
+
+// misses reports whether the job, which is not for a subscriber, would be if the class had not been decided by other
+// rules, or later.
 func (j *job) misses(s *subscription) bool {
-	return j.generation != s.generation || j.decided>>s.class&1 == 0
+	return (j.generation != s.generation || j.decided>>s.class&1 == 0) && (j.except == 0 || j.except != s.session.id)
 }
 
 // reach returns the number of subscribers that a job is for. The shard's round is held.

@@ -19,7 +19,8 @@ func TestAudienceCounts(t *testing.T) {
 		a, n := s.audiences["g"], r.IntN(10)
 		switch {
 		case a == nil || n < 4 && len(a.subs) < 6:
-			s.subscribe(&Session{}, "g", some())
+			c := some()
+			s.subscribe(&Session{}, "g", &relay.Subscription{Class: c.Class, Generation: c.Generation})
 			a = s.audiences["g"]
 		case n < 7:
 			s.reclassify(a.subs[r.IntN(len(a.subs))].subscription, some())

@@ -27,9 +27,17 @@ func (h *Hub) SetAuthorizer(a relay.Authorizer, recheck time.Duration) {
 	if before == nil || *before == relay.Authorizer(denyAll{}) { // no client was admitted
 		return
 	}
-	if reflect.TypeOf(*before) != reflect.TypeOf(a) {
+	if !sameKind(*before, a) {
 		h.recheckAllSoon()
 	}
+}
+
+// sameKind reports whether clients of one authorizer can wait for their next recheck by another one.
+func sameKind(before, after relay.Authorizer) bool {
+	if c, ok := after.(relay.KindComparer); ok {
+		return c.SameKind(before)
+	}
+	return reflect.TypeOf(before) == reflect.TypeOf(after)
 }
 
 // Authorizer returns the current authorizer.
@@ -40,15 +48,13 @@ func (h *Hub) Authorizer() relay.Authorizer { return *h.authorizer.Load() }
 func (h *Hub) SetRecheckGrace(grace time.Duration) { h.recheckGrace.Store(int64(grace)) }
 
 // SetProtocol sets the encoding of messages about ended logins and subscriptions.
-func (h *Hub) SetProtocol(p relay.Protocol) { h.protocol.Store(&p) }
-
-// endLogin closes the socket of a client after the end of the login.
-func (h *Hub) endLogin(socket relay.Socket) {
-	if p := h.protocol.Load(); p != nil {
-		(*p).EndLogin(socket)
-		return
+func (h *Hub) SetProtocol(p relay.Protocol) {
+	h.protocol.Store(&p)
+	h.envelopes.Store(nil)
+	if positions, ok := p.(relay.PositionProtocol); ok {
+		f := framer(envelopes{positions})
+		h.envelopes.Store(&f)
 	}
-	socket.Close(relay.CloseNormal, "")
 }
 
 // denyAll is the authorizer until SetAuthorizer is called.
@@ -60,7 +66,7 @@ func (denyAll) Authenticate(*http.Request) (relay.Identity, error) {
 	return relay.Identity{}, errNoAuthorizer
 }
 
-func (denyAll) Authorize(context.Context, relay.Identity, string, string) error {
+func (denyAll) Authorize(context.Context, relay.Identity, string) error {
 	return errNoAuthorizer
 }
 

@@ -159,3 +159,53 @@ func BenchmarkDeliver(b *testing.B) {
 		})
 	}
 }
+
+// memberFormat is a format that copies a part of the event.
+type memberFormat struct {
+	changeText
+	_ byte // so that two formats have two addresses
+}
+
+func (*memberFormat) AppendEvent(dst []byte, ev *relay.Event, text []byte) ([]byte, relay.Frame) {
+	return append(dst, text...), relay.TextFrame
+}
+
+// BenchmarkDeliverFormats is BenchmarkDeliver for 1,000 clients with one or two formats, beside a group whose clients
+// have none.
+func BenchmarkDeliverFormats(b *testing.B) {
+	for _, formats := range []int{0, 1, 2} {
+		b.Run(fmt.Sprint(formats), func(b *testing.B) {
+			h, _ := newHub(b)
+			const clients = 1000
+			list := []relay.Format{&memberFormat{}, &memberFormat{}}
+			for i := range clients {
+				var session *hub.Session
+				if formats == 0 {
+					session = h.Open(discard{}, relay.Identity{ID: "1"}, netip.Addr{})
+				} else {
+					session = openDiscard(b, h, list[i%formats])
+				}
+				subscribe(b, h, session, "g")
+			}
+			batch := make([]relay.Event, 64)
+			for i := range batch {
+				batch[i] = relay.Event{Group: "g", Text: slices.Repeat([]byte("x"), 300)}
+				if formats > 0 {
+					batch[i].Type = "t"
+				}
+			}
+			deliver(b, h, batch, 64*clients)
+		})
+	}
+}
+
+func openDiscard(b *testing.B, h *hub.Hub, format relay.Format) *hub.Session {
+	reservation, err := h.Admit(netip.Addr{})
+	if err == nil {
+		err = reservation.Identify(relay.Identity{ID: "1"})
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return reservation.OpenAs(discard{}, format)
+}

@@ -18,6 +18,9 @@ const (
 // SetBroker starts b and moves all groups to b. Sessions stay: the node joins the new layer before leaving the old
 // layer. After a few seconds, or when ctx ends, unfinished work continues in the background.
 func (h *Hub) SetBroker(ctx context.Context, b relay.Broker) error {
+	if r, ok := b.(relay.MessageReceiver); ok {
+		r.ReceiveMessages(h.receiveMessages.Load())
+	}
 	if err := b.Start(h); err != nil {
 		return err
 	}

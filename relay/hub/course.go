@@ -17,6 +17,7 @@ type course struct {
 	head   relay.Position
 	headAt time.Time
 	last   relay.Position // of the last event
+	first  relay.Position // of the first event that followed an unknown head
 
 	// The mutex of resumes guards the fields below.
 	audiences int
@@ -49,10 +50,37 @@ func (c *course) advance(positions []relay.Position) {
 			now := time.Now()
 			c.mu.Lock()
 			defer c.mu.Unlock()
+			if c.head.IsZero() && c.first.IsZero() {
+				c.first = firstPosition(positions)
+			}
 			c.head, c.headAt, c.last = positions[i], now, positions[i]
 			return
 		}
 	}
+}
+
+// firstPosition returns the first position that is known.
+func firstPosition(positions []relay.Position) (first relay.Position) {
+	for _, p := range positions {
+		if !p.IsZero() {
+			return p
+		}
+	}
+	return first
+}
+
+// newest returns the head, whatever its age; zero if it is unknown.
+func (c *course) newest() relay.Position {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.head
+}
+
+// firstEvent returns the position of the first event since the head was unknown, zero if there was none.
+func (c *course) firstEvent() relay.Position {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.first
 }
 
 func (c *course) setHead(p relay.Position) {
@@ -132,7 +160,7 @@ func (r *resumes) forgetHeads() {
 	defer r.mu.Unlock()
 	for _, c := range r.courses {
 		c.mu.Lock()
-		c.head, c.last = relay.Position{}, relay.Position{}
+		c.head, c.last, c.first = relay.Position{}, relay.Position{}, relay.Position{}
 		c.mu.Unlock()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub/deflate"
 )
 
 // joinSize is the number of bytes of frames that are joined into a single write. A larger buffer saves hardly any
@@ -17,18 +18,24 @@ const joinSize = 64 << 10
 // for every shard that has subscribers of the group. Encoders are reused, so that an event allocates nothing but a
 // share of a buffer.
 type encoder struct {
+	hub        *Hub
 	reaches    map[string]reach // by group
 	slots      []*audience      // memory for the slices in reaches
 	positioned []*positionAudience
 	jobs       [][]job // by shard
 	bytes      []int   // of the frames in jobs, by shard
 
-	selected  []selection // by event
-	variants  []variant   // of events that are rendered by class, in the order of events
-	remaining int         // bytes of frames still to be encoded
+	formats   []relay.Format // of the batch
+	payload   []byte         // of the last frame for a format
+	selected  []selection    // by event
+	variants  []variant      // of events that are rendered by class, in the order of events
+	remaining int            // bytes of frames still to be encoded
 
 	run  run
 	wrap wrap
+
+	compressor *deflate.Compressor // nil: no event is compressed
+	minSize    int                 // of the compressor; beyond all texts without one
 }
 
 // reach is the audiences of a group by shard, with nil for a shard without subscribers. A slice is nil if no shard has
@@ -36,6 +43,9 @@ type encoder struct {
 type reach struct {
 	plain      []*audience
 	positioned []*positionAudience // of clients that have opted in to positions
+	formats    []formatReach
+	// deflates is set if a plain client has agreed on compression, positionedDeflates if one with positions has.
+	deflates, positionedDeflates bool
 }
 
 // present returns the set of the classes of the subscribers.
@@ -46,6 +56,9 @@ func (r *reach) present() uint64 {
 			classes |= a.present.Load() | a.resuming.Load()
 		}
 	}
+	for i := range r.formats {
+		classes |= r.formats[i].present()
+	}
 	return classes
 }
 
@@ -53,6 +66,7 @@ func (r *reach) present() uint64 {
 type selection struct {
 	classes           uint64
 	plain, positioned bool
+	formats           bool
 }
 
 // variant is the text of an event for subscribers of some classes.
@@ -74,6 +88,10 @@ type run struct {
 	sent         int64            // of the first event, as in job
 	journey      *journey         // of the only event, if it is sampled
 	positions    []relay.Position // of the frames; nil for plain clients
+	except       uint32           // as in job
+	format       relay.Format     // nil: the hub's protocol
+	deflatable   deflatable
+	compressed   *deflate.Buffer // as in job, while the run is ended
 }
 
 var encoders = sync.Pool{New: func() any { return &encoder{reaches: map[string]reach{}} }}
@@ -83,6 +101,8 @@ func (e *encoder) encode(h *Hub, events []relay.Event) {
 	if len(e.jobs) < len(h.shards) {
 		e.jobs, e.bytes = make([][]job, len(h.shards)), make([]int, len(h.shards))
 	}
+	e.hub = h
+	e.useCompressor(h.compressor.Load())
 	traced := h.tracing.Load() != nil
 	if traced {
 		recordFanOut(events)
@@ -105,6 +125,9 @@ func (e *encoder) encode(h *Hub, events []relay.Event) {
 	e.endRun()
 	if len(e.positioned) > 0 {
 		e.encodePositioned(h, events)
+	}
+	if len(e.formats) > 0 {
+		e.encodeFormats(h, events)
 	}
 	for i, s := range h.shards {
 		if len(e.jobs[i]) > 0 && !s.queue.push(e.jobs[i], e.bytes[i]) {
@@ -138,10 +161,13 @@ func (e *encoder) selectFor(h *Hub, index int, ev *relay.Event) (s selection) {
 		return s
 	}
 	r := e.reachOf(h, ev.Group)
-	plain, positioned := r.plain != nil, r.positioned != nil
+	plain, positioned, formats := r.plain != nil, r.positioned != nil, r.formats != nil
+	if ev.Type != "" { // only for clients with a format
+		plain, positioned = false, false
+	}
 	var classes uint64
 	switch {
-	case !plain && !positioned:
+	case !plain && !positioned && !formats:
 		h.countUnheard(ev)
 		return s
 	case ev.Redaction != nil:
@@ -161,7 +187,7 @@ func (e *encoder) selectFor(h *Hub, index int, ev *relay.Event) (s selection) {
 		journeyOf(ev).setOutcome("hidden")
 		return s
 	}
-	return selection{classes, plain, positioned}
+	return selection{classes, plain, positioned, formats}
 }
 
 // redact renders the variants of an event with a redaction, and returns the classes that get a text; present are the
@@ -217,15 +243,19 @@ func (e *encoder) reserve(text []byte, plain bool) bool {
 
 // add appends a text to the current run, or begins the next run.
 func (e *encoder) add(ev *relay.Event, classes, decided uint64, text []byte) {
-	r, size, journey, generation := &e.run, relay.FrameSize(len(text)), journeyOf(ev), uint64(0)
+	r, size, journey, generation, except := &e.run, relay.FrameSize(len(text)), journeyOf(ev), uint64(0), uint32(0)
 	if ev.Redaction != nil {
 		generation = ev.Redaction.Generation
 	}
+	if ev.Sender != "" {
+		except = e.hub.sessionOf(ev.Sender)
+	}
 	full := len(r.buf)+size > cap(r.buf)
 	if full || ev.Group != r.group || classes != r.classes || decided != r.decided || generation != r.generation ||
-		journey != r.journey {
+		journey != r.journey || except != r.except {
 		e.endRun()
 		r.group, r.classes, r.decided, r.generation, r.journey = ev.Group, classes, decided, generation, journey
+		r.except = except
 	}
 	if r.count == 0 {
 		r.sent = stamp(ev.Sent)
@@ -236,6 +266,9 @@ func (e *encoder) add(ev *relay.Event, classes, decided uint64, text []byte) {
 	r.buf = relay.AppendFrame(r.buf, text)
 	r.count++
 	e.remaining -= size
+	if len(text) >= e.minSize {
+		r.deflatable.add(len(text), len(r.buf))
+	}
 }
 
 // endRun makes the current run a job for each shard with subscribers.
@@ -246,19 +279,34 @@ func (e *encoder) endRun() {
 	}
 	frames := r.buf[r.start:len(r.buf):len(r.buf)]
 	to := e.reaches[r.group]
-	if r.positions != nil {
-		e.endPositioned(frames, to.positioned)
-		return
+	if r.deflatable.count > 0 {
+		r.compressed = e.compress(&to, frames)
 	}
-	for i, a := range to.plain {
+	switch f := to.formatOf(r.format); {
+	case f != nil:
+		e.endPlain(frames, f.plain)
+		if f.positioned != nil {
+			e.endPositioned(frames, f.positioned)
+		}
+	case r.positions != nil:
+		e.endPositioned(frames, to.positioned)
+	default:
+		e.endPlain(frames, to.plain)
+	}
+	r.start, r.count, r.deflatable, r.compressed = len(r.buf), 0, deflatable{}, nil
+}
+
+// endPlain makes the current run a job for each shard with subscribers without positions.
+func (e *encoder) endPlain(frames []byte, to []*audience) {
+	r := &e.run
+	for i, a := range to {
 		if a != nil {
 			e.addJob(i, job{
 				audience: a, frames: frames, count: r.count, classes: r.classes, generation: r.generation,
-				decided: r.decided, sent: r.sent, journey: r.journey,
+				decided: r.decided, sent: r.sent, journey: r.journey, except: r.except, compressed: r.compressed,
 			})
 		}
 	}
-	r.start, r.count = len(r.buf), 0
 }
 
 // addJob adds a job for a shard.
@@ -277,15 +325,18 @@ func (e *encoder) reachOf(h *Hub, group string) reach {
 	var r reach
 	from, found := len(e.slots), false
 	for _, s := range h.shards {
-		a := s.audience(group)
-		found = found || a != nil
+		a, deflates := s.audienceAndForms(group)
+		found, r.deflates = found || a != nil, r.deflates || deflates
 		e.slots = append(e.slots, a)
 	}
 	if found {
 		r.plain = e.slots[from:len(e.slots):len(e.slots)]
 	}
 	if h.resumes.clients.Load() > 0 {
-		r.positioned = e.positionedOf(h, group)
+		r.positioned, r.positionedDeflates = e.positionedOf(h, group)
+	}
+	if h.formatted.Load() > 0 {
+		r.formats = e.formatsOf(h, group)
 	}
 	e.reaches[group] = r
 	return r
@@ -304,5 +355,11 @@ func (e *encoder) reset() {
 	e.run = run{}
 	if len(e.positioned) > 0 {
 		e.resetPositioned()
+	}
+	e.hub, e.compressor = nil, nil
+	clear(e.formats)
+	e.formats = e.formats[:0]
+	if cap(e.payload) > maxWrapKept {
+		e.payload = nil
 	}
 }

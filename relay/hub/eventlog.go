@@ -50,7 +50,7 @@ func (a *positionAudience) record(j *job) {
 		return
 	}
 	recorded := *j
-	recorded.journey = nil
+	recorded.journey, recorded.compressed = nil, nil // a replay is sent plain
 	a.log.jobs = append(a.log.jobs, recorded)
 	if a.log.bytes += len(j.frames); a.log.bytes > maxLogBytes {
 		a.overflow()

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -42,8 +41,8 @@ func (a teamAuthorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 	return relay.Identity{ID: `"` + name + `"`, Key: name, Name: name}, nil
 }
 
-func (a teamAuthorizer) Authorize(_ context.Context, id relay.Identity, kind, item string) error {
-	if kind != "team" || a.teams[id.Name] != item {
+func (a teamAuthorizer) Authorize(_ context.Context, id relay.Identity, group string) error {
+	if team := a.teams[id.Name]; team == "" || group != "team-"+team {
 		return relay.ErrDenied
 	}
 	return nil
@@ -123,8 +122,7 @@ func ExampleHub_SetAuthorizer() {
 	}
 	session := reservation.Open(printer{})
 	for _, group := range []string{"team-red", "team-blue"} {
-		kind, item, _ := strings.Cut(group, "-")
-		_, err := session.Authorize(ctx, kind, item, false)
+		_, err := session.Authorize(ctx, group, false)
 		fmt.Println(session.Identity().Name, group, err)
 	}
 	session.Close()

@@ -127,14 +127,13 @@ func (r *resumes) moveHeads(l relay.Loss, mark relay.Position) {
 // second, so events may have reached the clients since a loss was marked: a client whose connection ends before it is
 // told has a position behind the mark. The history is therefore marked again.
 func (h *Hub) tellGaps(gaps *gapSet) {
-	p := h.positionProtocol()
-	if p == nil || gaps.empty() {
+	if gaps.empty() {
 		return
 	}
 	defer h.markTold(gaps)
 	if gaps.all == nil {
 		for group, g := range gaps.groups {
-			h.tellGap(p, group, g)
+			h.tellGap(group, g)
 		}
 		return
 	}
@@ -143,7 +142,7 @@ func (h *Hub) tellGaps(gaps *gapSet) {
 		if own := gaps.groups[c.group]; own != nil {
 			g = own.join(g)
 		}
-		h.tellGap(p, c.group, g)
+		h.tellGap(c.group, g)
 	}
 }
 
@@ -168,30 +167,36 @@ func (h *Hub) markTold(gaps *gapSet) {
 	}
 }
 
-func (h *Hub) tellGap(p relay.PositionProtocol, group string, g *gap) {
-	if g.isGap || len(g.withheld) > maxWithheld {
-		h.tell(group, 1, relay.AppendFrame(nil, p.EncodeGap(relay.Gap{
-			Groups: []string{group}, Cause: g.cause, Events: g.events, Position: g.position,
-		})))
-		return
-	}
-	var frames []byte
-	for _, position := range g.withheld {
-		frames = relay.AppendFrame(frames, p.EncodeWithheld(group, position))
-	}
-	h.tell(group, len(g.withheld), frames)
-}
-
-// tell queues frames for the clients of a group that get positions.
-func (h *Hub) tell(group string, count int, frames []byte) {
+// tellGap queues the frames about a gap for the clients of a group that get positions.
+func (h *Hub) tellGap(group string, g *gap) {
 	for _, s := range h.shards {
-		if a := s.positionAudience(group); a != nil {
-			s.queue.push([]job{{
-				audience: &a.audience, frames: frames, count: count, classes: allClasses,
-				positioned: &positionedJob{positionAudience: a},
-			}}, len(frames))
+		for _, a := range s.positionAudiences(group) {
+			count, frames := g.encode(a.framer, group)
+			if count > 0 {
+				s.queue.push([]job{{
+					audience: &a.audience, frames: frames, count: count, classes: allClasses,
+					positioned: &positionedJob{positionAudience: a},
+				}}, len(frames))
+			}
 		}
 	}
+}
+
+// encode returns the frames about a gap, and their number.
+func (g *gap) encode(f framer, group string) (count int, frames []byte) {
+	if g.isGap || len(g.withheld) > maxWithheld {
+		frames = appendText(nil, f.EncodeGap(relay.Gap{
+			Groups: []string{group}, Cause: g.cause, Events: g.events, Position: g.position,
+		}))
+		return min(len(frames), 1), frames
+	}
+	for _, position := range g.withheld {
+		if text := f.EncodeWithheld(group, position); text != nil {
+			frames = relay.AppendFrame(frames, text)
+			count++
+		}
+	}
+	return count, frames
 }
 
 // unrecorded marks the history of groups that get events which no history keeps, such as those that plugins emit into

@@ -1,9 +1,13 @@
 package hub
 
-import "runtime"
+import (
+	"runtime"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
 
 // gather collects the jobs of a round by session, so that a client gets all events of all groups with a single write,
-// in the order of delivery. Sessions with the same sequence of jobs share a joined buffer.
+// in the order of delivery. Sessions with the same sequence of jobs, in the same forms, share a joined buffer.
 // See docs/decisions/hub.md#why-does-each-worker-own-its-sessions
 type gather struct {
 	touched []*Session
@@ -15,8 +19,21 @@ type gather struct {
 
 // step is a job in a session's sequence.
 type step struct {
-	job  int32
+	job  formedJob
 	next int32 // index into steps, -1 at the end
+}
+
+// formedJob is the index of a job, and the form of its frames in the lowest bits.
+type formedJob int32
+
+// formBits is the number of bits of a form.
+const formBits = 2
+
+const _ = uint(1<<formBits - relay.FormCount) // all forms fit
+
+// frames returns the frames of a step.
+func (s *step) frames(jobs []job) []byte {
+	return jobs[s.job>>formBits].framesAs(relay.Form(s.job & (1<<formBits - 1)))
 }
 
 // sequence is a session's jobs in this round, owned by the shard's worker.
@@ -41,22 +58,59 @@ const maxJoined = 16 << 20
 // scheduler does not see system calls that cannot block, and would otherwise preempt the worker after 10 ms only.
 const yieldEvery = 64
 
-// write sends the jobs' frames to the sessions of the audiences.
+// write sends the jobs' frames to the sessions of the audiences, and hands payloads to their sockets in between.
 func (g *gather) write(h *Hub, jobs []job) {
-	if len(jobs) == 1 {
+	from := 0
+	for i := range jobs {
+		if jobs[i].payload {
+			g.writeFrames(h, jobs[from:i])
+			h.receive(&jobs[i])
+			from = i + 1
+		}
+	}
+	g.writeFrames(h, jobs[from:])
+}
+
+// receive hands a payload to the sockets of the audience.
+func (h *Hub) receive(j *job) {
+	limit, sent := h.Limits().QueuePerConnection, 0
+	for _, sub := range j.audience.subs {
+		r, ok := sub.socket.(relay.FrameReceiver)
+		switch {
+		case !ok || !j.isFor(sub.subscription):
+		case r.Receive(j.frames, limit):
+			sent++
+		default:
+			h.countMiss(sub.session, j.count)
+		}
+	}
+	h.stats.deliveries.Add(uint64(sent))
+	h.stats.bytes.Add(uint64(sent * len(j.frames)))
+}
+
+// writeFrames sends the frames of jobs without payloads.
+func (g *gather) writeFrames(h *Hub, jobs []job) {
+	switch len(jobs) {
+	case 0:
+		return
+	case 1:
 		g.writeOne(h, &jobs[0])
 		return
 	}
 	for i := range jobs {
 		j := &jobs[i]
-		toAll, outdated := j.toAll(), false
+		toAll, outdated := j.toAll() && j.except == 0, false
+		var forms chosen
 		for _, sub := range j.audience.subs {
-			if toAll || j.concerns(sub.classification()) {
-				g.add(sub.session, int32(i), j.count)
+			if toAll || j.isFor(sub.subscription) {
+				form := j.choose(sub.socket)
+				forms[form]++
+				g.add(sub.session, formedJob(i<<formBits)|formedJob(form), j.count)
 			} else if j.misses(sub.subscription) {
 				outdated = true
 			}
 		}
+		h.countForms(j, &forms)
 		if outdated {
 			h.withheldOutdated(j)
 		}
@@ -91,17 +145,20 @@ func (g *gather) write(h *Hub, jobs []job) {
 // writeOne is write for a single job, the usual case of a quiet system: no session has two.
 func (g *gather) writeOne(h *Hub, j *job) {
 	limit, sent := h.Limits().QueuePerConnection, 0
-	toAll, outdated := j.toAll(), false
+	toAll, outdated := j.toAll() && j.except == 0, false
+	var sentAs chosen
 	for i, sub := range j.audience.subs {
 		if i%yieldEvery == yieldEvery-1 {
 			runtime.Gosched()
 		}
-		if !toAll && !j.concerns(sub.classification()) {
+		if !toAll && !j.isFor(sub.subscription) {
 			outdated = outdated || j.misses(sub.subscription)
 			continue
 		}
-		if sub.socket.Send(j.frames, limit) {
+		form := j.choose(sub.socket)
+		if sub.socket.Send(j.framesAs(form), limit) {
 			sent++
+			sentAs[form]++
 		} else {
 			h.countMiss(sub.session, j.count)
 		}
@@ -110,11 +167,11 @@ func (g *gather) writeOne(h *Hub, j *job) {
 		h.withheldOutdated(j)
 	}
 	h.stats.deliveries.Add(uint64(sent * j.count))
-	h.stats.bytes.Add(uint64(sent * len(j.frames)))
+	h.stats.bytes.Add(uint64(h.countForms(j, &sentAs)))
 }
 
 // add appends a job to a session's sequence.
-func (g *gather) add(s *Session, job int32, count int) {
+func (g *gather) add(s *Session, job formedJob, count int) {
 	g.steps = append(g.steps, step{job, -1})
 	at := int32(len(g.steps))
 	if s.seq.first == 0 {
@@ -148,7 +205,7 @@ func (g *gather) findEqual() {
 // send writes a session's sequence and returns the number of bytes.
 func (g *gather) send(s *Session, jobs []job, limit int) (int, bool) {
 	if s.seq.first == s.seq.last {
-		frames := jobs[g.steps[s.seq.first-1].job].frames
+		frames := g.steps[s.seq.first-1].frames(jobs)
 		return len(frames), s.socket.Send(frames, limit)
 	}
 	j := g.joined[s.seq.sign]
@@ -198,11 +255,11 @@ func (g *gather) equal(a, b *Session) bool {
 func (g *gather) join(s *Session, jobs []job) (parts [][]byte) {
 	size := 0
 	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
-		size += len(jobs[g.steps[i].job].frames)
+		size += len(g.steps[i].frames(jobs))
 	}
 	var part []byte
 	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
-		frames := jobs[g.steps[i].job].frames
+		frames := g.steps[i].frames(jobs)
 		if len(part)+len(frames) > cap(part) {
 			if part != nil {
 				parts = append(parts, part)
@@ -220,7 +277,7 @@ func (g *gather) sendAlone(s *Session, jobs []job, limit int) (n int, ok bool) {
 	ok = true
 	g.scratch = g.scratch[:0]
 	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
-		frames := jobs[g.steps[i].job].frames
+		frames := g.steps[i].frames(jobs)
 		if len(g.scratch) > 0 && len(g.scratch)+len(frames) > joinSize {
 			ok = ok && s.socket.SendCopy(g.scratch, limit)
 			g.scratch = g.scratch[:0]

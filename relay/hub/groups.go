@@ -80,7 +80,12 @@ func (h *Hub) groupRate(group string) (rate float64) {
 		if a := s.audience(group); a != nil {
 			rate = max(rate, float64(math.Float32frombits(a.rate.Load())))
 		}
-		if a := s.positionAudience(group); a != nil {
+		for _, a := range s.formatAudiences(group) {
+			if a.plain != nil {
+				rate = max(rate, float64(math.Float32frombits(a.plain.rate.Load())))
+			}
+		}
+		for _, a := range s.positionAudiences(group) {
 			rate = max(rate, float64(math.Float32frombits(a.rate.Load())))
 		}
 	}
@@ -124,6 +129,20 @@ func (s *shard) eachAudience(fn func(*audience)) {
 			s.mu.RLock()
 		}
 		fn(&a.audience)
+	}
+	for _, list := range s.formatted {
+		if n++; n%unlockEvery == 0 {
+			s.mu.RUnlock()
+			s.mu.RLock()
+		}
+		for _, a := range list {
+			if a.plain != nil {
+				fn(a.plain)
+			}
+			if a.positioned != nil {
+				fn(&a.positioned.audience)
+			}
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func (s *Session) OptIn() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.shard.hub
-	if s.positioned || s.closed || len(s.subs) > 0 || h.positionProtocol() == nil {
+	if s.positioned || s.closed || len(s.subs) > 0 || h.framerOf(s.format) == nil {
 		return
 	}
 	s.positioned = true

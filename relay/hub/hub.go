@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -9,12 +11,14 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub/deflate"
 )
 
 // Hub is the engine of a node. A hub outlives configurations: limits, authorizer, interceptor, channel layer and
 // backplane can be replaced while sessions stay. Methods may be called concurrently.
 type Hub struct {
 	log    *slog.Logger
+	sender string // begins the Sender of each session, and of no other hub's
 	shards []*shard
 	next   atomic.Uint64 // number of the last session; selects its shard, round robin
 
@@ -22,12 +26,16 @@ type Hub struct {
 	authorizer  atomic.Pointer[relay.Authorizer]
 	interceptor atomic.Pointer[relay.Interceptor]
 	protocol    atomic.Pointer[relay.Protocol]
+	envelopes   atomic.Pointer[framer] // of protocol, nil if its clients cannot get positions
+	formatted   atomic.Int64           // formatAudiences
 	history     atomic.Pointer[relay.History]
+	compressor  atomic.Pointer[deflate.Compressor] // nil: no event is compressed
 
 	recheck        atomic.Int64 // nanoseconds between two rechecks; 0: never
 	recheckGrace   atomic.Int64 // nanoseconds that a session stays open without a certain result; below 0: for ever
 	rechecks       rechecks
 	reclassifySoon chan struct{} // wakes reclassifySubscriptions
+	classifying    turns         // of classifyAgain
 	recheckSoon    chan struct{} // wakes recheckPending
 	pendingRecheck atomic.Int32  // steps of recheckPending that are left
 
@@ -46,6 +54,8 @@ type Hub struct {
 	drainMu  sync.Mutex // guards drain
 	drain    *drain     // nil if there is none
 	draining atomic.Bool
+
+	receiveMessages atomic.Bool // of any type
 
 	short   atomic.Bool // memory is short, and no slow consumer is left to disconnect
 	closing atomic.Bool
@@ -68,6 +78,7 @@ func New(log *slog.Logger) *Hub {
 		recheckSoon:    make(chan struct{}, 1),
 		reclassifySoon: make(chan struct{}, 1),
 	}
+	h.sender = rand.Text()[:12] + "."
 	h.recheckGrace.Store(int64(relay.NoGrace))
 	h.interest.groups = map[string]*membership{}
 	h.interest.lingering.wake = make(chan struct{}, 1)
@@ -123,23 +134,60 @@ func (h *Hub) Publish(ctx context.Context, group string, text []byte) (relay.Rec
 	return receipt, err
 }
 
+// PublishMessage sends a message of any type to its group through the channel layer, and to peers.
+func (h *Hub) PublishMessage(ctx context.Context, m relay.Message) (relay.Receipt, error) {
+	if m.Type == "" && m.Sender == "" {
+		return h.Publish(ctx, m.Group, m.Text)
+	}
+	b := h.Broker()
+	if b == nil {
+		return relay.Receipt{}, relay.ErrClosed
+	}
+	p, ok := b.(relay.MessagePublisher)
+	if !ok {
+		return relay.Receipt{}, errors.New("the channel layer publishes no messages with a type")
+	}
+	receipt, err := p.PublishMessage(ctx, m)
+	if plane := h.Backplane(); err == nil && m.Type == "" && plane != nil { // Nodes of AWX get no messages with a type.
+		err = plane.Published(ctx, m.Group, m.Text)
+	}
+	return receipt, err
+}
+
+// ReceiveMessages turns the delivery of messages of any type on or off, for this channel layer and later ones.
+func (h *Hub) ReceiveMessages(on bool) {
+	h.receiveMessages.Store(on)
+	if r, ok := h.Broker().(relay.MessageReceiver); ok {
+		r.ReceiveMessages(on)
+	}
+}
+
+// publishGrace is how long the hub stays in the channel layer for sockets that take their time to close.
+const publishGrace = 2 * time.Second
+
 // Close closes every socket with 1001, or with 1012 during a drain, leaves the channel layer and stops the hub. When
 // ctx ends, the remaining connections are aborted.
 func (h *Hub) Close(ctx context.Context) error {
 	h.closing.Store(true)
 	var err error
-	left := make(chan struct{})
+	ended, left := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(left)
+		select { // handlers may publish that their clients have gone
+		case <-ended:
+		case <-time.After(publishGrace):
+		}
 		if b, _ := h.interest.exchange(nil); b != nil {
 			err = b.Close(ctx)
 		}
 	}()
 	h.closeSessions(ctx)
+	close(ended)
 	<-left
 	h.Undrain()
 	h.stop()
 	h.resumes.close()
+	_ = h.SetCompression(nil)
 	for _, s := range h.shards {
 		h.countMissedJobs(s, s.queue.close())
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -293,5 +294,26 @@ func TestValidGroup(t *testing.T) {
 	long := slices.Repeat([]byte("a"), 100)
 	if relay.ValidGroup(string(long)) || !relay.ValidGroup(string(long[:99])) {
 		t.Error("99 bytes are allowed, 100 are not")
+	}
+}
+
+// The handlers of sockets may publish while the hub closes: that their clients have gone.
+func TestCloseLetsHandlersPublish(t *testing.T) {
+	h, _ := newHub(t)
+	session, s := open(h)
+	published := make(chan error, 1)
+	go func() {
+		for code := 0; code == 0; code, _ = s.closed() {
+			runtime.Gosched()
+		}
+		_, err := h.PublishMessage(context.Background(), relay.Message{Group: "left", Text: []byte("x")})
+		published <- err
+		session.Close()
+	}()
+	if err := h.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := <-published; err != nil {
+		t.Error(err)
 	}
 }

@@ -2,37 +2,70 @@ package hub
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// sweepParts is the number of steps of a round over all sessions. A round of pings takes half a ping interval, so that
-// no ping is much too late.
-const sweepParts = 20
+const (
+	// sweepParts is the least number of steps of a round over all sessions.
+	sweepParts = 20
+	// stepSessions is the number of sessions in a step of a round, until the steps would be shorter than minStep. Few
+	// sessions in a step spread the pings, and so the pongs, evenly.
+	stepSessions = 256
+	minStep      = 10 * time.Millisecond
+	// unpingedRound is the length of a round without pings, which only finds clients that have timed out.
+	unpingedRound = sweepParts * time.Second
+)
 
 // pingSessions pings clients and disconnects clients that have timed out, with a single goroutine instead of a timer
 // per session.
 // See docs/decisions/hub.md#why-does-one-goroutine-ping-all-clients
 func (h *Hub) pingSessions(ctx context.Context) {
-	for part := 0; ; part = (part + 1) % sweepParts {
-		limits := h.Limits()
-		step := max(limits.Ping/2/sweepParts, time.Millisecond)
-		if limits.Ping <= 0 {
-			step = time.Second
-		}
+	for ctx.Err() == nil {
+		h.pingRound(ctx)
+	}
+}
+
+// pingRound visits all sessions once, within half a ping interval, so that no ping is much too late. The steps have
+// fixed times: the work of a step does not delay the next. A change of the interval ends the round.
+func (h *Hub) pingRound(ctx context.Context) {
+	interval, began := h.Limits().Ping, time.Now()
+	length := unpingedRound
+	if interval > 0 {
+		length = max(interval/2, sweepParts*time.Millisecond)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var sessions []*Session
+	for step, steps := 0, sweepSteps(int(h.stats.sessions.Load()), length); step < steps; step++ {
+		timer.Reset(time.Until(began.Add(length * time.Duration(step+1) / time.Duration(steps))))
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(step):
+		case <-timer.C:
 		}
-		now := time.Now()
+		limits, now := h.Limits(), time.Now()
+		if limits.Ping != interval {
+			return
+		}
 		for _, shard := range h.shards {
-			for _, s := range shard.part(part, sweepParts) {
+			sessions = shard.appendPart(sessions[:0], step, steps)
+			for i, s := range sessions {
+				if i%yieldEvery == yieldEvery-1 {
+					runtime.Gosched()
+				}
 				h.pingIfDue(s, now, limits)
 			}
 		}
+		clear(sessions)
 	}
+}
+
+// sweepSteps returns the number of steps of a round over n sessions.
+func sweepSteps(n int, length time.Duration) int {
+	return max(sweepParts, min(n/stepSessions, int(length/minStep)))
 }
 
 // pingIfDue pings a client if a ping is due, or disconnects a client that has timed out.

@@ -1,8 +1,11 @@
 package hub
 
 import (
+	"context"
 	"log/slog"
+	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -70,4 +73,63 @@ func TestSlowClientDoesNotTimeOut(t *testing.T) {
 	if !socket.killed {
 		t.Error("a pinged client without an answer is kept")
 	}
+}
+
+// pingedSocket is the socket of a client that answers each ping at once. A ping takes the node a while.
+type pingedSocket struct {
+	quietSocket
+	cost time.Duration
+	at   []time.Time
+}
+
+func (p *pingedSocket) Ping() bool {
+	p.at = append(p.at, time.Now())
+	p.read = time.Now()
+	time.Sleep(p.cost)
+	return true
+}
+
+// However many clients, and however long their pings take, each client gets a ping in every interval, and no moment
+// has a lump of them.
+func TestPingsAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(relay.At(0).Add(time.Hour)))   // Ticks count from the start of the process
+		const clients, cost = 20_000, 500 * time.Microsecond // all together: four fifths of half an interval
+		h := &Hub{log: slog.New(slog.DiscardHandler), admission: newAdmission()}
+		limits := relay.DefaultLimits()
+		limits.Ping = 25 * time.Second
+		h.SetLimits(limits)
+		sh := newShard(h)
+		h.shards = []*shard{sh}
+		sockets := make([]*pingedSocket, clients)
+		for i := range sockets {
+			sockets[i] = &pingedSocket{cost: cost}
+			sockets[i].read = time.Now()
+			h.Open(sockets[i], relay.Identity{}, netip.Addr{})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 4*limits.Ping+time.Second)
+		defer cancel()
+		began := time.Now()
+		h.pingSessions(ctx)
+		lumps := map[time.Duration]int{}
+		for i, s := range sockets {
+			last, most := began, limits.Ping+limits.Ping/3 // the first depends on the client's place in the round
+			for _, at := range s.at {
+				if gap := at.Sub(last); gap > most {
+					t.Fatalf("client %d: %s between two pings, want at most %s", i, gap, most)
+				}
+				last, most = at, limits.Ping+limits.Ping/10
+				lumps[at.Sub(began).Truncate(100*time.Millisecond)]++
+			}
+			if len(s.at) < 3 {
+				t.Fatalf("client %d: %d pings in four intervals", i, len(s.at))
+			}
+		}
+		mean := clients / 250
+		for at, n := range lumps {
+			if n > 4*mean {
+				t.Errorf("%d pings in the tenth of a second after %s, where the mean is %d", n, at, mean)
+			}
+		}
+	})
 }

@@ -32,6 +32,7 @@ type login struct {
 	checked  time.Time // beginning of the last recheck; at first, of the login
 	certain  time.Time // beginning of the last recheck with a certain result
 	checking bool
+	asking   bool   // for the classes of its subscriptions
 	user     string // the user's key while checking
 	failed   bool   // the last recheck had no certain result
 
@@ -260,7 +261,14 @@ func (r *rechecks) dueByEnd(now time.Time) (due []*login, wait time.Duration) {
 			return due, min(max(until, minRecheckPause), time.Hour)
 		}
 		l.end = now.Add(maxRecheckPause) // again, in case the authorizer does not agree that the login has ended
+		later := endOf(l.sessions[0].identity)
+		if later.After(l.end) { // the login has been renewed
+			l.end = later
+		}
 		heap.Fix(&r.ends, 0)
+		if later.After(now) {
+			continue
+		}
 		if !l.checking {
 			r.begin(l, now)
 			due = append(due, l)

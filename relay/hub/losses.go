@@ -76,7 +76,10 @@ var lossPolicies = [relay.LossCauseCount]lossPolicy{
 		"normal when a plugin with on_subscribe is deployed; otherwise check the plugin's log and last error",
 		resyncs | tells,
 	},
-	relay.LossNotUTF8:    {"fix the emitter: texts must be UTF-8", tells | withholds},
+	relay.LossNotUTF8: {"fix the emitter: texts must be UTF-8", tells | withholds},
+	relay.LossUndecodable: {
+		"see the line undecodable message skipped: the emitter sends what JSON cannot express", tells | withholds,
+	},
 	relay.LossSlowReader: {"", 0},
 	relay.LossMemory:     {"", 0},
 }

@@ -12,6 +12,7 @@ import (
 type positionAudience struct {
 	audience
 	course *course
+	framer framer
 	// pending are the subscriptions that have not begun; they are not in subs.
 	pending map[*subscription]*pending
 	// resuming is the set of the classes of pending subscriptions that need the log; read without the round.
@@ -56,6 +57,9 @@ type pending struct {
 	flood  bool // too many events were recorded
 	class  relay.Classification
 	from   uint64 // number of the next event in the log for the client
+	// since is the last event of the group before the subscription, zero if it is unknown. A client that asks for the
+	// last events gets all later ones.
+	since relay.Position
 
 	answer *answer
 	part   int // of the answer, that is sent next
@@ -79,34 +83,53 @@ func (p *pending) latest() int {
 	return max(p.resume.Latest, 0)
 }
 
-// positionAudience returns the audience of a group's clients that get positions, nil if there are none.
-func (s *shard) positionAudience(group string) *positionAudience {
+// positionAudience returns the audience of a group's clients of a format that get positions, nil if there are none.
+func (s *shard) positionAudience(group string, format relay.Format) *positionAudience {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.positioned[group]
+	if format == nil {
+		return s.positioned[group]
+	}
+	if a := findFormat(s.formatted[group], format); a != nil {
+		return a.positioned
+	}
+	return nil
+}
+
+// audienceOf returns the positionAudience of a subscription, nil if it has ended.
+func (s *shard) audienceOf(sub *subscription) *positionAudience {
+	return s.positionAudience(sub.group, sub.session.format)
 }
 
 // hold makes a subscription that begins with begin.
 func (s *shard) hold(session *Session, group string, r *relay.Subscription) *subscription {
 	s.round.Lock()
 	defer s.round.Unlock()
-	a := s.positionAudience(group)
+	a := s.positionAudience(group, session.format)
 	if a == nil {
-		a = &positionAudience{course: s.hub.resumes.course(group)}
+		a = &positionAudience{course: s.hub.resumes.course(group), framer: s.hub.framerOf(session.format)}
 		s.mu.Lock()
-		if s.positioned == nil {
-			s.positioned = map[string]*positionAudience{}
+		if session.format != nil {
+			s.formatAudience(group, session.format).positioned = a
+		} else {
+			if s.positioned == nil {
+				s.positioned = map[string]*positionAudience{}
+			}
+			s.positioned[group] = a
 		}
-		s.positioned[group] = a
 		s.mu.Unlock()
 	}
 	sub := &subscription{
 		session: session, audience: &a.audience, group: group, generation: r.Generation, at: pendingAt, class: r.Class,
+		granted: r.Granted,
 	}
 	if a.pending == nil {
 		a.pending = map[*subscription]*pending{}
 	}
-	a.pending[sub] = &pending{sub: sub, shard: s, resume: r.Resume}
+	p := &pending{sub: sub, shard: s, resume: r.Resume}
+	if a.pending[sub] = p; p.latest() > 0 {
+		p.since = a.course.newest()
+	}
 	return sub
 }
 
@@ -130,7 +153,7 @@ func (s *shard) pendingOf(sub *subscription) *pending {
 	if sub.at != pendingAt {
 		return nil
 	}
-	if a := s.positionAudience(sub.group); a != nil {
+	if a := s.audienceOf(sub); a != nil {
 		return a.pending[sub]
 	}
 	return nil
@@ -138,7 +161,7 @@ func (s *shard) pendingOf(sub *subscription) *pending {
 
 // unsubscribePositioned removes a subscription of a client that gets positions. The round is held.
 func (s *shard) unsubscribePositioned(sub *subscription) {
-	a := s.positionAudience(sub.group)
+	a := s.audienceOf(sub)
 	if a == nil {
 		return
 	}
@@ -153,9 +176,13 @@ func (s *shard) unsubscribePositioned(sub *subscription) {
 	if a.sweep != nil {
 		a.sweep.Stop()
 	}
-	s.mu.Lock()
-	delete(s.positioned, sub.group)
-	s.mu.Unlock()
+	if sub.session.format != nil {
+		s.removeFormatted(sub.group, sub.session.format)
+	} else {
+		s.mu.Lock()
+		delete(s.positioned, sub.group)
+		s.mu.Unlock()
+	}
 	s.hub.resumes.release(a.course)
 }
 
@@ -165,6 +192,7 @@ func (s *shard) finish(a *positionAudience, p *pending, next phase) {
 		p.sub.at = int32(len(a.subs))
 		a.subs = append(a.subs, subscriber{p.sub.session.socket, p.sub})
 		a.enter(p.sub.classification())
+		s.markDeflating(&a.audience, p.sub.session)
 	}
 	a.leaveLog(p)
 	if p.phase != held {
@@ -191,13 +219,23 @@ func (s *shard) eachPending(fn func(*subscription)) {
 			fn(sub)
 		}
 	}
+	for _, list := range s.formatted {
+		for _, a := range list {
+			if a.positioned == nil {
+				continue
+			}
+			for sub := range a.positioned.pending {
+				fn(sub)
+			}
+		}
+	}
 }
 
 // begin sends a client the text of a change, and begins the subscriptions that are held: at once, if no history has to
 // be read. The session's mu is held.
 func (s *shard) begin(session *Session, text []byte) bool {
 	h := s.hub
-	buf := relay.AppendFrame(make([]byte, 0, relay.FrameSize(len(text))), text)
+	buf := appendText(make([]byte, 0, relay.FrameSize(len(text))), text)
 	var reads []*pending
 	s.round.Lock()
 	for _, sub := range session.subs {
@@ -212,21 +250,13 @@ func (s *shard) begin(session *Session, text []byte) bool {
 			reads = append(reads, p)
 			continue
 		}
-		buf = h.appendResumed(buf, resumed)
+		a := s.audienceOf(sub)
+		buf = appendText(buf, a.framer.EncodeResumed(resumed))
 		h.resumes.count(p, &resumed, 0)
-		s.finish(s.positionAudience(sub.group), p, begun)
+		s.finish(a, p, begun)
 	}
-	ok := session.socket.Send(buf, h.Limits().QueuePerConnection) // before an event of the groups
+	ok := len(buf) == 0 || session.socket.Send(buf, h.Limits().QueuePerConnection) // before an event of the groups
 	s.round.Unlock()
 	h.resumes.enqueue(reads)
 	return ok
-}
-
-// appendResumed appends the frame that begins a subscription.
-func (h *Hub) appendResumed(dst []byte, r relay.Resumed) []byte {
-	p := h.positionProtocol()
-	if p == nil {
-		return dst
-	}
-	return relay.AppendFrame(dst, p.EncodeResumed(r))
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub/deflate"
 )
 
 // queueSize is the number of bytes of frames that may be queued for a shard before Deliver blocks.
@@ -23,8 +24,13 @@ type job struct {
 	decided uint64
 	sent    int64    // Unix microseconds: when the first event was published; 0 if unknown
 	journey *journey // of the only event, if sampled
+	except  uint32   // id of the session that has published the events; 0: none
+	// payload is set if frames is the payload of a [relay.ClientFrame].
+	payload bool
 	// positioned is nil for plain clients.
 	positioned *positionedJob
+	// compressed has the frames in the forms for clients that agreed on compression; nil: all get frames.
+	compressed *deflate.Buffer
 }
 
 // positionedJob is the part of a job for clients that get positions. Apart, since jobs of plain clients are copied often.

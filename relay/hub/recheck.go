@@ -72,10 +72,11 @@ func (h *Hub) recheckLogin(ctx context.Context, l *login, began time.Time) {
 		if id := s.identity; i == 0 || id.ID != checked.ID || id.Kind != checked.Kind {
 			checked, result = id, a.Recheck(ctx, id)
 		}
-		switch known := h.applyRecheck(s, result); {
+		outcome := ofProfile(s, checked, result)
+		switch known := h.applyRecheck(s, outcome); {
 		case !known:
 			certain = false
-		case result == nil:
+		case outcome == nil:
 			open = append(open, s)
 		}
 	}
@@ -86,15 +87,28 @@ func (h *Hub) recheckLogin(ctx context.Context, l *login, began time.Time) {
 	if groups, ok := a.(relay.GroupRechecker); ok && len(open) > 0 {
 		certain = h.recheckGroups(ctx, groups, open) && certain
 	}
-	for _, s := range open {
-		if groups := s.classified(); len(groups) > 0 {
-			s.reclassify(ctx, groups)
-		}
-	}
 	r.finish(l, began, certain)
 	if !certain && h.recheckGrace.Load() == 0 {
 		h.closeUnverified(time.Now(), 0)
 	}
+	h.classifyAgain(ctx, l, open)
+}
+
+// ofProfile returns the outcome of a recheck for a session of the login: a session whose granted groups are no longer
+// those of the user's profile has other rights.
+func ofProfile(s *Session, checked relay.Identity, result error) error {
+	if result != nil {
+		return result
+	}
+	f, rights := s.format.(relay.RightsFormat)
+	l, profiled := checked.Credentials.(relay.ProfiledLogin)
+	if !rights || !profiled {
+		return nil
+	}
+	if now := l.Profile(); now != "" && !f.SameRights(s.identity.Profile, now) {
+		return relay.ErrChanged
+	}
+	return nil
 }
 
 // applyRecheck applies the result of a recheck to a session, which may end. It reports whether the result is certain.
@@ -107,7 +121,7 @@ func (h *Hub) applyRecheck(s *Session, err error) (certain bool) {
 	case errors.Is(err, relay.ErrUnauthenticated):
 		h.stats.expired.Add(1)
 		h.log.Info("login ended, client disconnected", "user", user, "address", address)
-		h.endLogin(s.socket)
+		s.endLogin()
 	case errors.Is(err, relay.ErrChanged):
 		h.log.Info("rights changed, client must reconnect", "user", user, "address", address)
 		s.socket.Close(relay.CloseRestart, "rights have changed")
@@ -176,7 +190,7 @@ func (s *Session) recheckable(a relay.GroupRechecker) (groups []string) {
 	}
 	defer s.mu.Unlock()
 	for _, sub := range s.subs {
-		if a.Rechecks(sub.group) {
+		if !sub.granted && a.Rechecks(sub.group) {
 			groups = append(groups, sub.group)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// reclassifyConcurrency bounds the sessions that are classified at once.
+	// reclassifyConcurrency bounds the sessions that are classified at once for the groups of the same rules.
 	reclassifyConcurrency = 4
 	// minReclassifyPause is the pause before sessions are classified again that were busy or whose classification
 	// failed. It doubles up to maxReclassifyPause.
@@ -57,11 +57,16 @@ func (h *Hub) withheldOutdated(j *job) {
 	h.lose(relay.Loss{Cause: relay.LossReclassified, Groups: []string{group}, Events: j.count}, before)
 }
 
-// reclassifySubscriptions does what Reclassify orders, until ctx ends.
+// reclassifySubscriptions does what Reclassify orders, until ctx ends. Groups of different rules do not wait for each
+// other: rules that take long to decide must not delay the decisions of others, without which events are withheld.
 func (h *Hub) reclassifySubscriptions(ctx context.Context) {
+	running := map[uint64]bool{} // by generation
+	ended := make(chan reclassified)
+	wait := minReclassifyPause
 	pause := time.NewTimer(time.Hour)
 	defer pause.Stop()
-	wait := minReclassifyPause
+	var passes sync.WaitGroup
+	defer passes.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -69,48 +74,88 @@ func (h *Hub) reclassifySubscriptions(ctx context.Context) {
 		case <-h.reclassifySoon:
 			wait = minReclassifyPause
 		case <-pause.C:
-		}
-		began := time.Now()
-		done, left := h.reclassifyAll(ctx)
-		if done > 0 {
-			h.log.Info("subscriptions reclassified", "count", done, "duration", time.Since(began))
-		}
-		if left {
-			pause.Reset(wait)
-			wait = min(2*wait, maxReclassifyPause)
-		}
-	}
-}
-
-// reclassifyAll classifies the outdated subscriptions. It returns the number of those with a result, and reports
-// whether others are left.
-func (h *Hub) reclassifyAll(ctx context.Context) (done int, left bool) {
-	var mu sync.Mutex // guards the results
-	slots := make(chan struct{}, reclassifyConcurrency)
-	var workers sync.WaitGroup
-	for _, shard := range h.shards {
-		for session, groups := range shard.outdated() {
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				workers.Wait()
-				return done, true
+		case pass := <-ended:
+			delete(running, pass.generation)
+			if pass.done > 0 {
+				h.log.Info("subscriptions reclassified", "count", pass.done, "duration", pass.duration)
 			}
-			workers.Go(func() {
-				defer func() { <-slots }()
-				n := session.reclassify(ctx, groups)
-				mu.Lock()
-				defer mu.Unlock()
-				done += n
-				left = left || n < len(groups)
+			if pass.left {
+				pause.Reset(wait)
+				wait = min(2*wait, maxReclassifyPause)
+				continue
+			}
+		}
+		for generation, sessions := range h.outdated() {
+			if running[generation] {
+				continue
+			}
+			running[generation] = true
+			passes.Go(func() {
+				pass := reclassifyAll(ctx, sessions)
+				pass.generation = generation
+				select {
+				case ended <- pass:
+				case <-ctx.Done():
+				}
 			})
 		}
 	}
-	workers.Wait()
-	return done, left
 }
 
-// outdated returns the sessions with subscriptions of an earlier generation, and their groups.
+// reclassified is the result of a pass over the outdated subscriptions of one generation.
+type reclassified struct {
+	generation uint64
+	done       int  // subscriptions with a result
+	left       bool // there are others
+	duration   time.Duration
+}
+
+// reclassifyAll classifies the subscriptions of sessions, of which it has the groups.
+func reclassifyAll(ctx context.Context, sessions map[*Session][]string) (pass reclassified) {
+	began := time.Now()
+	var mu sync.Mutex // guards the results
+	slots := make(chan struct{}, reclassifyConcurrency)
+	var workers sync.WaitGroup
+	for session, groups := range sessions {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			workers.Wait()
+			pass.left = true
+			return pass
+		}
+		workers.Go(func() {
+			defer func() { <-slots }()
+			n := session.reclassify(ctx, groups)
+			mu.Lock()
+			defer mu.Unlock()
+			pass.done += n
+			pass.left = pass.left || n < len(groups)
+		})
+	}
+	workers.Wait()
+	pass.duration = time.Since(began)
+	return pass
+}
+
+// outdated returns the sessions with outdated subscriptions and their groups, by the current generation of the groups.
+func (h *Hub) outdated() map[uint64]map[*Session][]string {
+	outdated := map[uint64]map[*Session][]string{}
+	for _, shard := range h.shards {
+		for session, groups := range shard.outdated() {
+			for _, group := range groups {
+				generation := h.generation(group)
+				if outdated[generation] == nil {
+					outdated[generation] = map[*Session][]string{}
+				}
+				outdated[generation][session] = append(outdated[generation][session], group)
+			}
+		}
+	}
+	return outdated
+}
+
+// outdated returns the shard's sessions with subscriptions of an earlier generation, and their groups.
 func (s *shard) outdated() map[*Session][]string {
 	var audiences []*audience
 	s.eachAudience(func(a *audience) { audiences = append(audiences, a) })

@@ -77,7 +77,7 @@ func connectTo(t testing.TB, h *hub.Hub, id relay.Identity) (*hub.Session, *sock
 	t.Helper()
 	s := newSocket()
 	session := h.Open(s, id, netip.Addr{})
-	sub, err := session.Authorize(t.Context(), "jobs", "1", false)
+	sub, err := session.Authorize(t.Context(), "jobs-1", false)
 	if err == nil {
 		_, err = session.Subscribe(t.Context(), []relay.Subscription{sub})
 	}
@@ -170,7 +170,7 @@ func TestSubscriptionDuringAChange(t *testing.T) {
 	h.SetInterceptor(r)
 	s := newSocket()
 	session := h.Open(s, relay.Identity{}, netip.Addr{})
-	sub, err := session.Authorize(t.Context(), "jobs", "1", false)
+	sub, err := session.Authorize(t.Context(), "jobs-1", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestNoClassOfAnotherGeneration(t *testing.T) {
 				user := i*100 + n
 				s := newSocket()
 				session := h.Open(s, relay.Identity{Name: fmt.Sprint(user)}, netip.Addr{})
-				sub, err := session.Authorize(context.Background(), "jobs", "1", false)
+				sub, err := session.Authorize(context.Background(), "jobs-1", false)
 				if err == nil {
 					_, _ = session.Subscribe(context.Background(), []relay.Subscription{sub})
 					for deadline := time.Now().Add(20 * time.Millisecond); time.Now().Before(deadline) && len(s.got()) < 50; {

@@ -33,7 +33,7 @@ func (s *shard) release(w *wave, clients []*pending) {
 			own += clients[n].answer.own
 		}
 		s.round.Lock()
-		a, current := s.positionAudience(w.course.group), h.generation(w.course.group)
+		a, current := s.audienceOf(clients[0].sub), h.generation(w.course.group)
 		for _, p := range clients[:n] {
 			if p.phase == reading && !s.beginAfterRead(a, w, p, current) {
 				again = append(again, p)
@@ -100,8 +100,9 @@ func (s *shard) beginWithoutReplay(a *positionAudience, w *wave, p *pending, rea
 	} else if last := a.log.lastSince(p.from); !last.IsZero() {
 		b.Position = last
 	}
-	frame := s.hub.appendResumed(nil, b)
-	p.sub.session.socket.Send(frame, s.hub.Limits().QueuePerConnection)
+	if frame := appendText(nil, a.framer.EncodeResumed(b)); frame != nil {
+		p.sub.session.socket.Send(frame, s.hub.Limits().QueuePerConnection)
+	}
 	s.hub.resumes.count(p, &b, 0)
 	if b.Asked {
 		a.settle(s, p, &known{listed: listedOf(p.resume.After)})

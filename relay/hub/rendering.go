@@ -28,12 +28,9 @@ type item struct {
 }
 
 // render makes the frames of a wave for a class.
-func (w *wave) render(class relay.Classification) *rendering {
+func (w *wave) render(class relay.Classification, format relay.Format) *rendering {
 	r := &rendering{indexes: make(map[relay.Position]int, len(w.replay))}
-	p := w.hub.positionProtocol()
-	if p == nil {
-		return r
-	}
+	p := w.hub.framerOf(format)
 	size := 0
 	for i := range w.replay {
 		size += len(w.replay[i].Text) + 192
@@ -49,7 +46,7 @@ func (w *wave) render(class relay.Classification) *rendering {
 	index := 0
 	for i := range w.replay {
 		ev := &w.replay[i]
-		if ev.Group != w.course.group || ev.Control != nil || ev.Position.IsZero() {
+		if ev.Group != w.course.group || ev.Control != nil || ev.Position.IsZero() || ev.Type != "" && format == nil {
 			continue
 		}
 		if at, ok := w.pageIndexes()[ev.Position.Entry()]; ok {
@@ -65,8 +62,10 @@ func (w *wave) render(class relay.Classification) *rendering {
 		case !ok || !utf8.Valid(shown):
 			r.withhold(p, w, index)
 		default:
-			text = p.AppendEvent(text[:0], ev, shown)
-			r.add(item{position: ev.Position, index: index, isEvent: true}, text)
+			var kind relay.Frame
+			if text, kind = p.AppendEvent(text[:0], ev, shown); kind == relay.TextFrame || kind == relay.BinaryFrame {
+				r.add(item{position: ev.Position, index: index, isEvent: true}, kind, text)
+			}
 		}
 	}
 	for _, i := range failed {
@@ -93,13 +92,15 @@ func (r *rendering) textFor(ev *relay.Event, class relay.Classification) (text [
 }
 
 // withhold adds the frame for an event of the page that clients do not get.
-func (r *rendering) withhold(p relay.PositionProtocol, w *wave, index int) {
+func (r *rendering) withhold(p framer, w *wave, index int) {
 	position := w.page.Events[index].Position
-	r.add(item{position: position, index: index}, p.EncodeWithheld(w.course.group, position))
+	if text := p.EncodeWithheld(w.course.group, position); text != nil {
+		r.add(item{position: position, index: index}, relay.TextFrame, text)
+	}
 }
 
-func (r *rendering) add(i item, text []byte) {
-	r.frames = relay.AppendFrame(r.frames, text)
+func (r *rendering) add(i item, kind relay.Frame, text []byte) {
+	r.frames = appendFrame(r.frames, kind, text)
 	i.end, r.newest = len(r.frames), max(r.newest, i.position.Micros)
 	if _, ok := r.indexes[i.position.Entry()]; !ok {
 		r.indexes[i.position.Entry()] = len(r.items)
@@ -115,14 +116,18 @@ func (r *rendering) begin(i int) int {
 	return r.items[i-1].end
 }
 
-// latestStart returns the first of the items with the last n events.
-func (r *rendering) latestStart(n int) int {
+// latestStart returns the first of the items with the last n events, and with all events of the page from an index on.
+func (r *rendering) latestStart(n, behind int) int {
+	start := 0
 	for i := len(r.items) - 1; i >= 0; i-- {
-		if r.items[i].isEvent {
-			if n--; n == 0 {
-				return i
-			}
+		if !r.items[i].isEvent {
+			continue
 		}
+		if n <= 0 && r.items[i].index < behind {
+			return start
+		}
+		start = i
+		n--
 	}
 	return 0
 }
@@ -206,8 +211,8 @@ func (a *answer) build() {
 const maxCopied = 16 << 10
 
 // encode puts the frame that begins the subscription in front, and joins short parts.
-func (a *answer) encode(h *Hub) {
-	first := h.appendResumed(nil, a.resumed)
+func (a *answer) encode(f framer) {
+	first := appendText(nil, f.EncodeResumed(a.resumed))
 	limit := joinSize
 	if a.uses == 1 {
 		limit = maxCopied
@@ -216,7 +221,9 @@ func (a *answer) encode(h *Hub) {
 		first = append(first, a.parts[0]...)
 		a.parts = a.parts[1:]
 	}
-	a.parts, a.own = append([][]byte{first}, a.parts...), a.own+cap(first)
+	if len(first) > 0 {
+		a.parts, a.own = append([][]byte{first}, a.parts...), a.own+cap(first)
+	}
 	for _, part := range a.parts {
 		a.bytes += len(part)
 	}
@@ -243,7 +250,7 @@ func (a *answer) tailOf(log *positionAudience, p *pending) *tail {
 		if len(t.frames) >= joinSize {
 			break
 		}
-		if j := &jobs[i]; j.toAll() || j.concerns(p.class) {
+		if j := &jobs[i]; (j.toAll() || j.concerns(p.class)) && (j.except == 0 || j.except != p.sub.session.id) {
 			t.add(j, &a.known)
 		}
 		t.to++

@@ -34,7 +34,7 @@ func TestClassChangesDuringRead(t *testing.T) {
 	h.SetInterceptor(r)
 	history.closed.Store(true)
 	session, s := openWithPositions(h)
-	sub, err := session.Authorize(t.Context(), "h", "1", false)
+	sub, err := session.Authorize(t.Context(), "h-1", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestRightEndsDuringRead(t *testing.T) {
 	h.SetInterceptor(r)
 	history.closed.Store(true)
 	session, s := openWithPositions(h)
-	sub, err := session.Authorize(t.Context(), "h", "1", false)
+	sub, err := session.Authorize(t.Context(), "h-1", false)
 	if err != nil {
 		t.Fatal(err)
 	}

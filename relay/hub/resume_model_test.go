@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
 
 // modelHistory is a history as a sorted set beside the layer keeps it: ordered by the emitters' clocks.
@@ -145,6 +146,9 @@ func (m *modelHistory) read(q relay.HistoryQuery) (p relay.HistoryPage) {
 // paceSocket is a socket whose client reads when the test says so.
 type paceSocket struct {
 	discard
+	window   relay.Window
+	inflater relaytest.Inflater
+
 	mu      sync.Mutex
 	queue   [][]byte // frames
 	queued  int      // bytes
@@ -168,13 +172,24 @@ func (s *paceSocket) Send(frames []byte, limit int) bool {
 		if n == 126 {
 			head, n = 4, int(frames[2])<<8|int(frames[3])
 		}
-		s.queue = append(s.queue, slices.Clone(frames[head:head+n]))
+		text := slices.Clone(frames[head : head+n])
+		if frames[0]&0x40 != 0 {
+			var err error
+			if text, err = s.inflater.Message(text); err != nil {
+				panic(err)
+			}
+		}
+		s.queue = append(s.queue, text)
 		s.queued += head + n
 		s.sent++
 		frames = frames[head+n:]
 	}
 	return true
 }
+
+func (s *paceSocket) Deflates() bool { return s.window.Deflates() }
+
+func (s *paceSocket) Choose(c *relay.Compressed) relay.Form { return s.window.Choose(c) }
 
 func (s *paceSocket) SendCopy(frames []byte, limit int) bool { return s.Send(frames, limit) }
 

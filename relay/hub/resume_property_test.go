@@ -17,6 +17,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/history/ring"
 	"github.com/edgerelay/edgerelay/relay/hub"
+	"github.com/edgerelay/edgerelay/relay/hub/deflate"
 )
 
 // queueing is an interceptor that holds events back until flush, and renders each event for each class. Replays do not
@@ -120,6 +121,11 @@ func newTrial(t *testing.T, seed uint64) *trial {
 	if err := tr.h.SetBroker(context.Background(), &loopback{}); err != nil {
 		t.Fatal(err)
 	}
+	if seed%2 == 0 {
+		if err := tr.h.SetCompression(&deflate.Settings{MinSize: 1, Level: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if tr.r.IntN(2) == 0 { // slow clients are paced, and disconnected
 		limits := relay.DefaultLimits()
 		limits.QueuePerConnection = 1000
@@ -203,7 +209,8 @@ func (tr *trial) deliver(events []relay.Event) {
 
 func (c *trialClient) connect() {
 	tr := c.trial
-	c.socket = &paceSocket{}
+	c.socket = &paceSocket{window: relay.NewWindow(relay.MaxWindowBits, tr.seed%4 == 0)}
+	c.socket.inflater.Forgets = tr.seed%4 != 0
 	c.session = tr.h.Open(c.socket, relay.Identity{ID: "1"}, netip.Addr{})
 	c.session.OptIn()
 	c.sent, c.replay, c.begun, c.order, c.read, c.classAt = map[relay.Position]bool{}, 0, false, 0, 0, 0

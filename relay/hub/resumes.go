@@ -93,7 +93,7 @@ func (r *resumes) beginning(p *pending) (b relay.Resumed, known bool) {
 }
 
 // course returns the course of the subscription's group. The shard's round is held.
-func (p *pending) course() *course { return p.shard.positionAudience(p.sub.group).course }
+func (p *pending) course() *course { return p.shard.audienceOf(p.sub).course }
 
 // enqueue has subscriptions wait for the next wave of their groups.
 func (r *resumes) enqueue(ps []*pending) {

@@ -3,6 +3,7 @@ package hub
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 type Session struct {
 	shard    *shard
 	socket   relay.Socket
+	format   relay.Format // nil for clients of the hub's Protocol
 	identity relay.Identity
 	address  netip.Addr
 
@@ -32,10 +34,20 @@ type Session struct {
 	dismissed bool // closed by a recheck
 	// positioned is set for a client that gets positions. It does not change after the first subscription.
 	positioned bool
-	// From the reservation. With the flags above they fill eight bytes.
+	wire       wire
+	// From the reservation. With the fields above they fill eight bytes.
 	ipv6Prefix uint8
 	reserved   bool
 }
+
+// wire is the door of a client, and in the highest bit whether the client has agreed on compression.
+type wire uint8
+
+const deflatingWire wire = 1 << 7
+
+func (w wire) door() relay.Door { return relay.Door(w &^ deflatingWire) }
+
+func (w wire) deflates() bool { return w&deflatingWire != 0 }
 
 var _ relay.Session = (*Session)(nil)
 
@@ -50,10 +62,16 @@ func (h *Hub) open(s *Session) *Session {
 	number, now := h.next.Add(1), time.Now()
 	s.shard = h.shards[number%uint64(len(h.shards))]
 	s.id, s.opened = uint32(number), uint32(now.Unix())
+	if d, ok := s.socket.(relay.Deflater); ok && d.Deflates() {
+		s.wire |= deflatingWire
+		h.stats.deflating.Add(1)
+	}
 	s.lastPing.Store(seconds(now))
 	h.stats.sessions.Add(1)
 	h.stats.byKind[kindIndex(s.identity.Kind)].Add(1)
 	h.stats.opened.Add(1)
+	h.stats.byDoor[s.wire.door()].Add(1)
+	h.stats.openedByDoor[s.wire.door()].Add(1)
 	s.shard.add(s)
 	if h.recheck.Load() > 0 || !endOf(s.identity).IsZero() {
 		h.rechecks.add(s, now)
@@ -69,6 +87,9 @@ func (s *Session) Identity() relay.Identity { return s.identity }
 
 // Address implements [relay.Session].
 func (s *Session) Address() netip.Addr { return s.address }
+
+// Sender implements [relay.Session].
+func (s *Session) Sender() string { return s.shard.hub.sender + strconv.FormatUint(uint64(s.id), 36) }
 
 // Socket implements [relay.Session].
 func (s *Session) Socket() relay.Socket { return s.socket }
@@ -95,7 +116,8 @@ func (s *Session) SendChange(change relay.Change, encode func(relay.Change) []by
 	if s.positioned {
 		return s.shard.begin(s, encode(change))
 	}
-	return s.Send(encode(change))
+	text := encode(change)
+	return text == nil || s.Send(text)
 }
 
 // revoke ends subscriptions that the user may no longer have, and tells the client.
@@ -125,9 +147,38 @@ func (s *Session) end(groups []string) {
 	s.drop(left)
 	s.subs, s.revoked = kept, true
 	h.stats.revoked.Add(uint64(len(left)))
-	if p := h.protocol.Load(); p != nil {
-		s.Send((*p).EncodeChange(change))
+	if p := s.protocol(); p != nil {
+		if text := p.EncodeChange(change); text != nil {
+			s.Send(text)
+		}
 	}
+	f, ok := s.format.(relay.RightsFormat)
+	switch {
+	case s.format != nil && len(kept) == 0: // its groups are all that such a client is connected for
+		s.socket.Close(relay.ClosePolicy, "access has been withdrawn")
+	case ok && f.NeedsAllGroups():
+		s.socket.Close(relay.CloseRestart, "rights have changed")
+	}
+}
+
+// protocol returns the encoding of the engine's own messages to the client, nil if there is none.
+func (s *Session) protocol() relay.Protocol {
+	if s.format != nil {
+		return s.format
+	}
+	if p := s.shard.hub.protocol.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// endLogin closes the client's socket after the end of the login.
+func (s *Session) endLogin() {
+	if p := s.protocol(); p != nil {
+		p.EndLogin(s.socket)
+		return
+	}
+	s.socket.Close(relay.CloseNormal, "")
 }
 
 // Close implements [relay.Session]: it ends all subscriptions and returns the reservations.
@@ -149,8 +200,12 @@ func (s *Session) Close() {
 	}
 	h.stats.sessions.Add(-1)
 	h.stats.byKind[kindIndex(s.identity.Kind)].Add(-1)
+	h.stats.byDoor[s.wire.door()].Add(-1)
 	if s.positioned {
 		h.resumes.clients.Add(-1)
+	}
+	if s.wire.deflates() {
+		h.stats.deflating.Add(-1)
 	}
 }
 
@@ -163,6 +218,9 @@ func (s *Session) drop(subs []*subscription) {
 	for i, sub := range subs {
 		s.shard.unsubscribe(sub)
 		names[i] = sub.group
+	}
+	if f, ok := s.format.(relay.SubscriptionFormat); ok {
+		f.Unsubscribed(s, names)
 	}
 	s.shard.hub.interest.leave(names, true)
 }

@@ -3,6 +3,8 @@ package hub
 import (
 	"net/netip"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // SessionInfo is an operator's view of a session.
@@ -11,6 +13,8 @@ type SessionInfo struct {
 	ID uint32
 	// User is the user's id, Name the user's name.
 	User, Name string
+	// Door is the way by which the client is connected.
+	Door relay.Door
 	// Address is the client's.
 	Address netip.Addr
 	// Opened is when the session began, LastRead when bytes last arrived from the client.
@@ -111,7 +115,12 @@ func (s *shard) subscribers(group string) []*Session {
 	if a := s.audience(group); a != nil {
 		subs = append(subs, a.subs...)
 	}
-	if a := s.positionAudience(group); a != nil {
+	for _, a := range s.formatAudiences(group) {
+		if a.plain != nil {
+			subs = append(subs, a.plain.subs...)
+		}
+	}
+	for _, a := range s.positionAudiences(group) {
 		subs = append(subs, a.subs...)
 		for sub := range a.pending {
 			subs = append(subs, subscriber{subscription: sub})
@@ -132,7 +141,7 @@ func (s *Session) waiting() int {
 
 func (s *Session) info(waiting int) SessionInfo {
 	i := SessionInfo{
-		ID: s.id, User: s.identity.Key, Name: s.identity.Name, Address: s.address,
+		ID: s.id, Door: s.wire.door(), User: s.identity.Key, Name: s.identity.Name, Address: s.address,
 		Opened: time.Unix(int64(s.opened), 0), LastRead: s.socket.LastRead(), Waiting: waiting,
 	}
 	// A subscription in progress holds the lock while waiting for the channel layer.

@@ -185,7 +185,7 @@ func (j *job) appendUnknown(dst []job) []job {
 		}
 		j.journey.addJob()
 		part := *j
-		part.audience, part.frames, part.count = to, t.frames, t.events
+		part.audience, part.frames, part.count, part.compressed = to, t.frames, t.events, nil
 		part.positioned = &positionedJob{positionAudience: j.positioned.positionAudience}
 		dst = append(dst, part)
 	}

@@ -20,6 +20,7 @@ type shard struct {
 	mu         sync.RWMutex // guards the maps; locked after round where both are needed
 	audiences  map[string]*audience
 	positioned map[string]*positionAudience // of clients that get positions; nil before the first
+	formatted  map[string][]*formatAudience // of clients with a format; nil before the first
 
 	sessionsMu sync.Mutex // guards sessions
 	sessions   []*Session
@@ -67,9 +68,18 @@ func (s *shard) writeRound(jobs []job) (n int) {
 
 // audience returns the audience of a group, nil if no session of this shard without positions is subscribed.
 func (s *shard) audience(group string) *audience {
+	a, _ := s.audienceAndForms(group)
+	return a
+}
+
+// audienceAndForms is audience, and reports whether a subscriber has agreed on compression.
+func (s *shard) audienceAndForms(group string) (a *audience, deflates bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.audiences[group]
+	if a = s.audiences[group]; a == nil {
+		return nil, false
+	}
+	return a, a.deflates
 }
 
 // enter begins a subscription of a session. For a client with positions, it begins with begin.
@@ -77,25 +87,22 @@ func (s *shard) enter(session *Session, group string, sub *relay.Subscription) *
 	if session.positioned {
 		return s.hold(session, group, sub)
 	}
-	return s.subscribe(session, group, classificationOf(sub))
+	return s.subscribe(session, group, sub)
 }
 
 // subscribe adds a session to the audience of a group.
-func (s *shard) subscribe(session *Session, group string, c relay.Classification) *subscription {
+func (s *shard) subscribe(session *Session, group string, r *relay.Subscription) *subscription {
+	c := classificationOf(r)
 	s.round.Lock()
 	defer s.round.Unlock()
-	a := s.audience(group)
-	if a == nil {
-		a = &audience{}
-		s.mu.Lock()
-		s.audiences[group] = a
-		s.mu.Unlock()
-	}
+	a := s.plainAudience(group, session.format)
 	sub := &subscription{
 		session: session, audience: a, group: group, generation: c.Generation, at: int32(len(a.subs)), class: c.Class,
+		granted: r.Granted,
 	}
 	a.subs = append(a.subs, subscriber{session.socket, sub})
 	a.enter(c)
+	s.markDeflating(a, session)
 	return sub
 }
 
@@ -119,7 +126,11 @@ func (s *shard) unsubscribe(sub *subscription) {
 	}
 	a := sub.audience
 	a.remove(sub)
-	if len(a.subs) == 0 {
+	switch {
+	case len(a.subs) > 0:
+	case sub.session.format != nil:
+		s.removeFormatted(sub.group, sub.session.format)
+	default:
 		s.mu.Lock()
 		delete(s.audiences, sub.group)
 		s.mu.Unlock()
@@ -163,9 +174,11 @@ func (s *shard) remove(session *Session) {
 func (s *shard) all() []*Session { return s.part(0, 1) }
 
 // part returns the i-th of n equal parts of the current sessions.
-func (s *shard) part(i, n int) []*Session {
+func (s *shard) part(i, n int) []*Session { return s.appendPart(nil, i, n) }
+
+// appendPart appends the i-th of n equal parts of the current sessions.
+func (s *shard) appendPart(to []*Session, i, n int) []*Session {
 	s.sessionsMu.Lock()
 	defer s.sessionsMu.Unlock()
-	from, to := len(s.sessions)*i/n, len(s.sessions)*(i+1)/n
-	return append([]*Session(nil), s.sessions[from:to]...)
+	return append(to, s.sessions[len(s.sessions)*i/n:len(s.sessions)*(i+1)/n]...)
 }

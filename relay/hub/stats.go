@@ -10,6 +10,8 @@ import (
 type counters struct {
 	sessions                   atomic.Int64
 	byKind                     [relay.KindCount]atomic.Int64
+	byDoor                     [relay.DoorCount]atomic.Int64
+	openedByDoor               [relay.DoorCount]atomic.Uint64
 	opened, rejected, timedOut atomic.Uint64
 	expired, renewed           atomic.Uint64
 	unverified, revoked        atomic.Uint64
@@ -20,6 +22,9 @@ type counters struct {
 	fanned                     atomic.Uint64
 	unheard, invalid, hidden   atomic.Uint64
 	control, tailed            atomic.Uint64
+
+	forms     [relay.FormCount]formCounters
+	deflating atomic.Int64 // sessions
 }
 
 // Stats is a snapshot of a hub's gauges, and of the counters since New.
@@ -28,6 +33,9 @@ type Stats struct {
 	Sessions, Groups int
 	// ByKind is the number of sessions by kind of user.
 	ByKind map[relay.Kind]int
+	// ByDoor is the number of sessions by door, and OpenedByDoor the number of those opened.
+	ByDoor       [relay.DoorCount]int
+	OpenedByDoor [relay.DoorCount]uint64
 	// Opened counts sessions, Rejected counts connections that a limit rejected.
 	Opened, Rejected uint64
 	// TimedOut counts sessions of silent clients, Expired counts sessions that ended with their login.
@@ -64,7 +72,13 @@ func (h *Hub) Stats() Stats {
 	for k := range relay.KindCount {
 		byKind[k] = int(c.byKind[k].Load())
 	}
+	var byDoor [relay.DoorCount]int
+	var openedByDoor [relay.DoorCount]uint64
+	for d := range relay.DoorCount {
+		byDoor[d], openedByDoor[d] = int(c.byDoor[d].Load()), c.openedByDoor[d].Load()
+	}
 	return Stats{
+		ByDoor: byDoor, OpenedByDoor: openedByDoor,
 		ByKind: byKind, Slow: c.slow.Load(), MissedSlow: c.missedSlow.Load(),
 		Fanned: c.fanned.Load(), Hidden: c.hidden.Load(), Control: c.control.Load(), Tailed: c.tailed.Load(),
 		Lag:      h.lag.snapshot(),

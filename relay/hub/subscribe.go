@@ -9,16 +9,26 @@ import (
 )
 
 // Authorize implements [relay.Session].
-func (s *Session) Authorize(ctx context.Context, kind, item string, held bool) (relay.Subscription, error) {
-	h, group := s.shard.hub, kind+"-"+item
-	a := h.Authorizer()
-	rechecker, _ := a.(relay.GroupRechecker)
-	if !held || rechecker == nil || !rechecker.Rechecks(group) {
-		if err := a.Authorize(ctx, s.identity, kind, item); err != nil {
-			return relay.Subscription{}, err
-		}
+func (s *Session) Authorize(ctx context.Context, group string, held bool) (relay.Subscription, error) {
+	h := s.shard.hub
+	rechecker, _ := h.Authorizer().(relay.GroupRechecker)
+	if held && rechecker != nil && rechecker.Rechecks(group) {
+		return h.Grant(ctx, s.identity, group)
 	}
-	c, err := h.Classify(ctx, s.identity, group)
+	return h.Authorize(ctx, s.identity, group)
+}
+
+// Authorize decides whether a user may subscribe to a group, as [relay.Session.Authorize] does for a client.
+func (h *Hub) Authorize(ctx context.Context, id relay.Identity, group string) (relay.Subscription, error) {
+	if err := h.Authorizer().Authorize(ctx, id, group); err != nil {
+		return relay.Subscription{}, err
+	}
+	return h.Grant(ctx, id, group)
+}
+
+// Grant returns the subscription of a user to a group that needs no permission. An error denies the subscription.
+func (h *Hub) Grant(ctx context.Context, id relay.Identity, group string) (relay.Subscription, error) {
+	c, err := h.Classify(ctx, id, group)
 	return relay.Subscription{Group: group, Class: c.Class, Generation: c.Generation}, err
 }
 
@@ -93,6 +103,27 @@ func (s *Session) Keep(ctx context.Context, subs []relay.Subscription) (relay.Ch
 	return s.subscribe(ctx, kept)
 }
 
+// Amend implements [relay.Session].
+func (s *Session) Amend(ctx context.Context, subs []relay.Subscription, leave []string) (relay.Change, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.Clone(subs) // of a group that is listed again, the new classification counts
+	for _, sub := range s.subs {
+		if !slices.Contains(leave, sub.group) {
+			all = append(all, relay.Subscription{
+				Group: sub.group, Class: sub.class, Generation: sub.generation, Granted: sub.granted,
+			})
+		}
+	}
+	if limit := s.Limits().GroupsPerConnection; limit > 0 && len(all) > limit {
+		wanted := map[string]int{}
+		if groups, err := distinct(all, wanted); err == nil && len(groups) > limit {
+			return relay.Change{}, relay.TooManyGroupsError{Wanted: len(groups), Limit: limit}
+		}
+	}
+	return s.subscribe(ctx, all)
+}
+
 // subscribe replaces the subscriptions. s.mu is held.
 func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (change relay.Change, err error) {
 	if s.closed {
@@ -128,6 +159,9 @@ func (s *Session) subscribe(ctx context.Context, subs []relay.Subscription) (cha
 	joining := s.shard.hub.interest.want(change.Joined, true)
 	for _, g := range change.Joined { // before the wait: events of joined groups need not wait for other groups
 		s.subs = append(s.subs, s.shard.enter(s, s.shard.hub.interest.name(g), &subs[wanted[g]]))
+	}
+	if f, ok := s.format.(relay.SubscriptionFormat); ok {
+		f.Subscribed(s, slices.Clone(change.Joined))
 	}
 	s.shard.hub.reclassifyOutdated(subs)
 	err = joining.wait(ctx)

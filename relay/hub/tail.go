@@ -65,7 +65,10 @@ type TailEvent struct {
 	At, Sent time.Time
 	// Source is the way by which the event reached this node.
 	Source relay.Source
-	// Text is the payload, which must not be changed.
+	// Type is the message type, empty for internal.message.
+	Type string
+	// Text is the payload, which must not be changed. For an event with a Type, it is the whole message; see
+	// [relay.Event.Text].
 	Text []byte
 	// Position is the event's place in the history, zero if there is none.
 	Position relay.Position
@@ -151,7 +154,7 @@ func (t *Tail) addLive(ev *relay.Event) {
 // queueEvent queues an event. t.mu is held.
 func (t *Tail) queueEvent(ev *relay.Event, text []byte) {
 	t.queue = append(t.queue, TailEvent{
-		Group: ev.Group, At: time.Now(), Sent: ev.Sent, Source: ev.Source, Text: text, Position: ev.Position,
+		Group: ev.Group, At: time.Now(), Sent: ev.Sent, Source: ev.Source, Type: ev.Type, Text: text, Position: ev.Position,
 	})
 	t.bytes += len(text)
 }

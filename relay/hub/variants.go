@@ -23,33 +23,25 @@ type wrapped struct {
 // maxWrapKept bounds the memory that an encoder keeps for the next batch.
 const maxWrapKept = 1 << 20
 
-// positionProtocol returns the encoding of events with positions, nil if there is none.
-func (h *Hub) positionProtocol() relay.PositionProtocol {
-	if p := h.protocol.Load(); p != nil {
-		positions, _ := (*p).(relay.PositionProtocol)
-		return positions
-	}
-	return nil
-}
-
-// positionedOf returns the audiences of a group's clients with positions, nil if no shard has any.
-func (e *encoder) positionedOf(h *Hub, group string) []*positionAudience {
+// positionedOf returns the audiences of a group's clients with positions, nil if no shard has any, and whether a client
+// has agreed on compression.
+func (e *encoder) positionedOf(h *Hub, group string) (list []*positionAudience, deflates bool) {
 	from, found := len(e.positioned), false
 	for _, s := range h.shards {
-		a := s.positionAudience(group)
-		found = found || a != nil
+		a, d := s.positionAudienceAndForms(group)
+		found, deflates = found || a != nil, deflates || d
 		e.positioned = append(e.positioned, a)
 	}
 	if !found {
 		e.positioned = e.positioned[:from]
-		return nil
+		return nil, false
 	}
-	return e.positioned[from:len(e.positioned):len(e.positioned)]
+	return e.positioned[from:len(e.positioned):len(e.positioned)], deflates
 }
 
 // encodePositioned encodes the batch again, for the clients that get positions.
 func (e *encoder) encodePositioned(h *Hub, events []relay.Event) {
-	e.wrapTexts(h.positionProtocol(), events)
+	e.wrapTexts(h.framerOf(nil), events)
 	if len(e.wrap.parts) == 0 {
 		return
 	}
@@ -63,7 +55,7 @@ func (e *encoder) encodePositioned(h *Hub, events []relay.Event) {
 }
 
 // wrapTexts puts the texts of events, and of their variants, into the form of clients with positions.
-func (e *encoder) wrapTexts(p relay.PositionProtocol, events []relay.Event) {
+func (e *encoder) wrapTexts(p framer, events []relay.Event) {
 	variants := e.variants
 	for i := range events {
 		switch ev := &events[i]; {
@@ -80,12 +72,12 @@ func (e *encoder) wrapTexts(p relay.PositionProtocol, events []relay.Event) {
 	}
 }
 
-func (e *encoder) wrapText(p relay.PositionProtocol, ev *relay.Event, v variant) {
+func (e *encoder) wrapText(p framer, ev *relay.Event, v variant) {
 	from := len(e.wrap.texts)
 	if p == nil {
 		e.wrap.texts = append(e.wrap.texts, v.text...)
 	} else {
-		e.wrap.texts = p.AppendEvent(e.wrap.texts, ev, v.text)
+		e.wrap.texts, _ = p.AppendEvent(e.wrap.texts, ev, v.text)
 	}
 	to := len(e.wrap.texts)
 	e.wrap.parts = append(e.wrap.parts, wrapped{v.event, from, to, v.classes, v.decided})
@@ -107,11 +99,11 @@ func (e *encoder) endPositioned(frames []byte, to []*positionAudience) {
 		}
 		e.addJob(i, job{
 			audience: &a.audience, frames: frames, count: r.count, classes: r.classes, generation: r.generation,
-			decided: r.decided, sent: r.sent, journey: r.journey, positioned: &positionedJob{a, positions},
+			decided: r.decided, sent: r.sent, journey: r.journey, except: r.except,
+			positioned: &positionedJob{a, positions}, compressed: r.compressed,
 		})
 	}
 	r.positions = r.positions[r.count:]
-	r.start, r.count = len(r.buf), 0
 }
 
 // resetPositioned is reset for clients with positions.

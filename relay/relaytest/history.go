@@ -30,6 +30,8 @@ type HistoryNode struct {
 	// Publish publishes an event of the node's channel layer, and returns once the members have recorded the event: its
 	// position on this node, or zero if the node is no member of the group.
 	Publish func(t testing.TB, group, text string) relay.Position
+	// PublishMessage is Publish for a message of any type. nil: the tests of types are left out.
+	PublishMessage func(t testing.TB, m relay.Message) relay.Position
 	// Advance moves the clock of the history, and has it do what is due. nil: the clock cannot be moved, and the tests
 	// of ages are left out.
 	Advance func(d time.Duration)

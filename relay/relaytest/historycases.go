@@ -53,6 +53,27 @@ var resumeTests = []historyCase{
 		t.n.expectReason(t, "job_2", one[0], relay.NotRecoveredUnknown)
 		t.n.expectReason(t, "job_1", two[1], relay.NotRecoveredUnknown)
 	}},
+	{name: "keeps types", run: func(t *historyTest) {
+		if t.n.PublishMessage == nil {
+			t.Log("the node publishes no messages with a type")
+			return
+		}
+		t.n.Join("job_1")
+		text := `{"type": "chat.message", "n": 1}`
+		first := t.n.Publish(t, "job_1", text)
+		typed := t.n.PublishMessage(t, relay.Message{Group: "job_1", Type: "chat.message", Text: []byte(`{"n":1}`), Sender: "s"})
+		t.n.Publish(t, "job_1", "last")
+		t.n.expectMissed(t, "job_1", first, text, "last")
+		t.n.expectMissed(t, "job_1", typed, "last")
+		p := t.n.read(t, relay.HistoryQuery{Group: "job_1", Latest: 3})
+		var types, texts []string
+		for _, ev := range p.Events {
+			types, texts = append(types, ev.Type), append(texts, string(ev.Text))
+		}
+		if want := []string{"", "chat.message", ""}; !slices.Equal(types, want) || !slices.Equal(texts, []string{text, text, "last"}) {
+			t.Errorf("types %q of %q, want %q", types, texts, want)
+		}
+	}},
 	{name: "returns the latest events", run: func(t *historyTest) {
 		t.n.Join("job_1")
 		texts := numbers(0, 20)

@@ -179,6 +179,11 @@ func Run(t *testing.T, layer Layer) {
 		testkit.Eventually(t, "all events", func() bool { return len(s.Events()) == n })
 	})
 
+	t.Run("messages of any type", func(t *testing.T) {
+		b, s := start(t)
+		runMessages(t, b, s)
+	})
+
 	t.Run("closed", func(t *testing.T) {
 		b, s := start(t)
 		other, _ := start(t)

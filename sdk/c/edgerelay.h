@@ -11,6 +11,8 @@
  *     clang --target=wasm32 -O2 -nostdlib -mbulk-memory -c plugin.c -o plugin.o
  *     wasm-ld --no-entry -z stack-size=65536 --strip-all -o plugin.wasm plugin.o
  *
+ * Functions, which answer clients, have EV_ON_CONNECT, EV_ON_MESSAGE and so on: see the end of this header.
+ *
  * A hook without a definition costs the relay nothing. The module imports only the host functions that the code
  * calls. Functions marked with a grant need that grant in the plugin's block of the Caddyfile. Text is UTF-8 with a
  * length; a const char * ends with a 0. An instance handles one call at a time, so static variables need no locks.
@@ -132,6 +134,8 @@ struct ev__plugin {
   uint64_t (*ev_on_event)(uint32_t, uint32_t), (*ev_on_class)(uint32_t, uint32_t, uint32_t),
       (*ev_on_subscribe)(uint32_t);
   uint64_t (*ev_on_tick)(void);
+  uint64_t (*ev_on_connect)(uint32_t), (*ev_on_message)(uint32_t, uint32_t), (*ev_on_close)(uint32_t, uint32_t),
+      (*ev_on_result)(uint64_t, int32_t, uint32_t), (*ev_on_alarm)(uint32_t, uint32_t);
   int32_t (*ev_init)(void);
   char *(*buffer)(uint32_t);
   const void **result;
@@ -163,6 +167,33 @@ EV_IMPORT("now_ms") int64_t ev__now_ms(void);
 EV_IMPORT("event_source") int32_t ev__event_source(void *p, uint32_t cap);
 EV_IMPORT("event_sent_ms") int64_t ev__event_sent_ms(void);
 EV_IMPORT("event_position") int32_t ev__event_position(void *p, uint32_t cap);
+EV_IMPORT("connection_id") int32_t ev__connection_id(void *p, uint32_t cap);
+EV_IMPORT("attachment_get") int32_t ev__attachment_get(void *p, uint32_t cap);
+EV_IMPORT("attachment_set") int32_t ev__attachment_set(const void *p, uint32_t n);
+EV_IMPORT("send") int32_t ev__send(int32_t kind, const void *p, uint32_t n);
+EV_IMPORT("join") int32_t ev__join(const void *p, uint32_t n);
+EV_IMPORT("leave") int32_t ev__leave(const void *p, uint32_t n);
+EV_IMPORT("publish") int32_t ev__publish(
+    const void *g, uint32_t gn, const void *t, uint32_t tn, const void *p, uint32_t n, int32_t flags);
+EV_IMPORT("close") int32_t ev__close(int32_t code, const void *p, uint32_t n);
+EV_IMPORT("auto_response") int32_t ev__auto_response(const void *q, uint32_t qn, const void *p, uint32_t n);
+EV_IMPORT("result_context") int32_t ev__result_context(void *p, uint32_t cap);
+EV_IMPORT("shared_get") int64_t ev__shared_get(const void *k, uint32_t kn, const void *c, uint32_t cn);
+EV_IMPORT("shared_set") int64_t ev__shared_set(
+    const void *k, uint32_t kn, const void *p, uint32_t n, int64_t ttl, const void *c, uint32_t cn);
+EV_IMPORT("shared_swap") int64_t ev__shared_swap(const void *k, uint32_t kn, const void *e, uint32_t en, const void *p,
+    uint32_t n, int64_t ttl, const void *c, uint32_t cn);
+EV_IMPORT("shared_add") int64_t ev__shared_add(
+    const void *k, uint32_t kn, int64_t delta, int64_t ttl, const void *c, uint32_t cn);
+EV_IMPORT("shared_push") int64_t ev__shared_push(
+    const void *k, uint32_t kn, const void *p, uint32_t n, int32_t limit, int64_t ttl, const void *c, uint32_t cn);
+EV_IMPORT("shared_list") int64_t ev__shared_list(
+    const void *k, uint32_t kn, int32_t limit, const void *c, uint32_t cn);
+EV_IMPORT("alarm_set") int64_t ev__alarm_set(
+    const void *k, uint32_t kn, const void *p, uint32_t n, int64_t at, const void *c, uint32_t cn);
+EV_IMPORT("alarm_cancel") int64_t ev__alarm_cancel(const void *k, uint32_t kn, const void *c, uint32_t cn);
+EV_IMPORT("fetch") int64_t ev__fetch(
+    const void *r, uint32_t rn, const void *p, uint32_t n, const void *c, uint32_t cn);
 
 #define EV_API static inline __attribute__((unused))
 
@@ -310,9 +341,9 @@ EV_API int32_t ev_emit_for(const char *group, const void *p, uint32_t n, uint64_
   return ev__emit(group, ev_len(group), p, n, mask);
 }
 EV_API int32_t ev_emit(const char *group, const void *p, uint32_t n) { return ev_emit_for(group, p, n, EV_EVERYBODY); }
-/* Like ev_emit, for an event that the plugin has held back: at is the ev_position of that event, of the same group, or of
- * the last one if the new event stands for several. Clients resume from there. An event of a tick without a position,
- * as with at_n 0, makes a gap in the history of its group. */
+/* Like ev_emit, for an event that the plugin has held back: at is the ev_position of that event, of the same group,
+ * or of the last one if the new event stands for several. Clients resume from there. An event of a tick without a
+ * position, as with at_n 0, makes a gap in the history of its group. */
 EV_API int32_t ev_emit_at(const char *group, const void *p, uint32_t n, const char *at, uint32_t at_n) {
   return ev__emit_at(group, ev_len(group), p, n, EV_EVERYBODY, at, at_n);
 }
@@ -332,15 +363,15 @@ EV_API int64_t ev_now(void) { return ev__now_ms(); }
 /* The way by which the event reached the node: layer, peer, or history for an event that clients have missed and get
  * now, see ev_is_replay. Returns its length, -1 if there is none. */
 EV_API int32_t ev_source(void *p, uint32_t cap) { return ev__event_source(p, cap); }
-/* Whether the event is of the history, for clients that have missed it. The plugin may have seen the event before, and
- * sees it again for each client: a plugin with state lets it pass, and leaves the state as it is. Events that the plugin
- * emits to other groups are dropped. */
+/* Whether the event is of the history, for clients that have missed it. The plugin may have seen the event before,
+ * and sees it again for each client: a plugin with state lets it pass, and leaves the state as it is. Events that the
+ * plugin emits to other groups are dropped. */
 EV_API int ev_is_replay(void) {
   char s[8];
   return ev_source(s, sizeof s) == 7 && ev_equal(s, "history", 7);
 }
-/* The place of the event in the history of its group, a token of up to EV_MAX_POSITION characters. Returns its length,
- * -1 if there is none. See also ev_emit_at. */
+/* The place of the event in the history of its group, a token of up to EV_MAX_POSITION characters. Returns its
+ * length, -1 if there is none. See also ev_emit_at. */
 EV_API int32_t ev_position(void *p, uint32_t cap) { return ev__event_position(p, cap); }
 /* The Unix time in milliseconds at which the emitter sent the event; -1 if it is not known. */
 EV_API int64_t ev_sent(void) { return ev__event_sent_ms(); }
@@ -648,7 +679,9 @@ static ev_doc ev__edits;                  /* the event at hand with its edits */
 static const char *ev__payload;           /* as it arrived */
 static uint32_t ev__payload_len;
 static int ev__edited;                    /* 1: ev__edits has the payload; 2: and an edit */
+static uint32_t ev__texts;                /* bytes of the texts of this call */
 EV_API void ev__begin(const ev_event *e) {
+  ev__texts = 0;
   ev__payload = e ? e->payload : 0;
   ev__payload_len = e ? e->payload_len : 0;
   ev__edited = 0;
@@ -776,6 +809,469 @@ EV_API int ev_rename(const char *path, const char *name) { return ev__done(ev_do
 EV_API ev_result ev_edited(void) {
   if (ev__edited && ev__edits.full) return ev_fail("ev_edited: the memory is too small for this event");
   return ev__edited == 2 ? ev_replace(ev__edits.text, ev__edits.len) : EV_PASS;
+}
+
+/* Functions: plugins that answer clients. A chat:
+ *
+ *     EV_ON_CONNECT() {
+ *       const char *room = ev_cat("chat-", ev_param("room"));
+ *       ev_set_attachment(room);
+ *       return ev_join(room);
+ *     }
+ *     EV_ON_MESSAGE(m) { return ev_publish_n(ev_attachment(), m->data, m->len); }
+ *
+ * Hooks return EV_OK, the result of an effect, or ev_fail(why). Effects happen in order, after the hook has succeeded;
+ * those of a hook that fails do not happen. An effect that the host refuses is logged, and its result is EV_ERROR.
+ * Texts that functions return end with a 0 and are valid until the hook returns; all texts of a call share
+ * EV_TEXT_MEMORY bytes, and a call that needs more fails. */
+#ifndef EV_TEXT_MEMORY
+#define EV_TEXT_MEMORY 65536
+#endif
+EV_API char *ev__room(uint32_t n) {
+  static char memory[EV_TEXT_MEMORY];
+  char *p = memory + ev__texts;
+  if (n >= EV_TEXT_MEMORY - ev__texts) {
+    ev_log(EV_ERR, "the texts of this call need more than EV_TEXT_MEMORY");
+    __builtin_trap();
+  }
+  ev__texts += n + 1;
+  p[n] = 0;
+  return p;
+}
+/* A text with a 0 at its end. */
+EV_API const char *ev_copy_text(const void *p, uint32_t n) {
+  char *copy = ev__room(n);
+  ev_copy(copy, p, n);
+  return copy;
+}
+/* The texts, one after the other: ev_cat("visit ", ev_number_text(n)). */
+#define ev_cat(...) ev__cat((const char *const[]){__VA_ARGS__, 0})
+EV_API const char *ev__cat(const char *const *parts) {
+  uint32_t n = 0;
+  char *out;
+  for (uint32_t i = 0; parts[i]; i++) n += ev_len(parts[i]);
+  out = ev__room(n);
+  n = 0;
+  for (uint32_t i = 0; parts[i]; i++) {
+    ev_copy(out + n, parts[i], ev_len(parts[i]));
+    n += ev_len(parts[i]);
+  }
+  return out;
+}
+EV_API const char *ev_number_text(int64_t v) {
+  char digits[20];
+  uint32_t i = sizeof digits;
+  uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+  do digits[--i] = (char)('0' + u % 10);
+  while ((u /= 10));
+  if (v < 0) digits[--i] = '-';
+  return ev_copy_text(digits + i, (uint32_t)sizeof digits - i);
+}
+/* A text as a JSON string. */
+EV_API const char *ev_quote(const char *text) {
+  uint32_t n = ev_len(text), size = ev__escape(0, text, 0, n, 0);
+  char *out = ev__room(size + 2);
+  out[0] = out[size + 1] = '"';
+  ev__escape(out + 1, text, 0, n, 0);
+  return out;
+}
+/* A JSON object of texts: ev_object("from", name, "text", text). */
+#define ev_object(...) ev__object((const char *const[]){__VA_ARGS__, 0})
+EV_API const char *ev__object(const char *const *parts) {
+  const char *out = "";
+  for (uint32_t i = 0; parts[i] && parts[i + 1]; i += 2)
+    out = ev_cat(out, i ? "," : "", ev_quote(parts[i]), ":", ev_quote(parts[i + 1]));
+  return ev_cat("{", out, "}");
+}
+/* The value at path in any JSON text, such as an attachment or a context: a string decoded, any other value as JSON
+ * text; 0 if there is none. */
+EV_API const char *ev_text_at(const char *json, const char *path) {
+  ev__place l;
+  char *out, c[4];
+  uint32_t n = 0, i, end, size;
+  if (!ev__find(json, ev_len(json), path, ev_len(path), &l)) return 0;
+  if (json[l.from] != '"') return ev_copy_text(json + l.from, l.to - l.from);
+  i = l.from + 1, end = l.to - 1;
+  if (!ev__escaped(json, i, end)) return ev_copy_text(json + i, end - i);
+  out = ev__room(end - i);
+  while (i < end) {
+    size = ev__decode(json, end, &i, c);
+    ev_copy(out + n, c, size);
+    n += size;
+  }
+  out[n] = 0;
+  return out;
+}
+/* The value at path in the message, the request, the response or the alarm at hand, like ev_text; "" if there is
+ * none. */
+EV_API const char *ev_value(const char *path) {
+  int32_t n = ev_text(path, 0, 0);
+  char *out;
+  if (n <= 0) return "";
+  out = ev__room((uint32_t)n);
+  ev_text(path, out, (uint32_t)n);
+  return out;
+}
+
+/* The result of an effect. EV_GONE is that of an effect on a client that has left. A hook that returns it has not
+ * failed. */
+#define EV_GONE ((ev_result)3)
+EV_API ev_result ev__effect(const char *what, int64_t code, const char *malformed) {
+  if (code >= 0) return EV_OK;
+  if (code == -5) return EV_GONE;
+  return ev_fail(ev_cat(what, ": ",
+      code == -1   ? "too many in one call, or in flight"
+      : code == -2 ? "too large"
+      : code == -3 ? "not granted; add the group to the plugin's join or publish patterns"
+                   : malformed));
+}
+EV_API ev_result ev__forgive(ev_result r) { return r == EV_GONE ? EV_OK : r; }
+#define EV__GROUP "not a group name; use 1 to 99 of A-Z a-z 0-9 - _ ."
+
+/* The client of the call. Its id and attachment stay the same from call to call, while the plugin's variables may be
+ * those of another instance. */
+/* Whether the call is about a client. There is none in a continuation of a request that an event, a tick or an alarm
+ * made. The continuation of a client that has left still knows its attachment, and other effects on it return
+ * EV_GONE. */
+EV_API int ev_present(void) { return ev__connection_id(0, 0) >= 0; }
+/* The connection's id; "" without a client. */
+EV_API const char *ev_id(void) {
+  char id[64];
+  int32_t n = ev__connection_id(id, sizeof id);
+  return n > 0 ? ev_copy_text(id, (uint32_t)n) : "";
+}
+/* The text that ev_set_attachment stored, "" before. */
+EV_API const char *ev_attachment(void) {
+  int32_t n = ev__attachment_get(0, 0);
+  char *out;
+  if (n <= 0) return "";
+  out = ev__room((uint32_t)n);
+  ev__attachment_get(out, (uint32_t)n);
+  return out;
+}
+/* The value at path in an attachment that is JSON, such as one of ev_object; "" if there is none. */
+EV_API const char *ev_attachment_text(const char *path) {
+  const char *text = ev_text_at(ev_attachment(), path);
+  return text ? text : "";
+}
+/* Keeps a text of at most 16 KiB with the connection. The next calls for this client read it. */
+EV_API ev_result ev_set_attachment(const char *text) {
+  return ev__effect("attachment", ev__attachment_set(text, ev_len(text)), "malformed");
+}
+/* Sends a frame to the client, at most 64 of them in a call. */
+EV_API ev_result ev_send_n(const void *p, uint32_t n) { return ev__effect("send", ev__send(0, p, n), "not UTF-8"); }
+EV_API ev_result ev_send(const char *text) { return ev_send_n(text, ev_len(text)); }
+EV_API ev_result ev_send_binary(const void *p, uint32_t n) {
+  return ev__effect("send", ev__send(1, p, n), "malformed");
+}
+/* Subscribes the client to a group, which must be among the patterns of the plugin's setting join. ev_leave ends a
+ * subscription. */
+EV_API ev_result ev_join(const char *group) {
+  return ev__effect(ev_cat("join ", group), ev__join(group, ev_len(group)), EV__GROUP);
+}
+EV_API ev_result ev_leave(const char *group) {
+  return ev__effect(ev_cat("leave ", group), ev__leave(group, ev_len(group)), EV__GROUP);
+}
+EV_API ev_result ev__publish_to(const char *group, const char *type, const void *p, uint32_t n, int32_t flags) {
+  int32_t code = ev__publish(group, ev_len(group), type, ev_len(type), p, n, flags);
+  return ev__forgive(ev__effect(ev_cat("publish ", group), code, EV__GROUP)); /* of a replay */
+}
+/* Sends a text to all clients of a group on all nodes. The group must be among the patterns of the plugin's setting
+ * publish. Every hook may publish. ev_publish_others leaves out the client itself. */
+EV_API ev_result ev_publish_n(const char *group, const void *p, uint32_t n) {
+  return ev__publish_to(group, "", p, n, 0);
+}
+EV_API ev_result ev_publish(const char *group, const char *text) { return ev_publish_n(group, text, ev_len(text)); }
+EV_API ev_result ev_publish_others_n(const char *group, const void *p, uint32_t n) {
+  return ev__publish_to(group, "", p, n, 1);
+}
+EV_API ev_result ev_publish_others(const char *group, const char *text) {
+  return ev_publish_others_n(group, text, ev_len(text));
+}
+/* Sends a message to all consumers of a group on all nodes, such as those of Django Channels: type is the message's
+ * type, and members is a JSON object with its other members, see ev_object. */
+EV_API ev_result ev_publish_message(const char *group, const char *type, const char *members) {
+  return ev__publish_to(group, type, members, ev_len(members), 0);
+}
+/* Closes the connection. code is 1000, 1008, 1011, 1013 or 3000 to 4999. reason has at most 123 bytes. */
+EV_API ev_result ev_close(int32_t code, const char *reason) {
+  return ev__effect("close", ev__close(code, reason, ev_len(reason)),
+      "use the code 1000, 1008, 1011, 1013 or 3000 to 4999, and a reason of at most 123 bytes");
+}
+/* Makes the relay answer text messages that equal request, such as a heartbeat, without a call of the plugin: in
+ * EV_ON_INIT only, for at most 10 pairs of 2,048 bytes each. */
+EV_API ev_result ev_auto_response(const char *request, const char *response) {
+  return ev__effect("auto response", ev__auto_response(request, ev_len(request), response, ev_len(response)),
+      "only in EV_ON_INIT");
+}
+
+/* The request to connect, in EV_ON_CONNECT. ev_value reads the other members: id, user_key, address, subprotocols. */
+EV_API const char *ev__escape_name(const char *name, int lower) {
+  char *out = ev__room(2 * ev_len(name));
+  uint32_t n = 0;
+  for (uint32_t i = 0; name[i]; i++) {
+    if (name[i] == '.' || name[i] == '\\') out[n++] = '\\';
+    out[n++] = lower && name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
+  }
+  out[n] = 0;
+  return out;
+}
+EV_API const char *ev_path(void) { return ev_value("path"); }
+/* A placeholder of the route's path: "room" of "/ws/game/{room}/". */
+EV_API const char *ev_param(const char *name) { return ev_value(ev_cat("params.", ev__escape_name(name, 0))); }
+/* A member of the user's profile, such as "username"; "" for anonymous users. */
+EV_API const char *ev_user(const char *path) { return ev_value(ev_cat("user.", path)); }
+/* A header that the route grants. The name is case-insensitive. */
+EV_API const char *ev_header(const char *name) { return ev_value(ev_cat("headers.", ev__escape_name(name, 1))); }
+EV_API int32_t ev__digit(char c) {
+  char l = (char)(c | 32);
+  return c >= '0' && c <= '9' ? c - '0' : l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
+}
+/* Decodes a part of a query string. A percent sign without two hexadecimal digits stands for itself. */
+EV_API const char *ev__decode_query(const char *p, uint32_t n) {
+  char *out = ev__room(n);
+  uint32_t size = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    char c = p[i] == '+' ? ' ' : p[i];
+    if (c == '%' && i + 2 < n && ev__digit(p[i + 1]) >= 0 && ev__digit(p[i + 2]) >= 0) {
+      c = (char)(ev__digit(p[i + 1]) << 4 | ev__digit(p[i + 2]));
+      i += 2;
+    }
+    out[size++] = c;
+  }
+  out[size] = 0;
+  return out;
+}
+/* The first value of a parameter of the query string, decoded; "" if there is none. */
+EV_API const char *ev_query(const char *name) {
+  const char *query = ev_value("query"), *key;
+  uint32_t n = ev_len(query), from = 0, to, equals;
+  for (; from < n; from = to + 1) {
+    for (to = from; to < n && query[to] != '&'; to++) {
+    }
+    for (equals = from; equals < to && query[equals] != '='; equals++) {
+    }
+    key = ev__decode_query(query + from, equals - from);
+    if (ev_len(key) == ev_len(name) && ev_equal(key, name, ev_len(name)))
+      return equals < to ? ev__decode_query(query + equals + 1, to - equals - 1) : "";
+  }
+  return "";
+}
+/* Results of EV_ON_CONNECT beside EV_OK: reject with the HTTP status 403, with a status from 400 to 599, or with 403
+ * and a reason for the log. */
+#define EV_REJECT ((ev_result)1)
+#define EV_REJECT_WITH(status) ((ev_result)(0x10000 + (status)))
+EV_API ev_result ev_reject_because(const char *why) { return ev_replace(why, ev_len(why)); }
+
+/* A message of a client. Its bytes do not end with a 0, and are valid until the hook returns. ev_is, ev_int, ev_value
+ * and so on read JSON. */
+typedef struct {
+  const char *data;
+  uint32_t len;
+  int binary;
+} ev_message;
+EV_API const char *ev_message_text(const ev_message *m) { return ev_copy_text(m->data, m->len); }
+EV_API int ev_message_is(const ev_message *m, const char *text) {
+  return m->len == ev_len(text) && ev_equal(m->data, text, m->len);
+}
+/* Sends a message of the same kind back to the client, after the frames of ev_send. It is the fastest way to answer,
+ * and the result of the hook: return ev_reply(p, n). */
+EV_API ev_result ev_reply(const void *p, uint32_t n) { return ev_replace(p, n); }
+
+/* An alarm that is due. It comes at least once: if the hook fails, or its node, it comes again. */
+typedef struct {
+  const char *name;
+  const char *payload; /* ends with a 0 in addition to its length */
+  uint32_t payload_len;
+} ev_alarm;
+
+#define EV_ON_CONNECT()                                                                  \
+  static ev_result ev__on_connect(void);                                                 \
+  EV__HOOK(uint64_t, ev_on_connect, (uint32_t n)) {                                      \
+    (void)n;                                                                             \
+    ev__begin(0);                                                                        \
+    return ev__on_connect();                                                             \
+  }                                                                                      \
+  static ev_result ev__on_connect(void)
+#define EV_ON_MESSAGE(m)                                                                 \
+  static ev_result ev__on_message(const ev_message *m);                                  \
+  EV__HOOK(uint64_t, ev_on_message, (uint32_t kind, uint32_t n)) {                       \
+    ev_message message = {ev__input, n, kind == 1};                                      \
+    ev__begin(0);                                                                        \
+    return ev__forgive(ev__on_message(&message));                                        \
+  }                                                                                      \
+  static ev_result ev__on_message(const ev_message *m)
+/* The client is gone. code is that of the close frame; 1006 without one. */
+#define EV_ON_CLOSE(code, reason)                                                        \
+  static ev_result ev__on_close(int32_t code, const char *reason);                       \
+  EV__HOOK(uint64_t, ev_on_close, (uint32_t c, uint32_t n)) {                            \
+    ev__begin(0);                                                                        \
+    return ev__forgive(ev__on_close((int32_t)c, ev_copy_text(ev__input, n)));            \
+  }                                                                                      \
+  static ev_result ev__on_close(int32_t code, const char *reason)
+#define EV_ON_ALARM(a)                                                                   \
+  static ev_result ev__on_alarm(const ev_alarm *a);                                      \
+  EV__HOOK(uint64_t, ev_on_alarm, (uint32_t nn, uint32_t pn)) {                          \
+    ev_alarm alarm;                                                                      \
+    ev__begin(0);                                                                        \
+    alarm.name = ev_copy_text(ev__input, nn);                                            \
+    alarm.payload = ev_copy_text(ev__input + nn, pn);                                    \
+    alarm.payload_len = pn;                                                              \
+    return ev__forgive(ev__on_alarm(&alarm));                                            \
+  }                                                                                      \
+  static ev_result ev__on_alarm(const ev_alarm *a)
+
+/* Requests do not wait: the response comes in a later call, perhaps in another instance of the plugin. A request
+ * names its continuation, a handler of EV_RESULTS, and takes a context along, such as one of ev_object. Both together
+ * have at most 1,023 bytes. A request that needs no answer has EV_NO_ANSWER. */
+typedef struct {
+  const char *name, *context;
+} ev_continuation;
+EV_API ev_continuation ev_then(const char *name, const char *context) {
+  ev_continuation c = {name, context};
+  return c;
+}
+#define EV_NO_ANSWER ev_then(0, 0)
+
+/* The response to a request. ev_value and so on read a body that is JSON: ev_value("0") is the first element of a
+ * list. */
+typedef struct {
+  int32_t status;      /* 0, one of those below, or that of HTTP */
+  const char *context; /* of ev_then */
+  const char *body;    /* ends with a 0 in addition to its length */
+  uint32_t body_len;
+} ev_response;
+enum {
+  EV_STATUS_OK = 0,
+  EV_STATUS_NONE = 1,         /* there is no such key or alarm */
+  EV_STATUS_CONFLICT = 2,     /* of ev_shared_swap: the value is another one, which is the body */
+  EV_STATUS_UNAVAILABLE = -1, /* the store or the server did not answer in time; the effect is unknown */
+  EV_STATUS_TOO_LARGE = -2,   /* the value, the store or the response is beyond its bound */
+  EV_STATUS_DENIED = -3,      /* the grant does not allow it */
+  EV_STATUS_INVALID = -4,     /* the request, or a value in the store, has the wrong form */
+  EV_STATUS_BUSY = -5         /* too many requests are in flight, or the rate is exceeded */
+};
+/* Success: the status 0, or 200 to 299 of HTTP. */
+EV_API int ev_ok(const ev_response *r) { return !r->status || (r->status >= 200 && r->status < 300); }
+EV_API int ev_missing(const ev_response *r) { return r->status == EV_STATUS_NONE; }
+EV_API int ev_conflict(const ev_response *r) { return r->status == EV_STATUS_CONFLICT; }
+/* The body as an integer, and 0 if it is none. */
+EV_API int64_t ev_number(const ev_response *r) {
+  int64_t v;
+  return ev__number(r->body, (int32_t)r->body_len, &v) ? v : 0;
+}
+/* The reason if the status is below 0, or an error of HTTP; otherwise 0. */
+EV_API const char *ev_error(const ev_response *r) {
+  switch (r->status) {
+  case EV_STATUS_UNAVAILABLE: return "unavailable";
+  case EV_STATUS_TOO_LARGE: return "too large";
+  case EV_STATUS_DENIED: return "not granted";
+  case EV_STATUS_INVALID: return "invalid";
+  case EV_STATUS_BUSY: return "too many requests";
+  }
+  return r->status < 0 || r->status >= 400 ? ev_cat("HTTP status ", ev_number_text(r->status)) : 0;
+}
+
+/* The continuations of the plugin, once and after their definitions: EV_RESULTS({"visited", visited}, {"posted",
+ * posted}). Each is a function static ev_result visited(const ev_response *r). */
+typedef struct {
+  const char *name;
+  ev_result (*run)(const ev_response *r);
+} ev__result_handler;
+#define EV_RESULTS(...)                                                                  \
+  EV__HOOK(uint64_t, ev_on_result, (uint64_t token, int32_t status, uint32_t n)) {       \
+    static const ev__result_handler handlers[] = {__VA_ARGS__};                          \
+    (void)token;                                                                         \
+    return ev__respond(handlers, sizeof handlers / sizeof *handlers, status, n);         \
+  }
+EV_API uint64_t ev__respond(const ev__result_handler *handlers, uint32_t count, int32_t status, uint32_t n) {
+  char wire[1025];
+  ev_response r;
+  int32_t size = ev__result_context(wire, 1024);
+  ev__begin(0);
+  if (size <= 0 || size > 1024) return EV_OK;
+  wire[size] = 0;
+  if (ev_len(wire) == (uint32_t)size) return EV_OK; /* no context of ev_then */
+  r.status = status;
+  r.context = ev_copy_text(wire + ev_len(wire) + 1, (uint32_t)size - ev_len(wire) - 1);
+  r.body = ev_copy_text(ev__input, n);
+  r.body_len = n;
+  for (uint32_t i = 0; i < count; i++)
+    if (ev_len(handlers[i].name) == ev_len(wire) && ev_equal(handlers[i].name, wire, ev_len(wire)))
+      return ev__forgive(handlers[i].run(&r));
+  return ev_fail(ev_cat("a response is for the continuation \"", wire, "\", which is not registered"));
+}
+/* The context of a request as it travels, 1,024 bytes at out: the name, a zero byte, and the context. Returns its
+ * length; more than 1,024 if it is too long. */
+EV_API uint32_t ev__wire(char *out, ev_continuation then) {
+  uint32_t name, context;
+  if (!then.name) return 0;
+  name = ev_len(then.name), context = then.context ? ev_len(then.context) : 0;
+  if (name > 1024 || context > 1024 || name + context + 1 > 1024) return 1025;
+  ev_copy(out, then.name, name);
+  out[name] = 0;
+  ev_copy(out + name + 1, then.context, context);
+  return name + context + 1;
+}
+#define EV__REQUEST(what, call)                                                          \
+  char c[1024];                                                                          \
+  uint32_t cn = ev__wire(c, then);                                                       \
+  int64_t token = cn > 1024 ? -2 : (call);                                               \
+  return ev__forgive(ev__effect(what, token < 0 ? token : 0, "malformed"))
+
+/* The plugin's store that all nodes share. Requests begin after the hook has succeeded. Those of one client, and
+ * those for events of one group, take effect in order. ttl in milliseconds, 0 means forever. Grant: shared. */
+EV_API ev_result ev_shared_get(const char *key, ev_continuation then) {
+  EV__REQUEST("shared get", ev__shared_get(key, ev_len(key), c, cn));
+}
+/* An empty value deletes the key. */
+EV_API ev_result ev_shared_set(const char *key, const char *value, int64_t ttl, ev_continuation then) {
+  EV__REQUEST("shared set", ev__shared_set(key, ev_len(key), value, ev_len(value), ttl, c, cn));
+}
+EV_API ev_result ev_shared_delete(const char *key, ev_continuation then) { return ev_shared_set(key, "", 0, then); }
+/* Stores a value if the present one is expected; "" means that there is none. Otherwise the response is a conflict
+ * and holds the present value. */
+EV_API ev_result ev_shared_swap(
+    const char *key, const char *expected, const char *value, int64_t ttl, ev_continuation then) {
+  EV__REQUEST("shared swap",
+      ev__shared_swap(key, ev_len(key), expected, ev_len(expected), value, ev_len(value), ttl, c, cn));
+}
+/* Adds to a decimal number, 0 if the key is missing. The response is the sum, see ev_number. ttl counts from the
+ * key's first use. */
+EV_API ev_result ev_shared_add(const char *key, int64_t delta, int64_t ttl, ev_continuation then) {
+  EV__REQUEST("shared add", ev__shared_add(key, ev_len(key), delta, ttl, c, cn));
+}
+/* Appends a value to a list, of which the last limit elements stay. */
+EV_API ev_result ev_shared_push(const char *key, const char *value, int32_t limit, int64_t ttl, ev_continuation then) {
+  EV__REQUEST("shared push", ev__shared_push(key, ev_len(key), value, ev_len(value), limit, ttl, c, cn));
+}
+/* Reads the last limit elements of a list, oldest first: a JSON array of strings. */
+EV_API ev_result ev_shared_list(const char *key, int32_t limit, ev_continuation then) {
+  EV__REQUEST("shared list", ev__shared_list(key, ev_len(key), limit, c, cn));
+}
+
+/* Alarms call the plugin at a time, on one of the nodes, also after the client has left or a node has failed. An
+ * alarm replaces an earlier one of the same name. ev_alarm_at takes Unix time in milliseconds. Grant: alarms. */
+EV_API ev_result ev_alarm_at(const char *name, const char *payload, int64_t unix_ms, ev_continuation then) {
+  EV__REQUEST("alarm", ev__alarm_set(name, ev_len(name), payload, ev_len(payload), unix_ms, c, cn));
+}
+EV_API ev_result ev_alarm_after(const char *name, const char *payload, int64_t ms, ev_continuation then) {
+  return ev_alarm_at(name, payload, ms, then);
+}
+EV_API ev_result ev_alarm_cancel(const char *name, ev_continuation then) {
+  EV__REQUEST("alarm cancel", ev__alarm_cancel(name, ev_len(name), c, cn));
+}
+
+/* HTTP requests. The response's status is that of HTTP, or below 0. header is a JSON object, such as one of
+ * ev_object; 0 is none. Grant: fetch. */
+EV_API ev_result ev_fetch(
+    const char *method, const char *url, const char *header, const char *body, ev_continuation then) {
+  const char *request = ev_cat("{\"method\":", ev_quote(method), ",\"url\":", ev_quote(url), ",\"headers\":",
+      header ? header : "{}", "}");
+  EV__REQUEST(ev_cat("fetch ", url), ev__fetch(request, ev_len(request), body, ev_len(body), c, cn));
+}
+EV_API ev_result ev_post_json(const char *url, const char *body, ev_continuation then) {
+  return ev_fetch("POST", url, "{\"Content-Type\":\"application/json\"}", body, then);
 }
 
 #endif

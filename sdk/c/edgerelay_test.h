@@ -41,8 +41,15 @@ struct ev_test_relay {
   uint32_t hops;          /* how often the events were sent from group to group: 4 is the last time */
   int json;               /* results must be JSON */
   const char *position;   /* of the events, a token; 0: none */
+  const char *join;       /* patterns of the groups that the plugin may join, with blanks between them; 0: all */
+  const char *publish;    /* patterns of the groups that it may publish to; 0: all */
+  /* Answers HTTP requests: request is JSON with method, url and headers. It returns a status of HTTP, or one below 0.
+   * 0: no server is available. */
+  int32_t (*fetch)(const char *request, const char *body, const char **answer);
+  int unavailable;        /* the shared store and the alarms do not answer */
+  int hold;               /* requests stay unanswered until ev_test_respond */
 };
-static struct ev_test_relay ev_relay = {0, 0, -1, 1767323045000, 1u << 20, 0, 0, 0, 0};
+static struct ev_test_relay ev_relay = {0, 0, -1, 1767323045000, 1u << 20, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 
 typedef struct {
   const char *group; /* "": the event's own */
@@ -76,6 +83,47 @@ EV_API const ev_outcome *ev_test_tick(void);
 EV_API const char *ev_test_log(uint32_t line);
 EV_API int64_t ev_test_metric(const char *name);
 EV_API const char *ev_test_kv(const char *key);
+/* A client of a function, which shows what the plugin did. Texts are "" if there is nothing. */
+typedef struct {
+  const char *id;
+  int accepted, status;     /* the HTTP status of a rejection */
+  const char *reason;       /* of a rejection, for the log */
+  const char *attachment;
+  int closed;               /* the code with which the connection ended; 0 while it is open */
+  const char *close_reason;
+  const char *error;        /* the last failure of a hook or of a continuation for this client */
+} ev_test_client;
+typedef struct {
+  const char *group;
+  const char *type; /* "": payload is the text that clients get */
+  const char *payload;
+  int others;       /* whether the client that caused it was left out */
+} ev_publication;
+/* Asks the plugin to accept a connection. request is JSON with any of path, query, params, user, user_key, address,
+ * headers and subprotocols. Clients stay valid. */
+EV_API ev_test_client *ev_test_connect(const char *request);
+/* Sends a message of a client to the plugin. Returns whether the hook succeeded. */
+EV_API int ev_test_text(ev_test_client *c, const char *text);
+EV_API int ev_test_binary(ev_test_client *c, const void *p, uint32_t n);
+EV_API void ev_test_disconnect(ev_test_client *c, int code, const char *reason);
+/* The next frame that the client got; 0 if there is no further one. */
+EV_API const char *ev_test_received(ev_test_client *c);
+EV_API int ev_test_in_group(ev_test_client *c, const char *group);
+/* Publishes a text to the clients of a group, as another process may. */
+EV_API void ev_test_publish(const char *group, const char *text);
+/* What the plugin published, in order; 0 after the last. */
+EV_API const ev_publication *ev_test_published(uint32_t i);
+/* Values of the shared store, of a list its JSON; 0 without one. */
+EV_API const char *ev_test_shared(const char *key);
+EV_API void ev_test_set_shared(const char *key, const char *value);
+/* The payload of an alarm that is set; 0 without one. ev_test_advance moves the clock on and calls the plugin for
+ * alarms. */
+EV_API const char *ev_test_alarm(const char *name);
+EV_API void ev_test_advance(int64_t ms);
+/* Gives the responses that ev_relay.hold held back. */
+EV_API void ev_test_respond(void);
+/* The last failure of an alarm, or of a continuation without a client; 0 without one. */
+EV_API const char *ev_test_error(void);
 /* Runs a file of golden samples, as `caddy edgerelay plugin test` does, and fails the test where they differ. */
 EV_API void ev_test_samples(const char *file);
 
@@ -446,6 +494,11 @@ EV_API int ev__same_json(const char *p, uint32_t n, const char *q, uint32_t m) {
 
 /* ---- Calls ---- */
 
+struct ev_client;
+EV_API void ev__function_begin(struct ev_client *c, int on);
+EV_API void ev__function_done(int ok);
+EV_API void ev__init_begins(int begins);
+
 EV_API void ev__fail_call(const char *why) {
   ev__call.out.verdict = "error";
   ev__call.out.payload = "";
@@ -456,9 +509,13 @@ EV_API void ev__fail_call(const char *why) {
 EV_API const char *ev__last_line(void) { return ev__log_end ? ev__log_end->text : "it logged nothing"; }
 
 EV_API int32_t ev_test_start(const char *config) {
+  int32_t result;
   ev_relay.config = config;
   ev__call.started = 1;
-  return ev__plugin.ev_init ? ev__plugin.ev_init() : 0;
+  ev__init_begins(1);
+  result = ev__plugin.ev_init ? ev__plugin.ev_init() : 0;
+  ev__init_begins(0);
+  return result;
 }
 /* Prepares the input of a hook. Returns 0 if the plugin has no such hook or does not start. */
 EV_API int ev__prepare(int hook, const char *name, const char *group, const void *p, uint32_t n, int effects) {
@@ -511,7 +568,10 @@ EV_API const ev_outcome *ev_test_event_n(const char *group, const void *payload,
   if (!ev__prepare(ev__plugin.ev_on_event != 0, "the plugin has no EV_ON_EVENT", group, payload, n, 1))
     return &ev__call.out;
   ev__call.event = 1;
-  return ev__decide(ev__plugin.ev_on_event(ev_len(group), n));
+  ev__function_begin(0, 1);
+  ev__decide(ev__plugin.ev_on_event(ev_len(group), n));
+  ev__function_done(strcmp(ev__call.out.verdict, "error") != 0);
+  return &ev__call.out;
 }
 EV_API const ev_outcome *ev_test_event(const char *group, const char *payload) {
   return ev_test_event_n(group, payload, ev_len(payload));
@@ -536,6 +596,7 @@ EV_API const ev_outcome *ev__subscribe_n(const char *user, uint32_t n, const cha
   memcpy(request + at, "\"}", 2);
   if (!ev__prepare(ev__plugin.ev_on_subscribe != 0, "the plugin has no EV_ON_SUBSCRIBE", "", request, at + 2, 0))
     return &ev__call.out;
+  ev__function_begin(0, 1);
   v = ev__plugin.ev_on_subscribe(at + 2);
   if (v >> 32) {
     ev__call.out.verdict = "deny";
@@ -548,6 +609,7 @@ EV_API const ev_outcome *ev__subscribe_n(const char *user, uint32_t n, const cha
   } else {
     ev__fail_call(v == EV_ERROR ? ev__last_line() : "unknown result");
   }
+  ev__function_done(strcmp(ev__call.out.verdict, "error") != 0);
   return &ev__call.out;
 }
 EV_API const ev_outcome *ev_test_subscribe(const char *user_json, const char *group) {
@@ -556,10 +618,12 @@ EV_API const ev_outcome *ev_test_subscribe(const char *user_json, const char *gr
 EV_API const ev_outcome *ev_test_tick(void) {
   uint64_t v;
   if (!ev__prepare(ev__plugin.ev_on_tick != 0, "the plugin has no EV_ON_TICK", "", "", 0, 2)) return &ev__call.out;
+  ev__function_begin(0, 1);
   v = ev__plugin.ev_on_tick();
   ev__call.effects = 0;
   ev__call.out.verdict = "pass";
   if (v != EV_OK) ev__fail_call(v == EV_ERROR ? ev__last_line() : "unknown result");
+  ev__function_done(v == EV_OK);
   return &ev__call.out;
 }
 
@@ -575,6 +639,626 @@ EV_API int64_t ev_test_metric(const char *name) {
 EV_API const char *ev_test_kv(const char *key) {
   struct ev__entry *e = ev__live(key, ev_len(key));
   return e ? e->value.p : 0;
+}
+
+/* ---- Functions ---- */
+
+EV_API struct ev__text ev__text_of(const char *s) { return ev__text(s, ev_len(s)); }
+struct ev__frame {
+  struct ev__frame *next;
+  struct ev__text data;
+};
+struct ev__group {
+  struct ev__group *next;
+  char *name;
+};
+struct ev_client {
+  ev_test_client view; /* first: a pointer to it is one to the client */
+  struct ev_client *next;
+  struct ev__frame *frames, *untaken;
+  struct ev__group *groups;
+  int left;
+};
+enum ev__op {
+  EV__SEND, EV__JOIN, EV__LEAVE, EV__PUBLISH, EV__CLOSE,
+  EV__GET, EV__SET, EV__SWAP, EV__ADD, EV__PUSH, EV__LIST, EV__ALARM_SET, EV__ALARM_CANCEL, EV__FETCH
+};
+/* An effect of a call, or a request. */
+struct ev__act {
+  struct ev__act *next;
+  enum ev__op op;
+  struct ev_client *client;
+  struct ev__text key, value, more, context;
+  int64_t number, ttl;
+  int flags;
+};
+static struct {
+  struct ev__act *first, **last;
+} ev__queue = {0, &ev__queue.first}, ev__acts = {0, &ev__acts.first};
+static struct {
+  struct ev_client *client; /* of the call */
+  struct ev__text context, attachment;
+  uint32_t sent, grouped, requests;
+  int init, on; /* in ev_init; in a call that may have effects */
+} ev__fn;
+static struct ev_client *ev__clients, **ev__last_client = &ev__clients;
+static struct ev__published {
+  struct ev__published *next;
+  ev_publication p;
+} *ev__publications, **ev__last_publication = &ev__publications;
+static struct ev__shared {
+  struct ev__shared *next;
+  struct ev__text key, value;
+  struct ev__frame *list;
+  int is_list, gone;
+  int64_t expires;
+} *ev__shared_store;
+static struct ev__alarm {
+  struct ev__alarm *next;
+  struct ev__text name, payload;
+  int64_t at;
+  int failures, gone;
+} *ev__alarms;
+static struct ev__auto {
+  struct ev__auto *next;
+  struct ev__text request, response;
+} *ev__autos;
+static const char *ev__function_error;
+
+EV_API struct ev__act *ev__act(enum ev__op op) {
+  struct ev__act *a = (struct ev__act *)ev__alloc(sizeof *a);
+  a->op = op;
+  a->client = ev__fn.client;
+  *ev__acts.last = a;
+  ev__acts.last = &a->next;
+  return a;
+}
+/* Whether a name matches one of the patterns, which blanks separate. "*" stands for any run of characters. */
+EV_API int ev__matches(const char *p, const char *end, const char *name) {
+  for (; p < end; p++, name++) {
+    if (*p == '*') {
+      for (;; name++) {
+        if (ev__matches(p + 1, end, name)) return 1;
+        if (!*name) return 0;
+      }
+    }
+    if (*p != *name) return 0;
+  }
+  return !*name;
+}
+EV_API int32_t ev__check_group(const char *patterns, struct ev__text group) {
+  if (!ev__group_name(group.p, group.n)) return -4;
+  if (!patterns) return 0;
+  while (*patterns) {
+    const char *end = patterns;
+    while (*end && *end != ' ') end++;
+    if (ev__matches(patterns, end, group.p)) return 0;
+    patterns = *end ? end + 1 : end;
+  }
+  return -3;
+}
+EV_API int ev__here(void) { return ev__fn.client && !ev__fn.client->left; }
+/* Events of the history neither publish nor make requests. */
+EV_API int ev__replaying(void) { return ev__call.event && ev_relay.source && !strcmp(ev_relay.source, "history"); }
+
+int32_t ev__connection_id(void *p, uint32_t cap) {
+  const char *id = ev__fn.client ? ev__fn.client->view.id : 0;
+  return id ? ev__give(id, ev_len(id), p, cap) : -1;
+}
+int32_t ev__attachment_get(void *p, uint32_t cap) {
+  return ev__fn.client ? ev__give(ev__fn.attachment.p, ev__fn.attachment.n, p, cap) : 0;
+}
+int32_t ev__attachment_set(const void *p, uint32_t n) {
+  if (!ev__here()) return -5;
+  if (n > 16384) return -2;
+  ev__fn.attachment = ev__text(p, n);
+  return 0;
+}
+int32_t ev__send(int32_t kind, const void *p, uint32_t n) {
+  if (!ev__here()) return -5;
+  if (ev__fn.sent++ >= 64) return -1;
+  if (n > ev__limit()) return -2;
+  if (!kind && !ev__is_utf8((const char *)p, n)) return -4;
+  ev__act(EV__SEND)->value = ev__text(p, n);
+  return 0;
+}
+EV_API int32_t ev__change_group(enum ev__op op, const void *p, uint32_t n) {
+  struct ev__text group = ev__text(p, n);
+  int32_t code = ev__check_group(ev_relay.join, group);
+  if (!ev__here()) return -5;
+  if (code) return code;
+  if (ev__fn.grouped++ >= 64) return -1;
+  ev__act(op)->key = group;
+  return 0;
+}
+int32_t ev__join(const void *p, uint32_t n) { return ev__change_group(EV__JOIN, p, n); }
+int32_t ev__leave(const void *p, uint32_t n) { return ev__change_group(EV__LEAVE, p, n); }
+int32_t ev__publish(
+    const void *g, uint32_t gn, const void *t, uint32_t tn, const void *p, uint32_t n, int32_t flags) {
+  struct ev__text group = ev__text(g, gn), payload = ev__text(p, n);
+  int32_t code = ev__check_group(ev_relay.publish, group);
+  struct ev__act *a;
+  if (code) return code;
+  if (!ev__fn.on || ev__replaying()) return -5;
+  if (n > ev__limit()) return -2;
+  if (!ev__is_utf8(payload.p, n) || (tn && (!n || payload.p[0] != '{' || !ev__is_json(payload.p, n)))) return -4;
+  a = ev__act(EV__PUBLISH);
+  a->key = group;
+  a->more = ev__text(t, tn);
+  a->value = payload;
+  a->flags = flags;
+  return 0;
+}
+int32_t ev__close(int32_t code, const void *p, uint32_t n) {
+  struct ev__act *a;
+  if (!ev__here()) return -5;
+  if (code != 1000 && code != 1008 && code != 1011 && code != 1013 && (code < 3000 || code > 4999)) return -4;
+  if (n > 123) return -4;
+  a = ev__act(EV__CLOSE);
+  a->number = code;
+  a->value = ev__text(p, n);
+  return 0;
+}
+int32_t ev__auto_response(const void *q, uint32_t qn, const void *p, uint32_t n) {
+  struct ev__auto *a;
+  uint32_t count = 0;
+  if (!ev__fn.init) return -4;
+  for (a = ev__autos; a; a = a->next) count++;
+  if (count >= 10) return -1;
+  if (qn > 2048 || n > 2048) return -2;
+  a = (struct ev__auto *)ev__alloc(sizeof *a);
+  a->request = ev__text(q, qn);
+  a->response = ev__text(p, n);
+  a->next = ev__autos;
+  ev__autos = a;
+  return 0;
+}
+int32_t ev__result_context(void *p, uint32_t cap) { return ev__give(ev__fn.context.p, ev__fn.context.n, p, cap); }
+
+/* Keeps a request until the hook has succeeded. Returns 0 if there is an error, which is in *code. */
+EV_API struct ev__act *ev__ask(enum ev__op op, const void *k, uint32_t kn, const void *c, uint32_t cn, int64_t *code) {
+  struct ev__act *a;
+  static int64_t tokens;
+  *code = cn > 1024 ? -2 : ev__replaying() ? -5 : !ev__fn.on ? -4 : ev__fn.requests >= 16 ? -1 : ++tokens;
+  if (*code < 0) return 0;
+  ev__fn.requests++;
+  a = ev__act(op);
+  a->key = ev__text(k, kn);
+  a->context = ev__text(c, cn);
+  return a;
+}
+int64_t ev__shared_get(const void *k, uint32_t kn, const void *c, uint32_t cn) {
+  int64_t code;
+  ev__ask(EV__GET, k, kn, c, cn, &code);
+  return code;
+}
+int64_t ev__shared_set(
+    const void *k, uint32_t kn, const void *p, uint32_t n, int64_t ttl, const void *c, uint32_t cn) {
+  int64_t code;
+  struct ev__act *a = ev__ask(EV__SET, k, kn, c, cn, &code);
+  if (a) a->value = ev__text(p, n), a->ttl = ttl;
+  return code;
+}
+int64_t ev__shared_swap(const void *k, uint32_t kn, const void *e, uint32_t en, const void *p, uint32_t n, int64_t ttl,
+    const void *c, uint32_t cn) {
+  int64_t code;
+  struct ev__act *a = ev__ask(EV__SWAP, k, kn, c, cn, &code);
+  if (a) a->more = ev__text(e, en), a->value = ev__text(p, n), a->ttl = ttl;
+  return code;
+}
+int64_t ev__shared_add(const void *k, uint32_t kn, int64_t delta, int64_t ttl, const void *c, uint32_t cn) {
+  int64_t code;
+  struct ev__act *a = ev__ask(EV__ADD, k, kn, c, cn, &code);
+  if (a) a->number = delta, a->ttl = ttl;
+  return code;
+}
+int64_t ev__shared_push(
+    const void *k, uint32_t kn, const void *p, uint32_t n, int32_t limit, int64_t ttl, const void *c, uint32_t cn) {
+  int64_t code;
+  struct ev__act *a = ev__ask(EV__PUSH, k, kn, c, cn, &code);
+  if (a) a->value = ev__text(p, n), a->number = limit, a->ttl = ttl;
+  return code;
+}
+int64_t ev__shared_list(const void *k, uint32_t kn, int32_t limit, const void *c, uint32_t cn) {
+  int64_t code;
+  struct ev__act *a = ev__ask(EV__LIST, k, kn, c, cn, &code);
+  if (a) a->number = limit;
+  return code;
+}
+int64_t ev__alarm_set(
+    const void *k, uint32_t kn, const void *p, uint32_t n, int64_t at, const void *c, uint32_t cn) {
+  int64_t code;
+  struct ev__act *a = ev__ask(EV__ALARM_SET, k, kn, c, cn, &code);
+  if (a) a->value = ev__text(p, n), a->number = at < 1000000000000 ? ev_relay.now_ms + at : at;
+  return code;
+}
+int64_t ev__alarm_cancel(const void *k, uint32_t kn, const void *c, uint32_t cn) {
+  int64_t code;
+  ev__ask(EV__ALARM_CANCEL, k, kn, c, cn, &code);
+  return code;
+}
+int64_t ev__fetch(const void *r, uint32_t rn, const void *p, uint32_t n, const void *c, uint32_t cn) {
+  int64_t code;
+  struct ev__act *a = ev__ask(EV__FETCH, r, rn, c, cn, &code);
+  if (a) a->value = ev__text(p, n);
+  return code;
+}
+
+EV_API void ev__deliver(struct ev_client *c, struct ev__text data) {
+  struct ev__frame *f = (struct ev__frame *)ev__alloc(sizeof *f), **last = &c->frames;
+  f->data = data;
+  while (*last) last = &(*last)->next;
+  *last = f;
+  if (!c->untaken) c->untaken = f;
+}
+EV_API int ev__in_group(struct ev_client *c, struct ev__text group) {
+  for (struct ev__group *g = c->groups; g; g = g->next)
+    if (ev__same(group, g->name, ev_len(g->name))) return 1;
+  return 0;
+}
+EV_API void ev__leave_group(struct ev_client *c, struct ev__text group) {
+  for (struct ev__group **g = &c->groups; *g;) {
+    if (ev__same(group, (*g)->name, ev_len((*g)->name))) *g = (*g)->next;
+    else g = &(*g)->next;
+  }
+}
+EV_API void ev__publish_all(struct ev_client *from, struct ev__text group, struct ev__text text, int others) {
+  for (struct ev_client *c = ev__clients; c; c = c->next)
+    if (ev__in_group(c, group) && !(others && c == from)) ev__deliver(c, text);
+}
+EV_API void ev__happen(struct ev__act *a) {
+  struct ev_client *c = a->client;
+  struct ev__group *g;
+  struct ev__published *p;
+  switch (a->op) {
+  case EV__SEND: ev__deliver(c, a->value); break;
+  case EV__JOIN:
+    if (ev__in_group(c, a->key)) break;
+    g = (struct ev__group *)ev__alloc(sizeof *g);
+    g->name = a->key.p;
+    g->next = c->groups;
+    c->groups = g;
+    break;
+  case EV__LEAVE: ev__leave_group(c, a->key); break;
+  case EV__PUBLISH:
+    p = (struct ev__published *)ev__alloc(sizeof *p);
+    p->p.group = a->key.p, p->p.type = a->more.p, p->p.payload = a->value.p, p->p.others = a->flags & 1;
+    *ev__last_publication = p;
+    ev__last_publication = &p->next;
+    if (!a->more.n) ev__publish_all(c, a->key, a->value, a->flags & 1);
+    break;
+  default: /* of the queue */
+    if (a->op == EV__CLOSE && c->view.closed) break;
+    if (a->op == EV__CLOSE) c->view.closed = (int)a->number, c->view.close_reason = a->value.p;
+    a->next = 0;
+    *ev__queue.last = a;
+    ev__queue.last = &a->next;
+  }
+}
+/* Prepares a call of a function's hook. */
+EV_API void ev__function_begin(struct ev_client *c, int on) {
+  ev__acts.first = 0;
+  ev__acts.last = &ev__acts.first;
+  memset(&ev__fn, 0, sizeof ev__fn);
+  ev__fn.client = c;
+  ev__fn.on = on;
+  if (c) ev__fn.attachment = ev__text_of(c->view.attachment);
+}
+EV_API void ev__init_begins(int begins) { ev__fn.init = begins; }
+EV_API void ev__settle(void);
+/* Makes the effects of a call happen if it has succeeded. */
+EV_API void ev__function_end(int ok) {
+  struct ev__act *a = ev__acts.first, *next;
+  if (ok && ev__fn.client) ev__fn.client->view.attachment = ev__fn.attachment.p;
+  ev__fn.on = 0;
+  ev__fn.client = 0;
+  for (; ok && a; a = next) {
+    next = a->next;
+    ev__happen(a);
+  }
+  ev__acts.first = 0;
+  ev__acts.last = &ev__acts.first;
+}
+/* Ends a call without a client. */
+EV_API void ev__function_done(int ok) {
+  ev__function_end(ok);
+  ev__settle();
+}
+EV_API void ev__function_fail(struct ev_client *c, const char *why) {
+  if (c) c->view.error = why;
+  else ev__function_error = why;
+}
+/* Calls a hook of the client, or of none. Returns whether it succeeded. */
+EV_API int ev__run(struct ev_client *c, const char *head, const void *p, uint32_t n, struct ev__text context,
+    uint64_t (*hook)(const void *), const void *args, uint64_t *result) {
+  uint64_t v;
+  if (!ev__prepare(1, "", head, p, n, 0)) return ev__function_fail(c, ev__call.out.reason), 0;
+  ev__function_begin(c, 1);
+  ev__fn.context = context;
+  v = hook(args);
+  if (result) return *result = v, 1;
+  ev__function_end(v == EV_OK);
+  if (v != EV_OK) ev__function_fail(c, v == EV_ERROR ? ev__last_line() : "unknown result");
+  return v == EV_OK;
+}
+struct ev__args {
+  uint64_t token;
+  uint32_t a, b;
+};
+EV_API uint64_t ev__call_connect(const void *p) { return ev__plugin.ev_on_connect(((const struct ev__args *)p)->a); }
+EV_API uint64_t ev__call_message(const void *p) {
+  const struct ev__args *x = (const struct ev__args *)p;
+  return ev__plugin.ev_on_message(x->a, x->b);
+}
+EV_API uint64_t ev__call_close(const void *p) {
+  const struct ev__args *x = (const struct ev__args *)p;
+  return ev__plugin.ev_on_close(x->a, x->b);
+}
+EV_API uint64_t ev__call_result(const void *p) {
+  const struct ev__args *x = (const struct ev__args *)p;
+  return ev__plugin.ev_on_result(x->token, (int32_t)x->a, x->b);
+}
+EV_API uint64_t ev__call_alarm(const void *p) {
+  const struct ev__args *x = (const struct ev__args *)p;
+  return ev__plugin.ev_on_alarm(x->a, x->b);
+}
+static const struct ev__text ev__no_text;
+
+EV_API void ev__end_client(struct ev_client *c, int code, const char *reason) {
+  struct ev__args args = {0, (uint32_t)code, ev_len(reason)};
+  c->view.closed = code;
+  c->view.close_reason = reason;
+  c->left = 1;
+  c->groups = 0;
+  if (ev__plugin.ev_on_close) ev__run(c, "", reason, ev_len(reason), ev__no_text, ev__call_close, &args, 0);
+}
+
+EV_API struct ev__shared *ev__shared_live(struct ev__text key) {
+  for (struct ev__shared *s = ev__shared_store; s; s = s->next) {
+    if (!ev__same(key, s->key.p, s->key.n)) continue;
+    if (s->expires && ev_relay.now_ms >= s->expires) s->gone = 1;
+    return s->gone ? 0 : s;
+  }
+  return 0;
+}
+EV_API struct ev__shared *ev__shared_put(struct ev__text key, struct ev__text value, int64_t expires) {
+  struct ev__shared *s = ev__shared_store;
+  while (s && !ev__same(key, s->key.p, s->key.n)) s = s->next;
+  if (!s) {
+    s = (struct ev__shared *)ev__alloc(sizeof *s);
+    s->key = key;
+    s->next = ev__shared_store;
+    ev__shared_store = s;
+  }
+  s->value = value;
+  s->expires = expires;
+  s->is_list = 0;
+  s->list = 0;
+  s->gone = !value.n;
+  return s;
+}
+EV_API struct ev__text ev__list_json(const struct ev__shared *s, int64_t limit) {
+  struct ev__text out;
+  size_t size = 3;
+  int64_t skip = -limit;
+  const struct ev__frame *f;
+  for (f = s ? s->list : 0; f; f = f->next) size += (size_t)f->data.n * 6 + 3, skip++;
+  out.p = (char *)ev__alloc(size);
+  out.p[0] = '[';
+  out.n = 1;
+  for (f = s ? s->list : 0; f; f = f->next) {
+    if (skip-- > 0) continue;
+    if (out.n > 1) out.p[out.n++] = ',';
+    out.p[out.n++] = '"';
+    out.n += ev__escape(out.p + out.n, f->data.p, 0, f->data.n, 0);
+    out.p[out.n++] = '"';
+  }
+  out.p[out.n++] = ']';
+  return out;
+}
+EV_API int32_t ev__push(struct ev__shared *s, const struct ev__act *a) {
+  struct ev__frame *f = (struct ev__frame *)ev__alloc(sizeof *f), **last;
+  int64_t count = 0;
+  if (!s) s = ev__shared_put(a->key, ev__no_text, 0);
+  s->is_list = 1;
+  s->gone = 0;
+  s->expires = ev__expiry(a->ttl);
+  f->data = a->value;
+  for (last = &s->list; *last; last = &(*last)->next) count++;
+  *last = f;
+  for (count++; count > a->number; count--) s->list = s->list->next;
+  return EV_STATUS_OK;
+}
+/* Carries out a request, and returns the status. */
+EV_API int32_t ev__serve(const struct ev__act *a, struct ev__text *body) {
+  struct ev__shared *s;
+  struct ev__alarm *alarm;
+  const char *answer = "";
+  int64_t v = 0;
+  int32_t status = EV_STATUS_NONE;
+  char digits[24];
+  if (a->op == EV__FETCH) {
+    status = ev_relay.fetch ? ev_relay.fetch(a->key.p, a->value.p, &answer) : EV_STATUS_UNAVAILABLE;
+    *body = ev__text_of(answer);
+    return status;
+  }
+  if (ev_relay.unavailable) return EV_STATUS_UNAVAILABLE;
+  if (a->op == EV__ALARM_SET || a->op == EV__ALARM_CANCEL) {
+    for (alarm = ev__alarms; alarm; alarm = alarm->next) {
+      if (alarm->gone || !ev__same(a->key, alarm->name.p, alarm->name.n)) continue;
+      alarm->gone = 1;
+      status = EV_STATUS_OK;
+    }
+    if (a->op == EV__ALARM_CANCEL) return status;
+    alarm = (struct ev__alarm *)ev__alloc(sizeof *alarm);
+    alarm->name = a->key, alarm->payload = a->value, alarm->at = a->number;
+    alarm->next = ev__alarms;
+    ev__alarms = alarm;
+    return EV_STATUS_OK;
+  }
+  s = ev__shared_live(a->key);
+  if (s && a->op != EV__SET && s->is_list != (a->op == EV__PUSH || a->op == EV__LIST)) return EV_STATUS_INVALID;
+  switch (a->op) {
+  case EV__GET:
+    if (s) *body = s->value;
+    return s ? EV_STATUS_OK : EV_STATUS_NONE;
+  case EV__SWAP:
+    if (!ev__same(a->more, s ? s->value.p : "", s ? s->value.n : 0)) {
+      if (s) *body = s->value;
+      return EV_STATUS_CONFLICT;
+    }
+    /* fall through */
+  case EV__SET: ev__shared_put(a->key, a->value, ev__expiry(a->ttl)); return EV_STATUS_OK;
+  case EV__ADD:
+    if (s && !ev__number(s->value.p, (int32_t)s->value.n, &v)) return EV_STATUS_INVALID;
+    v = (int64_t)((uint64_t)v + (uint64_t)a->number);
+    snprintf(digits, sizeof digits, "%lld", (long long)v);
+    *body = ev__text_of(digits);
+    ev__shared_put(a->key, *body, s ? s->expires : ev__expiry(a->ttl));
+    return EV_STATUS_OK;
+  case EV__PUSH: return ev__push(s, a);
+  default: *body = ev__list_json(s, a->number); return EV_STATUS_OK;
+  }
+}
+/* Carries out all requests, ends connections, and so on, until nothing is left to do. */
+EV_API void ev__settle(void) {
+  struct ev__act **a = &ev__queue.first, *done;
+  while (*a) {
+    struct ev__text body = ev__text("", 0);
+    struct ev__args args;
+    if ((*a)->op != EV__CLOSE && ev_relay.hold) { /* only ends of connections now */
+      a = &(*a)->next;
+      continue;
+    }
+    done = *a;
+    *a = done->next;
+    if (!*a && ev__queue.last == &done->next) ev__queue.last = a;
+    if (done->op == EV__CLOSE) {
+      ev__end_client(done->client, (int)done->number, done->value.p);
+    } else {
+      args.token = 1;
+      args.a = (uint32_t)ev__serve(done, &body);
+      args.b = body.n;
+      if (done->context.n && ev__plugin.ev_on_result)
+        ev__run(done->client, "", body.p, body.n, done->context, ev__call_result, &args, 0);
+    }
+    a = &ev__queue.first;
+  }
+}
+
+EV_API ev_test_client *ev_test_connect(const char *request) {
+  static uint32_t count;
+  struct ev_client *c = (struct ev_client *)ev__alloc(sizeof *c);
+  struct ev__args args = {0, 0, 0};
+  char id[24], *full = (char *)ev__alloc(ev_len(request) + 64);
+  uint64_t v = EV_OK;
+  const char *rest = request + ev__space(request, ev_len(request), 0);
+  snprintf(id, sizeof id, "client-%u", ++count);
+  if (*rest == '{') rest++;
+  rest += ev__space(rest, ev_len(rest), 0);
+  snprintf(full, ev_len(request) + 64, "{\"id\":\"%s\"%s%s", id, *rest == '}' || !*rest ? "" : ",", *rest ? rest : "}");
+  c->view.id = ev__keep(id, ev_len(id));
+  c->view.attachment = c->view.reason = c->view.close_reason = c->view.error = "";
+  c->view.status = 503;
+  *ev__last_client = c;
+  ev__last_client = &c->next;
+  args.a = ev_len(full);
+  if (!ev__plugin.ev_on_connect) {
+    if (!ev__call.started && ev_test_start(ev_relay.config)) return c->view.error = ev__last_line(), &c->view;
+  } else if (!ev__run(c, "", full, ev_len(full), ev__no_text, ev__call_connect, &args, &v)) {
+    return &c->view;
+  }
+  if (v == EV_OK) c->view.accepted = 1, c->view.status = 0;
+  else if (v >> 32) c->view.status = 403, c->view.reason = ev__keep(*ev__plugin.result, (uint32_t)v);
+  else if (v == EV_REJECT) c->view.status = 403;
+  else if (v >= EV_REJECT_WITH(400) && v < EV_REJECT_WITH(600)) c->view.status = (int)(v - EV_REJECT_WITH(0));
+  else c->view.error = v == EV_ERROR ? ev__last_line() : "unknown result";
+  c->left = !c->view.accepted;
+  ev__function_end(v == EV_OK);
+  ev__settle();
+  return &c->view;
+}
+EV_API int ev__message_of(ev_test_client *client, const void *p, uint32_t n, uint32_t kind) {
+  struct ev_client *c = (struct ev_client *)client;
+  struct ev__args args = {0, kind, n};
+  uint64_t v = EV_OK;
+  uint32_t rn;
+  if (!c->view.accepted || c->view.closed) return c->view.error = "not connected", 0;
+  for (struct ev__auto *a = ev__autos; a && !kind; a = a->next)
+    if (ev__same(a->request, p, n)) return ev__deliver(c, a->response), 1;
+  if (!ev__plugin.ev_on_message) return 1;
+  if (!ev__run(c, "", p, n, ev__no_text, ev__call_message, &args, &v)) return 0;
+  rn = (uint32_t)v;
+  if (v >> 32) v = ev__send((int32_t)kind, *ev__plugin.result, rn) ? EV_ERROR : EV_OK;
+  ev__function_end(v == EV_OK);
+  if (v != EV_OK) c->view.error = v == EV_ERROR ? ev__last_line() : "unknown result";
+  ev__settle();
+  return v == EV_OK;
+}
+EV_API int ev_test_text(ev_test_client *c, const char *text) { return ev__message_of(c, text, ev_len(text), 0); }
+EV_API int ev_test_binary(ev_test_client *c, const void *p, uint32_t n) { return ev__message_of(c, p, n, 1); }
+EV_API void ev_test_disconnect(ev_test_client *c, int code, const char *reason) {
+  if (!c->accepted || c->closed) return;
+  ev__end_client((struct ev_client *)c, code, reason);
+  ev__settle();
+}
+EV_API const char *ev_test_received(ev_test_client *client) {
+  struct ev_client *c = (struct ev_client *)client;
+  struct ev__frame *f = c->untaken;
+  if (!f) return 0;
+  c->untaken = f->next;
+  return f->data.p;
+}
+EV_API int ev_test_in_group(ev_test_client *c, const char *group) {
+  return ev__in_group((struct ev_client *)c, ev__text_of(group));
+}
+EV_API void ev_test_publish(const char *group, const char *text) {
+  ev__publish_all(0, ev__text_of(group), ev__text_of(text), 0);
+}
+EV_API const ev_publication *ev_test_published(uint32_t i) {
+  struct ev__published *p = ev__publications;
+  while (p && i--) p = p->next;
+  return p ? &p->p : 0;
+}
+EV_API const char *ev_test_shared(const char *key) {
+  struct ev__shared *s = ev__shared_live(ev__text_of(key));
+  return s ? s->is_list ? ev__list_json(s, INT32_MAX).p : s->value.p : 0;
+}
+EV_API void ev_test_set_shared(const char *key, const char *value) {
+  ev__shared_put(ev__text_of(key), ev__text_of(value), 0);
+}
+EV_API const char *ev_test_alarm(const char *name) {
+  for (struct ev__alarm *a = ev__alarms; a; a = a->next)
+    if (!a->gone && ev__same(ev__text_of(name), a->name.p, a->name.n)) return a->payload.p;
+  return 0;
+}
+EV_API const char *ev_test_error(void) { return ev__function_error; }
+EV_API void ev_test_respond(void) {
+  int held = ev_relay.hold;
+  ev_relay.hold = 0;
+  ev__settle();
+  ev_relay.hold = held;
+}
+EV_API void ev_test_advance(int64_t ms) {
+  int64_t until = ev_relay.now_ms + ms;
+  for (;;) {
+    struct ev__alarm *due = 0, *same;
+    struct ev__args args = {0, 0, 0};
+    for (struct ev__alarm *a = ev__alarms; a; a = a->next)
+      if (!a->gone && a->at <= until && (!due || a->at < due->at)) due = a;
+    if (!due) break;
+    due->gone = 1;
+    if (due->at > ev_relay.now_ms) ev_relay.now_ms = due->at;
+    args.a = due->name.n, args.b = due->payload.n;
+    if (ev__plugin.ev_on_alarm &&
+        !ev__run(0, due->name.p, due->payload.p, due->payload.n, ev__no_text, ev__call_alarm, &args, 0)) {
+      for (same = ev__alarms; same; same = same->next)
+        if (!same->gone && ev__same(due->name, same->name.p, same->name.n)) break;
+      if (!same) due->gone = 0, due->at = ev_relay.now_ms + 1000, due->failures++;
+    }
+    ev__settle();
+  }
+  ev_relay.now_ms = until;
 }
 
 /* ---- Samples ---- */

@@ -33,6 +33,8 @@
 // an edit changes the first occurrence, which paths name, while browsers show the last one: for e.Remove(path) {} removes
 // all of them.
 //
+// Plugins that answer clients are functions: see package function, [Client], [Shared], [Alarms] and [Fetch].
+//
 // A module imports only the functions that its code calls. [Emit], [Count], [KVGet], [KVSet], [KVIncr] and [Now] need a
 // grant in the plugin's block of the Caddyfile: emit, metrics, kv, clock. So does OnTick: tick, with the interval.
 //

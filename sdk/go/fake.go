@@ -41,6 +41,25 @@ type Host struct {
 	// StoreLimit limits the key-value store, in bytes of keys and values; 0: 1 MiB. Each entry counts 64 bytes more.
 	StoreLimit int
 
+	// Hooks are the hooks that clients, responses and alarms call; nil: those that package function has registered.
+	Hooks *Hooks
+	// Joins and Publishes are patterns of the groups that the plugin may join and publish to. Nil: all.
+	Joins, Publishes []string
+	// Fetch answers HTTP requests, with a status of HTTP or one below 0; nil: no server is available.
+	Fetch func(HTTPRequest) (status int32, body string)
+	// Unavailable makes the shared store and the alarms fail with [StatusUnavailable].
+	Unavailable bool
+	// HoldResponses keeps requests unanswered until [Host.Respond].
+	HoldResponses bool
+
+	// Published and Fetched are what the plugin published and requested of servers. Alarms are the alarms that are set;
+	// [Host.Advance] calls the plugin when they are due.
+	Published []Publication
+	Fetched   []HTTPRequest
+	Alarms    []PendingAlarm
+	// Err is the last failure of an alarm, or of a continuation without a client.
+	Err error
+
 	// Logged are the plugin's log lines.
 	Logged []LogLine
 	// Metrics are the plugin's counters.
@@ -54,6 +73,18 @@ type Host struct {
 	limit    int // bytes of a result
 	audience uint64
 	emitted  []Emission
+
+	started     bool // whether the setup has run
+	connections int
+	clients     []*TestClient
+	client      *TestClient // of the call
+	effects     effects     // of the call
+	context     string      // of the request whose response the call gets
+	auto        map[string]string
+	queue       []serviceRequest // requests without a response yet
+	ending      []func()         // clients that the plugin closed
+	tokens      int64
+	shared      sharedStore
 }
 
 type entry struct {
@@ -76,8 +107,12 @@ func (l LogLine) String() string {
 // SetTime sets the plugin's clock, which then stands still until [Host.SetTime] or [Host.Advance]. It overrides Clock.
 func (h *Host) SetTime(t time.Time) { h.time = t }
 
-// Advance moves the plugin's clock on from its present time, and stops it there.
-func (h *Host) Advance(d time.Duration) { h.time = h.now().Add(d) }
+// Advance moves the plugin's clock on from its present time, and stops it there. The plugin gets its alarms on the way.
+func (h *Host) Advance(d time.Duration) {
+	until := h.now().Add(d)
+	h.ring(until)
+	h.time = until
+}
 
 // Stored returns a value of the plugin's store.
 func (h *Host) Stored(key string) (string, bool) { return h.get(key) }
@@ -132,7 +167,7 @@ func (h *Host) call(hook, group string, document []byte, f func()) (err error) {
 	running.Lock()
 	defer running.Unlock()
 	h.hook, h.group, h.document = hook, group, document
-	h.audience, h.emitted = Everybody, nil
+	h.audience, h.emitted, h.effects = Everybody, nil, effects{}
 	h.limit = h.MaxResult
 	if h.limit == 0 {
 		h.limit = max(1<<20, 8*(len(group)+len(document)))
@@ -180,6 +215,7 @@ func (h *Host) Tick(hook func() error) Result {
 	case failure != nil:
 		err = fmt.Errorf("the plugin reported an error: %w", failure)
 	default:
+		h.succeed()
 		return Result{Verdict: "pass", Audience: Everybody, Emitted: h.emitted}
 	}
 	return Result{Verdict: "failed", Err: err}
@@ -211,7 +247,17 @@ func (h *Host) verdict(name, group, payload string, hook func(*Event) Verdict) R
 	if err != nil {
 		return Result{Verdict: "failed", Err: err}
 	}
+	h.succeed()
 	return r
+}
+
+// succeed makes the effects of a call without a client happen, and answers its requests. The emitted events stay those
+// of the call.
+func (h *Host) succeed() {
+	emitted := h.emitted
+	h.commit()
+	h.settle()
+	h.emitted = emitted
 }
 
 func (h *Host) checkResult(out []byte) error {
@@ -241,6 +287,10 @@ func (h *Host) Subscribe(hook func(*Request) Answer, user, group string) Decisio
 	switch {
 	case err != nil:
 		return Decision{Err: err}
+	case a != AnswerFailed:
+		h.succeed()
+	}
+	switch {
 	case a == Allow:
 		return Decision{Allow: true}
 	case a == Deny:

@@ -15,14 +15,6 @@ import (
 	"time"
 )
 
-// Hooks are the hooks of a plugin, for [Host.Check]. A hook that the plugin does not have is nil.
-type Hooks struct {
-	OnEvent     func(*Event) Verdict
-	OnClass     func(class uint8, e *Event) Verdict
-	OnSubscribe func(*Request) Answer
-	OnTick      func() error
-}
-
 // Check calls the hooks with the golden samples of a file, in order, and returns the differences from the expected
 // results. `caddy edgerelay plugin test` reads the same files. Each line is a JSON object:
 //

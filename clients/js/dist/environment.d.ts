@@ -1,6 +1,13 @@
+import { type Release } from "./places.js";
 /** The parts of a browser that the client uses. */
 export interface Environment {
     WebSocket: new (url: string, protocols?: string[]) => WebSocket;
+    /** Absent where responses cannot be read while they come. */
+    fetch: typeof fetch | undefined;
+    /** Remembers the door that worked, for this tab. */
+    storage: Pick<Storage, "getItem" | "setItem"> | undefined;
+    /** Takes one of few places for requests that last. */
+    takePlace(): Promise<Release | undefined>;
     document: Pick<Document, "cookie" | "visibilityState" | "addEventListener" | "removeEventListener"> | undefined;
     window: Pick<Window, "addEventListener" | "removeEventListener"> | undefined;
     location: Pick<Location, "href"> | undefined;

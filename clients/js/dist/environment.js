@@ -1,8 +1,15 @@
+import { takePlace } from "./places.js";
 /** The environment of a page. */
 export function browser() {
     const here = globalThis;
     return {
         WebSocket: here.WebSocket,
+        fetch: here.ReadableStream && ((...request) => here.fetch(...request)),
+        storage: {
+            getItem: (key) => here.sessionStorage.getItem(key),
+            setItem: (key, value) => here.sessionStorage.setItem(key, value),
+        },
+        takePlace,
         document: here.document,
         window: here.window,
         location: here.location,

@@ -1,3 +1,4 @@
+import type { Door } from "./doors.js";
 import type { About } from "./track.js";
 /**
  * - `connecting`: a socket is being opened, or has not been greeted yet
@@ -52,6 +53,10 @@ export interface Happenings<E> extends GroupHappenings<E> {
         code?: number;
         reason?: string;
         retryIn?: number;
+    };
+    /** This way to the server is used from now on. Comes before the state `open`, and while it lasts. */
+    door: {
+        door: Door;
     };
     /** Logged in as this user. */
     accepted: {

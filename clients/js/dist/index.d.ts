@@ -1,26 +1,14 @@
-import { type ConnectionOptions } from "./connection.js";
-import { type Environment } from "./environment.js";
+import type { Door } from "./doors.js";
 import type { Happenings, Listeners, State, Subscriber, Subscription } from "./happenings.js";
+import type { Options } from "./options.js";
 import { type AWXEvent, type Groups } from "./protocol.js";
 export type { Backoff } from "./backoff.js";
+export type { Door } from "./doors.js";
 export type { Environment } from "./environment.js";
 export type { GroupHappenings, Happenings, Listeners, State, Subscriber, Subscription } from "./happenings.js";
+export type { Options } from "./options.js";
 export type { AWXEvent, Groups, JobStatus, OtherEvent, OutputEvent } from "./protocol.js";
 export type { About } from "./track.js";
-/** Settings of a client; all may be left out. */
-export interface Options extends ConnectionOptions {
-    /** What to subscribe to at first. */
-    groups?: Groups;
-    /** How many of the latest events of each of these groups to get at first. Default: 0. */
-    latest?: number;
-    /**
-     * How many of the last events of each group to keep for subscriptions that come later and ask for the latest.
-     * Default: 0.
-     */
-    keep?: number;
-    /** What the client takes from its surroundings; for tests. */
-    environment?: Partial<Environment>;
-}
 /**
  * Subscriptions to groups that outlive connections: the client opens a new socket whenever one is lost, subscribes
  * again on it, and gets what was missed, or tells that something is missing.
@@ -32,7 +20,9 @@ export declare class Client<E = AWXEvent> {
     constructor(options?: Options);
     /** The state now. */
     get state(): State;
-    /** When the last frame came, in milliseconds since 1970; 0 before the first. */
+    /** The way to the server that is in use; none without a connection. */
+    get door(): Door | undefined;
+    /** When the server was heard last, in milliseconds since 1970; 0 before the first. */
     get heard(): number;
     /** Calls a function whenever something happens, in any of the groups. Returns a function that ends that. */
     on<K extends keyof Happenings<E>>(what: K, listener: Listeners<E>[K]): () => void;

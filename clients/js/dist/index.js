@@ -1,9 +1,7 @@
 import { Connection } from "./connection.js";
 import { browser } from "./environment.js";
 import { origin } from "./protocol.js";
-import { Track } from "./track.js";
-/** Positions in one message, well below the server's limit for messages. */
-const POSITIONS = 256;
+import { message, Track } from "./track.js";
 /**
  * Subscriptions to groups that outlive connections: the client opens a new socket whenever one is lost, subscribes
  * again on it, and gets what was missed, or tells that something is missing.
@@ -21,7 +19,8 @@ export class Client {
     #answered = -1; // the value of #sockets when a subscription was answered last; -1: never
     #asked = false; // an answer to a subscription is due
     #changed = false; // the subscription has changed since it was sent
-    #probing = false; // the answer that is due only tells whether the server is there
+    #probing = false; // the subscription that an answer is due to is the same as before
+    #current = []; // the groups that the server has on this connection
     constructor(options = {}) {
         this.#env = { ...browser(), ...options.environment };
         this.#keep = options.keep ?? 0;
@@ -29,17 +28,25 @@ export class Client {
         this.#connection = new Connection(options, this.#env, {
             state: (happening) => this.#tell("state", happening),
             alive: (happening) => this.#tell("alive", happening),
+            door: (happening) => this.#tell("door", happening),
             frame: (frame) => this.#take(frame),
             lost: () => this.#lost(),
+            moved: (asked) => this.#moved(asked),
+            message: () => message(this.#groups.values(), true, true),
             probe: () => this.#ask(true),
-            resumable: () => this.#connection.typed && [...this.#groups.values()].every(({ last }) => last),
+            resumable: () => this.#connection.typed && [...this.#groups.values()].every((group) => group.resumable),
+            owed: () => [...this.#groups.values()].some((group) => group.owed),
         });
     }
     /** The state now. */
     get state() {
         return this.#connection.state;
     }
-    /** When the last frame came, in milliseconds since 1970; 0 before the first. */
+    /** The way to the server that is in use; none without a connection. */
+    get door() {
+        return this.#connection.door;
+    }
+    /** When the server was heard last, in milliseconds since 1970; 0 before the first. */
     get heard() {
         return this.#connection.heard;
     }
@@ -103,6 +110,7 @@ export class Client {
             group.subscriptions.add(held);
             group.latest = Math.max(group.latest, latest);
             group.keep = Math.max(group.keep, latest, this.#keep);
+            group.denied = false;
             // The server says nothing of a group that it has already. The listeners are called after the page has its handle.
             if (group.joined && group.begun)
                 void Promise.resolve().then(() => this.#welcome(held, group, latest));
@@ -130,34 +138,50 @@ export class Client {
                 return this.#ask();
         }
     }
-    /** Sends the subscription: now, after the answer that is due, or once there is a connection. */
-    #ask(probing = false) {
-        if (this.#asked) {
+    /**
+     * Sends the subscription: now, after the answer that is due, or once there is a connection.
+     *
+     * @param probing it is the same as before
+     * @param anew the server does not know it, as for each request
+     */
+    #ask(probing = false, anew = this.#connection.requests) {
+        if (this.#asked && !anew) {
             this.#changed ||= !probing;
             return;
         }
-        const groups = {};
-        const since = {};
-        for (const [name, group] of this.#groups) {
-            if (group.subscriptions.size === 0) {
+        const subscription = message(this.#groups.values(), this.#connection.typed, anew, probing && anew);
+        for (const [name, { subscriptions }] of this.#groups)
+            if (subscriptions.size === 0)
                 this.#groups.delete(name);
-                continue;
-            }
-            (groups[group.kind] ??= []).push(group.item);
-            const missed = group.joined ? undefined : group.since(Math.ceil(POSITIONS / this.#groups.size));
-            if (missed && this.#connection.typed)
-                since[name] = missed;
-        }
-        const message = Object.keys(since).length > 0 ? { groups, since } : { groups };
         this.#changed = false;
-        if (this.#connection.send(message)) {
-            this.#asked = true;
-            this.#probing = probing;
+        if (!this.#connection.send(subscription, probing))
+            return;
+        this.#asked = true;
+        this.#probing = probing;
+        if (anew)
+            this.#rejoin();
+    }
+    /** Another line is used from now on. What this one brings follows what the last one has brought. */
+    #moved(asked) {
+        const goesOn = this.#answered === this.#sockets;
+        this.#changed = false;
+        if (!asked)
+            return this.#ask(goesOn, this.#connection.typed);
+        this.#asked = true;
+        this.#probing = goesOn;
+        this.#rejoin();
+    }
+    /** Another request goes on where the last one was. */
+    #rejoin() {
+        for (const group of this.#groups.values()) {
+            group.replay = undefined;
+            group.awaited = true;
         }
     }
     #lost() {
         this.#sockets++;
         this.#asked = this.#changed = this.#probing = false;
+        this.#current = [];
         for (const group of this.#groups.values())
             group.lose();
     }
@@ -169,7 +193,6 @@ export class Client {
         switch (frame.kind) {
             case "accepted":
                 this.#tell("accepted", { user: frame.user });
-                this.#ask();
                 break;
             case "groups":
                 this.#answer();
@@ -202,7 +225,7 @@ export class Client {
             this.#ask();
     }
     /** The server has answered a subscription. */
-    #join({ current, joined, left }) {
+    #join({ current }) {
         const again = this.#answered >= 0 && this.#answered !== this.#sockets;
         this.#answered = this.#sockets;
         const probing = this.#probing;
@@ -210,10 +233,16 @@ export class Client {
         if (probing)
             this.#connection.pulse(true);
         const has = new Set(current);
+        // On another line, the server calls groups new that the client has had all the time.
+        const joined = current.filter((name) => !this.#current.includes(name));
+        const left = this.#current.filter((name) => !has.has(name));
+        this.#current = current;
         const begun = [];
         for (const group of this.#groups.values()) {
             const had = group.joined;
             group.joined = has.has(group.name);
+            if (!group.joined)
+                group.lose(true);
             if (group.joined && !had && !this.#connection.typed)
                 begun.push(group);
         }
@@ -226,22 +255,27 @@ export class Client {
     #begin(group, from) {
         const { position, recovered, reason = "no_history", events = 0 } = from;
         const before = group.begun;
+        const { settled } = group;
         group.begun = true;
-        this.#tellGroup(group, "subscribed", { group: group.name, ...place(position), events });
+        group.awaited = false;
+        if (!settled)
+            this.#tellGroup(group, "subscribed", { group: group.name, ...place(position), events });
         if (before && !recovered)
             this.#missed(group.name, { reason });
-        group.replay = { left: events, given: 0, position, recovered: recovered === true };
+        // The events of a replay bring positions of their own; this one may be before them.
+        group.replay = { left: events, position: events > 0 ? undefined : position, recovered: recovered === true };
         this.#complete(group);
     }
     /** Ends a replay after its last event. */
     #complete(group) {
-        const { replay } = group;
+        const { replay, settled } = group;
         if (!replay || replay.left > 0)
             return;
         group.replay = undefined;
         group.last = replay.position ?? group.last;
-        if (replay.recovered)
-            this.#tellGroup(group, "recovered", { group: group.name, events: replay.given });
+        group.settled = true;
+        if (replay.recovered && !settled)
+            this.#tellGroup(group, "recovered", { group: group.name, events: group.given });
     }
     #event({ data, group: name, position, time }) {
         const event = data;
@@ -250,15 +284,17 @@ export class Client {
         const group = this.#groups.get(name ?? "");
         if (!group?.joined)
             return; // left meanwhile
-        const { replay } = group;
+        const { replay, settled, newest } = group;
         if (group.fresh(position, time)) {
-            const about = { group: group.name, ...place(position), ...(time !== undefined && { time }), replayed: !!replay };
+            // Between two requests of one connection, events come as a replay that are new.
+            const replayed = replay !== undefined && !(settled && (time ?? newest) > newest);
+            const about = { group: group.name, ...place(position), ...(time !== undefined && { time }), replayed };
             group.hold(event, about);
             // The latest events are only for subscriptions that asked for as many.
             const latest = replay && !replay.recovered ? replay.left : 0;
             this.#tellGroup(group, "event", event, about, latest);
             if (replay)
-                replay.given++;
+                group.given++;
         }
         if (replay) {
             replay.left--;

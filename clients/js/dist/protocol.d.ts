@@ -79,6 +79,8 @@ export type Frame = {
  * Without it, whatever is not the protocol's own is an event.
  */
 export declare function read(text: string, typed?: boolean): Frame;
+/** Is `read` for a frame that is parsed already. */
+export declare function understand(data: unknown, typed: boolean): Frame;
 /**
  * The group that an event without the subprotocol belongs to, as far as AWX's events tell: its kind, and its item if it
  * is the output of a job or the like.

@@ -7,13 +7,15 @@ export const PROTOCOL = "edgerelay.events.v1";
  * Without it, whatever is not the protocol's own is an event.
  */
 export function read(text, typed = false) {
-    let data;
     try {
-        data = JSON.parse(text);
+        return understand(JSON.parse(text), typed);
     }
     catch {
         return { kind: "broken" };
     }
+}
+/** Is `read` for a frame that is parsed already. */
+export function understand(data, typed) {
     const other = typed ? { kind: "broken" } : { kind: "event", data };
     if (typeof data !== "object" || data === null || Array.isArray(data))
         return other;

@@ -13,8 +13,6 @@ export interface About {
 interface Replay {
     /** How many are still to come. */
     left: number;
-    /** How many the page got. */
-    given: number;
     /** Where to resume from after the last of them. */
     position: string | undefined;
     /** They complete what was missed; else they are the latest. */
@@ -40,6 +38,14 @@ export declare class Track<S, E> {
     /** The highest `counter` of an event. */
     counter: number | undefined;
     replay: Replay | undefined;
+    /** A request that goes on has not got so far as to say how. */
+    awaited: boolean;
+    /** The page has been told how the subscription goes on after the last lost connection. */
+    settled: boolean;
+    /** How many events of replays the page got since then. */
+    given: number;
+    /** The server has not let the client join. */
+    denied: boolean;
     /** How many of the latest events to ask for at first. */
     latest: number;
     /** The last events, for subscriptions that come later and ask for the latest; at most `keep`. */
@@ -48,7 +54,13 @@ export declare class Track<S, E> {
         about: About;
     }[];
     keep: number;
+    /** The time of the newest event. */
+    newest: number;
     constructor(kind: string, item: string | number);
+    /** Another connection can bring all that this one would have brought. */
+    get resumable(): boolean;
+    /** Events of a replay, or the beginning of a request, are due. */
+    get owed(): boolean;
     /** Takes an event's place. It reports false if the client has the event. */
     fresh(position: string | undefined, time?: number): boolean;
     /** Keeps an event that the page gets. */
@@ -57,9 +69,17 @@ export declare class Track<S, E> {
     since(most: number): string[] | {
         latest: number;
     } | undefined;
-    /** The socket is gone. */
-    lose(): void;
+    /** The connection is gone, or the server has ended or denied the subscription. */
+    lose(denied?: boolean): void;
     /** The connection was closed on purpose: the next one begins without positions. */
     forget(): void;
 }
+/**
+ * The subscription to groups as a message.
+ *
+ * @param typed the server speaks the subprotocol
+ * @param anew the server knows nothing of the subscription
+ * @param again it is the same again, without groups that the server has denied
+ */
+export declare function message(tracks: Iterable<Track<unknown, unknown>>, typed: boolean, anew: boolean, again?: boolean): object;
 export {};

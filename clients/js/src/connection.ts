@@ -1,89 +1,89 @@
-import { pause, type Backoff } from "./backoff.js";
+import { pause } from "./backoff.js";
+import { Doors, DOORS, rank, type Door } from "./doors.js";
 import type { Environment } from "./environment.js";
 import type { Happenings, State } from "./happenings.js";
-import { cookie, PROTOCOL, read, type Frame } from "./protocol.js";
+import type { Ending, Line } from "./lines.js";
+import { Opening, type Found } from "./opening.js";
+import type { ConnectionOptions, Owner } from "./options.js";
+import { cookie, type Frame } from "./protocol.js";
 
-/** Settings of a connection; all may be left out. */
-export interface ConnectionOptions {
-  /** Address of the websocket. Default: `/websocket/` on the page's own host. */
-  url?: string;
-  /**
-   * Whether to offer the subprotocol with positions. Default: true. Without it nothing is recovered, and a server that
-   * is known not to speak it is spared an attempt.
-   */
-  positions?: boolean;
-  /**
-   * The token to prove with that this page may subscribe. Default: the cookie `csrftoken`. Asked for at each
-   * connection.
-   */
-  token?: () => string;
-  backoff?: Backoff;
-  /** Milliseconds within which the server must greet, or answer a subscription. Default: 15 000. */
-  patience?: number;
-  /** Milliseconds that a connection must stand for earlier failures to be forgotten. Default: 10 000. */
-  stable?: number;
-  /**
-   * Milliseconds without a frame after which a page that is visible, or becomes it, or is online again, asks whether
-   * the server is still there; while it is visible, up to half as much later, at random. Default: 30 000.
-   */
-  quiet?: number;
-}
+/** Seconds that a poll may take, below the usual limits of proxies. */
+const WAIT = 25;
+/** Milliseconds between polls that cannot wait for events. */
+const PACE = 2000;
+/** Milliseconds without a byte after which a stream that owes the rest of a replay, or of a frame, seems buffered. */
+const STALL = 2500;
+/** Longest time between attempts to come back to a better door, in milliseconds. */
+const COMEBACK_MAX = 900_000;
 
-/** What a connection tells its client. */
-export interface Owner {
-  state(happening: Happenings<never>["state"]): void;
-  alive(happening: Happenings<never>["alive"]): void;
-  /** A frame has come; `accepted` and `close` have taken effect. */
-  frame(frame: Frame): void;
-  /** The socket is gone: what the server knew of it, too. */
-  lost(): void;
-  /** Asks the server for an answer, by the same subscription again. */
-  probe(): void;
-  /** Whether another socket can bring all that this one would have brought. */
-  resumable(): boolean;
-}
-
-const OPEN = 1; // WebSocket.OPEN, where there may be no such global
-/** Milliseconds for which a server that does not know the subprotocol is not offered it again. */
-const PLAIN = 600_000;
-/** How often in a row a server that knew the subprotocol must seem to know it no more. */
-const DOUBTS = 3;
-
-/** A connection that opens a new socket whenever one is lost, and notices that the server has fallen silent. */
+/** A connection that opens a new line whenever one is lost, and notices that the server has fallen silent. */
 export class Connection {
   state: State = "closed";
-  /** This socket speaks the subprotocol. */
-  typed = false;
-  /** When the last frame came. */
+  /** When the server was heard last. */
   heard = 0;
 
   #options: ConnectionOptions;
   #env: Environment;
   #owner: Owner;
-  #url: string;
-  #socket: WebSocket | null = null;
-  #greeted = false; // on this socket
-  #loggedOut = false; // the server said so on this socket
-  #token = ""; // the one that this socket's handshake had
+  #doors: Doors;
+  #opening: Opening;
+  #line: Line | undefined; // greeted
+  #loggedOut = false; // the server said so on this line
+  #token = ""; // the one that this line began with
   #failures = 0;
-  #retry: unknown; // timer until the next attempt
+  #retry: unknown; // timer until the next attempt, or the next request on this line
   #watch: unknown; // timer for an answer that is due
   #settle: unknown; // timer until the connection counts as stable
   #look: unknown; // timer until the next look whether the server has been heard
+  #stall: unknown; // timer until the next look whether the stream brings what it owes
+  #cut = false; // the stream's last bytes end within a frame
+  #back: unknown; // timer until better doors are tried again
+  #backs = 0; // how often they were
   #late = false; // the owner was told that an answer is late
-
-  #known = false; // the server has spoken the subprotocol
-  #fallback = false; // this attempt is without the subprotocol, since the one before may have failed for it
-  #doubts = 0; // how often in a row a server that knew the subprotocol has only greeted attempts without it
-  #plainUntil = -Infinity; // when to offer the subprotocol again
+  #poll = { begun: 0, wait: 0, events: false }; // the last one
 
   constructor(options: ConnectionOptions, env: Environment, owner: Owner) {
     this.#options = options;
     this.#env = env;
     this.#owner = owner;
     const url = new URL(options.url ?? "/websocket/", env.location?.href);
-    url.protocol = url.protocol.replace("http", "ws");
-    this.#url = url.href;
+    url.protocol = url.protocol.replace("ws", "http");
+    const doors = new Doors(options.positions === false ? ["websocket"] : (options.doors ?? DOORS), env, url.href);
+    this.#doors = doors;
+    this.#opening = new Opening(options, env, url.href, doors, {
+      line: () => this.#line,
+      failures: () => this.#failures,
+      token: () => this.#ownToken(),
+      message: (token) => stamp(owner.message(), token),
+      welcome: (door) => this.#welcome(door),
+      greeted: (found, frame) => this.#greeted(found, frame),
+      exhausted: (ending, loggedOut) => this.#exhausted(ending, loggedOut),
+      ear: {
+        frame: (frame) => this.#take(frame),
+        beat: (cut) => {
+          this.#hear();
+          if (cut && !this.#cut) this.#stalls();
+          this.#cut = cut;
+        },
+        idle: (retry) => this.#idle(retry),
+        end: (ending) => this.#ended(ending),
+      },
+    });
+  }
+
+  /** This line speaks the subprotocol. */
+  get typed(): boolean {
+    return this.#line?.typed === true;
+  }
+
+  /** The door in use. */
+  get door(): Door | undefined {
+    return this.#line?.door;
+  }
+
+  /** Each subscription on this line is a request of its own, for which the server knows nothing of the one before. */
+  get requests(): boolean {
+    return this.#line !== undefined && this.#line.door !== "websocket";
   }
 
   connect(): void {
@@ -99,12 +99,19 @@ export class Connection {
     this.#enter({ state: "closed" });
   }
 
-  /** Sends a message with the token, and expects an answer. It reports false without a connection to send it on. */
-  send(message: object): boolean {
-    const socket = this.#socket;
-    if (!socket || !this.#greeted || socket.readyState !== OPEN) return false;
-    socket.send(JSON.stringify({ ...message, xrftoken: this.#token }));
-    this.#expect("the server does not answer");
+  /**
+   * Sends a message with the token, and expects an answer. It reports false without a connection to send it on.
+   *
+   * @param again the subscription is the same as before: a poll may wait for events
+   */
+  send(message: object, again = false): boolean {
+    const line = this.#line;
+    if (!line) return false;
+    if (this.requests) this.#token = this.#ownToken();
+    const wait = again && line.door === "poll" && this.#owner.resumable() ? WAIT : 0;
+    if (!line.send(stamp(message, this.#token), wait)) return false;
+    this.#began(wait);
+    this.#expect("the server does not answer", wait * 1000);
     return true;
   }
 
@@ -114,7 +121,7 @@ export class Connection {
     this.#watch = undefined;
   }
 
-  /** Opens a new socket if the page's token is no longer that of the handshake. It reports whether it was so. */
+  /** Opens a new line if the page's token is no longer that of this one. It reports whether it was so. */
   renew(): boolean {
     const token = this.#ownToken();
     if (token === "" || token === this.#token) return false;
@@ -129,59 +136,74 @@ export class Connection {
   #open(): void {
     this.#drop();
     this.#enter({ state: "connecting" });
-    this.#token = this.#ownToken();
-    const offer = this.#options.positions !== false && !this.#fallback && this.#env.now() >= this.#plainUntil;
-    let socket: WebSocket;
-    try {
-      socket = new this.#env.WebSocket(this.#url, offer ? [PROTOCOL] : []);
-    } catch (error) {
-      this.#lost(1006, String(error)); // blocked by a policy of the page, for instance
-      return;
-    }
-    this.#socket = socket;
-    let opened = false;
-    // A socket that was given up says nothing any more, whatever comes of it.
-    socket.onopen = () => (opened = true);
-    socket.onmessage = ({ data }) => {
-      opened = true;
-      if (socket === this.#socket) this.#take(String(data));
-    };
-    socket.onclose = ({ code, reason }) => {
-      if (socket !== this.#socket) return;
-      this.#fallback = offer && !opened && this.#suspect();
-      if (this.#fallback) this.#open();
-      else this.#lost(code, reason);
-    };
-    this.#expect("the server does not greet");
+    this.#opening.start(this.#doors.order(this.#failures));
   }
 
-  /**
-   * Reports whether to try at once without the subprotocol, after an attempt with it has failed: Chromium fails the
-   * connection to a server that does not know it, and does not tell why. Most failures have other causes, so not each
-   * one counts.
-   */
-  #suspect(): boolean {
-    return this.#known ? this.#failures % 4 === 3 : this.#failures % 2 === 0;
+  #welcome(door: Door): boolean {
+    const old = this.#line?.door;
+    // Polls lose events of groups without a history anyway. A line that loses none is not left for one that may.
+    return !old || (rank(door) < rank(old) && (old === "poll" || this.#owner.resumable()));
   }
 
-  /** Gives the socket and all timers up. */
+  #greeted({ line, token, body }: Found, frame: Frame): void {
+    const { door } = line;
+    // What the old line has brought since the request began may come on the new one, too, unless positions tell.
+    const fresh = !this.#line || this.#owner.resumable();
+    this.#line?.close(1000);
+    for (const timer of [this.#retry, this.#settle, this.#look]) this.#env.clearTimeout(timer);
+    this.answered();
+    this.#line = line;
+    this.#token = token;
+    this.#doors.worked(door);
+    this.#listen();
+    this.#settle = this.#env.setTimeout(() => {
+      this.#failures = 0;
+      this.#settle = undefined;
+      this.#doors.ended(door, false);
+    }, this.#options.stable ?? 10_000);
+    // Without a change since the request began, what it brings is what another one would.
+    const asked = fresh && body !== "" && body === stamp(this.#owner.message(), token);
+    this.#began(0);
+    this.#hear();
+    this.#comeBackLater();
+    this.#owner.door({ door });
+    this.#enter({ state: "open" });
+    this.#owner.frame(frame);
+    if (this.#line !== line) return; // a listener has closed the client
+    if (asked) this.#expect("the server does not answer");
+    this.#owner.moved(asked);
+  }
+
+  /** A request of this line has begun. */
+  #began(wait: number): void {
+    this.#env.clearTimeout(this.#retry);
+    this.#poll = { begun: this.#env.now(), wait, events: false };
+    this.#cut = false;
+    if (this.#line?.door === "stream") this.#stalls();
+  }
+
+  #exhausted(ending: Ending, loggedOut: boolean): void {
+    if (this.#line) return this.#comeBackLater();
+    this.#loggedOut = loggedOut;
+    this.#lost(ending.code, ending.reason);
+  }
+
+  /** Gives the lines and all timers up. */
   #drop(code?: number): void {
-    const socket = this.#socket;
-    this.#socket = null;
-    for (const timer of [this.#retry, this.#watch, this.#settle, this.#look]) this.#env.clearTimeout(timer);
-    this.#retry = this.#watch = this.#settle = this.#look = undefined;
-    this.#greeted = this.#loggedOut = this.#late = this.typed = false;
+    const line = this.#line;
+    this.#line = undefined;
+    for (const timer of [this.#retry, this.#settle, this.#look, this.#stall, this.#back]) this.#env.clearTimeout(timer);
+    this.answered();
+    this.#opening.stop();
+    this.#loggedOut = this.#late = false;
     this.#owner.lost();
-    if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
-      socket.close(code);
-    }
+    line?.close(code);
   }
 
   #lost(code: number, reason: string): void {
     const loggedOut = this.#loggedOut;
+    this.#backs = 0; // the network may be another one
     this.#drop();
-    this.#fallback = false;
     if (loggedOut) {
       this.#failures = 0;
       this.#enter({ state: "loggedout", code, reason });
@@ -195,31 +217,39 @@ export class Connection {
     this.#enter({ state: "waiting", code, reason, retryIn: Math.round(after) });
   }
 
-  #take(text: string): void {
+  /** The line has ended. */
+  #ended({ code, reason, status }: Ending): void {
+    if (status === 401) this.#loggedOut = true;
+    if (code === 1006 && !this.#loggedOut) this.#doors.ended(this.#line!.door, this.#settle !== undefined);
+    this.#lost(code, reason);
+  }
+
+  /** The request of this line has ended in good order. Another one goes on where it ended. */
+  #idle(retry: number): void {
+    this.answered();
+    if (this.#loggedOut) return this.#lost(1000, "");
+    const { door } = this.#line!;
+    const { begun, wait, events } = this.#poll;
+    let after = this.#env.random() * Math.min(retry, 3000);
+    if (door === "stream") {
+      if (this.#settle !== undefined) return this.#ended({ code: 1006, reason: "stream: ended early", opened: true });
+    } else if (!this.#owner.resumable() || (wait > 0 && !events && this.#env.now() - begun < 1000)) {
+      after = PACE * (0.75 + this.#env.random() / 2);
+    }
+    this.#retry = this.#env.setTimeout(() => this.#owner.probe(), after);
+  }
+
+  #take(frame: Frame): void {
+    this.#hear();
+    if (frame.kind === "accepted") return; // only the first frame greets
+    if (frame.kind === "close") this.#loggedOut = true;
+    if (frame.kind === "event") this.#poll.events = true;
+    this.#owner.frame(frame);
+  }
+
+  #hear(): void {
     this.heard = this.#env.now();
     if (this.#late) this.pulse(true);
-    const typed = this.#socket?.protocol === PROTOCOL;
-    const frame = read(text, typed);
-    if (frame.kind === "close") this.#loggedOut = true;
-    if (frame.kind !== "accepted") return this.#owner.frame(frame);
-    if (this.#greeted) return; // only the first frame greets
-    if (typed) {
-      this.#known = true;
-      this.#doubts = 0;
-    } else if (this.#fallback) {
-      this.#fallback = false;
-      // The attempt before may have failed for another cause, such as a server that was just starting.
-      if (this.#known && this.#doubts++ < DOUBTS) return this.#open();
-      this.#doubts = 0;
-      this.#plainUntil = this.#env.now() + (this.#known ? PLAIN / 10 : PLAIN);
-    }
-    this.typed = typed;
-    this.#greeted = true;
-    this.answered();
-    this.#listen();
-    this.#settle = this.#env.setTimeout(() => (this.#failures = 0), this.#options.stable ?? 10_000);
-    this.#enter({ state: "open" });
-    this.#owner.frame(frame);
   }
 
   /** Tells whether the server gives signs of life. */
@@ -228,15 +258,52 @@ export class Connection {
     this.#owner.alive({ alive, heard: this.heard });
   }
 
-  /** Gives the socket up unless the server says something soon. */
-  #expect(complaint: string): void {
+  /** Gives the line up unless the server says something soon, `more` milliseconds later for a poll. */
+  #expect(complaint: string, more = 0): void {
     this.answered();
     const patience = this.#options.patience ?? 15_000;
     const early = patience / 5;
     this.#watch = this.#env.setTimeout(() => {
       this.#watch = this.#env.setTimeout(() => this.#lost(1006, complaint), patience - early);
-      if (this.#greeted) this.pulse(false);
-    }, early);
+      this.pulse(false);
+    }, early + more);
+  }
+
+  /**
+   * Gives a stream up that does not bring the events of a replay, or the rest of a frame: a proxy keeps them until it
+   * has more.
+   */
+  #stalls(): void {
+    this.#env.clearTimeout(this.#stall);
+    this.#stall = this.#env.setTimeout(() => {
+      if (!this.#cut && !this.#owner.owed()) return;
+      if (this.#env.now() - this.heard < STALL) return this.#stalls();
+      this.#doors.avoid("stream");
+      this.#lost(1006, "stream: a proxy seems to keep it back");
+    }, STALL);
+  }
+
+  /** Tries better doors again after a while. */
+  #comeBackLater(): void {
+    this.#env.clearTimeout(this.#back);
+    if (!this.#line || rank(this.#line.door) === 0) {
+      this.#backs = 0;
+      return;
+    }
+    const { comeback = 60_000 } = this.#options;
+    const after = Math.min(comeback * 2 ** this.#backs, COMEBACK_MAX) * (0.75 + this.#env.random() / 2);
+    this.#back = this.#env.setTimeout(() => {
+      this.#backs = Math.min(this.#backs + 1, 20);
+      this.#comeBack();
+    }, after);
+  }
+
+  #comeBack(): void {
+    const { door } = this;
+    const better = door ? this.#doors.better(door).filter((better) => this.#welcome(better)) : [];
+    const hidden = this.#env.document?.visibilityState === "hidden";
+    this.#comeBackLater();
+    if (better.length > 0 && !hidden) this.#opening.start(better);
   }
 
   /**
@@ -244,34 +311,53 @@ export class Connection {
    * it stood.
    */
   #listen(): void {
-    const quiet = this.#options.quiet ?? 30_000;
+    const quiet = this.#quiet();
     const since = this.#env.now() - this.heard;
     const after = quiet * (1 + this.#env.random() / 2) - (since < quiet ? since : 0);
+    const due = this.#env.now() + after;
     this.#look = this.#env.setTimeout(() => {
       this.#listen();
-      this.#probe();
+      // A computer that slept is late.
+      this.#probe(false, this.#env.now() < due + 5000);
     }, after);
+  }
+
+  /** Milliseconds after which a server that says nothing is in doubt; on a stream, it sends a heartbeat each 15 s. */
+  #quiet(): number {
+    const { quiet = 30_000 } = this.#options;
+    return this.door === "stream" ? (quiet * 2) / 3 : quiet;
   }
 
   /**
    * Asks whether the server is still there, unless it is asked already, or has been heard lately and there is no doubt.
+   * A poll that runs asks anyway, but its request may be gone with the network.
+   *
+   * @param awake the computer has not slept since the server was heard
    */
-  #probe(doubt = false): void {
-    if (this.#env.document?.visibilityState === "hidden" || this.#watch !== undefined) return;
-    if (doubt || this.#env.now() - this.heard >= (this.#options.quiet ?? 30_000)) this.#owner.probe();
+  #probe(doubt: boolean, awake = false): void {
+    if (this.#env.document?.visibilityState === "hidden") return;
+    if (this.#watch !== undefined && !(doubt && this.requests)) return;
+    const silent = this.#env.now() - this.heard >= this.#quiet();
+    if (silent && awake && this.door === "stream") {
+      this.#doors.avoid("stream");
+      this.#lost(1006, "stream: no heartbeat");
+    } else if (doubt || silent) this.#owner.probe();
     else this.pulse(true);
   }
 
   /** The page is seen again, or taken out again. */
   #wake = (): void => this.#check(false);
 
-  /** The network is back. */
-  #online = (): void => this.#check(true);
+  /** The network is back, and may be another one. */
+  #online = (): void => {
+    this.#check(true);
+    this.#comeBack();
+  };
 
   #check(doubt: boolean): void {
     if (this.#env.document?.visibilityState === "hidden") return;
     if (this.state === "waiting") this.#open();
-    // A computer that slept has sockets that only seem to stand. The answer to a subscription tells, or its absence.
+    // A computer that slept has connections that only seem to stand. The answer to a subscription tells.
     else if (this.state === "open") this.#probe(doubt);
   }
 
@@ -308,3 +394,5 @@ export class Connection {
     this.#owner.state(happening);
   }
 }
+
+const stamp = (message: object, token: string): string => JSON.stringify({ ...message, xrftoken: token });

@@ -1,6 +1,14 @@
+import { takePlace, type Release } from "./places.js";
+
 /** The parts of a browser that the client uses. */
 export interface Environment {
   WebSocket: new (url: string, protocols?: string[]) => WebSocket;
+  /** Absent where responses cannot be read while they come. */
+  fetch: typeof fetch | undefined;
+  /** Remembers the door that worked, for this tab. */
+  storage: Pick<Storage, "getItem" | "setItem"> | undefined;
+  /** Takes one of few places for requests that last. */
+  takePlace(): Promise<Release | undefined>;
   document: Pick<Document, "cookie" | "visibilityState" | "addEventListener" | "removeEventListener"> | undefined;
   window: Pick<Window, "addEventListener" | "removeEventListener"> | undefined;
   location: Pick<Location, "href"> | undefined;
@@ -17,6 +25,12 @@ export function browser(): Environment {
   const here = globalThis as Partial<Pick<typeof globalThis, "document" | "window" | "location">> & typeof globalThis;
   return {
     WebSocket: here.WebSocket,
+    fetch: here.ReadableStream && ((...request) => here.fetch(...request)),
+    storage: {
+      getItem: (key) => here.sessionStorage.getItem(key),
+      setItem: (key, value) => here.sessionStorage.setItem(key, value),
+    },
+    takePlace,
     document: here.document,
     window: here.window,
     location: here.location,

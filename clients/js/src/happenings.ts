@@ -1,3 +1,4 @@
+import type { Door } from "./doors.js";
 import type { About } from "./track.js";
 
 /**
@@ -37,6 +38,8 @@ export interface Happenings<E> extends GroupHappenings<E> {
    * attempt.
    */
   state: { state: State; code?: number; reason?: string; retryIn?: number };
+  /** This way to the server is used from now on. Comes before the state `open`, and while it lasts. */
+  door: { door: Door };
   /** Logged in as this user. */
   accepted: { user: number | string };
   /**

@@ -1,32 +1,18 @@
-import { Connection, type ConnectionOptions } from "./connection.js";
+import { Connection } from "./connection.js";
+import type { Door } from "./doors.js";
 import { browser, type Environment } from "./environment.js";
 import type { GroupHappenings, Happenings, Listeners, State, Subscriber, Subscription } from "./happenings.js";
+import type { Options } from "./options.js";
 import { origin, type AWXEvent, type Frame, type Groups } from "./protocol.js";
-import { Track, type About } from "./track.js";
+import { message, Track, type About } from "./track.js";
 
 export type { Backoff } from "./backoff.js";
+export type { Door } from "./doors.js";
 export type { Environment } from "./environment.js";
 export type { GroupHappenings, Happenings, Listeners, State, Subscriber, Subscription } from "./happenings.js";
+export type { Options } from "./options.js";
 export type { AWXEvent, Groups, JobStatus, OtherEvent, OutputEvent } from "./protocol.js";
 export type { About } from "./track.js";
-
-/** Settings of a client; all may be left out. */
-export interface Options extends ConnectionOptions {
-  /** What to subscribe to at first. */
-  groups?: Groups;
-  /** How many of the latest events of each of these groups to get at first. Default: 0. */
-  latest?: number;
-  /**
-   * How many of the last events of each group to keep for subscriptions that come later and ask for the latest.
-   * Default: 0.
-   */
-  keep?: number;
-  /** What the client takes from its surroundings; for tests. */
-  environment?: Partial<Environment>;
-}
-
-/** Positions in one message, well below the server's limit for messages. */
-const POSITIONS = 256;
 
 type Held<E> = Subscription & { to: Subscriber<E> };
 type Group<E> = Track<Held<E>, E>;
@@ -49,7 +35,8 @@ export class Client<E = AWXEvent> {
   #answered = -1; // the value of #sockets when a subscription was answered last; -1: never
   #asked = false; // an answer to a subscription is due
   #changed = false; // the subscription has changed since it was sent
-  #probing = false; // the answer that is due only tells whether the server is there
+  #probing = false; // the subscription that an answer is due to is the same as before
+  #current: string[] = []; // the groups that the server has on this connection
 
   constructor(options: Options = {}) {
     this.#env = { ...browser(), ...options.environment };
@@ -58,10 +45,14 @@ export class Client<E = AWXEvent> {
     this.#connection = new Connection(options, this.#env, {
       state: (happening) => this.#tell("state", happening),
       alive: (happening) => this.#tell("alive", happening),
+      door: (happening) => this.#tell("door", happening),
       frame: (frame) => this.#take(frame),
       lost: () => this.#lost(),
+      moved: (asked) => this.#moved(asked),
+      message: () => message(this.#groups.values(), true, true),
       probe: () => this.#ask(true),
-      resumable: () => this.#connection.typed && [...this.#groups.values()].every(({ last }) => last),
+      resumable: () => this.#connection.typed && [...this.#groups.values()].every((group) => group.resumable),
+      owed: () => [...this.#groups.values()].some((group) => group.owed),
     });
   }
 
@@ -70,7 +61,12 @@ export class Client<E = AWXEvent> {
     return this.#connection.state;
   }
 
-  /** When the last frame came, in milliseconds since 1970; 0 before the first. */
+  /** The way to the server that is in use; none without a connection. */
+  get door(): Door | undefined {
+    return this.#connection.door;
+  }
+
+  /** When the server was heard last, in milliseconds since 1970; 0 before the first. */
   get heard(): number {
     return this.#connection.heard;
   }
@@ -136,6 +132,7 @@ export class Client<E = AWXEvent> {
       group.subscriptions.add(held);
       group.latest = Math.max(group.latest, latest);
       group.keep = Math.max(group.keep, latest, this.#keep);
+      group.denied = false;
       // The server says nothing of a group that it has already. The listeners are called after the page has its handle.
       if (group.joined && group.begun) void Promise.resolve().then(() => this.#welcome(held, group, latest));
     }
@@ -162,34 +159,48 @@ export class Client<E = AWXEvent> {
     }
   }
 
-  /** Sends the subscription: now, after the answer that is due, or once there is a connection. */
-  #ask(probing = false): void {
-    if (this.#asked) {
+  /**
+   * Sends the subscription: now, after the answer that is due, or once there is a connection.
+   *
+   * @param probing it is the same as before
+   * @param anew the server does not know it, as for each request
+   */
+  #ask(probing = false, anew = this.#connection.requests): void {
+    if (this.#asked && !anew) {
       this.#changed ||= !probing;
       return;
     }
-    const groups: Record<string, (string | number)[]> = {};
-    const since: Record<string, unknown> = {};
-    for (const [name, group] of this.#groups) {
-      if (group.subscriptions.size === 0) {
-        this.#groups.delete(name);
-        continue;
-      }
-      (groups[group.kind] ??= []).push(group.item);
-      const missed = group.joined ? undefined : group.since(Math.ceil(POSITIONS / this.#groups.size));
-      if (missed && this.#connection.typed) since[name] = missed;
-    }
-    const message = Object.keys(since).length > 0 ? { groups, since } : { groups };
+    const subscription = message(this.#groups.values(), this.#connection.typed, anew, probing && anew);
+    for (const [name, { subscriptions }] of this.#groups) if (subscriptions.size === 0) this.#groups.delete(name);
     this.#changed = false;
-    if (this.#connection.send(message)) {
-      this.#asked = true;
-      this.#probing = probing;
+    if (!this.#connection.send(subscription, probing)) return;
+    this.#asked = true;
+    this.#probing = probing;
+    if (anew) this.#rejoin();
+  }
+
+  /** Another line is used from now on. What this one brings follows what the last one has brought. */
+  #moved(asked: boolean): void {
+    const goesOn = this.#answered === this.#sockets;
+    this.#changed = false;
+    if (!asked) return this.#ask(goesOn, this.#connection.typed);
+    this.#asked = true;
+    this.#probing = goesOn;
+    this.#rejoin();
+  }
+
+  /** Another request goes on where the last one was. */
+  #rejoin(): void {
+    for (const group of this.#groups.values()) {
+      group.replay = undefined;
+      group.awaited = true;
     }
   }
 
   #lost(): void {
     this.#sockets++;
     this.#asked = this.#changed = this.#probing = false;
+    this.#current = [];
     for (const group of this.#groups.values()) group.lose();
   }
 
@@ -202,7 +213,6 @@ export class Client<E = AWXEvent> {
     switch (frame.kind) {
       case "accepted":
         this.#tell("accepted", { user: frame.user });
-        this.#ask();
         break;
       case "groups":
         this.#answer();
@@ -233,17 +243,22 @@ export class Client<E = AWXEvent> {
   }
 
   /** The server has answered a subscription. */
-  #join({ current, joined, left }: FrameOf<"groups">): void {
+  #join({ current }: FrameOf<"groups">): void {
     const again = this.#answered >= 0 && this.#answered !== this.#sockets;
     this.#answered = this.#sockets;
     const probing = this.#probing;
     this.#probing = false;
     if (probing) this.#connection.pulse(true);
     const has = new Set(current);
+    // On another line, the server calls groups new that the client has had all the time.
+    const joined = current.filter((name) => !this.#current.includes(name));
+    const left = this.#current.filter((name) => !has.has(name));
+    this.#current = current;
     const begun: Group<E>[] = [];
     for (const group of this.#groups.values()) {
       const had = group.joined;
       group.joined = has.has(group.name);
+      if (!group.joined) group.lose(true);
       if (group.joined && !had && !this.#connection.typed) begun.push(group);
     }
     if (!probing || joined.length > 0 || left.length > 0) this.#tell("groups", { current, joined, left, again });
@@ -254,20 +269,24 @@ export class Client<E = AWXEvent> {
   #begin(group: Group<E>, from: Partial<FrameOf<"subscribed">>): void {
     const { position, recovered, reason = "no_history", events = 0 } = from;
     const before = group.begun;
+    const { settled } = group;
     group.begun = true;
-    this.#tellGroup(group, "subscribed", { group: group.name, ...place(position), events });
+    group.awaited = false;
+    if (!settled) this.#tellGroup(group, "subscribed", { group: group.name, ...place(position), events });
     if (before && !recovered) this.#missed(group.name, { reason });
-    group.replay = { left: events, given: 0, position, recovered: recovered === true };
+    // The events of a replay bring positions of their own; this one may be before them.
+    group.replay = { left: events, position: events > 0 ? undefined : position, recovered: recovered === true };
     this.#complete(group);
   }
 
   /** Ends a replay after its last event. */
   #complete(group: Group<E>): void {
-    const { replay } = group;
+    const { replay, settled } = group;
     if (!replay || replay.left > 0) return;
     group.replay = undefined;
     group.last = replay.position ?? group.last;
-    if (replay.recovered) this.#tellGroup(group, "recovered", { group: group.name, events: replay.given });
+    group.settled = true;
+    if (replay.recovered && !settled) this.#tellGroup(group, "recovered", { group: group.name, events: group.given });
   }
 
   #event({ data, group: name, position, time }: FrameOf<"event">): void {
@@ -275,14 +294,16 @@ export class Client<E = AWXEvent> {
     if (!this.#connection.typed) return this.#plain(event);
     const group = this.#groups.get(name ?? "");
     if (!group?.joined) return; // left meanwhile
-    const { replay } = group;
+    const { replay, settled, newest } = group;
     if (group.fresh(position, time)) {
-      const about = { group: group.name, ...place(position), ...(time !== undefined && { time }), replayed: !!replay };
+      // Between two requests of one connection, events come as a replay that are new.
+      const replayed = replay !== undefined && !(settled && (time ?? newest) > newest);
+      const about = { group: group.name, ...place(position), ...(time !== undefined && { time }), replayed };
       group.hold(event, about);
       // The latest events are only for subscriptions that asked for as many.
       const latest = replay && !replay.recovered ? replay.left : 0;
       this.#tellGroup(group, "event", event, about, latest);
-      if (replay) replay.given++;
+      if (replay) group.given++;
     }
     if (replay) {
       replay.left--;

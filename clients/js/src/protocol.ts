@@ -62,12 +62,15 @@ export type Frame =
  * Without it, whatever is not the protocol's own is an event.
  */
 export function read(text: string, typed = false): Frame {
-  let data: unknown;
   try {
-    data = JSON.parse(text);
+    return understand(JSON.parse(text), typed);
   } catch {
     return { kind: "broken" };
   }
+}
+
+/** Is `read` for a frame that is parsed already. */
+export function understand(data: unknown, typed: boolean): Frame {
   const other: Frame = typed ? { kind: "broken" } : { kind: "event", data };
   if (typeof data !== "object" || data === null || Array.isArray(data)) return other;
   const frame = data as Record<string, unknown>;

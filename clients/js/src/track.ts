@@ -18,12 +18,13 @@ const SPAN = 5;
 const LEAST = 20;
 const MOST = 10_000;
 
+/** Positions in one message, well below the server's limit for messages. */
+const POSITIONS = 256;
+
 /** Events that follow the beginning of a subscription and were published before it. */
 interface Replay {
   /** How many are still to come. */
   left: number;
-  /** How many the page got. */
-  given: number;
   /** Where to resume from after the last of them. */
   position: string | undefined;
   /** They complete what was missed; else they are the latest. */
@@ -49,6 +50,14 @@ export class Track<S, E> {
   /** The highest `counter` of an event. */
   counter: number | undefined;
   replay: Replay | undefined;
+  /** A request that goes on has not got so far as to say how. */
+  awaited = false;
+  /** The page has been told how the subscription goes on after the last lost connection. */
+  settled = false;
+  /** How many events of replays the page got since then. */
+  given = 0;
+  /** The server has not let the client join. */
+  denied = false;
   /** How many of the latest events to ask for at first. */
   latest = 0;
   /** The last events, for subscriptions that come later and ask for the latest; at most `keep`. */
@@ -56,7 +65,8 @@ export class Track<S, E> {
   keep = 0;
 
   #recent = new Map<string, number>(); // the positions of events → their time, as they came
-  #newest = 0;
+  /** The time of the newest event. */
+  newest = 0;
 
   constructor(kind: string, item: string | number) {
     this.kind = kind;
@@ -64,15 +74,25 @@ export class Track<S, E> {
     this.name = `${kind}-${item}`;
   }
 
+  /** Another connection can bring all that this one would have brought. */
+  get resumable(): boolean {
+    return this.last !== undefined || !this.begun || this.denied;
+  }
+
+  /** Events of a replay, or the beginning of a request, are due. */
+  get owed(): boolean {
+    return this.joined && (this.replay !== undefined || this.awaited);
+  }
+
   /** Takes an event's place. It reports false if the client has the event. */
-  fresh(position: string | undefined, time = this.#newest): boolean {
+  fresh(position: string | undefined, time = this.newest): boolean {
     if (!position) return true;
     if (this.#recent.has(position)) return false;
     this.#recent.set(position, time);
-    this.#newest = Math.max(this.#newest, time);
+    this.newest = Math.max(this.newest, time);
     for (const [oldest, at] of this.#recent) {
       const size = this.#recent.size;
-      if (size <= LEAST || (size <= MOST && at >= this.#newest - SPAN)) break;
+      if (size <= LEAST || (size <= MOST && at >= this.newest - SPAN)) break;
       this.#recent.delete(oldest);
     }
     this.last = position;
@@ -94,10 +114,12 @@ export class Track<S, E> {
     return this.latest > 0 ? { latest: this.latest } : undefined;
   }
 
-  /** The socket is gone. */
-  lose(): void {
-    this.joined = false;
+  /** The connection is gone, or the server has ended or denied the subscription. */
+  lose(denied = false): void {
+    this.joined = this.settled = false;
+    this.denied = denied;
     this.replay = undefined;
+    this.given = 0;
   }
 
   /** The connection was closed on purpose: the next one begins without positions. */
@@ -107,6 +129,31 @@ export class Track<S, E> {
     this.last = this.counter = undefined;
     this.kept = [];
     this.#recent.clear();
-    this.#newest = 0;
+    this./** The time of the newest event. */
+  newest = 0;
   }
+}
+
+/**
+ * The subscription to groups as a message.
+ *
+ * @param typed the server speaks the subprotocol
+ * @param anew the server knows nothing of the subscription
+ * @param again it is the same again, without groups that the server has denied
+ */
+export function message(
+  tracks: Iterable<Track<unknown, unknown>>,
+  typed: boolean,
+  anew: boolean,
+  again = false,
+): object {
+  const groups: Record<string, (string | number)[]> = {};
+  const since: Record<string, unknown> = {};
+  const wanted = [...tracks].filter(({ subscriptions, denied }) => subscriptions.size > 0 && !(again && denied));
+  for (const track of wanted) {
+    (groups[track.kind] ??= []).push(track.item);
+    const missed = typed && (anew || !track.joined) ? track.since(Math.ceil(POSITIONS / wanted.length)) : undefined;
+    if (missed) since[track.name] = missed;
+  }
+  return Object.keys(since).length > 0 ? { groups, since } : { groups };
 }

@@ -1,3 +1,79 @@
+/** Lets promises settle. */
+export async function settle() {
+  for (let n = 0; n < 30; n++) await null;
+}
+
+/** A request of which the test plays the server: an event stream or a poll. */
+class Request {
+  #chunks = [];
+  #waiting;
+
+  constructor(browser, url, init) {
+    this.url = new URL(url);
+    this.door = init.headers.Accept === "text/event-stream" ? "stream" : "poll";
+    this.wait = Number(this.url.searchParams.get("wait"));
+    this.sent = JSON.parse(init.body);
+    this.aborted = false;
+    this.over = false;
+    this.response = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
+    init.signal.addEventListener("abort", () => {
+      if (this.over) return;
+      this.aborted = true;
+      this.lose(new Error("aborted"));
+    });
+    browser.requests.push(this);
+  }
+
+  /** Answers with headers alone: an open stream, or a refusal. */
+  open(status = 200, type = "text/event-stream; charset=utf-8") {
+    this.opened = true;
+    const read = () => new Promise((resolve, reject) => ((this.#waiting = { resolve, reject }), this.#flush()));
+    const headers = { get: (name) => (name === "Content-Type" ? type : null) };
+    this.resolve({ status, headers, body: { getReader: () => ({ read }) }, json: async () => JSON.parse(this.text) });
+    if (status !== 200) this.over = true;
+  }
+
+  /** Answers a poll. */
+  answer(frames) {
+    this.text = JSON.stringify({ frames });
+    this.over = true;
+    this.open(200, "application/json");
+  }
+
+  /** Sends bytes of a stream. */
+  push(text) {
+    if (!this.opened) this.open();
+    this.#chunks.push({ done: false, value: new TextEncoder().encode(text) });
+    this.#flush();
+  }
+
+  say(...frames) { for (const frame of frames) this.push(`data: ${JSON.stringify(frame)}\n\n`); }
+
+  /** Ends a stream in good order. */
+  end() {
+    this.over = true;
+    this.#chunks.push({ done: true });
+    this.#flush();
+  }
+
+  /** Breaks the connection. */
+  lose(error = new TypeError("network error")) {
+    this.over = true;
+    this.reject(error);
+    this.#chunks.push({ error });
+    this.#flush();
+  }
+
+  #flush() {
+    if (!this.#waiting || this.#chunks.length === 0) return;
+    const { resolve, reject } = this.#waiting;
+    const { error, ...chunk } = this.#chunks.shift();
+    this.#waiting = undefined;
+    if (error) reject(error);
+    else resolve(chunk);
+  }
+}
+
 // A browser of which the test turns the clock and plays the server.
 export class Browser {
   sockets = [];
@@ -9,6 +85,10 @@ export class Browser {
   handlers = new Map();
   visibilityState = "visible";
   errors = [];
+  http = false; // whether it has fetch
+  requests = [];
+  storage = null; // a Map
+  places = 4;
 
   environment() {
     const browser = this;
@@ -42,6 +122,17 @@ export class Browser {
       },
       window: target,
       location: { href: "https://awx.example.com/jobs/" },
+      fetch: this.http && ((url, init) => new Request(this, url, init).response),
+      storage: this.storage && {
+        getItem: (key) => this.storage.get(key) ?? null,
+        setItem: (key, value) => this.storage.set(key, value),
+      },
+      takePlace: async () => {
+        if (this.places === 0) return undefined;
+        this.places--;
+        let taken = 1;
+        return () => ((this.places += taken), (taken = 0));
+      },
       setTimeout: (run, after) => (this.timers.set(this.nextTimer, { at: this.time + after, run }), this.nextTimer++),
       clearTimeout: (id) => this.timers.delete(id),
       now: () => this.time,
@@ -51,6 +142,21 @@ export class Browser {
   }
 
   get socket() { return this.sockets.at(-1); }
+
+  get request() { return this.requests.at(-1); }
+
+  /** Lets time pass, and whatever follows from it happen. */
+  async wait(milliseconds) {
+    const end = this.time + milliseconds;
+    do {
+      this.pass(Math.min(50, end - this.time));
+      await settle();
+    } while (this.time < end);
+    for (let n = 0; n < 4; n++) {
+      this.pass(0);
+      await settle();
+    }
+  }
 
   /** Lets time pass. */
   pass(milliseconds) {

@@ -1,17 +1,39 @@
-// A relay with a history, as docs/client-protocol.md describes it, for one client at a time.
+// A relay with a history, as docs/client-protocol.md describes it.
 const SLACK = 2; // seconds
+
+/** What the relay has of a connection. */
+class Session {
+  held = new Set();
+  queue = [{ accept: true, user: 7 }]; // frames on their way to the client
+
+  constructor(relay) {
+    this.relay = relay;
+    relay.sessions.add(this);
+  }
+
+  close() {
+    this.relay.sessions.delete(this);
+    this.queue = [];
+  }
+
+  /** Frames on their way: the next ones arrive. */
+  arrive(count) { return this.queue.splice(0, count); }
+
+  receive(message) { this.relay.receive(message, this); }
+}
 
 export class Relay {
   now = 1000; // seconds
-  #groups = new Map(); // name → { kept, log: every entry in order of arrival, held: on the client's connection }
-  #queue = []; // frames on their way to the client
+  #groups = new Map(); // name → { kept, log: every entry in order of arrival }
+  sessions = new Set();
+  #only; // the session of a client with one connection at a time
   #marks = 0;
   /** How many of a client's positions, the last ones, are not sent again; besides the position to resume from. */
   honored = Infinity;
 
   group(name) {
     let group = this.#groups.get(name);
-    if (!group) this.#groups.set(name, (group = { kept: !name.startsWith("free"), log: [], held: false }));
+    if (!group) this.#groups.set(name, (group = { kept: !name.startsWith("free"), log: [] }));
     return group;
   }
 
@@ -20,7 +42,7 @@ export class Relay {
     const group = this.group(name);
     const entry = { position: `${name}:${this.#marks++}`, time: this.now + clock, event };
     group.log.push(entry);
-    if (group.held) this.#say(this.#event(name, entry));
+    this.#tell(name, this.#event(name, entry));
   }
 
   /** Trims the history to its last entries. */
@@ -34,50 +56,49 @@ export class Relay {
     const group = this.group(name);
     const marker = { position: `${name}:${this.#marks++}`, time: this.now, gap: true };
     group.log.push(marker);
-    if (group.held) this.#say({ type: "gap", groups: [name], ...(group.kept && { position: marker.position }), reason: "mailbox_full" });
+    this.#tell(name, { type: "gap", groups: [name], ...(group.kept && { position: marker.position }), reason: "mailbox_full" });
   }
 
   #event(name, { position, time, event }) {
     return { type: "event", group: name, ...(this.group(name).kept && { position, time }), event };
   }
 
-  #say(frame) {
-    this.#queue.push(frame);
+  #tell(name, frame) {
+    for (const { held, queue } of this.sessions) if (held.has(name)) queue.push(frame);
   }
+
+  session() { return new Session(this); }
 
   connect() {
     this.disconnect();
-    this.#say({ accept: true, user: 7 });
+    this.#only = this.session();
   }
 
-  disconnect() {
-    this.#queue = [];
-    for (const group of this.#groups.values()) group.held = false;
-  }
+  disconnect() { this.#only?.close(); }
+  arrive(count) { return this.#only.arrive(count); }
+  get pending() { return this.#only.queue.length; }
 
-  /** Frames on their way: the next ones arrive. */
-  arrive(count) { return this.#queue.splice(0, count); }
-  get pending() { return this.#queue.length; }
-
-  receive({ groups, since = {} }) {
+  receive({ groups, since = {} }, session = this.#only) {
+    const { held, queue } = session;
     const wanted = new Set(Object.entries(groups).flatMap(([kind, items]) => items.map((item) => `${kind}-${item}`)));
-    const joined = [...wanted].filter((name) => !this.group(name).held);
-    const left = [...this.#groups].filter(([name, g]) => g.held && !wanted.has(name)).map(([name]) => name);
-    for (const name of left) this.group(name).held = false;
-    this.#say({ groups_current: [...wanted], groups_left: left, groups_joined: joined });
+    const joined = [...wanted].filter((name) => !held.has(name));
+    const left = [...held].filter((name) => !wanted.has(name));
+    for (const name of left) held.delete(name);
+    queue.push({ groups_current: [...wanted], groups_left: left, groups_joined: joined });
     for (const name of joined) {
-      this.group(name).held = true;
-      this.#begin(name, since[name]);
+      held.add(name);
+      queue.push(...this.#begin(name, since[name]));
     }
   }
 
   #begin(name, since) {
     const group = this.group(name);
-    if (!group.kept) return this.#say({ type: "subscribed", group: name });
+    if (!group.kept) return [{ type: "subscribed", group: name }];
     const { log } = group;
     const list = Array.isArray(since) ? since : [];
     const answer = { type: "subscribed", group: name };
     let replay = [];
+    let place; // before the replay
     if (list.length > 0) {
       const base = log.find(({ position }) => position === list.at(-1));
       const after = log.slice(log.indexOf(base) + 1);
@@ -85,6 +106,7 @@ export class Relay {
       Object.assign(answer, { recovered: !reason, ...(reason && { reason }) });
       const honored = new Set(list.slice(-1 - this.honored));
       if (!reason) {
+        place = base.position;
         replay = this.#sorted(log).filter(({ position, time, gap }) => !gap && time >= base.time - SLACK && !honored.has(position));
       }
     } else if (since?.latest) {
@@ -93,8 +115,9 @@ export class Relay {
     if (log.length === 0) log.push({ position: `${name}:${this.#marks++}`, time: this.now, head: true });
     // As in the relay, the head is the last entry, which need not be an event.
     replay = replay.filter(({ head }) => !head);
-    this.#say({ ...answer, position: log.at(-1).position, events: replay.length });
-    for (const entry of replay) this.#say(this.#event(name, entry));
+    const position = replay.length > 0 && place ? place : log.at(-1).position;
+    const begin = { ...answer, position, events: replay.length };
+    return [begin, ...replay.map((entry) => this.#event(name, entry))];
   }
 
   #sorted(log) { return [...log].sort((a, b) => a.time - b.time); }

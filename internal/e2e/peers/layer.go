@@ -124,13 +124,32 @@ func (l *Layer) SendMessage(group string, message map[string]any) {
 	l.do(10*time.Second, map[string]any{"op": "message", "group": group, "message": message})
 }
 
+// SendLiteral sends a message to a group. The message is a Python expression, such as {"type": "x", "data": b"\x00"}; inf
+// and nan are floats.
+func (l *Layer) SendLiteral(group, message string) {
+	l.t.Helper()
+	l.do(10*time.Second, map[string]any{"op": "literal", "group": group, "message": message})
+}
+
 // Pace begins to emit {"n": start}, {"n": start+1}, ... to a group and continues after errors, until count events are sent
 // or [Layer.StopPacing] is called. The returned function waits for the end.
 func (l *Layer) Pace(group string, start, count int, interval time.Duration) func() Paced {
 	l.t.Helper()
-	reply := l.begin(map[string]any{
-		"op": "pace", "group": group, "start": start, "count": count, "interval": interval.Seconds(),
-	})
+	return l.pace(count, interval, map[string]any{"group": group, "start": start})
+}
+
+// PaceMessages is Pace for messages of any type. Each has the members n, which is its number, and text, which is
+// "m<n>", besides those of message.
+func (l *Layer) PaceMessages(group string, message map[string]any, start, count int, interval time.Duration,
+) func() Paced {
+	l.t.Helper()
+	return l.pace(count, interval, map[string]any{"group": group, "start": start, "message": message})
+}
+
+func (l *Layer) pace(count int, interval time.Duration, command map[string]any) func() Paced {
+	l.t.Helper()
+	command["op"], command["count"], command["interval"] = "pace", count, interval.Seconds()
+	reply := l.begin(command)
 	return func() Paced {
 		l.t.Helper()
 		r := l.await(time.Duration(count)*interval+30*time.Second, "pace", reply)

@@ -196,3 +196,6 @@ func Main(m *testing.M) int {
 	}
 	return code
 }
+
+// Binary returns the Caddy with the module, for commands that need no running relay.
+func Binary(t testing.TB) string { return buildRelay(t) }

@@ -139,6 +139,6 @@ fn samples() {
     let mut host = Host::new(&var("CONFIG"));
     host.now = Some(1_767_323_045_000);
     host.init(init).unwrap();
-    let hooks = Hooks { on_event: Some(event), on_class: Some(class), on_subscribe: Some(subscribe), on_tick: Some(tick) };
+    let hooks = Hooks { on_event: Some(event), on_class: Some(class), on_subscribe: Some(subscribe), on_tick: Some(tick), ..Hooks::NONE };
     host.check(&hooks, var("SAMPLES")).unwrap_or_else(|e| panic!("{}", e));
 }

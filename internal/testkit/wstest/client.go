@@ -17,7 +17,7 @@ import (
 // Client behaves like a browser: it answers pings and reads without being asked. Several goroutines may call its methods.
 type Client struct {
 	conn   *websocket.Conn
-	frames chan string
+	frames chan message
 	ended  chan struct{}
 	err    error // why reading ended; read after ended is closed
 }
@@ -25,7 +25,13 @@ type Client struct {
 // ErrQuiet is the error of Next when no frame arrives in time.
 var ErrQuiet = errors.New("no frame came")
 
-// ErrBinary is the error of a connection after a binary frame.
+// message is a frame that was read.
+type message struct {
+	data   string
+	binary bool
+}
+
+// ErrBinary is the error of Next for a binary frame.
 var ErrBinary = errors.New("a binary frame came; all frames are to be text")
 
 // readAhead is the number of frames that a client reads before calls of Next. Then it stops reading, like a page whose
@@ -47,7 +53,7 @@ func Dial(t testing.TB, url string, header http.Header) (*Client, *http.Response
 		return nil, resp, err
 	}
 	conn.SetReadLimit(-1)
-	c := &Client{conn: conn, frames: make(chan string, readAhead), ended: make(chan struct{})}
+	c := &Client{conn: conn, frames: make(chan message, readAhead), ended: make(chan struct{})}
 	reading, stop := context.WithCancel(context.Background())
 	go c.read(reading)
 	t.Cleanup(func() {
@@ -63,15 +69,12 @@ func (c *Client) read(ctx context.Context) {
 	defer close(c.ended)
 	for {
 		kind, data, err := c.conn.Read(ctx)
-		if err == nil && kind == websocket.MessageBinary {
-			err = ErrBinary
-		}
 		if err != nil {
 			c.err = err
 			return
 		}
 		select {
-		case c.frames <- string(data):
+		case c.frames <- message{string(data), kind == websocket.MessageBinary}:
 		case <-ctx.Done():
 			c.err = ctx.Err()
 			return
@@ -80,28 +83,37 @@ func (c *Client) read(ctx context.Context) {
 }
 
 // Next returns the next text frame, or ErrQuiet if no frame arrives in time. After the last frame it returns the error
-// that ended the connection: see [CloseCode].
+// that ended the connection: see [CloseCode]. A binary frame is ErrBinary.
 func (c *Client) Next(within time.Duration) (string, error) {
+	data, binary, err := c.NextMessage(within)
+	if err == nil && binary {
+		return "", ErrBinary
+	}
+	return data, err
+}
+
+// NextMessage is Next for frames of both kinds.
+func (c *Client) NextMessage(within time.Duration) (data string, binary bool, err error) {
 	select {
 	case f := <-c.frames:
-		return f, nil
+		return f.data, f.binary, nil
 	default:
 	}
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {
 	case f := <-c.frames:
-		return f, nil
+		return f.data, f.binary, nil
 	case <-c.ended:
 		// Frames read before the end come first.
 		select {
 		case f := <-c.frames:
-			return f, nil
+			return f.data, f.binary, nil
 		default:
-			return "", c.err
+			return "", false, c.err
 		}
 	case <-timer.C:
-		return "", fmt.Errorf("%w within %v", ErrQuiet, within)
+		return "", false, fmt.Errorf("%w within %v", ErrQuiet, within)
 	}
 }
 

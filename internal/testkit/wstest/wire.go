@@ -58,6 +58,11 @@ func DialWire(t testing.TB, url string) (*Wire, error) {
 	return w, nil
 }
 
+// NewWire returns a Wire over a connection or stream on which a WebSocket is open.
+func NewWire(conn net.Conn, host string) *Wire {
+	return &Wire{Conn: conn, Host: host, r: bufio.NewReader(conn)}
+}
+
 // Write sends text unchanged.
 func (w *Wire) Write(text string) error {
 	_, err := io.WriteString(w.Conn, text)

@@ -31,6 +31,8 @@ type node struct {
 	pipeline *plugins.Pipeline
 	lanes    *lanes.Lanes
 	classes  uint8 // of the subscribers
+	store    store
+	stop     func() // ends the publishing of plugins' messages
 
 	mu     sync.Mutex
 	latest time.Duration // of an event of other groups
@@ -47,6 +49,8 @@ func startNode(t *testing.T, o plugins.Options, specs ...plugins.Spec) *node {
 	}
 	n := &node{pipeline: p, classes: 1}
 	n.lanes = lanes.New(p, n.forward, lanes.Options{})
+	n.stop = n.publish()
+	p.SetServices(plugins.Services{Shared: &n.store, Alarms: &n.store, Fetch: &n.store})
 	other := plugins.Spec{Name: "other", Wasm: read(t, "../../testdata/pass.wasm"), Groups: []string{"other"}}
 	if err := n.lanes.Apply(context.Background(), append([]plugins.Spec{other}, specs...)); err != nil {
 		t.Fatal(err)
@@ -56,10 +60,13 @@ func startNode(t *testing.T, o plugins.Options, specs ...plugins.Spec) *node {
 
 func (n *node) close(t *testing.T) {
 	t.Helper()
+	n.store.stopped.Store(true)
+	n.stop()
 	if err := n.pipeline.Close(); err != nil {
 		t.Error(err)
 	}
 	n.lanes.Close()
+	n.store.running.Wait()
 }
 
 func (n *node) forward(events []relay.Event) {

@@ -22,6 +22,9 @@ const (
 	maxCall = 2 * time.Second
 	// maxHeld bounds the memory that is held after a plugin has gone, in bytes.
 	maxHeld = 32 << 20
+	// maxServerCalls bounds what the server needs during the calls, in bytes: instances with their spare, the events that
+	// wait, and results on their way. A collection comes only when the memory has doubled.
+	maxServerCalls = 768 << 20
 )
 
 // callKind is a kind of hostile calls.
@@ -36,17 +39,46 @@ type callKind struct {
 
 // callKinds are the kinds that need more than an event. All other modules in the folders have a row without settings.
 var callKinds = []callKind{
+	{name: "alarm_spin", hook: plugins.OnAlarm},
 	{name: "buffer_spin", payload: 20_000},
 	{name: "chase", file: "../../../bench/testdata/chase.wasm"}, // slow, and succeeds
+	{name: "class_emit", classes: 64, hook: plugins.OnClass},
+	{name: "class_large", payload: 300_000, classes: 64, hook: plugins.OnClass},
 	{name: "class_spin", classes: 64, hook: plugins.OnClass},
+	{name: "close_spin", hook: plugins.OnClose},
+	{name: "connect_spin", hook: plugins.OnConnect},
 	{name: "cycle", change: func(s *plugins.Spec) { s.Fuel = 10_000_000 }},
+	{name: "emit_large", payload: 4 << 20},
 	{name: "init_long", change: func(s *plugins.Spec) { s.MaxFailures, s.Cooldown = 1<<20, time.Nanosecond }},
+	{name: "json_deep", payload: 1 << 20},
 	{name: "json_flood", payload: 500_000},
+	{name: "message_flood", hook: plugins.OnMessage},
+	{name: "message_grow", hook: plugins.OnMessage},
+	{name: "message_spin", hook: plugins.OnMessage},
+	{name: "message_trap_flood", hook: plugins.OnMessage},
 	{name: "names", change: func(s *plugins.Spec) { s.Wasm = WithName(s.Wasm, 5, 3<<20) }},
 	{name: "pass_large", file: "../../testdata/pass.wasm", payload: 4 << 20},
+	{name: "replace_many", payload: 4 << 20},
+	{name: "request_flood", hook: plugins.OnMessage},
+	{name: "result_spin", hook: plugins.OnMessage},
 	{name: "shadow", file: "../../testdata/hostile/misses.wasm", change: func(s *plugins.Spec) { s.Shadow = true }},
+	startKind("start_data", Module{
+		Pages: 512, Data: [][]byte{slices.Concat([]byte{0, 0x41, 0, end}, leb(8<<20), make([]byte, 8<<20))},
+	}),
+	startKind("start_functions", Module{Bodies: slices.Repeat([][]byte{function(0)}, 30_000)}),
+	startKind("start_tables", Module{Tables: slices.Repeat([][]byte{append([]byte{0x70, 0}, leb(131_072)...)}, 16)}),
+	{name: "subscribe_slow", hook: plugins.OnSubscribe},
 	{name: "subscribe_spin", hook: plugins.OnSubscribe},
+	{name: "tick_emit", hook: plugins.OnTick, change: func(s *plugins.Spec) { s.Tick = 10 * time.Millisecond }},
 	{name: "tick_spin", hook: plugins.OnTick, change: func(s *plugins.Spec) { s.Tick = 10 * time.Millisecond }},
+}
+
+// startKind is a module that is expensive to start, and traps at each event.
+func startKind(name string, m Module) callKind {
+	m.Event = Trap
+	return callKind{name: name, file: "../../testdata/hostile/trap.wasm", change: func(s *plugins.Spec) {
+		s.Wasm, s.MaxFailures = m.Wasm(), 1<<20
+	}}
 }
 
 // hostileFolders hold modules that load, and are hostile when they are called.
@@ -119,14 +151,16 @@ func TestHostileCalls(t *testing.T) {
 			spec := k.spec(t)
 			call, memory := k.measureCall(t, spec)
 			before := held()
-			gap, pause := time.Hour, time.Hour
+			gap, pause, server := time.Hour, time.Hour, int64(0)
 			for try := 0; try < attempts && max(gap, pause) > maxGap; try++ {
-				g, p := k.measureGap(t, spec)
-				gap, pause = min(gap, g), min(pause, p)
+				g, p, m := k.measureGap(t, spec)
+				gap, pause, server = min(gap, g), min(pause, p), max(server, m)
 			}
 			after := held()
-			t.Logf("call %s: %.1f ms, %.1f MiB; others late by %.1f ms; collections and health %.1f ms; %d MiB held", k.name,
-				milliseconds(call), float64(memory)/(1<<20), milliseconds(gap), milliseconds(pause), (after-before)>>20)
+			t.Logf("call %s: %.1f ms, %.1f MiB; others late by %.1f ms; collections and health %.1f ms; "+
+				"%d MiB in the server, %d MiB held", k.name,
+				milliseconds(call), float64(memory)/(1<<20), milliseconds(gap), milliseconds(pause),
+				server>>20, (after-before)>>20)
 			if call > maxCall {
 				t.Errorf("a call takes %v", call)
 			}
@@ -138,6 +172,9 @@ func TestHostileCalls(t *testing.T) {
 			}
 			if pause > maxGap {
 				t.Errorf("a collection or a reading of health takes %v", pause)
+			}
+			if server > maxServerCalls {
+				t.Errorf("the server needs %d bytes meanwhile", server)
 			}
 			if after-before > maxHeld {
 				t.Errorf("%d bytes are held afterwards", after-before)
@@ -163,6 +200,8 @@ func (k *callKind) measureCall(t *testing.T, spec plugins.Spec) (call time.Durat
 		sample = plugins.Sample{Hook: k.hook, Group: "bad-1"}
 	case plugins.OnTick:
 		sample = plugins.Sample{Hook: k.hook}
+	case plugins.OnConnect, plugins.OnMessage, plugins.OnClose, plugins.OnAlarm:
+		return k.measureVisit(t, spec)
 	}
 	call = time.Hour
 	for range attempts {
@@ -173,9 +212,11 @@ func (k *callKind) measureCall(t *testing.T, spec plugins.Spec) (call time.Durat
 }
 
 // measureGap returns how late events of other groups are while hostile events keep all instances busy, and the
-// longest time of a garbage collection, which stops every guest, and of a reading of health.
-func (k *callKind) measureGap(t *testing.T, spec plugins.Spec) (gap, pause time.Duration) {
+// longest time of a garbage collection, which stops every guest, and of a reading of health, and the memory that the
+// server needs in addition.
+func (k *callKind) measureGap(t *testing.T, spec plugins.Spec) (gap, pause time.Duration, server int64) {
 	t.Helper()
+	before := resident()
 	spec.Timeout = plugins.DefaultTimeout // without the limit of fuel that the default has, too
 	n := startNode(t, plugins.Options{}, spec)
 	defer n.close(t)
@@ -193,9 +234,19 @@ func (k *callKind) measureGap(t *testing.T, spec plugins.Spec) (gap, pause time.
 			})
 		}
 	}
+	if k.ofClients() {
+		for range clientsOfHostile {
+			clients.Go(func() {
+				for ctx.Err() == nil {
+					k.visit(ctx, n.pipeline)
+				}
+			})
+		}
+	}
 	body := k.body()
 	attack := func() {
-		if n.lanes.Stats().Queued >= maxQueued {
+		server = max(server, resident()-before)
+		if k.ofClients() || n.lanes.Stats().Queued >= maxQueued {
 			return
 		}
 		for g := range 4 {
@@ -228,11 +279,12 @@ func (k *callKind) measureGap(t *testing.T, spec plugins.Spec) (gap, pause time.
 			return false
 		}
 	})
-	return gap, pause
+	return gap, pause, server
 }
 
-// held returns the bytes that the Go runtime holds after a collection.
+// held returns the bytes that the Go runtime holds after two collections: one leaves the contents of pools.
 func held() int64 {
+	runtime.GC()
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

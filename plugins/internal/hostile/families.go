@@ -20,6 +20,8 @@ type Module struct {
 	Pages int
 	// Imports, Tables, Globals, Exports, Elements and Data are entries of the sections of these names.
 	Imports, Tables, Globals, Exports, Elements, Data [][]byte
+	// Event is the body of ev_on_event. Default: it passes the event.
+	Event []byte
 	// Start makes the first function the start function.
 	Start bool
 	// Custom follows the last section.
@@ -40,6 +42,9 @@ func (m Module) Wasm() []byte {
 	if m.Pages == 0 {
 		m.Pages = 1
 	}
+	if m.Event == nil {
+		m.Event = []byte{0, 0x42, 0, end}
+	}
 	own, types := len(m.Bodies), len(m.Types)
 	imported := len(m.Imports)
 	functions := slices.Repeat([][]byte{{0}}, own)
@@ -51,7 +56,7 @@ func (m Module) Wasm() []byte {
 	}{
 		{"ev_abi_version", FuncType(0, 1), []byte{0, 0x41, 1, end}},
 		{"ev_buffer", FuncType(1, 1), []byte{0, 0x41, 8, end}},
-		{"ev_on_event", []byte{0x60, 2, i32, i32, 1, i64}, []byte{0, 0x42, 0, end}},
+		{"ev_on_event", []byte{0x60, 2, i32, i32, 1, i64}, m.Event},
 	} {
 		m.Types = append(slices.Clip(m.Types), f.typ)
 		functions = append(functions, leb(types+i))
@@ -110,6 +115,9 @@ func function(locals int, code ...[]byte) []byte {
 func Repeated(n int, code ...byte) []byte {
 	return Module{Bodies: [][]byte{function(1, bytes.Repeat(code, n))}}.Wasm()
 }
+
+// Trap is a body that traps.
+var Trap = []byte{0, 0x00, end}
 
 // LocalsInLoops sets many locals in the innermost of many nested loops.
 func LocalsInLoops(locals, loops int) []byte {
@@ -204,6 +212,56 @@ func ManyImports(imports int) []byte {
 	}.Wasm()
 }
 
+// LongImports imports functions of the host that do not exist, under names of length bytes each.
+func LongImports(imports, length int) []byte {
+	name := string(bytes.Repeat([]byte("\u00e9"), length/2))
+	one := slices.Concat([]byte("\x03ev1"), leb(len(name)), []byte(name), []byte{0, 0})
+	return Module{Imports: slices.Repeat([][]byte{one}, imports)}.Wasm()
+}
+
+// WideImports imports a function of the host many times, with as many parameters and results as a function may have.
+func WideImports(imports, values int) []byte {
+	return Module{
+		Types:   [][]byte{FuncType(values, values)},
+		Imports: slices.Repeat([][]byte{[]byte("\x03ev1\x03log\x00\x00")}, imports),
+	}.Wasm()
+}
+
+// VectorGlobals has many globals of vectors.
+func VectorGlobals(globals int) []byte {
+	one := slices.Concat([]byte{0x7b, 1, 0xfd, 12}, make([]byte, 16), []byte{end})
+	return Module{Globals: slices.Repeat([][]byte{one}, globals)}.Wasm()
+}
+
+// LocalsInConditionals sets many locals in many conditionals, which are nested or follow each other.
+func LocalsInConditionals(locals, conditionals int, nested bool) []byte {
+	one := []byte{0x20, 0, 0x04, 0x40}
+	for l := range locals {
+		one = binary.AppendUvarint(append(one, 0x41, 1, 0x21), uint64(l))
+	}
+	ends := bytes.Repeat([]byte{end}, conditionals)
+	if !nested {
+		one, ends = append(one, end), nil
+	}
+	return Module{Bodies: [][]byte{function(locals, bytes.Repeat(one, conditionals), ends)}}.Wasm()
+}
+
+// LoopsOfValues passes many values into nested loops, and out of them again.
+func LoopsOfValues(loops, values int) []byte {
+	return Module{
+		Types: [][]byte{FuncType(0, 0), FuncType(values, values)},
+		Bodies: [][]byte{function(0, bytes.Repeat([]byte{0x41, 1}, values), bytes.Repeat([]byte{0x03, 1}, loops),
+			bytes.Repeat([]byte{end}, loops), bytes.Repeat([]byte{0x1a}, values))},
+	}.Wasm()
+}
+
+// WithTable repeats instructions in a function of a module with a table.
+func WithTable(n int, code ...byte) []byte {
+	return Module{
+		Tables: [][]byte{{0x70, 0, 10}}, Bodies: [][]byte{function(1, bytes.Repeat(code, n))},
+	}.Wasm()
+}
+
 // DataSegments has segments of size bytes each, in a memory of the default limit.
 func DataSegments(segments, size int) []byte {
 	segment := slices.Concat([]byte{0, 0x41, 0, end}, leb(size), make([]byte, size))
@@ -227,6 +285,11 @@ func ManyTables(tables, size int) []byte {
 // CustomSection has a section of size bytes without meaning.
 func CustomSection(size int) []byte {
 	return Module{Custom: section(0, []byte("\x04junk"), make([]byte, size))}.Wasm()
+}
+
+// WithManifests has manifests with a text each.
+func WithManifests(manifests int, text string) []byte {
+	return Module{Custom: bytes.Repeat(section(0, []byte("\x12edgerelay.manifest"+text)), manifests)}.Wasm()
 }
 
 // LongName exports a function under a name of n bytes.

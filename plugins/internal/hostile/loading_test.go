@@ -32,6 +32,8 @@ const (
 	maxServerMemory = 192 << 20
 	// maxServerCPU bounds the processor time of the server, which reads and checks the module, and starts instances.
 	maxServerCPU = 3 * time.Second
+	// maxLoadError bounds the text of the error, which logs and the admin API show, in bytes.
+	maxLoadError = 6 << 10
 )
 
 // loadKind is a kind of modules that are expensive to load.
@@ -69,6 +71,19 @@ var fixed = []loadKind{
 	{"types of 1,000 parameters and results", func() []byte { return ManyTypes(5000, 1000) }, "more than 100000 parameters"},
 	{"types of 100,000 parameters", func() []byte { return ManyTypes(49, 1000) }, ""},
 	{"99,000 imports", func() []byte { return ManyImports(99_000) }, ""},
+	{"9,000 unknown imports with names of 1,000 bytes", func() []byte { return LongImports(9000, 1000) }, "more imports"},
+	{"an import with commands to a terminal", func() []byte {
+		return Module{Imports: [][]byte{[]byte("\x03ev1\x05\x1b[2J\n\x00\x00")}}.Wasm()
+	}, `"ev1.\x1b[2J\n"`},
+	{"90,000 imports of 1,000 parameters", func() []byte { return WideImports(90_000, 1000) }, "984 more"},
+	{"99,000 globals of vectors", func() []byte { return VectorGlobals(99_000) }, ""},
+	{"90,000 manifests", func() []byte { return WithManifests(90_000, "{}") }, "two manifests"},
+	{"a manifest for 9,000 unknown imports", func() []byte {
+		return slices.Concat(LongImports(9000, 1000), section(0, []byte("\x12edgerelay.manifest"+`{"abi":"1.99"}`)))
+	}, "ABI 1.99"},
+	{"a deep manifest", func() []byte {
+		return WithManifests(1, `{"config_schema":`+strings.Repeat(`{"items":`, 6500)+"{}"+strings.Repeat("}", 6501))
+	}, "manifest"},
 	{"99,000 exports", func() []byte { return ManyExports(99_000, 1) }, ""},
 	{"99,000 element segments", func() []byte { return ElementSegments(100, 99_000, 1) }, ""},
 	{"99,000 data segments", func() []byte { return DataSegments(99_000, 1) }, ""},
@@ -102,6 +117,15 @@ var growing = []struct {
 	{"loops", repeated(0x03, 0x40, 0x0b)},
 	{"conditionals", repeated(0x20, 0, 0x04, 0x7f, 0x41, 1, 0x05, 0x41, 2, 0x0b, 0x21, 0)},
 	{"loads and stores", repeated(0x20, 0, 0x20, 0, 0x28, 2, 0, 0x36, 2, 0)},
+	{"locals in conditionals", func(n int) []byte { return LocalsInConditionals(n/16+1, n/16+1, false) }},
+	{"locals in nested conditionals", func(n int) []byte { return LocalsInConditionals(n/16+1, n/16+1, true) }},
+	{"loops of values", func(n int) []byte { return LoopsOfValues(n, min(n, 900)) }},
+	{"filling tables", func(n int) []byte { return WithTable(n, 0x41, 0, 0xd0, 0x70, 0x41, 0, 0xfc, 17, 0) }},
+	{"elements of tables", func(n int) []byte { return WithTable(n, 0x41, 0, 0x41, 0, 0x25, 0, 0x26, 0) }},
+	{"calls by a table", func(n int) []byte { return WithTable(n, 0x41, 0, 0x11, 0, 0) }},
+	{"selections", repeated(0x20, 0, 0x20, 0, 0x20, 0, 0x1b, 0x21, 0)},
+	{"bits", repeated(0x20, 0, 0x69, 0x67, 0x68, 0x21, 0)},
+	{"roots", repeated(0x20, 0, 0xb7, 0x9f, 0x9c, 0x9b, 0x9d, 0xaa, 0x21, 0)},
 	{"copies", repeated(0x20, 0, 0x20, 0, 0x20, 0, 0xfc, 10, 0, 0)},
 	{"growing memory", repeated(0x20, 0, 0x40, 0, 0x21, 0)},
 	{"divisions", repeated(0x20, 0, 0x20, 0, 0x6d, 0x21, 0)},
@@ -184,6 +208,9 @@ func TestHostileModules(t *testing.T) {
 			}
 			if l.gap > maxGap {
 				t.Errorf("events of other groups are late by %v", l.gap)
+			}
+			if l.err != nil && len(l.err.Error()) > maxLoadError {
+				t.Errorf("the error has %d bytes", len(l.err.Error()))
 			}
 		})
 	}

@@ -150,7 +150,8 @@ func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 // assemble joins the locals, the entry charge and the code. A function with calls also returns its part of the stack at
 // the exit, charges the rest of its cost there and checks: the way back from a deep recursion may be long. For this
 // purpose the code becomes a block: a branch out of the function then ends at the end of the block, and a return becomes
-// such a branch.
+// such a branch. A function with loops and without calls checks at the exit instead of the entry: behind a check, the
+// engine no longer has the values that the function began with in registers, and each round of a loop loads them.
 func (b *body) assemble(dst []byte, t funcType, groups uint32, declaration []byte) []byte {
 	added := uint32(1)
 	if b.bulk {
@@ -163,17 +164,23 @@ func (b *body) assemble(dst []byte, t funcType, groups uint32, declaration []byt
 		dst = append(dst, 1, typeI32)
 	}
 
-	if !b.calls {
+	atExit := int64(0)
+	switch {
+	case b.calls:
+		slot := 8
+		if b.wide {
+			slot = 16
+		}
+		stack := min(int64(64+slot*(b.maxHeight+int(b.locals)))/16, maxFrame)
+		dst = b.m.appendSubtraction(dst, unit+stack, b.locals)
+		dst = b.m.appendStackCheck(dst, b.locals)
+		atExit = int64(b.path.run)*unit/runLength - stack
+	case b.effort.loops > 0:
+		dst = b.appendCharge(dst, unit)
+	default:
 		dst = b.appendCheckedCharge(dst, unit)
 		return append(dst, b.out...) // with the function's end
 	}
-	slot := 8
-	if b.wide {
-		slot = 16
-	}
-	stack := min(int64(64+slot*(b.maxHeight+int(b.locals)))/16, maxFrame)
-	dst = b.m.appendSubtraction(dst, unit+stack, b.locals)
-	dst = b.m.appendStackCheck(dst, b.locals)
 	dst = append(dst, opBlock)
 	switch len(t.results) {
 	case 0:
@@ -191,7 +198,7 @@ func (b *body) assemble(dst []byte, t funcType, groups uint32, declaration []byt
 		from = ret.at + 1
 	}
 	dst = append(dst, b.out[from:]...) // the function's end closes the block
-	dst = b.appendCheckedCharge(dst, int64(b.path.run)*unit/runLength-stack)
+	dst = b.appendCheckedCharge(dst, atExit)
 	return append(dst, opEnd)
 }
 
@@ -251,7 +258,7 @@ func (m *module) appendLengthCharge(dst []byte, length uint32, shift byte, scrat
 // chargeElements charges for the number of table elements on top of the stack, which stays there.
 func (b *body) chargeElements() {
 	b.bulk = true
-	b.effort.blocks += 2
+	b.effort.blocks += 5 // of which the engine adds three
 	b.out = appendU32(append(b.out, opLocalTee), b.locals+1)
 	b.out = b.m.appendLengthCharge(b.out, b.locals+1, elementsShift, b.locals)
 	b.path.unchecked = 0

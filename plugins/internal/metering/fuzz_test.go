@@ -159,7 +159,7 @@ func TestRefusals(t *testing.T) {
 	for _, c := range []struct{ name, wasm, want string }{
 		{"empty", "", "begin with"},
 		{"text", "(module)", "begin with"},
-		{"component", "\x00asm\x0d\x00\x01\x00", "not components"},
+		{"component", "\x00asm\x0d\x00\x01\x00", "runs core modules"},
 		{"cut", h + "\x01\x7f", "beyond the end"},
 		{"order", h + "\x03\x01\x00\x01\x01\x00", "out of order"},
 		{"no code", one, "no code section"},

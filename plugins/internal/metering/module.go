@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/edgerelay/edgerelay/plugins/internal/wasmfile"
 )
 
 var header = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -76,8 +78,8 @@ func parse(wasm []byte) (*module, error) {
 	if len(wasm) < len(header) || !bytes.Equal(wasm[:4], header[:4]) {
 		return nil, malformed(`it does not begin with "\0asm"; is it a .wasm file?`)
 	}
-	if !bytes.Equal(wasm[4:8], header[4:]) {
-		return nil, malformed("version %#x is not 1; only core modules are supported, not components", wasm[4:8])
+	if err := wasmfile.CheckVersion(wasm); err != nil {
+		return nil, malformed("%v", err)
 	}
 	m := &module{size: len(wasm)}
 	r := reader{b: wasm, pos: len(header)}

@@ -16,7 +16,7 @@ func FindPaths(wasm []byte) (p Paths, err error) {
 		return p, err
 	}
 	r := reader{b: m.code}
-	tail, inside := 0, 0
+	tail, head, inside := 0, 0, 0
 	for n := r.u32(); n > 0; n-- {
 		w := walker{m: m, r: reader{b: r.bytes(r.u32())}}
 		w.function()
@@ -28,13 +28,17 @@ func FindPaths(wasm []byte) (p Paths, err error) {
 		}
 		p.Uncharged = max(p.Uncharged, w.highest.uncharged)
 		inside = max(inside, w.highest.unchecked)
+		head = max(head, w.highest.entered)
 		if !w.calls {
 			tail = max(tail, w.atEnd.unchecked)
 		} else if w.atEnd.unchecked > 8 {
 			return p, fmt.Errorf("a function with calls ends %d 64ths after its last check", w.atEnd.unchecked)
 		}
+		if w.atEnd.entered >= 0 {
+			return p, fmt.Errorf("function %d from the end: a way without a check", n)
+		}
 	}
-	p.Unchecked = inside + tail
+	p.Unchecked = inside + max(tail, head)
 	return p, nil
 }
 
@@ -75,11 +79,15 @@ func parseRewritten(wasm []byte) (*module, error) {
 	return m, r.err
 }
 
-type pathCost struct{ uncharged, unchecked int }
+// pathCost is what has been spent on a way: without a charge, since a check, and since the entry if there was no check
+// on the way, else -1.
+type pathCost struct{ uncharged, unchecked, entered int }
 
 func (a pathCost) join(b pathCost) pathCost {
-	return pathCost{max(a.uncharged, b.uncharged), max(a.unchecked, b.unchecked)}
+	return pathCost{max(a.uncharged, b.uncharged), max(a.unchecked, b.unchecked), max(a.entered, b.entered)}
 }
+
+var checkedCost = pathCost{entered: -1}
 
 type label struct {
 	kind    byte
@@ -138,7 +146,7 @@ func (w *walker) function() {
 		w.r.u32()
 		w.r.valType()
 	}
-	w.labels = []label{{kind: opBlock}}
+	w.labels = []label{{kind: opBlock, cost: checkedCost}}
 	for len(w.labels) > 0 && w.r.err == nil {
 		w.instruction()
 	}
@@ -159,7 +167,7 @@ func (w *walker) instruction() {
 	switch op {
 	case opBlock, opLoop, opIf:
 		r.skipLEB(5)
-		l := label{kind: op, dead: w.dead, before: w.cost}
+		l := label{kind: op, dead: w.dead, cost: checkedCost, before: w.cost}
 		if op == opLoop && !w.dead && !w.loopChecks() && w.failure == "" {
 			w.failure = "a loop without a check"
 		}
@@ -204,9 +212,9 @@ func (w *walker) instruction() {
 	case opCall:
 		switch i := r.u32(); {
 		case i == w.m.importedFuncs-1: // the host
-			w.cost = pathCost{}
+			w.cost = checkedCost
 		case string(w.m.types[w.m.funcs[i-w.m.importedFuncs]].params) == string(threeI32): // a helper, with checks
-			w.cost = pathCost{}
+			w.cost = checkedCost
 		default:
 			w.calls = w.calls || !w.dead
 		}
@@ -214,7 +222,7 @@ func (w *walker) instruction() {
 		r.u32()
 		w.cost.uncharged = 0
 		if w.checked() {
-			w.cost.unchecked = 0
+			w.cost.unchecked, w.cost.entered = 0, -1
 		}
 	case opGlobalGet, opLocalGet, opLocalSet, opLocalTee, opRefFunc:
 		r.u32()
@@ -235,6 +243,9 @@ func (w *walker) spend(c int) {
 	}
 	w.cost.uncharged += c
 	w.cost.unchecked += c
+	if w.cost.entered >= 0 {
+		w.cost.entered += c
+	}
 	w.highest = w.highest.join(w.cost)
 }
 

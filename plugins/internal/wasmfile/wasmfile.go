@@ -59,14 +59,27 @@ const (
 	maxItems = 100_000
 )
 
+// CheckVersion returns an error for a file with the first four bytes of WebAssembly that is no core module. After the
+// magic number come a version and a layer, of two bytes each; layer 1 is the component model.
+func CheckVersion(wasm []byte) error {
+	switch {
+	case bytes.HasPrefix(wasm, header):
+		return nil
+	case len(wasm) >= len(header) && wasm[6] == 1 && wasm[7] == 0:
+		return errors.New("this is a WebAssembly component; edgerelay runs core modules: " +
+			"build for wasm32-unknown-unknown or wasip1 without wasm-tools component new " +
+			"(Rust: not wasm32-wasip2; see docs/write-a-plugin.md#components)")
+	}
+	return errors.New("malformed WebAssembly module: the version is not 1")
+}
+
 // Read reads the interface of a module.
 func Read(wasm []byte) (*Module, error) {
 	if len(wasm) < 4 || !bytes.Equal(wasm[:4], header[:4]) {
 		return nil, errors.New(`malformed WebAssembly module: it does not begin with "\0asm"; is it a .wasm file?`)
 	}
-	if !bytes.HasPrefix(wasm, header) {
-		return nil, errors.New("malformed WebAssembly module: the version is not 1; " +
-			"only core modules are supported, not components")
+	if err := CheckVersion(wasm); err != nil {
+		return nil, err
 	}
 	m := &Module{}
 	r := reader{b: wasm, pos: len(header)}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/pyjson"
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/internal/fairqueue"
+	"github.com/edgerelay/edgerelay/relay/authz/internal/authority"
 )
 
 // maxResponse bounds the bytes that are read of a response's headers and of its body.
@@ -26,7 +26,7 @@ type api struct {
 	base    string
 	timeout time.Duration
 	client  *http.Client
-	queue   *fairqueue.Queue
+	queue   *authority.Queue
 }
 
 // newAPI checks the URL. Its errors do not repeat the URL, which may hold a secret.
@@ -60,15 +60,15 @@ func newAPI(s Settings) (*api, error) {
 			// A redirect would send the client's credentials to another address.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		queue: fairqueue.New(concurrency, classes...),
+		queue: authority.NewQueue("AWX API", concurrency),
 	}, nil
 }
 
 func (a *api) close() { a.client.CloseIdleConnections() }
 
 // get requests a path below /api/v2/ with a client's credentials, after waiting for the requester's turn.
-func (a *api) get(ctx context.Context, c *credentials, by requester, path string) (status int, body []byte, err error) {
-	release, err := a.acquireSlot(ctx, by)
+func (a *api) get(ctx context.Context, c *credentials, by authority.Requester, path string) (status int, body []byte, err error) {
+	release, err := a.queue.Acquire(ctx, by)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -118,7 +118,7 @@ func (a *api) unexpectedStatus(path string, status int) error {
 }
 
 // fetchUser returns the user of credentials, or ErrUnauthenticated.
-func (a *api) fetchUser(ctx context.Context, c *credentials, by requester) (relay.Identity, error) {
+func (a *api) fetchUser(ctx context.Context, c *credentials, by authority.Requester) (relay.Identity, error) {
 	status, body, err := a.get(ctx, c, by, "me/")
 	switch {
 	case err != nil:
@@ -169,7 +169,7 @@ func (a *api) fetchUser(ctx context.Context, c *credentials, by requester) (rela
 
 // canSee reports whether a user of a kind may see the object at path.
 func (a *api) canSee(
-	ctx context.Context, c *credentials, by requester, kind relay.Kind, path string,
+	ctx context.Context, c *credentials, by authority.Requester, kind relay.Kind, path string,
 ) (bool, error) {
 	switch status, body, err := a.get(ctx, c, by, path); {
 	case err != nil:

@@ -273,7 +273,7 @@ func TestUnreachableAPI(t *testing.T) {
 	if _, err := a.Authenticate(handshake(session)); err == nil || errors.Is(err, relay.ErrUnauthenticated) {
 		t.Errorf("%v; want an error of the API", err)
 	}
-	err := a.Authorize(t.Context(), relay.Identity{Credentials: nil}, "job_events", "1")
+	err := a.Authorize(t.Context(), relay.Identity{Credentials: nil}, "job_events-1")
 	if !errors.Is(err, relay.ErrDenied) {
 		t.Errorf("credentials of another authorizer: %v, want ErrDenied", err)
 	}

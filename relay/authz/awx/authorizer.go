@@ -1,31 +1,28 @@
 // Package awx authenticates clients and authorizes groups by AWX's HTTP API.
 //
 // [NewAuthorizer] returns an [Authorizer], which sends each request with the credentials of the client's own
-// handshake. A lookup goes through a cache of recent responses (cache.go) and a queue that shares the concurrent
-// requests fairly (queue.go).
+// handshake. A lookup goes through a cache of recent responses and a queue that shares the concurrent requests fairly,
+// both of package authority.
 package awx
 
 import (
 	"context"
 	"errors"
 	"net/http"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/authz/internal/authority"
 )
-
-// failureTTL is how long a failed response is kept, so that an API in trouble is not flooded with retries.
-const failureTTL = time.Second
 
 // Authorizer implements [relay.Authorizer] by AWX's HTTP API. Its methods are safe for concurrent use.
 type Authorizer struct {
 	settings Settings
 	api      *api
-	users    *cache[relay.Identity] // by credentials.key
-	objects  *cache[bool]           // by credentials.key and path
-	logins   atomic.Pointer[confirmedLogins]
+	users    *authority.Cache[relay.Identity] // by credentials.key
+	objects  *authority.Cache[bool]           // by credentials.key and path
+	logins   atomic.Pointer[authority.Logins]
 }
 
 var (
@@ -41,26 +38,17 @@ func NewAuthorizer(s Settings) (*Authorizer, error) {
 		return nil, err
 	}
 	if s.ClientAddress == nil {
-		s.ClientAddress = remoteAddress
-	}
-	ttl := func(err error) time.Duration {
-		switch {
-		case errors.Is(err, relay.ErrBusy): // the queue may have room the next moment
-			return -1
-		case err != nil && !errors.Is(err, relay.ErrUnauthenticated):
-			return min(failureTTL, s.Cache)
-		}
-		return s.Cache
+		s.ClientAddress = authority.RemoteAddress
 	}
 	a := &Authorizer{
 		settings: s,
 		api:      api,
-		users: newCache(func(_ relay.Identity, err error) time.Duration { return ttl(err) },
+		users: authority.NewCache(func(_ relay.Identity, err error) time.Duration { return authority.TTL(err, s.Cache) },
 			func(relay.Identity) bool { return true }),
-		objects: newCache(func(_ bool, err error) time.Duration { return ttl(err) },
+		objects: authority.NewCache(func(_ bool, err error) time.Duration { return authority.TTL(err, s.Cache) },
 			func(canSee bool) bool { return canSee }),
 	}
-	a.logins.Store(new(confirmedLogins))
+	a.logins.Store(new(authority.Logins))
 	return a, nil
 }
 
@@ -72,17 +60,11 @@ func (a *Authorizer) Succeed(before relay.Authorizer) {
 	}
 }
 
-// remoteAddress returns the peer address of a request's connection.
-func remoteAddress(r *http.Request) netip.Addr {
-	address, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return address.Addr().Unmap()
-}
-
 // Settings returns the settings that NewAuthorizer was called with, defaults filled in.
 func (a *Authorizer) Settings() Settings { return a.settings }
 
 // Concurrency returns the maximum number of requests in flight. The hub sizes its rechecks by it.
-func (a *Authorizer) Concurrency() int { return a.api.queue.Slots() }
+func (a *Authorizer) Concurrency() int { return a.api.queue.Concurrency() }
 
 // Close closes idle connections to the API. The authorizer remains usable.
 func (a *Authorizer) Close() { a.api.close() }
@@ -94,9 +76,9 @@ func (a *Authorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 		return relay.Identity{}, err
 	}
 	for _, c := range candidates {
-		by := strangerRequester(c.address)
-		if user, known := a.logins.Load().user(c.key); known {
-			by = userRequester(classKnownLogin, user)
+		by := authority.StrangerRequester(c.address)
+		if user, known := a.logins.Load().User(c.key); known {
+			by = authority.UserRequester(authority.ClassKnownLogin, user)
 		}
 		id, err := a.identify(r.Context(), c, by, false)
 		if !errors.Is(err, relay.ErrUnauthenticated) {
@@ -108,15 +90,15 @@ func (a *Authorizer) Authenticate(r *http.Request) (relay.Identity, error) {
 
 // identify returns the user of credentials. With fresh, the cache does not count.
 func (a *Authorizer) identify(
-	ctx context.Context, c *credentials, by requester, fresh bool,
+	ctx context.Context, c *credentials, by authority.Requester, fresh bool,
 ) (relay.Identity, error) {
-	return a.users.get(ctx, c.key, fresh, func(ctx context.Context) (relay.Identity, error) {
+	return a.users.Get(ctx, c.key, fresh, func(ctx context.Context) (relay.Identity, error) {
 		id, err := a.api.fetchUser(ctx, c, by)
 		switch {
 		case err == nil:
-			a.logins.Load().add(c.key, id.Key)
+			a.logins.Load().Add(c.key, id.Key)
 		case errors.Is(err, relay.ErrUnauthenticated):
-			a.logins.Load().remove(c.key)
+			a.logins.Load().Remove(c.key)
 		}
 		return id, err
 	})
@@ -134,7 +116,7 @@ func (a *Authorizer) Recheck(ctx context.Context, id relay.Identity) error {
 		}
 		return relay.ErrExpired
 	}
-	now, err := a.identify(ctx, c, userRequester(classRecheck, id.Key), true)
+	now, err := a.identify(ctx, c, authority.UserRequester(authority.ClassRecheck, id.Key), true)
 	switch {
 	case err == nil && now.ID != id.ID:
 		return relay.ErrUnauthenticated

@@ -60,7 +60,7 @@ func TestObjectAccess(t *testing.T) {
 		for _, k := range resources {
 			before := len(c.requested())
 			for item := 1; item <= 6; item++ {
-				err := a.Authorize(t.Context(), id, k.kind, fmt.Sprint(item))
+				err := a.Authorize(t.Context(), id, fmt.Sprint(k.kind, "-", item))
 				switch {
 				case item == 1 || !strict && !k.checkedByAWX:
 					if err != nil {
@@ -108,7 +108,7 @@ func TestPublicGroups(t *testing.T) {
 		{"inventories", "status_changed"},
 		{"control", "limit_reached_7"},
 	} {
-		if err := a.Authorize(t.Context(), id, g[0], g[1]); err != nil {
+		if err := a.Authorize(t.Context(), id, g[0]+"-"+g[1]); err != nil {
 			t.Errorf("%s-%s: %v", g[0], g[1], err)
 		}
 	}
@@ -124,11 +124,11 @@ func TestControlGroupIsForItsOwnUser(t *testing.T) {
 		"limit_reached_8", "limit_reached_", "limit_reached_70", "limit_reached_07", "limit_reached_7 ", "", "x",
 		"limit_reached_7-7",
 	} {
-		if err := c.authorizer(t, nil).Authorize(t.Context(), id, "control", item); !errors.Is(err, relay.ErrDenied) {
+		if err := c.authorizer(t, nil).Authorize(t.Context(), id, "control-"+item); !errors.Is(err, relay.ErrDenied) {
 			t.Errorf("strict true: control-%s: %v", item, err)
 		}
 		lax := c.authorizer(t, func(s *awx.Settings) { s.Strict = false })
-		if err := lax.Authorize(t.Context(), id, "control", item); err != nil {
+		if err := lax.Authorize(t.Context(), id, "control-"+item); err != nil {
 			t.Errorf("strict false: control-%s: %v", item, err)
 		}
 	}
@@ -146,7 +146,7 @@ func TestInvalidIDsAreDenied(t *testing.T) {
 		strings.Repeat("1", 1<<16), "\xff",
 	} {
 		for _, k := range resources {
-			if err := a.Authorize(t.Context(), id, k.kind, item); !errors.Is(err, relay.ErrDenied) {
+			if err := a.Authorize(t.Context(), id, k.kind+"-"+item); !errors.Is(err, relay.ErrDenied) {
 				t.Errorf("%s-%q: %v, want it denied", k.kind, item, err)
 			}
 		}
@@ -156,7 +156,7 @@ func TestInvalidIDsAreDenied(t *testing.T) {
 	}
 	for _, item := range []string{"0", "1", "9", "10", strings.Repeat("9", 18)} {
 		before := len(c.requested())
-		_ = a.Authorize(t.Context(), id, "job_events", item)
+		_ = a.Authorize(t.Context(), id, "job_events-"+item)
 		if paths := c.requested()[before:]; len(paths) != 1 || paths[0] != "/api/v2/jobs/"+item+"/" {
 			t.Errorf("requested %q, want /api/v2/jobs/%s/", paths, item)
 		}
@@ -251,15 +251,15 @@ func TestObjectLookupsAreNotMixedUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := a.Authorize(t.Context(), boss, "job_events", "1"); err != nil {
+		if err := a.Authorize(t.Context(), boss, "job_events-1"); err != nil {
 			t.Error(err)
 		}
-		if err := a.Authorize(t.Context(), guest, "job_events", "1"); !errors.Is(err, relay.ErrDenied) {
+		if err := a.Authorize(t.Context(), guest, "job_events-1"); !errors.Is(err, relay.ErrDenied) {
 			t.Error(err)
 		}
 		// Another kind of object, and a user key that must not matter: the credentials count.
 		guest.Key = "boss"
-		if err := a.Authorize(t.Context(), guest, "workflow_events", "1"); !errors.Is(err, relay.ErrDenied) {
+		if err := a.Authorize(t.Context(), guest, "workflow_events-1"); !errors.Is(err, relay.ErrDenied) {
 			t.Error(err)
 		}
 	}
@@ -308,7 +308,7 @@ func TestPageInPlaceOfObject(t *testing.T) {
 	a := c.authorizer(t, nil)
 	id := login(t, a)
 	c.setHandler(reply(200, "\ufeff\n <!doctype html><title>Log in</title>"))
-	err := a.Authorize(t.Context(), id, "job_events", "1")
+	err := a.Authorize(t.Context(), id, "job_events-1")
 	if err == nil || errors.Is(err, relay.ErrDenied) || !strings.Contains(err.Error(), "a page in place of the object") {
 		t.Errorf("a page gives %v, want an error of the API", err)
 	}
@@ -321,7 +321,7 @@ func TestEmptyResponseInPlaceOfObject(t *testing.T) {
 		a := c.authorizer(t, nil)
 		id := login(t, a)
 		c.setHandler(reply(200, body))
-		if err := a.Authorize(t.Context(), id, "job_events", "1"); err == nil || errors.Is(err, relay.ErrDenied) ||
+		if err := a.Authorize(t.Context(), id, "job_events-1"); err == nil || errors.Is(err, relay.ErrDenied) ||
 			!strings.Contains(err.Error(), "without the object") {
 			t.Errorf("200 with %q gives %v, want an error of the API", body, err)
 		}
@@ -344,7 +344,7 @@ func TestSystemJobsOfOrdinaryUsers(t *testing.T) {
 			a := c.authorizer(t, nil)
 			id := login(t, a)
 			c.setHandler(reply(500, "<h1>Server Error (500)</h1>"))
-			err := a.Authorize(t.Context(), id, test.kind, "1")
+			err := a.Authorize(t.Context(), id, test.kind+"-1")
 			if err == nil || errors.Is(err, relay.ErrDenied) != test.denied {
 				t.Errorf("Authorize: %v, want denied: %v", err, test.denied)
 			}

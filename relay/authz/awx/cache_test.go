@@ -81,7 +81,7 @@ func TestConcurrentObjectLookupsShareRequests(t *testing.T) {
 		}
 		for range 100 {
 			group.Go(func() {
-				if err := a.Authorize(t.Context(), id, "job_events", "42"); err != nil {
+				if err := a.Authorize(t.Context(), id, "job_events-42"); err != nil {
 					t.Error(err)
 				}
 			})

@@ -100,7 +100,7 @@ func TestOrderOfCredentials(t *testing.T) {
 			if c.user == "" {
 				return
 			}
-			if err := a.Authorize(t.Context(), id, "job_events", "1"); err != nil {
+			if err := a.Authorize(t.Context(), id, "job_events-1"); err != nil {
 				t.Error(err)
 			}
 			if err := a.Recheck(t.Context(), id); err != nil {
@@ -157,11 +157,11 @@ func TestExpiredTokenKeepsLoginForGrace(t *testing.T) {
 			if code, _ := socket.ended(); code != 0 || socket.last() != "" {
 				t.Fatalf("closed with %d, last frame %s", code, socket.last())
 			}
-			if err := c.auth.Authorize(t.Context(), s.Identity(), "job_events", "43"); !errors.Is(err,
+			if err := c.auth.Authorize(t.Context(), s.Identity(), "job_events-43"); !errors.Is(err,
 				relay.ErrExpired) {
 				t.Errorf("a new subscription: %v, want ErrExpired", err)
 			}
-			if err := c.auth.Authorize(t.Context(), s.Identity(), "jobs", "summary"); err != nil {
+			if err := c.auth.Authorize(t.Context(), s.Identity(), "jobs-summary"); err != nil {
 				t.Errorf("a subscription that needs no request: %v", err)
 			}
 			time.Sleep(grace)
@@ -223,7 +223,7 @@ func TestUnknownKindsOfGroup(t *testing.T) {
 	} {
 		for _, deny := range []bool{false, true} {
 			a := c.authorizer(t, func(s *awx.Settings) { s.DenyOthers = deny })
-			err := a.Authorize(t.Context(), login(t, a), g.kind, g.item)
+			err := a.Authorize(t.Context(), login(t, a), g.kind+"-"+g.item)
 			if want := deny && g.deny || !deny && g.allow; (err == nil) != want {
 				t.Errorf("DenyOthers %v: %s-%s: %v", deny, g.kind, g.item, err)
 			}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/authz/internal/authority"
 )
 
 // fixedResponse is a transport that returns one response to every request.
@@ -47,7 +48,7 @@ func FuzzResponses(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		transport.status, transport.body = status, body
-		id, err := a.fetchUser(context.Background(), &credentials{cookie: "x"}, requester{})
+		id, err := a.fetchUser(context.Background(), &credentials{cookie: "x"}, authority.Requester{})
 		switch {
 		case err != nil && (id.Key != "" || id.ID != "" || id.Credentials != nil):
 			t.Errorf("%d %q: error %v with identity %+v", status, body, err, id)
@@ -57,7 +58,7 @@ func FuzzResponses(f *testing.F) {
 			t.Errorf("%d %q: unauthenticated", status, body)
 		}
 		object := strings.Contains(string(body), "{")
-		if canSee, err := a.canSee(context.Background(), &credentials{}, requester{}, relay.User, "jobs/1/"); canSee &&
+		if canSee, err := a.canSee(context.Background(), &credentials{}, authority.Requester{}, relay.User, "jobs/1/"); canSee &&
 			(err != nil || status != 200 || !object) {
 			t.Errorf("%d %q: object visible, error %v", status, body, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/authz/internal/authority"
 )
 
 // systemJobs is the resource of AWX's management jobs, which only superusers and auditors may see.
@@ -29,7 +30,8 @@ var (
 )
 
 // Authorize implements [relay.Authorizer].
-func (a *Authorizer) Authorize(ctx context.Context, id relay.Identity, kind, item string) error {
+func (a *Authorizer) Authorize(ctx context.Context, id relay.Identity, group string) error {
+	kind, item, _ := strings.Cut(group, "-")
 	resource := a.resourceOf(kind)
 	if resource == "" {
 		return a.authorizeUnowned(id, kind, item)
@@ -41,7 +43,7 @@ func (a *Authorizer) Authorize(ctx context.Context, id relay.Identity, kind, ite
 	if c.expired() { // AWX would deny every object; the client must reconnect with a new token
 		return relay.ErrExpired
 	}
-	return a.authorizeObject(ctx, c, id.Kind, resource+"/"+item+"/", userRequester(classSubscription, id.Key), false)
+	return a.authorizeObject(ctx, c, id.Kind, resource+"/"+item+"/", authority.UserRequester(authority.ClassSubscription, id.Key), false)
 }
 
 // Rechecks implements [relay.GroupRechecker].
@@ -58,7 +60,7 @@ func (a *Authorizer) RecheckGroup(ctx context.Context, id relay.Identity, group 
 	if !ok || resource == "" || c.expired() { // AWX cannot decide
 		return nil
 	}
-	err := a.authorizeObject(ctx, c, id.Kind, resource+"/"+item+"/", userRequester(classRecheck, id.Key), true)
+	err := a.authorizeObject(ctx, c, id.Kind, resource+"/"+item+"/", authority.UserRequester(authority.ClassRecheck, id.Key), true)
 	if errors.Is(err, relay.ErrDenied) && c.expired() { // the token expired during the request
 		return nil
 	}
@@ -88,9 +90,9 @@ func (a *Authorizer) authorizeUnowned(id relay.Identity, kind, item string) erro
 
 // authorizeObject returns ErrDenied if a login may not see the object at path. With fresh, the cache does not count.
 func (a *Authorizer) authorizeObject(
-	ctx context.Context, c *credentials, kind relay.Kind, path string, by requester, fresh bool,
+	ctx context.Context, c *credentials, kind relay.Kind, path string, by authority.Requester, fresh bool,
 ) error {
-	canSee, err := a.objects.get(ctx, c.key+"\x00"+path, fresh, func(ctx context.Context) (bool, error) {
+	canSee, err := a.objects.Get(ctx, c.key+"\x00"+path, fresh, func(ctx context.Context) (bool, error) {
 		return a.api.canSee(ctx, c, by, kind, path)
 	})
 	if err == nil && !canSee {

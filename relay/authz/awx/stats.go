@@ -1,69 +1,14 @@
 package awx
 
-import (
-	"errors"
-	"sync/atomic"
-	"time"
-
-	"github.com/edgerelay/edgerelay/relay"
-)
+import "github.com/edgerelay/edgerelay/relay/authz/internal/authority"
 
 // LookupStats counts one kind of lookup since the authorizer was created.
-type LookupStats struct {
-	// Cached lookups were answered from memory, Shared ones by a request already in flight, and Requested ones by a
-	// request of their own.
-	Cached, Shared, Requested uint64
-	// Yes, No and Failed count the outcomes of requests. Duration is their total time, queueing included.
-	Yes, No, Failed uint64
-	Duration        time.Duration
-	// Abandoned requests lost every waiting client before the response came. Busy requests were rejected because the
-	// queue was full.
-	Abandoned, Busy uint64
-}
-
-// lookupCounters are the counters behind LookupStats.
-type lookupCounters struct {
-	cached, shared, requested atomic.Uint64
-	yes, no, failed           atomic.Uint64
-	abandoned, busy           atomic.Uint64
-	nanos                     atomic.Int64
-}
-
-// countOutcome counts how a request ended.
-func (c *lookupCounters) countOutcome(yes bool, err error, took time.Duration) {
-	if errors.Is(err, relay.ErrBusy) {
-		c.busy.Add(1)
-		return
-	}
-	c.nanos.Add(int64(took))
-	switch {
-	case err == nil && yes:
-		c.yes.Add(1)
-	case err == nil, errors.Is(err, relay.ErrUnauthenticated):
-		c.no.Add(1)
-	default:
-		c.failed.Add(1)
-	}
-}
-
-func (c *lookupCounters) snapshot() LookupStats {
-	return LookupStats{
-		Cached: c.cached.Load(), Shared: c.shared.Load(), Requested: c.requested.Load(),
-		Yes: c.yes.Load(), No: c.no.Load(), Failed: c.failed.Load(),
-		Abandoned: c.abandoned.Load(), Busy: c.busy.Load(), Duration: time.Duration(c.nanos.Load()),
-	}
-}
+type LookupStats = authority.LookupStats
 
 // Stats returns the counters of user lookups and of object lookups.
 func (a *Authorizer) Stats() (users, objects LookupStats) {
-	return a.users.snapshot(), a.objects.snapshot()
+	return a.users.Snapshot(), a.objects.Snapshot()
 }
 
 // Queued returns the number of queued requests by class. The keys are metric label values.
-func (a *Authorizer) Queued() map[string]int {
-	queued := map[string]int{}
-	for class, n := range a.api.queue.Queued() {
-		queued[classNames[class]] = n
-	}
-	return queued
-}
+func (a *Authorizer) Queued() map[string]int { return a.api.queue.Queued() }

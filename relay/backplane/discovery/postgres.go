@@ -137,7 +137,7 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 	due := time.Now()
 	for {
 		if now := time.Now(); !now.Before(due) {
-			if err := p.announce(ctx, conn, "online"); err != nil {
+			if err := p.beat(ctx, conn); err != nil {
 				return err
 			}
 			due = now.Add(every)
@@ -160,6 +160,16 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 		}
 	}
 }
+
+// beat announces this node. A stop meanwhile does not interrupt it, which would close the connection that says farewell.
+func (p *Postgres) beat(ctx context.Context, conn *pgx.Conn) error {
+	beating, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
+	defer cancel()
+	return p.announce(beating, conn, "online")
+}
+
+// beatTimeout bounds a heartbeat, and so how long a stop may wait for it.
+const beatTimeout = 5 * time.Second
 
 // announce sends a heartbeat, byte for byte as AWX's run_ws_heartbeat does.
 func (p *Postgres) announce(ctx context.Context, conn *pgx.Conn, action string) error {

@@ -45,10 +45,11 @@ const (
 
 // entry is a place in a history.
 type entry struct {
-	text     []byte
-	at, sent int64 // arrival in Unix microseconds, and Sent in nanoseconds, 0 if unknown
-	position relay.Position
-	kind     kind
+	text      []byte
+	eventType string // the event's Type
+	at, sent  int64  // arrival in Unix microseconds, and Sent in nanoseconds, 0 if unknown
+	position  relay.Position
+	kind      kind
 	// needsRelay and foreign are the event's.
 	needsRelay, foreign bool
 }
@@ -251,7 +252,7 @@ func (g *group) copyEvents(first int) []relay.Event {
 			continue
 		}
 		ev := relay.Event{
-			Group: g.name, Text: e.text, Source: relay.FromHistory, Position: e.position,
+			Group: g.name, Type: e.eventType, Text: e.text, Source: relay.FromHistory, Position: e.position,
 			NeedsRelay: e.needsRelay, Foreign: e.foreign,
 		}
 		if e.sent != 0 {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"hash/maphash"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,7 +161,7 @@ func (r *Ring) record(g *group, ev *relay.Event, now int64) bool {
 	text := make([]byte, len(ev.Text)) // a copy, because the text may be a part of a large buffer
 	copy(text, ev.Text)
 	e := entry{
-		kind: isEvent, at: now, position: ev.Position, text: text,
+		kind: isEvent, at: now, position: ev.Position, text: text, eventType: strings.Clone(ev.Type),
 		needsRelay: ev.NeedsRelay, foreign: ev.Foreign || ev.Source == relay.FromPeer,
 	}
 	if !ev.Sent.IsZero() {

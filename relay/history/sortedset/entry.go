@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"strconv"
+	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -24,6 +25,10 @@ const (
 	sealedEventKind  kind = 'E'
 	sealedMarkedKind kind = 'M'
 	sealedPeerKind   kind = 'P'
+	// typedKind: mark, the kind that the event would have without a type, a byte with the length of the type, type, text.
+	// sealedTypedKind: mark, the same from the kind on, encrypted.
+	typedKind       kind = 't'
+	sealedTypedKind kind = 'T'
 	// anchorKind: mark. The position of the newest removed event: nothing is missing behind it, and everything before it is
 	// gone.
 	anchorKind kind = 'a'
@@ -52,8 +57,9 @@ type entry struct {
 	kind kind
 	relay.Position
 	text    []byte
-	foreign bool // an event that a peer sent
-	marked  bool // an event that needs_relay marks
+	ofType  string // the event's Type
+	foreign bool   // an event that a peer sent
+	marked  bool   // an event that needs_relay marks
 	// from is, of a late entry, the time from which on events came late.
 	from int64
 	// until is, of a gap, the time up to which positions cannot be resumed from.
@@ -91,6 +97,13 @@ func (e *entry) decodeEvent(k kind, rest, group string, keys keyring) {
 		e.text = []byte(rest)
 	case sealedEventKind, sealedMarkedKind, sealedPeerKind:
 		e.text, e.broken = keys.open(group, e.Position, rest)
+	case typedKind:
+		k = e.decodeTyped([]byte(rest))
+	case sealedTypedKind:
+		var content []byte
+		if content, e.broken = keys.open(typedContext(group), e.Position, rest); !e.broken {
+			k = e.decodeTyped(content)
+		}
 	default:
 		e.broken = true
 	}
@@ -98,6 +111,17 @@ func (e *entry) decodeEvent(k kind, rest, group string, keys keyring) {
 		e.kind, e.foreign = eventKind, k == peerKind || k == sealedPeerKind
 		e.marked = k == markedKind || k == sealedMarkedKind
 	}
+}
+
+// decodeTyped decodes the content of an event with a type, and returns the kind that it would have without one.
+func (e *entry) decodeTyped(b []byte) kind {
+	if len(b) < 2 || len(b)-2 < int(b[1]) || b[1] == 0 || !strings.ContainsRune("emp", rune(b[0])) {
+		e.broken = true
+		return 0
+	}
+	rest := b[2:]
+	e.ofType, e.text = string(rest[:b[1]]), rest[b[1]:]
+	return kind(b[0])
 }
 
 func (e *entry) decodeMeta(k kind, rest string) {
@@ -128,12 +152,24 @@ func (r keyring) member(ev *relay.Event) string {
 	case ev.NeedsRelay:
 		k = markedKind
 	}
+	if ev.Type != "" {
+		content := make([]byte, 0, 2+len(ev.Type)+len(ev.Text))
+		content = append(append(content, byte(k), byte(len(ev.Type))), ev.Type...)
+		content = append(content, ev.Text...)
+		if len(r) == 0 {
+			return member(typedKind, at.Mark, string(content))
+		}
+		return member(sealedTypedKind, at.Mark, r.seal(typedContext(ev.Group), at, content))
+	}
 	if len(r) == 0 {
 		return member(k, at.Mark, string(ev.Text))
 	}
 	k -= 'a' - 'A'
 	return member(k, at.Mark, r.seal(ev.Group, at, ev.Text))
 }
+
+// typedContext returns the name under which an event with a type is encrypted: no group has it.
+func typedContext(group string) string { return group + "\x00" }
 
 // score returns the score of an event.
 func score(micros int64) string { return strconv.FormatInt(micros, 10) }

@@ -153,11 +153,11 @@ func (v *view) page(group string, from int64, latest int) (list []relay.Event) {
 		if e.Compare(v.floor) <= 0 || e.Micros < from && len(list) >= latest {
 			break
 		}
-		if same := score(e.Micros) + string(e.text); !seen[same] {
+		if same := score(e.Micros) + e.ofType + string(e.text); !seen[same] {
 			seen[same] = true
 			list = append(list, relay.Event{
-				Group: group, Text: e.text, Source: relay.FromHistory, NeedsRelay: e.marked, Foreign: e.foreign,
-				Sent: e.time(), Position: e.Position,
+				Group: group, Type: e.ofType, Text: e.text, Source: relay.FromHistory,
+				NeedsRelay: e.marked, Foreign: e.foreign, Sent: e.time(), Position: e.Position,
 			})
 		}
 	}

@@ -121,7 +121,7 @@ func (n *node) event(group, text string, at ...time.Time) relay.Event {
 		at = append(at, n.clock.now())
 	}
 	ev := relay.Event{Group: group, Text: []byte(text), Sent: at[0]}
-	ev.Position = n.Identify(group, at[0].UnixMicro(), ev.Text)
+	ev.Position = n.Identify(&ev, at[0].UnixMicro())
 	return ev
 }
 

@@ -113,8 +113,13 @@ func (h *hasher) sum(micros int64, mark uint64, group string, text []byte) [sha2
 	return sum
 }
 
-// mark returns the mark of an event's position.
-func (h *hasher) mark(group string, micros int64, text []byte) uint64 {
-	sum := h.sum(micros, 0, group, text)
+// mark returns the mark of an event's position. An event with a type has another one than an event without, even if their
+// texts are equal.
+func (h *hasher) mark(ev *relay.Event, micros int64) uint64 {
+	of := ev.Group
+	if ev.Type != "" {
+		of = typedContext(ev.Group) + ev.Type
+	}
+	sum := h.sum(micros, 0, of, ev.Text)
 	return binary.BigEndian.Uint64(sum[:])
 }

@@ -154,12 +154,13 @@ const latestMicros = 1 << 53
 // future would stand behind all later ones.
 const aheadMax = 10_000_000
 
-// Identify returns the position of an event, and zero if the group has no history, the key is unknown, or the event is
+// Identify returns the position of an event that was sent at a time, and zero if the group has no history, the key is unknown, or the event is
 // from the future. It is called before clients get the event.
-func (s *Store) Identify(group string, micros int64, text []byte) relay.Position {
+func (s *Store) Identify(ev *relay.Event, micros int64) relay.Position {
+	group := ev.Group
 	h := s.host(group)
 	e := h.epoch.Load()
-	if e == nil || len(group) > relay.MaxGroupName || micros <= 0 {
+	if e == nil || len(group) > relay.MaxGroupName || micros <= 0 || len(ev.Type) > relay.MaxMessageType {
 		return relay.Position{}
 	}
 	if _, ok := s.Limits(group); !ok {
@@ -176,7 +177,7 @@ func (s *Store) Identify(group string, micros int64, text []byte) relay.Position
 	}
 	h.mu.Unlock()
 	h.saw(micros)
-	return relay.Position{Micros: micros, Mark: e.marks.mark(group, micros, text)}
+	return relay.Position{Micros: micros, Mark: e.marks.mark(ev, micros)}
 }
 
 // Limits implements [relay.History].

@@ -307,7 +307,7 @@ func (s *Store) later(ev *relay.Event) {
 	full := len(h.queue) >= queueMax
 	if !full {
 		h.queue = append(h.queue, relay.Event{
-			Group: ev.Group, Text: ev.Text, Source: ev.Source, NeedsRelay: ev.NeedsRelay, Foreign: ev.Foreign,
+			Group: ev.Group, Type: ev.Type, Text: ev.Text, Source: ev.Source, NeedsRelay: ev.NeedsRelay, Foreign: ev.Foreign,
 			Position: ev.Position.Entry(),
 		})
 		if g := h.group(ev.Group); g != nil {

@@ -20,35 +20,52 @@ var publishScript = goredis.NewScript(publishSource)
 
 // Published is a message of the publishing script: an event, and its place in the stream.
 type Published struct {
-	Text     []byte
+	Content
 	Sent     time.Time
 	Position relay.Position
 	// Previous is the number of the event before, 0 if there is none. It tells a receiver whether events are missing.
 	Previous int64
 }
 
-// Form is the first byte of a [Published] message.
-const Form = 2
+// Form is the first byte of a [Published] message with a text, and ContentForm of one with a [Content].
+const (
+	Form        = 2
+	ContentForm = 4
+)
+
+// HasForm reports whether a message may be a [Published] one.
+func HasForm(raw []byte) bool { return len(raw) > 0 && (raw[0] == Form || raw[0] == ContentForm) }
 
 // headerSize is the length of a message without the text: form, time of sending, number, epoch, number of the event
 // before.
 const headerSize = 1 + 4*8
+
+// The fields of entries: a text, and a [Content].
+const (
+	textField    = "e"
+	contentField = "c"
+)
 
 // ErrForm is the error for a text that is not a [Published] message.
 var ErrForm = errors.New("not a message with a number")
 
 // Decode reads a message. The text is a part of raw.
 func Decode(raw []byte) (p Published, err error) {
-	if len(raw) <= headerSize || raw[0] != Form {
+	if len(raw) <= headerSize || !HasForm(raw) {
 		return p, ErrForm
 	}
 	number := func(i int) int64 { return int64(binary.BigEndian.Uint64(raw[1+8*i:])) }
 	p = Published{
-		Text: raw[headerSize:], Sent: time.UnixMicro(number(0)),
+		Content: Content{Text: raw[headerSize:]}, Sent: time.UnixMicro(number(0)),
 		Position: position(number(1), raw[17:25]), Previous: number(3),
 	}
 	if p.Position.Micros <= 0 || p.Position.Mark == 0 || p.Previous < 0 || p.Previous >= p.Position.Micros {
 		return Published{}, ErrForm
+	}
+	if raw[0] == ContentForm {
+		if p.Content, err = DecodeContent(p.Text); err != nil {
+			return Published{}, err
+		}
 	}
 	return p, nil
 }
@@ -56,12 +73,20 @@ func Decode(raw []byte) (p Published, err error) {
 // Publish stores an event in the stream of its group and publishes it, on the master of the group's slot. The result is
 // the number of receivers. stored is false if the history could not take the event, and nothing was published: the
 // caller publishes it without a number. After any other error, the event may have been published.
-func (s *Store) Publish(ctx context.Context, node *goredis.Client, group string, limits relay.HistoryLimits, text []byte,
-	sent time.Time,
+func (s *Store) Publish(ctx context.Context, node *goredis.Client, group string, limits relay.HistoryLimits,
+	content Content, sent time.Time,
 ) (receivers int64, stored bool, err error) {
+	text, field, form := content.Text, textField, Form
+	if !content.IsText() {
+		if text, err = content.Append(nil); err != nil {
+			return 0, true, err
+		}
+		field, form = contentField, ContentForm
+	}
 	result, err := publishScript.Run(ctx, node, s.keys(group),
 		s.channel(group), bigEndian(uint64(sent.UnixMicro())), text, newEpoch(),
-		limits.Count, limits.Bytes, limits.Age.Microseconds(), hashLife(limits.Age).Milliseconds()).Int64Slice()
+		limits.Count, limits.Bytes, limits.Age.Microseconds(), hashLife(limits.Age).Milliseconds(),
+		field, form).Int64Slice()
 	switch {
 	case err == nil && len(result) == 2:
 		s.recorded.Add(1)

@@ -1,6 +1,6 @@
 -- Stores an event and publishes the event with its position, in one step. KEYS: the stream, and a hash about the stream.
 -- ARGV: channel, time of sending (8 bytes), text, an epoch (8 bytes), bounds: count, bytes, age in microseconds; lifetime
--- of the hash in milliseconds.
+-- of the hash in milliseconds; the name of the entry's field, and the form of the message.
 -- The hash: e epoch; s, packed, the last number used, the last event, the bytes of the texts, the oldest event, and when
 -- the lifetimes were renewed; f the newest removed event; g, m, h and r: see read.lua.
 local call, pack = redis.call, struct.pack
@@ -21,7 +21,7 @@ else -- A new history, or one whose hash is gone: no position from before is val
 		'r', string.match(info, 'run_id:(%x+)') .. ' ' .. string.match(info, 'master_replid:(%x+)'))
 end
 local id = math.max(now, last + 1)
-call('XADD', stream, string.format('%d-0', id), 'e', ARGV[2] .. text)
+call('XADD', stream, string.format('%d-0', id), ARGV[9], ARGV[2] .. text)
 local n = call('XLEN', stream)
 if n == 1 then -- Every earlier event is gone.
 	bytes, oldest, renewed = 0, id, 0
@@ -43,7 +43,7 @@ if n > count + 64 or bytes > size + size / 8 or oldest < now - age - age / 8 the
 				break
 			end
 			removed, n = oldest, n - 1
-			if entry[2][1] == 'e' then
+			if entry[2][1] ~= 'h' then
 				bytes = bytes - #entry[2][2] + 8
 			end
 		end
@@ -62,5 +62,5 @@ if now - renewed > age / 8 then
 	renewed = now
 end
 call('HSET', hash, 's', pack('>I8I8I8I8I8', id, id, bytes, oldest, renewed))
-local message = pack('>Bc8I8c8I8', 2, ARGV[2], id, epoch, previous) .. text
+local message = pack('>Bc8I8c8I8', ARGV[10], ARGV[2], id, epoch, previous) .. text
 return {call('SPUBLISH', ARGV[1], message), bytes}

@@ -285,12 +285,18 @@ func (v *view) add(e any) error {
 	case name == "h":
 		v.heads = append(v.heads, micros)
 		return nil
-	case name != "e" || len(value) < 8:
+	case name != textField && name != contentField || len(value) < 8:
 		return errAnswer
 	}
 	raw := []byte(value)
+	content := Content{Text: raw[8:]}
+	if name == contentField {
+		if content, err = DecodeContent(raw[8:]); err != nil {
+			return fmt.Errorf("%w: %w", errAnswer, err)
+		}
+	}
 	v.events = append(v.events, relay.Event{
-		Text: raw[8:], Source: relay.FromHistory, NeedsRelay: true,
+		Type: content.Type, Sender: content.Sender, Text: content.Text, Source: relay.FromHistory, NeedsRelay: true,
 		Sent: time.UnixMicro(int64(binary.BigEndian.Uint64(raw))), Position: relay.Position{Micros: micros, Mark: v.epoch},
 	})
 	return nil

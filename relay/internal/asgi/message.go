@@ -25,21 +25,32 @@ type Message struct {
 	Groups     []string // of consumer.subscribe and consumer.unsubscribe
 	Origin     string
 	Channels   []string // the full names of the receiving channels
+	Sender     string   // the client that published the message and does not get it
+	// Object is a message of another type as a JSON object, see [relay.Event.Text]; nil if such messages are not
+	// wanted.
+	Object []byte
 }
+
+// isAWX reports whether the message is of a type that AWX uses.
+func (m *Message) isAWX() bool {
+	return m.Type == internalMessage || m.isControl()
+}
+
+func (m *Message) isControl() bool { return m.Type == subscribe || m.Type == unsubscribe }
 
 // Event returns the event of the message. ok is false for a message that the relay does not deliver.
 func (m *Message) Event() (ev relay.Event, ok bool) {
 	switch m.Type {
 	case internalMessage:
 		// Daphne sends no frame for an empty text either.
-		return relay.Event{Text: m.Text, NeedsRelay: m.NeedsRelay}, len(m.Text) > 0
-	case "consumer.subscribe", "consumer.unsubscribe":
+		return relay.Event{Text: m.Text, NeedsRelay: m.NeedsRelay, Sender: m.Sender}, len(m.Text) > 0
+	case subscribe, unsubscribe:
 		return relay.Event{
 			Text: m.Text, NeedsRelay: m.NeedsRelay,
 			Control: &relay.Control{Type: m.Type, Groups: m.Groups, Origin: m.Origin},
 		}, true
 	}
-	return relay.Event{}, false
+	return relay.Event{Type: m.Type, Text: m.Object, NeedsRelay: m.NeedsRelay, Sender: m.Sender}, m.Object != nil
 }
 
 var errTooShort = errors.New("the message is shorter than its random prefix")
@@ -65,8 +76,9 @@ func NewCodec(serializer string, keys []string) (Codec, error) {
 	return Codec{json: serializer == "json", keys: newKeyring(keys)}, nil
 }
 
-// Decode decodes a message as Redis keeps it. Text is a part of raw, unless raw is encrypted.
-func (c *Codec) Decode(raw []byte) (Message, error) {
+// Decode decodes a message as Redis keeps it. Text is a part of raw, unless raw is encrypted. With any, messages of
+// types that AWX does not use have an Object; if one cannot be made, the error wraps [ErrObject], and Channels are known.
+func (c *Codec) Decode(raw []byte, any bool) (Message, error) {
 	if len(raw) < c.Random {
 		return Message{}, errTooShort
 	}
@@ -78,9 +90,13 @@ func (c *Codec) Decode(raw []byte) (Message, error) {
 		}
 	}
 	if c.json {
-		return decodeJSON(raw)
+		return decodeJSON(raw, any)
 	}
-	return decodeMsgpack(raw)
+	m, err := decodeMsgpack(raw)
+	if any && err == nil && !m.isAWX() {
+		m.Object, err = packedObject(raw, m.Type)
+	}
+	return m, err
 }
 
 func decodeMsgpack(b []byte) (m Message, err error) {
@@ -88,12 +104,21 @@ func decodeMsgpack(b []byte) (m Message, err error) {
 	if err != nil {
 		return m, err
 	}
-	odd := false // the text is not a string
+	// Members of messages of other types belong to other applications.
+	var oddText bool
+	var odd error
 	for range n {
+		if kind := msgp.NextType(b); kind != msgp.StrType && kind != msgp.BinType {
+			if b, err = skipMember(b); err != nil {
+				return m, err
+			}
+			continue
+		}
 		var key []byte
 		if key, b, err = readText(b); err != nil {
 			return m, err
 		}
+		value, was := b, error(nil)
 		switch string(key) {
 		case "type":
 			m.Type, b, err = readString(b)
@@ -101,7 +126,7 @@ func decodeMsgpack(b []byte) (m Message, err error) {
 			if kind := msgp.NextType(b); kind == msgp.StrType || kind == msgp.BinType {
 				m.Text, b, err = readText(b)
 			} else {
-				odd = true
+				oddText = true
 				b, err = msgp.Skip(b)
 			}
 		case "needs_relay":
@@ -111,22 +136,39 @@ func decodeMsgpack(b []byte) (m Message, err error) {
 				b, err = msgp.Skip(b)
 			}
 		case "origin_channel":
-			m.Origin, b, err = readString(b)
+			m.Origin, b, was = readString(b)
 		case "groups":
-			m.Groups, b, err = readStrings(b)
-		case "__asgi_channel__":
+			m.Groups, b, was = readStrings(b)
+		case relay.SenderMember:
+			m.Sender, b, was = readString(b)
+		case channelsMember:
 			m.Channels, b, err = readStrings(b)
 		default:
 			b, err = msgp.Skip(b)
+		}
+		if was != nil {
+			odd = fmt.Errorf("%q: %w", key, was)
+			b, err = msgp.Skip(value)
 		}
 		if err != nil {
 			return m, fmt.Errorf("%q: %w", key, err)
 		}
 	}
-	if odd && m.Type == internalMessage { // Texts of other types belong to other applications.
+	switch {
+	case oddText && m.Type == internalMessage:
 		return m, errText
+	case m.isControl():
+		return m, odd
 	}
 	return m, nil
+}
+
+// skipMember skips a member whose name is not a string.
+func skipMember(b []byte) (rest []byte, err error) {
+	if b, err = msgp.Skip(b); err != nil {
+		return b, err
+	}
+	return msgp.Skip(b)
 }
 
 // readText reads a str or a bin without a copy.
@@ -182,21 +224,41 @@ type jsonMessage struct {
 	Groups     []string     `json:"groups"`
 	Origin     string       `json:"origin_channel"`
 	Channels   stringOrList `json:"__asgi_channel__"`
+	Sender     any          `json:"edgerelay_sender"`
 }
 
-func decodeJSON(b []byte) (Message, error) {
-	var m jsonMessage
-	if err := json.Unmarshal(b, &m); err != nil {
-		var odd *json.UnmarshalTypeError
-		switch {
-		case !errors.As(err, &odd) || odd.Field != "text":
-			return Message{}, err
-		case m.Type == internalMessage:
-			return Message{}, errText
-		}
-		m.Text = ""
+func decodeJSON(b []byte, any bool) (Message, error) {
+	var j jsonMessage
+	err := json.Unmarshal(b, &j)
+	m := Message{
+		Type: j.Type, Text: []byte(j.Text), NeedsRelay: j.NeedsRelay, Groups: j.Groups, Origin: j.Origin,
+		Channels: j.Channels,
 	}
-	return Message{m.Type, []byte(m.Text), m.NeedsRelay, m.Groups, m.Origin, m.Channels}, nil
+	if j.Sender != nil {
+		m.Sender, _ = j.Sender.(string)
+	}
+	switch {
+	case m.isAWX() && err == nil:
+		return m, nil
+	case m.isAWX() && oddField(err) == "text":
+		return Message{}, errText
+	case m.isAWX():
+		return Message{}, err
+	case any:
+		return jsonObject(b)
+	case err != nil && oddField(err) != "" && oddField(err) != "type": // The member belongs to another application.
+		return m, nil
+	}
+	return m, err
+}
+
+// oddField returns the member that has another JSON type than AWX's; empty if err has another cause.
+func oddField(err error) string {
+	var odd *json.UnmarshalTypeError
+	if errors.As(err, &odd) {
+		return odd.Field
+	}
+	return ""
 }
 
 // Encode encodes an event for channels like an AWX emitter. A message of pub/sub has no channels.
@@ -218,7 +280,7 @@ func (c *Codec) appendMessage(b, text []byte, channels []string) ([]byte, error)
 	if c.json {
 		m := map[string]any{"type": internalMessage, "text": string(text), "needs_relay": true}
 		if channels != nil {
-			m["__asgi_channel__"] = channels
+			m[channelsMember] = channels
 		}
 		j, err := json.Marshal(m)
 		return append(b, j...), err
@@ -233,14 +295,15 @@ func (c *Codec) appendMessage(b, text []byte, channels []string) ([]byte, error)
 	b = msgp.AppendStringFromBytes(b, text)
 	b = msgp.AppendBool(msgp.AppendString(b, "needs_relay"), true)
 	if channels != nil {
-		b = msgp.AppendString(b, "__asgi_channel__")
-		b = msgp.AppendArrayHeader(b, uint32(len(channels)))
-		for _, c := range channels {
-			b = msgp.AppendString(b, c)
-		}
+		b = appendChannels(b, channels)
 	}
 	return b, nil
 }
 
-// internalMessage is the type of messages with an event.
-const internalMessage = "internal.message"
+const (
+	// internalMessage is the type of AWX's events.
+	internalMessage = "internal.message"
+	// subscribe and unsubscribe are the types of AWX's messages about subscriptions.
+	subscribe   = "consumer.subscribe"
+	unsubscribe = "consumer.unsubscribe"
+)

@@ -34,7 +34,7 @@ func TestMessageRoundTrip(t *testing.T) {
 		if bytes.Contains(raw, []byte(internalMessage)) != (len(c.keys) == 0) {
 			t.Errorf("%s: %q", serializer, raw)
 		}
-		m, err := c.Decode(raw)
+		m, err := c.Decode(raw, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestMessageOfPython(t *testing.T) {
 		{"json", `{"type": "internal.message", "text": "1", "__asgi_channel__": "s.a!"}`, `1`, "s.a!"},
 	} {
 		codec := testCodec(t, c.serializer)
-		m, err := codec.Decode([]byte(prefix + c.raw))
+		m, err := codec.Decode([]byte(prefix+c.raw), false)
 		if err != nil {
 			t.Errorf("%q: %v", c.raw, err)
 			continue
@@ -77,7 +77,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte("123456789012\x81\xa6groups\xdd\xff\xff\xff\xff"), 0)
 	f.Fuzz(func(t *testing.T, raw []byte, kind int) {
 		c := codecs[uint(kind)%uint(len(codecs))]
-		m, err := c.Decode(raw)
+		m, err := c.Decode(raw, false)
 		if err == nil && len(m.Text) > 2*len(raw)+8 {
 			t.Errorf("%d bytes of text from %d", len(m.Text), len(raw))
 		}

@@ -61,6 +61,8 @@ func (s *Skipped) Undecoded(log *slog.Logger, err error) {
 	switch {
 	case errors.Is(err, errText):
 		reason, remedy = "text", "fix the emitter: text must be a string, such as json.dumps(…)"
+	case errors.Is(err, ErrObject):
+		reason, remedy = "message", "fix the emitter: send values that JSON has, UTF-8, and bytes"
 	case errors.Is(err, errNotEncrypted), errors.Is(err, errWrongKey),
 		errors.Is(err, errTooOld), errors.Is(err, errFromFuture):
 		reason, remedy = "encryption", "use the symmetric_encryption_keys of CHANNEL_LAYERS, and synchronize the clocks"
@@ -90,8 +92,15 @@ func (s *Skipped) Ignore(log *slog.Logger, kind string) {
 	}
 	if s.due("type " + kind) {
 		log.Warn("message type ignored", "type", kind, "count", n,
-			"remedy", "send events for clients with the type internal.message, unless a consumer of yours reads these")
+			"remedy", "add a route with a rule for the type, unless a consumer of yours reads these messages")
 	}
+}
+
+// ForgetTypes forgets the ignored types: messages of any type are delivered from now on.
+func (s *Skipped) ForgetTypes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.types, s.capped = nil, false
 }
 
 // IgnoredTypes returns the types of the messages that were ignored.

@@ -1,7 +1,7 @@
 // Package fairqueue shares a bounded number of slots among classes of work by weight, and within a class among keys by
 // turns. A flood of a class or key delays other work at most by the work in flight.
 //
-// relay/authz/awx holds a slot during each request to AWX's API.
+// relay/authz/internal/authority holds a slot during each request to an authority.
 package fairqueue
 
 import (

@@ -16,6 +16,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/history/stream"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
@@ -35,6 +36,9 @@ type Broker struct {
 	kick chan struct{}
 	// fillKick: groups are in filling.
 	fillKick chan struct{}
+	// messages is set if messages of any type are delivered; skipped counts those that are not.
+	messages atomic.Bool
+	skipped  asgi.Skipped
 	// failed: a listener was lost or refused a command, so that the next assignment needs a pause.
 	failed atomic.Bool
 
@@ -181,10 +185,38 @@ func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Durat
 	return nil
 }
 
+// SwapClaims implements [relay.ClaimKeeper].
+func (b *Broker) SwapClaims(ctx context.Context, swaps []relay.ClaimSwap) ([]string, error) {
+	return redisnet.ClaimStore{Client: b.client, Prefix: b.place.Prefix}.SwapClaims(ctx, swaps)
+}
+
+// ReceiveMessages implements [relay.MessageReceiver].
+func (b *Broker) ReceiveMessages(on bool) {
+	if b.messages.Store(on); on {
+		b.skipped.ForgetTypes()
+	}
+}
+
+// IgnoredTypes implements [relay.IgnoredTypeLister].
+func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }
+
+// takes reports whether events of a type are delivered, and counts those that are not.
+func (b *Broker) takes(kind string) bool {
+	if kind == "" || b.messages.Load() {
+		return true
+	}
+	b.skipped.Ignore(b.log, kind)
+	return false
+}
+
 var _ relay.Broker = (*Broker)(nil)
 
 var _ interface {
 	relay.LayerIdentifier
 	relay.KeyStore
+	relay.ClaimKeeper
 	relay.HistoryKeeper
+	relay.IgnoredTypeLister
+	relay.MessageReceiver
+	relay.MessagePublisher
 } = (*Broker)(nil)

@@ -130,7 +130,7 @@ func (b *Broker) Health() relay.Health {
 	}
 	return relay.Health{
 		OK: ok, Detail: detail, Since: h.since,
-		Reconnects: h.reconnects, Gaps: h.gaps, Undecodable: h.bad.Load(), Healed: h.healed.Load(),
+		Reconnects: h.reconnects, Gaps: h.gaps, Undecodable: h.bad.Load(), Ignored: b.skipped.Ignored.Load(), Healed: h.healed.Load(),
 	}
 }
 

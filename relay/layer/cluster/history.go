@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -170,8 +171,9 @@ func (b *Broker) handOver(g *group, f stream.Filled) {
 	b.mu.Unlock()
 	if n := len(f.Events); n > 0 && ours {
 		last := f.Events[n-1].Position // Deliver may change the events.
-		for at := 0; at < n; at += deliverMax {
-			b.sink.Deliver(f.Events[at:min(at+deliverMax, n)])
+		events := slices.DeleteFunc(slices.Clone(f.Events), func(ev relay.Event) bool { return !b.takes(ev.Type) })
+		for batch := range slices.Chunk(events, deliverMax) {
+			b.sink.Deliver(batch)
 		}
 		b.mu.Lock()
 		g.Value.progress.last = last

@@ -11,6 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/history/stream"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 	"github.com/edgerelay/edgerelay/relay/layer/cluster"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
@@ -115,9 +117,10 @@ func TestHistorySuite(t *testing.T) {
 				delete(n.members, g)
 			}
 		}
-		suite.Publish = func(t testing.TB, group, text string) (p relay.Position) {
+		n.ReceiveMessages(true)
+		publish := func(t testing.TB, group, text string, send func() (relay.Receipt, error)) (p relay.Position) {
 			before := len(n.sink.Texts(group))
-			if _, err := n.Publish(context.Background(), group, []byte(text)); err != nil {
+			if _, err := send(); err != nil {
 				t.Error(err)
 				return p
 			}
@@ -130,6 +133,18 @@ func TestHistorySuite(t *testing.T) {
 			p, _ = n.position(group, text)
 			return p
 		}
+		suite.Publish = func(t testing.TB, group, text string) relay.Position {
+			return publish(t, group, text, func() (relay.Receipt, error) {
+				return n.Publish(context.Background(), group, []byte(text))
+			})
+		}
+		suite.PublishMessage = func(t testing.TB, m relay.Message) relay.Position {
+			text, err := asgi.Object(&m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return publish(t, m.Group, string(text), func() (relay.Receipt, error) { return n.PublishMessage(context.Background(), m) })
+		}
 		return suite
 	}
 	relaytest.RunHistory(t, relaytest.Histories{
@@ -140,4 +155,60 @@ func TestHistorySuite(t *testing.T) {
 			return start(t, nodes[of].prefix, nodes[of].limits)
 		},
 	})
+}
+
+// Events with a type keep type and sender, live and after an interruption, and are ignored while they are not wanted.
+func TestTypesAndSenders(t *testing.T) {
+	t.Parallel()
+	c := peers.StartRedisCluster(t, 3, 0)
+	n := startHistory(t, settings(c.Addresses()...), relay.DefaultHistoryLimits, "job_1", "chat_1")
+	m := relay.Message{Type: "chat.message", Text: []byte(`{"n": 1.50}`), Sender: "node/1"}
+	for _, group := range []string{"job_1", "chat_1"} { // with and without a history
+		m.Group = group
+		for _, on := range []bool{false, true} {
+			n.ReceiveMessages(on)
+			if r, err := n.PublishMessage(t.Context(), m); err != nil || r.Members != 1 {
+				t.Fatal(r, err)
+			}
+			if on {
+				if _, err := n.PublishMessage(t.Context(), relay.Message{Group: group, Text: []byte("text"), Sender: "node/2"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := n.Publish(t.Context(), group, []byte("end")); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, "the end", func() bool {
+				texts := n.sink.Texts(group)
+				return len(texts) > 0 && texts[len(texts)-1] == "end" && len(texts) == map[bool]int{false: 1, true: 4}[on]
+			})
+			if types := n.IgnoredTypes(); !on && !slices.Equal(types, []string{"chat.message"}) {
+				t.Errorf("ignored types %q", types)
+			}
+		}
+		if types := n.IgnoredTypes(); len(types) > 0 {
+			t.Errorf("types %q count as ignored, although they are delivered now", types)
+		}
+		var got []string
+		for _, ev := range n.sink.Events() {
+			if ev.Group == group {
+				got = append(got, fmt.Sprintf("%s %s %s", ev.Type, ev.Sender, ev.Text))
+			}
+		}
+		want := []string{"  end", `chat.message node/1 {"type": "chat.message", "n": 1.5}`, " node/2 text", "  end"}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", group, got, want)
+		}
+	}
+	if h := n.Health(); h.Ignored != 2 {
+		t.Errorf("%d ignored", h.Ignored)
+	}
+	filled, ok := n.History.(*stream.Store)
+	if !ok {
+		t.Fatalf("history %T", n.History)
+	}
+	events := filled.Fill(t.Context(), []stream.Since{{Group: "job_1", Position: relay.Position{Micros: 1}}})[0].Events
+	if len(events) != 5 || events[2].Type != m.Type || events[2].Sender != m.Sender || events[3].Sender != "node/2" {
+		t.Errorf("filled: %+v", events)
+	}
 }

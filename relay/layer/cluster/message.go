@@ -31,9 +31,10 @@ func (l *listener) message(channel, raw []byte) {
 		b.mu.Lock()
 		b.fillLater(g)
 		b.mu.Unlock()
-	case what == deliver:
+	case what == deliver && b.takes(message.Type):
 		l.events = append(l.events, relay.Event{
-			Group: g.Key, Text: message.Text, NeedsRelay: true, Sent: message.Sent, Position: message.Position,
+			Group: g.Key, Type: message.Type, Sender: message.Sender, Text: message.Text, NeedsRelay: true,
+			Sent: message.Sent, Position: message.Position,
 		})
 		l.flush(true)
 	}

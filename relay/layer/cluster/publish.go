@@ -12,34 +12,46 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/history/stream"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 )
 
 // A message consists of a byte for its form, the time of sending in microseconds since 1970 (eight bytes, big endian),
-// and the text.
+// and the text, or the content: [stream.Content].
 const (
-	formText   = 1
-	headerSize = 1 + 8
+	formText    = 1
+	formContent = 3
+	headerSize  = 1 + 8
 )
 
 var errForm = errors.New("not a message of this layer")
 
-func encode(now time.Time, text []byte) []byte {
-	b := make([]byte, headerSize, headerSize+len(text))
-	b[0] = formText
+func encode(now time.Time, content *stream.Content) ([]byte, error) {
+	b := make([]byte, headerSize, headerSize+2+len(content.Type)+len(content.Sender)+len(content.Text))
 	binary.BigEndian.PutUint64(b[1:], uint64(now.UnixMicro()))
-	return append(b, text...)
+	if content.IsText() {
+		b[0] = formText
+		return append(b, content.Text...), nil
+	}
+	b[0] = formContent
+	return content.Append(b)
 }
 
 // decode returns a message. The text is a part of raw. Messages of groups with history have a number, and another form.
 func decode(raw []byte) (stream.Published, error) {
-	if len(raw) > 0 && raw[0] == stream.Form {
+	if stream.HasForm(raw) {
 		return stream.Decode(raw)
 	}
-	if len(raw) <= headerSize || raw[0] != formText {
+	if len(raw) <= headerSize || raw[0] != formText && raw[0] != formContent {
 		return stream.Published{}, errForm
 	}
-	sent := time.UnixMicro(int64(binary.BigEndian.Uint64(raw[1:])))
-	return stream.Published{Text: raw[headerSize:], Sent: sent}, nil
+	p := stream.Published{Sent: time.UnixMicro(int64(binary.BigEndian.Uint64(raw[1:])))}
+	if raw[0] == formText {
+		p.Text = raw[headerSize:]
+		return p, nil
+	}
+	var err error
+	p.Content, err = stream.DecodeContent(raw[headerSize:])
+	return p, err
 }
 
 const (
@@ -52,20 +64,33 @@ const (
 // channel returns the pub/sub channel of a group.
 func (b *Broker) channel(group string) string { return b.place.Prefix + ":" + group }
 
+// PublishMessage implements [relay.MessagePublisher], like [Broker.Publish].
+func (b *Broker) PublishMessage(ctx context.Context, m relay.Message) (relay.Receipt, error) {
+	text, err := asgi.Object(&m)
+	if err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", m.Group, err)
+	}
+	return b.publish(ctx, m.Group, stream.Content{Type: m.Type, Sender: m.Sender, Text: text})
+}
+
 // Publish implements [relay.Broker]. A command that was certainly not executed, such as after a slot has moved, is
 // retried until ctx ends, and for five seconds at most. A command that may have been executed is not retried.
 func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.Receipt, error) {
+	return b.publish(ctx, group, stream.Content{Text: text})
+}
+
+func (b *Broker) publish(ctx context.Context, group string, content stream.Content) (relay.Receipt, error) {
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
-	if !utf8.Valid(text) || len(text) == 0 {
+	if !utf8.Valid(content.Text) || len(content.Text) == 0 {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is empty or not UTF-8", group)
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	sent := time.Now()
 	for {
-		n, err := b.send(ctx, group, text, sent)
+		n, err := b.send(ctx, group, content, sent)
 		if err == nil {
 			return relay.Receipt{Members: int(n)}, nil
 		}
@@ -82,7 +107,7 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 }
 
 // send publishes an event. The history gives the event a number, if the group has a history and Redis takes the event.
-func (b *Broker) send(ctx context.Context, group string, text []byte, sent time.Time) (int64, error) {
+func (b *Broker) send(ctx context.Context, group string, content stream.Content, sent time.Time) (int64, error) {
 	channel := b.channel(group)
 	node, err := b.client.MasterForKey(ctx, channel)
 	if err != nil {
@@ -90,13 +115,17 @@ func (b *Broker) send(ctx context.Context, group string, text []byte, sent time.
 	}
 	if h := b.history.Load(); h != nil {
 		if limits, ok := h.Limits(group); ok {
-			n, taken, err := h.Publish(ctx, node, group, limits, text, sent)
+			n, taken, err := h.Publish(ctx, node, group, limits, content, sent)
 			if taken || err != nil {
 				return n, err
 			}
 		}
 	}
-	return node.SPublish(ctx, channel, encode(sent, text)).Result()
+	raw, err := encode(sent, &content)
+	if err != nil {
+		return 0, err
+	}
+	return node.SPublish(ctx, channel, raw).Result()
 }
 
 // errNoNode is why the node of a slot is unknown.

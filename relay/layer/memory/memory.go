@@ -7,9 +7,11 @@ import (
 	"crypto/rand"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 )
 
 // Layer connects the nodes of a process.
@@ -27,6 +29,8 @@ type Broker struct {
 	layer *Layer
 	since time.Time
 	left  bool // guarded by layer.mu
+	// messages is set if messages of any type are delivered.
+	messages atomic.Bool
 
 	// order serializes the deliveries of concurrent publishers, and guards the fields below.
 	order  sync.Mutex
@@ -36,7 +40,11 @@ type Broker struct {
 
 var _ relay.Broker = (*Broker)(nil)
 
-var _ relay.LayerIdentifier = (*Broker)(nil)
+var (
+	_ relay.LayerIdentifier  = (*Broker)(nil)
+	_ relay.MessageReceiver  = (*Broker)(nil)
+	_ relay.MessagePublisher = (*Broker)(nil)
+)
 
 // Broker returns the view of a new node.
 func (l *Layer) Broker() *Broker { return &Broker{layer: l, since: time.Now()} }
@@ -87,16 +95,39 @@ func (b *Broker) Publish(_ context.Context, group string, text []byte) (relay.Re
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
+	return b.publish(relay.Event{Group: group, Text: text}), nil
+}
+
+// PublishMessage implements [relay.MessagePublisher].
+func (b *Broker) PublishMessage(_ context.Context, m relay.Message) (relay.Receipt, error) {
+	if err := relay.CheckGroup(m.Group); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
+	}
+	text, err := asgi.Object(&m)
+	if err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
+	}
+	return b.publish(relay.Event{Group: m.Group, Type: m.Type, Text: text, Sender: m.Sender}), nil
+}
+
+// ReceiveMessages implements [relay.MessageReceiver].
+func (b *Broker) ReceiveMessages(on bool) { b.messages.Store(on) }
+
+// publish delivers an event to every member of its group.
+func (b *Broker) publish(ev relay.Event) relay.Receipt {
+	ev.NeedsRelay, ev.Sent = true, time.Now()
 	b.layer.mu.Lock()
-	members := make([]*Broker, 0, len(b.layer.groups[group]))
-	for m := range b.layer.groups[group] {
+	members := make([]*Broker, 0, len(b.layer.groups[ev.Group]))
+	for m := range b.layer.groups[ev.Group] {
 		members = append(members, m)
 	}
 	b.layer.mu.Unlock()
 	for _, m := range members {
-		m.deliver(relay.Event{Group: group, Text: text, NeedsRelay: true, Sent: time.Now()})
+		if ev.Type == "" || m.messages.Load() {
+			m.deliver(ev)
+		}
 	}
-	return relay.Receipt{Members: len(members)}, nil
+	return relay.Receipt{Members: len(members)}
 }
 
 func (b *Broker) deliver(ev relay.Event) {

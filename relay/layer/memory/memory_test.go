@@ -33,6 +33,7 @@ func TestHistorySuite(t *testing.T) {
 			policy := relay.HistoryPolicy{Rules: []relay.HistoryRule{{Pattern: "job_*", HistoryLimits: limits}}}
 			r := &recorder{ring.New(policy, time.Now), make(chan relay.Position, 1000)}
 			b := memory.NewLayer().Broker()
+			b.ReceiveMessages(true)
 			if err := b.Start(r); err != nil {
 				t.Fatal(err)
 			}
@@ -51,6 +52,12 @@ func TestHistorySuite(t *testing.T) {
 						return p
 					}
 					return <-r.at // perhaps of another publisher, if there are several
+				},
+				PublishMessage: func(t testing.TB, m relay.Message) (p relay.Position) {
+					if receipt, err := b.PublishMessage(t.Context(), m); err != nil || receipt.Members == 0 {
+						return p
+					}
+					return <-r.at
 				},
 			}
 		},

@@ -80,6 +80,7 @@ type Broker struct {
 	subscribers []*subscriber // one for each host
 	health      *redisnet.Health
 	skipped     asgi.Skipped
+	messages    atomic.Bool // messages of any type are delivered
 	life        redisnet.Lifecycle
 
 	mu      sync.Mutex // guards closing and the subscribers' connections and sets
@@ -197,6 +198,34 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	if err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", group, err)
 	}
+	return b.publish(ctx, group, raw)
+}
+
+// PublishMessage implements [relay.MessagePublisher].
+func (b *Broker) PublishMessage(ctx context.Context, m relay.Message) (relay.Receipt, error) {
+	if err := relay.CheckGroup(m.Group); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
+	}
+	codec := &b.settings.Load().codec
+	packed, err := codec.Pack(&m)
+	if err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", m.Group, err)
+	}
+	raw, err := codec.EncodePacked(packed, nil)
+	if err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", m.Group, err)
+	}
+	return b.publish(ctx, m.Group, raw)
+}
+
+// ReceiveMessages implements [relay.MessageReceiver].
+func (b *Broker) ReceiveMessages(on bool) {
+	if b.messages.Store(on); on {
+		b.skipped.ForgetTypes()
+	}
+}
+
+func (b *Broker) publish(ctx context.Context, group string, raw []byte) (relay.Receipt, error) {
 	channel := b.channel(group)
 	n, err := b.hosts.Client(b.hosts.Index(channel)).Publish(ctx, channel, raw).Result()
 	if err != nil {
@@ -285,12 +314,22 @@ func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Durat
 	return redisnet.Set(ctx, b.hosts.Client(0), key, value, lifetime)
 }
 
+// SwapClaims implements [relay.ClaimKeeper]. All claims are on the first host, in database 0: pub/sub spans the databases.
+func (b *Broker) SwapClaims(ctx context.Context, swaps []relay.ClaimSwap) ([]string, error) {
+	return redisnet.ClaimStore{
+		Client: b.hosts.Client(0), Prefix: b.place.Prefix, Before: "redis.call('SELECT',0)\n",
+	}.SwapClaims(ctx, swaps)
+}
+
 var _ relay.Broker = (*Broker)(nil)
 
 var _ interface {
 	relay.LayerIdentifier
 	relay.KeyStore
+	relay.ClaimKeeper
 	relay.IgnoredTypeLister
+	relay.MessageReceiver
+	relay.MessagePublisher
 } = (*Broker)(nil)
 
 // IgnoredTypes returns the types of the messages to this node's groups that the relay does not deliver.

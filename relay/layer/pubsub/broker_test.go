@@ -86,6 +86,7 @@ func TestWithPython(t *testing.T) {
 			s := settings(one)
 			c.change(&s)
 			layertest.ExchangeWithPython(t, c.class, c.config, newBroker(t, s))
+			layertest.ExchangeMessagesWithPython(t, c.class, c.config, newBroker(t, s))
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/asgi"
 	"github.com/edgerelay/edgerelay/relay/internal/reconcile"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 	"github.com/edgerelay/edgerelay/relay/internal/resp"
@@ -224,9 +225,14 @@ func (s *subscriber) message(channel, raw []byte) {
 	if !ours {
 		return
 	}
-	m, err := b.settings.Load().codec.Decode(raw)
+	m, err := b.settings.Load().codec.Decode(raw, b.messages.Load())
 	if err != nil {
 		b.skipped.Undecoded(b.log, err)
+		if errors.Is(err, asgi.ErrObject) {
+			relay.ReportLoss(s.sink, relay.Loss{
+				Cause: relay.LossUndecodable, Groups: []string{sub.Value.group}, Events: 1,
+			})
+		}
 		return
 	}
 	ev, ok := m.Event()

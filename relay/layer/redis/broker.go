@@ -34,6 +34,8 @@ type Broker struct {
 	otherCapacity atomic.Bool
 	life          redisnet.Lifecycle
 
+	messages atomic.Bool // messages of any type are delivered
+
 	history atomic.Pointer[history] // nil: none
 	keeping sync.Mutex              // held by KeepHistory
 	now     func() time.Time        // the clock of the history; nil: time.Now
@@ -241,11 +243,23 @@ func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Durat
 	return redisnet.Set(ctx, b.hosts.Client(0), key, value, lifetime)
 }
 
+// SwapClaims implements [relay.ClaimKeeper]. All claims are on the first host.
+func (b *Broker) SwapClaims(ctx context.Context, swaps []relay.ClaimSwap) ([]string, error) {
+	return redisnet.ClaimStore{Client: b.hosts.Client(0), Prefix: b.place.Prefix}.SwapClaims(ctx, swaps)
+}
+
 // Capacity implements [relay.Mailbox].
 func (b *Broker) Capacity() int { return b.settings.Load().Capacity }
 
 // Peak implements [relay.Mailbox].
 func (b *Broker) Peak() int { return int(b.peak.Load()) }
+
+// ReceiveMessages implements [relay.MessageReceiver].
+func (b *Broker) ReceiveMessages(on bool) {
+	if b.messages.Store(on); on {
+		b.skipped.ForgetTypes()
+	}
+}
 
 // IgnoredTypes implements [relay.IgnoredTypeLister].
 func (b *Broker) IgnoredTypes() []string { return b.skipped.IgnoredTypes() }

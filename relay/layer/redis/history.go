@@ -159,7 +159,7 @@ func (h *history) identify(ev *relay.Event, score []byte) relay.Position {
 	if !ok {
 		return relay.Position{}
 	}
-	return h.Identify(ev.Group, micros, ev.Text)
+	return h.Identify(ev, micros)
 }
 
 // kept returns the groups that have a history.

@@ -57,8 +57,35 @@ func TestHistorySuite(t *testing.T) {
 		run(t, k.Broker, k)
 		emitter := newBroker(t, settings(server))
 		t.Cleanup(func() { _ = emitter.Close(context.Background()) })
+		k.ReceiveMessages(true)
+		publish := func(t testing.TB, m relay.Message) (at relay.Position) {
+			before := map[*suiteNode]int{}
+			for _, n := range nodes {
+				if n.server == server && n.joined[m.Group] {
+					before[n] = len(n.Texts(m.Group))
+				}
+			}
+			send := emitter.PublishMessage
+			if m.Type == "" {
+				send = func(ctx context.Context, m relay.Message) (relay.Receipt, error) {
+					return emitter.Publish(ctx, m.Group, m.Text)
+				}
+			}
+			if _, err := send(context.Background(), m); err != nil {
+				t.Fatal(err)
+			}
+			for n, count := range before {
+				testkit.Eventually(t, "the event", func() bool { return len(n.Texts(m.Group)) > count })
+			}
+			if k.joined[m.Group] {
+				events := k.Events()
+				at = events[len(events)-1].Position
+			}
+			return at
+		}
 		return &relaytest.HistoryNode{
-			History: h,
+			PublishMessage: publish,
+			History:        h,
 			Advance: func(d time.Duration) {
 				ahead.Add(int64(d))
 				channel, inflight := k.Keys()
@@ -77,24 +104,8 @@ func TestHistorySuite(t *testing.T) {
 					delete(k.joined, g)
 				}
 			},
-			Publish: func(t testing.TB, group, text string) (at relay.Position) {
-				before := map[*suiteNode]int{}
-				for _, n := range nodes {
-					if n.server == server && n.joined[group] {
-						before[n] = len(n.Texts(group))
-					}
-				}
-				if _, err := emitter.Publish(context.Background(), group, []byte(text)); err != nil {
-					t.Fatal(err)
-				}
-				for n, count := range before {
-					testkit.Eventually(t, "the event", func() bool { return len(n.Texts(group)) > count })
-				}
-				if k.joined[group] {
-					events := k.Events()
-					at = events[len(events)-1].Position
-				}
-				return at
+			Publish: func(t testing.TB, group, text string) relay.Position {
+				return publish(t, relay.Message{Group: group, Text: []byte(text)})
 			},
 		}
 	}

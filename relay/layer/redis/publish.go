@@ -39,24 +39,48 @@ func (b *Broker) Publish(ctx context.Context, group string, text []byte) (relay.
 	if err := relay.CheckGroup(group); err != nil {
 		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
 	}
-	receipt, err := b.publish(ctx, group, text)
+	if !utf8.Valid(text) {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: the text is not UTF-8", group)
+	}
+	codec := &b.settings.Load().codec
+	return b.publish(ctx, group, func(channels []string) ([]byte, error) { return codec.Encode(text, channels) })
+}
+
+// PublishMessage implements [relay.MessagePublisher].
+func (b *Broker) PublishMessage(ctx context.Context, m relay.Message) (relay.Receipt, error) {
+	if err := relay.CheckGroup(m.Group); err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing: %w", err)
+	}
+	codec := &b.settings.Load().codec
+	packed, err := codec.Pack(&m)
+	if err != nil {
+		return relay.Receipt{}, fmt.Errorf("publishing to %s: %w", m.Group, err)
+	}
+	return b.publish(ctx, m.Group, func(channels []string) ([]byte, error) {
+		return codec.EncodePacked(packed, channels)
+	})
+}
+
+// encoder encodes a message for channels of one mailbox.
+type encoder func(channels []string) ([]byte, error)
+
+// publish sends a message to the members of a group.
+func (b *Broker) publish(ctx context.Context, group string, encode encoder) (relay.Receipt, error) {
+	receipt, err := b.sendToAll(ctx, group, encode)
 	if err != nil {
 		err = fmt.Errorf("publishing to %s: %w", group, err)
 	}
 	return receipt, err
 }
 
-func (b *Broker) publish(ctx context.Context, group string, text []byte) (receipt relay.Receipt, err error) {
-	if !utf8.Valid(text) {
-		return receipt, errors.New("the text is not UTF-8")
-	}
+func (b *Broker) sendToAll(ctx context.Context, group string, encode encoder) (receipt relay.Receipt, err error) {
 	s, now := b.settings.Load(), time.Now()
 	members, err := b.groupMembers(ctx, s, group, now)
 	if err != nil {
 		return receipt, err
 	}
 	receipt.Members = len(members)
-	sends, err := b.sends(s, members, text, now)
+	sends, err := b.sends(s, members, encode, now)
 	if err != nil {
 		return receipt, err
 	}
@@ -97,14 +121,14 @@ func (b *Broker) groupMembers(ctx context.Context, s *inForce, group string, now
 }
 
 // sends returns the messages to send for an event, by host.
-func (b *Broker) sends(s *inForce, members []string, text []byte, now time.Time) ([]send, error) {
+func (b *Broker) sends(s *inForce, members []string, encode encoder, now time.Time) ([]send, error) {
 	byReceiver := map[string][]string{}
 	for _, m := range members {
 		byReceiver[receiver(m)] = append(byReceiver[receiver(m)], m)
 	}
 	sends := make([]send, b.hosts.Size)
 	for r, channels := range byReceiver {
-		raw, err := s.codec.Encode(text, channels)
+		raw, err := encode(channels)
 		if err != nil {
 			return nil, err
 		}

@@ -192,16 +192,16 @@ func (r *reader) heal(conn *resp.Conn) error {
 func (r *reader) deliver(batch [][]byte) {
 	r.events = r.events[:0]
 	size := 0
-	codec := &r.broker.settings.Load().codec
+	codec, messages := &r.broker.settings.Load().codec, r.broker.messages.Load()
 	r.recording.decoding.Lock()
 	for i := 0; i+1 < len(batch); i += 2 {
 		size += len(batch[i])
 		if r.replays.seen(batch[i]) {
 			continue
 		}
-		m, err := codec.Decode(batch[i])
+		m, err := codec.Decode(batch[i], messages)
 		if err != nil {
-			r.broker.skipped.Undecoded(r.broker.log, err)
+			r.undecoded(m, err)
 			continue
 		}
 		r.events = r.appendEvents(r.events, m, batch[i+1])
@@ -214,6 +214,25 @@ func (r *reader) deliver(batch [][]byte) {
 		clear(r.events)
 	}
 	r.recording.delivered()
+}
+
+// undecoded counts a message that cannot be decoded. Its groups may be known.
+func (r *reader) undecoded(m asgi.Message, err error) {
+	r.broker.skipped.Undecoded(r.broker.log, err)
+	if !errors.Is(err, asgi.ErrObject) {
+		return
+	}
+	l := relay.Loss{Cause: relay.LossUndecodable, Events: 1}
+	for _, channel := range m.Channels {
+		if local, ok := strings.CutPrefix(channel, r.receiver); ok {
+			if group, _ := r.broker.members.group(local); group != "" {
+				l.Groups = append(l.Groups, group)
+			}
+		}
+	}
+	if len(l.Groups) > 0 {
+		relay.ReportLoss(r.sink, l)
+	}
 }
 
 // record notes which events of a batch have to be written to the history.

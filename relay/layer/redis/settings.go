@@ -120,6 +120,9 @@ var _ relay.Broker = (*Broker)(nil)
 var _ interface {
 	relay.LayerIdentifier
 	relay.KeyStore
+	relay.ClaimKeeper
 	relay.Mailbox
 	relay.IgnoredTypeLister
+	relay.MessageReceiver
+	relay.MessagePublisher
 } = (*Broker)(nil)

@@ -230,3 +230,31 @@ func TestCredentialsAreRotated(t *testing.T) {
 		}
 	}
 }
+
+// TestMessagesWithPython sends and receives messages of any type.
+func TestMessagesWithPython(t *testing.T) {
+	server, keys := peers.StartRedis(t), []string{"the key"}
+	for name, c := range map[string]struct {
+		class, serializer string
+		keys              []string
+	}{
+		"msgpack":         {peers.CoreLayer, "msgpack", nil},
+		"encrypted":       {peers.CoreLayer, "msgpack", keys},
+		"json":            {peers.LaterCoreLayer, "json", nil},
+		"json, encrypted": {peers.LaterCoreLayer, "json", keys},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := settings(server)
+			s.Prefix, s.Serializer, s.EncryptionKeys = "asgi-"+strings.ReplaceAll(name, ", ", "-"), c.serializer, c.keys
+			config := map[string]any{"hosts": s.URLs, "prefix": s.Prefix}
+			if c.serializer == "json" {
+				config["serializer_format"] = "json"
+			}
+			if c.keys != nil {
+				config["symmetric_encryption_keys"] = c.keys
+			}
+			layertest.ExchangeMessagesWithPython(t, c.class, config, newBroker(t, s))
+		})
+	}
+}

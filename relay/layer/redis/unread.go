@@ -71,7 +71,7 @@ type unread struct {
 
 // unread decodes the messages of a mailbox, except those that were seen before.
 func (h *history) unread(m *mailboxOf, seen map[string]bool) (u unread) {
-	codec := &h.broker.settings.Load().codec
+	codec, messages := &h.broker.settings.Load().codec, h.broker.messages.Load()
 	for _, list := range [][]goredis.Z{m.inflight.messages, m.waiting.messages} { // the older ones first
 		for _, z := range list {
 			raw, _ := z.Member.(string)
@@ -81,7 +81,7 @@ func (h *history) unread(m *mailboxOf, seen map[string]bool) (u unread) {
 			if seen != nil {
 				seen[raw[:asgi.RandomPrefix]] = true
 			}
-			message, err := codec.Decode([]byte(raw))
+			message, err := codec.Decode([]byte(raw), messages)
 			if err != nil {
 				u.odd++
 				continue

@@ -91,7 +91,7 @@ func (c *Client) decide(ctx context.Context, d *decision, unchanged bool) {
 		d.err = relay.ErrDenied
 		return
 	}
-	d.subscription, d.err = c.Session.Authorize(ctx, d.kind, d.item, unchanged)
+	d.subscription, d.err = c.Session.Authorize(ctx, d.group(), unchanged)
 }
 
 // countFailures counts the denied groups, and those without a decision.

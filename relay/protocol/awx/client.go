@@ -70,11 +70,25 @@ func (c *Client) handle(text bool, raw []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := c.checkToken(m); err != nil {
+		return err
+	}
+	return c.apply(m, false)
+}
+
+// checkToken compares a message's token with the handshake's cookie.
+func (c *Client) checkToken(m message) error {
 	if c.CSRFToken == "" || subtle.ConstantTimeCompare([]byte(m.csrfToken), []byte(c.CSRFToken)) != 1 {
 		c.Log.Info("client message rejected: wrong xrftoken", "user", c.Session.Identity().Name,
 			"address", relay.AddressText(c.Session.Address()))
 		return errAccessDenied
 	}
+	return nil
+}
+
+// apply makes the groups of a message the client's. With strict, which is for a client without a response yet, a message
+// without an allowed group is an error that tells why the first group is denied.
+func (c *Client) apply(m message, strict bool) error {
 	if !m.hasGroups {
 		return nil
 	}
@@ -85,17 +99,24 @@ func (c *Client) handle(text bool, raw []byte) error {
 	}
 	unchanged := c.authorize(decisions)
 	if expired(decisions) {
+		if strict {
+			return relay.ErrExpired
+		}
 		c.Session.Socket().Close(relay.CloseRestart, relay.RenewReason)
 		return nil
 	}
 	for _, i := range index {
 		c.Stats.count(decisions[i].err)
 	}
+	subs := allowed(decisions)
+	if strict && parseErr == nil && len(subs) == 0 && len(decisions) > 0 {
+		c.logDenial(&decisions[0])
+		return decisions[0].err
+	}
 	c.sendDenials(decisions, index)
 	if parseErr != nil { // as in AWX, the groups before the error have been authorized
 		return parseErr
 	}
-	subs := allowed(decisions)
 	if c.Positions {
 		resume(subs, parseSince(m.since))
 	}

@@ -83,8 +83,8 @@ func (s *socket) take() []string {
 // stubAuthorizer denies the kind "secret" and fails for the kind "unknown".
 type stubAuthorizer struct{ relay.Open }
 
-func (stubAuthorizer) Authorize(_ context.Context, _ relay.Identity, kind, _ string) error {
-	switch kind {
+func (stubAuthorizer) Authorize(_ context.Context, _ relay.Identity, group string) error {
+	switch kind, _, _ := strings.Cut(group, "-"); kind {
 	case "secret":
 		return relay.ErrDenied
 	case "unknown":

@@ -109,3 +109,14 @@ func latest(raw json.RawMessage) *relay.Resume {
 }
 
 func isNull(raw json.RawMessage) bool { return bytes.Equal(raw, []byte("null")) }
+
+// Since returns a function that tells what a client wants of a group, by the member "since" of a message; nil: nothing.
+// Other members are ignored, and the message may be empty.
+func Since(message []byte) func(group string) *relay.Resume {
+	var m struct {
+		Since json.RawMessage `json:"since"`
+	}
+	_ = json.Unmarshal(message, &m) // without an object, there is no wish
+	s := parseSince(m.Since)
+	return s.resume
+}

@@ -125,11 +125,11 @@ func (*subscriber) Limits() *relay.Limits { return new(relay.Limits) }
 func (*subscriber) Holds([]string) bool   { return false }
 func (*subscriber) Send([]byte) bool      { return true }
 
-func (*subscriber) Authorize(_ context.Context, kind, item string, _ bool) (relay.Subscription, error) {
-	if kind == "secret" {
+func (*subscriber) Authorize(_ context.Context, group string, _ bool) (relay.Subscription, error) {
+	if strings.HasPrefix(group, "secret-") {
 		return relay.Subscription{}, relay.ErrDenied
 	}
-	return relay.Subscription{Group: kind + "-" + item}, nil
+	return relay.Subscription{Group: group}, nil
 }
 
 func (s *subscriber) Identity() relay.Identity { return relay.Identity{} }

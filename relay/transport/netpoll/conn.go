@@ -57,25 +57,33 @@ type writer interface {
 // writeFunc writes all of b to conn and may block.
 type writeFunc func(conn net.Conn, b []byte) error
 
-// Attach makes c the byte side of conn, which must not be in use by another goroutine.
-func (p *Poller) Attach(c *Conn, conn net.Conn, owner Owner) {
+// Attach makes c the byte side of conn, which must not be in use by another goroutine. Wrappers that no longer do
+// anything, such as that of the PROXY protocol, are taken off. Attach returns the bytes that they had read from the
+// socket: these precede the first bytes that c reads.
+func (p *Poller) Attach(c *Conn, conn net.Conn, owner Owner) (early []byte) {
 	limitKernelBuffers(conn)
-	c.net, c.owner, c.poller = conn, owner, p
+	c.owner, c.poller = owner, p
 	c.activity.Store(reading)
 	if t, ok := conn.(*tls.Conn); ok {
+		c.net = conn
 		if c.fd = noFD; p.usesDirectTLS() {
 			p.tls.shrink(t)
 			c.attachTLS(t)
 		}
-		return
+		return nil
 	}
-	if c.fd = socketOf(conn); c.fd == noFD {
-		c.writer = p.newRawWriter(conn)
+	c.net, early = unwrap(conn)
+	if c.fd = socketOf(c.net); c.fd == noFD {
+		c.writer = p.newRawWriter(c.net)
 	}
+	return early
 }
 
-// NetConn returns the connection that was attached.
+// NetConn returns the connection that was attached, without the wrappers that were taken off.
 func (c *Conn) NetConn() net.Conn { return c.net }
+
+// Owner returns the owner that was attached.
+func (c *Conn) Owner() Owner { return c.owner }
 
 // TryWrite writes without blocking and returns how many bytes were accepted, possibly none. If kept is not 0, so many
 // encrypted bytes are still in memory, and the caller must call Flush on another goroutine. The lock is held and no

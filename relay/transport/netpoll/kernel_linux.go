@@ -48,10 +48,20 @@ func limitUnsent(conn net.Conn, timeout time.Duration) {
 	})
 }
 
+// LimitUnacked has the kernel end a TCP connection whose bytes the other side does not acknowledge for a time. By default
+// that takes about 15 minutes. Other connections, and those of other systems than Linux, stay as they are.
+func LimitUnacked(conn net.Conn, timeout time.Duration) {
+	withTCP(conn, func(fd int) {
+		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout/time.Millisecond))
+	})
+}
+
 // withTCP calls f with the descriptor of the TCP socket beneath a connection, if any.
 func withTCP(conn net.Conn, f func(fd int)) {
-	for range 4 { // wrappers, such as TLS and that of the PROXY protocol
+	for range 4 { // wrappers, such as TLS
 		switch c := conn.(type) {
+		case nil:
+			return
 		case *net.TCPConn:
 			if raw, err := c.SyscallConn(); err == nil {
 				_ = raw.Control(func(fd uintptr) { f(int(fd)) })
@@ -59,16 +69,8 @@ func withTCP(conn net.Conn, f func(fd int)) {
 			return
 		case interface{ NetConn() net.Conn }:
 			conn = c.NetConn()
-		case interface {
-			TCPConn() (*net.TCPConn, bool)
-		}:
-			tcp, ok := c.TCPConn()
-			if !ok {
-				return
-			}
-			conn = tcp
 		default:
-			return
+			conn = socketBeneath(c)
 		}
 	}
 }

@@ -22,6 +22,8 @@ type Poller struct {
 	calls  sync.Pool // of *writeCall
 	epoll  epoll
 
+	flushers flushers
+
 	tls       tlsFields
 	directTLS atomic.Bool  // wanted
 	checkTLS  func() error // nil: access to tls is safe

@@ -69,6 +69,9 @@ func (f *tlsFields) shrink(c *tls.Conn) {
 			*b = bytes.Buffer{}
 		}
 	}
+	if r := field[bytes.Reader](c, f.input); r.Len() == 0 { // the last record lies in the memory of rawInput
+		*r = bytes.Reader{}
+	}
 }
 
 // holds reports whether a TLS connection has bytes to read that have left the socket.

@@ -40,6 +40,9 @@ func TestShrinkReleasesTheHandshakesBuffers(t *testing.T) {
 	if !bytes.Equal(got, text) {
 		t.Error("the server read other bytes than the client sent")
 	}
+	if size := field[bytes.Reader](server, f.input).Size(); size != 0 {
+		t.Errorf("the last record of %d bytes stays in memory", size)
+	}
 }
 
 func TestMissingFields(t *testing.T) {

@@ -3,6 +3,7 @@
 package netpoll
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -45,7 +46,10 @@ const (
 
 // attachTLS puts a tlsWriter under a TLS connection, if possible.
 func (c *Conn) attachTLS(t *tls.Conn) {
-	socket := t.NetConn()
+	socket, early := unwrap(t.NetConn())
+	if len(early) > 0 { // also if a wrapper stays
+		field[bytes.Buffer](t, c.poller.tls.rawInput).Write(early)
+	}
 	w := &tlsWriter{Conn: socket, fd: socketOf(socket), tls: t, owner: c.owner}
 	if w.fd == noFD {
 		if w.raw = c.poller.rawWriterOf(socket); w.raw == nil {

@@ -26,13 +26,25 @@ type Options struct {
 	Greeting []byte
 	// Subprotocols are the subprotocols that the server speaks, in order of preference. Empty: none.
 	Subprotocols []string
+	// Deflate accepts offers of permessage-deflate (RFC 7692): the client may compress its messages, and Choose returns
+	// forms other than relay.Plain.
+	Deflate bool
 }
 
 // Accept upgrades a request to a WebSocket. The caller has called [CheckUpgrade] and checked the origin. Accept writes
 // the response, also before it returns an error.
+//
+// Over HTTP/2 and HTTP/3, Accept must be called by the handshake of [httpstream.Serve]. The caller then serves the
+// connection by returning from the handshake, after [Conn.Attend].
 func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	c := &Conn{limit: o.MessageLimit}
+	if IsExtendedConnect(r) {
+		return c.acceptStream(w, r, o)
+	}
 	key := acceptKey(r.Header.Get("Sec-WebSocket-Key"))
+	if o.Deflate {
+		c.negotiate(w, r)
+	}
 	first := c.respond(w, r, key, o.Subprotocols)
 	if err := c.hijack(o.Poller, innermost(w)); err != nil {
 		return nil, rejectUpgrade(w, err)
@@ -45,7 +57,9 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 
 // rejectUpgrade responds if the connection cannot be hijacked.
 func rejectUpgrade(w http.ResponseWriter, err error) error {
-	for _, name := range []string{"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"} {
+	for _, name := range []string{
+		"Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions",
+	} {
 		w.Header().Del(name)
 	}
 	http.Error(w, "websocket upgrades are not supported on this connection", http.StatusNotImplemented)
@@ -59,18 +73,23 @@ func (c *Conn) respond(w http.ResponseWriter, r *http.Request, key string, subpr
 	h.Set("Upgrade", "websocket")
 	h.Set("Connection", "Upgrade")
 	h.Set("Sec-WebSocket-Accept", key)
-	for _, p := range subprotocols {
-		if hasToken(r.Header, "Sec-WebSocket-Protocol", p) {
-			h.Set("Sec-WebSocket-Protocol", p)
-			c.subprotocol = p
-			break
-		}
-	}
+	c.agree(h, r, subprotocols)
 	if innermost(w) != w { // such as an access log
 		w.WriteHeader(http.StatusSwitchingProtocols)
 		return nil
 	}
 	return appendResponse(make([]byte, 0, 512), h)
+}
+
+// agree sets the header of the first of subprotocols that the client asks for.
+func (c *Conn) agree(h http.Header, r *http.Request, subprotocols []string) {
+	for _, p := range subprotocols {
+		if hasToken(r.Header, "Sec-WebSocket-Protocol", p) {
+			h.Set("Sec-WebSocket-Protocol", p)
+			c.subprotocol = p
+			return
+		}
+	}
 }
 
 // hijack takes the connection over, with the bytes that the client has sent already.
@@ -79,11 +98,10 @@ func (c *Conn) hijack(p *netpoll.Poller, w http.ResponseWriter) error {
 	if err != nil {
 		return err
 	}
-	if len(early) > 0 {
+	if early = append(early, p.Attach(c.IO(), nc, c)...); len(early) > 0 {
 		c.early = bytes.NewReader(early)
 	}
-	p.Attach(&c.io, nc, c)
-	c.touch()
+	c.Touch()
 	return nil
 }
 

@@ -8,11 +8,9 @@ package ws
 
 import (
 	"bytes"
-	"sync/atomic"
-	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
-	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
+	"github.com/edgerelay/edgerelay/relay/transport/outgoing"
 )
 
 // Handler receives a client's messages.
@@ -23,59 +21,37 @@ type Handler interface {
 	Ended()
 }
 
+// CloseHandler is a [Handler] that distinguishes a client's orderly close. If absent, the handler sees the end only.
+type CloseHandler interface {
+	// Closed is called when the client's close frame arrives, before Ended and after the last message. The code is 0 if
+	// the frame has none. The connection answers the frame itself.
+	Closed(code int, reason string)
+}
+
 // Conn is a server-side WebSocket and a [relay.Socket]. All methods may be called concurrently, except Attend, which is
 // called once.
 //
 // docs/decisions/transport.md#why-is-netpollconn-a-struct-inside-wsconn has the reason for the order of the fields.
 // See docs/decisions/transport.md#why-does-edgerelay-have-a-websocket-server-of-its-own
 type Conn struct {
-	// The lock of io guards the fields up to queued, except idle.
-	state     state
-	flushing  bool     // a goroutine is writing the queue
-	endQueued bool     // the connection ends when the queue is empty
-	slow      bool     // closed as a slow consumer
-	shutdown  bool     // the outgoing direction ends when the queue is empty
-	growing   bool     // frames can be appended to the last piece of the queue, which is a copy
-	idle      uint16   // of the reader: parts of frames without a message since idleSince; see tinyFragmentPart
-	queue     [][]byte // oldest first; flush is writing the head
-	queued    int      // bytes in queue
-
-	io          netpoll.Conn
+	outgoing.Conn
 	subprotocol string
-	limit       func() int   // length of a client's message in bytes
-	lastRead    atomic.Int64 // relay.Ticks
+	limit       func() int // length of a client's message in bytes
+	window      relay.Window
 
 	// Of the reader. Buffers that only an active connection needs are in type reader.
 	handler   Handler
 	early     *bytes.Reader // bytes that arrived with the handshake; nil if there are none left
-	idleSince int64         // relay.Ticks
+	idleSince uint32        // milliseconds of relay.Ticks
+	idle      uint16        // parts of frames without a message since idleSince; see tinyFragmentPart
+	deflates  bool          // the client has agreed on compression; does not change after the handshake
 }
 
-// state is the phase of a connection's outgoing direction.
-type state uint8
-
-const (
-	open     state = iota
-	closing        // our close frame is queued, as the last frame
-	finished       // the connection is closed
-)
-
 var (
-	_ relay.Socket  = (*Conn)(nil)
-	_ netpoll.Owner = (*Conn)(nil)
+	_ relay.Socket      = (*Conn)(nil)
+	_ relay.Deflater    = (*Conn)(nil)
+	_ outgoing.Protocol = (*Conn)(nil)
 )
 
 // Subprotocol returns the subprotocol that the handshake agreed on, empty if none.
 func (c *Conn) Subprotocol() string { return c.subprotocol }
-
-// LastRead implements [relay.Socket].
-func (c *Conn) LastRead() time.Time { return relay.At(c.lastRead.Load()) }
-
-// touch records that the client is alive.
-func (c *Conn) touch() { c.lastRead.Store(relay.Ticks(time.Now())) }
-
-func (c *Conn) isOpen() bool {
-	c.io.Lock()
-	defer c.io.Unlock()
-	return c.state == open
-}

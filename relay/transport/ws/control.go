@@ -7,8 +7,6 @@ import (
 )
 
 const (
-	// maxControlQueue is the queue in bytes above which another control frame closes the connection.
-	maxControlQueue = 1 << 20
 	// maxIdle is how many frames without a message a client may send per second: pings, pongs, and empty fragments that
 	// do not end a message. Each is six bytes long, and the answer to a ping is a system call. The handler limits
 	// messages.
@@ -20,31 +18,7 @@ const (
 )
 
 // Ping implements [relay.Socket].
-func (c *Conn) Ping() (sent bool) { return c.sendControl([]byte{finBit | opPing, 0}) }
-
-// sendControl writes or queues a control frame. A ping is not queued: a client with queued bytes is alive while the
-// queue shrinks.
-func (c *Conn) sendControl(frame []byte) (sent bool) {
-	c.io.Lock()
-	defer c.io.Unlock()
-	if c.state != open {
-		return false
-	}
-	if !c.flushing {
-		if frame = c.tryWrite(frame, false); len(frame) == 0 {
-			return true
-		}
-	}
-	switch queued := c.queuedBytes(); {
-	case queued > 0 && frame[0] == finBit|opPing:
-		return false
-	case queued > maxControlQueue: // a flood of pings from a client that does not read the answers
-		c.closeSlow()
-		return false
-	}
-	c.enqueue(frame)
-	return true
-}
+func (c *Conn) Ping() (sent bool) { return c.SendControl([]byte{finBit | opPing, 0}, true) }
 
 // readControl reads and handles a control frame. errClosed ends the connection.
 func (r *reader) readControl(h header) error {
@@ -60,22 +34,30 @@ func (c *Conn) handleControl(opcode byte, payload []byte) error {
 	case opPong:
 		return nil
 	case opPing:
-		c.sendControl(append([]byte{finBit | opPong, byte(len(payload))}, payload...))
+		c.SendControl(append([]byte{finBit | opPong, byte(len(payload))}, payload...), false)
 		return nil
 	case opClose:
 		switch {
 		case len(payload) == 0:
+			c.reportClose(0, "")
 			c.answerClose(nil)
 		case len(payload) == 1, !validCode(int(binary.BigEndian.Uint16(payload))):
 			return violation{codeProtocol, "invalid close code"}
 		case !utf8.Valid(payload[2:]):
 			return violation{codeNotUTF8, "close reason is not UTF-8"}
 		default:
+			c.reportClose(int(binary.BigEndian.Uint16(payload)), string(payload[2:]))
 			c.answerClose(payload[:2])
 		}
 		return errClosed
 	}
 	return violation{codeProtocol, "unknown opcode"}
+}
+
+func (c *Conn) reportClose(code int, reason string) {
+	if h, ok := c.handler.(CloseHandler); ok {
+		h.Closed(code, reason)
+	}
 }
 
 // validCode reports whether a close frame may carry a code.
@@ -89,7 +71,7 @@ func validCode(code int) bool {
 
 // tooManyIdle counts a frame that carries next to nothing, in parts of a frame without a message.
 func (c *Conn) tooManyIdle(parts uint16) bool {
-	if now := c.lastRead.Load(); now-c.idleSince >= int64(time.Second) {
+	if now := uint32(c.ReadAt() / int64(time.Millisecond)); now-c.idleSince >= 1000 { // wraps around
 		c.idle, c.idleSince = 0, now
 	}
 	c.idle = min(c.idle, maxIdle*tinyFragmentPart) + parts // does not wrap around

@@ -19,7 +19,9 @@ const (
 const (
 	finBit       = 0x80
 	reservedBits = 0x70
-	maskBit      = 0x80
+	// compressed is RSV1 of the first frame of a message that is compressed (RFC 7692 section 6).
+	compressed = 0x40
+	maskBit    = 0x80
 	// maxControl is the longest payload of a control frame.
 	maxControl = 125
 )
@@ -42,6 +44,9 @@ type violation struct {
 
 func (v violation) Error() string { return v.reason }
 
+// errTooLong ends a message that is longer than the limit.
+var errTooLong = violation{codeTooBig, "message is too long"}
+
 // errNotUTF8 ends a text message that cannot become valid UTF-8.
 var errNotUTF8 = violation{codeNotUTF8, "text is not UTF-8"}
 
@@ -52,9 +57,14 @@ var errClosed = errors.New("closed by the client")
 type header struct {
 	opcode byte
 	fin    bool
-	length uint64
-	mask   [4]byte
+	// compressed is set on the first frame of a compressed message only.
+	compressed bool
+	length     uint64
+	mask       [4]byte
 }
+
+// begins reports whether the frame is the first of a message.
+func (h *header) begins() bool { return h.opcode == opText || h.opcode == opBinary }
 
 // readHeader reads and checks the head of a frame.
 func (r *reader) readHeader() (h header, err error) {
@@ -63,8 +73,10 @@ func (r *reader) readHeader() (h header, err error) {
 		return h, err
 	}
 	h.fin, h.opcode = b[0]&finBit != 0, b[0]&0x0f
-	if b[0]&reservedBits != 0 {
-		return h, violation{codeProtocol, "reserved bits are set"}
+	if reserved := b[0] & reservedBits; reserved != 0 {
+		if h.compressed = reserved == compressed && r.c.deflates && h.begins(); !h.compressed {
+			return h, violation{codeProtocol, "reserved bits are set"}
+		}
 	}
 	if b[1]&maskBit == 0 {
 		return h, violation{codeProtocol, "frame is not masked"}

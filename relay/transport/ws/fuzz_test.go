@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
+	"github.com/edgerelay/edgerelay/relay/internal/inflate"
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
@@ -64,12 +64,12 @@ func (s *seer) look() {
 }
 
 // play reads messages until the connection ends, with a reader's buffer of a size, and describes them in words.
-func play(stream []byte, piece, buffer int) []string {
+func play(stream []byte, piece, buffer int, deflates bool) []string {
 	t := &tape{in: stream, piece: piece}
 	s := &seer{out: &t.out}
-	c := &Conn{limit: func() int { return fuzzLimit }, handler: s}
-	netpoll.New().Attach(&c.io, t, c)
-	c.lastRead.Store(time.Now().UnixNano())
+	c := &Conn{limit: func() int { return fuzzLimit }, handler: s, deflates: deflates}
+	netpoll.New().Attach(c.IO(), t, c)
+	c.Touch()
 	r := reader{c: c, in: make([]byte, buffer)}
 	var err error
 	for err == nil {
@@ -82,16 +82,18 @@ func play(stream []byte, piece, buffer int) []string {
 	return s.seen
 }
 
-// expect returns the description that RFC 6455 demands. It has all bytes at hand.
-func expect(b []byte) (seen []string) {
+// expect returns the description that RFC 6455 and, with an agreement about compression, RFC 7692 demand. It has all
+// bytes at hand.
+func expect(b []byte, deflates bool) (seen []string) {
 	var message []byte
-	kind := byte(0) // of the message that has begun
+	kind, deflated, limit := byte(0), false, fuzzLimit // of the message that has begun
 	for {
 		if len(b) < 2 {
 			return seen
 		}
 		fin, opcode, short := b[0]&0x80 != 0, b[0]&0x0f, int(b[1]&0x7f)
-		if b[0]&0x70 != 0 || b[1]&0x80 == 0 {
+		rsv := b[0] & 0x70
+		if rsv != 0 && (rsv != 0x40 || !deflates || opcode != 1 && opcode != 2) || b[1]&0x80 == 0 {
 			return append(seen, "close 1002")
 		}
 		size := 2 + map[int]int{126: 2, 127: 8}[short]
@@ -113,10 +115,15 @@ func expect(b []byte) (seen []string) {
 		}
 		known := opcode <= 2 || opcode == 8 || opcode == 9 || opcode == 10
 		if opcode < 8 {
-			switch {
-			case !known, kind == 0 && opcode == 0, kind != 0 && opcode != 0:
+			if !known || kind == 0 && opcode == 0 || kind != 0 && opcode != 0 {
 				return append(seen, "close 1002")
-			case n > uint64(fuzzLimit-len(message)):
+			}
+			if kind == 0 {
+				if deflated, limit = rsv != 0, fuzzLimit; deflated {
+					limit = maxPayload(fuzzLimit)
+				}
+			}
+			if n > uint64(limit-len(message)) {
 				return append(seen, "close 1009")
 			}
 		}
@@ -133,7 +140,7 @@ func expect(b []byte) (seen []string) {
 				kind = opcode
 			}
 			message = append(message, payload...)
-			if kind == opText && !mayBecomeText(message, fin && !cut) {
+			if kind == opText && !deflated && !mayBecomeText(message, fin && !cut) {
 				return append(seen, "close 1007")
 			}
 		}
@@ -154,6 +161,16 @@ func expect(b []byte) (seen []string) {
 			return append(seen, "close 1007")
 		case opcode == opClose:
 			return append(seen, fmt.Sprintf("answer 0x88 %q", payload[:2]))
+		case opcode <= opBinary && fin && deflated:
+			whole, err := inflate.Message(message, fuzzLimit) // which has a fuzz target of its own
+			switch {
+			case errors.Is(err, inflate.ErrTooLong):
+				return append(seen, "close 1009")
+			case err != nil, kind == opText && !utf8.Valid(whole):
+				return append(seen, "close 1007")
+			}
+			seen = append(seen, fmt.Sprintf("text %v %q", kind == opText, whole))
+			kind, message = 0, nil
 		case opcode <= opBinary && fin:
 			seen = append(seen, fmt.Sprintf("text %v %q", kind == opText, message))
 			kind, message = 0, nil
@@ -173,6 +190,9 @@ func mayBecomeText(b []byte, whole bool) bool {
 	return true
 }
 
+// hello is "Hello", compressed (RFC 7692 section 7.2.3.1).
+const hello = "\xf2\x48\xcd\xc9\xc9\x07\x00"
+
 // FuzzFrames compares the reader with expect. Pieces may cut frames anywhere.
 func FuzzFrames(f *testing.F) {
 	masked := func(first byte, payload string) string {
@@ -188,21 +208,27 @@ func FuzzFrames(f *testing.F) {
 		"\x81\xff\x00\x00\x00\x00\x00\x00\x00\x01\x01\x02\x03\x04y", "\x89\xfe\x00\x7e",
 		masked(0x01, "") + masked(0x00, "") + masked(0x80, ""), masked(0x81, "\xed\xa0\x80"), masked(0x81,
 			"\xf4\x90\x80\x80"), masked(0x88, "\x03\xe8\xff"), masked(0x88, "\x03\xed"),
+		masked(0xc1, hello), masked(0xc2, hello) + masked(0x81, "x"), masked(0x41, hello[:3]) + masked(0x89, "p") +
+			masked(0x80, hello[3:]), masked(0x41, hello[:3]) + masked(0xc0, hello[3:]), masked(0xc9, ""),
+		masked(0xc1, ""), masked(0xc1, "\x00"), masked(0xc1, "\xff"), masked(0xd1, hello), masked(0xc1,
+			"\x00\x01\x00\xfe\xff\xce\x00"), masked(0xc2, "\x63\x60\x18\x05\xa3\x60\x14\x8c\x02\x00"),
 	} {
-		f.Add([]byte(s), uint8(1))
-		f.Add([]byte(s), uint8(255))
+		for _, compress := range []bool{false, true} {
+			f.Add([]byte(s), uint8(1), compress)
+			f.Add([]byte(s), uint8(255), compress)
+		}
 	}
-	f.Fuzz(func(t *testing.T, stream []byte, piece uint8) {
+	f.Fuzz(func(t *testing.T, stream []byte, piece uint8, compress bool) {
 		idle := 0 // an upper bound; whether it is too many depends on time
-		for _, first := range []byte{0x89, 0x8a, 0x00, 0x01, 0x02} {
+		for _, first := range []byte{0x89, 0x8a, 0x00, 0x01, 0x02, 0x41, 0x42} {
 			idle += bytes.Count(stream, []byte{first})
 		}
 		if idle > maxIdle {
 			return
 		}
-		want := expect(stream)
+		want := expect(stream, compress)
 		for _, buffer := range []int{64, 1024} {
-			got := play(bytes.Clone(stream), int(piece)+1, buffer)
+			got := play(bytes.Clone(stream), int(piece)+1, buffer, compress)
 			if !slices.Equal(got, want) {
 				t.Errorf("% x in pieces of %d:\ngot  %q\nwant %q", stream, int(piece)+1, got, want)
 			}

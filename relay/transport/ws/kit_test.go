@@ -57,7 +57,9 @@ func newServerWith(
 			http.Error(w, reason, status)
 			return
 		}
-		c, err := ws.Accept(w, r, ws.Options{Poller: poller, MessageLimit: func() int { return 4096 }})
+		c, err := ws.Accept(w, r, ws.Options{
+			Poller: poller, MessageLimit: func() int { return 4096 }, Deflate: true,
+		})
 		if err != nil {
 			t.Error(err)
 			return

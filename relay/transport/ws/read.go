@@ -20,16 +20,22 @@ type incoming struct {
 	checked int // length of the prefix of bytes that is known to be UTF-8
 	begun   bool
 	text    bool
+	// compressed means that bytes is a payload that must be inflated.
+	compressed bool
 }
 
 // Attend hands the client's messages to h until the connection ends, and returns at once. Pings are answered. A client
 // that breaks the protocol is closed with the matching code.
 //
 // While nothing arrives, no goroutine waits, if netpoll can poll the connection. A reader waits only for the rest of a
-// message that has begun.
+// message that has begun. A stream is read by the goroutine that serves its request, after the handshake.
 func (c *Conn) Attend(h Handler) {
 	c.handler = h
-	if !c.io.Start(c.early != nil) {
+	if s := c.stream(); s != nil {
+		s.Serve(c)
+		return
+	}
+	if !c.IO().Start(c.early != nil) {
 		go c.readUntilEnd()
 	}
 }
@@ -46,11 +52,11 @@ func (c *Conn) ReadReady(scratch []byte) {
 func (r *reader) readAvailable() error {
 	for drained := false; ; {
 		if r.betweenMessages() {
-			n, last, err := r.c.io.ReadOrRest(r.in, drained)
+			n, last, err := r.c.IO().ReadOrRest(r.in, drained)
 			if err != nil || n == 0 {
 				return err
 			}
-			r.c.touch()
+			r.c.Touch()
 			r.start, r.end, drained = 0, n, last
 		}
 		if err := r.readFrame(); err != nil {
@@ -84,10 +90,15 @@ func (r *reader) readFrame() error {
 	}
 	m := r.incoming
 	r.incoming = incoming{}
-	if r.c.isOpen() { // after our close frame, only the answer matters
+	if r.c.IsOpen() { // after our close frame, only the answer matters
+		if m.compressed {
+			if err := r.inflateMessage(&m); err != nil {
+				return err
+			}
+		}
 		r.deliver(m)
 		if r.end > r.start {
-			r.c.touch() // the client sent these bytes before the handler returned
+			r.c.Touch() // the client sent these bytes before the handler returned
 		}
 	}
 	return nil
@@ -131,26 +142,39 @@ func (r *reader) readBody(h header) error {
 		return violation{codeProtocol, "unknown opcode"}
 	case m.begun != (h.opcode == opContinuation):
 		return violation{codeProtocol, "fragment out of order"}
-	case h.length > uint64(max(0, r.c.limit()-len(m.bytes))):
-		return violation{codeTooBig, "message is too long"}
 	}
 	if !m.begun {
-		m.begun, m.text = true, h.opcode == opText
+		m.begun, m.text, m.compressed = true, h.opcode == opText, h.compressed
+	}
+	if h.length > uint64(max(0, r.payloadLimit()-len(m.bytes))) {
+		return errTooLong
 	}
 	if err := r.readPayload(m, h); err != nil {
 		return err
 	}
-	if h.fin && m.text && m.checked < len(m.bytes) {
+	if h.fin && m.isText() && m.checked < len(m.bytes) {
 		return errNotUTF8
 	}
 	return nil
 }
 
+// payloadLimit returns the length of the longest payload of the current message.
+func (r *reader) payloadLimit() int {
+	limit := r.c.limit()
+	if r.compressed {
+		return maxPayload(limit)
+	}
+	return limit
+}
+
+// isText reports whether the bytes are text as they are.
+func (m *incoming) isText() bool { return m.text && !m.compressed }
+
 // readPayload appends a frame's payload to m. Memory grows with the bytes that arrive, not with the announced length.
 func (r *reader) readPayload(m *incoming, h header) error {
 	start := len(m.bytes)
 	for end := start + int(h.length); len(m.bytes) < end; {
-		n, err := r.readSome(m.grow(end))
+		n, err := r.readSome(m.grow(start, end))
 		if err != nil {
 			return err
 		}
@@ -161,11 +185,15 @@ func (r *reader) readPayload(m *incoming, h header) error {
 	return nil
 }
 
-// grow returns the memory for the next bytes, up to the message length end.
-func (m *incoming) grow(end int) []byte {
+// grow returns the memory for the next bytes of a frame, which begins and ends at lengths of the message.
+func (m *incoming) grow(start, end int) []byte {
 	n := len(m.bytes)
 	if n == cap(m.bytes) {
-		grown := make([]byte, n, n+min(end-n, max(firstPiece, n)))
+		more := min(end-n, max(firstPiece, n))
+		if start > 0 { // further fragments may follow, and each would have everything copied
+			more = max(more, n/2)
+		}
+		grown := make([]byte, n, n+more)
 		copy(grown, m.bytes)
 		m.bytes = grown
 	}
@@ -178,7 +206,7 @@ func (m *incoming) add(n, start int, mask [4]byte) (ok bool) {
 	at := len(m.bytes)
 	m.bytes = m.bytes[:at+n]
 	unmask(m.bytes[at:], mask, at-start)
-	if !m.text {
+	if !m.isText() {
 		return true
 	}
 	whole, ok := wholeRunes(m.bytes[m.checked:])
@@ -231,9 +259,9 @@ func (c *Conn) readConn(b []byte) (int, error) {
 		}
 		return n, nil
 	}
-	n, err := c.io.Read(b)
+	n, err := c.IO().Read(b)
 	if n > 0 {
-		c.touch()
+		c.Touch()
 	}
 	return n, err
 }

@@ -6,12 +6,18 @@ import (
 	"strings"
 )
 
-// IsUpgrade reports whether a request asks for a WebSocket.
-func IsUpgrade(r *http.Request) bool { return hasToken(r.Header, "Upgrade", "websocket") }
+// IsUpgrade reports whether a request asks for a WebSocket, over any version of HTTP.
+func IsUpgrade(r *http.Request) bool {
+	return hasToken(r.Header, "Upgrade", "websocket") || IsExtendedConnect(r)
+}
 
-// CheckUpgrade checks a request that asks for a WebSocket against RFC 6455 section 4.2.1. The status is 0 for a valid
-// handshake. Otherwise CheckUpgrade sets the headers of the rejection and returns the status code and the reason.
+// CheckUpgrade checks a request that asks for a WebSocket against RFC 6455 section 4.2.1, or RFC 8441 section 5. The
+// status is 0 for a valid handshake. Otherwise CheckUpgrade sets the headers of the rejection and returns the status code
+// and the reason.
 func CheckUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason string) {
+	if IsExtendedConnect(r) {
+		return checkExtendedConnect(w, r)
+	}
 	switch keys := r.Header.Values("Sec-Websocket-Key"); {
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)

@@ -327,6 +327,24 @@ function encodeValue(s: string): usize {
   return changetype<usize>(valueBytes);
 }
 
+// textAt returns the value at path in any JSON text, such as an attachment or a context: a string decoded, any other value
+// as JSON text; null if there is none.
+export function textAt(json: string, path: string): string | null {
+  const q = encodePath(path), p = encodeValue(json);
+  if (!find(p, valueSize, q, pathSize)) return null;
+  if (at(p, from) != 34) return String.UTF8.decodeUnsafe(p + from, to - from);
+  const inside = from + 1, end = to - 1;
+  if (!hasEscapes(p, inside, end)) return String.UTF8.decodeUnsafe(p + inside, end - inside);
+  const out = new ArrayBuffer(end - inside);
+  let size: usize = 0;
+  for (let i = inside; i < end; i = behind) {
+    const n = decode(p, end, i);
+    memory.copy(changetype<usize>(out) + size, char, n);
+    size += n;
+  }
+  return String.UTF8.decodeUnsafe(changetype<usize>(out), size);
+}
+
 // Edits is a JSON text that edits change. Each edit works on the result of the edits before it, and returns whether it
 // changed the text. All bytes that an edit does not name stay as they are. Paths are those of Document; the empty path
 // is refused.

@@ -12,6 +12,57 @@ export interface Options {
   maxResult?: number;
   /** Whether results must be JSON. Default: false. */
   json?: boolean;
+  /** Patterns of the groups that the plugin may join and publish to. Default: all. */
+  join?: string[];
+  publish?: string[];
+}
+
+/** A request to connect. */
+export interface Handshake {
+  path?: string;
+  query?: string;
+  /** Placeholders of the route's path. */
+  params?: Record<string, string>;
+  /** The user's profile. Default: null, an anonymous user. */
+  user?: unknown;
+  user_key?: string;
+  address?: string;
+  /** Headers that the route grants, with names in lower case. */
+  headers?: Record<string, string>;
+  subprotocols?: string[];
+}
+
+/** A message to a client. data is there with binary messages and those of the function itself. */
+export interface Frame {
+  text: string;
+  binary: boolean;
+  data?: Uint8Array;
+}
+
+/** A client of a Host, which shows what the plugin did. */
+export interface TestClient {
+  readonly id: string;
+  /** Whether the plugin accepted the connection. Otherwise status is that of HTTP, and reason is for the log. */
+  readonly accepted: boolean;
+  readonly status: number;
+  readonly reason: string;
+  /** All frames that the client got. */
+  readonly frames: Frame[];
+  /** What the plugin keeps with the connection. */
+  readonly attachment: string;
+  readonly groups: string[];
+  /** How the connection ended; null while it is open. */
+  readonly closed: { code: number; reason: string } | null;
+  /** The last failure of a hook or of a continuation for this client. */
+  readonly error: Error | null;
+  /** Sends a message to the plugin. */
+  text(text: string): void;
+  json(value: unknown): void;
+  binary(data: Uint8Array): void;
+  /** Ends the connection from the client's side. */
+  disconnect(code?: number, reason?: string): void;
+  /** The texts of the frames that the client got since the last call. */
+  received(): string[];
 }
 
 /** What the relay tells about an event. */
@@ -86,6 +137,30 @@ export class Host {
    * @throws with all differences
    */
   samples(file: string | URL): number;
+  /** Asks the plugin to accept a connection. */
+  connect(handshake?: Handshake): TestClient;
+  /** Moves the plugin's clock on. The plugin gets its alarms on the way. */
+  advance(ms: number): void;
+  /** Gives the responses that holdResponses held back. */
+  respond(): void;
+  /** Publishes a text to the clients of a group, as another process may. */
+  publish(group: string, text: string): void;
+  /** A value of the shared store, of a list its JSON; null if there is none. sharedSet stores one, as another node may. */
+  sharedGet(key: string): string | null;
+  sharedSet(key: string, value: string): void;
+  /** Answers HTTP requests; without it, no server is available. A status below 0 is one of the ABI. */
+  fetch: (request: { method: string; url: string; headers: Record<string, string>; body: string }) =>
+    { status?: number; body?: unknown };
+  /** Makes the shared store and the alarms fail. */
+  unavailable: boolean;
+  /** Keeps requests unanswered until respond. */
+  holdResponses: boolean;
+  /** The alarms that are set, what the plugin published, and its HTTP requests. */
+  readonly alarms: { name: string; payload: string; at: number; failures: number }[];
+  readonly published: { group: string; type: string; payload: string; others: boolean }[];
+  readonly fetched: { method: string; url: string; headers: Record<string, string>; body: string }[];
+  /** The last failure of an alarm, or of a continuation without a client. */
+  readonly error: Error | null;
   /** Starts a fresh instance. The store and the metrics stay. */
   restart(): void;
 

@@ -1,12 +1,16 @@
 // A relay for unit tests: Host runs a plugin's module with all functions of plugin ABI 1, and with the relay's checks.
 import { readFileSync } from "node:fs";
 import { find, isJSON, isUTF8, parts, sameJSON, text } from "./json.js";
+import { FUNCTION_GRANTS, FUNCTION_HOOKS, Functions } from "./function.js";
 import { deferStart, runStart } from "./module.js";
 
 const ALL = 0xffffffffffffffffn;
 const MIN = -(2n ** 63n);
-const GRANT_OF = { emit: "emit", emit_at: "emit", metric_add: "metrics", kv_get: "kv", kv_set: "kv", kv_incr: "kv", now_ms: "clock" };
-const HOOKS = ["ev_on_event", "ev_on_subscribe", "ev_on_class", "ev_on_tick"];
+const GRANT_OF = {
+  emit: "emit", emit_at: "emit", metric_add: "metrics", kv_get: "kv", kv_set: "kv", kv_incr: "kv", now_ms: "clock",
+  ...FUNCTION_GRANTS,
+};
+const HOOKS = ["ev_on_event", "ev_on_subscribe", "ev_on_class", "ev_on_tick", ...FUNCTION_HOOKS];
 const LEVELS = ["debug", "info", "warning", "error"];
 const NAME = /^[A-Za-z0-9._-]{1,99}$/;
 const BUFFER = 4096;
@@ -30,6 +34,7 @@ export class Host {
   #call = null;
   #buffer = 0;
   #capacity = 0;
+  #functions;
 
   constructor(wasm, options = {}) {
     const bytes = typeof wasm === "string" || wasm instanceof URL ? readFileSync(wasm) : wasm;
@@ -38,6 +43,26 @@ export class Host {
     this.now = options.now ?? Date.UTC(2026, 0, 2, 3, 4, 5);
     this.logs = [];
     this.metrics = {};
+    this.#functions = new Functions({
+      read: (p, n) => this.#read(p, n),
+      give: (p, cap, value) => this.#give(p, cap, value),
+      limit: () => this.#limit(),
+      time: () => this.#time(),
+      setTime: (t) => { this.now = t; },
+      options: () => this.#options,
+      exports: (hook) => WebAssembly.Module.exports(this.#module).some((e) => e.name === hook),
+      failure: (message) => new Failure(message, true),
+      failed: (error) => this.#failed(error),
+      unknown: (v) => this.#unknown(v),
+      call: (hook, client, context, head, data, args) => {
+        if (!this.#instance) this.restart();
+        if (hook === "ev_on_connect" && !this.#instance.exports[hook]) {
+          this.#functions.begin(hook, "", client, context);
+          return 0n;
+        }
+        return this.#hook(hook, head, data, { client, context }, null, args(data.length));
+      },
+    });
     const [manifest] = WebAssembly.Module.customSections(this.#module, "edgerelay.manifest");
     this.manifest = manifest ? JSON.parse(Buffer.from(manifest).toString("utf8")) : null;
     this.#check();
@@ -83,6 +108,7 @@ export class Host {
     this.memory = instance.exports.memory;
     runStart(instance);
     instance.exports._initialize?.();
+    this.#functions.begin("ev_init", "");
     const version = instance.exports.ev_abi_version();
     if (version !== 1) throw new Error(`the module is built for plugin ABI ${version}, this host serves 1`);
     const code = instance.exports.ev_init ? instance.exports.ev_init() : 0;
@@ -124,9 +150,11 @@ export class Host {
       const v = this.#hook(hook, group, payload, about, effects, args);
       this.#decode(v, hook, payload, result);
       if (effects) Object.assign(result, { emits: effects.emits, audience: effects.audience });
+      this.#functions.commit();
     } catch (error) {
       result.error = this.#failed(error);
     }
+    this.#functions.settle();
     return result;
   }
 
@@ -166,9 +194,11 @@ export class Host {
       else if (v >= 0x100n && v <= 0x13fn) Object.assign(decision, { allow: true, class: Number(v) - 0x100 });
       else if (v !== 1n) throw new Failure(`ABI 1 does not define the result 0x${v.toString(16)}`);
       decision.verdict = decision.allow ? "allow" : "deny";
+      this.#functions.commit();
     } catch (error) {
       decision.error = this.#failed(error);
     }
+    this.#functions.settle();
     return decision;
   }
 
@@ -182,7 +212,8 @@ export class Host {
     const buffer = this.#read(this.#buffer, need);
     buffer.set(prefix);
     buffer.set(document, prefix.length);
-    const { hops = 0, source = "", sent = null, position = "" } = about;
+    const { hops = 0, source = "", sent = null, position = "", client = null, context } = about;
+    this.#functions.begin(name, source, client, context);
     this.#call = { document: document.slice(), group, effects, hops, input: need, source, sent, position };
     try {
       return BigInt.asUintN(64, hook(...args));
@@ -190,6 +221,31 @@ export class Host {
       this.#call.effects = null;
     }
   }
+
+  /** The failure that a result stands for. */
+  #unknown(v) {
+    if (v === 2n) return new Failure(`the plugin reported an error: ${this.#lastLine()}`, true);
+    return new Failure(`ABI 1 does not define the result 0x${v.toString(16)}`);
+  }
+
+  connect(handshake = {}) { return this.#functions.connect(handshake); }
+  advance(ms) { this.#functions.advance(ms); }
+  respond() {
+    const held = this.#functions.holdResponses;
+    this.#functions.holdResponses = false;
+    this.#functions.settle();
+    this.#functions.holdResponses = held;
+  }
+  publish(group, text) { this.#functions.publish(group, text); }
+  sharedGet(name) { return this.#functions.sharedGet(name); }
+  sharedSet(name, value) { this.#functions.sharedSet(name, value); }
+  get alarms() { return this.#functions.alarms; }
+  get published() { return this.#functions.published; }
+  get fetched() { return this.#functions.fetched; }
+  get error() { return this.#functions.error; }
+  set fetch(f) { this.#functions.fetch = f; }
+  set unavailable(yes) { this.#functions.unavailable = yes; }
+  set holdResponses(yes) { this.#functions.holdResponses = yes; }
 
   /** Discards the instance after a failure, like the relay, and returns the reason. */
   #failed(error) {
@@ -231,6 +287,7 @@ export class Host {
 
   #imports() {
     return {
+      ...this.#functions.imports(),
       log: (level, p, n) => {
         const line = this.#read(p, n).subarray(0, 4096);
         this.logs.push({ level: LEVELS[Math.min(level >>> 0, 3)], text: decode(line) });

@@ -10,6 +10,8 @@
 //! }
 //! ```
 //!
+//! Plugins that answer clients are functions, see [`function!`], [`Client`], [`shared`], [`alarms`] and [`fetch()`].
+//!
 //! A plugin is a `cdylib` for `wasm32-unknown-unknown`. The macros [`on_init!`], [`on_event!`], [`on_subscribe!`],
 //! [`on_class!`] and [`on_tick!`] export the hooks. A hook without an export costs the relay nothing. The module imports
 //! only the host functions that its code calls. Functions marked with a grant need that grant in the plugin's block of
@@ -37,13 +39,21 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+mod client;
 mod edit;
 mod host;
 mod path;
+mod service;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+pub use client::{
+    auto_response, publish, publish_message, Admission, Alarm, Client, Closing, Connect, EffectError, Message,
+};
 pub use host::Level;
+pub use service::{
+    alarms, fetch, object, post_json, quote, shared, text_at, then, HttpRequest, Response, ResponseError, Results, Then,
+};
 
 /// The version of the SDK.
 pub const VERSION: &str = "0.2.0";
@@ -124,6 +134,10 @@ macro_rules! document {
 }
 document!(Event<'_>);
 document!(Request);
+document!(Connect);
+document!(Message<'_>);
+document!(Response<'_>);
+document!(Alarm<'_>);
 
 impl<'a> Event<'a> {
     fn new(group: &'a str, payload: &'a mut [u8]) -> Self {
@@ -306,6 +320,112 @@ fn text(key: &str, get: impl Fn(&str, &mut [u8]) -> i32) -> Option<String> {
     String::from_utf8(large).ok()
 }
 
+/// The value at `path` in a text that the host does not know.
+fn find_text(doc: &[u8], path: &str) -> Option<String> {
+    let value = &doc[path::find(doc, path)?];
+    let text = match value {
+        [b'"', inner @ .., b'"'] => path::unescape(inner),
+        _ => value.into(),
+    };
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Exports the hooks of a function, and defines `HOOKS`, which tests give to [`testing::Host::function`]. Each hook may be
+/// missing:
+///
+/// ```
+/// # use edgerelay::*;
+/// edgerelay::function! {
+///     on_init: setup,
+///     on_connect: connect,
+///     on_message: message,
+///     on_close: closed,
+///     on_result: RESULTS,
+///     on_alarm: alarm,
+/// }
+/// const RESULTS: Results = &[("visited", visited)];
+/// # fn setup() -> Result<(), String> { Ok(()) }
+/// fn connect(c: &Connect) -> Admission {
+///     Admission::if_ok(c.join("lobby"))
+/// }
+/// fn message(c: &Client, m: &mut Message) -> Result<(), String> {
+///     Ok(c.publish("lobby", m.as_str())?)
+/// }
+/// # fn closed(_: &Client, _: &Closing) -> Result<(), String> { Ok(()) }
+/// # fn visited(_: &Client, _: &Response) -> Result<(), String> { Ok(()) }
+/// # fn alarm(_: &Alarm) -> Result<(), String> { Ok(()) }
+/// ```
+///
+/// Hooks for events are possible, too: `on_event`, `on_class`, `on_subscribe` and `on_tick`.
+#[macro_export]
+macro_rules! function {
+    ($($hook:ident: $f:path),* $(,)?) => {
+        $($crate::$hook!($f);)*
+        #[cfg(not(target_arch = "wasm32"))]
+        #[allow(dead_code, clippy::needless_update)]
+        pub const HOOKS: $crate::testing::Hooks = $crate::testing::Hooks {
+            $($hook: Some($f),)*
+            ..$crate::testing::Hooks::NONE
+        };
+    };
+}
+
+/// Exports a function `fn(&Connect) -> Admission` that decides about a connection.
+#[macro_export]
+macro_rules! on_connect {
+    ($f:path) => {
+        #[no_mangle]
+        pub extern "C" fn ev_on_connect(_size: u32) -> u64 {
+            $crate::guest::connect($f)
+        }
+    };
+}
+
+/// Exports a function `fn(&Client, &mut Message) -> Result<(), String>` that gets clients' messages. An error discards the
+/// effects.
+#[macro_export]
+macro_rules! on_message {
+    ($f:path) => {
+        #[no_mangle]
+        pub extern "C" fn ev_on_message(kind: u32, size: u32) -> u64 {
+            $crate::guest::message(kind, size, $f)
+        }
+    };
+}
+
+/// Exports a function `fn(&Client, &Closing) -> Result<(), String>` that learns that a client is gone.
+#[macro_export]
+macro_rules! on_close {
+    ($f:path) => {
+        #[no_mangle]
+        pub extern "C" fn ev_on_close(code: u32, size: u32) -> u64 {
+            $crate::guest::close(code, size, $f)
+        }
+    };
+}
+
+/// Exports the continuations of requests, a [`Results`].
+#[macro_export]
+macro_rules! on_result {
+    ($results:path) => {
+        #[no_mangle]
+        pub extern "C" fn ev_on_result(_token: u64, status: i32, size: u32) -> u64 {
+            $crate::guest::result(status, size, $results)
+        }
+    };
+}
+
+/// Exports a function `fn(&Alarm) -> Result<(), String>` that runs when an alarm is due. After an error, it comes again.
+#[macro_export]
+macro_rules! on_alarm {
+    ($f:path) => {
+        #[no_mangle]
+        pub extern "C" fn ev_on_alarm(name: u32, payload: u32) -> u64 {
+            $crate::guest::alarm(name, payload, $f)
+        }
+    };
+}
+
 /// Exports a function `fn() -> Result<(), String>` that runs before any event. If the function fails, the relay rejects
 /// the plugin with that error.
 #[macro_export]
@@ -417,7 +537,12 @@ pub mod guest {
     }
 
     fn failure(r: Result<(), String>) -> Option<u64> {
-        r.err().map(|why| failed(&why))
+        forgiven(r).err().map(|why| failed(&why))
+    }
+
+    /// That a client has left is no failure.
+    pub(crate) fn forgiven(r: Result<(), String>) -> Result<(), String> {
+        r.or_else(|why| if why == client::NO_CLIENT { Ok(()) } else { Err(why) })
     }
 
     pub fn event(group: u32, payload: u32, hook: impl Fn(&mut Event) -> Verdict) -> u64 {
@@ -442,6 +567,61 @@ pub mod guest {
         }
     }
 
+    fn input(from: u32, n: u32) -> &'static [u8] {
+        unsafe { &(&*core::ptr::addr_of!(INPUT))[from as usize..][..n as usize] }
+    }
+
+    fn input_text(from: u32, n: u32) -> &'static str {
+        core::str::from_utf8(input(from, n)).unwrap_or_default()
+    }
+
+    pub fn connect(hook: fn(&Connect) -> Admission) -> u64 {
+        match hook(&Connect { client: Client(()) }) {
+            Admission::Accept => 0,
+            Admission::Reject => 1,
+            Admission::RejectWith(status) => 0x10000 + u64::from(status),
+            Admission::RejectBecause(why) => keep(why.into_bytes()),
+            Admission::Error(why) => failed(&why),
+        }
+    }
+
+    pub fn message(kind: u32, size: u32, hook: fn(&Client, &mut Message) -> Result<(), String>) -> u64 {
+        let mut message = Message { payload: input(0, size), binary: kind == 1, reply: None };
+        match (forgiven(hook(&Client(()), &mut message)), message.reply) {
+            (Err(why), _) => failed(&why),
+            (Ok(()), Some(reply)) => keep(reply),
+            (Ok(()), None) => 0,
+        }
+    }
+
+    pub fn close(code: u32, size: u32, hook: fn(&Client, &Closing) -> Result<(), String>) -> u64 {
+        let closing = Closing { code: code as u16, reason: input_text(0, size) };
+        failure(hook(&Client(()), &closing)).unwrap_or(0)
+    }
+
+    pub fn result(status: i32, size: u32, results: Results) -> u64 {
+        let context = text("", |_, b| host::result_context(b)).unwrap_or_default();
+        let (name, context) = match context.split_once('\0') {
+            Some(parts) => parts,
+            None => return 0,
+        };
+        let response = Response { status, context, payload: input(0, size) };
+        failure(continuation(results, name).and_then(|hook| hook(&Client(()), &response))).unwrap_or(0)
+    }
+
+    pub(crate) fn continuation(
+        results: Results,
+        name: &str,
+    ) -> Result<fn(&Client, &Response) -> Result<(), String>, String> {
+        let found = results.iter().find(|(n, _)| *n == name).map(|(_, hook)| *hook);
+        found.ok_or_else(|| ["a response is for the continuation \"", name, "\", which is not registered"].concat())
+    }
+
+    pub fn alarm(name: u32, payload: u32, hook: fn(&Alarm) -> Result<(), String>) -> u64 {
+        let alarm = Alarm { name: input_text(0, name), payload: input(name, payload) };
+        failure(hook(&alarm)).unwrap_or(0)
+    }
+
     fn failed(why: &str) -> u64 {
         log(Level::Error, why);
         2
@@ -462,5 +642,7 @@ pub mod guest {
 #[doc = include_str!("../README.md")]
 pub mod readme {}
 
+#[cfg(test)]
+mod function_tests;
 #[cfg(test)]
 mod tests;

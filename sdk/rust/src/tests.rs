@@ -407,6 +407,7 @@ fn samples_are_judged() {
         on_class: Some(|class, _| if class == 1 { Verdict::Drop } else { Verdict::Pass }),
         on_subscribe: Some(subscribe),
         on_tick: Some(|| emit("clock", b"1").map_err(|e| format!("{:?}", e))),
+        ..Hooks::NONE
     };
     let file = env::temp_dir().join(format!("edgerelay-samples-{}.ndjson", process::id()));
     for (line, want) in [

@@ -8,9 +8,11 @@ in the order they came. Commands:
     {"op": "ping"}
     {"op": "send", "events": [[group, text], ...]}      events as AWX emits them, in order
     {"op": "message", "group": g, "message": {...}}     any message
+    {"op": "literal", "group": g, "message": "..."}     any message, as a Python expression
     {"op": "pace", "group": g, "count": n, "interval": seconds, "start": i}
         sends {"n": i}, {"n": i+1}, ...; goes on when Redis is away. The answer lists the
         times (Unix seconds) after each send and the indices of the sends that raised.
+        With "message": {...} it sends that, with the members n and text ("m<n>") beside.
         It runs beside other commands, so that there is traffic during what they do.
     {"op": "stop"}                                      ends all pacing early
     {"op": "join", "group": g} / {"op": "leave", "group": g}
@@ -66,15 +68,26 @@ class Driver:
         await self.layer.group_send(command["group"], command["message"])
         return {}
 
+    async def literal(self, command):
+        message = eval(command["message"], {"inf": float("inf"), "nan": float("nan")})
+        await self.layer.group_send(command["group"], message)
+        return {}
+
     async def pace(self, command):
         self.stopping.clear()
         times, failed = [], []
+
+        def numbered(index):
+            if "message" in command:
+                return {**command["message"], "n": index, "text": f"m{index}"}
+            return event(json.dumps({"n": index}))
+
         start, due = command["start"], time.monotonic()
         for index in range(start, start + command["count"]):
             if self.stopping.is_set():
                 break
             try:
-                await self.layer.group_send(command["group"], event(json.dumps({"n": index})))
+                await self.layer.group_send(command["group"], numbered(index))
             except Exception as error:
                 failed.append(index)
                 print(f"send {index}: {error}", file=sys.stderr)

@@ -31,7 +31,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::path::{find, push_quoted, unescape};
 use crate::{Answer, Event, Level, Request, Verdict, EVERYBODY};
 
+mod function;
 mod samples;
+pub use function::{Fetched, Frame, Handshake, PendingAlarm, Publication, TestClient};
 pub use samples::Hooks;
 
 /// Replaces the relay in tests: it gives input to a plugin's hooks and checks results as the relay does. The store and
@@ -61,11 +63,28 @@ pub struct Host {
     pub json: bool,
     /// Limits the key-value store, in bytes of keys and values; 0: 1 MiB. Each entry counts 64 bytes more.
     pub store_limit: usize,
+    /// Patterns of the groups that the plugin may join and publish to. `None`: all.
+    pub joins: Option<Vec<String>>,
+    pub publishes: Option<Vec<String>>,
+    /// Answers HTTP requests, with a status of HTTP or one below 0; `None`: no server is available.
+    pub fetch: Option<Box<dyn FnMut(&Fetched) -> (i32, String)>>,
+    /// Makes the shared store and the alarms fail with [`crate::Response::UNAVAILABLE`].
+    pub unavailable: bool,
+    /// Keeps requests unanswered until [`Host::respond`].
+    pub hold_responses: bool,
+    /// What the plugin published and requested of servers.
+    pub published: Vec<Publication>,
+    pub fetched: Vec<Fetched>,
+    /// The alarms that are set. [`Host::advance`] calls the plugin when they are due.
+    pub alarms: Vec<PendingAlarm>,
+    /// The last failure of an alarm, or of a continuation without a client.
+    pub error: Option<String>,
     /// The plugin's log lines. Text beyond 4 KiB is cut.
     pub logged: Vec<(Level, String)>,
     /// The plugin's counters.
     pub metrics: BTreeMap<String, i64>,
     store: BTreeMap<String, Entry>,
+    clients: function::Clients,
     call: Call,
     _exclusive: Option<Rc<MutexGuard<'static, ()>>>,
 }
@@ -84,6 +103,7 @@ struct Call {
     limit: usize,
     audience: u64,
     emitted: Vec<Emission>,
+    effects: function::Effects,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +114,8 @@ enum Hook {
     Class,
     Subscribe,
     Tick,
+    /// A hook of clients, responses or alarms.
+    Function,
 }
 
 /// An event that a plugin emitted.
@@ -169,9 +191,11 @@ impl Host {
         Host { config: config.into(), _exclusive: Some(exclusive), ..Host::default() }
     }
 
-    /// Moves the plugin's clock on, and stops it there.
+    /// Moves the plugin's clock on, and stops it there. The plugin gets its alarms on the way.
     pub fn advance(&mut self, ms: i64) {
-        self.now = Some(self.time() + ms);
+        let until = self.time() + ms;
+        self.ring(until);
+        self.now = Some(until);
     }
 
     /// A value of the plugin's store.
@@ -208,7 +232,11 @@ impl Host {
         let mut request = format!("{{\"user\":{},\"group\":", if user.is_empty() { "null" } else { user }).into_bytes();
         push_quoted(&mut request, group);
         request.push(b'}');
-        match self.call(Hook::Subscribe, "", &request, || hook(&Request(())))? {
+        let answer = self.call(Hook::Subscribe, "", &request, || hook(&Request(())))?;
+        if !matches!(answer, Answer::Error(_)) {
+            self.succeed();
+        }
+        match answer {
             Answer::Allow => Ok(Decision { allow: true, ..Decision::default() }),
             Answer::Deny => Ok(Decision::default()),
             Answer::AllowAs(class) if class > MAX_CLASS => Err(format!("unknown answer: class {}", class)),
@@ -258,8 +286,9 @@ impl Host {
     }
 
     fn outcome(&mut self, verdict: &'static str, payload: String) -> Outcome {
-        let emitted = std::mem::take(&mut self.call.emitted);
-        Outcome { verdict, payload, audience: self.call.audience, emitted }
+        let (emitted, audience) = (std::mem::take(&mut self.call.emitted), self.call.audience);
+        self.succeed();
+        Outcome { verdict, payload, audience, emitted }
     }
 
     /// Logs the reason of a failure, as the SDK does in WebAssembly.
@@ -274,8 +303,8 @@ impl Host {
             0 => DEFAULT_RESULT.max(8 * (group.len() + document.len())),
             n => n,
         };
-        self.call =
-            Call { hook, group: group.into(), document: document.into(), limit, audience: EVERYBODY, emitted: vec![] };
+        let (group, document) = (group.into(), document.into());
+        self.call = Call { hook, group, document, limit, audience: EVERYBODY, ..Call::default() };
         let outer = CURRENT.with(|current| current.replace(Some(std::mem::take(self))));
         let result = catch_unwind(AssertUnwindSafe(f));
         *self = CURRENT.with(|current| current.replace(outer)).expect("the call has a host");

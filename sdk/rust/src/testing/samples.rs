@@ -5,15 +5,37 @@ use std::path::Path;
 
 use super::{decoded, Decision, Host, Outcome};
 use crate::path::{find, skip_space, skip_string, skip_value, space};
-use crate::{Answer, Event, Request, Verdict, EVERYBODY};
+use crate::{Admission, Alarm, Answer, Client, Closing, Connect, Event, Message, Request, Results, Verdict, EVERYBODY};
 
-/// The hooks of a plugin, for [`Host::check`].
+/// The hooks of a plugin, for [`Host::check`] and [`Host::function`].
 #[derive(Clone, Copy, Default)]
 pub struct Hooks {
     pub on_event: Option<fn(&mut Event) -> Verdict>,
     pub on_class: Option<fn(u8, &mut Event) -> Verdict>,
     pub on_subscribe: Option<fn(&Request) -> Answer>,
     pub on_tick: Option<fn() -> Result<(), String>>,
+    pub on_init: Option<fn() -> Result<(), String>>,
+    pub on_connect: Option<fn(&Connect) -> Admission>,
+    pub on_message: Option<fn(&Client, &mut Message) -> Result<(), String>>,
+    pub on_close: Option<fn(&Client, &Closing) -> Result<(), String>>,
+    pub on_result: Option<Results>,
+    pub on_alarm: Option<fn(&Alarm) -> Result<(), String>>,
+}
+
+impl Hooks {
+    /// No hook.
+    pub const NONE: Hooks = Hooks {
+        on_event: None,
+        on_class: None,
+        on_subscribe: None,
+        on_tick: None,
+        on_init: None,
+        on_connect: None,
+        on_message: None,
+        on_close: None,
+        on_result: None,
+        on_alarm: None,
+    };
 }
 
 impl Host {

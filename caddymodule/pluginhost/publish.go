@@ -1,0 +1,79 @@
+package pluginhost
+
+import (
+	"context"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+const (
+	// maxPublishing bounds the messages of plugins that wait for the channel layer. Further ones are dropped.
+	maxPublishing  = 4096
+	publishTimeout = 5 * time.Second
+)
+
+// message is a message of a plugin that has no client, such as that of on_event.
+type message struct {
+	plugin string
+	relay.Message
+	// reached makes this a mark instead of a message: it is closed when the messages before it have been published.
+	reached chan<- struct{}
+}
+
+// enqueue queues a message for the channel layer. The pipeline calls it, and must not wait.
+func (h *Host) enqueue(plugin string, a *plugins.Action) {
+	m := message{plugin: plugin, Message: relay.Message{
+		Group: a.Group, Type: a.Type, Text: a.Payload, Sender: relay.HopSender(a.Hops),
+	}}
+	select {
+	case h.messages <- m:
+	default:
+		h.log.Warn("plugin's message dropped: too many wait for the channel layer", "plugin", plugin, "group", a.Group)
+	}
+}
+
+// sendMessages publishes the queued messages, in order, until the host is closed.
+func (h *Host) sendMessages() {
+	for {
+		select {
+		case m := <-h.messages:
+			if m.reached != nil {
+				close(m.reached)
+				continue
+			}
+			ctx, cancel := context.WithTimeout(h.closing, publishTimeout)
+			if _, err := h.hub.PublishMessage(ctx, m.Message); err != nil {
+				h.log.Warn("plugin's message not published", "plugin", m.plugin, "group", m.Group, "error", err)
+			}
+			cancel()
+		case <-h.closing.Done():
+			return
+		}
+	}
+}
+
+// Alarm has a plugin process an alarm, and waits until the messages that the plugin published have left the node. After
+// an error, the alarm fires again. An alarm that ended sooner would lose its messages if the node died in between.
+func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
+	if err := h.Pipeline.Alarm(ctx, plugin, name, payload); err != nil {
+		return err
+	}
+	reached := make(chan struct{})
+	select {
+	case h.messages <- message{reached: reached}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.closing.Done():
+		return h.closing.Err()
+	}
+	select {
+	case <-reached:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.closing.Done():
+		return h.closing.Err()
+	}
+}

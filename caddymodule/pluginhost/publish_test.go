@@ -1,0 +1,70 @@
+package pluginhost
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/relay"
+	layer "github.com/edgerelay/edgerelay/relay/layer/memory"
+)
+
+// slowLayer publishes a message when the test receives from it.
+type slowLayer struct {
+	relay.Broker
+	texts chan string
+}
+
+func (l slowLayer) Publish(ctx context.Context, _ string, text []byte) (relay.Receipt, error) {
+	select {
+	case l.texts <- string(text):
+		return relay.Receipt{}, nil
+	case <-ctx.Done():
+		return relay.Receipt{}, ctx.Err()
+	}
+}
+
+func (l slowLayer) PublishMessage(ctx context.Context, m relay.Message) (relay.Receipt, error) {
+	return l.Publish(ctx, m.Group, m.Text)
+}
+
+// An alarm ends when its messages are in the channel layer. When the node stops before, the alarm has failed.
+func TestAlarmEndsAfterItsMessages(t *testing.T) {
+	s := newSite(t)
+	wasm, err := os.ReadFile(filepath.Join("..", "..", "plugins", "testdata", "function.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(wasm)
+	s.plugin.Groups, s.plugin.Publish = nil, []string{"alarms"}
+	s.plugin.Grants = []string{"shared", "alarms"}
+	s.plugin.Fetch = &Fetch{Addresses: []string{"https://example.com"}}
+	s.start()
+	slow := slowLayer{layer.NewLayer().Broker(), make(chan string)}
+	if err := s.hub.SetBroker(t.Context(), slow); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	alarm := func() { ended <- s.Alarm(context.Background(), "p", "name", []byte("payload")) }
+	go alarm()
+	testkit.Eventually(t, "the mark behind the message", func() bool { return len(s.messages) == 1 })
+	select {
+	case err := <-ended:
+		t.Fatalf("the alarm ended before its message was published: %v", err)
+	default:
+	}
+	if text := <-slow.texts; text != "namepayload" {
+		t.Errorf("published %q", text)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	go alarm()
+	testkit.Eventually(t, "the mark behind the message", func() bool { return len(s.messages) == 1 })
+	s.stop()
+	if err := <-ended; err == nil {
+		t.Error("the alarm ended well, without its message")
+	}
+}

@@ -1,0 +1,8 @@
+"""The site without websockets, as uWSGI or Gunicorn serves it behind the relay."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+application = get_wsgi_application()

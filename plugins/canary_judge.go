@@ -1,0 +1,79 @@
+package plugins
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+const (
+	// minCanaryFaults is the least number of failures, or of differing decisions, that count.
+	minCanaryFaults = 2
+	// minCanaryTimed is the least number of events of each module for a comparison of their durations, and
+	// minCanaryTail the least number for a comparison of the slow ones.
+	minCanaryTimed, minCanaryTail = 50, 200
+	// leastSlowdown is the difference of durations below which a candidate is not slow: short calls vary with the state
+	// of the processor's caches.
+	leastSlowdown = 20 * time.Microsecond
+)
+
+// judgeCanary returns the fault of a candidate by the counts of a time, empty if there is none or if there were too few
+// events to tell.
+// See docs/decisions/plugins.md#how-is-a-candidate-judged
+func judgeCanary(c *canaryCounts, limits *CanaryLimits) string {
+	if of := &c.candidate; exceeds(of.failures, of.calls, limits.MaxErrors) &&
+		shareOf(of.failures, of.calls) > shareOf(c.stable.failures, c.stable.calls) {
+		return fmt.Sprintf("%d of %d events failed, more than %s; of the stable module's, %d of %d",
+			of.failures, of.calls, percent(limits.MaxErrors), c.stable.failures, c.stable.calls)
+	}
+	if limits.MaxDiffer != nil && exceeds(c.differ, c.same+c.differ, *limits.MaxDiffer) {
+		return fmt.Sprintf("%d of %d decisions beside the stable module differed, more than %s",
+			c.differ, c.same+c.differ, percent(*limits.MaxDiffer))
+	}
+	if limits.MaxSlowdown > 0 {
+		return judgeSlowness(&c.candidate, &c.stable, limits.MaxSlowdown)
+	}
+	return ""
+}
+
+// judgeSlowness compares the median durations, and those of the slowest tenth.
+func judgeSlowness(candidate, stable *callCounts, most float64) string {
+	for _, of := range []struct {
+		share float64
+		name  string
+		least uint64
+	}{{0.5, "half", minCanaryTimed}, {0.9, "nine in ten", minCanaryTail}} {
+		if candidate.timed() < of.least || stable.timed() < of.least {
+			continue
+		}
+		took, usual := candidate.quantile(of.share), stable.quantile(of.share)
+		if took-usual >= leastSlowdown && float64(took) > most*float64(usual) {
+			return fmt.Sprintf("%s of the events took up to %v, more than %g times as long as the stable module's %v",
+				of.name, took.Round(time.Microsecond), most, usual.Round(time.Microsecond))
+		}
+	}
+	return ""
+}
+
+// exceeds reports whether a share is beyond a limit for certain: whether the lower bound of its confidence interval is,
+// after Wilson, with a chance of 1 in 200 of an error. The bound is low if there are few events.
+func exceeds(n, of uint64, limit float64) bool {
+	if n < minCanaryFaults || of == 0 {
+		return false
+	}
+	const z = 2.576
+	total, p := float64(of), shareOf(n, of)
+	center := p + z*z/(2*total)
+	margin := z * math.Sqrt(p*(1-p)/total+z*z/(4*total*total))
+	return (center-margin)/(1+z*z/total) > limit
+}
+
+// shareOf returns n/of, 0 for none.
+func shareOf(n, of uint64) float64 {
+	if of == 0 {
+		return 0
+	}
+	return min(float64(n)/float64(of), 1)
+}
+
+func percent(share float64) string { return fmt.Sprintf("%g%%", math.Round(1e6*share)/1e4) }

@@ -1,0 +1,13 @@
+;; It publishes for each event as many events for itself as the host takes.
+(module
+  (import "ev1" "send" (func $send (param i32 i32 i32) (result i32)))
+  (import "ev1" "publish" (func $publish (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 4)
+  (func (export "ev_abi_version") (result i32) (i32.const 1))
+  (func (export "ev_buffer") (param i32) (result i32) (i32.const 1024))
+  (func (export "ev_on_event") (param i32 i32) (result i64)
+    (loop $more
+      (br_if $more (i32.eqz (call $publish (i32.const 8) (i32.const 5) (i32.const 0) (i32.const 0)
+        (i32.const 65536) (i32.const 1024) (i32.const 0)))))
+    (i64.const 0))
+  (data (i32.const 8) "bad-0"))

@@ -1,0 +1,207 @@
+package channels
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// Socket is the socket of a client from before its WebSocket is open: the client subscribes first, so that it misses no
+// event from the moment at which it knows of the open connection. Until Release, the Socket keeps frames back.
+// See docs/decisions/protocol-and-authz.md#why-does-a-routes-client-subscribe-before-its-websocket-is-open
+type Socket struct {
+	// deflates is set if the client agrees on compression. It does not change after the session has begun.
+	deflates bool
+
+	mu   sync.Mutex // guards the fields below
+	conn relay.Socket
+	held *heldFrames // nil after the release
+}
+
+// heldFrames are the frames that wait for the connection, and for the first frames.
+type heldFrames struct {
+	frames [][]byte
+	size   int
+	// Of a socket without a connection: what is to become of the connection.
+	code   int
+	reason string
+	killed bool
+	// envelop is set if first frames are those of the subprotocol.
+	envelop bool
+}
+
+// NewSocket returns a socket without a connection. deflates is whether the client will have agreed on compression; if
+// its connection has not in the end, it gets plain frames.
+func NewSocket(deflates bool) *Socket { return &Socket{deflates: deflates, held: &heldFrames{}} }
+
+// Deflates implements [relay.Deflater].
+func (s *Socket) Deflates() bool { return s.deflates }
+
+// Choose implements [relay.Deflater]. Frames are plain as long as they may be kept back: the client gets the first frames
+// before them.
+func (s *Socket) Choose(c *relay.Compressed) relay.Form {
+	s.mu.Lock()
+	conn, held := s.conn, s.held
+	s.mu.Unlock()
+	if d, ok := conn.(relay.Deflater); ok && held == nil {
+		return d.Choose(c)
+	}
+	return relay.Plain
+}
+
+// Send implements [relay.Socket]. A client whose frames exceed the limit before the release is closed as a slow
+// consumer.
+func (s *Socket) Send(frames []byte, limit int) bool { return s.send(frames, limit, false) }
+
+// SendCopy implements [relay.Socket].
+func (s *Socket) SendCopy(frames []byte, limit int) bool { return s.send(frames, limit, true) }
+
+func (s *Socket) send(frames []byte, limit int, borrowed bool) bool {
+	s.mu.Lock()
+	held, conn := s.held, s.conn
+	if held == nil {
+		s.mu.Unlock()
+		if borrowed {
+			return conn.SendCopy(frames, limit)
+		}
+		return conn.Send(frames, limit)
+	}
+	defer s.mu.Unlock()
+	if held.size += len(frames); limit > 0 && held.size > limit {
+		held.frames = nil
+		s.close(relay.ClosePolicy, "too many events before the first frame")
+		return false
+	}
+	if borrowed {
+		frames = bytes.Clone(frames)
+	}
+	held.frames = append(held.frames, frames)
+	return true
+}
+
+// Envelop makes first frames those of the subprotocol, see [EnvelopFirst].
+func (s *Socket) Envelop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held.envelop = true
+}
+
+// Bind gives the socket its connection.
+func (s *Socket) Bind(conn relay.Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn = conn
+	switch held := s.held; {
+	case held.killed:
+		conn.Kill()
+	case held.code != 0:
+		conn.Close(held.code, held.reason)
+	}
+}
+
+// SendFirst sends a text frame before those that are kept back, unless its payload is empty. The socket has its
+// connection.
+func (s *Socket) SendFirst(payload []byte, limit int) {
+	if len(payload) > 0 {
+		s.mu.Lock()
+		if s.held != nil && s.held.envelop {
+			payload = EnvelopFirst(payload)
+		}
+		s.mu.Unlock()
+		s.bound().Send(relay.AppendFrame(nil, payload), limit)
+	}
+}
+
+// Release sends the frames that were kept back. No frame is kept back from then on. The socket has its connection.
+func (s *Socket) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.held.frames {
+		s.conn.Send(f, 0) // their size has been checked
+	}
+	s.held = nil
+}
+
+// Held returns the frames that are kept back, and forgets them: the caller sends them before the next ones. The frames of
+// a socket that is to be closed stay where they are.
+func (s *Socket) Held() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil || s.held.code != 0 || s.held.killed {
+		return nil
+	}
+	frames := bytes.Join(s.held.frames, nil)
+	s.held.frames, s.held.size = nil, 0
+	return frames
+}
+
+// bound returns the connection, nil if there is none.
+func (s *Socket) bound() relay.Socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn
+}
+
+// Close implements [relay.Socket].
+func (s *Socket) Close(code int, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close(code, reason)
+}
+
+// close is Close with the lock held.
+func (s *Socket) close(code int, reason string) {
+	switch {
+	case s.conn != nil:
+		s.conn.Close(code, reason)
+	case s.held.code == 0:
+		s.held.code, s.held.reason = code, reason
+	}
+}
+
+// Kill implements [relay.Socket].
+func (s *Socket) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		s.conn.Kill()
+		return
+	}
+	s.held.killed = true
+}
+
+// Ping implements [relay.Socket].
+func (s *Socket) Ping() bool {
+	conn := s.bound()
+	return conn != nil && conn.Ping()
+}
+
+// Waiting implements [relay.Socket].
+func (s *Socket) Waiting() (n int, slow bool) {
+	s.mu.Lock()
+	conn, held := s.conn, s.held
+	if held != nil {
+		n = held.size
+	}
+	s.mu.Unlock()
+	if conn == nil {
+		return n, false
+	}
+	queued, slow := conn.Waiting()
+	return n + queued, slow
+}
+
+// LastRead implements [relay.Socket].
+func (s *Socket) LastRead() time.Time {
+	if conn := s.bound(); conn != nil {
+		return conn.LastRead()
+	}
+	return time.Now()
+}
+
+var (
+	_ relay.Socket   = (*Socket)(nil)
+	_ relay.Deflater = (*Socket)(nil)
+)

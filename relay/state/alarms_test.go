@@ -1,0 +1,212 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+)
+
+func next(t testing.TB, list chan fired) fired {
+	t.Helper()
+	select {
+	case f := <-list:
+		return f
+	case <-time.After(15 * time.Second):
+		t.Fatal("no alarm fired")
+		return fired{}
+	}
+}
+
+func TestAlarmsFireOnceInTime(t *testing.T) {
+	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
+		_, list := schedule(t, s, "a", 0)
+		for i := range 20 {
+			at := time.Now().Add(time.Duration(i) * 25 * time.Millisecond)
+			want(t, s, &Request{Op: AlarmSet, Key: fmt.Sprint(i), Value: []byte(at.Format(time.RFC3339Nano)), At: at}, OK, "")
+		}
+		seen := map[string]bool{}
+		for range 20 {
+			f := next(t, list)
+			at, err := time.Parse(time.RFC3339Nano, f.payload)
+			if late := time.Since(at); err != nil || seen[f.name] || late < 0 || late > 900*time.Millisecond {
+				t.Errorf("alarm %s: %v late, %v, seen before: %v", f.name, late, err, seen[f.name])
+			}
+			seen[f.name] = true
+		}
+		testkit.Eventually(t, "all alarms removed", func() error {
+			if u, err := s.Usage("game"); err != nil || u != (Usage{}) {
+				return fmt.Errorf("usage after all alarms: %+v %v", u, err)
+			}
+			return nil
+		})
+		if len(list) > 0 {
+			t.Errorf("alarm %+v fired twice", <-list)
+		}
+	})
+}
+
+func TestReplacedAndCancelledAlarmsDoNotFire(t *testing.T) {
+	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
+		_, list := schedule(t, s, "a", 0)
+		soon := time.Now().Add(300 * time.Millisecond)
+		for _, name := range []string{"replaced", "cancelled"} {
+			want(t, s, &Request{Op: AlarmSet, Key: name, Value: []byte("old"), At: soon}, OK, "")
+		}
+		want(t, s, &Request{Op: AlarmSet, Key: "replaced", Value: []byte("new"), At: soon}, OK, "")
+		want(t, s, &Request{Op: AlarmCancel, Key: "cancelled"}, OK, "")
+		want(t, s, &Request{Op: AlarmSet, Key: "marker", At: soon.Add(200 * time.Millisecond)}, OK, "")
+		if f := next(t, list); f.name != "replaced" || f.payload != "new" {
+			t.Errorf("first alarm: got %+v, want the replacement", f)
+		}
+		if f := next(t, list); f.name != "marker" {
+			t.Errorf("second alarm: got %+v, want the marker", f)
+		}
+	})
+}
+
+// TestAnswerAfterTheStartWindow cancels an alarm whose claim is fresh: its owner may start it within the window, and the
+// answer must come later.
+func TestAnswerAfterTheStartWindow(t *testing.T) {
+	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
+		for _, op := range []Op{AlarmCancel, AlarmSet} {
+			want(t, s, &Request{Op: AlarmSet, Key: "a", At: time.Now()}, OK, "")
+			began := time.Now()
+			testkit.Eventually(t, "the alarm is claimed", func() error {
+				began = time.Now()
+				res := s.do(&Request{Plugin: "game", Op: opClaim, Limit: 1, Delta: 30_000, token: "other"})
+				if len(res.claims) != 1 {
+					return fmt.Errorf("claimed %d alarms", len(res.claims))
+				}
+				return nil
+			})
+			want(t, s, &Request{Op: op, Key: "a", Value: []byte("new"), At: time.Now().Add(time.Hour)}, OK, "")
+			if took := time.Since(began); took < startWindow {
+				t.Errorf("%v: answered %v after the claim, within which the old payload may start", op, took)
+			}
+			for _, end := range []Op{opRenew, opRetry, opFinish} {
+				if res := s.do(&Request{Plugin: "game", Op: end, Key: "a", token: "other"}); res.Status != None {
+					t.Errorf("%v with the former claim: got %d", end, res.Status)
+				}
+			}
+		}
+	})
+}
+
+func TestFailedAlarmsFireAgain(t *testing.T) {
+	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
+		var calls atomic.Int32
+		done := make(chan struct{})
+		scheduleFunc(t, s, 0, func(context.Context, string, string, []byte) error {
+			if calls.Add(1) == 1 {
+				return errBroken
+			}
+			close(done)
+			return nil
+		})
+		want(t, s, &Request{Op: AlarmSet, Key: "a", At: time.Now()}, OK, "")
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("a failed alarm did not fire again")
+		}
+		if c := s.Counters(); c.Failed != 1 {
+			t.Errorf("counters: got %+v, want one failure", c)
+		}
+	})
+}
+
+func TestAlarmsAreDroppedAfterTheLastAttempt(t *testing.T) {
+	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
+		a := Schedule(s, AlarmSettings{
+			Plugins:  func() []string { return []string{"game"} },
+			Fire:     func(context.Context, string, string, []byte) error { return errBroken },
+			Attempts: 2,
+		})
+		defer a.Close(t.Context())
+		want(t, s, &Request{Op: AlarmSet, Key: "a", At: time.Now()}, OK, "")
+		testkit.Eventually(t, "the alarm is dropped", func() error {
+			u, err := s.Usage("game")
+			if c := s.Counters(); err != nil || u.Alarms != 0 || c.Failed != 2 || c.Dropped != 1 {
+				return fmt.Errorf("got %+v, %+v %v", c, u, err)
+			}
+			return nil
+		})
+	})
+}
+
+func TestLeaseIsRenewedWhileAnAlarmIsProcessed(t *testing.T) {
+	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
+		var calls atomic.Int32
+		ended := make(chan struct{})
+		scheduleFunc(t, s, 300*time.Millisecond, func(ctx context.Context, _, _ string, _ []byte) error {
+			calls.Add(1)
+			select {
+			case <-time.After(1500 * time.Millisecond): // five leases
+			case <-ctx.Done():
+			}
+			close(ended)
+			return nil
+		})
+		want(t, s, &Request{Op: AlarmSet, Key: "a", At: time.Now()}, OK, "")
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the alarm did not fire")
+		}
+		if n := calls.Load(); n != 1 {
+			t.Errorf("the alarm fired %d times during one call", n)
+		}
+	})
+}
+
+func TestAlarmsOfADeadNodeMove(t *testing.T) {
+	r := peers.StartRedis(t)
+	dead, live := openRedis(t, r.URL, Limits{}), openRedis(t, r.URL, Limits{})
+	want(t, dead, &Request{Op: AlarmSet, Key: "a", Value: []byte("p"), At: time.Now()}, OK, "")
+	// The node claims the alarm, and is not heard of any more.
+	testkit.Eventually(t, "the alarm is claimed", func() error {
+		res := dead.do(&Request{Plugin: "game", Op: opClaim, Limit: 1, Delta: 500, token: "dead"})
+		if len(res.claims) != 1 {
+			return fmt.Errorf("claimed %d alarms", len(res.claims))
+		}
+		return nil
+	})
+	claimed := time.Now()
+	_, list := schedule(t, live, "live", 0)
+	if f := next(t, list); f.payload != "p" || time.Since(claimed) < 450*time.Millisecond {
+		t.Errorf("got %+v after %v, want the alarm after the lease", f, time.Since(claimed))
+	}
+	testkit.Eventually(t, "the alarm has moved", func() error {
+		if c := live.Counters(); c.Moved != 1 || c.Fired != 1 {
+			return fmt.Errorf("got %+v, want one moved alarm", c)
+		}
+		return nil
+	})
+}
+
+func TestTwoNodesShareAlarms(t *testing.T) {
+	r := peers.StartRedis(t)
+	a, b := openRedis(t, r.URL, Limits{}), openRedis(t, r.URL, Limits{})
+	_, list := schedule(t, b, "b", 0)
+	// A node without a schedule sets alarms: another node notices them in time.
+	const n = 200
+	for i := range n {
+		at := time.Now().Add(time.Duration(i%20) * 50 * time.Millisecond)
+		want(t, a, &Request{Op: AlarmSet, Key: fmt.Sprint(i), Value: []byte(at.Format(time.RFC3339Nano)), At: at}, OK, "")
+	}
+	seen, worst := map[string]int{}, time.Duration(0)
+	for range n {
+		f := next(t, list)
+		at, _ := time.Parse(time.RFC3339Nano, f.payload)
+		worst = max(worst, time.Since(at))
+		seen[f.name]++
+	}
+	if len(seen) != n || worst > 2500*time.Millisecond {
+		t.Errorf("%d of %d alarms fired, the latest %v late", len(seen), n, worst)
+	}
+}
