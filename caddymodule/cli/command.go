@@ -19,7 +19,7 @@ func init() {
 		CobraFunc: func(cmd *cobra.Command) {
 			requireSubcommand(cmd)
 			cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(), presenceCommand(),
-				drainCommand(), doctorCommand(), benchCommand(), pluginCommand(), pluginCompileCommand())
+				drainCommand(), doctorCommand(), benchCommand(), pluginCommand(), pluginCompileCommand(), versionCommand())
 		},
 	})
 }

@@ -80,6 +80,7 @@ type Node struct {
 	conns       requestlessConns
 
 	unknownAddress atomic.Bool // logged that the clients' addresses are unknown
+	startLogged    atomic.Bool // logged that the relay has started
 
 	// AWXMetrics is the current value of the setting awx_metrics.
 	AWXMetrics atomic.Bool
@@ -306,6 +307,7 @@ func (n *Node) apply(c *Config) error {
 	n.Hub.Trace(c.TraceEvents, c.ReportJourney)
 	n.AWXMetrics.Store(c.AWXMetrics)
 	n.applyDirectTLS(c.DirectTLS)
+	n.logStart()
 	n.logConnect(c.ExtendedConnect)
 	if err := n.applyBackplane(c.Backplane); err != nil {
 		return err

@@ -55,6 +55,7 @@ func build(ctx context.Context, config, output, profile string, verbose bool) er
 	if builder.Env, err = environment(ctx, os.Environ()); err != nil {
 		return err
 	}
+	builder.BuildFlags = buildFlags(module+"/caddymodule", commit(ctx))
 	if profile != "" {
 		builder.PgoProfile = profile
 	}
