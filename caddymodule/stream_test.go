@@ -333,6 +333,15 @@ func (s *site) poll(query, body string, header ...string) (frames []map[string]a
 	return answer.Frames
 }
 
+// awaitSubscriber waits until a client has subscribed to a group: a session exists before its subscriptions do.
+func (s *site) awaitSubscriber(group string) {
+	s.t.Helper()
+	testkit.Eventually(s.t, "a client of "+group, func() bool {
+		page, _ := node.Current().Hub.Groups(group, hub.GroupsByName, "", 1)
+		return len(page) == 1 && page[0].Group == group && page[0].Subscribers == 1
+	})
+}
+
 // kinds are the types of frames.
 func kinds(frames []map[string]any) (list []string) {
 	for _, f := range frames {
@@ -370,9 +379,7 @@ func TestLongPoll(t *testing.T) {
 	go func() {
 		waiting <- s.poll("/websocket/?group=job_events-1&wait=30&last_event_id=job_events-1:"+frames[3]["position"].(string), "")
 	}()
-	testkit.Eventually(t, "the client waits", func() bool {
-		return node.Current().Hub.Stats().ByDoor[relay.DoorLongPoll] == 1
-	})
+	s.awaitSubscriber("job_events-1")
 	s.emitText("job_events-1", `{"n": 2}`)
 	frames = <-waiting
 	if n := len(frames); frames[n-1]["event"].(map[string]any)["n"] != 2.0 {
@@ -387,9 +394,7 @@ func TestLongPoll(t *testing.T) {
 	}
 
 	go func() { waiting <- s.poll("/ws/a/?wait=30", "") }()
-	testkit.Eventually(t, "the route's client waits", func() bool {
-		return node.Current().Hub.Stats().ByDoor[relay.DoorLongPoll] == 1
-	})
+	s.awaitSubscriber("r_a")
 	s.emit("r_a", "x.text", `{"text": "one"}`)
 	frames = <-waiting
 	want("a route", frames, "subscribed", "event")
@@ -402,9 +407,7 @@ func TestLongPoll(t *testing.T) {
 
 	// A reload answers with what there is.
 	go func() { waiting <- s.poll("/websocket/?group=job_events-1&wait=60", "") }()
-	testkit.Eventually(t, "a client waits", func() bool {
-		return node.Current().Hub.Stats().ByDoor[relay.DoorLongPoll] == 1
-	})
+	s.awaitSubscriber("job_events-1")
 	began = time.Now()
 	s.mustLoad(withHistory, streamSite)
 	want("a reload", <-waiting, "accept", "groups_current", "subscribed")

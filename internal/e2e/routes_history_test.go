@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // Clients connect to a route with a history while a real emitter sends as fast as it can, and rules change meanwhile.
@@ -91,18 +93,26 @@ func TestRoutesBeginWithHistoryUnderLoad(t *testing.T) {
 			}
 			t.Log(len(crowd), "clients")
 			for i, c := range crowd {
-				c.checkAll(t, max(1, firstNumber(c)), events)
-				if i < 4 && firstNumber(c) != 1 { // it was open before the first event
-					t.Errorf("%s began with %d", c.name, firstNumber(c))
+				first := firstNumber(t, c)
+				c.checkAll(t, first, events)
+				if i < 4 && first != 1 { // it was open before the first event
+					t.Errorf("%s began with %d", c.name, first)
 				}
 			}
 		})
 	}
 }
 
-func firstNumber(c *routeClient) int {
-	if seen, _, _ := c.numbers(); len(seen) > 0 {
-		return seen[0]
-	}
-	return 0
+// firstNumber returns the number of a client's first event, for which it waits.
+func firstNumber(t *testing.T, c *routeClient) (first int) {
+	t.Helper()
+	testkit.Eventually(t, "the first event", func() error {
+		seen, _, ended := c.numbers()
+		if len(seen) == 0 {
+			return errors.Join(fmt.Errorf("%s: no event", c.name), ended)
+		}
+		first = seen[0]
+		return nil
+	})
+	return first
 }
