@@ -28,7 +28,7 @@ func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
 
 // Every Caddyfile of the repository is valid, and formatted by `caddy fmt`.
 func TestCaddyfilesAreValid(t *testing.T) {
-	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "deploy/container/Caddyfile", "examples/awx/Caddyfile", "examples/awx/Caddyfile.pod", "examples/django/Caddyfile", "examples/django/chat/Caddyfile", "examples/node-backend/Caddyfile"} {
+	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "deploy/container/Caddyfile", "deploy/packages/Caddyfile", "examples/awx/Caddyfile", "examples/awx/Caddyfile.pod", "examples/django/Caddyfile", "examples/django/chat/Caddyfile", "examples/node-backend/Caddyfile"} {
 		t.Run(file, func(t *testing.T) {
 			if out, err := caddyCommand(t, "adapt", "--config", file, "--adapter", "caddyfile", "--validate").CombinedOutput(); err != nil {
 				t.Errorf("caddy adapt --validate: %v\n%s", err, out)

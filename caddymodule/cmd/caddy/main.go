@@ -1,12 +1,20 @@
-// Command caddy is Caddy with the standard modules and edgerelay. It builds in seconds and serves development; xcaddy
-// builds the released binaries (internal/build).
+// Command caddy is Caddy with the standard modules and edgerelay. It builds in seconds and serves development and
+// releases, which name it edgerelay; xcaddy builds bin/caddy (internal/build).
 package main
 
 import (
+	"os"
+
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/edgerelay/edgerelay/caddymodule"
 )
 
-func main() { caddycmd.Main() }
+func main() {
+	os.Args = direct(os.Args, func(name string) bool {
+		_, found := caddycmd.Commands()[name]
+		return found
+	})
+	caddycmd.Main()
+}
