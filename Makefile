@@ -26,7 +26,7 @@ RACED = $(filter-out $(UNRACED),$(shell $(LIST_TESTS) | sed -n 's/^\([^ ]*\)[.]t
 # Packages for macOS and Windows; test support needs Linux.
 PORTABLE = $(shell $(GO) list ./relay/... ./plugins/... | grep -v 'test$$')
 
-SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins sdk internal examples/demo -type f -not -path '*/node_modules/*' ! -name '*_test.go' 2>/dev/null)
+SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins sdk internal examples/demo clients/js/dist -type f -not -path '*/node_modules/*' ! -name '*_test.go' 2>/dev/null)
 # Modules within the module: the SDK and the example plugins. The benchmark has rules of its own.
 NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path './bench/*' -not -path '*/node_modules/*' -exec dirname {} \;)
 
@@ -34,7 +34,6 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 run: build ## build and start the relay with its demo page on :8013
-	@echo "edgerelay: open http://localhost:8013/ (Ctrl-C stops it)"
 	@exec $(CADDY) run --config Caddyfile
 
 build: $(CADDY) ## bin/caddy, by xcaddy from xcaddy.json (PGO=deploy/default.pgo: optimized as releases are)

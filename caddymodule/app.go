@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -85,6 +86,9 @@ type App struct {
 	// process has GODEBUG=http2xconnect=1 in its environment. They do not fall back to HTTP/1.1, so "off" is for sites
 	// without browsers. Default: true.
 	ExtendedConnect *bool `json:"extended_connect,omitempty" caddyfile:"on|off"`
+	// StartMessage is a text that is printed to standard output when the first configuration of the process serves: for
+	// images and trials. Placeholders such as {env.NAME} are replaced. Default: none.
+	StartMessage string `json:"start_message,omitempty" caddyfile:"<text>"`
 
 	config *node.Config
 	// authorizers is the config's authorizer: that of Auth, and those of routes. routeAuth are the routes' modules by
@@ -95,6 +99,7 @@ type App struct {
 	node           *node.Node
 	events         *telemetry.EventTracer
 	watchedServers map[*caddyhttp.Server]bool
+	demos          []*DemoHandler // of this configuration
 
 	ctx     caddy.Context   // for Stop
 	streams *httpstream.Set // of the servers of this configuration
@@ -196,6 +201,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	telemetry.Register(a.node, ctx.GetMetricsRegistry())
 	events, err := ctx.App("events")
 	if err != nil {
+		return err
+	}
+	if err := events.(*caddyevents.App).On("started", startMessage{a, os.Stdout}); err != nil {
 		return err
 	}
 	return events.(*caddyevents.App).On("stopping", a.node)

@@ -136,5 +136,11 @@ func parseDemo(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	if h.NextArg() || h.NextBlock(0) {
 		return nil, h.ArgErr()
 	}
-	return &DemoHandler{}, nil
+	handler := &DemoHandler{}
+	if admin, ok := h.Option("admin").(*caddy.AdminConfig); ok {
+		if handler.Admin = admin.Listen; admin.Disabled {
+			handler.Admin = "off"
+		}
+	}
+	return handler, nil
 }

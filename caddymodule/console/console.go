@@ -48,6 +48,9 @@ type Handler struct {
 	path   string // ends with a slash
 }
 
+// Location returns the path of the console, with a slash at the end.
+func (h *Handler) Location() string { return h.path }
+
 // CaddyModule returns the Caddy module information.
 func (Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.edgerelay_console", New: func() caddy.Module { return new(Handler) }}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
@@ -54,4 +55,18 @@ func (n *Node) settlePlugins(c *Config) {
 			"effect", "plugins of another configuration run",
 			"remedy", "load a configuration whose plugins can be read")
 	}
+}
+
+// RunPlugins makes list, a part of the plugins of c, the only ones until another configuration is applied.
+func (n *Node) RunPlugins(ctx context.Context, c *Config, list []*pluginhost.Plugin) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if last := len(n.attached) - 1; last < 0 || n.attached[last] != c {
+		return errors.New("the configuration has changed; try again")
+	}
+	h := n.Plugins.Load()
+	if h == nil {
+		return nil
+	}
+	return h.Apply(ctx, list, c.ModuleStore)
 }

@@ -1,11 +1,15 @@
-// Package demo contains the page of `make run`, which connects to the relay, subscribes to groups, lists their events
-// and publishes an event.
+// Package demo contains the page of `make run`. The page connects with the browser client, lists the events of some
+// groups, publishes events, loses its connection on request, and switches a plugin.
 package demo
 
-import _ "embed"
+import "embed"
 
-// Page is the whole page: HTML with style and script. The page uses only websocket/ and publish (a POST of
-// {"group": …, "data": …}), both relative to its own address. The bytes must not change.
+// Page is the HTML of the page. All of its addresses are relative.
 //
 //go:embed index.html
 var Page []byte
+
+// Assets are the page's script and style, below demo/ of the page's address.
+//
+//go:embed page.js network.js style.css
+var Assets embed.FS

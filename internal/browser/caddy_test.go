@@ -2,6 +2,7 @@ package browser
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ type site struct {
 
 	program, config string
 	dir             string // to run in; empty: the test's own
+	stdout          io.Writer
 	home            string
 	process         *process.Process
 }
@@ -30,7 +32,9 @@ type site struct {
 // newSite is a site of the root Caddyfile.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return newSiteOf(t, filepath.Join("..", "..", "Caddyfile"))
+	s := newSiteOf(t, filepath.Join("..", "..", "Caddyfile"))
+	s.dir = filepath.Join("..", "..") // the plugin's path is relative to the root
+	return s
 }
 
 // newSiteOf makes a site of a Caddyfile with free ports in place of its two ports.
@@ -91,6 +95,9 @@ func (s *site) start(t *testing.T) {
 	cmd := exec.Command(s.program, "run", "--config", s.config, "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "HOME="+s.home, "XDG_CONFIG_HOME="+s.home, "XDG_DATA_HOME="+s.home)
 	cmd.Dir = s.dir
+	if s.stdout != nil {
+		cmd.Stdout = s.stdout
+	}
 	s.process = process.Start(t, "the relay", cmd)
 	s.process.Ready(t, func() error {
 		answer, err := http.Get(s.URL)

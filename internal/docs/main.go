@@ -1,6 +1,8 @@
-// Command docs writes docs/configuration.md from the doc comments of the configuration's packages:
+// Command docs writes docs/configuration.md from the doc comments of the configuration's packages, and docs/api.md from
+// the OpenAPI descriptions:
 //
 //	go run ./internal/docs reference
+//	go run ./internal/docs api
 //
 // Run it from the module's root. The tests also check the links of all Markdown files.
 package main
@@ -20,8 +22,15 @@ func main() {
 }
 
 func run(args []string) error {
+	if slices.Equal(args, []string{"api"}) {
+		text, err := apiPage("")
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(apiFile, text, 0o644)
+	}
 	if !slices.Equal(args, []string{"reference"}) {
-		return errors.New("usage: docs reference")
+		return errors.New("usage: docs reference|api")
 	}
 	text, err := reference(configPackages...)
 	if err != nil {
