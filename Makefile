@@ -14,14 +14,19 @@ export GOTOOLCHAIN := local
 AS_XCADDY := CGO_ENABLED=0 GOFLAGS="$(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx"
 # A hanging test fails with the stacks of all goroutines.
 GOTEST := $(GO) test -timeout 25m
-# All tests run under the race detector, with three exceptions. Tests that import Caddy would compile it a second time:
-# `make race` does, every night. The metering suite has one goroutine and all of the WebAssembly specification to run. The hostile modules are
-# compiled within limits of memory that the race detector exceeds.
+# All tests of the product's packages run under the race detector, with these exceptions, which `make race` covers every
+# night. Tests that import Caddy would compile it a second time. DRIVERS drive programs in other processes, or compile
+# modules for minutes: their own code has little to race. The metering suite has one goroutine and all of the WebAssembly
+# specification to run. The hostile modules are compiled within limits of memory that the race detector exceeds.
+MODULE = $(shell $(GO) list -m)
 LIST_TESTS = $(GO) list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./...
-METERING = $(shell $(GO) list -m)/plugins/internal/metering
-HOSTILE = $(shell $(GO) list -m)/plugins/internal/hostile
-UNRACED = $(METERING) $(HOSTILE) $(shell $(LIST_TESTS) | sed -n '/^[^ ]*[.]test .*caddyserver.caddy.v2/s/[.]test .*//p')
+DRIVERS = $(addprefix $(MODULE)/internal/,browser build conformance continuity django guests scaffold soak)
+# The longest begin first.
+UNRACED = $(MODULE)/internal/e2e $(DRIVERS) $(MODULE)/plugins/internal/metering $(MODULE)/plugins/internal/hostile \
+	$(shell $(LIST_TESTS) | sed -n '/^[^ ]*[.]test .*caddyserver.caddy.v2/s/[.]test .*//p')
 RACED = $(filter-out $(UNRACED),$(shell $(LIST_TESTS) | sed -n 's/^\([^ ]*\)[.]test .*/\1/p'))
+# Most of these tests wait for other programs, so that more packages than cores run at once.
+PACKAGES_AT_ONCE ?= 3
 
 # Packages for macOS and Windows; test support needs Linux.
 PORTABLE = $(shell $(GO) list ./relay/... ./plugins/... | grep -v 'test$$')
@@ -44,7 +49,7 @@ $(CADDY): $(SOURCES)
 test: test-deps $(CADDY) ## every test, with real Redis, Django Channels, Daphne and Chromium
 	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(GOTEST) -race $(RACED)
 	$(GOTEST) -run FullMesh ./relay/backplane
-	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GOTEST) $(UNRACED)
+	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GOTEST) -p $(PACKAGES_AT_ONCE) $(UNRACED)
 	$(GO) -C bench test -timeout 15m -race ./...
 	@set -e; for dir in $(NESTED); do echo "$(GO) -C $$dir test ./..."; $(GO) -C $$dir test -timeout 15m ./...; done
 	@set -e; for dir in sdk/rust examples/plugins examples/functions; do echo "cargo test in $$dir"; \
