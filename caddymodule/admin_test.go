@@ -148,7 +148,7 @@ func TestPublishCommand(t *testing.T) {
 		return out.String(), err
 	}
 	const data = `{"b": 1.50,  "a":"\u00e4ä", "b": 1E2}`
-	if out, err := run("", "--group", "jobs-summary", "--data", data); err != nil || out != "{\"members\":1,\"over_capacity\":0}\n" {
+	if out, err := run("", "--group", "jobs-summary", "--data", data, "--json"); err != nil || out != "{\"members\":1,\"over_capacity\":0}\n" {
 		t.Errorf("%s, %v", out, err)
 	}
 	next(t, c, data)

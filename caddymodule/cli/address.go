@@ -51,5 +51,6 @@ func (p adminAddress) unreachable(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		remedy = "run the command as root or as Caddy's user"
 	}
-	return fmt.Errorf("calling the admin API at %s (%s): %w; %s", p.address, p.origin, err, remedy)
+	err = fmt.Errorf("calling the admin API at %s (%s): %w; %s", p.address, p.origin, err, remedy)
+	return &codedError{err, exitUnreachable}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -30,6 +29,7 @@ type benchRun struct {
 	clients, size  int
 	rate           float64
 	duration       time.Duration
+	asJSON         *bool
 }
 
 func benchCommand() *cobra.Command {
@@ -49,12 +49,13 @@ func benchCommand() *cobra.Command {
 			"--header \"Cookie: awx_sessionid=…; csrftoken=…\"",
 	}
 	address := addAddressFlag(cmd)
+	b.asJSON = addJSONFlag(cmd)
 	browser.register(cmd, "URL of the websocket, such as ws://localhost:8013/websocket/")
 	cmd.Flags().IntVar(&b.clients, "clients", 100, "number of clients")
 	cmd.Flags().Float64Var(&b.rate, "rate", 20, "events a second")
 	cmd.Flags().DurationVar(&b.duration, "duration", 10*time.Second, "duration of the load")
 	cmd.Flags().IntVar(&b.size, "size", 300, "size of an event in bytes")
-	cmd.Flags().StringVar(&b.group, "group", "", "the group; default: a new group")
+	cmd.Flags().StringVarP(&b.group, "group", "g", "", "the group; default: a new group")
 	cmd.RunE = runE(func([]string) (err error) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -78,9 +79,9 @@ type benchEvent struct {
 func (b *benchRun) run(ctx context.Context, w io.Writer) error {
 	switch {
 	case b.dialer.url == "":
-		return errors.New("no websocket given; set --url, such as ws://localhost:8013/websocket/")
+		return usageErrorf("no websocket given; set --url, such as ws://localhost:8013/websocket/")
 	case b.clients < 1 || b.rate <= 0 || b.duration <= 0 || b.size < 1:
-		return errors.New("clients, rate, duration and size must be above 0")
+		return usageErrorf("--clients, --rate, --duration and --size must be above 0")
 	}
 	if b.group == "" {
 		b.group = "edgerelay_bench-" + rand.Text()
@@ -98,8 +99,10 @@ func (b *benchRun) run(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s clients connected and subscribed in %v\n",
-		humanize.Comma(int64(b.clients)), time.Since(began).Round(time.Millisecond))
+	connected := time.Since(began)
+	if !*b.asJSON {
+		fmt.Fprintf(w, "%s connected and subscribed in %v\n", count(b.clients, "client"), connected.Round(time.Millisecond))
+	}
 
 	received := make([]deliveries, len(clients))
 	var count atomic.Int64
@@ -112,7 +115,12 @@ func (b *benchRun) run(ctx context.Context, w io.Writer) error {
 	awaitCount(ctx, &count, want)
 	cancel()
 	reading.Wait()
-	arrived := b.report(w, sent, received)
+	report := b.summarize(sent, received)
+	report.ConnectSeconds = connected.Seconds()
+	if writeErr := b.write(w, report); err == nil {
+		err = writeErr
+	}
+	arrived := report.Arrived
 	if err == nil && arrived < want {
 		err = fmt.Errorf("%s deliveries were lost", humanize.Comma(want-arrived))
 	}
@@ -158,21 +166,48 @@ func awaitCount(ctx context.Context, count *atomic.Int64, want int64) {
 	}
 }
 
-// report writes the report and returns the number of deliveries.
-func (b *benchRun) report(w io.Writer, sent int, received []deliveries) int64 {
+// benchReport is the JSON of the command bench. Latencies are in seconds.
+type benchReport struct {
+	Clients        int     `json:"clients"`
+	ConnectSeconds float64 `json:"connect_seconds"`
+	// Events is the number of published events, Expected and Arrived are deliveries.
+	Events   int     `json:"events"`
+	Expected int64   `json:"deliveries_expected"`
+	Arrived  int64   `json:"deliveries"`
+	P50      float64 `json:"p50_seconds"`
+	P99      float64 `json:"p99_seconds"`
+	Max      float64 `json:"max_seconds"`
+}
+
+// summarize returns the report.
+func (b *benchRun) summarize(sent int, received []deliveries) benchReport {
 	all := slices.Concat(received...)
 	slices.Sort(all)
-	at := func(q float64) time.Duration {
+	at := func(q float64) float64 {
 		if len(all) == 0 {
 			return 0
 		}
-		return all[min(int(q*float64(len(all))), len(all)-1)].Round(10 * time.Microsecond)
+		return all[min(int(q*float64(len(all))), len(all)-1)].Seconds()
 	}
-	arrived := int64(len(all))
-	fmt.Fprintf(w, "%s events of %s published, %s of %s deliveries arrived\n", humanize.Comma(int64(sent)),
-		humanize.IBytes(uint64(b.size)), humanize.Comma(arrived), humanize.Comma(int64(sent)*int64(len(received))))
-	fmt.Fprintf(w, "latency from admin API to client: p50 %v, p99 %v, max %v\n", at(0.5), at(0.99), at(1))
-	return arrived
+	return benchReport{
+		Clients: len(received), Events: sent, Expected: int64(sent) * int64(len(received)), Arrived: int64(len(all)),
+		P50: at(0.5), P99: at(0.99), Max: at(1),
+	}
+}
+
+// write writes the report.
+func (b *benchRun) write(w io.Writer, r benchReport) error {
+	if *b.asJSON {
+		return printJSON(w, r)
+	}
+	round := func(s float64) time.Duration {
+		return time.Duration(s * float64(time.Second)).Round(10 * time.Microsecond)
+	}
+	_, err := fmt.Fprintf(w, "%s events of %s published, %s of %s deliveries arrived\n"+
+		"latency from admin API to client: p50 %v, p99 %v, max %v\n", humanize.Comma(int64(r.Events)),
+		humanize.IBytes(uint64(b.size)), humanize.Comma(r.Arrived), humanize.Comma(r.Expected), round(r.P50),
+		round(r.P99), round(r.Max))
+	return err
 }
 
 // maxHandshakes is the number of concurrent handshakes.

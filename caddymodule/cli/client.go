@@ -49,10 +49,17 @@ func requestAdmin(address, method, path string, body []byte) (*http.Response, er
 
 // sendAdmin is requestAdmin with further headers, which replace the defaults.
 func sendAdmin(address, method, path string, header http.Header, body []byte) (*http.Response, error) {
+	return sendAdminContext(context.Background(), address, method, path, header, body)
+}
+
+// sendAdminContext is sendAdmin that ends with ctx, as does reading the response.
+func sendAdminContext(
+	ctx context.Context, address, method, path string, header http.Header, body []byte,
+) (*http.Response, error) {
 	admin := resolveAdmin(address)
 	at, err := caddy.ParseNetworkAddress(admin.address)
 	if err != nil || at.PortRangeSize() > 1 {
-		return nil, fmt.Errorf("invalid address %q of the admin API (%s); "+
+		return nil, usageErrorf("invalid address %q of the admin API (%s); "+
 			"use a value such as localhost:2019 or unix/%s", admin.address, admin.origin, adminSocket)
 	}
 	req, err := newAdminRequest(&at, method, path, body)
@@ -65,7 +72,7 @@ func sendAdmin(address, method, path string, header http.Header, body []byte) (*
 			return new(net.Dialer).DialContext(ctx, at.Network, at.JoinHostPort(0))
 		},
 	}}
-	resp, err := client.Do(req)
+	resp, err := client.Do(req.WithContext(ctx))
 	if err != nil {
 		return nil, admin.unreachable(err)
 	}

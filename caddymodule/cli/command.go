@@ -1,5 +1,9 @@
 // Package cli adds the command `caddy edgerelay` with a subcommand per file. All except `plugin test`, `plugin new`,
 // `plugin dev` and `doctor --config` call the admin API of a running relay.
+//
+// All commands follow the rules of docs/admin.md: data on stdout, everything else on stderr, one line for an error,
+// exit codes by kind of error, and --json where a command prints data. [finish] applies what can be applied to the
+// whole tree; a test checks the rest.
 package cli
 
 import (
@@ -12,29 +16,19 @@ import (
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:  "edgerelay",
-		Usage: "<command>",
-		Short: "Commands for the realtime relay",
-		Long:  "Commands for a running relay. They use Caddy's admin API.",
-		CobraFunc: func(cmd *cobra.Command) {
-			requireSubcommand(cmd)
-			cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(), presenceCommand(),
-				drainCommand(), doctorCommand(), benchCommand(), pluginCommand(), pluginCompileCommand(), versionCommand())
-		},
+		Name: "edgerelay", Usage: "<command>", Short: "Commands for the realtime relay", CobraFunc: build,
 	})
 }
 
-// runE converts run to the RunE of a command. An error is printed once, on a line of its own, and makes the exit code
-// 1. The usage is not printed, since the arguments were valid.
-func runE(run func(args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		err := run(args)
-		if err != nil {
-			cmd.SilenceErrors, cmd.SilenceUsage = true, true
-			fmt.Fprintln(cmd.ErrOrStderr(), "error:", err)
-		}
-		return err
-	}
+// build adds all subcommands to the command edgerelay.
+func build(cmd *cobra.Command) {
+	cmd.Long = "Commands for a running relay. They use Caddy's admin API."
+	cmd.Example = "  caddy edgerelay status\n  caddy edgerelay tail job_events-42"
+	requireSubcommand(cmd)
+	cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(), presenceCommand(),
+		groupCommand(), connectionCommand(), peerCommand(), drainCommand(), doctorCommand(), supportBundleCommand(),
+		benchCommand(), pluginCommand(), pluginCompileCommand(), versionCommand())
+	finish(cmd)
 }
 
 // requireSubcommand makes a command reject unknown subcommands. By default, cobra prints the help and reports success.
@@ -45,12 +39,40 @@ func requireSubcommand(cmd *cobra.Command) {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		return runE(func([]string) error {
-			err := fmt.Errorf("unknown command %q; '%s --help' lists the commands", args[0], cmd.CommandPath())
-			if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-				err = fmt.Errorf("unknown command %q; did you mean %s?", args[0], strings.Join(similar, " or "))
-			}
-			return err
-		})(cmd, args)
+		remedy := fmt.Sprintf("'%s --help' lists the commands", cmd.CommandPath())
+		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+			remedy = "did you mean " + strings.Join(similar, " or ") + "?"
+		}
+		return fail(cmd, usageErrorf("unknown command %q; %s", args[0], remedy))
+	}
+}
+
+// helpTemplate is cobra's own, without Caddy's link to documentation that does not know these commands.
+const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
+
+{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}
+Documentation: https://github.com/edgerelay/edgerelay/blob/main/docs/admin.md#commands
+`
+
+// finish applies the rules for usage errors, help and completion to a whole tree of commands.
+func finish(root *cobra.Command) {
+	root.SetHelpTemplate(helpTemplate)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fail(cmd, describeFlagError(cmd, err))
+	})
+	walk(root, func(cmd *cobra.Command) {
+		if cmd.Hidden || cmd.HasSubCommands() {
+			return
+		}
+		checkArguments(cmd)
+		addCompletions(cmd)
+	})
+}
+
+// walk calls visit for a command and all commands below it.
+func walk(cmd *cobra.Command, visit func(*cobra.Command)) {
+	visit(cmd)
+	for _, sub := range cmd.Commands() {
+		walk(sub, visit)
 	}
 }

@@ -34,7 +34,7 @@ func doctorCommand() *cobra.Command {
 			"makes the checks, from its own network and with its own rights. With --config the relay need not\n" +
 			"run: the command checks the hosts in the Caddyfile, and omits checks of the process. With --url an\n" +
 			"event also takes a browser's path to that URL, through all proxies in front of the relay. The exit\n" +
-			"code is 0 without a fault, else 1.\n\n" +
+			"code is 0 without a failure, and also with warnings; 1 with a failure; 3 if the relay does not respond.\n\n" +
 			"With --channels the relay listens instead, for the time of --for, to the groups that the site uses, and\n" +
 			"says which types of events have no rule in a route.",
 		Example: "  caddy edgerelay doctor\n  caddy edgerelay doctor --channels --for 1m\n" +
@@ -50,7 +50,7 @@ func doctorCommand() *cobra.Command {
 	listens := cmd.Flags().Bool("channels", false,
 		"listen to the groups of the site, and compare the events with the routes")
 	span := cmd.Flags().Duration("for", 30*time.Second, "how long to listen with --channels")
-	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	asJSON := addJSONFlag(cmd)
 	cmd.RunE = runE(func([]string) error {
 		if *listens {
 			d, err := requestDiagnosis(*address, "?channels="+span.String())
@@ -106,12 +106,12 @@ func checkSite(address string, d *admin.Diagnosis) error {
 	return nil
 }
 
-// report writes the findings, and returns an error if there is a fault.
+// report writes the findings, and returns an error if there is a failure. A warning is none: the relay works.
 func report(w io.Writer, d admin.Diagnosis, asJSON bool) error {
-	faults := 0
+	failures := 0
 	for _, f := range d.Findings {
-		if f.Level != doctor.OK {
-			faults++
+		if f.Level == doctor.Failure {
+			failures++
 		}
 	}
 	if asJSON {
@@ -128,8 +128,8 @@ func report(w io.Writer, d admin.Diagnosis, asJSON bool) error {
 			fmt.Fprintln(w, printable(line))
 		}
 	}
-	if faults > 0 {
-		return fmt.Errorf("%d of %d findings are faults", faults, len(d.Findings))
+	if failures > 0 {
+		return fmt.Errorf("%d of %d findings are failures", failures, len(d.Findings))
 	}
 	return nil
 }

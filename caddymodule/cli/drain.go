@@ -22,6 +22,7 @@ type drainOptions struct {
 	duration             string
 	rate                 float64
 	wait, cancel, status bool
+	asJSON               *bool
 }
 
 func drainCommand() *cobra.Command {
@@ -33,16 +34,17 @@ func drainCommand() *cobra.Command {
 			"sends clients that reconnect to other nodes. Most pages of AWX up to 24.6.1 do not reconnect: they\n" +
 			"show no changes until the user navigates. The default is the pace in the configuration. The drain\n" +
 			"lasts until it is canceled or the relay restarts.",
-		Example: "  caddy edgerelay drain --duration 60s --wait && systemctl stop edgerelay",
-		Args:    cobra.NoArgs,
-		RunE:    runE(func([]string) error { return o.run() }),
+		Example: "  caddy edgerelay drain --duration 60s --wait && systemctl stop edgerelay\n" +
+			"  caddy edgerelay drain --status --json | jq .open\n  caddy edgerelay drain --cancel",
+		Args: cobra.NoArgs,
+		RunE: runE(func([]string) error { return o.run() }),
 	}
-	cmd.Flags().StringVarP(&o.duration, "duration", "d", "", "spread the evictions over this time")
-	cmd.Flags().Float64VarP(&o.rate, "rate", "r", 0, "maximum of evictions a second")
-	cmd.Flags().BoolVarP(&o.wait, "wait", "w", false, "wait until all clients have disconnected")
+	cmd.Flags().StringVar(&o.duration, "duration", "", "spread the evictions over this time")
+	cmd.Flags().Float64Var(&o.rate, "rate", 0, "maximum of evictions a second")
+	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until all clients have disconnected")
 	cmd.Flags().BoolVar(&o.status, "status", false, "show the progress of the drain")
 	cmd.Flags().BoolVar(&o.cancel, "cancel", false, "accept clients again; clients not yet evicted stay connected")
-	o.address = addAddressFlag(cmd)
+	o.address, o.asJSON = addAddressFlag(cmd), addJSONFlag(cmd)
 	return cmd
 }
 
@@ -62,7 +64,20 @@ func (o *drainOptions) run() error {
 	if o.wait && s.State == "off" {
 		return errors.New("the drain was canceled")
 	}
-	_, err = os.Stdout.Write(text)
+	if *o.asJSON {
+		return printRaw(text)
+	}
+	return writeDrain(os.Stdout, &s)
+}
+
+// writeDrain writes the progress of a drain in a line.
+func writeDrain(w io.Writer, s *admin.DrainStatus) error {
+	if s.State == "off" {
+		_, err := fmt.Fprintln(w, "off: the node accepts clients")
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s: %s of %s clients evicted, %s still connected; new clients are rejected\n", s.State,
+		comma(s.Evicted), comma(s.Clients), comma(s.Open))
 	return err
 }
 
@@ -70,7 +85,7 @@ func (o *drainOptions) run() error {
 func (o *drainOptions) request() (method string, body []byte, err error) {
 	switch {
 	case o.cancel && (o.status || o.wait), o.status && o.wait:
-		return "", nil, errors.New("use one of --cancel, --status and --wait")
+		return "", nil, usageErrorf("use one of --cancel, --status and --wait")
 	case o.cancel:
 		return http.MethodDelete, nil, nil
 	case o.status:
@@ -106,7 +121,7 @@ func drainBody(duration string, rate float64) ([]byte, error) {
 	if duration != "" {
 		t, err := settings.ParseDuration(duration)
 		if err != nil {
-			return nil, fmt.Errorf("--duration %s: %w", duration, err)
+			return nil, usageErrorf("--duration %s: %w", duration, err)
 		}
 		d.Duration = &t
 	}

@@ -16,10 +16,11 @@ func healthCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health [--live]",
 		Short: "Show the node's health, and fail if the node is unhealthy",
-		Long: "Shows the node's health as JSON. The exit code is 0 while events can reach the node, else 1. With\n" +
+		Long: "Shows the node's health, always as JSON. The exit code is 0 while events can reach the node, else 1. With\n" +
 			"--live the exit code is 0 while the process responds. For health checks of containers and service\n" +
-			"managers.",
-		Args: cobra.NoArgs,
+			"managers, which know no other codes: the code is also 1 if the admin API does not respond.",
+		Example: "  caddy edgerelay health\n  caddy edgerelay health --live\n  caddy edgerelay health | jq -r .status",
+		Args:    cobra.NoArgs,
 		RunE: runE(func([]string) error {
 			path := "/edgerelay/health/ready"
 			if live {
@@ -34,7 +35,7 @@ func healthCommand() *cobra.Command {
 				return errors.New("the node is unhealthy")
 			}
 			if err != nil {
-				return err
+				return &codedError{err, exitFailed}
 			}
 			defer func() { _ = resp.Body.Close() }()
 			_, err = io.Copy(os.Stdout, resp.Body)
@@ -42,6 +43,7 @@ func healthCommand() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "check only whether the process responds")
+	_ = addJSONFlag(cmd) // the only format, with and without the flag
 	address = addAddressFlag(cmd)
 	return cmd
 }

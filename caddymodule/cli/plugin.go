@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,7 +15,10 @@ import (
 )
 
 func pluginCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "plugin <command>", Short: "Manage the plugins of a running relay, and develop plugins"}
+	cmd := &cobra.Command{
+		Use: "plugin <command>", Short: "Manage the plugins of a running relay, and develop plugins",
+		Example: "  caddy edgerelay plugin list\n  caddy edgerelay plugin deploy redact redact.wasm",
+	}
 	requireSubcommand(cmd)
 	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginUndeployCommand(),
 		pluginCanaryCommand(), pluginPromoteCommand(), pluginHistoryCommand(), pluginLogsCommand(),
@@ -44,28 +44,31 @@ func adminCommand(
 func pluginListCommand() *cobra.Command {
 	const long = "Lists the plugins in the order of the pipeline. With --nodes, it lists which plugins the nodes run that share\n" +
 		"Caddy's storage: their versions, canaries and last errors, and whether all nodes run the same."
-	nodes := false
+	nodes, asJSON := false, false
 	cmd := adminCommand("list", "List the plugins", long, 0, func(address string, _ []string) error {
 		if nodes {
-			return listPluginNodes(os.Stdout, address)
+			return printAdmin(address, "/edgerelay/plugin-nodes", asJSON, printPluginNodes)
 		}
-		var list []pluginhost.Status
-		if err := callAdmin(address, http.MethodGet, "/edgerelay/plugins", nil, &list); err != nil {
-			return err
-		}
-		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tVERSION\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\t"+
-			"QUEUED\tOLDEST\tSLOW\tREF\tERROR")
-		for _, p := range list {
-			fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1fs\t%d\t%s\t%s\n",
-				p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p), p.Calls, p.Passed, p.Dropped, p.Replaced,
-				p.Emitted, p.Denied, pluginFailures(&p), p.Fuel/max(p.Calls, 1), p.Queued, p.OldestSeconds, p.DroppedSlow,
-				cmp.Or(printable(p.Ref), "-"), pluginError(&p))
-		}
-		return w.Flush()
+		return printAdmin(address, "/edgerelay/plugins", asJSON, printPlugins)
 	})
+	cmd.Example = "  caddy edgerelay plugin list\n  caddy edgerelay plugin list --nodes"
 	cmd.Flags().BoolVar(&nodes, "nodes", false, "list what each node of the site runs")
+	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)
 	return cmd
+}
+
+// printPlugins writes plugins as a table.
+func printPlugins(out io.Writer, list *[]pluginhost.Status) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tVERSION\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\t"+
+		"QUEUED\tOLDEST\tSLOW\tREF\tERROR")
+	for _, p := range *list {
+		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1fs\t%d\t%s\t%s\n",
+			p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p), p.Calls, p.Passed, p.Dropped, p.Replaced,
+			p.Emitted, p.Denied, pluginFailures(&p), p.Fuel/max(p.Calls, 1), p.Queued, p.OldestSeconds, p.DroppedSlow,
+			cmp.Or(printable(p.Ref), "-"), pluginError(&p))
+	}
+	return w.Flush()
 }
 
 // pluginVersion returns the number of the deployment and the version in the module's manifest, if there are any.
@@ -124,13 +127,15 @@ func pluginFailures(p *pluginhost.Status) (n uint64) {
 
 func pluginLogsCommand() *cobra.Command {
 	const short = "Show recent log lines of a plugin"
-	return adminCommand("logs <name>", short, "", 1, func(address string, args []string) error {
-		var lines []plugins.LogLine
-		if err := getAdmin(address, "/edgerelay/plugins/"+url.PathEscape(args[0])+"/logs", &lines); err != nil {
-			return err
-		}
-		return printLogs(os.Stdout, lines)
+	asJSON := false
+	cmd := adminCommand("logs <name>", short, "", 1, func(address string, args []string) error {
+		return printAdmin(address, pluginPath(args[0], "/logs"), asJSON, func(w io.Writer, lines *[]plugins.LogLine) error {
+			return printLogs(w, *lines)
+		})
 	})
+	cmd.Example = "  caddy edgerelay plugin logs redact"
+	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)
+	return cmd
 }
 
 // printLogs writes log lines as text. A plugin's text may have several lines, and none moves the terminal's cursor.

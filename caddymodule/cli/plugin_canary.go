@@ -59,9 +59,13 @@ func pluginCanaryCommand() *cobra.Command {
 		if err := getAdmin(f.address, pluginPath(name, ""), &p); err != nil {
 			return err
 		}
+		if f.asJSON {
+			return printJSON(os.Stdout, p.Canary)
+		}
 		printCanary(os.Stdout, &p, time.Now())
 		return nil
 	})
+	cmd.Example = "  caddy edgerelay plugin canary redact\n  caddy edgerelay plugin canary redact --share 50%"
 	cmd.Flags().StringVar(&share, "share", "", "new share of the groups, such as 50%")
 	return cmd
 }
@@ -71,9 +75,11 @@ func pluginPromoteCommand() *cobra.Command {
 	const long = "Makes the candidate of a canary the module of the plugin for all groups, on every node. 'plugin rollback'\n" +
 		"takes a candidate back instead."
 	f := &changeFlags{}
-	return changeCommand(f, "promote <name>", short, long, func(name string) error {
+	cmd := changeCommand(f, "promote <name>", short, long, func(name string) error {
 		return f.send(http.MethodPost, name, "/promote", nil, nil, nil)
 	})
+	cmd.Example = "  caddy edgerelay plugin promote redact"
+	return cmd
 }
 
 // printCanary prints the state of a plugin's last canary.

@@ -15,10 +15,15 @@ import (
 )
 
 // changeFlags are the flags of commands that change a plugin's module.
-type changeFlags struct{ address, by, message, expect string }
+type changeFlags struct {
+	address, by, message, expect string
+	asJSON                       bool
+}
 
 func (f *changeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.by, "by", author(), "author of the change, for the history")
+	cmd.Flags().StringVar(&f.by, "by", author(), "author of the change, for the history; default: user@host")
+	cmd.Flags().Lookup("by").DefValue = "" // the help is the same on every host
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, jsonUsage)
 	cmd.Flags().StringVarP(&f.message, "message", "m", "", "reason for the change, for the history")
 	cmd.Flags().StringVar(&f.expect, "expect", "",
 		"hash of the module that must run now, as in 'plugin list' or whole; else nothing changes")
@@ -113,6 +118,9 @@ func (f *changeFlags) send(method, name, suffix string, further url.Values, head
 	if err != nil {
 		return err
 	}
+	if f.asJSON {
+		return printJSON(os.Stdout, &p)
+	}
 	version := ""
 	if p.Version != 0 {
 		version = fmt.Sprintf(", version %d", p.Version)
@@ -126,8 +134,8 @@ func (f *changeFlags) send(method, name, suffix string, further url.Values, head
 
 func pluginRollbackCommand() *cobra.Command {
 	const short = "Deploy an earlier module"
-	const long = "Takes the candidate of a canary back, or deploys the module before the last change. A second rollback reverts the first. With --to, it\n" +
-		"returns to any version of the history."
+	const long = "Takes the candidate of a canary back, or deploys the module before the last change. A second rollback\n" +
+		"reverts the first. With --to, it returns to any version of the history."
 	f := &changeFlags{}
 	var to uint64
 	var force bool
@@ -141,6 +149,7 @@ func pluginRollbackCommand() *cobra.Command {
 		}
 		return f.send(http.MethodPost, name, "/rollback", further, nil, nil)
 	})
+	cmd.Example = "  caddy edgerelay plugin rollback redact\n  caddy edgerelay plugin rollback redact --to 3"
 	cmd.Flags().Uint64Var(&to, "to", 0, "version to return to, see 'plugin history'")
 	cmd.Flags().BoolVar(&force, "force", false, "skip the samples, and only the samples")
 	return cmd
@@ -150,7 +159,9 @@ func pluginUndeployCommand() *cobra.Command {
 	const short = "Take a deployment back"
 	const long = "Takes the deployment of a plugin back: each node runs its file again. A rollback reverts it."
 	f := &changeFlags{}
-	return changeCommand(f, "undeploy <name>", short, long, func(name string) error {
+	cmd := changeCommand(f, "undeploy <name>", short, long, func(name string) error {
 		return f.send(http.MethodDelete, name, "/deployment", nil, nil, nil)
 	})
+	cmd.Example = "  caddy edgerelay plugin undeploy redact"
+	return cmd
 }

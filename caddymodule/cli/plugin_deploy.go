@@ -44,8 +44,14 @@ func pluginDeployCommand() *cobra.Command {
 	const use = "deploy <name> <file.wasm|oci://…>"
 	cmd := adminCommand(use, "Deploy a module", long, 2, func(address string, args []string) error {
 		f.address = address
-		return f.run(os.Stdout, args[0], args[1])
+		w := os.Stdout
+		if f.asJSON {
+			w = os.Stderr // the description is for people
+		}
+		return f.run(w, args[0], args[1])
 	})
+	cmd.Example = "  caddy edgerelay plugin deploy redact redact.wasm -m 'hides tokens'\n" +
+		"  caddy edgerelay plugin deploy redact oci://registry.example.com/plugins/redact:1.2.0 --canary 10% --for 10m"
 	f.changeFlags.add(cmd)
 	f.canaryFlags.add(cmd)
 	f.registry.add(cmd)

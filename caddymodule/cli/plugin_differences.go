@@ -3,8 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"net/url"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,14 +14,16 @@ func pluginDifferencesCommand() *cobra.Command {
 	const short = "Show the last events about which a shadow decided otherwise"
 	const long = "Shows the last 20 events about which a shadow decided otherwise than its original, with both decisions.\n" +
 		"The payloads can hold secrets that plugins redact for clients."
-	return adminCommand("differences <name>", short, long, 1, func(address string, args []string) error {
-		var list []plugins.ShadowDifference
-		path := "/edgerelay/plugins/" + url.PathEscape(args[0]) + "/differences"
-		if err := getAdmin(address, path, &list); err != nil {
-			return err
-		}
-		return printDifferences(os.Stdout, list)
+	asJSON := false
+	cmd := adminCommand("differences <name>", short, long, 1, func(address string, args []string) error {
+		path := pluginPath(args[0], "/differences")
+		return printAdmin(address, path, asJSON, func(w io.Writer, list *[]plugins.ShadowDifference) error {
+			return printDifferences(w, *list)
+		})
 	})
+	cmd.Example = "  caddy edgerelay plugin differences redact-next"
+	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)
+	return cmd
 }
 
 // printDifferences writes the differing decisions of a shadow as text.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +28,8 @@ func pluginHistoryCommand() *cobra.Command {
 		}
 		return printHistory(os.Stdout, list)
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)
+	cmd.Example = "  caddy edgerelay plugin history redact"
 	return cmd
 }
 
@@ -60,12 +60,4 @@ func printHistory(out io.Writer, list []pluginhost.HistoryEntry) error {
 			printable(cmp.Or(module, "-")), printable(e.Message), printable(e.Ref))
 	}
 	return w.Flush()
-}
-
-// printJSON writes a value as indented JSON.
-func printJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
 }

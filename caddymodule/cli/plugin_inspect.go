@@ -41,7 +41,9 @@ func pluginInspectCommand() *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)
+	cmd.Example = "  caddy edgerelay plugin inspect redact.wasm\n" +
+		"  caddy edgerelay plugin inspect oci://registry.example.com/plugins/redact:1.2.0"
 	f.add(cmd)
 	return cmd
 }
@@ -98,6 +100,7 @@ func pluginEmbedManifestCommand() *cobra.Command {
 		Args: cobra.ExactArgs(2),
 		RunE: runE(func(args []string) error { return embedManifest(args[0], args[1], cmp.Or(out, args[0])) }),
 	}
+	cmd.Example = "  caddy edgerelay plugin embed-manifest redact.wasm manifest.json"
 	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write; default: the module itself")
 	return cmd
 }

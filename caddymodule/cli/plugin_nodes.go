@@ -12,15 +12,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 )
 
-// listPluginNodes prints which plugins the nodes run that share the storage.
-func listPluginNodes(w io.Writer, address string) error {
-	var list admin.PluginNodes
-	if err := getAdmin(address, "/edgerelay/plugin-nodes", &list); err != nil {
-		return err
-	}
-	return printPluginNodes(w, &list)
-}
-
+// printPluginNodes writes which plugins the nodes run that share the storage.
 func printPluginNodes(w io.Writer, list *admin.PluginNodes) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NODE\tSTATE\tAGE\tPLUGIN\tHASH\tFROM\tVERSION\tCANARY\tERROR")

@@ -22,6 +22,7 @@ type registryFlags struct {
 	username      string
 	passwordStdin bool
 	plainHTTP     bool
+	asJSON        bool // of push and verify
 	cmd           *cobra.Command
 }
 
@@ -129,8 +130,18 @@ func pluginPushCommand() *cobra.Command {
 		Args: cobra.ExactArgs(2),
 		RunE: runE(func(args []string) error { return f.push(os.Stdout, args[0], args[1]) }),
 	}
+	cmd.Example = "  caddy edgerelay plugin push redact.wasm oci://registry.example.com/plugins/redact:1.2.0"
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, jsonUsage)
 	f.add(cmd)
 	return cmd
+}
+
+// pushedModule is the JSON of the command plugin push.
+type pushedModule struct {
+	// Ref is the reference with the digest.
+	Ref        string `json:"ref"`
+	Size       int    `json:"size"`
+	Signatures int    `json:"signatures"`
 }
 
 func (f *registryFlags) push(w io.Writer, file, to string) error {
@@ -154,6 +165,9 @@ func (f *registryFlags) push(w io.Writer, file, to string) error {
 	defer stop()
 	if ref, err = g.Push(ctx, ref, wasm, signatures); err != nil {
 		return err
+	}
+	if f.asJSON {
+		return printJSON(w, pushedModule{ref.String(), len(wasm), len(signatures)})
 	}
 	_, err = fmt.Fprintf(w, "pushed %d bytes and %d signatures\n%s\n", len(wasm), len(signatures), ref)
 	return err

@@ -19,7 +19,8 @@ func pluginKeygenCommand() *cobra.Command {
 		"line for the Caddyfile. The private key has no password; keep it where your other secrets are."
 	return &cobra.Command{
 		Use: "keygen <name>", Short: "Make a key that signs modules", Long: long, Args: cobra.ExactArgs(1),
-		RunE: runE(func(args []string) error { return generateKey(os.Stdout, args[0]) }),
+		Example: "  caddy edgerelay plugin keygen release",
+		RunE:    runE(func(args []string) error { return generateKey(os.Stdout, args[0]) }),
 	}
 }
 
@@ -67,6 +68,7 @@ func pluginSignCommand() *cobra.Command {
 		Use: "sign <file.wasm>", Short: "Sign a module", Long: long, Args: cobra.ExactArgs(1),
 		RunE: runE(func(args []string) error { return sign(os.Stdout, args[0], key, plugins) }),
 	}
+	cmd.Example = "  caddy edgerelay plugin sign redact.wasm --key release.key"
 	cmd.Flags().StringVar(&key, "key", "", "file with the private key, see 'plugin keygen'")
 	_ = cmd.MarkFlagRequired("key")
 	cmd.Flags().StringSliceVar(&plugins, "for", nil, "name of a plugin that may run the module; default: every plugin")
@@ -136,11 +138,13 @@ func pluginVerifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return verify(os.Stdout, s, parsed, plugin)
+			return verify(os.Stdout, s, parsed, plugin, f.asJSON)
 		}),
 	}
+	cmd.Example = "  caddy edgerelay plugin verify redact.wasm --key release.pub"
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "public key; repeat it for several")
 	_ = cmd.MarkFlagRequired("key")
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, jsonUsage)
 	cmd.Flags().StringVar(&plugin, "for", "", "name of the plugin that is to run the module")
 	f.add(cmd)
 	return cmd
@@ -161,7 +165,15 @@ func readKeys(list []string) (keys artifact.Keys, err error) {
 	return keys, nil
 }
 
-func verify(w io.Writer, s *source, keys artifact.Keys, plugin string) error {
+// verifiedModule is the JSON of the command plugin verify.
+type verifiedModule struct {
+	Digest string `json:"digest"`
+	// SignedBy is the name of the key. Plugin is the plugin that the signature is for; empty for every plugin.
+	SignedBy string `json:"signed_by"`
+	Plugin   string `json:"plugin,omitempty"`
+}
+
+func verify(w io.Writer, s *source, keys artifact.Keys, plugin string, asJSON bool) error {
 	// Without --for, signatures for any plugin count.
 	candidates := []string{plugin}
 	if plugin == "" {
@@ -174,6 +186,9 @@ func verify(w io.Writer, s *source, keys artifact.Keys, plugin string) error {
 		var by string
 		var again error
 		if by, again = keys.Verify(s.wasm, name, s.signatures); again == nil {
+			if asJSON {
+				return printJSON(w, verifiedModule{artifact.Digest(s.wasm), by, name})
+			}
 			what := describePlugins(nil)
 			if name != "" {
 				what = describePlugins([]string{name})

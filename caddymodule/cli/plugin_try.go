@@ -365,10 +365,3 @@ func jsonOutputs(group string, outputs []plugins.Output) (list []testOutput) {
 	}
 	return list
 }
-
-// writeJSONLine writes a value as a line of JSON.
-func writeJSONLine(w io.Writer, v any) {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(v)
-}

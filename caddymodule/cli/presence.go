@@ -1,13 +1,10 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,30 +19,17 @@ func presenceCommand() *cobra.Command {
 		Long:    "Lists the users in a group, on all nodes of the channel layer. The group's route needs presence.",
 		Example: "  caddy edgerelay presence chat_lobby\n  caddy edgerelay presence chat_lobby --json | jq .count",
 	}
-	address, asJSON := addAddressFlag(cmd), cmd.Flags().Bool("json", false, "print the JSON of the admin API")
-	limit := cmd.Flags().Int("limit", 100, "list at most this many users")
+	address, asJSON := addAddressFlag(cmd), addJSONFlag(cmd)
+	limit := addLimitFlag(cmd, "users")
 	cmd.RunE = runE(func(args []string) error {
 		q := url.Values{"group": args, "limit": {strconv.Itoa(*limit)}}
-		var raw json.RawMessage
-		if err := getAdmin(*address, "/edgerelay/presence?"+q.Encode(), &raw); err != nil {
-			return err
-		}
-		if *asJSON {
-			fmt.Fprintln(os.Stdout, strings.TrimSpace(string(raw)))
-			return nil
-		}
-		var p admin.GroupPresence
-		if err := json.Unmarshal(raw, &p); err != nil {
-			return err
-		}
-		writePresence(os.Stdout, &p)
-		return nil
+		return printAdmin(*address, "/edgerelay/presence?"+q.Encode(), *asJSON, writePresence)
 	})
 	return cmd
 }
 
 // writePresence writes a list of users as text.
-func writePresence(w io.Writer, p *admin.GroupPresence) {
+func writePresence(w io.Writer, p *admin.GroupPresence) error {
 	fmt.Fprintf(w, "%s: %s users\n", printable(p.Group), comma(p.Count))
 	for _, u := range p.Users {
 		fmt.Fprintf(w, "  %s", printable(string(u.User)))
@@ -54,9 +38,7 @@ func writePresence(w io.Writer, p *admin.GroupPresence) {
 		}
 		fmt.Fprintln(w)
 	}
-	if rest := p.Count - len(p.Users); rest > 0 {
-		fmt.Fprintf(w, "  and %s more; see --limit\n", comma(rest))
-	}
+	return writeRest(w, p.Count-len(p.Users))
 }
 
 // presenceLine describes the presence of routes in a line.

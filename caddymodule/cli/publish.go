@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +18,7 @@ func publishCommand() *cobra.Command {
 	var group, data, kind string
 	var binary []string
 	var address *string
+	var asJSON *bool
 	cmd := &cobra.Command{
 		Use:   "publish --group <name> [--type <type>] --data <JSON|->",
 		Short: "Publish an event to a group",
@@ -26,13 +26,15 @@ func publishCommand() *cobra.Command {
 			"receives the data unchanged, on this node and on other nodes of the same channel layer.\n\n" +
 			"With --type, the event is a message of that type, and the data are its other members: what\n" +
 			"group_send(group, {\"type\": type, **data}) sends. Clients of routes with a rule for the type receive it,\n" +
-			"and consumers of Python.",
+			"and consumers of Python.\n\n" +
+			"The command prints the number of the group's members: nodes with clients, and consumers of Python. It says so\n" +
+			"if there are none.",
 		Example: `  caddy edgerelay publish --group jobs-status_changed --data '{"unified_job_id": 42, "status": "successful"}'` + "\n" +
 			`  caddy edgerelay publish --group chat_lobby --type chat.message --data '{"message": "hello"}'`,
 		Args: cobra.NoArgs,
 		RunE: runE(func([]string) error {
 			if group == "" || data == "" {
-				return errors.New("set both --group and --data")
+				return usageErrorf("set both --group and --data, such as --group jobs-status_changed --data '{}'")
 			}
 			if data == "-" {
 				b, err := io.ReadAll(os.Stdin)
@@ -42,7 +44,7 @@ func publishCommand() *cobra.Command {
 				data = string(b)
 			}
 			if !json.Valid([]byte(data)) {
-				return errors.New("--data is not JSON; write a string with quotes, as in '\"text\"'")
+				return usageErrorf("--data is not JSON; write a string with quotes, as in '\"text\"'")
 			}
 			// json.Marshal would change the white space of the data, which clients must receive unchanged.
 			body := pyjson.AppendString([]byte(`{"group": `), group)
@@ -61,13 +63,26 @@ func publishCommand() *cobra.Command {
 				fmt.Fprintf(os.Stderr, "note: no client of this channel layer is subscribed to %s; "+
 					"names of groups are case-sensitive\n", group)
 			}
-			return json.NewEncoder(os.Stdout).Encode(receipt)
+			if *asJSON {
+				return json.NewEncoder(os.Stdout).Encode(receipt)
+			}
+			return writeReceipt(os.Stdout, group, &receipt)
 		}),
 	}
 	cmd.Flags().StringVarP(&group, "group", "g", "", "the full group name, such as job_events-42")
 	cmd.Flags().StringVarP(&kind, "type", "t", "", "the type of the message, such as chat.message")
 	cmd.Flags().StringSliceVar(&binary, "binary", nil, "with --type: members of the data that are base64, and sent as bytes")
 	cmd.Flags().StringVarP(&data, "data", "d", "", "the payload as JSON; - reads standard input")
-	address = addAddressFlag(cmd)
+	address, asJSON = addAddressFlag(cmd), addJSONFlag(cmd)
 	return cmd
+}
+
+// writeReceipt tells how many receivers an event has in the channel layer.
+func writeReceipt(w io.Writer, group string, r *admin.Receipt) error {
+	text := fmt.Sprintf("published to %s: %s", group, count(r.Members, "member"))
+	if r.OverCapacity > 0 {
+		text += fmt.Sprintf(", %s of them over capacity, which do not get the event", comma(r.OverCapacity))
+	}
+	_, err := fmt.Fprintln(w, printable(text))
+	return err
 }

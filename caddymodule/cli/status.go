@@ -22,11 +22,11 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show the state of a running relay",
 		Args:  cobra.NoArgs,
-		Long: "Shows health, clients, rates, drops and limits on a screen. The exit code is 1 if the relay does not\n" +
-			"respond, or if events cannot reach the relay.",
+		Long: "Shows health, clients, rates, drops and limits on a screen. The exit code is 1 if events cannot reach the\n" +
+			"relay, and 3 if the admin API does not respond.",
 		Example: "  caddy edgerelay status\n  caddy edgerelay status --json | jq .connections",
 	}
-	address, asJSON := addAddressFlag(cmd), cmd.Flags().Bool("json", false, "print the JSON of the admin API")
+	address, asJSON := addAddressFlag(cmd), addJSONFlag(cmd)
 	cmd.RunE = runE(func([]string) error {
 		var raw json.RawMessage
 		if err := getAdmin(*address, "/edgerelay/status", &raw); err != nil {
@@ -37,7 +37,9 @@ func statusCommand() *cobra.Command {
 			return err
 		}
 		if *asJSON {
-			fmt.Fprintln(os.Stdout, strings.TrimSpace(string(raw)))
+			if err := printRaw(raw); err != nil {
+				return err
+			}
 		} else {
 			writeStatus(os.Stdout, &s)
 		}

@@ -78,13 +78,13 @@ func tailCommand() *cobra.Command {
 func (o *tailOptions) run(groups []string) (err error) {
 	switch {
 	case o.record != "" && o.class != 0:
-		return errors.New("--record and --class exclude each other: a recording holds events before plugins")
+		return usageErrorf("--record and --class exclude each other: a recording holds events before plugins")
 	case o.record == "" && o.append:
-		return errors.New("--append is for --record; add --record <file>")
+		return usageErrorf("--append is for --record; add --record <file>")
 	case o.count < 0 || o.limit < 0:
-		return errors.New("--count or --for is negative; use a positive value")
+		return usageErrorf("--count or --for is negative; use a positive value")
 	case len(groups) == 0 && o.plugin == "":
-		return errors.New("no group; name one or more, or a plugin with --plugin")
+		return usageErrorf("no group; name one or more, or a plugin with --plugin")
 	}
 	if o.plugin != "" {
 		bound, err := pluginGroups(o.address, o.plugin)

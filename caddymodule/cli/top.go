@@ -25,16 +25,19 @@ func topCommand() *cobra.Command {
 		Use:   "top",
 		Short: "Watch a running relay",
 		Args:  cobra.NoArgs,
+		Example: "  caddy edgerelay top\n  caddy edgerelay top --once | less\n" +
+			"  caddy edgerelay top --json | jq '.top_groups[0]'",
 		Long: "Shows status, top groups, slowest clients, peers and plugins, and refreshes the screen until Ctrl-C.\n" +
-			"With --once, or if the output is not a terminal, the command prints once.",
+			"With --once or --json, or if the output is not a terminal, the command prints once.",
 	}
 	address := addAddressFlag(cmd)
+	asJSON := addJSONFlag(cmd)
 	once := cmd.Flags().Bool("once", false, "print once, after a second of measuring")
 	every := cmd.Flags().Duration("every", 2*time.Second, "time between two refreshes")
 	cmd.RunE = runE(func([]string) error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return watchTop(ctx, *address, *once, max(*every, time.Second))
+		return watchTop(ctx, *address, *once, *asJSON, max(*every, time.Second))
 	})
 	return cmd
 }
@@ -43,7 +46,7 @@ func topCommand() *cobra.Command {
 const unlimitedWidth = math.MaxInt
 
 // watchTop shows overviews until ctx ends, or prints once.
-func watchTop(ctx context.Context, address string, once bool, every time.Duration) error {
+func watchTop(ctx context.Context, address string, once, asJSON bool, every time.Duration) error {
 	screen := int(os.Stdout.Fd())
 	if os.Getenv("TERM") == "dumb" || !term.IsTerminal(screen) {
 		once = true
@@ -59,6 +62,9 @@ func watchTop(ctx context.Context, address string, once bool, every time.Duratio
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
+		}
+		if asJSON {
+			return printAdmin[admin.Overview](address, "/edgerelay/overview", true, nil)
 		}
 		var o admin.Overview
 		if err := getAdmin(address, "/edgerelay/overview", &o); err != nil {

@@ -31,7 +31,7 @@ func versionCommand() *cobra.Command {
 			"'devel' is a build without a release or commit, such as one by xcaddy from a folder.",
 		Example: "  caddy edgerelay version\n  caddy edgerelay version --json | jq -r .edgerelay",
 	}
-	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	asJSON := addJSONFlag(cmd)
 	cmd.RunE = runE(func([]string) error { return writeVersions(os.Stdout, *asJSON) })
 	return cmd
 }

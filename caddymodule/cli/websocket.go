@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -45,11 +44,11 @@ func (f *browserFlags) dialer() (*dialer, error) {
 	if f.ca != "" {
 		pem, err := os.ReadFile(f.ca)
 		if err != nil {
-			return nil, fmt.Errorf("reading --ca: %w", err)
+			return nil, usageErrorf("reading --ca: %w", err)
 		}
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--ca %s contains no certificate; use the PEM format", f.ca)
+			return nil, usageErrorf("--ca %s contains no certificate; use the PEM format", f.ca)
 		}
 		d.tls = &tls.Config{RootCAs: roots, InsecureSkipVerify: f.insecure}
 	}
@@ -63,7 +62,7 @@ func parseHeaders(lines []string) (http.Header, error) {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.TrimSpace(name) == "" {
 			// The error does not repeat the header, which may contain a secret.
-			return nil, errors.New("invalid --header; use \"Name: value\"")
+			return nil, usageErrorf("invalid --header; use \"Name: value\"")
 		}
 		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}

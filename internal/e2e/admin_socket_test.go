@@ -70,7 +70,7 @@ func TestAdminAPIOnASocket(t *testing.T) {
 		{[]string{"status"}, "channel layer"},
 		{[]string{"health"}, `"status"`},
 		{[]string{"top", "--once"}, "TOP GROUPS"},
-		{[]string{"publish", "--group", "jobs-status_changed", "--data", "{}"}, "{"},
+		{[]string{"publish", "--group", "jobs-status_changed", "--data", "{}", "--json"}, `{"members":`},
 		{[]string{"doctor"}, "round trip"},
 		{[]string{"drain", "--status"}, "off"},
 		{[]string{

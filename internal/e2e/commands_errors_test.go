@@ -34,7 +34,7 @@ func command(t *testing.T, r *peers.Relay, args ...string) output {
 
 const memorySite = "{\n\tadmin {$ADMIN}\n\tpersist_config off\n\tedgerelay {\n\t\tauth none\n\t}\n}\n{$SITE} {\n\tedgerelay\n}\n"
 
-// A word that is no command is an error, not a success with the help.
+// A word that is no command is an error, not a success with the help. The exit code of a wrong command line is 2.
 func TestUnknownCommandsFail(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRelay(t, memorySite)
@@ -49,7 +49,7 @@ func TestUnknownCommandsFail(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := command(t, r, c.args...)
-			if out.code == 0 || !strings.Contains(out.stderr, "unknown command") ||
+			if out.code != 2 || !strings.Contains(out.stderr, "unknown command") || out.stdout != "" ||
 				!strings.Contains(out.stderr, c.want) {
 				t.Errorf("edgerelay %q: exit code %d, stdout %q, stderr %q", c.args, out.code, out.stdout, out.stderr)
 			}
@@ -73,21 +73,28 @@ func TestAdminErrorsAreReadable(t *testing.T) {
 		name string
 		args []string
 		want string
+		code int
 	}{
 		{
 			"publish to no group",
 			[]string{"publish", "--group", "no such group!", "--data", "{}", address},
-			`"no such group!" is not a group name`,
+			`"no such group!" is not a group name`, 1,
 		},
-		{"deploy of an unknown plugin", []string{"plugin", "deploy", "none", broken, address}, "none"},
-		{"rollback of an unknown plugin", []string{"plugin", "rollback", "none", address}, "none"},
-		{"status without a relay", []string{"status", "--address=localhost:1"}, "localhost:1"},
-		{"bench without an address", []string{"bench", address}, "--url"},
-		{"drain with two wishes", []string{"drain", "--cancel", "--wait", address}, "--cancel"},
+		{"deploy of an unknown plugin", []string{"plugin", "deploy", "none", broken, address}, "none", 1},
+		{"rollback of an unknown plugin", []string{"plugin", "rollback", "none", address}, "none", 1},
+		{"history of a group without one", []string{"group", "history", "jobs-x", address}, "add 'history <pattern>'", 1},
+		{"peers without a backplane", []string{"peer", "list", address}, "no backplane", 1},
+		{"close with a wrong code", []string{"connection", "close", "--user", "x", "--code", "7", address}, "close code 7", 1},
+		{"status without a relay", []string{"status", "--address=localhost:1"}, "localhost:1", 3},
+		{"health without a relay", []string{"health", "--address=localhost:1"}, "localhost:1", 1},
+		{"bench without an address", []string{"bench", address}, "--url", 2},
+		{"drain with two wishes", []string{"drain", "--cancel", "--wait", address}, "--cancel", 2},
+		{"unknown flag", []string{"status", "--adress", "x"}, "did you mean --address?", 2},
+		{"missing argument", []string{"presence", address}, "usage: caddy edgerelay presence <group>", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := command(t, r, c.args...)
-			if out.code == 0 || !strings.Contains(out.stderr, c.want) || strings.Contains(out.stderr, `\"`) ||
+			if out.code != c.code || !strings.Contains(out.stderr, c.want) || out.stdout != "" || strings.Contains(out.stderr, `\"`) ||
 				strings.Contains(out.stderr, `{"error"`) ||
 				strings.Count(out.stderr, "\n") != 1 {
 				t.Errorf("exit code %d; stderr is not one plain line with %q in it: %q", out.code, c.want, out.stderr)
@@ -123,14 +130,14 @@ func TestPublishSaysThatNoClientIsSubscribed(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRelay(t, memorySite)
 	address := strings.TrimPrefix(r.Admin, "http://")
-	out := command(t, r, "publish", "--group", "jobs-status_changed", "--data", "{}", "--address", address)
+	out := command(t, r, "publish", "--group", "jobs-status_changed", "--data", "{}", "--json", "--address", address)
 	if out.code != 0 || !strings.Contains(out.stderr, "no client") ||
 		out.stdout != "{\"members\":0,\"over_capacity\":0}\n" {
 		t.Errorf("without a client: %+v", out)
 	}
 	subscriber(t, r.URL, peers.Login{CSRF: "t"}, "jobs-status_changed")
 	out = command(t, r, "publish", "--group", "jobs-status_changed", "--data", "{}", "--address", address)
-	if out.code != 0 || out.stderr != "" || out.stdout != "{\"members\":1,\"over_capacity\":0}\n" {
+	if out.code != 0 || out.stderr != "" || out.stdout != "published to jobs-status_changed: 1 member\n" {
 		t.Errorf("with a client: %+v", out)
 	}
 }

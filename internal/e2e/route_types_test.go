@@ -107,7 +107,7 @@ func TestDoctorOfChannels(t *testing.T) {
 				message("kitchen", "meal.ready", "table")
 				message("kitchen", "note.added", "text")
 			})
-			if code != 1 {
+			if code != 0 { // warnings only
 				t.Errorf("exit code %d", code)
 			}
 			wantFinding(t, out, "WARN", "type order.changed", "/ws/orders/{id}/", `no member "total"`, "orders-2")
@@ -123,7 +123,7 @@ func TestDoctorOfChannels(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		r := peers.StartRelay(t, fmt.Sprintf(typesSite, "memory"))
 		out, code := run(t, r, "doctor", "--channels", "--for", "300ms")
-		if code != 1 {
+		if code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 		wantFinding(t, out, "WARN", "channels", "only the groups of this relay's connections", "open a page")
@@ -175,7 +175,7 @@ func TestBackendJoinsGroupOfChannels(t *testing.T) {
 	})
 	wantFinding(t, out, "ok", "type order.changed", "route /ws/", "orders-7")
 	wantFinding(t, out, "WARN", "type order.seen", "route /ws/", "has no rule")
-	if code != 1 {
+	if code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }

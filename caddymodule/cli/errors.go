@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// The exit codes of all commands. Caddy itself uses 1 for each error of its own commands.
+const (
+	// exitFailed: the command has failed, or has found a fault: an unhealthy node, a lost delivery, a wrong sample.
+	exitFailed = 1
+	// exitUsage: the command line is wrong, and nothing has happened.
+	exitUsage = 2
+	// exitUnreachable: the admin API has not responded.
+	exitUnreachable = 3
+)
+
+// codedError is an error with an exit code other than [exitFailed].
+type codedError struct {
+	error
+	code int
+}
+
+func (e *codedError) Unwrap() error { return e.error }
+
+// usageErrorf returns an error of the command line.
+func usageErrorf(format string, args ...any) error {
+	return &codedError{fmt.Errorf(format, args...), exitUsage}
+}
+
+// exitCode returns the exit code of an error.
+func exitCode(err error) int {
+	var coded *codedError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return exitFailed
+}
+
+// runE converts run to the RunE of a command.
+func runE(run func(args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error { return fail(cmd, run(args)) }
+}
+
+// fail prints an error once, on a line of its own, and returns an error that makes Caddy exit with the error's code.
+// nil is a success. The usage is not printed: the line names the remedy.
+func fail(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	fmt.Fprintln(cmd.ErrOrStderr(), "error:", errorLine(err))
+	code := exitCode(err)
+	if code == exitFailed {
+		return err
+	}
+	// Caddy's type for other codes is not exported, but its adapter for functions returns it.
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
+}
+
+// errorLine returns the text of an error in one line. Errors of several parts, and output of other programs, have
+// several.
+func errorLine(err error) string {
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return printable(strings.Join(lines, "; "))
+}
+
+// checkArguments makes a command report a wrong number of arguments, and missing flags, in one line with the usage.
+func checkArguments(cmd *cobra.Command) {
+	validate := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if validate != nil && validate(cmd, args) != nil {
+			count := fmt.Sprintf("%d arguments", len(args))
+			switch len(args) {
+			case 0:
+				count = "no argument"
+			case 1:
+				count = fmt.Sprintf("argument %q", args[0])
+			}
+			return fail(cmd, usageErrorf("unexpected: %s; usage: %s", count, usageLine(cmd)))
+		}
+		if err := cmd.ValidateRequiredFlags(); err != nil {
+			return fail(cmd, usageErrorf("%w; usage: %s", err, usageLine(cmd)))
+		}
+		return nil
+	}
+}
+
+// usageLine returns the usage of a command in a line.
+func usageLine(cmd *cobra.Command) string {
+	return strings.TrimSuffix(cmd.UseLine(), " [flags]")
+}
+
+// describeFlagError returns the error of a flag with a remedy.
+func describeFlagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	var empty *pflag.ValueRequiredError
+	help := fmt.Sprintf("'%s --help' lists the flags", cmd.CommandPath())
+	switch {
+	case errors.As(err, &unknown):
+		if shorthands := unknown.GetSpecifiedShortnames(); shorthands != "" {
+			return usageErrorf("unknown flag -%s; %s", shorthands, help)
+		}
+		name := unknown.GetSpecifiedName()
+		if similar := similarFlags(cmd, name); len(similar) > 0 {
+			help = "did you mean --" + strings.Join(similar, " or --") + "?"
+		}
+		return usageErrorf("unknown flag --%s; %s", name, help)
+	case errors.As(err, &invalid):
+		f := invalid.GetFlag()
+		return usageErrorf("--%s: invalid value %q; use %s", f.Name, invalid.GetValue(), describeType(f.Value.Type()))
+	case errors.As(err, &empty):
+		return usageErrorf("--%s: no value; use %s", empty.GetFlag().Name, describeType(empty.GetFlag().Value.Type()))
+	}
+	return usageErrorf("%w; %s", err, help)
+}
+
+// similarFlags returns the flags of a command with a name like the given one. It uses cobra's own measure, which is
+// exported for commands only.
+func similarFlags(cmd *cobra.Command, name string) []string {
+	probe := &cobra.Command{SuggestionsMinimumDistance: 2}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			probe.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+		}
+	})
+	return probe.SuggestionsFor(name)
+}
+
+// describeType describes the values of a flag.
+func describeType(flagType string) string {
+	switch flagType {
+	case "bool":
+		return "true or false"
+	case "duration":
+		return "a duration such as 30s or 5m"
+	case "int", "int64", "uint", "uint64", "uint32":
+		return "a whole number"
+	case "uintSlice":
+		return "whole numbers, separated by commas"
+	case "float64":
+		return "a number"
+	}
+	return "a text"
+}

@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// tree returns the command edgerelay as Caddy has it.
+func tree() *cobra.Command {
+	root := &cobra.Command{Use: "caddy", SilenceUsage: true}
+	cmd := &cobra.Command{Use: "edgerelay <command>", Short: "Commands for the realtime relay"}
+	build(cmd)
+	root.AddCommand(cmd)
+	return cmd
+}
+
+// visible calls visit for each command that the help lists.
+func visible(visit func(path string, cmd *cobra.Command)) {
+	walk(tree(), func(cmd *cobra.Command) {
+		if !cmd.Hidden {
+			visit(strings.TrimPrefix(cmd.CommandPath(), "caddy "), cmd)
+		}
+	})
+}
+
+// Each command has a help with an example of itself, and a line for lists.
+func TestCommandsAreDocumented(t *testing.T) {
+	visible(func(path string, cmd *cobra.Command) {
+		switch {
+		case cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") || len(cmd.Short) > 80:
+			t.Errorf("%s: Short %q is empty, ends with a full stop, or is longer than 80 characters", path, cmd.Short)
+		case !strings.Contains(cmd.Example, "caddy "+path):
+			t.Errorf("%s: the example does not use the command: %q", path, cmd.Example)
+		case !cmd.HasSubCommands() && cmd.RunE == nil:
+			t.Errorf("%s cannot run", path)
+		}
+		for line := range strings.Lines(cmd.Long + "\n" + cmd.Example) {
+			if len([]rune(line)) > 121 {
+				t.Errorf("%s: the help has a line of more than 120 columns: %s", path, line)
+			}
+		}
+	})
+}
+
+// withoutJSON are the commands that print no data: they write files, or run until Ctrl-C for people.
+var withoutJSON = []string{"plugin new", "plugin dev", "plugin keygen", "plugin sign", "plugin embed-manifest"}
+
+// Each command that prints data has --json, and each that calls the relay has --address.
+func TestCommandsHaveCommonFlags(t *testing.T) {
+	local := []string{
+		"plugin new", "plugin dev", "plugin keygen", "plugin sign", "plugin verify", "plugin push", "plugin inspect",
+		"plugin embed-manifest", "plugin test", "plugin replay", "version",
+	}
+	visible(func(path string, cmd *cobra.Command) {
+		if cmd.HasSubCommands() {
+			return
+		}
+		name := strings.TrimPrefix(path, "edgerelay ")
+		if has := cmd.Flags().Lookup("json") != nil; has == slices.Contains(withoutJSON, name) {
+			t.Errorf("%s: --json: %v", name, has)
+		}
+		if has := cmd.Flags().Lookup("address") != nil; has == slices.Contains(local, name) {
+			t.Errorf("%s: --address: %v", name, has)
+		}
+	})
+}
+
+// A flag has one type in all commands, and a shorthand stands for one flag.
+func TestFlagsAreConsistent(t *testing.T) {
+	type use struct{ path, kind string }
+	first, byShorthand := map[string]use{}, map[string]string{}
+	exceptions := map[string]bool{
+		"class": true, // one to follow, several to render
+		"for":   true, // a duration; of a plugin, text that the relay parses
+		// A duration; of a drain, text that the relay parses, with days.
+		"duration": true,
+		"key":      true, // one that signs, several that verify
+	}
+	visible(func(path string, cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Hidden || exceptions[f.Name] {
+				return
+			}
+			now := use{path, f.Value.Type()}
+			before, seen := first[f.Name]
+			if !seen {
+				first[f.Name] = now
+			} else if before.kind != now.kind {
+				t.Errorf("--%s differs: %+v and %+v", f.Name, before, now)
+			}
+			if name, seen := byShorthand[f.Shorthand]; f.Shorthand != "" && seen && name != f.Name {
+				t.Errorf("-%s of %s is --%s, and --%s elsewhere", f.Shorthand, path, f.Name, name)
+			}
+			byShorthand[f.Shorthand] = f.Name
+			if strings.ContainsAny(f.Name, "_ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+				t.Errorf("--%s of %s: write names in lower case, with hyphens", f.Name, path)
+			}
+			if f.Usage == "" || strings.HasSuffix(f.Usage, ".") {
+				t.Errorf("--%s of %s: the help %q is empty or ends with a full stop", f.Name, path, f.Usage)
+			}
+		})
+	})
+	for a := range first {
+		for b := range first {
+			if plain := strings.ReplaceAll(a, "-", ""); a != b && plain == strings.ReplaceAll(b, "-", "") {
+				t.Errorf("--%s and --%s are one word in two spellings", a, b)
+			}
+		}
+	}
+}
+
+// Each wrong command line is one line on stderr with a remedy, and the exit code 2.
+func TestUsageErrors(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"unknown command", []string{"stauts"}, `unknown command "stauts"; did you mean status?`},
+		{"unknown command of a group", []string{"plugin", "depoly", "x", "y"}, "did you mean deploy?"},
+		{"unlike any", []string{"nonsense"}, "'caddy edgerelay --help' lists the commands"},
+		{"unknown flag", []string{"status", "--adress", "x"}, "unknown flag --adress; did you mean --address?"},
+		{"unlike any flag", []string{"status", "--nonsense"}, "'caddy edgerelay status --help' lists the flags"},
+		{"unknown shorthand", []string{"status", "-z"}, "unknown flag -z"},
+		{"flag without a value", []string{"status", "--address"}, "--address: no value; use a text"},
+		{"no number", []string{"tail", "x", "--count", "many"}, `--count: invalid value "many"; use a whole number`},
+		{"no duration", []string{"tail", "x", "--for", "long"}, `--for: invalid value "long"; use a duration`},
+		{"too many arguments", []string{"status", "x"}, `unexpected: argument "x"; usage: caddy edgerelay status`},
+		{"too few", []string{"plugin", "deploy", "x"}, "usage: caddy edgerelay plugin deploy <name> <file.wasm"},
+		{"none", []string{"plugin", "rollback"}, "unexpected: no argument; usage"},
+		{"required flag", []string{"plugin", "sign", "x.wasm"}, `"key" not set`},
+		{"missing data", []string{"publish", "--group", "x"}, "set both --group and --data"},
+		{"no JSON", []string{"publish", "--group", "x", "--data", "{"}, "--data is not JSON"},
+		{"two wishes", []string{"drain", "--cancel", "--wait"}, "use one of --cancel"},
+		{"no group", []string{"tail"}, "no group"},
+		{"no selection", []string{"connection", "close"}, "no connections selected"},
+		{"no place", []string{"bench"}, "--url"},
+		{"invalid address", []string{"status", "--address", "localhost:1-9"}, "invalid address"},
+		{"invalid header", []string{"doctor", "--header", "secret"}, `invalid --header; use "Name: value"`},
+		{"negative limit", []string{"group", "list", "--limit", "0"}, "--limit"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			root := tree().Root()
+			var stdout, stderr bytes.Buffer
+			root.SetOut(&stdout)
+			root.SetErr(&stderr)
+			root.SetArgs(append([]string{"edgerelay"}, c.args...))
+			err := root.Execute()
+			if err == nil || err.Error() != fmt.Sprint("exiting with status ", exitUsage) {
+				t.Errorf("error %v, want exit code %d", err, exitUsage)
+			}
+			if text := stderr.String(); strings.Count(text, "\n") != 1 || !strings.HasPrefix(text, "error: ") ||
+				!strings.Contains(text, c.want) || stdout.Len() > 0 {
+				t.Errorf("stderr %q, want %q; stdout %q", text, c.want, &stdout)
+			}
+		})
+	}
+}
+
+// An error is one printable line, however many lines its parts have.
+func TestErrorLine(t *testing.T) {
+	err := errors.Join(errors.New("first\n\n  second\x1b[2J"), errors.New("third"))
+	if got, want := errorLine(err), "first; second\ufffd[2J; third"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if code := exitCode(fmt.Errorf("outer: %w", usageErrorf("inner"))); code != exitUsage {
+		t.Errorf("exit code of a wrapped error: %d", code)
+	}
+}
+
+// The completion finds the arguments in a usage, and skips the values of flags.
+func TestArgumentNames(t *testing.T) {
+	for use, want := range map[string][]string{
+		"status":                                 nil,
+		"tail <group>... | tail --plugin <name>": {"group..."},
+		"publish --group <name> [--type <type>] --data <JSON|->":       nil,
+		"deploy <name> <file.wasm|oci://…>":                            {"name", "file.wasm|oci://…"},
+		"new --kind filter|function --language <language> <directory>": {"directory"},
+	} {
+		if got := argumentNames(use); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", use, got, want)
+		}
+	}
+}
