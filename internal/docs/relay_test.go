@@ -50,6 +50,7 @@ func newRelay(t *testing.T) *relay {
 		t.Fatal(err)
 	}
 	cmd := r.command(context.Background(), "run", "--config", file)
+	cmd.Dir = root // of the plugin's module
 	process.Start(t, "the relay", cmd).Ready(t, func() error {
 		resp, err := http.Get("http://" + r.url + "/health")
 		if err != nil {
