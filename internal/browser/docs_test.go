@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
@@ -82,6 +86,70 @@ func TestDocs(t *testing.T) {
 	if problems := page.Problems(); len(problems) > 0 {
 		t.Errorf("the browser's console: %q", problems)
 	}
+}
+
+// The site's search by keys alone, its copy buttons, colors of code, contents and print.
+func TestDocsAreHandy(t *testing.T) {
+	s := serveDocs(t)
+	page := Open(t)
+	page.Do(t, chromedp.EmulateViewport(1400, 900), prefers("light"), chromedp.Navigate(s.URL+"docs/quickstart.md"))
+	page.Wait(t, soon, `!document.querySelector(".search").hidden`)
+	page.Wait(t, soon, `document.querySelectorAll("main pre").length === document.querySelectorAll("main .code button").length`)
+
+	// A word of a Caddyfile has a color of its own, and another one on a dark screen.
+	word := `getComputedStyle([...document.querySelectorAll("main .chroma .k")].find(e => e.textContent === "edgerelay")).color`
+	page.Wait(t, soon, word+` !== getComputedStyle(document.querySelector("main pre code")).color`)
+	page.Script(t, `window.light = `+word)
+	page.Do(t, prefers("dark"))
+	page.Wait(t, soon, word+` !== light`)
+	page.Do(t, prefers("light"))
+
+	// The button copies the text of its block, and nothing else.
+	page.Script(t, `Object.defineProperty(navigator, "clipboard", {value: {writeText: async (text) => { window.copied = text; }}});
+		document.querySelector("main .code button").click()`)
+	page.Wait(t, soon, `window.copied === "make run" && document.querySelector("main .code button").textContent === "Copied"`)
+
+	// "/", some words, the arrow keys, Enter: the section is there. Escape closes the results.
+	page.Do(t, chromedp.KeyEvent("/"))
+	page.Wait(t, soon, `document.activeElement.id === "search"`)
+	clearSearch := `document.querySelector("#search").value = ""`
+	page.Script(t, clearSearch) // the driver sends the slash as a character of its own
+	page.Do(t, chromedp.KeyEvent("unknown_position"))
+	page.Wait(t, soon, `document.querySelectorAll("#results [role=option] mark").length > 0`)
+	page.Do(t, chromedp.KeyEvent("\x1b"))
+	page.Wait(t, soon, `document.querySelector("#results").hidden`)
+	page.Script(t, clearSearch)
+	page.Do(t, chromedp.KeyEvent("order and duplicates"))
+	page.Wait(t, soon, `document.querySelector("#results b")?.textContent.includes("Order and duplicates")`)
+	page.Do(t, chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowUp))
+	page.Wait(t, soon, `document.querySelector("#results [aria-selected=true]")?.id ===
+		document.querySelector("#search").getAttribute("aria-activedescendant")`)
+	page.Do(t, chromedp.KeyEvent("\r"))
+	testkit.Eventually(t, "the page of the result", func() bool { // another page: what runs in this one fails
+		at, err := chromedp.Run(page.Context, chromedp.Evaluate[string](`location.pathname + location.hash + document.readyState`))
+		return err == nil && at == "/docs/client-protocol.md#order-and-duplicatescomplete"
+	})
+
+	// The contents beside a long page follow the text; a heading has a link to itself.
+	page.Wait(t, soon, `document.querySelector(".contents").open &&
+		document.querySelector(".contents [aria-current]")?.hash === "#order-and-duplicates"`)
+	page.Wait(t, soon, `document.querySelector("h2#order-and-duplicates > .anchor").hash === "#order-and-duplicates"`)
+
+	// Paper has the text alone.
+	page.Do(t, printed())
+	page.Wait(t, soon, `!document.querySelector(".side").checkVisibility() && !document.querySelector(".contents").checkVisibility() &&
+		document.querySelector("main").checkVisibility()`)
+	if problems := page.Problems(); len(problems) > 0 {
+		t.Errorf("the browser's console: %q", problems)
+	}
+}
+
+// printed shows the page as on paper.
+func printed() chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+		return err
+	})
 }
 
 var (

@@ -1,0 +1,158 @@
+package browser
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/edgerelay/edgerelay/internal/guests"
+)
+
+// axe is the source of axe-core, the accessibility checker, from npm.
+func axe(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join("testdata", "axe")
+	file := filepath.Join(dir, "node_modules", "axe-core", "axe.min.js")
+	if _, err := os.Stat(file); err != nil {
+		cmd := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")
+		cmd.Dir = dir
+		guests.Run(t, cmd)
+	}
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(source)
+}
+
+// view is a screen of a reader.
+type view struct {
+	width, height int64
+	scheme        string
+}
+
+func (v view) String() string { return fmt.Sprintf("%d px, %s", v.width, v.scheme) }
+
+func (v view) apply(t *testing.T, page *Page) {
+	t.Helper()
+	page.Do(t, chromedp.EmulateViewport(v.width, v.height), prefers(v.scheme))
+	page.Wait(t, soon, fmt.Sprintf(`innerWidth === %d && matchMedia("(prefers-color-scheme: %s)").matches`,
+		v.width, v.scheme))
+}
+
+var (
+	allViews  = []view{{1280, 900, "light"}, {1280, 900, "dark"}, {390, 844, "light"}, {390, 844, "dark"}}
+	someViews = []view{{1280, 900, "light"}, {390, 844, "dark"}}
+)
+
+// checkAccessibility runs axe-core in each view, and looks for what is wider than its screen. The page is open.
+func checkAccessibility(t *testing.T, page *Page, source, name string, views []view) {
+	t.Helper()
+	page.Script(t, source)
+	for _, v := range views {
+		v.apply(t, page)
+		if page.Holds(t, `document.documentElement.scrollWidth > document.documentElement.clientWidth`) {
+			t.Errorf("%s, %v: the page is wider than its screen", name, v)
+		}
+		page.Script(t, `window.violations = undefined;
+			axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => {
+				window.violations = violations.map(({id, impact, help, nodes}) => impact + ": " + id + ": " + help + ": " +
+					nodes.slice(0, 3).map(({html, any}) => html.slice(0, 160) + " " + (any[0]?.message ?? "")).join(" | "));
+			}, (error) => { window.violations = [String(error)]; })`)
+		page.Wait(t, soon, `window.violations !== undefined`)
+		text, err := chromedp.Run(page.Context, chromedp.Evaluate[string](`JSON.stringify(window.violations)`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var violations []string
+		if err := json.Unmarshal([]byte(text), &violations); err != nil {
+			t.Fatal(err)
+		}
+		for _, violation := range violations {
+			t.Errorf("%s, %v: %s", name, v, violation)
+		}
+	}
+}
+
+// checkKeyboard presses Tab until it has been everywhere: each control gets the focus, and shows it.
+func checkKeyboard(t *testing.T, page *Page, name string) {
+	t.Helper()
+	page.Script(t, `
+		window.controls = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")]
+			.filter(e => e.tabIndex >= 0 && !e.disabled && e.checkVisibility({visibilityProperty: true}));
+		window.missed = new Set(controls);
+		window.faint = new Set();
+		document.activeElement?.blur();
+		document.addEventListener("focusin", ({target}) => {
+			missed.delete(target);
+			const {outlineStyle, outlineWidth, opacity} = getComputedStyle(target);
+			if (outlineStyle === "none" || parseFloat(outlineWidth) === 0 || opacity === "0") faint.add(target);
+		});
+		window.describe = (set) => [...set].slice(0, 8).map(e => e.outerHTML.slice(0, 120)).join(" | ");
+		scrollTo(0, 0)`)
+	count, err := chromedp.Run(page.Context, chromedp.Evaluate[int](`controls.length`))
+	if err != nil || count < 3 {
+		t.Fatalf("%s: %d controls (%v)", name, count, err)
+	}
+	for pressed := 0; pressed < count+10 && !page.Holds(t, `missed.size === 0`); pressed += 10 {
+		page.Do(t, chromedp.KeyEvent(strings.Repeat("\t", 10)))
+	}
+	for what, set := range map[string]string{
+		"Tab does not reach": "missed", "the focus cannot be seen on": "faint",
+	} {
+		elements, err := chromedp.Run(page.Context, chromedp.Evaluate[string](`describe(`+set+`)`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if elements != "" {
+			t.Errorf("%s: %s %s", name, what, elements)
+		}
+	}
+}
+
+// The demo page, pages of the documentation and the console can be read and used by everybody: with a screen reader, by
+// keys alone, on a phone, on dark and light screens.
+func TestAccessibility(t *testing.T) {
+	source := axe(t)
+	page := Open(t)
+
+	demo := newSite(t)
+	demo.start(t)
+	page.Do(t, chromedp.Navigate(demo.URL))
+	page.Wait(t, soon, isConnected)
+	page.Wait(t, soon, isSubscribed)
+	page.Do(t, publish("jobs-summary", `{"n": 1}`))
+	page.Wait(t, soon, listed("jobs-summary", `{"n":1}`)+" === 1")
+	page.Script(t, `document.querySelector("#events summary").click()`)
+	page.Wait(t, soon, `document.querySelector("#events pre") !== null && !document.querySelector("#plugin-row").hidden`)
+	checkAccessibility(t, page, source, "demo", allViews)
+	checkKeyboard(t, page, "demo")
+
+	// On the same node: the console, with a group and its events.
+	page.Do(t, chromedp.Navigate(demo.URL+"edgerelay/"))
+	page.Wait(t, soon, `document.querySelector("#status").textContent === "ok"`)
+	checkAccessibility(t, page, source, "console", allViews)
+	checkKeyboard(t, page, "console")
+
+	docs := serveDocs(t)
+	for _, path := range []string{"docs/README.md", "docs/client-protocol.md", "docs/write-a-plugin.md"} {
+		page.Do(t, chromedp.Navigate(docs.URL+path))
+		page.Wait(t, soon, `document.querySelector(".search") && !document.querySelector(".search").hidden`)
+		checkAccessibility(t, page, source, path, someViews)
+	}
+	checkKeyboard(t, page, "docs")
+	// With results of the search.
+	page.Script(t, `document.querySelector("#search").focus()`)
+	page.Do(t, chromedp.KeyEvent("resume"))
+	page.Wait(t, soon, `document.querySelectorAll("#results [role=option]").length > 3`)
+	checkAccessibility(t, page, source, "docs, search", allViews[:1])
+	if problems := page.Problems(); len(problems) > 0 {
+		t.Errorf("the browser's console: %q", problems)
+	}
+}
