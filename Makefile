@@ -96,8 +96,9 @@ plugins: test-deps ## build the plugins that are committed as .wasm (C, Rust, As
 bench-million: $(CADDY) ## a million idle websockets, or as many as fit: memory, CPU, one event to all, a drain (5 minutes, idle machine)
 	$(GO) -C bench run . million
 
-reference: ## docs/configuration.md and docs/commands.md, from the comments and the commands in the code
+reference: ## docs/configuration.md, docs/commands.md and docs/api.md, from the code and the OpenAPI descriptions
 	$(GO) run ./internal/docs reference
+	$(GO) run ./internal/docs api
 	$(AS_XCADDY) $(GO) run ./caddymodule/cmd/commands
 
 docs-serve: $(CADDY) ## the documentation on :8014, rendered by bin/caddy

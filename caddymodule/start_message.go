@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,7 +31,7 @@ func (s startMessage) Handle(context.Context, caddy.Event) error {
 	once := s.app.node.Extension(key{}, func() any { return new(sync.Once) }).(*sync.Once)
 	once.Do(func() {
 		if text := s.app.StartMessage; text != "" {
-			fmt.Fprintln(s.to, strings.TrimRight(caddy.NewReplacer().ReplaceKnown(text, ""), "\n"))
+			fmt.Fprintln(s.to, strings.TrimRight(caddy.NewReplacer().ReplaceKnown(text, ""), "\n")+"\n")
 		}
 		for _, h := range s.app.demos {
 			fmt.Fprint(s.to, h.startMessage())
@@ -127,6 +129,9 @@ func (h *DemoHandler) publishCommand() string {
 		return fmt.Sprintf(`curl -d '{"group": "%s", "data": %s}' %spublish`, demoGroup, demoEvent, siteURL(h.server))
 	}
 	command := []string{quote(os.Args[0]), "edgerelay", "publish"}
+	if filepath.Base(os.Args[0]) == "edgerelay" { // a binary of this name has the relay's commands as its own
+		command = slices.Delete(command, 1, 2)
+	}
 	if engine := containerEngine(); engine != "" {
 		name, _ := os.Hostname()
 		command = append([]string{engine, "exec", quote(name)}, command...)

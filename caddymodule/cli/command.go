@@ -27,7 +27,8 @@ func build(cmd *cobra.Command) {
 	requireSubcommand(cmd)
 	cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(), presenceCommand(),
 		groupCommand(), connectionCommand(), peerCommand(), drainCommand(), doctorCommand(), supportBundleCommand(),
-		benchCommand(), pluginCommand(), pluginCompileCommand(), versionCommand())
+		benchCommand(), pluginCommand(), pluginCompileCommand(), demoCommand(),
+		versionCommand())
 	finish(cmd)
 }
 

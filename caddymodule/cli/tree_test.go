@@ -50,13 +50,13 @@ func TestCommandsAreDocumented(t *testing.T) {
 }
 
 // withoutJSON are the commands that print no data: they write files, or run until Ctrl-C for people.
-var withoutJSON = []string{"plugin new", "plugin dev", "plugin keygen", "plugin sign", "plugin embed-manifest"}
+var withoutJSON = []string{"plugin new", "plugin dev", "plugin keygen", "plugin sign", "plugin embed-manifest", "demo"}
 
 // Each command that prints data has --json, and each that calls the relay has --address.
 func TestCommandsHaveCommonFlags(t *testing.T) {
 	local := []string{
 		"plugin new", "plugin dev", "plugin keygen", "plugin sign", "plugin verify", "plugin push", "plugin inspect",
-		"plugin embed-manifest", "plugin test", "plugin replay", "version",
+		"plugin embed-manifest", "plugin test", "plugin replay", "version", "demo",
 	}
 	visible(func(path string, cmd *cobra.Command) {
 		if cmd.HasSubCommands() {

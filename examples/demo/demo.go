@@ -13,3 +13,8 @@ var Page []byte
 //
 //go:embed page.js network.js style.css
 var Assets embed.FS
+
+// Redact is the plugin of `caddy edgerelay demo`: examples/plugins/redact-c/plugin.wasm, which is in another Go module.
+//
+//go:embed redact.wasm
+var Redact []byte
