@@ -5,6 +5,7 @@ CADDY  := bin/caddy
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GORELEASER  := github.com/goreleaser/goreleaser/v2@v2.15.1
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 export GOTOOLCHAIN := local
@@ -32,8 +33,8 @@ PACKAGES_AT_ONCE ?= 3
 PORTABLE = $(shell $(GO) list ./relay/... ./plugins/... | grep -v 'test$$')
 
 SOURCES = go.mod go.sum xcaddy.json $(shell find caddymodule relay plugins sdk internal examples/demo clients/js/dist -type f -not -path '*/node_modules/*' ! -name '*_test.go' 2>/dev/null)
-# Modules within the module: the SDK and the example plugins. The benchmark has rules of its own.
-NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path './bench/*' -not -path '*/node_modules/*' -exec dirname {} \;)
+# Modules within the module: the SDK and the example plugins. The benchmark has rules of its own, deploy/test a target.
+NESTED = $(shell find . -mindepth 2 -name go.mod -not -path './bin/*' -not -path './bench/*' -not -path './deploy/*' -not -path '*/node_modules/*' -exec dirname {} \;)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -130,10 +131,18 @@ matrix: test-deps $(CADDY) ## Chromium and Firefox in networks of each kind: eve
 continuity: test-deps $(CADDY) ## ten minutes of kills, wipes and cuts: no client misses an event without a word (CONTINUITY=1h: longer)
 	CONTINUITY=$(or $(CONTINUITY),full) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/continuity -count 1 -timeout 24h -v
 
+deploy-test: $(CADDY) ## Helm chart, kustomize overlays, compose files, deb and rpm (as root on Debian; compiles Helm at first)
+	@command -v shellcheck rpm >/dev/null || apt-get install -y --no-install-recommends shellcheck rpm
+	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) CGO_ENABLED=0 $(GO) -C deploy/test test -timeout 20m ./...
+
+vulncheck: ## known vulnerabilities in the code that is called, of every Go module
+	@set -e; for dir in . bench sdk/go deploy/test; do echo "govulncheck in $$dir"; \
+		GOFLAGS=-tags=nobadger,nomysql,nopgx $(GO) -C $$dir run $(GOVULNCHECK) ./...; done
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 clean: ## remove build results
 	rm -rf bin
 
-.PHONY: matrix pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro bench-million
+.PHONY: deploy-test vulncheck matrix pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro bench-million

@@ -5,11 +5,11 @@ set -eu
 
 binary=$1 root=$2 here=$(dirname "$0")
 
-mkdir -p "$root/usr/bin" "$root/etc/ssl/certs" "$root/etc/edgerelay" "$root/tmp" "$root/data"
+mkdir -p "$root/usr/bin" "$root/etc/ssl/certs" "$root/etc/edgerelay" "$root/tmp" "$root/data" "$root/run/edgerelay"
 install -m 0755 "$binary" "$root/usr/bin/caddy"
 ln -sf caddy "$root/usr/bin/edgerelay" # under this name, the binary has the relay's commands as its own
 install -m 0644 /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 install -m 0644 "$here/Caddyfile" "$root/etc/edgerelay/"
 chmod 1777 "$root/tmp"
-mkdir -p -m 0700 "$root/run/edgerelay"
+chmod 0700 "$root/run/edgerelay"
 chown -R 65532:65532 "$root/data" "$root/run/edgerelay"

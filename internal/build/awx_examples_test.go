@@ -107,7 +107,7 @@ func TestAdminSocketHasADirectory(t *testing.T) {
 			"--chown=65532:65532 /out/run/edgerelay /run/edgerelay\n",
 			"CADDY_ADMIN=unix//run/edgerelay/admin.sock|0600\n",
 		},
-		"deploy/container/rootfs.sh":        {`mkdir -p -m 0700 "$root/run/edgerelay"`},
+		"deploy/container/rootfs.sh":        {`chmod 0700 "$root/run/edgerelay"`},
 		"deploy/packages/Caddyfile":         {"admin unix//run/edgerelay/admin.sock|0600"},
 		"examples/awx/awx.yaml":             {"emptyDir: {}", "mountPath: /run/edgerelay\n"},
 		"examples/awx/supervisord_web.conf": {"/var/lib/awx/venv/awx/bin/uwsgi /etc/tower/uwsgi.ini\n", "GOMEMLIMIT="},

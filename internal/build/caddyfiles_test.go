@@ -22,13 +22,13 @@ func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
 	// Caddy must not write to the developer's home; the go command keeps its cache.
 	home := t.TempDir()
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+home, "BROADCAST_WEBSOCKET_SECRET=for the example",
-		"SHOP_KEY=for the example")
+		"SHOP_KEY=for the example", "JWT_KEY=a key of at least 32 bytes, for the example")
 	return cmd
 }
 
 // Every Caddyfile of the repository is valid, and formatted by `caddy fmt`.
 func TestCaddyfilesAreValid(t *testing.T) {
-	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "deploy/container/Caddyfile", "deploy/packages/Caddyfile", "examples/awx/Caddyfile", "examples/awx/Caddyfile.pod", "examples/django/Caddyfile", "examples/django/chat/Caddyfile", "examples/node-backend/Caddyfile"} {
+	for _, file := range []string{"Caddyfile", "docs/Caddyfile", "deploy/container/Caddyfile", "deploy/packages/Caddyfile", "examples/awx/Caddyfile", "examples/awx/Caddyfile.pod", "examples/django/Caddyfile", "examples/django/chat/Caddyfile", "examples/node-backend/Caddyfile", "examples/django/chat/Caddyfile.compose", "examples/django/notifications/Caddyfile.compose", "examples/django/tokens/Caddyfile.compose"} {
 		t.Run(file, func(t *testing.T) {
 			if out, err := caddyCommand(t, "adapt", "--config", file, "--adapter", "caddyfile", "--validate").CombinedOutput(); err != nil {
 				t.Errorf("caddy adapt --validate: %v\n%s", err, out)

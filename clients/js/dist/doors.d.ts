@@ -10,6 +10,8 @@ export declare const DOORS: readonly Door[];
 export declare class Doors {
     #private;
     constructor(allowed: readonly Door[], env: Environment, url: string);
+    /** Whether there is no door at all, as in Node before 22 without `fetch` or positions. */
+    get none(): boolean;
     /** The doors of one attempt, in their order. */
     order(failures: number): Door[];
     /** The doors that are better than this one and may work. */

@@ -25,6 +25,10 @@ export class Doors {
         this.#key = `edgerelay ${url}`;
         this.#remember();
     }
+    /** Whether there is no door at all, as in Node before 22 without `fetch` or positions. */
+    get none() {
+        return this.#allowed.length === 0;
+    }
     /** The doors of one attempt, in their order. */
     order(failures) {
         const usable = this.#usable();

@@ -1,7 +1,8 @@
 import { type Release } from "./places.js";
 /** The parts of a browser that the client uses. */
 export interface Environment {
-    WebSocket: new (url: string, protocols?: string[]) => WebSocket;
+    /** Absent in Node before 22: there it can be that of the package `ws`. */
+    WebSocket: (new (url: string, protocols?: string[]) => WebSocket) | undefined;
     /** Absent where responses cannot be read while they come. */
     fetch: typeof fetch | undefined;
     /** Remembers the door that worked, for this tab. */
@@ -18,5 +19,5 @@ export interface Environment {
     /** Shows the error of a listener. */
     report(error: unknown): void;
 }
-/** The environment of a page. */
+/** The environment of a page, or of a program in Node. */
 export declare function browser(): Environment;

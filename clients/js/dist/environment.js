@@ -1,5 +1,5 @@
 import { takePlace } from "./places.js";
-/** The environment of a page. */
+/** The environment of a page, or of a program in Node. */
 export function browser() {
     const here = globalThis;
     return {
@@ -17,6 +17,7 @@ export function browser() {
         clearTimeout: (timer) => here.clearTimeout(timer),
         now: () => Date.now(),
         random: () => Math.random(),
-        report: (error) => reportError(error),
+        // Node has none.
+        report: (error) => (here.reportError ? here.reportError(error) : console.error(error)),
     };
 }

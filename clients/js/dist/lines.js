@@ -17,6 +17,8 @@ export class SocketLine {
             if (this.#heard)
                 ear.frame(read(String(data), this.typed));
         };
+        // The package ws throws errors that no listener takes; the close that follows says the same.
+        socket.onerror = () => { };
         socket.onclose = ({ code, reason }) => {
             if (this.#heard)
                 ear.end({ code, reason, opened });

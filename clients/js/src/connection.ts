@@ -46,9 +46,10 @@ export class Connection {
     this.#options = options;
     this.#env = env;
     this.#owner = owner;
-    const url = new URL(options.url ?? "/websocket/", env.location?.href);
+    const url = address(options.url, env);
     url.protocol = url.protocol.replace("ws", "http");
     const doors = new Doors(options.positions === false ? ["websocket"] : (options.doors ?? DOORS), env, url.href);
+    if (doors.none) throw new Error("connect: no WebSocket here; in Node before 22, set environment: { WebSocket } of the package ws");
     this.#doors = doors;
     this.#opening = new Opening(options, env, url.href, doors, {
       line: () => this.#line,
@@ -396,3 +397,12 @@ export class Connection {
 }
 
 const stamp = (message: object, token: string): string => JSON.stringify({ ...message, xrftoken: token });
+
+/** The address of the relay; a program without a page must name it. */
+function address(url: string | undefined, env: Environment): URL {
+  try {
+    return new URL(url ?? "/websocket/", env.location?.href);
+  } catch {
+    throw new Error(`connect: ${url === undefined ? "there is no page whose host to use" : `invalid url ${url}`}; set url: "wss://host/websocket/"`);
+  }
+}

@@ -34,6 +34,11 @@ export class Doors {
     this.#remember();
   }
 
+  /** Whether there is no door at all, as in Node before 22 without `fetch` or positions. */
+  get none(): boolean {
+    return this.#allowed.length === 0;
+  }
+
   /** The doors of one attempt, in their order. */
   order(failures: number): Door[] {
     const usable = this.#usable();

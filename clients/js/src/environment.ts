@@ -2,7 +2,8 @@ import { takePlace, type Release } from "./places.js";
 
 /** The parts of a browser that the client uses. */
 export interface Environment {
-  WebSocket: new (url: string, protocols?: string[]) => WebSocket;
+  /** Absent in Node before 22: there it can be that of the package `ws`. */
+  WebSocket: (new (url: string, protocols?: string[]) => WebSocket) | undefined;
   /** Absent where responses cannot be read while they come. */
   fetch: typeof fetch | undefined;
   /** Remembers the door that worked, for this tab. */
@@ -20,7 +21,7 @@ export interface Environment {
   report(error: unknown): void;
 }
 
-/** The environment of a page. */
+/** The environment of a page, or of a program in Node. */
 export function browser(): Environment {
   const here = globalThis as Partial<Pick<typeof globalThis, "document" | "window" | "location">> & typeof globalThis;
   return {
@@ -38,6 +39,7 @@ export function browser(): Environment {
     clearTimeout: (timer) => here.clearTimeout(timer as number),
     now: () => Date.now(),
     random: () => Math.random(),
-    report: (error) => reportError(error),
+    // Node has none.
+    report: (error) => (here.reportError ? here.reportError(error) : console.error(error)),
   };
 }

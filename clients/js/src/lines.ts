@@ -48,7 +48,7 @@ export class SocketLine implements Line {
 
   /** Throws where the page's policy forbids the connection. */
   constructor(env: Environment, url: string, offer: boolean, ear: Ear) {
-    const socket = new env.WebSocket(url.replace(/^http/, "ws"), offer ? [PROTOCOL] : []);
+    const socket = new env.WebSocket!(url.replace(/^http/, "ws"), offer ? [PROTOCOL] : []);
     this.#socket = socket;
     let opened = false;
     // A socket that was given up says nothing any more, whatever comes of it.
@@ -57,6 +57,8 @@ export class SocketLine implements Line {
       opened = true;
       if (this.#heard) ear.frame(read(String(data), this.typed));
     };
+    // The package ws throws errors that no listener takes; the close that follows says the same.
+    socket.onerror = () => {};
     socket.onclose = ({ code, reason }) => {
       if (this.#heard) ear.end({ code, reason, opened });
     };

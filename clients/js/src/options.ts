@@ -22,7 +22,7 @@ export interface OpeningOptions {
 
 /** Settings of a connection; all may be left out. */
 export interface ConnectionOptions extends OpeningOptions {
-  /** Address of the relay. Default: `/websocket/` on the page's own host. */
+  /** Address of the relay. Default: `/websocket/` on the page's own host. A program without a page needs it. */
   url?: string;
   /** The ways to the server that may be used. Default: all. The best that works is used. */
   doors?: readonly Door[];
@@ -54,7 +54,10 @@ export interface Options extends ConnectionOptions {
    * Default: 0.
    */
   keep?: number;
-  /** What the client takes from its surroundings; for tests. */
+  /**
+   * What the client takes from its surroundings, for tests and for Node: `{ WebSocket }` of the package `ws` in Node
+   * before 22, or a class of yours that sends a cookie.
+   */
   environment?: Partial<Environment>;
 }
 
