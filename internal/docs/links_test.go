@@ -78,3 +78,33 @@ func TestContentsAreComplete(t *testing.T) {
 		}
 	}
 }
+
+// The title of a page and its entry in the table of contents are equal, and begin with the file's name.
+func TestTitlesAgreeWithFileNames(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join(root, "docs", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents := parse(source)
+	links, err := contents.links("docs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		dir, file := filepath.Split(l.path)
+		if dir != "docs/" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, l.path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		title, entry, name := parse(text).title, contents.textOf(l.node), strings.TrimSuffix(file, ".md")
+		if title != entry {
+			t.Errorf("%s: the title is %q, the entry in docs/README.md %q", l.path, title, entry)
+		}
+		if id := slug(title); id != name && !strings.HasPrefix(id, name+"-") {
+			t.Errorf("%s: the title is %q, for which the file would be %s.md", l.path, title, id)
+		}
+	}
+}
