@@ -228,9 +228,9 @@ func TestMetricsAddUp(t *testing.T) {
 	}
 }
 
-// documented are the rows of docs/observability.md for metrics, by name.
+// documented are the rows of docs/metrics.md, by name.
 func documented(t *testing.T) map[string]string {
-	text, err := os.ReadFile("../docs/observability.md")
+	text, err := os.ReadFile("../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,12 +262,12 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 		want := fmt.Sprintf("| `%s` | %s | %s | %s |", m[1], kind, labels, m[2])
 		if rows[m[1]] != want {
-			t.Errorf("docs/observability.md should say\n%s", want)
+			t.Errorf("docs/metrics.md should say\n%s", want)
 		}
 		delete(rows, m[1])
 	}
 	for name := range rows {
-		t.Errorf("docs/observability.md has %s, which does not exist", name)
+		t.Errorf("docs/metrics.md has %s, which does not exist", name)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 var descriptors []*prometheus.Desc
 
 // Descriptors returns the descriptors of all metrics with a fixed name, in the order of declaration.
-// docs/observability.md has the same list; a test compares the two.
+// docs/metrics.md has the same list; a test compares the two.
 func Descriptors() []*prometheus.Desc { return descriptors }
 
 // desc declares a metric, during the initialization of the package.

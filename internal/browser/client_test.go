@@ -135,7 +135,7 @@ func TestClientLoggedOut(t *testing.T) {
 	}
 }
 
-// As docs/django.md has it, the site's view answers 200 without a user: after a logout the client stops at its next
+// As docs/forward-auth.md has it, the site's view answers 200 without a user: after a logout the client stops at its next
 // connection.
 func TestClientStopsAfterLogout(t *testing.T) {
 	var loggedOut atomic.Bool

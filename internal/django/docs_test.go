@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// docs/django.md shows the files that the tests run.
+// docs/django-examples.md shows the files that the tests run.
 func TestDocsShowTheExamples(t *testing.T) {
-	docs, err := os.ReadFile("../../docs/django.md")
+	docs, err := os.ReadFile("../../docs/django-examples.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,7 +18,7 @@ func TestDocsShowTheExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !strings.Contains(string(docs), "```caddyfile\n"+string(text)+"```\n") {
-			t.Errorf("docs/django.md does not show examples/django/%s/Caddyfile as it is", name)
+			t.Errorf("docs/django-examples.md does not show examples/django/%s/Caddyfile as it is", name)
 		}
 	}
 	consumer, err := os.ReadFile("../../examples/django/chat/chat/consumers.py")
@@ -26,6 +26,6 @@ func TestDocsShowTheExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, class, _ := strings.Cut(string(consumer), "class "); !strings.Contains(string(docs), "class "+class) {
-		t.Error("docs/django.md does not show the consumer of the chat as it is")
+		t.Error("docs/django-examples.md does not show the consumer of the chat as it is")
 	}
 }

@@ -93,7 +93,7 @@ func requestOf(t *testing.T, method, address string, body io.Reader, headers ...
 	return served{resp.StatusCode, resp.Header, text}
 }
 
-// The differences from AWX's nginx that docs/awx.md lists are those, and no others: examples/awx/Caddyfile and
+// The differences from AWX's nginx that docs/awx-compared.md lists are those, and no others: examples/awx/Caddyfile and
 // Caddyfile.pod as they are, but for places, before a real uWSGI.
 func TestAWXExample(t *testing.T) {
 	t.Parallel()

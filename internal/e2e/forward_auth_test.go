@@ -15,7 +15,7 @@ import (
 )
 
 // djangoSite is examples/django/Caddyfile in front of a site with two users, alice, who is an operator, and bob. Its
-// view answers as in docs/django.md: 200 in any case, and with X-User if somebody is logged in.
+// view answers as in docs/forward-auth.md: 200 in any case, and with X-User if somebody is logged in.
 func djangoSite(t *testing.T) (*peers.Relay, string) {
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/whoami/" {
