@@ -46,13 +46,19 @@ func (v view) apply(t *testing.T, page *Page) {
 		v.width, v.scheme))
 }
 
+// someViews have each width and each scheme once; moreViews have the other pairs.
 var (
-	allViews  = []view{{1280, 900, "light"}, {1280, 900, "dark"}, {390, 844, "light"}, {390, 844, "dark"}}
 	someViews = []view{{1280, 900, "light"}, {390, 844, "dark"}}
+	moreViews = []view{{1280, 900, "dark"}, {390, 844, "light"}}
+)
+
+const (
+	allRules = `{resultTypes: ["violations"]}`
+	colors   = `{resultTypes: ["violations"], runOnly: ["color-contrast"]}` // what else depends on the scheme
 )
 
 // checkAccessibility runs axe-core in each view, and looks for what is wider than its screen. The page is open.
-func checkAccessibility(t *testing.T, page *Page, source, name string, views []view) {
+func checkAccessibility(t *testing.T, page *Page, source, name, rules string, views []view) {
 	t.Helper()
 	page.Script(t, source)
 	for _, v := range views {
@@ -61,7 +67,7 @@ func checkAccessibility(t *testing.T, page *Page, source, name string, views []v
 			t.Errorf("%s, %v: the page is wider than its screen", name, v)
 		}
 		page.Script(t, `window.violations = undefined;
-			axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => {
+			axe.run(document, `+rules+`).then(({violations}) => {
 				window.violations = violations.map(({id, impact, help, nodes}) => impact + ": " + id + ": " + help + ": " +
 					nodes.slice(0, 3).map(({html, any}) => html.slice(0, 160) + " " + (any[0]?.message ?? "")).join(" | "));
 			}, (error) => { window.violations = [String(error)]; })`)
@@ -131,27 +137,29 @@ func TestAccessibility(t *testing.T) {
 	page.Wait(t, soon, listed("jobs-summary", `{"n":1}`)+" === 1")
 	page.Script(t, `document.querySelector("#events summary").click()`)
 	page.Wait(t, soon, `document.querySelector("#events pre") !== null && !document.querySelector("#plugin-row").hidden`)
-	checkAccessibility(t, page, source, "demo", allViews)
+	checkAccessibility(t, page, source, "demo", allRules, someViews)
+	checkAccessibility(t, page, source, "demo", colors, moreViews)
 	checkKeyboard(t, page, "demo")
 
 	// On the same node: the console, with a group and its events.
 	page.Do(t, chromedp.Navigate(demo.URL+"edgerelay/"))
 	page.Wait(t, soon, `document.querySelector("#status").textContent === "ok"`)
-	checkAccessibility(t, page, source, "console", allViews)
+	checkAccessibility(t, page, source, "console", allRules, someViews)
+	checkAccessibility(t, page, source, "console", colors, moreViews)
 	checkKeyboard(t, page, "console")
 
 	docs := serveDocs(t)
-	for _, path := range []string{"docs/README.md", "docs/client-protocol.md", "docs/write-a-plugin.md"} {
+	for _, path := range []string{"docs/README.md", "docs/history.md", "docs/quickstart.md"} {
 		page.Do(t, chromedp.Navigate(docs.URL+path))
 		page.Wait(t, soon, `document.querySelector(".search") && !document.querySelector(".search").hidden`)
-		checkAccessibility(t, page, source, path, someViews)
+		checkAccessibility(t, page, source, path, allRules, someViews)
 	}
 	checkKeyboard(t, page, "docs")
 	// With results of the search.
 	page.Script(t, `document.querySelector("#search").focus()`)
 	page.Do(t, chromedp.KeyEvent("resume"))
 	page.Wait(t, soon, `document.querySelectorAll("#results [role=option]").length > 3`)
-	checkAccessibility(t, page, source, "docs, search", allViews[:1])
+	checkAccessibility(t, page, source, "docs, search", allRules, someViews[:1])
 	if problems := page.Problems(); len(problems) > 0 {
 		t.Errorf("the browser's console: %q", problems)
 	}
