@@ -95,9 +95,17 @@ func (p *plugin) listens(place string) bool {
 
 // answerEvent hands the answer to a request without a client to the plugin.
 func (p *plugin) answerEvent(a *answer, from origin) {
-	made, err := p.callFunction(functionInput{hook: OnResult, hash: from.hash, place: from.place, call: func(in *instance) *Failure {
-		return in.answer(a, from.depth+1, from.hops)
-	}})
+	var record *callRecord
+	if r := p.recording.Load(); r != nil {
+		if record = r.beginWithout(OnResult, a.token); record != nil {
+			record.setAnswer(a)
+		}
+	}
+	made, err := p.callFunction(functionInput{
+		hook: OnResult, hash: from.hash, place: from.place, record: record,
+		call: func(in *instance) *Failure { return in.answer(a, from.depth+1, from.hops) },
+	})
+	record.end(nil, made, err)
 	if err == nil && made != nil {
 		p.env.publish(made.actions)
 		from.depth++
@@ -146,7 +154,12 @@ func (c *Connection) handleAnswer(a *answer) {
 	if c.phase == connectionEnded {
 		c.afterwards++
 	}
-	made, err := c.call(OnResult, func(in *instance) *Failure { return in.answer(a, c.afterwards, 0) })
+	pl := c.plugin()
+	record := pl.record(OnResult, c)
+	if record != nil {
+		record.setAnswer(a)
+	}
+	made, err := c.call(pl, OnResult, record, func(in *instance) *Failure { return in.answer(a, c.afterwards, 0) })
 	switch {
 	case err == nil:
 		c.commit(made)

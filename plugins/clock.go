@@ -2,6 +2,14 @@ package plugins
 
 import "time"
 
+// now returns the plugin's time. It stands still during a call that is recorded, so that a replay has the same.
+func (in *instance) now() time.Time {
+	if r := in.own.record; r != nil {
+		return r.at
+	}
+	return in.env.now()
+}
+
 // epoch is the zero of ticks.
 var epoch = time.Now()
 

@@ -88,7 +88,12 @@ func (p *Pipeline) Connect(
 	c = &Connection{pipeline: p, function: function, id: id, place: placeOf(request)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	made, err := c.call(OnConnect, func(in *instance) *Failure { return in.connect(ctx, request) })
+	pl := c.plugin()
+	record := pl.record(OnConnect, c)
+	if record != nil {
+		record.function.Request = request
+	}
+	made, err := c.call(pl, OnConnect, record, func(in *instance) *Failure { return in.connect(ctx, request) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -130,11 +135,16 @@ func (c *Connection) Message(text bool, message []byte) error {
 	pl := c.plugin()
 	if text && pl != nil {
 		if response, ok := pl.autoResponse(c.place, message); ok {
+			pl.record(OnMessage, c).autoResponse(c, message, response)
 			c.client.Perform([]Action{{Kind: ActionSend, Payload: response}})
 			return nil
 		}
 	}
-	made, err := c.call(OnMessage, func(in *instance) *Failure { return in.message(text, message) })
+	record := pl.record(OnMessage, c)
+	if record != nil {
+		record.setMessage(text, message)
+	}
+	made, err := c.call(pl, OnMessage, record, func(in *instance) *Failure { return in.message(text, message) })
 	if err != nil {
 		if pl != nil && pl.forgives() && !errors.Is(err, ErrBusy) {
 			return nil
@@ -159,7 +169,13 @@ func (c *Connection) Ended(code int, reason string) {
 		c.commit(begun)
 	}
 	c.phase = connectionEnded // the hook cannot act on the client any more
-	made, err := c.call(OnClose, func(in *instance) *Failure { return in.closed(code, reason) })
+	pl := c.plugin()
+	record := pl.record(OnClose, c)
+	if record != nil {
+		record.function.Code = &code
+		record.setText([]byte(reason))
+	}
+	made, err := c.call(pl, OnClose, record, func(in *instance) *Failure { return in.closed(code, reason) })
 	if err == nil {
 		c.commit(made)
 	}
@@ -176,13 +192,29 @@ func (c *Connection) Attachment() []byte {
 // errNoFunction is the error of a connection whose plugin is not configured any more.
 var errNoFunction = errors.New("the function is not configured any more; add its plugin again, or remove it from the route")
 
-// call calls a hook of the current module. It returns nil effects if the module does not export the hook. c.mu is held.
-func (c *Connection) call(hook Hook, f func(in *instance) *Failure) (*effects, error) {
-	pl := c.plugin()
+// call calls a hook of the plugin's current module, and ends the record of the call, nil without one. It returns nil
+// effects if the module does not export the hook. c.mu is held.
+func (c *Connection) call(pl *plugin, hook Hook, record *callRecord, f func(in *instance) *Failure) (*effects, error) {
 	if pl == nil {
 		return nil, fmt.Errorf("plugin %s: %w", c.function, errNoFunction)
 	}
-	return pl.callFunction(functionInput{hook: hook, hash: c.id, place: c.place, connection: c, call: f})
+	made, err := pl.callFunction(functionInput{
+		hook: hook, hash: c.id, place: c.place, connection: c, record: record, call: f,
+	})
+	record.end(c.attachment, made, err)
+	return made, err
+}
+
+// record begins the record of a call for a client. It returns nil unless the client is recorded, or without a plugin.
+func (p *plugin) record(hook Hook, c *Connection) *callRecord {
+	if p == nil {
+		return nil
+	}
+	r := p.recording.Load()
+	if r == nil {
+		return nil
+	}
+	return r.begin(hook, c)
 }
 
 // plugin returns the plugin of the connection's function, nil if it is not configured.

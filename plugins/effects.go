@@ -51,6 +51,7 @@ type functionCall struct {
 	made       effects
 	bytes      int
 	connection *Connection // nil without a client
+	record     *callRecord // nil unless the call is recorded
 	context    []byte      // of the request that on_result answers
 	depth      int         // of that request, see origin
 	hops       int         // of the events that publish makes, see Event.Hops
@@ -59,7 +60,7 @@ type functionCall struct {
 // reset forgets the call before.
 func (o *functionCall) reset() {
 	o.permitted, o.hops = false, 0
-	if o.dirty || o.connection != nil || o.context != nil || o.depth != 0 {
+	if o.dirty || o.connection != nil || o.record != nil || o.context != nil || o.depth != 0 {
 		*o = functionCall{starting: o.starting}
 	}
 }

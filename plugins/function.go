@@ -30,6 +30,7 @@ type functionInput struct {
 	hash       uint64      // selects the instance
 	place      string      // by which a canary divides calls
 	connection *Connection // nil without a client
+	record     *callRecord // nil unless the call is recorded
 	call       func(in *instance) *Failure
 }
 
@@ -100,9 +101,12 @@ func (p *plugin) decideFunction(f functionInput) (made *effects, failure, err er
 // callFunction calls the hook and releases the slot.
 func (m *module) callFunction(s *slot, key breakerKey, f functionInput) (*effects, error) {
 	in := s.instance
-	in.own.connection = f.connection
+	in.own.connection, in.own.record = f.connection, f.record
+	if f.record != nil {
+		f.record.start(in.env.now())
+	}
 	failure := f.call(in)
-	in.own.connection = nil
+	in.own.connection, in.own.record = nil, nil
 	if failure != nil {
 		var refused *RefusedError
 		if !errors.As(failure.Err, &refused) {
@@ -138,13 +142,13 @@ func (p *plugin) autoResponse(place string, message []byte) ([]byte, bool) {
 
 // begin prepares a call of a function's hook.
 func (in *instance) beginFunction(a string, b []byte) *Failure {
-	conn := in.own.connection
+	conn, record := in.own.connection, in.own.record
 	if f := in.prepare(a, b, nil); f != nil {
 		return f
 	}
 	in.group, in.source, in.position, in.hops = "", "", Position{}, 0
 	in.effects = false // emit and audience need an event
-	in.own.connection = conn
+	in.own.connection, in.own.record = conn, record
 	in.own.permit(true)
 	return nil
 }
@@ -282,9 +286,15 @@ func (p *Pipeline) Alarm(ctx context.Context, plugin, name string, payload []byt
 		return fmt.Errorf("plugin %s: %w ev_on_alarm", plugin, ErrNoHook)
 	}
 	hash := maphash.String(p.seed, name)
-	made, err := pl.callFunction(functionInput{hook: OnAlarm, hash: hash, place: name, call: func(in *instance) *Failure {
-		return in.alarm(ctx, name, payload)
-	}})
+	var record *callRecord
+	if r := pl.recording.Load(); r != nil {
+		record = r.alarm(name, payload)
+	}
+	made, err := pl.callFunction(functionInput{
+		hook: OnAlarm, hash: hash, place: name, record: record,
+		call: func(in *instance) *Failure { return in.alarm(ctx, name, payload) },
+	})
+	record.end(nil, made, err)
 	if err != nil {
 		return err
 	}

@@ -288,7 +288,7 @@ func ttl(ms uint64) time.Duration {
 }
 
 func hostNow(in *instance, stack []uint64) {
-	stack[0] = uint64(in.env.now().UnixMilli())
+	stack[0] = uint64(in.now().UnixMilli())
 }
 
 func hostEventSource(in *instance, stack []uint64) {

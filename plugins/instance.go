@@ -81,6 +81,7 @@ type environment struct {
 	// inFlight counts the requests of the plugin to services.
 	inFlight    atomic.Int32
 	trialTokens atomic.Int64
+	random      *trialRandom // nil outside of trials: the system's
 }
 
 // emission is an event that a plugin emitted.

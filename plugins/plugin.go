@@ -18,6 +18,7 @@ type plugin struct {
 
 	spec       atomic.Pointer[Spec] // the current one
 	deployment atomic.Pointer[deployment]
+	recording  atomic.Pointer[Recording] // nil unless connections are recorded
 
 	skipped  atomic.Uint64 // calls not made while a circuit breaker was open
 	outcomes [outcomeCount]atomic.Uint64

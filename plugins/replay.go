@@ -16,6 +16,8 @@ type Delivery struct {
 	Views []View
 	// Called are the hooks that were called.
 	Called Hook
+	// Skipped tells that the call would not happen, see [Trial.Converse].
+	Skipped bool
 }
 
 // View is an event as a class sees it.
@@ -29,10 +31,18 @@ type View struct {
 // Deliver takes a sample through the plugin like a relay with subscribers of the given classes: on_event, and then
 // on_class for every class that gets the event. Fuel and Duration are sums.
 func (t *Trial) Deliver(s *Sample, classes []uint8) (d Delivery) {
-	d.Trace = t.Run(s)
+	if d.Trace, d.Skipped = t.Converse(s); d.Skipped {
+		return d
+	}
 	if errors.Is(d.Err, ErrNoHook) {
 		d.Trace = Trace{Hook: d.Hook, Verdict: Pass}
 		switch d.Hook {
+		case OnConnect:
+			d.Verdict = Allow
+		case OnMessage, OnClose, OnResult:
+			if s.Function != nil {
+				d.Attachment = string(t.run.connection(s.Function).attachment)
+			}
 		case OnSubscribe:
 			d.Verdict = Allow
 		case OnEvent, OnClass:
@@ -92,6 +102,9 @@ func (d *Delivery) Failure() error {
 // Differences describes how the effect of another delivery of the same sample differs, for people. It returns nil if
 // clients notice no difference: a replacement by equal bytes is the same as pass, and all failures are the same.
 func (d *Delivery) Differences(other *Delivery, limit int) (lines []string) {
+	if d.Hook&ofFunctions != 0 {
+		return d.CompareFunction(&other.Trace, nil, limit)
+	}
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	a, b := d.effect(), other.effect()
 	if a != b {

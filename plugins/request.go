@@ -146,7 +146,7 @@ func hostSharedList(in *instance, stack []uint64) {
 func hostAlarmSet(in *instance, stack []uint64) {
 	at := time.UnixMilli(int64(stack[4]))
 	if int64(stack[4]) < relativeAlarmMax {
-		at = in.env.now().Add(ttl(stack[4]))
+		at = in.now().Add(ttl(stack[4]))
 	}
 	in.ask(stack, Request{
 		Op: AlarmSet, Key: string(in.read(stack[0], stack[1])), Value: in.read(stack[2], stack[3]), At: at,

@@ -81,6 +81,9 @@ func (s *Sample) hook() Hook {
 
 // payload returns the payload of the event.
 func (s *Sample) payload() []byte {
+	if s.Function != nil && s.Function.Binary != nil {
+		return s.Function.Binary
+	}
 	if s.Text != nil {
 		return []byte(*s.Text)
 	}

@@ -18,7 +18,7 @@ type FunctionSample struct {
 	Client string
 	// Request is the JSON object of on_connect.
 	Request json.RawMessage
-	// Binary is a binary message, nil for a text message.
+	// Binary is a binary message, nil for a text message. For on_result and on_alarm it is a body that is no text.
 	Binary []byte
 	// Name is that of the alarm. Code is that of the end of a connection, 1000 by default.
 	Name string
@@ -27,11 +27,21 @@ type FunctionSample struct {
 	// it: a zero byte stands between it and the rest of the context.
 	Status        int32
 	Then, Context string
-	// Attachment, if not nil, is the connection's attachment before the call.
-	Attachment *string
+	// ContextBinary is a context that is no text.
+	ContextBinary []byte
+	// Token is the number of the request that on_result answers, among those of a recording; 0 if there is none. Tokens are
+	// the numbers of the requests that the call has made.
+	Token  int64
+	Tokens []int64
+	// Random are the first bytes that the plugin gets from random_get in the call.
+	Random []byte
+	// Attachment, if not nil, is the connection's attachment before the call; AttachmentBinary one that is no text.
+	Attachment       *string
+	AttachmentBinary []byte
 
 	// WantAttachment, if not nil, is the expected attachment after the call.
-	WantAttachment *string
+	WantAttachment       *string
+	WantAttachmentBinary []byte
 	// WantStatus is the expected HTTP status of a rejection.
 	WantStatus int
 	// Effects are the expected effects, in order, actions before requests: see [Effect]. Each is an object of which the
@@ -66,6 +76,14 @@ func addFunctionMembers() {
 		"want_attachment": into(func(f *FunctionSample) any { return &f.WantAttachment }),
 		"want_status":     into(func(f *FunctionSample) any { return &f.WantStatus }),
 		"binary":          into(func(f *FunctionSample) any { return &f.Binary }),
+		"context_binary":  into(func(f *FunctionSample) any { return &f.ContextBinary }),
+		"token":           into(func(f *FunctionSample) any { return &f.Token }),
+		"tokens":          into(func(f *FunctionSample) any { return &f.Tokens }),
+		"random":          into(func(f *FunctionSample) any { return &f.Random }),
+
+		"attachment_binary":      into(func(f *FunctionSample) any { return &f.AttachmentBinary }),
+		"want_attachment_binary": into(func(f *FunctionSample) any { return &f.WantAttachmentBinary }),
+
 		"request": func(s *Sample, v []byte) error {
 			s.function().Request = bytes.Clone(v)
 			return nil
@@ -101,13 +119,15 @@ func (f *FunctionSample) check(hook Hook, fault func(wrong bool, format string, 
 		return
 	}
 	fault(f.Request != nil && hook != OnConnect, "request is for on_connect, not for %s", hook)
-	fault(f.Binary != nil && hook != OnMessage, "binary is for on_message, not for %s", hook)
+	fault(f.Binary != nil && hook&(OnMessage|OnResult|OnAlarm) == 0,
+		"binary is for on_message, on_result and on_alarm, not for %s", hook)
 	fault(f.Code != nil && hook != OnClose, "code is for on_close, not for %s", hook)
-	fault((f.Status != 0 || f.Then != "" || f.Context != "") && hook != OnResult,
-		"status, then and context are for on_result, not for %s", hook)
+	fault((f.Status != 0 || f.Then != "" || f.Context != "" || f.ContextBinary != nil || f.Token != 0) && hook != OnResult,
+		"status, then, context and token are for on_result, not for %s", hook)
 	fault(f.Name != "" && hook != OnAlarm, "name is for on_alarm, not for %s", hook)
 	fault(f.WantStatus != 0 && hook != OnConnect, "want_status is for on_connect, not for %s", hook)
-	fault(hook == OnAlarm && (f.Attachment != nil || f.WantAttachment != nil), "on_alarm has no client")
+	fault(hook == OnAlarm && (f.Attachment != nil || f.AttachmentBinary != nil || f.wantAttachment() != nil),
+		"on_alarm has no client")
 }
 
 func (f *FunctionSample) isSet() bool {
@@ -118,10 +138,22 @@ func (f *FunctionSample) isSet() bool {
 
 // context returns the context of the response as it travels.
 func (f *FunctionSample) context() []byte {
-	if f.Then == "" {
+	switch {
+	case f.ContextBinary != nil:
+		return f.ContextBinary
+	case f.Then == "":
 		return []byte(f.Context)
 	}
 	return []byte(f.Then + "\x00" + f.Context)
+}
+
+// wantAttachment returns the expected attachment, nil without an expectation.
+func (f *FunctionSample) wantAttachment() *string {
+	if f.WantAttachmentBinary != nil {
+		text := string(f.WantAttachmentBinary)
+		return &text
+	}
+	return f.WantAttachment
 }
 
 // writeKey writes all that identifies the sample.
@@ -271,8 +303,8 @@ func (s *Sample) compareFunction(t *Trace) error {
 	if f.WantStatus != 0 && f.WantStatus != t.Status {
 		return fmt.Errorf("verdict %s with the status %d, want %d", t.Verdict, t.Status, f.WantStatus)
 	}
-	if f.WantAttachment != nil && *f.WantAttachment != t.Attachment {
-		return fmt.Errorf("the attachment is %.200q, want %.200q", t.Attachment, *f.WantAttachment)
+	if want := f.wantAttachment(); want != nil && *want != t.Attachment {
+		return fmt.Errorf("the attachment is %.200q, want %.200q", t.Attachment, *want)
 	}
 	if f.Effects == nil {
 		return nil

@@ -34,7 +34,7 @@ func TestFunctionSamples(t *testing.T) {
 {"hook":"on_message","payload":{"do":"set","key":"k","value":"v","ttl":"1000","context":"note\u0000room"},"effects":[{"shared_set":"k","value":"v","ttl":1000,"then":"note","context":"room"}]}
 {"hook":"on_result","then":"note","context":"room","status":2,"text":"v","effects":[{"send":"note\u0000room 2 v"}]}
 {"hook":"on_alarm","name":"turn","text":"x","effects":[{"publish":"alarms","text":"turnx"}]}
-{"hook":"on_close","code":1001,"text":"away","effects":[{"publish":"closed","text":"away"},{"send":"1001"}]}
+{"hook":"on_close","code":1001,"text":"away","effects":[{"publish":"closed","text":"away"}]}
 {"hook":"on_connect","request":{"params":{},"query":"reason"},"verdict":"deny","reason":"no seats","want_status":403,"effects":[]}
 {"hook":"on_event","payload":{"do":"get","key":"k"},"effects":[{"shared_get":"k"}]}
 `

@@ -10,7 +10,7 @@ import (
 
 // scratchEnvironment returns an environment for trials, which leave no trace in the plugin's own.
 func scratchEnvironment(log *logbook, kv int, now func() time.Time) *environment {
-	return &environment{log: log, metrics: &counters{}, kv: newStore(kv, now), now: now}
+	return &environment{log: log, metrics: &counters{}, kv: newStore(kv, now), now: now, random: newTrialRandom()}
 }
 
 // Trace is the result of a call in a [Trial].
@@ -59,6 +59,9 @@ type trialRun struct {
 	instance *instance // nil before the first call, and after a failure
 
 	connections map[string]*Connection // by the clients of samples
+	requests    []*pending             // of the last call of a function
+	answer      *pending               // the request that the next on_result answers; nil: that of the sample
+	replies     dialogue
 }
 
 // newTrialRun returns a run whose log lines go to log. The first call starts the instance.

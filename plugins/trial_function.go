@@ -3,6 +3,7 @@ package plugins
 import (
 	"context"
 	"errors"
+	"strconv"
 )
 
 // defaultRequest is the request of on_connect in a sample without one.
@@ -13,16 +14,27 @@ const defaultRequest = `{"id":"0000000000000001","path":"/","query":"","params":
 func (r *trialRun) connection(f *FunctionSample) *Connection {
 	c := r.connections[f.Client]
 	if c == nil {
-		c = &Connection{id: uint64(len(r.connections) + 1), phase: connectionOpen}
+		c = &Connection{id: clientID(f, len(r.connections)+1), phase: connectionOpen}
 		if r.connections == nil {
 			r.connections = map[string]*Connection{}
 		}
 		r.connections[f.Client] = c
 	}
-	if f.Attachment != nil {
+	switch {
+	case f.AttachmentBinary != nil:
+		c.attachment = f.AttachmentBinary
+	case f.Attachment != nil:
 		c.attachment = []byte(*f.Attachment)
 	}
 	return c
+}
+
+// clientID returns the id of a sample's connection: the client's name, if it is an id, as it is in recordings.
+func clientID(f *FunctionSample, number int) uint64 {
+	if id, err := strconv.ParseUint(f.Client, 16, 64); err == nil && len(f.Client) == 16 {
+		return id
+	}
+	return uint64(number)
 }
 
 // tryFunction calls a hook of a function and sets the result.
@@ -40,8 +52,10 @@ func (r *trialRun) tryFunction(s *Sample, t *Trace) *Failure {
 		c = r.connection(f)
 	}
 	in.own.connection = c
+	r.env.random.give(f.Random)
 	failure := r.callFunction(in, s, f, t)
 	in.own.connection = nil
+	r.requests = nil
 	var refused *RefusedError
 	switch {
 	case failure == nil:
@@ -58,6 +72,9 @@ func (r *trialRun) tryFunction(s *Sample, t *Trace) *Failure {
 	}
 	made := in.own.take()
 	t.Effects = made.list()
+	if made != nil {
+		r.requests = made.requests
+	}
 	if c != nil {
 		if made != nil && made.attached {
 			c.attachment = made.attachment
@@ -79,17 +96,25 @@ func (r *trialRun) callFunction(in *instance, s *Sample, f *FunctionSample, t *T
 		if f.Binary != nil {
 			return in.message(false, f.Binary)
 		}
+		if response, ok := in.m.autoResponses[string(s.payload())]; ok {
+			in.own.add(Action{Kind: ActionSend, Payload: response})
+			return nil
+		}
 		return in.message(true, s.payload())
 	case OnClose:
 		code := 1000
 		if f.Code != nil {
 			code = *f.Code
 		}
+		in.own.connection.phase = connectionEnded // the hook cannot act on the client any more
 		failure := in.closed(code, string(s.payload()))
 		delete(r.connections, f.Client)
 		return failure
 	case OnResult:
 		a := &answer{Response: Response{Status: f.Status, Body: s.payload()}, token: 1, context: f.context()}
+		if r.answer != nil {
+			a.token, a.context = r.answer.token, r.answer.context
+		}
 		return in.answer(a, 0, 0)
 	}
 	return in.alarm(context.Background(), f.Name, s.payload())

@@ -49,6 +49,7 @@ func init() {
 //	POST /edgerelay/plugins/<name>/rollback deploys an earlier module; ?to=<version>
 //	GET  /edgerelay/plugins/<name>/history  the last ten versions, with author and reason
 //	GET  /edgerelay/plugins/<name>/logs     recent log lines of the plugin
+//	GET  /edgerelay/plugins/<name>/recording  the function's connections, as golden samples, as a stream
 //	GET  /edgerelay/plugins/<name>/differences events about which a shadow decided otherwise than its original
 type Admin struct{}
 
@@ -86,6 +87,7 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/edgerelay/plugins/{name}/history", Handler: withNode(http.MethodGet, servePluginHistory)},
 		{Pattern: "/edgerelay/plugins/{name}/rollback", Handler: withNode(http.MethodPost, serveRollback)},
 		{Pattern: "/edgerelay/plugins/{name}/logs", Handler: withNode(http.MethodGet, servePluginLogs)},
+		{Pattern: "/edgerelay/plugins/{name}/recording", Handler: withNode(http.MethodGet, serveRecording)},
 		{Pattern: "/edgerelay/plugins/{name}/differences", Handler: withNode(http.MethodGet, servePluginDifferences)},
 		{Pattern: "/edgerelay/publish", Handler: withNode(http.MethodPost, servePublish)},
 	}

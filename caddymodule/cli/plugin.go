@@ -23,7 +23,7 @@ func pluginCommand() *cobra.Command {
 	cmd.AddCommand(pluginListCommand(), pluginDeployCommand(), pluginRollbackCommand(), pluginUndeployCommand(),
 		pluginCanaryCommand(), pluginPromoteCommand(), pluginHistoryCommand(), pluginLogsCommand(),
 		pluginDifferencesCommand(), pluginInspectCommand(), pluginEmbedManifestCommand(), pluginTestCommand(),
-		pluginReplayCommand(), pluginNewCommand(), pluginDevCommand(), pluginPushCommand(), pluginKeygenCommand(),
+		pluginReplayCommand(), pluginRecordCommand(), pluginNewCommand(), pluginDevCommand(), pluginPushCommand(), pluginKeygenCommand(),
 		pluginSignCommand(), pluginVerifyCommand())
 	return cmd
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +24,7 @@ type pluginReplayOptions struct {
 	pluginSettings
 	against, againstConfig string
 	classes                []uint
+	ignore                 []string
 	show                   int
 	asJSON                 bool
 }
@@ -38,10 +38,16 @@ func pluginReplayCommand() *cobra.Command {
 			"verdicts, failures, fuel and time. With --against, the command runs another version on the same events,\n" +
 			"shows each event whose result differs for clients, and fails if there is one. Plugins with on_class\n" +
 			"render each event for the classes of --class. A recording of any size takes constant memory.\n" +
+			"A recording of 'caddy edgerelay plugin record' is run conversation by conversation, with the recorded answers\n" +
+			"to the function's requests. The command shows each call whose decision differs from the recorded one, or\n" +
+			"with --against from that of the other version, and fails if there is one. Members of JSON that differ in any\n" +
+			"case, such as random ids, are left out by --ignore.\n" +
 			"Circuit breakers are not part of a replay: the plugin is called for every event. on_tick is called at its\n" +
 			"interval between the recorded times, and ten times after the last event.",
 		Example: "  caddy edgerelay tail --record traffic.ndjson --for 5m 'job_events-*'\n" +
-			"  caddy edgerelay plugin replay redact-2.wasm traffic.ndjson --against redact-1.wasm",
+			"  caddy edgerelay plugin replay redact-2.wasm traffic.ndjson --against redact-1.wasm\n" +
+			"  caddy edgerelay plugin record room --output visits.ndjson --for 1m\n" +
+			"  caddy edgerelay plugin replay room-2.wasm visits.ndjson --ignore id",
 		Args: cobra.ExactArgs(2),
 		RunE: runE(func(args []string) error { return o.run(args[0], args[1]) }),
 	}
@@ -50,6 +56,7 @@ func pluginReplayCommand() *cobra.Command {
 	f.StringVar(&o.against, "against", "", "file of the version to compare with")
 	f.StringVar(&o.againstConfig, "against-config", "", "configuration of that version; default: that of --config")
 	f.UintSliceVar(&o.classes, "class", []uint{0, 1}, "classes to render events for, if the plugin has on_class")
+	f.StringSliceVar(&o.ignore, "ignore", nil, "members of JSON that are not compared, such as id, in calls of functions")
 	f.IntVar(&o.show, "show", 20, "number of differing or failed events to show; -1: all")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON, an object for each differing or failed event and one for the sum")
 	return cmd
@@ -76,7 +83,7 @@ func (o *pluginReplayOptions) run(module, recording string) error {
 
 // replay loads the versions.
 func (o *pluginReplayOptions) replay(module string) (r *replay, err error) {
-	r = &replay{w: os.Stdout, show: o.show, asJSON: o.asJSON, tick: cmp.Or(o.tick, time.Second)}
+	r = &replay{w: os.Stdout, show: o.show, asJSON: o.asJSON, ignore: o.ignore, tick: cmp.Or(o.tick, time.Second)}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -111,7 +118,8 @@ type replay struct {
 	w       io.Writer
 	clock   time.Time // until a line has one; zero: the time of the start
 	classes []uint8
-	show    int // events to show; negative: all
+	ignore  []string // members of JSON that are not compared in calls of functions
+	show    int      // events to show; negative: all
 	asJSON  bool
 
 	tick     time.Duration // interval of on_tick
@@ -121,8 +129,10 @@ type replay struct {
 	events   int
 	ticks    int
 	missed   int // events that the recording lacks
+	skipped  int // calls of functions that would not happen
 	differ   int
 	shown    int
+	clients  map[string]bool // of functions; whether a call differs
 }
 
 // replayedVersion is a version of a plugin, with the sums of its calls.
@@ -203,7 +213,11 @@ func (r *replay) run(recording io.Reader, group string) error {
 		}
 		r.tickUntil(lines.Line(), s.Clock)
 		r.events++
-		r.replaySample(lines.Line(), &s)
+		if isCall(&s) {
+			r.replayCall(lines.Line(), &s)
+		} else {
+			r.replaySample(lines.Line(), &s)
+		}
 	}
 }
 
@@ -286,6 +300,7 @@ func (v *replayedVersion) count(line int, group string, d *plugins.Delivery) {
 type replayedEvent struct {
 	Line        int              `json:"line"`
 	Group       string           `json:"group"`
+	Client      string           `json:"client,omitempty"`
 	Hook        string           `json:"hook"`
 	Decisions   []replayDecision `json:"decisions"`
 	Differences []string         `json:"differences,omitempty"`
@@ -299,6 +314,10 @@ type replayDecision struct {
 	Class   *uint8       `json:"class,omitempty"`
 	Reason  string       `json:"reason,omitempty"`
 	Error   string       `json:"error,omitempty"`
+	// Effects, Attachment and Status are those of a function.
+	Effects    []json.RawMessage `json:"effects,omitempty"`
+	Attachment string            `json:"attachment,omitempty"`
+	Status     int               `json:"status,omitempty"`
 }
 
 // showEvent writes an event that differs or has failed, up to a number of events.
@@ -309,8 +328,11 @@ func (r *replay) showEvent(line int, s *plugins.Sample, results []plugins.Delive
 	r.shown++
 	if r.asJSON {
 		ev := replayedEvent{Line: line, Group: s.Group, Hook: results[0].Hook.String()}
-		if len(results) > 1 {
+		if len(results) > 1 || isCall(s) {
 			ev.Differences = details
+		}
+		if f := s.Function; f != nil {
+			ev.Client = f.Client
 		}
 		for i := range results {
 			ev.Decisions = append(ev.Decisions, r.decision(s, i, &results[i]))
@@ -318,9 +340,12 @@ func (r *replay) showEvent(line int, s *plugins.Sample, results []plugins.Delive
 		writeJSONLine(r.w, ev)
 		return
 	}
-	if s.Hook == plugins.OnTick {
+	switch {
+	case isCall(s):
+		fmt.Fprintf(r.w, "%d  %s\n", line, printable(callName(s)))
+	case s.Hook == plugins.OnTick:
 		fmt.Fprintf(r.w, "%d  tick at %s\n", line, s.Clock.Format(time.RFC3339Nano))
-	} else {
+	default:
 		fmt.Fprintf(r.w, "%d  %s\n", line, printable(s.Group))
 	}
 	for i := range results {
@@ -341,123 +366,15 @@ func (r *replay) decision(s *plugins.Sample, version int, d *plugins.Delivery) r
 		Version: r.versions[version].name, Verdict: verdictName(d.Verdict), Outputs: jsonOutputs(s.Group, d.Outputs),
 		Reason: d.Reason,
 	}
-	if d.Verdict == plugins.Allow {
+	for _, e := range d.Effects {
+		out.Effects = append(out.Effects, json.RawMessage(e))
+	}
+	out.Attachment, out.Status = d.Attachment, d.Status
+	if d.Verdict == plugins.Allow && d.Hook == plugins.OnSubscribe {
 		out.Class = &d.Class
 	}
 	if err := d.Failure(); err != nil {
 		out.Error = err.Error()
 	}
 	return out
-}
-
-// replaySum is the last line of plugin replay --json.
-type replaySum struct {
-	Events   int             `json:"events"`
-	Ticks    int             `json:"ticks"`
-	Missed   int             `json:"missed"`
-	Differ   int             `json:"differ"`
-	Engine   plugins.Engine  `json:"engine"`
-	Versions []replayVersion `json:"versions"`
-}
-
-// replayVersion are the sums of a version. Fuel and Seconds have the median, the 99th percentile and the maximum.
-type replayVersion struct {
-	Version  string         `json:"version"`
-	Verdicts map[string]int `json:"verdicts"`
-	Failed   int            `json:"failed"`
-	Fuel     replaySpread   `json:"fuel"`
-	Seconds  replaySpread   `json:"seconds"`
-	Memory   uint64         `json:"memory"`
-	Slowest  []slowEvent    `json:"slowest"`
-}
-
-type replaySpread struct {
-	P50 float64 `json:"p50"`
-	P99 float64 `json:"p99"`
-	Max float64 `json:"max"`
-}
-
-// finish writes the sums. It returns an error if events differ, or without another version, if events have failed.
-func (r *replay) finish() error {
-	hidden := r.differ - r.shown
-	if len(r.versions) == 1 {
-		hidden = r.versions[0].failed - r.shown
-	}
-	if r.asJSON {
-		r.writeJSONSum()
-	} else {
-		if hidden > 0 {
-			fmt.Fprintf(r.w, "… and %d more; --show -1 shows all\n", hidden)
-		}
-		r.writeSum()
-	}
-	switch {
-	case r.differ > 0:
-		return fmt.Errorf("%d of %d events differ", r.differ, r.events)
-	case len(r.versions) == 1 && r.versions[0].failed > 0:
-		return fmt.Errorf("%d of %d events failed", r.versions[0].failed, r.events)
-	}
-	return nil
-}
-
-func (r *replay) writeSum() {
-	w := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', 0)
-	row := func(name string, value func(v *replayedVersion) string) {
-		fmt.Fprint(w, name)
-		for _, v := range r.versions {
-			fmt.Fprintf(w, "\t%s", value(v))
-		}
-		fmt.Fprintln(w)
-	}
-	row(fmt.Sprintf("%d events", r.events), func(v *replayedVersion) string { return v.name })
-	for _, verdict := range []string{"pass", "replace", "drop", "allow", "deny", "error"} {
-		if slices.ContainsFunc(r.versions, func(v *replayedVersion) bool { return v.verdicts[verdict] > 0 }) {
-			row(verdict, func(v *replayedVersion) string { return fmt.Sprint(v.verdicts[verdict]) })
-		}
-	}
-	if r.ticks > 0 {
-		row("ticks", func(*replayedVersion) string { return fmt.Sprint(r.ticks) })
-	}
-	row("failed", func(v *replayedVersion) string { return fmt.Sprint(v.failed) })
-	row("fuel p50, p99, max", func(v *replayedVersion) string {
-		return fmt.Sprintf("%d, %d, %d", v.fuel.quantile(0.5), v.fuel.quantile(0.99), v.fuel.max)
-	})
-	row("time p50, p99, max", func(v *replayedVersion) string {
-		return fmt.Sprintf("%v, %v, %v", shortTime(v.time.quantile(0.5)), shortTime(v.time.quantile(0.99)),
-			shortTime(v.time.max))
-	})
-	row("memory", func(v *replayedVersion) string { return fmt.Sprintf("%d KiB", v.memory>>10) })
-	row("slowest", func(v *replayedVersion) string {
-		var list []string
-		for _, s := range v.slowest {
-			list = append(list, fmt.Sprintf("line %d (%v)", s.Line, shortTime(int64(s.Seconds*1e9))))
-		}
-		return strings.Join(list, ", ")
-	})
-	_ = w.Flush()
-	if len(r.versions) > 1 {
-		fmt.Fprintf(r.w, "%d events differ\n", r.differ)
-	}
-	warnOfInterpreter(r.w)
-	if r.missed > 0 {
-		fmt.Fprintf(r.w, "the recording lacks %d events, which arrived too fast\n", r.missed)
-	}
-}
-
-// shortTime rounds a time in nanoseconds for people.
-func shortTime(ns int64) time.Duration { return time.Duration(ns).Round(100 * time.Nanosecond) }
-
-func (r *replay) writeJSONSum() {
-	sum := replaySum{Events: r.events, Ticks: r.ticks, Missed: r.missed, Differ: r.differ, Engine: plugins.CurrentEngine()}
-	for _, v := range r.versions {
-		spread := func(d *distribution, unit float64) replaySpread {
-			return replaySpread{
-				float64(d.quantile(0.5)) * unit, float64(d.quantile(0.99)) * unit, float64(d.max) * unit,
-			}
-		}
-		sum.Versions = append(sum.Versions, replayVersion{
-			v.name, v.verdicts, v.failed, spread(&v.fuel, 1), spread(&v.time, 1e-9), v.memory, v.slowest,
-		})
-	}
-	writeJSONLine(r.w, sum)
 }

@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
+	"github.com/edgerelay/edgerelay/plugins"
+)
+
+// pluginRecordOptions are the flags of the command plugin record.
+type pluginRecordOptions struct {
+	address       string
+	path, output  string
+	size          string
+	redact        []string
+	connections   int
+	limit         time.Duration
+	open, secrets bool
+}
+
+func pluginRecordCommand() *cobra.Command {
+	var o pluginRecordOptions
+	cmd := &cobra.Command{
+		Use:   "record <name>",
+		Short: "Record what the connections of a function do, for plugin replay and plugin test",
+		Long: "Records the connections that clients open from now on, on this node: the request of each client, its\n" +
+			"messages, the answers to the function's requests, alarms and closes, each with the function's decision. A line\n" +
+			"is a golden sample. The recording ends after --connections connections, at --for or --size, or by Ctrl-C; the\n" +
+			"function is not held up. The clock of the function stands still during a recorded call.\n\n" +
+			"Of the handshake, a recording has what the function may see. Credentials (the values of Cookie and\n" +
+			"Authorization, and of query parameters such as token) are replaced by a text that is the same for the same\n" +
+			"value. --redact names further headers, parameters and members. Messages are recorded as they are. The file is\n" +
+			"for its owner only (mode 0600).",
+		Example: "  caddy edgerelay plugin record room --output visit.ndjson\n" +
+			"  caddy edgerelay plugin record room --path '/ws/room/7/*' --connections 10 --for 5m --output visits.ndjson\n" +
+			"  caddy edgerelay plugin replay room-2.wasm visits.ndjson",
+		Args: cobra.ExactArgs(1),
+	}
+	address := addAddressFlag(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.path, "path", "", "record the connections of this path only; * stands for any text. Default: all, and alarms")
+	f.IntVar(&o.connections, "connections", plugins.DefaultRecordedConnections, "number of connections to record")
+	f.DurationVar(&o.limit, "for", 30*time.Second, "end after this time, up to 1h")
+	f.StringVar(&o.size, "size", "16MiB", "end at this size, up to 256MiB")
+	f.BoolVar(&o.open, "open", false, "also connections that are open already, with their attachment")
+	f.StringSliceVar(&o.redact, "redact", nil, "headers, query parameters and members of the request to replace, such as address,email")
+	f.BoolVar(&o.secrets, "secrets", false, "keep the values of credentials")
+	f.StringVar(&o.output, "output", "", "new file for the recording; default: standard output")
+	cmd.RunE = runE(func(args []string) error {
+		o.address = *address
+		return o.run(args[0])
+	})
+	return cmd
+}
+
+func (o *pluginRecordOptions) run(name string) error {
+	query, err := o.query()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	resp, err := requestAdmin(o.address, http.MethodGet, "/edgerelay/plugins/"+url.PathEscape(name)+"/recording?"+query, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
+	out := os.Stdout
+	if o.output != "" {
+		if out, err = openRecording(o.output, false); err != nil {
+			return err
+		}
+		defer func() { _ = out.Close() }()
+		fmt.Fprintf(os.Stderr, "recording connections of %s in %s, for up to %v; Ctrl-C ends\n", name, o.output, o.limit)
+	}
+	sum := recordedSum{}
+	err = sum.copy(out, resp.Body)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	fmt.Fprintln(os.Stderr, sum.text())
+	return err
+}
+
+// query returns the parameters of the request.
+func (o *pluginRecordOptions) query() (string, error) {
+	size, err := settings.ParseSize(o.size, plugins.MaxRecordedBytes)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("--size: %w", err)
+	case o.connections < 1 || o.connections > plugins.MaxRecordedConnections:
+		return "", fmt.Errorf("--connections %d: use 1 to %d", o.connections, plugins.MaxRecordedConnections)
+	case o.limit <= 0 || o.limit > time.Hour:
+		return "", fmt.Errorf("--for %v: use a duration of up to 1h", o.limit)
+	}
+	q := url.Values{"redact": o.redact}
+	if o.path != "" {
+		q.Set("path", o.path)
+	}
+	q.Set("connections", strconv.Itoa(o.connections))
+	q.Set("for", o.limit.String())
+	q.Set("bytes", strconv.FormatInt(size, 10))
+	q.Set("open", strconv.FormatBool(o.open))
+	q.Set("secrets", strconv.FormatBool(o.secrets))
+	return q.Encode(), nil
+}
+
+// recordedSum counts the lines of a recording.
+type recordedSum struct {
+	connections, calls, missed int
+}
+
+// copy copies the lines of a recording.
+func (sum *recordedSum) copy(w io.Writer, recording io.Reader) error {
+	lines := bufio.NewReader(recording)
+	clients := map[string]bool{}
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) && len(line) == 0 {
+			return nil
+		}
+		if err != nil {
+			return errors.New("the relay ended the recording; check whether the relay is running")
+		}
+		if _, err := w.Write(line); err != nil {
+			return fmt.Errorf("writing the recording: %w", err)
+		}
+		sum.count(line, clients)
+	}
+}
+
+func (sum *recordedSum) count(line []byte, clients map[string]bool) {
+	read := plugins.NewSampleReader(bytes.NewReader(line), "")
+	s, err := read.Next()
+	sum.missed += read.Missed
+	if err != nil {
+		return
+	}
+	sum.calls++
+	if f := s.Function; f != nil && f.Client != "" && !clients[f.Client] {
+		clients[f.Client] = true
+		sum.connections++
+	}
+}
+
+func (sum *recordedSum) text() string {
+	text := fmt.Sprintf("%d calls of %d connections recorded", sum.calls, sum.connections)
+	if sum.missed > 0 {
+		text += fmt.Sprintf(", %d missed because they were too many or too long", sum.missed)
+	}
+	return text
+}
