@@ -34,7 +34,7 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	s := newSite(t)
 	call := func(method, path, query, body string) string {
 		t.Helper()
-		concrete := strings.NewReplacer("/plugins/{name}", "/plugins/p", "/groups/{name}", "/groups/jobs-summary").Replace(path)
+		concrete := strings.NewReplacer("/plugins/{name}/recording", "/plugins/f/recording", "/plugins/{name}", "/plugins/p", "/groups/{name}", "/groups/jobs-summary").Replace(path)
 		var answer string
 		err := again(func() error {
 			req, err := http.NewRequest(method, "http://"+s.admin+concrete+query, strings.NewReader(body))
@@ -48,6 +48,9 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			read := io.ReadAll
+			if path == "/edgerelay/plugins/{name}/recording" && resp.StatusCode == 200 {
+				_ = s.dial("/function/room_1/", nil).Close(1000)
+			}
 			if path == "/edgerelay/groups/{name}/tail" && resp.StatusCode == 200 {
 				read = func(r io.Reader) ([]byte, error) { // it never ends: one event
 					publish := `{"group": "jobs-summary", "data": {"a": 1}}`
@@ -73,8 +76,9 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 
 	// A node on which everything has happened: a client, an event, a peer that is away, a plugin that has failed.
 	away := fmt.Sprint("http://127.0.0.1:", testkit.FreePort(t))
-	s.mustLoad("auth none\nhistory jobs-*\nbackplane {\nsecret x\npeers "+away+"\n}\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}",
-		"edgerelay {\npath /websocket/ /api/websocket/\nroute /presence/ {\ngroups jobs-summary\npresence {\nwebhook "+away+"\n}\n}\n}")
+	s.mustLoad("auth none\nhistory jobs-*\nbackplane {\nsecret x\npeers "+away+"\n}\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}\n"+
+		"plugin f "+pluginFile(t, "function")+" {\njoin room_*\ngrant shared alarms\nfetch "+away+"\n}",
+		"edgerelay {\npath /websocket/ /api/websocket/\nroute /function/{room}/ {\nfunction f\n}\nroute /presence/ {\ngroups jobs-summary\npresence {\nwebhook "+away+"\n}\n}\n}")
 	client := s.subscribe("jobs-summary")
 	call("POST", "/edgerelay/publish", "", `{"group": "jobs-summary", "data": {}}`)
 	next(t, client, "{}")
@@ -112,6 +116,9 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	}
 	for _, query := range []string{"", "?x=1"} {
 		call("GET", "/edgerelay/groups/{name}/history", query, "")
+	}
+	for _, query := range []string{"?connections=1&for=1m&path=/function/*&redact=address", "?connections=0", "?for=2h", "?bytes=x", "?open=x", "?x=1"} {
+		call("GET", "/edgerelay/plugins/{name}/recording", query, "")
 	}
 	here := s.dial("/presence/", nil)
 	for _, query := range []string{"?group=jobs-summary", "?group=jobs-summary&limit=0", "?group=a%20b", "?limit=x"} {
