@@ -39,7 +39,7 @@ func pluginRecordCommand() *cobra.Command {
 		Short: "Record what the connections of a function do, for plugin replay and plugin test",
 		Long: "Records the connections that clients open from now on, on this node: the request of each client, its\n" +
 			"messages, the answers to the function's requests, alarms and closes, each with the function's decision. A line\n" +
-			"is a golden sample. The recording ends after --connections connections, at --for or --size, or by Ctrl-C; the\n" +
+			"is a golden sample. The recording ends after --connections connections, at --for or --max-size, or by Ctrl-C; the\n" +
 			"function is not held up. The clock of the function stands still during a recorded call.\n\n" +
 			"Of the handshake, a recording has what the function may see. Credentials (the values of Cookie and\n" +
 			"Authorization, and of query parameters such as token) are replaced by a text that is the same for the same\n" +
@@ -55,7 +55,7 @@ func pluginRecordCommand() *cobra.Command {
 	f.StringVar(&o.path, "path", "", "record the connections of this path only; * stands for any text. Default: all, and alarms")
 	f.IntVar(&o.connections, "connections", plugins.DefaultRecordedConnections, "number of connections to record")
 	f.DurationVar(&o.limit, "for", 30*time.Second, "end after this time, up to 1h")
-	f.StringVar(&o.size, "size", "16MiB", "end at this size, up to 256MiB")
+	f.StringVar(&o.size, "max-size", "16MiB", "end at this size, up to 256MiB")
 	f.BoolVar(&o.open, "open", false, "also connections that are open already, with their attachment")
 	f.StringSliceVar(&o.redact, "redact", nil, "headers, query parameters and members of the request to replace, such as address,email")
 	f.BoolVar(&o.secrets, "secrets", false, "keep the values of credentials")
@@ -102,7 +102,7 @@ func (o *pluginRecordOptions) query() (string, error) {
 	size, err := settings.ParseSize(o.size, plugins.MaxRecordedBytes)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("--size: %w", err)
+		return "", fmt.Errorf("--max-size: %w", err)
 	case o.connections < 1 || o.connections > plugins.MaxRecordedConnections:
 		return "", fmt.Errorf("--connections %d: use 1 to %d", o.connections, plugins.MaxRecordedConnections)
 	case o.limit <= 0 || o.limit > time.Hour:

@@ -50,7 +50,7 @@ func TestCommandsAreDocumented(t *testing.T) {
 }
 
 // withoutJSON are the commands that print no data: they write files, or run until Ctrl-C for people.
-var withoutJSON = []string{"plugin new", "plugin dev", "plugin keygen", "plugin sign", "plugin embed-manifest", "demo"}
+var withoutJSON = []string{"plugin new", "plugin dev", "plugin keygen", "plugin sign", "plugin embed-manifest", "plugin record", "demo"}
 
 // Each command that prints data has --json, and each that calls the relay has --address.
 func TestCommandsHaveCommonFlags(t *testing.T) {
