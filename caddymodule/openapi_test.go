@@ -143,6 +143,8 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	call("POST", "/edgerelay/doctor", "", "")
 	call("POST", "/edgerelay/doctor", "?channels=0.01s", "")
 	call("POST", "/edgerelay/doctor", "?channels=soon", "")
+	call("POST", "/edgerelay/secrets/find", "", `{"secrets": ["s3cret-value"], "texts": ["with s3cret-value", "without"]}`)
+	call("POST", "/edgerelay/secrets/find", "", `{"text": ""}`)
 	call("DELETE", "/edgerelay/drain", "", "")
 	call("POST", "/edgerelay/drain", "", `{"pace": 1}`)
 	call("POST", "/edgerelay/drain", "", `{"duration": "1h"}`)

@@ -89,6 +89,8 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/edgerelay/plugins/{name}/logs", Handler: withNode(http.MethodGet, servePluginLogs)},
 		{Pattern: "/edgerelay/plugins/{name}/recording", Handler: withNode(http.MethodGet, serveRecording)},
 		{Pattern: "/edgerelay/plugins/{name}/differences", Handler: withNode(http.MethodGet, servePluginDifferences)},
+		{Pattern: "/edgerelay/logs", Handler: withNode(http.MethodGet, serveLogs)},
+		{Pattern: "/edgerelay/secrets/find", Handler: withNode(http.MethodPost, serveFindSecrets)},
 		{Pattern: "/edgerelay/publish", Handler: withNode(http.MethodPost, servePublish)},
 	}
 }

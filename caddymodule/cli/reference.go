@@ -43,6 +43,8 @@ var jsonShapes = map[string]string{
 	"plugin verify":   "`digest`, `signed_by` (the name of the key) and `plugin`, if the signature is for one plugin",
 	"plugin inspect": "`abi`, `hooks`, `imports`, `grants`, `manifest`, `hash` and `size` of the module; `ref` and " +
 		"`signatures`, if there are any",
+	"support-bundle": "`file`, `bytes`, `files` (the names in the archive), and `left_out`, a list of objects with `file` and " +
+		"`reason`",
 	"version": "`edgerelay`, `caddy`, `go` and `platform`",
 	"plugin test": "an object a line for each sample (`line`, `hook`, `group`, `verdict`, `ok`, `problem`, `outputs`, …), and " +
 		"one for the sum (`samples`, `wrong`, `not_run`, `fuel`, `seconds`)",

@@ -62,6 +62,7 @@ type Node struct {
 	// Log writes to the log of the current configuration, throttled by message.
 	Log       *slog.Logger
 	logOutlet *logOutlet
+	logTail   logTail
 	// close closes the node; later calls wait for the first.
 	close func() error
 	// frameSize returns the current limit; one function serves all connections.
@@ -128,12 +129,10 @@ type Node struct {
 func newNode() (caddy.Destructor, error) {
 	out := &logOutlet{}
 	out.to.Store(slog.Default())
-	limited := newThrottledHandler(out)
+	n := &Node{logOutlet: out, Started: time.Now(), configured: make(chan struct{})}
+	limited := newThrottledHandler(newKeepingHandler(out, &n.logTail))
 	log := slog.New(limited)
-	n := &Node{
-		Hub: hub.New(log), Log: log, logOutlet: out, throttle: limited.throttle,
-		Started: time.Now(), configured: make(chan struct{}),
-	}
+	n.Hub, n.Log, n.throttle = hub.New(log), log, limited.throttle
 	n.AWX.Log = log
 	n.Hub.SetProtocol(awx.Protocol{})
 	n.Presence.node, n.State.node = n, n

@@ -1,0 +1,125 @@
+package admin
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/edgerelay/edgerelay/caddymodule/node"
+)
+
+// logLines is the response to GET /edgerelay/logs.
+type logLines struct {
+	// Lines are the last lines of the relay's own log, oldest first.
+	Lines []json.RawMessage `json:"lines"`
+}
+
+func serveLogs(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
+	return WriteJSON(w, logLines{n.LogTail()})
+}
+
+// SecretSearch is the body of POST /edgerelay/secrets/find.
+type SecretSearch struct {
+	// Secrets are values, or placeholders such as {env.REDIS_PASSWORD}, which this process resolves.
+	Secrets []string `json:"secrets"`
+	// Texts are searched for the values, also in the usual encodings.
+	Texts []string `json:"texts"`
+}
+
+// SecretsFound is the response to POST /edgerelay/secrets/find.
+type SecretsFound struct {
+	// Found tells for each text whether it contains a secret.
+	Found []bool `json:"found"`
+	// Unresolved counts placeholders of files that cannot be read. No text can be searched for their values.
+	Unresolved int `json:"unresolved"`
+}
+
+// maxSearchBody bounds a search, in bytes.
+const maxSearchBody = 64 << 20
+
+// serveFindSecrets searches texts for the values of secrets, so that a support bundle can leave them out. Values of
+// placeholders never leave the process. The search tells no more than the admin API does anyway: its clients can load
+// any configuration.
+func serveFindSecrets(_ *node.Node, w http.ResponseWriter, r *http.Request) error {
+	var s SecretSearch
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSearchBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&s); err != nil {
+		return badRequest(fmt.Errorf(`invalid body; use {"secrets": ["…"], "texts": ["…"]}: %w`, err))
+	}
+	return WriteJSON(w, FindSecrets(s))
+}
+
+// FindSecrets searches texts for secrets. Placeholders get the values that they have in this process.
+func FindSecrets(s SecretSearch) SecretsFound {
+	found := SecretsFound{Found: make([]bool, len(s.Texts))}
+	replacer := caddy.NewReplacer()
+	values := map[string]bool{}
+	for _, secret := range s.Secrets {
+		value := strings.TrimSpace(replacer.ReplaceKnown(secret, ""))
+		if value == "" {
+			// An unset variable is no secret. A file that cannot be read now may have held one.
+			if strings.Contains(secret, "{file.") {
+				found.Unresolved++
+			}
+			continue
+		}
+		for _, form := range encodings(value) {
+			values[form] = true
+		}
+	}
+	for i, text := range s.Texts {
+		for value := range values {
+			if containsSecret(text, value) {
+				found.Found[i] = true
+				break
+			}
+		}
+	}
+	return found
+}
+
+// encodings returns a value as it is, and as URLs, JSON, HTML, Base64 and hexadecimal digits have it.
+func encodings(value string) []string {
+	quoted, _ := json.Marshal(value) // cannot fail
+	forms := []string{
+		value, url.QueryEscape(value), url.PathEscape(value), string(quoted[1 : len(quoted)-1]), html.EscapeString(value),
+		hex.EncodeToString([]byte(value)),
+	}
+	for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		forms = append(forms, e.EncodeToString([]byte(value)))
+	}
+	return forms
+}
+
+// shortSecret is the length below which a secret counts only as a whole word: a short one occurs in other words by
+// chance.
+const shortSecret = 8
+
+// containsSecret reports whether a text contains a value. A short value must not be within a word.
+func containsSecret(text, value string) bool {
+	for from := 0; ; {
+		i := strings.Index(text[from:], value)
+		if i < 0 {
+			return false
+		}
+		i += from
+		before, _ := utf8.DecodeLastRuneInString(text[:i])
+		after, _ := utf8.DecodeRuneInString(text[i+len(value):])
+		if len(value) >= shortSecret || !isWord(before) && !isWord(after) {
+			return true
+		}
+		from = i + 1
+	}
+}
+
+func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }

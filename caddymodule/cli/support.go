@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+)
+
+// supportOptions are the flags of the command support-bundle.
+type supportOptions struct {
+	address, output string
+	asJSON          bool
+}
+
+func supportBundleCommand() *cobra.Command {
+	var o supportOptions
+	cmd := &cobra.Command{
+		Use: "support-bundle", Short: "Collect what a bug report needs, without secrets", Args: cobra.NoArgs,
+		Long: "Writes a .tar.gz with the configuration, metrics, the end of the log, the findings of the doctor, state,\n" +
+			"groups, plugins, peers, versions, limits and goroutines of a running relay, and a README that explains each\n" +
+			"file.\n\n" +
+			"The configuration has no secrets: only settings that are known to be harmless are shown, and placeholders.\n" +
+			"Every file is searched for the values of secrets, also of placeholders, and left out if it contains one.\n" +
+			"The README names what was left out. Names of groups may contain ids of your users or objects: read the\n" +
+			"archive before you pass it on. Its mode is 0600.",
+		Example: "  caddy edgerelay support-bundle\n  caddy edgerelay support-bundle --output /tmp/relay.tar.gz",
+	}
+	address := addAddressFlag(cmd)
+	cmd.Flags().StringVarP(&o.output, "output", "o", "",
+		"file to write, which must not exist; default: edgerelay-support-<host>-<time>.tar.gz")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, jsonUsage)
+	cmd.RunE = runE(func([]string) error {
+		o.address = *address
+		return o.run(os.Stdout, os.Stderr)
+	})
+	return cmd
+}
+
+// bundleReport is the JSON of the command support-bundle.
+type bundleReport struct {
+	File  string   `json:"file"`
+	Bytes int64    `json:"bytes"`
+	Files []string `json:"files"`
+	// LeftOut are the files that are missing, with the reason.
+	LeftOut []leftOut `json:"left_out"`
+}
+
+// leftOut is a file that a bundle lacks.
+type leftOut struct {
+	File   string `json:"file"`
+	Reason string `json:"reason"`
+}
+
+// run collects the files, removes what may hold secrets, and writes the archive. Progress goes to log.
+func (o *supportOptions) run(w, log io.Writer) error {
+	if o.output == "" {
+		o.output = defaultBundle(time.Now())
+	}
+	b := &bundle{address: o.address, log: log, made: time.Now()}
+	if err := b.collect(); err != nil {
+		return err
+	}
+	b.replaceKnown()
+	if err := b.search(); err != nil {
+		return err
+	}
+	size, err := b.write(o.output)
+	if err != nil {
+		return err
+	}
+	report := bundleReport{File: o.output, Bytes: size, Files: b.names(), LeftOut: b.leftOut}
+	if o.asJSON {
+		return printJSON(w, report)
+	}
+	fmt.Fprintf(w, "%s: %s, %d files, mode 0600\n", report.File, humanize.IBytes(uint64(size)), len(report.Files))
+	for _, l := range report.LeftOut {
+		fmt.Fprintf(w, "left out: %s: %s\n", l.File, printable(l.Reason))
+	}
+	_, err = fmt.Fprintln(w, "names of groups may contain ids; read the files before you pass them on")
+	return err
+}
+
+// defaultBundle returns the default name of an archive.
+func defaultBundle(now time.Time) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	host = strings.Map(func(r rune) rune {
+		if r == '-' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, host)
+	return fmt.Sprintf("edgerelay-support-%s-%s.tar.gz", host, now.UTC().Format("20060102T150405Z"))
+}

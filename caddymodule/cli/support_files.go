@@ -1,0 +1,255 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
+)
+
+// bundleFile is a file of a support bundle.
+type bundleFile struct {
+	name, about string
+	content     []byte
+}
+
+// bundle is a support bundle in the making.
+type bundle struct {
+	address string
+	log     io.Writer
+	made    time.Time
+
+	files    []bundleFile
+	leftOut  []leftOut
+	redacted *redactor
+	// droppedLines is the number of lines of the log that contain a secret.
+	droppedLines int
+}
+
+// bundleSources are the files that are responses of the admin API.
+var bundleSources = []struct{ name, method, path, about string }{
+	{"status.json", http.MethodGet, "/edgerelay/status", "state, rates, drops, limits and process of the node, as 'status --json'"},
+	{"health.json", http.MethodGet, "/edgerelay/health", "health with all details, as 'health'"},
+	{
+		"groups.json", http.MethodGet, "/edgerelay/groups?sort=subscribers&limit=200",
+		"the 200 groups with most subscribers. NAMES OF GROUPS MAY CONTAIN IDS OF USERS OR OBJECTS",
+	},
+	{"peers.json", http.MethodGet, "/edgerelay/peers", "nodes of the backplane, as 'peer list --json'"},
+	{"plugins.json", http.MethodGet, "/edgerelay/plugins", "plugins, as 'plugin list --json'; without their configurations"},
+	{"plugin-nodes.json", http.MethodGet, "/edgerelay/plugin-nodes", "plugins of all nodes, as 'plugin list --nodes --json'"},
+	{"logs.ndjson", http.MethodGet, "/edgerelay/logs", "the last 500 lines, or 256 KiB, of the relay's own log; not those of Caddy"},
+	{"metrics.txt", http.MethodGet, "/metrics", "Prometheus metrics of the process"},
+	{"goroutines.txt", http.MethodGet, "/debug/pprof/goroutine?debug=1", "goroutines by stack, without values"},
+}
+
+// maxBundleFile bounds a file, in bytes.
+const maxBundleFile = 8 << 20
+
+// collect fetches all files. Without the configuration there is no bundle: the secrets would not be known.
+func (b *bundle) collect() error {
+	var config json.RawMessage
+	if err := getAdmin(b.address, "/config/", &config); err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	text, r, err := redactConfig(config)
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	b.redacted = r
+	b.add("config.json", fmt.Sprintf("the configuration in Caddy's JSON; %d values are redacted", r.removed), text)
+	for _, s := range bundleSources {
+		content, err := fetchFile(b.address, s.method, s.path)
+		if err == nil && s.name == "logs.ndjson" {
+			content, err = splitLog(content)
+		}
+		if err != nil {
+			b.leave(s.name, err.Error())
+			continue
+		}
+		b.add(s.name, s.about, content)
+	}
+	fmt.Fprintln(b.log, "running the doctor")
+	if content, err := diagnose(b.address); err != nil {
+		b.leave("doctor.json", err.Error())
+	} else {
+		b.add("doctor.json", "findings of the doctor, as 'doctor --json'", content)
+	}
+	return b.addSummaries()
+}
+
+// addSummaries adds the files that the command makes itself.
+func (b *bundle) addSummaries() error {
+	var versions bytes.Buffer
+	if err := writeVersions(&versions, true); err != nil {
+		return err
+	}
+	b.add("versions.json", "versions in the binary of this command; status.json has that of the running relay",
+		versions.Bytes())
+	for _, f := range b.files {
+		if f.name != "status.json" {
+			continue
+		}
+		var status struct{ Limits, Process json.RawMessage }
+		if err := json.Unmarshal(f.content, &status); err != nil {
+			b.leave("limits.json", err.Error())
+			return nil
+		}
+		var limits bytes.Buffer
+		if err := printJSON(&limits, map[string]json.RawMessage{
+			"limits": status.Limits, "process": status.Process,
+		}); err != nil {
+			return err
+		}
+		b.add("limits.json", "limits of the configuration, and use of the process", limits.Bytes())
+	}
+	return nil
+}
+
+func (b *bundle) add(name, about string, content []byte) {
+	b.files = append(b.files, bundleFile{name, about, content})
+}
+
+func (b *bundle) leave(name, reason string) {
+	b.leftOut = append(b.leftOut, leftOut{name, reason})
+}
+
+// names returns the names of the files, with the README.
+func (b *bundle) names() []string {
+	names := []string{"README.txt"}
+	for _, f := range b.files {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// fetchFile returns a response of the admin API. The health of an unhealthy node comes with an error status.
+func fetchFile(address, method, path string) ([]byte, error) {
+	resp, err := requestAdmin(address, method, path, nil)
+	var rejected *adminError
+	if errors.As(err, &rejected) && rejected.status == http.StatusServiceUnavailable && json.Valid(rejected.body) &&
+		rejected.message == "" {
+		return rejected.body, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	content, err := io.ReadAll(io.LimitReader(resp.Body, maxBundleFile+1))
+	if err == nil && len(content) > maxBundleFile {
+		err = fmt.Errorf("the response has more than %d bytes", maxBundleFile)
+	}
+	return content, err
+}
+
+// splitLog returns the lines of the log as a file.
+func splitLog(response []byte) ([]byte, error) {
+	var tail struct{ Lines []json.RawMessage }
+	if err := json.Unmarshal(response, &tail); err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	for _, line := range tail.Lines {
+		text.Write(line)
+		text.WriteByte('\n')
+	}
+	return text.Bytes(), nil
+}
+
+// diagnose lets the doctor of the relay and of the site make their checks.
+func diagnose(address string) ([]byte, error) {
+	d, err := requestDiagnosis(address, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSite(address, &d); err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	err = printJSON(&text, d)
+	return text.Bytes(), err
+}
+
+// replaceKnown redacts the secrets that the configuration has in clear, such as a token in the URL of a webhook, which the
+// status and the doctor show. Short ones are left to the search: they may be part of other words.
+func (b *bundle) replaceKnown() {
+	var pairs []string
+	// The longest first, so that nothing is left of a secret that begins with another one.
+	secrets := slices.SortedFunc(slices.Values(b.redacted.secrets), func(a, b string) int { return len(b) - len(a) })
+	for _, secret := range secrets {
+		if len(secret) < minReplaced || placeholder.MatchString(secret) {
+			continue
+		}
+		quoted, _ := json.Marshal(secret) // cannot fail
+		pairs = append(pairs, secret, redacted, string(quoted[1:len(quoted)-1]), redacted)
+	}
+	replacer := strings.NewReplacer(pairs...)
+	for i := range b.files {
+		b.files[i].content = []byte(replacer.Replace(string(b.files[i].content)))
+	}
+}
+
+// minReplaced is the length from which a secret is replaced in other files, in bytes.
+const minReplaced = 8
+
+// search leaves out every file that contains a secret. The running relay searches, since only its process knows the
+// values of placeholders. Without a result, there is no bundle.
+func (b *bundle) search() error {
+	var lines [][]byte
+	request := admin.SecretSearch{Secrets: b.redacted.secrets}
+	for _, f := range b.files {
+		request.Texts = append(request.Texts, string(f.content))
+		if f.name == "logs.ndjson" {
+			lines = bytes.SplitAfter(f.content, []byte("\n"))
+		}
+	}
+	files := len(request.Texts)
+	for _, line := range lines {
+		request.Texts = append(request.Texts, string(line))
+	}
+	var found admin.SecretsFound
+	if err := callJSON(b.address, "/edgerelay/secrets/find", request, &found); err != nil {
+		return fmt.Errorf("searching the files for secrets: %w", err)
+	}
+	switch {
+	case len(found.Found) != len(request.Texts):
+		return errors.New("searching the files for secrets: the response does not fit; use the command of the relay's own binary")
+	case found.Unresolved > 0:
+		return fmt.Errorf("searching the files for secrets: %d files of placeholders cannot be read by the relay, so that "+
+			"nothing can be shown to be free of their secrets; restore the files, or remove the settings", found.Unresolved)
+	}
+	kept := b.files[:0]
+	for i, f := range b.files {
+		switch {
+		case !found.Found[i]:
+			kept = append(kept, f)
+		case f.name == "logs.ndjson":
+			f.content = b.withoutFound(lines, found.Found[files:])
+			kept = append(kept, f)
+		default:
+			b.leave(f.name, "contains the value of a secret setting")
+		}
+	}
+	b.files = kept
+	return nil
+}
+
+// withoutFound returns the lines of the log that contain no secret.
+func (b *bundle) withoutFound(lines [][]byte, found []bool) []byte {
+	var text []byte
+	for i, line := range lines {
+		if found[i] {
+			b.droppedLines++
+			continue
+		}
+		text = append(text, line...)
+	}
+	b.leave(count(b.droppedLines, "line")+" of logs.ndjson", "contains the value of a secret setting")
+	return text
+}
