@@ -25,8 +25,8 @@ func init() {
 }
 
 // DemoHandler serves the demo page at / with its files below /demo/. It publishes for the page with POST /publish, and
-// switches plugins off and on with POST /demo/plugin. When the site first serves, it prints its address and next steps to
-// standard output. The handler is for development and requires `auth none`.
+// switches plugins off and on with POST /demo/plugin. When the site first serves, the handler prints its address and
+// next steps to standard output. The handler is for development and requires `auth none`.
 type DemoHandler struct {
 	// Admin is the address of Caddy's admin API, for the command that the page shows; "off" if there is none. The
 	// Caddyfile's global option admin sets it.

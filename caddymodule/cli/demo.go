@@ -46,7 +46,8 @@ func (s *demoSettings) run() error {
 	if err != nil {
 		return fmt.Errorf("creating a folder for the plugin: %w; set TMPDIR to a writable folder", err)
 	}
-	caddy.OnExit(func(context.Context) { _ = os.RemoveAll(dir) })
+	caddy.OnExit(func(context.Context) { _ = os.RemoveAll(dir) }) // at a signal
+	defer func() { _ = os.RemoveAll(dir) }()
 	plugin := filepath.Join(dir, "redact.wasm")
 	if err := os.WriteFile(plugin, demo.Redact, 0o600); err != nil {
 		return fmt.Errorf("writing the plugin: %w; set TMPDIR to a writable folder", err)

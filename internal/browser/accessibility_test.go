@@ -154,6 +154,8 @@ func TestAccessibility(t *testing.T) {
 		page.Wait(t, soon, `document.querySelector(".search") && !document.querySelector(".search").hidden`)
 		checkAccessibility(t, page, source, path, allRules, someViews)
 	}
+	checkKeyboard(t, page, "docs, phone")
+	someViews[0].apply(t, page)
 	checkKeyboard(t, page, "docs")
 	// With results of the search.
 	page.Script(t, `document.querySelector("#search").focus()`)

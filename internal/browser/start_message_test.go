@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -175,6 +176,18 @@ func TestDemoCommand(t *testing.T) {
 	}
 	if err := p.Stop(t, 20*time.Second); err != nil {
 		t.Errorf("the demo ended with %v", err)
+	}
+	// A port in use is told in one line, and nothing is left behind.
+	taken, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	second := exec.Command(cmd.Path, cmd.Args[1:]...)
+	second.Dir, second.Env = cmd.Dir, cmd.Env
+	out, err := second.CombinedOutput()
+	if err == nil || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), "set --port and --admin") {
+		t.Errorf("with the port in use: %v:\n%s", err, out)
 	}
 	if left, _ := filepath.Glob(filepath.Join(cmd.Dir, "edgerelay-demo-*")); len(left) > 0 {
 		t.Errorf("left behind: %q", left)

@@ -16,7 +16,7 @@ const apiFile = "docs/api.md"
 var apiDescriptions = []struct{ title, file, intro string }{
 	{"Admin API", "docs/openapi.json", "The node serves this description at `GET /edgerelay/openapi.json`. " +
 		"[Admin API and commands](admin.md) has examples."},
-	{"Publish endpoint", "docs/publish.openapi.json", "[Publish over HTTP](publishing.md) explains the endpoint, with examples."},
+	{"Publish endpoint", "docs/publish.openapi.json", "[Publishing](publishing.md) explains the endpoint, with examples."},
 }
 
 // object is a JSON object that keeps the order of its members.
