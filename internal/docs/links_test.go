@@ -108,3 +108,17 @@ func TestTitlesAgreeWithFileNames(t *testing.T) {
 		}
 	}
 }
+
+// README.md fits on three screens, and its test command is there: .ci/run is that command and `make lint`.
+func TestReadmeIsShort(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n > 120 {
+		t.Errorf("README.md has %d lines, want 120 at most", n)
+	}
+	if !strings.Contains(string(text), "\nmake test\n") {
+		t.Error("README.md does not have the command `make test`")
+	}
+}

@@ -62,7 +62,22 @@ func newRelay(t *testing.T) *relay {
 		}
 		return nil
 	})
+	r.openPage(t)
 	return r
+}
+
+// openPage subscribes to the group of the examples, as the demo page does that a reader has open: the relay keeps events
+// of groups that have had a client.
+func (r *relay) openPage(t *testing.T) {
+	t.Helper()
+	resp, err := http.Get("http://" + r.url + "/websocket/?group=jobs-status_changed&wait=0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("subscribing: %s", resp.Status)
+	}
 }
 
 // here replaces the addresses of `make run` by those of the relay.
