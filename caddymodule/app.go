@@ -29,7 +29,8 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-// App configures the relay. All sites share one app.
+// App configures the relay. All sites share one app: WebSockets, groups and the channel layer live as long as the process,
+// and a new configuration applies to open connections, too. In a Caddyfile it is the global option edgerelay.
 type App struct {
 	// ChannelLayer is the source of events: a module of edgerelay.channel_layers. Default: memory.
 	ChannelLayerRaw json.RawMessage `json:"channel_layer,omitempty" caddy:"namespace=edgerelay.channel_layers inline_key=kind" caddyfile:"<kind> …"`
