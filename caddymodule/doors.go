@@ -17,11 +17,11 @@ func (h *Handler) serveOther(w http.ResponseWriter, r *http.Request, next caddyh
 	case isPreflight(r) && h.servePreflight(w, r):
 		return true, nil
 	case isStream(r):
-		if h.serveStream(w, r) {
+		if h.refuseFunction(w, r, h.app.hasEventStreams()) || h.serveStream(w, r) {
 			return true, nil
 		}
 	case isPoll(r):
-		if h.servePoll(w, r) {
+		if h.refuseFunction(w, r, h.app.hasLongPolls()) || h.servePoll(w, r) {
 			return true, nil
 		}
 	}

@@ -15,13 +15,31 @@ import (
 )
 
 // doorPath returns the route of a request, and whether its path is one of the relay's for clients without a WebSocket.
-// The paths of routes with a backend are the site's: it may hold its responses. Functions speak to WebSockets only.
+// The paths of routes with a backend are the site's: it may hold its responses. Functions speak to WebSockets only,
+// see refuseFunction.
 func (h *Handler) doorPath(r *http.Request) (m routeMatch, ours bool) {
 	m, routed := h.matchRoute(r)
 	if routed {
 		return m, m.route.backend() == nil && m.route.Function == nil
 	}
 	return m, h.matches(r)
+}
+
+// errFunctionDoor is the error of a client without a WebSocket on the path of a function.
+var errFunctionDoor = errors.New("the function of this path gets messages from its clients: open a WebSocket")
+
+// refuseFunction answers a client that asks for an event stream or a long poll on the path of a function, if the site has
+// such a door. It returns false for other paths.
+func (h *Handler) refuseFunction(w http.ResponseWriter, r *http.Request, open bool) bool {
+	m, routed := h.matchRoute(r)
+	if !open || !routed || m.route.Function == nil {
+		return false
+	}
+	h.allowReading(w, r)
+	h.reject(w, r, rejection{
+		http.StatusNotAcceptable, reject.InvalidRequest, request.ClientAddress(r), errFunctionDoor.Error(), errFunctionDoor,
+	})
+	return true
 }
 
 // enter lets a client without a WebSocket in: it checks the origin and the user, as for a WebSocket. A rejection releases

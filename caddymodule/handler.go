@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -21,6 +23,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
 	"github.com/edgerelay/edgerelay/caddymodule/request"
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
+	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
@@ -355,6 +358,15 @@ func unwrapTimeouts(w http.ResponseWriter) http.ResponseWriter {
 // retryAfterSeconds is the value of the header Retry-After.
 const retryAfterSeconds = "5"
 
+// retryAfter returns the value of the header Retry-After for a client that is rejected because of an error.
+func retryAfter(err error) string {
+	var suspended *plugins.SuspendedError
+	if !errors.As(err, &suspended) {
+		return retryAfterSeconds
+	}
+	return strconv.Itoa(max(1, int(math.Ceil(suspended.RetryAfter.Seconds()))))
+}
+
 // rejection describes a handshake that leads to no session.
 type rejection struct {
 	status  int
@@ -368,7 +380,7 @@ type rejection struct {
 func (h *Handler) reject(w http.ResponseWriter, r *http.Request, why rejection) {
 	h.record(r, why.reason.LogLevel(), why.reason, why.address, why.err)
 	if why.status == http.StatusServiceUnavailable || why.status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", retryAfterSeconds)
+		w.Header().Set("Retry-After", retryAfter(why.err))
 	}
 	reject.Respond(w, r, why.status, why.reason.String(), why.message)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
@@ -31,6 +32,8 @@ type functionClient struct {
 	connection *plugins.Connection
 	session    relay.Session
 	hub        *hub.Hub
+	host       *pluginhost.Host // that counts the messages
+	plugin     string
 	code       uint16 // of the client's close frame
 	reason     string
 	begin      []plugins.Action // of on_connect, before open
@@ -94,7 +97,9 @@ func (h *Handler) connectFunction(r *http.Request, e *entry) error {
 			e.subs = append(e.subs, sub)
 		}
 	}
-	e.function = &functionClient{connection: connection, hub: h.app.node.Hub, code: closeAbnormal}
+	e.function = &functionClient{
+		connection: connection, hub: h.app.node.Hub, host: host, plugin: f.Plugin, code: closeAbnormal,
+	}
 	e.function.begin = actions
 	return nil
 }
@@ -267,8 +272,7 @@ func (c *functionClient) publish(ctx context.Context, a *plugins.Action) error {
 	if a.Others {
 		m.Sender = c.session.Sender()
 	}
-	_, err := c.hub.PublishMessage(ctx, m)
-	return err
+	return c.host.Publish(ctx, c.plugin, m)
 }
 
 // appendFrame appends the frame of an action to send.

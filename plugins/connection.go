@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 
 	"github.com/edgerelay/edgerelay/plugins/internal/jsonpath"
@@ -36,6 +37,7 @@ type Connection struct {
 	pipeline *Pipeline
 	function string // the plugin's name
 	id       uint64
+	user     uint64 // a hash of the client's user, or address
 	place    string // the path: a canary divides clients by it, so that the clients of a room have the same module
 
 	mu         sync.Mutex // held during a hook and its effects; guards the fields below
@@ -85,7 +87,9 @@ func ConnectionIDText(id uint64) string { return fmt.Sprintf("%016x", id) }
 func (p *Pipeline) Connect(
 	ctx context.Context, function string, id uint64, request []byte,
 ) (c *Connection, actions []Action, err error) {
-	c = &Connection{pipeline: p, function: function, id: id, place: placeOf(request)}
+	c = &Connection{
+		pipeline: p, function: function, id: id, place: placeOf(request), user: maphash.Bytes(p.seed, clientOf(request)),
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	pl := c.plugin()
@@ -199,7 +203,7 @@ func (c *Connection) call(pl *plugin, hook Hook, record *callRecord, f func(in *
 		return nil, fmt.Errorf("plugin %s: %w", c.function, errNoFunction)
 	}
 	made, err := pl.callFunction(functionInput{
-		hook: hook, hash: c.id, place: c.place, connection: c, record: record, call: f,
+		hook: hook, hash: c.id, user: c.user, place: c.place, connection: c, record: record, call: f,
 	})
 	record.end(c.attachment, made, err)
 	return made, err

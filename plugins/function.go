@@ -28,6 +28,7 @@ func (e *functionExports) find(m api.Module) {
 type functionInput struct {
 	hook       Hook
 	hash       uint64      // selects the instance
+	user       uint64      // of on_connect: a hash of the client's user or address, for the circuit breaker
 	place      string      // by which a canary divides calls
 	connection *Connection // nil without a client
 	record     *callRecord // nil unless the call is recorded
@@ -68,6 +69,9 @@ func (p *plugin) callFunction(f functionInput) (*effects, error) {
 // module before has taken the call.
 func (p *plugin) decideFunction(f functionInput) (made *effects, failure, err error) {
 	key := breakerKey{hook: f.hook, subject: f.hash &^ replaySubject}
+	if f.hook == OnConnect {
+		key.subject = f.user &^ replaySubject
+	}
 	m, s, err := p.acquireFor(f.place, key, f.hash)
 	for s != nil {
 		if made, err = m.callFunction(s, key, f); err != errReplaced {

@@ -44,6 +44,8 @@ type Health struct {
 	Unprocessed map[string]uint64 `json:"unprocessed"`
 	// CallsSkipped counts the calls that were not made because a circuit breaker was open.
 	CallsSkipped uint64 `json:"calls_skipped"`
+	// CallsBusy counts the calls for clients of a function that were not made because too many calls waited.
+	CallsBusy uint64 `json:"calls_busy,omitempty"`
 	// Ticks counts the successful calls of on_tick. TicksSkipped counts those that were not made because a tick was
 	// late: the next one stands for them. Tick is the interval, empty for a plugin without on_tick.
 	Ticks        uint64 `json:"ticks,omitempty"`
@@ -116,7 +118,7 @@ func (p *plugin) health() (Health, bool) {
 	h := Health{
 		Name: p.name, Hash: m.hash, Size: len(m.spec.Wasm), Hooks: m.hooks.String(),
 		Groups: spec.Groups, Shadow: spec.Shadow, Loaded: m.loaded, Engine: CurrentEngine(), OnError: spec.OnError,
-		CallsSkipped: p.skipped.Load(), Same: p.shadow.same.Load(), Differ: p.shadow.differ.Load(),
+		CallsSkipped: p.skipped.Load(), CallsBusy: p.busy.Load(), Same: p.shadow.same.Load(), Differ: p.shadow.differ.Load(),
 		ShadowSkipped: p.shadow.skipped.Load(),
 		Deploys:       d.replaced, FuelLimit: m.spec.Fuel, FuelPerByte: max(0, m.spec.FuelPerByte),
 		Instances: len(m.slots), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),
@@ -187,6 +189,7 @@ func (h *Health) setBreakers(modules ...*module) {
 		for i := range m.slots {
 			open = m.slots[i].breakers.appendOpen(open)
 		}
+		open = m.connects.appendOpen(open)
 	}
 	slices.SortFunc(open, func(a, b OpenBreaker) int {
 		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Hook, b.Hook), compareBools(a.Replay, b.Replay))

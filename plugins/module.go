@@ -36,6 +36,7 @@ type module struct {
 	autoResponses map[string][]byte
 
 	slots     []slot
+	connects  connectBreaker
 	supply    supply
 	startWait time.Duration
 	canceled  atomic.Bool   // ends the calls in flight
@@ -50,9 +51,11 @@ func (h *host) load(ctx context.Context, spec Spec, env *environment) (m *module
 		slots: make([]slot, spec.Instances), supply: newSupply(), startWait: h.startWait,
 		conceal: newConcealer(spec.Secrets),
 	}
+	limits := breakerLimits{spec.MaxFailures, spec.Cooldown}
+	m.connects.limits, m.connects.now = limits, h.now
 	for i := range m.slots {
 		b := &m.slots[i].breakers
-		b.limits, b.now = breakerLimits{spec.MaxFailures, spec.Cooldown}, h.now
+		b.limits, b.now = limits, h.now
 	}
 	defer func() {
 		if r := recover(); r != nil { // a defect of the engine must not end the server

@@ -21,6 +21,7 @@ type plugin struct {
 	recording  atomic.Pointer[Recording] // nil unless connections are recorded
 
 	skipped  atomic.Uint64 // calls not made while a circuit breaker was open
+	busy     atomic.Uint64 // calls not made because too many calls waited
 	outcomes [outcomeCount]atomic.Uint64
 	excess   atomic.Uint64 // emitted events dropped because an event had become too many
 
@@ -88,7 +89,11 @@ func (p *plugin) acquireFor(place string, key breakerKey, hash uint64) (m *modul
 		if err == errReplaced {
 			continue // by a module that is live by now, or the plugin was removed
 		}
-		if err == errBreakerOpen {
+		switch {
+		case err == nil:
+		case err == ErrBusy:
+			p.busy.Add(1)
+		case isSuspended(err):
 			p.skipped.Add(1)
 		}
 		return m, s, err

@@ -45,16 +45,16 @@ func (m *module) slot(hash uint64) *slot { return &m.slots[m.slotIndex(hash)] }
 func (m *module) slotIndex(hash uint64) int { return int(hash % uint64(len(m.slots))) }
 
 // acquire locks the slot that serves the group and makes sure that it holds an instance. The caller must release the
-// slot unless there is an error. errReplaced and errBreakerOpen mean that no call was made; any other error is a
+// slot unless there is an error. errReplaced and errors that are errBreakerOpen mean that no call was made; any other error is a
 // failure that is already recorded.
 func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	s := m.slot(hash)
-	if !s.breakers.allow(key) {
-		return nil, errBreakerOpen
+	if err := m.permits(s, key); err != nil {
+		return nil, err
 	}
 	if !s.mu.TryLock() {
 		if s.tooBusyFor(key.hook) {
-			s.breakers.abandon(key)
+			m.abandon(s, key)
 			m.env.log.write(slog.LevelWarn, fmt.Sprintf(
 				"%s not called: too many calls wait for this instance; raise instances, or lower timeout", key.hook))
 			return nil, ErrBusy
@@ -78,7 +78,7 @@ func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 		return nil, m.release(s, key, f)
 	}
 	s.mu.Unlock()
-	s.breakers.abandon(key)
+	m.abandon(s, key)
 	return nil, err
 }
 
@@ -126,18 +126,22 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 	if f != nil && f.canceled {
 		s.discard()
 		s.mu.Unlock()
-		s.breakers.abandon(key)
+		m.abandon(s, key)
 		return f.Err
 	}
 	s.tally.calls++
 	s.stopTimer(key.hook)
 	if f == nil {
 		s.mu.Unlock()
-		s.breakers.succeeded(key)
+		m.succeed(s, key)
 		return nil
 	}
 	m.recordFailure(s, key, f)
 	s.mu.Unlock()
+	if key.hook == OnConnect {
+		m.reportConnect(callFailed, key.subject, f)
+		return f
+	}
 	if !f.Kind.countsForBreaker() && key.hook != OnTick { // every tick is like the one before
 		s.breakers.abandon(key)
 	} else if s.breakers.failed(key) {

@@ -91,7 +91,7 @@ func (p *Pipeline) callTick(pl *plugin, m *module, instance uint64) (resume []st
 	key := breakerKey{hook: OnTick}
 	s, err := m.acquire(key, instance)
 	if err != nil {
-		if err == errBreakerOpen {
+		if isSuspended(err) {
 			pl.skipped.Add(1)
 		}
 		return nil, nil, err

@@ -8,8 +8,8 @@ type Backplane interface {
 	// in order; the method must neither block nor call the engine. The returned function, if any, waits until peers
 	// send events of the joined groups, as far as peers confirm that, or until ctx ends.
 	Interest(joined, left []string) (wait func(ctx context.Context))
-	// Published is called with each event that this node has published to its channel layer.
-	Published(ctx context.Context, group string, text []byte) error
+	// Published is called with each message without a type that this node has published to its channel layer.
+	Published(ctx context.Context, m Message) error
 }
 
 // Node is the engine as a [Backplane] uses it.

@@ -32,6 +32,7 @@ type Host struct {
 	loading  *atomic.Pointer[plugins.Limits]
 
 	messages   chan message // of plugins without a client
+	sent       sentMessages
 	closing    context.Context
 	stop       context.CancelFunc
 	self       reporter

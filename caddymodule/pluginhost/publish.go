@@ -30,6 +30,7 @@ func (h *Host) enqueue(plugin string, a *plugins.Action) {
 	select {
 	case h.messages <- m:
 	default:
+		h.sent.of(plugin).queueFull.Add(1)
 		h.log.Warn("plugin's message dropped: too many wait for the channel layer", "plugin", plugin, "group", a.Group)
 	}
 }
@@ -44,7 +45,7 @@ func (h *Host) sendMessages() {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(h.closing, publishTimeout)
-			if _, err := h.hub.PublishMessage(ctx, m.Message); err != nil {
+			if err := h.Publish(ctx, m.plugin, m.Message); err != nil {
 				h.log.Warn("plugin's message not published", "plugin", m.plugin, "group", m.Group, "error", err)
 			}
 			cancel()
@@ -52,6 +53,24 @@ func (h *Host) sendMessages() {
 			return
 		}
 	}
+}
+
+// Publish publishes a message of a plugin. A full mailbox is no error: the other members of the group get the message.
+func (h *Host) Publish(ctx context.Context, plugin string, m relay.Message) error {
+	receipt, err := h.hub.PublishMessage(ctx, m)
+	count := h.sent.of(plugin)
+	if err != nil {
+		count.failed.Add(1)
+		return err
+	}
+	count.published.Add(1)
+	if receipt.OverCapacity > 0 {
+		count.mailboxFull.Add(uint64(receipt.OverCapacity))
+		h.log.Warn("plugin's message dropped by full mailboxes", "plugin", plugin, "group", m.Group,
+			"count", receipt.OverCapacity,
+			"remedy", "publish less, or raise capacity in the channel layer; check for members that read too slowly")
+	}
+	return nil
 }
 
 // Alarm has a plugin process an alarm, and waits until the messages that the plugin published have left the node. After

@@ -2,8 +2,10 @@ package pluginhost
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
@@ -66,5 +68,37 @@ func TestAlarmEndsAfterItsMessages(t *testing.T) {
 	s.stop()
 	if err := <-ended; err == nil {
 		t.Error("the alarm ended well, without its message")
+	}
+}
+
+// fullLayer has full mailboxes.
+type fullLayer struct{ relay.Broker }
+
+func (fullLayer) Publish(context.Context, string, []byte) (relay.Receipt, error) {
+	return relay.Receipt{Members: 3, OverCapacity: 2}, nil
+}
+
+func (l fullLayer) PublishMessage(ctx context.Context, m relay.Message) (relay.Receipt, error) {
+	return l.Publish(ctx, m.Group, m.Text)
+}
+
+// Whoever publishes into full mailboxes learns of it at the node that publishes.
+func TestMessagesForFullMailboxesAreCounted(t *testing.T) {
+	s := newSite(t)
+	var lines strings.Builder
+	s.write(module(t, "seen"))
+	s.start()
+	s.log = slog.New(slog.NewTextHandler(&lines, nil))
+	if err := s.hub.SetBroker(t.Context(), fullLayer{layer.NewLayer().Broker()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Publish(t.Context(), "p", relay.Message{Group: "g", Text: []byte("x")}); err != nil {
+		t.Error(err)
+	}
+	if got := s.Messages("p"); got != (MessageStats{Published: 1, MailboxFull: 2}) {
+		t.Errorf("counts: %+v", got)
+	}
+	if !strings.Contains(lines.String(), "dropped by full mailboxes") || !strings.Contains(lines.String(), "count=2") {
+		t.Errorf("log: %s", &lines)
 	}
 }

@@ -19,6 +19,8 @@ var (
 		"Events that a plugin could not process, by outcome of on_error.", "plugin", "outcome")
 	descPluginSkipped = desc("plugin_calls_skipped_total",
 		"Calls not made because the circuit breaker was open for their group.", "plugin")
+	descPluginBusy = desc("plugin_calls_busy_total",
+		"Calls for clients of a function not made because too many calls waited for an instance.", "plugin")
 	descPluginBreaker = desc("plugin_breaker_open",
 		"Groups for which the circuit breaker of a hook is open.", "plugin")
 	descPluginRejected = desc("plugin_update_rejected",
@@ -46,6 +48,9 @@ var (
 	descPluginOldest      = desc("plugin_oldest_event_seconds",
 		"How long the oldest event has waited for a plugin.", "plugin")
 	descPluginSlow    = desc("plugin_dropped_slow_total", "Events dropped because a plugin was too slow.", "plugin")
+	descPluginMessages = desc("plugin_messages_total",
+		"Messages that a plugin published, by result; mailbox_full counts the full mailboxes that dropped one.",
+		"plugin", "result")
 	descPluginFetches = desc("plugin_fetch_total",
 		"HTTP requests of a plugin, by the class of the response's status or the reason why there is none.",
 		"plugin", "result")
@@ -100,6 +105,7 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 			out.count(descPluginUnprocessed, p.Unprocessed[outcome], name, outcome)
 		}
 		out.count(descPluginSkipped, p.CallsSkipped, name)
+		out.count(descPluginBusy, p.CallsBusy, name)
 		out.gauge(descPluginBreaker, float64(p.OpenBreakerCount), name)
 		update := 0.0
 		if rejected[name] {
@@ -112,6 +118,7 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 		}
 		out.gauge(descPluginDiverged, differs, name)
 		collectCanary(out, name, p.Canary)
+		collectMessages(out, name, h.Messages(name))
 		out.count(descPluginSignatures, h.SignaturesRefused(name), name)
 		if p.Shadow {
 			out.count(descPluginShadow, p.Same, name, "same")
@@ -125,6 +132,14 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 			out.count(descPluginCounter, n, name, counter)
 		}
 	}
+}
+
+// collectMessages collects the metrics of a plugin's messages.
+func collectMessages(out sink, name string, s pluginhost.MessageStats) {
+	out.count(descPluginMessages, s.Published, name, "published")
+	out.count(descPluginMessages, s.Failed, name, "failed")
+	out.count(descPluginMessages, s.QueueFull, name, "queue_full")
+	out.count(descPluginMessages, s.MailboxFull, name, "mailbox_full")
 }
 
 // collectCanary collects the metrics of a plugin's canary, which is nil if there is none.

@@ -307,16 +307,18 @@ func (b *Backplane) disconnect(why string) {
 }
 
 // Published implements [relay.Backplane]: like an AWX emitter, it also publishes the wrapped copy that peers of the
-// broadcast dialect expect.
-func (b *Backplane) Published(ctx context.Context, group string, text []byte) error {
-	if d := b.settings.Load().Dialect; d != Auto && d != Broadcast || group == broadcastGroup {
+// broadcast dialect expect. These nodes pass a message on without its hops, so that a relay behind one counts from the
+// start: they get the first hop alone.
+// See docs/decisions/functions.md#how-do-loops-of-plugins-that-publish-end
+func (b *Backplane) Published(ctx context.Context, m relay.Message) error {
+	if d := b.settings.Load().Dialect; d != Auto && d != Broadcast || m.Group == broadcastGroup || relay.SenderHops(m.Sender) > 1 {
 		return nil
 	}
 	broker := b.hub.Broker()
 	if broker == nil {
 		return relay.ErrClosed
 	}
-	_, err := broker.Publish(ctx, broadcastGroup, appendBroadcast(nil, group, text))
+	_, err := broker.Publish(ctx, broadcastGroup, appendBroadcast(nil, m.Group, m.Sender, m.Text))
 	return err
 }
 

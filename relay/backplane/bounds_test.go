@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
@@ -25,7 +26,7 @@ func newTestLink(t *testing.T) *link {
 func TestHeldEventsAreBounded(t *testing.T) {
 	l := newTestLink(t)
 	for range 200_000 {
-		l.receiveEvent("a-1", nil)
+		l.receiveEvent(relay.Event{Group: "a-1"})
 	}
 	if n := len(l.verdict.held); n == 0 || n > heldBytes/100 {
 		t.Errorf("%d events are held", n)

@@ -25,7 +25,7 @@ func (l *link) serveBroadcast() error {
 		l.runProbe(func(context.Context) (bool, error) {
 			if !sent { // the peer reads in order: sending the probe once is enough
 				sent = true
-				l.queue.pushControl(appendBroadcast(nil, l.verdict.probe, []byte("{}")))
+				l.queue.pushControl(appendBroadcast(nil, l.verdict.probe, "", []byte("{}")))
 			}
 			return false, nil
 		}, func() {})
@@ -39,17 +39,17 @@ func (l *link) serveBroadcast() error {
 func (l *link) readBroadcast() error {
 	l.startProbing()
 	l.receive = func(_ websocket.MessageType, b []byte) error {
-		group, text, err := decodeBroadcast(b)
+		ev, err := decodeBroadcast(b)
 		if err != nil {
 			l.fault(err.(fault))
 			return nil
 		}
-		l.receiveEvent(group, text)
+		l.receiveEvent(ev)
 		return nil
 	}
 	l.b.spawn(func() {
 		l.runProbe(func(ctx context.Context) (bool, error) {
-			_, err := l.b.publish(ctx, broadcastGroup, appendBroadcast(nil, l.verdict.probe, []byte("{}")))
+			_, err := l.b.publish(ctx, broadcastGroup, appendBroadcast(nil, l.verdict.probe, "", []byte("{}")))
 			return false, err
 		}, l.resumeSource)
 	})

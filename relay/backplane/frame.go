@@ -54,18 +54,36 @@ func checkGroup(group string) error {
 }
 
 // decodeBroadcast reads a frame of the broadcast dialect: {"group": "…", "message": "<payload>"}.
-func decodeBroadcast(b []byte) (group string, text []byte, err error) {
+func decodeBroadcast(b []byte) (ev relay.Event, err error) {
 	if !utf8.Valid(b) {
-		return "", nil, faultUTF8
+		return ev, faultUTF8
 	}
 	var f struct {
 		Group   string  `json:"group"`
 		Message *string `json:"message"`
+		Sender  string  `json:"edgerelay_sender"`
 	}
 	if err := json.Unmarshal(b, &f); err != nil || f.Message == nil {
-		return "", nil, faultBroken
+		return ev, faultBroken
 	}
-	return f.Group, []byte(*f.Message), checkGroup(f.Group)
+	return peerEvent(f.Group, *f.Message, f.Sender), checkGroup(f.Group)
+}
+
+// peerEvent returns an event of a Python node. The sender of a relay behind the node carries the hops of plugins alone.
+func peerEvent(group, text, sender string) relay.Event {
+	return relay.Event{
+		Group: group, Text: []byte(text), Sender: relay.HopSender(relay.SenderHops(sender)), Source: relay.FromPeer,
+	}
+}
+
+// appendHops writes the member with the hops of an event that a plugin has made. Python nodes ignore the member, and
+// relays read it: without it, plugins on two nodes could make events of each other's for ever.
+// See docs/decisions/functions.md#how-do-loops-of-plugins-that-publish-end
+func appendHops(dst []byte, sender string) []byte {
+	if relay.SenderHops(sender) == 0 {
+		return dst
+	}
+	return pyjson.AppendString(append(dst, `, "`+relay.SenderMember+`": `...), sender)
 }
 
 // groupOf finds the group of a broadcast frame as written by Python, without decoding the payload.
@@ -85,10 +103,10 @@ func groupOf(b []byte) (group string, ok bool) {
 }
 
 // appendBroadcast writes a frame of the broadcast dialect as Python does.
-func appendBroadcast(dst []byte, group string, text []byte) []byte {
+func appendBroadcast(dst []byte, group, sender string, text []byte) []byte {
 	dst = pyjson.AppendString(append(dst, `{"group": `...), group)
 	dst = pyjson.AppendString(append(dst, `, "message": `...), string(text))
-	return append(dst, '}')
+	return append(appendHops(dst, sender), '}')
 }
 
 // relayFrame is a frame of the relay dialect, in either direction.
@@ -96,8 +114,9 @@ type relayFrame struct {
 	// From a task node.
 	Group   string `json:"group"`
 	Message *struct {
-		Type string `json:"type"`
-		Text string `json:"text"`
+		Type   string `json:"type"`
+		Text   string `json:"text"`
+		Sender string `json:"edgerelay_sender"`
 	} `json:"message"`
 	// From a web node.
 	Type   string   `json:"type"`
@@ -116,21 +135,21 @@ func decodeRelay(b []byte) (f relayFrame, err error) {
 }
 
 // event extracts the event of a task node's frame.
-func (f relayFrame) event() (group string, text []byte, err error) {
+func (f relayFrame) event() (ev relay.Event, err error) {
 	switch {
 	case f.Message == nil:
-		return "", nil, faultBroken
+		return ev, faultBroken
 	case f.Message.Type != internalMessage:
-		return "", nil, faultType
+		return ev, faultType
 	}
-	return f.Group, []byte(f.Message.Text), checkGroup(f.Group)
+	return peerEvent(f.Group, f.Message.Text, f.Message.Sender), checkGroup(f.Group)
 }
 
 // appendRelay writes an event as AWX's wsrelay does.
-func appendRelay(dst []byte, group string, text []byte) []byte {
+func appendRelay(dst []byte, group, sender string, text []byte) []byte {
 	dst = pyjson.AppendString(append(dst, `{"group": `...), group)
 	dst = append(dst, `, "message": {"type": "`+internalMessage+`", "text": `...)
-	return append(pyjson.AppendString(dst, string(text)), `}}`...)
+	return append(appendHops(pyjson.AppendString(dst, string(text)), sender), `}}`...)
 }
 
 // appendSubscription writes the message with which a web node subscribes at a task node. kind is subscribe or

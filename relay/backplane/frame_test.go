@@ -14,13 +14,13 @@ import (
 
 func TestBroadcastFrames(t *testing.T) {
 	text := []byte(`{"stdout": "ünïcode \u001b[0m \"quoted\" 🔑"}`)
-	frame := appendBroadcast(nil, "job_events-42", text)
+	frame := appendBroadcast(nil, "job_events-42", "s", text)
 	if want := `{"group": "job_events-42", "message": "{\"stdout\": \"\u00fcn\u00efcode \\u001b[0m \\\"quoted\\\" \ud83d\udd11\"}"}`; string(frame) != want {
 		t.Errorf("wrote %s\nwant  %s", frame, want)
 	}
-	group, got, err := decodeBroadcast(frame)
-	if err != nil || group != "job_events-42" || !bytes.Equal(got, text) {
-		t.Errorf("read %q %q %v", group, got, err)
+	ev, err := decodeBroadcast(frame)
+	if err != nil || ev.Group != "job_events-42" || !bytes.Equal(ev.Text, text) || ev.Sender != "" {
+		t.Errorf("read %+v %v", ev, err)
 	}
 	if g, ok := groupOf(frame); !ok || g != "job_events-42" {
 		t.Errorf("group %q %v", g, ok)
@@ -33,14 +33,34 @@ func TestBroadcastFrames(t *testing.T) {
 		`{"group": "` + strings.Repeat("g", 100) + `","message":""}`: faultGroup,
 		"{\"group\": \"g\", \"message\": \"\xff\"}":                  faultUTF8,
 	} {
-		if _, _, err := decodeBroadcast([]byte(frame)); !errors.Is(err, want) {
+		if _, err := decodeBroadcast([]byte(frame)); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", frame, err, want)
 		}
 	}
 }
 
+// Hops of plugins survive both dialects, for relays behind a Python node; other senders are not the peer's business.
+func TestHopsTravelBesideTheText(t *testing.T) {
+	for sender, want := range map[string]string{"hop/2": "hop/2", "s": "", "hop/x": "hop/2147483647", "hop/-1": "hop/2147483647"} {
+		ev, err := decodeBroadcast(appendBroadcast(nil, "g-1", sender, []byte("x")))
+		if err != nil || ev.Sender != want {
+			t.Errorf("broadcast, %s: %q %v, want %q", sender, ev.Sender, err, want)
+		}
+		f, err := decodeRelay(appendRelay(nil, "g-1", sender, []byte("x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev, err = f.event(); err != nil || ev.Sender != want {
+			t.Errorf("relay, %s: %q %v, want %q", sender, ev.Sender, err, want)
+		}
+	}
+	if want := `{"group": "g-1", "message": "x", "edgerelay_sender": "hop/2"}`; string(appendBroadcast(nil, "g-1", "hop/2", []byte("x"))) != want {
+		t.Error("the member is not beside the message")
+	}
+}
+
 func TestRelayFrames(t *testing.T) {
-	frame := appendRelay(nil, "jobs-summary", []byte(`{"a": "ö"}`))
+	frame := appendRelay(nil, "jobs-summary", "", []byte(`{"a": "ö"}`))
 	if want := `{"group": "jobs-summary", "message": {"type": "internal.message", "text": "{\"a\": \"\u00f6\"}"}}`; string(frame) != want {
 		t.Errorf("wrote %s\nwant  %s", frame, want)
 	}
@@ -48,8 +68,8 @@ func TestRelayFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if group, text, err := f.event(); err != nil || group != "jobs-summary" || string(text) != `{"a": "ö"}` {
-		t.Errorf("read %q %q %v", group, text, err)
+	if ev, err := f.event(); err != nil || ev.Group != "jobs-summary" || string(ev.Text) != `{"a": "ö"}` {
+		t.Errorf("read %+v %v", ev, err)
 	}
 	subscription := appendSubscription(nil, "subscribe", []string{"a-1", "b-2"}, "specific.x!1")
 	if want := `{"type": "consumer.subscribe", "groups": ["a-1", "b-2"], "origin_channel": "specific.x!1"}`; string(subscription) != want {
@@ -67,7 +87,7 @@ func TestRelayFrames(t *testing.T) {
 	} {
 		f, err := decodeRelay([]byte(frame))
 		if err == nil {
-			_, _, err = f.event()
+			_, err = f.event()
 		}
 		if !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", frame, err, want)
@@ -99,8 +119,8 @@ func TestBatchLeavesOutWhatIsNotSound(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
-	f.Add(appendBroadcast(nil, "g-1", []byte(`{}`)))
-	f.Add(appendRelay(nil, "g-1", []byte(`{}`)))
+	f.Add(appendBroadcast(nil, "g-1", "hop/2", []byte(`{}`)))
+	f.Add(appendRelay(nil, "g-1", "hop/2", []byte(`{}`)))
 	f.Add(appendSubscription(nil, "unsubscribe", []string{"g-1"}, "x"))
 	f.Add(appendBatched(appendBatched(nil, "a-1", []byte("x")), "b-2", []byte("y")))
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
@@ -110,19 +130,19 @@ func FuzzFrames(f *testing.F) {
 				t.Errorf("%q in group %q is taken", text, group)
 			}
 		}
-		if group, text, err := decodeBroadcast(b); err == nil {
-			sound(group, text)
-			if g, ok := groupOf(b); ok && g != group && !bytes.Contains(b, []byte(`"group"`)) {
-				t.Errorf("group %q or %q", g, group)
+		if ev, err := decodeBroadcast(b); err == nil {
+			sound(ev.Group, ev.Text)
+			if g, ok := groupOf(b); ok && g != ev.Group && !bytes.Contains(b, []byte(`"group"`)) {
+				t.Errorf("group %q or %q", g, ev.Group)
 			}
-			again, text2, err := decodeBroadcast(appendBroadcast(nil, group, text))
-			if err != nil || again != group || !bytes.Equal(text, text2) {
-				t.Errorf("%q %q does not survive: %q %q %v", group, text, again, text2, err)
+			again, err := decodeBroadcast(appendBroadcast(nil, ev.Group, ev.Sender, ev.Text))
+			if err != nil || again.Group != ev.Group || !bytes.Equal(ev.Text, again.Text) || again.Sender != ev.Sender {
+				t.Errorf("%+v does not survive: %+v %v", ev, again, err)
 			}
 		}
 		if frame, err := decodeRelay(b); err == nil {
-			if group, text, err := frame.event(); err == nil {
-				sound(group, text)
+			if ev, err := frame.event(); err == nil {
+				sound(ev.Group, ev.Text)
 			}
 		}
 		for _, ev := range decodeBatch(b, nil, func(fault) {}) {

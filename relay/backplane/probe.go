@@ -41,15 +41,14 @@ func (v *verdict) markSeen() { v.once.Do(func() { close(v.seen) }) }
 
 // receiveEvent handles an event of a Python node. The event is held until the verdict, delivered, or dropped
 // because it arrives through the layer as well.
-func (l *link) receiveEvent(group string, text []byte) {
+func (l *link) receiveEvent(ev relay.Event) {
 	v := &l.verdict
-	if strings.HasPrefix(group, ownPrefix) { // our probe or another node's
-		if group == v.probe {
+	if strings.HasPrefix(ev.Group, ownPrefix) { // our probe or another node's
+		if ev.Group == v.probe {
 			v.markSeen()
 		}
 		return
 	}
-	ev := relay.Event{Group: group, Text: text, Source: relay.FromPeer}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch l.phase() {

@@ -189,12 +189,13 @@ func (t *tap) handleBroadcast(ev relay.Event) {
 	if name, ok := groupOf(ev.Text); ok && t.find(name) == nil {
 		return // no subscribed peer: skip decoding
 	}
-	group, text, err := decodeBroadcast(ev.Text)
+	of, err := decodeBroadcast(ev.Text)
 	if err != nil {
 		return
 	}
-	if g := t.find(group); g != nil {
-		g.forward(&relay.Event{Group: group, Text: text, Sent: ev.Sent}) // the copy's position is another group's
+	if g := t.find(of.Group); g != nil {
+		of.Source, of.Sent = relay.FromLayer, ev.Sent
+		g.forward(&of) // without the copy's position, which is another group's
 	}
 }
 

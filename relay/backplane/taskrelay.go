@@ -27,10 +27,9 @@ func (l *link) serveTask() error {
 	l.receive = func(_ websocket.MessageType, b []byte) error {
 		f, err := decodeRelay(b)
 		if err == nil {
-			var group string
-			var text []byte
-			if group, text, err = f.event(); err == nil {
-				l.receiveEvent(group, text)
+			var ev relay.Event
+			if ev, err = f.event(); err == nil {
+				l.receiveEvent(ev)
 				return nil
 			}
 		}
@@ -117,7 +116,7 @@ func (l *link) feedWeb() error {
 	l.startProbing()
 	l.send = func(events []*event) error {
 		for _, e := range events {
-			e.once.Do(func() { e.frame = appendRelay(nil, e.group, e.text) })
+			e.once.Do(func() { e.frame = appendRelay(nil, e.group, e.sender, e.text) })
 			if err := l.write(websocket.MessageText, e.frame); err != nil {
 				return err
 			}
@@ -145,7 +144,7 @@ func (l *link) feedWeb() error {
 		l.runProbe(func(context.Context) (bool, error) {
 			if !sent {
 				sent = true
-				l.queue.pushControl(appendRelay(nil, l.verdict.probe, []byte("{}")))
+				l.queue.pushControl(appendRelay(nil, l.verdict.probe, "", []byte("{}")))
 			}
 			return false, nil
 		}, func() {})

@@ -98,7 +98,7 @@ func (b *interests) Interest(joined, left []string) func(context.Context) {
 	return nil
 }
 
-func (b *interests) Published(context.Context, string, []byte) error { return nil }
+func (b *interests) Published(context.Context, relay.Message) error { return nil }
 
 func (b *interests) announced() (groups []string) {
 	b.mu.Lock()

@@ -128,7 +128,7 @@ func (h *Hub) Publish(ctx context.Context, group string, text []byte) (relay.Rec
 	receipt, err := b.Publish(ctx, group, text)
 	if err == nil {
 		if p := h.Backplane(); p != nil {
-			err = p.Published(ctx, group, text)
+			err = p.Published(ctx, relay.Message{Group: group, Text: text})
 		}
 	}
 	return receipt, err
@@ -149,7 +149,7 @@ func (h *Hub) PublishMessage(ctx context.Context, m relay.Message) (relay.Receip
 	}
 	receipt, err := p.PublishMessage(ctx, m)
 	if plane := h.Backplane(); err == nil && m.Type == "" && plane != nil { // Nodes of AWX get no messages with a type.
-		err = plane.Published(ctx, m.Group, m.Text)
+		err = plane.Published(ctx, m)
 	}
 	return receipt, err
 }

@@ -206,8 +206,8 @@ func (w *witness) Interest(joined, left []string) func(context.Context) {
 	return func(context.Context) { w.waited++ }
 }
 
-func (w *witness) Published(_ context.Context, group string, _ []byte) error {
-	w.published = append(w.published, group)
+func (w *witness) Published(_ context.Context, m relay.Message) error {
+	w.published = append(w.published, m.Group)
 	return nil
 }
 
