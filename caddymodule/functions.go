@@ -32,10 +32,16 @@ type Functions struct {
 	StateValue int `json:"state_value,omitempty" caddyfile:"<size>" min:"1" max:"16MiB"`
 	// StateTimeout is how long a request may take before the plugin is told that the state is unavailable. Default: 5s.
 	StateTimeout caddy.Duration `json:"state_timeout,omitempty" caddyfile:"<duration>" min:"1"`
+	// AlarmLease is how long an alarm stays with a node that has died while the plugin processed it; then the alarm fires on
+	// another node. At least 3s: a node that does not reach Redis for so long has its alarms fire twice. Default: 30s.
+	AlarmLease caddy.Duration `json:"alarm_lease,omitempty" caddyfile:"<duration>" min:"1"`
 }
 
 // minStateTimeout leaves time for two round trips.
 const minStateTimeout = 100 * time.Millisecond
+
+// maxAlarmLease bounds the time for which the alarms of a dead node wait.
+const maxAlarmLease = time.Hour
 
 // config checks the settings. A nil Functions has the defaults.
 func (f *Functions) config() (c node.StateConfig, err error) {
@@ -49,7 +55,7 @@ func (f *Functions) config() (c node.StateConfig, err error) {
 	c.Prefix = f.StatePrefix
 	c.Limits = state.Limits{
 		Bytes: f.StateBytes, Keys: f.StateKeys, Alarms: f.StateAlarms, Value: f.StateValue,
-		Timeout: time.Duration(f.StateTimeout),
+		Timeout: time.Duration(f.StateTimeout), Lease: time.Duration(f.AlarmLease),
 	}
 	switch {
 	case replaced.Err() != nil:
@@ -66,6 +72,8 @@ func (f *Functions) config() (c node.StateConfig, err error) {
 	case f.StateTimeout != 0 && time.Duration(f.StateTimeout) < minStateTimeout:
 		err = fmt.Errorf("state_timeout: invalid duration %v; use at least %v",
 			time.Duration(f.StateTimeout), minStateTimeout)
+	case f.AlarmLease != 0 && (c.Limits.Lease < state.MinLease || c.Limits.Lease > maxAlarmLease):
+		err = fmt.Errorf("alarm_lease: invalid duration %v; use %v to %v", c.Limits.Lease, state.MinLease, maxAlarmLease)
 	}
 	if err != nil {
 		err = fmt.Errorf("edgerelay: functions: %w", err)

@@ -52,6 +52,7 @@ func TestFunctionsSettingsAreChecked(t *testing.T) {
 	s := newSite(t)
 	for _, options := range []string{
 		"state nonsense", "state_prefix x", "state redis://127.0.0.1:1\nstate_prefix {}", "state_timeout 1ms",
+		"alarm_lease 1s", "alarm_lease 2h",
 	} {
 		if err := s.load(s.file("auth none\nfunctions {\n"+options+"\n}", `respond "next"`)); err == nil {
 			t.Errorf("%s: accepted", options)

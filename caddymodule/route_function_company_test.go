@@ -22,13 +22,20 @@ func talk(t *testing.T, w *wstest.Wire) {
 	for _, step := range [][2]string{
 		{"ping", "pong"},
 		{`{"do":"echo","text":"` + strings.Repeat("e", 3000) + `"}`, strings.Repeat("e", 3000)},
-		{`{"do":"publish","group":"room_1","text":"to all"}`, "to all"},
+		{`{"do":"leave","group":"room_1"}`, "0"},
+		{`{"do":"publish","group":"room_1","text":"to others"}`, "0"},
+		{`{"do":"join","group":"room_1"}`, "0"},
+		{`{"do":"recall"}`, "room_1"},
 	} {
 		if err := w.Write(wstest.MaskedFrame(0x81, step[0])); err != nil {
 			t.Fatal(err)
 		}
 		wantFrame(t, w, 0x81, step[1])
 	}
+	if _, err := node.Current().Hub.Publish(t.Context(), "room_1", []byte("to all")); err != nil {
+		t.Fatal(err)
+	}
+	wantFrame(t, w, 0x81, "to all")
 }
 
 func TestFunctionOverHTTP2(t *testing.T) {
@@ -59,7 +66,7 @@ func TestFunctionOverHTTP3(t *testing.T) {
 	talk(t, w)
 	s.loadHTTP3(functionOptions(t, "memory 8MiB"), functionRoute) // another module, and the same stream
 	talk(t, w)
-	if _, resp := connectHTTP3(t, conn, "/ws/room_1/?deny", "websocket"); resp.StatusCode != http.StatusForbidden {
+	if _, resp := connectHTTP3(t, s.dialHTTP3(), "/ws/room_1/?deny", "websocket"); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("a client that the function refuses: %s", resp.Status)
 	}
 }
@@ -131,16 +138,16 @@ func TestFunctionWithCompression(t *testing.T) {
 	}
 	long := strings.Repeat("compress me ", 400)
 	want := []string{"welcome"}
-	send := func(m map[string]any, answer string) {
+	send := func(m map[string]any, answers ...string) {
 		text, _ := json.Marshal(m)
 		if err := c.Write(t.Context(), websocket.MessageText, text); err != nil {
 			t.Fatal(err)
 		}
-		want = append(want, answer)
+		want = append(want, answers...)
 	}
 	for range 3 {
 		send(map[string]any{"do": "echo", "text": long}, long)
-		send(map[string]any{"do": "publish", "group": "room_1", "text": long}, long)
+		send(map[string]any{"do": "publish", "group": "room_1", "text": long}, long, "0")
 		send(map[string]any{"do": "echo", "text": "short"}, "short")
 	}
 	got := map[string]int{}
@@ -158,7 +165,7 @@ func TestFunctionWithCompression(t *testing.T) {
 	}
 }
 
-// closesOf returns how many calls of f have ended, and how many were not made.
+// callsOf returns how many calls of f have ended, and how many were not made.
 func callsOf(t testing.TB) (calls, busy uint64) {
 	t.Helper()
 	for _, h := range node.Current().Plugins.Load().Pipeline.Health() {

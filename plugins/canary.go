@@ -112,6 +112,23 @@ func (p *plugin) observeCanary(
 	}
 }
 
+// observeHook counts the result of a call of on_class or on_subscribe that began in a canary.
+func (p *plugin) observeHook(d *deployment, began int64, key breakerKey, err error) {
+	took := time.Duration(elapsed() - began)
+	if key.ofReplay() || p.deployment.Load() != d { // as in observeCanary
+		return
+	}
+	pair := &d.canary.trial.subscribes
+	if key.hook == OnClass {
+		pair = &d.canary.trial.classes
+	}
+	if d.canary.takes(key.group) {
+		pair.candidate.count(took, err)
+	} else {
+		pair.stable.count(took, err)
+	}
+}
+
 // callFunctionInCanary is callFunction while a canary runs: it counts the results of both modules.
 func (p *plugin) callFunctionInCanary(d *deployment, f functionInput) (*effects, error) {
 	began := elapsed()

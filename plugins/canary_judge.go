@@ -21,23 +21,40 @@ const (
 // events to tell.
 // See docs/decisions/plugins.md#how-is-a-candidate-judged
 func judgeCanary(c *canaryCounts, limits *CanaryLimits) string {
-	if of := &c.candidate; exceeds(of.failures, of.calls, limits.MaxErrors) &&
-		shareOf(of.failures, of.calls) > shareOf(c.stable.failures, c.stable.calls) {
-		return fmt.Sprintf("%d of %d events failed, more than %s; of the stable module's, %d of %d",
-			of.failures, of.calls, percent(limits.MaxErrors), c.stable.failures, c.stable.calls)
-	}
 	if limits.MaxDiffer != nil && exceeds(c.differ, c.same+c.differ, *limits.MaxDiffer) {
 		return fmt.Sprintf("%d of %d decisions beside the stable module differed, more than %s",
 			c.differ, c.same+c.differ, percent(*limits.MaxDiffer))
 	}
+	for _, of := range []struct {
+		name              string
+		candidate, stable *callCounts
+	}{
+		{"events", &c.candidate, &c.stable},
+		{"calls of on_class", &c.classes.candidate, &c.classes.stable},
+		{"calls of on_subscribe", &c.subscribes.candidate, &c.subscribes.stable},
+	} {
+		if fault := judgeCalls(of.name, of.candidate, of.stable, limits); fault != "" {
+			return fault
+		}
+	}
+	return ""
+}
+
+// judgeCalls judges the calls with a name.
+func judgeCalls(name string, of, stable *callCounts, limits *CanaryLimits) string {
+	if exceeds(of.failures, of.calls, limits.MaxErrors) &&
+		shareOf(of.failures, of.calls) > shareOf(stable.failures, stable.calls) {
+		return fmt.Sprintf("%d of %d %s failed, more than %s; of the stable module's, %d of %d",
+			of.failures, of.calls, name, percent(limits.MaxErrors), stable.failures, stable.calls)
+	}
 	if limits.MaxSlowdown > 0 {
-		return judgeSlowness(&c.candidate, &c.stable, limits.MaxSlowdown)
+		return judgeSlowness(name, of, stable, limits.MaxSlowdown)
 	}
 	return ""
 }
 
 // judgeSlowness compares the median durations, and those of the slowest tenth.
-func judgeSlowness(candidate, stable *callCounts, most float64) string {
+func judgeSlowness(calls string, candidate, stable *callCounts, most float64) string {
 	for _, of := range []struct {
 		share float64
 		name  string
@@ -48,8 +65,8 @@ func judgeSlowness(candidate, stable *callCounts, most float64) string {
 		}
 		took, usual := candidate.quantile(of.share), stable.quantile(of.share)
 		if took-usual >= leastSlowdown && float64(took) > most*float64(usual) {
-			return fmt.Sprintf("%s of the events took up to %v, more than %g times as long as the stable module's %v",
-				of.name, took.Round(time.Microsecond), most, usual.Round(time.Microsecond))
+			return fmt.Sprintf("%s of the %s took up to %v, more than %g times as long as the stable module's %v",
+				of.name, calls, took.Round(time.Microsecond), most, usual.Round(time.Microsecond))
 		}
 	}
 	return ""

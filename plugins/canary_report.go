@@ -13,6 +13,9 @@ type CanaryReport struct {
 	// Candidate and Stable count the events of the two modules since the canary started here.
 	Candidate CanaryCalls `json:"candidate"`
 	Stable    CanaryCalls `json:"stable"`
+	// OnClass and OnSubscribe count the calls of these hooks by the two modules, if there were any.
+	OnClass     *CanaryHook `json:"on_class,omitempty"`
+	OnSubscribe *CanaryHook `json:"on_subscribe,omitempty"`
 	// Same and Differ count the candidate's decisions as a shadow, over a tenth of the groups beside its own, by
 	// comparison with the stable module's. Skipped counts the events that were not compared.
 	Same    uint64 `json:"same"`
@@ -31,6 +34,19 @@ type CanaryCalls struct {
 	// MedianSeconds and P90Seconds are the durations within which a half, and nine tenths, of the events were decided.
 	MedianSeconds float64 `json:"median_seconds"`
 	P90Seconds    float64 `json:"p90_seconds"`
+}
+
+// CanaryHook counts the calls of a hook by the two modules.
+type CanaryHook struct {
+	Candidate CanaryCalls `json:"candidate"`
+	Stable    CanaryCalls `json:"stable"`
+}
+
+func (c *pairCounts) report() *CanaryHook {
+	if c.candidate.calls+c.stable.calls == 0 {
+		return nil
+	}
+	return &CanaryHook{c.candidate.report(), c.stable.report()}
 }
 
 func (c *callCounts) report() CanaryCalls {
@@ -59,6 +75,7 @@ func (p *plugin) canaryReport(judge bool) (CanaryReport, bool) {
 	r := CanaryReport{
 		ID: c.id, Hash: c.module.hash, Share: c.share, Since: c.trial.since, Candidate: counts.candidate.report(),
 		Stable: counts.stable.report(), Same: counts.same, Differ: counts.differ, NotCompared: c.trial.unseen,
+		OnClass: counts.classes.report(), OnSubscribe: counts.subscribes.report(),
 	}
 	if beside != nil {
 		r.Skipped = beside.shadow.skipped.Load()

@@ -14,12 +14,18 @@ type canaryTrial struct {
 	beside *plugin // the candidate's shadow, or nil
 	unseen string  // why there is no shadow
 
-	candidate, stable callMeter
+	candidate, stable   callMeter // of events, and of calls for clients of a function
+	classes, subscribes meterPair
 
 	mu    sync.Mutex // guards the fields below
 	marks []canaryMark
 	fault string
 }
+
+// meterPair counts the calls of a hook, by module.
+type meterPair struct{ candidate, stable callMeter }
+
+func (p *meterPair) read() pairCounts { return pairCounts{p.candidate.read(), p.stable.read()} }
 
 // callMeter counts the events of a module, and how long they took.
 type callMeter struct {
@@ -100,13 +106,22 @@ func (c *callCounts) quantile(share float64) time.Duration {
 
 // canaryCounts are the counts of both modules and of the shadow.
 type canaryCounts struct {
-	candidate, stable callCounts
-	same, differ      uint64
+	candidate, stable   callCounts
+	same, differ        uint64
+	classes, subscribes pairCounts
+}
+
+// pairCounts are the counts of a hook's calls.
+type pairCounts struct{ candidate, stable callCounts }
+
+func (c *pairCounts) since(o *pairCounts) pairCounts {
+	return pairCounts{c.candidate.since(&o.candidate), c.stable.since(&o.stable)}
 }
 
 func (c *canaryCounts) since(o *canaryCounts) canaryCounts {
 	return canaryCounts{
 		c.candidate.since(&o.candidate), c.stable.since(&o.stable), c.same - o.same, c.differ - o.differ,
+		c.classes.since(&o.classes), c.subscribes.since(&o.subscribes),
 	}
 }
 
@@ -128,7 +143,9 @@ var canarySpans = [...]time.Duration{3 * time.Second, 10 * time.Second, time.Min
 
 // counts returns the current counts.
 func (t *canaryTrial) counts() canaryCounts {
-	c := canaryCounts{candidate: t.candidate.read(), stable: t.stable.read()}
+	c := canaryCounts{
+		candidate: t.candidate.read(), stable: t.stable.read(), classes: t.classes.read(), subscribes: t.subscribes.read(),
+	}
 	if beside := t.beside; beside != nil {
 		c.same, c.differ = beside.shadow.same.Load(), beside.shadow.differ.Load()
 	}

@@ -229,7 +229,12 @@ func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 	if ev.isReplay() {
 		key.subject |= replaySubject
 	}
+	d, began := p.deployment.Load(), int64(0)
+	if d.canary != nil {
+		began = elapsed()
+	}
 	m, s, err := p.acquire(key, hash)
+	called := s != nil || err != nil
 	for s != nil {
 		if err = m.class(s, key, class, ev, &res); err != errReplaced {
 			break
@@ -246,6 +251,9 @@ func (p *plugin) render(hash uint64, class uint8, ev *Event) (res result) {
 		} else {
 			res = p.applyOnError(ev.isReplay())
 		}
+	}
+	if d.canary != nil && called {
+		p.observeHook(d, began, key, err)
 	}
 	res.by = m
 	return res
@@ -266,6 +274,10 @@ func (p *plugin) subscribe(
 	ctx context.Context, hash, user uint64, group string, request []byte,
 ) (d Decision, by *module, classified bool, err error) {
 	key := breakerKey{hook: OnSubscribe, group: group, subject: user}
+	deployed, began := p.deployment.Load(), int64(0)
+	if deployed.canary != nil {
+		began = elapsed()
+	}
 	m, s, err := p.acquire(key, hash)
 	for s != nil {
 		if d, classified, err = m.subscribe(ctx, s, key, request); err != errReplaced {
@@ -278,6 +290,9 @@ func (p *plugin) subscribe(
 	}
 	if err == errReplaced || err != nil && ctx.Err() != nil {
 		return d, nil, false, err
+	}
+	if deployed.canary != nil {
+		p.observeHook(deployed, began, key, err)
 	}
 	if err != nil {
 		if f, s := p.acquireFallback(key, hash); s != nil {

@@ -105,6 +105,7 @@ func (h *Host) Install(plan *Plan) error {
 		}
 	}
 	h.align()
+	h.prunePulled()
 	return nil
 }
 

@@ -69,6 +69,8 @@ type canaryRecord struct {
 	EndedBy string    `json:"ended_by,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	Node    string    `json:"node,omitempty"`
+
+	rest unknown
 }
 
 // canaryEvent is the kind of a change to a canary's record.

@@ -61,6 +61,8 @@ type entry struct {
 	Settings json.RawMessage `json:"settings,omitempty"`
 	// Files are the hashes of the files that nodes had when they applied this version.
 	Files []string `json:"files,omitempty"`
+
+	rest unknown
 }
 
 // live reports whether the version names a module to run.
@@ -78,13 +80,16 @@ func (e *entry) sameContent(o *entry) bool {
 type record struct {
 	// History is in the order of versions.
 	History []*entry `json:"history"`
-	// Canary is the last canary, nil if there was none. Earlier versions of edgerelay drop it, which ends the canary.
+	// Canary is the last canary, nil if there was none. Versions of edgerelay without canaries drop it,
+	// which ends the canary.
 	Canary *canaryRecord `json:"canary,omitempty"`
 
 	// Hash, Previous and At are the record of earlier versions of edgerelay, for nodes that still run one.
 	Hash     string    `json:"hash"`
 	Previous string    `json:"previous,omitempty"`
 	At       time.Time `json:"at"`
+
+	rest unknown
 }
 
 // parseRecord reads a record of this or of an earlier version of edgerelay.
@@ -105,7 +110,7 @@ func parseRecord(b []byte) (*record, error) {
 	if r.Hash == "" {
 		return nil, errors.New("no module")
 	}
-	out := &record{}
+	out := &record{rest: r.rest}
 	if r.Previous != "" {
 		out.add(&entry{ID: "unversioned-" + r.Previous, Hash: r.Previous, Origin: OriginDeploy})
 	}

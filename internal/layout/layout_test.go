@@ -73,6 +73,7 @@ var layers = []layer{
 	{"relay/layer", []string{"relay/internal", "relay/history"}, []string{"github.com/redis/", "github.com/vmihailenco/"}},
 	{"relay/protocol", []string{"relay/internal", "relay/protocol", "internal/pyjson"}, nil},
 	{"relay/authz", []string{"relay/internal", "relay/authz", "internal/pyjson"}, []string{"github.com/go-jose/"}},
+	{"relay/state/statetest", []string{"relay", "internal"}, []string{""}}, // for tests
 	{"relay/state", []string{"relay/internal", "relay/state"}, nil},
 	{"relay/presence", []string{"relay/internal", "relay/presence"}, nil},
 	{"relay/backplane", []string{"relay/backplane", "relay/internal", "internal/pyjson"}, []string{""}},
@@ -84,7 +85,7 @@ var layers = []layer{
 }
 
 // testSupport are the packages that only tests import.
-var testSupport = []string{"internal/testkit", "internal/e2e", "relay/relaytest", "relay/internal/layertest"}
+var testSupport = []string{"internal/testkit", "internal/e2e", "relay/relaytest", "relay/internal/layertest", "relay/state/statetest"}
 
 // allows reports whether a package of the layer may import another one.
 func (l layer) allows(imported string) bool {

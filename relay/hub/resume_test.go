@@ -220,7 +220,7 @@ func (withholding) Replay(_ context.Context, events []relay.Event) (out []relay.
 type incomplete struct{}
 
 func (incomplete) Interest([]string, []string) func(context.Context) { return nil }
-func (incomplete) Published(context.Context, relay.Message) error  { return nil }
+func (incomplete) Published(context.Context, relay.Message) error    { return nil }
 func (incomplete) Incomplete(group string) bool                      { return group == "h-1" }
 
 // Each reason for which a client cannot resume.

@@ -32,7 +32,7 @@ type AlarmSettings struct {
 	Plugins func() []string
 	// Fire has a plugin process an alarm. After an error, the alarm fires again later.
 	Fire func(ctx context.Context, plugin, name string, payload []byte) error
-	// Lease is how long an alarm stays with a node that does not renew the lease, because it has died. Default: 30s.
+	// Lease replaces that of the store's limits.
 	Lease time.Duration
 	// Concurrent is the number of alarms of a plugin that fire at the same time on a node. Default: 16.
 	Concurrent int
@@ -80,9 +80,6 @@ func (h *hints) Pop() any {
 
 // Schedule fires alarms from now on. A store has one schedule, which ends before the store does.
 func Schedule(s *Store, settings AlarmSettings) *Alarms {
-	if settings.Lease == 0 {
-		settings.Lease = 30 * time.Second
-	}
 	if settings.Concurrent == 0 {
 		settings.Concurrent = 16
 	}
@@ -101,6 +98,14 @@ func Schedule(s *Store, settings AlarmSettings) *Alarms {
 	s.alarmSet.Store(&hint)
 	a.running.Go(a.run)
 	return a
+}
+
+// lease returns the current lease.
+func (a *Alarms) lease() time.Duration {
+	if a.settings.Lease != 0 {
+		return a.settings.Lease
+	}
+	return a.store.limits.Load().Lease
 }
 
 // run claims alarms until Close.
@@ -172,7 +177,7 @@ func (a *Alarms) claim(plugin string, l *line, now time.Time) {
 	l.claiming = true
 	limit := a.settings.Concurrent - l.firing
 	r := &Request{
-		Plugin: plugin, Op: opClaim, Limit: limit, Delta: a.settings.Lease.Milliseconds(), token: newToken(),
+		Plugin: plugin, Op: opClaim, Limit: limit, Delta: a.lease().Milliseconds(), token: newToken(),
 	}
 	a.running.Add(1)
 	a.store.place.start(r, func(res Response) {

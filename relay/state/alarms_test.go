@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,13 +31,22 @@ func TestAlarmsFireOnceInTime(t *testing.T) {
 			want(t, s, &Request{Op: AlarmSet, Key: fmt.Sprint(i), Value: []byte(at.Format(time.RFC3339Nano)), At: at}, OK, "")
 		}
 		seen := map[string]bool{}
+		var lateness []time.Duration
 		for range 20 {
 			f := next(t, list)
 			at, err := time.Parse(time.RFC3339Nano, f.payload)
-			if late := time.Since(at); err != nil || seen[f.name] || late < 0 || late > 900*time.Millisecond {
+			late := time.Since(at)
+			if err != nil || seen[f.name] || late < 0 {
 				t.Errorf("alarm %s: %v late, %v, seen before: %v", f.name, late, err, seen[f.name])
 			}
 			seen[f.name] = true
+			lateness = append(lateness, late)
+		}
+		// A node that waits for the next look at other nodes' alarms would be half a second late.
+		slices.Sort(lateness)
+		t.Logf("the median alarm was %v late, the last %v", lateness[10], lateness[19])
+		if lateness[10] > testkit.Scale(rereadInterval/4) {
+			t.Errorf("half of the alarms were more than %v late", lateness[10])
 		}
 		testkit.Eventually(t, "all alarms removed", func() error {
 			if u, err := s.Usage("game"); err != nil || u != (Usage{}) {

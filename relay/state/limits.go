@@ -17,7 +17,12 @@ type Limits struct {
 	Value int
 	// Timeout is how long a request may take before its status is [Unavailable]. Default: 5s.
 	Timeout time.Duration
+	// Lease is how long an alarm stays with a node that does not renew the lease, because the node has died. Default: 30s.
+	Lease time.Duration
 }
+
+// MinLease is the least lease: a node starts an alarm within a second of its claim, and renews the lease three times in it.
+const MinLease = 3 * time.Second
 
 // WithDefaults replaces limits that are 0.
 func (l Limits) WithDefaults() Limits {
@@ -35,6 +40,9 @@ func (l Limits) WithDefaults() Limits {
 	}
 	if l.Timeout == 0 {
 		l.Timeout = 5 * time.Second
+	}
+	if l.Lease == 0 {
+		l.Lease = 30 * time.Second
 	}
 	return l
 }

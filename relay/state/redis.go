@@ -4,9 +4,12 @@ import (
 	"crypto/rand" // for the script
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +26,10 @@ var (
 	//go:embed values.lua
 	valuesScript string
 
-	script = preludeScript + valuesScript + alarmsScript
+	//go:embed requests.lua
+	requestsScript string
+
+	script = preludeScript + valuesScript + alarmsScript + requestsScript
 )
 
 // redisPlace keeps the state of plugins in Redis. All keys of a plugin are in one shard, so that its quota is exact.
@@ -111,50 +117,99 @@ func (p *redisPlace) fence(shard int) string {
 	return p.layer.KeyPrefix(shard, "state") + "fence:" + p.node
 }
 
-// call returns the script's keys and arguments for a request.
-func (p *redisPlace) call(shard int, session string, r *Request) relay.ScriptCall {
-	// An escaped name has no ':', so that no key of a plugin is a key of another one. Keys are free after the prefix.
-	prefix := p.layer.KeyPrefix(shard, "state") + url.QueryEscape(r.Plugin) + ":"
-	limits := p.limits()
-	keys := []string{p.fence(shard), prefix + "sizes", prefix + "expiry", prefix + "bytes"}
-	args := append(make([]any, 0, 9), session, r.Op.String(), r.Key, int64(0), limits.Bytes, limits.Keys)
-	switch r.Op {
-	case AlarmSet, AlarmCancel, opClaim, opRenew, opFinish, opRetry:
-		keys = append(keys, prefix+"due", prefix+"alarms", prefix+"claims")
-		args[5] = limits.Alarms
-	case opUsage:
-		keys = append(keys, prefix+"due")
-	default:
-		keys = append(keys, prefix+"v:"+r.Key)
+// scriptRequests is the number of requests in a run of the script: while it runs, Redis serves nothing else.
+const scriptRequests = 32
+
+// calls returns the runs of the script that carry out a batch.
+func (p *redisPlace) calls(shard int, session string, batch []*queued) []relay.ScriptCall {
+	calls := make([]relay.ScriptCall, 0, (len(batch)+scriptRequests-1)/scriptRequests)
+	for some := range slices.Chunk(batch, scriptRequests) {
+		calls = append(calls, p.call(shard, session, some))
 	}
-	switch r.Op {
-	case Set:
-		args[3], args = millis(r.TTL), append(args, r.Value)
-	case Swap:
-		args[3], args = millis(r.TTL), append(args, r.Value, r.Expected)
-	case Add:
-		args[3], args = millis(r.TTL), append(args, r.Delta)
-	case Push:
-		args[3], args = millis(r.TTL), append(args, r.Value, r.Limit, maxList)
-	case List:
-		args = append(args, "", min(r.Limit, maxElements))
-	case AlarmSet:
-		// The delay counts from now, so that the clocks of nodes and Redis may differ.
-		args[3], args = millis(time.Until(r.At)), append(args, r.Value, startWindow.Milliseconds())
-	case AlarmCancel:
-		args = append(args, "", startWindow.Milliseconds())
-	case opClaim:
-		args[3], args = r.Delta, append(args, r.token, r.Limit)
-	case opRenew, opFinish, opRetry:
-		args[3], args = r.Delta, append(args, r.token, r.Limit)
+	return calls
+}
+
+// ownKeys is the number of keys of a plugin, besides its values.
+const ownKeys = 6
+
+// call returns the script's keys and arguments for requests.
+func (p *redisPlace) call(shard int, session string, requests []*queued) relay.ScriptCall {
+	all, limits := p.layer.KeyPrefix(shard, "state"), p.limits()
+	keys := append(make([]string, 0, 1+ownKeys+len(requests)), p.fence(shard))
+	args := append(make([]any, 0, 4+8*len(requests)), session, limits.Bytes, limits.Keys, limits.Alarms)
+	last, prefix, block := "", "", 0 // of the request before: most batches are of one plugin
+	blocks := map[string]int{}
+	for _, q := range requests {
+		r := q.Request
+		if r.Plugin != last || block == 0 {
+			// An escaped name has no ':', so that no key of a plugin is a key of another one. Keys are free after the prefix.
+			last, prefix = r.Plugin, all+url.QueryEscape(r.Plugin)+":"
+			if block = blocks[last]; block == 0 {
+				block = len(keys) + 1
+				blocks[last] = block
+				keys = append(keys, prefix+"sizes", prefix+"expiry", prefix+"bytes", prefix+"due", prefix+"alarms", prefix+"claims")
+			}
+		}
+		value := 0
+		if r.Op < AlarmSet {
+			keys = append(keys, prefix+"v:"+r.Key)
+			value = len(keys)
+		}
+		args = append(args, r.Op.String(), block, value, r.Key)
+		args = appendArgs(args, r)
 	}
 	return relay.ScriptCall{Keys: keys, Args: args}
 }
 
-// fenced is the status of requests of an earlier session.
-const fenced = -100
+// appendArgs appends the number of a request, and the three arguments that its operation names.
+func appendArgs(args []any, r *Request) []any {
+	switch r.Op {
+	case Set:
+		return append(args, millis(r.TTL), r.Value, "", "")
+	case Swap:
+		return append(args, millis(r.TTL), r.Value, r.Expected, "")
+	case Add:
+		return append(args, millis(r.TTL), r.Delta, "", "")
+	case Push:
+		return append(args, millis(r.TTL), r.Value, r.Limit, maxList)
+	case List:
+		return append(args, 0, "", min(r.Limit, maxElements), "")
+	case AlarmSet:
+		// The delay counts from now, so that the clocks of nodes and Redis may differ.
+		return append(args, millis(time.Until(r.At)), r.Value, startWindow.Milliseconds(), "")
+	case AlarmCancel:
+		return append(args, 0, "", startWindow.Milliseconds(), "")
+	case opClaim, opRenew, opFinish, opRetry:
+		return append(args, r.Delta, r.token, r.Limit, "")
+	}
+	return append(args, 0, "", "", "")
+}
 
-// parse reads the script's reply. Any other reply than one of the script has the status [Unavailable].
+const (
+	// fenced is the only element of the reply to requests of an earlier session.
+	fenced = -100
+	// rejected is the status of a request that Redis rejected, followed by the reason.
+	rejected = -101
+)
+
+// isFenced reports whether a reply says that the node has begun another session.
+func isFenced(list []any) bool { return len(list) == 1 && list[0] == int64(fenced) }
+
+// rejection returns the error of a request that Redis rejected, nil for any other result.
+func rejection(result any) error {
+	list, ok := result.([]any)
+	if !ok || len(list) != 2 || list[0] != int64(rejected) {
+		return nil
+	}
+	text, _ := list[1].(string)
+	return errors.New(strings.TrimPrefix(text, "ERR "))
+}
+
+// hadNoEffect reports whether a rejection holds for every write, so that the request had none, and another host may take
+// it: the host is a replica now.
+func hadNoEffect(err error) bool { return strings.Contains(err.Error(), "READONLY") }
+
+// parse reads the script's result of a request. Any other result than one of the script has the status [Unavailable].
 func parse(op Op, value any) (res Response) {
 	unexpected := Response{Status: Unavailable}
 	list, ok := value.([]any)
@@ -162,7 +217,7 @@ func parse(op Op, value any) (res Response) {
 		return unexpected
 	}
 	status, ok := list[0].(int64)
-	if !ok || status < fenced || status > int64(Conflict) {
+	if !ok || status < int64(Busy) || status > int64(Conflict) {
 		return unexpected
 	}
 	res.Status, list = int32(status), list[1:]

@@ -1,137 +1,144 @@
-local function values()
-	local value = KEYS[5]
-
-	-- known returns the size of the key, 0 without a value, and by how many keys a write adds to the plugin's.
-	local function known()
-		if call('EXISTS', value) == 0 then
-			forget(key)
-			return 0, 1
-		end
-		return tonumber(call('HGET', sizes, key) or 0), 0
+-- known returns the size of the key, 0 without a value, and by how many keys a write adds to the plugin's.
+local function known()
+	if call('EXISTS', value) == 0 then
+		forget(key)
+		return 0, 1
 	end
+	return tonumber(call('HGET', sizes, key) or 0), 0
+end
 
-	local function room(old, new, more)
-		return fits(old, new, function()
-			return call('HLEN', sizes) + more
-		end)
-	end
+local function room(old, new, more)
+	return fits(old, new, function()
+		return call('HLEN', sizes) + more
+	end, maxKeys)
+end
 
-	local function record(old, new)
+local function record(old, new)
+	if new ~= old then
 		call('HSET', sizes, key, exact(new))
 		charge(new - old)
 	end
+end
 
-	local function lifetime()
-		if number > 0 then
-			local ends = exact(now + number)
-			call('PEXPIREAT', value, ends)
-			call('ZADD', expiry, ends, key)
-		else
-			call('PERSIST', value)
-			call('ZREM', expiry, key)
-		end
+local function lifetime()
+	if number > 0 then
+		local ends = exact(now + number)
+		call('PEXPIREAT', value, ends)
+		call('ZADD', expiry, ends, key)
+		plugin.ends = true
+	elseif plugin.ends then
+		call('PERSIST', value)
+		call('ZREM', expiry, key)
 	end
+end
 
-	-- read returns the value, '' if there is none, and nil for a list.
-	local function read()
-		local v = redis.pcall('GET', value)
-		if type(v) == 'table' then
-			return nil
-		end
-		return v or ''
+-- read returns the value, '' if there is none, and nil for a list.
+local function read()
+	local v = redis.pcall('GET', value)
+	if type(v) == 'table' then
+		return nil
 	end
+	return v or ''
+end
 
-	local function set(v)
-		if v == '' then
-			call('DEL', value)
-			forget(key)
-			return {0}
-		end
-		reap(5)
-		local old, more = known()
-		local new = #key + #v + 64
-		if not room(old, new, more) then
-			return {-2}
-		end
-		call('SET', value, v)
-		record(old, new)
-		lifetime()
+local function set(v)
+	if v == '' then
+		call('DEL', value)
+		forget(key)
 		return {0}
 	end
-
-	local function add(delta)
-		local v = read()
-		if not v then
-			return {-4}
-		end
-		if v == '' then
-			local result = set(delta)
-			if result[1] == 0 then
-				result[2] = delta
-			end
-			return result
-		end
-		local sum = redis.pcall('INCRBY', value, delta)
-		if type(sum) == 'table' then
-			return {-4}
-		end
-		v = call('GET', value) -- A number of Lua has 53 bits.
-		record(tonumber(call('HGET', sizes, key) or 0), #key + #v + 64)
-		return {0, v}
+	tidy()
+	local old, more = known()
+	local new = #key + #v + 64
+	if not room(old, new, more) then
+		return {-2}
 	end
+	call('SET', value, v)
+	record(old, new)
+	lifetime()
+	return {0}
+end
 
-	local function push(v, limit, most)
-		local n = redis.pcall('LLEN', value)
-		if type(n) == 'table' then
-			return {-4}
-		end
-		reap(5)
-		local old, more = known()
-		local new = math.max(old, #key + 64) + #v + 16
-		if n >= limit then
-			for _, e in ipairs(call('LRANGE', value, 0, n - limit)) do
-				new = new - #e - 16
-			end
-		end
-		if new - #key - 64 > most or not room(old, new, more) then
-			return {-2}
-		end
-		call('RPUSH', value, v)
-		call('LTRIM', value, -limit, -1)
-		record(old, new)
-		lifetime()
-		return {0}
+local function add(delta)
+	local v = read()
+	if not v then
+		return {-4}
 	end
+	if v == '' then
+		local result = set(delta)
+		if result[1] == 0 then
+			result[2] = delta
+		end
+		return result
+	end
+	local sum = redis.pcall('INCRBY', value, delta)
+	if type(sum) == 'table' then
+		return {-4}
+	end
+	v = call('GET', value) -- A number of Lua has 53 bits.
+	record(tonumber(call('HGET', sizes, key) or 0), #key + #v + 64)
+	return {0, v}
+end
 
-	if op == 'get' then
+local function push(v, limit, most)
+	local n = redis.pcall('LLEN', value)
+	if type(n) == 'table' then
+		return {-4}
+	end
+	tidy()
+	local old, more = known()
+	local new = math.max(old, #key + 64) + #v + 16
+	if n >= limit then
+		for _, e in ipairs(call('LRANGE', value, 0, n - limit)) do
+			new = new - #e - 16
+		end
+	end
+	if new - #key - 64 > most or not room(old, new, more) then
+		return {-2}
+	end
+	call('RPUSH', value, v)
+	call('LTRIM', value, -limit, -1)
+	record(old, new)
+	lifetime()
+	return {0}
+end
+
+local values = {
+	get = function()
 		local v = read()
 		if not v then
 			return {-4}
 		end
 		return v == '' and {1} or {0, v}
-	elseif op == 'set' then
-		return set(ARGV[7])
-	elseif op == 'swap' then
+	end,
+	set = function()
+		return set(first)
+	end,
+	swap = function()
 		local v = read()
 		if not v then
 			return {-4}
-		elseif v ~= ARGV[8] then
+		elseif v ~= second then
 			return {2, v}
 		end
-		return set(ARGV[7])
-	elseif op == 'add' then
-		return add(ARGV[7])
-	elseif op == 'push' then
-		return push(ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]))
-	elseif op == 'list' then
-		local list = redis.pcall('LRANGE', value, -ARGV[8], -1)
+		return set(first)
+	end,
+	add = function()
+		return add(first)
+	end,
+	push = function()
+		return push(first, tonumber(second), tonumber(third))
+	end,
+	list = function()
+		local list = redis.pcall('LRANGE', value, -second, -1)
 		if list.err then
 			return {-4}
 		end
 		table.insert(list, 1, #list == 0 and 1 or 0)
 		return list
-	elseif op == 'usage' then
+	end,
+	usage = function()
 		reap(1000)
-		return {0, tonumber(call('GET', bytes) or 0), call('HLEN', sizes), call('ZCARD', KEYS[5])}
-	end
-end
+		return {0, tonumber(call('GET', bytes) or 0), call('HLEN', sizes), call('ZCARD', due)}
+	end,
+}

@@ -197,11 +197,7 @@ func (w *writer) send(batch []*queued) (rest []*queued) {
 			return batch
 		}
 	}
-	calls := make([]relay.ScriptCall, len(batch))
-	for i, q := range batch {
-		calls[i] = w.place.call(w.shard, w.session, q.Request)
-	}
-	replies := w.place.layer.RunScripts(ctx, w.shard, script, calls)
+	replies := w.place.layer.RunScripts(ctx, w.shard, script, w.place.calls(w.shard, w.session, batch))
 	w.place.stats.batches.Add(1)
 	w.place.stats.batched.Add(uint64(len(batch)))
 	responses, without, err := read(batch, replies)
@@ -238,25 +234,36 @@ func (w *writer) begin(ctx context.Context) error {
 // pass.
 func read(batch []*queued, replies []relay.ScriptReply) (responses []Response, without int, err error) {
 	responses = make([]Response, len(batch))
-	for i := range replies {
-		r := &replies[i]
-		none := r.NotRun
-		switch {
-		case r.Err != nil:
-			err = r.Err
-			responses[i].Status = Unavailable
-		default:
-			responses[i] = parse(batch[i].Op, r.Value)
-			if responses[i].Status == fenced {
-				none = true
-				responses[i].Status = Unavailable
-			}
+	for i := range batch {
+		reply := &replies[i/scriptRequests]
+		response, none, failure := result(batch[i].Op, reply, i%scriptRequests)
+		if responses[i] = response; failure != nil {
+			err = failure
 		}
 		if !none {
 			without = i + 1
 		}
 	}
 	return responses, without, err
+}
+
+// result returns the response to a request at a position of a run of the script, and whether the request had no effect.
+func result(op Op, reply *relay.ScriptReply, at int) (res Response, none bool, err error) {
+	res.Status = Unavailable
+	if reply.Err != nil {
+		return res, reply.NotRun, reply.Err
+	}
+	list, ok := reply.Value.([]any)
+	switch {
+	case ok && isFenced(list):
+		return res, true, nil
+	case !ok || at >= len(list):
+		return res, false, nil
+	}
+	if err = rejection(list[at]); err != nil {
+		return res, hadNoEffect(err), err
+	}
+	return parse(op, list[at]), false, nil
 }
 
 // close ends the writer, and waits for the round trip in progress.
