@@ -47,7 +47,7 @@ var (
 	descPluginQueuedBytes = desc("plugin_queued_bytes", "Bytes of the events that wait for a plugin.", "plugin")
 	descPluginOldest      = desc("plugin_oldest_event_seconds",
 		"How long the oldest event has waited for a plugin.", "plugin")
-	descPluginSlow    = desc("plugin_dropped_slow_total", "Events dropped because a plugin was too slow.", "plugin")
+	descPluginSlow     = desc("plugin_dropped_slow_total", "Events dropped because a plugin was too slow.", "plugin")
 	descPluginMessages = desc("plugin_messages_total",
 		"Messages that a plugin published, by result; mailbox_full counts the full mailboxes that dropped one.",
 		"plugin", "result")
