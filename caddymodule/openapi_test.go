@@ -120,6 +120,10 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 	for _, query := range []string{"?connections=1&for=1m&path=/function/*&redact=address", "?connections=0", "?for=2h", "?bytes=x", "?open=x", "?x=1"} {
 		call("GET", "/edgerelay/plugins/{name}/recording", query, "")
 	}
+	for _, query := range []string{"?since=5m", "?since=2006-01-02T15:04:05Z", "?since=AAAAAAAAAAAAAAAAAAAAAQ", "", "?since=latest%202", "?since=5m&x=1"} {
+		call("GET", "/edgerelay/groups/{name}/replay", query, "")
+		call("POST", "/edgerelay/groups/{name}/replay", query, "")
+	}
 	here := s.dial("/presence/", nil)
 	for _, query := range []string{"?group=jobs-summary", "?group=jobs-summary&limit=0", "?group=a%20b", "?limit=x"} {
 		call("GET", "/edgerelay/presence", query, "")

@@ -146,7 +146,7 @@ func (f *fetcher) request(r *http.Request, p *routeValues) (*http.Request, error
 			out.Header.Add(name, strings.Clone(v))
 		}
 	}
-	scheme, _ := publicOrigin(r)
+	scheme, _ := request.PublicOrigin(r)
 	if scheme == "" {
 		scheme = "http"
 	}

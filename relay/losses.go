@@ -46,6 +46,8 @@ const (
 	LossSlowReader
 	// LossMemory is a client that was disconnected because memory was short.
 	LossMemory
+	// LossOperator is a gap that an operator has announced.
+	LossOperator
 
 	// LossCauseCount is the number of causes.
 	LossCauseCount
@@ -71,6 +73,7 @@ var lossNames = [...]string{
 	LossUndecodable:     "undecodable",
 	LossSlowReader:      "slow_reader",
 	LossMemory:          "memory",
+	LossOperator:        "operator",
 }
 
 // String returns the cause's name.

@@ -28,6 +28,8 @@ func init() {
 //	POST /edgerelay/connections/close       {"user": "…"} closes connections
 //	GET  /edgerelay/groups        the groups, in pages; ?prefix= ?sort=rate
 //	GET  /edgerelay/groups/<name>/history   depth, size and age of the group's history
+//	GET  /edgerelay/groups/<name>/replay    the effect of a replay; ?since=
+//	POST /edgerelay/groups/<name>/replay    tells the group's clients that they may have missed events; ?since=
 //	GET  /edgerelay/groups/<name>/tail      the group's events, as a stream
 //	GET  /edgerelay/presence      the users in a group; ?group= ?limit=
 //	POST /edgerelay/doctor        checks every stage of an event's path
@@ -64,28 +66,31 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/edgerelay/openapi.json", Handler: caddy.AdminHandlerFunc(serveOpenAPI)},
 		{Pattern: "/edgerelay/status", Handler: withNode(http.MethodGet, serveStatus)},
 		{Pattern: "/edgerelay/overview", Handler: withNode(http.MethodGet, ServeOverview)},
-		{Pattern: "/edgerelay/connections", Handler: withNode(http.MethodGet, serveConnections)},
+		{Pattern: "/edgerelay/connections", Handler: withNode(http.MethodGet, ServeConnections)},
 		{Pattern: "/edgerelay/connections/close", Handler: withNode(http.MethodPost, serveClose)},
-		{Pattern: "/edgerelay/groups", Handler: withNode(http.MethodGet, serveGroups)},
+		{Pattern: "/edgerelay/groups", Handler: withNode(http.MethodGet, ServeGroups)},
 		{Pattern: "/edgerelay/groups/{name}/history", Handler: withNode(http.MethodGet, serveGroupHistory)},
+		{Pattern: "/edgerelay/groups/{name}/replay", Handler: withMethods(map[string]nodeHandler{
+			http.MethodGet: ServeReplayPlan, http.MethodPost: ServeReplay,
+		})},
 		{Pattern: "/edgerelay/groups/{name}/tail", Handler: withNode(http.MethodGet, serveTail)},
 		{Pattern: "/edgerelay/doctor", Handler: withNode(http.MethodPost, serveDoctor)},
 		{Pattern: "/edgerelay/health", Handler: withNode(http.MethodGet, serveHealth)},
 		{Pattern: "/edgerelay/health/ready", Handler: withNode(http.MethodGet, serveHealth)},
 		{Pattern: "/edgerelay/health/live", Handler: withNode(http.MethodGet, serveLive)},
-		{Pattern: "/edgerelay/presence", Handler: withNode(http.MethodGet, servePresence)},
+		{Pattern: "/edgerelay/presence", Handler: withNode(http.MethodGet, ServePresence)},
 		{Pattern: "/edgerelay/drain", Handler: caddy.AdminHandlerFunc(serveDrain)},
 		{Pattern: "/edgerelay/peers", Handler: withNode(http.MethodGet, servePeers)},
 		{Pattern: "/edgerelay/plugins", Handler: withNode(http.MethodGet, servePlugins)},
 		{Pattern: "/edgerelay/plugin-nodes", Handler: withNode(http.MethodGet, servePluginNodes)},
 		{Pattern: "/edgerelay/plugins/{name}", Handler: withMethods(map[string]nodeHandler{
-			http.MethodGet: servePlugin, http.MethodPut: serveDeploy, http.MethodDelete: serveUndeploy,
+			http.MethodGet: servePlugin, http.MethodPut: ServeDeploy, http.MethodDelete: ServeUndeploy,
 		})},
-		{Pattern: "/edgerelay/plugins/{name}/deployment", Handler: withNode(http.MethodDelete, serveUndeploy)},
-		{Pattern: "/edgerelay/plugins/{name}/canary", Handler: withNode(http.MethodPut, serveResizeCanary)},
-		{Pattern: "/edgerelay/plugins/{name}/promote", Handler: withNode(http.MethodPost, servePromote)},
-		{Pattern: "/edgerelay/plugins/{name}/history", Handler: withNode(http.MethodGet, servePluginHistory)},
-		{Pattern: "/edgerelay/plugins/{name}/rollback", Handler: withNode(http.MethodPost, serveRollback)},
+		{Pattern: "/edgerelay/plugins/{name}/deployment", Handler: withNode(http.MethodDelete, ServeUndeploy)},
+		{Pattern: "/edgerelay/plugins/{name}/canary", Handler: withNode(http.MethodPut, ServeResizeCanary)},
+		{Pattern: "/edgerelay/plugins/{name}/promote", Handler: withNode(http.MethodPost, ServePromote)},
+		{Pattern: "/edgerelay/plugins/{name}/history", Handler: withNode(http.MethodGet, ServePluginHistory)},
+		{Pattern: "/edgerelay/plugins/{name}/rollback", Handler: withNode(http.MethodPost, ServeRollback)},
 		{Pattern: "/edgerelay/plugins/{name}/logs", Handler: withNode(http.MethodGet, servePluginLogs)},
 		{Pattern: "/edgerelay/plugins/{name}/recording", Handler: withNode(http.MethodGet, serveRecording)},
 		{Pattern: "/edgerelay/plugins/{name}/differences", Handler: withNode(http.MethodGet, servePluginDifferences)},

@@ -76,8 +76,8 @@ func parseShare(name, text string) (float64, error) {
 	return share, nil
 }
 
-// serveResizeCanary gives the running canary another share of the groups.
-func serveResizeCanary(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServeResizeCanary gives the running canary another share of the groups.
+func ServeResizeCanary(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
@@ -96,8 +96,8 @@ func serveResizeCanary(n *node.Node, w http.ResponseWriter, r *http.Request) err
 	return writePlugin(h, w, r)
 }
 
-// servePromote makes the candidate of the running canary the plugin's module.
-func servePromote(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServePromote makes the candidate of the running canary the plugin's module.
+func ServePromote(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err

@@ -51,8 +51,8 @@ func connections(sessions []hub.SessionInfo) []Connection {
 	return list
 }
 
-// serveConnections lists clients.
-func serveConnections(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServeConnections lists clients.
+func ServeConnections(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if err := rejectUnknownParameters(q, "id", "user", "group", "address", "sort", "limit", "after"); err != nil {
 		return badRequest(err)
@@ -82,19 +82,24 @@ func serveConnections(n *node.Node, w http.ResponseWriter, r *http.Request) erro
 	return WriteJSON(w, page)
 }
 
-// closeRequest is the body of POST /edgerelay/connections/close.
-type closeRequest struct {
+// CloseRequest is the body of POST /edgerelay/connections/close.
+type CloseRequest struct {
 	ID      uint32 `json:"id"`
 	User    string `json:"user"`
 	Group   string `json:"group"`
 	Address string `json:"address"`
-	// Code and Reason of the close frame. Default: 1008, "closed by an operator".
+	// Code and Reason of the close frame. [DefaultCloseRequest] has the defaults.
 	Code   int    `json:"code"`
 	Reason string `json:"reason"`
 }
 
-// closeReport is the response to POST /edgerelay/connections/close.
-type closeReport struct {
+// DefaultCloseRequest returns a request without a filter, with code 1008 and a reason.
+func DefaultCloseRequest() CloseRequest {
+	return CloseRequest{Code: relay.ClosePolicy, Reason: "closed by an operator"}
+}
+
+// CloseReport is the response to POST /edgerelay/connections/close.
+type CloseReport struct {
 	// Closed is the number of closed connections.
 	Closed int `json:"closed"`
 }
@@ -104,7 +109,7 @@ const maxCloseBody = 64 << 10
 
 // serveClose closes the connections that match a filter.
 func serveClose(n *node.Node, w http.ResponseWriter, r *http.Request) error {
-	c := closeRequest{Code: relay.ClosePolicy, Reason: "closed by an operator"}
+	c := DefaultCloseRequest()
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCloseBody))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&c)
@@ -116,18 +121,27 @@ func serveClose(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 			`invalid body; use {"user": "alice", "code": 1008, "reason": "…"}, with id, user, group or address: %w`,
 			err))
 	}
-	filter, err := c.filter()
+	report, err := CloseConnections(n, c)
 	if err != nil {
-		return badRequest(err)
+		return err
 	}
-	report := closeReport{n.Hub.CloseSessions(filter, c.Code, c.Reason)}
-	n.Log.Info("connections closed by an operator", "user", c.User, "group", c.Group, "address", c.Address,
-		"id", c.ID, "code", c.Code, "count", report.Closed)
 	return WriteJSON(w, report)
 }
 
+// CloseConnections closes the connections that match a request. The error is an answer for the client.
+func CloseConnections(n *node.Node, c CloseRequest) (report CloseReport, err error) {
+	filter, err := c.filter()
+	if err != nil {
+		return report, badRequest(err)
+	}
+	report.Closed = n.Hub.CloseSessions(filter, c.Code, c.Reason)
+	n.Log.Info("connections closed by an operator", "user", c.User, "group", c.Group, "address", c.Address,
+		"id", c.ID, "code", c.Code, "count", report.Closed)
+	return report, nil
+}
+
 // filter checks the request and returns its filter. An empty filter is an error: it would match every connection.
-func (c *closeRequest) filter() (hub.SessionFilter, error) {
+func (c *CloseRequest) filter() (hub.SessionFilter, error) {
 	filter, err := sessionFilter(c.ID, c.User, c.Group, c.Address)
 	switch {
 	case err != nil:

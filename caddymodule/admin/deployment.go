@@ -64,7 +64,9 @@ func readDeployment(w http.ResponseWriter, r *http.Request, change *pluginhost.C
 		case "ref":
 			change.Ref = string(b)
 		case "by":
-			change.By = string(b)
+			if _, authenticated := r.Context().Value(authorKey{}).(string); !authenticated {
+				change.By = string(b)
+			}
 		case "message":
 			change.Message = string(b)
 		default:

@@ -32,9 +32,9 @@ func serveDrain(w http.ResponseWriter, r *http.Request) error {
 	case http.MethodGet:
 		return answer(func(*node.Node, *http.Request) (int, error) { return http.StatusOK, nil })(w, r)
 	case http.MethodPost:
-		return answer(startDrain)(w, r)
+		return answer(readDrain)(w, r)
 	case http.MethodDelete:
-		return answer(cancelDrain)(w, r)
+		return answer(func(n *node.Node, _ *http.Request) (int, error) { return CancelDrain(n) })(w, r)
 	}
 	w.Header().Set("Allow", "GET, POST, DELETE")
 	return caddy.APIError{
@@ -46,29 +46,34 @@ func serveDrain(w http.ResponseWriter, r *http.Request) error {
 // maxDrainBody is the longest body of a drain request in bytes.
 const maxDrainBody = 4 << 10
 
-// startDrain starts a drain at the pace of the body, else at the configured pace. With an error comes the HTTP status.
-func startDrain(n *node.Node, r *http.Request) (int, error) {
+// readDrain starts a drain at the pace of the body. With an error comes the HTTP status.
+func readDrain(n *node.Node, r *http.Request) (int, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxDrainBody))
 	if err != nil {
 		return http.StatusBadRequest, err
 	}
-	pace := n.DrainPace.Load()
-	if pace == nil {
-		pace = &hub.Pace{Duration: node.DefaultDrainDuration}
-	}
+	var d node.Drain
 	if len(body) > 0 {
-		var d node.Drain
 		if err := caddy.StrictUnmarshalJSON(body, &d); err != nil {
 			err = fmt.Errorf(`invalid body; leave it empty or use {"duration": "30s", "rate": 500}: %w`, err)
 			return http.StatusBadRequest, err
 		}
-		p, err := d.Pace()
-		if err != nil {
-			return http.StatusBadRequest, err
-		}
-		if d.Duration != nil || d.Rate != 0 {
-			pace = &p
-		}
+	}
+	return StartDrain(n, d)
+}
+
+// StartDrain starts a drain at a pace. Without one, the configured pace applies. With an error comes the HTTP status.
+func StartDrain(n *node.Node, d node.Drain) (int, error) {
+	pace := n.DrainPace.Load()
+	if pace == nil {
+		pace = &hub.Pace{Duration: node.DefaultDrainDuration}
+	}
+	p, err := d.Pace()
+	if err != nil {
+		return http.StatusBadRequest, err
+	}
+	if d.Duration != nil || d.Rate != 0 {
+		pace = &p
 	}
 	n.Hub.Drain(*pace)
 	s := n.Hub.DrainStatus()
@@ -76,8 +81,8 @@ func startDrain(n *node.Node, r *http.Request) (int, error) {
 	return http.StatusAccepted, nil
 }
 
-// cancelDrain cancels the drain, so that the node accepts clients again.
-func cancelDrain(n *node.Node, _ *http.Request) (int, error) {
+// CancelDrain cancels the drain, so that the node accepts clients again. With an error comes the HTTP status.
+func CancelDrain(n *node.Node) (int, error) {
 	if !n.Hub.Undrain() {
 		return http.StatusConflict, errors.New("no drain to cancel")
 	}

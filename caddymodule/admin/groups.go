@@ -36,8 +36,8 @@ var groupOrders = map[string]hub.GroupOrder{
 	"": hub.GroupsByName, "name": hub.GroupsByName, "rate": hub.GroupsByRate, "subscribers": hub.GroupsBySubscribers,
 }
 
-// serveGroups lists groups.
-func serveGroups(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServeGroups lists groups.
+func ServeGroups(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if err := rejectUnknownParameters(q, "prefix", "sort", "limit", "after"); err != nil {
 		return badRequest(err)

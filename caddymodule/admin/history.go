@@ -157,15 +157,24 @@ func serveGroupHistory(n *node.Node, w http.ResponseWriter, r *http.Request) err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), inspectTimeout)
 	defer cancel()
+	g, err := InspectHistory(ctx, n, group)
+	if err != nil {
+		return err
+	}
+	return WriteJSON(w, g)
+}
+
+// InspectHistory describes the history of a group. The error is an answer for the client.
+func InspectHistory(ctx context.Context, n *node.Node, group string) (GroupHistory, error) {
 	g, err := inspect(ctx, n, group)
 	switch {
 	case errors.Is(err, errNoHistory):
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+		return g, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 	case err != nil:
 		err = fmt.Errorf("reading the history: %w; check the channel layer with 'caddy edgerelay doctor'", err)
-		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: err}
+		return g, caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: err}
 	}
-	return WriteJSON(w, g)
+	return g, nil
 }
 
 // addHistories describes the histories of groups, all at once. A history that cannot be read stays nil.

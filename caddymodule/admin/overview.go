@@ -52,10 +52,22 @@ func ServeOverview(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 	return err
 }
 
+func overviewCacheOf(n *node.Node) *overviewCache {
+	type key struct{}
+	return n.Extension(key{}, func() any { return new(overviewCache) }).(*overviewCache)
+}
+
+// ForgetOverview makes the next overview a new one, which shows the effect of a change.
+func ForgetOverview(n *node.Node) {
+	o := overviewCacheOf(n)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.json = nil
+}
+
 // overviewJSON returns an overview as JSON, at most a second old.
 func overviewJSON(n *node.Node) ([]byte, error) {
-	type key struct{}
-	o := n.Extension(key{}, func() any { return new(overviewCache) }).(*overviewCache)
+	o := overviewCacheOf(n)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.json != nil && time.Since(o.at) < node.SampleInterval-node.SampleInterval/10 {

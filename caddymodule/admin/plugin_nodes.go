@@ -20,15 +20,26 @@ type PluginNodes struct {
 
 // servePluginNodes shows which plugins the nodes run that share the storage.
 func servePluginNodes(n *node.Node, w http.ResponseWriter, r *http.Request) error {
-	out := PluginNodes{Nodes: []pluginhost.NodeStatus{}, Plugins: []pluginhost.PluginConvergence{}}
-	if h := n.Plugins.Load(); h != nil {
-		nodes, err := h.Nodes(r.Context())
-		if err != nil {
-			return pluginError(err)
-		}
-		out.Nodes, out.Plugins = nodes, pluginhost.Converged(nodes)
+	out, err := PluginNodesOf(r.Context(), n)
+	if err != nil {
+		return err
 	}
 	return WriteJSON(w, out)
+}
+
+// PluginNodesOf returns which plugins the nodes run that share the storage. The error is an answer for the client.
+func PluginNodesOf(ctx context.Context, n *node.Node) (PluginNodes, error) {
+	out := PluginNodes{Nodes: []pluginhost.NodeStatus{}, Plugins: []pluginhost.PluginConvergence{}}
+	h := n.Plugins.Load()
+	if h == nil {
+		return out, nil
+	}
+	nodes, err := h.Nodes(ctx)
+	if err != nil {
+		return out, pluginError(err)
+	}
+	out.Nodes, out.Plugins = nodes, pluginhost.Converged(nodes)
+	return out, nil
 }
 
 // checkPluginNodes examines whether all nodes run the same plugins.

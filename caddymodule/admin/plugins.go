@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,8 +36,8 @@ func servePlugin(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	return writePlugin(h, w, r)
 }
 
-// serveDeploy deploys the module in the request, to a share of the groups if it asks for a canary.
-func serveDeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServeDeploy deploys the module in the request, to a share of the groups if it asks for a canary.
+func ServeDeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
@@ -68,8 +69,8 @@ func serveDeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	return writePlugin(h, w, r)
 }
 
-// serveRollback deploys an earlier version of a plugin again.
-func serveRollback(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServeRollback deploys an earlier version of a plugin again.
+func ServeRollback(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
@@ -84,8 +85,8 @@ func serveRollback(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	return writePlugin(h, w, r)
 }
 
-// serveUndeploy takes the deployment of a plugin back.
-func serveUndeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServeUndeploy takes the deployment of a plugin back.
+func ServeUndeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
@@ -100,8 +101,8 @@ func serveUndeploy(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	return writePlugin(h, w, r)
 }
 
-// servePluginHistory lists the versions of a plugin's deployment, newest first.
-func servePluginHistory(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServePluginHistory lists the versions of a plugin's deployment, newest first.
+func ServePluginHistory(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	h, err := pluginHostOf(n, r)
 	if err != nil {
 		return err
@@ -133,8 +134,19 @@ func readChange(r *http.Request, further ...string) (c pluginhost.Change, err er
 	default:
 		return c, fmt.Errorf("invalid force %q; use true or false", force)
 	}
+	if by, ok := r.Context().Value(authorKey{}).(string); ok {
+		c.By = by
+	}
 	c.Expect, err = readIfMatch(r.Header.Values("If-Match"))
 	return c, err
+}
+
+// authorKey is the key of [WithAuthor] in a context.
+type authorKey struct{}
+
+// WithAuthor returns a request whose author is an authenticated user, whatever the request says.
+func WithAuthor(r *http.Request, user string) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), authorKey{}, user))
 }
 
 // readIfMatch returns the hashes in If-Match.

@@ -88,8 +88,8 @@ type PresentUser struct {
 	Info json.RawMessage `json:"info"`
 }
 
-// servePresence lists who is in a group.
-func servePresence(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+// ServePresence lists who is in a group.
+func ServePresence(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	group := q.Get("group")
 	limit, err := IntParameter(q, "limit", pageSize, 0, maxPageSize)

@@ -80,53 +80,77 @@ func tailsOf(n *node.Node) *tails {
 
 var errTooManyTails = errors.New("too many open tails; end another tail first")
 
+// groupParameters reads the group of a request, and the parameter limit.
+func groupParameters(r *http.Request, fallback, most int64) (group string, limit int, err error) {
+	q := r.URL.Query()
+	group = q.Get("group")
+	n, err := admin.IntParameter(q, "limit", fallback, 0, most)
+	if err == nil && (!relay.ValidGroup(group) || group == awx.BroadcastGroup) {
+		err = fmt.Errorf("%.120q is not a valid group", group)
+	}
+	if err != nil {
+		return "", 0, &refusal{http.StatusBadRequest, "bad_group", err.Error()}
+	}
+	return group, int(n), nil
+}
+
 // serveTail responds with the events since the previous poll.
 func (h *Handler) serveTail(w http.ResponseWriter, r *http.Request, id relay.Identity) error {
-	q, n := r.URL.Query(), h.node
-	group := q.Get("group")
-	after, err := admin.IntParameter(q, "after", 0, 0, 1<<53)
-	if err != nil || !relay.ValidGroup(group) || group == awx.BroadcastGroup {
-		reject.Respond(w, r, http.StatusBadRequest, "bad_group",
-			fmt.Sprintf("%.120q is not a valid group", group))
-		return nil
+	group, _, err := groupParameters(r, 0, 0)
+	if err != nil {
+		return err
+	}
+	after, err := admin.IntParameter(r.URL.Query(), "after", 0, 0, 1<<53)
+	if err != nil {
+		return badRequest(err)
 	}
 	key := id.Key + "\x00" + id.Name + "\x00" + group
-	t, err := tailsOf(n).get(key, func() (*hub.Tail, error) { return h.openTail(r.Context(), id, group) })
-	switch {
-	case errors.Is(err, relay.ErrDenied):
-		reject.Respond(w, r, http.StatusForbidden, "denied", "access to this group is denied")
-		return nil
-	case errors.Is(err, errTooManyTails):
-		reject.Respond(w, r, http.StatusTooManyRequests, "too_many_tails", err.Error())
-		return nil
-	case err != nil:
-		reject.Respond(w, r, http.StatusServiceUnavailable, reject.AuthFailed.String(),
-			"authorization is unavailable")
-		return nil
+	t, err := tailsOf(h.node).get(key, func() (*hub.Tail, error) { return h.openTail(r.Context(), id, group) })
+	if errors.Is(err, errTooManyTails) {
+		return &refusal{http.StatusTooManyRequests, "too_many_tails", err.Error()}
+	}
+	if err != nil {
+		return authorizationError(err)
 	}
 	return admin.WriteJSON(w, t.since(int(after)))
+}
+
+// authorizationError is the answer to an operator who may not see a group.
+func authorizationError(err error) error {
+	if errors.Is(err, relay.ErrDenied) {
+		return &refusal{http.StatusForbidden, "denied", "access to this group is denied"}
+	}
+	return &refusal{http.StatusServiceUnavailable, reject.AuthFailed.String(), "authorization is unavailable"}
 }
 
 // joinTimeout bounds the wait for the group's membership. The tail then starts anyway.
 const joinTimeout = 2 * time.Second
 
-// openTail opens a tail with the operator's own rights, as for a client.
-func (h *Handler) openTail(ctx context.Context, id relay.Identity, group string) (*hub.Tail, error) {
+// tailOptions authorizes the operator for a group, as a client, and returns the operator's view of it.
+func (h *Handler) tailOptions(ctx context.Context, id relay.Identity, group string) (o hub.TailOptions, err error) {
 	if err := h.config.Authorizer.Authorize(ctx, id, group); err != nil {
-		return nil, err
+		return o, err
 	}
 	c, err := h.node.Hub.Classify(ctx, id, group)
 	if err != nil {
+		return o, err
+	}
+	return hub.TailOptions{Class: c.Class, Generation: &c.Generation}, nil
+}
+
+// openTail opens a tail with the operator's own rights, as for a client.
+func (h *Handler) openTail(ctx context.Context, id relay.Identity, group string) (*hub.Tail, error) {
+	options, err := h.tailOptions(ctx, id, group)
+	if err != nil {
 		return nil, err
 	}
-	joining, cancel := context.WithTimeout(ctx, joinTimeout)
-	defer cancel()
-	options := hub.TailOptions{Class: c.Class, Generation: &c.Generation}
 	if history := h.node.Hub.History(); history != nil {
 		if _, ok := history.Limits(group); ok {
 			options.Since = &relay.Resume{Latest: latestEvents}
 		}
 	}
+	joining, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
 	return h.node.Hub.Tail(joining, group, options)
 }
 
@@ -219,7 +243,7 @@ func (t *polledTail) since(after int) poll {
 	if t.tail != nil {
 		events, dropped := t.tail.Take()
 		for _, ev := range events {
-			t.events = append(t.events, eventOf(ev, t.next))
+			t.events = append(t.events, eventOf(ev, t.next, maxTailText))
 			t.next++
 		}
 		t.next += dropped
@@ -242,8 +266,8 @@ func (t *polledTail) since(after int) poll {
 	return page
 }
 
-// eventOf converts an event of the hub.
-func eventOf(ev hub.TailEvent, number int) event {
+// eventOf converts an event of the hub, with at most a number of bytes of its text.
+func eventOf(ev hub.TailEvent, number, maxText int) event {
 	e := event{number: number, At: ev.At, Type: ev.Type}
 	if ev.Source == relay.FromHistory && !ev.Position.IsZero() {
 		e.At = time.UnixMicro(ev.Position.Micros)
@@ -257,8 +281,8 @@ func eventOf(ev hub.TailEvent, number int) event {
 	if json.Compact(&compact, text) == nil {
 		text = compact.Bytes()
 	}
-	if e.Cut = len(text) > maxTailText; e.Cut {
-		text = text[:maxTailText]
+	if e.Cut = len(text) > maxText; e.Cut {
+		text = text[:maxText]
 	}
 	e.Text = strings.ToValidUTF8(string(text), "")
 	return e

@@ -1,4 +1,5 @@
-// Package request reads from requests that Caddy serves: the client's address, and the path before rewrites.
+// Package request reads from requests that Caddy serves: the client's address, the site's origin, and the path before
+// rewrites.
 package request
 
 import (

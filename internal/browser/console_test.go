@@ -17,8 +17,14 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// consoleSite is a node with plugins, a peer that is away, and a console.
-func consoleSite(t *testing.T) (s *site, admin string) {
+// awayPeer is the configuration of a backplane whose only peer is away.
+func awayPeer(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprintf("backplane {\nsecret x\nnode_name web1\npeers http://127.0.0.1:%d\n}", testkit.FreePort(t))
+}
+
+// consoleSite is a node with plugins and a console with actions. more is further configuration of the relay.
+func consoleSite(t *testing.T, more string) (s *site, admin string) {
 	t.Helper()
 	redact, err := filepath.Abs("../../plugins/testdata/pass.wasm")
 	if err != nil {
@@ -30,25 +36,31 @@ func consoleSite(t *testing.T) (s *site, admin string) {
 	persist_config off
 	edgerelay {
 		auth none
+		history ad_hoc_command_events-*
 		plugin redact %[1]s {
 			groups job_events-*
 		}
 		plugin quiet %[1]s {
 			groups jobs-*
 		}
-		backplane {
-			secret x
-			node_name web1
-			peers http://127.0.0.1:%[2]d
-		}
+		%[2]s
 	}
 }
 :8013 {
-	edgerelay
-	edgerelay_console
+	edgerelay {
+		path /websocket/
+		route /presence/ {
+			groups jobs-summary
+			presence
+		}
+	}
+	edgerelay_console {
+		actions on
+		uploads on
+	}
 	respond "site"
 }
-`, redact, testkit.FreePort(t))
+`, redact, more)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +152,7 @@ func traffic(t *testing.T, admin string) {
 
 // The console in a real browser: what happens shows, by mouse and by keys, and nothing of it is markup.
 func TestConsole(t *testing.T) {
-	s, admin := consoleSite(t)
+	s, admin := consoleSite(t, awayPeer(t))
 	clients(t, s, 12, "job_events", "42")
 	clients(t, s, 3, "jobs", "status_changed")
 	clients(t, s, 2, "workflow_events", "7")
@@ -225,7 +237,7 @@ func TestConsole(t *testing.T) {
 
 // Takes the pictures, in the folder that EDGERELAY_SCREENSHOTS names, else in a temporary one; nothing is wider than its screen.
 func TestConsolePictures(t *testing.T) {
-	s, admin := consoleSite(t)
+	s, admin := consoleSite(t, awayPeer(t))
 	clients(t, s, 40, "job_events", "42")
 	clients(t, s, 12, "jobs", "status_changed")
 	clients(t, s, 5, "workflow_events", "7")

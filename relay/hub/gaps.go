@@ -61,8 +61,11 @@ func (g *gap) join(later *gap) *gap {
 	if g.events += later.events; g.events == later.events || later.events == 0 {
 		g.events = 0
 	}
-	if later.marked && !g.marked || later.isGap && !g.isGap {
+	switch {
+	case later.marked && !g.marked || later.isGap && !g.isGap:
 		g.cause, g.position, g.marked = later.cause, later.position, g.marked || later.marked
+	case later.cause == relay.LossOperator && later.position.Compare(g.position) < 0 && !g.marked:
+		g.position = later.position // before the first loss, or none
 	}
 	g.withheld = append(g.withheld, later.withheld...)
 	g.isGap = g.isGap || later.isGap

@@ -82,6 +82,7 @@ var lossPolicies = [relay.LossCauseCount]lossPolicy{
 	},
 	relay.LossSlowReader: {"", 0},
 	relay.LossMemory:     {"", 0},
+	relay.LossOperator:   {"", resyncs | tells},
 }
 
 var _ relay.LossSink = (*Hub)(nil)
