@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -206,6 +207,27 @@ func TestConsoleActions(t *testing.T) {
 	d.press("#drain-cancel")
 	d.confirm("Cancel the drain", "canceled")
 	page.Wait(t, soon, `document.querySelector("#status").textContent === "ok" && document.querySelector("#drain").hidden`)
+
+	t.Run("accessibility", func(t *testing.T) {
+		d := &dialog{t, page}
+		source := axe(t)
+		clients(t, s, 2, "job_events", "42")
+		page.Script(t, `startSearch("group", "job_events-42"); follow("ad_hoc_command_events-7"); choose("history")`)
+		page.Wait(t, soon, `document.querySelectorAll("#found tbody tr").length === 2 && document.querySelectorAll("#group-view tbody tr").length === 3`)
+		page.Wait(t, soon, `!document.querySelector("#plugin").hidden && document.querySelector("#plugin-versions table")`)
+		checkAccessibility(t, page, source, "console", allViews)
+		d.press("#find-close")
+		d.opens("Close all connections", "Closes 2 connections")
+		checkAccessibility(t, page, source, "dialog", someViews)
+		if dir := os.Getenv("EDGERELAY_SCREENSHOTS"); dir != "" {
+			page.Screenshot(t, filepath.Join(dir, "console-dialog-phone.png"))
+			allViews[0].apply(t, page)
+			page.Screenshot(t, filepath.Join(dir, "console-dialog.png"))
+		}
+		page.Do(t, chromedp.KeyEvent("\x1b"))
+		d.focused("#find-close")
+		checkKeyboard(t, page, "console")
+	})
 	if problems := page.Problems(); len(problems) > 0 {
 		t.Errorf("the browser's console: %q", problems)
 	}

@@ -250,7 +250,7 @@ func TestConsolePictures(t *testing.T) {
 	if os.Getenv("EDGERELAY_SCREENSHOTS") != "" { // for the documentation: with some past
 		wait = 3 * time.Minute
 		page.Wait(t, wait,
-			`document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d").split("L").length > 45`)
+			`document.querySelector("[data-tile='Events a second'] path.curve").getAttribute("d")?.split("L").length > 45`)
 	}
 	page.Wait(t, wait, `document.querySelectorAll("#events li").length >= 3`)
 	dir := os.Getenv("EDGERELAY_SCREENSHOTS")
