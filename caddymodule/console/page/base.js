@@ -89,8 +89,13 @@ function trouble(text) {
 	}
 }
 
-// say tells the result of an action, above the page and to screen readers.
-function say(text) { $("said").textContent = text; }
+// say tells the result of an action, above the page and to screen readers, for half a minute.
+let silence;
+function say(text) {
+	$("said").textContent = text;
+	clearTimeout(silence);
+	silence = setTimeout(() => { $("said").textContent = ""; }, 30000);
+}
 
 async function request(path, options = {}) {
 	let response;

@@ -52,7 +52,7 @@ function render(o) {
 		["Events", `${count(o.totals.events_from_layer)} from the layer, ${count(o.totals.events_from_peers)} from peers`],
 		["Delivered", `${count(o.totals.deliveries)}, ${bytes(o.totals.bytes)}`]];
 	const hs = o.histories;
-	if (hs) facts.push(["Histories", `${hs.trouble ? "not kept: " + hs.trouble + "; " : ""}${count(hs.groups)} groups, ${bytes(hs.bytes)}; ${count(hs.recorded)} events recorded, ${count(hs.failed)} failed, ${count(hs.adopted)} adopted, ${count(hs.gaps)} gaps`]);
+	if (hs) facts.push(["Histories", `${hs.trouble ? "not kept: " + hs.trouble + "; " : ""}${plural(hs.groups, "group")}, ${bytes(hs.bytes)}; ${count(hs.recorded)} events recorded, ${count(hs.failed)} failed, ${count(hs.adopted)} adopted, ${count(hs.gaps)} gaps`]);
 	const rs = o.resumes, not = Object.entries(rs.not_recovered).filter(([, n]) => n).map(([why, n]) => `${count(n)} ${words(why)}`).join(", ");
 	if (hs) facts.push(["Resumes", `${count(rs.recovered)} recovered, ${not ? "not: " + not : "none failed"}; ${count(rs.latest)} latest, ${count(rs.replayed_events)} events replayed; ${count(rs.clients)} clients with positions`]);
 	facts.push(...stateFacts(o));

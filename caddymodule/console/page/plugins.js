@@ -74,7 +74,7 @@ async function refreshVersions() {
 		versions = list;
 		show($("plugin-versions"), element("h3", "Versions"), table("Versions of " + of, [
 			["Version", "", v => [count(v.version), v.running ? pill("runs", "good") : ""]],
-			["When", "", v => v.at ? new Date(v.at).toLocaleString("en-GB") : "–"],
+			["When", "", v => v.at ? new Date(v.at).toLocaleString("en-GB", {dateStyle: "short", timeStyle: "short"}) : "–"],
 			["By", "", v => v.by || "–"],
 			["Reason", "extra", v => v.message || "–"],
 			["Origin", "extra", v => v.origin + (v.of ? " to " + v.of : "")],
