@@ -215,13 +215,14 @@ func TestConsoleActions(t *testing.T) {
 		page.Script(t, `startSearch("group", "job_events-42"); follow("ad_hoc_command_events-7"); choose("history")`)
 		page.Wait(t, soon, `document.querySelectorAll("#found tbody tr").length === 2 && document.querySelectorAll("#group-view tbody tr").length === 3`)
 		page.Wait(t, soon, `!document.querySelector("#plugin").hidden && document.querySelector("#plugin-versions table")`)
-		checkAccessibility(t, page, source, "console", allViews)
+		checkAccessibility(t, page, source, "console", allRules, someViews)
+		checkAccessibility(t, page, source, "console", colors, moreViews)
 		d.press("#find-close")
 		d.opens("Close all connections", "Closes 2 connections")
-		checkAccessibility(t, page, source, "dialog", someViews)
+		checkAccessibility(t, page, source, "dialog", allRules, someViews)
 		if dir := os.Getenv("EDGERELAY_SCREENSHOTS"); dir != "" {
 			page.Screenshot(t, filepath.Join(dir, "console-dialog-phone.png"))
-			allViews[0].apply(t, page)
+			someViews[0].apply(t, page)
 			page.Screenshot(t, filepath.Join(dir, "console-dialog.png"))
 		}
 		page.Do(t, chromedp.KeyEvent("\x1b"))
