@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,5 +71,20 @@ func TestBuildFlags(t *testing.T) {
 		if got := buildFlags(module, version); got != want {
 			t.Errorf("%q: %s\nwant %s", version, got, want)
 		}
+	}
+}
+
+// The binary under test knows its version: make passes the commit, go build reads it from git.
+func TestBinaryHasAVersion(t *testing.T) {
+	out, err := caddyCommand(t, "edgerelay", "version", "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v struct{ Edgerelay, Caddy, Go string }
+	if err := json.Unmarshal(out, &v); err != nil {
+		t.Fatal(err)
+	}
+	if v.Edgerelay == "" || v.Edgerelay == "unknown" || strings.Contains(v.Edgerelay, "00010101") || v.Caddy == "" || v.Go == "" {
+		t.Errorf("got %s", out)
 	}
 }
