@@ -55,12 +55,13 @@ type functionCall struct {
 	context    []byte      // of the request that on_result answers
 	depth      int         // of that request, see origin
 	hops       int         // of the events that publish makes, see Event.Hops
+	noGroup    bool        // the host has refused a join: the name is invalid, or no pattern allows it
 }
 
 // reset forgets the call before.
 func (o *functionCall) reset() {
 	o.permitted, o.hops = false, 0
-	if o.dirty || o.connection != nil || o.record != nil || o.context != nil || o.depth != 0 {
+	if o.dirty || o.connection != nil || o.record != nil || o.noGroup || o.context != nil || o.depth != 0 {
 		*o = functionCall{starting: o.starting}
 	}
 }
@@ -178,8 +179,11 @@ func (in *instance) changeGroup(kind ActionKind, stack []uint64) {
 			result = in.checkGroup(group, in.settings().Join)
 		}
 	}
-	if result == effectDone {
+	switch {
+	case result == effectDone:
 		in.own.add(Action{Kind: kind, Group: string(group)})
+	case kind == ActionJoin && (result == effectDenied || result == effectInvalid):
+		in.own.noGroup = true
 	}
 	setResult(stack, result)
 }

@@ -184,6 +184,10 @@ func (in *instance) connect(ctx context.Context, request []byte) *Failure {
 		return nil
 	case v == resultDrop:
 		return in.refused(403, "")
+	case v == resultError && in.own.noGroup:
+		// A client asks for a group that it cannot have, mostly by its path: the fault is not the plugin's, and its circuit
+		// breaker must not open.
+		return in.refused(403, "no such group, or the function may not let clients join it")
 	case v == resultError:
 		return in.refuse(KindGuest, exportOnConnect, "the plugin reported an error%s", in.lastLogSuffix())
 	case v >= resultStatus+400 && v < resultStatus+600:

@@ -376,3 +376,20 @@ func TestFilterNeedsGroups(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A client that asks for a group that it cannot have is refused, also if the function reports the failed join as an error:
+// the fault is the client's, and the circuit breaker stays closed.
+func TestJoinOfAnotherGroupRefusesTheClient(t *testing.T) {
+	p := pipeline(t, Options{}, functionSpec(t))
+	for range 30 {
+		for _, room := range []string{"room 1", "secret"} {
+			request := fmt.Sprintf(`{"query":"strict","params":{"room":%q}}`, room)
+			_, _, err := p.Connect(context.Background(), "f", NewConnectionID(), []byte(request))
+			var refused *RefusedError
+			if !errors.As(err, &refused) || refused.Status != 403 {
+				t.Fatalf("room %q: %v, want a refusal with 403", room, err)
+			}
+		}
+	}
+	open(t, p, "room_1")
+}

@@ -26,10 +26,11 @@ import (
 // pluginDev is the command plugin dev.
 type pluginDev struct {
 	pluginSettings
-	dir    string
-	port   int
-	noOpen bool
-	w      io.Writer
+	dir     string
+	port    int
+	noOpen  bool
+	noTests bool
+	w       io.Writer
 
 	work   string // a temporary folder; the module that runs is in it
 	module string
@@ -45,9 +46,10 @@ func pluginDevCommand() *cobra.Command {
 		Use:   "dev <directory>",
 		Short: "Build, test and load a plugin on every change",
 		Long: "Watches the sources of a plugin that 'plugin new' has created. After each change, the command runs\n" +
-			"build.sh and the golden samples (*.ndjson), and loads the module into a relay of its own, with the\n" +
-			"directory's Caddyfile. If the build or a sample fails, the module before keeps running. The command\n" +
-			"opens the page, and shows the plugin's log. Ctrl-C ends everything.",
+			"build.sh, the golden samples and recordings (*.ndjson) and the unit tests (test.sh, go test, cargo test or\n" +
+			"npm test), and loads the module into a relay of its own, with the directory's Caddyfile. If the build, a\n" +
+			"sample or a test fails, the module before keeps running. The command opens the page, and shows the plugin's\n" +
+			"log. Ctrl-C ends everything.",
 		Example: "  caddy edgerelay plugin new --kind function --language go my-room\n" +
 			"  caddy edgerelay plugin dev my-room",
 		Args: cobra.ExactArgs(1),
@@ -60,6 +62,7 @@ func pluginDevCommand() *cobra.Command {
 	}
 	o.addFlags(cmd)
 	cmd.Flags().IntVar(&o.port, "port", 0, "port of the page; default: a free one")
+	cmd.Flags().BoolVar(&o.noTests, "no-tests", false, "do not run the unit tests")
 	cmd.Flags().BoolVar(&o.noOpen, "no-open", false, "do not open the page in the browser")
 	return cmd
 }
@@ -135,13 +138,13 @@ func (o *pluginDev) prepare() (err error) {
 	return nil
 }
 
-// update builds the plugin, runs its samples, and loads it.
+// update builds the plugin, runs its samples and tests, and loads it.
 func (o *pluginDev) update(ctx context.Context) {
 	begin := time.Now()
 	steps := []struct {
 		name string
 		run  func(ctx context.Context) error
-	}{{"build", o.build}, {"samples", o.samples}, {"load", o.load}}
+	}{{"build", o.build}, {"samples", o.samples}, {"tests", o.tests}, {"load", o.load}}
 	for _, step := range steps {
 		err := step.run(ctx)
 		if ctx.Err() != nil {

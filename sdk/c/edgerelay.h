@@ -24,10 +24,10 @@
 
 #include <stdint.h>
 
-/* The version of the header, as in the tag sdk/c/v0.2.0. Newer headers of a major version compile the same plugins. */
-#define EV_SDK_VERSION "0.2.0"
+/* The version of the header, as in the tag sdk/c/v0.3.0. Newer headers of a major version compile the same plugins. */
+#define EV_SDK_VERSION "0.3.0"
 #define EV_SDK_MAJOR 0
-#define EV_SDK_MINOR 2
+#define EV_SDK_MINOR 3
 #define EV_SDK_PATCH 0
 /* The version of the plugin ABI. */
 #define EV_ABI_VERSION 1
@@ -1021,6 +1021,8 @@ EV_API const char *ev_path(void) { return ev_value("path"); }
 EV_API const char *ev_param(const char *name) { return ev_value(ev_cat("params.", ev__escape_name(name, 0))); }
 /* A member of the user's profile, such as "username"; "" for anonymous users. */
 EV_API const char *ev_user(const char *path) { return ev_value(ev_cat("user.", path)); }
+/* The user's name, as the authorizer of the route tells it; "" for anonymous users. */
+EV_API const char *ev_user_name(void) { return ev_value("user_name"); }
 /* A header that the route grants. The name is case-insensitive. */
 EV_API const char *ev_header(const char *name) { return ev_value(ev_cat("headers.", ev__escape_name(name, 1))); }
 EV_API int32_t ev__digit(char c) {
@@ -1264,11 +1266,21 @@ EV_API ev_result ev_alarm_cancel(const char *name, ev_continuation then) {
 
 /* HTTP requests. The response's status is that of HTTP, or below 0. header is a JSON object, such as one of
  * ev_object; 0 is none. Grant: fetch. */
+EV_API ev_result ev__fetch_once(
+    const char *method, const char *url, const char *header, const char *body, const char *once, ev_continuation then) {
+  const char *request = ev_cat("{\"method\":", ev_quote(method), ",\"url\":", ev_quote(url), ",\"headers\":",
+      header ? header : "{}", once ? ",\"once\":" : "", once ? ev_quote(once) : "", "}");
+  EV__REQUEST(ev_cat("fetch ", url), ev__fetch(request, ev_len(request), body, ev_len(body), c, cn));
+}
 EV_API ev_result ev_fetch(
     const char *method, const char *url, const char *header, const char *body, ev_continuation then) {
-  const char *request = ev_cat("{\"method\":", ev_quote(method), ",\"url\":", ev_quote(url), ",\"headers\":",
-      header ? header : "{}", "}");
-  EV__REQUEST(ev_cat("fetch ", url), ev__fetch(request, ev_len(request), body, ev_len(body), c, cn));
+  return ev__fetch_once(method, url, header, body, 0, then);
+}
+/* Like ev_fetch. once tells what the request is about, such as "job 7 failed": of all nodes on which the plugin makes
+ * equal requests, one makes it. For the others, the status is EV_STATUS_CONFLICT. */
+EV_API ev_result ev_fetch_once(
+    const char *once, const char *method, const char *url, const char *header, const char *body, ev_continuation then) {
+  return ev__fetch_once(method, url, header, body, once, then);
 }
 EV_API ev_result ev_post_json(const char *url, const char *body, ev_continuation then) {
   return ev_fetch("POST", url, "{\"Content-Type\":\"application/json\"}", body, then);

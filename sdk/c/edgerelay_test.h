@@ -762,11 +762,12 @@ int32_t ev__send(int32_t kind, const void *p, uint32_t n) {
   ev__act(EV__SEND)->value = ev__text(p, n);
   return 0;
 }
+static int ev__no_group; /* a join was refused */
 EV_API int32_t ev__change_group(enum ev__op op, const void *p, uint32_t n) {
   struct ev__text group = ev__text(p, n);
   int32_t code = ev__check_group(ev_relay.join, group);
   if (!ev__here()) return -5;
-  if (code) return code;
+  if (code) return ev__no_group |= op == EV__JOIN, code;
   if (ev__fn.grouped++ >= 64) return -1;
   ev__act(op)->key = group;
   return 0;
@@ -1160,6 +1161,7 @@ EV_API ev_test_client *ev_test_connect(const char *request) {
   c->view.id = ev__keep(id, ev_len(id));
   c->view.attachment = c->view.reason = c->view.close_reason = c->view.error = "";
   c->view.status = 503;
+  ev__no_group = 0;
   *ev__last_client = c;
   ev__last_client = &c->next;
   args.a = ev_len(full);
@@ -1172,7 +1174,10 @@ EV_API ev_test_client *ev_test_connect(const char *request) {
   else if (v >> 32) c->view.status = 403, c->view.reason = ev__keep(*ev__plugin.result, (uint32_t)v);
   else if (v == EV_REJECT) c->view.status = 403;
   else if (v >= EV_REJECT_WITH(400) && v < EV_REJECT_WITH(600)) c->view.status = (int)(v - EV_REJECT_WITH(0));
-  else c->view.error = v == EV_ERROR ? ev__last_line() : "unknown result";
+  else {
+    if (v == EV_ERROR && ev__no_group) c->view.status = 403;
+    c->view.error = v == EV_ERROR ? ev__last_line() : "unknown result";
+  }
   c->left = !c->view.accepted;
   ev__function_end(v == EV_OK);
   ev__settle();

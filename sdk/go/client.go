@@ -135,7 +135,7 @@ func effect(what string, code int32, malformed EffectError) error {
 }
 
 // Connect is a request to connect, with its client: what is sent, joined or attached here holds if the connection is
-// accepted. [Document.Text] reads id, path, query, params, user, user_key, address, headers and subprotocols.
+// accepted. [Document.Text] reads id, path, query, params, user, user_key, user_name, address, headers and subprotocols.
 type Connect struct {
 	Client
 	Document
@@ -149,6 +149,9 @@ func (c *Connect) Param(name string) string { return c.value("params." + escapeN
 
 // User returns a member of the user's profile, such as "username", and "" for anonymous users.
 func (c *Connect) User(path string) string { return c.value("user." + path) }
+
+// UserName returns the user's name, as the authorizer of the route tells it, and "" for anonymous users.
+func (c *Connect) UserName() string { return c.value("user_name") }
 
 // Header returns a header that the route grants. The name is case-insensitive.
 func (c *Connect) Header(name string) string {
@@ -215,7 +218,8 @@ func RejectWith(status int) Admission { return 0x10000 + Admission(status) }
 // RejectBecause rejects the connection with the HTTP status 403, and logs the reason.
 func RejectBecause(reason string) Admission { return Admission(result([]byte(reason))) }
 
-// AdmitIf accepts if err is nil. Otherwise it logs the error and returns [AdmissionFailed].
+// AdmitIf accepts if err is nil. Otherwise it logs the error and returns [AdmissionFailed]. The client gets the HTTP status
+// 403 if it cannot join a group, because of the name or of the plugin's setting join, and 503 for any other error.
 func AdmitIf(err error) Admission {
 	if err == nil {
 		return Accept

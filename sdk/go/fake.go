@@ -76,6 +76,7 @@ type Host struct {
 
 	started     bool // whether the setup has run
 	connections int
+	noGroup     bool // a join was refused
 	clients     []*TestClient
 	client      *TestClient // of the call
 	effects     effects     // of the call

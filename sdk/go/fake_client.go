@@ -20,6 +20,7 @@ type Handshake struct {
 	// User is the user's profile, JSON; empty: an anonymous user.
 	User         json.RawMessage   `json:"user"`
 	UserKey      string            `json:"user_key"`
+	UserName     string            `json:"user_name"`
 	Address      string            `json:"address"`
 	Header       map[string]string `json:"headers"` // names in lower case
 	Subprotocols []string          `json:"subprotocols"`
@@ -106,6 +107,7 @@ func (h *Host) ready() error {
 // Connect asks the plugin to accept a connection, and returns the client.
 func (h *Host) Connect(shake Handshake) *TestClient {
 	h.connections++
+	h.noGroup = false
 	c := &TestClient{ID: "client-" + strconv.Itoa(h.connections), host: h}
 	if c.Err = h.ready(); c.Err != nil {
 		c.Status = 503
@@ -139,7 +141,10 @@ func (h *Host) Connect(shake Handshake) *TestClient {
 	case !errors.Is(err, errRejected):
 		c.Status, c.Err = 503, err
 	case admission == AdmissionFailed:
-		c.Status, c.Err = 503, fmt.Errorf("the plugin reported an error: %s", h.lastLine())
+		if c.Status = 503; h.noGroup {
+			c.Status = 403
+		}
+		c.Err = fmt.Errorf("the plugin reported an error: %s", h.lastLine())
 	case admission == Reject:
 		c.Status = 403
 	case admission>>32 != 0:
@@ -335,6 +340,7 @@ func (h *Host) subscribe(group string, join bool) int32 {
 		return codeNoClient
 	}
 	if code := allowed(h.Joins, group); code != 0 {
+		h.noGroup = h.noGroup || join
 		return code
 	}
 	if h.effects.grouped++; h.effects.grouped > maxEffects {

@@ -1,4 +1,4 @@
 package edgerelay
 
-// Version is the version of the SDK, as in the tag sdk/go/v0.2.0.
-const Version = "0.2.0"
+// Version is the version of the SDK, as in the tag sdk/go/v0.3.0.
+const Version = "0.3.0"

@@ -57,7 +57,7 @@ EXPORT(ev_on_connect) uint64_t on_connect(int32_t n) {
   if (is("reason")) { copy(out, (const uint8_t *)"no seats", 8); return PACK(out, 8); }
   int32_t m = get(S("params.room"), a, sizeof a);
   ev_attachment_set(a, m);
-  if (m) ev_join(a, m);
+  if (m && ev_join(a, m) && is("strict")) return 2;
   ev_send(0, S("welcome"));
   return 0;
 }

@@ -164,7 +164,8 @@ export class Client {
 
 const client = new Client();
 
-// Connect is a request to connect: text reads id, path, query, params, user, user_key, address, headers and subprotocols.
+// Connect is a request to connect: text reads id, path, query, params, user, user_key, user_name, address, headers and
+// subprotocols.
 // What is sent, joined or attached here holds if the connection is accepted.
 export class Connect extends Document {
   get path(): string { return this.value("path"); }
@@ -174,6 +175,9 @@ export class Connect extends Document {
 
   // user returns a member of the user's profile, such as "username"; "" for anonymous users.
   user(path: string): string { return this.value("user." + path); }
+
+  // userName is the user's name, as the authorizer of the route tells it; "" for anonymous users.
+  get userName(): string { return this.value("user_name"); }
 
   // header returns a header that the route grants. The name is case-insensitive.
   header(name: string): string { return this.value("headers." + escaped(name.toLowerCase())); }

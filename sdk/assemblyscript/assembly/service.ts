@@ -126,6 +126,9 @@ export class HTTPRequest {
   method: string = ""; // empty: GET, or POST with a body
   header: string[] = []; // names and values in turn
   body: string = "";
+  // once tells what the request is about, such as "job 7 failed": of all nodes on which the plugin makes equal requests, one
+  // makes it. For the others, the status is CONFLICT.
+  once: string = "";
 
   constructor(public url: string) {}
 }
@@ -133,7 +136,8 @@ export class HTTPRequest {
 // fetch makes an HTTP request. The response's status is that of HTTP, or below 0. Grant: fetch.
 export function fetch(r: HTTPRequest, next: Then | null = null): u64 {
   const method = r.method.length ? r.method : r.body.length ? "POST" : "GET";
-  const json = "{\"method\":" + quote(method) + ",\"url\":" + quote(r.url) + ",\"headers\":" + object(r.header) + "}";
+  const json = "{\"method\":" + quote(method) + ",\"url\":" + quote(r.url) + ",\"headers\":" + object(r.header)
+    + (r.once.length ? ",\"once\":" + quote(r.once) : "") + "}";
   const q = String.UTF8.encode(json), p = String.UTF8.encode(r.body), c = wire(next);
   return requested("fetch " + r.url, host_fetch(
     pointer(q), q.byteLength, pointer(p), p.byteLength, pointer(c), c.byteLength));

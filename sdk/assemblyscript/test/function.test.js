@@ -48,7 +48,7 @@ test("rejections", () => {
 test("groups are granted", () => {
   const host = new Host(game, { join: ["chat-*"] });
   const c = host.connect(visitor("alice"));
-  assert.equal(c.status, 503);
+  assert.equal(c.status, 403);
   assert.ok(host.logs.some((line) => line.text.includes("patterns")));
 });
 
@@ -73,12 +73,12 @@ test("HTTP requests", () => {
   alice.received();
   alice.text("ask");
   assert.deepEqual(alice.received(), ["unavailable"]);
-  host.fetch = (r) => ({ body: `${r.method} ${r.url} ${r.body}` });
+  host.fetch = (r) => ({ body: `${r.method} ${r.url} ${r.body} ${r.once}` });
   host.holdResponses = true;
   alice.text("ask");
   assert.deepEqual(alice.received(), []);
   host.respond();
-  assert.deepEqual(alice.received(), ["POST https://example.org/ ?"]);
+  assert.deepEqual(alice.received(), ["POST https://example.org/ ? asked"]);
 });
 
 test("the shared store", () => {

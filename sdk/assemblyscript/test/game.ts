@@ -32,6 +32,7 @@ onMessage((c, m) => {
   if (text == "ask") {
     const r = new HTTPRequest("https://example.org/");
     r.body = "?";
+    r.once = "asked";
     return fetch(r, then("answered"));
   }
   if (text == "store") {

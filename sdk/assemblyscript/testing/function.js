@@ -31,6 +31,7 @@ export class TestClient {
     this.closed = null;
     this.error = null;
     this.left = false;
+    this.noGroup = false; // a join was refused
   }
 
   text(text) { this.#functions.message(this, Buffer.from(text, "utf8"), false); }
@@ -105,7 +106,8 @@ export class Functions {
     const client = new TestClient(this, `client-${this.#clients.length + 1}`);
     this.#clients.push(client);
     const request = JSON.stringify({
-      id: client.id, path: "", query: "", params: {}, user: null, user_key: "", address: "", headers: {},
+      id: client.id, path: "", query: "", params: {}, user: null, user_key: "", user_name: "",
+      address: "", headers: {},
       subprotocols: [], ...handshake,
     });
     this.#try(client, () => {
@@ -126,6 +128,7 @@ export class Functions {
         throw this.#io.unknown(v);
       }
     });
+    if (client.status === 503 && client.noGroup) client.status = 403;
     client.left = !client.accepted;
     this.settle();
     return client;
@@ -303,7 +306,10 @@ export class Functions {
   #group(name, join) {
     if (!this.#present()) return NO_CLIENT;
     const code = allowed(this.#io.options().join, name);
-    if (code !== 0) return code;
+    if (code !== 0) {
+      if (join) this.#call.client.noGroup = true;
+      return code;
+    }
     if (++this.#call.grouped > MAX_EFFECTS) return LIMIT;
     const { client, effects } = this.#call;
     effects.push(() => {

@@ -26,6 +26,7 @@ export interface Handshake {
   /** The user's profile. Default: null, an anonymous user. */
   user?: unknown;
   user_key?: string;
+  user_name?: string;
   address?: string;
   /** Headers that the route grants, with names in lower case. */
   headers?: Record<string, string>;
@@ -149,7 +150,7 @@ export class Host {
   sharedGet(key: string): string | null;
   sharedSet(key: string, value: string): void;
   /** Answers HTTP requests; without it, no server is available. A status below 0 is one of the ABI. */
-  fetch: (request: { method: string; url: string; headers: Record<string, string>; body: string }) =>
+  fetch: (request: { method: string; url: string; headers: Record<string, string>; body: string; once?: string }) =>
     { status?: number; body?: unknown };
   /** Makes the shared store and the alarms fail. */
   unavailable: boolean;
@@ -158,7 +159,7 @@ export class Host {
   /** The alarms that are set, what the plugin published, and its HTTP requests. */
   readonly alarms: { name: string; payload: string; at: number; failures: number }[];
   readonly published: { group: string; type: string; payload: string; others: boolean }[];
-  readonly fetched: { method: string; url: string; headers: Record<string, string>; body: string }[];
+  readonly fetched: { method: string; url: string; headers: Record<string, string>; body: string; once?: string }[];
   /** The last failure of an alarm, or of a continuation without a client. */
   readonly error: Error | null;
   /** Starts a fresh instance. The store and the metrics stay. */

@@ -21,7 +21,7 @@ EV_ON_MESSAGE(m) {
   if (ev_message_is(m, "fail")) return ev_send("void"), ev_fail("no");
   if (ev_message_is(m, "echo")) return ev_send("first"), ev_reply(m->data, m->len);
   if (ev_message_is(m, "remind")) return ev_alarm_after("remind", room, 5000, EV_NO_ANSWER);
-  if (ev_message_is(m, "ask")) return ev_fetch("POST", "https://example.org/", 0, "?", ev_then("answered", ""));
+  if (ev_message_is(m, "ask")) return ev_fetch_once("asked", "POST", "https://example.org/", 0, "?", ev_then("answered", ""));
   if (ev_message_is(m, "lost")) return ev_shared_get("x", ev_then("nowhere", ""));
   if (ev_message_is(m, "store")) {
     ev_shared_get("k", ev_then("note", "none"));
@@ -103,7 +103,7 @@ EV_TEST(rejections) {
 EV_TEST(groups_are_granted) {
   ev_relay.join = "chat-* lobby";
   ev_test_client *c = visitor("alice");
-  EV_CHECK(c->status == 503 && strstr(c->error, "patterns"));
+  EV_CHECK(c->status == 403 && strstr(c->error, "patterns"));
 }
 
 EV_TEST(alarms_come_until_they_succeed) {
@@ -133,7 +133,7 @@ EV_TEST(fetches) {
   ev_test_text(alice, "ask");
   nothing(alice);
   ev_test_respond();
-  EV_TEXT("{\"method\":\"POST\",\"url\":\"https://example.org/\",\"headers\":{}}?", ev_test_received(alice));
+  EV_TEXT("{\"method\":\"POST\",\"url\":\"https://example.org/\",\"headers\":{},\"once\":\"asked\"}?", ev_test_received(alice));
 }
 
 EV_TEST(shared_store) {

@@ -161,7 +161,7 @@ pub(crate) fn effect(what: &str, code: i32, malformed: EffectError) -> Result<()
 }
 
 /// A request to connect, with its client: what is sent, joined or attached here holds if the connection is accepted.
-/// `text` reads `id`, `path`, `query`, `params`, `user`, `user_key`, `address`, `headers` and `subprotocols`.
+/// `text` reads `id`, `path`, `query`, `params`, `user`, `user_key`, `user_name`, `address`, `headers` and `subprotocols`.
 pub struct Connect {
     pub(crate) client: Client,
 }
@@ -187,6 +187,11 @@ impl Connect {
     /// A member of the user's profile, such as `username`; empty for anonymous users.
     pub fn user(&self, path: &str) -> String {
         self.text(&["user.", path].concat()).unwrap_or_default()
+    }
+
+    /// The user's name, as the authorizer of the route tells it; empty for anonymous users.
+    pub fn user_name(&self) -> String {
+        self.text("user_name").unwrap_or_default()
     }
 
     /// A header that the route grants. The name is case-insensitive.
@@ -242,7 +247,8 @@ pub enum Admission {
 }
 
 impl Admission {
-    /// Accepts if the result is `Ok`, and is [`Admission::Error`] otherwise.
+    /// Accepts if the result is `Ok`, and is [`Admission::Error`] otherwise. The client gets the HTTP status 403 if it
+    /// cannot join a group, because of the name or of the plugin's setting join, and 503 for any other error.
     pub fn if_ok<E: Into<String>>(result: Result<(), E>) -> Admission {
         result.map_or_else(|e| Admission::Error(e.into()), |()| Admission::Accept)
     }

@@ -46,7 +46,7 @@ fn message(c: &Client, m: &mut Message) -> Result<(), String> {
         }
         "remind" => alarms::after("remind", &room, 5000, None)?,
         "ask" => fetch(
-            &HttpRequest { url: "https://example.org/", body: "?", ..HttpRequest::default() },
+            &HttpRequest { url: "https://example.org/", body: "?", once: "asked", ..HttpRequest::default() },
             then("answered", ""),
         )?,
         "lost" => shared::get("x", then("nowhere", ""))?,
@@ -88,6 +88,7 @@ const fn visitor(user: &str) -> Handshake<'_> {
         params: &[("room", "7")],
         user,
         user_key: "",
+        user_name: "Ann",
         address: "",
         headers: &[],
         subprotocols: &[],
@@ -137,7 +138,7 @@ fn groups_are_granted() {
     host.joins = Some(vec!["chat-*".into()]);
     let c = host.connect(&ALICE);
     let c = host.client(c);
-    assert!(c.status == 503 && c.error.as_deref().unwrap_or_default().contains("patterns"), "{:?}", c);
+    assert!(c.status == 403 && c.error.as_deref().unwrap_or_default().contains("patterns"), "{:?}", c);
 }
 
 #[test]
@@ -165,12 +166,12 @@ fn fetches() {
     host.received(alice);
     host.text(alice, "ask").unwrap();
     assert_eq!(host.received(alice), ["unavailable"]);
-    host.fetch = Some(Box::new(|r| (200, [&r.method[..], &r.url, &r.headers, &r.body].join(" "))));
+    host.fetch = Some(Box::new(|r| (200, [&r.method[..], &r.url, &r.headers, &r.body, &r.once].join(" "))));
     host.hold_responses = true;
     host.text(alice, "ask").unwrap();
     assert!(host.received(alice).is_empty());
     host.respond();
-    assert_eq!(host.received(alice), ["POST https://example.org/ {} ?"]);
+    assert_eq!(host.received(alice), ["POST https://example.org/ {} ? asked"]);
 }
 
 /// The response to a client that has left is no failure.

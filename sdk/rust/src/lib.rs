@@ -56,7 +56,7 @@ pub use service::{
 };
 
 /// The version of the SDK.
-pub const VERSION: &str = "0.2.0";
+pub const VERSION: &str = "0.3.0";
 
 /// The decision of a hook about an event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -102,6 +102,9 @@ pub struct HttpRequest<'a> {
     pub url: &'a str,
     pub header: &'a [(&'a str, &'a str)],
     pub body: &'a str,
+    /// What the request is about, such as `job 7 failed`: of all nodes on which the plugin makes equal requests, one makes
+    /// it. For the others, the status is [`Response::CONFLICT`].
+    pub once: &'a str,
 }
 
 /// Makes an HTTP request. The response's status is that of HTTP, or below 0. Grant: fetch.
@@ -111,14 +114,15 @@ pub fn fetch(r: &HttpRequest, then: Option<Then>) -> Result<(), EffectError> {
         ("", _) => "POST",
         (method, _) => method,
     };
+    let once = if r.once.is_empty() { String::new() } else { [",\"once\":", &quote(r.once)].concat() };
     let parts =
-        ["{\"method\":", &quote(method), ",\"url\":", &quote(r.url), ",\"headers\":", &object(r.header), "}"].concat();
+        ["{\"method\":", &quote(method), ",\"url\":", &quote(r.url), ",\"headers\":", &object(r.header), &once, "}"].concat();
     requested("fetch", host::fetch(&parts, r.body, &wire(then)))
 }
 
 /// Posts a JSON text. Grant: fetch.
 pub fn post_json(url: &str, body: &str, then: Option<Then>) -> Result<(), EffectError> {
-    fetch(&HttpRequest { method: "POST", url, header: &[("Content-Type", "application/json")], body }, then)
+    fetch(&HttpRequest { method: "POST", url, header: &[("Content-Type", "application/json")], body, once: "" }, then)
 }
 
 /// The continuations of a plugin, by the names that [`then`] uses. The client is the one whose hook made the request; see

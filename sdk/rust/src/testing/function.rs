@@ -16,6 +16,7 @@ pub struct Handshake<'a> {
     /// The user's profile, JSON; empty: an anonymous user.
     pub user: &'a str,
     pub user_key: &'a str,
+    pub user_name: &'a str,
     pub address: &'a str,
     /// Headers that the route grants, with names in lower case.
     pub headers: &'a [(&'a str, &'a str)],
@@ -26,7 +27,7 @@ impl Handshake<'_> {
     fn json(&self, id: &str) -> String {
         let list: Vec<String> = self.subprotocols.iter().map(|s| quote(s)).collect();
         format!(
-            "{{\"id\":{},\"path\":{},\"query\":{},\"params\":{},\"user\":{},\"user_key\":{},\"address\":{},\"headers\":{},\
+            "{{\"id\":{},\"path\":{},\"query\":{},\"params\":{},\"user\":{},\"user_key\":{},\"user_name\":{},\"address\":{},\"headers\":{},\
              \"subprotocols\":[{}]}}",
             quote(id),
             quote(self.path),
@@ -34,6 +35,7 @@ impl Handshake<'_> {
             object(self.params),
             if self.user.is_empty() { "null" } else { self.user },
             quote(self.user_key),
+            quote(self.user_name),
             quote(self.address),
             object(self.headers),
             list.join(",")
@@ -88,6 +90,8 @@ pub struct Fetched {
     /// The headers, a JSON object.
     pub headers: String,
     pub body: String,
+    /// See [`crate::HttpRequest::once`].
+    pub once: String,
 }
 
 /// An alarm that is set.
@@ -106,6 +110,7 @@ pub struct PendingAlarm {
 pub(super) struct Clients {
     hooks: Hooks,
     started: bool,
+    no_group: bool, // a join was refused
     list: Vec<TestClient>,
     auto: BTreeMap<String, String>,
     queue: VecDeque<Request>,
@@ -187,6 +192,7 @@ impl Host {
         let id = format!("client-{}", number + 1);
         let request = handshake.json(&id);
         self.clients.list.push(TestClient { id, status: 503, ..TestClient::default() });
+        self.clients.no_group = false;
         let result = self.ready().and_then(|()| match self.clients.hooks.on_connect {
             None => Ok(Admission::Accept),
             Some(hook) => self.run(Some(number), request.as_bytes(), String::new(), || {
@@ -202,7 +208,10 @@ impl Host {
             Ok(Admission::RejectWith(status @ 400..=599)) => c.status = status,
             Ok(Admission::RejectBecause(reason)) => (c.status, c.reason) = (403, reason),
             Ok(Admission::RejectWith(status)) => c.error = Some(format!("unknown admission: status {}", status)),
-            Ok(Admission::Error(why)) => c.error = Some(why),
+            Ok(Admission::Error(why)) => {
+                c.status = if self.clients.no_group { 403 } else { 503 };
+                c.error = Some(why);
+            }
             Err(why) => c.error = Some(why),
         }
         c.left = !c.accepted;
@@ -655,6 +664,7 @@ impl Host {
         }
         let code = check_group(&self.joins, group);
         if code != 0 {
+            self.clients.no_group |= matches!(effect, Effect::Join(_));
             return code;
         }
         if self.count(|e| matches!(e, Effect::Join(_) | Effect::Leave(_))) >= MAX_EFFECTS {
@@ -778,7 +788,7 @@ impl Host {
             String::from_utf8_lossy(&b[..n]).into_owned()
         };
         let headers = find(request.as_bytes(), "headers").map_or_else(String::new, |r| request[r].into());
-        let (method, url, body) = (member("method"), member("url"), body.into());
-        self.ask(Op::Fetch(Fetched { method, url, headers, body }), context)
+        let (method, url, body, once) = (member("method"), member("url"), body.into(), member("once"));
+        self.ask(Op::Fetch(Fetched { method, url, headers, body, once }), context)
     }
 }
