@@ -64,6 +64,9 @@ func Read(d *caddyfile.Dispenser, block string, to any) error {
 		}
 		name := d.Val()
 		f := find(fields, name)
+		if r, old := replaced(block, name); f == nil && old {
+			return d.Err(r.Error())
+		}
 		if f == nil {
 			return d.Errf("%s has no setting %q; it has %s", block, name, enumerate(names(fields), "and"))
 		}

@@ -8,6 +8,6 @@ for c in src/*.c; do
 	wasm-ld-16 --no-entry -z stack-size=16384 --strip-all -o "$name.wasm" "$name.o"
 	rm "$name.o"
 done
-for w in *.wat hostile/*.wat ../internal/hostile/testdata/*.wat ../internal/metering/testdata/*.wat; do
+for w in *.wat abi/*.wat hostile/*.wat ../internal/hostile/testdata/*.wat ../internal/metering/testdata/*.wat; do
 	wat2wasm "$w" -o "${w%.wat}.wasm"
 done
