@@ -13,6 +13,9 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
+// modules are the compiled plugins of docs/plugins.md, by file: versions of a redactor there, two examples here.
+var modules = map[string]string{"redact.wasm": "redact-c", "redact-2.wasm": "quiet", "redact-3.wasm": "redact-c"}
+
 // shell runs the commands of a page in a folder of the page. The folder has bin/caddy, as a checkout after `make build`.
 type shell struct {
 	relay *relay
@@ -33,6 +36,15 @@ func (r *relay) newShell(t *testing.T) *shell {
 	}
 	if err := os.Symlink(program, filepath.Join(bin, "caddy")); err != nil {
 		t.Fatal(err)
+	}
+	for name, module := range modules {
+		wasm, err := filepath.Abs(filepath.Join(root, "examples", "plugins", module, "plugin.wasm"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(wasm, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return &shell{r, dir, append(r.command(context.Background()).Env, "CADDY_ADMIN="+r.admin,
 		"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))}
