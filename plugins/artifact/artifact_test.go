@@ -1,7 +1,9 @@
 package artifact_test
 
 import (
+	"crypto"
 	"crypto/ed25519"
+	"crypto/sha512"
 	"encoding/json"
 	"errors"
 	"os"
@@ -183,6 +185,14 @@ func TestSignaturesAreVerified(t *testing.T) {
 	swapped.Manifest = sign(other, private).Manifest
 	forged := good
 	forged.Signature = ed25519.Sign(stranger, good.Payload)
+	prehashed := func(key ed25519.PrivateKey) artifact.Signature { // as cosign signs from 2.6 on
+		s, hash := good, sha512.Sum512(good.Payload)
+		var err error
+		if s.Signature, err = key.Sign(nil, hash[:], &ed25519.Options{Hash: crypto.SHA512}); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
 	resigned := good // another purpose of the same key
 	resigned.Payload = []byte(strings.Replace(string(good.Payload), "cosign container image signature", "login", 1))
 	resigned.Signature = ed25519.Sign(private, resigned.Payload)
@@ -192,6 +202,8 @@ func TestSignaturesAreVerified(t *testing.T) {
 	}{
 		{"good", "", []artifact.Signature{good}},
 		{"good among others", "", []artifact.Signature{tampered, sign(wasm, stranger), good}},
+		{"of the hash", "", []artifact.Signature{prehashed(private)}},
+		{"of the hash, by a stranger", "signed by none", []artifact.Signature{prehashed(stranger)}},
 		{"for this plugin", "", []artifact.Signature{sign(wasm, private, "other", "redact")}},
 		{"none", "is not signed", nil},
 		{"stranger", "signed by none of the keys ops", []artifact.Signature{sign(wasm, stranger)}},

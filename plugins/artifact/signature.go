@@ -1,7 +1,9 @@
 package artifact
 
 import (
+	"crypto"
 	"crypto/ed25519"
+	"crypto/sha512"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +27,7 @@ const (
 type Signature struct {
 	// Payload is the signed text.
 	Payload []byte `json:"payload"`
-	// Signature is the Ed25519 signature of Payload.
+	// Signature is the Ed25519 signature of Payload, or of its hash (Ed25519ph), as cosign makes it from 2.6 on.
 	Signature []byte `json:"signature"`
 	// Manifest is the OCI manifest of the module.
 	Manifest []byte `json:"manifest"`
@@ -78,7 +80,14 @@ func Sign(wasm []byte, private ed25519.PrivateKey, forPlugins ...string) (*Signa
 
 // SignedBy reports whether the signature was made by the owner of a key. It says nothing about a module.
 func (s *Signature) SignedBy(public ed25519.PublicKey) bool {
-	return len(public) == ed25519.PublicKeySize && ed25519.Verify(public, s.Payload, s.Signature)
+	if len(public) != ed25519.PublicKeySize {
+		return false
+	}
+	if ed25519.Verify(public, s.Payload, s.Signature) {
+		return true
+	}
+	hash := sha512.Sum512(s.Payload)
+	return ed25519.VerifyWithOptions(public, hash[:], s.Signature, &ed25519.Options{Hash: crypto.SHA512}) == nil
 }
 
 // ErrSignature is wrapped by errors about missing and wrong signatures.
