@@ -130,17 +130,6 @@ func (m *module) reportConnect(event breakerEvent, client uint64, f *Failure) {
 	}
 }
 
-// permits returns nil if the circuit breaker of the key permits a call, which then has to be reported.
-func (m *module) permits(s *slot, key breakerKey) error {
-	if key.hook == OnConnect {
-		return m.connects.allow()
-	}
-	if !s.breakers.allow(key) {
-		return errBreakerOpen
-	}
-	return nil
-}
-
 // abandon reports that a permitted call was not made, or says nothing about its key.
 func (m *module) abandon(s *slot, key breakerKey) {
 	if key.hook == OnConnect {
@@ -148,15 +137,6 @@ func (m *module) abandon(s *slot, key breakerKey) {
 		return
 	}
 	s.breakers.abandon(key)
-}
-
-// succeed reports a successful call.
-func (m *module) succeed(s *slot, key breakerKey) {
-	if key.hook == OnConnect {
-		m.reportConnect(callSucceeded, key.subject, nil)
-		return
-	}
-	s.breakers.succeeded(key)
 }
 
 // clientOf returns what tells the clients of a function apart in a request of on_connect: the user, or the address.

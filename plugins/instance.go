@@ -325,7 +325,10 @@ func (in *instance) callOnEvent(ev *Event, hops int, budget *allowance, res *res
 	if len(in.emits) > 0 { // the caller owns the slice from here on
 		res.emits, in.emits = in.emits, nil
 	}
-	res.effects = in.own.take()
+	if in.own.dirty {
+		res.effects = in.own.take()
+	}
+	in.own.permitted = false
 	return in.decode(exportOnEvent, in.stack[0], res)
 }
 

@@ -49,8 +49,13 @@ func (m *module) slotIndex(hash uint64) int { return int(hash % uint64(len(m.slo
 // failure that is already recorded.
 func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	s := m.slot(hash)
-	if err := m.permits(s, key); err != nil {
-		return nil, err
+	// Calls of on_event are the most, so they pay for no function of others.
+	if key.hook == OnConnect {
+		if err := m.connects.allow(); err != nil {
+			return nil, err
+		}
+	} else if !s.breakers.allow(key) {
+		return nil, errBreakerOpen
 	}
 	if !s.mu.TryLock() {
 		if s.tooBusyFor(key.hook) {
@@ -133,7 +138,11 @@ func (m *module) release(s *slot, key breakerKey, f *Failure) error {
 	s.stopTimer(key.hook)
 	if f == nil {
 		s.mu.Unlock()
-		m.succeed(s, key)
+		if key.hook == OnConnect {
+			m.reportConnect(callSucceeded, key.subject, nil)
+		} else if s.breakers.count.Load() != 0 {
+			s.breakers.report(key, callSucceeded)
+		}
 		return nil
 	}
 	m.recordFailure(s, key, f)
