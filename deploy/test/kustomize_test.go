@@ -21,7 +21,6 @@ import (
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
-	"sigs.k8s.io/yaml"
 )
 
 // awx has the fields of the operator's resource that the examples use. They were compared by hand with the operator's
@@ -59,7 +58,7 @@ func build(t *testing.T, dir string) objects {
 // part decodes a text of the resource strictly into a type of Kubernetes. The operator inserts it into a pod.
 func part[T any](t *testing.T, text string) (parts []T) {
 	t.Helper()
-	if err := yaml.UnmarshalStrict([]byte(text), &parts); err != nil {
+	if err := unmarshal([]byte(text), &parts); err != nil {
 		t.Errorf("%v\n%s", err, text)
 	}
 	return parts

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	strict "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -44,7 +46,7 @@ func (all objects) decode(t *testing.T, document []byte) {
 	if object == nil {
 		t.Fatalf("unexpected kind %s %s", head.APIVersion, head.Kind)
 	}
-	if err := yaml.UnmarshalStrict(document, object); err != nil {
+	if err := unmarshal(document, object); err != nil {
 		t.Fatalf("%s: %v\n%s", head.Kind, err, document)
 	}
 	name := object.(meta.Object).GetName()
@@ -52,6 +54,17 @@ func (all objects) decode(t *testing.T, document []byte) {
 		t.Errorf("%s %q: no name, or twice", head.Kind, name)
 	}
 	all[head.Kind+" "+name] = object
+}
+
+// unmarshal decodes YAML as the API server does: unknown and repeated fields are errors, and upper and lower case differ,
+// which encoding/json and the libraries on it ignore.
+func unmarshal(document []byte, into any) error {
+	text, err := yaml.YAMLToJSONStrict(document)
+	if err != nil {
+		return err
+	}
+	faults, err := strict.UnmarshalStrict(text, into)
+	return errors.Join(append(faults, err)...)
 }
 
 // decodeAll decodes the documents of a YAML file.
@@ -133,4 +146,18 @@ func binary(t *testing.T) string {
 		t.Fatal("EDGERELAY_CADDY names no binary; run `make deploy-test`")
 	}
 	return path
+}
+
+// Mistakes are seen: an unknown field, a field in another case, a field twice.
+func TestUnmarshalIsStrict(t *testing.T) {
+	for name, text := range map[string]string{
+		"unknown field": "spec: {replica: 2}", "other case": "spec: {Replicas: 2}", "twice": "spec: {replicas: 2, replicas: 3}",
+	} {
+		if err := unmarshal([]byte(text), new(apps.Deployment)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if err := unmarshal([]byte("spec: {replicas: 2}"), new(apps.Deployment)); err != nil {
+		t.Error(err)
+	}
 }
