@@ -44,6 +44,10 @@ func (v view) apply(t *testing.T, page *Page) {
 	page.Do(t, chromedp.EmulateViewport(v.width, v.height), prefers(v.scheme))
 	page.Wait(t, soon, fmt.Sprintf(`innerWidth === %d && matchMedia("(prefers-color-scheme: %s)").matches`,
 		v.width, v.scheme))
+	// The page's listeners for the new size run before the next frame.
+	page.Script(t, `window.settled = false;
+		requestAnimationFrame(() => requestAnimationFrame(() => { window.settled = true; }))`)
+	page.Wait(t, soon, `window.settled`)
 }
 
 // someViews have each width and each scheme once; moreViews have the other pairs.
