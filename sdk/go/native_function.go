@@ -70,8 +70,6 @@ func hostFetch(request, body, ctx string) int64 {
 	return host().ask(serviceRequest{op: opFetch, key: request, value: body, context: ctx})
 }
 
-func hostResultContext(b []byte) int { return copyOut(host().context, b) }
-
 // OnConnect is for the export ev_on_connect: hook decides about a connection. Outside WebAssembly use [Host.Connect].
 func OnConnect(uint32, func(*Connect) Admission) uint64 { panic(wasmOnly) }
 
