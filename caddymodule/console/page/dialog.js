@@ -65,9 +65,9 @@ $("dialog-form").addEventListener("submit", async e => {
 	failure("");
 	try {
 		const done = await of.run(values());
+		await refreshNow(); // the next action must not begin with what the page showed before
 		if (question === of) $("dialog").close();
 		say(done);
-		refreshNow();
 	} catch (e) {
 		if (question !== of) return say(`${of.title}: ${e.message}`);
 		failure(e.status ? `Not done: ${e.message} (${e.status})` : "No answer: the action may have been carried out. Close this dialog and look, before you repeat it.");
