@@ -35,12 +35,12 @@ func (d *dialog) opens(title, effect string) {
 		&& document.querySelector("#dialog-effect").textContent.includes(%q)`, title, effect))
 }
 
-// confirm presses the button of the dialog, and waits for the result above the page.
+// confirm presses the button of the dialog, and waits for the result above the page and the return of the focus.
 func (d *dialog) confirm(label, said string) {
 	d.Helper()
 	d.page.Wait(d, soon, fmt.Sprintf(`(b => b.textContent === %q && !b.disabled)(document.querySelector("#dialog-confirm"))`, label))
 	d.press("#dialog-confirm")
-	d.page.Wait(d, soon, fmt.Sprintf(`!document.querySelector("#dialog").open && document.querySelector("#said").textContent.includes(%q)`, said))
+	d.page.Wait(d, soon, fmt.Sprintf(`!document.querySelector("#dialog").open && question === null && document.querySelector("#said").textContent.includes(%q)`, said))
 }
 
 // focused waits for the focus of an element.
@@ -136,6 +136,7 @@ func TestConsoleActions(t *testing.T) {
 		d.opens("Close connection #", "Closes 1 connection on this node")
 		d.focused("#dialog-cancel")
 		page.Do(t, chromedp.KeyEvent("\x1b"))
+		page.Wait(t, soon, `question === null`)
 		d.focused("#found [data-do=close]")
 		d.press("#found [data-do=close]")
 		d.confirm("Close 1 connection", "Closed 1 connection.")
