@@ -32,6 +32,10 @@ var examples = []Example{
 		Name: "alert-fetch", Go: true, Grants: []string{"fetch"},
 		Config: `{"webhook": "https://hooks.slack.com/services/x", "site": "https://awx.example.com"}`,
 	},
+	{
+		Name: "alert-fetch-rs", Grants: []string{"fetch"},
+		Config: `{"webhook": "https://hooks.slack.com/services/x", "site": "https://awx.example.com"}`,
+	},
 	{Name: "audience", Go: true, Config: `{"privileged": ["alice"], "strip": ["stdout", "event_data.res"]}`},
 }
 
