@@ -138,6 +138,13 @@ func (l *Layer) Pace(group string, start, count int, interval time.Duration) fun
 	return l.pace(count, interval, map[string]any{"group": group, "start": start})
 }
 
+// PaceStored is Pace that writes the number of each event to a list of Redis before it emits the event, as AWX writes to
+// its database. The API of [OldSite] reads the list.
+func (l *Layer) PaceStored(group, redisURL string, start, count int, interval time.Duration) func() Paced {
+	l.t.Helper()
+	return l.pace(count, interval, map[string]any{"group": group, "start": start, "store": redisURL})
+}
+
 // PaceMessages is Pace for messages of any type. Each has the members n, which is its number, and text, which is
 // "m<n>", besides those of message.
 func (l *Layer) PaceMessages(group string, message map[string]any, start, count int, interval time.Duration,

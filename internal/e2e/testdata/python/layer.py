@@ -12,6 +12,8 @@ in the order they came. Commands:
     {"op": "pace", "group": g, "count": n, "interval": seconds, "start": i}
         sends {"n": i}, {"n": i+1}, ...; goes on when Redis is away. The answer lists the
         times (Unix seconds) after each send and the indices of the sends that raised.
+        With "store": redis URL it appends each index to the list "job_events:<group>" before it
+        sends the event, as AWX writes to its database before it emits.
         With "message": {...} it sends that, with the members n and text ("m<n>") beside.
         It runs beside other commands, so that there is traffic during what they do.
     {"op": "stop"}                                      ends all pacing early
@@ -83,10 +85,13 @@ class Driver:
             return event(json.dumps({"n": index}))
 
         start, due = command["start"], time.monotonic()
+        store = redis.from_url(command["store"]) if "store" in command else None
         for index in range(start, start + command["count"]):
             if self.stopping.is_set():
                 break
             try:
+                if store is not None:
+                    await store.rpush("job_events:" + command["group"], index)
                 await self.layer.group_send(command["group"], numbered(index))
             except Exception as error:
                 failed.append(index)

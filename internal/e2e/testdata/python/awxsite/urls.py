@@ -9,4 +9,5 @@ urlpatterns = [
     path("relaunch/", views.relaunch),
     path("mirror/", views.mirror),
     path("upload/", views.upload),
+    path("api/v2/jobs/<int:job>/job_events/", views.job_events),
 ] + controller[1:]

@@ -1,5 +1,8 @@
 """What a person sees: a form to log in with, a page that shows events, a button."""
 
+import os
+
+import redis
 from controller import people
 from django.http import HttpResponse, HttpResponseRedirect, JsonResponse
 from django.middleware.csrf import get_token
@@ -69,3 +72,13 @@ def mirror(request):
 @require_POST
 def upload(request):
     return JsonResponse({"bytes": len(request.body)})
+
+
+@require_GET
+def job_events(request, job):
+    """The numbers of a job's events above another one, from the database: how AWX's pages fetch what they missed."""
+    if people.by_session(request.session) is None:
+        return HttpResponse(status=401)
+    above = int(request.GET.get("counter__gt", -1))
+    stored = redis.from_url(os.environ["CONTROLLER_REDIS"]).lrange(f"job_events:job_events-{job}", 0, -1)
+    return JsonResponse({"results": [n for n in map(int, stored) if n > above]})
