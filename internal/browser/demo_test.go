@@ -51,8 +51,8 @@ func TestDemoPage(t *testing.T) {
 	// The event has a position, and opens by keys.
 	page.Script(t, `document.querySelector("#events summary").focus()`)
 	page.Do(t, chromedp.KeyEvent("\r"))
-	page.Wait(t, soon, `document.querySelector("#events dd code").textContent.length >= 22`)
-	page.Wait(t, soon, `document.querySelector("#groups-current small").textContent.length > 22`)
+	page.Wait(t, soon, `document.querySelector("#events dd code")?.textContent.length >= 22`)
+	page.Wait(t, soon, `document.querySelector("#groups-current small")?.textContent.length > 22`)
 
 	// Markup in a payload is text on the page.
 	page.Do(t, publish("job_events-42",
