@@ -11,7 +11,7 @@ local function release(window)
 	end
 	call('HDEL', claims, key)
 	local at = tonumber(string.match(claim, ' (%d+)$'))
-	return math.max(0, math.min(window, at + window - now))
+	return math.max(0, math.min(window, at + window - now + 1)) -- Both times are rounded down.
 end
 
 local function setAlarm(payload, window)
@@ -24,7 +24,7 @@ local function setAlarm(payload, window)
 		return {-2}
 	end
 	call('HSET', data, key, '0 ' .. payload)
-	call('ZADD', due, exact(now + number), key)
+	call('ZADD', due, exact(now + number + (number > 0 and 1 or 0)), key) -- now is rounded down.
 	charge(new - old)
 	return {0, release(window)}
 end
