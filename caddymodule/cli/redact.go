@@ -40,7 +40,8 @@ var privateSettings = []string{"config", "env", "value", "text"}
 
 // plainSettings are the settings of the relay's modules with texts that are no secrets.
 var plainSettings = []string{
-	"action", "address", "addresses", "admin", "advertise", "algorithms", "allow", "audience", "binary", "ca", "cert",
+	"action", "actors", "address", "addresses", "admin", "advertise", "algorithms", "allow", "audience", "binary", "ca",
+	"cert",
 	"channels", "dialect", "emitters", "exclude", "expires", "file", "form", "grant", "group", "groups",
 	"groups_claim", "handler", "headers", "include", "info", "ip", "issuer", "join", "jwks", "key_file", "keys",
 	"kind", "master", "members", "method", "methods", "modifier1", "modifier2", "name", "node_name", "on_error",
