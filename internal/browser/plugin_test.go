@@ -42,7 +42,7 @@ func TestNewPlugin(t *testing.T) {
 				`document.querySelector("#publish-result").textContent === "published to jobs-status_changed"`)
 			page.Do(t, publish("jobs-status_changed",
 				`{"group_name": "jobs", "unified_job_id": 42, "status": "failed"}`))
-			page.Wait(t, soon, listed("jobs-status_changed", `"status": "failed","seen":true`)+" === 1")
+			page.Wait(t, soon, listed("jobs-status_changed", `"status":"failed","seen":true`)+" === 1")
 			page.Wait(t, soon, `!document.querySelector("#events").textContent.includes("successful")`)
 		})
 	}
