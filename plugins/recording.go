@@ -101,6 +101,12 @@ func (p *Pipeline) Record(function string, o RecordingOptions) (*Recording, erro
 	return r, nil
 }
 
+// Recorded reports whether the connections of a function are recorded now.
+func (p *Pipeline) Recorded(function string) bool {
+	pl := p.find(function)
+	return pl != nil && pl.recording.Load() != nil
+}
+
 // Close ends the recording. Next returns what is left.
 func (r *Recording) Close() {
 	r.mu.Lock()

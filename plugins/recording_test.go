@@ -239,9 +239,12 @@ func TestRecordingIsBounded(t *testing.T) {
 		}
 	})
 	t.Run("twice", func(t *testing.T) {
-		record(t, p, RecordingOptions{})
-		if _, err := p.Record("f", RecordingOptions{}); !errors.Is(err, ErrRecording) {
+		r := record(t, p, RecordingOptions{})
+		if _, err := p.Record("f", RecordingOptions{}); !errors.Is(err, ErrRecording) || !p.Recorded("f") {
 			t.Errorf("a second recording: %v", err)
+		}
+		if r.Close(); p.Recorded("f") || p.Recorded("unknown") {
+			t.Error("the function is still recorded")
 		}
 	})
 }

@@ -141,8 +141,18 @@ func (h *Host) failCanary(store Store, p *runningPlugin, here localCanary, fault
 	_ = h.Pipeline.EndCanary(p.Name, here.id) // an error means that it has ended
 	here.fault = fault
 	h.setCanary(p.Name, here)
+	h.countsMu.Lock()
+	h.takenBack[p.Name]++
+	h.countsMu.Unlock()
 	h.log.Error("plugin canary taken back", "plugin", p.Name, "hash", p.record.Canary.Candidate.Hash, "reason", fault)
 	h.reportFault(store, p, here)
+}
+
+// CanariesTakenBack returns how many canaries of a plugin this node has taken back for a fault.
+func (h *Host) CanariesTakenBack(name string) uint64 {
+	h.countsMu.Lock()
+	defer h.countsMu.Unlock()
+	return h.takenBack[name]
 }
 
 // reportFault records that the candidate was taken back. After an error, the next check tries again.

@@ -201,6 +201,9 @@ func TestFailingCanaryIsTakenBack(t *testing.T) {
 			t.Errorf("the canary is %+v", c)
 		}
 	}
+	if a.CanariesTakenBack("p") != 0 || b.CanariesTakenBack("p") != 1 {
+		t.Errorf("taken back by a: %d, by b: %d; want b alone", a.CanariesTakenBack("p"), b.CanariesTakenBack("p"))
+	}
 }
 
 // TestCanaryIsRejectedEverywhere: a candidate that a node cannot run is taken back for all.

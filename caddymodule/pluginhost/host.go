@@ -52,9 +52,10 @@ type Host struct {
 	// running is in the order of the pipeline.
 	running []*runningPlugin
 
-	// refusedMu guards refused, the number of modules whose signature was refused, by plugin.
-	refusedMu sync.Mutex
-	refused   map[string]uint64
+	// countsMu guards refused, the number of modules whose signature was refused, and takenBack, the number of canaries
+	// that this node took back, both by plugin.
+	countsMu           sync.Mutex
+	refused, takenBack map[string]uint64
 
 	// sourcesMu guards sources and watched.
 	sourcesMu sync.Mutex
@@ -112,7 +113,7 @@ func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 	h := &Host{
 		hub: hub, log: log, Pipeline: pipeline, memories: newMemories(log), loading: loading,
 		changes: map[string]*changeLock{}, sources: map[string]func(){}, watched: map[string]func(){},
-		self: newReporter(), canaries: map[string]localCanary{}, refused: map[string]uint64{},
+		self: newReporter(), canaries: map[string]localCanary{}, refused: map[string]uint64{}, takenBack: map[string]uint64{},
 		messages: make(chan message, maxPublishing),
 	}
 	h.requests = newRequests(h, log)

@@ -137,14 +137,14 @@ func (h *Host) countRefusal(name string, err error) {
 	if !errors.Is(err, artifact.ErrSignature) {
 		return
 	}
-	h.refusedMu.Lock()
-	defer h.refusedMu.Unlock()
+	h.countsMu.Lock()
+	defer h.countsMu.Unlock()
 	h.refused[name]++
 }
 
 // SignaturesRefused returns how many modules of a plugin were refused for a missing or wrong signature.
 func (h *Host) SignaturesRefused(name string) uint64 {
-	h.refusedMu.Lock()
-	defer h.refusedMu.Unlock()
+	h.countsMu.Lock()
+	defer h.countsMu.Unlock()
 	return h.refused[name]
 }

@@ -33,7 +33,10 @@ var (
 		"Share of the groups for which the candidate of a canary decides, 0 without a canary.", "plugin")
 	descPluginCanaryEvents = desc("plugin_canary_events_total",
 		"Events of the two modules of a canary, since it started on this node.", "plugin", "module", "result")
-	descPluginShadow = desc("plugin_shadow_total",
+	descPluginTakenBack = desc("plugin_canaries_taken_back_total",
+		"Candidates of canaries that this node took back for a fault.", "plugin")
+	descPluginRecorded = desc("plugin_recorded", "1 while an operator records the connections of a function.", "plugin")
+	descPluginShadow   = desc("plugin_shadow_total",
 		"Decisions of a shadow, by agreement with the original.", "plugin", "result")
 	descPluginDeploys = desc("plugin_deploys_total", "Module changes of a plugin.", "plugin")
 	descPluginMemory  = desc("plugin_memory_bytes", "Linear memory of all instances of a plugin.", "plugin")
@@ -118,6 +121,12 @@ func collectPlugins(out sink, h *pluginhost.Host) {
 		}
 		out.gauge(descPluginDiverged, differs, name)
 		collectCanary(out, name, p.Canary)
+		out.count(descPluginTakenBack, h.CanariesTakenBack(name), name)
+		recorded := 0.0
+		if h.Pipeline.Recorded(name) {
+			recorded = 1
+		}
+		out.gauge(descPluginRecorded, recorded, name)
 		collectMessages(out, name, h.Messages(name))
 		out.count(descPluginSignatures, h.SignaturesRefused(name), name)
 		if p.Shadow {
