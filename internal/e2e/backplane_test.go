@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -324,10 +325,16 @@ func TestBackplaneNodeKilled(t *testing.T) {
 // get 403.
 func TestBackplaneReloadPublishRefuse(t *testing.T) {
 	nodes := startCluster(t, []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t)})
-	before, err := nodes[0].peers()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var before []peerState
+	testkit.Eventually(t, "no node is being dialed", func() (err error) { // both dial, and one connection is redundant
+		if before, err = nodes[0].peers(); err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(before, func(p peerState) bool { return p.State == "connecting" }); i >= 0 {
+			return fmt.Errorf("%+v", before[i])
+		}
+		return nil
+	})
 	changed := strings.Replace(clusterFile(nodes[0].redis.URL, nodes[0].URL, nodes[1].URL),
 		"queue_per_connection 64MiB", "queue_per_connection 32MiB", 1)
 	if err := nodes[0].Load(changed); err != nil {
