@@ -175,9 +175,9 @@ func (a *Alarms) step() time.Duration {
 // claim claims alarms of a plugin that are due. The caller holds a.mu.
 func (a *Alarms) claim(plugin string, l *line, now time.Time) {
 	l.claiming = true
-	limit := a.settings.Concurrent - l.firing
+	limit, lease := a.settings.Concurrent-l.firing, a.lease()
 	r := &Request{
-		Plugin: plugin, Op: opClaim, Limit: limit, Delta: a.lease().Milliseconds(), token: newToken(),
+		Plugin: plugin, Op: opClaim, Limit: limit, Delta: lease.Milliseconds(), token: newToken(),
 	}
 	a.running.Add(1)
 	a.store.place.start(r, func(res Response) {
@@ -188,7 +188,7 @@ func (a *Alarms) claim(plugin string, l *line, now time.Time) {
 		l.firing += len(res.claims)
 		l.plan(&res, now, len(res.claims) == limit)
 		for _, c := range res.claims {
-			a.running.Go(func() { a.fire(l, &firing{a, plugin, c, r.token}, now) })
+			a.running.Go(func() { a.fire(l, &firing{a, plugin, c, r.token, lease}, now) })
 		}
 		a.kick()
 	})

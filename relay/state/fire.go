@@ -11,6 +11,7 @@ type firing struct {
 	plugin string
 	claim
 	token string
+	lease time.Duration // of the claim, also if that of the settings has changed since
 }
 
 // fire has the plugin process an alarm that was claimed by a request at a time.
@@ -69,14 +70,14 @@ func (f *firing) call() error {
 	defer cancel()
 	go func() {
 		defer close(renewed)
-		tick := time.NewTicker(f.lease() / 3)
+		tick := time.NewTicker(f.lease / 3)
 		defer tick.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				f.start(opRenew, f.lease(), 0, func(Response) {})
+				f.start(opRenew, f.lease, 0, func(Response) {})
 			}
 		}
 	}()
@@ -100,7 +101,7 @@ func (f *firing) start(op Op, after time.Duration, uncounted int, done func(Resp
 // end ends the claim. While Redis is unavailable, it tries again until the lease ends: an alarm whose claim is not ended
 // fires once more. Replaced alarms have other claims, so a repetition is harmless.
 func (f *firing) end(op Op, after time.Duration, uncounted int) {
-	for until := time.Now().Add(f.lease()); ; {
+	for until := time.Now().Add(f.lease); ; {
 		answered := make(chan Response, 1)
 		f.start(op, after, uncounted, func(res Response) { answered <- res })
 		if res := <-answered; res.Status != Unavailable {

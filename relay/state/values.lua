@@ -32,10 +32,26 @@ local function lifetime()
 	end
 end
 
+-- attempt returns the reply to a command, and nil if the value has a form for which the command is not. Any other error,
+-- such as that of a replica or without memory, says nothing about the value and ends the request.
+local function attempt(...)
+	local reply = redis.pcall(...)
+	local err = type(reply) == 'table' and reply.err
+	if not err then
+		return reply
+	end
+	for _, form in ipairs({'WRONGTYPE', 'not an integer', 'would overflow'}) do
+		if string.find(err, form, 1, true) then
+			return nil
+		end
+	end
+	error(reply)
+end
+
 -- read returns the value, '' if there is none, and nil for a list.
 local function read()
-	local v = redis.pcall('GET', value)
-	if type(v) == 'table' then
+	local v = attempt('GET', value)
+	if v == nil then
 		return nil
 	end
 	return v or ''
@@ -71,8 +87,7 @@ local function add(delta)
 		end
 		return result
 	end
-	local sum = redis.pcall('INCRBY', value, delta)
-	if type(sum) == 'table' then
+	if not attempt('INCRBY', value, delta) then
 		return {-4}
 	end
 	v = call('GET', value) -- A number of Lua has 53 bits.
@@ -81,8 +96,8 @@ local function add(delta)
 end
 
 local function push(v, limit, most)
-	local n = redis.pcall('LLEN', value)
-	if type(n) == 'table' then
+	local n = attempt('LLEN', value)
+	if not n then
 		return {-4}
 	end
 	tidy()
@@ -130,8 +145,8 @@ local values = {
 		return push(first, tonumber(second), tonumber(third))
 	end,
 	list = function()
-		local list = redis.pcall('LRANGE', value, -second, -1)
-		if list.err then
+		local list = attempt('LRANGE', value, -second, -1)
+		if not list then
 			return {-4}
 		end
 		table.insert(list, 1, #list == 0 and 1 or 0)
