@@ -58,11 +58,9 @@ func (r *Recording) newRecord(hook Hook, client *recordedClient) *callRecord {
 // start sets the time at which the clock of the plugin stands still during the call.
 func (rec *callRecord) start(now time.Time) { rec.at, rec.random = now.Round(0), nil }
 
-// addRandom keeps bytes that the plugin gets from random_get.
+// addRandom keeps the first bytes that the plugin gets from random_get.
 func (rec *callRecord) addRandom(b []byte) {
-	if len(rec.random)+len(b) <= maxRecordedRandom {
-		rec.random = append(rec.random, b...)
-	}
+	rec.random = append(rec.random, b[:min(len(b), maxRecordedRandom-len(rec.random))]...)
 }
 
 // alarm begins the record of an alarm, nil if alarms are not recorded.

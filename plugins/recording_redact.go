@@ -1,13 +1,18 @@
 package plugins
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/edgerelay/edgerelay/plugins/internal/loosejson"
@@ -49,11 +54,11 @@ func newRedactor(more []string, keep bool) *redactor {
 
 // secretTexts are the replaced texts of a client.
 type secretTexts struct {
-	pairs    []string
-	replacer *strings.Replacer
+	replacements map[string]string // by secret
+	replacer     *strings.Replacer
 }
 
-func (s *secretTexts) empty() bool { return s == nil || len(s.pairs) == 0 }
+func (s *secretTexts) empty() bool { return s == nil || len(s.replacements) == 0 }
 
 // replace returns a text without the secrets, also where the function has written them elsewhere.
 func (s *secretTexts) replace(text string) string {
@@ -61,30 +66,68 @@ func (s *secretTexts) replace(text string) string {
 		return text
 	}
 	if s.replacer == nil {
-		s.replacer = strings.NewReplacer(s.pairs...)
+		// The longest first: a secret may begin another one.
+		var pairs []string
+		for _, secret := range slices.SortedFunc(maps.Keys(s.replacements), func(a, b string) int {
+			return cmp.Or(len(b)-len(a), strings.Compare(a, b))
+		}) {
+			pairs = append(pairs, secret, s.replacements[secret])
+		}
+		s.replacer = strings.NewReplacer(pairs...)
 	}
 	return s.replacer.Replace(text)
 }
 
 func (s *secretTexts) add(secret, replacement string) {
-	if len(secret) >= minSecretText && !slices.Contains(s.pairs, secret) {
-		s.pairs = append(s.pairs, secret, replacement)
+	if len(secret) < minSecretText {
+		return
+	}
+	if s.replacements == nil {
+		s.replacements = map[string]string{}
+	}
+	for _, text := range spellings(secret) {
+		s.replacements[text] = replacement
 	}
 }
 
 // replaceInSample changes all texts of the sample of a function's hook.
 func replaceInSample(s *Sample, f func(string) string) {
 	function := s.Function
-	for _, text := range []*string{s.Text, function.Attachment, function.WantAttachment, &s.Reason, &function.Context, &function.Name} {
+	for _, text := range []*string{
+		s.Text, function.Attachment, function.WantAttachment, &s.Reason, &function.Then, &function.Context, &function.Name,
+	} {
 		if text != nil {
 			*text = f(*text)
+		}
+	}
+	for _, b := range []*[]byte{
+		&function.Binary, &function.ContextBinary, &function.AttachmentBinary, &function.WantAttachmentBinary,
+	} {
+		if *b != nil {
+			*b = []byte(f(string(*b)))
 		}
 	}
 	s.Payload = replaceTexts(s.Payload, f)
 	function.Request = replaceTexts(function.Request, f)
 	for i, e := range function.Effects {
-		function.Effects[i] = replaceTexts(e, f)
+		function.Effects[i] = replaceInEffect(e, f)
 	}
+}
+
+// replaceInEffect changes the texts of an effect, and binary data in base64.
+func replaceInEffect(effect []byte, f func(string) string) []byte {
+	return mapMembers(effect, func(name string, v []byte) []byte {
+		if name != effectSendBinary {
+			return replaceTexts(v, f)
+		}
+		return mapText(v, func(text string) string {
+			data, err := base64.StdEncoding.DecodeString(text)
+			if err != nil {
+				return text
+			}
+			return base64.StdEncoding.EncodeToString([]byte(f(string(data))))
+		})
+	})
 }
 
 // replaceTexts changes the texts in a JSON value.
@@ -107,8 +150,8 @@ type redaction struct {
 	secrets *secretTexts
 }
 
-// request returns the request of on_connect without secrets, and the secrets for later lines. A request that is no object is
-// left out.
+// request returns the request of on_connect without secrets, and the secrets for later lines. A request that is no object
+// is left out.
 func (r *redactor) request(request []byte) ([]byte, *secretTexts) {
 	d := redaction{r, &secretTexts{}}
 	members, ok := loosejson.Members(request)
@@ -153,8 +196,17 @@ func (d *redaction) hide(name string, value []byte) []byte {
 		return mapMembers(value, func(inner string, v []byte) []byte { return d.hide(inner, v) })
 	case '"':
 		return mapText(value, func(text string) string { return d.credential(name, text) })
+	case 't', 'f', 'n': // true, false and null
+		return value
 	}
-	return value
+	return d.number(string(value))
+}
+
+// number returns the replacement of a number, which is a number, too.
+func (d *redaction) number(secret string) []byte {
+	replacement := strconv.AppendUint(nil, uint64(binary.BigEndian.Uint32(d.mac(secret))), 10)
+	d.secrets.add(secret, string(replacement))
+	return replacement
 }
 
 // credential replaces the secret part of a value: a cookie keeps its name, and an authorization its scheme.
@@ -163,14 +215,17 @@ func (d *redaction) credential(name, text string) string {
 	case "cookie":
 		parts := strings.Split(text, ";")
 		for i, part := range parts {
-			if name, value, ok := strings.Cut(part, "="); ok {
-				parts[i] = name + "=" + d.text(value)
+			name, value, named := strings.Cut(part, "=")
+			if named {
+				parts[i] = name + "=" + d.text(strings.TrimSpace(value))
+			} else {
+				parts[i] = d.text(strings.TrimSpace(part))
 			}
 		}
 		return strings.Join(parts, ";")
 	case "authorization", "proxy-authorization":
 		if scheme, value, ok := strings.Cut(text, " "); ok {
-			return scheme + " " + d.text(value)
+			return scheme + " " + d.text(strings.TrimSpace(value))
 		}
 	}
 	return d.text(text)
@@ -181,11 +236,16 @@ func (d *redaction) text(secret string) string {
 	if secret == "" {
 		return ""
 	}
-	mac := hmac.New(sha256.New, d.key)
-	mac.Write([]byte(secret))
-	replacement := "redacted-" + hex.EncodeToString(mac.Sum(nil)[:6])
+	replacement := "redacted-" + hex.EncodeToString(d.mac(secret)[:6])
 	d.secrets.add(secret, replacement)
 	return replacement
+}
+
+// mac returns the hash of a secret from which its replacement is made.
+func (d *redaction) mac(secret string) []byte {
+	mac := hmac.New(sha256.New, d.key)
+	mac.Write([]byte(secret))
+	return mac.Sum(nil)
 }
 
 // query replaces the values of parameters.

@@ -29,8 +29,8 @@ type FunctionSample struct {
 	Then, Context string
 	// ContextBinary is a context that is no text.
 	ContextBinary []byte
-	// Token is the number of the request that on_result answers, among those of a recording; 0 if there is none. Tokens are
-	// the numbers of the requests that the call has made.
+	// Token is the number of the request that on_result answers, among those of a recording; 0 if there is none. Tokens
+	// are the numbers of the requests that the call has made.
 	Token  int64
 	Tokens []int64
 	// Random are the first bytes that the plugin gets from random_get in the call.
@@ -218,11 +218,14 @@ func (made *effects) list() (list []Effect) {
 	return list
 }
 
+// effectSendBinary is the name of the effect with a binary message, in base64.
+const effectSendBinary = "send_binary"
+
 func (a *Action) effect() Effect {
 	switch a.Kind {
 	case ActionSend:
 		if a.Binary {
-			return newEffect(member{"send_binary", base64.StdEncoding.EncodeToString(a.Payload)})
+			return newEffect(member{effectSendBinary, base64.StdEncoding.EncodeToString(a.Payload)})
 		}
 		return newEffect(member{"send", string(a.Payload)})
 	case ActionJoin:
