@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 )
 
@@ -47,6 +48,11 @@ func findAdmin(flag, environment, socket string) adminAddress {
 
 // unreachable returns the error for an address without a response, with a remedy.
 func (p adminAddress) unreachable(err error) error {
+	// The method and the URL of the request say nothing to a user of the command line.
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err
+	}
 	remedy := "start the relay, or set --address"
 	if errors.Is(err, fs.ErrPermission) {
 		remedy = "run the command as root or as Caddy's user"

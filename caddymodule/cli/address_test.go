@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -44,6 +45,10 @@ func TestAdminErrorsNameTheAddress(t *testing.T) {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("%q does not name %s", err, word)
 		}
+	}
+	request := &url.Error{Op: "Get", URL: "http://localhost/edgerelay/groups?limit=1", Err: errors.New("refused")}
+	if err = findAdmin("", "", "").unreachable(request); strings.Contains(err.Error(), "limit=1") {
+		t.Errorf("%q shows the URL of the request", err)
 	}
 	err = findAdmin("unix//run/x.sock", "", "").unreachable(fmt.Errorf("dial: %w", fs.ErrPermission))
 	if !strings.Contains(err.Error(), "root") {

@@ -40,12 +40,30 @@ func requireSubcommand(cmd *cobra.Command) {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		remedy := fmt.Sprintf("'%s --help' lists the commands", cmd.CommandPath())
-		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-			remedy = "did you mean " + strings.Join(similar, " or ") + "?"
+		if args[0] == "help" {
+			return showHelp(cmd, args[1:])
 		}
-		return fail(cmd, usageErrorf("unknown command %q; %s", args[0], remedy))
+		return unknownCommand(cmd, args[0])
 	}
+}
+
+// showHelp shows the help of a command below cmd, as `caddy help` does for Caddy's commands.
+func showHelp(cmd *cobra.Command, path []string) error {
+	found, rest, err := cmd.Find(path)
+	if err != nil || len(rest) > 0 {
+		return unknownCommand(found, rest[0])
+	}
+	found.InitDefaultHelpFlag()
+	return found.Help()
+}
+
+// unknownCommand reports a command that cmd does not have.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	remedy := fmt.Sprintf("'%s --help' lists the commands", cmd.CommandPath())
+	if similar := cmd.SuggestionsFor(name); len(similar) > 0 {
+		remedy = "did you mean " + strings.Join(similar, " or ") + "?"
+	}
+	return fail(cmd, usageErrorf("unknown command %q; %s", name, remedy))
 }
 
 // helpTemplate is cobra's own, without Caddy's link to documentation that does not know these commands.

@@ -43,7 +43,8 @@ func (f *connectionFilter) add(cmd *cobra.Command) {
 func connectionListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the clients of this node", Args: cobra.NoArgs,
-		Long: "Lists the clients of this node: user, address, door, age, groups and the bytes that are queued for them.",
+		Long: "Lists the clients of this node: user, address, door (websocket, event_stream, long_poll or hold), age, groups\n" +
+			"and the bytes that are queued for them.",
 		Example: "  caddy edgerelay connection list --sort slowest --limit 10\n" +
 			"  caddy edgerelay connection list --group job_events-42 --json | jq .total",
 	}

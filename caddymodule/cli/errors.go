@@ -80,20 +80,28 @@ func checkArguments(cmd *cobra.Command) {
 	validate := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if validate != nil && validate(cmd, args) != nil {
-			count := fmt.Sprintf("%d arguments", len(args))
-			switch len(args) {
-			case 0:
-				count = "no argument"
-			case 1:
-				count = fmt.Sprintf("argument %q", args[0])
-			}
-			return fail(cmd, usageErrorf("unexpected: %s; usage: %s", count, usageLine(cmd)))
+			return fail(cmd, usageErrorf("%s; usage: %s", describeCount(args, argumentNames(cmd.Use)), usageLine(cmd)))
 		}
 		if err := cmd.ValidateRequiredFlags(); err != nil {
 			return fail(cmd, usageErrorf("%w; usage: %s", err, usageLine(cmd)))
 		}
 		return nil
 	}
+}
+
+// describeCount describes a wrong number of arguments, by the names of the arguments in the usage.
+func describeCount(args, names []string) string {
+	if len(args) < len(names) {
+		missing := make([]string, 0, len(names))
+		for _, name := range names[len(args):] {
+			missing = append(missing, "<"+strings.TrimSuffix(name, "...")+">")
+		}
+		return "missing " + strings.Join(missing, " and ")
+	}
+	if len(args) == len(names) {
+		return "wrong arguments"
+	}
+	return fmt.Sprintf("unexpected argument %q", args[len(names)])
 }
 
 // usageLine returns the usage of a command in a line.

@@ -78,7 +78,7 @@ func showLog(w io.Writer, log io.Reader) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var line struct {
-			Level, Msg, Plugin, Error string
+			Level, Logger, Msg, Plugin, Error string
 		}
 		text := lines.Text()
 		if json.Unmarshal(lines.Bytes(), &line) != nil {
@@ -88,6 +88,10 @@ func showLog(w io.Writer, log io.Reader) {
 			continue
 		}
 		if line.Plugin == "" && line.Level != "error" && line.Level != "warn" || strings.Contains(line.Msg, "requires TLS") {
+			continue
+		}
+		// The caller of the admin API, this command among them, reports such an error itself.
+		if line.Logger == "admin.api" && line.Msg == "request error" {
 			continue
 		}
 		if line.Error != "" {

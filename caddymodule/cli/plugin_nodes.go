@@ -8,6 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 )
@@ -35,7 +37,8 @@ func printPluginNodes(w io.Writer, list *admin.PluginNodes) error {
 	}
 	for _, p := range list.Plugins {
 		if p.Converged {
-			fmt.Fprintf(w, "%s: %d live nodes run the same\n", printable(p.Name), p.Nodes)
+			nodes := english.PluralWord(p.Nodes, "node runs", "nodes run")
+			fmt.Fprintf(w, "%s: %d live %s the same\n", printable(p.Name), p.Nodes, nodes)
 			continue
 		}
 		for _, why := range p.Why {

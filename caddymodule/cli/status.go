@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
@@ -68,8 +69,8 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	if s.Limits.Connections > 0 {
 		limit = "limit " + comma(s.Limits.Connections)
 	}
-	line("connections", "%s (%s), %s opened, %s groups",
-		comma(s.Connections), limit, comma(s.Totals.Opened), comma(s.Groups))
+	line("connections", "%s (%s), %s opened, %s %s", comma(s.Connections), limit, comma(s.Totals.Opened),
+		comma(s.Groups), english.PluralWord(int(s.Groups), "group", ""))
 	if s.Doors["websocket"] < s.Connections {
 		line("doors", "%s", doors(s.Doors))
 	}
@@ -144,8 +145,8 @@ func routeLine(r *admin.RouteStatus) string {
 
 // historyLine describes the histories of groups in a line.
 func historyLine(h *admin.HistoryStatus) string {
-	text := fmt.Sprintf("%s, %s groups, %s, %s events recorded", strings.ReplaceAll(h.Kind, "_", " "),
-		comma(uint64(h.Groups)), humanize.IBytes(uint64(h.Bytes)), comma(h.Recorded))
+	text := fmt.Sprintf("%s, %s %s, %s, %s events recorded", strings.ReplaceAll(h.Kind, "_", " "),
+		comma(uint64(h.Groups)), english.PluralWord(int(h.Groups), "group", ""), humanize.IBytes(uint64(h.Bytes)), comma(h.Recorded))
 	rest := map[string]uint64{"failed": h.Failed, "adopted": h.Adopted, "gaps": h.Gaps, "groups_evicted": h.Evicted}
 	if others := counts(rest); others != "none" {
 		text += ", " + others

@@ -61,6 +61,10 @@ func (o *supportOptions) run(w, log io.Writer) error {
 	if o.output == "" {
 		o.output = defaultBundle(time.Now())
 	}
+	// Collecting takes seconds. [bundle.write] finds a file that another process creates meanwhile.
+	if _, err := os.Lstat(o.output); err == nil {
+		return bundleExists(o.output)
+	}
 	b := &bundle{address: o.address, log: log, made: time.Now()}
 	if err := b.collect(); err != nil {
 		return err

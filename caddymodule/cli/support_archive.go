@@ -11,11 +11,16 @@ import (
 	"time"
 )
 
+// bundleExists is the error for a file that exists: a bundle replaces none.
+func bundleExists(name string) error {
+	return fmt.Errorf("writing the bundle: %s exists; choose another file with --output", name)
+}
+
 // write writes the archive to a new file, and returns its size.
 func (b *bundle) write(name string) (size int64, err error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return 0, fmt.Errorf("writing the bundle: %s exists; choose another file with --output", name)
+		return 0, bundleExists(name)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("writing the bundle: %w", err)

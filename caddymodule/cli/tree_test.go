@@ -132,9 +132,11 @@ func TestUsageErrors(t *testing.T) {
 		{"flag without a value", []string{"status", "--address"}, "--address: no value; use a text"},
 		{"no number", []string{"tail", "x", "--count", "many"}, `--count: invalid value "many"; use a whole number`},
 		{"no duration", []string{"tail", "x", "--for", "long"}, `--for: invalid value "long"; use a duration`},
-		{"too many arguments", []string{"status", "x"}, `unexpected: argument "x"; usage: caddy edgerelay status`},
-		{"too few", []string{"plugin", "deploy", "x"}, "usage: caddy edgerelay plugin deploy <name> <file.wasm"},
-		{"none", []string{"plugin", "rollback"}, "unexpected: no argument; usage"},
+		{"too many arguments", []string{"status", "x"}, `unexpected argument "x"; usage: caddy edgerelay status`},
+		{"too few", []string{"plugin", "deploy", "x"}, "missing <file.wasm|oci://…>; usage: caddy edgerelay plugin deploy <name> <file.wasm"},
+		{"none", []string{"plugin", "rollback"}, "missing <name>; usage"},
+		{"none of several", []string{"plugin", "test"}, "missing <file.wasm> and <samples.ndjson|->; usage"},
+		{"help of no command", []string{"help", "stauts"}, `unknown command "stauts"; did you mean status?`},
 		{"required flag", []string{"plugin", "sign", "x.wasm"}, `"key" not set`},
 		{"missing data", []string{"publish", "--group", "x"}, "set both --group and --data"},
 		{"no JSON", []string{"publish", "--group", "x", "--data", "{"}, "--data is not JSON"},
@@ -161,6 +163,30 @@ func TestUsageErrors(t *testing.T) {
 				t.Errorf("stderr %q, want %q; stdout %q", text, c.want, &stdout)
 			}
 		})
+	}
+}
+
+// `help <command>` is `<command> --help`, as for Caddy's own commands.
+func TestHelpCommand(t *testing.T) {
+	help := func(args ...string) string {
+		root := tree().Root()
+		var stdout, stderr bytes.Buffer
+		root.SetOut(&stdout)
+		root.SetErr(&stderr)
+		root.SetArgs(append([]string{"edgerelay"}, args...))
+		if err := root.Execute(); err != nil || stderr.Len() > 0 {
+			t.Errorf("%q: error %v, stderr %q", args, err, &stderr)
+		}
+		return stdout.String()
+	}
+	for _, command := range [][]string{nil, {"status"}, {"plugin"}, {"plugin", "new"}} {
+		got, want := help(slices.Concat([]string{"help"}, command)...), help(append(command, "--help")...)
+		if got != want {
+			t.Errorf("help %q: %q, want %q", command, got, want)
+		}
+	}
+	if got, want := help("plugin", "help", "new"), help("plugin", "new", "--help"); got != want {
+		t.Errorf("plugin help new: %q, want %q", got, want)
 	}
 }
 

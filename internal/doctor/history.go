@@ -24,9 +24,9 @@ func History(stats *relay.HistoryStats) Finding {
 			`"recovered": false`, "histories are not kept: %s", stats.Trouble)
 	case stats.Failed > 0:
 		return warn(check, "look for the log lines about the history; the next lines check Redis",
-			"histories of %d groups are kept (%s), and %d reads or writes have failed", stats.Groups, stats.Kind, stats.Failed)
+			"histories of %s are kept (%s), and %d reads or writes have failed", plural(stats.Groups, "group"), stats.Kind, stats.Failed)
 	}
-	return ok(check, "histories of %d groups are kept (%s)", stats.Groups, strings.ReplaceAll(stats.Kind, "_", " "))
+	return ok(check, "histories of %s are kept (%s)", plural(stats.Groups, "group"), strings.ReplaceAll(stats.Kind, "_", " "))
 }
 
 // HistoryAccess checks whether the Redis user has the rights that histories in sorted sets need. The check writes a key

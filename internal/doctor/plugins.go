@@ -14,7 +14,10 @@ func PluginNodes(live int, stale, differ []string, err error) Finding {
 			"nodes run different plugins: %s", strings.Join(differ, "; "))
 	case len(stale) > 0:
 		return warn(check, "see whether these nodes run, and whether they can write to Caddy's storage",
-			"%d nodes have not reported their plugins for a minute: %s", len(stale), strings.Join(stale, ", "))
+			"%s without a report about plugins for a minute: %s", plural(len(stale), "node"), strings.Join(stale, ", "))
+	}
+	if live == 1 {
+		return ok(check, "one node uses the storage, so all nodes run the same plugins")
 	}
 	return ok(check, "all %d nodes of the storage run the same plugins", live)
 }

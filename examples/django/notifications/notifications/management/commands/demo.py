@@ -10,3 +10,4 @@ class Command(BaseCommand):
         for name in ("alice", "bob"):
             if not users.filter(username=name).exists():
                 users.create_user(name, password=f"{name}-password")
+            self.stdout.write(f"user {name}, password {name}-password")

@@ -11,3 +11,4 @@ class Command(BaseCommand):
             user.set_password(f"{name}-password")
             user.save()
             user.groups.set(Group.objects.get_or_create(name=team)[0] for team in teams)
+            self.stdout.write(f"user {name}, password {name}-password, teams {' and '.join(teams)}")
