@@ -26,6 +26,7 @@ type RecordingOptions struct {
 	// Connections is the number of connections after which no other one is recorded. Default: DefaultRecordedConnections.
 	Connections int
 	// Open includes connections that were open before the recording. Their first line has their attachment.
+	// Credentials in it are not replaced: the host does not know them any more.
 	Open bool
 	// Bytes is the length of the recording at which it ends. Default: DefaultRecordedBytes.
 	Bytes int64

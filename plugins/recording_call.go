@@ -149,19 +149,45 @@ func (r *Recording) number(rec *callRecord, made *effects) {
 func (rec *callRecord) line() []byte {
 	s, f := &rec.sample, &rec.function
 	s.Clock, f.Random = rec.at, rec.random
-	secrets := &secretTexts{}
-	if c := rec.client; c != nil {
-		if f.Request != nil {
-			f.Request, c.secrets = rec.recording.redact.request(f.Request)
-		}
-		secrets = c.secrets
+	r := rec.recording
+	var found *secretTexts
+	if rec.client != nil && f.Request != nil {
+		f.Request, found = r.redact.request(f.Request)
 	}
+	secrets := r.secretsOf(rec.client, found)
 	var configured *concealer
-	if m := rec.recording.plugin.live(); m != nil {
+	if m := r.plugin.live(); m != nil {
 		configured = m.conceal
 	}
-	if configured != nil || !secrets.empty() {
-		replaceInSample(s, func(text string) string { return configured.text(secrets.replace(text)) })
+	if configured != nil || len(secrets) > 0 {
+		replaceInSample(s, func(text string) string {
+			for _, of := range secrets {
+				text = of.replace(text)
+			}
+			return configured.text(text)
+		})
 	}
 	return append(AppendSample(nil, s), '\n')
+}
+
+// secretsOf returns the secrets to replace in a line of a client, after those found in its request are added. A line without
+// a client may have the secrets of any: the function may have given them to an alarm, or to the context of a request.
+func (r *Recording) secretsOf(c *recordedClient, found *secretTexts) (list []*secretTexts) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c != nil {
+		if found != nil {
+			c.secrets = found
+		}
+		if !c.secrets.empty() {
+			list = append(list, c.secrets)
+		}
+		return list
+	}
+	for _, other := range r.clients {
+		if !other.secrets.empty() {
+			list = append(list, other.secrets)
+		}
+	}
+	return list
 }

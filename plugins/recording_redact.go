@@ -55,29 +55,34 @@ func newRedactor(more []string, keep bool) *redactor {
 // secretTexts are the replaced texts of a client.
 type secretTexts struct {
 	replacements map[string]string // by secret
-	replacer     *strings.Replacer
+	replacer     *strings.Replacer // set by seal; nil without secrets
 }
 
-func (s *secretTexts) empty() bool { return s == nil || len(s.replacements) == 0 }
+func (s *secretTexts) empty() bool { return s == nil || s.replacer == nil }
+
+// seal ends the collection. The longest secrets come first: a secret may begin another one.
+func (s *secretTexts) seal() {
+	if len(s.replacements) == 0 {
+		return
+	}
+	var pairs []string
+	for _, secret := range slices.SortedFunc(maps.Keys(s.replacements), func(a, b string) int {
+		return cmp.Or(len(b)-len(a), strings.Compare(a, b))
+	}) {
+		pairs = append(pairs, secret, s.replacements[secret])
+	}
+	s.replacer = strings.NewReplacer(pairs...)
+}
 
 // replace returns a text without the secrets, also where the function has written them elsewhere.
 func (s *secretTexts) replace(text string) string {
 	if s.empty() {
 		return text
 	}
-	if s.replacer == nil {
-		// The longest first: a secret may begin another one.
-		var pairs []string
-		for _, secret := range slices.SortedFunc(maps.Keys(s.replacements), func(a, b string) int {
-			return cmp.Or(len(b)-len(a), strings.Compare(a, b))
-		}) {
-			pairs = append(pairs, secret, s.replacements[secret])
-		}
-		s.replacer = strings.NewReplacer(pairs...)
-	}
 	return s.replacer.Replace(text)
 }
 
+// add notes a secret, as it is, as a JSON string and as a part of a URL have it.
 func (s *secretTexts) add(secret, replacement string) {
 	if len(secret) < minSecretText {
 		return
@@ -85,7 +90,7 @@ func (s *secretTexts) add(secret, replacement string) {
 	if s.replacements == nil {
 		s.replacements = map[string]string{}
 	}
-	for _, text := range spellings(secret) {
+	for _, text := range append(spellings(secret), url.QueryEscape(secret), url.PathEscape(secret)) {
 		s.replacements[text] = replacement
 	}
 }
@@ -174,6 +179,7 @@ func (r *redactor) request(request []byte) ([]byte, *secretTexts) {
 		l.raw(m.Name, value)
 	}
 	out := append(append([]byte{'{'}, l...), '}')
+	d.secrets.seal()
 	return out, d.secrets
 }
 
@@ -189,11 +195,11 @@ func (d *redaction) members(value []byte) []byte {
 	})
 }
 
-// hide replaces all texts and numbers in a value.
+// hide replaces all texts and numbers in a value. The elements of a list are values of the name, as those of a header are.
 func (d *redaction) hide(name string, value []byte) []byte {
 	switch value[0] {
 	case '{', '[':
-		return mapMembers(value, func(inner string, v []byte) []byte { return d.hide(inner, v) })
+		return mapMembers(value, func(inner string, v []byte) []byte { return d.hide(cmp.Or(inner, name), v) })
 	case '"':
 		return mapText(value, func(text string) string { return d.credential(name, text) })
 	case 't', 'f', 'n': // true, false and null
@@ -217,7 +223,9 @@ func (d *redaction) credential(name, text string) string {
 		for i, part := range parts {
 			name, value, named := strings.Cut(part, "=")
 			if named {
-				parts[i] = name + "=" + d.text(strings.TrimSpace(value))
+				value = strings.TrimSpace(value)
+				parts[i] = name + "=" + d.text(value)
+				d.secrets.add(strings.Trim(value, `"`), d.text(value))
 			} else {
 				parts[i] = d.text(strings.TrimSpace(part))
 			}
@@ -225,10 +233,24 @@ func (d *redaction) credential(name, text string) string {
 		return strings.Join(parts, ";")
 	case "authorization", "proxy-authorization":
 		if scheme, value, ok := strings.Cut(text, " "); ok {
-			return scheme + " " + d.text(strings.TrimSpace(value))
+			value = strings.TrimSpace(value)
+			d.basic(scheme, value)
+			return scheme + " " + d.text(value)
 		}
 	}
 	return d.text(text)
+}
+
+// basic notes the password that Basic authentication encodes, alone and behind the user.
+func (d *redaction) basic(scheme, value string) {
+	decoded, err := base64.StdEncoding.DecodeString(value)
+	if !strings.EqualFold(scheme, "Basic") || err != nil {
+		return
+	}
+	if _, password, ok := strings.Cut(string(decoded), ":"); ok {
+		d.secrets.add(string(decoded), d.text(value))
+		d.secrets.add(password, d.text(value))
+	}
 }
 
 // text returns the replacement of a secret.

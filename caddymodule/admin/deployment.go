@@ -50,6 +50,10 @@ func readDeployment(w http.ResponseWriter, r *http.Request, change *pluginhost.C
 			return nil, fmt.Errorf("the form has two parts %.40q", name)
 		}
 		found[name] = true
+		if _, operator := r.Context().Value(authorKey{}).(string); operator && (name == "settings" || name == "ref") {
+			return nil, fmt.Errorf("the part %s is not accepted here: operators of the console deploy modules, and "+
+				"settings such as grants stay; use the admin API", name)
+		}
 		b, err := io.ReadAll(part)
 		if err != nil {
 			return nil, fmt.Errorf("reading the part %.40q: %w", name, err)

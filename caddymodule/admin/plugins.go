@@ -137,8 +137,17 @@ func readChange(r *http.Request, further ...string) (c pluginhost.Change, err er
 	if by, ok := r.Context().Value(authorKey{}).(string); ok {
 		c.By = by
 	}
+	c.Candidate, _ = r.Context().Value(candidateKey{}).(string)
 	c.Expect, err = readIfMatch(r.Header.Values("If-Match"))
 	return c, err
+}
+
+// candidateKey is the key of [WithCandidate] in a context.
+type candidateKey struct{}
+
+// WithCandidate returns a request whose change is made only with this canary; see [pluginhost.Change].
+func WithCandidate(r *http.Request, hash string) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), candidateKey{}, hash))
 }
 
 // authorKey is the key of [WithAuthor] in a context.
@@ -220,7 +229,7 @@ func pluginError(err error) error {
 		code = http.StatusNotFound
 	case errors.Is(err, pluginhost.ErrNoPrevious), errors.Is(err, pluginhost.ErrNotDeployed),
 		errors.Is(err, pluginhost.ErrBusy), errors.Is(err, pluginhost.ErrNoCanary),
-		errors.Is(err, pluginhost.ErrCanaryRuns):
+		errors.Is(err, pluginhost.ErrCanaryRuns), errors.Is(err, pluginhost.ErrOtherCanary):
 		code = http.StatusConflict
 	case pluginhost.IsDiskFull(err):
 		code = http.StatusInsufficientStorage

@@ -56,7 +56,7 @@ func pluginRecordCommand() *cobra.Command {
 	f.IntVar(&o.connections, "connections", plugins.DefaultRecordedConnections, "number of connections to record")
 	f.DurationVar(&o.limit, "for", 30*time.Second, "end after this time, up to 1h")
 	f.StringVar(&o.size, "max-size", "16MiB", "end at this size, up to 256MiB")
-	f.BoolVar(&o.open, "open", false, "also connections that are open already, with their attachment")
+	f.BoolVar(&o.open, "open", false, "also connections that are open already, with their attachment, in which no credentials are replaced")
 	f.StringSliceVar(&o.redact, "redact", nil, "headers, query parameters and members of the request to replace, such as address,email")
 	f.BoolVar(&o.secrets, "secrets", false, "keep the values of credentials")
 	f.StringVar(&o.output, "output", "", "new file for the recording; default: standard output")

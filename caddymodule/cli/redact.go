@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -123,6 +125,9 @@ func (r *redactor) value(v any, name string, in scope) any {
 			}
 			v[key] = r.value(v[key], key, inner)
 		}
+		if in != scopeOwn {
+			r.memberNames(v)
+		}
 		return v
 	case float64:
 		if in == scopePrivate { // a number may be a secret of a plugin
@@ -131,6 +136,19 @@ func (r *redactor) value(v any, name string, in scope) any {
 		}
 	}
 	return v
+}
+
+// memberNames redacts the names of members that are probably secrets, such as the tokens in a plugin's list of users.
+func (r *redactor) memberNames(v map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		if len(name) < minSecretText || !looksSecret("", name) {
+			continue
+		}
+		r.collect(name)
+		r.removed++
+		v[fmt.Sprintf("[redacted %d]", r.removed)] = v[name]
+		delete(v, name)
+	}
 }
 
 // isOwnModule reports whether an object is a module of the relay: the app, a handler or a transport.
@@ -181,9 +199,27 @@ var (
 func (r *redactor) collect(secret string) { r.secrets = append(r.secrets, secret) }
 
 // credentials matches the user and the password of a URL, up to the last @ of the word.
-var credentials = regexp.MustCompile(`([a-zA-Z][\w+.-]*://)([^\s"'@]+(?:@[^\s"'/@]+)*)@`)
+var credentials = regexp.MustCompile(`([a-zA-Z][\w+.-]*://)([^\s"@]+(?:@[^\s"/@]+)*)@`)
 
-// withoutCredentials removes user, password and the values of parameters from the URLs in a text.
+// webPath matches a URL of the web up to the end of its host, and its path.
+var webPath = regexp.MustCompile(`(?i)\b((?:https?|wss?)://[^\s"/?#]*)(/[^\s"?#]*)`)
+
+// withoutSecretPaths redacts the segments of paths that look like secrets: the path of a webhook often is one.
+func (r *redactor) withoutSecretPaths(text string) string {
+	return webPath.ReplaceAllStringFunc(text, func(match string) string {
+		parts := webPath.FindStringSubmatch(match)
+		segments := strings.Split(parts[2], "/")
+		for i, segment := range segments {
+			if looksSecret("", segment) {
+				segments[i] = r.part("", segment)
+			}
+		}
+		return parts[1] + strings.Join(segments, "/")
+	})
+}
+
+// withoutCredentials removes user, password, secret parts of the path and the values of parameters from the URLs in a
+// text.
 func (r *redactor) withoutCredentials(text string) string {
 	text = credentials.ReplaceAllStringFunc(text, func(match string) string {
 		parts := credentials.FindStringSubmatch(match)
@@ -193,6 +229,7 @@ func (r *redactor) withoutCredentials(text string) string {
 		}
 		return parts[1] + r.part("user", user) + ":" + r.part("password", password) + "@"
 	})
+	text = r.withoutSecretPaths(text)
 	before, query, found := strings.Cut(text, "?")
 	if !found || !strings.Contains(before, "://") {
 		return text

@@ -33,6 +33,8 @@ type pluginRequest struct {
 	Message string `json:"message"`
 	// Hash is the module that the operator has seen. If another one runs, the action fails.
 	Hash string `json:"hash"`
+	// Candidate is that of the canary that the operator has seen, or "none". If another one runs, the action fails.
+	Candidate string `json:"candidate"`
 	// To is the version to return to, Share the share of the groups that a canary gets.
 	To    uint64 `json:"to"`
 	Share string `json:"share"`
@@ -65,6 +67,7 @@ func pluginAction(serve adminHandler) func(*Handler, http.ResponseWriter, *http.
 		}
 		forward := adminRequest(r, id, body.Plugin, q)
 		expect(forward, body.Hash)
+		forward = admin.WithCandidate(forward, body.Candidate)
 		o.result = "done"
 		return o, serve(h.node, w, forward)
 	}

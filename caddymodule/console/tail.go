@@ -46,6 +46,9 @@ type polledTail struct {
 	events []event
 	next   int // number of the next event
 	polled time.Time
+	// checked is when the operator's right was last checked, and config that by which it was.
+	checked time.Time
+	config  *node.Config
 }
 
 // event is an event, as the page shows it.
@@ -104,8 +107,12 @@ func (h *Handler) serveTail(w http.ResponseWriter, r *http.Request, id relay.Ide
 	if err != nil {
 		return badRequest(err)
 	}
-	key := id.Key + "\x00" + id.Name + "\x00" + group
-	t, err := tailsOf(h.node).get(key, func() (*hub.Tail, error) { return h.openTail(r.Context(), id, group) })
+	key := strings.Join([]string{id.Key, id.Name, id.Kind.String(), group}, "\x00")
+	t, err := tailsOf(h.node).get(key, opener{
+		config:    h.config,
+		open:      func() (*hub.Tail, error) { return h.openTail(r.Context(), id, group) },
+		authorize: func() error { return h.config.Authorizer.Authorize(r.Context(), id, group) },
+	})
 	if errors.Is(err, errTooManyTails) {
 		return &refusal{http.StatusTooManyRequests, "too_many_tails", err.Error()}
 	}
@@ -154,14 +161,39 @@ func (h *Handler) openTail(ctx context.Context, id relay.Identity, group string)
 	return h.node.Hub.Tail(joining, group, options)
 }
 
+// opener opens a tail for an operator, and checks the right to it again.
+type opener struct {
+	config    *node.Config
+	open      func() (*hub.Tail, error)
+	authorize func() error
+}
+
+// recheckTails is the time after which the right to a tail is checked again, unless clients are rechecked sooner.
+const recheckTails = time.Minute
+
+// recheck checks the operator's right again, as for a client that has subscribed, and after a change of the configuration.
+// t.mu is held.
+func (t *polledTail) recheck(o opener) error {
+	every := recheckTails
+	if o.config.Recheck > 0 {
+		every = min(every, o.config.Recheck)
+	}
+	now := time.Now()
+	if t.config == o.config && now.Sub(t.checked) < every {
+		return nil
+	}
+	t.checked, t.config = now, o.config
+	return o.authorize()
+}
+
 // get returns the tail of a key, and opens the tail if there is none.
-func (c *tails) get(key string, open func() (*hub.Tail, error)) (*polledTail, error) {
+func (c *tails) get(key string, o opener) (*polledTail, error) {
 	for {
 		t, err := c.entry(key)
 		if err != nil {
 			return nil, err
 		}
-		if open, err := c.ensureOpen(key, t, open); open || err != nil {
+		if open, err := c.ensureOpen(key, t, o); open || err != nil {
 			return t, err
 		}
 	}
@@ -186,7 +218,7 @@ func (c *tails) entry(key string) (*polledTail, error) {
 }
 
 // ensureOpen opens the tail of an entry. It returns false if the entry was removed in the meantime.
-func (c *tails) ensureOpen(key string, t *polledTail, open func() (*hub.Tail, error)) (bool, error) {
+func (c *tails) ensureOpen(key string, t *polledTail, o opener) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.mu.Lock()
@@ -196,11 +228,16 @@ func (c *tails) ensureOpen(key string, t *polledTail, open func() (*hub.Tail, er
 		return false, nil
 	}
 	t.polled = time.Now()
+	var tail *hub.Tail
+	var err error
 	if t.tail != nil && !t.tail.Outdated() {
-		return true, nil
+		if err = t.recheck(o); err == nil {
+			return true, nil
+		}
+	} else if tail, err = o.open(); err == nil {
+		t.checked, t.config = time.Now(), o.config
 	}
-	tail, err := open()
-	if t.tail != nil { // another plugin decides now
+	if t.tail != nil { // another plugin decides now, or the operator may not see the group any more
 		t.tail.Close()
 		t.tail = nil
 	}

@@ -13,6 +13,8 @@ import (
 var (
 	ErrNoCanary   = errors.New("no canary runs")
 	ErrCanaryRuns = errors.New("a canary runs already; promote it or roll it back first")
+	// ErrOtherCanary is wrapped by the error of a change that expects another canary, or none.
+	ErrOtherCanary = errors.New("the canary has changed")
 )
 
 // CanaryPhase is the phase of a canary.

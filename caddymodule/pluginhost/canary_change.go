@@ -134,10 +134,10 @@ func (h *Host) alterCanary(ctx context.Context, name string, c Change, change ca
 		if err != nil {
 			return err
 		}
-		if err := c.expects(s.current()); err != nil {
+		running := s.record.canary()
+		if err := errors.Join(c.expects(s.current()), c.expectsCandidate(running)); err != nil {
 			return err
 		}
-		running := s.record.canary()
 		if running == nil {
 			return fmt.Errorf("plugin %s: %w", name, ErrNoCanary)
 		}

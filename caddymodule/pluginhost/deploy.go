@@ -38,6 +38,10 @@ type Change struct {
 	By, Message string
 	// Expect are hashes of modules, "*" for any. Unless it is empty, the change is made only if one of them runs.
 	Expect []string
+	// Candidate is the hash of the canary's candidate that the caller has seen, or [NoCandidate]. Unless it is empty, a
+	// change of another canary, or without one, is not made: a rollback must not hit the module behind a canary that has
+	// ended in the meantime.
+	Candidate string
 	// Settings, of a deployment, override the settings of each node's plugin.
 	Settings []byte
 	// Signatures, of a deployment, are those of the module, as in a file .sig.
@@ -56,6 +60,9 @@ const (
 	maxRef     = 512  // bytes
 	maxTries   = 5    // of a change, when other nodes change the plugin at the same time
 )
+
+// NoCandidate is the [Change.Candidate] of a caller that has seen no running canary.
+const NoCandidate = "none"
 
 // check checks the texts, which lists and terminals show.
 func (c *Change) check() error {
@@ -100,7 +107,7 @@ func (h *Host) Deploy(ctx context.Context, name string, wasm []byte, c Change) e
 // Rollback takes a running canary back, or deploys an earlier version again. An earlier undeployment lets the files run.
 // See docs/decisions/plugins.md#why-does-a-rollback-deploy-the-previous-module
 func (h *Host) Rollback(ctx context.Context, name string, c Change) error {
-	if c.To == 0 {
+	if c.To == 0 && c.Candidate != NoCandidate {
 		if err := h.takeBack(ctx, name, c); !errors.Is(err, ErrNoCanary) {
 			return err
 		}
@@ -149,7 +156,7 @@ func (h *Host) tryChange(
 	if err != nil {
 		return err
 	}
-	if err := c.expects(s.current()); err != nil {
+	if err := errors.Join(c.expects(s.current()), c.expectsCandidate(s.record.canary())); err != nil {
 		return err
 	}
 	t, err := choose(s)
@@ -202,4 +209,16 @@ func (c *Change) expects(hash string) error {
 		return nil
 	}
 	return &ChangedError{hash}
+}
+
+// expectsCandidate returns an error if the running canary, nil for none, is not the one that the change expects.
+func (c *Change) expectsCandidate(running *canaryRecord) error {
+	hash := NoCandidate
+	if running != nil {
+		hash = running.Candidate.Hash
+	}
+	if c.Candidate == "" || c.Candidate == hash {
+		return nil
+	}
+	return fmt.Errorf("%w: the candidate is %s; look at the change and repeat yours", ErrOtherCanary, hash)
 }

@@ -113,6 +113,8 @@ async function everywhere() {
 }
 const reason = ["message", "Reason, for the history and the log", {maxlength: 200}];
 const find = data => plugins.find(p => p.name === data.plugin) ?? {name: data.plugin, hash: "", grants: []};
+// seen is the state that the dialog names. If another operator, or a canary's gate, was faster, the action is refused.
+const seen = p => ({hash: p.hash, candidate: running(p) ? p.canary.hash : "none"});
 const changed = async text => { await refreshVersions(); return text; };
 
 const pluginActions = {
@@ -150,7 +152,7 @@ const pluginActions = {
 				effect: canary && !to ? `${percent(p.canary.share)} of the groups get ${versionOf(p)} again, ${await everywhere()}.` : `Replaces ${versionOf(p)} of ${p.name} by ${goal}, ${await everywhere()}.`,
 				confirm: canary && !to ? "Take back" : to ? "Return to version " + to : "Roll back",
 			}),
-			run: async v => { await act("rollback", {plugin: p.name, message: v.message, to, hash: p.hash}); return changed(`${p.name}: rolled back.`); },
+			run: async v => { await act("rollback", {plugin: p.name, message: v.message, to, ...seen(p)}); return changed(`${p.name}: rolled back.`); },
 		});
 	},
 	undeploy(data) {
@@ -158,7 +160,7 @@ const pluginActions = {
 		ask({
 			title: "Run the files of " + p.name, fields: [reason],
 			plan: async () => ({effect: `Takes ${versionOf(p)} back. Each node runs the file of its configuration, ${await everywhere()}.`, confirm: "Run the files"}),
-			run: async v => { await act("undeploy", {plugin: p.name, message: v.message, hash: p.hash}); return changed(`${p.name}: each node runs its file.`); },
+			run: async v => { await act("undeploy", {plugin: p.name, message: v.message, ...seen(p)}); return changed(`${p.name}: each node runs its file.`); },
 		});
 	},
 	promote(data) {
@@ -166,7 +168,7 @@ const pluginActions = {
 		ask({
 			title: "Promote the canary of " + p.name, fields: [reason],
 			plan: async () => ({effect: `All groups get the candidate ${p.canary.hash.slice(0, 12)} in place of ${versionOf(p)}, ${await everywhere()}. So far: ${plural(p.canary.candidate.events, "event")}, ${count(p.canary.candidate.failures)} failed.`, confirm: "Promote"}),
-			run: async v => { await act("promote", {plugin: p.name, message: v.message}); return changed(`${p.name}: the candidate is promoted.`); },
+			run: async v => { await act("promote", {plugin: p.name, message: v.message, ...seen(p)}); return changed(`${p.name}: the candidate is promoted.`); },
 		});
 	},
 	canary(data) {
@@ -175,7 +177,7 @@ const pluginActions = {
 			title: "Change the share of " + p.name,
 			fields: [["share", "Groups that get the candidate", ["1%", "5%", "10%", "25%", "50%", "100%"].map(s => [s, s])], reason],
 			plan: async v => ({effect: `The candidate decides for ${v.share} of the groups, so far for ${percent(p.canary.share)}, ${await everywhere()}.`, confirm: "Change to " + v.share}),
-			run: async v => { await act("canary", {plugin: p.name, message: v.message, share: v.share}); return `${p.name}: the canary has ${v.share} of the groups.`; },
+			run: async v => { await act("canary", {plugin: p.name, message: v.message, share: v.share, ...seen(p)}); return `${p.name}: the canary has ${v.share} of the groups.`; },
 		});
 	},
 };

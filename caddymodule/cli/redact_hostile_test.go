@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// Secrets in unusual places disappear, too: in the names of a plugin's own members, beside quotes in a URL, and in the path
+// of a webhook. The path is a credential with many services.
+func TestUnusualSecretsAreRedacted(t *testing.T) {
+	const config = `{"apps": {
+	  "edgerelay": {
+	    "channel_layer": {"kind": "redis", "url": "redis://:it's-s3cret@redis:6379/0"},
+	    "presence": {"webhooks": [{"url": "https://hooks.example.com/services/T0AAAAAAA/B0AAAAAAA/s3cretPathOfAWebhook24"}]},
+	    "auth": {"kind": "http", "url": "http://app/relay/auth/"},
+	    "plugins": [{"name": "redact", "file": "/p.wasm", "config": {"tokens": {"s3cret-name-of-a-member-1": "alice"}}}]
+	  },
+	  "http": {"servers": {"srv0": {"routes": [{"handle": [
+	    {"handler": "map", "defaults": ["x"], "s3cret-foreign-member-77": "y"}]}]}}}
+	}}`
+	out, r, err := redactConfig(json.RawMessage(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(out); strings.Contains(text, "s3cret") {
+		t.Errorf("a secret is left:\n%s", text)
+	}
+	for _, want := range []string{`"http://app/relay/auth/"`, `"redis://:[redacted]@redis:6379/0"`, `"/p.wasm"`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%s is missing in\n%s", want, out)
+		}
+	}
+	for _, want := range []string{"it's-s3cret", "s3cretPathOfAWebhook24", "s3cret-name-of-a-member-1"} {
+		found := false
+		for _, secret := range r.secrets {
+			found = found || secret == want
+		}
+		if !found {
+			t.Errorf("%s is not searched in other files: %q", want, r.secrets)
+		}
+	}
+}
