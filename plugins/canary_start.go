@@ -72,7 +72,8 @@ func (p *Pipeline) PrepareCanary(ctx context.Context, spec Spec, c Canary) (_ *P
 func (m *module) checkCanary() error {
 	if m != nil && m.hooks&OnTick != 0 {
 		return fmt.Errorf("plugin %s: module %.12s has %s, and ticks belong to no group, so that two modules would both "+
-			"emit the same events; it can have %w; try the module as a shadow, or deploy it", m.spec.Name, m.hash, exportOnTick, ErrNoCanary)
+			"emit the same events; it can have %w; try the module as a shadow, or deploy it",
+			m.spec.Name, m.hash, exportOnTick, ErrNoCanary)
 	}
 	return nil
 }

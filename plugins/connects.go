@@ -12,8 +12,8 @@ import (
 	"github.com/edgerelay/edgerelay/plugins/internal/jsonpath"
 )
 
-// connectRun is how many times MaxFailures calls of on_connect in a row must fail to suspend the hook if they are all for
-// the same few clients.
+// connectRun is how many times MaxFailures calls of on_connect in a row must fail to suspend the hook if they are all
+// for the same few clients.
 const connectRun = 4
 
 // SuspendedError is the error of [Pipeline.Connect] while the circuit breaker suspends on_connect for all clients.
@@ -64,8 +64,8 @@ func (b *connectBreaker) allow() error {
 	return &SuspendedError{max(0, time.Duration(b.retryAt-now))}
 }
 
-// report reports the end of a call for a client, and returns whether the breaker opened or closed because of it. A trial
-// that fails keeps the breaker open.
+// report reports the end of a call for a client, and returns whether the breaker opened or closed because of it. A
+// trial that fails keeps the breaker open.
 func (b *connectBreaker) report(event breakerEvent, client uint64) (opened, closed bool) {
 	if event != callFailed && !b.troubled.Load() {
 		return false, false

@@ -336,7 +336,11 @@ func (p *plugin) revokeFallback() (retired []*module) {
 // remove ends the plugin.
 func (p *plugin) remove() (retired []*module) {
 	p.shadow.end()
-	return p.change(deploymentChange{event: pluginRemoved})
+	retired = p.change(deploymentChange{event: pluginRemoved})
+	if r := p.recording.Load(); r != nil {
+		r.Close()
+	}
+	return retired
 }
 
 // change applies a change and returns the modules that no event reaches any more.

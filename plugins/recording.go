@@ -50,10 +50,12 @@ func (o *RecordingOptions) withDefaults() error {
 }
 
 // ErrRecording is the error of a second recording of a plugin.
-var ErrRecording = errors.New("the function's connections are being recorded already; wait for the end of that recording")
+var ErrRecording = errors.New(
+	"the function's connections are being recorded already; wait for the end of that recording")
 
-// Recording takes down the calls of a function as golden samples, a line each: the input, and the function's decision. It
-// holds no call up: what its reader is too slow for is missing. Methods are safe for concurrent use.
+// Recording takes down the calls of a function as golden samples, a line each: the input, and the function's decision.
+// It holds no call up: what its reader is too slow for is missing. It ends with its plugin, if a configuration has the
+// plugin no longer. Methods are safe for concurrent use.
 type Recording struct {
 	plugin  *plugin
 	options RecordingOptions
@@ -61,7 +63,7 @@ type Recording struct {
 
 	mu      sync.Mutex // guards the fields below
 	clients map[uint64]*recordedClient
-	begun   int             // connections
+	open    int             // connections that are not over
 	tokens  map[int64]int64 // of requests without an answer, with their numbers in the recording
 	asked   int64           // requests
 	bytes   int64
@@ -89,8 +91,8 @@ func (p *Pipeline) Record(function string, o RecordingOptions) (*Recording, erro
 	case pl == nil:
 		return nil, unknownPlugin(function)
 	case !p.HasFunction(function):
-		return nil, fmt.Errorf("plugin %s: the module has no hooks for clients; record events by 'caddy edgerelay tail --record'",
-			function)
+		return nil, fmt.Errorf(
+			"plugin %s: the module has no hooks for clients; record events by 'caddy edgerelay tail --record'", function)
 	}
 	r := &Recording{
 		plugin: pl, options: o, redact: newRedactor(o.Redact, o.Secrets), clients: map[uint64]*recordedClient{},
@@ -98,6 +100,10 @@ func (p *Pipeline) Record(function string, o RecordingOptions) (*Recording, erro
 	}
 	if !pl.recording.CompareAndSwap(nil, r) {
 		return nil, fmt.Errorf("plugin %s: %w", function, ErrRecording)
+	}
+	if pl.live() == nil { // A configuration has removed the plugin meanwhile.
+		r.Close()
+		return nil, unknownPlugin(function)
 	}
 	return r, nil
 }
@@ -167,15 +173,7 @@ func notCalled(err error) bool {
 
 // complete reports whether all connections that the recording may have are over, and all answers are there.
 func (r *Recording) complete() bool {
-	if r.begun < r.options.Connections || len(r.tokens) > 0 {
-		return false
-	}
-	for _, c := range r.clients {
-		if !c.closed {
-			return false
-		}
-	}
-	return true
+	return r.open == 0 && len(r.clients) >= r.options.Connections && len(r.tokens) == 0
 }
 
 // write appends the line of a client's call, or of one without a client. The caller holds r.mu.

@@ -22,12 +22,12 @@ func (r *Recording) begin(hook Hook, c *Connection) *callRecord {
 	client := r.clients[c.id]
 	if client == nil {
 		if hook != OnConnect && (!r.options.Open || hook == OnClose || c.phase == connectionEnded) ||
-			r.begun >= r.options.Connections || r.options.Path != "" && !match(r.options.Path, c.place) {
+			len(r.clients) >= r.options.Connections || r.options.Path != "" && !match(r.options.Path, c.place) {
 			return nil
 		}
 		client = &recordedClient{}
 		r.clients[c.id] = client
-		r.begun++
+		r.open++
 	}
 	rec := r.newRecord(hook, client)
 	rec.function.Client = ConnectionIDText(c.id)
@@ -120,8 +120,10 @@ func (rec *callRecord) end(attachment []byte, made *effects, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.write(rec.client, line, notCalled(err))
-	if c := rec.client; c != nil {
-		c.closed = c.closed || rec.sample.Hook == OnClose || rec.sample.Hook == OnConnect && err != nil
+	over := rec.sample.Hook == OnClose || rec.sample.Hook == OnConnect && err != nil
+	if c := rec.client; c != nil && over && !c.closed {
+		c.closed = true
+		r.open--
 	}
 	if r.complete() {
 		r.end()

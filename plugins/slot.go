@@ -45,8 +45,8 @@ func (m *module) slot(hash uint64) *slot { return &m.slots[m.slotIndex(hash)] }
 func (m *module) slotIndex(hash uint64) int { return int(hash % uint64(len(m.slots))) }
 
 // acquire locks the slot that serves the group and makes sure that it holds an instance. The caller must release the
-// slot unless there is an error. errReplaced and errors that are errBreakerOpen mean that no call was made; any other error is a
-// failure that is already recorded.
+// slot unless there is an error. errReplaced and errors that are errBreakerOpen mean that no call was made; any other
+// error is a failure that is already recorded.
 func (m *module) acquire(key breakerKey, hash uint64) (*slot, error) {
 	s := m.slot(hash)
 	// Calls of on_event are the most, so they pay for no function of others.
