@@ -84,7 +84,8 @@ func recordingOptions(q url.Values) (o plugins.RecordingOptions, limit time.Dura
 			return o, 0, fmt.Errorf("invalid for %q; use a duration of up to %v, such as 30s", text, maxRecordingTime)
 		}
 	}
-	connections, err := IntParameter(q, "connections", plugins.DefaultRecordedConnections, 1, plugins.MaxRecordedConnections)
+	connections, err := IntParameter(
+		q, "connections", plugins.DefaultRecordedConnections, 1, plugins.MaxRecordedConnections)
 	if err != nil {
 		return o, 0, err
 	}

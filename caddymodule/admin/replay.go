@@ -26,7 +26,8 @@ type Replay struct {
 }
 
 // errReplaySince is the error for a missing beginning of a replay.
-var errReplaySince = errors.New("since is missing; use a duration such as 5m, a time such as 2006-01-02T15:04:05Z, or a position")
+var errReplaySince = errors.New(
+	"since is missing; use a duration such as 5m, a time such as 2006-01-02T15:04:05Z, or a position")
 
 // ServeReplayPlan describes the effect of a replay.
 func ServeReplayPlan(n *node.Node, w http.ResponseWriter, r *http.Request) error {

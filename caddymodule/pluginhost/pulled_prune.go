@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// maxPulledKept and maxPulledBytes bound the pulled modules that no plugin runs. The last one used is kept in any case, and
-// so is the module that a plugin ran before.
+// maxPulledKept and maxPulledBytes bound the pulled modules that no plugin runs. The last one used is kept in any case,
+// and so is the module that a plugin ran before.
 const (
 	maxPulledKept  = 16
 	maxPulledBytes = 256 << 20

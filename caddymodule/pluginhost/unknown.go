@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// unknown are the members of a record that this version of edgerelay does not know, as JSON without the braces. A node that changes a record keeps
-// them, so that an older node does not undo what a newer one has written.
+// unknown are the members of a record that this version of edgerelay does not know, as JSON without the braces. A node
+// that changes a record keeps them, so that an older node does not undo what a newer one has written.
 type unknown string
 
 // decodeKeeping decodes a JSON object into a struct, and returns the members without a field.

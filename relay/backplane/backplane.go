@@ -311,7 +311,8 @@ func (b *Backplane) disconnect(why string) {
 // start: they get the first hop alone.
 // See docs/decisions/functions.md#how-do-loops-of-plugins-that-publish-end
 func (b *Backplane) Published(ctx context.Context, m relay.Message) error {
-	if d := b.settings.Load().Dialect; d != Auto && d != Broadcast || m.Group == broadcastGroup || relay.SenderHops(m.Sender) > 1 {
+	if d := b.settings.Load().Dialect; d != Auto && d != Broadcast ||
+		m.Group == broadcastGroup || relay.SenderHops(m.Sender) > 1 {
 		return nil
 	}
 	broker := b.hub.Broker()
