@@ -113,6 +113,10 @@ func printCanary(w io.Writer, p *pluginhost.Status, now time.Time) {
 		name  string
 		calls plugins.CanaryCalls
 	}{{"candidate", c.Candidate}, {"stable", c.Stable}} {
+		if m.calls.Events == 0 {
+			fmt.Fprintf(w, "  %-9s  no events yet\n", m.name)
+			continue
+		}
 		fmt.Fprintf(w, "  %-9s  %d events, %d failed, half within %v, nine in ten within %v\n", m.name, m.calls.Events,
 			m.calls.Failures, inMicroseconds(m.calls.MedianSeconds), inMicroseconds(m.calls.P90Seconds))
 	}

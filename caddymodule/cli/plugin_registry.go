@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/caddymodule/oci"
@@ -169,6 +170,7 @@ func (f *registryFlags) push(w io.Writer, file, to string) error {
 	if f.asJSON {
 		return printJSON(w, pushedModule{ref.String(), len(wasm), len(signatures)})
 	}
-	_, err = fmt.Fprintf(w, "pushed %d bytes and %d signatures\n%s\n", len(wasm), len(signatures), ref)
+	_, err = fmt.Fprintf(w, "pushed %d bytes and %s\n%s\n", len(wasm),
+		english.Plural(len(signatures), "signature", ""), ref)
 	return err
 }

@@ -7,6 +7,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
@@ -100,7 +102,7 @@ func (r *replay) writeSum() {
 	case r.clients != nil:
 		r.writeConversations()
 	case len(r.versions) > 1:
-		fmt.Fprintf(r.w, "%d events differ\n", r.differ)
+		fmt.Fprintf(r.w, "%s\n", english.Plural(r.differ, "event differs", "events differ"))
 	}
 	warnOfInterpreter(r.w)
 	if r.missed > 0 {

@@ -111,7 +111,7 @@ type schema struct {
 func apiPage(root string) ([]byte, error) {
 	w := new(apiWriter)
 	w.line("# API reference\n")
-	w.line("Every HTTP request that the relay answers besides its clients'. Generated from the OpenAPI descriptions " +
+	w.line("The HTTP requests of operators and publishers. Generated from the OpenAPI descriptions " +
 		"[openapi.json](openapi.json) and [publish.openapi.json](publish.openapi.json); `go run ./internal/docs api` " +
 		"writes this page again.\n")
 	for _, d := range apiDescriptions {
