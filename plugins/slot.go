@@ -218,9 +218,10 @@ func keepPace(average *atomic.Int64, took time.Duration, weight int64) {
 // noteLongCall publishes the counts before a call that turns out to be long, and how long it has lasted. The call itself
 // makes it.
 func (s *slot) noteLongCall(lasted time.Duration) {
-	if s.inFlight.Swap(int64(lasted)) == 0 {
-		s.publish()
+	if s.inFlight.Load() == 0 {
+		s.publish() // first: whoever sees the long call finds the counts
 	}
+	s.inFlight.Store(int64(lasted))
 }
 
 // currentPace returns the average duration of recent calls of on_event in nanoseconds, or the time that a long call has

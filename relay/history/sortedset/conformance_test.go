@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/relaytest"
 )
@@ -67,6 +68,7 @@ func TestConformance(t *testing.T) {
 				return at
 			},
 			Advance: func(d time.Duration) {
+				testkit.Eventually(t, "gaps are in Redis", func() bool { return m.PendingGapCount() == 0 })
 				c.advance(d)
 				m.tick()
 			},
