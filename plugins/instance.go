@@ -313,7 +313,7 @@ func (in *instance) callOnEvent(ev *Event, hops int, budget *allowance, res *res
 	in.group, in.source, in.sent, in.position = ev.Group, ev.Source, ev.Sent, ev.Position
 	in.hops, in.effects = hops, true
 	in.own.permit(!ev.isReplay())
-	in.own.hops = hops + 1
+	in.own.hops = min(hops, maxHops) + 1
 	in.stack[0], in.stack[1] = uint64(len(ev.Group)), uint64(len(ev.Payload))
 	err := in.onEvent.CallWithStack(in, in.stack[:2])
 	in.finish()

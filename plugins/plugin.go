@@ -169,7 +169,7 @@ func (p *plugin) event(hash uint64, ev *Event, hops int, budget *allowance, res 
 		*res = result{audience: allClasses}
 	}
 	if res.effects != nil {
-		m.commit(res.effects, origin{plugin: p, hash: hash, place: ev.Group, hops: hops + 1})
+		m.commit(res.effects, origin{plugin: p, hash: hash, place: ev.Group, hops: min(hops, maxHops) + 1})
 	}
 	res.by, res.resumed = m, resumed
 	if d.canary != nil {

@@ -20,6 +20,7 @@ func TestAnnouncedGapBringsEventsOfHistory(t *testing.T) {
 		follow(t, session, relay.Groups("h-1")...)
 		plain, _ := open(h)
 		subscribe(t, h, plain, "h-1")
+		synctest.Wait() // until the first client follows the group
 		for _, text := range []string{"a", "b", "c"} {
 			if _, err := emitter.Publish(t.Context(), "h-1", []byte(text)); err != nil {
 				t.Fatal(err)
@@ -65,6 +66,7 @@ func TestAnnouncedGapWithoutHistory(t *testing.T) {
 		follow(t, session, relay.Groups("h-1", "other")...)
 		plain, sp := open(h)
 		subscribe(t, h, plain, "h-1")
+		synctest.Wait() // until the first client follows the groups
 		if _, err := emitter.Publish(t.Context(), "h-1", []byte("a")); err != nil {
 			t.Fatal(err)
 		}
