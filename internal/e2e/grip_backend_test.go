@@ -109,8 +109,7 @@ func TestBackendUnderUWSGI(t *testing.T) {
 	}
 }
 
-// The messages of many clients arrive in order, one request at a time for each, and a restart of the site loses none
-// that it has not begun.
+// The messages of many clients arrive in order, one request at a time for each.
 func TestBackendOrder(t *testing.T) {
 	t.Parallel()
 	const clients, messages = 20, 30

@@ -32,7 +32,7 @@ func expectResumed(t *testing.T, r *peers.Relay, have map[string][]string, reaso
 }
 
 // The streams of the cluster layer survive the nodes, and clients resume on any node. A standing client misses nothing
-// while its node's connections to Redis break.
+// while its node's connections to Redis break, and while the node is reloaded.
 func TestClientsResumeOnAClusterLayer(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedisCluster(t, 3, 0)
@@ -52,6 +52,9 @@ func TestClientsResumeOnAClusterLayer(t *testing.T) {
 				m.Do("CLIENT", "KILL", "TYPE", "pubsub")
 			}
 		}
+		if i == 30 {
+			reload(t, one, site)
+		}
 		missed = append(missed, fmt.Sprintf(`{"n":%d}`, i+1))
 		publishHTTP(t, []*peers.Relay{one, two}[i%2], "jobs-a", missed[i])
 	}
@@ -66,7 +69,7 @@ func TestClientsResumeOnAClusterLayer(t *testing.T) {
 }
 
 // The pub/sub layer keeps a ring per node: a client resumes on its node, is told the truth on another one, and about
-// interrupted subscriptions.
+// interrupted subscriptions. A reload loses nothing; a restart forgets the ring.
 func TestClientsResumeOnAPubSubLayer(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)
@@ -95,10 +98,27 @@ func TestClientsResumeOnAPubSubLayer(t *testing.T) {
 	have = expectResumed(t, one, have, "gap").leave() // with the position of the gap
 	publishHTTP(t, two, "jobs-a", `{"n":4}`)
 	standing.expectEvents("jobs-a", `{"n":4}`)
-	expectResumed(t, one, have, "", `{"n":4}`)
+	again := expectResumed(t, one, have, "", `{"n":4}`)
+
+	reload(t, one, site)
+	publishHTTP(t, two, "jobs-a", `{"n":5}`)
+	again.expectEvents("jobs-a", `{"n":5}`)
+	standing.expectEvents("jobs-a", `{"n":5}`)
+	have = again.leave()
+	one.Kill()
+	one.Restart(site)
+	expectResumed(t, one, have, "unknown_position")
 }
 
-// The memory layer's ring is exact, and a reload keeps it.
+// reload loads a site with another history in addition.
+func reload(t *testing.T, r *peers.Relay, site string) {
+	t.Helper()
+	if err := r.Load(strings.Replace(site, "auth none", "auth none\nhistory other-*", 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The memory layer's ring is exact, and a reload keeps it. A restart forgets it, and says so.
 func TestClientsResumeOnAMemoryLayer(t *testing.T) {
 	t.Parallel()
 	site := layerSite("memory")
@@ -113,13 +133,14 @@ func TestClientsResumeOnAMemoryLayer(t *testing.T) {
 		missed = append(missed, fmt.Sprintf(`{"n":%d}`, i+1))
 		publishHTTP(t, r, "jobs-a", missed[i])
 		if i == 50 {
-			if err := r.Load(strings.Replace(site, "auth none", "auth none\nhistory other-*", 1)); err != nil {
-				t.Fatal(err)
-			}
+			reload(t, r, site)
 		}
 	}
-	expectResumed(t, r, have, "", missed...)
+	_ = expectResumed(t, r, have, "", missed...).Close(1000)
 	testkit.Eventually(t, "the history to be visible", func() bool {
 		return strings.Contains(fetch(t, r.Admin+"/edgerelay/status"), `"ring"`)
 	})
+	r.Kill()
+	r.Restart(site)
+	expectResumed(t, r, have, "unknown_position")
 }

@@ -113,6 +113,16 @@ func (r *Relay) Restart(caddyfile string) {
 	}
 }
 
+// Replace stops the relay, as an upgrade does, and starts it again with another Caddy.
+func (r *Relay) Replace(binary, caddyfile string) {
+	r.t.Helper()
+	if err := r.Stop(r.t, testkit.Patience); err != nil {
+		r.t.Fatal(err)
+	}
+	r.binary = binary
+	r.Restart(caddyfile)
+}
+
 // Command returns a command of the Caddy under test: "edgerelay", "publish", ...
 func (r *Relay) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command(r.binary, args...)

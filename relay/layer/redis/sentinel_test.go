@@ -8,6 +8,8 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/internal/layertest"
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
@@ -22,7 +24,8 @@ func failover(t *testing.T, kill bool) {
 	sentinels := peers.StartSentinels(t, "mymaster", first, 1, 3, "watch")
 	s := settings()
 	s.Sentinels = []redisnet.Sentinel{{Master: "mymaster", Addresses: sentinels.Addrs, SentinelPassword: "watch"}}
-	b, sink := start(t, s, "g")
+	b, sink := newBroker(t, s), &layertest.LossSink{}
+	run(t, b, sink, "g")
 	python := peers.StartLayer(t, peers.CoreLayer, map[string]any{
 		"capacity": 10_000,
 		"hosts": []any{map[string]any{
@@ -61,6 +64,7 @@ func failover(t *testing.T, kill bool) {
 		arrives("at the new master alone")
 	}
 	testkit.Eventually(t, "health", func() bool { return b.Health().OK })
+	layertest.ExpectLoss(t, sink, relay.LossFailover, true)
 	python.StopPacing()
 	paced := wait()
 
