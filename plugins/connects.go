@@ -1,9 +1,11 @@
 package plugins
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -139,12 +141,23 @@ func (m *module) abandon(s *slot, key breakerKey) {
 	s.breakers.abandon(key)
 }
 
-// clientOf returns what tells the clients of a function apart in a request of on_connect: the user, or the address.
+// clientOf returns what tells the clients of a function apart in a request of on_connect: the user, or the address. Of an
+// IPv6 address, the network counts: a client chooses the rest of it.
 func clientOf(request []byte) []byte {
 	for _, name := range [...]string{"user_key", "address"} {
-		if from, to, ok := jsonpath.Find(request, []byte(name)); ok && to-from > len(`""`) {
+		from, to, ok := jsonpath.Find(request, []byte(name))
+		if !ok || to-from <= len(`""`) {
+			continue
+		}
+		if value := request[from:to]; name == "user_key" || bytes.Count(value, []byte(":")) < 2 {
+			return value
+		}
+		address, err := netip.ParseAddr(string(jsonpath.Text(request[from:to])))
+		if err != nil || !address.Is6() || address.Is4In6() {
 			return request[from:to]
 		}
+		network, _ := address.WithZone("").Prefix(64) // cannot fail
+		return []byte(network.String())
 	}
 	return nil
 }

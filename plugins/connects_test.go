@@ -113,6 +113,10 @@ func TestFailingClientDoesNotSuspendOthers(t *testing.T) {
 		s.fail("", "192.0.2.2")
 	}
 	s.accepted()
+	for i := range 4 { // a client has a whole network of IPv6 addresses
+		s.fail("", fmt.Sprintf("2001:db8:0:1::%x", i))
+	}
+	s.accepted()
 	for range 12 { // nobody else succeeds meanwhile
 		s.fail("hostile", "192.0.2.1")
 	}

@@ -178,9 +178,9 @@ func TestConsole(t *testing.T) {
 	page.Do(t, chromedp.KeyEvent("jobs-status_changed\r"))
 	page.Wait(t, soon, `document.querySelector("#tail-note").textContent.includes("no events yet")`)
 	publishTo(t, admin, "jobs-status_changed",
-		`{"status": "<img src=x onerror=alert(1)><b>failed</b>", "big": 12345678901234567890}`)
+		`{"status": "<img src=x onerror=alert(1)><b>failed</b>`+"\u202e"+`", "big": 12345678901234567890}`)
 	page.Wait(t, soon,
-		`document.querySelector("#events li code")?.textContent.includes('<img src=x onerror=alert(1)><b>failed</b>","big":12345678901234567890')`)
+		`document.querySelector("#events li code")?.textContent.includes('<img src=x onerror=alert(1)><b>failed</b>\\u202e","big":12345678901234567890')`)
 	page.Wait(t, soon, `document.querySelectorAll("#events img, #events b").length === 0`)
 	page.Do(t, chromedp.KeyEvent("\x1b"))
 	page.Wait(t, soon, `document.querySelector("#events").hidden`)

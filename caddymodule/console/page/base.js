@@ -12,11 +12,16 @@ const bytes = n => {
 const span = s => s < 0.001 ? Math.round(s * 1e6) + " µs" : s < 1 ? +(s * 1000).toFixed(1) + " ms" : s < 120 ? +s.toFixed(1) + " s" : s < 7200 ? Math.round(s / 60) + " min" : s < 172800 ? Math.round(s / 3600) + " h" : Math.round(s / 86400) + " d";
 const words = s => s.replaceAll("_", " ");
 
+// visible shows the characters that would reorder or hide a text: a name that a client has chosen must not change what a
+// dialog says about it. Line ends and tabs stay.
+const visible = text => typeof text === "string" ? text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+	c => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0")) : text;
+
 // element creates an element. Data of the relay is always text, never HTML.
 function element(tag, text, attributes = {}) {
 	const e = document.createElement(tag);
 	for (const [name, value] of Object.entries(attributes)) e.setAttribute(name, value);
-	e.append(...[text ?? ""].flat());
+	e.append(...[text ?? ""].flat().map(visible));
 	return e;
 }
 
@@ -81,6 +86,7 @@ const userOf = c => c.name || c.user || "#" + c.id;
 
 // trouble shows an error above the page; an empty text hides it. The same error is announced once.
 function trouble(text) {
+	text = visible(text);
 	if ($("trouble").textContent !== text) $("trouble").textContent = text;
 	$("trouble").hidden = !text;
 	if (text && $("status").textContent !== "no data") {
@@ -92,7 +98,7 @@ function trouble(text) {
 // say tells the result of an action, above the page and to screen readers, for half a minute.
 let silence;
 function say(text) {
-	$("said").textContent = text;
+	$("said").textContent = visible(text);
 	clearTimeout(silence);
 	silence = setTimeout(() => { $("said").textContent = ""; }, 30000);
 }

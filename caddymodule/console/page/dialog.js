@@ -6,7 +6,7 @@ let question = null;
 function ask({title, fields = [], plan, run}) {
 	const opener = document.activeElement;
 	question = {title, plan, run, round: 0, opener, key: opener?.dataset?.key};
-	$("dialog-title").textContent = title;
+	$("dialog-title").textContent = visible(title);
 	$("dialog-fields").replaceChildren(...fields.map(([name, label, about = {}]) => {
 		const field = Array.isArray(about) ? element("select", about.map(([value, text]) => element("option", text, {value})), {name}) : element("input", "", {name, autocomplete: "off", ...about});
 		return element("label", [label, field]);
@@ -24,7 +24,7 @@ const values = () => {
 };
 
 function failure(text) {
-	$("dialog-failure").textContent = text;
+	$("dialog-failure").textContent = visible(text);
 	$("dialog-failure").hidden = !text;
 }
 
@@ -32,14 +32,14 @@ function failure(text) {
 async function describe() {
 	const of = question, round = ++of.round, current = () => question === of && of.round === round;
 	$("dialog-confirm").disabled = true;
-	$("dialog-confirm").textContent = of.title;
+	$("dialog-confirm").textContent = visible(of.title);
 	$("dialog-effect").textContent = "…";
 	try {
 		await refreshSession();
 		const {effect, confirm, possible = true} = await of.plan(values());
 		if (!current()) return;
-		$("dialog-effect").textContent = effect;
-		$("dialog-confirm").textContent = confirm ?? of.title;
+		$("dialog-effect").textContent = visible(effect);
+		$("dialog-confirm").textContent = visible(confirm ?? of.title);
 		$("dialog-confirm").disabled = !possible;
 	} catch (e) {
 		if (!current()) return;
