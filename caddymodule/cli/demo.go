@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -41,6 +42,9 @@ func (s *demoSettings) run() error {
 	if s.port < 1 || s.port > 65535 {
 		return usageErrorf("--port: invalid port %d; use a number from 1 to 65535", s.port)
 	}
+	if err := checkPortFree(s.port); err != nil {
+		return err
+	}
 	caddy.TrapSignals()
 	dir, err := os.MkdirTemp("", "edgerelay-demo-")
 	if err != nil {
@@ -61,6 +65,16 @@ func (s *demoSettings) run() error {
 		return fmt.Errorf("starting the demo: %w; if a port is in use, set --port and --admin", err)
 	}
 	select {}
+}
+
+// checkPortFree returns an error if a program listens on a port. Caddy itself shares the port of another Caddy, and each
+// would get some of the requests.
+func checkPortFree(port int) error {
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return fmt.Errorf("starting the demo: port %d: %w; stop the other program, or set --port", port, err)
+	}
+	return l.Close()
 }
 
 // caddyfile is the Caddyfile of the repository's root, with the flags.

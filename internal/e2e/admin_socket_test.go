@@ -186,3 +186,22 @@ func TestAuthAWXSpeaksToUWSGI(t *testing.T) {
 		}
 	}
 }
+
+// A Redis that is down is a finding of doctor, and does not hide the other findings.
+func TestDoctorOfConfigWithoutRedis(t *testing.T) {
+	t.Parallel()
+	relay := peers.StartRelay(t, "{\n\tadmin {$ADMIN}\n}\n{$SITE} {\n}\n")
+	file := filepath.Join(t.TempDir(), "Caddyfile")
+	config := "{\n\tadmin off\n\tedgerelay {\n\t\tchannel_layer redis unix://" + filepath.Join(t.TempDir(), "none.sock") +
+		"\n\t\tauth none\n\t}\n}\n:0 {\n\tedgerelay\n}\n"
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := run(t, relay, "doctor", "--config", file)
+	failures := strings.Join(lines(out, "FAIL"), "")
+	for _, want := range []string{"unixsocket in redis.conf", "round trip"} {
+		if !strings.Contains(failures, want) {
+			t.Errorf("no failure has %q:\n%s", want, out)
+		}
+	}
+}
