@@ -208,10 +208,14 @@ var webPath = regexp.MustCompile(`(?i)\b((?:https?|wss?)://[^\s"/?#]*)(/[^\s"?#]
 func (r *redactor) withoutSecretPaths(text string) string {
 	return webPath.ReplaceAllStringFunc(text, func(match string) string {
 		parts := webPath.FindStringSubmatch(match)
-		segments := strings.Split(parts[2], "/")
+		// The slashes of a placeholder, which may name a file, do not end a segment.
+		path := placeholder.ReplaceAllStringFunc(parts[2], func(p string) string { return strings.ReplaceAll(p, "/", "\x00") })
+		segments := strings.Split(path, "/")
 		for i, segment := range segments {
-			if looksSecret("", segment) {
-				segments[i] = r.part("", segment)
+			secret := looksSecret("", segment)
+			segments[i] = strings.ReplaceAll(segment, "\x00", "/")
+			if secret && !isPlaceholder.MatchString(segments[i]) {
+				segments[i] = r.part("", segments[i])
 			}
 		}
 		return parts[1] + strings.Join(segments, "/")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,7 +15,8 @@ func TestUnusualSecretsAreRedacted(t *testing.T) {
 	    "channel_layer": {"kind": "redis", "url": "redis://:it's-s3cret@redis:6379/0"},
 	    "presence": {"webhooks": [{"url": "https://hooks.example.com/services/T0AAAAAAA/B0AAAAAAA/s3cretPathOfAWebhook24"}]},
 	    "auth": {"kind": "http", "url": "http://app/relay/auth/"},
-	    "plugins": [{"name": "redact", "file": "/p.wasm", "config": {"tokens": {"s3cret-name-of-a-member-1": "alice"}}}]
+	    "plugins": [{"name": "redact", "file": "/p.wasm", "config": {"tokens": {"s3cret-name-of-a-member-1": "alice"},
+	      "hook": "http://x/{file./tmp/AFolderWithALongName1234/key}/s3cretSegment0123456"}}]
 	  },
 	  "http": {"servers": {"srv0": {"routes": [{"handle": [
 	    {"handler": "map", "defaults": ["x"], "s3cret-foreign-member-77": "y"}]}]}}}
@@ -31,7 +33,12 @@ func TestUnusualSecretsAreRedacted(t *testing.T) {
 			t.Errorf("%s is missing in\n%s", want, out)
 		}
 	}
-	for _, want := range []string{"it's-s3cret", "s3cretPathOfAWebhook24", "s3cret-name-of-a-member-1"} {
+	if slices.Contains(r.secrets, "AFolderWithALongName1234") {
+		t.Error("a folder in the name of a placeholder's file counts as a secret")
+	}
+	for _, want := range []string{
+		"it's-s3cret", "s3cretPathOfAWebhook24", "s3cret-name-of-a-member-1", "s3cretSegment0123456",
+	} {
 		found := false
 		for _, secret := range r.secrets {
 			found = found || secret == want

@@ -186,7 +186,7 @@ func TestDemoCommand(t *testing.T) {
 	second := exec.Command(cmd.Path, cmd.Args[1:]...)
 	second.Dir, second.Env = cmd.Dir, cmd.Env
 	out, err := second.CombinedOutput()
-	if err == nil || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), "set --port and --admin") {
+	if err == nil || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), "stop the other program, or set --port") {
 		t.Errorf("with the port in use: %v:\n%s", err, out)
 	}
 	if left, _ := filepath.Glob(filepath.Join(cmd.Dir, "edgerelay-demo-*")); len(left) > 0 {
