@@ -13,6 +13,7 @@ have() { command -v "$1"; }
 # Debian's Python, whatever comes first in PATH: the packages belong to Debian's.
 imports() { /usr/bin/python3 -c "import $1"; }
 
+need curl have curl # commands of the documentation
 need redis-server have redis-server
 need daphne have daphne
 need python3-channels-redis imports channels_redis.core

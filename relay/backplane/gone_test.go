@@ -67,10 +67,10 @@ func TestSilentPeerIsReplacedAsSource(t *testing.T) {
 	})
 }
 
-// web is a Python web node that wants a-1, once, and counts connections and frames of the group.
+// web is a Python web node that wants a-1, once, and counts connections, frames of the group, and its last event.
 type web struct {
 	*httptest.Server
-	connections, frames atomic.Int64
+	connections, frames, last atomic.Int64
 }
 
 func newWeb(t *testing.T) *web {
@@ -99,6 +99,9 @@ func newWeb(t *testing.T) *web {
 			}
 			if strings.Contains(string(b), `"a-1"`) {
 				w.frames.Add(1)
+			}
+			if strings.Contains(string(b), "the last") {
+				w.last.Add(1)
 			}
 		}
 	}))
@@ -181,14 +184,21 @@ func TestWishesOutliveTheirDialer(t *testing.T) {
 		})
 		w.asked(t, n)
 	}
-	n.emit("a-1", "{}")
-	testkit.Eventually(t, "the event", func() error {
+	testkit.Eventually(t, "the membership of the last link", func() error { // its wish is known before
+		n.emit("a-1", "{}")
 		if w.frames.Load() == 0 {
 			return errors.New("nothing comes")
 		}
 		return nil
 	})
-	if c, f := w.connections.Load(), w.frames.Load(); c != 11 || f != 1 {
+	n.emit("a-1", `"the last"`)
+	testkit.Eventually(t, "the last event", func() error {
+		if w.last.Load() == 0 {
+			return errors.New("nothing comes")
+		}
+		return nil
+	})
+	if c, f := w.connections.Load(), w.last.Load(); c != 11 || f != 1 {
 		t.Errorf("%d connections, want 11; the event came %d times", c, f)
 	}
 }
