@@ -44,7 +44,7 @@ func textSettings(t reflect.Type, seen map[reflect.Type]bool, settings map[strin
 	}
 }
 
-// A support bundle shows a setting only if somebody has decided so: each setting with a text is a secret, or plain.
+// A support bundle shows the texts that a list names as plain: each setting with a text is a secret, or plain.
 func TestEverySettingHasASecrecy(t *testing.T) {
 	settings := map[string]string{}
 	for _, id := range caddy.Modules() {

@@ -88,7 +88,7 @@ type PresentUser struct {
 	Info json.RawMessage `json:"info"`
 }
 
-// ServePresence lists who is in a group.
+// ServePresence lists the users in a group.
 func ServePresence(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	group := q.Get("group")

@@ -1,7 +1,7 @@
 // The clock of the page, and its keys and buttons.
 let paused = false, rounds = 0, timer = 0, refreshing = null;
 
-// refreshOnce asks for all that the page shows. Parts that nobody looks at are not asked.
+// refreshOnce asks for the parts of the page that are in view.
 async function refreshOnce() {
 	try {
 		if (rounds++ % 30 === 0) await refreshSession();

@@ -276,7 +276,7 @@ func (s *scanner) escape() error {
 	return faultf("\\u%04x is half of a surrogate pair, and no character", unit)
 }
 
-// unit takes uXXXX up to its last byte.
+// unit takes the u of a Unicode escape and its four digits, up to the last byte.
 func (s *scanner) unit() (uint16, bool) {
 	if s.pos+4 >= len(s.b) || s.b[s.pos] != 'u' {
 		return 0, false
