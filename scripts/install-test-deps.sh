@@ -29,6 +29,9 @@ need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 need nginx-light have nginx
 need uwsgi-core have uwsgi
 need uwsgi-plugin-python3 test -e /usr/lib/uwsgi/plugins/python3_plugin.so
+# Namespaces of the mesh test.
+need iproute2 have ip
+need iputils-ping have ping
 need openssl have openssl # keys and signatures of modules
 need docker-registry have docker-registry # modules travel by registries
 need gcc have gcc # the race detector needs cgo
