@@ -52,6 +52,9 @@ type Backplane struct {
 	// QueuePerPeer is the number of bytes that may be queued for one peer; beyond it, the peer's oldest events are
 	// dropped. Default: 8 MiB.
 	QueuePerPeer int `json:"queue_per_peer,omitempty" caddyfile:"<size>"`
+	// QueueAge is the time for which an event may be queued for a peer; older ones are dropped, and the peer is told.
+	// Default: 1m.
+	QueueAge caddy.Duration `json:"queue_age,omitempty" caddyfile:"<duration>"`
 	// FrameSize is the longest message that a peer may send, in bytes. Default: 16 MiB.
 	FrameSize int `json:"frame_size,omitempty" caddyfile:"<size>"`
 	// SubscribeWait is the longest time that a client's subscription waits for peers to confirm the interest. Default:
@@ -89,7 +92,8 @@ func (b *Backplane) provisionSettings() error {
 		Name:      replaced.In("node_name", b.NodeName),
 		Advertise: strings.TrimSuffix(replaced.In("advertise", b.Advertise), "/"),
 		Retry:     time.Duration(b.Retry), Ping: time.Duration(b.Ping), Silence: time.Duration(b.Silence),
-		JoinWait: time.Duration(b.SubscribeWait), QueueBytes: b.QueuePerPeer, FrameSize: b.FrameSize,
+		JoinWait: time.Duration(b.SubscribeWait), QueueBytes: b.QueuePerPeer,
+		QueueAge: time.Duration(b.QueueAge), FrameSize: b.FrameSize,
 	}
 	if s.Name == "" {
 		s.Name, _ = os.Hostname() // a label in most places; the postgres discovery rejects an empty name

@@ -54,6 +54,7 @@ func TestBackplaneBlock(t *testing.T) {
 		silence 12s
 		subscribe_wait 100ms
 		queue_per_peer 4MiB
+		queue_age 2m
 		frame_size 2MiB
 		dns relay.awx.svc.cluster.local:8013 {
 			every 30s
@@ -73,7 +74,8 @@ func TestBackplaneBlock(t *testing.T) {
 	s := b.settings
 	if len(s.Secrets) != 2 || s.Secrets[0] != "the current one" || s.Secrets[1] != "previous" || s.Name != "node1" ||
 		s.Advertise != "http://10.0.0.1:8013" || s.Retry != 3*time.Second || s.Ping != 5*time.Second || s.Silence != 12*time.Second ||
-		s.JoinWait != 100*time.Millisecond || s.QueueBytes != 4<<20 || s.FrameSize != 2<<20 || len(s.Discoveries) != 6 {
+		s.JoinWait != 100*time.Millisecond || s.QueueBytes != 4<<20 || s.QueueAge != 2*time.Minute ||
+		s.FrameSize != 2<<20 || len(s.Discoveries) != 6 {
 		t.Errorf("%+v", s)
 	}
 	var urls []string

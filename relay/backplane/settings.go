@@ -27,6 +27,8 @@ type Settings struct {
 	Ping, Silence time.Duration
 	// QueueBytes bounds the events queued for one peer; beyond it, the oldest are dropped. Default: 8 MiB.
 	QueueBytes int
+	// QueueAge bounds the age of events that are queued for a peer; older ones are dropped. Default: 1 min.
+	QueueAge time.Duration
 	// FrameSize is the longest message that a peer may send, in bytes; longer ones are skipped and counted.
 	// Default: 16 MiB.
 	FrameSize int
@@ -58,6 +60,7 @@ func (s Settings) WithDefaults() Settings {
 	def(&s.Ping, 10*time.Second)
 	def(&s.Silence, 20*time.Second)
 	def(&s.QueueBytes, 8<<20)
+	def(&s.QueueAge, time.Minute)
 	def(&s.FrameSize, 16<<20)
 	def(&s.JoinWait, 250*time.Millisecond)
 	def(&s.ProbeWait, time.Second)
@@ -91,7 +94,7 @@ func (s Settings) Validate() error {
 			return err
 		}
 	}
-	shortest := min(s.Retry, s.Ping, s.Silence, s.JoinWait, s.ProbeWait)
+	shortest := min(s.Retry, s.Ping, s.Silence, s.JoinWait, s.ProbeWait, s.QueueAge)
 	if shortest < 0 || s.QueueBytes < 0 || s.FrameSize < 0 {
 		return errors.New("backplane: times and sizes must not be negative")
 	}
