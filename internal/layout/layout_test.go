@@ -66,7 +66,7 @@ var layers = []layer{
 	{"relay/relaytest", []string{"relay", "internal/testkit"}, nil},                                                // for tests
 	{"relay/internal/layertest", []string{"relay", "internal"}, []string{""}},                                      // for tests
 	{"relay/internal", []string{"relay", "internal/pyjson"}, []string{""}},
-	{"relay/transport", []string{"relay/internal", "relay/transport", "internal/pyjson"}, []string{"golang.org/x/"}},
+	{"relay/transport", []string{"relay/internal", "relay/transport", "internal/pyjson", "internal/tcptuning"}, []string{"golang.org/x/"}},
 	{"relay/hub/deflate", []string{"relay/internal/glob"}, []string{"github.com/klauspost/compress/"}},
 	{"relay/hub", []string{"relay/hub"}, nil},
 	{"relay/history", []string{"relay/internal", "relay/history"}, []string{"github.com/redis/"}},
@@ -76,7 +76,7 @@ var layers = []layer{
 	{"relay/state/statetest", []string{"relay", "internal"}, []string{""}}, // for tests
 	{"relay/state", []string{"relay/internal", "relay/state"}, nil},
 	{"relay/presence", []string{"relay/internal", "relay/presence"}, nil},
-	{"relay/backplane", []string{"relay/backplane", "relay/internal", "internal/pyjson"}, []string{""}},
+	{"relay/backplane", []string{"relay/backplane", "relay/internal", "internal/pyjson", "internal/tcptuning"}, []string{""}},
 	{"relay", nil, nil},
 	{"plugins", []string{"plugins"}, []string{"github.com/tetratelabs/wazero"}},
 	{"sdk", []string{"sdk"}, nil},

@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/edgerelay/edgerelay/internal/tcptuning"
 )
 
 // The kernel has two buffers for each socket. By default both grow to some megabytes while data moves, and stay as
@@ -16,7 +18,6 @@ const (
 	// receiveBuffer is the buffer for bytes from a client. The kernel doubles the value. Clients' messages are short.
 	receiveBuffer = 64 << 10
 
-	tcpUserTimeout  = 18     // TCP_USER_TIMEOUT
 	tcpNotSentLowat = 25     // TCP_NOTSENT_LOWAT
 	ioctlNotSent    = 0x894b // SIOCOUTQNSD
 )
@@ -43,7 +44,7 @@ func limitUnsent(conn net.Conn, timeout time.Duration) {
 		case timeout == 0:
 			_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 		default:
-			_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout/time.Millisecond))
+			tcptuning.Options{UserTimeout: timeout}.ApplyFD(fd)
 		}
 	})
 }
@@ -51,9 +52,7 @@ func limitUnsent(conn net.Conn, timeout time.Duration) {
 // LimitUnacked has the kernel end a TCP connection whose bytes the other side does not acknowledge for a time. By default
 // that takes about 15 minutes. Other connections, and those of other systems than Linux, stay as they are.
 func LimitUnacked(conn net.Conn, timeout time.Duration) {
-	withTCP(conn, func(fd int) {
-		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout/time.Millisecond))
-	})
+	withTCP(conn, tcptuning.Options{UserTimeout: timeout}.ApplyFD)
 }
 
 // withTCP calls f with the descriptor of the TCP socket beneath a connection, if any.
