@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/e2e/oracle"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
@@ -54,10 +55,8 @@ func (s *site) play(sc scale, emitters func() []*emitter, faults []fault) {
 	s.open(sc.clients, sc.groups, 4)
 	s.await("the subscriptions", func() error {
 		for _, c := range s.clients {
-			for name := range c.views {
-				if !c.ready(name) {
-					return fmt.Errorf("%s is not subscribed to %s", c.name, name)
-				}
+			if err := c.Ready(); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -73,7 +72,7 @@ func (s *site) play(sc scale, emitters func() []*emitter, faults []fault) {
 				// Kinds of faults take turns.
 				share := (float64(n) + float64(i+1)/float64(len(faults)+1)) / float64(f.times)
 				at := began.Add(time.Duration(share * float64(sc.length)))
-				if pause(ctx.Done(), time.Until(at)); ctx.Err() != nil {
+				if testkit.Pause(ctx.Done(), time.Until(at)); ctx.Err() != nil {
 					return
 				}
 				s.t.Logf("%5.1f s: %s", time.Since(began).Seconds(), f.name)
@@ -81,7 +80,7 @@ func (s *site) play(sc scale, emitters func() []*emitter, faults []fault) {
 			}
 		})
 	}
-	pause(nil, sc.length)
+	testkit.Pause(nil, sc.length)
 	cancel()
 	for _, e := range running {
 		e.end(s.t)
@@ -90,22 +89,20 @@ func (s *site) play(sc scale, emitters func() []*emitter, faults []fault) {
 
 // finish waits until every client has the last events, and judges.
 func (s *site) finish() {
-	settled := func() error { return s.oracle.behind(s.clients) }
+	settled := func() error { return s.oracle.Behind(s.clients) }
 	if err := testkit.Poll(testkit.Scale(30*time.Second), nil, settled); err != nil {
 		s.t.Logf("at the end: %v", err)
 	}
 	s.close()
 	for _, c := range s.clients {
-		for _, v := range c.views {
-			v.judge()
-		}
+		c.Judge()
 	}
-	s.t.Log(s.oracle.report())
-	for _, f := range s.oracle.faults {
+	s.t.Log(s.oracle.Report())
+	for _, f := range s.oracle.Faults() {
 		s.t.Error(f)
 	}
-	total := s.oracle.total
-	if total.published == 0 || total.received < total.published || total.recovered == 0 {
+	total := s.oracle.Total()
+	if total.Published == 0 || total.Received < total.Published || total.Recovered == 0 {
 		s.t.Errorf("the scene proves nothing: %+v", total)
 	}
 }
@@ -121,7 +118,7 @@ func TestOneRedis(t *testing.T) {
 		scale{clients: 100, groups: 40, rate: 200, length: 20 * time.Second, kills: 2, wipes: 1, restarts: 1, down: 3 * time.Second},
 		scale{clients: 1000, groups: 200, rate: 1000, length: 10 * time.Minute, kills: 10, wipes: 2, restarts: 1, down: 10 * time.Second})
 	redis := peers.StartRedis(t)
-	s := &site{t: t, oracle: newOracle()}
+	s := &site{t: t, oracle: oracle.New()}
 	for range 2 {
 		s.addNode(caddyfile(redis.URL, ""))
 	}
@@ -133,13 +130,13 @@ func TestOneRedis(t *testing.T) {
 	}, []fault{
 		{"a node is killed", sc.kills, func(n int) {
 			s.kill(s.nodes[n%2])
-			pause(nil, sc.down)
+			testkit.Pause(nil, sc.down)
 			s.restart(s.nodes[n%2])
 		}},
 		{"asgi:* is wiped", sc.wipes, func(int) { wipe(t, redis) }},
 		{"Redis restarts", sc.restarts, func(int) {
 			redis.Kill()
-			pause(nil, time.Second)
+			testkit.Pause(nil, time.Second)
 			redis.Restart()
 		}},
 	})
@@ -151,7 +148,7 @@ func TestTwoRedis(t *testing.T) {
 	sc := scaleOf(t,
 		scale{clients: 100, groups: 40, rate: 200, length: 15 * time.Second, kills: 1, cuts: 3, down: 3 * time.Second},
 		scale{clients: 1000, groups: 200, rate: 1000, length: 10 * time.Minute, kills: 10, cuts: 10, down: 10 * time.Second})
-	s := &site{t: t, oracle: newOracle()}
+	s := &site{t: t, oracle: oracle.New()}
 	var stores []*peers.Redis
 	for range 2 {
 		stores = append(stores, peers.StartRedis(t))
@@ -173,7 +170,7 @@ func TestTwoRedis(t *testing.T) {
 		{"the link is cut", sc.cuts, func(int) { link.Cut() }},
 		{"a node is killed", sc.kills, func(n int) {
 			s.kill(s.nodes[n%2])
-			pause(nil, sc.down)
+			testkit.Pause(nil, sc.down)
 			s.restart(s.nodes[n%2])
 		}},
 	})

@@ -9,8 +9,8 @@
 //   - continuity_test.go has the scenes
 //   - site_test.go runs nodes, Redis and faults
 //   - emitter_test.go runs the emitters of testdata/emitter.py
-//   - client_test.go is a client, written from the documentation of the protocol
-//   - oracle_test.go judges
+//
+// Package oracle has the clients and judges.
 //
 // `make test` runs the scenes in short, and `make continuity` at full length.
 package continuity

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/e2e/oracle"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
@@ -23,7 +24,7 @@ type emitter struct {
 }
 
 // startEmitter starts an emitter whose clock is ahead by a time, and reports its events to the oracle.
-func startEmitter(t *testing.T, o *oracle, redisURL, name string, groups int, rate float64, ahead time.Duration) *emitter {
+func startEmitter(t *testing.T, o *oracle.Oracle, redisURL, name string, groups int, rate float64, ahead time.Duration) *emitter {
 	t.Helper()
 	script := filepath.Join(peers.Root(t), "internal", "continuity", "testdata", "emitter.py")
 	cmd := exec.Command(process.Program(t, "faketime"), "-f", fmt.Sprintf("%+.3fs", ahead.Seconds()),
@@ -47,10 +48,10 @@ func startEmitter(t *testing.T, o *oracle, redisURL, name string, groups int, ra
 			var group, n int
 			var result string
 			if _, err := fmt.Sscan(s.Text(), &group, &n, &result); err != nil {
-				o.complain("emitter %s wrote %q", name, s.Text())
+				o.Complain("emitter %s wrote %q", name, s.Text())
 				continue
 			}
-			o.published(name, group, n, result == "ok")
+			o.Published(name, group, n, result == "ok")
 		}
 	}()
 	return e

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/e2e/oracle"
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 func TestMain(m *testing.M) { os.Exit(peers.Main(m)) }
@@ -53,8 +55,8 @@ func caddyfile(redisURL, more string) string {
 // site is the nodes, and the clients on them.
 type site struct {
 	t       *testing.T
-	oracle  *oracle
-	clients []*client
+	oracle  *oracle.Oracle
+	clients []*oracle.Client
 	running sync.WaitGroup
 
 	mu    sync.Mutex
@@ -114,9 +116,9 @@ func (s *site) open(clients, groups, each int) {
 		for k := range each {
 			own = append(own, (i+k*groups/each)%groups)
 		}
-		c := newClient(s.oracle, i, own, s.urls)
+		c := oracle.NewClient(s.oracle, i, own, s.urls)
 		s.clients = append(s.clients, c)
-		s.running.Go(c.run)
+		s.running.Go(c.Run)
 	}
 }
 
@@ -127,8 +129,8 @@ func (s *site) churn(ctx context.Context) {
 		chance := rand.New(rand.NewPCG(uint64(i), 2))
 		s.running.Go(func() {
 			for ctx.Err() == nil {
-				pause(ctx.Done(), time.Duration(500+chance.IntN(5000))*time.Millisecond)
-				c.cut()
+				testkit.Pause(ctx.Done(), time.Duration(500+chance.IntN(5000))*time.Millisecond)
+				c.Cut()
 			}
 		})
 	}
@@ -137,8 +139,7 @@ func (s *site) churn(ctx context.Context) {
 // close stops the clients.
 func (s *site) close() {
 	for _, c := range s.clients {
-		close(c.stop)
-		c.cut()
+		c.Stop()
 	}
 	s.running.Wait()
 }

@@ -113,10 +113,10 @@ func TestSoak(t *testing.T) {
 			guests.Go(func() { tr.comeAndGo(ctx, far, farFile, scale(37*time.Second), long) })
 		}
 		guests.Wait()
-		pause(context.Background(), settle+time.Second) // a last quiet time
+		testkit.Pause(nil, settle+time.Second) // a last quiet time
 		stopSending()
 		events.Wait()
-		pause(context.Background(), time.Second) // for the last event; what is missing then is found out below
+		testkit.Pause(nil, time.Second) // for the last event; what is missing then is found out below
 		for i, ended := range ends {
 			select {
 			case err := <-ended:

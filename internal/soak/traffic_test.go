@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
@@ -42,7 +43,7 @@ func shout(ctx context.Context, b *redis.Broker) {
 	long := fmt.Appendf(nil, "%q", strings.Repeat("x", 64<<10))
 	for n := 0; ctx.Err() == nil; n++ {
 		_, _ = b.Publish(ctx, fmt.Sprint(loud, "-", n%2), long)
-		pause(ctx, 12*time.Millisecond)
+		testkit.Pause(ctx.Done(), 12*time.Millisecond)
 	}
 }
 
@@ -96,7 +97,7 @@ func (g *guests) comeAndGo(ctx context.Context, urls []string, groups int) {
 		}
 		if err != nil {
 			g.failed.Add(1)
-			pause(ctx, 50*time.Millisecond)
+			testkit.Pause(ctx.Done(), 50*time.Millisecond)
 		} else {
 			g.served.Add(1)
 		}
@@ -113,17 +114,10 @@ func (g *guests) dawdle(ctx context.Context, url, group string, asleep time.Dura
 			err = raw.Subscribe("t", group)
 		}
 		if err != nil {
-			pause(ctx, 100*time.Millisecond)
+			testkit.Pause(ctx.Done(), 100*time.Millisecond)
 			continue
 		}
-		pause(ctx, asleep)
+		testkit.Pause(ctx.Done(), asleep)
 		raw.Close()
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
 	}
 }

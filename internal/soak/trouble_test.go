@@ -37,7 +37,7 @@ const settle, transit = 2 * time.Second, 500 * time.Millisecond
 // reload replaces the configuration at intervals.
 func (tr *trouble) reload(ctx context.Context, every time.Duration) {
 	for variant := 1; ctx.Err() == nil; variant++ {
-		pause(ctx, every)
+		testkit.Pause(ctx.Done(), every)
 		if err := tr.relay.Load(tr.file(variant)); err != nil {
 			tr.t.Errorf("reload: %v", err)
 			return
@@ -54,7 +54,7 @@ func (tr *trouble) swap(ctx context.Context, every time.Duration) {
 		return
 	}
 	for n := byte(0); ctx.Err() == nil; n++ {
-		pause(ctx, every)
+		testkit.Pause(ctx.Done(), every)
 		module := append(bytes.Clone(wasm), 0, 3, 1, 'n', n) // a custom section
 		req, err := http.NewRequest(http.MethodPut, tr.relay.Admin+"/edgerelay/plugins/quiet", bytes.NewReader(module))
 		if err != nil {
@@ -78,13 +78,13 @@ func (tr *trouble) swap(ctx context.Context, every time.Duration) {
 // restartRedis kills Redis, which persists nothing, and starts it again.
 func (tr *trouble) restartRedis(ctx context.Context, every time.Duration) {
 	for ctx.Err() == nil {
-		pause(ctx, every)
+		testkit.Pause(ctx.Done(), every)
 		if ctx.Err() != nil {
 			return
 		}
 		from := time.Now()
 		tr.redis.Kill()
-		pause(ctx, time.Second)
+		testkit.Pause(ctx.Done(), time.Second)
 		tr.redis.Restart()
 		tr.well()
 		tr.mu.Lock()
@@ -111,7 +111,7 @@ func (tr *trouble) comeAndGo(ctx context.Context, neighbour *peers.Relay, caddyf
 	kill bool,
 ) {
 	for n := 0; ctx.Err() == nil; n++ {
-		pause(ctx, every)
+		testkit.Pause(ctx.Done(), every)
 		if ctx.Err() != nil {
 			return
 		}
@@ -120,7 +120,7 @@ func (tr *trouble) comeAndGo(ctx context.Context, neighbour *peers.Relay, caddyf
 		} else {
 			neighbour.Stop(tr.t, 30*time.Second)
 		}
-		pause(ctx, every/4)
+		testkit.Pause(ctx.Done(), every/4)
 		neighbour.Restart(caddyfile)
 		tr.ends.Add(1)
 	}

@@ -82,3 +82,13 @@ func Poll(limit time.Duration, stop <-chan struct{}, check func() error) error {
 		}
 	}
 }
+
+// Pause waits for a time that is part of a scene, or until stop is closed. It is no way to await a condition.
+func Pause(stop <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-stop:
+	}
+}

@@ -1,86 +1,14 @@
-package continuity
+package oracle
 
 import (
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
-
-// fate is an emitter's report on an event.
-type fate uint8
-
-const (
-	unreported fate = iota
-	sent
-	unsure // the emitter got an error: the event was sent or not
-)
-
-// source is an emitter's series of events in a group.
-type source struct {
-	emitter string
-	group   int
-}
-
-// oracle knows the events that were published, and judges the events that clients received.
-type oracle struct {
-	mu     sync.Mutex
-	events map[source][]fate
-	faults []string
-	total  tally
-}
-
-// tally counts findings over all clients.
-type tally struct {
-	published, received, repeated, late, reconnects int
-	recovered, notRecovered, gaps, withheld         int
-	falseAlarms                                     int // recovered: false although nothing was missing
-	reasons                                         map[string]int
-}
-
-func newOracle() *oracle {
-	return &oracle{events: map[source][]fate{}, total: tally{reasons: map[string]int{}}}
-}
-
-const maxFaults = 10
-
-// complain records a fault.
-func (o *oracle) complain(format string, args ...any) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.faults) < maxFaults {
-		o.faults = append(o.faults, fmt.Sprintf(format, args...))
-	}
-}
-
-// published records an emitter's report.
-func (o *oracle) published(emitter string, group, n int, ok bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	s := source{emitter, group}
-	for len(o.events[s]) <= n {
-		o.events[s] = append(o.events[s], unreported)
-	}
-	if o.events[s][n] = unsure; ok {
-		o.events[s][n] = sent
-		o.total.published++
-	}
-}
-
-// missing returns the events of a series between two numbers that were certainly sent. Reports may be some
-// milliseconds late, so it is called at the end only.
-func (o *oracle) missing(s source, from, to int) (list []int) {
-	for n := from; n < min(to, len(o.events[s])); n++ {
-		if o.events[s][n] == sent {
-			list = append(list, n)
-		}
-	}
-	return list
-}
 
 // told is the time within which a client is told of a gap on a standing connection.
 const told = 15 * time.Second
@@ -97,7 +25,7 @@ type hole struct {
 type record struct {
 	name  string // of the client, for faults
 	group int
-	o     *oracle
+	o     *Oracle
 
 	trail func() []string           // the last frames; nil in tests of the oracle
 	next  map[string]int            // by emitter: the number after the last event
@@ -115,7 +43,7 @@ type record struct {
 	breaks []map[string]int
 }
 
-func newRecord(o *oracle, name string, group int) *record {
+func newRecord(o *Oracle, name string, group int) *record {
 	return &record{
 		name: name, group: group, o: o, next: map[string]int{}, got: map[string]map[int]string{},
 		loose: map[string]bool{},
@@ -132,15 +60,15 @@ func (r *record) notRecovered(now time.Time, position string) {
 func (r *record) event(emitter string, n int, position string, now time.Time) {
 	next, known := r.next[emitter]
 	if before, twice := r.got[emitter][n]; twice {
-		r.o.complain("%s: group %d: event %d of %s came twice, at %s and %s", r.name, r.group, n, emitter, before, position)
+		r.o.Complain("%s: group %d: event %d of %s came twice, at %s and %s", r.name, r.group, n, emitter, before, position)
 		return
 	}
 	switch {
 	case !known || n >= next:
 	case r.filled(emitter, n):
-		r.o.count(func(t *tally) { t.late++ })
+		r.o.count(func(t *Tally) { t.Late++ })
 	default:
-		r.o.complain("%s: group %d: event %d of %s came after %d%s", r.name, r.group, n, emitter, next-1, r.lastFrames())
+		r.o.Complain("%s: group %d: event %d of %s came after %d%s", r.name, r.group, n, emitter, next-1, r.lastFrames())
 	}
 	if known && n > next {
 		r.holes = append(r.holes, hole{source{emitter, r.group}, next, n, now, r.loose[emitter]})
@@ -207,7 +135,7 @@ func (r *record) judge() {
 	}
 	for _, at := range r.alarms {
 		if len(at) > 0 && !r.lacks(at) {
-			o.total.falseAlarms++
+			o.total.FalseAlarms++
 		}
 	}
 	for emitter, next := range r.next {
@@ -236,46 +164,6 @@ func (r *record) complainAbout(s source, list []int, at time.Time) {
 		r.o.faults = append(r.o.faults, fmt.Sprintf("%s: group %d: %d events of %s are missing without a word, from %d to %d, before %s%s",
 			r.name, s.group, len(list), s.emitter, list[0], list[len(list)-1], at.Format("15:04:05.000"), r.lastFrames()))
 	}
-}
-
-// report describes the findings.
-func (o *oracle) report() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var reasons []string
-	for reason, n := range o.total.reasons {
-		reasons = append(reasons, fmt.Sprintf("%s %d", reason, n))
-	}
-	slices.Sort(reasons)
-	return fmt.Sprintf("%+v\nreasons: %s", o.total, strings.Join(reasons, ", "))
-}
-
-// behind returns an error if a client still lacks events at the end of a series.
-func (o *oracle) behind(clients []*client) error {
-	for _, c := range clients {
-		c.mu.Lock()
-		err := o.lag(c)
-		c.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// lag is behind for one client, whose mu is held.
-func (o *oracle) lag(c *client) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, v := range c.views {
-		for emitter, next := range v.next {
-			s := source{emitter, v.group}
-			if list := o.missing(s, next, len(o.events[s])); len(list) > 0 && !v.loose[emitter] {
-				return fmt.Errorf("%s lacks %d events of %s in group %d", c.name, len(list), emitter, v.group)
-			}
-		}
-	}
-	return nil
 }
 
 // lastFrames is the client's last frames.

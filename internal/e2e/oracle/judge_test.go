@@ -1,4 +1,4 @@
-package continuity
+package oracle
 
 import (
 	"strings"
@@ -49,14 +49,14 @@ func TestJudge(t *testing.T) {
 			r.notRecovered(now, "")
 		}, ""},
 		"an unsure event": {func(r *record) {
-			r.o.published("a", 1, 4, false)
+			r.o.Published("a", 1, 4, false)
 			take(r, now, 0, 1, 2, 3)
 		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRecord(newOracle(), "client", 1)
+			r := newRecord(New(), "client", 1)
 			for n := range 4 {
-				r.o.published("a", 1, n, true)
+				r.o.Published("a", 1, n, true)
 			}
 			c.play(r)
 			r.judge()
@@ -74,15 +74,15 @@ func TestFalseAlarms(t *testing.T) {
 		after []int
 		want  int
 	}{{[]int{2, 3}, 1}, {[]int{3}, 0}} {
-		r := newRecord(newOracle(), "client", 1)
+		r := newRecord(New(), "client", 1)
 		for n := range 4 {
-			r.o.published("a", 1, n, true)
+			r.o.Published("a", 1, n, true)
 		}
 		take(r, time.Now(), 0, 1)
 		r.notRecovered(time.Now(), "")
 		take(r, time.Now(), c.after...)
 		r.judge()
-		if got := r.o.total.falseAlarms; got != c.want || len(r.o.faults) > 0 {
+		if got := r.o.total.FalseAlarms; got != c.want || len(r.o.faults) > 0 {
 			t.Errorf("after %v: %d false alarms, want %d; %v", c.after, got, c.want, r.o.faults)
 		}
 	}
