@@ -22,8 +22,8 @@ import (
 type Backplane struct {
 	hub          relay.Node
 	log          *slog.Logger
-	id           string // new with each run
-	plain        bool   // behave like relays without features, for tests
+	id           string   // new with each run
+	features     []string // that this node lists in its hello; fewer in tests of earlier versions
 	started      time.Time
 	settings     atomic.Pointer[Settings]
 	client       atomic.Pointer[http.Client]
@@ -62,7 +62,7 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 		return nil, err
 	}
 	b := &Backplane{
-		hub: hub, log: log, id: rand.Text(),
+		hub: hub, log: log, id: rand.Text(), features: features(),
 		metricsQueue: make(chan []byte, 256),
 		discoveries:  map[string]context.CancelFunc{},
 		found:        map[string][]Target{},

@@ -105,9 +105,10 @@ func (in *incoming) pass(number uint64) {
 func (l *link) receiveNumbered(b []byte) {
 	in := l.in
 	before := in.claimed.Load()
-	batch, ok := decodeNumbered(b, before, l.fault)
+	batch, ok := l.decodeBatch(b, before)
 	switch {
-	case !ok:
+	case !ok: // the numbers of the next batch show no other loss
+		l.tooLarge.Store(true)
 		l.b.hub.Lost(relay.Loss{Cause: relay.LossPeer, All: true})
 		return
 	case !l.phase().isSource(): // another node is the source of this layer, or the layer is our own
@@ -139,6 +140,15 @@ func (l *link) receiveNumbered(b []byte) {
 	if l.catchingUp.Load() {
 		l.checkGap()
 	}
+}
+
+// decodeBatch reads a batch of the peer's stream without the events up to the number after.
+func (l *link) decodeBatch(b []byte, after uint64) (batch numberedBatch, ok bool) {
+	if !l.timed {
+		return decodeNumbered(b, after, l.fault)
+	}
+	_, batch, ok = decodeTimed(b, after, l.b.settings.Load().FrameSize, l.fault)
+	return batch, ok
 }
 
 // reportTooLarge reports a skipped message, whose events nothing is known about.

@@ -36,6 +36,7 @@ type node struct {
 	serving atomic.Pointer[backplane.Backplane] // the same, for requests that come before it runs
 	server  *httptest.Server
 	plain   bool // behaves like a relay without features
+	untimed bool // behaves like a relay before the feature timed
 }
 
 type option func(*backplane.Settings)
@@ -115,6 +116,9 @@ func (n *node) start(options ...option) *testkit.Buffer {
 	}
 	if n.plain {
 		plane.BePlain()
+	}
+	if n.untimed {
+		plane.BeUntimed()
 	}
 	n.plane = plane
 	n.serving.Store(plane)

@@ -58,6 +58,8 @@ type link struct {
 	// resumes is set if both relays have the feature resume. The next fields concern such links.
 	resumes    bool
 	types      bool                   // the peer has the feature types
+	timed      bool                   // both relays have the features resume and timed
+	clock      clock                  // the peer's, on timed links
 	in         *incoming              // this node's place in the peer's stream
 	stream     atomic.Pointer[stream] // of events for the peer, once the peer has asked for it over this link
 	resumed    atomic.Bool            // the peer knew the stream
@@ -68,6 +70,10 @@ type link struct {
 	catchingUp atomic.Bool            // the peer's stream has not reached the end of the break before this link
 	jumped     atomic.Bool            // numbers are missing, and the peer has not reported the loss yet
 	tooLarge   atomic.Bool            // a message was skipped since the last batch
+
+	// These fields are owned by the writing goroutine.
+	flushTook    time.Duration // of the last write
+	plainBatches int           // still to be sent without compression
 
 	// This field concerns Python nodes.
 	verdict verdict
@@ -242,10 +248,12 @@ func (l *link) writeLoop() {
 				return
 			}
 		}
+		began := time.Now()
 		if err := l.out.flush(); err != nil {
 			l.end(err)
 			return
 		}
+		l.flushTook = time.Since(began)
 		l.eventsOut.Add(uint64(len(events)))
 		l.b.stats.eventsOut.Add(uint64(len(events)))
 		clear(events)

@@ -90,6 +90,16 @@ func (r *numberedReader) uvarint() uint64 {
 	return n
 }
 
+func (r *numberedReader) varint() int64 {
+	n, size := binary.Varint(r.b)
+	if size <= 0 {
+		r.b, r.broken = nil, true
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
 func (r *numberedReader) bytes(n uint64) []byte {
 	if n > uint64(len(r.b)) {
 		r.b, r.broken = nil, true
@@ -120,18 +130,29 @@ func (r *numberedReader) uint64() uint64 {
 func decodeNumbered(b []byte, after uint64, bad func(fault)) (batch numberedBatch, ok bool) {
 	r := &numberedReader{b: b}
 	first, count := r.uvarint(), r.uvarint()
-	if r.broken || first == 0 || count > uint64(len(b)) || first+count < first {
+	if r.broken || !validNumbers(first, count, uint64(len(b))) {
 		bad(faultBroken)
 		return batch, false
 	}
 	batch.first, batch.last = first, first+count-1
-	for number := first; number <= batch.last; number++ {
+	batch.readEvents(r, after, bad)
+	return batch, true
+}
+
+// validNumbers checks the number of the first event and the count of events in size bytes.
+func validNumbers(first, count, size uint64) bool {
+	return first > 0 && count <= size && first+count >= first
+}
+
+// readEvents reads the events, whose numbers are known.
+func (batch *numberedBatch) readEvents(r *numberedReader, after uint64, bad func(fault)) {
+	for number := batch.first; number <= batch.last; number++ {
 		ev, refill := r.event()
 		switch {
 		case r.broken:
 			bad(faultBroken)
 			batch.unread = int(batch.last - number + 1)
-			return batch, true
+			return
 		case number <= after:
 			batch.skipped++
 		case checkGroup(ev.Group) != nil:
@@ -148,7 +169,6 @@ func decodeNumbered(b []byte, after uint64, bad func(fault)) (batch numberedBatc
 	if len(r.b) > 0 {
 		bad(faultBroken)
 	}
-	return batch, true
 }
 
 // event reads an event.

@@ -31,10 +31,12 @@ type Peer struct {
 	Source bool `json:"source"`
 	// Groups is the number of groups that the peer subscribes on this node.
 	Groups int `json:"groups"`
-	// RTT is the round-trip time of the last ping, ClockBehind the lag of the dialing node's clock, both in
-	// seconds.
+	// RTT is the round-trip time of the last ping, ClockBehind the lag of the peer's clock, both in seconds. ClockError
+	// bounds the error of ClockBehind. If it is 0, only the handshake of a dialing node tells the lag, which then includes
+	// the network's delay.
 	RTT         float64 `json:"rtt_seconds"`
 	ClockBehind float64 `json:"clock_behind_seconds"`
+	ClockError  float64 `json:"clock_error_seconds"`
 	// Queued and QueuedBytes count the events queued for the peer; Lag is the age of the oldest, in seconds.
 	Queued      int     `json:"queued"`
 	QueuedBytes int     `json:"queued_bytes"`
@@ -103,7 +105,8 @@ func (l *link) describe(p *Peer) {
 	}
 	p.Groups = groups.size()
 	p.RTT = time.Duration(l.rtt.Load()).Seconds()
-	p.ClockBehind = l.skew.Seconds()
+	behind, within := l.clockBehind(time.Now())
+	p.ClockBehind, p.ClockError = behind.Seconds(), within.Seconds()
 	var since time.Time
 	if p.Queued, p.QueuedBytes, since = queue.load(); !since.IsZero() {
 		p.Lag = time.Since(since).Seconds()

@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"context"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -26,6 +27,9 @@ func (l *link) ask(groups []string) {
 
 // sendNumbered sends events of the peer's stream, of which the first has a number.
 func (l *link) sendNumbered(number uint64, events []*event) error {
+	if l.timed {
+		return l.sendTimed(number, events, time.Now())
+	}
 	size := 0
 	for _, e := range events {
 		size += e.cost()
@@ -44,6 +48,11 @@ func (l *link) receiveResume(m message) bool {
 		l.beginStream(m)
 	case "refilled":
 		l.receiveRefilled(m)
+	case "clock":
+		if !l.timed {
+			return false
+		}
+		l.receiveClock(m, time.Now())
 	case "ack":
 		if s := l.stream.Load(); s != nil && s.has(l) {
 			s.queue.acknowledge(m.Seq, m.Loss)

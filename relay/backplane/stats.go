@@ -15,7 +15,8 @@ type Stats struct {
 	Dropped map[string]uint64
 	// Rejected counts rejected handshakes by reason.
 	Rejected map[Rejection]uint64
-	// ClockSkew is the lag of the other node's clock at the last handshake with a right secret.
+	// ClockSkew is the largest lag of a peer's clock, negative if that clock is ahead. Of peers that cannot be asked, and of
+	// rejected ones, only the last handshake with a right secret counts.
 	ClockSkew time.Duration
 }
 
@@ -47,7 +48,7 @@ func (b *Backplane) Stats() Stats {
 		FramesIn: c.framesIn.Load(), FramesOut: c.framesOut.Load(),
 		EventsIn: c.eventsIn.Load(), EventsOut: c.eventsOut.Load(),
 		Dropped: map[string]uint64{}, Rejected: map[Rejection]uint64{},
-		ClockSkew: time.Duration(c.skew.Load()),
+		ClockSkew: b.clockSkew(),
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

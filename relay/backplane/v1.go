@@ -28,7 +28,7 @@ const handshakeWait = 10 * time.Second
 // message is any message between relays except events.
 type message struct {
 	// Type is hello, welcome, layer, interest, joined or lost; between relays with the feature resume also stream, ack
-	// or refilled.
+	// or refilled, and with the feature timed also clock.
 	Type string `json:"type"`
 	// Features are the abilities of the sender of a hello. Older relays send none.
 	Features []string `json:"features,omitempty"`
@@ -64,6 +64,13 @@ type message struct {
 	Loss   uint64   `json:"loss,omitempty"`
 	Count  uint64   `json:"count,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+	// Asked is when a question about the clock was sent, by the asking node's steady clock. Arrived and Answered are when
+	// the question arrived and the answer left, by the other node's. WallBase is the answering node's wall clock minus its
+	// steady clock; a question has none. All are microseconds.
+	Asked    int64 `json:"asked,omitempty"`
+	Arrived  int64 `json:"arrived,omitempty"`
+	Answered int64 `json:"answered,omitempty"`
+	WallBase int64 `json:"wall_base,omitempty"`
 }
 
 const (
@@ -88,12 +95,14 @@ func proof(secret, side string, server, client message) string {
 }
 
 func (b *Backplane) hello() message {
-	m := message{Type: "hello", Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Nonce: rand.Text()}
-	if !b.plain {
-		m.Features = []string{featureResume, featureTypes}
+	return message{
+		Type: "hello", Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Nonce: rand.Text(),
+		Features: b.features,
 	}
-	return m
 }
+
+// features are the abilities of this version.
+func features() []string { return []string{featureResume, featureTypes, featureTimed} }
 
 // acceptHandshake is the dialed node's part of the handshake.
 func (l *link) acceptHandshake() error {
@@ -147,8 +156,12 @@ func (l *link) setPeer(hello message) {
 	l.node, l.name = hello.Node, hello.Name
 	l.peer.layer = hello.Layer
 	l.peer.confirmed, l.peer.replaced = make(chan struct{}), make(chan struct{})
-	l.types = !l.b.plain && slices.Contains(hello.Features, featureTypes)
-	if l.resumes = !l.b.plain && slices.Contains(hello.Features, featureResume); l.resumes {
+	both := func(feature string) bool {
+		return slices.Contains(l.b.features, feature) && slices.Contains(hello.Features, feature)
+	}
+	l.resumes, l.types = both(featureResume), both(featureTypes)
+	l.timed = l.resumes && both(featureTimed)
+	if l.resumes {
 		l.in = l.b.incomingOf(l.node)
 	}
 	if l.dialed {
@@ -200,6 +213,7 @@ func (l *link) serveV1() error {
 	l.sendPendingLoss()
 	defer l.replace()
 	l.setPeerLayer(layer)
+	defer l.startClock()()
 	return l.run()
 }
 

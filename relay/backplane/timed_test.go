@@ -1,0 +1,215 @@
+package backplane
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit/jobevents"
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// lastMessage returns the last message that is queued for a link's peer.
+func lastMessage(t *testing.T, l *link) (m message) {
+	t.Helper()
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	if n := len(l.queue.control); n == 0 {
+		t.Fatal("no message")
+	} else if err := json.Unmarshal(l.queue.control[n-1], &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// jobBatch returns events like those of AWX's jobs.
+func jobBatch(count, groups int) (events []*event) {
+	var jobs []*jobevents.Job
+	for g := range groups {
+		jobs = append(jobs, jobevents.New(g+1, 1))
+	}
+	for n := range count {
+		events = append(events, &event{
+			group: fmt.Sprint("job_events-", n%groups), text: jobs[n%groups].Next(),
+			sent: 1_764_378_000_123_456 + int64(n)*1000, since: time.Now(),
+		})
+	}
+	return events
+}
+
+// timedBatches returns a batch of events plain and compressed.
+func timedBatches(t testing.TB, head timedHead, number uint64, events []*event) (plain, compressed []byte) {
+	plain = appendNumberedHead(appendTimedHead(nil, formatPlain, head), number, len(events))
+	for _, e := range events {
+		plain = appendNumbered(plain, e, true)
+	}
+	if compressed = (&link{types: true}).compressBatch(head, number, events, 64<<10); compressed == nil {
+		t.Fatal("not compressed")
+	}
+	return plain, compressed
+}
+
+func TestTimedBatches(t *testing.T) {
+	events := jobBatch(20, 2)
+	head := timedHead{sent: -5, waited: 3 * time.Second}
+	plain, compressed := timedBatches(t, head, 7, events)
+	if len(compressed) > len(plain)/5 {
+		t.Errorf("%d of %d bytes when compressed", len(compressed), len(plain))
+	}
+	want, _ := decodeNumbered(numbered(7, events...), 0, func(f fault) { t.Error(f) })
+	for _, b := range [][]byte{plain, compressed} {
+		got, batch, ok := decodeTimed(b, 10, 1<<20, func(f fault) { t.Error(f) })
+		if !ok || got != head || batch.first != 7 || batch.last != 26 || batch.skipped != 4 || batch.unread != 0 {
+			t.Fatalf("%+v, events %d to %d", got, batch.first, batch.last)
+		}
+		if !slices.EqualFunc(batch.events, want.events[4:], func(a, b relay.Event) bool {
+			return a.Group == b.Group && bytes.Equal(a.Text, b.Text) && a.Sent.Equal(b.Sent)
+		}) {
+			t.Error("the events are others")
+		}
+	}
+}
+
+// A batch whose events are damaged costs exactly these events; a batch with a damaged head costs an unknown number.
+func TestDamagedTimedBatches(t *testing.T) {
+	events := jobBatch(20, 2)
+	_, compressed := timedBatches(t, timedHead{}, 7, events)
+	damaged := bytes.Clone(compressed)
+	damaged[len(damaged)/2] ^= 1
+	size := len(numbered(7, events...))
+	for name, test := range map[string]struct {
+		batch         []byte
+		after         uint64
+		limit, unread int
+		ok            bool
+		bad           fault
+	}{
+		"damaged":           {damaged, 0, 1 << 20, 20, true, faultBroken},
+		"damaged and known": {damaged, 20, 1 << 20, 6, true, faultBroken},
+		"cut":               {compressed[:len(compressed)-9], 0, 1 << 20, 20, true, faultBroken},
+		"beyond the limit":  {compressed, 0, size / 2, 20, true, faultTooLarge},
+		"unknown format":    {append([]byte{lastFormat + 1}, compressed[1:]...), 0, 1 << 20, 0, false, faultBroken},
+		"without events":    {compressed[:3], 0, 1 << 20, 0, false, faultBroken},
+		"empty":             {nil, 0, 1 << 20, 0, false, faultBroken},
+	} {
+		var bad []fault
+		_, batch, ok := decodeTimed(test.batch, test.after, test.limit, func(f fault) { bad = append(bad, f) })
+		if ok != test.ok || batch.unread != test.unread || len(batch.events) != 0 || !slices.Equal(bad, []fault{test.bad}) {
+			t.Errorf("%s: ok %v, %d unread, %d events, faults %v; want %+v", name, ok, batch.unread, len(batch.events), bad, test)
+		}
+		if ok && (batch.first != 7 || batch.last != 26) {
+			t.Errorf("%s: events %d to %d", name, batch.first, batch.last)
+		}
+	}
+}
+
+// A batch that would expand beyond its account or beyond the limit takes no memory for that.
+func TestTimedBatchIsNoBomb(t *testing.T) {
+	bomb := codec().enc.EncodeAll(make([]byte, 64<<20), nil)
+	for name, size := range map[string]uint64{"honest": 64 << 20, "too small": 1000, "absurd": 1 << 62} {
+		b := appendNumberedHead(appendTimedHead(nil, formatZstd, timedHead{}), 1, 900)
+		b = append(binary.AppendUvarint(b, size), bomb...)
+		var batch numberedBatch
+		var ok bool
+		faults := 0
+		allocated := testing.AllocsPerRun(1, func() { // warms up the decoder
+			_, batch, ok = decodeTimed(b, 0, 1<<20, func(fault) { faults++ })
+		})
+		if !ok || batch.unread != 900 || len(batch.events) != 0 || faults != 2 {
+			t.Errorf("%s: ok %v, %d unread, %d faults in two runs", name, ok, batch.unread, faults)
+		}
+		result := testing.Benchmark(func(b2 *testing.B) {
+			for b2.Loop() {
+				decodeTimed(b, 0, 1<<20, func(fault) {})
+			}
+		})
+		if bytes := result.AllocedBytesPerOp(); bytes > 256<<10 {
+			t.Errorf("%s: %d bytes allocated (%v allocations)", name, bytes, allocated)
+		}
+	}
+}
+
+// Compression happens where it pays: with a backlog on a slow link, and with an old backlog on any.
+func TestCompressionNeedsABacklog(t *testing.T) {
+	for _, test := range []struct {
+		waited, flush time.Duration
+		size          int
+		want          bool
+	}{
+		{0, 0, 60_000, false},
+		{0, time.Second, 60_000, false},
+		{60 * time.Millisecond, time.Millisecond, 60_000, false}, // a busy machine on a fast network
+		{60 * time.Millisecond, 20 * time.Millisecond, 60_000, true},
+		{60 * time.Millisecond, 20 * time.Millisecond, 500, false},
+		{2 * time.Second, 0, 60_000, true}, // after an outage
+	} {
+		l := &link{flushTook: test.flush}
+		if got := l.compresses(test.waited, test.size); got != test.want {
+			t.Errorf("%+v: %v", test, got)
+		}
+	}
+	l := &link{}
+	if l.compressBatch(timedHead{}, 1, []*event{{group: "a", text: randomText(4000)}}, 4100) != nil {
+		t.Error("a batch that does not shrink is compressed")
+	}
+	for range plainAfterWaste {
+		if l.compresses(time.Minute, 4000) {
+			t.Fatal("tried again at once")
+		}
+	}
+	if !l.compresses(time.Minute, 4000) {
+		t.Error("never tried again")
+	}
+}
+
+// randomText returns bytes without repetitions.
+func randomText(n int) []byte {
+	b, x := make([]byte, n), uint64(88172645463325252)
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
+}
+
+func FuzzTimed(f *testing.F) {
+	events := jobBatch(3, 2)
+	plain, compressed := timedBatches(f, timedHead{sent: 1, waited: time.Second}, 1, events)
+	f.Add(plain, uint64(0))
+	f.Add(compressed, uint64(2))
+	f.Add([]byte("\x02\x00\x00\x01\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), uint64(0))
+	f.Fuzz(func(t *testing.T, b []byte, after uint64) {
+		const limit = 1 << 16
+		faults := 0
+		head, batch, ok := decodeTimed(b, after, limit, func(fault) { faults++ })
+		if !ok {
+			if faults != 1 {
+				t.Errorf("%d faults of a broken head", faults)
+			}
+			return
+		}
+		count := batch.last - batch.first + 1
+		if got := len(batch.events) + batch.skipped + batch.unread; uint64(got) > count || batch.unread < 0 {
+			t.Errorf("%d events, %d skipped and %d unread of %d", len(batch.events), batch.skipped, batch.unread, count)
+		}
+		if batch.unread > 0 && faults == 0 {
+			t.Error("events are unread without a fault")
+		}
+		if head.waited < 0 || head.waited > maxWaited {
+			t.Errorf("waited %v", head.waited)
+		}
+		size := 0
+		for _, ev := range batch.events {
+			size += len(ev.Text)
+		}
+		if size > max(limit, len(b)) {
+			t.Errorf("%d bytes of text from %d", size, len(b))
+		}
+	})
+}
