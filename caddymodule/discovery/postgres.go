@@ -29,7 +29,7 @@ type Postgres struct {
 	Scheme string `json:"scheme,omitempty" caddyfile:"http|https"`
 	// Port is the port of all web nodes, as AWX's BROADCAST_WEBSOCKET_PORT. Default: 80 for http, 443 for https.
 	Port int `json:"port,omitempty" caddyfile:"<port>"`
-	// Every is the time between heartbeats. A node is removed after four times as long without one. Default: 15s.
+	// Every is the time between heartbeats. A node without one for four times as long is missing. Default: 15s.
 	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>"`
 
 	settings discovery.Postgres

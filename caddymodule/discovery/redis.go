@@ -22,8 +22,7 @@ func init() {
 type Redis struct {
 	// URL is the Redis of the registry, such as redis://user:password@host:6379/0.
 	URL string `json:"url"`
-	// Every is the time between announcements. A node that has not announced itself for three times as long is removed.
-	// Default: 5s.
+	// Every is the time between announcements. An announcement expires after three times as long. Default: 5s.
 	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>"`
 
 	url string

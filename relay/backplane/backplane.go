@@ -6,8 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +38,9 @@ type Backplane struct {
 	closed      bool
 	discoveries map[string]context.CancelFunc
 	found       map[string][]Target // by discovery
-	dialers     map[string]*dialer  // by URL
+	sightings   map[string]*sightings
+	dialers     map[string]*dialer         // by URL
+	ending      map[string]<-chan struct{} // by URL: closed when the previous dialer has ended
 	links       map[*link]struct{}
 	changed     chan struct{}           // closed and replaced when links change
 	sameLayer   map[string]bool         // by URL of a Python peer: the last verdict of its probe
@@ -66,6 +66,8 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 		metricsQueue: make(chan []byte, 256),
 		discoveries:  map[string]context.CancelFunc{},
 		found:        map[string][]Target{},
+		sightings:    map[string]*sightings{},
+		ending:       map[string]<-chan struct{}{},
 		dialers:      map[string]*dialer{},
 		links:        map[*link]struct{}{},
 		changed:      make(chan struct{}),
@@ -151,7 +153,7 @@ func (b *Backplane) discover() {
 				b.mu.Lock()
 				defer b.mu.Unlock()
 				if ctx.Err() == nil {
-					b.found[key] = append([]Target(nil), targets...)
+					b.setFound(key, d, targets)
 					b.pruneFound()
 					b.updateDialers()
 				}
@@ -173,11 +175,12 @@ func (b *Backplane) pruneFound() {
 	for key := range b.found {
 		if b.discoveries[key] == nil {
 			delete(b.found, key)
+			delete(b.sightings, key)
 		}
 	}
 }
 
-// updateDialers dials new targets and ends the dialers of targets that no discovery reports any more. b.mu is held.
+// updateDialers dials new targets, and leaves those that no discovery reports any more. b.mu is held.
 func (b *Backplane) updateDialers() {
 	if b.closed {
 		return
@@ -186,53 +189,54 @@ func (b *Backplane) updateDialers() {
 	for _, targets := range b.found {
 		for _, t := range targets {
 			t.URL = canonicalURL(t.URL)
-			if other, ok := wanted[t.URL]; ok { // the order of the discoveries must not matter
-				t.Found = t.Found && other.Found
-				t.Dialect = max(t.Dialect, other.Dialect) // Auto sorts before the other dialects of a target
+			if other, ok := wanted[t.URL]; ok {
+				t = mergeTargets(t, other)
 			}
 			wanted[t.URL] = t
 		}
 	}
-	before := map[string]<-chan struct{}{}
 	for url, d := range b.dialers {
-		if t, ok := wanted[url]; !ok || t != d.target {
+		t, ok := wanted[url]
+		switch {
+		case !ok:
+			b.running.Go(d.leave)
+		case t != d.target:
 			d.cancel()
-			before[url] = d.done
-			delete(b.dialers, url)
-			delete(b.sameLayer, url)
+		default:
+			continue
 		}
+		b.ending[url] = d.done
+		delete(b.dialers, url)
+		delete(b.sameLayer, url)
 	}
 	own := canonicalURL(b.settings.Load().Advertise)
 	for url, t := range wanted {
-		if b.dialers[url] != nil || url == own {
-			continue
+		if b.dialers[url] == nil && url != own {
+			b.startDialer(url, t)
 		}
-		ctx, cancel := context.WithCancel(b.ctx)
-		d := newDialer(b, t, cancel)
-		b.dialers[url] = d
-		b.running.Go(func() {
-			defer close(d.done)
-			if last := before[url]; last != nil { // the previous dialer saves the groups of its node when it ends
-				<-last
-			}
-			d.run(ctx)
-		})
+	}
+	for url, done := range b.ending {
+		select {
+		case <-done:
+			delete(b.ending, url)
+		default:
+		}
 	}
 }
 
-// canonicalURL returns the one form of a node's URL. A node found under two forms would be dialed twice, and a
-// Python node would receive every event twice.
-func canonicalURL(text string) string {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
-		return text
-	}
-	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
-	if port := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]; port != "" {
-		u.Host = strings.TrimSuffix(u.Host, port)
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/")
-	return u.String()
+// startDialer dials a target. b.mu is held.
+func (b *Backplane) startDialer(url string, t Target) {
+	ctx, cancel := context.WithCancel(b.ctx)
+	d := newDialer(b, t, cancel)
+	b.dialers[url] = d
+	last := b.ending[url]
+	b.running.Go(func() {
+		defer close(d.done)
+		if last != nil { // the previous dialer saves the groups of its node when it ends
+			<-last
+		}
+		d.run(ctx)
+	})
 }
 
 // leaving reports whether Close has been called.
@@ -385,17 +389,5 @@ func (b *Backplane) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-// sleep waits for d, and reports whether ctx is still active.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -53,6 +53,7 @@ type dialer struct {
 	secret   int         // index of the secret to use next
 	python   bool        // the last connection was with a Python node
 	reached  atomic.Bool // events of the peer's layer have arrived, or would not have to
+	left     atomic.Bool // the target is no longer a peer
 
 	mu     sync.Mutex
 	state  State
@@ -108,7 +109,7 @@ func (d *dialer) run(ctx context.Context) {
 		d.setState(StateConnecting, nil)
 		began := time.Now()
 		err := d.connect(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || d.left.Load() {
 			return
 		}
 		most := d.b.settings.Load().Retry
@@ -134,6 +135,18 @@ func (d *dialer) run(ctx context.Context) {
 			return
 		}
 		wait = min(2*wait, most)
+	}
+}
+
+// sleep waits for d, and reports whether ctx is still active.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -324,7 +337,7 @@ func (d *dialer) clearLink(l *link, err error) bool {
 	had := d.link == l
 	d.link = nil
 	d.mu.Unlock()
-	if had && l.b.ctx.Err() == nil {
+	if had && l.b.ctx.Err() == nil && !d.left.Load() {
 		d.b.log.Warn("peer disconnected, retrying", "peer", l.String(), "error", err,
 			"duration", time.Since(l.began).Round(time.Millisecond))
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 )
 
 // Target is a node to dial.
@@ -15,6 +17,8 @@ type Target struct {
 	// Found is set unless an operator has named the node. A found node is never sent AWX's header, which can be
 	// replayed.
 	Found bool
+	// Gone is set if the node has withdrawn itself. It is left as soon as there is no link to it.
+	Gone bool
 }
 
 // Discovery finds peers.
@@ -24,6 +28,19 @@ type Discovery interface {
 	Run(ctx context.Context, found func([]Target))
 	// Key identifies the discovery and its settings in logs and comparisons, without secrets.
 	Key() string
+}
+
+// Patient is an optional interface of a [Discovery] whose answers may leave out nodes that exist, such as a name server
+// that returns a part of its addresses. Run then calls found for each answer. A node that is missing is kept while there
+// is a link to it, for at most half an hour, and without a link for several answers. The nodes of any other discovery are
+// left as soon as they are missing.
+type Patient interface {
+	// Patience is the number of successive answers without a node, and without a link to it, after which the node is
+	// left.
+	Patience() int
+	// Source identifies the place that is asked, without secrets. Nodes are kept when the configuration changes and
+	// another discovery asks the same source.
+	Source() string
 }
 
 // Lister is an optional interface of a [Discovery] whose peers are known before Run. Tools that examine a
@@ -66,3 +83,18 @@ func (s Static) Key() string { return fmt.Sprint("static ", []Target(s)) }
 
 // List implements [Lister].
 func (s Static) List() []Target { return s }
+
+// canonicalURL returns the one form of a node's URL. A node found under two forms would be dialed twice, and a
+// Python node would receive every event twice.
+func canonicalURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return text
+	}
+	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if port := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]; port != "" {
+		u.Host = strings.TrimSuffix(u.Host, port)
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	return u.String()
+}

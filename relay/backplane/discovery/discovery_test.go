@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -26,6 +24,7 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 type finder struct {
 	mu   sync.Mutex
 	urls []string
+	gone []string // all nodes that have withdrawn themselves
 	told int
 	stop func()
 }
@@ -41,6 +40,10 @@ func run(t *testing.T, d backplane.Discovery) *finder {
 			defer f.mu.Unlock()
 			f.urls, f.told = nil, f.told+1
 			for _, x := range targets {
+				if x.Gone {
+					f.gone = append(f.gone, x.URL)
+					continue
+				}
 				f.urls = append(f.urls, x.URL)
 			}
 		})
@@ -65,6 +68,13 @@ func (f *finder) expect(t *testing.T, want ...string) {
 	})
 }
 
+// withdrawn lists the nodes that have withdrawn themselves.
+func (f *finder) withdrawn() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.gone)
+}
+
 func TestRedisRegistry(t *testing.T) {
 	redis := peers.StartRedis(t)
 	node := func(url string) *discovery.Redis {
@@ -78,10 +88,16 @@ func TestRedisRegistry(t *testing.T) {
 	c.expect(t, "http://a", "http://b")
 	c.stop() // says goodbye
 	a.expect(t, "http://b")
+	if gone := a.withdrawn(); !slices.Equal(gone, []string{"http://c:8013"}) {
+		t.Errorf("withdrawn: %q", gone)
+	}
 	// One that dies without a word is forgotten, an entry that is no URL is nobody's.
 	redis.Do("ZADD", "edgerelay:nodes", fmt.Sprint(time.Now().Unix()), "http://dying", fmt.Sprint(time.Now().Unix()), "what's this")
 	a.expect(t, "http://b", "http://dying")
 	a.expect(t, "http://b")
+	if gone := a.withdrawn(); len(gone) != 1 {
+		t.Errorf("withdrawn: %q; an announcement that has expired says nothing about the node", gone)
+	}
 	// Redis is gone for a while: peers stay, and afterwards the registry fills again by itself.
 	redis.Kill()
 	redis.Restart()
@@ -90,108 +106,32 @@ func TestRedisRegistry(t *testing.T) {
 	d.expect(t, "http://a", "http://b")
 }
 
-// nameServer answers for one name, over UDP on loopback.
-type nameServer struct {
-	mu        sync.Mutex
-	addresses []netip.Addr
-	srv       []dnsmessage.SRVResource
-	broken    bool
-}
-
-func (s *nameServer) set(f func(*nameServer)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f(s)
-}
-
-func (s *nameServer) resolver(t *testing.T) *net.Resolver {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	go func() {
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if answer, err := s.answer(buf[:n]); err == nil {
-				_, _ = conn.WriteTo(answer, from)
-			}
-		}
-	}()
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
-}
-
-func (s *nameServer) answer(query []byte) ([]byte, error) {
-	var m dnsmessage.Message
-	if err := m.Unpack(query); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m.Response, m.Authoritative, m.Additionals = true, true, nil
-	if s.broken {
-		m.RCode = dnsmessage.RCodeServerFailure
-	}
-	q := m.Questions[0]
-	add := func(body dnsmessage.ResourceBody) {
-		m.Answers = append(m.Answers, dnsmessage.Resource{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}, Body: body,
-		})
-	}
-	for _, a := range s.addresses {
-		switch {
-		case q.Type == dnsmessage.TypeA && a.Is4():
-			add(&dnsmessage.AResource{A: a.As4()})
-		case q.Type == dnsmessage.TypeAAAA && a.Is6():
-			add(&dnsmessage.AAAAResource{AAAA: a.As16()})
-		}
-	}
-	if q.Type == dnsmessage.TypeSRV {
-		for _, r := range s.srv {
-			add(&r)
-		}
-	}
-	return m.Pack()
-}
-
 func TestDNS(t *testing.T) {
-	server := &nameServer{addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
+	server := testkit.StartNameServer(t)
+	server.SetAddresses("10.0.0.2", "10.0.0.1", "fd00::1")
 	f := run(t, &discovery.DNS{
-		Name: "relay.awx.svc.cluster.local.", Scheme: "http", Port: 8013, Every: 50 * time.Millisecond, Resolver: server.resolver(t), Log: quiet,
+		Name: "relay.awx.svc.cluster.local.", Scheme: "http", Port: 8013, Every: 50 * time.Millisecond, Resolver: server.Resolver(), Log: quiet,
 	})
 	f.expect(t, "http://10.0.0.1:8013", "http://10.0.0.2:8013", "http://[fd00::1]:8013")
-	server.set(func(s *nameServer) { s.addresses = s.addresses[:1] })
+	server.SetAddresses("10.0.0.2")
 	f.expect(t, "http://10.0.0.2:8013")
-	// A name server that fails changes nothing.
-	server.set(func(s *nameServer) { s.broken, s.addresses = true, nil })
-	f.mu.Lock()
-	told := f.told
-	f.mu.Unlock()
-	server.set(func(s *nameServer) { s.broken, s.addresses = false, []netip.Addr{netip.MustParseAddr("10.0.0.9")} })
-	f.expect(t, "http://10.0.0.9:8013")
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.told != told+1 {
-		t.Errorf("told %d times", f.told-told)
+	// A name server that fails changes nothing, and neither does an answer without an address.
+	for _, code := range []dnsmessage.RCode{dnsmessage.RCodeServerFailure, dnsmessage.RCodeNameError, dnsmessage.RCodeSuccess} {
+		server.Fail(code)
+		server.AwaitQueries(t, 8) // each look-up asks for A and AAAA
+		f.expect(t, "http://10.0.0.2:8013")
 	}
+	server.SetAddresses("10.0.0.9")
+	f.expect(t, "http://10.0.0.9:8013")
 }
 
 func TestDNSServices(t *testing.T) {
-	server := &nameServer{srv: []dnsmessage.SRVResource{
-		{Target: dnsmessage.MustNewName("one.example.com."), Port: 443}, {Target: dnsmessage.MustNewName("two.example.com."), Port: 8443},
-	}}
+	server := testkit.StartNameServer(t)
+	server.SetServices("one.example.com.:443", "two.example.com.:8443")
 	f := run(t, &discovery.DNS{
-		Name: "_https._tcp.relay.example.com.", Scheme: "https", Every: 50 * time.Millisecond, Resolver: server.resolver(t), Log: quiet,
+		Name: "_https._tcp.relay.example.com.", Scheme: "https", Every: 50 * time.Millisecond, Resolver: server.Resolver(), Log: quiet,
 	})
 	f.expect(t, "https://one.example.com:443", "https://two.example.com:8443")
-	server.set(func(s *nameServer) { s.srv = s.srv[1:] })
+	server.SetServices("two.example.com.:8443")
 	f.expect(t, "https://two.example.com:8443")
 }

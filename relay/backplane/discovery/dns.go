@@ -3,6 +3,7 @@ package discovery
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -32,11 +33,26 @@ type DNS struct {
 	Log      *slog.Logger
 }
 
-var _ backplane.Discovery = (*DNS)(nil)
+var (
+	_ backplane.Discovery = (*DNS)(nil)
+	_ backplane.Patient   = (*DNS)(nil)
+)
+
+// patience is the number of answers after which a node without a link that is missing from them is left. At the default
+// intervals, this is as long as events are kept for the node.
+const patience = 6
 
 // Key implements [backplane.Discovery].
 func (d *DNS) Key() string {
 	return fmt.Sprint("dns ", d.Scheme, " ", d.Name, ":", d.Port, " ", d.Every, " ", d.Python)
+}
+
+// Patience implements [backplane.Patient]: name servers return a part of many addresses.
+func (d *DNS) Patience() int { return patience }
+
+// Source implements [backplane.Patient].
+func (d *DNS) Source() string {
+	return fmt.Sprint("dns ", d.Scheme, " ", d.Name, ":", d.Port, " ", d.Python)
 }
 
 // Run implements [backplane.Discovery].
@@ -47,8 +63,7 @@ func (d *DNS) Run(ctx context.Context, found func([]backplane.Target)) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	var last []backplane.Target
-	failing := false
+	last, failing := -1, false
 	for {
 		targets, err := d.lookup(ctx)
 		switch {
@@ -56,9 +71,11 @@ func (d *DNS) Run(ctx context.Context, found func([]backplane.Target)) {
 			if !failing {
 				d.Log.Warn("DNS look-up of peers failed, known peers stay", "name", d.Name, "error", err)
 			}
-		case err == nil && (last == nil || !slices.Equal(targets, last)):
-			last = targets
-			d.Log.Info("peers found in DNS", "name", d.Name, "count", len(targets))
+		case err == nil:
+			if last != len(targets) {
+				last = len(targets)
+				d.Log.Info("peers found in DNS", "name", d.Name, "count", last)
+			}
 			found(targets)
 		}
 		failing = err != nil
@@ -100,6 +117,9 @@ func (d *DNS) lookup(ctx context.Context) ([]backplane.Target, error) {
 		for _, a := range addresses {
 			add(a.Unmap().String(), d.Port)
 		}
+	}
+	if len(targets) == 0 {
+		return nil, errors.New("the answer has no address")
 	}
 	slices.SortFunc(targets, func(x, y backplane.Target) int { return strings.Compare(x.URL, y.URL) })
 	return slices.Compact(targets), nil

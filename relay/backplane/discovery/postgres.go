@@ -38,12 +38,24 @@ type Postgres struct {
 	Log            *slog.Logger
 }
 
-var _ backplane.Discovery = (*Postgres)(nil)
+var (
+	_ backplane.Discovery = (*Postgres)(nil)
+	_ backplane.Patient   = (*Postgres)(nil)
+)
 
 // Key implements [backplane.Discovery].
 func (p *Postgres) Key() string {
 	return fmt.Sprint("postgres ", fingerprint(p.DSN), " ", p.Hostname, " ", p.IP, " ",
 		p.Scheme, ":", p.Port, " ", p.Every, " ", p.Silence)
+}
+
+// Patience implements [backplane.Patient]: a node may have lost the database only. Answers are as far apart as this
+// node's heartbeats.
+func (p *Postgres) Patience() int { return 4 }
+
+// Source implements [backplane.Patient].
+func (p *Postgres) Source() string {
+	return fmt.Sprint("postgres ", fingerprint(p.DSN), " ", p.Scheme, ":", p.Port)
 }
 
 // Validate returns an error if a setting is missing or invalid.
@@ -69,6 +81,7 @@ type heartbeat struct {
 type webNode struct {
 	address string
 	heard   time.Time
+	gone    bool // the node has announced its end
 }
 
 // Run implements [backplane.Discovery]. It reconnects after an error, with a growing pause.
@@ -141,9 +154,8 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 				return err
 			}
 			due = now.Add(every)
-			if forget(nodes, now.Add(-silence)) {
-				found(p.targets(nodes))
-			}
+			forget(nodes, now.Add(-silence))
+			found(p.targets(nodes))
 		}
 		waiting, cancel := context.WithDeadline(ctx, due)
 		n, err := conn.WaitForNotification(waiting)
@@ -201,23 +213,24 @@ func (p *Postgres) handleHeartbeat(nodes map[string]webNode, payload string) (ch
 		if _, err := backplane.ParseURL(p.url(address)); err != nil || strings.ContainsAny(address, "/@?#") {
 			return false
 		}
-		nodes[h.Hostname] = webNode{address, time.Now()}
-		return !known || before.address != address
+		nodes[h.Hostname] = webNode{address: address, heard: time.Now()}
+		return !known || before.gone || before.address != address
 	case "offline":
-		delete(nodes, h.Hostname)
-		return known
+		if known {
+			nodes[h.Hostname] = webNode{address: before.address, heard: before.heard, gone: true}
+		}
+		return known && !before.gone
 	}
 	return false
 }
 
-func forget(nodes map[string]webNode, before time.Time) (changed bool) {
+// forget removes the nodes without a heartbeat since before.
+func forget(nodes map[string]webNode, before time.Time) {
 	for name, n := range nodes {
 		if n.heard.Before(before) {
 			delete(nodes, name)
-			changed = true
 		}
 	}
-	return changed
 }
 
 func (p *Postgres) url(address string) string {
@@ -227,7 +240,7 @@ func (p *Postgres) url(address string) string {
 func (p *Postgres) targets(nodes map[string]webNode) []backplane.Target {
 	targets := []backplane.Target{}
 	for _, n := range nodes {
-		targets = append(targets, backplane.Target{URL: p.url(n.address), Dialect: backplane.Relay})
+		targets = append(targets, backplane.Target{URL: p.url(n.address), Dialect: backplane.Relay, Gone: n.gone})
 	}
 	slices.SortFunc(targets, func(x, y backplane.Target) int { return strings.Compare(x.URL, y.URL) })
 	return slices.Compact(targets)

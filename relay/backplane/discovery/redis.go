@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,22 +28,34 @@ type Redis struct {
 	Log        *slog.Logger
 }
 
-var _ backplane.Discovery = (*Redis)(nil)
+var (
+	_ backplane.Discovery = (*Redis)(nil)
+	_ backplane.Patient   = (*Redis)(nil)
+)
 
 // registry is a sorted set of node URLs; the score is the time of the last announcement by Redis's own clock.
 const registry = "edgerelay:nodes"
 
-// announceScript adds ARGV[1], removes entries older than ARGV[2] seconds, and returns the rest.
+// announceScript adds ARGV[1], removes entries older than ARGV[2] seconds, and returns the time and the rest with the
+// times of their announcements.
 var announceScript = goredis.NewScript(`local now=tonumber(redis.call('TIME')[1])
 redis.call('ZADD',KEYS[1],now,ARGV[1])
 redis.call('ZREMRANGEBYSCORE',KEYS[1],'-inf','('..(now-tonumber(ARGV[2])))
 redis.call('EXPIRE',KEYS[1],10*tonumber(ARGV[2]))
-return redis.call('ZRANGE',KEYS[1],0,-1)`)
+local list=redis.call('ZRANGE',KEYS[1],0,-1,'WITHSCORES')
+table.insert(list,1,tostring(now))
+return list`)
 
 // Key implements [backplane.Discovery].
 func (r *Redis) Key() string {
 	return fmt.Sprint("redis ", fingerprint(r.URL), " ", r.Advertise, " ", r.Every, " ", r.TTL)
 }
+
+// Patience implements [backplane.Patient]: a node whose announcement has expired may have lost the registry only.
+func (r *Redis) Patience() int { return patience }
+
+// Source implements [backplane.Patient].
+func (r *Redis) Source() string { return "redis " + fingerprint(r.URL) }
 
 // Validate returns an error if a setting is missing or invalid.
 func (r *Redis) Validate() error {
@@ -82,22 +96,24 @@ func (r *Redis) Run(ctx context.Context, found func([]backplane.Target)) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	var last []string
-	failing := false
+	last, failing := map[string]int64{}, false
 	for {
 		seconds := max(1, int64(ttl/time.Second))
-		nodes, err := announceScript.Run(ctx, client, []string{registry}, r.Advertise, seconds).StringSlice()
+		list, err := announceScript.Run(ctx, client, []string{registry}, r.Advertise, seconds).StringSlice()
 		switch {
 		case err != nil && ctx.Err() == nil:
 			if !failing {
 				r.Log.Warn("peer registry unreachable, known peers stay", "error", err)
 			}
 		case err == nil:
-			slices.Sort(nodes)
-			if last == nil || !slices.Equal(nodes, last) {
-				last = nodes
-				found(r.targets(nodes))
+			now, nodes := parseRegistry(list)
+			targets := r.targets(slices.Sorted(maps.Keys(nodes)))
+			for _, gone := range r.targets(withdrawn(last, nodes, now-seconds)) {
+				gone.Gone = true
+				targets = append(targets, gone)
 			}
+			last = nodes
+			found(targets)
 		}
 		failing = err != nil
 		select {
@@ -109,6 +125,30 @@ func (r *Redis) Run(ctx context.Context, found func([]backplane.Target)) {
 			return
 		}
 	}
+}
+
+// parseRegistry reads the result of announceScript: the time, and the times of the announcements by URL.
+func parseRegistry(list []string) (now int64, nodes map[string]int64) {
+	nodes = map[string]int64{}
+	for i := 1; i+1 < len(list); i += 2 {
+		at, _ := strconv.ParseFloat(list[i+1], 64)
+		nodes[list[i]] = int64(at)
+	}
+	if len(list) > 0 {
+		now, _ = strconv.ParseInt(list[0], 10, 64)
+	}
+	return now, nodes
+}
+
+// withdrawn lists the nodes that have removed their announcement: it is missing, and too new to have expired.
+func withdrawn(before, after map[string]int64, expired int64) (gone []string) {
+	for url, announced := range before {
+		if _, ok := after[url]; !ok && announced >= expired {
+			gone = append(gone, url)
+		}
+	}
+	slices.Sort(gone)
+	return gone
 }
 
 // targets returns the registered nodes except this one. Invalid entries are ignored.

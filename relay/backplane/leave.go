@@ -1,0 +1,57 @@
+package backplane
+
+import (
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// linked reports whether there is a link to the node, dialed by this node or by the other.
+func (d *dialer) linked() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.link != nil || d.state == StateRedundant
+}
+
+// leave ends the dialer of a node that is no longer a peer. Events that are queued for the node are written first, and
+// the close frame tells the node that this one does not come back.
+func (d *dialer) leave() {
+	d.left.Store(true)
+	d.mu.Lock()
+	l := d.link
+	d.mu.Unlock()
+	if l != nil {
+		l.flushAcknowledged()
+		l.closeWith(websocket.StatusGoingAway, "peer removed")
+	}
+	d.cancel()
+	<-d.done
+	d.b.log.Info("peer removed", "peer", d.target.URL)
+}
+
+// flushAcknowledged waits up to flushWait until the peer has acknowledged what was queued for it, as far as the peer
+// acknowledges events. Otherwise the end of the link would count the last of them as lost.
+func (l *link) flushAcknowledged() {
+	deadline := time.Now().Add(flushWait)
+	for !l.acknowledged() && time.Now().Before(deadline) {
+		if !sleep(l.ctx, 2*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// acknowledged reports whether nothing is queued, being written or unacknowledged.
+func (l *link) acknowledged() bool {
+	if !l.idle() {
+		return false
+	}
+	s := l.stream.Load()
+	return s == nil || !s.has(l) || s.queue.unacknowledged() == 0
+}
+
+// unacknowledged returns the number of events that a relay has not acknowledged, sent or not.
+func (q *queue) unacknowledged() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.count
+}
