@@ -21,7 +21,7 @@ GOTEST := $(GO) test -timeout 25m
 # specification to run. The hostile modules are compiled within limits of memory that the race detector exceeds.
 MODULE = $(shell $(GO) list -m)
 LIST_TESTS = $(GO) list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./...
-DRIVERS = $(addprefix $(MODULE)/internal/,browser build conformance continuity django guests scaffold soak)
+DRIVERS = $(addprefix $(MODULE)/internal/,browser build conformance continuity django guests mesh scaffold soak)
 # The longest begin first.
 UNRACED = $(MODULE)/internal/e2e $(DRIVERS) $(MODULE)/plugins/internal/metering $(MODULE)/plugins/internal/hostile \
 	$(shell $(LIST_TESTS) | sed -n '/^[^ ]*[.]test .*caddyserver.caddy.v2/s/[.]test .*//p')
@@ -131,6 +131,13 @@ matrix: test-deps $(CADDY) ## Chromium and Firefox in networks of each kind: eve
 continuity: test-deps $(CADDY) ## ten minutes of kills, wipes and cuts: no client misses an event without a word (CONTINUITY=1h: longer)
 	CONTINUITY=$(or $(CONTINUITY),full) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/continuity -count 1 -timeout 24h -v
 
+# One row for each scenario and version; BEFORE=<another Caddy>: that one as well, and nodes of both together.
+mesh: test-deps $(CADDY) ## relays on networks that misbehave, as root (40 minutes; RESULTS=<file>: a table; BEFORE=<caddy>: compared)
+	$(if $(BEFORE),-MESH=full MESH_LABEL=before MESH_RESULTS=$(abspath $(RESULTS)) EDGERELAY_CADDY=$(abspath $(BEFORE)) $(MESH_TEST))
+	MESH=full MESH_LABEL=now MESH_RESULTS=$(if $(RESULTS),$(abspath $(RESULTS))) MESH_OTHER=$(if $(BEFORE),$(abspath $(BEFORE))) \
+		EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(MESH_TEST)
+MESH_TEST = $(AS_XCADDY) $(GO) test ./internal/mesh -count 1 -timeout 3h -v
+
 deploy-test: $(CADDY) ## Helm chart, kustomize overlays, compose files, deb and rpm (as root on Debian; compiles Helm at first)
 	@command -v shellcheck rpm >/dev/null || apt-get install -y --no-install-recommends shellcheck rpm
 	EDGERELAY_CADDY=$(CURDIR)/$(CADDY) CGO_ENABLED=0 $(GO) -C deploy/test test -timeout 20m ./...
@@ -145,4 +152,4 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 clean: ## remove build results
 	rm -rf bin
 
-.PHONY: deploy-test vulncheck matrix pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro bench-million
+.PHONY: deploy-test mesh vulncheck matrix pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro bench-million

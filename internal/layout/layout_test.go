@@ -85,7 +85,7 @@ var layers = []layer{
 }
 
 // testSupport are the packages that only tests import.
-var testSupport = []string{"internal/testkit", "internal/e2e", "relay/relaytest", "relay/internal/layertest", "relay/state/statetest"}
+var testSupport = []string{"internal/testkit", "internal/e2e", "internal/mesh", "relay/relaytest", "relay/internal/layertest", "relay/state/statetest"}
 
 // allows reports whether a package of the layer may import another one.
 func (l layer) allows(imported string) bool {

@@ -1,0 +1,230 @@
+// Package judge compares the events that emitters of a mesh sent with those that clients received: lost, doubled or
+// reordered events, lateness, and whether each client was told of each of its losses.
+package judge
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Emission is a numbered event of an emitter; its number is its index.
+type Emission struct {
+	At time.Time
+	// Unsure is set if the emitter got an error: Redis took the event or not. Either is right.
+	Unsure bool
+}
+
+// Emitter is a series of events. Event n is for the group n % [Run.Groups].
+type Emitter struct {
+	// Node is the node in whose Redis the emitter writes.
+	Node      string
+	Emissions []Emission
+	// From is the first event that counts. Earlier ones may have been sent before all nodes were joined.
+	From int
+}
+
+// Delivery is an event that a client received.
+type Delivery struct {
+	Emitter int // index in [Run.Emitters]
+	N       int
+	At      time.Time
+}
+
+// Notice is a frame or the end of a connection that tells a client that events may be missing.
+type Notice struct {
+	At   time.Time
+	Kind string
+}
+
+// Client is a subscriber with its records, oldest first.
+type Client struct {
+	Name, Node string
+	Groups     []int
+	Deliveries []Delivery
+	Notices    []Notice
+	// Closed are the ends of connections that the client did not ask for.
+	Closed []Notice
+}
+
+// Run is everything that was recorded.
+type Run struct {
+	Groups   int
+	Emitters []Emitter
+	Clients  []Client
+	// Repairs are the times at which a fault ended.
+	Repairs []time.Time
+}
+
+// Report is the outcome of a run.
+type Report struct {
+	// Deliveries is the number of events that clients received.
+	Deliveries int
+	// Lost, LeastLost and MostLost are the lost events: of all clients, and of single clients and emitters of other nodes.
+	Lost, LeastLost, MostLost int
+	// Doubled are deliveries of an event that had come; Reordered are those behind a later event of the same group.
+	Doubled, Reordered int
+	// LongestGap is the longest time without an event of one emitter; Latest is the greatest lateness of an event.
+	LongestGap, Latest time.Duration
+	// Recovered is the number of clients and emitters between which nothing had passed for a second before a repair.
+	// FirstBack and LastBack are the times from the repair to the first event of the first and the last of them.
+	Recovered           int
+	FirstBack, LastBack time.Duration
+	// Untold are the lost events without a notice to their client; ToldAfter is the longest time from a lost event to
+	// the notice.
+	Untold    int
+	ToldAfter time.Duration
+	// Needless are the notices to clients that lost nothing.
+	Needless int
+	// Closed are the ends of connections by code and reason.
+	Closed map[string]int
+	// Between is the number of events of a node's emitters that no client of another node received, by both nodes.
+	Between map[[2]string]int
+}
+
+// Judge evaluates a run.
+func Judge(run *Run) *Report {
+	r := &Report{LeastLost: -1, Closed: map[string]int{}, Between: map[[2]string]int{}}
+	received := map[string][]map[int]bool{} // by node and emitter, the events that any of its clients received
+	for i := range run.Clients {
+		c := &run.Clients[i]
+		if received[c.Node] == nil {
+			received[c.Node] = make([]map[int]bool, len(run.Emitters))
+			for e := range run.Emitters {
+				received[c.Node][e] = map[int]bool{}
+			}
+		}
+		r.client(run, c, received[c.Node])
+	}
+	r.LeastLost = max(r.LeastLost, 0)
+	for node, byEmitter := range received {
+		for e := range run.Emitters {
+			if run.Emitters[e].Node != node {
+				r.Between[[2]string{run.Emitters[e].Node, node}] += missed(run, node, e, byEmitter[e])
+			}
+		}
+	}
+	return r
+}
+
+// missed returns the number of an emitter's events that clients of a node subscribe to and that none received.
+func missed(run *Run, node string, e int, received map[int]bool) (count int) {
+	subscribed := map[int]bool{}
+	for _, c := range run.Clients {
+		if c.Node == node {
+			for _, g := range c.Groups {
+				subscribed[g] = true
+			}
+		}
+	}
+	em := &run.Emitters[e]
+	for n := em.From; n < len(em.Emissions); n++ {
+		if subscribed[n%run.Groups] && !em.Emissions[n].Unsure && !received[n] {
+			count++
+		}
+	}
+	return count
+}
+
+// client judges a client, and adds its events to those that its node received.
+func (r *Report) client(run *Run, c *Client, received []map[int]bool) {
+	byEmitter := make([][]Delivery, len(run.Emitters))
+	for _, d := range c.Deliveries {
+		byEmitter[d.Emitter] = append(byEmitter[d.Emitter], d)
+		received[d.Emitter][d.N] = true
+	}
+	for _, n := range c.Closed {
+		r.Closed[n.Kind]++
+	}
+	r.Deliveries += len(c.Deliveries)
+	lost := 0
+	for e := range run.Emitters {
+		of := r.series(run, c, &run.Emitters[e], byEmitter[e])
+		if lost += of; run.Emitters[e].Node == c.Node {
+			continue
+		}
+		r.MostLost = max(r.MostLost, of)
+		if r.LeastLost < 0 || of < r.LeastLost {
+			r.LeastLost = of
+		}
+	}
+	if r.Lost += lost; lost == 0 {
+		r.Needless += len(c.Notices)
+	}
+}
+
+// series judges the events of one emitter at one client and returns the number of lost events.
+func (r *Report) series(run *Run, c *Client, em *Emitter, got []Delivery) (lost int) {
+	seen, last := map[int]bool{}, map[int]int{}
+	for _, d := range got {
+		if seen[d.N] {
+			r.Doubled++
+			continue
+		}
+		seen[d.N] = true
+		group := d.N % run.Groups
+		if before, ok := last[group]; ok && d.N < before {
+			r.Reordered++
+		}
+		last[group] = max(last[group], d.N)
+		if d.N >= em.From && d.N < len(em.Emissions) {
+			r.Latest = max(r.Latest, d.At.Sub(em.Emissions[d.N].At))
+		}
+	}
+	for n := em.From; n < len(em.Emissions); n++ {
+		if slices.Contains(c.Groups, n%run.Groups) && !em.Emissions[n].Unsure && !seen[n] {
+			lost++
+			r.told(c, em.Emissions[n].At)
+		}
+	}
+	r.gaps(run, em, got)
+	return lost
+}
+
+// told looks for the notice of an event that was lost.
+func (r *Report) told(c *Client, at time.Time) {
+	i, _ := slices.BinarySearchFunc(c.Notices, at, func(n Notice, at time.Time) int { return n.At.Compare(at) })
+	if i == len(c.Notices) {
+		r.Untold++
+		return
+	}
+	r.ToldAfter = max(r.ToldAfter, c.Notices[i].At.Sub(at))
+}
+
+// silent is the time without an event after which nothing passes between an emitter and a client.
+const silent = time.Second
+
+// gaps measures the times without an event, and those from the repairs to the next event.
+func (r *Report) gaps(run *Run, em *Emitter, got []Delivery) {
+	if em.From >= len(em.Emissions) {
+		return
+	}
+	before := em.Emissions[em.From].At
+	end := em.Emissions[len(em.Emissions)-1].At
+	arrivals := make([]time.Time, 0, len(got)+1)
+	for _, d := range got {
+		if d.N >= em.From {
+			arrivals = append(arrivals, d.At)
+		}
+	}
+	if len(arrivals) == 0 || arrivals[len(arrivals)-1].Before(end) {
+		arrivals = append(arrivals, end)
+	}
+	for i, at := range arrivals {
+		r.LongestGap = max(r.LongestGap, at.Sub(before))
+		for _, repaired := range run.Repairs {
+			if repaired.Before(before) || !repaired.Before(at) || repaired.Sub(before) < silent {
+				continue
+			}
+			back := at.Sub(repaired)
+			if r.Recovered++; r.Recovered == 1 || back < r.FirstBack {
+				r.FirstBack = back
+			}
+			r.LastBack = max(r.LastBack, back)
+		}
+		before = arrivals[i]
+	}
+}
+
+// Causes returns the keys of [Report.Closed] in order.
+func (r *Report) Causes() []string { return slices.Sorted(maps.Keys(r.Closed)) }
