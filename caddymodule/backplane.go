@@ -92,6 +92,7 @@ func (b *Backplane) provisionSettings() error {
 		Name:      replaced.In("node_name", b.NodeName),
 		Advertise: strings.TrimSuffix(replaced.In("advertise", b.Advertise), "/"),
 		Retry:     time.Duration(b.Retry), Ping: time.Duration(b.Ping), Silence: time.Duration(b.Silence),
+		Version:  node.Version().Relay,
 		JoinWait: time.Duration(b.SubscribeWait), QueueBytes: b.QueuePerPeer,
 		QueueAge: time.Duration(b.QueueAge), FrameSize: b.FrameSize,
 	}

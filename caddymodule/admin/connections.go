@@ -21,7 +21,7 @@ type Connection struct {
 	ID   uint32 `json:"id"`
 	User string `json:"user"`
 	Name string `json:"name"`
-	// Door is the way by which the client is connected: websocket, event_stream, long_poll or hold.
+	// Door is the transport by which the client is connected: websocket, event_stream, long_poll or hold.
 	Door    string     `json:"door"`
 	Address netip.Addr `json:"address"`
 	Opened  time.Time  `json:"opened"`

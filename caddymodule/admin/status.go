@@ -32,7 +32,7 @@ type Status struct {
 	Lag node.LagQuantiles `json:"lag"`
 	// Users counts connections by kind of user.
 	Users map[string]int `json:"users"`
-	// Doors counts connections by door: websocket, event_stream, long_poll and hold.
+	// Doors counts connections by transport: websocket, event_stream, long_poll and hold.
 	Doors map[string]int `json:"doors"`
 	// Totals count from the start of the node.
 	Totals Totals `json:"totals"`

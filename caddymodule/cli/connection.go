@@ -43,7 +43,7 @@ func (f *connectionFilter) add(cmd *cobra.Command) {
 func connectionListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the clients of this node", Args: cobra.NoArgs,
-		Long: "Lists the clients of this node: user, address, door (websocket, event_stream, long_poll or hold), age, groups\n" +
+		Long: "Lists the clients of this node: user, address, transport (websocket, event_stream, long_poll or hold), age, groups\n" +
 			"and the bytes that are queued for them.",
 		Example: "  caddy edgerelay connection list --sort slowest --limit 10\n" +
 			"  caddy edgerelay connection list --group job_events-42 --json | jq .total",
@@ -80,7 +80,7 @@ func connectionListCommand() *cobra.Command {
 const maxGroupsShown = 3
 
 func writeConnections(w io.Writer, list *connectionPage) error {
-	t := newTable(w, "ID", "USER", "ADDRESS", "DOOR", "OPENED", "LAST READ", "QUEUED", "GROUPS")
+	t := newTable(w, "ID", "USER", "ADDRESS", "TRANSPORT", "OPENED", "LAST READ", "QUEUED", "GROUPS")
 	for _, c := range list.Connections {
 		groups := strings.Join(c.Groups[:min(len(c.Groups), maxGroupsShown)], " ")
 		if rest := len(c.Groups) - maxGroupsShown; rest > 0 {

@@ -16,7 +16,7 @@ func peerCommand() *cobra.Command {
 	requireSubcommand(cmd)
 	list := &cobra.Command{
 		Use: "list", Short: "List the nodes of the backplane", Args: cobra.NoArgs,
-		Long:    "Lists the peers of this node: state, round-trip time, lag and dropped events of each link.",
+		Long:    "Lists the peers of this node: version, state, round-trip time, lag and dropped events of each link.",
 		Example: "  caddy edgerelay peer list\n  caddy edgerelay peer list --json | jq -r '.peers[].state'",
 	}
 	address, asJSON := addAddressFlag(list), addJSONFlag(list)
@@ -28,9 +28,9 @@ func peerCommand() *cobra.Command {
 }
 
 func writePeers(w io.Writer, peers *backplane.Status) error {
-	t := newTable(w, "PEER", "NAME", "STATE", "DIALECT", "RTT", "LAG", "GROUPS", "QUEUED", "DROPPED", "ERROR")
+	t := newTable(w, "PEER", "NAME", "VERSION", "STATE", "DIALECT", "RTT", "LAG", "GROUPS", "QUEUED", "DROPPED", "ERROR")
 	for _, p := range peers.Peers {
-		t.row(p.URL+p.Address, p.Name, string(p.State), string(p.Dialect), fmt.Sprintf("%.1fms", p.RTT*1000),
+		t.row(p.URL+p.Address, p.Name, p.Version, string(p.State), string(p.Dialect), fmt.Sprintf("%.1fms", p.RTT*1000),
 			fmt.Sprintf("%.1fs", p.Lag), comma(p.Groups), comma(p.Queued), comma(uint64(p.Dropped)), p.Error)
 	}
 	return t.flush()

@@ -72,7 +72,7 @@ func writeStatus(w io.Writer, s *admin.Status) {
 	line("connections", "%s (%s), %s opened, %s %s", comma(s.Connections), limit, comma(s.Totals.Opened),
 		comma(s.Groups), english.PluralWord(int(s.Groups), "group", ""))
 	if s.Doors["websocket"] < s.Connections {
-		line("doors", "%s", doors(s.Doors))
+		line("transports", "%s", transports(s.Doors))
 	}
 	line("events", "%s/s in, %s/s delivered, %s/s",
 		perSecond(s.Rates.Events), perSecond(s.Rates.Deliveries), humanize.IBytes(uint64(s.Rates.Bytes)))
@@ -255,8 +255,8 @@ func pluginFaults(p *admin.UnhealthyPlugin) string {
 	return strings.Join(faults, "; ")
 }
 
-// doors tells how many clients are connected by each door.
-func doors(open map[string]int) string {
+// transports tells how many clients are connected by each transport.
+func transports(open map[string]int) string {
 	var list []string
 	for _, door := range slices.Sorted(maps.Keys(open)) {
 		if open[door] > 0 {

@@ -23,8 +23,16 @@ func authorOf(id relay.Identity) string {
 			return r
 		}
 		return -1
-	}, cmp.Or(id.Name, id.Key, id.Kind.String()))
+	}, cmp.Or(id.Name, id.Key, kindText(id.Kind)))
 	return strings.ToValidUTF8(name[:min(len(name), maxAuthor)], "")
+}
+
+// kindText names a user without a name: the kind, or for a site without logins, that there is none.
+func kindText(k relay.Kind) string {
+	if k == relay.Anybody {
+		return "no login"
+	}
+	return k.String()
 }
 
 // audit writes the line of an action to the log, which is not throttled: the limit on actions bounds it.

@@ -122,7 +122,7 @@ func TestConsoleActions(t *testing.T) {
 	page := Open(t)
 	d := &dialog{t, page}
 	page.Do(t, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(s.URL+"edgerelay/"))
-	page.Wait(t, soon, `document.querySelector("#who").textContent === "anybody · may act"`)
+	page.Wait(t, soon, `document.querySelector("#who").textContent === "no login · may act"`)
 
 	t.Run("close", func(t *testing.T) {
 		d := &dialog{t, page}

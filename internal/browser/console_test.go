@@ -235,6 +235,23 @@ func TestConsole(t *testing.T) {
 		`document.querySelector("#trouble").hidden && document.querySelector("#status").textContent === "ok"`)
 }
 
+// The console shows the versions of peers, and drops between nodes by reason.
+func TestConsoleShowsPeers(t *testing.T) {
+	other, _ := consoleSite(t, "backplane {\nsecret x\nnode_name web2\n}")
+	s, _ := consoleSite(t, "backplane {\nsecret x\nnode_name web1\npeers "+strings.TrimSuffix(other.URL, "/")+"\n}")
+	page := Open(t)
+	page.Do(t, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(s.URL+"edgerelay/"))
+	const cell = `(title => { const [head, row] = document.querySelectorAll("#peers tr");
+		return row?.cells[[...head.cells].findIndex(c => c.textContent === title)]?.textContent; })`
+	page.Wait(t, soon, cell+`("Link") === "connected" && `+cell+`("Node").startsWith("web2")`)
+	page.Wait(t, soon, `document.querySelector("#facts").textContent.endsWith(`+cell+`("Version"))`)
+	page.Do(t, chromedp.KeyEvent("p"))
+	page.Script(t, `get("overview").then(o => { o.backplane.dropped = {queue_full: 3, link_lost: 2}; render(o); })`)
+	page.Wait(t, soon, `[...document.querySelectorAll("#drops tbody tr")].map(r => r.innerText.replaceAll("\t", " ")).join() ===
+		"dropped between nodes link lost 2,dropped between nodes queue full 3"`)
+	checkAccessibility(t, page, axe(t), "console with a peer", allRules, someViews)
+}
+
 // Takes the pictures, in the folder that EDGERELAY_SCREENSHOTS names, else in a temporary one; nothing is wider than its screen.
 func TestConsolePictures(t *testing.T) {
 	s, admin := consoleSite(t, awayPeer(t))

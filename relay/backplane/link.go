@@ -52,9 +52,9 @@ type link struct {
 	phaseNow atomic.Int32
 
 	// These fields concern relays.
-	node, name string
-	peer       peerState
-	answered   chan struct{} // closed once the last change of interest is confirmed; owned by the reading goroutine
+	node, name, version string
+	peer                peerState
+	answered            chan struct{} // closed once the last change of interest is confirmed; owned by the reading goroutine
 	// resumes is set if both relays have the feature resume. The next fields concern such links.
 	resumes    bool
 	types      bool                   // the peer has the feature types

@@ -17,6 +17,8 @@ type Peer struct {
 	Name  string `json:"name,omitempty"`
 	Node  string `json:"node,omitempty"`
 	Layer string `json:"layer,omitempty"`
+	// Version is the version of the relay; empty for relays that do not send it, and for Python peers.
+	Version string `json:"version,omitempty"`
 	// State is the current state, Error the failure of the last attempt.
 	State State  `json:"state"`
 	Error string `json:"error,omitempty"`
@@ -87,7 +89,7 @@ func (b *Backplane) Peers() []Peer {
 }
 
 func (l *link) describe(p *Peer) {
-	p.Name, p.Node, p.Dialect = l.name, l.node, l.dialect
+	p.Name, p.Node, p.Version, p.Dialect = l.name, l.node, l.version, l.dialect
 	own := l.b.ownLayer()
 	l.b.interest.mu.Lock()
 	p.Layer = l.peer.layer
@@ -123,9 +125,13 @@ type Status struct {
 	Name  string `json:"name"`
 	Layer string `json:"layer"`
 	Peers []Peer `json:"peers"`
+	// Dropped counts dropped events and messages of all links since the start, by reason.
+	Dropped map[string]uint64 `json:"dropped"`
 }
 
 // Status returns the state of this node and all peers.
 func (b *Backplane) Status() Status {
-	return Status{Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Peers: b.Peers()}
+	return Status{
+		Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Peers: b.Peers(), Dropped: b.Stats().Dropped,
+	}
 }

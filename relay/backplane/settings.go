@@ -18,6 +18,8 @@ type Settings struct {
 	Dialect Dialect
 	// Name is this node's name in its peers' logs, and Advertise the URL under which they reach it, if known.
 	Name, Advertise string
+	// Version is the version of this node's software, which peers show. Optional.
+	Version string
 	// TLS is the configuration for https peers; nil verifies against the system's roots.
 	TLS *tls.Config
 	// Retry is the longest pause between attempts to dial; it varies by a fifth. Default: 5 s, as in AWX.

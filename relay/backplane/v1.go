@@ -32,12 +32,14 @@ type message struct {
 	Type string `json:"type"`
 	// Features are the abilities of the sender of a hello. Older relays send none.
 	Features []string `json:"features,omitempty"`
-	// Node, Name and Layer introduce the sender. Layer alone announces a new identity of its channel layer.
+	// Node, Name, Layer and Version introduce the sender; older relays send no version. Layer alone announces a new identity of its channel layer.
 	Node  string `json:"node,omitempty"`
 	Name  string `json:"name,omitempty"`
 	Layer string `json:"layer,omitempty"`
-	Nonce string `json:"nonce,omitempty"`
-	Proof string `json:"proof,omitempty"`
+	// Version is for people: nothing depends on it.
+	Version string `json:"version,omitempty"`
+	Nonce   string `json:"nonce,omitempty"`
+	Proof   string `json:"proof,omitempty"`
 	// Join and Leave change the sender's interest; with Reset, Join replaces it. Seq numbers these changes. In
 	// joined, Seq is the last change in effect.
 	Seq   uint64   `json:"seq,omitempty"`
@@ -95,8 +97,9 @@ func proof(secret, side string, server, client message) string {
 }
 
 func (b *Backplane) hello() message {
+	s := b.settings.Load()
 	return message{
-		Type: "hello", Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Nonce: rand.Text(),
+		Type: "hello", Node: b.id, Name: s.Name, Layer: b.ownLayer(), Nonce: rand.Text(), Version: s.Version,
 		Features: b.features,
 	}
 }
@@ -153,7 +156,7 @@ func (l *link) startHandshake(secret string) error {
 }
 
 func (l *link) setPeer(hello message) {
-	l.node, l.name = hello.Node, hello.Name
+	l.node, l.name, l.version = hello.Node, hello.Name, hello.Version
 	l.peer.layer = hello.Layer
 	l.peer.confirmed, l.peer.replaced = make(chan struct{}), make(chan struct{})
 	both := func(feature string) bool {
@@ -190,7 +193,7 @@ func (l *link) readHandshake(ctx context.Context, kind string) (m message, err e
 	if err := json.Unmarshal(b, &m); err != nil || m.Type != kind {
 		return m, fmt.Errorf("handshake: the peer sent no %s", kind)
 	}
-	longest := max(len(m.Node), len(m.Name), len(m.Layer))
+	longest := max(len(m.Node), len(m.Name), len(m.Layer), len(m.Version))
 	if longest > maxIdentity || kind == "hello" && m.Node == "" {
 		return m, errors.New("handshake: the peer's hello is invalid")
 	}

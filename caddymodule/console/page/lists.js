@@ -34,7 +34,7 @@ const foundGroups = list => table("Groups", [
 
 const foundClients = (list, now) => table("Clients", [
 	["Client", "", c => [userOf(c), c.name || c.user ? element("div", "#" + c.id + (c.user && c.name ? ", id " + c.user : ""), {class: "none"}) : ""]],
-	["Door", "extra", c => c.door.replace("_", " ")],
+	["Transport", "extra", c => words(c.door)],
 	["Address", "extra", c => c.address],
 	["Groups", "n", c => c.groups ? element("span", count(c.groups.length), {title: c.groups.join(" ")}) : "…"],
 	["Open since", "n extra", c => new Date(c.opened).toLocaleTimeString("en-GB")],

@@ -12,7 +12,7 @@ function render(o) {
 	document.title = (ok ? "" : "⚠ ") + "edgerelay · " + count(o.connections) + " connections";
 	$("facts").textContent = `${o.backplane ? o.backplane.name + " · " : ""}up ${span(age(o.started))} · ${bytes(o.process.memory_bytes)} memory · ${count(o.process.goroutines)} goroutines · ${o.version}`;
 
-	const kinds = Object.entries(o.users).filter(([, n]) => n).map(([kind, n]) => `${count(n)} ${kind}`).join(", ");
+	const kinds = Object.entries(o.users).filter(([, n]) => n).map(([kind, n]) => `${count(n)} ${kind === "anybody" ? "without login" : kind}`).join(", ");
 	show($("overview"), element("h2", "Overview", {class: "skip"}),
 		tile("Connections", count(o.connections), kinds || "none", of("connections")),
 		tile("Events a second", rate(o.rates.events), "max " + rate(most("events")), of("events")),
@@ -34,7 +34,7 @@ function render(o) {
 
 	show($("slow"), table("Slowest clients", [
 		["Client", "", c => [userOf(c), o.limits.queue_per_connection ? meter(c.waiting_bytes / o.limits.queue_per_connection) : ""]],
-		["Door", "extra", c => c.door],
+		["Transport", "extra", c => words(c.door)],
 		["Address", "extra", c => c.address],
 		["Groups", "n extra", c => c.groups ? count(c.groups.length) : "…"],
 		["Open for", "n extra", c => span(age(c.opened))],
@@ -48,7 +48,7 @@ function render(o) {
 	const facts = [["State", `${l.detail}, for ${span(age(l.since))}`], ["Reconnects", count(l.reconnects)],
 		["Memberships restored", count(l.repairs) + (l.repaired_at ? `, last ${span(age(l.repaired_at))} ago` : "")],
 		["Undecodable, ignored", `${count(l.undecodable)}, ${count(l.ignored)}`], ["Groups that cannot be joined, keys deleted", `${count(l.faulty_groups)}, ${count(l.healed)}`],
-		["Clients by door", Object.entries(o.doors).filter(d => d[1]).map(d => `${count(d[1])} ${d[0].replace("_", " ")}`).join(", ") || "none"],
+		["Clients by transport", Object.entries(o.doors).filter(d => d[1]).map(d => `${count(d[1])} ${words(d[0])}`).join(", ") || "none"],
 		["Events", `${count(o.totals.events_from_layer)} from the layer, ${count(o.totals.events_from_peers)} from peers`],
 		["Delivered", `${count(o.totals.deliveries)}, ${bytes(o.totals.bytes)}`]];
 	const hs = o.histories;
@@ -58,7 +58,8 @@ function render(o) {
 	facts.push(...stateFacts(o));
 	show($("layer"), ...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 
-	const reasons = [...Object.entries(o.dropped).map(([why, n]) => ["event or delivery dropped", why, n]), ...Object.entries(o.ended).map(([why, n]) => ["connection ended or rejected", why, n])].filter(r => r[2]);
+	const reasons = [["event or delivery dropped", o.dropped], ["dropped between nodes", o.backplane?.dropped], ["connection ended or rejected", o.ended]]
+		.flatMap(([what, counts]) => Object.entries(counts ?? {}).sort().map(([why, n]) => [what, why, n])).filter(r => r[2]);
 	show($("drops"), table("Dropped and ended", [["What", "", r => r[0]], ["Reason", "", r => words(r[1])], ["Count", "n", r => count(r[2])]], reasons, "No drops, no ended connections."));
 
 	const peers = o.backplane?.peers ?? [];
@@ -66,6 +67,7 @@ function render(o) {
 	show($("peers"), table("Nodes", [
 		["Node", "", p => [p.name || p.url || p.address, p.name && (p.url || p.address) ? element("div", p.url || p.address, {class: "none"}) : ""]],
 		["Link", "", p => pill(p.state, p.state === "connected" ? "good" : ["self", "redundant"].includes(p.state) ? "" : "bad")],
+		["Version", "extra", p => p.version || "–"],
 		["Dialect", "extra", p => (p.dialect || "–") + (p.same_layer ? ", same layer" : "")],
 		["Groups", "n extra", p => count(p.groups)],
 		["In", "n extra", p => count(p.events_in)],
