@@ -142,6 +142,9 @@ func (l *link) end(why error) { l.cancel(why) }
 // flush waits up to flushWait until everything queued for the peer is written.
 func (l *link) flush() {
 	deadline := time.Now().Add(flushWait)
+	if s := l.stream.Load(); s != nil && s.has(l) {
+		s.queue.hurry()
+	}
 	for !l.idle() && time.Now().Before(deadline) {
 		if !sleep(l.ctx, 2*time.Millisecond) {
 			return
@@ -228,7 +231,7 @@ func (l *link) writeLoop() {
 		events, l.unwritten = batch, batch
 		s, number, loss := l.stream.Load(), uint64(0), lossReport{}
 		if s != nil { // the stream's queue keeps the events
-			number, events, loss = s.queue.nextNumbered(l.queue, batch, batchBytes)
+			number, events, loss = s.queue.nextNumbered(l.queue, batch, batchBytes, time.Now())
 			recovered = loss.overflown
 		}
 		l.out.hold()

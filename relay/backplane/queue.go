@@ -66,6 +66,7 @@ type queue struct {
 	released  released
 	forwarded uint64   // losses in dropped that are not the queue's
 	reported  reported // losses that were reported, until the peer confirms that
+	pace      pacer
 }
 
 // flow is the treatment of events; messages about the connection always pass.

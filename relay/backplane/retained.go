@@ -1,5 +1,7 @@
 package backplane
 
+import "time"
+
 // This file has the methods of a queue that belongs to a stream: its events are numbered, and stay in the queue until
 // the peer has acknowledged them.
 
@@ -51,16 +53,24 @@ type lossReport struct {
 }
 
 // nextNumbered returns the number of the next event, and events of up to most bytes from there on, which count as sent.
-// It returns none if another link has taken the queue. With the last event comes the report of all losses.
-func (q *queue) nextNumbered(of *queue, events []*event, most int) (number uint64, _ []*event, loss lossReport) {
+// It returns none if another link has taken the queue, or if the pacer lets none pass. With the last event comes the
+// report of all losses.
+func (q *queue) nextNumbered(of *queue, events []*event, most int, now time.Time) (
+	number uint64, _ []*event, loss lossReport,
+) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.signal != of.signal {
 		return 0, events, loss
 	}
 	number = q.base + uint64(q.sent)
+	limited := q.sent < q.count && q.pace.update(now, q.events[(q.first+q.sent)%len(q.events)], q.sentBytes)
 	for size := 0; q.sent < q.count && size < most; q.sent++ {
 		e := q.events[(q.first+q.sent)%len(q.events)]
+		if limited && !q.pace.permits(now, e) {
+			q.wakeLater(now)
+			return number, events, loss
+		}
 		size += e.cost()
 		q.sentBytes += e.cost()
 		events = append(events, e)
@@ -89,6 +99,9 @@ func (q *queue) acknowledge(number, report uint64) {
 	}
 	if number < q.base+uint64(q.sent) { // otherwise, the peer acknowledges events that it was never sent
 		q.free(number)
+	}
+	if q.pace.active && q.pace.acknowledged(time.Now()) {
+		q.wake()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 )
 
 // A peer reads a stream over links that break at random: it has each event once and in order, or a report.
@@ -21,7 +22,7 @@ func TestRetainedQueue(t *testing.T) {
 			q.attach(link, last, report, func(first, _ uint64) { last = max(last, first-1) })
 		}
 		read := func(arrive int) {
-			number, events, loss := q.nextNumbered(link, nil, 5*one.cost())
+			number, events, loss := q.nextNumbered(link, nil, 5*one.cost(), time.Now())
 			for n := range min(arrive, len(events)) {
 				at := number + uint64(n)
 				if at <= last {
