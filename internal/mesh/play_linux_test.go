@@ -161,8 +161,10 @@ func sortedKeys(m map[string]int) []string { return slices.Sorted(maps.Keys(m)) 
 
 // variant is a kind of mesh in which scenarios are played.
 type variant struct {
-	name   string
-	change func(o *site.Options)
+	name string
+	// possible reports whether the kind of mesh can be made; nil: it can.
+	possible func() bool
+	change   func(o *site.Options)
 	// scenarios are the names of those that are played; empty: all.
 	scenarios []string
 }
@@ -171,6 +173,10 @@ type variant struct {
 func playAll(t *testing.T, scenarios []scenario, variants []variant) {
 	possible(t)
 	for _, v := range variants {
+		if v.possible != nil && !v.possible() {
+			t.Logf("not played: %s", v.name)
+			continue
+		}
 		for _, s := range scenarios {
 			if len(v.scenarios) > 0 && !slices.Contains(v.scenarios, s.name) || !full() && (!s.short || v.name != "") {
 				continue

@@ -127,5 +127,3 @@ func (p *played) link(node int, rule wire.Rule) {
 }
 
 func TestLinks(t *testing.T) { playAll(t, links, variants) }
-
-var variants = []variant{{}}

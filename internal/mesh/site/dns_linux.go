@@ -2,6 +2,7 @@ package site
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -38,12 +39,24 @@ func (d *DNS) Answer(f func() ([]netip.Addr, error)) {
 func (d *DNS) AnswerNodes(nodes ...*Node) {
 	var list []netip.Addr
 	for _, n := range nodes {
-		list = append(list, n.addr())
+		list = append(list, n.Addr())
 	}
 	d.Answer(func() ([]netip.Addr, error) { return list, nil })
 }
 
-func (n *Node) addr() netip.Addr { return netip.MustParseAddr(strings.Trim(n.Host(), "[]")) }
+// AnswerSome makes the server answer with some of the nodes, chosen by chance each time.
+func (d *DNS) AnswerSome(count int, nodes ...*Node) {
+	random := rand.New(rand.NewPCG(1, 2))
+	d.Answer(func() (list []netip.Addr, err error) {
+		for _, i := range random.Perm(len(nodes))[:count] {
+			list = append(list, nodes[i].Addr())
+		}
+		return list, nil
+	})
+}
+
+// Addr returns the node's address.
+func (n *Node) Addr() netip.Addr { return netip.MustParseAddr(strings.Trim(n.Host(), "[]")) }
 
 // startDNS starts a server that answers with all nodes.
 func (s *Site) startDNS() {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -236,18 +237,22 @@ func (n *Node) remember() { n.counted = n.Counters() }
 
 // Connections returns the number of established TCP connections of the node with the port of relays, by the address of
 // the other node.
-func (n *Node) Connections() map[string]int {
+func (n *Node) Connections() map[netip.Addr]int {
 	n.site.t.Helper()
 	out, err := n.NS().Command("ss", "-Htn", "state", "established", "( sport = :80 or sport = :443 or dport = :80 or dport = :443 )").Output()
 	if err != nil {
 		n.site.t.Errorf("ss: %v", err)
 	}
-	own, count := strings.Trim(n.Host(), "[]"), map[string]int{}
+	count := map[netip.Addr]int{}
 	for line := range strings.Lines(string(out)) {
 		fields := strings.Fields(line)
-		host, _, err := net.SplitHostPort(fields[len(fields)-1])
-		if err == nil && host != own {
-			count[host]++
+		other, err := netip.ParseAddrPort(fields[len(fields)-1])
+		if err != nil {
+			n.site.t.Errorf("ss wrote %q: %v", line, err)
+		}
+		// A server for both families has addresses of IPv4 as those of IPv6.
+		if addr := other.Addr().Unmap(); addr != n.Addr() {
+			count[addr]++
 		}
 	}
 	return count
