@@ -45,6 +45,7 @@ func (h *Handler) serveConnect(w http.ResponseWriter, r *http.Request, next cadd
 		Open: func(w http.ResponseWriter) (httpstream.Stream, error) { return openStream(w, r) },
 		Set:  h.app.streams, Cut: cutOf(r),
 	}
+	h.tuneConnection(r, true)
 	httpstream.Serve(w, o, func(w http.ResponseWriter) {
 		if routed {
 			h.upgradeRoute(w, r, route)
@@ -141,6 +142,14 @@ func cutOf(r *http.Request) func() {
 		return nil
 	}
 	return func() { cut(conn) }
+}
+
+// tuneConnection sets the options of clients' connections on the TCP connection beneath a request, unless the response
+// takes the connection over, which sets them as well. HTTP/3 has no such connection.
+func (h *Handler) tuneConnection(r *http.Request, takesOver bool) {
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && (r.ProtoMajor == 2 || !takesOver) {
+		h.app.node.TuneConnection(conn)
+	}
 }
 
 // cut closes a TCP connection without the end of TLS, which would wait for the client.

@@ -192,7 +192,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) {
 	case tokenAwaited:
 		if conn := h.accept(w, r, reservation, nil); conn != nil {
 			h.awaitToken(conn, r, h.auth, reservation, awx.Protocol{}.EndLogin, func(r *http.Request) ws.Handler {
-				conn.Send(awx.Greeting(reservation.Identity()), 0)
+				conn.SendAnswer(awx.Greeting(reservation.Identity()), 0)
 				return h.serve(conn, r, span, reservation)
 			})
 		}

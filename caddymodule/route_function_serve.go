@@ -182,7 +182,7 @@ func (c *functionClient) perform(ctx context.Context, actions []plugins.Action) 
 	var frames []byte
 	flush := func() {
 		if len(frames) > 0 {
-			c.session.Socket().Send(frames, c.session.Limits().QueuePerConnection)
+			relay.SendAnswer(c.session.Socket(), frames, c.session.Limits().QueuePerConnection)
 			frames = nil
 		}
 	}

@@ -158,7 +158,7 @@ func (h *Handler) awaitRouteToken(w http.ResponseWriter, r *http.Request, e *ent
 			conn.Close(code, why.message)
 			return nil
 		}
-		conn.Send(e.greeting, 0)
+		conn.SendAnswer(e.greeting, 0)
 		return h.serveRoute(conn, trace.SpanFromContext(r.Context()), e)
 	})
 }

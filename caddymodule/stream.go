@@ -113,7 +113,7 @@ func (h *Handler) openAWX(
 	}
 	h.app.events.Follow(span)
 	if q.frames {
-		socket.Send(awx.Greeting(id), 0)
+		relay.SendAnswer(socket, awx.Greeting(id), 0)
 	}
 	if !strict {
 		client.Ask(q.awx)
@@ -187,6 +187,7 @@ func (h *Handler) acceptStream(
 	if several && q.hasIDs() {
 		options.Rewrite = eventstream.NewPlaces(q.places).Rewrite
 	}
+	h.tuneConnection(r, true)
 	conn, err := h.app.node.Streams.Accept(unwrapTimeouts(w), r, options)
 	if err != nil {
 		return nil

@@ -78,6 +78,9 @@ func NewWindow(bits int, kept bool) Window {
 // Deflates reports whether the client has agreed on compression.
 func (w Window) Deflates() bool { return w != 0 }
 
+// Forget records that the client may not get the last compressed message. The next one refers to no other.
+func (w *Window) Forget() { *w &= windowSize | windowKept }
+
 // Choose returns the form of a buffer that the client can decode, and records that the client gets it.
 func (w *Window) Choose(c *Compressed) Form {
 	size := 1 << (*w & windowSize)

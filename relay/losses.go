@@ -42,10 +42,13 @@ const (
 	LossNotUTF8
 	// LossUndecodable is a message of a type for routes that cannot become a JSON object.
 	LossUndecodable
-	// LossSlowReader is a slow consumer that was disconnected.
+	// LossSlowReader is a slow consumer that was disconnected: it took too little of its queue for too long.
 	LossSlowReader
 	// LossMemory is a client that was disconnected because memory was short.
 	LossMemory
+	// LossOverrun is events that were queued for a client, and dropped because it could not take all: the client stays
+	// connected.
+	LossOverrun
 	// LossOperator is a gap that an operator has announced.
 	LossOperator
 
@@ -73,6 +76,7 @@ var lossNames = [...]string{
 	LossUndecodable:     "undecodable",
 	LossSlowReader:      "slow_reader",
 	LossMemory:          "memory",
+	LossOverrun:         "overrun",
 	LossOperator:        "operator",
 }
 

@@ -270,6 +270,7 @@ func (n *Node) Current() *Config {
 func (n *Node) apply(c *Config) error {
 	// First, because a new site may already serve clients: the authorizer that admits a client must also recheck it.
 	n.Hub.SetLimits(c.Limits)
+	n.poller.SetUnackedTimeout(c.Limits.Silence)
 	n.Hub.SetRecheckGrace(c.RecheckGrace)
 	n.Hub.SetAuthorizer(c.Authorizer, c.Recheck)
 	resync := "" // a layer without the setting ends that of the layer before

@@ -1,8 +1,11 @@
 package node
 
 import (
+	"net"
+
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
 	"github.com/edgerelay/edgerelay/relay/protocol/channels"
+	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
@@ -20,6 +23,14 @@ func (n *Node) WSOptions(c *Config, greeting []byte) ws.Options {
 	return ws.Options{
 		Poller: n.poller, MessageLimit: n.frameSize, Greeting: greeting, Subprotocols: subprotocols,
 		Deflate: c.Compression != nil,
+	}
+}
+
+// TuneConnection sets the kernel's options for clients on a connection that stays the HTTP server's, such as that beneath
+// streams of HTTP/2. All its requests are concerned.
+func (n *Node) TuneConnection(conn net.Conn) {
+	if timeout := n.poller.UnackedTimeout(); timeout > 0 {
+		netpoll.LimitUnacked(conn, timeout)
 	}
 }
 

@@ -122,12 +122,16 @@ func (g *gather) writeFrames(h *Hub, jobs []job) {
 		if i%yieldEvery == yieldEvery-1 {
 			runtime.Gosched()
 		}
-		if n, ok := g.send(s, jobs, limit); ok {
-			deliveries += uint64(s.seq.count)
-			bytes += uint64(n)
-		} else {
-			h.countMiss(s, int(s.seq.count))
+		n, ok := g.send(s, jobs, limit)
+		bytes += uint64(n)
+		delivered := int(s.seq.count)
+		if !ok {
+			if missed := g.retry(h, s, jobs, n, limit); missed > 0 {
+				h.countMiss(s, missed)
+				delivered -= missed
+			}
 		}
+		deliveries += uint64(delivered)
 	}
 	for _, s := range g.touched {
 		s.seq = sequence{}
@@ -159,8 +163,11 @@ func (g *gather) writeOne(h *Hub, j *job) {
 		if sub.socket.Send(j.framesAs(form), limit) {
 			sent++
 			sentAs[form]++
+		} else if missed := h.retryJob(sub.session, j, limit); missed > 0 {
+			h.countMiss(sub.session, missed)
 		} else {
-			h.countMiss(sub.session, j.count)
+			sent++
+			sentAs[relay.Plain]++
 		}
 	}
 	if outdated {
@@ -202,11 +209,14 @@ func (g *gather) findEqual() {
 	}
 }
 
-// send writes a session's sequence and returns the number of bytes.
+// send writes a session's sequence and returns the number of bytes that the socket has taken.
 func (g *gather) send(s *Session, jobs []job, limit int) (int, bool) {
 	if s.seq.first == s.seq.last {
 		frames := g.steps[s.seq.first-1].frames(jobs)
-		return len(frames), s.socket.Send(frames, limit)
+		if !s.socket.Send(frames, limit) {
+			return 0, false
+		}
+		return len(frames), true
 	}
 	j := g.joined[s.seq.sign]
 	j.uses--
@@ -274,16 +284,20 @@ func (g *gather) join(s *Session, jobs []job) (parts [][]byte) {
 
 // sendAlone writes a sequence that no other session shares, without allocating.
 func (g *gather) sendAlone(s *Session, jobs []job, limit int) (n int, ok bool) {
-	ok = true
 	g.scratch = g.scratch[:0]
 	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
 		frames := g.steps[i].frames(jobs)
 		if len(g.scratch) > 0 && len(g.scratch)+len(frames) > joinSize {
-			ok = ok && s.socket.SendCopy(g.scratch, limit)
+			if !s.socket.SendCopy(g.scratch, limit) {
+				return n, false
+			}
+			n += len(g.scratch)
 			g.scratch = g.scratch[:0]
 		}
 		g.scratch = append(g.scratch, frames...)
-		n += len(frames)
 	}
-	return n, ok && s.socket.SendCopy(g.scratch, limit)
+	if !s.socket.SendCopy(g.scratch, limit) {
+		return n, false
+	}
+	return n + len(g.scratch), true
 }

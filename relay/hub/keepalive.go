@@ -82,9 +82,16 @@ func (h *Hub) pingIfDue(s *Session, now time.Time, limits *relay.Limits) {
 		s.socket.Kill()
 		return
 	}
-	if limits.Ping > 0 && now.Sub(lastPing) >= limits.Ping-limits.Ping/4 && s.socket.Ping() {
+	if limits.Ping > 0 && now.Sub(lastPing) >= limits.Ping-limits.Ping/4 && (s.socket.Ping() || s.hasQueue()) {
 		s.lastPing.Store(seconds(now))
 	}
+}
+
+// hasQueue reports whether bytes are queued for the client. They take the place of a ping: a client that is alive takes
+// some, which counts as a sign of life.
+func (s *Session) hasQueue() bool {
+	queued, _ := s.socket.Waiting()
+	return queued > 0
 }
 
 // seconds is [relay.Ticks] in seconds, which need half the bytes.

@@ -21,11 +21,16 @@ type quietSocket struct {
 
 func (*quietSocket) Send([]byte, int) bool     { return true }
 func (*quietSocket) SendCopy([]byte, int) bool { return true }
-func (*quietSocket) Waiting() (int, bool)      { return 0, false }
-func (*quietSocket) Close(int, string)         {}
-func (q *quietSocket) LastRead() time.Time     { return q.read }
-func (q *quietSocket) Ping() bool              { q.pings++; return !q.behind }
-func (q *quietSocket) Kill()                   { q.killed = true }
+func (q *quietSocket) Waiting() (int, bool) {
+	if q.behind {
+		return 1, false
+	}
+	return 0, false
+}
+func (*quietSocket) Close(int, string)     {}
+func (q *quietSocket) LastRead() time.Time { return q.read }
+func (q *quietSocket) Ping() bool          { q.pings++; return !q.behind }
+func (q *quietSocket) Kill()               { q.killed = true }
 
 // However late the round, a client without a ping since its last bytes does not time out.
 func TestClientIsPingedBeforeTimeout(t *testing.T) {
@@ -53,25 +58,53 @@ func TestClientIsPingedBeforeTimeout(t *testing.T) {
 	}
 }
 
-// A slow client gets no pings, and so does not time out here: the socket measures its time.
-func TestSlowClientDoesNotTimeOut(t *testing.T) {
+// A client with queued bytes gets no pings. It times out all the same if it takes none of the bytes, and stays while it
+// takes some.
+func TestClientWithQueuedBytesTimesOut(t *testing.T) {
+	h := &Hub{log: slog.New(slog.DiscardHandler), admission: newAdmission()}
+	limits := relay.DefaultLimits()
+	start := relay.At(0).Add(time.Hour)
+	for _, c := range []struct {
+		name  string
+		takes bool
+		until time.Duration // it is killed, within a round after 40 s
+	}{{"takes nothing", false, 50 * time.Second}, {"takes some", true, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			socket := &quietSocket{read: start, behind: true}
+			s := &Session{shard: newShard(h), socket: socket}
+			s.lastPing.Store(seconds(start.Add(-20 * time.Second)))
+			var after time.Duration
+			for ; after < 5*time.Minute && !socket.killed; after += limits.Ping / 2 {
+				if c.takes && after%(30*time.Second) == 0 {
+					socket.read = start.Add(after)
+				}
+				h.pingIfDue(s, start.Add(after), &limits)
+				if socket.killed && after < limits.Silence {
+					t.Fatalf("killed after %v", after)
+				}
+			}
+			if killed := socket.killed; killed == c.takes || killed && after > c.until+limits.Ping/2 {
+				t.Errorf("killed %v after %v", killed, after)
+			}
+		})
+	}
+}
+
+// However late the round, a client whose bytes have just been queued does not time out.
+func TestQueuedBytesTakeAPingsPlace(t *testing.T) {
 	h := &Hub{log: slog.New(slog.DiscardHandler), admission: newAdmission()}
 	limits := relay.DefaultLimits()
 	start := relay.At(0).Add(time.Hour)
 	socket := &quietSocket{read: start, behind: true}
 	s := &Session{shard: newShard(h), socket: socket}
-	s.lastPing.Store(seconds(start.Add(-time.Second)))
-	for after := range 6 {
-		h.pingIfDue(s, start.Add(time.Duration(20*after)*time.Second), &limits)
-	}
-	if socket.killed || socket.pings == 0 {
-		t.Fatalf("killed %v, %d pings tried", socket.killed, socket.pings)
-	}
-	socket.behind = false
+	s.lastPing.Store(seconds(start.Add(-20 * time.Second)))
 	h.pingIfDue(s, start.Add(2*time.Minute), &limits)
+	if socket.killed {
+		t.Fatal("the client had no time to take the bytes")
+	}
 	h.pingIfDue(s, start.Add(130*time.Second), &limits)
 	if !socket.killed {
-		t.Error("a pinged client without an answer is kept")
+		t.Error("a client that takes nothing is kept")
 	}
 }
 

@@ -82,7 +82,11 @@ var lossPolicies = [relay.LossCauseCount]lossPolicy{
 	},
 	relay.LossSlowReader: {"", 0},
 	relay.LossMemory:     {"", 0},
-	relay.LossOperator:   {"", resyncs | tells},
+	relay.LossOverrun: { // the hub tells the client itself
+		"normal when a backlog arrives at once, as after an outage; otherwise the clients' networks are slow, or " +
+			"queue_per_connection is small", 0,
+	},
+	relay.LossOperator: {"", resyncs | tells},
 }
 
 var _ relay.LossSink = (*Hub)(nil)

@@ -255,7 +255,8 @@ func (s *shard) begin(session *Session, text []byte) bool {
 		h.resumes.count(p, &resumed, 0)
 		s.finish(a, p, begun)
 	}
-	ok := len(buf) == 0 || session.socket.Send(buf, h.Limits().QueuePerConnection) // before an event of the groups
+	// Before an event of the groups.
+	ok := len(buf) == 0 || relay.SendAnswer(session.socket, buf, h.Limits().QueuePerConnection)
 	s.round.Unlock()
 	h.resumes.enqueue(reads)
 	return ok

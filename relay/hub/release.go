@@ -101,7 +101,7 @@ func (s *shard) beginWithoutReplay(a *positionAudience, w *wave, p *pending, rea
 		b.Position = last
 	}
 	if frame := appendText(nil, a.framer.EncodeResumed(b)); frame != nil {
-		p.sub.session.socket.Send(frame, s.hub.Limits().QueuePerConnection)
+		relay.SendAnswer(p.sub.session.socket, frame, s.hub.Limits().QueuePerConnection)
 	}
 	s.hub.resumes.count(p, &b, 0)
 	if b.Asked {
@@ -123,7 +123,7 @@ func (s *shard) feed(a *positionAudience, p *pending) (done bool) {
 		if p.part == 0 {
 			s.hub.resumes.count(p, &an.resumed, an.bytes)
 		}
-		if !socket.Send(part, limit) {
+		if !relay.SendAnswer(socket, part, limit) {
 			return true // the connection has ended
 		}
 	}

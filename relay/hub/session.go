@@ -100,7 +100,7 @@ func (s *Session) Limits() *relay.Limits { return s.shard.hub.Limits() }
 // Send implements [relay.Session].
 func (s *Session) Send(text []byte) bool {
 	frame := relay.AppendFrame(make([]byte, 0, relay.FrameSize(len(text))), text)
-	return s.socket.Send(frame, s.shard.hub.Limits().QueuePerConnection)
+	return relay.SendAnswer(s.socket, frame, s.shard.hub.Limits().QueuePerConnection)
 }
 
 // SendChange implements [relay.Session].

@@ -10,7 +10,7 @@ const logoutQueueLimit = 1 << 20
 
 // EndLogin implements [relay.Protocol].
 func (Protocol) EndLogin(s relay.Socket) {
-	s.Send(relay.AppendFrame(nil, logoutText), logoutQueueLimit)
+	relay.SendAnswer(s, relay.AppendFrame(nil, logoutText), logoutQueueLimit)
 	s.Close(relay.CloseNormal, "")
 }
 

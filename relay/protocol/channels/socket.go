@@ -81,6 +81,39 @@ func (s *Socket) send(frames []byte, limit int, borrowed bool) bool {
 	return true
 }
 
+// SendAnswer implements [relay.Dropper].
+func (s *Socket) SendAnswer(frames []byte, limit int) bool {
+	if d := s.dropper(); d != nil {
+		return d.SendAnswer(frames, limit)
+	}
+	return s.Send(frames, limit)
+}
+
+// SendNotice implements [relay.Dropper].
+func (s *Socket) SendNotice(frames []byte) bool {
+	d := s.dropper()
+	return d != nil && d.SendNotice(frames)
+}
+
+// DropEvents implements [relay.Dropper]. Frames that are kept back are not dropped.
+func (s *Socket) DropEvents(limit int, period time.Duration) (d relay.Dropped, ok bool) {
+	if dropper := s.dropper(); dropper != nil {
+		return dropper.DropEvents(limit, period)
+	}
+	return d, false
+}
+
+// dropper returns the connection if it can drop events and no frame is kept back any more.
+func (s *Socket) dropper() relay.Dropper {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held != nil {
+		return nil
+	}
+	d, _ := s.conn.(relay.Dropper)
+	return d
+}
+
 // Envelop makes first frames those of the subprotocol, see [EnvelopFirst].
 func (s *Socket) Envelop() {
 	s.mu.Lock()
@@ -110,7 +143,7 @@ func (s *Socket) SendFirst(payload []byte, limit int) {
 			payload = EnvelopFirst(payload)
 		}
 		s.mu.Unlock()
-		s.bound().Send(relay.AppendFrame(nil, payload), limit)
+		relay.SendAnswer(s.bound(), relay.AppendFrame(nil, payload), limit)
 	}
 }
 
@@ -204,4 +237,5 @@ func (s *Socket) LastRead() time.Time {
 var (
 	_ relay.Socket   = (*Socket)(nil)
 	_ relay.Deflater = (*Socket)(nil)
+	_ relay.Dropper  = (*Socket)(nil)
 )

@@ -22,7 +22,7 @@ var heldForm sse.Form
 // stream is a held stream's connection.
 type stream struct{ *sse.Conn }
 
-func (s stream) Append(b []byte, limit int) bool { return s.Conn.Conn.Send(b, limit) }
+func (s stream) Append(b []byte, limit int) bool { return s.Conn.Conn.SendAnswer(b, limit) }
 func (s stream) End()                            { s.Close(relay.CloseNormal, "") }
 
 // serveHTTP passes a request to the site, and holds the response, in the order of the real handler.

@@ -61,7 +61,7 @@ type writeFunc func(conn net.Conn, b []byte) error
 // anything, such as that of the PROXY protocol, are taken off. Attach returns the bytes that they had read from the
 // socket: these precede the first bytes that c reads.
 func (p *Poller) Attach(c *Conn, conn net.Conn, owner Owner) (early []byte) {
-	limitKernelBuffers(conn)
+	setOptions(conn, p.UnackedTimeout())
 	c.owner, c.poller = owner, p
 	c.activity.Store(reading)
 	if t, ok := conn.(*tls.Conn); ok {

@@ -18,18 +18,32 @@ const (
 	// receiveBuffer is the buffer for bytes from a client. The kernel doubles the value. Clients' messages are short.
 	receiveBuffer = 64 << 10
 
+	// maxRTO is the longest pause between two transmissions of the same bytes: after an outage, a client waits as long at
+	// most. A shorter pause would send bytes twice on mobile networks, whose buffers delay them for a second and more.
+	// See docs/decisions/transport.md#why-are-retransmissions-to-clients-at-most-15-s-apart
+	maxRTO = 1500 * time.Millisecond
+
 	tcpNotSentLowat = 25     // TCP_NOTSENT_LOWAT
 	ioctlNotSent    = 0x894b // SIOCOUTQNSD
 )
 
-// limitKernelBuffers limits the kernel's memory for a client. A Unix socket has such a limit already:
-// net.core.wmem_default, 208 KiB.
+// setOptions limits the kernel's memory for a client, and the time without an acknowledgment unless it is 0. A Unix socket
+// has a limit of memory already: net.core.wmem_default, 208 KiB.
 // See docs/decisions/transport.md#why-does-the-kernel-hold-at-most-128-kib-of-unsent-bytes-per-client
-func limitKernelBuffers(conn net.Conn) {
+func setOptions(conn net.Conn, unacked time.Duration) {
 	withTCP(conn, func(fd int) {
 		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBuffer)
+		tuningFor(unacked).ApplyFD(fd)
 	})
+}
+
+// tuningFor returns the options of a connection that ends after a time without an acknowledgment; none for 0.
+func tuningFor(unacked time.Duration) tcptuning.Options {
+	if unacked <= 0 {
+		return tcptuning.Options{}
+	}
+	return tcptuning.Options{UserTimeout: unacked, MaxRTO: maxRTO}
 }
 
 // limitUnsent is called before a connection is closed. Bytes that the client does not read would stay in the kernel for
@@ -49,10 +63,11 @@ func limitUnsent(conn net.Conn, timeout time.Duration) {
 	})
 }
 
-// LimitUnacked has the kernel end a TCP connection whose bytes the other side does not acknowledge for a time. By default
-// that takes about 15 minutes. Other connections, and those of other systems than Linux, stay as they are.
+// LimitUnacked has the kernel end a TCP connection whose bytes the other side does not acknowledge for a time, and send
+// unacknowledged bytes again at least every 1.5 s. By default that takes about 15 minutes, with pauses of up to two
+// minutes. Other connections, and those of other systems than Linux, stay as they are.
 func LimitUnacked(conn net.Conn, timeout time.Duration) {
-	withTCP(conn, tcptuning.Options{UserTimeout: timeout}.ApplyFD)
+	withTCP(conn, tuningFor(timeout).ApplyFD)
 }
 
 // withTCP calls f with the descriptor of the TCP socket beneath a connection, if any.

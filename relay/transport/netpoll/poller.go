@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Poller wakes connections at rest. All methods may be called concurrently.
@@ -23,6 +24,7 @@ type Poller struct {
 	epoll  epoll
 
 	flushers flushers
+	unacked  atomic.Int64 // nanoseconds
 
 	tls       tlsFields
 	directTLS atomic.Bool  // wanted
@@ -41,6 +43,13 @@ func New() *Poller {
 // empty buffers. With direct TLS off, and if [CheckTLS] fails, each TLS connection needs a goroutine and about 7 KiB
 // more.
 func (p *Poller) SetDirectTLS(on bool) { p.directTLS.Store(on) }
+
+// SetUnackedTimeout sets the time after which the kernel ends a TCP connection whose bytes the client does not acknowledge,
+// for connections that are attached later; see [LimitUnacked]. 0, the default of a new poller, leaves them to the kernel.
+func (p *Poller) SetUnackedTimeout(d time.Duration) { p.unacked.Store(int64(d)) }
+
+// UnackedTimeout returns the current timeout.
+func (p *Poller) UnackedTimeout() time.Duration { return time.Duration(p.unacked.Load()) }
 
 func (p *Poller) usesDirectTLS() bool { return p.directTLS.Load() && p.checkTLS() == nil }
 

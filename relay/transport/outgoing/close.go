@@ -23,20 +23,14 @@ func (c *Conn) close(code int, reason string) {
 	message := c.io.Owner().(Protocol).CloseMessage(code, reason)
 	switch {
 	case !c.flushing:
-		if rest := c.tryWrite(message, false); len(rest) > 0 {
-			c.enqueue(rest)
+		if rest := c.tryWrite(message, false, answers); len(rest) > 0 {
+			c.enqueue(rest, answers)
 		}
-	case code != relay.ClosePolicy: // other clients still get their queue
-		c.enqueue(message)
-	default: // flush may be writing queue[0]; a frame that has begun must be finished
-		for i := 1; i < len(c.queue); i++ {
-			c.queue[i] = nil
-		}
-		c.queue, c.queued, c.growing = c.queue[:min(1, len(c.queue))], 0, false
-		if len(c.queue) > 0 {
-			c.queued = len(c.queue[0])
-		}
-		c.enqueue(message)
+	case code != relay.ClosePolicy || c.queue == nil: // other clients still get their queue
+		c.enqueue(message, answers)
+	default: // flush may be writing the first piece; a frame that has begun must be finished
+		c.queue.cut()
+		c.enqueue(message, answers)
 	}
 	time.AfterFunc(CloseTimeout, c.Kill)
 }
@@ -50,10 +44,10 @@ func (c *Conn) AnswerClose(message []byte) {
 	}
 	c.state = closing
 	if !c.flushing {
-		message = c.tryWrite(message, false)
+		message = c.tryWrite(message, false, answers)
 	}
 	if len(message) > 0 {
-		c.enqueue(message)
+		c.enqueue(message, answers)
 	}
 }
 

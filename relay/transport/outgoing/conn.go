@@ -35,15 +35,13 @@ type OneWay interface {
 //
 // docs/decisions/transport.md#why-is-netpollconn-a-struct-inside-wsconn has the reason for the order of the fields.
 type Conn struct {
-	// The lock of io guards the fields up to queued.
+	// The lock of io guards the fields up to queue.
 	state     state
-	flushing  bool     // a goroutine is writing the queue
-	endQueued bool     // the connection ends when the queue is empty
-	slow      bool     // closed as a slow consumer
-	shutdown  bool     // the outgoing direction ends when the queue is empty
-	growing   bool     // frames can be appended to the last piece of the queue, which is a copy
-	queue     [][]byte // oldest first; flush is writing the head
-	queued    int      // bytes in queue
+	flushing  bool   // a goroutine is writing the queue
+	endQueued bool   // the connection ends when the queue is empty
+	slow      bool   // closed as a slow consumer
+	shutdown  bool   // the outgoing direction ends when the queue is empty
+	queue     *queue // nil: nothing is queued
 
 	io       netpoll.Conn
 	lastRead atomic.Int64 // relay.Ticks

@@ -1,6 +1,6 @@
 package outgoing
 
-// maxControlQueue is the queue in bytes above which another control message closes the connection.
+// maxControlQueue is the number of queued bytes, other than events, above which another control message closes the connection.
 const maxControlQueue = 1 << 20
 
 // SendControl writes or queues a control message, such as a pong. A ping is not queued: a client with queued bytes is
@@ -12,17 +12,17 @@ func (c *Conn) SendControl(message []byte, ping bool) (sent bool) {
 		return false
 	}
 	if !c.flushing {
-		if message = c.tryWrite(message, false); len(message) == 0 {
+		if message = c.tryWrite(message, false, answers); len(message) == 0 {
 			return true
 		}
 	}
-	switch queued := c.queuedBytes(); {
-	case queued > 0 && ping:
-		return false
-	case queued > maxControlQueue: // a flood of pings from a client that does not read the answers
-		c.closeSlow()
+	if ping && c.queuedBytes() > 0 {
 		return false
 	}
-	c.enqueue(message)
+	// A flood of pings from a client that does not read the answers ends here.
+	if !c.hasRoom(len(message), maxControlQueue, answers) {
+		return false
+	}
+	c.enqueue(message, answers)
 	return true
 }

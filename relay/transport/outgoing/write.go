@@ -1,7 +1,6 @@
 package outgoing
 
 import (
-	"bytes"
 	"errors"
 	"syscall"
 	"time"
@@ -9,47 +8,52 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-const (
-	// smallPiece is the length up to which queued frames are copied. A slice of the original would keep a whole buffer
-	// in memory, with frames for other clients.
-	smallPiece = 4 << 10
-	// chunk is the size of the pieces in which copies are collected. A piece for each would take half as much again.
-	chunk = 16 << 10
-)
-
 // Send implements [relay.Socket].
-func (c *Conn) Send(frames []byte, limit int) bool { return c.send(frames, limit, false) }
+func (c *Conn) Send(frames []byte, limit int) bool { return c.send(frames, limit, false, events) }
 
 // SendCopy implements [relay.Socket].
-func (c *Conn) SendCopy(frames []byte, limit int) bool { return c.send(frames, limit, true) }
+func (c *Conn) SendCopy(frames []byte, limit int) bool { return c.send(frames, limit, true, events) }
 
 // send writes or queues frames. A borrowed buffer is copied before queuing.
-func (c *Conn) send(frames []byte, limit int, borrowed bool) bool {
+func (c *Conn) send(frames []byte, limit int, borrowed bool, k kind) bool {
 	c.io.Lock()
 	defer c.io.Unlock()
 	if c.state != open {
 		return false
 	}
 	if !c.flushing {
-		frames = c.tryWrite(frames, borrowed)
+		frames = c.tryWrite(frames, borrowed, k)
 		if len(frames) == 0 {
 			return true
 		}
 	}
-	// With an empty queue, frames longer than the limit are not the client's fault.
-	if queued := c.queuedBytes(); limit > 0 && queued > 0 && queued+len(frames) > limit {
+	if limit > 0 && !c.hasRoom(len(frames), limit, k) {
+		return false
+	}
+	c.enqueue(copyForQueue(frames, borrowed), k)
+	return true
+}
+
+// hasRoom reports whether so many bytes may be queued. Those that flush is writing do not count: however long, they
+// cannot be dropped, and are not the client's fault. A client that leaves too many answers is closed. The lock is held.
+func (c *Conn) hasRoom(n, limit int, k kind) bool {
+	q := c.queue
+	if q == nil {
+		return true
+	}
+	if k == events {
+		queued := q.beyondFirst()
+		return queued == 0 || queued+n <= limit
+	}
+	if q.kept > 0 && q.kept+n > limit {
 		c.closeSlow()
 		return false
 	}
-	if borrowed && len(frames) > smallPiece {
-		frames = bytes.Clone(frames)
-	}
-	c.enqueue(frames)
 	return true
 }
 
 // tryWrite writes the bytes that the socket accepts now and returns the rest. The lock is held and nothing is queued.
-func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
+func (c *Conn) tryWrite(b []byte, borrowed bool, k kind) []byte {
 	n, kept, err := c.io.TryWrite(b)
 	if kept > 0 {
 		c.startFlush()
@@ -63,38 +67,28 @@ func (c *Conn) tryWrite(b []byte, borrowed bool) []byte {
 	}
 	if n > 0 && n < len(b) {
 		// The rest may begin within a frame. The head of the queue is always written.
-		rest := b[n:]
-		if borrowed && len(rest) > smallPiece {
-			rest = bytes.Clone(rest)
-		}
-		c.enqueue(rest)
+		c.enqueue(copyForQueue(b[n:], borrowed), k)
 		return nil
 	}
 	return b[n:]
 }
 
 // enqueue appends b to the queue. The lock is held.
-func (c *Conn) enqueue(b []byte) {
-	c.queued += len(b)
+func (c *Conn) enqueue(b []byte, k kind) {
+	if c.queue == nil {
+		c.queue = newQueue()
+	}
+	c.queue.add(b, k)
 	c.startFlush()
-	if len(b) > smallPiece {
-		c.queue, c.growing = append(c.queue, b), false
-		return
-	}
-	last := len(c.queue) - 1
-	if last < 1 || !c.growing || len(c.queue[last])+len(b) > chunk { // flush has the first piece
-		c.queue, c.growing = append(c.queue, copyPiece(b)), true
-		return
-	}
-	tail := c.queue[last]
-	if need := len(tail) + len(b); need > cap(tail) {
-		tail = append(make([]byte, 0, min(chunk, max(need, 2*cap(tail)))), tail...)
-	}
-	c.queue[last] = append(tail, b...)
 }
 
 // queuedBytes returns how many bytes are queued for the client. The lock is held.
-func (c *Conn) queuedBytes() int { return c.queued + c.io.Kept() }
+func (c *Conn) queuedBytes() int {
+	if c.queue == nil {
+		return c.io.Kept()
+	}
+	return c.queue.bytes + c.io.Kept()
+}
 
 // Waiting implements [relay.Socket].
 func (c *Conn) Waiting() (bytes int, slow bool) {
@@ -147,11 +141,15 @@ func (c *Conn) FlushQueue() {
 func (c *Conn) nextPiece() (piece []byte, done bool) {
 	c.io.Lock()
 	switch {
-	case c.state != finished && len(c.queue) > 0:
-		piece = c.queue[0]
+	case c.state != finished && c.queue != nil && c.queue.len() > 0:
+		piece = c.queue.first()
 	case c.state != finished && c.io.Kept() > 0:
 	default:
-		c.queue, c.queued, c.flushing = nil, 0, false
+		if c.queue != nil {
+			c.queue.release()
+			c.queue = nil
+		}
+		c.flushing = false
 		_ = c.io.NetConn().SetWriteDeadline(time.Time{}) // a deadline would also bound direct writes
 		end, shutdown, was := c.endQueued, c.shutdown, c.state
 		c.io.Unlock()
@@ -166,11 +164,8 @@ func (c *Conn) nextPiece() (piece []byte, done bool) {
 func (c *Conn) dropPiece(n int) {
 	c.io.Lock()
 	defer c.io.Unlock()
-	if len(c.queue) > 0 { // close may have cut the queue, but never the head
-		recyclePiece(c.queue[0])
-		c.queue[0] = nil
-		c.queue = c.queue[1:]
-		c.queued -= n
+	if c.queue != nil {
+		c.queue.removeFirst(n)
 	}
 }
 

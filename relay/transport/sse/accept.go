@@ -17,7 +17,7 @@ import (
 )
 
 // unackedTimeout is the time after which the kernel ends a connection whose bytes, such as a heartbeat, the client has
-// not acknowledged.
+// not acknowledged, unless the poller has a time of its own.
 const unackedTimeout = 60 * time.Second
 
 // Server accepts connections. All methods may be called concurrently.
@@ -81,7 +81,7 @@ func (s *Server) Accept(w http.ResponseWriter, r *http.Request, o Options) (*Con
 	c.Touch()
 	s.beats.add(c)
 	if first = c.appendFirst(first, o); len(first) > 0 {
-		c.Conn.Send(first, 0)
+		c.Conn.SendAnswer(first, 0)
 	}
 	return c, nil
 }
@@ -103,7 +103,9 @@ func (c *Conn) takeOver(w http.ResponseWriter, o Options) (first []byte, err err
 		w.Header().Del("Transfer-Encoding")
 		return nil, err
 	}
-	netpoll.LimitUnacked(conn, unackedTimeout)
+	if c.server.poller.UnackedTimeout() == 0 { // Attach sets it otherwise
+		netpoll.LimitUnacked(conn, unackedTimeout)
+	}
 	c.server.poller.Attach(c.IO(), conn, c)
 	return first, nil
 }

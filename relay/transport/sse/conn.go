@@ -8,6 +8,7 @@
 package sse
 
 import (
+	"bytes"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +49,10 @@ type own struct {
 }
 
 var (
-	_ relay.Socket    = (*Conn)(nil)
-	_ outgoing.OneWay = (*Conn)(nil)
+	_ relay.Socket          = (*Conn)(nil)
+	_ relay.Dropper         = (*Conn)(nil)
+	_ outgoing.OneWay       = (*Conn)(nil)
+	_ outgoing.EventCounter = (*Conn)(nil)
 )
 
 // scratches are buffers for bytes of a single client.
@@ -86,6 +89,35 @@ func (c *Conn) SendCopy(frames []byte, limit int) bool {
 	c.noteSent()
 	return c.Conn.SendCopy(b, limit)
 }
+
+// SendAnswer implements [relay.Dropper].
+func (c *Conn) SendAnswer(frames []byte, limit int) bool {
+	return c.sendKept(frames, func(b []byte) bool { return c.Conn.SendAnswer(b, limit) })
+}
+
+// SendNotice implements [relay.Dropper].
+func (c *Conn) SendNotice(frames []byte) bool { return c.sendKept(frames, c.Conn.SendNotice) }
+
+// sendKept sends frames of a single client that are not dropped.
+func (c *Conn) sendKept(frames []byte, send func(b []byte) bool) bool {
+	b := c.form.appendAll(nil, frames)
+	if c.own != nil {
+		c.own.mu.Lock()
+		defer c.own.mu.Unlock()
+		b = c.own.rewrite(nil, b)
+	}
+	if len(b) == 0 {
+		return c.IsOpen()
+	}
+	c.noteSent()
+	return send(b)
+}
+
+// eventEnd ends each event of an event stream.
+var eventEnd = []byte("\n\n")
+
+// CountEvents implements [outgoing.EventCounter].
+func (c *Conn) CountEvents(b []byte) int { return bytes.Count(b, eventEnd) }
 
 // sendOwn sends the bytes that the client gets in place of shared ones.
 func (c *Conn) sendOwn(shared []byte, limit int) bool {

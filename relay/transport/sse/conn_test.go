@@ -214,7 +214,7 @@ func TestSlowConsumer(t *testing.T) {
 			c, conn := s.get(t)
 			line := strings.Repeat("z", 20_000)
 			const limit = 256 << 10
-			for sent := 0; conn.Send(frame(line), limit); sent++ {
+			for sent := 0; conn.SendAnswer(frame(line), limit); sent++ {
 				if sent > 10_000 {
 					t.Fatal("the queue is not limited")
 				}

@@ -50,7 +50,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 		return nil, rejectUpgrade(w, err)
 	}
 	if first = append(first, o.Greeting...); len(first) > 0 {
-		c.Send(first, 0)
+		c.SendAnswer(first, 0)
 	}
 	return c, nil
 }

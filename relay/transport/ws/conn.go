@@ -50,6 +50,7 @@ type Conn struct {
 var (
 	_ relay.Socket      = (*Conn)(nil)
 	_ relay.Deflater    = (*Conn)(nil)
+	_ relay.Dropper     = (*Conn)(nil)
 	_ outgoing.Protocol = (*Conn)(nil)
 )
 

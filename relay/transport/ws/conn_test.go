@@ -108,7 +108,7 @@ func TestSlowConsumer(t *testing.T) {
 				if _, slow := conn.Waiting(); slow {
 					t.Fatal("slow before the limit is reached")
 				}
-				if !conn.Send(frames, limit) {
+				if !conn.SendAnswer(frames, limit) {
 					break
 				}
 				if sent += 20; sent > 1_000_000 {

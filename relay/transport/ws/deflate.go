@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -134,3 +135,9 @@ func (c *Conn) Deflates() bool { return c.deflates }
 
 // Choose implements [relay.Deflater].
 func (c *Conn) Choose(z *relay.Compressed) relay.Form { return c.window.Choose(z) }
+
+// DropEvents implements [relay.Dropper].
+func (c *Conn) DropEvents(limit int, period time.Duration) (relay.Dropped, bool) {
+	c.window.Forget()
+	return c.Conn.DropEvents(limit, period)
+}

@@ -62,7 +62,7 @@ func (c *Conn) acceptStream(w http.ResponseWriter, r *http.Request, o Options) (
 	o.Poller.Attach(c.IO(), stream, c)
 	c.Touch()
 	if len(o.Greeting) > 0 {
-		c.Send(o.Greeting, 0)
+		c.SendAnswer(o.Greeting, 0)
 	}
 	return c, nil
 }

@@ -176,7 +176,7 @@ func TestStreamsLeaveNothing(t *testing.T) {
 			return nil
 		},
 		"a slow consumer": func(_ *wstest.RawHTTP2, conn *ws.Conn) error {
-			for conn.Send(relay.AppendFrame(nil, make([]byte, 1<<17)), 1<<20) {
+			for conn.SendAnswer(relay.AppendFrame(nil, make([]byte, 1<<17)), 1<<20) {
 			}
 			return nil
 		},
@@ -242,7 +242,7 @@ func TestStuckConnectionIsCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := <-s.conns
-	for conn.Send(relay.AppendFrame(nil, make([]byte, 1<<17)), 8<<20) {
+	for conn.SendAnswer(relay.AppendFrame(nil, make([]byte, 1<<17)), 8<<20) {
 	}
 	<-s.ended // the session ends in any case
 	testkit.Eventually(t, "the connection is cut", func() error {
@@ -269,7 +269,7 @@ func TestFullWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := <-s.conns
-	for full.Send(relay.AppendFrame(nil, make([]byte, 50)), 1000) {
+	for full.SendAnswer(relay.AppendFrame(nil, make([]byte, 50)), 1000) {
 	}
 	if _, slow := full.Waiting(); !slow {
 		t.Error("the client does not count as slow")
