@@ -48,6 +48,7 @@ type Backplane struct {
 	pendingLoss map[string]*pendingLoss // by node: losses to report after a reconnect
 	streams     map[string]*stream      // by node: events for relays
 	incoming    map[string]*incoming    // by node: this node's places in the streams of relays
+	turns       atomic.Uint64           // requests for streams
 	refillSlots chan struct{}           // holds a token for each reader of the history
 
 	interest     interest
@@ -106,6 +107,7 @@ func (b *Backplane) Start() {
 	b.readLayer(b.ctx)
 	b.running.Go(b.watchLayer)
 	b.running.Go(b.storeMetrics)
+	b.running.Go(b.sweepQueues)
 	b.running.Go(b.tap.listenBroadcast)
 	b.hub.SetBackplane(b)
 	b.discover()

@@ -38,6 +38,7 @@ const (
 	faultSource    fault = "not_asked_for"
 	faultSameLayer fault = "same_layer"
 	faultQueue     fault = "queue_full"
+	faultExpired   fault = "expired"
 	faultLink      fault = "link_lost"
 	faultDouble    fault = "already_received"
 )

@@ -9,8 +9,6 @@ import (
 )
 
 const (
-	// gapWait is the time that a node waits for another link to a layer before it reports the gap to clients.
-	gapWait = 30 * time.Second
 	// gapForgotten is the time after which a gap no longer keeps clients from resuming, unless this node still dials the
 	// peer: a node that dialed this one may never return.
 	gapForgotten = 10 * time.Minute
@@ -42,7 +40,7 @@ func (b *Backplane) openGap(source, node string, uncovered []string) {
 			b.dropOldestGap()
 		}
 		g = &gap{began: time.Now(), uncovered: map[string]struct{}{}}
-		g.timer = time.AfterFunc(gapWait, func() {
+		g.timer = time.AfterFunc(b.gapWait(), func() {
 			i.mu.Lock()
 			defer i.mu.Unlock()
 			if i.gaps[source] == g && b.ctx.Err() == nil {
@@ -56,6 +54,10 @@ func (b *Backplane) openGap(source, node string, uncovered []string) {
 		g.uncovered[group] = struct{}{}
 	}
 }
+
+// gapWait returns the time that this node waits for another link to a layer before it reports the gap to clients: as
+// long as the peer keeps the events.
+func (b *Backplane) gapWait() time.Duration { return b.settings.Load().QueueAge + redialTime }
 
 // dropOldestGap ends the oldest gap with a loss. interest.mu is held.
 func (b *Backplane) dropOldestGap() {
@@ -130,7 +132,14 @@ func (l *link) closeGaps() {
 		if !p.announced || l.in.delivered.Load() < p.until || !l.takeRefilled() {
 			return
 		}
-		if r := l.recent.Load(); l.catchingUp.Swap(false) && r != nil {
+		if r := l.recent.Load(); r != nil && l.catchingUp.Load() {
+			if !r.isRead() {
+				return
+			}
+			l.catchingUp.Store(false)
+			for _, group := range r.missed() {
+				delete(p.filled, group)
+			}
 			r.settle(time.Now().Add(recentAge))
 		}
 	}
@@ -177,6 +186,7 @@ func (l *link) expectDoubles(groups []string) (after map[string]string) {
 			p.refilling[group] = struct{}{}
 		}
 	}
+	l.readEarlier(r)
 	return after
 }
 
@@ -214,14 +224,12 @@ func (b *Backplane) recordStart() {
 		return
 	}
 	i.told = true
-	if time.Since(b.started) > gapWait {
+	if time.Since(b.started) > b.gapWait() {
 		return
 	}
-	history := b.history()
-	if inspected, ok := history.(relay.HistoryInspector); history == nil || ok && inspected.HistoryStats().Kind == "ring" {
-		return
+	if history := b.lastingHistory(); history != nil {
+		history.MarkGap(relay.Loss{Cause: relay.LossPeerLink, All: true}) // no client of this run is concerned
 	}
-	history.MarkGap(relay.Loss{Cause: relay.LossPeerLink, All: true}) // no client of this run is concerned
 }
 
 // history returns this node's history, nil if there is none.

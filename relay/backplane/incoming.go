@@ -14,16 +14,21 @@ const (
 	ackDelay            = 250 * time.Millisecond
 	// maxIncoming bounds the relays whose streams are remembered, and incomingAge the time without a link.
 	maxIncoming = 1000
-	incomingAge = 2 * resumeWait
+	incomingAge = 2 * streamWait
 )
 
-// incoming is this node's place in the stream of a relay. It outlives the links. The reading goroutine of the link that
-// is the source changes it.
+// incoming is this node's place in the stream of a relay. It outlives the links. Only the link that was asked last for
+// the stream changes it: what arrives late over another link, comes again over this one.
 type incoming struct {
 	claimed   atomic.Uint64 // number of the last event that is being delivered, or was
 	delivered atomic.Uint64 // number of the last delivered event
 
+	// reading is held while a message of the stream is received, so that events of two links keep their order. A hub may
+	// wait for other locks meanwhile: no code may lock it with interest.mu held.
+	reading sync.Mutex
+
 	mu     sync.Mutex // guards the fields below
+	asked  *link      // that was asked last for the stream
 	id     string     // of the stream; empty until it is known
 	acked  uint64
 	bytes  int    // received since the last acknowledgment
@@ -66,36 +71,55 @@ func (in *incoming) release() {
 	in.unused = time.Now()
 }
 
-// place returns the stream's id, and the numbers of the last event and of the last report of losses that this node has.
-func (in *incoming) place() (id string, last, losses uint64) {
+// ask makes a link the only one that may continue the stream. It returns the stream's id, and the numbers of the last
+// event and of the last report of losses that this node has. From here on, nothing else arrives over other links.
+func (in *incoming) ask(l *link) (id string, last, losses uint64) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.asked = l
 	return in.id, in.claimed.Load(), in.losses
+}
+
+// claim records that the events up to a number are being delivered. It returns false if the stream has moved to another
+// link. in.reading is held.
+func (in *incoming) claim(l *link, number uint64) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.asked != l {
+		return false
+	}
+	in.claimed.Store(max(in.claimed.Load(), number))
+	return true
 }
 
 // forget makes this node ask for no more than live events: another node has become the source.
 func (in *incoming) forget() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.id = ""
+	in.id, in.asked = "", nil
 }
 
-// begin records that the events from the number first on follow. It reports whether they continue a stream that this
-// node knows.
-func (in *incoming) begin(id string, first uint64) (continued bool) {
+// begin records that the events from the number first on follow over a link. It reports whether they continue a stream
+// that this node knows, and whether numbers are missing. It returns false if the stream has moved to another link.
+// in.reading is held.
+func (in *incoming) begin(l *link, id string, first uint64) (continued, jumped, ok bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if in.asked != l {
+		return false, false, false
+	}
 	continued = in.id == id
+	jumped = continued && first > in.claimed.Load()+1
 	if !continued {
 		in.id, in.acked, in.losses = id, 0, 0
 		in.claimed.Store(0)
 		in.delivered.Store(0)
 	}
 	in.pass(first - 1)
-	return continued
+	return continued, jumped, true
 }
 
-// pass records that the events up to a number arrived, or never will. in.mu is held, or no other link is a source.
+// pass records that the events up to a number arrived, or never will. in.mu is held.
 func (in *incoming) pass(number uint64) {
 	in.claimed.Store(max(in.claimed.Load(), number))
 	in.delivered.Store(max(in.delivered.Load(), number))
@@ -104,6 +128,8 @@ func (in *incoming) pass(number uint64) {
 // receiveNumbered delivers a batch of a stream, without the events that this node has.
 func (l *link) receiveNumbered(b []byte) {
 	in := l.in
+	in.reading.Lock()
+	defer in.reading.Unlock()
 	before := in.claimed.Load()
 	batch, ok := l.decodeBatch(b, before)
 	switch {
@@ -111,7 +137,8 @@ func (l *link) receiveNumbered(b []byte) {
 		l.tooLarge.Store(true)
 		l.b.hub.Lost(relay.Loss{Cause: relay.LossPeer, All: true})
 		return
-	case !l.phase().isSource(): // another node is the source of this layer, or the layer is our own
+	case !l.phase().isSource() || !in.claim(l, batch.last):
+		// Another link or node is the source of this layer, or the layer is our own.
 		l.b.stats.drop(faultSource, len(batch.events))
 		return
 	case batch.skipped > 0:
@@ -120,7 +147,6 @@ func (l *link) receiveNumbered(b []byte) {
 	if tooLarge := l.tooLarge.Swap(false); batch.first > before+1 && !tooLarge {
 		l.jumped.Store(true)
 	}
-	in.claimed.Store(max(before, batch.last))
 	if batch.unread > 0 {
 		l.b.hub.Lost(relay.Loss{Cause: relay.LossPeer, All: true, Events: batch.unread})
 	}
@@ -165,9 +191,13 @@ func (l *link) beginStream(m message) {
 		l.fault(faultBroken)
 		return
 	}
-	_, last, _ := l.in.place()
-	continued := l.in.begin(m.Stream, m.First)
-	if continued && m.First > last+1 {
+	l.in.reading.Lock()
+	continued, jumped, ok := l.in.begin(l, m.Stream, m.First)
+	l.in.reading.Unlock()
+	if !ok {
+		return
+	}
+	if jumped {
 		l.jumped.Store(true)
 	}
 	i := &l.b.interest
@@ -210,15 +240,20 @@ func (l *link) acknowledge(bytes int) {
 	}
 }
 
-// acknowledgeLoss acknowledges a report of losses.
-func (l *link) acknowledgeLoss(number uint64) {
+// acknowledgeLoss acknowledges a report of losses, and reports whether it is new. A report without a number always is.
+func (l *link) acknowledgeLoss(number uint64) (fresh bool) {
 	if l.in == nil || number == 0 {
-		return
+		return true
 	}
 	l.in.mu.Lock()
 	defer l.in.mu.Unlock()
-	l.in.losses = number
+	if l.in.asked != l { // It comes again over the link that was asked.
+		return false
+	}
+	fresh = number > l.in.losses
+	l.in.losses = max(l.in.losses, number)
 	l.sendAck()
+	return fresh
 }
 
 // sendAck sends the number of the last delivered event. in.mu is held.

@@ -137,6 +137,9 @@ func (l *link) setPeerLayer(id string) {
 // before the next choice would be lost.
 // See docs/decisions/backplane.md#why-does-each-foreign-layer-have-a-single-source
 func (b *Backplane) chooseSources() {
+	if b.leaving() { // a new source would send what nobody receives any more
+		return
+	}
 	own := b.ownLayer()
 	_, stores := b.hub.Broker().(relay.KeyStore) // read before locking: the hub calls Interest under its own lock
 	first := b.awaitsPeers()

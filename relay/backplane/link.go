@@ -95,6 +95,7 @@ func (b *Backplane) newLink(conn *websocket.Conn, out *outbox, dialect Dialect) 
 	l.peerGroups = map[string]map[string]struct{}{}
 	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
 	l.queue.overflow = func() { l.end(errStalled) }
+	l.queue.age = b.ageLimit(func() (string, *link) { return l.String(), l })
 	out.lastProgress.Store(relay.Ticks(time.Now()))
 	conn.SetReadLimit(-1) // readMessage has its own limit
 	return l
@@ -232,7 +233,7 @@ func (l *link) writeLoop() {
 		s, number, loss := l.stream.Load(), uint64(0), lossReport{}
 		if s != nil { // the stream's queue keeps the events
 			number, events, loss = s.queue.nextNumbered(l.queue, batch, batchBytes, time.Now())
-			recovered = loss.overflown
+			recovered = loss.recovered
 		}
 		l.out.hold()
 		for _, message := range control {

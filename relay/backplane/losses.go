@@ -1,8 +1,6 @@
 package backplane
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -133,10 +131,7 @@ func (b *Backplane) ForwardLoss(loss relay.Loss) {
 			l.sendLoss(uint64(loss.Events), groups)
 		}
 	}
-	b.mu.Lock()
-	streams := slices.Collect(maps.Values(b.streams))
-	b.mu.Unlock()
-	for _, s := range streams {
+	for _, s := range b.allStreams() {
 		s.forwardLoss(loss)
 	}
 }
@@ -146,8 +141,10 @@ func (l *link) handleLoss(m message) {
 	if !l.phase().isSource() || len(m.Groups) > groupsPerMessage {
 		return
 	}
+	if !l.acknowledgeLoss(m.Loss) {
+		return
+	}
 	l.jumped.Store(false)
-	l.acknowledgeLoss(m.Loss)
 	l.b.log.Warn("peer reports lost events", "peer", l.String(),
 		"count", m.Count)
 	l.b.hub.Lost(relay.Loss{

@@ -37,10 +37,10 @@ func newEvent(ev *relay.Event) *event {
 func (e *event) cost() int { return len(e.text) + len(e.group) + len(e.kind) + len(e.sender) + 96 }
 
 // queue holds control messages and events for one peer. Control messages are never dropped. The oldest
-// events are dropped when the queue is full.
+// events are dropped when the queue is full, and when they have been in it for too long (age.go).
 //
-// The queue of a stream (stream.go) keeps sent events until the peer has acknowledged them. A full queue drops
-// these first: they are lost only if the link breaks as well.
+// The queue of a stream (stream.go) keeps sent events until the peer has acknowledged them. These are dropped first:
+// they are lost only if the link breaks as well.
 // See docs/decisions/backplane.md#why-does-the-peer-queue-count-bytes-and-share-events
 type queue struct {
 	signal chan struct{} // holds one token while next may return something
@@ -56,16 +56,17 @@ type queue struct {
 	bytes        int
 	writing      bool // the result of the last next is not written yet
 	flow         flow
-	dropped      uint64 // since the queue was last empty
+	dropped      uint64 // events that no report has
+	series       uint64 // events that were dropped since the queue was last empty
 	lost         lostGroups
+	age          ageLimit
 
 	// These fields concern streams.
 	base      uint64 // number of the oldest event in the queue, or of the next one
 	sent      int    // leading events that were sent and are not acknowledged
 	sentBytes int    // of these
 	released  released
-	forwarded uint64   // losses in dropped that are not the queue's
-	reported  reported // losses that were reported, until the peer confirms that
+	reports   reports // of losses, until the peer confirms them
 	pace      pacer
 }
 
@@ -89,13 +90,23 @@ func (q *queue) wake() {
 	}
 }
 
-// push adds an event. It returns the number of events dropped for it, and whether these begin a series of drops.
+// push adds an event. It returns the number of events for which there was no room any more, and whether these begin a
+// series of drops.
 func (q *queue) push(e *event) (dropped int, first bool) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.flow == flowClosed {
+		q.mu.Unlock()
 		return 0, false
 	}
+	expired := q.expire(e.since)
+	dropped, first = q.append(e)
+	q.mu.Unlock()
+	q.age.report(expired)
+	return dropped, first
+}
+
+// append adds an event. q.mu is held.
+func (q *queue) append(e *event) (dropped int, first bool) {
 	if q.count == len(q.events) {
 		grown := make([]*event, max(64, 2*q.count))
 		for i := range q.count {
@@ -107,22 +118,33 @@ func (q *queue) push(e *event) (dropped int, first bool) {
 	q.count++
 	q.bytes += e.cost()
 	for q.bytes > q.limit && q.count > 1 {
-		if q.sent > 0 {
-			number := q.base
-			q.released.add(number, q.pop().group)
-			continue
-		}
-		q.lost.add(q.pop().group)
-		dropped++
+		dropped += q.drop()
 	}
-	if dropped > 0 {
-		first = q.dropped == 0
-		q.dropped += uint64(dropped)
-	}
+	first = q.addDropped(dropped)
 	if q.flow != flowHeld {
 		q.wake()
 	}
 	return dropped, first
+}
+
+// drop removes the oldest event, and returns 1 if the peer does not get it. An event that was sent is lost only if the
+// link breaks. q.mu is held.
+func (q *queue) drop() (lost int) {
+	if q.sent > 0 {
+		number := q.base
+		q.released.add(number, q.pop().group)
+		return 0
+	}
+	q.lost.add(q.pop().group)
+	return 1
+}
+
+// addDropped counts lost events, and reports whether they begin a series. q.mu is held.
+func (q *queue) addDropped(n int) (first bool) {
+	first = n > 0 && q.series == 0
+	q.dropped += uint64(n)
+	q.series += uint64(n)
+	return first
 }
 
 // pop removes the oldest event. q.mu is held and the queue is not empty.
@@ -160,7 +182,11 @@ func (q *queue) pushControl(message []byte) {
 // the number of dropped events, and groups lists their groups, unless these are too many.
 func (q *queue) next(events []*event, most int) (control [][]byte, _ []*event, recovered uint64, groups []string) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	expired := q.expireNow()
+	defer func() {
+		q.mu.Unlock()
+		q.age.report(expired)
+	}()
 	control, q.control, q.controlBytes = q.control, nil, 0
 	q.writing = true
 	if q.flow == flowHeld {
@@ -192,7 +218,7 @@ func (q *queue) takeLost() (n uint64, groups []string) {
 	if q.dropped == 0 {
 		return 0, nil
 	}
-	n, q.dropped = q.dropped, 0
+	n, q.dropped, q.series = q.dropped, 0, 0
 	groups, q.lost = q.lost.list(), lostGroups{}
 	return n, groups
 }

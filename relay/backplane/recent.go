@@ -30,6 +30,7 @@ type recent struct {
 	groups   map[string]*recentGroup
 	sweepAt  int      // number of groups at which old ones are removed
 	newest   int64    // time of the last event
+	latest   int64    // the greatest Micros of a position
 	doubles  *doubles // nil unless a source may send events again
 	lastUsed time.Time
 	source   *incoming // of the node that was asked last; interest.mu guards it
@@ -49,18 +50,31 @@ type recentEvent struct {
 	arrived int64
 }
 
-// recentGroup is a group with received events, and the last one.
+// isOld reports whether no source sends the event again. An event that arrived long ago may still be among the last
+// ones, if the link has stalled since.
+func (e *recentEvent) isOld(now, latest int64) bool {
+	return e.arrived < now-int64(recentAge) && e.micros < latest-recentAge.Microseconds()
+}
+
+// recentGroup is a group with received events, and the last one. first is the time of the first one, in microseconds:
+// what the layer has from before, this node did not get from it in this run.
 type recentGroup struct {
 	name    string
+	first   int64
 	at      relay.Position
 	arrived int64
 }
+
+// isYoung reports whether a history that replays from the last event on reaches behind the first one.
+func (g *recentGroup) isYoung() bool { return g.first >= g.at.Micros-relay.HistorySlack }
 
 // doubles finds events that arrived before.
 type doubles struct {
 	seen   map[identity]struct{}
 	floors map[string]int64 // by group: all events up to this time in microseconds have arrived
 	until  int64            // the end in relay.Ticks; 0 while the source has not sent all earlier events
+	// before has the events of young groups from before the first one that this run received.
+	before earlier
 }
 
 // recentOf returns the recent events of a layer. interest.mu is held.
@@ -121,7 +135,7 @@ func (r *recent) isFresh(ev *relay.Event, refill bool, now int64) bool {
 	if ev.Position.IsZero() {
 		return true
 	}
-	if floor, ok := r.floor(ev.Group); refill && ok && ev.Position.Micros <= floor {
+	if refill && r.isBefore(ev) {
 		return false
 	}
 	id := identity{ev.Group, ev.Position}
@@ -135,18 +149,30 @@ func (r *recent) isFresh(ev *relay.Event, refill bool, now int64) bool {
 	return true
 }
 
-func (r *recent) floor(group string) (micros int64, ok bool) {
-	if r.doubles == nil {
-		return 0, false
+// isBefore reports whether an event that the source has read from its history is older than those which this node waits
+// for. Such an event is behind later ones of its group: delivered now, it would be out of order. r.mu is held.
+func (r *recent) isBefore(ev *relay.Event) bool {
+	d := r.doubles
+	if d == nil {
+		return false
 	}
-	micros, ok = r.doubles.floors[group]
-	return micros, ok
+	if floor, ok := d.floors[ev.Group]; ok && ev.Position.Micros <= floor {
+		return true
+	}
+	g := r.groups[ev.Group]
+	id := identity{ev.Group, ev.Position}
+	if _, seen := d.seen[id]; seen || g == nil || ev.Position.Micros >= g.first {
+		return false
+	}
+	d.before.add(id)
+	return true
 }
 
 // add records an event. r.mu is held.
 func (r *recent) add(id identity, now int64) {
 	r.newest = now
-	for r.first < len(r.entries) && r.entries[r.first].arrived < now-int64(recentAge) {
+	r.latest = max(r.latest, id.at.Micros)
+	for r.first < len(r.entries) && r.entries[r.first].isOld(now, r.latest) {
 		r.first++
 	}
 	if len(r.entries)-r.first >= maxRecent {
@@ -159,7 +185,7 @@ func (r *recent) add(id identity, now int64) {
 	g := r.groups[id.group]
 	if g == nil {
 		r.sweep(now)
-		g = &recentGroup{name: id.group}
+		g = &recentGroup{name: id.group, first: id.at.Micros}
 		r.groups[id.group] = g
 	}
 	g.at, g.arrived = id.at, now
@@ -199,6 +225,9 @@ func (r *recent) expectDoubles(groups []string) (after map[string]relay.Position
 			continue
 		}
 		after[group] = g.at
+		if g.isYoung() {
+			d.before.young = append(d.before.young, group)
+		}
 		if g.arrived < r.newest-int64(recentSettled) {
 			d.floors[group] = g.at.Micros
 		}
@@ -213,6 +242,17 @@ func (r *recent) forget(groups []string) {
 	for _, group := range groups {
 		delete(r.groups, group)
 	}
+}
+
+// missed returns the groups of which the source's history has events from before this run that this node's history
+// lacks: nobody can tell whether clients should have got them.
+func (r *recent) missed() (groups []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.doubles == nil {
+		return nil
+	}
+	return r.doubles.before.unknown()
 }
 
 // settle ends the search for doubles: at once, or after a time in which late ones may come.

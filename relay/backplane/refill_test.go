@@ -20,6 +20,7 @@ import (
 type sharedHistory struct {
 	mu     sync.Mutex
 	groups map[string][]relay.Event
+	exact  bool // a page begins as late as it may
 }
 
 func (h *sharedHistory) Limits(string) (relay.HistoryLimits, bool) {
@@ -32,6 +33,7 @@ func (h *sharedHistory) Record(events []relay.Event) {
 	for i := range events {
 		ev := &events[i]
 		if !ev.Position.IsZero() {
+			h.recordForeign(*ev)
 			continue
 		}
 		mark := fnv.New64()
@@ -46,6 +48,15 @@ func (h *sharedHistory) Record(events []relay.Event) {
 			h.groups[ev.Group] = list
 		}
 		ev.Position = list[n].Position
+	}
+}
+
+// recordForeign stores an event of a peer. h.mu is held.
+func (h *sharedHistory) recordForeign(ev relay.Event) {
+	same := func(other relay.Event) bool { return other.Position == ev.Position }
+	if !slices.ContainsFunc(h.groups[ev.Group], same) {
+		ev.Foreign, ev.Source, ev.Trace = true, relay.FromHistory, nil
+		h.groups[ev.Group] = append(h.groups[ev.Group], ev)
 	}
 }
 
@@ -65,8 +76,14 @@ func (h *sharedHistory) Read(_ context.Context, queries []relay.HistoryQuery) []
 			if at < 0 {
 				pages[i].Resumable[n] = relay.NotRecoveredUnknown
 			}
+			if h.exact {
+				isOld := func(ev relay.Event) bool { return ev.Position.Micros < after.Micros-relay.HistorySlack }
+				pages[i].Events = slices.DeleteFunc(slices.Clone(list), isOld)
+			}
 		}
-		pages[i].Events = slices.Clone(list) // far more than the slack
+		if !h.exact || q.Latest > 0 {
+			pages[i].Events = slices.Clone(list) // far more than the slack
+		}
 	}
 	return pages
 }

@@ -14,8 +14,9 @@ func (l *link) ask(groups []string) {
 	first := message{Reset: true}
 	if l.resumes {
 		first.Source = true
+		first.Turn = l.b.turns.Add(1)
 		first.After = l.expectDoubles(groups)
-		first.Stream, first.Last, first.Loss = l.in.place()
+		first.Stream, first.Last, first.Loss = l.in.ask(l)
 		l.catchingUp.Store(true)
 	}
 	l.peer.gapSeq = l.sendChange(first, groups, nil)

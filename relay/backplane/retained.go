@@ -37,18 +37,11 @@ func (r *released) behind(number uint64) (count uint64) {
 	return count
 }
 
-// reported describes losses that the peer was told of.
-type reported struct {
-	number uint64 // of the last report
-	count  uint64
-	lostGroups
-}
-
 // lossReport is a report for the peer about events that it does not get.
 type lossReport struct {
 	number    uint64 // 0: there is none
 	count     uint64
-	overflown uint64 // part of count that did not fit into the queue
+	recovered uint64 // events of the series of drops that has ended with this report
 	groups    []string
 }
 
@@ -59,10 +52,15 @@ func (q *queue) nextNumbered(of *queue, events []*event, most int, now time.Time
 	number uint64, _ []*event, loss lossReport,
 ) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.signal != of.signal {
+		q.mu.Unlock()
 		return 0, events, loss
 	}
+	expired := q.expire(now)
+	defer func() {
+		q.mu.Unlock()
+		q.age.report(expired)
+	}()
 	number = q.base + uint64(q.sent)
 	limited := q.sent < q.count && q.pace.update(now, q.events[(q.first+q.sent)%len(q.events)], q.sentBytes)
 	for size := 0; q.sent < q.count && size < most; q.sent++ {
@@ -77,15 +75,19 @@ func (q *queue) nextNumbered(of *queue, events []*event, most int, now time.Time
 	}
 	if q.sent < q.count {
 		q.wake()
-		return number, events, loss
+		if !q.reports.isDue() {
+			return number, events, loss
+		}
 	}
 	if q.dropped > 0 {
-		q.reported.number++
-		q.reported.count += q.dropped
-		q.reported.merge(q.lost)
-		loss.number, loss.overflown = q.reported.number, q.dropped-q.forwarded
-		loss.count, loss.groups = q.takeLost()
-		q.forwarded = 0
+		series := q.series
+		loss.count, loss.number = q.dropped, q.reports.add(q.dropped, q.lost)
+		_, loss.groups = q.takeLost()
+		if q.sent < q.count {
+			q.series = series
+		} else {
+			loss.recovered = series
+		}
 	}
 	return number, events, loss
 }
@@ -94,9 +96,7 @@ func (q *queue) nextNumbered(of *queue, events []*event, most int, now time.Time
 func (q *queue) acknowledge(number, report uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if report == q.reported.number {
-		q.reported = reported{number: report}
-	}
+	q.reports.confirm(report)
 	if number < q.base+uint64(q.sent) { // otherwise, the peer acknowledges events that it was never sent
 		q.free(number)
 	}
@@ -123,12 +123,11 @@ func (q *queue) free(number uint64) {
 func (q *queue) attach(to *queue, last, report uint64, announce func(first, until uint64)) (lost uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if r := q.reported; report != r.number {
+	q.reports.confirm(report)
+	for _, r := range q.reports.take() {
 		q.dropped += r.count
-		q.forwarded += r.count
 		q.lost.merge(r.lostGroups)
 	}
-	q.reported = reported{number: q.reported.number}
 	if lost = q.released.behind(last); lost > 0 {
 		q.dropped += lost
 		q.lost.merge(q.released.lostGroups)
@@ -136,6 +135,7 @@ func (q *queue) attach(to *queue, last, report uint64, announce func(first, unti
 	q.released = released{}
 	q.free(min(last, q.base+uint64(q.sent)-1))
 	q.sent, q.sentBytes = 0, 0
+	q.age.suspend()
 	announce(q.base, q.base+uint64(q.count)-1)
 	q.signal = to.signal
 	q.wake()
@@ -164,8 +164,8 @@ func (q *queue) forget() {
 	for q.count > 0 {
 		q.pop()
 	}
-	q.dropped, q.forwarded, q.lost, q.released = 0, 0, lostGroups{}, released{}
-	q.reported = reported{number: q.reported.number}
+	q.dropped, q.series, q.lost, q.released = 0, 0, lostGroups{}, released{}
+	q.reports.take()
 	q.shrink()
 }
 
@@ -176,23 +176,23 @@ func (q *queue) unsent() int {
 	return q.count - q.sent
 }
 
-// close empties the queue for good. It returns the number of events up to the number until, and their groups.
-func (q *queue) close(until uint64) (events int, groups lostGroups) {
+// close empties the queue for good. It returns the number of events that it had, the number of dropped ones that the
+// peer has not confirmed a report of, and the groups of both.
+func (q *queue) close() (events, untold uint64, groups lostGroups) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	groups = q.lost
-	q.dropped += q.reported.count
-	groups.merge(q.reported.lostGroups)
-	for q.count > 0 {
-		number := q.base
-		if e := q.pop(); number <= until {
-			events++
-			groups.add(e.group)
-		}
+	groups, untold = q.lost, q.dropped+q.released.behind(0)
+	groups.merge(q.released.lostGroups)
+	for _, r := range q.reports.take() {
+		untold += r.count
+		groups.merge(r.lostGroups)
 	}
-	events += int(q.dropped)
-	q.flow, q.dropped, q.lost = flowClosed, 0, lostGroups{}
-	return events, groups
+	events = uint64(q.count)
+	for q.count > 0 {
+		groups.add(q.pop().group)
+	}
+	q.flow, q.dropped, q.lost, q.released = flowClosed, 0, lostGroups{}, released{}
+	return events, untold, groups
 }
 
 // addLoss adds events that the peer missed and that were never queued.
@@ -200,7 +200,6 @@ func (q *queue) addLoss(events int, groups lostGroups) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.dropped += uint64(max(events, 1))
-	q.forwarded += uint64(max(events, 1))
 	q.lost.merge(groups)
 	q.wake()
 }

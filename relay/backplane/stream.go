@@ -3,6 +3,7 @@ package backplane
 import (
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,8 +17,9 @@ const (
 	featureResume = "resume"
 	// featureTypes is the ability to read events with a type, in a numbered batch.
 	featureTypes = "types"
-	// resumeWait is the time for which the events for a relay are kept after the end of its link.
-	resumeWait = gapWait
+	// streamWait is the time for which a stream waits for a link: each of its events for no longer than Settings.QueueAge,
+	// but the groups, and the number of events that were lost meanwhile.
+	streamWait = 10 * time.Minute
 )
 
 // errReplaced ends a link whose peer has taken its stream over another link.
@@ -42,7 +44,7 @@ type stream struct {
 	link   *link      // that sends the events; nil while there is none
 	peer   string     // name of the relay in logs
 	expiry *time.Timer
-	broken uint64 // number of the last event when the link ended
+	turn   uint64 // of the last request for the stream
 	ended  bool
 }
 
@@ -53,6 +55,10 @@ func (l *link) takeStream(m message) {
 	b := l.b
 	b.mu.Lock()
 	s := b.streams[l.node]
+	if s != nil && m.Turn < s.turn { // an old request, from a link that has stalled: the peer has asked over another one
+		b.mu.Unlock()
+		return
+	}
 	var before *link
 	if s != nil && s.id != m.Stream {
 		before = s.drop()
@@ -61,11 +67,10 @@ func (l *link) takeStream(m message) {
 	}
 	l.resumed.Store(s != nil)
 	if s == nil {
-		s = &stream{b: b, node: l.node, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes), types: l.types}
-		s.queue.base, s.queue.signal = 1, nil
-		s.peerGroups = map[string]map[string]struct{}{}
+		s = b.newStream(l)
 		b.streams[l.node] = s
 	}
+	s.turn = m.Turn
 	if other := s.attach(l, m); other != nil {
 		before = other
 	}
@@ -73,6 +78,19 @@ func (l *link) takeStream(m message) {
 	if before != nil && before != l { // the peer has noticed the end of that link before this node did
 		before.end(errReplaced)
 	}
+}
+
+// newStream returns a stream for the peer of a link.
+func (b *Backplane) newStream(l *link) *stream {
+	s := &stream{b: b, node: l.node, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes), types: l.types}
+	s.queue.base, s.queue.signal = 1, nil
+	s.peerGroups = map[string]map[string]struct{}{}
+	s.queue.age = b.ageLimit(func() (string, *link) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.peer, s.link
+	})
+	return s
 }
 
 // attach makes l the link of the stream, and returns the link before.
@@ -103,7 +121,7 @@ func (s *stream) drop() (before *link) {
 	}
 	before, s.link, s.ended = s.link, nil, true
 	s.queue.detach()
-	s.queue.close(0)
+	s.queue.close()
 	return before
 }
 
@@ -125,9 +143,9 @@ func (s *stream) detach(l *link, final bool) {
 		return
 	}
 	s.link = nil
-	s.broken = s.queue.detach()
+	s.queue.detach()
 	if !final {
-		s.expiry = time.AfterFunc(resumeWait, s.expire)
+		s.expiry = time.AfterFunc(max(streamWait, 2*s.queue.age.limit), s.expire)
 	}
 	s.mu.Unlock()
 	if final || s.b.leaving() { // Close has passed detached streams, or does so now
@@ -149,13 +167,16 @@ func (s *stream) expire() {
 		s.expiry.Stop()
 	}
 	delete(s.b.streams, s.node)
-	peer, broken := s.peer, s.broken
+	peer := s.peer
 	s.mu.Unlock()
 	s.b.mu.Unlock()
 	s.leaveGroups()
-	if events, groups := s.queue.close(broken); events > 0 {
-		s.b.countLost(peer, events)
-		s.b.recordLoss(s.node, uint64(events), groups)
+	events, untold, groups := s.queue.close()
+	if events > 0 {
+		s.b.countLost(peer, int(events))
+	}
+	if events+untold > 0 {
+		s.b.recordLoss(s.node, events+untold, groups)
 	}
 }
 
@@ -197,15 +218,16 @@ func (s *stream) forwardLoss(loss relay.Loss) {
 	s.queue.addLoss(loss.Events, lost)
 }
 
+// allStreams returns the streams for all relays.
+func (b *Backplane) allStreams() []*stream {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Values(b.streams))
+}
+
 // endStreams ends all streams without a link.
 func (b *Backplane) endStreams() {
-	b.mu.Lock()
-	var all []*stream
-	for _, s := range b.streams {
-		all = append(all, s)
-	}
-	b.mu.Unlock()
-	for _, s := range all {
+	for _, s := range b.allStreams() {
 		s.expire()
 	}
 }

@@ -48,10 +48,12 @@ type message struct {
 	Leave []string `json:"leave,omitempty"`
 	// Source asks for the sender's stream over this link, with Reset. Stream is the stream's id, and Last the number of
 	// the last event that the sender has, if it knows the stream. More is set if further groups of the same interest
-	// follow. After has the sender's last positions of groups in Join, for a stream that does not continue.
+	// follow. Turn counts the sender's requests for streams: a request that a stalled link delivers late is no longer
+	// valid. After has the sender's last positions of groups in Join, for a stream that does not continue.
 	Source bool              `json:"source,omitempty"`
 	Stream string            `json:"stream,omitempty"`
 	Last   uint64            `json:"last,omitempty"`
+	Turn   uint64            `json:"turn,omitempty"`
 	More   bool              `json:"more,omitempty"`
 	After  map[string]string `json:"after,omitempty"`
 	// First is the number of the first event that follows in a stream, and Until the number of the last event that was

@@ -1,0 +1,101 @@
+package backplane_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
+
+// runs executes a model for many seeds.
+func runs(t *testing.T, count uint64, limit int, do func(m *model)) {
+	for seed := range count {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel(t, seed, limit)
+				if do(m); t.Failed() {
+					t.Log(strings.Join(m.trace, "\n"))
+				}
+			})
+		})
+	}
+}
+
+// Links break and stall at random, for up to the age of the queue and within its bytes: nothing is lost, doubled or
+// out of order, and no loss is told.
+func TestModelOfOutages(t *testing.T) {
+	runs(t, 20, 0, func(m *model) {
+		for range 60 {
+			if m.step(modelAge, 200) {
+				m.settle(10 * time.Second) // the next outage begins with empty queues
+			}
+		}
+		m.finish()
+		for _, n := range m.nodes {
+			if missing, groups := n.once(); missing != 0 {
+				m.t.Errorf("%s: %d events of %q did not come", n.name, missing, groups)
+			}
+			if len(n.told.of) != 0 || len(n.told.times) != 0 {
+				m.t.Errorf("%s was told of losses: %v; dropped: %v", n.name, n.told.times, n.dropped)
+			}
+		}
+	})
+}
+
+// Outages are longer than the age of the queue, and the queue overflows: every loss is counted and told exactly, once.
+func TestModelOfLosses(t *testing.T) {
+	lost := 0
+	reasons := map[string]uint64{}
+	runs(t, 20, 20_000, func(m *model) {
+		for range 60 {
+			m.step(4*time.Minute, 600)
+		}
+		m.finish()
+		for _, n := range m.nodes {
+			from := m.other(n)
+			missing, groups := n.once()
+			told := n.told.told[relay.LossPeer]
+			counted := from.dropped["queue_full"] + from.dropped["expired"] + from.dropped["link_lost"]
+			if told != missing || int(counted) != missing {
+				m.t.Errorf("%s: %d events did not come, %d were told, %d counted: %v", n.name, missing, told, counted, from.dropped)
+			}
+			for _, g := range groups {
+				if !n.told.of[g] {
+					m.t.Errorf("%s: nobody was told of losses in %s", n.name, g)
+				}
+			}
+			lost += missing
+			for why, count := range from.dropped {
+				reasons[why] += count
+			}
+		}
+	})
+	t.Logf("%d events were lost: %v", lost, reasons)
+	if lost == 0 || reasons["expired"] == 0 || reasons["queue_full"] == 0 {
+		t.Error("the model loses nothing")
+	}
+}
+
+// Nodes restart at random, too: no event is doubled or out of order, and each group with missing events is told.
+func TestModelOfRestarts(t *testing.T) {
+	runs(t, 20, 20_000, func(m *model) {
+		for range 40 {
+			if m.random.IntN(6) == 0 {
+				n, kill := m.nodes[m.random.IntN(2)], m.random.IntN(2) == 0
+				m.note("restart of %s, kill: %v", n.name, kill)
+				n.stop(kill)
+				time.Sleep(time.Duration(m.random.IntN(3000)) * time.Millisecond)
+				n.start()
+				n.restarts++
+			}
+			m.step(2*time.Minute, 300)
+		}
+		m.finish()
+		for _, n := range m.nodes {
+			n.once()
+		}
+	})
+}
