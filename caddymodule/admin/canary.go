@@ -82,7 +82,7 @@ func ServeResizeCanary(n *node.Node, w http.ResponseWriter, r *http.Request) err
 	if err != nil {
 		return err
 	}
-	change, err := readChange(r, "share")
+	change, err := readChange(r, "share", "candidate")
 	if err != nil {
 		return badRequest(err)
 	}
@@ -102,7 +102,7 @@ func ServePromote(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	change, err := readChange(r)
+	change, err := readChange(r, "candidate")
 	if err != nil {
 		return badRequest(err)
 	}

@@ -75,7 +75,7 @@ func ServeRollback(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	change, err := readChange(r, "to", "force")
+	change, err := readChange(r, "to", "force", "candidate")
 	if err != nil {
 		return badRequest(err)
 	}
@@ -114,8 +114,8 @@ func ServePluginHistory(n *node.Node, w http.ResponseWriter, r *http.Request) er
 	return WriteJSON(w, list)
 }
 
-// readChange reads who makes a change and why, the expected hashes, and the parameters to and force if they are among
-// further.
+// readChange reads who makes a change and why, the expected hashes, and the parameters to, force and candidate if they are
+// among further.
 func readChange(r *http.Request, further ...string) (c pluginhost.Change, err error) {
 	q := r.URL.Query()
 	if err := rejectUnknownParameters(q, append([]string{"by", "message"}, further...)...); err != nil {
@@ -137,7 +137,13 @@ func readChange(r *http.Request, further ...string) (c pluginhost.Change, err er
 	if by, ok := r.Context().Value(authorKey{}).(string); ok {
 		c.By = by
 	}
-	c.Candidate, _ = r.Context().Value(candidateKey{}).(string)
+	if c.Candidate = q.Get("candidate"); c.Candidate != "" && c.Candidate != pluginhost.NoCandidate && !isHash(c.Candidate) {
+		return c, fmt.Errorf("invalid candidate %.80q; use the hash of the canary's module, or %s for no canary",
+			c.Candidate, pluginhost.NoCandidate)
+	}
+	if seen, ok := r.Context().Value(candidateKey{}).(string); ok {
+		c.Candidate = seen
+	}
 	c.Expect, err = readIfMatch(r.Header.Values("If-Match"))
 	return c, err
 }
@@ -158,6 +164,9 @@ func WithAuthor(r *http.Request, user string) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), authorKey{}, user))
 }
 
+// isHash reports whether a text is the hash of a module.
+func isHash(text string) bool { return len(text) == 64 && strings.Trim(text, "0123456789abcdef") == "" }
+
 // readIfMatch returns the hashes in If-Match.
 func readIfMatch(values []string) (hashes []string, err error) {
 	for tag := range strings.SplitSeq(strings.Join(values, ","), ",") {
@@ -166,7 +175,7 @@ func readIfMatch(values []string) (hashes []string, err error) {
 			continue
 		}
 		hash := strings.Trim(tag, `"`)
-		if hash != "*" && (len(hash) != 64 || strings.Trim(hash, "0123456789abcdef") != "") {
+		if hash != "*" && !isHash(hash) {
 			return nil, fmt.Errorf("invalid If-Match %.80q; use the hash of a module, 64 hexadecimal digits, or *", tag)
 		}
 		hashes = append(hashes, hash)

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -75,7 +76,8 @@ func errorLine(err error) string {
 	return printable(strings.Join(lines, "; "))
 }
 
-// checkArguments makes a command report a wrong number of arguments, and missing flags, in one line with the usage.
+// checkArguments makes a command report a wrong number of arguments, missing flags, and values that a flag does not
+// accept, in one line.
 func checkArguments(cmd *cobra.Command) {
 	validate := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -85,8 +87,39 @@ func checkArguments(cmd *cobra.Command) {
 		if err := cmd.ValidateRequiredFlags(); err != nil {
 			return fail(cmd, usageErrorf("%w; usage: %s", err, usageLine(cmd)))
 		}
+		if err := checkAllowed(cmd); err != nil {
+			return fail(cmd, err)
+		}
 		return nil
 	}
+}
+
+// allowedValues is the annotation of a flag with the values that it accepts.
+const allowedValues = "edgerelay_allowed"
+
+// allow limits the values of a flag. Another value is an error of the command line, before anything happens.
+func allow(cmd *cobra.Command, name string, values ...string) {
+	_ = cmd.Flags().SetAnnotation(name, allowedValues, values) // fails for an unknown flag only
+}
+
+// checkAllowed returns an error if a flag has a value that it does not accept.
+func checkAllowed(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		allowed, limited := f.Annotations[allowedValues]
+		if err == nil && limited && !slices.Contains(allowed, f.Value.String()) {
+			err = usageErrorf("--%s: invalid value %q; use %s", f.Name, f.Value, oneOf(allowed))
+		}
+	})
+	return err
+}
+
+// oneOf joins the values of a choice.
+func oneOf(values []string) string {
+	last := len(values) - 1
+	if last < 1 {
+		return strings.Join(values, "")
+	}
+	return strings.Join(values[:last], ", ") + " or " + values[last]
 }
 
 // describeCount describes a wrong number of arguments, by the names of the arguments in the usage.

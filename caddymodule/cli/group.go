@@ -14,11 +14,11 @@ import (
 
 func groupCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "group <command>", Short: "Show the groups of a running relay",
+		Use: "group <command>", Short: "Show the groups of a running relay, and announce missed events",
 		Example: "  caddy edgerelay group list --sort rate\n  caddy edgerelay group history job_events-42",
 	}
 	requireSubcommand(cmd)
-	cmd.AddCommand(groupListCommand(), groupHistoryCommand())
+	cmd.AddCommand(groupListCommand(), groupHistoryCommand(), groupReplayCommand())
 	return cmd
 }
 

@@ -42,6 +42,7 @@ func addLimitFlag(cmd *cobra.Command, what string) *int {
 func addSortFlag(cmd *cobra.Command, orders ...string) *string {
 	sort := cmd.Flags().String("sort", orders[0], fmt.Sprintf("order of the list: %q", orders))
 	_ = cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(orders, cobra.ShellCompDirectiveNoFileComp))
+	allow(cmd, "sort", orders...)
 	return sort
 }
 

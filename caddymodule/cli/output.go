@@ -54,6 +54,23 @@ func printAdmin[T any](address, path string, asJSON bool, write func(w io.Writer
 	return write(os.Stdout, &v)
 }
 
+// printAdminList is printAdmin for a response that is a list. The JSON of a command is an object, to which later versions
+// can add members; the list is the given member of it.
+func printAdminList[T any](address, path, member string, asJSON bool, write func(w io.Writer, list []T) error) error {
+	var raw json.RawMessage
+	if err := getAdmin(address, path, &raw); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(os.Stdout, map[string]json.RawMessage{member: raw})
+	}
+	var list []T
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return fmt.Errorf("decoding the response to %s: %w", path, err)
+	}
+	return write(os.Stdout, list)
+}
+
 // table writes rows in columns. The first row are the headings.
 type table struct{ w *tabwriter.Writer }
 

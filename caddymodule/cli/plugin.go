@@ -49,20 +49,21 @@ func pluginListCommand() *cobra.Command {
 		if nodes {
 			return printAdmin(address, "/edgerelay/plugin-nodes", asJSON, printPluginNodes)
 		}
-		return printAdmin(address, "/edgerelay/plugins", asJSON, printPlugins)
+		return printAdminList(address, "/edgerelay/plugins", "plugins", asJSON, printPlugins)
 	})
-	cmd.Example = "  caddy edgerelay plugin list\n  caddy edgerelay plugin list --nodes"
+	cmd.Example = "  caddy edgerelay plugin list\n  caddy edgerelay plugin list --nodes\n" +
+		"  caddy edgerelay plugin list --json | jq -r '.plugins[].name'"
 	cmd.Flags().BoolVar(&nodes, "nodes", false, "list what each node of the site runs")
 	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)
 	return cmd
 }
 
 // printPlugins writes plugins as a table.
-func printPlugins(out io.Writer, list *[]pluginhost.Status) error {
+func printPlugins(out io.Writer, list []pluginhost.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NAME\tSTATE\tHASH\tFROM\tVERSION\tCALLS\tPASS\tDROP\tREPLACE\tEMIT\tDENY\tFAILED\tFUEL/CALL\t"+
 		"QUEUED\tOLDEST\tSLOW\tREF\tERROR")
-	for _, p := range *list {
+	for _, p := range list {
 		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1fs\t%d\t%s\t%s\n",
 			p.Name, pluginState(&p), p.Hash, p.From, pluginVersion(&p), p.Calls, p.Passed, p.Dropped, p.Replaced,
 			p.Emitted, p.Denied, pluginFailures(&p), p.Fuel/max(p.Calls, 1), p.Queued, p.OldestSeconds, p.DroppedSlow,
@@ -129,9 +130,7 @@ func pluginLogsCommand() *cobra.Command {
 	const short = "Show recent log lines of a plugin"
 	asJSON := false
 	cmd := adminCommand("logs <name>", short, "", 1, func(address string, args []string) error {
-		return printAdmin(address, pluginPath(args[0], "/logs"), asJSON, func(w io.Writer, lines *[]plugins.LogLine) error {
-			return printLogs(w, *lines)
-		})
+		return printAdminList(address, pluginPath(args[0], "/logs"), "lines", asJSON, printLogs)
 	})
 	cmd.Example = "  caddy edgerelay plugin logs redact"
 	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)

@@ -66,6 +66,7 @@ func pluginCanaryCommand() *cobra.Command {
 		return nil
 	})
 	cmd.Example = "  caddy edgerelay plugin canary redact\n  caddy edgerelay plugin canary redact --share 50%"
+	f.addCandidate(cmd)
 	cmd.Flags().StringVar(&share, "share", "", "new share of the groups, such as 50%")
 	return cmd
 }
@@ -78,7 +79,8 @@ func pluginPromoteCommand() *cobra.Command {
 	cmd := changeCommand(f, "promote <name>", short, long, func(name string) error {
 		return f.send(http.MethodPost, name, "/promote", nil, nil, nil)
 	})
-	cmd.Example = "  caddy edgerelay plugin promote redact"
+	cmd.Example = "  caddy edgerelay plugin promote redact\n  caddy edgerelay plugin promote redact --candidate 2c26b46b68ff"
+	f.addCandidate(cmd)
 	return cmd
 }
 

@@ -16,8 +16,8 @@ import (
 
 // changeFlags are the flags of commands that change a plugin's module.
 type changeFlags struct {
-	address, by, message, expect string
-	asJSON                       bool
+	address, by, message, expect, candidate string
+	asJSON                                  bool
 }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
@@ -27,6 +27,12 @@ func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.message, "message", "m", "", "reason for the change, for the history")
 	cmd.Flags().StringVar(&f.expect, "expect", "",
 		"hash of the module that must run now, as in 'plugin list' or whole; else nothing changes")
+}
+
+// addCandidate adds the flag --candidate, of commands that concern a canary.
+func (f *changeFlags) addCandidate(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.candidate, "candidate", "",
+		"hash of the canary's module that must run now, as in 'plugin canary' or whole, or none; else nothing changes")
 }
 
 // author returns user@host of the command.
@@ -79,11 +85,38 @@ func (f *changeFlags) expected(p *pluginhost.Status) (string, error) {
 	}
 	switch {
 	case len(f.expect) < minHashPrefix:
-		return "", fmt.Errorf("invalid --expect %q; use the first %d digits of a hash, or all", f.expect, minHashPrefix)
+		return "", usageErrorf("invalid --expect %q; use the first %d digits of a hash, or all", f.expect, minHashPrefix)
 	case !strings.HasPrefix(p.Hash, f.expect):
 		return "", fmt.Errorf("the plugin has changed: the current hash is %s; look at the change and repeat yours", p.Hash)
 	}
 	return p.Hash, nil
+}
+
+// withCandidate adds the whole hash that --candidate names to parameters. A shortened hash is completed if it is that of
+// the running canary.
+func (f *changeFlags) withCandidate(further url.Values, p *pluginhost.Status) (url.Values, error) {
+	if f.candidate == "" {
+		return further, nil
+	}
+	candidate, runs := f.candidate, pluginhost.NoCandidate
+	if p.Canary != nil && p.Canary.Phase == pluginhost.CanaryRunning {
+		runs = p.Canary.Hash
+	}
+	switch {
+	case candidate == pluginhost.NoCandidate || len(candidate) == len(p.Hash):
+	case len(candidate) < minHashPrefix:
+		return nil, usageErrorf("invalid --candidate %q; use the first %d digits of a hash, or all, or %s",
+			candidate, minHashPrefix, pluginhost.NoCandidate)
+	case !strings.HasPrefix(runs, candidate):
+		return nil, fmt.Errorf("the canary has changed: the candidate is %s; look at the change and repeat yours", runs)
+	default:
+		candidate = runs
+	}
+	if further == nil {
+		further = url.Values{}
+	}
+	further.Set("candidate", candidate)
+	return further, nil
 }
 
 func pluginPath(name, suffix string) string {
@@ -102,16 +135,21 @@ func changeCommand(f *changeFlags, use, short, long string, run func(name string
 
 // send sends a request that changes a plugin's module, and prints the current module.
 func (f *changeFlags) send(method, name, suffix string, further url.Values, header http.Header, body []byte) error {
-	if header.Get("If-Match") == "" && f.expect != "" {
-		var p pluginhost.Status
-		if err := getAdmin(f.address, pluginPath(name, ""), &p); err != nil {
+	if header.Get("If-Match") == "" && f.expect != "" || f.candidate != "" {
+		var now pluginhost.Status
+		if err := getAdmin(f.address, pluginPath(name, ""), &now); err != nil {
 			return err
 		}
-		expect, err := f.expected(&p)
+		expect, err := f.expected(&now)
 		if err != nil {
 			return err
 		}
-		header = f.header(expect)
+		if expect != "" {
+			header = f.header(expect)
+		}
+		if further, err = f.withCandidate(further, &now); err != nil {
+			return err
+		}
 	}
 	var p pluginhost.Status
 	err := decodeAdmin(f.address, method, pluginPath(name, suffix)+f.query(further), header, body, &p)
@@ -150,6 +188,7 @@ func pluginRollbackCommand() *cobra.Command {
 		return f.send(http.MethodPost, name, "/rollback", further, nil, nil)
 	})
 	cmd.Example = "  caddy edgerelay plugin rollback redact\n  caddy edgerelay plugin rollback redact --to 3"
+	f.addCandidate(cmd)
 	cmd.Flags().Uint64Var(&to, "to", 0, "version to return to, see 'plugin history'")
 	cmd.Flags().BoolVar(&force, "force", false, "skip the samples, and only the samples")
 	return cmd

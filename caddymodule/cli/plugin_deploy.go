@@ -92,7 +92,7 @@ func (f *deployFlags) run(w io.Writer, name, from string) error {
 		if f.canary != "" {
 			question = fmt.Sprintf("Deploy it on every node, for %s of the groups? [y/N] ", printable(f.canary))
 		}
-		if err := confirm(os.Stdin, w, question); err != nil {
+		if err := confirm(os.Stdin, w, question, "not deployed"); err != nil {
 			return err
 		}
 		if expect == "" {
@@ -211,16 +211,16 @@ func inParentheses(name, version string) string {
 	return " (" + printable(text) + ")"
 }
 
-// confirm asks a question, and returns an error unless the answer is yes.
-func confirm(in io.Reader, w io.Writer, question string) error {
+// confirm asks a question, and returns an error with the text otherwise unless the answer is yes.
+func confirm(in io.Reader, w io.Writer, question, otherwise string) error {
 	fmt.Fprint(w, question)
 	answer, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && answer == "" {
-		return errors.New("not deployed")
+		return errors.New(otherwise)
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil
 	}
-	return errors.New("not deployed")
+	return errors.New(otherwise)
 }

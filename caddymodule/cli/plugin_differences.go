@@ -16,10 +16,7 @@ func pluginDifferencesCommand() *cobra.Command {
 		"The payloads can hold secrets that plugins redact for clients."
 	asJSON := false
 	cmd := adminCommand("differences <name>", short, long, 1, func(address string, args []string) error {
-		path := pluginPath(args[0], "/differences")
-		return printAdmin(address, path, asJSON, func(w io.Writer, list *[]plugins.ShadowDifference) error {
-			return printDifferences(w, *list)
-		})
+		return printAdminList(address, pluginPath(args[0], "/differences"), "differences", asJSON, printDifferences)
 	})
 	cmd.Example = "  caddy edgerelay plugin differences redact-next"
 	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)

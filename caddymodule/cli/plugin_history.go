@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -19,14 +18,7 @@ func pluginHistoryCommand() *cobra.Command {
 		"that applies; a node whose file has changed since runs its file."
 	var asJSON bool
 	cmd := adminCommand("history <name>", short, long, 1, func(address string, args []string) error {
-		var list []pluginhost.HistoryEntry
-		if err := getAdmin(address, pluginPath(args[0], "/history"), &list); err != nil {
-			return err
-		}
-		if asJSON {
-			return printJSON(os.Stdout, list)
-		}
-		return printHistory(os.Stdout, list)
+		return printAdminList(address, pluginPath(args[0], "/history"), "versions", asJSON, printHistory)
 	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)
 	cmd.Example = "  caddy edgerelay plugin history redact"

@@ -33,6 +33,9 @@ func pluginNewCommand() *cobra.Command {
 	cmd.Flags().StringVar(&lang, "language", "go", "language: "+strings.Join(scaffold.Languages(), ", "))
 	cmd.Flags().StringVar(&lang, "lang", "go", "the same as --language")
 	_ = cmd.Flags().MarkHidden("lang")
+	allow(cmd, "kind", scaffold.Kinds()...)
+	allow(cmd, "language", scaffold.Languages()...)
+	allow(cmd, "lang", scaffold.Languages()...)
 	cmd.Flags().StringVar(&name, "name", "", "name of the plugin; default: the name of the directory")
 	return cmd
 }

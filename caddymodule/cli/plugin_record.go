@@ -102,11 +102,11 @@ func (o *pluginRecordOptions) query() (string, error) {
 	size, err := settings.ParseSize(o.size, plugins.MaxRecordedBytes)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("--max-size: %w", err)
+		return "", usageErrorf("--max-size: %w", err)
 	case o.connections < 1 || o.connections > plugins.MaxRecordedConnections:
-		return "", fmt.Errorf("--connections %d: use 1 to %d", o.connections, plugins.MaxRecordedConnections)
+		return "", usageErrorf("--connections %d: use 1 to %d", o.connections, plugins.MaxRecordedConnections)
 	case o.limit <= 0 || o.limit > time.Hour:
-		return "", fmt.Errorf("--for %v: use a duration of up to 1h", o.limit)
+		return "", usageErrorf("--for %v: use a duration of up to 1h", o.limit)
 	}
 	q := url.Values{"redact": o.redact}
 	if o.path != "" {

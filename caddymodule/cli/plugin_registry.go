@@ -44,7 +44,7 @@ func (f *registryFlags) registry() (*oci.Registry, error) {
 	}
 	switch {
 	case f.passwordStdin && f.username == "":
-		return nil, errors.New("--password-stdin needs --username")
+		return nil, usageErrorf("--password-stdin needs --username")
 	case f.passwordStdin:
 		line, err := bufio.NewReader(io.LimitReader(os.Stdin, maxPassword)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {

@@ -94,7 +94,7 @@ func (o *pluginReplayOptions) replay(module string) (r *replay, err error) {
 	}
 	for _, c := range o.classes {
 		if c > 63 {
-			return r, fmt.Errorf("--class %d: classes are 0 to 63", c)
+			return r, usageErrorf("--class %d: classes are 0 to 63", c)
 		}
 		r.classes = append(r.classes, uint8(c))
 	}

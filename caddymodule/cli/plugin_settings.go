@@ -48,6 +48,9 @@ func (o *pluginSettings) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.kv, "kv", "", "size of the key-value store; default 1MiB")
 	f.BoolVar(&o.requireJSON, "require-json", false, "require results to be JSON, as the setting json does")
 	f.StringVar(&o.onError, "on-error", string(plugins.OnErrorWithhold), "policy for events that the plugin fails on")
+	_ = f.SetAnnotation("on-error", allowedValues, []string{
+		string(plugins.OnErrorWithhold), string(plugins.OnErrorPass), string(plugins.OnErrorDrop), string(plugins.OnErrorLastGood),
+	})
 	f.StringVar(&o.clock, "clock", "", "time that the plugin sees until a line has one: RFC 3339; default: the real time")
 }
 
@@ -75,7 +78,7 @@ func (o *pluginSettings) spec(file string) (spec plugins.Spec, err error) {
 		return spec, err
 	}
 	if spec.Config, spec.Secrets, err = pluginhost.ResolveConfig(config); err != nil {
-		return spec, fmt.Errorf("--config: %w", err)
+		return spec, usageErrorf("--config: %w", err)
 	}
 	for _, g := range o.grants {
 		if g != "" {
@@ -91,7 +94,7 @@ func (o *pluginSettings) spec(file string) (spec plugins.Spec, err error) {
 			continue
 		}
 		if *size.to, err = settings.ParseSize(size.text, maxPluginSize); err != nil {
-			return spec, fmt.Errorf("--%s: %w", size.flag, err)
+			return spec, usageErrorf("--%s: %w", size.flag, err)
 		}
 	}
 	spec.MaxResult, spec.KV = int(maxResult), int(kv)
@@ -116,7 +119,7 @@ func (o *pluginSettings) startClock() (t time.Time, err error) {
 		return t, nil
 	}
 	if t, err = time.Parse(time.RFC3339, o.clock); err != nil {
-		return t, fmt.Errorf("--clock: invalid time %q; use RFC 3339, such as 2026-01-02T15:04:05Z", o.clock)
+		return t, usageErrorf("--clock: invalid time %q; use RFC 3339, such as 2026-01-02T15:04:05Z", o.clock)
 	}
 	return t, nil
 }

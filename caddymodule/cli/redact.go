@@ -212,10 +212,18 @@ func (r *redactor) withoutSecretPaths(text string) string {
 		path := placeholder.ReplaceAllStringFunc(parts[2], func(p string) string { return strings.ReplaceAll(p, "/", "\x00") })
 		segments := strings.Split(path, "/")
 		for i, segment := range segments {
-			secret := looksSecret("", segment)
+			secret, token := looksSecret("", segment), looksToken(segment)
 			segments[i] = strings.ReplaceAll(segment, "\x00", "/")
-			if secret && !isPlaceholder.MatchString(segments[i]) {
+			switch {
+			case isPlaceholder.MatchString(segments[i]):
+			case secret:
 				segments[i] = r.part("", segments[i])
+			case token:
+				if len(segment) >= minReplaced { // a shorter one occurs elsewhere by chance
+					r.collect(segment)
+				}
+				r.removed++
+				segments[i] = redacted
 			}
 		}
 		return parts[1] + strings.Join(segments, "/")
@@ -277,6 +285,16 @@ var secretNames = regexp.MustCompile(`(?i)pass|secret|token|key|auth|cred|cookie
 
 // minSecretText is the length from which a text with digits and without spaces counts as a secret.
 const minSecretText = 16
+
+// shortToken matches a segment of a path that is made of letters and digits like a token.
+var shortToken = regexp.MustCompile(`^[0-9A-Za-z]{6,}$`)
+
+// looksToken reports whether a segment of a path may be a short token, such as T024BE7LD: it mixes letters and digits.
+// Names of resources seldom do; redacting one of them costs nothing.
+func looksToken(segment string) bool {
+	return shortToken.MatchString(segment) && strings.ContainsFunc(segment, unicode.IsDigit) &&
+		strings.ContainsFunc(segment, unicode.IsLetter)
+}
 
 // looksSecret reports whether a text of unknown meaning is probably a secret: such a text is searched in other files.
 // Every text of unknown meaning is redacted; searching for each would leave out most files, because of words such as

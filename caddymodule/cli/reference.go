@@ -38,9 +38,15 @@ var jsonShapes = map[string]string{
 	"top":             "the response of `GET /edgerelay/overview`, once",
 	"group list":      "`total` and `groups`, as in the response of `GET /edgerelay/groups`, without pages",
 	"connection list": "`total` and `connections`, as in the response of `GET /edgerelay/connections`, without pages",
-	"plugin canary":   "`canary` of `GET /edgerelay/plugins/{name}`, or `null`; with `--share`, all of it",
-	"plugin push":     "`ref` (with the digest), `size` and `signatures`",
-	"plugin verify":   "`digest`, `signed_by` (the name of the key) and `plugin`, if the signature is for one plugin",
+	"plugin list": "`plugins`, the list of `GET /edgerelay/plugins`; with `--nodes`, the response of " +
+		"`GET /edgerelay/plugin-nodes`",
+	"plugin history":     "`versions`, the list of `GET /edgerelay/plugins/{name}/history`",
+	"plugin logs":        "`lines`, the list of `GET /edgerelay/plugins/{name}/logs`",
+	"plugin differences": "`differences`, the list of `GET /edgerelay/plugins/{name}/differences`",
+	"group replay":       "the response of `POST /edgerelay/groups/{name}/replay`, or with `--dry-run` of `GET`",
+	"plugin canary":      "`canary` of `GET /edgerelay/plugins/{name}`, or `null`; with `--share`, all of it",
+	"plugin push":        "`ref` (with the digest), `size` and `signatures`",
+	"plugin verify":      "`digest`, `signed_by` (the name of the key) and `plugin`, if the signature is for one plugin",
 	"plugin inspect": "`abi`, `hooks`, `imports`, `grants`, `manifest`, `hash` and `size` of the module; `ref` and " +
 		"`signatures`, if there are any",
 	"support-bundle": "`file`, `bytes`, `files` (the names in the archive), and `left_out`, a list of objects with `file` and " +

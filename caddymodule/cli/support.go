@@ -14,6 +14,8 @@ import (
 // supportOptions are the flags of the command support-bundle.
 type supportOptions struct {
 	address, output string
+	// config is the file of a configuration whose relay does not run, for adapter; empty for a running relay.
+	config, adapter string
 	asJSON          bool
 }
 
@@ -27,12 +29,18 @@ func supportBundleCommand() *cobra.Command {
 			"The configuration has no secrets: only settings that are known to be harmless are shown, and placeholders.\n" +
 			"Every file is searched for the values of secrets, also of placeholders, and left out if it contains one.\n" +
 			"The README names what was left out. Names of groups may contain ids of your users or objects: read the\n" +
-			"archive before you pass it on. Its mode is 0600.",
-		Example: "  caddy edgerelay support-bundle\n  caddy edgerelay support-bundle --output /tmp/relay.tar.gz",
+			"archive before you pass it on. Its mode is 0600.\n\n" +
+			"If the relay does not run, --config names its configuration. The archive then has that configuration, the\n" +
+			"findings of 'doctor --config' and the versions. Run it as the relay's user and with the relay's environment.",
+		Example: "  caddy edgerelay support-bundle\n  caddy edgerelay support-bundle --output /tmp/relay.tar.gz\n" +
+			"  caddy edgerelay support-bundle --config /etc/caddy/Caddyfile",
 	}
 	address := addAddressFlag(cmd)
 	cmd.Flags().StringVarP(&o.output, "output", "o", "",
 		"file to write, which must not exist; default: edgerelay-support-<host>-<time>.tar.gz")
+	cmd.Flags().StringVarP(&o.config, "config", "c", "", "the configuration of a relay that does not run")
+	cmd.Flags().StringVarP(&o.adapter, "adapter", "a", "",
+		"adapter of the configuration; a file named Caddyfile needs none")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, jsonUsage)
 	cmd.RunE = runE(func([]string) error {
 		o.address = *address
@@ -66,11 +74,15 @@ func (o *supportOptions) run(w, log io.Writer) error {
 		return bundleExists(o.output)
 	}
 	b := &bundle{address: o.address, log: log, made: time.Now()}
-	if err := b.collect(); err != nil {
+	collect, find := b.collect, b.findRemotely
+	if o.config != "" {
+		collect, find = func() error { return b.collectStopped(o.config, o.adapter) }, findLocally
+	}
+	if err := collect(); err != nil {
 		return err
 	}
 	b.replaceKnown()
-	if err := b.search(); err != nil {
+	if err := b.search(find); err != nil {
 		return err
 	}
 	size, err := b.write(o.output)

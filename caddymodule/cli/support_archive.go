@@ -61,7 +61,7 @@ func (b *bundle) readme() string {
 	}
 	w.WriteString("\nSecrets\n\n" +
 		"config.json shows only settings that are known to hold no secret, without credentials in URLs, and placeholders\n" +
-		"such as {env.NAME}. All other texts are " + redacted + ". The relay has searched every file for the values of secret\n" +
+		"such as {env.NAME}. All other texts are " + redacted + ". Every file was searched for the values of secret\n" +
 		"settings, of credentials in URLs and of placeholders, also URL-encoded, in JSON, HTML, Base64 and hexadecimal\n" +
 		"digits. A file with a match is left out.\n\n" +
 		"Names of groups, plugins, nodes and hosts are shown. Read the files before you pass them on.\n\nLeft out\n\n")

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/edgerelay/edgerelay/caddymodule/admin"
 )
 
 // bundleFile is a file of a support bundle.
@@ -55,15 +53,16 @@ const maxBundleFile = 8 << 20
 // collect fetches all files. Without the configuration there is no bundle: the secrets would not be known.
 func (b *bundle) collect() error {
 	var config json.RawMessage
-	if err := getAdmin(b.address, "/config/", &config); err != nil {
-		return fmt.Errorf("reading the configuration: %w", err)
+	err := getAdmin(b.address, "/config/", &config)
+	if err == nil {
+		err = b.addConfig(config)
 	}
-	text, r, err := redactConfig(config)
+	if unreachable := new(codedError); errors.As(err, &unreachable) && unreachable.code == exitUnreachable {
+		return fmt.Errorf("reading the configuration: %w; without a running relay, use --config", err)
+	}
 	if err != nil {
 		return fmt.Errorf("reading the configuration: %w", err)
 	}
-	b.redacted = r
-	b.add("config.json", fmt.Sprintf("the configuration in Caddy's JSON; %d values are redacted", r.removed), text)
 	for _, s := range bundleSources {
 		content, err := fetchFile(b.address, s.method, s.path)
 		if err == nil && s.name == "logs.ndjson" {
@@ -82,6 +81,17 @@ func (b *bundle) collect() error {
 		b.add("doctor.json", "findings of the doctor, as 'doctor --json'", content)
 	}
 	return b.addSummaries()
+}
+
+// addConfig adds the configuration without secrets, and collects the secrets.
+func (b *bundle) addConfig(config json.RawMessage) error {
+	text, r, err := redactConfig(config)
+	if err != nil {
+		return err
+	}
+	b.redacted = r
+	b.add("config.json", fmt.Sprintf("the configuration in Caddy's JSON; %d values are redacted", r.removed), text)
+	return nil
 }
 
 // addSummaries adds the files that the command makes itself.
@@ -197,59 +207,3 @@ func (b *bundle) replaceKnown() {
 
 // minReplaced is the length from which a secret is replaced in other files, in bytes.
 const minReplaced = 8
-
-// search leaves out every file that contains a secret. The running relay searches, since only its process knows the
-// values of placeholders. Without a result, there is no bundle.
-func (b *bundle) search() error {
-	var lines [][]byte
-	request := admin.SecretSearch{Secrets: b.redacted.secrets}
-	for _, f := range b.files {
-		request.Texts = append(request.Texts, string(f.content))
-		if f.name == "logs.ndjson" {
-			lines = bytes.SplitAfter(f.content, []byte("\n"))
-		}
-	}
-	files := len(request.Texts)
-	for _, line := range lines {
-		request.Texts = append(request.Texts, string(line))
-	}
-	var found admin.SecretsFound
-	if err := callJSON(b.address, "/edgerelay/secrets/find", request, &found); err != nil {
-		return fmt.Errorf("searching the files for secrets: %w", err)
-	}
-	switch {
-	case len(found.Found) != len(request.Texts):
-		return errors.New("searching the files for secrets: the response does not fit; use the command of the relay's own binary")
-	case found.Unresolved > 0:
-		return fmt.Errorf("searching the files for secrets: %d files of placeholders cannot be read by the relay, so that "+
-			"nothing can be shown to be free of their secrets; restore the files, or remove the settings", found.Unresolved)
-	}
-	kept := b.files[:0]
-	for i, f := range b.files {
-		switch {
-		case !found.Found[i]:
-			kept = append(kept, f)
-		case f.name == "logs.ndjson":
-			f.content = b.withoutFound(lines, found.Found[files:])
-			kept = append(kept, f)
-		default:
-			b.leave(f.name, "contains the value of a secret setting")
-		}
-	}
-	b.files = kept
-	return nil
-}
-
-// withoutFound returns the lines of the log that contain no secret.
-func (b *bundle) withoutFound(lines [][]byte, found []bool) []byte {
-	var text []byte
-	for i, line := range lines {
-		if found[i] {
-			b.droppedLines++
-			continue
-		}
-		text = append(text, line...)
-	}
-	b.leave(count(b.droppedLines, "line")+" of logs.ndjson", "contains the value of a secret setting")
-	return text
-}
