@@ -164,7 +164,7 @@ type variant struct {
 	name string
 	// possible reports whether the kind of mesh can be made; nil: it can.
 	possible func() bool
-	change   func(o *site.Options)
+	change   func(s *scenario)
 	// scenarios are the names of those that are played; empty: all.
 	scenarios []string
 }
@@ -184,7 +184,7 @@ func playAll(t *testing.T, scenarios []scenario, variants []variant) {
 			name := strings.TrimSuffix(s.name+", "+v.name, ", ")
 			t.Run(strings.NewReplacer(" ", "-", ",", "", ".", "").Replace(name), func(t *testing.T) {
 				if v.change != nil {
-					v.change(&s.options)
+					v.change(&s)
 				}
 				s.play(t, name)
 			})

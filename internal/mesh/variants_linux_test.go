@@ -4,7 +4,6 @@ import (
 	"os"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
-	"github.com/edgerelay/edgerelay/internal/mesh/site"
 )
 
 // again are the scenarios that are played in each kind of mesh.
@@ -20,18 +19,39 @@ var again = []string{
 // variants are the kinds of meshes; the first is the usual one.
 var variants = []variant{
 	{},
-	{name: "TLS between nodes", change: func(o *site.Options) { o.TLS = true }, scenarios: again},
-	{name: "IPv6", change: func(o *site.Options) { o.IPv6 = true }, scenarios: again},
-	{name: "10 nodes", change: func(o *site.Options) { o.Nodes, o.Clients = 10, 5 }, scenarios: again},
+	{name: "TLS between nodes", change: func(s *scenario) { s.options.TLS = true }, scenarios: again},
+	{name: "IPv6", change: func(s *scenario) { s.options.IPv6 = true }, scenarios: again},
+	{name: "10 nodes", change: func(s *scenario) { s.options.Nodes, s.options.Clients = 10, 5 }, scenarios: again},
 	{
-		name:     "two versions of the relay",
-		possible: func() bool { return os.Getenv(otherVariable) != "" },
-		change: func(o *site.Options) {
-			o.Binaries = []string{os.Getenv(peers.BinaryVariable), os.Getenv(otherVariable)}
-		},
-		scenarios: []string{again[0], again[1], "rolling restart"},
+		name:      "two versions of the relay",
+		possible:  func() bool { return os.Getenv(otherVariable) != "" },
+		change:    withOther,
+		scenarios: []string{again[0], again[1], again[2], "rolling restart"},
+	},
+	{
+		name: "one node of AWX 9 to 21", change: func(s *scenario) { s.python(peers.BroadcastNode) },
+		scenarios: []string{again[0], again[1], again[2], again[3]},
+	},
+	{
+		name: "one node of AWX 22 and later", change: func(s *scenario) { s.python(peers.RelayNode) },
+		scenarios: []string{again[0], again[1], again[2], again[3]},
 	},
 }
 
 // otherVariable names an environment variable with the path of another Caddy with the module.
 const otherVariable = "MESH_OTHER"
+
+// withOther makes every second node one of the other version, which need not count and tell its losses.
+func withOther(s *scenario) {
+	s.options.Binaries = []string{os.Getenv(peers.BinaryVariable), os.Getenv(otherVariable)}
+	s.limits.uncounted = true
+}
+
+// python adds a node of AWX. Events between it and a relay are lost when their connection breaks, and it has no counters.
+// The bounds of time are those of relays.
+func (s *scenario) python(generation string) {
+	s.options.Python = generation
+	s.options.Nodes, s.options.Rate = 3, 10 // what Python manages on a busy machine
+	s.limits.uncounted = true
+	s.limits.lossy, s.limits.back, s.limits.late, s.limits.gap = s.name != again[0], 0, 0, 0
+}

@@ -45,6 +45,8 @@ type Client struct {
 	Notices    []Notice
 	// Closed are the ends of connections that the client did not ask for.
 	Closed []Notice
+	// Untellable: the client cannot be told of losses, as a Python node.
+	Untellable bool
 }
 
 // Run is everything that was recorded.
@@ -107,6 +109,17 @@ func Judge(run *Run) *Report {
 	return r
 }
 
+// began is the time of the first event that is judged.
+func (run *Run) began() (first time.Time) {
+	for i := range run.Emitters {
+		em := &run.Emitters[i]
+		if em.From < len(em.Emissions) && (first.IsZero() || em.Emissions[em.From].At.Before(first)) {
+			first = em.Emissions[em.From].At
+		}
+	}
+	return first
+}
+
 // missed returns the number of an emitter's events that clients of a node subscribe to and that none received.
 func missed(run *Run, node string, e int, received map[int]bool) (count int) {
 	subscribed := map[int]bool{}
@@ -149,7 +162,12 @@ func (r *Report) client(run *Run, c *Client, received []map[int]bool) {
 		}
 	}
 	if r.Lost += lost; lost == 0 {
-		r.Needless += len(c.Notices)
+		began := run.began()
+		for _, n := range c.Notices {
+			if n.At.After(began) {
+				r.Needless++
+			}
+		}
 	}
 }
 
@@ -174,7 +192,9 @@ func (r *Report) series(run *Run, c *Client, em *Emitter, got []Delivery) (lost 
 	for n := em.From; n < len(em.Emissions); n++ {
 		if slices.Contains(c.Groups, n%run.Groups) && !em.Emissions[n].Unsure && !seen[n] {
 			lost++
-			r.told(c, em.Emissions[n].At)
+			if !c.Untellable {
+				r.told(c, em.Emissions[n].At)
+			}
 		}
 	}
 	r.gaps(run, em, got)

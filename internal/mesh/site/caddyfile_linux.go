@@ -54,6 +54,9 @@ func (s *Site) discovery() string {
 	for i := range s.options.Nodes {
 		line += " " + scheme + "://" + s.host(i)
 	}
+	if s.python != nil {
+		line += " " + s.python.URL()
+	}
 	return line
 }
 

@@ -36,8 +36,12 @@ func (s *Site) startEmitter(n *Node, index int) *emitter {
 	if s.options.Random {
 		kind = "random"
 	}
+	mark := s.options.Python
+	if mark == "" {
+		mark = peers.RelayNode
+	}
 	cmd := n.redisNS.Command(peers.Python, "-B", script, n.redisURL(true), strconv.Itoa(index), strconv.Itoa(s.options.Groups),
-		fmt.Sprint(s.options.Rate), strconv.Itoa(s.options.Size), kind)
+		fmt.Sprint(s.options.Rate), strconv.Itoa(s.options.Size), kind, mark)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,9 @@ type Options struct {
 	IPv6, TLS, DNS bool
 	// RedisApart gives each Redis a port of its own at the switch.
 	RedisApart bool
+	// Python is the generation of one more node, which is one of AWX: [peers.BroadcastNode] or [peers.RelayNode]. Empty:
+	// there is none.
+	Python string
 	// History keeps a history of all groups.
 	History bool
 	// Binaries are the relays' programs, by turns.
@@ -73,6 +77,7 @@ type Site struct {
 	certificates peers.Certificates
 	clients      []*Client
 	browsers     *wire.Namespace
+	python       *pythonNode // nil: none
 	repairs      []time.Time
 }
 
@@ -98,6 +103,9 @@ func Start(t testing.TB, options Options) *Site {
 	for i := range options.Nodes {
 		s.addNode(i)
 	}
+	if options.Python != "" {
+		s.addPython()
+	}
 	if options.DNS {
 		s.startDNS()
 	}
@@ -110,6 +118,9 @@ func Start(t testing.TB, options Options) *Site {
 	for i, n := range s.Nodes {
 		n.AwaitReady()
 		n.emitter = s.startEmitter(n, i)
+	}
+	if s.python != nil {
+		s.python.start()
 	}
 	for _, n := range s.Nodes {
 		for k := range options.Clients {
@@ -228,12 +239,8 @@ func (s *Site) AddBrowsers(n *Node, count int) {
 	if s.browsers == nil {
 		s.browsers = s.join(Browsers, browserNumber).ns
 	}
-	var all []int
-	for g := range s.options.Groups {
-		all = append(all, g)
-	}
 	for k := range count {
-		s.startClient(fmt.Sprint("browser", k), n, s.browsers, all, k%2 == 1)
+		s.startClient(fmt.Sprint("browser", k), n, s.browsers, s.allGroups(), k%2 == 1)
 	}
 }
 
@@ -250,15 +257,19 @@ func (s *Site) Begin() {
 		}
 		return nil
 	})
+	others := len(s.emitting()) - 1
 	for _, n := range s.Nodes {
-		s.AwaitSources(n, len(s.Nodes)-1)
+		s.AwaitSources(n, others)
 	}
-	for _, n := range s.Nodes {
+	if s.python != nil {
+		s.python.announceGroups()
+	}
+	for _, n := range s.emitting() {
 		n.emitter.begin(s)
 	}
 	testkit.Eventually(t, "events of all emitters", func() error {
 		for _, c := range s.clients {
-			for e := range s.Nodes {
+			for e := range s.emitting() {
 				if err := c.has(e, 0); err != nil {
 					return err
 				}
@@ -266,9 +277,17 @@ func (s *Site) Begin() {
 		}
 		return nil
 	})
-	for _, n := range s.Nodes {
+	for _, n := range s.emitting() {
 		n.emitter.judgeFromNow()
 	}
+}
+
+// emitting returns the nodes with an emitter, by the emitters' indices.
+func (s *Site) emitting() []*Node {
+	if s.python == nil {
+		return s.Nodes
+	}
+	return append(slices.Clone(s.Nodes), s.python.Node)
 }
 
 // AwaitSources waits until a node listens to a number of peers.
@@ -298,7 +317,7 @@ func (s *Site) Logs() string { return s.logs }
 // observe returns what was recorded so far.
 func (s *Site) observe() *judge.Run {
 	run := &judge.Run{Groups: s.options.Groups, Repairs: s.repairs}
-	for _, n := range s.Nodes {
+	for _, n := range s.emitting() {
 		run.Emitters = append(run.Emitters, n.emitter.series(n.Name))
 	}
 	for _, c := range s.clients {
@@ -310,14 +329,14 @@ func (s *Site) observe() *judge.Run {
 // End stops the emitters, waits until the last events and notices have come, for [Options.Settle] at most, and judges.
 func (s *Site) End() *judge.Report {
 	s.t.Helper()
-	for _, n := range s.Nodes {
+	for _, n := range s.emitting() {
 		n.emitter.end(s)
 	}
 	var report *judge.Report
 	complete := func() error {
 		time.Sleep(300 * time.Millisecond) // judging costs time that the relays need
 		for _, c := range s.clients {
-			for e, n := range s.Nodes {
+			for e, n := range s.emitting() {
 				if err := c.has(e, len(n.emitter.emissions)-1); err != nil {
 					return err
 				}

@@ -1,14 +1,15 @@
 """Publishes numbered events by channels_redis, at a steady pace, and reports each.
 
-Arguments: Redis URL, index of the emitter, number of groups, events a second, length of an event in bytes, and the kind
-of its padding: "text", which compresses as AWX's events do, or "random", which does not.
-Event n is {"mesh": "<index> <n>", "pad": "..."} in the group job_events-<n % groups>, marked as AWX marks events for other
-nodes. Each report is a line: <n> <Unix microseconds> ok|error, in the order of publication; an event with an error may
+Arguments: Redis URL, index of the emitter, number of groups, events a second, length of an event in bytes, the kind of its
+padding: "text", which compresses as AWX's events do, or "random", which does not, and the way to mark events for other
+nodes: "relay" as AWX 22 and later do, "broadcast" as earlier versions do.
+Event n is {"mesh": "<index> <n>", "pad": "..."} in the group job_events-<n % groups>. Each report is a line: <n> <Unix microseconds> ok|error, in the order of publication; an event with an error may
 have been sent or not. The emitter begins after a line on its standard input and ends when that ends.
 """
 
 import asyncio
 import base64
+import json
 import os
 import sys
 import time
@@ -29,7 +30,7 @@ def padding(kind, length):
     return text
 
 
-async def main(url, index, groups, rate, length, kind):
+async def main(url, index, groups, rate, length, kind, mark):
     layer = RedisChannelLayer(hosts=[url], capacity=10000, group_expiry=157784760)
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, sys.stdin.readline)
@@ -42,10 +43,16 @@ async def main(url, index, groups, rate, length, kind):
             await asyncio.sleep(0.005)
             continue
         text = '{"mesh": "%d %d", "pad": "%s"}' % (index, n, pad(n))
-        message = {"type": "internal.message", "text": text, "needs_relay": True}
+        group = "job_events-%d" % (n % groups)
+        message = {"type": "internal.message", "text": text}
+        if mark == "relay":
+            message["needs_relay"] = True
         at = time.time()
         try:
-            await asyncio.wait_for(layer.group_send("job_events-%d" % (n % groups), message), 5)
+            await asyncio.wait_for(layer.group_send(group, message), 5)
+            if mark == "broadcast":
+                wrapped = {"type": "internal.message", "text": json.dumps({"group": group, "message": text})}
+                await asyncio.wait_for(layer.group_send("broadcast-group_send", wrapped), 5)
             result = "ok"
         except Exception as error:  # Redis is away
             print(repr(error), file=sys.stderr)
@@ -56,6 +63,6 @@ async def main(url, index, groups, rate, length, kind):
     sys.stdout.flush()
 
 
-asyncio.run(
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
-)
+arguments = sys.argv[1:]
+arguments[1:5] = int(arguments[1]), int(arguments[2]), float(arguments[3]), int(arguments[4])
+asyncio.run(main(*arguments))
