@@ -80,7 +80,7 @@ func (n *Node) logFile() string {
 func (n *Node) startRedis() {
 	t := n.site.t
 	t.Helper()
-	p := process.Start(t, "redis-server "+n.Name, n.redisNS.Command("redis-server", "--port", "6379", "--bind", "*",
+	p := process.Start(t, "redis-server "+n.Name, n.redisNS.Command("redis-server", "--port", "6379", "--bind", "*", "-::*",
 		"--protected-mode", "no", "--save", "", "--appendonly", "no", "--dir", n.dir))
 	client := redis.NewClient(&redis.Options{
 		Addr: "127.0.0.1:6379", MaxRetries: -1, DisableIdentity: true, Dialer: dialer(n.redisNS),
